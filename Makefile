@@ -1,0 +1,91 @@
+# chardev.h is one header: nothing has to be built to use it. This builds the examples and runs the tests.
+#
+#   make            the examples, into build/          make test        everything; SAN=1 with sanitizers
+#   make demo       the story, end to end              make test-peers  against real programs alone
+#   make bench      speed, beside others               make cross       every compiler and target that is here
+#   make fuzz       FUZZ_SECONDS=20 each               make coverage    lines of chardev.h that the tests reach
+#   make install    PREFIX=/usr/local DESTDIR=
+
+ifeq ($(origin CC),default)
+CC        = gcc
+endif
+CFLAGS   ?= -O2 -g
+WARNINGS  = -Wall -Wextra -Wpedantic -Wshadow -Wconversion
+DEFINES   = -D_GNU_SOURCE -DCHARDEV_THREADS
+PREFIX   ?= /usr/local
+FUZZ_SECONDS ?= 20
+
+ifdef SAN
+B        = build/san
+SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+else
+B        = build
+SANITIZE =
+endif
+
+EXAMPLE_FLAGS = -I. -std=c99 $(DEFINES) $(WARNINGS) $(CFLAGS) $(SANITIZE) -pthread
+TEST_FLAGS    = -I. -Itests -std=gnu99 $(DEFINES) $(WARNINGS) -g -O1 $(SANITIZE) -pthread
+
+EXAMPLES = $(B)/hello $(B)/relay $(B)/fd_handoff $(B)/tinyvm
+TESTS    = $(patsubst tests/%.c,$(B)/tests/%,$(sort $(wildcard tests/test_*.c)))
+FUZZERS  = $(patsubst tests/fuzz/%.c,build/fuzz/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
+
+all: $(EXAMPLES)
+
+$(B)/tinyvm: $(wildcard examples/tinyvm/*.c examples/tinyvm/*.h) chardev.h Makefile
+	@mkdir -p $(@D)
+	$(CC) $(EXAMPLE_FLAGS) -Iexamples/tinyvm -o $@ $(filter %.c,$^) $(LDFLAGS)
+
+$(B)/fd_handoff $(B)/hello $(B)/relay: $(B)/%: examples/%.c chardev.h Makefile
+	@mkdir -p $(@D)
+	$(CC) $(EXAMPLE_FLAGS) -o $@ $< $(LDFLAGS)
+
+$(B)/tests/%: tests/%.c $(wildcard tests/*.h) chardev.h Makefile
+	@mkdir -p $(@D)
+	$(CC) $(TEST_FLAGS) -o $@ $< $(LDFLAGS)
+
+demo: $(B)/tinyvm $(B)/fd_handoff
+	$(B)/fd_handoff
+	@echo
+	@echo 'demo: ok'
+
+test: all $(TESTS)
+	@BUILD=$(B) sh tests/run.sh $(TESTS)
+
+test-peers: all
+	@BUILD=$(B) sh tests/run.sh
+
+bench:
+	@sh tests/bench/run.sh
+
+cross:
+	@sh tests/cross.sh
+
+build/fuzz/%: tests/fuzz/%.c $(wildcard tests/*.h tests/fuzz/*.h) chardev.h Makefile
+	@mkdir -p $(@D)
+	clang -I. -Itests -std=gnu99 $(DEFINES) $(WARNINGS) -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -pthread -o $@ $<
+
+# New inputs go to build/fuzz/NAME.new, findings to build/fuzz/NAME-*; the corpus in tests/ is only read.
+fuzz: $(FUZZERS)
+	@set -e; for fuzzer in $(FUZZERS); do \
+	    name=$${fuzzer##*/}; mkdir -p $$fuzzer.new; seeds=tests/fuzz/corpus/$${name#fuzz_}; \
+	    [ -d $$seeds ] || seeds=; \
+	    echo "$$name: $(FUZZ_SECONDS) s"; \
+	    $$fuzzer -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 -verbosity=0 \
+	        -artifact_prefix=$$fuzzer- $$fuzzer.new $$seeds; \
+	done; echo 'fuzz: ok'
+
+coverage:
+	@CC='$(CC)' FLAGS='-I. -Itests -std=gnu99 $(DEFINES) -g -O0 --coverage -pthread' sh tests/coverage.sh
+
+install:
+	mkdir -p '$(DESTDIR)$(PREFIX)/include' '$(DESTDIR)$(PREFIX)/lib/pkgconfig' '$(DESTDIR)$(PREFIX)/share/man/man3'
+	cp chardev.h '$(DESTDIR)$(PREFIX)/include/chardev.h'
+	version=$$(sed -n 's/^#define CHARDEV_VERSION "\(.*\)"/\1/p' chardev.h); \
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e "s|@VERSION@|$$version|" chardev.pc.in >'$(DESTDIR)$(PREFIX)/lib/pkgconfig/chardev.pc'
+	cp man/chardev.3 '$(DESTDIR)$(PREFIX)/share/man/man3/chardev.3'
+
+clean:
+	rm -rf build
+
+.PHONY: all demo test test-peers bench fuzz cross coverage install clean

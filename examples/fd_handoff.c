@@ -1,0 +1,378 @@
+/*
+ * fd_handoff - how a manager gives a virtual machine its monitor socket, without a race and without a retry loop.
+ *
+ *     build/fd_handoff                        with build/tinyvm
+ *     build/fd_handoff -- VM command...       with another one that takes -chardev, -mon and -serial, say
+ *                                             qemu-system-x86_64 -M none -display none -nodefaults
+ *
+ * The manager makes the listening socket itself and hands it down. From then on one connect() is enough: it waits in the
+ * backlog until the VM accepts it, and when the VM fails to start, the kernel ends it. This file is the manager's side alone:
+ * plain POSIX, no chardev.h; a manager is any program.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { VM_FD = 3, ANSWER_MS = 10000, LINE = 16384 };
+
+#define MONITOR_OPTIONS "socket,id=mon,fd=3,server=on,wait=off"
+#define BAD_OPTIONS     "socket,id=extra,pth=/nowhere"
+
+static char directory[64]; /* holds the sockets; removed at the end */
+static char socket_path[2][80];
+
+/* ---- small things -------------------------------------------------------------------------------------------------- */
+
+static void remove_directory(void)
+{
+    unlink(socket_path[0]);
+    unlink(socket_path[1]);
+    rmdir(directory);
+}
+
+static void fail(const char *what)
+{
+    fprintf(stderr, "fd_handoff: %s: %s\n", what, errno ? strerror(errno) : "failed");
+    exit(1);
+}
+
+static int checked(int result, const char *what)
+{
+    if (result < 0) fail(what);
+    return result;
+}
+
+static void step(const char *text)
+{
+    printf("\n* %s\n", text);
+    fflush(stdout);
+}
+
+static void make_directory(void)
+{
+    int i;
+
+    strcpy(directory, "/tmp/fd_handoff.XXXXXX");
+    if (!mkdtemp(directory)) fail("mkdtemp");
+    for (i = 0; i < 2; i++) snprintf(socket_path[i], sizeof socket_path[i], "%s/%d.sock", directory, i);
+    atexit(remove_directory);
+}
+
+static struct sockaddr_un address_of(const char *path)
+{
+    struct sockaddr_un address;
+
+    memset(&address, 0, sizeof address);
+    address.sun_family = AF_UNIX;
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    return address;
+}
+
+/* ---- the sockets --------------------------------------------------------------------------------------------------- */
+
+static int new_socket(void)
+{
+    int fd = checked(socket(AF_UNIX, SOCK_STREAM, 0), "socket");
+
+    checked(fcntl(fd, F_SETFD, FD_CLOEXEC), "fcntl");
+    return fd;
+}
+
+static int listen_at(const char *path)
+{
+    struct sockaddr_un address = address_of(path);
+    int                fd = new_socket();
+
+    unlink(path);
+    checked(bind(fd, (struct sockaddr *)&address, sizeof address), "bind");
+    checked(listen(fd, 1), "listen");
+    printf("  listening on %s\n", path);
+    return fd;
+}
+
+/* The one attempt. Returns the connection, or -1 when it was refused. */
+static int connect_once(const char *path)
+{
+    struct sockaddr_un address = address_of(path);
+    int                fd = new_socket();
+
+    if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0) return fd;
+    if (errno != ECONNREFUSED) fail("connect");
+    close(fd);
+    return -1;
+}
+
+/* ---- the VM's process ---------------------------------------------------------------------------------------------- */
+
+/* In the child: the listening socket becomes descriptor 3; every other one but 0, 1, 2 closes by itself on exec. */
+static void become_vm(char **command, int listener, int errors)
+{
+    int nowhere = open("/dev/null", O_RDWR);
+
+    dup2(nowhere, 0);
+    dup2(nowhere, 1);
+    if (errors >= 0) dup2(errors, 2);
+    if (nowhere > 2) fcntl(nowhere, F_SETFD, FD_CLOEXEC);
+    if (listener == VM_FD) fcntl(VM_FD, F_SETFD, 0);
+    else dup2(listener, VM_FD);
+    execvp(command[0], command);
+    fprintf(stderr, "%s: %s\n", command[0], strerror(errno));
+    _exit(127);
+}
+
+static pid_t start(char **command, int listener, int errors)
+{
+    pid_t pid;
+    int   i;
+
+    printf("  ");
+    for (i = 0; command[i]; i++) printf("%s%s", command[i], command[i + 1] ? " " : "\n");
+    fflush(stdout);
+    pid = (pid_t)checked((int)fork(), "fork");
+    if (pid == 0) become_vm(command, listener, errors);
+    close(listener); /* The VM holds the only one now: when it dies, nobody listens. */
+    return pid;
+}
+
+/* The VM's exit status, 128 + n when signal n ended it. */
+static int status_of(pid_t pid)
+{
+    int status = 0;
+
+    while (waitpid(pid, &status, 0) < 0)
+        if (errno != EINTR) fail("waitpid");
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* ---- the conversation: QMP is one line of JSON each way ------------------------------------------------------------ */
+
+/* Reads up to a newline or the end. Returns the length; 0 when the other side has closed. An answer that doesn't come is an
+ * error of its own, so that a hanging VM doesn't hang its manager. */
+static int read_line(int fd, char *line, size_t size)
+{
+    struct pollfd ready;
+    size_t        len = 0;
+    ssize_t       n;
+
+    ready.fd = fd;
+    ready.events = POLLIN;
+    while (len + 1 < size && (len == 0 || line[len - 1] != '\n')) {
+        errno = ETIMEDOUT;
+        if (checked(poll(&ready, 1, ANSWER_MS), "poll") == 0) fail("waiting for an answer");
+        n = read(fd, line + len, 1);
+        if (n < 0 && errno != ECONNRESET) fail("read");
+        if (n <= 0) break;
+        len += (size_t)n;
+    }
+    line[len] = '\0';
+    return (int)len;
+}
+
+static void send_text(int fd, const char *text)
+{
+    checked((int)send(fd, text, strlen(text), MSG_NOSIGNAL), "send");
+}
+
+/* Sends `text` with a descriptor on its first byte. */
+static void send_with_fd(int fd, const char *text, int passed)
+{
+    union {
+        struct cmsghdr header;
+        char           room[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct msghdr message;
+    struct iovec  data;
+
+    memset(&message, 0, sizeof message);
+    memset(&control, 0, sizeof control);
+    data.iov_base = (char *)text;
+    data.iov_len = strlen(text);
+    message.msg_iov = &data;
+    message.msg_iovlen = 1;
+    message.msg_control = control.room;
+    message.msg_controllen = sizeof control.room;
+    control.header.cmsg_len = CMSG_LEN(sizeof(int));
+    control.header.cmsg_level = SOL_SOCKET;
+    control.header.cmsg_type = SCM_RIGHTS;
+    memcpy(CMSG_DATA(&control.header), &passed, sizeof passed);
+    checked((int)sendmsg(fd, &message, MSG_NOSIGNAL), "sendmsg");
+}
+
+/* Prints what the VM says until a line holds `word` (NULL: until it closes). Returns whether that line came. */
+static int hear(int fd, const char *word)
+{
+    char line[LINE];
+
+    while (read_line(fd, line, sizeof line) > 0) {
+        line[strcspn(line, "\r\n")] = '\0';
+        printf("  <- %s\n", line);
+        if (word && strstr(line, word)) return 1;
+        if (word && strstr(line, "\"error\"")) break;
+    }
+    fflush(stdout);
+    return 0;
+}
+
+/* One command and its answer; `passed` goes along unless it is -1, and then it is the VM's: our copy is closed. */
+static void command(int monitor, const char *json, int passed)
+{
+    printf("  -> %s%s\n", json, passed < 0 ? "" : "   (and a descriptor)");
+    if (passed < 0) send_text(monitor, json);
+    else send_with_fd(monitor, json, passed);
+    if (passed >= 0) close(passed);
+    send_text(monitor, "\n");
+    errno = 0;
+    if (!hear(monitor, "\"return\"")) fail("the VM refused the command");
+}
+
+/* ---- the story ----------------------------------------------------------------------------------------------------- */
+
+/* A second socket, passed over the running monitor: there a descriptor has a name, never a number. */
+static void add_a_socket(int monitor)
+{
+    int connection;
+
+    step("A second listening socket, passed over the monitor (SCM_RIGHTS) under the name 'extra'");
+    command(monitor, "{\"execute\":\"getfd\",\"arguments\":{\"fdname\":\"extra\"}}", listen_at(socket_path[1]));
+    command(monitor, "{\"execute\":\"chardev-add\",\"arguments\":{\"id\":\"extra\",\"backend\":{\"type\":\"socket\",\"data\":"
+                     "{\"addr\":{\"type\":\"fd\",\"data\":{\"str\":\"extra\"}},\"server\":true,\"wait\":false}}}}", -1);
+    connection = connect_once(socket_path[1]);
+    printf("  one connect() to it: %s\n", connection < 0 ? "refused" : "connected");
+    if (connection < 0) exit(1);
+    command(monitor, "{\"execute\":\"query-chardev\"}", -1);
+    command(monitor, "{\"execute\":\"chardev-remove\",\"arguments\":{\"id\":\"extra\"}}", -1);
+    if (hear(connection, NULL) == 0) printf("  the VM removed it: our connection has ended\n");
+    close(connection);
+}
+
+/* The guest's serial line moves to a socket that we hold the other end of. Returns whether the guest answered. */
+static int talk_to_the_guest(int monitor)
+{
+    struct pollfd ready;
+    int           pair[2], answered;
+
+    step("The guest's serial line, moved while it runs to one end of a socket pair");
+    checked(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), "socketpair");
+    checked(fcntl(pair[0], F_SETFD, FD_CLOEXEC), "fcntl");
+    command(monitor, "{\"execute\":\"getfd\",\"arguments\":{\"fdname\":\"line\"}}", pair[1]);
+    command(monitor, "{\"execute\":\"chardev-change\",\"arguments\":{\"id\":\"con\",\"backend\":{\"type\":\"socket\",\"data\":"
+                     "{\"addr\":{\"type\":\"fd\",\"data\":{\"str\":\"line\"}},\"server\":false}}}}", -1);
+    printf("  typed to the guest: hello\n");
+    send_text(pair[0], "hello\r");
+    ready.fd = pair[0];
+    ready.events = POLLIN;
+    answered = poll(&ready, 1, ANSWER_MS / 5) == 1 && hear(pair[0], "hello");
+    if (!answered) printf("  no guest answers\n");
+    close(pair[0]);
+    return answered;
+}
+
+static int run_the_vm(char **vm, int has_guest)
+{
+    int   listener, monitor, answered, status;
+    pid_t pid;
+
+    step("The manager makes the monitor's socket, and starts the VM with it as descriptor 3");
+    listener = listen_at(socket_path[0]);
+    pid = start(vm, listener, -1);
+
+    step("It connects, once: the VM may not even have started");
+    monitor = connect_once(socket_path[0]);
+    errno = 0;
+    if (monitor < 0 || !hear(monitor, "\"QMP\"")) fail("the VM is not there");
+    command(monitor, "{\"execute\":\"qmp_capabilities\"}", -1);
+    command(monitor, "{\"execute\":\"query-status\"}", -1);
+    add_a_socket(monitor);
+    answered = talk_to_the_guest(monitor);
+
+    step("The end");
+    command(monitor, "{\"execute\":\"quit\"}", -1);
+    hear(monitor, NULL);
+    close(monitor);
+    status = status_of(pid);
+    printf("  the VM's exit status: %d\n", status);
+    return status == 0 && (answered || !has_guest);
+}
+
+/* Everything the VM printed to stderr: the pipe ends when the VM does. */
+static void print_errors(int errors)
+{
+    char line[LINE];
+
+    while (read_line(errors, line, sizeof line) > 0) printf("  its stderr: %s", line);
+}
+
+/* The VM inherits the socket, meets a bad option and exits. Connected before that, we get end-of-file or a reset; after it, a
+ * refusal. There is no third case, hence nothing to wait or to try again for. */
+static int run_a_vm_that_fails(char **vm)
+{
+    int   errors[2], listener, monitor, status;
+    pid_t pid;
+
+    step("A start that fails: the same socket, and one wrong option");
+    checked(pipe(errors), "pipe");
+    checked(fcntl(errors[0], F_SETFD, FD_CLOEXEC) | fcntl(errors[1], F_SETFD, FD_CLOEXEC), "fcntl");
+    listener = listen_at(socket_path[0]);
+    pid = start(vm, listener, errors[1]);
+    close(errors[1]);
+
+    monitor = connect_once(socket_path[0]);
+    if (monitor < 0) printf("  one connect(): refused\n");
+    else if (hear(monitor, NULL) == 0) printf("  one connect(): taken, then end-of-file\n");
+    print_errors(errors[0]);
+    status = status_of(pid);
+    printf("  the VM's exit status: %d\n", status);
+    return status != 0;
+}
+
+/* ---- the command line ---------------------------------------------------------------------------------------------- */
+
+/* tinyvm lies beside this program. */
+static char *default_vm(const char *program)
+{
+    static char path[4096];
+    const char *slash = strrchr(program, '/');
+
+    snprintf(path, sizeof path, "%.*stinyvm", slash ? (int)(slash - program + 1) : 0, program);
+    return path;
+}
+
+/* The VM's own words, then the options of the story. The array stays NULL-terminated for exec. */
+static char **vm_command(char **words, int count, const char *const *options, int option_count)
+{
+    char **command_line = (char **)calloc((size_t)(count + option_count + 1), sizeof *command_line);
+    int    i;
+
+    if (!command_line) fail("calloc");
+    for (i = 0; i < count; i++) command_line[i] = words[i];
+    for (i = 0; i < option_count; i++) command_line[count + i] = (char *)options[i];
+    return command_line;
+}
+
+int main(int argc, char **argv)
+{
+    static const char *const options[] = { "-chardev", MONITOR_OPTIONS, "-mon", "chardev=mon,mode=control",
+                                           "-chardev", "null,id=con",   "-serial", "chardev:con",
+                                           "-chardev", BAD_OPTIONS };
+    char  *tinyvm = default_vm(argv[0]);
+    int    own_vm = argc > 2 && strcmp(argv[1], "--") == 0;
+    char **words = own_vm ? argv + 2 : &tinyvm;
+    int    count = own_vm ? argc - 2 : 1;
+    int    good, bad;
+
+    if (argc > 1 && !own_vm) {
+        fprintf(stderr, "usage: fd_handoff [-- VM command...]\n");
+        return 2;
+    }
+    make_directory();
+    good = run_the_vm(vm_command(words, count, options, 8), !own_vm);
+    bad = run_a_vm_that_fails(vm_command(words, count, options, 10));
+    return good && bad ? 0 : 1;
+}

@@ -1,0 +1,308 @@
+/*
+ * relay - joins two chardevs, as socat does: what comes out of one goes into the other.
+ *
+ *     build/relay [--keep] A B
+ *     build/relay help            all backends
+ *     build/relay socket,help     the options of one
+ *
+ * A and B are chardevs in option syntax (socket,path=/tmp/a,server=on,wait=off) or URI syntax (tcp:localhost:4444).
+ *
+ * While one side is away but may come back, the other is not read: no byte is lost. When a side has closed for good, what came
+ * from it goes out to the other; then the way back stays until nothing has come for half a second. --keep goes on even so.
+ */
+#define CHARDEV_IMPLEMENTATION
+#include "chardev.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { BUFFER = 65536, QUIET_MS = 500, TROUBLE = 2 };
+
+struct relay;
+
+/* One side, and what was read from it and is not written to the other yet: buf[start..end). */
+struct side {
+    const char   *name;
+    chr_dev      *dev;
+    chr_frontend  fe;
+    struct side  *other;
+    struct relay *relay;
+    int           comes_back; /* when closed, it may open again */
+    int           gone;       /* closed for good: nothing will come from it any more */
+    int           deaf;       /* and it takes nothing either */
+    size_t        start, end;
+    unsigned char buf[BUFFER];
+};
+
+struct relay {
+    chr_context *ctx;
+    struct side  a, b;
+    chr_timer    quiet;
+    int          keep;
+    int          done;
+    int          status;
+};
+
+static struct relay          relay;
+static volatile sig_atomic_t told_to_stop;
+
+/* ---- the end ------------------------------------------------------------------------------------------------------- */
+
+static void end(struct relay *r, int status)
+{
+    r->done = 1;
+    r->status = status;
+}
+
+static void end_when_quiet(void *opaque)
+{
+    end((struct relay *)opaque, 0);
+}
+
+static int is_empty(const struct side *s)
+{
+    return s->start == s->end;
+}
+
+/* Called whenever bytes moved or a side went. Nothing ends while a byte is still on its way to someone who can take it. */
+static void consider_ending(struct relay *r)
+{
+    chr_timer_stop(&r->quiet);
+    if (r->keep || (!r->a.gone && !r->b.gone) || !is_empty(&r->a) || !is_empty(&r->b)) return;
+    if (r->a.deaf || r->b.deaf) end(r, 0);
+    else chr_timer_start(r->ctx, &r->quiet, QUIET_MS, end_when_quiet, r);
+}
+
+/* ---- moving bytes -------------------------------------------------------------------------------------------------- */
+
+static int is_away(const struct side *s)
+{
+    return s->comes_back && !chr_fe_backend_open(&s->fe);
+}
+
+static void flush_into(void *opaque);
+
+/* The other side took nothing: it is full, or away, or gone, or broken. */
+static void not_taken(struct side *from, int error)
+{
+    struct side *to = from->other;
+
+    if (error == CHR_ERR_WOULD_BLOCK) {
+        chr_fe_add_watch(&to->fe, flush_into, to);
+    } else if (to->comes_back) {
+        return; /* Held until its OPENED. */
+    } else if (error == CHR_ERR_DISCONNECTED) {
+        to->deaf = to->gone;
+        from->start = from->end;
+    } else {
+        fprintf(stderr, "relay: %s: writing: %s\n", to->name, chr_error_text(error));
+        end(from->relay, TROUBLE);
+    }
+}
+
+static void flush_from(struct side *from)
+{
+    struct side *to = from->other;
+    int          taken = 1;
+
+    while (!is_empty(from) && taken > 0 && !is_away(to)) {
+        taken = chr_fe_write(&to->fe, from->buf + from->start, from->end - from->start);
+        if (taken > 0) from->start += (size_t)taken;
+        else not_taken(from, taken);
+    }
+    if (is_empty(from)) {
+        from->start = from->end = 0;
+        chr_fe_accept_input(&from->fe);
+    }
+    consider_ending(from->relay);
+}
+
+static void flush_into(void *opaque)
+{
+    flush_from(((struct side *)opaque)->other);
+}
+
+/* ---- the handlers -------------------------------------------------------------------------------------------------- */
+
+static int can_read(void *opaque)
+{
+    const struct side *s = (const struct side *)opaque;
+
+    return is_away(s->other) ? 0 : (int)(BUFFER - s->end);
+}
+
+static void got(void *opaque, const void *bytes, size_t len)
+{
+    struct side *s = (struct side *)opaque;
+
+    memcpy(s->buf + s->end, bytes, len);
+    s->end += len;
+    flush_from(s);
+}
+
+static void look_at(struct side *s)
+{
+    chr_info info;
+
+    chr_query(s->dev, &info);
+    s->comes_back = info.comes_back;
+}
+
+static void happened(void *opaque, int event)
+{
+    struct side *s = (struct side *)opaque;
+
+    if (event == CHR_EVENT_OPENED) {
+        s->gone = s->deaf = 0;
+        flush_into(s);
+        chr_fe_accept_input(&s->other->fe);
+    } else if (event == CHR_EVENT_CLOSED) {
+        look_at(s);
+        s->gone = !s->comes_back;
+        flush_into(s);
+    }
+}
+
+/* ---- opening ------------------------------------------------------------------------------------------------------- */
+
+/* A ':' in the first word, or a path, makes it a URI; "stdio" and its like are options without any. */
+static int is_uri(const char *text)
+{
+    return text[0] == '/' || text[strcspn(text, ":,=")] == ':';
+}
+
+static chr_dev *open_chardev(chr_context *ctx, const char *id, const char *text, chr_error *err)
+{
+    char options[4096];
+
+    if (is_uri(text)) return chr_new_uri(ctx, id, text, err);
+    if (snprintf(options, sizeof options, "id=%s,%s", id, text) >= (int)sizeof options) {
+        snprintf(err->text, sizeof err->text, "too long");
+        return NULL;
+    }
+    return chr_new(ctx, options, err);
+}
+
+static int open_side(struct relay *r, struct side *s, struct side *other, const char *id, const char *text)
+{
+    chr_error err;
+
+    s->name = text;
+    s->other = other;
+    s->relay = r;
+    s->dev = open_chardev(r->ctx, id, text, &err);
+    if (!s->dev || chr_fe_init(&s->fe, s->dev, &err) < 0) {
+        fprintf(stderr, "relay: %s: %s\n", text, err.text);
+        return 0;
+    }
+    look_at(s);
+    return 1;
+}
+
+/* ---- the program --------------------------------------------------------------------------------------------------- */
+
+static void on_signal(int number)
+{
+    (void)number;
+    told_to_stop = 1;
+    chr_loop_wake(relay.ctx);
+}
+
+static void on_log(void *opaque, const char *line)
+{
+    (void)opaque;
+    fprintf(stderr, "relay: %s\n", line);
+}
+
+static void print_line(void *opaque, const char *line)
+{
+    (void)opaque;
+    puts(line);
+}
+
+/* "help", "?", "socket,help". */
+static int is_help(const char *text)
+{
+    const char *comma = strrchr(text, ',');
+    const char *word = comma ? comma + 1 : text;
+
+    return strcmp(word, "help") == 0 || strcmp(word, "?") == 0;
+}
+
+static int help(chr_context *ctx, const char *text)
+{
+    char backend[64];
+
+    snprintf(backend, sizeof backend, "%.*s", (int)strcspn(text, ","), text);
+    if (chr_help(ctx, is_help(backend) ? NULL : backend, print_line, NULL) == 0) return 0;
+    fprintf(stderr, "relay: there is no backend '%s'; see relay help\n", backend);
+    return TROUBLE;
+}
+
+static int usage(void)
+{
+    fprintf(stderr, "usage: relay [--keep] A B    or relay help, relay BACKEND,help\n");
+    return TROUBLE;
+}
+
+/* The first signal ends the relay in order; a second one ends it at once. */
+static void catch_signals(void)
+{
+    struct sigaction action;
+
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_signal;
+    action.sa_flags = (int)SA_RESETHAND;
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+static void relay_until_done(struct relay *r)
+{
+    static const chr_handlers handlers = { can_read, got, happened, NULL };
+
+    chr_fe_set_handlers(&r->a.fe, &handlers, &r->a);
+    chr_fe_set_handlers(&r->b.fe, &handlers, &r->b);
+    while (!r->done && !told_to_stop)
+        if (chr_loop_step(r->ctx, -1) < 0) end(r, TROUBLE);
+    chr_fe_deinit(&r->a.fe);
+    chr_fe_deinit(&r->b.fe);
+}
+
+static int run(struct relay *r, const char *a, const char *b)
+{
+    if (!open_side(r, &r->a, &r->b, "a", a) || !open_side(r, &r->b, &r->a, "b", b)) return TROUBLE;
+    catch_signals();
+    relay_until_done(r);
+    return r->status;
+}
+
+static int run_arguments(struct relay *r, int argc, char **argv)
+{
+    int i;
+
+    r->keep = argc > 1 && strcmp(argv[1], "--keep") == 0;
+    argc -= 1 + r->keep;
+    argv += 1 + r->keep;
+    for (i = 0; i < argc; i++)
+        if (is_help(argv[i])) return help(r->ctx, argv[i]);
+    return argc == 2 ? run(r, argv[0], argv[1]) : usage();
+}
+
+int main(int argc, char **argv)
+{
+    chr_config config;
+    int        status;
+
+    memset(&config, 0, sizeof config);
+    config.log = on_log;
+    relay.ctx = chr_context_new(&config);
+    if (!relay.ctx) {
+        fprintf(stderr, "relay: no context: out of memory or descriptors\n");
+        return TROUBLE;
+    }
+    status = run_arguments(&relay, argc, argv);
+    chr_context_free(relay.ctx);
+    return status;
+}

@@ -1,0 +1,80 @@
+#!/bin/sh
+# Runs the test programs given as arguments, then (unless PEERS=0) every script in tests/peers/, and adds them up.
+#   BUILD=DIR            where the examples are (default build); scripts find it in the environment
+#   TEST_SECONDS=N       time limit of each program and script (default 300)
+#   CHARDEV_NO_SKIP=1    what is skipped counts as failed
+# A program ends with the line "N passed, N failed, N skipped". A script does so too, or counts as one test by its exit status;
+# 77 means skipped, with the reason in its last line.
+cd "$(dirname "$0")/.." || exit 1
+BUILD=${BUILD:-build}
+export BUILD
+mkdir -p "$BUILD/tests"
+passed=0 failed=0 skipped=0
+
+limit() {
+    if command -v timeout >/dev/null 2>&1; then timeout -k 5 "${TEST_SECONDS:-300}" "$@"; else "$@"; fi
+}
+
+count() { # passed failed skipped
+    passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3))
+}
+
+# Prints "P F S" when the last line of the log is a summary.
+summary() {
+    tail -n 1 "$1" | sed -n 's/^\([0-9][0-9]*\) passed, \([0-9][0-9]*\) failed, \([0-9][0-9]*\) skipped$/\1 \2 \3/p'
+}
+
+report() { # name log status seconds
+    numbers=$(summary "$2")
+    if [ "$3" = 77 ]; then
+        count 0 0 1
+        echo "$1: skipped: $(tail -n 1 "$2")"
+        return
+    fi
+    if [ -z "$numbers" ] && [ "$3" = 0 ] && [ "${1##*.}" != "$1" ]; then numbers='1 0 0'; fi
+    if [ -z "$numbers" ]; then numbers='0 1 0'; fi
+    set -- "$1" "$2" "$3" "$4" $numbers
+    if [ "$3" != 0 ] && [ "$6" = 0 ]; then set -- "$1" "$2" "$3" "$4" "$5" 1 "$7"; fi
+    count "$5" "$6" "$7"
+    echo "$1: $5 passed, $6 failed, $7 skipped ($4 s)"
+    if [ "$6" != 0 ]; then
+        sed 's/^/    /' "$2"
+        echo "    $1: exit status $3"
+    elif [ "$7" != 0 ]; then
+        grep -i 'skip' "$2" | sed -e '$d' -e 's/^/    /'
+    fi
+}
+
+run() { # name command...
+    name=$1 log=$BUILD/tests/$1.log
+    shift
+    started=$(date +%s)
+    limit "$@" >"$log" 2>&1 </dev/null
+    status=$?
+    report "$name" "$log" "$status" "$(($(date +%s) - started))"
+}
+
+run_script() {
+    name=${1##*/}
+    case $name in
+    *.py)
+        if [ ! -x /usr/bin/python3 ]; then
+            count 0 0 1
+            echo "$name: skipped: there is no /usr/bin/python3"
+            return
+        fi
+        run "$name" /usr/bin/python3 "$1" ;;
+    *) run "$name" sh "$1" ;;
+    esac
+}
+
+for program in "$@"; do run "${program##*/}" "$program"; done
+if [ "${PEERS:-1}" != 0 ]; then
+    for script in tests/peers/*.py tests/peers/*.sh; do
+        if [ -f "$script" ]; then run_script "$script"; fi
+    done
+fi
+
+if [ "${CHARDEV_NO_SKIP:-0}" = 1 ]; then failed=$((failed + skipped)) skipped=0; fi
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ]
