@@ -172,16 +172,17 @@ static int is_uri(const char *text)
     return text[0] == '/' || text[strcspn(text, ":,=")] == ':';
 }
 
+/* Options get an id behind their first word; a user's own id comes later, and the last one wins. */
 static chr_dev *open_chardev(chr_context *ctx, const char *id, const char *text, chr_error *err)
 {
     char options[4096];
+    int  first = (int)strcspn(text, ",");
 
     if (is_uri(text)) return chr_new_uri(ctx, id, text, err);
-    if (snprintf(options, sizeof options, "id=%s,%s", id, text) >= (int)sizeof options) {
-        snprintf(err->text, sizeof err->text, "too long");
-        return NULL;
-    }
-    return chr_new(ctx, options, err);
+    if (snprintf(options, sizeof options, "%.*s,id=%s%s", first, text, id, text + first) < (int)sizeof options)
+        return chr_new(ctx, options, err);
+    snprintf(err->text, sizeof err->text, "too long");
+    return NULL;
 }
 
 static int open_side(struct relay *r, struct side *s, struct side *other, const char *id, const char *text)

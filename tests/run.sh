@@ -7,7 +7,8 @@
 # 77 means skipped, with the reason in its last line.
 cd "$(dirname "$0")/.." || exit 1
 BUILD=${BUILD:-build}
-export BUILD
+PYTHONDONTWRITEBYTECODE=1
+export BUILD PYTHONDONTWRITEBYTECODE
 mkdir -p "$BUILD/tests"
 passed=0 failed=0 skipped=0
 

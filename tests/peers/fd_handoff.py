@@ -1,0 +1,85 @@
+#!/usr/bin/python3
+"""fd_handoff with tinyvm and with the real QEMU: the whole story comes true, with one connect() per start and no sleep."""
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+BUILD = os.environ.get("BUILD", "build")
+MANAGER = os.path.join(BUILD, "fd_handoff")
+QEMU = ["qemu-system-x86_64", "-M", "none", "-display", "none", "-nodefaults"]
+passed = failed = skipped = 0
+
+
+def check(name, ok, detail=""):
+    global passed, failed
+    passed, failed = passed + bool(ok), failed + (not ok)
+    if not ok:
+        print("%s: FAIL\n%s" % (name, detail))
+
+
+def skip(reason):
+    global skipped
+    skipped += 1
+    print("skipped: " + reason)
+
+
+def run(*args):
+    return subprocess.run(args, capture_output=True, text=True, timeout=60, check=False)
+
+
+def story(name, command):
+    done = run(MANAGER, *command)
+    out = done.stdout
+    check(name + ": exit status", done.returncode == 0, out + done.stderr)
+    check(name + ": greeting", '<- {"QMP"' in out, out)
+    check(name + ": every command is answered", out.count("  -> ") == out.count('"return"'), out)
+    check(name + ": good start ends with 0", "exit status: 0" in out, out)
+    bad = out.partition("* A start that fails")[2]
+    check(name + ": bad start fails", re.search(r"exit status: [1-9]", bad), out)
+    check(name + ": its one connect", "refused" in bad or "then end-of-file" in bad, out)
+    check(name + ": its error text", re.search("its stderr: .*pth", bad), out)
+    directory = re.search("listening on (.*)/", out).group(1)
+    check(name + ": nothing left behind", not os.path.exists(directory), directory)
+
+
+def system_calls():
+    """The manager's own system calls: three sockets to connect to, three connects, no sleep."""
+    with tempfile.NamedTemporaryFile("r") as log:
+        done = run("strace", "-o", log.name, MANAGER)
+        trace = log.read()
+    if not trace:
+        return skip("strace can't trace here: " + done.stderr.strip())
+    check("strace: connects once per socket", len(re.findall(r"^connect\(", trace, re.M)) == 3, trace)
+    check("strace: no sleep", not re.search(r"^(clock_)?nanosleep\(|^select\(", trace, re.M), trace)
+
+
+def unusable_vm():
+    done = run(MANAGER, "--", "/nonexistent/vm")
+    check("no such VM", done.returncode == 1 and "the VM is not there" in done.stderr, done.stdout + done.stderr)
+
+
+def main():
+    for i in range(20):  # the failing start is a race with two good outcomes: see both come out right
+        done = run(MANAGER)
+        if done.returncode != 0:
+            break
+    check("twenty times", done.returncode == 0, done.stdout + done.stderr)
+    story("tinyvm", [])
+    check("tinyvm: the guest answers", "no guest answers" not in run(MANAGER).stdout)
+    unusable_vm()
+    if shutil.which(QEMU[0]):
+        story("qemu", ["--", *QEMU])
+    else:
+        skip("no " + QEMU[0])
+    if shutil.which("strace"):
+        system_calls()
+    else:
+        skip("no strace")
+    print("%d passed, %d failed, %d skipped" % (passed, failed, skipped))
+    sys.exit(1 if failed else 0)
+
+
+main()
