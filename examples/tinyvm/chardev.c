@@ -1,0 +1,3 @@
+/* The one file of tinyvm that holds the implementation of chardev.h. */
+#define CHARDEV_IMPLEMENTATION
+#include "chardev.h"

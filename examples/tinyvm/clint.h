@@ -1,0 +1,33 @@
+/*
+ * clint.h - the core-local interruptor: a 10 MHz clock, one compare register, one software interrupt.
+ *
+ * The clock follows the context's monotonic clock and stands still while the machine is paused.
+ */
+#ifndef TINYVM_CLINT_H
+#define TINYVM_CLINT_H
+
+#include <stdint.h>
+
+#include "chardev.h"
+#include "cpu.h"
+
+struct clint {
+    chr_context *ctx;
+    struct cpu  *cpu;
+    uint64_t     ticks;      /* mtime when the clock was last started or stopped */
+    int64_t      started_at; /* nanoseconds on the context's clock */
+    int          running;
+    uint64_t     compare;
+    uint32_t     software;
+};
+
+void     clint_reset(struct clint *clint);
+void     clint_run(struct clint *clint, int running);
+uint64_t clint_time(const struct clint *clint);
+void     clint_update(struct clint *clint);  /* drives the timer interrupt by what the time is now */
+int      clint_wait_ms(const struct clint *clint); /* until the timer interrupt: 0 = now, -1 = never */
+
+uint32_t clint_read(void *clint, uint32_t offset, unsigned size);
+void     clint_write(void *clint, uint32_t offset, unsigned size, uint32_t value);
+
+#endif

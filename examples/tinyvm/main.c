@@ -1,0 +1,182 @@
+/*
+ * main.c - tinyvm: a small RISC-V virtual machine around chardev.h.
+ *
+ * Everything that comes in or goes out is a chardev: serial ports, the monitor for people, the monitor for programs. What is at
+ * their far sides is said on the command line and may change while the machine runs. Try
+ *
+ *     tinyvm                                             # serial port and monitor on this terminal; Ctrl-A h
+ *     tinyvm -chardev pty,id=c,path=/tmp/console -serial chardev:c
+ *     tinyvm -chardev socket,id=mon,path=/tmp/mon,server=on,wait=off -mon chardev=mon,mode=control
+ *
+ * The order matters: chardevs first, so that the others can name them; monitors before serial ports, so that on a shared (mux)
+ * chardev the serial port has the focus. Exit status: what the guest said, 0 after quit or a signal, 1 after a bad option.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "chardev.h"
+#include "options.h"
+#include "vm.h"
+
+/* ---- hooks of the context ---- */
+
+static void log_line(void *opaque, const char *line)
+{
+    (void)opaque;
+    fprintf(stderr, "tinyvm: %s\n", line);
+}
+
+/* The mux's Ctrl-A x, or a guest's wish through testdev. */
+static void exit_asked(void *opaque, int code)
+{
+    vm_request_shutdown(opaque, 0, "host-ui", code);
+}
+
+/* ---- -chardev help ---- */
+
+static void print_line(void *opaque, const char *line)
+{
+    (void)opaque;
+    puts(line);
+}
+
+static int print_chardev_help(chr_context *ctx, const char *words)
+{
+    char backend[64];
+    snprintf(backend, sizeof backend, "%.*s", (int)strcspn(words, ","), words);
+    if (!strcmp(backend, "?")) snprintf(backend, sizeof backend, "help");
+    if (chr_help(ctx, backend, print_line, NULL) == 0) return 0;
+    complain("-chardev %s: there is no backend '%s' (-chardev help lists them)", words, backend);
+    return 1;
+}
+
+/* ---- building the machine ---- */
+
+static int add_chardevs(struct vm *vm, const struct options *o)
+{
+    chr_error err;
+    for (int i = 0; i < o->chardev_count; i++)
+        if (!chr_new(vm->ctx, o->chardevs[i], &err)) return complain("-chardev %s: %s", o->chardevs[i], err.text);
+    return 0;
+}
+
+static int add_monitor(struct vm *vm, chr_dev *dev, int control, const char *option, const char *value)
+{
+    chr_error       err;
+    struct monitor *monitor = control ? qmp_new(vm, dev, &err) : hmp_new(vm, dev, &err);
+    if (!monitor) return complain("%s %s: %s", option, value, err.text);
+    monitor->next = vm->monitors;
+    vm->monitors = monitor;
+    return 0;
+}
+
+static int add_monitors(struct vm *vm, const struct options *o)
+{
+    for (int i = 0; i < o->mon_count; i++) {
+        struct mon_options mon;
+        if (options_read_mon(o->mons[i], &mon) < 0) return -1;
+        chr_dev *dev = chr_find(vm->ctx, mon.id);
+        if (!dev) return complain("-mon %s: there is no chardev '%s'", o->mons[i], mon.id);
+        if (add_monitor(vm, dev, mon.control, "-mon", o->mons[i]) < 0) return -1;
+    }
+    return 0;
+}
+
+/* "none" leaves the port there with nothing plugged in; "mon:..." shares it with a readline monitor. */
+static int open_serial(struct vm *vm, const char *uri, int number, chr_dev **dev)
+{
+    char      id[24];
+    chr_error err;
+    *dev = NULL;
+    if (!strcmp(uri, "none")) return 0;
+    snprintf(id, sizeof id, "serial%d", number);
+    *dev = chr_new_uri(vm->ctx, id, uri, &err);
+    if (!*dev) return complain("-serial %s: %s", uri, err.text);
+    return !strncmp(uri, "mon:", 4) ? add_monitor(vm, *dev, 0, "-serial", uri) : 0;
+}
+
+/* As on the virt board the first port is always there. */
+static int add_serials(struct vm *vm, const struct options *o)
+{
+    if (o->serial_count > MACHINE_UARTS) return complain("-serial: there are %d ports, not %d", MACHINE_UARTS, o->serial_count);
+    for (int i = 0; i < o->serial_count || i == 0; i++) {
+        const char *uri = i < o->serial_count ? o->serials[i] : "none";
+        chr_dev    *dev;
+        chr_error   err;
+        if (open_serial(vm, uri, i, &dev) < 0) return -1;
+        if (machine_add_uart(&vm->machine, dev, &err) < 0) return complain("-serial %s: %s", uri, err.text);
+    }
+    return 0;
+}
+
+static int build(struct vm *vm, const struct options *o)
+{
+    chr_error err;
+    if (machine_init(&vm->machine, vm->ctx, o->ram_size, &err) < 0) return complain("-m: %s", err.text);
+    if (o->bios && machine_load(&vm->machine, o->bios, &err) < 0) return complain("-bios %s: %s", o->bios, err.text);
+    chr_mux_suspend_open(vm->ctx); /* banners wait until it is clear who has the focus */
+    int rc = add_chardevs(vm, o);
+    if (rc == 0) rc = add_monitors(vm, o);
+    if (rc == 0) rc = add_serials(vm, o);
+    chr_mux_resume_open(vm->ctx);
+    return rc;
+}
+
+/* ---- running it ---- */
+
+static void on_signal(int number)
+{
+    (void)number;
+    vm_interrupt();
+}
+
+static void catch_signals(void)
+{
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_signal;
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGHUP, &action, NULL);
+}
+
+static int run(struct vm *vm, const struct options *o)
+{
+    machine_reset(&vm->machine);
+    if (!o->stopped) vm_cont(vm);
+    return vm_run(vm);
+}
+
+static int build_and_run(struct vm *vm, const struct options *o)
+{
+    int status = 1;
+    if (o->words) status = print_chardev_help(vm->ctx, o->words);
+    else if (build(vm, o) == 0) {
+        catch_signals();
+        status = run(vm, o);
+    }
+    monitors_free(vm->monitors);
+    machine_free(&vm->machine);
+    chr_context_free(vm->ctx);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    struct options   o;
+    static struct vm vm;
+    chr_config       config;
+    if (options_read(&o, argc, argv) < 0) return 1;
+    if (o.help || o.version) {
+        fputs(o.help ? options_help : "tinyvm " CHARDEV_VERSION "\n", stdout);
+        return 0;
+    }
+    memset(&config, 0, sizeof config);
+    config.opaque = &vm;
+    config.log = log_line;
+    config.exit = exit_asked;
+    vm.ctx = chr_context_new(&config);
+    if (!vm.ctx) return complain("no memory or no descriptors left"), 1;
+    return build_and_run(&vm, &o);
+}

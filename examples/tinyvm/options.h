@@ -1,0 +1,36 @@
+/*
+ * options.h - tinyvm's command line.
+ */
+#ifndef TINYVM_OPTIONS_H
+#define TINYVM_OPTIONS_H
+
+#include <stdint.h>
+
+#define OPTIONS_MAX 64 /* of each repeatable kind */
+
+struct options {
+    const char *chardevs[OPTIONS_MAX], *serials[OPTIONS_MAX], *mons[OPTIONS_MAX];
+    int         chardev_count, serial_count, mon_count;
+    const char *bios;
+    uint32_t    ram_size;
+    int         stopped;
+    const char *words; /* `help` or `BACKEND,help`, when -chardev asks for that; else NULL */
+    int         help, version;
+};
+
+/* Returns 0, or -1 after one line on stderr. */
+int options_read(struct options *o, int argc, char **argv);
+
+/* A -mon value, "ID" or "chardev=ID", then ",mode=readline" or ",mode=control". Returns 0, or -1 after one line on stderr. */
+struct mon_options {
+    char id[128];
+    int  control;
+};
+int options_read_mon(const char *text, struct mon_options *mon);
+
+/* One line on stderr, "tinyvm: ...". Returns -1. */
+int complain(const char *format, ...);
+
+extern const char options_help[];
+
+#endif

@@ -1,0 +1,26 @@
+/*
+ * plic.h - the platform interrupt controller of the virt board, as far as machine mode of one hart sees it.
+ *
+ * Sources are level-triggered: a line that is up is pending until it is claimed, and again after it was completed.
+ */
+#ifndef TINYVM_PLIC_H
+#define TINYVM_PLIC_H
+
+#include <stdint.h>
+
+#include "irq.h"
+
+#define PLIC_SOURCES 64u /* source 0 is none */
+
+struct plic {
+    uint64_t   level, pending, claimed, enabled; /* one bit per source */
+    uint32_t   priority[PLIC_SOURCES], threshold;
+    struct irq out;
+};
+
+void     plic_reset(struct plic *plic);
+void     plic_set(void *plic, int source, int level);
+uint32_t plic_read(void *plic, uint32_t offset, unsigned size);
+void     plic_write(void *plic, uint32_t offset, unsigned size, uint32_t value);
+
+#endif

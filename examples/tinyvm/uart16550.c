@@ -1,0 +1,374 @@
+/* uart16550.c - registers, FIFOs, interrupts and the chardev behind them. */
+#include "uart16550.h"
+
+#include <string.h>
+
+enum { REG_DATA, REG_IER, REG_IIR_FCR, REG_LCR, REG_MCR, REG_LSR, REG_MSR, REG_SCR };
+
+enum { IER_RX = 0x01, IER_TX = 0x02, IER_LINE = 0x04, IER_MODEM = 0x08 };
+enum { IIR_MODEM = 0x00, IIR_NONE = 0x01, IIR_TX = 0x02, IIR_RX = 0x04, IIR_LINE = 0x06, IIR_TIMEOUT = 0x0c, IIR_FIFOS = 0xc0 };
+enum { FCR_ENABLE = 0x01, FCR_CLEAR_RX = 0x02, FCR_CLEAR_TX = 0x04 };
+enum { LCR_DLAB = 0x80, LCR_BREAK = 0x40 };
+enum { MCR_DTR = 0x01, MCR_RTS = 0x02, MCR_OUT1 = 0x04, MCR_OUT2 = 0x08, MCR_LOOP = 0x10 };
+enum { LSR_READY = 0x01, LSR_OVERRUN = 0x02, LSR_BREAK = 0x10, LSR_THR_EMPTY = 0x20, LSR_IDLE = 0x40, LSR_FIFO_ERROR = 0x80 };
+enum { MSR_CTS = 0x10, MSR_DSR = 0x20, MSR_RI = 0x40, MSR_DCD = 0x80 };
+
+/* ---- FIFOs ---- */
+
+static void fifo_clear(struct uart_fifo *fifo)
+{
+    fifo->first = fifo->count = 0;
+}
+
+static void fifo_push(struct uart_fifo *fifo, uint8_t byte, uint8_t error)
+{
+    int at = (fifo->first + fifo->count++) % UART_FIFO;
+    fifo->data[at] = byte;
+    fifo->error[at] = error;
+}
+
+static void fifo_drop(struct uart_fifo *fifo, int count)
+{
+    fifo->first = (fifo->first + count) % UART_FIFO;
+    fifo->count -= count;
+}
+
+static int fifos_on(const struct uart *uart)
+{
+    return uart->fcr & FCR_ENABLE;
+}
+
+/* Without FIFOs there is one holding register each way. */
+static int depth(const struct uart *uart)
+{
+    return fifos_on(uart) ? UART_FIFO : 1;
+}
+
+static int trigger_level(const struct uart *uart)
+{
+    static const int levels[4] = { 1, 4, 8, 14 };
+    return fifos_on(uart) ? levels[uart->fcr >> 6] : 1;
+}
+
+/* ---- interrupts ---- */
+
+/* The highest-priority reason to interrupt, as IIR shows it. */
+static uint8_t reason(const struct uart *uart)
+{
+    if ((uart->ier & IER_LINE) && uart->line_errors) return IIR_LINE;
+    if ((uart->ier & IER_RX) && uart->rx.count >= trigger_level(uart)) return IIR_RX;
+    if ((uart->ier & IER_RX) && uart->stale && uart->rx.count) return IIR_TIMEOUT;
+    if ((uart->ier & IER_TX) && uart->thr_interrupt) return IIR_TX;
+    if ((uart->ier & IER_MODEM) && uart->msr_delta) return IIR_MODEM;
+    return IIR_NONE;
+}
+
+static void update_irq(struct uart *uart)
+{
+    irq_set(&uart->irq, reason(uart) != IIR_NONE);
+}
+
+/* ---- receiving ---- */
+
+static void stale_expired(void *opaque)
+{
+    struct uart *uart = opaque;
+    uart->stale = 1;
+    update_irq(uart);
+}
+
+/* Bytes below the trigger level are announced when nothing has moved for the time of four characters (10 bits at 1.8432 MHz
+ * divided by 16 and the divisor); the loop's timers count whole milliseconds. */
+static void restart_stale_timer(struct uart *uart)
+{
+    int divisor = uart->divisor_low | uart->divisor_high << 8;
+    uart->stale = 0;
+    if (fifos_on(uart) && uart->rx.count)
+        chr_timer_start(uart->ctx, &uart->stale_timer, 1 + 40 * divisor / 115, stale_expired, uart);
+    else chr_timer_stop(&uart->stale_timer);
+}
+
+/* An error shows in LSR when its byte has come to the front. */
+static void show_front_error(struct uart *uart)
+{
+    if (!uart->rx.count) return;
+    uart->line_errors |= uart->rx.error[uart->rx.first];
+    uart->rx.error[uart->rx.first] = 0;
+}
+
+static void receive(struct uart *uart, uint8_t byte, uint8_t error)
+{
+    if (uart->rx.count >= depth(uart)) {
+        uart->line_errors |= LSR_OVERRUN;
+        if (fifos_on(uart)) return;
+        fifo_clear(&uart->rx); /* a lone holding register keeps the newer byte */
+    }
+    fifo_push(&uart->rx, byte, error);
+    show_front_error(uart);
+}
+
+static uint8_t read_data(struct uart *uart)
+{
+    if (!uart->rx.count) return 0;
+    uint8_t byte = uart->rx.data[uart->rx.first];
+    fifo_drop(&uart->rx, 1);
+    show_front_error(uart);
+    restart_stale_timer(uart);
+    chr_fe_accept_input(&uart->fe);
+    return byte;
+}
+
+static void clear_rx(struct uart *uart)
+{
+    fifo_clear(&uart->rx);
+    uart->line_errors = 0;
+    restart_stale_timer(uart);
+    chr_fe_accept_input(&uart->fe);
+}
+
+/* ---- transmitting ---- */
+
+static void transmitter_empty(struct uart *uart)
+{
+    uart->thr_interrupt = 1;
+    update_irq(uart);
+}
+
+static void flush(void *opaque)
+{
+    struct uart *uart = opaque;
+    while (uart->tx.count) {
+        int run = UART_FIFO - uart->tx.first; /* what lies in one piece */
+        if (run > uart->tx.count) run = uart->tx.count;
+        int taken = chr_fe_write(&uart->fe, uart->tx.data + uart->tx.first, (size_t)run);
+        if (taken == CHR_ERR_WOULD_BLOCK || taken == 0) {
+            chr_fe_add_watch(&uart->fe, flush, uart);
+            return;
+        }
+        fifo_drop(&uart->tx, taken > 0 ? taken : run); /* any error: nobody is there, the bytes are lost */
+    }
+    transmitter_empty(uart);
+}
+
+static void write_data(struct uart *uart, uint8_t byte)
+{
+    uart->thr_interrupt = 0;
+    if (uart->mcr & MCR_LOOP) {
+        receive(uart, byte, 0);
+        restart_stale_timer(uart);
+        transmitter_empty(uart);
+        return;
+    }
+    if (uart->tx.count >= depth(uart)) return; /* software that doesn't ask LSR first loses this byte */
+    fifo_push(&uart->tx, byte, 0);
+    if (uart->tx.count == 1) flush(uart);
+}
+
+int uart_flushed(const struct uart *uart)
+{
+    return uart->tx.count == 0;
+}
+
+/* ---- the other registers ---- */
+
+static uint8_t modem_lines(const struct uart *uart)
+{
+    if (!(uart->mcr & MCR_LOOP)) return MSR_CTS | MSR_DSR | MSR_DCD; /* a plain three-wire line, ready at all times */
+    return (uint8_t)((uart->mcr & MCR_RTS ? MSR_CTS : 0) | (uart->mcr & MCR_DTR ? MSR_DSR : 0) |
+                     (uart->mcr & MCR_OUT1 ? MSR_RI : 0) | (uart->mcr & MCR_OUT2 ? MSR_DCD : 0));
+}
+
+/* Which lines changed; for RI only its trailing edge counts. */
+static uint8_t modem_delta(uint8_t before, uint8_t after)
+{
+    uint8_t changed = (before ^ after) & (MSR_CTS | MSR_DSR | MSR_DCD);
+    uint8_t ring_over = before & ~after & MSR_RI;
+    return (uint8_t)((changed | ring_over) >> 4);
+}
+
+static void write_mcr(struct uart *uart, uint8_t value)
+{
+    uint8_t before = modem_lines(uart);
+    uart->mcr = value & 0x1f;
+    uart->msr_delta |= modem_delta(before, modem_lines(uart));
+    chr_fe_accept_input(&uart->fe); /* leaving loopback connects the line again */
+}
+
+static void write_lcr(struct uart *uart, uint8_t value)
+{
+    int break_begins = value & ~uart->lcr & LCR_BREAK;
+    uart->lcr = value;
+    if (break_begins && (uart->mcr & MCR_LOOP)) receive(uart, 0, LSR_BREAK);
+}
+
+static void write_ier(struct uart *uart, uint8_t value)
+{
+    int tx_enabled = value & ~uart->ier & IER_TX;
+    uart->ier = value & 0x0f;
+    if (tx_enabled && !uart->tx.count) uart->thr_interrupt = 1; /* drivers count on being told about an idle transmitter */
+}
+
+static void clear_tx(struct uart *uart)
+{
+    fifo_clear(&uart->tx);
+    chr_fe_add_watch(&uart->fe, NULL, NULL);
+    uart->thr_interrupt = 1;
+}
+
+static void write_fcr(struct uart *uart, uint8_t value)
+{
+    int switched = (value ^ uart->fcr) & FCR_ENABLE;
+    uart->fcr = value & FCR_ENABLE ? value & 0xc9 : 0;
+    if (switched || (value & FCR_CLEAR_RX)) clear_rx(uart);
+    if (switched || (value & FCR_CLEAR_TX)) clear_tx(uart);
+}
+
+static uint8_t read_iir(struct uart *uart)
+{
+    uint8_t why = reason(uart);
+    if (why == IIR_TX) uart->thr_interrupt = 0;
+    return (uint8_t)(why | (fifos_on(uart) ? IIR_FIFOS : 0));
+}
+
+static int error_in_fifo(const struct uart *uart)
+{
+    for (int i = 0; i < uart->rx.count; i++)
+        if (uart->rx.error[(uart->rx.first + i) % UART_FIFO]) return 1;
+    return 0;
+}
+
+static uint8_t read_lsr(struct uart *uart)
+{
+    uint8_t value = uart->line_errors;
+    if (uart->rx.count) value |= LSR_READY;
+    if (!uart->tx.count) value |= LSR_THR_EMPTY | LSR_IDLE;
+    if (fifos_on(uart) && ((uart->line_errors & ~LSR_OVERRUN) || error_in_fifo(uart))) value |= LSR_FIFO_ERROR;
+    uart->line_errors = 0;
+    return value;
+}
+
+static uint8_t read_msr(struct uart *uart)
+{
+    uint8_t value = modem_lines(uart) | uart->msr_delta;
+    uart->msr_delta = 0;
+    return value;
+}
+
+static uint8_t read_register(struct uart *uart, uint32_t number)
+{
+    int divisor = uart->lcr & LCR_DLAB;
+    switch (number) {
+    case REG_DATA: return divisor ? uart->divisor_low : read_data(uart);
+    case REG_IER: return divisor ? uart->divisor_high : uart->ier;
+    case REG_IIR_FCR: return read_iir(uart);
+    case REG_LCR: return uart->lcr;
+    case REG_MCR: return uart->mcr;
+    case REG_LSR: return read_lsr(uart);
+    case REG_MSR: return read_msr(uart);
+    default: return uart->scr;
+    }
+}
+
+static void write_register(struct uart *uart, uint32_t number, uint8_t value)
+{
+    int divisor = uart->lcr & LCR_DLAB;
+    switch (number) {
+    case REG_DATA:
+        if (divisor) uart->divisor_low = value;
+        else write_data(uart, value);
+        break;
+    case REG_IER:
+        if (divisor) uart->divisor_high = value;
+        else write_ier(uart, value);
+        break;
+    case REG_IIR_FCR: write_fcr(uart, value); break;
+    case REG_LCR: write_lcr(uart, value); break;
+    case REG_MCR: write_mcr(uart, value); break;
+    case REG_SCR: uart->scr = value; break;
+    default: break; /* LSR and MSR are for reading */
+    }
+}
+
+/* The registers are bytes; a wider access reaches the one at its address. */
+uint32_t uart_read(void *opaque, uint32_t offset, unsigned size)
+{
+    struct uart *uart = opaque;
+    (void)size;
+    if (offset > REG_SCR) return 0;
+    uint8_t value = read_register(uart, offset);
+    update_irq(uart);
+    return value;
+}
+
+void uart_write(void *opaque, uint32_t offset, unsigned size, uint32_t value)
+{
+    struct uart *uart = opaque;
+    (void)size;
+    if (offset > REG_SCR) return;
+    write_register(uart, offset, (uint8_t)value);
+    update_irq(uart);
+}
+
+/* ---- the chardev's side ---- */
+
+static int can_read(void *opaque)
+{
+    const struct uart *uart = opaque;
+    return uart->mcr & MCR_LOOP ? 0 : depth(uart) - uart->rx.count;
+}
+
+static void got_input(void *opaque, const void *buf, size_t len)
+{
+    struct uart   *uart = opaque;
+    const uint8_t *bytes = buf;
+    for (size_t i = 0; i < len; i++) receive(uart, bytes[i], 0);
+    restart_stale_timer(uart);
+    update_irq(uart);
+}
+
+static void got_event(void *opaque, int event)
+{
+    struct uart *uart = opaque;
+    if (event != CHR_EVENT_BREAK || (uart->mcr & MCR_LOOP)) return;
+    receive(uart, 0, LSR_BREAK);
+    restart_stale_timer(uart);
+    update_irq(uart);
+}
+
+/* Another backend is welcome at any time: what waits in the FIFO goes there. */
+static int changed(void *opaque)
+{
+    struct uart *uart = opaque;
+    if (uart->tx.count) chr_fe_add_watch(&uart->fe, flush, uart);
+    return 0;
+}
+
+int uart_init(struct uart *uart, chr_dev *dev, chr_error *err)
+{
+    static const chr_handlers handlers = { can_read, got_input, got_event, changed };
+    uart_reset(uart);
+    int rc = chr_fe_init(&uart->fe, dev, err);
+    if (rc < 0) return rc;
+    chr_fe_set_handlers(&uart->fe, &handlers, uart);
+    return 0;
+}
+
+void uart_deinit(struct uart *uart)
+{
+    chr_timer_stop(&uart->stale_timer);
+    chr_fe_deinit(&uart->fe);
+}
+
+/* Bytes on their way out still go: the wire doesn't notice a reset of the machine. */
+void uart_reset(struct uart *uart)
+{
+    uart->ier = uart->fcr = uart->lcr = uart->scr = uart->msr_delta = uart->line_errors = 0;
+    uart->mcr = MCR_OUT2;
+    uart->divisor_low = 12; /* 9600 baud */
+    uart->divisor_high = 0;
+    uart->thr_interrupt = uart->stale = 0;
+    fifo_clear(&uart->rx);
+    chr_timer_stop(&uart->stale_timer);
+    if (uart->fe.dev) chr_fe_accept_input(&uart->fe);
+    update_irq(uart);
+}

@@ -1,0 +1,45 @@
+/*
+ * uart16550.h - a 16550A serial port: the frontend end of a chardev, and the best example of one in this program.
+ *
+ * What the far side sends goes into the receive FIFO as long as it has room, and no further: a guest that doesn't read pushes
+ * back. What the guest sends stays in the transmit FIFO until the chardev has taken it: a far side that doesn't read pushes
+ * back too, and the transmitter isn't "empty" meanwhile. With nobody at the far side bytes are lost, as on an unplugged line.
+ */
+#ifndef TINYVM_UART16550_H
+#define TINYVM_UART16550_H
+
+#include <stdint.h>
+
+#include "chardev.h"
+#include "irq.h"
+
+#define UART_FIFO 16
+
+struct uart_fifo {
+    uint8_t data[UART_FIFO];
+    uint8_t error[UART_FIFO]; /* the LSR bits that came with this byte */
+    int     first, count;
+};
+
+struct uart {
+    chr_context     *ctx;
+    chr_frontend     fe;
+    struct irq       irq;
+    struct uart_fifo rx, tx;
+    uint8_t          divisor_low, divisor_high, ier, fcr, lcr, mcr, msr_delta, scr;
+    uint8_t          line_errors; /* LSR's OE, PE, FE, BI, until it is read */
+    int              thr_interrupt; /* "the transmitter has become empty", until IIR tells it or a byte is written */
+    int              stale;         /* the receive time-out has expired */
+    chr_timer        stale_timer;
+};
+
+/* Attaches to a chardev, or to none (NULL: an unplugged line). Set ctx and irq before. */
+int  uart_init(struct uart *uart, chr_dev *dev, chr_error *err);
+void uart_deinit(struct uart *uart);
+void uart_reset(struct uart *uart);
+int  uart_flushed(const struct uart *uart); /* whether all output is out */
+
+uint32_t uart_read(void *uart, uint32_t offset, unsigned size);
+void     uart_write(void *uart, uint32_t offset, unsigned size, uint32_t value);
+
+#endif

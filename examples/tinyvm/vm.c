@@ -1,0 +1,118 @@
+/* vm.c - run, stop, reset, end. */
+#include "vm.h"
+
+#include <signal.h>
+#include <stdio.h>
+
+#define GOODBYE_MS 500 /* how long the last output may take when nobody reads it */
+
+/* A signal handler has nothing but globals. */
+static volatile sig_atomic_t interrupted;
+static chr_context          *interrupted_loop;
+
+void vm_interrupt(void)
+{
+    interrupted = 1;
+    if (interrupted_loop) chr_loop_wake(interrupted_loop);
+}
+
+/* ---- requests ---- */
+
+void vm_request_reset(struct vm *vm, int by_guest, const char *reason)
+{
+    vm->reset_reason = reason;
+    vm->reset_by_guest = by_guest;
+}
+
+void vm_request_shutdown(struct vm *vm, int by_guest, const char *reason, int exit_code)
+{
+    if (vm->shutdown_reason) return;
+    vm->shutdown_reason = reason;
+    vm->shutdown_by_guest = by_guest;
+    vm->exit_code = exit_code;
+}
+
+const char *vm_state_name(const struct vm *vm)
+{
+    static const char *const names[] = { "prelaunch", "running", "paused" };
+    return names[vm->state];
+}
+
+void vm_stop(struct vm *vm)
+{
+    if (vm->state != VM_RUNNING) return;
+    vm->state = VM_PAUSED;
+    machine_pause(&vm->machine, 1);
+    monitor_event(vm->monitors, "STOP", NULL);
+}
+
+void vm_cont(struct vm *vm)
+{
+    if (vm->state == VM_RUNNING) return;
+    vm->state = VM_RUNNING;
+    machine_pause(&vm->machine, 0);
+    monitor_event(vm->monitors, "RESUME", NULL);
+}
+
+static void tell_monitors(struct vm *vm, const char *event, int by_guest, const char *reason)
+{
+    char data[128];
+    snprintf(data, sizeof data, "{\"guest\": %s, \"reason\": \"%s\"}", by_guest ? "true" : "false", reason);
+    monitor_event(vm->monitors, event, data);
+}
+
+static void take_guest_wish(struct vm *vm)
+{
+    if (vm->machine.wish == MACHINE_RESET) vm_request_reset(vm, 1, "guest-reset");
+    if (vm->machine.wish == MACHINE_POWER_OFF) vm_request_shutdown(vm, 1, "guest-shutdown", vm->machine.wish_code);
+    vm->machine.wish = MACHINE_GOES_ON;
+}
+
+static void carry_out_reset(struct vm *vm)
+{
+    machine_reset(&vm->machine);
+    tell_monitors(vm, "RESET", vm->reset_by_guest, vm->reset_reason);
+    vm->reset_reason = NULL;
+    if (vm->state == VM_PAUSED) vm->state = VM_PRELAUNCH;
+}
+
+/* ---- the loop ---- */
+
+/* Returns how long the loop may sleep. */
+static int run_machine(struct vm *vm)
+{
+    if (vm->state != VM_RUNNING) return -1;
+    int sleep_ms = machine_run(&vm->machine);
+    take_guest_wish(vm);
+    return vm->shutdown_reason || vm->reset_reason ? 0 : sleep_ms;
+}
+
+static int all_is_out(const struct vm *vm)
+{
+    return monitors_flushed(vm->monitors) && machine_flushed(&vm->machine);
+}
+
+/* The last words: what monitors and UARTs still have to say gets a moment to leave, but nobody can keep us waiting. */
+static void say_goodbye(struct vm *vm)
+{
+    int64_t end = chr_loop_now(vm->ctx) + (int64_t)GOODBYE_MS * 1000000;
+    tell_monitors(vm, "SHUTDOWN", vm->shutdown_by_guest, vm->shutdown_reason);
+    while (!all_is_out(vm)) {
+        int64_t left = end - chr_loop_now(vm->ctx);
+        if (left <= 0 || chr_loop_step(vm->ctx, (int)(left / 1000000) + 1) < 0) break;
+    }
+}
+
+int vm_run(struct vm *vm)
+{
+    interrupted_loop = vm->ctx;
+    while (!vm->shutdown_reason) {
+        int sleep_ms = run_machine(vm);
+        if (chr_loop_step(vm->ctx, sleep_ms) < 0) vm_request_shutdown(vm, 0, "host-error", 1);
+        if (interrupted) vm_request_shutdown(vm, 0, "host-signal", 0);
+        if (vm->reset_reason && !vm->shutdown_reason) carry_out_reset(vm);
+    }
+    say_goodbye(vm);
+    interrupted_loop = NULL;
+    return vm->exit_code;
+}
