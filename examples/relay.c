@@ -7,8 +7,9 @@
  *
  * A and B are chardevs in option syntax (socket,path=/tmp/a,server=on,wait=off) or URI syntax (tcp:localhost:4444).
  *
- * While one side is away but may come back, the other is not read: no byte is lost. When a side has closed for good, what came
- * from it goes out to the other; then the way back stays until nothing has come for half a second. --keep goes on even so.
+ * While one side is away but may come back, the other is not read: no byte is lost. When a side has closed for good, or takes
+ * nothing any more, what came from it goes out to the other; then the way back stays until nothing has come for half a second.
+ * --keep goes on even so, and drops what nobody takes.
  */
 #define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
@@ -30,7 +31,7 @@ struct side {
     struct relay *relay;
     int           comes_back; /* when closed, it may open again */
     int           gone;       /* closed for good: nothing will come from it any more */
-    int           deaf;       /* and it takes nothing either */
+    int           deaf;       /* it takes nothing any more */
     size_t        start, end;
     unsigned char buf[BUFFER];
 };
@@ -69,8 +70,8 @@ static int is_empty(const struct side *s)
 static void consider_ending(struct relay *r)
 {
     chr_timer_stop(&r->quiet);
-    if (r->keep || (!r->a.gone && !r->b.gone) || !is_empty(&r->a) || !is_empty(&r->b)) return;
-    if (r->a.deaf || r->b.deaf) end(r, 0);
+    if (r->keep || !(r->a.gone || r->b.gone || r->a.deaf || r->b.deaf) || !is_empty(&r->a) || !is_empty(&r->b)) return;
+    if ((r->a.gone && r->a.deaf) || (r->b.gone && r->b.deaf)) end(r, 0);
     else chr_timer_start(r->ctx, &r->quiet, QUIET_MS, end_when_quiet, r);
 }
 
@@ -93,7 +94,7 @@ static void not_taken(struct side *from, int error)
     } else if (to->comes_back) {
         return; /* Held until its OPENED. */
     } else if (error == CHR_ERR_DISCONNECTED) {
-        to->deaf = to->gone;
+        to->deaf = 1;
         from->start = from->end;
     } else {
         fprintf(stderr, "relay: %s: writing: %s\n", to->name, chr_error_text(error));
@@ -128,8 +129,9 @@ static void flush_into(void *opaque)
 static int can_read(void *opaque)
 {
     const struct side *s = (const struct side *)opaque;
+    int                nobody = is_away(s->other) || (s->other->deaf && !s->relay->keep);
 
-    return is_away(s->other) ? 0 : (int)(BUFFER - s->end);
+    return nobody ? 0 : (int)(BUFFER - s->end);
 }
 
 static void got(void *opaque, const void *bytes, size_t len)

@@ -1,0 +1,81 @@
+#!/usr/bin/python3
+"""README.md doesn't rot: its program compiles without a warning and works, its sh blocks run as they stand, its tables are complete."""
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+
+BUILD = os.environ.get("BUILD", "build")
+WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Werror"]
+passed = failed = 0
+
+
+def check(name, ok, detail=""):
+    global passed, failed
+    passed, failed = passed + bool(ok), failed + (not ok)
+    if not ok:
+        print("%s: FAIL\n%s" % (name, detail))
+
+
+def run_shell(script):
+    """In a process group of its own, so that what it leaves running can be ended."""
+    shell = subprocess.Popen(["sh", "-c", script], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                             start_new_session=True)
+    try:
+        out = shell.communicate(timeout=30)[0]
+        return shell.returncode, out
+    except subprocess.TimeoutExpired:
+        os.killpg(shell.pid, signal.SIGKILL)
+        return "none within 30 s", shell.communicate()[0]
+
+
+def program(text, directory):
+    for compiler, standard, name in (("gcc", "-std=c99", "readme.c"), ("g++", "-std=c++17", "readme.cpp")):
+        if not shutil.which(compiler):
+            continue
+        source, binary = os.path.join(directory, name), os.path.join(directory, name + ".out")
+        with open(source, "w") as f:
+            f.write(text)
+        done = subprocess.run([compiler, standard, "-I.", *WARNINGS, "-o", binary, source], capture_output=True, text=True, check=False)
+        check("the program, " + compiler, done.returncode == 0, done.stderr)
+        if done.returncode == 0:
+            talk(binary, directory, compiler)
+
+
+def talk(binary, directory, name):
+    path = os.path.join(directory, name + ".sock")
+    script = "%s socket,id=con,path=%s,server=on,wait=off & while [ ! -S %s ]; do sleep 0.05; done; echo there | %s/relay stdio unix:%s; kill $!"
+    status, out = run_shell(script % (binary, path, path, BUILD, path))
+    check("the program, %s, talks" % name, "hello" in out and "there" in out, "%s %s" % (status, out))
+
+
+def documented(readme):
+    """Each backend and each socket option that the help names stands in README."""
+    backends = subprocess.run([BUILD + "/relay", "help"], capture_output=True, text=True, check=True).stdout
+    for name in re.findall(r"^\s+([a-z][\w-]*)", backends, re.M):
+        check("backend %s is in README" % name, "`%s`" % name in readme, backends)
+    options = subprocess.run([BUILD + "/relay", "socket,help"], capture_output=True, text=True, check=True).stdout
+    for name in re.findall(r"^\s+([a-z][\w-]*)=?", options, re.M):
+        check("socket option %s is in README" % name, "`%s`" % name in readme or "`%s=" % name in readme, options)
+
+
+def main():
+    with open("README.md") as f:
+        readme = f.read()
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", readme, re.M | re.S)
+    with tempfile.TemporaryDirectory() as directory:
+        for kind, text in blocks:
+            if kind == "c":
+                program(text, directory)
+            elif kind == "sh" and not text.startswith("make"):
+                status, out = run_shell("set -e\n" + text.replace("build/", BUILD + "/"))
+                check("block %r" % text.splitlines()[0], status == 0 and "rror" not in out, "exit status %s\n%s" % (status, out))
+    documented(readme)
+    print("%d passed, %d failed, 0 skipped" % (passed, failed))
+    sys.exit(1 if failed else 0)
+
+
+main()
