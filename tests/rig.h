@@ -1,0 +1,519 @@
+/*
+ * rig.h - what most tests need: a context that counts (and can fail) allocations and has a virtual clock, a frontend that records
+ * what it gets and complains about what it never should get, and helpers to talk to the far side. Include it after chardev.h.
+ */
+#ifndef CHARDEV_RIG_H
+#define CHARDEV_RIG_H
+
+#include "test.h"
+
+#include <dirent.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+
+/* ---- the rig: a context under observation ------------------------------------------------------------------------- */
+
+typedef struct rig {
+    chr_context *ctx;
+    long         calls;     /* allocations asked for, growing ones included */
+    long         live;      /* blocks not yet freed */
+    long         fail_at;   /* the number of the call that fails; 0 = none */
+    int          for_good;  /* and all after it */
+    int          failed;    /* how many did fail */
+    int64_t      now;       /* the virtual clock, in nanoseconds */
+    int64_t      wall;      /* the virtual time of day */
+    int          fds;       /* open descriptors before the context was made */
+    int          exits, exit_code, snapshots, logs;
+    char         log[2048]; /* all log lines, each ended by a newline */
+} rig;
+
+/* Enough room before each block for its size, and still aligned for anything. */
+enum { RIG_HEADER = 16 };
+
+/* Never grows in place, so that an address kept too long is an error that sanitizers see. */
+static inline void *rig_allocate(void *opaque, void *ptr, size_t size)
+{
+    rig    *r = (rig *)opaque;
+    char   *old = ptr ? (char *)ptr - RIG_HEADER : NULL, *fresh;
+    size_t  old_size = 0;
+    if (size == 0) {
+        if (old) r->live--;
+        free(old);
+        return NULL;
+    }
+    r->calls++;
+    if (r->fail_at && (r->calls == r->fail_at || (r->for_good && r->calls > r->fail_at))) {
+        r->failed++;
+        return NULL;
+    }
+    fresh = (char *)malloc(size + RIG_HEADER);
+    if (!fresh) abort();
+    memcpy(fresh, &size, sizeof size);
+    if (old) {
+        memcpy(&old_size, old, sizeof old_size);
+        memcpy(fresh + RIG_HEADER, ptr, old_size < size ? old_size : size);
+        free(old);
+    } else {
+        r->live++;
+    }
+    memset(fresh + RIG_HEADER + (old_size < size ? old_size : size), 0xa5, old_size < size ? size - old_size : 0);
+    return fresh + RIG_HEADER;
+}
+
+static inline void rig_log(void *opaque, const char *line)
+{
+    rig   *r = (rig *)opaque;
+    size_t used = strlen(r->log);
+    r->logs++;
+    snprintf(r->log + used, sizeof r->log - used, "%s\n", line);
+}
+
+static inline int64_t rig_clock(void *opaque)
+{
+    return ((rig *)opaque)->now;
+}
+
+static inline int64_t rig_wall_clock(void *opaque)
+{
+    return ((rig *)opaque)->wall;
+}
+
+static inline void rig_exit(void *opaque, int code)
+{
+    rig *r = (rig *)opaque;
+    r->exits++;
+    r->exit_code = code;
+}
+
+static inline void rig_snapshot(void *opaque)
+{
+    ((rig *)opaque)->snapshots++;
+}
+
+static inline int64_t real_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* How many descriptors this process has open; the one that looks is not counted. */
+static inline int count_fds(void)
+{
+    DIR           *dir = opendir("/proc/self/fd");
+    struct dirent *entry;
+    int            count = 0;
+    REQUIRE(dir != NULL);
+    while ((entry = readdir(dir)) != NULL) count += entry->d_name[0] != '.';
+    closedir(dir);
+    return count - 1;
+}
+
+static inline chr_config rig_config(rig *r)
+{
+    chr_config config;
+    memset(&config, 0, sizeof config);
+    config.opaque = r;
+    config.allocate = rig_allocate;
+    config.log = rig_log;
+    config.wall_clock = rig_wall_clock;
+    config.exit = rig_exit;
+    config.snapshot = rig_snapshot;
+    return config;
+}
+
+static inline void rig_init(rig *r)
+{
+    memset(r, 0, sizeof *r);
+    r->now = 1000000000;
+    r->wall = INT64_C(1500000000) * 1000000000; /* 2017-07-14 02:40:00 UTC */
+    r->fds = count_fds();
+}
+
+/* A context on the real clock: for tests in which something outside takes its time. */
+static inline void rig_open(rig *r)
+{
+    chr_config config = rig_config(r);
+    rig_init(r);
+    r->ctx = chr_context_new(&config);
+    REQUIRE(r->ctx != NULL);
+}
+
+/* A context whose time only moves when the test says so. */
+static inline void rig_open_virtual(rig *r)
+{
+    chr_config config = rig_config(r);
+    config.clock = rig_clock;
+    rig_init(r);
+    r->ctx = chr_context_new(&config);
+    REQUIRE(r->ctx != NULL);
+}
+
+/* Frees the context and looks for what it left behind. Close the test's own descriptors before. */
+static inline void rig_close(rig *r)
+{
+    chr_context_free(r->ctx);
+    r->ctx = NULL;
+    CHECK_INT(r->live, 0);
+    CHECK_INT(count_fds(), r->fds);
+}
+
+/* Steps until nothing more is ready now. What was sent over pipes and local sockets before has arrived after it. */
+static inline void settle(rig *r)
+{
+    int i;
+    for (i = 0; i < 1000; i++)
+        if (chr_loop_step(r->ctx, 0) <= 0) return;
+    CHECK(!"the loop never comes to rest");
+}
+
+/* Moves the virtual clock and lets the due timers run. */
+static inline void pass_time(rig *r, int64_t ms)
+{
+    r->now += ms * 1000000;
+    settle(r);
+}
+
+/* Steps until the condition holds. A test that waits in vain fails. */
+#define PUMP(r, condition)                                                                  \
+    do {                                                                                    \
+        int64_t pump_end = real_ms() + 5000 * test_time_scale();                            \
+        while (!(condition) && real_ms() < pump_end) chr_loop_step((r)->ctx, 10);           \
+        test_check(!!(condition), __FILE__, __LINE__, "never came: " #condition);           \
+    } while (0)
+
+/* Makes a chardev that must come into being. */
+static inline chr_dev *make(rig *r, const char *options)
+{
+    chr_error err;
+    chr_dev  *dev = chr_new(r->ctx, options, &err);
+    if (!dev) {
+        printf("    %s: %s\n", options, err.text);
+        CHECK(!"chr_new failed");
+        exit(EXIT_FAILURE);
+    }
+    return dev;
+}
+
+/* Asks for a chardev that must not come into being; returns the code. The text is one non-empty line. */
+static inline int refuse(rig *r, const char *options, chr_error *err)
+{
+    int      fds = count_fds();
+    chr_dev *dev;
+    memset(err, 0, sizeof *err);
+    dev = chr_new(r->ctx, options, err);
+    if (!CHECK(dev == NULL) || !CHECK(err->code < 0) || !CHECK(err->text[0]) || !CHECK(!strchr(err->text, '\n')) ||
+        !CHECK_INT(count_fds(), fds) || !CHECK(chr_next(r->ctx, NULL) == NULL || dev == NULL))
+        NOTE("for \"%.200s\": %s", options, err->text);
+    return err->code;
+}
+
+/* ---- the recorder: a frontend that remembers ----------------------------------------------------------------------- */
+
+typedef struct recorder {
+    chr_frontend fe;
+    char        *input; /* all that came */
+    size_t       length, size;
+    int          room;       /* what can_read says; reads use it up */
+    char         events[64]; /* O opened, C closed, B break, I mux in, U mux out, ? any other */
+    int          last_event;
+    int          open;       /* told OPENED, and not CLOSED since */
+    int          changes, change_answer, writable;
+    void       (*then)(struct recorder *, int what); /* called last in each handler: 'r', 'e', 'c', 'w' */
+    void        *user;
+    int          early_input_allowed;
+} recorder;
+
+enum { UNLIMITED = 1 << 30 };
+
+static inline int recorder_can_read(void *opaque)
+{
+    return ((recorder *)opaque)->room;
+}
+
+static inline void recorder_read(void *opaque, const void *buf, size_t len)
+{
+    recorder *rec = (recorder *)opaque;
+    CHECK(len > 0);
+    if (!CHECK(len <= (size_t)rec->room)) NOTE("%zu bytes came for a room of %d", len, rec->room);
+    if (!rec->early_input_allowed) CHECK(rec->open);
+    if (rec->room < UNLIMITED) rec->room -= (int)len;
+    if (rec->length + len > rec->size) {
+        rec->size = 2 * (rec->length + len);
+        rec->input = (char *)realloc(rec->input, rec->size);
+        REQUIRE(rec->input != NULL);
+    }
+    memcpy(rec->input + rec->length, buf, len);
+    rec->length += len;
+    if (rec->then) rec->then(rec, 'r');
+}
+
+static inline char recorder_letter(int event)
+{
+    switch (event) {
+    case CHR_EVENT_OPENED: return 'O';
+    case CHR_EVENT_CLOSED: return 'C';
+    case CHR_EVENT_BREAK: return 'B';
+    case CHR_EVENT_MUX_IN: return 'I';
+    case CHR_EVENT_MUX_OUT: return 'U';
+    default: return '?';
+    }
+}
+
+static inline void recorder_event(void *opaque, int event)
+{
+    recorder *rec = (recorder *)opaque;
+    size_t    used = strlen(rec->events);
+    rec->last_event = event;
+    if (event == CHR_EVENT_OPENED) CHECK(!rec->open);
+    if (event == CHR_EVENT_CLOSED) CHECK(rec->open);
+    if (event == CHR_EVENT_OPENED) rec->open = 1;
+    if (event == CHR_EVENT_CLOSED) rec->open = 0;
+    if (used + 1 < sizeof rec->events) rec->events[used] = recorder_letter(event);
+    if (rec->then) rec->then(rec, 'e');
+}
+
+static inline int recorder_change(void *opaque)
+{
+    recorder *rec = (recorder *)opaque;
+    rec->changes++;
+    if (rec->then) rec->then(rec, 'c');
+    return rec->change_answer;
+}
+
+static inline void recorder_writable(void *opaque)
+{
+    recorder *rec = (recorder *)opaque;
+    rec->writable++;
+    if (rec->then) rec->then(rec, 'w');
+}
+
+static const chr_handlers recorder_handlers = { recorder_can_read, recorder_read, recorder_event, recorder_change };
+static const chr_handlers recorder_handlers_without_change = { recorder_can_read, recorder_read, recorder_event, NULL };
+
+static inline void listen_to(recorder *rec)
+{
+    rec->open = 0; /* alternation is promised to one set of handlers */
+    chr_fe_set_handlers(&rec->fe, &recorder_handlers, rec);
+}
+
+/* Attaches a recorder with endless room. Set `room` first to have less: attach_with_room(). */
+static inline void attach_with_room(recorder *rec, chr_dev *dev, int room)
+{
+    chr_error err;
+    memset(rec, 0, sizeof *rec);
+    rec->room = room;
+    REQUIRE(chr_fe_init(&rec->fe, dev, &err) == 0);
+    listen_to(rec);
+}
+
+static inline void attach(recorder *rec, chr_dev *dev)
+{
+    attach_with_room(rec, dev, UNLIMITED);
+}
+
+static inline void detach(recorder *rec)
+{
+    chr_fe_deinit(&rec->fe);
+    free(rec->input);
+    rec->input = NULL;
+    rec->length = rec->size = 0;
+}
+
+/* Room for `more` bytes has come. */
+static inline void give_room(recorder *rec, int more)
+{
+    rec->room = more;
+    chr_fe_accept_input(&rec->fe);
+}
+
+#define CHECK_INPUT(rec, text) CHECK_MEM((rec)->input, (rec)->length, (text), strlen(text))
+
+static inline void forget_input(recorder *rec)
+{
+    rec->length = 0;
+}
+
+/* ---- the far side --------------------------------------------------------------------------------------------------- */
+
+/* A path in a fresh directory of this test, below build/ or /tmp. */
+static inline const char *scratch(const char *name)
+{
+    static char dir[64], path[4][160];
+    static int  turn;
+    if (!dir[0]) {
+        snprintf(dir, sizeof dir, "/tmp/chardev-test-XXXXXX");
+        REQUIRE(mkdtemp(dir) != NULL);
+    }
+    turn = (turn + 1) % 4;
+    snprintf(path[turn], sizeof path[turn], "%s/%s", dir, name);
+    return path[turn];
+}
+
+/* Forgets the directory that scratch() made, with all the files in it. */
+static inline void scratch_clean(void)
+{
+    char           dir[160];
+    DIR           *handle;
+    struct dirent *entry;
+    snprintf(dir, sizeof dir, "%s", scratch(""));
+    dir[strlen(dir) - 1] = 0;
+    handle = opendir(dir);
+    while (handle && (entry = readdir(handle)) != NULL)
+        if (entry->d_name[0] != '.') unlink(scratch(entry->d_name));
+    if (handle) closedir(handle);
+    rmdir(dir);
+}
+
+static inline int exists(const char *path)
+{
+    struct stat st;
+    return lstat(path, &st) == 0;
+}
+
+static inline void write_file(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "w");
+    REQUIRE(file != NULL);
+    fputs(text, file);
+    fclose(file);
+}
+
+/* The whole of a file, in one of two static buffers. */
+static inline const char *read_file(const char *path)
+{
+    static char text[2][4096];
+    static int  turn;
+    FILE       *file = fopen(path, "r");
+    size_t      len;
+    turn = !turn;
+    if (!file) return "(no such file)";
+    len = fread(text[turn], 1, sizeof text[turn] - 1, file);
+    text[turn][len] = 0;
+    fclose(file);
+    return text[turn];
+}
+
+/* A listening unix socket at `path`. */
+static inline int unix_listen(const char *path)
+{
+    struct sockaddr_un address;
+    int                fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    memset(&address, 0, sizeof address);
+    address.sun_family = AF_UNIX;
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    REQUIRE(fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof address) == 0 && listen(fd, 8) == 0);
+    return fd;
+}
+
+static inline int unix_connect(const char *path)
+{
+    struct sockaddr_un address;
+    int                fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    memset(&address, 0, sizeof address);
+    address.sun_family = AF_UNIX;
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0) return fd;
+    if (fd >= 0) close(fd);
+    return -1;
+}
+
+/* A listening socket on a free port of 127.0.0.1. */
+static inline int tcp_listen(int *port)
+{
+    struct sockaddr_in address;
+    socklen_t          len = sizeof address;
+    int                fd = socket(AF_INET, SOCK_STREAM, 0);
+    memset(&address, 0, sizeof address);
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    REQUIRE(fd >= 0 && bind(fd, (struct sockaddr *)&address, len) == 0 && listen(fd, 8) == 0);
+    REQUIRE(getsockname(fd, (struct sockaddr *)&address, &len) == 0);
+    *port = ntohs(address.sin_port);
+    return fd;
+}
+
+static inline int tcp_connect(int port)
+{
+    struct sockaddr_in address;
+    int                fd = socket(AF_INET, SOCK_STREAM, 0);
+    memset(&address, 0, sizeof address);
+    address.sin_family = AF_INET;
+    address.sin_port = htons((uint16_t)port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0) return fd;
+    if (fd >= 0) close(fd);
+    return -1;
+}
+
+static inline void socket_pair(int fds[2])
+{
+    REQUIRE(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
+}
+
+/* Sends all of a text from the far side, waiting where it must. */
+static inline void say(int fd, const char *text)
+{
+    size_t  len = strlen(text);
+    ssize_t sent = write(fd, text, len);
+    CHECK_INT(sent, len);
+}
+
+/* What the far side can read now, in a static buffer; at end of file "(eof)", with nothing there "". */
+static inline const char *hear(int fd)
+{
+    static char   text[70000];
+    struct pollfd p = { 0, POLLIN, 0 };
+    ssize_t       len = 0, got;
+    p.fd = fd;
+    while (len < (ssize_t)sizeof text - 1 && poll(&p, 1, 0) > 0) {
+        got = read(fd, text + len, sizeof text - 1 - (size_t)len);
+        if (got < 0) return len ? (text[len] = 0, text) : "(error)";
+        if (got == 0) return len ? (text[len] = 0, text) : "(eof)";
+        len += got;
+    }
+    text[len] = 0;
+    return text;
+}
+
+/* Fills what lies between, until a write by the frontend would block; returns how many bytes were taken. */
+static inline size_t fill_up(chr_frontend *fe)
+{
+    static char block[65536];
+    size_t      total = 0;
+    int         taken;
+    memset(block, 'x', sizeof block);
+    while ((taken = chr_fe_write(fe, block, sizeof block)) > 0) total += (size_t)taken;
+    CHECK_INT(taken, CHR_ERR_WOULD_BLOCK);
+    return total;
+}
+
+/* Reads exactly `len` bytes at the far side and throws them away; steps the loop while there is nothing. */
+static inline size_t drain(rig *r, int fd, size_t len)
+{
+    static char   block[65536];
+    size_t        total = 0;
+    struct pollfd p = { 0, POLLIN, 0 };
+    int64_t       end = real_ms() + 5000 * test_time_scale();
+    p.fd = fd;
+    while (total < len && real_ms() < end) {
+        ssize_t got;
+        chr_loop_step(r->ctx, 0);
+        if (poll(&p, 1, 1) <= 0) continue;
+        got = read(fd, block, len - total < sizeof block ? len - total : sizeof block);
+        if (got <= 0) break;
+        total += (size_t)got;
+    }
+    return total;
+}
+
+static inline int flag_set(int fd, int command, int flag)
+{
+    return (fcntl(fd, command) & flag) != 0;
+}
+
+#endif

@@ -1,0 +1,223 @@
+/*
+ * test.h - the harness. Each TEST runs in a process of its own with a time limit; a crash, a leak that a sanitizer reports at exit
+ * and a hang are failures like any other. The last line printed is `N passed, N failed, N skipped`.
+ *
+ *     TEST(name) { CHECK_INT(1 + 1, 2); }
+ *
+ * CHECK... note a failure and go on; REQUIRE ends the test. SKIP ends it with a reason that is always printed.
+ * Run with `-v` to see every test, `-l` to list them, and words to run only tests whose name contains one of them.
+ * TEST_TIME_SCALE=10 in the environment multiplies all time limits, for valgrind and the like.
+ */
+#ifndef CHARDEV_TEST_H
+#define CHARDEV_TEST_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { TEST_SKIPPED = 77, TEST_SECONDS = 10 };
+
+/* A test is a function and an argument, so that a loop can register one test per combination. */
+typedef struct test_case {
+    const char       *name;
+    void            (*run)(const void *arg);
+    const void       *arg;
+    unsigned          seconds;
+    struct test_case *next;
+} test_case;
+
+static test_case *test_first, **test_last = &test_first;
+static int        test_failures; /* of the running test */
+
+static inline void test_add(test_case *test)
+{
+    *test_last = test;
+    test_last = &test->next;
+}
+
+/* Registers one test of a generated family. The name is copied. */
+static inline void test_add_case(const char *name, void (*run)(const void *), const void *arg, unsigned seconds)
+{
+    test_case *test = (test_case *)calloc(1, sizeof *test);
+    if (!test) abort();
+    test->name = strdup(name);
+    test->run = run;
+    test->arg = arg;
+    test->seconds = seconds;
+    test_add(test);
+}
+
+#define TEST(name) TEST_WITHIN(name, TEST_SECONDS)
+#define TEST_WITHIN(name, seconds)                                                       \
+    static void test_##name(const void *test_arg);                                       \
+    __attribute__((constructor)) static void test_register_##name(void)                  \
+    {                                                                                    \
+        static test_case test = { #name, test_##name, NULL, (seconds), NULL };           \
+        test_add(&test);                                                                 \
+    }                                                                                    \
+    static void test_##name(const void *test_arg __attribute__((unused)))
+
+/* A family: the function that follows the macro registers its members with test_add_case(). */
+#define TEST_FAMILY(name) __attribute__((constructor)) static void test_family_##name(void)
+
+static inline void test_fail(const char *file, int line)
+{
+    test_failures++;
+    printf("    %s:%d: ", file, line);
+}
+
+static inline int test_check(int ok, const char *file, int line, const char *text)
+{
+    if (ok) return 1;
+    test_fail(file, line);
+    printf("failed: %s\n", text);
+    return 0;
+}
+
+static inline int test_check_int(long long got, long long want, const char *file, int line, const char *text)
+{
+    if (got == want) return 1;
+    test_fail(file, line);
+    printf("%s is %lld, not %lld\n", text, got, want);
+    return 0;
+}
+
+static inline int test_check_str(const char *got, const char *want, const char *file, int line, const char *text)
+{
+    if (got && want && strcmp(got, want) == 0) return 1;
+    test_fail(file, line);
+    printf("%s is \"%s\", not \"%s\"\n", text, got ? got : "(null)", want ? want : "(null)");
+    return 0;
+}
+
+static inline int test_check_has(const char *got, const char *want, const char *file, int line, const char *text)
+{
+    if (got && strstr(got, want)) return 1;
+    test_fail(file, line);
+    printf("%s is \"%s\" and lacks \"%s\"\n", text, got ? got : "(null)", want);
+    return 0;
+}
+
+static inline int test_check_mem(const void *got, size_t got_len, const void *want, size_t want_len, const char *file, int line,
+                                 const char *text)
+{
+    size_t same = 0;
+    if (got_len == want_len && (!want_len || memcmp(got, want, want_len) == 0)) return 1;
+    while (same < got_len && same < want_len && ((const char *)got)[same] == ((const char *)want)[same]) same++;
+    test_fail(file, line);
+    printf("%s: %zu bytes, not %zu, different from byte %zu on\n", text, got_len, want_len, same);
+    return 0;
+}
+
+#define CHECK(expr)          test_check(!!(expr), __FILE__, __LINE__, #expr)
+#define CHECK_INT(got, want) test_check_int((long long)(got), (long long)(want), __FILE__, __LINE__, #got)
+#define CHECK_STR(got, want) test_check_str((got), (want), __FILE__, __LINE__, #got)
+#define CHECK_HAS(got, want) test_check_has((got), (want), __FILE__, __LINE__, #got) /* a substring */
+#define CHECK_MEM(got, got_len, want, want_len) \
+    test_check_mem((got), (size_t)(got_len), (want), (size_t)(want_len), __FILE__, __LINE__, #got)
+#define REQUIRE(expr)                                                             \
+    do {                                                                          \
+        if (!test_check(!!(expr), __FILE__, __LINE__, #expr)) exit(EXIT_FAILURE); \
+    } while (0)
+/* Says which member of a table failed: `if (!CHECK(...)) NOTE("for %s", text);` */
+#define NOTE(...)                   \
+    do {                            \
+        printf("        ");         \
+        printf(__VA_ARGS__);        \
+        putchar('\n');              \
+    } while (0)
+#define SKIP(reason)                                     \
+    do {                                                 \
+        printf("    skipped because: %s\n", (reason));   \
+        exit(test_failures ? EXIT_FAILURE : TEST_SKIPPED); \
+    } while (0)
+
+static inline unsigned test_time_scale(void)
+{
+    const char *text = getenv("TEST_TIME_SCALE");
+    int         scale = text ? atoi(text) : 1;
+    return scale > 0 ? (unsigned)scale : 1;
+}
+
+/* The child: a session of its own, so that nothing it starts outlives it and no terminal is at hand by accident. */
+static inline void test_run_child(const test_case *test)
+{
+    setsid();
+    alarm(test->seconds * test_time_scale());
+    test->run(test->arg);
+    exit(test_failures ? EXIT_FAILURE : EXIT_SUCCESS);
+}
+
+static inline int test_run(const test_case *test, int *status)
+{
+    pid_t pid;
+    fflush(stdout);
+    pid = fork();
+    if (pid < 0) return -1;
+    if (pid == 0) test_run_child(test);
+    while (waitpid(pid, status, 0) < 0 && errno == EINTR) {}
+    kill(-pid, SIGKILL);
+    return 0;
+}
+
+static inline const char *test_verdict(int status, char *text, size_t size)
+{
+    if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SUCCESS) return "ok";
+    if (WIFEXITED(status) && WEXITSTATUS(status) == TEST_SKIPPED) return "skip";
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM) return "FAIL (time limit)";
+    if (WIFSIGNALED(status)) {
+        snprintf(text, size, "FAIL (signal %d, %s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+        return text;
+    }
+    return "FAIL";
+}
+
+static inline int test_wanted(const char *name, int argc, char **argv)
+{
+    int words = 0, i;
+    for (i = 1; i < argc; i++) {
+        if (argv[i][0] == '-') continue;
+        words++;
+        if (strstr(name, argv[i])) return 1;
+    }
+    return words == 0;
+}
+
+static inline int test_has_flag(const char *flag, int argc, char **argv)
+{
+    int i;
+    for (i = 1; i < argc; i++)
+        if (strcmp(argv[i], flag) == 0) return 1;
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    int              passed = 0, failed = 0, skipped = 0, status = 0, verbose = test_has_flag("-v", argc, argv);
+    const test_case *test;
+    char             text[80];
+    const char      *program = strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];
+
+    for (test = test_first; test; test = test->next) {
+        const char *verdict;
+        if (!test_wanted(test->name, argc, argv)) continue;
+        if (test_has_flag("-l", argc, argv)) {
+            puts(test->name);
+            continue;
+        }
+        verdict = test_run(test, &status) < 0 ? "FAIL (no process)" : test_verdict(status, text, sizeof text);
+        if (strcmp(verdict, "ok") == 0) passed++;
+        else if (strcmp(verdict, "skip") == 0) skipped++;
+        else failed++;
+        if (verbose || strcmp(verdict, "ok") != 0) printf("%s: %s: %s\n", program, test->name, verdict);
+    }
+    printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+#endif

@@ -1,0 +1,1103 @@
+/* The loop: watches, timers, idle callbacks, waking it, and driving it from another loop. */
+#define CHARDEV_IMPLEMENTATION
+#include "chardev.h"
+#include "rig.h"
+
+#include <pthread.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+
+/* One watch, timer or idle callback that counts, and may do something more. */
+typedef struct thing {
+    rig       *r;
+    chr_watch  watch;
+    chr_timer  timer;
+    chr_idle   idle;
+    int        count, events, order;
+    void     (*then)(struct thing *);
+    struct thing *other;
+} thing;
+
+static int turn; /* counts callbacks, to see in which order they came */
+
+static void came(thing *t)
+{
+    t->count++;
+    t->order = ++turn;
+    if (t->then) t->then(t);
+}
+
+static void ready(void *opaque, int events)
+{
+    thing *t = (thing *)opaque;
+    t->events = events;
+    came(t);
+}
+
+static void fired(void *opaque)
+{
+    came((thing *)opaque);
+}
+
+static void thing_init(thing *t, rig *r)
+{
+    memset(t, 0, sizeof *t);
+    t->r = r;
+}
+
+static void start_watch(thing *t, int fd, int events)
+{
+    CHECK_INT(chr_watch_start(t->r->ctx, &t->watch, fd, events, ready, t), 0);
+}
+
+static void start_timer(thing *t, int64_t ms)
+{
+    chr_timer_start(t->r->ctx, &t->timer, ms, fired, t);
+}
+
+static void start_idle(thing *t)
+{
+    chr_idle_start(t->r->ctx, &t->idle, fired, t);
+}
+
+/* ---- watches ---------------------------------------------------------------------------------------------------------- */
+
+TEST(step_with_nothing_to_do)
+{
+    rig r;
+    rig_open(&r);
+    CHECK_INT(chr_loop_step(r.ctx, 0), 0);
+    CHECK_INT(chr_loop_step(r.ctx, 1), 0);
+    CHECK_INT(chr_loop_timeout(r.ctx), -1);
+    rig_close(&r);
+}
+
+TEST(step_waits_no_longer_than_told)
+{
+    int64_t start;
+    rig     r;
+    rig_open(&r);
+    start = real_ms();
+    CHECK_INT(chr_loop_step(r.ctx, 50), 0);
+    CHECK(real_ms() - start >= 45);
+    CHECK(real_ms() - start < 3000);
+    rig_close(&r);
+}
+
+TEST(watch_for_input)
+{
+    int   fds[2];
+    thing t;
+    rig   r;
+    rig_open(&r);
+    thing_init(&t, &r);
+    REQUIRE(pipe(fds) == 0);
+    start_watch(&t, fds[0], CHR_IN);
+    CHECK_INT(chr_loop_step(r.ctx, 0), 0);
+    CHECK_INT(t.count, 0);
+    say(fds[1], "x");
+    CHECK_INT(chr_loop_step(r.ctx, 0), 1);
+    CHECK_INT(t.count, 1);
+    CHECK_INT(t.events, CHR_IN);
+    CHECK_INT(chr_loop_step(r.ctx, 0), 1); /* it is a level, not an edge */
+    CHECK_INT(t.count, 2);
+    hear(fds[0]);
+    CHECK_INT(chr_loop_step(r.ctx, 0), 0);
+    chr_watch_stop(&t.watch);
+    say(fds[1], "y");
+    CHECK_INT(chr_loop_step(r.ctx, 0), 0);
+    CHECK_INT(t.count, 2);
+    close(fds[0]);
+    close(fds[1]);
+    rig_close(&r);
+}
+
+TEST(watch_for_output)
+{
+    int   fds[2];
+    thing t;
+    rig   r;
+    rig_open(&r);
+    thing_init(&t, &r);
+    socket_pair(fds);
+    start_watch(&t, fds[0], CHR_OUT);
+    CHECK_INT(chr_loop_step(r.ctx, 0), 1);
+    CHECK_INT(t.events, CHR_OUT);
+    chr_watch_set(&t.watch, CHR_IN | CHR_OUT);
+    say(fds[1], "x");
+    CHECK_INT(chr_loop_step(r.ctx, 0), 1);
+    CHECK_INT(t.events, CHR_IN | CHR_OUT);
+    close(fds[1]);
+    chr_watch_stop(&t.watch);
+    close(fds[0]);
+    rig_close(&r);
+}
+
+TEST(watch_for_hang_up_alone)
+{
+    int   fds[2];
+    thing t;
+    rig   r;
+    rig_open(&r);
+    thing_init(&t, &r);
+    socket_pair(fds);
+    start_watch(&t, fds[0], CHR_HUP);
+    say(fds[1], "x");
+    CHECK_INT(chr_loop_step(r.ctx, 0), 0);
+    close(fds[1]);
+    CHECK_INT(chr_loop_step(r.ctx, 0), 1);
+    CHECK(t.events & CHR_HUP);
+    chr_watch_stop(&t.watch);
+    close(fds[0]);
+    rig_close(&r);
+}
+
+/* A watch for nothing doesn't even hear of hang-ups, and so can't make the loop spin. */
+TEST(watch_for_nothing)
+{
+    int   fds[2];
+    thing t;
+    rig   r;
+    rig_open(&r);
+    thing_init(&t, &r);
+    socket_pair(fds);
+    start_watch(&t, fds[0], 0);
+    say(fds[1], "x");
+    close(fds[1]);
+    CHECK_INT(chr_loop_step(r.ctx, 0), 0);
+    CHECK_INT(chr_loop_step(r.ctx, 20), 0);
+    CHECK_INT(t.count, 0);
+    chr_watch_set(&t.watch, CHR_IN);
+    CHECK_INT(chr_loop_step(r.ctx, 0), 1);
+    chr_watch_stop(&t.watch);
+    close(fds[0]);
+    rig_close(&r);
+}
+
+TEST(starting_a_started_watch_moves_it)
+{
+    int   a[2], b[2];
+    thing t;
+    rig   r;
+    rig_open(&r);
+    thing_init(&t, &r);
+    REQUIRE(pipe(a) == 0 && pipe(b) == 0);
+    start_watch(&t, a[0], CHR_IN);
+    start_watch(&t, b[0], CHR_IN);
+    say(a[1], "x");
+    CHECK_INT(chr_loop_step(r.ctx, 0), 0);
+    say(b[1], "x");
+    CHECK_INT(chr_loop_step(r.ctx, 0), 1);
+    chr_watch_stop(&t.watch);
+    CHECK_INT(chr_loop_step(r.ctx, 0), 0);
+    close(a[0]), close(a[1]), close(b[0]), close(b[1]);
+    rig_close(&r);
+}
+
+TEST(stopping_what_is_not_started)
+{
+    thing t;
+    rig   r;
+    rig_open(&r);
+    thing_init(&t, &r);
+    chr_watch_stop(&t.watch);
+    chr_timer_stop(&t.timer);
+    chr_idle_stop(&t.idle);
+    start_timer(&t, 1);
+    chr_timer_stop(&t.timer);
+    chr_timer_stop(&t.timer);
+    start_idle(&t);
+    chr_idle_stop(&t.idle);
+    chr_idle_stop(&t.idle);
+    CHECK_INT(chr_loop_step(r.ctx, 5), 0);
+    rig_close(&r);
+}
+
+static void stop_other_watch(thing *t)
+{
+    chr_watch_stop(&t->other->watch);
+}
+
+/* Two are ready; whichever comes first stops the other, whose callback then must not come any more. */
+TEST(watch_stopped_while_ready_stays_silent)
+{
+    int   a[2], b[2];
+    thing first, second;
+    rig   r;
+    rig_open(&r);
+    thing_init(&first, &r);
+    thing_init(&second, &r);
+    first.then = second.then = stop_other_watch;
+    first.other = &second;
+    second.other = &first;
+    REQUIRE(pipe(a) == 0 && pipe(b) == 0);
+    start_watch(&first, a[0], CHR_IN);
+    start_watch(&second, b[0], CHR_IN);
+    say(a[1], "x");
+    say(b[1], "x");
+    CHECK_INT(chr_loop_step(r.ctx, 0), 1);
+    CHECK_INT(first.count + second.count, 1);
+    chr_watch_stop(&first.watch);
+    chr_watch_stop(&second.watch);
+    close(a[0]), close(a[1]), close(b[0]), close(b[1]);
+    rig_close(&r);
+}
+
+static void stop_itself(thing *t)
+{
+    chr_watch_stop(&t->watch);
+    memset(&t->watch, 0xee, sizeof t->watch); /* its memory may go at once */
+}
+
+TEST(watch_stops_itself)
+{
+    int   fds[2];
+    thing t;
+    rig   r;
+    rig_open(&r);
+    thing_init(&t, &r);
+    t.then = stop_itself;
+    REQUIRE(pipe(fds) == 0);
+    start_watch(&t, fds[0], CHR_IN);
+    say(fds[1], "x");
+    CHECK_INT(chr_loop_step(r.ctx, 0), 1);
+    CHECK_INT(chr_loop_step(r.ctx, 0), 0);
+    close(fds[0]), close(fds[1]);
+    rig_close(&r);
+}
+
+static void start_other_watch(thing *t)
+{
+    start_watch(t->other, t->other->events, CHR_IN); /* the descriptor is kept in `events` */
+    chr_watch_stop(&t->watch);
+}
+
+/* Started in a handler: it gets only what is found ready after that. */
+TEST(watch_started_in_a_handler)
+{
+    int   a[2], b[2];
+    thing first, second;
+    rig   r;
+    rig_open(&r);
+    thing_init(&first, &r);
+    thing_init(&second, &r);
+    REQUIRE(pipe(a) == 0 && pipe(b) == 0);
+    first.then = start_other_watch;
+    first.other = &second;
+    second.events = b[0];
+    start_watch(&first, a[0], CHR_IN);
+    say(a[1], "x");
+    CHECK_INT(chr_loop_step(r.ctx, 0), 1);
+    CHECK_INT(second.count, 0);
+    CHECK_INT(chr_loop_step(r.ctx, 0), 0);
+    say(b[1], "x");
+    CHECK_INT(chr_loop_step(r.ctx, 0), 1);
+    CHECK_INT(second.count, 1);
+    chr_watch_stop(&second.watch);
+    close(a[0]), close(a[1]), close(b[0]), close(b[1]);
+    rig_close(&r);
+}
+
+static int many[300][2];
+
+/* A slot that is freed and taken again in one round must not get the old one's readiness. */
+TEST(watches_restarted_among_many)
+{
+    static thing things[300];
+    int          i, sum = 0;
+    rig          r;
+    rig_open(&r);
+    for (i = 0; i < 300; i++) {
+        thing_init(&things[i], &r);
+        REQUIRE(pipe(many[i]) == 0);
+        start_watch(&things[i], many[i][0], CHR_IN);
+    }
+    for (i = 0; i < 300; i += 3) chr_watch_stop(&things[i].watch);
+    for (i = 0; i < 300; i += 6) start_watch(&things[i], many[i][0], CHR_IN);
+    for (i = 0; i < 300; i++) say(many[i][1], "x");
+    CHECK_INT(chr_loop_step(r.ctx, 0), 250);
+    for (i = 0; i < 300; i++) {
+        int stopped = i % 3 == 0 && i % 6 != 0;
+        CHECK_INT(things[i].count, !stopped);
+        sum += things[i].count;
+        chr_watch_stop(&things[i].watch);
+        close(many[i][0]), close(many[i][1]);
+    }
+    CHECK_INT(sum, 250);
+    rig_close(&r);
+}
+
+static void shuffle(thing *t)
+{
+    hear(t->watch.fd);
+    chr_watch_stop(&t->other->watch);
+    start_watch(t->other, t->other->watch.fd, CHR_IN);
+}
+
+/* Each handler stops and starts its neighbour; nobody may be served twice or forgotten for good. */
+TEST(handlers_restart_their_neighbours)
+{
+    static thing things[50];
+    int          i, round;
+    rig          r;
+    rig_open(&r);
+    for (i = 0; i < 50; i++) {
+        thing_init(&things[i], &r);
+        things[i].then = shuffle;
+        things[i].other = &things[(i + 1) % 50];
+        REQUIRE(pipe(many[i]) == 0);
+        start_watch(&things[i], many[i][0], CHR_IN);
+    }
+    for (i = 0; i < 50; i++) say(many[i][1], "x");
+    for (round = 0; round < 60; round++) chr_loop_step(r.ctx, 0);
+    for (i = 0; i < 50; i++) {
+        CHECK_INT(things[i].count, 1);
+        chr_watch_stop(&things[i].watch);
+        close(many[i][0]), close(many[i][1]);
+    }
+    rig_close(&r);
+}
+
+TEST(no_allocation_per_step)
+{
+    int   fds[2], i;
+    long  calls;
+    thing t;
+    rig   r;
+    rig_open(&r);
+    thing_init(&t, &r);
+    REQUIRE(pipe(fds) == 0);
+    start_watch(&t, fds[0], CHR_IN);
+    say(fds[1], "x");
+    chr_loop_step(r.ctx, 0);
+    calls = r.calls;
+    for (i = 0; i < 1000; i++) {
+        start_timer(&t, 0);
+        start_idle(&t);
+        chr_watch_set(&t.watch, CHR_IN | CHR_OUT);
+        chr_watch_set(&t.watch, CHR_IN);
+        chr_loop_step(r.ctx, 0);
+    }
+    CHECK_INT(r.calls, calls);
+    CHECK(t.count >= 3000);
+    chr_watch_stop(&t.watch);
+    close(fds[0]), close(fds[1]);
+    rig_close(&r);
+}
+
+TEST(context_may_go_before_its_watches)
+{
+    int   fds[2];
+    thing t;
+    rig   r;
+    rig_open(&r);
+    thing_init(&t, &r);
+    REQUIRE(pipe(fds) == 0);
+    start_watch(&t, fds[0], CHR_IN);
+    start_timer(&t, 1);
+    start_idle(&t);
+    close(fds[0]), close(fds[1]);
+    rig_close(&r);
+    CHECK_INT(t.count, 0);
+}
+
+/* ---- timers ----------------------------------------------------------------------------------------------------------- */
+
+TEST(timer_fires_once_when_due)
+{
+    thing t;
+    rig   r;
+    rig_open_virtual(&r);
+    thing_init(&t, &r);
+    start_timer(&t, 100);
+    CHECK_INT(chr_loop_step(r.ctx, 0), 0);
+    CHECK_INT(chr_loop_timeout(r.ctx), 100);
+    r.now += 99 * 1000000;
+    CHECK_INT(chr_loop_step(r.ctx, 0), 0);
+    CHECK_INT(chr_loop_timeout(r.ctx), 1);
+    r.now += 1000000;
+    CHECK_INT(chr_loop_timeout(r.ctx), 0);
+    CHECK_INT(chr_loop_step(r.ctx, 0), 1);
+    CHECK_INT(t.count, 1);
+    pass_time(&r, 1000);
+    CHECK_INT(t.count, 1);
+    CHECK_INT(chr_loop_timeout(r.ctx), -1);
+    rig_close(&r);
+}
+
+/* A part of a millisecond that is left counts as a whole one: no timer comes early, none makes the loop spin. */
+TEST(timeout_is_rounded_up)
+{
+    thing t;
+    rig   r;
+    rig_open_virtual(&r);
+    thing_init(&t, &r);
+    start_timer(&t, 10);
+    r.now += 9 * 1000000 + 1;
+    CHECK_INT(chr_loop_timeout(r.ctx), 1);
+    CHECK_INT(chr_loop_step(r.ctx, 0), 0);
+    r.now += 999998;
+    CHECK_INT(chr_loop_timeout(r.ctx), 1);
+    CHECK_INT(chr_loop_step(r.ctx, 0), 0);
+    r.now += 1;
+    CHECK_INT(chr_loop_step(r.ctx, 0), 1);
+    rig_close(&r);
+}
+
+TEST(timers_fire_in_order_of_their_deadlines)
+{
+    static const int delays[] = { 50, 10, 30, 10, 70, 20, 0, 60 };
+    thing            t[8];
+    int              i, k;
+    rig              r;
+    rig_open_virtual(&r);
+    for (i = 0; i < 8; i++) {
+        thing_init(&t[i], &r);
+        start_timer(&t[i], delays[i]);
+    }
+    r.now += INT64_C(1000) * 1000000;
+    settle(&r);
+    for (i = 0; i < 8; i++) {
+        CHECK_INT(t[i].count, 1);
+        for (k = 0; k < 8; k++)
+            if (delays[i] < delays[k]) CHECK(t[i].order < t[k].order);
+    }
+    CHECK(t[1].order < t[3].order); /* equal ones in the order in which they were started */
+    rig_close(&r);
+}
+
+TEST(starting_a_started_timer_moves_it)
+{
+    thing t;
+    rig   r;
+    rig_open_virtual(&r);
+    thing_init(&t, &r);
+    start_timer(&t, 10);
+    start_timer(&t, 100);
+    pass_time(&r, 50);
+    CHECK_INT(t.count, 0);
+    start_timer(&t, 10);
+    pass_time(&r, 10);
+    CHECK_INT(t.count, 1);
+    pass_time(&r, 1000);
+    CHECK_INT(t.count, 1);
+    rig_close(&r);
+}
+
+static void stop_other_timer(thing *t)
+{
+    chr_timer_stop(&t->other->timer);
+}
+
+TEST(timer_stopped_by_another_that_is_due_too)
+{
+    thing first, second;
+    rig   r;
+    rig_open_virtual(&r);
+    thing_init(&first, &r);
+    thing_init(&second, &r);
+    first.then = stop_other_timer;
+    first.other = &second;
+    start_timer(&first, 1);
+    start_timer(&second, 1);
+    pass_time(&r, 5);
+    CHECK_INT(first.count, 1);
+    CHECK_INT(second.count, 0);
+    rig_close(&r);
+}
+
+static void start_again_at_once(thing *t)
+{
+    start_timer(t, 0);
+}
+
+/* A timer that starts itself with no delay fires once a step: the loop gets to its other work. */
+TEST(timer_that_restarts_itself_does_not_starve_the_loop)
+{
+    thing t;
+    rig   r;
+    rig_open_virtual(&r);
+    thing_init(&t, &r);
+    t.then = start_again_at_once;
+    start_timer(&t, 0);
+    CHECK_INT(chr_loop_step(r.ctx, 0), 1);
+    CHECK_INT(chr_loop_step(r.ctx, 0), 1);
+    CHECK_INT(t.count, 2);
+    rig_close(&r);
+}
+
+static void start_again_in_10(thing *t)
+{
+    start_timer(t, 10);
+}
+
+TEST(periodic_timer)
+{
+    thing t;
+    int   i;
+    rig   r;
+    rig_open_virtual(&r);
+    thing_init(&t, &r);
+    t.then = start_again_in_10;
+    start_timer(&t, 10);
+    for (i = 0; i < 100; i++) pass_time(&r, 1);
+    CHECK_INT(t.count, 10);
+    rig_close(&r);
+}
+
+TEST(many_timers)
+{
+    static thing t[1000];
+    int          i;
+    rig          r;
+    rig_open_virtual(&r);
+    for (i = 0; i < 1000; i++) {
+        thing_init(&t[i], &r);
+        start_timer(&t[i], (i * 7919) % 1000);
+    }
+    for (i = 0; i < 1000; i += 2) chr_timer_stop(&t[i].timer);
+    for (i = 0; i < 1000; i++) pass_time(&r, 1);
+    for (i = 0; i < 1000; i++) CHECK_INT(t[i].count, i % 2);
+    CHECK_INT(chr_loop_timeout(r.ctx), -1);
+    rig_close(&r);
+}
+
+/* On the real clock a step sleeps until the timer is due, and not past it. */
+TEST(step_wakes_for_a_timer)
+{
+    int64_t start;
+    thing   t;
+    rig     r;
+    rig_open(&r);
+    thing_init(&t, &r);
+    start = real_ms();
+    start_timer(&t, 30);
+    while (!t.count && real_ms() - start < 4000) chr_loop_step(r.ctx, -1);
+    CHECK(real_ms() - start >= 29);
+    CHECK(real_ms() - start < 3000);
+    CHECK_INT(t.count, 1);
+    rig_close(&r);
+}
+
+TEST(now_is_the_hooks_clock)
+{
+    rig r;
+    rig_open_virtual(&r);
+    CHECK(chr_loop_now(r.ctx) == r.now);
+    r.now += 12345;
+    CHECK(chr_loop_now(r.ctx) == r.now);
+    rig_close(&r);
+}
+
+TEST(far_timers_do_not_overflow)
+{
+    thing t;
+    rig   r;
+    rig_open_virtual(&r);
+    thing_init(&t, &r);
+    start_timer(&t, INT64_C(1000) * 60 * 60 * 24 * 365);
+    CHECK(chr_loop_timeout(r.ctx) > 0);
+    CHECK_INT(chr_loop_step(r.ctx, 0), 0);
+    pass_time(&r, INT64_C(1000) * 60 * 60 * 24 * 365);
+    CHECK_INT(t.count, 1);
+    rig_close(&r);
+}
+
+/* ---- idle ------------------------------------------------------------------------------------------------------------- */
+
+TEST(idle_runs_once)
+{
+    thing t;
+    rig   r;
+    rig_open_virtual(&r);
+    thing_init(&t, &r);
+    start_idle(&t);
+    CHECK_INT(chr_loop_timeout(r.ctx), 0);
+    CHECK_INT(chr_loop_step(r.ctx, -1), 1); /* does not sleep while something is to be done */
+    CHECK_INT(chr_loop_step(r.ctx, 0), 0);
+    CHECK_INT(t.count, 1);
+    rig_close(&r);
+}
+
+TEST(idle_runs_in_the_order_started)
+{
+    thing a, b;
+    rig   r;
+    rig_open_virtual(&r);
+    thing_init(&a, &r);
+    thing_init(&b, &r);
+    start_idle(&a);
+    start_idle(&b);
+    start_idle(&a);
+    settle(&r);
+    CHECK_INT(a.count, 1);
+    CHECK_INT(b.count, 1);
+    rig_close(&r);
+}
+
+static void start_idle_again(thing *t)
+{
+    start_idle(t);
+}
+
+TEST(idle_that_restarts_itself_runs_once_a_step)
+{
+    int   before;
+    thing t;
+    rig   r;
+    rig_open_virtual(&r);
+    thing_init(&t, &r);
+    t.then = start_idle_again;
+    start_idle(&t);
+    chr_loop_step(r.ctx, 0);
+    before = t.count;
+    CHECK(before >= 1 && before <= 2);
+    chr_loop_step(r.ctx, 0);
+    CHECK_INT(t.count, before + 1);
+    rig_close(&r);
+}
+
+static void stop_other_idle(thing *t)
+{
+    chr_idle_stop(&t->other->idle);
+}
+
+TEST(idle_stopped_by_another)
+{
+    thing first, second;
+    rig   r;
+    rig_open_virtual(&r);
+    thing_init(&first, &r);
+    thing_init(&second, &r);
+    first.then = stop_other_idle;
+    first.other = &second;
+    start_idle(&first);
+    start_idle(&second);
+    settle(&r);
+    CHECK_INT(first.count + second.count, 1);
+    rig_close(&r);
+}
+
+/* ---- run, stop, wake -------------------------------------------------------------------------------------------------- */
+
+static void stop_the_loop(thing *t)
+{
+    chr_loop_stop(t->r->ctx);
+}
+
+TEST(run_until_stopped_by_a_handler)
+{
+    thing t;
+    rig   r;
+    rig_open(&r);
+    thing_init(&t, &r);
+    t.then = stop_the_loop;
+    start_timer(&t, 5);
+    CHECK_INT(chr_loop_run(r.ctx), 0);
+    CHECK_INT(t.count, 1);
+    start_idle(&t);
+    CHECK_INT(chr_loop_run(r.ctx), 0); /* and it can be run again */
+    CHECK_INT(t.count, 2);
+    rig_close(&r);
+}
+
+TEST(stop_before_run)
+{
+    rig r;
+    rig_open(&r);
+    chr_loop_stop(r.ctx);
+    CHECK_INT(chr_loop_run(r.ctx), 0);
+    rig_close(&r);
+}
+
+static void step_inside(thing *t)
+{
+    t->events = chr_loop_step(t->r->ctx, 0);
+    t->order = chr_loop_run(t->r->ctx);
+}
+
+TEST(step_inside_a_handler_is_refused)
+{
+    thing t;
+    rig   r;
+    rig_open(&r);
+    thing_init(&t, &r);
+    t.then = step_inside;
+    start_timer(&t, 0);
+    chr_loop_step(r.ctx, 10);
+    CHECK_INT(t.count, 1);
+    CHECK_INT(t.events, CHR_ERR_IN_HANDLER);
+    CHECK_INT(t.order, CHR_ERR_IN_HANDLER);
+    CHECK_INT(chr_loop_step(r.ctx, 0), 0);
+    rig_close(&r);
+}
+
+TEST(wake_before_the_step)
+{
+    int64_t start = real_ms();
+    int     i;
+    rig     r;
+    rig_open(&r);
+    for (i = 0; i < 100000; i++) chr_loop_wake(r.ctx); /* never blocks, however often */
+    CHECK(chr_loop_step(r.ctx, 5000) >= 0);
+    CHECK(real_ms() - start < 4000);
+    CHECK_INT(chr_loop_step(r.ctx, 0), 0);
+    start = real_ms();
+    CHECK_INT(chr_loop_step(r.ctx, 30), 0); /* and it is over then */
+    CHECK(real_ms() - start >= 25);
+    rig_close(&r);
+}
+
+static void *wake_from_thread(void *opaque)
+{
+    usleep(20000);
+    chr_loop_wake((chr_context *)opaque);
+    return NULL;
+}
+
+TEST(wake_from_a_thread)
+{
+    int64_t   start;
+    pthread_t thread;
+    rig       r;
+    rig_open(&r);
+    start = real_ms();
+    REQUIRE(pthread_create(&thread, NULL, wake_from_thread, r.ctx) == 0);
+    CHECK(chr_loop_step(r.ctx, -1) >= 0); /* without a wake it would sleep for good */
+    CHECK(real_ms() - start < 5000);
+    pthread_join(thread, NULL);
+    rig_close(&r);
+}
+
+static chr_context *signal_context;
+static int          signal_errno;
+
+static void wake_from_signal(int number)
+{
+    (void)number;
+    errno = 12345;
+    chr_loop_wake(signal_context);
+    signal_errno = errno;
+}
+
+TEST(wake_from_a_signal_handler)
+{
+    struct sigaction action;
+    rig              r;
+    rig_open(&r);
+    signal_context = r.ctx;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = wake_from_signal;
+    sigaction(SIGUSR1, &action, NULL);
+    raise(SIGUSR1);
+    CHECK(chr_loop_step(r.ctx, -1) >= 0);
+    CHECK_INT(signal_errno, 12345); /* a handler must not disturb errno */
+    rig_close(&r);
+}
+
+static void nothing(int number)
+{
+    (void)number;
+}
+
+/* A signal that interrupts the wait is not an error. */
+TEST(signals_during_the_wait)
+{
+    struct sigaction action;
+    thing            t;
+    int              code = 0;
+    int64_t          start;
+    rig              r;
+    rig_open(&r);
+    thing_init(&t, &r);
+    memset(&action, 0, sizeof action);
+    action.sa_handler = nothing;
+    sigaction(SIGUSR1, &action, NULL);
+    start_timer(&t, 50);
+    if (fork() == 0) {
+        int i;
+        for (i = 0; i < 200; i++) {
+            kill(getppid(), SIGUSR1);
+            usleep(500);
+        }
+        _exit(0);
+    }
+    start = real_ms();
+    while (!t.count && code >= 0 && real_ms() - start < 4000) code = chr_loop_step(r.ctx, -1);
+    CHECK(code >= 0);
+    CHECK_INT(t.count, 1);
+    while (wait(NULL) < 0 && errno == EINTR) {}
+    rig_close(&r);
+}
+
+static double cpu_seconds(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) + (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+}
+
+/* With idle chardevs of every kind the loop sleeps: no polling, no busy waiting. */
+TEST(idle_chardevs_cost_nothing)
+{
+    recorder a, b, c, d;
+    double   before;
+    char     options[200];
+    int      steps = 0;
+    int64_t  end;
+    rig      r;
+    rig_open(&r);
+    attach(&a, make(&r, "null,id=null"));
+    attach(&b, make(&r, "ringbuf,id=ring"));
+    snprintf(options, sizeof options, "socket,id=s,path=%s,server=on,wait=off", scratch("s"));
+    attach(&c, make(&r, options));
+    attach(&d, make(&r, "pty,id=pty"));
+    settle(&r);
+    before = cpu_seconds();
+    for (end = real_ms() + 500; real_ms() < end; steps++) chr_loop_step(r.ctx, 500);
+    CHECK(steps < 20);
+    CHECK(cpu_seconds() - before < 0.1);
+    detach(&a), detach(&b), detach(&c), detach(&d);
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* ---- other loops ------------------------------------------------------------------------------------------------------ */
+
+static short poll_events(int events)
+{
+    return (short)((events & CHR_IN ? POLLIN : 0) | (events & CHR_OUT ? POLLOUT : 0));
+}
+
+static int chr_events(short revents)
+{
+    return (revents & POLLIN ? CHR_IN : 0) | (revents & POLLOUT ? CHR_OUT : 0) | (revents & (POLLHUP | POLLERR) ? CHR_HUP : 0);
+}
+
+/* One turn of a foreign poll() loop. */
+static int foreign_turn(chr_context *ctx, int most_ms)
+{
+    chr_poll      polls[16];
+    struct pollfd fds[16];
+    int           i, timeout_ms = -2, count = chr_loop_prepare(ctx, polls, 16, &timeout_ms);
+    REQUIRE(count >= 0 && count <= 16);
+    CHECK(timeout_ms >= -1);
+    for (i = 0; i < count; i++) {
+        fds[i].fd = polls[i].fd;
+        fds[i].events = poll_events(polls[i].events);
+    }
+    if (timeout_ms < 0 || timeout_ms > most_ms) timeout_ms = most_ms;
+    poll(fds, (nfds_t)count, timeout_ms);
+    for (i = 0; i < count; i++) polls[i].events = chr_events(fds[i].revents);
+    return chr_loop_dispatch(ctx, polls, count);
+}
+
+TEST(prepare_and_dispatch)
+{
+    int   fds[2];
+    thing t;
+    rig   r;
+    rig_open(&r);
+    thing_init(&t, &r);
+    socket_pair(fds);
+    start_watch(&t, fds[0], CHR_IN);
+    CHECK_INT(foreign_turn(r.ctx, 0), 0);
+    say(fds[1], "x");
+    CHECK_INT(foreign_turn(r.ctx, 1000), 1);
+    CHECK_INT(t.events, CHR_IN);
+    hear(fds[0]);
+    start_timer(&t, 5);
+    while (t.count < 2) foreign_turn(r.ctx, 1000);
+    start_idle(&t);
+    CHECK_INT(foreign_turn(r.ctx, 1000), 1);
+    CHECK_INT(t.count, 3);
+    chr_watch_stop(&t.watch);
+    close(fds[0]), close(fds[1]);
+    rig_close(&r);
+}
+
+TEST(prepare_with_too_little_room)
+{
+    chr_poll polls[12];
+    int      i, timeout_ms, needed;
+    thing    t[10];
+    rig      r;
+    rig_open(&r);
+    for (i = 0; i < 10; i++) {
+        thing_init(&t[i], &r);
+        REQUIRE(pipe(many[i]) == 0);
+        start_watch(&t[i], many[i][0], CHR_IN);
+    }
+    needed = chr_loop_prepare(r.ctx, NULL, 0, &timeout_ms);
+    CHECK(needed >= 10 && needed <= 12); /* the loop's own waker may be among them */
+    memset(polls, 0x55, sizeof polls);
+    CHECK_INT(chr_loop_prepare(r.ctx, polls, 3, &timeout_ms), needed);
+    CHECK_INT(polls[3].fd, 0x55555555);
+    CHECK_INT(chr_loop_prepare(r.ctx, polls, 12, &timeout_ms), needed);
+    for (i = 0; i < 10; i++) {
+        chr_watch_stop(&t[i].watch);
+        close(many[i][0]), close(many[i][1]);
+    }
+    rig_close(&r);
+}
+
+TEST(prepare_tells_of_the_waker)
+{
+    rig r;
+    rig_open(&r);
+    chr_loop_wake(r.ctx);
+    foreign_turn(r.ctx, 5000);
+    CHECK_INT(foreign_turn(r.ctx, 0), 0);
+    rig_close(&r);
+}
+
+/* An echo chardev that lives wholly on the foreign loop. */
+static void echo_back(recorder *rec, int what)
+{
+    if (what != 'r') return;
+    chr_fe_write(&rec->fe, rec->input, rec->length);
+    rec->length = 0;
+}
+
+TEST(chardev_on_a_foreign_poll_loop)
+{
+    char     options[100];
+    int      fds[2], i;
+    recorder rec;
+    rig      r;
+    rig_open(&r);
+    socket_pair(fds);
+    snprintf(options, sizeof options, "socket,id=s,fd=%d", fds[0]);
+    attach(&rec, make(&r, options));
+    rec.then = echo_back;
+    for (i = 0; i < 20; i++) {
+        say(fds[1], "ping");
+        while (foreign_turn(r.ctx, 0) > 0) {}
+        CHECK_STR(hear(fds[1]), "ping");
+    }
+    detach(&rec);
+    close(fds[1]);
+    rig_close(&r);
+}
+
+/* The same through the hooks, with epoll. */
+typedef struct foreign {
+    int epoll, timeouts;
+} foreign;
+
+static foreign *host;
+
+static void host_watch_changed(void *opaque, chr_watch *watch, int fd, int events)
+{
+    struct epoll_event event;
+    (void)opaque;
+    memset(&event, 0, sizeof event);
+    event.events = (events & CHR_IN ? (uint32_t)EPOLLIN : 0) | (events & CHR_OUT ? (uint32_t)EPOLLOUT : 0);
+    event.data.ptr = watch;
+    if (events == 0) {
+        epoll_ctl(host->epoll, EPOLL_CTL_DEL, fd, &event);
+    } else if (epoll_ctl(host->epoll, EPOLL_CTL_MOD, fd, &event) < 0) {
+        CHECK_INT(epoll_ctl(host->epoll, EPOLL_CTL_ADD, fd, &event), 0);
+    }
+}
+
+static void host_timeout_changed(void *opaque)
+{
+    (void)opaque;
+    host->timeouts++;
+}
+
+static void host_turn(chr_context *ctx, int most_ms)
+{
+    struct epoll_event ready_now[8];
+    int                timeout_ms = chr_loop_timeout(ctx), i, count;
+    if (timeout_ms < 0 || timeout_ms > most_ms) timeout_ms = most_ms;
+    count = epoll_wait(host->epoll, ready_now, 8, timeout_ms);
+    for (i = 0; i < count; i++) {
+        uint32_t e = ready_now[i].events;
+        chr_watch_ready((chr_watch *)ready_now[i].data.ptr, (e & EPOLLIN ? CHR_IN : 0) | (e & EPOLLOUT ? CHR_OUT : 0) |
+                                                               (e & (EPOLLHUP | EPOLLERR) ? CHR_HUP : 0));
+    }
+    if (chr_loop_timeout(ctx) == 0) chr_loop_dispatch(ctx, NULL, 0);
+}
+
+TEST(chardev_on_epoll_through_hooks)
+{
+    chr_config config;
+    foreign    f;
+    recorder   rec;
+    thing      t;
+    char       options[100];
+    int        fds[2], i;
+    rig        r;
+    rig_init(&r);
+    f.timeouts = 0;
+    f.epoll = epoll_create1(EPOLL_CLOEXEC);
+    host = &f;
+    config = rig_config(&r);
+    config.watch_changed = host_watch_changed;
+    config.timeout_changed = host_timeout_changed;
+    r.ctx = chr_context_new(&config);
+    REQUIRE(r.ctx != NULL);
+    socket_pair(fds);
+    snprintf(options, sizeof options, "socket,id=s,fd=%d", fds[0]);
+    attach(&rec, make(&r, options));
+    rec.then = echo_back;
+    for (i = 0; i < 20; i++) {
+        say(fds[1], "ping");
+        host_turn(r.ctx, 1000);
+        host_turn(r.ctx, 0);
+        CHECK_STR(hear(fds[1]), "ping");
+    }
+    thing_init(&t, &r);
+    i = f.timeouts;
+    start_timer(&t, 10);
+    CHECK(f.timeouts > i);
+    while (!t.count) host_turn(r.ctx, 1000);
+    close(fds[1]);
+    for (i = 0; i < 10 && rec.open; i++) host_turn(r.ctx, 1000);
+    CHECK_STR(rec.events, "OC");
+    detach(&rec);
+    chr_context_free(r.ctx);
+    close(f.epoll);
+    CHECK_INT(r.live, 0);
+    CHECK_INT(count_fds(), r.fds);
+}
+
+TEST(two_contexts_do_not_see_each_other)
+{
+    recorder a, b;
+    rig      r, s;
+    rig_open(&r);
+    rig_open(&s);
+    attach(&a, make(&r, "ringbuf,id=x"));
+    attach(&b, make(&s, "ringbuf,id=x"));
+    CHECK(chr_find(r.ctx, "x") != chr_find(s.ctx, "x"));
+    chr_fe_write(&a.fe, "only here", 9);
+    CHECK_INT(chr_ringbuf_count(chr_find(s.ctx, "x")), 0);
+    detach(&a);
+    chr_context_free(r.ctx);
+    CHECK(chr_find(s.ctx, "x") != NULL);
+    detach(&b);
+    rig_close(&s);
+    CHECK_INT(r.live, 0);
+}
+
+TEST(context_free_of_null)
+{
+    chr_context_free(NULL);
+}
+
+TEST(context_with_defaults)
+{
+    chr_context *ctx = chr_context_new(NULL);
+    int          fds = count_fds();
+    int64_t      now;
+    REQUIRE(ctx != NULL);
+    now = chr_loop_now(ctx);
+    CHECK(now > 0);
+    CHECK(chr_loop_now(ctx) >= now);
+    CHECK_INT(chr_loop_step(ctx, 0), 0);
+    chr_context_free(ctx);
+    CHECK(count_fds() <= fds);
+}

@@ -1,0 +1,624 @@
+/* mux: one chardev, many frontends. The base here is a socket pair, so that the test is the far side. */
+#define CHARDEV_IMPLEMENTATION
+#include "chardev.h"
+#include "rig.h"
+
+#define CTRL_A "\x01"
+
+typedef struct bench {
+    rig      r;
+    int      far;
+    chr_dev *mux;
+    recorder fe[6];
+    int      count;
+} bench;
+
+static void open_mux(bench *b, int frontends)
+{
+    char options[100];
+    int  fds[2];
+    memset(b, 0, sizeof *b);
+    rig_open_virtual(&b->r);
+    socket_pair(fds);
+    snprintf(options, sizeof options, "socket,id=m,fd=%d,mux=on", fds[0]);
+    b->mux = make(&b->r, options);
+    b->far = fds[1];
+    for (b->count = 0; b->count < frontends; b->count++) attach(&b->fe[b->count], b->mux);
+    settle(&b->r);
+}
+
+static void close_mux(bench *b)
+{
+    int i;
+    for (i = 0; i < b->count; i++) detach(&b->fe[i]);
+    close(b->far);
+    rig_close(&b->r);
+}
+
+static void type(bench *b, const char *text)
+{
+    say(b->far, text);
+    settle(&b->r);
+}
+
+static void clear_events(bench *b)
+{
+    int i;
+    for (i = 0; i < b->count; i++) memset(b->fe[i].events, 0, sizeof b->fe[i].events);
+}
+
+/* ---- making one ------------------------------------------------------------------------------------------------------- */
+
+TEST(mux_on_makes_two)
+{
+    bench b;
+    open_mux(&b, 1);
+    CHECK_STR(b.mux->kind->name, "mux");
+    CHECK(chr_find(b.r.ctx, "m") == b.mux);
+    REQUIRE(chr_find(b.r.ctx, "m-base") != NULL);
+    CHECK_STR(chr_find(b.r.ctx, "m-base")->kind->name, "socket");
+    close_mux(&b);
+}
+
+TEST(mux_on_an_existing_chardev)
+{
+    recorder one, two;
+    chr_dev *ring, *mux;
+    rig      r;
+    rig_open_virtual(&r);
+    ring = make(&r, "ringbuf,id=ring");
+    mux = make(&r, "mux,id=m,chardev=ring");
+    attach(&one, mux);
+    attach(&two, mux);
+    CHECK_INT(chr_fe_write(&one.fe, "ab", 2), 2);
+    CHECK_INT(chr_fe_write(&two.fe, "c", 1), 1);
+    CHECK_INT(chr_ringbuf_count(ring), 3);
+    CHECK_STR(one.events[0] == 'O' ? "O" : one.events, "O");
+    detach(&one), detach(&two);
+    rig_close(&r);
+}
+
+TEST(mux_on_nothing_or_on_a_busy_one)
+{
+    chr_error err;
+    recorder  rec;
+    rig       r;
+    rig_open_virtual(&r);
+    CHECK(chr_new(r.ctx, "mux,id=m,chardev=ghost", &err) == NULL);
+    CHECK_HAS(err.text, "ghost");
+    attach(&rec, make(&r, "ringbuf,id=ring"));
+    CHECK(chr_new(r.ctx, "mux,id=m,chardev=ring", &err) == NULL);
+    CHECK_INT(err.code, CHR_ERR_BUSY);
+    CHECK_HAS(err.text, "ring");
+    CHECK(chr_find(r.ctx, "m") == NULL);
+    detach(&rec);
+    rig_close(&r);
+}
+
+/* When the mux can't be made the base goes too. */
+TEST(mux_whose_base_id_is_taken)
+{
+    chr_error err;
+    rig       r;
+    rig_open_virtual(&r);
+    make(&r, "null,id=m-base");
+    CHECK(chr_new(r.ctx, "ringbuf,id=m,mux=on", &err) == NULL);
+    CHECK_INT(err.code, CHR_ERR_EXISTS);
+    CHECK(chr_find(r.ctx, "m") == NULL);
+    make(&r, "null,id=n");
+    CHECK(chr_new(r.ctx, "ringbuf,id=n,mux=on", &err) == NULL);
+    CHECK(chr_find(r.ctx, "n-base") == NULL);
+    rig_close(&r);
+}
+
+/* ---- output and input ------------------------------------------------------------------------------------------------- */
+
+TEST(output_of_all_goes_out)
+{
+    bench b;
+    open_mux(&b, 3);
+    CHECK_INT(chr_fe_write(&b.fe[0].fe, "a", 1), 1);
+    CHECK_INT(chr_fe_write(&b.fe[1].fe, "b", 1), 1);
+    CHECK_INT(chr_fe_write(&b.fe[2].fe, "c", 1), 1);
+    CHECK_STR(hear(b.far), "abc");
+    close_mux(&b);
+}
+
+/* The last to set its handlers has the focus; Ctrl-A c goes round. */
+TEST(input_goes_to_the_one_in_focus)
+{
+    bench b;
+    open_mux(&b, 3);
+    type(&b, "x");
+    CHECK_INPUT(&b.fe[2], "x");
+    type(&b, CTRL_A "cy");
+    CHECK_INPUT(&b.fe[0], "y");
+    type(&b, CTRL_A "cz");
+    CHECK_INPUT(&b.fe[1], "z");
+    type(&b, CTRL_A "c!");
+    CHECK_INPUT(&b.fe[2], "x!");
+    CHECK_INPUT(&b.fe[0], "y");
+    close_mux(&b);
+}
+
+TEST(take_focus)
+{
+    bench b;
+    open_mux(&b, 3);
+    chr_fe_take_focus(&b.fe[1].fe);
+    type(&b, "1");
+    chr_fe_take_focus(&b.fe[0].fe);
+    type(&b, "0");
+    CHECK_INPUT(&b.fe[1], "1");
+    CHECK_INPUT(&b.fe[0], "0");
+    close_mux(&b);
+}
+
+TEST(focus_change_tells_both)
+{
+    bench b;
+    open_mux(&b, 2);
+    clear_events(&b);
+    type(&b, CTRL_A "c");
+    CHECK_STR(b.fe[1].events, "U");
+    CHECK_STR(b.fe[0].events, "I");
+    close_mux(&b);
+}
+
+TEST(many_more_than_four)
+{
+    static recorder many[40];
+    bench           b;
+    int             i;
+    open_mux(&b, 0);
+    for (i = 0; i < 40; i++) attach(&many[i], b.mux);
+    settle(&b.r);
+    for (i = 0; i < 40; i++) type(&b, CTRL_A "cx");
+    for (i = 0; i < 40; i++) {
+        CHECK_INPUT(&many[i], "x");
+        detach(&many[i]);
+    }
+    close_mux(&b);
+}
+
+TEST(next_skips_empty_slots)
+{
+    bench b;
+    open_mux(&b, 4);
+    detach(&b.fe[0]);
+    detach(&b.fe[2]);
+    type(&b, CTRL_A "ca" CTRL_A "cb");
+    CHECK_INPUT(&b.fe[1], "a");
+    CHECK_INPUT(&b.fe[3], "b");
+    attach(&b.fe[2], b.mux); /* a free slot is used again */
+    type(&b, "c");
+    CHECK_INPUT(&b.fe[2], "c");
+    attach(&b.fe[0], b.mux);
+    close_mux(&b);
+}
+
+TEST(the_last_frontend_goes_and_another_comes)
+{
+    bench b;
+    open_mux(&b, 1);
+    detach(&b.fe[0]);
+    type(&b, "kept" CTRL_A "c");
+    attach(&b.fe[0], b.mux);
+    settle(&b.r);
+    CHECK(b.fe[0].length == 0 || b.fe[0].length == 4);
+    type(&b, "z");
+    CHECK_INT(b.fe[0].input[b.fe[0].length - 1], 'z');
+    close_mux(&b);
+}
+
+/* ---- the escape ------------------------------------------------------------------------------------------------------- */
+
+TEST(escape_twice_sends_it)
+{
+    bench b;
+    open_mux(&b, 1);
+    type(&b, "a" CTRL_A CTRL_A "b");
+    CHECK_INPUT(&b.fe[0], "a" CTRL_A "b");
+    close_mux(&b);
+}
+
+TEST(escape_split_over_two_reads)
+{
+    bench b;
+    open_mux(&b, 2);
+    type(&b, "a" CTRL_A);
+    CHECK_INPUT(&b.fe[1], "a");
+    type(&b, "cb");
+    CHECK_INPUT(&b.fe[0], "b");
+    close_mux(&b);
+}
+
+TEST(escape_exit_and_snapshot_call_the_hooks)
+{
+    bench b;
+    open_mux(&b, 1);
+    type(&b, CTRL_A "s");
+    CHECK_INT(b.r.snapshots, 1);
+    CHECK_INT(b.r.exits, 0);
+    type(&b, CTRL_A "x");
+    CHECK_INT(b.r.exits, 1);
+    CHECK_INT(b.r.exit_code, 0);
+    CHECK_INT(b.fe[0].length, 0);
+    type(&b, "alive"); /* the process is */
+    CHECK_INPUT(&b.fe[0], "alive");
+    close_mux(&b);
+}
+
+TEST(escape_exit_by_default_stops_the_loop)
+{
+    int          fds[2];
+    char         options[100];
+    recorder     rec;
+    chr_error    err;
+    chr_context *ctx = chr_context_new(NULL);
+    socket_pair(fds);
+    snprintf(options, sizeof options, "socket,id=m,fd=%d,mux=on", fds[0]);
+    attach(&rec, chr_new(ctx, options, &err));
+    say(fds[1], CTRL_A "x");
+    CHECK_INT(chr_loop_run(ctx), 0);
+    detach(&rec);
+    chr_context_free(ctx);
+    close(fds[1]);
+}
+
+TEST(escape_break_goes_to_the_one_in_focus)
+{
+    bench b;
+    open_mux(&b, 2);
+    clear_events(&b);
+    type(&b, CTRL_A "b");
+    CHECK_STR(b.fe[1].events, "B");
+    CHECK_STR(b.fe[0].events, "");
+    close_mux(&b);
+}
+
+TEST(escape_help)
+{
+    static const char *const keys[] = { CTRL_A "h", CTRL_A "?" };
+    size_t                   i;
+    for (i = 0; i < 2; i++) {
+        bench       b;
+        const char *text;
+        open_mux(&b, 1);
+        type(&b, keys[i]);
+        text = hear(b.far);
+        CHECK_HAS(text, "C-a h");
+        CHECK_HAS(text, "C-a x");
+        CHECK_HAS(text, "C-a s");
+        CHECK_HAS(text, "C-a t");
+        CHECK_HAS(text, "C-a b");
+        CHECK_HAS(text, "C-a c");
+        CHECK_INT(b.fe[0].length, 0);
+        close_mux(&b);
+    }
+}
+
+TEST(escape_unknown_is_swallowed_without_harm)
+{
+    bench b;
+    open_mux(&b, 1);
+    type(&b, CTRL_A "qz");
+    CHECK(b.fe[0].length >= 1 && b.fe[0].input[b.fe[0].length - 1] == 'z');
+    close_mux(&b);
+}
+
+/* The time of each line since stamps were switched on, by the virtual clock. */
+TEST(escape_timestamps)
+{
+    const char *text;
+    bench       b;
+    open_mux(&b, 1);
+    type(&b, CTRL_A "t");
+    chr_fe_write(&b.fe[0].fe, "one\ntw", 6);
+    b.r.now += INT64_C(3723004) * 1000000;
+    b.r.wall += INT64_C(3723004) * 1000000;
+    chr_fe_write(&b.fe[0].fe, "o\nthree", 7);
+    text = hear(b.far);
+    CHECK_INT(text[0], '[');
+    CHECK(strlen(text) >= 15 && text[3] == ':' && text[6] == ':' && text[9] == '.' && text[13] == ']' && text[14] == ' ');
+    CHECK_HAS(text, "] one\n[");
+    CHECK_HAS(text, "] two\n[");
+    CHECK_HAS(text, "] three");
+    type(&b, CTRL_A "t");
+    chr_fe_write(&b.fe[0].fe, "\noff\n", 5);
+    CHECK_STR(hear(b.far), "\noff\n");
+    close_mux(&b);
+}
+
+/* Bytes taken are counted in the guest's bytes, not in those that went out with stamps. */
+TEST(timestamps_do_not_disturb_the_count)
+{
+    bench b;
+    open_mux(&b, 1);
+    type(&b, CTRL_A "t");
+    CHECK_INT(chr_fe_write(&b.fe[0].fe, "a\nb\nc\n", 6), 6);
+    close_mux(&b);
+}
+
+/* With stamps on, a far side that takes little gets every byte once, and each line one stamp. */
+TEST(timestamps_over_back_pressure)
+{
+    static char got[2000000];
+    size_t      got_len = 0, lines = 0, i, sent = 0;
+    char        line[100];
+    bench       b;
+    open_mux(&b, 1);
+    fcntl(b.far, F_SETFL, O_NONBLOCK);
+    type(&b, CTRL_A "t");
+    snprintf(line, sizeof line, "%098d\n", 0);
+    while (sent < 100000) {
+        int     taken = chr_fe_write(&b.fe[0].fe, line + sent % 99, 99 - sent % 99);
+        ssize_t n = 1;
+        if (taken > 0) sent += (size_t)taken;
+        if (taken == CHR_ERR_WOULD_BLOCK) n = read(b.far, got + got_len, 1000);
+        if (taken < 0 && !CHECK_INT(taken, CHR_ERR_WOULD_BLOCK)) break;
+        if (taken < 0 && n > 0) got_len += (size_t)n;
+    }
+    for (i = 0; i < 1000; i++) {
+        ssize_t n = read(b.far, got + got_len, sizeof got - got_len);
+        if (n > 0) got_len += (size_t)n;
+        settle(&b.r);
+    }
+    for (i = 0; i < got_len; i++) lines += got[i] == '[';
+    CHECK_INT(lines, (sent + 98) / 99);
+    CHECK_INT(got_len, sent + lines * strlen("[hh:mm:ss.mmm] "));
+    close_mux(&b);
+}
+
+TEST(escape_character_of_the_context)
+{
+    chr_config config;
+    recorder   one, two;
+    char       options[100];
+    int        fds[2];
+    rig        r;
+    rig_init(&r);
+    config = rig_config(&r);
+    config.mux_escape = 2;
+    r.ctx = chr_context_new(&config);
+    socket_pair(fds);
+    snprintf(options, sizeof options, "socket,id=m,fd=%d,mux=on", fds[0]);
+    attach(&one, make(&r, options));
+    attach(&two, chr_find(r.ctx, "m"));
+    settle(&r);
+    say(fds[1], "\x01" "a\x02" "cb");
+    settle(&r);
+    CHECK_INPUT(&two, "\x01" "a");
+    CHECK_INPUT(&one, "b");
+    detach(&one), detach(&two);
+    close(fds[1]);
+    rig_close(&r);
+}
+
+TEST(escape_character_of_one_mux)
+{
+    recorder one;
+    char     options[100];
+    int      fds[2];
+    rig      r;
+    rig_open_virtual(&r);
+    socket_pair(fds);
+    snprintf(options, sizeof options, "socket,id=base,fd=%d", fds[0]);
+    make(&r, options);
+    attach(&one, make(&r, "mux,id=m,chardev=base,escape=20"));
+    settle(&r);
+    say(fds[1], "\x01x\x14\x14z");
+    settle(&r);
+    CHECK_INPUT(&one, "\x01x\x14z");
+    CHECK_INT(r.exits, 0);
+    detach(&one);
+    close(fds[1]);
+    rig_close(&r);
+}
+
+/* ---- events ----------------------------------------------------------------------------------------------------------- */
+
+TEST(event_on_the_base_goes_to_all)
+{
+    bench b;
+    open_mux(&b, 3);
+    clear_events(&b);
+    CHECK_INT(chr_send_break(b.r.ctx, "m-base", NULL), 0);
+    settle(&b.r);
+    CHECK_STR(b.fe[0].events, "B");
+    CHECK_STR(b.fe[1].events, "B");
+    CHECK_STR(b.fe[2].events, "B");
+    close(b.far);
+    settle(&b.r);
+    CHECK_STR(b.fe[0].events, "BC");
+    CHECK_STR(b.fe[2].events, "BC");
+    b.far = -1;
+    close_mux(&b);
+}
+
+TEST(event_on_the_mux_goes_to_the_one_in_focus)
+{
+    bench b;
+    open_mux(&b, 3);
+    clear_events(&b);
+    CHECK_INT(chr_send_break(b.r.ctx, "m", NULL), 0);
+    settle(&b.r);
+    CHECK_STR(b.fe[2].events, "B");
+    CHECK_STR(b.fe[0].events, "");
+    close_mux(&b);
+}
+
+/* Each frontend hears OPENED once, wherever it comes from. */
+TEST(opened_once_each)
+{
+    int   i, k;
+    bench b;
+    open_mux(&b, 4);
+    for (i = 0; i < 4; i++) {
+        int opened = 0;
+        for (k = 0; b.fe[i].events[k]; k++) opened += b.fe[i].events[k] == 'O';
+        CHECK_INT(opened, 1);
+    }
+    CHECK_INT(chr_fe_backend_open(&b.fe[0].fe), 1);
+    close_mux(&b);
+}
+
+TEST(opened_is_held_back_while_suspended)
+{
+    recorder one, two, three;
+    chr_dev *mux;
+    rig      r;
+    rig_open_virtual(&r);
+    chr_mux_suspend_open(r.ctx);
+    mux = make(&r, "ringbuf,id=m,mux=on");
+    attach(&one, mux);
+    attach(&two, mux);
+    settle(&r);
+    CHECK(!strchr(one.events, 'O') && !strchr(two.events, 'O'));
+    attach(&three, mux);
+    settle(&r);
+    CHECK(!strchr(three.events, 'O'));
+    chr_mux_resume_open(r.ctx);
+    settle(&r);
+    CHECK(one.open && two.open && three.open);
+    detach(&one), detach(&two), detach(&three);
+    rig_close(&r);
+}
+
+/* ---- room: held in order, per frontend, and nothing lost ------------------------------------------------------------- */
+
+TEST(input_is_held_for_the_frontend_it_was_typed_to)
+{
+    bench b;
+    open_mux(&b, 2);
+    b.fe[1].room = 0;
+    type(&b, "for one" CTRL_A "cfor zero");
+    CHECK_INT(b.fe[1].length, 0);
+    CHECK_INPUT(&b.fe[0], "for zero");
+    give_room(&b.fe[1], 4);
+    settle(&b.r);
+    CHECK_INPUT(&b.fe[1], "for ");
+    give_room(&b.fe[1], 100);
+    settle(&b.r);
+    CHECK_INPUT(&b.fe[1], "for one");
+    close_mux(&b);
+}
+
+/* Much more than any buffer: it pushes back, and every byte arrives in order. */
+TEST(held_input_pushes_back)
+{
+    static char block[300000];
+    size_t      sent = 0, i;
+    ssize_t     n;
+    bench       b;
+    open_mux(&b, 2);
+    fcntl(b.far, F_SETFL, O_NONBLOCK);
+    for (i = 0; i < sizeof block; i++) block[i] = (char)('a' + i % 26);
+    b.fe[1].room = 0;
+    while (sent < sizeof block && (n = write(b.far, block + sent, sizeof block - sent)) > 0) {
+        sent += (size_t)n;
+        settle(&b.r);
+    }
+    CHECK_INT(b.fe[1].length, 0);
+    while (b.fe[1].length < sizeof block && i-- > 0) {
+        give_room(&b.fe[1], 777);
+        settle(&b.r);
+        n = sent < sizeof block ? write(b.far, block + sent, sizeof block - sent) : 0;
+        if (n > 0) sent += (size_t)n;
+    }
+    CHECK_MEM(b.fe[1].input, b.fe[1].length, block, sizeof block);
+    CHECK_INT(b.fe[0].length, 0);
+    close_mux(&b);
+}
+
+/* While one is full, what is typed for another (after the escape) still comes to it, in order, as long as there is space. */
+TEST(held_input_keeps_its_order_over_focus_changes)
+{
+    bench b;
+    open_mux(&b, 2);
+    b.fe[0].room = b.fe[1].room = 0;
+    type(&b, "1a" CTRL_A "c0a" CTRL_A "c1b" CTRL_A "c0b");
+    give_room(&b.fe[0], 100);
+    settle(&b.r);
+    give_room(&b.fe[1], 100);
+    settle(&b.r);
+    CHECK_INPUT(&b.fe[0], "0a0b");
+    CHECK_INPUT(&b.fe[1], "1a1b");
+    close_mux(&b);
+}
+
+/* A frontend without handlers doesn't swallow what is meant for another. */
+TEST(frontend_without_handlers)
+{
+    chr_error err;
+    recorder  dumb;
+    bench     b;
+    open_mux(&b, 1);
+    memset(&dumb, 0, sizeof dumb);
+    REQUIRE(chr_fe_init(&dumb.fe, b.mux, &err) == 0);
+    type(&b, "abc");
+    CHECK_INPUT(&b.fe[0], "abc");
+    chr_fe_deinit(&dumb.fe);
+    close_mux(&b);
+}
+
+TEST(output_would_block_and_watch)
+{
+    size_t sent;
+    bench  b;
+    open_mux(&b, 2);
+    sent = fill_up(&b.fe[0].fe);
+    CHECK_INT(chr_fe_write(&b.fe[1].fe, "x", 1), CHR_ERR_WOULD_BLOCK);
+    chr_fe_add_watch(&b.fe[0].fe, recorder_writable, &b.fe[0]);
+    chr_fe_add_watch(&b.fe[1].fe, recorder_writable, &b.fe[1]);
+    settle(&b.r);
+    CHECK_INT(b.fe[0].writable + b.fe[1].writable, 0);
+    CHECK_INT(drain(&b.r, b.far, sent), sent);
+    settle(&b.r);
+    CHECK_INT(b.fe[0].writable, 1);
+    CHECK_INT(b.fe[1].writable, 1);
+    close_mux(&b);
+}
+
+TEST(input_before_a_close_comes_first)
+{
+    bench b;
+    open_mux(&b, 1);
+    say(b.far, "last words");
+    close(b.far);
+    settle(&b.r);
+    CHECK_INPUT(&b.fe[0], "last words");
+    CHECK_STR(b.fe[0].events + strlen(b.fe[0].events) - 1, "C");
+    b.far = -1;
+    close_mux(&b);
+}
+
+static void detach_oneself(recorder *rec, int what)
+{
+    if (what == 'r') chr_fe_deinit(&rec->fe);
+}
+
+TEST(frontend_detaches_in_its_read_handler)
+{
+    bench b;
+    open_mux(&b, 2);
+    b.fe[1].then = detach_oneself;
+    type(&b, "a");
+    CHECK_INPUT(&b.fe[1], "a");
+    type(&b, CTRL_A "c");
+    type(&b, "b");
+    CHECK(b.fe[0].length >= 1);
+    close_mux(&b);
+}
+
+TEST(mux_in_a_mux_base_cannot_be_taken)
+{
+    chr_error    err;
+    chr_frontend fe;
+    bench        b;
+    open_mux(&b, 1);
+    memset(&fe, 0, sizeof fe);
+    CHECK_INT(chr_fe_init(&fe, chr_find(b.r.ctx, "m-base"), &err), CHR_ERR_BUSY);
+    CHECK_HAS(err.text, "m-base");
+    close_mux(&b);
+}

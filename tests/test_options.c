@@ -1,0 +1,831 @@
+/* The options: text syntax, types, errors, help, aliases and URIs. Parsed with a backend of our own that has every type. */
+#define CHARDEV_IMPLEMENTATION
+#include "chardev.h"
+#include "rig.h"
+
+/* ---- the probe: a backend that only remembers its options ----------------------------------------------------------- */
+
+typedef struct probe_options {
+    chr_common_options common;
+    chr_bool           flag, node, wait;
+    int64_t            number, notify, size;
+    const char        *text, *must;
+    int                fd;
+} probe_options;
+
+typedef struct probe {
+    chr_dev dev;
+} probe;
+
+static probe_options got;          /* of the last one opened; strings copied below */
+static char         *got_text;
+static int           opened, closed, open_answer;
+
+static int probe_open(chr_dev *dev, chr_error *err)
+{
+    (void)err;
+    memcpy(&got, dev->options, sizeof got);
+    free(got_text);
+    got_text = got.text ? strdup(got.text) : NULL;
+    opened++;
+    return open_answer;
+}
+
+static void probe_close(chr_dev *dev)
+{
+    (void)dev;
+    closed++;
+}
+
+static const chr_option probe_table[] = {
+    { "flag", CHR_OPTION_BOOL, offsetof(probe_options, flag), "off", 0, 0, "a flag" },
+    { "node", CHR_OPTION_BOOL, offsetof(probe_options, node), "off", 0, 0, "a flag that begins with no" },
+    { "wait", CHR_OPTION_BOOL, offsetof(probe_options, wait), "on", 0, 0, "a flag that is on by default" },
+    { "number", CHR_OPTION_NUMBER, offsetof(probe_options, number), "7", -5, 1000, "a number from -5 to 1000" },
+    { "notify", CHR_OPTION_NUMBER, offsetof(probe_options, notify), NULL, 0, INT64_MAX, "any number" },
+    { "size", CHR_OPTION_SIZE, offsetof(probe_options, size), "64K", 0, INT64_MAX, "a size in bytes" },
+    { "text", CHR_OPTION_TEXT, offsetof(probe_options, text), NULL, 0, 0, "any text" },
+    { "fd", CHR_OPTION_FD, offsetof(probe_options, fd), NULL, 0, 0, "a descriptor" },
+    { "must", CHR_OPTION_TEXT, offsetof(probe_options, must), CHR_REQUIRED, 0, 0, "has to be there" },
+    { NULL, CHR_OPTION_BOOL, 0, NULL, 0, 0, NULL }
+};
+
+static const chr_io probe_io = { NULL, NULL, NULL, NULL };
+
+static const chr_backend probe_backend = { "probe", "sonde", "remembers its options", probe_table, sizeof(probe_options), sizeof(probe),
+                                           NULL, probe_open, probe_close, &probe_io, NULL, NULL, NULL, NULL, NULL, 0 };
+
+static void open_probe_rig(rig *r)
+{
+    chr_error err;
+    rig_open_virtual(r);
+    REQUIRE(chr_backend_register(r->ctx, &probe_backend, &err) == 0);
+}
+
+static void close_probe_rig(rig *r)
+{
+    free(got_text);
+    got_text = NULL;
+    rig_close(r);
+}
+
+/* Opens a probe with these options (and a good id and must=x), and removes it again. */
+static int probe_with(rig *r, const char *options)
+{
+    chr_error err;
+    size_t    size = strlen(options) + 64;
+    char     *text = (char *)malloc(size);
+    chr_dev  *dev;
+    REQUIRE(text != NULL);
+    snprintf(text, size, "probe,id=p,must=x%s%s", *options ? "," : "", options);
+    memset(&got, 0, sizeof got);
+    dev = chr_new(r->ctx, text, &err);
+    free(text);
+    if (!dev) return err.code;
+    CHECK_INT(chr_remove(r->ctx, "p", &err), 0);
+    return 0;
+}
+
+/* ---- values ---------------------------------------------------------------------------------------------------------- */
+
+TEST(bool_words)
+{
+    static const struct { const char *text; chr_bool value; } table[] = {
+        { "flag=on", CHR_ON },  { "flag=yes", CHR_ON }, { "flag=true", CHR_ON },   { "flag=y", CHR_ON },
+        { "flag=off", CHR_OFF }, { "flag=no", CHR_OFF }, { "flag=false", CHR_OFF }, { "flag=n", CHR_OFF },
+        { "flag", CHR_ON },     { "noflag", CHR_OFF },
+    };
+    size_t i;
+    rig    r;
+    open_probe_rig(&r);
+    for (i = 0; i < sizeof table / sizeof *table; i++)
+        if (!CHECK_INT(probe_with(&r, table[i].text), 0) || !CHECK_INT(got.flag, table[i].value)) NOTE("for %s", table[i].text);
+    close_probe_rig(&r);
+}
+
+TEST(no_words_of_keys_that_begin_with_no)
+{
+    rig r;
+    open_probe_rig(&r);
+    CHECK_INT(probe_with(&r, "node"), 0);
+    CHECK_INT(got.node, CHR_ON);
+    CHECK_INT(probe_with(&r, "nonode"), 0);
+    CHECK_INT(got.node, CHR_OFF);
+    CHECK_INT(probe_with(&r, "nowait"), 0);
+    CHECK_INT(got.wait, CHR_OFF);
+    CHECK_INT(probe_with(&r, "wait"), 0);
+    CHECK_INT(got.wait, CHR_ON);
+    close_probe_rig(&r);
+}
+
+TEST(numbers)
+{
+    static const struct { const char *text; int64_t value; } table[] = {
+        { "number=1", 1 }, { "number=10", 10 }, { "number=0x1f", 31 }, { "number=0X1F", 31 }, { "number=-5", -5 },
+        { "number=1000", 1000 }, { "number=0x3e8", 1000 }, { "number=010", 10 }, { "number=007", 7 },
+    };
+    size_t i;
+    rig    r;
+    open_probe_rig(&r);
+    for (i = 0; i < sizeof table / sizeof *table; i++)
+        if (!CHECK_INT(probe_with(&r, table[i].text), 0) || !CHECK_INT(got.number, table[i].value)) NOTE("for %s", table[i].text);
+    CHECK_INT(probe_with(&r, "notify=9223372036854775807"), 0);
+    CHECK(got.notify == INT64_MAX);
+    CHECK_INT(probe_with(&r, "notify=0x7fffffffffffffff"), 0);
+    CHECK(got.notify == INT64_MAX);
+    close_probe_rig(&r);
+}
+
+TEST(sizes)
+{
+    static const struct { const char *text; int64_t value; } table[] = {
+        { "size=1", 1 },
+        { "size=512", 512 },
+        { "size=512B", 512 },
+        { "size=1K", 1024 },
+        { "size=64K", 65536 },
+        { "size=1.5K", 1536 },
+        { "size=0.5K", 512 },
+        { "size=0.25M", 262144 },
+        { "size=2M", 2097152 },
+        { "size=3G", INT64_C(3221225472) },
+        { "size=1T", INT64_C(1099511627776) },
+        { "size=1.5T", INT64_C(1649267441664) },
+        { "size=0x10", 16 },
+    };
+    size_t i;
+    rig    r;
+    open_probe_rig(&r);
+    for (i = 0; i < sizeof table / sizeof *table; i++)
+        if (!CHECK_INT(probe_with(&r, table[i].text), 0) || !CHECK_INT(got.size, table[i].value)) NOTE("for %s", table[i].text);
+    close_probe_rig(&r);
+}
+
+/* Each is refused with one line that names the backend, the key and the value. */
+TEST(wrong_values)
+{
+    static const struct { const char *key, *value; } table[] = {
+        { "flag", "maybe" }, { "flag", "1" }, { "flag", "onn" }, { "flag", "o" }, { "flag", "" },
+        { "number", "12x" }, { "number", "x12" }, { "number", "0x" }, { "number", "1001" }, { "number", "-6" }, { "number", "1.5" },
+        { "number", "" }, { "number", " 5" }, { "number", "5 " }, { "number", "+-5" }, { "number", "--5" }, { "number", "0x3e9" },
+        { "number", "99999999999999999999" }, { "number", "on" }, { "number", "1K" }, { "number", "0xfffffffffffffffff" },
+        { "number", "-99999999999999999999" },
+        { "notify", "9223372036854775808" }, { "notify", "-1" }, { "notify", "18446744073709551616" },
+        { "size", "1KK" }, { "size", "1X" }, { "size", "K" }, { "size", "-1" }, { "size", "1.K.5" }, { "size", "." }, { "size", "" },
+        { "size", "99999999T" }, { "size", "9223372036854775808" }, { "size", "1K " }, { "size", "1e3" }, { "size", "8388608T" },
+        { "fd", "12x" }, { "fd", "-2" }, { "fd", "99999999999" }, { "fd", "name" },
+    };
+    size_t i;
+    rig    r;
+    open_probe_rig(&r);
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        char      text[200];
+        chr_error err;
+        int       before = opened;
+        snprintf(text, sizeof text, "probe,id=p,must=x,%s=%s", table[i].key, table[i].value);
+        if (!CHECK_INT(refuse(&r, text, &err), CHR_ERR_INVALID)) NOTE("for %s: %s", text, err.text);
+        if (!CHECK_HAS(err.text, "probe") || !CHECK_HAS(err.text, table[i].key) || !CHECK_HAS(err.text, table[i].value))
+            NOTE("for %s", text);
+        CHECK_INT(opened, before);
+    }
+    close_probe_rig(&r);
+}
+
+/* A bare word for something that is no flag is the value "on", which is no number. */
+TEST(bare_word_for_a_number)
+{
+    chr_error err;
+    rig       r;
+    open_probe_rig(&r);
+    CHECK_INT(refuse(&r, "probe,id=p,must=x,number", &err), CHR_ERR_INVALID);
+    CHECK_HAS(err.text, "number");
+    CHECK_INT(refuse(&r, "probe,id=p,must=x,nonumber", &err), CHR_ERR_INVALID);
+    CHECK_HAS(err.text, "number");
+    close_probe_rig(&r);
+}
+
+TEST(defaults)
+{
+    rig r;
+    open_probe_rig(&r);
+    CHECK_INT(probe_with(&r, ""), 0);
+    CHECK(got.flag != CHR_ON);
+    CHECK(got.wait != CHR_OFF);
+    CHECK_INT(got.number, 7);
+    CHECK_INT(got.notify, 0);
+    CHECK_INT(got.size, 65536);
+    CHECK(got.text == NULL);
+    CHECK_INT(got.fd, -1);
+    CHECK(got.common.logfile == NULL);
+    CHECK(got.common.logappend != CHR_ON);
+    CHECK(got.common.logtimestamp != CHR_ON);
+    CHECK(got.common.mux != CHR_ON);
+    close_probe_rig(&r);
+}
+
+TEST(typed_struct_gets_the_same_defaults)
+{
+    chr_error     err;
+    probe_options options;
+    rig           r;
+    open_probe_rig(&r);
+    memset(&options, 0, sizeof options);
+    options.must = "x";
+    options.fd = -1;
+    REQUIRE(chr_open(r.ctx, "p", &probe_backend, &options, &err) != NULL);
+    CHECK_INT(got.number, 7);
+    CHECK_INT(got.size, 65536);
+    close_probe_rig(&r);
+}
+
+TEST(typed_struct_is_checked_too)
+{
+    chr_error     err;
+    probe_options options;
+    rig           r;
+    open_probe_rig(&r);
+    memset(&options, 0, sizeof options);
+    options.fd = -1;
+    CHECK(chr_open(r.ctx, "p", &probe_backend, &options, &err) == NULL); /* lacks `must` */
+    CHECK_INT(err.code, CHR_ERR_INVALID);
+    CHECK_HAS(err.text, "must");
+    CHECK(chr_open(r.ctx, "p", &probe_backend, NULL, &err) == NULL);
+    CHECK_HAS(err.text, "must");
+    options.must = "x";
+    options.number = 1001;
+    CHECK(chr_open(r.ctx, "p", &probe_backend, &options, &err) == NULL);
+    CHECK_INT(err.code, CHR_ERR_INVALID);
+    CHECK_HAS(err.text, "number");
+    CHECK_INT(opened, 0);
+    close_probe_rig(&r);
+}
+
+TEST(typed_strings_are_copied)
+{
+    chr_error     err;
+    probe_options options;
+    chr_dev      *dev;
+    char          text[] = "short-lived";
+    rig           r;
+    open_probe_rig(&r);
+    memset(&options, 0, sizeof options);
+    options.must = "x";
+    options.fd = -1;
+    options.text = text;
+    dev = chr_open(r.ctx, "p", &probe_backend, &options, &err);
+    REQUIRE(dev != NULL);
+    memset(text, '#', sizeof text - 1);
+    CHECK_STR(((const probe_options *)dev->options)->text, "short-lived");
+    close_probe_rig(&r);
+}
+
+/* ---- the syntax around the values ------------------------------------------------------------------------------------ */
+
+TEST(comma_is_doubled)
+{
+    static const struct { const char *text, *value; } table[] = {
+        { "text=a,,b", "a,b" },       { "text=,,", "," },           { "text=,,,,", ",," },     { "text=a,,", "a," },
+        { "text=,,a", ",a" },         { "text=a,,b,flag=on", "a,b" }, { "text=a=b", "a=b" },     { "text=a==", "a==" },
+        { "text=a,,flag=on", "a,flag=on" }, { "text=/tmp/x y", "/tmp/x y" }, { "text=a,,,flag", "a," },
+    };
+    size_t i;
+    rig    r;
+    open_probe_rig(&r);
+    for (i = 0; i < sizeof table / sizeof *table; i++)
+        if (!CHECK_INT(probe_with(&r, table[i].text), 0) || !CHECK_STR(got_text, table[i].value)) NOTE("for %s", table[i].text);
+    close_probe_rig(&r);
+}
+
+TEST(last_of_two_equal_keys_wins)
+{
+    rig r;
+    open_probe_rig(&r);
+    CHECK_INT(probe_with(&r, "text=a,text=b"), 0);
+    CHECK_STR(got_text, "b");
+    CHECK_INT(probe_with(&r, "flag=on,flag=off"), 0);
+    CHECK_INT(got.flag, CHR_OFF);
+    CHECK_INT(probe_with(&r, "noflag,flag"), 0);
+    CHECK_INT(got.flag, CHR_ON);
+    CHECK_INT(probe_with(&r, "number=5,size=1,number=6"), 0);
+    CHECK_INT(got.number, 6);
+    close_probe_rig(&r);
+}
+
+TEST(order_is_free)
+{
+    static const char *const table[] = {
+        "probe,id=p,must=x",         "probe,must=x,id=p",         "backend=probe,id=p,must=x", "id=p,backend=probe,must=x",
+        "id=p,must=x,backend=probe", "id=p,probe,must=x",         "id=p,must=x,probe",         "sonde,id=p,must=x",
+        "backend=sonde,id=p,must=x",
+    };
+    size_t i;
+    rig    r;
+    open_probe_rig(&r);
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        chr_error err;
+        chr_dev  *dev = chr_new(r.ctx, table[i], &err);
+        if (!CHECK(dev != NULL)) {
+            NOTE("for %s: %s", table[i], err.text);
+            continue;
+        }
+        CHECK_STR(dev->id, "p");
+        CHECK_STR(dev->kind->name, "probe");
+        chr_remove(r.ctx, "p", &err);
+    }
+    close_probe_rig(&r);
+}
+
+TEST(values_of_any_length)
+{
+    size_t len = 1000000;
+    char  *text = (char *)malloc(len + 8);
+    rig    r;
+    open_probe_rig(&r);
+    REQUIRE(text != NULL);
+    memcpy(text, "text=", 5);
+    memset(text + 5, 'v', len);
+    text[5 + len] = 0;
+    CHECK_INT(probe_with(&r, text), 0);
+    CHECK(got_text && strlen(got_text) == len);
+    free(text);
+    close_probe_rig(&r);
+}
+
+/* The message is cut, but stays a line, and nothing overflows. */
+TEST(unknown_keys_and_values_of_any_length)
+{
+    size_t    len = 1000000;
+    char     *text = (char *)malloc(len + 64);
+    chr_error err;
+    rig       r;
+    open_probe_rig(&r);
+    REQUIRE(text != NULL);
+    strcpy(text, "probe,id=p,must=x,");
+    memset(text + strlen(text), 0, 1);
+    memset(text + 18, 'k', len);
+    strcpy(text + 18 + len, "=1");
+    CHECK_INT(refuse(&r, text, &err), CHR_ERR_INVALID);
+    CHECK(memchr(err.text, 0, sizeof err.text) != NULL);
+    memcpy(text + 18, "number=", 7);
+    text[18 + len] = 0;
+    CHECK_INT(refuse(&r, text, &err), CHR_ERR_INVALID);
+    memset(text, 'b', len);
+    text[len] = 0;
+    CHECK(refuse(&r, text, &err) < 0);
+    free(text);
+    close_probe_rig(&r);
+}
+
+TEST(errors_name_what_is_wrong)
+{
+    static const struct { const char *options, *words[4]; } table[] = {
+        { "probe,id=p,must=x,colour=red", { "probe", "colour", "number", "must" } },
+        { "probe,id=p,must=x,colour", { "probe", "colour", "flag", "text" } },
+        { "probe,id=p,must=x,nocolour", { "probe", "colour", NULL, NULL } },
+        { "probe,id=p", { "probe", "must", NULL, NULL } },
+        { "null,id=p,size=4", { "null", "size", "logfile", NULL } },
+        { "ringbuf,id=p,path=x", { "ringbuf", "path", "size", NULL } },
+        { "file,id=p", { "file", "path", NULL, NULL } },
+        { "pipe,id=p", { "pipe", "path", NULL, NULL } },
+        { "mux,id=p", { "mux", "chardev", NULL, NULL } },
+        { "carrier-pigeon,id=p", { "carrier-pigeon", NULL, NULL, NULL } },
+        { "backend=carrier-pigeon,id=p", { "carrier-pigeon", NULL, NULL, NULL } },
+        { "id=p", { "backend", NULL, NULL, NULL } },
+        { "null,id=p,logappend=perhaps", { "null", "logappend", "perhaps", NULL } },
+    };
+    size_t i, w;
+    rig    r;
+    open_probe_rig(&r);
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        chr_error err;
+        refuse(&r, table[i].options, &err);
+        for (w = 0; w < 4 && table[i].words[w]; w++)
+            if (!CHECK_HAS(err.text, table[i].words[w])) NOTE("for %s", table[i].options);
+    }
+    CHECK_INT(opened, 0);
+    close_probe_rig(&r);
+}
+
+TEST(broken_texts)
+{
+    static const char *const table[] = { "", ",", "=", "=x", ",,", ",,,", "probe,=x,id=p,must=y", "probe,id=p,must=x,=,", "no", "null,id=p,no",
+                                         "null,id=p,=" };
+    size_t i;
+    rig    r;
+    open_probe_rig(&r);
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        chr_error err;
+        refuse(&r, table[i], &err);
+    }
+    close_probe_rig(&r);
+}
+
+/* A NULL where an error could be told is allowed everywhere. */
+TEST(errors_may_go_untold)
+{
+    rig r;
+    open_probe_rig(&r);
+    CHECK(chr_new(r.ctx, "nonsense,id=p", NULL) == NULL);
+    CHECK(chr_new(r.ctx, "null,id=p,x=y", NULL) == NULL);
+    CHECK(chr_new_uri(r.ctx, "p", "nonsense:", NULL) == NULL);
+    CHECK(chr_remove(r.ctx, "p", NULL) < 0);
+    CHECK(chr_change(r.ctx, "p", "null", NULL) < 0);
+    CHECK(chr_send_break(r.ctx, "p", NULL) < 0);
+    CHECK(chr_fd_close(r.ctx, "p", NULL) < 0);
+    CHECK(chr_fd_put(r.ctx, "9", 0, NULL) < 0);
+    close_probe_rig(&r);
+}
+
+/* ---- ids ------------------------------------------------------------------------------------------------------------- */
+
+TEST(ids)
+{
+    static const char *const good[] = { "a", "Z", "con0", "a-b", "a.b", "a_b", "a0-._", "serial.0" };
+    static const char *const bad[] = { "", "0", "0a", "-a", ".a", "_a", "a b", "a/b", "a:b", "a+b", "a\xc3\xa9", "a=b", "a@", "a\n" };
+    size_t                   i;
+    char                     text[200];
+    chr_error                err;
+    rig                      r;
+    open_probe_rig(&r);
+    for (i = 0; i < sizeof good / sizeof *good; i++) {
+        snprintf(text, sizeof text, "null,id=%s", good[i]);
+        if (!CHECK(chr_new(r.ctx, text, &err) != NULL)) NOTE("for %s: %s", text, err.text);
+        CHECK(chr_find(r.ctx, good[i]) != NULL);
+        chr_remove(r.ctx, good[i], &err);
+    }
+    for (i = 0; i < sizeof bad / sizeof *bad; i++) {
+        snprintf(text, sizeof text, "null,id=%s", bad[i]);
+        if (!CHECK_INT(refuse(&r, text, &err), CHR_ERR_INVALID)) NOTE("for %s", text);
+        if (bad[i][0] && bad[i][1] != '\n') CHECK_HAS(err.text, "id");
+        CHECK(chr_open(r.ctx, bad[i], chr_backend_find(r.ctx, "null"), NULL, &err) == NULL);
+        CHECK_INT(err.code, CHR_ERR_INVALID);
+    }
+    close_probe_rig(&r);
+}
+
+TEST(ids_have_up_to_127_characters)
+{
+    char      text[200];
+    chr_error err;
+    rig       r;
+    open_probe_rig(&r);
+    memset(text, 'a', sizeof text);
+    memcpy(text, "null,id=", 8);
+    text[8 + 127] = 0;
+    CHECK(chr_new(r.ctx, text, &err) != NULL);
+    CHECK_INT(chr_remove(r.ctx, text + 8, &err), 0);
+    text[8 + 127] = 'a';
+    text[8 + 128] = 0;
+    CHECK_INT(refuse(&r, text, &err), CHR_ERR_INVALID);
+    close_probe_rig(&r);
+}
+
+TEST(ids_are_unique)
+{
+    chr_error err;
+    rig       r;
+    open_probe_rig(&r);
+    make(&r, "null,id=a");
+    CHECK(chr_new(r.ctx, "ringbuf,id=a", &err) == NULL);
+    CHECK_INT(err.code, CHR_ERR_EXISTS);
+    CHECK_HAS(err.text, "a");
+    CHECK(chr_new_uri(r.ctx, "a", "null", &err) == NULL);
+    CHECK_INT(err.code, CHR_ERR_EXISTS);
+    CHECK(chr_open(r.ctx, "a", chr_backend_find(r.ctx, "null"), NULL, &err) == NULL);
+    CHECK_INT(err.code, CHR_ERR_EXISTS);
+    CHECK_STR(chr_find(r.ctx, "a")->kind->name, "null");
+    close_probe_rig(&r);
+}
+
+/* ---- failing in open -------------------------------------------------------------------------------------------------- */
+
+TEST(failed_open_is_closed_once_and_forgotten)
+{
+    chr_error err;
+    rig       r;
+    open_probe_rig(&r);
+    open_answer = CHR_ERR_IO;
+    CHECK(chr_new(r.ctx, "probe,id=p,must=x", &err) == NULL);
+    CHECK_INT(opened, 1);
+    CHECK_INT(closed, 1);
+    CHECK_INT(err.code, CHR_ERR_IO);
+    CHECK(chr_find(r.ctx, "p") == NULL);
+    open_answer = 0;
+    CHECK(chr_new(r.ctx, "probe,id=p,must=x", &err) != NULL);
+    close_probe_rig(&r);
+    CHECK_INT(closed, 2);
+}
+
+TEST(registering_twice)
+{
+    chr_error err;
+    rig       r;
+    open_probe_rig(&r);
+    CHECK_INT(chr_backend_register(r.ctx, &probe_backend, &err), CHR_ERR_EXISTS);
+    CHECK_HAS(err.text, "probe");
+    CHECK(chr_backend_find(r.ctx, "probe") == &probe_backend);
+    CHECK(chr_backend_find(r.ctx, "sonde") == &probe_backend);
+    close_probe_rig(&r);
+}
+
+/* ---- help ------------------------------------------------------------------------------------------------------------- */
+
+static char help_text[20000];
+static int  help_lines;
+
+static void help_print(void *opaque, const char *line)
+{
+    (void)opaque;
+    CHECK(strchr(line, '\n') == NULL);
+    help_lines++;
+    strncat(help_text, line, sizeof help_text - strlen(help_text) - 2);
+    strcat(help_text, "\n");
+}
+
+static int help(rig *r, const char *backend)
+{
+    help_text[0] = 0;
+    help_lines = 0;
+    return chr_help(r->ctx, backend, help_print, NULL);
+}
+
+TEST(asking_for_help)
+{
+    static const char *const table[] = { "help", "?", "socket,help", "ringbuf,help", "probe,help", "probe,?", "socket,id=x,help" };
+    size_t                   i;
+    rig                      r;
+    open_probe_rig(&r);
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        chr_error err;
+        if (!CHECK_INT(refuse(&r, table[i], &err), CHR_ERR_HELP)) NOTE("for %s: %s", table[i], err.text);
+        if (!CHECK_INT(help(&r, table[i]), 0)) NOTE("for %s", table[i]);
+        CHECK(help_lines > 1);
+    }
+    close_probe_rig(&r);
+}
+
+TEST(help_lists_all_backends)
+{
+    static const char *const names[] = { "null", "ringbuf", "mux", "fd", "file", "pipe", "pty", "stdio", "socket", "probe" };
+    const chr_backend       *kind = NULL;
+    size_t                   i;
+    int                      count = 0;
+    rig                      r;
+    open_probe_rig(&r);
+    CHECK_INT(help(&r, NULL), 0);
+    for (i = 0; i < sizeof names / sizeof *names; i++) {
+        CHECK_HAS(help_text, names[i]);
+        CHECK(chr_backend_find(r.ctx, names[i]) != NULL);
+    }
+    while ((kind = chr_backend_next(r.ctx, kind)) != NULL) {
+        CHECK_HAS(help_text, kind->name);
+        CHECK_HAS(help_text, kind->help);
+        count++;
+    }
+    CHECK(count >= 10);
+    close_probe_rig(&r);
+}
+
+static int help_line_with(const char *a, const char *b, const char *c)
+{
+    char *copy = strdup(help_text), *line, *rest = copy;
+    int   found = 0;
+    while ((line = strsep(&rest, "\n")) != NULL)
+        if (strstr(line, a) && (!b || strstr(line, b)) && (!c || strstr(line, c))) found = 1;
+    free(copy);
+    return found;
+}
+
+/* Name, default and description of each row stand on one line. */
+TEST(help_comes_from_the_table)
+{
+    const chr_backend *kind = NULL;
+    rig                r;
+    open_probe_rig(&r);
+    while ((kind = chr_backend_next(r.ctx, kind)) != NULL) {
+        const chr_option *row = kind->options;
+        CHECK_INT(help(&r, kind->name), 0);
+        CHECK_HAS(help_text, "logfile");
+        CHECK_HAS(help_text, "logappend");
+        CHECK_HAS(help_text, "logtimestamp");
+        for (; row && row->name; row++)
+            if (!CHECK(help_line_with(row->name, row->help, row->default_text))) NOTE("%s of %s", row->name, kind->name);
+    }
+    close_probe_rig(&r);
+}
+
+TEST(help_of_unknown_and_alias)
+{
+    rig r;
+    open_probe_rig(&r);
+    CHECK_INT(help(&r, "carrier-pigeon"), CHR_ERR_NOT_FOUND);
+    CHECK_INT(help(&r, "memory"), 0);
+    CHECK_HAS(help_text, "size");
+    close_probe_rig(&r);
+}
+
+TEST(memory_is_ringbuf)
+{
+    rig r;
+    rig_open_virtual(&r);
+    CHECK_STR(make(&r, "memory,id=m,size=16")->kind->name, "ringbuf");
+    rig_close(&r);
+}
+
+/* ---- URIs ------------------------------------------------------------------------------------------------------------- */
+
+static chr_dev *from_uri(rig *r, const char *uri)
+{
+    chr_error err;
+    chr_dev  *dev = chr_new_uri(r->ctx, "u", uri, &err);
+    if (!dev) NOTE("%s: %s", uri, err.text);
+    CHECK(dev != NULL);
+    return dev;
+}
+
+TEST(uris_of_plain_names)
+{
+    chr_error err;
+    chr_dev  *dev;
+    rig       r;
+    rig_open_virtual(&r);
+    dev = from_uri(&r, "null");
+    if (dev) CHECK_STR(dev->kind->name, "null");
+    CHECK_INT(chr_remove(r.ctx, "u", &err), 0);
+    dev = from_uri(&r, "pty");
+    if (dev) CHECK_STR(dev->kind->name, "pty");
+    rig_close(&r);
+}
+
+TEST(uri_of_a_file)
+{
+    chr_frontend fe;
+    chr_error    err;
+    chr_dev     *dev;
+    char         uri[200];
+    rig          r;
+    rig_open_virtual(&r);
+    memset(&fe, 0, sizeof fe);
+    snprintf(uri, sizeof uri, "file:%s", scratch("a,b=c"));
+    dev = from_uri(&r, uri); /* the rest is the path, as it stands */
+    REQUIRE(dev && chr_fe_init(&fe, dev, &err) == 0);
+    CHECK_INT(chr_fe_write(&fe, "x", 1), 1);
+    chr_fe_deinit(&fe);
+    CHECK_STR(read_file(scratch("a,b=c")), "x");
+    rig_close(&r);
+    scratch_clean();
+}
+
+TEST(uri_of_a_pipe)
+{
+    chr_dev *dev;
+    char     uri[200];
+    rig      r;
+    rig_open_virtual(&r);
+    REQUIRE(mkfifo(scratch("p"), 0600) == 0);
+    snprintf(uri, sizeof uri, "pipe:%s", scratch("p"));
+    dev = from_uri(&r, uri);
+    if (dev) CHECK_STR(dev->kind->name, "pipe");
+    rig_close(&r);
+    scratch_clean();
+}
+
+static const chr_socket_options *socket_options(const chr_dev *dev)
+{
+    return (const chr_socket_options *)dev->options;
+}
+
+TEST(uris_of_tcp)
+{
+    static const struct { const char *uri; const char *host, *port; } table[] = {
+        { "tcp::0,server=on,wait=off", NULL, "0" },
+        { "tcp::0,server,nowait", NULL, "0" },
+        { "tcp:127.0.0.1:0,server=on,wait=off", "127.0.0.1", "0" },
+        { "tcp:[::1]:0,server=on,wait=off", "::1", "0" },
+        { "tcp:localhost:0,server=on,wait=off,nodelay", "localhost", "0" },
+    };
+    size_t i;
+    rig    r;
+    rig_open_virtual(&r);
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        chr_error           err;
+        const chr_address  *address;
+        chr_dev            *dev = from_uri(&r, table[i].uri);
+        if (!dev) continue;
+        CHECK_STR(dev->kind->name, "socket");
+        address = &socket_options(dev)->address;
+        if (table[i].host) CHECK_STR(address->host, table[i].host);
+        else CHECK(address->host == NULL || !address->host[0]);
+        CHECK_STR(address->port, table[i].port);
+        CHECK_INT(socket_options(dev)->server, CHR_ON);
+        CHECK_INT(socket_options(dev)->wait, CHR_OFF);
+        CHECK_INT(chr_remove(r.ctx, "u", &err), 0);
+    }
+    rig_close(&r);
+}
+
+TEST(uri_of_unix)
+{
+    chr_dev *dev;
+    char     uri[200];
+    rig      r;
+    rig_open_virtual(&r);
+    snprintf(uri, sizeof uri, "unix:%s,server=on,wait=off", scratch("s"));
+    dev = from_uri(&r, uri);
+    if (dev) CHECK_STR(socket_options(dev)->address.path, scratch("s"));
+    CHECK(exists(scratch("s")));
+    rig_close(&r);
+    scratch_clean();
+}
+
+TEST(uri_of_an_existing_chardev)
+{
+    chr_error err;
+    chr_dev  *dev;
+    rig       r;
+    rig_open_virtual(&r);
+    dev = make(&r, "ringbuf,id=ring");
+    CHECK(chr_new_uri(r.ctx, NULL, "chardev:ring", &err) == dev);
+    CHECK(chr_new_uri(r.ctx, "u", "chardev:nothing", &err) == NULL);
+    CHECK_INT(err.code, CHR_ERR_NOT_FOUND);
+    CHECK_HAS(err.text, "nothing");
+    rig_close(&r);
+}
+
+TEST(uri_with_mon_makes_a_mux)
+{
+    chr_error err;
+    chr_dev  *dev;
+    rig       r;
+    rig_open_virtual(&r);
+    dev = from_uri(&r, "mon:null");
+    if (dev) {
+        CHECK_STR(dev->kind->name, "mux");
+        CHECK(chr_find(r.ctx, "u") == dev);
+        CHECK(chr_find(r.ctx, "u-base") != NULL);
+        if (chr_find(r.ctx, "u-base")) CHECK_STR(chr_find(r.ctx, "u-base")->kind->name, "null");
+        CHECK_INT(chr_remove(r.ctx, "u", &err), 0);
+        CHECK(chr_find(r.ctx, "u") == NULL);
+    }
+    rig_close(&r);
+}
+
+/* As a terminal's ^C then has to reach the guest, mon:stdio also switches signals off. */
+TEST(uri_mon_stdio_has_no_signals)
+{
+    chr_dev *base;
+    rig      r;
+    int      null = open("/dev/null", O_RDWR);
+    dup2(null, 0);
+    close(null);
+    rig_open(&r);
+    CHECK(from_uri(&r, "mon:stdio") != NULL);
+    base = chr_find(r.ctx, "u-base");
+    REQUIRE(base != NULL);
+    CHECK_INT(((const chr_stdio_options *)base->options)->signal, CHR_OFF);
+    rig_close(&r);
+}
+
+TEST(uris_that_are_none)
+{
+    static const char *const table[] = { "", "nonsense", "nonsense:x", ":", "file:", "pipe:", "tcp:", "tcp:host", "tcp:host:", "tcp:[::1:5", "unix:",
+                                         "tcp::4444,fd=3", "unix:/tmp/x,fd=0", "socket", "socket,fd=0", "fd:3", "socket:3", "mon:", "mon:nonsense",
+                                         "chardev:", "null,x=y", "tcp::4444,colour=red", "null:x" };
+    size_t                   i;
+    rig                      r;
+    rig_open_virtual(&r);
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        chr_error err;
+        int       fds = count_fds();
+        memset(&err, 0, sizeof err);
+        if (!CHECK(chr_new_uri(r.ctx, "u", table[i], &err) == NULL) || !CHECK(err.code < 0) || !CHECK(err.text[0])) {
+            NOTE("for \"%s\"", table[i]);
+            chr_remove(r.ctx, "u", &err);
+        }
+        CHECK_INT(count_fds(), fds);
+        CHECK(chr_next(r.ctx, NULL) == NULL);
+    }
+    rig_close(&r);
+}
+
+TEST(uri_refuses_fd_and_says_so)
+{
+    chr_error err;
+    rig       r;
+    rig_open_virtual(&r);
+    CHECK(chr_new_uri(r.ctx, "u", "unix:/tmp/x,server=on,wait=off,fd=3", &err) == NULL);
+    CHECK_INT(err.code, CHR_ERR_INVALID);
+    CHECK_HAS(err.text, "fd");
+    rig_close(&r);
+}
+
+/* ---- codes ------------------------------------------------------------------------------------------------------------ */
+
+TEST(every_code_has_a_text)
+{
+    int code;
+    for (code = CHR_ERR_HELP; code <= 0; code++) CHECK(chr_error_text(code) && chr_error_text(code)[0]);
+    CHECK(chr_error_text(-9999) != NULL);
+    CHECK(chr_error_text(5) != NULL);
+    CHECK_STR(chr_error_text(CHR_ERR_WOULD_BLOCK), "would block");
+}

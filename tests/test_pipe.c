@@ -1,0 +1,124 @@
+/* pipe: named pipes, PATH.in and PATH.out or PATH both ways. */
+#define CHARDEV_IMPLEMENTATION
+#include "chardev.h"
+#include "rig.h"
+
+static chr_dev *make_pipe(rig *r)
+{
+    char options[200];
+    snprintf(options, sizeof options, "pipe,id=p,path=%s", scratch("p"));
+    return make(r, options);
+}
+
+static void make_fifos(void)
+{
+    REQUIRE(mkfifo(scratch("p.in"), 0600) == 0);
+    REQUIRE(mkfifo(scratch("p.out"), 0600) == 0);
+}
+
+/* Opening doesn't block though nobody is at the other ends. */
+TEST(pipe_in_and_out)
+{
+    int      to, from;
+    recorder rec;
+    rig      r;
+    rig_open(&r);
+    make_fifos();
+    attach(&rec, make_pipe(&r));
+    CHECK_STR(rec.events, "O");
+    to = open(scratch("p.in"), O_WRONLY | O_NONBLOCK);
+    from = open(scratch("p.out"), O_RDONLY | O_NONBLOCK);
+    REQUIRE(to >= 0 && from >= 0);
+    say(to, "in");
+    settle(&r);
+    CHECK_INPUT(&rec, "in");
+    CHECK_INT(chr_fe_write(&rec.fe, "out", 3), 3);
+    CHECK_STR(hear(from), "out");
+    detach(&rec);
+    close(to), close(from);
+    rig_close(&r);
+    CHECK(exists(scratch("p.in")) && exists(scratch("p.out")));
+    scratch_clean();
+}
+
+/* A writer that leaves is no end of file: the next one is served. */
+TEST(pipe_writers_come_and_go)
+{
+    int      i;
+    recorder rec;
+    rig      r;
+    rig_open(&r);
+    make_fifos();
+    attach(&rec, make_pipe(&r));
+    for (i = 0; i < 3; i++) {
+        int to = open(scratch("p.in"), O_WRONLY | O_NONBLOCK);
+        REQUIRE(to >= 0);
+        say(to, "x");
+        close(to);
+        settle(&r);
+        CHECK_INT(rec.length, i + 1);
+    }
+    CHECK_STR(rec.events, "O");
+    CHECK_INT(chr_loop_step(r.ctx, 5), 0);
+    detach(&rec);
+    rig_close(&r);
+    scratch_clean();
+}
+
+TEST(pipe_one_path_both_ways)
+{
+    static const char *const there[] = { "", "p.in", "p.out" }; /* one of the two alone doesn't count */
+    size_t                   i;
+    for (i = 0; i < 3; i++) {
+        int      from;
+        recorder rec;
+        rig      r;
+        rig_open(&r);
+        REQUIRE(mkfifo(scratch("p"), 0600) == 0);
+        if (there[i][0]) REQUIRE(mkfifo(scratch(there[i]), 0600) == 0);
+        attach_with_room(&rec, make_pipe(&r), 0);
+        CHECK_INT(chr_fe_write(&rec.fe, "x", 1), 1);
+        from = open(scratch("p"), O_RDONLY | O_NONBLOCK);
+        CHECK_STR(hear(from), "x");
+        close(from);
+        detach(&rec);
+        rig_close(&r);
+        unlink(scratch("p"));
+        if (there[i][0]) unlink(scratch(there[i]));
+    }
+    scratch_clean();
+}
+
+TEST(pipe_is_never_created)
+{
+    chr_error err;
+    char      options[200];
+    rig       r;
+    rig_open(&r);
+    snprintf(options, sizeof options, "pipe,id=p,path=%s", scratch("p"));
+    CHECK(refuse(&r, options, &err) < 0);
+    CHECK_HAS(err.text, scratch("p"));
+    CHECK(!exists(scratch("p")) && !exists(scratch("p.in")) && !exists(scratch("p.out")));
+    rig_close(&r);
+    scratch_clean();
+}
+
+TEST(pipe_back_pressure)
+{
+    int      from;
+    size_t   sent;
+    recorder rec;
+    rig      r;
+    rig_open(&r);
+    make_fifos();
+    attach(&rec, make_pipe(&r));
+    sent = fill_up(&rec.fe);
+    from = open(scratch("p.out"), O_RDONLY | O_NONBLOCK);
+    CHECK_INT(drain(&r, from, sent), sent);
+    CHECK_INT(chr_fe_write(&rec.fe, "y", 1), 1);
+    CHECK_STR(hear(from), "y");
+    close(from);
+    detach(&rec);
+    rig_close(&r);
+    scratch_clean();
+}
