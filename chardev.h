@@ -56,7 +56,8 @@
  *       (they say so) refuse there with CHR_ERR_IN_HANDLER.
  *     - No call of yours calls your handlers before it returns; what it causes comes from the loop. Exceptions:
  *       chr_fe_set_handlers() on an open chardev gives OPENED at once; chr_change() asks your `change` handler, and tells
- *       CLOSED before and OPENED after it; chr_send_break() gives BREAK; chr_context_free() gives CLOSED.
+ *       CLOSED before and OPENED after it; chr_send_break() gives BREAK; chr_fe_take_focus() gives MUX_OUT and MUX_IN;
+ *       chr_context_free() gives CLOSED. (can_read is no event: it may be asked at any time.)
  *     - Descriptors become CLOEXEC and non-blocking. SIGPIPE never comes. No signal's disposition is touched.
  */
 #ifndef CHARDEV_H
@@ -475,6 +476,7 @@ struct chr_dev {
     chr_dev           *next_starved;
     uint64_t           bytes_in, bytes_out, bytes_dropped;
     struct chr__log   *log;
+    chr_dev           *companion;    /* made together with it (ID-base of a mux): goes with it */
     chr_dev           *next;
 };
 
@@ -510,7 +512,7 @@ typedef struct chr_mux_options {
 
 typedef struct chr_fd_options { /* from success on the chardev owns the descriptors */
     chr_common_options common;
-    int                in;  /* read from here; -1 = no input */
+    int                in;  /* read from here, -1 = no input */
     int                out; /* write to here, may be the same; -1 = no output */
 } chr_fd_options;
 
@@ -596,3 +598,6443 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 }
 #endif
 #endif /* CHARDEV_H */
+
+/* ********************************************************************************************************************
+ *
+ *                                          I M P L E M E N T A T I O N
+ *
+ * Lower layers first; each function stands after those that it calls. Private names begin with chr__ or CHR__.
+ *
+ * ******************************************************************************************************************** */
+#if defined(CHARDEV_IMPLEMENTATION) && !defined(CHARDEV_IMPLEMENTED)
+#define CHARDEV_IMPLEMENTED
+
+/* ====================================================================================================================
+ * >>platform   the only place with system headers, system calls and errno
+ * ==================================================================================================================== */
+
+#if defined(CHARDEV_FREESTANDING)
+#define CHR__FREESTANDING 1
+#elif defined(_WIN32)
+#define CHR__WINDOWS 1
+#else
+#define CHR__POSIX 1
+#endif
+
+/* What can be built here, less what the user leaves out: CHARDEV_HAS_x is 0 or 1. */
+#if defined(CHARDEV_NO_RINGBUF)
+#define CHARDEV_HAS_RINGBUF 0
+#else
+#define CHARDEV_HAS_RINGBUF 1
+#endif
+#if defined(CHARDEV_NO_MUX)
+#define CHARDEV_HAS_MUX 0
+#else
+#define CHARDEV_HAS_MUX 1
+#endif
+#if defined(CHARDEV_NO_FD) || !defined(CHR__POSIX)
+#define CHARDEV_HAS_FD 0
+#else
+#define CHARDEV_HAS_FD 1
+#endif
+#if defined(CHARDEV_NO_FILE) || !defined(CHR__POSIX)
+#define CHARDEV_HAS_FILE 0
+#else
+#define CHARDEV_HAS_FILE 1
+#endif
+#if defined(CHARDEV_NO_PIPE) || !defined(CHR__POSIX)
+#define CHARDEV_HAS_PIPE 0
+#else
+#define CHARDEV_HAS_PIPE 1
+#endif
+#if defined(CHARDEV_NO_PTY) || !defined(CHR__POSIX)
+#define CHARDEV_HAS_PTY 0
+#else
+#define CHARDEV_HAS_PTY 1
+#endif
+#if defined(CHARDEV_NO_STDIO) || !defined(CHR__POSIX)
+#define CHARDEV_HAS_STDIO 0
+#else
+#define CHARDEV_HAS_STDIO 1
+#endif
+#if defined(CHARDEV_NO_SOCKET) || !defined(CHR__POSIX)
+#define CHARDEV_HAS_SOCKET 0
+#else
+#define CHARDEV_HAS_SOCKET 1
+#endif
+
+/* Helpers of the lower sections, which a build without some backends may not need. */
+#if defined(__GNUC__)
+#define CHR__PRIVATE static __attribute__((unused))
+#else
+#define CHR__PRIVATE static
+#endif
+
+#ifndef CHR_SYS
+#define CHR_SYS(name) name
+#endif
+
+#include <string.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* -- text that every profile needs ---------------------------------------------------------------------------------- */
+
+#ifndef CHR__FREESTANDING
+#include <stdio.h>
+
+CHR__PRIVATE int chr__os_format(char *buf, size_t size, const char *format, va_list args)
+{
+    return vsnprintf(buf, size, format, args);
+}
+
+#else
+
+/* Enough of vsnprintf for the messages in this file and for firmware: %s %.*s %c %d %u %x %lld %llu %llx %%, width, zero pad. */
+
+static size_t chr__digits(char *end, unsigned long long value, unsigned base)
+{
+    size_t count = 0;
+
+    do {
+        end[-(ptrdiff_t)++count] = "0123456789abcdef"[value % base];
+        value /= base;
+    } while (value);
+    return count;
+}
+
+typedef struct chr__text_sink {
+    char  *buf;
+    size_t size, length;
+} chr__text_sink;
+
+static void chr__sink(chr__text_sink *sink, const char *text, size_t len)
+{
+    for (; len > 0; len--, text++, sink->length++)
+        if (sink->length + 1 < sink->size)
+            sink->buf[sink->length] = *text;
+}
+
+static void chr__sink_padded(chr__text_sink *sink, const char *text, size_t len, size_t width, char pad)
+{
+    for (; width > len; width--)
+        chr__sink(sink, &pad, 1);
+    chr__sink(sink, text, len);
+}
+
+typedef struct chr__text_spec {
+    char   pad, letter;
+    size_t width;
+    int    longs, is_cut; /* is_cut: the length of a %.*s comes first */
+} chr__text_spec;
+
+static const char *chr__read_spec(const char *format, chr__text_spec *spec)
+{
+    spec->pad = *format == '0' ? '0' : ' ';
+    for (spec->width = 0; *format >= '0' && *format <= '9'; format++)
+        spec->width = spec->width * 10 + (size_t)(*format - '0');
+    spec->is_cut = format[0] == '.' && format[1] == '*';
+    if (spec->is_cut)
+        format += 2;
+    for (spec->longs = 0; *format == 'l'; format++)
+        spec->longs++;
+    spec->letter = *format;
+    return *format ? format + 1 : format;
+}
+
+static void chr__sink_number(chr__text_sink *sink, const chr__text_spec *spec, long long value)
+{
+    char               digits[24];
+    int                negative = spec->letter == 'd' && value < 0;
+    unsigned long long magnitude = negative ? 0ull - (unsigned long long)value : (unsigned long long)value;
+    size_t             count;
+
+    if (spec->letter != 'd' && spec->longs < 2)
+        magnitude &= 0xffffffffu;
+    count = chr__digits(digits + sizeof digits, magnitude, spec->letter == 'x' ? 16 : 10);
+    if (negative)
+        digits[sizeof digits - ++count] = '-';
+    chr__sink_padded(sink, digits + sizeof digits - count, count, spec->width, spec->pad);
+}
+
+/* At most that many bytes; -1 = up to the zero. */
+static size_t chr__text_length(const char *text, int most)
+{
+    const void *end = most < 0 ? NULL : memchr(text, 0, (size_t)most);
+
+    return most < 0 ? strlen(text) : end ? (size_t)((const char *)end - text) : (size_t)most;
+}
+
+CHR__PRIVATE int chr__os_format(char *buf, size_t size, const char *format, va_list args)
+{
+    chr__text_sink sink = { buf, size, 0 };
+    chr__text_spec spec;
+
+    while (*format) {
+        if (*format != '%') {
+            chr__sink(&sink, format++, 1);
+            continue;
+        }
+        format = chr__read_spec(format + 1, &spec);
+        if (spec.letter == 's') {
+            int         most = spec.is_cut ? va_arg(args, int) : -1;
+            const char *text = va_arg(args, const char *);
+            chr__sink_padded(&sink, text, chr__text_length(text, most), spec.width, ' ');
+        } else if (spec.letter == 'c' || spec.letter == '%') {
+            char letter = spec.letter == 'c' ? (char)va_arg(args, int) : '%';
+            chr__sink_padded(&sink, &letter, 1, spec.width, ' ');
+        } else {
+            chr__sink_number(&sink, &spec, spec.longs > 1 ? va_arg(args, long long) : va_arg(args, int));
+        }
+    }
+    if (size > 0)
+        buf[sink.length < size ? sink.length : size - 1] = 0;
+    return (int)sink.length;
+}
+#endif
+
+CHR__PRIVATE int chr__format(char *buf, size_t size, const char *format, ...) CHR_PRINTF(3, 4);
+CHR__PRIVATE int chr__format(char *buf, size_t size, const char *format, ...)
+{
+    va_list args;
+    int     length;
+
+    va_start(args, format);
+    length = chr__os_format(buf, size, format, args);
+    va_end(args);
+    return length;
+}
+
+/* Fills err, which may be NULL, and returns the code. A message is one line, whatever came in with the values in it. */
+CHR__PRIVATE int chr__fail(chr_error *err, int code, const char *format, ...) CHR_PRINTF(3, 4);
+CHR__PRIVATE int chr__fail(chr_error *err, int code, const char *format, ...)
+{
+    va_list args;
+    char   *c;
+
+    if (!err)
+        return code;
+    va_start(args, format);
+    chr__os_format(err->text, sizeof err->text, format, args);
+    va_end(args);
+    for (c = err->text; *c; c++)
+        if ((unsigned char)*c < ' ')
+            *c = '?';
+    err->code = code;
+    return code;
+}
+
+CHR__PRIVATE int chr__no_memory(chr_error *err)
+{
+    return chr__fail(err, CHR_ERR_NO_MEMORY, "out of memory");
+}
+
+/* -- >>posix --------------------------------------------------------------------------------------------------------- */
+#ifdef CHR__POSIX
+
+#if defined(__GLIBC__) && !defined(__USE_MISC)
+#error "chardev.h: system headers came first under a strict -std=c99: compile with -D_DEFAULT_SOURCE or -std=gnu99"
+#endif
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef MSG_NOSIGNAL
+#define MSG_NOSIGNAL 0 /* there SO_NOSIGPIPE does it */
+#endif
+#if defined(POLLRDHUP)
+#define CHR__POLLRDHUP POLLRDHUP
+#elif defined(__linux__) && !defined(__sparc__)
+#define CHR__POLLRDHUP 0x2000
+#else
+#define CHR__POLLRDHUP 0
+#endif
+
+#if defined(__linux__) && !defined(__GLIBC__)
+typedef int chr__request; /* of ioctl() */
+#else
+typedef unsigned long chr__request;
+#endif
+
+/* The one table from errno to our codes. */
+static int chr__os_code(int error)
+{
+    switch (error) {
+    case EAGAIN: case EINPROGRESS:                              return CHR_ERR_WOULD_BLOCK;
+#if EWOULDBLOCK != EAGAIN
+    case EWOULDBLOCK:                                           return CHR_ERR_WOULD_BLOCK;
+#endif
+    case EPIPE: case ECONNRESET: case ENOTCONN: case ESHUTDOWN: return CHR_ERR_DISCONNECTED;
+    case ENOMEM: case ENOBUFS:                                  return CHR_ERR_NO_MEMORY;
+    case ENOENT: case ENXIO: case ENODEV:                       return CHR_ERR_NOT_FOUND;
+    case EEXIST: case EADDRINUSE:                               return CHR_ERR_EXISTS;
+    case EACCES: case EPERM:                                    return CHR_ERR_PERMISSION;
+    case ETIMEDOUT:                                             return CHR_ERR_TIMEOUT;
+    case EINVAL:                                                return CHR_ERR_INVALID;
+    default:                                                    return CHR_ERR_IO;
+    }
+}
+
+/* "WHAT NAME: the system's reason" for an error number that was captured where it happened. */
+static int chr__os_fail(chr_error *err, int error, const char *what, const char *name)
+{
+    return chr__fail(err, chr__os_code(error), "%s %s: %s", what, name, strerror(error));
+}
+
+static void *chr__os_allocate(void *opaque, void *ptr, size_t size)
+{
+    (void)opaque;
+    if (size > 0)
+        return realloc(ptr, size);
+    free(ptr);
+    return NULL;
+}
+
+static int64_t chr__os_time(clockid_t clock)
+{
+    struct timespec now;
+
+    if (CHR_SYS(clock_gettime)(clock, &now) < 0)
+        return 0;
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static int64_t chr__os_clock(void *opaque)
+{
+    (void)opaque;
+    return chr__os_time(CLOCK_MONOTONIC);
+}
+
+static int64_t chr__os_wall_clock(void *opaque)
+{
+    (void)opaque;
+    return chr__os_time(CLOCK_REALTIME);
+}
+
+#ifdef CHARDEV_THREADS
+typedef pthread_mutex_t chr__mutex;
+
+static int chr__os_mutex_init(chr__mutex *mutex)
+{
+    pthread_mutexattr_t attributes;
+    int                 failed;
+
+    pthread_mutexattr_init(&attributes);
+    pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE);
+    failed = pthread_mutex_init(mutex, &attributes);
+    pthread_mutexattr_destroy(&attributes);
+    return failed ? CHR_ERR_NO_MEMORY : 0;
+}
+static void chr__os_mutex_destroy(chr__mutex *mutex) { pthread_mutex_destroy(mutex); }
+static void chr__os_lock(chr__mutex *mutex) { pthread_mutex_lock(mutex); }
+static void chr__os_unlock(chr__mutex *mutex) { pthread_mutex_unlock(mutex); }
+#endif
+
+/* Descriptors: flags, close, read and write. */
+
+static int chr__os_close(int fd)
+{
+    return fd < 0 ? 0 : CHR_SYS(close)(fd); /* not again after EINTR: the descriptor is gone on the systems we know */
+}
+
+/* CLOEXEC and non-blocking; returns the flags that the descriptor had, or -1. */
+static int chr__os_adopt(int fd)
+{
+    int flags = CHR_SYS(fcntl)(fd, F_GETFL);
+
+    if (flags < 0 || CHR_SYS(fcntl)(fd, F_SETFD, FD_CLOEXEC) < 0)
+        return -1;
+    if (!(flags & O_NONBLOCK) && CHR_SYS(fcntl)(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+        return -1;
+    return flags;
+}
+
+CHR__PRIVATE int chr__os_is_open(int fd)
+{
+    return CHR_SYS(fcntl)(fd, F_GETFD) >= 0;
+}
+
+/* The access mode: whether fd may be read and written. */
+CHR__PRIVATE int chr__os_may(int fd, int direction)
+{
+    int mode = CHR_SYS(fcntl)(fd, F_GETFL);
+
+    if (mode < 0)
+        return 0;
+    mode &= O_ACCMODE;
+    return mode == O_RDWR || mode == (direction == CHR_IN ? O_RDONLY : O_WRONLY);
+}
+
+typedef enum chr__fd_kind { CHR__FD_PLAIN, CHR__FD_PIPE, CHR__FD_SOCKET } chr__fd_kind;
+
+CHR__PRIVATE chr__fd_kind chr__os_fd_kind(int fd)
+{
+    struct stat info;
+
+    if (CHR_SYS(fstat)(fd, &info) < 0)
+        return CHR__FD_PLAIN;
+    return S_ISSOCK(info.st_mode) ? CHR__FD_SOCKET : S_ISFIFO(info.st_mode) ? CHR__FD_PIPE : CHR__FD_PLAIN;
+}
+
+typedef enum chr__open_mode { CHR__OPEN_READ, CHR__OPEN_BOTH, CHR__OPEN_CREATE, CHR__OPEN_APPEND } chr__open_mode;
+
+CHR__PRIVATE int chr__os_open(const char *path, chr__open_mode mode, chr_error *err)
+{
+    static const int flags[] = { O_RDONLY, O_RDWR, O_WRONLY | O_CREAT | O_TRUNC, O_WRONLY | O_CREAT | O_APPEND };
+    int              fd;
+
+    do
+        fd = CHR_SYS(open)(path, flags[mode] | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0666);
+    while (fd < 0 && errno == EINTR);
+    return fd < 0 ? chr__os_fail(err, errno, "cannot open", path) : fd;
+}
+
+CHR__PRIVATE int chr__os_read(int fd, void *buf, size_t len)
+{
+    ssize_t n;
+
+    do
+        n = CHR_SYS(read)(fd, buf, len);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? chr__os_code(errno) : (int)n;
+}
+
+CHR__PRIVATE int chr__os_write(int fd, const void *buf, size_t len)
+{
+    ssize_t n;
+
+    do
+        n = CHR_SYS(write)(fd, buf, len);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? chr__os_code(errno) : (int)n;
+}
+
+/* A pipe has no MSG_NOSIGNAL: SIGPIPE is blocked in this thread meanwhile, and ours is taken away. */
+CHR__PRIVATE int chr__os_write_pipe(int fd, const void *buf, size_t len)
+{
+    sigset_t broken, old, waiting;
+    int      had_one, n, signal_number;
+
+    sigemptyset(&broken);
+    sigaddset(&broken, SIGPIPE);
+    sigpending(&waiting);
+    had_one = sigismember(&waiting, SIGPIPE) == 1;
+    pthread_sigmask(SIG_BLOCK, &broken, &old);
+    n = chr__os_write(fd, buf, len);
+    if (n == CHR_ERR_DISCONNECTED && !had_one) {
+        sigpending(&waiting);
+        if (sigismember(&waiting, SIGPIPE) == 1)
+            sigwait(&broken, &signal_number);
+    }
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return n;
+}
+
+/* Whether poll's hang-up leaves bytes behind it that can still be read. */
+CHR__PRIVATE int chr__os_unread(int fd)
+{
+    int count = 0;
+
+    return CHR_SYS(ioctl)(fd, (chr__request)FIONREAD, &count) < 0 ? 0 : count;
+}
+
+CHR__PRIVATE int chr__os_symlink(const char *target, const char *path, chr_error *err)
+{
+    return CHR_SYS(symlink)(target, path) < 0 ? chr__os_fail(err, errno, "cannot make the symlink", path) : 0;
+}
+
+CHR__PRIVATE void chr__os_unlink(const char *path)
+{
+    (void)CHR_SYS(unlink)(path);
+}
+
+/* poll() */
+
+typedef struct pollfd chr__pollfd;
+
+CHR__PRIVATE short chr__os_poll_events(int events)
+{
+    return (short)((events & CHR_IN ? POLLIN : 0) | (events & CHR_OUT ? POLLOUT : 0) | 
+                   ((events & (CHR_IN | CHR_HUP)) == CHR_HUP ? CHR__POLLRDHUP : 0));
+}
+
+CHR__PRIVATE int chr__os_ready_events(short revents)
+{
+    return (revents & POLLIN ? CHR_IN : 0) | (revents & POLLOUT ? CHR_OUT : 0) |
+           (revents & (POLLHUP | POLLERR | POLLNVAL | CHR__POLLRDHUP) ? CHR_HUP : 0);
+}
+
+/* The number of ready descriptors; 0 also when a signal came. */
+static int chr__os_poll(chr__pollfd *polls, int count, int timeout_ms)
+{
+    int n = CHR_SYS(poll)(polls, (nfds_t)count, timeout_ms);
+
+    return n >= 0 ? n : errno == EINTR ? 0 : chr__os_code(errno);
+}
+
+/* Waits for one descriptor: what is ready, 0 at the time-out or a signal, or an error. */
+CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms)
+{
+    chr__pollfd one;
+    int         n;
+
+    one.fd = fd;
+    one.events = chr__os_poll_events(events);
+    one.revents = 0;
+    n = chr__os_poll(&one, 1, timeout_ms);
+    return n <= 0 ? n : chr__os_ready_events(one.revents);
+}
+
+/* What wakes a sleeping loop: a pipe, since writing to one is allowed in a signal handler. */
+
+typedef struct chr__waker {
+    int fds[2];
+} chr__waker;
+
+static int chr__os_waker_open(chr__waker *waker)
+{
+    if (CHR_SYS(pipe)(waker->fds) < 0) {
+        waker->fds[0] = waker->fds[1] = -1;
+        return CHR_ERR_IO;
+    }
+    return chr__os_adopt(waker->fds[0]) < 0 || chr__os_adopt(waker->fds[1]) < 0 ? CHR_ERR_IO : 0;
+}
+
+static void chr__os_waker_close(chr__waker *waker)
+{
+    chr__os_close(waker->fds[0]);
+    chr__os_close(waker->fds[1]);
+}
+
+static int chr__os_waker_fd(const chr__waker *waker) { return waker->fds[0]; }
+
+static void chr__os_waker_ring(chr__waker *waker)
+{
+    int error = errno;
+
+    (void)chr__os_write(waker->fds[1], "", 1);
+    errno = error;
+}
+
+static void chr__os_waker_quiet(chr__waker *waker)
+{
+    char bytes[64];
+
+    while (chr__os_read(waker->fds[0], bytes, sizeof bytes) == (int)sizeof bytes)
+        ;
+}
+
+static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, int timeout_ms)
+{
+    (void)waker; /* it is one of the descriptors */
+    return chr__os_poll(polls, count, timeout_ms);
+}
+
+/* Terminals. */
+
+typedef struct termios chr__termios;
+
+CHR__PRIVATE int chr__os_is_terminal(int fd) { return CHR_SYS(isatty)(fd) == 1; }
+
+CHR__PRIVATE int chr__os_termios_get(int fd, chr__termios *settings)
+{
+    return CHR_SYS(tcgetattr)(fd, settings) < 0 ? chr__os_code(errno) : 0;
+}
+
+CHR__PRIVATE int chr__os_termios_set(int fd, const chr__termios *settings)
+{
+    int n;
+
+    do
+        n = CHR_SYS(tcsetattr)(fd, TCSANOW, settings);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? chr__os_code(errno) : 0;
+}
+
+/* No echo, no canonical mode, no mapping of input; 8 bits. What the output side does stays the caller's. */
+CHR__PRIVATE void chr__os_termios_raw(chr__termios *settings, int with_signals, int with_output_processing)
+{
+    settings->c_iflag &= ~(tcflag_t)(IGNBRK | BRKINT | PARMRK | ISTRIP | INLCR | IGNCR | ICRNL | IXON);
+    settings->c_lflag &= ~(tcflag_t)(ECHO | ECHONL | ICANON | IEXTEN | ISIG);
+    settings->c_cflag &= ~(tcflag_t)(CSIZE | PARENB);
+    settings->c_cflag |= CS8;
+    settings->c_cc[VMIN] = 1;
+    settings->c_cc[VTIME] = 0;
+    if (with_signals)
+        settings->c_lflag |= ISIG;
+    if (!with_output_processing)
+        settings->c_oflag &= ~(tcflag_t)OPOST;
+}
+
+CHR__PRIVATE void chr__os_termios_echo(chr__termios *settings, int echo)
+{
+    settings->c_lflag &= ~(tcflag_t)ECHO;
+    if (echo)
+        settings->c_lflag |= ECHO;
+}
+
+#if CHARDEV_HAS_STDIO
+/* The process's terminal: the one thing that is there once per process, and so the one global. Settings and flags of 0 and 1
+ * are put back at close and by atexit(). For all other ends (a signal, _exit, SIGKILL) a small watcher process stays behind
+ * that puts them back when it sees us gone: a handler would change a signal's disposition, and could not see SIGKILL. */
+static struct chr__terminal {
+    char         holder[128]; /* the id of the stdio chardev; "" = free */
+    pid_t        owner;
+    int          flags[2];    /* of descriptors 0 and 1; -1 = not ours to put back */
+    int          has_settings;
+    chr__termios settings;    /* as they were */
+    int          watcher;     /* the pipe to it */
+    int          registered;  /* with atexit() */
+} chr__terminal;
+static pthread_mutex_t chr__terminal_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+/* Only calls that are allowed after fork() in a threaded process. */
+static void chr__terminal_put_back(void)
+{
+    int fd;
+
+    if (chr__terminal.has_settings)
+        (void)tcsetattr(0, TCSANOW, &chr__terminal.settings);
+    for (fd = 0; fd < 2; fd++)
+        if (chr__terminal.flags[fd] >= 0)
+            (void)fcntl(fd, F_SETFL, chr__terminal.flags[fd]);
+}
+
+/* Holds nothing open but the terminal and its pipe, or peers would never see our end. */
+static void chr__terminal_watch(int pipe_fd)
+{
+    char byte;
+    long fd, limit = sysconf(_SC_OPEN_MAX);
+
+    if (limit < 0 || limit > 65536)
+        limit = 65536;
+    for (fd = 2; fd < limit; fd++)
+        if (fd != pipe_fd)
+            close((int)fd);
+    signal(SIGTTOU, SIG_IGN);
+    signal(SIGINT, SIG_IGN);
+    signal(SIGQUIT, SIG_IGN);
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGTSTP, SIG_IGN);
+    if (read(pipe_fd, &byte, 1) == 0) /* a byte says that all is well */
+        chr__terminal_put_back();
+    _exit(0);
+}
+
+/* Twice forked, so that it is nobody's child and no wait() of the program's meets it. */
+static void chr__terminal_start_watcher(void)
+{
+    int   fds[2], status;
+    pid_t child;
+
+    chr__terminal.watcher = -1;
+    if (CHR_SYS(pipe)(fds) < 0)
+        return;
+    (void)fcntl(fds[1], F_SETFD, FD_CLOEXEC);
+    child = CHR_SYS(fork)();
+    if (child == 0) {
+        if (fork() != 0)
+            _exit(0);
+        close(fds[1]);
+        chr__terminal_watch(fds[0]);
+    }
+    chr__os_close(fds[0]);
+    if (child < 0) {
+        chr__os_close(fds[1]);
+        return;
+    }
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+        ;
+    chr__terminal.watcher = fds[1];
+}
+
+static void chr__os_terminal_release(void)
+{
+    pthread_mutex_lock(&chr__terminal_mutex);
+    if (chr__terminal.holder[0] && chr__terminal.owner == getpid()) {
+        chr__terminal_put_back();
+        if (chr__terminal.watcher >= 0)
+            (void)chr__os_write_pipe(chr__terminal.watcher, "", 1);
+        chr__os_close(chr__terminal.watcher);
+        chr__terminal.holder[0] = 0;
+    }
+    pthread_mutex_unlock(&chr__terminal_mutex);
+}
+
+static void chr__terminal_take(const char *id)
+{
+    int fd;
+
+    chr__format(chr__terminal.holder, sizeof chr__terminal.holder, "%s", id);
+    chr__terminal.owner = getpid();
+    chr__terminal.watcher = -1;
+    chr__terminal.has_settings = chr__os_is_terminal(0) && chr__os_termios_get(0, &chr__terminal.settings) == 0;
+    for (fd = 0; fd < 2; fd++)
+        chr__terminal.flags[fd] = CHR_SYS(fcntl)(fd, F_GETFL);
+    if (chr__terminal.has_settings)
+        chr__terminal_start_watcher();
+    if (!chr__terminal.registered)
+        chr__terminal.registered = atexit(chr__os_terminal_release) == 0;
+}
+
+/* Takes 0 and 1 for the chardev `id`; CHR_ERR_BUSY names who has them. */
+static int chr__os_terminal_acquire(const char *id, chr_error *err)
+{
+    int code = 0;
+
+    pthread_mutex_lock(&chr__terminal_mutex);
+    if (chr__terminal.holder[0] && chr__terminal.owner == getpid())
+        code = chr__fail(err, CHR_ERR_BUSY, "stdio: in use by chardev '%s'", chr__terminal.holder);
+    else
+        chr__terminal_take(id);
+    pthread_mutex_unlock(&chr__terminal_mutex);
+    return code;
+}
+
+/* Non-blocking, without CLOEXEC: 0 and 1 are borrowed. */
+static void chr__os_terminal_unblock(int fd)
+{
+    if (chr__terminal.flags[fd] >= 0 && !(chr__terminal.flags[fd] & O_NONBLOCK))
+        (void)CHR_SYS(fcntl)(fd, F_SETFL, chr__terminal.flags[fd] | O_NONBLOCK);
+}
+
+/* A process in the background would be stopped for setting its terminal. */
+static int chr__os_terminal_is_foreground(void)
+{
+    return tcgetpgrp(0) == getpgrp();
+}
+
+/* Whether somebody (a shell, after a stop) has put other settings in place of these. */
+static int chr__os_terminal_differs(const chr__termios *settings)
+{
+    chr__termios now;
+
+    return chr__os_termios_get(0, &now) == 0 && (now.c_lflag != settings->c_lflag || now.c_iflag != settings->c_iflag);
+}
+#endif
+
+#if CHARDEV_HAS_PTY
+/* The master of a new pty, and the name of its slave in name[size]. */
+static int chr__os_pty_open(char *name, size_t size, chr_error *err)
+{
+#if defined(__linux__)
+    int number = 0, unlocked = 0, fd = chr__os_open("/dev/ptmx", CHR__OPEN_BOTH, err);
+
+    if (fd < 0)
+        return fd;
+    if (CHR_SYS(ioctl)(fd, (chr__request)TIOCSPTLCK, &unlocked) < 0 || CHR_SYS(ioctl)(fd, (chr__request)TIOCGPTN, &number) < 0) {
+        int error = errno;
+        chr__os_close(fd);
+        return chr__os_fail(err, error, "cannot make", "a pty");
+    }
+    chr__format(name, size, "/dev/pts/%d", number);
+    return fd;
+#else
+    const char *slave;
+    int         fd = posix_openpt(O_RDWR | O_NOCTTY);
+
+    if (fd < 0 || grantpt(fd) < 0 || unlockpt(fd) < 0 || !(slave = ptsname(fd)) || chr__os_adopt(fd) < 0) {
+        int error = errno;
+        chr__os_close(fd);
+        return chr__os_fail(err, error, "cannot make", "a pty");
+    }
+    chr__format(name, size, "%s", slave);
+    return fd;
+#endif
+}
+
+/* Makes the slave raw. That opens and closes it, after which the master reports a hang-up as long as nobody has it open. */
+static int chr__os_pty_make_raw(const char *name, chr_error *err)
+{
+    chr__termios settings;
+    int          code, fd = chr__os_open(name, CHR__OPEN_BOTH, err);
+
+    if (fd < 0)
+        return fd;
+    code = chr__os_termios_get(fd, &settings);
+    if (code == 0) {
+        chr__os_termios_raw(&settings, 0, 0);
+        code = chr__os_termios_set(fd, &settings);
+    }
+    chr__os_close(fd);
+    return code < 0 ? chr__fail(err, code, "cannot make the terminal %s raw: %s", name, chr_error_text(code)) : 0;
+}
+#endif
+
+#if CHARDEV_HAS_SOCKET
+/* Sockets. */
+
+typedef struct chr__sockaddr {
+    struct sockaddr_storage storage;
+    socklen_t               length;
+} chr__sockaddr;
+
+#define CHR__MAX_ADDRESSES 16
+#define CHR__MAX_MSGFDS 16
+
+/* The reasons of getaddrinfo() are not errno's. */
+static int chr__os_lookup_fail(chr_error *err, int reason, const char *host, const char *port)
+{
+    return chr__fail(err, reason == EAI_MEMORY ? CHR_ERR_NO_MEMORY : CHR_ERR_NOT_FOUND, "cannot look up %s:%s: %s",
+                     host ? host : "", port, gai_strerror(reason));
+}
+
+/* Addresses for host and port (names or numbers), up to CHR__MAX_ADDRESSES; returns how many. family is 0, 4 or 6. Asking for
+ * a name can block; with numeric_only a name is CHR_ERR_WOULD_BLOCK instead. */
+static int chr__os_lookup(const char *host, const char *port, int family, int passive, int numeric_only, chr__sockaddr *found,
+                          chr_error *err)
+{
+    struct addrinfo hints, *list = NULL, *entry;
+    int             reason, count = 0;
+
+    memset(&hints, 0, sizeof hints);
+    hints.ai_family = family == 4 ? AF_INET : family == 6 ? AF_INET6 : AF_UNSPEC;
+    hints.ai_socktype = SOCK_STREAM;
+    hints.ai_flags = (passive ? AI_PASSIVE : 0) | (numeric_only ? AI_NUMERICHOST : 0);
+    reason = CHR_SYS(getaddrinfo)(host, port, &hints, &list);
+    if (reason == EAI_NONAME && numeric_only && host)
+        return CHR_ERR_WOULD_BLOCK;
+    if (reason != 0)
+        return chr__os_lookup_fail(err, reason, host, port);
+    for (entry = list; entry && count < CHR__MAX_ADDRESSES; entry = entry->ai_next) {
+        if (entry->ai_addrlen > sizeof found->storage)
+            continue;
+        memcpy(&found[count].storage, entry->ai_addr, entry->ai_addrlen);
+        found[count++].length = entry->ai_addrlen;
+    }
+    CHR_SYS(freeaddrinfo)(list);
+    return count > 0 ? count : chr__os_lookup_fail(err, EAI_NONAME, host, port);
+}
+
+static int chr__os_sockaddr_is_ipv6(const chr__sockaddr *address) { return address->storage.ss_family == AF_INET6; }
+
+static int chr__os_sockaddr_unix(const char *path, int abstract, int tight, chr__sockaddr *address, chr_error *err)
+{
+    struct sockaddr_un *un = (struct sockaddr_un *)(void *)&address->storage;
+    size_t              len = strlen(path), room = sizeof un->sun_path - 1;
+
+    if (len == 0 || len > room)
+        return chr__fail(err, CHR_ERR_INVALID, "socket path '%s' has %d bytes: 1 to %d fit", path, (int)len, (int)room);
+#ifndef __linux__
+    if (abstract)
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "abstract socket '%s': only Linux has those", path);
+#endif
+    memset(address, 0, sizeof *address);
+    un->sun_family = AF_UNIX;
+    memcpy(un->sun_path + (abstract ? 1 : 0), path, len);
+    address->length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len + 1);
+    if (abstract && !tight)
+        address->length = sizeof *un;
+    return 1;
+}
+
+static int chr__os_sockaddr_vsock(int64_t cid, int64_t port, chr__sockaddr *address, chr_error *err)
+{
+#ifdef AF_VSOCK
+    struct chr__sockaddr_vm { /* as the kernel has it; its header is not everywhere */
+        sa_family_t    family;
+        unsigned short reserved;
+        unsigned       port, cid;
+        unsigned char  zero[4];
+    } *vm = (struct chr__sockaddr_vm *)(void *)&address->storage;
+
+    (void)err;
+    memset(address, 0, sizeof *address);
+    vm->family = AF_VSOCK;
+    vm->cid = (unsigned)cid;
+    vm->port = (unsigned)port;
+    address->length = sizeof *vm;
+    return 1;
+#else
+    (void)cid, (void)port, (void)address;
+    return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "vsock: not on this system");
+#endif
+}
+
+static int chr__os_socket_new(const chr__sockaddr *address, chr_error *err)
+{
+    int fd = CHR_SYS(socket)(address->storage.ss_family, SOCK_STREAM, 0);
+
+    if (fd < 0)
+        return chr__os_fail(err, errno, "cannot make", "a socket");
+    if (chr__os_adopt(fd) < 0) {
+        int error = errno;
+        chr__os_close(fd);
+        return chr__os_fail(err, error, "cannot set flags of", "a socket");
+    }
+#ifdef SO_NOSIGPIPE
+    {
+        int on = 1;
+        (void)CHR_SYS(setsockopt)(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on);
+    }
+#endif
+    return fd;
+}
+
+/* A unix socket file that nobody listens on. Asked with a datagram socket, which a living listener never sees: it answers
+ * "wrong type" for it. */
+static int chr__os_is_stale(const chr__sockaddr *address)
+{
+    const char *path = ((const struct sockaddr_un *)(const void *)&address->storage)->sun_path;
+    struct stat info;
+    int         fd, stale;
+
+    if (address->storage.ss_family != AF_UNIX || path[0] == 0 || CHR_SYS(stat)(path, &info) < 0 || !S_ISSOCK(info.st_mode))
+        return 0;
+    fd = CHR_SYS(socket)(AF_UNIX, SOCK_DGRAM, 0);
+    if (fd < 0)
+        return 0;
+    stale = CHR_SYS(connect)(fd, (const struct sockaddr *)&address->storage, address->length) < 0 && errno == ECONNREFUSED;
+    chr__os_close(fd);
+    return stale;
+}
+
+static int chr__os_bind(int fd, const chr__sockaddr *address)
+{
+    int on = 1, off = 0;
+
+    if (address->storage.ss_family == AF_INET || address->storage.ss_family == AF_INET6)
+        (void)CHR_SYS(setsockopt)(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (address->storage.ss_family == AF_INET6)
+        (void)CHR_SYS(setsockopt)(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+    if (CHR_SYS(bind)(fd, (const struct sockaddr *)&address->storage, address->length) == 0)
+        return 0;
+    if (errno != EADDRINUSE || !chr__os_is_stale(address))
+        return -1;
+    (void)CHR_SYS(unlink)(((const struct sockaddr_un *)(const void *)&address->storage)->sun_path);
+    return CHR_SYS(bind)(fd, (const struct sockaddr *)&address->storage, address->length);
+}
+
+/* A listening socket; `name` is for the message. */
+static int chr__os_listen(const chr__sockaddr *address, const char *name, chr_error *err)
+{
+    int error, fd = chr__os_socket_new(address, err);
+
+    if (fd < 0)
+        return fd;
+    if (chr__os_bind(fd, address) == 0 && CHR_SYS(listen)(fd, 16) == 0)
+        return fd;
+    error = errno;
+    chr__os_close(fd);
+    return chr__os_fail(err, error, "cannot listen on", name);
+}
+
+/* A socket that is connected, or (*in_progress) will be when it is writable: then ask chr__os_connect_result(). */
+static int chr__os_connect(const chr__sockaddr *address, const char *name, int *in_progress, chr_error *err)
+{
+    int error, fd = chr__os_socket_new(address, err);
+
+    *in_progress = 0;
+    if (fd < 0)
+        return fd;
+    if (CHR_SYS(connect)(fd, (const struct sockaddr *)&address->storage, address->length) == 0)
+        return fd;
+    error = errno;
+    *in_progress = error == EINPROGRESS || error == EINTR;
+    if (*in_progress)
+        return fd;
+    chr__os_close(fd);
+    return chr__os_fail(err, error, "cannot connect to", name);
+}
+
+static int chr__os_connect_result(int fd, const char *name, chr_error *err)
+{
+    int       error = 0;
+    socklen_t length = sizeof error;
+
+    if (CHR_SYS(getsockopt)(fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0)
+        error = errno;
+    return error ? chr__os_fail(err, error, "cannot connect to", name) : 0;
+}
+
+static int chr__os_accept(int fd)
+{
+    int error, peer;
+
+    do
+        peer = CHR_SYS(accept)(fd, NULL, NULL);
+    while (peer < 0 && (errno == EINTR || errno == ECONNABORTED));
+    if (peer < 0)
+        return chr__os_code(errno);
+    if (chr__os_adopt(peer) >= 0)
+        return peer;
+    error = errno;
+    chr__os_close(peer);
+    return chr__os_code(error == EAGAIN ? EIO : error);
+}
+
+static void chr__os_nodelay(int fd)
+{
+    int on = 1;
+
+    (void)CHR_SYS(setsockopt)(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* fails where it means nothing */
+}
+
+/* What a descriptor is that came from elsewhere. */
+typedef struct chr__socket_facts {
+    int is_open, is_socket, is_stream, is_listening, is_connected, is_unix, is_inet;
+} chr__socket_facts;
+
+static void chr__os_socket_facts(int fd, chr__socket_facts *facts)
+{
+    chr__sockaddr address;
+    int           value = 0;
+    socklen_t     length = sizeof value;
+
+    memset(facts, 0, sizeof *facts);
+    facts->is_open = fd >= 0 && chr__os_is_open(fd);
+    if (!facts->is_open || CHR_SYS(getsockopt)(fd, SOL_SOCKET, SO_TYPE, &value, &length) < 0)
+        return;
+    facts->is_socket = 1;
+    facts->is_stream = value == SOCK_STREAM;
+    value = 0;
+    length = sizeof value;
+    facts->is_listening = CHR_SYS(getsockopt)(fd, SOL_SOCKET, SO_ACCEPTCONN, &value, &length) == 0 && value;
+    memset(&address, 0, sizeof address);
+    address.length = sizeof address.storage;
+    facts->is_connected = CHR_SYS(getpeername)(fd, (struct sockaddr *)&address.storage, &address.length) == 0;
+    address.length = sizeof address.storage;
+    (void)CHR_SYS(getsockname)(fd, (struct sockaddr *)&address.storage, &address.length);
+    facts->is_unix = address.storage.ss_family == AF_UNIX;
+    facts->is_inet = address.storage.ss_family == AF_INET || address.storage.ss_family == AF_INET6;
+}
+
+static void chr__os_unix_name(const chr__sockaddr *address, char *text, size_t size)
+{
+    const struct sockaddr_un *un = (const struct sockaddr_un *)(const void *)&address->storage;
+    size_t                    len = address->length - offsetof(struct sockaddr_un, sun_path);
+
+    if (address->length <= offsetof(struct sockaddr_un, sun_path))
+        len = 0;
+    if (len > 0 && un->sun_path[0] == 0)
+        chr__format(text, size, "@%.*s", (int)(len - 1), un->sun_path + 1);
+    else
+        chr__format(text, size, "%.*s", (int)len, un->sun_path);
+}
+
+/* The socket's own name, or its peer's: HOST:PORT with numbers, IPv6 in brackets; CID:PORT; a path. */
+static void chr__os_socket_name(int fd, int of_peer, char *text, size_t size)
+{
+    chr__sockaddr address;
+    char          host[NI_MAXHOST], port[NI_MAXSERV];
+    int           failed;
+
+    memset(&address, 0, sizeof address);
+    address.length = sizeof address.storage;
+    text[0] = 0;
+    failed = of_peer ? CHR_SYS(getpeername)(fd, (struct sockaddr *)&address.storage, &address.length)
+                     : CHR_SYS(getsockname)(fd, (struct sockaddr *)&address.storage, &address.length);
+    if (failed)
+        return;
+    if (address.storage.ss_family == AF_UNIX)
+        chr__os_unix_name(&address, text, size);
+    else if (getnameinfo((const struct sockaddr *)&address.storage, address.length, host, sizeof host, port, sizeof port,
+                         NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+        chr__format(text, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+}
+
+/* The bound port as a number, for `to`, and whether a port may be tried at all. */
+static void chr__os_sockaddr_set_port(chr__sockaddr *address, int port)
+{
+    if (address->storage.ss_family == AF_INET6)
+        ((struct sockaddr_in6 *)(void *)&address->storage)->sin6_port = htons((uint16_t)port);
+    else
+        ((struct sockaddr_in *)(void *)&address->storage)->sin_port = htons((uint16_t)port);
+}
+
+static int chr__os_sockaddr_port(const chr__sockaddr *address)
+{
+    return ntohs(address->storage.ss_family == AF_INET6 ? ((const struct sockaddr_in6 *)(const void *)&address->storage)->sin6_port
+                                                        : ((const struct sockaddr_in *)(const void *)&address->storage)->sin_port);
+}
+
+CHR__PRIVATE int chr__os_send(int fd, const void *buf, size_t len)
+{
+    ssize_t n;
+
+    do
+        n = CHR_SYS(send)(fd, buf, len, MSG_NOSIGNAL);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? chr__os_code(errno) : (int)n;
+}
+
+typedef union chr__control { /* room for the descriptors of one message, aligned as the system wants it */
+    struct cmsghdr align;
+    char           bytes[CMSG_SPACE(sizeof(int) * CHR__MAX_MSGFDS)];
+} chr__control;
+
+/* send() with descriptors beside the first byte. */
+static int chr__os_send_fds(int fd, const void *buf, size_t len, const int *fds, int count)
+{
+    struct msghdr   message;
+    struct iovec    part;
+    struct cmsghdr *header;
+    chr__control    control;
+    ssize_t         n;
+
+    memset(&message, 0, sizeof message);
+    memset(&control, 0, sizeof control);
+    part.iov_base = (void *)(uintptr_t)buf;
+    part.iov_len = len;
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.bytes;
+    message.msg_controllen = (socklen_t)CMSG_SPACE(sizeof(int) * (size_t)count);
+    header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = (socklen_t)CMSG_LEN(sizeof(int) * (size_t)count);
+    memcpy(CMSG_DATA(header), fds, sizeof(int) * (size_t)count);
+    do
+        n = CHR_SYS(sendmsg)(fd, &message, MSG_NOSIGNAL);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? chr__os_code(errno) : (int)n;
+}
+
+/* As they should arrive: CLOEXEC and blocking, whatever the sender had. */
+static void chr__os_received_fd(int fd)
+{
+    int flags = CHR_SYS(fcntl)(fd, F_GETFL);
+
+    (void)CHR_SYS(fcntl)(fd, F_SETFD, FD_CLOEXEC);
+    if (flags >= 0 && (flags & O_NONBLOCK))
+        (void)CHR_SYS(fcntl)(fd, F_SETFL, flags & ~O_NONBLOCK);
+}
+
+static int chr__os_control_fds(char *control, size_t length, int *fds)
+{
+    struct cmsghdr *header;
+    size_t          at, i, here;
+    int             count = 0;
+
+    for (at = 0; at + sizeof *header <= length; at += CMSG_SPACE(header->cmsg_len - CMSG_LEN(0))) {
+        header = (struct cmsghdr *)(void *)(control + at);
+        if (header->cmsg_len < CMSG_LEN(0))
+            break;
+        if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
+            continue;
+        here = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (i = 0; i < here && count < CHR__MAX_MSGFDS; i++, count++) {
+            memcpy(&fds[count], CMSG_DATA(header) + sizeof(int) * i, sizeof(int));
+            chr__os_received_fd(fds[count]);
+        }
+    }
+    return count;
+}
+
+/* recv() that also takes descriptors: fills fds[CHR__MAX_MSGFDS] and *count (0 = none came). */
+static int chr__os_recv_fds(int fd, void *buf, size_t len, int *fds, int *count)
+{
+    struct msghdr message;
+    struct iovec  part;
+    chr__control  control;
+    ssize_t       n;
+
+    part.iov_base = buf;
+    part.iov_len = len;
+    message.msg_name = NULL;
+    message.msg_namelen = 0;
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.bytes;
+    message.msg_controllen = sizeof control.bytes;
+    message.msg_flags = 0;
+    do
+        n = CHR_SYS(recvmsg)(fd, &message, MSG_CMSG_CLOEXEC);
+    while (n < 0 && errno == EINTR);
+    *count = n >= 0 && message.msg_controllen > 0 ? chr__os_control_fds(control.bytes, message.msg_controllen, fds) : 0;
+    return n < 0 ? chr__os_code(errno) : (int)n;
+}
+
+static int chr__os_dup(int fd)
+{
+    int copy = CHR_SYS(fcntl)(fd, F_DUPFD, 3);
+
+    return copy < 0 ? chr__os_code(errno) : copy;
+}
+
+#ifdef CHARDEV_THREADS
+/* A name is looked up in the background. Asker and thread hold it together; who lets go last frees it. It lives outside the context's
+ * allocator, which belongs to the asker's thread. */
+typedef struct chr__lookup {
+    pthread_mutex_t mutex;
+    int             holders, family, count;
+    int             fds[2];      /* a pipe: readable when the answer is there */
+    char           *host, *port; /* in `text` */
+    chr__sockaddr   found[CHR__MAX_ADDRESSES];
+    chr_error       err;
+    char            text[1];
+} chr__lookup;
+
+static void chr__os_lookup_release(chr__lookup *lookup)
+{
+    int left;
+
+    if (!lookup)
+        return;
+    pthread_mutex_lock(&lookup->mutex);
+    left = --lookup->holders;
+    pthread_mutex_unlock(&lookup->mutex);
+    if (left > 0)
+        return;
+    pthread_mutex_destroy(&lookup->mutex);
+    chr__os_close(lookup->fds[0]);
+    chr__os_close(lookup->fds[1]);
+    free(lookup);
+}
+
+static void *chr__os_lookup_thread(void *opaque)
+{
+    chr__lookup *lookup = (chr__lookup *)opaque;
+    int          count = chr__os_lookup(lookup->host, lookup->port, lookup->family, 0, 0, lookup->found, &lookup->err);
+
+    pthread_mutex_lock(&lookup->mutex);
+    lookup->count = count;
+    pthread_mutex_unlock(&lookup->mutex);
+    (void)chr__os_write(lookup->fds[1], "", 1); /* we hold the other end too: no SIGPIPE */
+    chr__os_lookup_release(lookup);
+    return NULL;
+}
+
+static chr__lookup *chr__os_lookup_new(const char *host, const char *port, int family)
+{
+    size_t       host_size = strlen(host) + 1, port_size = strlen(port) + 1;
+    chr__lookup *lookup = (chr__lookup *)calloc(1, sizeof *lookup + host_size + port_size);
+
+    if (!lookup)
+        return NULL;
+    lookup->host = (char *)memcpy(lookup->text, host, host_size);
+    lookup->port = (char *)memcpy(lookup->text + host_size, port, port_size);
+    lookup->family = family;
+    lookup->holders = 2;
+    pthread_mutex_init(&lookup->mutex, NULL);
+    if (CHR_SYS(pipe)(lookup->fds) < 0)
+        lookup->fds[0] = lookup->fds[1] = -1;
+    else if (chr__os_adopt(lookup->fds[0]) >= 0 && chr__os_adopt(lookup->fds[1]) >= 0)
+        return lookup;
+    lookup->holders = 1;
+    chr__os_lookup_release(lookup);
+    return NULL;
+}
+
+/* Begins to look up a name; NULL when there is no memory, descriptor or thread for it. */
+static chr__lookup *chr__os_lookup_start(const char *host, const char *port, int family)
+{
+    chr__lookup   *lookup = chr__os_lookup_new(host, port, family);
+    pthread_attr_t attributes;
+    pthread_t      thread;
+    sigset_t       all, old;
+    int            failed;
+
+    if (!lookup)
+        return NULL;
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    sigfillset(&all); /* signals stay the program's business */
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    failed = pthread_create(&thread, &attributes, chr__os_lookup_thread, lookup);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    pthread_attr_destroy(&attributes);
+    if (!failed)
+        return lookup;
+    lookup->holders = 1;
+    chr__os_lookup_release(lookup);
+    return NULL;
+}
+
+static int chr__os_lookup_fd(const chr__lookup *lookup) { return lookup->fds[0]; }
+
+/* When its descriptor is readable: as chr__os_lookup(). */
+static int chr__os_lookup_result(chr__lookup *lookup, chr__sockaddr *found, chr_error *err)
+{
+    int count;
+
+    pthread_mutex_lock(&lookup->mutex);
+    count = lookup->count;
+    pthread_mutex_unlock(&lookup->mutex);
+    if (count > 0)
+        memcpy(found, lookup->found, sizeof lookup->found);
+    else if (err)
+        *err = lookup->err;
+    return count;
+}
+#else
+/* Without threads there is no background: names are looked up where they are needed, and that can block. */
+typedef struct chr__lookup {
+    int nothing;
+} chr__lookup;
+
+static void chr__os_lookup_release(chr__lookup *lookup) { (void)lookup; }
+
+static chr__lookup *chr__os_lookup_start(const char *host, const char *port, int family)
+{
+    (void)host, (void)port, (void)family;
+    return NULL;
+}
+
+static int chr__os_lookup_fd(const chr__lookup *lookup) { (void)lookup; return -1; }
+
+static int chr__os_lookup_result(chr__lookup *lookup, chr__sockaddr *found, chr_error *err)
+{
+    (void)lookup, (void)found;
+    return chr__no_memory(err);
+}
+#endif
+#endif /* CHARDEV_HAS_SOCKET */
+#endif /* CHR__POSIX */
+
+/* -- the profiles without descriptors: what they have in common ------------------------------------------------------ */
+#ifndef CHR__POSIX
+
+typedef struct chr__pollfd {
+    int   fd;
+    short events, revents;
+} chr__pollfd;
+
+static short chr__os_poll_events(int events) { return (short)events; }
+static int   chr__os_ready_events(short revents) { return revents; }
+
+CHR__PRIVATE int chr__os_close(int fd) { (void)fd; return 0; }
+CHR__PRIVATE int chr__os_is_open(int fd) { (void)fd; return 0; }
+CHR__PRIVATE int chr__os_write(int fd, const void *buf, size_t len) { (void)fd; (void)buf; (void)len; return CHR_ERR_NOT_SUPPORTED; }
+CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms) { (void)fd; (void)events; return timeout_ms < 0 ? CHR_ERR_NOT_SUPPORTED : 0; }
+
+typedef enum chr__open_mode { CHR__OPEN_READ, CHR__OPEN_BOTH, CHR__OPEN_CREATE, CHR__OPEN_APPEND } chr__open_mode;
+
+CHR__PRIVATE int chr__os_open(const char *path, chr__open_mode mode, chr_error *err)
+{
+    (void)mode;
+    return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "cannot open %s: there are no files in this build", path);
+}
+#endif
+
+/* -- >>windows --------------------------------------------------------------------------------------------------------
+ * Clock, memory and a loop that sleeps on an event: enough for the portable backends. There are no descriptors yet. */
+#ifdef CHR__WINDOWS
+
+#include <stdlib.h>
+#include <windows.h>
+
+static void *chr__os_allocate(void *opaque, void *ptr, size_t size)
+{
+    (void)opaque;
+    if (size > 0)
+        return realloc(ptr, size);
+    free(ptr);
+    return NULL;
+}
+
+static int64_t chr__os_clock(void *opaque)
+{
+    LARGE_INTEGER now, frequency;
+
+    (void)opaque;
+    QueryPerformanceFrequency(&frequency);
+    QueryPerformanceCounter(&now);
+    return now.QuadPart / frequency.QuadPart * 1000000000 + now.QuadPart % frequency.QuadPart * 1000000000 / frequency.QuadPart;
+}
+
+static int64_t chr__os_wall_clock(void *opaque)
+{
+    FILETIME now; /* in 100 ns since 1601 */
+
+    (void)opaque;
+    GetSystemTimeAsFileTime(&now);
+    return ((((int64_t)now.dwHighDateTime << 32) | (int64_t)now.dwLowDateTime) - 116444736000000000) * 100;
+}
+
+#ifdef CHARDEV_THREADS
+typedef CRITICAL_SECTION chr__mutex;
+
+static int chr__os_mutex_init(chr__mutex *mutex)
+{
+    InitializeCriticalSection(mutex);
+    return 0;
+}
+static void chr__os_mutex_destroy(chr__mutex *mutex) { DeleteCriticalSection(mutex); }
+static void chr__os_lock(chr__mutex *mutex) { EnterCriticalSection(mutex); }
+static void chr__os_unlock(chr__mutex *mutex) { LeaveCriticalSection(mutex); }
+#endif
+
+typedef struct chr__waker {
+    HANDLE event;
+} chr__waker;
+
+static int chr__os_waker_open(chr__waker *waker)
+{
+    waker->event = CreateEventA(NULL, FALSE, FALSE, NULL);
+    return waker->event ? 0 : CHR_ERR_IO;
+}
+
+static void chr__os_waker_close(chr__waker *waker)
+{
+    if (waker->event)
+        CloseHandle(waker->event);
+}
+
+static int  chr__os_waker_fd(const chr__waker *waker) { (void)waker; return -1; }
+static void chr__os_waker_ring(chr__waker *waker) { SetEvent(waker->event); }
+static void chr__os_waker_quiet(chr__waker *waker) { (void)waker; }
+
+static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, int timeout_ms)
+{
+    (void)polls, (void)count;
+    WaitForSingleObject(waker->event, timeout_ms < 0 ? INFINITE : (DWORD)timeout_ms);
+    return 0;
+}
+#endif
+
+/* -- >>freestanding ---------------------------------------------------------------------------------------------------
+ * No operating system: the hooks of chr_config give memory and time; the loop never sleeps, and a wake-up is nothing. */
+#ifdef CHR__FREESTANDING
+
+#define chr__os_allocate NULL
+
+static int64_t chr__os_clock(void *opaque)
+{
+    (void)opaque;
+    return 0;
+}
+
+static int64_t chr__os_wall_clock(void *opaque)
+{
+    (void)opaque;
+    return 0;
+}
+
+#ifdef CHARDEV_THREADS
+#error "chardev.h: CHARDEV_THREADS needs an operating system"
+#endif
+
+typedef struct chr__waker {
+    int nothing;
+} chr__waker;
+
+static int  chr__os_waker_open(chr__waker *waker) { (void)waker; return 0; }
+static void chr__os_waker_close(chr__waker *waker) { (void)waker; }
+static void chr__os_waker_quiet(chr__waker *waker) { (void)waker; }
+static int  chr__os_waker_fd(const chr__waker *waker) { (void)waker; return -1; }
+static void chr__os_waker_ring(chr__waker *waker) { (void)waker; }
+
+static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, int timeout_ms)
+{
+    (void)waker, (void)polls, (void)count, (void)timeout_ms;
+    return 0;
+}
+#endif
+
+/* ====================================================================================================================
+ * >>memory   memory, text, error, log
+ * ==================================================================================================================== */
+
+/* A descriptor that a monitor's peer has passed. */
+typedef struct chr__named_fd {
+    struct chr__named_fd *next;
+    int                   fd;
+    char                  name[1];
+} chr__named_fd;
+
+typedef struct chr__kind_node {
+    struct chr__kind_node *next;
+    const chr_backend     *kind;
+} chr__kind_node;
+
+struct chr_context {
+    chr_config   config;
+
+    /* the loop */
+    chr__pollfd *polls;        /* slot by slot the same as `watches` */
+    chr_watch  **watches;      /* NULL = stopped during a dispatch */
+    int          watch_count, watch_capacity, holes;
+    chr_timer    timers;       /* a ring, nearest first; this one is only its head */
+    chr_idle     idles;        /* a ring, oldest first; likewise */
+    chr_idle     fence;        /* where a dispatch of idles ends */
+    chr__waker   waker;
+    chr_watch    wake_watch;
+    int          depth;        /* handlers and dispatches that are running: nothing is freed before it is 0 */
+    int          quiet;        /* calls of the user's into a backend: events wait for the loop */
+    int          sleeping;     /* in poll: whoever changes something then must wake it */
+    volatile int stopped;
+
+    /* the registry */
+    const chr_backend *const *builtins; /* the table; ends with NULL */
+    const chr_backend *mux;             /* what mux=on puts on a chardev; NULL = left out */
+    chr__kind_node    *kinds;           /* registered by the user */
+    chr_dev           *devs, **last_dev;
+    chr_dev           *dead;            /* closed, not yet freed */
+    chr_dev           *starved;
+    chr__named_fd     *named_fds;
+    int                open_suspended;
+    unsigned char     *buffer;          /* input passes through here: nobody keeps it across calls */
+#ifdef CHARDEV_THREADS
+    chr__mutex         mutex;
+#endif
+};
+
+enum { CHR__BUFFER_SIZE = 65536 };
+
+/* With threads: one lock for a context, held by its own thread except while that sleeps in poll. */
+#ifdef CHARDEV_THREADS
+#define CHR__LOCK(ctx) chr__os_lock(&(ctx)->mutex)
+#define CHR__UNLOCK(ctx) chr__os_unlock(&(ctx)->mutex)
+#else
+#define CHR__LOCK(ctx) ((void)(ctx))
+#define CHR__UNLOCK(ctx) ((void)(ctx))
+#endif
+
+/* Zeroed, or NULL. */
+CHR__PRIVATE void *chr__allocate(chr_context *ctx, size_t size)
+{
+    void *ptr = ctx->config.allocate(ctx->config.opaque, NULL, size);
+
+    return ptr ? memset(ptr, 0, size) : NULL;
+}
+
+CHR__PRIVATE void *chr__reallocate(chr_context *ctx, void *ptr, size_t size)
+{
+    return ctx->config.allocate(ctx->config.opaque, ptr, size);
+}
+
+CHR__PRIVATE void chr__free(chr_context *ctx, void *ptr)
+{
+    if (ptr)
+        ctx->config.allocate(ctx->config.opaque, ptr, 0);
+}
+
+CHR__PRIVATE char *chr__copy_text(chr_context *ctx, const char *text, size_t len)
+{
+    char *copy = (char *)chr__allocate(ctx, len + 1);
+
+    if (copy)
+        memcpy(copy, text, len);
+    return copy;
+}
+
+CHR__PRIVATE int chr__text_is(const char *text, size_t len, const char *word)
+{
+    return strlen(word) == len && memcmp(text, word, len) == 0;
+}
+
+/* The rest of `text` behind `prefix`, or NULL. */
+CHR__PRIVATE const char *chr__after(const char *text, const char *prefix)
+{
+    size_t len = strlen(prefix);
+
+    return strncmp(text, prefix, len) == 0 ? text + len : NULL;
+}
+
+CHR__PRIVATE size_t chr__min(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* For what no caller can be told. */
+CHR__PRIVATE void chr__log_line(chr_context *ctx, const char *id, const char *text)
+{
+    char line[sizeof(((chr_error *)0)->text) + 160];
+
+    if (!ctx->config.log)
+        return;
+    chr__format(line, sizeof line, "chardev %s: %s", id, text);
+    ctx->config.log(ctx->config.opaque, line);
+}
+
+CHARDEV_API const char *chr_error_text(int code)
+{
+#define CHR__ERROR_TEXT(name, value, text) if (code == value) return text;
+    CHR_ERRORS(CHR__ERROR_TEXT)
+#undef CHR__ERROR_TEXT
+    return "unknown error";
+}
+
+/* ====================================================================================================================
+ * >>the_loop   watches in one poll array that is kept, timers and idles in rings
+ * ==================================================================================================================== */
+
+CHARDEV_API void chr_loop_wake(chr_context *ctx)
+{
+    chr__os_waker_ring(&ctx->waker);
+}
+
+/* Something is due sooner than the sleeper, or the foreign loop, knows. */
+static void chr__loop_poke(chr_context *ctx)
+{
+    if (ctx->sleeping)
+        chr_loop_wake(ctx);
+    if (ctx->config.timeout_changed && ctx->depth == 0)
+        ctx->config.timeout_changed(ctx->config.opaque);
+}
+
+CHARDEV_API int64_t chr_loop_now(chr_context *ctx)
+{
+    return ctx->config.clock(ctx->config.opaque);
+}
+
+/* -- watches -- */
+
+static int chr__watches_grow(chr_context *ctx)
+{
+    int    capacity = ctx->watch_capacity ? ctx->watch_capacity * 2 : 16;
+    void  *polls, *watches;
+
+    if (ctx->watch_count < ctx->watch_capacity)
+        return 0;
+    polls = chr__reallocate(ctx, ctx->polls, sizeof *ctx->polls * (size_t)capacity);
+    if (polls)
+        ctx->polls = (chr__pollfd *)polls;
+    watches = polls ? chr__reallocate(ctx, ctx->watches, sizeof *ctx->watches * (size_t)capacity) : NULL;
+    if (!watches)
+        return CHR_ERR_NO_MEMORY;
+    ctx->watches = (chr_watch **)watches;
+    ctx->watch_capacity = capacity;
+    return 0;
+}
+
+CHARDEV_API void chr_watch_set(chr_watch *watch, int events)
+{
+    chr__pollfd *entry;
+
+    if (!watch->slot || watch->events == events)
+        return;
+    watch->events = events;
+    entry = &watch->ctx->polls[watch->slot - 1];
+    entry->fd = events ? watch->fd : -1; /* poll() skips negative ones: no hang-up can spin the loop */
+    entry->events = chr__os_poll_events(events);
+    if (watch->ctx->sleeping)
+        chr_loop_wake(watch->ctx);
+    if (watch->ctx->config.watch_changed)
+        watch->ctx->config.watch_changed(watch->ctx->config.opaque, watch, watch->fd, events);
+}
+
+static void chr__watch_move(chr_context *ctx, int from, int to)
+{
+    ctx->polls[to] = ctx->polls[from];
+    ctx->watches[to] = ctx->watches[from];
+    if (ctx->watches[to])
+        ctx->watches[to]->slot = to + 1;
+}
+
+CHARDEV_API void chr_watch_stop(chr_watch *watch)
+{
+    chr_context *ctx = watch->ctx;
+    int          slot = watch->slot - 1;
+
+    if (!watch->slot)
+        return;
+    chr_watch_set(watch, 0);
+    watch->slot = 0;
+    ctx->watches[slot] = NULL;
+    if (ctx->depth > 0) /* a dispatch walks the array: it closes the gap at its end */
+        ctx->holes++;
+    else
+        chr__watch_move(ctx, --ctx->watch_count, slot);
+}
+
+CHARDEV_API int chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int events, void (*ready)(void *, int), void *opaque)
+{
+    int slot;
+
+    chr_watch_stop(watch);
+    if (chr__watches_grow(ctx) < 0)
+        return CHR_ERR_NO_MEMORY;
+    slot = ctx->watch_count++;
+    ctx->watches[slot] = watch;
+    ctx->polls[slot].fd = -1;
+    ctx->polls[slot].events = 0;
+    ctx->polls[slot].revents = 0;
+    watch->ctx = ctx;
+    watch->ready = ready;
+    watch->opaque = opaque;
+    watch->fd = fd;
+    watch->events = 0;
+    watch->slot = slot + 1;
+    chr_watch_set(watch, events);
+    return 0;
+}
+
+static void chr__watches_close_gaps(chr_context *ctx)
+{
+    int from, to = 0;
+
+    for (from = 0; ctx->holes > 0 && from < ctx->watch_count; from++)
+        if (ctx->watches[from]) {
+            if (from != to)
+                chr__watch_move(ctx, from, to);
+            to++;
+        }
+    if (ctx->holes > 0)
+        ctx->watch_count = to;
+    ctx->holes = 0;
+}
+
+/* -- timers -- */
+
+CHARDEV_API void chr_timer_stop(chr_timer *timer)
+{
+    if (!timer->next)
+        return;
+    timer->next->prev = timer->prev;
+    timer->prev->next = timer->next;
+    timer->next = timer->prev = NULL;
+}
+
+CHARDEV_API void chr_timer_start(chr_context *ctx, chr_timer *timer, int64_t delay_ms, void (*expired)(void *), void *opaque)
+{
+    chr_timer *before; /* from the far end: timers of one period, the usual case, arrive in order */
+
+    chr_timer_stop(timer);
+    timer->ctx = ctx;
+    timer->expired = expired;
+    timer->opaque = opaque;
+    timer->deadline = chr_loop_now(ctx) + delay_ms * 1000000;
+    for (before = ctx->timers.prev; before != &ctx->timers && before->deadline > timer->deadline; before = before->prev)
+        ;
+    timer->prev = before;
+    timer->next = before->next;
+    before->next->prev = timer;
+    before->next = timer;
+    if (ctx->timers.next == timer)
+        chr__loop_poke(ctx);
+}
+
+static int chr__timers_run(chr_context *ctx)
+{
+    int64_t    now;
+    int        ran = 0;
+    chr_timer *timer;
+
+    if (ctx->timers.next == &ctx->timers)
+        return 0;
+    for (now = chr_loop_now(ctx); (timer = ctx->timers.next) != &ctx->timers && timer->deadline <= now; ran++) {
+        chr_timer_stop(timer);
+        timer->expired(timer->opaque);
+    }
+    return ran;
+}
+
+/* -- idles -- */
+
+CHARDEV_API void chr_idle_stop(chr_idle *idle)
+{
+    if (!idle->next)
+        return;
+    idle->next->prev = idle->prev;
+    idle->prev->next = idle->next;
+    idle->next = idle->prev = NULL;
+}
+
+CHARDEV_API void chr_idle_start(chr_context *ctx, chr_idle *idle, void (*run)(void *), void *opaque)
+{
+    if (idle->next)
+        return;
+    idle->ctx = ctx;
+    idle->run = run;
+    idle->opaque = opaque;
+    idle->next = &ctx->idles;
+    idle->prev = ctx->idles.prev;
+    idle->prev->next = idle;
+    ctx->idles.prev = idle;
+    chr__loop_poke(ctx);
+}
+
+/* Those that are there now; what they start comes in the next step. */
+static int chr__idles_run(chr_context *ctx)
+{
+    chr_idle *idle;
+    int       ran = 0;
+
+    if (ctx->idles.next == &ctx->idles)
+        return 0;
+    chr_idle_start(ctx, &ctx->fence, NULL, NULL);
+    while ((idle = ctx->idles.next) != &ctx->fence) {
+        chr_idle_stop(idle);
+        idle->run(idle->opaque);
+        ran++;
+    }
+    chr_idle_stop(&ctx->fence);
+    return ran;
+}
+
+/* -- dispatch -- */
+
+static void chr__enter(chr_context *ctx)
+{
+    ctx->depth++;
+}
+
+/* At the end of the outermost dispatch nothing can touch what was removed in it. */
+static void chr__leave(chr_context *ctx)
+{
+    chr_dev *dev;
+
+    if (--ctx->depth > 0)
+        return;
+    chr__watches_close_gaps(ctx);
+    while ((dev = ctx->dead) != NULL) {
+        ctx->dead = dev->next;
+        chr__free(ctx, (void *)(uintptr_t)dev->options);
+        chr__free(ctx, dev->id);
+        chr__free(ctx, dev);
+    }
+    if (ctx->config.timeout_changed && (ctx->idles.next != &ctx->idles || ctx->timers.next != &ctx->timers))
+        ctx->config.timeout_changed(ctx->config.opaque);
+}
+
+/* Frontends that had no room: asked again before each wait, so that one that forgets accept_input is late, not deaf. */
+static void chr__ask_starved(chr_context *ctx)
+{
+    chr_dev *dev = ctx->starved, *next;
+
+    if (!dev)
+        return;
+    chr__enter(ctx);
+    ctx->starved = NULL;
+    for (; dev; dev = next) {
+        next = dev->next_starved;
+        dev->starved = 0;
+        if (!dev->removed)
+            dev->io->update(dev);
+    }
+    chr__leave(ctx);
+}
+
+static int chr__watches_run(chr_context *ctx, int ready)
+{
+    int        i, ran = 0;
+    chr_watch *watch;
+
+    for (i = 0; ready > 0 && i < ctx->watch_count; i++) {
+        short revents = ctx->polls[i].revents;
+        if (!revents)
+            continue;
+        ctx->polls[i].revents = 0;
+        ready--;
+        watch = ctx->watches[i];
+        if (watch && watch->events) {
+            watch->ready(watch->opaque, chr__os_ready_events(revents));
+            ran++;
+        }
+    }
+    return ran;
+}
+
+CHARDEV_API int chr_loop_timeout(chr_context *ctx)
+{
+    int64_t left;
+
+    if (ctx->idles.next != &ctx->idles || ctx->stopped)
+        return 0;
+    if (ctx->timers.next == &ctx->timers)
+        return -1;
+    left = ctx->timers.next->deadline - chr_loop_now(ctx);
+    return left <= 0 ? 0 : left > 86400000000000 ? 86400000 : (int)((left + 999999) / 1000000); /* up: not early */
+}
+
+static int chr__loop_sleep(chr_context *ctx, int timeout_ms)
+{
+    int own = chr_loop_timeout(ctx), ready;
+
+    if (own >= 0 && (timeout_ms < 0 || own < timeout_ms))
+        timeout_ms = own;
+    ctx->sleeping = timeout_ms != 0;
+    CHR__UNLOCK(ctx);
+    ready = chr__os_loop_wait(&ctx->waker, ctx->polls, ctx->watch_count, timeout_ms);
+    CHR__LOCK(ctx);
+    ctx->sleeping = 0;
+    return ready;
+}
+
+static int chr__loop_step(chr_context *ctx, int timeout_ms)
+{
+    int ran;
+
+    chr__ask_starved(ctx);
+    ran = chr__loop_sleep(ctx, timeout_ms);
+    chr__enter(ctx);
+    if (ran > 0)
+        ran = chr__watches_run(ctx, ran);
+    if (ran >= 0)
+        ran += chr__timers_run(ctx) + chr__idles_run(ctx);
+    chr__leave(ctx);
+    return ran;
+}
+
+CHARDEV_API int chr_loop_step(chr_context *ctx, int timeout_ms)
+{
+    int ran;
+
+    CHR__LOCK(ctx);
+    ran = ctx->depth > 0 ? CHR_ERR_IN_HANDLER : chr__loop_step(ctx, timeout_ms);
+    CHR__UNLOCK(ctx);
+    return ran;
+}
+
+CHARDEV_API int chr_loop_run(chr_context *ctx)
+{
+    int ran = 0;
+
+    while (!ctx->stopped && ran >= 0)
+        ran = chr_loop_step(ctx, -1);
+    ctx->stopped = 0;
+    return ran < 0 ? ran : 0;
+}
+
+CHARDEV_API void chr_loop_stop(chr_context *ctx)
+{
+    ctx->stopped = 1;
+    chr_loop_wake(ctx);
+}
+
+CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity, int *timeout_ms)
+{
+    int i, count = 0;
+
+    chr__ask_starved(ctx);
+    for (i = 0; i < ctx->watch_count; i++) {
+        chr_watch *watch = ctx->watches[i];
+        if (!watch || !watch->events)
+            continue;
+        if (count < capacity) {
+            polls[count].fd = watch->fd;
+            polls[count].events = watch->events;
+            polls[count].watch = watch;
+        }
+        count++;
+    }
+    *timeout_ms = chr_loop_timeout(ctx);
+    return count;
+}
+
+CHARDEV_API void chr_watch_ready(chr_watch *watch, int events)
+{
+    chr_context *ctx = watch->ctx;
+
+    if (!watch->slot || !watch->events)
+        return;
+    chr__enter(ctx);
+    watch->ready(watch->opaque, events);
+    chr__leave(ctx);
+}
+
+/* A watch that a callback before it has stopped, or whose memory is gone, is no longer among ours. */
+static int chr__is_watched(chr_context *ctx, const chr_watch *watch)
+{
+    int i;
+
+    for (i = 0; i < ctx->watch_count; i++)
+        if (ctx->watches[i] == watch)
+            return 1;
+    return 0;
+}
+
+CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int count)
+{
+    int i, ran = 0;
+
+    if (ctx->depth > 0)
+        return CHR_ERR_IN_HANDLER;
+    chr__enter(ctx);
+    for (i = 0; i < count; i++)
+        if (polls[i].events && chr__is_watched(ctx, polls[i].watch)) {
+            chr_watch_ready(polls[i].watch, polls[i].events);
+            ran++;
+        }
+    ran += chr__timers_run(ctx) + chr__idles_run(ctx);
+    chr__leave(ctx);
+    return ran;
+}
+
+static void chr__woken(void *opaque, int events)
+{
+    (void)events;
+    chr__os_waker_quiet(&((chr_context *)opaque)->waker);
+}
+
+/* ====================================================================================================================
+ * >>the_options   text to key=value list, list to options struct, by the backend's table
+ * ==================================================================================================================== */
+
+typedef struct chr__pair {
+    struct chr__pair *next;
+    char             *key, *value; /* both in `text` */
+    char              text[1];
+} chr__pair;
+
+struct chr_options {
+    chr_context *ctx;
+    chr__pair   *first, **last;
+};
+
+#define CHR__AT(type, member) offsetof(type, member)
+
+static const chr_option chr__common_rows[] = {
+    /* name          type             where                                      default  range  help */
+    { "logfile",      CHR_OPTION_TEXT, CHR__AT(chr_common_options, logfile),      NULL,    0, 0,  "what the guest writes goes to this file too" },
+    { "logappend",    CHR_OPTION_BOOL, CHR__AT(chr_common_options, logappend),    "off",   0, 0,  "add to the log file instead of starting it anew" },
+    { "logtimestamp", CHR_OPTION_BOOL, CHR__AT(chr_common_options, logtimestamp), "off",   0, 0,  "UTC time before each line of the log file" },
+    { "mux",          CHR_OPTION_BOOL, CHR__AT(chr_common_options, mux),          "off",   0, 0,  "several frontends share this chardev" },
+    { NULL,           CHR_OPTION_TEXT, 0,                                         NULL,    0, 0,  NULL }
+};
+
+static void chr__options_init(chr_options *options, chr_context *ctx)
+{
+    options->ctx = ctx;
+    options->first = NULL;
+    options->last = &options->first;
+}
+
+static void chr__options_free(chr_options *options)
+{
+    chr__pair *pair;
+
+    while ((pair = options->first) != NULL) {
+        options->first = pair->next;
+        chr__free(options->ctx, pair);
+    }
+    options->last = &options->first;
+}
+
+static chr__pair *chr__options_pair(chr_options *options, const char *key, size_t key_len, const char *value, size_t len)
+{
+    chr__pair *pair = (chr__pair *)chr__allocate(options->ctx, sizeof *pair + key_len + len + 1);
+
+    if (!pair)
+        return NULL;
+    pair->key = pair->text;
+    memcpy(pair->key, key, key_len);
+    pair->value = pair->text + key_len + 1;
+    memcpy(pair->value, value, len);
+    *options->last = pair;
+    options->last = &pair->next;
+    return pair;
+}
+
+CHARDEV_API int chr_options_add(chr_options *options, const char *key, const char *value, size_t len)
+{
+    return chr__options_pair(options, key, strlen(key), value, len == (size_t)-1 ? strlen(value) : len) ? 0 : CHR_ERR_NO_MEMORY;
+}
+
+/* The last value of a key, or NULL. */
+static const char *chr__options_get(const chr_options *options, const char *key)
+{
+    const chr__pair *pair;
+    const char      *value = NULL;
+
+    for (pair = options->first; pair; pair = pair->next)
+        if (strcmp(pair->key, key) == 0)
+            value = pair->value;
+    return value;
+}
+
+/* -- text to list -- */
+
+/* Up to the next lone comma; a doubled one is part of the text. */
+static size_t chr__part_length(const char *text)
+{
+    size_t len = 0;
+
+    while (text[len] && (text[len] != ',' || text[len + 1] == ','))
+        len += text[len] == ',' ? 2 : 1;
+    return len;
+}
+
+static void chr__undouble_commas(char *text)
+{
+    char *to = text;
+
+    for (; *text; text++) {
+        *to++ = *text;
+        if (text[0] == ',' && text[1] == ',')
+            text++;
+    }
+    *to = 0;
+}
+
+/* One part: key=value, or a bare word, whose value is "" until the table says whether it is `word` or `noword`. */
+static int chr__options_part(chr_options *options, const char *part, size_t len, int first)
+{
+    const char *equals = (const char *)memchr(part, '=', len);
+    size_t      key_len = equals ? (size_t)(equals - part) : len;
+    chr__pair  *pair;
+
+    if (!equals && first)
+        pair = chr__options_pair(options, "backend", 7, part, len);
+    else if (equals)
+        pair = chr__options_pair(options, part, key_len, equals + 1, len - key_len - 1);
+    else
+        pair = chr__options_pair(options, part, len, "", 0);
+    if (!pair)
+        return CHR_ERR_NO_MEMORY;
+    if (!equals && !first)
+        pair->value = NULL;
+    else
+        chr__undouble_commas(pair->value);
+    return 0;
+}
+
+/* "a,b=c,d": the first word without '=' is the backend, when `with_backend`. */
+static int chr__options_read(chr_options *options, const char *text, int with_backend, chr_error *err)
+{
+    int first = with_backend;
+
+    for (;; first = 0) {
+        size_t len = chr__part_length(text);
+        if (len > 0 && chr__options_part(options, text, len, first) < 0)
+            return chr__no_memory(err);
+        if (!text[len])
+            return 0;
+        text += len + 1;
+    }
+}
+
+/* -- list to struct -- */
+
+static const chr_option *chr__row_find(const chr_option *rows, const char *key)
+{
+    for (; rows && rows->name; rows++)
+        if (strcmp(rows->name, key) == 0)
+            return rows;
+    return NULL;
+}
+
+static const chr_option *chr__row(const chr_backend *kind, const char *key)
+{
+    const chr_option *row = chr__row_find(kind->options, key);
+
+    return row ? row : chr__row_find(chr__common_rows, key);
+}
+
+static int chr__digit(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : 99;
+}
+
+/* Digits of decimal or 0x hex; NULL when there are none or they pass the range of int64_t. */
+static const char *chr__read_digits(const char *text, int64_t *value)
+{
+    int         base = text[0] == '0' && (text[1] == 'x' || text[1] == 'X') ? 16 : 10;
+    const char *start = base == 16 ? text + 2 : text;
+
+    *value = 0;
+    for (text = start; chr__digit(*text) < base; text++) {
+        if (*value > (INT64_MAX - chr__digit(*text)) / base)
+            return NULL;
+        *value = *value * base + chr__digit(*text);
+    }
+    return text > start ? text : NULL;
+}
+
+static int chr__read_number(const char *text, int64_t *value)
+{
+    int         negative = *text == '-';
+    const char *end = chr__read_digits(text + negative, value);
+
+    if (!end || *end)
+        return 0;
+    if (negative)
+        *value = -*value;
+    return 1;
+}
+
+/* Behind the point of a size: 0.5M. Nine digits are enough to name any byte of a terabyte. */
+static const char *chr__read_fraction(const char *text, int64_t *billionths)
+{
+    int64_t weight = 100000000;
+
+    for (*billionths = 0; *text >= '0' && *text <= '9'; text++, weight /= 10)
+        *billionths += (*text - '0') * weight;
+    return text;
+}
+
+static int chr__read_size(const char *text, int64_t *value)
+{
+    static const char letters[] = "BKMGT";
+    int64_t           whole, billionths = 0, unit = 1;
+    const char       *letter;
+
+    text = chr__read_digits(text, &whole);
+    if (text && *text == '.')
+        text = chr__read_fraction(text + 1, &billionths);
+    if (!text)
+        return 0;
+    letter = *text ? strchr(letters, *text >= 'a' ? *text - 'a' + 'A' : *text) : NULL;
+    if (letter) {
+        unit <<= 10 * (letter - letters);
+        text++;
+    }
+    if (*text || (unit == 1 && billionths) || whole > INT64_MAX / unit - 1)
+        return 0;
+    *value = whole * unit + (int64_t)((double)billionths / 1e9 * (double)unit);
+    return 1;
+}
+
+static int chr__read_bool(const char *text, chr_bool *value)
+{
+    static const char *const on[] = { "on", "yes", "true", "y" }, *const off[] = { "off", "no", "false", "n" };
+    size_t                   i;
+
+    for (i = 0; i < 4; i++) {
+        if (strcmp(text, on[i]) == 0)
+            return (void)(*value = CHR_ON), 1;
+        if (strcmp(text, off[i]) == 0)
+            return (void)(*value = CHR_OFF), 1;
+    }
+    return 0;
+}
+
+static int chr__bad_value(const char *backend, const chr_option *row, const char *value, const char *expected, chr_error *err)
+{
+    return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%s: %s", backend, row->name, value, expected);
+}
+
+static int chr__set_integer(const char *backend, const chr_option *row, const char *text, int64_t *value, chr_error *err)
+{
+    int64_t number;
+    char    range[80];
+
+    if (row->type == CHR_OPTION_NUMBER && !chr__read_number(text, &number))
+        return chr__bad_value(backend, row, text, "not a number (decimal or 0x hexadecimal)", err);
+    if (row->type == CHR_OPTION_SIZE && !chr__read_size(text, &number))
+        return chr__bad_value(backend, row, text, "not a size (a number, with B, K, M, G or T)", err);
+    if (number < row->min || number > row->max) {
+        chr__format(range, sizeof range, "out of range, %lld to %lld", (long long)row->min, (long long)row->max);
+        return chr__bad_value(backend, row, text, range, err);
+    }
+    *value = number;
+    return 0;
+}
+
+/* A number for a local user, a name for a monitor's peer, who must not be able to name our own descriptors. */
+static int chr__set_fd(const char *backend, const chr_option *row, const char *text, const chr_context *ctx, chr_origin origin,
+                       int *fd, chr_error *err)
+{
+    const chr__named_fd *named;
+    int64_t              number;
+
+    if (origin == CHR_LOCAL) {
+        if (!chr__read_number(text, &number) || number < 0 || number > INT32_MAX)
+            return chr__bad_value(backend, row, text, "not a descriptor's number (names are for a monitor)", err);
+        *fd = (int)number;
+        return 0;
+    }
+    if (*text >= '0' && *text <= '9')
+        return chr__bad_value(backend, row, text, "a number is not allowed here: pass the descriptor with getfd and give its name", err);
+    for (named = ctx->named_fds; named; named = named->next)
+        if (strcmp(named->name, text) == 0)
+            return (void)(*fd = named->fd), 0;
+    return chr__fail(err, CHR_ERR_NOT_FOUND, "%s: %s=%s: no descriptor has been passed under that name", backend, row->name, text);
+}
+
+static int chr__set_value(const char *backend, const chr_option *row, const char *text, const chr_context *ctx, chr_origin origin,
+                          void *target, chr_error *err)
+{
+    void *member = (char *)target + row->offset;
+
+    switch (row->type) {
+    case CHR_OPTION_BOOL:
+        if (chr__read_bool(text, (chr_bool *)member))
+            return 0;
+        return chr__bad_value(backend, row, text, "not on or off", err);
+    case CHR_OPTION_NUMBER:
+    case CHR_OPTION_SIZE:
+        return chr__set_integer(backend, row, text, (int64_t *)member, err);
+    case CHR_OPTION_FD:
+        return chr__set_fd(backend, row, text, ctx, origin, (int *)member, err);
+    case CHR_OPTION_TEXT:
+    default:
+        *(const char **)member = text;
+        return 0;
+    }
+}
+
+static int chr__unknown_key(const chr_backend *kind, const chr__pair *pair, chr_error *err)
+{
+    const chr_option *rows[2];
+    size_t            i, len;
+    char              allowed[sizeof(((chr_error *)0)->text)] = "id";
+
+    rows[0] = kind->options;
+    rows[1] = chr__common_rows;
+    for (i = 0, len = 2; i < 2; i++)
+        for (; rows[i] && rows[i]->name; rows[i]++)
+            if (len < sizeof allowed - 80)
+                len += (size_t)chr__format(allowed + len, sizeof allowed - len, ", %s", rows[i]->name);
+    return chr__fail(err, CHR_ERR_INVALID, "%s: unknown option '%s%s%.*s' (allowed: %s)", kind->name, pair->key,
+                     pair->value ? "=" : "", 80, pair->value ? pair->value : "", allowed);
+}
+
+/* A bare word: `word` is word=on, `noword` word=off. */
+static int chr__set_bare(const chr_backend *kind, const chr__pair *pair, void *target, chr_error *err)
+{
+    const chr_option *row = chr__row(kind, pair->key);
+    const char       *rest = row ? NULL : chr__after(pair->key, "no");
+
+    if (rest)
+        row = chr__row(kind, rest);
+    if (!row)
+        return chr__unknown_key(kind, pair, err);
+    if (row->type != CHR_OPTION_BOOL)
+        return chr__fail(err, CHR_ERR_INVALID, "%s: %s: needs a value", kind->name, pair->key);
+    *(chr_bool *)(void *)((char *)target + row->offset) = rest ? CHR_OFF : CHR_ON;
+    return 0;
+}
+
+static void chr__mark_absent_fds(const chr_backend *kind, void *target)
+{
+    const chr_option *row;
+
+    for (row = kind->options; row && row->name; row++)
+        if (row->type == CHR_OPTION_FD)
+            *(int *)(void *)((char *)target + row->offset) = -1;
+}
+
+/* Fills the zeroed struct `target`; texts in it still belong to the list. */
+static int chr__options_to_struct(const chr_options *options, const chr_backend *kind, chr_origin origin, void *target, chr_error *err)
+{
+    const chr__pair  *pair;
+    const chr_option *row;
+    int               code = 0;
+
+    chr__mark_absent_fds(kind, target);
+    for (pair = options->first; pair && code == 0; pair = pair->next) {
+        if (strcmp(pair->key, "id") == 0 || strcmp(pair->key, "backend") == 0)
+            continue;
+        row = chr__row(kind, pair->key);
+        if (!pair->value)
+            code = chr__set_bare(kind, pair, target, err);
+        else if (!row)
+            code = chr__unknown_key(kind, pair, err);
+        else
+            code = chr__set_value(kind->name, row, pair->value, options->ctx, origin, target, err);
+    }
+    return code;
+}
+
+/* -- a chardev's own copy of the struct: texts inside, defaults filled in, ranges checked. Text and typed callers meet here. -- */
+
+static size_t chr__texts_size(const chr_option *row, const void *target)
+{
+    size_t      size = 0;
+    const char *text;
+
+    for (; row && row->name; row++)
+        if (row->type == CHR_OPTION_TEXT) {
+            text = *(const char *const *)(const void *)((const char *)target + row->offset);
+            size += text ? strlen(text) + 1 : 0;
+        }
+    return size;
+}
+
+static char *chr__copy_texts(const chr_option *row, void *target, char *room)
+{
+    for (; row && row->name; row++)
+        if (row->type == CHR_OPTION_TEXT) {
+            const char **text = (const char **)(void *)((char *)target + row->offset);
+            if (*text) {
+                size_t size = strlen(*text) + 1;
+                *text = (const char *)memcpy(room, *text, size);
+                room += size;
+            }
+        }
+    return room;
+}
+
+static int chr__row_is_unset(const chr_option *row, const void *target)
+{
+    const void *member = (const char *)target + row->offset;
+
+    switch (row->type) {
+    case CHR_OPTION_BOOL: return *(const chr_bool *)member == CHR_DEFAULT;
+    case CHR_OPTION_TEXT: return *(const char *const *)member == NULL;
+    case CHR_OPTION_FD:   return 0;
+    case CHR_OPTION_NUMBER:
+    case CHR_OPTION_SIZE:
+    default:              return *(const int64_t *)member == 0;
+    }
+}
+
+static int chr__check_range(const char *backend, const chr_option *row, const void *target, chr_error *err)
+{
+    int64_t value;
+
+    if (row->type != CHR_OPTION_NUMBER && row->type != CHR_OPTION_SIZE)
+        return 0;
+    value = *(const int64_t *)(const void *)((const char *)target + row->offset);
+    if (value >= row->min && value <= row->max)
+        return 0;
+    return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%lld: out of range, %lld to %lld", backend, row->name, (long long)value,
+                     (long long)row->min, (long long)row->max);
+}
+
+static int chr__complete(const char *backend, const chr_option *row, chr_context *ctx, void *target, chr_error *err)
+{
+    int code = 0;
+
+    for (; row && row->name && code == 0; row++) {
+        if (!chr__row_is_unset(row, target))
+            code = chr__check_range(backend, row, target, err);
+        else if (row->default_text && strcmp(row->default_text, CHR_REQUIRED) == 0)
+            code = chr__fail(err, CHR_ERR_INVALID, "%s: needs %s=", backend, row->name);
+        else if (row->default_text)
+            code = chr__set_value(backend, row, row->default_text, ctx, CHR_LOCAL, target, err);
+    }
+    return code;
+}
+
+static void *chr__options_copy(chr_context *ctx, const chr_backend *kind, const void *options, chr_error *err)
+{
+    size_t texts = options ? chr__texts_size(kind->options, options) + chr__texts_size(chr__common_rows, options) : 0;
+    char  *copy = (char *)chr__allocate(ctx, kind->options_size + texts);
+
+    if (!copy)
+        return (void)chr__no_memory(err), (void *)NULL;
+    if (options) {
+        memcpy(copy, options, kind->options_size);
+        chr__copy_texts(chr__common_rows, copy, chr__copy_texts(kind->options, copy, copy + kind->options_size));
+    }
+    if (chr__complete(kind->name, kind->options, ctx, copy, err) == 0 && chr__complete(kind->name, chr__common_rows, ctx, copy, err) == 0)
+        return copy;
+    chr__free(ctx, copy);
+    return NULL;
+}
+
+/* -- help -- */
+
+static size_t chr__pad(char *line, size_t len, size_t column)
+{
+    while (len < column)
+        line[len++] = ' ';
+    return len;
+}
+
+static void chr__help_rows(const chr_option *row, void (*print)(void *, const char *), void *opaque)
+{
+    static const char *const types[] = { "on|off", "number", "size", "text", "descriptor" };
+    char                     line[256];
+    size_t                   len;
+
+    for (; row && row->name; row++) {
+        len = chr__pad(line, (size_t)chr__format(line, sizeof line, "  %s=<%s>", row->name, types[row->type]), 28);
+        len += (size_t)chr__format(line + len, sizeof line - len, " %s", row->help);
+        if (row->default_text && strcmp(row->default_text, CHR_REQUIRED) == 0)
+            chr__format(line + len, sizeof line - len, " %s", row->default_text);
+        else if (row->default_text)
+            chr__format(line + len, sizeof line - len, " (default: %s)", row->default_text);
+        print(opaque, line);
+    }
+}
+
+static void chr__help_backend(const chr_backend *kind, void (*print)(void *, const char *), void *opaque)
+{
+    char line[256];
+
+    chr__format(line, sizeof line, "%s: %s", kind->name, kind->help);
+    print(opaque, line);
+    print(opaque, "  id=<text>                  its name: a letter, then letters, digits, '-', '.', '_' (required)");
+    chr__help_rows(kind->options, print, opaque);
+    chr__help_rows(chr__common_rows, print, opaque);
+}
+
+CHARDEV_API const chr_backend *chr_backend_next(chr_context *ctx, const chr_backend *kind)
+{
+    const chr_backend *const *builtin = ctx->builtins;
+    const chr__kind_node     *node = ctx->kinds;
+
+    if (!kind)
+        return *builtin ? *builtin : node ? node->kind : NULL;
+    for (; *builtin; builtin++)
+        if (*builtin == kind)
+            return builtin[1] ? builtin[1] : node ? node->kind : NULL;
+    for (; node; node = node->next)
+        if (node->kind == kind)
+            return node->next ? node->next->kind : NULL;
+    return NULL;
+}
+
+static const chr_backend *chr__kind_find(chr_context *ctx, const char *name, size_t len)
+{
+    const chr_backend *kind;
+
+    for (kind = chr_backend_next(ctx, NULL); kind; kind = chr_backend_next(ctx, kind))
+        if (chr__text_is(name, len, kind->name) || (kind->alias && chr__text_is(name, len, kind->alias)))
+            return kind;
+    return NULL;
+}
+
+CHARDEV_API const chr_backend *chr_backend_find(chr_context *ctx, const char *name)
+{
+    return chr__kind_find(ctx, name, strlen(name));
+}
+
+static int chr__is_help(const char *text, size_t len)
+{
+    return chr__text_is(text, len, "help") || chr__text_is(text, len, "?");
+}
+
+CHARDEV_API int chr_help(chr_context *ctx, const char *backend, void (*print)(void *, const char *), void *opaque)
+{
+    const chr_backend *kind;
+    size_t             len = backend ? strcspn(backend, ",") : 0;
+    char               line[256];
+
+    if (backend && !chr__is_help(backend, len)) {
+        kind = chr__kind_find(ctx, backend, len);
+        if (!kind)
+            return CHR_ERR_NOT_FOUND;
+        chr__help_backend(kind, print, opaque);
+        return 0;
+    }
+    print(opaque, "backends (BACKEND,help lists the options of one):");
+    for (kind = chr_backend_next(ctx, NULL); kind; kind = chr_backend_next(ctx, kind)) {
+        len = chr__pad(line, (size_t)chr__format(line, sizeof line, "  %s", kind->name), 13);
+        chr__format(line + len, sizeof line - len, "%s", kind->help);
+        print(opaque, line);
+    }
+    return 0;
+}
+
+/* ====================================================================================================================
+ * >>core   events, input, the log file, the registry, hot swap
+ * ==================================================================================================================== */
+
+/* -- writability -- */
+
+CHARDEV_API int chr_be_wants_writable(const chr_dev *dev)
+{
+    if (dev->kind->sharing)
+        return dev->kind->sharing->wants_writable(dev);
+    return dev->frontend && dev->frontend->writable;
+}
+
+CHARDEV_API void chr_be_tell_writable(chr_frontend *fe)
+{
+    void (*writable)(void *) = fe->writable;
+
+    fe->writable = NULL;
+    if (writable)
+        writable(fe->writable_opaque);
+}
+
+CHARDEV_API void chr_be_writable(chr_dev *dev)
+{
+    chr__enter(dev->ctx);
+    if (dev->kind->sharing)
+        dev->kind->sharing->writable(dev);
+    else if (dev->frontend)
+        chr_be_tell_writable(dev->frontend);
+    chr__leave(dev->ctx);
+}
+
+/* -- events -- */
+
+#define CHR__WRITABLE (1u << 31) /* among the pending events: a backend that never blocks answers a waiting frontend */
+
+/* Seen from one set of handlers OPENED and CLOSED strictly alternate, OPENED first. After the call fe may be gone. */
+CHARDEV_API void chr_be_tell_event(chr_frontend *fe, int event)
+{
+    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
+        if (!fe->handlers.event || fe->told_open == (event == CHR_EVENT_OPENED))
+            return;
+        fe->told_open = event == CHR_EVENT_OPENED;
+    }
+    if (fe->handlers.event)
+        fe->handlers.event(fe->opaque, event);
+}
+
+static void chr__deliver_event(chr_dev *dev, int event)
+{
+    chr__enter(dev->ctx);
+    if (dev->kind->sharing)
+        dev->kind->sharing->event(dev, event);
+    else if (dev->frontend)
+        chr_be_tell_event(dev->frontend, event);
+    chr__leave(dev->ctx);
+}
+
+/* What happened while a call of the user's was under way. CLOSED before OPENED: the other order has cancelled itself out. */
+static void chr__notify(void *opaque)
+{
+    static const int order[] = { CHR_EVENT_CLOSED, CHR_EVENT_OPENED, CHR_EVENT_BREAK, CHR_EVENT_MUX_IN, CHR_EVENT_MUX_OUT };
+    chr_dev         *dev = (chr_dev *)opaque;
+    unsigned         i, pending = dev->pending;
+
+    dev->pending = 0;
+    for (i = 0; i < sizeof order / sizeof order[0] && !dev->removed; i++)
+        if (pending & (1u << order[i]))
+            chr__deliver_event(dev, order[i]);
+    if ((pending & CHR__WRITABLE) && !dev->removed)
+        chr_be_writable(dev);
+}
+
+CHARDEV_API void chr_be_event(chr_dev *dev, int event)
+{
+    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED)
+        dev->be_open = event == CHR_EVENT_OPENED;
+    if (dev->ctx->quiet > 0 && event >= CHR_EVENT_BREAK && event <= CHR_EVENT_CLOSED) {
+        if (event == CHR_EVENT_CLOSED)
+            dev->pending &= ~(1u << CHR_EVENT_OPENED);
+        dev->pending |= 1u << event;
+        chr_idle_start(dev->ctx, &dev->notify, chr__notify, dev);
+        return;
+    }
+    if (dev->pending) { /* in the order in which they happened */
+        chr_idle_stop(&dev->notify);
+        chr__notify(dev);
+    }
+    if (!dev->removed)
+        chr__deliver_event(dev, event);
+}
+
+/* -- input -- */
+
+CHARDEV_API int chr_be_can_write(chr_dev *dev)
+{
+    chr_frontend *fe = dev->frontend;
+
+    if (!fe || !fe->handlers.read)
+        return 0;
+    return fe->handlers.can_read ? fe->handlers.can_read(fe->opaque) : CHR__BUFFER_SIZE;
+}
+
+CHARDEV_API void chr_be_write(chr_dev *dev, const void *buf, size_t len)
+{
+    chr_frontend *fe = dev->frontend;
+
+    dev->bytes_in += len;
+    if (dev->pending) {
+        chr_idle_stop(&dev->notify);
+        chr__notify(dev);
+        fe = dev->frontend;
+    }
+    if (fe && fe->handlers.read)
+        fe->handlers.read(fe->opaque, buf, len);
+}
+
+/* A backend found no room: ask again in each step, until there is. */
+CHR__PRIVATE void chr__starve(chr_dev *dev)
+{
+    if (dev->starved || dev->removed)
+        return;
+    dev->starved = 1;
+    dev->next_starved = dev->ctx->starved;
+    dev->ctx->starved = dev;
+}
+
+static void chr__unstarve(chr_dev *dev)
+{
+    chr_dev **link;
+
+    for (link = &dev->ctx->starved; dev->starved && *link; link = &(*link)->next_starved)
+        if (*link == dev) {
+            *link = dev->next_starved;
+            dev->starved = 0;
+            return;
+        }
+}
+
+static void chr__update(chr_dev *dev)
+{
+    if (dev->io->update && !dev->removed)
+        dev->io->update(dev);
+}
+
+/* -- the log file: never disturbs the traffic -- */
+
+typedef struct chr__log {
+    int fd, stamped, in_line; /* in_line: the last byte was not a newline */
+} chr__log;
+
+static int chr__log_open(chr_dev *dev, chr_error *err)
+{
+    const chr_common_options *common = (const chr_common_options *)dev->options;
+    int                       fd;
+
+    if (!common->logfile)
+        return 0;
+    fd = chr__os_open(common->logfile, common->logappend == CHR_ON ? CHR__OPEN_APPEND : CHR__OPEN_CREATE, err);
+    if (fd < 0)
+        return fd;
+    dev->log = (chr__log *)chr__allocate(dev->ctx, sizeof *dev->log);
+    if (!dev->log) {
+        chr__os_close(fd);
+        return chr__no_memory(err);
+    }
+    dev->log->fd = fd;
+    dev->log->stamped = common->logtimestamp == CHR_ON;
+    return 0;
+}
+
+static void chr__log_close(chr_dev *dev)
+{
+    if (!dev->log)
+        return;
+    chr__os_close(dev->log->fd);
+    chr__free(dev->ctx, dev->log);
+    dev->log = NULL;
+}
+
+/* Year, month and day of a day since 1970, by the civil calendar (years begin in March, so that leap days come last). */
+static void chr__civil_date(int64_t days, int *year, int *month, int *day)
+{
+    int64_t era, day_of_era, year_of_era, day_of_year, shifted;
+
+    days += 719468;
+    era = days / 146097;
+    day_of_era = days % 146097;
+    year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
+    day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    shifted = (5 * day_of_year + 2) / 153;
+    *day = (int)(day_of_year - (153 * shifted + 2) / 5 + 1);
+    *month = (int)(shifted < 10 ? shifted + 3 : shifted - 9);
+    *year = (int)(year_of_era + era * 400 + (*month <= 2));
+}
+
+static int chr__log_stamp(chr_context *ctx, char *text, size_t size)
+{
+    int64_t ms = ctx->config.wall_clock(ctx->config.opaque) / 1000000, in_day = ms % 86400000;
+    int     year, month, day;
+
+    chr__civil_date(ms / 86400000, &year, &month, &day);
+    return chr__format(text, size, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ ", year, month, day, (int)(in_day / 3600000),
+                       (int)(in_day / 60000 % 60), (int)(in_day / 1000 % 60), (int)(in_day % 1000));
+}
+
+static int chr__log_put(chr__log *log, const char *text, size_t len)
+{
+    while (len > 0) {
+        int n = chr__os_write(log->fd, text, len);
+        if (n <= 0)
+            return n < 0 ? n : CHR_ERR_IO;
+        text += n;
+        len -= (size_t)n;
+    }
+    return 0;
+}
+
+static int chr__log_stamped_lines(chr_dev *dev, const char *text, size_t len)
+{
+    char   stamp[40];
+    int    code = 0;
+    size_t line;
+
+    for (; len > 0 && code == 0; text += line, len -= line) {
+        const void *newline = memchr(text, '\n', len);
+        line = newline ? (size_t)((const char *)newline - text) + 1 : len;
+        if (!dev->log->in_line)
+            code = chr__log_put(dev->log, stamp, (size_t)chr__log_stamp(dev->ctx, stamp, sizeof stamp));
+        if (code == 0)
+            code = chr__log_put(dev->log, text, line);
+        dev->log->in_line = !newline;
+    }
+    return code;
+}
+
+static void chr__log_record(chr_dev *dev, const void *buf, size_t len)
+{
+    int code = dev->log->stamped ? chr__log_stamped_lines(dev, (const char *)buf, len) : chr__log_put(dev->log, (const char *)buf, len);
+
+    if (code == 0)
+        return;
+    chr__log_line(dev->ctx, dev->id, "the log file can't be written: logging is off from here on");
+    chr__log_close(dev);
+}
+
+/* -- making and unmaking one chardev; the registry doesn't know it yet, or any more -- */
+
+static void chr__close(chr_dev *dev)
+{
+    if (dev->removed)
+        return;
+    if (dev->kind->close)
+        dev->kind->close(dev);
+    if (dev->frontend)
+        dev->frontend->dev = NULL;
+    dev->frontend = NULL;
+    dev->removed = 1;
+    chr_idle_stop(&dev->notify);
+    chr__unstarve(dev);
+    chr__log_close(dev);
+    dev->next = dev->ctx->dead;
+    dev->ctx->dead = dev;
+}
+
+/* Closed at once, freed when nothing that runs can touch it. */
+static void chr__destroy(chr_dev *dev)
+{
+    chr_context *ctx = dev->ctx;
+
+    chr__enter(ctx);
+    chr__close(dev);
+    chr__leave(ctx);
+}
+
+static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err)
+{
+    chr_dev *dev = (chr_dev *)chr__allocate(ctx, kind->state_size);
+
+    if (!dev)
+        return (void)chr__no_memory(err), (chr_dev *)NULL;
+    dev->ctx = ctx;
+    dev->kind = kind;
+    dev->io = kind->io;
+    dev->id = chr__copy_text(ctx, id, strlen(id));
+    dev->options = dev->id ? chr__options_copy(ctx, kind, options, err) : ((void)chr__no_memory(err), (void *)NULL);
+    if (!dev->options) {
+        chr__free(ctx, dev->id);
+        chr__free(ctx, dev);
+        return NULL;
+    }
+    ctx->quiet++;
+    if (chr__log_open(dev, err) == 0 && kind->open(dev, err) == 0) {
+        ctx->quiet--;
+        return dev;
+    }
+    ctx->quiet--;
+    chr__destroy(dev);
+    return NULL;
+}
+
+/* -- the registry -- */
+
+CHARDEV_API chr_dev *chr_find(chr_context *ctx, const char *id)
+{
+    chr_dev *dev;
+
+    for (dev = ctx->devs; dev; dev = dev->next)
+        if (strcmp(dev->id, id) == 0)
+            return dev;
+    return NULL;
+}
+
+CHARDEV_API chr_dev *chr_next(chr_context *ctx, const chr_dev *dev)
+{
+    return dev ? dev->next : ctx->devs;
+}
+
+static void chr__register(chr_dev *dev)
+{
+    dev->next = NULL;
+    *dev->ctx->last_dev = dev;
+    dev->ctx->last_dev = &dev->next;
+}
+
+static void chr__unregister(chr_dev *dev)
+{
+    chr_context *ctx = dev->ctx;
+    chr_dev    **link;
+
+    for (link = &ctx->devs; *link; link = &(*link)->next)
+        if (*link == dev) {
+            *link = dev->next;
+            break;
+        }
+    for (ctx->last_dev = &ctx->devs; *ctx->last_dev; ctx->last_dev = &(*ctx->last_dev)->next)
+        ;
+}
+
+static int chr__is_letter(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+static int chr__check_id(chr_context *ctx, const char *id, chr_error *err)
+{
+    size_t i, len = id ? strlen(id) : 0;
+
+    if (len == 0)
+        return chr__fail(err, CHR_ERR_INVALID, "needs id=");
+    for (i = 0; i < len && (chr__is_letter(id[i]) || (i > 0 && ((id[i] >= '0' && id[i] <= '9') || strchr("-._", id[i])))); i++)
+        ;
+    if (i < len)
+        return chr__fail(err, CHR_ERR_INVALID, "id=%s: not a letter followed by letters, digits, '-', '.', '_'", id);
+    if (len > 127)
+        return chr__fail(err, CHR_ERR_INVALID, "id=%s: longer than 127 characters", id);
+    if (chr_find(ctx, id))
+        return chr__fail(err, CHR_ERR_EXISTS, "id=%s: there is a chardev with that id already", id);
+    return 0;
+}
+
+/* Prefixes the backend's name to a message that did not know it. */
+static void chr__name_error(chr_error *err, const chr_backend *kind)
+{
+    chr_error plain;
+
+    if (!err || chr__after(err->text, kind->name))
+        return;
+    plain = *err;
+    chr__format(err->text, sizeof err->text, "%s: %.*s", kind->name, (int)sizeof err->text - 80, plain.text);
+}
+
+/* mux=on: the chardev becomes ID-base, and a mux named ID goes on it. */
+static chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err)
+{
+    chr_mux_options mux;
+    char            base_id[140];
+    chr_dev        *base, *dev;
+
+    if (!ctx->mux)
+        return (void)chr__fail(err, CHR_ERR_NOT_SUPPORTED, "mux=on: this build has no mux"), (chr_dev *)NULL;
+    chr__format(base_id, sizeof base_id, "%s-base", id);
+    if (chr__check_id(ctx, base_id, err) < 0)
+        return NULL;
+    base = chr__create(ctx, base_id, kind, options, err);
+    if (!base)
+        return NULL;
+    chr__register(base);
+    memset(&mux, 0, sizeof mux);
+    mux.chardev = base_id;
+    dev = chr__create(ctx, id, ctx->mux, &mux, err);
+    if (dev) {
+        dev->companion = base;
+        chr__register(dev);
+        return dev;
+    }
+    chr__unregister(base);
+    chr__destroy(base);
+    return NULL;
+}
+
+CHARDEV_API chr_dev *chr_open(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err)
+{
+    chr_dev *dev = NULL;
+
+    if (!kind)
+        return (void)chr__fail(err, CHR_ERR_NOT_FOUND, "there is no such backend"), (chr_dev *)NULL;
+    if (chr__check_id(ctx, id, err) == 0) {
+        if (options && ((const chr_common_options *)options)->mux == CHR_ON)
+            dev = chr__open_muxed(ctx, id, kind, options, err);
+        else if ((dev = chr__create(ctx, id, kind, options, err)) != NULL)
+            chr__register(dev);
+    }
+    if (!dev)
+        chr__name_error(err, kind);
+    return dev;
+}
+
+/* -- from text -- */
+
+static const chr_backend *chr__options_kind(const chr_options *options, chr_error *err)
+{
+    const char        *name = chr__options_get(options, "backend");
+    const chr_backend *kind;
+    const chr__pair   *pair;
+
+    if (!name)
+        return (void)chr__fail(err, CHR_ERR_INVALID, "no backend is named"), (const chr_backend *)NULL;
+    for (pair = options->first; pair; pair = pair->next)
+        if (chr__is_help(pair->key, strlen(pair->key)) || chr__is_help(name, strlen(name)))
+            return (void)chr__fail(err, CHR_ERR_HELP, "help was asked for"), (const chr_backend *)NULL;
+    kind = chr_backend_find(options->ctx, name);
+    if (!kind)
+        chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is not the name of a backend ('help' lists them)", name);
+    return kind;
+}
+
+/* The struct of `kind` from the list, for the caller to free; NULL and err. */
+static void *chr__options_parse(const chr_options *options, const chr_backend *kind, chr_origin origin, chr_error *err)
+{
+    void *target = chr__allocate(options->ctx, kind->options_size);
+
+    if (!target)
+        return (void)chr__no_memory(err), (void *)NULL;
+    if (chr__options_to_struct(options, kind, origin, target, err) == 0)
+        return target;
+    chr__free(options->ctx, target);
+    return NULL;
+}
+
+/* A named descriptor is consumed by the chardev that has taken it. */
+static void chr__consume_fds(const chr_options *options, const chr_backend *kind)
+{
+    chr_context      *ctx = options->ctx;
+    const chr_option *row;
+    const char       *name;
+    chr__named_fd   **link, *named;
+
+    for (row = kind->options; row && row->name; row++) {
+        name = row->type == CHR_OPTION_FD ? chr__options_get(options, row->name) : NULL;
+        for (link = &ctx->named_fds; name && (named = *link) != NULL; link = *link ? &(*link)->next : link)
+            if (strcmp(named->name, name) == 0) {
+                *link = named->next;
+                chr__free(ctx, named);
+                break;
+            }
+    }
+}
+
+static chr_dev *chr__new_from_list(const chr_options *options, const chr_backend *kind, chr_origin origin, chr_error *err)
+{
+    void    *target = chr__options_parse(options, kind, origin, err);
+    chr_dev *dev;
+
+    if (!target)
+        return NULL;
+    dev = chr_open(options->ctx, chr__options_get(options, "id"), kind, target, err);
+    if (dev && origin == CHR_REMOTE)
+        chr__consume_fds(options, kind);
+    chr__free(options->ctx, target);
+    return dev;
+}
+
+CHARDEV_API chr_dev *chr_new_from(chr_context *ctx, chr_origin origin, const char *options, chr_error *err)
+{
+    chr_options        list;
+    const chr_backend *kind;
+    chr_dev           *dev = NULL;
+
+    chr__options_init(&list, ctx);
+    if (chr__options_read(&list, options, 1, err) == 0 && (kind = chr__options_kind(&list, err)) != NULL)
+        dev = chr__new_from_list(&list, kind, origin, err);
+    chr__options_free(&list);
+    return dev;
+}
+
+CHARDEV_API chr_dev *chr_new(chr_context *ctx, const char *options, chr_error *err)
+{
+    return chr_new_from(ctx, CHR_LOCAL, options, err);
+}
+
+/* -- from a URI -- */
+
+/* For the `uri` slots: PREFIX and a path, which may contain anything. */
+CHR__PRIVATE int chr__uri_path(const char *uri, const char *prefix, chr_options *options)
+{
+    const char *path = chr__after(uri, prefix);
+
+    return path ? (chr_options_add(options, "path", path, (size_t)-1) < 0 ? CHR_ERR_NO_MEMORY : 1) : 0;
+}
+
+/* Which backend reads the URI, with its keys added to the list; NULL and err. */
+static const chr_backend *chr__uri_kind(const char *uri, chr_options *options, chr_error *err)
+{
+    const chr_backend *kind;
+    int                code;
+
+    for (kind = chr_backend_next(options->ctx, NULL); kind; kind = chr_backend_next(options->ctx, kind)) {
+        code = kind->uri ? kind->uri(uri, options) : strcmp(uri, kind->name) == 0;
+        if (code > 0)
+            return kind;
+        if (code < 0)
+            return (void)chr__no_memory(err), (const chr_backend *)NULL;
+    }
+    chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is not a URI of any backend", uri);
+    return NULL;
+}
+
+static chr_dev *chr__new_uri(chr_options *list, const char *id, const char *uri, int with_mux, chr_error *err)
+{
+    const chr_backend *kind = chr__uri_kind(uri, list, err);
+
+    if (!kind)
+        return NULL;
+    if (chr__options_get(list, "fd"))
+        return (void)chr__fail(err, CHR_ERR_INVALID, "%s: no fd= in a URI: a descriptor needs the option syntax", uri), (chr_dev *)NULL;
+    if (chr_options_add(list, "id", id, (size_t)-1) < 0 || (with_mux && chr_options_add(list, "mux", "on", 2) < 0))
+        return (void)chr__no_memory(err), (chr_dev *)NULL;
+    if (with_mux && chr__row(kind, "signal") && chr_options_add(list, "signal", "off", 3) < 0)
+        return (void)chr__no_memory(err), (chr_dev *)NULL;
+    return chr__new_from_list(list, kind, CHR_LOCAL, err);
+}
+
+CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *uri, chr_error *err)
+{
+    const char *existing = chr__after(uri, "chardev:"), *muxed = chr__after(uri, "mon:");
+    chr_options list;
+    chr_dev    *dev;
+
+    if (existing) {
+        dev = chr_find(ctx, existing);
+        if (!dev)
+            chr__fail(err, CHR_ERR_NOT_FOUND, "%s: there is no chardev with that id", uri);
+        return dev;
+    }
+    chr__options_init(&list, ctx);
+    dev = chr__new_uri(&list, id, muxed ? muxed : uri, muxed != NULL, err);
+    chr__options_free(&list);
+    return dev;
+}
+
+/* -- hot swap -- */
+
+static void chr__replace(chr_dev *old, chr_dev *fresh)
+{
+    chr__unregister(old);
+    chr__register(fresh);
+    chr__destroy(old);
+}
+
+static void chr__hand_over(chr_frontend *fe, chr_dev *from, chr_dev *to)
+{
+    from->frontend = NULL;
+    from->frontends = 0;
+    to->frontend = fe;
+    to->frontends = 1;
+    fe->dev = to;
+}
+
+/* Under a living frontend: it is told CLOSED if the new one is not open, and may refuse. */
+static int chr__swap(chr_dev *old, chr_dev *fresh, chr_error *err)
+{
+    chr_frontend *fe = old->frontend;
+    int           was_open = fe->told_open;
+
+    if (was_open && !fresh->be_open)
+        chr_be_tell_event(fe, CHR_EVENT_CLOSED);
+    chr__hand_over(fe, old, fresh);
+    if (fe->handlers.change(fe->opaque) < 0) {
+        chr__hand_over(fe, fresh, old);
+        if (was_open && old->be_open)
+            chr_be_tell_event(fe, CHR_EVENT_OPENED);
+        chr__destroy(fresh);
+        chr__update(old);
+        return chr__fail(err, CHR_ERR_BUSY, "the frontend of '%s' refuses the new backend", old->id);
+    }
+    chr__replace(old, fresh);
+    if (fresh->be_open && fresh->frontend == fe)
+        chr_be_tell_event(fe, CHR_EVENT_OPENED);
+    chr__update(fresh);
+    return 0;
+}
+
+/* Nobody is attached: the old lets go first, so that the new may take the same place. */
+static int chr__change_unattached(chr_dev *old, const chr_backend *kind, const void *options, chr_error *err)
+{
+    chr_context *ctx = old->ctx;
+    char        *id = chr__copy_text(ctx, old->id, strlen(old->id));
+    int          code;
+
+    if (!id)
+        return chr__no_memory(err);
+    chr__unregister(old);
+    chr__destroy(old);
+    code = chr_open(ctx, id, kind, options, err) ? 0 : err->code;
+    chr__free(ctx, id);
+    return code;
+}
+
+static int chr__change_to(chr_dev *old, const chr_backend *kind, const void *options, chr_error *err)
+{
+    chr_dev *fresh;
+
+    if (((const chr_common_options *)options)->mux == CHR_ON)
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: mux=on can't be used in a change", kind->name);
+    if (!old->frontend)
+        return chr__change_unattached(old, kind, options, err);
+    fresh = chr__create(old->ctx, old->id, kind, options, err);
+    if (fresh)
+        return chr__swap(old, fresh, err);
+    chr__name_error(err, kind);
+    return err->code;
+}
+
+static int chr__check_change(chr_dev *dev, const char *id, chr_error *err)
+{
+    if (!dev)
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "there is no chardev '%s'", id);
+    if (dev->kind->fixed)
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s' is a %s: that can't be changed", id, dev->kind->name);
+    if (dev->frontend && !dev->frontend->handlers.change)
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "the frontend of '%s' does not support chardev hotswap", id);
+    return 0;
+}
+
+static int chr__change(chr_options *list, chr_origin origin, chr_dev *old, const char *text, chr_error *err)
+{
+    const chr_backend *kind;
+    void              *target;
+    int                code = chr__options_read(list, text, 1, err);
+
+    if (code < 0)
+        return code;
+    kind = chr__options_kind(list, err);
+    target = kind ? chr__options_parse(list, kind, origin, err) : NULL;
+    if (!target)
+        return err->code;
+    code = chr__change_to(old, kind, target, err);
+    if (code == 0 && origin == CHR_REMOTE)
+        chr__consume_fds(list, kind);
+    chr__free(list->ctx, target);
+    return code;
+}
+
+CHARDEV_API int chr_change_from(chr_context *ctx, chr_origin origin, const char *id, const char *options, chr_error *err)
+{
+    chr_options list;
+    chr_dev    *dev = chr_find(ctx, id);
+    chr_error   own;
+    int         code;
+
+    err = err ? err : &own;
+    code = chr__check_change(dev, id, err);
+    if (code < 0)
+        return code;
+    chr__options_init(&list, ctx);
+    chr__enter(ctx);
+    code = chr__change(&list, origin, dev, options, err);
+    chr__leave(ctx);
+    chr__options_free(&list);
+    return code;
+}
+
+CHARDEV_API int chr_change(chr_context *ctx, const char *id, const char *options, chr_error *err)
+{
+    return chr_change_from(ctx, CHR_LOCAL, id, options, err);
+}
+
+/* ====================================================================================================================
+ * >>front   the frontend's calls
+ * ==================================================================================================================== */
+
+CHARDEV_API int chr_fe_init(chr_frontend *fe, chr_dev *dev, chr_error *err)
+{
+    int code = 0;
+
+    memset(fe, 0, sizeof *fe);
+    if (!dev)
+        return 0;
+    if (dev->kind->sharing)
+        code = dev->kind->sharing->attach(dev, fe, err);
+    else if (dev->frontend)
+        code = chr__fail(err, CHR_ERR_BUSY, "chardev '%s' has a frontend already", dev->id);
+    else
+        dev->frontend = fe;
+    if (code < 0)
+        return code;
+    dev->frontends++;
+    fe->dev = dev;
+    return 0;
+}
+
+CHARDEV_API void chr_fe_set_open(chr_frontend *fe, int is_open)
+{
+    chr_dev *dev = fe->dev;
+
+    if (fe->is_open == is_open)
+        return;
+    fe->is_open = is_open;
+    if (!dev || !dev->kind->set_open)
+        return;
+    dev->ctx->quiet++;
+    dev->kind->set_open(dev, is_open);
+    dev->ctx->quiet--;
+}
+
+static void chr__fe_drop_handlers(chr_frontend *fe)
+{
+    memset(&fe->handlers, 0, sizeof fe->handlers);
+    fe->told_open = 0;
+    fe->writable = NULL;
+    chr_fe_set_open(fe, 0);
+}
+
+CHARDEV_API void chr_fe_deinit(chr_frontend *fe)
+{
+    chr_dev *dev = fe->dev;
+
+    if (!dev)
+        return;
+    chr__fe_drop_handlers(fe);
+    if (dev->kind->sharing)
+        dev->kind->sharing->detach(dev, fe);
+    else
+        dev->frontend = NULL;
+    dev->frontends--;
+    fe->dev = NULL;
+    chr__update(dev);
+}
+
+CHARDEV_API void chr_fe_take_focus(chr_frontend *fe)
+{
+    chr_dev *dev = fe->dev;
+
+    if (!dev || !dev->kind->sharing)
+        return;
+    chr__enter(dev->ctx);
+    dev->kind->sharing->focus(dev, fe);
+    chr__leave(dev->ctx);
+}
+
+CHARDEV_API void chr_fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers, void *opaque)
+{
+    chr_dev *dev = fe->dev;
+
+    if (!handlers || !dev) {
+        chr__fe_drop_handlers(fe);
+        if (dev)
+            chr__update(dev);
+        return;
+    }
+    fe->handlers = *handlers;
+    fe->opaque = opaque;
+    fe->told_open = 0;
+    chr__enter(dev->ctx);
+    chr_fe_set_open(fe, 1);
+    chr__update(dev);
+    chr_fe_take_focus(fe);
+    if (dev->be_open && !(dev->kind->sharing && dev->ctx->open_suspended))
+        chr_be_tell_event(fe, CHR_EVENT_OPENED);
+    chr__leave(dev->ctx);
+}
+
+CHARDEV_API void chr_fe_accept_input(chr_frontend *fe)
+{
+    chr_dev *dev = fe->dev;
+
+    if (!dev)
+        return;
+    CHR__LOCK(dev->ctx);
+    chr__update(dev);
+    CHR__UNLOCK(dev->ctx);
+}
+
+CHARDEV_API int chr_fe_backend_open(const chr_frontend *fe)
+{
+    return fe->dev && fe->dev->be_open;
+}
+
+/* -- output -- */
+
+static int chr__write(chr_dev *dev, const void *buf, size_t len)
+{
+    int n;
+
+    dev->ctx->quiet++;
+    n = dev->io->write(dev, buf, chr__min(len, INT32_MAX));
+    dev->ctx->quiet--;
+    if (n > 0) {
+        dev->bytes_out += (uint64_t)n;
+        len = (size_t)n;
+    } else if (n == CHR_ERR_DISCONNECTED) {
+        dev->bytes_dropped += len;
+    } else {
+        return n;
+    }
+    if (dev->log) /* by its own policy: also what nobody was there to take */
+        chr__log_record(dev, buf, len);
+    return n;
+}
+
+CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t len)
+{
+    chr_dev *dev = fe->dev;
+    int      n;
+
+    if (!dev)
+        return CHR_ERR_DISCONNECTED;
+    if (len == 0)
+        return 0;
+    CHR__LOCK(dev->ctx);
+    n = chr__write(dev, buf, len);
+    CHR__UNLOCK(dev->ctx);
+    return n;
+}
+
+/* Milliseconds until the deadline, -1 without one. */
+static int chr__time_left(chr_context *ctx, int64_t deadline)
+{
+    int64_t left = (deadline - chr_loop_now(ctx) + 999999) / 1000000;
+
+    return deadline < 0 ? -1 : left < 0 ? 0 : (int)left;
+}
+
+/* Until it is worth another attempt: 0, or why not. */
+static int chr__wait(chr_dev *dev, int events, int64_t deadline)
+{
+    int fd, ready, left = chr__time_left(dev->ctx, deadline);
+
+    if (left == 0)
+        return CHR_ERR_TIMEOUT;
+    fd = dev->io->wait_fd ? dev->io->wait_fd(dev, &events) : -1;
+    if (fd < 0)
+        return CHR_ERR_WOULD_BLOCK;
+    ready = chr__os_wait(fd, events, left);
+    return ready < 0 ? ready : 0;
+}
+
+static int64_t chr__deadline(chr_context *ctx, int timeout_ms)
+{
+    return timeout_ms < 0 ? -1 : chr_loop_now(ctx) + (int64_t)timeout_ms * 1000000;
+}
+
+/* The common loop of write_all and read_all: attempt, wait, attempt. */
+static int chr__transfer_all(chr_dev *dev, int direction, unsigned char *buf, size_t len, int timeout_ms)
+{
+    int64_t deadline = chr__deadline(dev->ctx, timeout_ms);
+    size_t  done = 0;
+    int     n = 0;
+
+    len = chr__min(len, INT32_MAX);
+    while (done < len) {
+        CHR__LOCK(dev->ctx);
+        if (dev->ctx->depth > 0)
+            n = CHR_ERR_IN_HANDLER;
+        else
+            n = direction == CHR_OUT ? chr__write(dev, buf + done, len - done) : dev->io->read(dev, buf + done, len - done);
+        CHR__UNLOCK(dev->ctx);
+        if (n > 0)
+            done += (size_t)n;
+        else if (n == CHR_ERR_WOULD_BLOCK)
+            n = chr__wait(dev, direction, deadline);
+        else if (n == 0)
+            n = CHR_ERR_DISCONNECTED;
+        if (n < 0)
+            break;
+    }
+    if (direction == CHR_IN)
+        dev->bytes_in += done;
+    return done > 0 || n == 0 ? (int)done : n;
+}
+
+CHARDEV_API int chr_fe_write_all(chr_frontend *fe, const void *buf, size_t len, int timeout_ms)
+{
+    if (!fe->dev)
+        return CHR_ERR_DISCONNECTED;
+    return chr__transfer_all(fe->dev, CHR_OUT, (unsigned char *)(uintptr_t)buf, len, timeout_ms);
+}
+
+CHARDEV_API int chr_fe_read_all(chr_frontend *fe, void *buf, size_t len, int timeout_ms)
+{
+    if (!fe->dev)
+        return CHR_ERR_DISCONNECTED;
+    if (!fe->dev->io->read)
+        return CHR_ERR_NOT_SUPPORTED;
+    return chr__transfer_all(fe->dev, CHR_IN, (unsigned char *)buf, len, timeout_ms);
+}
+
+CHARDEV_API int chr_fe_printf(chr_frontend *fe, const char *format, ...)
+{
+    va_list args, again;
+    char    text[512], *longer;
+    int     len, n;
+
+    if (!fe->dev)
+        return CHR_ERR_DISCONNECTED;
+    va_start(args, format);
+    va_copy(again, args);
+    len = chr__os_format(text, sizeof text, format, args);
+    va_end(args);
+    longer = len >= (int)sizeof text ? (char *)chr__allocate(fe->dev->ctx, (size_t)len + 1) : NULL;
+    if (longer)
+        chr__os_format(longer, (size_t)len + 1, format, again);
+    va_end(again);
+    if (len < 0 || (len >= (int)sizeof text && !longer))
+        return len < 0 ? CHR_ERR_INVALID : CHR_ERR_NO_MEMORY;
+    n = chr_fe_write(fe, longer ? longer : text, (size_t)len);
+    chr__free(fe->dev->ctx, longer);
+    return n;
+}
+
+CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaque), void *opaque)
+{
+    chr_dev *dev = fe->dev;
+
+    fe->writable = writable;
+    fe->writable_opaque = opaque;
+    if (!dev || !writable)
+        return;
+    CHR__LOCK(dev->ctx);
+    if (dev->io->update) {
+        dev->io->update(dev);
+    } else {
+        dev->pending |= CHR__WRITABLE;
+        chr_idle_start(dev->ctx, &dev->notify, chr__notify, dev);
+    }
+    CHR__UNLOCK(dev->ctx);
+}
+
+/* -- what only some backends can do -- */
+
+CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg)
+{
+    chr_dev *dev = fe->dev;
+    int      code;
+
+    if (!dev || !dev->kind->ioctl)
+        return CHR_ERR_NOT_SUPPORTED;
+    dev->ctx->quiet++;
+    code = dev->kind->ioctl(dev, command, arg);
+    dev->ctx->quiet--;
+    return code;
+}
+
+CHARDEV_API int chr_fe_set_echo(chr_frontend *fe, int echo)
+{
+    return chr_fe_ioctl(fe, CHR_IOCTL_SET_ECHO, &echo);
+}
+
+CHARDEV_API int chr_fe_set_msgfds(chr_frontend *fe, const int *fds, int count)
+{
+    if (!fe->dev || !fe->dev->kind->peer || !fe->dev->kind->peer->set_msgfds)
+        return CHR_ERR_NOT_SUPPORTED;
+    return fe->dev->kind->peer->set_msgfds(fe->dev, fds, count);
+}
+
+CHARDEV_API int chr_fe_get_msgfds(chr_frontend *fe, int *fds, int count)
+{
+    if (!fe->dev || !fe->dev->kind->peer || !fe->dev->kind->peer->get_msgfds)
+        return CHR_ERR_NOT_SUPPORTED;
+    return fe->dev->kind->peer->get_msgfds(fe->dev, fds, count);
+}
+
+CHARDEV_API int chr_fe_disconnect(chr_frontend *fe)
+{
+    chr_dev *dev = fe->dev;
+    int      code;
+
+    if (!dev || !dev->kind->peer || !dev->kind->peer->disconnect)
+        return CHR_ERR_NOT_SUPPORTED;
+    dev->ctx->quiet++;
+    code = dev->kind->peer->disconnect(dev);
+    dev->ctx->quiet--;
+    return code;
+}
+
+CHARDEV_API int chr_wait_connected(chr_dev *dev, chr_error *err)
+{
+    int code;
+
+    if (!dev->kind->peer || !dev->kind->peer->wait_connected)
+        return dev->be_open ? 0 : chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': a %s can't be waited for", dev->id, dev->kind->name);
+    if (dev->ctx->depth > 0)
+        return chr__fail(err, CHR_ERR_IN_HANDLER, "chardev '%s': waiting inside a handler would block the loop", dev->id);
+    dev->ctx->quiet++;
+    code = dev->kind->peer->wait_connected(dev, err);
+    dev->ctx->quiet--;
+    return code;
+}
+
+CHARDEV_API int chr_fe_wait_connected(chr_frontend *fe, chr_error *err)
+{
+    return fe->dev ? chr_wait_connected(fe->dev, err) : chr__fail(err, CHR_ERR_DISCONNECTED, "the frontend has no chardev");
+}
+
+/* ====================================================================================================================
+ * >>stream   descriptors in and out, under layers, gated by can_read: the base of all that reads and writes descriptors
+ * ==================================================================================================================== */
+#if CHARDEV_HAS_FD || CHARDEV_HAS_FILE || CHARDEV_HAS_PIPE || CHARDEV_HAS_PTY || CHARDEV_HAS_STDIO || CHARDEV_HAS_SOCKET
+
+/* A layer has the same small interface, whatever is under it; the stream knows only the top one. Would-block is an ordinary
+ * answer of step, read and write. A layer that keeps bytes says so in `pending`, since poll() can't see those. */
+typedef struct chr__layer chr__layer;
+
+typedef struct chr__layer_slots {
+    const char *name;
+    int  (*start)(chr__layer *layer, chr_error *err);                 /* get memory, begin the handshake; or NULL */
+    int  (*step)(chr__layer *layer, int *wants, chr_error *err);      /* go on with it: 0 = done; on would-block *wants is
+                                                                         CHR_IN or CHR_OUT; NULL = nothing to shake */
+    int  (*read)(chr__layer *layer, void *buf, size_t len);           /* bytes; 0 = the end */
+    int  (*write)(chr__layer *layer, const void *buf, size_t len);    /* bytes taken */
+    int  (*pending)(const chr__layer *layer);                         /* input it holds; NULL = none */
+    int  (*ioctl)(chr__layer *layer, int command, void *arg);         /* or NULL */
+    void (*close)(chr__layer *layer);                                 /* say goodbye if there is time, free; or NULL */
+} chr__layer_slots;
+
+struct chr__layer { /* a layer's state begins with it */
+    const chr__layer_slots *slots;
+    chr__layer             *below;
+    chr_dev                *dev;
+};
+
+/* -- the bottom: plain descriptors -- */
+
+typedef struct chr__bottom {
+    chr__layer layer;
+    int        in, out;
+} chr__bottom;
+
+static int chr__bottom_read(chr__layer *layer, void *buf, size_t len)
+{
+    return chr__os_read(((chr__bottom *)layer)->in, buf, len);
+}
+
+static int chr__bottom_write(chr__layer *layer, const void *buf, size_t len)
+{
+    return chr__os_write(((chr__bottom *)layer)->out, buf, len);
+}
+
+static int chr__bottom_write_pipe(chr__layer *layer, const void *buf, size_t len)
+{
+    return chr__os_write_pipe(((chr__bottom *)layer)->out, buf, len);
+}
+
+static const chr__layer_slots chr__bottom_plain = {
+    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_write, NULL, NULL, NULL
+};
+static const chr__layer_slots chr__bottom_pipe = {
+    "pipe", NULL, NULL, chr__bottom_read, chr__bottom_write_pipe, NULL, NULL, NULL
+};
+
+#if CHARDEV_HAS_SOCKET
+static int chr__bottom_send(chr__layer *layer, const void *buf, size_t len)
+{
+    return chr__os_send(((chr__bottom *)layer)->out, buf, len);
+}
+
+static const chr__layer_slots chr__bottom_socket = {
+    "socket", NULL, NULL, chr__bottom_read, chr__bottom_send, NULL, NULL, NULL
+};
+#endif
+
+/* What SIGPIPE asks for: a socket and a pipe each have their own way to be silent. */
+static const chr__layer_slots *chr__bottom_slots(int out)
+{
+    chr__fd_kind kind = out < 0 ? CHR__FD_PLAIN : chr__os_fd_kind(out);
+
+#if CHARDEV_HAS_SOCKET
+    if (kind == CHR__FD_SOCKET)
+        return &chr__bottom_socket;
+#endif
+    return kind == CHR__FD_PLAIN ? &chr__bottom_plain : &chr__bottom_pipe;
+}
+
+/* -- the stream -- */
+
+typedef struct chr__stream {
+    chr_dev    *dev;
+    chr__layer *top;               /* NULL = closed */
+    int         in, out;           /* what to poll; may be the same; -1 = no such direction */
+    chr_watch   in_watch;          /* both directions, when they are the same */
+    chr_watch   out_watch;
+    chr_idle    again;             /* look at the input though poll says nothing */
+    int         broken;            /* a write has failed: what is left to read comes, then the end */
+    int         held;              /* hung up, but the frontend has no room for what is left */
+    void      (*ended)(struct chr__stream *stream, int code); /* 0 = end of input, else why; it closes the stream, or stops the input */
+} chr__stream;
+
+typedef struct chr__stream_dev { /* the states of stream backends begin like this */
+    chr_dev     dev;
+    chr__stream stream;
+} chr__stream_dev;
+
+static void chr__stream_again(void *opaque);
+
+static int chr__stream_pending(const chr__stream *stream)
+{
+    const chr__layer *layer;
+
+    for (layer = stream->top; layer; layer = layer->below)
+        if (layer->slots->pending && layer->slots->pending(layer))
+            return 1;
+    return 0;
+}
+
+static void chr__stream_look_again(chr__stream *stream)
+{
+    chr_idle_start(stream->dev->ctx, &stream->again, chr__stream_again, stream);
+}
+
+/* What to poll for: input while there is room, output while somebody waits, hang-ups always until one is held. */
+static void chr__stream_update(chr__stream *stream)
+{
+    int room, in_events, out_events;
+
+    if (!stream->top)
+        return;
+    room = stream->in >= 0 ? chr_be_can_write(stream->dev) : 0;
+    if (!stream->top)
+        return;
+    out_events = chr_be_wants_writable(stream->dev) ? CHR_OUT : 0;
+    in_events = room > 0 ? CHR_IN | CHR_HUP : stream->held ? 0 : CHR_HUP;
+    if (stream->in == stream->out) {
+        chr_watch_set(&stream->in_watch, in_events | out_events);
+    } else {
+        chr_watch_set(&stream->in_watch, in_events);
+        chr_watch_set(&stream->out_watch, out_events);
+    }
+    if (room <= 0 && stream->in >= 0 && stream->dev->frontend && stream->dev->frontend->handlers.read)
+        chr__starve(stream->dev);
+    else if (room > 0 && (stream->broken || chr__stream_pending(stream)))
+        chr__stream_look_again(stream);
+}
+
+static void chr__stream_end(chr__stream *stream, int code)
+{
+    stream->ended(stream, code);
+    chr_be_writable(stream->dev); /* who waits to write shall learn it from the next write */
+}
+
+/* The frontend takes nothing now. A hang-up with nothing behind it is the end all the same: the next peer must be able to come. */
+static void chr__stream_no_room(chr__stream *stream, int hung_up)
+{
+    if (hung_up && !chr__stream_pending(stream) && chr__os_unread(stream->in) == 0) {
+        chr__stream_end(stream, 0);
+        return;
+    }
+    stream->held = hung_up;
+    chr__stream_update(stream);
+}
+
+/* Reads while there is room and data, up to a budget that lets the others have their turn. */
+static void chr__stream_input(chr__stream *stream, int hung_up)
+{
+    chr_dev *dev = stream->dev;
+    int      room, n, budget = 4 * CHR__BUFFER_SIZE;
+    size_t   want;
+
+    do {
+        room = chr_be_can_write(dev);
+        if (!stream->top)
+            return;
+        if (room <= 0) {
+            chr__stream_no_room(stream, hung_up);
+            return;
+        }
+        want = chr__min((size_t)room, CHR__BUFFER_SIZE);
+        n = stream->top->slots->read(stream->top, dev->ctx->buffer, want);
+        if (n <= 0) {
+            if (n != CHR_ERR_WOULD_BLOCK || stream->broken || hung_up)
+                chr__stream_end(stream, n == CHR_ERR_WOULD_BLOCK ? 0 : n);
+            return;
+        }
+        chr_be_write(dev, dev->ctx->buffer, (size_t)n);
+    } while (stream->top && (size_t)n == want && (budget -= n) > 0);
+    if (stream->top && (stream->broken || chr__stream_pending(stream)))
+        chr__stream_look_again(stream);
+}
+
+static void chr__stream_again(void *opaque)
+{
+    chr__stream *stream = (chr__stream *)opaque;
+
+    if (stream->top && (stream->broken || chr__stream_pending(stream)))
+        chr__stream_input(stream, stream->broken);
+}
+
+static void chr__stream_writable(chr__stream *stream)
+{
+    chr_be_writable(stream->dev);
+    chr__stream_update(stream);
+}
+
+static void chr__stream_ready(void *opaque, int events)
+{
+    chr__stream *stream = (chr__stream *)opaque;
+
+    if (events & CHR_OUT)
+        chr__stream_writable(stream);
+    if (stream->top && events & (CHR_IN | CHR_HUP))
+        chr__stream_input(stream, !(events & CHR_IN));
+}
+
+static void chr__stream_out_ready(void *opaque, int events)
+{
+    (void)events;
+    chr__stream_writable((chr__stream *)opaque);
+}
+
+/* Stops reading, and stays open for writing. */
+CHR__PRIVATE void chr__stream_stop_input(chr__stream *stream)
+{
+    if (stream->in == stream->out)
+        return;
+    chr_watch_stop(&stream->in_watch);
+    chr_idle_stop(&stream->again);
+    stream->in = -1;
+}
+
+/* Safe on a zeroed and on a closed one. The descriptors under it stay their owner's. */
+static void chr__stream_close(chr__stream *stream)
+{
+    chr__layer *layer = stream->top, *below;
+
+    stream->top = NULL;
+    for (; layer; layer = below) {
+        below = layer->below;
+        if (layer->slots->close)
+            layer->slots->close(layer);
+    }
+    chr_watch_stop(&stream->in_watch);
+    chr_watch_stop(&stream->out_watch);
+    chr_idle_stop(&stream->again);
+    stream->in = stream->out = -1;
+}
+
+/* Starts on layers whose handshakes are over. */
+static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, int in, int out, void (*ended)(chr__stream *, int),
+                            chr_error *err)
+{
+    stream->dev = dev;
+    stream->in = in;
+    stream->out = out;
+    stream->broken = stream->held = 0;
+    stream->ended = ended;
+    if ((in >= 0 && chr_watch_start(dev->ctx, &stream->in_watch, in, 0, chr__stream_ready, stream) < 0) ||
+        (out >= 0 && out != in && chr_watch_start(dev->ctx, &stream->out_watch, out, 0, chr__stream_out_ready, stream) < 0)) {
+        chr__stream_close(stream);
+        return chr__no_memory(err);
+    }
+    stream->top = top;
+    chr__stream_update(stream);
+    return 0;
+}
+
+static int chr__stream_write(chr__stream *stream, const void *buf, size_t len)
+{
+    int n;
+
+    if (!stream->top || stream->out < 0 || stream->broken)
+        return CHR_ERR_DISCONNECTED;
+    n = stream->top->slots->write(stream->top, buf, len);
+    if (n == CHR_ERR_DISCONNECTED && stream->in == stream->out) {
+        stream->broken = 1;
+        chr__stream_look_again(stream);
+    }
+    return n;
+}
+
+/* -- the io slots of stream backends -- */
+
+static int chr__stream_dev_write(chr_dev *dev, const void *buf, size_t len)
+{
+    return chr__stream_write(&((chr__stream_dev *)dev)->stream, buf, len);
+}
+
+static int chr__stream_dev_read(chr_dev *dev, void *buf, size_t len)
+{
+    chr__stream *stream = &((chr__stream_dev *)dev)->stream;
+
+    return !stream->top || stream->in < 0 ? CHR_ERR_DISCONNECTED : stream->top->slots->read(stream->top, buf, len);
+}
+
+static void chr__stream_dev_update(chr_dev *dev)
+{
+    chr__stream_update(&((chr__stream_dev *)dev)->stream);
+}
+
+static int chr__stream_dev_wait_fd(chr_dev *dev, int *events)
+{
+    chr__stream *stream = &((chr__stream_dev *)dev)->stream;
+
+    return *events == CHR_OUT ? stream->out : stream->in;
+}
+
+static const chr_io chr__stream_io = {
+    chr__stream_dev_write,   /* write   */
+    chr__stream_dev_read,    /* read    */
+    chr__stream_dev_update,  /* update  */
+    chr__stream_dev_wait_fd, /* wait_fd */
+};
+
+/* -- a chardev right on descriptors, which it owns: what fd, file, pipe, pty and stdio have in common -- */
+
+typedef struct chr__fd_dev {
+    chr_dev     dev;
+    chr__stream stream;
+    chr__bottom bottom;
+    int         in, out;
+    int         is_owner; /* of in and out: they are closed with it */
+} chr__fd_dev;
+
+static int chr__fd_start(chr__fd_dev *state, int in, int out, void (*ended)(chr__stream *, int), chr_error *err)
+{
+    state->bottom.layer.slots = chr__bottom_slots(out);
+    state->bottom.layer.dev = &state->dev;
+    state->bottom.in = state->in = in;
+    state->bottom.out = state->out = out;
+    return chr__stream_open(&state->stream, &state->dev, &state->bottom.layer, in, out, ended, err);
+}
+
+CHR__PRIVATE void chr__fd_close(chr_dev *dev)
+{
+    chr__fd_dev *state = (chr__fd_dev *)dev;
+
+    chr__stream_close(&state->stream);
+    if (!state->is_owner)
+        return;
+    chr__os_close(state->in);
+    if (state->out != state->in)
+        chr__os_close(state->out);
+}
+
+/* The usual end: nothing more comes, writing goes on where it has a descriptor of its own. */
+CHR__PRIVATE void chr__stream_input_over(chr__stream *stream, int code)
+{
+    (void)code;
+    if (stream->in == stream->out)
+        chr__stream_close(stream);
+    else
+        chr__stream_stop_input(stream);
+    chr_be_event(stream->dev, CHR_EVENT_CLOSED);
+}
+#endif
+
+/* ====================================================================================================================
+ * >>be_null   takes and drops everything. The template for a new backend.
+ *
+ * far side   nobody, ever          options   none          events   none: it is never open
+ * ==================================================================================================================== */
+
+static int chr__null_open(chr_dev *dev, chr_error *err)
+{
+    (void)dev, (void)err;
+    return 0;
+}
+
+static int chr__null_write(chr_dev *dev, const void *buf, size_t len)
+{
+    (void)dev, (void)buf;
+    return (int)len;
+}
+
+static const chr_io chr__null_io = {
+    chr__null_write, /* write   */
+    NULL,            /* read    */
+    NULL,            /* update  */
+    NULL,            /* wait_fd */
+};
+
+static const chr_backend chr__null = {
+    "null",                                /* name         */
+    NULL,                                  /* alias        */
+    "takes and drops everything",          /* help         */
+    NULL,                                  /* options      */
+    sizeof(chr_common_options),            /* options_size */
+    sizeof(chr_dev),                       /* state_size   */
+    NULL,                                  /* uri          */
+    chr__null_open,                        /* open         */
+    NULL,                                  /* close        */
+    &chr__null_io,                         /* io           */
+    NULL,                                  /* describe     */
+    NULL,                                  /* ioctl        */
+    NULL,                                  /* set_open     */
+    NULL,                                  /* peer         */
+    NULL,                                  /* sharing      */
+    0,                                     /* fixed        */
+};
+
+/* ====================================================================================================================
+ * >>be_ringbuf   the last bytes that the guest wrote, to be read by calls
+ *
+ * far side   chr_ringbuf_read(), chr_ringbuf_write()          options   size          events   OPENED from creation
+ * ==================================================================================================================== */
+#if CHARDEV_HAS_RINGBUF
+
+typedef struct chr__ringbuf {
+    chr_dev        dev;
+    unsigned char *bytes;
+    size_t         size;         /* a power of two */
+    size_t         start, count; /* the oldest byte, how many there are */
+} chr__ringbuf;
+
+static const chr_option chr__ringbuf_rows[] = {
+    { "size", CHR_OPTION_SIZE, CHR__AT(chr_ringbuf_options, size), "64K", 1, 1 << 30, "bytes, a power of two" },
+    { NULL,   CHR_OPTION_TEXT, 0,                                  NULL,  0, 0,       NULL }
+};
+
+static int chr__ringbuf_open(chr_dev *dev, chr_error *err)
+{
+    chr__ringbuf *ring = (chr__ringbuf *)dev;
+    int64_t       size = ((const chr_ringbuf_options *)dev->options)->size;
+
+    if (size & (size - 1))
+        return chr__fail(err, CHR_ERR_INVALID, "ringbuf: size=%lld: must be a power of two", (long long)size);
+    ring->size = (size_t)size;
+    ring->bytes = (unsigned char *)chr__allocate(dev->ctx, ring->size);
+    if (!ring->bytes)
+        return chr__no_memory(err);
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    return 0;
+}
+
+static void chr__ringbuf_close(chr_dev *dev)
+{
+    chr__free(dev->ctx, ((chr__ringbuf *)dev)->bytes);
+}
+
+/* The newest bytes stay: what does not fit pushes the oldest out. */
+static int chr__ringbuf_put(chr_dev *dev, const void *buf, size_t len)
+{
+    chr__ringbuf        *ring = (chr__ringbuf *)dev;
+    const unsigned char *from = (const unsigned char *)buf;
+    size_t               keep = chr__min(len, ring->size), end, first;
+
+    from += len - keep;
+    end = (ring->start + ring->count + (len - keep)) & (ring->size - 1);
+    first = chr__min(keep, ring->size - end);
+    memcpy(ring->bytes + end, from, first);
+    memcpy(ring->bytes, from + first, keep - first);
+    ring->count += len;
+    if (ring->count > ring->size) {
+        ring->start = (end + keep) & (ring->size - 1);
+        ring->count = ring->size;
+    }
+    return (int)len;
+}
+
+static const chr_io chr__ringbuf_io = {
+    chr__ringbuf_put, /* write   */
+    NULL,             /* read    */
+    NULL,             /* update  */
+    NULL,             /* wait_fd */
+};
+
+static const chr_backend chr__ringbuf_kind = {
+    "ringbuf",                                           /* name         */
+    "memory",                                            /* alias        */
+    "keeps the last bytes written, to be read by calls", /* help         */
+    chr__ringbuf_rows,                                   /* options      */
+    sizeof(chr_ringbuf_options),                         /* options_size */
+    sizeof(chr__ringbuf),                                /* state_size   */
+    NULL,                                                /* uri          */
+    chr__ringbuf_open,                                   /* open         */
+    chr__ringbuf_close,                                  /* close        */
+    &chr__ringbuf_io,                                    /* io           */
+    NULL,                                                /* describe     */
+    NULL,                                                /* ioctl        */
+    NULL,                                                /* set_open     */
+    NULL,                                                /* peer         */
+    NULL,                                                /* sharing      */
+    0,                                                   /* fixed        */
+};
+
+/* -- base64, RFC 4648 section 4 -- */
+
+static const char chr__base64_letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/* Up to three bytes as four letters, padded with '='. */
+static void chr__base64_group(const unsigned char *bytes, size_t count, char *out)
+{
+    unsigned long value = (unsigned long)bytes[0] << 16 | (count > 1 ? (unsigned long)bytes[1] << 8 : 0) | (count > 2 ? bytes[2] : 0u);
+
+    out[0] = chr__base64_letters[value >> 18];
+    out[1] = chr__base64_letters[value >> 12 & 63];
+    out[2] = count > 1 ? chr__base64_letters[value >> 6 & 63] : '=';
+    out[3] = count > 2 ? chr__base64_letters[value & 63] : '=';
+}
+
+/* Four letters to bytes; how many, or -1. Padding only ends the last group, and its unused bits are zero. */
+static int chr__base64_ungroup(const char *text, int is_last, unsigned char *bytes)
+{
+    unsigned long value = 0;
+    int           i, padding = is_last ? (text[3] == '=') + (text[3] == '=' && text[2] == '=') : 0;
+
+    for (i = 0; i < 4; i++) {
+        const char *letter = i < 4 - padding ? (const char *)memchr(chr__base64_letters, text[i], 64) : chr__base64_letters;
+        if (!letter)
+            return -1;
+        value = value << 6 | (unsigned long)(letter - chr__base64_letters);
+    }
+    if (value & ((1ul << 8 * padding) - 1))
+        return -1;
+    for (i = 0; i < 3; i++)
+        bytes[i] = (unsigned char)(value >> (16 - 8 * i));
+    return 3 - padding;
+}
+
+static int chr__base64_check(const char *text, size_t len)
+{
+    unsigned char bytes[3];
+    size_t        at;
+
+    for (at = 0; at + 4 <= len; at += 4)
+        if (chr__base64_ungroup(text + at, at + 4 == len, bytes) < 0)
+            return 0;
+    return at == len;
+}
+
+/* -- utf8, RFC 3629 -- */
+
+/* The bounds of the second byte after a lead byte: they keep out over-long forms, surrogates and what lies past U+10FFFF. */
+static void chr__utf8_second(unsigned lead, unsigned *low, unsigned *high)
+{
+    *low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
+    *high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
+}
+
+/* Of bytes[count]: the length of the sequence at the start, 0 = more bytes could make it one, or -n: n bytes are none. */
+static int chr__utf8_length(const unsigned char *bytes, size_t count)
+{
+    unsigned lead = bytes[0], low, high;
+    int      i, length = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
+
+    if (length == 0)
+        return -1;
+    chr__utf8_second(lead, &low, &high);
+    for (i = 1; i < length; i++, low = 0x80, high = 0xbf) {
+        if ((size_t)i == count)
+            return 0;
+        if (bytes[i] < low || bytes[i] > high)
+            return -i;
+    }
+    return length;
+}
+
+/* -- what the calls of >>extras do -- */
+
+static void chr__ringbuf_peek(const chr__ringbuf *ring, size_t at, unsigned char *out, size_t len)
+{
+    size_t i;
+
+    for (i = 0; i < len; i++)
+        out[i] = ring->bytes[(ring->start + at + i) & (ring->size - 1)];
+}
+
+static void chr__ringbuf_take(chr__ringbuf *ring, size_t len)
+{
+    ring->start = (ring->start + len) & (ring->size - 1);
+    ring->count -= len;
+}
+
+static int chr__ringbuf_read_base64(chr__ringbuf *ring, size_t size, char *out, size_t capacity)
+{
+    unsigned char bytes[3];
+    size_t        len = chr__min(chr__min(size, ring->count), capacity / 4 * 3), at, group;
+
+    for (at = 0; at < len; at += 3, out += 4) {
+        group = chr__min(3, len - at);
+        chr__ringbuf_peek(ring, at, bytes, group);
+        chr__base64_group(bytes, group, out);
+    }
+    chr__ringbuf_take(ring, len);
+    return (int)((len + 2) / 3 * 4);
+}
+
+static int chr__ringbuf_read_utf8(chr__ringbuf *ring, size_t size, char *out, size_t capacity)
+{
+    unsigned char bytes[4];
+    size_t        left, taken = 0, written = 0;
+
+    for (size = chr__min(size, ring->count); taken < size; ) {
+        int length;
+        left = chr__min(4, ring->count - taken);
+        chr__ringbuf_peek(ring, taken, bytes, left);
+        length = chr__utf8_length(bytes, left);
+        if (length == 0 || taken + (size_t)(length < 0 ? -length : length) > size ||
+            written + (size_t)(length < 0 ? 3 : length) > capacity)
+            break; /* the rest of a sequence may still come, or come with the next read */
+        memcpy(out + written, length < 0 ? (const void *)"\xef\xbf\xbd" : bytes, (size_t)(length < 0 ? 3 : length));
+        written += (size_t)(length < 0 ? 3 : length);
+        taken += (size_t)(length < 0 ? -length : length);
+    }
+    chr__ringbuf_take(ring, taken);
+    return (int)written;
+}
+#endif
+
+/* ====================================================================================================================
+ * >>be_mux   several frontends share one chardev; input goes to the one in focus
+ *
+ * far side   another chardev          options   chardev, escape; made by mux=on on any chardev
+ * events     those of the other chardev to all frontends, its own to the one in focus; MUX_OUT, MUX_IN when the focus moves
+ * escape     Ctrl-A, then h ? help, x exit, s snapshot, t stamps, b BREAK, c next frontend, Ctrl-A itself
+ * ==================================================================================================================== */
+#if CHARDEV_HAS_MUX
+
+enum { CHR__MUX_HELD = 4096, CHR__MUX_BACKLOG = CHR__BUFFER_SIZE };
+
+/* One frontend: what it has not had room for waits here, in order, also while another has the focus. */
+typedef struct chr__mux_slot {
+    struct chr__mux_slot *next;
+    chr_frontend         *fe;
+    size_t                count;
+    unsigned char         held[CHR__MUX_HELD];
+} chr__mux_slot;
+
+/* A walk over the slots, while handlers may take any of them away. */
+typedef struct chr__mux_walk {
+    chr__mux_slot        *next;
+    struct chr__mux_walk *outer;
+} chr__mux_walk;
+
+typedef struct chr__mux {
+    chr_dev        dev;
+    chr_frontend   base;       /* our end of the chardev that is shared */
+    chr__mux_slot *slots, *focus;
+    chr__mux_walk *walks;
+    int            escape, escaped;
+    unsigned char *backlog;    /* input that nobody's hold has room for; pushes back the far side */
+    size_t         backlog_start, backlog_end;
+    chr_idle       deliver;
+    int            stamps, in_line;
+    char           stamp[24];  /* what is still to be written before the next bytes of a line */
+    size_t         stamp_length, stamp_done;
+} chr__mux;
+
+static const chr_option chr__mux_rows[] = {
+    { "chardev", CHR_OPTION_TEXT,   CHR__AT(chr_mux_options, chardev), CHR_REQUIRED, 0, 0,   "id of the chardev to share" },
+    { "escape",  CHR_OPTION_NUMBER, CHR__AT(chr_mux_options, escape),  NULL,         0, 255, "escape character (default: 1, Ctrl-A)" },
+    { NULL,      CHR_OPTION_TEXT,   0,                                 NULL,         0, 0,   NULL }
+};
+
+/* -- events -- */
+
+static void chr__mux_each(chr__mux *mux, void (*visit)(chr__mux *, chr__mux_slot *, int), int arg)
+{
+    chr__mux_walk  walk;
+    chr__mux_slot *slot;
+
+    walk.outer = mux->walks;
+    mux->walks = &walk;
+    for (slot = mux->slots; slot; slot = walk.next) {
+        walk.next = slot->next;
+        visit(mux, slot, arg);
+    }
+    mux->walks = walk.outer;
+}
+
+static void chr__mux_tell(chr__mux *mux, chr__mux_slot *slot, int event)
+{
+    if (event != CHR_EVENT_OPENED || !mux->dev.ctx->open_suspended)
+        chr_be_tell_event(slot->fe, event);
+}
+
+/* An event on the mux itself goes to the focus; but open or not is the same for all. */
+static void chr__mux_event(chr_dev *dev, int event)
+{
+    chr__mux *mux = (chr__mux *)dev;
+
+    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED)
+        chr__mux_each(mux, chr__mux_tell, event);
+    else if (mux->focus)
+        chr_be_tell_event(mux->focus->fe, event);
+}
+
+static void chr__mux_base_event(void *opaque, int event)
+{
+    chr__mux *mux = (chr__mux *)opaque;
+
+    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED)
+        chr_be_event(&mux->dev, event);
+    else
+        chr__mux_each(mux, chr__mux_tell, event);
+}
+
+static chr__mux_slot *chr__mux_find(const chr__mux *mux, const chr_frontend *fe)
+{
+    chr__mux_slot *slot;
+
+    for (slot = mux->slots; slot && slot->fe != fe; slot = slot->next)
+        ;
+    return slot;
+}
+
+static void chr__mux_set_focus(chr__mux *mux, chr__mux_slot *slot)
+{
+    chr__mux_slot *old = mux->focus;
+
+    if (slot == old)
+        return;
+    mux->focus = slot;
+    if (old)
+        chr_be_tell_event(old->fe, CHR_EVENT_MUX_OUT);
+    if (mux->focus == slot && slot) /* the handler may have changed it, or taken the slot away */
+        chr_be_tell_event(slot->fe, CHR_EVENT_MUX_IN);
+    chr_fe_accept_input(&mux->base);
+}
+
+/* The next frontend that listens, round and round. */
+static void chr__mux_next_focus(chr__mux *mux)
+{
+    chr__mux_slot *slot = mux->focus;
+
+    if (!slot)
+        return;
+    do
+        slot = slot->next ? slot->next : mux->slots;
+    while (slot != mux->focus && !slot->fe->handlers.read && !slot->fe->handlers.event);
+    chr__mux_set_focus(mux, slot);
+}
+
+static void chr__mux_focus(chr_dev *dev, chr_frontend *fe)
+{
+    chr__mux_set_focus((chr__mux *)dev, chr__mux_find((chr__mux *)dev, fe));
+}
+
+/* -- output -- */
+
+/* A stamp that was begun is finished before anything else. */
+static int chr__mux_flush_stamp(chr__mux *mux)
+{
+    int n;
+
+    while (mux->stamp_done < mux->stamp_length) {
+        n = chr_fe_write(&mux->base, mux->stamp + mux->stamp_done, mux->stamp_length - mux->stamp_done);
+        if (n <= 0)
+            return n < 0 ? n : CHR_ERR_WOULD_BLOCK;
+        mux->stamp_done += (size_t)n;
+    }
+    return 0;
+}
+
+static void chr__mux_begin_line(chr__mux *mux)
+{
+    chr_context *ctx = mux->dev.ctx;
+    int64_t      ms = ctx->config.wall_clock(ctx->config.opaque) / 1000000 % 86400000;
+
+    mux->stamp_length = (size_t)chr__format(mux->stamp, sizeof mux->stamp, "[%02d:%02d:%02d.%03d] ", (int)(ms / 3600000),
+                                            (int)(ms / 60000 % 60), (int)(ms / 1000 % 60), (int)(ms % 1000));
+    mux->stamp_done = 0;
+    mux->in_line = 1;
+}
+
+static int chr__mux_write_line(chr__mux *mux, const char *text, size_t len)
+{
+    const char *newline = (const char *)memchr(text, '\n', len);
+    size_t      line = newline ? (size_t)(newline - text) + 1 : len;
+    int         n;
+
+    if (!mux->in_line)
+        chr__mux_begin_line(mux);
+    n = chr__mux_flush_stamp(mux);
+    if (n == 0)
+        n = chr_fe_write(&mux->base, text, line);
+    if (n > 0 && text[n - 1] == '\n')
+        mux->in_line = 0;
+    return n;
+}
+
+static int chr__mux_write(chr_dev *dev, const void *buf, size_t len)
+{
+    chr__mux *mux = (chr__mux *)dev;
+    size_t    done = 0;
+    int       n = 0;
+
+    if (!mux->stamps && mux->stamp_done == mux->stamp_length)
+        return chr_fe_write(&mux->base, buf, len);
+    while (done < len && n >= 0) {
+        n = chr__mux_write_line(mux, (const char *)buf + done, len - done);
+        done += n > 0 ? (size_t)n : 0;
+    }
+    return done > 0 ? (int)done : n;
+}
+
+static void chr__mux_say(chr__mux *mux, const char *text)
+{
+    chr_fe_write(&mux->base, text, strlen(text)); /* as far as it goes: help is no data */
+}
+
+static void chr__mux_help(chr__mux *mux)
+{
+    char text[480], name[16];
+
+    chr__format(name, sizeof name, mux->escape < ' ' ? "Ctrl-%c" : "%c", mux->escape < ' ' ? mux->escape + '@' : mux->escape);
+    chr__format(text, sizeof text,
+                "\r\n%s h    this help\r\n%s x    exit\r\n%s s    snapshot\r\n%s t    time stamps on or off\r\n"
+                "%s b    send BREAK\r\n%s c    next frontend\r\n%s %s    send %s\r\n",
+                name, name, name, name, name, name, name, name, name);
+    chr__mux_say(mux, text);
+}
+
+/* -- input -- */
+
+/* The character after the escape. Returns 1 when it is input after all: the escape itself. */
+static int chr__mux_command(chr__mux *mux, int c)
+{
+    chr_context *ctx = mux->dev.ctx;
+
+    switch (c == mux->escape ? 0 : c) {
+    case 0:   return 1;
+    case 'h':
+    case '?': chr__mux_help(mux); return 0;
+    case 'b': chr_be_event(&mux->dev, CHR_EVENT_BREAK); return 0;
+    case 'c': chr__mux_next_focus(mux); return 0;
+    case 't': mux->stamps = !mux->stamps; mux->in_line = 0; return 0;
+    case 's':
+        if (ctx->config.snapshot)
+            ctx->config.snapshot(ctx->config.opaque);
+        return 0;
+    case 'x':
+        chr__mux_say(mux, "\r\nterminated\r\n");
+        if (ctx->config.exit)
+            ctx->config.exit(ctx->config.opaque, 0);
+        else
+            chr_loop_stop(ctx);
+        return 0;
+    default:  return 0;
+    }
+}
+
+static size_t chr__frontend_room(const chr_frontend *fe)
+{
+    int room = !fe->handlers.read ? 0 : fe->handlers.can_read ? fe->handlers.can_read(fe->opaque) : CHR__BUFFER_SIZE;
+
+    return room > 0 ? (size_t)room : 0;
+}
+
+/* Compares addresses only: a slot may be gone. */
+static int chr__mux_has(const chr__mux *mux, const chr__mux_slot *slot)
+{
+    const chr__mux_slot *each;
+
+    for (each = mux->slots; each && each != slot; each = each->next)
+        ;
+    return each != NULL;
+}
+
+/* Held input first. Returns whether all of it is gone. */
+static int chr__mux_drain(chr__mux *mux, chr__mux_slot *slot)
+{
+    unsigned char bytes[256];
+    size_t        count;
+
+    while (chr__mux_has(mux, slot) && slot->count > 0) {
+        count = chr__min(chr__min(slot->count, sizeof bytes), chr__frontend_room(slot->fe));
+        if (count == 0)
+            return 0;
+        memcpy(bytes, slot->held, count); /* out of the way first: the handler may come back here */
+        memmove(slot->held, slot->held + count, slot->count - count);
+        slot->count -= count;
+        slot->fe->handlers.read(slot->fe->opaque, bytes, count);
+    }
+    return 1;
+}
+
+/* As much as has a place now: straight to the frontend, else into its hold. */
+static size_t chr__mux_give(chr__mux *mux, const unsigned char *bytes, size_t len)
+{
+    chr__mux_slot *slot = mux->focus;
+    size_t         count;
+
+    if (!slot)
+        return 0;
+    count = chr__mux_drain(mux, slot) && mux->focus == slot ? chr__min(len, chr__frontend_room(slot->fe)) : 0;
+    if (mux->focus != slot)
+        return 0;
+    if (count > 0) {
+        slot->fe->handlers.read(slot->fe->opaque, bytes, count);
+        return count;
+    }
+    count = chr__min(len, CHR__MUX_HELD - slot->count);
+    memcpy(slot->held + slot->count, bytes, count);
+    slot->count += count;
+    chr__starve(&mux->dev);
+    return count;
+}
+
+/* Input, cut at escape characters. Returns how much of it is done. */
+static size_t chr__mux_process(chr__mux *mux, const unsigned char *bytes, size_t len)
+{
+    size_t done = 0, run;
+
+    while (done < len && !mux->dev.removed) {
+        const void *found = memchr(bytes + done, mux->escape, len - done);
+        run = mux->escaped ? 0 : found ? (size_t)((const unsigned char *)found - bytes) - done : len - done;
+        if (run > 0) {
+            run = chr__mux_give(mux, bytes + done, run);
+            if (run == 0)
+                break;
+            done += run;
+        } else if (!mux->escaped) {
+            mux->escaped = 1;
+            done++;
+        } else {
+            if (chr__mux_command(mux, bytes[done]) && chr__mux_give(mux, bytes + done, 1) == 0)
+                break;
+            mux->escaped = 0;
+            done++;
+        }
+    }
+    return done;
+}
+
+static int chr__mux_base_can_read(void *opaque)
+{
+    const chr__mux *mux = (const chr__mux *)opaque;
+    size_t          room;
+
+    if (!mux->focus || mux->backlog_start < mux->backlog_end)
+        return 0;
+    room = mux->focus->count == 0 ? chr__frontend_room(mux->focus->fe) : 0;
+    return (int)chr__min(room ? room : CHR__MUX_HELD - mux->focus->count, CHR__MUX_BACKLOG);
+}
+
+static void chr__mux_base_read(void *opaque, const void *buf, size_t len)
+{
+    chr__mux *mux = (chr__mux *)opaque;
+    size_t    done;
+
+    mux->dev.bytes_in += len;
+    done = chr__mux_process(mux, (const unsigned char *)buf, len);
+    if (done == len || mux->dev.removed)
+        return;
+    memcpy(mux->backlog, (const char *)buf + done, len - done);
+    mux->backlog_start = 0;
+    mux->backlog_end = len - done;
+    chr__starve(&mux->dev);
+}
+
+static void chr__mux_deliver_held(chr__mux *mux, chr__mux_slot *slot, int arg)
+{
+    (void)arg;
+    chr__mux_drain(mux, slot);
+}
+
+/* From the loop: what was held, now that there is room. */
+static void chr__mux_deliver(void *opaque)
+{
+    chr__mux *mux = (chr__mux *)opaque;
+
+    chr__mux_each(mux, chr__mux_deliver_held, 0);
+    if (!mux->dev.removed && mux->backlog_start < mux->backlog_end)
+        mux->backlog_start += chr__mux_process(mux, mux->backlog + mux->backlog_start, mux->backlog_end - mux->backlog_start);
+    if (!mux->dev.removed)
+        chr_fe_accept_input(&mux->base);
+}
+
+static int chr__mux_can_deliver(const chr__mux *mux, int *is_waiting)
+{
+    const chr__mux_slot *slot;
+
+    *is_waiting = mux->backlog_start < mux->backlog_end;
+    for (slot = mux->slots; slot; slot = slot->next) {
+        int waits = slot->count > 0 || (slot == mux->focus && *is_waiting);
+        if (waits && chr__frontend_room(slot->fe) > 0)
+            return 1;
+        *is_waiting |= waits;
+    }
+    return 0;
+}
+
+static void chr__mux_base_writable(void *opaque)
+{
+    chr_be_writable(&((chr__mux *)opaque)->dev);
+}
+
+static void chr__mux_update(chr_dev *dev)
+{
+    chr__mux *mux = (chr__mux *)dev;
+    int       is_waiting;
+
+    if (chr__mux_can_deliver(mux, &is_waiting))
+        chr_idle_start(dev->ctx, &mux->deliver, chr__mux_deliver, mux);
+    else if (is_waiting)
+        chr__starve(dev);
+    if (chr_be_wants_writable(dev) && !mux->base.writable)
+        chr_fe_add_watch(&mux->base, chr__mux_base_writable, mux);
+    chr_fe_accept_input(&mux->base);
+}
+
+static int chr__mux_wait_fd(chr_dev *dev, int *events)
+{
+    chr_dev *base = ((chr__mux *)dev)->base.dev;
+
+    return *events == CHR_OUT && base && base->io->wait_fd ? base->io->wait_fd(base, events) : -1;
+}
+
+/* -- frontends come and go -- */
+
+static int chr__mux_attach(chr_dev *dev, chr_frontend *fe, chr_error *err)
+{
+    chr__mux_slot *slot = (chr__mux_slot *)chr__allocate(dev->ctx, sizeof *slot), **last;
+
+    if (!slot)
+        return chr__no_memory(err);
+    slot->fe = fe;
+    for (last = &((chr__mux *)dev)->slots; *last; last = &(*last)->next)
+        ;
+    *last = slot;
+    return 0;
+}
+
+static void chr__mux_unlink(chr__mux *mux, chr__mux_slot *slot)
+{
+    chr__mux_slot **link;
+    chr__mux_walk  *walk;
+
+    for (link = &mux->slots; *link != slot; link = &(*link)->next)
+        ;
+    *link = slot->next;
+    for (walk = mux->walks; walk; walk = walk->outer)
+        if (walk->next == slot)
+            walk->next = slot->next;
+    chr__free(mux->dev.ctx, slot);
+}
+
+static void chr__mux_detach(chr_dev *dev, chr_frontend *fe)
+{
+    chr__mux      *mux = (chr__mux *)dev;
+    chr__mux_slot *slot = chr__mux_find(mux, fe);
+    int            had_focus = mux->focus == slot;
+
+    if (had_focus) {
+        for (mux->focus = mux->slots; mux->focus && (mux->focus == slot || !mux->focus->fe->is_open); mux->focus = mux->focus->next)
+            ;
+        dev->ctx->quiet++; /* the new one learns it from the loop */
+        chr_be_event(dev, CHR_EVENT_MUX_IN);
+        dev->ctx->quiet--;
+    }
+    chr__mux_unlink(mux, slot);
+}
+
+static int chr__mux_wants_writable(const chr_dev *dev)
+{
+    const chr__mux_slot *slot;
+
+    for (slot = ((const chr__mux *)dev)->slots; slot && !slot->fe->writable; slot = slot->next)
+        ;
+    return slot != NULL;
+}
+
+static void chr__mux_tell_writable(chr__mux *mux, chr__mux_slot *slot, int arg)
+{
+    (void)mux, (void)arg;
+    chr_be_tell_writable(slot->fe);
+}
+
+static void chr__mux_writable(chr_dev *dev)
+{
+    chr__mux_each((chr__mux *)dev, chr__mux_tell_writable, 0);
+}
+
+/* -- life -- */
+
+static int chr__mux_open(chr_dev *dev, chr_error *err)
+{
+    static const chr_handlers    handlers = { chr__mux_base_can_read, chr__mux_base_read, chr__mux_base_event, NULL };
+    const chr_mux_options       *options = (const chr_mux_options *)dev->options;
+    chr__mux                    *mux = (chr__mux *)dev;
+    chr_dev                     *base = chr_find(dev->ctx, options->chardev);
+
+    if (!base)
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "mux: chardev=%s: there is no chardev with that id", options->chardev);
+    if (base->kind->sharing)
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "mux: chardev=%s: a %s can't be shared once more", options->chardev, base->kind->name);
+    mux->escape = options->escape ? (int)options->escape : dev->ctx->config.mux_escape ? dev->ctx->config.mux_escape : 1;
+    mux->backlog = (unsigned char *)chr__allocate(dev->ctx, CHR__MUX_BACKLOG);
+    if (!mux->backlog)
+        return chr__no_memory(err);
+    if (chr_fe_init(&mux->base, base, err) < 0)
+        return err ? err->code : CHR_ERR_BUSY;
+    chr_fe_set_handlers(&mux->base, &handlers, mux);
+    return 0;
+}
+
+static void chr__mux_close(chr_dev *dev)
+{
+    chr__mux *mux = (chr__mux *)dev;
+
+    chr_idle_stop(&mux->deliver);
+    while (mux->slots) {
+        mux->slots->fe->dev = NULL;
+        chr__mux_unlink(mux, mux->slots);
+    }
+    mux->focus = NULL;
+    chr_fe_deinit(&mux->base);
+    chr__free(dev->ctx, mux->backlog);
+    mux->backlog = NULL;
+}
+
+static const chr_io chr__mux_io = {
+    chr__mux_write,   /* write   */
+    NULL,             /* read    */
+    chr__mux_update,  /* update  */
+    chr__mux_wait_fd, /* wait_fd */
+};
+
+static const chr_sharing_slots chr__mux_sharing = {
+    chr__mux_attach,         /* attach         */
+    chr__mux_detach,         /* detach         */
+    chr__mux_focus,          /* focus          */
+    chr__mux_event,          /* event          */
+    chr__mux_wants_writable, /* wants_writable */
+    chr__mux_writable,       /* writable       */
+};
+
+static const chr_backend chr__mux_kind = {
+    "mux",                                                  /* name         */
+    NULL,                                                   /* alias        */
+    "several frontends share a chardev, one has the focus", /* help         */
+    chr__mux_rows,                                          /* options      */
+    sizeof(chr_mux_options),                                /* options_size */
+    sizeof(chr__mux),                                       /* state_size   */
+    NULL,                                                   /* uri          */
+    chr__mux_open,                                          /* open         */
+    chr__mux_close,                                         /* close        */
+    &chr__mux_io,                                           /* io           */
+    NULL,                                                   /* describe     */
+    NULL,                                                   /* ioctl        */
+    NULL,                                                   /* set_open     */
+    NULL,                                                   /* peer         */
+    &chr__mux_sharing,                                      /* sharing      */
+    1,                                                      /* fixed        */
+};
+#endif
+
+/* ====================================================================================================================
+ * >>be_fd   two descriptors of any kind that poll() takes
+ *
+ * far side   whoever has the other ends          options   in, out          events   OPENED from creation, CLOSED at end of input
+ * ==================================================================================================================== */
+#if CHARDEV_HAS_FD
+
+static const chr_option chr__fd_rows[] = {
+    { "in",  CHR_OPTION_FD,   CHR__AT(chr_fd_options, in),  NULL, 0, 0, "descriptor to read from" },
+    { "out", CHR_OPTION_FD,   CHR__AT(chr_fd_options, out), NULL, 0, 0, "descriptor to write to, may be the same" },
+    { NULL,  CHR_OPTION_TEXT, 0,                            NULL, 0, 0, NULL }
+};
+
+static int chr__fd_check(int fd, const char *key, int direction, chr_error *err)
+{
+    if (fd < 0)
+        return 0;
+    if (!chr__os_is_open(fd))
+        return chr__fail(err, CHR_ERR_INVALID, "fd: %s=%d: is not an open descriptor", key, fd);
+    if (!chr__os_may(fd, direction))
+        return chr__fail(err, CHR_ERR_INVALID, "fd: %s=%d: is not open for %s", key, fd, direction == CHR_IN ? "reading" : "writing");
+    return 0;
+}
+
+static int chr__fd_open(chr_dev *dev, chr_error *err)
+{
+    const chr_fd_options *options = (const chr_fd_options *)dev->options;
+    chr__fd_dev          *state = (chr__fd_dev *)dev;
+
+    if (options->in < 0 && options->out < 0)
+        return chr__fail(err, CHR_ERR_INVALID, "fd: needs in= or out=");
+    if (chr__fd_check(options->in, "in", CHR_IN, err) < 0 || chr__fd_check(options->out, "out", CHR_OUT, err) < 0)
+        return CHR_ERR_INVALID;
+    if ((options->in >= 0 && chr__os_adopt(options->in) < 0) || (options->out >= 0 && chr__os_adopt(options->out) < 0))
+        return chr__fail(err, CHR_ERR_IO, "fd: the descriptors' flags can't be set");
+    if (chr__fd_start(state, options->in, options->out, chr__stream_input_over, err) < 0)
+        return CHR_ERR_NO_MEMORY;
+    state->is_owner = 1;
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    return 0;
+}
+
+static const chr_backend chr__fd = {
+    "fd",                                     /* name         */
+    NULL,                                     /* alias        */
+    "descriptors that are open already",      /* help         */
+    chr__fd_rows,                             /* options      */
+    sizeof(chr_fd_options),                   /* options_size */
+    sizeof(chr__fd_dev),                      /* state_size   */
+    NULL,                                     /* uri          */
+    chr__fd_open,                             /* open         */
+    chr__fd_close,                            /* close        */
+    &chr__stream_io,                          /* io           */
+    NULL,                                     /* describe     */
+    NULL,                                     /* ioctl        */
+    NULL,                                     /* set_open     */
+    NULL,                                     /* peer         */
+    NULL,                                     /* sharing      */
+    0,                                        /* fixed        */
+};
+#endif
+
+/* ====================================================================================================================
+ * >>be_file   a file that is written, and maybe another that is read
+ *
+ * far side   files          options   path, append, input-path          events   OPENED from creation, CLOSED at end of input
+ * ==================================================================================================================== */
+#if CHARDEV_HAS_FILE
+
+static const chr_option chr__file_rows[] = {
+    { "path",       CHR_OPTION_TEXT, CHR__AT(chr_file_options, path),       CHR_REQUIRED, 0, 0, "file to write" },
+    { "append",     CHR_OPTION_BOOL, CHR__AT(chr_file_options, append),     "off",        0, 0, "write at its end instead of starting it anew" },
+    { "input-path", CHR_OPTION_TEXT, CHR__AT(chr_file_options, input_path), NULL,         0, 0, "file to read as input" },
+    { NULL,         CHR_OPTION_TEXT, 0,                                     NULL,         0, 0, NULL }
+};
+
+static int chr__file_uri(const char *uri, chr_options *options)
+{
+    return chr__uri_path(uri, "file:", options);
+}
+
+static int chr__file_open(chr_dev *dev, chr_error *err)
+{
+    const chr_file_options *options = (const chr_file_options *)dev->options;
+    chr__fd_dev            *state = (chr__fd_dev *)dev;
+
+    state->in = state->out = -1;
+    state->is_owner = 1;
+    if (options->input_path && (state->in = chr__os_open(options->input_path, CHR__OPEN_READ, err)) < 0)
+        return state->in;
+    state->out = chr__os_open(options->path, options->append == CHR_ON ? CHR__OPEN_APPEND : CHR__OPEN_CREATE, err);
+    if (state->out < 0)
+        return state->out;
+    if (chr__fd_start(state, state->in, state->out, chr__stream_input_over, err) < 0)
+        return CHR_ERR_NO_MEMORY;
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    return 0;
+}
+
+static const chr_backend chr__file = {
+    "file",                                        /* name         */
+    NULL,                                          /* alias        */
+    "a file that is written, another that is read", /* help        */
+    chr__file_rows,                                /* options      */
+    sizeof(chr_file_options),                      /* options_size */
+    sizeof(chr__fd_dev),                           /* state_size   */
+    chr__file_uri,                                 /* uri          */
+    chr__file_open,                                /* open         */
+    chr__fd_close,                                 /* close        */
+    &chr__stream_io,                               /* io           */
+    NULL,                                          /* describe     */
+    NULL,                                          /* ioctl        */
+    NULL,                                          /* set_open     */
+    NULL,                                          /* peer         */
+    NULL,                                          /* sharing      */
+    0,                                             /* fixed        */
+};
+#endif
+
+/* ====================================================================================================================
+ * >>be_pipe   named pipes that exist already
+ *
+ * far side   who opens PATH.in and PATH.out, or PATH          options   path          events   OPENED from creation
+ * ==================================================================================================================== */
+#if CHARDEV_HAS_PIPE
+
+static const chr_option chr__pipe_rows[] = {
+    { "path", CHR_OPTION_TEXT, CHR__AT(chr_pipe_options, path), CHR_REQUIRED, 0, 0, "PATH.in is read and PATH.out written, or PATH both ways" },
+    { NULL,   CHR_OPTION_TEXT, 0,                               NULL,         0, 0, NULL }
+};
+
+static int chr__pipe_uri(const char *uri, chr_options *options)
+{
+    return chr__uri_path(uri, "pipe:", options);
+}
+
+/* Both ways each, so that opening does not wait for a peer and end of file does not come when one leaves. */
+static int chr__pipe_open_half(chr_dev *dev, const char *path, const char *suffix)
+{
+    size_t size = strlen(path) + strlen(suffix) + 1;
+    char  *name = (char *)chr__allocate(dev->ctx, size);
+    int    fd;
+
+    if (!name)
+        return CHR_ERR_NO_MEMORY;
+    chr__format(name, size, "%s%s", path, suffix);
+    fd = chr__os_open(name, CHR__OPEN_BOTH, NULL);
+    chr__free(dev->ctx, name);
+    return fd;
+}
+
+static int chr__pipe_open(chr_dev *dev, chr_error *err)
+{
+    const char  *path = ((const chr_pipe_options *)dev->options)->path;
+    chr__fd_dev *state = (chr__fd_dev *)dev;
+
+    state->is_owner = 1;
+    state->in = chr__pipe_open_half(dev, path, ".in");
+    state->out = chr__pipe_open_half(dev, path, ".out");
+    if (state->in == CHR_ERR_NO_MEMORY || state->out == CHR_ERR_NO_MEMORY)
+        return chr__no_memory(err);
+    if (state->in < 0 || state->out < 0) {
+        chr__os_close(state->in);
+        chr__os_close(state->out);
+        state->in = state->out = chr__os_open(path, CHR__OPEN_BOTH, err);
+    }
+    if (state->in < 0)
+        return state->in;
+    if (chr__fd_start(state, state->in, state->out, chr__stream_input_over, err) < 0)
+        return CHR_ERR_NO_MEMORY;
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    return 0;
+}
+
+static const chr_backend chr__pipe = {
+    "pipe",                                   /* name         */
+    NULL,                                     /* alias        */
+    "named pipes that exist already",         /* help         */
+    chr__pipe_rows,                           /* options      */
+    sizeof(chr_pipe_options),                 /* options_size */
+    sizeof(chr__fd_dev),                      /* state_size   */
+    chr__pipe_uri,                            /* uri          */
+    chr__pipe_open,                           /* open         */
+    chr__fd_close,                            /* close        */
+    &chr__stream_io,                          /* io           */
+    NULL,                                     /* describe     */
+    NULL,                                     /* ioctl        */
+    NULL,                                     /* set_open     */
+    NULL,                                     /* peer         */
+    NULL,                                     /* sharing      */
+    0,                                        /* fixed        */
+};
+#endif
+
+/* ====================================================================================================================
+ * >>be_pty   the master of a new pseudo terminal
+ *
+ * far side   who opens the slave          options   path: a symlink to it
+ * events     OPENED when somebody has the slave open: seen about each second, and at each write; CLOSED at hang-up
+ * ==================================================================================================================== */
+#if CHARDEV_HAS_PTY
+
+typedef struct chr__pty {
+    chr__fd_dev base;
+    chr_timer   look;       /* whether the slave is open */
+    char        slave[64];
+    int         has_symlink;
+} chr__pty;
+
+enum { CHR__PTY_LOOK_MS = 1000 };
+
+static const chr_option chr__pty_rows[] = {
+    { "path", CHR_OPTION_TEXT, CHR__AT(chr_pty_options, path), NULL, 0, 0, "make a symlink to the terminal here" },
+    { NULL,   CHR_OPTION_TEXT, 0,                              NULL, 0, 0, NULL }
+};
+
+static void chr__pty_look(void *opaque);
+
+static void chr__pty_hung_up(chr__stream *stream, int code)
+{
+    chr_dev *dev = stream->dev;
+
+    (void)code;
+    chr__stream_close(stream);
+    chr_timer_start(dev->ctx, &((chr__pty *)dev)->look, CHR__PTY_LOOK_MS, chr__pty_look, dev);
+    chr_be_event(dev, CHR_EVENT_CLOSED);
+}
+
+/* The master reports a hang-up as long as nobody has the slave open. */
+static int chr__pty_try(chr__pty *pty)
+{
+    chr__fd_dev *base = &pty->base;
+    int          ready = chr__os_wait(base->in, CHR_HUP, 0);
+
+    if (ready < 0 || ready & CHR_HUP || chr__fd_start(base, base->in, base->in, chr__pty_hung_up, NULL) < 0)
+        return 0;
+    chr_timer_stop(&pty->look);
+    chr_be_event(&base->dev, CHR_EVENT_OPENED);
+    return 1;
+}
+
+static void chr__pty_look(void *opaque)
+{
+    chr__pty *pty = (chr__pty *)opaque;
+
+    if (!chr__pty_try(pty))
+        chr_timer_start(pty->base.dev.ctx, &pty->look, CHR__PTY_LOOK_MS, chr__pty_look, pty);
+}
+
+static int chr__pty_write(chr_dev *dev, const void *buf, size_t len)
+{
+    chr__pty *pty = (chr__pty *)dev;
+
+    if (!pty->base.stream.top && !chr__pty_try(pty))
+        return CHR_ERR_DISCONNECTED;
+    return chr__stream_write(&pty->base.stream, buf, len);
+}
+
+static int chr__pty_open(chr_dev *dev, chr_error *err)
+{
+    const char *path = ((const chr_pty_options *)dev->options)->path;
+    chr__pty   *pty = (chr__pty *)dev;
+    int         code, fd = chr__os_pty_open(pty->slave, sizeof pty->slave, err);
+
+    pty->base.in = pty->base.out = fd;
+    pty->base.is_owner = 1;
+    if (fd < 0)
+        return fd;
+    code = chr__os_pty_make_raw(pty->slave, err);
+    if (code == 0 && path)
+        code = chr__os_symlink(pty->slave, path, err);
+    if (code < 0)
+        return code;
+    pty->has_symlink = path != NULL;
+    chr_timer_start(dev->ctx, &pty->look, CHR__PTY_LOOK_MS / 10, chr__pty_look, pty);
+    return 0;
+}
+
+static void chr__pty_close(chr_dev *dev)
+{
+    chr__pty *pty = (chr__pty *)dev;
+
+    chr_timer_stop(&pty->look);
+    chr__fd_close(dev);
+    if (pty->has_symlink)
+        chr__os_unlink(((const chr_pty_options *)dev->options)->path);
+}
+
+static void chr__pty_describe(const chr_dev *dev, chr_info *info)
+{
+    chr__format(info->filename, sizeof info->filename, "pty:%s", ((const chr__pty *)dev)->slave);
+    info->comes_back = 1;
+}
+
+static const chr_io chr__pty_io = {
+    chr__pty_write,          /* write   */
+    chr__stream_dev_read,    /* read    */
+    chr__stream_dev_update,  /* update  */
+    chr__stream_dev_wait_fd, /* wait_fd */
+};
+
+static const chr_backend chr__pty_kind = {
+    "pty",                                    /* name         */
+    NULL,                                     /* alias        */
+    "a new pseudo terminal",                  /* help         */
+    chr__pty_rows,                            /* options      */
+    sizeof(chr_pty_options),                  /* options_size */
+    sizeof(chr__pty),                         /* state_size   */
+    NULL,                                     /* uri          */
+    chr__pty_open,                            /* open         */
+    chr__pty_close,                           /* close        */
+    &chr__pty_io,                             /* io           */
+    chr__pty_describe,                        /* describe     */
+    NULL,                                     /* ioctl        */
+    NULL,                                     /* set_open     */
+    NULL,                                     /* peer         */
+    NULL,                                     /* sharing      */
+    0,                                        /* fixed        */
+};
+#endif
+
+/* ====================================================================================================================
+ * >>be_stdio   descriptors 0 and 1 of the process, which stay open; a terminal becomes raw until the end
+ *
+ * far side   who started us          options   signal          events   OPENED from creation, CLOSED at end of input
+ * ==================================================================================================================== */
+#if CHARDEV_HAS_STDIO
+
+typedef struct chr__stdio {
+    chr__fd_dev  base;
+    int          has_terminal; /* the process's 0 and 1 are ours */
+    int          is_raw;
+    chr__termios settings;     /* as they should be */
+    chr_timer    look;         /* whether a shell has put its own in place, after SIGSTOP and SIGCONT */
+} chr__stdio;
+
+enum { CHR__STDIO_LOOK_MS = 500 };
+
+static const chr_option chr__stdio_rows[] = {
+    { "signal", CHR_OPTION_BOOL, CHR__AT(chr_stdio_options, signal), "on", 0, 0, "^C and the like are signals, not input" },
+    { NULL,     CHR_OPTION_TEXT, 0,                                  NULL, 0, 0, NULL }
+};
+
+/* A handler for SIGCONT would change a signal's disposition; a look now and then does not. */
+static void chr__stdio_look(void *opaque)
+{
+    chr__stdio *stdio = (chr__stdio *)opaque;
+
+    if (chr__os_terminal_is_foreground() && chr__os_terminal_differs(&stdio->settings))
+        (void)chr__os_termios_set(0, &stdio->settings);
+    chr_timer_start(stdio->base.dev.ctx, &stdio->look, CHR__STDIO_LOOK_MS, chr__stdio_look, stdio);
+}
+
+static void chr__stdio_make_raw(chr__stdio *stdio)
+{
+    const chr_stdio_options *options = (const chr_stdio_options *)stdio->base.dev.options;
+
+    stdio->is_raw = chr__os_is_terminal(0) && chr__os_termios_get(0, &stdio->settings) == 0;
+    if (!stdio->is_raw)
+        return;
+    chr__os_termios_raw(&stdio->settings, options->signal != CHR_OFF, 1);
+    chr__stdio_look(stdio);
+}
+
+static int chr__stdio_open(chr_dev *dev, chr_error *err)
+{
+    chr__stdio *stdio = (chr__stdio *)dev;
+    int         code = chr__os_terminal_acquire(dev->id, err);
+
+    if (code < 0)
+        return code;
+    stdio->has_terminal = 1;
+    chr__os_terminal_unblock(0);
+    chr__os_terminal_unblock(1);
+    code = chr__fd_start(&stdio->base, chr__os_may(0, CHR_IN) ? 0 : -1, chr__os_may(1, CHR_OUT) ? 1 : -1, chr__stream_input_over, err);
+    if (code < 0)
+        return code;
+    chr__stdio_make_raw(stdio);
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    return 0;
+}
+
+static void chr__stdio_close(chr_dev *dev)
+{
+    chr__stdio *stdio = (chr__stdio *)dev;
+
+    chr_timer_stop(&stdio->look);
+    chr__fd_close(dev);
+    if (stdio->has_terminal)
+        chr__os_terminal_release();
+}
+
+static int chr__stdio_ioctl(chr_dev *dev, int command, void *arg)
+{
+    chr__stdio *stdio = (chr__stdio *)dev;
+
+    if (command != CHR_IOCTL_SET_ECHO || !stdio->is_raw)
+        return CHR_ERR_NOT_SUPPORTED;
+    chr__os_termios_echo(&stdio->settings, *(int *)arg);
+    return chr__os_termios_set(0, &stdio->settings);
+}
+
+static const chr_backend chr__stdio_kind = {
+    "stdio",                                  /* name         */
+    NULL,                                     /* alias        */
+    "standard input and output",              /* help         */
+    chr__stdio_rows,                          /* options      */
+    sizeof(chr_stdio_options),                /* options_size */
+    sizeof(chr__stdio),                       /* state_size   */
+    NULL,                                     /* uri          */
+    chr__stdio_open,                          /* open         */
+    chr__stdio_close,                         /* close        */
+    &chr__stream_io,                          /* io           */
+    NULL,                                     /* describe     */
+    chr__stdio_ioctl,                         /* ioctl        */
+    NULL,                                     /* set_open     */
+    NULL,                                     /* peer         */
+    NULL,                                     /* sharing      */
+    0,                                        /* fixed        */
+};
+#endif
+
+/* ====================================================================================================================
+ * >>be_socket   a stream socket: server or client, over TCP, unix, vsock or a descriptor that is open already
+ *
+ * far side   the peer that is connected: one at a time, the next one waits in the backlog
+ * options    exactly one of path, host/port, cid/port, fd; server, wait; reconnect; what is spoken over it
+ * events     OPENED when a peer is connected and all handshakes are over; CLOSED when it has gone and its input is read
+ * ==================================================================================================================== */
+#if CHARDEV_HAS_SOCKET
+
+#define CHR__ROW(member) CHR__AT(chr_socket_options, member)
+
+static const chr_option chr__socket_rows[] = {
+    /* name           type                where                         default range           help */
+    { "path",         CHR_OPTION_TEXT,   CHR__ROW(address.path),      NULL,  0, 0,           "unix socket" },
+    { "host",         CHR_OPTION_TEXT,   CHR__ROW(address.host),      NULL,  0, 0,           "name or number of a host; \"\" = all interfaces, or this host" },
+    { "port",         CHR_OPTION_TEXT,   CHR__ROW(address.port),      NULL,  0, 0,           "port number or service, with host or cid" },
+    { "cid",          CHR_OPTION_NUMBER, CHR__ROW(address.cid),       NULL,  0, UINT32_MAX,  "vsock context id" },
+    { "fd",           CHR_OPTION_FD,     CHR__ROW(address.fd),        NULL,  0, 0,           "descriptor that is open already: listening with server=on, else connected" },
+    { "to",           CHR_OPTION_NUMBER, CHR__ROW(address.to),        NULL,  0, 65535,       "server: try all ports up to this one" },
+    { "ipv4",         CHR_OPTION_BOOL,   CHR__ROW(address.ipv4),      NULL,  0, 0,           "on: IPv4 only; off: not IPv4" },
+    { "ipv6",         CHR_OPTION_BOOL,   CHR__ROW(address.ipv6),      NULL,  0, 0,           "on: IPv6 only; off: not IPv6" },
+    { "abstract",     CHR_OPTION_BOOL,   CHR__ROW(address.abstract),  "off", 0, 0,           "path is in Linux's abstract name space" },
+    { "tight",        CHR_OPTION_BOOL,   CHR__ROW(address.tight),     "on",  0, 0,           "an abstract name is not padded with zeros" },
+    { "server",       CHR_OPTION_BOOL,   CHR__ROW(server),            "off", 0, 0,           "listen for a peer" },
+    { "wait",         CHR_OPTION_BOOL,   CHR__ROW(wait),              NULL,  0, 0,           "server: block until a peer has come (default: on)" },
+    { "nodelay",      CHR_OPTION_BOOL,   CHR__ROW(nodelay),           "off", 0, 0,           "send small packets at once (TCP_NODELAY)" },
+    { "delay",        CHR_OPTION_BOOL,   CHR__ROW(delay),             NULL,  0, 0,           "old word for the opposite of nodelay" },
+    { "reconnect",    CHR_OPTION_NUMBER, CHR__ROW(reconnect),         NULL,  0, 2000000,     "client: try again every so many seconds" },
+    { "reconnect-ms", CHR_OPTION_NUMBER, CHR__ROW(reconnect_ms),      NULL,  0, 2000000000,  "client: try again every so many milliseconds" },
+    { "telnet",       CHR_OPTION_BOOL,   CHR__ROW(telnet),            "off", 0, 0,           "speak telnet" },
+    { "tn3270",       CHR_OPTION_BOOL,   CHR__ROW(tn3270),            "off", 0, 0,           "speak tn3270" },
+    { "websocket",    CHR_OPTION_BOOL,   CHR__ROW(websocket),         "off", 0, 0,           "speak websocket" },
+    { "tls-creds",    CHR_OPTION_TEXT,   CHR__ROW(tls_creds),         NULL,  0, 0,           "id of TLS credentials" },
+    { "tls-authz",    CHR_OPTION_TEXT,   CHR__ROW(tls_authz),         NULL,  0, 0,           "id of the list of peers that are let in" },
+    { "tls-hostname", CHR_OPTION_TEXT,   CHR__ROW(tls_hostname),      NULL,  0, 0,           "whom to expect in the server's certificate" },
+    { NULL,           CHR_OPTION_TEXT,   0,                           NULL,  0, 0,           NULL }
+};
+
+#undef CHR__ROW
+
+/* -- >>socket_address   checks, names, addresses -- */
+
+/* From text the type follows from the keys; exactly one of them must be there. */
+static int chr__address_type(chr_address *address, chr_error *err)
+{
+    static const chr_address_type types[] = { CHR_ADDR_UNIX, CHR_ADDR_VSOCK, CHR_ADDR_FD, CHR_ADDR_INET };
+    int given[4], i, count = 0;
+
+    if (address->type != CHR_ADDR_NONE)
+        return 0;
+    given[0] = address->path != NULL;
+    given[1] = address->cid != 0;
+    given[2] = address->fd >= 0;
+    given[3] = address->host != NULL || (address->port && !given[1]);
+    for (i = 0; i < 4; i++)
+        if (given[i]) {
+            address->type = types[i];
+            count++;
+        }
+    if (count == 1)
+        return 0;
+    return chr__fail(err, CHR_ERR_INVALID, "socket: needs exactly one of path=, host=, cid= or fd= (%s given)", count ? "several" : "none");
+}
+
+static int chr__address_check(const chr_address *address, int is_server, chr_error *err)
+{
+    int64_t     port = 0;
+    int         by_number = address->port && chr__read_number(address->port, &port);
+    int         is_inet = address->type == CHR_ADDR_INET;
+    const char *where = is_inet ? "host=" : "cid=";
+
+    if ((is_inet || address->type == CHR_ADDR_VSOCK) && !address->port)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: %s needs port=", where);
+    if (!is_inet && address->type != CHR_ADDR_VSOCK && address->port)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: port=%s goes with host= or cid= only", address->port);
+    if (is_inet && by_number && (port < 0 || port > 65535))
+        return chr__fail(err, CHR_ERR_INVALID, "socket: port=%s: out of range, 0 to 65535", address->port);
+    if (address->type == CHR_ADDR_VSOCK && (!by_number || port < 0 || port > UINT32_MAX))
+        return chr__fail(err, CHR_ERR_INVALID, "socket: port=%s: a vsock port is a number of 32 bits", address->port);
+    if (address->to && (!is_inet || !is_server || !by_number || port > address->to))
+        return chr__fail(err, CHR_ERR_INVALID, "socket: to=%d: goes with server=on, host= and a smaller port number", (int)address->to);
+    if (address->abstract == CHR_ON && address->type != CHR_ADDR_UNIX)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: abstract=on goes with path= only");
+    if (!is_inet && (address->ipv4 != CHR_DEFAULT || address->ipv6 != CHR_DEFAULT))
+        return chr__fail(err, CHR_ERR_INVALID, "socket: ipv4= and ipv6= go with host= only");
+    if ((address->ipv4 == CHR_OFF && address->ipv6 == CHR_OFF) || (address->ipv4 == CHR_ON && address->ipv6 == CHR_ON && !is_server))
+        return chr__fail(err, CHR_ERR_INVALID, "socket: ipv4= and ipv6= leave no address family");
+    return 0;
+}
+
+/* 4 or 6 when only one is wanted. */
+static int chr__address_family(const chr_address *address)
+{
+    if (address->ipv4 == CHR_ON && address->ipv6 == CHR_ON)
+        return 0;
+    return address->ipv4 == CHR_ON || address->ipv6 == CHR_OFF ? 4 : address->ipv6 == CHR_ON || address->ipv4 == CHR_OFF ? 6 : 0;
+}
+
+/* The one check of a descriptor that is open already; each fault has its own message. */
+static int chr__address_check_fd(int fd, int is_server, chr__socket_facts *facts, chr_error *err)
+{
+    const char *fault;
+
+    chr__os_socket_facts(fd, facts);
+    fault = !facts->is_open                       ? "is not an open descriptor"
+          : !facts->is_socket                     ? "is not a socket"
+          : !facts->is_stream                     ? "is not a stream socket"
+          : is_server && !facts->is_listening     ? "is not listening, as server=on says"
+          : !is_server && facts->is_listening     ? "is listening: that needs server=on"
+          : !is_server && !facts->is_connected    ? "is not connected, as server=off says"
+                                                  : NULL;
+    return fault ? chr__fail(err, CHR_ERR_INVALID, "socket: fd=%d: %s", fd, fault) : 0;
+}
+
+/* As the options say it: for messages, and for query while nobody is connected. */
+static void chr__address_name(const chr_address *address, char *text, size_t size)
+{
+    const char *host = address->host ? address->host : "";
+
+    switch (address->type) {
+    case CHR_ADDR_UNIX:  chr__format(text, size, "%s%s", address->path, address->abstract == CHR_ON ? ",abstract=on" : ""); break;
+    case CHR_ADDR_VSOCK: chr__format(text, size, "%lld:%s", (long long)address->cid, address->port); break;
+    case CHR_ADDR_FD:    chr__format(text, size, "%d", address->fd); break;
+    case CHR_ADDR_INET:
+    case CHR_ADDR_NONE:
+    default:             chr__format(text, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, address->port); break;
+    }
+}
+
+/* -- >>socket_layers   what is spoken over the connection, from the bottom up. Each is one block; its line here turns it on. -- */
+
+typedef struct chr__socket_layer {
+    const char             *option;
+    const chr__layer_slots *slots; /* NULL = not in this build */
+    size_t                  size;  /* of its state */
+} chr__socket_layer;
+
+static const chr__socket_layer chr__socket_layers[] = {
+    { "tls-creds", NULL, 0 },
+    { "telnet",    NULL, 0 },
+    { "tn3270",    NULL, 0 },
+    { "websocket", NULL, 0 },
+};
+
+enum { CHR__LAYERS = sizeof chr__socket_layers / sizeof chr__socket_layers[0] };
+
+static int chr__layer_is_asked(const chr_socket_options *options, int i)
+{
+    const int asked[CHR__LAYERS] = { options->tls_creds != NULL, options->telnet == CHR_ON, options->tn3270 == CHR_ON,
+                                     options->websocket == CHR_ON };
+
+    return asked[i];
+}
+
+/* The word that query shows for the topmost. */
+static const char *chr__layer_scheme(const chr_socket_options *options)
+{
+    return options->telnet == CHR_ON ? "telnet" : options->tn3270 == CHR_ON ? "tn3270" : options->websocket == CHR_ON ? "websocket"
+         : options->tls_creds ? "tls" : NULL;
+}
+
+static int chr__layers_check(const chr_socket_options *options, chr_error *err)
+{
+    const chr_address *address = &options->address;
+    int                i, is_named = options->tls_hostname != NULL;
+
+    if ((options->telnet == CHR_ON) + (options->tn3270 == CHR_ON) + (options->websocket == CHR_ON) > 1)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: only one of telnet=, tn3270= and websocket= can be on");
+    if (!options->tls_creds && (options->tls_authz || is_named))
+        return chr__fail(err, CHR_ERR_INVALID, "socket: tls-authz= and tls-hostname= go with tls-creds= only");
+    if (options->tls_creds && address->type == CHR_ADDR_FD && options->server != CHR_ON && !is_named)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: TLS can not be used with a pre-opened client fd: there is no host name to verify");
+    if (options->tls_creds && address->type == CHR_ADDR_UNIX && !is_named)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: TLS can not be used over path= without tls-hostname=");
+    for (i = 0; i < CHR__LAYERS; i++)
+        if (chr__layer_is_asked(options, i) && !chr__socket_layers[i].slots)
+            return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "socket: %s: built without %s", chr__socket_layers[i].option, i == 0 ? "TLS" : "it");
+    return 0;
+}
+
+/* -- >>socket_chardev   states: disconnected -> (looking up ->) connecting -> shaking hands -> connected -- */
+
+typedef enum chr__socket_state {
+    CHR__SOCKET_DISCONNECTED,
+    CHR__SOCKET_LOOKING_UP,
+    CHR__SOCKET_CONNECTING,
+    CHR__SOCKET_SHAKING,
+    CHR__SOCKET_CONNECTED
+} chr__socket_state;
+
+typedef struct chr__msgfds {
+    int fds[CHR__MAX_MSGFDS], count;
+} chr__msgfds;
+
+typedef struct chr__socket_bottom { /* the lowest layer */
+    chr__layer   layer;
+    int          fd;
+    chr__msgfds *outgoing, *incoming;
+} chr__socket_bottom;
+
+typedef struct chr__socket {
+    chr_dev            dev;
+    chr__stream        stream;
+    chr__socket_state  state;
+    chr_address        address;     /* with its type found */
+    int                is_server, is_unix;
+    int                listener, fd; /* -1 = none */
+    int                must_unlink;
+    int64_t            retry_ms;    /* 0 = a client that does not come back */
+    int                has_failed;  /* reported; until the next success */
+    chr_watch          listen_watch;
+    chr_watch          watch;       /* of fd until it is connected, or of the lookup */
+    chr_timer          retry;
+    chr__lookup       *lookup;
+    chr__sockaddr     *addresses;   /* of the attempt under way */
+    int                address_count, address_next;
+    chr__socket_bottom bottom;
+    chr__layer        *top;         /* while hands are shaken; then the stream has it */
+    int                wants;       /* CHR_IN or CHR_OUT: what a handshake waits for */
+    chr__msgfds        outgoing, incoming;
+    chr_error          failure;     /* of the last attempt */
+} chr__socket;
+
+static void chr__socket_wait_for(chr__socket *sock);
+
+static const chr_socket_options *chr__socket_options(const chr__socket *sock)
+{
+    return (const chr_socket_options *)sock->dev.options;
+}
+
+/* -- descriptors that come and go beside the bytes (SCM_RIGHTS) -- */
+
+static void chr__msgfds_close(chr__msgfds *message)
+{
+    while (message->count > 0)
+        chr__os_close(message->fds[--message->count]);
+}
+
+static int chr__socket_read(chr__layer *layer, void *buf, size_t len)
+{
+    return chr__os_read(((chr__socket_bottom *)layer)->fd, buf, len);
+}
+
+static int chr__socket_write(chr__layer *layer, const void *buf, size_t len)
+{
+    return chr__os_send(((chr__socket_bottom *)layer)->fd, buf, len);
+}
+
+/* What nobody has claimed goes when newer ones come. */
+static int chr__socket_read_unix(chr__layer *layer, void *buf, size_t len)
+{
+    chr__socket_bottom *bottom = (chr__socket_bottom *)layer;
+    int                 fds[CHR__MAX_MSGFDS], count, n = chr__os_recv_fds(bottom->fd, buf, len, fds, &count);
+
+    if (count > 0) {
+        chr__msgfds_close(bottom->incoming);
+        memcpy(bottom->incoming->fds, fds, sizeof fds);
+        bottom->incoming->count = count;
+    }
+    return n;
+}
+
+static int chr__socket_write_unix(chr__layer *layer, const void *buf, size_t len)
+{
+    chr__socket_bottom *bottom = (chr__socket_bottom *)layer;
+    int                 n;
+
+    if (bottom->outgoing->count == 0)
+        return chr__os_send(bottom->fd, buf, len);
+    n = chr__os_send_fds(bottom->fd, buf, len, bottom->outgoing->fds, bottom->outgoing->count);
+    if (n > 0)
+        chr__msgfds_close(bottom->outgoing);
+    return n;
+}
+
+static const chr__layer_slots chr__socket_raw = {
+    "raw", NULL, NULL, chr__socket_read, chr__socket_write, NULL, NULL, NULL
+};
+static const chr__layer_slots chr__socket_raw_unix = {
+    "raw", NULL, NULL, chr__socket_read_unix, chr__socket_write_unix, NULL, NULL, NULL
+};
+
+/* -- the layers of one connection -- */
+
+static void chr__socket_close_layers(chr__socket *sock)
+{
+    chr__layer *layer = sock->top, *below;
+
+    for (sock->top = NULL; layer; layer = below) {
+        below = layer->below;
+        if (layer->slots->close)
+            layer->slots->close(layer);
+        if (layer != &sock->bottom.layer)
+            chr__free(sock->dev.ctx, layer);
+    }
+}
+
+static int chr__socket_push(chr__socket *sock, const chr__socket_layer *kind, chr_error *err)
+{
+    chr__layer *layer = (chr__layer *)chr__allocate(sock->dev.ctx, kind->size);
+
+    if (!layer)
+        return chr__no_memory(err);
+    layer->slots = kind->slots;
+    layer->below = sock->top;
+    layer->dev = &sock->dev;
+    sock->top = layer;
+    return layer->slots->start ? layer->slots->start(layer, err) : 0;
+}
+
+static int chr__socket_build_layers(chr__socket *sock, chr_error *err)
+{
+    int i, code = 0;
+
+    sock->bottom.layer.slots = sock->is_unix ? &chr__socket_raw_unix : &chr__socket_raw;
+    sock->bottom.layer.dev = &sock->dev;
+    sock->bottom.fd = sock->fd;
+    sock->bottom.outgoing = &sock->outgoing;
+    sock->bottom.incoming = &sock->incoming;
+    sock->top = &sock->bottom.layer;
+    for (i = 0; i < CHR__LAYERS && code == 0; i++)
+        if (chr__layer_is_asked(chr__socket_options(sock), i))
+            code = chr__socket_push(sock, &chr__socket_layers[i], err);
+    return code;
+}
+
+/* Lower layers first. 0 = all are done. */
+static int chr__layers_shake(chr__layer *layer, int *wants, chr_error *err)
+{
+    int code = layer->below ? chr__layers_shake(layer->below, wants, err) : 0;
+
+    return code == 0 && layer->slots->step ? layer->slots->step(layer, wants, err) : code;
+}
+
+/* -- a connection ends, or an attempt -- */
+
+static void chr__socket_drop(chr__socket *sock)
+{
+    sock->state = CHR__SOCKET_DISCONNECTED;
+    chr_watch_stop(&sock->watch);
+    chr__os_lookup_release(sock->lookup);
+    sock->lookup = NULL;
+    if (sock->stream.top)
+        sock->top = sock->stream.top;
+    sock->stream.top = NULL;
+    chr__socket_close_layers(sock);
+    chr__stream_close(&sock->stream);
+    chr__os_close(sock->fd);
+    sock->fd = -1;
+    chr__msgfds_close(&sock->outgoing);
+    chr__msgfds_close(&sock->incoming);
+}
+
+static void chr__socket_peer_gone(chr__socket *sock)
+{
+    chr__socket_drop(sock);
+    chr__socket_wait_for(sock);
+    chr_be_event(&sock->dev, CHR_EVENT_CLOSED);
+}
+
+static void chr__socket_ended(chr__stream *stream, int code)
+{
+    (void)code;
+    chr__socket_peer_gone((chr__socket *)stream->dev);
+}
+
+/* One attempt has failed, without OPENED and CLOSED. Reported once, until it succeeds again. */
+static void chr__socket_failed(chr__socket *sock)
+{
+    chr__socket_drop(sock);
+    if (!sock->has_failed)
+        chr__log_line(sock->dev.ctx, sock->dev.id, sock->failure.text);
+    sock->has_failed = 1;
+    chr__socket_wait_for(sock);
+}
+
+/* -- a connection begins -- */
+
+static void chr__socket_shake(chr__socket *sock);
+
+static void chr__socket_shake_ready(void *opaque, int events)
+{
+    (void)events;
+    chr__socket_shake((chr__socket *)opaque);
+}
+
+static int chr__socket_watch(chr__socket *sock, int fd, int events, void (*ready)(void *, int))
+{
+    sock->wants = events;
+    if (chr_watch_start(sock->dev.ctx, &sock->watch, fd, events, ready, sock) == 0)
+        return 0;
+    chr__no_memory(&sock->failure);
+    chr__socket_failed(sock);
+    return CHR_ERR_NO_MEMORY;
+}
+
+static void chr__socket_connected(chr__socket *sock)
+{
+    chr__layer *top = sock->top;
+
+    chr_watch_stop(&sock->watch);
+    if (chr__stream_open(&sock->stream, &sock->dev, top, sock->fd, sock->fd, chr__socket_ended, &sock->failure) < 0) {
+        chr__socket_failed(sock);
+        return;
+    }
+    sock->top = NULL;
+    sock->has_failed = 0;
+    sock->state = CHR__SOCKET_CONNECTED;
+    chr_be_event(&sock->dev, CHR_EVENT_OPENED);
+}
+
+static void chr__socket_shake(chr__socket *sock)
+{
+    int code = chr__layers_shake(sock->top, &sock->wants, &sock->failure);
+
+    if (code == 0)
+        chr__socket_connected(sock);
+    else if (code == CHR_ERR_WOULD_BLOCK)
+        (void)chr__socket_watch(sock, sock->fd, sock->wants, chr__socket_shake_ready);
+    else
+        chr__socket_failed(sock);
+}
+
+/* Takes a connected descriptor as the peer. */
+static void chr__socket_adopt(chr__socket *sock, int fd)
+{
+    const chr_socket_options *options = chr__socket_options(sock);
+
+    sock->fd = fd;
+    sock->state = CHR__SOCKET_SHAKING;
+    chr_watch_stop(&sock->watch);
+    chr_timer_stop(&sock->retry);
+    chr_watch_set(&sock->listen_watch, 0); /* the next one waits in the backlog */
+    if (!sock->is_unix && (options->nodelay == CHR_ON || options->delay == CHR_OFF))
+        chr__os_nodelay(fd);
+    if (chr__socket_build_layers(sock, &sock->failure) < 0)
+        chr__socket_failed(sock);
+    else
+        chr__socket_shake(sock);
+}
+
+/* -- server -- */
+
+static void chr__socket_listen_again(void *opaque)
+{
+    chr__socket *sock = (chr__socket *)opaque;
+
+    chr_watch_set(&sock->listen_watch, CHR_IN);
+}
+
+static void chr__socket_accept(void *opaque, int events)
+{
+    chr__socket *sock = (chr__socket *)opaque;
+    int          fd = chr__os_accept(sock->listener);
+
+    (void)events;
+    if (fd >= 0) {
+        chr__socket_adopt(sock, fd);
+    } else if (fd != CHR_ERR_WOULD_BLOCK) { /* no descriptors, say: the peer stays in the backlog, and we don't spin */
+        chr__fail(&sock->failure, fd, "cannot accept a peer: %s", chr_error_text(fd));
+        if (!sock->has_failed)
+            chr__log_line(sock->dev.ctx, sock->dev.id, sock->failure.text);
+        sock->has_failed = 1;
+        chr_watch_set(&sock->listen_watch, 0);
+        chr_timer_start(sock->dev.ctx, &sock->retry, 200, chr__socket_listen_again, sock);
+    }
+}
+
+/* Tries the addresses, and for each the ports up to `to`. */
+static int chr__socket_bind(chr__socket *sock, chr_error *err)
+{
+    char name[300];
+    int  i, port, last, fd = CHR_ERR_NOT_FOUND;
+
+    chr__address_name(&sock->address, name, sizeof name);
+    if (sock->address.type != CHR_ADDR_INET)
+        return chr__os_listen(&sock->addresses[0], name, err);
+    for (i = 0; i < sock->address_count; i++) {
+        port = chr__os_sockaddr_port(&sock->addresses[i]);
+        last = sock->address.to ? (int)sock->address.to : port;
+        for (; port <= last; port++) {
+            chr__os_sockaddr_set_port(&sock->addresses[i], port);
+            fd = chr__os_listen(&sock->addresses[i], name, err);
+            if (fd != CHR_ERR_EXISTS)
+                break;
+        }
+        if (fd >= 0)
+            break;
+    }
+    return fd;
+}
+
+static int chr__socket_listen(chr__socket *sock, chr_error *err)
+{
+    if (sock->address.type == CHR_ADDR_FD) {
+        if (chr__os_adopt(sock->address.fd) < 0)
+            return chr__fail(err, CHR_ERR_IO, "socket: fd=%d: its flags can't be set", sock->address.fd);
+    } else {
+        int fd = chr__socket_bind(sock, err);
+        if (fd < 0)
+            return fd;
+        sock->listener = fd;
+        sock->must_unlink = sock->address.type == CHR_ADDR_UNIX && sock->address.abstract != CHR_ON;
+    }
+    if (chr_watch_start(sock->dev.ctx, &sock->listen_watch, sock->address.type == CHR_ADDR_FD ? sock->address.fd : sock->listener, CHR_IN,
+                        chr__socket_accept, sock) < 0)
+        return chr__no_memory(err);
+    if (sock->address.type == CHR_ADDR_FD)
+        sock->listener = sock->address.fd; /* ours from here on */
+    return 0;
+}
+
+/* -- client -- */
+
+static void chr__socket_try(chr__socket *sock);
+
+static void chr__socket_connect_ready(void *opaque, int events)
+{
+    chr__socket *sock = (chr__socket *)opaque;
+    char         name[300];
+    int          fd = sock->fd;
+
+    (void)events;
+    chr__address_name(&sock->address, name, sizeof name);
+    sock->fd = -1;
+    if (chr__os_connect_result(fd, name, &sock->failure) == 0) {
+        chr__socket_adopt(sock, fd);
+        return;
+    }
+    chr_watch_stop(&sock->watch);
+    chr__os_close(fd);
+    chr__socket_try(sock);
+}
+
+/* The next address of the attempt. */
+static void chr__socket_try(chr__socket *sock)
+{
+    char name[300];
+    int  in_progress, fd;
+
+    chr__address_name(&sock->address, name, sizeof name);
+    for (; sock->address_next < sock->address_count; ) {
+        fd = chr__os_connect(&sock->addresses[sock->address_next++], name, &in_progress, &sock->failure);
+        if (fd < 0)
+            continue;
+        if (!in_progress) {
+            chr__socket_adopt(sock, fd);
+            return;
+        }
+        sock->fd = fd;
+        sock->state = CHR__SOCKET_CONNECTING;
+        (void)chr__socket_watch(sock, fd, CHR_OUT, chr__socket_connect_ready);
+        return;
+    }
+    chr__socket_failed(sock);
+}
+
+static void chr__socket_looked_up(chr__socket *sock, int count)
+{
+    sock->address_count = count;
+    sock->address_next = 0;
+    if (count > 0)
+        chr__socket_try(sock);
+    else
+        chr__socket_failed(sock);
+}
+
+static void chr__socket_lookup_ready(void *opaque, int events)
+{
+    chr__socket *sock = (chr__socket *)opaque;
+    int          count = chr__os_lookup_result(sock->lookup, sock->addresses, &sock->failure);
+
+    (void)events;
+    chr_watch_stop(&sock->watch);
+    chr__os_lookup_release(sock->lookup);
+    sock->lookup = NULL;
+    chr__socket_looked_up(sock, count);
+}
+
+/* For inet: numbers at once; names in the background where that is possible and we may not block. */
+static void chr__socket_look_up(chr__socket *sock, int may_block)
+{
+    const chr_address *address = &sock->address;
+    const char        *host = address->host && address->host[0] ? address->host : NULL;
+    int                family = chr__address_family(address);
+    int                count = chr__os_lookup(host, address->port, family, 0, 1, sock->addresses, &sock->failure);
+
+    if (count == CHR_ERR_WOULD_BLOCK && !may_block) {
+        sock->lookup = chr__os_lookup_start(host, address->port, family);
+        if (sock->lookup) {
+            sock->state = CHR__SOCKET_LOOKING_UP;
+            (void)chr__socket_watch(sock, chr__os_lookup_fd(sock->lookup), CHR_IN, chr__socket_lookup_ready);
+            return;
+        }
+    }
+    if (count == CHR_ERR_WOULD_BLOCK)
+        count = chr__os_lookup(host, address->port, family, 0, 0, sock->addresses, &sock->failure);
+    chr__socket_looked_up(sock, count);
+}
+
+static void chr__socket_attempt(chr__socket *sock, int may_block)
+{
+    chr_timer_stop(&sock->retry);
+    if (sock->address.type == CHR_ADDR_INET)
+        chr__socket_look_up(sock, may_block);
+    else
+        chr__socket_looked_up(sock, 1);
+}
+
+static void chr__socket_retry(void *opaque)
+{
+    chr__socket_attempt((chr__socket *)opaque, 0);
+}
+
+/* Nobody is there: a server listens, a client with reconnect will try again. */
+static void chr__socket_wait_for(chr__socket *sock)
+{
+    if (sock->is_server)
+        chr_watch_set(&sock->listen_watch, CHR_IN);
+    else if (sock->retry_ms > 0)
+        chr_timer_start(sock->dev.ctx, &sock->retry, sock->retry_ms, chr__socket_retry, sock);
+}
+
+/* -- blocking, where it was asked for: the same state machine, driven by a poll of its own -- */
+
+static void chr__socket_drive(chr__socket *sock)
+{
+    int fd = sock->state == CHR__SOCKET_LOOKING_UP ? chr__os_lookup_fd(sock->lookup)
+           : sock->state == CHR__SOCKET_DISCONNECTED ? sock->listener : sock->fd;
+    int events = sock->state == CHR__SOCKET_DISCONNECTED ? CHR_IN : sock->wants;
+
+    if (chr__os_wait(fd, events, -1) == 0)
+        return;
+    switch (sock->state) {
+    case CHR__SOCKET_DISCONNECTED: chr__socket_accept(sock, CHR_IN); break;
+    case CHR__SOCKET_LOOKING_UP:   chr__socket_lookup_ready(sock, CHR_IN); break;
+    case CHR__SOCKET_CONNECTING:   chr__socket_connect_ready(sock, CHR_OUT); break;
+    case CHR__SOCKET_SHAKING:      chr__socket_shake(sock); break;
+    case CHR__SOCKET_CONNECTED:
+    default:                       break;
+    }
+}
+
+/* A client that is disconnected makes an attempt; one with reconnect first waits until the next is due. */
+static void chr__socket_drive_client(chr__socket *sock, int is_first)
+{
+    int64_t left = (sock->retry.deadline - chr_loop_now(sock->dev.ctx)) / 1000000 + 1;
+
+    if (!is_first && sock->retry_ms > 0 && left > 0)
+        (void)chr__os_wait(-1, 0, (int)left);
+    chr__socket_attempt(sock, 1);
+}
+
+static int chr__socket_wait_connected(chr_dev *dev, chr_error *err)
+{
+    chr__socket *sock = (chr__socket *)dev;
+    int          is_first = 1;
+
+    for (; sock->state != CHR__SOCKET_CONNECTED; is_first = 0) {
+        if (sock->is_server || sock->state != CHR__SOCKET_DISCONNECTED) {
+            chr__socket_drive(sock);
+            continue;
+        }
+        if (sock->address.type == CHR_ADDR_FD)
+            return chr__fail(err, CHR_ERR_DISCONNECTED, "socket: fd=%d: its peer has gone", sock->address.fd);
+        if (!is_first && sock->retry_ms == 0) {
+            if (err)
+                *err = sock->failure;
+            return sock->failure.code;
+        }
+        chr__socket_drive_client(sock, is_first);
+    }
+    return 0;
+}
+
+/* -- slots -- */
+
+static int chr__socket_disconnect(chr_dev *dev)
+{
+    chr__socket *sock = (chr__socket *)dev;
+
+    if (sock->state == CHR__SOCKET_CONNECTED) {
+        chr__socket_peer_gone(sock);
+    } else if (sock->state != CHR__SOCKET_DISCONNECTED) {
+        chr__socket_drop(sock);
+        chr__socket_wait_for(sock);
+    }
+    return 0;
+}
+
+static int chr__socket_add_client(chr_dev *dev, int fd, chr_error *err)
+{
+    chr__socket      *sock = (chr__socket *)dev;
+    chr__socket_facts facts;
+
+    if (!sock->is_server)
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s' is no server: it takes no clients", dev->id);
+    if (sock->state != CHR__SOCKET_DISCONNECTED)
+        return chr__fail(err, CHR_ERR_BUSY, "chardev '%s' has a client already", dev->id);
+    if (chr__address_check_fd(fd, 0, &facts, err) < 0)
+        return CHR_ERR_INVALID;
+    if (chr__os_adopt(fd) < 0)
+        return chr__fail(err, CHR_ERR_IO, "socket: fd=%d: its flags can't be set", fd);
+    sock->is_unix = facts.is_unix;
+    chr__socket_adopt(sock, fd);
+    return 0;
+}
+
+static int chr__socket_set_msgfds(chr_dev *dev, const int *fds, int count)
+{
+    chr__socket *sock = (chr__socket *)dev;
+    int          copy;
+
+    if (!sock->is_unix)
+        return CHR_ERR_NOT_SUPPORTED;
+    if (count < 0 || count > CHR__MAX_MSGFDS)
+        return CHR_ERR_INVALID;
+    if (sock->state != CHR__SOCKET_CONNECTED)
+        return CHR_ERR_DISCONNECTED;
+    chr__msgfds_close(&sock->outgoing);
+    for (; sock->outgoing.count < count; sock->outgoing.fds[sock->outgoing.count++] = copy) {
+        copy = chr__os_dup(fds[sock->outgoing.count]);
+        if (copy < 0) {
+            chr__msgfds_close(&sock->outgoing);
+            return copy;
+        }
+    }
+    return 0;
+}
+
+static int chr__socket_get_msgfds(chr_dev *dev, int *fds, int count)
+{
+    chr__msgfds *incoming = &((chr__socket *)dev)->incoming;
+    int          i, given = incoming->count < count ? incoming->count : count;
+
+    for (i = 0; i < incoming->count; i++)
+        if (i < given)
+            fds[i] = incoming->fds[i];
+        else
+            chr__os_close(incoming->fds[i]);
+    incoming->count = 0;
+    return given;
+}
+
+static int chr__socket_ioctl(chr_dev *dev, int command, void *arg)
+{
+    chr__layer *layer;
+
+    for (layer = ((chr__socket *)dev)->stream.top; layer; layer = layer->below)
+        if (layer->slots->ioctl)
+            return layer->slots->ioctl(layer, command, arg);
+    return CHR_ERR_NOT_SUPPORTED;
+}
+
+static void chr__socket_describe(const chr_dev *dev, chr_info *info)
+{
+    static const char *const schemes[] = { "", "tcp", "unix", "vsock", "fd" };
+    const chr__socket       *sock = (const chr__socket *)dev;
+    const char              *scheme = chr__layer_scheme(chr__socket_options(sock));
+    int                      is_inet = sock->address.type == CHR_ADDR_INET, is_open = sock->state == CHR__SOCKET_CONNECTED;
+    char                     name[300], peer[200] = "";
+
+    chr__address_name(&sock->address, name, sizeof name);
+    if (sock->listener >= 0)
+        chr__os_socket_name(sock->listener, 0, info->address, sizeof info->address);
+    if (is_open && is_inet) {
+        chr__os_socket_name(sock->fd, 1, peer, sizeof peer);
+        chr__os_socket_name(sock->fd, 0, name, sizeof name);
+    } else if (is_inet && sock->is_server) {
+        chr__format(name, sizeof name, "%.*s", (int)sizeof name - 1, info->address);
+    }
+    if (is_open && !sock->is_server)
+        chr__os_socket_name(sock->fd, 1, info->address, sizeof info->address);
+    chr__format(info->filename, sizeof info->filename, "%s%s:%s%s%s%s", is_open ? "" : "disconnected:",
+                scheme ? scheme : schemes[sock->address.type], name, sock->is_server ? ",server=on" : "", peer[0] ? " <-> " : "", peer);
+    info->comes_back = sock->is_server || sock->retry_ms > 0;
+}
+
+/* -- open and close -- */
+
+static int chr__socket_check(chr__socket *sock, chr_error *err)
+{
+    const chr_socket_options *options = chr__socket_options(sock);
+    int                       retries = options->reconnect != 0 || options->reconnect_ms != 0;
+
+    sock->address = options->address;
+    sock->is_server = options->server == CHR_ON;
+    sock->retry_ms = options->reconnect ? options->reconnect * 1000 : options->reconnect_ms;
+    if (chr__address_type(&sock->address, err) < 0 || chr__address_check(&sock->address, sock->is_server, err) < 0 ||
+        chr__layers_check(options, err) < 0)
+        return err ? err->code : CHR_ERR_INVALID;
+    if (options->reconnect && options->reconnect_ms)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: reconnect= and reconnect-ms= can't both be given");
+    if (retries && sock->is_server)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: reconnect= is for a client, not with server=on");
+    if (retries && sock->address.type == CHR_ADDR_FD)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: reconnect= can't be used with fd=: there is no address to connect to again");
+    if (options->wait != CHR_DEFAULT && !sock->is_server)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: wait= is for a server: it needs server=on");
+    if (sock->is_server && options->wait != CHR_OFF && sock->dev.ctx->depth > 0)
+        return chr__fail(err, CHR_ERR_IN_HANDLER, "socket: wait=on would block the loop from inside a handler: say wait=off");
+    return 0;
+}
+
+/* The addresses that need no lookup, and for a server the lookup. */
+static int chr__socket_resolve(chr__socket *sock, chr_error *err)
+{
+    const chr_address *address = &sock->address;
+    const char        *host = address->host && address->host[0] ? address->host : NULL;
+    int64_t            port = 0;
+    int                i;
+
+    sock->is_unix = address->type == CHR_ADDR_UNIX;
+    if (address->type == CHR_ADDR_UNIX)
+        return chr__os_sockaddr_unix(address->path, address->abstract == CHR_ON, address->tight != CHR_OFF, sock->addresses, err);
+    if (address->type == CHR_ADDR_VSOCK && chr__read_number(address->port, &port))
+        return chr__os_sockaddr_vsock(address->cid, port, sock->addresses, err);
+    if (address->type == CHR_ADDR_FD || !sock->is_server)
+        return 1;
+    sock->address_count = chr__os_lookup(host, address->port, chr__address_family(address), 1, 0, sock->addresses, err);
+    for (i = 1; i < sock->address_count && !host; i++) /* all interfaces: the IPv6 one takes IPv4 peers too */
+        if (chr__os_sockaddr_is_ipv6(&sock->addresses[i]) && !chr__os_sockaddr_is_ipv6(&sock->addresses[0])) {
+            chr__sockaddr first = sock->addresses[0];
+            sock->addresses[0] = sock->addresses[i];
+            sock->addresses[i] = first;
+        }
+    return sock->address_count;
+}
+
+static int chr__socket_open_server(chr__socket *sock, chr_error *err)
+{
+    int code = chr__socket_listen(sock, err);
+
+    if (code < 0 || chr__socket_options(sock)->wait == CHR_OFF)
+        return code;
+    return chr__socket_wait_connected(&sock->dev, err);
+}
+
+static int chr__socket_open_client(chr__socket *sock, chr_error *err)
+{
+    if (sock->retry_ms > 0 || sock->dev.ctx->depth > 0) {
+        chr__socket_attempt(sock, 0);
+        if (sock->retry_ms > 0 || !sock->has_failed)
+            return 0;
+        if (err)
+            *err = sock->failure;
+        return sock->failure.code;
+    }
+    return chr__socket_wait_connected(&sock->dev, err);
+}
+
+/* A connected descriptor: ours from success on. */
+static int chr__socket_open_fd(chr__socket *sock, chr_error *err)
+{
+    int code;
+
+    if (chr__os_adopt(sock->address.fd) < 0)
+        return chr__fail(err, CHR_ERR_IO, "socket: fd=%d: its flags can't be set", sock->address.fd);
+    sock->has_failed = 1; /* the failure is returned, not logged */
+    chr__socket_adopt(sock, sock->address.fd);
+    if (sock->state == CHR__SOCKET_CONNECTED || sock->state == CHR__SOCKET_SHAKING)
+        return 0;
+    code = sock->failure.code;
+    if (err)
+        *err = sock->failure;
+    return code;
+}
+
+static int chr__socket_open(chr_dev *dev, chr_error *err)
+{
+    chr__socket      *sock = (chr__socket *)dev;
+    chr__socket_facts facts;
+    int               code;
+
+    sock->listener = sock->fd = -1;
+    code = chr__socket_check(sock, err);
+    if (code < 0)
+        return code;
+    sock->addresses = (chr__sockaddr *)chr__allocate(dev->ctx, sizeof *sock->addresses * CHR__MAX_ADDRESSES);
+    if (!sock->addresses)
+        return chr__no_memory(err);
+    code = chr__socket_resolve(sock, err);
+    if (code < 0)
+        return code;
+    if (sock->address.type == CHR_ADDR_FD) {
+        if (chr__address_check_fd(sock->address.fd, sock->is_server, &facts, err) < 0)
+            return CHR_ERR_INVALID;
+        sock->is_unix = facts.is_unix;
+    }
+    if (sock->is_server)
+        return chr__socket_open_server(sock, err);
+    return sock->address.type == CHR_ADDR_FD ? chr__socket_open_fd(sock, err) : chr__socket_open_client(sock, err);
+}
+
+static void chr__socket_close(chr_dev *dev)
+{
+    chr__socket *sock = (chr__socket *)dev;
+
+    chr_timer_stop(&sock->retry);
+    chr_watch_stop(&sock->listen_watch);
+    chr__socket_drop(sock);
+    chr__os_close(sock->listener);
+    if (sock->must_unlink)
+        chr__os_unlink(sock->address.path);
+    chr__free(dev->ctx, sock->addresses);
+}
+
+/* -- URI: tcp: telnet: tn3270: websocket: HOST:PORT[,opts]; unix:PATH[,opts] -- */
+
+static int chr__uri_part(chr_options *options, const char *key, const char *text, size_t len)
+{
+    chr__pair *pair = chr__options_pair(options, key, strlen(key), text, len);
+
+    if (!pair)
+        return CHR_ERR_NO_MEMORY;
+    chr__undouble_commas(pair->value);
+    return 1;
+}
+
+static int chr__uri_host_port(const char *text, size_t len, chr_options *options)
+{
+    const char *end = text + len, *bracket = len > 0 && *text == '[' ? (const char *)memchr(text, ']', len) : NULL;
+    const char *colon = (const char *)memchr(bracket ? bracket : text, ':', (size_t)(end - (bracket ? bracket : text)));
+    int         code;
+
+    if (bracket)
+        code = chr__uri_part(options, "host", text + 1, (size_t)(bracket - text) - 1);
+    else
+        code = chr__uri_part(options, "host", text, colon ? (size_t)(colon - text) : len);
+    if (code < 0 || !colon)
+        return code;
+    return chr__uri_part(options, "port", colon + 1, (size_t)(end - colon) - 1);
+}
+
+static int chr__socket_uri(const char *uri, chr_options *options)
+{
+    static const char *const schemes[] = { "unix:", "tcp:", "telnet:", "tn3270:", "websocket:" };
+    const char              *rest = NULL;
+    size_t                   len;
+    int                      i, code;
+
+    for (i = 0; i < 5 && !(rest = chr__after(uri, schemes[i])); i++)
+        ;
+    if (!rest)
+        return 0;
+    len = chr__part_length(rest);
+    code = i == 0 ? chr__uri_part(options, "path", rest, len) : chr__uri_host_port(rest, len, options);
+    if (code > 0 && i >= 2 && !chr__options_pair(options, schemes[i], strlen(schemes[i]) - 1, "on", 2))
+        return CHR_ERR_NO_MEMORY;
+    if (code > 0 && rest[len] && chr__options_read(options, rest + len + 1, 0, NULL) < 0)
+        return CHR_ERR_NO_MEMORY;
+    return code;
+}
+
+static const chr_peer_slots chr__socket_peer = {
+    chr__socket_disconnect,     /* disconnect     */
+    chr__socket_wait_connected, /* wait_connected */
+    chr__socket_add_client,     /* add_client     */
+    chr__socket_set_msgfds,     /* set_msgfds     */
+    chr__socket_get_msgfds,     /* get_msgfds     */
+};
+
+static const chr_backend chr__socket_kind = {
+    "socket",                                                        /* name         */
+    NULL,                                                            /* alias        */
+    "a stream socket: TCP, unix, vsock, or one that is open already", /* help         */
+    chr__socket_rows,                                                /* options      */
+    sizeof(chr_socket_options),                                      /* options_size */
+    sizeof(chr__socket),                                             /* state_size   */
+    chr__socket_uri,                                                 /* uri          */
+    chr__socket_open,                                                /* open         */
+    chr__socket_close,                                               /* close        */
+    &chr__stream_io,                                                 /* io           */
+    chr__socket_describe,                                            /* describe     */
+    chr__socket_ioctl,                                               /* ioctl        */
+    NULL,                                                            /* set_open     */
+    &chr__socket_peer,                                               /* peer         */
+    NULL,                                                            /* sharing      */
+    0,                                                               /* fixed        */
+};
+#endif
+
+/* ====================================================================================================================
+ * >>table   the built-in backends
+ * ==================================================================================================================== */
+
+static const chr_backend *const chr__builtins[] = {
+    &chr__null,
+#if CHARDEV_HAS_RINGBUF
+    &chr__ringbuf_kind,
+#endif
+#if CHARDEV_HAS_MUX
+    &chr__mux_kind,
+#endif
+#if CHARDEV_HAS_FD
+    &chr__fd,
+#endif
+#if CHARDEV_HAS_FILE
+    &chr__file,
+#endif
+#if CHARDEV_HAS_PIPE
+    &chr__pipe,
+#endif
+#if CHARDEV_HAS_PTY
+    &chr__pty_kind,
+#endif
+#if CHARDEV_HAS_STDIO
+    &chr__stdio_kind,
+#endif
+#if CHARDEV_HAS_SOCKET
+    &chr__socket_kind,
+#endif
+    NULL
+};
+
+/* ====================================================================================================================
+ * >>public   what only checks its arguments and calls the above
+ * ==================================================================================================================== */
+
+static void chr__config_defaults(chr_config *config)
+{
+    if (!config->allocate)
+        config->allocate = chr__os_allocate;
+    if (!config->clock)
+        config->clock = chr__os_clock;
+    if (!config->wall_clock)
+        config->wall_clock = chr__os_wall_clock;
+}
+
+static int chr__context_start(chr_context *ctx)
+{
+    int fd;
+
+    ctx->timers.next = ctx->timers.prev = &ctx->timers;
+    ctx->idles.next = ctx->idles.prev = &ctx->idles;
+    ctx->last_dev = &ctx->devs;
+    ctx->builtins = chr__builtins;
+#if CHARDEV_HAS_MUX
+    ctx->mux = &chr__mux_kind;
+#endif
+    ctx->buffer = (unsigned char *)chr__allocate(ctx, CHR__BUFFER_SIZE);
+    if (!ctx->buffer || chr__os_waker_open(&ctx->waker) < 0)
+        return CHR_ERR_NO_MEMORY;
+    fd = chr__os_waker_fd(&ctx->waker);
+    if (fd >= 0 && chr_watch_start(ctx, &ctx->wake_watch, fd, CHR_IN, chr__woken, ctx) < 0)
+        return CHR_ERR_NO_MEMORY;
+#ifdef CHARDEV_THREADS
+    return chr__os_mutex_init(&ctx->mutex);
+#else
+    return 0;
+#endif
+}
+
+static void chr__context_free_memory(chr_context *ctx)
+{
+    chr_watch_stop(&ctx->wake_watch);
+    chr__os_waker_close(&ctx->waker);
+    chr__free(ctx, ctx->polls);
+    chr__free(ctx, ctx->watches);
+    chr__free(ctx, ctx->buffer);
+    chr__free(ctx, ctx);
+}
+
+CHARDEV_API chr_context *chr_context_new(const chr_config *config)
+{
+    chr_config   complete;
+    chr_context *ctx;
+
+    memset(&complete, 0, sizeof complete);
+    if (config)
+        complete = *config;
+    chr__config_defaults(&complete);
+    ctx = complete.allocate ? (chr_context *)complete.allocate(complete.opaque, NULL, sizeof *ctx) : NULL;
+    if (!ctx)
+        return NULL;
+    memset(ctx, 0, sizeof *ctx);
+    ctx->config = complete;
+    if (chr__context_start(ctx) == 0)
+        return ctx;
+    chr__context_free_memory(ctx);
+    return NULL;
+}
+
+CHARDEV_API void chr_context_free(chr_context *ctx)
+{
+    chr_dev        *dev;
+    chr__named_fd  *named;
+    chr__kind_node *node;
+
+    if (!ctx || ctx->depth > 0)
+        return;
+    while ((dev = ctx->devs) != NULL) {
+        chr__enter(ctx);
+        if (dev->be_open)
+            chr_be_event(dev, CHR_EVENT_CLOSED);
+        if (!dev->removed) {
+            chr__unregister(dev);
+            chr__close(dev);
+        }
+        chr__leave(ctx);
+    }
+    while ((named = ctx->named_fds) != NULL) {
+        ctx->named_fds = named->next;
+        chr__os_close(named->fd);
+        chr__free(ctx, named);
+    }
+    while ((node = ctx->kinds) != NULL) {
+        ctx->kinds = node->next;
+        chr__free(ctx, node);
+    }
+#ifdef CHARDEV_THREADS
+    chr__os_mutex_destroy(&ctx->mutex);
+#endif
+    chr__context_free_memory(ctx);
+}
+
+CHARDEV_API int chr_backend_register(chr_context *ctx, const chr_backend *kind, chr_error *err)
+{
+    chr__kind_node *node, **last;
+
+    if (chr_backend_find(ctx, kind->name))
+        return chr__fail(err, CHR_ERR_EXISTS, "there is a backend '%s' already", kind->name);
+    if (kind->state_size < sizeof(chr_dev) || kind->options_size < sizeof(chr_common_options) || !kind->open || !kind->io)
+        return chr__fail(err, CHR_ERR_INVALID, "backend '%s': state_size, options_size, open and io must be set", kind->name);
+    node = (chr__kind_node *)chr__allocate(ctx, sizeof *node);
+    if (!node)
+        return chr__no_memory(err);
+    node->kind = kind;
+    for (last = &ctx->kinds; *last; last = &(*last)->next)
+        ;
+    *last = node;
+    return 0;
+}
+
+static chr_dev *chr__find(chr_context *ctx, const char *id, chr_error *err)
+{
+    chr_dev *dev = chr_find(ctx, id);
+
+    if (!dev)
+        chr__fail(err, CHR_ERR_NOT_FOUND, "there is no chardev '%s'", id);
+    return dev;
+}
+
+CHARDEV_API int chr_remove(chr_context *ctx, const char *id, chr_error *err)
+{
+    chr_dev *dev = chr__find(ctx, id, err), *companion;
+
+    if (!dev)
+        return CHR_ERR_NOT_FOUND;
+    if (dev->frontends > 0)
+        return chr__fail(err, CHR_ERR_BUSY, "chardev '%s' is busy: a frontend is attached", id);
+    chr__enter(ctx);
+    for (; dev; dev = companion) {
+        companion = dev->companion;
+        chr__unregister(dev);
+        chr__close(dev);
+    }
+    chr__leave(ctx);
+    return 0;
+}
+
+CHARDEV_API int chr_send_break(chr_context *ctx, const char *id, chr_error *err)
+{
+    chr_dev *dev = chr__find(ctx, id, err);
+
+    if (!dev)
+        return CHR_ERR_NOT_FOUND;
+    chr_be_event(dev, CHR_EVENT_BREAK);
+    return 0;
+}
+
+CHARDEV_API int chr_add_client(chr_context *ctx, const char *id, int fd, chr_error *err)
+{
+    chr_dev *dev = chr__find(ctx, id, err);
+    int      code;
+
+    if (!dev)
+        return CHR_ERR_NOT_FOUND;
+    if (!dev->kind->peer || !dev->kind->peer->add_client)
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': a %s takes no clients", id, dev->kind->name);
+    ctx->quiet++;
+    code = dev->kind->peer->add_client(dev, fd, err);
+    ctx->quiet--;
+    return code;
+}
+
+CHARDEV_API void chr_query(const chr_dev *dev, chr_info *info)
+{
+    memset(info, 0, sizeof *info);
+    info->id = dev->id;
+    info->backend = dev->kind->name;
+    info->frontend_open = dev->frontend ? dev->frontend->is_open : dev->frontends > 0;
+    info->be_open = dev->be_open;
+    info->bytes_in = dev->bytes_in;
+    info->bytes_out = dev->bytes_out;
+    info->bytes_dropped = dev->bytes_dropped;
+    if (dev->kind->describe)
+        dev->kind->describe(dev, info);
+    else
+        chr__format(info->filename, sizeof info->filename, "%s", dev->kind->name);
+}
+
+/* -- >>extras -- */
+
+#if CHARDEV_HAS_RINGBUF
+static chr__ringbuf *chr__as_ringbuf(const chr_dev *dev, chr_error *err)
+{
+    if (dev->kind == &chr__ringbuf_kind)
+        return (chr__ringbuf *)(uintptr_t)dev;
+    chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s' is a %s, not a ringbuf", dev->id, dev->kind->name);
+    return NULL;
+}
+
+CHARDEV_API int chr_ringbuf_write(chr_dev *dev, const char *text, size_t len, chr_format format, chr_error *err)
+{
+    unsigned char bytes[3];
+    size_t        at;
+    int           count, total = 0;
+
+    if (!chr__as_ringbuf(dev, err))
+        return CHR_ERR_NOT_SUPPORTED;
+    if (format == CHR_UTF8)
+        return chr__ringbuf_put(dev, text, len);
+    if (!chr__base64_check(text, len))
+        return chr__fail(err, CHR_ERR_INVALID, "ringbuf '%s': the data is not base64", dev->id);
+    for (at = 0; at < len; at += 4, total += count) {
+        count = chr__base64_ungroup(text + at, at + 4 == len, bytes);
+        chr__ringbuf_put(dev, bytes, (size_t)count);
+    }
+    return total;
+}
+
+CHARDEV_API int chr_ringbuf_read(chr_dev *dev, size_t size, chr_format format, char *out, size_t capacity, chr_error *err)
+{
+    chr__ringbuf *ring = chr__as_ringbuf(dev, err);
+
+    if (!ring)
+        return CHR_ERR_NOT_SUPPORTED;
+    if (format == CHR_UTF8)
+        return chr__ringbuf_read_utf8(ring, size, out, capacity);
+    return chr__ringbuf_read_base64(ring, size, out, capacity);
+}
+
+CHARDEV_API int chr_ringbuf_count(const chr_dev *dev)
+{
+    const chr__ringbuf *ring = chr__as_ringbuf(dev, NULL);
+
+    return ring ? (int)ring->count : CHR_ERR_NOT_SUPPORTED;
+}
+#endif
+
+CHARDEV_API void chr_mux_suspend_open(chr_context *ctx)
+{
+    ctx->open_suspended = 1;
+}
+
+CHARDEV_API void chr_mux_resume_open(chr_context *ctx)
+{
+    chr_dev *dev;
+
+    ctx->open_suspended = 0;
+    ctx->quiet++; /* from the loop */
+    for (dev = ctx->devs; dev; dev = dev->next)
+        if (dev->kind->sharing && dev->be_open)
+            chr_be_event(dev, CHR_EVENT_OPENED);
+    ctx->quiet--;
+}
+
+/* -- >>descriptors -- */
+
+static chr__named_fd **chr__named_fd_link(chr_context *ctx, const char *name)
+{
+    chr__named_fd **link;
+
+    for (link = &ctx->named_fds; *link && strcmp((*link)->name, name) != 0; link = &(*link)->next)
+        ;
+    return link;
+}
+
+CHARDEV_API int chr_fd_put(chr_context *ctx, const char *name, int fd, chr_error *err)
+{
+    chr__named_fd *named;
+
+    if (!name[0] || (name[0] >= '0' && name[0] <= '9'))
+        return chr__fail(err, CHR_ERR_INVALID, "descriptor name '%s': may not be empty or begin with a digit", name);
+    if (!chr__os_is_open(fd))
+        return chr__fail(err, CHR_ERR_INVALID, "descriptor %d for the name '%s' is not open", fd, name);
+    named = *chr__named_fd_link(ctx, name);
+    if (named) {
+        if (named->fd != fd)
+            chr__os_close(named->fd);
+        named->fd = fd;
+        return 0;
+    }
+    named = (chr__named_fd *)chr__allocate(ctx, sizeof *named + strlen(name));
+    if (!named)
+        return chr__no_memory(err);
+    memcpy(named->name, name, strlen(name));
+    named->fd = fd;
+    named->next = ctx->named_fds;
+    ctx->named_fds = named;
+    return 0;
+}
+
+CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
+{
+    chr__named_fd **link = chr__named_fd_link(ctx, name), *named = *link;
+
+    if (!named)
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "no descriptor has the name '%s'", name);
+    *link = named->next;
+    chr__os_close(named->fd);
+    chr__free(ctx, named);
+    return 0;
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#undef CHR__FREESTANDING
+#undef CHR__WINDOWS
+#undef CHR__POSIX
+#undef CHR__PRIVATE
+#undef CHR__POLLRDHUP
+#undef CHR__MAX_ADDRESSES
+#undef CHR__MAX_MSGFDS
+#undef CHR__LOCK
+#undef CHR__UNLOCK
+#undef CHR__AT
+#undef CHR__WRITABLE
+#endif /* CHARDEV_IMPLEMENTATION */
+
+/*
+ * MIT licence. Copyright (c) 2026 the chardev.h authors
+ *
+ * Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated documentation
+ * files (the "Software"), to deal in the Software without restriction, including without limitation the rights to use, copy,
+ * modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the
+ * Software is furnished to do so, subject to the following conditions:
+ *
+ * The above copyright notice and this permission notice shall be included in all copies or substantial portions of the Software.
+ *
+ * THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE
+ * WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR
+ * COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE,
+ * ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+ */
