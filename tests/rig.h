@@ -343,7 +343,7 @@ static inline void forget_input(recorder *rec)
 /* A path in a fresh directory of this test, below build/ or /tmp. */
 static inline const char *scratch(const char *name)
 {
-    static char dir[64], path[4][160];
+    static char dir[64], path[4][400];
     static int  turn;
     if (!dir[0]) {
         snprintf(dir, sizeof dir, "/tmp/chardev-test-XXXXXX");
@@ -357,7 +357,7 @@ static inline const char *scratch(const char *name)
 /* Forgets the directory that scratch() made, with all the files in it. */
 static inline void scratch_clean(void)
 {
-    char           dir[160];
+    char           dir[400];
     DIR           *handle;
     struct dirent *entry;
     snprintf(dir, sizeof dir, "%s", scratch(""));

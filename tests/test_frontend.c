@@ -176,9 +176,9 @@ TEST(without_read_handler_nothing_is_read)
     rig_open(&r);
     far = pair_chardev(&r, &dev);
     attach(&rec, dev);
+    rec.open = 0;
     chr_fe_set_handlers(&rec.fe, &only_events, &rec);
     say(far, "abc");
-    rec.open = 1;
     settle(&r);
     CHECK_INT(chr_loop_step(r.ctx, 10), 0);
     CHECK_INT(rec.length, 0);

@@ -1079,6 +1079,7 @@ TEST(two_contexts_do_not_see_each_other)
     chr_context_free(r.ctx);
     CHECK(chr_find(s.ctx, "x") != NULL);
     detach(&b);
+    s.fds = r.fds;
     rig_close(&s);
     CHECK_INT(r.live, 0);
 }

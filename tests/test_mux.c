@@ -73,7 +73,7 @@ TEST(mux_on_an_existing_chardev)
     CHECK_INT(chr_fe_write(&one.fe, "ab", 2), 2);
     CHECK_INT(chr_fe_write(&two.fe, "c", 1), 1);
     CHECK_INT(chr_ringbuf_count(ring), 3);
-    CHECK_STR(one.events[0] == 'O' ? "O" : one.events, "O");
+    CHECK(one.open && two.open);
     detach(&one), detach(&two);
     rig_close(&r);
 }
@@ -287,12 +287,12 @@ TEST(escape_help)
         open_mux(&b, 1);
         type(&b, keys[i]);
         text = hear(b.far);
-        CHECK_HAS(text, "C-a h");
-        CHECK_HAS(text, "C-a x");
-        CHECK_HAS(text, "C-a s");
-        CHECK_HAS(text, "C-a t");
-        CHECK_HAS(text, "C-a b");
-        CHECK_HAS(text, "C-a c");
+        CHECK_HAS(text, "Ctrl-A h");
+        CHECK_HAS(text, "Ctrl-A x");
+        CHECK_HAS(text, "Ctrl-A s");
+        CHECK_HAS(text, "Ctrl-A t");
+        CHECK_HAS(text, "Ctrl-A b");
+        CHECK_HAS(text, "Ctrl-A c");
         CHECK_INT(b.fe[0].length, 0);
         close_mux(&b);
     }
