@@ -2066,7 +2066,8 @@ struct chr_context {
     int          watch_count, watch_capacity, holes;
     chr_timer    timers;       /* a ring, nearest first; this one is only its head */
     chr_idle     idles;        /* a ring, oldest first; likewise */
-    chr_idle     fence;        /* where a dispatch of idles ends */
+    chr_timer    last_timer;   /* where a dispatch of timers ends, */
+    chr_idle     last_idle;    /* and one of idles */
     chr__waker   waker;
     chr_watch    wake_watch;
     int          depth;        /* handlers and dispatches that are running: nothing is freed before it is 0 */
@@ -2315,18 +2316,21 @@ CHARDEV_API void chr_timer_start(chr_context *ctx, chr_timer *timer, int64_t del
         chr__loop_poke(ctx);
 }
 
+/* Those that are due now; what they start comes in the next step. */
 static int chr__timers_run(chr_context *ctx)
 {
-    int64_t    now;
     int        ran = 0;
     chr_timer *timer;
 
     if (ctx->timers.next == &ctx->timers)
         return 0;
-    for (now = chr_loop_now(ctx); (timer = ctx->timers.next) != &ctx->timers && timer->deadline <= now; ran++) {
+    chr_timer_start(ctx, &ctx->last_timer, 0, NULL, NULL);
+    while ((timer = ctx->timers.next) != &ctx->last_timer) {
         chr_timer_stop(timer);
         timer->expired(timer->opaque);
+        ran++;
     }
+    chr_timer_stop(&ctx->last_timer);
     return ran;
 }
 
@@ -2363,13 +2367,13 @@ static int chr__idles_run(chr_context *ctx)
 
     if (ctx->idles.next == &ctx->idles)
         return 0;
-    chr_idle_start(ctx, &ctx->fence, NULL, NULL);
-    while ((idle = ctx->idles.next) != &ctx->fence) {
+    chr_idle_start(ctx, &ctx->last_idle, NULL, NULL);
+    while ((idle = ctx->idles.next) != &ctx->last_idle) {
         chr_idle_stop(idle);
         idle->run(idle->opaque);
         ran++;
     }
-    chr_idle_stop(&ctx->fence);
+    chr_idle_stop(&ctx->last_idle);
     return ran;
 }
 
@@ -2574,7 +2578,8 @@ static void chr__woken(void *opaque, int events)
 
 typedef struct chr__pair {
     struct chr__pair *next;
-    char             *key, *value; /* both in `text` */
+    const char       *key;   /* both in `text` */
+    char             *value; /* NULL: a bare word, which the table knows as `word` or `noword` */
     char              text[1];
 } chr__pair;
 
@@ -2618,8 +2623,7 @@ static chr__pair *chr__options_pair(chr_options *options, const char *key, size_
 
     if (!pair)
         return NULL;
-    pair->key = pair->text;
-    memcpy(pair->key, key, key_len);
+    pair->key = (char *)memcpy(pair->text, key, key_len);
     pair->value = pair->text + key_len + 1;
     memcpy(pair->value, value, len);
     *options->last = pair;
@@ -2668,41 +2672,45 @@ static void chr__undouble_commas(char *text)
     *to = 0;
 }
 
-/* One part: key=value, or a bare word, whose value is "" until the table says whether it is `word` or `noword`. */
-static int chr__options_part(chr_options *options, const char *part, size_t len, int first)
+static int chr__options_part(chr_options *options, const char *part, size_t len)
 {
     const char *equals = (const char *)memchr(part, '=', len);
-    size_t      key_len = equals ? (size_t)(equals - part) : len;
-    chr__pair  *pair;
+    size_t      key_len = equals ? (size_t)(equals - part) : len, value_at = equals ? key_len + 1 : len;
+    chr__pair  *pair = chr__options_pair(options, part, key_len, part + value_at, len - value_at);
 
-    if (!equals && first)
-        pair = chr__options_pair(options, "backend", 7, part, len);
-    else if (equals)
-        pair = chr__options_pair(options, part, key_len, equals + 1, len - key_len - 1);
-    else
-        pair = chr__options_pair(options, part, len, "", 0);
     if (!pair)
         return CHR_ERR_NO_MEMORY;
-    if (!equals && !first)
+    chr__undouble_commas(pair->value);
+    if (!equals)
         pair->value = NULL;
-    else
-        chr__undouble_commas(pair->value);
     return 0;
 }
 
-/* "a,b=c,d": the first word without '=' is the backend, when `with_backend`. */
-static int chr__options_read(chr_options *options, const char *text, int with_backend, chr_error *err)
+static int chr__options_read(chr_options *options, const char *text, chr_error *err)
 {
-    int first = with_backend;
-
-    for (;; first = 0) {
+    for (;;) {
         size_t len = chr__part_length(text);
-        if (len > 0 && chr__options_part(options, text, len, first) < 0)
+        if (len > 0 && chr__options_part(options, text, len) < 0)
             return chr__no_memory(err);
         if (!text[len])
             return 0;
         text += len + 1;
     }
+}
+
+/* The first word without '=' is the backend, wherever it stands, unless there is a backend=. */
+static void chr__options_name_backend(chr_options *options)
+{
+    chr__pair *pair;
+
+    if (chr__options_get(options, "backend"))
+        return;
+    for (pair = options->first; pair && pair->value; pair = pair->next)
+        ;
+    if (!pair)
+        return;
+    pair->value = pair->text;
+    pair->key = "backend";
 }
 
 /* -- list to struct -- */
@@ -2808,14 +2816,14 @@ static int chr__bad_value(const char *backend, const chr_option *row, const char
 static int chr__set_integer(const char *backend, const chr_option *row, const char *text, int64_t *value, chr_error *err)
 {
     int64_t number;
-    char    range[80];
+    char    range[200];
 
     if (row->type == CHR_OPTION_NUMBER && !chr__read_number(text, &number))
         return chr__bad_value(backend, row, text, "not a number (decimal or 0x hexadecimal)", err);
     if (row->type == CHR_OPTION_SIZE && !chr__read_size(text, &number))
         return chr__bad_value(backend, row, text, "not a size (a number, with B, K, M, G or T)", err);
     if (number < row->min || number > row->max) {
-        chr__format(range, sizeof range, "out of range, %lld to %lld", (long long)row->min, (long long)row->max);
+        chr__format(range, sizeof range, "out of range, %lld to %lld (%s)", (long long)row->min, (long long)row->max, row->help);
         return chr__bad_value(backend, row, text, range, err);
     }
     *value = number;
@@ -3349,11 +3357,14 @@ static int chr__log_stamped_lines(chr_dev *dev, const char *text, size_t len)
 
 static void chr__log_record(chr_dev *dev, const void *buf, size_t len)
 {
-    int code = dev->log->stamped ? chr__log_stamped_lines(dev, (const char *)buf, len) : chr__log_put(dev->log, (const char *)buf, len);
+    int  code = dev->log->stamped ? chr__log_stamped_lines(dev, (const char *)buf, len) : chr__log_put(dev->log, (const char *)buf, len);
+    char text[300];
 
     if (code == 0)
         return;
-    chr__log_line(dev->ctx, dev->id, "the log file can't be written: logging is off from here on");
+    chr__format(text, sizeof text, "cannot write the log file %s: logging is off from here on",
+                ((const chr_common_options *)dev->options)->logfile);
+    chr__log_line(dev->ctx, dev->id, text);
     chr__log_close(dev);
 }
 
@@ -3389,6 +3400,7 @@ static void chr__destroy(chr_dev *dev)
 static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err)
 {
     chr_dev *dev = (chr_dev *)chr__allocate(ctx, kind->state_size);
+    int      code;
 
     if (!dev)
         return (void)chr__no_memory(err), (chr_dev *)NULL;
@@ -3402,12 +3414,17 @@ static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend 
         chr__free(ctx, dev);
         return NULL;
     }
+    if (err)
+        err->code = 0;
     ctx->quiet++;
-    if (chr__log_open(dev, err) == 0 && kind->open(dev, err) == 0) {
-        ctx->quiet--;
-        return dev;
-    }
+    code = chr__log_open(dev, err);
+    if (code == 0)
+        code = kind->open(dev, err);
     ctx->quiet--;
+    if (code == 0)
+        return dev;
+    if (err && err->code == 0)
+        chr__fail(err, code, "%s", chr_error_text(code));
     chr__destroy(dev);
     return NULL;
 }
@@ -3531,12 +3548,14 @@ CHARDEV_API chr_dev *chr_open(chr_context *ctx, const char *id, const chr_backen
 
 /* -- from text -- */
 
-static const chr_backend *chr__options_kind(const chr_options *options, chr_error *err)
+static const chr_backend *chr__options_kind(chr_options *options, chr_error *err)
 {
-    const char        *name = chr__options_get(options, "backend");
+    const char        *name;
     const chr_backend *kind;
     const chr__pair   *pair;
 
+    chr__options_name_backend(options);
+    name = chr__options_get(options, "backend");
     if (!name)
         return (void)chr__fail(err, CHR_ERR_INVALID, "no backend is named"), (const chr_backend *)NULL;
     for (pair = options->first; pair; pair = pair->next)
@@ -3601,7 +3620,7 @@ CHARDEV_API chr_dev *chr_new_from(chr_context *ctx, chr_origin origin, const cha
     chr_dev           *dev = NULL;
 
     chr__options_init(&list, ctx);
-    if (chr__options_read(&list, options, 1, err) == 0 && (kind = chr__options_kind(&list, err)) != NULL)
+    if (chr__options_read(&list, options, err) == 0 && (kind = chr__options_kind(&list, err)) != NULL)
         dev = chr__new_from_list(&list, kind, origin, err);
     chr__options_free(&list);
     return dev;
@@ -3760,7 +3779,7 @@ static int chr__change(chr_options *list, chr_origin origin, chr_dev *old, const
 {
     const chr_backend *kind;
     void              *target;
-    int                code = chr__options_read(list, text, 1, err);
+    int                code = chr__options_read(list, text, err);
 
     if (code < 0)
         return code;
@@ -4535,7 +4554,7 @@ typedef struct chr__ringbuf {
 } chr__ringbuf;
 
 static const chr_option chr__ringbuf_rows[] = {
-    { "size", CHR_OPTION_SIZE, CHR__AT(chr_ringbuf_options, size), "64K", 1, 1 << 30, "bytes, a power of two" },
+    { "size", CHR_OPTION_SIZE, CHR__AT(chr_ringbuf_options, size), "64K", 1, 1 << 30, "bytes; must be a power of two" },
     { NULL,   CHR_OPTION_TEXT, 0,                                  NULL,  0, 0,       NULL }
 };
 
@@ -5122,6 +5141,18 @@ static void chr__mux_update(chr_dev *dev)
     chr_fe_accept_input(&mux->base);
 }
 
+static void chr__mux_describe(const chr_dev *dev, chr_info *info)
+{
+    chr_info       of_base;
+    const chr_dev *base = ((const chr__mux *)dev)->base.dev;
+
+    memset(&of_base, 0, sizeof of_base);
+    if (base && base->kind->describe)
+        base->kind->describe(base, &of_base);
+    chr__format(info->filename, sizeof info->filename, "mux");
+    info->comes_back = of_base.comes_back;
+}
+
 static int chr__mux_wait_fd(chr_dev *dev, int *events)
 {
     chr_dev *base = ((chr__mux *)dev)->base.dev;
@@ -5259,7 +5290,7 @@ static const chr_backend chr__mux_kind = {
     chr__mux_open,                                          /* open         */
     chr__mux_close,                                         /* close        */
     &chr__mux_io,                                           /* io           */
-    NULL,                                                   /* describe     */
+    chr__mux_describe,                                      /* describe     */
     NULL,                                                   /* ioctl        */
     NULL,                                                   /* set_open     */
     NULL,                                                   /* peer         */
@@ -6639,7 +6670,7 @@ static int chr__socket_uri(const char *uri, chr_options *options)
     code = i == 0 ? chr__uri_part(options, "path", rest, len) : chr__uri_host_port(rest, len, options);
     if (code > 0 && i >= 2 && !chr__options_pair(options, schemes[i], strlen(schemes[i]) - 1, "on", 2))
         return CHR_ERR_NO_MEMORY;
-    if (code > 0 && rest[len] && chr__options_read(options, rest + len + 1, 0, NULL) < 0)
+    if (code > 0 && rest[len] && chr__options_read(options, rest + len + 1, NULL) < 0)
         return CHR_ERR_NO_MEMORY;
     return code;
 }
