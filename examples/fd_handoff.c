@@ -223,11 +223,13 @@ static int hear(int fd, const char *word)
 /* One command and its answer; `passed` goes along unless it is -1, and then it is the VM's: our copy is closed. */
 static void command(int monitor, const char *json, int passed)
 {
+    char line[LINE];
+
     printf("  -> %s%s\n", json, passed < 0 ? "" : "   (and a descriptor)");
-    if (passed < 0) send_text(monitor, json);
-    else send_with_fd(monitor, json, passed);
+    snprintf(line, sizeof line, "%s\n", json);
+    if (passed < 0) send_text(monitor, line);
+    else send_with_fd(monitor, line, passed);
     if (passed >= 0) close(passed);
-    send_text(monitor, "\n");
     errno = 0;
     if (!hear(monitor, "\"return\"")) fail("the VM refused the command");
 }
