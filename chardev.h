@@ -2830,12 +2830,22 @@ static int chr__set_integer(const char *backend, const chr_option *row, const ch
     return 0;
 }
 
+/* The link to a named descriptor, or to the end of the list. */
+static chr__named_fd **chr__named_fd_link(chr_context *ctx, const char *name)
+{
+    chr__named_fd **link;
+
+    for (link = &ctx->named_fds; *link && strcmp((*link)->name, name) != 0; link = &(*link)->next)
+        ;
+    return link;
+}
+
 /* A number for a local user, a name for a monitor's peer, who must not be able to name our own descriptors. */
-static int chr__set_fd(const char *backend, const chr_option *row, const char *text, const chr_context *ctx, chr_origin origin,
+static int chr__set_fd(const char *backend, const chr_option *row, const char *text, chr_context *ctx, chr_origin origin,
                        int *fd, chr_error *err)
 {
-    const chr__named_fd *named;
-    int64_t              number;
+    chr__named_fd *named;
+    int64_t        number;
 
     if (origin == CHR_LOCAL) {
         if (!chr__read_number(text, &number) || number < 0 || number > INT32_MAX)
@@ -2845,13 +2855,14 @@ static int chr__set_fd(const char *backend, const chr_option *row, const char *t
     }
     if (*text >= '0' && *text <= '9')
         return chr__bad_value(backend, row, text, "a number is not allowed here: pass the descriptor with getfd and give its name", err);
-    for (named = ctx->named_fds; named; named = named->next)
-        if (strcmp(named->name, text) == 0)
-            return (void)(*fd = named->fd), 0;
-    return chr__fail(err, CHR_ERR_NOT_FOUND, "%s: %s=%s: no descriptor has been passed under that name", backend, row->name, text);
+    named = *chr__named_fd_link(ctx, text);
+    if (!named)
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "%s: %s=%s: no descriptor has been passed under that name", backend, row->name, text);
+    *fd = named->fd;
+    return 0;
 }
 
-static int chr__set_value(const char *backend, const chr_option *row, const char *text, const chr_context *ctx, chr_origin origin,
+static int chr__set_value(const char *backend, const chr_option *row, const char *text, chr_context *ctx, chr_origin origin,
                           void *target, chr_error *err)
 {
     void *member = (char *)target + row->offset;
@@ -3583,19 +3594,33 @@ static void *chr__options_parse(const chr_options *options, const chr_backend *k
 /* A named descriptor is consumed by the chardev that has taken it. */
 static void chr__consume_fds(const chr_options *options, const chr_backend *kind)
 {
-    chr_context      *ctx = options->ctx;
     const chr_option *row;
     const char       *name;
     chr__named_fd   **link, *named;
 
     for (row = kind->options; row && row->name; row++) {
         name = row->type == CHR_OPTION_FD ? chr__options_get(options, row->name) : NULL;
-        for (link = &ctx->named_fds; name && (named = *link) != NULL; link = *link ? &(*link)->next : link)
-            if (strcmp(named->name, name) == 0) {
-                *link = named->next;
-                chr__free(ctx, named);
-                break;
-            }
+        link = name ? chr__named_fd_link(options->ctx, name) : NULL;
+        named = link ? *link : NULL;
+        if (!named)
+            continue;
+        *link = named->next;
+        chr__free(options->ctx, named);
+    }
+}
+
+/* Backends know numbers only: a monitor's peer is told the name that it gave. */
+static void chr__name_fds(const chr_options *options, const chr_backend *kind, chr_error *err)
+{
+    const chr_option *row;
+    const char       *name;
+    size_t            len;
+
+    for (row = kind->options; err && row && row->name; row++) {
+        name = row->type == CHR_OPTION_FD ? chr__options_get(options, row->name) : NULL;
+        len = strlen(err->text);
+        if (name)
+            chr__format(err->text + len, sizeof err->text - len, " (%s=%s)", row->name, name);
     }
 }
 
@@ -3609,6 +3634,8 @@ static chr_dev *chr__new_from_list(const chr_options *options, const chr_backend
     dev = chr_open(options->ctx, chr__options_get(options, "id"), kind, target, err);
     if (dev && origin == CHR_REMOTE)
         chr__consume_fds(options, kind);
+    else if (origin == CHR_REMOTE)
+        chr__name_fds(options, kind, err);
     chr__free(options->ctx, target);
     return dev;
 }
@@ -3790,6 +3817,8 @@ static int chr__change(chr_options *list, chr_origin origin, chr_dev *old, const
     code = chr__change_to(old, kind, target, err);
     if (code == 0 && origin == CHR_REMOTE)
         chr__consume_fds(list, kind);
+    else if (origin == CHR_REMOTE)
+        chr__name_fds(list, kind, err);
     chr__free(list->ctx, target);
     return code;
 }
@@ -5527,13 +5556,13 @@ static void chr__pty_hung_up(chr__stream *stream, int code)
     chr_be_event(dev, CHR_EVENT_CLOSED);
 }
 
-/* The master reports a hang-up as long as nobody has the slave open. */
+/* The master reports a hang-up as long as nobody has the slave open; with input, somebody was here since we last looked. */
 static int chr__pty_try(chr__pty *pty)
 {
     chr__fd_dev *base = &pty->base;
-    int          ready = chr__os_wait(base->in, CHR_HUP, 0);
+    int          ready = chr__os_wait(base->in, CHR_IN | CHR_HUP, 0);
 
-    if (ready < 0 || ready & CHR_HUP || chr__fd_start(base, base->in, base->in, chr__pty_hung_up, NULL) < 0)
+    if (ready < 0 || (ready & (CHR_IN | CHR_HUP)) == CHR_HUP || chr__fd_start(base, base->in, base->in, chr__pty_hung_up, NULL) < 0)
         return 0;
     chr_timer_stop(&pty->look);
     chr_be_event(&base->dev, CHR_EVENT_OPENED);
@@ -5931,6 +5960,7 @@ typedef struct chr__socket {
     int                must_unlink;
     int64_t            retry_ms;    /* 0 = a client that does not come back */
     int                has_failed;  /* reported; until the next success */
+    int                keeps_fd;    /* while it may still fail, a descriptor that was given is the giver's */
     chr_watch          listen_watch;
     chr_watch          watch;       /* of fd until it is connected, or of the lookup */
     chr_timer          retry;
@@ -6068,7 +6098,8 @@ static void chr__socket_drop(chr__socket *sock)
     sock->stream.top = NULL;
     chr__socket_close_layers(sock);
     chr__stream_close(&sock->stream);
-    chr__os_close(sock->fd);
+    if (!sock->keeps_fd)
+        chr__os_close(sock->fd);
     sock->fd = -1;
     chr__msgfds_close(&sock->outgoing);
     chr__msgfds_close(&sock->incoming);
@@ -6087,13 +6118,19 @@ static void chr__socket_ended(chr__stream *stream, int code)
     chr__socket_peer_gone((chr__socket *)stream->dev);
 }
 
-/* One attempt has failed, without OPENED and CLOSED. Reported once, until it succeeds again. */
-static void chr__socket_failed(chr__socket *sock)
+/* Once, until the next success. */
+static void chr__socket_report(chr__socket *sock)
 {
-    chr__socket_drop(sock);
     if (!sock->has_failed)
         chr__log_line(sock->dev.ctx, sock->dev.id, sock->failure.text);
     sock->has_failed = 1;
+}
+
+/* One attempt has failed, without OPENED and CLOSED. */
+static void chr__socket_failed(chr__socket *sock)
+{
+    chr__socket_drop(sock);
+    chr__socket_report(sock);
     chr__socket_wait_for(sock);
 }
 
@@ -6171,22 +6208,27 @@ static void chr__socket_listen_again(void *opaque)
     chr_watch_set(&sock->listen_watch, CHR_IN);
 }
 
-static void chr__socket_accept(void *opaque, int events)
+static int chr__socket_accept(chr__socket *sock)
+{
+    int fd = chr__os_accept(sock->listener);
+
+    if (fd >= 0)
+        chr__socket_adopt(sock, fd);
+    else if (fd != CHR_ERR_WOULD_BLOCK)
+        return chr__fail(&sock->failure, fd, "cannot accept a peer: %s", chr_error_text(fd));
+    return 0;
+}
+
+static void chr__socket_accept_ready(void *opaque, int events)
 {
     chr__socket *sock = (chr__socket *)opaque;
-    int          fd = chr__os_accept(sock->listener);
 
     (void)events;
-    if (fd >= 0) {
-        chr__socket_adopt(sock, fd);
-    } else if (fd != CHR_ERR_WOULD_BLOCK) { /* no descriptors, say: the peer stays in the backlog, and we don't spin */
-        chr__fail(&sock->failure, fd, "cannot accept a peer: %s", chr_error_text(fd));
-        if (!sock->has_failed)
-            chr__log_line(sock->dev.ctx, sock->dev.id, sock->failure.text);
-        sock->has_failed = 1;
-        chr_watch_set(&sock->listen_watch, 0);
-        chr_timer_start(sock->dev.ctx, &sock->retry, 200, chr__socket_listen_again, sock);
-    }
+    if (chr__socket_accept(sock) == 0)
+        return;
+    chr__socket_report(sock); /* no descriptors, say: the peer stays in the backlog, and we don't spin */
+    chr_watch_set(&sock->listen_watch, 0);
+    chr_timer_start(sock->dev.ctx, &sock->retry, 200, chr__socket_listen_again, sock);
 }
 
 /* Tries the addresses, and for each the ports up to `to`. */
@@ -6226,7 +6268,7 @@ static int chr__socket_listen(chr__socket *sock, chr_error *err)
         sock->must_unlink = sock->address.type == CHR_ADDR_UNIX && sock->address.abstract != CHR_ON;
     }
     if (chr_watch_start(sock->dev.ctx, &sock->listen_watch, sock->address.type == CHR_ADDR_FD ? sock->address.fd : sock->listener, CHR_IN,
-                        chr__socket_accept, sock) < 0)
+                        chr__socket_accept_ready, sock) < 0)
         return chr__no_memory(err);
     if (sock->address.type == CHR_ADDR_FD)
         sock->listener = sock->address.fd; /* ours from here on */
@@ -6346,22 +6388,23 @@ static void chr__socket_wait_for(chr__socket *sock)
 
 /* -- blocking, where it was asked for: the same state machine, driven by a poll of its own -- */
 
-static void chr__socket_drive(chr__socket *sock)
+static int chr__socket_drive(chr__socket *sock)
 {
     int fd = sock->state == CHR__SOCKET_LOOKING_UP ? chr__os_lookup_fd(sock->lookup)
            : sock->state == CHR__SOCKET_DISCONNECTED ? sock->listener : sock->fd;
     int events = sock->state == CHR__SOCKET_DISCONNECTED ? CHR_IN : sock->wants;
 
     if (chr__os_wait(fd, events, -1) == 0)
-        return;
+        return 0;
     switch (sock->state) {
-    case CHR__SOCKET_DISCONNECTED: chr__socket_accept(sock, CHR_IN); break;
+    case CHR__SOCKET_DISCONNECTED: return chr__socket_accept(sock);
     case CHR__SOCKET_LOOKING_UP:   chr__socket_lookup_ready(sock, CHR_IN); break;
     case CHR__SOCKET_CONNECTING:   chr__socket_connect_ready(sock, CHR_OUT); break;
     case CHR__SOCKET_SHAKING:      chr__socket_shake(sock); break;
     case CHR__SOCKET_CONNECTED:
     default:                       break;
     }
+    return 0;
 }
 
 /* A client that is disconnected makes an attempt; one with reconnect first waits until the next is due. */
@@ -6374,6 +6417,13 @@ static void chr__socket_drive_client(chr__socket *sock, int is_first)
     chr__socket_attempt(sock, 1);
 }
 
+static int chr__socket_failure(const chr__socket *sock, chr_error *err)
+{
+    if (err)
+        *err = sock->failure;
+    return sock->failure.code;
+}
+
 static int chr__socket_wait_connected(chr_dev *dev, chr_error *err)
 {
     chr__socket *sock = (chr__socket *)dev;
@@ -6381,19 +6431,29 @@ static int chr__socket_wait_connected(chr_dev *dev, chr_error *err)
 
     for (; sock->state != CHR__SOCKET_CONNECTED; is_first = 0) {
         if (sock->is_server || sock->state != CHR__SOCKET_DISCONNECTED) {
-            chr__socket_drive(sock);
+            if (chr__socket_drive(sock) < 0)
+                return chr__socket_failure(sock, err);
             continue;
         }
         if (sock->address.type == CHR_ADDR_FD)
             return chr__fail(err, CHR_ERR_DISCONNECTED, "socket: fd=%d: its peer has gone", sock->address.fd);
-        if (!is_first && sock->retry_ms == 0) {
-            if (err)
-                *err = sock->failure;
-            return sock->failure.code;
-        }
+        if (!is_first && sock->retry_ms == 0)
+            return chr__socket_failure(sock, err);
         chr__socket_drive_client(sock, is_first);
     }
     return 0;
+}
+
+/* A connected descriptor: ours from success on. */
+static int chr__socket_take_fd(chr__socket *sock, int fd, chr_error *err)
+{
+    if (chr__os_adopt(fd) < 0)
+        return chr__fail(err, CHR_ERR_IO, "socket: fd=%d: its flags can't be set", fd);
+    sock->has_failed = 1;
+    sock->keeps_fd = 1;
+    chr__socket_adopt(sock, fd);
+    sock->keeps_fd = 0;
+    return sock->state == CHR__SOCKET_DISCONNECTED ? chr__socket_failure(sock, err) : 0;
 }
 
 /* -- slots -- */
@@ -6422,11 +6482,8 @@ static int chr__socket_add_client(chr_dev *dev, int fd, chr_error *err)
         return chr__fail(err, CHR_ERR_BUSY, "chardev '%s' has a client already", dev->id);
     if (chr__address_check_fd(fd, 0, &facts, err) < 0)
         return CHR_ERR_INVALID;
-    if (chr__os_adopt(fd) < 0)
-        return chr__fail(err, CHR_ERR_IO, "socket: fd=%d: its flags can't be set", fd);
     sock->is_unix = facts.is_unix;
-    chr__socket_adopt(sock, fd);
-    return 0;
+    return chr__socket_take_fd(sock, fd, err);
 }
 
 static int chr__socket_set_msgfds(chr_dev *dev, const int *fds, int count)
@@ -6559,34 +6616,16 @@ static int chr__socket_open_server(chr__socket *sock, chr_error *err)
     return chr__socket_wait_connected(&sock->dev, err);
 }
 
+/* What fails in the creation of one that does not retry is returned, not logged. */
 static int chr__socket_open_client(chr__socket *sock, chr_error *err)
 {
-    if (sock->retry_ms > 0 || sock->dev.ctx->depth > 0) {
-        chr__socket_attempt(sock, 0);
-        if (sock->retry_ms > 0 || !sock->has_failed)
-            return 0;
-        if (err)
-            *err = sock->failure;
-        return sock->failure.code;
-    }
-    return chr__socket_wait_connected(&sock->dev, err);
-}
-
-/* A connected descriptor: ours from success on. */
-static int chr__socket_open_fd(chr__socket *sock, chr_error *err)
-{
-    int code;
-
-    if (chr__os_adopt(sock->address.fd) < 0)
-        return chr__fail(err, CHR_ERR_IO, "socket: fd=%d: its flags can't be set", sock->address.fd);
-    sock->has_failed = 1; /* the failure is returned, not logged */
-    chr__socket_adopt(sock, sock->address.fd);
-    if (sock->state == CHR__SOCKET_CONNECTED || sock->state == CHR__SOCKET_SHAKING)
-        return 0;
-    code = sock->failure.code;
-    if (err)
-        *err = sock->failure;
-    return code;
+    sock->has_failed = sock->retry_ms == 0;
+    if (sock->retry_ms == 0 && sock->dev.ctx->depth == 0)
+        return chr__socket_wait_connected(&sock->dev, err);
+    chr__socket_attempt(sock, 0);
+    if (sock->retry_ms > 0 || sock->state != CHR__SOCKET_DISCONNECTED)
+        return sock->has_failed = 0;
+    return chr__socket_failure(sock, err);
 }
 
 static int chr__socket_open(chr_dev *dev, chr_error *err)
@@ -6612,7 +6651,7 @@ static int chr__socket_open(chr_dev *dev, chr_error *err)
     }
     if (sock->is_server)
         return chr__socket_open_server(sock, err);
-    return sock->address.type == CHR_ADDR_FD ? chr__socket_open_fd(sock, err) : chr__socket_open_client(sock, err);
+    return sock->address.type == CHR_ADDR_FD ? chr__socket_take_fd(sock, sock->address.fd, err) : chr__socket_open_client(sock, err);
 }
 
 static void chr__socket_close(chr_dev *dev)
@@ -6990,15 +7029,6 @@ CHARDEV_API void chr_mux_resume_open(chr_context *ctx)
 }
 
 /* -- >>descriptors -- */
-
-static chr__named_fd **chr__named_fd_link(chr_context *ctx, const char *name)
-{
-    chr__named_fd **link;
-
-    for (link = &ctx->named_fds; *link && strcmp((*link)->name, name) != 0; link = &(*link)->next)
-        ;
-    return link;
-}
 
 CHARDEV_API int chr_fd_put(chr_context *ctx, const char *name, int fd, chr_error *err)
 {

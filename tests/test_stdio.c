@@ -228,7 +228,7 @@ static void end_by(int how)
     flags = fcntl(0, F_GETFL);
     child = fork();
     if (child == 0) {
-        static chr_context *ctx; /* static: it may be left to exit() without being a leak */
+        static chr_context *volatile ctx; /* static: it may be left to exit() without being a leak */
         struct termios      during;
         chr_error           err;
         ctx = chr_context_new(NULL);
@@ -236,8 +236,7 @@ static void end_by(int how)
         tcgetattr(0, &during);
         if (during.c_lflag & ICANON) _exit(4);
         if (how == 0) {
-            fclose(stderr); /* exit() would print what stdio holds */
-            setvbuf(stdout, NULL, _IONBF, 0);
+            setvbuf(stdout, NULL, _IONBF, 0); /* what it holds is the parent's to print */
             exit(0);
         }
         if (how < 0) _exit(0);

@@ -30,10 +30,22 @@ static const char *check_header(const uint8_t *elf, size_t size)
     return NULL;
 }
 
-static struct segment segment_at(const uint8_t *elf, uint32_t i)
+/* Linkers like to put the file's own headers into a page before the program: what lies before the RAM is left away. */
+static void clip_front(const struct cpu_bus *bus, struct segment *s)
+{
+    uint32_t before = bus->ram_base - s->address;
+    if (s->address >= bus->ram_base || before > s->file_size) return;
+    s->offset += before;
+    s->address += before;
+    s->file_size -= before;
+    s->size -= before;
+}
+
+static struct segment segment_at(const struct cpu_bus *bus, const uint8_t *elf, uint32_t i)
 {
     const uint8_t *p = elf + u32_at(elf + 28) + i * PROGRAM_HEADER;
     struct segment s = { u32_at(p), u32_at(p + 4), u32_at(p + 12), u32_at(p + 16), u32_at(p + 20) };
+    if (s.type == PT_LOAD) clip_front(bus, &s);
     return s;
 }
 
@@ -50,11 +62,11 @@ static int load_elf(struct cpu_bus *bus, const uint8_t *elf, size_t size, uint32
     if (problem) return fail(err, problem);
     uint32_t count = u16_at(elf + 44);
     for (uint32_t i = 0; i < count; i++) {
-        struct segment s = segment_at(elf, i);
+        struct segment s = segment_at(bus, elf, i);
         if (s.type == PT_LOAD && s.size && !fits(bus, &s, size)) return fail(err, "a segment of the ELF file doesn't fit into the RAM");
     }
     for (uint32_t i = 0; i < count; i++) {
-        struct segment s = segment_at(elf, i);
+        struct segment s = segment_at(bus, elf, i);
         if (s.type != PT_LOAD || !s.size) continue;
         uint8_t *to = bus->ram + (s.address - bus->ram_base);
         memcpy(to, elf + s.offset, s.file_size);

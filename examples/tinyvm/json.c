@@ -10,10 +10,13 @@
 
 #define RESET_BYTE '\xff' /* never part of UTF-8: a client sends it to get out of a half-sent message */
 
-static enum json_cut cut_error(struct json_cutter *c, const char *what)
+/* After an error what follows is noise: up to the next opening brace, or, where that may still belong to it, to the line's end. */
+enum { NOISE_TO_BRACE = 1, NOISE_TO_LINE_END };
+
+static enum json_cut cut_error(struct json_cutter *c, int noise, const char *what)
 {
     json_cut_reset(c);
-    c->noise = 1;
+    c->noise = noise;
     c->error = what;
     return JSON_CUT_ERROR;
 }
@@ -27,7 +30,7 @@ void json_cut_reset(struct json_cutter *c)
 
 static enum json_cut cut_in_string(struct json_cutter *c, char byte)
 {
-    if ((unsigned char)byte < 0x20) return cut_error(c, "a string isn't closed before the end of the line");
+    if ((unsigned char)byte < 0x20) return cut_error(c, NOISE_TO_BRACE, "a string isn't closed before the end of the line");
     if (c->escaped) c->escaped = 0;
     else if (byte == '\\') c->escaped = 1;
     else if (byte == c->quote) c->quote = 0;
@@ -36,14 +39,14 @@ static enum json_cut cut_in_string(struct json_cutter *c, char byte)
 
 static enum json_cut cut_open(struct json_cutter *c, char closer)
 {
-    if (c->depth == JSON_DEPTH_MAX) return cut_error(c, "nested too deeply");
+    if (c->depth == JSON_DEPTH_MAX) return cut_error(c, NOISE_TO_LINE_END, "nested too deeply");
     c->closers[c->depth++] = closer;
     return JSON_CUT_MORE;
 }
 
 static enum json_cut cut_close(struct json_cutter *c, char closer)
 {
-    if (c->closers[c->depth - 1] != closer) return cut_error(c, "a bracket is closed by one of the other kind");
+    if (c->closers[c->depth - 1] != closer) return cut_error(c, NOISE_TO_BRACE, "a bracket is closed by one of the other kind");
     c->done = --c->depth == 0;
     return c->done ? JSON_CUT_MESSAGE : JSON_CUT_MORE;
 }
@@ -51,7 +54,7 @@ static enum json_cut cut_close(struct json_cutter *c, char closer)
 static enum json_cut cut_inside(struct json_cutter *c, char byte)
 {
     buf_putc(&c->message, byte);
-    if (c->message.len > JSON_MESSAGE_MAX) return cut_error(c, "the message is too long");
+    if (c->message.len > JSON_MESSAGE_MAX) return cut_error(c, NOISE_TO_LINE_END, "the message is too long");
     if (c->quote) return cut_in_string(c, byte);
     switch (byte) {
     case '"': case '\'': c->quote = byte; return JSON_CUT_MORE;
@@ -73,15 +76,15 @@ static enum json_cut cut_byte(struct json_cutter *c, char byte)
     if (byte == RESET_BYTE) {
         int inside = c->depth > 0;
         json_cut_reset(c);
-        return inside ? cut_error(c, "the message was broken off") : JSON_CUT_MORE;
+        return inside ? cut_error(c, NOISE_TO_BRACE, "the message was broken off") : JSON_CUT_MORE;
     }
     if (c->depth) return cut_inside(c, byte);
     if (byte == '\n') c->noise = 0;
-    if (byte == '{' || (byte == '[' && !c->noise)) {
+    if ((byte == '{' && c->noise != NOISE_TO_LINE_END) || (byte == '[' && !c->noise)) {
         c->noise = 0;
         return cut_inside(c, byte);
     }
-    return c->noise || is_space(byte) ? JSON_CUT_MORE : cut_error(c, "expected an object");
+    return c->noise || is_space(byte) ? JSON_CUT_MORE : cut_error(c, NOISE_TO_BRACE, "expected an object");
 }
 
 enum json_cut json_cut(struct json_cutter *c, const char *data, size_t len, size_t *used)

@@ -26,7 +26,7 @@ struct json_cutter {
     int         depth;
     char        quote;   /* inside a string: what ends it */
     int         escaped; /* after a backslash */
-    int         noise;   /* after an error: skip to the end of the line, or to the next opening brace */
+    int         noise;   /* after an error: skip what belongs to it */
     int         done;    /* `message` has been handed out */
 };
 
