@@ -1,0 +1,60 @@
+/*
+ * bench.h - the few things that all benchmark programs share.
+ */
+#ifndef BENCH_H
+#define BENCH_H
+
+#include <errno.h>
+#include <poll.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { BENCH_CHUNK = 65536, BENCH_MESSAGE = 64 }; /* every server reads into a buffer of the first size */
+
+__attribute__((unused)) static void bench_die(const char *what)
+{
+    fprintf(stderr, "%s: %s\n", what, errno ? strerror(errno) : "failed");
+    exit(1);
+}
+
+__attribute__((unused)) static int64_t bench_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+__attribute__((unused)) static struct sockaddr_un bench_address(const char *path)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    if (strlen(path) >= sizeof address.sun_path) {
+        fprintf(stderr, "%s: too long for a unix socket\n", path);
+        exit(1);
+    }
+    strcpy(address.sun_path, path);
+    return address;
+}
+
+static inline int bench_compare(const void *a, const void *b)
+{
+    double left = *(const double *)a, right = *(const double *)b;
+    return (left > right) - (left < right);
+}
+
+enum { BENCH_ROUNDS = 1000 }; /* at most */
+
+__attribute__((unused)) static double bench_median(const double *values, int count)
+{
+    double sorted[BENCH_ROUNDS];
+    memcpy(sorted, values, (size_t)count * sizeof *values);
+    qsort(sorted, (size_t)count, sizeof *sorted, bench_compare);
+    return count % 2 ? sorted[count / 2] : (sorted[count / 2 - 1] + sorted[count / 2]) / 2;
+}
+
+#endif

@@ -1,0 +1,162 @@
+/*
+ * client compare ROUNDS SLICE_MS NAME=PATH...: measures round trip and stream against each echo server in turn, round after
+ *     round, so that whatever else the machine does hits all of them alike. The first one is what the others are compared
+ *     with. Prints "NAME roundtrip_us stream_mib_s roundtrip_ratio stream_ratio", medians over the rounds.
+ * client roundtrips COUNT PATH: that many round trips, for a counter that looks at the server.
+ */
+#include "bench.h"
+
+#include <fcntl.h>
+
+typedef struct server {
+    const char *name;
+    int         fd;
+    double     *roundtrip, *stream; /* one per round: round trips and MiB a second */
+} server;
+
+static char sent[BENCH_CHUNK], got[BENCH_CHUNK];
+
+/* A server that has just been started may need a moment until it listens. */
+static int connect_within(const char *path, int seconds)
+{
+    struct sockaddr_un address = bench_address(path);
+    int64_t deadline = bench_now() + seconds * (int64_t)1000000000;
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    while (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
+        if ((errno != ENOENT && errno != ECONNREFUSED) || bench_now() > deadline) bench_die(path);
+        poll(NULL, 0, 2);
+    }
+    return fd;
+}
+
+static void roundtrip(int fd)
+{
+    size_t n = 0;
+    if (write(fd, sent, BENCH_MESSAGE) != BENCH_MESSAGE) bench_die("write");
+    while (n < BENCH_MESSAGE) {
+        ssize_t more = read(fd, got + n, BENCH_MESSAGE - n);
+        if (more <= 0) bench_die("the echo server went away");
+        n += (size_t)more;
+    }
+}
+
+static double roundtrips_a_second(int fd, int64_t slice)
+{
+    int64_t start = bench_now(), end;
+    int64_t count = 0;
+    do {
+        for (int i = 0; i < 50; i++) roundtrip(fd);
+        count += 50;
+        end = bench_now();
+    } while (end - start < slice);
+    return (double)count * 1e9 / (double)(end - start);
+}
+
+/* One turn of full duplex traffic: takes all that is there, gives as much as goes in. */
+static void exchange(int fd, uint64_t *out, uint64_t *in, int more)
+{
+    struct pollfd item = { .fd = fd, .events = (short)(more ? POLLIN | POLLOUT : POLLIN) };
+    ssize_t n;
+    if (poll(&item, 1, 10000) <= 0) bench_die("the echo server sleeps");
+    if (item.revents & (POLLIN | POLLHUP)) {
+        n = read(fd, got, sizeof got);
+        if (n == 0 || (n < 0 && errno != EAGAIN)) bench_die("the echo server went away");
+        for (ssize_t i = 0; i < n; i += 4096) /* A sample of each page shows whether bytes were lost or doubled. */
+            if (got[i] != sent[(*in + (uint64_t)i) % sizeof sent]) bench_die("a wrong echo");
+        if (n > 0) *in += (uint64_t)n;
+    }
+    if (more && (item.revents & POLLOUT)) {
+        size_t at = *out % sizeof sent;
+        n = write(fd, sent + at, sizeof sent - at);
+        if (n > 0) *out += (uint64_t)n;
+        else if (errno != EAGAIN) bench_die("write");
+    }
+}
+
+static double stream_mib_a_second(int fd, int64_t slice)
+{
+    uint64_t out = 0, in = 0;
+    int64_t start = bench_now(), end;
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    while (bench_now() - start < slice) exchange(fd, &out, &in, 1);
+    while (out % sizeof sent) exchange(fd, &out, &in, 1); /* so that the next stream begins with sent[0] */
+    while (in < out) exchange(fd, &out, &in, 0);
+    end = bench_now();
+    fcntl(fd, F_SETFL, 0);
+    return (double)in / 1048576 * 1e9 / (double)(end - start);
+}
+
+/* Every byte of two MiB is compared before anything is timed. */
+static void verify(int fd)
+{
+    for (int i = 0; i < 32; i++) {
+        size_t out = 0, in = 0;
+        while (in < sizeof got) {
+            ssize_t n;
+            if (out < sizeof sent) {
+                n = send(fd, sent + out, sizeof sent - out, MSG_DONTWAIT);
+                if (n > 0) out += (size_t)n;
+            }
+            n = recv(fd, got + in, sizeof got - in, out < sizeof sent ? MSG_DONTWAIT : 0);
+            if (n == 0) bench_die("the echo server went away");
+            if (n > 0) in += (size_t)n;
+        }
+        if (memcmp(sent, got, sizeof sent) != 0) bench_die("a wrong echo");
+    }
+}
+
+static void open_server(server *s, char *argument, int rounds)
+{
+    char *path = strchr(argument, '=');
+    if (!path) bench_die("NAME=PATH was expected");
+    *path++ = '\0';
+    s->name = argument;
+    s->fd = connect_within(path, 20);
+    s->roundtrip = (double *)calloc((size_t)rounds, sizeof(double));
+    s->stream = (double *)calloc((size_t)rounds, sizeof(double));
+    if (!s->roundtrip || !s->stream) bench_die("calloc");
+    verify(s->fd);
+}
+
+/* The median of the ratios within each round: a slow second of the machine hits both sides of a ratio. */
+static double ratio(const double *mine, const double *limit, int rounds)
+{
+    double values[BENCH_ROUNDS];
+    for (int i = 0; i < rounds; i++) values[i] = mine[i] / limit[i];
+    return bench_median(values, rounds);
+}
+
+static int compare(int rounds, int64_t slice, char **arguments, int count)
+{
+    server *servers = (server *)calloc((size_t)count, sizeof *servers);
+    if (!servers || rounds < 1 || rounds > BENCH_ROUNDS) bench_die("arguments");
+    for (int i = 0; i < count; i++) open_server(&servers[i], arguments[i], rounds);
+    for (int round = 0; round < rounds; round++) {
+        for (int i = 0; i < count; i++) { /* Each round begins with another one. */
+            server *s = &servers[(i + round) % count];
+            s->roundtrip[round] = roundtrips_a_second(s->fd, slice);
+            s->stream[round] = stream_mib_a_second(s->fd, slice);
+        }
+    }
+    for (int i = 0; i < count; i++) {
+        const server *s = &servers[i];
+        printf("%s %.3f %.1f %.3f %.3f\n", s->name, 1e6 / bench_median(s->roundtrip, rounds), bench_median(s->stream, rounds),
+               ratio(s->roundtrip, servers[0].roundtrip, rounds), ratio(s->stream, servers[0].stream, rounds));
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    /* No byte is 1: that is the escape character of a mux. */
+    for (size_t i = 0; i < sizeof sent; i++) sent[i] = (char)('a' + (i * 7 + i / 4096) % 26);
+    if (argc > 4 && strcmp(argv[1], "compare") == 0)
+        return compare(atoi(argv[2]), atoll(argv[3]) * 1000000, argv + 4, argc - 4);
+    if (argc == 4 && strcmp(argv[1], "roundtrips") == 0) {
+        int fd = connect_within(argv[3], 20);
+        for (int left = atoi(argv[2]); left > 0; left--) roundtrip(fd);
+        return 0;
+    }
+    fprintf(stderr, "usage: client compare ROUNDS SLICE_MS NAME=PATH... | client roundtrips COUNT PATH\n");
+    return 2;
+}

@@ -1,0 +1,246 @@
+#!/bin/sh
+# Compiles chardev.h with every compiler and for every target that is installed, with warnings as errors, and runs the result
+# wherever it can be run. Then: what it leaves in the program that includes it (symbols, globals, macros).
+# One line per check. A compiler that is missing is a skip; with CHARDEV_NO_SKIP=1 a skip is a failure.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+out=build/cross
+warnings="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror"
+posix="RINGBUF MUX FD FILE PIPE PTY STDIO SOCKET"
+passed=0 failed=0 skipped=0
+mkdir -p "$out"
+
+# ---- the frame ---------------------------------------------------------------------------------------------------------
+
+pass() { passed=$((passed + 1)) && echo "ok       $1"; }
+
+fail() { # NAME [FILE that says why]
+    failed=$((failed + 1))
+    echo "FAIL     $1"
+    if [ $# -gt 1 ]; then head -n 40 "$2" | sed 's/^/         /'; fi
+}
+
+skip() { # NAME REASON
+    if [ -n "${CHARDEV_NO_SKIP:-}" ]; then
+        echo "$2" >"$out/log"
+        fail "$1" "$out/log"
+    else
+        skipped=$((skipped + 1)) && echo "skipped: $1: $2"
+    fi
+}
+
+# Passes when the command succeeds, and says nothing where it should be silent: a compiler that cannot turn warnings into
+# errors must not warn either.
+check() { # NAME COMMAND...
+    check_name=$1
+    shift
+    if "$@" >"$out/log" 2>&1; then pass "$check_name"; else fail "$check_name" "$out/log"; fi
+}
+
+silent() { # COMMAND...
+    "$@" 2>"$out/said" || { cat "$out/said" && return 1; }
+    if [ -s "$out/said" ]; then cat "$out/said" && return 1; fi
+}
+
+have() { # NAME PROGRAM...: all of them, or NAME is skipped
+    have_name=$1
+    shift
+    for program in "$@"; do
+        command -v "$program" >/dev/null 2>&1 || { skip "$have_name" "$program is not installed" && return 1; }
+    done
+}
+
+says_ok() { # COMMAND...: runs portable.c's program
+    timeout 120 "$@" </dev/null >"$out/output" 2>"$out/said"
+    says_status=$?
+    tr -d '\r' <"$out/output" | grep -qx 'portable: ok' && [ "$says_status" = 0 ] && return 0
+    cat "$out/output" "$out/said"
+    echo "exit status $says_status"
+    return 1
+}
+
+build_and_run() { # PROGRAM COMPILE...
+    program=$1
+    shift
+    silent "$@" tests/cross/portable.c -o "$program" -lpthread && says_ok "$program"
+}
+
+# ---- compilers and language levels -------------------------------------------------------------------------------------
+
+compile_all() { # NAME COMPILE...: the example, and the program that runs
+    name=$1
+    shift
+    have "$name" "$1" || return 0
+    check "$name: hello.c" silent "$@" -I. -c examples/hello.c -o "$out/hello.o"
+    check "$name: portable.c, run" build_and_run "$out/portable" "$@"
+}
+
+compile_all "gcc -std=c99" gcc -std=c99 -O2 $warnings
+compile_all "gcc -std=gnu99" gcc -std=gnu99 -O2 $warnings
+compile_all "gcc -O0" gcc -std=c99 -O0 $warnings
+compile_all "clang -std=c99" clang -std=c99 -O2 $warnings
+compile_all "clang -std=gnu99" clang -std=gnu99 -O2 $warnings
+compile_all "tcc -std=c99" tcc -std=c99 -Wall -Werror
+compile_all "musl-gcc -std=c99" musl-gcc -std=c99 -O2 $warnings
+compile_all "g++ -std=c++17" g++ -x c++ -std=c++17 -O2 $warnings
+compile_all "clang++ -std=c++17" clang++ -x c++ -std=c++17 -O2 $warnings
+compile_all "gcc with CHARDEV_THREADS" gcc -std=c99 -O2 -DCHARDEV_THREADS $warnings
+compile_all "g++ with CHARDEV_THREADS" g++ -x c++ -std=c++17 -O2 -DCHARDEV_THREADS $warnings
+compile_all "gcc with CHARDEV_FREESTANDING" gcc -std=c99 -O2 -DCHARDEV_FREESTANDING $warnings
+compile_all "g++ with CHARDEV_FREESTANDING" g++ -x c++ -std=c++17 -O2 -DCHARDEV_FREESTANDING $warnings
+
+# ---- other machines ------------------------------------------------------------------------------------------------------
+
+# The system's headers for 64 bits serve for 32 as well.
+m32="-m32 -idirafter /usr/include/x86_64-linux-gnu"
+for compiler in "gcc -std=c99" "g++ -x c++ -std=c++17"; do
+    if echo 'int main(void) { return 0; }' | ${compiler%% *} $m32 -x c - -o "$out/m32" 2>/dev/null; then
+        compile_all "$compiler -m32" $compiler $m32 -O2 $warnings
+    else
+        skip "$compiler -m32" "no 32-bit libraries (gcc-12-multilib)"
+    fi
+done
+
+windows() {
+    have "x86_64-w64-mingw32-gcc" x86_64-w64-mingw32-gcc || return 0
+    mingw="x86_64-w64-mingw32-gcc -std=c99 -O2 $warnings"
+    check "mingw: hello.c" silent $mingw -I. -c examples/hello.c -o "$out/hello.o"
+    check "mingw: portable.c" silent $mingw tests/cross/portable.c -o "$out/portable.exe"
+    check "mingw with CHARDEV_THREADS: portable.c" silent $mingw -DCHARDEV_THREADS tests/cross/portable.c -o "$out/threads.exe"
+    wine=$(command -v wine64 || ls /usr/lib/wine/wine64 2>/dev/null)
+    if [ -z "$wine" ]; then
+        skip "wine: portable.exe" "wine64 is not installed"
+        return
+    fi
+    export WINEPREFIX="$PWD/build/wine" WINEDEBUG=-all
+    check "wine: portable.exe" says_ok "$wine" "$out/portable.exe"
+    check "wine: threads.exe" says_ok "$wine" "$out/threads.exe"
+}
+
+s390x() {
+    have "s390x" s390x-linux-gnu-gcc || return 0
+    check "s390x: hello.c" silent s390x-linux-gnu-gcc -std=c99 -O2 $warnings -I. -c examples/hello.c -o "$out/hello.o"
+    check "s390x: portable.c" silent s390x-linux-gnu-gcc -std=c99 -O2 $warnings tests/cross/portable.c -o "$out/portable-s390x"
+    have "s390x: run" qemu-s390x-static || return 0
+    check "s390x: portable, run (big-endian)" says_ok qemu-s390x-static -L /usr/s390x-linux-gnu "$out/portable-s390x"
+}
+
+# The firmware is driven as a person would: a line, the other frontend, back, the history, the end.
+firmware_runs() {
+    { printf 'one line\r\001cabc\001chistory\rquit\r'; } |
+        timeout 60 qemu-system-arm -M mps2-an385 -display none -monitor none -serial stdio -semihosting -kernel "$out/firmware.elf" \
+            >"$out/output" 2>&1
+    firmware_status=$?
+    tr -d '\r' <"$out/output" >"$out/log.firmware"
+    [ "$firmware_status" = 0 ] && grep -q 'bare metal' "$out/log.firmware" && grep -qx 'one line' "$out/log.firmware" &&
+        grep -qx '3 bytes counted' "$out/log.firmware" && return 0
+    cat "$out/log.firmware"
+    echo "exit status $firmware_status"
+    return 1
+}
+
+arm() {
+    have "arm-none-eabi-gcc" arm-none-eabi-gcc || return 0
+    thumb="arm-none-eabi-gcc -std=c99 -Os -mcpu=cortex-m3 -mthumb -ffunction-sections -fdata-sections $warnings"
+    check "arm-none-eabi: portable.c" silent $thumb -DCHARDEV_FREESTANDING -c tests/cross/portable.c -o "$out/portable-arm.o"
+    check "arm-none-eabi: chardev.h alone" silent $thumb -DCHARDEV_FREESTANDING -DCHARDEV_IMPLEMENTATION -x c -c chardev.h -o "$out/chardev-arm.o"
+    [ -f "$out/chardev-arm.o" ] && arm-none-eabi-size "$out/chardev-arm.o" |
+        awk 'NR == 2 { print "         " $1 " bytes of text, " $2 " of data, " $3 " of bss: all portable backends" }'
+    check "arm-none-eabi: firmware.elf" silent $thumb -I. -nostartfiles --specs=nano.specs --specs=nosys.specs \
+        -Wl,--gc-sections,--no-warn-rwx-segments -T examples/firmware/mps2.ld examples/firmware/firmware.c -o "$out/firmware.elf"
+    have "firmware: run" qemu-system-arm || return 0
+    check "firmware: run on mps2-an385" firmware_runs
+}
+
+windows
+s390x
+arm
+
+# ---- build macros ------------------------------------------------------------------------------------------------------------
+
+strict="gcc -std=c99 -O2 $warnings"
+
+without() { # NAME FLAG...
+    name=$1
+    shift
+    check "$name: hello.c" silent $strict "$@" -I. -c examples/hello.c -o "$out/hello.o"
+    check "$name: portable.c, run" build_and_run "$out/portable" $strict "$@"
+}
+
+all=""
+for kind in $posix; do
+    without "CHARDEV_NO_$kind" "-DCHARDEV_NO_$kind"
+    all="$all -DCHARDEV_NO_$kind"
+done
+without "all CHARDEV_NO_x" $all
+without "CHARDEV_STATIC" -DCHARDEV_STATIC
+if have "CHARDEV_STATIC with clang" clang; then
+    check "CHARDEV_STATIC with clang" silent clang -std=c99 -O2 $warnings -DCHARDEV_STATIC -I. -c examples/hello.c -o "$out/hello.o"
+fi
+check "CHARDEV_STATIC with g++" silent g++ -x c++ -std=c++17 -O2 $warnings -DCHARDEV_STATIC -I. -c examples/hello.c -o "$out/hello.o"
+check "CHARDEV_API" silent $strict '-DCHARDEV_API=extern __attribute__((visibility("hidden")))' -I. -c examples/hello.c -o "$out/hello.o"
+
+two_files() { # COMPILE...
+    silent "$@" -DCROSS_TWO_FILES -c tests/cross/portable.c -o "$out/first.o" &&
+        silent "$@" -c tests/cross/second.c -o "$out/second.o" &&
+        silent gcc "$out/first.o" "$out/second.o" -o "$out/two" -lpthread && says_ok "$out/two"
+}
+
+check "two files" two_files $strict
+check "two files, each with a copy (CHARDEV_STATIC)" two_files $strict -DCHARDEV_STATIC
+check "two files, C++ beside C" sh -c "g++ -x c++ -std=c++17 $warnings -DCROSS_TWO_FILES -c tests/cross/portable.c -o $out/first.o &&
+    $strict -c tests/cross/second.c -o $out/second.o && g++ $out/first.o $out/second.o -o $out/two -lpthread && $out/two"
+
+# ---- what it leaves behind -----------------------------------------------------------------------------------------------------
+
+public_symbols() { # FLAG...: every symbol that other files see begins with chr_
+    echo '#include "chardev.h"' | gcc -O2 -I. -DCHARDEV_IMPLEMENTATION "$@" -x c -c - -o "$out/symbols.o" || return 1
+    nm -g --defined-only "$out/symbols.o" | awk '$2 ~ /[A-Z]/ && $3 !~ /^chr_/ { print "a foreign name: " $3; bad = 1 } { n++ }
+        END { if (!n) print "no symbols at all"; exit bad || !n }'
+}
+
+static_symbols() {
+    echo '#include "chardev.h"' | gcc -O2 -I. -DCHARDEV_IMPLEMENTATION -DCHARDEV_STATIC -x c -c - -o "$out/symbols.o" || return 1
+    nm -g --defined-only "$out/symbols.o" | awk '{ print "visible with CHARDEV_STATIC: " $3; bad = 1 } END { exit bad }'
+}
+
+# The process has one terminal, so its saved settings (and the lock around them) may be global. Nothing else may.
+writable_globals() { # FLAG...
+    echo '#include "chardev.h"' | gcc -O0 -fno-pic -I. -DCHARDEV_IMPLEMENTATION "$@" -x c -c - -o "$out/symbols.o" || return 1
+    nm "$out/symbols.o" | awk '$2 ~ /^[BbCDdGgSs]$/ && $3 !~ /^chr__terminal(_mutex)?$/ { print "a writable global: " $3; bad = 1 } END { exit bad }'
+}
+
+# What is defined at the end of a file that includes chardev.h, less what its system headers define by themselves: the macros
+# that stand in chardev.h, as the preprocessor's own line marks tell.
+macros() { # COMPILER FLAG...
+    macro_cc=$1
+    shift
+    echo '#include "chardev.h"' | $macro_cc -E -dD -I. "$@" -x c - >"$out/macros.i" || return 1
+    awk '/^# [0-9]+ "/ { ours = $3 ~ /chardev\.h"$/; next }
+        /^#define / { name = $2; sub(/\(.*/, "", name); if (ours) kept[name] = 1; next }
+        /^#undef / { delete kept[$2] }
+        END { for (name in kept) {
+                  n++
+                  if (name == "_DEFAULT_SOURCE") continue # the feature macro that the manual tells of
+                  if (name !~ /^(CHR_|CHARDEV_)/ || name ~ /^CHR__/) { print "left behind: " name; bad = 1 }
+              }
+              if (!n) print "no macros at all"
+              exit bad || !n }' "$out/macros.i"
+}
+
+check "symbols: only chr_*" public_symbols
+check "symbols: only chr_*, CHARDEV_THREADS" public_symbols -DCHARDEV_THREADS
+check "symbols: none with CHARDEV_STATIC" static_symbols
+check "globals: none but the terminal" writable_globals
+check "globals: none but the terminal, CHARDEV_THREADS" writable_globals -DCHARDEV_THREADS
+check "globals: none, CHARDEV_FREESTANDING" writable_globals -DCHARDEV_FREESTANDING
+check "macros: declarations" macros gcc
+check "macros: implementation" macros gcc -DCHARDEV_IMPLEMENTATION
+check "macros: implementation, CHARDEV_THREADS" macros gcc -DCHARDEV_IMPLEMENTATION -DCHARDEV_THREADS
+check "macros: CHARDEV_FREESTANDING" macros gcc -DCHARDEV_IMPLEMENTATION -DCHARDEV_FREESTANDING
+if have "macros: windows" x86_64-w64-mingw32-gcc; then
+    check "macros: windows" macros x86_64-w64-mingw32-gcc -DCHARDEV_IMPLEMENTATION
+fi
+
+echo "cross: $passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ]

@@ -1,0 +1,210 @@
+/*
+ * What must work on every target: options, null, ringbuf, mux, and where there are sockets one of those. Compiled by make
+ * cross with every compiler as C and as C++, and run wherever the result can be run. Prints "portable: ok".
+ * With CROSS_TWO_FILES the second file, second.c, is linked to it.
+ */
+#define CHARDEV_IMPLEMENTATION
+#include "../../chardev.h"
+#include "../../chardev.h" /* A second time, with the macro still there: must be harmless. */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if CHARDEV_HAS_SOCKET
+#include <sys/socket.h>
+#include <unistd.h>
+#endif
+
+#ifdef CROSS_TWO_FILES
+#ifdef __cplusplus
+extern "C"
+#endif
+int second_file(chr_context *ctx);
+#endif
+
+static int failures;
+
+#define CHECK(condition) check((condition) != 0, #condition, __LINE__)
+
+static void check(int holds, const char *condition, int line)
+{
+    if (holds) return;
+    printf("portable.c:%d: %s\n", line, condition);
+    failures++;
+}
+
+static void *allocate(void *opaque, void *ptr, size_t size)
+{
+    (void)opaque;
+    if (size > 0) return realloc(ptr, size);
+    free(ptr);
+    return NULL;
+}
+
+/* ---- a device that remembers what came ------------------------------------------------------------------------------ */
+
+typedef struct device {
+    chr_frontend fe;
+    char         got[256];
+    size_t       used;
+    int          last_event;
+} device;
+
+static int device_room(void *opaque)
+{
+    const device *d = (const device *)opaque;
+    return (int)(sizeof d->got - d->used);
+}
+
+static void device_read(void *opaque, const void *buf, size_t len)
+{
+    device *d = (device *)opaque;
+    memcpy(d->got + d->used, buf, len);
+    d->used += len;
+}
+
+static void device_event(void *opaque, int event)
+{
+    ((device *)opaque)->last_event = event;
+}
+
+static int attach(device *d, chr_dev *dev)
+{
+    static const chr_handlers handlers = { device_room, device_read, device_event, NULL };
+    memset(d, 0, sizeof *d);
+    d->last_event = -1;
+    if (!dev || chr_fe_init(&d->fe, dev, NULL) < 0) return 0;
+    chr_fe_set_handlers(&d->fe, &handlers, d);
+    return 1;
+}
+
+static void settle(chr_context *ctx)
+{
+    int left = 100;
+    while (chr_loop_step(ctx, 0) > 0 && left > 0)
+        left--;
+}
+
+static void count_line(void *opaque, const char *line)
+{
+    *(int *)opaque += line[0] != '\0';
+}
+
+/* ---- what is tested ---------------------------------------------------------------------------------------------------- */
+
+static void test_options(chr_context *ctx)
+{
+    chr_error err;
+    int       lines = 0;
+
+    CHECK(!chr_new(ctx, "null,id=a,colour=red", &err) && err.code == CHR_ERR_INVALID && strstr(err.text, "colour"));
+    CHECK(!chr_new(ctx, "nowhere,id=a", &err) && strstr(err.text, "nowhere"));
+    CHECK(!chr_new(ctx, "null,help", &err) && err.code == CHR_ERR_HELP);
+    CHECK(chr_help(ctx, NULL, count_line, &lines) >= 0 && lines > 0);
+    CHECK(!chr_find(ctx, "a"));
+}
+
+static void test_null(chr_context *ctx)
+{
+    device d;
+
+    CHECK(attach(&d, chr_new(ctx, "null,id=n", NULL)));
+    CHECK(chr_fe_write(&d.fe, "gone", 4) == 4);
+    settle(ctx);
+    CHECK(d.last_event == -1 && d.used == 0);
+    chr_fe_deinit(&d.fe);
+    CHECK(chr_remove(ctx, "n", NULL) >= 0 && !chr_find(ctx, "n"));
+}
+
+#if CHARDEV_HAS_RINGBUF
+static void test_ringbuf(chr_context *ctx)
+{
+    device    d;
+    chr_error err;
+    char      text[64];
+
+    CHECK(!chr_new(ctx, "ringbuf,id=r,size=5", &err) && strstr(err.text, "power of two"));
+    CHECK(attach(&d, chr_new(ctx, "memory,id=r,size=8", &err)));
+    CHECK(d.last_event == CHR_EVENT_OPENED || (settle(ctx), d.last_event == CHR_EVENT_OPENED));
+    CHECK(chr_fe_write(&d.fe, "0123456789", 10) == 10 && chr_ringbuf_count(d.fe.dev) == 8);
+    CHECK(chr_ringbuf_read(d.fe.dev, 4, CHR_UTF8, text, sizeof text, &err) == 4 && memcmp(text, "2345", 4) == 0);
+    CHECK(chr_ringbuf_write(d.fe.dev, "/wA=", 4, CHR_BASE64, &err) == 2);
+    CHECK(chr_ringbuf_read(d.fe.dev, 8, CHR_BASE64, text, sizeof text, &err) == 8 && memcmp(text, "Njc4Of8A", 8) == 0);
+    chr_fe_deinit(&d.fe);
+}
+#endif
+
+#if CHARDEV_HAS_MUX && CHARDEV_HAS_RINGBUF
+static void test_mux(chr_context *ctx)
+{
+    device   a, b;
+    chr_dev *mux = chr_new(ctx, "ringbuf,id=m,size=1K,mux=on", NULL), *base = chr_find(ctx, "m-base");
+    char     text[64];
+
+    CHECK(mux && base && attach(&a, mux) && attach(&b, mux));
+    settle(ctx);
+    CHECK(chr_fe_write(&a.fe, "one ", 4) == 4 && chr_fe_write(&b.fe, "two", 3) == 3);
+    CHECK(base && chr_ringbuf_read(base, 64, CHR_UTF8, text, sizeof text, NULL) == 7 && memcmp(text, "one two", 7) == 0);
+    chr_fe_take_focus(&a.fe);
+    chr_be_write(base, "for a\001cfor b", 12);
+    CHECK(a.used == 5 && memcmp(a.got, "for a", 5) == 0);
+    CHECK(b.used == 5 && memcmp(b.got, "for b", 5) == 0);
+    chr_fe_deinit(&a.fe);
+    chr_fe_deinit(&b.fe);
+}
+#endif
+
+#if CHARDEV_HAS_SOCKET
+static void test_socket(chr_context *ctx)
+{
+    device    d;
+    chr_error err;
+    int       ends[2], turns = 0;
+    char      options[64], text[8];
+
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
+    snprintf(options, sizeof options, "socket,id=s,fd=%d", ends[1]);
+    CHECK(attach(&d, chr_new(ctx, options, &err)));
+    CHECK(write(ends[0], "there", 5) == 5);
+    while (d.used < 5 && turns++ < 50)
+        chr_loop_step(ctx, 100);
+    CHECK(d.used == 5 && memcmp(d.got, "there", 5) == 0);
+    CHECK(chr_fe_write(&d.fe, "back", 4) == 4 && read(ends[0], text, sizeof text) == 4 && memcmp(text, "back", 4) == 0);
+    close(ends[0]);
+    for (turns = 0; d.last_event != CHR_EVENT_CLOSED && turns < 50; turns++)
+        chr_loop_step(ctx, 100);
+    CHECK(d.last_event == CHR_EVENT_CLOSED);
+    chr_fe_deinit(&d.fe);
+}
+#endif
+
+int main(void)
+{
+    chr_config   config;
+    chr_context *ctx;
+
+    memset(&config, 0, sizeof config);
+    config.allocate = allocate;
+    ctx = chr_context_new(&config);
+    CHECK(ctx);
+    if (!ctx) return 1;
+    test_options(ctx);
+    test_null(ctx);
+#if CHARDEV_HAS_RINGBUF
+    test_ringbuf(ctx);
+#endif
+#if CHARDEV_HAS_MUX && CHARDEV_HAS_RINGBUF
+    test_mux(ctx);
+#endif
+#if CHARDEV_HAS_SOCKET
+    test_socket(ctx);
+#endif
+#ifdef CROSS_TWO_FILES
+    CHECK(second_file(ctx));
+#endif
+    chr_context_free(ctx);
+    if (failures) printf("portable: %d failed\n", failures);
+    else printf("portable: ok\n");
+    return failures > 0;
+}
