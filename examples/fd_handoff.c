@@ -20,7 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { VM_FD = 3, ANSWER_MS = 10000, LINE = 16384 };
+enum { VM_FD = 3, ANSWER_MS = 10000, LINE = 16384, MOST_WORDS = 128 };
 
 #define MONITOR_OPTIONS "socket,id=mon,fd=3,server=on,wait=off"
 #define BAD_OPTIONS     "socket,id=extra,pth=/nowhere"
@@ -346,16 +346,16 @@ static char *default_vm(const char *program)
     return path;
 }
 
-/* The VM's own words, then the options of the story. The array stays NULL-terminated for exec. */
-static char **vm_command(char **words, int count, const char *const *options, int option_count)
+/* The VM's own words, then the options of the story, with a NULL behind them for exec. */
+static void make_command(char *command_line[MOST_WORDS], char **words, int count, const char *const *options, int option_count)
 {
-    char **command_line = (char **)calloc((size_t)(count + option_count + 1), sizeof *command_line);
-    int    i;
+    int i, n = 0;
 
-    if (!command_line) fail("calloc");
-    for (i = 0; i < count; i++) command_line[i] = words[i];
-    for (i = 0; i < option_count; i++) command_line[count + i] = (char *)options[i];
-    return command_line;
+    errno = E2BIG;
+    if (count + option_count >= MOST_WORDS) fail("the VM command");
+    for (i = 0; i < count; i++) command_line[n++] = words[i];
+    for (i = 0; i < option_count; i++) command_line[n++] = (char *)options[i];
+    command_line[n] = NULL;
 }
 
 int main(int argc, char **argv)
@@ -363,6 +363,7 @@ int main(int argc, char **argv)
     static const char *const options[] = { "-chardev", MONITOR_OPTIONS, "-mon", "chardev=mon,mode=control",
                                            "-chardev", "null,id=con",   "-serial", "chardev:con",
                                            "-chardev", BAD_OPTIONS };
+    char  *command_line[MOST_WORDS];
     char  *tinyvm = default_vm(argv[0]);
     int    own_vm = argc > 2 && strcmp(argv[1], "--") == 0;
     char **words = own_vm ? argv + 2 : &tinyvm;
@@ -374,7 +375,9 @@ int main(int argc, char **argv)
         return 2;
     }
     make_directory();
-    good = run_the_vm(vm_command(words, count, options, 8), !own_vm);
-    bad = run_a_vm_that_fails(vm_command(words, count, options, 10));
+    make_command(command_line, words, count, options, 8);
+    good = run_the_vm(command_line, !own_vm);
+    make_command(command_line, words, count, options, 10);
+    bad = run_a_vm_that_fails(command_line);
     return good && bad ? 0 : 1;
 }
