@@ -127,7 +127,7 @@ typedef union block {
     uint64_t align;
 } block;
 
-static block  pool[16384];
+static block  pool[24576];
 static size_t pool_used;
 static block *freed;
 
@@ -244,7 +244,7 @@ static void shell_event(void *opaque, int event)
 {
     (void)opaque;
     if (event == CHR_EVENT_OPENED) shell_say("chardev.h on bare metal: history, quit, Ctrl-A h\r\n> ");
-    if (event == CHR_EVENT_MUX_IN) shell_say("\r\nshell> ");
+    if (event == CHR_EVENT_MUX_IN && shell.told_open) shell_say("\r\nshell> ");
 }
 
 static void counter_read(void *opaque, const void *buf, size_t len)
