@@ -1,5 +1,8 @@
 #!/usr/bin/python3
-"""relay while peers come and go: what is sent while the other side is away waits for it, and nothing is lost or doubled."""
+"""relay while peers come and go: what is sent while the other side is away waits for it, and nothing is lost or doubled.
+
+RELAY_BYTES   how many in all the rounds of a case (default 24 MiB: each burst is more than all the buffers on the way)
+"""
 import hashlib
 import os
 import socket
@@ -9,7 +12,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib
 from relaying import LIMIT, Receiver, Relay, Sender, Tally, until  # noqa: E402
 
 ROUNDS = 8
-BURST = 3 << 20  # more than all the buffers on the way, so that the sender has to wait
+BURST = int(os.environ.get("RELAY_BYTES", 24 << 20)) // ROUNDS
 
 
 def unix_listener(directory, name):
@@ -140,6 +143,27 @@ def pty_comes_and_goes(directory):
         relay.kill()
 
 
+def pty_seen_too_late(directory):
+    """Somebody types a line and leaves before the relay has noticed that they came; and again at once, while it reads that."""
+    listener = unix_listener(directory, "a")
+    link = os.path.join(directory, "tty")
+    relay = Relay("unix:" + os.path.join(directory, "a"), "pty,path=" + link)
+    try:
+        a = accept(listener)
+        a.settimeout(LIMIT)
+        until(lambda: os.path.exists(link) or relay.runs(), "the pty's link")
+        for i in range(40):
+            tty = os.open(link, os.O_RDWR | os.O_NOCTTY)
+            os.write(tty, b"%03d\n" % i)
+            os.close(tty)
+            if i % 10 == 9:
+                got = a.recv(40, socket.MSG_WAITALL)
+                assert got == b"".join(b"%03d\n" % n for n in range(i - 9, i + 1)), "%r arrived" % got
+        relay.terminate()
+    finally:
+        relay.kill()
+
+
 def main():
     tally = Tally()
     tally.run("unix client with reconnect-ms", lambda d: client_reconnects(
@@ -152,6 +176,7 @@ def main():
     tally.run("unix peers send and leave", sends_and_leaves, "unix")
     tally.run("tcp peers send and leave", sends_and_leaves, "tcp")
     tally.run("pty comes and goes", pty_comes_and_goes)
+    tally.run("pty is opened and closed between two looks", pty_seen_too_late)
     tally.end()
 
 
