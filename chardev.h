@@ -663,11 +663,14 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHARDEV_HAS_SOCKET 1
 #endif
 
-/* Helpers of the lower sections, which a build without some backends may not need. */
+/* Helpers of the lower sections, which a build without some backends may not need; and what the hot path seldom calls: kept
+ * out of line, so that it costs the hot path nothing. */
 #if defined(__GNUC__)
 #define CHR__PRIVATE static __attribute__((unused))
+#define CHR__COLD static __attribute__((unused, noinline, cold))
 #else
 #define CHR__PRIVATE static
+#define CHR__COLD static
 #endif
 
 #ifndef CHR_SYS
@@ -887,7 +890,7 @@ static int chr__os_code(int error)
     case EEXIST: case EADDRINUSE:                               return CHR_ERR_EXISTS;
     case EACCES: case EPERM:                                    return CHR_ERR_PERMISSION;
     case ETIMEDOUT:                                             return CHR_ERR_TIMEOUT;
-    case EINVAL:                                                return CHR_ERR_INVALID;
+    case EINVAL: case EBADF:                                    return CHR_ERR_INVALID;
     default:                                                    return CHR_ERR_IO;
     }
 }
@@ -952,6 +955,11 @@ static void chr__os_unlock(chr__mutex *mutex) { pthread_mutex_unlock(mutex); }
 static int chr__os_close(int fd)
 {
     return fd < 0 ? 0 : CHR_SYS(close)(fd); /* not again after EINTR: the descriptor is gone on the systems we know */
+}
+
+CHR__PRIVATE void chr__os_close_on_exec(int fd)
+{
+    (void)CHR_SYS(fcntl)(fd, F_SETFD, FD_CLOEXEC);
 }
 
 /* CLOEXEC and non-blocking; returns the flags that the descriptor had, or -1. */
@@ -1077,6 +1085,8 @@ CHR__PRIVATE short chr__os_poll_events(int events)
 
 CHR__PRIVATE int chr__os_ready_events(short revents)
 {
+    if (revents == POLLIN)
+        return CHR_IN;
     return (revents & POLLIN ? CHR_IN : 0) | (revents & POLLOUT ? CHR_OUT : 0) |
            (revents & (POLLHUP | POLLERR | POLLNVAL | CHR__POLLRDHUP) ? CHR_HUP : 0);
 }
@@ -1677,8 +1687,8 @@ CHR__PRIVATE int chr__os_send(int fd, const void *buf, size_t len)
 }
 
 typedef union chr__control { /* room for the descriptors of one message, aligned as the system wants it */
-    struct cmsghdr align;
-    char           bytes[CMSG_SPACE(sizeof(int) * CHR__MAX_MSGFDS)];
+    size_t align;
+    char   bytes[CMSG_SPACE(sizeof(int) * CHR__MAX_MSGFDS)];
 } chr__control;
 
 /* send() with descriptors beside the first byte. */
@@ -1719,14 +1729,15 @@ static void chr__os_received_fd(int fd)
         (void)CHR_SYS(fcntl)(fd, F_SETFL, flags & ~O_NONBLOCK);
 }
 
-static int chr__os_control_fds(char *control, size_t length, int *fds)
+/* The descriptors in `length` control bytes, into fds[CHR__MAX_MSGFDS]; how many. */
+static int chr__os_control_fds(chr__control *control, size_t length, int *fds)
 {
     struct cmsghdr *header;
     size_t          at, i, here;
     int             count = 0;
 
     for (at = 0; at + sizeof *header <= length; at += CMSG_SPACE(header->cmsg_len - CMSG_LEN(0))) {
-        header = (struct cmsghdr *)(void *)(control + at);
+        header = (struct cmsghdr *)(void *)(control->bytes + at);
         if (header->cmsg_len < CMSG_LEN(0))
             break;
         if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
@@ -1740,27 +1751,33 @@ static int chr__os_control_fds(char *control, size_t length, int *fds)
     return count;
 }
 
-/* recv() that also takes descriptors: fills fds[CHR__MAX_MSGFDS] and *count (0 = none came). */
-static int chr__os_recv_fds(int fd, void *buf, size_t len, int *fds, int *count)
-{
+/* What recvmsg() is told, made once for a connection. */
+typedef struct chr__receiver {
     struct msghdr message;
     struct iovec  part;
     chr__control  control;
-    ssize_t       n;
+} chr__receiver;
 
-    part.iov_base = buf;
-    part.iov_len = len;
-    message.msg_name = NULL;
-    message.msg_namelen = 0;
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    message.msg_control = control.bytes;
-    message.msg_controllen = sizeof control.bytes;
-    message.msg_flags = 0;
+static void chr__os_receiver_init(chr__receiver *receiver)
+{
+    memset(receiver, 0, sizeof *receiver);
+    receiver->message.msg_iov = &receiver->part;
+    receiver->message.msg_iovlen = 1;
+    receiver->message.msg_control = receiver->control.bytes;
+}
+
+/* recv() that also takes descriptors: *length of them are then in its control bytes. */
+static int chr__os_receive(int fd, chr__receiver *receiver, void *buf, size_t len, size_t *length)
+{
+    ssize_t n;
+
+    receiver->part.iov_base = buf;
+    receiver->part.iov_len = len;
+    receiver->message.msg_controllen = sizeof receiver->control.bytes;
     do
-        n = CHR_SYS(recvmsg)(fd, &message, MSG_CMSG_CLOEXEC);
+        n = CHR_SYS(recvmsg)(fd, &receiver->message, MSG_CMSG_CLOEXEC);
     while (n < 0 && errno == EINTR);
-    *count = n >= 0 && message.msg_controllen > 0 ? chr__os_control_fds(control.bytes, message.msg_controllen, fds) : 0;
+    *length = n < 0 ? 0 : receiver->message.msg_controllen;
     return n < 0 ? chr__os_code(errno) : (int)n;
 }
 
@@ -1914,6 +1931,7 @@ static int   chr__os_ready_events(short revents) { return revents; }
 
 CHR__PRIVATE int chr__os_close(int fd) { (void)fd; return 0; }
 CHR__PRIVATE int chr__os_is_open(int fd) { (void)fd; return 0; }
+CHR__PRIVATE void chr__os_close_on_exec(int fd) { (void)fd; }
 CHR__PRIVATE int chr__os_write(int fd, const void *buf, size_t len) { (void)fd; (void)buf; (void)len; return CHR_ERR_NOT_SUPPORTED; }
 CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms) { (void)fd; (void)events; return timeout_ms < 0 ? CHR_ERR_NOT_SUPPORTED : 0; }
 
@@ -2006,7 +2024,11 @@ static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, i
  * No operating system: the hooks of chr_config give memory and time; the loop never sleeps, and a wake-up is nothing. */
 #ifdef CHR__FREESTANDING
 
-#define chr__os_allocate NULL
+static void *chr__os_allocate(void *opaque, void *ptr, size_t size)
+{
+    (void)opaque, (void)ptr, (void)size;
+    return NULL; /* there is no memory but what the `allocate` hook gives */
+}
 
 static int64_t chr__os_clock(void *opaque)
 {
@@ -2072,6 +2094,7 @@ struct chr_context {
     chr_watch    wake_watch;
     int          depth;        /* handlers and dispatches that are running: nothing is freed before it is 0 */
     int          quiet;        /* calls of the user's into a backend: events wait for the loop */
+    int          untidy;       /* something was removed meanwhile, or a foreign loop wants to know the time-out */
     int          sleeping;     /* in poll: whoever changes something then must wake it */
     volatile int stopped;
 
@@ -2243,10 +2266,12 @@ CHARDEV_API void chr_watch_stop(chr_watch *watch)
     chr_watch_set(watch, 0);
     watch->slot = 0;
     ctx->watches[slot] = NULL;
-    if (ctx->depth > 0) /* a dispatch walks the array: it closes the gap at its end */
-        ctx->holes++;
-    else
+    if (ctx->depth == 0) {
         chr__watch_move(ctx, --ctx->watch_count, slot);
+        return;
+    }
+    ctx->holes++; /* a dispatch walks the array: it closes the gap at its end */
+    ctx->untidy = 1;
 }
 
 CHARDEV_API int chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int events, void (*ready)(void *, int), void *opaque)
@@ -2317,7 +2342,7 @@ CHARDEV_API void chr_timer_start(chr_context *ctx, chr_timer *timer, int64_t del
 }
 
 /* Those that are due now; what they start comes in the next step. */
-static int chr__timers_run(chr_context *ctx)
+CHR__COLD int chr__timers_run(chr_context *ctx)
 {
     int        ran = 0;
     chr_timer *timer;
@@ -2360,7 +2385,7 @@ CHARDEV_API void chr_idle_start(chr_context *ctx, chr_idle *idle, void (*run)(vo
 }
 
 /* Those that are there now; what they start comes in the next step. */
-static int chr__idles_run(chr_context *ctx)
+CHR__COLD int chr__idles_run(chr_context *ctx)
 {
     chr_idle *idle;
     int       ran = 0;
@@ -2385,12 +2410,11 @@ static void chr__enter(chr_context *ctx)
 }
 
 /* At the end of the outermost dispatch nothing can touch what was removed in it. */
-static void chr__leave(chr_context *ctx)
+CHR__COLD void chr__tidy(chr_context *ctx)
 {
     chr_dev *dev;
 
-    if (--ctx->depth > 0)
-        return;
+    ctx->untidy = ctx->config.timeout_changed != NULL;
     chr__watches_close_gaps(ctx);
     while ((dev = ctx->dead) != NULL) {
         ctx->dead = dev->next;
@@ -2398,17 +2422,21 @@ static void chr__leave(chr_context *ctx)
         chr__free(ctx, dev->id);
         chr__free(ctx, dev);
     }
-    if (ctx->config.timeout_changed && (ctx->idles.next != &ctx->idles || ctx->timers.next != &ctx->timers))
+    if (ctx->config.timeout_changed)
         ctx->config.timeout_changed(ctx->config.opaque);
 }
 
+static void chr__leave(chr_context *ctx)
+{
+    if (--ctx->depth == 0 && ctx->untidy)
+        chr__tidy(ctx);
+}
+
 /* Frontends that had no room: asked again before each wait, so that one that forgets accept_input is late, not deaf. */
-static void chr__ask_starved(chr_context *ctx)
+CHR__COLD void chr__ask_starved(chr_context *ctx)
 {
     chr_dev *dev = ctx->starved, *next;
 
-    if (!dev)
-        return;
     chr__enter(ctx);
     ctx->starved = NULL;
     for (; dev; dev = next) {
@@ -2420,24 +2448,43 @@ static void chr__ask_starved(chr_context *ctx)
     chr__leave(ctx);
 }
 
+/* Slot i goes half-way to the front: there the busy ones gather, and those that sleep cost nothing to pass by. */
+CHR__COLD void chr__watch_promote(chr_context *ctx, int i)
+{
+    chr__pollfd entry = ctx->polls[i];
+    chr_watch  *watch = ctx->watches[i];
+
+    chr__watch_move(ctx, i / 2, i);
+    ctx->polls[i / 2] = entry;
+    ctx->watches[i / 2] = watch;
+    watch->slot = i / 2 + 1;
+}
+
+/* As many as poll() has counted. A callback may stop, start and change any watch; the arrays may move. */
 static int chr__watches_run(chr_context *ctx, int ready)
 {
-    int        i, ran = 0;
-    chr_watch *watch;
+    int i, ran = 0;
 
     for (i = 0; ready > 0 && i < ctx->watch_count; i++) {
-        short revents = ctx->polls[i].revents;
+        short      revents = ctx->polls[i].revents;
+        chr_watch *watch = ctx->watches[i];
         if (!revents)
             continue;
-        ctx->polls[i].revents = 0;
         ready--;
-        watch = ctx->watches[i];
-        if (watch && watch->events) {
-            watch->ready(watch->opaque, chr__os_ready_events(revents));
-            ran++;
-        }
+        ctx->polls[i].revents = 0;
+        if (!watch || !watch->events)
+            continue;
+        watch->ready(watch->opaque, chr__os_ready_events(revents));
+        ran++;
+        if (i > 0 && ctx->watches[i] == watch)
+            chr__watch_promote(ctx, i);
     }
     return ran;
+}
+
+static int chr__has_work(const chr_context *ctx)
+{
+    return ctx->idles.next != &ctx->idles || ctx->timers.next != &ctx->timers;
 }
 
 CHARDEV_API int chr_loop_timeout(chr_context *ctx)
@@ -2454,10 +2501,13 @@ CHARDEV_API int chr_loop_timeout(chr_context *ctx)
 
 static int chr__loop_sleep(chr_context *ctx, int timeout_ms)
 {
-    int own = chr_loop_timeout(ctx), ready;
+    int own, ready;
 
-    if (own >= 0 && (timeout_ms < 0 || own < timeout_ms))
-        timeout_ms = own;
+    if (chr__has_work(ctx) || ctx->stopped) {
+        own = chr_loop_timeout(ctx);
+        if (own >= 0 && (timeout_ms < 0 || own < timeout_ms))
+            timeout_ms = own;
+    }
     ctx->sleeping = timeout_ms != 0;
     CHR__UNLOCK(ctx);
     ready = chr__os_loop_wait(&ctx->waker, ctx->polls, ctx->watch_count, timeout_ms);
@@ -2470,12 +2520,13 @@ static int chr__loop_step(chr_context *ctx, int timeout_ms)
 {
     int ran;
 
-    chr__ask_starved(ctx);
+    if (ctx->starved)
+        chr__ask_starved(ctx);
     ran = chr__loop_sleep(ctx, timeout_ms);
     chr__enter(ctx);
     if (ran > 0)
         ran = chr__watches_run(ctx, ran);
-    if (ran >= 0)
+    if (ran >= 0 && chr__has_work(ctx))
         ran += chr__timers_run(ctx) + chr__idles_run(ctx);
     chr__leave(ctx);
     return ran;
@@ -2511,7 +2562,8 @@ CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity
 {
     int i, count = 0;
 
-    chr__ask_starved(ctx);
+    if (ctx->starved)
+        chr__ask_starved(ctx);
     for (i = 0; i < ctx->watch_count; i++) {
         chr_watch *watch = ctx->watches[i];
         if (!watch || !watch->events)
@@ -2561,7 +2613,8 @@ CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int c
             chr_watch_ready(polls[i].watch, polls[i].events);
             ran++;
         }
-    ran += chr__timers_run(ctx) + chr__idles_run(ctx);
+    if (chr__has_work(ctx))
+        ran += chr__timers_run(ctx) + chr__idles_run(ctx);
     chr__leave(ctx);
     return ran;
 }
@@ -3203,6 +3256,13 @@ static void chr__notify(void *opaque)
         chr_be_writable(dev);
 }
 
+/* Before anything newer, so that all comes in the order in which it happened. */
+CHR__COLD void chr__notify_now(chr_dev *dev)
+{
+    chr_idle_stop(&dev->notify);
+    chr__notify(dev);
+}
+
 CHARDEV_API void chr_be_event(chr_dev *dev, int event)
 {
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED)
@@ -3214,10 +3274,8 @@ CHARDEV_API void chr_be_event(chr_dev *dev, int event)
         chr_idle_start(dev->ctx, &dev->notify, chr__notify, dev);
         return;
     }
-    if (dev->pending) { /* in the order in which they happened */
-        chr_idle_stop(&dev->notify);
-        chr__notify(dev);
-    }
+    if (dev->pending)
+        chr__notify_now(dev);
     if (!dev->removed)
         chr__deliver_event(dev, event);
 }
@@ -3235,14 +3293,12 @@ CHARDEV_API int chr_be_can_write(chr_dev *dev)
 
 CHARDEV_API void chr_be_write(chr_dev *dev, const void *buf, size_t len)
 {
-    chr_frontend *fe = dev->frontend;
+    chr_frontend *fe;
 
     dev->bytes_in += len;
-    if (dev->pending) {
-        chr_idle_stop(&dev->notify);
-        chr__notify(dev);
-        fe = dev->frontend;
-    }
+    if (dev->pending)
+        chr__notify_now(dev);
+    fe = dev->frontend;
     if (fe && fe->handlers.read)
         fe->handlers.read(fe->opaque, buf, len);
 }
@@ -3366,7 +3422,7 @@ static int chr__log_stamped_lines(chr_dev *dev, const char *text, size_t len)
     return code;
 }
 
-static void chr__log_record(chr_dev *dev, const void *buf, size_t len)
+CHR__COLD void chr__log_record(chr_dev *dev, const void *buf, size_t len)
 {
     int  code = dev->log->stamped ? chr__log_stamped_lines(dev, (const char *)buf, len) : chr__log_put(dev->log, (const char *)buf, len);
     char text[300];
@@ -3381,12 +3437,9 @@ static void chr__log_record(chr_dev *dev, const void *buf, size_t len)
 
 /* -- making and unmaking one chardev; the registry doesn't know it yet, or any more -- */
 
-static void chr__close(chr_dev *dev)
+/* What the core itself holds of it. */
+static void chr__bury(chr_dev *dev)
 {
-    if (dev->removed)
-        return;
-    if (dev->kind->close)
-        dev->kind->close(dev);
     if (dev->frontend)
         dev->frontend->dev = NULL;
     dev->frontend = NULL;
@@ -3396,6 +3449,16 @@ static void chr__close(chr_dev *dev)
     chr__log_close(dev);
     dev->next = dev->ctx->dead;
     dev->ctx->dead = dev;
+    dev->ctx->untidy = 1;
+}
+
+static void chr__close(chr_dev *dev)
+{
+    if (dev->removed)
+        return;
+    if (dev->kind->close)
+        dev->kind->close(dev);
+    chr__bury(dev);
 }
 
 /* Closed at once, freed when nothing that runs can touch it. */
@@ -3408,10 +3471,29 @@ static void chr__destroy(chr_dev *dev)
     chr__leave(ctx);
 }
 
+/* The backend's `close` comes after its `open`, also a failed one, but never without. */
+static int chr__open(chr_dev *dev, chr_error *err)
+{
+    int code;
+
+    if (err)
+        err->code = 0;
+    dev->ctx->quiet++;
+    code = chr__log_open(dev, err);
+    if (code == 0) {
+        code = dev->kind->open(dev, err);
+        if (code < 0 && dev->kind->close)
+            dev->kind->close(dev);
+    }
+    dev->ctx->quiet--;
+    if (code < 0 && err && err->code == 0)
+        chr__fail(err, code, "%s", chr_error_text(code));
+    return code;
+}
+
 static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err)
 {
     chr_dev *dev = (chr_dev *)chr__allocate(ctx, kind->state_size);
-    int      code;
 
     if (!dev)
         return (void)chr__no_memory(err), (chr_dev *)NULL;
@@ -3425,18 +3507,11 @@ static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend 
         chr__free(ctx, dev);
         return NULL;
     }
-    if (err)
-        err->code = 0;
-    ctx->quiet++;
-    code = chr__log_open(dev, err);
-    if (code == 0)
-        code = kind->open(dev, err);
-    ctx->quiet--;
-    if (code == 0)
+    if (chr__open(dev, err) == 0)
         return dev;
-    if (err && err->code == 0)
-        chr__fail(err, code, "%s", chr_error_text(code));
-    chr__destroy(dev);
+    chr__enter(ctx);
+    chr__bury(dev);
+    chr__leave(ctx);
     return NULL;
 }
 
@@ -4264,6 +4339,7 @@ typedef struct chr__stream {
     chr_idle    again;             /* look at the input though poll says nothing */
     int         broken;            /* a write has failed: what is left to read comes, then the end */
     int         held;              /* hung up, but the frontend has no room for what is left */
+    int         may_keep;          /* some layer may keep input that poll can't see */
     void      (*ended)(struct chr__stream *stream, int code); /* 0 = end of input, else why; it closes the stream, or stops the input */
 } chr__stream;
 
@@ -4274,7 +4350,7 @@ typedef struct chr__stream_dev { /* the states of stream backends begin like thi
 
 static void chr__stream_again(void *opaque);
 
-static int chr__stream_pending(const chr__stream *stream)
+CHR__COLD int chr__layers_pending(const chr__stream *stream)
 {
     const chr__layer *layer;
 
@@ -4284,7 +4360,12 @@ static int chr__stream_pending(const chr__stream *stream)
     return 0;
 }
 
-static void chr__stream_look_again(chr__stream *stream)
+static int chr__stream_pending(const chr__stream *stream)
+{
+    return stream->may_keep && chr__layers_pending(stream);
+}
+
+CHR__COLD void chr__stream_look_again(chr__stream *stream)
 {
     chr_idle_start(stream->dev->ctx, &stream->again, chr__stream_again, stream);
 }
@@ -4313,14 +4394,14 @@ static void chr__stream_update(chr__stream *stream)
         chr__stream_look_again(stream);
 }
 
-static void chr__stream_end(chr__stream *stream, int code)
+CHR__COLD void chr__stream_end(chr__stream *stream, int code)
 {
     stream->ended(stream, code);
     chr_be_writable(stream->dev); /* who waits to write shall learn it from the next write */
 }
 
 /* The frontend takes nothing now. A hang-up with nothing behind it is the end all the same: the next peer must be able to come. */
-static void chr__stream_no_room(chr__stream *stream, int hung_up)
+CHR__COLD void chr__stream_no_room(chr__stream *stream, int hung_up)
 {
     if (hung_up && !chr__stream_pending(stream) && chr__os_unread(stream->in) == 0) {
         chr__stream_end(stream, 0);
@@ -4328,6 +4409,13 @@ static void chr__stream_no_room(chr__stream *stream, int hung_up)
     }
     stream->held = hung_up;
     chr__stream_update(stream);
+}
+
+/* A read brought no bytes. Would-block is the end all the same, behind a hang-up or a broken write. */
+CHR__COLD void chr__stream_nothing(chr__stream *stream, int code, int hung_up)
+{
+    if (code != CHR_ERR_WOULD_BLOCK || stream->broken || hung_up)
+        chr__stream_end(stream, code == CHR_ERR_WOULD_BLOCK ? 0 : code);
 }
 
 /* Reads while there is room and data, up to a budget that lets the others have their turn. */
@@ -4348,8 +4436,7 @@ static void chr__stream_input(chr__stream *stream, int hung_up)
         want = chr__min((size_t)room, CHR__BUFFER_SIZE);
         n = stream->top->slots->read(stream->top, dev->ctx->buffer, want);
         if (n <= 0) {
-            if (n != CHR_ERR_WOULD_BLOCK || stream->broken || hung_up)
-                chr__stream_end(stream, n == CHR_ERR_WOULD_BLOCK ? 0 : n);
+            chr__stream_nothing(stream, n, hung_up);
             return;
         }
         chr_be_write(dev, dev->ctx->buffer, (size_t)n);
@@ -4366,7 +4453,7 @@ static void chr__stream_again(void *opaque)
         chr__stream_input(stream, stream->broken);
 }
 
-static void chr__stream_writable(chr__stream *stream)
+CHR__COLD void chr__stream_writable(chr__stream *stream)
 {
     chr_be_writable(stream->dev);
     chr__stream_update(stream);
@@ -4430,8 +4517,19 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
         return chr__no_memory(err);
     }
     stream->top = top;
+    for (stream->may_keep = 0; top; top = top->below)
+        stream->may_keep |= top->slots->pending != NULL;
     chr__stream_update(stream);
     return 0;
+}
+
+/* A write has failed. Where the input comes from the same descriptor, its rest is read, then it ends. */
+CHR__COLD void chr__stream_broken(chr__stream *stream)
+{
+    if (stream->in != stream->out)
+        return;
+    stream->broken = 1;
+    chr__stream_look_again(stream);
 }
 
 static int chr__stream_write(chr__stream *stream, const void *buf, size_t len)
@@ -4441,10 +4539,8 @@ static int chr__stream_write(chr__stream *stream, const void *buf, size_t len)
     if (!stream->top || stream->out < 0 || stream->broken)
         return CHR_ERR_DISCONNECTED;
     n = stream->top->slots->write(stream->top, buf, len);
-    if (n == CHR_ERR_DISCONNECTED && stream->in == stream->out) {
-        stream->broken = 1;
-        chr__stream_look_again(stream);
-    }
+    if (n == CHR_ERR_DISCONNECTED)
+        chr__stream_broken(stream);
     return n;
 }
 
@@ -5926,7 +6022,8 @@ static int chr__layers_check(const chr_socket_options *options, chr_error *err)
         return chr__fail(err, CHR_ERR_INVALID, "socket: TLS can not be used over path= without tls-hostname=");
     for (i = 0; i < CHR__LAYERS; i++)
         if (chr__layer_is_asked(options, i) && !chr__socket_layers[i].slots)
-            return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "socket: %s: built without %s", chr__socket_layers[i].option, i == 0 ? "TLS" : "it");
+            return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "socket: %s=: built without %s",
+                             chr__socket_layers[i].option, i == 0 ? "TLS" : chr__socket_layers[i].option);
     return 0;
 }
 
@@ -5945,9 +6042,10 @@ typedef struct chr__msgfds {
 } chr__msgfds;
 
 typedef struct chr__socket_bottom { /* the lowest layer */
-    chr__layer   layer;
-    int          fd;
-    chr__msgfds *outgoing, *incoming;
+    chr__layer    layer;
+    int           fd;
+    chr__msgfds  *outgoing, *incoming;
+    chr__receiver receiver;
 } chr__socket_bottom;
 
 typedef struct chr__socket {
@@ -6000,16 +6098,25 @@ static int chr__socket_write(chr__layer *layer, const void *buf, size_t len)
 }
 
 /* What nobody has claimed goes when newer ones come. */
+CHR__COLD void chr__socket_got_fds(chr__socket_bottom *bottom, size_t length)
+{
+    int fds[CHR__MAX_MSGFDS], count = chr__os_control_fds(&bottom->receiver.control, length, fds);
+
+    if (count == 0)
+        return;
+    chr__msgfds_close(bottom->incoming);
+    memcpy(bottom->incoming->fds, fds, sizeof fds);
+    bottom->incoming->count = count;
+}
+
 static int chr__socket_read_unix(chr__layer *layer, void *buf, size_t len)
 {
     chr__socket_bottom *bottom = (chr__socket_bottom *)layer;
-    int                 fds[CHR__MAX_MSGFDS], count, n = chr__os_recv_fds(bottom->fd, buf, len, fds, &count);
+    size_t              length;
+    int                 n = chr__os_receive(bottom->fd, &bottom->receiver, buf, len, &length);
 
-    if (count > 0) {
-        chr__msgfds_close(bottom->incoming);
-        memcpy(bottom->incoming->fds, fds, sizeof fds);
-        bottom->incoming->count = count;
-    }
+    if (length > 0)
+        chr__socket_got_fds(bottom, length);
     return n;
 }
 
@@ -6068,6 +6175,7 @@ static int chr__socket_build_layers(chr__socket *sock, chr_error *err)
     sock->bottom.layer.slots = sock->is_unix ? &chr__socket_raw_unix : &chr__socket_raw;
     sock->bottom.layer.dev = &sock->dev;
     sock->bottom.fd = sock->fd;
+    chr__os_receiver_init(&sock->bottom.receiver);
     sock->bottom.outgoing = &sock->outgoing;
     sock->bottom.incoming = &sock->incoming;
     sock->top = &sock->bottom.layer;
@@ -6623,9 +6731,12 @@ static int chr__socket_open_client(chr__socket *sock, chr_error *err)
     if (sock->retry_ms == 0 && sock->dev.ctx->depth == 0)
         return chr__socket_wait_connected(&sock->dev, err);
     chr__socket_attempt(sock, 0);
-    if (sock->retry_ms > 0 || sock->state != CHR__SOCKET_DISCONNECTED)
-        return sock->has_failed = 0;
-    return chr__socket_failure(sock, err);
+    if (sock->retry_ms > 0)
+        return 0;
+    if (sock->state == CHR__SOCKET_DISCONNECTED)
+        return chr__socket_failure(sock, err);
+    sock->has_failed = 0; /* it goes on in the background, and is logged there */
+    return 0;
 }
 
 static int chr__socket_open(chr_dev *dev, chr_error *err)
@@ -6797,6 +6908,7 @@ static int chr__context_start(chr_context *ctx)
     ctx->idles.next = ctx->idles.prev = &ctx->idles;
     ctx->last_dev = &ctx->devs;
     ctx->builtins = chr__builtins;
+    ctx->untidy = ctx->config.timeout_changed != NULL;
 #if CHARDEV_HAS_MUX
     ctx->mux = &chr__mux_kind;
 #endif
@@ -7038,6 +7150,7 @@ CHARDEV_API int chr_fd_put(chr_context *ctx, const char *name, int fd, chr_error
         return chr__fail(err, CHR_ERR_INVALID, "descriptor name '%s': may not be empty or begin with a digit", name);
     if (!chr__os_is_open(fd))
         return chr__fail(err, CHR_ERR_INVALID, "descriptor %d for the name '%s' is not open", fd, name);
+    chr__os_close_on_exec(fd);
     named = *chr__named_fd_link(ctx, name);
     if (named) {
         if (named->fd != fd)
@@ -7075,6 +7188,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__WINDOWS
 #undef CHR__POSIX
 #undef CHR__PRIVATE
+#undef CHR__COLD
 #undef CHR__POLLRDHUP
 #undef CHR__MAX_ADDRESSES
 #undef CHR__MAX_MSGFDS

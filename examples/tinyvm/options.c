@@ -49,7 +49,7 @@ static int read_ram_size(const char *text, uint32_t *size)
 {
     char  *end;
     double number = strtod(text, &end), bytes = number * unit_of(end);
-    if (end == text || !unit_of(end) || !(number > 0)) return complain("-m: '%s' is not a size", text);
+    if (end == text || unit_of(end) <= 0 || !(number > 0)) return complain("-m: '%s' is not a size", text);
     if (!(bytes >= 4096 && bytes <= 2047 * MIB)) return complain("-m: '%s' is not between 4K and 2047M", text);
     *size = (uint32_t)bytes & ~4095u;
     return 0;

@@ -1,9 +1,13 @@
 #!/usr/bin/python3
 """relay's edges: how it starts, how it ends, what it says, and what it leaves behind."""
+import fcntl
 import os
+import pty
+import signal
 import socket
 import subprocess
 import sys
+import termios
 import threading
 import time
 
@@ -234,6 +238,35 @@ def idle_costs_nothing(directory):
         relay.kill()
 
 
+def terminal_is_put_back(directory, number):
+    """Raw while it runs; after a signal, or ^C typed on it, as before."""
+    path = os.path.join(directory, "s")
+    listening = listener(path)
+    master, slave = pty.openpty()
+    before, flags = termios.tcgetattr(slave), fcntl.fcntl(slave, fcntl.F_GETFL)
+    process = subprocess.Popen([RELAY, "stdio", "unix:" + path], stdin=slave, stdout=slave, stderr=subprocess.DEVNULL,
+                               start_new_session=True, preexec_fn=lambda: fcntl.ioctl(slave, termios.TIOCSCTTY, 0))
+    try:
+        peer = accept(listening)
+        until(lambda: not termios.tcgetattr(slave)[3] & termios.ICANON, "raw mode")
+        os.write(master, b"typed")
+        assert peer.recv(5, socket.MSG_WAITALL) == b"typed"
+        peer.sendall(b"shown")
+        assert os.read(master, 100) == b"shown", "the terminal echoes"
+        if number:
+            process.send_signal(number)
+        else:
+            os.write(master, b"\x03")
+        assert process.wait(LIMIT) == 0, "exit status %d" % process.returncode
+        assert termios.tcgetattr(slave) == before, "the terminal's settings are changed"
+        assert fcntl.fcntl(slave, fcntl.F_GETFL) == flags, "the descriptor's flags are changed"
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)
+        os.close(slave)
+
+
 def main():
     tally = Tally()
     for case in (help_text, errors, failed_start_leaves_nothing, question_and_answer, file_goes_out_whole,
@@ -241,6 +274,8 @@ def main():
         tally.run(case.__name__.replace("_", " "), case)
     for sink in ("null", "ringbuf", "ringbuf,size=1K"):
         tally.run("into " + sink, with_a_sink, sink)
+    for number, name in ((signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "SIGINT"), (None, "^C")):
+        tally.run("terminal is put back after " + name, terminal_is_put_back, number)
     tally.end()
 
 
