@@ -12,7 +12,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from relaying import LIMIT, RELAY, Receiver, Relay, Sender, Tally, until  # noqa: E402
+from relaying import LIMIT, RELAY, Receiver, Relay, Sender, Tally, exactly, until  # noqa: E402
 
 
 def listener(path):
@@ -170,7 +170,7 @@ def ends_under_a_flood(directory):
                 pass
 
         threading.Thread(target=flood, daemon=True).start()
-        a.recv(100000, socket.MSG_WAITALL)
+        exactly(a, 100000)
         a.close()
         relay.ends(0)
     finally:
@@ -250,7 +250,7 @@ def terminal_is_put_back(directory, number):
         peer = accept(listening)
         until(lambda: not termios.tcgetattr(slave)[3] & termios.ICANON, "raw mode")
         os.write(master, b"typed")
-        assert peer.recv(5, socket.MSG_WAITALL) == b"typed"
+        assert exactly(peer, 5) == b"typed"
         peer.sendall(b"shown")
         assert os.read(master, 100) == b"shown", "the terminal echoes"
         if number:

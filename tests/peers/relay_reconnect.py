@@ -9,7 +9,7 @@ import socket
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from relaying import LIMIT, Receiver, Relay, Sender, Tally, until  # noqa: E402
+from relaying import LIMIT, Receiver, Relay, Sender, Tally, exactly, until  # noqa: E402
 
 ROUNDS = 8
 BURST = int(os.environ.get("RELAY_BYTES", 24 << 20)) // ROUNDS
@@ -132,10 +132,8 @@ def pty_comes_and_goes(directory):
             assert got == line, "the terminal got %r" % got
             os.write(tty, b"typed " + line)
             os.close(tty)
-            want, got = b"typed " + line, b""
-            while len(got) < len(want):
-                got += a.recv(100)
-            assert got == want, "from the terminal: %r" % got
+            got = exactly(a, 6 + len(line))
+            assert got == b"typed " + line, "from the terminal: %r" % got
         a.close()
         relay.ends(0)
         assert not os.path.lexists(link), "the link is left behind"
@@ -157,7 +155,7 @@ def pty_seen_too_late(directory):
             os.write(tty, b"%03d\n" % i)
             os.close(tty)
             if i % 10 == 9:
-                got = a.recv(40, socket.MSG_WAITALL)
+                got = exactly(a, 40)
                 assert got == b"".join(b"%03d\n" % n for n in range(i - 9, i + 1)), "%r arrived" % got
         relay.terminate()
     finally:

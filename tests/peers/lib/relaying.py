@@ -25,6 +25,17 @@ def until(condition, what, limit=LIMIT):
         time.sleep(0.005)
 
 
+def exactly(peer, size):
+    """That many bytes from a socket with a time limit, or fewer at its end."""
+    data = b""
+    while len(data) < size:
+        more = peer.recv(size - len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
 def scratch():
     return tempfile.mkdtemp(prefix="relay.")
 
