@@ -9,7 +9,7 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "lib"))
-from vm import TINYVM, Monitored, Process, Skipped, Stream, check, run_all, skip
+from vm import TINYVM, Monitored, Process, Skipped, Stream, check, connect, listener, run_all, skip
 
 PREFIX = "riscv64-unknown-elf-"
 QEMU = shutil.which("qemu-system-riscv32")
@@ -31,8 +31,8 @@ def build(directory):
 
 
 class Guest(Process):
-    def __init__(self, *command):
-        super().__init__(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    def __init__(self, *command, fds=()):
+        super().__init__(command, fds=fds, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.console = Stream(self.process.stdout.fileno())
         self.console.expect("ready\n")
 
@@ -152,6 +152,34 @@ def input_under_load(directory):
             check(guest.console.expect("done\n") == line.encode() + b"\n", "a line that isn't the one that was sent")
 
 
+def second_port(directory):
+    """Another port has its own registers and its own interrupt."""
+    path = os.path.join(directory, "s")
+    with listener(path) as sock:
+        command = [TINYVM, "-bios", build(directory)[0], "-chardev", "socket,id=s,fd=%d,server=on,wait=off" % sock.fileno(),
+                   "-serial", "stdio", "-serial", "chardev:s"]
+        guest = Guest(*command, fds=(sock.fileno(),))
+    with guest, connect(path) as peer:
+        guest.process.stdin.write(b"second\n")
+        guest.console.expect("send five\n")
+        peer.sendall(b"Hello")
+        Stream(peer.fileno()).expect("hELLO")
+        check(guest.console.expect("done\n") == b"source 0000000b\n", "the interrupt's source")
+
+
+def line_break(directory):
+    """A BREAK that the monitor sends arrives as a line status interrupt, in its place among the bytes."""
+    with Monitored(directory, "-bios", build(directory)[0], "-chardev", "stdio,id=s", "-serial", "chardev:s", stdin=subprocess.PIPE,
+                   stdout=subprocess.PIPE) as vm:
+        console = Stream(vm.vm.process.stdout.fileno())
+        console.expect("ready\n")
+        vm.vm.process.stdin.write(b"break\n")
+        console.expect("send break\n")
+        vm.qmp.ok("chardev-send-break", id="s")
+        said = console.expect("done\n").decode()
+        check(said == "line errors 00000010\nits byte 00000000\nlsr after it 00000060\n", said)
+
+
 def clock_stops(directory):
     """A paused machine's timer stands still: what is due comes after `cont`."""
     with Monitored(directory, "-bios", build(directory)[0], "-serial", "stdio", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as vm:
@@ -187,4 +215,4 @@ def firmware_is_built_from_its_source(directory):
             check(vm.status() == 0, "poweroff")
 
 
-run_all([arithmetic, behaviour, same_as_qemu, endings, input_under_load, clock_stops, firmware_is_built_from_its_source])
+run_all([arithmetic, behaviour, same_as_qemu, endings, input_under_load, second_port, line_break, clock_stops, firmware_is_built_from_its_source])

@@ -1,7 +1,7 @@
 /*
  * A bare-metal program for the virt board (RV32IM, machine mode) that exercises it and prints what it sees. It takes commands on
- * its first serial port, by interrupts: arith, traps, csr, uart, clint, echo, pass, fail, reset. The output is the same on every
- * machine that does it right.
+ * its first serial port, by interrupts: arith, traps, csr, uart, timeout, clint, pass, fail, reset; other lines come back. The output
+ * is the same on every machine that does it right. `break` wants a BREAK from outside, `second` a second port at 0x10000100.
  *
  * Built with -march=rv32im_zicsr -mabi=ilp32 -O1 -ffreestanding -nostdlib -static -Wl,-Ttext=0x80000000,--no-relax.
  */
@@ -96,6 +96,16 @@ static void uart_interrupt(void)
     }
 }
 
+static volatile uint32_t second_bytes;
+
+static void second_interrupt(void)
+{
+    while (REG8(UART + 0x105) & 1) {
+        REG8(UART + 0x100) = REG8(UART + 0x100) ^ 0x20;
+        second_bytes++;
+    }
+}
+
 static void interrupt(uint32_t number)
 {
     if (number == 7) {
@@ -109,6 +119,7 @@ static void interrupt(uint32_t number)
         external_count++;
         last_claim = source;
         if (source == 10) uart_interrupt();
+        if (source == 11) second_interrupt();
         REG32(PLIC + 0x200004) = source;
     }
 }
@@ -340,6 +351,14 @@ static void interrupts_of_uart(void)
     show("tx interrupts", tx_interrupts > 18);
 }
 
+static void set_divisor(uint32_t divisor)
+{
+    uart_write(LCR, 0x83);
+    uart_write(DATA, (uint8_t)divisor);
+    uart_write(IER, (uint8_t)(divisor >> 8));
+    uart_write(LCR, 0x03);
+}
+
 static void uart(void)
 {
     quiet();
@@ -347,9 +366,7 @@ static void uart(void)
     uart_write(DATA, 0x34);
     uart_write(IER, 0x12);
     uint32_t divisor = (uint32_t)uart_read(IER) << 8 | uart_read(DATA);
-    uart_write(DATA, 1);
-    uart_write(IER, 0);
-    uart_write(LCR, 0x03);
+    set_divisor(1200); /* so slow that no receive time-out comes between */
     show("divisor", divisor);
     uart_write(SCR, 0xa5);
     show("scratch", uart_read(SCR));
@@ -362,6 +379,7 @@ static void uart(void)
     uart_write(IIR, 0x01);
     loop_back();
     interrupts_of_uart();
+    set_divisor(1);
     listen();
 }
 
@@ -382,6 +400,29 @@ static void timeout(void)
     show("source", last_claim);
     input_tail = input_head;
     listen();
+}
+
+/* A BREAK is a line status interrupt and a zero byte; the byte behind it is an ordinary one. */
+static void line_break(void)
+{
+    line_errors = 0;
+    uart_write(IER, 5);
+    print("send break\n");
+    WAIT_FOR(line_errors && input_tail != input_head);
+    show("line errors", line_errors);
+    show("its byte", (uint8_t)input[input_tail++ % 256]);
+    show("lsr after it", uart_read(LSR));
+    uart_write(IER, 1);
+}
+
+static void second_port(void)
+{
+    REG32(PLIC + 4 * 11) = 1;
+    REG32(PLIC + 0x2000) = 3 << 10;
+    REG8(UART + 0x101) = 1;
+    print("send five\n");
+    WAIT_FOR(second_bytes >= 5);
+    show("source", last_claim);
 }
 
 /* ---- clint ---- */
@@ -471,6 +512,8 @@ void main(void)
         else if (is("uart")) uart();
         else if (is("timeout")) timeout();
         else if (is("clint")) clint();
+        else if (is("break")) line_break();
+        else if (is("second")) second_port();
         else if (is("pass")) finish(0x5555);
         else if (is("fail")) finish(7 << 16 | 0x3333);
         else if (is("reset")) finish(0x7777);
