@@ -154,6 +154,29 @@ def last_words_arrive(directory):
         relay.kill()
 
 
+def last_words_wait(directory):
+    """The speaker has gone before the listener comes; until then it costs nothing."""
+    path, data = os.path.join(directory, "s"), os.urandom(100000)
+    listening = listener(path)
+    relay = Relay("unix:" + path, "socket,path=%s.b,server=on,wait=off" % path)
+    try:
+        peer = accept(listening)
+        peer.sendall(data)
+        peer.close()
+        until(lambda: os.path.exists(path + ".b") or relay.runs(), "the socket")
+        before = relay.ticks()
+        time.sleep(0.8)  # longer than the quiet time
+        relay.runs()
+        assert relay.ticks() - before <= 3, "the relay is busy: %d ticks" % (relay.ticks() - before)
+        reader = socket.socket(socket.AF_UNIX)
+        reader.settimeout(LIMIT)
+        reader.connect(path + ".b")
+        assert read_to_end(reader) == data, "the bytes differ"
+        relay.ends(0)
+    finally:
+        relay.kill()
+
+
 def ends_under_a_flood(directory):
     """One side leaves for good; the other never stops talking, to nobody."""
     one, two = listener(os.path.join(directory, "1")), listener(os.path.join(directory, "2"))
@@ -270,7 +293,7 @@ def terminal_is_put_back(directory, number):
 def main():
     tally = Tally()
     for case in (help_text, errors, failed_start_leaves_nothing, question_and_answer, file_goes_out_whole,
-                 file_waits_for_the_first_peer, last_words_arrive, ends_under_a_flood, keep_goes_on, idle_costs_nothing):
+                 file_waits_for_the_first_peer, last_words_arrive, last_words_wait, ends_under_a_flood, keep_goes_on, idle_costs_nothing):
         tally.run(case.__name__.replace("_", " "), case)
     for sink in ("null", "ringbuf", "ringbuf,size=1K"):
         tally.run("into " + sink, with_a_sink, sink)
