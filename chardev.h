@@ -46,6 +46,7 @@
  *     CHARDEV_THREADS          chr_fe_write* from any thread; host names are looked up in the background (pthreads)
  *     CHARDEV_FREESTANDING     no operating system: null, ringbuf, mux and your own backends; hooks for memory and clock
  *     CHARDEV_NO_x             leave a backend out: RINGBUF MUX FD FILE PIPE PTY STDIO SOCKET
+ *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and what a mux may keep; default 65536, freestanding 1024
  *     CHR_SYS(name)            how a system call is reached; default `name`. Tests put faults in here.
  *
  * RULES that hold for all that follows.
@@ -1055,6 +1056,16 @@ CHR__PRIVATE int chr__os_write_pipe(int fd, const void *buf, size_t len)
     return n;
 }
 
+CHR__PRIVATE int chr__os_send(int fd, const void *buf, size_t len)
+{
+    ssize_t n;
+
+    do
+        n = CHR_SYS(send)(fd, buf, len, MSG_NOSIGNAL);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? chr__os_code(errno) : (int)n;
+}
+
 /* Whether poll's hang-up leaves bytes behind it that can still be read. */
 CHR__PRIVATE int chr__os_unread(int fd)
 {
@@ -1326,10 +1337,12 @@ static void chr__os_terminal_unblock(int fd)
         (void)CHR_SYS(fcntl)(fd, F_SETFL, chr__terminal.flags[fd] | O_NONBLOCK);
 }
 
-/* A process in the background would be stopped for setting its terminal. */
+/* A process in the background would be stopped for setting its terminal; with a terminal that is not its own it has no ground. */
 static int chr__os_terminal_is_foreground(void)
 {
-    return tcgetpgrp(0) == getpgrp();
+    pid_t foreground = tcgetpgrp(0);
+
+    return foreground < 0 || foreground == getpgrp();
 }
 
 /* Whether somebody (a shell, after a stop) has put other settings in place of these. */
@@ -1674,16 +1687,6 @@ static int chr__os_sockaddr_port(const chr__sockaddr *address)
 {
     return ntohs(address->storage.ss_family == AF_INET6 ? ((const struct sockaddr_in6 *)(const void *)&address->storage)->sin6_port
                                                         : ((const struct sockaddr_in *)(const void *)&address->storage)->sin_port);
-}
-
-CHR__PRIVATE int chr__os_send(int fd, const void *buf, size_t len)
-{
-    ssize_t n;
-
-    do
-        n = CHR_SYS(send)(fd, buf, len, MSG_NOSIGNAL);
-    while (n < 0 && errno == EINTR);
-    return n < 0 ? chr__os_code(errno) : (int)n;
 }
 
 typedef union chr__control { /* room for the descriptors of one message, aligned as the system wants it */
@@ -2107,13 +2110,19 @@ struct chr_context {
     chr_dev           *starved;
     chr__named_fd     *named_fds;
     int                open_suspended;
-    unsigned char     *buffer;          /* input passes through here: nobody keeps it across calls */
+    unsigned char     *buffer;          /* input of streams passes through here: nobody keeps it across calls */
 #ifdef CHARDEV_THREADS
     chr__mutex         mutex;
 #endif
 };
 
+#ifdef CHARDEV_BUFFER_SIZE
+enum { CHR__BUFFER_SIZE = CHARDEV_BUFFER_SIZE };
+#elif defined(CHR__FREESTANDING)
+enum { CHR__BUFFER_SIZE = 1024 };
+#else
 enum { CHR__BUFFER_SIZE = 65536 };
+#endif
 
 /* With threads: one lock for a context, held by its own thread except while that sleeps in poll. */
 #ifdef CHARDEV_THREADS
@@ -4305,7 +4314,6 @@ static const chr__layer_slots chr__bottom_pipe = {
     "pipe", NULL, NULL, chr__bottom_read, chr__bottom_write_pipe, NULL, NULL, NULL
 };
 
-#if CHARDEV_HAS_SOCKET
 static int chr__bottom_send(chr__layer *layer, const void *buf, size_t len)
 {
     return chr__os_send(((chr__bottom *)layer)->out, buf, len);
@@ -4314,18 +4322,13 @@ static int chr__bottom_send(chr__layer *layer, const void *buf, size_t len)
 static const chr__layer_slots chr__bottom_socket = {
     "socket", NULL, NULL, chr__bottom_read, chr__bottom_send, NULL, NULL, NULL
 };
-#endif
 
 /* What SIGPIPE asks for: a socket and a pipe each have their own way to be silent. */
 static const chr__layer_slots *chr__bottom_slots(int out)
 {
     chr__fd_kind kind = out < 0 ? CHR__FD_PLAIN : chr__os_fd_kind(out);
 
-#if CHARDEV_HAS_SOCKET
-    if (kind == CHR__FD_SOCKET)
-        return &chr__bottom_socket;
-#endif
-    return kind == CHR__FD_PLAIN ? &chr__bottom_plain : &chr__bottom_pipe;
+    return kind == CHR__FD_SOCKET ? &chr__bottom_socket : kind == CHR__FD_PIPE ? &chr__bottom_pipe : &chr__bottom_plain;
 }
 
 /* -- the stream -- */
@@ -4511,7 +4514,9 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
     stream->out = out;
     stream->broken = stream->held = 0;
     stream->ended = ended;
-    if ((in >= 0 && chr_watch_start(dev->ctx, &stream->in_watch, in, 0, chr__stream_ready, stream) < 0) ||
+    if (!dev->ctx->buffer)
+        dev->ctx->buffer = (unsigned char *)chr__allocate(dev->ctx, CHR__BUFFER_SIZE);
+    if (!dev->ctx->buffer || (in >= 0 && chr_watch_start(dev->ctx, &stream->in_watch, in, 0, chr__stream_ready, stream) < 0) ||
         (out >= 0 && out != in && chr_watch_start(dev->ctx, &stream->out_watch, out, 0, chr__stream_out_ready, stream) < 0)) {
         chr__stream_close(stream);
         return chr__no_memory(err);
@@ -4882,7 +4887,7 @@ static int chr__ringbuf_read_utf8(chr__ringbuf *ring, size_t size, char *out, si
  * ==================================================================================================================== */
 #if CHARDEV_HAS_MUX
 
-enum { CHR__MUX_HELD = 4096, CHR__MUX_BACKLOG = CHR__BUFFER_SIZE };
+enum { CHR__MUX_HELD = CHR__BUFFER_SIZE / 16, CHR__MUX_BACKLOG = CHR__BUFFER_SIZE };
 
 /* One frontend: what it has not had room for waits here, in order, also while another has the focus. */
 typedef struct chr__mux_slot {
@@ -5123,8 +5128,8 @@ static int chr__mux_has(const chr__mux *mux, const chr__mux_slot *slot)
     return each != NULL;
 }
 
-/* Held input first. Returns whether all of it is gone. */
-static int chr__mux_drain(chr__mux *mux, chr__mux_slot *slot)
+/* Held input first. */
+CHR__COLD void chr__mux_drain(chr__mux *mux, chr__mux_slot *slot)
 {
     unsigned char bytes[256];
     size_t        count;
@@ -5132,13 +5137,22 @@ static int chr__mux_drain(chr__mux *mux, chr__mux_slot *slot)
     while (chr__mux_has(mux, slot) && slot->count > 0) {
         count = chr__min(chr__min(slot->count, sizeof bytes), chr__frontend_room(slot->fe));
         if (count == 0)
-            return 0;
+            return;
         memcpy(bytes, slot->held, count); /* out of the way first: the handler may come back here */
         memmove(slot->held, slot->held + count, slot->count - count);
         slot->count -= count;
         slot->fe->handlers.read(slot->fe->opaque, bytes, count);
     }
-    return 1;
+}
+
+CHR__COLD size_t chr__mux_hold(chr__mux *mux, chr__mux_slot *slot, const unsigned char *bytes, size_t len)
+{
+    size_t count = chr__min(len, CHR__MUX_HELD - slot->count);
+
+    memcpy(slot->held + slot->count, bytes, count);
+    slot->count += count;
+    chr__starve(&mux->dev);
+    return count;
 }
 
 /* As much as has a place now: straight to the frontend, else into its hold. */
@@ -5149,17 +5163,14 @@ static size_t chr__mux_give(chr__mux *mux, const unsigned char *bytes, size_t le
 
     if (!slot)
         return 0;
-    count = chr__mux_drain(mux, slot) && mux->focus == slot ? chr__min(len, chr__frontend_room(slot->fe)) : 0;
-    if (mux->focus != slot)
+    if (slot->count > 0)
+        chr__mux_drain(mux, slot);
+    if (mux->focus != slot) /* its handler has moved the focus */
         return 0;
-    if (count > 0) {
-        slot->fe->handlers.read(slot->fe->opaque, bytes, count);
-        return count;
-    }
-    count = chr__min(len, CHR__MUX_HELD - slot->count);
-    memcpy(slot->held + slot->count, bytes, count);
-    slot->count += count;
-    chr__starve(&mux->dev);
+    count = slot->count == 0 ? chr__min(len, chr__frontend_room(slot->fe)) : 0;
+    if (count == 0)
+        return chr__mux_hold(mux, slot, bytes, len);
+    slot->fe->handlers.read(slot->fe->opaque, bytes, count);
     return count;
 }
 
@@ -6912,8 +6923,7 @@ static int chr__context_start(chr_context *ctx)
 #if CHARDEV_HAS_MUX
     ctx->mux = &chr__mux_kind;
 #endif
-    ctx->buffer = (unsigned char *)chr__allocate(ctx, CHR__BUFFER_SIZE);
-    if (!ctx->buffer || chr__os_waker_open(&ctx->waker) < 0)
+    if (chr__os_waker_open(&ctx->waker) < 0)
         return CHR_ERR_NO_MEMORY;
     fd = chr__os_waker_fd(&ctx->waker);
     if (fd >= 0 && chr_watch_start(ctx, &ctx->wake_watch, fd, CHR_IN, chr__woken, ctx) < 0)

@@ -340,33 +340,32 @@ static inline void forget_input(recorder *rec)
 
 /* ---- the far side --------------------------------------------------------------------------------------------------- */
 
-/* A path in a fresh directory of this test, below build/ or /tmp. */
+static char scratch_dir[64];
+
+/* A path in a fresh directory of this test; good until three more were asked for. */
 static inline const char *scratch(const char *name)
 {
-    static char dir[64], path[4][400];
+    static char path[4][400];
     static int  turn;
-    if (!dir[0]) {
-        snprintf(dir, sizeof dir, "/tmp/chardev-test-XXXXXX");
-        REQUIRE(mkdtemp(dir) != NULL);
+    if (!scratch_dir[0]) {
+        snprintf(scratch_dir, sizeof scratch_dir, "/tmp/chardev-test-XXXXXX");
+        REQUIRE(mkdtemp(scratch_dir) != NULL);
     }
     turn = (turn + 1) % 4;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", dir, name);
+    snprintf(path[turn], sizeof path[turn], "%s/%s", scratch_dir, name);
     return path[turn];
 }
 
 /* Forgets the directory that scratch() made, with all the files in it. */
 static inline void scratch_clean(void)
 {
-    char           dir[400];
-    DIR           *handle;
+    DIR           *handle = scratch_dir[0] ? opendir(scratch_dir) : NULL;
     struct dirent *entry;
-    snprintf(dir, sizeof dir, "%s", scratch(""));
-    dir[strlen(dir) - 1] = 0;
-    handle = opendir(dir);
     while (handle && (entry = readdir(handle)) != NULL)
         if (entry->d_name[0] != '.') unlink(scratch(entry->d_name));
     if (handle) closedir(handle);
-    rmdir(dir);
+    rmdir(scratch_dir);
+    scratch_dir[0] = 0;
 }
 
 static inline int exists(const char *path)
