@@ -1,0 +1,226 @@
+/*
+ * fault.h - system calls that fail on demand. Include it before chardev.h: each call of the library's platform section then
+ * goes through a wrapper here, which makes call number N of function F fail, come up short, or do its work.
+ */
+#ifndef CHARDEV_FAULT_H
+#define CHARDEV_FAULT_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+#define CHR_SYS(name) fault_##name
+
+#define FAULT_CALLS(X)                                                                                                              \
+    X(accept) X(bind) X(clock_gettime) X(close) X(connect) X(fcntl) X(fork) X(fstat) X(getaddrinfo) X(getpeername) X(getsockname)    \
+    X(getsockopt) X(ioctl) X(isatty) X(listen) X(open) X(pipe) X(poll) X(read) X(recv) X(recvmsg) X(send) X(sendmsg) X(setsockopt)   \
+    X(socket) X(stat) X(symlink) X(tcgetattr) X(tcsetattr) X(unlink) X(write)
+
+typedef enum fault_call {
+#define FAULT_ENUM(name) FAULT_##name,
+    FAULT_CALLS(FAULT_ENUM)
+#undef FAULT_ENUM
+    FAULT_COUNT
+} fault_call;
+
+static const char *const fault_names[] = {
+#define FAULT_NAME(name) #name,
+    FAULT_CALLS(FAULT_NAME)
+#undef FAULT_NAME
+};
+
+enum { FAULT_SHORT = -1 }; /* in place of an errno: one byte only */
+
+static struct {
+    fault_call call;
+    int        error;    /* an errno or FAULT_SHORT; 0 = no fault is armed */
+    long       at;       /* the number of the call that fails, from 1 */
+    int        for_good; /* and all after it */
+    long       fired;
+    long       counts[FAULT_COUNT];
+} fault_plan;
+
+static inline void fault_arm(fault_call call, int error, long at, int for_good)
+{
+    memset(&fault_plan, 0, sizeof fault_plan);
+    fault_plan.call = call;
+    fault_plan.error = error;
+    fault_plan.at = at;
+    fault_plan.for_good = for_good;
+}
+
+static inline void fault_disarm(void)
+{
+    fault_plan.error = 0;
+}
+
+/* Whether this call is the one (or one of those). */
+static inline int fault_due(fault_call call)
+{
+    long n = ++fault_plan.counts[call];
+    if (!fault_plan.error || call != fault_plan.call) return 0;
+    if (n != fault_plan.at && !(fault_plan.for_good && n > fault_plan.at)) return 0;
+    fault_plan.fired++;
+    return 1;
+}
+
+/* The same for calls that can't be short: sets errno. */
+static inline int fault_fails(fault_call call)
+{
+    if (!fault_due(call) || fault_plan.error == FAULT_SHORT) return 0;
+    errno = fault_plan.error;
+    return 1;
+}
+
+/* How many bytes a call may move: all, one, or (-1) none because it fails. */
+static inline ssize_t fault_length(fault_call call, size_t len)
+{
+    if (!fault_due(call)) return (ssize_t)len;
+    if (fault_plan.error == FAULT_SHORT) return len > 1 ? 1 : (ssize_t)len;
+    errno = fault_plan.error;
+    return -1;
+}
+
+#define FAULT_PLAIN(type, name, parameters, arguments)          \
+    static inline type fault_##name parameters                  \
+    {                                                           \
+        return fault_fails(FAULT_##name) ? -1 : name arguments; \
+    }
+
+FAULT_PLAIN(int, accept, (int fd, struct sockaddr *address, socklen_t *length), (fd, address, length))
+FAULT_PLAIN(int, bind, (int fd, const struct sockaddr *address, socklen_t length), (fd, address, length))
+FAULT_PLAIN(int, clock_gettime, (clockid_t clock, struct timespec *now), (clock, now))
+FAULT_PLAIN(pid_t, fork, (void), ())
+FAULT_PLAIN(int, fstat, (int fd, struct stat *info), (fd, info))
+FAULT_PLAIN(int, getpeername, (int fd, struct sockaddr *address, socklen_t *length), (fd, address, length))
+FAULT_PLAIN(int, getsockname, (int fd, struct sockaddr *address, socklen_t *length), (fd, address, length))
+FAULT_PLAIN(int, getsockopt, (int fd, int level, int name, void *value, socklen_t *length), (fd, level, name, value, length))
+FAULT_PLAIN(int, isatty, (int fd), (fd))
+FAULT_PLAIN(int, listen, (int fd, int backlog), (fd, backlog))
+FAULT_PLAIN(int, pipe, (int *fds), (fds))
+FAULT_PLAIN(int, poll, (struct pollfd *polls, nfds_t count, int timeout_ms), (polls, count, timeout_ms))
+FAULT_PLAIN(int, setsockopt, (int fd, int level, int name, const void *value, socklen_t length), (fd, level, name, value, length))
+FAULT_PLAIN(int, socket, (int domain, int type, int protocol), (domain, type, protocol))
+FAULT_PLAIN(int, stat, (const char *path, struct stat *info), (path, info))
+FAULT_PLAIN(int, symlink, (const char *target, const char *path), (target, path))
+FAULT_PLAIN(int, tcgetattr, (int fd, struct termios *settings), (fd, settings))
+FAULT_PLAIN(int, tcsetattr, (int fd, int when, const struct termios *settings), (fd, when, settings))
+FAULT_PLAIN(int, unlink, (const char *path), (path))
+
+/* The descriptor is gone also when close() says EINTR or EIO. */
+static inline int fault_close(int fd)
+{
+    int result = close(fd);
+    return fault_fails(FAULT_close) ? -1 : result;
+}
+
+/* A connect() that is interrupted goes on by itself. */
+static inline int fault_connect(int fd, const struct sockaddr *address, socklen_t length)
+{
+    int failed = fault_fails(FAULT_connect);
+    if (failed && fault_plan.error != EINTR) return -1;
+    if (connect(fd, address, length) < 0) return -1;
+    errno = EINTR;
+    return failed ? -1 : 0;
+}
+
+static inline int fault_fcntl(int fd, int command, ...)
+{
+    va_list rest;
+    int     value;
+    va_start(rest, command);
+    value = command == F_GETFL || command == F_GETFD ? 0 : va_arg(rest, int);
+    va_end(rest);
+    return fault_fails(FAULT_fcntl) ? -1 : fcntl(fd, command, value);
+}
+
+static inline int fault_ioctl(int fd, unsigned long request, ...)
+{
+    va_list rest;
+    void   *value;
+    va_start(rest, request);
+    value = va_arg(rest, void *);
+    va_end(rest);
+    return fault_fails(FAULT_ioctl) ? -1 : ioctl(fd, request, value);
+}
+
+static inline int fault_open(const char *path, int flags, ...)
+{
+    va_list rest;
+    int     mode;
+    va_start(rest, flags);
+    mode = flags & O_CREAT ? va_arg(rest, int) : 0;
+    va_end(rest);
+    return fault_fails(FAULT_open) ? -1 : open(path, flags, mode);
+}
+
+static inline int fault_getaddrinfo(const char *host, const char *port, const struct addrinfo *hints, struct addrinfo **list)
+{
+    if (!fault_due(FAULT_getaddrinfo)) return getaddrinfo(host, port, hints, list);
+    errno = fault_plan.error;
+    return fault_plan.error == EAGAIN ? EAI_AGAIN : fault_plan.error == ENOMEM ? EAI_MEMORY : EAI_SYSTEM;
+}
+
+static inline void fault_freeaddrinfo(struct addrinfo *list)
+{
+    freeaddrinfo(list);
+}
+
+static inline ssize_t fault_read(int fd, void *buf, size_t len)
+{
+    ssize_t most = fault_length(FAULT_read, len);
+    return most < 0 ? -1 : read(fd, buf, (size_t)most);
+}
+
+static inline ssize_t fault_write(int fd, const void *buf, size_t len)
+{
+    ssize_t most = fault_length(FAULT_write, len);
+    return most < 0 ? -1 : write(fd, buf, (size_t)most);
+}
+
+static inline ssize_t fault_recv(int fd, void *buf, size_t len, int flags)
+{
+    ssize_t most = fault_length(FAULT_recv, len);
+    return most < 0 ? -1 : recv(fd, buf, (size_t)most, flags);
+}
+
+static inline ssize_t fault_send(int fd, const void *buf, size_t len, int flags)
+{
+    ssize_t most = fault_length(FAULT_send, len);
+    return most < 0 ? -1 : send(fd, buf, (size_t)most, flags);
+}
+
+static inline ssize_t fault_recvmsg(int fd, struct msghdr *message, int flags)
+{
+    ssize_t most = fault_length(FAULT_recvmsg, message->msg_iov->iov_len);
+    size_t  whole = message->msg_iov->iov_len;
+    ssize_t got;
+    if (most < 0) return -1;
+    message->msg_iov->iov_len = (size_t)most;
+    got = recvmsg(fd, message, flags);
+    message->msg_iov->iov_len = whole;
+    return got;
+}
+
+static inline ssize_t fault_sendmsg(int fd, const struct msghdr *message, int flags)
+{
+    ssize_t most = fault_length(FAULT_sendmsg, message->msg_iov->iov_len);
+    size_t  whole = message->msg_iov->iov_len;
+    ssize_t sent;
+    if (most < 0) return -1;
+    message->msg_iov->iov_len = (size_t)most;
+    sent = sendmsg(fd, message, flags);
+    message->msg_iov->iov_len = whole;
+    return sent;
+}
+
+#endif

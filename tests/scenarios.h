@@ -1,0 +1,406 @@
+/*
+ * scenarios.h - one whole life of a chardev of each kind, for the sweeps in which something fails: made, met by its far side, bytes both
+ * ways through a frontend with little room, the far side leaves, freed. Include it after chardev.h.
+ */
+#ifndef CHARDEV_SCENARIOS_H
+#define CHARDEV_SCENARIOS_H
+
+#include "rig.h"
+
+enum { SCENE_INPUT = 300, SCENE_OUTPUT = 400, SCENE_ROOM = 64, SCENE_CHUNK = 100 };
+
+typedef struct scene scene;
+
+typedef struct scenario {
+    const char *name;
+    void      (*prepare)(scene *);   /* what has to be there before: sets the options, and to/from where it can */
+    void      (*meet)(scene *);      /* the far side comes: sets to/from; tried until they are there */
+    int         has_input, has_output;
+    int         closes;              /* the frontend sees CLOSED when the far side leaves */
+} scenario;
+
+struct scene {
+    const scenario *kind;
+    rig             r;
+    recorder        rec;
+    chr_error       err;
+    chr_dev        *dev;
+    char            options[400];
+    int             given[2];             /* descriptors for the chardev to take; -1 = none, or taken */
+    int             to, from;             /* the far side */
+    int             listener, saved[2];   /* the test's */
+    size_t          sent, written, heard; /* by the far side; taken from the frontend; at the far side */
+    char            output[SCENE_OUTPUT];
+    int             end_of_output;
+    int             patience;             /* turns without progress before it is given up */
+};
+
+static inline char scene_byte(size_t i)
+{
+    return (char)('!' + (i * 7 + i / 94) % 94); /* printable: no mux escape, no terminal key */
+}
+
+/* ---- the far sides ----------------------------------------------------------------------------------------------------- */
+
+static inline void scene_options(scene *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static inline void scene_options(scene *s, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(s->options, sizeof s->options, format, args);
+    va_end(args);
+}
+
+static inline void scene_far(scene *s, int to, int from)
+{
+    if (to >= 0) fcntl(to, F_SETFL, O_RDWR | O_NONBLOCK);
+    if (from >= 0) fcntl(from, F_SETFL, O_RDWR | O_NONBLOCK);
+    s->to = to;
+    s->from = from;
+}
+
+static inline void prepare_null(scene *s)
+{
+    scene_options(s, "null,id=d");
+}
+
+static inline void prepare_ringbuf(scene *s)
+{
+    scene_options(s, "ringbuf,id=d,size=1K");
+}
+
+static inline void prepare_log(scene *s)
+{
+    scene_options(s, "ringbuf,id=d,size=1K,logfile=%s,logtimestamp=on", scratch("log"));
+}
+
+static inline void prepare_file(scene *s)
+{
+    char text[SCENE_INPUT + 1];
+    int  i;
+    for (i = 0; i < SCENE_INPUT; i++) text[i] = scene_byte((size_t)i);
+    text[i] = 0;
+    write_file(scratch("in"), text);
+    s->sent = SCENE_INPUT;
+    scene_options(s, "file,id=d,path=%s,input-path=%s", scratch("out"), scratch("in"));
+}
+
+static inline void meet_file(scene *s)
+{
+    s->from = open(scratch("out"), O_RDONLY | O_CLOEXEC);
+}
+
+static inline void prepare_pipe(scene *s)
+{
+    mkfifo(scratch("p.in"), 0600);
+    mkfifo(scratch("p.out"), 0600);
+    scene_options(s, "pipe,id=d,path=%s", scratch("p"));
+}
+
+static inline void meet_pipe(scene *s)
+{
+    scene_far(s, open(scratch("p.in"), O_RDWR | O_CLOEXEC), open(scratch("p.out"), O_RDWR | O_NONBLOCK | O_CLOEXEC));
+}
+
+static inline void prepare_fd(scene *s)
+{
+    int in[2], out[2];
+    REQUIRE(pipe(in) == 0 && pipe(out) == 0);
+    s->given[0] = in[0];
+    s->given[1] = out[1];
+    scene_far(s, in[1], out[0]);
+    scene_options(s, "fd,id=d,in=%d,out=%d", in[0], out[1]);
+}
+
+static inline void prepare_pty(scene *s)
+{
+    scene_options(s, "pty,id=d,path=%s", scratch("tty"));
+}
+
+static inline void meet_pty(scene *s)
+{
+    int fd = open(scratch("tty"), O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+    scene_far(s, fd, fd);
+}
+
+static inline void prepare_server(scene *s)
+{
+    scene_options(s, "socket,id=d,path=%s,server=on,wait=off", scratch("s"));
+}
+
+static inline void meet_server(scene *s)
+{
+    int fd = unix_connect(scratch("s"));
+    scene_far(s, fd, fd);
+}
+
+static inline void prepare_tcp(scene *s)
+{
+    scene_options(s, "socket,id=d,host=127.0.0.1,port=0,server=on,wait=off,nodelay=on");
+}
+
+static inline void meet_tcp(scene *s)
+{
+    chr_info info;
+    int      fd;
+    chr_query(s->dev, &info);
+    fd = strrchr(info.address, ':') ? tcp_connect(atoi(strrchr(info.address, ':') + 1)) : -1;
+    scene_far(s, fd, fd);
+}
+
+static inline void prepare_client(scene *s)
+{
+    s->listener = unix_listen(scratch("s"));
+    fcntl(s->listener, F_SETFL, O_NONBLOCK);
+    scene_options(s, "socket,id=d,path=%s", scratch("s"));
+}
+
+static inline void prepare_reconnect(scene *s)
+{
+    prepare_client(s);
+    scene_options(s, "socket,id=d,path=%s,reconnect-ms=50", scratch("s"));
+}
+
+static inline void meet_client(scene *s)
+{
+    int fd = accept(s->listener, NULL, NULL);
+    scene_far(s, fd, fd);
+}
+
+static inline void prepare_pair(scene *s)
+{
+    int fds[2];
+    socket_pair(fds);
+    s->given[0] = fds[0];
+    scene_far(s, fds[1], fds[1]);
+    scene_options(s, "socket,id=d,fd=%d", fds[0]);
+}
+
+static inline void prepare_listener(scene *s)
+{
+    s->given[0] = unix_listen(scratch("s"));
+    scene_options(s, "socket,id=d,fd=%d,server=on,wait=off", s->given[0]);
+}
+
+static inline void prepare_mux(scene *s)
+{
+    prepare_pair(s);
+    strcat(s->options, ",mux=on");
+}
+
+/* stdio on pipes: 0 and 1 are exchanged for the time of the scene. */
+static inline void prepare_stdio(scene *s)
+{
+    static char buffer[1 << 16];
+    int         in[2], out[2];
+    fflush(stdout);
+    setvbuf(stdout, buffer, _IOFBF, sizeof buffer); /* what is printed meanwhile comes out at the end */
+    s->saved[0] = fcntl(0, F_DUPFD_CLOEXEC, 50);
+    s->saved[1] = fcntl(1, F_DUPFD_CLOEXEC, 50);
+    REQUIRE(pipe(in) == 0 && pipe(out) == 0);
+    dup2(in[0], 0);
+    dup2(out[1], 1);
+    close(in[0]);
+    close(out[1]);
+    scene_far(s, in[1], out[0]);
+    scene_options(s, "stdio,id=d");
+}
+
+static const scenario scenarios[] = {
+    /* name            prepare            meet         input output closes */
+    { "null",          prepare_null,      NULL,        0,    1,     0 },
+    { "ringbuf",       prepare_ringbuf,   NULL,        0,    1,     0 },
+    { "log",           prepare_log,       NULL,        0,    1,     0 },
+    { "fd",            prepare_fd,        NULL,        1,    1,     1 },
+    { "file",          prepare_file,      meet_file,   1,    1,     1 },
+    { "pipe",          prepare_pipe,      meet_pipe,   1,    1,     0 },
+    { "pty",           prepare_pty,       meet_pty,    1,    1,     1 },
+    { "stdio",         prepare_stdio,     NULL,        1,    1,     1 },
+    { "unix_server",   prepare_server,    meet_server, 1,    1,     1 },
+    { "tcp_server",    prepare_tcp,       meet_tcp,    1,    1,     1 },
+    { "client",        prepare_client,    meet_client, 1,    1,     1 },
+    { "reconnect",     prepare_reconnect, meet_client, 1,    1,     1 },
+    { "fd_connected",  prepare_pair,      NULL,        1,    1,     1 },
+    { "fd_listening",  prepare_listener,  meet_server, 1,    1,     1 },
+    { "mux",           prepare_mux,       NULL,        1,    1,     1 },
+};
+
+enum { SCENARIOS = sizeof scenarios / sizeof *scenarios };
+
+/* ---- one life ---------------------------------------------------------------------------------------------------------- */
+
+static inline void scene_more_room(recorder *rec, int what)
+{
+    if (what == 'r' && rec->room == 0) rec->room = SCENE_ROOM;
+}
+
+static inline void scene_init(scene *s, const scenario *kind)
+{
+    memset(s, 0, sizeof *s);
+    s->kind = kind;
+    s->given[0] = s->given[1] = s->to = s->from = s->listener = s->saved[0] = s->saved[1] = -1;
+    s->patience = 60;
+    rig_init(&s->r);
+    kind->prepare(s);
+}
+
+static inline int scene_send(scene *s)
+{
+    char    text[SCENE_INPUT];
+    size_t  i, left = SCENE_INPUT - s->sent;
+    ssize_t n;
+    if (s->to < 0 || !s->kind->has_input || left == 0) return 0;
+    for (i = 0; i < left; i++) text[i] = scene_byte(s->sent + i);
+    n = send(s->to, text, left, MSG_NOSIGNAL);
+    if (n < 0 && errno == ENOTSOCK) n = write(s->to, text, left);
+    if (n > 0) s->sent += (size_t)n;
+    return n > 0;
+}
+
+static inline int scene_hear(scene *s)
+{
+    char    text[SCENE_OUTPUT];
+    ssize_t i, n;
+    if (s->from < 0) return 0;
+    n = read(s->from, text, sizeof text);
+    if (n == 0) s->end_of_output = 1;
+    for (i = 0; i < n; i++) {
+        if (!CHECK(s->heard < s->written)) break; /* nothing that the frontend was not told is taken */
+        if (!CHECK_INT(text[i], scene_byte(s->heard))) break;
+        s->heard++;
+    }
+    return n > 0;
+}
+
+static inline int scene_write(scene *s)
+{
+    char   text[SCENE_CHUNK];
+    size_t i, len = SCENE_OUTPUT - s->written < SCENE_CHUNK ? SCENE_OUTPUT - s->written : SCENE_CHUNK;
+    int    n;
+    if (len == 0) return 0;
+    if (s->kind->has_input && !s->rec.open && s->kind->prepare != prepare_file) return 0;
+    for (i = 0; i < len; i++) text[i] = scene_byte(s->written + i);
+    n = chr_fe_write(&s->rec.fe, text, len);
+    CHECK(n >= 0 ? n <= (int)len && n > 0 : n >= CHR_ERR_HELP);
+    if (n > 0) s->written += (size_t)n;
+    return n > 0;
+}
+
+static inline int scene_all_there(const scene *s)
+{
+    int input = !s->kind->has_input || s->rec.length == SCENE_INPUT;
+    int output = s->written == SCENE_OUTPUT && (s->from < 0 || s->heard == s->written);
+    return input && output;
+}
+
+/* One turn of everybody; whether anything moved. Virtual time goes on, so that retries come. */
+static inline int scene_turn(scene *s)
+{
+    int    moved = 0, steps;
+    size_t before = s->rec.length, events = strlen(s->rec.events);
+    if (s->to < 0 && s->from < 0 && s->kind->meet) {
+        s->kind->meet(s);
+        moved |= s->to >= 0 || s->from >= 0;
+    }
+    moved |= scene_send(s);
+    moved |= scene_write(s);
+    steps = chr_loop_step(s->r.ctx, 0);
+    CHECK(steps >= 0 || steps == CHR_ERR_IO || steps == CHR_ERR_NO_MEMORY);
+    moved |= scene_hear(s);
+    if (s->rec.room == 0) give_room(&s->rec, SCENE_ROOM);
+    if (s->rec.length != before || strlen(s->rec.events) != events) moved = 1;
+    s->r.now += INT64_C(100) * 1000000;
+    if (!moved) usleep(200); /* a pseudo terminal's bytes take a moment */
+    return moved;
+}
+
+static inline void scene_exchange(scene *s)
+{
+    int idle = 0;
+    while (!scene_all_there(s) && idle < s->patience && !s->end_of_output) {
+        idle = scene_turn(s) ? 0 : idle + 1;
+        if (s->kind->prepare == prepare_file) s->end_of_output = 0;
+    }
+}
+
+static inline void scene_leave(scene *s)
+{
+    int idle;
+    if (s->to >= 0) close(s->to);
+    if (s->from >= 0 && s->from != s->to) close(s->from);
+    s->to = s->from = -1;
+    for (idle = 0; s->rec.open && s->kind->closes && idle < s->patience; idle++) {
+        chr_loop_step(s->r.ctx, 0);
+        s->r.now += INT64_C(1) * 1000000;
+        usleep(200);
+    }
+}
+
+static inline void scene_put_back(scene *s)
+{
+    int i;
+    for (i = 0; i < 2; i++) {
+        if (s->given[i] >= 0) close(s->given[i]);
+        if (s->saved[i] < 0) continue;
+        dup2(s->saved[i], i);
+        close(s->saved[i]);
+    }
+    if (s->to >= 0) close(s->to);
+    if (s->from >= 0 && s->from != s->to) close(s->from);
+    if (s->listener >= 0) close(s->listener);
+    free(s->rec.input);
+    scratch_clean();
+}
+
+/* What was read must be what was sent, in order, without a gap. */
+static inline void scene_check_input(const scene *s)
+{
+    size_t i;
+    CHECK(s->rec.length <= SCENE_INPUT);
+    for (i = 0; i < s->rec.length && i < SCENE_INPUT; i++)
+        if (!CHECK_INT(s->rec.input[i], scene_byte(i))) break;
+}
+
+/* Makes the context and the chardev. Returns 0 where that fails, with s->err. */
+static inline int scene_make(scene *s)
+{
+    chr_config config = rig_config(&s->r);
+    config.clock = rig_clock;
+    s->r.ctx = chr_context_new(&config);
+    if (!s->r.ctx) return 0;
+    s->dev = chr_new(s->r.ctx, s->options, &s->err);
+    if (!s->dev) {
+        CHECK(s->err.code < 0 && s->err.code >= CHR_ERR_HELP);
+        CHECK(s->err.text[0] != 0);
+        CHECK(chr_next(s->r.ctx, NULL) == NULL);
+        return 0;
+    }
+    s->given[0] = s->given[1] = -1; /* the chardev owns them now */
+    return 1;
+}
+
+/* The whole life. Returns whether every byte arrived both ways and the end was told. */
+static inline int scene_live(scene *s)
+{
+    int complete = 0;
+    if (scene_make(s)) {
+        s->rec.room = SCENE_ROOM;
+        s->rec.then = scene_more_room;
+        if (chr_fe_init(&s->rec.fe, s->dev, &s->err) == 0) {
+            listen_to(&s->rec);
+            scene_exchange(s);
+            complete = scene_all_there(s);
+            scene_leave(s);
+            complete = complete && (!s->kind->closes || !s->rec.open);
+            scene_check_input(s);
+            chr_fe_deinit(&s->rec.fe);
+        }
+    }
+    chr_context_free(s->r.ctx);
+    scene_put_back(s);
+    CHECK_INT(s->r.live, 0);
+    CHECK_INT(count_fds(), s->r.fds);
+    return complete;
+}
+
+#endif

@@ -1,0 +1,98 @@
+/*
+ * System calls that fail: for every scenario, every call that it makes and every kind of failure, call number 1, 2, 3, ... fails,
+ * once and for good, until a life passes without the fault having come. An interruption, a would-block and a short count must change
+ * nothing at all: every byte arrives, once. A hard error may end the connection, but then it is told, and nothing is leaked or
+ * invented.
+ */
+#include "fault.h"
+#define CHARDEV_IMPLEMENTATION
+#include "chardev.h"
+#include "scenarios.h"
+
+typedef struct kind_of_fault {
+    const char *name;
+    int         error;
+    int         for_good;
+    int         harmless; /* nothing may be lost by it */
+} kind_of_fault;
+
+static const kind_of_fault kinds[] = {
+    { "eintr", EINTR, 0, 1 },
+    { "eagain", EAGAIN, 0, 1 },
+    { "short", FAULT_SHORT, 0, 1 },
+    { "always_short", FAULT_SHORT, 1, 1 },
+    { "eio", EIO, 0, 0 },
+    { "always_eio", EIO, 1, 0 },
+    { "emfile", EMFILE, 0, 0 },
+    { "always_emfile", EMFILE, 1, 0 },
+};
+
+/* Which failures a call can have in this world. */
+static int possible(fault_call call, const kind_of_fault *kind)
+{
+    int moves_bytes = call == FAULT_read || call == FAULT_write || call == FAULT_recv || call == FAULT_send || call == FAULT_recvmsg ||
+                      call == FAULT_sendmsg;
+    int makes_descriptors = call == FAULT_open || call == FAULT_socket || call == FAULT_accept || call == FAULT_pipe || call == FAULT_fcntl;
+    switch (kind->error) {
+    case EINTR: return moves_bytes || call == FAULT_open || call == FAULT_accept || call == FAULT_connect || call == FAULT_poll ||
+                       call == FAULT_close || call == FAULT_tcsetattr;
+    case EAGAIN: return moves_bytes || call == FAULT_accept;
+    case FAULT_SHORT: return moves_bytes;
+    case EMFILE: return makes_descriptors;
+    default: return call != FAULT_clock_gettime && call != FAULT_getaddrinfo && call != FAULT_fork;
+    }
+}
+
+typedef struct combination {
+    const scenario      *scenario;
+    const kind_of_fault *kind;
+} combination;
+
+/* One life with that fault at call number `at`. Returns whether it came. */
+static int live_with_fault(const combination *c, fault_call call, long at)
+{
+    scene s;
+    int   failures = test_failures, complete;
+    long  fired;
+    scene_init(&s, c->scenario);
+    if (c->kind->harmless) s.patience = 3000;
+    fault_arm(call, c->kind->error, at, c->kind->for_good);
+    complete = scene_live(&s);
+    fired = fault_plan.fired;
+    fault_disarm();
+    if (c->kind->harmless || !fired) CHECK(complete);
+    if (test_failures != failures)
+        NOTE("%s: %s number %ld: events %s, %zu in, %zu taken, %zu heard; %s", c->scenario->name, fault_names[call], at, s.rec.events,
+             s.rec.length, s.written, s.heard, s.err.text);
+    return fired > 0;
+}
+
+static void sweep(const void *arg)
+{
+    const combination *c = (const combination *)arg;
+    long               at, fired = 0;
+    int                call;
+    for (call = 0; call < FAULT_COUNT; call++) {
+        if (!possible((fault_call)call, c->kind)) continue;
+        for (at = 1; live_with_fault(c, (fault_call)call, at); at++, fired++) {
+            REQUIRE(at < 5000);
+            if (test_failures > 20) exit(EXIT_FAILURE);
+        }
+    }
+    CHECK(fired > 0 || !c->scenario->has_input); /* else nothing was tested */
+}
+
+TEST_FAMILY(faults)
+{
+    static combination all[SCENARIOS][sizeof kinds / sizeof *kinds];
+    size_t             k;
+    int                i;
+    char               name[120];
+    for (i = 0; i < SCENARIOS; i++)
+        for (k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+            all[i][k].scenario = &scenarios[i];
+            all[i][k].kind = &kinds[k];
+            snprintf(name, sizeof name, "%s_%s", scenarios[i].name, kinds[k].name);
+            test_add_case(name, sweep, &all[i][k], 60);
+        }
+}
