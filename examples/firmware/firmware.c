@@ -127,7 +127,7 @@ typedef union block {
     uint64_t align;
 } block;
 
-static block  pool[24576];
+static block  pool[4096];
 static size_t pool_used;
 static block *freed;
 
