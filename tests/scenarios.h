@@ -33,6 +33,7 @@ struct scene {
     char            output[SCENE_OUTPUT];
     int             end_of_output;
     int             patience;             /* turns without progress before it is given up */
+    int             strict;               /* nothing goes wrong in this life: no error may be told */
 };
 
 static inline char scene_byte(size_t i)
@@ -71,7 +72,12 @@ static inline void prepare_ringbuf(scene *s)
 
 static inline void prepare_log(scene *s)
 {
-    scene_options(s, "ringbuf,id=d,size=1K,logfile=%s,logtimestamp=on", scratch("log"));
+    scene_options(s, "ringbuf,id=d,size=1K,logfile=%s", scratch("log"));
+}
+
+static inline void meet_log(scene *s)
+{
+    s->from = open(scratch("log"), O_RDONLY | O_CLOEXEC);
 }
 
 static inline void prepare_file(scene *s)
@@ -210,7 +216,7 @@ static const scenario scenarios[] = {
     /* name            prepare            meet         input output closes */
     { "null",          prepare_null,      NULL,        0,    1,     0 },
     { "ringbuf",       prepare_ringbuf,   NULL,        0,    1,     0 },
-    { "log",           prepare_log,       NULL,        0,    1,     0 },
+    { "log",           prepare_log,       meet_log,    0,    1,     0 },
     { "fd",            prepare_fd,        NULL,        1,    1,     1 },
     { "file",          prepare_file,      meet_file,   1,    1,     1 },
     { "pipe",          prepare_pipe,      meet_pipe,   1,    1,     0 },
@@ -282,6 +288,7 @@ static inline int scene_write(scene *s)
     for (i = 0; i < len; i++) text[i] = scene_byte(s->written + i);
     n = chr_fe_write(&s->rec.fe, text, len);
     CHECK(n >= 0 ? n <= (int)len && n > 0 : n >= CHR_ERR_HELP);
+    if (s->strict) CHECK(n > 0 || n == CHR_ERR_WOULD_BLOCK);
     if (n > 0) s->written += (size_t)n;
     return n > 0;
 }
@@ -306,6 +313,7 @@ static inline int scene_turn(scene *s)
     moved |= scene_write(s);
     steps = chr_loop_step(s->r.ctx, 0);
     CHECK(steps >= 0 || steps == CHR_ERR_IO || steps == CHR_ERR_NO_MEMORY);
+    if (s->strict) CHECK(steps >= 0);
     moved |= scene_hear(s);
     if (s->rec.room == 0) give_room(&s->rec, SCENE_ROOM);
     if (s->rec.length != before || strlen(s->rec.events) != events) moved = 1;
@@ -314,12 +322,18 @@ static inline int scene_turn(scene *s)
     return moved;
 }
 
+/* The far side is a regular file, whose end is never the last word. */
+static inline int scene_grows(const scene *s)
+{
+    return s->kind->prepare == prepare_file || s->kind->prepare == prepare_log;
+}
+
 static inline void scene_exchange(scene *s)
 {
     int idle = 0;
     while (!scene_all_there(s) && idle < s->patience && !s->end_of_output) {
         idle = scene_turn(s) ? 0 : idle + 1;
-        if (s->kind->prepare == prepare_file) s->end_of_output = 0;
+        if (scene_grows(s)) s->end_of_output = 0;
     }
 }
 
@@ -398,6 +412,7 @@ static inline int scene_live(scene *s)
     }
     chr_context_free(s->r.ctx);
     scene_put_back(s);
+    if (s->strict && !CHECK_INT(s->r.logs, 0)) NOTE("%s", s->r.log);
     CHECK_INT(s->r.live, 0);
     CHECK_INT(count_fds(), s->r.fds);
     return complete;
