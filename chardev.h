@@ -274,6 +274,8 @@ typedef struct chr_common_options {
     chr_bool    logappend;    /* default off */
     chr_bool    logtimestamp; /* UTC time before each line; default off */
     chr_bool    mux;          /* make ID-base, and a mux named ID on it; default off */
+    int64_t     history;      /* bytes: the last ones written, also while nobody was there, are sent to each new peer first */
+    int64_t     obuf;         /* bytes: output that would block waits here and drains from the loop */
 } chr_common_options;
 
 /* A key=value list while it is being read; backends meet it only in their `uri` slot. */
@@ -477,6 +479,7 @@ struct chr_dev {
     chr_dev           *next_starved;
     uint64_t           bytes_in, bytes_out, bytes_dropped;
     struct chr__log   *log;
+    struct chr__outbox *outbox;      /* history= and obuf= */
     chr_dev           *companion;    /* made together with it (ID-base of a mux): goes with it */
     chr_dev           *next;
 };
@@ -2179,6 +2182,60 @@ CHR__PRIVATE size_t chr__min(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+/* A ring of bytes, fixed in size. */
+typedef struct chr__ring {
+    unsigned char *bytes;
+    size_t         size, start, count; /* start: where the oldest is */
+} chr__ring;
+
+CHR__PRIVATE int chr__ring_init(chr_context *ctx, chr__ring *ring, size_t size)
+{
+    ring->bytes = (unsigned char *)chr__allocate(ctx, size);
+    ring->size = size;
+    return ring->bytes ? 0 : CHR_ERR_NO_MEMORY;
+}
+
+static size_t chr__ring_index(const chr__ring *ring, size_t at)
+{
+    at += ring->start;
+    return at < ring->size ? at : at - ring->size;
+}
+
+CHR__PRIVATE void chr__ring_take(chr__ring *ring, size_t len)
+{
+    ring->start = chr__ring_index(ring, len);
+    ring->count -= len;
+}
+
+/* The newest bytes stay: what does not fit pushes the oldest out. */
+CHR__PRIVATE void chr__ring_put(chr__ring *ring, const void *buf, size_t len)
+{
+    const unsigned char *from = (const unsigned char *)buf;
+    size_t               end, first;
+
+    if (len >= ring->size) {
+        from += len - ring->size;
+        len = ring->size;
+        ring->start = ring->count = 0;
+    }
+    if (ring->count + len > ring->size)
+        chr__ring_take(ring, ring->count + len - ring->size);
+    end = chr__ring_index(ring, ring->count);
+    first = chr__min(len, ring->size - end);
+    memcpy(ring->bytes + end, from, first);
+    memcpy(ring->bytes, from + first, len - first);
+    ring->count += len;
+}
+
+/* What stands at `at`, as far as it is in one piece. */
+CHR__PRIVATE const unsigned char *chr__ring_piece(const chr__ring *ring, size_t at, size_t *len)
+{
+    size_t index = chr__ring_index(ring, at);
+
+    *len = chr__min(ring->count - at, ring->size - index);
+    return ring->bytes + index;
+}
+
 /* For what no caller can be told. */
 CHR__PRIVATE void chr__log_line(chr_context *ctx, const char *id, const char *text)
 {
@@ -2658,6 +2715,8 @@ static const chr_option chr__common_rows[] = {
     { "logappend",    CHR_OPTION_BOOL, CHR__AT(chr_common_options, logappend),    "off",   0, 0,  "add to the log file instead of starting it anew" },
     { "logtimestamp", CHR_OPTION_BOOL, CHR__AT(chr_common_options, logtimestamp), "off",   0, 0,  "UTC time before each line of the log file" },
     { "mux",          CHR_OPTION_BOOL, CHR__AT(chr_common_options, mux),          "off",   0, 0,  "several frontends share this chardev" },
+    { "history",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, history),      NULL,    0, 1 << 30, "send so many of the last bytes to each new peer first" },
+    { "obuf",         CHR_OPTION_SIZE, CHR__AT(chr_common_options, obuf),         NULL,    0, 1 << 30, "keep so many bytes of output that would block" },
     { NULL,           CHR_OPTION_TEXT, 0,                                         NULL,    0, 0,  NULL }
 };
 
@@ -3196,13 +3255,130 @@ CHARDEV_API int chr_help(chr_context *ctx, const char *backend, void (*print)(vo
  * >>core   events, input, the log file, the registry, hot swap
  * ==================================================================================================================== */
 
+/* -- output that waits: history= and obuf=, both fixed in size -- */
+
+typedef struct chr__outbox {
+    chr__ring history, queue; /* size 0 = not asked for */
+    size_t    unsent;         /* of the history: what the peer has still to get */
+} chr__outbox;
+
+static void chr__outbox_free(chr_dev *dev)
+{
+    if (!dev->outbox)
+        return;
+    chr__free(dev->ctx, dev->outbox->history.bytes);
+    chr__free(dev->ctx, dev->outbox->queue.bytes);
+    chr__free(dev->ctx, dev->outbox);
+    dev->outbox = NULL;
+}
+
+static int chr__outbox_open(chr_dev *dev, chr_error *err)
+{
+    const chr_common_options *common = (const chr_common_options *)dev->options;
+    chr__outbox              *outbox;
+
+    if (!common->history && !common->obuf)
+        return 0;
+    dev->outbox = outbox = (chr__outbox *)chr__allocate(dev->ctx, sizeof *outbox);
+    if (!outbox || (common->history && chr__ring_init(dev->ctx, &outbox->history, (size_t)common->history) < 0) ||
+        (common->obuf && chr__ring_init(dev->ctx, &outbox->queue, (size_t)common->obuf) < 0))
+        return chr__no_memory(err);
+    return 0;
+}
+
+static int chr__outbox_waits(const chr_dev *dev)
+{
+    return dev->outbox && (dev->outbox->unsent > 0 || dev->outbox->queue.count > 0);
+}
+
+static void chr__outbox_remember(chr__outbox *outbox, const void *buf, size_t len)
+{
+    if (outbox->history.size > 0)
+        chr__ring_put(&outbox->history, buf, len);
+}
+
+/* As much as the backend takes: first the history, then what was queued behind it. */
+static void chr__outbox_drain(chr_dev *dev)
+{
+    chr__outbox         *outbox = dev->outbox;
+    const unsigned char *piece;
+    size_t               len;
+    int                  n = 1;
+
+    while (outbox->unsent > 0 && n > 0) {
+        piece = chr__ring_piece(&outbox->history, outbox->history.count - outbox->unsent, &len);
+        n = dev->io->write(dev, piece, len);
+        outbox->unsent -= n > 0 ? (size_t)n : 0;
+    }
+    while (outbox->queue.count > 0 && n > 0) {
+        piece = chr__ring_piece(&outbox->queue, 0, &len);
+        n = dev->io->write(dev, piece, len);
+        if (n > 0) {
+            chr__outbox_remember(outbox, piece, (size_t)n);
+            chr__ring_take(&outbox->queue, (size_t)n);
+        }
+    }
+}
+
+/* Each new peer gets the history first. What the last one has not had is remembered, or dropped. */
+static void chr__outbox_event(chr_dev *dev, int event)
+{
+    chr__outbox         *outbox = dev->outbox;
+    const unsigned char *piece;
+    size_t               len;
+
+    outbox->unsent = 0;
+    while (event == CHR_EVENT_CLOSED && outbox->queue.count > 0) {
+        piece = chr__ring_piece(&outbox->queue, 0, &len);
+        chr__outbox_remember(outbox, piece, len);
+        dev->bytes_dropped += len;
+        chr__ring_take(&outbox->queue, len);
+    }
+    if (event != CHR_EVENT_OPENED)
+        return;
+    outbox->unsent = outbox->history.count;
+    if (dev->io->update)
+        dev->io->update(dev);
+    else
+        chr__outbox_drain(dev);
+}
+
+static int chr__outbox_write(chr_dev *dev, const void *buf, size_t len)
+{
+    chr__outbox *outbox = dev->outbox;
+    size_t       queued;
+    int          n = CHR_ERR_WOULD_BLOCK;
+
+    if (chr__outbox_waits(dev))
+        chr__outbox_drain(dev);
+    if (!chr__outbox_waits(dev))
+        n = dev->io->write(dev, buf, len);
+    if (n > 0 || n == CHR_ERR_DISCONNECTED)
+        chr__outbox_remember(outbox, buf, n > 0 ? (size_t)n : len);
+    if (n < 0 && n != CHR_ERR_WOULD_BLOCK)
+        return n;
+    n = n > 0 ? n : 0;
+    queued = chr__min(len - (size_t)n, outbox->queue.size - outbox->queue.count);
+    if (queued > 0)
+        chr__ring_put(&outbox->queue, (const char *)buf + n, queued);
+    if (chr__outbox_waits(dev) && dev->io->update)
+        dev->io->update(dev);
+    n += (int)queued;
+    return n > 0 ? n : CHR_ERR_WOULD_BLOCK;
+}
+
 /* -- writability -- */
 
-CHARDEV_API int chr_be_wants_writable(const chr_dev *dev)
+static int chr__frontend_waits(const chr_dev *dev)
 {
     if (dev->kind->sharing)
         return dev->kind->sharing->wants_writable(dev);
     return dev->frontend && dev->frontend->writable;
+}
+
+CHARDEV_API int chr_be_wants_writable(const chr_dev *dev)
+{
+    return chr__outbox_waits(dev) || chr__frontend_waits(dev);
 }
 
 CHARDEV_API void chr_be_tell_writable(chr_frontend *fe)
@@ -3217,10 +3393,14 @@ CHARDEV_API void chr_be_tell_writable(chr_frontend *fe)
 CHARDEV_API void chr_be_writable(chr_dev *dev)
 {
     chr__enter(dev->ctx);
-    if (dev->kind->sharing)
-        dev->kind->sharing->writable(dev);
-    else if (dev->frontend)
-        chr_be_tell_writable(dev->frontend);
+    if (dev->outbox)
+        chr__outbox_drain(dev);
+    if (!chr__outbox_waits(dev) || dev->outbox->queue.count < dev->outbox->queue.size) {
+        if (dev->kind->sharing)
+            dev->kind->sharing->writable(dev);
+        else if (dev->frontend)
+            chr_be_tell_writable(dev->frontend);
+    }
     chr__leave(dev->ctx);
 }
 
@@ -3274,8 +3454,11 @@ CHR__COLD void chr__notify_now(chr_dev *dev)
 
 CHARDEV_API void chr_be_event(chr_dev *dev, int event)
 {
-    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED)
+    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
         dev->be_open = event == CHR_EVENT_OPENED;
+        if (dev->outbox)
+            chr__outbox_event(dev, event);
+    }
     if (dev->ctx->quiet > 0 && event >= CHR_EVENT_BREAK && event <= CHR_EVENT_CLOSED) {
         if (event == CHR_EVENT_CLOSED)
             dev->pending &= ~(1u << CHR_EVENT_OPENED);
@@ -3456,6 +3639,7 @@ static void chr__bury(chr_dev *dev)
     chr_idle_stop(&dev->notify);
     chr__unstarve(dev);
     chr__log_close(dev);
+    chr__outbox_free(dev);
     dev->next = dev->ctx->dead;
     dev->ctx->dead = dev;
     dev->ctx->untidy = 1;
@@ -3465,6 +3649,8 @@ static void chr__close(chr_dev *dev)
 {
     if (dev->removed)
         return;
+    if (chr__outbox_waits(dev))
+        chr__outbox_drain(dev); /* what still goes without waiting */
     if (dev->kind->close)
         dev->kind->close(dev);
     chr__bury(dev);
@@ -3489,6 +3675,8 @@ static int chr__open(chr_dev *dev, chr_error *err)
         err->code = 0;
     dev->ctx->quiet++;
     code = chr__log_open(dev, err);
+    if (code == 0)
+        code = chr__outbox_open(dev, err);
     if (code == 0) {
         code = dev->kind->open(dev, err);
         if (code < 0 && dev->kind->close)
@@ -4049,7 +4237,7 @@ static int chr__write(chr_dev *dev, const void *buf, size_t len)
     int n;
 
     dev->ctx->quiet++;
-    n = dev->io->write(dev, buf, chr__min(len, INT32_MAX));
+    n = dev->outbox ? chr__outbox_write(dev, buf, chr__min(len, INT32_MAX)) : dev->io->write(dev, buf, chr__min(len, INT32_MAX));
     dev->ctx->quiet--;
     if (n > 0) {
         dev->bytes_out += (uint64_t)n;
@@ -4383,7 +4571,7 @@ static void chr__stream_update(chr__stream *stream)
     room = stream->in >= 0 ? chr_be_can_write(stream->dev) : 0;
     if (!stream->top)
         return;
-    out_events = chr_be_wants_writable(stream->dev) ? CHR_OUT : 0;
+    out_events = !stream->broken && chr_be_wants_writable(stream->dev) ? CHR_OUT : 0;
     in_events = room > 0 ? CHR_IN | CHR_HUP : stream->held ? 0 : CHR_HUP;
     if (stream->in == stream->out) {
         chr_watch_set(&stream->in_watch, in_events | out_events);
@@ -4677,10 +4865,8 @@ static const chr_backend chr__null = {
 #if CHARDEV_HAS_RINGBUF
 
 typedef struct chr__ringbuf {
-    chr_dev        dev;
-    unsigned char *bytes;
-    size_t         size;         /* a power of two */
-    size_t         start, count; /* the oldest byte, how many there are */
+    chr_dev   dev;
+    chr__ring ring;
 } chr__ringbuf;
 
 static const chr_option chr__ringbuf_rows[] = {
@@ -4690,14 +4876,11 @@ static const chr_option chr__ringbuf_rows[] = {
 
 static int chr__ringbuf_open(chr_dev *dev, chr_error *err)
 {
-    chr__ringbuf *ring = (chr__ringbuf *)dev;
-    int64_t       size = ((const chr_ringbuf_options *)dev->options)->size;
+    int64_t size = ((const chr_ringbuf_options *)dev->options)->size;
 
     if (size & (size - 1))
         return chr__fail(err, CHR_ERR_INVALID, "ringbuf: size=%lld: must be a power of two", (long long)size);
-    ring->size = (size_t)size;
-    ring->bytes = (unsigned char *)chr__allocate(dev->ctx, ring->size);
-    if (!ring->bytes)
+    if (chr__ring_init(dev->ctx, &((chr__ringbuf *)dev)->ring, (size_t)size) < 0)
         return chr__no_memory(err);
     chr_be_event(dev, CHR_EVENT_OPENED);
     return 0;
@@ -4705,26 +4888,12 @@ static int chr__ringbuf_open(chr_dev *dev, chr_error *err)
 
 static void chr__ringbuf_close(chr_dev *dev)
 {
-    chr__free(dev->ctx, ((chr__ringbuf *)dev)->bytes);
+    chr__free(dev->ctx, ((chr__ringbuf *)dev)->ring.bytes);
 }
 
-/* The newest bytes stay: what does not fit pushes the oldest out. */
 static int chr__ringbuf_put(chr_dev *dev, const void *buf, size_t len)
 {
-    chr__ringbuf        *ring = (chr__ringbuf *)dev;
-    const unsigned char *from = (const unsigned char *)buf;
-    size_t               keep = chr__min(len, ring->size), end, first;
-
-    from += len - keep;
-    end = (ring->start + ring->count + (len - keep)) & (ring->size - 1);
-    first = chr__min(keep, ring->size - end);
-    memcpy(ring->bytes + end, from, first);
-    memcpy(ring->bytes, from + first, keep - first);
-    ring->count += len;
-    if (ring->count > ring->size) {
-        ring->start = (end + keep) & (ring->size - 1);
-        ring->count = ring->size;
-    }
+    chr__ring_put(&((chr__ringbuf *)dev)->ring, buf, len);
     return (int)len;
 }
 
@@ -4828,35 +4997,29 @@ static int chr__utf8_length(const unsigned char *bytes, size_t count)
 
 /* -- what the calls of >>extras do -- */
 
-static void chr__ringbuf_peek(const chr__ringbuf *ring, size_t at, unsigned char *out, size_t len)
+static void chr__ring_peek(const chr__ring *ring, size_t at, unsigned char *out, size_t len)
 {
     size_t i;
 
     for (i = 0; i < len; i++)
-        out[i] = ring->bytes[(ring->start + at + i) & (ring->size - 1)];
+        out[i] = ring->bytes[chr__ring_index(ring, at + i)];
 }
 
-static void chr__ringbuf_take(chr__ringbuf *ring, size_t len)
-{
-    ring->start = (ring->start + len) & (ring->size - 1);
-    ring->count -= len;
-}
-
-static int chr__ringbuf_read_base64(chr__ringbuf *ring, size_t size, char *out, size_t capacity)
+static int chr__ringbuf_read_base64(chr__ring *ring, size_t size, char *out, size_t capacity)
 {
     unsigned char bytes[3];
     size_t        len = chr__min(chr__min(size, ring->count), capacity / 4 * 3), at, group;
 
     for (at = 0; at < len; at += 3, out += 4) {
         group = chr__min(3, len - at);
-        chr__ringbuf_peek(ring, at, bytes, group);
+        chr__ring_peek(ring, at, bytes, group);
         chr__base64_group(bytes, group, out);
     }
-    chr__ringbuf_take(ring, len);
+    chr__ring_take(ring, len);
     return (int)((len + 2) / 3 * 4);
 }
 
-static int chr__ringbuf_read_utf8(chr__ringbuf *ring, size_t size, char *out, size_t capacity)
+static int chr__ringbuf_read_utf8(chr__ring *ring, size_t size, char *out, size_t capacity)
 {
     unsigned char bytes[4];
     size_t        left, taken = 0, written = 0;
@@ -4864,7 +5027,7 @@ static int chr__ringbuf_read_utf8(chr__ringbuf *ring, size_t size, char *out, si
     for (size = chr__min(size, ring->count); taken < size; ) {
         int length;
         left = chr__min(4, ring->count - taken);
-        chr__ringbuf_peek(ring, taken, bytes, left);
+        chr__ring_peek(ring, taken, bytes, left);
         length = chr__utf8_length(bytes, left);
         if (length == 0 || taken + (size_t)(length < 0 ? -length : length) > size ||
             written + (size_t)(length < 0 ? 3 : length) > capacity)
@@ -4873,7 +5036,7 @@ static int chr__ringbuf_read_utf8(chr__ringbuf *ring, size_t size, char *out, si
         written += (size_t)(length < 0 ? 3 : length);
         taken += (size_t)(length < 0 ? -length : length);
     }
-    chr__ringbuf_take(ring, taken);
+    chr__ring_take(ring, taken);
     return (int)written;
 }
 #endif
@@ -7087,10 +7250,10 @@ CHARDEV_API void chr_query(const chr_dev *dev, chr_info *info)
 /* -- >>extras -- */
 
 #if CHARDEV_HAS_RINGBUF
-static chr__ringbuf *chr__as_ringbuf(const chr_dev *dev, chr_error *err)
+static chr__ring *chr__as_ringbuf(const chr_dev *dev, chr_error *err)
 {
     if (dev->kind == &chr__ringbuf_kind)
-        return (chr__ringbuf *)(uintptr_t)dev;
+        return &((chr__ringbuf *)(uintptr_t)dev)->ring;
     chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s' is a %s, not a ringbuf", dev->id, dev->kind->name);
     return NULL;
 }
@@ -7116,7 +7279,7 @@ CHARDEV_API int chr_ringbuf_write(chr_dev *dev, const char *text, size_t len, ch
 
 CHARDEV_API int chr_ringbuf_read(chr_dev *dev, size_t size, chr_format format, char *out, size_t capacity, chr_error *err)
 {
-    chr__ringbuf *ring = chr__as_ringbuf(dev, err);
+    chr__ring *ring = chr__as_ringbuf(dev, err);
 
     if (!ring)
         return CHR_ERR_NOT_SUPPORTED;
@@ -7127,7 +7290,7 @@ CHARDEV_API int chr_ringbuf_read(chr_dev *dev, size_t size, chr_format format, c
 
 CHARDEV_API int chr_ringbuf_count(const chr_dev *dev)
 {
-    const chr__ringbuf *ring = chr__as_ringbuf(dev, NULL);
+    const chr__ring *ring = chr__as_ringbuf(dev, NULL);
 
     return ring ? (int)ring->count : CHR_ERR_NOT_SUPPORTED;
 }
