@@ -2896,7 +2896,7 @@ static const char *chr__read_fraction(const char *text, int64_t *billionths)
 static int chr__read_size(const char *text, int64_t *value)
 {
     static const char letters[] = "BKMGT";
-    int64_t           whole, billionths = 0, unit = 1;
+    int64_t           whole, part, billionths = 0, unit = 1;
     const char       *letter;
 
     text = chr__read_digits(text, &whole);
@@ -2909,9 +2909,13 @@ static int chr__read_size(const char *text, int64_t *value)
         unit <<= 10 * (letter - letters);
         text++;
     }
-    if (*text || (unit == 1 && billionths) || whole > INT64_MAX / unit - 1)
+    if (*text || (unit == 1 && billionths) || whole > INT64_MAX / unit)
         return 0;
-    *value = whole * unit + (int64_t)((double)billionths / 1e9 * (double)unit);
+    *value = whole * unit;
+    part = (int64_t)((double)billionths / 1e9 * (double)unit);
+    if (part > INT64_MAX - *value)
+        return 0;
+    *value += part;
     return 1;
 }
 
@@ -5252,8 +5256,9 @@ static int chr__mux_command(chr__mux *mux, int c)
 {
     chr_context *ctx = mux->dev.ctx;
 
-    switch (c == mux->escape ? 0 : c) {
-    case 0:   return 1;
+    if (c == mux->escape)
+        return 1;
+    switch (c) {
     case 'h':
     case '?': chr__mux_help(mux); return 0;
     case 'b': chr_be_event(&mux->dev, CHR_EVENT_BREAK); return 0;
