@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "lib"))
@@ -15,7 +16,7 @@ PREFIX = "riscv64-unknown-elf-"
 QEMU = shutil.which("qemu-system-riscv32")
 FLAGS = ("-march=rv32im_zicsr_zifencei -mabi=ilp32 -O1 -Wall -Werror -ffreestanding -nostdlib -static "
          "-Wl,-Ttext=0x80000000,--no-relax").split()
-COMMANDS = ("arith", "traps", "csr", "uart", "clint")
+COMMANDS = ("arith", "traps", "csr", "uart", "plic", "clint")
 M = 0xffffffff
 
 if not shutil.which(PREFIX + "gcc"):
@@ -107,6 +108,8 @@ def behaviour(directory):
              "misa 40001100", "cycles pass 00000001", "time is mtime 00000001", "mret enables 00000088")
     expected(said, "uart", "divisor 00001234", "idle lsr 00000060", "idle iir 000000c1", "loop overrun lsr 00000003", "loop first 00000040",
              "trigger iir 00010401", "thre iir 00c2c1c2", "sent by interrupts", "tx interrupts 00000001")
+    values = [int(line.split()[1], 16) for line in said["plic"].splitlines()]
+    check(values == [1 << 10, 0, 1 << 11, 10, 0, 10, 0], "plic:", said["plic"])
     expected(said, "clint", "timer 00000003", "30 ms passed 00000001", "software 00000001", "vectored 00000101")
     expected(said, "timeout", "timeouts 00000001", "below the trigger 00000001", "source 0000000a")
     check(said["echo"] == "a line comes back\n", said["echo"])
@@ -120,7 +123,8 @@ def same_as_qemu(directory):
         with tinyvm(program) as guest:
             here = guest.everything()
         for name in there:
-            theirs, ours = there[name].splitlines(), here[name].splitlines()
+            # A level that is still up after it was completed is pending again: so says the PLIC's specification, QEMU waits for an edge.
+            theirs, ours = ([line for line in said[name].splitlines() if not line.startswith("again")] for said in (there, here))
             for a, b in zip(theirs, ours):
                 check(a == b, name, "- QEMU:", a, "- tinyvm:", b)
             check(len(theirs) == len(ours), name, "has another length")
@@ -181,15 +185,24 @@ def line_break(directory):
 
 
 def clock_stops(directory):
-    """A paused machine's timer stands still: what is due comes after `cont`."""
+    """A paused machine's clock stands still; timers go on after `cont`."""
     with Monitored(directory, "-bios", build(directory)[0], "-serial", "stdio", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as vm:
-        console = Stream(vm.vm.process.stdout.fileno())
+        console, stdin = Stream(vm.vm.process.stdout.fileno()), vm.vm.process.stdin
         console.expect("ready\n")
+        started = time.monotonic()
+        stdin.write(b"stopwatch\n")
+        console.expect("stop me\n")
         vm.qmp.ok("stop")
-        vm.vm.process.stdin.write(b"clint\n")
-        check(console.silent(0.1), "a stopped machine says", console.seen)
+        stopped = time.monotonic()
+        check(console.silent(0.3), "a stopped machine says", console.seen)
+        stopped = time.monotonic() - stopped
         vm.qmp.ok("cont")
-        check(b"30 ms passed 00000001" in console.expect("done\n"), "the clock")
+        stdin.write(b"x")
+        ticks = int(console.expect("done\n").split()[1], 16)
+        passed = time.monotonic() - started
+        check(ticks / 1e7 <= passed - stopped, "the clock went on:", ticks / 1e7, "of", passed, "seconds,", stopped, "of them stopped")
+        stdin.write(b"clint\n")
+        check(b"30 ms passed 00000001" in console.expect("done\n"), "timers")
 
 
 def firmware_is_built_from_its_source(directory):

@@ -1,7 +1,7 @@
 /*
  * A bare-metal program for the virt board (RV32IM, machine mode) that exercises it and prints what it sees. It takes commands on
- * its first serial port, by interrupts: arith, traps, csr, uart, timeout, clint, pass, fail, reset; other lines come back. The output
- * is the same on every machine that does it right. `break` wants a BREAK from outside, `second` a second port at 0x10000100.
+ * its first serial port, by interrupts: arith, traps, csr, uart, timeout, plic, clint, pass, fail, reset; other lines come back. The output
+ * is the same on every machine that does it right. `break` wants a BREAK from outside, `second` a second port at 0x10000100, `stopwatch` a byte.
  *
  * Built with -march=rv32im_zicsr -mabi=ilp32 -O1 -ffreestanding -nostdlib -static -Wl,-Ttext=0x80000000,--no-relax.
  */
@@ -415,6 +415,16 @@ static void line_break(void)
     uart_write(IER, 1);
 }
 
+/* How much time passes on the machine's clock until a byte comes. */
+static void stopwatch(void)
+{
+    uint32_t from = REG32(CLINT + 0xbff8);
+    print("stop me\n");
+    WAIT_FOR(input_tail != input_head);
+    input_tail++;
+    show("ticks", REG32(CLINT + 0xbff8) - from);
+}
+
 static void second_port(void)
 {
     REG32(PLIC + 4 * 11) = 1;
@@ -423,6 +433,32 @@ static void second_port(void)
     print("send five\n");
     WAIT_FOR(second_bytes >= 5);
     show("source", last_claim);
+}
+
+/* ---- plic ---- */
+
+/* Claim and complete by hand, with a byte in the UART that nobody takes. */
+static void plic(void)
+{
+    uint32_t seen[7];
+    quiet();
+    uart_write(MCR, 0x10);
+    uart_write(IER, 1);
+    uart_write(DATA, 'x');
+    seen[0] = REG32(PLIC + 0x1000) & 1 << 10;
+    REG32(PLIC + 0x200000) = 1;
+    seen[1] = CSR_READ(mip) & 0x800; /* not above the threshold */
+    REG32(PLIC + 0x200000) = 0;
+    seen[2] = CSR_READ(mip) & 0x800;
+    seen[3] = REG32(PLIC + 0x200004);
+    seen[4] = REG32(PLIC + 0x200004) | (CSR_READ(mip) & 0x800); /* claimed already */
+    REG32(PLIC + 0x200004) = 10;
+    seen[5] = REG32(PLIC + 0x200004); /* the line is still up: pending again */
+    uart_read(DATA);
+    REG32(PLIC + 0x200004) = 10;
+    seen[6] = REG32(PLIC + 0x200004) | (CSR_READ(mip) & 0x800);
+    listen();
+    for (int i = 0; i < 7; i++) show(i == 5 ? "again" : "plic", seen[i]);
 }
 
 /* ---- clint ---- */
@@ -511,9 +547,11 @@ void main(void)
         else if (is("csr")) csr();
         else if (is("uart")) uart();
         else if (is("timeout")) timeout();
+        else if (is("plic")) plic();
         else if (is("clint")) clint();
         else if (is("break")) line_break();
         else if (is("second")) second_port();
+        else if (is("stopwatch")) stopwatch();
         else if (is("pass")) finish(0x5555);
         else if (is("fail")) finish(7 << 16 | 0x3333);
         else if (is("reset")) finish(0x7777);
