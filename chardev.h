@@ -34,7 +34,7 @@
  *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>the_loop >>the_options >>core >>front
  *                       >>stream
  *     backends          >>be_null >>be_ringbuf >>be_mux
- *                       >>be_fd >>be_file >>be_pipe >>be_pty >>be_stdio
+ *                       >>be_fd >>be_file >>be_pipe >>be_pty >>be_stdio >>be_serial >>be_parallel >>be_udp
  *                       >>be_socket (>>socket_address >>socket_layers >>socket_chardev)
  *     the last pages    >>table >>public
  *
@@ -45,7 +45,7 @@
  *     CHARDEV_API              what stands before each public function (e.g. a dllexport); default extern
  *     CHARDEV_THREADS          chr_fe_write* from any thread; host names are looked up in the background (pthreads)
  *     CHARDEV_FREESTANDING     no operating system: null, ringbuf, mux and your own backends; hooks for memory and clock
- *     CHARDEV_NO_x             leave a backend out: RINGBUF MUX FD FILE PIPE PTY STDIO SOCKET
+ *     CHARDEV_NO_x             leave a backend out: RINGBUF MUX FD FILE PIPE PTY STDIO SERIAL PARALLEL UDP SOCKET
  *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and what a mux may keep; default 65536, freestanding 1024
  *     CHR_SYS(name)            how a system call is reached; default `name`. Tests put faults in here.
  *
@@ -388,8 +388,41 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
 
 /* Commands to the device at the far side. CHR_ERR_NOT_SUPPORTED where it has no such thing. */
 enum {
-    CHR_IOCTL_SET_ECHO = 1 /* int *: 1 = the terminal echoes */
+    CHR_IOCTL_SET_ECHO = 1,         /* int *: 1 = the terminal echoes */
+    CHR_IOCTL_SERIAL_SET_PARAMS,    /* chr_serial_params *: speed and format of the line; CHR_ERR_INVALID */
+    CHR_IOCTL_SERIAL_SET_BREAK,     /* int *: 1 = the line is held in break, 0 = no longer */
+    CHR_IOCTL_SERIAL_GET_TIOCM,     /* int *: the modem lines, CHR_TIOCM_... */
+    CHR_IOCTL_SERIAL_SET_TIOCM,     /* int *: CHR_TIOCM_DTR and CHR_TIOCM_RTS, the others are ignored */
+    CHR_IOCTL_PP_READ_DATA = 10,    /* unsigned char *: the data register of a parallel port */
+    CHR_IOCTL_PP_WRITE_DATA,        /* unsigned char * */
+    CHR_IOCTL_PP_READ_CONTROL,      /* unsigned char *: bits 6 and 7 are set */
+    CHR_IOCTL_PP_WRITE_CONTROL,     /* unsigned char * */
+    CHR_IOCTL_PP_READ_STATUS,       /* unsigned char * */
+    CHR_IOCTL_PP_DATA_DIR,          /* int *: 1 = the data lines are inputs */
+    CHR_IOCTL_PP_EPP_READ_ADDRESS,  /* chr_parallel_epp *: one or more cycles in EPP mode; CHR_ERR_IO unless all were made */
+    CHR_IOCTL_PP_EPP_READ,          /* chr_parallel_epp * */
+    CHR_IOCTL_PP_EPP_WRITE_ADDRESS, /* chr_parallel_epp * */
+    CHR_IOCTL_PP_EPP_WRITE          /* chr_parallel_epp * */
 };
+
+/* A line that is unplugged at the moment takes these when it comes back (serial with reconnect-ms). */
+typedef struct chr_serial_params {
+    int speed;     /* bits a second, 50 to 4000000; where the system knows only standard ones, the next within 10 % */
+    int parity;    /* 'N', 'E' or 'O' */
+    int data_bits; /* 5 to 8 */
+    int stop_bits; /* 1 or 2 */
+} chr_serial_params;
+
+enum {
+    CHR_TIOCM_DTR = 0x002, CHR_TIOCM_RTS = 0x004,                                               /* ours */
+    CHR_TIOCM_CTS = 0x020, CHR_TIOCM_CAR = 0x040, CHR_TIOCM_RI = 0x080, CHR_TIOCM_DSR = 0x100 /* the far side's */
+};
+
+typedef struct chr_parallel_epp {
+    void *buf;
+    int   count; /* bytes, each one cycle */
+} chr_parallel_epp;
+
 CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg);
 /* Descriptors to send with the next write's first byte (SCM_RIGHTS; unix sockets only), at most 16; 0 forgets them. They are
  * duplicated: yours stay yours. CHR_ERR_NOT_SUPPORTED, CHR_ERR_INVALID, CHR_ERR_DISCONNECTED. */
@@ -542,6 +575,24 @@ typedef struct chr_stdio_options {
     chr_bool           signal; /* default on: ^C and friends are signals, not input */
 } chr_stdio_options;
 
+typedef struct chr_serial_options {
+    chr_common_options common;
+    const char        *path;         /* a terminal device; required */
+    int64_t            reconnect_ms; /* an unplugged device is opened again after so many milliseconds; 0 = never */
+} chr_serial_options;
+
+typedef struct chr_parallel_options {
+    chr_common_options common;
+    const char        *path; /* a parallel port; required */
+} chr_parallel_options;
+
+typedef struct chr_udp_options {
+    chr_common_options common;
+    const char        *host, *port;            /* the peer; host NULL: localhost; port is a number or a service, required */
+    const char        *localaddr, *localport; /* where we receive, and send from; NULL: any */
+    chr_bool           ipv4, ipv6;            /* on = only that family; off = not that one */
+} chr_udp_options;
+
 typedef enum chr_address_type { CHR_ADDR_NONE, CHR_ADDR_INET, CHR_ADDR_UNIX, CHR_ADDR_VSOCK, CHR_ADDR_FD } chr_address_type;
 
 typedef struct chr_address {
@@ -660,6 +711,21 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHARDEV_HAS_STDIO 0
 #else
 #define CHARDEV_HAS_STDIO 1
+#endif
+#if defined(CHARDEV_NO_SERIAL) || !defined(CHR__POSIX)
+#define CHARDEV_HAS_SERIAL 0
+#else
+#define CHARDEV_HAS_SERIAL 1
+#endif
+#if defined(CHARDEV_NO_PARALLEL) || !defined(CHR__POSIX) || !defined(__linux__)
+#define CHARDEV_HAS_PARALLEL 0
+#else
+#define CHARDEV_HAS_PARALLEL 1
+#endif
+#if defined(CHARDEV_NO_UDP) || !defined(CHR__POSIX)
+#define CHARDEV_HAS_UDP 0
+#else
+#define CHARDEV_HAS_UDP 1
 #endif
 #if defined(CHARDEV_NO_SOCKET) || !defined(CHR__POSIX)
 #define CHARDEV_HAS_SOCKET 0
@@ -894,7 +960,8 @@ static int chr__os_code(int error)
     case EEXIST: case EADDRINUSE:                               return CHR_ERR_EXISTS;
     case EACCES: case EPERM:                                    return CHR_ERR_PERMISSION;
     case ETIMEDOUT:                                             return CHR_ERR_TIMEOUT;
-    case EINVAL: case EBADF:                                    return CHR_ERR_INVALID;
+    case EINVAL: case EBADF: case EMSGSIZE:                     return CHR_ERR_INVALID;
+    case ENOTTY: case EOPNOTSUPP:                               return CHR_ERR_NOT_SUPPORTED;
     default:                                                    return CHR_ERR_IO;
     }
 }
@@ -1405,8 +1472,8 @@ static int chr__os_pty_make_raw(const char *name, chr_error *err)
 }
 #endif
 
-#if CHARDEV_HAS_SOCKET
-/* Sockets. */
+#if CHARDEV_HAS_SOCKET || CHARDEV_HAS_UDP
+/* Addresses. */
 
 typedef struct chr__sockaddr {
     struct sockaddr_storage storage;
@@ -1414,7 +1481,6 @@ typedef struct chr__sockaddr {
 } chr__sockaddr;
 
 #define CHR__MAX_ADDRESSES 16
-#define CHR__MAX_MSGFDS 16
 
 /* The reasons of getaddrinfo() are not errno's. */
 static int chr__os_lookup_fail(chr_error *err, int reason, const char *host, const char *port)
@@ -1423,17 +1489,17 @@ static int chr__os_lookup_fail(chr_error *err, int reason, const char *host, con
                      host ? host : "", port, gai_strerror(reason));
 }
 
-/* Addresses for host and port (names or numbers), up to CHR__MAX_ADDRESSES; returns how many. family is 0, 4 or 6. Asking for
- * a name can block; with numeric_only a name is CHR_ERR_WOULD_BLOCK instead. */
-static int chr__os_lookup(const char *host, const char *port, int family, int passive, int numeric_only, chr__sockaddr *found,
-                          chr_error *err)
+/* Addresses for host and port (names or numbers), up to CHR__MAX_ADDRESSES; returns how many. type is SOCK_STREAM or SOCK_DGRAM,
+ * family is 0, 4 or 6. Asking for a name can block; with numeric_only a name is CHR_ERR_WOULD_BLOCK instead. */
+static int chr__os_lookup_type(int type, const char *host, const char *port, int family, int passive, int numeric_only,
+                               chr__sockaddr *found, chr_error *err)
 {
     struct addrinfo hints, *list = NULL, *entry;
     int             reason, count = 0;
 
     memset(&hints, 0, sizeof hints);
     hints.ai_family = family == 4 ? AF_INET : family == 6 ? AF_INET6 : AF_UNSPEC;
-    hints.ai_socktype = SOCK_STREAM;
+    hints.ai_socktype = type;
     hints.ai_flags = (passive ? AI_PASSIVE : 0) | (numeric_only ? AI_NUMERICHOST : 0);
     reason = CHR_SYS(getaddrinfo)(host, port, &hints, &list);
     if (reason == EAI_NONAME && numeric_only && host)
@@ -1448,6 +1514,53 @@ static int chr__os_lookup(const char *host, const char *port, int family, int pa
     }
     CHR_SYS(freeaddrinfo)(list);
     return count > 0 ? count : chr__os_lookup_fail(err, EAI_NONAME, host, port);
+}
+
+static void chr__os_unix_name(const chr__sockaddr *address, char *text, size_t size)
+{
+    const struct sockaddr_un *un = (const struct sockaddr_un *)(const void *)&address->storage;
+    size_t                    len = address->length - offsetof(struct sockaddr_un, sun_path);
+
+    if (address->length <= offsetof(struct sockaddr_un, sun_path))
+        len = 0;
+    if (len > 0 && un->sun_path[0] == 0)
+        chr__format(text, size, "@%.*s", (int)(len - 1), un->sun_path + 1);
+    else
+        chr__format(text, size, "%.*s", (int)len, un->sun_path);
+}
+
+/* The socket's own name, or its peer's: HOST:PORT with numbers, IPv6 in brackets; CID:PORT; a path. */
+static void chr__os_socket_name(int fd, int of_peer, char *text, size_t size)
+{
+    chr__sockaddr address;
+    char          host[NI_MAXHOST], port[NI_MAXSERV];
+    int           failed;
+
+    memset(&address, 0, sizeof address);
+    address.length = sizeof address.storage;
+    text[0] = 0;
+    failed = of_peer ? CHR_SYS(getpeername)(fd, (struct sockaddr *)&address.storage, &address.length)
+                     : CHR_SYS(getsockname)(fd, (struct sockaddr *)&address.storage, &address.length);
+    if (failed)
+        return;
+    if (address.storage.ss_family == AF_UNIX)
+        chr__os_unix_name(&address, text, size);
+    else if (getnameinfo((const struct sockaddr *)&address.storage, address.length, host, sizeof host, port, sizeof port,
+                         NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+        chr__format(text, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+}
+
+#endif
+
+#if CHARDEV_HAS_SOCKET
+/* Sockets. */
+
+#define CHR__MAX_MSGFDS 16
+
+static int chr__os_lookup(const char *host, const char *port, int family, int passive, int numeric_only, chr__sockaddr *found,
+                          chr_error *err)
+{
+    return chr__os_lookup_type(SOCK_STREAM, host, port, family, passive, numeric_only, found, err);
 }
 
 static int chr__os_sockaddr_is_ipv6(const chr__sockaddr *address) { return address->storage.ss_family == AF_INET6; }
@@ -1641,40 +1754,6 @@ static void chr__os_socket_facts(int fd, chr__socket_facts *facts)
     (void)CHR_SYS(getsockname)(fd, (struct sockaddr *)&address.storage, &address.length);
     facts->is_unix = address.storage.ss_family == AF_UNIX;
     facts->is_inet = address.storage.ss_family == AF_INET || address.storage.ss_family == AF_INET6;
-}
-
-static void chr__os_unix_name(const chr__sockaddr *address, char *text, size_t size)
-{
-    const struct sockaddr_un *un = (const struct sockaddr_un *)(const void *)&address->storage;
-    size_t                    len = address->length - offsetof(struct sockaddr_un, sun_path);
-
-    if (address->length <= offsetof(struct sockaddr_un, sun_path))
-        len = 0;
-    if (len > 0 && un->sun_path[0] == 0)
-        chr__format(text, size, "@%.*s", (int)(len - 1), un->sun_path + 1);
-    else
-        chr__format(text, size, "%.*s", (int)len, un->sun_path);
-}
-
-/* The socket's own name, or its peer's: HOST:PORT with numbers, IPv6 in brackets; CID:PORT; a path. */
-static void chr__os_socket_name(int fd, int of_peer, char *text, size_t size)
-{
-    chr__sockaddr address;
-    char          host[NI_MAXHOST], port[NI_MAXSERV];
-    int           failed;
-
-    memset(&address, 0, sizeof address);
-    address.length = sizeof address.storage;
-    text[0] = 0;
-    failed = of_peer ? CHR_SYS(getpeername)(fd, (struct sockaddr *)&address.storage, &address.length)
-                     : CHR_SYS(getsockname)(fd, (struct sockaddr *)&address.storage, &address.length);
-    if (failed)
-        return;
-    if (address.storage.ss_family == AF_UNIX)
-        chr__os_unix_name(&address, text, size);
-    else if (getnameinfo((const struct sockaddr *)&address.storage, address.length, host, sizeof host, port, sizeof port,
-                         NI_NUMERICHOST | NI_NUMERICSERV) == 0)
-        chr__format(text, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
 }
 
 /* The bound port as a number, for `to`, and whether a port may be tried at all. */
@@ -1922,6 +2001,280 @@ static int chr__os_lookup_result(chr__lookup *lookup, chr__sockaddr *found, chr_
 }
 #endif
 #endif /* CHARDEV_HAS_SOCKET */
+
+#if CHARDEV_HAS_SERIAL
+/* Serial lines. */
+
+/* The code of a standard speed; 0 where there is none. */
+static int chr__os_speed_code(int speed, speed_t *code)
+{
+#if B9600 == 9600 /* the codes are the speeds */
+    *code = (speed_t)speed;
+    return 1;
+#else
+    static const struct {
+        int     speed;
+        speed_t code;
+    } speeds[] = {
+        { 50, B50 }, { 75, B75 }, { 110, B110 }, { 134, B134 }, { 150, B150 }, { 200, B200 }, { 300, B300 }, { 600, B600 },
+        { 1200, B1200 }, { 1800, B1800 }, { 2400, B2400 }, { 4800, B4800 }, { 9600, B9600 }, { 19200, B19200 }, { 38400, B38400 },
+        { 57600, B57600 }, { 115200, B115200 }, { 230400, B230400 },
+#ifdef B4000000
+        { 460800, B460800 }, { 500000, B500000 }, { 576000, B576000 }, { 921600, B921600 }, { 1000000, B1000000 },
+        { 1152000, B1152000 }, { 1500000, B1500000 }, { 2000000, B2000000 }, { 2500000, B2500000 }, { 3000000, B3000000 },
+        { 3500000, B3500000 }, { 4000000, B4000000 },
+#endif
+    };
+    size_t i;
+
+    for (i = 0; i < sizeof speeds / sizeof speeds[0] && speeds[i].speed != speed; i++)
+        ;
+    if (i == sizeof speeds / sizeof speeds[0])
+        return 0;
+    *code = speeds[i].code;
+    return 1;
+#endif
+}
+
+/* The nearest standard speed within 10 %. */
+static int chr__os_speed_near(int speed, speed_t *code)
+{
+    int off;
+
+    for (off = 0; off <= speed / 10; off++)
+        if (chr__os_speed_code(speed + off, code) || chr__os_speed_code(speed - off, code))
+            return 1;
+    return 0;
+}
+
+#if defined(__linux__) && (defined(__x86_64__) || defined(__i386__) || defined(__arm__) || defined(__aarch64__) || \
+                           defined(__riscv) || defined(__s390__))
+/* Any speed, by number. Its header can't stand beside termios.h; on these machines it has this layout. */
+struct chr__termios2 {
+    unsigned      iflag, oflag, cflag, lflag;
+    unsigned char line, cc[19];
+    unsigned      ispeed, ospeed;
+};
+
+static int chr__os_speed_exact(int fd, int speed)
+{
+    enum { BAUD_MASK = 0010017, BAUD_OTHER = 0010000, INPUT_SHIFT = 16 };
+    struct chr__termios2 settings;
+
+    if (CHR_SYS(ioctl)(fd, (chr__request)_IOR('T', 0x2a, struct chr__termios2), &settings) < 0)
+        return chr__os_code(errno);
+    settings.cflag &= ~((unsigned)BAUD_MASK | (unsigned)BAUD_MASK << INPUT_SHIFT);
+    settings.cflag |= BAUD_OTHER;
+    settings.ispeed = settings.ospeed = (unsigned)speed;
+    return CHR_SYS(ioctl)(fd, (chr__request)_IOW('T', 0x2b, struct chr__termios2), &settings) < 0 ? chr__os_code(errno) : 0;
+}
+#else
+static int chr__os_speed_exact(int fd, int speed)
+{
+    (void)fd, (void)speed;
+    return CHR_ERR_NOT_SUPPORTED;
+}
+#endif
+
+/* Raw, without flow control, deaf to the carrier; a break comes in as the bytes 0xff 0 0, and 0xff doubled. */
+static void chr__os_serial_raw(chr__termios *settings, const chr_serial_params *params)
+{
+    static const tcflag_t sizes[] = { CS5, CS6, CS7, CS8 };
+    tcflag_t              cflag = settings->c_cflag & ~(tcflag_t)(CSIZE | CSTOPB | PARENB | PARODD);
+
+#ifdef CRTSCTS
+    cflag &= ~(tcflag_t)CRTSCTS;
+#endif
+    cflag |= CREAD | CLOCAL | sizes[params->data_bits - 5];
+    cflag |= params->stop_bits == 2 ? CSTOPB : 0;
+    cflag |= params->parity == 'N' ? 0 : params->parity == 'E' ? PARENB : PARENB | PARODD;
+    settings->c_cflag = cflag;
+    settings->c_iflag = PARMRK;
+    settings->c_oflag = 0;
+    settings->c_lflag = 0;
+    settings->c_cc[VMIN] = 1;
+    settings->c_cc[VTIME] = 0;
+}
+
+/* A speed that is no standard one: exactly, where the system can; else the next. */
+static int chr__os_serial_configure(int fd, const chr_serial_params *params)
+{
+    chr__termios settings;
+    speed_t      speed;
+    int          is_standard = chr__os_speed_code(params->speed, &speed), code = chr__os_termios_get(fd, &settings);
+
+    if (code < 0)
+        return code;
+    chr__os_serial_raw(&settings, params);
+    if (is_standard && (cfsetispeed(&settings, speed) < 0 || cfsetospeed(&settings, speed) < 0))
+        return CHR_ERR_INVALID;
+    code = chr__os_termios_set(fd, &settings);
+    if (code < 0 || is_standard || chr__os_speed_exact(fd, params->speed) == 0)
+        return code;
+    if (!chr__os_speed_near(params->speed, &speed) || cfsetispeed(&settings, speed) < 0 || cfsetospeed(&settings, speed) < 0)
+        return CHR_ERR_INVALID;
+    return chr__os_termios_set(fd, &settings);
+}
+
+static int chr__os_serial_break(int fd, int on)
+{
+    return CHR_SYS(ioctl)(fd, (chr__request)(on ? TIOCSBRK : TIOCCBRK), NULL) < 0 ? chr__os_code(errno) : 0;
+}
+
+/* The system's bit for each of ours. */
+static const struct {
+    int ours, systems;
+} chr__modem_lines[] = {
+    { CHR_TIOCM_DTR, TIOCM_DTR }, { CHR_TIOCM_RTS, TIOCM_RTS }, { CHR_TIOCM_CTS, TIOCM_CTS },
+    { CHR_TIOCM_CAR, TIOCM_CAR }, { CHR_TIOCM_RI, TIOCM_RNG },  { CHR_TIOCM_DSR, TIOCM_DSR },
+};
+
+static int chr__os_serial_get_lines(int fd, int *lines)
+{
+    int    bits = 0;
+    size_t i;
+
+    if (CHR_SYS(ioctl)(fd, (chr__request)TIOCMGET, &bits) < 0)
+        return chr__os_code(errno);
+    for (*lines = 0, i = 0; i < sizeof chr__modem_lines / sizeof chr__modem_lines[0]; i++)
+        if (bits & chr__modem_lines[i].systems)
+            *lines |= chr__modem_lines[i].ours;
+    return 0;
+}
+
+static int chr__os_serial_set_lines(int fd, int lines)
+{
+    int bits = 0;
+
+    if (CHR_SYS(ioctl)(fd, (chr__request)TIOCMGET, &bits) < 0)
+        return chr__os_code(errno);
+    bits &= ~(TIOCM_DTR | TIOCM_RTS);
+    bits |= (lines & CHR_TIOCM_DTR ? TIOCM_DTR : 0) | (lines & CHR_TIOCM_RTS ? TIOCM_RTS : 0);
+    return CHR_SYS(ioctl)(fd, (chr__request)TIOCMSET, &bits) < 0 ? chr__os_code(errno) : 0;
+}
+#endif
+
+#if CHARDEV_HAS_PARALLEL
+/* Parallel ports: the kernel's ppdev. Its header is not everywhere, so its numbers are here. */
+
+enum chr__pp_mode { CHR__PP_COMPATIBLE = 1 << 8, CHR__PP_EPP = 1 << 6, CHR__PP_EPP_ADDRESS = 1 << 6 | 1 << 13 };
+
+enum chr__pp_register { CHR__PP_STATUS, CHR__PP_READ_CONTROL, CHR__PP_WRITE_CONTROL, CHR__PP_READ_DATA, CHR__PP_WRITE_DATA };
+
+static int chr__os_pp_call(int fd, chr__request request, void *arg)
+{
+    int n;
+
+    do
+        n = CHR_SYS(ioctl)(fd, request, arg);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? chr__os_code(errno) : 0;
+}
+
+static int chr__os_pp_claim(int fd) { return chr__os_pp_call(fd, (chr__request)_IO('p', 0x8b), NULL); }
+static int chr__os_pp_release(int fd) { return chr__os_pp_call(fd, (chr__request)_IO('p', 0x8c), NULL); }
+static int chr__os_pp_set_mode(int fd, int mode) { return chr__os_pp_call(fd, (chr__request)_IOW('p', 0x80, int), &mode); }
+static int chr__os_pp_direction(int fd, int inward) { return chr__os_pp_call(fd, (chr__request)_IOW('p', 0x90, int), &inward); }
+
+static int chr__os_pp_register(int fd, enum chr__pp_register which, unsigned char *value)
+{
+    static const unsigned long requests[] = { _IOR('p', 0x81, unsigned char), _IOR('p', 0x83, unsigned char),
+                                              _IOW('p', 0x84, unsigned char), _IOR('p', 0x85, unsigned char),
+                                              _IOW('p', 0x86, unsigned char) };
+
+    return chr__os_pp_call(fd, (chr__request)requests[which], value);
+}
+#endif
+
+#if CHARDEV_HAS_UDP
+/* Datagrams. */
+
+/* One datagram. What a former one has met on its way (ICMP) is told by the next call, in its stead: so once more. */
+static int chr__os_datagram_send(int fd, const void *buf, size_t len)
+{
+    int n = 0, tries;
+
+    for (tries = 0; tries < 2; tries++) {
+        do
+            n = (int)CHR_SYS(send)(fd, buf, len, MSG_NOSIGNAL);
+        while (n < 0 && errno == EINTR);
+        if (n >= 0 || errno == EAGAIN)
+            break;
+    }
+    return n < 0 ? chr__os_code(errno) : n;
+}
+
+/* The next datagram that has bytes: up to `len` of them into buf, what is more into rest[size]. Returns how many in all. Errors that
+ * former datagrams have met are only skipped, and as many as a hostile network may send: then the loop has its turn first. */
+static int chr__os_datagram_receive(int fd, void *buf, size_t len, void *rest, size_t size)
+{
+    struct msghdr message;
+    struct iovec  parts[2];
+    int           n, tries;
+
+    memset(&message, 0, sizeof message);
+    parts[0].iov_base = buf;
+    parts[0].iov_len = len;
+    parts[1].iov_base = rest;
+    parts[1].iov_len = size;
+    message.msg_iov = parts;
+    message.msg_iovlen = 2;
+    for (tries = 0; tries < 64; tries++) {
+        n = (int)CHR_SYS(recvmsg)(fd, &message, 0);
+        if (n > 0)
+            return n;
+        if (n < 0 && errno == EAGAIN)
+            break;
+    }
+    return CHR_ERR_WOULD_BLOCK;
+}
+
+/* Takes the error away that makes poll report something. */
+static void chr__os_socket_clear_error(int fd)
+{
+    int       error;
+    socklen_t length = sizeof error;
+
+    (void)CHR_SYS(getsockopt)(fd, SOL_SOCKET, SO_ERROR, &error, &length);
+}
+
+/* From `local` (NULL = any) to `peer`, whose datagrams alone are received; -1 and errno. */
+static int chr__os_datagram_connect(const chr__sockaddr *peer, const chr__sockaddr *local)
+{
+    int error, fd = CHR_SYS(socket)(peer->storage.ss_family, SOCK_DGRAM, 0);
+
+    if (fd < 0)
+        return -1;
+    if (chr__os_adopt(fd) >= 0 &&
+        (!local || CHR_SYS(bind)(fd, (const struct sockaddr *)(const void *)&local->storage, local->length) == 0) &&
+        CHR_SYS(connect)(fd, (const struct sockaddr *)(const void *)&peer->storage, peer->length) == 0)
+        return fd;
+    error = errno;
+    chr__os_close(fd);
+    errno = error;
+    return -1;
+}
+
+/* The first pair of addresses of one family that works; `name` is for the message. No local ones: any. */
+static int chr__os_datagram_open(const chr__sockaddr *peers, int peer_count, const chr__sockaddr *locals, int local_count, const char *name,
+                                 chr_error *err)
+{
+    int i, j, fd, error = 0;
+
+    for (i = 0; i < peer_count; i++)
+        for (j = 0; j < (local_count > 0 ? local_count : 1); j++) {
+            if (local_count > 0 && locals[j].storage.ss_family != peers[i].storage.ss_family)
+                continue;
+            fd = chr__os_datagram_connect(&peers[i], local_count > 0 ? &locals[j] : NULL);
+            if (fd >= 0)
+                return fd;
+            error = errno;
+        }
+    if (error)
+        return chr__os_fail(err, error, "cannot open", name);
+    return chr__fail(err, CHR_ERR_INVALID, "cannot open %s: one end has IPv4 addresses only and the other IPv6", name);
+}
+#endif
 #endif /* CHR__POSIX */
 
 /* -- the profiles without descriptors: what they have in common ------------------------------------------------------ */
@@ -3944,6 +4297,33 @@ CHR__PRIVATE int chr__uri_path(const char *uri, const char *prefix, chr_options 
     return path ? (chr_options_add(options, "path", path, (size_t)-1) < 0 ? CHR_ERR_NO_MEMORY : 1) : 0;
 }
 
+/* Up to a comma, which may be doubled. */
+CHR__PRIVATE int chr__uri_part(chr_options *options, const char *key, const char *text, size_t len)
+{
+    chr__pair *pair = chr__options_pair(options, key, strlen(key), text, len);
+
+    if (!pair)
+        return CHR_ERR_NO_MEMORY;
+    chr__undouble_commas(pair->value);
+    return 1;
+}
+
+/* [HOST]:PORT, under these keys. A host with colons stands in brackets. */
+CHR__PRIVATE int chr__uri_host_port(const char *text, size_t len, const char *host, const char *port, chr_options *options)
+{
+    const char *end = text + len, *bracket = len > 0 && *text == '[' ? (const char *)memchr(text, ']', len) : NULL;
+    const char *colon = (const char *)memchr(bracket ? bracket : text, ':', (size_t)(end - (bracket ? bracket : text)));
+    int         code;
+
+    if (bracket)
+        code = chr__uri_part(options, host, text + 1, (size_t)(bracket - text) - 1);
+    else
+        code = chr__uri_part(options, host, text, colon ? (size_t)(colon - text) : len);
+    if (code < 0 || !colon)
+        return code;
+    return chr__uri_part(options, port, colon + 1, (size_t)(end - colon) - 1);
+}
+
 /* Which backend reads the URI, with its keys added to the list; NULL and err. */
 static const chr_backend *chr__uri_kind(const char *uri, chr_options *options, chr_error *err)
 {
@@ -4453,7 +4833,8 @@ CHARDEV_API int chr_fe_wait_connected(chr_frontend *fe, chr_error *err)
 /* ====================================================================================================================
  * >>stream   descriptors in and out, under layers, gated by can_read: the base of all that reads and writes descriptors
  * ==================================================================================================================== */
-#if CHARDEV_HAS_FD || CHARDEV_HAS_FILE || CHARDEV_HAS_PIPE || CHARDEV_HAS_PTY || CHARDEV_HAS_STDIO || CHARDEV_HAS_SOCKET
+#if CHARDEV_HAS_FD || CHARDEV_HAS_FILE || CHARDEV_HAS_PIPE || CHARDEV_HAS_PTY || CHARDEV_HAS_STDIO || CHARDEV_HAS_SERIAL || \
+    CHARDEV_HAS_UDP || CHARDEV_HAS_SOCKET
 
 /* A layer has the same small interface, whatever is under it; the stream knows only the top one. Would-block is an ordinary
  * answer of step, read and write. A layer that keeps bytes says so in `pending`, since poll() can't see those. */
@@ -6026,6 +6407,717 @@ static const chr_backend chr__stdio_kind = {
 #endif
 
 /* ====================================================================================================================
+ * >>be_serial   a serial line, or any other terminal
+ *
+ * far side   what the line leads to          options   path, reconnect-ms
+ * events     OPENED from creation; BREAK; CLOSED when the device hangs up (unplugged); with reconnect-ms OPENED when it is back
+ *
+ * It is opened at 115200 8N1, raw, without flow control, without waiting for a carrier. The line keeps its last settings at the end.
+ * ==================================================================================================================== */
+#if CHARDEV_HAS_SERIAL
+
+/* The one layer above the descriptor: the system marks a break in the input as 0xff 0 0, and doubles 0xff. */
+typedef struct chr__marks {
+    chr__layer    layer;
+    unsigned char raw[4096];      /* read, not yet looked at: from `at` to `end` */
+    int           at, end;
+    int           state;          /* how many bytes of a mark have passed */
+    int           has_break;      /* to be told before the next byte */
+} chr__marks;
+
+typedef struct chr__serial {
+    chr_dev           dev;
+    chr__stream       stream;
+    chr__bottom       bottom;
+    chr__marks        marks;
+    int               fd;         /* -1 = unplugged */
+    chr_serial_params params;     /* what the line has, or shall have when it is back */
+    int               lines;      /* the same of DTR and RTS; -1 = never set */
+    int               in_break;   /* and of the break that we send */
+    int               has_failed; /* reported; until the next success */
+    chr_timer         retry;
+} chr__serial;
+
+static const chr_option chr__serial_rows[] = {
+    { "path",         CHR_OPTION_TEXT,   CHR__AT(chr_serial_options, path),         CHR_REQUIRED, 0, 0,          "terminal device" },
+    { "reconnect-ms", CHR_OPTION_NUMBER, CHR__AT(chr_serial_options, reconnect_ms), NULL,         0, 2000000000, "open an unplugged device again after so many milliseconds" },
+    { NULL,           CHR_OPTION_TEXT,   0,                                         NULL,         0, 0,          NULL }
+};
+
+static int chr__serial_uri(const char *uri, chr_options *options)
+{
+    if (!chr__after(uri, "/dev/") || chr__after(uri, "/dev/parport") || chr__after(uri, "/dev/ppi"))
+        return 0;
+    return chr__uri_path(uri, "", options);
+}
+
+/* -- marks -- */
+
+/* Passes one byte on: 1 = into *out, 0 = it was part of a mark. */
+static int chr__marks_step(chr__marks *marks, unsigned char byte, unsigned char *out)
+{
+    int state = marks->state;
+
+    marks->state = state == 0 ? byte == 0xff : state == 1 && byte == 0 ? 2 : 0;
+    if (marks->state > 0)
+        return 0;
+    *out = byte;
+    if (state == 2 && byte == 0) /* 0xff 0 X with another X is a byte whose parity is wrong */
+        marks->has_break = 1;
+    return !marks->has_break;
+}
+
+static int chr__marks_fill(chr__marks *marks)
+{
+    int n = marks->layer.below->slots->read(marks->layer.below, marks->raw, sizeof marks->raw);
+
+    if (n <= 0)
+        return n;
+    marks->at = 0;
+    marks->end = n;
+    return n;
+}
+
+/* The core brings it before the next byte. */
+static void chr__marks_tell_break(chr__marks *marks)
+{
+    chr_dev *dev = marks->layer.dev;
+
+    marks->has_break = 0;
+    dev->ctx->quiet++;
+    chr_be_event(dev, CHR_EVENT_BREAK);
+    dev->ctx->quiet--;
+}
+
+/* Up to the next break, which waits for the next call: so it comes where it was among the bytes. */
+static int chr__marks_read(chr__layer *layer, void *buf, size_t len)
+{
+    chr__marks *marks = (chr__marks *)layer;
+    size_t      done = 0;
+    int         n;
+
+    while (done == 0) {
+        if (marks->has_break)
+            chr__marks_tell_break(marks);
+        if (marks->at == marks->end && (n = chr__marks_fill(marks)) <= 0)
+            return n;
+        while (marks->at < marks->end && done < len && !marks->has_break)
+            done += (size_t)chr__marks_step(marks, marks->raw[marks->at++], (unsigned char *)buf + done);
+    }
+    return (int)done;
+}
+
+/* A line that has hung up answers with an error of the device. */
+static int chr__marks_write(chr__layer *layer, const void *buf, size_t len)
+{
+    int n = layer->below->slots->write(layer->below, buf, len);
+
+    return n == CHR_ERR_IO ? CHR_ERR_DISCONNECTED : n;
+}
+
+static int chr__marks_pending(const chr__layer *layer)
+{
+    const chr__marks *marks = (const chr__marks *)layer;
+
+    return marks->has_break || marks->at < marks->end;
+}
+
+static const chr__layer_slots chr__marks_slots = {
+    "marks", NULL, NULL, chr__marks_read, chr__marks_write, chr__marks_pending, NULL, NULL
+};
+
+/* -- plugged and unplugged -- */
+
+static void chr__serial_retry(void *opaque);
+
+/* The descriptor goes too, so that the device can come back under its old name. */
+static void chr__serial_unplug(chr__serial *serial)
+{
+    chr__stream_close(&serial->stream);
+    chr__os_close(serial->fd);
+    serial->fd = -1;
+}
+
+static void chr__serial_try_later(chr__serial *serial)
+{
+    int64_t ms = ((const chr_serial_options *)serial->dev.options)->reconnect_ms;
+
+    if (ms > 0)
+        chr_timer_start(serial->dev.ctx, &serial->retry, ms, chr__serial_retry, serial);
+}
+
+static void chr__serial_hung_up(chr__stream *stream, int code)
+{
+    chr__serial *serial = (chr__serial *)stream->dev;
+
+    (void)code;
+    chr__serial_unplug(serial);
+    chr__serial_try_later(serial);
+    chr_be_event(stream->dev, CHR_EVENT_CLOSED);
+}
+
+static int chr__serial_start(chr__serial *serial)
+{
+    memset(&serial->marks, 0, sizeof serial->marks);
+    serial->bottom.layer.slots = &chr__bottom_plain;
+    serial->bottom.in = serial->bottom.out = serial->fd;
+    serial->marks.layer.slots = &chr__marks_slots;
+    serial->marks.layer.below = &serial->bottom.layer;
+    serial->bottom.layer.dev = serial->marks.layer.dev = &serial->dev;
+    return chr__stream_open(&serial->stream, &serial->dev, &serial->marks.layer, serial->fd, serial->fd, chr__serial_hung_up, NULL);
+}
+
+/* The line as the guest has set it; what a line doesn't have (a pty: modem lines) is no error here. */
+static int chr__serial_configure(chr__serial *serial, const char *path, chr_error *err)
+{
+    int code = chr__os_serial_configure(serial->fd, &serial->params);
+
+    if (code < 0)
+        return chr__fail(err, code, "%s: its settings can't be made: %s", path, chr_error_text(code));
+    if (serial->lines >= 0)
+        (void)chr__os_serial_set_lines(serial->fd, serial->lines);
+    if (serial->in_break)
+        (void)chr__os_serial_break(serial->fd, 1);
+    return 0;
+}
+
+static int chr__serial_plug(chr__serial *serial, chr_error *err)
+{
+    const char *path = ((const chr_serial_options *)serial->dev.options)->path;
+    int         code = serial->fd = chr__os_open(path, CHR__OPEN_BOTH, err);
+
+    if (code < 0)
+        return code;
+    if (!chr__os_is_terminal(serial->fd))
+        code = chr__fail(err, CHR_ERR_INVALID, "serial: path=%s: is not a terminal", path);
+    else
+        code = chr__serial_configure(serial, path, err);
+    if (code == 0 && chr__serial_start(serial) < 0)
+        code = chr__no_memory(err);
+    if (code < 0) {
+        chr__serial_unplug(serial);
+        return code;
+    }
+    serial->has_failed = 0;
+    chr_be_event(&serial->dev, CHR_EVENT_OPENED);
+    return 0;
+}
+
+static void chr__serial_attempt(chr__serial *serial)
+{
+    chr_error err;
+
+    if (chr__serial_plug(serial, &err) == 0)
+        return;
+    if (!serial->has_failed)
+        chr__log_line(serial->dev.ctx, serial->dev.id, err.text);
+    serial->has_failed = 1;
+    chr__serial_try_later(serial);
+}
+
+static void chr__serial_retry(void *opaque)
+{
+    chr__serial_attempt((chr__serial *)opaque);
+}
+
+static int chr__serial_open(chr_dev *dev, chr_error *err)
+{
+    static const chr_serial_params at_first = { 115200, 'N', 8, 1 };
+    const chr_serial_options      *options = (const chr_serial_options *)dev->options;
+    chr__serial                   *serial = (chr__serial *)dev;
+    chr_error                      failure;
+    int                            code;
+
+    serial->params = at_first;
+    serial->lines = -1;
+    code = chr__serial_plug(serial, &failure);
+    if (code == CHR_ERR_NOT_FOUND && options->reconnect_ms > 0) { /* not plugged in yet */
+        chr__log_line(dev->ctx, dev->id, failure.text);
+        serial->has_failed = 1;
+        chr__serial_try_later(serial);
+        return 0;
+    }
+    if (code < 0 && err)
+        *err = failure;
+    return code;
+}
+
+static void chr__serial_close(chr_dev *dev)
+{
+    chr__serial *serial = (chr__serial *)dev;
+
+    chr_timer_stop(&serial->retry);
+    chr__stream_close(&serial->stream);
+    chr__os_close(serial->fd);
+}
+
+/* -- what the guest sets -- */
+
+static int chr__serial_set_params(chr__serial *serial, const chr_serial_params *params)
+{
+    int code;
+
+    if (params->speed < 50 || params->speed > 4000000 || params->data_bits < 5 || params->data_bits > 8 || params->stop_bits < 1 ||
+        params->stop_bits > 2 || (params->parity != 'N' && params->parity != 'E' && params->parity != 'O'))
+        return CHR_ERR_INVALID;
+    code = serial->fd < 0 ? 0 : chr__os_serial_configure(serial->fd, params);
+    if (code == 0)
+        serial->params = *params;
+    return code;
+}
+
+static int chr__serial_ioctl(chr_dev *dev, int command, void *arg)
+{
+    chr__serial *serial = (chr__serial *)dev;
+
+    switch (command) {
+    case CHR_IOCTL_SERIAL_SET_PARAMS:
+        return chr__serial_set_params(serial, (const chr_serial_params *)arg);
+    case CHR_IOCTL_SERIAL_SET_BREAK:
+        serial->in_break = *(const int *)arg != 0;
+        return serial->fd < 0 ? 0 : chr__os_serial_break(serial->fd, serial->in_break);
+    case CHR_IOCTL_SERIAL_GET_TIOCM:
+        return serial->fd < 0 ? CHR_ERR_DISCONNECTED : chr__os_serial_get_lines(serial->fd, (int *)arg);
+    case CHR_IOCTL_SERIAL_SET_TIOCM:
+        serial->lines = *(const int *)arg & (CHR_TIOCM_DTR | CHR_TIOCM_RTS);
+        return serial->fd < 0 ? 0 : chr__os_serial_set_lines(serial->fd, serial->lines);
+    default:
+        return CHR_ERR_NOT_SUPPORTED;
+    }
+}
+
+static void chr__serial_describe(const chr_dev *dev, chr_info *info)
+{
+    chr__format(info->filename, sizeof info->filename, "serial");
+    info->comes_back = ((const chr_serial_options *)dev->options)->reconnect_ms > 0;
+}
+
+static const chr_backend chr__serial_kind = {
+    "serial",                                 /* name         */
+    "tty",                                    /* alias        */
+    "a serial line, or any other terminal",   /* help         */
+    chr__serial_rows,                         /* options      */
+    sizeof(chr_serial_options),               /* options_size */
+    sizeof(chr__serial),                      /* state_size   */
+    chr__serial_uri,                          /* uri          */
+    chr__serial_open,                         /* open         */
+    chr__serial_close,                        /* close        */
+    &chr__stream_io,                          /* io           */
+    chr__serial_describe,                     /* describe     */
+    chr__serial_ioctl,                        /* ioctl        */
+    NULL,                                     /* set_open     */
+    NULL,                                     /* peer         */
+    NULL,                                     /* sharing      */
+    0,                                        /* fixed        */
+};
+#endif
+
+/* ====================================================================================================================
+ * >>be_parallel   a parallel port of Linux (ppdev)
+ *
+ * far side   what is plugged in          options   path          events   OPENED from creation
+ *
+ * The guest drives its registers (CHR_IOCTL_PP_...). Bytes that it writes are printed in compatibility mode. There is no input.
+ * ==================================================================================================================== */
+#if CHARDEV_HAS_PARALLEL
+
+typedef struct chr__parallel {
+    chr_dev   dev;
+    int       fd;
+    int       is_claimed;
+    int       mode;  /* enum chr__pp_mode */
+    chr_timer again; /* a printer that is busy: poll() doesn't tell when it no longer is */
+} chr__parallel;
+
+enum { CHR__PARALLEL_BUSY_MS = 10 };
+
+static const chr_option chr__parallel_rows[] = {
+    { "path", CHR_OPTION_TEXT, CHR__AT(chr_parallel_options, path), CHR_REQUIRED, 0, 0, "parallel port, as /dev/parport0" },
+    { NULL,   CHR_OPTION_TEXT, 0,                                   NULL,         0, 0, NULL }
+};
+
+static int chr__parallel_uri(const char *uri, chr_options *options)
+{
+    return chr__after(uri, "/dev/parport") || chr__after(uri, "/dev/ppi") ? chr__uri_path(uri, "", options) : 0;
+}
+
+static int chr__parallel_open(chr_dev *dev, chr_error *err)
+{
+    const char    *path = ((const chr_parallel_options *)dev->options)->path;
+    chr__parallel *port = (chr__parallel *)dev;
+
+    port->mode = CHR__PP_COMPATIBLE;
+    port->fd = chr__os_open(path, CHR__OPEN_BOTH, err);
+    if (port->fd < 0)
+        return port->fd;
+    if (chr__os_pp_claim(port->fd) < 0)
+        return chr__fail(err, CHR_ERR_INVALID, "parallel: path=%s: is not a parallel port", path);
+    port->is_claimed = 1;
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    return 0;
+}
+
+static int chr__parallel_set_mode(chr__parallel *port, int mode)
+{
+    int code = port->mode == mode ? 0 : chr__os_pp_set_mode(port->fd, mode);
+
+    if (code == 0)
+        port->mode = mode;
+    return code;
+}
+
+static void chr__parallel_close(chr_dev *dev)
+{
+    chr__parallel *port = (chr__parallel *)dev;
+
+    chr_timer_stop(&port->again);
+    if (port->is_claimed) {
+        (void)chr__parallel_set_mode(port, CHR__PP_COMPATIBLE);
+        (void)chr__os_pp_release(port->fd);
+    }
+    chr__os_close(port->fd);
+}
+
+static int chr__parallel_write(chr_dev *dev, const void *buf, size_t len)
+{
+    chr__parallel *port = (chr__parallel *)dev;
+    int            code = chr__parallel_set_mode(port, CHR__PP_COMPATIBLE);
+
+    if (code == 0)
+        code = chr__os_write(port->fd, buf, len);
+    return code == 0 ? CHR_ERR_WOULD_BLOCK : code;
+}
+
+static void chr__parallel_again(void *opaque)
+{
+    chr_be_writable((chr_dev *)opaque);
+}
+
+static void chr__parallel_update(chr_dev *dev)
+{
+    if (chr_be_wants_writable(dev))
+        chr_timer_start(dev->ctx, &((chr__parallel *)dev)->again, CHR__PARALLEL_BUSY_MS, chr__parallel_again, dev);
+}
+
+static int chr__parallel_epp(chr__parallel *port, int mode, int direction, const chr_parallel_epp *epp)
+{
+    int n, code = epp->count < 0 ? CHR_ERR_INVALID : chr__parallel_set_mode(port, mode);
+
+    if (code < 0)
+        return code;
+    n = direction == CHR_IN ? chr__os_read(port->fd, epp->buf, (size_t)epp->count)
+                            : chr__os_write(port->fd, epp->buf, (size_t)epp->count);
+    return n == epp->count ? 0 : n < 0 ? n : CHR_ERR_IO;
+}
+
+static int chr__parallel_ioctl(chr_dev *dev, int command, void *arg)
+{
+    chr__parallel          *port = (chr__parallel *)dev;
+    unsigned char          *value = (unsigned char *)arg;
+    const chr_parallel_epp *epp = (const chr_parallel_epp *)arg;
+    int                     code;
+
+    switch (command) {
+    case CHR_IOCTL_PP_READ_DATA:         return chr__os_pp_register(port->fd, CHR__PP_READ_DATA, value);
+    case CHR_IOCTL_PP_WRITE_DATA:        return chr__os_pp_register(port->fd, CHR__PP_WRITE_DATA, value);
+    case CHR_IOCTL_PP_WRITE_CONTROL:     return chr__os_pp_register(port->fd, CHR__PP_WRITE_CONTROL, value);
+    case CHR_IOCTL_PP_READ_STATUS:       return chr__os_pp_register(port->fd, CHR__PP_STATUS, value);
+    case CHR_IOCTL_PP_READ_CONTROL:
+        code = chr__os_pp_register(port->fd, CHR__PP_READ_CONTROL, value);
+        if (code == 0)
+            *value |= 0xc0; /* the system gives the four lines alone; on the port these two read as ones */
+        return code;
+    case CHR_IOCTL_PP_DATA_DIR:          return chr__os_pp_direction(port->fd, *(const int *)arg != 0);
+    case CHR_IOCTL_PP_EPP_READ_ADDRESS:  return chr__parallel_epp(port, CHR__PP_EPP_ADDRESS, CHR_IN, epp);
+    case CHR_IOCTL_PP_EPP_READ:          return chr__parallel_epp(port, CHR__PP_EPP, CHR_IN, epp);
+    case CHR_IOCTL_PP_EPP_WRITE_ADDRESS: return chr__parallel_epp(port, CHR__PP_EPP_ADDRESS, CHR_OUT, epp);
+    case CHR_IOCTL_PP_EPP_WRITE:         return chr__parallel_epp(port, CHR__PP_EPP, CHR_OUT, epp);
+    default:                             return CHR_ERR_NOT_SUPPORTED;
+    }
+}
+
+static const chr_io chr__parallel_io = {
+    chr__parallel_write,  /* write   */
+    NULL,                 /* read    */
+    chr__parallel_update, /* update  */
+    NULL,                 /* wait_fd */
+};
+
+static const chr_backend chr__parallel_kind = {
+    "parallel",                               /* name         */
+    "parport",                                /* alias        */
+    "a parallel port",                        /* help         */
+    chr__parallel_rows,                       /* options      */
+    sizeof(chr_parallel_options),             /* options_size */
+    sizeof(chr__parallel),                    /* state_size   */
+    chr__parallel_uri,                        /* uri          */
+    chr__parallel_open,                       /* open         */
+    chr__parallel_close,                      /* close        */
+    &chr__parallel_io,                        /* io           */
+    NULL,                                     /* describe     */
+    chr__parallel_ioctl,                      /* ioctl        */
+    NULL,                                     /* set_open     */
+    NULL,                                     /* peer         */
+    NULL,                                     /* sharing      */
+    0,                                        /* fixed        */
+};
+#endif
+
+/* ====================================================================================================================
+ * >>be_udp   datagrams to and from one peer
+ *
+ * far side   host:port; what others send is ignored          options   host, port, localaddr, localport, ipv4, ipv6
+ * events     OPENED from creation: there is no connection, and so no CLOSED
+ *
+ * One write is one datagram. A received one comes in as many reads as the frontend needs; one that fits comes in one read. Refusals
+ * (ICMP) change nothing: the peer may come later. Names are looked up at creation, which can block.
+ * ==================================================================================================================== */
+#if CHARDEV_HAS_UDP
+
+enum { CHR__DATAGRAM_SIZE = 65536 };
+
+typedef struct chr__datagrams { /* a layer over the descriptor */
+    chr__layer     layer;
+    unsigned char *rest; /* of the last datagram, what the frontend had no room for: from `at` to `end` */
+    int            at, end;
+} chr__datagrams;
+
+typedef struct chr__udp {
+    chr_dev        dev;
+    chr__stream    stream;
+    chr__bottom    bottom;
+    chr__datagrams datagrams;
+    int            fd;
+    char           name[300]; /* PEER:PORT@LOCAL:PORT, in numbers */
+} chr__udp;
+
+static const chr_option chr__udp_rows[] = {
+    { "host",      CHR_OPTION_TEXT, CHR__AT(chr_udp_options, host),      "localhost",  0, 0, "name or number of the peer" },
+    { "port",      CHR_OPTION_TEXT, CHR__AT(chr_udp_options, port),      CHR_REQUIRED, 0, 0, "its port number or service" },
+    { "localaddr", CHR_OPTION_TEXT, CHR__AT(chr_udp_options, localaddr), NULL,         0, 0, "our own address (default: any)" },
+    { "localport", CHR_OPTION_TEXT, CHR__AT(chr_udp_options, localport), NULL,         0, 0, "our own port (default: any)" },
+    { "ipv4",      CHR_OPTION_BOOL, CHR__AT(chr_udp_options, ipv4),      NULL,         0, 0, "on: IPv4 only; off: not IPv4" },
+    { "ipv6",      CHR_OPTION_BOOL, CHR__AT(chr_udp_options, ipv6),      NULL,         0, 0, "on: IPv6 only; off: not IPv6" },
+    { NULL,        CHR_OPTION_TEXT, 0,                                   NULL,         0, 0, NULL }
+};
+
+/* udp:[HOST]:PORT[@[LOCALADDR]:LOCALPORT][,opts] */
+static int chr__udp_uri(const char *uri, chr_options *options)
+{
+    const char *text = chr__after(uri, "udp:"), *at;
+    size_t      len, peer;
+    int         code;
+
+    if (!text)
+        return 0;
+    len = chr__part_length(text);
+    at = (const char *)memchr(text, '@', len);
+    peer = at ? (size_t)(at - text) : len;
+    code = chr__uri_host_port(text, peer, "host", "port", options);
+    if (code >= 0 && at)
+        code = chr__uri_host_port(at + 1, len - peer - 1, "localaddr", "localport", options);
+    if (code >= 0 && text[len])
+        code = chr__options_read(options, text + len + 1, NULL);
+    return code < 0 ? code : 1;
+}
+
+/* -- check -- */
+
+/* "" is as good as not given, as in udp::4444 */
+static const char *chr__udp_given(const char *text)
+{
+    return text && text[0] ? text : NULL;
+}
+
+static int chr__udp_check_port(const char *key, const char *text, int64_t least, chr_error *err)
+{
+    int64_t port;
+
+    if (text && chr__read_number(text, &port) && (port < least || port > 65535))
+        return chr__fail(err, CHR_ERR_INVALID, "udp: %s=%s: out of range, %d to 65535", key, text, (int)least);
+    return 0;
+}
+
+static int chr__udp_check(const chr_udp_options *options, chr_error *err)
+{
+    if (!chr__udp_given(options->port))
+        return chr__fail(err, CHR_ERR_INVALID, "udp: needs port=");
+    if (chr__udp_check_port("port", options->port, 1, err) < 0 || chr__udp_check_port("localport", options->localport, 0, err) < 0)
+        return CHR_ERR_INVALID;
+    if (options->ipv4 == CHR_OFF && options->ipv6 == CHR_OFF)
+        return chr__fail(err, CHR_ERR_INVALID, "udp: ipv4=off and ipv6=off leave no address family");
+    return 0;
+}
+
+/* 4 or 6 when only one is wanted. */
+static int chr__udp_family(const chr_udp_options *options)
+{
+    if (options->ipv6 == CHR_OFF || (options->ipv4 == CHR_ON && options->ipv6 != CHR_ON))
+        return 4;
+    return options->ipv4 == CHR_OFF || (options->ipv6 == CHR_ON && options->ipv4 != CHR_ON) ? 6 : 0;
+}
+
+/* -- datagrams, in pieces -- */
+
+static int chr__datagrams_read(chr__layer *layer, void *buf, size_t len)
+{
+    chr__datagrams *datagrams = (chr__datagrams *)layer;
+    int             n = datagrams->end - datagrams->at, most = (int)chr__min(len, CHR__DATAGRAM_SIZE);
+
+    if (n > 0) {
+        n = n < most ? n : most;
+        memcpy(buf, datagrams->rest + datagrams->at, (size_t)n);
+        datagrams->at += n;
+        return n;
+    }
+    n = chr__os_datagram_receive(((chr__bottom *)layer->below)->in, buf, (size_t)most, datagrams->rest, CHR__DATAGRAM_SIZE);
+    if (n <= most)
+        return n;
+    datagrams->at = 0;
+    datagrams->end = n - most;
+    return most;
+}
+
+static int chr__datagrams_write(chr__layer *layer, const void *buf, size_t len)
+{
+    return chr__os_datagram_send(((chr__bottom *)layer->below)->out, buf, len);
+}
+
+static int chr__datagrams_pending(const chr__layer *layer)
+{
+    return ((const chr__datagrams *)layer)->at < ((const chr__datagrams *)layer)->end;
+}
+
+static const chr__layer_slots chr__datagrams_slots = {
+    "datagrams", NULL, NULL, chr__datagrams_read, chr__datagrams_write, chr__datagrams_pending, NULL, NULL
+};
+
+/* To the stream a refusal looks like a hang-up. Here it is the end of nothing. */
+static void chr__udp_refused(chr__stream *stream, int code)
+{
+    (void)code;
+    chr__os_socket_clear_error(stream->in);
+    chr__stream_update(stream);
+}
+
+/* -- open and close -- */
+
+/* As the options say it, for messages. */
+static void chr__udp_name(const chr_udp_options *options, const char *host, char *text, size_t size)
+{
+    const char *local = chr__udp_given(options->localaddr), *port = chr__udp_given(options->localport);
+    size_t      len = (size_t)chr__format(text, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, options->port);
+
+    if ((local || port) && len < size)
+        chr__format(text + len, size - len, local && strchr(local, ':') ? "@[%s]:%s" : "@%s:%s", local ? local : "", port ? port : "");
+}
+
+/* Addresses of our own end: 0 = any will do. */
+static int chr__udp_locals(const chr_udp_options *options, chr__sockaddr *found, chr_error *err)
+{
+    const char *host = chr__udp_given(options->localaddr), *port = chr__udp_given(options->localport);
+
+    if (!host && !port)
+        return 0;
+    return chr__os_lookup_type(SOCK_DGRAM, host, port ? port : "0", chr__udp_family(options), 1, 0, found, err);
+}
+
+static int chr__udp_resolve(chr__udp *udp, chr__sockaddr *found, chr_error *err)
+{
+    const chr_udp_options *options = (const chr_udp_options *)udp->dev.options;
+    const char            *host = chr__udp_given(options->host);
+    chr__sockaddr         *locals = found + CHR__MAX_ADDRESSES;
+    int                    peer_count, local_count;
+
+    if (!host)
+        host = "localhost";
+    peer_count = chr__os_lookup_type(SOCK_DGRAM, host, options->port, chr__udp_family(options), 0, 0, found, err);
+    if (peer_count < 0)
+        return peer_count;
+    local_count = chr__udp_locals(options, locals, err);
+    if (local_count < 0)
+        return local_count;
+    chr__udp_name(options, host, udp->name, sizeof udp->name);
+    return chr__os_datagram_open(found, peer_count, locals, local_count, udp->name, err);
+}
+
+static int chr__udp_start(chr__udp *udp, chr_error *err)
+{
+    char peer[140], local[140];
+
+    chr__os_socket_name(udp->fd, 1, peer, sizeof peer);
+    chr__os_socket_name(udp->fd, 0, local, sizeof local);
+    chr__format(udp->name, sizeof udp->name, "%s@%s", peer, local);
+    udp->datagrams.rest = (unsigned char *)chr__allocate(udp->dev.ctx, CHR__DATAGRAM_SIZE);
+    if (!udp->datagrams.rest)
+        return chr__no_memory(err);
+    udp->bottom.layer.slots = &chr__bottom_plain;
+    udp->bottom.in = udp->bottom.out = udp->fd;
+    udp->datagrams.layer.slots = &chr__datagrams_slots;
+    udp->datagrams.layer.below = &udp->bottom.layer;
+    udp->bottom.layer.dev = udp->datagrams.layer.dev = &udp->dev;
+    return chr__stream_open(&udp->stream, &udp->dev, &udp->datagrams.layer, udp->fd, udp->fd, chr__udp_refused, err);
+}
+
+static int chr__udp_open(chr_dev *dev, chr_error *err)
+{
+    chr__udp      *udp = (chr__udp *)dev;
+    chr__sockaddr *found;
+    int            code = udp->fd = -1;
+
+    if (chr__udp_check((const chr_udp_options *)dev->options, err) < 0)
+        return CHR_ERR_INVALID;
+    found = (chr__sockaddr *)chr__allocate(dev->ctx, 2 * CHR__MAX_ADDRESSES * sizeof *found);
+    if (!found)
+        return chr__no_memory(err);
+    code = udp->fd = chr__udp_resolve(udp, found, err);
+    chr__free(dev->ctx, found);
+    if (code >= 0)
+        code = chr__udp_start(udp, err);
+    if (code < 0)
+        return code;
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    return 0;
+}
+
+static void chr__udp_close(chr_dev *dev)
+{
+    chr__udp *udp = (chr__udp *)dev;
+
+    chr__stream_close(&udp->stream);
+    chr__os_close(udp->fd);
+    chr__free(dev->ctx, udp->datagrams.rest);
+}
+
+static void chr__udp_describe(const chr_dev *dev, chr_info *info)
+{
+    const chr__udp *udp = (const chr__udp *)dev;
+
+    chr__format(info->filename, sizeof info->filename, "udp:%s", udp->name);
+    chr__os_socket_name(udp->fd, 0, info->address, sizeof info->address);
+}
+
+static const chr_backend chr__udp_kind = {
+    "udp",                                    /* name         */
+    NULL,                                     /* alias        */
+    "datagrams to and from one peer",         /* help         */
+    chr__udp_rows,                            /* options      */
+    sizeof(chr_udp_options),                  /* options_size */
+    sizeof(chr__udp),                         /* state_size   */
+    chr__udp_uri,                             /* uri          */
+    chr__udp_open,                            /* open         */
+    chr__udp_close,                           /* close        */
+    &chr__stream_io,                          /* io           */
+    chr__udp_describe,                        /* describe     */
+    NULL,                                     /* ioctl        */
+    NULL,                                     /* set_open     */
+    NULL,                                     /* peer         */
+    NULL,                                     /* sharing      */
+    0,                                        /* fixed        */
+};
+#endif
+
+/* ====================================================================================================================
  * >>be_socket   a stream socket: server or client, over TCP, unix, vsock or a descriptor that is open already
  *
  * far side   the peer that is connected: one at a time, the next one waits in the backlog
@@ -6959,31 +8051,6 @@ static void chr__socket_close(chr_dev *dev)
 
 /* -- URI: tcp: telnet: tn3270: websocket: HOST:PORT[,opts]; unix:PATH[,opts] -- */
 
-static int chr__uri_part(chr_options *options, const char *key, const char *text, size_t len)
-{
-    chr__pair *pair = chr__options_pair(options, key, strlen(key), text, len);
-
-    if (!pair)
-        return CHR_ERR_NO_MEMORY;
-    chr__undouble_commas(pair->value);
-    return 1;
-}
-
-static int chr__uri_host_port(const char *text, size_t len, chr_options *options)
-{
-    const char *end = text + len, *bracket = len > 0 && *text == '[' ? (const char *)memchr(text, ']', len) : NULL;
-    const char *colon = (const char *)memchr(bracket ? bracket : text, ':', (size_t)(end - (bracket ? bracket : text)));
-    int         code;
-
-    if (bracket)
-        code = chr__uri_part(options, "host", text + 1, (size_t)(bracket - text) - 1);
-    else
-        code = chr__uri_part(options, "host", text, colon ? (size_t)(colon - text) : len);
-    if (code < 0 || !colon)
-        return code;
-    return chr__uri_part(options, "port", colon + 1, (size_t)(end - colon) - 1);
-}
-
 static int chr__socket_uri(const char *uri, chr_options *options)
 {
     static const char *const schemes[] = { "unix:", "tcp:", "telnet:", "tn3270:", "websocket:" };
@@ -6996,7 +8063,7 @@ static int chr__socket_uri(const char *uri, chr_options *options)
     if (!rest)
         return 0;
     len = chr__part_length(rest);
-    code = i == 0 ? chr__uri_part(options, "path", rest, len) : chr__uri_host_port(rest, len, options);
+    code = i == 0 ? chr__uri_part(options, "path", rest, len) : chr__uri_host_port(rest, len, "host", "port", options);
     if (code > 0 && i >= 2 && !chr__options_pair(options, schemes[i], strlen(schemes[i]) - 1, "on", 2))
         return CHR_ERR_NO_MEMORY;
     if (code > 0 && rest[len] && chr__options_read(options, rest + len + 1, NULL) < 0)
@@ -7058,6 +8125,15 @@ static const chr_backend *const chr__builtins[] = {
 #endif
 #if CHARDEV_HAS_STDIO
     &chr__stdio_kind,
+#endif
+#if CHARDEV_HAS_SERIAL
+    &chr__serial_kind,
+#endif
+#if CHARDEV_HAS_PARALLEL
+    &chr__parallel_kind,
+#endif
+#if CHARDEV_HAS_UDP
+    &chr__udp_kind,
 #endif
 #if CHARDEV_HAS_SOCKET
     &chr__socket_kind,
