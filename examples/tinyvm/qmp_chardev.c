@@ -26,11 +26,13 @@ struct kind {
 
 #define NO_FIELDS { NULL, TEXT, 0, NULL, NULL }
 
-/* Every kind has these. */
+/* Every kind has these; the last two are ours. */
 static const struct field common[] = {
     { "logfile", TEXT, 0, "logfile", NULL },
     { "logappend", TRUTH, 0, "logappend", NULL },
     { "logtimestamp", TRUTH, 0, "logtimestamp", NULL },
+    { "history", WHOLE, 0, "history", NULL },
+    { "obuf", WHOLE, 0, "obuf", NULL },
     NO_FIELDS
 };
 

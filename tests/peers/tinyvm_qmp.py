@@ -290,6 +290,25 @@ def hot_swap(directory):
         old.close(), new.close(), os.close(console.fd)
 
 
+def has_log(path, text):
+    with open(path, "rb") as f:
+        return text in f.read()
+
+
+def history(directory):
+    """What the guest said before anybody came is there for whoever comes."""
+    path = os.path.join(directory, "s")
+    with Monitored(directory, "-S", "-chardev", "null,id=s", "-serial", "chardev:s") as vm:
+        backend = unix_socket(path)
+        backend["data"].update(history=4096, logfile=path + ".log")
+        vm.qmp.ok("chardev-change", id="s", backend=backend)
+        vm.qmp.ok("cont")
+        until(lambda: has_log(path + ".log", b"> "), "what the guest says, in the log")
+        with connect(path) as peer:
+            console = Stream(peer.fileno())
+            check(b"tinyvm: RV32IM" in console.expect("> "), "the banner")
+
+
 def descriptors(directory):
     """getfd, closefd, chardev-add fd: names are descriptors, numbers are not; nothing leaks."""
     with Monitored(directory, "-serial", "none") as vm:
@@ -384,5 +403,5 @@ def inherited(directory):
     os.close(dup)
 
 
-run_all([session, malformed, pieces, pushback, queries, run_state, endings, add_and_remove, ringbuf, hot_swap, descriptors,
+run_all([session, malformed, pieces, pushback, queries, run_state, endings, add_and_remove, ringbuf, hot_swap, history, descriptors,
          second_monitor, human, long_messages, inherited])
