@@ -45,6 +45,7 @@ static struct {
     int        error;    /* an errno or FAULT_SHORT; 0 = no fault is armed */
     long       at;       /* the number of the call that fails, from 1 */
     int        for_good; /* and all after it */
+    int        deny;     /* nothing outside is touched: all but waiting and closing fails (EPERM) */
     long       fired;
     long       counts[FAULT_COUNT];
 } fault_plan;
@@ -58,6 +59,14 @@ static inline void fault_arm(fault_call call, int error, long at, int for_good)
     fault_plan.for_good = for_good;
 }
 
+/* From here on a context can be asked for anything, and the world stays as it is. */
+static inline void fault_deny(int on)
+{
+    memset(&fault_plan, 0, sizeof fault_plan);
+    fault_plan.deny = on;
+    fault_plan.error = EPERM;
+}
+
 static inline void fault_disarm(void)
 {
     fault_plan.error = 0;
@@ -67,6 +76,7 @@ static inline void fault_disarm(void)
 static inline int fault_due(fault_call call)
 {
     long n = ++fault_plan.counts[call];
+    if (fault_plan.deny) return call != FAULT_close && call != FAULT_poll && call != FAULT_clock_gettime;
     if (!fault_plan.error || call != fault_plan.call) return 0;
     if (n != fault_plan.at && !(fault_plan.for_good && n > fault_plan.at)) return 0;
     fault_plan.fired++;
