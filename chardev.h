@@ -7634,23 +7634,22 @@ static int chr__socket_bind(chr__socket *sock, chr_error *err)
     return fd;
 }
 
+/* What is bound here is ours at once; a descriptor that was given only when nothing can fail any more. */
 static int chr__socket_listen(chr__socket *sock, chr_error *err)
 {
-    if (sock->address.type == CHR_ADDR_FD) {
-        if (chr__os_adopt(sock->address.fd) < 0)
-            return chr__fail(err, CHR_ERR_IO, "socket: fd=%d: its flags can't be set", sock->address.fd);
-    } else {
-        int fd = chr__socket_bind(sock, err);
-        if (fd < 0)
-            return fd;
+    int is_given = sock->address.type == CHR_ADDR_FD, fd = is_given ? sock->address.fd : chr__socket_bind(sock, err);
+
+    if (fd < 0)
+        return fd;
+    if (!is_given) {
         sock->listener = fd;
         sock->must_unlink = sock->address.type == CHR_ADDR_UNIX && sock->address.abstract != CHR_ON;
+    } else if (chr__os_adopt(fd) < 0) {
+        return chr__fail(err, CHR_ERR_IO, "socket: fd=%d: its flags can't be set", fd);
     }
-    if (chr_watch_start(sock->dev.ctx, &sock->listen_watch, sock->address.type == CHR_ADDR_FD ? sock->address.fd : sock->listener, CHR_IN,
-                        chr__socket_accept_ready, sock) < 0)
+    if (chr_watch_start(sock->dev.ctx, &sock->listen_watch, fd, CHR_IN, chr__socket_accept_ready, sock) < 0)
         return chr__no_memory(err);
-    if (sock->address.type == CHR_ADDR_FD)
-        sock->listener = sock->address.fd; /* ours from here on */
+    sock->listener = fd;
     return 0;
 }
 

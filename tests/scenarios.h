@@ -17,6 +17,7 @@ typedef struct scenario {
     void      (*meet)(scene *);      /* the far side comes: sets to/from; tried until they are there */
     int         has_input, has_output;
     int         closes;              /* the frontend sees CLOSED when the far side leaves */
+    void      (*exchange)(scene *);  /* in place of the usual one: sets `complete` */
 } scenario;
 
 struct scene {
@@ -33,6 +34,7 @@ struct scene {
     char            output[SCENE_OUTPUT];
     int             end_of_output;
     int             patience;             /* turns without progress before it is given up */
+    int             complete;             /* all that was to happen has happened */
     int             strict;               /* nothing goes wrong in this life: no error may be told */
 };
 
@@ -212,27 +214,6 @@ static inline void prepare_stdio(scene *s)
     scene_options(s, "stdio,id=d");
 }
 
-static const scenario scenarios[] = {
-    /* name            prepare            meet         input output closes */
-    { "null",          prepare_null,      NULL,        0,    1,     0 },
-    { "ringbuf",       prepare_ringbuf,   NULL,        0,    1,     0 },
-    { "log",           prepare_log,       meet_log,    0,    1,     0 },
-    { "fd",            prepare_fd,        NULL,        1,    1,     1 },
-    { "file",          prepare_file,      meet_file,   1,    1,     1 },
-    { "pipe",          prepare_pipe,      meet_pipe,   1,    1,     0 },
-    { "pty",           prepare_pty,       meet_pty,    1,    1,     1 },
-    { "stdio",         prepare_stdio,     NULL,        1,    1,     1 },
-    { "unix_server",   prepare_server,    meet_server, 1,    1,     1 },
-    { "tcp_server",    prepare_tcp,       meet_tcp,    1,    1,     1 },
-    { "client",        prepare_client,    meet_client, 1,    1,     1 },
-    { "reconnect",     prepare_reconnect, meet_client, 1,    1,     1 },
-    { "fd_connected",  prepare_pair,      NULL,        1,    1,     1 },
-    { "fd_listening",  prepare_listener,  meet_server, 1,    1,     1 },
-    { "mux",           prepare_mux,       NULL,        1,    1,     1 },
-};
-
-enum { SCENARIOS = sizeof scenarios / sizeof *scenarios };
-
 /* ---- one life ---------------------------------------------------------------------------------------------------------- */
 
 static inline void scene_more_room(recorder *rec, int what)
@@ -335,6 +316,107 @@ static inline void scene_exchange(scene *s)
         idle = scene_turn(s) ? 0 : idle + 1;
         if (scene_grows(s)) s->end_of_output = 0;
     }
+    s->complete = scene_all_there(s);
+}
+
+/* The same with the calls that block; what goes both ways fits the kernel's buffers. */
+static inline void blocking_exchange(scene *s)
+{
+    char text[SCENE_OUTPUT];
+    int  i, n;
+    scene_send(s);
+    for (i = 0; i < SCENE_OUTPUT; i++) text[i] = scene_byte((size_t)i);
+    n = chr_fe_write_all(&s->rec.fe, text, SCENE_OUTPUT, 1000);
+    s->written = n > 0 ? (size_t)n : 0;
+    n = chr_fe_read_all(&s->rec.fe, text, SCENE_INPUT, 1000);
+    for (i = 0; i < n; i++)
+        if (!CHECK_INT(text[i], scene_byte((size_t)i))) break;
+    while (scene_hear(s)) {}
+    s->complete = n == SCENE_INPUT && s->written == SCENE_OUTPUT && s->heard == SCENE_OUTPUT;
+    chr_loop_step(s->r.ctx, 0);
+}
+
+/* The same after the chardev was waited for. */
+static inline void waiting_exchange(scene *s)
+{
+    int code;
+    s->kind->meet(s);
+    code = chr_wait_connected(s->dev, &s->err);
+    CHECK(code == 0 || (code < 0 && s->err.text[0]));
+    if (s->strict) CHECK_INT(code, 0);
+    scene_exchange(s);
+}
+
+typedef union scene_control {
+    struct cmsghdr align;
+    char           bytes[CMSG_SPACE(sizeof(int) * 4)];
+} scene_control;
+
+static inline void scene_message(struct msghdr *message, struct iovec *part, scene_control *control, char *text, size_t len)
+{
+    memset(message, 0, sizeof *message);
+    part->iov_base = text;
+    part->iov_len = len;
+    message->msg_iov = part;
+    message->msg_iovlen = 1;
+    message->msg_control = control->bytes;
+    message->msg_controllen = CMSG_SPACE(sizeof(int));
+}
+
+static inline void far_send_fd(scene *s, int fd)
+{
+    struct msghdr   message;
+    struct iovec    part;
+    scene_control   control;
+    struct cmsghdr *header;
+    char            byte = 'f';
+    memset(&control, 0, sizeof control);
+    scene_message(&message, &part, &control, &byte, 1);
+    header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(header), &fd, sizeof fd);
+    CHECK_INT(sendmsg(s->to, &message, 0), 1);
+}
+
+/* Reads what is there; returns how many descriptors came with it, closed again. */
+static inline int far_receive_fds(scene *s, ssize_t *len)
+{
+    struct msghdr   message;
+    struct iovec    part;
+    scene_control   control;
+    struct cmsghdr *header;
+    char            text[100];
+    int             fd;
+    scene_message(&message, &part, &control, text, sizeof text);
+    *len = recvmsg(s->from, &message, MSG_CMSG_CLOEXEC);
+    header = *len > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+    if (!header) return 0;
+    memcpy(&fd, CMSG_DATA(header), sizeof fd);
+    close(fd);
+    return 1;
+}
+
+/* A descriptor each way, each exactly once, whatever else happens. */
+static inline void msgfds_exchange(scene *s)
+{
+    int     turns, fd = -1, sent = 0, arrived = 0, taken = 0, n = 0;
+    ssize_t len;
+    far_send_fd(s, 2);
+    for (turns = 0; turns < 50 && !(n > 0 && arrived && s->rec.length); turns++) {
+        if (!sent) sent = chr_fe_set_msgfds(&s->rec.fe, &s->to, 1) == 0;
+        if (sent && n <= 0) n = chr_fe_write(&s->rec.fe, "with", 4);
+        chr_loop_step(s->r.ctx, 0);
+        arrived += far_receive_fds(s, &len);
+        if (taken == 0) taken = chr_fe_get_msgfds(&s->rec.fe, &fd, 1);
+    }
+    if (fd >= 0) close(fd);
+    CHECK(arrived <= 1);
+    s->complete = n > 0 && arrived == 1 && taken == 1 && s->rec.length == 1;
+    free(s->rec.input);
+    s->rec.input = NULL;
+    s->rec.length = s->rec.size = 0; /* the byte was not of the pattern */
 }
 
 static inline void scene_leave(scene *s)
@@ -349,6 +431,30 @@ static inline void scene_leave(scene *s)
         usleep(200);
     }
 }
+
+static const scenario scenarios[] = {
+    /* name            prepare            meet         input output closes exchange */
+    { "null",          prepare_null,      NULL,        0,    1,     0, scene_exchange },
+    { "ringbuf",       prepare_ringbuf,   NULL,        0,    1,     0, scene_exchange },
+    { "log",           prepare_log,       meet_log,    0,    1,     0, scene_exchange },
+    { "fd",            prepare_fd,        NULL,        1,    1,     1, scene_exchange },
+    { "file",          prepare_file,      meet_file,   1,    1,     1, scene_exchange },
+    { "pipe",          prepare_pipe,      meet_pipe,   1,    1,     0, scene_exchange },
+    { "pty",           prepare_pty,       meet_pty,    1,    1,     1, scene_exchange },
+    { "stdio",         prepare_stdio,     NULL,        1,    1,     1, scene_exchange },
+    { "unix_server",   prepare_server,    meet_server, 1,    1,     1, scene_exchange },
+    { "tcp_server",    prepare_tcp,       meet_tcp,    1,    1,     1, scene_exchange },
+    { "client",        prepare_client,    meet_client, 1,    1,     1, scene_exchange },
+    { "reconnect",     prepare_reconnect, meet_client, 1,    1,     1, scene_exchange },
+    { "fd_connected",  prepare_pair,      NULL,        1,    1,     1, scene_exchange },
+    { "fd_listening",  prepare_listener,  meet_server, 1,    1,     1, scene_exchange },
+    { "mux",           prepare_mux,       NULL,        1,    1,     1, scene_exchange },
+    { "blocking",      prepare_pair,      NULL,        1,    1,     1, blocking_exchange },
+    { "waiting",       prepare_listener,  meet_server, 1,    1,     1, waiting_exchange },
+    { "msgfds",        prepare_pair,      NULL,        1,    1,     1, msgfds_exchange },
+};
+
+enum { SCENARIOS = sizeof scenarios / sizeof *scenarios };
 
 static inline void scene_put_back(scene *s)
 {
@@ -402,8 +508,8 @@ static inline int scene_live(scene *s)
         s->rec.then = scene_more_room;
         if (chr_fe_init(&s->rec.fe, s->dev, &s->err) == 0) {
             listen_to(&s->rec);
-            scene_exchange(s);
-            complete = scene_all_there(s);
+            s->kind->exchange(s);
+            complete = s->complete;
             scene_leave(s);
             complete = complete && (!s->kind->closes || !s->rec.open);
             scene_check_input(s);
