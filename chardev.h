@@ -332,7 +332,8 @@ typedef struct chr_info {
     char        address[512];  /* the actual address of a socket, port 0 resolved; else empty */
     int         frontend_open, be_open;
     int         comes_back;    /* when closed, it may open again by itself: a server, a pty, a client with reconnect */
-    uint64_t    bytes_in, bytes_out, bytes_dropped; /* from the far side; taken by it; written while nobody was there */
+    uint64_t    bytes_in, bytes_out, bytes_dropped; /* from the far side; taken for it; written while nobody was there */
+    uint64_t    bytes_queued;  /* of bytes_out: those that wait here still (history=, obuf=) */
 } chr_info;
 
 CHARDEV_API void chr_query(const chr_dev *dev, chr_info *info);
@@ -3617,6 +3618,7 @@ CHARDEV_API int chr_help(chr_context *ctx, const char *backend, void (*print)(vo
 typedef struct chr__outbox {
     chr__ring history, queue; /* size 0 = not asked for */
     size_t    unsent;         /* of the history: what the peer has still to get */
+    int       failure;        /* what draining has met: the next write returns it */
 } chr__outbox;
 
 static void chr__outbox_free(chr_dev *dev)
@@ -3654,6 +3656,21 @@ static void chr__outbox_remember(chr__outbox *outbox, const void *buf, size_t le
         chr__ring_put(&outbox->history, buf, len);
 }
 
+/* What can't be sent is remembered for the next peer, or lost. */
+static void chr__outbox_drop(chr_dev *dev, int failure)
+{
+    chr__outbox         *outbox = dev->outbox;
+    const unsigned char *piece;
+    size_t               len;
+
+    for (outbox->unsent = 0; outbox->queue.count > 0; chr__ring_take(&outbox->queue, len)) {
+        piece = chr__ring_piece(&outbox->queue, 0, &len);
+        chr__outbox_remember(outbox, piece, len);
+        dev->bytes_dropped += len;
+    }
+    outbox->failure = failure;
+}
+
 /* As much as the backend takes: first the history, then what was queued behind it. */
 static void chr__outbox_drain(chr_dev *dev)
 {
@@ -3675,29 +3692,21 @@ static void chr__outbox_drain(chr_dev *dev)
             chr__ring_take(&outbox->queue, (size_t)n);
         }
     }
+    if (n < 0 && n != CHR_ERR_WOULD_BLOCK)
+        chr__outbox_drop(dev, n);
 }
 
-/* Each new peer gets the history first. What the last one has not had is remembered, or dropped. */
+/* Each new peer gets the history first. At CLOSED only the input may have ended, so that the rest still goes. */
 static void chr__outbox_event(chr_dev *dev, int event)
 {
-    chr__outbox         *outbox = dev->outbox;
-    const unsigned char *piece;
-    size_t               len;
+    chr__outbox *outbox = dev->outbox;
 
-    outbox->unsent = 0;
-    while (event == CHR_EVENT_CLOSED && outbox->queue.count > 0) {
-        piece = chr__ring_piece(&outbox->queue, 0, &len);
-        chr__outbox_remember(outbox, piece, len);
-        dev->bytes_dropped += len;
-        chr__ring_take(&outbox->queue, len);
-    }
-    if (event != CHR_EVENT_OPENED)
-        return;
-    outbox->unsent = outbox->history.count;
-    if (dev->io->update)
+    outbox->unsent = event == CHR_EVENT_OPENED ? outbox->history.count : 0;
+    if (event == CHR_EVENT_OPENED && dev->io->update)
         dev->io->update(dev);
-    else
+    else if (chr__outbox_waits(dev))
         chr__outbox_drain(dev);
+    outbox->failure = 0;
 }
 
 static int chr__outbox_write(chr_dev *dev, const void *buf, size_t len)
@@ -3708,8 +3717,12 @@ static int chr__outbox_write(chr_dev *dev, const void *buf, size_t len)
 
     if (chr__outbox_waits(dev))
         chr__outbox_drain(dev);
-    if (!chr__outbox_waits(dev))
+    if (outbox->failure) {
+        n = outbox->failure;
+        outbox->failure = 0;
+    } else if (!chr__outbox_waits(dev)) {
         n = dev->io->write(dev, buf, len);
+    }
     if (n > 0 || n == CHR_ERR_DISCONNECTED)
         chr__outbox_remember(outbox, buf, n > 0 ? (size_t)n : len);
     if (n < 0 && n != CHR_ERR_WOULD_BLOCK)
@@ -7807,9 +7820,10 @@ static int chr__socket_wait_connected(chr_dev *dev, chr_error *err)
     chr__socket *sock = (chr__socket *)dev;
     int          is_first = 1;
 
+    sock->failure.code = 0;
     for (; sock->state != CHR__SOCKET_CONNECTED; is_first = 0) {
         if (sock->is_server || sock->state != CHR__SOCKET_DISCONNECTED) {
-            if (chr__socket_drive(sock) < 0)
+            if (chr__socket_drive(sock) < 0 || sock->failure.code == CHR_ERR_NO_MEMORY)
                 return chr__socket_failure(sock, err);
             continue;
         }
@@ -8321,6 +8335,7 @@ CHARDEV_API void chr_query(const chr_dev *dev, chr_info *info)
     info->bytes_in = dev->bytes_in;
     info->bytes_out = dev->bytes_out;
     info->bytes_dropped = dev->bytes_dropped;
+    info->bytes_queued = dev->outbox ? dev->outbox->unsent + dev->outbox->queue.count : 0;
     if (dev->kind->describe)
         dev->kind->describe(dev, info);
     else

@@ -168,7 +168,7 @@ static inline void settle(rig *r)
     int i;
     for (i = 0; i < 1000; i++)
         if (chr_loop_step(r->ctx, 0) <= 0) return;
-    CHECK(!"the loop never comes to rest");
+    test_check(0, __FILE__, __LINE__, "the loop comes to rest");
 }
 
 /* Moves the virtual clock and lets the due timers run. */
@@ -193,7 +193,7 @@ static inline chr_dev *make(rig *r, const char *options)
     chr_dev  *dev = chr_new(r->ctx, options, &err);
     if (!dev) {
         printf("    %s: %s\n", options, err.text);
-        CHECK(!"chr_new failed");
+        test_check(0, __FILE__, __LINE__, "the chardev is made");
         exit(EXIT_FAILURE);
     }
     return dev;
