@@ -56,9 +56,21 @@ static void end(struct relay *r, int status)
     r->status = status;
 }
 
+/* With obuf= bytes may still wait inside a chardev. */
+static int is_sent(const struct side *s)
+{
+    chr_info info;
+
+    chr_query(s->dev, &info);
+    return info.bytes_queued == 0 || !info.be_open;
+}
+
 static void end_when_quiet(void *opaque)
 {
-    end((struct relay *)opaque, 0);
+    struct relay *r = (struct relay *)opaque;
+
+    if (is_sent(&r->a) && is_sent(&r->b)) end(r, 0);
+    else chr_timer_start(r->ctx, &r->quiet, QUIET_MS, end_when_quiet, r);
 }
 
 static int is_empty(const struct side *s)
