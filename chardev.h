@@ -388,8 +388,41 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
 
 /* Commands to the device at the far side. CHR_ERR_NOT_SUPPORTED where it has no such thing. */
 enum {
-    CHR_IOCTL_SET_ECHO = 1 /* int *: 1 = the terminal echoes */
+    CHR_IOCTL_SET_ECHO = 1,         /* int *: 1 = the terminal echoes */
+    CHR_IOCTL_SERIAL_SET_PARAMS,    /* chr_serial_params *: speed and format of the line; CHR_ERR_INVALID */
+    CHR_IOCTL_SERIAL_SET_BREAK,     /* int *: 1 = the line is held in break, 0 = no longer */
+    CHR_IOCTL_SERIAL_GET_TIOCM,     /* int *: the modem lines, CHR_TIOCM_... */
+    CHR_IOCTL_SERIAL_SET_TIOCM,     /* int *: CHR_TIOCM_DTR and CHR_TIOCM_RTS, the others are ignored */
+    CHR_IOCTL_PP_READ_DATA = 10,    /* unsigned char *: the data register of a parallel port */
+    CHR_IOCTL_PP_WRITE_DATA,        /* unsigned char * */
+    CHR_IOCTL_PP_READ_CONTROL,      /* unsigned char *: bits 6 and 7 are set */
+    CHR_IOCTL_PP_WRITE_CONTROL,     /* unsigned char * */
+    CHR_IOCTL_PP_READ_STATUS,       /* unsigned char * */
+    CHR_IOCTL_PP_DATA_DIR,          /* int *: 1 = the data lines are inputs */
+    CHR_IOCTL_PP_EPP_READ_ADDRESS,  /* chr_parallel_epp *: one or more cycles in EPP mode; CHR_ERR_IO unless all were made */
+    CHR_IOCTL_PP_EPP_READ,          /* chr_parallel_epp * */
+    CHR_IOCTL_PP_EPP_WRITE_ADDRESS, /* chr_parallel_epp * */
+    CHR_IOCTL_PP_EPP_WRITE          /* chr_parallel_epp * */
 };
+
+/* A line that is unplugged at the moment takes these when it comes back (serial with reconnect-ms). */
+typedef struct chr_serial_params {
+    int speed;     /* bits a second, 50 to 4000000; where the system knows only standard ones, the next within 10 % */
+    int parity;    /* 'N', 'E' or 'O' */
+    int data_bits; /* 5 to 8 */
+    int stop_bits; /* 1 or 2 */
+} chr_serial_params;
+
+enum {
+    CHR_TIOCM_DTR = 0x002, CHR_TIOCM_RTS = 0x004,                                               /* ours */
+    CHR_TIOCM_CTS = 0x020, CHR_TIOCM_CAR = 0x040, CHR_TIOCM_RI = 0x080, CHR_TIOCM_DSR = 0x100 /* the far side's */
+};
+
+typedef struct chr_parallel_epp {
+    void *buf;
+    int   count; /* bytes, each one cycle */
+} chr_parallel_epp;
+
 CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg);
 /* Descriptors to send with the next write's first byte (SCM_RIGHTS; unix sockets only), at most 16; 0 forgets them. They are
  * duplicated: yours stay yours. CHR_ERR_NOT_SUPPORTED, CHR_ERR_INVALID, CHR_ERR_DISCONNECTED. */
@@ -443,6 +476,14 @@ typedef struct chr_sharing_slots {
     void (*writable)(chr_dev *dev);             /* tell them: chr_be_tell_writable() */
 } chr_sharing_slots;
 
+/* For emulated mice and tablets: what the user's hand does, as chr_input_...() of >>extras tell it. Any may be NULL. */
+typedef struct chr_input_slots {
+    int (*rel)(chr_dev *dev, int dx, int dy);
+    int (*abs)(chr_dev *dev, int x, int y);
+    int (*button)(chr_dev *dev, int button, int down);
+    int (*sync)(chr_dev *dev);
+} chr_input_slots;
+
 struct chr_backend {
     const char       *name;
     const char       *alias;        /* another name, or NULL */
@@ -460,6 +501,7 @@ struct chr_backend {
     const chr_peer_slots    *peer;                                 /* or NULL */
     const chr_sharing_slots *sharing;                              /* or NULL */
     int               fixed;                                       /* can't be hot-swapped */
+    const chr_input_slots   *input;                                /* or NULL */
 };
 
 /* What the core keeps of a chardev; a backend's state begins with it. Only backends look inside. */
@@ -587,6 +629,16 @@ CHARDEV_API int chr_ringbuf_count(const chr_dev *dev);
 /* Between the two, OPENED is held back on every mux, so that banners go to the frontend that has the focus in the end. */
 CHARDEV_API void chr_mux_suspend_open(chr_context *ctx);
 CHARDEV_API void chr_mux_resume_open(chr_context *ctx);
+
+/* What the user does to an emulated mouse (rel, button) or tablet (abs, button). The device collects it and tells its guest at
+ * chr_input_sync(). Returns 0, or CHR_ERR_NOT_SUPPORTED (the chardev is none that moves in that way), CHR_ERR_INVALID (no such
+ * button), CHR_ERR_DISCONNECTED (the guest has not switched it on), CHR_ERR_WOULD_BLOCK (the guest does not read: lost, and
+ * counted in bytes_dropped). */
+enum { CHR_BUTTON_LEFT, CHR_BUTTON_MIDDLE, CHR_BUTTON_RIGHT };
+CHARDEV_API int chr_input_rel(chr_dev *dev, int dx, int dy);                 /* right and down are positive */
+CHARDEV_API int chr_input_abs(chr_dev *dev, int x, int y);                   /* 0 to 32767, from the upper left corner */
+CHARDEV_API int chr_input_button(chr_dev *dev, int button, int down); /* CHR_BUTTON_... */
+CHARDEV_API int chr_input_sync(chr_dev *dev);
 
 /* ====================================================================================================================
  * >>descriptors   named ones, passed by a monitor's peer (SCM_RIGHTS), for fd=NAME
@@ -4855,6 +4907,7 @@ static const chr_backend chr__null = {
     NULL,                                  /* peer         */
     NULL,                                  /* sharing      */
     0,                                     /* fixed        */
+    NULL,                                  /* input        */
 };
 
 /* ====================================================================================================================
@@ -4921,6 +4974,7 @@ static const chr_backend chr__ringbuf_kind = {
     NULL,                                                /* peer         */
     NULL,                                                /* sharing      */
     0,                                                   /* fixed        */
+    NULL,                                                /* input        */
 };
 
 /* -- base64, RFC 4648 section 4 -- */
@@ -5595,6 +5649,7 @@ static const chr_backend chr__mux_kind = {
     NULL,                                                   /* peer         */
     &chr__mux_sharing,                                      /* sharing      */
     1,                                                      /* fixed        */
+    NULL,                                                   /* input        */
 };
 #endif
 
@@ -5657,6 +5712,7 @@ static const chr_backend chr__fd = {
     NULL,                                     /* peer         */
     NULL,                                     /* sharing      */
     0,                                        /* fixed        */
+    NULL,                                     /* input        */
 };
 #endif
 
@@ -5714,6 +5770,7 @@ static const chr_backend chr__file = {
     NULL,                                          /* peer         */
     NULL,                                          /* sharing      */
     0,                                             /* fixed        */
+    NULL,                                          /* input        */
 };
 #endif
 
@@ -5789,6 +5846,7 @@ static const chr_backend chr__pipe = {
     NULL,                                     /* peer         */
     NULL,                                     /* sharing      */
     0,                                        /* fixed        */
+    NULL,                                     /* input        */
 };
 #endif
 
@@ -5916,6 +5974,7 @@ static const chr_backend chr__pty_kind = {
     NULL,                                     /* peer         */
     NULL,                                     /* sharing      */
     0,                                        /* fixed        */
+    NULL,                                     /* input        */
 };
 #endif
 
@@ -6017,6 +6076,7 @@ static const chr_backend chr__stdio_kind = {
     NULL,                                     /* peer         */
     NULL,                                     /* sharing      */
     0,                                        /* fixed        */
+    NULL,                                     /* input        */
 };
 #endif
 
@@ -7024,6 +7084,7 @@ static const chr_backend chr__socket_kind = {
     &chr__socket_peer,                                               /* peer         */
     NULL,                                                            /* sharing      */
     0,                                                               /* fixed        */
+    NULL,                                                            /* input        */
 };
 #endif
 
@@ -7311,6 +7372,36 @@ CHARDEV_API void chr_mux_resume_open(chr_context *ctx)
         if (dev->kind->sharing && dev->be_open)
             chr_be_event(dev, CHR_EVENT_OPENED);
     ctx->quiet--;
+}
+
+CHARDEV_API int chr_input_rel(chr_dev *dev, int dx, int dy)
+{
+    const chr_input_slots *input = dev->kind->input;
+
+    return input && input->rel ? input->rel(dev, dx, dy) : CHR_ERR_NOT_SUPPORTED;
+}
+
+CHARDEV_API int chr_input_abs(chr_dev *dev, int x, int y)
+{
+    const chr_input_slots *input = dev->kind->input;
+
+    return input && input->abs ? input->abs(dev, x, y) : CHR_ERR_NOT_SUPPORTED;
+}
+
+CHARDEV_API int chr_input_button(chr_dev *dev, int button, int down)
+{
+    const chr_input_slots *input = dev->kind->input;
+
+    if (!input || !input->button)
+        return CHR_ERR_NOT_SUPPORTED;
+    return button >= CHR_BUTTON_LEFT && button <= CHR_BUTTON_RIGHT ? input->button(dev, button, down) : CHR_ERR_INVALID;
+}
+
+CHARDEV_API int chr_input_sync(chr_dev *dev)
+{
+    const chr_input_slots *input = dev->kind->input;
+
+    return input && input->sync ? input->sync(dev) : CHR_ERR_NOT_SUPPORTED;
 }
 
 /* -- >>descriptors -- */
