@@ -33,7 +33,7 @@
  *     the manual        >>errors >>config >>loop >>options >>chardev >>frontend >>backend >>structs >>extras >>descriptors
  *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>the_loop >>the_options >>core >>front
  *                       >>stream
- *     backends          >>be_null >>be_ringbuf >>be_mux
+ *     backends          >>be_null >>be_ringbuf >>be_testdev (>>answers) >>be_msmouse >>be_wctablet >>be_mux
  *                       >>be_fd >>be_file >>be_pipe >>be_pty >>be_stdio >>be_serial >>be_parallel >>be_udp
  *                       >>be_socket (>>socket_address >>socket_layers >>socket_chardev)
  *     the last pages    >>table >>public
@@ -45,7 +45,8 @@
  *     CHARDEV_API              what stands before each public function (e.g. a dllexport); default extern
  *     CHARDEV_THREADS          chr_fe_write* from any thread; host names are looked up in the background (pthreads)
  *     CHARDEV_FREESTANDING     no operating system: null, ringbuf, mux and your own backends; hooks for memory and clock
- *     CHARDEV_NO_x             leave a backend out: RINGBUF MUX FD FILE PIPE PTY STDIO SERIAL PARALLEL UDP SOCKET
+ *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV MSMOUSE WCTABLET MUX FD FILE PIPE PTY STDIO SERIAL PARALLEL
+ *                              UDP SOCKET
  *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and what a mux may keep; default 65536, freestanding 1024
  *     CHR_SYS(name)            how a system call is reached; default `name`. Tests put faults in here.
  *
@@ -477,6 +478,14 @@ typedef struct chr_sharing_slots {
     void (*writable)(chr_dev *dev);             /* tell them: chr_be_tell_writable() */
 } chr_sharing_slots;
 
+/* For emulated mice and tablets: what the user's hand does, as chr_input_...() of >>extras tell it. Any may be NULL. */
+typedef struct chr_input_slots {
+    int (*rel)(chr_dev *dev, int dx, int dy);
+    int (*abs)(chr_dev *dev, int x, int y);
+    int (*button)(chr_dev *dev, int button, int down);
+    int (*sync)(chr_dev *dev);
+} chr_input_slots;
+
 struct chr_backend {
     const char       *name;
     const char       *alias;        /* another name, or NULL */
@@ -494,6 +503,7 @@ struct chr_backend {
     const chr_peer_slots    *peer;                                 /* or NULL */
     const chr_sharing_slots *sharing;                              /* or NULL */
     int               fixed;                                       /* can't be hot-swapped */
+    const chr_input_slots   *input;                                /* or NULL */
 };
 
 /* What the core keeps of a chardev; a backend's state begins with it. Only backends look inside. */
@@ -640,6 +650,16 @@ CHARDEV_API int chr_ringbuf_count(const chr_dev *dev);
 CHARDEV_API void chr_mux_suspend_open(chr_context *ctx);
 CHARDEV_API void chr_mux_resume_open(chr_context *ctx);
 
+/* What the user does to an emulated mouse (rel, button) or tablet (abs, button). The device collects it and tells its guest at
+ * chr_input_sync(). Returns 0, or CHR_ERR_NOT_SUPPORTED (the chardev is none that moves in that way), CHR_ERR_INVALID (no such
+ * button), CHR_ERR_DISCONNECTED (the guest has not switched it on), CHR_ERR_WOULD_BLOCK (the guest does not read: lost, and
+ * counted in bytes_dropped). */
+enum { CHR_BUTTON_LEFT, CHR_BUTTON_MIDDLE, CHR_BUTTON_RIGHT };
+CHARDEV_API int chr_input_rel(chr_dev *dev, int dx, int dy);                 /* right and down are positive */
+CHARDEV_API int chr_input_abs(chr_dev *dev, int x, int y);                   /* 0 to 32767, from the upper left corner */
+CHARDEV_API int chr_input_button(chr_dev *dev, int button, int down); /* CHR_BUTTON_... */
+CHARDEV_API int chr_input_sync(chr_dev *dev);
+
 /* ====================================================================================================================
  * >>descriptors   named ones, passed by a monitor's peer (SCM_RIGHTS), for fd=NAME
  * ==================================================================================================================== */
@@ -682,6 +702,21 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHARDEV_HAS_RINGBUF 0
 #else
 #define CHARDEV_HAS_RINGBUF 1
+#endif
+#if defined(CHARDEV_NO_TESTDEV)
+#define CHARDEV_HAS_TESTDEV 0
+#else
+#define CHARDEV_HAS_TESTDEV 1
+#endif
+#if defined(CHARDEV_NO_MSMOUSE)
+#define CHARDEV_HAS_MSMOUSE 0
+#else
+#define CHARDEV_HAS_MSMOUSE 1
+#endif
+#if defined(CHARDEV_NO_WCTABLET)
+#define CHARDEV_HAS_WCTABLET 0
+#else
+#define CHARDEV_HAS_WCTABLET 1
 #endif
 #if defined(CHARDEV_NO_MUX)
 #define CHARDEV_HAS_MUX 0
@@ -5253,6 +5288,7 @@ static const chr_backend chr__null = {
     NULL,                                  /* peer         */
     NULL,                                  /* sharing      */
     0,                                     /* fixed        */
+    NULL,                                  /* input        */
 };
 
 /* ====================================================================================================================
@@ -5319,6 +5355,7 @@ static const chr_backend chr__ringbuf_kind = {
     NULL,                                                /* peer         */
     NULL,                                                /* sharing      */
     0,                                                   /* fixed        */
+    NULL,                                                /* input        */
 };
 
 /* -- base64, RFC 4648 section 4 -- */
@@ -5437,6 +5474,594 @@ static int chr__ringbuf_read_utf8(chr__ring *ring, size_t size, char *out, size_
     chr__ring_take(ring, taken);
     return (int)written;
 }
+#endif
+
+/* ====================================================================================================================
+ * >>be_testdev   lets a test program inside the guest end the emulator
+ *
+ * far side   nobody          options   none          events   OPENED at creation
+ * output     [spaces][decimal n]q: the context's exit handler is asked, from the loop, to exit with (n << 1) | 1
+ * ==================================================================================================================== */
+#if CHARDEV_HAS_TESTDEV
+
+enum { CHR__TESTDEV_START, CHR__TESTDEV_NUMBER, CHR__TESTDEV_BEHIND_NUMBER, CHR__TESTDEV_MAX = 0x3fffffff };
+
+typedef struct chr__testdev {
+    chr_dev  dev;
+    int      state;  /* what the next byte is: CHR__TESTDEV_... */
+    int64_t  number; /* so far; stops at the largest whose exit code is an int */
+    chr_idle exit;
+    int      is_asked, code;
+} chr__testdev;
+
+static int chr__testdev_open(chr_dev *dev, chr_error *err)
+{
+    (void)err;
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    return 0;
+}
+
+static void chr__testdev_exit(void *opaque)
+{
+    chr__testdev     *testdev = (chr__testdev *)opaque;
+    const chr_config *config = &testdev->dev.ctx->config;
+
+    testdev->is_asked = 0;
+    if (config->exit)
+        config->exit(config->opaque, testdev->code);
+    else
+        chr_loop_stop(testdev->dev.ctx);
+}
+
+/* Of several wishes in one step of the loop the first counts. */
+static void chr__testdev_ask(chr__testdev *testdev)
+{
+    if (testdev->is_asked)
+        return;
+    testdev->is_asked = 1;
+    testdev->code = (int)testdev->number << 1 | 1;
+    chr_idle_start(testdev->dev.ctx, &testdev->exit, chr__testdev_exit, testdev);
+}
+
+static void chr__testdev_byte(chr__testdev *testdev, unsigned char c)
+{
+    if (c >= '0' && c <= '9' && testdev->state != CHR__TESTDEV_BEHIND_NUMBER) {
+        testdev->number = testdev->number * 10 + (c - '0');
+        if (testdev->number > CHR__TESTDEV_MAX)
+            testdev->number = CHR__TESTDEV_MAX;
+        testdev->state = CHR__TESTDEV_NUMBER;
+    } else if (c == ' ' || (c >= '\t' && c <= '\r')) {
+        if (testdev->state == CHR__TESTDEV_NUMBER)
+            testdev->state = CHR__TESTDEV_BEHIND_NUMBER;
+    } else {
+        if (c == 'q')
+            chr__testdev_ask(testdev);
+        testdev->state = CHR__TESTDEV_START;
+        testdev->number = 0;
+    }
+}
+
+static int chr__testdev_write(chr_dev *dev, const void *buf, size_t len)
+{
+    size_t i;
+
+    for (i = 0; i < len; i++)
+        chr__testdev_byte((chr__testdev *)dev, ((const unsigned char *)buf)[i]);
+    return (int)len;
+}
+
+static void chr__testdev_close(chr_dev *dev)
+{
+    chr_idle_stop(&((chr__testdev *)dev)->exit);
+}
+
+static const chr_io chr__testdev_io = {
+    chr__testdev_write, /* write   */
+    NULL,               /* read    */
+    NULL,               /* update  */
+    NULL,               /* wait_fd */
+};
+
+static const chr_backend chr__testdev_kind = {
+    "testdev",                                   /* name         */
+    NULL,                                        /* alias        */
+    "the guest's test program ends the emulator", /* help        */
+    NULL,                                        /* options      */
+    sizeof(chr_common_options),                  /* options_size */
+    sizeof(chr__testdev),                        /* state_size   */
+    NULL,                                        /* uri          */
+    chr__testdev_open,                           /* open         */
+    chr__testdev_close,                          /* close        */
+    &chr__testdev_io,                            /* io           */
+    NULL,                                        /* describe     */
+    NULL,                                        /* ioctl        */
+    NULL,                                        /* set_open     */
+    NULL,                                        /* peer         */
+    NULL,                                        /* sharing      */
+    0,                                           /* fixed        */
+    NULL,                                        /* input        */
+};
+#endif
+
+/* ====================================================================================================================
+ * >>answers   what an emulated device says waits in fixed memory and goes, from the loop, as the frontend has room
+ * ==================================================================================================================== */
+#if CHARDEV_HAS_MSMOUSE || CHARDEV_HAS_WCTABLET
+
+typedef struct chr__answers {
+    chr_dev       dev;
+    chr__ring     queue; /* in `bytes` */
+    chr_idle      deliver;
+    unsigned char bytes[256];
+} chr__answers;
+
+static void chr__answers_open(chr__answers *answers)
+{
+    answers->queue.bytes = answers->bytes;
+    answers->queue.size = sizeof answers->bytes;
+}
+
+static void chr__answers_forget(chr__answers *answers)
+{
+    answers->queue.start = answers->queue.count = 0;
+}
+
+static void chr__answers_close(chr_dev *dev)
+{
+    chr_idle_stop(&((chr__answers *)dev)->deliver);
+}
+
+static void chr__answers_deliver(void *opaque)
+{
+    chr__answers        *answers = (chr__answers *)opaque;
+    const unsigned char *piece;
+    unsigned char        copy[64];
+    size_t               len;
+    int                  room;
+
+    if (chr_be_wants_writable(&answers->dev))
+        chr_be_writable(&answers->dev);
+    while ((room = chr_be_can_write(&answers->dev)) > 0 && answers->queue.count > 0) {
+        piece = chr__ring_piece(&answers->queue, 0, &len);
+        len = chr__min(chr__min(len, sizeof copy), (size_t)room);
+        memcpy(copy, piece, len); /* out of the way first: the handler may come back here */
+        chr__ring_take(&answers->queue, len);
+        chr_be_write(&answers->dev, copy, len);
+    }
+    if (answers->queue.count > 0)
+        chr__starve(&answers->dev);
+}
+
+static void chr__answers_update(chr_dev *dev)
+{
+    chr__answers *answers = (chr__answers *)dev;
+
+    if (chr_be_wants_writable(dev) || (answers->queue.count > 0 && chr_be_can_write(dev) > 0))
+        chr_idle_start(dev->ctx, &answers->deliver, chr__answers_deliver, answers);
+    else if (answers->queue.count > 0)
+        chr__starve(dev);
+}
+
+/* All of it or nothing: half a packet would put the guest out of step. */
+static int chr__answer(chr__answers *answers, const void *bytes, size_t len)
+{
+    if (len > answers->queue.size - answers->queue.count) {
+        answers->dev.bytes_dropped += len;
+        return CHR_ERR_WOULD_BLOCK;
+    }
+    chr__ring_put(&answers->queue, bytes, len);
+    chr_idle_start(answers->dev.ctx, &answers->deliver, chr__answers_deliver, answers);
+    return 0;
+}
+#endif
+
+/* ====================================================================================================================
+ * >>be_msmouse   a serial mouse with three buttons: Microsoft's packets, and Logitech's fourth byte for the middle button
+ *
+ * far side   chr_input_rel(), chr_input_button(), chr_input_sync()          options   none
+ * events     OPENED when DTR or RTS gives it power (CHR_IOCTL_SERIAL_SET_TIOCM), CLOSED when both are gone
+ * input      at power-on "M3" and the plug-and-play id; then 3 bytes a packet: 01LRyyxx 00xxxxxx 00yyyyyy, and 00M00000
+ *            as a fourth when the middle button is or was just down
+ * ==================================================================================================================== */
+#if CHARDEV_HAS_MSMOUSE
+
+enum { CHR__MSMOUSE_STEP = 127 }; /* what fits into one packet */
+
+typedef struct chr__msmouse {
+    chr__answers answers;
+    int          lines;  /* CHR_TIOCM_DTR, CHR_TIOCM_RTS */
+    int64_t      dx, dy; /* since the last sync, like the two below */
+    int          changed, middle_changed;
+    int          buttons; /* a bit for each CHR_BUTTON_... */
+} chr__msmouse;
+
+static int chr__msmouse_open(chr_dev *dev, chr_error *err)
+{
+    (void)err;
+    chr__answers_open((chr__answers *)dev);
+    return 0;
+}
+
+/* A mouse doesn't listen. */
+static int chr__msmouse_write(chr_dev *dev, const void *buf, size_t len)
+{
+    (void)dev, (void)buf;
+    return (int)len;
+}
+
+/* -- power -- */
+
+/* "M3", then begin, version 1.0, vendor and product, no serial number, class, compatible with, name, checksum, end; all of
+ * it less 0x20, since such a line has seven bits. The checksum is the sum of what is sent, without itself. */
+static void chr__msmouse_introduce(chr__msmouse *mouse)
+{
+    static const char id[] = "(!DCHR0001\\\\MOUSE\\PNP0F08\\CHARDEV SERIAL MOUSE", digits[] = "0123456789ABCDEF";
+    unsigned char     bytes[sizeof id + 2];
+    unsigned          i, sum = ')' - 0x20;
+
+    for (i = 0; i < sizeof id - 1; i++) {
+        bytes[i] = (unsigned char)(id[i] - 0x20);
+        sum += bytes[i];
+    }
+    bytes[i++] = (unsigned char)(digits[sum >> 4 & 15] - 0x20);
+    bytes[i++] = (unsigned char)(digits[sum & 15] - 0x20);
+    bytes[i++] = ')' - 0x20;
+    chr__answer(&mouse->answers, "M3", 2);
+    chr__answer(&mouse->answers, bytes, i);
+}
+
+static void chr__msmouse_set_lines(chr__msmouse *mouse, int lines)
+{
+    int was_on = mouse->lines != 0;
+
+    mouse->lines = lines & (CHR_TIOCM_DTR | CHR_TIOCM_RTS);
+    if (was_on == (mouse->lines != 0))
+        return;
+    chr__answers_forget(&mouse->answers);
+    mouse->dx = mouse->dy = 0;
+    mouse->changed = mouse->middle_changed = mouse->buttons = 0;
+    if (!was_on)
+        chr__msmouse_introduce(mouse);
+    chr_be_event(&mouse->answers.dev, was_on ? CHR_EVENT_CLOSED : CHR_EVENT_OPENED);
+}
+
+static int chr__msmouse_ioctl(chr_dev *dev, int command, void *arg)
+{
+    chr__msmouse *mouse = (chr__msmouse *)dev;
+
+    switch (command) {
+    case CHR_IOCTL_SERIAL_GET_TIOCM:
+        *(int *)arg = mouse->lines;
+        return 0;
+    case CHR_IOCTL_SERIAL_SET_TIOCM:
+        chr__msmouse_set_lines(mouse, *(const int *)arg);
+        return 0;
+    default:
+        return CHR_ERR_NOT_SUPPORTED;
+    }
+}
+
+/* It may get power again. */
+static void chr__msmouse_describe(const chr_dev *dev, chr_info *info)
+{
+    chr__format(info->filename, sizeof info->filename, "%s", dev->kind->name);
+    info->comes_back = 1;
+}
+
+/* -- the user's hand -- */
+
+static int chr__msmouse_rel(chr_dev *dev, int dx, int dy)
+{
+    chr__msmouse *mouse = (chr__msmouse *)dev;
+
+    if (!mouse->lines)
+        return CHR_ERR_DISCONNECTED;
+    mouse->dx += dx;
+    mouse->dy += dy;
+    mouse->changed |= dx != 0 || dy != 0;
+    return 0;
+}
+
+static int chr__msmouse_button(chr_dev *dev, int button, int down)
+{
+    chr__msmouse *mouse = (chr__msmouse *)dev;
+    int           bit = 1 << button, is_down = (mouse->buttons & bit) != 0;
+
+    if (!mouse->lines)
+        return CHR_ERR_DISCONNECTED;
+    if (is_down == (down != 0))
+        return 0;
+    mouse->buttons ^= bit;
+    mouse->changed = 1;
+    mouse->middle_changed |= button == CHR_BUTTON_MIDDLE;
+    return 0;
+}
+
+static int chr__msmouse_packet(chr__msmouse *mouse, int dx, int dy)
+{
+    int           left = mouse->buttons >> CHR_BUTTON_LEFT & 1, right = mouse->buttons >> CHR_BUTTON_RIGHT & 1;
+    int           middle = mouse->buttons >> CHR_BUTTON_MIDDLE & 1, code;
+    unsigned char packet[4];
+
+    packet[0] = (unsigned char)(0x40 | left << 5 | right << 4 | (dy & 0xc0) >> 4 | (dx & 0xc0) >> 6);
+    packet[1] = (unsigned char)(dx & 0x3f);
+    packet[2] = (unsigned char)(dy & 0x3f);
+    packet[3] = (unsigned char)(middle << 5);
+    code = chr__answer(&mouse->answers, packet, middle || mouse->middle_changed ? 4 : 3);
+    if (code == 0)
+        mouse->middle_changed = 0;
+    return code;
+}
+
+static int chr__msmouse_step(int64_t distance)
+{
+    if (distance > CHR__MSMOUSE_STEP)
+        return CHR__MSMOUSE_STEP;
+    return distance < -CHR__MSMOUSE_STEP ? -(int)CHR__MSMOUSE_STEP : (int)distance;
+}
+
+/* When the queue is full the way is lost; the buttons are told with the next packet. */
+static int chr__msmouse_sync(chr_dev *dev)
+{
+    chr__msmouse *mouse = (chr__msmouse *)dev;
+    int           dx, dy, code;
+
+    if (!mouse->lines)
+        return CHR_ERR_DISCONNECTED;
+    if (!mouse->changed)
+        return 0;
+    do {
+        dx = chr__msmouse_step(mouse->dx);
+        dy = chr__msmouse_step(mouse->dy);
+        code = chr__msmouse_packet(mouse, dx, dy);
+        mouse->dx = code < 0 ? 0 : mouse->dx - dx;
+        mouse->dy = code < 0 ? 0 : mouse->dy - dy;
+    } while (mouse->dx || mouse->dy);
+    mouse->changed = code < 0;
+    return code;
+}
+
+static const chr_input_slots chr__msmouse_input = {
+    chr__msmouse_rel,    /* rel    */
+    NULL,                /* abs    */
+    chr__msmouse_button, /* button */
+    chr__msmouse_sync,   /* sync   */
+};
+
+static const chr_io chr__msmouse_io = {
+    chr__msmouse_write,  /* write   */
+    NULL,                /* read    */
+    chr__answers_update, /* update  */
+    NULL,                /* wait_fd */
+};
+
+static const chr_backend chr__msmouse_kind = {
+    "msmouse",                           /* name         */
+    NULL,                                /* alias        */
+    "a serial mouse with three buttons", /* help         */
+    NULL,                                /* options      */
+    sizeof(chr_common_options),          /* options_size */
+    sizeof(chr__msmouse),                /* state_size   */
+    NULL,                                /* uri          */
+    chr__msmouse_open,                   /* open         */
+    chr__answers_close,                  /* close        */
+    &chr__msmouse_io,                    /* io           */
+    chr__msmouse_describe,               /* describe     */
+    chr__msmouse_ioctl,                  /* ioctl        */
+    NULL,                                /* set_open     */
+    NULL,                                /* peer         */
+    NULL,                                /* sharing      */
+    0,                                   /* fixed        */
+    &chr__msmouse_input,                 /* input        */
+};
+#endif
+
+/* ====================================================================================================================
+ * >>be_wctablet   a serial tablet with a pen: Wacom PenPartner CT-0045R
+ *
+ * far side   chr_input_abs(), chr_input_button(), chr_input_sync()          options   none
+ * events     OPENED at creation
+ * input      a configuration block at creation; answers to what the guest asks; while started, a packet of 7 bytes a sync
+ * output     ~# (model), and lines: RE (settings), ~C (size), ST (start), SP (stop), TSn; the rest is dropped. The line speaks
+ *            9600 baud: at another speed (CHR_IOCTL_SERIAL_SET_PARAMS) it understands nothing, and a change resets it.
+ * ==================================================================================================================== */
+#if CHARDEV_HAS_WCTABLET
+
+enum { CHR__WCTABLET_SPEED = 9600, CHR__WCTABLET_MAX = 32767, CHR__WCTABLET_WIDTH = 5036, CHR__WCTABLET_HEIGHT = 3774 };
+
+typedef struct chr__wctablet {
+    chr__answers answers;
+    int          speed;   /* of the line; until the guest sets one, the right one */
+    char         line[4]; /* how it begins */
+    size_t       length;  /* of the whole line, as far as it matters */
+    int          started;
+    int          x, y, down, changed;
+} chr__wctablet;
+
+static int chr__wctablet_open(chr_dev *dev, chr_error *err)
+{
+    static const char block[] = "\\96,N,8,1(\x01\x24WAC0045\\\\PEN\\WAC0000\\Tablet\r\nCT-0045R,V1.3-5\r\nE7)";
+    chr__wctablet    *tablet = (chr__wctablet *)dev;
+
+    (void)err;
+    chr__answers_open(&tablet->answers);
+    tablet->speed = CHR__WCTABLET_SPEED;
+    chr__answer(&tablet->answers, block, sizeof block - 1);
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    return 0;
+}
+
+/* -- the guest asks -- */
+
+static int chr__wctablet_position(chr__wctablet *tablet)
+{
+    unsigned      x = (unsigned)tablet->x * 1537 / 10000, y = (unsigned)tablet->y * 1152 / 10000;
+    unsigned char packet[7];
+
+    packet[0] = (unsigned char)((tablet->down ? 0xa0 : 0xe0) | x >> 14);
+    packet[1] = (unsigned char)(x >> 7 & 0x7f);
+    packet[2] = (unsigned char)(x & 0x7f);
+    packet[3] = (unsigned char)(y >> 14);
+    packet[4] = (unsigned char)(y >> 7 & 0x7f);
+    packet[5] = (unsigned char)(y & 0x7f);
+    packet[6] = 0;
+    return chr__answer(&tablet->answers, packet, sizeof packet);
+}
+
+static void chr__wctablet_self_test(chr__wctablet *tablet, unsigned n)
+{
+    unsigned char reply[7] = { 0xa3, 0x7e, 0, 0x03, 0x7f, 0x7f, 0 };
+
+    reply[1] = (unsigned char)(reply[1] | n >> 7);
+    reply[2] = (unsigned char)(((n >> 4 & 7) ^ 5) << 4 | ((n & 15) ^ 7));
+    chr__answer(&tablet->answers, reply, sizeof reply);
+}
+
+static void chr__wctablet_size(chr__wctablet *tablet)
+{
+    char   reply[24];
+    size_t len = (size_t)chr__format(reply, sizeof reply, "~C%05d,%05d\r", CHR__WCTABLET_WIDTH, CHR__WCTABLET_HEIGHT);
+
+    chr__answer(&tablet->answers, reply, len);
+}
+
+static void chr__wctablet_line(chr__wctablet *tablet)
+{
+    const char *line = tablet->line;
+    size_t      len = tablet->length;
+
+    if (chr__text_is(line, len, "RE")) {
+        chr__answer(&tablet->answers, "96,N,8,0", 8);
+    } else if (chr__text_is(line, len, "~C")) {
+        chr__wctablet_size(tablet);
+    } else if (chr__text_is(line, len, "ST")) {
+        tablet->started = 1;
+        chr__wctablet_position(tablet);
+    } else if (chr__text_is(line, len, "SP")) {
+        tablet->started = 0;
+    } else if (len == 3 && memcmp(line, "TS", 2) == 0) {
+        chr__wctablet_self_test(tablet, (unsigned char)line[2]);
+    }
+}
+
+static void chr__wctablet_byte(chr__wctablet *tablet, char c)
+{
+    if (c == '\r' || c == '\n') {
+        chr__wctablet_line(tablet);
+        tablet->length = 0;
+    } else if (c != '@' || tablet->length > 0) {
+        if (tablet->length < sizeof tablet->line)
+            tablet->line[tablet->length++] = c;
+        if (chr__text_is(tablet->line, tablet->length, "~#")) { /* no line: drivers send it as it is */
+            chr__answer(&tablet->answers, "~#CT-0045R,V1.3-5,", 18);
+            tablet->length = 0;
+        }
+    }
+}
+
+static int chr__wctablet_write(chr_dev *dev, const void *buf, size_t len)
+{
+    chr__wctablet *tablet = (chr__wctablet *)dev;
+    size_t         i;
+
+    for (i = 0; i < len && tablet->speed == CHR__WCTABLET_SPEED; i++)
+        chr__wctablet_byte(tablet, ((const char *)buf)[i]);
+    return (int)len;
+}
+
+static int chr__wctablet_ioctl(chr_dev *dev, int command, void *arg)
+{
+    chr__wctablet *tablet = (chr__wctablet *)dev;
+    int            speed;
+
+    if (command != CHR_IOCTL_SERIAL_SET_PARAMS)
+        return CHR_ERR_NOT_SUPPORTED;
+    speed = ((const chr_serial_params *)arg)->speed;
+    if (speed == tablet->speed)
+        return 0;
+    tablet->speed = speed;
+    tablet->length = 0;
+    tablet->started = 0;
+    chr__answers_forget(&tablet->answers);
+    return 0;
+}
+
+/* -- the user's hand -- */
+
+static int chr__wctablet_bounded(int value)
+{
+    return value < 0 ? 0 : value > CHR__WCTABLET_MAX ? CHR__WCTABLET_MAX : value;
+}
+
+static int chr__wctablet_abs(chr_dev *dev, int x, int y)
+{
+    chr__wctablet *tablet = (chr__wctablet *)dev;
+
+    tablet->x = chr__wctablet_bounded(x);
+    tablet->y = chr__wctablet_bounded(y);
+    tablet->changed = 1;
+    return 0;
+}
+
+/* A pen has a tip and nothing else. */
+static int chr__wctablet_button(chr_dev *dev, int button, int down)
+{
+    chr__wctablet *tablet = (chr__wctablet *)dev;
+
+    if (button != CHR_BUTTON_LEFT)
+        return CHR_ERR_NOT_SUPPORTED;
+    tablet->down = down != 0;
+    tablet->changed = 1;
+    return 0;
+}
+
+static int chr__wctablet_sync(chr_dev *dev)
+{
+    chr__wctablet *tablet = (chr__wctablet *)dev;
+    int            code;
+
+    if (!tablet->started)
+        return CHR_ERR_DISCONNECTED;
+    if (!tablet->changed)
+        return 0;
+    code = chr__wctablet_position(tablet);
+    tablet->changed = code < 0;
+    return code;
+}
+
+static const chr_input_slots chr__wctablet_input = {
+    NULL,                 /* rel    */
+    chr__wctablet_abs,    /* abs    */
+    chr__wctablet_button, /* button */
+    chr__wctablet_sync,   /* sync   */
+};
+
+static const chr_io chr__wctablet_io = {
+    chr__wctablet_write, /* write   */
+    NULL,                /* read    */
+    chr__answers_update, /* update  */
+    NULL,                /* wait_fd */
+};
+
+static const chr_backend chr__wctablet_kind = {
+    "wctablet",                                         /* name         */
+    NULL,                                               /* alias        */
+    "a serial tablet with a pen, Wacom's PenPartner",   /* help         */
+    NULL,                                               /* options      */
+    sizeof(chr_common_options),                         /* options_size */
+    sizeof(chr__wctablet),                              /* state_size   */
+    NULL,                                               /* uri          */
+    chr__wctablet_open,                                 /* open         */
+    chr__answers_close,                                 /* close        */
+    &chr__wctablet_io,                                  /* io           */
+    NULL,                                               /* describe     */
+    chr__wctablet_ioctl,                                /* ioctl        */
+    NULL,                                               /* set_open     */
+    NULL,                                               /* peer         */
+    NULL,                                               /* sharing      */
+    0,                                                  /* fixed        */
+    &chr__wctablet_input,                               /* input        */
+};
 #endif
 
 /* ====================================================================================================================
@@ -5994,6 +6619,7 @@ static const chr_backend chr__mux_kind = {
     NULL,                                                   /* peer         */
     &chr__mux_sharing,                                      /* sharing      */
     1,                                                      /* fixed        */
+    NULL,                                                   /* input        */
 };
 #endif
 
@@ -6056,6 +6682,7 @@ static const chr_backend chr__fd = {
     NULL,                                     /* peer         */
     NULL,                                     /* sharing      */
     0,                                        /* fixed        */
+    NULL,                                     /* input        */
 };
 #endif
 
@@ -6113,6 +6740,7 @@ static const chr_backend chr__file = {
     NULL,                                          /* peer         */
     NULL,                                          /* sharing      */
     0,                                             /* fixed        */
+    NULL,                                          /* input        */
 };
 #endif
 
@@ -6188,6 +6816,7 @@ static const chr_backend chr__pipe = {
     NULL,                                     /* peer         */
     NULL,                                     /* sharing      */
     0,                                        /* fixed        */
+    NULL,                                     /* input        */
 };
 #endif
 
@@ -6315,6 +6944,7 @@ static const chr_backend chr__pty_kind = {
     NULL,                                     /* peer         */
     NULL,                                     /* sharing      */
     0,                                        /* fixed        */
+    NULL,                                     /* input        */
 };
 #endif
 
@@ -6416,6 +7046,7 @@ static const chr_backend chr__stdio_kind = {
     NULL,                                     /* peer         */
     NULL,                                     /* sharing      */
     0,                                        /* fixed        */
+    NULL,                                     /* input        */
 };
 #endif
 
@@ -6722,6 +7353,7 @@ static const chr_backend chr__serial_kind = {
     NULL,                                     /* peer         */
     NULL,                                     /* sharing      */
     0,                                        /* fixed        */
+    NULL,                                     /* input        */
 };
 #endif
 
@@ -6873,6 +7505,7 @@ static const chr_backend chr__parallel_kind = {
     NULL,                                     /* peer         */
     NULL,                                     /* sharing      */
     0,                                        /* fixed        */
+    NULL,                                     /* input        */
 };
 #endif
 
@@ -7127,6 +7760,7 @@ static const chr_backend chr__udp_kind = {
     NULL,                                     /* peer         */
     NULL,                                     /* sharing      */
     0,                                        /* fixed        */
+    NULL,                                     /* input        */
 };
 #endif
 
@@ -8109,6 +8743,7 @@ static const chr_backend chr__socket_kind = {
     &chr__socket_peer,                                               /* peer         */
     NULL,                                                            /* sharing      */
     0,                                                               /* fixed        */
+    NULL,                                                            /* input        */
 };
 #endif
 
@@ -8120,6 +8755,15 @@ static const chr_backend *const chr__builtins[] = {
     &chr__null,
 #if CHARDEV_HAS_RINGBUF
     &chr__ringbuf_kind,
+#endif
+#if CHARDEV_HAS_TESTDEV
+    &chr__testdev_kind,
+#endif
+#if CHARDEV_HAS_MSMOUSE
+    &chr__msmouse_kind,
+#endif
+#if CHARDEV_HAS_WCTABLET
+    &chr__wctablet_kind,
 #endif
 #if CHARDEV_HAS_MUX
     &chr__mux_kind,
@@ -8406,6 +9050,36 @@ CHARDEV_API void chr_mux_resume_open(chr_context *ctx)
         if (dev->kind->sharing && dev->be_open)
             chr_be_event(dev, CHR_EVENT_OPENED);
     ctx->quiet--;
+}
+
+CHARDEV_API int chr_input_rel(chr_dev *dev, int dx, int dy)
+{
+    const chr_input_slots *input = dev->kind->input;
+
+    return input && input->rel ? input->rel(dev, dx, dy) : CHR_ERR_NOT_SUPPORTED;
+}
+
+CHARDEV_API int chr_input_abs(chr_dev *dev, int x, int y)
+{
+    const chr_input_slots *input = dev->kind->input;
+
+    return input && input->abs ? input->abs(dev, x, y) : CHR_ERR_NOT_SUPPORTED;
+}
+
+CHARDEV_API int chr_input_button(chr_dev *dev, int button, int down)
+{
+    const chr_input_slots *input = dev->kind->input;
+
+    if (!input || !input->button)
+        return CHR_ERR_NOT_SUPPORTED;
+    return button >= CHR_BUTTON_LEFT && button <= CHR_BUTTON_RIGHT ? input->button(dev, button, down) : CHR_ERR_INVALID;
+}
+
+CHARDEV_API int chr_input_sync(chr_dev *dev)
+{
+    const chr_input_slots *input = dev->kind->input;
+
+    return input && input->sync ? input->sync(dev) : CHR_ERR_NOT_SUPPORTED;
 }
 
 /* -- >>descriptors -- */

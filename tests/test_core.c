@@ -53,7 +53,7 @@ static void wire_set_open(chr_dev *dev, int is_open)
 static const chr_io wire_io = { wire_write, NULL, wire_update, NULL };
 
 static const chr_backend wire_backend = { "wire", NULL, "the test is the far side", NULL, sizeof(chr_common_options), sizeof(wire),
-                                          NULL, wire_open, wire_close, &wire_io, NULL, NULL, wire_set_open, NULL, NULL, 0 };
+                                          NULL, wire_open, wire_close, &wire_io, NULL, NULL, wire_set_open, NULL, NULL, 0, NULL };
 
 /* Runs a function once from the loop, where backends may call the core. */
 typedef struct from_loop {

@@ -53,7 +53,7 @@ static const chr_option probe_table[] = {
 static const chr_io probe_io = { NULL, NULL, NULL, NULL };
 
 static const chr_backend probe_backend = { "probe", "sonde", "remembers its options", probe_table, sizeof(probe_options), sizeof(probe),
-                                           NULL, probe_open, probe_close, &probe_io, NULL, NULL, NULL, NULL, NULL, 0 };
+                                           NULL, probe_open, probe_close, &probe_io, NULL, NULL, NULL, NULL, NULL, 0, NULL };
 
 static void open_probe_rig(rig *r)
 {

@@ -115,6 +115,7 @@ static const chr_backend uart_kind = {
     NULL,                       /* peer         */
     NULL,                       /* sharing      */
     0,                          /* fixed        */
+    NULL,                       /* input        */
 };
 
 /* ---- memory: blocks cut from an array; freed ones are used again when they are large enough --------------------------- */

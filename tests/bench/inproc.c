@@ -111,7 +111,7 @@ static int source_open(chr_dev *dev, chr_error *err)
 static const chr_io source_io = { source_write, NULL, source_update, NULL };
 static const chr_backend source_kind = {
     "source", NULL, "always has input", NULL, sizeof(chr_common_options), sizeof(source), NULL, source_open, source_close,
-    &source_io, NULL, NULL, NULL, NULL, NULL, 0
+    &source_io, NULL, NULL, NULL, NULL, NULL, 0, NULL
 };
 
 /* ---- what chardev.h does, a batch of messages at a time ----------------------------------------------------------- */
