@@ -319,20 +319,22 @@ static inline void scene_exchange(scene *s)
     s->complete = scene_all_there(s);
 }
 
-/* The same with the calls that block; what goes both ways fits the kernel's buffers. */
+/* The same with the calls that block; what goes out fits the kernel's buffer even byte by byte. */
+enum { BLOCKING_OUTPUT = 150 };
+
 static inline void blocking_exchange(scene *s)
 {
-    char text[SCENE_OUTPUT];
+    char text[SCENE_INPUT];
     int  i, n;
     scene_send(s);
-    for (i = 0; i < SCENE_OUTPUT; i++) text[i] = scene_byte((size_t)i);
-    n = chr_fe_write_all(&s->rec.fe, text, SCENE_OUTPUT, 1000);
+    for (i = 0; i < BLOCKING_OUTPUT; i++) text[i] = scene_byte((size_t)i);
+    n = chr_fe_write_all(&s->rec.fe, text, BLOCKING_OUTPUT, 1000);
     s->written = n > 0 ? (size_t)n : 0;
     n = chr_fe_read_all(&s->rec.fe, text, SCENE_INPUT, 1000);
     for (i = 0; i < n; i++)
         if (!CHECK_INT(text[i], scene_byte((size_t)i))) break;
     while (scene_hear(s)) {}
-    s->complete = n == SCENE_INPUT && s->written == SCENE_OUTPUT && s->heard == SCENE_OUTPUT;
+    s->complete = n == SCENE_INPUT && s->written == BLOCKING_OUTPUT && s->heard == BLOCKING_OUTPUT;
     chr_loop_step(s->r.ctx, 0);
 }
 

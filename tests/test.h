@@ -147,6 +147,7 @@ static inline unsigned test_time_scale(void)
 /* The child: a session of its own, so that nothing it starts outlives it and no terminal is at hand by accident. */
 static inline void test_run_child(const test_case *test)
 {
+    setvbuf(stdout, NULL, _IOLBF, 0); /* what was said before a crash is to be read */
     setsid();
     alarm(test->seconds * test_time_scale());
     test->run(test->arg);
