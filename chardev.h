@@ -6224,11 +6224,12 @@ static int chr__mux_write_line(chr__mux *mux, const char *text, size_t len)
 {
     const char *newline = (const char *)memchr(text, '\n', len);
     size_t      line = newline ? (size_t)(newline - text) + 1 : len;
-    int         n;
+    int         n = chr__mux_flush_stamp(mux);
 
-    if (!mux->in_line)
+    if (n == 0 && mux->stamps && !mux->in_line) {
         chr__mux_begin_line(mux);
-    n = chr__mux_flush_stamp(mux);
+        n = chr__mux_flush_stamp(mux);
+    }
     if (n == 0)
         n = chr_fe_write(&mux->base, text, line);
     if (n > 0 && text[n - 1] == '\n')

@@ -519,10 +519,14 @@ TEST(write_all_times_out)
     finish(&r, &rec, far);
 }
 
+/* Once something has come. */
 static void *close_soon(void *opaque)
 {
+    struct pollfd p = { 0, POLLIN, 0 };
+    p.fd = *(int *)opaque;
+    CHECK_INT(poll(&p, 1, -1), 1);
     usleep(20000);
-    close(*(int *)opaque);
+    close(p.fd);
     return NULL;
 }
 
