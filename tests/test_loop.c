@@ -1102,3 +1102,89 @@ TEST(context_with_defaults)
     chr_context_free(ctx);
     CHECK(count_fds() <= fds);
 }
+
+static void enter_again(thing *t)
+{
+    t->events = chr_loop_dispatch(t->r->ctx, NULL, 0);
+    chr_context_free(t->r->ctx); /* not from inside a handler: nothing happens */
+}
+
+TEST(dispatch_inside_a_handler_is_refused)
+{
+    thing t;
+    rig   r;
+    rig_open(&r);
+    thing_init(&t, &r);
+    t.then = enter_again;
+    start_idle(&t);
+    chr_loop_step(r.ctx, 0);
+    CHECK_INT(t.events, CHR_ERR_IN_HANDLER);
+    CHECK_INT(chr_loop_step(r.ctx, 0), 0);
+    rig_close(&r);
+}
+
+TEST(ready_of_a_stopped_watch_is_harmless)
+{
+    int   fds[2];
+    thing t;
+    rig   r;
+    rig_open(&r);
+    thing_init(&t, &r);
+    REQUIRE(pipe(fds) == 0);
+    start_watch(&t, fds[0], CHR_IN);
+    chr_watch_stop(&t.watch);
+    chr_watch_ready(&t.watch, CHR_IN);
+    CHECK_INT(t.count, 0);
+    close(fds[0]), close(fds[1]);
+    rig_close(&r);
+}
+
+/* A foreign loop hands back what is ready after the watch was stopped or moved meanwhile. */
+TEST(dispatch_of_stale_entries)
+{
+    chr_poll polls[8];
+    int      a[2], b[2], i, count, timeout_ms;
+    thing    t, u;
+    rig      r;
+    rig_open(&r);
+    thing_init(&t, &r);
+    thing_init(&u, &r);
+    REQUIRE(pipe(a) == 0 && pipe(b) == 0);
+    start_watch(&t, a[0], CHR_IN);
+    start_watch(&u, b[0], CHR_IN);
+    count = chr_loop_prepare(r.ctx, polls, 8, &timeout_ms);
+    chr_watch_stop(&t.watch);
+    start_watch(&t, b[0], CHR_IN); /* another descriptor, and not ready */
+    chr_watch_stop(&u.watch);
+    for (i = 0; i < count; i++) polls[i].events = polls[i].fd == a[0] || polls[i].fd == b[0] ? CHR_IN : 0;
+    chr_loop_dispatch(r.ctx, polls, count);
+    CHECK_INT(u.count, 0);
+    CHECK(t.count <= 1);
+    chr_watch_stop(&t.watch);
+    close(a[0]), close(a[1]), close(b[0]), close(b[1]);
+    rig_close(&r);
+}
+
+/* The frontend's room is asked for again when a foreign loop prepares. */
+TEST(starved_chardev_on_a_foreign_loop)
+{
+    char     options[100];
+    int      fds[2];
+    recorder rec;
+    rig      r;
+    rig_open(&r);
+    socket_pair(fds);
+    snprintf(options, sizeof options, "socket,id=s,fd=%d", fds[0]);
+    attach_with_room(&rec, make(&r, options), 0);
+    say(fds[1], "abc");
+    foreign_turn(r.ctx, 0);
+    foreign_turn(r.ctx, 0);
+    CHECK_INT(rec.length, 0);
+    rec.room = 10;
+    foreign_turn(r.ctx, 0);
+    foreign_turn(r.ctx, 0);
+    CHECK_INPUT(&rec, "abc");
+    detach(&rec);
+    close(fds[1]);
+    rig_close(&r);
+}

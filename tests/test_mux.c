@@ -622,3 +622,127 @@ TEST(mux_in_a_mux_base_cannot_be_taken)
     CHECK_HAS(err.text, "m-base");
     close_mux(&b);
 }
+
+/* ---- corners ---------------------------------------------------------------------------------------------------------- */
+
+/* The far side types for one that has room, then in the same breath for one that is full to the brim: nothing is lost. */
+TEST(input_for_a_full_one_behind_input_for_another)
+{
+    static char block[300000], want[300000];
+    size_t      sent = 0, len = 0;
+    ssize_t     n;
+    int         i;
+    bench       b;
+    open_mux(&b, 2);
+    fcntl(b.far, F_SETFL, O_NONBLOCK);
+    memset(block, 'f', sizeof block);
+    b.fe[1].room = 0;
+    while (sent < sizeof block && (n = write(b.far, block + sent, sizeof block - sent)) > 0) {
+        sent += (size_t)n; /* all that the mux holds for it, and all that the kernel holds behind that */
+        settle(&b.r);
+    }
+    memset(want, 'f', sent);
+    chr_fe_take_focus(&b.fe[0].fe); /* what is still in the kernel goes to the other now */
+    settle(&b.r);
+    len = sent - b.fe[0].length;
+    say(b.far, "zero" CTRL_A "cone, at last");
+    settle(&b.r);
+    for (i = 0; i < 10000 && b.fe[1].length < len + 12; i++) {
+        give_room(&b.fe[1], 1000);
+        settle(&b.r);
+    }
+    memcpy(want + len, "one, at last", 12);
+    CHECK_MEM(b.fe[1].input, b.fe[1].length, want, len + 12);
+    CHECK_INT(b.fe[0].length, sent - len + 4);
+    CHECK_MEM(b.fe[0].input + b.fe[0].length - 4, 4, "zero", 4);
+    close_mux(&b);
+}
+
+TEST(query_of_a_mux)
+{
+    chr_info info;
+    rig      r;
+    rig_open_virtual(&r);
+    chr_query(make(&r, "pty,id=m,mux=on"), &info);
+    CHECK_STR(info.backend, "mux");
+    CHECK_INT(info.comes_back, 1); /* as its base does */
+    CHECK_INT(info.be_open, 0);
+    chr_query(make(&r, "ringbuf,id=n,mux=on"), &info);
+    CHECK_INT(info.comes_back, 0);
+    rig_close(&r);
+}
+
+TEST(write_all_through_a_mux)
+{
+    size_t sent;
+    bench  b;
+    open_mux(&b, 1);
+    sent = fill_up(&b.fe[0].fe);
+    CHECK_INT(chr_fe_write_all(&b.fe[0].fe, "x", 1, 0), CHR_ERR_TIMEOUT);
+    CHECK_INT(drain(&b.r, b.far, sent), sent);
+    CHECK_INT(chr_fe_write_all(&b.fe[0].fe, "xyz", 3, -1), 3);
+    CHECK_STR(hear(b.far), "xyz");
+    close_mux(&b);
+}
+
+TEST(context_goes_with_frontends_on_a_mux)
+{
+    recorder one, two;
+    chr_dev *mux;
+    rig      r;
+    rig_open_virtual(&r);
+    mux = make(&r, "ringbuf,id=m,mux=on");
+    attach(&one, mux);
+    attach(&two, mux);
+    settle(&r);
+    rig_close(&r);
+    CHECK(!one.open && !two.open);
+    CHECK_INT(strchr(one.events, 'C') != NULL, 1);
+    CHECK(one.fe.dev == NULL && two.fe.dev == NULL);
+    CHECK_INT(chr_fe_write(&one.fe, "x", 1), CHR_ERR_DISCONNECTED);
+    detach(&one), detach(&two);
+}
+
+TEST(mux_cannot_be_swapped)
+{
+    chr_error err;
+    bench     b;
+    open_mux(&b, 1);
+    CHECK(chr_change(b.r.ctx, "m", "null", &err) < 0);
+    CHECK_HAS(err.text, "m");
+    chr_change(b.r.ctx, "m-base", "null", &err); /* whichever way it answers, the mux still works or says that nobody is there */
+    settle(&b.r);
+    chr_fe_write(&b.fe[0].fe, "x", 1);
+    close_mux(&b);
+}
+
+/* Whoever has the focus leaves: the input goes to one that is still there. */
+TEST(focus_moves_on_when_its_frontend_leaves)
+{
+    bench b;
+    open_mux(&b, 3);
+    detach(&b.fe[2]);
+    type(&b, "x");
+    CHECK_INT(b.fe[0].length + b.fe[1].length, 1);
+    attach(&b.fe[2], b.mux);
+    close_mux(&b);
+}
+
+static void take_focus_back(recorder *rec, int what)
+{
+    if (what == 'e' && rec->last_event == CHR_EVENT_MUX_OUT && !rec->user) {
+        rec->user = rec;
+        chr_fe_take_focus(&rec->fe);
+    }
+}
+
+TEST(focus_taken_back_in_the_handler)
+{
+    bench b;
+    open_mux(&b, 2);
+    b.fe[1].then = take_focus_back;
+    type(&b, CTRL_A "cx");
+    CHECK_INT(b.fe[0].length + b.fe[1].length, 1);
+    CHECK_INPUT(&b.fe[1], "x");
+    close_mux(&b);
+}

@@ -107,6 +107,9 @@ TEST(options_that_do_not_go_together)
         { "socket,id=s,host=localhost,port=no-such-service,server=on,wait=off", "no-such-service" },
         { "socket,id=s,host=localhost,port=10,to=5,server=on,wait=off", "to" },
         { "socket,id=s,path=,server=on,wait=off", "path" },
+        { "socket,id=s,path=/tmp/x,port=5", "port" },
+        { "socket,id=s,host=localhost,port=5,abstract=on", "abstract" },
+        { "socket,id=s,cid=2,port=http", "http" },
         { "socket,id=s,path=/tmp/x,reconnect=-1", "reconnect" },
         { "socket,id=s,path=/tmp/x,reconnect=x", "reconnect" },
     };
@@ -930,6 +933,129 @@ TEST(reconnect_to_an_unknown_host)
     detach(&rec);
     chr_context_free(r.ctx);
     CHECK_INT(r.live, 0);
+}
+
+/* Before the first attempt has come to an end, and while the next one is waited for. */
+TEST(disconnect_while_not_connected)
+{
+    int      listener;
+    recorder rec;
+    rig      r;
+    rig_open_virtual(&r);
+    attach(&rec, make(&r, optionsf("socket,id=s,path=%s,reconnect-ms=100", scratch("s"))));
+    chr_fe_disconnect(&rec.fe);
+    settle(&r);
+    chr_fe_disconnect(&rec.fe);
+    settle(&r);
+    CHECK_STR(rec.events, "");
+    listener = unix_listen(scratch("s"));
+    pass_time(&r, 100);
+    pass_time(&r, 100);
+    CHECK_STR(rec.events, "O");
+    close(listener);
+    finish(&r, &rec);
+}
+
+/* A connection that hangs half-way is given up by disconnect, and by removal. */
+TEST(connect_in_progress)
+{
+    int      listener = unix_listen(scratch("s")), i, fds[20], count = 0;
+    recorder rec;
+    rig      r;
+    listen(listener, 0); /* the backlog is soon full: a unix connect would block */
+    for (i = 0; i < 20; i++) {
+        struct sockaddr_un address;
+        int                fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        memset(&address, 0, sizeof address);
+        address.sun_family = AF_UNIX;
+        strcpy(address.sun_path, scratch("s"));
+        if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
+            close(fd);
+            break;
+        }
+        fds[count++] = fd;
+    }
+    CHECK(count > 0 && count < 20);
+    rig_open_virtual(&r);
+    attach(&rec, make(&r, optionsf("socket,id=s,path=%s,reconnect-ms=100", scratch("s"))));
+    settle(&r);
+    for (i = 0; i < 5; i++) pass_time(&r, 100);
+    CHECK_STR(rec.events, "");
+    close(accept(listener, NULL, NULL));
+    close(accept(listener, NULL, NULL));
+    for (i = 0; i < 5 && !rec.open; i++) pass_time(&r, 100);
+    CHECK_STR(rec.events, "O"); /* there is a place now */
+    for (i = 0; i < count; i++) close(fds[i]);
+    close(listener);
+    r.fds -= count + 1;
+    finish(&r, &rec);
+}
+
+static chr_context *made_inside;
+static int          made_code;
+
+static void make_client_inside(recorder *rec, int what)
+{
+    chr_error err;
+    if (what != 'r') return;
+    made_code = chr_new(made_inside, (const char *)rec->user, &err) ? 0 : err.code;
+}
+
+/* Inside a handler nothing waits: the client goes on in the background. */
+TEST(client_made_inside_a_handler)
+{
+    int      port, listener = tcp_listen(&port), fds[2];
+    char     options[100];
+    recorder rec, client;
+    rig      r;
+    rig_open(&r);
+    socket_pair(fds);
+    attach(&rec, make(&r, optionsf("socket,id=s,fd=%d", fds[0])));
+    snprintf(options, sizeof options, "socket,id=c,host=localhost,port=%d,ipv4=on", port);
+    rec.user = options;
+    rec.then = make_client_inside;
+    made_inside = r.ctx;
+    say(fds[1], "x");
+    PUMP(&r, rec.length == 1);
+    CHECK_INT(made_code, 0);
+    REQUIRE(chr_find(r.ctx, "c") != NULL);
+    attach(&client, chr_find(r.ctx, "c"));
+    PUMP(&r, client.open);
+    detach(&client), detach(&rec);
+    close(listener), close(fds[1]);
+    chr_context_free(r.ctx);
+    CHECK_INT(r.live, 0);
+}
+
+TEST(wait_connected_joins_a_lookup)
+{
+    int       port, listener = tcp_listen(&port);
+    chr_error err;
+    rig       r;
+    rig_open(&r);
+    make(&r, optionsf("socket,id=c,host=localhost,port=%d,ipv4=on,reconnect-ms=50", port));
+    CHECK_INT(chr_wait_connected(chr_find(r.ctx, "c"), &err), 0);
+    fcntl(listener, F_SETFL, O_NONBLOCK);
+    CHECK(accept(listener, NULL, NULL) >= 0);
+    settle(&r);
+    CHECK(accept(listener, NULL, NULL) < 0); /* one attempt, not two */
+    chr_context_free(r.ctx);
+    CHECK_INT(r.live, 0);
+}
+
+TEST(wait_connected_tells_a_failure)
+{
+    chr_error err;
+    int       fds[2];
+    chr_dev  *dev;
+    rig       r;
+    rig_open(&r);
+    socket_pair(fds);
+    dev = make(&r, optionsf("socket,id=s,fd=%d", fds[0]));
+    close(fds[1]);
+    settle(&r);
+    CHECK(chr_wait_connected(dev, &err) <= 0);
+    rig_close(&r);
 }
 
 /* ---- add_client --------------------------------------------------------------------------------------------------------- */

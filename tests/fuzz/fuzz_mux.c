@@ -49,7 +49,7 @@ static void base_update(chr_dev *dev)
 static const chr_io base_io = { base_write, NULL, base_update, NULL };
 
 static const chr_backend base_backend = { "base", NULL, "the model is the far side", NULL, sizeof(chr_common_options), sizeof(chr_dev), NULL,
-                                          base_open, NULL, &base_io, NULL, NULL, NULL, NULL, NULL, 0 };
+                                          base_open, NULL, &base_io, NULL, NULL, NULL, NULL, NULL, 0, NULL };
 
 /* ---- the frontends ------------------------------------------------------------------------------------------------------- */
 

@@ -33,7 +33,7 @@ static const chr_option sink_table[] = {
 static const chr_io sink_io = { NULL, NULL, NULL, NULL };
 
 static const chr_backend sink_backend = { "sink", NULL, "remembers its options", sink_table, sizeof(sink_options), sizeof(chr_dev), NULL,
-                                          sink_open, NULL, &sink_io, NULL, NULL, NULL, NULL, NULL, 0 };
+                                          sink_open, NULL, &sink_io, NULL, NULL, NULL, NULL, NULL, 0, NULL };
 
 /* "sink,id=x,KEY=VALUE", with the commas of VALUE doubled where it is a text. Returns the code. */
 static int options_try(chr_context *ctx, const char *key, const char *value)
