@@ -35,7 +35,7 @@
  *                       >>stream
  *     backends          >>be_null >>be_ringbuf >>be_mux
  *                       >>be_fd >>be_file >>be_pipe >>be_pty >>be_stdio >>be_serial >>be_parallel >>be_udp
- *                       >>be_socket (>>socket_address >>socket_layers >>socket_chardev)
+ *                       >>be_socket (>>socket_address >>layer_box >>layer_telnet >>socket_layers >>socket_chardev)
  *     the last pages    >>table >>public
  *
  * BUILD MACROS. Define them before the include, the same in every file.
@@ -296,7 +296,10 @@ CHARDEV_API int chr_help(chr_context *ctx, const char *backend, void (*print)(vo
  * ==================================================================================================================== */
 
 /* Events, to handlers.event. A test may send any other int through chr_be_event(). */
-enum { CHR_EVENT_BREAK, CHR_EVENT_OPENED, CHR_EVENT_MUX_IN, CHR_EVENT_MUX_OUT, CHR_EVENT_CLOSED };
+enum {
+    CHR_EVENT_BREAK, CHR_EVENT_OPENED, CHR_EVENT_MUX_IN, CHR_EVENT_MUX_OUT, CHR_EVENT_CLOSED,
+    CHR_EVENT_RESIZED /* the terminal at the far side has another size: CHR_IOCTL_GET_TERMINAL_SIZE */
+};
 
 /* Makes a chardev from options in text ("socket,id=mon,fd=3,server=on,wait=off"). Its context owns it. NULL and err: any
  * CHR_ERR_..., nothing is left behind and descriptors named in it are still yours; CHR_ERR_HELP when the text asks for help
@@ -390,7 +393,7 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
 enum {
     CHR_IOCTL_SET_ECHO = 1,         /* int *: 1 = the terminal echoes */
     CHR_IOCTL_SERIAL_SET_PARAMS,    /* chr_serial_params *: speed and format of the line; CHR_ERR_INVALID */
-    CHR_IOCTL_SERIAL_SET_BREAK,     /* int *: 1 = the line is held in break, 0 = no longer */
+    CHR_IOCTL_SERIAL_SET_BREAK,     /* int *: 1 = the line is held in break, 0 = no longer; telnet sends its BREAK for 1 */
     CHR_IOCTL_SERIAL_GET_TIOCM,     /* int *: the modem lines, CHR_TIOCM_... */
     CHR_IOCTL_SERIAL_SET_TIOCM,     /* int *: CHR_TIOCM_DTR and CHR_TIOCM_RTS, the others are ignored */
     CHR_IOCTL_PP_READ_DATA = 10,    /* unsigned char *: the data register of a parallel port */
@@ -402,7 +405,8 @@ enum {
     CHR_IOCTL_PP_EPP_READ_ADDRESS,  /* chr_parallel_epp *: one or more cycles in EPP mode; CHR_ERR_IO unless all were made */
     CHR_IOCTL_PP_EPP_READ,          /* chr_parallel_epp * */
     CHR_IOCTL_PP_EPP_WRITE_ADDRESS, /* chr_parallel_epp * */
-    CHR_IOCTL_PP_EPP_WRITE          /* chr_parallel_epp * */
+    CHR_IOCTL_PP_EPP_WRITE,         /* chr_parallel_epp * */
+    CHR_IOCTL_GET_TERMINAL_SIZE = 40 /* chr_terminal_size *: as a telnet peer has told it; NOT_SUPPORTED until it has */
 };
 
 /* A line that is unplugged at the moment takes these when it comes back (serial with reconnect-ms). */
@@ -422,6 +426,10 @@ typedef struct chr_parallel_epp {
     void *buf;
     int   count; /* bytes, each one cycle */
 } chr_parallel_epp;
+
+typedef struct chr_terminal_size {
+    int columns, rows; /* 0 = not known */
+} chr_terminal_size;
 
 CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg);
 /* Descriptors to send with the next write's first byte (SCM_RIGHTS; unix sockets only), at most 16; 0 forgets them. They are
@@ -3790,7 +3798,8 @@ static void chr__deliver_event(chr_dev *dev, int event)
 /* What happened while a call of the user's was under way. CLOSED before OPENED: the other order has cancelled itself out. */
 static void chr__notify(void *opaque)
 {
-    static const int order[] = { CHR_EVENT_CLOSED, CHR_EVENT_OPENED, CHR_EVENT_BREAK, CHR_EVENT_MUX_IN, CHR_EVENT_MUX_OUT };
+    static const int order[] = { CHR_EVENT_CLOSED,  CHR_EVENT_OPENED,  CHR_EVENT_BREAK,
+                                 CHR_EVENT_RESIZED, CHR_EVENT_MUX_IN, CHR_EVENT_MUX_OUT };
     chr_dev         *dev = (chr_dev *)opaque;
     unsigned         i, pending = dev->pending;
 
@@ -3816,7 +3825,7 @@ CHARDEV_API void chr_be_event(chr_dev *dev, int event)
         if (dev->outbox)
             chr__outbox_event(dev, event);
     }
-    if (dev->ctx->quiet > 0 && event >= CHR_EVENT_BREAK && event <= CHR_EVENT_CLOSED) {
+    if (dev->ctx->quiet > 0 && event >= CHR_EVENT_BREAK && event <= CHR_EVENT_RESIZED) {
         if (event == CHR_EVENT_CLOSED)
             dev->pending &= ~(1u << CHR_EVENT_OPENED);
         dev->pending |= 1u << event;
@@ -4837,7 +4846,8 @@ CHARDEV_API int chr_fe_wait_connected(chr_frontend *fe, chr_error *err)
     CHARDEV_HAS_UDP || CHARDEV_HAS_SOCKET
 
 /* A layer has the same small interface, whatever is under it; the stream knows only the top one. Would-block is an ordinary
- * answer of step, read and write. A layer that keeps bytes says so in `pending`, since poll() can't see those. */
+ * answer of step, read, write and flush. A layer that keeps bytes says so in `pending` and `unsent`, since poll() can't see
+ * those. It bounds what it keeps, and tells nobody anything by itself: it may be gone when a handler returns. */
 typedef struct chr__layer chr__layer;
 
 typedef struct chr__layer_slots {
@@ -4845,12 +4855,17 @@ typedef struct chr__layer_slots {
     int  (*start)(chr__layer *layer, chr_error *err);                 /* get memory, begin the handshake; or NULL */
     int  (*step)(chr__layer *layer, int *wants, chr_error *err);      /* go on with it: 0 = done; on would-block *wants is
                                                                          CHR_IN or CHR_OUT; NULL = nothing to shake */
-    int  (*read)(chr__layer *layer, void *buf, size_t len);           /* bytes; 0 = the end */
+    int  (*read)(chr__layer *layer, void *buf, size_t len);           /* bytes; 0 = the end; or one of the answers below */
     int  (*write)(chr__layer *layer, const void *buf, size_t len);    /* bytes taken */
-    int  (*pending)(const chr__layer *layer);                         /* input it holds; NULL = none */
+    int  (*pending)(const chr__layer *layer);                         /* whether it holds input; NULL = never */
+    int  (*unsent)(const chr__layer *layer);                          /* whether it holds output; NULL = never */
+    int  (*flush)(chr__layer *layer);                                 /* send that: 0 = all is gone; NULL with `unsent` */
     int  (*ioctl)(chr__layer *layer, int command, void *arg);         /* or NULL */
     void (*close)(chr__layer *layer);                                 /* say goodbye if there is time, free; or NULL */
 } chr__layer_slots;
+
+/* What read answers when bytes came and none of them is for the frontend; an event comes in its place among the bytes. */
+enum { CHR__LAYER_NOTHING = -999, CHR__LAYER_EVENT = -1000 /* minus the event */ };
 
 struct chr__layer { /* a layer's state begins with it */
     const chr__layer_slots *slots;
@@ -4881,10 +4896,10 @@ static int chr__bottom_write_pipe(chr__layer *layer, const void *buf, size_t len
 }
 
 static const chr__layer_slots chr__bottom_plain = {
-    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_write, NULL, NULL, NULL
+    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_write, NULL, NULL, NULL, NULL, NULL
 };
 static const chr__layer_slots chr__bottom_pipe = {
-    "pipe", NULL, NULL, chr__bottom_read, chr__bottom_write_pipe, NULL, NULL, NULL
+    "pipe", NULL, NULL, chr__bottom_read, chr__bottom_write_pipe, NULL, NULL, NULL, NULL, NULL
 };
 
 static int chr__bottom_send(chr__layer *layer, const void *buf, size_t len)
@@ -4893,7 +4908,7 @@ static int chr__bottom_send(chr__layer *layer, const void *buf, size_t len)
 }
 
 static const chr__layer_slots chr__bottom_socket = {
-    "socket", NULL, NULL, chr__bottom_read, chr__bottom_send, NULL, NULL, NULL
+    "socket", NULL, NULL, chr__bottom_read, chr__bottom_send, NULL, NULL, NULL, NULL, NULL
 };
 
 /* What SIGPIPE asks for: a socket and a pipe each have their own way to be silent. */
@@ -4915,7 +4930,7 @@ typedef struct chr__stream {
     chr_idle    again;             /* look at the input though poll says nothing */
     int         broken;            /* a write has failed: what is left to read comes, then the end */
     int         held;              /* hung up, but the frontend has no room for what is left */
-    int         may_keep;          /* some layer may keep input that poll can't see */
+    int         may_keep;          /* there are layers, which may keep bytes that poll can't see */
     void      (*ended)(struct chr__stream *stream, int code); /* 0 = end of input, else why; it closes the stream, or stops the input */
 } chr__stream;
 
@@ -4930,7 +4945,7 @@ CHR__COLD int chr__layers_pending(const chr__stream *stream)
 {
     const chr__layer *layer;
 
-    for (layer = stream->top; layer; layer = layer->below)
+    for (layer = stream->top; layer && layer->below; layer = layer->below)
         if (layer->slots->pending && layer->slots->pending(layer))
             return 1;
     return 0;
@@ -4939,6 +4954,34 @@ CHR__COLD int chr__layers_pending(const chr__stream *stream)
 static int chr__stream_pending(const chr__stream *stream)
 {
     return stream->may_keep && chr__layers_pending(stream);
+}
+
+CHR__COLD int chr__layers_unsent(const chr__stream *stream)
+{
+    const chr__layer *layer;
+
+    for (layer = stream->top; layer && layer->below; layer = layer->below)
+        if (layer->slots->unsent && layer->slots->unsent(layer))
+            return !stream->broken;
+    return 0;
+}
+
+static int chr__stream_unsent(const chr__stream *stream)
+{
+    return stream->may_keep && chr__layers_unsent(stream);
+}
+
+/* From the top: each hands down what it holds. 0 = all is gone; else what stopped the last one. */
+CHR__COLD int chr__stream_flush(chr__stream *stream)
+{
+    chr__layer *layer;
+    int         code, result = 0;
+
+    for (layer = stream->top; layer && layer->below; layer = layer->below) {
+        code = layer->slots->flush ? layer->slots->flush(layer) : 0;
+        result = code < 0 ? code : result;
+    }
+    return result;
 }
 
 CHR__COLD void chr__stream_look_again(chr__stream *stream)
@@ -4956,7 +4999,7 @@ static void chr__stream_update(chr__stream *stream)
     room = stream->in >= 0 ? chr_be_can_write(stream->dev) : 0;
     if (!stream->top)
         return;
-    out_events = !stream->broken && chr_be_wants_writable(stream->dev) ? CHR_OUT : 0;
+    out_events = chr__stream_unsent(stream) || (!stream->broken && chr_be_wants_writable(stream->dev)) ? CHR_OUT : 0;
     in_events = room > 0 ? CHR_IN | CHR_HUP : stream->held ? 0 : CHR_HUP;
     if (stream->in == stream->out) {
         chr_watch_set(&stream->in_watch, in_events | out_events);
@@ -4987,11 +5030,16 @@ CHR__COLD void chr__stream_no_room(chr__stream *stream, int hung_up)
     chr__stream_update(stream);
 }
 
-/* A read brought no bytes. Would-block is the end all the same, behind a hang-up or a broken write. */
+/* A read brought no bytes for the frontend. Would-block is the end all the same, behind a hang-up or a broken write. */
 CHR__COLD void chr__stream_nothing(chr__stream *stream, int code, int hung_up)
 {
-    if (code != CHR_ERR_WOULD_BLOCK || stream->broken || hung_up)
+    if (code <= CHR__LAYER_NOTHING) {
+        chr__stream_look_again(stream);
+        if (code <= CHR__LAYER_EVENT)
+            chr_be_event(stream->dev, CHR__LAYER_EVENT - code);
+    } else if (code != CHR_ERR_WOULD_BLOCK || stream->broken || hung_up) {
         chr__stream_end(stream, code == CHR_ERR_WOULD_BLOCK ? 0 : code);
+    }
 }
 
 /* Reads while there is room and data, up to a budget that lets the others have their turn. */
@@ -5021,16 +5069,39 @@ static void chr__stream_input(chr__stream *stream, int hung_up)
         chr__stream_look_again(stream);
 }
 
+/* Layers answer what they read; what can't go out at once is watched for. */
+static void chr__stream_look(chr__stream *stream, int hung_up)
+{
+    chr__stream_input(stream, hung_up);
+    if (chr__stream_unsent(stream))
+        chr__stream_update(stream);
+}
+
 static void chr__stream_again(void *opaque)
 {
     chr__stream *stream = (chr__stream *)opaque;
 
     if (stream->top && (stream->broken || chr__stream_pending(stream)))
-        chr__stream_input(stream, stream->broken);
+        chr__stream_look(stream, stream->broken);
+}
+
+/* A write has failed. Where the input comes from the same descriptor, its rest is read, then it ends. */
+CHR__COLD void chr__stream_broken(chr__stream *stream)
+{
+    if (stream->in != stream->out)
+        return;
+    stream->broken = 1;
+    chr__stream_look_again(stream);
 }
 
 CHR__COLD void chr__stream_writable(chr__stream *stream)
 {
+    int code = chr__stream_flush(stream);
+
+    if (code == CHR_ERR_WOULD_BLOCK)
+        return;
+    if (code < 0)
+        chr__stream_broken(stream);
     chr_be_writable(stream->dev);
     chr__stream_update(stream);
 }
@@ -5042,7 +5113,7 @@ static void chr__stream_ready(void *opaque, int events)
     if (events & CHR_OUT)
         chr__stream_writable(stream);
     if (stream->top && events & (CHR_IN | CHR_HUP))
-        chr__stream_input(stream, !(events & CHR_IN));
+        chr__stream_look(stream, !(events & CHR_IN));
 }
 
 static void chr__stream_out_ready(void *opaque, int events)
@@ -5095,19 +5166,9 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
         return chr__no_memory(err);
     }
     stream->top = top;
-    for (stream->may_keep = 0; top; top = top->below)
-        stream->may_keep |= top->slots->pending != NULL;
+    stream->may_keep = top->below != NULL;
     chr__stream_update(stream);
     return 0;
-}
-
-/* A write has failed. Where the input comes from the same descriptor, its rest is read, then it ends. */
-CHR__COLD void chr__stream_broken(chr__stream *stream)
-{
-    if (stream->in != stream->out)
-        return;
-    stream->broken = 1;
-    chr__stream_look_again(stream);
 }
 
 static int chr__stream_write(chr__stream *stream, const void *buf, size_t len)
@@ -5119,6 +5180,8 @@ static int chr__stream_write(chr__stream *stream, const void *buf, size_t len)
     n = stream->top->slots->write(stream->top, buf, len);
     if (n == CHR_ERR_DISCONNECTED)
         chr__stream_broken(stream);
+    else if (chr__stream_unsent(stream))
+        chr__stream_update(stream);
     return n;
 }
 
@@ -5132,8 +5195,18 @@ static int chr__stream_dev_write(chr_dev *dev, const void *buf, size_t len)
 static int chr__stream_dev_read(chr_dev *dev, void *buf, size_t len)
 {
     chr__stream *stream = &((chr__stream_dev *)dev)->stream;
+    int          n;
 
-    return !stream->top || stream->in < 0 ? CHR_ERR_DISCONNECTED : stream->top->slots->read(stream->top, buf, len);
+    if (!stream->top || stream->in < 0)
+        return CHR_ERR_DISCONNECTED;
+    dev->ctx->quiet++; /* what layers tell waits for the loop */
+    while ((n = stream->top->slots->read(stream->top, buf, len)) <= CHR__LAYER_NOTHING)
+        if (n <= CHR__LAYER_EVENT)
+            chr_be_event(dev, CHR__LAYER_EVENT - n);
+    if (chr__stream_unsent(stream))
+        chr__stream_update(stream);
+    dev->ctx->quiet--;
+    return n;
 }
 
 static void chr__stream_dev_update(chr_dev *dev)
@@ -5964,6 +6037,11 @@ static const chr_sharing_slots chr__mux_sharing = {
     chr__mux_writable,       /* writable       */
 };
 
+static int chr__mux_ioctl(chr_dev *dev, int command, void *arg)
+{
+    return chr_fe_ioctl(&((chr__mux *)dev)->base, command, arg);
+}
+
 static const chr_backend chr__mux_kind = {
     "mux",                                                  /* name         */
     NULL,                                                   /* alias        */
@@ -5976,7 +6054,7 @@ static const chr_backend chr__mux_kind = {
     chr__mux_close,                                         /* close        */
     &chr__mux_io,                                           /* io           */
     chr__mux_describe,                                      /* describe     */
-    NULL,                                                   /* ioctl        */
+    chr__mux_ioctl,                                         /* ioctl        */
     NULL,                                                   /* set_open     */
     NULL,                                                   /* peer         */
     &chr__mux_sharing,                                      /* sharing      */
@@ -7246,6 +7324,499 @@ static void chr__address_name(const chr_address *address, char *text, size_t siz
     }
 }
 
+/* -- >>layer_box   bytes that a layer holds: what has come and isn't decoded yet, or what is encoded and not yet sent -- */
+
+enum {
+    CHR__BOX_SIZE = 16384,
+    CHR__BOX_RESERVE = 1024 /* of an outbox, for answers: data leaves it free. A peer that fills it and reads nothing is dropped */
+};
+
+typedef struct chr__box {
+    size_t        start, end;
+    unsigned char bytes[CHR__BOX_SIZE];
+} chr__box;
+
+static int chr__box_is_empty(const chr__box *box) { return box->start == box->end; }
+
+/* What data may take of an outbox. */
+static size_t chr__box_room(const chr__box *box)
+{
+    return box->end < CHR__BOX_SIZE - CHR__BOX_RESERVE ? CHR__BOX_SIZE - CHR__BOX_RESERVE - box->end : 0;
+}
+
+/* All of it, the reserve included, or nothing. */
+static int chr__box_put(chr__box *box, const void *buf, size_t len)
+{
+    if (len > sizeof box->bytes - box->end)
+        return CHR_ERR_WOULD_BLOCK;
+    memcpy(box->bytes + box->end, buf, len);
+    box->end += len;
+    return 0;
+}
+
+/* What lies below gives as much as there is room for. */
+static int chr__box_fill(chr__box *box, chr__layer *below)
+{
+    int n;
+
+    if (chr__box_is_empty(box))
+        box->start = box->end = 0;
+    n = below->slots->read(below, box->bytes + box->end, sizeof box->bytes - box->end);
+    if (n > 0)
+        box->end += (size_t)n;
+    return n;
+}
+
+/* Hands down what is in it. 0 = nothing is left. */
+static int chr__box_flush(chr__box *box, chr__layer *below)
+{
+    int n;
+
+    for (; !chr__box_is_empty(box); box->start += (size_t)n) {
+        n = below->slots->write(below, box->bytes + box->start, box->end - box->start);
+        if (n <= 0) {
+            memmove(box->bytes, box->bytes + box->start, box->end - box->start);
+            box->end -= box->start;
+            box->start = 0;
+            return n < 0 ? n : CHR_ERR_WOULD_BLOCK;
+        }
+    }
+    box->start = box->end = 0;
+    return 0;
+}
+
+static const chr_socket_options *chr__layer_options(const chr__layer *layer)
+{
+    return (const chr_socket_options *)layer->dev->options;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ * >>layer_telnet   telnet (RFC 854 to 858, 1073, 1143), server and client, and tn3270 (RFC 1576), server
+ *
+ * handshake   the opening offers are sent; a peer that answers none of them, like nc, is welcome too
+ * bytes       telnet: all 256 values, 0xFF doubled on the wire; in is CR NUL a CR until the peer says WILL BINARY, out is a
+ *             lone CR sent as CR NUL once the peer has refused BINARY
+ *             tn3270: records as they are on the wire: IAC EOR ends one, 0xFF in them is doubled, in and out
+ * events      BREAK; RESIZED when the peer tells its window's size, which it is asked for once it has shown that it negotiates
+ * -------------------------------------------------------------------------------------------------------------------- */
+
+enum { /* commands */
+    CHR__TELNET_EOR = 239, CHR__TELNET_SE = 240, CHR__TELNET_BREAK = 243, CHR__TELNET_SB = 250, CHR__TELNET_WILL = 251,
+    CHR__TELNET_WONT = 252, CHR__TELNET_DO = 253, CHR__TELNET_DONT = 254, CHR__TELNET_IAC = 255
+};
+
+enum { /* options; all that we ever agree to are below 32 */
+    CHR__TELNET_BINARY = 0, CHR__TELNET_ECHO = 1, CHR__TELNET_SGA = 3, CHR__TELNET_TERMINAL_TYPE = 24,
+    CHR__TELNET_END_OF_RECORD = 25, CHR__TELNET_WINDOW_SIZE = 31, CHR__TELNET_OPTIONS = 32
+};
+
+#define CHR__TELNET_BIT(option) (1u << (CHR__TELNET_##option))
+
+typedef enum chr__telnet_state {
+    CHR__TELNET_IN_DATA,
+    CHR__TELNET_IN_COMMAND,    /* after IAC */
+    CHR__TELNET_IN_VERB,       /* after IAC WILL, WONT, DO, DONT */
+    CHR__TELNET_IN_SUB,        /* after IAC SB */
+    CHR__TELNET_IN_SUB_COMMAND /* after IAC in there */
+} chr__telnet_state;
+
+/* One side's state of one option, RFC 1143: as nobody here ever asks to turn one off, three of its six are enough. */
+typedef enum chr__telnet_side { CHR__TELNET_NO, CHR__TELNET_ASKED, CHR__TELNET_YES } chr__telnet_side;
+
+typedef struct chr__telnet {
+    chr__layer        layer;
+    int               is_3270;
+    uint32_t          ours_allowed, theirs_allowed; /* options, one bit each */
+    unsigned char     ours[CHR__TELNET_OPTIONS], theirs[CHR__TELNET_OPTIONS]; /* chr__telnet_side */
+    chr__telnet_state state;
+    unsigned char     verb;
+    unsigned char     sub[8];     /* the first bytes of a subnegotiation; the rest is skipped */
+    size_t            sub_length;
+    int               last_in, last_out; /* data bytes, for CR NUL */
+    int               owed;       /* a byte that is to be read next, or -1 */
+    int               event;      /* likewise */
+    int               is_flooded; /* more to answer than the peer reads */
+    int               asked_size;
+    chr_terminal_size size;
+    chr__box          in, out;
+} chr__telnet;
+
+/* -- out -- */
+
+static int chr__telnet_flush(chr__layer *layer)
+{
+    return chr__box_flush(&((chr__telnet *)layer)->out, layer->below);
+}
+
+static void chr__telnet_send(chr__telnet *telnet, const void *bytes, size_t len)
+{
+    if (chr__box_put(&telnet->out, bytes, len) == 0)
+        return;
+    (void)chr__telnet_flush(&telnet->layer);
+    if (chr__box_put(&telnet->out, bytes, len) < 0)
+        telnet->is_flooded = 1;
+}
+
+static void chr__telnet_say(chr__telnet *telnet, int verb, int option)
+{
+    unsigned char bytes[3] = { CHR__TELNET_IAC, 0, 0 };
+
+    bytes[1] = (unsigned char)verb;
+    bytes[2] = (unsigned char)option;
+    chr__telnet_send(telnet, bytes, sizeof bytes);
+}
+
+static void chr__telnet_ask(chr__telnet *telnet, int verb, int option)
+{
+    (verb == CHR__TELNET_WILL ? telnet->ours : telnet->theirs)[option] = CHR__TELNET_ASKED;
+    chr__telnet_say(telnet, verb, option);
+}
+
+/* Encodes what there is room for; returns how much of `buf` that is. Our WILL BINARY came first in the stream and holds unless
+ * the peer refuses it; then a CR gets its NUL, as soon as it is known that no LF follows. */
+static size_t chr__telnet_encode(chr__telnet *telnet, const unsigned char *buf, size_t len)
+{
+    unsigned char *to = telnet->out.bytes + telnet->out.end;
+    size_t         room = chr__box_room(&telnet->out), done = 0;
+    int            is_text = telnet->ours[CHR__TELNET_BINARY] == CHR__TELNET_NO;
+
+    for (; done < len && room >= 3; done++) {
+        unsigned char *first = to;
+        if (telnet->last_out == '\r' && buf[done] != '\n' && is_text)
+            *to++ = 0;
+        if (buf[done] == CHR__TELNET_IAC)
+            *to++ = CHR__TELNET_IAC;
+        *to++ = buf[done];
+        telnet->last_out = buf[done];
+        room -= (size_t)(to - first);
+    }
+    telnet->out.end = (size_t)(to - telnet->out.bytes);
+    return done;
+}
+
+static size_t chr__telnet_encode_record(chr__telnet *telnet, const unsigned char *buf, size_t len)
+{
+    len = chr__min(len, chr__box_room(&telnet->out));
+    (void)chr__box_put(&telnet->out, buf, len);
+    return len;
+}
+
+static int chr__telnet_write(chr__layer *layer, const void *buf, size_t len)
+{
+    chr__telnet         *telnet = (chr__telnet *)layer;
+    const unsigned char *from = (const unsigned char *)buf;
+    size_t               done = 0;
+    int                  code = chr__telnet_flush(layer);
+
+    while (code == 0 && done < len) {
+        done += (telnet->is_3270 ? chr__telnet_encode_record : chr__telnet_encode)(telnet, from + done, len - done);
+        code = chr__telnet_flush(layer);
+    }
+    return done > 0 ? (int)done : code;
+}
+
+/* -- negotiation -- */
+
+/* Only what changes a state is answered, and what is refused: so there are no loops. */
+static void chr__telnet_negotiate(chr__telnet *telnet, int verb, int option)
+{
+    int            is_theirs = verb == CHR__TELNET_WILL || verb == CHR__TELNET_WONT;
+    int            turns_on = verb == CHR__TELNET_WILL || verb == CHR__TELNET_DO;
+    int            yes = is_theirs ? CHR__TELNET_DO : CHR__TELNET_WILL, no = yes + 1;
+    uint32_t       allowed = is_theirs ? telnet->theirs_allowed : telnet->ours_allowed;
+    int            is_allowed = option < CHR__TELNET_OPTIONS && (allowed & (UINT32_C(1) << option));
+    unsigned char *side = (is_theirs ? telnet->theirs : telnet->ours) + option % CHR__TELNET_OPTIONS;
+
+    if (!is_allowed) {
+        if (turns_on)
+            chr__telnet_say(telnet, no, option);
+        return;
+    }
+    if (turns_on && *side == CHR__TELNET_NO)
+        chr__telnet_say(telnet, yes, option);
+    else if (!turns_on && *side == CHR__TELNET_YES)
+        chr__telnet_say(telnet, no, option);
+    *side = turns_on ? CHR__TELNET_YES : CHR__TELNET_NO;
+}
+
+static void chr__telnet_negotiated(chr__telnet *telnet, int option)
+{
+    chr__telnet_negotiate(telnet, telnet->verb, option);
+    if (!(telnet->theirs_allowed & CHR__TELNET_BIT(WINDOW_SIZE)) || telnet->asked_size)
+        return;
+    telnet->asked_size = 1;
+    if (telnet->theirs[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_NO)
+        chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_WINDOW_SIZE);
+}
+
+static void chr__telnet_subnegotiated(chr__telnet *telnet)
+{
+    const unsigned char *sub = telnet->sub;
+
+    if (telnet->sub_length != 5 || sub[0] != CHR__TELNET_WINDOW_SIZE || !(telnet->theirs_allowed & CHR__TELNET_BIT(WINDOW_SIZE)))
+        return;
+    telnet->size.columns = sub[1] << 8 | sub[2];
+    telnet->size.rows = sub[3] << 8 | sub[4];
+    telnet->event = CHR_EVENT_RESIZED;
+}
+
+/* -- in -- */
+
+/* Up to the next byte that may mean something else. */
+static size_t chr__telnet_plain(const chr__telnet *telnet, const unsigned char *bytes, size_t len)
+{
+    const void *stop = memchr(bytes, CHR__TELNET_IAC, len);
+
+    len = stop ? (size_t)((const unsigned char *)stop - bytes) : len;
+    if (telnet->is_3270 || telnet->theirs[CHR__TELNET_BINARY] == CHR__TELNET_YES)
+        return len;
+    stop = memchr(bytes, 0, len);
+    return stop ? (size_t)((const unsigned char *)stop - bytes) : len;
+}
+
+/* The byte after IAC. Returns whether data came of it, in *data. */
+static int chr__telnet_command(chr__telnet *telnet, unsigned char c, unsigned char *data)
+{
+    int is_kept = telnet->is_3270 && (c == CHR__TELNET_IAC || c == CHR__TELNET_EOR || c == CHR__TELNET_SB || c == CHR__TELNET_SE);
+
+    telnet->state = CHR__TELNET_IN_DATA;
+    if (c == CHR__TELNET_BREAK)
+        telnet->event = CHR_EVENT_BREAK;
+    if (is_kept)
+        telnet->owed = c;
+    *data = CHR__TELNET_IAC;
+    if (is_kept || c == CHR__TELNET_IAC)
+        return telnet->last_in = CHR__TELNET_IAC, 1;
+    telnet->verb = c;
+    telnet->sub_length = 0;
+    if (c >= CHR__TELNET_WILL)
+        telnet->state = CHR__TELNET_IN_VERB;
+    else if (c == CHR__TELNET_SB)
+        telnet->state = CHR__TELNET_IN_SUB;
+    return 0;
+}
+
+static void chr__telnet_sub_byte(chr__telnet *telnet, unsigned char c)
+{
+    if (telnet->sub_length < sizeof telnet->sub)
+        telnet->sub[telnet->sub_length++] = c;
+}
+
+/* A byte that may mean something else. */
+static int chr__telnet_data_byte(chr__telnet *telnet, unsigned char c, unsigned char *data)
+{
+    int is_data = c != CHR__TELNET_IAC && !(c == 0 && telnet->last_in == '\r');
+
+    if (c == CHR__TELNET_IAC)
+        telnet->state = CHR__TELNET_IN_COMMAND;
+    else
+        telnet->last_in = c;
+    *data = c;
+    return is_data;
+}
+
+/* One byte that is not plain. Returns whether data came of it, in *data. */
+static int chr__telnet_byte(chr__telnet *telnet, unsigned char c, unsigned char *data)
+{
+    switch (telnet->state) {
+    case CHR__TELNET_IN_DATA:
+        return chr__telnet_data_byte(telnet, c, data);
+    case CHR__TELNET_IN_COMMAND:
+        return chr__telnet_command(telnet, c, data);
+    case CHR__TELNET_IN_VERB:
+        telnet->state = CHR__TELNET_IN_DATA;
+        chr__telnet_negotiated(telnet, c);
+        return 0;
+    case CHR__TELNET_IN_SUB:
+        if (c == CHR__TELNET_IAC)
+            telnet->state = CHR__TELNET_IN_SUB_COMMAND;
+        else
+            chr__telnet_sub_byte(telnet, c);
+        return 0;
+    case CHR__TELNET_IN_SUB_COMMAND:
+    default:
+        telnet->state = c == CHR__TELNET_SE ? CHR__TELNET_IN_DATA : CHR__TELNET_IN_SUB;
+        if (c == CHR__TELNET_SE)
+            chr__telnet_subnegotiated(telnet);
+        else if (c == CHR__TELNET_IAC)
+            chr__telnet_sub_byte(telnet, c);
+        return 0;
+    }
+}
+
+static size_t chr__telnet_give_owed(chr__telnet *telnet, unsigned char *buf, size_t len)
+{
+    if (telnet->owed < 0 || len == 0)
+        return 0;
+    *buf = (unsigned char)telnet->owed;
+    telnet->owed = -1;
+    return 1;
+}
+
+/* Copies what is plain. */
+static size_t chr__telnet_take_plain(chr__telnet *telnet, unsigned char *buf, size_t len)
+{
+    const unsigned char *from = telnet->in.bytes + telnet->in.start;
+    size_t               plain = telnet->state == CHR__TELNET_IN_DATA ? chr__telnet_plain(telnet, from, len) : 0;
+
+    if (plain == 0)
+        return 0;
+    memcpy(buf, from, plain);
+    telnet->last_in = buf[plain - 1];
+    telnet->in.start += plain;
+    return plain;
+}
+
+/* What is in the inbox becomes data, until that is full, or an event comes between. */
+static size_t chr__telnet_decode(chr__telnet *telnet, unsigned char *buf, size_t len)
+{
+    chr__box *in = &telnet->in;
+    size_t    done = chr__telnet_give_owed(telnet, buf, len), plain;
+
+    while (done < len && !chr__box_is_empty(in) && telnet->event < 0 && !telnet->is_flooded) {
+        plain = chr__telnet_take_plain(telnet, buf + done, chr__min(in->end - in->start, len - done));
+        if (plain == 0)
+            plain = (size_t)chr__telnet_byte(telnet, in->bytes[in->start++], buf + done);
+        done += plain;
+        done += chr__telnet_give_owed(telnet, buf + done, len - done);
+    }
+    return done;
+}
+
+static int chr__telnet_read(chr__layer *layer, void *buf, size_t len)
+{
+    chr__telnet *telnet = (chr__telnet *)layer;
+    size_t       done;
+    int          n = 1, event = telnet->event;
+
+    telnet->event = -1;
+    if (event >= 0)
+        return CHR__LAYER_EVENT - event;
+    if (telnet->owed < 0 && chr__box_is_empty(&telnet->in))
+        n = chr__box_fill(&telnet->in, layer->below);
+    if (n <= 0)
+        return n;
+    done = chr__telnet_decode(telnet, (unsigned char *)buf, len);
+    (void)chr__telnet_flush(layer); /* the answers; an error will meet the next write or read */
+    if (done > 0)
+        return (int)done;
+    return telnet->is_flooded ? (int)CHR_ERR_IO : (int)CHR__LAYER_NOTHING;
+}
+
+static int chr__telnet_pending(const chr__layer *layer)
+{
+    const chr__telnet *telnet = (const chr__telnet *)layer;
+
+    return telnet->owed >= 0 || telnet->event >= 0 || !chr__box_is_empty(&telnet->in);
+}
+
+/* -- the rest of the slots -- */
+
+static void chr__telnet_start_server(chr__telnet *telnet)
+{
+    telnet->ours_allowed = CHR__TELNET_BIT(ECHO) | CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY);
+    telnet->theirs_allowed = CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY) | CHR__TELNET_BIT(WINDOW_SIZE);
+    chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_ECHO);
+    chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_SGA);
+    chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_BINARY);
+    chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_BINARY);
+}
+
+/* The guest's line is transparent: nothing between is to edit or translate. */
+static void chr__telnet_start_client(chr__telnet *telnet)
+{
+    telnet->ours_allowed = CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY);
+    telnet->theirs_allowed = CHR__TELNET_BIT(ECHO) | CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY);
+    chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_SGA);
+    chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_BINARY);
+    chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_BINARY);
+}
+
+static void chr__telnet_start_3270(chr__telnet *telnet)
+{
+    static const unsigned char send_type[] = { CHR__TELNET_IAC, CHR__TELNET_SB, CHR__TELNET_TERMINAL_TYPE, 1,
+                                               CHR__TELNET_IAC, CHR__TELNET_SE };
+
+    telnet->is_3270 = 1;
+    telnet->ours_allowed = CHR__TELNET_BIT(END_OF_RECORD) | CHR__TELNET_BIT(BINARY);
+    telnet->theirs_allowed = telnet->ours_allowed | CHR__TELNET_BIT(TERMINAL_TYPE);
+    chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_END_OF_RECORD);
+    chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_END_OF_RECORD);
+    chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_BINARY);
+    chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_BINARY);
+    chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_TERMINAL_TYPE);
+    chr__telnet_send(telnet, send_type, sizeof send_type);
+}
+
+static int chr__telnet_start(chr__layer *layer, chr_error *err)
+{
+    chr__telnet              *telnet = (chr__telnet *)layer;
+    const chr_socket_options *options = chr__layer_options(layer);
+
+    (void)err;
+    telnet->owed = telnet->event = -1;
+    if (options->tn3270 == CHR_ON)
+        chr__telnet_start_3270(telnet);
+    else if (options->server == CHR_ON)
+        chr__telnet_start_server(telnet);
+    else
+        chr__telnet_start_client(telnet);
+    return 0;
+}
+
+static int chr__telnet_step(chr__layer *layer, int *wants, chr_error *err)
+{
+    int code = chr__telnet_flush(layer);
+
+    *wants = CHR_OUT;
+    return code == 0 || code == CHR_ERR_WOULD_BLOCK ? code : chr__fail(err, code, "telnet: the peer went before it was greeted");
+}
+
+static int chr__telnet_unsent(const chr__layer *layer)
+{
+    return !chr__box_is_empty(&((const chr__telnet *)layer)->out);
+}
+
+static int chr__telnet_ioctl(chr__layer *layer, int command, void *arg)
+{
+    static const unsigned char break_signal[] = { CHR__TELNET_IAC, CHR__TELNET_BREAK };
+    chr__telnet               *telnet = (chr__telnet *)layer;
+
+    switch (command) {
+    case CHR_IOCTL_SERIAL_SET_BREAK:
+        if (!*(const int *)arg)
+            return 0;
+        if (chr__box_room(&telnet->out) < sizeof break_signal)
+            return CHR_ERR_WOULD_BLOCK;
+        chr__telnet_send(telnet, break_signal, sizeof break_signal);
+        (void)chr__telnet_flush(layer);
+        return 0;
+    case CHR_IOCTL_GET_TERMINAL_SIZE:
+        *(chr_terminal_size *)arg = telnet->size;
+        return telnet->size.columns || telnet->size.rows ? 0 : CHR_ERR_NOT_SUPPORTED;
+    default:
+        return CHR_ERR_NOT_SUPPORTED;
+    }
+}
+
+static void chr__telnet_close(chr__layer *layer)
+{
+    (void)chr__telnet_flush(layer);
+}
+
+static const chr__layer_slots chr__telnet_slots = {
+    "telnet",            /* name    */
+    chr__telnet_start,   /* start   */
+    chr__telnet_step,    /* step    */
+    chr__telnet_read,    /* read    */
+    chr__telnet_write,   /* write   */
+    chr__telnet_pending, /* pending */
+    chr__telnet_unsent,  /* unsent  */
+    chr__telnet_flush,   /* flush   */
+    chr__telnet_ioctl,   /* ioctl   */
+    chr__telnet_close,   /* close   */
+};
+
 /* -- >>socket_layers   what is spoken over the connection, from the bottom up. Each is one block; its line here turns it on. -- */
 
 typedef struct chr__socket_layer {
@@ -7256,12 +7827,12 @@ typedef struct chr__socket_layer {
 
 static const chr__socket_layer chr__socket_layers[] = {
     { "tls-creds", NULL, 0 },
-    { "telnet",    NULL, 0 },
-    { "tn3270",    NULL, 0 },
+    { "telnet",    &chr__telnet_slots, sizeof(chr__telnet) },
+    { "tn3270",    &chr__telnet_slots, sizeof(chr__telnet) },
     { "websocket", NULL, 0 },
 };
 
-enum { CHR__LAYERS = sizeof chr__socket_layers / sizeof chr__socket_layers[0] };
+enum { CHR__LAYERS = sizeof chr__socket_layers / sizeof chr__socket_layers[0], CHR__HANDSHAKE_SECONDS = 10 };
 
 static int chr__layer_is_asked(const chr_socket_options *options, int i)
 {
@@ -7285,6 +7856,8 @@ static int chr__layers_check(const chr_socket_options *options, chr_error *err)
 
     if ((options->telnet == CHR_ON) + (options->tn3270 == CHR_ON) + (options->websocket == CHR_ON) > 1)
         return chr__fail(err, CHR_ERR_INVALID, "socket: only one of telnet=, tn3270= and websocket= can be on");
+    if (options->tn3270 == CHR_ON && options->server != CHR_ON)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: tn3270=on is for a server: it needs server=on");
     if (!options->tls_creds && (options->tls_authz || is_named))
         return chr__fail(err, CHR_ERR_INVALID, "socket: tls-authz= and tls-hostname= go with tls-creds= only");
     if (options->tls_creds && address->type == CHR_ADDR_FD && options->server != CHR_ON && !is_named)
@@ -7333,6 +7906,7 @@ typedef struct chr__socket {
     chr_watch          listen_watch;
     chr_watch          watch;       /* of fd until it is connected, or of the lookup */
     chr_timer          retry;
+    chr_timer          patience;    /* with a handshake */
     chr__lookup       *lookup;
     chr__sockaddr     *addresses;   /* of the attempt under way */
     int                address_count, address_next;
@@ -7405,10 +7979,10 @@ static int chr__socket_write_unix(chr__layer *layer, const void *buf, size_t len
 }
 
 static const chr__layer_slots chr__socket_raw = {
-    "raw", NULL, NULL, chr__socket_read, chr__socket_write, NULL, NULL, NULL
+    "raw", NULL, NULL, chr__socket_read, chr__socket_write, NULL, NULL, NULL, NULL, NULL
 };
 static const chr__layer_slots chr__socket_raw_unix = {
-    "raw", NULL, NULL, chr__socket_read_unix, chr__socket_write_unix, NULL, NULL, NULL
+    "raw", NULL, NULL, chr__socket_read_unix, chr__socket_write_unix, NULL, NULL, NULL, NULL, NULL
 };
 
 /* -- the layers of one connection -- */
@@ -7470,6 +8044,7 @@ static void chr__socket_drop(chr__socket *sock)
 {
     sock->state = CHR__SOCKET_DISCONNECTED;
     chr_watch_stop(&sock->watch);
+    chr_timer_stop(&sock->patience);
     chr__os_lookup_release(sock->lookup);
     sock->lookup = NULL;
     if (sock->stream.top)
@@ -7538,6 +8113,7 @@ static void chr__socket_connected(chr__socket *sock)
     chr__layer *top = sock->top;
 
     chr_watch_stop(&sock->watch);
+    chr_timer_stop(&sock->patience);
     if (chr__stream_open(&sock->stream, &sock->dev, top, sock->fd, sock->fd, chr__socket_ended, &sock->failure) < 0) {
         chr__socket_failed(sock);
         return;
@@ -7560,6 +8136,15 @@ static void chr__socket_shake(chr__socket *sock)
         chr__socket_failed(sock);
 }
 
+static void chr__socket_out_of_patience(void *opaque)
+{
+    chr__socket *sock = (chr__socket *)opaque;
+
+    chr__fail(&sock->failure, CHR_ERR_TIMEOUT, "the peer has not finished the %s handshake within %d seconds",
+              chr__layer_scheme(chr__socket_options(sock)), CHR__HANDSHAKE_SECONDS);
+    chr__socket_failed(sock);
+}
+
 /* Takes a connected descriptor as the peer. */
 static void chr__socket_adopt(chr__socket *sock, int fd)
 {
@@ -7572,10 +8157,13 @@ static void chr__socket_adopt(chr__socket *sock, int fd)
     chr_watch_set(&sock->listen_watch, 0); /* the next one waits in the backlog */
     if (!sock->is_unix && (options->nodelay == CHR_ON || options->delay == CHR_OFF))
         chr__os_nodelay(fd);
-    if (chr__socket_build_layers(sock, &sock->failure) < 0)
+    if (chr__socket_build_layers(sock, &sock->failure) < 0) {
         chr__socket_failed(sock);
-    else
-        chr__socket_shake(sock);
+        return;
+    }
+    if (sock->top != &sock->bottom.layer)
+        chr_timer_start(sock->dev.ctx, &sock->patience, CHR__HANDSHAKE_SECONDS * 1000, chr__socket_out_of_patience, sock);
+    chr__socket_shake(sock);
 }
 
 /* -- server -- */
@@ -7767,14 +8355,22 @@ static void chr__socket_wait_for(chr__socket *sock)
 
 /* -- blocking, where it was asked for: the same state machine, driven by a poll of its own -- */
 
+static int chr__socket_patience(const chr__socket *sock)
+{
+    return sock->state == CHR__SOCKET_SHAKING ? chr__time_left(sock->dev.ctx, sock->patience.deadline) : -1;
+}
+
 static int chr__socket_drive(chr__socket *sock)
 {
     int fd = sock->state == CHR__SOCKET_LOOKING_UP ? chr__os_lookup_fd(sock->lookup)
            : sock->state == CHR__SOCKET_DISCONNECTED ? sock->listener : sock->fd;
     int events = sock->state == CHR__SOCKET_DISCONNECTED ? CHR_IN : sock->wants;
 
-    if (chr__os_wait(fd, events, -1) == 0)
+    if (chr__os_wait(fd, events, chr__socket_patience(sock)) == 0) {
+        if (chr__socket_patience(sock) == 0)
+            chr__socket_out_of_patience(sock);
         return 0;
+    }
     switch (sock->state) {
     case CHR__SOCKET_DISCONNECTED: return chr__socket_accept(sock);
     case CHR__SOCKET_LOOKING_UP:   chr__socket_lookup_ready(sock, CHR_IN); break;
@@ -7832,7 +8428,9 @@ static int chr__socket_take_fd(chr__socket *sock, int fd, chr_error *err)
     sock->keeps_fd = 1;
     chr__socket_adopt(sock, fd);
     sock->keeps_fd = 0;
-    return sock->state == CHR__SOCKET_DISCONNECTED ? chr__socket_failure(sock, err) : 0;
+    if (sock->state == CHR__SOCKET_DISCONNECTED)
+        return chr__socket_failure(sock, err);
+    return sock->has_failed = 0; /* a handshake that goes on may fail later, and nobody is told then */
 }
 
 /* -- slots -- */
@@ -7903,12 +8501,16 @@ static int chr__socket_get_msgfds(chr_dev *dev, int *fds, int count)
 
 static int chr__socket_ioctl(chr_dev *dev, int command, void *arg)
 {
-    chr__layer *layer;
+    chr__stream *stream = &((chr__socket *)dev)->stream;
+    chr__layer  *layer;
+    int          code = CHR_ERR_NOT_SUPPORTED;
 
-    for (layer = ((chr__socket *)dev)->stream.top; layer; layer = layer->below)
+    for (layer = stream->top; layer && code == CHR_ERR_NOT_SUPPORTED; layer = layer->below)
         if (layer->slots->ioctl)
-            return layer->slots->ioctl(layer, command, arg);
-    return CHR_ERR_NOT_SUPPORTED;
+            code = layer->slots->ioctl(layer, command, arg);
+    if (chr__stream_unsent(stream))
+        chr__stream_update(stream);
+    return code;
 }
 
 static void chr__socket_describe(const chr_dev *dev, chr_info *info)
