@@ -4930,7 +4930,7 @@ typedef struct chr__stream {
     chr_idle    again;             /* look at the input though poll says nothing */
     int         broken;            /* a write has failed: what is left to read comes, then the end */
     int         held;              /* hung up, but the frontend has no room for what is left */
-    int         may_keep;          /* there are layers, which may keep bytes that poll can't see */
+    int         may_keep;          /* some layer may keep bytes that poll can't see */
     void      (*ended)(struct chr__stream *stream, int code); /* 0 = end of input, else why; it closes the stream, or stops the input */
 } chr__stream;
 
@@ -4945,7 +4945,7 @@ CHR__COLD int chr__layers_pending(const chr__stream *stream)
 {
     const chr__layer *layer;
 
-    for (layer = stream->top; layer && layer->below; layer = layer->below)
+    for (layer = stream->top; layer; layer = layer->below)
         if (layer->slots->pending && layer->slots->pending(layer))
             return 1;
     return 0;
@@ -4960,7 +4960,7 @@ CHR__COLD int chr__layers_unsent(const chr__stream *stream)
 {
     const chr__layer *layer;
 
-    for (layer = stream->top; layer && layer->below; layer = layer->below)
+    for (layer = stream->top; layer; layer = layer->below)
         if (layer->slots->unsent && layer->slots->unsent(layer))
             return !stream->broken;
     return 0;
@@ -4977,7 +4977,7 @@ CHR__COLD int chr__stream_flush(chr__stream *stream)
     chr__layer *layer;
     int         code, result = 0;
 
-    for (layer = stream->top; layer && layer->below; layer = layer->below) {
+    for (layer = stream->top; layer; layer = layer->below) {
         code = layer->slots->flush ? layer->slots->flush(layer) : 0;
         result = code < 0 ? code : result;
     }
@@ -5166,7 +5166,8 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
         return chr__no_memory(err);
     }
     stream->top = top;
-    stream->may_keep = top->below != NULL;
+    for (stream->may_keep = 0; top; top = top->below)
+        stream->may_keep |= top->slots->pending != NULL || top->slots->unsent != NULL;
     chr__stream_update(stream);
     return 0;
 }
@@ -6601,7 +6602,7 @@ static int chr__marks_pending(const chr__layer *layer)
 }
 
 static const chr__layer_slots chr__marks_slots = {
-    "marks", NULL, NULL, chr__marks_read, chr__marks_write, chr__marks_pending, NULL, NULL
+    "marks", NULL, NULL, chr__marks_read, chr__marks_write, chr__marks_pending, NULL, NULL, NULL, NULL
 };
 
 /* -- plugged and unplugged -- */
@@ -7067,7 +7068,7 @@ static int chr__datagrams_pending(const chr__layer *layer)
 }
 
 static const chr__layer_slots chr__datagrams_slots = {
-    "datagrams", NULL, NULL, chr__datagrams_read, chr__datagrams_write, chr__datagrams_pending, NULL, NULL
+    "datagrams", NULL, NULL, chr__datagrams_read, chr__datagrams_write, chr__datagrams_pending, NULL, NULL, NULL, NULL
 };
 
 /* To the stream a refusal looks like a hang-up. Here it is the end of nothing. */
