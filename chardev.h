@@ -35,7 +35,8 @@
  *                       >>stream
  *     backends          >>be_null >>be_ringbuf >>be_mux
  *                       >>be_fd >>be_file >>be_pipe >>be_pty >>be_stdio >>be_serial >>be_parallel >>be_udp
- *                       >>be_socket (>>socket_address >>layer_box >>layer_telnet >>socket_layers >>socket_chardev)
+ *                       >>be_socket (>>socket_address >>layer_box >>layer_telnet >>layer_websocket
+ *                                    >>socket_layers >>socket_chardev)
  *     the last pages    >>table >>public
  *
  * BUILD MACROS. Define them before the include, the same in every file.
@@ -625,6 +626,7 @@ typedef struct chr_socket_options {
     int64_t            reconnect;    /* client: retry after this many seconds; 0 = never */
     int64_t            reconnect_ms; /* the same in milliseconds; not both */
     chr_bool           telnet, tn3270, websocket; /* what is spoken over the connection; default: raw */
+    chr_bool           websocket_text; /* websocket: text frames are input too; default off: refused */
     const char        *tls_creds, *tls_authz, *tls_hostname;
 } chr_socket_options;
 
@@ -1872,6 +1874,21 @@ static int chr__os_receive(int fd, chr__receiver *receiver, void *buf, size_t le
     while (n < 0 && errno == EINTR);
     *length = n < 0 ? 0 : receiver->message.msg_controllen;
     return n < 0 ? chr__os_code(errno) : (int)n;
+}
+
+/* For keys: unpredictable bytes. */
+static int chr__os_random(void *buf, size_t len)
+{
+    unsigned char *to = (unsigned char *)buf;
+    int            fd = chr__os_open("/dev/urandom", CHR__OPEN_READ, NULL), n = fd;
+
+    for (; n >= 0 && len > 0; to += n, len -= (size_t)n) {
+        n = chr__os_read(fd, to, len);
+        if (n == 0)
+            n = CHR_ERR_IO;
+    }
+    chr__os_close(fd);
+    return n < 0 ? n : 0;
 }
 
 static int chr__os_dup(int fd)
@@ -7228,6 +7245,7 @@ static const chr_option chr__socket_rows[] = {
     { "telnet",       CHR_OPTION_BOOL,   CHR__ROW(telnet),            "off", 0, 0,           "speak telnet" },
     { "tn3270",       CHR_OPTION_BOOL,   CHR__ROW(tn3270),            "off", 0, 0,           "speak tn3270" },
     { "websocket",    CHR_OPTION_BOOL,   CHR__ROW(websocket),         "off", 0, 0,           "speak websocket" },
+    { "websocket-text", CHR_OPTION_BOOL, CHR__ROW(websocket_text),    "off", 0, 0,           "with websocket: text frames are input too; off: refused" },
     { "tls-creds",    CHR_OPTION_TEXT,   CHR__ROW(tls_creds),         NULL,  0, 0,           "id of TLS credentials" },
     { "tls-authz",    CHR_OPTION_TEXT,   CHR__ROW(tls_authz),         NULL,  0, 0,           "id of the list of peers that are let in" },
     { "tls-hostname", CHR_OPTION_TEXT,   CHR__ROW(tls_hostname),      NULL,  0, 0,           "whom to expect in the server's certificate" },
@@ -7818,6 +7836,787 @@ static const chr__layer_slots chr__telnet_slots = {
     chr__telnet_close,   /* close   */
 };
 
+/* --------------------------------------------------------------------------------------------------------------------
+ * >>layer_websocket   websocket (RFC 6455), server and client
+ *
+ * handshake   HTTP upgrade of the path "/", subprotocol "binary" when the peer offers it; heads of up to 8 KiB
+ * bytes       payload of binary frames; of text frames too with websocket-text=on (UTF-8 is checked), else they are refused.
+ *             Frames and messages may be of any length: they pass through as they come. Output: one binary frame a write
+ * the end     a Close frame is answered, and sent before we hang up; what breaks the protocol is told so with its code
+ * -------------------------------------------------------------------------------------------------------------------- */
+
+/* -- SHA-1 (FIPS 180), for the handshake's proof and for masks -- */
+
+enum { CHR__SHA1_SIZE = 20, CHR__SHA1_BLOCK = 64 };
+
+static uint32_t chr__rotate(uint32_t word, int bits) { return word << bits | word >> (32 - bits); }
+
+static uint32_t chr__sha1_mix(int round, uint32_t b, uint32_t c, uint32_t d)
+{
+    switch (round / 20) {
+    case 0:  return ((b & c) | (~b & d)) + 0x5a827999u;
+    case 1:  return (b ^ c ^ d) + 0x6ed9eba1u;
+    case 2:  return ((b & c) | (b & d) | (c & d)) + 0x8f1bbcdcu;
+    default: return (b ^ c ^ d) + 0xca62c1d6u;
+    }
+}
+
+static void chr__sha1_block(uint32_t hash[5], const unsigned char *block)
+{
+    uint32_t words[80], a = hash[0], b = hash[1], c = hash[2], d = hash[3], e = hash[4], next;
+    int      i;
+
+    for (i = 0; i < 16; i++, block += 4)
+        words[i] = (uint32_t)block[0] << 24 | (uint32_t)block[1] << 16 | (uint32_t)block[2] << 8 | block[3];
+    for (; i < 80; i++)
+        words[i] = chr__rotate(words[i - 3] ^ words[i - 8] ^ words[i - 14] ^ words[i - 16], 1);
+    for (i = 0; i < 80; i++) {
+        next = chr__rotate(a, 5) + chr__sha1_mix(i, b, c, d) + e + words[i];
+        e = d;
+        d = c;
+        c = chr__rotate(b, 30);
+        b = a;
+        a = next;
+    }
+    hash[0] += a;
+    hash[1] += b;
+    hash[2] += c;
+    hash[3] += d;
+    hash[4] += e;
+}
+
+/* Of up to 119 bytes: two blocks hold them with their padding. */
+static void chr__sha1(const void *bytes, size_t len, unsigned char digest[CHR__SHA1_SIZE])
+{
+    unsigned char padded[2 * CHR__SHA1_BLOCK] = { 0 };
+    uint32_t      hash[5] = { 0x67452301u, 0xefcdab89u, 0x98badcfeu, 0x10325476u, 0xc3d2e1f0u };
+    size_t        i, size = len + 9 > CHR__SHA1_BLOCK ? 2 * CHR__SHA1_BLOCK : CHR__SHA1_BLOCK;
+
+    memcpy(padded, bytes, len);
+    padded[len] = 0x80;
+    padded[size - 2] = (unsigned char)(len >> 5); /* the length in bits */
+    padded[size - 1] = (unsigned char)(len << 3);
+    for (i = 0; i < size; i += CHR__SHA1_BLOCK)
+        chr__sha1_block(hash, padded + i);
+    for (i = 0; i < CHR__SHA1_SIZE; i++)
+        digest[i] = (unsigned char)(hash[i / 4] >> (24 - 8 * (i % 4)));
+}
+
+/* Base64 (RFC 4648) with its final zero: 4 characters for each 3 bytes begun. */
+static void chr__to_base64(const unsigned char *bytes, size_t len, char *text)
+{
+    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    size_t            i;
+
+    for (i = 0; i < len; i += 3) {
+        unsigned value = (unsigned)bytes[i] << 16 | (i + 1 < len ? (unsigned)bytes[i + 1] << 8 : 0) | (i + 2 < len ? bytes[i + 2] : 0u);
+        *text++ = letters[value >> 18];
+        *text++ = letters[value >> 12 & 63];
+        *text++ = i + 1 < len ? letters[value >> 6 & 63] : '=';
+        *text++ = i + 2 < len ? letters[value & 63] : '=';
+    }
+    *text = 0;
+}
+
+/* -- UTF-8 (RFC 3629), byte by byte, across frames -- */
+
+typedef struct chr__utf8_check {
+    int           left;      /* bytes that the sequence still wants */
+    unsigned char low, high; /* the range of the next one */
+} chr__utf8_check;
+
+static int chr__utf8_first(chr__utf8_check *check, unsigned char c)
+{
+    if (c < 0x80)
+        return 1;
+    if (c < 0xc2 || c > 0xf4)
+        return 0;
+    check->left = c < 0xe0 ? 1 : c < 0xf0 ? 2 : 3;
+    check->low = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : 0x80;
+    check->high = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : 0xbf;
+    return 1;
+}
+
+static int chr__utf8_is_good(chr__utf8_check *check, const unsigned char *bytes, size_t len)
+{
+    for (; len > 0; len--, bytes++) {
+        if (check->left == 0) {
+            if (!chr__utf8_first(check, *bytes))
+                return 0;
+            continue;
+        }
+        if (*bytes < check->low || *bytes > check->high)
+            return 0;
+        check->left--;
+        check->low = 0x80;
+        check->high = 0xbf;
+    }
+    return 1;
+}
+
+/* -- the state -- */
+
+enum { CHR__WS_MORE = 0, CHR__WS_TEXT = 1, CHR__WS_BINARY = 2, CHR__WS_CLOSE = 8, CHR__WS_PING = 9, CHR__WS_PONG = 10 };
+enum { CHR__WS_FINAL = 0x80, CHR__WS_MASKED = 0x80 };
+enum { CHR__WS_NORMAL = 1000, CHR__WS_PROTOCOL = 1002, CHR__WS_UNWELCOME = 1003, CHR__WS_NO_CODE = 1005, CHR__WS_NOT_UTF8 = 1007 };
+enum { CHR__WS_HEAD = 8192, CHR__WS_KEY = 24, CHR__WS_CONTROL = 125 };
+
+typedef enum chr__ws_state {
+    CHR__WS_SHAKING,    /* the peer's head is not complete */
+    CHR__WS_ACCEPTING,  /* ours is not sent */
+    CHR__WS_REFUSING,   /* likewise, and then it is over */
+    CHR__WS_OPEN,
+    CHR__WS_OVER        /* a Close frame is queued */
+} chr__ws_state;
+
+typedef struct chr__websocket {
+    chr__layer      layer;
+    chr__ws_state   state;
+    int             is_server, passes_text;
+    char            key[CHR__WS_KEY + 1]; /* the client's */
+    const char     *fault;                /* why the handshake failed */
+    size_t          scanned, matched;     /* of the peer's head: bytes, and those of its end */
+    unsigned char   seed[CHR__SHA1_SIZE + 4], masks[CHR__SHA1_SIZE]; /* the client's masks: SHA-1 of a secret and a count */
+    size_t          mask_next;
+    /* the frame that is coming in */
+    unsigned char   header[14];
+    size_t          header_length;
+    uint64_t        left;                 /* payload of it that is still to come */
+    size_t          mask_at;
+    int             opcode, is_final;
+    int             message;              /* opcode of the message that is under way, or 0 */
+    chr__utf8_check utf8;
+    unsigned char   control[CHR__WS_CONTROL]; /* payload of a control frame */
+    size_t          control_length;
+    unsigned char   pong[CHR__WS_CONTROL];    /* what the last Ping said, until there is room to answer */
+    size_t          pong_length;
+    int             owes_pong;
+    chr__box        in, out;
+} chr__websocket;
+
+/* -- frames out -- */
+
+static void chr__ws_next_mask(chr__websocket *ws, unsigned char mask[4])
+{
+    size_t i;
+
+    if (ws->mask_next == 0) {
+        for (i = sizeof ws->seed - 1; i >= CHR__SHA1_SIZE && ++ws->seed[i] == 0; i--)
+            ;
+        chr__sha1(ws->seed, sizeof ws->seed, ws->masks);
+    }
+    memcpy(mask, ws->masks + ws->mask_next, 4);
+    ws->mask_next = (ws->mask_next + 4) % CHR__SHA1_SIZE;
+}
+
+/* Fills in what precedes the payload; returns its length, at most 8 as our frames fit into the outbox. */
+static size_t chr__ws_header(chr__websocket *ws, int opcode, size_t len, unsigned char *header)
+{
+    size_t count = 0, masked = ws->is_server ? 0 : CHR__WS_MASKED;
+
+    header[count++] = (unsigned char)(CHR__WS_FINAL | opcode);
+    if (len < 126) {
+        header[count++] = (unsigned char)(masked | len);
+    } else {
+        header[count++] = (unsigned char)(masked | 126);
+        header[count++] = (unsigned char)(len >> 8);
+        header[count++] = (unsigned char)len;
+    }
+    if (masked) {
+        chr__ws_next_mask(ws, header + count);
+        count += 4;
+    }
+    return count;
+}
+
+/* A whole frame goes into the outbox, or nothing of it. */
+static int chr__ws_frame(chr__websocket *ws, int opcode, const void *payload, size_t len)
+{
+    unsigned char        header[8], *to;
+    const unsigned char *mask;
+    size_t               i, count = len < 126 ? 2 : 4;
+
+    if (!ws->is_server)
+        count += 4;
+    if (count + len > sizeof ws->out.bytes - ws->out.end)
+        return CHR_ERR_WOULD_BLOCK;
+    count = chr__ws_header(ws, opcode, len, header);
+    to = ws->out.bytes + ws->out.end + count;
+    mask = ws->is_server ? header : header + count - 4;
+    (void)chr__box_put(&ws->out, header, count);
+    (void)chr__box_put(&ws->out, payload, len);
+    for (i = 0; i < len && !ws->is_server; i++)
+        to[i] ^= mask[i & 3];
+    return 0;
+}
+
+static void chr__ws_try_pong(chr__websocket *ws)
+{
+    if (ws->owes_pong && ws->state == CHR__WS_OPEN && chr__ws_frame(ws, CHR__WS_PONG, ws->pong, ws->pong_length) == 0)
+        ws->owes_pong = 0;
+}
+
+static int chr__ws_flush(chr__layer *layer)
+{
+    chr__websocket *ws = (chr__websocket *)layer;
+    int             code = chr__box_flush(&ws->out, layer->below);
+
+    if (code != 0 || !ws->owes_pong || ws->state != CHR__WS_OPEN)
+        return code;
+    chr__ws_try_pong(ws);
+    return chr__box_flush(&ws->out, layer->below);
+}
+
+static int chr__ws_write(chr__layer *layer, const void *buf, size_t len)
+{
+    chr__websocket      *ws = (chr__websocket *)layer;
+    const unsigned char *from = (const unsigned char *)buf;
+    size_t               done = 0, most = CHR__BOX_SIZE - CHR__BOX_RESERVE, count;
+    int                  code = chr__ws_flush(layer);
+
+    if (ws->state != CHR__WS_OPEN)
+        return CHR_ERR_DISCONNECTED;
+    for (; code == 0 && done < len; done += count) {
+        count = chr__min(len - done, most);
+        (void)chr__ws_frame(ws, CHR__WS_BINARY, from + done, count);
+        code = chr__ws_flush(layer);
+    }
+    return done > 0 ? (int)done : code;
+}
+
+/* The last frame. A code of 1005 says nothing, as the peer's did. */
+static void chr__ws_say_goodbye(chr__websocket *ws, int code)
+{
+    unsigned char payload[2];
+
+    if (ws->state != CHR__WS_OPEN)
+        return;
+    payload[0] = (unsigned char)(code >> 8);
+    payload[1] = (unsigned char)code;
+    (void)chr__ws_frame(ws, CHR__WS_CLOSE, payload, code == CHR__WS_NO_CODE ? 0 : 2);
+    ws->state = CHR__WS_OVER;
+    ws->owes_pong = 0;
+    (void)chr__ws_flush(&ws->layer);
+}
+
+/* -- frames in -- */
+
+static size_t chr__ws_header_size(const unsigned char *header)
+{
+    size_t length = header[1] & 127u;
+
+    return 2 + (length == 126 ? 2u : length == 127 ? 8u : 0u) + (header[1] & CHR__WS_MASKED ? 4u : 0u);
+}
+
+static uint64_t chr__ws_length(const unsigned char *header)
+{
+    unsigned i, short_length = header[1] & 127u, size = short_length == 126 ? 2 : short_length == 127 ? 8 : 0;
+    uint64_t length = size ? 0 : short_length;
+
+    for (i = 0; i < size; i++)
+        length = length << 8 | header[2 + i];
+    return length;
+}
+
+/* As few bytes as can say it, and 63 bits of it. */
+static int chr__ws_length_is_good(const unsigned char *header, uint64_t length)
+{
+    switch (header[1] & 127) {
+    case 126: return length > 125;
+    case 127: return length > 0xffff && !(length >> 63);
+    default:  return 1;
+    }
+}
+
+/* Whether a frame may come now: its close code if not, else 0. */
+static int chr__ws_check_order(const chr__websocket *ws, int opcode, int is_final, uint64_t length)
+{
+    switch (opcode) {
+    case CHR__WS_MORE:
+        return ws->message ? 0 : CHR__WS_PROTOCOL;
+    case CHR__WS_TEXT:
+        return ws->message ? CHR__WS_PROTOCOL : ws->passes_text ? 0 : CHR__WS_UNWELCOME;
+    case CHR__WS_BINARY:
+        return ws->message ? CHR__WS_PROTOCOL : 0;
+    case CHR__WS_CLOSE:
+    case CHR__WS_PING:
+    case CHR__WS_PONG:
+        return is_final && length <= CHR__WS_CONTROL ? 0 : CHR__WS_PROTOCOL;
+    default:
+        return CHR__WS_PROTOCOL;
+    }
+}
+
+/* A header is complete. Returns 0 or a close code. */
+static int chr__ws_begin_frame(chr__websocket *ws)
+{
+    const unsigned char *header = ws->header;
+    uint64_t             length = chr__ws_length(header);
+    int                  opcode = header[0] & 15, code;
+
+    if (header[0] & 0x70 || !!(header[1] & CHR__WS_MASKED) != ws->is_server || !chr__ws_length_is_good(header, length))
+        return CHR__WS_PROTOCOL;
+    ws->is_final = header[0] >> 7;
+    code = chr__ws_check_order(ws, opcode, ws->is_final, length);
+    ws->opcode = opcode;
+    ws->left = length;
+    ws->mask_at = 0;
+    ws->control_length = 0;
+    if (opcode == CHR__WS_TEXT || opcode == CHR__WS_BINARY) {
+        ws->message = opcode;
+        memset(&ws->utf8, 0, sizeof ws->utf8);
+    }
+    return code;
+}
+
+static int chr__ws_code_is_good(int code)
+{
+    return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1011) || (code >= 3000 && code <= 4999);
+}
+
+/* The peer says goodbye: what we answer. */
+static int chr__ws_goodbye_code(const chr__websocket *ws)
+{
+    int             code = ws->control_length >= 2 ? ws->control[0] << 8 | ws->control[1] : CHR__WS_NO_CODE;
+    chr__utf8_check utf8 = { 0, 0, 0 };
+
+    if (ws->control_length == 0)
+        return CHR__WS_NO_CODE;
+    if (!chr__ws_code_is_good(code))
+        return CHR__WS_PROTOCOL;
+    return chr__utf8_is_good(&utf8, ws->control + 2, ws->control_length - 2) && utf8.left == 0 ? code : CHR__WS_NOT_UTF8;
+}
+
+/* A frame's payload is complete. Returns 0 or a close code. */
+static int chr__ws_end_frame(chr__websocket *ws)
+{
+    ws->header_length = 0;
+    switch (ws->opcode) {
+    case CHR__WS_CLOSE:
+        return chr__ws_goodbye_code(ws);
+    case CHR__WS_PING: /* only the last of several needs its answer: so a fixed amount of memory will do */
+        memcpy(ws->pong, ws->control, ws->control_length);
+        ws->pong_length = ws->control_length;
+        ws->owes_pong = 1;
+        chr__ws_try_pong(ws);
+        return 0;
+    case CHR__WS_PONG:
+        return 0;
+    default:
+        if (!ws->is_final)
+            return 0;
+        if (ws->message == CHR__WS_TEXT && ws->utf8.left > 0)
+            return CHR__WS_NOT_UTF8;
+        ws->message = 0;
+        return 0;
+    }
+}
+
+static void chr__ws_unmask(chr__websocket *ws, unsigned char *bytes, size_t len)
+{
+    const unsigned char *mask = ws->header + chr__ws_header_size(ws->header) - 4;
+    size_t               i;
+
+    for (i = 0; i < len && ws->is_server; i++)
+        bytes[i] ^= mask[ws->mask_at++ & 3];
+}
+
+/* Payload of the frame, straight from the inbox; *done grows by what is for the frontend. Returns 0 or a close code. */
+static int chr__ws_payload(chr__websocket *ws, unsigned char *buf, size_t len, size_t *done)
+{
+    int            is_control = ws->opcode >= CHR__WS_CLOSE;
+    unsigned char *to = is_control ? ws->control + ws->control_length : buf + *done;
+    size_t         count = chr__min(is_control ? sizeof ws->control : len - *done, ws->in.end - ws->in.start);
+
+    count = ws->left < count ? (size_t)ws->left : count;
+    memcpy(to, ws->in.bytes + ws->in.start, count);
+    chr__ws_unmask(ws, to, count);
+    ws->in.start += count;
+    ws->left -= count;
+    if (is_control)
+        ws->control_length += count;
+    else if (ws->message == CHR__WS_TEXT && !chr__utf8_is_good(&ws->utf8, to, count))
+        return CHR__WS_NOT_UTF8;
+    else
+        *done += count;
+    return ws->left == 0 ? chr__ws_end_frame(ws) : 0;
+}
+
+/* One byte of a header. Returns 0 or a close code. */
+static int chr__ws_header_byte(chr__websocket *ws)
+{
+    int code;
+
+    ws->header[ws->header_length++] = ws->in.bytes[ws->in.start++];
+    if (ws->header_length < 2 || ws->header_length < chr__ws_header_size(ws->header))
+        return 0;
+    code = chr__ws_begin_frame(ws);
+    return code == 0 && ws->left == 0 ? chr__ws_end_frame(ws) : code;
+}
+
+static int chr__ws_in_header(const chr__websocket *ws)
+{
+    return ws->header_length < 2 || ws->header_length < chr__ws_header_size(ws->header);
+}
+
+/* What is in the inbox becomes data, until that is full. */
+static size_t chr__ws_decode(chr__websocket *ws, unsigned char *buf, size_t len)
+{
+    size_t done = 0;
+    int    code = 0;
+
+    while (code == 0 && done < len && !chr__box_is_empty(&ws->in))
+        code = chr__ws_in_header(ws) ? chr__ws_header_byte(ws) : chr__ws_payload(ws, buf, len, &done);
+    if (code != 0)
+        chr__ws_say_goodbye(ws, code);
+    return done;
+}
+
+static int chr__ws_read(chr__layer *layer, void *buf, size_t len)
+{
+    chr__websocket *ws = (chr__websocket *)layer;
+    size_t          done;
+    int             n = 1;
+
+    if (ws->state != CHR__WS_OPEN)
+        return 0;
+    if (chr__box_is_empty(&ws->in))
+        n = chr__box_fill(&ws->in, layer->below);
+    if (n <= 0)
+        return n;
+    done = chr__ws_decode(ws, (unsigned char *)buf, len);
+    (void)chr__ws_flush(layer); /* the answers; an error will meet the next write or read */
+    if (done > 0)
+        return (int)done;
+    return ws->state == CHR__WS_OPEN ? (int)CHR__LAYER_NOTHING : 0;
+}
+
+static int chr__ws_pending(const chr__layer *layer)
+{
+    const chr__websocket *ws = (const chr__websocket *)layer;
+
+    return ws->state == CHR__WS_OVER || !chr__box_is_empty(&ws->in);
+}
+
+static int chr__ws_unsent(const chr__layer *layer)
+{
+    const chr__websocket *ws = (const chr__websocket *)layer;
+
+    return ws->owes_pong || !chr__box_is_empty(&ws->out);
+}
+
+/* -- HTTP heads -- */
+
+typedef struct chr__text {
+    const char *at;
+    size_t      len;
+} chr__text;
+
+static char chr__lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c; }
+
+static int chr__text_is_like(chr__text text, const char *word)
+{
+    size_t i;
+
+    for (i = 0; i < text.len && word[i] && chr__lower(text.at[i]) == chr__lower(word[i]); i++)
+        ;
+    return i == text.len && !word[i];
+}
+
+static chr__text chr__text_trim(chr__text text)
+{
+    for (; text.len > 0 && (*text.at == ' ' || *text.at == '\t'); text.at++, text.len--)
+        ;
+    for (; text.len > 0 && (text.at[text.len - 1] == ' ' || text.at[text.len - 1] == '\t'); text.len--)
+        ;
+    return text;
+}
+
+/* What stands before `stop`, which *rest loses with it. */
+static chr__text chr__text_cut(chr__text *rest, char stop)
+{
+    const void *end = rest->len ? memchr(rest->at, stop, rest->len) : NULL;
+    chr__text   part = *rest;
+
+    part.len = end ? (size_t)((const char *)end - rest->at) : rest->len;
+    rest->at += part.len + (end ? 1 : 0);
+    rest->len -= part.len + (end ? 1 : 0);
+    return part;
+}
+
+static chr__text chr__head_line(chr__text *rest)
+{
+    chr__text line = chr__text_cut(rest, '\n');
+
+    if (line.len > 0 && line.at[line.len - 1] == '\r')
+        line.len--;
+    return line;
+}
+
+/* The value of the field's `nth` line, counted from 0; at is NULL when there is none. */
+static chr__text chr__head_field(chr__text head, const char *name, int nth)
+{
+    chr__text line, none = { NULL, 0 };
+
+    (void)chr__head_line(&head);
+    while (head.len > 0) {
+        line = chr__head_line(&head);
+        if (chr__text_is_like(chr__text_cut(&line, ':'), name) && nth-- == 0)
+            return chr__text_trim(line);
+    }
+    return none;
+}
+
+/* Whether a comma-separated field holds a word. */
+static int chr__head_has(chr__text head, const char *name, const char *word)
+{
+    chr__text value;
+    int       nth;
+
+    for (nth = 0; (value = chr__head_field(head, name, nth)).at; nth++)
+        while (value.len > 0)
+            if (chr__text_is_like(chr__text_trim(chr__text_cut(&value, ',')), word))
+                return 1;
+    return 0;
+}
+
+/* The length of the complete head in the inbox, its empty line included, or 0. No byte is looked at twice. */
+static size_t chr__ws_head_length(chr__websocket *ws)
+{
+    static const char end[] = "\r\n\r\n";
+    unsigned char     c;
+
+    for (; ws->scanned < ws->in.end && ws->matched < 4; ws->scanned++) {
+        c = ws->in.bytes[ws->scanned];
+        ws->matched = c == end[ws->matched] ? ws->matched + 1 : c == '\r';
+    }
+    return ws->matched == 4 ? ws->scanned : 0;
+}
+
+/* -- the handshake -- */
+
+static void chr__ws_proof(const char *key, char text[29])
+{
+    char          joined[CHR__WS_KEY + 36 + 1];
+    unsigned char digest[CHR__SHA1_SIZE];
+
+    chr__format(joined, sizeof joined, "%s%s", key, "258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    chr__sha1(joined, sizeof joined - 1, digest);
+    chr__to_base64(digest, sizeof digest, text);
+}
+
+static void chr__ws_put_text(chr__websocket *ws, const char *text)
+{
+    (void)chr__box_put(&ws->out, text, strlen(text));
+}
+
+static void chr__ws_refuse(chr__websocket *ws, const char *status, const char *fault)
+{
+    ws->fault = fault;
+    ws->state = CHR__WS_REFUSING;
+    if (!ws->is_server)
+        return;
+    chr__ws_put_text(ws, "HTTP/1.1 ");
+    chr__ws_put_text(ws, status);
+    chr__ws_put_text(ws, "\r\nConnection: close\r\nContent-Length: 0\r\n");
+    if (status[1] == '2') /* 426 tells what to upgrade to */
+        chr__ws_put_text(ws, "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n");
+    chr__ws_put_text(ws, "\r\n");
+}
+
+static int chr__ws_key_is_good(chr__text key)
+{
+    size_t i;
+
+    for (i = 0; i + 2 < key.len; i++)
+        if (!memchr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", key.at[i], 64))
+            return 0;
+    return key.len == CHR__WS_KEY && memcmp(key.at + CHR__WS_KEY - 2, "==", 2) == 0;
+}
+
+/* What is wrong with the request line, as status and fault; NULL = nothing. */
+static const char *chr__ws_check_request(chr__text head, const char **fault)
+{
+    chr__text line = chr__head_line(&head);
+    chr__text method = chr__text_cut(&line, ' '), path = chr__text_cut(&line, ' ');
+
+    *fault = "is no GET request of HTTP/1.1";
+    if (!chr__text_is(method.at, method.len, "GET") || !chr__text_is(line.at, line.len, "HTTP/1.1"))
+        return "400 Bad Request";
+    *fault = "asks for another path than /";
+    path = chr__text_cut(&path, '?');
+    return chr__text_is(path.at, path.len, "/") ? NULL : "404 Not Found";
+}
+
+static const char *chr__ws_check_fields(chr__text head, const char **fault)
+{
+    *fault = "does not ask for an upgrade to websocket";
+    if (!chr__head_has(head, "Upgrade", "websocket"))
+        return "426 Upgrade Required";
+    *fault = "asks for another version than 13";
+    if (!chr__text_is_like(chr__head_field(head, "Sec-WebSocket-Version", 0), "13"))
+        return "426 Upgrade Required";
+    *fault = "lacks Connection: Upgrade, Host or a good Sec-WebSocket-Key";
+    if (!chr__head_has(head, "Connection", "Upgrade") || !chr__head_field(head, "Host", 0).at || chr__head_field(head, "Host", 1).at ||
+        !chr__ws_key_is_good(chr__head_field(head, "Sec-WebSocket-Key", 0)) || chr__head_field(head, "Sec-WebSocket-Key", 1).at)
+        return "400 Bad Request";
+    return NULL;
+}
+
+static void chr__ws_answer_request(chr__websocket *ws, chr__text head)
+{
+    const char *fault, *status = chr__ws_check_request(head, &fault);
+    char        proof[29];
+
+    if (!status)
+        status = chr__ws_check_fields(head, &fault);
+    if (status) {
+        chr__ws_refuse(ws, status, fault);
+        return;
+    }
+    memcpy(ws->key, chr__head_field(head, "Sec-WebSocket-Key", 0).at, CHR__WS_KEY);
+    chr__ws_proof(ws->key, proof);
+    chr__ws_put_text(ws, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ");
+    chr__ws_put_text(ws, proof);
+    chr__ws_put_text(ws, chr__head_has(head, "Sec-WebSocket-Protocol", "binary") ? "\r\nSec-WebSocket-Protocol: binary\r\n\r\n" : "\r\n\r\n");
+    ws->state = CHR__WS_ACCEPTING;
+}
+
+static void chr__ws_check_answer(chr__websocket *ws, chr__text head)
+{
+    char      proof[29];
+    chr__text rest = head, line = chr__head_line(&rest), accept = chr__head_field(head, "Sec-WebSocket-Accept", 0);
+    chr__text protocol = chr__head_field(head, "Sec-WebSocket-Protocol", 0);
+
+    chr__ws_proof(ws->key, proof);
+    ws->fault = line.len < 12 || memcmp(line.at, "HTTP/1.1 101", 12) != 0                   ? "refuses the upgrade"
+              : !chr__head_has(head, "Upgrade", "websocket")                                ? "lacks Upgrade: websocket"
+              : !chr__head_has(head, "Connection", "Upgrade")                               ? "lacks Connection: Upgrade"
+              : accept.len != 28 || memcmp(accept.at, proof, 28) != 0                       ? "has a wrong Sec-WebSocket-Accept"
+              : chr__head_field(head, "Sec-WebSocket-Extensions", 0).at                     ? "has an extension that nobody asked for"
+              : protocol.at && !chr__text_is(protocol.at, protocol.len, "binary")           ? "has a protocol that nobody asked for"
+                                                                                            : NULL;
+    ws->state = ws->fault ? CHR__WS_REFUSING : CHR__WS_ACCEPTING;
+}
+
+/* Whom the client asks for: the name it connects to. */
+static void chr__ws_host(const chr_socket_options *options, char *text, size_t size)
+{
+    const chr_address *address = &options->address;
+    const char        *host = options->tls_hostname ? options->tls_hostname : address->host;
+
+    if (!host || !host[0])
+        host = "localhost";
+    chr__format(text, size, strchr(host, ':') ? "[%s]%s%s" : "%s%s%s", host, address->host && address->port ? ":" : "",
+                address->host && address->port ? address->port : "");
+}
+
+static int chr__ws_start_client(chr__websocket *ws, chr_error *err)
+{
+    unsigned char random[16 + CHR__SHA1_SIZE];
+    char          host[300];
+
+    if (chr__os_random(random, sizeof random) < 0)
+        return chr__fail(err, CHR_ERR_IO, "websocket: the system gives no random bytes");
+    chr__to_base64(random, 16, ws->key);
+    memcpy(ws->seed, random + 16, CHR__SHA1_SIZE);
+    chr__ws_host(chr__layer_options(&ws->layer), host, sizeof host);
+    chr__ws_put_text(ws, "GET / HTTP/1.1\r\nHost: ");
+    chr__ws_put_text(ws, host);
+    chr__ws_put_text(ws, "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: ");
+    chr__ws_put_text(ws, ws->key);
+    chr__ws_put_text(ws, "\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: binary\r\n\r\n");
+    return 0;
+}
+
+static int chr__ws_start(chr__layer *layer, chr_error *err)
+{
+    chr__websocket           *ws = (chr__websocket *)layer;
+    const chr_socket_options *options = chr__layer_options(layer);
+
+    ws->is_server = options->server == CHR_ON;
+    ws->passes_text = options->websocket_text == CHR_ON;
+    return ws->is_server ? 0 : chr__ws_start_client(ws, err);
+}
+
+/* Reads until the peer's head is complete; what is behind it stays in the inbox. 0 = it is. */
+static int chr__ws_read_head(chr__websocket *ws)
+{
+    chr__text head;
+    int       n;
+
+    for (;;) {
+        head.at = (const char *)ws->in.bytes;
+        head.len = chr__ws_head_length(ws);
+        if (head.len > 0)
+            break;
+        if (ws->in.end >= CHR__WS_HEAD) {
+            chr__ws_refuse(ws, "400 Bad Request", "is longer than 8 KiB");
+            return 0;
+        }
+        n = chr__box_fill(&ws->in, ws->layer.below);
+        if (n <= 0)
+            return n < 0 ? n : CHR_ERR_DISCONNECTED;
+    }
+    ws->in.start += head.len;
+    if (head.len > CHR__WS_HEAD)
+        chr__ws_refuse(ws, "400 Bad Request", "is longer than 8 KiB");
+    else if (ws->is_server)
+        chr__ws_answer_request(ws, head);
+    else
+        chr__ws_check_answer(ws, head);
+    return 0;
+}
+
+static int chr__ws_shake(chr__websocket *ws, int *wants)
+{
+    int code;
+
+    for (;;) {
+        *wants = CHR_OUT;
+        code = chr__ws_flush(&ws->layer);
+        if (code < 0 || ws->state != CHR__WS_SHAKING)
+            return code;
+        *wants = CHR_IN;
+        code = chr__ws_read_head(ws);
+        if (code < 0)
+            return code;
+    }
+}
+
+static int chr__ws_step(chr__layer *layer, int *wants, chr_error *err)
+{
+    chr__websocket *ws = (chr__websocket *)layer;
+    int             code = chr__ws_shake(ws, wants);
+
+    if (code == CHR_ERR_WOULD_BLOCK)
+        return code;
+    if (ws->state == CHR__WS_REFUSING)
+        return chr__fail(err, CHR_ERR_IO, "websocket: the peer's %s %s", ws->is_server ? "request" : "answer", ws->fault);
+    if (code < 0)
+        return chr__fail(err, code, "websocket: the peer went in the middle of the handshake");
+    ws->state = CHR__WS_OPEN;
+    return 0;
+}
+
+static void chr__ws_close(chr__layer *layer)
+{
+    chr__ws_say_goodbye((chr__websocket *)layer, CHR__WS_NORMAL);
+}
+
+static const chr__layer_slots chr__ws_slots = {
+    "websocket",     /* name    */
+    chr__ws_start,   /* start   */
+    chr__ws_step,    /* step    */
+    chr__ws_read,    /* read    */
+    chr__ws_write,   /* write   */
+    chr__ws_pending, /* pending */
+    chr__ws_unsent,  /* unsent  */
+    chr__ws_flush,   /* flush   */
+    NULL,            /* ioctl   */
+    chr__ws_close,   /* close   */
+};
+
 /* -- >>socket_layers   what is spoken over the connection, from the bottom up. Each is one block; its line here turns it on. -- */
 
 typedef struct chr__socket_layer {
@@ -7830,7 +8629,7 @@ static const chr__socket_layer chr__socket_layers[] = {
     { "tls-creds", NULL, 0 },
     { "telnet",    &chr__telnet_slots, sizeof(chr__telnet) },
     { "tn3270",    &chr__telnet_slots, sizeof(chr__telnet) },
-    { "websocket", NULL, 0 },
+    { "websocket", &chr__ws_slots,     sizeof(chr__websocket) },
 };
 
 enum { CHR__LAYERS = sizeof chr__socket_layers / sizeof chr__socket_layers[0], CHR__HANDSHAKE_SECONDS = 10 };
@@ -7859,6 +8658,8 @@ static int chr__layers_check(const chr_socket_options *options, chr_error *err)
         return chr__fail(err, CHR_ERR_INVALID, "socket: only one of telnet=, tn3270= and websocket= can be on");
     if (options->tn3270 == CHR_ON && options->server != CHR_ON)
         return chr__fail(err, CHR_ERR_INVALID, "socket: tn3270=on is for a server: it needs server=on");
+    if (options->websocket_text != CHR_DEFAULT && options->websocket != CHR_ON)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: websocket-text= goes with websocket=on only");
     if (!options->tls_creds && (options->tls_authz || is_named))
         return chr__fail(err, CHR_ERR_INVALID, "socket: tls-authz= and tls-hostname= go with tls-creds= only");
     if (options->tls_creds && address->type == CHR_ADDR_FD && options->server != CHR_ON && !is_named)
