@@ -35,7 +35,8 @@
  *                       >>stream
  *     backends          >>be_null >>be_ringbuf >>be_testdev (>>answers) >>be_msmouse >>be_wctablet >>be_mux
  *                       >>be_fd >>be_file >>be_pipe >>be_pty >>be_stdio >>be_serial >>be_parallel >>be_udp
- *                       >>be_socket (>>socket_address >>socket_layers >>socket_chardev)
+ *                       >>be_socket (>>socket_address >>layer_box >>layer_telnet >>layer_websocket
+ *                                    >>socket_layers >>socket_chardev)
  *     the last pages    >>table >>public
  *
  * BUILD MACROS. Define them before the include, the same in every file.
@@ -297,7 +298,10 @@ CHARDEV_API int chr_help(chr_context *ctx, const char *backend, void (*print)(vo
  * ==================================================================================================================== */
 
 /* Events, to handlers.event. A test may send any other int through chr_be_event(). */
-enum { CHR_EVENT_BREAK, CHR_EVENT_OPENED, CHR_EVENT_MUX_IN, CHR_EVENT_MUX_OUT, CHR_EVENT_CLOSED };
+enum {
+    CHR_EVENT_BREAK, CHR_EVENT_OPENED, CHR_EVENT_MUX_IN, CHR_EVENT_MUX_OUT, CHR_EVENT_CLOSED,
+    CHR_EVENT_RESIZED /* the terminal at the far side has another size: CHR_IOCTL_GET_TERMINAL_SIZE */
+};
 
 /* Makes a chardev from options in text ("socket,id=mon,fd=3,server=on,wait=off"). Its context owns it. NULL and err: any
  * CHR_ERR_..., nothing is left behind and descriptors named in it are still yours; CHR_ERR_HELP when the text asks for help
@@ -392,7 +396,7 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
 enum {
     CHR_IOCTL_SET_ECHO = 1,         /* int *: 1 = the terminal echoes */
     CHR_IOCTL_SERIAL_SET_PARAMS,    /* chr_serial_params *: speed and format of the line; CHR_ERR_INVALID */
-    CHR_IOCTL_SERIAL_SET_BREAK,     /* int *: 1 = the line is held in break, 0 = no longer */
+    CHR_IOCTL_SERIAL_SET_BREAK,     /* int *: 1 = the line is held in break, 0 = no longer; telnet sends its BREAK for 1 */
     CHR_IOCTL_SERIAL_GET_TIOCM,     /* int *: the modem lines, CHR_TIOCM_... */
     CHR_IOCTL_SERIAL_SET_TIOCM,     /* int *: CHR_TIOCM_DTR and CHR_TIOCM_RTS, the others are ignored */
     CHR_IOCTL_PP_READ_DATA = 10,    /* unsigned char *: the data register of a parallel port */
@@ -404,7 +408,8 @@ enum {
     CHR_IOCTL_PP_EPP_READ_ADDRESS,  /* chr_parallel_epp *: one or more cycles in EPP mode; CHR_ERR_IO unless all were made */
     CHR_IOCTL_PP_EPP_READ,          /* chr_parallel_epp * */
     CHR_IOCTL_PP_EPP_WRITE_ADDRESS, /* chr_parallel_epp * */
-    CHR_IOCTL_PP_EPP_WRITE          /* chr_parallel_epp * */
+    CHR_IOCTL_PP_EPP_WRITE,         /* chr_parallel_epp * */
+    CHR_IOCTL_GET_TERMINAL_SIZE = 40 /* chr_terminal_size *: as a telnet peer has told it; NOT_SUPPORTED until it has */
 };
 
 /* A line that is unplugged at the moment takes these when it comes back (serial with reconnect-ms). */
@@ -424,6 +429,10 @@ typedef struct chr_parallel_epp {
     void *buf;
     int   count; /* bytes, each one cycle */
 } chr_parallel_epp;
+
+typedef struct chr_terminal_size {
+    int columns, rows; /* 0 = not known */
+} chr_terminal_size;
 
 CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg);
 /* Descriptors to send with the next write's first byte (SCM_RIGHTS; unix sockets only), at most 16; 0 forgets them. They are
@@ -628,6 +637,7 @@ typedef struct chr_socket_options {
     int64_t            reconnect;    /* client: retry after this many seconds; 0 = never */
     int64_t            reconnect_ms; /* the same in milliseconds; not both */
     chr_bool           telnet, tn3270, websocket; /* what is spoken over the connection; default: raw */
+    chr_bool           websocket_text; /* websocket: text frames are input too; default off: refused */
     const char        *tls_creds, *tls_authz, *tls_hostname;
 } chr_socket_options;
 
@@ -1900,6 +1910,21 @@ static int chr__os_receive(int fd, chr__receiver *receiver, void *buf, size_t le
     while (n < 0 && errno == EINTR);
     *length = n < 0 ? 0 : receiver->message.msg_controllen;
     return n < 0 ? chr__os_code(errno) : (int)n;
+}
+
+/* For keys: unpredictable bytes. */
+static int chr__os_random(void *buf, size_t len)
+{
+    unsigned char *to = (unsigned char *)buf;
+    int            fd = chr__os_open("/dev/urandom", CHR__OPEN_READ, NULL), n = fd;
+
+    for (; n >= 0 && len > 0; to += n, len -= (size_t)n) {
+        n = chr__os_read(fd, to, len);
+        if (n == 0)
+            n = CHR_ERR_IO;
+    }
+    chr__os_close(fd);
+    return n < 0 ? n : 0;
 }
 
 static int chr__os_dup(int fd)
@@ -3838,7 +3863,8 @@ static void chr__deliver_event(chr_dev *dev, int event)
 /* What happened while a call of the user's was under way. CLOSED before OPENED: the other order has cancelled itself out. */
 static void chr__notify(void *opaque)
 {
-    static const int order[] = { CHR_EVENT_CLOSED, CHR_EVENT_OPENED, CHR_EVENT_BREAK, CHR_EVENT_MUX_IN, CHR_EVENT_MUX_OUT };
+    static const int order[] = { CHR_EVENT_CLOSED,  CHR_EVENT_OPENED,  CHR_EVENT_BREAK,
+                                 CHR_EVENT_RESIZED, CHR_EVENT_MUX_IN, CHR_EVENT_MUX_OUT };
     chr_dev         *dev = (chr_dev *)opaque;
     unsigned         i, pending = dev->pending;
 
@@ -3864,7 +3890,7 @@ CHARDEV_API void chr_be_event(chr_dev *dev, int event)
         if (dev->outbox)
             chr__outbox_event(dev, event);
     }
-    if (dev->ctx->quiet > 0 && event >= CHR_EVENT_BREAK && event <= CHR_EVENT_CLOSED) {
+    if (dev->ctx->quiet > 0 && event >= CHR_EVENT_BREAK && event <= CHR_EVENT_RESIZED) {
         if (event == CHR_EVENT_CLOSED)
             dev->pending &= ~(1u << CHR_EVENT_OPENED);
         dev->pending |= 1u << event;
@@ -4885,7 +4911,8 @@ CHARDEV_API int chr_fe_wait_connected(chr_frontend *fe, chr_error *err)
     CHARDEV_HAS_UDP || CHARDEV_HAS_SOCKET
 
 /* A layer has the same small interface, whatever is under it; the stream knows only the top one. Would-block is an ordinary
- * answer of step, read and write. A layer that keeps bytes says so in `pending`, since poll() can't see those. */
+ * answer of step, read, write and flush. A layer that keeps bytes says so in `pending` and `unsent`, since poll() can't see
+ * those. It bounds what it keeps, and tells nobody anything by itself: it may be gone when a handler returns. */
 typedef struct chr__layer chr__layer;
 
 typedef struct chr__layer_slots {
@@ -4893,12 +4920,17 @@ typedef struct chr__layer_slots {
     int  (*start)(chr__layer *layer, chr_error *err);                 /* get memory, begin the handshake; or NULL */
     int  (*step)(chr__layer *layer, int *wants, chr_error *err);      /* go on with it: 0 = done; on would-block *wants is
                                                                          CHR_IN or CHR_OUT; NULL = nothing to shake */
-    int  (*read)(chr__layer *layer, void *buf, size_t len);           /* bytes; 0 = the end */
+    int  (*read)(chr__layer *layer, void *buf, size_t len);           /* bytes; 0 = the end; or one of the answers below */
     int  (*write)(chr__layer *layer, const void *buf, size_t len);    /* bytes taken */
-    int  (*pending)(const chr__layer *layer);                         /* input it holds; NULL = none */
+    int  (*pending)(const chr__layer *layer);                         /* whether it holds input; NULL = never */
+    int  (*unsent)(const chr__layer *layer);                          /* whether it holds output; NULL = never */
+    int  (*flush)(chr__layer *layer);                                 /* send that: 0 = all is gone; NULL with `unsent` */
     int  (*ioctl)(chr__layer *layer, int command, void *arg);         /* or NULL */
     void (*close)(chr__layer *layer);                                 /* say goodbye if there is time, free; or NULL */
 } chr__layer_slots;
+
+/* What read answers when bytes came and none of them is for the frontend; an event comes in its place among the bytes. */
+enum { CHR__LAYER_NOTHING = -999, CHR__LAYER_EVENT = -1000 /* minus the event */ };
 
 struct chr__layer { /* a layer's state begins with it */
     const chr__layer_slots *slots;
@@ -4929,10 +4961,10 @@ static int chr__bottom_write_pipe(chr__layer *layer, const void *buf, size_t len
 }
 
 static const chr__layer_slots chr__bottom_plain = {
-    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_write, NULL, NULL, NULL
+    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_write, NULL, NULL, NULL, NULL, NULL
 };
 static const chr__layer_slots chr__bottom_pipe = {
-    "pipe", NULL, NULL, chr__bottom_read, chr__bottom_write_pipe, NULL, NULL, NULL
+    "pipe", NULL, NULL, chr__bottom_read, chr__bottom_write_pipe, NULL, NULL, NULL, NULL, NULL
 };
 
 static int chr__bottom_send(chr__layer *layer, const void *buf, size_t len)
@@ -4941,7 +4973,7 @@ static int chr__bottom_send(chr__layer *layer, const void *buf, size_t len)
 }
 
 static const chr__layer_slots chr__bottom_socket = {
-    "socket", NULL, NULL, chr__bottom_read, chr__bottom_send, NULL, NULL, NULL
+    "socket", NULL, NULL, chr__bottom_read, chr__bottom_send, NULL, NULL, NULL, NULL, NULL
 };
 
 /* What SIGPIPE asks for: a socket and a pipe each have their own way to be silent. */
@@ -4963,7 +4995,7 @@ typedef struct chr__stream {
     chr_idle    again;             /* look at the input though poll says nothing */
     int         broken;            /* a write has failed: what is left to read comes, then the end */
     int         held;              /* hung up, but the frontend has no room for what is left */
-    int         may_keep;          /* some layer may keep input that poll can't see */
+    int         may_keep;          /* some layer may keep bytes that poll can't see */
     void      (*ended)(struct chr__stream *stream, int code); /* 0 = end of input, else why; it closes the stream, or stops the input */
 } chr__stream;
 
@@ -4989,6 +5021,34 @@ static int chr__stream_pending(const chr__stream *stream)
     return stream->may_keep && chr__layers_pending(stream);
 }
 
+CHR__COLD int chr__layers_unsent(const chr__stream *stream)
+{
+    const chr__layer *layer;
+
+    for (layer = stream->top; layer; layer = layer->below)
+        if (layer->slots->unsent && layer->slots->unsent(layer))
+            return !stream->broken;
+    return 0;
+}
+
+static int chr__stream_unsent(const chr__stream *stream)
+{
+    return stream->may_keep && chr__layers_unsent(stream);
+}
+
+/* From the top: each hands down what it holds. 0 = all is gone; else what stopped the last one. */
+CHR__COLD int chr__stream_flush(chr__stream *stream)
+{
+    chr__layer *layer;
+    int         code, result = 0;
+
+    for (layer = stream->top; layer; layer = layer->below) {
+        code = layer->slots->flush ? layer->slots->flush(layer) : 0;
+        result = code < 0 ? code : result;
+    }
+    return result;
+}
+
 CHR__COLD void chr__stream_look_again(chr__stream *stream)
 {
     chr_idle_start(stream->dev->ctx, &stream->again, chr__stream_again, stream);
@@ -5004,7 +5064,7 @@ static void chr__stream_update(chr__stream *stream)
     room = stream->in >= 0 ? chr_be_can_write(stream->dev) : 0;
     if (!stream->top)
         return;
-    out_events = !stream->broken && chr_be_wants_writable(stream->dev) ? CHR_OUT : 0;
+    out_events = chr__stream_unsent(stream) || (!stream->broken && chr_be_wants_writable(stream->dev)) ? CHR_OUT : 0;
     in_events = room > 0 ? CHR_IN | CHR_HUP : stream->held ? 0 : CHR_HUP;
     if (stream->in == stream->out) {
         chr_watch_set(&stream->in_watch, in_events | out_events);
@@ -5035,11 +5095,16 @@ CHR__COLD void chr__stream_no_room(chr__stream *stream, int hung_up)
     chr__stream_update(stream);
 }
 
-/* A read brought no bytes. Would-block is the end all the same, behind a hang-up or a broken write. */
+/* A read brought no bytes for the frontend. Would-block is the end all the same, behind a hang-up or a broken write. */
 CHR__COLD void chr__stream_nothing(chr__stream *stream, int code, int hung_up)
 {
-    if (code != CHR_ERR_WOULD_BLOCK || stream->broken || hung_up)
+    if (code <= CHR__LAYER_NOTHING) {
+        chr__stream_look_again(stream);
+        if (code <= CHR__LAYER_EVENT)
+            chr_be_event(stream->dev, CHR__LAYER_EVENT - code);
+    } else if (code != CHR_ERR_WOULD_BLOCK || stream->broken || hung_up) {
         chr__stream_end(stream, code == CHR_ERR_WOULD_BLOCK ? 0 : code);
+    }
 }
 
 /* Reads while there is room and data, up to a budget that lets the others have their turn. */
@@ -5069,16 +5134,39 @@ static void chr__stream_input(chr__stream *stream, int hung_up)
         chr__stream_look_again(stream);
 }
 
+/* Layers answer what they read; what can't go out at once is watched for. */
+static void chr__stream_look(chr__stream *stream, int hung_up)
+{
+    chr__stream_input(stream, hung_up);
+    if (chr__stream_unsent(stream))
+        chr__stream_update(stream);
+}
+
 static void chr__stream_again(void *opaque)
 {
     chr__stream *stream = (chr__stream *)opaque;
 
     if (stream->top && (stream->broken || chr__stream_pending(stream)))
-        chr__stream_input(stream, stream->broken);
+        chr__stream_look(stream, stream->broken);
+}
+
+/* A write has failed. Where the input comes from the same descriptor, its rest is read, then it ends. */
+CHR__COLD void chr__stream_broken(chr__stream *stream)
+{
+    if (stream->in != stream->out)
+        return;
+    stream->broken = 1;
+    chr__stream_look_again(stream);
 }
 
 CHR__COLD void chr__stream_writable(chr__stream *stream)
 {
+    int code = chr__stream_flush(stream);
+
+    if (code == CHR_ERR_WOULD_BLOCK)
+        return;
+    if (code < 0)
+        chr__stream_broken(stream);
     chr_be_writable(stream->dev);
     chr__stream_update(stream);
 }
@@ -5090,7 +5178,7 @@ static void chr__stream_ready(void *opaque, int events)
     if (events & CHR_OUT)
         chr__stream_writable(stream);
     if (stream->top && events & (CHR_IN | CHR_HUP))
-        chr__stream_input(stream, !(events & CHR_IN));
+        chr__stream_look(stream, !(events & CHR_IN));
 }
 
 static void chr__stream_out_ready(void *opaque, int events)
@@ -5144,18 +5232,9 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
     }
     stream->top = top;
     for (stream->may_keep = 0; top; top = top->below)
-        stream->may_keep |= top->slots->pending != NULL;
+        stream->may_keep |= top->slots->pending != NULL || top->slots->unsent != NULL;
     chr__stream_update(stream);
     return 0;
-}
-
-/* A write has failed. Where the input comes from the same descriptor, its rest is read, then it ends. */
-CHR__COLD void chr__stream_broken(chr__stream *stream)
-{
-    if (stream->in != stream->out)
-        return;
-    stream->broken = 1;
-    chr__stream_look_again(stream);
 }
 
 static int chr__stream_write(chr__stream *stream, const void *buf, size_t len)
@@ -5167,6 +5246,8 @@ static int chr__stream_write(chr__stream *stream, const void *buf, size_t len)
     n = stream->top->slots->write(stream->top, buf, len);
     if (n == CHR_ERR_DISCONNECTED)
         chr__stream_broken(stream);
+    else if (chr__stream_unsent(stream))
+        chr__stream_update(stream);
     return n;
 }
 
@@ -5180,8 +5261,18 @@ static int chr__stream_dev_write(chr_dev *dev, const void *buf, size_t len)
 static int chr__stream_dev_read(chr_dev *dev, void *buf, size_t len)
 {
     chr__stream *stream = &((chr__stream_dev *)dev)->stream;
+    int          n;
 
-    return !stream->top || stream->in < 0 ? CHR_ERR_DISCONNECTED : stream->top->slots->read(stream->top, buf, len);
+    if (!stream->top || stream->in < 0)
+        return CHR_ERR_DISCONNECTED;
+    dev->ctx->quiet++; /* what layers tell waits for the loop */
+    while ((n = stream->top->slots->read(stream->top, buf, len)) <= CHR__LAYER_NOTHING)
+        if (n <= CHR__LAYER_EVENT)
+            chr_be_event(dev, CHR__LAYER_EVENT - n);
+    if (chr__stream_unsent(stream))
+        chr__stream_update(stream);
+    dev->ctx->quiet--;
+    return n;
 }
 
 static void chr__stream_dev_update(chr_dev *dev)
@@ -6603,6 +6694,11 @@ static const chr_sharing_slots chr__mux_sharing = {
     chr__mux_writable,       /* writable       */
 };
 
+static int chr__mux_ioctl(chr_dev *dev, int command, void *arg)
+{
+    return chr_fe_ioctl(&((chr__mux *)dev)->base, command, arg);
+}
+
 static const chr_backend chr__mux_kind = {
     "mux",                                                  /* name         */
     NULL,                                                   /* alias        */
@@ -6615,7 +6711,7 @@ static const chr_backend chr__mux_kind = {
     chr__mux_close,                                         /* close        */
     &chr__mux_io,                                           /* io           */
     chr__mux_describe,                                      /* describe     */
-    NULL,                                                   /* ioctl        */
+    chr__mux_ioctl,                                         /* ioctl        */
     NULL,                                                   /* set_open     */
     NULL,                                                   /* peer         */
     &chr__mux_sharing,                                      /* sharing      */
@@ -7168,7 +7264,7 @@ static int chr__marks_pending(const chr__layer *layer)
 }
 
 static const chr__layer_slots chr__marks_slots = {
-    "marks", NULL, NULL, chr__marks_read, chr__marks_write, chr__marks_pending, NULL, NULL
+    "marks", NULL, NULL, chr__marks_read, chr__marks_write, chr__marks_pending, NULL, NULL, NULL, NULL
 };
 
 /* -- plugged and unplugged -- */
@@ -7636,7 +7732,7 @@ static int chr__datagrams_pending(const chr__layer *layer)
 }
 
 static const chr__layer_slots chr__datagrams_slots = {
-    "datagrams", NULL, NULL, chr__datagrams_read, chr__datagrams_write, chr__datagrams_pending, NULL, NULL
+    "datagrams", NULL, NULL, chr__datagrams_read, chr__datagrams_write, chr__datagrams_pending, NULL, NULL, NULL, NULL
 };
 
 /* To the stream a refusal looks like a hang-up. Here it is the end of nothing. */
@@ -7797,6 +7893,7 @@ static const chr_option chr__socket_rows[] = {
     { "telnet",       CHR_OPTION_BOOL,   CHR__ROW(telnet),            "off", 0, 0,           "speak telnet" },
     { "tn3270",       CHR_OPTION_BOOL,   CHR__ROW(tn3270),            "off", 0, 0,           "speak tn3270" },
     { "websocket",    CHR_OPTION_BOOL,   CHR__ROW(websocket),         "off", 0, 0,           "speak websocket" },
+    { "websocket-text", CHR_OPTION_BOOL, CHR__ROW(websocket_text),    "off", 0, 0,           "with websocket: text frames are input too; off: refused" },
     { "tls-creds",    CHR_OPTION_TEXT,   CHR__ROW(tls_creds),         NULL,  0, 0,           "id of TLS credentials" },
     { "tls-authz",    CHR_OPTION_TEXT,   CHR__ROW(tls_authz),         NULL,  0, 0,           "id of the list of peers that are let in" },
     { "tls-hostname", CHR_OPTION_TEXT,   CHR__ROW(tls_hostname),      NULL,  0, 0,           "whom to expect in the server's certificate" },
@@ -7894,6 +7991,1280 @@ static void chr__address_name(const chr_address *address, char *text, size_t siz
     }
 }
 
+/* -- >>layer_box   bytes that a layer holds: what has come and isn't decoded yet, or what is encoded and not yet sent -- */
+
+enum {
+    CHR__BOX_SIZE = 16384,
+    CHR__BOX_RESERVE = 1024 /* of an outbox, for answers: data leaves it free. A peer that fills it and reads nothing is dropped */
+};
+
+typedef struct chr__box {
+    size_t        start, end;
+    unsigned char bytes[CHR__BOX_SIZE];
+} chr__box;
+
+static int chr__box_is_empty(const chr__box *box) { return box->start == box->end; }
+
+/* What data may take of an outbox. */
+static size_t chr__box_room(const chr__box *box)
+{
+    return box->end < CHR__BOX_SIZE - CHR__BOX_RESERVE ? CHR__BOX_SIZE - CHR__BOX_RESERVE - box->end : 0;
+}
+
+/* All of it, the reserve included, or nothing. */
+static int chr__box_put(chr__box *box, const void *buf, size_t len)
+{
+    if (len > sizeof box->bytes - box->end)
+        return CHR_ERR_WOULD_BLOCK;
+    memcpy(box->bytes + box->end, buf, len);
+    box->end += len;
+    return 0;
+}
+
+/* What lies below gives as much as there is room for. */
+static int chr__box_fill(chr__box *box, chr__layer *below)
+{
+    int n;
+
+    if (chr__box_is_empty(box))
+        box->start = box->end = 0;
+    n = below->slots->read(below, box->bytes + box->end, sizeof box->bytes - box->end);
+    if (n > 0)
+        box->end += (size_t)n;
+    return n;
+}
+
+/* Hands down what is in it. 0 = nothing is left. */
+static int chr__box_flush(chr__box *box, chr__layer *below)
+{
+    int n;
+
+    for (; !chr__box_is_empty(box); box->start += (size_t)n) {
+        n = below->slots->write(below, box->bytes + box->start, box->end - box->start);
+        if (n <= 0) {
+            memmove(box->bytes, box->bytes + box->start, box->end - box->start);
+            box->end -= box->start;
+            box->start = 0;
+            return n < 0 ? n : CHR_ERR_WOULD_BLOCK;
+        }
+    }
+    box->start = box->end = 0;
+    return 0;
+}
+
+static const chr_socket_options *chr__layer_options(const chr__layer *layer)
+{
+    return (const chr_socket_options *)layer->dev->options;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------
+ * >>layer_telnet   telnet (RFC 854 to 858, 1073, 1143), server and client, and tn3270 (RFC 1576), server
+ *
+ * handshake   the opening offers are sent; a peer that answers none of them, like nc, is welcome too
+ * bytes       telnet: all 256 values, 0xFF doubled on the wire; in is CR NUL a CR until the peer says WILL BINARY, out is a
+ *             lone CR sent as CR NUL once the peer has refused BINARY
+ *             tn3270: records as they are on the wire: IAC EOR ends one, 0xFF in them is doubled, in and out
+ * events      BREAK; RESIZED when the peer tells its window's size, which it is asked for once it has shown that it negotiates
+ * -------------------------------------------------------------------------------------------------------------------- */
+
+enum { /* commands */
+    CHR__TELNET_EOR = 239, CHR__TELNET_SE = 240, CHR__TELNET_BREAK = 243, CHR__TELNET_SB = 250, CHR__TELNET_WILL = 251,
+    CHR__TELNET_WONT = 252, CHR__TELNET_DO = 253, CHR__TELNET_DONT = 254, CHR__TELNET_IAC = 255
+};
+
+enum { /* options; all that we ever agree to are below 32 */
+    CHR__TELNET_BINARY = 0, CHR__TELNET_ECHO = 1, CHR__TELNET_SGA = 3, CHR__TELNET_TERMINAL_TYPE = 24,
+    CHR__TELNET_END_OF_RECORD = 25, CHR__TELNET_WINDOW_SIZE = 31, CHR__TELNET_OPTIONS = 32
+};
+
+#define CHR__TELNET_BIT(option) (1u << (CHR__TELNET_##option))
+
+typedef enum chr__telnet_state {
+    CHR__TELNET_IN_DATA,
+    CHR__TELNET_IN_COMMAND,    /* after IAC */
+    CHR__TELNET_IN_VERB,       /* after IAC WILL, WONT, DO, DONT */
+    CHR__TELNET_IN_SUB,        /* after IAC SB */
+    CHR__TELNET_IN_SUB_COMMAND /* after IAC in there */
+} chr__telnet_state;
+
+/* One side's state of one option, RFC 1143: as nobody here ever asks to turn one off, three of its six are enough. */
+typedef enum chr__telnet_side { CHR__TELNET_NO, CHR__TELNET_ASKED, CHR__TELNET_YES } chr__telnet_side;
+
+typedef struct chr__telnet {
+    chr__layer        layer;
+    int               is_3270;
+    uint32_t          ours_allowed, theirs_allowed; /* options, one bit each */
+    unsigned char     ours[CHR__TELNET_OPTIONS], theirs[CHR__TELNET_OPTIONS]; /* chr__telnet_side */
+    chr__telnet_state state;
+    unsigned char     verb;
+    unsigned char     sub[8];     /* the first bytes of a subnegotiation; the rest is skipped */
+    size_t            sub_length;
+    int               last_in, last_out; /* data bytes, for CR NUL */
+    int               owed;       /* a byte that is to be read next, or -1 */
+    int               event;      /* likewise */
+    int               is_flooded; /* more to answer than the peer reads */
+    int               asked_size;
+    chr_terminal_size size;
+    chr__box          in, out;
+} chr__telnet;
+
+/* -- out -- */
+
+static int chr__telnet_flush(chr__layer *layer)
+{
+    return chr__box_flush(&((chr__telnet *)layer)->out, layer->below);
+}
+
+static void chr__telnet_send(chr__telnet *telnet, const void *bytes, size_t len)
+{
+    if (chr__box_put(&telnet->out, bytes, len) == 0)
+        return;
+    (void)chr__telnet_flush(&telnet->layer);
+    if (chr__box_put(&telnet->out, bytes, len) < 0)
+        telnet->is_flooded = 1;
+}
+
+static void chr__telnet_say(chr__telnet *telnet, int verb, int option)
+{
+    unsigned char bytes[3] = { CHR__TELNET_IAC, 0, 0 };
+
+    bytes[1] = (unsigned char)verb;
+    bytes[2] = (unsigned char)option;
+    chr__telnet_send(telnet, bytes, sizeof bytes);
+}
+
+static void chr__telnet_ask(chr__telnet *telnet, int verb, int option)
+{
+    (verb == CHR__TELNET_WILL ? telnet->ours : telnet->theirs)[option] = CHR__TELNET_ASKED;
+    chr__telnet_say(telnet, verb, option);
+}
+
+/* Encodes what there is room for; returns how much of `buf` that is. Our WILL BINARY came first in the stream and holds unless
+ * the peer refuses it; then a CR gets its NUL, as soon as it is known that no LF follows. */
+static size_t chr__telnet_encode(chr__telnet *telnet, const unsigned char *buf, size_t len)
+{
+    unsigned char *to = telnet->out.bytes + telnet->out.end;
+    size_t         room = chr__box_room(&telnet->out), done = 0;
+    int            is_text = telnet->ours[CHR__TELNET_BINARY] == CHR__TELNET_NO;
+
+    for (; done < len && room >= 3; done++) {
+        unsigned char *first = to;
+        if (telnet->last_out == '\r' && buf[done] != '\n' && is_text)
+            *to++ = 0;
+        if (buf[done] == CHR__TELNET_IAC)
+            *to++ = CHR__TELNET_IAC;
+        *to++ = buf[done];
+        telnet->last_out = buf[done];
+        room -= (size_t)(to - first);
+    }
+    telnet->out.end = (size_t)(to - telnet->out.bytes);
+    return done;
+}
+
+static size_t chr__telnet_encode_record(chr__telnet *telnet, const unsigned char *buf, size_t len)
+{
+    len = chr__min(len, chr__box_room(&telnet->out));
+    (void)chr__box_put(&telnet->out, buf, len);
+    return len;
+}
+
+static int chr__telnet_write(chr__layer *layer, const void *buf, size_t len)
+{
+    chr__telnet         *telnet = (chr__telnet *)layer;
+    const unsigned char *from = (const unsigned char *)buf;
+    size_t               done = 0;
+    int                  code = chr__telnet_flush(layer);
+
+    while (code == 0 && done < len) {
+        done += (telnet->is_3270 ? chr__telnet_encode_record : chr__telnet_encode)(telnet, from + done, len - done);
+        code = chr__telnet_flush(layer);
+    }
+    return done > 0 ? (int)done : code;
+}
+
+/* -- negotiation -- */
+
+/* Only what changes a state is answered, and what is refused: so there are no loops. */
+static void chr__telnet_negotiate(chr__telnet *telnet, int verb, int option)
+{
+    int            is_theirs = verb == CHR__TELNET_WILL || verb == CHR__TELNET_WONT;
+    int            turns_on = verb == CHR__TELNET_WILL || verb == CHR__TELNET_DO;
+    int            yes = is_theirs ? CHR__TELNET_DO : CHR__TELNET_WILL, no = yes + 1;
+    uint32_t       allowed = is_theirs ? telnet->theirs_allowed : telnet->ours_allowed;
+    int            is_allowed = option < CHR__TELNET_OPTIONS && (allowed & (UINT32_C(1) << option));
+    unsigned char *side = (is_theirs ? telnet->theirs : telnet->ours) + option % CHR__TELNET_OPTIONS;
+
+    if (!is_allowed) {
+        if (turns_on)
+            chr__telnet_say(telnet, no, option);
+        return;
+    }
+    if (turns_on && *side == CHR__TELNET_NO)
+        chr__telnet_say(telnet, yes, option);
+    else if (!turns_on && *side == CHR__TELNET_YES)
+        chr__telnet_say(telnet, no, option);
+    *side = turns_on ? CHR__TELNET_YES : CHR__TELNET_NO;
+}
+
+static void chr__telnet_negotiated(chr__telnet *telnet, int option)
+{
+    chr__telnet_negotiate(telnet, telnet->verb, option);
+    if (!(telnet->theirs_allowed & CHR__TELNET_BIT(WINDOW_SIZE)) || telnet->asked_size)
+        return;
+    telnet->asked_size = 1;
+    if (telnet->theirs[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_NO)
+        chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_WINDOW_SIZE);
+}
+
+static void chr__telnet_subnegotiated(chr__telnet *telnet)
+{
+    const unsigned char *sub = telnet->sub;
+
+    if (telnet->sub_length != 5 || sub[0] != CHR__TELNET_WINDOW_SIZE || !(telnet->theirs_allowed & CHR__TELNET_BIT(WINDOW_SIZE)))
+        return;
+    telnet->size.columns = sub[1] << 8 | sub[2];
+    telnet->size.rows = sub[3] << 8 | sub[4];
+    telnet->event = CHR_EVENT_RESIZED;
+}
+
+/* -- in -- */
+
+/* Up to the next byte that may mean something else. */
+static size_t chr__telnet_plain(const chr__telnet *telnet, const unsigned char *bytes, size_t len)
+{
+    const void *stop = memchr(bytes, CHR__TELNET_IAC, len);
+
+    len = stop ? (size_t)((const unsigned char *)stop - bytes) : len;
+    if (telnet->is_3270 || telnet->theirs[CHR__TELNET_BINARY] == CHR__TELNET_YES)
+        return len;
+    stop = memchr(bytes, 0, len);
+    return stop ? (size_t)((const unsigned char *)stop - bytes) : len;
+}
+
+/* The byte after IAC. Returns whether data came of it, in *data. */
+static int chr__telnet_command(chr__telnet *telnet, unsigned char c, unsigned char *data)
+{
+    int is_kept = telnet->is_3270 && (c == CHR__TELNET_IAC || c == CHR__TELNET_EOR || c == CHR__TELNET_SB || c == CHR__TELNET_SE);
+
+    telnet->state = CHR__TELNET_IN_DATA;
+    if (c == CHR__TELNET_BREAK)
+        telnet->event = CHR_EVENT_BREAK;
+    if (is_kept)
+        telnet->owed = c;
+    *data = CHR__TELNET_IAC;
+    if (is_kept || c == CHR__TELNET_IAC)
+        return telnet->last_in = CHR__TELNET_IAC, 1;
+    telnet->verb = c;
+    telnet->sub_length = 0;
+    if (c >= CHR__TELNET_WILL)
+        telnet->state = CHR__TELNET_IN_VERB;
+    else if (c == CHR__TELNET_SB)
+        telnet->state = CHR__TELNET_IN_SUB;
+    return 0;
+}
+
+static void chr__telnet_sub_byte(chr__telnet *telnet, unsigned char c)
+{
+    if (telnet->sub_length < sizeof telnet->sub)
+        telnet->sub[telnet->sub_length++] = c;
+}
+
+/* A byte that may mean something else. */
+static int chr__telnet_data_byte(chr__telnet *telnet, unsigned char c, unsigned char *data)
+{
+    int is_data = c != CHR__TELNET_IAC && !(c == 0 && telnet->last_in == '\r');
+
+    if (c == CHR__TELNET_IAC)
+        telnet->state = CHR__TELNET_IN_COMMAND;
+    else
+        telnet->last_in = c;
+    *data = c;
+    return is_data;
+}
+
+/* One byte that is not plain. Returns whether data came of it, in *data. */
+static int chr__telnet_byte(chr__telnet *telnet, unsigned char c, unsigned char *data)
+{
+    switch (telnet->state) {
+    case CHR__TELNET_IN_DATA:
+        return chr__telnet_data_byte(telnet, c, data);
+    case CHR__TELNET_IN_COMMAND:
+        return chr__telnet_command(telnet, c, data);
+    case CHR__TELNET_IN_VERB:
+        telnet->state = CHR__TELNET_IN_DATA;
+        chr__telnet_negotiated(telnet, c);
+        return 0;
+    case CHR__TELNET_IN_SUB:
+        if (c == CHR__TELNET_IAC)
+            telnet->state = CHR__TELNET_IN_SUB_COMMAND;
+        else
+            chr__telnet_sub_byte(telnet, c);
+        return 0;
+    case CHR__TELNET_IN_SUB_COMMAND:
+    default:
+        telnet->state = c == CHR__TELNET_SE ? CHR__TELNET_IN_DATA : CHR__TELNET_IN_SUB;
+        if (c == CHR__TELNET_SE)
+            chr__telnet_subnegotiated(telnet);
+        else if (c == CHR__TELNET_IAC)
+            chr__telnet_sub_byte(telnet, c);
+        return 0;
+    }
+}
+
+static size_t chr__telnet_give_owed(chr__telnet *telnet, unsigned char *buf, size_t len)
+{
+    if (telnet->owed < 0 || len == 0)
+        return 0;
+    *buf = (unsigned char)telnet->owed;
+    telnet->owed = -1;
+    return 1;
+}
+
+/* Copies what is plain. */
+static size_t chr__telnet_take_plain(chr__telnet *telnet, unsigned char *buf, size_t len)
+{
+    const unsigned char *from = telnet->in.bytes + telnet->in.start;
+    size_t               plain = telnet->state == CHR__TELNET_IN_DATA ? chr__telnet_plain(telnet, from, len) : 0;
+
+    if (plain == 0)
+        return 0;
+    memcpy(buf, from, plain);
+    telnet->last_in = buf[plain - 1];
+    telnet->in.start += plain;
+    return plain;
+}
+
+/* What is in the inbox becomes data, until that is full, or an event comes between. */
+static size_t chr__telnet_decode(chr__telnet *telnet, unsigned char *buf, size_t len)
+{
+    chr__box *in = &telnet->in;
+    size_t    done = chr__telnet_give_owed(telnet, buf, len), plain;
+
+    while (done < len && !chr__box_is_empty(in) && telnet->event < 0 && !telnet->is_flooded) {
+        plain = chr__telnet_take_plain(telnet, buf + done, chr__min(in->end - in->start, len - done));
+        if (plain == 0)
+            plain = (size_t)chr__telnet_byte(telnet, in->bytes[in->start++], buf + done);
+        done += plain;
+        done += chr__telnet_give_owed(telnet, buf + done, len - done);
+    }
+    return done;
+}
+
+static int chr__telnet_read(chr__layer *layer, void *buf, size_t len)
+{
+    chr__telnet *telnet = (chr__telnet *)layer;
+    size_t       done;
+    int          n = 1, event = telnet->event;
+
+    telnet->event = -1;
+    if (event >= 0)
+        return CHR__LAYER_EVENT - event;
+    if (telnet->owed < 0 && chr__box_is_empty(&telnet->in))
+        n = chr__box_fill(&telnet->in, layer->below);
+    if (n <= 0)
+        return n;
+    done = chr__telnet_decode(telnet, (unsigned char *)buf, len);
+    (void)chr__telnet_flush(layer); /* the answers; an error will meet the next write or read */
+    if (done > 0)
+        return (int)done;
+    return telnet->is_flooded ? (int)CHR_ERR_IO : (int)CHR__LAYER_NOTHING;
+}
+
+static int chr__telnet_pending(const chr__layer *layer)
+{
+    const chr__telnet *telnet = (const chr__telnet *)layer;
+
+    return telnet->owed >= 0 || telnet->event >= 0 || !chr__box_is_empty(&telnet->in);
+}
+
+/* -- the rest of the slots -- */
+
+static void chr__telnet_start_server(chr__telnet *telnet)
+{
+    telnet->ours_allowed = CHR__TELNET_BIT(ECHO) | CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY);
+    telnet->theirs_allowed = CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY) | CHR__TELNET_BIT(WINDOW_SIZE);
+    chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_ECHO);
+    chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_SGA);
+    chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_BINARY);
+    chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_BINARY);
+}
+
+/* The guest's line is transparent: nothing between is to edit or translate. */
+static void chr__telnet_start_client(chr__telnet *telnet)
+{
+    telnet->ours_allowed = CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY);
+    telnet->theirs_allowed = CHR__TELNET_BIT(ECHO) | CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY);
+    chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_SGA);
+    chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_BINARY);
+    chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_BINARY);
+}
+
+static void chr__telnet_start_3270(chr__telnet *telnet)
+{
+    static const unsigned char send_type[] = { CHR__TELNET_IAC, CHR__TELNET_SB, CHR__TELNET_TERMINAL_TYPE, 1,
+                                               CHR__TELNET_IAC, CHR__TELNET_SE };
+
+    telnet->is_3270 = 1;
+    telnet->ours_allowed = CHR__TELNET_BIT(END_OF_RECORD) | CHR__TELNET_BIT(BINARY);
+    telnet->theirs_allowed = telnet->ours_allowed | CHR__TELNET_BIT(TERMINAL_TYPE);
+    chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_END_OF_RECORD);
+    chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_END_OF_RECORD);
+    chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_BINARY);
+    chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_BINARY);
+    chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_TERMINAL_TYPE);
+    chr__telnet_send(telnet, send_type, sizeof send_type);
+}
+
+static int chr__telnet_start(chr__layer *layer, chr_error *err)
+{
+    chr__telnet              *telnet = (chr__telnet *)layer;
+    const chr_socket_options *options = chr__layer_options(layer);
+
+    (void)err;
+    telnet->owed = telnet->event = -1;
+    if (options->tn3270 == CHR_ON)
+        chr__telnet_start_3270(telnet);
+    else if (options->server == CHR_ON)
+        chr__telnet_start_server(telnet);
+    else
+        chr__telnet_start_client(telnet);
+    return 0;
+}
+
+static int chr__telnet_step(chr__layer *layer, int *wants, chr_error *err)
+{
+    int code = chr__telnet_flush(layer);
+
+    *wants = CHR_OUT;
+    return code == 0 || code == CHR_ERR_WOULD_BLOCK ? code : chr__fail(err, code, "telnet: the peer went before it was greeted");
+}
+
+static int chr__telnet_unsent(const chr__layer *layer)
+{
+    return !chr__box_is_empty(&((const chr__telnet *)layer)->out);
+}
+
+static int chr__telnet_ioctl(chr__layer *layer, int command, void *arg)
+{
+    static const unsigned char break_signal[] = { CHR__TELNET_IAC, CHR__TELNET_BREAK };
+    chr__telnet               *telnet = (chr__telnet *)layer;
+
+    switch (command) {
+    case CHR_IOCTL_SERIAL_SET_BREAK:
+        if (!*(const int *)arg)
+            return 0;
+        if (chr__box_room(&telnet->out) < sizeof break_signal)
+            return CHR_ERR_WOULD_BLOCK;
+        chr__telnet_send(telnet, break_signal, sizeof break_signal);
+        (void)chr__telnet_flush(layer);
+        return 0;
+    case CHR_IOCTL_GET_TERMINAL_SIZE:
+        *(chr_terminal_size *)arg = telnet->size;
+        return telnet->size.columns || telnet->size.rows ? 0 : CHR_ERR_NOT_SUPPORTED;
+    default:
+        return CHR_ERR_NOT_SUPPORTED;
+    }
+}
+
+static void chr__telnet_close(chr__layer *layer)
+{
+    (void)chr__telnet_flush(layer);
+}
+
+static const chr__layer_slots chr__telnet_slots = {
+    "telnet",            /* name    */
+    chr__telnet_start,   /* start   */
+    chr__telnet_step,    /* step    */
+    chr__telnet_read,    /* read    */
+    chr__telnet_write,   /* write   */
+    chr__telnet_pending, /* pending */
+    chr__telnet_unsent,  /* unsent  */
+    chr__telnet_flush,   /* flush   */
+    chr__telnet_ioctl,   /* ioctl   */
+    chr__telnet_close,   /* close   */
+};
+
+/* --------------------------------------------------------------------------------------------------------------------
+ * >>layer_websocket   websocket (RFC 6455), server and client
+ *
+ * handshake   HTTP upgrade of the path "/", subprotocol "binary" when the peer offers it; heads of up to 8 KiB
+ * bytes       payload of binary frames; of text frames too with websocket-text=on (UTF-8 is checked), else they are refused.
+ *             Frames and messages may be of any length: they pass through as they come. Output: one binary frame a write
+ * the end     a Close frame is answered, and sent before we hang up; what breaks the protocol is told so with its code
+ * -------------------------------------------------------------------------------------------------------------------- */
+
+/* -- SHA-1 (FIPS 180), for the handshake's proof and for masks -- */
+
+enum { CHR__SHA1_SIZE = 20, CHR__SHA1_BLOCK = 64 };
+
+static uint32_t chr__rotate(uint32_t word, int bits) { return word << bits | word >> (32 - bits); }
+
+static uint32_t chr__sha1_mix(int round, uint32_t b, uint32_t c, uint32_t d)
+{
+    switch (round / 20) {
+    case 0:  return ((b & c) | (~b & d)) + 0x5a827999u;
+    case 1:  return (b ^ c ^ d) + 0x6ed9eba1u;
+    case 2:  return ((b & c) | (b & d) | (c & d)) + 0x8f1bbcdcu;
+    default: return (b ^ c ^ d) + 0xca62c1d6u;
+    }
+}
+
+static void chr__sha1_block(uint32_t hash[5], const unsigned char *block)
+{
+    uint32_t words[80], a = hash[0], b = hash[1], c = hash[2], d = hash[3], e = hash[4], next;
+    int      i;
+
+    for (i = 0; i < 16; i++, block += 4)
+        words[i] = (uint32_t)block[0] << 24 | (uint32_t)block[1] << 16 | (uint32_t)block[2] << 8 | block[3];
+    for (; i < 80; i++)
+        words[i] = chr__rotate(words[i - 3] ^ words[i - 8] ^ words[i - 14] ^ words[i - 16], 1);
+    for (i = 0; i < 80; i++) {
+        next = chr__rotate(a, 5) + chr__sha1_mix(i, b, c, d) + e + words[i];
+        e = d;
+        d = c;
+        c = chr__rotate(b, 30);
+        b = a;
+        a = next;
+    }
+    hash[0] += a;
+    hash[1] += b;
+    hash[2] += c;
+    hash[3] += d;
+    hash[4] += e;
+}
+
+/* Of up to 119 bytes: two blocks hold them with their padding. */
+static void chr__sha1(const void *bytes, size_t len, unsigned char digest[CHR__SHA1_SIZE])
+{
+    unsigned char padded[2 * CHR__SHA1_BLOCK] = { 0 };
+    uint32_t      hash[5] = { 0x67452301u, 0xefcdab89u, 0x98badcfeu, 0x10325476u, 0xc3d2e1f0u };
+    size_t        i, size = len + 9 > CHR__SHA1_BLOCK ? 2 * CHR__SHA1_BLOCK : CHR__SHA1_BLOCK;
+
+    memcpy(padded, bytes, len);
+    padded[len] = 0x80;
+    padded[size - 2] = (unsigned char)(len >> 5); /* the length in bits */
+    padded[size - 1] = (unsigned char)(len << 3);
+    for (i = 0; i < size; i += CHR__SHA1_BLOCK)
+        chr__sha1_block(hash, padded + i);
+    for (i = 0; i < CHR__SHA1_SIZE; i++)
+        digest[i] = (unsigned char)(hash[i / 4] >> (24 - 8 * (i % 4)));
+}
+
+/* Base64 (RFC 4648) with its final zero: 4 characters for each 3 bytes begun. */
+static void chr__to_base64(const unsigned char *bytes, size_t len, char *text)
+{
+    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    size_t            i;
+
+    for (i = 0; i < len; i += 3) {
+        unsigned value = (unsigned)bytes[i] << 16 | (i + 1 < len ? (unsigned)bytes[i + 1] << 8 : 0) | (i + 2 < len ? bytes[i + 2] : 0u);
+        *text++ = letters[value >> 18];
+        *text++ = letters[value >> 12 & 63];
+        *text++ = i + 1 < len ? letters[value >> 6 & 63] : '=';
+        *text++ = i + 2 < len ? letters[value & 63] : '=';
+    }
+    *text = 0;
+}
+
+/* -- UTF-8 (RFC 3629), byte by byte, across frames -- */
+
+typedef struct chr__utf8_check {
+    int           left;      /* bytes that the sequence still wants */
+    unsigned char low, high; /* the range of the next one */
+} chr__utf8_check;
+
+static int chr__utf8_first(chr__utf8_check *check, unsigned char c)
+{
+    if (c < 0x80)
+        return 1;
+    if (c < 0xc2 || c > 0xf4)
+        return 0;
+    check->left = c < 0xe0 ? 1 : c < 0xf0 ? 2 : 3;
+    check->low = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : 0x80;
+    check->high = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : 0xbf;
+    return 1;
+}
+
+static int chr__utf8_is_good(chr__utf8_check *check, const unsigned char *bytes, size_t len)
+{
+    for (; len > 0; len--, bytes++) {
+        if (check->left == 0) {
+            if (!chr__utf8_first(check, *bytes))
+                return 0;
+            continue;
+        }
+        if (*bytes < check->low || *bytes > check->high)
+            return 0;
+        check->left--;
+        check->low = 0x80;
+        check->high = 0xbf;
+    }
+    return 1;
+}
+
+/* -- the state -- */
+
+enum { CHR__WS_MORE = 0, CHR__WS_TEXT = 1, CHR__WS_BINARY = 2, CHR__WS_CLOSE = 8, CHR__WS_PING = 9, CHR__WS_PONG = 10 };
+enum { CHR__WS_FINAL = 0x80, CHR__WS_MASKED = 0x80 };
+enum { CHR__WS_NORMAL = 1000, CHR__WS_PROTOCOL = 1002, CHR__WS_UNWELCOME = 1003, CHR__WS_NO_CODE = 1005, CHR__WS_NOT_UTF8 = 1007 };
+enum { CHR__WS_HEAD = 8192, CHR__WS_KEY = 24, CHR__WS_CONTROL = 125 };
+
+typedef enum chr__ws_state {
+    CHR__WS_SHAKING,    /* the peer's head is not complete */
+    CHR__WS_ACCEPTING,  /* ours is not sent */
+    CHR__WS_REFUSING,   /* likewise, and then it is over */
+    CHR__WS_OPEN,
+    CHR__WS_OVER        /* a Close frame is queued */
+} chr__ws_state;
+
+typedef struct chr__websocket {
+    chr__layer      layer;
+    chr__ws_state   state;
+    int             is_server, passes_text;
+    char            key[CHR__WS_KEY + 1]; /* the client's */
+    const char     *fault;                /* why the handshake failed */
+    size_t          scanned, matched;     /* of the peer's head: bytes, and those of its end */
+    unsigned char   seed[CHR__SHA1_SIZE + 4], masks[CHR__SHA1_SIZE]; /* the client's masks: SHA-1 of a secret and a count */
+    size_t          mask_next;
+    /* the frame that is coming in */
+    unsigned char   header[14];
+    size_t          header_length;
+    uint64_t        left;                 /* payload of it that is still to come */
+    size_t          mask_at;
+    int             opcode, is_final;
+    int             message;              /* opcode of the message that is under way, or 0 */
+    chr__utf8_check utf8;
+    unsigned char   control[CHR__WS_CONTROL]; /* payload of a control frame */
+    size_t          control_length;
+    unsigned char   pong[CHR__WS_CONTROL];    /* what the last Ping said, until there is room to answer */
+    size_t          pong_length;
+    int             owes_pong;
+    chr__box        in, out;
+} chr__websocket;
+
+/* -- frames out -- */
+
+static void chr__ws_next_mask(chr__websocket *ws, unsigned char mask[4])
+{
+    size_t i;
+
+    if (ws->mask_next == 0) {
+        for (i = sizeof ws->seed - 1; i >= CHR__SHA1_SIZE && ++ws->seed[i] == 0; i--)
+            ;
+        chr__sha1(ws->seed, sizeof ws->seed, ws->masks);
+    }
+    memcpy(mask, ws->masks + ws->mask_next, 4);
+    ws->mask_next = (ws->mask_next + 4) % CHR__SHA1_SIZE;
+}
+
+/* Fills in what precedes the payload; returns its length, at most 8 as our frames fit into the outbox. */
+static size_t chr__ws_header(chr__websocket *ws, int opcode, size_t len, unsigned char *header)
+{
+    size_t count = 0, masked = ws->is_server ? 0 : CHR__WS_MASKED;
+
+    header[count++] = (unsigned char)(CHR__WS_FINAL | opcode);
+    if (len < 126) {
+        header[count++] = (unsigned char)(masked | len);
+    } else {
+        header[count++] = (unsigned char)(masked | 126);
+        header[count++] = (unsigned char)(len >> 8);
+        header[count++] = (unsigned char)len;
+    }
+    if (masked) {
+        chr__ws_next_mask(ws, header + count);
+        count += 4;
+    }
+    return count;
+}
+
+/* A whole frame goes into the outbox, or nothing of it. */
+static int chr__ws_frame(chr__websocket *ws, int opcode, const void *payload, size_t len)
+{
+    unsigned char        header[8], *to;
+    const unsigned char *mask;
+    size_t               i, count = len < 126 ? 2 : 4;
+
+    if (!ws->is_server)
+        count += 4;
+    if (count + len > sizeof ws->out.bytes - ws->out.end)
+        return CHR_ERR_WOULD_BLOCK;
+    count = chr__ws_header(ws, opcode, len, header);
+    to = ws->out.bytes + ws->out.end + count;
+    mask = ws->is_server ? header : header + count - 4;
+    (void)chr__box_put(&ws->out, header, count);
+    (void)chr__box_put(&ws->out, payload, len);
+    for (i = 0; i < len && !ws->is_server; i++)
+        to[i] ^= mask[i & 3];
+    return 0;
+}
+
+static void chr__ws_try_pong(chr__websocket *ws)
+{
+    if (ws->owes_pong && ws->state == CHR__WS_OPEN && chr__ws_frame(ws, CHR__WS_PONG, ws->pong, ws->pong_length) == 0)
+        ws->owes_pong = 0;
+}
+
+static int chr__ws_flush(chr__layer *layer)
+{
+    chr__websocket *ws = (chr__websocket *)layer;
+    int             code = chr__box_flush(&ws->out, layer->below);
+
+    if (code != 0 || !ws->owes_pong || ws->state != CHR__WS_OPEN)
+        return code;
+    chr__ws_try_pong(ws);
+    return chr__box_flush(&ws->out, layer->below);
+}
+
+static int chr__ws_write(chr__layer *layer, const void *buf, size_t len)
+{
+    chr__websocket      *ws = (chr__websocket *)layer;
+    const unsigned char *from = (const unsigned char *)buf;
+    size_t               done = 0, most = CHR__BOX_SIZE - CHR__BOX_RESERVE, count;
+    int                  code = chr__ws_flush(layer);
+
+    if (ws->state != CHR__WS_OPEN)
+        return CHR_ERR_DISCONNECTED;
+    for (; code == 0 && done < len; done += count) {
+        count = chr__min(len - done, most);
+        (void)chr__ws_frame(ws, CHR__WS_BINARY, from + done, count);
+        code = chr__ws_flush(layer);
+    }
+    return done > 0 ? (int)done : code;
+}
+
+/* The last frame. A code of 1005 says nothing, as the peer's did. */
+static void chr__ws_say_goodbye(chr__websocket *ws, int code)
+{
+    unsigned char payload[2];
+
+    if (ws->state != CHR__WS_OPEN)
+        return;
+    payload[0] = (unsigned char)(code >> 8);
+    payload[1] = (unsigned char)code;
+    (void)chr__ws_frame(ws, CHR__WS_CLOSE, payload, code == CHR__WS_NO_CODE ? 0 : 2);
+    ws->state = CHR__WS_OVER;
+    ws->owes_pong = 0;
+    (void)chr__ws_flush(&ws->layer);
+}
+
+/* -- frames in -- */
+
+static size_t chr__ws_header_size(const unsigned char *header)
+{
+    size_t length = header[1] & 127u;
+
+    return 2 + (length == 126 ? 2u : length == 127 ? 8u : 0u) + (header[1] & CHR__WS_MASKED ? 4u : 0u);
+}
+
+static uint64_t chr__ws_length(const unsigned char *header)
+{
+    unsigned i, short_length = header[1] & 127u, size = short_length == 126 ? 2 : short_length == 127 ? 8 : 0;
+    uint64_t length = size ? 0 : short_length;
+
+    for (i = 0; i < size; i++)
+        length = length << 8 | header[2 + i];
+    return length;
+}
+
+/* As few bytes as can say it, and 63 bits of it. */
+static int chr__ws_length_is_good(const unsigned char *header, uint64_t length)
+{
+    switch (header[1] & 127) {
+    case 126: return length > 125;
+    case 127: return length > 0xffff && !(length >> 63);
+    default:  return 1;
+    }
+}
+
+/* Whether a frame may come now: its close code if not, else 0. */
+static int chr__ws_check_order(const chr__websocket *ws, int opcode, int is_final, uint64_t length)
+{
+    switch (opcode) {
+    case CHR__WS_MORE:
+        return ws->message ? 0 : CHR__WS_PROTOCOL;
+    case CHR__WS_TEXT:
+        return ws->message ? CHR__WS_PROTOCOL : ws->passes_text ? 0 : CHR__WS_UNWELCOME;
+    case CHR__WS_BINARY:
+        return ws->message ? CHR__WS_PROTOCOL : 0;
+    case CHR__WS_CLOSE:
+    case CHR__WS_PING:
+    case CHR__WS_PONG:
+        return is_final && length <= CHR__WS_CONTROL ? 0 : CHR__WS_PROTOCOL;
+    default:
+        return CHR__WS_PROTOCOL;
+    }
+}
+
+/* A header is complete. Returns 0 or a close code. */
+static int chr__ws_begin_frame(chr__websocket *ws)
+{
+    const unsigned char *header = ws->header;
+    uint64_t             length = chr__ws_length(header);
+    int                  opcode = header[0] & 15, code;
+
+    if (header[0] & 0x70 || !!(header[1] & CHR__WS_MASKED) != ws->is_server || !chr__ws_length_is_good(header, length))
+        return CHR__WS_PROTOCOL;
+    ws->is_final = header[0] >> 7;
+    code = chr__ws_check_order(ws, opcode, ws->is_final, length);
+    ws->opcode = opcode;
+    ws->left = length;
+    ws->mask_at = 0;
+    ws->control_length = 0;
+    if (opcode == CHR__WS_TEXT || opcode == CHR__WS_BINARY) {
+        ws->message = opcode;
+        memset(&ws->utf8, 0, sizeof ws->utf8);
+    }
+    return code;
+}
+
+static int chr__ws_code_is_good(int code)
+{
+    return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1011) || (code >= 3000 && code <= 4999);
+}
+
+/* The peer says goodbye: what we answer. */
+static int chr__ws_goodbye_code(const chr__websocket *ws)
+{
+    int             code = ws->control_length >= 2 ? ws->control[0] << 8 | ws->control[1] : CHR__WS_NO_CODE;
+    chr__utf8_check utf8 = { 0, 0, 0 };
+
+    if (ws->control_length == 0)
+        return CHR__WS_NO_CODE;
+    if (!chr__ws_code_is_good(code))
+        return CHR__WS_PROTOCOL;
+    return chr__utf8_is_good(&utf8, ws->control + 2, ws->control_length - 2) && utf8.left == 0 ? code : CHR__WS_NOT_UTF8;
+}
+
+/* A frame's payload is complete. Returns 0 or a close code. */
+static int chr__ws_end_frame(chr__websocket *ws)
+{
+    ws->header_length = 0;
+    switch (ws->opcode) {
+    case CHR__WS_CLOSE:
+        return chr__ws_goodbye_code(ws);
+    case CHR__WS_PING: /* only the last of several needs its answer: so a fixed amount of memory will do */
+        memcpy(ws->pong, ws->control, ws->control_length);
+        ws->pong_length = ws->control_length;
+        ws->owes_pong = 1;
+        chr__ws_try_pong(ws);
+        return 0;
+    case CHR__WS_PONG:
+        return 0;
+    default:
+        if (!ws->is_final)
+            return 0;
+        if (ws->message == CHR__WS_TEXT && ws->utf8.left > 0)
+            return CHR__WS_NOT_UTF8;
+        ws->message = 0;
+        return 0;
+    }
+}
+
+static void chr__ws_unmask(chr__websocket *ws, unsigned char *bytes, size_t len)
+{
+    const unsigned char *mask = ws->header + chr__ws_header_size(ws->header) - 4;
+    size_t               i;
+
+    for (i = 0; i < len && ws->is_server; i++)
+        bytes[i] ^= mask[ws->mask_at++ & 3];
+}
+
+/* Payload of the frame, straight from the inbox; *done grows by what is for the frontend. Returns 0 or a close code. */
+static int chr__ws_payload(chr__websocket *ws, unsigned char *buf, size_t len, size_t *done)
+{
+    int            is_control = ws->opcode >= CHR__WS_CLOSE;
+    unsigned char *to = is_control ? ws->control + ws->control_length : buf + *done;
+    size_t         count = chr__min(is_control ? sizeof ws->control : len - *done, ws->in.end - ws->in.start);
+
+    count = ws->left < count ? (size_t)ws->left : count;
+    memcpy(to, ws->in.bytes + ws->in.start, count);
+    chr__ws_unmask(ws, to, count);
+    ws->in.start += count;
+    ws->left -= count;
+    if (is_control)
+        ws->control_length += count;
+    else if (ws->message == CHR__WS_TEXT && !chr__utf8_is_good(&ws->utf8, to, count))
+        return CHR__WS_NOT_UTF8;
+    else
+        *done += count;
+    return ws->left == 0 ? chr__ws_end_frame(ws) : 0;
+}
+
+/* One byte of a header. Returns 0 or a close code. */
+static int chr__ws_header_byte(chr__websocket *ws)
+{
+    int code;
+
+    ws->header[ws->header_length++] = ws->in.bytes[ws->in.start++];
+    if (ws->header_length < 2 || ws->header_length < chr__ws_header_size(ws->header))
+        return 0;
+    code = chr__ws_begin_frame(ws);
+    return code == 0 && ws->left == 0 ? chr__ws_end_frame(ws) : code;
+}
+
+static int chr__ws_in_header(const chr__websocket *ws)
+{
+    return ws->header_length < 2 || ws->header_length < chr__ws_header_size(ws->header);
+}
+
+/* What is in the inbox becomes data, until that is full. */
+static size_t chr__ws_decode(chr__websocket *ws, unsigned char *buf, size_t len)
+{
+    size_t done = 0;
+    int    code = 0;
+
+    while (code == 0 && done < len && !chr__box_is_empty(&ws->in))
+        code = chr__ws_in_header(ws) ? chr__ws_header_byte(ws) : chr__ws_payload(ws, buf, len, &done);
+    if (code != 0)
+        chr__ws_say_goodbye(ws, code);
+    return done;
+}
+
+static int chr__ws_read(chr__layer *layer, void *buf, size_t len)
+{
+    chr__websocket *ws = (chr__websocket *)layer;
+    size_t          done;
+    int             n = 1;
+
+    if (ws->state != CHR__WS_OPEN)
+        return 0;
+    if (chr__box_is_empty(&ws->in))
+        n = chr__box_fill(&ws->in, layer->below);
+    if (n <= 0)
+        return n;
+    done = chr__ws_decode(ws, (unsigned char *)buf, len);
+    (void)chr__ws_flush(layer); /* the answers; an error will meet the next write or read */
+    if (done > 0)
+        return (int)done;
+    return ws->state == CHR__WS_OPEN ? (int)CHR__LAYER_NOTHING : 0;
+}
+
+static int chr__ws_pending(const chr__layer *layer)
+{
+    const chr__websocket *ws = (const chr__websocket *)layer;
+
+    return ws->state == CHR__WS_OVER || !chr__box_is_empty(&ws->in);
+}
+
+static int chr__ws_unsent(const chr__layer *layer)
+{
+    const chr__websocket *ws = (const chr__websocket *)layer;
+
+    return ws->owes_pong || !chr__box_is_empty(&ws->out);
+}
+
+/* -- HTTP heads -- */
+
+typedef struct chr__text {
+    const char *at;
+    size_t      len;
+} chr__text;
+
+static char chr__lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c; }
+
+static int chr__text_is_like(chr__text text, const char *word)
+{
+    size_t i;
+
+    for (i = 0; i < text.len && word[i] && chr__lower(text.at[i]) == chr__lower(word[i]); i++)
+        ;
+    return i == text.len && !word[i];
+}
+
+static chr__text chr__text_trim(chr__text text)
+{
+    for (; text.len > 0 && (*text.at == ' ' || *text.at == '\t'); text.at++, text.len--)
+        ;
+    for (; text.len > 0 && (text.at[text.len - 1] == ' ' || text.at[text.len - 1] == '\t'); text.len--)
+        ;
+    return text;
+}
+
+/* What stands before `stop`, which *rest loses with it. */
+static chr__text chr__text_cut(chr__text *rest, char stop)
+{
+    const void *end = rest->len ? memchr(rest->at, stop, rest->len) : NULL;
+    chr__text   part = *rest;
+
+    part.len = end ? (size_t)((const char *)end - rest->at) : rest->len;
+    rest->at += part.len + (end ? 1 : 0);
+    rest->len -= part.len + (end ? 1 : 0);
+    return part;
+}
+
+static chr__text chr__head_line(chr__text *rest)
+{
+    chr__text line = chr__text_cut(rest, '\n');
+
+    if (line.len > 0 && line.at[line.len - 1] == '\r')
+        line.len--;
+    return line;
+}
+
+/* The value of the field's `nth` line, counted from 0; at is NULL when there is none. */
+static chr__text chr__head_field(chr__text head, const char *name, int nth)
+{
+    chr__text line, none = { NULL, 0 };
+
+    (void)chr__head_line(&head);
+    while (head.len > 0) {
+        line = chr__head_line(&head);
+        if (chr__text_is_like(chr__text_cut(&line, ':'), name) && nth-- == 0)
+            return chr__text_trim(line);
+    }
+    return none;
+}
+
+/* Whether a comma-separated field holds a word. */
+static int chr__head_has(chr__text head, const char *name, const char *word)
+{
+    chr__text value;
+    int       nth;
+
+    for (nth = 0; (value = chr__head_field(head, name, nth)).at; nth++)
+        while (value.len > 0)
+            if (chr__text_is_like(chr__text_trim(chr__text_cut(&value, ',')), word))
+                return 1;
+    return 0;
+}
+
+/* The length of the complete head in the inbox, its empty line included, or 0. No byte is looked at twice. */
+static size_t chr__ws_head_length(chr__websocket *ws)
+{
+    static const char end[] = "\r\n\r\n";
+    unsigned char     c;
+
+    for (; ws->scanned < ws->in.end && ws->matched < 4; ws->scanned++) {
+        c = ws->in.bytes[ws->scanned];
+        ws->matched = c == end[ws->matched] ? ws->matched + 1 : c == '\r';
+    }
+    return ws->matched == 4 ? ws->scanned : 0;
+}
+
+/* -- the handshake -- */
+
+static void chr__ws_proof(const char *key, char text[29])
+{
+    char          joined[CHR__WS_KEY + 36 + 1];
+    unsigned char digest[CHR__SHA1_SIZE];
+
+    chr__format(joined, sizeof joined, "%s%s", key, "258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    chr__sha1(joined, sizeof joined - 1, digest);
+    chr__to_base64(digest, sizeof digest, text);
+}
+
+static void chr__ws_put_text(chr__websocket *ws, const char *text)
+{
+    (void)chr__box_put(&ws->out, text, strlen(text));
+}
+
+static void chr__ws_refuse(chr__websocket *ws, const char *status, const char *fault)
+{
+    ws->fault = fault;
+    ws->state = CHR__WS_REFUSING;
+    if (!ws->is_server)
+        return;
+    chr__ws_put_text(ws, "HTTP/1.1 ");
+    chr__ws_put_text(ws, status);
+    chr__ws_put_text(ws, "\r\nConnection: close\r\nContent-Length: 0\r\n");
+    if (status[1] == '2') /* 426 tells what to upgrade to */
+        chr__ws_put_text(ws, "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n");
+    chr__ws_put_text(ws, "\r\n");
+}
+
+static int chr__ws_key_is_good(chr__text key)
+{
+    size_t i;
+
+    for (i = 0; i + 2 < key.len; i++)
+        if (!memchr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", key.at[i], 64))
+            return 0;
+    return key.len == CHR__WS_KEY && memcmp(key.at + CHR__WS_KEY - 2, "==", 2) == 0;
+}
+
+/* What is wrong with the request line, as status and fault; NULL = nothing. */
+static const char *chr__ws_check_request(chr__text head, const char **fault)
+{
+    chr__text line = chr__head_line(&head);
+    chr__text method = chr__text_cut(&line, ' '), path = chr__text_cut(&line, ' ');
+
+    *fault = "is no GET request of HTTP/1.1";
+    if (!chr__text_is(method.at, method.len, "GET") || !chr__text_is(line.at, line.len, "HTTP/1.1"))
+        return "400 Bad Request";
+    *fault = "asks for another path than /";
+    path = chr__text_cut(&path, '?');
+    return chr__text_is(path.at, path.len, "/") ? NULL : "404 Not Found";
+}
+
+static const char *chr__ws_check_fields(chr__text head, const char **fault)
+{
+    *fault = "does not ask for an upgrade to websocket";
+    if (!chr__head_has(head, "Upgrade", "websocket"))
+        return "426 Upgrade Required";
+    *fault = "asks for another version than 13";
+    if (!chr__text_is_like(chr__head_field(head, "Sec-WebSocket-Version", 0), "13"))
+        return "426 Upgrade Required";
+    *fault = "lacks Connection: Upgrade, Host or a good Sec-WebSocket-Key";
+    if (!chr__head_has(head, "Connection", "Upgrade") || !chr__head_field(head, "Host", 0).at || chr__head_field(head, "Host", 1).at ||
+        !chr__ws_key_is_good(chr__head_field(head, "Sec-WebSocket-Key", 0)) || chr__head_field(head, "Sec-WebSocket-Key", 1).at)
+        return "400 Bad Request";
+    return NULL;
+}
+
+static void chr__ws_answer_request(chr__websocket *ws, chr__text head)
+{
+    const char *fault, *status = chr__ws_check_request(head, &fault);
+    char        proof[29];
+
+    if (!status)
+        status = chr__ws_check_fields(head, &fault);
+    if (status) {
+        chr__ws_refuse(ws, status, fault);
+        return;
+    }
+    memcpy(ws->key, chr__head_field(head, "Sec-WebSocket-Key", 0).at, CHR__WS_KEY);
+    chr__ws_proof(ws->key, proof);
+    chr__ws_put_text(ws, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ");
+    chr__ws_put_text(ws, proof);
+    chr__ws_put_text(ws, chr__head_has(head, "Sec-WebSocket-Protocol", "binary") ? "\r\nSec-WebSocket-Protocol: binary\r\n\r\n" : "\r\n\r\n");
+    ws->state = CHR__WS_ACCEPTING;
+}
+
+static void chr__ws_check_answer(chr__websocket *ws, chr__text head)
+{
+    char      proof[29];
+    chr__text rest = head, line = chr__head_line(&rest), accept = chr__head_field(head, "Sec-WebSocket-Accept", 0);
+    chr__text protocol = chr__head_field(head, "Sec-WebSocket-Protocol", 0);
+
+    chr__ws_proof(ws->key, proof);
+    ws->fault = line.len < 12 || memcmp(line.at, "HTTP/1.1 101", 12) != 0                   ? "refuses the upgrade"
+              : !chr__head_has(head, "Upgrade", "websocket")                                ? "lacks Upgrade: websocket"
+              : !chr__head_has(head, "Connection", "Upgrade")                               ? "lacks Connection: Upgrade"
+              : accept.len != 28 || memcmp(accept.at, proof, 28) != 0                       ? "has a wrong Sec-WebSocket-Accept"
+              : chr__head_field(head, "Sec-WebSocket-Extensions", 0).at                     ? "has an extension that nobody asked for"
+              : protocol.at && !chr__text_is(protocol.at, protocol.len, "binary")           ? "has a protocol that nobody asked for"
+                                                                                            : NULL;
+    ws->state = ws->fault ? CHR__WS_REFUSING : CHR__WS_ACCEPTING;
+}
+
+/* Whom the client asks for: the name it connects to. */
+static void chr__ws_host(const chr_socket_options *options, char *text, size_t size)
+{
+    const chr_address *address = &options->address;
+    const char        *host = options->tls_hostname ? options->tls_hostname : address->host;
+
+    if (!host || !host[0])
+        host = "localhost";
+    chr__format(text, size, strchr(host, ':') ? "[%s]%s%s" : "%s%s%s", host, address->host && address->port ? ":" : "",
+                address->host && address->port ? address->port : "");
+}
+
+static int chr__ws_start_client(chr__websocket *ws, chr_error *err)
+{
+    unsigned char random[16 + CHR__SHA1_SIZE];
+    char          host[300];
+
+    if (chr__os_random(random, sizeof random) < 0)
+        return chr__fail(err, CHR_ERR_IO, "websocket: the system gives no random bytes");
+    chr__to_base64(random, 16, ws->key);
+    memcpy(ws->seed, random + 16, CHR__SHA1_SIZE);
+    chr__ws_host(chr__layer_options(&ws->layer), host, sizeof host);
+    chr__ws_put_text(ws, "GET / HTTP/1.1\r\nHost: ");
+    chr__ws_put_text(ws, host);
+    chr__ws_put_text(ws, "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: ");
+    chr__ws_put_text(ws, ws->key);
+    chr__ws_put_text(ws, "\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: binary\r\n\r\n");
+    return 0;
+}
+
+static int chr__ws_start(chr__layer *layer, chr_error *err)
+{
+    chr__websocket           *ws = (chr__websocket *)layer;
+    const chr_socket_options *options = chr__layer_options(layer);
+
+    ws->is_server = options->server == CHR_ON;
+    ws->passes_text = options->websocket_text == CHR_ON;
+    return ws->is_server ? 0 : chr__ws_start_client(ws, err);
+}
+
+/* Reads until the peer's head is complete; what is behind it stays in the inbox. 0 = it is. */
+static int chr__ws_read_head(chr__websocket *ws)
+{
+    chr__text head;
+    int       n;
+
+    for (;;) {
+        head.at = (const char *)ws->in.bytes;
+        head.len = chr__ws_head_length(ws);
+        if (head.len > 0)
+            break;
+        if (ws->in.end >= CHR__WS_HEAD) {
+            chr__ws_refuse(ws, "400 Bad Request", "is longer than 8 KiB");
+            return 0;
+        }
+        n = chr__box_fill(&ws->in, ws->layer.below);
+        if (n <= 0)
+            return n < 0 ? n : CHR_ERR_DISCONNECTED;
+    }
+    ws->in.start += head.len;
+    if (head.len > CHR__WS_HEAD)
+        chr__ws_refuse(ws, "400 Bad Request", "is longer than 8 KiB");
+    else if (ws->is_server)
+        chr__ws_answer_request(ws, head);
+    else
+        chr__ws_check_answer(ws, head);
+    return 0;
+}
+
+static int chr__ws_shake(chr__websocket *ws, int *wants)
+{
+    int code;
+
+    for (;;) {
+        *wants = CHR_OUT;
+        code = chr__ws_flush(&ws->layer);
+        if (code < 0 || ws->state != CHR__WS_SHAKING)
+            return code;
+        *wants = CHR_IN;
+        code = chr__ws_read_head(ws);
+        if (code < 0)
+            return code;
+    }
+}
+
+static int chr__ws_step(chr__layer *layer, int *wants, chr_error *err)
+{
+    chr__websocket *ws = (chr__websocket *)layer;
+    int             code = chr__ws_shake(ws, wants);
+
+    if (code == CHR_ERR_WOULD_BLOCK)
+        return code;
+    if (ws->state == CHR__WS_REFUSING)
+        return chr__fail(err, CHR_ERR_IO, "websocket: the peer's %s %s", ws->is_server ? "request" : "answer", ws->fault);
+    if (code < 0)
+        return chr__fail(err, code, "websocket: the peer went in the middle of the handshake");
+    ws->state = CHR__WS_OPEN;
+    return 0;
+}
+
+static void chr__ws_close(chr__layer *layer)
+{
+    chr__ws_say_goodbye((chr__websocket *)layer, CHR__WS_NORMAL);
+}
+
+static const chr__layer_slots chr__ws_slots = {
+    "websocket",     /* name    */
+    chr__ws_start,   /* start   */
+    chr__ws_step,    /* step    */
+    chr__ws_read,    /* read    */
+    chr__ws_write,   /* write   */
+    chr__ws_pending, /* pending */
+    chr__ws_unsent,  /* unsent  */
+    chr__ws_flush,   /* flush   */
+    NULL,            /* ioctl   */
+    chr__ws_close,   /* close   */
+};
+
 /* -- >>socket_layers   what is spoken over the connection, from the bottom up. Each is one block; its line here turns it on. -- */
 
 typedef struct chr__socket_layer {
@@ -7904,12 +9275,12 @@ typedef struct chr__socket_layer {
 
 static const chr__socket_layer chr__socket_layers[] = {
     { "tls-creds", NULL, 0 },
-    { "telnet",    NULL, 0 },
-    { "tn3270",    NULL, 0 },
-    { "websocket", NULL, 0 },
+    { "telnet",    &chr__telnet_slots, sizeof(chr__telnet) },
+    { "tn3270",    &chr__telnet_slots, sizeof(chr__telnet) },
+    { "websocket", &chr__ws_slots,     sizeof(chr__websocket) },
 };
 
-enum { CHR__LAYERS = sizeof chr__socket_layers / sizeof chr__socket_layers[0] };
+enum { CHR__LAYERS = sizeof chr__socket_layers / sizeof chr__socket_layers[0], CHR__HANDSHAKE_SECONDS = 10 };
 
 static int chr__layer_is_asked(const chr_socket_options *options, int i)
 {
@@ -7933,6 +9304,10 @@ static int chr__layers_check(const chr_socket_options *options, chr_error *err)
 
     if ((options->telnet == CHR_ON) + (options->tn3270 == CHR_ON) + (options->websocket == CHR_ON) > 1)
         return chr__fail(err, CHR_ERR_INVALID, "socket: only one of telnet=, tn3270= and websocket= can be on");
+    if (options->tn3270 == CHR_ON && options->server != CHR_ON)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: tn3270=on is for a server: it needs server=on");
+    if (options->websocket_text != CHR_DEFAULT && options->websocket != CHR_ON)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: websocket-text= goes with websocket=on only");
     if (!options->tls_creds && (options->tls_authz || is_named))
         return chr__fail(err, CHR_ERR_INVALID, "socket: tls-authz= and tls-hostname= go with tls-creds= only");
     if (options->tls_creds && address->type == CHR_ADDR_FD && options->server != CHR_ON && !is_named)
@@ -7981,6 +9356,7 @@ typedef struct chr__socket {
     chr_watch          listen_watch;
     chr_watch          watch;       /* of fd until it is connected, or of the lookup */
     chr_timer          retry;
+    chr_timer          patience;    /* with a handshake */
     chr__lookup       *lookup;
     chr__sockaddr     *addresses;   /* of the attempt under way */
     int                address_count, address_next;
@@ -8053,10 +9429,10 @@ static int chr__socket_write_unix(chr__layer *layer, const void *buf, size_t len
 }
 
 static const chr__layer_slots chr__socket_raw = {
-    "raw", NULL, NULL, chr__socket_read, chr__socket_write, NULL, NULL, NULL
+    "raw", NULL, NULL, chr__socket_read, chr__socket_write, NULL, NULL, NULL, NULL, NULL
 };
 static const chr__layer_slots chr__socket_raw_unix = {
-    "raw", NULL, NULL, chr__socket_read_unix, chr__socket_write_unix, NULL, NULL, NULL
+    "raw", NULL, NULL, chr__socket_read_unix, chr__socket_write_unix, NULL, NULL, NULL, NULL, NULL
 };
 
 /* -- the layers of one connection -- */
@@ -8118,6 +9494,7 @@ static void chr__socket_drop(chr__socket *sock)
 {
     sock->state = CHR__SOCKET_DISCONNECTED;
     chr_watch_stop(&sock->watch);
+    chr_timer_stop(&sock->patience);
     chr__os_lookup_release(sock->lookup);
     sock->lookup = NULL;
     if (sock->stream.top)
@@ -8186,6 +9563,7 @@ static void chr__socket_connected(chr__socket *sock)
     chr__layer *top = sock->top;
 
     chr_watch_stop(&sock->watch);
+    chr_timer_stop(&sock->patience);
     if (chr__stream_open(&sock->stream, &sock->dev, top, sock->fd, sock->fd, chr__socket_ended, &sock->failure) < 0) {
         chr__socket_failed(sock);
         return;
@@ -8208,6 +9586,15 @@ static void chr__socket_shake(chr__socket *sock)
         chr__socket_failed(sock);
 }
 
+static void chr__socket_out_of_patience(void *opaque)
+{
+    chr__socket *sock = (chr__socket *)opaque;
+
+    chr__fail(&sock->failure, CHR_ERR_TIMEOUT, "the peer has not finished the %s handshake within %d seconds",
+              chr__layer_scheme(chr__socket_options(sock)), CHR__HANDSHAKE_SECONDS);
+    chr__socket_failed(sock);
+}
+
 /* Takes a connected descriptor as the peer. */
 static void chr__socket_adopt(chr__socket *sock, int fd)
 {
@@ -8220,10 +9607,13 @@ static void chr__socket_adopt(chr__socket *sock, int fd)
     chr_watch_set(&sock->listen_watch, 0); /* the next one waits in the backlog */
     if (!sock->is_unix && (options->nodelay == CHR_ON || options->delay == CHR_OFF))
         chr__os_nodelay(fd);
-    if (chr__socket_build_layers(sock, &sock->failure) < 0)
+    if (chr__socket_build_layers(sock, &sock->failure) < 0) {
         chr__socket_failed(sock);
-    else
-        chr__socket_shake(sock);
+        return;
+    }
+    if (sock->top != &sock->bottom.layer)
+        chr_timer_start(sock->dev.ctx, &sock->patience, CHR__HANDSHAKE_SECONDS * 1000, chr__socket_out_of_patience, sock);
+    chr__socket_shake(sock);
 }
 
 /* -- server -- */
@@ -8414,14 +9804,22 @@ static void chr__socket_wait_for(chr__socket *sock)
 
 /* -- blocking, where it was asked for: the same state machine, driven by a poll of its own -- */
 
+static int chr__socket_patience(const chr__socket *sock)
+{
+    return sock->state == CHR__SOCKET_SHAKING ? chr__time_left(sock->dev.ctx, sock->patience.deadline) : -1;
+}
+
 static int chr__socket_drive(chr__socket *sock)
 {
     int fd = sock->state == CHR__SOCKET_LOOKING_UP ? chr__os_lookup_fd(sock->lookup)
            : sock->state == CHR__SOCKET_DISCONNECTED ? sock->listener : sock->fd;
     int events = sock->state == CHR__SOCKET_DISCONNECTED ? CHR_IN : sock->wants;
 
-    if (chr__os_wait(fd, events, -1) == 0)
+    if (chr__os_wait(fd, events, chr__socket_patience(sock)) == 0) {
+        if (chr__socket_patience(sock) == 0)
+            chr__socket_out_of_patience(sock);
         return 0;
+    }
     switch (sock->state) {
     case CHR__SOCKET_DISCONNECTED: return chr__socket_accept(sock);
     case CHR__SOCKET_LOOKING_UP:   chr__socket_lookup_ready(sock, CHR_IN); break;
@@ -8480,7 +9878,9 @@ static int chr__socket_take_fd(chr__socket *sock, int fd, chr_error *err)
     sock->keeps_fd = 1;
     chr__socket_adopt(sock, fd);
     sock->keeps_fd = 0;
-    return sock->state == CHR__SOCKET_DISCONNECTED ? chr__socket_failure(sock, err) : 0;
+    if (sock->state == CHR__SOCKET_DISCONNECTED)
+        return chr__socket_failure(sock, err);
+    return sock->has_failed = 0; /* a handshake that goes on may fail later, and nobody is told then */
 }
 
 /* -- slots -- */
@@ -8551,12 +9951,16 @@ static int chr__socket_get_msgfds(chr_dev *dev, int *fds, int count)
 
 static int chr__socket_ioctl(chr_dev *dev, int command, void *arg)
 {
-    chr__layer *layer;
+    chr__stream *stream = &((chr__socket *)dev)->stream;
+    chr__layer  *layer;
+    int          code = CHR_ERR_NOT_SUPPORTED;
 
-    for (layer = ((chr__socket *)dev)->stream.top; layer; layer = layer->below)
+    for (layer = stream->top; layer && code == CHR_ERR_NOT_SUPPORTED; layer = layer->below)
         if (layer->slots->ioctl)
-            return layer->slots->ioctl(layer, command, arg);
-    return CHR_ERR_NOT_SUPPORTED;
+            code = layer->slots->ioctl(layer, command, arg);
+    if (chr__stream_unsent(stream))
+        chr__stream_update(stream);
+    return code;
 }
 
 static void chr__socket_describe(const chr_dev *dev, chr_info *info)

@@ -1,0 +1,142 @@
+/*
+ * probe - a chardev under a script's control. It opens the chardev given as options in argv[1], prints what happens, one line
+ * each, and does what the lines of its standard input say.
+ *
+ *   prints   made ADDRESS | failed TEXT | opened | closed | break | resized COLUMNS ROWS | data HEX | wrote N | log TEXT
+ *   takes    write HEX | break | disconnect | room N (how many bytes it takes; -1 = any) | quit
+ */
+#define CHARDEV_IMPLEMENTATION
+#include "chardev.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+typedef struct probe {
+    chr_context  *ctx;
+    chr_frontend  fe;
+    chr_frontend  script; /* standard input */
+    int           room;   /* -1 = any */
+    char          line[200000];
+    size_t        length;
+    unsigned char out[100000];
+    size_t        out_start, out_end;
+} probe;
+
+static probe p;
+
+static void push(void *opaque)
+{
+    int n = 1;
+    (void)opaque;
+    while (p.out_start < p.out_end && n > 0) {
+        n = chr_fe_write(&p.fe, p.out + p.out_start, p.out_end - p.out_start);
+        if (n > 0) p.out_start += (size_t)n;
+    }
+    if (n == CHR_ERR_WOULD_BLOCK) chr_fe_add_watch(&p.fe, push, NULL);
+    else printf("wrote %d\n", n > 0 ? (int)p.out_end : n);
+}
+
+static void write_hex(const char *hex)
+{
+    unsigned byte;
+    p.out_start = p.out_end = 0;
+    for (; sscanf(hex, "%2x", &byte) == 1; hex += 2) p.out[p.out_end++] = (unsigned char)byte;
+    push(NULL);
+}
+
+static void obey(const char *line)
+{
+    int on = 1;
+    if (strncmp(line, "write ", 6) == 0) write_hex(line + 6);
+    else if (strcmp(line, "break") == 0) printf("ioctl %d\n", chr_fe_ioctl(&p.fe, CHR_IOCTL_SERIAL_SET_BREAK, &on));
+    else if (strcmp(line, "disconnect") == 0) chr_fe_disconnect(&p.fe);
+    else if (strcmp(line, "quit") == 0) chr_loop_stop(p.ctx);
+    else if (strncmp(line, "room ", 5) == 0) p.room = atoi(line + 5), chr_fe_accept_input(&p.fe);
+    else printf("what is '%s'?\n", line);
+}
+
+static void script_read(void *opaque, const void *buf, size_t len)
+{
+    const char *text = (const char *)buf;
+    size_t      i;
+    (void)opaque;
+    for (i = 0; i < len; i++) {
+        if (text[i] != '\n' && p.length + 1 < sizeof p.line) p.line[p.length++] = text[i];
+        if (text[i] != '\n') continue;
+        p.line[p.length] = 0;
+        p.length = 0;
+        obey(p.line);
+    }
+}
+
+static void script_event(void *opaque, int event)
+{
+    (void)opaque;
+    if (event == CHR_EVENT_CLOSED) chr_loop_stop(p.ctx);
+}
+
+static int can_read(void *opaque)
+{
+    (void)opaque;
+    return p.room < 0 ? 65536 : p.room;
+}
+
+static void got(void *opaque, const void *buf, size_t len)
+{
+    const unsigned char *bytes = (const unsigned char *)buf;
+    size_t               i;
+    (void)opaque;
+    if (p.room > 0) p.room -= (int)len;
+    fputs("data ", stdout);
+    for (i = 0; i < len; i++) printf("%02x", bytes[i]);
+    putchar('\n');
+}
+
+static void happened(void *opaque, int event)
+{
+    chr_terminal_size size = { 0, 0 };
+    (void)opaque;
+    if (event == CHR_EVENT_OPENED) puts("opened");
+    else if (event == CHR_EVENT_CLOSED) puts("closed");
+    else if (event == CHR_EVENT_BREAK) puts("break");
+    else if (event == CHR_EVENT_RESIZED && chr_fe_ioctl(&p.fe, CHR_IOCTL_GET_TERMINAL_SIZE, &size) == 0)
+        printf("resized %d %d\n", size.columns, size.rows);
+    else printf("event %d\n", event);
+}
+
+static void on_log(void *opaque, const char *line)
+{
+    (void)opaque;
+    printf("log %s\n", line);
+}
+
+static int attach(chr_frontend *fe, const char *options, const chr_handlers *handlers)
+{
+    chr_error err;
+    chr_info  info;
+    chr_dev  *dev = chr_new(p.ctx, options, &err);
+    if (!dev || chr_fe_init(fe, dev, &err) < 0) {
+        printf("failed %s\n", err.text);
+        return 0;
+    }
+    chr_query(dev, &info);
+    if (fe == &p.fe) printf("made %s\n", info.address);
+    chr_fe_set_handlers(fe, handlers, NULL);
+    return 1;
+}
+
+int main(int argc, char **argv)
+{
+    static const chr_handlers script = { NULL, script_read, script_event, NULL }, handlers = { can_read, got, happened, NULL };
+    chr_config                config;
+    int                       ok;
+    memset(&config, 0, sizeof config);
+    config.log = on_log;
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    p.ctx = chr_context_new(&config);
+    p.room = -1;
+    ok = argc == 2 && p.ctx && attach(&p.fe, argv[1], &handlers) && attach(&p.script, "stdio,id=script,signal=off", &script);
+    if (ok) chr_loop_run(p.ctx);
+    chr_context_free(p.ctx);
+    return !ok;
+}

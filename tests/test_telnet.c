@@ -1,0 +1,761 @@
+/* telnet, server and client, and tn3270: every stream is fed whole, and split at every byte. */
+#define CHARDEV_IMPLEMENTATION
+#include "chardev.h"
+#include "rig.h"
+
+#define OPENING        "\xff\xfb\x01\xff\xfb\x03\xff\xfb\x00\xff\xfd\x00" /* WILL ECHO, WILL SGA, WILL BINARY, DO BINARY */
+#define OPENING_CLIENT "\xff\xfd\x03\xff\xfb\x00\xff\xfd\x00"             /* DO SGA, WILL BINARY, DO BINARY */
+#define OPENING_3270   "\xff\xfd\x19\xff\xfb\x19\xff\xfd\x00\xff\xfb\x00\xff\xfd\x18\xff\xfa\x18\x01\xff\xf0"
+#define DO_SIZE        "\xff\xfd\x1f"
+
+/* ---- a telnet chardev, and the peer's end of its connection -------------------------------------------------------- */
+
+typedef struct line {
+    rig      r;
+    recorder rec;
+    chr_dev *dev;
+    int      peer;
+    int      is_server;
+} line;
+
+static char hear_text[70000];
+static int  hear_length;
+
+/* What the peer can read now: may hold zeros. */
+static void listen_in(line *l)
+{
+    struct pollfd p = { 0, POLLIN, 0 };
+    ssize_t       got;
+    p.fd = l->peer;
+    hear_length = 0;
+    while (hear_length < (int)sizeof hear_text && poll(&p, 1, 0) > 0) {
+        got = read(l->peer, hear_text + hear_length, sizeof hear_text - (size_t)hear_length);
+        if (got <= 0) return;
+        hear_length += (int)got;
+    }
+}
+
+#define CHECK_HEARD(l, text, len)                           \
+    do {                                                    \
+        listen_in(l);                                       \
+        CHECK_MEM(hear_text, hear_length, (text), (len));   \
+    } while (0)
+
+static void say_bytes(line *l, const void *bytes, size_t len)
+{
+    CHECK_INT(write(l->peer, bytes, len), len);
+}
+
+static chr_dev *open_server(rig *r, const char *protocol)
+{
+    static int will_clean;
+    char       options[300];
+    if (!will_clean) atexit(scratch_clean);
+    will_clean = 1;
+    snprintf(options, sizeof options, "socket,id=t,path=%s,server=on,wait=off,%s=on", scratch("s"), protocol);
+    return make(r, options);
+}
+
+static void connect_peer(line *l)
+{
+    int       fds[2];
+    chr_error err;
+    socket_pair(fds);
+    l->peer = fds[0];
+    if (!CHECK_INT(chr_add_client(l->r.ctx, "t", fds[1], &err), 0)) NOTE("%s", err.text);
+    settle(&l->r);
+}
+
+static void line_open_with_room(line *l, const char *protocol, int is_server, int room)
+{
+    memset(l, 0, sizeof *l);
+    rig_open_virtual(&l->r);
+    l->is_server = is_server;
+    if (is_server) {
+        l->dev = open_server(&l->r, protocol);
+        attach_with_room(&l->rec, l->dev, room);
+        connect_peer(l);
+    } else {
+        char options[100];
+        int  fds[2];
+        socket_pair(fds);
+        l->peer = fds[0];
+        snprintf(options, sizeof options, "socket,id=t,fd=%d,%s=on", fds[1], protocol);
+        l->dev = make(&l->r, options);
+        attach_with_room(&l->rec, l->dev, room);
+        settle(&l->r);
+    }
+    CHECK_STR(l->rec.events, "O");
+    listen_in(l);
+}
+
+static void line_open(line *l, const char *protocol, int is_server)
+{
+    line_open_with_room(l, protocol, is_server, UNLIMITED);
+}
+
+static void line_close(line *l)
+{
+    if (l->rec.fe.dev) detach(&l->rec);
+    if (l->peer >= 0) close(l->peer);
+    rig_close(&l->r);
+}
+
+/* ---- openings ------------------------------------------------------------------------------------------------------ */
+
+TEST(server_opens_with_its_four_offers)
+{
+    line l;
+    line_open(&l, "telnet", 1);
+    CHECK_MEM(hear_text, hear_length, OPENING, 12);
+    line_close(&l);
+}
+
+TEST(client_opens_with_its_offers)
+{
+    line l;
+    line_open(&l, "telnet", 0);
+    CHECK_MEM(hear_text, hear_length, OPENING_CLIENT, 9);
+    line_close(&l);
+}
+
+TEST(tn3270_opens_with_all_at_once)
+{
+    line l;
+    line_open(&l, "tn3270", 1);
+    CHECK_MEM(hear_text, hear_length, OPENING_3270, sizeof OPENING_3270 - 1);
+    line_close(&l);
+}
+
+TEST(tn3270_is_for_servers)
+{
+    chr_error err;
+    rig       r;
+    rig_open(&r);
+    CHECK_INT(refuse(&r, "socket,id=t,path=/x,tn3270=on", &err), CHR_ERR_INVALID);
+    CHECK_HAS(err.text, "tn3270");
+    CHECK_INT(refuse(&r, "socket,id=t,path=/x,server=on,tn3270=on,telnet=on", &err), CHR_ERR_INVALID);
+    CHECK_HAS(err.text, "only one");
+    rig_close(&r);
+}
+
+TEST(query_names_the_protocol)
+{
+    chr_info info;
+    line     l;
+    line_open(&l, "telnet", 1);
+    chr_query(l.dev, &info);
+    CHECK_HAS(info.filename, "telnet:");
+    line_close(&l);
+}
+
+/* ---- input, whole and split ---------------------------------------------------------------------------------------- */
+
+typedef struct stream {
+    const char *name, *protocol;
+    int         is_server;
+    const char *wire;
+    size_t      wire_length;
+    const char *data;
+    size_t      data_length;
+    const char *events; /* after O */
+    const char *answer;
+    size_t      answer_length;
+} stream;
+
+#define S(text) (text), sizeof(text) - 1
+
+static const stream streams[] = {
+    { "plain", "telnet", 1, S("hello\r\nworld"), S("hello\r\nworld"), "", S("") },
+    { "iac_iac", "telnet", 1, S("a\xff\xff" "b\xff\xff\xff\xff"), S("a\xff" "b\xff\xff"), "", S("") },
+    { "cr_nul", "telnet", 1, S("a\r\0b\r\0\0c\0\r\nd"), S("a\rb\r\0c\0\r\nd"), "", S("") },
+    { "cr_nul_with_a_command_between", "telnet", 1, S("\r\xff\xf1\0x"), S("\rx"), "", S("") },
+    { "cr_nul_after_will_binary", "telnet", 1, S("\xff\xfb\x00" "a\r\0b"), S("a\r\0b"), "", S(DO_SIZE) },
+    { "nop_and_ayt_eat_nothing", "telnet", 1, S("a\xff\xf1" "b\xff\xf6" "c\xff\xf9" "d\xff\xf2" "e"), S("abcde"), "", S("") },
+    { "break", "telnet", 1, S("a\xff\xf3" "b"), S("ab"), "B", S("") },
+    { "two_breaks", "telnet", 1, S("\xff\xf3\xff\xf3"), S(""), "BB", S("") },
+    { "answers_to_our_offers_are_not_answered", "telnet", 1,
+      S("\xff\xfd\x01\xff\xfd\x03\xff\xfd\x00\xff\xfb\x00x\xff\xfd\x01\xff\xfb\x00y"), S("xy"), "", S(DO_SIZE) },
+    { "refusals_of_our_offers_are_not_answered", "telnet", 1, S("\xff\xfe\x01\xff\xfe\x03\xff\xfe\x00\xff\xfc\x00x"), S("x"), "", S(DO_SIZE) },
+    { "what_it_does_not_want_is_refused", "telnet", 1, S("\xff\xfd\x18\xff\xfb\x22x\xff\xfd\xff\xff\xfb\xc8y"), S("xy"), "",
+      S("\xff\xfc\x18" DO_SIZE "\xff\xfe\x22\xff\xfc\xff\xff\xfe\xc8") },
+    { "acknowledged_refusals_end_there", "telnet", 1, S("\xff\xfb\x22\xff\xfc\x22\xff\xfe\x18x"), S("x"), "", S("\xff\xfe\x22" DO_SIZE) },
+    { "switched_on_and_off_again", "telnet", 1, S("\xff\xfb\x03\xff\xfb\x03\xff\xfc\x03\xff\xfc\x03x"), S("x"), "",
+      S("\xff\xfd\x03" DO_SIZE "\xff\xfe\x03") },
+    { "subnegotiation_is_skipped", "telnet", 1, S("a\xff\xfa\x18\x00vt100\xff\xff\xff\xf3z\xff\xf0" "b"), S("ab"), "", S("") },
+    { "window_size", "telnet", 1, S("a\xff\xfb\x1f\xff\xfa\x1f\x00\x50\x00\x18\xff\xf0" "b"), S("ab"), "R", S("\xff\xfd\x1f") },
+    { "window_size_with_255", "telnet", 1, S("\xff\xfa\x1f\x00\xff\xff\x00\x18\xff\xf0" "b"), S("b"), "R", S("") },
+    { "window_size_too_short_or_long", "telnet", 1, S("\xff\xfa\x1f\x00\x50\xff\xf0\xff\xfa\x1f\0\1\0\2\0\xff\xf0" "b"), S("b"), "", S("") },
+    { "stray_se", "telnet", 1, S("a\xff\xf0" "b"), S("ab"), "", S("") },
+    { "client_accepts_echo_and_sga", "telnet", 0, S("\xff\xfb\x01\xff\xfb\x03\xff\xfd\x03x"), S("x"), "", S("\xff\xfd\x01\xff\xfb\x03") },
+    { "client_refuses_terminal_type_and_size", "telnet", 0, S("\xff\xfd\x18\xff\xfd\x1f\xff\xfd\x01x"), S("x"), "",
+      S("\xff\xfc\x18\xff\xfc\x1f\xff\xfc\x01") },
+    { "client_meets_our_server", "telnet", 0, S(OPENING "x"), S("x"), "", S("\xff\xfd\x01") },
+    { "client_break_and_iac", "telnet", 0, S("\xff\xf3" "a\xff\xff"), S("a\xff"), "B", S("") },
+    { "client_skips_subnegotiations", "telnet", 0, S("\xff\xfa\x1f\0\1\0\2\xff\xf0x"), S("x"), "", S("") },
+    { "tn3270_record", "tn3270", 1, S("\x7d\x40\x4d\xff\xef"), S("\x7d\x40\x4d\xff\xef"), "", S("") },
+    { "tn3270_data_255_is_not_an_end", "tn3270", 1, S("a\xff\xff\xef" "b\xff\xef"), S("a\xff\xff\xef" "b\xff\xef"), "", S("") },
+    { "tn3270_negotiation", "tn3270", 1,
+      S("\xff\xfb\x19\xff\xfd\x19\xff\xfb\x00\xff\xfd\x00\xff\xfb\x18\xff\xfa\x18\x00IBM-3279-4-E\xff\xf0x"),
+      S("\xff\xfa\x18\x00IBM-3279-4-E\xff\xf0x"), "", S("") },
+    { "tn3270_zeros_stay", "tn3270", 1, S("\r\0\0"), S("\r\0\0"), "", S("") },
+    { "tn3270_break", "tn3270", 1, S("a\xff\xf3" "b"), S("ab"), "B", S("") },
+};
+
+/* The recorder writes '?' for an event that it doesn't know. */
+static void check_events(line *l, const char *events)
+{
+    char   want[64] = "O";
+    size_t i;
+    strcat(want, events);
+    for (i = 0; want[i]; i++)
+        if (want[i] == 'R') want[i] = '?';
+    CHECK_STR(l->rec.events, want);
+}
+
+static void feed(const stream *s, size_t split, int room)
+{
+    line l;
+    line_open_with_room(&l, s->protocol, s->is_server, room);
+    if (split > 0) say_bytes(&l, s->wire, split);
+    settle(&l.r);
+    if (split < s->wire_length) say_bytes(&l, s->wire + split, s->wire_length - split);
+    settle(&l.r);
+    while (room < UNLIMITED && l.rec.room == 0) {
+        give_room(&l.rec, room);
+        settle(&l.r);
+    }
+    if (!CHECK_MEM(l.rec.input, l.rec.length, s->data, s->data_length)) NOTE("split at %zu, room %d", split, room);
+    check_events(&l, s->events);
+    listen_in(&l);
+    if (!CHECK_MEM(hear_text, hear_length, s->answer, s->answer_length)) NOTE("the answers, split at %zu, room %d", split, room);
+    line_close(&l);
+}
+
+static void feed_split(const void *arg)
+{
+    const stream *s = (const stream *)arg;
+    size_t        split;
+    for (split = 0; split <= s->wire_length; split++) feed(s, split, UNLIMITED);
+}
+
+static void feed_into_little_room(const void *arg)
+{
+    const stream *s = (const stream *)arg;
+    size_t        split;
+    for (split = 0; split <= s->wire_length; split++) {
+        feed(s, split, 1);
+        feed(s, split, 2);
+    }
+}
+
+/* One byte at a time, each in its own packet. */
+static void feed_bytewise(const void *arg)
+{
+    const stream *s = (const stream *)arg;
+    size_t        i;
+    line          l;
+    line_open(&l, s->protocol, s->is_server);
+    for (i = 0; i < s->wire_length; i++) {
+        say_bytes(&l, s->wire + i, 1);
+        settle(&l.r);
+    }
+    CHECK_MEM(l.rec.input, l.rec.length, s->data, s->data_length);
+    check_events(&l, s->events);
+    line_close(&l);
+}
+
+TEST_FAMILY(streams)
+{
+    char   name[100];
+    size_t i;
+    for (i = 0; i < sizeof streams / sizeof streams[0]; i++) {
+        snprintf(name, sizeof name, "in_%s", streams[i].name);
+        test_add_case(name, feed_split, &streams[i], 20);
+        snprintf(name, sizeof name, "in_%s_bytewise", streams[i].name);
+        test_add_case(name, feed_bytewise, &streams[i], 10);
+        snprintf(name, sizeof name, "in_%s_little_room", streams[i].name);
+        test_add_case(name, feed_into_little_room, &streams[i], 20);
+    }
+}
+
+/* ---- order, size, bounds ------------------------------------------------------------------------------------------- */
+
+static char   order[64];
+static size_t order_length;
+
+static void note_order(recorder *rec, int what)
+{
+    if (what == 'r') order[order_length++] = rec->input[rec->length - 1];
+    else order[order_length++] = recorder_letter(rec->last_event);
+}
+
+TEST(break_comes_in_its_place_among_the_bytes)
+{
+    line l;
+    line_open(&l, "telnet", 1);
+    l.rec.then = note_order;
+    say_bytes(&l, S("a\xff\xf3" "b\xff\xf3" "c"));
+    settle(&l.r);
+    CHECK_MEM(order, order_length, "aBbBc", 5);
+    line_close(&l);
+}
+
+static void disconnect_on_break(recorder *rec, int what)
+{
+    if (what == 'e' && rec->last_event == CHR_EVENT_BREAK) CHECK_INT(chr_fe_disconnect(&rec->fe), 0);
+}
+
+TEST(disconnect_inside_the_break_handler)
+{
+    line l;
+    line_open(&l, "telnet", 1);
+    l.rec.then = disconnect_on_break;
+    say_bytes(&l, S("a\xff\xf3never"));
+    settle(&l.r);
+    CHECK_INPUT(&l.rec, "a");
+    CHECK_STR(l.rec.events, "OBC");
+    close(l.peer);
+    connect_peer(&l); /* the next one is greeted anew */
+    CHECK_STR(l.rec.events, "OBCO");
+    CHECK_HEARD(&l, OPENING, 12);
+    line_close(&l);
+}
+
+static void remove_on_break(recorder *rec, int what)
+{
+    chr_context *ctx = rec->fe.dev->ctx;
+    chr_error    err;
+    if (what != 'e' || rec->last_event != CHR_EVENT_BREAK) return;
+    chr_fe_deinit(&rec->fe);
+    CHECK_INT(chr_remove(ctx, "t", &err), 0);
+}
+
+TEST(remove_inside_the_break_handler)
+{
+    line l;
+    line_open(&l, "telnet", 1);
+    l.rec.then = remove_on_break;
+    say_bytes(&l, S("a\xff\xf3never"));
+    settle(&l.r);
+    CHECK_INPUT(&l.rec, "a");
+    free(l.rec.input);
+    line_close(&l);
+}
+
+TEST(terminal_size_is_told)
+{
+    chr_terminal_size size = { 0, 0 };
+    line              l;
+    line_open(&l, "telnet", 1);
+    CHECK_INT(chr_fe_ioctl(&l.rec.fe, CHR_IOCTL_GET_TERMINAL_SIZE, &size), CHR_ERR_NOT_SUPPORTED);
+    say_bytes(&l, S("\xff\xfb\x1f\xff\xfa\x1f\x01\x00\x00\xff\xff\xff\xf0"));
+    settle(&l.r);
+    CHECK_INT(l.rec.last_event, CHR_EVENT_RESIZED);
+    CHECK_INT(chr_fe_ioctl(&l.rec.fe, CHR_IOCTL_GET_TERMINAL_SIZE, &size), 0);
+    CHECK_INT(size.columns, 256);
+    CHECK_INT(size.rows, 255);
+    line_close(&l);
+}
+
+TEST(terminal_size_and_break_through_a_mux)
+{
+    char              options[200];
+    int               fds[2], on = 1;
+    chr_terminal_size size = { 0, 0 };
+    chr_error         err;
+    recorder          rec;
+    rig               r;
+    rig_open(&r);
+    snprintf(options, sizeof options, "socket,id=m,path=%s,server=on,wait=off,telnet=on,mux=on", scratch("s"));
+    attach(&rec, make(&r, options));
+    socket_pair(fds);
+    CHECK_INT(chr_add_client(r.ctx, "m-base", fds[1], &err), 0);
+    settle(&r);
+    (void)hear(fds[0]);
+    CHECK_INT(write(fds[0], "\xff\xfa\x1f\0\x28\0\x0a\xff\xf0\xff\xf3", 11), 11);
+    settle(&r);
+    CHECK_HAS(rec.events, "O?B");
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_GET_TERMINAL_SIZE, &size), 0);
+    CHECK_INT(size.columns, 40);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_SET_BREAK, &on), 0);
+    CHECK_STR(hear(fds[0]), "\xff\xf3");
+    detach(&rec);
+    close(fds[0]);
+    rig_close(&r);
+    scratch_clean();
+}
+
+TEST(endless_subnegotiation_is_skipped_in_bounded_memory)
+{
+    static char block[30000];
+    long        live;
+    int         i;
+    line        l;
+    line_open(&l, "telnet", 1);
+    live = l.r.live;
+    memset(block, 'x', sizeof block);
+    say_bytes(&l, S("a\xff\xfa\x18"));
+    for (i = 0; i < 40; i++) {
+        say_bytes(&l, block, sizeof block);
+        settle(&l.r);
+    }
+    CHECK_INT(l.r.live, live);
+    say_bytes(&l, S("\xff\xf0" "b"));
+    settle(&l.r);
+    CHECK_INPUT(&l.rec, "ab");
+    line_close(&l);
+}
+
+/* As many requests as one likes, as long as the answers are read. */
+TEST(many_requests_are_all_refused)
+{
+    static char block[30000];
+    int         i, answers = 0;
+    line        l;
+    line_open(&l, "telnet", 1);
+    for (i = 0; i < 30000; i += 3) memcpy(block + i, "\xff\xfb\x22", 3);
+    for (i = 0; i < 6; i++) {
+        say_bytes(&l, block, sizeof block);
+        settle(&l.r);
+        listen_in(&l);
+        answers += hear_length / 3;
+    }
+    CHECK_INT(answers, 60000 + 1); /* and DO window size */
+    CHECK_STR(l.rec.events, "O");
+    line_close(&l);
+}
+
+TEST(a_peer_that_asks_and_never_reads_is_dropped)
+{
+    static char block[3000];
+    size_t      i;
+    int         turn, small = 4096;
+    ssize_t     sent = 1;
+    line        l;
+    line_open(&l, "telnet", 1);
+    setsockopt(l.peer, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    for (i = 0; i < sizeof block; i += 3) memcpy(block + i, "\xff\xfb\x22", 3);
+    for (turn = 0; turn < 2000 && !strchr(l.rec.events, 'C'); turn++) {
+        sent = send(l.peer, block, sizeof block, MSG_DONTWAIT | MSG_NOSIGNAL);
+        settle(&l.r);
+    }
+    CHECK_STR(l.rec.events, "OC");
+    (void)sent;
+    line_close(&l);
+}
+
+TEST(data_just_before_the_end_is_delivered)
+{
+    line l;
+    line_open(&l, "telnet", 1);
+    say_bytes(&l, S("last\xff\xff words\xff\xf3"));
+    close(l.peer);
+    settle(&l.r);
+    l.peer = -1;
+    CHECK_INPUT(&l.rec, "last\xff words");
+    CHECK_STR(l.rec.events, "OBC");
+    line_close(&l);
+}
+
+/* Bytes that the layer holds come when there is room, though the descriptor is silent; the end comes after them. */
+TEST(held_bytes_obey_can_read)
+{
+    line l;
+    line_open_with_room(&l, "telnet", 1, 3);
+    say_bytes(&l, S("abcdefg"));
+    settle(&l.r);
+    CHECK_INPUT(&l.rec, "abc");
+    close(l.peer);
+    l.peer = -1;
+    settle(&l.r);
+    CHECK_STR(l.rec.events, "O");
+    give_room(&l.rec, 2);
+    settle(&l.r);
+    CHECK_INPUT(&l.rec, "abcde");
+    give_room(&l.rec, 10);
+    settle(&l.r);
+    CHECK_INPUT(&l.rec, "abcdefg");
+    CHECK_STR(l.rec.events, "OC");
+    line_close(&l);
+}
+
+/* ---- output -------------------------------------------------------------------------------------------------------- */
+
+static void check_out(line *l, const char *data, size_t len, const char *wire, size_t wire_length)
+{
+    CHECK_INT(chr_fe_write(&l->rec.fe, data, len), len);
+    CHECK_HEARD(l, wire, wire_length);
+}
+
+TEST(out_255_is_doubled)
+{
+    line l;
+    line_open(&l, "telnet", 1);
+    check_out(&l, S("a\xff" "b\xff\xff"), S("a\xff\xff" "b\xff\xff\xff\xff"));
+    line_close(&l);
+    line_open(&l, "telnet", 0);
+    check_out(&l, S("\xff"), S("\xff\xff"));
+    line_close(&l);
+}
+
+TEST(out_cr_gets_its_nul_when_binary_is_refused)
+{
+    line l;
+    line_open(&l, "telnet", 1);
+    check_out(&l, S("b\rc"), S("b\rc"));
+    say_bytes(&l, S("\xff\xfe\x00"));
+    settle(&l.r);
+    CHECK_HEARD(&l, DO_SIZE, 3);
+    check_out(&l, S("a\r\nb\rc\r\rd\r"), S("a\r\nb\r\0c\r\0\r\0d\r"));
+    check_out(&l, S("\n"), S("\n"));
+    check_out(&l, S("\r"), S("\r"));
+    check_out(&l, S("x"), S("\0x"));
+    say_bytes(&l, S("\xff\xfd\x00"));
+    settle(&l.r);
+    CHECK_HEARD(&l, "\xff\xfb\x00", 3);
+    check_out(&l, S("b\rc"), S("b\rc"));
+    line_close(&l);
+}
+
+TEST(out_tn3270_goes_as_it_is)
+{
+    line l;
+    line_open(&l, "tn3270", 1);
+    check_out(&l, S("\xf5\xc3\x11\x40\x40\r\0\xff\xff\xff\xef"), S("\xf5\xc3\x11\x40\x40\r\0\xff\xff\xff\xef"));
+    line_close(&l);
+}
+
+TEST(out_break_in_both_roles)
+{
+    static const int on = 1, off = 0;
+    int              is_server;
+    line             l;
+    for (is_server = 0; is_server < 2; is_server++) {
+        line_open(&l, "telnet", is_server);
+        CHECK_INT(chr_fe_write(&l.rec.fe, "a", 1), 1);
+        CHECK_INT(chr_fe_ioctl(&l.rec.fe, CHR_IOCTL_SERIAL_SET_BREAK, (void *)(uintptr_t)&on), 0);
+        CHECK_INT(chr_fe_ioctl(&l.rec.fe, CHR_IOCTL_SERIAL_SET_BREAK, (void *)(uintptr_t)&off), 0);
+        CHECK_INT(chr_fe_write(&l.rec.fe, "b", 1), 1);
+        CHECK_HEARD(&l, "a\xff\xf3" "b", 4);
+        CHECK_INT(chr_fe_ioctl(&l.rec.fe, 12345, NULL), CHR_ERR_NOT_SUPPORTED);
+        line_close(&l);
+    }
+}
+
+/* Pseudo-random, and rich in the bytes that matter. */
+static char odd_byte(unsigned *seed)
+{
+    static const char special[] = { '\xff', '\r', '\n', '\0', '\xff' };
+    *seed = *seed * 1103515245u + 12345u;
+    return (*seed >> 16) % 4 ? (char)(*seed >> 20) : special[(*seed >> 20) % 5];
+}
+
+/* What a plain peer makes of the wire: our encoding undone, by other means. */
+static size_t undo(const char *wire, size_t len, char *data)
+{
+    size_t i, n = 0;
+    for (i = 0; i < len; i++) {
+        if (wire[i] == '\xff') i++;
+        if (wire[i] == 0 && i > 0 && wire[i - 1] == '\r') continue;
+        data[n++] = wire[i];
+    }
+    return n;
+}
+
+/* Everything that is taken arrives, though the way is full again and again, and write_all too. */
+TEST_WITHIN(out_through_a_narrow_way, 30)
+{
+    enum { TOTAL = 400000 };
+    static char data[TOTAL], wire[3 * TOTAL], plain[3 * TOTAL];
+    size_t      taken = 0, got = 0, i;
+    unsigned    seed = 7;
+    int         n, blocked = 0;
+    line        l;
+    line_open(&l, "telnet", 1);
+    say_bytes(&l, S("\xff\xfe\x00")); /* DONT BINARY, so that there are NULs to be put in */
+    settle(&l.r);
+    CHECK_HEARD(&l, DO_SIZE, 3);
+    for (i = 0; i < TOTAL; i++) data[i] = odd_byte(&seed);
+    while (taken < TOTAL || got == 0 || chr__stream_unsent(&((chr__stream_dev *)l.dev)->stream)) {
+        n = taken < TOTAL ? chr_fe_write(&l.rec.fe, data + taken, TOTAL - taken) : 0;
+        if (n > 0) taken += (size_t)n;
+        else if (n < 0) CHECK_INT(n, CHR_ERR_WOULD_BLOCK), blocked++;
+        chr_loop_step(l.r.ctx, 0);
+        if (n > 0) continue;
+        n = (int)read(l.peer, wire + got, 5000);
+        REQUIRE(n > 0);
+        got += (size_t)n;
+    }
+    listen_in(&l);
+    do {
+        memcpy(wire + got, hear_text, (size_t)hear_length);
+        got += (size_t)hear_length;
+        listen_in(&l);
+    } while (hear_length > 0);
+    CHECK(blocked > 3);
+    CHECK_MEM(plain, undo(wire, got, plain), data, TOTAL);
+    line_close(&l);
+}
+
+/* A waiting writer is told when the layer has room again, not when the descriptor has. */
+TEST(writable_comes_when_there_is_room)
+{
+    static char block[65536];
+    size_t      total;
+    line        l;
+    line_open(&l, "telnet", 1);
+    total = fill_up(&l.rec.fe);
+    chr_fe_add_watch(&l.rec.fe, recorder_writable, &l.rec);
+    settle(&l.r);
+    CHECK_INT(l.rec.writable, 0);
+    CHECK_INT(drain(&l.r, l.peer, total), total);
+    settle(&l.r);
+    CHECK_INT(l.rec.writable, 1);
+    CHECK(chr_fe_write(&l.rec.fe, block, sizeof block) > 0);
+    line_close(&l);
+}
+
+TEST(the_loop_rests_while_output_waits)
+{
+    int  i, ran = 0;
+    line l;
+    line_open(&l, "telnet", 1);
+    (void)fill_up(&l.rec.fe);
+    settle(&l.r);
+    for (i = 0; i < 5; i++) ran += chr_loop_step(l.r.ctx, 1);
+    CHECK_INT(ran, 0);
+    line_close(&l);
+}
+
+TEST(peer_gone_while_output_waits)
+{
+    line l;
+    line_open(&l, "telnet", 1);
+    (void)fill_up(&l.rec.fe);
+    say_bytes(&l, S("bye"));
+    close(l.peer);
+    l.peer = -1;
+    settle(&l.r);
+    CHECK_INPUT(&l.rec, "bye");
+    CHECK_STR(l.rec.events, "OC");
+    CHECK_INT(chr_fe_write(&l.rec.fe, "x", 1), CHR_ERR_DISCONNECTED);
+    line_close(&l);
+}
+
+/* ---- blocking calls ------------------------------------------------------------------------------------------------ */
+
+TEST(read_all_takes_data_only)
+{
+    char buf[4];
+    line l;
+    line_open(&l, "telnet", 1);
+    say_bytes(&l, S("\xff\xfb\x22" "a\xff\xf3\xff\xff" "b\r\0"));
+    CHECK_INT(chr_fe_read_all(&l.rec.fe, buf, 4, 1000), 4);
+    CHECK_MEM(buf, 4, "a\xff" "b\r", 4);
+    CHECK_STR(l.rec.events, "O"); /* from the loop, not from within the call */
+    settle(&l.r);
+    CHECK_STR(l.rec.events, "OB");
+    line_close(&l);
+}
+
+/* ---- two of ours, over each kind of address ------------------------------------------------------------------------ */
+
+typedef struct pairing {
+    const char *name, *server, *client; /* %s: a path, or the port that the server has got */
+} pairing;
+
+static const pairing pairings[] = {
+    { "unix", "path=%s", "path=%s" },
+    { "abstract", "path=%s,abstract=on", "path=%s,abstract=on" },
+    { "tcp4", "host=127.0.0.1,port=0", "host=127.0.0.1,port=%s" },
+    { "tcp6", "host=::1,port=0", "host=::1,port=%s" },
+    { "fd", NULL, NULL },
+};
+
+static chr_dev *pair_server(rig *r, const pairing *p, char where[100], int *listener)
+{
+    char     address[200], options[300];
+    chr_info info;
+    chr_dev *dev;
+    *listener = -1;
+    snprintf(where, 100, "%s", scratch("s"));
+    if (p->server) snprintf(address, sizeof address, p->server, where);
+    else {
+        *listener = unix_listen(where);
+        snprintf(address, sizeof address, "fd=%d", *listener);
+    }
+    snprintf(options, sizeof options, "socket,id=s,%s,server=on,wait=off,telnet=on", address);
+    dev = make(r, options);
+    chr_query(dev, &info);
+    if (strstr(address, "port=")) snprintf(where, 100, "%s", strrchr(info.address, ':') + 1);
+    return dev;
+}
+
+static chr_dev *pair_client(rig *r, const pairing *p, const char *where)
+{
+    char address[200], options[300];
+    if (p->client) snprintf(address, sizeof address, p->client, where);
+    else snprintf(address, sizeof address, "fd=%d", unix_connect(where));
+    snprintf(options, sizeof options, "socket,id=c,%s,telnet=on", address);
+    return make(r, options);
+}
+
+static void two_of_ours(const void *arg)
+{
+    char     where[100];
+    int      listener, on = 1;
+    recorder server, client;
+    rig      r;
+    rig_open(&r);
+    attach(&server, pair_server(&r, (const pairing *)arg, where, &listener));
+    attach(&client, pair_client(&r, (const pairing *)arg, where));
+    PUMP(&r, server.open && client.open);
+    CHECK_INT(chr_fe_write(&server.fe, "\r\0\xff\n", 4), 4);
+    CHECK_INT(chr_fe_write(&client.fe, "\xff\r\0\r", 4), 4);
+    CHECK_INT(chr_fe_ioctl(&client.fe, CHR_IOCTL_SERIAL_SET_BREAK, &on), 0);
+    PUMP(&r, strchr(server.events, 'B') && client.length == 4);
+    CHECK_MEM(client.input, client.length, "\r\0\xff\n", 4);
+    CHECK_MEM(server.input, server.length, "\xff\r\0\r", 4);
+    CHECK_STR(server.events, "OB");
+    CHECK_INT(chr_fe_disconnect(&client.fe), 0);
+    PUMP(&r, strchr(server.events, 'C'));
+    detach(&server);
+    detach(&client);
+    rig_close(&r);
+    scratch_clean();
+}
+
+TEST_FAMILY(pairings)
+{
+    char   name[100];
+    size_t i;
+    for (i = 0; i < sizeof pairings / sizeof pairings[0]; i++) {
+        snprintf(name, sizeof name, "two_of_ours_over_%s", pairings[i].name);
+        test_add_case(name, two_of_ours, &pairings[i], 10);
+    }
+}
+
+/* ---- memory -------------------------------------------------------------------------------------------------------- */
+
+TEST(each_failed_allocation_is_an_error_that_leaks_nothing)
+{
+    int       fds[2], at, made = 0;
+    char      options[100];
+    chr_error err;
+    rig       r;
+    for (at = 1; at < 40 && !made; at++) {
+        rig_open(&r);
+        socket_pair(fds);
+        snprintf(options, sizeof options, "socket,id=t,fd=%d,telnet=on", fds[1]);
+        r.fail_at = r.calls + at;
+        made = chr_new(r.ctx, options, &err) != NULL;
+        if (!made) {
+            CHECK_INT(err.code, CHR_ERR_NO_MEMORY);
+            close(fds[1]); /* after an error it is still ours */
+        }
+        close(fds[0]);
+        rig_close(&r);
+    }
+    CHECK(made && at > 3);
+}
