@@ -14,7 +14,7 @@
 typedef struct probe {
     chr_context  *ctx;
     chr_frontend  fe;
-    chr_frontend  script; /* standard input */
+    chr_frontend  script; /* standard input, and not stdio: our prints need a blocking descriptor 1 */
     int           room;   /* -1 = any */
     char          line[200000];
     size_t        length;
@@ -135,7 +135,7 @@ int main(int argc, char **argv)
     setvbuf(stdout, NULL, _IOLBF, 0);
     p.ctx = chr_context_new(&config);
     p.room = -1;
-    ok = argc == 2 && p.ctx && attach(&p.fe, argv[1], &handlers) && attach(&p.script, "stdio,id=script,signal=off", &script);
+    ok = argc == 2 && p.ctx && attach(&p.fe, argv[1], &handlers) && attach(&p.script, "fd,id=script,in=0", &script);
     if (ok) chr_loop_run(p.ctx);
     chr_context_free(p.ctx);
     return !ok;

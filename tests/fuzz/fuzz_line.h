@@ -1,0 +1,144 @@
+/* fuzz_line.h - a socket chardev that speaks some protocol, and the fuzzer as its peer: what the protocol targets share. */
+#ifndef CHARDEV_FUZZ_LINE_H
+#define CHARDEV_FUZZ_LINE_H
+
+#include "fuzz.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { LINE_MOST = 1 << 16 };
+
+typedef struct fuzz_line {
+    chr_context  *ctx;
+    chr_frontend  fe;
+    int           peer, room;
+    int           opened, closed;
+    unsigned char data[LINE_MOST]; /* what the frontend got; an event stands in it as the byte pair of `events` */
+    size_t        length;
+    size_t        event_at[LINE_MOST]; /* how much had come before each BREAK */
+    size_t        events;
+    unsigned char heard[2 * LINE_MOST]; /* what came back */
+    size_t        heard_length;
+} fuzz_line;
+
+static inline int fuzz_line_can_read(void *opaque)
+{
+    return ((fuzz_line *)opaque)->room;
+}
+
+static inline void fuzz_line_read(void *opaque, const void *buf, size_t len)
+{
+    fuzz_line *l = (fuzz_line *)opaque;
+    FUZZ_CHECK(len > 0 && len <= (size_t)l->room && l->opened && !l->closed);
+    FUZZ_CHECK(l->length + len <= LINE_MOST);
+    memcpy(l->data + l->length, buf, len);
+    l->length += len;
+    l->room -= (int)len;
+}
+
+static inline void fuzz_line_event(void *opaque, int event)
+{
+    fuzz_line *l = (fuzz_line *)opaque;
+    if (event == CHR_EVENT_OPENED) {
+        FUZZ_CHECK(!l->opened);
+        l->opened = 1;
+    } else if (event == CHR_EVENT_CLOSED) {
+        FUZZ_CHECK(l->opened && !l->closed);
+        l->closed = 1;
+    } else if (event == CHR_EVENT_BREAK) {
+        FUZZ_CHECK(l->opened && !l->closed && l->events < LINE_MOST);
+        l->event_at[l->events++] = l->length;
+    }
+}
+
+static inline void fuzz_line_hear(fuzz_line *l)
+{
+    ssize_t n;
+    while ((n = recv(l->peer, l->heard + l->heard_length, sizeof l->heard - l->heard_length, MSG_DONTWAIT)) > 0)
+        l->heard_length += (size_t)n;
+    FUZZ_CHECK(l->heard_length < sizeof l->heard);
+}
+
+/* Until nothing happens any more; endless work is a finding. */
+static inline void fuzz_line_settle(fuzz_line *l)
+{
+    int i;
+    for (i = 0; i < 20000; i++) {
+        fuzz_line_hear(l);
+        if (chr_loop_step(l->ctx, 0) <= 0) return;
+    }
+    FUZZ_CHECK(i < 20000); /* else the loop never comes to rest */
+}
+
+static inline fuzz_line *fuzz_line_open(int is_server, const char *protocol)
+{
+    static const chr_handlers handlers = { fuzz_line_can_read, fuzz_line_read, fuzz_line_event, NULL };
+    char                      options[200];
+    int                       fds[2];
+    chr_error                 err;
+    chr_dev                  *dev;
+    fuzz_line                *l = (fuzz_line *)calloc(1, sizeof *l);
+    FUZZ_CHECK(l != NULL && socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
+    l->ctx = fuzz_context();
+    l->peer = fds[0];
+    if (is_server) snprintf(options, sizeof options, "socket,id=l,path=fuzz.%d,abstract=on,server=on,wait=off,%s", (int)getpid(), protocol);
+    else snprintf(options, sizeof options, "socket,id=l,fd=%d,%s", fds[1], protocol);
+    dev = chr_new(l->ctx, options, &err);
+    if (!dev) fprintf(stderr, "%s: %s\n", options, err.text);
+    FUZZ_CHECK(dev != NULL && chr_fe_init(&l->fe, dev, &err) == 0);
+    chr_fe_set_handlers(&l->fe, &handlers, l);
+    if (is_server) FUZZ_CHECK(chr_add_client(l->ctx, "l", fds[1], &err) == 0);
+    fuzz_line_settle(l);
+    return l;
+}
+
+/* Some of the peer's bytes, in one packet; false when nobody is there any more. */
+static inline int fuzz_line_say(fuzz_line *l, const void *bytes, size_t len)
+{
+    if (len > 0 && send(l->peer, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)len) return 0;
+    fuzz_line_settle(l);
+    return 1;
+}
+
+static inline void fuzz_line_give_room(fuzz_line *l, int room)
+{
+    l->room = room;
+    chr_fe_accept_input(&l->fe);
+    fuzz_line_settle(l);
+}
+
+/* The peer's bytes, cut into packets and met by as much room as `cuts` says; in the end there is room for all. */
+static inline void fuzz_line_feed(fuzz_line *l, const uint8_t *bytes, size_t len, uint8_t cuts)
+{
+    uint32_t random = cuts * 2654435761u;
+    size_t   at = 0, some;
+    for (; at < len && !l->closed; at += some) {
+        random = random * 1664525u + 1013904223u;
+        some = cuts == 0 ? len : 1 + (random >> 20) % 23;
+        some = some < len - at ? some : len - at;
+        l->room = cuts & 1 ? (int)((random >> 12) % 5) : LINE_MOST;
+        chr_fe_accept_input(&l->fe);
+        if (!fuzz_line_say(l, bytes + at, some)) break;
+    }
+    fuzz_line_give_room(l, LINE_MOST);
+}
+
+/* Writing goes on as long as the line is open, and is over when it is not. */
+static inline void fuzz_line_close(fuzz_line *l)
+{
+    int n = chr_fe_write(&l->fe, "x\xff\r", 3);
+    FUZZ_CHECK(n == 3 || n == CHR_ERR_DISCONNECTED);
+    FUZZ_CHECK(!l->closed || n == CHR_ERR_DISCONNECTED);
+    close(l->peer);
+    l->peer = open("/dev/null", O_RDONLY);
+    fuzz_line_settle(l);
+    FUZZ_CHECK(!l->opened || l->closed);
+    chr_fe_deinit(&l->fe);
+    close(l->peer);
+    fuzz_end(l->ctx);
+    free(l);
+}
+
+#endif
