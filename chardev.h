@@ -9914,6 +9914,7 @@ typedef struct chr__tls {
     int                 is_up, has_ended; /* the handshake is over; so is the input */
     int                 end;              /* of the input: what mbed TLS said */
     int                 write_failed;
+    int                 has_heard, is_alien; /* something has come; it is not TLS */
     unsigned char       ip[16];           /* whom a client expects, where it is an address */
     size_t              ip_size, sent, kept_size;
     chr__name           peer;             /* the certificate's name, or the key's */
@@ -9922,9 +9923,14 @@ typedef struct chr__tls {
 
 static int chr__tls_below_read(void *opaque, unsigned char *buf, size_t len)
 {
-    chr__layer *below = ((chr__tls *)opaque)->layer.below;
+    chr__tls   *tls = (chr__tls *)opaque;
+    chr__layer *below = tls->layer.below;
     int         n = below->slots->read(below, buf, len);
 
+    if (n > 0 && !tls->has_heard) {
+        tls->has_heard = 1;
+        tls->is_alien = buf[0] != MBEDTLS_SSL_MSG_HANDSHAKE && buf[0] != MBEDTLS_SSL_MSG_ALERT;
+    }
     return n >= 0 ? n : n == CHR_ERR_WOULD_BLOCK ? MBEDTLS_ERR_SSL_WANT_READ : MBEDTLS_ERR_NET_CONN_RESET;
 }
 
@@ -10106,7 +10112,7 @@ static const char *chr__tls_fault(uint32_t flags)
         { MBEDTLS_X509_BADCERT_FUTURE,      "the peer's certificate is not valid yet" },
         { MBEDTLS_X509_BADCERT_REVOKED,     "the peer's certificate has been revoked" },
         { MBEDTLS_X509_BADCERT_NOT_TRUSTED, "the peer's certificate is not signed by a CA that is trusted here" },
-        { MBEDTLS_X509_BADCERT_CN_MISMATCH, "the peer's certificate is for another name than" },
+        { MBEDTLS_X509_BADCERT_CN_MISMATCH, "the peer's certificate is for another name" },
     };
     size_t i;
 
@@ -10130,6 +10136,8 @@ static int chr__tls_explain(chr__tls *tls, int n, chr_error *err)
 {
     char why[160];
 
+    if (tls->is_alien)
+        return chr__fail(err, CHR_ERR_IO, "TLS: what the peer sends is not TLS");
     switch (n) {
     case MBEDTLS_ERR_X509_CERT_VERIFY_FAILED:
         return chr__tls_distrust(tls, err);
@@ -10137,8 +10145,6 @@ static int chr__tls_explain(chr__tls *tls, int n, chr_error *err)
         return chr__fail(err, CHR_ERR_PERMISSION, "TLS: the peer shows no certificate");
     case MBEDTLS_ERR_SSL_UNKNOWN_IDENTITY:
         return chr__fail(err, CHR_ERR_PERMISSION, "TLS: the peer's name is not among those that have a key");
-    case MBEDTLS_ERR_SSL_INVALID_RECORD:
-        return chr__fail(err, CHR_ERR_IO, "TLS: what the peer sends is not TLS");
     case MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE:
         return chr__fail(err, CHR_ERR_PERMISSION, "TLS: the peer has refused us (fatal alert)");
     case MBEDTLS_ERR_SSL_CONN_EOF:
