@@ -10125,9 +10125,9 @@ static const char *chr__tls_fault(uint32_t flags)
 static int chr__tls_distrust(chr__tls *tls, chr_error *err)
 {
     uint32_t    flags = mbedtls_ssl_get_verify_result(&tls->ssl);
-    const char *expected = tls->creds->is_server ? NULL : chr__tls_expected(chr__layer_options(&tls->layer));
+    const char *expected = flags & MBEDTLS_X509_BADCERT_CN_MISMATCH ? chr__tls_expected(chr__layer_options(&tls->layer)) : NULL;
 
-    return chr__fail(err, CHR_ERR_PERMISSION, "TLS: %s%s%s", chr__tls_fault(flags), expected ? ", expected was " : "",
+    return chr__fail(err, CHR_ERR_PERMISSION, "TLS: %s%s%s", chr__tls_fault(flags), expected ? "; expected was " : "",
                      expected ? expected : "");
 }
 

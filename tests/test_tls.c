@@ -531,7 +531,7 @@ static void refused(const char *server_creds, const char *client_creds, const ch
 
 static const char refused_us[] = "the peer has refused us (fatal alert)";
 
-TEST(wrong_host) { refused(server_with("elsewhere"), client_x509, "localhost", refused_us, "the peer's certificate is for another name, expected was localhost"); }
+TEST(wrong_host) { refused(server_with("elsewhere"), client_x509, "localhost", refused_us, "the peer's certificate is for another name; expected was localhost"); }
 TEST(expired_server) { refused(server_with("expired"), client_x509, "localhost", refused_us, "the peer's certificate has expired"); }
 TEST(server_of_the_future) { refused(server_with("future"), client_x509, "localhost", refused_us, "the peer's certificate is not valid yet"); }
 TEST(server_of_an_unknown_ca) { refused(server_with("foreign"), client_x509, "localhost", refused_us, "the peer's certificate is not signed by a CA that is trusted here"); }
@@ -542,7 +542,7 @@ TEST(revoked_client)
 {
     refused("tls-creds-x509,id=ts,endpoint=server,dir=$/server,crlfile=$/crl.pem", client_with("revoked"), "localhost", "the peer's certificate has been revoked", NULL);
 }
-TEST(another_address) { refused(server_x509, client_x509, "127.0.0.2", refused_us, "the peer's certificate is for another name, expected was 127.0.0.2"); }
+TEST(another_address) { refused(server_x509, client_x509, "127.0.0.2", refused_us, "the peer's certificate is for another name; expected was 127.0.0.2"); }
 TEST(an_address_is_not_looked_for_among_names) { refused(server_with("elsewhere"), client_x509, "127.0.0.1", refused_us, "the peer's certificate is for another name"); }
 
 static void let_in(const char *server_creds, const char *client_creds, const char *hostname, const char *authz)
