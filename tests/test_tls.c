@@ -749,6 +749,30 @@ TEST(telnet_over_tls)
     both_end(&b);
 }
 
+TEST(websocket_over_tls)
+{
+    both b;
+
+    both_begin(&b);
+    add_creds(&b.r, server_x509);
+    add_creds(&b.r, client_x509);
+    both_connect(&b, ",websocket=on", ",tls-hostname=localhost,websocket=on");
+    b.crumb = 7;
+    both_settle(&b);
+    CHECK_STR(b.server.events, "O");
+    CHECK_STR(b.client.events, "O");
+    CHECK_INT(chr_fe_write(&b.client.fe, "hello", 5), 5);
+    CHECK_INT(chr_fe_write(&b.server.fe, "welcome", 7), 7);
+    both_settle(&b);
+    CHECK_INPUT(&b.server, "hello");
+    CHECK_INPUT(&b.client, "welcome");
+    CHECK_INT(chr_fe_disconnect(&b.server.fe), 0);
+    both_settle(&b);
+    CHECK_STR(b.client.events, "OC");
+    CHECK_STR(b.r.log, "");
+    both_end(&b);
+}
+
 /* Server and client in one loop, over a path, a name that is looked up, and back again after the peer went. */
 static void meet(both *b, const char *server, const char *client)
 {
@@ -949,5 +973,28 @@ TEST_WITHIN(no_memory, 60)
         rig_close(&b.r);
     }
     CHECK(n > 10);
+}
+
+/* The same while they meet and talk: what fails is one connection, and it is told. */
+TEST_WITHIN(no_memory_for_a_connection, 60)
+{
+    both b;
+    long n;
+    int  failed = 1;
+
+    for (n = 1; failed; n++) {
+        both_begin(&b);
+        add_creds(&b.r, server_x509);
+        add_creds(&b.r, client_x509);
+        both_connect_client(&b, ",tls-hostname=localhost");
+        both_connect_server(&b, "");
+        b.r.fail_at = b.r.calls + n;
+        both_settle(&b);
+        failed = b.r.failed;
+        CHECK_STR(b.server.events, failed ? "" : "O");
+        if (failed) CHECK_HAS(b.r.log, "chardev s: out of memory");
+        both_end(&b);
+    }
+    CHECK(n > 2);
 }
 #endif
