@@ -9708,12 +9708,12 @@ static int chr__tls_creds_common(chr__tls_creds *creds, chr_error *err)
 
 static const chr_backend chr__x509_kind = {
     "tls-creds-x509", NULL, "certificates for TLS", chr__x509_rows, sizeof(chr__x509_options), sizeof(chr__tls_creds),
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL
 };
 
 static const chr_backend chr__psk_kind = {
     "tls-creds-psk", NULL, "keys for TLS that both sides have", chr__psk_rows, sizeof(chr__psk_options), sizeof(chr__tls_creds),
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL
 };
 
 static int chr__tls_creds_new(const chr_options *list, const chr_backend *kind, chr_error *err)
@@ -9761,7 +9761,7 @@ typedef struct chr__authz {
 
 static const chr_backend chr__authz_kind = {
     "authz-list", NULL, "peers that a socket lets in", chr__authz_rows, sizeof(chr__authz_options), sizeof(chr__authz),
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL
 };
 
 static void chr__authz_release(chr_context *ctx, chr__object *object)
@@ -11676,7 +11676,6 @@ CHARDEV_API int chr_authz_remove(chr_context *ctx, const char *id, chr_error *er
     return chr_tls_creds_remove(ctx, id, err);
 }
 #endif
-
 
 /* -- >>descriptors -- */
 
