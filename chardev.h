@@ -11582,7 +11582,6 @@ CHARDEV_API int chr_input_sync(chr_dev *dev)
     return input && input->sync ? input->sync(dev) : CHR_ERR_NOT_SUPPORTED;
 }
 
-
 #if CHARDEV_HAS_TLS
 static int chr__object_remove(chr_context *ctx, const char *id, int is_creds, chr_error *err)
 {
