@@ -23,6 +23,13 @@ B        = build
 SANITIZE =
 endif
 
+# Where mbed TLS is there, what speaks over sockets speaks TLS too; TLS= builds without it.
+TLS := $(shell echo '\#include <mbedtls/ssl.h>' | $(CC) -E -xc - >/dev/null 2>&1 && echo yes)
+ifeq ($(TLS),yes)
+TLS_FLAGS = -DCHARDEV_MBEDTLS
+TLS_LIBS  = -lmbedtls -lmbedx509 -lmbedcrypto
+endif
+
 EXAMPLE_FLAGS = -I. -std=c99 $(DEFINES) $(WARNINGS) $(CFLAGS) $(SANITIZE) -pthread
 TEST_FLAGS    = -I. -Itests -std=gnu99 $(DEFINES) $(WARNINGS) -g -O1 $(SANITIZE) -pthread
 
@@ -34,15 +41,18 @@ all: $(EXAMPLES)
 
 $(B)/tinyvm: $(wildcard examples/tinyvm/*.c examples/tinyvm/*.h) chardev.h Makefile
 	@mkdir -p $(@D)
-	$(CC) $(EXAMPLE_FLAGS) -Iexamples/tinyvm -o $@ $(filter %.c,$^) $(LDFLAGS)
+	$(CC) $(EXAMPLE_FLAGS) $(TLS_FLAGS) -Iexamples/tinyvm -o $@ $(filter %.c,$^) $(LDFLAGS) $(TLS_LIBS)
 
 $(B)/fd_handoff $(B)/hello $(B)/relay: $(B)/%: examples/%.c chardev.h Makefile
 	@mkdir -p $(@D)
-	$(CC) $(EXAMPLE_FLAGS) -o $@ $< $(LDFLAGS)
+	$(CC) $(EXAMPLE_FLAGS) $(TLS_FLAGS) -o $@ $< $(LDFLAGS) $(TLS_LIBS)
 
 $(B)/tests/%: tests/%.c $(wildcard tests/*.h) chardev.h Makefile
 	@mkdir -p $(@D)
 	$(CC) $(TEST_FLAGS) -o $@ $< $(LDFLAGS)
+
+$(B)/tests/test_tls: TEST_FLAGS += $(TLS_FLAGS)
+$(B)/tests/test_tls: LDFLAGS += $(TLS_LIBS)
 
 demo: $(B)/tinyvm $(B)/fd_handoff
 	$(B)/fd_handoff

@@ -36,7 +36,7 @@
  *     backends          >>be_null >>be_ringbuf >>be_testdev (>>answers) >>be_msmouse >>be_wctablet >>be_mux
  *                       >>be_fd >>be_file >>be_pipe >>be_pty >>be_stdio >>be_serial >>be_parallel >>be_udp
  *                       >>be_socket (>>socket_address >>layer_box >>layer_telnet >>layer_websocket
- *                                    >>socket_layers >>socket_chardev)
+ *                                    >>socket_tls >>socket_layers >>socket_chardev)
  *     the last pages    >>table >>public
  *
  * BUILD MACROS. Define them before the include, the same in every file.
@@ -45,6 +45,7 @@
  *     CHARDEV_STATIC           all functions static: each file has its own copy
  *     CHARDEV_API              what stands before each public function (e.g. a dllexport); default extern
  *     CHARDEV_THREADS          chr_fe_write* from any thread; host names are looked up in the background (pthreads)
+ *     CHARDEV_MBEDTLS          TLS for sockets, with mbed TLS 2.28 or 3.x: link -lmbedtls -lmbedx509 -lmbedcrypto
  *     CHARDEV_FREESTANDING     no operating system: null, ringbuf, mux and your own backends; hooks for memory and clock
  *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV MSMOUSE WCTABLET MUX FD FILE PIPE PTY STDIO SERIAL PARALLEL
  *                              UDP SOCKET
@@ -289,7 +290,8 @@ CHARDEV_API int chr_options_add(chr_options *options, const char *key, const cha
 /* On whose behalf a chardev is made: fd= is a number for a local user, a name (see >>descriptors) for a monitor's peer. */
 typedef enum chr_origin { CHR_LOCAL, CHR_REMOTE } chr_origin;
 
-/* Prints, line by line, all backends (backend NULL or "help") or the options of one ("socket" or "socket,help").
+/* Prints, line by line, all backends (backend NULL or "help") or the options of one ("socket" or "socket,help"; also of the
+ * objects that chr_tls_creds_add() and chr_authz_add() make).
  * CHR_ERR_NOT_FOUND for an unknown one. */
 CHARDEV_API int chr_help(chr_context *ctx, const char *backend, void (*print)(void *opaque, const char *line), void *opaque);
 
@@ -656,6 +658,24 @@ CHARDEV_API int chr_ringbuf_read(chr_dev *dev, size_t size, chr_format format, c
 /* How many bytes are in it. */
 CHARDEV_API int chr_ringbuf_count(const chr_dev *dev);
 
+/* TLS for sockets: tls-creds=ID, tls-authz=ID. Without CHARDEV_MBEDTLS the first two are CHR_ERR_NOT_SUPPORTED. Both objects are
+ * looked up at each new connection, so that they may be replaced while chardevs live; what is connected goes on with what it has.
+ *
+ * "tls-creds-x509,id=ID,endpoint=server|client,dir=DIR" takes ca-cert.pem, ca-crl.pem (if there), and server-cert.pem and
+ * server-key.pem, or client-... (if there), from DIR; cafile= crlfile= certfile= keyfile= name them one by one. A client always
+ * verifies its server and the name it goes by; a server asks for certificates unless verify-peer=off.
+ * "tls-creds-psk,id=ID,endpoint=...,keyfile=PATH" (or dir=DIR, for DIR/keys.psk) has keys shared by both sides: lines of NAME:HEX;
+ * a client is username=NAME. Files are read here, once. The memory inside mbed TLS comes from its own allocator.
+ * CHR_ERR_INVALID, CHR_ERR_EXISTS, CHR_ERR_NOT_FOUND, CHR_ERR_NO_MEMORY, CHR_ERR_HELP. */
+CHARDEV_API int chr_tls_creds_add(chr_context *ctx, const char *options, chr_error *err);
+/* "authz-list,id=ID,match=NAME" lets a peer in by its certificate's distinguished name, the most specific part first and without
+ * blanks ("CN=fred,,O=Example,,C=DE": a comma is doubled), or by its psk name; format=glob takes * and ? in it. The same id again
+ * adds to the list. A socket with tls-authz= lets nobody in who is on no list of that id, nobody at all where there is none. */
+CHARDEV_API int chr_authz_add(chr_context *ctx, const char *options, chr_error *err);
+/* CHR_ERR_NOT_FOUND. */
+CHARDEV_API int chr_tls_creds_remove(chr_context *ctx, const char *id, chr_error *err);
+CHARDEV_API int chr_authz_remove(chr_context *ctx, const char *id, chr_error *err);
+
 /* Between the two, OPENED is held back on every mux, so that banners go to the frontend that has the focus in the end. */
 CHARDEV_API void chr_mux_suspend_open(chr_context *ctx);
 CHARDEV_API void chr_mux_resume_open(chr_context *ctx);
@@ -778,6 +798,11 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #else
 #define CHARDEV_HAS_SOCKET 1
 #endif
+#if defined(CHARDEV_MBEDTLS) && CHARDEV_HAS_SOCKET
+#define CHARDEV_HAS_TLS 1
+#else
+#define CHARDEV_HAS_TLS 0
+#endif
 
 /* Helpers of the lower sections, which a build without some backends may not need; and what the hot path seldom calls: kept
  * out of line, so that it costs the hot path nothing. */
@@ -794,6 +819,21 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #endif
 
 #include <string.h>
+
+#if CHARDEV_HAS_TLS
+#include <mbedtls/ctr_drbg.h>
+#include <mbedtls/entropy.h>
+#include <mbedtls/error.h>
+#include <mbedtls/net_sockets.h>
+#include <mbedtls/oid.h>
+#include <mbedtls/platform_util.h>
+#include <mbedtls/ssl.h>
+#include <mbedtls/version.h>
+#include <mbedtls/x509_crt.h>
+#if MBEDTLS_VERSION_MAJOR >= 3
+#include <psa/crypto.h>
+#endif
+#endif
 
 #ifdef __cplusplus
 extern "C" {
@@ -956,6 +996,7 @@ CHR__PRIVATE int chr__no_memory(chr_error *err)
 #if defined(__GLIBC__) && !defined(__USE_MISC)
 #error "chardev.h: system headers came first under a strict -std=c99: compile with -D_DEFAULT_SOURCE or -std=gnu99"
 #endif
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -1193,6 +1234,11 @@ CHR__PRIVATE int chr__os_unread(int fd)
 CHR__PRIVATE int chr__os_symlink(const char *target, const char *path, chr_error *err)
 {
     return CHR_SYS(symlink)(target, path) < 0 ? chr__os_fail(err, errno, "cannot make the symlink", path) : 0;
+}
+
+CHR__PRIVATE int chr__os_exists(const char *path)
+{
+    return CHR_SYS(access)(path, F_OK) == 0;
 }
 
 CHR__PRIVATE void chr__os_unlink(const char *path)
@@ -1764,6 +1810,12 @@ static int chr__os_accept(int fd)
     error = errno;
     chr__os_close(peer);
     return chr__os_code(error == EAGAIN ? EIO : error);
+}
+
+/* The four or sixteen bytes of an address in digits; 0 = it is something else. */
+CHR__PRIVATE size_t chr__os_ip_bytes(const char *text, unsigned char bytes[16])
+{
+    return inet_pton(AF_INET, text, bytes) == 1 ? 4 : inet_pton(AF_INET6, text, bytes) == 1 ? 16 : 0;
 }
 
 static void chr__os_nodelay(int fd)
@@ -2499,6 +2551,16 @@ typedef struct chr__kind_node {
     const chr_backend     *kind;
 } chr__kind_node;
 
+/* What chardevs refer to by id and isn't one: TLS credentials, lists of peers. Its kind serves for its name and options. */
+typedef struct chr__object {
+    struct chr__object *next;
+    const chr_backend  *kind;
+    char               *id;
+    void               *options;
+    int                 users;   /* the context is one */
+    void              (*release)(chr_context *ctx, struct chr__object *object); /* lets go of what it has beside these; or NULL */
+} chr__object;
+
 struct chr_context {
     chr_config   config;
 
@@ -2526,6 +2588,8 @@ struct chr_context {
     chr_dev           *dead;            /* closed, not yet freed */
     chr_dev           *starved;
     chr__named_fd     *named_fds;
+    const chr_backend *const *object_kinds; /* ends with NULL */
+    chr__object       *objects;
     int                open_suspended;
     unsigned char     *buffer;          /* input of streams passes through here: nobody keeps it across calls */
 #ifdef CHARDEV_THREADS
@@ -3134,6 +3198,12 @@ static const chr_option chr__common_rows[] = {
     { NULL,           CHR_OPTION_TEXT, 0,                                         NULL,    0, 0,  NULL }
 };
 
+/* Objects that are no chardevs have none of these. */
+static const chr_option *chr__common_rows_of(const chr_backend *kind)
+{
+    return kind->open ? chr__common_rows : NULL;
+}
+
 static void chr__options_init(chr_options *options, chr_context *ctx)
 {
     options->ctx = ctx;
@@ -3262,7 +3332,7 @@ static const chr_option *chr__row(const chr_backend *kind, const char *key)
 {
     const chr_option *row = chr__row_find(kind->options, key);
 
-    return row ? row : chr__row_find(chr__common_rows, key);
+    return row ? row : chr__row_find(chr__common_rows_of(kind), key);
 }
 
 static int chr__digit(char c)
@@ -3430,7 +3500,7 @@ static int chr__unknown_key(const chr_backend *kind, const chr__pair *pair, chr_
     char              allowed[sizeof(((chr_error *)0)->text)] = "id";
 
     rows[0] = kind->options;
-    rows[1] = chr__common_rows;
+    rows[1] = chr__common_rows_of(kind);
     for (i = 0, len = 2; i < 2; i++)
         for (; rows[i] && rows[i]->name; rows[i]++)
             if (len < sizeof allowed - 80)
@@ -3559,20 +3629,70 @@ static int chr__complete(const char *backend, const chr_option *row, chr_context
 
 static void *chr__options_copy(chr_context *ctx, const chr_backend *kind, const void *options, chr_error *err)
 {
-    size_t texts = options ? chr__texts_size(kind->options, options) + chr__texts_size(chr__common_rows, options) : 0;
-    char  *copy = (char *)chr__allocate(ctx, kind->options_size + texts);
+    const chr_option *common = chr__common_rows_of(kind);
+    size_t            texts = options ? chr__texts_size(kind->options, options) + chr__texts_size(common, options) : 0;
+    char             *copy = (char *)chr__allocate(ctx, kind->options_size + texts);
 
     if (!copy)
         return (void)chr__no_memory(err), (void *)NULL;
     if (options) {
         memcpy(copy, options, kind->options_size);
-        chr__copy_texts(chr__common_rows, copy, chr__copy_texts(kind->options, copy, copy + kind->options_size));
+        chr__copy_texts(common, copy, chr__copy_texts(kind->options, copy, copy + kind->options_size));
     }
-    if (chr__complete(kind->name, kind->options, ctx, copy, err) == 0 && chr__complete(kind->name, chr__common_rows, ctx, copy, err) == 0)
+    if (chr__complete(kind->name, kind->options, ctx, copy, err) == 0 && chr__complete(kind->name, common, ctx, copy, err) == 0)
         return copy;
     chr__free(ctx, copy);
     return NULL;
 }
+
+/* -- objects that are no chardevs, from the same tables -- */
+
+CHR__PRIVATE chr__object **chr__object_link(chr_context *ctx, const char *id)
+{
+    chr__object **link;
+
+    for (link = &ctx->objects; *link && strcmp((*link)->id, id) != 0; link = &(*link)->next)
+        ;
+    return link;
+}
+
+/* One user less; the last one frees it. */
+static void chr__object_drop(chr_context *ctx, chr__object *object)
+{
+    if (--object->users > 0)
+        return;
+    if (object->release)
+        object->release(ctx, object);
+    chr__free(ctx, object->options);
+    chr__free(ctx, object->id);
+    chr__free(ctx, object);
+}
+
+/* A zeroed object with its complete options; `list` was read from text. It is in the context when that says so. */
+CHR__PRIVATE chr__object *chr__object_new(const chr_options *list, const chr_backend *kind, chr_error *err)
+{
+    chr_context *ctx = list->ctx;
+    const char  *id = chr__options_get(list, "id");
+    chr__object *object = (chr__object *)chr__allocate(ctx, kind->state_size);
+    void        *target = chr__allocate(ctx, kind->options_size);
+
+    if (object && target) {
+        object->users = 1;
+        object->kind = kind;
+        object->id = chr__copy_text(ctx, id, strlen(id));
+        if (chr__options_to_struct(list, kind, CHR_LOCAL, target, err) == 0)
+            object->options = chr__options_copy(ctx, kind, target, err);
+    }
+    if (!object || !target || !object->id)
+        chr__no_memory(err);
+    chr__free(ctx, target);
+    if (object && object->id && object->options)
+        return object;
+    if (object)
+        chr__object_drop(ctx, object);
+    return NULL;
+}
+
 
 /* -- help -- */
 
@@ -3608,7 +3728,7 @@ static void chr__help_backend(const chr_backend *kind, void (*print)(void *, con
     print(opaque, line);
     print(opaque, "  id=<text>                  its name: a letter, then letters, digits, '-', '.', '_' (required)");
     chr__help_rows(kind->options, print, opaque);
-    chr__help_rows(chr__common_rows, print, opaque);
+    chr__help_rows(chr__common_rows_of(kind), print, opaque);
 }
 
 CHARDEV_API const chr_backend *chr_backend_next(chr_context *ctx, const chr_backend *kind)
@@ -3642,6 +3762,16 @@ CHARDEV_API const chr_backend *chr_backend_find(chr_context *ctx, const char *na
     return chr__kind_find(ctx, name, strlen(name));
 }
 
+static const chr_backend *chr__object_kind_find(chr_context *ctx, const char *name, size_t len)
+{
+    const chr_backend *const *kind;
+
+    for (kind = ctx->object_kinds; *kind; kind++)
+        if (chr__text_is(name, len, (*kind)->name))
+            return *kind;
+    return NULL;
+}
+
 static int chr__is_help(const char *text, size_t len)
 {
     return chr__text_is(text, len, "help") || chr__text_is(text, len, "?");
@@ -3655,6 +3785,8 @@ CHARDEV_API int chr_help(chr_context *ctx, const char *backend, void (*print)(vo
 
     if (backend && !chr__is_help(backend, len)) {
         kind = chr__kind_find(ctx, backend, len);
+        if (!kind)
+            kind = chr__object_kind_find(ctx, backend, len);
         if (!kind)
             return CHR_ERR_NOT_FOUND;
         chr__help_backend(kind, print, opaque);
@@ -4186,7 +4318,7 @@ static int chr__is_letter(char c)
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
-static int chr__check_id(chr_context *ctx, const char *id, chr_error *err)
+static int chr__check_id_text(const char *id, chr_error *err)
 {
     size_t i, len = id ? strlen(id) : 0;
 
@@ -4198,6 +4330,13 @@ static int chr__check_id(chr_context *ctx, const char *id, chr_error *err)
         return chr__fail(err, CHR_ERR_INVALID, "id=%s: not a letter followed by letters, digits, '-', '.', '_'", id);
     if (len > 127)
         return chr__fail(err, CHR_ERR_INVALID, "id=%s: longer than 127 characters", id);
+    return 0;
+}
+
+static int chr__check_id(chr_context *ctx, const char *id, chr_error *err)
+{
+    if (chr__check_id_text(id, err) < 0)
+        return CHR_ERR_INVALID;
     if (chr_find(ctx, id))
         return chr__fail(err, CHR_ERR_EXISTS, "id=%s: there is a chardev with that id already", id);
     return 0;
@@ -4262,19 +4401,26 @@ CHARDEV_API chr_dev *chr_open(chr_context *ctx, const char *id, const chr_backen
 
 /* -- from text -- */
 
+static int chr__options_has_help(const chr_options *options)
+{
+    const chr__pair *pair;
+
+    for (pair = options->first; pair && !chr__is_help(pair->key, strlen(pair->key)); pair = pair->next)
+        ;
+    return pair != NULL;
+}
+
 static const chr_backend *chr__options_kind(chr_options *options, chr_error *err)
 {
     const char        *name;
     const chr_backend *kind;
-    const chr__pair   *pair;
 
     chr__options_name_backend(options);
     name = chr__options_get(options, "backend");
     if (!name)
         return (void)chr__fail(err, CHR_ERR_INVALID, "no backend is named"), (const chr_backend *)NULL;
-    for (pair = options->first; pair; pair = pair->next)
-        if (chr__is_help(pair->key, strlen(pair->key)) || chr__is_help(name, strlen(name)))
-            return (void)chr__fail(err, CHR_ERR_HELP, "help was asked for"), (const chr_backend *)NULL;
+    if (chr__options_has_help(options) || chr__is_help(name, strlen(name)))
+        return (void)chr__fail(err, CHR_ERR_HELP, "help was asked for"), (const chr_backend *)NULL;
     kind = chr_backend_find(options->ctx, name);
     if (!kind)
         chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is not the name of a backend ('help' lists them)", name);
@@ -9265,6 +9411,938 @@ static const chr__layer_slots chr__ws_slots = {
     chr__ws_close,   /* close   */
 };
 
+/* --------------------------------------------------------------------------------------------------------------------
+ * >>socket_tls   TLS 1.2 (and 1.3 where mbed TLS has it), server and client
+ *
+ * handshake   a server shows its certificate and asks for the peer's; a client verifies the server and its name; then the list of
+ *             peers is asked. Renegotiation is refused.
+ * bytes       as they are; the end without close_notify is logged, after what came before it
+ * memory      the context's; what mbed TLS allocates inside comes from its own allocator
+ * -------------------------------------------------------------------------------------------------------------------- */
+#if CHARDEV_HAS_TLS
+
+/* -- credentials: files are read once, when they are made -- */
+
+typedef struct chr__tls_options { /* the options of both kinds begin so */
+    const char *endpoint, *dir, *min_version;
+} chr__tls_options;
+
+typedef struct chr__x509_options {
+    chr__tls_options tls;
+    const char      *cafile, *crlfile, *certfile, *keyfile;
+    chr_bool         verify_peer;
+} chr__x509_options;
+
+typedef struct chr__psk_options {
+    chr__tls_options tls;
+    const char      *keyfile, *username;
+} chr__psk_options;
+
+#define CHR__ROW(member) offsetof(chr__x509_options, member)
+static const chr_option chr__x509_rows[] = {
+    { "endpoint",    CHR_OPTION_TEXT, CHR__ROW(tls.endpoint),    "client", 0, 0, "server or client" },
+    { "dir",         CHR_OPTION_TEXT, CHR__ROW(tls.dir),         NULL,     0, 0, "where ca-cert.pem, server-cert.pem, server-key.pem, ... are" },
+    { "cafile",      CHR_OPTION_TEXT, CHR__ROW(cafile),          NULL,     0, 0, "certificates of those who may sign the peer's" },
+    { "crlfile",     CHR_OPTION_TEXT, CHR__ROW(crlfile),         NULL,     0, 0, "which certificates they have revoked" },
+    { "certfile",    CHR_OPTION_TEXT, CHR__ROW(certfile),        NULL,     0, 0, "the certificate to show" },
+    { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0, "its private key" },
+    { "verify-peer", CHR_OPTION_BOOL, CHR__ROW(verify_peer),     "on",     0, 0, "server: ask for the peer's certificate and verify it" },
+    { "min-version", CHR_OPTION_TEXT, CHR__ROW(tls.min_version), "1.2",    0, 0, "1.2 or 1.3" },
+    { NULL,          CHR_OPTION_TEXT, 0,                         NULL,     0, 0, NULL }
+};
+#undef CHR__ROW
+
+#define CHR__ROW(member) offsetof(chr__psk_options, member)
+static const chr_option chr__psk_rows[] = {
+    { "endpoint",    CHR_OPTION_TEXT, CHR__ROW(tls.endpoint),    "client", 0, 0, "server or client" },
+    { "dir",         CHR_OPTION_TEXT, CHR__ROW(tls.dir),         NULL,     0, 0, "where keys.psk is" },
+    { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0, "lines of NAME:KEY, the key in hexadecimal" },
+    { "username",    CHR_OPTION_TEXT, CHR__ROW(username),        "qemu",   0, 0, "client: the name to show" },
+    { "min-version", CHR_OPTION_TEXT, CHR__ROW(tls.min_version), "1.2",    0, 0, "1.2 or 1.3" },
+    { NULL,          CHR_OPTION_TEXT, 0,                         NULL,     0, 0, NULL }
+};
+#undef CHR__ROW
+
+typedef struct chr__psk {
+    struct chr__psk *next;
+    unsigned char    key[MBEDTLS_PSK_MAX_LEN];
+    size_t           key_size;
+    char             name[1];
+} chr__psk;
+
+typedef struct chr__tls_creds {
+    chr__object              object;
+    int                      is_server, is_psk, asks_peer, is_1_3;
+    mbedtls_entropy_context  entropy;
+    mbedtls_ctr_drbg_context random;
+    mbedtls_x509_crt         ca, own;
+    mbedtls_x509_crl         revoked;
+    mbedtls_pk_context       key;
+    chr__psk                *psks;
+} chr__tls_creds;
+
+static int chr__tls_file_fail(const chr__tls_creds *creds, const char *path, int code, chr_error *err)
+{
+    char why[120];
+
+    if (code > 0)
+        return chr__fail(err, CHR_ERR_INVALID, "%s '%s': %s: %d of its certificates can't be read", creds->object.kind->name,
+                         creds->object.id, path, code);
+    mbedtls_strerror(code, why, sizeof why);
+    return chr__fail(err, CHR_ERR_INVALID, "%s '%s': %s: %s", creds->object.kind->name, creds->object.id, path, why);
+}
+
+static int chr__tls_parse_key(chr__tls_creds *creds, const char *path)
+{
+#if MBEDTLS_VERSION_MAJOR >= 3
+    return mbedtls_pk_parse_keyfile(&creds->key, path, NULL, mbedtls_ctr_drbg_random, &creds->random);
+#else
+    return mbedtls_pk_parse_keyfile(&creds->key, path, NULL);
+#endif
+}
+
+static int chr__tls_check_key(chr__tls_creds *creds)
+{
+#if MBEDTLS_VERSION_MAJOR >= 3
+    return mbedtls_pk_check_pair(&creds->own.pk, &creds->key, mbedtls_ctr_drbg_random, &creds->random);
+#else
+    return mbedtls_pk_check_pair(&creds->own.pk, &creds->key);
+#endif
+}
+
+typedef enum chr__tls_file { CHR__TLS_CA, CHR__TLS_REVOKED, CHR__TLS_CERT, CHR__TLS_KEY } chr__tls_file;
+
+static int chr__tls_parse(chr__tls_creds *creds, chr__tls_file what, const char *path)
+{
+    switch (what) {
+    case CHR__TLS_CA:      return mbedtls_x509_crt_parse_file(&creds->ca, path);
+    case CHR__TLS_REVOKED: return mbedtls_x509_crl_parse_file(&creds->revoked, path);
+    case CHR__TLS_CERT:    return mbedtls_x509_crt_parse_file(&creds->own, path);
+    case CHR__TLS_KEY:
+    default:               return chr__tls_parse_key(creds, path);
+    }
+}
+
+/* One file, by its own option or by its usual name in dir=. Returns 1 when it was there, 0 when it is none and need not be. */
+static int chr__tls_load(chr__tls_creds *creds, chr__tls_file what, const char *given, const char *usual, int is_needed, chr_error *err)
+{
+    const char *dir = ((const chr__tls_options *)creds->object.options)->dir;
+    char        path[1024];
+    int         code;
+
+    if (!given && !dir)
+        return is_needed ? chr__fail(err, CHR_ERR_INVALID, "%s '%s': needs dir=, or the option that names %s",
+                                     creds->object.kind->name, creds->object.id, usual) : 0;
+    if (chr__format(path, sizeof path, given ? "%s" : "%s/%s", given ? given : dir, usual) >= (int)sizeof path)
+        return chr__fail(err, CHR_ERR_INVALID, "%s '%s': a path is too long", creds->object.kind->name, creds->object.id);
+    code = chr__tls_parse(creds, what, path);
+    if (code == 0)
+        return 1;
+    if (!given && !is_needed && !chr__os_exists(path))
+        return 0;
+    return chr__tls_file_fail(creds, path, code, err);
+}
+
+static int chr__x509_load(chr__tls_creds *creds, chr_error *err)
+{
+    const chr__x509_options *options = (const chr__x509_options *)creds->object.options;
+    int                      is_server = creds->is_server, has_cert, code;
+
+    creds->asks_peer = options->verify_peer != CHR_OFF;
+    if (!is_server && !creds->asks_peer)
+        return chr__fail(err, CHR_ERR_INVALID, "%s: verify-peer=off is for endpoint=server: a client always verifies", creds->object.kind->name);
+    code = chr__tls_load(creds, CHR__TLS_CA, options->cafile, "ca-cert.pem", creds->asks_peer, err);
+    if (code >= 0)
+        code = chr__tls_load(creds, CHR__TLS_REVOKED, options->crlfile, "ca-crl.pem", 0, err);
+    if (code < 0)
+        return code;
+    has_cert = chr__tls_load(creds, CHR__TLS_CERT, options->certfile, is_server ? "server-cert.pem" : "client-cert.pem", is_server, err);
+    if (has_cert <= 0)
+        return has_cert;
+    code = chr__tls_load(creds, CHR__TLS_KEY, options->keyfile, is_server ? "server-key.pem" : "client-key.pem", 1, err);
+    if (code > 0 && chr__tls_check_key(creds) != 0)
+        return chr__fail(err, CHR_ERR_INVALID, "%s '%s': the certificate and the private key don't belong together",
+                         creds->object.kind->name, creds->object.id);
+    return code < 0 ? code : 0;
+}
+
+/* NAME:HEX, without the line's end. Comments and empty lines are none. */
+static int chr__psk_add(chr__tls_creds *creds, chr_context *ctx, const char *line, size_t len, chr_error *err)
+{
+    const char *colon = (const char *)memchr(line, ':', len);
+    size_t      i, digits = colon ? len - (size_t)(colon + 1 - line) : 0;
+    chr__psk   *psk;
+
+    if (len == 0 || line[0] == '#')
+        return 0;
+    for (i = 0; i < digits && chr__digit(colon[1 + i]) < 16; i++)
+        ;
+    if (!colon || colon == line || digits == 0 || digits % 2 || i < digits || digits > 2 * sizeof psk->key)
+        return chr__fail(err, CHR_ERR_INVALID, "%s '%s': a line of the key file is not NAME:HEX with at most %d digits",
+                         creds->object.kind->name, creds->object.id, (int)(2 * sizeof psk->key));
+    psk = (chr__psk *)chr__allocate(ctx, sizeof *psk + (size_t)(colon - line));
+    if (!psk)
+        return chr__no_memory(err);
+    memcpy(psk->name, line, (size_t)(colon - line));
+    for (psk->key_size = 0; psk->key_size < digits / 2; psk->key_size++)
+        psk->key[psk->key_size] = (unsigned char)(chr__digit(colon[1 + 2 * psk->key_size]) * 16 + chr__digit(colon[2 + 2 * psk->key_size]));
+    psk->next = creds->psks;
+    creds->psks = psk;
+    return 0;
+}
+
+static chr__psk *chr__psk_find(const chr__tls_creds *creds, const unsigned char *name, size_t len)
+{
+    chr__psk *psk;
+
+    for (psk = creds->psks; psk; psk = psk->next)
+        if (chr__text_is((const char *)name, len, psk->name))
+            return psk;
+    return NULL;
+}
+
+/* Reads at most `size` bytes of a small file. */
+static int chr__tls_read_file(const char *path, char *text, size_t size, chr_error *err)
+{
+    int    fd = chr__os_open(path, CHR__OPEN_READ, err), n = 1;
+    size_t len = 0;
+
+    if (fd < 0)
+        return fd;
+    for (; n > 0 && len < size; len += (size_t)(n > 0 ? n : 0))
+        n = chr__os_read(fd, text + len, size - len);
+    chr__os_close(fd);
+    return n < 0 ? chr__fail(err, n, "%s: can't be read", path)
+         : len == size ? chr__fail(err, CHR_ERR_INVALID, "%s: larger than %d bytes", path, (int)size) : (int)len;
+}
+
+static int chr__psk_read(chr__tls_creds *creds, chr_context *ctx, const char *path, chr_error *err)
+{
+    enum { MOST = 65536 };
+    char       *text = (char *)chr__allocate(ctx, MOST + 1);
+    const char *line = text;
+    int         code = text ? chr__tls_read_file(path, text, MOST, err) : chr__no_memory(err);
+
+    while (code >= 0 && *line) {
+        size_t len = strcspn(line, "\r\n");
+        code = chr__psk_add(creds, ctx, line, len, err);
+        line += len + strspn(line + len, "\r\n");
+    }
+    if (text)
+        mbedtls_platform_zeroize(text, MOST);
+    chr__free(ctx, text);
+    return code < 0 ? code : 0;
+}
+
+static int chr__psk_load(chr__tls_creds *creds, chr_context *ctx, chr_error *err)
+{
+    const chr__psk_options *options = (const chr__psk_options *)creds->object.options;
+    char                    path[1024];
+    int                     code;
+
+    creds->is_psk = 1;
+    if (!options->keyfile && !options->tls.dir)
+        return chr__fail(err, CHR_ERR_INVALID, "%s '%s': needs dir= or keyfile=", creds->object.kind->name, creds->object.id);
+    chr__format(path, sizeof path, options->keyfile ? "%s" : "%s/%s", options->keyfile ? options->keyfile : options->tls.dir, "keys.psk");
+    code = chr__psk_read(creds, ctx, path, err);
+    if (code == 0 && !creds->is_server && !chr__psk_find(creds, (const unsigned char *)options->username, strlen(options->username)))
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "%s '%s': %s has no key for username=%s", creds->object.kind->name, creds->object.id,
+                         path, options->username);
+    return code;
+}
+
+static void chr__tls_creds_release(chr_context *ctx, chr__object *object)
+{
+    chr__tls_creds *creds = (chr__tls_creds *)object;
+    chr__psk       *psk;
+
+    while ((psk = creds->psks) != NULL) {
+        creds->psks = psk->next;
+        mbedtls_platform_zeroize(psk->key, sizeof psk->key);
+        chr__free(ctx, psk);
+    }
+    mbedtls_pk_free(&creds->key);
+    mbedtls_x509_crl_free(&creds->revoked);
+    mbedtls_x509_crt_free(&creds->own);
+    mbedtls_x509_crt_free(&creds->ca);
+    mbedtls_ctr_drbg_free(&creds->random);
+    mbedtls_entropy_free(&creds->entropy);
+}
+
+/* From here on it can be released. */
+static int chr__tls_creds_seed(chr__tls_creds *creds, chr_error *err)
+{
+    mbedtls_entropy_init(&creds->entropy);
+    mbedtls_ctr_drbg_init(&creds->random);
+    mbedtls_x509_crt_init(&creds->ca);
+    mbedtls_x509_crt_init(&creds->own);
+    mbedtls_x509_crl_init(&creds->revoked);
+    mbedtls_pk_init(&creds->key);
+    creds->object.release = chr__tls_creds_release;
+#if MBEDTLS_VERSION_MAJOR >= 3
+    if (psa_crypto_init() != PSA_SUCCESS)
+        return chr__fail(err, CHR_ERR_IO, "mbed TLS: psa_crypto_init has failed");
+#endif
+    if (mbedtls_ctr_drbg_seed(&creds->random, mbedtls_entropy_func, &creds->entropy, NULL, 0) != 0)
+        return chr__fail(err, CHR_ERR_IO, "mbed TLS: there is no source of random numbers");
+    return 0;
+}
+
+static int chr__tls_creds_common(chr__tls_creds *creds, chr_error *err)
+{
+    const chr__tls_options *options = (const chr__tls_options *)creds->object.options;
+    const char             *name = creds->object.kind->name;
+
+    creds->is_server = strcmp(options->endpoint, "server") == 0;
+    creds->is_1_3 = strcmp(options->min_version, "1.3") == 0;
+    if (!creds->is_server && strcmp(options->endpoint, "client") != 0)
+        return chr__fail(err, CHR_ERR_INVALID, "%s: endpoint=%s: neither server nor client", name, options->endpoint);
+    if (!creds->is_1_3 && strcmp(options->min_version, "1.2") != 0)
+        return chr__fail(err, CHR_ERR_INVALID, "%s: min-version=%s: neither 1.2 nor 1.3", name, options->min_version);
+#if !defined(MBEDTLS_SSL_PROTO_TLS1_3)
+    if (creds->is_1_3)
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: min-version=1.3: this mbed TLS has no TLS 1.3", name);
+#endif
+    return 0;
+}
+
+static const chr_backend chr__x509_kind = {
+    "tls-creds-x509", NULL, "certificates for TLS", chr__x509_rows, sizeof(chr__x509_options), sizeof(chr__tls_creds),
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL
+};
+
+static const chr_backend chr__psk_kind = {
+    "tls-creds-psk", NULL, "keys for TLS that both sides have", chr__psk_rows, sizeof(chr__psk_options), sizeof(chr__tls_creds),
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL
+};
+
+static int chr__tls_creds_new(const chr_options *list, const chr_backend *kind, chr_error *err)
+{
+    chr_context    *ctx = list->ctx;
+    const char     *id = chr__options_get(list, "id");
+    chr__object   **end = chr__object_link(ctx, id);
+    chr__tls_creds *creds;
+    int             code;
+
+    if (*end)
+        return chr__fail(err, CHR_ERR_EXISTS, "%s: id=%s: there is an object with that id already", kind->name, id);
+    creds = (chr__tls_creds *)chr__object_new(list, kind, err);
+    if (!creds)
+        return err->code;
+    code = chr__tls_creds_common(creds, err);
+    if (code == 0)
+        code = chr__tls_creds_seed(creds, err);
+    if (code == 0)
+        code = kind == &chr__x509_kind ? chr__x509_load(creds, err) : chr__psk_load(creds, ctx, err);
+    if (code == 0)
+        *end = &creds->object;
+    else
+        chr__object_drop(ctx, &creds->object);
+    return code;
+}
+
+/* -- the peers that are let in -- */
+
+typedef struct chr__authz_options {
+    const char *match, *format;
+} chr__authz_options;
+
+static const chr_option chr__authz_rows[] = {
+    { "match",  CHR_OPTION_TEXT, offsetof(chr__authz_options, match),  CHR_REQUIRED, 0, 0, "whom to let in: CN=fred,,O=Example (commas doubled)" },
+    { "format", CHR_OPTION_TEXT, offsetof(chr__authz_options, format), "exact",      0, 0, "exact, or glob: * and ? stand for others" },
+    { NULL,     CHR_OPTION_TEXT, 0,                                    NULL,         0, 0, NULL }
+};
+
+typedef struct chr__authz {
+    chr__object        object;
+    struct chr__authz *next; /* of the same id */
+    int                is_glob;
+} chr__authz;
+
+static const chr_backend chr__authz_kind = {
+    "authz-list", NULL, "peers that a socket lets in", chr__authz_rows, sizeof(chr__authz_options), sizeof(chr__authz),
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL
+};
+
+static void chr__authz_release(chr_context *ctx, chr__object *object)
+{
+    chr__authz *next = ((chr__authz *)object)->next;
+
+    if (next)
+        chr__object_drop(ctx, &next->object);
+}
+
+static int chr__authz_new(const chr_options *list, const chr_backend *kind, chr_error *err)
+{
+    chr_context              *ctx = list->ctx;
+    const char               *id = chr__options_get(list, "id");
+    chr__object             **link = chr__object_link(ctx, id);
+    chr__authz               *authz, *rest = (chr__authz *)*link;
+    const chr__authz_options *options;
+
+    if (rest && rest->object.kind != kind)
+        return chr__fail(err, CHR_ERR_EXISTS, "%s: id=%s: there is an object of another kind with that id", kind->name, id);
+    authz = (chr__authz *)chr__object_new(list, kind, err);
+    if (!authz)
+        return err->code;
+    options = (const chr__authz_options *)authz->object.options;
+    authz->is_glob = strcmp(options->format, "glob") == 0;
+    if (!authz->is_glob && strcmp(options->format, "exact") != 0) {
+        chr__fail(err, CHR_ERR_INVALID, "%s: format=%s: neither exact nor glob", kind->name, options->format);
+        chr__object_drop(ctx, &authz->object);
+        return CHR_ERR_INVALID;
+    }
+    authz->object.release = chr__authz_release;
+    authz->next = rest;
+    authz->object.next = rest ? rest->object.next : NULL;
+    *link = &authz->object;
+    return 0;
+}
+
+/* Goes back to the last star when what follows it doesn't fit: no recursion, and at most length times length steps. */
+static int chr__glob(const char *pattern, const char *text)
+{
+    const char *star = NULL, *from = NULL;
+
+    while (*text) {
+        if (*pattern == '*') {
+            star = pattern++;
+            from = text;
+        } else if (*pattern == '?' || *pattern == *text) {
+            pattern++;
+            text++;
+        } else if (star) {
+            pattern = star + 1;
+            text = ++from;
+        } else {
+            return 0;
+        }
+    }
+    while (*pattern == '*')
+        pattern++;
+    return !*pattern;
+}
+
+/* What isn't on the list, or has no list, stays out. */
+static int chr__authz_allows(chr_context *ctx, const char *id, const char *name)
+{
+    const chr__object *object = *chr__object_link(ctx, id);
+    const chr__authz  *authz = object && object->kind == &chr__authz_kind ? (const chr__authz *)object : NULL;
+
+    for (; authz; authz = authz->next) {
+        const char *match = ((const chr__authz_options *)authz->object.options)->match;
+        if (authz->is_glob ? chr__glob(match, name) : strcmp(match, name) == 0)
+            return 1;
+    }
+    return 0;
+}
+
+/* -- a distinguished name as text (RFC 4514) -- */
+
+typedef struct chr__name {
+    char   text[1024];
+    size_t len;
+    int    is_cut; /* too long to be compared with anything */
+} chr__name;
+
+static void chr__name_put(chr__name *name, const char *text, size_t len)
+{
+    if (len >= sizeof name->text - name->len) {
+        name->is_cut = 1;
+        return;
+    }
+    memcpy(name->text + name->len, text, len);
+    name->text[name->len += len] = 0;
+}
+
+/* What could be taken for the next part of the name, or can't be seen, is escaped. */
+static void chr__name_put_value(chr__name *name, const mbedtls_x509_buf *value)
+{
+    char   escaped[4];
+    size_t i;
+
+    for (i = 0; i < value->len; i++) {
+        unsigned char c = value->p[i];
+        int           is_edge = (c == ' ' && (i == 0 || i + 1 == value->len)) || (c == '#' && i == 0);
+        if (c < ' ' || c == 127)
+            chr__name_put(name, escaped, (size_t)chr__format(escaped, sizeof escaped, "\\%02x", c));
+        else if (is_edge || strchr(",+\"\\<>;=", c))
+            chr__name_put(name, escaped, (size_t)chr__format(escaped, sizeof escaped, "\\%c", c));
+        else
+            chr__name_put(name, (const char *)&c, 1);
+    }
+}
+
+static void chr__name_put_part(chr__name *name, const mbedtls_x509_name *part)
+{
+    const char *word = NULL;
+    char        number[64];
+    int         len;
+
+    if (mbedtls_oid_get_attr_short_name(&part->oid, &word) == 0 && word) {
+        chr__name_put(name, word, strlen(word));
+    } else {
+        len = mbedtls_oid_get_numeric_string(number, sizeof number, &part->oid);
+        chr__name_put(name, number, len > 0 ? (size_t)len : 0);
+        name->is_cut |= len <= 0;
+    }
+    chr__name_put(name, "=", 1);
+    chr__name_put_value(name, &part->val);
+}
+
+/* The certificate has them from the least specific to the most; as text they go the other way. */
+static void chr__name_read(chr__name *name, const mbedtls_x509_name *first)
+{
+    const mbedtls_x509_name *part, *done = NULL;
+
+    for (name->len = 0, name->text[0] = 0; done != first && !name->is_cut; done = part) {
+        for (part = first; part->next != done; part = part->next)
+            ;
+        if (done)
+            chr__name_put(name, ",", 1);
+        chr__name_put_part(name, part);
+    }
+}
+
+/* -- the layer -- */
+
+typedef struct chr__tls {
+    chr__layer          layer;
+    chr__tls_creds     *creds;
+    mbedtls_ssl_config  config;
+    mbedtls_ssl_context ssl;
+    int                 is_up, has_ended; /* the handshake is over; so is the input */
+    int                 end;              /* of the input: what mbed TLS said */
+    int                 write_failed;
+    int                 has_heard, is_alien; /* something has come; it is not TLS */
+    unsigned char       ip[16];           /* whom a client expects, where it is an address */
+    size_t              ip_size, sent, kept_size;
+    chr__name           peer;             /* the certificate's name, or the key's */
+    unsigned char       kept[MBEDTLS_SSL_OUT_CONTENT_LEN]; /* one record that could not be sent yet */
+} chr__tls;
+
+static int chr__tls_below_read(void *opaque, unsigned char *buf, size_t len)
+{
+    chr__tls   *tls = (chr__tls *)opaque;
+    chr__layer *below = tls->layer.below;
+    int         n = below->slots->read(below, buf, len);
+
+    if (n > 0 && !tls->has_heard) {
+        tls->has_heard = 1;
+        tls->is_alien = buf[0] != MBEDTLS_SSL_MSG_HANDSHAKE && buf[0] != MBEDTLS_SSL_MSG_ALERT;
+    }
+    return n >= 0 ? n : n == CHR_ERR_WOULD_BLOCK ? MBEDTLS_ERR_SSL_WANT_READ : MBEDTLS_ERR_NET_CONN_RESET;
+}
+
+static int chr__tls_below_write(void *opaque, const unsigned char *buf, size_t len)
+{
+    chr__layer *below = ((chr__tls *)opaque)->layer.below;
+    int         n = below->slots->write(below, buf, len);
+
+    return n > 0 ? n : n == 0 || n == CHR_ERR_WOULD_BLOCK ? MBEDTLS_ERR_SSL_WANT_WRITE : MBEDTLS_ERR_NET_SEND_FAILED;
+}
+
+/* An address is no name: mbed TLS leaves it to us to find it among those that the certificate is for. */
+static int chr__tls_has_ip(const chr__tls *tls, const mbedtls_x509_crt *certificate)
+{
+    const mbedtls_x509_sequence *name;
+    int                          is_ip;
+
+    for (name = &certificate->subject_alt_names; name; name = name->next) {
+        is_ip = name->buf.tag == (MBEDTLS_ASN1_CONTEXT_SPECIFIC | 7);
+        if (is_ip && name->buf.len == tls->ip_size && memcmp(name->buf.p, tls->ip, tls->ip_size) == 0)
+            return 1;
+    }
+    return 0;
+}
+
+static int chr__tls_verify(void *opaque, mbedtls_x509_crt *certificate, int depth, uint32_t *flags)
+{
+    const chr__tls *tls = (const chr__tls *)opaque;
+
+    if (depth == 0 && tls->ip_size > 0 && !chr__tls_has_ip(tls, certificate))
+        *flags |= MBEDTLS_X509_BADCERT_CN_MISMATCH;
+    return 0;
+}
+
+static int chr__tls_give_psk(void *opaque, mbedtls_ssl_context *ssl, const unsigned char *name, size_t len)
+{
+    chr__tls       *tls = (chr__tls *)opaque;
+    const chr__psk *psk = chr__psk_find(tls->creds, name, len);
+
+    if (!psk)
+        return MBEDTLS_ERR_SSL_UNKNOWN_IDENTITY;
+    chr__name_put(&tls->peer, psk->name, strlen(psk->name));
+    return mbedtls_ssl_set_hs_psk(ssl, psk->key, psk->key_size);
+}
+
+/* Whom a client expects; NULL = anybody who has the key. */
+static const char *chr__tls_expected(const chr_socket_options *options)
+{
+    if (options->tls_hostname)
+        return options->tls_hostname;
+    if (!options->address.host && !options->address.port)
+        return NULL;
+    return options->address.host && options->address.host[0] ? options->address.host : "localhost";
+}
+
+static void chr__tls_conf_version(mbedtls_ssl_config *config, int is_1_3)
+{
+#if MBEDTLS_VERSION_MAJOR >= 3
+    mbedtls_ssl_conf_min_tls_version(config, is_1_3 ? MBEDTLS_SSL_VERSION_TLS1_3 : MBEDTLS_SSL_VERSION_TLS1_2);
+#else
+    (void)is_1_3; /* there is none */
+    mbedtls_ssl_conf_min_version(config, MBEDTLS_SSL_MAJOR_VERSION_3, MBEDTLS_SSL_MINOR_VERSION_3);
+#endif
+#if defined(MBEDTLS_SSL_RENEGOTIATION)
+    mbedtls_ssl_conf_renegotiation(config, MBEDTLS_SSL_RENEGOTIATION_DISABLED);
+#endif
+}
+
+static int chr__tls_conf_x509(chr__tls *tls)
+{
+    chr__tls_creds *creds = tls->creds;
+
+    mbedtls_ssl_conf_authmode(&tls->config, creds->asks_peer ? MBEDTLS_SSL_VERIFY_REQUIRED : MBEDTLS_SSL_VERIFY_NONE);
+    mbedtls_ssl_conf_ca_chain(&tls->config, &creds->ca, creds->revoked.version ? &creds->revoked : NULL);
+    mbedtls_ssl_conf_verify(&tls->config, chr__tls_verify, tls);
+    return creds->own.version ? mbedtls_ssl_conf_own_cert(&tls->config, &creds->own, &creds->key) : 0;
+}
+
+static int chr__tls_conf_psk(chr__tls *tls)
+{
+    static const int        suites[] = {
+        MBEDTLS_TLS_ECDHE_PSK_WITH_CHACHA20_POLY1305_SHA256, MBEDTLS_TLS_ECDHE_PSK_WITH_AES_128_CBC_SHA256,
+        MBEDTLS_TLS_PSK_WITH_AES_256_GCM_SHA384, MBEDTLS_TLS_PSK_WITH_CHACHA20_POLY1305_SHA256,
+        MBEDTLS_TLS_PSK_WITH_AES_128_GCM_SHA256,
+#if defined(MBEDTLS_SSL_PROTO_TLS1_3)
+        MBEDTLS_TLS1_3_AES_256_GCM_SHA384, MBEDTLS_TLS1_3_CHACHA20_POLY1305_SHA256, MBEDTLS_TLS1_3_AES_128_GCM_SHA256,
+#endif
+        0
+    };
+    const chr__psk_options *options = (const chr__psk_options *)tls->creds->object.options;
+    const unsigned char    *name = (const unsigned char *)options->username;
+    const chr__psk         *psk;
+
+    mbedtls_ssl_conf_ciphersuites(&tls->config, suites);
+    if (tls->creds->is_server) {
+        mbedtls_ssl_conf_psk_cb(&tls->config, chr__tls_give_psk, tls);
+        return 0;
+    }
+    psk = chr__psk_find(tls->creds, name, strlen(options->username));
+    return mbedtls_ssl_conf_psk(&tls->config, psk->key, psk->key_size, name, strlen(options->username));
+}
+
+/* A client's name for the server is checked by mbed TLS, an address by us. */
+static int chr__tls_expect(chr__tls *tls)
+{
+    const char *name = tls->creds->is_server || tls->creds->is_psk ? NULL : chr__tls_expected(chr__layer_options(&tls->layer));
+
+    tls->ip_size = name ? chr__os_ip_bytes(name, tls->ip) : 0;
+    return mbedtls_ssl_set_hostname(&tls->ssl, tls->ip_size > 0 ? NULL : name);
+}
+
+static int chr__tls_setup(chr__tls *tls)
+{
+    chr__tls_creds *creds = tls->creds;
+    int             n = mbedtls_ssl_config_defaults(&tls->config, creds->is_server ? MBEDTLS_SSL_IS_SERVER : MBEDTLS_SSL_IS_CLIENT,
+                                                    MBEDTLS_SSL_TRANSPORT_STREAM, MBEDTLS_SSL_PRESET_DEFAULT);
+
+    if (n != 0)
+        return n;
+    mbedtls_ssl_conf_rng(&tls->config, mbedtls_ctr_drbg_random, &creds->random);
+    chr__tls_conf_version(&tls->config, creds->is_1_3);
+    n = creds->is_psk ? chr__tls_conf_psk(tls) : chr__tls_conf_x509(tls);
+    if (n == 0)
+        n = mbedtls_ssl_setup(&tls->ssl, &tls->config);
+    if (n == 0)
+        n = chr__tls_expect(tls);
+    mbedtls_ssl_set_bio(&tls->ssl, tls, chr__tls_below_write, chr__tls_below_read, NULL);
+    return n;
+}
+
+static int chr__tls_find(chr_context *ctx, const chr_socket_options *options, chr__tls_creds **found, chr_error *err)
+{
+    const char  *id = options->tls_creds;
+    chr__object *object = *chr__object_link(ctx, id);
+    int          is_server = options->server == CHR_ON;
+
+    if (!object || object->kind == &chr__authz_kind)
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "socket: tls-creds=%s: there are no TLS credentials with that id", id);
+    *found = (chr__tls_creds *)object;
+    if ((*found)->is_server != is_server)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: tls-creds=%s: the credentials are for a %s, and the socket is a %s", id,
+                         is_server ? "client" : "server", is_server ? "server" : "client");
+    return 0;
+}
+
+static int chr__tls_check(chr_context *ctx, const chr_socket_options *options, const chr_address *address, chr_error *err)
+{
+    chr__tls_creds *creds;
+    int             code = chr__tls_find(ctx, options, &creds, err);
+
+    if (code == 0 && !creds->is_server && !options->tls_hostname && address->type == CHR_ADDR_VSOCK)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: TLS can not be used over cid= without tls-hostname=");
+    return code;
+}
+
+static int chr__tls_start(chr__layer *layer, chr_error *err)
+{
+    chr__tls *tls = (chr__tls *)layer;
+    int       code;
+
+    mbedtls_ssl_config_init(&tls->config);
+    mbedtls_ssl_init(&tls->ssl);
+    code = chr__tls_find(layer->dev->ctx, chr__layer_options(layer), &tls->creds, err);
+    if (code < 0) {
+        tls->creds = NULL;
+        return code;
+    }
+    tls->creds->object.users++;
+    code = chr__tls_setup(tls);
+    return code == 0 ? 0 : chr__fail(err, CHR_ERR_NO_MEMORY, "TLS: mbed TLS can't begin (-0x%04x)", (unsigned)-code);
+}
+
+/* What is wrong with the peer's certificate: the first thing that applies. */
+static const char *chr__tls_fault(uint32_t flags)
+{
+    static const struct { uint32_t flag; const char *text; } faults[] = {
+        { MBEDTLS_X509_BADCERT_MISSING,     "the peer shows no certificate" },
+        { MBEDTLS_X509_BADCERT_EXPIRED,     "the peer's certificate has expired" },
+        { MBEDTLS_X509_BADCERT_FUTURE,      "the peer's certificate is not valid yet" },
+        { MBEDTLS_X509_BADCERT_REVOKED,     "the peer's certificate has been revoked" },
+        { MBEDTLS_X509_BADCERT_NOT_TRUSTED, "the peer's certificate is not signed by a CA that is trusted here" },
+        { MBEDTLS_X509_BADCERT_CN_MISMATCH, "the peer's certificate is for another name" },
+    };
+    size_t i;
+
+    for (i = 0; i < sizeof faults / sizeof faults[0]; i++)
+        if (flags & faults[i].flag)
+            return faults[i].text;
+    return "the peer's certificate may not be used for this, or is too weak";
+}
+
+static int chr__tls_distrust(chr__tls *tls, chr_error *err)
+{
+    uint32_t    flags = mbedtls_ssl_get_verify_result(&tls->ssl);
+    const char *expected = flags & MBEDTLS_X509_BADCERT_CN_MISMATCH ? chr__tls_expected(chr__layer_options(&tls->layer)) : NULL;
+
+    return chr__fail(err, CHR_ERR_PERMISSION, "TLS: %s%s%s", chr__tls_fault(flags), expected ? "; expected was " : "",
+                     expected ? expected : "");
+}
+
+/* A handshake has failed. */
+static int chr__tls_explain(chr__tls *tls, int n, chr_error *err)
+{
+    char why[160];
+
+    if (tls->is_alien)
+        return chr__fail(err, CHR_ERR_IO, "TLS: what the peer sends is not TLS");
+    switch (n) {
+    case MBEDTLS_ERR_X509_CERT_VERIFY_FAILED:
+        return chr__tls_distrust(tls, err);
+    case MBEDTLS_ERR_SSL_NO_CLIENT_CERTIFICATE:
+        return chr__fail(err, CHR_ERR_PERMISSION, "TLS: the peer shows no certificate");
+    case MBEDTLS_ERR_SSL_UNKNOWN_IDENTITY:
+        return chr__fail(err, CHR_ERR_PERMISSION, "TLS: the peer's name is not among those that have a key");
+    case MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE:
+        return chr__fail(err, CHR_ERR_PERMISSION, "TLS: the peer has refused us (fatal alert)");
+    case MBEDTLS_ERR_SSL_CONN_EOF:
+    case MBEDTLS_ERR_NET_CONN_RESET:
+    case MBEDTLS_ERR_NET_SEND_FAILED:
+        return chr__fail(err, CHR_ERR_DISCONNECTED, "TLS: the peer went away during the handshake");
+    default:
+        mbedtls_strerror(n, why, sizeof why);
+        return chr__fail(err, CHR_ERR_IO, "TLS: the handshake failed: %s", why);
+    }
+}
+
+/* The certificate is good; is it on the list? */
+static int chr__tls_authorize(chr__tls *tls, chr_error *err)
+{
+    const char             *list = chr__layer_options(&tls->layer)->tls_authz;
+    const mbedtls_x509_crt *certificate = mbedtls_ssl_get_peer_cert(&tls->ssl);
+
+    if (!list)
+        return 0;
+    if (!tls->creds->is_psk && certificate && tls->creds->asks_peer)
+        chr__name_read(&tls->peer, &certificate->subject);
+    if (tls->peer.len > 0 && !tls->peer.is_cut && chr__authz_allows(tls->layer.dev->ctx, list, tls->peer.text))
+        return 0;
+    (void)mbedtls_ssl_send_alert_message(&tls->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL, MBEDTLS_SSL_ALERT_MSG_ACCESS_DENIED);
+    return chr__fail(err, CHR_ERR_PERMISSION, "TLS: the peer '%s' is not on the list tls-authz=%s", tls->peer.text, list);
+}
+
+/* The same bytes again, as mbed TLS wants it. 0 = nothing is left. */
+static int chr__tls_flush(chr__layer *layer)
+{
+    chr__tls *tls = (chr__tls *)layer;
+    int       n = 1;
+
+    for (; tls->sent < tls->kept_size; tls->sent += (size_t)n) {
+        n = mbedtls_ssl_write(&tls->ssl, tls->kept + tls->sent, tls->kept_size - tls->sent);
+        if (n == MBEDTLS_ERR_SSL_WANT_WRITE || n == MBEDTLS_ERR_SSL_WANT_READ)
+            return CHR_ERR_WOULD_BLOCK;
+        if (n < 0) {
+            tls->sent = tls->kept_size = 0;
+            tls->write_failed = 1;
+        }
+        if (n <= 0)
+            break;
+    }
+    tls->sent = tls->kept_size = 0;
+    return tls->write_failed ? (int)CHR_ERR_DISCONNECTED : 0;
+}
+
+static int chr__tls_step(chr__layer *layer, int *wants, chr_error *err)
+{
+    chr__tls *tls = (chr__tls *)layer;
+    int       n, code;
+
+    *wants = CHR_OUT;
+    if (tls->is_up)
+        return chr__tls_flush(layer);
+    n = mbedtls_ssl_handshake(&tls->ssl);
+    *wants = n == MBEDTLS_ERR_SSL_WANT_READ ? CHR_IN : CHR_OUT;
+    if (n == MBEDTLS_ERR_SSL_WANT_READ || n == MBEDTLS_ERR_SSL_WANT_WRITE)
+        return CHR_ERR_WOULD_BLOCK;
+    if (n != 0)
+        return chr__tls_explain(tls, n, err);
+    code = chr__tls_authorize(tls, err);
+    tls->is_up = code == 0;
+    return code;
+}
+
+/* The input is over. That without a goodbye somebody may have cut it is told once. */
+static int chr__tls_ended(chr__tls *tls)
+{
+    chr_dev *dev = tls->layer.dev;
+    int      end = tls->end, is_cut = end == 0 || end == MBEDTLS_ERR_SSL_CONN_EOF || end == MBEDTLS_ERR_NET_CONN_RESET;
+    char     why[160], line[200];
+
+    tls->end = MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY;
+    if (end == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY)
+        return 0;
+    if (is_cut) {
+        chr__log_line(dev->ctx, dev->id, "TLS: the connection ended without close_notify: what came may have been cut short");
+        return 0;
+    }
+    mbedtls_strerror(end, why, sizeof why);
+    chr__format(line, sizeof line, "TLS: the connection is broken: %s", why);
+    chr__log_line(dev->ctx, dev->id, line);
+    return CHR_ERR_IO;
+}
+
+static int chr__tls_is_no_bytes(int n)
+{
+#if defined(MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET)
+    if (n == MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET)
+        return 1;
+#endif
+    return n == MBEDTLS_ERR_SSL_WANT_READ || n == MBEDTLS_ERR_SSL_WANT_WRITE;
+}
+
+/* A long record seldom comes alone: the next one may fill the rest of the buffer. */
+static int chr__tls_read(chr__layer *layer, void *buf, size_t len)
+{
+    enum { LONG_RECORD = 4096 };
+    chr__tls *tls = (chr__tls *)layer;
+    size_t    done = 0;
+    int       n = LONG_RECORD;
+
+    while (!tls->has_ended && n >= LONG_RECORD && done < len) {
+        n = mbedtls_ssl_read(&tls->ssl, (unsigned char *)buf + done, len - done);
+        if (n > 0) {
+            done += (size_t)n;
+        } else if (!chr__tls_is_no_bytes(n)) {
+            tls->has_ended = 1;
+            tls->end = n;
+        }
+    }
+    return done > 0 ? (int)done : tls->has_ended ? chr__tls_ended(tls) : (int)CHR_ERR_WOULD_BLOCK;
+}
+
+/* Takes record by record. One that can't go out at once is kept, and counts as taken: it is encrypted already. */
+static int chr__tls_write(chr__layer *layer, const void *buf, size_t len)
+{
+    chr__tls            *tls = (chr__tls *)layer;
+    const unsigned char *bytes = (const unsigned char *)buf;
+    int                  most = mbedtls_ssl_get_max_out_record_payload(&tls->ssl), n = chr__tls_flush(layer);
+    size_t               size, done;
+
+    if (n < 0 || most <= 0)
+        return n < 0 ? n : (int)CHR_ERR_DISCONNECTED;
+    for (done = 0; done < len; done += (size_t)n) {
+        size = chr__min(len - done, chr__min((size_t)most, sizeof tls->kept));
+        n = mbedtls_ssl_write(&tls->ssl, bytes + done, size);
+        if (n == MBEDTLS_ERR_SSL_WANT_WRITE || n == MBEDTLS_ERR_SSL_WANT_READ) {
+            memcpy(tls->kept, bytes + done, size);
+            tls->kept_size = size;
+            return (int)(done + size);
+        }
+        if (n <= 0) {
+            tls->write_failed = 1;
+            return done > 0 ? (int)done : (int)CHR_ERR_DISCONNECTED;
+        }
+    }
+    return (int)done;
+}
+
+/* An end that was met behind bytes has yet to be told. */
+static int chr__tls_pending(const chr__layer *layer)
+{
+    const chr__tls *tls = (const chr__tls *)layer;
+
+    return tls->has_ended || mbedtls_ssl_check_pending(&tls->ssl);
+}
+
+static int chr__tls_unsent(const chr__layer *layer)
+{
+    return ((const chr__tls *)layer)->kept_size > 0;
+}
+
+static void chr__tls_close(chr__layer *layer)
+{
+    chr__tls *tls = (chr__tls *)layer;
+
+    if (tls->is_up && !tls->write_failed && chr__tls_flush(layer) == 0)
+        (void)mbedtls_ssl_close_notify(&tls->ssl);
+    mbedtls_ssl_free(&tls->ssl);
+    mbedtls_ssl_config_free(&tls->config);
+    mbedtls_platform_zeroize(tls->kept, sizeof tls->kept);
+    if (tls->creds)
+        chr__object_drop(layer->dev->ctx, &tls->creds->object);
+    tls->creds = NULL;
+}
+
+static const chr__layer_slots chr__tls_slots = {
+    "tls",            /* name    */
+    chr__tls_start,   /* start   */
+    chr__tls_step,    /* step    */
+    chr__tls_read,    /* read    */
+    chr__tls_write,   /* write   */
+    chr__tls_pending, /* pending */
+    chr__tls_unsent,  /* unsent  */
+    chr__tls_flush,   /* flush   */
+    NULL,             /* ioctl   */
+    chr__tls_close,   /* close   */
+};
+
+#define CHR__TLS_LAYER &chr__tls_slots, sizeof(chr__tls)
+
+#else
+
+static int chr__tls_check(chr_context *ctx, const chr_socket_options *options, const chr_address *address, chr_error *err)
+{
+    (void)ctx;
+    (void)address;
+    return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "socket: tls-creds=%s: built without TLS", options->tls_creds);
+}
+
+#define CHR__TLS_LAYER NULL, 0
+
+#endif
+
 /* -- >>socket_layers   what is spoken over the connection, from the bottom up. Each is one block; its line here turns it on. -- */
 
 typedef struct chr__socket_layer {
@@ -9274,7 +10352,7 @@ typedef struct chr__socket_layer {
 } chr__socket_layer;
 
 static const chr__socket_layer chr__socket_layers[] = {
-    { "tls-creds", NULL, 0 },
+    { "tls-creds", CHR__TLS_LAYER },
     { "telnet",    &chr__telnet_slots, sizeof(chr__telnet) },
     { "tn3270",    &chr__telnet_slots, sizeof(chr__telnet) },
     { "websocket", &chr__ws_slots,     sizeof(chr__websocket) },
@@ -9297,10 +10375,10 @@ static const char *chr__layer_scheme(const chr_socket_options *options)
          : options->tls_creds ? "tls" : NULL;
 }
 
-static int chr__layers_check(const chr_socket_options *options, chr_error *err)
+/* `address` is the one in the options, with its type found. */
+static int chr__layers_check(chr_context *ctx, const chr_socket_options *options, const chr_address *address, chr_error *err)
 {
-    const chr_address *address = &options->address;
-    int                i, is_named = options->tls_hostname != NULL;
+    int i, is_named = options->tls_hostname != NULL;
 
     if ((options->telnet == CHR_ON) + (options->tn3270 == CHR_ON) + (options->websocket == CHR_ON) > 1)
         return chr__fail(err, CHR_ERR_INVALID, "socket: only one of telnet=, tn3270= and websocket= can be on");
@@ -9318,7 +10396,7 @@ static int chr__layers_check(const chr_socket_options *options, chr_error *err)
         if (chr__layer_is_asked(options, i) && !chr__socket_layers[i].slots)
             return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "socket: %s=: built without %s",
                              chr__socket_layers[i].option, i == 0 ? "TLS" : chr__socket_layers[i].option);
-    return 0;
+    return options->tls_creds ? chr__tls_check(ctx, options, address, err) : 0;
 }
 
 /* -- >>socket_chardev   states: disconnected -> (looking up ->) connecting -> shaking hands -> connected -- */
@@ -9629,10 +10707,12 @@ static int chr__socket_accept(chr__socket *sock)
 {
     int fd = chr__os_accept(sock->listener);
 
-    if (fd >= 0)
+    if (fd >= 0) {
+        sock->has_failed = 0; /* another peer: its failure is news */
         chr__socket_adopt(sock, fd);
-    else if (fd != CHR_ERR_WOULD_BLOCK)
+    } else if (fd != CHR_ERR_WOULD_BLOCK) {
         return chr__fail(&sock->failure, fd, "cannot accept a peer: %s", chr_error_text(fd));
+    }
     return 0;
 }
 
@@ -9998,7 +11078,7 @@ static int chr__socket_check(chr__socket *sock, chr_error *err)
     sock->is_server = options->server == CHR_ON;
     sock->retry_ms = options->reconnect ? options->reconnect * 1000 : options->reconnect_ms;
     if (chr__address_type(&sock->address, err) < 0 || chr__address_check(&sock->address, sock->is_server, err) < 0 ||
-        chr__layers_check(options, err) < 0)
+        chr__layers_check(sock->dev.ctx, options, &sock->address, err) < 0)
         return err ? err->code : CHR_ERR_INVALID;
     if (options->reconnect && options->reconnect_ms)
         return chr__fail(err, CHR_ERR_INVALID, "socket: reconnect= and reconnect-ms= can't both be given");
@@ -10203,6 +11283,15 @@ static const chr_backend *const chr__builtins[] = {
     NULL
 };
 
+static const chr_backend *const chr__object_kinds[] = {
+#if CHARDEV_HAS_TLS
+    &chr__x509_kind,
+    &chr__psk_kind,
+    &chr__authz_kind,
+#endif
+    NULL
+};
+
 /* ====================================================================================================================
  * >>public   what only checks its arguments and calls the above
  * ==================================================================================================================== */
@@ -10226,6 +11315,7 @@ static int chr__context_start(chr_context *ctx)
     ctx->last_dev = &ctx->devs;
     ctx->builtins = chr__builtins;
     ctx->untidy = ctx->config.timeout_changed != NULL;
+    ctx->object_kinds = chr__object_kinds;
 #if CHARDEV_HAS_MUX
     ctx->mux = &chr__mux_kind;
 #endif
@@ -10276,6 +11366,7 @@ CHARDEV_API void chr_context_free(chr_context *ctx)
     chr_dev        *dev;
     chr__named_fd  *named;
     chr__kind_node *node;
+    chr__object    *object;
 
     if (!ctx || ctx->depth > 0)
         return;
@@ -10293,6 +11384,10 @@ CHARDEV_API void chr_context_free(chr_context *ctx)
         ctx->named_fds = named->next;
         chr__os_close(named->fd);
         chr__free(ctx, named);
+    }
+    while ((object = ctx->objects) != NULL) {
+        ctx->objects = object->next;
+        chr__object_drop(ctx, object);
     }
     while ((node = ctx->kinds) != NULL) {
         ctx->kinds = node->next;
@@ -10487,6 +11582,100 @@ CHARDEV_API int chr_input_sync(chr_dev *dev)
     return input && input->sync ? input->sync(dev) : CHR_ERR_NOT_SUPPORTED;
 }
 
+#if CHARDEV_HAS_TLS
+static int chr__object_remove(chr_context *ctx, const char *id, int is_creds, chr_error *err)
+{
+    chr__object **link = chr__object_link(ctx, id), *object = *link;
+
+    if (!object || (object->kind == &chr__authz_kind) == is_creds)
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "there is no object '%s' of that kind", id);
+    *link = object->next;
+    chr__object_drop(ctx, object);
+    return 0;
+}
+
+/* The text as a list, and the kind that it names. */
+static const chr_backend *chr__object_read(chr_options *list, const char *text, const char *prefix, chr_error *err)
+{
+    const char        *name;
+    const chr_backend *kind;
+
+    if (chr__options_read(list, text, err) < 0)
+        return NULL;
+    chr__options_name_backend(list);
+    name = chr__options_get(list, "backend");
+    kind = name ? chr__object_kind_find(list->ctx, name, strlen(name)) : NULL;
+    if (!kind || !chr__after(name, prefix))
+        return (void)chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is no kind of %s object", name ? name : "", prefix), (chr_backend *)NULL;
+    if (chr__options_has_help(list))
+        return (void)chr__fail(err, CHR_ERR_HELP, "help was asked for"), (chr_backend *)NULL;
+    if (chr__check_id_text(chr__options_get(list, "id"), err) < 0)
+        return NULL;
+    return kind;
+}
+
+static int chr__object_add(chr_context *ctx, const char *text, const char *prefix,
+                           int (*make)(const chr_options *, const chr_backend *, chr_error *), chr_error *err)
+{
+    chr_error          why;
+    chr_options        list;
+    const chr_backend *kind;
+    int                code;
+
+    chr__options_init(&list, ctx);
+    kind = chr__object_read(&list, text, prefix, &why);
+    code = kind ? make(&list, kind, &why) : why.code;
+    chr__options_free(&list);
+    if (err && code < 0)
+        *err = why;
+    return code;
+}
+
+CHARDEV_API int chr_tls_creds_add(chr_context *ctx, const char *options, chr_error *err)
+{
+    return chr__object_add(ctx, options, "tls-creds", chr__tls_creds_new, err);
+}
+
+CHARDEV_API int chr_authz_add(chr_context *ctx, const char *options, chr_error *err)
+{
+    return chr__object_add(ctx, options, "authz", chr__authz_new, err);
+}
+
+CHARDEV_API int chr_tls_creds_remove(chr_context *ctx, const char *id, chr_error *err)
+{
+    return chr__object_remove(ctx, id, 1, err);
+}
+
+CHARDEV_API int chr_authz_remove(chr_context *ctx, const char *id, chr_error *err)
+{
+    return chr__object_remove(ctx, id, 0, err);
+}
+
+#else
+
+CHARDEV_API int chr_tls_creds_add(chr_context *ctx, const char *options, chr_error *err)
+{
+    (void)ctx;
+    return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: built without TLS", options);
+}
+
+CHARDEV_API int chr_authz_add(chr_context *ctx, const char *options, chr_error *err)
+{
+    return chr_tls_creds_add(ctx, options, err);
+}
+
+CHARDEV_API int chr_tls_creds_remove(chr_context *ctx, const char *id, chr_error *err)
+{
+    (void)ctx;
+    return chr__fail(err, CHR_ERR_NOT_FOUND, "there is no object '%s': built without TLS", id);
+}
+
+CHARDEV_API int chr_authz_remove(chr_context *ctx, const char *id, chr_error *err)
+{
+    return chr_tls_creds_remove(ctx, id, err);
+}
+#endif
+
 /* -- >>descriptors -- */
 
 CHARDEV_API int chr_fd_put(chr_context *ctx, const char *name, int fd, chr_error *err)
@@ -10542,6 +11731,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__LOCK
 #undef CHR__UNLOCK
 #undef CHR__AT
+#undef CHR__TLS_LAYER
 #undef CHR__WRITABLE
 #endif /* CHARDEV_IMPLEMENTATION */
 

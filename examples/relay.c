@@ -1,11 +1,14 @@
 /*
  * relay - joins two chardevs, as socat does: what comes out of one goes into the other.
  *
- *     build/relay [--keep] A B
+ *     build/relay [--keep] [-object O]... A B
  *     build/relay help            all backends
  *     build/relay socket,help     the options of one
  *
  * A and B are chardevs in option syntax (socket,path=/tmp/a,server=on,wait=off) or URI syntax (tcp:localhost:4444).
+ *
+ * O is what they refer to by id: TLS credentials (tls-creds-x509,id=t,dir=certs; tls-creds-psk,...), or a list of the peers that are
+ * let in (authz-list,id=who,match=NAME).
  *
  * While one side is away but may come back, the other is not read: no byte is lost. When a side has closed for good, or takes
  * nothing any more, what came from it goes out to the other; then the way back stays until nothing has come for half a second.
@@ -257,7 +260,7 @@ static int help(chr_context *ctx, const char *text)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: relay [--keep] A B    or relay help, relay BACKEND,help\n");
+    fprintf(stderr, "usage: relay [--keep] [-object O]... A B    or relay help, relay BACKEND,help\n");
     return TROUBLE;
 }
 
@@ -293,6 +296,15 @@ static int run(struct relay *r, const char *a, const char *b)
     return r->status;
 }
 
+static int add_object(chr_context *ctx, const char *text)
+{
+    chr_error err;
+    int       code = strncmp(text, "authz", 5) == 0 ? chr_authz_add(ctx, text, &err) : chr_tls_creds_add(ctx, text, &err);
+
+    if (code < 0) fprintf(stderr, "relay: -object %s: %s\n", text, err.text);
+    return code;
+}
+
 static int run_arguments(struct relay *r, int argc, char **argv)
 {
     int i;
@@ -300,6 +312,8 @@ static int run_arguments(struct relay *r, int argc, char **argv)
     r->keep = argc > 1 && strcmp(argv[1], "--keep") == 0;
     argc -= 1 + r->keep;
     argv += 1 + r->keep;
+    for (; argc > 1 && strcmp(argv[0], "-object") == 0; argc -= 2, argv += 2)
+        if (add_object(r->ctx, argv[1]) < 0) return TROUBLE;
     for (i = 0; i < argc; i++)
         if (is_help(argv[i])) return help(r->ctx, argv[i]);
     return argc == 2 ? run(r, argv[0], argv[1]) : usage();

@@ -53,6 +53,17 @@ static int print_chardev_help(chr_context *ctx, const char *words)
 
 /* ---- building the machine ---- */
 
+static int add_objects(struct vm *vm, const struct options *o)
+{
+    chr_error err;
+    for (int i = 0; i < o->object_count; i++) {
+        int is_list = strncmp(o->objects[i], "authz", 5) == 0;
+        int code = is_list ? chr_authz_add(vm->ctx, o->objects[i], &err) : chr_tls_creds_add(vm->ctx, o->objects[i], &err);
+        if (code < 0) return complain("-object %s: %s", o->objects[i], err.text);
+    }
+    return 0;
+}
+
 static int add_chardevs(struct vm *vm, const struct options *o)
 {
     chr_error err;
@@ -116,7 +127,7 @@ static int build(struct vm *vm, const struct options *o)
     if (machine_init(&vm->machine, vm->ctx, o->ram_size, &err) < 0) return complain("-m: %s", err.text);
     if (o->bios && machine_load(&vm->machine, o->bios, &err) < 0) return complain("-bios %s: %s", o->bios, err.text);
     chr_mux_suspend_open(vm->ctx); /* banners wait until it is clear who has the focus */
-    int rc = add_chardevs(vm, o);
+    int rc = add_objects(vm, o) < 0 ? -1 : add_chardevs(vm, o);
     if (rc == 0) rc = add_monitors(vm, o);
     if (rc == 0) rc = add_serials(vm, o);
     chr_mux_resume_open(vm->ctx);

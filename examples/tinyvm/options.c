@@ -12,6 +12,8 @@ const char options_help[] =
     "usage: tinyvm [options]\n"
     "  -chardev OPTIONS          make a character device: socket,id=mon,path=/tmp/m,server=on,wait=off\n"
     "                            (-chardev help lists the kinds, -chardev socket,help the options of one)\n"
+    "  -object OPTIONS           TLS credentials for them, tls-creds-x509,id=t,dir=DIR,endpoint=server, or a list of the peers\n"
+    "                            that are let in, authz-list,id=who,match=NAME\n"
     "  -serial URI|chardev:ID    what is behind the next serial port: stdio, pty, tcp:..., unix:..., mon:stdio, none\n"
     "  -mon chardev=ID[,mode=readline|control]\n"
     "                            a monitor on a chardev: for people (readline) or for programs (control = QMP)\n"
@@ -105,6 +107,7 @@ static int take_value(struct options *o, const char *name, const char *value)
 {
     if (!strcmp(name, "m")) return read_ram_size(value, &o->ram_size);
     if (!strcmp(name, "serial")) return add_to(o->serials, &o->serial_count, "-serial", value);
+    if (!strcmp(name, "object")) return add_to(o->objects, &o->object_count, "-object", value);
     if (!strcmp(name, "mon")) return add_to(o->mons, &o->mon_count, "-mon", value);
     if (!strcmp(name, "bios")) {
         o->bios = value;
@@ -116,7 +119,7 @@ static int take_value(struct options *o, const char *name, const char *value)
 
 static int takes_value(const char *name)
 {
-    static const char *const names[] = { "chardev", "serial", "mon", "bios", "m" };
+    static const char *const names[] = { "chardev", "object", "serial", "mon", "bios", "m" };
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (!strcmp(name, names[i])) return 1;
     return 0;

@@ -9,8 +9,8 @@
 #define OPTIONS_MAX 64 /* of each repeatable kind */
 
 struct options {
-    const char *chardevs[OPTIONS_MAX], *serials[OPTIONS_MAX], *mons[OPTIONS_MAX];
-    int         chardev_count, serial_count, mon_count;
+    const char *objects[OPTIONS_MAX], *chardevs[OPTIONS_MAX], *serials[OPTIONS_MAX], *mons[OPTIONS_MAX];
+    int         object_count, chardev_count, serial_count, mon_count;
     const char *bios;
     uint32_t    ram_size;
     int         stopped;

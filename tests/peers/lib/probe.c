@@ -1,6 +1,6 @@
 /*
- * probe - a chardev under a script's control. It opens the chardev given as options in argv[1], prints what happens, one line
- * each, and does what the lines of its standard input say.
+ * probe - a chardev under a script's control. It opens the chardev given as options in argv[1], after the objects (TLS credentials,
+ * lists of peers) in the arguments behind it, prints what happens, one line each, and does what the lines of its standard input say.
  *
  *   prints   made ADDRESS | failed TEXT | opened | closed | break | resized COLUMNS ROWS | data HEX | wrote N | log TEXT
  *   takes    write HEX | break | disconnect | room N (how many bytes it takes; -1 = any) | quit
@@ -110,6 +110,17 @@ static void on_log(void *opaque, const char *line)
     printf("log %s\n", line);
 }
 
+static int add_objects(char **texts)
+{
+    chr_error err;
+    int       code = 0;
+    for (; *texts && code == 0; texts++) {
+        code = strncmp(*texts, "authz", 5) == 0 ? chr_authz_add(p.ctx, *texts, &err) : chr_tls_creds_add(p.ctx, *texts, &err);
+        if (code < 0) printf("failed %s\n", err.text);
+    }
+    return code == 0;
+}
+
 static int attach(chr_frontend *fe, const char *options, const chr_handlers *handlers)
 {
     chr_error err;
@@ -135,7 +146,7 @@ int main(int argc, char **argv)
     setvbuf(stdout, NULL, _IOLBF, 0);
     p.ctx = chr_context_new(&config);
     p.room = -1;
-    ok = argc == 2 && p.ctx && attach(&p.fe, argv[1], &handlers) && attach(&p.script, "fd,id=script,in=0", &script);
+    ok = argc >= 2 && p.ctx && add_objects(argv + 2) && attach(&p.fe, argv[1], &handlers) && attach(&p.script, "fd,id=script,in=0", &script);
     if (ok) chr_loop_run(p.ctx);
     chr_context_free(p.ctx);
     return !ok;

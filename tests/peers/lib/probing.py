@@ -29,6 +29,12 @@ def find(program):
     return shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
 
 
+def has_tls():
+    compiler = os.environ.get("CC", "gcc")
+    need(compiler)
+    return subprocess.run([compiler, "-E", "-xc", "-"], input=b"#include <mbedtls/ssl.h>\n", capture_output=True).returncode == 0
+
+
 def build_probe():
     source = os.path.join(ROOT, "tests", "peers", "lib", "probe.c")
     header = os.path.join(ROOT, "chardev.h")
@@ -36,9 +42,10 @@ def build_probe():
         return
     compiler = os.environ.get("CC", "gcc")
     need(compiler)
+    tls = ["-DCHARDEV_MBEDTLS", "-lmbedtls", "-lmbedx509", "-lmbedcrypto"] if has_tls() else []
     os.makedirs(os.path.dirname(PROBE), exist_ok=True)
     fresh = "%s.%d" % (PROBE, os.getpid())  # other scripts may want it at the same time
-    subprocess.run([compiler, "-std=c99", "-D_GNU_SOURCE", "-DCHARDEV_THREADS", "-O1", "-g", "-I" + ROOT, "-o", fresh, source, "-pthread"],
+    subprocess.run([compiler, "-std=c99", "-D_GNU_SOURCE", "-DCHARDEV_THREADS", "-O1", "-g", "-I" + ROOT, "-o", fresh, source, "-pthread"] + tls,
                    check=True)
     os.replace(fresh, PROBE)
 
@@ -46,9 +53,9 @@ def build_probe():
 class Probe:
     """`made`: the address that it says it has. Its lines are waited for with next() and data()."""
 
-    def __init__(self, options, fds=()):
+    def __init__(self, options, fds=(), objects=()):
         build_probe()
-        self.process = subprocess.Popen([PROBE, options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=fds, bufsize=0)
+        self.process = subprocess.Popen([PROBE, options, *objects], stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=fds, bufsize=0)
         self.text = b""
         self.held = b""
         self.log = []

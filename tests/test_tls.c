@@ -1,0 +1,1000 @@
+/* TLS: both roles against each other, with the wire between them in the test's hand. The peers are in tests/peers/tls_*.py. */
+#define CHARDEV_IMPLEMENTATION
+#include "chardev.h"
+#include "rig.h"
+
+#include <netinet/tcp.h>
+
+#ifndef CHARDEV_MBEDTLS
+
+TEST(tls) { SKIP("built without CHARDEV_MBEDTLS: mbedtls/ssl.h is missing"); }
+
+TEST(built_without_tls_says_so)
+{
+    rig       r;
+    chr_error err;
+
+    rig_open(&r);
+    CHECK_INT(refuse(&r, "socket,id=s,host=127.0.0.1,port=0,server=on,wait=off,tls-creds=t", &err), CHR_ERR_NOT_SUPPORTED);
+    CHECK_HAS(err.text, "built without TLS");
+    CHECK_INT(chr_tls_creds_add(r.ctx, "tls-creds-x509,id=t", &err), CHR_ERR_NOT_SUPPORTED);
+    CHECK_HAS(err.text, "built without TLS");
+    CHECK_INT(chr_authz_add(r.ctx, "authz-list,id=t,match=x", &err), CHR_ERR_NOT_SUPPORTED);
+    CHECK_INT(chr_tls_creds_remove(r.ctx, "t", &err), CHR_ERR_NOT_FOUND);
+    CHECK_INT(chr_authz_remove(r.ctx, "t", &err), CHR_ERR_NOT_FOUND);
+    rig_close(&r);
+}
+
+#else
+
+/* ---- certificates, made once for all tests ------------------------------------------------------------------------- */
+
+static char  certs[] = "/tmp/chardev-tls-XXXXXX", no_certs[200];
+static pid_t certs_owner;
+
+__attribute__((constructor)) static void make_certs(void)
+{
+    char command[300];
+    if (system("openssl version >/dev/null 2>&1") != 0) {
+        snprintf(no_certs, sizeof no_certs, "there is no openssl program to make certificates with");
+        return;
+    }
+    certs_owner = getpid();
+    if (!mkdtemp(certs)) abort();
+    snprintf(command, sizeof command, "sh tests/tls_certs.sh %s", certs);
+    if (system(command) != 0) {
+        printf("tests/tls_certs.sh has failed\n");
+        exit(EXIT_FAILURE);
+    }
+}
+
+__attribute__((destructor)) static void forget_certs(void)
+{
+    char command[300];
+    if (certs_owner != getpid()) return;
+    snprintf(command, sizeof command, "rm -rf %s", certs);
+    if (system(command) != 0) printf("can't remove %s\n", certs);
+}
+
+/* printf() with each %% of "$" as the directory of certificates. In one of four static buffers. */
+static const char *with_dir(const char *format)
+{
+    static char text[4][1000];
+    static int  turn;
+    size_t      len = 0;
+    turn = (turn + 1) % 4;
+    for (; *format; format++)
+        len += (size_t)snprintf(text[turn] + len, sizeof text[turn] - len, *format == '$' ? "%s" : "%.1s", *format == '$' ? certs : format);
+    return text[turn];
+}
+
+static void add_creds(rig *r, const char *options)
+{
+    chr_error err;
+    if (!CHECK_INT(chr_tls_creds_add(r->ctx, with_dir(options), &err), 0)) NOTE("%s", err.text);
+}
+
+static void allow(rig *r, const char *options)
+{
+    chr_error err;
+    if (!CHECK_INT(chr_authz_add(r->ctx, options, &err), 0)) NOTE("%s", err.text);
+}
+
+/* ---- a server and a client, and the wire between --------------------------------------------------------------------- */
+
+typedef struct both {
+    rig      r;
+    recorder server, client;
+    int      near_server, near_client; /* the test's ends of the wire */
+    size_t   crumb;                    /* how many bytes are carried at a time */
+    size_t   limit[2];                 /* how many at all, to the server and to the client */
+    size_t   carried[2];
+    size_t   flip;                     /* this byte of those to the client, counted from 1, is changed */
+    int      cut;                      /* the wire is torn on purpose */
+} both;
+
+static const char server_x509[] = "tls-creds-x509,id=ts,endpoint=server,dir=$/server";
+static const char client_x509[] = "tls-creds-x509,id=tc,dir=$/client";
+
+static void both_begin(both *b)
+{
+    if (no_certs[0]) SKIP(no_certs);
+    memset(b, 0, sizeof *b);
+    rig_open_virtual(&b->r);
+    b->crumb = 65536;
+    b->limit[0] = b->limit[1] = (size_t)-1;
+    b->near_server = b->near_client = -1;
+}
+
+static void no_delay(int fd)
+{
+    int on = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+static void both_connect_server(both *b, const char *options)
+{
+    char     text[500], port[10];
+    chr_info info;
+    chr_dev *dev;
+
+    snprintf(text, sizeof text, "socket,id=s,host=127.0.0.1,port=0,server=on,wait=off,nodelay=on,tls-creds=ts%s", options);
+    dev = make(&b->r, text);
+    attach(&b->server, dev);
+    chr_query(dev, &info);
+    snprintf(port, sizeof port, "%s", strrchr(info.address, ':') + 1);
+    b->near_server = tcp_connect(atoi(port));
+    REQUIRE(b->near_server >= 0);
+    fcntl(b->near_server, F_SETFL, O_NONBLOCK);
+    no_delay(b->near_server);
+}
+
+static void both_connect_client(both *b, const char *options)
+{
+    char text[500];
+    int  fds[2];
+
+    socket_pair(fds);
+    b->near_client = fds[0];
+    fcntl(b->near_client, F_SETFL, O_NONBLOCK);
+    snprintf(text, sizeof text, "socket,id=c,fd=%d,tls-creds=tc%s", fds[1], options);
+    attach(&b->client, make(&b->r, text));
+}
+
+/* With the usual credentials. */
+static void both_connect(both *b, const char *server_options, const char *client_options)
+{
+    both_connect_server(b, server_options);
+    both_connect_client(b, client_options);
+}
+
+static int carry(both *b, int from, int to, int way)
+{
+    unsigned char bytes[65536];
+    struct pollfd p = { 0, POLLIN | POLLOUT, 0 };
+    size_t        most = b->limit[way] - b->carried[way] < b->crumb ? b->limit[way] - b->carried[way] : b->crumb;
+    ssize_t       n;
+
+    p.fd = to;
+    p.events = POLLOUT;
+    if (from < 0 || to < 0 || most == 0 || poll(&p, 1, 0) <= 0) return 0;
+    n = recv(from, bytes, most, 0);
+    if (n == 0) shutdown(to, SHUT_WR);
+    if (n <= 0) return 0;
+    if (way == 1 && b->flip > b->carried[1] && b->flip <= b->carried[1] + (size_t)n) bytes[b->flip - 1 - b->carried[1]] ^= 1;
+    for (most = 0; most < (size_t)n;) {
+        ssize_t sent = send(to, bytes + most, (size_t)n - most, MSG_NOSIGNAL);
+        if (sent < 0 && errno != EAGAIN) return 0;
+        if (sent < 0) chr_loop_step(b->r.ctx, 0); /* it reads: that makes room */
+        else most += (size_t)sent;
+    }
+    b->carried[way] += (size_t)n;
+    return 1;
+}
+
+/* Until nothing moves any more. */
+static void both_settle(both *b)
+{
+    int quiet = 0;
+
+    while (quiet < 3) {
+        int moved = chr_loop_step(b->r.ctx, 0) > 0;
+        if (!b->cut) moved |= carry(b, b->near_client, b->near_server, 0) | carry(b, b->near_server, b->near_client, 1);
+        quiet = moved ? 0 : quiet + 1;
+        if (!moved) usleep(200);
+    }
+}
+
+static void both_end(both *b)
+{
+    detach(&b->server);
+    detach(&b->client);
+    if (b->near_server >= 0) close(b->near_server);
+    if (b->near_client >= 0) close(b->near_client);
+    rig_close(&b->r);
+}
+
+static void both_usual(both *b)
+{
+    both_begin(b);
+    add_creds(&b->r, server_x509);
+    add_creds(&b->r, client_x509);
+    both_connect(b, "", ",tls-hostname=localhost");
+}
+
+/* ---- the ordinary ---------------------------------------------------------------------------------------------------- */
+
+TEST(hello_both_ways)
+{
+    both     b;
+    chr_info info;
+
+    both_usual(&b);
+    CHECK_STR(b.server.events, "");
+    both_settle(&b);
+    CHECK_STR(b.server.events, "O");
+    CHECK_STR(b.client.events, "O");
+    CHECK_INT(chr_fe_write(&b.client.fe, "hello", 5), 5);
+    CHECK_INT(chr_fe_write(&b.server.fe, "welcome", 7), 7);
+    both_settle(&b);
+    CHECK_INPUT(&b.server, "hello");
+    CHECK_INPUT(&b.client, "welcome");
+    chr_query(chr_find(b.r.ctx, "s"), &info);
+    CHECK_HAS(info.filename, "tls:127.0.0.1:");
+    CHECK_STR(b.r.log, "");
+    both_end(&b);
+}
+
+TEST(split_at_every_byte)
+{
+    both b;
+
+    both_usual(&b);
+    b.crumb = 1;
+    both_settle(&b);
+    CHECK_STR(b.server.events, "O");
+    CHECK_STR(b.client.events, "O");
+    CHECK_INT(chr_fe_write(&b.client.fe, "hello", 5), 5);
+    CHECK_INT(chr_fe_write(&b.server.fe, "welcome", 7), 7);
+    both_settle(&b);
+    CHECK_INPUT(&b.server, "hello");
+    CHECK_INPUT(&b.client, "welcome");
+    CHECK_INT(chr_fe_disconnect(&b.client.fe), 0);
+    both_settle(&b);
+    CHECK_STR(b.server.events, "OC");
+    CHECK_STR(b.r.log, "");
+    both_end(&b);
+}
+
+TEST(close_notify_is_sent_and_understood_in_both_directions)
+{
+    both b;
+    int  from_client;
+
+    for (from_client = 0; from_client < 2; from_client++) {
+        both_usual(&b);
+        both_settle(&b);
+        CHECK_INT(chr_fe_write(from_client ? &b.client.fe : &b.server.fe, "last words", 10), 10);
+        CHECK_INT(chr_fe_disconnect(from_client ? &b.client.fe : &b.server.fe), 0);
+        both_settle(&b);
+        CHECK_STR(b.server.events, "OC");
+        CHECK_STR(b.client.events, "OC");
+        CHECK_INPUT(from_client ? &b.server : &b.client, "last words");
+        CHECK_STR(b.r.log, "");
+        both_end(&b);
+    }
+}
+
+/* The far side says goodbye, and keeps the connection: nothing comes any more that poll() could see. */
+TEST(close_notify_alone_is_the_end)
+{
+    both b;
+
+    both_usual(&b);
+    both_settle(&b);
+    CHECK_INT(chr_fe_write(&b.client.fe, "last words", 10), 10);
+    CHECK_INT(chr_fe_disconnect(&b.client.fe), 0);
+    chr_loop_step(b.r.ctx, 0);
+    while (carry(&b, b.near_client, b.near_server, 0) && b.server.length == 0) {} /* not the end of the wire */
+    b.cut = 1;
+    both_settle(&b);
+    CHECK_INPUT(&b.server, "last words");
+    CHECK_STR(b.server.events, "OC");
+    both_end(&b);
+}
+
+/* ---- what is held back ------------------------------------------------------------------------------------------------ */
+
+static unsigned char pattern(size_t at)
+{
+    return (unsigned char)(at * 2654435761u >> 13);
+}
+
+static size_t pattern_errors(const char *got, size_t len)
+{
+    size_t i, errors = 0;
+    for (i = 0; i < len; i++) errors += (unsigned char)got[i] != pattern(i);
+    return errors;
+}
+
+/* Writes from a buffer that is overwritten at once: what would block may come back with other bytes. */
+static size_t write_pattern(chr_frontend *fe, size_t at, size_t len)
+{
+    char   block[70000];
+    size_t i;
+    int    n;
+    for (i = 0; i < len; i++) block[i] = (char)pattern(at + i);
+    n = chr_fe_write(fe, block, len);
+    memset(block, '!', len);
+    if (n < 0) CHECK_INT(n, CHR_ERR_WOULD_BLOCK);
+    return n > 0 ? (size_t)n : 0;
+}
+
+static void push_all(both *b, recorder *from, recorder *to, size_t total)
+{
+    static const size_t sizes[] = { 1, 70000, 16384, 16385, 3, 40000, 511 };
+    size_t              sent = 0, turn = 0, taken, size, blocked = 0;
+    int                 rounds;
+
+    for (rounds = 0; rounds < 200000 && to->length < total; rounds++) {
+        size = sizes[turn++ % 7];
+        taken = sent < total ? write_pattern(&from->fe, sent, size < total - sent ? size : total - sent) : 0;
+        sent += taken;
+        blocked += taken == 0 && sent < total;
+        if (taken) continue;
+        give_room(to, (int)(2 * b->crumb));
+        chr_loop_step(b->r.ctx, 0);
+        carry(b, b->near_client, b->near_server, 0);
+        carry(b, b->near_server, b->near_client, 1);
+    }
+    CHECK(blocked > 0);
+    CHECK_INT(to->length, total);
+    CHECK_INT(pattern_errors(to->input, to->length), 0);
+}
+
+TEST_WITHIN(megabytes_through_a_narrow_wire_and_a_slow_reader, 60)
+{
+    both b;
+
+    both_usual(&b);
+    both_settle(&b);
+    b.crumb = 3000;
+    b.server.room = b.client.room = 0;
+    push_all(&b, &b.client, &b.server, 1 << 20);
+    b.crumb = 50000;
+    push_all(&b, &b.server, &b.client, 12 << 20); /* TCP holds more */
+    both_end(&b);
+}
+
+/* What a write has left behind goes out by itself, without another write. */
+TEST(a_record_that_would_block_is_sent_from_the_loop)
+{
+    both   b;
+    size_t sent = 0, taken;
+
+    both_usual(&b);
+    both_settle(&b);
+    b.cut = 1;
+    while ((taken = write_pattern(&b.server.fe, sent, 30000)) > 0) sent += taken;
+    CHECK(sent > 30000);
+    b.cut = 0;
+    both_settle(&b);
+    CHECK_INT(b.client.length, sent);
+    CHECK_INT(pattern_errors(b.client.input, b.client.length), 0);
+    both_end(&b);
+}
+
+TEST(decrypted_bytes_wait_for_room_while_the_wire_is_silent)
+{
+    both b;
+    int  i;
+
+    both_usual(&b);
+    both_settle(&b);
+    b.server.room = 0;
+    CHECK_INT(chr_fe_write(&b.client.fe, "0123456789", 10), 10);
+    both_settle(&b);
+    CHECK_INT(b.server.length, 0);
+    for (i = 1; i <= 10; i++) {
+        give_room(&b.server, 1);
+        settle(&b.r);
+        CHECK_INT(b.server.length, i);
+    }
+    CHECK_INPUT(&b.server, "0123456789");
+    CHECK_INT(chr_loop_timeout(b.r.ctx), -1); /* and nothing spins */
+    both_end(&b);
+}
+
+TEST(sent_before_the_close_comes_before_closed_though_a_write_fails_first)
+{
+    both b;
+
+    both_usual(&b);
+    both_settle(&b);
+    b.server.room = 0;
+    CHECK_INT(chr_fe_write(&b.client.fe, "last words", 10), 10);
+    CHECK_INT(chr_fe_disconnect(&b.client.fe), 0);
+    both_settle(&b);
+    close(b.near_server);
+    b.near_server = -1;
+    while (chr_fe_write(&b.server.fe, "x", 1) > 0) {} /* the first one draws the reset */
+    give_room(&b.server, UNLIMITED);
+    both_settle(&b);
+    CHECK_INPUT(&b.server, "last words");
+    CHECK_STR(b.server.events, "OC");
+    both_end(&b);
+}
+
+TEST(removal_in_the_middle_of_anything)
+{
+    both      b;
+    chr_error err;
+    size_t    limit;
+
+    for (limit = 0; limit < 4000; limit += 97) {
+        both_usual(&b);
+        b.limit[0] = limit;
+        both_settle(&b);
+        if (b.server.open) (void)chr_fe_write(&b.server.fe, "on its way", 10);
+        chr_fe_deinit(&b.server.fe);
+        CHECK_INT(chr_remove(b.r.ctx, "s", &err), 0);
+        both_end(&b);
+    }
+}
+
+/* ---- the wire is attacked, or torn ------------------------------------------------------------------------------------- */
+
+TEST(truncation_is_logged_and_ends_as_closed_after_the_data)
+{
+    both b;
+
+    both_usual(&b);
+    both_settle(&b);
+    CHECK_INT(chr_fe_write(&b.client.fe, "pay 10", 6), 6);
+    both_settle(&b);
+    shutdown(b.near_server, SHUT_WR);
+    b.cut = 1;
+    both_settle(&b);
+    CHECK_INPUT(&b.server, "pay 10");
+    CHECK_STR(b.server.events, "OC");
+    CHECK_STR(b.r.log, "chardev s: TLS: the connection ended without close_notify: what came may have been cut short\n");
+    both_end(&b);
+}
+
+TEST(a_changed_byte_is_noticed)
+{
+    both b;
+
+    both_usual(&b);
+    both_settle(&b);
+    b.flip = b.carried[1] + 20;
+    CHECK_INT(chr_fe_write(&b.server.fe, "transfer 100", 12), 12);
+    both_settle(&b);
+    CHECK_INT(b.client.length, 0);
+    CHECK_STR(b.client.events, "OC");
+    CHECK_HAS(b.r.log, "chardev c: TLS: the connection is broken: ");
+    both_end(&b);
+}
+
+TEST_WITHIN(a_handshake_torn_anywhere_opens_nothing, 60)
+{
+    both   b;
+    size_t total, limit;
+
+    both_usual(&b);
+    both_settle(&b);
+    total = b.carried[1];
+    both_end(&b);
+    for (limit = 0; limit + 1 < total; limit += limit < 40 ? 1 : 41) {
+        both_usual(&b);
+        b.limit[1] = limit;
+        both_settle(&b);
+        CHECK_STR(b.client.events, "");
+        close(b.near_client);
+        b.near_client = -1;
+        both_settle(&b);
+        CHECK_STR(b.client.events, "");
+        CHECK_HAS(b.r.log, "chardev c: TLS: the peer went away during the handshake");
+        both_end(&b);
+    }
+}
+
+/* ---- who is let in ------------------------------------------------------------------------------------------------------- */
+
+/* Nothing opens, and each side that is named here says why. */
+static void expect_refusal(both *b, const char *server_log, const char *client_log)
+{
+    char line[300];
+
+    both_settle(b);
+    CHECK(!b->server.open);
+    CHECK(!b->client.open || !client_log);
+    if (server_log) {
+        snprintf(line, sizeof line, "chardev s: TLS: %s", server_log);
+        CHECK_STR(b->server.events, "");
+        CHECK_HAS(b->r.log, line);
+    }
+    if (client_log) {
+        snprintf(line, sizeof line, "chardev c: TLS: %s", client_log);
+        CHECK_STR(b->client.events, "");
+        CHECK_HAS(b->r.log, line);
+    }
+    both_end(b);
+}
+
+static const char *server_with(const char *name)
+{
+    static char text[300];
+    snprintf(text, sizeof text, "tls-creds-x509,id=ts,endpoint=server,cafile=$/ca-cert.pem,certfile=$/%s-cert.pem,keyfile=$/%s-key.pem", name, name);
+    return text;
+}
+
+static const char *client_with(const char *name)
+{
+    static char text[300];
+    snprintf(text, sizeof text, "tls-creds-x509,id=tc,cafile=$/ca-cert.pem,certfile=$/%s-cert.pem,keyfile=$/%s-key.pem", name, name);
+    return text;
+}
+
+static void refused(const char *server_creds, const char *client_creds, const char *hostname, const char *server_log, const char *client_log)
+{
+    both b;
+    char options[100];
+
+    both_begin(&b);
+    add_creds(&b.r, server_creds);
+    add_creds(&b.r, client_creds);
+    snprintf(options, sizeof options, ",tls-hostname=%s", hostname);
+    both_connect(&b, "", options);
+    expect_refusal(&b, server_log, client_log);
+}
+
+static const char refused_us[] = "the peer has refused us (fatal alert)";
+
+TEST(wrong_host) { refused(server_with("elsewhere"), client_x509, "localhost", refused_us, "the peer's certificate is for another name; expected was localhost"); }
+TEST(expired_server) { refused(server_with("expired"), client_x509, "localhost", refused_us, "the peer's certificate has expired"); }
+TEST(server_of_the_future) { refused(server_with("future"), client_x509, "localhost", refused_us, "the peer's certificate is not valid yet"); }
+TEST(server_of_an_unknown_ca) { refused(server_with("foreign"), client_x509, "localhost", refused_us, "the peer's certificate is not signed by a CA that is trusted here"); }
+TEST(expired_client) { refused(server_x509, client_with("expired"), "localhost", "the peer's certificate has expired", NULL); }
+TEST(client_of_an_unknown_ca) { refused(server_x509, client_with("foreign"), "localhost", "the peer's certificate is not signed by a CA", NULL); }
+TEST(client_without_certificate) { refused(server_x509, "tls-creds-x509,id=tc,cafile=$/ca-cert.pem", "localhost", "the peer shows no certificate", NULL); }
+TEST(revoked_client)
+{
+    refused("tls-creds-x509,id=ts,endpoint=server,dir=$/server,crlfile=$/crl.pem", client_with("revoked"), "localhost", "the peer's certificate has been revoked", NULL);
+}
+TEST(another_address) { refused(server_x509, client_x509, "127.0.0.2", refused_us, "the peer's certificate is for another name; expected was 127.0.0.2"); }
+TEST(an_address_is_not_looked_for_among_names) { refused(server_with("elsewhere"), client_x509, "127.0.0.1", refused_us, "the peer's certificate is for another name"); }
+
+static void let_in(const char *server_creds, const char *client_creds, const char *hostname, const char *authz)
+{
+    both b;
+    char options[100];
+
+    both_begin(&b);
+    add_creds(&b.r, server_creds);
+    add_creds(&b.r, client_creds);
+    if (authz) allow(&b.r, authz);
+    snprintf(options, sizeof options, ",tls-hostname=%s", hostname);
+    both_connect(&b, authz ? ",tls-authz=who" : "", options);
+    both_settle(&b);
+    CHECK_STR(b.server.events, "O");
+    CHECK_STR(b.client.events, "O");
+    CHECK_STR(b.r.log, "");
+    both_end(&b);
+}
+
+TEST(names_and_addresses_of_one_certificate)
+{
+    let_in(server_x509, client_x509, "localhost", NULL);
+    let_in(server_x509, client_x509, "127.0.0.1", NULL);
+    let_in(server_x509, client_x509, "::1", NULL);
+}
+
+TEST(a_server_may_ask_for_no_certificate)
+{
+    let_in("tls-creds-x509,id=ts,endpoint=server,verify-peer=off,certfile=$/server-cert.pem,keyfile=$/server-key.pem",
+           "tls-creds-x509,id=tc,cafile=$/ca-cert.pem", "localhost", NULL);
+}
+
+TEST(lists_let_in)
+{
+    let_in(server_x509, client_x509, "localhost", "authz-list,id=who,match=CN=fred,,O=Example,,C=DE");
+    let_in(server_x509, client_x509, "localhost", "authz-list,id=who,match=CN=fr?d,,*,format=glob");
+    let_in(server_x509, client_x509, "localhost", "authz-list,id=who,match=*,format=glob");
+    let_in(server_x509, client_with("odd"), "localhost", "authz-list,id=who,match=CN=fred\\+x,,O=Exam\\,, ple,,C=DE");
+}
+
+static void not_on_the_list(const char *first, const char *second, const char *server, const char *client, const char *name)
+{
+    both b;
+    char line[200];
+
+    both_begin(&b);
+    add_creds(&b.r, server);
+    add_creds(&b.r, client);
+    if (first) allow(&b.r, first);
+    if (second) allow(&b.r, second);
+    both_connect(&b, ",tls-authz=who", ",tls-hostname=localhost");
+    snprintf(line, sizeof line, "the peer '%s' is not on the list tls-authz=who\n", name);
+    expect_refusal(&b, line, NULL);
+}
+
+TEST(lists_keep_out)
+{
+    static const char fred[] = "CN=fred,O=Example,C=DE";
+    not_on_the_list("authz-list,id=who,match=CN=ana,,O=Example,,C=DE", NULL, server_x509, client_x509, fred);
+    not_on_the_list("authz-list,id=who,match=CN=fred,,O=Example,,C=D", NULL, server_x509, client_x509, fred);
+    not_on_the_list("authz-list,id=who,match=CN=fred*", NULL, server_x509, client_x509, fred); /* exact */
+    not_on_the_list("authz-list,id=who,match=CN=a*,format=glob", "authz-list,id=who,match=*C=UK,format=glob", server_x509, client_x509, fred);
+    not_on_the_list("authz-list,id=other,match=*,format=glob", NULL, server_x509, client_x509, fred); /* a missing list */
+    not_on_the_list("authz-list,id=who,match=CN=fred,,*,format=glob", NULL, server_x509, client_with("odd"), "CN=fred\\+x,O=Exam\\, ple,C=DE");
+    not_on_the_list("authz-list,id=who,match=*,format=glob", NULL,
+                    "tls-creds-x509,id=ts,endpoint=server,verify-peer=off,certfile=$/server-cert.pem,keyfile=$/server-key.pem", client_x509, "");
+}
+
+TEST(a_list_grows_and_goes)
+{
+    both      b;
+    chr_error err;
+
+    both_begin(&b);
+    add_creds(&b.r, server_x509);
+    add_creds(&b.r, client_x509);
+    allow(&b.r, "authz-list,id=who,match=CN=ana");
+    allow(&b.r, "authz-list,id=who,match=CN=fred,,O=Example,,C=DE");
+    both_connect(&b, ",tls-authz=who", ",tls-hostname=localhost");
+    both_settle(&b);
+    CHECK_STR(b.server.events, "O");
+    CHECK_INT(chr_authz_remove(b.r.ctx, "ts", &err), CHR_ERR_NOT_FOUND);
+    CHECK_INT(chr_tls_creds_remove(b.r.ctx, "who", &err), CHR_ERR_NOT_FOUND);
+    CHECK_INT(chr_authz_remove(b.r.ctx, "who", &err), 0);
+    CHECK_INT(chr_authz_remove(b.r.ctx, "who", &err), CHR_ERR_NOT_FOUND);
+    CHECK_STR(b.server.events, "O"); /* who is in stays */
+    both_end(&b);
+}
+
+TEST(globs)
+{
+    static const struct { const char *pattern, *text; int fits; } cases[] = {
+        { "", "", 1 }, { "*", "", 1 }, { "?", "", 0 }, { "*a", "bab", 0 }, { "*a*", "bab", 1 }, { "a*b*c", "aXbYbZc", 1 }, { "a*b*c", "aXbYbZ", 0 },
+        { "**", "x", 1 }, { "a?c", "abc", 1 }, { "a?c", "ac", 0 }, { "abc", "abcd", 0 }, { "abcd", "abc", 0 }, { "*ab", "aab", 1 },
+        { "a*a*a*a*a*b", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", 0 },
+    };
+    size_t i;
+    for (i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        if (!CHECK_INT(chr__glob(cases[i].pattern, cases[i].text), cases[i].fits)) NOTE("for %s and %s", cases[i].pattern, cases[i].text);
+}
+
+/* ---- keys that both sides have ---------------------------------------------------------------------------------------------- */
+
+static const char server_psk[] = "tls-creds-psk,id=ts,endpoint=server,dir=$";
+
+TEST(shared_keys)
+{
+    let_in(server_psk, "tls-creds-psk,id=tc,dir=$,username=fred", "x", NULL);
+    let_in(server_psk, "tls-creds-psk,id=tc,keyfile=$/keys.psk,username=ana", "x", "authz-list,id=who,match=ana");
+    not_on_the_list("authz-list,id=who,match=ana", NULL, server_psk, "tls-creds-psk,id=tc,dir=$,username=fred", "fred");
+    refused(server_psk, "tls-creds-psk,id=tc,keyfile=$/wrong.psk,username=eve", "x", "the peer's name is not among those that have a key", refused_us);
+    refused(server_psk, "tls-creds-psk,id=tc,keyfile=$/wrong.psk,username=fred", "x", "", refused_us);
+    refused(server_psk, client_x509, "localhost", "", refused_us);
+}
+
+/* ---- peers that are none ------------------------------------------------------------------------------------------------------ */
+
+TEST(plaintext_client)
+{
+    both b;
+
+    both_begin(&b);
+    add_creds(&b.r, server_x509);
+    both_connect_server(&b, "");
+    say(b.near_server, "GET / HTTP/1.0\r\n\r\n");
+    expect_refusal(&b, "what the peer sends is not TLS", NULL);
+}
+
+TEST(plaintext_server)
+{
+    both b;
+
+    both_begin(&b);
+    add_creds(&b.r, client_x509);
+    both_connect_client(&b, ",tls-hostname=localhost");
+    say(b.near_client, "220 mail.example ESMTP ready\r\n");
+    expect_refusal(&b, NULL, "what the peer sends is not TLS");
+}
+
+TEST(silent_peers)
+{
+    both b;
+
+    both_usual(&b);
+    b.cut = 1;
+    both_settle(&b);
+    pass_time(&b.r, 9900);
+    CHECK_STR(b.r.log, "");
+    pass_time(&b.r, 200);
+    CHECK_HAS(b.r.log, "chardev s: the peer has not finished the tls handshake within 10 seconds\n");
+    CHECK_HAS(b.r.log, "chardev c: the peer has not finished the tls handshake within 10 seconds\n");
+    CHECK_STR(b.server.events, "");
+    CHECK_STR(b.client.events, "");
+    both_end(&b);
+}
+
+/* Each peer of a server is another one: each that fails is told, and the next may come in. */
+TEST(a_server_survives_bad_peers)
+{
+    both     b;
+    chr_info info;
+    int      i, fd, port;
+
+    both_begin(&b);
+    add_creds(&b.r, server_x509);
+    add_creds(&b.r, client_x509);
+    attach(&b.server, make(&b.r, "socket,id=s,host=127.0.0.1,port=0,server=on,wait=off,nodelay=on,tls-creds=ts"));
+    chr_query(chr_find(b.r.ctx, "s"), &info);
+    port = atoi(strrchr(info.address, ':') + 1);
+    for (i = 1; i <= 3; i++) {
+        fd = tcp_connect(port);
+        say(fd, "not TLS at all");
+        PUMP(&b.r, b.r.logs == i);
+        close(fd);
+    }
+    b.near_server = tcp_connect(port);
+    fcntl(b.near_server, F_SETFL, O_NONBLOCK);
+    both_connect_client(&b, ",tls-hostname=localhost");
+    both_settle(&b);
+    CHECK_STR(b.server.events, "O");
+    both_end(&b);
+}
+
+/* ---- layers on it, addresses under it --------------------------------------------------------------------------------------------- */
+
+TEST(telnet_over_tls)
+{
+    both b;
+
+    both_begin(&b);
+    add_creds(&b.r, server_x509);
+    add_creds(&b.r, client_x509);
+    both_connect(&b, ",telnet=on", ",tls-hostname=localhost,telnet=on");
+    b.crumb = 1;
+    both_settle(&b);
+    CHECK_STR(b.server.events, "O");
+    CHECK_STR(b.client.events, "O");
+    CHECK_INT(chr_fe_write(&b.client.fe, "a\xff" "b", 3), 3);
+    CHECK_INT(chr_fe_write(&b.server.fe, "\xff\xff", 2), 2);
+    both_settle(&b);
+    CHECK_MEM(b.server.input, b.server.length, "a\xff" "b", 3);
+    CHECK_MEM(b.client.input, b.client.length, "\xff\xff", 2);
+    both_end(&b);
+}
+
+TEST(websocket_over_tls)
+{
+    both b;
+
+    both_begin(&b);
+    add_creds(&b.r, server_x509);
+    add_creds(&b.r, client_x509);
+    both_connect(&b, ",websocket=on", ",tls-hostname=localhost,websocket=on");
+    b.crumb = 7;
+    both_settle(&b);
+    CHECK_STR(b.server.events, "O");
+    CHECK_STR(b.client.events, "O");
+    CHECK_INT(chr_fe_write(&b.client.fe, "hello", 5), 5);
+    CHECK_INT(chr_fe_write(&b.server.fe, "welcome", 7), 7);
+    both_settle(&b);
+    CHECK_INPUT(&b.server, "hello");
+    CHECK_INPUT(&b.client, "welcome");
+    CHECK_INT(chr_fe_disconnect(&b.server.fe), 0);
+    both_settle(&b);
+    CHECK_STR(b.client.events, "OC");
+    CHECK_STR(b.r.log, "");
+    both_end(&b);
+}
+
+/* Server and client in one loop, over a path, a name that is looked up, and back again after the peer went. */
+static void meet(both *b, const char *server, const char *client)
+{
+    b->crumb = 1;
+    attach(&b->server, make(&b->r, server));
+    attach(&b->client, make(&b->r, client));
+    PUMP(&b->r, b->server.open && b->client.open);
+    CHECK_INT(chr_fe_write(&b->client.fe, "hello", 5), 5);
+    PUMP(&b->r, b->server.length == 5);
+    CHECK_INPUT(&b->server, "hello");
+}
+
+TEST(over_a_path_with_a_name_to_expect)
+{
+    both b;
+    char server[500], client[500];
+
+    both_begin(&b);
+    chr_context_free(b.r.ctx);
+    rig_open(&b.r);
+    add_creds(&b.r, server_x509);
+    add_creds(&b.r, client_x509);
+    snprintf(server, sizeof server, "socket,id=s,path=%s,server=on,wait=off,tls-creds=ts,tls-hostname=localhost", scratch("s"));
+    snprintf(client, sizeof client, "socket,id=c,path=%s,reconnect-ms=10,tls-creds=tc,tls-hostname=localhost", scratch("s"));
+    meet(&b, server, client);
+    CHECK_INT(chr_fe_disconnect(&b.server.fe), 0);
+    PUMP(&b.r, strcmp(b.client.events, "OCO") == 0 && strcmp(b.server.events, "OCO") == 0);
+    CHECK_STR(b.r.log, "");
+    both_end(&b);
+    scratch_clean();
+}
+
+TEST(the_host_is_whom_to_expect)
+{
+    both b;
+    char server[500], client[500];
+    int  port;
+
+    both_begin(&b);
+    chr_context_free(b.r.ctx);
+    rig_open(&b.r);
+    add_creds(&b.r, server_x509);
+    add_creds(&b.r, client_x509);
+    close(tcp_listen(&port));
+    snprintf(server, sizeof server, "socket,id=s,host=127.0.0.1,port=%d,server=on,wait=off,nodelay=on,tls-creds=ts", port);
+    snprintf(client, sizeof client, "socket,id=c,host=localhost,port=%d,reconnect-ms=10,tls-creds=tc", port);
+    meet(&b, server, client);
+    CHECK_STR(b.r.log, "");
+    both_end(&b);
+}
+
+/* ---- credentials ------------------------------------------------------------------------------------------------------------------- */
+
+TEST(credentials_are_renewed_under_living_connections)
+{
+    both      b;
+    chr_error err;
+
+    both_usual(&b);
+    both_settle(&b);
+    CHECK_INT(chr_tls_creds_remove(b.r.ctx, "ts", &err), 0);
+    CHECK_INT(chr_tls_creds_remove(b.r.ctx, "ts", &err), CHR_ERR_NOT_FOUND);
+    CHECK_INT(chr_fe_write(&b.server.fe, "still here", 10), 10);
+    both_settle(&b);
+    CHECK_INPUT(&b.client, "still here");
+    CHECK_INT(chr_fe_disconnect(&b.client.fe), 0);
+    both_settle(&b);
+    CHECK_STR(b.server.events, "OC");
+    close(b.near_server);
+    {
+        chr_info info;
+        chr_query(chr_find(b.r.ctx, "s"), &info);
+        b.near_server = tcp_connect(atoi(strrchr(info.address, ':') + 1));
+        both_settle(&b);
+        CHECK_HAS(b.r.log, "chardev s: socket: tls-creds=ts: there are no TLS credentials with that id\n");
+        close(b.near_server);
+        close(b.near_client);
+        chr_fe_deinit(&b.client.fe);
+        CHECK_INT(chr_remove(b.r.ctx, "c", &err), 0);
+        add_creds(&b.r, server_x509);
+        b.near_server = tcp_connect(atoi(strrchr(info.address, ':') + 1));
+        fcntl(b.near_server, F_SETFL, O_NONBLOCK);
+        free(b.client.input);
+        both_connect_client(&b, ",tls-hostname=localhost");
+        both_settle(&b);
+        CHECK_STR(b.server.events, "OCO");
+    }
+    both_end(&b);
+}
+
+static void bad_creds(rig *r, const char *options, int code, const char *text)
+{
+    chr_error err;
+    long      live = r->live;
+
+    if (!CHECK_INT(chr_tls_creds_add(r->ctx, with_dir(options), &err), code) || !CHECK_HAS(err.text, text) || !CHECK_INT(r->live, live))
+        NOTE("for %s: %s", options, err.text);
+    CHECK_INT(chr_tls_creds_add(r->ctx, with_dir(options), NULL), code);
+}
+
+TEST(bad_credentials)
+{
+    both b;
+
+    both_begin(&b);
+    bad_creds(&b.r, "tls-creds,id=t", CHR_ERR_NOT_FOUND, "'tls-creds' is no kind of tls-creds object");
+    bad_creds(&b.r, "authz-list,id=t,match=x", CHR_ERR_NOT_FOUND, "'authz-list' is no kind of tls-creds object");
+    bad_creds(&b.r, "tls-creds-x509,dir=$/server", CHR_ERR_INVALID, "needs id=");
+    bad_creds(&b.r, "tls-creds-x509,id=1,dir=$/server", CHR_ERR_INVALID, "id=1");
+    bad_creds(&b.r, "tls-creds-x509,id=t,help", CHR_ERR_HELP, "help");
+    bad_creds(&b.r, "tls-creds-x509,id=t,logfile=x", CHR_ERR_INVALID, "unknown option 'logfile=x' (allowed: id, endpoint, dir, cafile");
+    bad_creds(&b.r, "tls-creds-x509,id=t,dir=$/server,endpoint=both", CHR_ERR_INVALID, "endpoint=both: neither server nor client");
+    bad_creds(&b.r, "tls-creds-x509,id=t,dir=$/server,min-version=1.1", CHR_ERR_INVALID, "min-version=1.1: neither 1.2 nor 1.3");
+    bad_creds(&b.r, "tls-creds-x509,id=t,dir=$/client,verify-peer=off", CHR_ERR_INVALID, "a client always verifies");
+    bad_creds(&b.r, "tls-creds-x509,id=t", CHR_ERR_INVALID, "needs dir=, or the option that names ca-cert.pem");
+    bad_creds(&b.r, "tls-creds-x509,id=t,dir=$/client,endpoint=server", CHR_ERR_INVALID, "client/server-cert.pem: ");
+    bad_creds(&b.r, "tls-creds-x509,id=t,dir=$/server,cafile=$/conf", CHR_ERR_INVALID, "conf: ");
+    bad_creds(&b.r, "tls-creds-x509,id=t,dir=$/server,endpoint=server,keyfile=$/client-key.pem", CHR_ERR_INVALID, "don't belong together");
+    bad_creds(&b.r, "tls-creds-x509,id=t,dir=$/server,endpoint=server,keyfile=$/ca-cert.pem", CHR_ERR_INVALID, "ca-cert.pem: ");
+    bad_creds(&b.r, "tls-creds-psk,id=t", CHR_ERR_INVALID, "needs dir= or keyfile=");
+    bad_creds(&b.r, "tls-creds-psk,id=t,dir=$/server", CHR_ERR_NOT_FOUND, "server/keys.psk");
+    bad_creds(&b.r, "tls-creds-psk,id=t,keyfile=$/conf", CHR_ERR_INVALID, "not NAME:HEX");
+    bad_creds(&b.r, "tls-creds-psk,id=t,dir=$,username=nobody", CHR_ERR_NOT_FOUND, "has no key for username=nobody");
+    add_creds(&b.r, server_x509);
+    bad_creds(&b.r, server_x509, CHR_ERR_EXISTS, "id=ts");
+    rig_close(&b.r);
+}
+
+TEST(bad_sockets)
+{
+    both      b;
+    chr_error err;
+    int       fds[2];
+    char      text[300];
+
+    both_begin(&b);
+    add_creds(&b.r, server_x509);
+    add_creds(&b.r, client_x509);
+    allow(&b.r, "authz-list,id=who,match=x");
+    CHECK_INT(refuse(&b.r, "socket,id=s,host=127.0.0.1,port=0,server=on,wait=off,tls-creds=tc", &err), CHR_ERR_INVALID);
+    CHECK_STR(err.text, "socket: tls-creds=tc: the credentials are for a client, and the socket is a server");
+    CHECK_INT(refuse(&b.r, "socket,id=s,host=127.0.0.1,port=1,tls-creds=ts", &err), CHR_ERR_INVALID);
+    CHECK_STR(err.text, "socket: tls-creds=ts: the credentials are for a server, and the socket is a client");
+    CHECK_INT(refuse(&b.r, "socket,id=s,host=127.0.0.1,port=1,tls-creds=nix", &err), CHR_ERR_NOT_FOUND);
+    CHECK_INT(refuse(&b.r, "socket,id=s,host=127.0.0.1,port=1,tls-creds=who", &err), CHR_ERR_NOT_FOUND);
+    CHECK_INT(refuse(&b.r, "socket,id=s,path=/tmp/x,tls-creds=tc", &err), CHR_ERR_INVALID);
+    CHECK_HAS(err.text, "TLS can not be used over path=");
+    socket_pair(fds);
+    snprintf(text, sizeof text, "socket,id=s,fd=%d,tls-creds=tc", fds[0]);
+    CHECK_INT(refuse(&b.r, text, &err), CHR_ERR_INVALID);
+    CHECK_HAS(err.text, "TLS can not be used with a pre-opened client fd");
+    CHECK_INT(refuse(&b.r, "socket,id=s,host=127.0.0.1,port=1,tls-hostname=x", &err), CHR_ERR_INVALID);
+    CHECK_INT(refuse(&b.r, "socket,id=s,host=127.0.0.1,port=1,tls-authz=x", &err), CHR_ERR_INVALID);
+    CHECK_INT(chr_authz_add(b.r.ctx, "authz-list,id=ts,match=x", &err), CHR_ERR_EXISTS);
+    CHECK_INT(chr_authz_add(b.r.ctx, "authz-list,id=a", &err), CHR_ERR_INVALID);
+    CHECK_INT(chr_authz_add(b.r.ctx, "authz-list,id=a,match=x,format=regex", &err), CHR_ERR_INVALID);
+    close(fds[0]);
+    close(fds[1]);
+    rig_close(&b.r);
+}
+
+static void count_line(void *opaque, const char *line)
+{
+    if (strstr(line, "endpoint=<text>") || strstr(line, "verify-peer=<on|off>") || strstr(line, "match=<text>")) ++*(int *)opaque;
+    CHECK(!strstr(line, "logfile"));
+}
+
+TEST(help)
+{
+    rig r;
+    int lines = 0;
+
+    rig_open(&r);
+    CHECK_INT(chr_help(r.ctx, "tls-creds-x509", count_line, &lines), 0);
+    CHECK_INT(chr_help(r.ctx, "tls-creds-psk,help", count_line, &lines), 0);
+    CHECK_INT(chr_help(r.ctx, "authz-list", count_line, &lines), 0);
+    CHECK_INT(lines, 4);
+    rig_close(&r);
+}
+
+/* Every allocation of the context's fails in turn, while credentials are made and two chardevs meet. */
+TEST_WITHIN(no_memory, 60)
+{
+    both      b;
+    chr_error err;
+    long      n, before = 0;
+    int       done = 0;
+
+    for (n = 1; !done; n++) {
+        both_begin(&b);
+        before = b.r.calls;
+        b.r.fail_at = before + n;
+        done = chr_tls_creds_add(b.r.ctx, with_dir(server_x509), &err) == 0 && chr_tls_creds_add(b.r.ctx, with_dir("tls-creds-psk,id=p,dir=$,username=fred"), &err) == 0 &&
+               chr_authz_add(b.r.ctx, "authz-list,id=who,match=*,format=glob", &err) == 0;
+        if (!done) CHECK_INT(err.code, CHR_ERR_NO_MEMORY);
+        done = b.r.failed == 0;
+        b.r.fail_at = 0;
+        rig_close(&b.r);
+    }
+    CHECK(n > 10);
+}
+
+/* The same while they meet and talk: what fails is one connection, and it is told. */
+TEST_WITHIN(no_memory_for_a_connection, 60)
+{
+    both b;
+    long n;
+    int  failed = 1;
+
+    for (n = 1; failed; n++) {
+        both_begin(&b);
+        add_creds(&b.r, server_x509);
+        add_creds(&b.r, client_x509);
+        both_connect_client(&b, ",tls-hostname=localhost");
+        both_connect_server(&b, "");
+        b.r.fail_at = b.r.calls + n;
+        both_settle(&b);
+        failed = b.r.failed;
+        CHECK_STR(b.server.events, failed ? "" : "O");
+        if (failed) CHECK_HAS(b.r.log, "chardev s: out of memory");
+        both_end(&b);
+    }
+    CHECK(n > 2);
+}
+#endif
