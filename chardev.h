@@ -2302,13 +2302,15 @@ static void chr__os_socket_clear_error(int fd)
 /* From `local` (NULL = any) to `peer`, whose datagrams alone are received; -1 and errno. */
 static int chr__os_datagram_connect(const chr__sockaddr *peer, const chr__sockaddr *local)
 {
-    int error, fd = CHR_SYS(socket)(peer->storage.ss_family, SOCK_DGRAM, 0);
+    int error, fd = CHR_SYS(socket)(peer->storage.ss_family, SOCK_DGRAM, 0), failed;
 
     if (fd < 0)
         return -1;
-    if (chr__os_adopt(fd) >= 0 &&
-        (!local || CHR_SYS(bind)(fd, (const struct sockaddr *)(const void *)&local->storage, local->length) == 0) &&
-        CHR_SYS(connect)(fd, (const struct sockaddr *)(const void *)&peer->storage, peer->length) == 0)
+    failed = chr__os_adopt(fd) < 0 ||
+             (local && CHR_SYS(bind)(fd, (const struct sockaddr *)(const void *)&local->storage, local->length) < 0);
+    while (!failed && CHR_SYS(connect)(fd, (const struct sockaddr *)(const void *)&peer->storage, peer->length) < 0)
+        failed = errno != EINTR;
+    if (!failed)
         return fd;
     error = errno;
     chr__os_close(fd);
@@ -7612,12 +7614,13 @@ static const chr_backend chr__parallel_kind = {
  * far side   host:port; what others send is ignored          options   host, port, localaddr, localport, ipv4, ipv6
  * events     OPENED from creation: there is no connection, and so no CLOSED
  *
- * One write is one datagram. A received one comes in as many reads as the frontend needs; one that fits comes in one read. Refusals
- * (ICMP) change nothing: the peer may come later. Names are looked up at creation, which can block.
+ * One write is one datagram, of at most 65507 bytes; what waited in obuf= or history= goes out together. A received one comes in as
+ * many reads as the frontend needs; one that fits comes in one read. Refusals (ICMP) change nothing: the peer may come later. Names
+ * are looked up at creation, which can block.
  * ==================================================================================================================== */
 #if CHARDEV_HAS_UDP
 
-enum { CHR__DATAGRAM_SIZE = 65536 };
+enum { CHR__DATAGRAM_SIZE = 65536, CHR__DATAGRAM_MOST = 65507 /* that IPv4 can carry */ };
 
 typedef struct chr__datagrams { /* a layer over the descriptor */
     chr__layer     layer;
@@ -7723,7 +7726,7 @@ static int chr__datagrams_read(chr__layer *layer, void *buf, size_t len)
 
 static int chr__datagrams_write(chr__layer *layer, const void *buf, size_t len)
 {
-    return chr__os_datagram_send(((chr__bottom *)layer->below)->out, buf, len);
+    return chr__os_datagram_send(((chr__bottom *)layer->below)->out, buf, chr__min(len, CHR__DATAGRAM_MOST));
 }
 
 static int chr__datagrams_pending(const chr__layer *layer)
