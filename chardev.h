@@ -763,7 +763,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #else
 #define CHARDEV_HAS_SERIAL 1
 #endif
-#if defined(CHARDEV_NO_PARALLEL) || !defined(CHR__POSIX) || !defined(__linux__)
+#if defined(CHARDEV_NO_PARALLEL) || !defined(CHR__POSIX) || !(defined(__linux__) || defined(__FreeBSD__))
 #define CHARDEV_HAS_PARALLEL 0
 #else
 #define CHARDEV_HAS_PARALLEL 1
@@ -2216,34 +2216,58 @@ static int chr__os_serial_set_lines(int fd, int lines)
 #endif
 
 #if CHARDEV_HAS_PARALLEL
-/* Parallel ports: the kernel's ppdev. Its header is not everywhere, so its numbers are here. */
-
-enum chr__pp_mode { CHR__PP_COMPATIBLE = 1 << 8, CHR__PP_EPP = 1 << 6, CHR__PP_EPP_ADDRESS = 1 << 6 | 1 << 13 };
+/* Parallel ports. */
 
 enum chr__pp_register { CHR__PP_STATUS, CHR__PP_READ_CONTROL, CHR__PP_WRITE_CONTROL, CHR__PP_READ_DATA, CHR__PP_WRITE_DATA };
 
-static int chr__os_pp_call(int fd, chr__request request, void *arg)
+static int chr__os_pp_call(int fd, unsigned long request, void *arg)
 {
     int n;
 
     do
-        n = CHR_SYS(ioctl)(fd, request, arg);
+        n = CHR_SYS(ioctl)(fd, (chr__request)request, arg);
     while (n < 0 && errno == EINTR);
     return n < 0 ? chr__os_code(errno) : 0;
 }
 
-static int chr__os_pp_claim(int fd) { return chr__os_pp_call(fd, (chr__request)_IO('p', 0x8b), NULL); }
-static int chr__os_pp_release(int fd) { return chr__os_pp_call(fd, (chr__request)_IO('p', 0x8c), NULL); }
-static int chr__os_pp_set_mode(int fd, int mode) { return chr__os_pp_call(fd, (chr__request)_IOW('p', 0x80, int), &mode); }
-static int chr__os_pp_direction(int fd, int inward) { return chr__os_pp_call(fd, (chr__request)_IOW('p', 0x90, int), &inward); }
+#if defined(__linux__)
+/* The kernel's ppdev. Its header is not everywhere, so its numbers are here. */
+
+enum chr__pp_mode { CHR__PP_COMPATIBLE = 1 << 8, CHR__PP_EPP = 1 << 6, CHR__PP_EPP_ADDRESS = 1 << 6 | 1 << 13 };
+
+static const unsigned long chr__pp_requests[] = { _IOR('p', 0x81, unsigned char), _IOR('p', 0x83, unsigned char),
+                                                  _IOW('p', 0x84, unsigned char), _IOR('p', 0x85, unsigned char),
+                                                  _IOW('p', 0x86, unsigned char) };
+
+static int chr__os_pp_claim(int fd) { return chr__os_pp_call(fd, _IO('p', 0x8b), NULL); }
+static int chr__os_pp_release(int fd) { return chr__os_pp_call(fd, _IO('p', 0x8c), NULL); }
+static int chr__os_pp_set_mode(int fd, int mode) { return chr__os_pp_call(fd, _IOW('p', 0x80, int), &mode); }
+static int chr__os_pp_direction(int fd, int inward) { return chr__os_pp_call(fd, _IOW('p', 0x90, int), &inward); }
+
+#else
+/* FreeBSD's ppi: the registers alone. */
+
+#include <dev/ppbus/ppi.h>
+
+enum chr__pp_mode { CHR__PP_COMPATIBLE, CHR__PP_EPP, CHR__PP_EPP_ADDRESS };
+
+static const unsigned long chr__pp_requests[] = { PPIGSTATUS, PPIGCTRL, PPISCTRL, PPIGDATA, PPISDATA };
+
+static int chr__os_pp_claim(int fd)
+{
+    unsigned char status;
+
+    return chr__os_pp_call(fd, PPIGSTATUS, &status);
+}
+
+static int chr__os_pp_release(int fd) { return (void)fd, 0; }
+static int chr__os_pp_set_mode(int fd, int mode) { return (void)fd, (void)mode, CHR_ERR_NOT_SUPPORTED; }
+static int chr__os_pp_direction(int fd, int inward) { return (void)fd, (void)inward, CHR_ERR_NOT_SUPPORTED; }
+#endif
 
 static int chr__os_pp_register(int fd, enum chr__pp_register which, unsigned char *value)
 {
-    static const unsigned long requests[] = { _IOR('p', 0x81, unsigned char), _IOR('p', 0x83, unsigned char),
-                                              _IOW('p', 0x84, unsigned char), _IOR('p', 0x85, unsigned char),
-                                              _IOW('p', 0x86, unsigned char) };
-
-    return chr__os_pp_call(fd, (chr__request)requests[which], value);
+    return chr__os_pp_call(fd, chr__pp_requests[which], value);
 }
 #endif
 
@@ -7457,7 +7481,7 @@ static const chr_backend chr__serial_kind = {
 #endif
 
 /* ====================================================================================================================
- * >>be_parallel   a parallel port of Linux (ppdev)
+ * >>be_parallel   a parallel port: Linux's ppdev; the registers of FreeBSD's ppi
  *
  * far side   what is plugged in          options   path          events   OPENED from creation
  *
