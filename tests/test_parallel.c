@@ -334,6 +334,22 @@ TEST(parallel_busy_printer)
     end_port(&r, &rec, path); /* somebody waits still */
 }
 
+/* The port that is played here is one for QEMU too, which claims and releases it as we do. */
+TEST(parallel_port_as_qemu_takes_it)
+{
+    char        command[800];
+    const char *path = plug_in();
+    if (system("command -v qemu-system-x86_64 >/dev/null") != 0) SKIP("qemu-system-x86_64 is not installed");
+    snprintf(command, sizeof command,
+             "echo '{\"execute\":\"qmp_capabilities\"}{\"execute\":\"query-chardev\"}{\"execute\":\"quit\"}' | qemu-system-x86_64 -M none "
+             "-display none -nodefaults -chardev parallel,id=port,path=%s -chardev stdio,id=q -mon chardev=q,mode=control >%s",
+             path, scratch("said"));
+    CHECK_INT(system(command), 0);
+    CHECK_HAS(read_file(scratch("said")), "\"label\": \"port\"");
+    CHECK_STR(port->notes, "claim release ");
+    unplug(path);
+}
+
 TEST(parallel_claim_fails)
 {
     char        options[400];
