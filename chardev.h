@@ -7245,17 +7245,6 @@ static int chr__marks_fill(chr__marks *marks)
     return n;
 }
 
-/* The core brings it before the next byte. */
-static void chr__marks_tell_break(chr__marks *marks)
-{
-    chr_dev *dev = marks->layer.dev;
-
-    marks->has_break = 0;
-    dev->ctx->quiet++;
-    chr_be_event(dev, CHR_EVENT_BREAK);
-    dev->ctx->quiet--;
-}
-
 /* Up to the next break, which waits for the next call: so it comes where it was among the bytes. */
 static int chr__marks_read(chr__layer *layer, void *buf, size_t len)
 {
@@ -7264,8 +7253,10 @@ static int chr__marks_read(chr__layer *layer, void *buf, size_t len)
     int         n;
 
     while (done == 0) {
-        if (marks->has_break)
-            chr__marks_tell_break(marks);
+        if (marks->has_break) {
+            marks->has_break = 0;
+            return CHR__LAYER_EVENT - CHR_EVENT_BREAK;
+        }
         if (marks->at == marks->end && (n = chr__marks_fill(marks)) <= 0)
             return n;
         while (marks->at < marks->end && done < len && !marks->has_break)
