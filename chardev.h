@@ -783,7 +783,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #else
 #define CHARDEV_HAS_SERIAL 1
 #endif
-#if defined(CHARDEV_NO_PARALLEL) || !defined(CHR__POSIX) || !defined(__linux__)
+#if defined(CHARDEV_NO_PARALLEL) || !defined(CHR__POSIX) || !(defined(__linux__) || defined(__FreeBSD__))
 #define CHARDEV_HAS_PARALLEL 0
 #else
 #define CHARDEV_HAS_PARALLEL 1
@@ -2268,34 +2268,58 @@ static int chr__os_serial_set_lines(int fd, int lines)
 #endif
 
 #if CHARDEV_HAS_PARALLEL
-/* Parallel ports: the kernel's ppdev. Its header is not everywhere, so its numbers are here. */
-
-enum chr__pp_mode { CHR__PP_COMPATIBLE = 1 << 8, CHR__PP_EPP = 1 << 6, CHR__PP_EPP_ADDRESS = 1 << 6 | 1 << 13 };
+/* Parallel ports. */
 
 enum chr__pp_register { CHR__PP_STATUS, CHR__PP_READ_CONTROL, CHR__PP_WRITE_CONTROL, CHR__PP_READ_DATA, CHR__PP_WRITE_DATA };
 
-static int chr__os_pp_call(int fd, chr__request request, void *arg)
+static int chr__os_pp_call(int fd, unsigned long request, void *arg)
 {
     int n;
 
     do
-        n = CHR_SYS(ioctl)(fd, request, arg);
+        n = CHR_SYS(ioctl)(fd, (chr__request)request, arg);
     while (n < 0 && errno == EINTR);
     return n < 0 ? chr__os_code(errno) : 0;
 }
 
-static int chr__os_pp_claim(int fd) { return chr__os_pp_call(fd, (chr__request)_IO('p', 0x8b), NULL); }
-static int chr__os_pp_release(int fd) { return chr__os_pp_call(fd, (chr__request)_IO('p', 0x8c), NULL); }
-static int chr__os_pp_set_mode(int fd, int mode) { return chr__os_pp_call(fd, (chr__request)_IOW('p', 0x80, int), &mode); }
-static int chr__os_pp_direction(int fd, int inward) { return chr__os_pp_call(fd, (chr__request)_IOW('p', 0x90, int), &inward); }
+#if defined(__linux__)
+/* The kernel's ppdev. Its header is not everywhere, so its numbers are here. */
+
+enum chr__pp_mode { CHR__PP_COMPATIBLE = 1 << 8, CHR__PP_EPP = 1 << 6, CHR__PP_EPP_ADDRESS = 1 << 6 | 1 << 13 };
+
+static const unsigned long chr__pp_requests[] = { _IOR('p', 0x81, unsigned char), _IOR('p', 0x83, unsigned char),
+                                                  _IOW('p', 0x84, unsigned char), _IOR('p', 0x85, unsigned char),
+                                                  _IOW('p', 0x86, unsigned char) };
+
+static int chr__os_pp_claim(int fd) { return chr__os_pp_call(fd, _IO('p', 0x8b), NULL); }
+static int chr__os_pp_release(int fd) { return chr__os_pp_call(fd, _IO('p', 0x8c), NULL); }
+static int chr__os_pp_set_mode(int fd, int mode) { return chr__os_pp_call(fd, _IOW('p', 0x80, int), &mode); }
+static int chr__os_pp_direction(int fd, int inward) { return chr__os_pp_call(fd, _IOW('p', 0x90, int), &inward); }
+
+#else
+/* FreeBSD's ppi: the registers alone. */
+
+#include <dev/ppbus/ppi.h>
+
+enum chr__pp_mode { CHR__PP_COMPATIBLE, CHR__PP_EPP, CHR__PP_EPP_ADDRESS };
+
+static const unsigned long chr__pp_requests[] = { PPIGSTATUS, PPIGCTRL, PPISCTRL, PPIGDATA, PPISDATA };
+
+static int chr__os_pp_claim(int fd)
+{
+    unsigned char status;
+
+    return chr__os_pp_call(fd, PPIGSTATUS, &status);
+}
+
+static int chr__os_pp_release(int fd) { return (void)fd, 0; }
+static int chr__os_pp_set_mode(int fd, int mode) { return (void)fd, (void)mode, CHR_ERR_NOT_SUPPORTED; }
+static int chr__os_pp_direction(int fd, int inward) { return (void)fd, (void)inward, CHR_ERR_NOT_SUPPORTED; }
+#endif
 
 static int chr__os_pp_register(int fd, enum chr__pp_register which, unsigned char *value)
 {
-    static const unsigned long requests[] = { _IOR('p', 0x81, unsigned char), _IOR('p', 0x83, unsigned char),
-                                              _IOW('p', 0x84, unsigned char), _IOR('p', 0x85, unsigned char),
-                                              _IOW('p', 0x86, unsigned char) };
-
-    return chr__os_pp_call(fd, (chr__request)requests[which], value);
+    return chr__os_pp_call(fd, chr__pp_requests[which], value);
 }
 #endif
 
@@ -2354,13 +2378,15 @@ static void chr__os_socket_clear_error(int fd)
 /* From `local` (NULL = any) to `peer`, whose datagrams alone are received; -1 and errno. */
 static int chr__os_datagram_connect(const chr__sockaddr *peer, const chr__sockaddr *local)
 {
-    int error, fd = CHR_SYS(socket)(peer->storage.ss_family, SOCK_DGRAM, 0);
+    int error, fd = CHR_SYS(socket)(peer->storage.ss_family, SOCK_DGRAM, 0), failed;
 
     if (fd < 0)
         return -1;
-    if (chr__os_adopt(fd) >= 0 &&
-        (!local || CHR_SYS(bind)(fd, (const struct sockaddr *)(const void *)&local->storage, local->length) == 0) &&
-        CHR_SYS(connect)(fd, (const struct sockaddr *)(const void *)&peer->storage, peer->length) == 0)
+    failed = chr__os_adopt(fd) < 0 ||
+             (local && CHR_SYS(bind)(fd, (const struct sockaddr *)(const void *)&local->storage, local->length) < 0);
+    while (!failed && CHR_SYS(connect)(fd, (const struct sockaddr *)(const void *)&peer->storage, peer->length) < 0)
+        failed = errno != EINTR;
+    if (!failed)
         return fd;
     error = errno;
     chr__os_close(fd);
@@ -7365,17 +7391,6 @@ static int chr__marks_fill(chr__marks *marks)
     return n;
 }
 
-/* The core brings it before the next byte. */
-static void chr__marks_tell_break(chr__marks *marks)
-{
-    chr_dev *dev = marks->layer.dev;
-
-    marks->has_break = 0;
-    dev->ctx->quiet++;
-    chr_be_event(dev, CHR_EVENT_BREAK);
-    dev->ctx->quiet--;
-}
-
 /* Up to the next break, which waits for the next call: so it comes where it was among the bytes. */
 static int chr__marks_read(chr__layer *layer, void *buf, size_t len)
 {
@@ -7384,8 +7399,10 @@ static int chr__marks_read(chr__layer *layer, void *buf, size_t len)
     int         n;
 
     while (done == 0) {
-        if (marks->has_break)
-            chr__marks_tell_break(marks);
+        if (marks->has_break) {
+            marks->has_break = 0;
+            return CHR__LAYER_EVENT - CHR_EVENT_BREAK;
+        }
         if (marks->at == marks->end && (n = chr__marks_fill(marks)) <= 0)
             return n;
         while (marks->at < marks->end && done < len && !marks->has_break)
@@ -7601,7 +7618,7 @@ static const chr_backend chr__serial_kind = {
 #endif
 
 /* ====================================================================================================================
- * >>be_parallel   a parallel port of Linux (ppdev)
+ * >>be_parallel   a parallel port: Linux's ppdev; the registers of FreeBSD's ppi
  *
  * far side   what is plugged in          options   path          events   OPENED from creation
  *
@@ -7758,12 +7775,13 @@ static const chr_backend chr__parallel_kind = {
  * far side   host:port; what others send is ignored          options   host, port, localaddr, localport, ipv4, ipv6
  * events     OPENED from creation: there is no connection, and so no CLOSED
  *
- * One write is one datagram. A received one comes in as many reads as the frontend needs; one that fits comes in one read. Refusals
- * (ICMP) change nothing: the peer may come later. Names are looked up at creation, which can block.
+ * One write is one datagram, of at most 65507 bytes; what waited in obuf= or history= goes out together. A received one comes in as
+ * many reads as the frontend needs; one that fits comes in one read. Refusals (ICMP) change nothing: the peer may come later. Names
+ * are looked up at creation, which can block.
  * ==================================================================================================================== */
 #if CHARDEV_HAS_UDP
 
-enum { CHR__DATAGRAM_SIZE = 65536 };
+enum { CHR__DATAGRAM_SIZE = 65536, CHR__DATAGRAM_MOST = 65507 /* that IPv4 can carry */ };
 
 typedef struct chr__datagrams { /* a layer over the descriptor */
     chr__layer     layer;
@@ -7869,7 +7887,7 @@ static int chr__datagrams_read(chr__layer *layer, void *buf, size_t len)
 
 static int chr__datagrams_write(chr__layer *layer, const void *buf, size_t len)
 {
-    return chr__os_datagram_send(((chr__bottom *)layer->below)->out, buf, len);
+    return chr__os_datagram_send(((chr__bottom *)layer->below)->out, buf, chr__min(len, CHR__DATAGRAM_MOST));
 }
 
 static int chr__datagrams_pending(const chr__layer *layer)

@@ -131,6 +131,36 @@ static inline void meet_pty(scene *s)
     scene_far(s, fd, fd);
 }
 
+static inline void prepare_serial(scene *s)
+{
+    char name[100];
+    int  fd = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    REQUIRE(fd >= 0 && grantpt(fd) == 0 && unlockpt(fd) == 0 && ptsname_r(fd, name, sizeof name) == 0);
+    scene_far(s, fd, fd);
+    scene_options(s, "serial,id=d,path=%s", name);
+}
+
+/* The chardev's port is known beforehand: the far side is connected to it, and hears nobody else. */
+static inline void prepare_udp(scene *s)
+{
+    struct sockaddr_in address;
+    socklen_t          len = sizeof address;
+    int                i, ports[2], fds[2];
+    for (i = 0; i < 2; i++) {
+        memset(&address, 0, sizeof address);
+        address.sin_family = AF_INET;
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        fds[i] = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        REQUIRE(fds[i] >= 0 && bind(fds[i], (struct sockaddr *)&address, sizeof address) == 0);
+        REQUIRE(getsockname(fds[i], (struct sockaddr *)&address, &len) == 0);
+        ports[i] = ntohs(address.sin_port);
+    }
+    REQUIRE(connect(fds[0], (struct sockaddr *)&address, sizeof address) == 0);
+    close(fds[1]);
+    scene_far(s, fds[0], fds[0]);
+    scene_options(s, "udp,id=d,host=127.0.0.1,port=%d,localaddr=127.0.0.1,localport=%d", ports[0], ports[1]);
+}
+
 static inline void prepare_server(scene *s)
 {
     scene_options(s, "socket,id=d,path=%s,server=on,wait=off", scratch("s"));
@@ -444,6 +474,8 @@ static const scenario scenarios[] = {
     { "pipe",          prepare_pipe,      meet_pipe,   1,    1,     0, scene_exchange },
     { "pty",           prepare_pty,       meet_pty,    1,    1,     1, scene_exchange },
     { "stdio",         prepare_stdio,     NULL,        1,    1,     1, scene_exchange },
+    { "serial",        prepare_serial,    NULL,        1,    1,     1, scene_exchange },
+    { "udp",           prepare_udp,       NULL,        1,    1,     0, scene_exchange },
     { "unix_server",   prepare_server,    meet_server, 1,    1,     1, scene_exchange },
     { "tcp_server",    prepare_tcp,       meet_tcp,    1,    1,     1, scene_exchange },
     { "client",        prepare_client,    meet_client, 1,    1,     1, scene_exchange },

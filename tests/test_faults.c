@@ -97,6 +97,7 @@ TEST_FAMILY(faults)
     char               name[120];
     for (i = 0; i < SCENARIOS; i++)
         for (k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+            if (kinds[k].error == FAULT_SHORT && scenarios[i].prepare == prepare_udp) continue; /* a datagram is never short */
             all[i][k].scenario = &scenarios[i];
             all[i][k].kind = &kinds[k];
             snprintf(name, sizeof name, "%s_%s", scenarios[i].name, kinds[k].name);

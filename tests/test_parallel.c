@@ -12,6 +12,7 @@
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/sysmacros.h>
 
 /* ---- the port, and the process that plays it -------------------------------------------------------------------------------- */
 
@@ -158,20 +159,29 @@ static void serve(int fuse)
     _exit(0);
 }
 
+/* Where /dev is bare root makes the device. */
+static int open_fuse(void)
+{
+    int fuse = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+    if (fuse < 0 && mknod(scratch("fuse"), S_IFCHR | 0600, makedev(10, 229)) == 0) fuse = open(scratch("fuse"), O_RDWR | O_CLOEXEC);
+    return fuse;
+}
+
 /* Mounts a port over a file of ours; returns its path. The test is skipped where that can't be. */
 static const char *plug_in(void)
 {
     static char path[300];
     char        options[100];
-    int         fuse = open("/dev/fuse", O_RDWR | O_CLOEXEC);
-    if (fuse < 0) SKIP("there is no /dev/fuse to play a parallel port with");
+    int         fuse = open_fuse();
+    if (fuse < 0) SKIP("there is no FUSE to play a parallel port with");
     port = (struct port *)mmap(NULL, sizeof *port, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     REQUIRE(port != MAP_FAILED);
     port->mode = IEEE1284_MODE_COMPAT;
     port->accepts = -1;
     snprintf(path, sizeof path, "%s", scratch("parport0"));
     write_file(path, "");
-    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) SKIP("mounting a file needs root");
+    if (unshare(CLONE_NEWNS) < 0) SKIP("mounting a file needs root");
+    (void)mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL); /* fails in a chroot: then the mount is seen outside until it goes */
     snprintf(options, sizeof options, "fd=%d,rootmode=100000,user_id=0,group_id=0", fuse);
     if (mount("parport", path, "fuse", MS_NOSUID, options) < 0) SKIP("this kernel doesn't mount FUSE files");
     if (fork() == 0) serve(fuse);
@@ -332,6 +342,23 @@ TEST(parallel_busy_printer)
     CHECK_INT(chr_fe_write(&rec.fe, "x", 1), 1);
     chr_fe_add_watch(&rec.fe, recorder_writable, &rec);
     end_port(&r, &rec, path); /* somebody waits still */
+}
+
+/* The port that is played here is one for QEMU too, which claims and releases it as we do. */
+TEST(parallel_port_as_qemu_takes_it)
+{
+    char        command[800];
+    const char *path;
+    if (system("command -v qemu-system-x86_64 >/dev/null") != 0) SKIP("qemu-system-x86_64 is not installed");
+    path = plug_in();
+    snprintf(command, sizeof command,
+             "echo '{\"execute\":\"qmp_capabilities\"}{\"execute\":\"query-chardev\"}{\"execute\":\"quit\"}' | qemu-system-x86_64 -M none "
+             "-display none -nodefaults -chardev parallel,id=port,path=%s -chardev stdio,id=q -mon chardev=q,mode=control >%s",
+             path, scratch("said"));
+    CHECK_INT(system(command), 0);
+    CHECK_HAS(read_file(scratch("said")), "\"label\": \"port\"");
+    CHECK_STR(port->notes, "claim release ");
+    unplug(path);
 }
 
 TEST(parallel_claim_fails)

@@ -324,6 +324,8 @@ static const broken_line broken_lines[] = {
     { RAW("ab\xff\0\0" "cd"), "ab!cd" },
     { RAW("\xff\0\0"), "!" },
     { RAW("\xff\0\0y\xff\0\0x"), "!y!x" },
+    { RAW("\xff\0\0\xff\0\0\xff\0\0x"), "!!!x" },
+    { RAW("ab\xff\0\0\xff\0\0"), "ab!!" },
     { RAW("a\xff\0\0\xff\xff\xff\0\0\0b"), "a!^!0b" },
     { RAW("\xff\0xy\xff\xff"), "xy^" },
     { RAW("\xff\xff\0\0"), "^00" },

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""relay between each pair of unix socket, tcp, pty, file, pipe and stdio: random bytes both ways at once arrive intact (sha256).
+"""relay between each pair of unix socket, tcp, pty, serial line, file, pipe and stdio: random bytes both ways at once arrive intact (sha256).
 
 RELAY_BYTES   how many each way (default 8 MiB)          RELAY_PAIRS   only these, e.g. unix-tcp,pty-file
 """
@@ -75,7 +75,7 @@ def main():
             if pair == "stdio-stdio" or (CHOSEN and pair not in CHOSEN):
                 continue
             tally.run(pair, pairing, (first, second))
-    for pair in [] if CHOSEN else ["tcp-unix", "unix-tcp", "unix-pty", "unix-pipe", "pty-stdio"]:
+    for pair in [] if CHOSEN else ["tcp-unix", "unix-tcp", "unix-pty", "unix-pipe", "pty-stdio", "unix-serial"]:
         tally.run(pair + ", the reader stalls", stalled, pair.split("-"))
     tally.end()
 

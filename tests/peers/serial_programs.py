@@ -124,9 +124,8 @@ def with_picocom(directory):
 
 
 def as_stty_sees_it(directory):
-    with Cable(directory) as cable, Relay(cable.a) as relay:
-        subprocess.run(["stty", "-F", cable.a, "300", "cooked", "echo", "ixon", "crtscts"], check=True)
-        relay.end()
+    with Cable(directory) as cable:
+        subprocess.run(["stty", "-F", cable.a, "300", "cooked", "echo", "ixon", "crtscts", "-parmrk"], check=True)
         with Relay(cable.a):
             until(lambda: is_raw(cable.a), "the line's settings", 10)
             said = subprocess.run(["stty", "-F", cable.a, "-a"], check=True, stdout=subprocess.PIPE).stdout.decode()

@@ -1,12 +1,14 @@
 """What the relay tests share: the program under test, the peers at its two ends, and senders and receivers that count and hash."""
 import hashlib
 import os
+import pty
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 
@@ -201,6 +203,21 @@ class Pty(End):
         self.r = self.w = os.open(self.path, os.O_RDWR | os.O_NOCTTY)
 
 
+class Serial(End):
+    """A line whose far end is the master of a pty."""
+
+    closes_for_good = True
+
+    def prepare(self):
+        self.r, self.slave = pty.openpty()
+        self.w = self.r
+        self.arg = "serial,path=" + os.ttyname(self.slave)
+
+    def open(self, relay):
+        until(lambda: termios.tcgetattr(self.r)[0] & termios.PARMRK or relay.runs(), "the line's settings")
+        os.close(self.slave)
+
+
 class File(End):
     keeps = True  # its input ends while the other direction may still be under way
 
@@ -247,7 +264,7 @@ class Stdio(End):
         self.relay.process.stdout.close()
 
 
-KINDS = {"unix": Unix, "tcp": Tcp, "pty": Pty, "file": File, "pipe": Pipe, "stdio": Stdio}
+KINDS = {"unix": Unix, "tcp": Tcp, "pty": Pty, "serial": Serial, "file": File, "pipe": Pipe, "stdio": Stdio}
 
 
 def move(a, b, relay, stall=False, while_stalled=None):
