@@ -33,7 +33,7 @@
  *     the manual        >>errors >>config >>loop >>options >>chardev >>frontend >>backend >>structs >>extras >>descriptors
  *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>the_loop >>the_options >>core >>front
  *                       >>stream
- *     backends          >>be_null >>be_ringbuf >>be_testdev (>>answers) >>be_msmouse >>be_wctablet >>be_mux
+ *     backends          >>be_null >>be_ringbuf >>be_testdev (>>answers) >>be_msmouse >>be_wctablet >>be_mux >>be_hub
  *                       >>be_fd >>be_file >>be_pipe >>be_pty >>be_stdio >>be_serial >>be_parallel >>be_udp
  *                       >>be_socket (>>socket_address >>layer_box >>layer_telnet >>layer_websocket
  *                                    >>socket_tls >>socket_layers >>socket_chardev)
@@ -47,8 +47,8 @@
  *     CHARDEV_THREADS          chr_fe_write* from any thread; host names are looked up in the background (pthreads)
  *     CHARDEV_MBEDTLS          TLS for sockets, with mbed TLS 2.28 or 3.x: link -lmbedtls -lmbedx509 -lmbedcrypto
  *     CHARDEV_FREESTANDING     no operating system: null, ringbuf, mux and your own backends; hooks for memory and clock
- *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV MSMOUSE WCTABLET MUX FD FILE PIPE PTY STDIO SERIAL PARALLEL
- *                              UDP SOCKET
+ *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV MSMOUSE WCTABLET MUX HUB FD FILE PIPE PTY STDIO SERIAL
+ *                              PARALLEL UDP SOCKET
  *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and what a mux may keep; default 65536, freestanding 1024
  *     CHR_SYS(name)            how a system call is reached; default `name`. Tests put faults in here.
  *
@@ -254,7 +254,8 @@ typedef enum chr_option_type {
     CHR_OPTION_NUMBER, /* int64_t, from min to max */
     CHR_OPTION_SIZE,   /* int64_t in bytes, from min to max */
     CHR_OPTION_TEXT,   /* const char *; NULL = not given */
-    CHR_OPTION_FD      /* int: an inherited descriptor's number, or for a monitor's peer a name; -1 = not given in the text */
+    CHR_OPTION_FD,     /* int: an inherited descriptor's number, or for a monitor's peer a name; -1 = not given in the text */
+    CHR_OPTION_LIST    /* const char *const *, ends with NULL: NAME.0=text,NAME.1=text...; NULL = none */
 } chr_option_type;
 
 typedef enum chr_bool { CHR_DEFAULT, CHR_ON, CHR_OFF } chr_bool; /* zero means the default, as everywhere in option structs */
@@ -513,7 +514,7 @@ struct chr_backend {
     void            (*set_open)(chr_dev *dev, int is_open);        /* the frontend's side came or went; or NULL */
     const chr_peer_slots    *peer;                                 /* or NULL */
     const chr_sharing_slots *sharing;                              /* or NULL */
-    int               fixed;                                       /* can't be hot-swapped */
+    int               fixed;                                       /* stands on others: can't be hot-swapped, nor stacked once more */
     const chr_input_slots   *input;                                /* or NULL */
 };
 
@@ -568,6 +569,11 @@ typedef struct chr_mux_options {
     const char        *chardev; /* the id of the chardev to share; required */
     int64_t            escape;  /* the escape character; default: the context's */
 } chr_mux_options;
+
+typedef struct chr_hub_options {
+    chr_common_options common;
+    const char *const *chardevs; /* the ids of its members, then NULL; required */
+} chr_hub_options;
 
 typedef struct chr_fd_options { /* from success on the chardev owns the descriptors */
     chr_common_options common;
@@ -752,6 +758,11 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHARDEV_HAS_MUX 0
 #else
 #define CHARDEV_HAS_MUX 1
+#endif
+#if defined(CHARDEV_NO_HUB)
+#define CHARDEV_HAS_HUB 0
+#else
+#define CHARDEV_HAS_HUB 1
 #endif
 #if defined(CHARDEV_NO_FD) || !defined(CHR__POSIX)
 #define CHARDEV_HAS_FD 0
@@ -3346,10 +3357,34 @@ static void chr__options_name_backend(chr_options *options)
 
 /* -- list to struct -- */
 
+/* The N of NAME.N, without leading zeros; -1 when it is none. */
+static int chr__list_index(const chr_option *row, const char *key)
+{
+    const char *digits = chr__after(key, row->name), *digit;
+    int         index = 0;
+
+    if (!digits || *digits++ != '.' || !*digits || (*digits == '0' && digits[1]))
+        return -1;
+    for (digit = digits; *digit >= '0' && *digit <= '9' && index < 100000; digit++)
+        index = index * 10 + (*digit - '0');
+    return *digit ? -1 : index;
+}
+
+static int chr__row_has_key(const chr_option *row, const char *key)
+{
+    return row->type == CHR_OPTION_LIST ? chr__list_index(row, key) >= 0 : strcmp(row->name, key) == 0;
+}
+
+/* Behind the name of a row, where it is shown. */
+static const char *chr__row_suffix(const chr_option *row, const char *index)
+{
+    return row->type == CHR_OPTION_LIST ? index : "";
+}
+
 static const chr_option *chr__row_find(const chr_option *rows, const char *key)
 {
     for (; rows && rows->name; rows++)
-        if (strcmp(rows->name, key) == 0)
+        if (chr__row_has_key(rows, key))
             return rows;
     return NULL;
 }
@@ -3512,6 +3547,8 @@ static int chr__set_value(const char *backend, const chr_option *row, const char
         return chr__set_integer(backend, row, text, (int64_t *)member, err);
     case CHR_OPTION_FD:
         return chr__set_fd(backend, row, text, ctx, origin, (int *)member, err);
+    case CHR_OPTION_LIST:
+        return 0; /* chr__set_lists() collects them */
     case CHR_OPTION_TEXT:
     default:
         *(const char **)member = text;
@@ -3530,7 +3567,8 @@ static int chr__unknown_key(const chr_backend *kind, const chr__pair *pair, chr_
     for (i = 0, len = 2; i < 2; i++)
         for (; rows[i] && rows[i]->name; rows[i]++)
             if (len < sizeof allowed - 80)
-                len += (size_t)chr__format(allowed + len, sizeof allowed - len, ", %s", rows[i]->name);
+                len += (size_t)chr__format(allowed + len, sizeof allowed - len, ", %s%s", rows[i]->name,
+                                           chr__row_suffix(rows[i], ".N"));
     return chr__fail(err, CHR_ERR_INVALID, "%s: unknown option '%s%s%.*s' (allowed: %s)", kind->name, pair->key,
                      pair->value ? "=" : "", 80, pair->value ? pair->value : "", allowed);
 }
@@ -3560,6 +3598,56 @@ static void chr__mark_absent_fds(const chr_backend *kind, void *target)
             *(int *)(void *)((char *)target + row->offset) = -1;
 }
 
+/* Each element, from NAME.0 on without a gap, into `room`; returns what is left of that, or NULL and err. */
+static const char **chr__set_list(const chr_options *options, const char *backend, const chr_option *row, const char **room, chr_error *err)
+{
+    const chr__pair *pair;
+    const char      *value;
+    char             key[80];
+    int              count = 0;
+
+    do {
+        chr__format(key, sizeof key, "%s.%d", row->name, count);
+        value = chr__options_get(options, key);
+        room[count++] = value;
+    } while (value);
+    for (pair = options->first; pair; pair = pair->next)
+        if (chr__list_index(row, pair->key) >= count)
+            return (void)chr__fail(err, CHR_ERR_INVALID, "%s: %s=%s: there is no %s", backend, pair->key, pair->value, key),
+                   (const char **)NULL;
+    return room + count;
+}
+
+/* The arrays stand behind the struct, at `room`. */
+static int chr__set_lists(const chr_options *options, const chr_backend *kind, void *target, const char **room, chr_error *err)
+{
+    const chr_option *row;
+
+    for (row = kind->options; row && row->name; row++) {
+        if (row->type != CHR_OPTION_LIST)
+            continue;
+        *(const char *const **)(void *)((char *)target + row->offset) = room;
+        room = chr__set_list(options, kind->name, row, room, err);
+        if (!room)
+            return CHR_ERR_INVALID;
+    }
+    return 0;
+}
+
+/* How many pointers they may need: each key one, each list its end. */
+static size_t chr__lists_room(const chr_options *options, const chr_backend *kind)
+{
+    const chr__pair  *pair;
+    const chr_option *row;
+    size_t            keys = 0, lists = 0;
+
+    for (row = kind->options; row && row->name; row++)
+        lists += row->type == CHR_OPTION_LIST;
+    for (pair = options->first; pair; pair = pair->next)
+        keys++;
+    return lists ? (keys + lists) * sizeof(const char *) : 0;
+}
+
 /* Fills the zeroed struct `target`; texts in it still belong to the list. */
 static int chr__options_to_struct(const chr_options *options, const chr_backend *kind, chr_origin origin, void *target, chr_error *err)
 {
@@ -3579,35 +3667,75 @@ static int chr__options_to_struct(const chr_options *options, const chr_backend 
         else
             code = chr__set_value(kind->name, row, pair->value, options->ctx, origin, target, err);
     }
-    return code;
+    if (code < 0)
+        return code;
+    return chr__set_lists(options, kind, target, (const char **)(void *)((char *)target + kind->options_size), err);
 }
 
 /* -- a chardev's own copy of the struct: texts inside, defaults filled in, ranges checked. Text and typed callers meet here. -- */
 
+/* The first of the row's texts, and in *count how many there are (with NULL at the end of a list); NULL when it has none. */
+static const char *const *chr__row_texts(const chr_option *row, const void *target, size_t *count)
+{
+    const void        *member = (const char *)target + row->offset;
+    const char *const *texts = NULL;
+
+    *count = 1;
+    if (row->type == CHR_OPTION_TEXT)
+        return (const char *const *)member;
+    if (row->type == CHR_OPTION_LIST)
+        texts = *(const char *const *const *)member;
+    while (texts && texts[*count - 1])
+        ++*count;
+    return texts;
+}
+
 static size_t chr__texts_size(const chr_option *row, const void *target)
 {
-    size_t      size = 0;
-    const char *text;
+    const char *const *texts;
+    size_t             size = 0, count, i;
 
-    for (; row && row->name; row++)
-        if (row->type == CHR_OPTION_TEXT) {
-            text = *(const char *const *)(const void *)((const char *)target + row->offset);
-            size += text ? strlen(text) + 1 : 0;
-        }
+    for (; row && row->name; row++) {
+        texts = chr__row_texts(row, target, &count);
+        if (texts && row->type == CHR_OPTION_LIST)
+            size += count * sizeof *texts;
+        for (i = 0; texts && i < count; i++)
+            size += texts[i] ? strlen(texts[i]) + 1 : 0;
+    }
     return size;
+}
+
+/* The arrays first: they must stay aligned. */
+static char *chr__copy_lists(const chr_option *row, void *target, char *room)
+{
+    const char *const *texts;
+    size_t             count;
+
+    for (; row && row->name; row++) {
+        texts = row->type == CHR_OPTION_LIST ? chr__row_texts(row, target, &count) : NULL;
+        if (!texts)
+            continue;
+        *(void **)(void *)((char *)target + row->offset) = memcpy(room, texts, count * sizeof *texts);
+        room += count * sizeof *texts;
+    }
+    return room;
 }
 
 static char *chr__copy_texts(const chr_option *row, void *target, char *room)
 {
-    for (; row && row->name; row++)
-        if (row->type == CHR_OPTION_TEXT) {
-            const char **text = (const char **)(void *)((char *)target + row->offset);
-            if (*text) {
-                size_t size = strlen(*text) + 1;
-                *text = (const char *)memcpy(room, *text, size);
-                room += size;
-            }
+    const char *const *texts;
+    size_t             count, i, size;
+
+    for (; row && row->name; row++) {
+        texts = chr__row_texts(row, target, &count);
+        for (i = 0; texts && i < count; i++) {
+            if (!texts[i])
+                continue;
+            size = strlen(texts[i]) + 1;
+            ((const char **)(uintptr_t)texts)[i] = (const char *)memcpy(room, texts[i], size);
+            room += size;
         }
+    }
     return room;
 }
 
@@ -3619,6 +3747,7 @@ static int chr__row_is_unset(const chr_option *row, const void *target)
     case CHR_OPTION_BOOL: return *(const chr_bool *)member == CHR_DEFAULT;
     case CHR_OPTION_TEXT: return *(const char *const *)member == NULL;
     case CHR_OPTION_FD:   return 0;
+    case CHR_OPTION_LIST: return !*(const char *const *const *)member || !**(const char *const *const *)member;
     case CHR_OPTION_NUMBER:
     case CHR_OPTION_SIZE:
     default:              return *(const int64_t *)member == 0;
@@ -3646,7 +3775,7 @@ static int chr__complete(const char *backend, const chr_option *row, chr_context
         if (!chr__row_is_unset(row, target))
             code = chr__check_range(backend, row, target, err);
         else if (row->default_text && strcmp(row->default_text, CHR_REQUIRED) == 0)
-            code = chr__fail(err, CHR_ERR_INVALID, "%s: needs %s=", backend, row->name);
+            code = chr__fail(err, CHR_ERR_INVALID, "%s: needs %s%s=", backend, row->name, chr__row_suffix(row, ".0"));
         else if (row->default_text)
             code = chr__set_value(backend, row, row->default_text, ctx, CHR_LOCAL, target, err);
     }
@@ -3657,13 +3786,14 @@ static void *chr__options_copy(chr_context *ctx, const chr_backend *kind, const 
 {
     const chr_option *common = chr__common_rows_of(kind);
     size_t            texts = options ? chr__texts_size(kind->options, options) + chr__texts_size(common, options) : 0;
-    char             *copy = (char *)chr__allocate(ctx, kind->options_size + texts);
+    char             *copy = (char *)chr__allocate(ctx, kind->options_size + texts), *room;
 
     if (!copy)
         return (void)chr__no_memory(err), (void *)NULL;
     if (options) {
         memcpy(copy, options, kind->options_size);
-        chr__copy_texts(common, copy, chr__copy_texts(kind->options, copy, copy + kind->options_size));
+        room = chr__copy_lists(kind->options, copy, copy + kind->options_size);
+        chr__copy_texts(common, copy, chr__copy_texts(kind->options, copy, room));
     }
     if (chr__complete(kind->name, kind->options, ctx, copy, err) == 0 && chr__complete(kind->name, common, ctx, copy, err) == 0)
         return copy;
@@ -3731,12 +3861,13 @@ static size_t chr__pad(char *line, size_t len, size_t column)
 
 static void chr__help_rows(const chr_option *row, void (*print)(void *, const char *), void *opaque)
 {
-    static const char *const types[] = { "on|off", "number", "size", "text", "descriptor" };
+    static const char *const types[] = { "on|off", "number", "size", "text", "descriptor", "text" };
     char                     line[256];
     size_t                   len;
 
     for (; row && row->name; row++) {
-        len = chr__pad(line, (size_t)chr__format(line, sizeof line, "  %s=<%s>", row->name, types[row->type]), 28);
+        len = chr__pad(line, (size_t)chr__format(line, sizeof line, "  %s%s=<%s>", row->name, chr__row_suffix(row, ".N"),
+                                                types[row->type]), 28);
         len += (size_t)chr__format(line + len, sizeof line - len, " %s", row->help);
         if (row->default_text && strcmp(row->default_text, CHR_REQUIRED) == 0)
             chr__format(line + len, sizeof line - len, " %s", row->default_text);
@@ -4456,7 +4587,7 @@ static const chr_backend *chr__options_kind(chr_options *options, chr_error *err
 /* The struct of `kind` from the list, for the caller to free; NULL and err. */
 static void *chr__options_parse(const chr_options *options, const chr_backend *kind, chr_origin origin, chr_error *err)
 {
-    void *target = chr__allocate(options->ctx, kind->options_size);
+    void *target = chr__allocate(options->ctx, kind->options_size + chr__lists_room(options, kind));
 
     if (!target)
         return (void)chr__no_memory(err), (void *)NULL;
@@ -6823,7 +6954,7 @@ static int chr__mux_open(chr_dev *dev, chr_error *err)
 
     if (!base)
         return chr__fail(err, CHR_ERR_NOT_FOUND, "mux: chardev=%s: there is no chardev with that id", options->chardev);
-    if (base->kind->sharing)
+    if (base->kind->sharing || base->kind->fixed)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "mux: chardev=%s: a %s can't be shared once more", options->chardev, base->kind->name);
     mux->escape = options->escape ? (int)options->escape : dev->ctx->config.mux_escape ? dev->ctx->config.mux_escape : 1;
     mux->backlog = (unsigned char *)chr__allocate(dev->ctx, CHR__MUX_BACKLOG);
@@ -6889,6 +7020,344 @@ static const chr_backend chr__mux_kind = {
     &chr__mux_sharing,                                      /* sharing      */
     1,                                                      /* fixed        */
     NULL,                                                   /* input        */
+};
+#endif
+
+/* ====================================================================================================================
+ * >>be_hub   several chardevs behind one frontend
+ *
+ * far side   other chardevs, each with a peer of its own          options   chardevs.0, chardevs.1, ...
+ * events     the first OPENED and the last CLOSED of the members; any other event of any of them
+ * output     goes to all that are open. When a slow member takes less, so does the hub; what the others have had already is
+ *            not sent to them again: after a partial write the next one must go on where it ended, as always.
+ * input      from any member, as it comes
+ * ==================================================================================================================== */
+#if CHARDEV_HAS_HUB
+
+typedef struct chr__hub_member {
+    chr_frontend     fe;
+    struct chr__hub *hub;
+    int              joined;   /* it is open, and the two below are about this time */
+    size_t           ahead;    /* how much it has had of what the hub has not yet taken */
+    int              is_short; /* it took less than it was offered: that may have to be waited for */
+} chr__hub_member;
+
+typedef struct chr__hub {
+    chr_dev          dev;
+    chr__hub_member *members;
+    size_t           count;
+    int              open_count;
+    chr_idle         tell; /* a waiting frontend, when no member has to be waited for */
+} chr__hub;
+
+static const chr_option chr__hub_rows[] = {
+    { "chardevs", CHR_OPTION_LIST, CHR__AT(chr_hub_options, chardevs), CHR_REQUIRED, 0, 0, "ids of the chardevs: chardevs.0=a,chardevs.1=b" },
+    { NULL,       CHR_OPTION_TEXT, 0,                                  NULL,         0, 0, NULL }
+};
+
+/* -- output -- */
+
+/* It joins, or leaves, with whatever comes next: nothing of what was before is its business. */
+static void chr__hub_reset(chr__hub_member *member, int joined)
+{
+    member->joined = joined;
+    member->ahead = 0;
+    member->is_short = 0;
+}
+
+/* Its event may be still on the way. */
+static int chr__hub_is_open(chr__hub_member *member)
+{
+    int is_open = member->fe.dev && member->fe.dev->be_open;
+
+    if (is_open != member->joined)
+        chr__hub_reset(member, is_open);
+    return is_open;
+}
+
+/* Returns how much the member has had in all, or CHR_ERR_DISCONNECTED: lost for this one, which then holds nobody up. */
+static int chr__hub_offer(chr__hub_member *member, const char *buf, size_t len)
+{
+    int n = member->ahead < len ? chr_fe_write(&member->fe, buf + member->ahead, len - member->ahead) : 0;
+
+    if (n < 0 && n != CHR_ERR_WOULD_BLOCK) {
+        member->ahead = len;
+        return CHR_ERR_DISCONNECTED;
+    }
+    member->ahead += n > 0 ? (size_t)n : 0;
+    member->is_short = member->ahead < len;
+    return (int)chr__min(member->ahead, len);
+}
+
+/* To all that are open. Returns how much of it each of them has had, or CHR_ERR_DISCONNECTED when there is none. */
+static int chr__hub_offer_open(chr__hub *hub, const char *buf, size_t len)
+{
+    size_t i;
+    int    taken = CHR_ERR_DISCONNECTED, each;
+
+    for (i = 0; i < hub->count; i++) {
+        each = chr__hub_is_open(&hub->members[i]) ? chr__hub_offer(&hub->members[i], buf, len) : CHR_ERR_DISCONNECTED;
+        if (each >= 0 && (taken < 0 || each < taken))
+            taken = each;
+    }
+    return taken;
+}
+
+/* To those that are closed: they count it as dropped, log and remember it by their own policy. Returns the most that one took. */
+static int chr__hub_offer_closed(chr__hub *hub, const char *buf, size_t len)
+{
+    size_t i;
+    int    most = CHR_ERR_DISCONNECTED, n;
+
+    for (i = 0; i < hub->count; i++) {
+        n = chr__hub_is_open(&hub->members[i]) ? CHR_ERR_DISCONNECTED : chr_fe_write(&hub->members[i].fe, buf, len);
+        if (n > most)
+            most = n;
+    }
+    return most > 0 ? most : CHR_ERR_DISCONNECTED;
+}
+
+static int chr__hub_write(chr_dev *dev, const void *buf, size_t len)
+{
+    chr__hub *hub = (chr__hub *)dev;
+    size_t    i;
+    int       taken = chr__hub_offer_open(hub, (const char *)buf, len);
+
+    if (taken == 0)
+        return CHR_ERR_WOULD_BLOCK;
+    if (taken < 0)
+        taken = chr__hub_offer_closed(hub, (const char *)buf, len);
+    else
+        chr__hub_offer_closed(hub, (const char *)buf, (size_t)taken);
+    for (i = 0; i < hub->count; i++)
+        hub->members[i].ahead -= chr__min(hub->members[i].ahead, taken > 0 ? (size_t)taken : len);
+    return taken;
+}
+
+static int chr__hub_wait_fd(chr_dev *dev, int *events)
+{
+    chr__hub *hub = (chr__hub *)dev;
+    chr_dev  *slow;
+    size_t    i;
+
+    for (i = 0; i < hub->count && *events == CHR_OUT; i++) {
+        slow = hub->members[i].is_short ? hub->members[i].fe.dev : NULL;
+        if (slow)
+            return slow->io->wait_fd ? slow->io->wait_fd(slow, events) : -1;
+    }
+    return -1;
+}
+
+/* -- whom to wait for -- */
+
+static void chr__hub_watch(chr__hub *hub);
+
+static void chr__hub_tell(void *opaque)
+{
+    chr__hub *hub = (chr__hub *)opaque;
+
+    chr_be_writable(&hub->dev);
+    if (!hub->dev.removed && chr_be_wants_writable(&hub->dev))
+        chr__hub_watch(hub);
+}
+
+static void chr__hub_member_writable(void *opaque)
+{
+    chr__hub_member *member = (chr__hub_member *)opaque;
+
+    member->is_short = 0;
+    chr__hub_tell(member->hub);
+}
+
+/* Those that were slow; when there is none, the frontend may write at once. */
+static void chr__hub_watch(chr__hub *hub)
+{
+    size_t i;
+    int    waits = 0;
+
+    for (i = 0; i < hub->count; i++)
+        if (hub->members[i].is_short) {
+            waits = 1;
+            if (!hub->members[i].fe.writable)
+                chr_fe_add_watch(&hub->members[i].fe, chr__hub_member_writable, &hub->members[i]);
+        }
+    if (!waits)
+        chr_idle_start(hub->dev.ctx, &hub->tell, chr__hub_tell, hub);
+}
+
+static void chr__hub_update(chr_dev *dev)
+{
+    chr__hub *hub = (chr__hub *)dev;
+    size_t    i;
+
+    if (chr_be_wants_writable(dev))
+        chr__hub_watch(hub);
+    for (i = 0; i < hub->count; i++)
+        chr_fe_accept_input(&hub->members[i].fe);
+}
+
+/* -- the members' side -- */
+
+static int chr__hub_member_can_read(void *opaque)
+{
+    return chr_be_can_write(&((chr__hub_member *)opaque)->hub->dev);
+}
+
+static void chr__hub_member_read(void *opaque, const void *buf, size_t len)
+{
+    chr_be_write(&((chr__hub_member *)opaque)->hub->dev, buf, len);
+}
+
+/* The one that was waited for may be the one that went. */
+static void chr__hub_rejoin(chr__hub_member *member, int joined)
+{
+    chr__hub *hub = member->hub;
+
+    if (joined != member->joined || !joined)
+        chr__hub_reset(member, joined);
+    if (chr_be_wants_writable(&hub->dev))
+        chr_idle_start(hub->dev.ctx, &hub->tell, chr__hub_tell, hub);
+}
+
+static void chr__hub_member_event(void *opaque, int event)
+{
+    chr__hub_member *member = (chr__hub_member *)opaque;
+    chr__hub        *hub = member->hub;
+
+    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
+        chr__hub_rejoin(member, event == CHR_EVENT_OPENED);
+        hub->open_count += event == CHR_EVENT_OPENED ? 1 : -1;
+        if (hub->open_count != (event == CHR_EVENT_OPENED ? 1 : 0))
+            return;
+    }
+    chr_be_event(&hub->dev, event);
+}
+
+/* Another backend has taken a member's place; if it is closed while the old one was open, CLOSED has come before. */
+static int chr__hub_member_change(void *opaque)
+{
+    chr__hub_rejoin((chr__hub_member *)opaque, 0);
+    return 0;
+}
+
+/* -- the frontend's side -- */
+
+static void chr__hub_set_open(chr_dev *dev, int is_open)
+{
+    chr__hub *hub = (chr__hub *)dev;
+    size_t    i;
+
+    for (i = 0; i < hub->count; i++)
+        chr_fe_set_open(&hub->members[i].fe, is_open);
+}
+
+/* To all; from last to first, so that of several answers the first member's stays. */
+static int chr__hub_ioctl(chr_dev *dev, int command, void *arg)
+{
+    chr__hub *hub = (chr__hub *)dev;
+    size_t    i;
+    int       code = CHR_ERR_NOT_SUPPORTED, each;
+
+    for (i = hub->count; i > 0; i--) {
+        each = chr_fe_ioctl(&hub->members[i - 1].fe, command, arg);
+        if (code < 0 && each != CHR_ERR_NOT_SUPPORTED)
+            code = each;
+    }
+    return code;
+}
+
+static void chr__hub_describe(const chr_dev *dev, chr_info *info)
+{
+    const chr__hub *hub = (const chr__hub *)dev;
+    chr_info        member;
+    size_t          i;
+
+    for (i = 0; i < hub->count; i++) {
+        if (!hub->members[i].fe.dev)
+            continue;
+        chr_query(hub->members[i].fe.dev, &member);
+        info->comes_back |= member.comes_back;
+    }
+    chr__format(info->filename, sizeof info->filename, "hub");
+}
+
+/* -- life -- */
+
+static int chr__hub_add(chr__hub *hub, const char *id, chr_error *err)
+{
+    static const chr_handlers handlers = { chr__hub_member_can_read, chr__hub_member_read, chr__hub_member_event, chr__hub_member_change };
+    chr__hub_member          *member = &hub->members[hub->count];
+    chr_dev                  *dev = chr_find(hub->dev.ctx, id);
+    int                       code;
+
+    if (!dev)
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "hub: chardevs.%d=%s: there is no chardev with that id", (int)hub->count, id);
+    if (dev->kind->fixed)
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "hub: chardevs.%d=%s: a %s can't be stacked on a hub", (int)hub->count, id, dev->kind->name);
+    code = chr_fe_init(&member->fe, dev, err);
+    if (code < 0)
+        return code;
+    member->hub = hub;
+    hub->count++;
+    chr_fe_set_handlers(&member->fe, &handlers, member);
+    chr_fe_set_open(&member->fe, 0); /* until a frontend comes */
+    return 0;
+}
+
+static int chr__hub_open(chr_dev *dev, chr_error *err)
+{
+    const chr_hub_options *options = (const chr_hub_options *)dev->options;
+    chr__hub              *hub = (chr__hub *)dev;
+    size_t                 count;
+    int                    code = 0;
+
+    for (count = 0; options->chardevs[count]; count++)
+        ;
+    hub->members = (chr__hub_member *)chr__allocate(dev->ctx, count * sizeof *hub->members);
+    if (!hub->members)
+        return chr__no_memory(err);
+    while (code == 0 && hub->count < count)
+        code = chr__hub_add(hub, options->chardevs[hub->count], err);
+    return code;
+}
+
+static void chr__hub_close(chr_dev *dev)
+{
+    chr__hub *hub = (chr__hub *)dev;
+
+    chr_idle_stop(&hub->tell);
+    while (hub->count > 0)
+        chr_fe_deinit(&hub->members[--hub->count].fe);
+    hub->open_count = 0;
+    chr__free(dev->ctx, hub->members);
+    hub->members = NULL;
+}
+
+static const chr_io chr__hub_io = {
+    chr__hub_write,   /* write   */
+    NULL,             /* read    */
+    chr__hub_update,  /* update  */
+    chr__hub_wait_fd, /* wait_fd */
+};
+
+static const chr_backend chr__hub_kind = {
+    "hub",                                 /* name         */
+    NULL,                                  /* alias        */
+    "several chardevs behind one frontend", /* help        */
+    chr__hub_rows,                         /* options      */
+    sizeof(chr_hub_options),               /* options_size */
+    sizeof(chr__hub),                      /* state_size   */
+    NULL,                                  /* uri          */
+    chr__hub_open,                         /* open         */
+    chr__hub_close,                        /* close        */
+    &chr__hub_io,                          /* io           */
+    chr__hub_describe,                     /* describe     */
+    chr__hub_ioctl,                        /* ioctl        */
+    chr__hub_set_open,                     /* set_open     */
+    NULL,                                  /* peer         */
+    NULL,                                  /* sharing      */
+    1,                                     /* fixed        */
+    NULL,                                  /* input        */
 };
 #endif
 
@@ -11270,6 +11739,9 @@ static const chr_backend *const chr__builtins[] = {
 #endif
 #if CHARDEV_HAS_MUX
     &chr__mux_kind,
+#endif
+#if CHARDEV_HAS_HUB
+    &chr__hub_kind,
 #endif
 #if CHARDEV_HAS_FD
     &chr__fd,

@@ -166,6 +166,11 @@ static inline void prepare_server(scene *s)
     scene_options(s, "socket,id=d,path=%s,server=on,wait=off", scratch("s"));
 }
 
+static inline void prepare_obuf(scene *s)
+{
+    scene_options(s, "socket,id=d,path=%s,server=on,wait=off,obuf=1K,history=64", scratch("s"));
+}
+
 static inline void meet_server(scene *s)
 {
     int fd = unix_connect(scratch("s"));
@@ -483,6 +488,7 @@ static const scenario scenarios[] = {
     { "fd_connected",  prepare_pair,      NULL,        1,    1,     1, scene_exchange },
     { "fd_listening",  prepare_listener,  meet_server, 1,    1,     1, scene_exchange },
     { "mux",           prepare_mux,       NULL,        1,    1,     1, scene_exchange },
+    { "obuf",          prepare_obuf,      meet_server, 1,    1,     1, scene_exchange },
     { "blocking",      prepare_pair,      NULL,        1,    1,     1, blocking_exchange },
     { "waiting",       prepare_listener,  meet_server, 1,    1,     1, waiting_exchange },
     { "msgfds",        prepare_pair,      NULL,        1,    1,     1, msgfds_exchange },

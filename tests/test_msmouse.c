@@ -257,6 +257,19 @@ TEST(full_queue)
     forget_input(&rec);
     settle(&r);
     CHECK_MEM(rec.input, rec.length, "\x40\x00\x00\x20", 4);
+    rec.room = 0; /* and so it is with letting go */
+    do
+        chr_input_rel(dev, 1, 0);
+    while (chr_input_sync(dev) == 0);
+    chr_input_button(dev, CHR_BUTTON_MIDDLE, 0);
+    CHECK_INT(chr_input_sync(dev), CHR_ERR_WOULD_BLOCK);
+    give_room(&rec, UNLIMITED);
+    settle(&r);
+    forget_input(&rec);
+    chr_input_rel(dev, 3, 0);
+    CHECK_INT(chr_input_sync(dev), 0);
+    settle(&r);
+    CHECK_MEM(rec.input, rec.length, "\x40\x03\x00\x00", 4);
     detach(&rec);
     rig_close(&r);
 }

@@ -11,6 +11,7 @@ typedef struct probe_options {
     int64_t            number, notify, size;
     const char        *text, *must;
     int                fd;
+    const char *const *item;
 } probe_options;
 
 typedef struct probe {
@@ -19,14 +20,18 @@ typedef struct probe {
 
 static probe_options got;          /* of the last one opened; strings copied below */
 static char         *got_text;
+static char          got_items[400]; /* each with a '|' behind it */
 static int           opened, closed, open_answer;
 
 static int probe_open(chr_dev *dev, chr_error *err)
 {
+    const char *const *item;
     (void)err;
     memcpy(&got, dev->options, sizeof got);
     free(got_text);
     got_text = got.text ? strdup(got.text) : NULL;
+    got_items[0] = 0;
+    for (item = got.item; item && *item; item++) snprintf(got_items + strlen(got_items), sizeof got_items - strlen(got_items), "%s|", *item);
     opened++;
     return open_answer;
 }
@@ -47,6 +52,7 @@ static const chr_option probe_table[] = {
     { "text", CHR_OPTION_TEXT, offsetof(probe_options, text), NULL, 0, 0, "any text" },
     { "fd", CHR_OPTION_FD, offsetof(probe_options, fd), NULL, 0, 0, "a descriptor" },
     { "must", CHR_OPTION_TEXT, offsetof(probe_options, must), CHR_REQUIRED, 0, 0, "has to be there" },
+    { "item", CHR_OPTION_LIST, offsetof(probe_options, item), NULL, 0, 0, "any number of texts" },
     { NULL, CHR_OPTION_BOOL, 0, NULL, 0, 0, NULL }
 };
 
@@ -100,6 +106,58 @@ TEST(bool_words)
     open_probe_rig(&r);
     for (i = 0; i < sizeof table / sizeof *table; i++)
         if (!CHECK_INT(probe_with(&r, table[i].text), 0) || !CHECK_INT(got.flag, table[i].value)) NOTE("for %s", table[i].text);
+    close_probe_rig(&r);
+}
+
+TEST(lists)
+{
+    static const struct { const char *text, *items; } table[] = {
+        { "", "" }, { "item.0=a", "a|" }, { "item.0=a,item.1=b", "a|b|" }, { "item.1=b,text=x,item.0=a", "a|b|" },
+        { "item.0=,item.1=,,", "|,|" }, { "item.0=a,item.0=c", "c|" },
+        { "item.0=0,item.1=1,item.2=2,item.3=3,item.4=4,item.5=5,item.6=6,item.7=7,item.8=8,item.9=9,item.10=10", "0|1|2|3|4|5|6|7|8|9|10|" },
+    };
+    static const struct { const char *text, *error; } bad[] = {
+        { "item.1=b", "item.1=b: there is no item.0" }, { "item.0=a,item.2=c", "item.2=c: there is no item.1" },
+        { "item=a", "unknown option 'item=a'" },        { "item.=a", "unknown option 'item.=a'" },
+        { "item.00=a", "unknown option 'item.00=a'" },  { "item.x=a", "unknown option" },
+        { "item.0x=a", "unknown option" },              { "item.-1=a", "unknown option" },
+        { "item.0", "needs a value" },                  { "item.99999999999999999999=a", "item" },
+        { "color=red", "item.N" },
+    };
+    size_t i;
+    rig    r;
+    open_probe_rig(&r);
+    for (i = 0; i < sizeof table / sizeof *table; i++)
+        if (!CHECK_INT(probe_with(&r, table[i].text), 0) || !CHECK_STR(got_items, table[i].items)) NOTE("for %s", table[i].text);
+    for (i = 0; i < sizeof bad / sizeof *bad; i++) {
+        chr_error err;
+        char      text[200];
+        snprintf(text, sizeof text, "probe,id=p,must=x,%s", bad[i].text);
+        if (!CHECK_INT(refuse(&r, text, &err), CHR_ERR_INVALID) || !CHECK_HAS(err.text, bad[i].error)) NOTE("for %s", bad[i].text);
+    }
+    close_probe_rig(&r);
+}
+
+/* The typed caller's array and texts are copied. */
+TEST(typed_lists)
+{
+    char          text[8] = "one";
+    const char   *items[3] = { text, "two", NULL };
+    probe_options options;
+    chr_dev      *dev;
+    rig           r;
+    open_probe_rig(&r);
+    memset(&options, 0, sizeof options);
+    options.must = "x";
+    options.item = items;
+    dev = chr_open(r.ctx, "p", &probe_backend, &options, NULL);
+    REQUIRE(dev != NULL);
+    CHECK_STR(got_items, "one|two|");
+    strcpy(text, "xxx");
+    items[1] = NULL;
+    CHECK_STR(((const probe_options *)dev->options)->item[0], "one");
+    CHECK_STR(((const probe_options *)dev->options)->item[1], "two");
+    CHECK(((const probe_options *)dev->options)->item[2] == NULL);
     close_probe_rig(&r);
 }
 

@@ -47,6 +47,7 @@ static inline void *fuzz_allocate(void *opaque, void *ptr, size_t size)
         free(ptr);
         return NULL;
     }
+    if (size > (size_t)1 << 24) return NULL; /* "size=1G" is no reason to spend a gigabyte */
     fuzz_live += ptr == NULL;
     return realloc(ptr, size);
 }
