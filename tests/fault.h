@@ -21,8 +21,8 @@
 #define CHR_SYS(name) fault_##name
 
 #define FAULT_CALLS(X)                                                                                                              \
-    X(accept) X(bind) X(clock_gettime) X(close) X(connect) X(fcntl) X(fork) X(fstat) X(getaddrinfo) X(getpeername) X(getsockname)    \
-    X(getsockopt) X(ioctl) X(isatty) X(listen) X(open) X(pipe) X(poll) X(read) X(recv) X(recvmsg) X(send) X(sendmsg) X(setsockopt)   \
+    X(access) X(accept) X(bind) X(clock_gettime) X(close) X(connect) X(fcntl) X(fork) X(fstat) X(getaddrinfo) X(getpeername) X(getsockname)    \
+    X(getsockopt) X(ioctl) X(isatty) X(listen) X(open) X(pipe) X(poll) X(read) X(recvmsg) X(send) X(sendmsg) X(setsockopt)   \
     X(socket) X(stat) X(symlink) X(tcgetattr) X(tcsetattr) X(unlink) X(write)
 
 typedef enum fault_call {
@@ -106,6 +106,7 @@ static inline ssize_t fault_length(fault_call call, size_t len)
         return fault_fails(FAULT_##name) ? -1 : name arguments; \
     }
 
+FAULT_PLAIN(int, access, (const char *path, int mode), (path, mode))
 FAULT_PLAIN(int, accept, (int fd, struct sockaddr *address, socklen_t *length), (fd, address, length))
 FAULT_PLAIN(int, bind, (int fd, const struct sockaddr *address, socklen_t length), (fd, address, length))
 FAULT_PLAIN(int, clock_gettime, (clockid_t clock, struct timespec *now), (clock, now))
@@ -195,12 +196,6 @@ static inline ssize_t fault_write(int fd, const void *buf, size_t len)
 {
     ssize_t most = fault_length(FAULT_write, len);
     return most < 0 ? -1 : write(fd, buf, (size_t)most);
-}
-
-static inline ssize_t fault_recv(int fd, void *buf, size_t len, int flags)
-{
-    ssize_t most = fault_length(FAULT_recv, len);
-    return most < 0 ? -1 : recv(fd, buf, (size_t)most, flags);
 }
 
 static inline ssize_t fault_send(int fd, const void *buf, size_t len, int flags)

@@ -30,7 +30,7 @@ static const kind_of_fault kinds[] = {
 /* Which failures a call can have in this world. */
 static int possible(fault_call call, const kind_of_fault *kind)
 {
-    int moves_bytes = call == FAULT_read || call == FAULT_write || call == FAULT_recv || call == FAULT_send || call == FAULT_recvmsg ||
+    int moves_bytes = call == FAULT_read || call == FAULT_write || call == FAULT_send || call == FAULT_recvmsg ||
                       call == FAULT_sendmsg;
     int makes_descriptors = call == FAULT_open || call == FAULT_socket || call == FAULT_accept || call == FAULT_pipe || call == FAULT_fcntl;
     switch (kind->error) {
