@@ -8541,7 +8541,9 @@ static const chr_option chr__socket_rows[] = {
 static int chr__address_type(chr_address *address, chr_error *err)
 {
     static const chr_address_type types[] = { CHR_ADDR_UNIX, CHR_ADDR_VSOCK, CHR_ADDR_FD, CHR_ADDR_INET };
-    int given[4], i, count = 0;
+    const char *keys[] = { " path=", " cid=", " fd=", address->host ? " host=" : " port=" };
+    int         given[4], i, count = 0;
+    char        names[40] = "";
 
     if (address->type != CHR_ADDR_NONE)
         return 0;
@@ -8552,11 +8554,12 @@ static int chr__address_type(chr_address *address, chr_error *err)
     for (i = 0; i < 4; i++)
         if (given[i]) {
             address->type = types[i];
+            chr__format(names + strlen(names), sizeof names - strlen(names), "%s", keys[i]);
             count++;
         }
     if (count == 1)
         return 0;
-    return chr__fail(err, CHR_ERR_INVALID, "socket: needs exactly one of path=, host=, cid= or fd= (%s given)", count ? "several" : "none");
+    return chr__fail(err, CHR_ERR_INVALID, "socket: needs exactly one of path=, host=, cid= or fd=, given:%s", count ? names : " none");
 }
 
 static int chr__address_check(const chr_address *address, int is_server, chr_error *err)
