@@ -33,7 +33,7 @@ endif
 EXAMPLE_FLAGS = -I. -std=c99 $(DEFINES) $(WARNINGS) $(CFLAGS) $(SANITIZE) -pthread
 TEST_FLAGS    = -I. -Itests -std=gnu99 $(DEFINES) $(WARNINGS) -g -O1 $(SANITIZE) -pthread
 
-EXAMPLES = $(B)/hello $(B)/relay $(B)/fd_handoff $(B)/tinyvm
+EXAMPLES = $(B)/hello $(B)/console_share $(B)/relay $(B)/fd_handoff $(B)/tinyvm
 TESTS    = $(patsubst tests/%.c,$(B)/tests/%,$(sort $(wildcard tests/test_*.c)))
 FUZZERS  = $(patsubst tests/fuzz/%.c,build/fuzz/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 
@@ -43,7 +43,7 @@ $(B)/tinyvm: $(wildcard examples/tinyvm/*.c examples/tinyvm/*.h) chardev.h Makef
 	@mkdir -p $(@D)
 	$(CC) $(EXAMPLE_FLAGS) $(TLS_FLAGS) -Iexamples/tinyvm -o $@ $(filter %.c,$^) $(LDFLAGS) $(TLS_LIBS)
 
-$(B)/fd_handoff $(B)/hello $(B)/relay: $(B)/%: examples/%.c chardev.h Makefile
+$(B)/fd_handoff $(B)/hello $(B)/console_share $(B)/relay: $(B)/%: examples/%.c chardev.h Makefile
 	@mkdir -p $(@D)
 	$(CC) $(EXAMPLE_FLAGS) $(TLS_FLAGS) -o $@ $< $(LDFLAGS) $(TLS_LIBS)
 

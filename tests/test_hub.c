@@ -647,3 +647,28 @@ TEST_FAMILY(models)
         test_add_case(names[i], model_run, (const void *)(i * 7919 + 1), TEST_SECONDS);
     }
 }
+
+/* Each allocation of its creation fails in turn, once and for good: an error, and the members are let go of. */
+TEST(out_of_memory)
+{
+    int at, for_good, done = 0;
+    for (for_good = 0; for_good < 2; for_good++)
+        for (at = 1, done = 0; !done && at < 100; at++) {
+            chr_error err;
+            recorder  rec;
+            rig       r;
+            make_hub(&r, 2);
+            CHECK_INT(chr_remove(r.ctx, "h", NULL), 0);
+            r.fail_at = r.calls + at;
+            r.for_good = for_good;
+            done = chr_new(r.ctx, "hub,id=h,chardevs.0=p0,chardevs.1=p1", &err) != NULL;
+            r.fail_at = 0;
+            if (!done) {
+                CHECK_INT(err.code, CHR_ERR_NO_MEMORY);
+                attach(&rec, chr_find(r.ctx, "p1"));
+                detach(&rec);
+            }
+            rig_close(&r);
+        }
+    CHECK(done && at > 3);
+}

@@ -197,6 +197,52 @@ static void do_ringbuf_read(const struct call *c)
     buf_putc(c->out, '\n');
 }
 
+/* ---- mouse and tablet: whatever chardev takes it ---- */
+
+static int parse_int(const struct call *c, int at, int *value)
+{
+    char *end;
+    *value = (int)strtol(c->arg[at], &end, 0);
+    if (!*end && end > c->arg[at]) return 1;
+    buf_printf(c->out, "Error: '%s' is not a number\n", c->arg[at]);
+    return 0;
+}
+
+/* Tells each chardev that has such an input; 1 = at least one is there. */
+static int move_all(const struct call *c, int (*move)(chr_dev *, int, int), int x, int y)
+{
+    int found = 0;
+    for (chr_dev *dev = chr_next(c->vm->ctx, NULL); dev; dev = chr_next(c->vm->ctx, dev)) {
+        if (move(dev, x, y) == CHR_ERR_NOT_SUPPORTED) continue;
+        chr_input_sync(dev);
+        found = 1;
+    }
+    return found;
+}
+
+static void do_mouse_move(const struct call *c)
+{
+    int dx, dy;
+    if (!parse_int(c, 0, &dx) || !parse_int(c, 1, &dy)) return;
+    if (!move_all(c, chr_input_rel, dx, dy)) buf_puts(c->out, "Error: there is no mouse\n");
+}
+
+static void do_tablet_move(const struct call *c)
+{
+    int x, y;
+    if (!parse_int(c, 0, &x) || !parse_int(c, 1, &y)) return;
+    if (!move_all(c, chr_input_abs, x, y)) buf_puts(c->out, "Error: there is no tablet\n");
+}
+
+static void do_mouse_button(const struct call *c)
+{
+    int state, found = 0;
+    if (!parse_int(c, 0, &state)) return;
+    for (int button = CHR_BUTTON_LEFT; button <= CHR_BUTTON_RIGHT; button++)
+        found |= move_all(c, chr_input_button, button, state >> button & 1);
+    if (!found) buf_puts(c->out, "Error: there is neither mouse nor tablet\n");
+}
+
 static const struct command commands[] = {
     { "help",               "?", 0, "[command]",      "this list",                                    do_help },
     { "quit",               "q", 0, "",               "end tinyvm",                                   do_quit },
@@ -212,6 +258,9 @@ static const struct command commands[] = {
     { "closefd",            "",  1, "name",           "close a named descriptor",                     do_closefd },
     { "ringbuf_write",      "",  2, "id text",        "put text into a ring buffer",                  do_ringbuf_write },
     { "ringbuf_read",       "",  2, "id size",        "take up to that many bytes out",               do_ringbuf_read },
+    { "mouse_move",         "",  2, "dx dy",          "move the mouse (chardev msmouse)",             do_mouse_move },
+    { "mouse_button",       "",  1, "state",          "its buttons: 1 left, 2 middle, 4 right, or sums", do_mouse_button },
+    { "tablet_move",        "",  2, "x y",            "put the pen (chardev wctablet) to 0...32767",  do_tablet_move },
     { NULL, NULL, 0, NULL, NULL, NULL }
 };
 

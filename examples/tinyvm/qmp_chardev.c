@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum field_type { TEXT, TRUTH, WHOLE, ADDRESS, LOCAL_ADDRESS };
+enum field_type { TEXT, TRUTH, WHOLE, TEXTS, ADDRESS, LOCAL_ADDRESS };
 
 struct field {
     const char     *member;
@@ -46,6 +46,7 @@ static const struct kind kinds[] = {
     { "ringbuf", "ringbuf", { { "size", WHOLE, 0, "size", NULL } } },
     { "memory", "ringbuf", { { "size", WHOLE, 0, "size", NULL } } },
     { "mux", "mux", { { "chardev", TEXT, 1, "chardev", NULL } } },
+    { "hub", "hub", { { "chardevs", TEXTS, 1, "chardevs", NULL } } },
     { "pty", "pty", { { "path", TEXT, 0, "path", NULL } } },
     { "stdio", "stdio", { { "signal", TRUTH, 0, "signal", NULL } } },
     { "pipe", "pipe", { { "device", TEXT, 1, "path", NULL } } },
@@ -115,6 +116,20 @@ static void put_option(const struct walk *w, const char *option, const char *val
 
 static int put_union(const struct walk *w, const struct json *value, const char *where, const struct kind *table, size_t count);
 
+/* ["a", "b"] becomes option.0=a,option.1=b */
+static int put_texts(const struct walk *w, const struct field *f, const struct json *value, const char *where)
+{
+    char option[64];
+    int  index = 0;
+    if (value->type != JSON_ARRAY) return fail(w, where, f->member, "must be an array of strings");
+    for (const struct json *each = value->child; each; each = each->next, index++) {
+        if (!json_is_text(each)) return fail(w, where, f->member, "must be an array of strings");
+        snprintf(option, sizeof option, "%s.%d", f->option, index);
+        put_option(w, option, each->text);
+    }
+    return 0;
+}
+
 static int put_field(const struct walk *w, const struct field *f, const struct json *value, const char *where)
 {
     char    inner[128];
@@ -125,6 +140,8 @@ static int put_field(const struct walk *w, const struct field *f, const struct j
         if (!json_is_text(value)) return fail(w, where, f->member, "must be a string");
         put_option(w, f->option, value->text);
         return 0;
+    case TEXTS:
+        return put_texts(w, f, value, where);
     case TRUTH:
         if (value->type != JSON_BOOL) return fail(w, where, f->member, "must be true or false");
         put_option(w, f->option, value->truth ? "on" : "off");

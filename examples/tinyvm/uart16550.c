@@ -186,10 +186,28 @@ static uint8_t modem_delta(uint8_t before, uint8_t after)
     return (uint8_t)((changed | ring_over) >> 4);
 }
 
+/* DTR and RTS are real lines where the chardev has some; a mouse takes its power from them. */
+static void drive_lines(struct uart *uart)
+{
+    int lines = uart->mcr & MCR_LOOP ? 0 : (uart->mcr & MCR_DTR ? CHR_TIOCM_DTR : 0) | (uart->mcr & MCR_RTS ? CHR_TIOCM_RTS : 0);
+    chr_fe_ioctl(&uart->fe, CHR_IOCTL_SERIAL_SET_TIOCM, &lines);
+}
+
+/* Speed and format of the line, where the chardev has one. */
+static void drive_params(struct uart *uart)
+{
+    static const int  parities[4] = { 'N', 'O', 'N', 'E' };
+    int               divisor = uart->divisor_low | uart->divisor_high << 8;
+    chr_serial_params params = { 0, parities[uart->lcr >> 3 & 3], 5 + (uart->lcr & 3), uart->lcr & 4 ? 2 : 1 };
+    params.speed = divisor ? 115200 / divisor : 0;
+    if (params.speed > 0) chr_fe_ioctl(&uart->fe, CHR_IOCTL_SERIAL_SET_PARAMS, &params);
+}
+
 static void write_mcr(struct uart *uart, uint8_t value)
 {
     uint8_t before = modem_lines(uart);
     uart->mcr = value & 0x1f;
+    drive_lines(uart);
     uart->msr_delta |= modem_delta(before, modem_lines(uart));
     chr_fe_accept_input(&uart->fe); /* leaving loopback connects the line again */
 }
@@ -197,7 +215,9 @@ static void write_mcr(struct uart *uart, uint8_t value)
 static void write_lcr(struct uart *uart, uint8_t value)
 {
     int break_begins = value & ~uart->lcr & LCR_BREAK;
+    int changed = (value ^ uart->lcr) & ~LCR_BREAK; /* the divisor counts when DLAB is gone again */
     uart->lcr = value;
+    if (changed && !(value & LCR_DLAB)) drive_params(uart);
     if (break_begins && (uart->mcr & MCR_LOOP)) receive(uart, 0, LSR_BREAK);
 }
 
@@ -369,6 +389,7 @@ void uart_reset(struct uart *uart)
     uart->thr_interrupt = uart->stale = 0;
     fifo_clear(&uart->rx);
     chr_timer_stop(&uart->stale_timer);
+    if (uart->fe.dev) drive_lines(uart);
     if (uart->fe.dev) chr_fe_accept_input(&uart->fe);
     update_irq(uart);
 }
