@@ -815,6 +815,18 @@ TEST(a_silent_peer_is_dropped_after_a_while)
     }
 }
 
+TEST(patience_is_for_handshakes_only)
+{
+    int is_server;
+    for (is_server = 0; is_server < 2; is_server++) {
+        line *l = line_open(is_server, "", UNLIMITED);
+        pass_time(&l->r, 60000);
+        CHECK_STR(l->rec.events, "O");
+        CHECK_STR(l->r.log, "");
+        line_close(l);
+    }
+}
+
 TEST(the_next_peer_comes_after_a_bad_one)
 {
     line *l = line_new(1, "", UNLIMITED);
