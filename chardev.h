@@ -5225,7 +5225,7 @@ typedef struct chr__layer_slots {
                                                                          CHR_IN or CHR_OUT; NULL = nothing to shake */
     int  (*read)(chr__layer *layer, void *buf, size_t len);           /* bytes; 0 = the end; or one of the answers below */
     int  (*write)(chr__layer *layer, const void *buf, size_t len);    /* bytes taken */
-    int  (*pending)(const chr__layer *layer);                         /* whether it holds input; NULL = never */
+    int  (*pending)(const chr__layer *layer);                         /* whether it holds input, -1 = only the end; NULL = never */
     int  (*unsent)(const chr__layer *layer);                          /* whether it holds output; NULL = never */
     int  (*flush)(chr__layer *layer);                                 /* send that: 0 = all is gone; NULL with `unsent` */
     int  (*ioctl)(chr__layer *layer, int command, void *arg);         /* or NULL */
@@ -5312,16 +5312,17 @@ static void chr__stream_again(void *opaque);
 CHR__COLD int chr__layers_pending(const chr__stream *stream)
 {
     const chr__layer *layer;
+    int               pending = 0;
 
-    for (layer = stream->top; layer; layer = layer->below)
-        if (layer->slots->pending && layer->slots->pending(layer))
-            return 1;
-    return 0;
+    for (layer = stream->top; layer && pending == 0; layer = layer->below)
+        if (layer->slots->pending)
+            pending = layer->slots->pending(layer);
+    return pending;
 }
 
 static int chr__stream_pending(const chr__stream *stream)
 {
-    return stream->may_keep && chr__layers_pending(stream);
+    return stream->may_keep ? chr__layers_pending(stream) : 0;
 }
 
 CHR__COLD int chr__layers_unsent(const chr__stream *stream)
@@ -5390,7 +5391,9 @@ CHR__COLD void chr__stream_end(chr__stream *stream, int code)
 /* The frontend takes nothing now. A hang-up with nothing behind it is the end all the same: the next peer must be able to come. */
 CHR__COLD void chr__stream_no_room(chr__stream *stream, int hung_up)
 {
-    if (hung_up && !chr__stream_pending(stream) && chr__os_unread(stream->in) == 0) {
+    int pending = chr__stream_pending(stream);
+
+    if (pending < 0 || (hung_up && !pending && chr__os_unread(stream->in) == 0)) {
         chr__stream_end(stream, 0);
         return;
     }
@@ -9543,13 +9546,18 @@ static int chr__ws_in_header(const chr__websocket *ws)
     return ws->header_length < 2 || ws->header_length < chr__ws_header_size(ws->header);
 }
 
-/* What is in the inbox becomes data, until that is full. */
+static int chr__ws_wants_room(const chr__websocket *ws)
+{
+    return !chr__ws_in_header(ws) && ws->opcode < CHR__WS_CLOSE;
+}
+
+/* What is in the inbox becomes data, until that is full; control frames need no room. */
 static size_t chr__ws_decode(chr__websocket *ws, unsigned char *buf, size_t len)
 {
     size_t done = 0;
     int    code = 0;
 
-    while (code == 0 && done < len && !chr__box_is_empty(&ws->in))
+    while (code == 0 && !chr__box_is_empty(&ws->in) && (done < len || !chr__ws_wants_room(ws)))
         code = chr__ws_in_header(ws) ? chr__ws_header_byte(ws) : chr__ws_payload(ws, buf, len, &done);
     if (code != 0)
         chr__ws_say_goodbye(ws, code);
@@ -9579,7 +9587,7 @@ static int chr__ws_pending(const chr__layer *layer)
 {
     const chr__websocket *ws = (const chr__websocket *)layer;
 
-    return ws->state == CHR__WS_OVER || !chr__box_is_empty(&ws->in);
+    return ws->state == CHR__WS_OVER ? -1 : !chr__box_is_empty(&ws->in);
 }
 
 static int chr__ws_unsent(const chr__layer *layer)

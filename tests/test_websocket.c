@@ -640,6 +640,26 @@ TEST(data_just_before_the_end_is_delivered)
     }
 }
 
+/* The frontend has no more room, and needs none to learn that it is over: the next peer may come. */
+TEST(goodbye_needs_no_room)
+{
+    static frames f;
+    line         *l = line_open(1, "", 3);
+    f.length = 0;
+    add_frame(&f, 1, 0x82, "abc", 3);
+    add_frame(&f, 1, 0x88, "\x03\xe8", 2);
+    say_bytes(l, f.bytes, f.length);
+    settle(&l->r);
+    CHECK_INPUT(&l->rec, "abc");
+    CHECK_STR(l->rec.events, "OC");
+    close(l->peer);
+    connect_peer(l);
+    say(l->peer, REQUEST);
+    settle(&l->r);
+    CHECK_STR(l->rec.events, "OCO");
+    line_close(l);
+}
+
 TEST(read_all_takes_payload_only)
 {
     static frames f;
@@ -791,6 +811,18 @@ TEST(a_silent_peer_is_dropped_after_a_while)
         CHECK_STR(l->rec.events, "");
         listen_in(l);
         CHECK_STR(hear(l->peer), "(eof)");
+        line_close(l);
+    }
+}
+
+TEST(patience_is_for_handshakes_only)
+{
+    int is_server;
+    for (is_server = 0; is_server < 2; is_server++) {
+        line *l = line_open(is_server, "", UNLIMITED);
+        pass_time(&l->r, 60000);
+        CHECK_STR(l->rec.events, "O");
+        CHECK_STR(l->r.log, "");
         line_close(l);
     }
 }
