@@ -12232,6 +12232,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__LOCK
 #undef CHR__UNLOCK
 #undef CHR__AT
+#undef CHR__TELNET_BIT
 #undef CHR__TLS_LAYER
 #undef CHR__WRITABLE
 #endif /* CHARDEV_IMPLEMENTATION */
