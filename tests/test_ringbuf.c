@@ -192,11 +192,11 @@ TEST(utf8_cut_by_overwriting)
         rig         r;
         chr_dev    *dev = make_ring(&r, 8);
         put(dev, "\xf0\x9f\x98\x80" "abcd");
-        put(dev, "xyz" + 3 - extra);
+        put(dev, &"xyz"[3 - extra]);
         after = take_all(dev, CHR_UTF8);
         while (strncmp(after, BAD, 3) == 0) after += 3;
         CHECK(strncmp(after, "abcd", 4) == 0);
-        CHECK_STR(after + 4, "xyz" + 3 - extra);
+        CHECK_STR(after + 4, &"xyz"[3 - extra]);
         rig_close(&r);
     }
 }
