@@ -182,6 +182,18 @@ fi
 check "CHARDEV_STATIC with g++" silent g++ -x c++ -std=c++17 -O2 $warnings -DCHARDEV_STATIC -I. -c examples/hello.c -o "$out/hello.o"
 check "CHARDEV_API" silent $strict '-DCHARDEV_API=extern __attribute__((visibility("hidden")))' -I. -c examples/hello.c -o "$out/hello.o"
 
+tls() { # mbed TLS's own headers may not be clean: they come as system headers
+    if ! echo '#include <mbedtls/ssl.h>' | gcc -E - >/dev/null 2>&1; then
+        skip "CHARDEV_MBEDTLS" "libmbedtls-dev is not installed"
+        return
+    fi
+    check "CHARDEV_MBEDTLS: gcc" silent $strict -DCHARDEV_MBEDTLS -I. -c examples/hello.c -o "$out/hello.o"
+    check "CHARDEV_MBEDTLS: g++" silent g++ -x c++ -std=c++17 -O2 $warnings -DCHARDEV_MBEDTLS -I. -c examples/hello.c -o "$out/hello.o"
+    check "CHARDEV_MBEDTLS: symbols" public_symbols -DCHARDEV_MBEDTLS
+    check "CHARDEV_MBEDTLS: globals" writable_globals -DCHARDEV_MBEDTLS
+    check "CHARDEV_MBEDTLS: macros" macros gcc -DCHARDEV_IMPLEMENTATION -DCHARDEV_MBEDTLS
+}
+
 two_files() { # COMPILE...
     silent "$@" -DCROSS_TWO_FILES -c tests/cross/portable.c -o "$out/first.o" &&
         silent "$@" -c tests/cross/second.c -o "$out/second.o" &&
@@ -243,6 +255,7 @@ check "macros: CHARDEV_FREESTANDING" macros gcc -DCHARDEV_IMPLEMENTATION -DCHARD
 if have "macros: windows" x86_64-w64-mingw32-gcc; then
     check "macros: windows" macros x86_64-w64-mingw32-gcc -DCHARDEV_IMPLEMENTATION
 fi
+tls
 
 echo "cross: $passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]
