@@ -89,11 +89,13 @@ coverage:
 	@CC='$(CC)' FLAGS='-I. -Itests -std=gnu99 $(DEFINES) -g -O0 --coverage -pthread' sh tests/coverage.sh
 
 install:
-	mkdir -p '$(DESTDIR)$(PREFIX)/include' '$(DESTDIR)$(PREFIX)/lib/pkgconfig' '$(DESTDIR)$(PREFIX)/share/man/man3'
+	mkdir -p '$(DESTDIR)$(PREFIX)/include' '$(DESTDIR)$(PREFIX)/lib/pkgconfig'
+	mkdir -p '$(DESTDIR)$(PREFIX)/share/man/man1' '$(DESTDIR)$(PREFIX)/share/man/man3'
 	cp chardev.h '$(DESTDIR)$(PREFIX)/include/chardev.h'
 	version=$$(sed -n 's/^#define CHARDEV_VERSION "\(.*\)"/\1/p' chardev.h); \
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e "s|@VERSION@|$$version|" chardev.pc.in >'$(DESTDIR)$(PREFIX)/lib/pkgconfig/chardev.pc'
-	cp man/chardev.3 '$(DESTDIR)$(PREFIX)/share/man/man3/chardev.3'
+	cp man/*.1 '$(DESTDIR)$(PREFIX)/share/man/man1/'
+	cp man/*.3 '$(DESTDIR)$(PREFIX)/share/man/man3/'
 
 clean:
 	rm -rf build
