@@ -1,4 +1,5 @@
 /* braille: the protocol engine with a display of the test's own, and the BrlAPI client against a server that is played here. */
+#include "fault.h"
 #define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "rig.h"
@@ -876,4 +877,138 @@ TEST(brlapi_options)
     CHECK_HAS(r.log, "[::1]:60000");
     unsetenv("BRLAPI_HOST");
     rig_close(&r);
+}
+
+/* ---- sweeps: something fails, once, and in the end the row is on the display ------------------------------------------------------ */
+
+/* What the server has of the connection: how far its packet goes, and the text that it was to show. */
+typedef struct robot {
+    unsigned char in[5000];
+    size_t        count;
+    char          shown[5];
+} robot;
+
+static void robot_says(int peer, int type, const void *data, size_t len)
+{
+    unsigned char packet[64];
+    be32(packet, (unsigned long)len);
+    be32(packet + 4, (unsigned long)type);
+    memcpy(packet + 8, data, len);
+    (void)!send(peer, packet, len + 8, MSG_NOSIGNAL);
+}
+
+static void robot_answers(robot *bot, int peer, int type)
+{
+    switch (type) {
+    case 'v': robot_says(peer, 'a', "\0\0\0N", 4); break;
+    case 's': robot_says(peer, 's', "\0\0\0\004\0\0\0\001", 8); break;
+    case 'w': memcpy(bot->shown, bot->in + 8 + 16, 4); break;
+    default: robot_says(peer, 'A', "", 0); break;
+    }
+}
+
+static void robot_reads(robot *bot, int peer)
+{
+    size_t  len;
+    ssize_t n = recv(peer, bot->in + bot->count, sizeof bot->in - bot->count, MSG_DONTWAIT);
+    bot->count += n > 0 ? (size_t)n : 0;
+    while (bot->count >= 8 && bot->count >= (len = 8u + ((size_t)bot->in[2] << 8 | bot->in[3]))) {
+        robot_answers(bot, peer, bot->in[7]);
+        bot->count -= len;
+        memmove(bot->in, bot->in + len, bot->count);
+    }
+}
+
+/* Serves whoever comes, until the row is there or its time is over. */
+static void robot_serves(server *s, robot *bot)
+{
+    int turns, on = 1;
+    for (turns = 0; turns < 60 && strcmp(bot->shown, "abcd") != 0; turns++) {
+        int peer = accept4(s->listener, NULL, NULL, SOCK_NONBLOCK);
+        if (peer >= 0) {
+            if (s->peer >= 0) close(s->peer);
+            s->peer = peer;
+            bot->count = 0;
+            setsockopt(peer, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+            robot_says(peer, 'v', "\0\0\0\010", 4);
+        }
+        chr_loop_step(s->r.ctx, 0);
+        chr_loop_step(s->r.ctx, 0);
+        if (s->peer >= 0) robot_reads(bot, s->peer);
+        (void)chr_fe_write(&s->rec.fe, "\033\001\001\003\011\031", 6);
+        s->r.now += 200 * INT64_C(1000000);
+    }
+}
+
+static void life_begins(server *s)
+{
+    memset(s, 0, sizeof *s);
+    rig_open_virtual(&s->r);
+    s->peer = -1;
+    s->listener = server_listen("", s->options, sizeof s->options);
+    fcntl(s->listener, F_SETFL, O_NONBLOCK);
+}
+
+static int life_is_lived(server *s, robot *bot)
+{
+    chr_error err;
+    chr_dev  *dev = chr_new(s->r.ctx, s->options, &err);
+    memset(bot, 0, sizeof *bot);
+    if (!dev) return err.code;
+    attach(&s->rec, dev);
+    robot_serves(s, bot);
+    return 0;
+}
+
+static void life_ends(server *s)
+{
+    if (s->rec.fe.dev) detach(&s->rec);
+    if (s->peer >= 0) close(s->peer);
+    close(s->listener);
+    rig_close(&s->r);
+}
+
+TEST_WITHIN(brlapi_allocations_fail, 60)
+{
+    int failed = 1;
+    long at;
+    for (at = 1; failed; at++) {
+        server s;
+        robot  bot;
+        int    code;
+        life_begins(&s);
+        s.r.fail_at = s.r.calls + at;
+        code = life_is_lived(&s, &bot);
+        failed = s.r.failed;
+        if (code < 0) CHECK_INT(code, CHR_ERR_NO_MEMORY);
+        else CHECK_STR(bot.shown, "abcd");
+        REQUIRE(at < 100);
+        life_ends(&s);
+    }
+}
+
+TEST_WITHIN(brlapi_system_calls_fail, 60)
+{
+    static const struct { fault_call call; int error; } faults[] = {
+        { FAULT_socket, EMFILE }, { FAULT_connect, ECONNREFUSED }, { FAULT_connect, EINTR }, { FAULT_getsockopt, EIO }, { FAULT_fcntl, EIO },
+        { FAULT_getaddrinfo, EIO }, { FAULT_read, EINTR }, { FAULT_read, ECONNRESET }, { FAULT_read, FAULT_SHORT },
+        { FAULT_send, EINTR }, { FAULT_send, EPIPE }, { FAULT_send, EAGAIN }, { FAULT_send, FAULT_SHORT }, { FAULT_setsockopt, EIO },
+    };
+    size_t i;
+    long   at;
+    int    fired;
+    for (i = 0; i < sizeof faults / sizeof faults[0]; i++)
+        for (at = 1, fired = 1; fired && at < 12; at++) {
+            server s;
+            robot  bot;
+            int    code;
+            life_begins(&s);
+            fault_arm(faults[i].call, faults[i].error, at, 0);
+            code = life_is_lived(&s, &bot);
+            fired = fault_plan.fired > 0;
+            memset(&fault_plan, 0, sizeof fault_plan);
+            CHECK(fired || at > 1); /* each of them is called */
+            if (!CHECK_INT(code, 0) || !CHECK_STR(bot.shown, "abcd")) NOTE("%s %ld: %d", fault_names[faults[i].call], at, faults[i].error);
+            life_ends(&s);
+        }
 }
