@@ -7237,8 +7237,14 @@ static void chr__brlapi_io_ready(void *opaque, int events)
 
     if (host->out_count > 0)
         chr__brlapi_flush(host);
-    if (host->fd >= 0 && host->out_count == 0 && events & (CHR_IN | CHR_HUP))
+    if (host->fd < 0)
+        return;
+    if (host->out_count == 0 && events & (CHR_IN | CHR_HUP)) {
         chr__brlapi_input(host);
+    } else if (events & CHR_HUP) { /* and it takes nothing more either */
+        chr__fail(&host->failure, CHR_ERR_DISCONNECTED, "%s has hung up", host->name);
+        chr__brlapi_failed(host);
+    }
 }
 
 /* -- a connection begins -- */

@@ -764,6 +764,24 @@ TEST(brlapi_server_that_does_not_read)
     server_close(&s);
 }
 
+TEST(brlapi_server_that_hangs_up_and_does_not_read)
+{
+    unsigned char row[42];
+    server        s;
+    int           i;
+    server_open(&s, "");
+    server_shake(&s, 40);
+    memset(row, 1, sizeof row);
+    row[0] = 0x1b;
+    for (i = 0; i < 60000; i++) guest_of(&s, (const char *)row, sizeof row);
+    CHECK_INT(s.r.logs, 0);
+    shutdown(s.peer, SHUT_WR);
+    settle(&s.r); /* comes to rest */
+    CHECK_INT(s.r.logs, 1);
+    CHECK_HAS(s.r.log, "hung up");
+    server_close(&s);
+}
+
 /* ---- who may come in ----------------------------------------------------------------------------------------------------------- */
 
 static const char *key_file(const char *key)
