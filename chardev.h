@@ -33,7 +33,8 @@
  *     the manual        >>errors >>config >>loop >>options >>chardev >>frontend >>backend >>structs >>extras >>descriptors
  *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>the_loop >>the_options >>core >>front
  *                       >>stream
- *     backends          >>be_null >>be_ringbuf >>be_testdev (>>answers) >>be_msmouse >>be_wctablet >>be_mux >>be_hub
+ *     backends          >>be_null >>be_ringbuf >>be_testdev (>>answers) >>be_msmouse >>be_wctablet
+ *                       >>be_braille (>>brlapi) >>be_mux >>be_hub
  *                       >>be_fd >>be_file >>be_pipe >>be_pty >>be_stdio >>be_serial >>be_parallel >>be_udp
  *                       >>be_socket (>>socket_address >>layer_box >>layer_telnet >>layer_websocket
  *                                    >>socket_tls >>socket_layers >>socket_chardev)
@@ -46,9 +47,9 @@
  *     CHARDEV_API              what stands before each public function (e.g. a dllexport); default extern
  *     CHARDEV_THREADS          chr_fe_write* from any thread; host names are looked up in the background (pthreads)
  *     CHARDEV_MBEDTLS          TLS for sockets, with mbed TLS 2.28 or 3.x: link -lmbedtls -lmbedx509 -lmbedcrypto
- *     CHARDEV_FREESTANDING     no operating system: null, ringbuf, mux and your own backends; hooks for memory and clock
- *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV MSMOUSE WCTABLET MUX HUB FD FILE PIPE PTY STDIO SERIAL
- *                              PARALLEL UDP SOCKET
+ *     CHARDEV_FREESTANDING     no operating system: the backends from null to hub and your own; hooks for memory and clock
+ *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV MSMOUSE WCTABLET BRAILLE (or its BRLAPI alone) MUX HUB FD
+ *                              FILE PIPE PTY STDIO SERIAL PARALLEL UDP SOCKET
  *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and what a mux may keep; default 65536, freestanding 1024
  *     CHR_SYS(name)            how a system call is reached; default `name`. Tests put faults in here.
  *
@@ -564,6 +565,21 @@ typedef struct chr_ringbuf_options {
     int64_t            size; /* bytes, a power of two; default 64K */
 } chr_ringbuf_options;
 
+/* A braille display of your own: one row of cells. `size` may be asked at any time; `write` comes from the loop. */
+typedef struct chr_braille_display {
+    int  (*size)(void *opaque); /* its cells, at most 84 are used; 0 = none: then the guest gets no answers */
+    void (*write)(void *opaque, const unsigned char *cells, const char *text, int count, int cursor);
+    /* cells[count]: bit n-1 is dot n. text[count]: the same as characters, without a zero. cursor: its cell, from 1; 0 = none */
+} chr_braille_display;
+
+typedef struct chr_braille_options {
+    chr_common_options         common;
+    const char                *host;    /* the BrlAPI server, as [HOST][:NUMBER]; default: the variable BRLAPI_HOST, or ":0" */
+    const char                *key;     /* the file that holds its key; default /etc/brlapi.key */
+    const chr_braille_display *display; /* your own instead of the server's; it must outlive the chardev */
+    void                      *opaque;  /* first argument of its functions */
+} chr_braille_options;
+
 typedef struct chr_mux_options {
     chr_common_options common;
     const char        *chardev; /* the id of the chardev to share; required */
@@ -682,6 +698,22 @@ CHARDEV_API int chr_authz_add(chr_context *ctx, const char *options, chr_error *
 CHARDEV_API int chr_tls_creds_remove(chr_context *ctx, const char *id, chr_error *err);
 CHARDEV_API int chr_authz_remove(chr_context *ctx, const char *id, chr_error *err);
 
+/* The keys of a braille display of your own: which of one group are down now, 0 = none. The guest learns it from the loop. Returns
+ * 0, or CHR_ERR_NOT_SUPPORTED (not a braille), CHR_ERR_INVALID, CHR_ERR_WOULD_BLOCK (the guest does not read: lost, and counted
+ * in bytes_dropped). */
+typedef enum chr_braille_keys {
+    CHR_BRAILLE_TOP_KEYS,    /* CHR_BRAILLE_TL1 | ...: beside the cells, left and right, from the top */
+    CHR_BRAILLE_ROUTING_KEY, /* the key above cell n, from 1 to 84 */
+    CHR_BRAILLE_ENTRY_KEYS   /* dots being typed: bit n-1 is dot n */
+} chr_braille_keys;
+enum {
+    CHR_BRAILLE_TL1 = 0x01, CHR_BRAILLE_TL2 = 0x02, CHR_BRAILLE_TL3 = 0x04,
+    CHR_BRAILLE_TR1 = 0x08, CHR_BRAILLE_TR2 = 0x10, CHR_BRAILLE_TR3 = 0x20
+};
+CHARDEV_API int chr_braille_key(chr_dev *dev, chr_braille_keys group, int down);
+/* Its `size` gives another number now; the guest is told. CHR_ERR_NOT_SUPPORTED. */
+CHARDEV_API int chr_braille_resized(chr_dev *dev);
+
 /* Between the two, OPENED is held back on every mux, so that banners go to the frontend that has the focus in the end. */
 CHARDEV_API void chr_mux_suspend_open(chr_context *ctx);
 CHARDEV_API void chr_mux_resume_open(chr_context *ctx);
@@ -754,6 +786,11 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #else
 #define CHARDEV_HAS_WCTABLET 1
 #endif
+#if defined(CHARDEV_NO_BRAILLE)
+#define CHARDEV_HAS_BRAILLE 0
+#else
+#define CHARDEV_HAS_BRAILLE 1
+#endif
 #if defined(CHARDEV_NO_MUX)
 #define CHARDEV_HAS_MUX 0
 #else
@@ -808,6 +845,11 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHARDEV_HAS_SOCKET 0
 #else
 #define CHARDEV_HAS_SOCKET 1
+#endif
+#if defined(CHARDEV_NO_BRLAPI) || !CHARDEV_HAS_BRAILLE || !CHARDEV_HAS_SOCKET
+#define CHARDEV_HAS_BRLAPI 0
+#else
+#define CHARDEV_HAS_BRLAPI 1
 #endif
 #if defined(CHARDEV_MBEDTLS) && CHARDEV_HAS_SOCKET
 #define CHARDEV_HAS_TLS 1
@@ -2125,6 +2167,14 @@ static int chr__os_lookup_result(chr__lookup *lookup, chr__sockaddr *found, chr_
 }
 #endif
 #endif /* CHARDEV_HAS_SOCKET */
+
+#if CHARDEV_HAS_BRLAPI
+/* The process's environment, which is no system call; NULL = not set. */
+static const char *chr__os_environment(const char *name)
+{
+    return getenv(name);
+}
+#endif
 
 #if CHARDEV_HAS_SERIAL
 /* Serial lines. */
@@ -5983,7 +6033,7 @@ static const chr_backend chr__testdev_kind = {
 /* ====================================================================================================================
  * >>answers   what an emulated device says waits in fixed memory and goes, from the loop, as the frontend has room
  * ==================================================================================================================== */
-#if CHARDEV_HAS_MSMOUSE || CHARDEV_HAS_WCTABLET
+#if CHARDEV_HAS_MSMOUSE || CHARDEV_HAS_WCTABLET || CHARDEV_HAS_BRAILLE
 
 typedef struct chr__answers {
     chr_dev       dev;
@@ -5998,7 +6048,7 @@ static void chr__answers_open(chr__answers *answers)
     answers->queue.size = sizeof answers->bytes;
 }
 
-static void chr__answers_forget(chr__answers *answers)
+CHR__PRIVATE void chr__answers_forget(chr__answers *answers)
 {
     answers->queue.start = answers->queue.count = 0;
 }
@@ -6458,6 +6508,1001 @@ static const chr_backend chr__wctablet_kind = {
     NULL,                                               /* sharing      */
     0,                                                  /* fixed        */
     &chr__wctablet_input,                               /* input        */
+};
+#endif
+
+/* ====================================================================================================================
+ * >>be_braille   a braille display at the end of a serial line: Baum Vario
+ *
+ * far side   a row of cells and its keys: the BrlAPI server's, or a display of your own (chr_braille_options)
+ * options    host, key          events   OPENED from creation: the device stays, also while it has no display
+ *
+ * Two halves that know of each other only what chr_braille_display and chr_braille_key() say: the protocol engine, which needs no
+ * system, and >>brlapi, which brings a display. While there has never been one, the device is silent, as if switched off.
+ * ==================================================================================================================== */
+#if CHARDEV_HAS_BRAILLE
+
+enum { CHR__BRAILLE_MOST = 84, CHR__BAUM_ESC = 0x1b, CHR__BAUM_PATIENCE_MS = 100 };
+
+enum chr__baum_code { /* of the guest's requests, and of what it is told */
+    CHR__BAUM_DISPLAY = 0x01,
+    CHR__BAUM_CELL_COUNT = 0x01,
+    CHR__BAUM_VERSION = 0x05,
+    CHR__BAUM_GET_KEYS = 0x08,
+    CHR__BAUM_SET_MODE = 0x12,
+    CHR__BAUM_SET_PROTOCOL = 0x15,
+    CHR__BAUM_TOP_KEYS = 0x24,
+    CHR__BAUM_ROUTING_KEY = 0x27,
+    CHR__BAUM_ENTRY_KEYS = 0x33,
+    CHR__BAUM_IDENTITY = 0x84,
+    CHR__BAUM_SERIAL_NUMBER = 0x8a
+};
+
+typedef struct chr__braille {
+    chr__answers               answers;
+    const chr_braille_display *display;
+    void                      *opaque;                  /* of the display */
+    int                        escaped;                 /* the last byte was an ESC: what it means, the next one tells */
+    int                        request;                 /* the packet under way, */
+    int                        at, need;                /* the data bytes it has, and those that it still needs */
+    unsigned char              data[CHR__BRAILLE_MOST];
+    chr_timer                  patience;                /* runs while a row is not complete */
+    unsigned char              cells[CHR__BRAILLE_MOST]; /* the last whole row, */
+    int                        count, cursor;           /* its length, and which cell the cursor is on: from 1, 0 = none */
+    chr_idle                   show;                    /* brings it to the display */
+    int                        told;                    /* the number of cells that the guest knows of; 0 = none */
+    int                        top_keys;                /* that are down */
+    void                      *brlapi;                  /* chr__brlapi, or NULL */
+} chr__braille;
+
+static const chr_option chr__braille_rows[] = {
+#if CHARDEV_HAS_BRLAPI
+    { "host", CHR_OPTION_TEXT, CHR__AT(chr_braille_options, host), NULL,              0, 0, "the BrlAPI server: [HOST][:NUMBER] (default: BRLAPI_HOST, or :0)" },
+    { "key",  CHR_OPTION_TEXT, CHR__AT(chr_braille_options, key),  "/etc/brlapi.key", 0, 0, "file that holds its key, where it wants one" },
+#endif
+    { NULL,   CHR_OPTION_TEXT, 0,                                  NULL,              0, 0, NULL }
+};
+
+/* -- NABCC, the North American Braille Computer Code -- */
+
+/* The dots of the characters from 0x20 to 0x7e; bit n-1 is dot n. No two are the same. */
+static const unsigned char chr__nabcc[95] = {
+    0x00, 0x2e, 0x10, 0x3c, 0x2b, 0x29, 0x2f, 0x04, 0x37, 0x3e, 0x21, 0x2c, 0x20, 0x24, 0x28, 0x0c, /* from 0x20 */
+    0x34, 0x02, 0x06, 0x12, 0x32, 0x22, 0x16, 0x36, 0x26, 0x14, 0x31, 0x30, 0x23, 0x3f, 0x1c, 0x39, /* from 0x30 */
+    0x48, 0x41, 0x43, 0x49, 0x59, 0x51, 0x4b, 0x5b, 0x53, 0x4a, 0x5a, 0x45, 0x47, 0x4d, 0x5d, 0x55, /* from 0x40 */
+    0x4f, 0x5f, 0x57, 0x4e, 0x5e, 0x65, 0x67, 0x7a, 0x6d, 0x7d, 0x75, 0x6a, 0x73, 0x7b, 0x58, 0x38, /* from 0x50 */
+    0x08, 0x01, 0x03, 0x09, 0x19, 0x11, 0x0b, 0x1b, 0x13, 0x0a, 0x1a, 0x05, 0x07, 0x0d, 0x1d, 0x15, /* from 0x60 */
+    0x0f, 0x1f, 0x17, 0x0e, 0x1e, 0x25, 0x27, 0x3a, 0x2d, 0x3d, 0x35, 0x2a, 0x33, 0x3b, 0x18        /* from 0x70 */
+};
+
+/* Dots that are no character's show as '?'. */
+static char chr__nabcc_character(unsigned char dots)
+{
+    const void *found = memchr(chr__nabcc, dots, sizeof chr__nabcc);
+
+    return found ? (char)(' ' + ((const unsigned char *)found - chr__nabcc)) : '?';
+}
+
+/* -1: no character of this code. */
+CHR__PRIVATE int chr__nabcc_dots(unsigned long character)
+{
+    return character >= ' ' && character <= '~' ? chr__nabcc[character - ' '] : -1;
+}
+
+/* -- what the guest is told -- */
+
+static int chr__braille_size(const chr__braille *braille)
+{
+    int size = braille->display->size(braille->opaque);
+
+    return size < 0 ? 0 : size < CHR__BRAILLE_MOST ? size : (int)CHR__BRAILLE_MOST;
+}
+
+/* ESC, the code, and the data with each ESC doubled. */
+static int chr__baum_tell(chr__braille *braille, enum chr__baum_code code, const void *data, size_t len)
+{
+    unsigned char packet[2 + 2 * 16];
+    size_t        i, at = 0;
+
+    packet[at++] = CHR__BAUM_ESC;
+    packet[at++] = (unsigned char)code;
+    for (i = 0; i < len; i++) {
+        if (((const unsigned char *)data)[i] == CHR__BAUM_ESC)
+            packet[at++] = CHR__BAUM_ESC;
+        packet[at++] = ((const unsigned char *)data)[i];
+    }
+    return chr__answer(&braille->answers, packet, at);
+}
+
+static int chr__baum_tell_byte(chr__braille *braille, enum chr__baum_code code, int value)
+{
+    unsigned char byte = (unsigned char)value;
+
+    return chr__baum_tell(braille, code, &byte, 1);
+}
+
+static void chr__baum_tell_cell_count(chr__braille *braille)
+{
+    int size = chr__braille_size(braille);
+
+    if (size > 0 && chr__baum_tell_byte(braille, CHR__BAUM_CELL_COUNT, size) == 0)
+        braille->told = size;
+}
+
+static void chr__baum_tell_identity(chr__braille *braille)
+{
+    char text[17];
+    int  size = chr__braille_size(braille), len = chr__format(text, sizeof text, "Baum Vario %d", size);
+
+    memset(text + len, ' ', (size_t)(16 - len));
+    if (chr__baum_tell(braille, CHR__BAUM_IDENTITY, text, 16) == 0)
+        braille->told = size;
+}
+
+/* -- what the guest asks for -- */
+
+/* To the display: from the loop, and the newest row alone when several have come. */
+static void chr__braille_show(void *opaque)
+{
+    chr__braille *braille = (chr__braille *)opaque;
+    char          text[CHR__BRAILLE_MOST];
+    int           i;
+
+    for (i = 0; i < braille->count; i++)
+        text[i] = chr__nabcc_character(braille->cells[i]);
+    braille->display->write(braille->opaque, braille->cells, text, braille->count, braille->cursor);
+}
+
+/* The first cell with both of the lower dots is the cursor's; what it is on shows without them. */
+static void chr__baum_row(chr__braille *braille)
+{
+    enum { CURSOR = 0xc0 };
+    int i;
+
+    chr_timer_stop(&braille->patience);
+    memcpy(braille->cells, braille->data, (size_t)braille->at);
+    braille->count = braille->at;
+    for (i = 0; i < braille->count && (braille->cells[i] & CURSOR) != CURSOR; i++)
+        ;
+    braille->cursor = i < braille->count ? i + 1 : 0;
+    if (braille->cursor)
+        braille->cells[i] &= (unsigned char)~CURSOR;
+    chr_idle_start(braille->answers.dev.ctx, &braille->show, chr__braille_show, braille);
+}
+
+static void chr__baum_complete(chr__braille *braille)
+{
+    switch (braille->request) {
+    case CHR__BAUM_DISPLAY:       chr__baum_row(braille); break;
+    case CHR__BAUM_VERSION:       (void)chr__baum_tell_byte(braille, CHR__BAUM_VERSION, 1); break;
+    case CHR__BAUM_GET_KEYS:      (void)chr__baum_tell_byte(braille, CHR__BAUM_TOP_KEYS, braille->top_keys); break;
+    case CHR__BAUM_IDENTITY:      chr__baum_tell_identity(braille); break;
+    case CHR__BAUM_SERIAL_NUMBER: (void)chr__baum_tell(braille, CHR__BAUM_SERIAL_NUMBER, "00000000", 8); break;
+    default:                      break; /* a mode, a protocol: there is but one; or a request of another device */
+    }
+}
+
+/* A row that does not go on: the guest has another number of cells in mind. */
+static void chr__baum_impatient(void *opaque)
+{
+    chr__baum_tell_cell_count((chr__braille *)opaque);
+}
+
+static void chr__baum_begin(chr__braille *braille, int request)
+{
+    int size = chr__braille_size(braille);
+
+    if (braille->patience.next) { /* the last row was too short */
+        chr_timer_stop(&braille->patience);
+        chr__baum_tell_cell_count(braille);
+    }
+    braille->request = request;
+    braille->at = 0;
+    braille->need = request == CHR__BAUM_DISPLAY ? size : request == CHR__BAUM_SET_MODE ? 2 : request == CHR__BAUM_SET_PROTOCOL;
+    if (size == 0)
+        braille->need = 0;
+    else if (request == CHR__BAUM_DISPLAY)
+        chr_timer_start(braille->answers.dev.ctx, &braille->patience, CHR__BAUM_PATIENCE_MS, chr__baum_impatient, braille);
+    else if (braille->need == 0)
+        chr__baum_complete(braille);
+}
+
+/* Bytes that belong to no packet are dropped. */
+static void chr__baum_data(chr__braille *braille, unsigned char byte)
+{
+    if (braille->need == 0)
+        return;
+    braille->data[braille->at++] = byte;
+    if (--braille->need == 0)
+        chr__baum_complete(braille);
+}
+
+static void chr__baum_byte(chr__braille *braille, unsigned char byte)
+{
+    int escaped = braille->escaped;
+
+    braille->escaped = byte == CHR__BAUM_ESC && !escaped;
+    if (braille->escaped)
+        return;
+    if (escaped && byte != CHR__BAUM_ESC)
+        chr__baum_begin(braille, byte);
+    else
+        chr__baum_data(braille, byte);
+}
+
+static int chr__braille_write(chr_dev *dev, const void *buf, size_t len)
+{
+    size_t i;
+
+    for (i = 0; i < len; i++)
+        chr__baum_byte((chr__braille *)dev, ((const unsigned char *)buf)[i]);
+    return (int)len;
+}
+
+/* -- what the display tells -- */
+
+static int chr__braille_key(chr__braille *braille, chr_braille_keys group, int down)
+{
+    static const int most[] = { CHR_BRAILLE_TL1 | CHR_BRAILLE_TL2 | CHR_BRAILLE_TL3 | CHR_BRAILLE_TR1 | CHR_BRAILLE_TR2 | CHR_BRAILLE_TR3,
+                                CHR__BRAILLE_MOST, 0xff };
+    unsigned char    dots[2];
+
+    if ((unsigned)group > CHR_BRAILLE_ENTRY_KEYS || down < 0 || down > most[group])
+        return CHR_ERR_INVALID;
+    switch (group) {
+    case CHR_BRAILLE_TOP_KEYS:
+        braille->top_keys = down;
+        return chr__baum_tell_byte(braille, CHR__BAUM_TOP_KEYS, down);
+    case CHR_BRAILLE_ROUTING_KEY:
+        return chr__baum_tell_byte(braille, CHR__BAUM_ROUTING_KEY, down);
+    case CHR_BRAILLE_ENTRY_KEYS:
+    default:
+        dots[0] = 0;
+        dots[1] = (unsigned char)down;
+        return chr__baum_tell(braille, CHR__BAUM_ENTRY_KEYS, dots, 2);
+    }
+}
+
+static void chr__braille_resized(chr__braille *braille)
+{
+    if (braille->told > 0 && chr__braille_size(braille) != braille->told)
+        chr__baum_tell_cell_count(braille);
+}
+
+/* -- >>brlapi   a client of BrlAPI, protocol 8: the display that brltty drives. It connects and comes back in the background. --
+ *
+ * A packet is its length and its type, 32 bits each, and data; all numbers are big-endian. What the server sends is not the guest's
+ * input, so this is not a stream: it has its own watch and two fixed buffers. Rows don't queue: the newest goes when there is room. */
+#if CHARDEV_HAS_BRLAPI
+
+typedef enum chr__brlapi_state {
+    CHR__BRLAPI_DISCONNECTED, /* until the timer's next attempt */
+    CHR__BRLAPI_LOOKING_UP,
+    CHR__BRLAPI_CONNECTING,
+    CHR__BRLAPI_GREETED,      /* versions are exchanged, */
+    CHR__BRLAPI_KNOCKING,     /* a key was shown, */
+    CHR__BRLAPI_MEASURING,    /* the size asked for, */
+    CHR__BRLAPI_ENTERING,     /* the display, */
+    CHR__BRLAPI_ASKING,       /* and its keys */
+    CHR__BRLAPI_READY
+} chr__brlapi_state;
+
+enum {
+    CHR__BRLAPI_PORT = 4101,
+    CHR__BRLAPI_VERSION = 8,
+    CHR__BRLAPI_HEADER = 8,
+    CHR__BRLAPI_LARGEST = 4096,     /* data in one packet */
+    CHR__BRLAPI_RETRY_MS = 1000,    /* between two attempts, and between two questions for the size of a display that is not there */
+    CHR__BRLAPI_PATIENCE_MS = 10000 /* for all from the lookup to the last acknowledgement */
+};
+
+typedef struct chr__brlapi {
+    chr__braille     *braille;
+    chr_context      *ctx;
+    chr__brlapi_state state;
+    int               fd;           /* -1 = none */
+    chr_watch         watch;
+    chr_timer         timer;        /* the next attempt, or the end of this one's patience, or the next question */
+    chr__lookup      *lookup;
+    chr__sockaddr     addresses[1 + CHR__MAX_ADDRESSES]; /* of the attempt under way */
+    int               address_count, address_next;
+    char              host[256];    /* "" = the local socket, or the loopback interface */
+    int               number;       /* of the server */
+    char              name[300];    /* for messages */
+    char              methods[8];   /* to show oneself, offered and not yet tried; ends with 0 */
+    int               cells;        /* of the last display that was there */
+    int               has_row;      /* to be sent */
+    int               has_failed;   /* reported; until the next success */
+    size_t            in_count, out_at, out_count;
+    unsigned char     in[CHR__BRLAPI_HEADER + CHR__BRLAPI_LARGEST];
+    unsigned char     out[1024];
+    chr_error         failure;
+} chr__brlapi;
+
+/* -- numbers on the wire -- */
+
+static unsigned long chr__brlapi_number(const unsigned char *bytes)
+{
+    return (unsigned long)bytes[0] << 24 | (unsigned long)bytes[1] << 16 | (unsigned long)bytes[2] << 8 | bytes[3];
+}
+
+static unsigned char *chr__brlapi_put(unsigned char *out, unsigned long value)
+{
+    out[0] = (unsigned char)(value >> 24 & 0xff);
+    out[1] = (unsigned char)(value >> 16 & 0xff);
+    out[2] = (unsigned char)(value >> 8 & 0xff);
+    out[3] = (unsigned char)(value & 0xff);
+    return out + 4;
+}
+
+static unsigned char *chr__brlapi_put_bytes(unsigned char *out, const void *bytes, size_t len)
+{
+    memcpy(out, bytes, len);
+    return out + len;
+}
+
+/* -- a connection ends, or an attempt -- */
+
+static void chr__brlapi_attempt(void *opaque);
+
+static void chr__brlapi_drop(chr__brlapi *host)
+{
+    chr_watch_stop(&host->watch);
+    chr_timer_stop(&host->timer);
+    chr__os_lookup_release(host->lookup);
+    host->lookup = NULL;
+    chr__os_close(host->fd);
+    host->fd = -1;
+    host->in_count = host->out_at = host->out_count = 0;
+    host->state = CHR__BRLAPI_DISCONNECTED;
+}
+
+/* Reported once, until the next success. What the display showed last is shown again when it is back. */
+static void chr__brlapi_failed(chr__brlapi *host)
+{
+    chr__brlapi_drop(host);
+    if (!host->has_failed)
+        chr__log_line(host->ctx, host->braille->answers.dev.id, host->failure.text);
+    host->has_failed = 1;
+    host->has_row = host->braille->count > 0;
+    chr_timer_start(host->ctx, &host->timer, CHR__BRLAPI_RETRY_MS, chr__brlapi_attempt, host);
+}
+
+static void chr__brlapi_impatient(void *opaque)
+{
+    chr__brlapi *host = (chr__brlapi *)opaque;
+
+    chr__fail(&host->failure, CHR_ERR_TIMEOUT, "%s does not answer", host->name);
+    chr__brlapi_failed(host);
+}
+
+/* -- sending: one packet at a time, each smaller than the buffer -- */
+
+/* While one is on its way, nothing is read, so that nothing can ask for another. */
+static void chr__brlapi_watch(chr__brlapi *host)
+{
+    chr_watch_set(&host->watch, (host->out_count > 0 ? CHR_OUT : CHR_IN) | CHR_HUP);
+}
+
+/* Where the data of a packet goes. */
+static unsigned char *chr__brlapi_room(chr__brlapi *host)
+{
+    return host->out + CHR__BRLAPI_HEADER;
+}
+
+static void chr__brlapi_packet(chr__brlapi *host, int type, const unsigned char *end)
+{
+    unsigned char *data = chr__brlapi_room(host);
+    size_t         len = (size_t)(end - data);
+
+    (void)chr__brlapi_put(chr__brlapi_put(data - CHR__BRLAPI_HEADER, (unsigned long)len), (unsigned long)type);
+    host->out_at = 0;
+    host->out_count = CHR__BRLAPI_HEADER + len;
+}
+
+/* A row: the text for displays that translate by themselves, and the dots in place of whatever it would give. */
+static void chr__brlapi_row(chr__brlapi *host)
+{
+    enum { REGION = 0x02, TEXT = 0x04, AND = 0x08, OR = 0x10, CURSOR = 0x20, CHARSET = 0x40 };
+    const chr__braille *braille = host->braille;
+    int                 i, count = braille->count < host->cells ? braille->count : host->cells;
+    unsigned char      *out = chr__brlapi_put(chr__brlapi_room(host), REGION | TEXT | AND | OR | CURSOR | CHARSET);
+
+    out = chr__brlapi_put(chr__brlapi_put(out, 1), (unsigned long)count);
+    out = chr__brlapi_put(out, (unsigned long)count);
+    for (i = 0; i < count; i++)
+        *out++ = (unsigned char)chr__nabcc_character(braille->cells[i]);
+    memset(out, 0, (size_t)count);
+    out = chr__brlapi_put_bytes(out + count, braille->cells, (size_t)count);
+    out = chr__brlapi_put(out, braille->cursor <= count ? (unsigned long)braille->cursor : 0);
+    *out++ = 10;
+    out = chr__brlapi_put_bytes(out, "ISO-8859-1", 10);
+    host->has_row = 0;
+    chr__brlapi_packet(host, 'w', out);
+}
+
+static int chr__brlapi_send(chr__brlapi *host)
+{
+    int n = 0;
+
+    while (host->out_count > 0 && n >= 0) {
+        n = chr__os_send(host->fd, host->out + host->out_at, host->out_count);
+        host->out_at += n > 0 ? (size_t)n : 0;
+        host->out_count -= n > 0 ? (size_t)n : 0;
+    }
+    return n == CHR_ERR_WOULD_BLOCK ? 0 : n;
+}
+
+/* Everything that can go now. */
+static void chr__brlapi_flush(chr__brlapi *host)
+{
+    int code = chr__brlapi_send(host);
+
+    if (code >= 0 && host->state == CHR__BRLAPI_READY && host->has_row && host->out_count == 0) {
+        chr__brlapi_row(host);
+        code = chr__brlapi_send(host);
+    }
+    if (code >= 0) {
+        chr__brlapi_watch(host);
+        return;
+    }
+    chr__fail(&host->failure, code, "the connection to %s is lost: %s", host->name, chr_error_text(code));
+    chr__brlapi_failed(host);
+}
+
+static void chr__brlapi_ask(chr__brlapi *host, chr__brlapi_state state, int type, const unsigned char *end)
+{
+    host->state = state;
+    chr__brlapi_packet(host, type, end);
+    chr__brlapi_flush(host);
+}
+
+/* -- the handshake -- */
+
+/* The whole key file, behind the method. NULL: it can't be read, or is none. */
+static unsigned char *chr__brlapi_put_key(chr__brlapi *host, unsigned char *out)
+{
+    enum { LARGEST_KEY = 512 };
+    const chr_braille_options *options = (const chr_braille_options *)host->braille->answers.dev.options;
+    int                        n, fd = chr__os_open(options->key, CHR__OPEN_READ, NULL);
+
+    if (fd < 0)
+        return NULL;
+    n = chr__os_read(fd, out, LARGEST_KEY);
+    chr__os_close(fd);
+    return n > 0 ? out + n : NULL;
+}
+
+static void chr__brlapi_measure(void *opaque)
+{
+    chr__brlapi *host = (chr__brlapi *)opaque;
+
+    chr_timer_start(host->ctx, &host->timer, CHR__BRLAPI_PATIENCE_MS, chr__brlapi_impatient, host);
+    chr__brlapi_ask(host, CHR__BRLAPI_MEASURING, 's', chr__brlapi_room(host));
+}
+
+/* The next method of those that are left: none needed, our key, or who we are as the system tells it. */
+static void chr__brlapi_authorize(chr__brlapi *host)
+{
+    int            method;
+    unsigned char *out;
+
+    while ((method = host->methods[0]) != 0) {
+        memmove(host->methods, host->methods + 1, sizeof host->methods - 1);
+        out = chr__brlapi_put(chr__brlapi_room(host), (unsigned long)method);
+        if (method == 'K')
+            out = chr__brlapi_put_key(host, out);
+        if (method == 'N')
+            chr__brlapi_measure(host);
+        else if ((method == 'K' || method == 'C') && out)
+            chr__brlapi_ask(host, CHR__BRLAPI_KNOCKING, 'a', out);
+        else
+            continue;
+        return;
+    }
+    chr__fail(&host->failure, CHR_ERR_PERMISSION, "%s does not let us in: does key= name its key file?", host->name);
+    chr__brlapi_failed(host);
+}
+
+static void chr__brlapi_greet(chr__brlapi *host, const unsigned char *data, size_t len)
+{
+    unsigned long version = len >= 4 ? chr__brlapi_number(data) : 0;
+
+    if (version == CHR__BRLAPI_VERSION) {
+        chr__brlapi_ask(host, CHR__BRLAPI_GREETED, 'v', chr__brlapi_put(chr__brlapi_room(host), CHR__BRLAPI_VERSION));
+        return;
+    }
+    chr__fail(&host->failure, CHR_ERR_NOT_SUPPORTED, "%s speaks version %lld, not %d", host->name, (long long)version,
+              (int)CHR__BRLAPI_VERSION);
+    chr__brlapi_failed(host);
+}
+
+static void chr__brlapi_methods(chr__brlapi *host, const unsigned char *data, size_t len)
+{
+    size_t        i, count = 0;
+    unsigned long method;
+
+    memset(host->methods, 0, sizeof host->methods);
+    for (i = 0; i + 4 <= len && count + 1 < sizeof host->methods; i += 4) {
+        method = chr__brlapi_number(data + i);
+        if (method > 0 && method < 0x80)
+            host->methods[count++] = (char)method;
+    }
+    chr__brlapi_authorize(host);
+}
+
+/* At the root of the terminals, where it shows as long as nobody has a better claim. Not by a driver's name: commands, no codes. */
+static void chr__brlapi_enter(chr__brlapi *host)
+{
+    unsigned char *out = chr__brlapi_put(chr__brlapi_room(host), 0);
+
+    *out++ = 0;
+    chr__brlapi_ask(host, CHR__BRLAPI_ENTERING, 't', out);
+}
+
+/* Of its first row; 0 = there is no display. */
+static int chr__brlapi_width(const unsigned char *data, size_t len)
+{
+    unsigned long width = len >= 8 && chr__brlapi_number(data + 4) > 0 ? chr__brlapi_number(data) : 0;
+
+    return width < CHR__BRAILLE_MOST ? (int)width : (int)CHR__BRAILLE_MOST;
+}
+
+static void chr__brlapi_measured(chr__brlapi *host, const unsigned char *data, size_t len)
+{
+    int cells = chr__brlapi_width(data, len);
+
+    if (cells == 0) { /* the server is there before its display */
+        chr_timer_start(host->ctx, &host->timer, CHR__BRLAPI_RETRY_MS, chr__brlapi_measure, host);
+        return;
+    }
+    host->cells = cells;
+    chr__brlapi_enter(host);
+}
+
+static void chr__brlapi_want_keys(chr__brlapi *host)
+{
+    unsigned char *out = chr__brlapi_room(host);
+
+    out = chr__brlapi_put(chr__brlapi_put(out, 0), 0);
+    out = chr__brlapi_put(chr__brlapi_put(out, 0xffffffff), 0xffffffff);
+    chr__brlapi_ask(host, CHR__BRLAPI_ASKING, 'u', out);
+}
+
+/* From now on the server tells when its display changes in size. */
+static void chr__brlapi_ready(chr__brlapi *host)
+{
+    enum { GLOBAL_FROM_NOW_ON = 0x201, DISPLAY_SIZE = 6 };
+    unsigned char *out = chr__brlapi_room(host);
+
+    chr_timer_stop(&host->timer);
+    host->has_failed = 0;
+    chr__braille_resized(host->braille);
+    out = chr__brlapi_put(chr__brlapi_put(out, GLOBAL_FROM_NOW_ON), DISPLAY_SIZE);
+    out = chr__brlapi_put(chr__brlapi_put(out, 0), 0);
+    chr__brlapi_ask(host, CHR__BRLAPI_READY, ('P' << 8) + 'R', out);
+}
+
+static void chr__brlapi_acknowledged(chr__brlapi *host)
+{
+    switch (host->state) {
+    case CHR__BRLAPI_KNOCKING: chr__brlapi_measure(host); break;
+    case CHR__BRLAPI_ENTERING: chr__brlapi_want_keys(host); break;
+    case CHR__BRLAPI_ASKING:   chr__brlapi_ready(host); break;
+    default:                   break;
+    }
+}
+
+/* -- receiving -- */
+
+/* What a command is on the keys of a Vario, from 0 on; 0 = nothing. */
+static int chr__brlapi_command_keys(unsigned long command)
+{
+    enum { L1 = CHR_BRAILLE_TL1, L2 = CHR_BRAILLE_TL2, L3 = CHR_BRAILLE_TL3, R1 = CHR_BRAILLE_TR1, R2 = CHR_BRAILLE_TR2, R3 = CHR_BRAILLE_TR3 };
+    static const unsigned char keys[] = {
+        0,                 R1,                R3,                /* nothing; line up, line down */
+        0,                 0,                 R2 | R1,           /* window up, window down; previous line that differs, */
+        R2 | R3,           L2 | L1,           L2 | L3,           /* next one; attributes up, attributes down */
+        L1 | R1,           L3 | R3,           L2 | R1,           /* top; bottom; top left */
+        L2 | R3,           L2 | R2 | R1,      L2 | R2 | R3,      /* bottom left; previous paragraph, next paragraph */
+        L1 | L2 | R1 | R2, L3 | L2 | R3 | R2, L1 | L2 | R1 | R3, /* previous prompt, next prompt; search back, */
+        L3 | L2 | R1 | R3, L1 | L3,           R1 | R3,           /* search on; character left, character right */
+        0,                 0,                 L2,                /* half a window left, right; window left, */
+        R2,                0,                 0,                 /* window right; the same, skipping blank ones */
+        L1 | L2 | L3,      R1 | R2 | R3,      L2 | R1 | R3,      /* line's begin, line's end; home */
+        L1 | R3                                                  /* back */
+    };
+
+    enum { PREFERENCES = 0x34 };
+
+    return command < sizeof keys ? keys[command] : command == PREFERENCES ? L1 | L3 | R1 : 0;
+}
+
+/* Down and up again; both or neither, or a key would stay down for the guest. */
+static void chr__brlapi_stroke(chr__braille *braille, chr_braille_keys group, int down)
+{
+    const chr__ring *queue = &braille->answers.queue;
+
+    if (queue->size - queue->count < 16) {
+        braille->answers.dev.bytes_dropped += 2 * 3;
+        return;
+    }
+    (void)chr__braille_key(braille, group, down);
+    (void)chr__braille_key(braille, group, 0);
+}
+
+/* A routing key, a command, or what is typed: as dots or as a character. Its flags are in the upper half; whether it is held down is not ours to tell. */
+static void chr__brlapi_key(chr__brlapi *host, unsigned long code)
+{
+    enum { COMMAND = 1, ROUTE = 1, DOTS = 0x22 };
+    unsigned long type = code >> 29, block = code >> 16 & 0x1fff, argument = code & 0xffff;
+    int           down = 0;
+
+    if (type == COMMAND && block == ROUTE && argument < CHR__BRAILLE_MOST)
+        chr__brlapi_stroke(host->braille, CHR_BRAILLE_ROUTING_KEY, (int)argument + 1);
+    else if (type == COMMAND && block == 0 && (down = chr__brlapi_command_keys(argument)) > 0)
+        chr__brlapi_stroke(host->braille, CHR_BRAILLE_TOP_KEYS, down);
+    else if (type == COMMAND && block == DOTS && (down = (int)(argument & 0xff)) > 0)
+        chr__brlapi_stroke(host->braille, CHR_BRAILLE_ENTRY_KEYS, down);
+    else if (type == 0 && (down = chr__nabcc_dots(code & 0x1fffffff)) > 0)
+        chr__brlapi_stroke(host->braille, CHR_BRAILLE_ENTRY_KEYS, down);
+}
+
+/* A display that is gone keeps its size, as the guest knows it. */
+static void chr__brlapi_resized(chr__brlapi *host, const unsigned char *data, size_t len)
+{
+    int cells = chr__brlapi_width(data, len);
+
+    if (cells > 0)
+        host->cells = cells;
+    chr__braille_resized(host->braille);
+}
+
+/* An answer that is an error, or an exception. Past the handshake it harms nothing: a row that came while the size changed. */
+static void chr__brlapi_refused(chr__brlapi *host, const unsigned char *data, size_t len)
+{
+    if (host->state == CHR__BRLAPI_READY)
+        return;
+    if (host->state == CHR__BRLAPI_KNOCKING) {
+        chr__brlapi_authorize(host);
+        return;
+    }
+    chr__fail(&host->failure, CHR_ERR_IO, "%s refuses: its error %lld", host->name,
+              len >= 4 ? (long long)chr__brlapi_number(data) : -1ll);
+    chr__brlapi_failed(host);
+}
+
+/* One whole packet. What we did not ask for is nothing to us. */
+static void chr__brlapi_got(chr__brlapi *host, unsigned long type, const unsigned char *data, size_t len)
+{
+    enum { UPDATE = ('P' << 8) + 'U' };
+
+    if (type == 'e' || type == 'E')
+        chr__brlapi_refused(host, data, len);
+    else if (type == 'A')
+        chr__brlapi_acknowledged(host);
+    else if (type == 'v' && host->state == CHR__BRLAPI_GREETED)
+        chr__brlapi_greet(host, data, len);
+    else if (type == 'a' && host->state == CHR__BRLAPI_GREETED)
+        chr__brlapi_methods(host, data, len);
+    else if (type == 's' && host->state == CHR__BRLAPI_MEASURING)
+        chr__brlapi_measured(host, data, len);
+    else if (type == 'k' && host->state == CHR__BRLAPI_READY && len >= 8)
+        chr__brlapi_key(host, chr__brlapi_number(data + 4));
+    else if (type == UPDATE && host->state == CHR__BRLAPI_READY) /* its value is in the server's own byte order: ask */
+        chr__brlapi_ask(host, CHR__BRLAPI_READY, 's', chr__brlapi_room(host));
+    else if (type == 's' && host->state == CHR__BRLAPI_READY)
+        chr__brlapi_resized(host, data, len);
+}
+
+/* Up to the end of the packet that is under way. 1 = it is complete, 0 = not yet, or an error. */
+static int chr__brlapi_read(chr__brlapi *host)
+{
+    size_t want = CHR__BRLAPI_HEADER;
+    int    n;
+
+    for (;;) {
+        if (host->in_count >= CHR__BRLAPI_HEADER)
+            want = CHR__BRLAPI_HEADER + chr__brlapi_number(host->in);
+        if (want > sizeof host->in)
+            return chr__fail(&host->failure, CHR_ERR_INVALID, "%s speaks something else", host->name);
+        if (host->in_count >= CHR__BRLAPI_HEADER && host->in_count == want)
+            return 1;
+        n = chr__os_read(host->fd, host->in + host->in_count, want - host->in_count);
+        if (n == CHR_ERR_WOULD_BLOCK)
+            return 0;
+        if (n <= 0)
+            return chr__fail(&host->failure, CHR_ERR_DISCONNECTED, "%s has hung up", host->name);
+        host->in_count += (size_t)n;
+    }
+}
+
+/* One packet a turn: poll() tells again when there are more. */
+static void chr__brlapi_input(chr__brlapi *host)
+{
+    int    code = chr__brlapi_read(host);
+    size_t len = host->in_count;
+
+    if (code < 0) {
+        chr__brlapi_failed(host);
+    } else if (code > 0) {
+        host->in_count = 0;
+        chr__brlapi_got(host, chr__brlapi_number(host->in + 4), host->in + CHR__BRLAPI_HEADER, len - CHR__BRLAPI_HEADER);
+    }
+}
+
+static void chr__brlapi_io_ready(void *opaque, int events)
+{
+    chr__brlapi *host = (chr__brlapi *)opaque;
+
+    if (host->out_count > 0)
+        chr__brlapi_flush(host);
+    if (host->fd < 0)
+        return;
+    if (host->out_count == 0 && events & (CHR_IN | CHR_HUP)) {
+        chr__brlapi_input(host);
+    } else if (events & CHR_HUP) { /* and it takes nothing more either */
+        chr__fail(&host->failure, CHR_ERR_DISCONNECTED, "%s has hung up", host->name);
+        chr__brlapi_failed(host);
+    }
+}
+
+/* -- a connection begins -- */
+
+static int chr__brlapi_start_watch(chr__brlapi *host, int fd, int events, void (*ready)(void *, int))
+{
+    if (chr_watch_start(host->ctx, &host->watch, fd, events, ready, host) == 0)
+        return 0;
+    chr__no_memory(&host->failure);
+    chr__brlapi_failed(host);
+    return CHR_ERR_NO_MEMORY;
+}
+
+static void chr__brlapi_connected(chr__brlapi *host)
+{
+    chr__os_nodelay(host->fd);
+    host->state = CHR__BRLAPI_GREETED; /* the server begins */
+    (void)chr__brlapi_start_watch(host, host->fd, CHR_IN | CHR_HUP, chr__brlapi_io_ready);
+}
+
+static void chr__brlapi_try(chr__brlapi *host);
+
+static void chr__brlapi_connect_ready(void *opaque, int events)
+{
+    chr__brlapi *host = (chr__brlapi *)opaque;
+
+    (void)events;
+    if (chr__os_connect_result(host->fd, host->name, &host->failure) == 0) {
+        chr__brlapi_connected(host);
+        return;
+    }
+    chr_watch_stop(&host->watch);
+    chr__os_close(host->fd);
+    host->fd = -1;
+    chr__brlapi_try(host);
+}
+
+/* The next address of the attempt. */
+static void chr__brlapi_try(chr__brlapi *host)
+{
+    int in_progress;
+
+    while (host->address_next < host->address_count) {
+        host->fd = chr__os_connect(&host->addresses[host->address_next++], host->name, &in_progress, &host->failure);
+        if (host->fd < 0)
+            continue;
+        host->state = CHR__BRLAPI_CONNECTING;
+        if (in_progress)
+            (void)chr__brlapi_start_watch(host, host->fd, CHR_OUT, chr__brlapi_connect_ready);
+        else
+            chr__brlapi_connected(host);
+        return;
+    }
+    host->fd = -1;
+    chr__brlapi_failed(host);
+}
+
+static void chr__brlapi_looked_up(chr__brlapi *host, int count)
+{
+    host->address_count = count;
+    if (count > 0)
+        chr__brlapi_try(host);
+    else
+        chr__brlapi_failed(host);
+}
+
+static void chr__brlapi_lookup_ready(void *opaque, int events)
+{
+    chr__brlapi *host = (chr__brlapi *)opaque;
+    int          count = chr__os_lookup_result(host->lookup, host->addresses, &host->failure);
+
+    (void)events;
+    chr_watch_stop(&host->watch);
+    chr__os_lookup_release(host->lookup);
+    host->lookup = NULL;
+    chr__brlapi_looked_up(host, count);
+}
+
+/* A name is looked up in the background where that is possible. */
+static void chr__brlapi_look_up(chr__brlapi *host, const char *port)
+{
+    int count = chr__os_lookup(host->host, port, 0, 0, 1, host->addresses, &host->failure);
+
+    if (count == CHR_ERR_WOULD_BLOCK && (host->lookup = chr__os_lookup_start(host->host, port, 0)) != NULL) {
+        host->state = CHR__BRLAPI_LOOKING_UP;
+        (void)chr__brlapi_start_watch(host, chr__os_lookup_fd(host->lookup), CHR_IN, chr__brlapi_lookup_ready);
+        return;
+    }
+    if (count == CHR_ERR_WOULD_BLOCK)
+        count = chr__os_lookup(host->host, port, 0, 0, 0, host->addresses, &host->failure);
+    chr__brlapi_looked_up(host, count);
+}
+
+/* Without a host: the server's local socket, then its port on the loopback interface. */
+static void chr__brlapi_attempt(void *opaque)
+{
+    chr__brlapi *host = (chr__brlapi *)opaque;
+    char         port[16], path[64];
+    int          count;
+
+    host->address_next = 0;
+    chr_timer_start(host->ctx, &host->timer, CHR__BRLAPI_PATIENCE_MS, chr__brlapi_impatient, host);
+    chr__format(port, sizeof port, "%d", CHR__BRLAPI_PORT + host->number);
+    if (host->host[0]) {
+        chr__brlapi_look_up(host, port);
+        return;
+    }
+    chr__format(path, sizeof path, "/var/lib/BrlAPI/%d", host->number);
+    (void)chr__os_sockaddr_unix(path, 0, 1, &host->addresses[0], NULL);
+    count = chr__os_lookup(NULL, port, 0, 0, 1, host->addresses + 1, &host->failure);
+    chr__brlapi_looked_up(host, count > 0 ? 1 + count : 1);
+}
+
+/* -- the display that it is -- */
+
+static int chr__brlapi_size(void *opaque)
+{
+    return ((const chr__brlapi *)opaque)->cells;
+}
+
+/* While nobody is there, only the newest row is remembered. */
+static void chr__brlapi_write(void *opaque, const unsigned char *cells, const char *text, int count, int cursor)
+{
+    chr__brlapi *host = (chr__brlapi *)opaque;
+
+    (void)cells, (void)text, (void)count, (void)cursor; /* they are the engine's, which has them still when there is room */
+    host->has_row = 1;
+    if (host->state == CHR__BRLAPI_READY)
+        chr__brlapi_flush(host);
+}
+
+static const chr_braille_display chr__brlapi_display = {
+    chr__brlapi_size,  /* size  */
+    chr__brlapi_write, /* write */
+};
+
+/* "[HOST][:NUMBER]"; an IPv6 number stands in brackets. */
+static int chr__brlapi_parse(chr__brlapi *host, const char *text)
+{
+    const char *colon = strrchr(text, ':');
+    size_t      len;
+    int64_t     number = 0;
+
+    if (colon && colon[1] && (!chr__read_number(colon + 1, &number) || number < 0 || number > 65535 - CHR__BRLAPI_PORT)) {
+        if (!strchr(colon, ']'))
+            return CHR_ERR_INVALID;
+        colon = NULL; /* inside the brackets */
+        number = 0;
+    }
+    len = colon ? (size_t)(colon - text) : strlen(text);
+    if (len >= 2 && text[0] == '[' && text[len - 1] == ']') {
+        text++;
+        len -= 2;
+    }
+    if (len >= sizeof host->host)
+        return CHR_ERR_INVALID;
+    memcpy(host->host, text, len);
+    host->number = (int)number;
+    return 0;
+}
+
+static int chr__brlapi_open(chr__braille *braille, chr_error *err)
+{
+    const char  *text = ((const chr_braille_options *)braille->answers.dev.options)->host;
+    chr__brlapi *host = (chr__brlapi *)chr__allocate(braille->answers.dev.ctx, sizeof *host);
+
+    if (!host)
+        return chr__no_memory(err);
+    host->braille = braille;
+    host->ctx = braille->answers.dev.ctx;
+    host->fd = -1;
+    braille->brlapi = braille->opaque = host;
+    braille->display = &chr__brlapi_display;
+    if (!text || !text[0])
+        text = chr__os_environment("BRLAPI_HOST");
+    if (!text || !text[0])
+        text = ":0";
+    if (chr__brlapi_parse(host, text) < 0)
+        return chr__fail(err, CHR_ERR_INVALID, "braille: host=%s: expects [HOST][:NUMBER]", text);
+    chr__format(host->name, sizeof host->name, "the BrlAPI server at %s", text);
+    chr__brlapi_attempt(host);
+    return 0;
+}
+
+static void chr__brlapi_close(chr__braille *braille)
+{
+    chr__brlapi *host = (chr__brlapi *)braille->brlapi;
+
+    if (!host)
+        return;
+    chr__brlapi_drop(host);
+    chr__free(host->ctx, host);
+    braille->brlapi = NULL;
+}
+#else
+static int chr__brlapi_open(chr__braille *braille, chr_error *err)
+{
+    (void)braille;
+    return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "braille: needs a display of your own: this build has no BrlAPI client");
+}
+
+static void chr__brlapi_close(chr__braille *braille) { (void)braille; }
+#endif
+
+/* -- open and close -- */
+
+static int chr__braille_open(chr_dev *dev, chr_error *err)
+{
+    const chr_braille_options *options = (const chr_braille_options *)dev->options;
+    chr__braille              *braille = (chr__braille *)dev;
+    int                        code = 0;
+
+    chr__answers_open(&braille->answers);
+    braille->display = options->display;
+    braille->opaque = options->opaque;
+    if (!braille->display)
+        code = chr__brlapi_open(braille, err);
+    if (code < 0)
+        return code;
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    return 0;
+}
+
+static void chr__braille_close(chr_dev *dev)
+{
+    chr__braille *braille = (chr__braille *)dev;
+
+    chr_timer_stop(&braille->patience);
+    chr_idle_stop(&braille->show);
+    chr__brlapi_close(braille);
+    chr__answers_close(dev);
+}
+
+static const chr_io chr__braille_io = {
+    chr__braille_write,  /* write   */
+    NULL,                /* read    */
+    chr__answers_update, /* update  */
+    NULL,                /* wait_fd */
+};
+
+static const chr_backend chr__braille_kind = {
+    "braille",                                  /* name         */
+    NULL,                                       /* alias        */
+    "a braille display on a serial line",       /* help         */
+    chr__braille_rows,                          /* options      */
+    sizeof(chr_braille_options),                /* options_size */
+    sizeof(chr__braille),                       /* state_size   */
+    NULL,                                       /* uri          */
+    chr__braille_open,                          /* open         */
+    chr__braille_close,                         /* close        */
+    &chr__braille_io,                           /* io           */
+    NULL,                                       /* describe     */
+    NULL,                                       /* ioctl        */
+    NULL,                                       /* set_open     */
+    NULL,                                       /* peer         */
+    NULL,                                       /* sharing      */
+    0,                                          /* fixed        */
+    NULL,                                       /* input        */
 };
 #endif
 
@@ -11748,6 +12793,9 @@ static const chr_backend *const chr__builtins[] = {
 #if CHARDEV_HAS_WCTABLET
     &chr__wctablet_kind,
 #endif
+#if CHARDEV_HAS_BRAILLE
+    &chr__braille_kind,
+#endif
 #if CHARDEV_HAS_MUX
     &chr__mux_kind,
 #endif
@@ -12033,6 +13081,21 @@ CHARDEV_API int chr_ringbuf_count(const chr_dev *dev)
     const chr__ring *ring = chr__as_ringbuf(dev, NULL);
 
     return ring ? (int)ring->count : CHR_ERR_NOT_SUPPORTED;
+}
+#endif
+
+#if CHARDEV_HAS_BRAILLE
+CHARDEV_API int chr_braille_key(chr_dev *dev, chr_braille_keys group, int down)
+{
+    return dev->kind == &chr__braille_kind ? chr__braille_key((chr__braille *)dev, group, down) : CHR_ERR_NOT_SUPPORTED;
+}
+
+CHARDEV_API int chr_braille_resized(chr_dev *dev)
+{
+    if (dev->kind != &chr__braille_kind)
+        return CHR_ERR_NOT_SUPPORTED;
+    chr__braille_resized((chr__braille *)dev);
+    return 0;
 }
 #endif
 

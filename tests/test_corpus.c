@@ -19,6 +19,9 @@
 #define FUZZ_TARGET fuzz_mux
 #include "fuzz/fuzz_mux.c"
 #undef FUZZ_TARGET
+#define FUZZ_TARGET fuzz_braille
+#include "fuzz/fuzz_braille.c"
+#undef FUZZ_TARGET
 #define FUZZ_TARGET fuzz_telnet
 #include "fuzz/fuzz_telnet.c"
 #undef FUZZ_TARGET
@@ -97,5 +100,6 @@ TEST_WITHIN(corpus_of_options, 60) { run_corpus("options", fuzz_options); }
 TEST_WITHIN(corpus_of_uri, 60) { run_corpus("uri", fuzz_uri); }
 TEST_WITHIN(corpus_of_ringbuf, 60) { run_corpus("ringbuf", fuzz_ringbuf); }
 TEST_WITHIN(corpus_of_mux, 60) { run_corpus("mux", fuzz_mux); }
+TEST_WITHIN(corpus_of_braille, 60) { run_corpus("braille", fuzz_braille); }
 TEST_WITHIN(corpus_of_telnet, 60) { run_corpus("telnet", fuzz_telnet); }
 TEST_WITHIN(corpus_of_websocket, 60) { run_corpus("websocket", fuzz_websocket); }

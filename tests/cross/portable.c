@@ -1,5 +1,5 @@
 /*
- * What must work on every target: options, null, ringbuf, mux, and where there are sockets one of those. Compiled by make
+ * What must work on every target: options, null, ringbuf, mux, braille, and where there are sockets one of those. Compiled by make
  * cross with every compiler as C and as C++, and run wherever the result can be run. Prints "portable: ok".
  * With CROSS_TWO_FILES the second file, second.c, is linked to it.
  */
@@ -155,6 +155,42 @@ static void test_mux(chr_context *ctx)
 }
 #endif
 
+#if CHARDEV_HAS_BRAILLE
+static char braille_text[8];
+
+static int braille_size(void *opaque)
+{
+    return *(const int *)opaque;
+}
+
+static void braille_write(void *opaque, const unsigned char *cells, const char *text, int count, int cursor)
+{
+    (void)opaque;
+    CHECK(count == 3 && cursor == 2 && cells[1] == 0x03);
+    memcpy(braille_text, text, 3);
+}
+
+static void test_braille(chr_context *ctx)
+{
+    static const chr_braille_display display = { braille_size, braille_write };
+    chr_braille_options              options;
+    device                           d;
+    int                              cells = 3;
+
+    memset(&options, 0, sizeof options);
+    options.display = &display;
+    options.opaque = &cells;
+    CHECK(attach(&d, chr_open(ctx, "b", chr_backend_find(ctx, "braille"), &options, NULL)));
+    CHECK(chr_fe_write(&d.fe, "\033\204\033\001\001\303\011", 7) == 7);
+    CHECK(d.fe.dev && chr_braille_key(d.fe.dev, CHR_BRAILLE_TOP_KEYS, CHR_BRAILLE_TR3) == 0);
+    settle(ctx);
+    CHECK(d.used == 21 && memcmp(d.got, "\033\204Baum Vario 3    \033\044\040", 21) == 0);
+    CHECK(memcmp(braille_text, "abc", 4) == 0);
+    chr_fe_deinit(&d.fe);
+    CHECK(chr_remove(ctx, "b", NULL) >= 0);
+}
+#endif
+
 #if CHARDEV_HAS_SOCKET
 static void test_socket(chr_context *ctx)
 {
@@ -196,6 +232,9 @@ int main(void)
 #endif
 #if CHARDEV_HAS_MUX && CHARDEV_HAS_RINGBUF
     test_mux(ctx);
+#endif
+#if CHARDEV_HAS_BRAILLE
+    test_braille(ctx);
 #endif
 #if CHARDEV_HAS_SOCKET
     test_socket(ctx);
