@@ -30,9 +30,10 @@
  *
  * CONTENTS. Search for the tag to get there.
  *
- *     the manual        >>errors >>config >>loop >>options >>chardev >>frontend >>backend >>structs >>extras >>descriptors
- *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>the_loop >>the_options >>core >>front
- *                       >>stream
+ *     the manual        >>errors >>config >>loop >>options >>chardev >>frontend >>backend >>structs >>extras >>record
+ *                       >>descriptors
+ *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>the_loop >>the_options >>the_record
+ *                       >>core >>front >>the_replay >>stream
  *     backends          >>be_null >>be_ringbuf >>be_testdev (>>answers) >>be_msmouse >>be_wctablet
  *                       >>be_braille (>>brlapi) >>be_mux >>be_hub
  *                       >>be_fd >>be_file >>be_pipe >>be_pty >>be_stdio >>be_serial >>be_parallel >>be_udp
@@ -202,6 +203,8 @@ CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int c
 CHARDEV_API int chr_loop_timeout(chr_context *ctx);
 /* Nanoseconds on the context's monotonic clock. */
 CHARDEV_API int64_t chr_loop_now(chr_context *ctx);
+/* When, on that clock, the nearest timer is due; INT64_MAX = there is none. For whoever drives the clock: what time to jump to. */
+CHARDEV_API int64_t chr_loop_deadline(chr_context *ctx);
 
 enum { CHR_IN = 1, CHR_OUT = 2, CHR_HUP = 4 }; /* HUP alone: only hang-up and errors; 0: nothing at all, not even those */
 
@@ -530,13 +533,15 @@ struct chr_dev {
     int                frontends;    /* how many are attached */
     int                be_open;      /* set by OPENED, cleared by CLOSED */
     int                removed;      /* closed: only the memory is still there */
-    unsigned           pending;      /* events that wait for the loop, one bit each */
+    unsigned           pending;      /* events that wait for the loop, one bit each; and whether a recorder listens */
     chr_idle           notify;       /* brings them */
     int                starved;      /* its frontend had no room when last asked: ask again each step */
     chr_dev           *next_starved;
     uint64_t           bytes_in, bytes_out, bytes_dropped;
+    int                extras;       /* writes take the long way: there is a log, an outbox or a recorder */
     struct chr__log   *log;
     struct chr__outbox *outbox;      /* history= and obuf= */
+    unsigned           record_number; /* what the recorder calls it */
     chr_dev           *companion;    /* made together with it (ID-base of a mux): goes with it */
     chr_dev           *next;
 };
@@ -727,6 +732,65 @@ CHARDEV_API int chr_input_rel(chr_dev *dev, int dx, int dy);                 /* 
 CHARDEV_API int chr_input_abs(chr_dev *dev, int x, int y);                   /* 0 to 32767, from the upper left corner */
 CHARDEV_API int chr_input_button(chr_dev *dev, int button, int down); /* CHR_BUTTON_... */
 CHARDEV_API int chr_input_sync(chr_dev *dev);
+
+/* ====================================================================================================================
+ * >>record   what crosses the frontends' edges, written to a file and played again
+ * ====================================================================================================================
+ * Recorded are, with their time: input and events as they come from the backend, what each write, read, ioctl, disconnect and
+ * wait answered, and when more could be written. A replay puts a backend that reads the file in the place of each chardev that
+ * was recorded: the same calls get the same answers, and input and events come at the same times, with nobody at the far side.
+ * A frontend that does the same at the same times does so again, byte for byte: give the context a clock that says so (see
+ * chr_config). A chardev with several frontends (mux) is not recorded but the one under it: it lives again on top of that.
+ * Not recorded are passed descriptors, what chr_query() tells, and calls at the back of a chardev (chr_ringbuf_read()).
+ *
+ * The file, all numbers little-endian. First 24 bytes:
+ *
+ *      0  8  "chardevR"
+ *      8  4  version: 1
+ *     12  4  zero
+ *     16  8  the context's clock when the recording began, in ns (to know, not to use)
+ *
+ * Then records, each a head of 28 bytes and `length` bytes of data, in the order in which things happened:
+ *
+ *      0  4  length
+ *      4  4  CRC-32 (that of Ethernet) of all the rest of the record, the length included
+ *      8  2  number of the chardev
+ *     10  1  kind
+ *     11  1  1 = inside a call of the frontend's, whose record follows; else 0
+ *     12  8  time in ns since the recording began, never less than that of the record before
+ *     20  4  value, signed
+ *     24  4  extra
+ *
+ *     kind                value             extra             data
+ *      1 a new chardev    0                 0                 its id; numbers count up from 0
+ *      2 created          0 or an error     0                 the error's text
+ *      3 input            0                 0                 the bytes
+ *      4 event            CHR_EVENT_...     0
+ *      5 writable         0                 0
+ *      6 write            what it returned  bytes offered     those taken, or dropped because nobody was there
+ *      7 read             what it returned  bytes asked for   the bytes
+ *      8 ioctl            what it returned  CHR_IOCTL_...     the argument after it: bytes, or ints of 4 bytes
+ *      9 frontend opened  1 or 0            0
+ *     10 disconnect       what it returned  0
+ *     11 wait             what it returned  0                 the error's text
+ *     12 the end          0                 0
+ */
+
+/* Records all chardevs, those that are there and those to come, into a new file. CHR_ERR_BUSY while one is under way; errors of
+ * opening. If the file can't be written later on, recording ends with one line in the log. */
+CHARDEV_API int chr_record_start(chr_context *ctx, const char *path, chr_error *err);
+/* Ends the file. CHR_ERR_NOT_FOUND when nothing is (or was, after a failure) being recorded. chr_context_free() does it, too. */
+CHARDEV_API int chr_record_stop(chr_context *ctx);
+
+/* From here on, each chardev made with an id that the file knows is played from it; an id that was made more than once is
+ * played in that order, and its options are checked as ever but open nothing. Recorded times count from this moment. The whole
+ * file is checked first: CHR_ERR_INVALID names the offset of what is wrong. CHR_ERR_BUSY while there is a replay.
+ * When a frontend does something else than it did then, the log gets one line for that chardev, with time and offset. */
+CHARDEV_API int chr_replay_open(chr_context *ctx, const char *path, chr_error *err);
+/* 1 once the time has come at which the recording ended; 0 before that, and without a replay. */
+CHARDEV_API int chr_replay_over(chr_context *ctx);
+/* Lets go of the file. Chardevs that were played from it get nothing more, and drop what is written. */
+CHARDEV_API void chr_replay_close(chr_context *ctx);
 
 /* ====================================================================================================================
  * >>descriptors   named ones, passed by a monitor's peer (SCM_RIGHTS), for fd=NAME
@@ -1231,6 +1295,16 @@ CHR__PRIVATE int chr__os_read(int fd, void *buf, size_t len)
 
     do
         n = CHR_SYS(read)(fd, buf, len);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? chr__os_code(errno) : (int)n;
+}
+
+CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
+{
+    ssize_t n;
+
+    do
+        n = CHR_SYS(pread)(fd, buf, len, (off_t)offset);
     while (n < 0 && errno == EINTR);
     return n < 0 ? chr__os_code(errno) : (int)n;
 }
@@ -2492,6 +2566,11 @@ CHR__PRIVATE int chr__os_close(int fd) { (void)fd; return 0; }
 CHR__PRIVATE int chr__os_is_open(int fd) { (void)fd; return 0; }
 CHR__PRIVATE void chr__os_close_on_exec(int fd) { (void)fd; }
 CHR__PRIVATE int chr__os_write(int fd, const void *buf, size_t len) { (void)fd; (void)buf; (void)len; return CHR_ERR_NOT_SUPPORTED; }
+CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
+{
+    (void)fd, (void)buf, (void)len, (void)offset;
+    return CHR_ERR_NOT_SUPPORTED;
+}
 CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms) { (void)fd; (void)events; return timeout_ms < 0 ? CHR_ERR_NOT_SUPPORTED : 0; }
 
 typedef enum chr__open_mode { CHR__OPEN_READ, CHR__OPEN_BOTH, CHR__OPEN_CREATE, CHR__OPEN_APPEND } chr__open_mode;
@@ -2679,6 +2758,9 @@ struct chr_context {
     chr__object       *objects;
     int                open_suspended;
     unsigned char     *buffer;          /* input of streams passes through here: nobody keeps it across calls */
+    struct chr__recorder *recorder;
+    struct chr__replay   *replay;
+    const chr_backend *(*replay_kind)(chr_context *ctx, const char *id); /* what plays this id; NULL = it was not recorded */
 #ifdef CHARDEV_THREADS
     chr__mutex         mutex;
 #endif
@@ -2953,7 +3035,7 @@ CHARDEV_API void chr_timer_stop(chr_timer *timer)
     timer->next = timer->prev = NULL;
 }
 
-CHARDEV_API void chr_timer_start(chr_context *ctx, chr_timer *timer, int64_t delay_ms, void (*expired)(void *), void *opaque)
+static void chr__timer_start_at(chr_context *ctx, chr_timer *timer, int64_t deadline, void (*expired)(void *), void *opaque)
 {
     chr_timer *before; /* from the far end: timers of one period, the usual case, arrive in order */
 
@@ -2961,7 +3043,7 @@ CHARDEV_API void chr_timer_start(chr_context *ctx, chr_timer *timer, int64_t del
     timer->ctx = ctx;
     timer->expired = expired;
     timer->opaque = opaque;
-    timer->deadline = chr_loop_now(ctx) + delay_ms * 1000000;
+    timer->deadline = deadline;
     for (before = ctx->timers.prev; before != &ctx->timers && before->deadline > timer->deadline; before = before->prev)
         ;
     timer->prev = before;
@@ -2970,6 +3052,16 @@ CHARDEV_API void chr_timer_start(chr_context *ctx, chr_timer *timer, int64_t del
     before->next = timer;
     if (ctx->timers.next == timer)
         chr__loop_poke(ctx);
+}
+
+CHARDEV_API void chr_timer_start(chr_context *ctx, chr_timer *timer, int64_t delay_ms, void (*expired)(void *), void *opaque)
+{
+    chr__timer_start_at(ctx, timer, chr_loop_now(ctx) + delay_ms * 1000000, expired, opaque);
+}
+
+CHARDEV_API int64_t chr_loop_deadline(chr_context *ctx)
+{
+    return ctx->timers.next == &ctx->timers ? INT64_MAX : ctx->timers.next->deadline;
 }
 
 /* Those that are due now; what they start comes in the next step. */
@@ -4009,6 +4101,256 @@ CHARDEV_API int chr_help(chr_context *ctx, const char *backend, void (*print)(vo
 }
 
 /* ====================================================================================================================
+ * >>the_record   what crosses a frontend's edge goes to a file; the layout stands in >>record
+ * ==================================================================================================================== */
+
+#define CHR__RECORDED (1u << 30) /* among the pending events, so that input looks at one word only */
+
+typedef enum chr__record_kind {
+    CHR__RECORD_NEW = 1, CHR__RECORD_CREATED, CHR__RECORD_INPUT, CHR__RECORD_EVENT, CHR__RECORD_WRITABLE, CHR__RECORD_WRITE,
+    CHR__RECORD_READ, CHR__RECORD_IOCTL, CHR__RECORD_SET_OPEN, CHR__RECORD_DISCONNECT, CHR__RECORD_WAIT, CHR__RECORD_END
+} chr__record_kind;
+
+enum { CHR__FILE_HEAD = 24, CHR__RECORD_HEAD = 28, CHR__RECORD_VERSION = 1 };
+
+static const char chr__record_magic[] = "chardevR";
+
+typedef struct chr__recorder {
+    int      fd;
+    unsigned numbers; /* how many chardevs have one */
+    int64_t  started;
+} chr__recorder;
+
+static int chr__is_recorded(const chr_dev *dev)
+{
+    return (dev->pending & CHR__RECORDED) != 0;
+}
+
+/* -- numbers in files -- */
+
+static void chr__put_le(unsigned char *to, uint64_t value, int bytes)
+{
+    for (; bytes > 0; bytes--, value >>= 8)
+        *to++ = (unsigned char)value;
+}
+
+static uint64_t chr__get_le(const unsigned char *from, int bytes)
+{
+    uint64_t value = 0;
+
+    while (bytes-- > 0)
+        value = value << 8 | from[bytes];
+    return value;
+}
+
+/* Starts from 0, and goes on from what it returned. */
+static uint32_t chr__crc32(uint32_t crc, const void *buf, size_t len)
+{
+    static const uint32_t step[16] = { 0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4, 0x4db26158, 0x5005713c,
+                                       0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c, 0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c };
+    const unsigned char  *byte = (const unsigned char *)buf;
+
+    for (crc = ~crc; len > 0; len--) {
+        crc ^= *byte++;
+        crc = crc >> 4 ^ step[crc & 15];
+        crc = crc >> 4 ^ step[crc & 15];
+    }
+    return ~crc;
+}
+
+/* -- writing -- */
+
+static void chr__set_extras(chr_dev *dev)
+{
+    dev->extras = dev->log || dev->outbox || chr__is_recorded(dev);
+}
+
+static void chr__record_close(chr_context *ctx)
+{
+    chr_dev *dev;
+
+    for (dev = ctx->devs; dev; dev = dev->next) {
+        dev->pending &= ~CHR__RECORDED;
+        chr__set_extras(dev);
+    }
+    chr__os_close(ctx->recorder->fd);
+    chr__free(ctx, ctx->recorder);
+    ctx->recorder = NULL;
+}
+
+static int chr__record_put(int fd, const void *buf, size_t len)
+{
+    const char *from = (const char *)buf;
+    int         n;
+
+    for (; len > 0; from += n, len -= (size_t)n)
+        if ((n = chr__os_write(fd, from, len)) <= 0)
+            return n < 0 ? n : CHR_ERR_IO;
+    return 0;
+}
+
+/* One record, at once, so that a crash loses none. As with the log file, failure never disturbs the traffic. */
+static int chr__record_write(chr_context *ctx, unsigned number, chr__record_kind kind, int64_t value, uint32_t extra, const void *buf, size_t len)
+{
+    unsigned char head[CHR__RECORD_HEAD];
+    int           code;
+
+    chr__put_le(head, len, 4);
+    chr__put_le(head + 8, number, 2);
+    head[10] = (unsigned char)kind;
+    head[11] = kind == CHR__RECORD_EVENT && ctx->quiet > 0;
+    chr__put_le(head + 12, (uint64_t)(chr_loop_now(ctx) - ctx->recorder->started), 8);
+    chr__put_le(head + 20, (uint64_t)value, 4);
+    chr__put_le(head + 24, extra, 4);
+    chr__put_le(head + 4, chr__crc32(chr__crc32(chr__crc32(0, head, 4), head + 8, sizeof head - 8), buf, len), 4);
+    code = chr__record_put(ctx->recorder->fd, head, sizeof head);
+    if (code == 0)
+        code = chr__record_put(ctx->recorder->fd, buf, len);
+    if (code == 0)
+        return 0;
+    chr__record_close(ctx);
+    if (ctx->config.log)
+        ctx->config.log(ctx->config.opaque, "the recording can't be written: it ends here");
+    return code;
+}
+
+CHR__COLD void chr__record(chr_dev *dev, chr__record_kind kind, int64_t value, uint32_t extra, const void *buf, size_t len)
+{
+    if (dev->ctx->recorder)
+        (void)chr__record_write(dev->ctx, dev->record_number, kind, value, extra, buf, len);
+    else
+        dev->pending &= ~CHR__RECORDED; /* it was being made, or is removed, while recording ended */
+}
+
+/* With the bytes that went: when nobody was there to take them, all. */
+CHR__COLD void chr__record_transfer(chr_dev *dev, chr__record_kind kind, int n, const void *buf, size_t len)
+{
+    size_t gone = n > 0 ? (size_t)n : kind == CHR__RECORD_WRITE && n == CHR_ERR_DISCONNECTED ? len : 0;
+
+    chr__record(dev, kind, n, (uint32_t)len, buf, gone);
+}
+
+/* A result whose failure has a text. */
+CHR__COLD void chr__record_text(chr_dev *dev, chr__record_kind kind, int code, const chr_error *err)
+{
+    const char *text = code < 0 ? (err ? err->text : chr_error_text(code)) : "";
+
+    chr__record(dev, kind, code, 0, text, strlen(text));
+}
+
+/* The argument of an ioctl as it stands in the file: how many bytes; `ints` says how many numbers they are, if any. */
+static size_t chr__ioctl_size(int command, const void *arg, int *ints)
+{
+    *ints = 0;
+    switch (command) {
+    case CHR_IOCTL_SET_ECHO: case CHR_IOCTL_SERIAL_SET_BREAK: case CHR_IOCTL_SERIAL_GET_TIOCM: case CHR_IOCTL_SERIAL_SET_TIOCM:
+    case CHR_IOCTL_PP_DATA_DIR:
+        *ints = 1;
+        return 4;
+    case CHR_IOCTL_SERIAL_SET_PARAMS:
+        *ints = 4;
+        return 16;
+    case CHR_IOCTL_PP_EPP_READ_ADDRESS: case CHR_IOCTL_PP_EPP_READ: case CHR_IOCTL_PP_EPP_WRITE_ADDRESS: case CHR_IOCTL_PP_EPP_WRITE:
+        return ((const chr_parallel_epp *)arg)->count > 0 ? (size_t)((const chr_parallel_epp *)arg)->count : 0;
+    default:
+        return command >= CHR_IOCTL_PP_READ_DATA && command <= CHR_IOCTL_PP_READ_STATUS ? 1 : 0;
+    }
+}
+
+static int chr__is_epp(int command)
+{
+    return command >= CHR_IOCTL_PP_EPP_READ_ADDRESS && command <= CHR_IOCTL_PP_EPP_WRITE;
+}
+
+CHR__COLD void chr__record_ioctl(chr_dev *dev, int command, int code, const void *arg)
+{
+    unsigned char numbers[16];
+    int           ints = 0, i;
+    size_t        size = code >= 0 ? chr__ioctl_size(command, arg, &ints) : 0;
+    const void   *bytes = size > 0 && chr__is_epp(command) ? ((const chr_parallel_epp *)arg)->buf : arg;
+
+    for (i = 0; i < ints; i++)
+        chr__put_le(numbers + 4 * i, (uint64_t)((const int *)arg)[i], 4);
+    chr__record(dev, CHR__RECORD_IOCTL, code, (uint32_t)command, ints > 0 ? numbers : bytes, size);
+}
+
+/* From before its `open` on, so that events in there are not missed. Chardevs with many frontends live on one that is recorded. */
+static void chr__record_new(chr_dev *dev)
+{
+    chr__recorder *recorder = dev->ctx->recorder;
+
+    if (!recorder || dev->kind->sharing || recorder->numbers > 0xffff)
+        return;
+    dev->record_number = recorder->numbers++;
+    dev->pending |= CHR__RECORDED;
+    chr__record(dev, CHR__RECORD_NEW, 0, 0, dev->id, strlen(dev->id));
+}
+
+/* One that is there already, as if it had been made just now. */
+static void chr__record_existing(chr_dev *dev)
+{
+    chr__record_new(dev);
+    if (!chr__is_recorded(dev))
+        return;
+    dev->ctx->quiet++;
+    if (dev->be_open)
+        chr__record(dev, CHR__RECORD_EVENT, CHR_EVENT_OPENED, 0, NULL, 0);
+    dev->ctx->quiet--;
+    chr__record(dev, CHR__RECORD_CREATED, 0, 0, NULL, 0);
+    chr__set_extras(dev);
+}
+
+static int chr__record_begin(chr_context *ctx)
+{
+    unsigned char head[CHR__FILE_HEAD];
+
+    memcpy(head, chr__record_magic, 8);
+    chr__put_le(head + 8, CHR__RECORD_VERSION, 4);
+    chr__put_le(head + 12, 0, 4);
+    chr__put_le(head + 16, (uint64_t)ctx->recorder->started, 8);
+    return chr__record_put(ctx->recorder->fd, head, sizeof head);
+}
+
+CHARDEV_API int chr_record_start(chr_context *ctx, const char *path, chr_error *err)
+{
+    chr_dev *dev;
+    int      code, fd;
+
+    if (ctx->recorder)
+        return chr__fail(err, CHR_ERR_BUSY, "%s: a recording is under way already", path);
+    fd = chr__os_open(path, CHR__OPEN_CREATE, err);
+    if (fd < 0)
+        return fd;
+    ctx->recorder = (chr__recorder *)chr__allocate(ctx, sizeof *ctx->recorder);
+    if (!ctx->recorder) {
+        chr__os_close(fd);
+        return chr__no_memory(err);
+    }
+    ctx->recorder->fd = fd;
+    ctx->recorder->started = chr_loop_now(ctx);
+    code = chr__record_begin(ctx);
+    if (code < 0) {
+        chr__record_close(ctx);
+        return chr__fail(err, code, "%s: can't be written: %s", path, chr_error_text(code));
+    }
+    for (dev = ctx->devs; dev; dev = dev->next)
+        chr__record_existing(dev);
+    return 0;
+}
+
+CHARDEV_API int chr_record_stop(chr_context *ctx)
+{
+    int code;
+
+    if (!ctx->recorder)
+        return CHR_ERR_NOT_FOUND;
+    code = chr__record_write(ctx, 0, CHR__RECORD_END, 0, 0, NULL, 0);
+    if (ctx->recorder)
+        chr__record_close(ctx);
+    return code;
+}
+
+/* ====================================================================================================================
  * >>core   events, input, the log file, the registry, hot swap
  * ==================================================================================================================== */
 
@@ -4162,6 +4504,8 @@ CHARDEV_API void chr_be_tell_writable(chr_frontend *fe)
 CHARDEV_API void chr_be_writable(chr_dev *dev)
 {
     chr__enter(dev->ctx);
+    if (chr__is_recorded(dev) && chr__frontend_waits(dev))
+        chr__record(dev, CHR__RECORD_WRITABLE, 0, 0, NULL, 0);
     if (dev->outbox)
         chr__outbox_drain(dev);
     if (!chr__outbox_waits(dev) || dev->outbox->queue.count < dev->outbox->queue.size) {
@@ -4207,7 +4551,7 @@ static void chr__notify(void *opaque)
     chr_dev         *dev = (chr_dev *)opaque;
     unsigned         i, pending = dev->pending;
 
-    dev->pending = 0;
+    dev->pending &= CHR__RECORDED;
     for (i = 0; i < sizeof order / sizeof order[0] && !dev->removed; i++)
         if (pending & (1u << order[i]))
             chr__deliver_event(dev, order[i]);
@@ -4222,7 +4566,7 @@ CHR__COLD void chr__notify_now(chr_dev *dev)
     chr__notify(dev);
 }
 
-CHARDEV_API void chr_be_event(chr_dev *dev, int event)
+static void chr__event(chr_dev *dev, int event)
 {
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
         dev->be_open = event == CHR_EVENT_OPENED;
@@ -4242,7 +4586,23 @@ CHARDEV_API void chr_be_event(chr_dev *dev, int event)
         chr__deliver_event(dev, event);
 }
 
+CHARDEV_API void chr_be_event(chr_dev *dev, int event)
+{
+    if (chr__is_recorded(dev))
+        chr__record(dev, CHR__RECORD_EVENT, event, 0, NULL, 0);
+    chr__event(dev, event);
+}
+
 /* -- input -- */
+
+/* What comes before input is delivered, and seldom. */
+CHR__COLD void chr__before_input(chr_dev *dev, const void *buf, size_t len)
+{
+    if (dev->pending & ~CHR__RECORDED)
+        chr__notify_now(dev);
+    if (chr__is_recorded(dev))
+        chr__record(dev, CHR__RECORD_INPUT, 0, 0, buf, len);
+}
 
 CHARDEV_API int chr_be_can_write(chr_dev *dev)
 {
@@ -4259,7 +4619,7 @@ CHARDEV_API void chr_be_write(chr_dev *dev, const void *buf, size_t len)
 
     dev->bytes_in += len;
     if (dev->pending)
-        chr__notify_now(dev);
+        chr__before_input(dev, buf, len);
     fe = dev->frontend;
     if (fe && fe->handlers.read)
         fe->handlers.read(fe->opaque, buf, len);
@@ -4460,13 +4820,15 @@ static int chr__open(chr_dev *dev, chr_error *err)
 
 static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err)
 {
-    chr_dev *dev = (chr_dev *)chr__allocate(ctx, kind->state_size);
+    const chr_backend *played = ctx->replay_kind && !kind->sharing ? ctx->replay_kind(ctx, id) : NULL;
+    chr_dev           *dev = (chr_dev *)chr__allocate(ctx, played ? played->state_size : kind->state_size);
+    int                code;
 
     if (!dev)
         return (void)chr__no_memory(err), (chr_dev *)NULL;
     dev->ctx = ctx;
-    dev->kind = kind;
-    dev->io = kind->io;
+    dev->kind = played ? played : kind;
+    dev->io = dev->kind->io;
     dev->id = chr__copy_text(ctx, id, strlen(id));
     dev->options = dev->id ? chr__options_copy(ctx, kind, options, err) : ((void)chr__no_memory(err), (void *)NULL);
     if (!dev->options) {
@@ -4474,8 +4836,16 @@ static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend 
         chr__free(ctx, dev);
         return NULL;
     }
-    if (chr__open(dev, err) == 0)
+    if (played) /* what they did is in the recording */
+        ((chr_common_options *)(uintptr_t)dev->options)->history = ((chr_common_options *)(uintptr_t)dev->options)->obuf = 0;
+    chr__record_new(dev);
+    code = chr__open(dev, err);
+    if (chr__is_recorded(dev))
+        chr__record_text(dev, CHR__RECORD_CREATED, code, err);
+    if (code == 0) {
+        chr__set_extras(dev);
         return dev;
+    }
     chr__enter(ctx);
     chr__bury(dev);
     chr__leave(ctx);
@@ -4961,11 +5331,14 @@ CHARDEV_API void chr_fe_set_open(chr_frontend *fe, int is_open)
     if (fe->is_open == is_open)
         return;
     fe->is_open = is_open;
-    if (!dev || !dev->kind->set_open)
+    if (!dev)
         return;
     dev->ctx->quiet++;
-    dev->kind->set_open(dev, is_open);
+    if (dev->kind->set_open)
+        dev->kind->set_open(dev, is_open);
     dev->ctx->quiet--;
+    if (chr__is_recorded(dev))
+        chr__record(dev, CHR__RECORD_SET_OPEN, is_open, 0, NULL, 0);
 }
 
 static void chr__fe_drop_handlers(chr_frontend *fe)
@@ -5043,23 +5416,49 @@ CHARDEV_API int chr_fe_backend_open(const chr_frontend *fe)
 
 /* -- output -- */
 
+static void chr__count_out(chr_dev *dev, int n, size_t len)
+{
+    if (n > 0)
+        dev->bytes_out += (uint64_t)n;
+    else if (n == CHR_ERR_DISCONNECTED)
+        dev->bytes_dropped += len;
+}
+
 static int chr__write(chr_dev *dev, const void *buf, size_t len)
 {
     int n;
 
     dev->ctx->quiet++;
-    n = dev->outbox ? chr__outbox_write(dev, buf, chr__min(len, INT32_MAX)) : dev->io->write(dev, buf, chr__min(len, INT32_MAX));
+    n = dev->io->write(dev, buf, chr__min(len, INT32_MAX));
     dev->ctx->quiet--;
-    if (n > 0) {
-        dev->bytes_out += (uint64_t)n;
-        len = (size_t)n;
-    } else if (n == CHR_ERR_DISCONNECTED) {
-        dev->bytes_dropped += len;
+    chr__count_out(dev, n, len);
+    return n;
+}
+
+/* With a log, an outbox, a recorder, or any of them. */
+CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
+{
+    int n;
+
+    if (!dev->outbox) {
+        n = chr__write(dev, buf, len);
     } else {
-        return n;
+        dev->ctx->quiet++;
+        n = chr__outbox_write(dev, buf, chr__min(len, INT32_MAX));
+        dev->ctx->quiet--;
+        chr__count_out(dev, n, len);
     }
-    if (dev->log) /* by its own policy: also what nobody was there to take */
-        chr__log_record(dev, buf, len);
+    if (dev->log && (n > 0 || n == CHR_ERR_DISCONNECTED)) /* by its own policy: also what nobody was there to take */
+        chr__log_record(dev, buf, n > 0 ? (size_t)n : len);
+    return n;
+}
+
+CHR__COLD int chr__fe_write_extras(chr_dev *dev, const void *buf, size_t len)
+{
+    int n = chr__write_extras(dev, buf, len);
+
+    if (chr__is_recorded(dev))
+        chr__record_transfer(dev, CHR__RECORD_WRITE, n, buf, len);
     return n;
 }
 
@@ -5073,7 +5472,7 @@ CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t len)
     if (len == 0)
         return 0;
     CHR__LOCK(dev->ctx);
-    n = chr__write(dev, buf, len);
+    n = dev->extras ? chr__fe_write_extras(dev, buf, len) : chr__write(dev, buf, len);
     CHR__UNLOCK(dev->ctx);
     return n;
 }
@@ -5105,6 +5504,28 @@ static int64_t chr__deadline(chr_context *ctx, int timeout_ms)
     return timeout_ms < 0 ? -1 : chr_loop_now(ctx) + (int64_t)timeout_ms * 1000000;
 }
 
+static int chr__attempt(chr_dev *dev, int direction, unsigned char *buf, size_t len)
+{
+    if (dev->ctx->depth > 0)
+        return CHR_ERR_IN_HANDLER;
+    return direction == CHR_OUT ? chr__write_extras(dev, buf, len) : dev->io->read(dev, buf, len);
+}
+
+/* A recorder is told how the waiting ended, not how it went on: a replay need not wait. */
+static void chr__record_attempt(chr_dev *dev, int direction, int n, const void *buf, size_t len)
+{
+    if (chr__is_recorded(dev) && n != CHR_ERR_WOULD_BLOCK && n != CHR_ERR_IN_HANDLER)
+        chr__record_transfer(dev, direction == CHR_OUT ? CHR__RECORD_WRITE : CHR__RECORD_READ, n, buf, len);
+}
+
+static void chr__record_gave_up(chr_dev *dev, int direction, int why, size_t len)
+{
+    CHR__LOCK(dev->ctx);
+    if (chr__is_recorded(dev))
+        chr__record(dev, direction == CHR_OUT ? CHR__RECORD_WRITE : CHR__RECORD_READ, why, (uint32_t)len, NULL, 0);
+    CHR__UNLOCK(dev->ctx);
+}
+
 /* The common loop of write_all and read_all: attempt, wait, attempt. */
 static int chr__transfer_all(chr_dev *dev, int direction, unsigned char *buf, size_t len, int timeout_ms)
 {
@@ -5115,17 +5536,18 @@ static int chr__transfer_all(chr_dev *dev, int direction, unsigned char *buf, si
     len = chr__min(len, INT32_MAX);
     while (done < len) {
         CHR__LOCK(dev->ctx);
-        if (dev->ctx->depth > 0)
-            n = CHR_ERR_IN_HANDLER;
-        else
-            n = direction == CHR_OUT ? chr__write(dev, buf + done, len - done) : dev->io->read(dev, buf + done, len - done);
+        n = chr__attempt(dev, direction, buf + done, len - done);
+        chr__record_attempt(dev, direction, n, buf + done, len - done);
         CHR__UNLOCK(dev->ctx);
-        if (n > 0)
+        if (n > 0) {
             done += (size_t)n;
-        else if (n == CHR_ERR_WOULD_BLOCK)
+        } else if (n == CHR_ERR_WOULD_BLOCK) {
             n = chr__wait(dev, direction, deadline);
-        else if (n == 0)
+            if (n < 0)
+                chr__record_gave_up(dev, direction, n, len - done);
+        } else if (n == 0) {
             n = CHR_ERR_DISCONNECTED;
+        }
         if (n < 0)
             break;
     }
@@ -5198,11 +5620,13 @@ CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg)
     chr_dev *dev = fe->dev;
     int      code;
 
-    if (!dev || !dev->kind->ioctl)
+    if (!dev)
         return CHR_ERR_NOT_SUPPORTED;
     dev->ctx->quiet++;
-    code = dev->kind->ioctl(dev, command, arg);
+    code = dev->kind->ioctl ? dev->kind->ioctl(dev, command, arg) : CHR_ERR_NOT_SUPPORTED;
     dev->ctx->quiet--;
+    if (chr__is_recorded(dev))
+        chr__record_ioctl(dev, command, code, arg);
     return code;
 }
 
@@ -5230,10 +5654,24 @@ CHARDEV_API int chr_fe_disconnect(chr_frontend *fe)
     chr_dev *dev = fe->dev;
     int      code;
 
-    if (!dev || !dev->kind->peer || !dev->kind->peer->disconnect)
+    if (!dev)
         return CHR_ERR_NOT_SUPPORTED;
     dev->ctx->quiet++;
-    code = dev->kind->peer->disconnect(dev);
+    code = dev->kind->peer && dev->kind->peer->disconnect ? dev->kind->peer->disconnect(dev) : CHR_ERR_NOT_SUPPORTED;
+    dev->ctx->quiet--;
+    if (chr__is_recorded(dev))
+        chr__record(dev, CHR__RECORD_DISCONNECT, code, 0, NULL, 0);
+    return code;
+}
+
+static int chr__wait_connected(chr_dev *dev, chr_error *err)
+{
+    int code;
+
+    if (!dev->kind->peer || !dev->kind->peer->wait_connected)
+        return dev->be_open ? 0 : chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': a %s can't be waited for", dev->id, dev->kind->name);
+    dev->ctx->quiet++;
+    code = dev->kind->peer->wait_connected(dev, err);
     dev->ctx->quiet--;
     return code;
 }
@@ -5242,19 +5680,672 @@ CHARDEV_API int chr_wait_connected(chr_dev *dev, chr_error *err)
 {
     int code;
 
-    if (!dev->kind->peer || !dev->kind->peer->wait_connected)
-        return dev->be_open ? 0 : chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': a %s can't be waited for", dev->id, dev->kind->name);
-    if (dev->ctx->depth > 0)
+    if (dev->ctx->depth > 0 && dev->kind->peer && dev->kind->peer->wait_connected)
         return chr__fail(err, CHR_ERR_IN_HANDLER, "chardev '%s': waiting inside a handler would block the loop", dev->id);
-    dev->ctx->quiet++;
-    code = dev->kind->peer->wait_connected(dev, err);
-    dev->ctx->quiet--;
+    code = chr__wait_connected(dev, err);
+    if (chr__is_recorded(dev))
+        chr__record_text(dev, CHR__RECORD_WAIT, code, err);
     return code;
 }
 
 CHARDEV_API int chr_fe_wait_connected(chr_frontend *fe, chr_error *err)
 {
     return fe->dev ? chr_wait_connected(fe->dev, err) : chr__fail(err, CHR_ERR_DISCONNECTED, "the frontend has no chardev");
+}
+
+/* ====================================================================================================================
+ * >>the_replay   a recording is checked, and played by a backend that stands in for the real ones
+ * ====================================================================================================================
+ * What comes by itself (input, events, writability, the end) waits for its time; what answers a call waits for that call. Each
+ * chardev reads ahead one record of each sort. Events that came inside a call lie before that call's record.
+ */
+
+typedef struct chr__record_head {
+    int64_t   at, next;     /* where its data is, and the record after it */
+    int64_t   time;
+    uint32_t  length, extra;
+    unsigned  number;
+    int       kind, inside; /* kind 0 = there is none any more */
+    int       value;
+} chr__record_head;
+
+typedef struct chr__known {
+    int64_t  at; /* of its id, in the file */
+    uint32_t length;
+    int      taken;
+    chr_dev *dev; /* that plays it; NULL before and after */
+} chr__known;
+
+typedef struct chr__replay {
+    chr_context *ctx;
+    int          fd;
+    int64_t      size, started, ends; /* the end of what was checked; on our clock; in the recording */
+    chr__known  *known;
+    unsigned     count, capacity;
+    chr_timer    timer;   /* at the nearest record, */
+    chr_idle     deliver; /* then this, after all other timers of that moment: as input came after them, too */
+} chr__replay;
+
+typedef struct chr__played {
+    chr_dev          dev;
+    unsigned         number;
+    chr__record_head ahead, call;
+    uint32_t         delivered; /* of the input in `ahead` */
+    int              waits;     /* its time has come, but the frontend has no room */
+    int              diverged;
+    uint64_t         written;   /* bytes that the frontend has written */
+} chr__played;
+
+/* -- reading -- */
+
+/* Exactly so many bytes, or an error. */
+static int chr__replay_get(const chr__replay *replay, void *buf, size_t len, int64_t at)
+{
+    char *to = (char *)buf;
+    int   n;
+
+    for (; len > 0; to += n, at += n, len -= (size_t)n)
+        if ((n = chr__os_read_at(replay->fd, to, len, at)) <= 0)
+            return n < 0 ? n : CHR_ERR_DISCONNECTED;
+    return 0;
+}
+
+static int chr__replay_head(const chr__replay *replay, int64_t at, unsigned char *head, chr__record_head *record)
+{
+    int code = chr__replay_get(replay, head, CHR__RECORD_HEAD, at);
+
+    if (code < 0)
+        return code;
+    record->length = (uint32_t)chr__get_le(head, 4);
+    record->number = (unsigned)chr__get_le(head + 8, 2);
+    record->kind = head[10];
+    record->inside = head[11];
+    record->time = (int64_t)chr__get_le(head + 12, 8);
+    record->value = (int)(uint32_t)chr__get_le(head + 20, 4);
+    record->extra = (uint32_t)chr__get_le(head + 24, 4);
+    record->at = at + CHR__RECORD_HEAD;
+    record->next = record->at + record->length;
+    return 0;
+}
+
+/* -- checking the whole file, once -- */
+
+/* Why the record can't be, or NULL. */
+static const char *chr__replay_fault(const chr__replay *replay, const chr__record_head *record, int64_t time)
+{
+    if (record->kind < CHR__RECORD_NEW || record->kind > CHR__RECORD_END || record->inside > (record->kind == CHR__RECORD_EVENT))
+        return "a record of an unknown kind";
+    if (record->time < time || record->time > INT64_MAX / 4)
+        return "time runs backwards";
+    if (record->kind == CHR__RECORD_END)
+        return record->length > 0 ? "an end with data" : NULL;
+    if (record->kind == CHR__RECORD_NEW)
+        return record->number != replay->count || record->length == 0 || record->length > 139 ? "an impossible id" : NULL;
+    if (record->number >= replay->count)
+        return "a record of an unknown chardev";
+    if (record->kind == CHR__RECORD_WRITE && (record->length > record->extra || record->value > (int)record->length))
+        return "a write of more than there is";
+    if (record->kind == CHR__RECORD_READ && record->value > (int)record->length)
+        return "a read of more than there is";
+    return NULL;
+}
+
+static int chr__replay_learn(chr__replay *replay, const chr__record_head *record)
+{
+    unsigned capacity = replay->capacity ? replay->capacity * 2 : 16;
+    void    *known;
+
+    if (replay->count == replay->capacity) {
+        known = chr__reallocate(replay->ctx, replay->known, sizeof *replay->known * capacity);
+        if (!known)
+            return CHR_ERR_NO_MEMORY;
+        replay->known = (chr__known *)known;
+        replay->capacity = capacity;
+    }
+    memset(&replay->known[replay->count], 0, sizeof *replay->known);
+    replay->known[replay->count].at = record->at;
+    replay->known[replay->count++].length = record->length;
+    return 0;
+}
+
+/* The checksum of what stands in the file, piece by piece: a length that lies costs no memory. */
+static int chr__replay_checksum(const chr__replay *replay, const unsigned char *head, const chr__record_head *record, uint32_t *crc)
+{
+    unsigned char piece[512];
+    int64_t       at;
+    size_t        len;
+    int           code = 0;
+
+    *crc = chr__crc32(chr__crc32(0, head, 4), head + 8, CHR__RECORD_HEAD - 8);
+    for (at = record->at; at < record->next && code == 0; at += (int64_t)len) {
+        len = record->next - at < (int64_t)sizeof piece ? (size_t)(record->next - at) : sizeof piece;
+        code = chr__replay_get(replay, piece, len, at);
+        if (code == 0)
+            *crc = chr__crc32(*crc, piece, len);
+    }
+    return code;
+}
+
+/* Where it went wrong is the record's own offset. */
+static int chr__replay_bad(const char *path, int code, int64_t at, const char *why, chr_error *err)
+{
+    if (code == CHR_ERR_DISCONNECTED)
+        return chr__fail(err, CHR_ERR_INVALID, "%s: the recording is cut off in the record at offset %lld", path, (long long)at);
+    if (code < 0)
+        return chr__fail(err, code, "%s: offset %lld: %s", path, (long long)at, chr_error_text(code));
+    return chr__fail(err, CHR_ERR_INVALID, "%s: corrupt at offset %lld: %s", path, (long long)at, why);
+}
+
+static int chr__replay_check_record(chr__replay *replay, const char *path, int64_t at, int64_t time, chr__record_head *record, chr_error *err)
+{
+    unsigned char head[CHR__RECORD_HEAD];
+    uint32_t      crc = 0;
+    const char   *why;
+    int           code = chr__replay_head(replay, at, head, record);
+
+    if (code == 0)
+        code = chr__replay_checksum(replay, head, record, &crc);
+    if (code < 0)
+        return chr__replay_bad(path, code, at, "", err);
+    if (crc != (uint32_t)chr__get_le(head + 4, 4))
+        return chr__replay_bad(path, 0, at, "the checksum is wrong", err);
+    why = chr__replay_fault(replay, record, time);
+    if (why)
+        return chr__replay_bad(path, 0, at, why, err);
+    if (record->kind == CHR__RECORD_NEW && chr__replay_learn(replay, record) < 0)
+        return chr__no_memory(err);
+    return 0;
+}
+
+static int chr__replay_check_head(chr__replay *replay, const char *path, chr_error *err)
+{
+    unsigned char head[CHR__FILE_HEAD];
+    int           code = chr__replay_get(replay, head, sizeof head, 0);
+
+    if (code < 0)
+        return chr__replay_bad(path, code, 0, "", err);
+    if (memcmp(head, chr__record_magic, 8) != 0)
+        return chr__fail(err, CHR_ERR_INVALID, "%s: not a recording (offset 0)", path);
+    if (chr__get_le(head + 8, 4) != CHR__RECORD_VERSION)
+        return chr__fail(err, CHR_ERR_INVALID, "%s: a recording of version %u, and only %d is known (offset 8)", path,
+                         (unsigned)chr__get_le(head + 8, 4), (int)CHR__RECORD_VERSION);
+    if (chr__get_le(head + 12, 4) != 0)
+        return chr__replay_bad(path, 0, 12, "not zero", err);
+    if (chr__get_le(head + 16, 8) >> 63)
+        return chr__replay_bad(path, 0, 16, "an impossible time", err);
+    return 0;
+}
+
+static int chr__replay_check(chr__replay *replay, const char *path, chr_error *err)
+{
+    chr__record_head record;
+    int64_t          at;
+    unsigned char    beyond;
+    int              code = chr__replay_check_head(replay, path, err);
+
+    memset(&record, 0, sizeof record);
+    for (at = CHR__FILE_HEAD; code == 0 && record.kind != CHR__RECORD_END; at = record.next)
+        code = chr__replay_check_record(replay, path, at, record.time, &record, err);
+    if (code < 0)
+        return code;
+    if (chr__os_read_at(replay->fd, &beyond, 1, at) != 0)
+        return chr__replay_bad(path, 0, at, "there is more behind the end", err);
+    replay->size = at;
+    replay->ends = record.time;
+    return 0;
+}
+
+/* -- the next record of each sort -- */
+
+static int chr__is_call(const chr__record_head *record)
+{
+    return record->inside || record->kind == CHR__RECORD_CREATED || (record->kind >= CHR__RECORD_WRITE && record->kind <= CHR__RECORD_WAIT);
+}
+
+/* Goes on to the next record of this chardev of the same sort. The file was checked: if it has changed since, it ends here. */
+static void chr__replay_advance(chr__played *played, chr__record_head *record, int call)
+{
+    chr__replay  *replay = played->dev.ctx->replay;
+    unsigned char head[CHR__RECORD_HEAD];
+
+    while (record->next + CHR__RECORD_HEAD <= replay->size) {
+        if (chr__replay_head(replay, record->next, head, record) < 0 || record->next > replay->size || record->kind == CHR__RECORD_END)
+            break;
+        if (record->number == played->number && record->kind != CHR__RECORD_NEW && chr__is_call(record) == call)
+            return;
+    }
+    record->kind = record->inside = 0;
+    record->next = replay->size;
+}
+
+static chr__known *chr__replay_find(chr_context *ctx, const char *id)
+{
+    chr__replay *replay = ctx->replay;
+    size_t       len = strlen(id);
+    char         text[139];
+    unsigned     i;
+
+    for (i = 0; replay && i < replay->count; i++)
+        if (!replay->known[i].taken && replay->known[i].length == len && len <= sizeof text &&
+            chr__replay_get(replay, text, len, replay->known[i].at) == 0 && memcmp(text, id, len) == 0)
+            return &replay->known[i];
+    return NULL;
+}
+
+/* Once for each chardev. */
+static void chr__replay_diverges(chr__played *played, const char *what, int64_t at)
+{
+    chr_context *ctx = played->dev.ctx;
+    int64_t      now = ctx->replay ? chr_loop_now(ctx) - ctx->replay->started : 0;
+    char         text[300];
+
+    if (played->diverged || !ctx->replay)
+        return;
+    played->diverged = 1;
+    chr__format(text, sizeof text, "the replay diverges at %lld.%09lld s, at byte %llu of the output (file offset %lld): %s",
+                (long long)(now / 1000000000), (long long)(now % 1000000000), (unsigned long long)played->written, (long long)at, what);
+    chr__log_line(ctx, played->dev.id, text);
+}
+
+/* -- what comes by itself -- */
+
+/* A piece of recorded input, as far as the frontend has room. Returns 0 when it must wait. */
+static int chr__replay_input(chr__played *played)
+{
+    chr_context *ctx = played->dev.ctx;
+    int64_t      at = played->ahead.at + played->delivered;
+    size_t       left = played->ahead.length - played->delivered;
+    int          room = chr_be_can_write(&played->dev);
+
+    if (room <= 0 || (size_t)room < left)
+        chr__replay_diverges(played, "the frontend has less room for input", played->ahead.at);
+    if (room <= 0) {
+        played->waits = 1;
+        chr__starve(&played->dev);
+        return 0;
+    }
+    left = chr__min(chr__min(left, (size_t)room), CHR__BUFFER_SIZE);
+    if (chr__replay_get(ctx->replay, ctx->buffer, left, at) < 0)
+        left = 0;
+    played->delivered = left > 0 ? played->delivered + (uint32_t)left : played->ahead.length;
+    if (played->delivered == played->ahead.length) {
+        played->delivered = 0;
+        chr__replay_advance(played, &played->ahead, 0);
+    }
+    if (left > 0)
+        chr_be_write(&played->dev, ctx->buffer, left);
+    return 1;
+}
+
+static int chr__replay_play(chr__played *played)
+{
+    int kind = played->ahead.kind, event = played->ahead.value;
+
+    if (kind == CHR__RECORD_INPUT)
+        return chr__replay_input(played);
+    chr__replay_advance(played, &played->ahead, 0);
+    if (kind == CHR__RECORD_EVENT)
+        chr_be_event(&played->dev, event);
+    else
+        chr_be_writable(&played->dev);
+    return 1;
+}
+
+/* The one whose record comes first in the file, and does not wait for room. */
+static chr__played *chr__replay_first(chr__replay *replay)
+{
+    chr__played *first = NULL, *played;
+    unsigned     i;
+
+    for (i = 0; i < replay->count; i++) {
+        played = (chr__played *)replay->known[i].dev;
+        if (played && played->ahead.kind && !played->waits && (!first || played->ahead.at < first->ahead.at))
+            first = played;
+    }
+    return first;
+}
+
+static void chr__replay_deliver(void *opaque);
+
+static void chr__replay_due(void *opaque)
+{
+    chr__replay *replay = (chr__replay *)opaque;
+
+    chr_idle_start(replay->ctx, &replay->deliver, chr__replay_deliver, replay);
+}
+
+/* The end is waited for like anything else: time must come to it. */
+static void chr__replay_arm(chr__replay *replay)
+{
+    chr__played *first = chr__replay_first(replay);
+    int64_t      when = replay->started + (first ? first->ahead.time : replay->ends);
+
+    if (first || !chr_replay_over(replay->ctx))
+        chr__timer_start_at(replay->ctx, &replay->timer, when, chr__replay_due, replay);
+}
+
+/* All that is due, in the order of the file. Any of it may close the replay. */
+static void chr__replay_deliver(void *opaque)
+{
+    chr__replay *replay = (chr__replay *)opaque;
+    chr_context *ctx = replay->ctx;
+    chr__played *first;
+
+    while (ctx->replay && (first = chr__replay_first(ctx->replay)) != NULL) {
+        if (ctx->replay->started + first->ahead.time > chr_loop_now(ctx))
+            break;
+        (void)chr__replay_play(first);
+    }
+    if (ctx->replay)
+        chr__replay_arm(ctx->replay);
+}
+
+/* -- what answers calls -- */
+
+/* The record for a call of this kind, or NULL. Events inside are raised on the way; when this side opened is no question. */
+static const chr__record_head *chr__replay_call(chr__played *played, int kind)
+{
+    chr__record_head *call = &played->call;
+
+    if (!played->dev.ctx->replay)
+        return NULL;
+    while (call->inside || (call->kind == CHR__RECORD_SET_OPEN && kind != CHR__RECORD_SET_OPEN)) {
+        int event = call->value, inside = call->inside;
+        chr__replay_advance(played, call, 1);
+        if (inside)
+            chr_be_event(&played->dev, event);
+    }
+    return call->kind == kind ? call : NULL;
+}
+
+/* Whether the frontend offers what it offered then. */
+static int chr__replay_same(const chr__played *played, const unsigned char *buf, size_t len)
+{
+    const chr__record_head *call = &played->call;
+    unsigned char           piece[256];
+    size_t                  done, n;
+
+    for (done = 0; done < call->length && done < len; done += n) {
+        n = chr__min(chr__min(call->length, len) - done, sizeof piece);
+        if (chr__replay_get(played->dev.ctx->replay, piece, n, call->at + (int64_t)done) < 0 || memcmp(piece, buf + done, n) != 0)
+            return 0;
+    }
+    return call->extra == len;
+}
+
+/* Where the recording knows no answer, the bytes are taken. */
+static int chr__replay_write(chr_dev *dev, const void *buf, size_t len)
+{
+    chr__played            *played = (chr__played *)dev;
+    const chr__record_head *call = chr__replay_call(played, CHR__RECORD_WRITE);
+    int                     n = (int)len;
+
+    if (!call) {
+        chr__replay_diverges(played, "a write that was not made then", dev->ctx->replay ? played->call.at : 0);
+    } else {
+        if (!chr__replay_same(played, (const unsigned char *)buf, len))
+            chr__replay_diverges(played, "other bytes are written", call->at);
+        n = call->value > n ? n : call->value;
+        chr__replay_advance(played, &played->call, 1);
+    }
+    played->written += n > 0 ? (uint64_t)n : 0;
+    return n;
+}
+
+static int chr__replay_read(chr_dev *dev, void *buf, size_t len)
+{
+    chr__played            *played = (chr__played *)dev;
+    const chr__record_head *call = chr__replay_call(played, CHR__RECORD_READ);
+    int                     n;
+
+    if (!call) {
+        chr__replay_diverges(played, "a read that was not made then", played->call.at);
+        return CHR_ERR_DISCONNECTED;
+    }
+    n = call->value > (int)len ? (int)len : call->value;
+    if (n > 0 && chr__replay_get(dev->ctx->replay, buf, (size_t)n, call->at) < 0)
+        n = CHR_ERR_IO;
+    chr__replay_advance(played, &played->call, 1);
+    return n;
+}
+
+/* Room has come for what waits. */
+static void chr__replay_update(chr_dev *dev)
+{
+    chr__played *played = (chr__played *)dev;
+
+    if (!played->waits || !dev->ctx->replay)
+        return;
+    if (chr_be_can_write(dev) <= 0) {
+        chr__starve(dev);
+        return;
+    }
+    played->waits = 0;
+    chr__replay_due(dev->ctx->replay);
+}
+
+static void chr__replay_argument(chr__played *played, const chr__record_head *call, int command, void *arg)
+{
+    chr__replay  *replay = played->dev.ctx->replay;
+    unsigned char numbers[16];
+    int           ints, i;
+    size_t        size = call->length > 0 ? chr__ioctl_size(command, arg, &ints) : 0;
+
+    if (size == 0 || size != call->length)
+        return;
+    if (ints == 0) {
+        (void)chr__replay_get(replay, chr__is_epp(command) ? ((chr_parallel_epp *)arg)->buf : arg, size, call->at);
+        return;
+    }
+    if (chr__replay_get(replay, numbers, size, call->at) == 0)
+        for (i = 0; i < ints; i++)
+            ((int *)arg)[i] = (int)(uint32_t)chr__get_le(numbers + 4 * i, 4);
+}
+
+static int chr__replay_ioctl(chr_dev *dev, int command, void *arg)
+{
+    chr__played            *played = (chr__played *)dev;
+    const chr__record_head *call = chr__replay_call(played, CHR__RECORD_IOCTL);
+    int                     code;
+
+    if (!call || call->extra != (uint32_t)command) {
+        chr__replay_diverges(played, "a command that was not given then", played->call.at);
+        return CHR_ERR_NOT_SUPPORTED;
+    }
+    code = call->value;
+    if (code >= 0)
+        chr__replay_argument(played, call, command, arg);
+    chr__replay_advance(played, &played->call, 1);
+    return code;
+}
+
+static void chr__replay_set_open(chr_dev *dev, int is_open)
+{
+    chr__played *played = (chr__played *)dev;
+
+    (void)is_open;
+    if (chr__replay_call(played, CHR__RECORD_SET_OPEN))
+        chr__replay_advance(played, &played->call, 1);
+}
+
+static int chr__replay_disconnect(chr_dev *dev)
+{
+    chr__played            *played = (chr__played *)dev;
+    const chr__record_head *call = chr__replay_call(played, CHR__RECORD_DISCONNECT);
+    int                     code = call ? call->value : CHR_ERR_NOT_SUPPORTED;
+
+    if (call)
+        chr__replay_advance(played, &played->call, 1);
+    else
+        chr__replay_diverges(played, "a disconnection that was not made then", played->call.at);
+    return code;
+}
+
+/* A recorded result with its text. */
+static int chr__replay_result(chr__played *played, const chr__record_head *call, chr_error *err)
+{
+    char   text[sizeof(((chr_error *)0)->text)];
+    size_t len = chr__min(call->length, sizeof text - 1);
+    int    code = call->value;
+
+    if (code < 0 && chr__replay_get(played->dev.ctx->replay, text, len, call->at) < 0)
+        len = 0;
+    text[len] = 0;
+    chr__replay_advance(played, &played->call, 1);
+    return code < 0 ? chr__fail(err, code, "%s", text) : 0;
+}
+
+static int chr__replay_wait(chr_dev *dev, chr_error *err)
+{
+    chr__played            *played = (chr__played *)dev;
+    const chr__record_head *call = chr__replay_call(played, CHR__RECORD_WAIT);
+
+    if (call)
+        return chr__replay_result(played, call, err);
+    chr__replay_diverges(played, "a wait that was not made then", played->call.at);
+    return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': nobody waited here when it was recorded", dev->id);
+}
+
+/* What the hand does has its effect in the recorded input. */
+static int chr__replay_move(chr_dev *dev, int x, int y) { (void)dev, (void)x, (void)y; return 0; }
+static int chr__replay_sync(chr_dev *dev) { (void)dev; return 0; }
+
+/* -- the backend -- */
+
+static int chr__replay_start(chr_dev *dev, chr_error *err)
+{
+    chr__played            *played = (chr__played *)dev;
+    chr__known             *known = chr__replay_find(dev->ctx, dev->id);
+    const chr__record_head *call;
+
+    if (!known)
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "chardev '%s' is not in the recording", dev->id);
+    known->taken = 1;
+    known->dev = dev;
+    played->number = (unsigned)(known - dev->ctx->replay->known);
+    played->ahead.next = played->call.next = known->at + known->length;
+    chr__replay_advance(played, &played->ahead, 0);
+    chr__replay_advance(played, &played->call, 1);
+    call = chr__replay_call(played, CHR__RECORD_CREATED);
+    if (!call)
+        return chr__fail(err, CHR_ERR_IO, "chardev '%s': the recording ends before it was made", dev->id);
+    chr__replay_arm(dev->ctx->replay);
+    return chr__replay_result(played, call, err);
+}
+
+static void chr__replay_end(chr_dev *dev)
+{
+    chr__replay *replay = dev->ctx->replay;
+    unsigned     i;
+
+    for (i = 0; replay && i < replay->count; i++)
+        if (replay->known[i].dev == dev)
+            replay->known[i].dev = NULL;
+}
+
+static const chr_io chr__played_io = {
+    chr__replay_write,  /* write   */
+    chr__replay_read,   /* read    */
+    chr__replay_update, /* update  */
+    NULL,               /* wait_fd */
+};
+
+static const chr_peer_slots chr__played_peer = {
+    chr__replay_disconnect, /* disconnect     */
+    chr__replay_wait,       /* wait_connected */
+    NULL,                   /* add_client     */
+    NULL,                   /* set_msgfds     */
+    NULL,                   /* get_msgfds     */
+};
+
+static const chr_input_slots chr__played_input = {
+    chr__replay_move, /* rel    */
+    chr__replay_move, /* abs    */
+    chr__replay_move, /* button */
+    chr__replay_sync, /* sync   */
+};
+
+static const chr_backend chr__played_kind = {
+    "replay",                   /* name         */
+    NULL,                       /* alias        */
+    "what was recorded",        /* help         */
+    NULL,                       /* options      */
+    sizeof(chr_common_options), /* options_size */
+    sizeof(chr__played),        /* state_size   */
+    NULL,                       /* uri          */
+    chr__replay_start,          /* open         */
+    chr__replay_end,            /* close        */
+    &chr__played_io,            /* io           */
+    NULL,                       /* describe     */
+    chr__replay_ioctl,          /* ioctl        */
+    chr__replay_set_open,       /* set_open     */
+    &chr__played_peer,          /* peer         */
+    NULL,                       /* sharing      */
+    0,                          /* fixed        */
+    &chr__played_input,         /* input        */
+};
+
+static const chr_backend *chr__replay_kind(chr_context *ctx, const char *id)
+{
+    return chr__replay_find(ctx, id) ? &chr__played_kind : NULL;
+}
+
+/* -- opening and closing -- */
+
+static void chr__replay_free(chr__replay *replay)
+{
+    chr_timer_stop(&replay->timer);
+    chr_idle_stop(&replay->deliver);
+    chr__os_close(replay->fd);
+    chr__free(replay->ctx, replay->known);
+    chr__free(replay->ctx, replay);
+}
+
+CHARDEV_API int chr_replay_open(chr_context *ctx, const char *path, chr_error *err)
+{
+    chr__replay *replay;
+    int          code, fd;
+
+    if (ctx->replay)
+        return chr__fail(err, CHR_ERR_BUSY, "%s: another replay is under way", path);
+    fd = chr__os_open(path, CHR__OPEN_READ, err);
+    if (fd < 0)
+        return fd;
+    replay = (chr__replay *)chr__allocate(ctx, sizeof *replay);
+    if (replay && !ctx->buffer)
+        ctx->buffer = (unsigned char *)chr__allocate(ctx, CHR__BUFFER_SIZE);
+    if (!replay || !ctx->buffer) {
+        chr__os_close(fd);
+        chr__free(ctx, replay);
+        return chr__no_memory(err);
+    }
+    replay->ctx = ctx;
+    replay->fd = fd;
+    code = chr__replay_check(replay, path, err);
+    if (code < 0) {
+        chr__replay_free(replay);
+        return code;
+    }
+    replay->started = chr_loop_now(ctx);
+    ctx->replay = replay;
+    ctx->replay_kind = chr__replay_kind;
+    chr__replay_arm(replay);
+    return 0;
+}
+
+CHARDEV_API int chr_replay_over(chr_context *ctx)
+{
+    return ctx->replay && chr_loop_now(ctx) - ctx->replay->started >= ctx->replay->ends;
+}
+
+CHARDEV_API void chr_replay_close(chr_context *ctx)
+{
+    chr__replay *replay = ctx->replay;
+
+    ctx->replay = NULL;
+    ctx->replay_kind = NULL;
+    if (replay)
+        chr__replay_free(replay);
 }
 
 /* ====================================================================================================================
@@ -12919,6 +14010,7 @@ CHARDEV_API void chr_context_free(chr_context *ctx)
 
     if (!ctx || ctx->depth > 0)
         return;
+    (void)chr_record_stop(ctx);
     while ((dev = ctx->devs) != NULL) {
         chr__enter(ctx);
         if (dev->be_open)
@@ -12929,6 +14021,7 @@ CHARDEV_API void chr_context_free(chr_context *ctx)
         }
         chr__leave(ctx);
     }
+    chr_replay_close(ctx);
     while ((named = ctx->named_fds) != NULL) {
         ctx->named_fds = named->next;
         chr__os_close(named->fd);
@@ -12999,7 +14092,7 @@ CHARDEV_API int chr_send_break(chr_context *ctx, const char *id, chr_error *err)
 
     if (!dev)
         return CHR_ERR_NOT_FOUND;
-    chr_be_event(dev, CHR_EVENT_BREAK);
+    chr__event(dev, CHR_EVENT_BREAK); /* not from the far side: a recorder would have it twice */
     return 0;
 }
 
@@ -13298,6 +14391,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__TELNET_BIT
 #undef CHR__TLS_LAYER
 #undef CHR__WRITABLE
+#undef CHR__RECORDED
 #endif /* CHARDEV_IMPLEMENTATION */
 
 /*

@@ -22,7 +22,7 @@
 
 #define FAULT_CALLS(X)                                                                                                              \
     X(access) X(accept) X(bind) X(clock_gettime) X(close) X(connect) X(fcntl) X(fork) X(fstat) X(getaddrinfo) X(getpeername) X(getsockname)    \
-    X(getsockopt) X(ioctl) X(isatty) X(listen) X(open) X(pipe) X(poll) X(read) X(recvmsg) X(send) X(sendmsg) X(setsockopt)   \
+    X(getsockopt) X(ioctl) X(isatty) X(listen) X(open) X(pipe) X(poll) X(pread) X(read) X(recvmsg) X(send) X(sendmsg) X(setsockopt)   \
     X(socket) X(stat) X(symlink) X(tcgetattr) X(tcsetattr) X(unlink) X(write)
 
 typedef enum fault_call {
@@ -190,6 +190,12 @@ static inline ssize_t fault_read(int fd, void *buf, size_t len)
 {
     ssize_t most = fault_length(FAULT_read, len);
     return most < 0 ? -1 : read(fd, buf, (size_t)most);
+}
+
+static inline ssize_t fault_pread(int fd, void *buf, size_t len, off_t offset)
+{
+    ssize_t most = fault_length(FAULT_pread, len);
+    return most < 0 ? -1 : pread(fd, buf, (size_t)most, offset);
 }
 
 static inline ssize_t fault_write(int fd, const void *buf, size_t len)

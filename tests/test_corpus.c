@@ -27,6 +27,9 @@
 #undef FUZZ_TARGET
 #define FUZZ_TARGET fuzz_websocket
 #include "fuzz/fuzz_websocket.c"
+#undef FUZZ_TARGET
+#define FUZZ_TARGET fuzz_record
+#include "fuzz/fuzz_record.c"
 
 enum { MOST = 4096, GROWN = 200 };
 
@@ -103,3 +106,4 @@ TEST_WITHIN(corpus_of_mux, 60) { run_corpus("mux", fuzz_mux); }
 TEST_WITHIN(corpus_of_braille, 60) { run_corpus("braille", fuzz_braille); }
 TEST_WITHIN(corpus_of_telnet, 60) { run_corpus("telnet", fuzz_telnet); }
 TEST_WITHIN(corpus_of_websocket, 60) { run_corpus("websocket", fuzz_websocket); }
+TEST_WITHIN(corpus_of_record, 60) { run_corpus("record", fuzz_record); }

@@ -37,6 +37,13 @@ int clint_wait_ms(const struct clint *clint)
     return clint->compare == UINT64_MAX ? -1 : ms > 1000000 ? 1000000 : (int)ms;
 }
 
+int64_t clint_deadline(const struct clint *clint)
+{
+    uint64_t ticks = clint->compare <= clint->ticks ? 0 : clint->compare - clint->ticks;
+    if (!clint->running || ticks > (uint64_t)(INT64_MAX - clint->started_at) / NS_PER_TICK) return INT64_MAX;
+    return clint->started_at + (int64_t)(ticks * NS_PER_TICK);
+}
+
 void clint_reset(struct clint *clint)
 {
     set_time(clint, 0);

@@ -27,6 +27,8 @@ uint64_t clint_time(const struct clint *clint);
 void     clint_update(struct clint *clint);  /* drives the timer interrupt by what the time is now */
 int      clint_wait_ms(const struct clint *clint); /* until the timer interrupt: 0 = now, -1 = never */
 
+int64_t  clint_deadline(const struct clint *clint); /* the same on the context's clock, in ns; INT64_MAX = never */
+
 uint32_t clint_read(void *clint, uint32_t offset, unsigned size);
 void     clint_write(void *clint, uint32_t offset, unsigned size, uint32_t value);
 

@@ -430,6 +430,7 @@ static void execute(struct cpu *cpu, uint32_t insn)
 
 static void step(struct cpu *cpu)
 {
+    cpu->steps++;
     cpu->cycles++;
     cpu->retired++;
     cpu->next_pc = cpu->pc + 4;
@@ -456,9 +457,11 @@ void cpu_reset(struct cpu *cpu, uint32_t pc)
 {
     struct cpu_bus bus = cpu->bus;
     uint32_t       lines = cpu->mip;
+    uint64_t       steps = cpu->steps;
     memset(cpu, 0, sizeof *cpu);
     cpu->bus = bus;
     cpu->mip = lines;
+    cpu->steps = steps;
     cpu->mstatus = MSTATUS_MPP;
     cpu->pc = pc;
 }

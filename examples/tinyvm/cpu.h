@@ -27,6 +27,7 @@ struct cpu {
     uint32_t       mstatus, mie, mip, mtvec, mscratch, mepc, mcause, mtval, mcounteren;
     uint32_t       pmpcfg[4], pmpaddr[16]; /* kept for software that sets them up; they protect nothing from machine mode */
     uint64_t       cycles, retired;
+    uint64_t       steps;   /* instructions begun since power-on: a count that software can't touch */
     int            waiting; /* in wfi: nothing to do until an enabled interrupt is pending */
     int            pause;   /* set it from a bus hook to leave cpu_run() after the current instruction */
 };

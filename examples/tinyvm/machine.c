@@ -164,6 +164,12 @@ int machine_run(struct machine *m)
     return m->cpu.mie & CPU_IRQ_TIMER ? clint_wait_ms(&m->clint) : -1;
 }
 
+int64_t machine_deadline(const struct machine *m)
+{
+    if (cpu_runnable(&m->cpu)) return 0;
+    return m->cpu.mie & CPU_IRQ_TIMER ? clint_deadline(&m->clint) : INT64_MAX;
+}
+
 int machine_flushed(const struct machine *m)
 {
     for (int i = 0; i < m->uart_count; i++)

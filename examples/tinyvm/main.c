@@ -121,9 +121,19 @@ static int add_serials(struct vm *vm, const struct options *o)
     return 0;
 }
 
+/* Before there is any chardev. */
+static int start_tapes(struct vm *vm, const struct options *o)
+{
+    chr_error err;
+    if (o->replay && chr_replay_open(vm->ctx, o->replay, &err) < 0) return complain("-replay %s", err.text);
+    if (o->record && chr_record_start(vm->ctx, o->record, &err) < 0) return complain("-record %s", err.text);
+    return 0;
+}
+
 static int build(struct vm *vm, const struct options *o)
 {
     chr_error err;
+    if (start_tapes(vm, o) < 0) return -1;
     if (machine_init(&vm->machine, vm->ctx, o->ram_size, &err) < 0) return complain("-m: %s", err.text);
     if (o->bios && machine_load(&vm->machine, o->bios, &err) < 0) return complain("-bios %s: %s", o->bios, err.text);
     chr_mux_suspend_open(vm->ctx); /* banners wait until it is clear who has the focus */
@@ -187,6 +197,10 @@ int main(int argc, char **argv)
     config.opaque = &vm;
     config.log = log_line;
     config.exit = exit_asked;
+    vm.time.on = o.record || o.replay;
+    vm.time.replaying = o.replay != NULL;
+    vm.print_digest = o.digest;
+    if (vm.time.on) vtime_hooks(&config);
     vm.ctx = chr_context_new(&config);
     if (!vm.ctx) return complain("no memory or no descriptors left"), 1;
     return build_and_run(&vm, &o);

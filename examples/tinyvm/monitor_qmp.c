@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "json.h"
 #include "monitor.h"
@@ -524,16 +523,15 @@ static void got_event(void *opaque, int event)
 
 static void tell_event(struct monitor *monitor, const char *name, const char *data)
 {
-    struct qmp     *q = (struct qmp *)monitor;
-    struct buf      line = { NULL, 0, 0 };
-    struct timespec now;
+    struct qmp *q = (struct qmp *)monitor;
+    struct buf  line = { NULL, 0, 0 };
     if (!q->negotiated) return;
-    clock_gettime(CLOCK_REALTIME, &now);
+    int64_t now = vtime_wall_clock(monitor->vm);
     json_open(&line, '{');
     json_key(&line, "timestamp");
     json_open(&line, '{');
-    json_key(&line, "seconds"), json_number(&line, (int64_t)now.tv_sec);
-    json_key(&line, "microseconds"), json_number(&line, now.tv_nsec / 1000);
+    json_key(&line, "seconds"), json_number(&line, now / 1000000000);
+    json_key(&line, "microseconds"), json_number(&line, now % 1000000000 / 1000);
     json_close(&line, '}');
     json_key(&line, "event"), json_text(&line, name);
     if (data) json_key(&line, "data"), json_raw(&line, data);

@@ -21,6 +21,9 @@ const char options_help[] =
     "                            this is also what happens without any -serial, -mon and -chardev\n"
     "  -bios FILE                run this program: an RV32 ELF file, or a raw image for address 0x80000000\n"
     "  -m SIZE                   RAM: a number of MiB, or with B, K, M or G (default 128M)\n"
+    "  -record FILE              write all that crosses the chardevs to FILE; time is then counted in instructions\n"
+    "  -replay FILE              the same run again, instruction for instruction, with nobody at the chardevs' far sides\n"
+    "  -digest                   at the end, say how many instructions have run and what registers and memory came to\n"
     "  -S                        don't start the CPU; the monitor's `cont` does\n"
     "  -h, -help                 this text\n"
     "  -version                  the version\n";
@@ -109,8 +112,9 @@ static int take_value(struct options *o, const char *name, const char *value)
     if (!strcmp(name, "serial")) return add_to(o->serials, &o->serial_count, "-serial", value);
     if (!strcmp(name, "object")) return add_to(o->objects, &o->object_count, "-object", value);
     if (!strcmp(name, "mon")) return add_to(o->mons, &o->mon_count, "-mon", value);
-    if (!strcmp(name, "bios")) {
-        o->bios = value;
+    const char **text = !strcmp(name, "bios") ? &o->bios : !strcmp(name, "record") ? &o->record : !strcmp(name, "replay") ? &o->replay : NULL;
+    if (text) {
+        *text = value;
         return 0;
     }
     if (asks_for_help(value)) o->words = value;
@@ -119,7 +123,7 @@ static int take_value(struct options *o, const char *name, const char *value)
 
 static int takes_value(const char *name)
 {
-    static const char *const names[] = { "chardev", "object", "serial", "mon", "bios", "m" };
+    static const char *const names[] = { "chardev", "object", "serial", "mon", "bios", "m", "record", "replay" };
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (!strcmp(name, names[i])) return 1;
     return 0;
@@ -128,6 +132,7 @@ static int takes_value(const char *name)
 static int take_switch(struct options *o, const char *name, int *nographic)
 {
     if (!strcmp(name, "S")) o->stopped = 1;
+    else if (!strcmp(name, "digest")) o->digest = 1;
     else if (!strcmp(name, "nographic")) *nographic = 1;
     else if (!strcmp(name, "h") || !strcmp(name, "help")) o->help = 1;
     else if (!strcmp(name, "version")) o->version = 1;

@@ -76,6 +76,25 @@ static void carry_out_reset(struct vm *vm)
     if (vm->state == VM_PAUSED) vm->state = VM_PRELAUNCH;
 }
 
+/* ---- the digest ---- */
+
+static uint32_t digest(uint32_t sum, const void *bytes, size_t len)
+{
+    const uint8_t *p = bytes;
+    while (len--) sum = (sum ^ *p++) * 16777619u; /* FNV-1a */
+    return sum;
+}
+
+static void print_digest(const struct vm *vm)
+{
+    const struct cpu *cpu = &vm->machine.cpu;
+    uint32_t          rest[] = { cpu->pc, cpu->mstatus, cpu->mie, cpu->mip, cpu->mtvec, cpu->mscratch, cpu->mepc, cpu->mcause, cpu->mtval };
+    uint32_t          registers = digest(digest(2166136261u, cpu->x, sizeof cpu->x), rest, sizeof rest);
+    fprintf(stderr, "tinyvm: %llu instructions, %lld ns, registers %08x, memory %08x\n", (unsigned long long)cpu->steps,
+            (long long)chr_loop_now(vm->ctx), (unsigned)registers,
+            (unsigned)digest(2166136261u, cpu->bus.ram, cpu->bus.ram_size));
+}
+
 /* ---- the loop ---- */
 
 /* Returns how long the loop may sleep. */
@@ -95,12 +114,22 @@ static int all_is_out(const struct vm *vm)
 /* The last words: what monitors and UARTs still have to say gets a moment to leave, but nobody can keep us waiting. */
 static void say_goodbye(struct vm *vm)
 {
-    int64_t end = chr_loop_now(vm->ctx) + (int64_t)GOODBYE_MS * 1000000;
+    int64_t end = host_clock() + (int64_t)GOODBYE_MS * 1000000;
     tell_monitors(vm, "SHUTDOWN", vm->shutdown_by_guest, vm->shutdown_reason);
     while (!all_is_out(vm)) {
-        int64_t left = end - chr_loop_now(vm->ctx);
+        int64_t left = end - host_clock(); /* the context's clock may stand still */
         if (left <= 0 || chr_loop_step(vm->ctx, (int)(left / 1000000) + 1) < 0) break;
     }
+}
+
+/* With a recording, time is what the machine's instructions make of it. */
+static int serve_loop(struct vm *vm, int sleep_ms)
+{
+    if (!vm->time.on) return chr_loop_step(vm->ctx, sleep_ms);
+    int64_t deadline = vm->shutdown_reason || vm->reset_reason ? 0 : INT64_MAX;
+    int     rc = vtime_serve(vm, vm->state == VM_RUNNING && deadline ? machine_deadline(&vm->machine) : deadline);
+    if (chr_replay_over(vm->ctx)) vm_request_shutdown(vm, 0, "host-signal", 0); /* so it ended when it was recorded */
+    return rc;
 }
 
 int vm_run(struct vm *vm)
@@ -108,10 +137,11 @@ int vm_run(struct vm *vm)
     interrupted_loop = vm->ctx;
     while (!vm->shutdown_reason) {
         int sleep_ms = run_machine(vm);
-        if (chr_loop_step(vm->ctx, sleep_ms) < 0) vm_request_shutdown(vm, 0, "host-error", 1);
+        if (serve_loop(vm, sleep_ms) < 0) vm_request_shutdown(vm, 0, "host-error", 1);
         if (interrupted) vm_request_shutdown(vm, 0, "host-signal", 0);
         if (vm->reset_reason && !vm->shutdown_reason) carry_out_reset(vm);
     }
+    if (vm->print_digest) print_digest(vm);
     say_goodbye(vm);
     interrupted_loop = NULL;
     return vm->exit_code;

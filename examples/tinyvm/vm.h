@@ -10,17 +10,20 @@
 #include "chardev.h"
 #include "machine.h"
 #include "monitor.h"
+#include "vtime.h"
 
 enum vm_state { VM_PRELAUNCH, VM_RUNNING, VM_PAUSED };
 
 struct vm {
     chr_context    *ctx;
     struct machine  machine;
+    struct vtime    time;
     struct monitor *monitors;
     enum vm_state   state;
     const char     *shutdown_reason, *reset_reason; /* NULL = not asked for */
     int             shutdown_by_guest, reset_by_guest;
     int             exit_code;
+    int             print_digest; /* at the end: what a replay must come to as well */
 };
 
 void        vm_stop(struct vm *vm);

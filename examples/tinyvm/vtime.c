@@ -1,0 +1,113 @@
+/* vtime.c - the clock of instructions, and the loop that keeps to it. */
+#include "vtime.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <time.h>
+
+#include "vm.h"
+
+#define NS_PER_INSTRUCTION 10
+#define WALL_CLOCK_START   946684800 /* the year 2000: each run has the same dates */
+
+enum { POLLS_MAX = 512, PASSES_MAX = 1000 };
+
+int64_t host_clock(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static int64_t machine_time(const struct vm *vm)
+{
+    return vm->time.jumped + (int64_t)vm->machine.cpu.steps * NS_PER_INSTRUCTION;
+}
+
+static int64_t machine_clock(void *opaque)
+{
+    return machine_time(opaque);
+}
+
+static int64_t machine_wall_clock(void *opaque)
+{
+    return machine_time(opaque) + (int64_t)WALL_CLOCK_START * 1000000000;
+}
+
+int64_t vtime_wall_clock(const struct vm *vm)
+{
+    struct timespec now;
+    if (vm->time.on) return machine_time(vm) + (int64_t)WALL_CLOCK_START * 1000000000;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+void vtime_hooks(chr_config *config)
+{
+    config->clock = machine_clock;
+    config->wall_clock = machine_wall_clock;
+}
+
+/* All that is due at this moment, and what comes of it at once. */
+static void settle(chr_context *ctx)
+{
+    for (int i = 0; i < PASSES_MAX && chr_loop_dispatch(ctx, NULL, 0) > 0; i++) {}
+}
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static int wait_ms(int64_t now, int64_t deadline)
+{
+    if (deadline == INT64_MAX) return -1;
+    int64_t ms = (deadline - now + 999999) / 1000000;
+    return ms > 1000000 ? 1000000 : (int)ms;
+}
+
+/* Polls the loop's descriptors for that long; leaves in `polls` what is ready. */
+static int poll_host(chr_poll *polls, int count, int timeout_ms)
+{
+    struct pollfd fds[POLLS_MAX];
+    for (int i = 0; i < count; i++) {
+        fds[i].fd = polls[i].fd;
+        fds[i].events = (short)((polls[i].events & CHR_IN ? POLLIN : 0) | (polls[i].events & CHR_OUT ? POLLOUT : 0));
+    }
+    int ready = poll(fds, (nfds_t)count, timeout_ms);
+    for (int i = 0; i < count; i++) {
+        int got = ready > 0 ? fds[i].revents : 0;
+        polls[i].events = (got & POLLIN ? CHR_IN : 0) | (got & POLLOUT ? CHR_OUT : 0) | (got & (POLLHUP | POLLERR | POLLNVAL) ? CHR_HUP : 0);
+    }
+    return ready < 0 && errno == EINTR ? 1 : ready;
+}
+
+/* What came while waiting came before the deadline, always: else it would be open what comes first at that moment. */
+static void jump(struct vm *vm, int64_t now, int64_t deadline, int64_t waited, int came)
+{
+    if (deadline <= now) return;
+    if (!came) {
+        if (deadline != INT64_MAX) vm->time.jumped += deadline - now;
+        return;
+    }
+    vm->time.jumped += waited < deadline - now ? waited : deadline - now - 1;
+}
+
+int vtime_serve(struct vm *vm, int64_t deadline)
+{
+    chr_poll polls[POLLS_MAX];
+    int      loop_ms;
+    settle(vm->ctx);
+    int64_t now = chr_loop_now(vm->ctx), host = host_clock();
+    if (deadline > now && vm->state == VM_RUNNING && cpu_runnable(&vm->machine.cpu)) deadline = now; /* something has just come */
+    if (vm->shutdown_reason || vm->reset_reason) deadline = now;
+    int count = chr_loop_prepare(vm->ctx, polls, POLLS_MAX, &loop_ms);
+    if (count > POLLS_MAX) return CHR_ERR_NO_MEMORY;
+    deadline = loop_ms ? earlier(deadline, chr_loop_deadline(vm->ctx)) : now; /* 0: the loop has work for the next pass */
+    int came = poll_host(polls, count, deadline <= now || (vm->time.replaying && deadline != INT64_MAX) ? 0 : wait_ms(now, deadline));
+    if (came < 0) return CHR_ERR_IO;
+    jump(vm, now, deadline, host_clock() - host, came > 0);
+    if (came > 0) chr_loop_dispatch(vm->ctx, polls, count);
+    settle(vm->ctx);
+    return 0;
+}

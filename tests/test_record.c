@@ -1,0 +1,723 @@
+/* >>the_record and >>the_replay: real sockets recorded, played back under a virtual clock, and files that are not what they were. */
+#include "fault.h"
+#define CHARDEV_IMPLEMENTATION
+#include "chardev.h"
+
+#include "rig.h"
+
+/* ---- a file as bytes ------------------------------------------------------------------------------------------------ */
+
+enum { FILE_MOST = 1 << 16 };
+
+typedef struct bytes {
+    unsigned char data[FILE_MOST];
+    size_t        len;
+} bytes;
+
+static void load(bytes *b, const char *path)
+{
+    FILE *file = fopen(path, "rb");
+    REQUIRE(file != NULL);
+    b->len = fread(b->data, 1, sizeof b->data, file);
+    fclose(file);
+}
+
+static void save(const char *path, const void *data, size_t len)
+{
+    FILE *file = fopen(path, "wb");
+    REQUIRE(file != NULL && fwrite(data, 1, len, file) == len);
+    fclose(file);
+}
+
+/* The CRC-32 bit by bit, as a judge of the one in the header. */
+static uint32_t crc_of(const unsigned char *record, size_t len)
+{
+    uint32_t crc = 0xffffffffu;
+    size_t   i;
+    int      bit;
+    for (i = 0; i < len; i++) {
+        if (i >= 4 && i < 8) continue;
+        crc ^= record[i];
+        for (bit = 0; bit < 8; bit++) crc = crc & 1 ? crc >> 1 ^ 0xedb88320u : crc >> 1;
+    }
+    return ~crc;
+}
+
+static uint32_t le32(const unsigned char *p)
+{
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+static void put32(unsigned char *p, uint32_t value)
+{
+    int i;
+    for (i = 0; i < 4; i++) p[i] = (unsigned char)(value >> (8 * i));
+}
+
+/* Where record number n begins. */
+static size_t record_at(const bytes *b, int n)
+{
+    size_t at = 24;
+    while (n-- > 0) at += 28 + le32(b->data + at);
+    return at;
+}
+
+static void mend(bytes *b, size_t at)
+{
+    put32(b->data + at + 4, crc_of(b->data + at, 28 + le32(b->data + at)));
+}
+
+/* ---- a session: the same device, once with a real peer and once with none ------------------------------------------- */
+
+/* What the frontend meets, as text, with times: two runs are the same when their diaries are. */
+typedef struct diary {
+    rig         *r;
+    chr_frontend fe;
+    char         text[8192];
+    size_t       used;
+    int          room;
+} diary;
+
+static void note(diary *d, const char *what, const void *data, int len)
+{
+    d->used += (size_t)snprintf(d->text + d->used, sizeof d->text - d->used, "%lld %s %d [%.*s]\n",
+                                (long long)(d->r->now - 1000000000), what, len, len > 0 ? len : 0, (const char *)data);
+    REQUIRE(d->used < sizeof d->text);
+}
+
+static int diary_can_read(void *opaque) { return ((diary *)opaque)->room; }
+
+static void diary_read(void *opaque, const void *buf, size_t len)
+{
+    diary *d = (diary *)opaque;
+    d->room -= (int)len;
+    note(d, "read", buf, (int)len);
+}
+
+static void diary_event(void *opaque, int event) { note((diary *)opaque, "event", "", event); }
+static int  diary_change(void *opaque) { (void)opaque; return 0; }
+static void diary_writable(void *opaque) { note((diary *)opaque, "writable", "", 0); }
+
+static void diary_attach(diary *d, rig *r, chr_dev *dev)
+{
+    static const chr_handlers handlers = { diary_can_read, diary_read, diary_event, diary_change };
+    memset(d, 0, sizeof *d);
+    d->r = r;
+    d->room = 1000;
+    REQUIRE(chr_fe_init(&d->fe, dev, NULL) == 0);
+    chr_fe_set_handlers(&d->fe, &handlers, d);
+}
+
+static void diary_write(diary *d, const char *text)
+{
+    int n = chr_fe_write(&d->fe, text, strlen(text));
+    note(d, "write", text, n);
+}
+
+static void at(rig *r, int64_t ns)
+{
+    r->now = 1000000000 + ns;
+    settle(r);
+}
+
+static void far_side(int fd, const char *text)
+{
+    if (fd >= 0) CHECK(write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+}
+
+/* The peer's part is only there while recording: fd is -1 afterwards. Times are odd, so that none is a whole millisecond. */
+static void session(rig *r, const char *path, const char *options, diary *d)
+{
+    char     answer[64];
+    chr_dev *dev = make(r, options);
+    int      fd = path ? unix_connect(path) : -1, n;
+    diary_attach(d, r, dev);
+    diary_write(d, "nobody hears this");
+    at(r, 1);
+    diary_write(d, "hello");
+    far_side(fd, "one");
+    at(r, 1234567);
+    d->room = 2;
+    chr_fe_accept_input(&d->fe);
+    far_side(fd, "twothree");
+    at(r, 2000003);
+    d->room = 100;
+    chr_fe_accept_input(&d->fe);
+    at(r, 2000005);
+    diary_write(d, "answer");
+    if (fd >= 0) CHECK_INT(read(fd, answer, sizeof answer), 11);
+    far_side(fd, "eight");
+    d->room = 0;
+    chr_fe_accept_input(&d->fe);
+    n = chr_fe_read_all(&d->fe, answer, 5, 1000);
+    note(d, "read_all", answer, n);
+    d->room = 100;
+    chr_fe_accept_input(&d->fe);
+    chr_fe_disconnect(&d->fe);
+    at(r, 5000001);
+    diary_write(d, "too late");
+    if (fd >= 0) close(fd);
+    fd = path ? unix_connect(path) : -1;
+    at(r, 6000001);
+    far_side(fd, "again");
+    at(r, 7000001);
+    note(d, "write_all", "", chr_fe_write_all(&d->fe, "all of it", 9, 100));
+    if (fd >= 0) close(fd);
+    at(r, 8000001);
+    note(d, "ioctl", "", chr_fe_set_echo(&d->fe, 1));
+}
+
+static void record_session(const char *file, diary *d)
+{
+    rig         r;
+    char        options[500];
+    const char *path = scratch("socket");
+    snprintf(options, sizeof options, "socket,id=con,path=%s,server=on,wait=off", path);
+    rig_open_virtual(&r);
+    REQUIRE(chr_record_start(r.ctx, file, NULL) == 0);
+    session(&r, path, options, d);
+    CHECK_INT(chr_record_stop(r.ctx), 0);
+    CHECK_INT(chr_record_stop(r.ctx), CHR_ERR_NOT_FOUND);
+    CHECK_STR(r.log, "");
+    chr_fe_deinit(&d->fe);
+    rig_close(&r);
+}
+
+TEST(played_again_byte_for_byte)
+{
+    static diary then, now;
+    static bytes first, second;
+    rig          r;
+    const char  *file = scratch("tape"), *copy = scratch("copy");
+    chr_error    err;
+    record_session(file, &then);
+    CHECK_HAS(then.text, "1 event 1");
+    CHECK_HAS(then.text, "1234567 read 3 [one]");
+    CHECK_HAS(then.text, "read 2 [tw]");
+    CHECK_HAS(then.text, "2000005 read 6 [othree]");
+    CHECK_HAS(then.text, "read_all 5 [eight]");
+    CHECK_HAS(then.text, "5000001 write -2");
+    CHECK_HAS(then.text, "7000001 read 5 [again]");
+    CHECK_HAS(then.text, "write_all 9");
+    rig_open_virtual(&r);
+    if (!CHECK_INT(chr_replay_open(r.ctx, file, &err), 0)) NOTE("%s", err.text);
+    CHECK_INT(chr_record_start(r.ctx, copy, &err), 0);
+    session(&r, NULL, "socket,id=con,path=/nowhere/at/all,server=on", &now);
+    CHECK_INT(chr_replay_over(r.ctx), 1);
+    CHECK_STR(now.text, then.text);
+    CHECK_STR(r.log, "");
+    CHECK_INT(chr_record_stop(r.ctx), 0);
+    chr_fe_deinit(&now.fe);
+    rig_close(&r);
+    load(&first, file);
+    load(&second, copy);
+    CHECK(first.len > 500);
+    CHECK_MEM(second.data, second.len, first.data, first.len); /* a recording of the replay is the recording */
+    scratch_clean();
+}
+
+/* Time that passes in one go changes when things come, not what comes, nor its order. */
+TEST(time_is_counted_from_the_opening)
+{
+    static diary then;
+    recorder     rec;
+    rig          r;
+    const char  *file = scratch("tape");
+    record_session(file, &then);
+    rig_open_virtual(&r);
+    r.now = INT64_C(77000000000);
+    REQUIRE(chr_replay_open(r.ctx, file, NULL) == 0);
+    attach(&rec, make(&r, "null,id=con"));
+    settle(&r);
+    CHECK_INT(rec.length, 0);
+    CHECK_INT(chr_loop_deadline(r.ctx), INT64_C(77000000001));
+    r.now += 1234566;
+    settle(&r);
+    CHECK_INT(rec.length, 0);
+    CHECK_STR(rec.events, "O");
+    CHECK_INT(chr_loop_deadline(r.ctx), INT64_C(77001234567));
+    r.now += 1;
+    settle(&r);
+    CHECK_INPUT(&rec, "one");
+    r.now += 100000000;
+    settle(&r);
+    CHECK_INPUT(&rec, "onetwothreeagain");
+    CHECK_INT(chr_replay_over(r.ctx), 1);
+    CHECK_INT(chr_loop_deadline(r.ctx), INT64_MAX);
+    detach(&rec);
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* ---- bare chardevs, driven by hand ------------------------------------------------------------------------------------ */
+
+TEST(what_is_there_already_is_recorded_too)
+{
+    rig         r;
+    recorder    rec;
+    const char *file = scratch("tape");
+    rig_open_virtual(&r);
+    attach(&rec, make(&r, "ringbuf,id=r"));
+    settle(&r);
+    REQUIRE(chr_record_start(r.ctx, file, NULL) == 0);
+    CHECK_INT(chr_record_start(r.ctx, scratch("other"), NULL), CHR_ERR_BUSY);
+    CHECK_INT(chr_fe_write(&rec.fe, "abc", 3), 3);
+    r.now += 5;
+    chr_be_write(rec.fe.dev, "in", 2);
+    CHECK_INT(chr_send_break(r.ctx, "r", NULL), 0);
+    chr_be_event(rec.fe.dev, CHR_EVENT_BREAK);
+    CHECK_STR(rec.events, "OBB");
+    detach(&rec);
+    rig_close(&r); /* ends the recording */
+
+    rig_open_virtual(&r);
+    REQUIRE(chr_replay_open(r.ctx, file, NULL) == 0);
+    CHECK_INT(chr_replay_open(r.ctx, file, NULL), CHR_ERR_BUSY);
+    attach(&rec, make(&r, "ringbuf,id=r"));
+    CHECK_STR(rec.events, "O"); /* at once, as it is open from creation */
+    CHECK_INT(chr_fe_write(&rec.fe, "abc", 3), 3);
+    r.now += 5;
+    settle(&r);
+    CHECK_STR(rec.events, "OB"); /* what the program itself sent is the program's to send again */
+    CHECK_INPUT(&rec, "in");
+    CHECK_STR(r.log, "");
+    detach(&rec);
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* Under a mux the base is what was recorded; the mux lives on it, and so do its frontends. */
+TEST(a_mux_lives_on_what_is_played)
+{
+    rig         r;
+    recorder    a, b;
+    const char *file = scratch("tape");
+    int         turn;
+    for (turn = 0; turn < 2; turn++) {
+        rig_open_virtual(&r);
+        REQUIRE((turn ? chr_replay_open : chr_record_start)(r.ctx, file, NULL) == 0);
+        make(&r, "ringbuf,id=m,mux=on");
+        memset(&a, 0, sizeof a);
+        attach(&a, chr_find(r.ctx, "m"));
+        attach(&b, chr_find(r.ctx, "m"));
+        settle(&r);
+        r.now += 1000;
+        if (!turn) chr_be_write(chr_find(r.ctx, "m-base"), "to b\001cto a", 10);
+        settle(&r);
+        CHECK_INPUT(&b, "to b");
+        CHECK_INPUT(&a, "to a");
+        CHECK_INT(chr_fe_write(&a.fe, "out", 3), 3);
+        CHECK_STR(r.log, "");
+        detach(&a);
+        detach(&b);
+        rig_close(&r);
+    }
+    scratch_clean();
+}
+
+TEST(an_id_made_twice_is_played_in_that_order)
+{
+    rig         r;
+    recorder    rec;
+    const char *file = scratch("tape");
+    int         turn;
+    for (turn = 0; turn < 2; turn++) {
+        rig_open_virtual(&r);
+        REQUIRE((turn ? chr_replay_open : chr_record_start)(r.ctx, file, NULL) == 0);
+        attach(&rec, make(&r, "ringbuf,id=x"));
+        rec.early_input_allowed = 1; /* the null is never open */
+        settle(&r);
+        if (!turn) chr_be_write(rec.fe.dev, "first", 5);
+        settle(&r);
+        CHECK_INT(chr_change(r.ctx, "x", "null", NULL), 0);
+        r.now += 10;
+        settle(&r);
+        CHECK_INT(chr_fe_write(&rec.fe, "to null", 7), 7);
+        if (!turn) chr_be_write(rec.fe.dev, "second", 6);
+        settle(&r);
+        CHECK_INPUT(&rec, "firstsecond");
+        CHECK_STR(rec.events, "OC");
+        CHECK_INT(rec.changes, 1);
+        CHECK_STR(r.log, "");
+        detach(&rec);
+        if (turn) CHECK(make(&r, "ringbuf,id=fresh") != NULL); /* one that it does not know is real */
+        rig_close(&r);
+    }
+    scratch_clean();
+}
+
+TEST(a_failed_creation_fails_again)
+{
+    rig         r;
+    chr_error   then, now;
+    const char *file = scratch("tape");
+    rig_open_virtual(&r);
+    REQUIRE(chr_record_start(r.ctx, file, NULL) == 0);
+    CHECK(chr_new(r.ctx, "file,id=f,path=/nowhere/at/all", &then) == NULL);
+    CHECK(chr_new(r.ctx, "file,id=f,path=/dev/null", NULL) != NULL);
+    rig_close(&r);
+    rig_open_virtual(&r);
+    REQUIRE(chr_replay_open(r.ctx, file, NULL) == 0);
+    CHECK(chr_new(r.ctx, "file,id=f,path=/dev/null", &now) == NULL);
+    CHECK_STR(now.text, then.text);
+    CHECK_INT(now.code, then.code);
+    CHECK(chr_new(r.ctx, "file,id=f,path=/nowhere/at/all", NULL) != NULL);
+    CHECK(chr_new(r.ctx, "file,id=g,path=/dev/null,no-such=1", NULL) == NULL);
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* A far side that does not read: would-block, then writable, at the same moments. */
+TEST(would_block_and_writable)
+{
+    static char big[1 << 20];
+    rig         r;
+    diary       d;
+    int         turn, fds[2], n[2][4], i;
+    char        options[100];
+    static char text[2][sizeof d.text];
+    const char *file = scratch("tape");
+    for (turn = 0; turn < 2; turn++) {
+        rig_open_virtual(&r);
+        REQUIRE((turn ? chr_replay_open : chr_record_start)(r.ctx, file, NULL) == 0);
+        if (turn) snprintf(options, sizeof options, "null,id=s");
+        else REQUIRE(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
+        if (!turn) snprintf(options, sizeof options, "socket,id=s,fd=%d", fds[0]);
+        diary_attach(&d, &r, make(&r, options));
+        settle(&r);
+        n[turn][0] = chr_fe_write(&d.fe, big, sizeof big);
+        n[turn][1] = chr_fe_write(&d.fe, big, sizeof big);
+        n[turn][2] = chr_fe_write_all(&d.fe, big, 10, 0);
+        chr_fe_add_watch(&d.fe, diary_writable, &d);
+        at(&r, 1001);
+        for (i = 0; !turn && recv(fds[1], big, sizeof big, MSG_DONTWAIT) > 0; i++) at(&r, 2003);
+        at(&r, 2003);
+        memset(big, 0, sizeof big);
+        at(&r, 2006);
+        if (!turn) close(fds[1]);
+        at(&r, 3007);
+        n[turn][3] = chr_fe_write(&d.fe, "x", 1);
+        memcpy(text[turn], d.text, sizeof d.text);
+        chr_fe_deinit(&d.fe);
+        CHECK_STR(r.log, "");
+        rig_close(&r);
+    }
+    CHECK(n[0][0] > 0);
+    CHECK_INT(n[0][1], CHR_ERR_WOULD_BLOCK);
+    CHECK_INT(n[0][2], CHR_ERR_TIMEOUT);
+    for (i = 0; i < 4; i++) CHECK_INT(n[1][i], n[0][i]);
+    CHECK_HAS(text[0], "writable");
+    CHECK_STR(text[1], text[0]);
+    scratch_clean();
+}
+
+/* ---- another frontend than then ------------------------------------------------------------------------------------- */
+
+static void replay_writes(const char *file, const char *const *writes, rig *r)
+{
+    recorder rec;
+    rig_open_virtual(r);
+    REQUIRE(chr_replay_open(r->ctx, file, NULL) == 0);
+    attach(&rec, make(r, "ringbuf,id=r"));
+    r->now += 5;
+    for (; *writes; writes++) CHECK_INT(chr_fe_write(&rec.fe, *writes, strlen(*writes)), (int)strlen(*writes));
+    settle(r);
+    detach(&rec);
+    rig_close(r);
+}
+
+TEST(divergence_is_told_once)
+{
+    static const char *const same[] = { "abc", "def", NULL }, *const other[] = { "abc", "dxf", "more", "more", NULL },
+                            *const split[] = { "a", "bc", NULL }, *const more[] = { "abc", "def", "ghi", NULL };
+    rig         r;
+    recorder    rec;
+    const char *file = scratch("tape");
+    rig_open_virtual(&r);
+    REQUIRE(chr_record_start(r.ctx, file, NULL) == 0);
+    attach(&rec, make(&r, "ringbuf,id=r"));
+    chr_fe_write(&rec.fe, "abc", 3);
+    chr_fe_write(&rec.fe, "def", 3);
+    r.now += 1500000000;
+    detach(&rec);
+    rig_close(&r);
+    replay_writes(file, same, &r);
+    CHECK_STR(r.log, "");
+    replay_writes(file, other, &r);
+    CHECK_INT(r.logs, 1);
+    CHECK_HAS(r.log, "chardev r: the replay diverges at 0.000000005 s, at byte 3 of the output (file offset ");
+    CHECK_HAS(r.log, "other bytes");
+    replay_writes(file, split, &r);
+    CHECK_INT(r.logs, 1);
+    CHECK_HAS(r.log, "at byte 0");
+    replay_writes(file, more, &r);
+    CHECK_INT(r.logs, 1);
+    CHECK_HAS(r.log, "at byte 6 of the output");
+    CHECK_HAS(r.log, "a write that was not made then");
+    scratch_clean();
+}
+
+TEST(input_waits_for_room)
+{
+    rig         r;
+    recorder    rec;
+    const char *file = scratch("tape");
+    rig_open_virtual(&r);
+    REQUIRE(chr_record_start(r.ctx, file, NULL) == 0);
+    attach(&rec, make(&r, "ringbuf,id=r"));
+    chr_be_write(rec.fe.dev, "abcdef", 6);
+    chr_be_event(rec.fe.dev, CHR_EVENT_BREAK);
+    detach(&rec);
+    rig_close(&r);
+    rig_open_virtual(&r);
+    REQUIRE(chr_replay_open(r.ctx, file, NULL) == 0);
+    attach_with_room(&rec, make(&r, "ringbuf,id=r"), 2);
+    settle(&r);
+    CHECK_INPUT(&rec, "ab");
+    CHECK_STR(rec.events, "O");
+    CHECK_INT(r.logs, 1);
+    give_room(&rec, 3);
+    settle(&r);
+    CHECK_INPUT(&rec, "abcde");
+    rec.room = 5; /* without a word */
+    settle(&r);
+    settle(&r);
+    CHECK_INPUT(&rec, "abcdef");
+    CHECK_STR(rec.events, "OB");
+    CHECK_INT(r.logs, 1);
+    detach(&rec);
+    rig_close(&r);
+    scratch_clean();
+}
+
+static void close_the_replay(recorder *rec, int what)
+{
+    if (what == 'r') chr_replay_close(rec->fe.dev->ctx);
+}
+
+TEST(closed_in_the_middle)
+{
+    static diary then;
+    rig          r;
+    recorder     rec;
+    const char  *file = scratch("tape");
+    record_session(file, &then);
+    rig_open_virtual(&r);
+    REQUIRE(chr_replay_open(r.ctx, file, NULL) == 0);
+    attach(&rec, make(&r, "null,id=con"));
+    rec.then = close_the_replay;
+    pass_time(&r, 1000);
+    CHECK_INPUT(&rec, "one");
+    CHECK_INT(chr_fe_write(&rec.fe, "dropped", 7), 7);
+    CHECK_INT(chr_fe_disconnect(&rec.fe), CHR_ERR_NOT_SUPPORTED);
+    CHECK_INT(chr_replay_over(r.ctx), 0);
+    chr_replay_close(r.ctx);
+    CHECK_INT(chr_replay_open(r.ctx, file, NULL), 0);
+    detach(&rec);
+    rig_close(&r);
+    scratch_clean();
+}
+
+static void remove_itself(recorder *rec, int what)
+{
+    chr_context *ctx = rec->fe.dev->ctx;
+    if (what != 'r') return;
+    chr_fe_deinit(&rec->fe);
+    CHECK_INT(chr_remove(ctx, "con", NULL), 0);
+}
+
+TEST(removed_in_its_own_handler)
+{
+    static diary then;
+    rig          r;
+    recorder     rec;
+    const char  *file = scratch("tape");
+    record_session(file, &then);
+    rig_open_virtual(&r);
+    REQUIRE(chr_replay_open(r.ctx, file, NULL) == 0);
+    attach(&rec, make(&r, "null,id=con"));
+    rec.then = remove_itself;
+    pass_time(&r, 1000);
+    CHECK_INPUT(&rec, "one");
+    free(rec.input);
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* ---- files that are not what they were -------------------------------------------------------------------------------- */
+
+static int open_bytes(rig *r, const char *path, const void *data, size_t len, chr_error *err)
+{
+    int code;
+    save(path, data, len);
+    memset(err, 0, sizeof *err);
+    code = chr_replay_open(r->ctx, path, err);
+    if (code == 0) chr_replay_close(r->ctx);
+    CHECK(code == 0 || (err->code == code && err->text[0] && !strchr(err->text, '\n') && strstr(err->text, "offset ")));
+    return code;
+}
+
+TEST_WITHIN(cut_off_at_every_offset, 60)
+{
+    static diary then;
+    static bytes whole;
+    rig          r;
+    chr_error    err;
+    size_t       len, at = 24;
+    char         want[80];
+    const char  *file = scratch("tape"), *cut = scratch("cut");
+    record_session(file, &then);
+    load(&whole, file);
+    rig_open_virtual(&r);
+    for (len = 0; len < whole.len; len++) {
+        if (len >= at + 28 + le32(whole.data + at)) at += 28 + le32(whole.data + at);
+        if (!CHECK_INT(open_bytes(&r, cut, whole.data, len, &err), CHR_ERR_INVALID)) NOTE("cut at %zu", len);
+        snprintf(want, sizeof want, "cut off in the record at offset %zu", len < 24 ? (size_t)0 : at);
+        CHECK_HAS(err.text, want);
+    }
+    CHECK_INT(open_bytes(&r, cut, whole.data, whole.len, &err), 0);
+    whole.data[whole.len] = 0;
+    CHECK_INT(open_bytes(&r, cut, whole.data, whole.len + 1, &err), CHR_ERR_INVALID);
+    CHECK_HAS(err.text, "more behind the end");
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* Each bit of the file but those of the clock, which is only for people. */
+TEST_WITHIN(corrupt_at_every_offset, 120)
+{
+    static diary then;
+    static bytes whole;
+    rig          r;
+    chr_error    err;
+    size_t       at;
+    int          bit;
+    const char  *file = scratch("tape"), *bad = scratch("bad");
+    record_session(file, &then);
+    load(&whole, file);
+    rig_open_virtual(&r);
+    for (at = 0; at < whole.len; at++)
+        for (bit = at >= 16 && at < 24 ? 8 : 0; bit < 8; bit++) {
+            whole.data[at] ^= (unsigned char)(1 << bit);
+            if (!CHECK_INT(open_bytes(&r, bad, whole.data, whole.len, &err), CHR_ERR_INVALID)) NOTE("byte %zu, bit %d", at, bit);
+            whole.data[at] ^= (unsigned char)(1 << bit);
+        }
+    put32(whole.data + 8, 2);
+    CHECK_INT(open_bytes(&r, bad, whole.data, whole.len, &err), CHR_ERR_INVALID);
+    CHECK_HAS(err.text, "a recording of version 2, and only 1 is known (offset 8)");
+    whole.data[0] = 'C';
+    CHECK_INT(open_bytes(&r, bad, whole.data, whole.len, &err), CHR_ERR_INVALID);
+    CHECK_HAS(err.text, "not a recording (offset 0)");
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* Records whose checksum is right and whose contents lie. */
+TEST(lies_with_a_right_checksum)
+{
+    static diary then;
+    static bytes whole, lie;
+    rig          r;
+    chr_error    err;
+    char         want[80];
+    const char  *file = scratch("tape"), *bad = scratch("bad");
+    size_t       at = 0;
+    int          i, write_record = 0;
+    static const struct { int record, byte; uint32_t value; const char *why; } lies[] = {
+        { 0, 10, 0x0002, "unknown chardev" },     /* a result before there is a chardev */
+        { 0, 8, 0x10001, "impossible id" },       /* chardev 1 before chardev 0 */
+        { 1, 10, 0x0d, "unknown kind" },
+        { 1, 10, 0, "unknown kind" },
+        { 1, 10, 0x0103, "unknown kind" },        /* input inside a call */
+        { 1, 8, 0x30007, "unknown chardev" },
+        { 1, 16, 0x7fffffff, "time runs backwards" },
+        { 1, 16, 0x80000000, "time runs backwards" },
+        { 2, 10, 0x000c, "more behind the end" }, /* an early end */
+        { -1, 20, 0x7fffffff, "more than there is" },
+        { -1, 24, 0, "more than there is" },
+    };
+    record_session(file, &then);
+    load(&whole, file);
+    while (whole.data[record_at(&whole, write_record) + 10] != 6) write_record++;
+    rig_open_virtual(&r);
+    for (i = 0; i < (int)(sizeof lies / sizeof lies[0]); i++) {
+        lie = whole;
+        at = record_at(&lie, lies[i].record < 0 ? write_record : lies[i].record);
+        if (lies[i].byte == 8 || lies[i].byte == 10) {
+            lie.data[at + (size_t)lies[i].byte] = (unsigned char)lies[i].value;
+            lie.data[at + (size_t)lies[i].byte + 1] = (unsigned char)(lies[i].value >> 8);
+        } else {
+            put32(lie.data + at + lies[i].byte, lies[i].value);
+        }
+        mend(&lie, at);
+        if (!CHECK_INT(open_bytes(&r, bad, lie.data, lie.len, &err), CHR_ERR_INVALID)) NOTE("lie %d", i);
+        snprintf(want, sizeof want, "offset %zu", at);
+        if (lies[i].record != 2) CHECK_HAS(err.text, want);
+        if (!CHECK_HAS(err.text, lies[i].why)) NOTE("lie %d", i);
+    }
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* ---- trouble with files and memory -------------------------------------------------------------------------------------- */
+
+TEST(paths_that_do_not_work)
+{
+    rig       r;
+    chr_error err;
+    rig_open_virtual(&r);
+    CHECK_INT(chr_record_start(r.ctx, "/nowhere/at/all", &err), CHR_ERR_NOT_FOUND);
+    CHECK_HAS(err.text, "/nowhere/at/all");
+    CHECK_INT(chr_replay_open(r.ctx, "/nowhere/at/all", &err), CHR_ERR_NOT_FOUND);
+    CHECK(chr_replay_open(r.ctx, "/dev/null", &err) < 0);
+    CHECK(chr_replay_open(r.ctx, "/", &err) < 0);
+    CHECK_INT(chr_record_start(r.ctx, "/dev/full", &err), CHR_ERR_IO);
+    CHECK_INT(chr_record_stop(r.ctx), CHR_ERR_NOT_FOUND);
+    rig_close(&r);
+}
+
+TEST(a_full_disk_ends_the_recording_only)
+{
+    rig         r;
+    recorder    rec;
+    const char *file = scratch("tape");
+    rig_open_virtual(&r);
+    REQUIRE(chr_record_start(r.ctx, file, NULL) == 0);
+    attach(&rec, make(&r, "ringbuf,id=r"));
+    fault_arm(FAULT_write, ENOSPC, 1, 0);
+    CHECK_INT(chr_fe_write(&rec.fe, "abc", 3), 3);
+    fault_disarm();
+    CHECK_INT(r.logs, 1);
+    CHECK_INT(chr_fe_write(&rec.fe, "def", 3), 3);
+    chr_be_write(rec.fe.dev, "in", 2);
+    CHECK_INPUT(&rec, "in");
+    CHECK_INT(chr_record_stop(r.ctx), CHR_ERR_NOT_FOUND);
+    CHECK_INT(r.logs, 1);
+    detach(&rec);
+    rig_close(&r);
+    scratch_clean();
+}
+
+TEST(out_of_memory)
+{
+    static diary then;
+    rig          r;
+    chr_error    err;
+    const char  *file = scratch("tape");
+    long         n;
+    int          code = CHR_ERR_NO_MEMORY;
+    record_session(file, &then);
+    for (n = 1; code < 0 && n < 50; n++) {
+        rig_open_virtual(&r);
+        r.fail_at = r.calls + n;
+        code = chr_replay_open(r.ctx, file, &err);
+        CHECK(code == 0 || code == CHR_ERR_NO_MEMORY);
+        rig_close(&r);
+    }
+    CHECK(n > 3 && code == 0);
+    rig_open_virtual(&r);
+    r.fail_at = r.calls + 1;
+    CHECK_INT(chr_record_start(r.ctx, scratch("other"), &err), CHR_ERR_NO_MEMORY);
+    rig_close(&r);
+    scratch_clean();
+}
