@@ -4450,7 +4450,7 @@ static void chr__outbox_event(chr_dev *dev, int event)
     outbox->failure = 0;
 }
 
-static int chr__outbox_write(chr_dev *dev, const void *buf, size_t len)
+CHR__COLD int chr__outbox_write(chr_dev *dev, const void *buf, size_t len)
 {
     chr__outbox *outbox = dev->outbox;
     size_t       queued;
@@ -6582,11 +6582,19 @@ static void chr__stream_input(chr__stream *stream, int hung_up)
 }
 
 /* Layers answer what they read; what can't go out at once is watched for. */
-static void chr__stream_look(chr__stream *stream, int hung_up)
+CHR__COLD void chr__stream_look_kept(chr__stream *stream, int hung_up)
 {
     chr__stream_input(stream, hung_up);
     if (chr__stream_unsent(stream))
         chr__stream_update(stream);
+}
+
+static void chr__stream_look(chr__stream *stream, int hung_up)
+{
+    if (stream->may_keep)
+        chr__stream_look_kept(stream, hung_up);
+    else
+        chr__stream_input(stream, hung_up);
 }
 
 static void chr__stream_again(void *opaque)
@@ -6684,6 +6692,16 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
     return 0;
 }
 
+/* A write that found nobody, or went through layers that may have kept some of it. */
+CHR__COLD int chr__stream_written(chr__stream *stream, int n)
+{
+    if (n == CHR_ERR_DISCONNECTED)
+        chr__stream_broken(stream);
+    else if (chr__stream_unsent(stream))
+        chr__stream_update(stream);
+    return n;
+}
+
 static int chr__stream_write(chr__stream *stream, const void *buf, size_t len)
 {
     int n;
@@ -6691,11 +6709,7 @@ static int chr__stream_write(chr__stream *stream, const void *buf, size_t len)
     if (!stream->top || stream->out < 0 || stream->broken)
         return CHR_ERR_DISCONNECTED;
     n = stream->top->slots->write(stream->top, buf, len);
-    if (n == CHR_ERR_DISCONNECTED)
-        chr__stream_broken(stream);
-    else if (chr__stream_unsent(stream))
-        chr__stream_update(stream);
-    return n;
+    return n == CHR_ERR_DISCONNECTED || stream->may_keep ? chr__stream_written(stream, n) : n;
 }
 
 /* -- the io slots of stream backends -- */
@@ -13127,17 +13141,20 @@ static int chr__socket_read_unix(chr__layer *layer, void *buf, size_t len)
     return n;
 }
 
-static int chr__socket_write_unix(chr__layer *layer, const void *buf, size_t len)
+CHR__COLD int chr__socket_write_fds(chr__socket_bottom *bottom, const void *buf, size_t len)
 {
-    chr__socket_bottom *bottom = (chr__socket_bottom *)layer;
-    int                 n;
+    int n = chr__os_send_fds(bottom->fd, buf, len, bottom->outgoing->fds, bottom->outgoing->count);
 
-    if (bottom->outgoing->count == 0)
-        return chr__os_send(bottom->fd, buf, len);
-    n = chr__os_send_fds(bottom->fd, buf, len, bottom->outgoing->fds, bottom->outgoing->count);
     if (n > 0)
         chr__msgfds_close(bottom->outgoing);
     return n;
+}
+
+static int chr__socket_write_unix(chr__layer *layer, const void *buf, size_t len)
+{
+    chr__socket_bottom *bottom = (chr__socket_bottom *)layer;
+
+    return bottom->outgoing->count == 0 ? chr__os_send(bottom->fd, buf, len) : chr__socket_write_fds(bottom, buf, len);
 }
 
 static const chr__layer_slots chr__socket_raw = {
