@@ -674,6 +674,7 @@ typedef struct chr_socket_options {
  * >>extras   what only some chardevs can do
  * ==================================================================================================================== */
 
+#ifndef CHARDEV_NO_RINGBUF
 typedef enum chr_format { CHR_UTF8, CHR_BASE64 } chr_format; /* BASE64: RFC 4648 section 4 */
 
 /* Appends text to a ring buffer as if the guest had written it; base64 is decoded first. Returns the bytes stored, or
@@ -684,6 +685,7 @@ CHARDEV_API int chr_ringbuf_write(chr_dev *dev, const char *text, size_t len, ch
 CHARDEV_API int chr_ringbuf_read(chr_dev *dev, size_t size, chr_format format, char *out, size_t capacity, chr_error *err);
 /* How many bytes are in it. */
 CHARDEV_API int chr_ringbuf_count(const chr_dev *dev);
+#endif
 
 /* TLS for sockets: tls-creds=ID, tls-authz=ID. Without CHARDEV_MBEDTLS the first two are CHR_ERR_NOT_SUPPORTED. Both objects are
  * looked up at each new connection, so that they may be replaced while chardevs live; what is connected goes on with what it has.
@@ -703,6 +705,7 @@ CHARDEV_API int chr_authz_add(chr_context *ctx, const char *options, chr_error *
 CHARDEV_API int chr_tls_creds_remove(chr_context *ctx, const char *id, chr_error *err);
 CHARDEV_API int chr_authz_remove(chr_context *ctx, const char *id, chr_error *err);
 
+#ifndef CHARDEV_NO_BRAILLE
 /* The keys of a braille display of your own: which of one group are down now, 0 = none. The guest learns it from the loop. Returns
  * 0, or CHR_ERR_NOT_SUPPORTED (not a braille), CHR_ERR_INVALID, CHR_ERR_WOULD_BLOCK (the guest does not read: lost, and counted
  * in bytes_dropped). */
@@ -718,6 +721,7 @@ enum {
 CHARDEV_API int chr_braille_key(chr_dev *dev, chr_braille_keys group, int down);
 /* Its `size` gives another number now; the guest is told. CHR_ERR_NOT_SUPPORTED. */
 CHARDEV_API int chr_braille_resized(chr_dev *dev);
+#endif
 
 /* Between the two, OPENED is held back on every mux, so that banners go to the frontend that has the focus in the end. */
 CHARDEV_API void chr_mux_suspend_open(chr_context *ctx);
