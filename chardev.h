@@ -56,7 +56,8 @@
  *
  * RULES that hold for all that follows.
  *
- *     - Nothing is global, nothing is printed, nothing exits or asserts. A context belongs to one thread.
+ *     - Nothing is global (but the process's terminal, for stdio), nothing is printed, nothing exits or asserts. A context belongs
+ *       to one thread.
  *     - Functions that fail return a negative CHR_ERR_... (or NULL) and, given a chr_error, one line that names what was wrong.
  *     - Any function may be called from inside any handler, also to remove the chardev that is calling. The few that block
  *       (they say so) refuse there with CHR_ERR_IN_HANDLER.
