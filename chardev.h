@@ -3548,17 +3548,17 @@ static int chr__digit(char c)
     return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : 99;
 }
 
-/* Digits of decimal or 0x hex; NULL when there are none or they pass the range of int64_t. */
-static const char *chr__read_digits(const char *text, int64_t *value)
+/* Digits of decimal or 0x hex; NULL when there are none or they pass `max`. */
+static const char *chr__read_digits(const char *text, uint64_t max, uint64_t *value)
 {
-    int         base = text[0] == '0' && (text[1] == 'x' || text[1] == 'X') ? 16 : 10;
+    uint64_t    base = text[0] == '0' && (text[1] == 'x' || text[1] == 'X') ? 16 : 10, digit;
     const char *start = base == 16 ? text + 2 : text;
 
     *value = 0;
-    for (text = start; chr__digit(*text) < base; text++) {
-        if (*value > (INT64_MAX - chr__digit(*text)) / base)
+    for (text = start; (digit = (uint64_t)chr__digit(*text)) < base; text++) {
+        if (*value > (max - digit) / base)
             return NULL;
-        *value = *value * base + chr__digit(*text);
+        *value = *value * base + digit;
     }
     return text > start ? text : NULL;
 }
@@ -3566,12 +3566,12 @@ static const char *chr__read_digits(const char *text, int64_t *value)
 static int chr__read_number(const char *text, int64_t *value)
 {
     int         negative = *text == '-';
-    const char *end = chr__read_digits(text + negative, value);
+    uint64_t    size;
+    const char *end = chr__read_digits(text + negative, (uint64_t)INT64_MAX + (uint64_t)negative, &size);
 
     if (!end || *end)
         return 0;
-    if (negative)
-        *value = -*value;
+    *value = !negative ? (int64_t)size : size > 0 ? -(int64_t)(size - 1) - 1 : 0; /* the least has no positive counterpart */
     return 1;
 }
 
@@ -3588,10 +3588,11 @@ static const char *chr__read_fraction(const char *text, int64_t *billionths)
 static int chr__read_size(const char *text, int64_t *value)
 {
     static const char letters[] = "BKMGT";
-    int64_t           whole, part, billionths = 0, unit = 1;
+    int64_t           part, billionths = 0, unit = 1;
+    uint64_t          whole;
     const char       *letter;
 
-    text = chr__read_digits(text, &whole);
+    text = chr__read_digits(text, INT64_MAX, &whole);
     if (text && *text == '.')
         text = chr__read_fraction(text + 1, &billionths);
     if (!text)
@@ -3601,9 +3602,9 @@ static int chr__read_size(const char *text, int64_t *value)
         unit <<= 10 * (letter - letters);
         text++;
     }
-    if (*text || (unit == 1 && billionths) || whole > INT64_MAX / unit)
+    if (*text || (unit == 1 && billionths) || whole > (uint64_t)(INT64_MAX / unit))
         return 0;
-    *value = whole * unit;
+    *value = (int64_t)whole * unit;
     part = (int64_t)((double)billionths / 1e9 * (double)unit);
     if (part > INT64_MAX - *value)
         return 0;

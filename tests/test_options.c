@@ -47,7 +47,7 @@ static const chr_option probe_table[] = {
     { "node", CHR_OPTION_BOOL, offsetof(probe_options, node), "off", 0, 0, "a flag that begins with no" },
     { "wait", CHR_OPTION_BOOL, offsetof(probe_options, wait), "on", 0, 0, "a flag that is on by default" },
     { "number", CHR_OPTION_NUMBER, offsetof(probe_options, number), "7", -5, 1000, "a number from -5 to 1000" },
-    { "notify", CHR_OPTION_NUMBER, offsetof(probe_options, notify), NULL, 0, INT64_MAX, "any number" },
+    { "notify", CHR_OPTION_NUMBER, offsetof(probe_options, notify), NULL, INT64_MIN, INT64_MAX, "any number" },
     { "size", CHR_OPTION_SIZE, offsetof(probe_options, size), "64K", 0, INT64_MAX, "a size in bytes" },
     { "text", CHR_OPTION_TEXT, offsetof(probe_options, text), NULL, 0, 0, "any text" },
     { "fd", CHR_OPTION_FD, offsetof(probe_options, fd), NULL, 0, 0, "a descriptor" },
@@ -191,6 +191,12 @@ TEST(numbers)
     CHECK(got.notify == INT64_MAX);
     CHECK_INT(probe_with(&r, "notify=0x7fffffffffffffff"), 0);
     CHECK(got.notify == INT64_MAX);
+    CHECK_INT(probe_with(&r, "notify=-9223372036854775808"), 0);
+    CHECK(got.notify == INT64_MIN);
+    CHECK_INT(probe_with(&r, "notify=-0x8000000000000000"), 0);
+    CHECK(got.notify == INT64_MIN);
+    CHECK_INT(probe_with(&r, "notify=-0"), 0);
+    CHECK(got.notify == 0);
     close_probe_rig(&r);
 }
 
@@ -228,7 +234,7 @@ TEST(wrong_values)
         { "number", "" }, { "number", " 5" }, { "number", "5 " }, { "number", "+-5" }, { "number", "--5" }, { "number", "0x3e9" },
         { "number", "99999999999999999999" }, { "number", "on" }, { "number", "1K" }, { "number", "0xfffffffffffffffff" },
         { "number", "-99999999999999999999" },
-        { "notify", "9223372036854775808" }, { "notify", "-1" }, { "notify", "18446744073709551616" },
+        { "notify", "9223372036854775808" }, { "notify", "-9223372036854775809" }, { "notify", "18446744073709551616" },
         { "size", "1KK" }, { "size", "1X" }, { "size", "K" }, { "size", "-1" }, { "size", "1.K.5" }, { "size", "." }, { "size", "" },
         { "size", "99999999T" }, { "size", "9223372036854775808" }, { "size", "1K " }, { "size", "1e3" }, { "size", "8388608T" },
         { "fd", "12x" }, { "fd", "-2" }, { "fd", "99999999999" }, { "fd", "name" },
