@@ -154,7 +154,8 @@ typedef struct chr_config {
     void *opaque;
     void *(*allocate)(void *opaque, void *ptr, size_t size); /* like realloc(); size 0 frees. Default: realloc and free */
     void  (*log)(void *opaque, const char *line);            /* what no caller can be told, e.g. a failed reconnect */
-    int64_t (*clock)(void *opaque);                          /* monotonic nanoseconds. Default: the system's */
+    int64_t (*clock)(void *opaque);                          /* monotonic nanoseconds, for timers; what blocks counts in
+                                                                real time. Default: the system's */
     int64_t (*wall_clock)(void *opaque);                     /* nanoseconds since 1970 UTC, for log files and mux stamps */
     void  (*exit)(void *opaque, int code);                   /* mux escape x, testdev q. Default: chr_loop_stop() */
     void  (*snapshot)(void *opaque);                         /* mux escape s. Default: nothing */
@@ -388,7 +389,7 @@ CHARDEV_API void chr_fe_accept_input(chr_frontend *fe);
 /* One attempt. Returns the bytes taken, or CHR_ERR_WOULD_BLOCK (none taken: see chr_fe_add_watch), CHR_ERR_DISCONNECTED
  * (nobody there: dropped), CHR_ERR_IO. With CHARDEV_THREADS from any thread. */
 CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t len);
-/* Waits until all is taken, at most timeout_ms milliseconds (-1 = without limit). Returns the bytes taken: len, or fewer
+/* Waits until all is taken, at most timeout_ms milliseconds of real time (-1 = without limit). Returns the bytes taken: len, or fewer
  * when the time ran out or the far side went after some; else the error. CHR_ERR_IN_HANDLER from inside a handler. */
 CHARDEV_API int chr_fe_write_all(chr_frontend *fe, const void *buf, size_t len, int timeout_ms);
 /* Waits for exactly len bytes, past the handlers. Returns as chr_fe_write_all() does. CHR_ERR_NOT_SUPPORTED where the
@@ -5483,12 +5484,29 @@ CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t len)
     return n;
 }
 
+/* Whoever blocks waits in real time, on whatever clock the context is: an injected one may well stand still meanwhile. Where the
+ * system has no clock, the context's is the real one. */
+static int64_t chr__real_now(chr_context *ctx)
+{
+    int64_t now = chr__os_clock(NULL);
+
+    return now ? now : chr_loop_now(ctx);
+}
+
+static int64_t chr__deadline(chr_context *ctx, int timeout_ms)
+{
+    return timeout_ms < 0 ? -1 : chr__real_now(ctx) + (int64_t)timeout_ms * 1000000;
+}
+
 /* Milliseconds until the deadline, -1 without one. */
 static int chr__time_left(chr_context *ctx, int64_t deadline)
 {
-    int64_t left = (deadline - chr_loop_now(ctx) + 999999) / 1000000;
+    int64_t left;
 
-    return deadline < 0 ? -1 : left < 0 ? 0 : (int)left;
+    if (deadline < 0)
+        return -1;
+    left = (deadline - chr__real_now(ctx) + 999999) / 1000000;
+    return left < 0 ? 0 : (int)left;
 }
 
 /* Until it is worth another attempt: 0, or why not. */
@@ -5503,11 +5521,6 @@ static int chr__wait(chr_dev *dev, int events, int64_t deadline)
         return CHR_ERR_WOULD_BLOCK;
     ready = chr__os_wait(fd, events, left);
     return ready < 0 ? ready : 0;
-}
-
-static int64_t chr__deadline(chr_context *ctx, int timeout_ms)
-{
-    return timeout_ms < 0 ? -1 : chr_loop_now(ctx) + (int64_t)timeout_ms * 1000000;
 }
 
 static int chr__attempt(chr_dev *dev, int direction, unsigned char *buf, size_t len)
@@ -13089,6 +13102,7 @@ typedef struct chr__socket {
     chr_watch          watch;       /* of fd until it is connected, or of the lookup */
     chr_timer          retry;
     chr_timer          patience;    /* with a handshake */
+    int64_t            gives_up;    /* the same in real time, for whoever blocks */
     chr__lookup       *lookup;
     chr__sockaddr     *addresses;   /* of the attempt under way */
     int                address_count, address_next;
@@ -13348,6 +13362,7 @@ static void chr__socket_adopt(chr__socket *sock, int fd)
     }
     if (sock->top != &sock->bottom.layer)
         chr_timer_start(sock->dev.ctx, &sock->patience, CHR__HANDSHAKE_SECONDS * 1000, chr__socket_out_of_patience, sock);
+    sock->gives_up = chr__deadline(sock->dev.ctx, CHR__HANDSHAKE_SECONDS * 1000);
     chr__socket_shake(sock);
 }
 
@@ -13543,7 +13558,7 @@ static void chr__socket_wait_for(chr__socket *sock)
 
 static int chr__socket_patience(const chr__socket *sock)
 {
-    return sock->state == CHR__SOCKET_SHAKING ? chr__time_left(sock->dev.ctx, sock->patience.deadline) : -1;
+    return sock->state == CHR__SOCKET_SHAKING ? chr__time_left(sock->dev.ctx, sock->gives_up) : -1;
 }
 
 static int chr__socket_drive(chr__socket *sock)
@@ -13597,10 +13612,10 @@ static int chr__socket_wait_connected(chr_dev *dev, chr_error *err)
                 return chr__socket_failure(sock, err);
             continue;
         }
-        if (sock->address.type == CHR_ADDR_FD)
-            return chr__fail(err, CHR_ERR_DISCONNECTED, "socket: fd=%d: its peer has gone", sock->address.fd);
         if (!is_first && sock->retry_ms == 0)
             return chr__socket_failure(sock, err);
+        if (sock->address.type == CHR_ADDR_FD)
+            return chr__fail(err, CHR_ERR_DISCONNECTED, "socket: fd=%d: its peer has gone", sock->address.fd);
         chr__socket_drive_client(sock, is_first);
     }
     return 0;

@@ -1,4 +1,5 @@
 /* websocket, server and client: RFC 6455 case by case, each stream fed whole, split at every byte, and into little room. */
+#include "fault.h"
 #define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "rig.h"
@@ -813,6 +814,19 @@ TEST(a_silent_peer_is_dropped_after_a_while)
         CHECK_STR(hear(l->peer), "(eof)");
         line_close(l);
     }
+}
+
+/* Ten seconds of real time, in haste. */
+TEST(waiting_for_a_silent_peer_ends_though_the_clock_stands_still)
+{
+    line     *l;
+    chr_error err;
+    fault_plan.haste = 100;
+    l = line_new(0, "", UNLIMITED);
+    CHECK_INT(chr_wait_connected(l->dev, &err), CHR_ERR_TIMEOUT);
+    CHECK_HAS(err.text, "websocket handshake within 10 seconds");
+    CHECK_INT(chr_wait_connected(l->dev, &err), CHR_ERR_DISCONNECTED);
+    line_close(l);
 }
 
 TEST(patience_is_for_handshakes_only)
