@@ -102,6 +102,7 @@ class Probe:
     def data_until(self, end):
         while end not in self.held:
             line = self.line()
+            assert line != "closed", "the far side has gone, and %r has not come; the data are %r" % (end, self.held)
             if line.startswith("data "):
                 self.held += bytes.fromhex(line[5:])
         at = self.held.index(end) + len(end)
