@@ -5715,8 +5715,9 @@ CHARDEV_API int chr_fe_wait_connected(chr_frontend *fe, chr_error *err)
 /* ====================================================================================================================
  * >>the_replay   a recording is checked, and played by a backend that stands in for the real ones
  * ====================================================================================================================
- * What comes by itself (input, events, writability, the end) waits for its time; what answers a call waits for that call. Each
- * chardev reads ahead one record of each sort. Events that came inside a call lie before that call's record.
+ * What comes by itself (input, events, writability, the end) waits for its time, and at that time for the calls that lie before it in
+ * the file; what answers a call waits for that call. Each chardev reads ahead one record of each sort. Events that came inside a
+ * call lie before that call's record.
  */
 
 typedef struct chr__record_head {
@@ -5743,6 +5744,7 @@ typedef struct chr__replay {
     unsigned     count, capacity;
     chr_timer    timer;   /* at the nearest record, */
     chr_idle     deliver; /* then this, after all other timers of that moment: as input came after them, too */
+    int          is_held; /* the nearest record waits for a call */
 } chr__replay;
 
 typedef struct chr__played {
@@ -5921,12 +5923,23 @@ static int chr__is_call(const chr__record_head *record)
     return record->inside || record->kind == CHR__RECORD_CREATED || (record->kind >= CHR__RECORD_WRITE && record->kind <= CHR__RECORD_WAIT);
 }
 
+static void chr__replay_deliver(void *opaque);
+
+static void chr__replay_due(void *opaque)
+{
+    chr__replay *replay = (chr__replay *)opaque;
+
+    chr_idle_start(replay->ctx, &replay->deliver, chr__replay_deliver, replay);
+}
+
 /* Goes on to the next record of this chardev of the same sort. The file was checked: if it has changed since, it ends here. */
 static void chr__replay_advance(chr__played *played, chr__record_head *record, int call)
 {
     chr__replay  *replay = played->dev.ctx->replay;
     unsigned char head[CHR__RECORD_HEAD];
 
+    if (call && replay->is_held)
+        chr__replay_due(replay);
     while (record->next + CHR__RECORD_HEAD <= replay->size) {
         if (chr__replay_head(replay, record->next, head, record) < 0 || record->next > replay->size || record->kind == CHR__RECORD_END)
             break;
@@ -6024,21 +6037,37 @@ static chr__played *chr__replay_first(chr__replay *replay)
     return first;
 }
 
-static void chr__replay_deliver(void *opaque);
-
-static void chr__replay_due(void *opaque)
+/* Whether a call of that moment lies before the record in the file, and has not been made yet. */
+static int chr__replay_waits_for_call(const chr__replay *replay, const chr__record_head *record)
 {
-    chr__replay *replay = (chr__replay *)opaque;
+    const chr__played *played;
+    unsigned           i;
 
-    chr_idle_start(replay->ctx, &replay->deliver, chr__replay_deliver, replay);
+    for (i = 0; i < replay->count; i++) {
+        played = (const chr__played *)replay->known[i].dev;
+        if (played && played->call.time == record->time && played->call.at < record->at &&
+            (played->call.inside || (played->call.kind && played->call.kind != CHR__RECORD_SET_OPEN)))
+            return 1;
+    }
+    return 0;
+}
+
+/* On our clock. A call that does not come until that moment is over will not come at all. */
+static int64_t chr__replay_when(chr__replay *replay, const chr__played *first)
+{
+    replay->is_held = chr__replay_waits_for_call(replay, &first->ahead);
+    return replay->started + first->ahead.time + replay->is_held;
 }
 
 /* The end is waited for like anything else: time must come to it. */
 static void chr__replay_arm(chr__replay *replay)
 {
     chr__played *first = chr__replay_first(replay);
-    int64_t      when = replay->started + (first ? first->ahead.time : replay->ends);
+    int64_t      when = replay->started + replay->ends;
 
+    replay->is_held = 0;
+    if (first)
+        when = chr__replay_when(replay, first);
     if (first || !chr_replay_over(replay->ctx))
         chr__timer_start_at(replay->ctx, &replay->timer, when, chr__replay_due, replay);
 }
@@ -6051,7 +6080,7 @@ static void chr__replay_deliver(void *opaque)
     chr__played *first;
 
     while (ctx->replay && (first = chr__replay_first(ctx->replay)) != NULL) {
-        if (ctx->replay->started + first->ahead.time > chr_loop_now(ctx))
+        if (chr__replay_when(ctx->replay, first) > chr_loop_now(ctx))
             break;
         (void)chr__replay_play(first);
     }
