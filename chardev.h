@@ -12936,18 +12936,18 @@ static int chr__tls_read(chr__layer *layer, void *buf, size_t len)
     return done > 0 ? (int)done : tls->has_ended ? chr__tls_ended(tls) : (int)CHR_ERR_WOULD_BLOCK;
 }
 
-/* Takes record by record. One that can't go out at once is kept, and counts as taken: it is encrypted already. */
+/* Takes record by record. What can't go out at once is kept, and counts as taken: it is encrypted already. */
 static int chr__tls_write(chr__layer *layer, const void *buf, size_t len)
 {
     chr__tls            *tls = (chr__tls *)layer;
     const unsigned char *bytes = (const unsigned char *)buf;
-    int                  most = mbedtls_ssl_get_max_out_record_payload(&tls->ssl), n = chr__tls_flush(layer);
+    int                  n = chr__tls_flush(layer);
     size_t               size, done;
 
-    if (n < 0 || most <= 0)
-        return n < 0 ? n : (int)CHR_ERR_DISCONNECTED;
+    if (n < 0)
+        return n;
     for (done = 0; done < len; done += (size_t)n) {
-        size = chr__min(len - done, chr__min((size_t)most, sizeof tls->kept));
+        size = chr__min(len - done, sizeof tls->kept);
         n = mbedtls_ssl_write(&tls->ssl, bytes + done, size);
         if (n == MBEDTLS_ERR_SSL_WANT_WRITE || n == MBEDTLS_ERR_SSL_WANT_READ) {
             memcpy(tls->kept, bytes + done, size);
