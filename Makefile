@@ -73,17 +73,18 @@ cross:
 
 build/fuzz/%: tests/fuzz/%.c $(wildcard tests/*.h tests/fuzz/*.h) chardev.h Makefile
 	@mkdir -p $(@D)
-	clang -I. -Itests -std=gnu99 $(DEFINES) $(WARNINGS) -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -pthread -o $@ $<
+	clang -I. -Itests -std=gnu99 $(DEFINES) $(WARNINGS) -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
+	    -pthread $(FUZZ_FLAGS) -o $@ $< $(LDFLAGS)
 
-# New inputs go to build/fuzz/NAME.new, findings to build/fuzz/NAME-*; the corpus in tests/ is only read.
+build/fuzz/fuzz_tls: FUZZ_FLAGS = $(TLS_FLAGS)
+build/fuzz/fuzz_tls: LDFLAGS += $(TLS_LIBS)
+ifneq ($(TLS),yes)
+FUZZERS := $(filter-out build/fuzz/fuzz_tls,$(FUZZERS))
+NOT_FUZZED = fuzz_tls: skipped: mbedtls/ssl.h is missing
+endif
+
 fuzz: $(FUZZERS)
-	@set -e; for fuzzer in $(FUZZERS); do \
-	    name=$${fuzzer##*/}; mkdir -p $$fuzzer.new; seeds=tests/fuzz/corpus/$${name#fuzz_}; \
-	    [ -d $$seeds ] || seeds=; \
-	    echo "$$name: $(FUZZ_SECONDS) s"; \
-	    $$fuzzer -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 -verbosity=0 \
-	        -artifact_prefix=$$fuzzer- $$fuzzer.new $$seeds; \
-	done; echo 'fuzz: ok'
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) SKIPPED='$(NOT_FUZZED)' sh tests/fuzz/run.sh $(FUZZERS)
 
 coverage:
 	@CC='$(CC)' FLAGS='-I. -Itests -std=gnu99 $(DEFINES) -g -O0 --coverage -pthread' sh tests/coverage.sh

@@ -12615,26 +12615,41 @@ typedef struct chr__tls {
     size_t              ip_size, sent, kept_size;
     chr__name           peer;             /* the certificate's name, or the key's */
     unsigned char       kept[MBEDTLS_SSL_OUT_CONTENT_LEN]; /* one record that could not be sent yet */
+    chr__box            ahead;            /* mbed TLS reads a record's head, then its body: what has come is read once */
+    chr__box            flight;           /* the records of a handshake that go together: one by one, each would wait for the
+                                             acknowledgement of the one before it */
 } chr__tls;
 
 static int chr__tls_below_read(void *opaque, unsigned char *buf, size_t len)
 {
-    chr__tls   *tls = (chr__tls *)opaque;
-    chr__layer *below = tls->layer.below;
-    int         n = below->slots->read(below, buf, len);
+    chr__tls *tls = (chr__tls *)opaque;
+    int       n = chr__box_is_empty(&tls->ahead) ? chr__box_fill(&tls->ahead, tls->layer.below) : 1;
 
-    if (n > 0 && !tls->has_heard) {
+    if (n <= 0)
+        return n == 0 ? 0 : n == CHR_ERR_WOULD_BLOCK ? MBEDTLS_ERR_SSL_WANT_READ : MBEDTLS_ERR_NET_CONN_RESET;
+    len = chr__min(len, tls->ahead.end - tls->ahead.start);
+    memcpy(buf, tls->ahead.bytes + tls->ahead.start, len);
+    tls->ahead.start += len;
+    if (!tls->has_heard) {
         tls->has_heard = 1;
         tls->is_alien = buf[0] != MBEDTLS_SSL_MSG_HANDSHAKE && buf[0] != MBEDTLS_SSL_MSG_ALERT;
     }
-    return n >= 0 ? n : n == CHR_ERR_WOULD_BLOCK ? MBEDTLS_ERR_SSL_WANT_READ : MBEDTLS_ERR_NET_CONN_RESET;
+    return (int)len;
 }
 
+/* While hands are shaken, what fits into the flight goes with it at the end of the step. */
 static int chr__tls_below_write(void *opaque, const unsigned char *buf, size_t len)
 {
-    chr__layer *below = ((chr__tls *)opaque)->layer.below;
-    int         n = below->slots->write(below, buf, len);
+    chr__tls   *tls = (chr__tls *)opaque;
+    chr__layer *below = tls->layer.below;
+    int         n = 0;
 
+    if (!tls->is_up && chr__box_put(&tls->flight, buf, len) == 0)
+        return (int)len;
+    if (!chr__box_is_empty(&tls->flight))
+        n = chr__box_flush(&tls->flight, below);
+    if (n == 0)
+        n = below->slots->write(below, buf, len);
     return n > 0 ? n : n == 0 || n == CHR_ERR_WOULD_BLOCK ? MBEDTLS_ERR_SSL_WANT_WRITE : MBEDTLS_ERR_NET_SEND_FAILED;
 }
 
@@ -12866,6 +12881,7 @@ static int chr__tls_authorize(chr__tls *tls, chr_error *err)
     if (tls->peer.len > 0 && !tls->peer.is_cut && chr__authz_allows(tls->layer.dev->ctx, list, tls->peer.text))
         return 0;
     (void)mbedtls_ssl_send_alert_message(&tls->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL, MBEDTLS_SSL_ALERT_MSG_ACCESS_DENIED);
+    (void)chr__box_flush(&tls->flight, tls->layer.below);
     return chr__fail(err, CHR_ERR_PERMISSION, "TLS: the peer '%s' is not on the list tls-authz=%s", tls->peer.text, list);
 }
 
@@ -12899,11 +12915,15 @@ static int chr__tls_step(chr__layer *layer, int *wants, chr_error *err)
     if (tls->is_up)
         return chr__tls_flush(layer);
     n = mbedtls_ssl_handshake(&tls->ssl);
-    *wants = n == MBEDTLS_ERR_SSL_WANT_READ ? CHR_IN : CHR_OUT;
-    if (n == MBEDTLS_ERR_SSL_WANT_READ || n == MBEDTLS_ERR_SSL_WANT_WRITE)
+    code = chr__box_flush(&tls->flight, layer->below);
+    if (n == MBEDTLS_ERR_SSL_WANT_WRITE || (n == 0 && code == CHR_ERR_WOULD_BLOCK))
         return CHR_ERR_WOULD_BLOCK;
-    if (n != 0)
-        return chr__tls_explain(tls, n, err);
+    if (n == MBEDTLS_ERR_SSL_WANT_READ) { /* after a write that failed too: the peer may have said why */
+        *wants = code == CHR_ERR_WOULD_BLOCK ? CHR_OUT : CHR_IN;
+        return CHR_ERR_WOULD_BLOCK;
+    }
+    if (n != 0 || code < 0)
+        return chr__tls_explain(tls, n != 0 ? n : MBEDTLS_ERR_NET_SEND_FAILED, err);
     code = chr__tls_authorize(tls, err);
     tls->is_up = code == 0;
     return code;
@@ -12938,7 +12958,7 @@ static int chr__tls_is_no_bytes(int n)
     return n == MBEDTLS_ERR_SSL_WANT_READ || n == MBEDTLS_ERR_SSL_WANT_WRITE;
 }
 
-/* A long record seldom comes alone: the next one may fill the rest of the buffer. */
+/* A long record seldom comes alone: the next one may fill the rest of the buffer, as does what has been read ahead. */
 static int chr__tls_read(chr__layer *layer, void *buf, size_t len)
 {
     enum { LONG_RECORD = 4096 };
@@ -12946,7 +12966,7 @@ static int chr__tls_read(chr__layer *layer, void *buf, size_t len)
     size_t    done = 0;
     int       n = LONG_RECORD;
 
-    while (!tls->has_ended && n >= LONG_RECORD && done < len) {
+    while (!tls->has_ended && (n >= LONG_RECORD || !chr__box_is_empty(&tls->ahead)) && done < len) {
         n = mbedtls_ssl_read(&tls->ssl, (unsigned char *)buf + done, len - done);
         if (n > 0) {
             done += (size_t)n;
@@ -12958,18 +12978,18 @@ static int chr__tls_read(chr__layer *layer, void *buf, size_t len)
     return done > 0 ? (int)done : tls->has_ended ? chr__tls_ended(tls) : (int)CHR_ERR_WOULD_BLOCK;
 }
 
-/* Takes record by record. One that can't go out at once is kept, and counts as taken: it is encrypted already. */
+/* Takes record by record. What can't go out at once is kept, and counts as taken: it is encrypted already. */
 static int chr__tls_write(chr__layer *layer, const void *buf, size_t len)
 {
     chr__tls            *tls = (chr__tls *)layer;
     const unsigned char *bytes = (const unsigned char *)buf;
-    int                  most = mbedtls_ssl_get_max_out_record_payload(&tls->ssl), n = chr__tls_flush(layer);
+    int                  n = chr__tls_flush(layer);
     size_t               size, done;
 
-    if (n < 0 || most <= 0)
-        return n < 0 ? n : (int)CHR_ERR_DISCONNECTED;
+    if (n < 0)
+        return n;
     for (done = 0; done < len; done += (size_t)n) {
-        size = chr__min(len - done, chr__min((size_t)most, sizeof tls->kept));
+        size = chr__min(len - done, sizeof tls->kept);
         n = mbedtls_ssl_write(&tls->ssl, bytes + done, size);
         if (n == MBEDTLS_ERR_SSL_WANT_WRITE || n == MBEDTLS_ERR_SSL_WANT_READ) {
             memcpy(tls->kept, bytes + done, size);
@@ -12989,7 +13009,7 @@ static int chr__tls_pending(const chr__layer *layer)
 {
     const chr__tls *tls = (const chr__tls *)layer;
 
-    return tls->has_ended || mbedtls_ssl_check_pending(&tls->ssl);
+    return tls->has_ended || !chr__box_is_empty(&tls->ahead) || mbedtls_ssl_check_pending(&tls->ssl);
 }
 
 static int chr__tls_unsent(const chr__layer *layer)

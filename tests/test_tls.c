@@ -1,4 +1,5 @@
 /* TLS: both roles against each other, with the wire between them in the test's hand. The peers are in tests/peers/tls_*.py. */
+#include "fault.h"
 #define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "rig.h"
@@ -243,6 +244,65 @@ TEST(split_at_every_byte)
     both_settle(&b);
     CHECK_STR(b.server.events, "OC");
     CHECK_STR(b.r.log, "");
+    both_end(&b);
+}
+
+/* Record by record, each but the first of a flight would wait for an acknowledgement that the far side delays. */
+TEST(a_flight_of_the_handshake_is_one_write)
+{
+    both b;
+
+    both_usual(&b);
+    fault_disarm();
+    memset(fault_plan.counts, 0, sizeof fault_plan.counts);
+    both_settle(&b);
+    CHECK_STR(b.server.events, "O");
+    CHECK_STR(b.client.events, "O");
+    CHECK_INT(fault_plan.counts[FAULT_send], 3); /* the client's first went when it was made */
+    both_end(&b);
+}
+
+/* Or comes up short, or never: nobody is told that the connection is open before it has gone. */
+TEST(a_flight_that_would_block_goes_from_the_loop)
+{
+    both b;
+    long turn, at;
+
+    for (turn = 0; turn < 9; turn++) {
+        int error = turn < 3 ? EAGAIN : turn < 6 ? FAULT_SHORT : EPIPE;
+        at = turn % 3 + 1;
+        both_usual(&b);
+        fault_arm(FAULT_send, error, at, error == EPIPE);
+        both_settle(&b);
+        CHECK(fault_plan.fired > 0);
+        fault_disarm();
+        CHECK_STR(b.server.events, error == EPIPE ? "" : "O");
+        CHECK_STR(b.client.events, error == EPIPE ? "" : "O");
+        CHECK_INT(chr_fe_write(&b.server.fe, "welcome", 7), error == EPIPE ? (int)CHR_ERR_DISCONNECTED : 7);
+        both_settle(&b);
+        CHECK_INPUT(&b.client, error == EPIPE ? "" : "welcome");
+        both_end(&b);
+    }
+}
+
+/* Several short records that have come together cost one read, and wait here as long as there is no room. */
+TEST(short_records_are_read_together)
+{
+    both b;
+    int  i;
+
+    both_usual(&b);
+    both_settle(&b);
+    for (i = 0; i < 20; i++) CHECK_INT(chr_fe_write(&b.client.fe, "0123456789" + i % 10, 1), 1);
+    while (carry(&b, b.near_client, b.near_server, 0)) {}
+    fault_plan.counts[FAULT_read] = 0;
+    b.server.room = 5;
+    settle(&b.r);
+    CHECK_INT(b.server.length, 5);
+    give_room(&b.server, UNLIMITED);
+    settle(&b.r);
+    CHECK_INPUT(&b.server, "01234567890123456789");
+    CHECK(fault_plan.counts[FAULT_read] >= 1 && fault_plan.counts[FAULT_read] <= 2);
     both_end(&b);
 }
 

@@ -125,11 +125,11 @@ class Probe:
                 self.process.wait()
 
 
-def server(protocol, more=""):
+def server(protocol, more="", objects=()):
     """A probe that listens on a free port of 127.0.0.1, and that port."""
     listening = socket.create_server(("127.0.0.1", 0))
     fd = listening.fileno()
-    probe = Probe("socket,id=p,fd=%d,server=on,wait=off,%s=on%s" % (fd, protocol, more), fds=(fd,))
+    probe = Probe("socket,id=p,fd=%d,server=on,wait=off,%s=on%s" % (fd, protocol, more), fds=(fd,), objects=objects)
     port = listening.getsockname()[1]
     listening.close()
     return probe, port
