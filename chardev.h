@@ -6513,7 +6513,7 @@ CHR__COLD int chr__layers_unsent(const chr__stream *stream)
 
 static int chr__stream_unsent(const chr__stream *stream)
 {
-    return stream->may_keep && chr__layers_unsent(stream);
+    return stream->may_keep ? chr__layers_unsent(stream) : 0;
 }
 
 /* From the top: each hands down what it holds. 0 = all is gone; else what stopped the last one. */
@@ -11040,9 +11040,9 @@ enum { /* a client's commands; a server's are 100 more */
     CHR__COM_SERVER = 100
 };
 
-enum { /* line state, modem state; half of the latter's bits say what has changed, and are the upper ones divided by 16 */
+enum { /* line state; modem state, whose lower four bits say which of the upper ones have changed */
     CHR__COM_LINE_BREAK = 0x10, CHR__COM_LINE_EMPTY = 0x60,
-    CHR__COM_MODEM_CTS = 0x10, CHR__COM_MODEM_DSR = 0x20, CHR__COM_MODEM_RI = 0x40, CHR__COM_MODEM_CD = 0x80, CHR__COM_MODEM_CHANGES = 0x0f
+    CHR__COM_MODEM_CTS = 0x10, CHR__COM_MODEM_DSR = 0x20, CHR__COM_MODEM_RI = 0x40, CHR__COM_MODEM_CD = 0x80
 };
 
 #define CHR__COM_BIT(fact) (1u << (CHR__COM_##fact))
@@ -11104,7 +11104,8 @@ static int chr__com_port_take(chr_serial_params *params, int command, uint32_t v
 /* As they come out of the null modem between our frontend and a server's client. */
 static int chr__com_port_modem_state(int lines)
 {
-    return (lines & (CHR_TIOCM_CTS | CHR_TIOCM_RTS) ? CHR__COM_MODEM_CTS : 0) | (lines & (CHR_TIOCM_DSR | CHR_TIOCM_DTR) ? CHR__COM_MODEM_DSR : 0) |
+    return (lines & (CHR_TIOCM_CTS | CHR_TIOCM_RTS) ? CHR__COM_MODEM_CTS : 0) |
+           (lines & (CHR_TIOCM_DSR | CHR_TIOCM_DTR) ? CHR__COM_MODEM_DSR : 0) |
            (lines & (CHR_TIOCM_CAR | CHR_TIOCM_DTR) ? CHR__COM_MODEM_CD : 0) | (lines & CHR_TIOCM_RI ? CHR__COM_MODEM_RI : 0);
 }
 
@@ -11114,12 +11115,12 @@ static int chr__com_port_modem_lines(int state)
            (state & CHR__COM_MODEM_CD ? CHR_TIOCM_CAR : 0) | (state & CHR__COM_MODEM_RI ? CHR_TIOCM_RI : 0);
 }
 
-/* With the marks of what has changed since it was told last; of RI only the end counts. */
-static int chr__com_port_modem_change(const chr__telnet *telnet, int state)
+/* The bits that say what has changed since it was told last; of RI only the end counts. */
+static int chr__com_port_modem_changes(const chr__telnet *telnet, int state)
 {
     int changed = (state ^ telnet->told_modem_state) & (CHR__COM_MODEM_CTS | CHR__COM_MODEM_DSR | CHR__COM_MODEM_CD);
 
-    return state | (changed | (telnet->told_modem_state & ~state & CHR__COM_MODEM_RI)) >> 4;
+    return (changed | (telnet->told_modem_state & ~state & CHR__COM_MODEM_RI)) >> 4;
 }
 
 /* -- out -- */
@@ -11169,9 +11170,10 @@ static void chr__com_port_say_control(chr__telnet *telnet, int fact)
 static void chr__com_port_say_modem_state(chr__telnet *telnet)
 {
     int state = chr__com_port_modem_state(chr__com_port_of(telnet)->ours);
+    int told = (state | chr__com_port_modem_changes(telnet, state)) & telnet->modem_mask;
 
     if (telnet->is_server)
-        chr__com_port_say(telnet, CHR__COM_NOTIFY_MODEMSTATE, (uint32_t)(chr__com_port_modem_change(telnet, state) & telnet->modem_mask));
+        chr__com_port_say(telnet, CHR__COM_NOTIFY_MODEMSTATE, (uint32_t)told);
     else
         chr__com_port_send(telnet, CHR__COM_NOTIFY_MODEMSTATE, NULL, 0);
     telnet->told_modem_state = state;
@@ -11221,13 +11223,13 @@ static int chr__com_port_has_to_tell(const chr__telnet *telnet)
     return telnet->to_tell && (telnet->event < 0 || !telnet->is_server);
 }
 
-/* What there is room for. */
-static void chr__com_port_tell(chr__telnet *telnet)
+/* Of these facts what there is room for. */
+static void chr__com_port_tell(chr__telnet *telnet, unsigned facts)
 {
     int fact;
 
     for (fact = 0; fact < CHR__COM_FACTS && chr__com_port_has_to_tell(telnet); fact++)
-        if (telnet->to_tell & (1u << fact) && chr__box_room(&telnet->out) > 0) {
+        if (telnet->to_tell & facts & (1u << fact) && chr__box_room(&telnet->out) > 0) {
             telnet->to_tell &= ~(1u << fact);
             chr__com_port_tell_fact(telnet, fact);
         }
@@ -11240,6 +11242,7 @@ static void chr__com_port_begins(chr__telnet *telnet)
     const chr__com_port *port = chr__com_port_of(telnet);
 
     telnet->event = CHR_EVENT_SERIAL;
+    telnet->told_modem_state = chr__com_port_modem_state(port->ours);
     telnet->modem_mask = 0xff;
     telnet->to_tell = CHR__COM_BIT(NOTIFY_MODEMSTATE);
     if (telnet->is_server)
@@ -11262,7 +11265,7 @@ static void chr__com_port_negotiated(chr__telnet *telnet, int was_on)
         return;
     telnet->event = CHR_EVENT_SERIAL;
     telnet->to_tell = 0;
-    telnet->is_stopped = 0;
+    telnet->is_stopped = telnet->their_break = chr__com_port_of(telnet)->theirs = 0;
 }
 
 /* -- in -- */
@@ -11352,7 +11355,6 @@ static void chr__com_port_received(chr__telnet *telnet)
         return;
     for (i = 2; i < telnet->sub_length; i++)
         value = value << 8 | telnet->sub[i];
-    chr__com_port_tell(telnet); /* the answers to what came before: each gets its own */
     if (command == CHR__COM_SUSPEND || command == CHR__COM_RESUME)
         telnet->is_stopped = command == CHR__COM_SUSPEND;
     else if (telnet->is_server)
@@ -11385,13 +11387,16 @@ static void chr__com_port_set_flow(chr__com_port *port, chr__telnet *telnet, int
 
 static void chr__com_port_set_lines(chr__com_port *port, chr__telnet *telnet, int lines)
 {
-    int changed = port->ours < 0 ? -1 : port->ours ^ lines, state = chr__com_port_modem_state(lines);
+    int changed = port->ours < 0 ? -1 : port->ours ^ lines, state = chr__com_port_modem_state(lines), news;
 
     port->ours = lines;
-    if (telnet && !telnet->is_server)
+    if (!telnet)
+        return;
+    news = ((state ^ telnet->told_modem_state) | chr__com_port_modem_changes(telnet, state)) & telnet->modem_mask;
+    if (telnet->is_server)
+        telnet->to_tell |= news ? CHR__COM_BIT(NOTIFY_MODEMSTATE) : 0;
+    else
         telnet->to_tell |= (changed & CHR_TIOCM_DTR ? CHR__COM_BIT(DTR) : 0) | (changed & CHR_TIOCM_RTS ? CHR__COM_BIT(RTS) : 0);
-    else if (telnet && ((state ^ telnet->told_modem_state) | (chr__com_port_modem_change(telnet, state) & CHR__COM_MODEM_CHANGES)) & telnet->modem_mask)
-        telnet->to_tell |= CHR__COM_BIT(NOTIFY_MODEMSTATE);
 }
 
 static int chr__com_port_get_lines(const chr__com_port *port, int is_server)
@@ -11460,7 +11465,7 @@ static int chr__telnet_flush(chr__layer *layer)
     chr__telnet *telnet = (chr__telnet *)layer;
 
     if (telnet->to_tell)
-        chr__com_port_tell(telnet);
+        chr__com_port_tell(telnet, ~0u);
     return chr__telnet_send_kept(telnet);
 }
 
@@ -11547,6 +11552,8 @@ static int chr__telnet_command(chr__telnet *telnet, unsigned char c, unsigned ch
 {
     int is_kept = telnet->is_3270 && (c == CHR__TELNET_IAC || c == CHR__TELNET_EOR || c == CHR__TELNET_SB || c == CHR__TELNET_SE);
 
+    if (telnet->to_tell)
+        chr__com_port_tell(telnet, ~0u); /* what came before gets an answer of its own */
     telnet->state = CHR__TELNET_IN_DATA;
     if (c == CHR__TELNET_BREAK)
         telnet->event = CHR_EVENT_BREAK;
@@ -11790,8 +11797,11 @@ static int chr__telnet_ioctl(chr__layer *layer, int command, void *arg)
         *(chr_terminal_size *)arg = telnet->size;
         return telnet->size.columns || telnet->size.rows ? 0 : CHR_ERR_NOT_SUPPORTED;
     default:
-        code = telnet->has_com_port ? chr__com_port_ioctl(chr__com_port_of(telnet), telnet, command, arg) : CHR_ERR_NOT_SUPPORTED;
-        (void)chr__telnet_flush(layer);
+        if (!telnet->has_com_port)
+            return CHR_ERR_NOT_SUPPORTED;
+        code = chr__com_port_ioctl(chr__com_port_of(telnet), telnet, command, arg);
+        chr__com_port_tell(telnet, telnet->is_server ? CHR__COM_BIT(NOTIFY_MODEMSTATE) : ~0u); /* a handler may go on correcting */
+        (void)chr__telnet_send_kept(telnet);
         return code;
     }
 }
