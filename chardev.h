@@ -428,9 +428,9 @@ enum {
  * from then on, is sent to each new server, and is corrected by CHR_EVENT_SERIAL where the server has something else in force. The
  * modem lines are as the server told them last. A server is that line: what its client sets is in force at once, and told by
  * CHR_EVENT_SERIAL; a frontend that can't have it says what it has, by SET_PARAMS or SET_FLOW from inside the handler, and that is
- * what the client is answered. GET_TIOCM gives the client's DTR and RTS, and how they are seen through a null modem: DTR as DSR and
- * CAR, RTS as CTS. SET_TIOCM tells the client CTS, CAR, RI and DSR; DTR and RTS pass through the null modem. Break is
- * CHR_EVENT_BREAK and SET_BREAK. A peer that knows nothing of this leaves a plain telnet line: then CHR_ERR_NOT_SUPPORTED. */
+ * what the client is answered. Between the two lies a null modem: a client's DTR is CHR_TIOCM_DSR and CAR here, its RTS is CTS, and
+ * SET_TIOCM the other way round; a frontend with CTS, CAR, RI or DSR to tell sets just those. Break is CHR_EVENT_BREAK and SET_BREAK.
+ * A peer that knows nothing of this leaves a plain telnet line: then CHR_ERR_NOT_SUPPORTED. */
 
 /* A line that is unplugged or not connected at the moment takes these when it comes back (serial with reconnect-ms, com-port). */
 typedef struct chr_serial_params {
@@ -11045,6 +11045,8 @@ enum { /* line state; modem state, whose lower four bits say which of the upper 
     CHR__COM_MODEM_CTS = 0x10, CHR__COM_MODEM_DSR = 0x20, CHR__COM_MODEM_RI = 0x40, CHR__COM_MODEM_CD = 0x80
 };
 
+enum { CHR__COM_PORT_FAR = CHR_TIOCM_CTS | CHR_TIOCM_CAR | CHR_TIOCM_RI | CHR_TIOCM_DSR };
+
 #define CHR__COM_BIT(fact) (1u << (CHR__COM_##fact))
 #define CHR__COM_PARAMS    (CHR__COM_BIT(SET_BAUDRATE) | CHR__COM_BIT(SET_DATASIZE) | CHR__COM_BIT(SET_PARITY) | CHR__COM_BIT(SET_STOPSIZE))
 
@@ -11066,7 +11068,7 @@ static void chr__com_port_init(chr__com_port *port, int is_server)
 
     port->params = at_first;
     port->wanted_flow = -1;
-    port->ours = is_server ? CHR_TIOCM_CTS | CHR_TIOCM_DSR | CHR_TIOCM_CAR : -1; /* a line of three wires is always ready */
+    port->ours = is_server ? CHR_TIOCM_DTR | CHR_TIOCM_RTS : -1; /* a line of three wires is always ready */
 }
 
 /* -- values as they are on the wire -- */
@@ -11101,12 +11103,19 @@ static int chr__com_port_take(chr_serial_params *params, int command, uint32_t v
     return 1;
 }
 
-/* As they come out of the null modem between our frontend and a server's client. */
+/* As they come out of the null modem between a server's frontend and its client; unless they are at the far end of it already. */
+static int chr__com_port_cross(int lines)
+{
+    int crossed = (lines & CHR_TIOCM_DTR ? CHR_TIOCM_DSR | CHR_TIOCM_CAR : 0) | (lines & CHR_TIOCM_RTS ? CHR_TIOCM_CTS : 0);
+
+    return lines & CHR__COM_PORT_FAR ? lines & CHR__COM_PORT_FAR : crossed;
+}
+
 static int chr__com_port_modem_state(int lines)
 {
-    return (lines & (CHR_TIOCM_CTS | CHR_TIOCM_RTS) ? CHR__COM_MODEM_CTS : 0) |
-           (lines & (CHR_TIOCM_DSR | CHR_TIOCM_DTR) ? CHR__COM_MODEM_DSR : 0) |
-           (lines & (CHR_TIOCM_CAR | CHR_TIOCM_DTR) ? CHR__COM_MODEM_CD : 0) | (lines & CHR_TIOCM_RI ? CHR__COM_MODEM_RI : 0);
+    lines = chr__com_port_cross(lines);
+    return (lines & CHR_TIOCM_CTS ? CHR__COM_MODEM_CTS : 0) | (lines & CHR_TIOCM_DSR ? CHR__COM_MODEM_DSR : 0) |
+           (lines & CHR_TIOCM_CAR ? CHR__COM_MODEM_CD : 0) | (lines & CHR_TIOCM_RI ? CHR__COM_MODEM_RI : 0);
 }
 
 static int chr__com_port_modem_lines(int state)
@@ -11265,7 +11274,7 @@ static void chr__com_port_negotiated(chr__telnet *telnet, int was_on)
         return;
     telnet->event = CHR_EVENT_SERIAL;
     telnet->to_tell = 0;
-    telnet->is_stopped = telnet->their_break = chr__com_port_of(telnet)->theirs = 0;
+    telnet->is_stopped = telnet->their_break = 0;
 }
 
 /* -- in -- */
@@ -11365,8 +11374,6 @@ static void chr__com_port_received(chr__telnet *telnet)
 
 /* -- what the frontend sets and asks; telnet is NULL while nobody is connected -- */
 
-enum { CHR__COM_PORT_LINES = CHR_TIOCM_DTR | CHR_TIOCM_RTS | CHR_TIOCM_CTS | CHR_TIOCM_CAR | CHR_TIOCM_RI | CHR_TIOCM_DSR };
-
 static void chr__com_port_set_params(chr__com_port *port, chr__telnet *telnet, const chr_serial_params *params)
 {
     int command;
@@ -11399,13 +11406,6 @@ static void chr__com_port_set_lines(chr__com_port *port, chr__telnet *telnet, in
         telnet->to_tell |= (changed & CHR_TIOCM_DTR ? CHR__COM_BIT(DTR) : 0) | (changed & CHR_TIOCM_RTS ? CHR__COM_BIT(RTS) : 0);
 }
 
-static int chr__com_port_get_lines(const chr__com_port *port, int is_server)
-{
-    int lines = port->theirs;
-
-    return is_server ? lines | chr__com_port_modem_lines(chr__com_port_modem_state(lines)) : lines;
-}
-
 static int chr__com_port_set(chr__com_port *port, chr__telnet *telnet, int command, const void *arg)
 {
     switch (command) {
@@ -11420,7 +11420,7 @@ static int chr__com_port_set(chr__com_port *port, chr__telnet *telnet, int comma
         chr__com_port_set_flow(port, telnet, *(const int *)arg);
         return 0;
     case CHR_IOCTL_SERIAL_SET_TIOCM:
-        chr__com_port_set_lines(port, telnet, *(const int *)arg & CHR__COM_PORT_LINES);
+        chr__com_port_set_lines(port, telnet, *(const int *)arg & (CHR_TIOCM_DTR | CHR_TIOCM_RTS | CHR__COM_PORT_FAR));
         return 0;
     case CHR_IOCTL_SERIAL_SET_BREAK: /* of a connection it is telnet's affair */
         port->in_break = *(const int *)arg != 0;
@@ -11440,7 +11440,7 @@ static int chr__com_port_get(const chr__com_port *port, int is_server, int comma
         *(int *)arg = port->flow;
         return 0;
     case CHR_IOCTL_SERIAL_GET_TIOCM:
-        *(int *)arg = chr__com_port_get_lines(port, is_server);
+        *(int *)arg = is_server ? chr__com_port_cross(port->theirs) : port->theirs;
         return 0;
     default:
         return CHR_ERR_NOT_SUPPORTED;
@@ -11726,7 +11726,7 @@ static void chr__telnet_start_3270(chr__telnet *telnet)
 /* By the book a client says WILL and its server DO; there are some that say both. */
 static void chr__telnet_start_com_port(chr__telnet *telnet)
 {
-    chr__com_port_of(telnet)->theirs = 0;
+    chr__com_port_of(telnet)->theirs = telnet->is_server ? CHR_TIOCM_DTR | CHR_TIOCM_RTS : 0; /* many clients never say so */
     telnet->ours_allowed |= CHR__TELNET_BIT(COM_PORT);
     telnet->theirs_allowed |= CHR__TELNET_BIT(COM_PORT);
     chr__telnet_ask(telnet, telnet->is_server ? CHR__TELNET_DO : CHR__TELNET_WILL, CHR__TELNET_COM_PORT);
