@@ -37,7 +37,7 @@
  *     backends          >>be_null >>be_ringbuf >>be_testdev (>>answers) >>be_msmouse >>be_wctablet
  *                       >>be_braille (>>brlapi) >>be_mux >>be_hub
  *                       >>be_fd >>be_file >>be_pipe >>be_pty >>be_stdio >>be_serial >>be_parallel >>be_udp
- *                       >>be_socket (>>socket_address >>layer_box >>layer_telnet >>layer_websocket
+ *                       >>be_socket (>>socket_address >>layer_box >>layer_telnet (>>com_port) >>layer_websocket
  *                                    >>socket_tls >>socket_layers >>socket_chardev)
  *     the last pages    >>table >>public
  *
@@ -309,7 +309,8 @@ CHARDEV_API int chr_help(chr_context *ctx, const char *backend, void (*print)(vo
 /* Events, to handlers.event. A test may send any other int through chr_be_event(). */
 enum {
     CHR_EVENT_BREAK, CHR_EVENT_OPENED, CHR_EVENT_MUX_IN, CHR_EVENT_MUX_OUT, CHR_EVENT_CLOSED,
-    CHR_EVENT_RESIZED /* the terminal at the far side has another size: CHR_IOCTL_GET_TERMINAL_SIZE */
+    CHR_EVENT_RESIZED, /* the terminal at the far side has another size: CHR_IOCTL_GET_TERMINAL_SIZE */
+    CHR_EVENT_SERIAL   /* the far side has changed the serial line: CHR_IOCTL_SERIAL_GET_PARAMS, _GET_FLOW, _GET_TIOCM */
 };
 
 /* Makes a chardev from options in text ("socket,id=mon,fd=3,server=on,wait=off"). Its context owns it. NULL and err: any
@@ -407,7 +408,10 @@ enum {
     CHR_IOCTL_SERIAL_SET_PARAMS,    /* chr_serial_params *: speed and format of the line; CHR_ERR_INVALID */
     CHR_IOCTL_SERIAL_SET_BREAK,     /* int *: 1 = the line is held in break, 0 = no longer; telnet sends its BREAK for 1 */
     CHR_IOCTL_SERIAL_GET_TIOCM,     /* int *: the modem lines, CHR_TIOCM_... */
-    CHR_IOCTL_SERIAL_SET_TIOCM,     /* int *: CHR_TIOCM_DTR and CHR_TIOCM_RTS, the others are ignored */
+    CHR_IOCTL_SERIAL_SET_TIOCM,     /* int *: CHR_TIOCM_DTR and CHR_TIOCM_RTS, the others are ignored (but see below) */
+    CHR_IOCTL_SERIAL_GET_PARAMS,    /* chr_serial_params *: those in force */
+    CHR_IOCTL_SERIAL_SET_FLOW,      /* int *: CHR_FLOW_...: who stops the senders on the line */
+    CHR_IOCTL_SERIAL_GET_FLOW,      /* int * */
     CHR_IOCTL_PP_READ_DATA = 10,    /* unsigned char *: the data register of a parallel port */
     CHR_IOCTL_PP_WRITE_DATA,        /* unsigned char * */
     CHR_IOCTL_PP_READ_CONTROL,      /* unsigned char *: bits 6 and 7 are set */
@@ -421,7 +425,15 @@ enum {
     CHR_IOCTL_GET_TERMINAL_SIZE = 40 /* chr_terminal_size *: as a telnet peer has told it; NOT_SUPPORTED until it has */
 };
 
-/* A line that is unplugged at the moment takes these when it comes back (serial with reconnect-ms). */
+/* A serial line over the network (socket with com-port=on, RFC 2217). A client drives the line at its server: what it sets counts
+ * from then on, is sent to each new server, and is corrected by CHR_EVENT_SERIAL where the server has something else in force. The
+ * modem lines are as the server told them last. A server is that line: what its client sets is in force at once, and told by
+ * CHR_EVENT_SERIAL; a frontend that can't have it says what it has, by SET_PARAMS or SET_FLOW from inside the handler, and that is
+ * what the client is answered. Between the two lies a null modem: a client's DTR is CHR_TIOCM_DSR and CAR here, its RTS is CTS, and
+ * SET_TIOCM the other way round; a frontend with CTS, CAR, RI or DSR to tell sets just those. Break is CHR_EVENT_BREAK and SET_BREAK.
+ * A peer that knows nothing of this leaves a plain telnet line: then CHR_ERR_NOT_SUPPORTED. */
+
+/* A line that is unplugged or not connected at the moment takes these when it comes back (serial with reconnect-ms, com-port). */
 typedef struct chr_serial_params {
     int speed;     /* bits a second, 50 to 4000000; where the system knows only standard ones, the next within 10 % */
     int parity;    /* 'N', 'E' or 'O' */
@@ -433,6 +445,8 @@ enum {
     CHR_TIOCM_DTR = 0x002, CHR_TIOCM_RTS = 0x004,                                               /* ours */
     CHR_TIOCM_CTS = 0x020, CHR_TIOCM_CAR = 0x040, CHR_TIOCM_RI = 0x080, CHR_TIOCM_DSR = 0x100 /* the far side's */
 };
+
+enum { CHR_FLOW_NONE, CHR_FLOW_XONXOFF, CHR_FLOW_RTSCTS };
 
 typedef struct chr_parallel_epp {
     void *buf;
@@ -668,6 +682,7 @@ typedef struct chr_socket_options {
     int64_t            reconnect;    /* client: retry after this many seconds; 0 = never */
     int64_t            reconnect_ms; /* the same in milliseconds; not both */
     chr_bool           telnet, tn3270, websocket; /* what is spoken over the connection; default: raw */
+    chr_bool           com_port;     /* telnet: with the settings and modem lines of a serial line, RFC 2217; default off */
     chr_bool           websocket_text; /* websocket: text frames are input too; default off: refused */
     const char        *tls_creds, *tls_authz, *tls_hostname;
 } chr_socket_options;
@@ -2330,20 +2345,20 @@ static int chr__os_speed_exact(int fd, int speed)
 }
 #endif
 
-/* Raw, without flow control, deaf to the carrier; a break comes in as the bytes 0xff 0 0, and 0xff doubled. */
-static void chr__os_serial_raw(chr__termios *settings, const chr_serial_params *params)
+/* Raw, deaf to the carrier; a break comes in as the bytes 0xff 0 0, and 0xff doubled. */
+static void chr__os_serial_raw(chr__termios *settings, const chr_serial_params *params, int flow)
 {
     static const tcflag_t sizes[] = { CS5, CS6, CS7, CS8 };
     tcflag_t              cflag = settings->c_cflag & ~(tcflag_t)(CSIZE | CSTOPB | PARENB | PARODD);
 
 #ifdef CRTSCTS
-    cflag &= ~(tcflag_t)CRTSCTS;
+    cflag = flow == CHR_FLOW_RTSCTS ? cflag | CRTSCTS : cflag & ~(tcflag_t)CRTSCTS;
 #endif
     cflag |= CREAD | CLOCAL | sizes[params->data_bits - 5];
     cflag |= params->stop_bits == 2 ? CSTOPB : 0;
     cflag |= params->parity == 'N' ? 0 : params->parity == 'E' ? PARENB : PARENB | PARODD;
     settings->c_cflag = cflag;
-    settings->c_iflag = PARMRK;
+    settings->c_iflag = flow == CHR_FLOW_XONXOFF ? PARMRK | IXON | IXOFF : PARMRK;
     settings->c_oflag = 0;
     settings->c_lflag = 0;
     settings->c_cc[VMIN] = 1;
@@ -2351,7 +2366,7 @@ static void chr__os_serial_raw(chr__termios *settings, const chr_serial_params *
 }
 
 /* A speed that is no standard one: exactly, where the system can; else the next. */
-static int chr__os_serial_configure(int fd, const chr_serial_params *params)
+static int chr__os_serial_configure(int fd, const chr_serial_params *params, int flow)
 {
     chr__termios settings;
     speed_t      speed;
@@ -2359,7 +2374,7 @@ static int chr__os_serial_configure(int fd, const chr_serial_params *params)
 
     if (code < 0)
         return code;
-    chr__os_serial_raw(&settings, params);
+    chr__os_serial_raw(&settings, params, flow);
     if (is_standard && (cfsetispeed(&settings, speed) < 0 || cfsetospeed(&settings, speed) < 0))
         return CHR_ERR_INVALID;
     code = chr__os_termios_set(fd, &settings);
@@ -4251,10 +4266,10 @@ static size_t chr__ioctl_size(int command, const void *arg, int *ints)
     *ints = 0;
     switch (command) {
     case CHR_IOCTL_SET_ECHO: case CHR_IOCTL_SERIAL_SET_BREAK: case CHR_IOCTL_SERIAL_GET_TIOCM: case CHR_IOCTL_SERIAL_SET_TIOCM:
-    case CHR_IOCTL_PP_DATA_DIR:
+    case CHR_IOCTL_SERIAL_SET_FLOW: case CHR_IOCTL_SERIAL_GET_FLOW: case CHR_IOCTL_PP_DATA_DIR:
         *ints = 1;
         return 4;
-    case CHR_IOCTL_SERIAL_SET_PARAMS:
+    case CHR_IOCTL_SERIAL_SET_PARAMS: case CHR_IOCTL_SERIAL_GET_PARAMS:
         *ints = 4;
         return 16;
     case CHR_IOCTL_PP_EPP_READ_ADDRESS: case CHR_IOCTL_PP_EPP_READ: case CHR_IOCTL_PP_EPP_WRITE_ADDRESS: case CHR_IOCTL_PP_EPP_WRITE:
@@ -4554,7 +4569,7 @@ static void chr__deliver_event(chr_dev *dev, int event)
 static void chr__notify(void *opaque)
 {
     static const int order[] = { CHR_EVENT_CLOSED,  CHR_EVENT_OPENED,  CHR_EVENT_BREAK,
-                                 CHR_EVENT_RESIZED, CHR_EVENT_MUX_IN, CHR_EVENT_MUX_OUT };
+                                 CHR_EVENT_RESIZED, CHR_EVENT_SERIAL, CHR_EVENT_MUX_IN, CHR_EVENT_MUX_OUT };
     chr_dev         *dev = (chr_dev *)opaque;
     unsigned         i, pending = dev->pending;
 
@@ -4580,7 +4595,7 @@ static void chr__event(chr_dev *dev, int event)
         if (dev->outbox)
             chr__outbox_event(dev, event);
     }
-    if (dev->ctx->quiet > 0 && event >= CHR_EVENT_BREAK && event <= CHR_EVENT_RESIZED) {
+    if (dev->ctx->quiet > 0 && event >= CHR_EVENT_BREAK && event <= CHR_EVENT_SERIAL) {
         if (event == CHR_EVENT_CLOSED)
             dev->pending &= ~(1u << CHR_EVENT_OPENED);
         dev->pending |= 1u << event;
@@ -5634,6 +5649,15 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
 
 /* -- what only some backends can do -- */
 
+CHR__PRIVATE int chr__serial_params_valid(const chr_serial_params *params)
+{
+    return params->speed >= 50 && params->speed <= 4000000 && params->data_bits >= 5 && params->data_bits <= 8 &&
+           params->stop_bits >= 1 && params->stop_bits <= 2 &&
+           (params->parity == 'N' || params->parity == 'E' || params->parity == 'O');
+}
+
+CHR__PRIVATE int chr__flow_valid(int flow) { return flow >= CHR_FLOW_NONE && flow <= CHR_FLOW_RTSCTS; }
+
 CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg)
 {
     chr_dev *dev = fe->dev;
@@ -6415,7 +6439,8 @@ typedef struct chr__layer_slots {
     int  (*read)(chr__layer *layer, void *buf, size_t len);           /* bytes; 0 = the end; or one of the answers below */
     int  (*write)(chr__layer *layer, const void *buf, size_t len);    /* bytes taken */
     int  (*pending)(const chr__layer *layer);                         /* whether it holds input, -1 = only the end; NULL = never */
-    int  (*unsent)(const chr__layer *layer);                          /* whether it holds output; NULL = never */
+    int  (*unsent)(const chr__layer *layer);                          /* whether it holds output, -1 = the peer wants none now;
+                                                                         NULL = never */
     int  (*flush)(chr__layer *layer);                                 /* send that: 0 = all is gone; NULL with `unsent` */
     int  (*ioctl)(chr__layer *layer, int command, void *arg);         /* or NULL */
     void (*close)(chr__layer *layer);                                 /* say goodbye if there is time, free; or NULL */
@@ -6517,16 +6542,20 @@ static int chr__stream_pending(const chr__stream *stream)
 CHR__COLD int chr__layers_unsent(const chr__stream *stream)
 {
     const chr__layer *layer;
+    int               unsent, stopped = 0;
 
-    for (layer = stream->top; layer; layer = layer->below)
-        if (layer->slots->unsent && layer->slots->unsent(layer))
+    for (layer = stream->top; layer; layer = layer->below) {
+        unsent = layer->slots->unsent ? layer->slots->unsent(layer) : 0;
+        if (unsent > 0)
             return !stream->broken;
-    return 0;
+        stopped |= unsent;
+    }
+    return stopped;
 }
 
 static int chr__stream_unsent(const chr__stream *stream)
 {
-    return stream->may_keep && chr__layers_unsent(stream);
+    return stream->may_keep ? chr__layers_unsent(stream) : 0;
 }
 
 /* From the top: each hands down what it holds. 0 = all is gone; else what stopped the last one. */
@@ -6550,14 +6579,15 @@ CHR__COLD void chr__stream_look_again(chr__stream *stream)
 /* What to poll for: input while there is room, output while somebody waits, hang-ups always until one is held. */
 static void chr__stream_update(chr__stream *stream)
 {
-    int room, in_events, out_events;
+    int room, unsent, in_events, out_events;
 
     if (!stream->top)
         return;
     room = stream->in >= 0 ? chr_be_can_write(stream->dev) : 0;
     if (!stream->top)
         return;
-    out_events = chr__stream_unsent(stream) || (!stream->broken && chr_be_wants_writable(stream->dev)) ? CHR_OUT : 0;
+    unsent = chr__stream_unsent(stream);
+    out_events = unsent > 0 || (unsent == 0 && !stream->broken && chr_be_wants_writable(stream->dev)) ? CHR_OUT : 0;
     in_events = room > 0 ? CHR_IN | CHR_HUP : stream->held ? 0 : CHR_HUP;
     if (stream->in == stream->out) {
         chr_watch_set(&stream->in_watch, in_events | out_events);
@@ -6629,11 +6659,11 @@ static void chr__stream_input(chr__stream *stream, int hung_up)
         chr__stream_look_again(stream);
 }
 
-/* Layers answer what they read; what can't go out at once is watched for. */
+/* Layers answer what they read; what can't go out at once is watched for. The peer may have said that it wants output again. */
 CHR__COLD void chr__stream_look_kept(chr__stream *stream, int hung_up)
 {
     chr__stream_input(stream, hung_up);
-    if (chr__stream_unsent(stream))
+    if (chr__stream_unsent(stream) || chr_be_wants_writable(stream->dev))
         chr__stream_update(stream);
 }
 
@@ -6793,6 +6823,8 @@ static int chr__stream_dev_wait_fd(chr_dev *dev, int *events)
 {
     chr__stream *stream = &((chr__stream_dev *)dev)->stream;
 
+    if (*events == CHR_OUT && chr__stream_unsent(stream) < 0)
+        return -1; /* only the loop reads what sets it going again */
     return *events == CHR_OUT ? stream->out : stream->in;
 }
 
@@ -10015,6 +10047,7 @@ typedef struct chr__serial {
     chr__marks        marks;
     int               fd;         /* -1 = unplugged */
     chr_serial_params params;     /* what the line has, or shall have when it is back */
+    int               flow;       /* the same of CHR_FLOW_... */
     int               lines;      /* the same of DTR and RTS; -1 = never set */
     int               in_break;   /* and of the break that we send */
     int               has_failed; /* reported; until the next success */
@@ -10144,7 +10177,7 @@ static int chr__serial_start(chr__serial *serial)
 /* The line as the guest has set it; what a line doesn't have (a pty: modem lines) is no error here. */
 static int chr__serial_configure(chr__serial *serial, const char *path, chr_error *err)
 {
-    int code = chr__os_serial_configure(serial->fd, &serial->params);
+    int code = chr__os_serial_configure(serial->fd, &serial->params, serial->flow);
 
     if (code < 0)
         return chr__fail(err, code, "%s: its settings can't be made: %s", path, chr_error_text(code));
@@ -10227,17 +10260,18 @@ static void chr__serial_close(chr_dev *dev)
 
 /* -- what the guest sets -- */
 
-static int chr__serial_set_params(chr__serial *serial, const chr_serial_params *params)
+static int chr__serial_set(chr__serial *serial, const chr_serial_params *params, int flow)
 {
     int code;
 
-    if (params->speed < 50 || params->speed > 4000000 || params->data_bits < 5 || params->data_bits > 8 || params->stop_bits < 1 ||
-        params->stop_bits > 2 || (params->parity != 'N' && params->parity != 'E' && params->parity != 'O'))
+    if (!chr__serial_params_valid(params) || !chr__flow_valid(flow))
         return CHR_ERR_INVALID;
-    code = serial->fd < 0 ? 0 : chr__os_serial_configure(serial->fd, params);
-    if (code == 0)
-        serial->params = *params;
-    return code;
+    code = serial->fd < 0 ? 0 : chr__os_serial_configure(serial->fd, params, flow);
+    if (code < 0)
+        return code;
+    serial->params = *params;
+    serial->flow = flow;
+    return 0;
 }
 
 static int chr__serial_ioctl(chr_dev *dev, int command, void *arg)
@@ -10246,7 +10280,15 @@ static int chr__serial_ioctl(chr_dev *dev, int command, void *arg)
 
     switch (command) {
     case CHR_IOCTL_SERIAL_SET_PARAMS:
-        return chr__serial_set_params(serial, (const chr_serial_params *)arg);
+        return chr__serial_set(serial, (const chr_serial_params *)arg, serial->flow);
+    case CHR_IOCTL_SERIAL_GET_PARAMS:
+        *(chr_serial_params *)arg = serial->params;
+        return 0;
+    case CHR_IOCTL_SERIAL_SET_FLOW:
+        return chr__serial_set(serial, &serial->params, *(const int *)arg);
+    case CHR_IOCTL_SERIAL_GET_FLOW:
+        *(int *)arg = serial->flow;
+        return 0;
     case CHR_IOCTL_SERIAL_SET_BREAK:
         serial->in_break = *(const int *)arg != 0;
         return serial->fd < 0 ? 0 : chr__os_serial_break(serial->fd, serial->in_break);
@@ -10725,6 +10767,7 @@ static const chr_option chr__socket_rows[] = {
     { "reconnect",    CHR_OPTION_NUMBER, CHR__ROW(reconnect),         NULL,  0, 2000000,     "client: try again every so many seconds" },
     { "reconnect-ms", CHR_OPTION_NUMBER, CHR__ROW(reconnect_ms),      NULL,  0, 2000000000,  "client: try again every so many milliseconds" },
     { "telnet",       CHR_OPTION_BOOL,   CHR__ROW(telnet),            "off", 0, 0,           "speak telnet" },
+    { "com-port",     CHR_OPTION_BOOL,   CHR__ROW(com_port),          "off", 0, 0,           "with telnet: line settings and modem lines too (RFC 2217)" },
     { "tn3270",       CHR_OPTION_BOOL,   CHR__ROW(tn3270),            "off", 0, 0,           "speak tn3270" },
     { "websocket",    CHR_OPTION_BOOL,   CHR__ROW(websocket),         "off", 0, 0,           "speak websocket" },
     { "websocket-text", CHR_OPTION_BOOL, CHR__ROW(websocket_text),    "off", 0, 0,           "with websocket: text frames are input too; off: refused" },
@@ -10901,7 +10944,8 @@ static const chr_socket_options *chr__layer_options(const chr__layer *layer)
  * bytes       telnet: all 256 values, 0xFF doubled on the wire; in is CR NUL a CR until the peer says WILL BINARY, out is a
  *             lone CR sent as CR NUL once the peer has refused BINARY
  *             tn3270: records as they are on the wire: IAC EOR ends one, 0xFF in them is doubled, in and out
- * events      BREAK; RESIZED when the peer tells its window's size, which it is asked for once it has shown that it negotiates
+ * events      BREAK; RESIZED when the peer tells its window's size, which it is asked for once it has shown that it negotiates;
+ *             SERIAL with com-port
  * -------------------------------------------------------------------------------------------------------------------- */
 
 enum { /* commands */
@@ -10909,12 +10953,12 @@ enum { /* commands */
     CHR__TELNET_WONT = 252, CHR__TELNET_DO = 253, CHR__TELNET_DONT = 254, CHR__TELNET_IAC = 255
 };
 
-enum { /* options; all that we ever agree to are below 32 */
+enum { /* options; all that we ever agree to are below 64 */
     CHR__TELNET_BINARY = 0, CHR__TELNET_ECHO = 1, CHR__TELNET_SGA = 3, CHR__TELNET_TERMINAL_TYPE = 24,
-    CHR__TELNET_END_OF_RECORD = 25, CHR__TELNET_WINDOW_SIZE = 31, CHR__TELNET_OPTIONS = 32
+    CHR__TELNET_END_OF_RECORD = 25, CHR__TELNET_WINDOW_SIZE = 31, CHR__TELNET_COM_PORT = 44, CHR__TELNET_OPTIONS = 64
 };
 
-#define CHR__TELNET_BIT(option) (1u << (CHR__TELNET_##option))
+#define CHR__TELNET_BIT(option) (UINT64_C(1) << (CHR__TELNET_##option))
 
 typedef enum chr__telnet_state {
     CHR__TELNET_IN_DATA,
@@ -10927,10 +10971,25 @@ typedef enum chr__telnet_state {
 /* One side's state of one option, RFC 1143: as nobody here ever asks to turn one off, three of its six are enough. */
 typedef enum chr__telnet_side { CHR__TELNET_NO, CHR__TELNET_ASKED, CHR__TELNET_YES } chr__telnet_side;
 
+/* The serial line of a chardev with com-port=on. It outlives connections. */
+typedef struct chr__com_port {
+    chr_serial_params params, wanted; /* in force; of a client: what it has set, zeros = nothing yet */
+    int               flow, wanted_flow; /* the same; -1 = nothing yet */
+    int               ours;           /* CHR_TIOCM_...: what our frontend drives; -1 = nothing yet */
+    int               theirs;         /* what the peer drives */
+    int               in_break;       /* our frontend holds the line in break */
+} chr__com_port;
+
+typedef struct chr__com_port_dev { /* the states of chardevs that may have one begin like this */
+    chr_dev       dev;
+    chr__stream   stream;
+    chr__com_port com_port;
+} chr__com_port_dev;
+
 typedef struct chr__telnet {
     chr__layer        layer;
-    int               is_3270;
-    uint32_t          ours_allowed, theirs_allowed; /* options, one bit each */
+    int               is_3270, is_server, has_com_port;
+    uint64_t          ours_allowed, theirs_allowed; /* options, one bit each */
     unsigned char     ours[CHR__TELNET_OPTIONS], theirs[CHR__TELNET_OPTIONS]; /* chr__telnet_side */
     chr__telnet_state state;
     unsigned char     verb;
@@ -10942,21 +11001,25 @@ typedef struct chr__telnet {
     int               is_flooded; /* more to answer than the peer reads */
     int               asked_size;
     chr_terminal_size size;
+    unsigned          to_tell;    /* com-port: what the peer is to be told, one bit each */
+    unsigned char     line_mask, modem_mask, purged;
+    int               told_modem_state, their_break;
+    int               is_stopped; /* the peer wants no output now */
     chr__box          in, out;
 } chr__telnet;
 
 /* -- out -- */
 
-static int chr__telnet_flush(chr__layer *layer)
+static int chr__telnet_send_kept(chr__telnet *telnet)
 {
-    return chr__box_flush(&((chr__telnet *)layer)->out, layer->below);
+    return telnet->is_stopped ? (int)CHR_ERR_WOULD_BLOCK : chr__box_flush(&telnet->out, telnet->layer.below);
 }
 
 static void chr__telnet_send(chr__telnet *telnet, const void *bytes, size_t len)
 {
     if (chr__box_put(&telnet->out, bytes, len) == 0)
         return;
-    (void)chr__telnet_flush(&telnet->layer);
+    (void)chr__telnet_send_kept(telnet);
     if (chr__box_put(&telnet->out, bytes, len) < 0)
         telnet->is_flooded = 1;
 }
@@ -11005,6 +11068,449 @@ static size_t chr__telnet_encode_record(chr__telnet *telnet, const unsigned char
     return len;
 }
 
+/* -- >>com_port   a serial line over the network (RFC 2217): a server's client sets it, a client sets its server's --
+ *
+ * What is to be told, or to be answered, is one bit each; the words are made when there is room for them, from what is in force
+ * then. So a peer that reads slowly costs nothing, and a server's frontend may correct what its client has set before the answer. */
+
+enum { /* a client's commands; a server's are 100 more */
+    CHR__COM_SIGNATURE, CHR__COM_SET_BAUDRATE, CHR__COM_SET_DATASIZE, CHR__COM_SET_PARITY, CHR__COM_SET_STOPSIZE, CHR__COM_SET_CONTROL,
+    CHR__COM_NOTIFY_LINESTATE, CHR__COM_NOTIFY_MODEMSTATE, CHR__COM_SUSPEND, CHR__COM_RESUME, CHR__COM_SET_LINESTATE_MASK,
+    CHR__COM_SET_MODEMSTATE_MASK, CHR__COM_PURGE_DATA, CHR__COM_COMMANDS,
+    /* SET-CONTROL stands for five things that are told one by one, like the commands */
+    CHR__COM_FLOW = CHR__COM_COMMANDS, CHR__COM_BREAK, CHR__COM_DTR, CHR__COM_RTS, CHR__COM_INBOUND_FLOW, CHR__COM_FACTS,
+    CHR__COM_SERVER = 100
+};
+
+enum { /* line state; modem state, whose lower four bits say which of the upper ones have changed */
+    CHR__COM_LINE_BREAK = 0x10, CHR__COM_LINE_EMPTY = 0x60,
+    CHR__COM_MODEM_CTS = 0x10, CHR__COM_MODEM_DSR = 0x20, CHR__COM_MODEM_RI = 0x40, CHR__COM_MODEM_CD = 0x80
+};
+
+enum { CHR__COM_PORT_FAR = CHR_TIOCM_CTS | CHR_TIOCM_CAR | CHR_TIOCM_RI | CHR_TIOCM_DSR };
+
+#define CHR__COM_BIT(fact) (1u << (CHR__COM_##fact))
+#define CHR__COM_PARAMS    (CHR__COM_BIT(SET_BAUDRATE) | CHR__COM_BIT(SET_DATASIZE) | CHR__COM_BIT(SET_PARITY) | CHR__COM_BIT(SET_STOPSIZE))
+
+static chr__com_port *chr__com_port_of(const chr__telnet *telnet)
+{
+    return &((chr__com_port_dev *)telnet->layer.dev)->com_port;
+}
+
+static chr__telnet_side chr__com_port_side(const chr__telnet *telnet)
+{
+    return (chr__telnet_side)(telnet->is_server ? telnet->theirs : telnet->ours)[CHR__TELNET_COM_PORT];
+}
+
+static int chr__com_port_is_on(const chr__telnet *telnet) { return chr__com_port_side(telnet) == CHR__TELNET_YES; }
+
+static void chr__com_port_init(chr__com_port *port, int is_server)
+{
+    static const chr_serial_params at_first = { 115200, 'N', 8, 1 };
+
+    port->params = at_first;
+    port->wanted_flow = -1;
+    port->ours = is_server ? CHR_TIOCM_DTR | CHR_TIOCM_RTS : -1; /* a line of three wires is always ready */
+}
+
+/* -- values as they are on the wire -- */
+
+static uint32_t chr__com_port_value(const chr_serial_params *params, int command)
+{
+    switch (command) {
+    case CHR__COM_SET_BAUDRATE: return (uint32_t)params->speed;
+    case CHR__COM_SET_DATASIZE: return (uint32_t)params->data_bits;
+    case CHR__COM_SET_PARITY:   return params->parity == 'N' ? 1 : params->parity == 'O' ? 2 : params->parity == 'E' ? 3 : 0;
+    case CHR__COM_SET_STOPSIZE:
+    default:                    return (uint32_t)params->stop_bits;
+    }
+}
+
+/* Returns whether that changed something. What a chardev can't have is left as it is: mark and space parity, one and a half stop bits. */
+static int chr__com_port_take(chr_serial_params *params, int command, uint32_t value)
+{
+    chr_serial_params changed = *params;
+    int               number = value <= 4000000 ? (int)value : 0;
+
+    switch (command) {
+    case CHR__COM_SET_BAUDRATE: changed.speed = number; break;
+    case CHR__COM_SET_DATASIZE: changed.data_bits = number; break;
+    case CHR__COM_SET_PARITY:   changed.parity = number == 1 ? 'N' : number == 2 ? 'O' : number == 3 ? 'E' : 0; break;
+    case CHR__COM_SET_STOPSIZE:
+    default:                    changed.stop_bits = number; break;
+    }
+    if (!chr__serial_params_valid(&changed) || chr__com_port_value(params, command) == value)
+        return 0;
+    *params = changed;
+    return 1;
+}
+
+/* As they come out of the null modem between a server's frontend and its client; unless they are at the far end of it already. */
+static int chr__com_port_cross(int lines)
+{
+    int crossed = (lines & CHR_TIOCM_DTR ? CHR_TIOCM_DSR | CHR_TIOCM_CAR : 0) | (lines & CHR_TIOCM_RTS ? CHR_TIOCM_CTS : 0);
+
+    return lines & CHR__COM_PORT_FAR ? lines & CHR__COM_PORT_FAR : crossed;
+}
+
+static int chr__com_port_modem_state(int lines)
+{
+    lines = chr__com_port_cross(lines);
+    return (lines & CHR_TIOCM_CTS ? CHR__COM_MODEM_CTS : 0) | (lines & CHR_TIOCM_DSR ? CHR__COM_MODEM_DSR : 0) |
+           (lines & CHR_TIOCM_CAR ? CHR__COM_MODEM_CD : 0) | (lines & CHR_TIOCM_RI ? CHR__COM_MODEM_RI : 0);
+}
+
+static int chr__com_port_modem_lines(int state)
+{
+    return (state & CHR__COM_MODEM_CTS ? CHR_TIOCM_CTS : 0) | (state & CHR__COM_MODEM_DSR ? CHR_TIOCM_DSR : 0) |
+           (state & CHR__COM_MODEM_CD ? CHR_TIOCM_CAR : 0) | (state & CHR__COM_MODEM_RI ? CHR_TIOCM_RI : 0);
+}
+
+/* The bits that say what has changed since it was told last; of RI only the end counts. */
+static int chr__com_port_modem_changes(const chr__telnet *telnet, int state)
+{
+    int changed = (state ^ telnet->told_modem_state) & (CHR__COM_MODEM_CTS | CHR__COM_MODEM_DSR | CHR__COM_MODEM_CD);
+
+    return (changed | (telnet->told_modem_state & ~state & CHR__COM_MODEM_RI)) >> 4;
+}
+
+/* -- out -- */
+
+static void chr__com_port_send(chr__telnet *telnet, int command, const void *bytes, size_t len)
+{
+    unsigned char        packet[64] = { CHR__TELNET_IAC, CHR__TELNET_SB, CHR__TELNET_COM_PORT };
+    const unsigned char *from = (const unsigned char *)bytes;
+    size_t               i, end = 4;
+
+    packet[3] = (unsigned char)(command + (telnet->is_server ? CHR__COM_SERVER : 0));
+    for (i = 0; i < len; i++) {
+        if (from[i] == CHR__TELNET_IAC)
+            packet[end++] = CHR__TELNET_IAC;
+        packet[end++] = from[i];
+    }
+    packet[end++] = CHR__TELNET_IAC;
+    packet[end++] = CHR__TELNET_SE;
+    chr__telnet_send(telnet, packet, end);
+}
+
+static void chr__com_port_say(chr__telnet *telnet, int command, uint32_t value)
+{
+    unsigned char bytes[4];
+    int           len = command == CHR__COM_SET_BAUDRATE ? 4 : 1, i;
+
+    for (i = len; i > 0; value >>= 8)
+        bytes[--i] = (unsigned char)(value & 0xff);
+    chr__com_port_send(telnet, command, bytes, (size_t)len);
+}
+
+static void chr__com_port_say_control(chr__telnet *telnet, int fact)
+{
+    const chr__com_port *port = chr__com_port_of(telnet);
+    int                  flow = telnet->is_server ? port->flow : port->wanted_flow; /* of a client 0: the question */
+    int                  lines = telnet->is_server ? port->theirs : port->ours;
+    int                  in_break = telnet->is_server ? telnet->their_break : port->in_break;
+    int                  value = fact == CHR__COM_FLOW  ? 1 + flow
+                               : fact == CHR__COM_BREAK ? (in_break ? 5 : 6)
+                               : fact == CHR__COM_DTR   ? (lines & CHR_TIOCM_DTR ? 8 : 9)
+                               : fact == CHR__COM_RTS   ? (lines & CHR_TIOCM_RTS ? 11 : 12)
+                                                     : 14 + flow;
+
+    chr__com_port_say(telnet, CHR__COM_SET_CONTROL, (uint32_t)value);
+}
+
+static void chr__com_port_say_modem_state(chr__telnet *telnet)
+{
+    int state = chr__com_port_modem_state(chr__com_port_of(telnet)->ours);
+    int told = (state | chr__com_port_modem_changes(telnet, state)) & telnet->modem_mask;
+
+    if (telnet->is_server)
+        chr__com_port_say(telnet, CHR__COM_NOTIFY_MODEMSTATE, (uint32_t)told);
+    else
+        chr__com_port_send(telnet, CHR__COM_NOTIFY_MODEMSTATE, NULL, 0);
+    telnet->told_modem_state = state;
+}
+
+static int chr__com_port_line_state(const chr__telnet *telnet)
+{
+    return CHR__COM_LINE_EMPTY | (chr__com_port_of(telnet)->in_break ? CHR__COM_LINE_BREAK : 0);
+}
+
+static void chr__com_port_tell_fact(chr__telnet *telnet, int fact)
+{
+    static const char    signature[] = "chardev.h " CHARDEV_VERSION;
+    const chr__com_port *port = chr__com_port_of(telnet);
+
+    switch (fact) {
+    case CHR__COM_SIGNATURE:
+        chr__com_port_send(telnet, fact, signature, sizeof signature - 1);
+        break;
+    case CHR__COM_SET_BAUDRATE: case CHR__COM_SET_DATASIZE: case CHR__COM_SET_PARITY: case CHR__COM_SET_STOPSIZE:
+        chr__com_port_say(telnet, fact, chr__com_port_value(telnet->is_server ? &port->params : &port->wanted, fact));
+        break;
+    case CHR__COM_NOTIFY_LINESTATE:
+        chr__com_port_say(telnet, fact, (uint32_t)(chr__com_port_line_state(telnet) & telnet->line_mask));
+        break;
+    case CHR__COM_NOTIFY_MODEMSTATE:
+        chr__com_port_say_modem_state(telnet);
+        break;
+    case CHR__COM_SET_LINESTATE_MASK:
+        chr__com_port_say(telnet, fact, telnet->line_mask);
+        break;
+    case CHR__COM_SET_MODEMSTATE_MASK:
+        chr__com_port_say(telnet, fact, telnet->modem_mask);
+        break;
+    case CHR__COM_PURGE_DATA:
+        chr__com_port_say(telnet, fact, telnet->purged);
+        break;
+    default:
+        chr__com_port_say_control(telnet, fact);
+        break;
+    }
+}
+
+/* A server doesn't answer before its frontend has heard of what it may want to correct. */
+static int chr__com_port_has_to_tell(const chr__telnet *telnet)
+{
+    return telnet->to_tell && (telnet->event < 0 || !telnet->is_server);
+}
+
+/* Of these facts what there is room for. */
+static void chr__com_port_tell(chr__telnet *telnet, unsigned facts)
+{
+    int fact;
+
+    for (fact = 0; fact < CHR__COM_FACTS && chr__com_port_has_to_tell(telnet); fact++)
+        if (telnet->to_tell & facts & (1u << fact) && chr__box_room(&telnet->out) > 0) {
+            telnet->to_tell &= ~(1u << fact);
+            chr__com_port_tell_fact(telnet, fact);
+        }
+}
+
+/* -- negotiated -- */
+
+static void chr__com_port_begins(chr__telnet *telnet)
+{
+    const chr__com_port *port = chr__com_port_of(telnet);
+
+    telnet->event = CHR_EVENT_SERIAL;
+    telnet->told_modem_state = chr__com_port_modem_state(port->ours);
+    telnet->modem_mask = 0xff;
+    telnet->to_tell = CHR__COM_BIT(NOTIFY_MODEMSTATE);
+    if (telnet->is_server)
+        return;
+    telnet->line_mask = CHR__COM_LINE_BREAK;
+    telnet->to_tell |= CHR__COM_PARAMS | CHR__COM_BIT(FLOW) | CHR__COM_BIT(SET_LINESTATE_MASK) | CHR__COM_BIT(SET_MODEMSTATE_MASK);
+    if (port->ours >= 0)
+        telnet->to_tell |= CHR__COM_BIT(DTR) | CHR__COM_BIT(RTS);
+    if (port->in_break)
+        telnet->to_tell |= CHR__COM_BIT(BREAK);
+}
+
+static void chr__com_port_negotiated(chr__telnet *telnet, int was_on)
+{
+    int is_on = chr__com_port_is_on(telnet);
+
+    if (is_on && !was_on)
+        chr__com_port_begins(telnet);
+    if (is_on || !was_on)
+        return;
+    telnet->event = CHR_EVENT_SERIAL;
+    telnet->to_tell = 0;
+    telnet->is_stopped = telnet->their_break = 0;
+}
+
+/* -- in -- */
+
+/* A server's client sets one of SET-CONTROL's five, or asks; also where it asks for what there isn't it learns what there is. */
+static void chr__com_port_control(chr__telnet *telnet, int value)
+{
+    chr__com_port *port = chr__com_port_of(telnet);
+    int            fact = value <= 3 || value == 17 || value == 19 ? CHR__COM_FLOW : value <= 6 ? CHR__COM_BREAK
+                        : value <= 9 ? CHR__COM_DTR : value <= 12 ? CHR__COM_RTS : CHR__COM_INBOUND_FLOW;
+    int            line = fact == CHR__COM_DTR ? CHR_TIOCM_DTR : CHR_TIOCM_RTS;
+    int            flow = port->flow, theirs = port->theirs;
+
+    if (value > 19)
+        return;
+    telnet->to_tell |= 1u << fact;
+    if (value >= 1 && value <= 3)
+        port->flow = value - 1;
+    if (value == 5 && !telnet->their_break)
+        telnet->event = CHR_EVENT_BREAK;
+    if (value == 5 || value == 6)
+        telnet->their_break = value == 5;
+    if (value == 8 || value == 11)
+        port->theirs |= line;
+    if (value == 9 || value == 12)
+        port->theirs &= ~line;
+    if (flow != port->flow || theirs != port->theirs)
+        telnet->event = CHR_EVENT_SERIAL;
+}
+
+static void chr__com_port_from_client(chr__telnet *telnet, int command, uint32_t value)
+{
+    if (command == CHR__COM_SET_CONTROL) {
+        chr__com_port_control(telnet, (int)value);
+        return;
+    }
+    if (command == CHR__COM_PURGE_DATA && (value < 1 || value > 3))
+        return;
+    telnet->to_tell |= 1u << command;
+    if (CHR__COM_PARAMS & (1u << command) && chr__com_port_take(&chr__com_port_of(telnet)->params, command, value))
+        telnet->event = CHR_EVENT_SERIAL;
+    if (command == CHR__COM_SET_LINESTATE_MASK)
+        telnet->line_mask = (unsigned char)value;
+    if (command == CHR__COM_SET_MODEMSTATE_MASK)
+        telnet->modem_mask = (unsigned char)value;
+    if (command == CHR__COM_PURGE_DATA)
+        telnet->purged = (unsigned char)value; /* nothing is kept here */
+}
+
+static void chr__com_port_from_server(chr__telnet *telnet, int command, uint32_t value)
+{
+    chr__com_port *port = chr__com_port_of(telnet);
+    int            lines = chr__com_port_modem_lines((int)value), flow = port->flow, theirs = port->theirs;
+
+    if (command == CHR__COM_SIGNATURE)
+        telnet->to_tell |= CHR__COM_BIT(SIGNATURE);
+    if (CHR__COM_PARAMS & (1u << command) && chr__com_port_take(&port->params, command, value))
+        telnet->event = CHR_EVENT_SERIAL;
+    if (command == CHR__COM_SET_CONTROL && value >= 1 && value <= 3)
+        port->flow = (int)value - 1;
+    if (command == CHR__COM_NOTIFY_MODEMSTATE)
+        port->theirs = lines;
+    if (flow != port->flow || theirs != port->theirs)
+        telnet->event = CHR_EVENT_SERIAL;
+    if (command == CHR__COM_NOTIFY_LINESTATE && value & CHR__COM_LINE_BREAK)
+        telnet->event = CHR_EVENT_BREAK;
+}
+
+/* How long the value of a command is. A signature that has a text is no question: it is skipped like what is too long. */
+static int chr__com_port_length(const chr__telnet *telnet, int command)
+{
+    int is_notice = command == CHR__COM_NOTIFY_LINESTATE || command == CHR__COM_NOTIFY_MODEMSTATE;
+
+    if (command == CHR__COM_SIGNATURE || command == CHR__COM_SUSPEND || command == CHR__COM_RESUME)
+        return 0;
+    return command == CHR__COM_SET_BAUDRATE ? 4 : is_notice && telnet->is_server ? 0 : 1;
+}
+
+static void chr__com_port_received(chr__telnet *telnet)
+{
+    int      command = telnet->sub_length < 2 ? -1 : telnet->sub[1] - (telnet->is_server ? 0 : CHR__COM_SERVER);
+    size_t   i;
+    uint32_t value = 0;
+
+    if (command < 0 || command >= CHR__COM_COMMANDS || !chr__com_port_is_on(telnet) ||
+        telnet->sub_length != 2 + (size_t)chr__com_port_length(telnet, command))
+        return;
+    for (i = 2; i < telnet->sub_length; i++)
+        value = value << 8 | telnet->sub[i];
+    if (command == CHR__COM_SUSPEND || command == CHR__COM_RESUME)
+        telnet->is_stopped = command == CHR__COM_SUSPEND;
+    else if (telnet->is_server)
+        chr__com_port_from_client(telnet, command, value);
+    else
+        chr__com_port_from_server(telnet, command, value);
+}
+
+/* -- what the frontend sets and asks; telnet is NULL while nobody is connected -- */
+
+static void chr__com_port_set_params(chr__com_port *port, chr__telnet *telnet, const chr_serial_params *params)
+{
+    int command;
+
+    for (command = CHR__COM_SET_BAUDRATE; command <= CHR__COM_SET_STOPSIZE && telnet && !telnet->is_server; command++)
+        if (chr__com_port_value(&port->wanted, command) == 0 ||
+            chr__com_port_value(&port->params, command) != chr__com_port_value(params, command))
+            telnet->to_tell |= 1u << command;
+    port->params = port->wanted = *params;
+}
+
+static void chr__com_port_set_flow(chr__com_port *port, chr__telnet *telnet, int flow)
+{
+    if (telnet && !telnet->is_server && (port->wanted_flow < 0 || port->flow != flow))
+        telnet->to_tell |= CHR__COM_BIT(FLOW);
+    port->flow = port->wanted_flow = flow;
+}
+
+static void chr__com_port_set_lines(chr__com_port *port, chr__telnet *telnet, int lines)
+{
+    int changed = port->ours < 0 ? -1 : port->ours ^ lines, state = chr__com_port_modem_state(lines), news;
+
+    port->ours = lines;
+    if (!telnet)
+        return;
+    news = ((state ^ telnet->told_modem_state) | chr__com_port_modem_changes(telnet, state)) & telnet->modem_mask;
+    if (telnet->is_server)
+        telnet->to_tell |= news ? CHR__COM_BIT(NOTIFY_MODEMSTATE) : 0;
+    else
+        telnet->to_tell |= (changed & CHR_TIOCM_DTR ? CHR__COM_BIT(DTR) : 0) | (changed & CHR_TIOCM_RTS ? CHR__COM_BIT(RTS) : 0);
+}
+
+static int chr__com_port_set(chr__com_port *port, chr__telnet *telnet, int command, const void *arg)
+{
+    switch (command) {
+    case CHR_IOCTL_SERIAL_SET_PARAMS:
+        if (!chr__serial_params_valid((const chr_serial_params *)arg))
+            return CHR_ERR_INVALID;
+        chr__com_port_set_params(port, telnet, (const chr_serial_params *)arg);
+        return 0;
+    case CHR_IOCTL_SERIAL_SET_FLOW:
+        if (!chr__flow_valid(*(const int *)arg))
+            return CHR_ERR_INVALID;
+        chr__com_port_set_flow(port, telnet, *(const int *)arg);
+        return 0;
+    case CHR_IOCTL_SERIAL_SET_TIOCM:
+        chr__com_port_set_lines(port, telnet, *(const int *)arg & (CHR_TIOCM_DTR | CHR_TIOCM_RTS | CHR__COM_PORT_FAR));
+        return 0;
+    case CHR_IOCTL_SERIAL_SET_BREAK: /* of a connection it is telnet's affair */
+        port->in_break = *(const int *)arg != 0;
+        return 0;
+    default:
+        return CHR_ERR_NOT_SUPPORTED;
+    }
+}
+
+static int chr__com_port_get(const chr__com_port *port, int is_server, int command, void *arg)
+{
+    switch (command) {
+    case CHR_IOCTL_SERIAL_GET_PARAMS:
+        *(chr_serial_params *)arg = port->params;
+        return 0;
+    case CHR_IOCTL_SERIAL_GET_FLOW:
+        *(int *)arg = port->flow;
+        return 0;
+    case CHR_IOCTL_SERIAL_GET_TIOCM:
+        *(int *)arg = is_server ? chr__com_port_cross(port->theirs) : port->theirs;
+        return 0;
+    default:
+        return CHR_ERR_NOT_SUPPORTED;
+    }
+}
+
+static int chr__com_port_ioctl(chr__com_port *port, chr__telnet *telnet, int command, void *arg)
+{
+    int is_get = command == CHR_IOCTL_SERIAL_GET_PARAMS || command == CHR_IOCTL_SERIAL_GET_FLOW || command == CHR_IOCTL_SERIAL_GET_TIOCM;
+    int is_on = telnet && chr__com_port_is_on(telnet), code;
+
+    if (is_get)
+        return is_on ? chr__com_port_get(port, telnet->is_server, command, arg) : telnet ? CHR_ERR_NOT_SUPPORTED : CHR_ERR_DISCONNECTED;
+    code = chr__com_port_set(port, is_on ? telnet : NULL, command, arg);
+    return code == 0 && telnet && chr__com_port_side(telnet) == CHR__TELNET_NO ? CHR_ERR_NOT_SUPPORTED : code;
+}
+
+/* -- out, with what the com port has to tell -- */
+
+static int chr__telnet_flush(chr__layer *layer)
+{
+    chr__telnet *telnet = (chr__telnet *)layer;
+
+    if (telnet->to_tell)
+        chr__com_port_tell(telnet, ~0u);
+    return chr__telnet_send_kept(telnet);
+}
+
 static int chr__telnet_write(chr__layer *layer, const void *buf, size_t len)
 {
     chr__telnet         *telnet = (chr__telnet *)layer;
@@ -11027,8 +11533,8 @@ static void chr__telnet_negotiate(chr__telnet *telnet, int verb, int option)
     int            is_theirs = verb == CHR__TELNET_WILL || verb == CHR__TELNET_WONT;
     int            turns_on = verb == CHR__TELNET_WILL || verb == CHR__TELNET_DO;
     int            yes = is_theirs ? CHR__TELNET_DO : CHR__TELNET_WILL, no = yes + 1;
-    uint32_t       allowed = is_theirs ? telnet->theirs_allowed : telnet->ours_allowed;
-    int            is_allowed = option < CHR__TELNET_OPTIONS && (allowed & (UINT32_C(1) << option));
+    uint64_t       allowed = is_theirs ? telnet->theirs_allowed : telnet->ours_allowed;
+    int            is_allowed = option < CHR__TELNET_OPTIONS && (allowed & (UINT64_C(1) << option));
     unsigned char *side = (is_theirs ? telnet->theirs : telnet->ours) + option % CHR__TELNET_OPTIONS;
 
     if (!is_allowed) {
@@ -11045,7 +11551,10 @@ static void chr__telnet_negotiate(chr__telnet *telnet, int verb, int option)
 
 static void chr__telnet_negotiated(chr__telnet *telnet, int option)
 {
+    int com_port_was_on = chr__com_port_is_on(telnet);
+
     chr__telnet_negotiate(telnet, telnet->verb, option);
+    chr__com_port_negotiated(telnet, com_port_was_on);
     if (!(telnet->theirs_allowed & CHR__TELNET_BIT(WINDOW_SIZE)) || telnet->asked_size)
         return;
     telnet->asked_size = 1;
@@ -11057,6 +11566,8 @@ static void chr__telnet_subnegotiated(chr__telnet *telnet)
 {
     const unsigned char *sub = telnet->sub;
 
+    if (telnet->sub_length > 0 && sub[0] == CHR__TELNET_COM_PORT)
+        chr__com_port_received(telnet);
     if (telnet->sub_length != 5 || sub[0] != CHR__TELNET_WINDOW_SIZE || !(telnet->theirs_allowed & CHR__TELNET_BIT(WINDOW_SIZE)))
         return;
     telnet->size.columns = sub[1] << 8 | sub[2];
@@ -11083,6 +11594,8 @@ static int chr__telnet_command(chr__telnet *telnet, unsigned char c, unsigned ch
 {
     int is_kept = telnet->is_3270 && (c == CHR__TELNET_IAC || c == CHR__TELNET_EOR || c == CHR__TELNET_SB || c == CHR__TELNET_SE);
 
+    if (telnet->to_tell)
+        chr__com_port_tell(telnet, ~0u); /* what came before gets an answer of its own */
     telnet->state = CHR__TELNET_IN_DATA;
     if (c == CHR__TELNET_BREAK)
         telnet->event = CHR_EVENT_BREAK;
@@ -11252,6 +11765,15 @@ static void chr__telnet_start_3270(chr__telnet *telnet)
     chr__telnet_send(telnet, send_type, sizeof send_type);
 }
 
+/* By the book a client says WILL and its server DO; there are some that say both. */
+static void chr__telnet_start_com_port(chr__telnet *telnet)
+{
+    chr__com_port_of(telnet)->theirs = telnet->is_server ? CHR_TIOCM_DTR | CHR_TIOCM_RTS : 0; /* many clients never say so */
+    telnet->ours_allowed |= CHR__TELNET_BIT(COM_PORT);
+    telnet->theirs_allowed |= CHR__TELNET_BIT(COM_PORT);
+    chr__telnet_ask(telnet, telnet->is_server ? CHR__TELNET_DO : CHR__TELNET_WILL, CHR__TELNET_COM_PORT);
+}
+
 static int chr__telnet_start(chr__layer *layer, chr_error *err)
 {
     chr__telnet              *telnet = (chr__telnet *)layer;
@@ -11259,12 +11781,16 @@ static int chr__telnet_start(chr__layer *layer, chr_error *err)
 
     (void)err;
     telnet->owed = telnet->event = -1;
+    telnet->is_server = options->server == CHR_ON;
+    telnet->has_com_port = options->com_port == CHR_ON;
     if (options->tn3270 == CHR_ON)
         chr__telnet_start_3270(telnet);
-    else if (options->server == CHR_ON)
+    else if (telnet->is_server)
         chr__telnet_start_server(telnet);
     else
         chr__telnet_start_client(telnet);
+    if (telnet->has_com_port)
+        chr__telnet_start_com_port(telnet);
     return 0;
 }
 
@@ -11278,28 +11804,47 @@ static int chr__telnet_step(chr__layer *layer, int *wants, chr_error *err)
 
 static int chr__telnet_unsent(const chr__layer *layer)
 {
-    return !chr__box_is_empty(&((const chr__telnet *)layer)->out);
+    const chr__telnet *telnet = (const chr__telnet *)layer;
+
+    return telnet->is_stopped ? -1 : !chr__box_is_empty(&telnet->out) || chr__com_port_has_to_tell(telnet);
+}
+
+/* In the way that the peer understands. At once or not at all, since its end would take its place among what waits. */
+static int chr__telnet_set_break(chr__telnet *telnet, int in_break)
+{
+    static const unsigned char break_signal[] = { CHR__TELNET_IAC, CHR__TELNET_BREAK };
+    int                        is_on = chr__com_port_is_on(telnet), is_told = is_on && telnet->line_mask & CHR__COM_LINE_BREAK;
+
+    if ((in_break || is_told) && chr__box_room(&telnet->out) < sizeof break_signal)
+        return CHR_ERR_WOULD_BLOCK;
+    if (telnet->has_com_port)
+        chr__com_port_of(telnet)->in_break = in_break;
+    if (is_told)
+        chr__com_port_tell_fact(telnet, telnet->is_server ? CHR__COM_NOTIFY_LINESTATE : CHR__COM_BREAK);
+    else if (in_break)
+        chr__telnet_send(telnet, break_signal, sizeof break_signal);
+    (void)chr__telnet_flush(&telnet->layer);
+    return 0;
 }
 
 static int chr__telnet_ioctl(chr__layer *layer, int command, void *arg)
 {
-    static const unsigned char break_signal[] = { CHR__TELNET_IAC, CHR__TELNET_BREAK };
-    chr__telnet               *telnet = (chr__telnet *)layer;
+    chr__telnet *telnet = (chr__telnet *)layer;
+    int          code;
 
     switch (command) {
     case CHR_IOCTL_SERIAL_SET_BREAK:
-        if (!*(const int *)arg)
-            return 0;
-        if (chr__box_room(&telnet->out) < sizeof break_signal)
-            return CHR_ERR_WOULD_BLOCK;
-        chr__telnet_send(telnet, break_signal, sizeof break_signal);
-        (void)chr__telnet_flush(layer);
-        return 0;
+        return chr__telnet_set_break(telnet, *(const int *)arg != 0);
     case CHR_IOCTL_GET_TERMINAL_SIZE:
         *(chr_terminal_size *)arg = telnet->size;
         return telnet->size.columns || telnet->size.rows ? 0 : CHR_ERR_NOT_SUPPORTED;
     default:
-        return CHR_ERR_NOT_SUPPORTED;
+        if (!telnet->has_com_port)
+            return CHR_ERR_NOT_SUPPORTED;
+        code = chr__com_port_ioctl(chr__com_port_of(telnet), telnet, command, arg);
+        chr__com_port_tell(telnet, telnet->is_server ? CHR__COM_BIT(NOTIFY_MODEMSTATE) : ~0u); /* a handler may go on correcting */
+        (void)chr__telnet_send_kept(telnet);
+        return code;
     }
 }
 
@@ -13100,6 +13645,8 @@ static int chr__layers_check(chr_context *ctx, const chr_socket_options *options
         return chr__fail(err, CHR_ERR_INVALID, "socket: only one of telnet=, tn3270= and websocket= can be on");
     if (options->tn3270 == CHR_ON && options->server != CHR_ON)
         return chr__fail(err, CHR_ERR_INVALID, "socket: tn3270=on is for a server: it needs server=on");
+    if (options->com_port == CHR_ON && options->telnet != CHR_ON)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: com-port=on goes with telnet=on only");
     if (options->websocket_text == CHR_ON && options->websocket != CHR_ON)
         return chr__fail(err, CHR_ERR_INVALID, "socket: websocket-text= goes with websocket=on only");
     if (!options->tls_creds && (options->tls_authz || is_named))
@@ -13139,6 +13686,7 @@ typedef struct chr__socket_bottom { /* the lowest layer */
 typedef struct chr__socket {
     chr_dev            dev;
     chr__stream        stream;
+    chr__com_port      com_port;
     chr__socket_state  state;
     chr_address        address;     /* with its type found */
     int                is_server, is_unix;
@@ -13759,6 +14307,8 @@ static int chr__socket_ioctl(chr_dev *dev, int command, void *arg)
     for (layer = stream->top; layer && code == CHR_ERR_NOT_SUPPORTED; layer = layer->below)
         if (layer->slots->ioctl)
             code = layer->slots->ioctl(layer, command, arg);
+    if (!stream->top && chr__socket_options((chr__socket *)dev)->com_port == CHR_ON)
+        code = chr__com_port_ioctl(&((chr__socket *)dev)->com_port, NULL, command, arg);
     if (chr__stream_unsent(stream))
         chr__stream_update(stream);
     return code;
@@ -13873,6 +14423,7 @@ static int chr__socket_open(chr_dev *dev, chr_error *err)
     code = chr__socket_check(sock, err);
     if (code < 0)
         return code;
+    chr__com_port_init(&sock->com_port, sock->is_server);
     sock->addresses = (chr__sockaddr *)chr__allocate(dev->ctx, sizeof *sock->addresses * CHR__MAX_ADDRESSES);
     if (!sock->addresses)
         return chr__no_memory(err);
@@ -14476,6 +15027,8 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__UNLOCK
 #undef CHR__AT
 #undef CHR__TELNET_BIT
+#undef CHR__COM_BIT
+#undef CHR__COM_PARAMS
 #undef CHR__TLS_LAYER
 #undef CHR__WRITABLE
 #undef CHR__RECORDED
