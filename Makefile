@@ -30,6 +30,13 @@ TLS_FLAGS = -DCHARDEV_MBEDTLS
 TLS_LIBS  = -lmbedtls -lmbedx509 -lmbedcrypto
 endif
 
+# Where spice-server is there, its test has one; SPICE= builds without it.
+SPICE := $(shell pkg-config --exists spice-server libcrypto 2>/dev/null && echo yes)
+ifeq ($(SPICE),yes)
+SPICE_FLAGS = -DCHARDEV_SPICE $(patsubst -I%,-isystem %,$(shell pkg-config --cflags spice-server))
+SPICE_LIBS  = $(shell pkg-config --libs spice-server libcrypto)
+endif
+
 EXAMPLE_FLAGS = -I. -std=c99 $(DEFINES) $(WARNINGS) $(CFLAGS) $(SANITIZE) -pthread
 TEST_FLAGS    = -I. -Itests -std=gnu99 $(DEFINES) $(WARNINGS) -g -O1 $(SANITIZE) -pthread
 
@@ -53,6 +60,8 @@ $(B)/tests/%: tests/%.c $(wildcard tests/*.h) chardev.h Makefile
 
 $(B)/tests/test_tls: TEST_FLAGS += $(TLS_FLAGS)
 $(B)/tests/test_tls: LDFLAGS += $(TLS_LIBS)
+$(B)/tests/test_spice: TEST_FLAGS += $(SPICE_FLAGS)
+$(B)/tests/test_spice: LDFLAGS += $(SPICE_LIBS)
 
 demo: $(B)/tinyvm $(B)/fd_handoff
 	$(B)/fd_handoff

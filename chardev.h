@@ -39,6 +39,7 @@
  *                       >>be_fd >>be_file >>be_pipe >>be_pty >>be_stdio >>be_serial >>be_parallel >>be_udp
  *                       >>be_socket (>>socket_address >>layer_box >>layer_telnet (>>com_port) >>layer_websocket
  *                                    >>socket_tls >>socket_layers >>socket_chardev)
+ *                       >>be_spice
  *     the last pages    >>table >>public
  *
  * BUILD MACROS. Define them before the include, the same in every file.
@@ -48,9 +49,11 @@
  *     CHARDEV_API              what stands before each public function (e.g. a dllexport); default extern
  *     CHARDEV_THREADS          chr_fe_write* from any thread; host names are looked up in the background (pthreads)
  *     CHARDEV_MBEDTLS          TLS for sockets, with mbed TLS 2.28 or 3.x: link -lmbedtls -lmbedx509 -lmbedcrypto
+ *     CHARDEV_SPICE            spicevmc and spiceport, for an emulator that runs a spice-server: compile and link as pkg-config
+ *                              spice-server says
  *     CHARDEV_FREESTANDING     no operating system: the backends from null to hub and your own; hooks for memory and clock
  *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV MSMOUSE WCTABLET BRAILLE (or its BRLAPI alone) MUX HUB FD
- *                              FILE PIPE PTY STDIO SERIAL PARALLEL UDP SOCKET
+ *                              FILE PIPE PTY STDIO SERIAL PARALLEL UDP SOCKET SPICE
  *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and what a mux may keep; default 65536, freestanding 1024
  *     CHR_SYS(name)            how a system call is reached; default `name`. Tests put faults in here.
  *
@@ -687,6 +690,16 @@ typedef struct chr_socket_options {
     const char        *tls_creds, *tls_authz, *tls_hostname;
 } chr_socket_options;
 
+typedef struct chr_spicevmc_options {
+    chr_common_options common;
+    const char        *name; /* the channel's subtype, one that the spice server recognises: vdagent, usbredir...; required */
+} chr_spicevmc_options;
+
+typedef struct chr_spiceport_options {
+    chr_common_options common;
+    const char        *name; /* what clients know the port by: org.example.console; required */
+} chr_spiceport_options;
+
 /* ====================================================================================================================
  * >>extras   what only some chardevs can do
  * ==================================================================================================================== */
@@ -738,6 +751,13 @@ enum {
 CHARDEV_API int chr_braille_key(chr_dev *dev, chr_braille_keys group, int down);
 /* Its `size` gives another number now; the guest is told. CHR_ERR_NOT_SUPPORTED. */
 CHARDEV_API int chr_braille_resized(chr_dev *dev);
+#endif
+
+#if defined(CHARDEV_SPICE) && !defined(CHARDEV_NO_SPICE)
+/* The SpiceServer * that spicevmc and spiceport chardevs made from here on are channels of; NULL = none, then they can't be made.
+ * It stays yours. Call it after spice_server_init(), and remove the chardevs on it before spice_server_destroy(). The server's main
+ * loop (its SpiceCoreInterface) runs in the thread that the context belongs to, on the context's own loop or beside it. */
+CHARDEV_API void chr_spice_set_server(chr_context *ctx, void *server);
 #endif
 
 /* Between the two, OPENED is held back on every mux, so that banners go to the frontend that has the focus in the end. */
@@ -936,6 +956,11 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #else
 #define CHARDEV_HAS_BRLAPI 1
 #endif
+#if defined(CHARDEV_NO_SPICE) || !defined(CHARDEV_SPICE) || defined(CHR__FREESTANDING)
+#define CHARDEV_HAS_SPICE 0
+#else
+#define CHARDEV_HAS_SPICE 1
+#endif
 #if defined(CHARDEV_MBEDTLS) && CHARDEV_HAS_SOCKET
 #define CHARDEV_HAS_TLS 1
 #else
@@ -971,6 +996,11 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #if MBEDTLS_VERSION_MAJOR >= 3
 #include <psa/crypto.h>
 #endif
+#endif
+
+#if CHARDEV_HAS_SPICE
+#include <spice.h>
+#include <spice/protocol.h>
 #endif
 
 #ifdef __cplusplus
@@ -2769,6 +2799,7 @@ struct chr_context {
 
     /* the registry */
     const chr_backend *const *builtins; /* the table; ends with NULL */
+    const char *const *left_out;        /* the pairs behind it */
     const chr_backend *mux;             /* what mux=on puts on a chardev; NULL = left out */
     chr__kind_node    *kinds;           /* registered by the user */
     chr_dev           *devs, **last_dev;
@@ -2782,6 +2813,9 @@ struct chr_context {
     struct chr__recorder *recorder;
     struct chr__replay   *replay;
     const chr_backend *(*replay_kind)(chr_context *ctx, const char *id); /* what plays this id; NULL = it was not recorded */
+#if CHARDEV_HAS_SPICE
+    SpiceServer       *spice_server;
+#endif
 #ifdef CHARDEV_THREADS
     chr__mutex         mutex;
 #endif
@@ -2821,6 +2855,14 @@ CHR__PRIVATE void chr__free(chr_context *ctx, void *ptr)
 {
     if (ptr)
         ctx->config.allocate(ctx->config.opaque, ptr, 0);
+}
+
+/* There is a buffer that input can pass through. */
+CHR__PRIVATE int chr__need_buffer(chr_context *ctx)
+{
+    if (!ctx->buffer)
+        ctx->buffer = (unsigned char *)chr__allocate(ctx, CHR__BUFFER_SIZE);
+    return ctx->buffer ? 0 : CHR_ERR_NO_MEMORY;
 }
 
 CHR__PRIVATE char *chr__copy_text(chr_context *ctx, const char *text, size_t len)
@@ -4669,6 +4711,17 @@ static void chr__unstarve(chr_dev *dev)
         }
 }
 
+/* The frontend's side came or went. */
+static void chr__set_open(chr_dev *dev, int is_open)
+{
+    dev->ctx->quiet++;
+    if (dev->kind->set_open)
+        dev->kind->set_open(dev, is_open);
+    dev->ctx->quiet--;
+    if (chr__is_recorded(dev))
+        chr__record(dev, CHR__RECORD_SET_OPEN, is_open, 0, NULL, 0);
+}
+
 static void chr__update(chr_dev *dev)
 {
     if (dev->io->update && !dev->removed)
@@ -5009,6 +5062,18 @@ static int chr__options_has_help(const chr_options *options)
     return pair != NULL;
 }
 
+static void chr__no_backend(chr_context *ctx, const char *name, chr_error *err)
+{
+    const char *const *pair;
+
+    for (pair = ctx->left_out; *pair && strcmp(pair[0], name) != 0; pair += 2)
+        ;
+    if (*pair)
+        chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: built without %s", pair[0], pair[1]);
+    else
+        chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is not the name of a backend ('help' lists them)", name);
+}
+
 static const chr_backend *chr__options_kind(chr_options *options, chr_error *err)
 {
     const char        *name;
@@ -5022,7 +5087,7 @@ static const chr_backend *chr__options_kind(chr_options *options, chr_error *err
         return (void)chr__fail(err, CHR_ERR_HELP, "help was asked for"), (const chr_backend *)NULL;
     kind = chr_backend_find(options->ctx, name);
     if (!kind)
-        chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is not the name of a backend ('help' lists them)", name);
+        chr__no_backend(options->ctx, name, err);
     return kind;
 }
 
@@ -5202,13 +5267,18 @@ static void chr__replace(chr_dev *old, chr_dev *fresh)
     chr__destroy(old);
 }
 
+/* The old one hears that its frontend has gone before the new one hears that it is there. */
 static void chr__hand_over(chr_frontend *fe, chr_dev *from, chr_dev *to)
 {
+    if (fe->is_open)
+        chr__set_open(from, 0);
     from->frontend = NULL;
     from->frontends = 0;
     to->frontend = fe;
     to->frontends = 1;
     fe->dev = to;
+    if (fe->is_open)
+        chr__set_open(to, 1);
 }
 
 /* Under a living frontend: it is told CLOSED if the new one is not open, and may refuse. */
@@ -5353,14 +5423,8 @@ CHARDEV_API void chr_fe_set_open(chr_frontend *fe, int is_open)
     if (fe->is_open == is_open)
         return;
     fe->is_open = is_open;
-    if (!dev)
-        return;
-    dev->ctx->quiet++;
-    if (dev->kind->set_open)
-        dev->kind->set_open(dev, is_open);
-    dev->ctx->quiet--;
-    if (chr__is_recorded(dev))
-        chr__record(dev, CHR__RECORD_SET_OPEN, is_open, 0, NULL, 0);
+    if (dev)
+        chr__set_open(dev, is_open);
 }
 
 static void chr__fe_drop_handlers(chr_frontend *fe)
@@ -6384,9 +6448,7 @@ CHARDEV_API int chr_replay_open(chr_context *ctx, const char *path, chr_error *e
     if (fd < 0)
         return fd;
     replay = (chr__replay *)chr__allocate(ctx, sizeof *replay);
-    if (replay && !ctx->buffer)
-        ctx->buffer = (unsigned char *)chr__allocate(ctx, CHR__BUFFER_SIZE);
-    if (!replay || !ctx->buffer) {
+    if (!replay || chr__need_buffer(ctx) < 0) {
         chr__os_close(fd);
         chr__free(ctx, replay);
         return chr__no_memory(err);
@@ -6756,9 +6818,7 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
     stream->out = out;
     stream->broken = stream->held = 0;
     stream->ended = ended;
-    if (!dev->ctx->buffer)
-        dev->ctx->buffer = (unsigned char *)chr__allocate(dev->ctx, CHR__BUFFER_SIZE);
-    if (!dev->ctx->buffer || (in >= 0 && chr_watch_start(dev->ctx, &stream->in_watch, in, 0, chr__stream_ready, stream) < 0) ||
+    if (chr__need_buffer(dev->ctx) < 0 || (in >= 0 && chr_watch_start(dev->ctx, &stream->in_watch, in, 0, chr__stream_ready, stream) < 0) ||
         (out >= 0 && out != in && chr_watch_start(dev->ctx, &stream->out_watch, out, 0, chr__stream_out_ready, stream) < 0)) {
         chr__stream_close(stream);
         return chr__no_memory(err);
@@ -14505,6 +14565,427 @@ static const chr_backend chr__socket_kind = {
 #endif
 
 /* ====================================================================================================================
+ * >>be_spice   spicevmc and spiceport: channels of the spice server that the emulator runs
+ *
+ * far side   a client of that server; see chr_spice_set_server()
+ * options    name: spicevmc: one of the subtypes that the server recognises; spiceport: what clients know the port by
+ * spicevmc   is a channel of the server's while its frontend is open. vdagent is OPENED with it, the others by their client; what the
+ *            server has closed opens again when the frontend has closed and opened
+ * spiceport  is one from the beginning; the client is told when the frontend opens and closes, and of a break
+ *            (CHR_IOCTL_SERIAL_SET_BREAK)
+ * events     OPENED, CLOSED when the client's channel comes and goes, or the client says so, and BREAK when it says so
+ *
+ * The server calls from the stack of its own main loop, maybe from deep inside one of our calls, and can't bear that its interface goes
+ * meanwhile. So its callbacks only take and give bytes, and note what has happened; all handlers are called from our loop. The order of
+ * bytes and events is kept: what comes behind a break or an end that the frontend has not heard of stays in the server.
+ * ==================================================================================================================== */
+#if CHARDEV_HAS_SPICE
+
+typedef struct chr__spice {
+    chr_dev                 dev;
+    SpiceServer            *server;
+    SpiceCharDeviceInstance instance;
+    int                     is_registered;
+    int                     is_there;   /* the client, as the server says it now */
+    int                     has_ended;  /* CLOSED comes behind the bytes in `in` */
+    int                     has_broken; /* BREAK comes behind them */
+    int                     is_held;    /* the server has more input than we took */
+    chr_idle                step;
+    chr__ring               in, out;    /* in the bytes below */
+    unsigned char           in_bytes[CHR__BUFFER_SIZE], out_bytes[CHR__BUFFER_SIZE];
+} chr__spice;
+
+static const chr_option chr__spicevmc_rows[] = {
+    { "name", CHR_OPTION_TEXT, CHR__AT(chr_spicevmc_options, name), CHR_REQUIRED, 0, 0, "a subtype that the spice server recognises: vdagent, usbredir" },
+    { NULL,   CHR_OPTION_TEXT, 0,                                   NULL,         0, 0, NULL }
+};
+
+static const chr_option chr__spiceport_rows[] = {
+    { "name", CHR_OPTION_TEXT, CHR__AT(chr_spiceport_options, name), CHR_REQUIRED, 0, 0, "what clients know the port by: org.example.console" },
+    { NULL,   CHR_OPTION_TEXT, 0,                                    NULL,         0, 0, NULL }
+};
+
+/* -- from our loop -- */
+
+/* CLOSED: what the client that is gone has not got is lost. */
+static void chr__spice_end(chr__spice *spice)
+{
+    spice->has_ended = 0;
+    spice->dev.bytes_dropped += spice->out.count;
+    spice->out.start = spice->out.count = 0;
+    chr_be_event(&spice->dev, CHR_EVENT_CLOSED);
+}
+
+/* Bytes that have come, as many as the frontend takes. */
+static void chr__spice_input(chr__spice *spice)
+{
+    chr_dev *dev = &spice->dev;
+    size_t   len;
+    int      room;
+
+    while (!dev->removed && spice->in.count > 0 && (room = chr_be_can_write(dev)) > 0) {
+        const unsigned char *piece = chr__ring_piece(&spice->in, 0, &len);
+        len = chr__min(len, (size_t)room);
+        memcpy(dev->ctx->buffer, piece, len); /* the handler may come back here */
+        chr__ring_take(&spice->in, len);
+        chr_be_write(dev, dev->ctx->buffer, len);
+    }
+}
+
+/* What has come, in its order. 1 = something was told, and more may be there. */
+static int chr__spice_tell(chr__spice *spice)
+{
+    chr_dev *dev = &spice->dev;
+
+    if (!dev->be_open && (spice->is_there || spice->has_ended)) {
+        chr_be_event(dev, CHR_EVENT_OPENED);
+        return 1;
+    }
+    chr__spice_input(spice);
+    if (dev->removed || spice->in.count > 0)
+        return 0;
+    if (spice->has_broken) {
+        spice->has_broken = 0;
+        chr_be_event(dev, CHR_EVENT_BREAK);
+        return 1;
+    }
+    if (spice->is_held && spice->is_registered)
+        spice_server_char_device_wakeup(&spice->instance);
+    if (spice->in.count > 0 || !spice->has_ended) /* more has come: in the next step */
+        return 0;
+    chr__spice_end(spice);
+    return 1;
+}
+
+/* Output goes as far as the server takes it; it takes a bufferful at a time. */
+static void chr__spice_output(chr__spice *spice)
+{
+    size_t before;
+
+    do {
+        before = spice->out.count;
+        if (before > 0 && spice->is_registered)
+            spice_server_char_device_wakeup(&spice->instance);
+    } while (spice->out.count > 0 && spice->out.count < before);
+}
+
+static int chr__spice_may_write(const chr__spice *spice)
+{
+    return !spice->dev.be_open || spice->out.count < spice->out.size;
+}
+
+static void chr__spice_update(chr_dev *dev);
+
+static void chr__spice_step(void *opaque)
+{
+    chr__spice *spice = (chr__spice *)opaque;
+    chr_dev    *dev = &spice->dev;
+
+    while (!dev->removed && chr__spice_tell(spice))
+        ;
+    if (!dev->removed && chr_be_wants_writable(dev) && chr__spice_may_write(spice))
+        chr_be_writable(dev);
+    if (dev->removed)
+        return;
+    chr__spice_output(spice);
+    chr__spice_update(dev);
+}
+
+static void chr__spice_look(chr__spice *spice)
+{
+    chr_idle_start(spice->dev.ctx, &spice->step, chr__spice_step, spice);
+}
+
+static void chr__spice_update(chr_dev *dev)
+{
+    chr__spice *spice = (chr__spice *)dev;
+    int         has_reader = dev->frontend && dev->frontend->handlers.read;
+
+    if (chr_be_wants_writable(dev) && chr__spice_may_write(spice))
+        chr__spice_look(spice);
+    else if (spice->in.count > 0 && has_reader && chr_be_can_write(dev) > 0)
+        chr__spice_look(spice);
+    else if (spice->in.count > 0 && has_reader)
+        chr__starve(dev);
+}
+
+/* With CHARDEV_THREADS from any thread: the server hears of it from the loop. */
+static int chr__spice_write(chr_dev *dev, const void *buf, size_t len)
+{
+    chr__spice *spice = (chr__spice *)dev;
+
+    if (!dev->be_open)
+        return CHR_ERR_DISCONNECTED;
+    len = chr__min(len, spice->out.size - spice->out.count);
+    if (len == 0)
+        return CHR_ERR_WOULD_BLOCK;
+    chr__ring_put(&spice->out, buf, len);
+    chr__spice_look(spice);
+    return (int)len;
+}
+
+/* -- what the server calls, in its main loop's thread; the lock is for those who write from others -- */
+
+static chr__spice *chr__spice_of(SpiceCharDeviceInstance *instance)
+{
+    return (chr__spice *)(void *)((char *)instance - offsetof(chr__spice, instance));
+}
+
+static void chr__spice_came_or_went(chr__spice *spice, int is_there)
+{
+    if (spice->is_there == is_there)
+        return;
+    spice->is_there = is_there;
+    if (!is_there)
+        spice->has_ended = spice->has_ended || spice->dev.be_open || spice->in.count > 0 || spice->has_broken;
+    chr__spice_look(spice);
+}
+
+static void chr__spice_state(SpiceCharDeviceInstance *instance, int connected)
+{
+    chr__spice *spice = chr__spice_of(instance);
+
+    CHR__LOCK(spice->dev.ctx);
+    chr__spice_came_or_went(spice, connected != 0);
+    CHR__UNLOCK(spice->dev.ctx);
+}
+
+static void chr__spice_event(SpiceCharDeviceInstance *instance, uint8_t event)
+{
+    chr__spice *spice = chr__spice_of(instance);
+
+    CHR__LOCK(spice->dev.ctx);
+    if (event == SPICE_PORT_EVENT_OPENED || event == SPICE_PORT_EVENT_CLOSED)
+        chr__spice_came_or_went(spice, event == SPICE_PORT_EVENT_OPENED);
+    else if (event == SPICE_PORT_EVENT_BREAK)
+        spice->has_broken = 1;
+    chr__spice_look(spice);
+    CHR__UNLOCK(spice->dev.ctx);
+}
+
+/* What the client has sent. An old client's rest is still taken, but nothing of a new one before the frontend knows of it. */
+static int chr__spice_take(SpiceCharDeviceInstance *instance, const uint8_t *buf, int len)
+{
+    chr__spice *spice = chr__spice_of(instance);
+    int         is_between;
+    size_t      n;
+
+    CHR__LOCK(spice->dev.ctx);
+    is_between = spice->has_ended ? spice->is_there : !spice->is_there;
+    n = is_between || spice->has_broken || len < 0 ? 0 : chr__min((size_t)len, spice->in.size - spice->in.count);
+    spice->is_held = (int)n < len;
+    if (n > 0) {
+        chr__ring_put(&spice->in, buf, n);
+        chr__spice_look(spice);
+    }
+    CHR__UNLOCK(spice->dev.ctx);
+    return (int)n;
+}
+
+/* What the client shall get. */
+static int chr__spice_give(SpiceCharDeviceInstance *instance, uint8_t *buf, int len)
+{
+    chr__spice          *spice = chr__spice_of(instance);
+    const unsigned char *piece;
+    size_t               n, most, done = 0;
+
+    CHR__LOCK(spice->dev.ctx);
+    most = len < 0 || !spice->is_there || spice->has_ended ? 0 : (size_t)len;
+    for (; spice->out.count > 0 && done < most; done += n) {
+        piece = chr__ring_piece(&spice->out, 0, &n);
+        n = chr__min(n, most - done);
+        memcpy(buf + done, piece, n);
+        chr__ring_take(&spice->out, n);
+    }
+    if (done > 0 && chr_be_wants_writable(&spice->dev))
+        chr__spice_look(spice);
+    CHR__UNLOCK(spice->dev.ctx);
+    return (int)done;
+}
+
+static const SpiceCharDeviceInterface chr__spice_interface = {
+    { SPICE_INTERFACE_CHAR_DEVICE, "chardev", SPICE_INTERFACE_CHAR_DEVICE_MAJOR, SPICE_INTERFACE_CHAR_DEVICE_MINOR },
+    chr__spice_state,
+    chr__spice_take,
+    chr__spice_give,
+    chr__spice_event,
+    SPICE_CHAR_DEVICE_NOTIFY_WRITABLE,
+};
+
+/* -- a channel of the server's -- */
+
+/* What it returns is no proof; the state that it sets is. */
+static int chr__spice_register(chr__spice *spice, chr_error *err)
+{
+    spice->instance.st = NULL;
+    if (spice_server_add_interface(spice->server, &spice->instance.base) < 0 || !spice->instance.st)
+        return chr__fail(err, CHR_ERR_BUSY, "the spice server refuses another channel '%s'", spice->instance.subtype);
+    spice->is_registered = 1;
+    return 0;
+}
+
+/* The client loses its channel; what it has sent and nobody has read goes with it. */
+static void chr__spice_unregister(chr__spice *spice)
+{
+    if (!spice->is_registered)
+        return;
+    chr__spice_output(spice);
+    spice->is_registered = 0;
+    spice_server_remove_interface(&spice->instance.base);
+    spice->in.start = spice->in.count = 0;
+    spice->has_broken = spice->is_held = 0;
+    chr__spice_came_or_went(spice, 0);
+}
+
+static int chr__spice_open(chr_dev *dev, const char *subtype, const char *port, chr_error *err)
+{
+    chr__spice *spice = (chr__spice *)dev;
+
+    if (!dev->ctx->spice_server)
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "%s: there is no spice server: chr_spice_set_server() names it", dev->kind->name);
+    if (chr__need_buffer(dev->ctx) < 0)
+        return chr__no_memory(err);
+    spice->server = dev->ctx->spice_server;
+    spice->instance.base.sif = &chr__spice_interface.base;
+    spice->instance.subtype = subtype;
+    spice->instance.portname = port;
+    spice->in.bytes = spice->in_bytes;
+    spice->out.bytes = spice->out_bytes;
+    spice->in.size = spice->out.size = CHR__BUFFER_SIZE;
+    return 0;
+}
+
+static void chr__spice_close(chr_dev *dev)
+{
+    chr__spice_unregister((chr__spice *)dev);
+    chr_idle_stop(&((chr__spice *)dev)->step);
+}
+
+/* The next client may come. */
+static void chr__spice_describe(const chr_dev *dev, chr_info *info)
+{
+    chr__format(info->filename, sizeof info->filename, "%s", dev->kind->name);
+    info->comes_back = 1;
+}
+
+static const chr_io chr__spice_io = {
+    chr__spice_write,  /* write   */
+    NULL,              /* read    */
+    chr__spice_update, /* update  */
+    NULL,              /* wait_fd */
+};
+
+/* -- spicevmc -- */
+
+static int chr__spicevmc_unknown(const char *name, const char **subtypes, chr_error *err)
+{
+    char list[400];
+    int  len = 0;
+
+    for (list[0] = 0; *subtypes && len < (int)sizeof list - 1; subtypes++)
+        len += chr__format(list + len, sizeof list - (size_t)len, "%s%s", len > 0 ? ", " : "", *subtypes);
+    return chr__fail(err, CHR_ERR_INVALID, "spicevmc: name=%s: the spice server recognises %s", name, list);
+}
+
+static int chr__spicevmc_open(chr_dev *dev, chr_error *err)
+{
+    const char  *name = ((const chr_spicevmc_options *)dev->options)->name;
+    const char **subtypes = spice_server_char_device_recognized_subtypes(), **subtype;
+
+    for (subtype = subtypes; *subtype && strcmp(*subtype, name) != 0; subtype++)
+        ;
+    return *subtype ? chr__spice_open(dev, name, NULL, err) : chr__spicevmc_unknown(name, subtypes, err);
+}
+
+static void chr__spicevmc_set_open(chr_dev *dev, int is_open)
+{
+    chr__spice *spice = (chr__spice *)dev;
+    chr_error   err;
+
+    if (!is_open)
+        chr__spice_unregister(spice);
+    else if (chr__spice_register(spice, &err) < 0)
+        chr__log_line(dev->ctx, dev->id, err.text);
+}
+
+static const chr_backend chr__spicevmc_kind = {
+    "spicevmc",                                           /* name         */
+    NULL,                                                 /* alias        */
+    "a channel of a spice server: vdagent, usbredir, ...", /* help         */
+    chr__spicevmc_rows,                                   /* options      */
+    sizeof(chr_spicevmc_options),                         /* options_size */
+    sizeof(chr__spice),                                   /* state_size   */
+    NULL,                                                 /* uri          */
+    chr__spicevmc_open,                                   /* open         */
+    chr__spice_close,                                     /* close        */
+    &chr__spice_io,                                       /* io           */
+    chr__spice_describe,                                  /* describe     */
+    NULL,                                                 /* ioctl        */
+    chr__spicevmc_set_open,                               /* set_open     */
+    NULL,                                                 /* peer         */
+    NULL,                                                 /* sharing      */
+    0,                                                    /* fixed        */
+    NULL,                                                 /* input        */
+};
+
+/* -- spiceport -- */
+
+static int chr__spiceport_open(chr_dev *dev, chr_error *err)
+{
+    const char *name = ((const chr_spiceport_options *)dev->options)->name;
+    int         code;
+
+    if (!name[0])
+        return chr__fail(err, CHR_ERR_INVALID, "spiceport: name= is empty");
+    code = chr__spice_open(dev, "port", name, err);
+    return code < 0 ? code : chr__spice_register((chr__spice *)dev, err);
+}
+
+/* Behind what was written before. */
+static void chr__spiceport_tell(chr__spice *spice, uint8_t event)
+{
+    chr__spice_output(spice);
+    spice_server_port_event(&spice->instance, event);
+}
+
+static void chr__spiceport_set_open(chr_dev *dev, int is_open)
+{
+    chr__spiceport_tell((chr__spice *)dev, is_open ? SPICE_PORT_EVENT_OPENED : SPICE_PORT_EVENT_CLOSED);
+}
+
+static int chr__spiceport_ioctl(chr_dev *dev, int command, void *arg)
+{
+    if (command != CHR_IOCTL_SERIAL_SET_BREAK)
+        return CHR_ERR_NOT_SUPPORTED;
+    if (!dev->be_open)
+        return CHR_ERR_DISCONNECTED;
+    if (*(const int *)arg)
+        chr__spiceport_tell((chr__spice *)dev, SPICE_PORT_EVENT_BREAK);
+    return 0;
+}
+
+static const chr_backend chr__spiceport_kind = {
+    "spiceport",                        /* name         */
+    NULL,                               /* alias        */
+    "a named port of a spice server",   /* help         */
+    chr__spiceport_rows,                /* options      */
+    sizeof(chr_spiceport_options),      /* options_size */
+    sizeof(chr__spice),                 /* state_size   */
+    NULL,                               /* uri          */
+    chr__spiceport_open,                /* open         */
+    chr__spice_close,                   /* close        */
+    &chr__spice_io,                     /* io           */
+    chr__spice_describe,                /* describe     */
+    chr__spiceport_ioctl,               /* ioctl        */
+    chr__spiceport_set_open,            /* set_open     */
+    NULL,                               /* peer         */
+    NULL,                               /* sharing      */
+    0,                                  /* fixed        */
+    NULL,                               /* input        */
+};
+#endif
+
+/* ====================================================================================================================
  * >>table   the built-in backends
  * ==================================================================================================================== */
 
@@ -14558,6 +15039,19 @@ static const chr_backend *const chr__builtins[] = {
 #if CHARDEV_HAS_SOCKET
     &chr__socket_kind,
 #endif
+#if CHARDEV_HAS_SPICE
+    &chr__spicevmc_kind,
+    &chr__spiceport_kind,
+#endif
+    NULL
+};
+
+/* Backends that want a library: the name, and what this build is without. */
+static const char *const chr__left_out[] = {
+#if !CHARDEV_HAS_SPICE
+    "spicevmc", "spice",
+    "spiceport", "spice",
+#endif
     NULL
 };
 
@@ -14592,6 +15086,7 @@ static int chr__context_start(chr_context *ctx)
     ctx->idles.next = ctx->idles.prev = &ctx->idles;
     ctx->last_dev = &ctx->devs;
     ctx->builtins = chr__builtins;
+    ctx->left_out = chr__left_out;
     ctx->untidy = ctx->config.timeout_changed != NULL;
     ctx->object_kinds = chr__object_kinds;
 #if CHARDEV_HAS_MUX
@@ -14827,6 +15322,13 @@ CHARDEV_API int chr_braille_resized(chr_dev *dev)
         return CHR_ERR_NOT_SUPPORTED;
     chr__braille_resized((chr__braille *)dev);
     return 0;
+}
+#endif
+
+#if CHARDEV_HAS_SPICE
+CHARDEV_API void chr_spice_set_server(chr_context *ctx, void *server)
+{
+    ctx->spice_server = (SpiceServer *)server;
 }
 #endif
 
