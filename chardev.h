@@ -11157,9 +11157,10 @@ static chr__com_port *chr__com_port_of(const chr__telnet *telnet)
     return &((chr__com_port_dev *)telnet->layer.dev)->com_port;
 }
 
-static chr__telnet_side chr__com_port_side(const chr__telnet *telnet)
+/* By the book a client says WILL and its server DO. */
+static int chr__com_port_side(const chr__telnet *telnet)
 {
-    return (chr__telnet_side)(telnet->is_server ? telnet->theirs : telnet->ours)[CHR__TELNET_COM_PORT];
+    return (telnet->is_server ? telnet->theirs : telnet->ours)[CHR__TELNET_COM_PORT];
 }
 
 static int chr__com_port_is_on(const chr__telnet *telnet) { return chr__com_port_side(telnet) == CHR__TELNET_YES; }
@@ -11352,6 +11353,7 @@ static void chr__com_port_begins(chr__telnet *telnet)
 {
     const chr__com_port *port = chr__com_port_of(telnet);
 
+    (telnet->is_server ? telnet->theirs : telnet->ours)[CHR__TELNET_COM_PORT] = CHR__TELNET_YES;
     telnet->event = CHR_EVENT_SERIAL;
     telnet->told_modem_state = chr__com_port_modem_state(port->ours);
     telnet->modem_mask = 0xff;
@@ -11461,9 +11463,11 @@ static void chr__com_port_received(chr__telnet *telnet)
     size_t   i;
     uint32_t value = 0;
 
-    if (command < 0 || command >= CHR__COM_COMMANDS || !chr__com_port_is_on(telnet) ||
+    if (command < 0 || command >= CHR__COM_COMMANDS || chr__com_port_side(telnet) == CHR__TELNET_NO ||
         telnet->sub_length != 2 + (size_t)chr__com_port_length(telnet, command))
         return;
+    if (!chr__com_port_is_on(telnet))
+        chr__com_port_begins(telnet); /* some that are asked before they could offer it take that for the whole agreement */
     for (i = 2; i < telnet->sub_length; i++)
         value = value << 8 | telnet->sub[i];
     if (command == CHR__COM_SUSPEND || command == CHR__COM_RESUME)
@@ -11825,7 +11829,7 @@ static void chr__telnet_start_3270(chr__telnet *telnet)
     chr__telnet_send(telnet, send_type, sizeof send_type);
 }
 
-/* By the book a client says WILL and its server DO; there are some that say both. */
+/* There are some that say both WILL and DO. */
 static void chr__telnet_start_com_port(chr__telnet *telnet)
 {
     chr__com_port_of(telnet)->theirs = telnet->is_server ? CHR_TIOCM_DTR | CHR_TIOCM_RTS : 0; /* many clients never say so */

@@ -35,7 +35,9 @@ static const stream streams[] = {
     SERVER("is_told_off_and_on", "a" WONT_COM WONT_COM "b" SUB("\x02\x07") WILL_COM WILL_COM "c", "abc", "SS", DONT_COM DO_COM READY),
     CLIENT("is_told_again_and_again", DO_COM DO_COM "x", "x", "", ""),
     CLIENT("is_told_off_and_on", "a" DONT_COM DONT_COM DO_COM DO_COM "b", "ab", "SS", WONT_COM WILL_COM BEGUN_CLIENT),
-    { "server_hears_settings_before_the_time", COM_PORT, 1, S(SUB("\x02\x07") "x"), S("x"), "", S("") },
+    { "server_hears_settings_before_the_time", COM_PORT, 1, S("x" SUB("\x02\x07") WILL_COM "y"), S("xy"), "S",
+      S(SUB("\x66\x07") READY DO_SIZE) },
+    { "client_hears_settings_before_the_time", COM_PORT, 0, S("x" SUB("\x6b\xb0") DO_COM "y"), S("xy"), "S", S(BEGUN_CLIENT) },
 
     /* settings */
     SERVER("asked_for_all", SUB("\x01\0\0\0\0") SUB("\x02\0") SUB("\x03\0") SUB("\x04\0") "x", "x", "",

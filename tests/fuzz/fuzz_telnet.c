@@ -9,13 +9,21 @@ typedef struct tn_model {
     unsigned char data[LINE_MOST];
     size_t        length, breaks, break_at[LINE_MOST], requests, subs;
     int           role;       /* of the chardev with com-port: 's', 'c'; 0 = none */
-    int           is_on;      /* the peer has agreed to it */
+    int           is_on, is_asked; /* the peer has agreed to it; has not answered */
     int           in_break;   /* a server's client holds the line in break */
 } tn_model;
 
 static void tn_break(tn_model *m)
 {
     m->break_at[m->breaks++] = m->length;
+}
+
+/* Whether it is one that it understands; the first of them is an agreement, too, as long as the other side was only asked. */
+static int tn_is_com(const tn_model *m, const uint8_t *sub, size_t n)
+{
+    int command = n < 2 ? -1 : m->role == 's' ? sub[1] : sub[1] - 100, most = command == 1 ? 6 : 3;
+    if (command == 0 || command == 8 || command == 9 || (m->role == 's' && (command == 6 || command == 7))) most = 2;
+    return m->role && n >= 2 && sub[0] == 44 && command >= 0 && command <= 12 && (int)n == most && (m->is_on || m->is_asked);
 }
 
 /* What com-port makes of a subnegotiation that is complete: BREAK is all that is modelled. */
@@ -28,7 +36,9 @@ static void tn_sub(tn_model *m, const uint8_t *bytes, size_t len)
         if (n < sizeof sub) sub[n++] = bytes[i];
     }
     m->subs++;
-    if (n != 3 || sub[0] != 44 || !m->is_on) return;
+    if (!tn_is_com(m, sub, n)) return;
+    m->is_on = 1;
+    if (n != 3) return;
     if (m->role == 'c' && sub[1] == 106 && (sub[2] & 16)) tn_break(m);
     if (m->role == 's' && sub[1] == 5 && sub[2] == 5 && !m->in_break) tn_break(m);
     if (m->role == 's' && sub[1] == 5 && (sub[2] == 5 || sub[2] == 6)) m->in_break = sub[2] == 5;
@@ -40,7 +50,7 @@ static void tn_verb(tn_model *m, uint8_t verb, uint8_t option, int *is_binary)
     m->requests++;
     if (verb == 251 && option == 0) *is_binary = 1;
     if (verb == 252 && option == 0) *is_binary = 0;
-    if (m->role && option == 44 && (verb == yes || verb == yes + 1)) m->is_on = verb == yes;
+    if (m->role && option == 44 && (verb == yes || verb == yes + 1)) m->is_on = verb == yes, m->is_asked = 0;
     if (!m->is_on) m->in_break = 0;
 }
 
@@ -131,6 +141,7 @@ int FUZZ_TARGET(const uint8_t *data, size_t size)
     m.length = m.breaks = m.requests = m.subs = 0;
     m.role = which < 3 ? 0 : which == 3 ? 's' : 'c';
     m.is_on = m.in_break = 0;
+    m.is_asked = 1;
     tn_decode(&m, in.data, in.size, which == 2);
     l = fuzz_line_open(which != 1 && which != 4, protocols[which]);
     FUZZ_CHECK(l->opened);

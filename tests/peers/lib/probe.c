@@ -4,7 +4,9 @@
  * standard input say.
  *
  *   prints   made ADDRESS | failed TEXT | opened | closed | break | resized COLUMNS ROWS | data HEX | wrote N | log TEXT
+ *            serial SPEED PARITY DATA-BITS STOP-BITS FLOW LINES (in hex), or: serial none
  *   takes    write HEX | break | disconnect | open | close | room N (how many bytes it takes; -1 = any) | quit
+ *            params SPEED PARITY DATA-BITS STOP-BITS | flow FLOW | lines LINES (in hex) | line (prints as for an event)
  *
  * Built with CHARDEV_SPICE it knows the object "spice,fd=N": a spice server that takes its clients from this listening socket.
  */
@@ -51,10 +53,39 @@ static void write_hex(const char *hex)
     push(NULL);
 }
 
+static void print_serial(void)
+{
+    chr_serial_params params;
+    int               flow, lines;
+    if (chr_fe_ioctl(&p.fe, CHR_IOCTL_SERIAL_GET_PARAMS, &params) < 0 || chr_fe_ioctl(&p.fe, CHR_IOCTL_SERIAL_GET_FLOW, &flow) < 0 ||
+        chr_fe_ioctl(&p.fe, CHR_IOCTL_SERIAL_GET_TIOCM, &lines) < 0)
+        puts("serial none");
+    else printf("serial %d %c %d %d %d %x\n", params.speed, params.parity, params.data_bits, params.stop_bits, flow, (unsigned)lines);
+}
+
+static void set_serial(const char *line)
+{
+    chr_serial_params params;
+    char              parity;
+    unsigned          value;
+    int               code = CHR_ERR_INVALID;
+    if (sscanf(line, "params %d %c %d %d", &params.speed, &parity, &params.data_bits, &params.stop_bits) == 4) {
+        params.parity = parity;
+        code = chr_fe_ioctl(&p.fe, CHR_IOCTL_SERIAL_SET_PARAMS, &params);
+    } else if (sscanf(line, "flow %x", &value) == 1) {
+        code = chr_fe_ioctl(&p.fe, CHR_IOCTL_SERIAL_SET_FLOW, &value);
+    } else if (sscanf(line, "lines %x", &value) == 1) {
+        code = chr_fe_ioctl(&p.fe, CHR_IOCTL_SERIAL_SET_TIOCM, &value);
+    }
+    printf("ioctl %d\n", code);
+}
+
 static void obey(const char *line)
 {
     int on = 1;
     if (strncmp(line, "write ", 6) == 0) write_hex(line + 6);
+    else if (strcmp(line, "line") == 0) print_serial();
+    else if (strncmp(line, "params ", 7) == 0 || strncmp(line, "flow ", 5) == 0 || strncmp(line, "lines ", 6) == 0) set_serial(line);
     else if (strcmp(line, "break") == 0) printf("ioctl %d\n", chr_fe_ioctl(&p.fe, CHR_IOCTL_SERIAL_SET_BREAK, &on));
     else if (strcmp(line, "disconnect") == 0) chr_fe_disconnect(&p.fe);
     else if (strcmp(line, "open") == 0) chr_fe_set_open(&p.fe, 1);
@@ -108,6 +139,7 @@ static void happened(void *opaque, int event)
     if (event == CHR_EVENT_OPENED) puts("opened");
     else if (event == CHR_EVENT_CLOSED) puts("closed");
     else if (event == CHR_EVENT_BREAK) puts("break");
+    else if (event == CHR_EVENT_SERIAL) print_serial();
     else if (event == CHR_EVENT_RESIZED && chr_fe_ioctl(&p.fe, CHR_IOCTL_GET_TERMINAL_SIZE, &size) == 0)
         printf("resized %d %d\n", size.columns, size.rows);
     else printf("event %d\n", event);

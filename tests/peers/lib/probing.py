@@ -96,6 +96,17 @@ class Probe:
                 assert line == what, "the probe says '%s', not '%s'; its data are %r, its log %r" % (line, what, self.held, self.log)
                 return
 
+    def until(self, what):
+        """Something that comes, whatever else does before it."""
+        lines = []
+        while not lines or lines[-1] != what:
+            try:
+                lines.append(self.line())
+            except AssertionError as error:
+                raise AssertionError("%s: it has said %s, and not '%s'" % (error, lines, what)) from None
+            if lines[-1].startswith("data "):
+                self.held += bytes.fromhex(lines[-1][5:])
+
     def take(self, length):
         """The next bytes, when so many have come."""
         while len(self.held) < length:
