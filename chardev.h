@@ -1957,6 +1957,12 @@ static void chr__os_nodelay(int fd)
     (void)CHR_SYS(setsockopt)(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* fails where it means nothing */
 }
 
+/* The far side learns that no more will come; what it sends can still be read. */
+static void chr__os_shutdown(int fd)
+{
+    (void)CHR_SYS(shutdown)(fd, SHUT_WR); /* fails when the connection is gone already */
+}
+
 /* What a descriptor is that came from elsewhere. */
 typedef struct chr__socket_facts {
     int is_open, is_socket, is_stream, is_listening, is_connected, is_unix, is_inet;
@@ -11285,7 +11291,8 @@ static const chr__layer_slots chr__telnet_slots = {
  * handshake   HTTP upgrade of the path "/", subprotocol "binary" when the peer offers it; heads of up to 8 KiB
  * bytes       payload of binary frames; of text frames too with websocket-text=on (UTF-8 is checked), else they are refused.
  *             Frames and messages may be of any length: they pass through as they come. Output: one binary frame a write
- * the end     a Close frame is answered, and sent before we hang up; what breaks the protocol is told so with its code
+ * the end     a Close frame is answered, and sent before we hang up; what breaks the protocol is told so with its code. The
+ *             descriptor stays, for two seconds at most, until the peer has closed too
  * -------------------------------------------------------------------------------------------------------------------- */
 
 /* -- SHA-1 (FIPS 180), for the handshake's proof and for masks -- */
@@ -13023,16 +13030,21 @@ typedef struct chr__socket_layer {
     const char             *option;
     const chr__layer_slots *slots; /* NULL = not in this build */
     size_t                  size;  /* of its state */
+    int                     lingers; /* its peer answers a goodbye, and must have the time to read ours */
 } chr__socket_layer;
 
 static const chr__socket_layer chr__socket_layers[] = {
-    { "tls-creds", CHR__TLS_LAYER },
-    { "telnet",    &chr__telnet_slots, sizeof(chr__telnet) },
-    { "tn3270",    &chr__telnet_slots, sizeof(chr__telnet) },
-    { "websocket", &chr__ws_slots,     sizeof(chr__websocket) },
+    { "tls-creds", CHR__TLS_LAYER,                              0 },
+    { "telnet",    &chr__telnet_slots, sizeof(chr__telnet),     0 },
+    { "tn3270",    &chr__telnet_slots, sizeof(chr__telnet),     0 },
+    { "websocket", &chr__ws_slots,     sizeof(chr__websocket),  1 },
 };
 
-enum { CHR__LAYERS = sizeof chr__socket_layers / sizeof chr__socket_layers[0], CHR__HANDSHAKE_SECONDS = 10 };
+enum {
+    CHR__LAYERS = sizeof chr__socket_layers / sizeof chr__socket_layers[0],
+    CHR__HANDSHAKE_SECONDS = 10,
+    CHR__LINGER_SECONDS = 2
+};
 
 static int chr__layer_is_asked(const chr_socket_options *options, int i)
 {
@@ -13040,6 +13052,15 @@ static int chr__layer_is_asked(const chr_socket_options *options, int i)
                                      options->websocket == CHR_ON };
 
     return asked[i];
+}
+
+static int chr__layers_linger(const chr_socket_options *options)
+{
+    int i, lingers = 0;
+
+    for (i = 0; i < CHR__LAYERS; i++)
+        lingers |= chr__socket_layers[i].lingers && chr__layer_is_asked(options, i);
+    return lingers;
 }
 
 /* The word that query shows for the topmost. */
@@ -13117,6 +13138,9 @@ typedef struct chr__socket {
     int                wants;       /* CHR_IN or CHR_OUT: what a handshake waits for */
     chr__msgfds        outgoing, incoming;
     chr_error          failure;     /* of the last attempt */
+    int                gone_fd;     /* of a peer that was told goodbye and may not have read it; -1 = none */
+    chr_watch          gone_watch;
+    chr_timer          gone_timer;
 } chr__socket;
 
 static void chr__socket_wait_for(chr__socket *sock);
@@ -13243,10 +13267,50 @@ static int chr__layers_shake(chr__layer *layer, int *wants, chr_error *err)
     return code == 0 && layer->slots->step ? layer->slots->step(layer, wants, err) : code;
 }
 
+/* -- a peer that was told goodbye. To close while something from it is unread, or on the way, would be a reset: that may overtake the
+ * goodbye. So it gets no more, and what still comes is thrown away until it closes too, or for a while. -- */
+
+static void chr__socket_forget(void *opaque)
+{
+    chr__socket *sock = (chr__socket *)opaque;
+
+    chr_watch_stop(&sock->gone_watch);
+    chr_timer_stop(&sock->gone_timer);
+    chr__os_close(sock->gone_fd);
+    sock->gone_fd = -1;
+}
+
+static void chr__socket_gone_ready(void *opaque, int events)
+{
+    chr__socket *sock = (chr__socket *)opaque;
+    char         rest[4096];
+    int          n = chr__os_read(sock->gone_fd, rest, sizeof rest);
+
+    (void)events;
+    if (n <= 0 && n != CHR_ERR_WOULD_BLOCK)
+        chr__socket_forget(sock);
+}
+
+/* Takes over the descriptor. */
+static void chr__socket_linger(chr__socket *sock)
+{
+    chr__socket_forget(sock); /* one at a time */
+    sock->gone_fd = sock->fd;
+    sock->fd = -1;
+    chr__os_shutdown(sock->gone_fd);
+    chr_timer_start(sock->dev.ctx, &sock->gone_timer, CHR__LINGER_SECONDS * 1000, chr__socket_forget, sock);
+    if (chr_watch_start(sock->dev.ctx, &sock->gone_watch, sock->gone_fd, CHR_IN, chr__socket_gone_ready, sock) < 0)
+        chr__socket_forget(sock);
+    else
+        chr__socket_gone_ready(sock, CHR_IN); /* mostly it has closed already */
+}
+
 /* -- a connection ends, or an attempt -- */
 
 static void chr__socket_drop(chr__socket *sock)
 {
+    int has_layers;
+
     sock->state = CHR__SOCKET_DISCONNECTED;
     chr_watch_stop(&sock->watch);
     chr_timer_stop(&sock->patience);
@@ -13255,8 +13319,11 @@ static void chr__socket_drop(chr__socket *sock)
     if (sock->stream.top)
         sock->top = sock->stream.top;
     sock->stream.top = NULL;
+    has_layers = sock->top != NULL;
     chr__socket_close_layers(sock);
     chr__stream_close(&sock->stream);
+    if (has_layers && !sock->keeps_fd && chr__layers_linger(chr__socket_options(sock)))
+        chr__socket_linger(sock);
     if (!sock->keeps_fd)
         chr__os_close(sock->fd);
     sock->fd = -1;
@@ -13825,7 +13892,7 @@ static int chr__socket_open(chr_dev *dev, chr_error *err)
     chr__socket_facts facts;
     int               code;
 
-    sock->listener = sock->fd = -1;
+    sock->listener = sock->fd = sock->gone_fd = -1;
     code = chr__socket_check(sock, err);
     if (code < 0)
         return code;
@@ -13852,6 +13919,7 @@ static void chr__socket_close(chr_dev *dev)
     chr_timer_stop(&sock->retry);
     chr_watch_stop(&sock->listen_watch);
     chr__socket_drop(sock);
+    chr__socket_forget(sock);
     chr__os_close(sock->listener);
     if (sock->must_unlink)
         chr__os_unlink(sock->address.path);
