@@ -694,6 +694,8 @@ CHARDEV_API int chr_ringbuf_count(const chr_dev *dev);
  * "tls-creds-x509,id=ID,endpoint=server|client,dir=DIR" takes ca-cert.pem, ca-crl.pem (if there), and server-cert.pem and
  * server-key.pem, or client-... (if there), from DIR; cafile= crlfile= certfile= keyfile= name them one by one. A client always
  * verifies its server and the name it goes by; a server asks for certificates unless verify-peer=off.
+ * priority=SUITE:SUITE... allows only these cipher suites, the best first, by mbed TLS's names; TLS is 1.2 at least, or 1.3 with
+ * min-version=1.3. Both go with keys too:
  * "tls-creds-psk,id=ID,endpoint=...,keyfile=PATH" (or dir=DIR, for DIR/keys.psk) has keys shared by both sides: lines of NAME:HEX;
  * a client is username=NAME. Files are read here, once. The memory inside mbed TLS comes from its own allocator.
  * CHR_ERR_INVALID, CHR_ERR_EXISTS, CHR_ERR_NOT_FOUND, CHR_ERR_NO_MEMORY, CHR_ERR_HELP. */
@@ -12085,7 +12087,7 @@ static const chr__layer_slots chr__ws_slots = {
 /* -- credentials: files are read once, when they are made -- */
 
 typedef struct chr__tls_options { /* the options of both kinds begin so */
-    const char *endpoint, *dir, *min_version;
+    const char *endpoint, *dir, *min_version, *priority;
 } chr__tls_options;
 
 typedef struct chr__x509_options {
@@ -12109,6 +12111,7 @@ static const chr_option chr__x509_rows[] = {
     { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0, "its private key" },
     { "verify-peer", CHR_OPTION_BOOL, CHR__ROW(verify_peer),     "on",     0, 0, "server: ask for the peer's certificate and verify it" },
     { "min-version", CHR_OPTION_TEXT, CHR__ROW(tls.min_version), "1.2",    0, 0, "1.2 or 1.3" },
+    { "priority",    CHR_OPTION_TEXT, CHR__ROW(tls.priority),    NULL,     0, 0, "cipher suites by mbed TLS's names, the best first, ':' between them" },
     { NULL,          CHR_OPTION_TEXT, 0,                         NULL,     0, 0, NULL }
 };
 #undef CHR__ROW
@@ -12120,6 +12123,7 @@ static const chr_option chr__psk_rows[] = {
     { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0, "lines of NAME:KEY, the key in hexadecimal" },
     { "username",    CHR_OPTION_TEXT, CHR__ROW(username),        "qemu",   0, 0, "client: the name to show" },
     { "min-version", CHR_OPTION_TEXT, CHR__ROW(tls.min_version), "1.2",    0, 0, "1.2 or 1.3" },
+    { "priority",    CHR_OPTION_TEXT, CHR__ROW(tls.priority),    NULL,     0, 0, "cipher suites by mbed TLS's names, the best first, ':' between them" },
     { NULL,          CHR_OPTION_TEXT, 0,                         NULL,     0, 0, NULL }
 };
 #undef CHR__ROW
@@ -12131,9 +12135,12 @@ typedef struct chr__psk {
     char             name[1];
 } chr__psk;
 
+enum { CHR__TLS_SUITES = 32 }; /* that priority= may name */
+
 typedef struct chr__tls_creds {
     chr__object              object;
     int                      is_server, is_psk, asks_peer, is_1_3;
+    int                      suites[CHR__TLS_SUITES + 1]; /* up to a zero; none = as mbed TLS or this file has it */
     mbedtls_entropy_context  entropy;
     mbedtls_ctr_drbg_context random;
     mbedtls_x509_crt         ca, own;
@@ -12301,7 +12308,6 @@ static int chr__psk_load(chr__tls_creds *creds, chr_context *ctx, chr_error *err
     char                    path[1024];
     int                     code;
 
-    creds->is_psk = 1;
     if (!options->keyfile && !options->tls.dir)
         return chr__fail(err, CHR_ERR_INVALID, "%s '%s': needs dir= or keyfile=", creds->object.kind->name, creds->object.id);
     chr__format(path, sizeof path, options->keyfile ? "%s" : "%s/%s", options->keyfile ? options->keyfile : options->tls.dir, "keys.psk");
@@ -12349,6 +12355,35 @@ static int chr__tls_creds_seed(chr__tls_creds *creds, chr_error *err)
     return 0;
 }
 
+/* Suites of TLS 1.3 are for both kinds of credentials, and bear no key exchange in their names. */
+static const char *chr__tls_suite_fault(const chr__tls_creds *creds, const char *name, int suite)
+{
+    if (suite == 0)
+        return "is no cipher suite of this mbed TLS (TLS-ECDHE-ECDSA-WITH-AES-128-GCM-SHA256 would be one)";
+    if (strstr(name, "-WITH-") && !strstr(name, "PSK-WITH-") != !creds->is_psk)
+        return creds->is_psk ? "goes with certificates, not with shared keys" : "goes with shared keys, not with certificates";
+    return NULL;
+}
+
+static int chr__tls_read_priority(chr__tls_creds *creds, const char *priority, chr_error *err)
+{
+    chr__text   rest = { priority, strlen(priority) }, part;
+    size_t      count = 0;
+    char        name[80];
+    const char *fault;
+
+    do {
+        part = chr__text_cut(&rest, ':');
+        chr__format(name, sizeof name, "%.*s", (int)part.len, part.at);
+        creds->suites[count] = mbedtls_ssl_get_ciphersuite_id(name);
+        fault = chr__tls_suite_fault(creds, name, creds->suites[count]);
+        if (fault)
+            return chr__fail(err, CHR_ERR_INVALID, "%s: priority=: '%s' %s", creds->object.kind->name, name, fault);
+    } while (++count < CHR__TLS_SUITES && rest.len > 0);
+    creds->suites[count] = 0;
+    return rest.len == 0 ? 0 : chr__fail(err, CHR_ERR_INVALID, "%s: priority=: more than %d cipher suites", creds->object.kind->name, CHR__TLS_SUITES);
+}
+
 static int chr__tls_creds_common(chr__tls_creds *creds, chr_error *err)
 {
     const chr__tls_options *options = (const chr__tls_options *)creds->object.options;
@@ -12364,7 +12399,7 @@ static int chr__tls_creds_common(chr__tls_creds *creds, chr_error *err)
     if (creds->is_1_3)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: min-version=1.3: this mbed TLS has no TLS 1.3", name);
 #endif
-    return 0;
+    return options->priority ? chr__tls_read_priority(creds, options->priority, err) : 0;
 }
 
 static const chr_backend chr__x509_kind = {
@@ -12390,11 +12425,12 @@ static int chr__tls_creds_new(const chr_options *list, const chr_backend *kind, 
     creds = (chr__tls_creds *)chr__object_new(list, kind, err);
     if (!creds)
         return err->code;
+    creds->is_psk = kind == &chr__psk_kind;
     code = chr__tls_creds_common(creds, err);
     if (code == 0)
         code = chr__tls_creds_seed(creds, err);
     if (code == 0)
-        code = kind == &chr__x509_kind ? chr__x509_load(creds, err) : chr__psk_load(creds, ctx, err);
+        code = creds->is_psk ? chr__psk_load(creds, ctx, err) : chr__x509_load(creds, err);
     if (code == 0)
         *end = &creds->object;
     else
@@ -12729,6 +12765,8 @@ static int chr__tls_setup(chr__tls *tls)
     mbedtls_ssl_conf_rng(&tls->config, mbedtls_ctr_drbg_random, &creds->random);
     chr__tls_conf_version(&tls->config, creds->is_1_3);
     n = creds->is_psk ? chr__tls_conf_psk(tls) : chr__tls_conf_x509(tls);
+    if (creds->suites[0])
+        mbedtls_ssl_conf_ciphersuites(&tls->config, creds->suites);
     if (n == 0)
         n = mbedtls_ssl_setup(&tls->ssl, &tls->config);
     if (n == 0)
