@@ -694,10 +694,9 @@ CHARDEV_API int chr_ringbuf_count(const chr_dev *dev);
  * "tls-creds-x509,id=ID,endpoint=server|client,dir=DIR" takes ca-cert.pem, ca-crl.pem (if there), and server-cert.pem and
  * server-key.pem, or client-... (if there), from DIR; cafile= crlfile= certfile= keyfile= name them one by one. A client always
  * verifies its server and the name it goes by; a server asks for certificates unless verify-peer=off.
- * priority=SUITE:SUITE... allows only these cipher suites, the best first, by mbed TLS's names; TLS is 1.2 at least, or 1.3 with
- * min-version=1.3. Both go with keys too:
  * "tls-creds-psk,id=ID,endpoint=...,keyfile=PATH" (or dir=DIR, for DIR/keys.psk) has keys shared by both sides: lines of NAME:HEX;
- * a client is username=NAME. Files are read here, once. The memory inside mbed TLS comes from its own allocator.
+ * a client is username=NAME. Both take min-version=1.2|1.3, and priority=SUITE:SUITE...: only these cipher suites, by mbed TLS's
+ * names, the best first. Files are read here, once. The memory inside mbed TLS comes from its own allocator.
  * CHR_ERR_INVALID, CHR_ERR_EXISTS, CHR_ERR_NOT_FOUND, CHR_ERR_NO_MEMORY, CHR_ERR_HELP. */
 CHARDEV_API int chr_tls_creds_add(chr_context *ctx, const char *options, chr_error *err);
 /* "authz-list,id=ID,match=NAME" lets a peer in by its certificate's distinguished name, the most specific part first and without
