@@ -724,7 +724,8 @@ CHARDEV_API int chr_ringbuf_count(const chr_dev *dev);
  * server-key.pem, or client-... (if there), from DIR; cafile= crlfile= certfile= keyfile= name them one by one. A client always
  * verifies its server and the name it goes by; a server asks for certificates unless verify-peer=off.
  * "tls-creds-psk,id=ID,endpoint=...,keyfile=PATH" (or dir=DIR, for DIR/keys.psk) has keys shared by both sides: lines of NAME:HEX;
- * a client is username=NAME. Files are read here, once. The memory inside mbed TLS comes from its own allocator.
+ * a client is username=NAME. Both take min-version=1.2|1.3, and priority=SUITE:SUITE...: only these cipher suites, by mbed TLS's
+ * names, the best first. Files are read here, once. The memory inside mbed TLS comes from its own allocator.
  * CHR_ERR_INVALID, CHR_ERR_EXISTS, CHR_ERR_NOT_FOUND, CHR_ERR_NO_MEMORY, CHR_ERR_HELP. */
 CHARDEV_API int chr_tls_creds_add(chr_context *ctx, const char *options, chr_error *err);
 /* "authz-list,id=ID,match=NAME" lets a peer in by its certificate's distinguished name, the most specific part first and without
@@ -2001,6 +2002,12 @@ static void chr__os_nodelay(int fd)
     int on = 1;
 
     (void)CHR_SYS(setsockopt)(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* fails where it means nothing */
+}
+
+/* The far side learns that no more will come; what it sends can still be read. */
+static void chr__os_shutdown(int fd)
+{
+    (void)CHR_SYS(shutdown)(fd, SHUT_WR); /* fails when the connection is gone already */
 }
 
 /* What a descriptor is that came from elsewhere. */
@@ -11936,7 +11943,8 @@ static const chr__layer_slots chr__telnet_slots = {
  * handshake   HTTP upgrade of the path "/", subprotocol "binary" when the peer offers it; heads of up to 8 KiB
  * bytes       payload of binary frames; of text frames too with websocket-text=on (UTF-8 is checked), else they are refused.
  *             Frames and messages may be of any length: they pass through as they come. Output: one binary frame a write
- * the end     a Close frame is answered, and sent before we hang up; what breaks the protocol is told so with its code
+ * the end     a Close frame is answered, and sent before we hang up; what breaks the protocol is told so with its code. The
+ *             descriptor stays, for two seconds at most, until the peer has closed too
  * -------------------------------------------------------------------------------------------------------------------- */
 
 /* -- SHA-1 (FIPS 180), for the handshake's proof and for masks -- */
@@ -12729,7 +12737,7 @@ static const chr__layer_slots chr__ws_slots = {
 /* -- credentials: files are read once, when they are made -- */
 
 typedef struct chr__tls_options { /* the options of both kinds begin so */
-    const char *endpoint, *dir, *min_version;
+    const char *endpoint, *dir, *min_version, *priority;
 } chr__tls_options;
 
 typedef struct chr__x509_options {
@@ -12753,6 +12761,7 @@ static const chr_option chr__x509_rows[] = {
     { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0, "its private key" },
     { "verify-peer", CHR_OPTION_BOOL, CHR__ROW(verify_peer),     "on",     0, 0, "server: ask for the peer's certificate and verify it" },
     { "min-version", CHR_OPTION_TEXT, CHR__ROW(tls.min_version), "1.2",    0, 0, "1.2 or 1.3" },
+    { "priority",    CHR_OPTION_TEXT, CHR__ROW(tls.priority),    NULL,     0, 0, "cipher suites by mbed TLS's names, the best first, ':' between them" },
     { NULL,          CHR_OPTION_TEXT, 0,                         NULL,     0, 0, NULL }
 };
 #undef CHR__ROW
@@ -12764,6 +12773,7 @@ static const chr_option chr__psk_rows[] = {
     { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0, "lines of NAME:KEY, the key in hexadecimal" },
     { "username",    CHR_OPTION_TEXT, CHR__ROW(username),        "qemu",   0, 0, "client: the name to show" },
     { "min-version", CHR_OPTION_TEXT, CHR__ROW(tls.min_version), "1.2",    0, 0, "1.2 or 1.3" },
+    { "priority",    CHR_OPTION_TEXT, CHR__ROW(tls.priority),    NULL,     0, 0, "cipher suites by mbed TLS's names, the best first, ':' between them" },
     { NULL,          CHR_OPTION_TEXT, 0,                         NULL,     0, 0, NULL }
 };
 #undef CHR__ROW
@@ -12775,9 +12785,12 @@ typedef struct chr__psk {
     char             name[1];
 } chr__psk;
 
+enum { CHR__TLS_SUITES = 32 }; /* that priority= may name */
+
 typedef struct chr__tls_creds {
     chr__object              object;
     int                      is_server, is_psk, asks_peer, is_1_3;
+    int                      suites[CHR__TLS_SUITES + 1]; /* up to a zero; none = as mbed TLS or this file has it */
     mbedtls_entropy_context  entropy;
     mbedtls_ctr_drbg_context random;
     mbedtls_x509_crt         ca, own;
@@ -12945,7 +12958,6 @@ static int chr__psk_load(chr__tls_creds *creds, chr_context *ctx, chr_error *err
     char                    path[1024];
     int                     code;
 
-    creds->is_psk = 1;
     if (!options->keyfile && !options->tls.dir)
         return chr__fail(err, CHR_ERR_INVALID, "%s '%s': needs dir= or keyfile=", creds->object.kind->name, creds->object.id);
     chr__format(path, sizeof path, options->keyfile ? "%s" : "%s/%s", options->keyfile ? options->keyfile : options->tls.dir, "keys.psk");
@@ -12993,6 +13005,35 @@ static int chr__tls_creds_seed(chr__tls_creds *creds, chr_error *err)
     return 0;
 }
 
+/* Suites of TLS 1.3 are for both kinds of credentials, and bear no key exchange in their names. */
+static const char *chr__tls_suite_fault(const chr__tls_creds *creds, const char *name, int suite)
+{
+    if (suite == 0)
+        return "is no cipher suite of this mbed TLS (TLS-ECDHE-ECDSA-WITH-AES-128-GCM-SHA256 would be one)";
+    if (strstr(name, "-WITH-") && !strstr(name, "PSK-WITH-") != !creds->is_psk)
+        return creds->is_psk ? "goes with certificates, not with shared keys" : "goes with shared keys, not with certificates";
+    return NULL;
+}
+
+static int chr__tls_read_priority(chr__tls_creds *creds, const char *priority, chr_error *err)
+{
+    chr__text   rest = { priority, strlen(priority) }, part;
+    size_t      count = 0;
+    char        name[80];
+    const char *fault;
+
+    do {
+        part = chr__text_cut(&rest, ':');
+        chr__format(name, sizeof name, "%.*s", (int)part.len, part.at);
+        creds->suites[count] = mbedtls_ssl_get_ciphersuite_id(name);
+        fault = chr__tls_suite_fault(creds, name, creds->suites[count]);
+        if (fault)
+            return chr__fail(err, CHR_ERR_INVALID, "%s: priority=: '%s' %s", creds->object.kind->name, name, fault);
+    } while (++count < CHR__TLS_SUITES && rest.len > 0);
+    creds->suites[count] = 0;
+    return rest.len == 0 ? 0 : chr__fail(err, CHR_ERR_INVALID, "%s: priority=: more than %d cipher suites", creds->object.kind->name, CHR__TLS_SUITES);
+}
+
 static int chr__tls_creds_common(chr__tls_creds *creds, chr_error *err)
 {
     const chr__tls_options *options = (const chr__tls_options *)creds->object.options;
@@ -13008,7 +13049,7 @@ static int chr__tls_creds_common(chr__tls_creds *creds, chr_error *err)
     if (creds->is_1_3)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: min-version=1.3: this mbed TLS has no TLS 1.3", name);
 #endif
-    return 0;
+    return options->priority ? chr__tls_read_priority(creds, options->priority, err) : 0;
 }
 
 static const chr_backend chr__x509_kind = {
@@ -13034,11 +13075,12 @@ static int chr__tls_creds_new(const chr_options *list, const chr_backend *kind, 
     creds = (chr__tls_creds *)chr__object_new(list, kind, err);
     if (!creds)
         return err->code;
+    creds->is_psk = kind == &chr__psk_kind;
     code = chr__tls_creds_common(creds, err);
     if (code == 0)
         code = chr__tls_creds_seed(creds, err);
     if (code == 0)
-        code = kind == &chr__x509_kind ? chr__x509_load(creds, err) : chr__psk_load(creds, ctx, err);
+        code = creds->is_psk ? chr__psk_load(creds, ctx, err) : chr__x509_load(creds, err);
     if (code == 0)
         *end = &creds->object;
     else
@@ -13373,6 +13415,8 @@ static int chr__tls_setup(chr__tls *tls)
     mbedtls_ssl_conf_rng(&tls->config, mbedtls_ctr_drbg_random, &creds->random);
     chr__tls_conf_version(&tls->config, creds->is_1_3);
     n = creds->is_psk ? chr__tls_conf_psk(tls) : chr__tls_conf_x509(tls);
+    if (creds->suites[0])
+        mbedtls_ssl_conf_ciphersuites(&tls->config, creds->suites);
     if (n == 0)
         n = mbedtls_ssl_setup(&tls->ssl, &tls->config);
     if (n == 0)
@@ -13674,16 +13718,21 @@ typedef struct chr__socket_layer {
     const char             *option;
     const chr__layer_slots *slots; /* NULL = not in this build */
     size_t                  size;  /* of its state */
+    int                     lingers; /* its peer answers a goodbye, and must have the time to read ours */
 } chr__socket_layer;
 
 static const chr__socket_layer chr__socket_layers[] = {
-    { "tls-creds", CHR__TLS_LAYER },
-    { "telnet",    &chr__telnet_slots, sizeof(chr__telnet) },
-    { "tn3270",    &chr__telnet_slots, sizeof(chr__telnet) },
-    { "websocket", &chr__ws_slots,     sizeof(chr__websocket) },
+    { "tls-creds", CHR__TLS_LAYER,                              0 },
+    { "telnet",    &chr__telnet_slots, sizeof(chr__telnet),     0 },
+    { "tn3270",    &chr__telnet_slots, sizeof(chr__telnet),     0 },
+    { "websocket", &chr__ws_slots,     sizeof(chr__websocket),  1 },
 };
 
-enum { CHR__LAYERS = sizeof chr__socket_layers / sizeof chr__socket_layers[0], CHR__HANDSHAKE_SECONDS = 10 };
+enum {
+    CHR__LAYERS = sizeof chr__socket_layers / sizeof chr__socket_layers[0],
+    CHR__HANDSHAKE_SECONDS = 10,
+    CHR__LINGER_SECONDS = 2
+};
 
 static int chr__layer_is_asked(const chr_socket_options *options, int i)
 {
@@ -13691,6 +13740,15 @@ static int chr__layer_is_asked(const chr_socket_options *options, int i)
                                      options->websocket == CHR_ON };
 
     return asked[i];
+}
+
+static int chr__layers_linger(const chr_socket_options *options)
+{
+    int i, lingers = 0;
+
+    for (i = 0; i < CHR__LAYERS; i++)
+        lingers |= chr__socket_layers[i].lingers && chr__layer_is_asked(options, i);
+    return lingers;
 }
 
 /* The word that query shows for the topmost. */
@@ -13772,6 +13830,9 @@ typedef struct chr__socket {
     int                wants;       /* CHR_IN or CHR_OUT: what a handshake waits for */
     chr__msgfds        outgoing, incoming;
     chr_error          failure;     /* of the last attempt */
+    int                gone_fd;     /* of a peer that was told goodbye and may not have read it; -1 = none */
+    chr_watch          gone_watch;
+    chr_timer          gone_timer;
 } chr__socket;
 
 static void chr__socket_wait_for(chr__socket *sock);
@@ -13898,10 +13959,50 @@ static int chr__layers_shake(chr__layer *layer, int *wants, chr_error *err)
     return code == 0 && layer->slots->step ? layer->slots->step(layer, wants, err) : code;
 }
 
+/* -- a peer that was told goodbye. To close while something from it is unread, or on the way, would be a reset: that may overtake the
+ * goodbye. So it gets no more, and what still comes is thrown away until it closes too, or for a while. -- */
+
+static void chr__socket_forget(void *opaque)
+{
+    chr__socket *sock = (chr__socket *)opaque;
+
+    chr_watch_stop(&sock->gone_watch);
+    chr_timer_stop(&sock->gone_timer);
+    chr__os_close(sock->gone_fd);
+    sock->gone_fd = -1;
+}
+
+static void chr__socket_gone_ready(void *opaque, int events)
+{
+    chr__socket *sock = (chr__socket *)opaque;
+    char         rest[4096];
+    int          n = chr__os_read(sock->gone_fd, rest, sizeof rest);
+
+    (void)events;
+    if (n <= 0 && n != CHR_ERR_WOULD_BLOCK)
+        chr__socket_forget(sock);
+}
+
+/* Takes over the descriptor. */
+static void chr__socket_linger(chr__socket *sock)
+{
+    chr__socket_forget(sock); /* one at a time */
+    sock->gone_fd = sock->fd;
+    sock->fd = -1;
+    chr__os_shutdown(sock->gone_fd);
+    chr_timer_start(sock->dev.ctx, &sock->gone_timer, CHR__LINGER_SECONDS * 1000, chr__socket_forget, sock);
+    if (chr_watch_start(sock->dev.ctx, &sock->gone_watch, sock->gone_fd, CHR_IN, chr__socket_gone_ready, sock) < 0)
+        chr__socket_forget(sock);
+    else
+        chr__socket_gone_ready(sock, CHR_IN); /* mostly it has closed already */
+}
+
 /* -- a connection ends, or an attempt -- */
 
 static void chr__socket_drop(chr__socket *sock)
 {
+    int has_layers;
+
     sock->state = CHR__SOCKET_DISCONNECTED;
     chr_watch_stop(&sock->watch);
     chr_timer_stop(&sock->patience);
@@ -13910,8 +14011,11 @@ static void chr__socket_drop(chr__socket *sock)
     if (sock->stream.top)
         sock->top = sock->stream.top;
     sock->stream.top = NULL;
+    has_layers = sock->top != NULL;
     chr__socket_close_layers(sock);
     chr__stream_close(&sock->stream);
+    if (has_layers && !sock->keeps_fd && chr__layers_linger(chr__socket_options(sock)))
+        chr__socket_linger(sock);
     if (!sock->keeps_fd)
         chr__os_close(sock->fd);
     sock->fd = -1;
@@ -14483,7 +14587,7 @@ static int chr__socket_open(chr_dev *dev, chr_error *err)
     chr__socket_facts facts;
     int               code;
 
-    sock->listener = sock->fd = -1;
+    sock->listener = sock->fd = sock->gone_fd = -1;
     code = chr__socket_check(sock, err);
     if (code < 0)
         return code;
@@ -14511,6 +14615,7 @@ static void chr__socket_close(chr_dev *dev)
     chr_timer_stop(&sock->retry);
     chr_watch_stop(&sock->listen_watch);
     chr__socket_drop(sock);
+    chr__socket_forget(sock);
     chr__os_close(sock->listener);
     if (sock->must_unlink)
         chr__os_unlink(sock->address.path);

@@ -23,7 +23,7 @@
 #define FAULT_CALLS(X)                                                                                                              \
     X(access) X(accept) X(bind) X(clock_gettime) X(close) X(connect) X(fcntl) X(fork) X(fstat) X(getaddrinfo) X(getpeername) X(getsockname)    \
     X(getsockopt) X(ioctl) X(isatty) X(listen) X(open) X(pipe) X(poll) X(pread) X(read) X(recvmsg) X(send) X(sendmsg) X(setsockopt)   \
-    X(socket) X(stat) X(symlink) X(tcgetattr) X(tcsetattr) X(unlink) X(write)
+    X(shutdown) X(socket) X(stat) X(symlink) X(tcgetattr) X(tcsetattr) X(unlink) X(write)
 
 typedef enum fault_call {
 #define FAULT_ENUM(name) FAULT_##name,
@@ -119,6 +119,7 @@ FAULT_PLAIN(int, isatty, (int fd), (fd))
 FAULT_PLAIN(int, listen, (int fd, int backlog), (fd, backlog))
 FAULT_PLAIN(int, pipe, (int *fds), (fds))
 FAULT_PLAIN(int, setsockopt, (int fd, int level, int name, const void *value, socklen_t length), (fd, level, name, value, length))
+FAULT_PLAIN(int, shutdown, (int fd, int how), (fd, how))
 FAULT_PLAIN(int, socket, (int domain, int type, int protocol), (domain, type, protocol))
 FAULT_PLAIN(int, stat, (const char *path, struct stat *info), (path, info))
 FAULT_PLAIN(int, symlink, (const char *target, const char *path), (target, path))
