@@ -243,7 +243,7 @@ CHARDEV_API void chr_watch_set(chr_watch *watch, int events); /* no allocation, 
 CHARDEV_API void chr_watch_stop(chr_watch *watch);
 CHARDEV_API void chr_watch_ready(chr_watch *watch, int events); /* from a foreign loop with hooks: runs the callback */
 
-/* Calls `expired` once, delay_ms milliseconds from now. Starting a started timer moves it. */
+/* Calls `expired` once, delay_ms milliseconds from now (less than 0 is 0). Starting a started timer moves it. */
 CHARDEV_API void chr_timer_start(chr_context *ctx, chr_timer *timer, int64_t delay_ms, void (*expired)(void *), void *opaque);
 CHARDEV_API void chr_timer_stop(chr_timer *timer);
 
@@ -384,7 +384,7 @@ struct chr_frontend {
 CHARDEV_API int chr_fe_init(chr_frontend *fe, chr_dev *dev, chr_error *err);
 /* Detaches; no handler comes after it. */
 CHARDEV_API void chr_fe_deinit(chr_frontend *fe);
-/* Sets (copies) the handlers; NULL takes them away and closes this side. On an open chardev OPENED comes at once. On a mux
+/* Sets (copies) the handlers; NULL, or none in it, takes them away and closes this side. On an open chardev OPENED comes at once. On a mux
  * it also takes the focus. */
 CHARDEV_API void chr_fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers, void *opaque);
 /* "I have room again": the loop looks at can_read at once. */
@@ -1135,6 +1135,19 @@ CHR__PRIVATE int chr__format(char *buf, size_t size, const char *format, ...)
     return length;
 }
 
+/* Adds to the `len` characters in text[size]; returns how many there are then: it is cut where it does not fit. */
+CHR__PRIVATE size_t chr__append(char *text, size_t size, size_t len, const char *format, ...) CHR_PRINTF(4, 5);
+CHR__PRIVATE size_t chr__append(char *text, size_t size, size_t len, const char *format, ...)
+{
+    va_list args;
+    int     added;
+
+    va_start(args, format);
+    added = chr__os_format(text + len, size - len, format, args);
+    va_end(args);
+    return added < 0 ? len : (size_t)added < size - len ? len + (size_t)added : size - 1;
+}
+
 /* Fills err, which may be NULL, and returns the code. A message is one line, whatever came in with the values in it. */
 CHR__PRIVATE int chr__fail(chr_error *err, int code, const char *format, ...) CHR_PRINTF(3, 4);
 CHR__PRIVATE int chr__fail(chr_error *err, int code, const char *format, ...)
@@ -1304,6 +1317,14 @@ static int chr__os_adopt(int fd)
 CHR__PRIVATE int chr__os_is_open(int fd)
 {
     return CHR_SYS(fcntl)(fd, F_GETFD) >= 0;
+}
+
+/* A copy, CLOEXEC, under the first free number from `least` on. */
+CHR__PRIVATE int chr__os_dup(int fd, int least)
+{
+    int copy = CHR_SYS(fcntl)(fd, F_DUPFD_CLOEXEC, least);
+
+    return copy < 0 ? chr__os_code(errno) : copy;
 }
 
 /* The access mode: whether fd may be read and written. */
@@ -1842,7 +1863,7 @@ static int chr__os_sockaddr_unix(const char *path, int abstract, int tight, chr_
     size_t              len = strlen(path), room = sizeof un->sun_path - 1;
 
     if (len == 0 || len > room)
-        return chr__fail(err, CHR_ERR_INVALID, "socket path '%s' has %d bytes: 1 to %d fit", path, (int)len, (int)room);
+        return chr__fail(err, CHR_ERR_INVALID, "socket: path=%s: has %d bytes: 1 to %d fit", path, (int)len, (int)room);
 #ifndef __linux__
     if (abstract)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "abstract socket '%s': only Linux has those", path);
@@ -2162,13 +2183,6 @@ static int chr__os_random(void *buf, size_t len)
     }
     chr__os_close(fd);
     return n < 0 ? n : 0;
-}
-
-static int chr__os_dup(int fd)
-{
-    int copy = CHR_SYS(fcntl)(fd, F_DUPFD, 3);
-
-    return copy < 0 ? chr__os_code(errno) : copy;
 }
 
 #ifdef CHARDEV_THREADS
@@ -2622,6 +2636,7 @@ static int   chr__os_ready_events(short revents) { return revents; }
 
 CHR__PRIVATE int chr__os_close(int fd) { (void)fd; return 0; }
 CHR__PRIVATE int chr__os_is_open(int fd) { (void)fd; return 0; }
+CHR__PRIVATE int chr__os_dup(int fd, int least) { (void)fd, (void)least; return CHR_ERR_NOT_SUPPORTED; }
 CHR__PRIVATE void chr__os_close_on_exec(int fd) { (void)fd; }
 CHR__PRIVATE int chr__os_write(int fd, const void *buf, size_t len) { (void)fd; (void)buf; (void)len; return CHR_ERR_NOT_SUPPORTED; }
 CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
@@ -2801,7 +2816,7 @@ struct chr_context {
     int          depth;        /* handlers and dispatches that are running: nothing is freed before it is 0 */
     int          quiet;        /* calls of the user's into a backend: events wait for the loop */
     int          untidy;       /* something was removed meanwhile, or a foreign loop wants to know the time-out */
-    int          sleeping;     /* in poll: whoever changes something then must wake it */
+    int          sleeping;     /* in poll, ours or a foreign loop's: whoever changes something then must wake it */
     volatile int stopped;
 
     /* the registry */
@@ -3126,6 +3141,9 @@ static void chr__timer_start_at(chr_context *ctx, chr_timer *timer, int64_t dead
 
 CHARDEV_API void chr_timer_start(chr_context *ctx, chr_timer *timer, int64_t delay_ms, void (*expired)(void *), void *opaque)
 {
+    const int64_t most = INT64_MAX / 2 / 1000000; /* 146 years: later than that is never, and must not wrap around */
+
+    delay_ms = delay_ms < 0 ? 0 : delay_ms < most ? delay_ms : most;
     chr__timer_start_at(ctx, timer, chr_loop_now(ctx) + delay_ms * 1000000, expired, opaque);
 }
 
@@ -3284,7 +3302,7 @@ CHARDEV_API int chr_loop_timeout(chr_context *ctx)
 {
     int64_t left;
 
-    if (ctx->idles.next != &ctx->idles || ctx->stopped)
+    if (ctx->idles.next != &ctx->idles)
         return 0;
     if (ctx->timers.next == &ctx->timers)
         return -1;
@@ -3296,7 +3314,7 @@ static int chr__loop_sleep(chr_context *ctx, int timeout_ms)
 {
     int own, ready;
 
-    if (chr__has_work(ctx) || ctx->stopped) {
+    if (chr__has_work(ctx)) {
         own = chr_loop_timeout(ctx);
         if (own >= 0 && (timeout_ms < 0 || own < timeout_ms))
             timeout_ms = own;
@@ -3355,6 +3373,7 @@ CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity
 {
     int i, count = 0;
 
+    CHR__LOCK(ctx);
     if (ctx->starved)
         chr__ask_starved(ctx);
     for (i = 0; i < ctx->watch_count; i++) {
@@ -3369,6 +3388,8 @@ CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity
         count++;
     }
     *timeout_ms = chr_loop_timeout(ctx);
+    ctx->sleeping = 1; /* as it may be from here on */
+    CHR__UNLOCK(ctx);
     return count;
 }
 
@@ -3378,19 +3399,21 @@ CHARDEV_API void chr_watch_ready(chr_watch *watch, int events)
 
     if (!watch->slot || !watch->events)
         return;
+    CHR__LOCK(ctx);
     chr__enter(ctx);
     watch->ready(watch->opaque, events);
     chr__leave(ctx);
+    CHR__UNLOCK(ctx);
 }
 
-/* A watch that a callback before it has stopped, or whose memory is gone, is no longer among ours. */
-static int chr__is_watched(chr_context *ctx, const chr_watch *watch)
+/* A watch that a callback before it has stopped, or moved, or whose memory is gone, is no longer among ours. */
+static int chr__is_watched(chr_context *ctx, const chr_poll *entry)
 {
     int i;
 
     for (i = 0; i < ctx->watch_count; i++)
-        if (ctx->watches[i] == watch)
-            return 1;
+        if (ctx->watches[i] == entry->watch)
+            return entry->watch->fd == entry->fd;
     return 0;
 }
 
@@ -3400,15 +3423,18 @@ CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int c
 
     if (ctx->depth > 0)
         return CHR_ERR_IN_HANDLER;
+    CHR__LOCK(ctx);
+    ctx->sleeping = 0;
     chr__enter(ctx);
     for (i = 0; i < count; i++)
-        if (polls[i].events && chr__is_watched(ctx, polls[i].watch)) {
+        if (polls[i].events && chr__is_watched(ctx, &polls[i])) {
             chr_watch_ready(polls[i].watch, polls[i].events);
             ran++;
         }
     if (chr__has_work(ctx))
         ran += chr__timers_run(ctx) + chr__idles_run(ctx);
     chr__leave(ctx);
+    CHR__UNLOCK(ctx);
     return ran;
 }
 
@@ -3691,9 +3717,11 @@ static int chr__read_bool(const char *text, chr_bool *value)
     return 0;
 }
 
+enum { CHR__SHOWN = 200 }; /* of what somebody has given, so that what is wrong with it is still seen */
+
 static int chr__bad_value(const char *backend, const chr_option *row, const char *value, const char *expected, chr_error *err)
 {
-    return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%s: %s", backend, row->name, value, expected);
+    return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%.*s: %s", backend, row->name, CHR__SHOWN, value, expected);
 }
 
 static int chr__set_integer(const char *backend, const chr_option *row, const char *text, int64_t *value, chr_error *err)
@@ -3779,10 +3807,8 @@ static int chr__unknown_key(const chr_backend *kind, const chr__pair *pair, chr_
     rows[1] = chr__common_rows_of(kind);
     for (i = 0, len = 2; i < 2; i++)
         for (; rows[i] && rows[i]->name; rows[i]++)
-            if (len < sizeof allowed - 80)
-                len += (size_t)chr__format(allowed + len, sizeof allowed - len, ", %s%s", rows[i]->name,
-                                           chr__row_suffix(rows[i], ".N"));
-    return chr__fail(err, CHR_ERR_INVALID, "%s: unknown option '%s%s%.*s' (allowed: %s)", kind->name, pair->key,
+            len = chr__append(allowed, sizeof allowed, len, ", %s%s", rows[i]->name, chr__row_suffix(rows[i], ".N"));
+    return chr__fail(err, CHR_ERR_INVALID, "%s: unknown option '%.*s%s%.*s' (allowed: %s)", kind->name, CHR__SHOWN, pair->key,
                      pair->value ? "=" : "", 80, pair->value ? pair->value : "", allowed);
 }
 
@@ -4003,6 +4029,7 @@ static void *chr__options_copy(chr_context *ctx, const chr_backend *kind, const 
 
     if (!copy)
         return (void)chr__no_memory(err), (void *)NULL;
+    chr__mark_absent_fds(kind, copy);
     if (options) {
         memcpy(copy, options, kind->options_size);
         room = chr__copy_lists(kind->options, copy, copy + kind->options_size);
@@ -4079,13 +4106,12 @@ static void chr__help_rows(const chr_option *row, void (*print)(void *, const ch
     size_t                   len;
 
     for (; row && row->name; row++) {
-        len = chr__pad(line, (size_t)chr__format(line, sizeof line, "  %s%s=<%s>", row->name, chr__row_suffix(row, ".N"),
-                                                types[row->type]), 28);
-        len += (size_t)chr__format(line + len, sizeof line - len, " %s", row->help);
+        len = chr__append(line, sizeof line, 0, "  %s%s=<%s>", row->name, chr__row_suffix(row, ".N"), types[row->type]);
+        len = chr__append(line, sizeof line, chr__pad(line, len, 28), " %s", row->help);
         if (row->default_text && strcmp(row->default_text, CHR_REQUIRED) == 0)
-            chr__format(line + len, sizeof line - len, " %s", row->default_text);
+            chr__append(line, sizeof line, len, " %s", row->default_text);
         else if (row->default_text)
-            chr__format(line + len, sizeof line - len, " (default: %s)", row->default_text);
+            chr__append(line, sizeof line, len, " (default: %s)", row->default_text);
         print(opaque, line);
     }
 }
@@ -4164,8 +4190,8 @@ CHARDEV_API int chr_help(chr_context *ctx, const char *backend, void (*print)(vo
     }
     print(opaque, "backends (BACKEND,help lists the options of one):");
     for (kind = chr_backend_next(ctx, NULL); kind; kind = chr_backend_next(ctx, kind)) {
-        len = chr__pad(line, (size_t)chr__format(line, sizeof line, "  %s", kind->name), 13);
-        chr__format(line + len, sizeof line - len, "%s", kind->help);
+        len = chr__append(line, sizeof line, 0, "  %s", kind->name);
+        chr__append(line, sizeof line, chr__pad(line, len, 13), "%s", kind->help);
         print(opaque, line);
     }
     return 0;
@@ -4318,6 +4344,9 @@ static size_t chr__ioctl_size(int command, const void *arg, int *ints)
     case CHR_IOCTL_SERIAL_SET_FLOW: case CHR_IOCTL_SERIAL_GET_FLOW: case CHR_IOCTL_PP_DATA_DIR:
         *ints = 1;
         return 4;
+    case CHR_IOCTL_GET_TERMINAL_SIZE:
+        *ints = 2;
+        return 8;
     case CHR_IOCTL_SERIAL_SET_PARAMS: case CHR_IOCTL_SERIAL_GET_PARAMS:
         *ints = 4;
         return 16;
@@ -4637,6 +4666,13 @@ CHR__COLD void chr__notify_now(chr_dev *dev)
     chr__notify(dev);
 }
 
+/* From the loop. */
+static void chr__postpone(chr_dev *dev, unsigned what)
+{
+    dev->pending |= what;
+    chr_idle_start(dev->ctx, &dev->notify, chr__notify, dev);
+}
+
 static void chr__event(chr_dev *dev, int event)
 {
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
@@ -4647,8 +4683,7 @@ static void chr__event(chr_dev *dev, int event)
     if (dev->ctx->quiet > 0 && event >= CHR_EVENT_BREAK && event <= CHR_EVENT_SERIAL) {
         if (event == CHR_EVENT_CLOSED)
             dev->pending &= ~(1u << CHR_EVENT_OPENED);
-        dev->pending |= 1u << event;
-        chr_idle_start(dev->ctx, &dev->notify, chr__notify, dev);
+        chr__postpone(dev, 1u << event);
         return;
     }
     if (dev->pending)
@@ -4659,9 +4694,13 @@ static void chr__event(chr_dev *dev, int event)
 
 CHARDEV_API void chr_be_event(chr_dev *dev, int event)
 {
+    chr_context *ctx = dev->ctx;
+
+    chr__enter(ctx);
     if (chr__is_recorded(dev))
         chr__record(dev, CHR__RECORD_EVENT, event, 0, NULL, 0);
     chr__event(dev, event);
+    chr__leave(ctx);
 }
 
 /* -- input -- */
@@ -4718,7 +4757,7 @@ static void chr__unstarve(chr_dev *dev)
         }
 }
 
-/* The frontend's side came or went. */
+/* Whether the frontend's side is there. */
 static void chr__set_open(chr_dev *dev, int is_open)
 {
     dev->ctx->quiet++;
@@ -4729,10 +4768,17 @@ static void chr__set_open(chr_dev *dev, int is_open)
         chr__record(dev, CHR__RECORD_SET_OPEN, is_open, 0, NULL, 0);
 }
 
+/* A backend that never blocks has no `update`: it can always be written to. Who is asked for room may remove the chardev. */
 static void chr__update(chr_dev *dev)
 {
+    chr_context *ctx = dev->ctx;
+
+    chr__enter(ctx);
     if (dev->io->update && !dev->removed)
         dev->io->update(dev);
+    else if (!dev->removed && chr_be_wants_writable(dev))
+        chr__postpone(dev, CHR__WRITABLE);
+    chr__leave(ctx);
 }
 
 /* -- the log file: never disturbs the traffic -- */
@@ -4878,6 +4924,26 @@ static void chr__destroy(chr_dev *dev)
     chr__leave(ctx);
 }
 
+/* What it was given is its giver's again, under the same number. Once for each row that holds a descriptor. */
+static void chr__give_up(chr_dev *fresh, const chr_option *row)
+{
+    int fd, copy, again;
+
+    while (row && row->name && row->type != CHR_OPTION_FD)
+        row++;
+    if (!row || !row->name) {
+        chr__destroy(fresh);
+        return;
+    }
+    fd = *(const int *)(const void *)((const char *)fresh->options + row->offset);
+    copy = fd >= 0 ? chr__os_dup(fd, fd) : -1;
+    chr__give_up(fresh, row + 1);
+    again = copy >= 0 ? chr__os_dup(copy, fd) : fd;
+    if (again != fd)
+        chr__os_close(again);
+    chr__os_close(copy);
+}
+
 /* The backend's `close` comes after its `open`, also a failed one, but never without. */
 static int chr__open(chr_dev *dev, chr_error *err)
 {
@@ -5004,9 +5070,10 @@ static int chr__check_id(chr_context *ctx, const char *id, chr_error *err)
 /* Prefixes the backend's name to a message that did not know it. */
 static void chr__name_error(chr_error *err, const chr_backend *kind)
 {
-    chr_error plain;
+    const char *rest = err ? chr__after(err->text, kind->name) : NULL;
+    chr_error   plain;
 
-    if (!err || chr__after(err->text, kind->name))
+    if (!err || (rest && *rest == ':'))
         return;
     plain = *err;
     chr__format(err->text, sizeof err->text, "%s: %.*s", kind->name, (int)sizeof err->text - 80, plain.text);
@@ -5037,7 +5104,7 @@ static chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_back
         return dev;
     }
     chr__unregister(base);
-    chr__destroy(base);
+    chr__give_up(base, base->kind->options);
     return NULL;
 }
 
@@ -5134,13 +5201,11 @@ static void chr__name_fds(const chr_options *options, const chr_backend *kind, c
 {
     const chr_option *row;
     const char       *name;
-    size_t            len;
 
     for (row = kind->options; err && row && row->name; row++) {
         name = row->type == CHR_OPTION_FD ? chr__options_get(options, row->name) : NULL;
-        len = strlen(err->text);
         if (name)
-            chr__format(err->text + len, sizeof err->text - len, " (%s=%s)", row->name, name);
+            chr__append(err->text, sizeof err->text, strlen(err->text), " (%s=%s)", row->name, name);
     }
 }
 
@@ -5240,7 +5305,7 @@ static chr_dev *chr__new_uri(chr_options *list, const char *id, const char *uri,
         return NULL;
     if (chr__options_get(list, "fd"))
         return (void)chr__fail(err, CHR_ERR_INVALID, "%s: no fd= in a URI: a descriptor needs the option syntax", uri), (chr_dev *)NULL;
-    if (chr_options_add(list, "id", id, (size_t)-1) < 0 || (with_mux && chr_options_add(list, "mux", "on", 2) < 0))
+    if ((id && chr_options_add(list, "id", id, (size_t)-1) < 0) || (with_mux && chr_options_add(list, "mux", "on", 2) < 0))
         return (void)chr__no_memory(err), (chr_dev *)NULL;
     if (with_mux && chr__row(kind, "signal") && chr_options_add(list, "signal", "off", 3) < 0)
         return (void)chr__no_memory(err), (chr_dev *)NULL;
@@ -5274,13 +5339,13 @@ static void chr__replace(chr_dev *old, chr_dev *fresh)
     chr__destroy(old);
 }
 
-/* The old one hears that its frontend has gone before the new one hears that it is there. */
+/* The old one hears that its frontend has gone before the new one hears that it is there. It stays busy: until it is gone or has its
+ * frontend back, it can neither be removed nor changed. */
 static void chr__hand_over(chr_frontend *fe, chr_dev *from, chr_dev *to)
 {
     if (fe->is_open)
         chr__set_open(from, 0);
     from->frontend = NULL;
-    from->frontends = 0;
     to->frontend = fe;
     to->frontends = 1;
     fe->dev = to;
@@ -5288,7 +5353,22 @@ static void chr__hand_over(chr_frontend *fe, chr_dev *from, chr_dev *to)
         chr__set_open(to, 1);
 }
 
-/* Under a living frontend: it is told CLOSED if the new one is not open, and may refuse. */
+/* The frontend takes its old backend again, if it is still there itself. */
+static int chr__swap_back(chr_dev *old, chr_dev *fresh, int was_open, chr_error *err)
+{
+    chr_frontend *fe = fresh->frontend;
+
+    old->frontends = fe != NULL || old->frontend;
+    if (fe)
+        chr__hand_over(fe, fresh, old);
+    if (fe && was_open && old->be_open)
+        chr_be_tell_event(fe, CHR_EVENT_OPENED);
+    chr__give_up(fresh, fresh->kind->options);
+    chr__update(old);
+    return chr__fail(err, CHR_ERR_BUSY, "the frontend of '%s' refuses the new backend", old->id);
+}
+
+/* Under a living frontend: it is told CLOSED if the new one is not open, and may refuse, or go away. */
 static int chr__swap(chr_dev *old, chr_dev *fresh, chr_error *err)
 {
     chr_frontend *fe = old->frontend;
@@ -5296,15 +5376,11 @@ static int chr__swap(chr_dev *old, chr_dev *fresh, chr_error *err)
 
     if (was_open && !fresh->be_open)
         chr_be_tell_event(fe, CHR_EVENT_CLOSED);
+    if (old->frontend != fe || !fe->handlers.change)
+        return chr__swap_back(old, fresh, 0, err);
     chr__hand_over(fe, old, fresh);
-    if (fe->handlers.change(fe->opaque) < 0) {
-        chr__hand_over(fe, fresh, old);
-        if (was_open && old->be_open)
-            chr_be_tell_event(fe, CHR_EVENT_OPENED);
-        chr__destroy(fresh);
-        chr__update(old);
-        return chr__fail(err, CHR_ERR_BUSY, "the frontend of '%s' refuses the new backend", old->id);
-    }
+    if (fe->handlers.change(fe->opaque) < 0)
+        return chr__swap_back(old, fresh, was_open, err);
     chr__replace(old, fresh);
     if (fresh->be_open && fresh->frontend == fe)
         chr_be_tell_event(fe, CHR_EVENT_OPENED);
@@ -5349,6 +5425,8 @@ static int chr__check_change(chr_dev *dev, const char *id, chr_error *err)
         return chr__fail(err, CHR_ERR_NOT_FOUND, "there is no chardev '%s'", id);
     if (dev->kind->fixed)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s' is a %s: that can't be changed", id, dev->kind->name);
+    if (dev->frontends > 0 && !dev->frontend)
+        return chr__fail(err, CHR_ERR_BUSY, "chardev '%s' is busy: it has several frontends, or is being changed", id);
     if (dev->frontend && !dev->frontend->handlers.change)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "the frontend of '%s' does not support chardev hotswap", id);
     return 0;
@@ -5412,7 +5490,7 @@ CHARDEV_API int chr_fe_init(chr_frontend *fe, chr_dev *dev, chr_error *err)
         return 0;
     if (dev->kind->sharing)
         code = dev->kind->sharing->attach(dev, fe, err);
-    else if (dev->frontend)
+    else if (dev->frontends > 0)
         code = chr__fail(err, CHR_ERR_BUSY, "chardev '%s' has a frontend already", dev->id);
     else
         dev->frontend = fe;
@@ -5440,6 +5518,11 @@ static void chr__fe_drop_handlers(chr_frontend *fe)
     fe->told_open = 0;
     fe->writable = NULL;
     chr_fe_set_open(fe, 0);
+}
+
+static int chr__has_handlers(const chr_handlers *handlers)
+{
+    return handlers && (handlers->can_read || handlers->read || handlers->event || handlers->change);
 }
 
 CHARDEV_API void chr_fe_deinit(chr_frontend *fe)
@@ -5473,7 +5556,7 @@ CHARDEV_API void chr_fe_set_handlers(chr_frontend *fe, const chr_handlers *handl
 {
     chr_dev *dev = fe->dev;
 
-    if (!handlers || !dev) {
+    if (!dev || !chr__has_handlers(handlers)) {
         chr__fe_drop_handlers(fe);
         if (dev)
             chr__update(dev);
@@ -5493,13 +5576,15 @@ CHARDEV_API void chr_fe_set_handlers(chr_frontend *fe, const chr_handlers *handl
 
 CHARDEV_API void chr_fe_accept_input(chr_frontend *fe)
 {
-    chr_dev *dev = fe->dev;
+    chr_dev     *dev = fe->dev;
+    chr_context *ctx;
 
     if (!dev)
         return;
-    CHR__LOCK(dev->ctx);
+    ctx = dev->ctx;
+    CHR__LOCK(ctx);
     chr__update(dev);
-    CHR__UNLOCK(dev->ctx);
+    CHR__UNLOCK(ctx);
 }
 
 CHARDEV_API int chr_fe_backend_open(const chr_frontend *fe)
@@ -5548,10 +5633,14 @@ CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
 
 CHR__COLD int chr__fe_write_extras(chr_dev *dev, const void *buf, size_t len)
 {
-    int n = chr__write_extras(dev, buf, len);
+    chr_context *ctx = dev->ctx;
+    int          n;
 
+    chr__enter(ctx);
+    n = chr__write_extras(dev, buf, len);
     if (chr__is_recorded(dev))
         chr__record_transfer(dev, CHR__RECORD_WRITE, n, buf, len);
+    chr__leave(ctx);
     return n;
 }
 
@@ -5606,14 +5695,21 @@ static int chr__wait(chr_dev *dev, int events, int64_t deadline)
     if (fd < 0)
         return CHR_ERR_WOULD_BLOCK;
     ready = chr__os_wait(fd, events, left);
+    if (ready == CHR_HUP && events == CHR_OUT) /* nobody will ever take it */
+        return CHR_ERR_DISCONNECTED;
     return ready < 0 ? ready : 0;
 }
 
 static int chr__attempt(chr_dev *dev, int direction, unsigned char *buf, size_t len)
 {
+    int n;
+
     if (dev->ctx->depth > 0)
         return CHR_ERR_IN_HANDLER;
-    return direction == CHR_OUT ? chr__write_extras(dev, buf, len) : dev->io->read(dev, buf, len);
+    dev->ctx->quiet++;
+    n = direction == CHR_OUT ? chr__write_extras(dev, buf, len) : dev->io->read(dev, buf, len);
+    dev->ctx->quiet--;
+    return n;
 }
 
 /* A recorder is told how the waiting ended, not how it went on: a replay need not wait. */
@@ -5702,20 +5798,17 @@ CHARDEV_API int chr_fe_printf(chr_frontend *fe, const char *format, ...)
 
 CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaque), void *opaque)
 {
-    chr_dev *dev = fe->dev;
+    chr_dev     *dev = fe->dev;
+    chr_context *ctx;
 
     fe->writable = writable;
     fe->writable_opaque = opaque;
     if (!dev || !writable)
         return;
-    CHR__LOCK(dev->ctx);
-    if (dev->io->update) {
-        dev->io->update(dev);
-    } else {
-        dev->pending |= CHR__WRITABLE;
-        chr_idle_start(dev->ctx, &dev->notify, chr__notify, dev);
-    }
-    CHR__UNLOCK(dev->ctx);
+    ctx = dev->ctx;
+    CHR__LOCK(ctx);
+    chr__update(dev);
+    CHR__UNLOCK(ctx);
 }
 
 /* -- what only some backends can do -- */
@@ -6084,6 +6177,8 @@ static int chr__replay_input(chr__played *played)
     size_t       left = played->ahead.length - played->delivered;
     int          room = chr_be_can_write(&played->dev);
 
+    if (!ctx->replay) /* it was closed when asked */
+        return 0;
     if (room <= 0 || (size_t)room < left)
         chr__replay_diverges(played, "the frontend has less room for input", played->ahead.at);
     if (room <= 0) {
@@ -6871,19 +6966,22 @@ static int chr__stream_dev_read(chr_dev *dev, void *buf, size_t len)
 
     if (!stream->top || stream->in < 0)
         return CHR_ERR_DISCONNECTED;
-    dev->ctx->quiet++; /* what layers tell waits for the loop */
     while ((n = stream->top->slots->read(stream->top, buf, len)) <= CHR__LAYER_NOTHING)
         if (n <= CHR__LAYER_EVENT)
             chr_be_event(dev, CHR__LAYER_EVENT - n);
     if (chr__stream_unsent(stream))
         chr__stream_update(stream);
-    dev->ctx->quiet--;
     return n;
 }
 
+/* Where nobody is, the next write says so at once: there is nothing to wait for. */
 static void chr__stream_dev_update(chr_dev *dev)
 {
-    chr__stream_update(&((chr__stream_dev *)dev)->stream);
+    chr__stream *stream = &((chr__stream_dev *)dev)->stream;
+
+    if ((!stream->top || stream->out < 0) && chr__frontend_waits(dev))
+        chr__postpone(dev, CHR__WRITABLE);
+    chr__stream_update(stream);
 }
 
 static int chr__stream_dev_wait_fd(chr_dev *dev, int *events)
@@ -7334,8 +7432,11 @@ static void chr__answers_deliver(void *opaque)
 static void chr__answers_update(chr_dev *dev)
 {
     chr__answers *answers = (chr__answers *)dev;
+    int           room = answers->queue.count > 0 ? chr_be_can_write(dev) : 0;
 
-    if (chr_be_wants_writable(dev) || (answers->queue.count > 0 && chr_be_can_write(dev) > 0))
+    if (dev->removed) /* by whom we asked */
+        return;
+    if (chr_be_wants_writable(dev) || room > 0)
         chr_idle_start(dev->ctx, &answers->deliver, chr__answers_deliver, answers);
     else if (answers->queue.count > 0)
         chr__starve(dev);
@@ -8792,6 +8893,7 @@ typedef struct chr__mux {
     unsigned char *backlog;    /* input that nobody's hold has room for; pushes back the far side */
     size_t         backlog_start, backlog_end;
     chr_idle       deliver;
+    int            is_waiting, can_deliver; /* what the last look at the slots found: held input, and room for it */
     int            stamps, in_line;
     char           stamp[24];  /* what is still to be written before the next bytes of a line */
     size_t         stamp_length, stamp_done;
@@ -8935,11 +9037,11 @@ static int chr__mux_write(chr_dev *dev, const void *buf, size_t len)
 {
     chr__mux *mux = (chr__mux *)dev;
     size_t    done = 0;
-    int       n = 0;
+    int       n = 1;
 
     if (!mux->stamps && mux->stamp_done == mux->stamp_length)
         return chr_fe_write(&mux->base, buf, len);
-    while (done < len && n >= 0) {
+    while (done < len && n > 0) {
         n = chr__mux_write_line(mux, (const char *)buf + done, len - done);
         done += n > 0 ? (size_t)n : 0;
     }
@@ -8993,13 +9095,6 @@ static int chr__mux_command(chr__mux *mux, int c)
     }
 }
 
-static size_t chr__frontend_room(const chr_frontend *fe)
-{
-    int room = !fe->handlers.read ? 0 : fe->handlers.can_read ? fe->handlers.can_read(fe->opaque) : CHR__BUFFER_SIZE;
-
-    return room > 0 ? (size_t)room : 0;
-}
-
 /* Compares addresses only: a slot may be gone. */
 static int chr__mux_has(const chr__mux *mux, const chr__mux_slot *slot)
 {
@@ -9010,16 +9105,26 @@ static int chr__mux_has(const chr__mux *mux, const chr__mux_slot *slot)
     return each != NULL;
 }
 
+/* What its frontend takes now. It may go away when it is asked: then nothing. */
+static size_t chr__mux_room(const chr__mux *mux, const chr__mux_slot *slot)
+{
+    const chr_frontend *fe = slot->fe;
+    int                 room = !fe->handlers.read ? 0 : fe->handlers.can_read ? fe->handlers.can_read(fe->opaque) : CHR__BUFFER_SIZE;
+
+    return room > 0 && chr__mux_has(mux, slot) && fe->handlers.read ? (size_t)room : 0;
+}
+
 /* Held input first. */
 CHR__COLD void chr__mux_drain(chr__mux *mux, chr__mux_slot *slot)
 {
     unsigned char bytes[256];
-    size_t        count;
+    size_t        room, count;
 
     while (chr__mux_has(mux, slot) && slot->count > 0) {
-        count = chr__min(chr__min(slot->count, sizeof bytes), chr__frontend_room(slot->fe));
-        if (count == 0)
+        room = chr__mux_room(mux, slot);
+        if (room == 0)
             return;
+        count = chr__min(chr__min(slot->count, sizeof bytes), room);
         memcpy(bytes, slot->held, count); /* out of the way first: the handler may come back here */
         memmove(slot->held, slot->held + count, slot->count - count);
         slot->count -= count;
@@ -9041,15 +9146,16 @@ CHR__COLD size_t chr__mux_hold(chr__mux *mux, chr__mux_slot *slot, const unsigne
 static size_t chr__mux_give(chr__mux *mux, const unsigned char *bytes, size_t len)
 {
     chr__mux_slot *slot = mux->focus;
-    size_t         count;
+    size_t         count = 0;
 
     if (!slot)
         return 0;
     if (slot->count > 0)
         chr__mux_drain(mux, slot);
-    if (mux->focus != slot) /* its handler has moved the focus */
+    if (mux->focus == slot && slot->count == 0)
+        count = chr__min(len, chr__mux_room(mux, slot));
+    if (mux->focus != slot) /* its handlers have moved the focus */
         return 0;
-    count = slot->count == 0 ? chr__min(len, chr__frontend_room(slot->fe)) : 0;
     if (count == 0)
         return chr__mux_hold(mux, slot, bytes, len);
     slot->fe->handlers.read(slot->fe->opaque, bytes, count);
@@ -9084,13 +9190,16 @@ static size_t chr__mux_process(chr__mux *mux, const unsigned char *bytes, size_t
 
 static int chr__mux_base_can_read(void *opaque)
 {
-    const chr__mux *mux = (const chr__mux *)opaque;
-    size_t          room;
+    const chr__mux      *mux = (const chr__mux *)opaque;
+    const chr__mux_slot *slot = mux->focus;
+    size_t               room;
 
-    if (!mux->focus || mux->backlog_start < mux->backlog_end)
+    if (!slot || mux->backlog_start < mux->backlog_end)
         return 0;
-    room = mux->focus->count == 0 ? chr__frontend_room(mux->focus->fe) : 0;
-    return (int)chr__min(room ? room : CHR__MUX_HELD - mux->focus->count, CHR__MUX_BACKLOG);
+    room = slot->count == 0 ? chr__mux_room(mux, slot) : 0;
+    if (mux->focus != slot)
+        return 0;
+    return (int)chr__min(room ? room : CHR__MUX_HELD - slot->count, CHR__MUX_BACKLOG);
 }
 
 static void chr__mux_base_read(void *opaque, const void *buf, size_t len)
@@ -9126,18 +9235,14 @@ static void chr__mux_deliver(void *opaque)
         chr_fe_accept_input(&mux->base);
 }
 
-static int chr__mux_can_deliver(const chr__mux *mux, int *is_waiting)
+static void chr__mux_ask(chr__mux *mux, chr__mux_slot *slot, int arg)
 {
-    const chr__mux_slot *slot;
+    int waits = slot->count > 0 || (slot == mux->focus && mux->backlog_start < mux->backlog_end);
 
-    *is_waiting = mux->backlog_start < mux->backlog_end;
-    for (slot = mux->slots; slot; slot = slot->next) {
-        int waits = slot->count > 0 || (slot == mux->focus && *is_waiting);
-        if (waits && chr__frontend_room(slot->fe) > 0)
-            return 1;
-        *is_waiting |= waits;
-    }
-    return 0;
+    (void)arg;
+    mux->is_waiting |= waits;
+    if (waits && !mux->can_deliver)
+        mux->can_deliver = chr__mux_room(mux, slot) > 0;
 }
 
 static void chr__mux_base_writable(void *opaque)
@@ -9148,11 +9253,14 @@ static void chr__mux_base_writable(void *opaque)
 static void chr__mux_update(chr_dev *dev)
 {
     chr__mux *mux = (chr__mux *)dev;
-    int       is_waiting;
 
-    if (chr__mux_can_deliver(mux, &is_waiting))
+    mux->is_waiting = mux->can_deliver = 0;
+    chr__mux_each(mux, chr__mux_ask, 0);
+    if (dev->removed)
+        return;
+    if (mux->can_deliver)
         chr_idle_start(dev->ctx, &mux->deliver, chr__mux_deliver, mux);
-    else if (is_waiting)
+    else if (mux->is_waiting || mux->backlog_start < mux->backlog_end)
         chr__starve(dev);
     if (chr_be_wants_writable(dev) && !mux->base.writable)
         chr_fe_add_watch(&mux->base, chr__mux_base_writable, mux);
@@ -9871,6 +9979,7 @@ typedef struct chr__pty {
     chr_timer   look;       /* whether the slave is open */
     char        slave[64];
     int         has_symlink;
+    int         is_closing; /* CLOSED is being told: who is there already comes after it */
 } chr__pty;
 
 enum { CHR__PTY_LOOK_MS = 1000 };
@@ -9884,12 +9993,14 @@ static void chr__pty_look(void *opaque);
 
 static void chr__pty_hung_up(chr__stream *stream, int code)
 {
-    chr_dev *dev = stream->dev;
+    chr__pty *pty = (chr__pty *)stream->dev;
 
     (void)code;
     chr__stream_close(stream);
-    chr_timer_start(dev->ctx, &((chr__pty *)dev)->look, CHR__PTY_LOOK_MS, chr__pty_look, dev);
-    chr_be_event(dev, CHR_EVENT_CLOSED);
+    chr_timer_start(stream->dev->ctx, &pty->look, CHR__PTY_LOOK_MS, chr__pty_look, pty);
+    pty->is_closing = 1;
+    chr_be_event(stream->dev, CHR_EVENT_CLOSED);
+    pty->is_closing = 0;
 }
 
 /* The master reports a hang-up as long as nobody has the slave open; with input, somebody was here since we last looked. */
@@ -9917,7 +10028,7 @@ static int chr__pty_write(chr_dev *dev, const void *buf, size_t len)
 {
     chr__pty *pty = (chr__pty *)dev;
 
-    if (!pty->base.stream.top && !chr__pty_try(pty))
+    if (!pty->base.stream.top && (pty->is_closing || !chr__pty_try(pty)))
         return CHR_ERR_DISCONNECTED;
     return chr__stream_write(&pty->base.stream, buf, len);
 }
@@ -10682,6 +10793,7 @@ static const chr__layer_slots chr__datagrams_slots = {
 static void chr__udp_refused(chr__stream *stream, int code)
 {
     (void)code;
+    stream->broken = 0;
     chr__os_socket_clear_error(stream->in);
     chr__stream_update(stream);
 }
@@ -13811,7 +13923,9 @@ typedef struct chr__socket {
     chr__com_port      com_port;
     chr__socket_state  state;
     chr_address        address;     /* with its type found */
-    int                is_server, is_unix;
+    int                is_server;
+    int                is_unix;     /* its own address */
+    int                peer_is_unix; /* chr_add_client() may have brought it */
     int                listener, fd; /* -1 = none */
     int                must_unlink;
     int64_t            retry_ms;    /* 0 = a client that does not come back */
@@ -13938,7 +14052,7 @@ static int chr__socket_build_layers(chr__socket *sock, chr_error *err)
 {
     int i, code = 0;
 
-    sock->bottom.layer.slots = sock->is_unix ? &chr__socket_raw_unix : &chr__socket_raw;
+    sock->bottom.layer.slots = sock->peer_is_unix ? &chr__socket_raw_unix : &chr__socket_raw;
     sock->bottom.layer.dev = &sock->dev;
     sock->bottom.fd = sock->fd;
     chr__os_receiver_init(&sock->bottom.receiver);
@@ -14110,16 +14224,17 @@ static void chr__socket_out_of_patience(void *opaque)
 }
 
 /* Takes a connected descriptor as the peer. */
-static void chr__socket_adopt(chr__socket *sock, int fd)
+static void chr__socket_adopt(chr__socket *sock, int fd, int is_unix)
 {
     const chr_socket_options *options = chr__socket_options(sock);
 
     sock->fd = fd;
+    sock->peer_is_unix = is_unix;
     sock->state = CHR__SOCKET_SHAKING;
     chr_watch_stop(&sock->watch);
     chr_timer_stop(&sock->retry);
     chr_watch_set(&sock->listen_watch, 0); /* the next one waits in the backlog */
-    if (!sock->is_unix && (options->nodelay == CHR_ON || options->delay == CHR_OFF))
+    if (!is_unix && (options->nodelay == CHR_ON || options->delay == CHR_OFF))
         chr__os_nodelay(fd);
     if (chr__socket_build_layers(sock, &sock->failure) < 0) {
         chr__socket_failed(sock);
@@ -14146,7 +14261,7 @@ static int chr__socket_accept(chr__socket *sock)
 
     if (fd >= 0) {
         sock->has_failed = 0; /* another peer: its failure is news */
-        chr__socket_adopt(sock, fd);
+        chr__socket_adopt(sock, fd, sock->is_unix);
     } else if (fd != CHR_ERR_WOULD_BLOCK) {
         return chr__fail(&sock->failure, fd, "cannot accept a peer: %s", chr_error_text(fd));
     }
@@ -14222,7 +14337,7 @@ static void chr__socket_connect_ready(void *opaque, int events)
     chr__address_name(&sock->address, name, sizeof name);
     sock->fd = -1;
     if (chr__os_connect_result(fd, name, &sock->failure) == 0) {
-        chr__socket_adopt(sock, fd);
+        chr__socket_adopt(sock, fd, sock->is_unix);
         return;
     }
     chr_watch_stop(&sock->watch);
@@ -14242,7 +14357,7 @@ static void chr__socket_try(chr__socket *sock)
         if (fd < 0)
             continue;
         if (!in_progress) {
-            chr__socket_adopt(sock, fd);
+            chr__socket_adopt(sock, fd, sock->is_unix);
             return;
         }
         sock->fd = fd;
@@ -14387,13 +14502,13 @@ static int chr__socket_wait_connected(chr_dev *dev, chr_error *err)
 }
 
 /* A connected descriptor: ours from success on. */
-static int chr__socket_take_fd(chr__socket *sock, int fd, chr_error *err)
+static int chr__socket_take_fd(chr__socket *sock, int fd, int is_unix, chr_error *err)
 {
     if (chr__os_adopt(fd) < 0)
         return chr__fail(err, CHR_ERR_IO, "socket: fd=%d: its flags can't be set", fd);
     sock->has_failed = 1;
     sock->keeps_fd = 1;
-    chr__socket_adopt(sock, fd);
+    chr__socket_adopt(sock, fd, is_unix);
     sock->keeps_fd = 0;
     if (sock->state == CHR__SOCKET_DISCONNECTED)
         return chr__socket_failure(sock, err);
@@ -14426,8 +14541,7 @@ static int chr__socket_add_client(chr_dev *dev, int fd, chr_error *err)
         return chr__fail(err, CHR_ERR_BUSY, "chardev '%s' has a client already", dev->id);
     if (chr__address_check_fd(fd, 0, &facts, err) < 0)
         return CHR_ERR_INVALID;
-    sock->is_unix = facts.is_unix;
-    return chr__socket_take_fd(sock, fd, err);
+    return chr__socket_take_fd(sock, fd, facts.is_unix, err);
 }
 
 static int chr__socket_set_msgfds(chr_dev *dev, const int *fds, int count)
@@ -14435,7 +14549,7 @@ static int chr__socket_set_msgfds(chr_dev *dev, const int *fds, int count)
     chr__socket *sock = (chr__socket *)dev;
     int          copy;
 
-    if (!sock->is_unix)
+    if (sock->state == CHR__SOCKET_CONNECTED ? !sock->peer_is_unix : !sock->is_unix)
         return CHR_ERR_NOT_SUPPORTED;
     if (count < 0 || count > CHR__MAX_MSGFDS)
         return CHR_ERR_INVALID;
@@ -14443,7 +14557,7 @@ static int chr__socket_set_msgfds(chr_dev *dev, const int *fds, int count)
         return CHR_ERR_DISCONNECTED;
     chr__msgfds_close(&sock->outgoing);
     for (; sock->outgoing.count < count; sock->outgoing.fds[sock->outgoing.count++] = copy) {
-        copy = chr__os_dup(fds[sock->outgoing.count]);
+        copy = chr__os_dup(fds[sock->outgoing.count], 3);
         if (copy < 0) {
             chr__msgfds_close(&sock->outgoing);
             return copy;
@@ -14563,7 +14677,12 @@ static int chr__socket_open_server(chr__socket *sock, chr_error *err)
 
     if (code < 0 || chr__socket_options(sock)->wait == CHR_OFF)
         return code;
-    return chr__socket_wait_connected(&sock->dev, err);
+    code = chr__socket_wait_connected(&sock->dev, err);
+    if (code < 0 && sock->address.type == CHR_ADDR_FD) { /* it stays the giver's */
+        chr_watch_stop(&sock->listen_watch);
+        sock->listener = -1;
+    }
+    return code;
 }
 
 /* What fails in the creation of one that does not retry is returned, not logged. */
@@ -14605,7 +14724,9 @@ static int chr__socket_open(chr_dev *dev, chr_error *err)
     }
     if (sock->is_server)
         return chr__socket_open_server(sock, err);
-    return sock->address.type == CHR_ADDR_FD ? chr__socket_take_fd(sock, sock->address.fd, err) : chr__socket_open_client(sock, err);
+    if (sock->address.type == CHR_ADDR_FD)
+        return chr__socket_take_fd(sock, sock->address.fd, facts.is_unix, err);
+    return chr__socket_open_client(sock, err);
 }
 
 static void chr__socket_close(chr_dev *dev)
@@ -15213,9 +15334,15 @@ static int chr__context_start(chr_context *ctx)
 #endif
 }
 
+/* The user's timers, idles and watches are stopped, so that stopping them later on is harmless. */
 static void chr__context_free_memory(chr_context *ctx)
 {
-    chr_watch_stop(&ctx->wake_watch);
+    while (ctx->timers.next != &ctx->timers)
+        chr_timer_stop(ctx->timers.next);
+    while (ctx->idles.next != &ctx->idles)
+        chr_idle_stop(ctx->idles.next);
+    while (ctx->watch_count > 0)
+        chr_watch_stop(ctx->watches[0]);
     chr__os_waker_close(&ctx->waker);
     chr__free(ctx, ctx->polls);
     chr__free(ctx, ctx->watches);
@@ -15451,11 +15578,9 @@ CHARDEV_API void chr_mux_resume_open(chr_context *ctx)
     chr_dev *dev;
 
     ctx->open_suspended = 0;
-    ctx->quiet++; /* from the loop */
     for (dev = ctx->devs; dev; dev = dev->next)
         if (dev->kind->sharing && dev->be_open)
-            chr_be_event(dev, CHR_EVENT_OPENED);
-    ctx->quiet--;
+            chr__postpone(dev, 1u << CHR_EVENT_OPENED);
 }
 
 CHARDEV_API int chr_input_rel(chr_dev *dev, int dx, int dy)
