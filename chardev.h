@@ -737,7 +737,7 @@ CHARDEV_API int chr_braille_key(chr_dev *dev, chr_braille_keys group, int down);
 CHARDEV_API int chr_braille_resized(chr_dev *dev);
 #endif
 
-#if defined(CHARDEV_SPICE) && !defined(CHARDEV_NO_SPICE)
+#if defined(CHARDEV_SPICE) && !defined(CHARDEV_NO_SPICE) && !defined(CHARDEV_FREESTANDING)
 /* The SpiceServer * that spicevmc and spiceport chardevs made from here on are channels of; NULL = none, then they can't be made.
  * It stays yours. Call it after spice_server_init(), and remove the chardevs on it before spice_server_destroy(). The server's main
  * loop (its SpiceCoreInterface) runs in the thread that the context belongs to, on the context's own loop or beside it. */
