@@ -754,7 +754,7 @@ CHARDEV_API int chr_braille_key(chr_dev *dev, chr_braille_keys group, int down);
 CHARDEV_API int chr_braille_resized(chr_dev *dev);
 #endif
 
-#if defined(CHARDEV_SPICE) && !defined(CHARDEV_NO_SPICE)
+#if defined(CHARDEV_SPICE) && !defined(CHARDEV_NO_SPICE) && !defined(CHARDEV_FREESTANDING)
 /* The SpiceServer * that spicevmc and spiceport chardevs made from here on are channels of; NULL = none, then they can't be made.
  * It stays yours. Call it after spice_server_init(), and remove the chardevs on it before spice_server_destroy(). The server's main
  * loop (its SpiceCoreInterface) runs in the thread that the context belongs to, on the context's own loop or beside it. */
@@ -14826,7 +14826,7 @@ typedef struct chr__spice {
 } chr__spice;
 
 static const chr_option chr__spicevmc_rows[] = {
-    { "name", CHR_OPTION_TEXT, CHR__AT(chr_spicevmc_options, name), CHR_REQUIRED, 0, 0, "a subtype that the spice server recognises: vdagent, usbredir" },
+    { "name", CHR_OPTION_TEXT, CHR__AT(chr_spicevmc_options, name), CHR_REQUIRED, 0, 0, "one that the spice server recognises: vdagent, ..." },
     { NULL,   CHR_OPTION_TEXT, 0,                                   NULL,         0, 0, NULL }
 };
 
@@ -14862,7 +14862,7 @@ static void chr__spice_input(chr__spice *spice)
     }
 }
 
-/* What has come, in its order. 1 = something was told, and more may be there. */
+/* What has come, in its order, up to the next event. 1 = one was told, and more may be there. */
 static int chr__spice_tell(chr__spice *spice)
 {
     chr_dev *dev = &spice->dev;
@@ -14904,22 +14904,7 @@ static int chr__spice_may_write(const chr__spice *spice)
     return !spice->dev.be_open || spice->out.count < spice->out.size;
 }
 
-static void chr__spice_update(chr_dev *dev);
-
-static void chr__spice_step(void *opaque)
-{
-    chr__spice *spice = (chr__spice *)opaque;
-    chr_dev    *dev = &spice->dev;
-
-    while (!dev->removed && chr__spice_tell(spice))
-        ;
-    if (!dev->removed && chr_be_wants_writable(dev) && chr__spice_may_write(spice))
-        chr_be_writable(dev);
-    if (dev->removed)
-        return;
-    chr__spice_output(spice);
-    chr__spice_update(dev);
-}
+static void chr__spice_step(void *opaque);
 
 static void chr__spice_look(chr__spice *spice)
 {
@@ -14937,6 +14922,23 @@ static void chr__spice_update(chr_dev *dev)
         chr__spice_look(spice);
     else if (spice->in.count > 0 && has_reader)
         chr__starve(dev);
+}
+
+/* One event at a time, so that handlers that cause the next one don't hold up the loop. */
+static void chr__spice_step(void *opaque)
+{
+    chr__spice *spice = (chr__spice *)opaque;
+    chr_dev    *dev = &spice->dev;
+    int         again = chr__spice_tell(spice);
+
+    if (!dev->removed && chr_be_wants_writable(dev) && chr__spice_may_write(spice))
+        chr_be_writable(dev);
+    if (dev->removed)
+        return;
+    if (again)
+        chr__spice_look(spice);
+    chr__spice_output(spice);
+    chr__spice_update(dev);
 }
 
 /* With CHARDEV_THREADS from any thread: the server hears of it from the loop. */
@@ -14987,7 +14989,7 @@ static void chr__spice_event(SpiceCharDeviceInstance *instance, uint8_t event)
     CHR__LOCK(spice->dev.ctx);
     if (event == SPICE_PORT_EVENT_OPENED || event == SPICE_PORT_EVENT_CLOSED)
         chr__spice_came_or_went(spice, event == SPICE_PORT_EVENT_OPENED);
-    else if (event == SPICE_PORT_EVENT_BREAK)
+    else if (event == SPICE_PORT_EVENT_BREAK && spice->is_there)
         spice->has_broken = 1;
     chr__spice_look(spice);
     CHR__UNLOCK(spice->dev.ctx);
@@ -15063,8 +15065,9 @@ static void chr__spice_unregister(chr__spice *spice)
     spice->is_registered = 0;
     spice_server_remove_interface(&spice->instance.base);
     spice->in.start = spice->in.count = 0;
-    spice->has_broken = spice->is_held = 0;
-    chr__spice_came_or_went(spice, 0);
+    spice->has_broken = spice->is_held = spice->is_there = 0;
+    spice->has_ended = spice->dev.be_open;
+    chr__spice_look(spice);
 }
 
 static int chr__spice_open(chr_dev *dev, const char *subtype, const char *port, chr_error *err)
