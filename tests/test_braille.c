@@ -833,6 +833,29 @@ TEST(brlapi_is_not_let_in)
     left_with(&s, "key");
 }
 
+/* The server is slow to start: first nobody is there, then our key is not the right one. Both are told, each once. */
+TEST(brlapi_is_not_let_in_by_one_who_comes_later)
+{
+    server s;
+    int    turn;
+    server_open(&s, ",key=/nonexistent/key");
+    close(s.peer);
+    settle(&s.r);
+    for (turn = 0; turn < 2; turn++) {
+        CHECK_INT(s.r.logs, 1 + turn);
+        pass_time(&s.r, 1000);
+        server_accept(&s);
+        SENDS(&s, 'v', "\0\0\0\010");
+        GETS(&s, 'v', "\0\0\0\010");
+        SENDS(&s, 'a', "\0\0\0K");
+        CHECK(server_is_left(&s));
+        CHECK_INT(s.r.logs, 2);
+        CHECK_HAS(s.r.log, "does not let us in");
+        if (turn == 0) close(s.peer);
+    }
+    server_close(&s);
+}
+
 TEST(brlapi_of_another_version)
 {
     server s;
