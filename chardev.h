@@ -8165,7 +8165,7 @@ typedef struct chr__brlapi {
     char              methods[8];   /* to show oneself, offered and not yet tried; ends with 0 */
     int               cells;        /* of the last display that was there */
     int               has_row;      /* to be sent */
-    int               has_failed;   /* reported; until the next success */
+    int               has_failed;   /* reported, until the next success: 1, or 2 when it was that we are not let in */
     size_t            in_count, out_at, out_count;
     unsigned char     in[CHR__BRLAPI_HEADER + CHR__BRLAPI_LARGEST];
     unsigned char     out[1024];
@@ -8210,13 +8210,17 @@ static void chr__brlapi_drop(chr__brlapi *host)
     host->state = CHR__BRLAPI_DISCONNECTED;
 }
 
-/* Reported once, until the next success. What the display showed last is shown again when it is back. */
+/* Reported once, until the next success; not to be let in is news, though, after nobody was there. What the display showed last is
+ * shown again when it is back. */
 static void chr__brlapi_failed(chr__brlapi *host)
 {
+    int weight = host->failure.code == CHR_ERR_PERMISSION ? 2 : 1;
+
     chr__brlapi_drop(host);
-    if (!host->has_failed)
+    if (host->has_failed < weight) {
         chr__log_line(host->ctx, host->braille->answers.dev.id, host->failure.text);
-    host->has_failed = 1;
+        host->has_failed = weight;
+    }
     host->has_row = host->braille->count > 0;
     chr_timer_start(host->ctx, &host->timer, CHR__BRLAPI_RETRY_MS, chr__brlapi_attempt, host);
 }
