@@ -13466,7 +13466,7 @@ static const char *chr__tls_expected(const chr_socket_options *options)
 
 static void chr__tls_conf_version(mbedtls_ssl_config *config, int is_1_3)
 {
-#if MBEDTLS_VERSION_MAJOR >= 3
+#if MBEDTLS_VERSION_NUMBER >= 0x03020000
     mbedtls_ssl_conf_min_tls_version(config, is_1_3 ? MBEDTLS_SSL_VERSION_TLS1_3 : MBEDTLS_SSL_VERSION_TLS1_2);
 #else
     (void)is_1_3; /* there is none */
