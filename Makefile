@@ -30,6 +30,13 @@ TLS_FLAGS = -DCHARDEV_MBEDTLS
 TLS_LIBS  = -lmbedtls -lmbedx509 -lmbedcrypto
 endif
 
+# Where spice-server is there, its test has one; SPICE= builds without it.
+SPICE := $(shell pkg-config --exists spice-server libcrypto 2>/dev/null && echo yes)
+ifeq ($(SPICE),yes)
+SPICE_FLAGS = -DCHARDEV_SPICE $(patsubst -I%,-isystem %,$(shell pkg-config --cflags spice-server))
+SPICE_LIBS  = $(shell pkg-config --libs spice-server libcrypto)
+endif
+
 EXAMPLE_FLAGS = -I. -std=c99 $(DEFINES) $(WARNINGS) $(CFLAGS) $(SANITIZE) -pthread
 TEST_FLAGS    = -I. -Itests -std=gnu99 $(DEFINES) $(WARNINGS) -g -O1 $(SANITIZE) -pthread
 
@@ -53,6 +60,8 @@ $(B)/tests/%: tests/%.c $(wildcard tests/*.h) chardev.h Makefile
 
 $(B)/tests/test_tls: TEST_FLAGS += $(TLS_FLAGS)
 $(B)/tests/test_tls: LDFLAGS += $(TLS_LIBS)
+$(B)/tests/test_spice: TEST_FLAGS += $(SPICE_FLAGS)
+$(B)/tests/test_spice: LDFLAGS += $(SPICE_LIBS)
 
 demo: $(B)/tinyvm $(B)/fd_handoff
 	$(B)/fd_handoff
@@ -73,17 +82,18 @@ cross:
 
 build/fuzz/%: tests/fuzz/%.c $(wildcard tests/*.h tests/fuzz/*.h) chardev.h Makefile
 	@mkdir -p $(@D)
-	clang -I. -Itests -std=gnu99 $(DEFINES) $(WARNINGS) -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -pthread -o $@ $<
+	clang -I. -Itests -std=gnu99 $(DEFINES) $(WARNINGS) -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
+	    -pthread $(FUZZ_FLAGS) -o $@ $< $(LDFLAGS)
 
-# New inputs go to build/fuzz/NAME.new, findings to build/fuzz/NAME-*; the corpus in tests/ is only read.
+build/fuzz/fuzz_tls: FUZZ_FLAGS = $(TLS_FLAGS)
+build/fuzz/fuzz_tls: LDFLAGS += $(TLS_LIBS)
+ifneq ($(TLS),yes)
+FUZZERS := $(filter-out build/fuzz/fuzz_tls,$(FUZZERS))
+NOT_FUZZED = fuzz_tls: skipped: mbedtls/ssl.h is missing
+endif
+
 fuzz: $(FUZZERS)
-	@set -e; for fuzzer in $(FUZZERS); do \
-	    name=$${fuzzer##*/}; mkdir -p $$fuzzer.new; seeds=tests/fuzz/corpus/$${name#fuzz_}; \
-	    [ -d $$seeds ] || seeds=; \
-	    echo "$$name: $(FUZZ_SECONDS) s"; \
-	    $$fuzzer -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 -verbosity=0 \
-	        -artifact_prefix=$$fuzzer- $$fuzzer.new $$seeds; \
-	done; echo 'fuzz: ok'
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) SKIPPED='$(NOT_FUZZED)' sh tests/fuzz/run.sh $(FUZZERS)
 
 coverage:
 	@CC='$(CC)' FLAGS='-I. -Itests -std=gnu99 $(DEFINES) -g -O0 --coverage -pthread' sh tests/coverage.sh

@@ -37,8 +37,9 @@
  *     backends          >>be_null >>be_ringbuf >>be_testdev (>>answers) >>be_msmouse >>be_wctablet
  *                       >>be_braille (>>brlapi) >>be_mux >>be_hub
  *                       >>be_fd >>be_file >>be_pipe >>be_pty >>be_stdio >>be_serial >>be_parallel >>be_udp
- *                       >>be_socket (>>socket_address >>layer_box >>layer_telnet >>layer_websocket
+ *                       >>be_socket (>>socket_address >>layer_box >>layer_telnet (>>com_port) >>layer_websocket
  *                                    >>socket_tls >>socket_layers >>socket_chardev)
+ *                       >>be_spice
  *     the last pages    >>table >>public
  *
  * BUILD MACROS. Define them before the include, the same in every file.
@@ -48,9 +49,11 @@
  *     CHARDEV_API              what stands before each public function (e.g. a dllexport); default extern
  *     CHARDEV_THREADS          chr_fe_write* from any thread; host names are looked up in the background (pthreads)
  *     CHARDEV_MBEDTLS          TLS for sockets, with mbed TLS 2.28 or 3.x: link -lmbedtls -lmbedx509 -lmbedcrypto
+ *     CHARDEV_SPICE            spicevmc and spiceport, for an emulator that runs a spice-server: compile and link as pkg-config
+ *                              spice-server says
  *     CHARDEV_FREESTANDING     no operating system: the backends from null to hub and your own; hooks for memory and clock
  *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV MSMOUSE WCTABLET BRAILLE (or its BRLAPI alone) MUX HUB FD
- *                              FILE PIPE PTY STDIO SERIAL PARALLEL UDP SOCKET
+ *                              FILE PIPE PTY STDIO SERIAL PARALLEL UDP SOCKET SPICE
  *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and what a mux may keep; default 65536, freestanding 1024
  *     CHR_SYS(name)            how a system call is reached; default `name`. Tests put faults in here.
  *
@@ -154,7 +157,8 @@ typedef struct chr_config {
     void *opaque;
     void *(*allocate)(void *opaque, void *ptr, size_t size); /* like realloc(); size 0 frees. Default: realloc and free */
     void  (*log)(void *opaque, const char *line);            /* what no caller can be told, e.g. a failed reconnect */
-    int64_t (*clock)(void *opaque);                          /* monotonic nanoseconds. Default: the system's */
+    int64_t (*clock)(void *opaque);                          /* monotonic nanoseconds, for timers; what blocks counts in
+                                                                real time. Default: the system's */
     int64_t (*wall_clock)(void *opaque);                     /* nanoseconds since 1970 UTC, for log files and mux stamps */
     void  (*exit)(void *opaque, int code);                   /* mux escape x, testdev q. Default: chr_loop_stop() */
     void  (*snapshot)(void *opaque);                         /* mux escape s. Default: nothing */
@@ -310,7 +314,8 @@ CHARDEV_API int chr_help(chr_context *ctx, const char *backend, void (*print)(vo
 /* Events, to handlers.event. A test may send any other int through chr_be_event(). */
 enum {
     CHR_EVENT_BREAK, CHR_EVENT_OPENED, CHR_EVENT_MUX_IN, CHR_EVENT_MUX_OUT, CHR_EVENT_CLOSED,
-    CHR_EVENT_RESIZED /* the terminal at the far side has another size: CHR_IOCTL_GET_TERMINAL_SIZE */
+    CHR_EVENT_RESIZED, /* the terminal at the far side has another size: CHR_IOCTL_GET_TERMINAL_SIZE */
+    CHR_EVENT_SERIAL   /* the far side has changed the serial line: CHR_IOCTL_SERIAL_GET_PARAMS, _GET_FLOW, _GET_TIOCM */
 };
 
 /* Makes a chardev from options in text ("socket,id=mon,fd=3,server=on,wait=off"). Its context owns it. NULL and err: any
@@ -391,7 +396,7 @@ CHARDEV_API void chr_fe_accept_input(chr_frontend *fe);
 /* One attempt. Returns the bytes taken, or CHR_ERR_WOULD_BLOCK (none taken: see chr_fe_add_watch), CHR_ERR_DISCONNECTED
  * (nobody there: dropped), CHR_ERR_IO. With CHARDEV_THREADS from any thread. */
 CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t len);
-/* Waits until all is taken, at most timeout_ms milliseconds (-1 = without limit). Returns the bytes taken: len, or fewer
+/* Waits until all is taken, at most timeout_ms milliseconds of real time (-1 = without limit). Returns the bytes taken: len, or fewer
  * when the time ran out or the far side went after some; else the error. CHR_ERR_IN_HANDLER from inside a handler. */
 CHARDEV_API int chr_fe_write_all(chr_frontend *fe, const void *buf, size_t len, int timeout_ms);
 /* Waits for exactly len bytes, past the handlers. Returns as chr_fe_write_all() does. CHR_ERR_NOT_SUPPORTED where the
@@ -409,7 +414,10 @@ enum {
     CHR_IOCTL_SERIAL_SET_PARAMS,    /* chr_serial_params *: speed and format of the line; CHR_ERR_INVALID */
     CHR_IOCTL_SERIAL_SET_BREAK,     /* int *: 1 = the line is held in break, 0 = no longer; telnet sends its BREAK for 1 */
     CHR_IOCTL_SERIAL_GET_TIOCM,     /* int *: the modem lines, CHR_TIOCM_... */
-    CHR_IOCTL_SERIAL_SET_TIOCM,     /* int *: CHR_TIOCM_DTR and CHR_TIOCM_RTS, the others are ignored */
+    CHR_IOCTL_SERIAL_SET_TIOCM,     /* int *: CHR_TIOCM_DTR and CHR_TIOCM_RTS, the others are ignored (but see below) */
+    CHR_IOCTL_SERIAL_GET_PARAMS,    /* chr_serial_params *: those in force */
+    CHR_IOCTL_SERIAL_SET_FLOW,      /* int *: CHR_FLOW_...: who stops the senders on the line */
+    CHR_IOCTL_SERIAL_GET_FLOW,      /* int * */
     CHR_IOCTL_PP_READ_DATA = 10,    /* unsigned char *: the data register of a parallel port */
     CHR_IOCTL_PP_WRITE_DATA,        /* unsigned char * */
     CHR_IOCTL_PP_READ_CONTROL,      /* unsigned char *: bits 6 and 7 are set */
@@ -423,7 +431,15 @@ enum {
     CHR_IOCTL_GET_TERMINAL_SIZE = 40 /* chr_terminal_size *: as a telnet peer has told it; NOT_SUPPORTED until it has */
 };
 
-/* A line that is unplugged at the moment takes these when it comes back (serial with reconnect-ms). */
+/* A serial line over the network (socket with com-port=on, RFC 2217). A client drives the line at its server: what it sets counts
+ * from then on, is sent to each new server, and is corrected by CHR_EVENT_SERIAL where the server has something else in force. The
+ * modem lines are as the server told them last. A server is that line: what its client sets is in force at once, and told by
+ * CHR_EVENT_SERIAL; a frontend that can't have it says what it has, by SET_PARAMS or SET_FLOW from inside the handler, and that is
+ * what the client is answered. Between the two lies a null modem: a client's DTR is CHR_TIOCM_DSR and CAR here, its RTS is CTS, and
+ * SET_TIOCM the other way round; a frontend with CTS, CAR, RI or DSR to tell sets just those. Break is CHR_EVENT_BREAK and SET_BREAK.
+ * A peer that knows nothing of this leaves a plain telnet line: then CHR_ERR_NOT_SUPPORTED. */
+
+/* A line that is unplugged or not connected at the moment takes these when it comes back (serial with reconnect-ms, com-port). */
 typedef struct chr_serial_params {
     int speed;     /* bits a second, 50 to 4000000; where the system knows only standard ones, the next within 10 % */
     int parity;    /* 'N', 'E' or 'O' */
@@ -435,6 +451,8 @@ enum {
     CHR_TIOCM_DTR = 0x002, CHR_TIOCM_RTS = 0x004,                                               /* ours */
     CHR_TIOCM_CTS = 0x020, CHR_TIOCM_CAR = 0x040, CHR_TIOCM_RI = 0x080, CHR_TIOCM_DSR = 0x100 /* the far side's */
 };
+
+enum { CHR_FLOW_NONE, CHR_FLOW_XONXOFF, CHR_FLOW_RTSCTS };
 
 typedef struct chr_parallel_epp {
     void *buf;
@@ -671,9 +689,20 @@ typedef struct chr_socket_options {
     int64_t            reconnect;    /* client: retry after this many seconds; 0 = never */
     int64_t            reconnect_ms; /* the same in milliseconds; not both */
     chr_bool           telnet, tn3270, websocket; /* what is spoken over the connection; default: raw */
+    chr_bool           com_port;     /* telnet: with the settings and modem lines of a serial line, RFC 2217; default off */
     chr_bool           websocket_text; /* websocket: text frames are input too; default off: refused */
     const char        *tls_creds, *tls_authz, *tls_hostname;
 } chr_socket_options;
+
+typedef struct chr_spicevmc_options {
+    chr_common_options common;
+    const char        *name; /* the channel's subtype, one that the spice server recognises: vdagent, usbredir...; required */
+} chr_spicevmc_options;
+
+typedef struct chr_spiceport_options {
+    chr_common_options common;
+    const char        *name; /* what clients know the port by: org.example.console; required */
+} chr_spiceport_options;
 
 /* ====================================================================================================================
  * >>extras   what only some chardevs can do
@@ -699,7 +728,8 @@ CHARDEV_API int chr_ringbuf_count(const chr_dev *dev);
  * server-key.pem, or client-... (if there), from DIR; cafile= crlfile= certfile= keyfile= name them one by one. A client always
  * verifies its server and the name it goes by; a server asks for certificates unless verify-peer=off.
  * "tls-creds-psk,id=ID,endpoint=...,keyfile=PATH" (or dir=DIR, for DIR/keys.psk) has keys shared by both sides: lines of NAME:HEX;
- * a client is username=NAME. Files are read here, once. The memory inside mbed TLS comes from its own allocator.
+ * a client is username=NAME. Both take min-version=1.2|1.3, and priority=SUITE:SUITE...: only these cipher suites, by mbed TLS's
+ * names, the best first. Files are read here, once. The memory inside mbed TLS comes from its own allocator.
  * CHR_ERR_INVALID, CHR_ERR_EXISTS, CHR_ERR_NOT_FOUND, CHR_ERR_NO_MEMORY, CHR_ERR_HELP. */
 CHARDEV_API int chr_tls_creds_add(chr_context *ctx, const char *options, chr_error *err);
 /* "authz-list,id=ID,match=NAME" lets a peer in by its certificate's distinguished name, the most specific part first and without
@@ -726,6 +756,13 @@ enum {
 CHARDEV_API int chr_braille_key(chr_dev *dev, chr_braille_keys group, int down);
 /* Its `size` gives another number now; the guest is told. CHR_ERR_NOT_SUPPORTED. */
 CHARDEV_API int chr_braille_resized(chr_dev *dev);
+#endif
+
+#if defined(CHARDEV_SPICE) && !defined(CHARDEV_NO_SPICE)
+/* The SpiceServer * that spicevmc and spiceport chardevs made from here on are channels of; NULL = none, then they can't be made.
+ * It stays yours. Call it after spice_server_init(), and remove the chardevs on it before spice_server_destroy(). The server's main
+ * loop (its SpiceCoreInterface) runs in the thread that the context belongs to, on the context's own loop or beside it. */
+CHARDEV_API void chr_spice_set_server(chr_context *ctx, void *server);
 #endif
 
 /* Between the two, OPENED is held back on every mux, so that banners go to the frontend that has the focus in the end. */
@@ -924,6 +961,11 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #else
 #define CHARDEV_HAS_BRLAPI 1
 #endif
+#if defined(CHARDEV_NO_SPICE) || !defined(CHARDEV_SPICE) || defined(CHR__FREESTANDING)
+#define CHARDEV_HAS_SPICE 0
+#else
+#define CHARDEV_HAS_SPICE 1
+#endif
 #if defined(CHARDEV_MBEDTLS) && CHARDEV_HAS_SOCKET
 #define CHARDEV_HAS_TLS 1
 #else
@@ -959,6 +1001,11 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #if MBEDTLS_VERSION_MAJOR >= 3
 #include <psa/crypto.h>
 #endif
+#endif
+
+#if CHARDEV_HAS_SPICE
+#include <spice.h>
+#include <spice/protocol.h>
 #endif
 
 #ifdef __cplusplus
@@ -1982,6 +2029,12 @@ static void chr__os_nodelay(int fd)
     (void)CHR_SYS(setsockopt)(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* fails where it means nothing */
 }
 
+/* The far side learns that no more will come; what it sends can still be read. */
+static void chr__os_shutdown(int fd)
+{
+    (void)CHR_SYS(shutdown)(fd, SHUT_WR); /* fails when the connection is gone already */
+}
+
 /* What a descriptor is that came from elsewhere. */
 typedef struct chr__socket_facts {
     int is_open, is_socket, is_stream, is_listening, is_connected, is_unix, is_inet;
@@ -2347,20 +2400,20 @@ static int chr__os_speed_exact(int fd, int speed)
 }
 #endif
 
-/* Raw, without flow control, deaf to the carrier; a break comes in as the bytes 0xff 0 0, and 0xff doubled. */
-static void chr__os_serial_raw(chr__termios *settings, const chr_serial_params *params)
+/* Raw, deaf to the carrier; a break comes in as the bytes 0xff 0 0, and 0xff doubled. */
+static void chr__os_serial_raw(chr__termios *settings, const chr_serial_params *params, int flow)
 {
     static const tcflag_t sizes[] = { CS5, CS6, CS7, CS8 };
     tcflag_t              cflag = settings->c_cflag & ~(tcflag_t)(CSIZE | CSTOPB | PARENB | PARODD);
 
 #ifdef CRTSCTS
-    cflag &= ~(tcflag_t)CRTSCTS;
+    cflag = flow == CHR_FLOW_RTSCTS ? cflag | CRTSCTS : cflag & ~(tcflag_t)CRTSCTS;
 #endif
     cflag |= CREAD | CLOCAL | sizes[params->data_bits - 5];
     cflag |= params->stop_bits == 2 ? CSTOPB : 0;
     cflag |= params->parity == 'N' ? 0 : params->parity == 'E' ? PARENB : PARENB | PARODD;
     settings->c_cflag = cflag;
-    settings->c_iflag = PARMRK;
+    settings->c_iflag = flow == CHR_FLOW_XONXOFF ? PARMRK | IXON | IXOFF : PARMRK;
     settings->c_oflag = 0;
     settings->c_lflag = 0;
     settings->c_cc[VMIN] = 1;
@@ -2368,7 +2421,7 @@ static void chr__os_serial_raw(chr__termios *settings, const chr_serial_params *
 }
 
 /* A speed that is no standard one: exactly, where the system can; else the next. */
-static int chr__os_serial_configure(int fd, const chr_serial_params *params)
+static int chr__os_serial_configure(int fd, const chr_serial_params *params, int flow)
 {
     chr__termios settings;
     speed_t      speed;
@@ -2376,7 +2429,7 @@ static int chr__os_serial_configure(int fd, const chr_serial_params *params)
 
     if (code < 0)
         return code;
-    chr__os_serial_raw(&settings, params);
+    chr__os_serial_raw(&settings, params, flow);
     if (is_standard && (cfsetispeed(&settings, speed) < 0 || cfsetospeed(&settings, speed) < 0))
         return CHR_ERR_INVALID;
     code = chr__os_termios_set(fd, &settings);
@@ -2772,6 +2825,7 @@ struct chr_context {
 
     /* the registry */
     const chr_backend *const *builtins; /* the table; ends with NULL */
+    const char *const *left_out;        /* the pairs behind it */
     const chr_backend *mux;             /* what mux=on puts on a chardev; NULL = left out */
     chr__kind_node    *kinds;           /* registered by the user */
     chr_dev           *devs, **last_dev;
@@ -2785,6 +2839,9 @@ struct chr_context {
     struct chr__recorder *recorder;
     struct chr__replay   *replay;
     const chr_backend *(*replay_kind)(chr_context *ctx, const char *id); /* what plays this id; NULL = it was not recorded */
+#if CHARDEV_HAS_SPICE
+    SpiceServer       *spice_server;
+#endif
 #ifdef CHARDEV_THREADS
     chr__mutex         mutex;
 #endif
@@ -2824,6 +2881,14 @@ CHR__PRIVATE void chr__free(chr_context *ctx, void *ptr)
 {
     if (ptr)
         ctx->config.allocate(ctx->config.opaque, ptr, 0);
+}
+
+/* There is a buffer that input can pass through. */
+CHR__PRIVATE int chr__need_buffer(chr_context *ctx)
+{
+    if (!ctx->buffer)
+        ctx->buffer = (unsigned char *)chr__allocate(ctx, CHR__BUFFER_SIZE);
+    return ctx->buffer ? 0 : CHR_ERR_NO_MEMORY;
 }
 
 CHR__PRIVATE char *chr__copy_text(chr_context *ctx, const char *text, size_t len)
@@ -4288,13 +4353,13 @@ static size_t chr__ioctl_size(int command, const void *arg, int *ints)
     *ints = 0;
     switch (command) {
     case CHR_IOCTL_SET_ECHO: case CHR_IOCTL_SERIAL_SET_BREAK: case CHR_IOCTL_SERIAL_GET_TIOCM: case CHR_IOCTL_SERIAL_SET_TIOCM:
-    case CHR_IOCTL_PP_DATA_DIR:
+    case CHR_IOCTL_SERIAL_SET_FLOW: case CHR_IOCTL_SERIAL_GET_FLOW: case CHR_IOCTL_PP_DATA_DIR:
         *ints = 1;
         return 4;
     case CHR_IOCTL_GET_TERMINAL_SIZE:
         *ints = 2;
         return 8;
-    case CHR_IOCTL_SERIAL_SET_PARAMS:
+    case CHR_IOCTL_SERIAL_SET_PARAMS: case CHR_IOCTL_SERIAL_GET_PARAMS:
         *ints = 4;
         return 16;
     case CHR_IOCTL_PP_EPP_READ_ADDRESS: case CHR_IOCTL_PP_EPP_READ: case CHR_IOCTL_PP_EPP_WRITE_ADDRESS: case CHR_IOCTL_PP_EPP_WRITE:
@@ -4594,7 +4659,7 @@ static void chr__deliver_event(chr_dev *dev, int event)
 static void chr__notify(void *opaque)
 {
     static const int order[] = { CHR_EVENT_CLOSED,  CHR_EVENT_OPENED,  CHR_EVENT_BREAK,
-                                 CHR_EVENT_RESIZED, CHR_EVENT_MUX_IN, CHR_EVENT_MUX_OUT };
+                                 CHR_EVENT_RESIZED, CHR_EVENT_SERIAL, CHR_EVENT_MUX_IN, CHR_EVENT_MUX_OUT };
     chr_dev         *dev = (chr_dev *)opaque;
     unsigned         i, pending = dev->pending;
 
@@ -4627,7 +4692,7 @@ static void chr__event(chr_dev *dev, int event)
         if (dev->outbox)
             chr__outbox_event(dev, event);
     }
-    if (dev->ctx->quiet > 0 && event >= CHR_EVENT_BREAK && event <= CHR_EVENT_RESIZED) {
+    if (dev->ctx->quiet > 0 && event >= CHR_EVENT_BREAK && event <= CHR_EVENT_SERIAL) {
         if (event == CHR_EVENT_CLOSED)
             dev->pending &= ~(1u << CHR_EVENT_OPENED);
         chr__postpone(dev, 1u << event);
@@ -5071,6 +5136,18 @@ static int chr__options_has_help(const chr_options *options)
     return pair != NULL;
 }
 
+static void chr__no_backend(chr_context *ctx, const char *name, chr_error *err)
+{
+    const char *const *pair;
+
+    for (pair = ctx->left_out; *pair && strcmp(pair[0], name) != 0; pair += 2)
+        ;
+    if (*pair)
+        chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: built without %s", pair[0], pair[1]);
+    else
+        chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is not the name of a backend ('help' lists them)", name);
+}
+
 static const chr_backend *chr__options_kind(chr_options *options, chr_error *err)
 {
     const char        *name;
@@ -5084,7 +5161,7 @@ static const chr_backend *chr__options_kind(chr_options *options, chr_error *err
         return (void)chr__fail(err, CHR_ERR_HELP, "help was asked for"), (const chr_backend *)NULL;
     kind = chr_backend_find(options->ctx, name);
     if (!kind)
-        chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is not the name of a backend ('help' lists them)", name);
+        chr__no_backend(options->ctx, name, err);
     return kind;
 }
 
@@ -5262,17 +5339,18 @@ static void chr__replace(chr_dev *old, chr_dev *fresh)
     chr__destroy(old);
 }
 
-/* `from` stays busy: until it is gone or has its frontend back, it can neither be removed nor changed. */
+/* The old one hears that its frontend has gone before the new one hears that it is there. It stays busy: until it is gone or has its
+ * frontend back, it can neither be removed nor changed. */
 static void chr__hand_over(chr_frontend *fe, chr_dev *from, chr_dev *to)
 {
+    if (fe->is_open)
+        chr__set_open(from, 0);
     from->frontend = NULL;
     to->frontend = fe;
     to->frontends = 1;
     fe->dev = to;
-    if (!fe->is_open)
-        return;
-    chr__set_open(from, 0);
-    chr__set_open(to, 1);
+    if (fe->is_open)
+        chr__set_open(to, 1);
 }
 
 /* The frontend takes its old backend again, if it is still there itself. */
@@ -5581,12 +5659,29 @@ CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t len)
     return n;
 }
 
+/* Whoever blocks waits in real time, on whatever clock the context is: an injected one may well stand still meanwhile. Where the
+ * system has no clock, the context's is the real one. */
+static int64_t chr__real_now(chr_context *ctx)
+{
+    int64_t now = chr__os_clock(NULL);
+
+    return now ? now : chr_loop_now(ctx);
+}
+
+static int64_t chr__deadline(chr_context *ctx, int timeout_ms)
+{
+    return timeout_ms < 0 ? -1 : chr__real_now(ctx) + (int64_t)timeout_ms * 1000000;
+}
+
 /* Milliseconds until the deadline, -1 without one. */
 static int chr__time_left(chr_context *ctx, int64_t deadline)
 {
-    int64_t left = (deadline - chr_loop_now(ctx) + 999999) / 1000000;
+    int64_t left;
 
-    return deadline < 0 ? -1 : left < 0 ? 0 : (int)left;
+    if (deadline < 0)
+        return -1;
+    left = (deadline - chr__real_now(ctx) + 999999) / 1000000;
+    return left < 0 ? 0 : (int)left;
 }
 
 /* Until it is worth another attempt: 0, or why not. */
@@ -5603,11 +5698,6 @@ static int chr__wait(chr_dev *dev, int events, int64_t deadline)
     if (ready == CHR_HUP && events == CHR_OUT) /* nobody will ever take it */
         return CHR_ERR_DISCONNECTED;
     return ready < 0 ? ready : 0;
-}
-
-static int64_t chr__deadline(chr_context *ctx, int timeout_ms)
-{
-    return timeout_ms < 0 ? -1 : chr_loop_now(ctx) + (int64_t)timeout_ms * 1000000;
 }
 
 static int chr__attempt(chr_dev *dev, int direction, unsigned char *buf, size_t len)
@@ -5723,6 +5813,15 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
 
 /* -- what only some backends can do -- */
 
+CHR__PRIVATE int chr__serial_params_valid(const chr_serial_params *params)
+{
+    return params->speed >= 50 && params->speed <= 4000000 && params->data_bits >= 5 && params->data_bits <= 8 &&
+           params->stop_bits >= 1 && params->stop_bits <= 2 &&
+           (params->parity == 'N' || params->parity == 'E' || params->parity == 'O');
+}
+
+CHR__PRIVATE int chr__flow_valid(int flow) { return flow >= CHR_FLOW_NONE && flow <= CHR_FLOW_RTSCTS; }
+
 CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg)
 {
     chr_dev *dev = fe->dev;
@@ -5804,8 +5903,9 @@ CHARDEV_API int chr_fe_wait_connected(chr_frontend *fe, chr_error *err)
 /* ====================================================================================================================
  * >>the_replay   a recording is checked, and played by a backend that stands in for the real ones
  * ====================================================================================================================
- * What comes by itself (input, events, writability, the end) waits for its time; what answers a call waits for that call. Each
- * chardev reads ahead one record of each sort. Events that came inside a call lie before that call's record.
+ * What comes by itself (input, events, writability, the end) waits for its time, and at that time for the calls that lie before it in
+ * the file; what answers a call waits for that call. Each chardev reads ahead one record of each sort. Events that came inside a
+ * call lie before that call's record.
  */
 
 typedef struct chr__record_head {
@@ -5832,6 +5932,7 @@ typedef struct chr__replay {
     unsigned     count, capacity;
     chr_timer    timer;   /* at the nearest record, */
     chr_idle     deliver; /* then this, after all other timers of that moment: as input came after them, too */
+    int          is_held; /* the nearest record waits for a call */
 } chr__replay;
 
 typedef struct chr__played {
@@ -6010,12 +6111,23 @@ static int chr__is_call(const chr__record_head *record)
     return record->inside || record->kind == CHR__RECORD_CREATED || (record->kind >= CHR__RECORD_WRITE && record->kind <= CHR__RECORD_WAIT);
 }
 
+static void chr__replay_deliver(void *opaque);
+
+static void chr__replay_due(void *opaque)
+{
+    chr__replay *replay = (chr__replay *)opaque;
+
+    chr_idle_start(replay->ctx, &replay->deliver, chr__replay_deliver, replay);
+}
+
 /* Goes on to the next record of this chardev of the same sort. The file was checked: if it has changed since, it ends here. */
 static void chr__replay_advance(chr__played *played, chr__record_head *record, int call)
 {
     chr__replay  *replay = played->dev.ctx->replay;
     unsigned char head[CHR__RECORD_HEAD];
 
+    if (call && replay->is_held)
+        chr__replay_due(replay);
     while (record->next + CHR__RECORD_HEAD <= replay->size) {
         if (chr__replay_head(replay, record->next, head, record) < 0 || record->next > replay->size || record->kind == CHR__RECORD_END)
             break;
@@ -6115,21 +6227,37 @@ static chr__played *chr__replay_first(chr__replay *replay)
     return first;
 }
 
-static void chr__replay_deliver(void *opaque);
-
-static void chr__replay_due(void *opaque)
+/* Whether a call of that moment lies before the record in the file, and has not been made yet. */
+static int chr__replay_waits_for_call(const chr__replay *replay, const chr__record_head *record)
 {
-    chr__replay *replay = (chr__replay *)opaque;
+    const chr__played *played;
+    unsigned           i;
 
-    chr_idle_start(replay->ctx, &replay->deliver, chr__replay_deliver, replay);
+    for (i = 0; i < replay->count; i++) {
+        played = (const chr__played *)replay->known[i].dev;
+        if (played && played->call.time == record->time && played->call.at < record->at &&
+            (played->call.inside || (played->call.kind && played->call.kind != CHR__RECORD_SET_OPEN)))
+            return 1;
+    }
+    return 0;
+}
+
+/* On our clock. A call that does not come until that moment is over will not come at all. */
+static int64_t chr__replay_when(chr__replay *replay, const chr__played *first)
+{
+    replay->is_held = chr__replay_waits_for_call(replay, &first->ahead);
+    return replay->started + first->ahead.time + replay->is_held;
 }
 
 /* The end is waited for like anything else: time must come to it. */
 static void chr__replay_arm(chr__replay *replay)
 {
     chr__played *first = chr__replay_first(replay);
-    int64_t      when = replay->started + (first ? first->ahead.time : replay->ends);
+    int64_t      when = replay->started + replay->ends;
 
+    replay->is_held = 0;
+    if (first)
+        when = chr__replay_when(replay, first);
     if (first || !chr_replay_over(replay->ctx))
         chr__timer_start_at(replay->ctx, &replay->timer, when, chr__replay_due, replay);
 }
@@ -6142,7 +6270,7 @@ static void chr__replay_deliver(void *opaque)
     chr__played *first;
 
     while (ctx->replay && (first = chr__replay_first(ctx->replay)) != NULL) {
-        if (ctx->replay->started + first->ahead.time > chr_loop_now(ctx))
+        if (chr__replay_when(ctx->replay, first) > chr_loop_now(ctx))
             break;
         (void)chr__replay_play(first);
     }
@@ -6422,9 +6550,7 @@ CHARDEV_API int chr_replay_open(chr_context *ctx, const char *path, chr_error *e
     if (fd < 0)
         return fd;
     replay = (chr__replay *)chr__allocate(ctx, sizeof *replay);
-    if (replay && !ctx->buffer)
-        ctx->buffer = (unsigned char *)chr__allocate(ctx, CHR__BUFFER_SIZE);
-    if (!replay || !ctx->buffer) {
+    if (!replay || chr__need_buffer(ctx) < 0) {
         chr__os_close(fd);
         chr__free(ctx, replay);
         return chr__no_memory(err);
@@ -6477,7 +6603,8 @@ typedef struct chr__layer_slots {
     int  (*read)(chr__layer *layer, void *buf, size_t len);           /* bytes; 0 = the end; or one of the answers below */
     int  (*write)(chr__layer *layer, const void *buf, size_t len);    /* bytes taken */
     int  (*pending)(const chr__layer *layer);                         /* whether it holds input, -1 = only the end; NULL = never */
-    int  (*unsent)(const chr__layer *layer);                          /* whether it holds output; NULL = never */
+    int  (*unsent)(const chr__layer *layer);                          /* whether it holds output, -1 = the peer wants none now;
+                                                                         NULL = never */
     int  (*flush)(chr__layer *layer);                                 /* send that: 0 = all is gone; NULL with `unsent` */
     int  (*ioctl)(chr__layer *layer, int command, void *arg);         /* or NULL */
     void (*close)(chr__layer *layer);                                 /* say goodbye if there is time, free; or NULL */
@@ -6579,16 +6706,20 @@ static int chr__stream_pending(const chr__stream *stream)
 CHR__COLD int chr__layers_unsent(const chr__stream *stream)
 {
     const chr__layer *layer;
+    int               unsent, stopped = 0;
 
-    for (layer = stream->top; layer; layer = layer->below)
-        if (layer->slots->unsent && layer->slots->unsent(layer))
+    for (layer = stream->top; layer; layer = layer->below) {
+        unsent = layer->slots->unsent ? layer->slots->unsent(layer) : 0;
+        if (unsent > 0)
             return !stream->broken;
-    return 0;
+        stopped |= unsent;
+    }
+    return stopped;
 }
 
 static int chr__stream_unsent(const chr__stream *stream)
 {
-    return stream->may_keep && chr__layers_unsent(stream);
+    return stream->may_keep ? chr__layers_unsent(stream) : 0;
 }
 
 /* From the top: each hands down what it holds. 0 = all is gone; else what stopped the last one. */
@@ -6612,14 +6743,15 @@ CHR__COLD void chr__stream_look_again(chr__stream *stream)
 /* What to poll for: input while there is room, output while somebody waits, hang-ups always until one is held. */
 static void chr__stream_update(chr__stream *stream)
 {
-    int room, in_events, out_events;
+    int room, unsent, in_events, out_events;
 
     if (!stream->top)
         return;
     room = stream->in >= 0 ? chr_be_can_write(stream->dev) : 0;
     if (!stream->top)
         return;
-    out_events = chr__stream_unsent(stream) || (!stream->broken && chr_be_wants_writable(stream->dev)) ? CHR_OUT : 0;
+    unsent = chr__stream_unsent(stream);
+    out_events = unsent > 0 || (unsent == 0 && !stream->broken && chr_be_wants_writable(stream->dev)) ? CHR_OUT : 0;
     in_events = room > 0 ? CHR_IN | CHR_HUP : stream->held ? 0 : CHR_HUP;
     if (stream->in == stream->out) {
         chr_watch_set(&stream->in_watch, in_events | out_events);
@@ -6691,11 +6823,11 @@ static void chr__stream_input(chr__stream *stream, int hung_up)
         chr__stream_look_again(stream);
 }
 
-/* Layers answer what they read; what can't go out at once is watched for. */
+/* Layers answer what they read; what can't go out at once is watched for. The peer may have said that it wants output again. */
 CHR__COLD void chr__stream_look_kept(chr__stream *stream, int hung_up)
 {
     chr__stream_input(stream, hung_up);
-    if (chr__stream_unsent(stream))
+    if (chr__stream_unsent(stream) || chr_be_wants_writable(stream->dev))
         chr__stream_update(stream);
 }
 
@@ -6788,9 +6920,7 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
     stream->out = out;
     stream->broken = stream->held = 0;
     stream->ended = ended;
-    if (!dev->ctx->buffer)
-        dev->ctx->buffer = (unsigned char *)chr__allocate(dev->ctx, CHR__BUFFER_SIZE);
-    if (!dev->ctx->buffer || (in >= 0 && chr_watch_start(dev->ctx, &stream->in_watch, in, 0, chr__stream_ready, stream) < 0) ||
+    if (chr__need_buffer(dev->ctx) < 0 || (in >= 0 && chr_watch_start(dev->ctx, &stream->in_watch, in, 0, chr__stream_ready, stream) < 0) ||
         (out >= 0 && out != in && chr_watch_start(dev->ctx, &stream->out_watch, out, 0, chr__stream_out_ready, stream) < 0)) {
         chr__stream_close(stream);
         return chr__no_memory(err);
@@ -6858,6 +6988,8 @@ static int chr__stream_dev_wait_fd(chr_dev *dev, int *events)
 {
     chr__stream *stream = &((chr__stream_dev *)dev)->stream;
 
+    if (*events == CHR_OUT && chr__stream_unsent(stream) < 0)
+        return -1; /* only the loop reads what sets it going again */
     return *events == CHR_OUT ? stream->out : stream->in;
 }
 
@@ -10093,6 +10225,7 @@ typedef struct chr__serial {
     chr__marks        marks;
     int               fd;         /* -1 = unplugged */
     chr_serial_params params;     /* what the line has, or shall have when it is back */
+    int               flow;       /* the same of CHR_FLOW_... */
     int               lines;      /* the same of DTR and RTS; -1 = never set */
     int               in_break;   /* and of the break that we send */
     int               has_failed; /* reported; until the next success */
@@ -10222,7 +10355,7 @@ static int chr__serial_start(chr__serial *serial)
 /* The line as the guest has set it; what a line doesn't have (a pty: modem lines) is no error here. */
 static int chr__serial_configure(chr__serial *serial, const char *path, chr_error *err)
 {
-    int code = chr__os_serial_configure(serial->fd, &serial->params);
+    int code = chr__os_serial_configure(serial->fd, &serial->params, serial->flow);
 
     if (code < 0)
         return chr__fail(err, code, "%s: its settings can't be made: %s", path, chr_error_text(code));
@@ -10305,17 +10438,18 @@ static void chr__serial_close(chr_dev *dev)
 
 /* -- what the guest sets -- */
 
-static int chr__serial_set_params(chr__serial *serial, const chr_serial_params *params)
+static int chr__serial_set(chr__serial *serial, const chr_serial_params *params, int flow)
 {
     int code;
 
-    if (params->speed < 50 || params->speed > 4000000 || params->data_bits < 5 || params->data_bits > 8 || params->stop_bits < 1 ||
-        params->stop_bits > 2 || (params->parity != 'N' && params->parity != 'E' && params->parity != 'O'))
+    if (!chr__serial_params_valid(params) || !chr__flow_valid(flow))
         return CHR_ERR_INVALID;
-    code = serial->fd < 0 ? 0 : chr__os_serial_configure(serial->fd, params);
-    if (code == 0)
-        serial->params = *params;
-    return code;
+    code = serial->fd < 0 ? 0 : chr__os_serial_configure(serial->fd, params, flow);
+    if (code < 0)
+        return code;
+    serial->params = *params;
+    serial->flow = flow;
+    return 0;
 }
 
 static int chr__serial_ioctl(chr_dev *dev, int command, void *arg)
@@ -10324,7 +10458,15 @@ static int chr__serial_ioctl(chr_dev *dev, int command, void *arg)
 
     switch (command) {
     case CHR_IOCTL_SERIAL_SET_PARAMS:
-        return chr__serial_set_params(serial, (const chr_serial_params *)arg);
+        return chr__serial_set(serial, (const chr_serial_params *)arg, serial->flow);
+    case CHR_IOCTL_SERIAL_GET_PARAMS:
+        *(chr_serial_params *)arg = serial->params;
+        return 0;
+    case CHR_IOCTL_SERIAL_SET_FLOW:
+        return chr__serial_set(serial, &serial->params, *(const int *)arg);
+    case CHR_IOCTL_SERIAL_GET_FLOW:
+        *(int *)arg = serial->flow;
+        return 0;
     case CHR_IOCTL_SERIAL_SET_BREAK:
         serial->in_break = *(const int *)arg != 0;
         return serial->fd < 0 ? 0 : chr__os_serial_break(serial->fd, serial->in_break);
@@ -10796,6 +10938,7 @@ static const chr_option chr__socket_rows[] = {
     { "reconnect",    CHR_OPTION_NUMBER, CHR__ROW(reconnect),         NULL,  0, 2000000,     "client: try again every so many seconds" },
     { "reconnect-ms", CHR_OPTION_NUMBER, CHR__ROW(reconnect_ms),      NULL,  0, 2000000000,  "client: try again every so many milliseconds" },
     { "telnet",       CHR_OPTION_BOOL,   CHR__ROW(telnet),            "off", 0, 0,           "speak telnet" },
+    { "com-port",     CHR_OPTION_BOOL,   CHR__ROW(com_port),          "off", 0, 0,           "with telnet: line settings and modem lines too (RFC 2217)" },
     { "tn3270",       CHR_OPTION_BOOL,   CHR__ROW(tn3270),            "off", 0, 0,           "speak tn3270" },
     { "websocket",    CHR_OPTION_BOOL,   CHR__ROW(websocket),         "off", 0, 0,           "speak websocket" },
     { "websocket-text", CHR_OPTION_BOOL, CHR__ROW(websocket_text),    "off", 0, 0,           "with websocket: text frames are input too; off: refused" },
@@ -10964,7 +11107,8 @@ static const chr_socket_options *chr__layer_options(const chr__layer *layer)
  * bytes       telnet: all 256 values, 0xFF doubled on the wire; in is CR NUL a CR until the peer says WILL BINARY, out is a
  *             lone CR sent as CR NUL once the peer has refused BINARY
  *             tn3270: records as they are on the wire: IAC EOR ends one, 0xFF in them is doubled, in and out
- * events      BREAK; RESIZED when the peer tells its window's size, which it is asked for once it has shown that it negotiates
+ * events      BREAK; RESIZED when the peer tells its window's size, which it is asked for once it has shown that it negotiates;
+ *             SERIAL with com-port
  * -------------------------------------------------------------------------------------------------------------------- */
 
 enum { /* commands */
@@ -10972,12 +11116,12 @@ enum { /* commands */
     CHR__TELNET_WONT = 252, CHR__TELNET_DO = 253, CHR__TELNET_DONT = 254, CHR__TELNET_IAC = 255
 };
 
-enum { /* options; all that we ever agree to are below 32 */
+enum { /* options; all that we ever agree to are below 64 */
     CHR__TELNET_BINARY = 0, CHR__TELNET_ECHO = 1, CHR__TELNET_SGA = 3, CHR__TELNET_TERMINAL_TYPE = 24,
-    CHR__TELNET_END_OF_RECORD = 25, CHR__TELNET_WINDOW_SIZE = 31, CHR__TELNET_OPTIONS = 32
+    CHR__TELNET_END_OF_RECORD = 25, CHR__TELNET_WINDOW_SIZE = 31, CHR__TELNET_COM_PORT = 44, CHR__TELNET_OPTIONS = 64
 };
 
-#define CHR__TELNET_BIT(option) (1u << (CHR__TELNET_##option))
+#define CHR__TELNET_BIT(option) (UINT64_C(1) << (CHR__TELNET_##option))
 
 typedef enum chr__telnet_state {
     CHR__TELNET_IN_DATA,
@@ -10990,10 +11134,25 @@ typedef enum chr__telnet_state {
 /* One side's state of one option, RFC 1143: as nobody here ever asks to turn one off, three of its six are enough. */
 typedef enum chr__telnet_side { CHR__TELNET_NO, CHR__TELNET_ASKED, CHR__TELNET_YES } chr__telnet_side;
 
+/* The serial line of a chardev with com-port=on. It outlives connections. */
+typedef struct chr__com_port {
+    chr_serial_params params, wanted; /* in force; of a client: what it has set, zeros = nothing yet */
+    int               flow, wanted_flow; /* the same; -1 = nothing yet */
+    int               ours;           /* CHR_TIOCM_...: what our frontend drives; -1 = nothing yet */
+    int               theirs;         /* what the peer drives */
+    int               in_break;       /* our frontend holds the line in break */
+} chr__com_port;
+
+typedef struct chr__com_port_dev { /* the states of chardevs that may have one begin like this */
+    chr_dev       dev;
+    chr__stream   stream;
+    chr__com_port com_port;
+} chr__com_port_dev;
+
 typedef struct chr__telnet {
     chr__layer        layer;
-    int               is_3270;
-    uint32_t          ours_allowed, theirs_allowed; /* options, one bit each */
+    int               is_3270, is_server, has_com_port;
+    uint64_t          ours_allowed, theirs_allowed; /* options, one bit each */
     unsigned char     ours[CHR__TELNET_OPTIONS], theirs[CHR__TELNET_OPTIONS]; /* chr__telnet_side */
     chr__telnet_state state;
     unsigned char     verb;
@@ -11005,21 +11164,25 @@ typedef struct chr__telnet {
     int               is_flooded; /* more to answer than the peer reads */
     int               asked_size;
     chr_terminal_size size;
+    unsigned          to_tell;    /* com-port: what the peer is to be told, one bit each */
+    unsigned char     line_mask, modem_mask, purged;
+    int               told_modem_state, their_break;
+    int               is_stopped; /* the peer wants no output now */
     chr__box          in, out;
 } chr__telnet;
 
 /* -- out -- */
 
-static int chr__telnet_flush(chr__layer *layer)
+static int chr__telnet_send_kept(chr__telnet *telnet)
 {
-    return chr__box_flush(&((chr__telnet *)layer)->out, layer->below);
+    return telnet->is_stopped ? (int)CHR_ERR_WOULD_BLOCK : chr__box_flush(&telnet->out, telnet->layer.below);
 }
 
 static void chr__telnet_send(chr__telnet *telnet, const void *bytes, size_t len)
 {
     if (chr__box_put(&telnet->out, bytes, len) == 0)
         return;
-    (void)chr__telnet_flush(&telnet->layer);
+    (void)chr__telnet_send_kept(telnet);
     if (chr__box_put(&telnet->out, bytes, len) < 0)
         telnet->is_flooded = 1;
 }
@@ -11068,6 +11231,453 @@ static size_t chr__telnet_encode_record(chr__telnet *telnet, const unsigned char
     return len;
 }
 
+/* -- >>com_port   a serial line over the network (RFC 2217): a server's client sets it, a client sets its server's --
+ *
+ * What is to be told, or to be answered, is one bit each; the words are made when there is room for them, from what is in force
+ * then. So a peer that reads slowly costs nothing, and a server's frontend may correct what its client has set before the answer. */
+
+enum { /* a client's commands; a server's are 100 more */
+    CHR__COM_SIGNATURE, CHR__COM_SET_BAUDRATE, CHR__COM_SET_DATASIZE, CHR__COM_SET_PARITY, CHR__COM_SET_STOPSIZE, CHR__COM_SET_CONTROL,
+    CHR__COM_NOTIFY_LINESTATE, CHR__COM_NOTIFY_MODEMSTATE, CHR__COM_SUSPEND, CHR__COM_RESUME, CHR__COM_SET_LINESTATE_MASK,
+    CHR__COM_SET_MODEMSTATE_MASK, CHR__COM_PURGE_DATA, CHR__COM_COMMANDS,
+    /* SET-CONTROL stands for five things that are told one by one, like the commands */
+    CHR__COM_FLOW = CHR__COM_COMMANDS, CHR__COM_BREAK, CHR__COM_DTR, CHR__COM_RTS, CHR__COM_INBOUND_FLOW, CHR__COM_FACTS,
+    CHR__COM_SERVER = 100
+};
+
+enum { /* line state; modem state, whose lower four bits say which of the upper ones have changed */
+    CHR__COM_LINE_BREAK = 0x10, CHR__COM_LINE_EMPTY = 0x60,
+    CHR__COM_MODEM_CTS = 0x10, CHR__COM_MODEM_DSR = 0x20, CHR__COM_MODEM_RI = 0x40, CHR__COM_MODEM_CD = 0x80
+};
+
+enum { CHR__COM_PORT_FAR = CHR_TIOCM_CTS | CHR_TIOCM_CAR | CHR_TIOCM_RI | CHR_TIOCM_DSR };
+
+#define CHR__COM_BIT(fact) (1u << (CHR__COM_##fact))
+#define CHR__COM_PARAMS    (CHR__COM_BIT(SET_BAUDRATE) | CHR__COM_BIT(SET_DATASIZE) | CHR__COM_BIT(SET_PARITY) | CHR__COM_BIT(SET_STOPSIZE))
+
+static chr__com_port *chr__com_port_of(const chr__telnet *telnet)
+{
+    return &((chr__com_port_dev *)telnet->layer.dev)->com_port;
+}
+
+/* By the book a client says WILL and its server DO. */
+static int chr__com_port_side(const chr__telnet *telnet)
+{
+    return (telnet->is_server ? telnet->theirs : telnet->ours)[CHR__TELNET_COM_PORT];
+}
+
+static int chr__com_port_is_on(const chr__telnet *telnet) { return chr__com_port_side(telnet) == CHR__TELNET_YES; }
+
+static void chr__com_port_init(chr__com_port *port, int is_server)
+{
+    static const chr_serial_params at_first = { 115200, 'N', 8, 1 };
+
+    port->params = at_first;
+    port->wanted_flow = -1;
+    port->ours = is_server ? CHR_TIOCM_DTR | CHR_TIOCM_RTS : -1; /* a line of three wires is always ready */
+}
+
+/* -- values as they are on the wire -- */
+
+static uint32_t chr__com_port_value(const chr_serial_params *params, int command)
+{
+    switch (command) {
+    case CHR__COM_SET_BAUDRATE: return (uint32_t)params->speed;
+    case CHR__COM_SET_DATASIZE: return (uint32_t)params->data_bits;
+    case CHR__COM_SET_PARITY:   return params->parity == 'N' ? 1 : params->parity == 'O' ? 2 : params->parity == 'E' ? 3 : 0;
+    case CHR__COM_SET_STOPSIZE:
+    default:                    return (uint32_t)params->stop_bits;
+    }
+}
+
+/* Returns whether that changed something. What a chardev can't have is left as it is: mark and space parity, one and a half stop bits. */
+static int chr__com_port_take(chr_serial_params *params, int command, uint32_t value)
+{
+    chr_serial_params changed = *params;
+    int               number = value <= 4000000 ? (int)value : 0;
+
+    switch (command) {
+    case CHR__COM_SET_BAUDRATE: changed.speed = number; break;
+    case CHR__COM_SET_DATASIZE: changed.data_bits = number; break;
+    case CHR__COM_SET_PARITY:   changed.parity = number == 1 ? 'N' : number == 2 ? 'O' : number == 3 ? 'E' : 0; break;
+    case CHR__COM_SET_STOPSIZE:
+    default:                    changed.stop_bits = number; break;
+    }
+    if (!chr__serial_params_valid(&changed) || chr__com_port_value(params, command) == value)
+        return 0;
+    *params = changed;
+    return 1;
+}
+
+/* As they come out of the null modem between a server's frontend and its client; unless they are at the far end of it already. */
+static int chr__com_port_cross(int lines)
+{
+    int crossed = (lines & CHR_TIOCM_DTR ? CHR_TIOCM_DSR | CHR_TIOCM_CAR : 0) | (lines & CHR_TIOCM_RTS ? CHR_TIOCM_CTS : 0);
+
+    return lines & CHR__COM_PORT_FAR ? lines & CHR__COM_PORT_FAR : crossed;
+}
+
+static int chr__com_port_modem_state(int lines)
+{
+    lines = chr__com_port_cross(lines);
+    return (lines & CHR_TIOCM_CTS ? CHR__COM_MODEM_CTS : 0) | (lines & CHR_TIOCM_DSR ? CHR__COM_MODEM_DSR : 0) |
+           (lines & CHR_TIOCM_CAR ? CHR__COM_MODEM_CD : 0) | (lines & CHR_TIOCM_RI ? CHR__COM_MODEM_RI : 0);
+}
+
+static int chr__com_port_modem_lines(int state)
+{
+    return (state & CHR__COM_MODEM_CTS ? CHR_TIOCM_CTS : 0) | (state & CHR__COM_MODEM_DSR ? CHR_TIOCM_DSR : 0) |
+           (state & CHR__COM_MODEM_CD ? CHR_TIOCM_CAR : 0) | (state & CHR__COM_MODEM_RI ? CHR_TIOCM_RI : 0);
+}
+
+/* The bits that say what has changed since it was told last; of RI only the end counts. */
+static int chr__com_port_modem_changes(const chr__telnet *telnet, int state)
+{
+    int changed = (state ^ telnet->told_modem_state) & (CHR__COM_MODEM_CTS | CHR__COM_MODEM_DSR | CHR__COM_MODEM_CD);
+
+    return (changed | (telnet->told_modem_state & ~state & CHR__COM_MODEM_RI)) >> 4;
+}
+
+/* -- out -- */
+
+static void chr__com_port_send(chr__telnet *telnet, int command, const void *bytes, size_t len)
+{
+    unsigned char        packet[64] = { CHR__TELNET_IAC, CHR__TELNET_SB, CHR__TELNET_COM_PORT };
+    const unsigned char *from = (const unsigned char *)bytes;
+    size_t               i, end = 4;
+
+    packet[3] = (unsigned char)(command + (telnet->is_server ? CHR__COM_SERVER : 0));
+    for (i = 0; i < len; i++) {
+        if (from[i] == CHR__TELNET_IAC)
+            packet[end++] = CHR__TELNET_IAC;
+        packet[end++] = from[i];
+    }
+    packet[end++] = CHR__TELNET_IAC;
+    packet[end++] = CHR__TELNET_SE;
+    chr__telnet_send(telnet, packet, end);
+}
+
+static void chr__com_port_say(chr__telnet *telnet, int command, uint32_t value)
+{
+    unsigned char bytes[4];
+    int           len = command == CHR__COM_SET_BAUDRATE ? 4 : 1, i;
+
+    for (i = len; i > 0; value >>= 8)
+        bytes[--i] = (unsigned char)(value & 0xff);
+    chr__com_port_send(telnet, command, bytes, (size_t)len);
+}
+
+static void chr__com_port_say_control(chr__telnet *telnet, int fact)
+{
+    const chr__com_port *port = chr__com_port_of(telnet);
+    int                  flow = telnet->is_server ? port->flow : port->wanted_flow; /* of a client 0: the question */
+    int                  lines = telnet->is_server ? port->theirs : port->ours;
+    int                  in_break = telnet->is_server ? telnet->their_break : port->in_break;
+    int                  value = fact == CHR__COM_FLOW  ? 1 + flow
+                               : fact == CHR__COM_BREAK ? (in_break ? 5 : 6)
+                               : fact == CHR__COM_DTR   ? (lines & CHR_TIOCM_DTR ? 8 : 9)
+                               : fact == CHR__COM_RTS   ? (lines & CHR_TIOCM_RTS ? 11 : 12)
+                                                     : 14 + flow;
+
+    chr__com_port_say(telnet, CHR__COM_SET_CONTROL, (uint32_t)value);
+}
+
+static void chr__com_port_say_modem_state(chr__telnet *telnet)
+{
+    int state = chr__com_port_modem_state(chr__com_port_of(telnet)->ours);
+    int told = (state | chr__com_port_modem_changes(telnet, state)) & telnet->modem_mask;
+
+    if (telnet->is_server)
+        chr__com_port_say(telnet, CHR__COM_NOTIFY_MODEMSTATE, (uint32_t)told);
+    else
+        chr__com_port_send(telnet, CHR__COM_NOTIFY_MODEMSTATE, NULL, 0);
+    telnet->told_modem_state = state;
+}
+
+static int chr__com_port_line_state(const chr__telnet *telnet)
+{
+    return CHR__COM_LINE_EMPTY | (chr__com_port_of(telnet)->in_break ? CHR__COM_LINE_BREAK : 0);
+}
+
+static void chr__com_port_tell_fact(chr__telnet *telnet, int fact)
+{
+    static const char    signature[] = "chardev.h " CHARDEV_VERSION;
+    const chr__com_port *port = chr__com_port_of(telnet);
+
+    switch (fact) {
+    case CHR__COM_SIGNATURE:
+        chr__com_port_send(telnet, fact, signature, sizeof signature - 1);
+        break;
+    case CHR__COM_SET_BAUDRATE: case CHR__COM_SET_DATASIZE: case CHR__COM_SET_PARITY: case CHR__COM_SET_STOPSIZE:
+        chr__com_port_say(telnet, fact, chr__com_port_value(telnet->is_server ? &port->params : &port->wanted, fact));
+        break;
+    case CHR__COM_NOTIFY_LINESTATE:
+        chr__com_port_say(telnet, fact, (uint32_t)(chr__com_port_line_state(telnet) & telnet->line_mask));
+        break;
+    case CHR__COM_NOTIFY_MODEMSTATE:
+        chr__com_port_say_modem_state(telnet);
+        break;
+    case CHR__COM_SET_LINESTATE_MASK:
+        chr__com_port_say(telnet, fact, telnet->line_mask);
+        break;
+    case CHR__COM_SET_MODEMSTATE_MASK:
+        chr__com_port_say(telnet, fact, telnet->modem_mask);
+        break;
+    case CHR__COM_PURGE_DATA:
+        chr__com_port_say(telnet, fact, telnet->purged);
+        break;
+    default:
+        chr__com_port_say_control(telnet, fact);
+        break;
+    }
+}
+
+/* A server doesn't answer before its frontend has heard of what it may want to correct. */
+static int chr__com_port_has_to_tell(const chr__telnet *telnet)
+{
+    return telnet->to_tell && (telnet->event < 0 || !telnet->is_server);
+}
+
+/* Of these facts what there is room for. */
+static void chr__com_port_tell(chr__telnet *telnet, unsigned facts)
+{
+    int fact;
+
+    for (fact = 0; fact < CHR__COM_FACTS && chr__com_port_has_to_tell(telnet); fact++)
+        if (telnet->to_tell & facts & (1u << fact) && chr__box_room(&telnet->out) > 0) {
+            telnet->to_tell &= ~(1u << fact);
+            chr__com_port_tell_fact(telnet, fact);
+        }
+}
+
+/* -- negotiated -- */
+
+static void chr__com_port_begins(chr__telnet *telnet)
+{
+    const chr__com_port *port = chr__com_port_of(telnet);
+
+    (telnet->is_server ? telnet->theirs : telnet->ours)[CHR__TELNET_COM_PORT] = CHR__TELNET_YES;
+    telnet->event = CHR_EVENT_SERIAL;
+    telnet->told_modem_state = chr__com_port_modem_state(port->ours);
+    telnet->modem_mask = 0xff;
+    telnet->to_tell = CHR__COM_BIT(NOTIFY_MODEMSTATE);
+    if (telnet->is_server)
+        return;
+    telnet->line_mask = CHR__COM_LINE_BREAK;
+    telnet->to_tell |= CHR__COM_PARAMS | CHR__COM_BIT(FLOW) | CHR__COM_BIT(SET_LINESTATE_MASK) | CHR__COM_BIT(SET_MODEMSTATE_MASK);
+    if (port->ours >= 0)
+        telnet->to_tell |= CHR__COM_BIT(DTR) | CHR__COM_BIT(RTS);
+    if (port->in_break)
+        telnet->to_tell |= CHR__COM_BIT(BREAK);
+}
+
+static void chr__com_port_negotiated(chr__telnet *telnet, int was_on)
+{
+    int is_on = chr__com_port_is_on(telnet);
+
+    if (is_on && !was_on)
+        chr__com_port_begins(telnet);
+    if (is_on || !was_on)
+        return;
+    telnet->event = CHR_EVENT_SERIAL;
+    telnet->to_tell = 0;
+    telnet->is_stopped = telnet->their_break = 0;
+}
+
+/* -- in -- */
+
+/* A server's client sets one of SET-CONTROL's five, or asks; also where it asks for what there isn't it learns what there is. */
+static void chr__com_port_control(chr__telnet *telnet, int value)
+{
+    chr__com_port *port = chr__com_port_of(telnet);
+    int            fact = value <= 3 || value == 17 || value == 19 ? CHR__COM_FLOW : value <= 6 ? CHR__COM_BREAK
+                        : value <= 9 ? CHR__COM_DTR : value <= 12 ? CHR__COM_RTS : CHR__COM_INBOUND_FLOW;
+    int            line = fact == CHR__COM_DTR ? CHR_TIOCM_DTR : CHR_TIOCM_RTS;
+    int            flow = port->flow, theirs = port->theirs;
+
+    if (value > 19)
+        return;
+    telnet->to_tell |= 1u << fact;
+    if (value >= 1 && value <= 3)
+        port->flow = value - 1;
+    if (value == 5 && !telnet->their_break)
+        telnet->event = CHR_EVENT_BREAK;
+    if (value == 5 || value == 6)
+        telnet->their_break = value == 5;
+    if (value == 8 || value == 11)
+        port->theirs |= line;
+    if (value == 9 || value == 12)
+        port->theirs &= ~line;
+    if (flow != port->flow || theirs != port->theirs)
+        telnet->event = CHR_EVENT_SERIAL;
+}
+
+static void chr__com_port_from_client(chr__telnet *telnet, int command, uint32_t value)
+{
+    if (command == CHR__COM_SET_CONTROL) {
+        chr__com_port_control(telnet, (int)value);
+        return;
+    }
+    if (command == CHR__COM_PURGE_DATA && (value < 1 || value > 3))
+        return;
+    telnet->to_tell |= 1u << command;
+    if (CHR__COM_PARAMS & (1u << command) && chr__com_port_take(&chr__com_port_of(telnet)->params, command, value))
+        telnet->event = CHR_EVENT_SERIAL;
+    if (command == CHR__COM_SET_LINESTATE_MASK)
+        telnet->line_mask = (unsigned char)value;
+    if (command == CHR__COM_SET_MODEMSTATE_MASK)
+        telnet->modem_mask = (unsigned char)value;
+    if (command == CHR__COM_PURGE_DATA)
+        telnet->purged = (unsigned char)value; /* nothing is kept here */
+}
+
+static void chr__com_port_from_server(chr__telnet *telnet, int command, uint32_t value)
+{
+    chr__com_port *port = chr__com_port_of(telnet);
+    int            lines = chr__com_port_modem_lines((int)value), flow = port->flow, theirs = port->theirs;
+
+    if (command == CHR__COM_SIGNATURE)
+        telnet->to_tell |= CHR__COM_BIT(SIGNATURE);
+    if (CHR__COM_PARAMS & (1u << command) && chr__com_port_take(&port->params, command, value))
+        telnet->event = CHR_EVENT_SERIAL;
+    if (command == CHR__COM_SET_CONTROL && value >= 1 && value <= 3)
+        port->flow = (int)value - 1;
+    if (command == CHR__COM_NOTIFY_MODEMSTATE)
+        port->theirs = lines;
+    if (flow != port->flow || theirs != port->theirs)
+        telnet->event = CHR_EVENT_SERIAL;
+    if (command == CHR__COM_NOTIFY_LINESTATE && value & CHR__COM_LINE_BREAK)
+        telnet->event = CHR_EVENT_BREAK;
+}
+
+/* How long the value of a command is. A signature that has a text is no question: it is skipped like what is too long. */
+static int chr__com_port_length(const chr__telnet *telnet, int command)
+{
+    int is_notice = command == CHR__COM_NOTIFY_LINESTATE || command == CHR__COM_NOTIFY_MODEMSTATE;
+
+    if (command == CHR__COM_SIGNATURE || command == CHR__COM_SUSPEND || command == CHR__COM_RESUME)
+        return 0;
+    return command == CHR__COM_SET_BAUDRATE ? 4 : is_notice && telnet->is_server ? 0 : 1;
+}
+
+static void chr__com_port_received(chr__telnet *telnet)
+{
+    int      command = telnet->sub_length < 2 ? -1 : telnet->sub[1] - (telnet->is_server ? 0 : CHR__COM_SERVER);
+    size_t   i;
+    uint32_t value = 0;
+
+    if (command < 0 || command >= CHR__COM_COMMANDS || chr__com_port_side(telnet) == CHR__TELNET_NO ||
+        telnet->sub_length != 2 + (size_t)chr__com_port_length(telnet, command))
+        return;
+    if (!chr__com_port_is_on(telnet))
+        chr__com_port_begins(telnet); /* some that are asked before they could offer it take that for the whole agreement */
+    for (i = 2; i < telnet->sub_length; i++)
+        value = value << 8 | telnet->sub[i];
+    if (command == CHR__COM_SUSPEND || command == CHR__COM_RESUME)
+        telnet->is_stopped = command == CHR__COM_SUSPEND;
+    else if (telnet->is_server)
+        chr__com_port_from_client(telnet, command, value);
+    else
+        chr__com_port_from_server(telnet, command, value);
+}
+
+/* -- what the frontend sets and asks; telnet is NULL while nobody is connected -- */
+
+static void chr__com_port_set_params(chr__com_port *port, chr__telnet *telnet, const chr_serial_params *params)
+{
+    int command;
+
+    for (command = CHR__COM_SET_BAUDRATE; command <= CHR__COM_SET_STOPSIZE && telnet && !telnet->is_server; command++)
+        if (chr__com_port_value(&port->wanted, command) == 0 ||
+            chr__com_port_value(&port->params, command) != chr__com_port_value(params, command))
+            telnet->to_tell |= 1u << command;
+    port->params = port->wanted = *params;
+}
+
+static void chr__com_port_set_flow(chr__com_port *port, chr__telnet *telnet, int flow)
+{
+    if (telnet && !telnet->is_server && (port->wanted_flow < 0 || port->flow != flow))
+        telnet->to_tell |= CHR__COM_BIT(FLOW);
+    port->flow = port->wanted_flow = flow;
+}
+
+static void chr__com_port_set_lines(chr__com_port *port, chr__telnet *telnet, int lines)
+{
+    int changed = port->ours < 0 ? -1 : port->ours ^ lines, state = chr__com_port_modem_state(lines), news;
+
+    port->ours = lines;
+    if (!telnet)
+        return;
+    news = ((state ^ telnet->told_modem_state) | chr__com_port_modem_changes(telnet, state)) & telnet->modem_mask;
+    if (telnet->is_server)
+        telnet->to_tell |= news ? CHR__COM_BIT(NOTIFY_MODEMSTATE) : 0;
+    else
+        telnet->to_tell |= (changed & CHR_TIOCM_DTR ? CHR__COM_BIT(DTR) : 0) | (changed & CHR_TIOCM_RTS ? CHR__COM_BIT(RTS) : 0);
+}
+
+static int chr__com_port_set(chr__com_port *port, chr__telnet *telnet, int command, const void *arg)
+{
+    switch (command) {
+    case CHR_IOCTL_SERIAL_SET_PARAMS:
+        if (!chr__serial_params_valid((const chr_serial_params *)arg))
+            return CHR_ERR_INVALID;
+        chr__com_port_set_params(port, telnet, (const chr_serial_params *)arg);
+        return 0;
+    case CHR_IOCTL_SERIAL_SET_FLOW:
+        if (!chr__flow_valid(*(const int *)arg))
+            return CHR_ERR_INVALID;
+        chr__com_port_set_flow(port, telnet, *(const int *)arg);
+        return 0;
+    case CHR_IOCTL_SERIAL_SET_TIOCM:
+        chr__com_port_set_lines(port, telnet, *(const int *)arg & (CHR_TIOCM_DTR | CHR_TIOCM_RTS | CHR__COM_PORT_FAR));
+        return 0;
+    case CHR_IOCTL_SERIAL_SET_BREAK: /* of a connection it is telnet's affair */
+        port->in_break = *(const int *)arg != 0;
+        return 0;
+    default:
+        return CHR_ERR_NOT_SUPPORTED;
+    }
+}
+
+static int chr__com_port_get(const chr__com_port *port, int is_server, int command, void *arg)
+{
+    switch (command) {
+    case CHR_IOCTL_SERIAL_GET_PARAMS:
+        *(chr_serial_params *)arg = port->params;
+        return 0;
+    case CHR_IOCTL_SERIAL_GET_FLOW:
+        *(int *)arg = port->flow;
+        return 0;
+    case CHR_IOCTL_SERIAL_GET_TIOCM:
+        *(int *)arg = is_server ? chr__com_port_cross(port->theirs) : port->theirs;
+        return 0;
+    default:
+        return CHR_ERR_NOT_SUPPORTED;
+    }
+}
+
+static int chr__com_port_ioctl(chr__com_port *port, chr__telnet *telnet, int command, void *arg)
+{
+    int is_get = command == CHR_IOCTL_SERIAL_GET_PARAMS || command == CHR_IOCTL_SERIAL_GET_FLOW || command == CHR_IOCTL_SERIAL_GET_TIOCM;
+    int is_on = telnet && chr__com_port_is_on(telnet), code;
+
+    if (is_get)
+        return is_on ? chr__com_port_get(port, telnet->is_server, command, arg) : telnet ? CHR_ERR_NOT_SUPPORTED : CHR_ERR_DISCONNECTED;
+    code = chr__com_port_set(port, is_on ? telnet : NULL, command, arg);
+    return code == 0 && telnet && chr__com_port_side(telnet) == CHR__TELNET_NO ? CHR_ERR_NOT_SUPPORTED : code;
+}
+
+/* -- out, with what the com port has to tell -- */
+
+static int chr__telnet_flush(chr__layer *layer)
+{
+    chr__telnet *telnet = (chr__telnet *)layer;
+
+    if (telnet->to_tell)
+        chr__com_port_tell(telnet, ~0u);
+    return chr__telnet_send_kept(telnet);
+}
+
 static int chr__telnet_write(chr__layer *layer, const void *buf, size_t len)
 {
     chr__telnet         *telnet = (chr__telnet *)layer;
@@ -11090,8 +11700,8 @@ static void chr__telnet_negotiate(chr__telnet *telnet, int verb, int option)
     int            is_theirs = verb == CHR__TELNET_WILL || verb == CHR__TELNET_WONT;
     int            turns_on = verb == CHR__TELNET_WILL || verb == CHR__TELNET_DO;
     int            yes = is_theirs ? CHR__TELNET_DO : CHR__TELNET_WILL, no = yes + 1;
-    uint32_t       allowed = is_theirs ? telnet->theirs_allowed : telnet->ours_allowed;
-    int            is_allowed = option < CHR__TELNET_OPTIONS && (allowed & (UINT32_C(1) << option));
+    uint64_t       allowed = is_theirs ? telnet->theirs_allowed : telnet->ours_allowed;
+    int            is_allowed = option < CHR__TELNET_OPTIONS && (allowed & (UINT64_C(1) << option));
     unsigned char *side = (is_theirs ? telnet->theirs : telnet->ours) + option % CHR__TELNET_OPTIONS;
 
     if (!is_allowed) {
@@ -11108,7 +11718,10 @@ static void chr__telnet_negotiate(chr__telnet *telnet, int verb, int option)
 
 static void chr__telnet_negotiated(chr__telnet *telnet, int option)
 {
+    int com_port_was_on = chr__com_port_is_on(telnet);
+
     chr__telnet_negotiate(telnet, telnet->verb, option);
+    chr__com_port_negotiated(telnet, com_port_was_on);
     if (!(telnet->theirs_allowed & CHR__TELNET_BIT(WINDOW_SIZE)) || telnet->asked_size)
         return;
     telnet->asked_size = 1;
@@ -11120,6 +11733,8 @@ static void chr__telnet_subnegotiated(chr__telnet *telnet)
 {
     const unsigned char *sub = telnet->sub;
 
+    if (telnet->sub_length > 0 && sub[0] == CHR__TELNET_COM_PORT)
+        chr__com_port_received(telnet);
     if (telnet->sub_length != 5 || sub[0] != CHR__TELNET_WINDOW_SIZE || !(telnet->theirs_allowed & CHR__TELNET_BIT(WINDOW_SIZE)))
         return;
     telnet->size.columns = sub[1] << 8 | sub[2];
@@ -11146,6 +11761,8 @@ static int chr__telnet_command(chr__telnet *telnet, unsigned char c, unsigned ch
 {
     int is_kept = telnet->is_3270 && (c == CHR__TELNET_IAC || c == CHR__TELNET_EOR || c == CHR__TELNET_SB || c == CHR__TELNET_SE);
 
+    if (telnet->to_tell)
+        chr__com_port_tell(telnet, ~0u); /* what came before gets an answer of its own */
     telnet->state = CHR__TELNET_IN_DATA;
     if (c == CHR__TELNET_BREAK)
         telnet->event = CHR_EVENT_BREAK;
@@ -11315,6 +11932,15 @@ static void chr__telnet_start_3270(chr__telnet *telnet)
     chr__telnet_send(telnet, send_type, sizeof send_type);
 }
 
+/* There are some that say both WILL and DO. */
+static void chr__telnet_start_com_port(chr__telnet *telnet)
+{
+    chr__com_port_of(telnet)->theirs = telnet->is_server ? CHR_TIOCM_DTR | CHR_TIOCM_RTS : 0; /* many clients never say so */
+    telnet->ours_allowed |= CHR__TELNET_BIT(COM_PORT);
+    telnet->theirs_allowed |= CHR__TELNET_BIT(COM_PORT);
+    chr__telnet_ask(telnet, telnet->is_server ? CHR__TELNET_DO : CHR__TELNET_WILL, CHR__TELNET_COM_PORT);
+}
+
 static int chr__telnet_start(chr__layer *layer, chr_error *err)
 {
     chr__telnet              *telnet = (chr__telnet *)layer;
@@ -11322,12 +11948,16 @@ static int chr__telnet_start(chr__layer *layer, chr_error *err)
 
     (void)err;
     telnet->owed = telnet->event = -1;
+    telnet->is_server = options->server == CHR_ON;
+    telnet->has_com_port = options->com_port == CHR_ON;
     if (options->tn3270 == CHR_ON)
         chr__telnet_start_3270(telnet);
-    else if (options->server == CHR_ON)
+    else if (telnet->is_server)
         chr__telnet_start_server(telnet);
     else
         chr__telnet_start_client(telnet);
+    if (telnet->has_com_port)
+        chr__telnet_start_com_port(telnet);
     return 0;
 }
 
@@ -11341,28 +11971,47 @@ static int chr__telnet_step(chr__layer *layer, int *wants, chr_error *err)
 
 static int chr__telnet_unsent(const chr__layer *layer)
 {
-    return !chr__box_is_empty(&((const chr__telnet *)layer)->out);
+    const chr__telnet *telnet = (const chr__telnet *)layer;
+
+    return telnet->is_stopped ? -1 : !chr__box_is_empty(&telnet->out) || chr__com_port_has_to_tell(telnet);
+}
+
+/* In the way that the peer understands. At once or not at all, since its end would take its place among what waits. */
+static int chr__telnet_set_break(chr__telnet *telnet, int in_break)
+{
+    static const unsigned char break_signal[] = { CHR__TELNET_IAC, CHR__TELNET_BREAK };
+    int                        is_on = chr__com_port_is_on(telnet), is_told = is_on && telnet->line_mask & CHR__COM_LINE_BREAK;
+
+    if ((in_break || is_told) && chr__box_room(&telnet->out) < sizeof break_signal)
+        return CHR_ERR_WOULD_BLOCK;
+    if (telnet->has_com_port)
+        chr__com_port_of(telnet)->in_break = in_break;
+    if (is_told)
+        chr__com_port_tell_fact(telnet, telnet->is_server ? CHR__COM_NOTIFY_LINESTATE : CHR__COM_BREAK);
+    else if (in_break)
+        chr__telnet_send(telnet, break_signal, sizeof break_signal);
+    (void)chr__telnet_flush(&telnet->layer);
+    return 0;
 }
 
 static int chr__telnet_ioctl(chr__layer *layer, int command, void *arg)
 {
-    static const unsigned char break_signal[] = { CHR__TELNET_IAC, CHR__TELNET_BREAK };
-    chr__telnet               *telnet = (chr__telnet *)layer;
+    chr__telnet *telnet = (chr__telnet *)layer;
+    int          code;
 
     switch (command) {
     case CHR_IOCTL_SERIAL_SET_BREAK:
-        if (!*(const int *)arg)
-            return 0;
-        if (chr__box_room(&telnet->out) < sizeof break_signal)
-            return CHR_ERR_WOULD_BLOCK;
-        chr__telnet_send(telnet, break_signal, sizeof break_signal);
-        (void)chr__telnet_flush(layer);
-        return 0;
+        return chr__telnet_set_break(telnet, *(const int *)arg != 0);
     case CHR_IOCTL_GET_TERMINAL_SIZE:
         *(chr_terminal_size *)arg = telnet->size;
         return telnet->size.columns || telnet->size.rows ? 0 : CHR_ERR_NOT_SUPPORTED;
     default:
-        return CHR_ERR_NOT_SUPPORTED;
+        if (!telnet->has_com_port)
+            return CHR_ERR_NOT_SUPPORTED;
+        code = chr__com_port_ioctl(chr__com_port_of(telnet), telnet, command, arg);
+        chr__com_port_tell(telnet, telnet->is_server ? CHR__COM_BIT(NOTIFY_MODEMSTATE) : ~0u); /* a handler may go on correcting */
+        (void)chr__telnet_send_kept(telnet);
+        return code;
     }
 }
 
@@ -11390,7 +12039,8 @@ static const chr__layer_slots chr__telnet_slots = {
  * handshake   HTTP upgrade of the path "/", subprotocol "binary" when the peer offers it; heads of up to 8 KiB
  * bytes       payload of binary frames; of text frames too with websocket-text=on (UTF-8 is checked), else they are refused.
  *             Frames and messages may be of any length: they pass through as they come. Output: one binary frame a write
- * the end     a Close frame is answered, and sent before we hang up; what breaks the protocol is told so with its code
+ * the end     a Close frame is answered, and sent before we hang up; what breaks the protocol is told so with its code. The
+ *             descriptor stays, for two seconds at most, until the peer has closed too
  * -------------------------------------------------------------------------------------------------------------------- */
 
 /* -- SHA-1 (FIPS 180), for the handshake's proof and for masks -- */
@@ -12183,7 +12833,7 @@ static const chr__layer_slots chr__ws_slots = {
 /* -- credentials: files are read once, when they are made -- */
 
 typedef struct chr__tls_options { /* the options of both kinds begin so */
-    const char *endpoint, *dir, *min_version;
+    const char *endpoint, *dir, *min_version, *priority;
 } chr__tls_options;
 
 typedef struct chr__x509_options {
@@ -12207,6 +12857,7 @@ static const chr_option chr__x509_rows[] = {
     { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0, "its private key" },
     { "verify-peer", CHR_OPTION_BOOL, CHR__ROW(verify_peer),     "on",     0, 0, "server: ask for the peer's certificate and verify it" },
     { "min-version", CHR_OPTION_TEXT, CHR__ROW(tls.min_version), "1.2",    0, 0, "1.2 or 1.3" },
+    { "priority",    CHR_OPTION_TEXT, CHR__ROW(tls.priority),    NULL,     0, 0, "cipher suites by mbed TLS's names, the best first, ':' between them" },
     { NULL,          CHR_OPTION_TEXT, 0,                         NULL,     0, 0, NULL }
 };
 #undef CHR__ROW
@@ -12218,6 +12869,7 @@ static const chr_option chr__psk_rows[] = {
     { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0, "lines of NAME:KEY, the key in hexadecimal" },
     { "username",    CHR_OPTION_TEXT, CHR__ROW(username),        "qemu",   0, 0, "client: the name to show" },
     { "min-version", CHR_OPTION_TEXT, CHR__ROW(tls.min_version), "1.2",    0, 0, "1.2 or 1.3" },
+    { "priority",    CHR_OPTION_TEXT, CHR__ROW(tls.priority),    NULL,     0, 0, "cipher suites by mbed TLS's names, the best first, ':' between them" },
     { NULL,          CHR_OPTION_TEXT, 0,                         NULL,     0, 0, NULL }
 };
 #undef CHR__ROW
@@ -12229,9 +12881,12 @@ typedef struct chr__psk {
     char             name[1];
 } chr__psk;
 
+enum { CHR__TLS_SUITES = 32 }; /* that priority= may name */
+
 typedef struct chr__tls_creds {
     chr__object              object;
     int                      is_server, is_psk, asks_peer, is_1_3;
+    int                      suites[CHR__TLS_SUITES + 1]; /* up to a zero; none = as mbed TLS or this file has it */
     mbedtls_entropy_context  entropy;
     mbedtls_ctr_drbg_context random;
     mbedtls_x509_crt         ca, own;
@@ -12399,7 +13054,6 @@ static int chr__psk_load(chr__tls_creds *creds, chr_context *ctx, chr_error *err
     char                    path[1024];
     int                     code;
 
-    creds->is_psk = 1;
     if (!options->keyfile && !options->tls.dir)
         return chr__fail(err, CHR_ERR_INVALID, "%s '%s': needs dir= or keyfile=", creds->object.kind->name, creds->object.id);
     chr__format(path, sizeof path, options->keyfile ? "%s" : "%s/%s", options->keyfile ? options->keyfile : options->tls.dir, "keys.psk");
@@ -12447,6 +13101,35 @@ static int chr__tls_creds_seed(chr__tls_creds *creds, chr_error *err)
     return 0;
 }
 
+/* Suites of TLS 1.3 are for both kinds of credentials, and bear no key exchange in their names. */
+static const char *chr__tls_suite_fault(const chr__tls_creds *creds, const char *name, int suite)
+{
+    if (suite == 0)
+        return "is no cipher suite of this mbed TLS (TLS-ECDHE-ECDSA-WITH-AES-128-GCM-SHA256 would be one)";
+    if (strstr(name, "-WITH-") && !strstr(name, "PSK-WITH-") != !creds->is_psk)
+        return creds->is_psk ? "goes with certificates, not with shared keys" : "goes with shared keys, not with certificates";
+    return NULL;
+}
+
+static int chr__tls_read_priority(chr__tls_creds *creds, const char *priority, chr_error *err)
+{
+    chr__text   rest = { priority, strlen(priority) }, part;
+    size_t      count = 0;
+    char        name[80];
+    const char *fault;
+
+    do {
+        part = chr__text_cut(&rest, ':');
+        chr__format(name, sizeof name, "%.*s", (int)part.len, part.at);
+        creds->suites[count] = mbedtls_ssl_get_ciphersuite_id(name);
+        fault = chr__tls_suite_fault(creds, name, creds->suites[count]);
+        if (fault)
+            return chr__fail(err, CHR_ERR_INVALID, "%s: priority=: '%s' %s", creds->object.kind->name, name, fault);
+    } while (++count < CHR__TLS_SUITES && rest.len > 0);
+    creds->suites[count] = 0;
+    return rest.len == 0 ? 0 : chr__fail(err, CHR_ERR_INVALID, "%s: priority=: more than %d cipher suites", creds->object.kind->name, CHR__TLS_SUITES);
+}
+
 static int chr__tls_creds_common(chr__tls_creds *creds, chr_error *err)
 {
     const chr__tls_options *options = (const chr__tls_options *)creds->object.options;
@@ -12462,7 +13145,7 @@ static int chr__tls_creds_common(chr__tls_creds *creds, chr_error *err)
     if (creds->is_1_3)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: min-version=1.3: this mbed TLS has no TLS 1.3", name);
 #endif
-    return 0;
+    return options->priority ? chr__tls_read_priority(creds, options->priority, err) : 0;
 }
 
 static const chr_backend chr__x509_kind = {
@@ -12488,11 +13171,12 @@ static int chr__tls_creds_new(const chr_options *list, const chr_backend *kind, 
     creds = (chr__tls_creds *)chr__object_new(list, kind, err);
     if (!creds)
         return err->code;
+    creds->is_psk = kind == &chr__psk_kind;
     code = chr__tls_creds_common(creds, err);
     if (code == 0)
         code = chr__tls_creds_seed(creds, err);
     if (code == 0)
-        code = kind == &chr__x509_kind ? chr__x509_load(creds, err) : chr__psk_load(creds, ctx, err);
+        code = creds->is_psk ? chr__psk_load(creds, ctx, err) : chr__x509_load(creds, err);
     if (code == 0)
         *end = &creds->object;
     else
@@ -12678,26 +13362,41 @@ typedef struct chr__tls {
     size_t              ip_size, sent, kept_size;
     chr__name           peer;             /* the certificate's name, or the key's */
     unsigned char       kept[MBEDTLS_SSL_OUT_CONTENT_LEN]; /* one record that could not be sent yet */
+    chr__box            ahead;            /* mbed TLS reads a record's head, then its body: what has come is read once */
+    chr__box            flight;           /* the records of a handshake that go together: one by one, each would wait for the
+                                             acknowledgement of the one before it */
 } chr__tls;
 
 static int chr__tls_below_read(void *opaque, unsigned char *buf, size_t len)
 {
-    chr__tls   *tls = (chr__tls *)opaque;
-    chr__layer *below = tls->layer.below;
-    int         n = below->slots->read(below, buf, len);
+    chr__tls *tls = (chr__tls *)opaque;
+    int       n = chr__box_is_empty(&tls->ahead) ? chr__box_fill(&tls->ahead, tls->layer.below) : 1;
 
-    if (n > 0 && !tls->has_heard) {
+    if (n <= 0)
+        return n == 0 ? 0 : n == CHR_ERR_WOULD_BLOCK ? MBEDTLS_ERR_SSL_WANT_READ : MBEDTLS_ERR_NET_CONN_RESET;
+    len = chr__min(len, tls->ahead.end - tls->ahead.start);
+    memcpy(buf, tls->ahead.bytes + tls->ahead.start, len);
+    tls->ahead.start += len;
+    if (!tls->has_heard) {
         tls->has_heard = 1;
         tls->is_alien = buf[0] != MBEDTLS_SSL_MSG_HANDSHAKE && buf[0] != MBEDTLS_SSL_MSG_ALERT;
     }
-    return n >= 0 ? n : n == CHR_ERR_WOULD_BLOCK ? MBEDTLS_ERR_SSL_WANT_READ : MBEDTLS_ERR_NET_CONN_RESET;
+    return (int)len;
 }
 
+/* While hands are shaken, what fits into the flight goes with it at the end of the step. */
 static int chr__tls_below_write(void *opaque, const unsigned char *buf, size_t len)
 {
-    chr__layer *below = ((chr__tls *)opaque)->layer.below;
-    int         n = below->slots->write(below, buf, len);
+    chr__tls   *tls = (chr__tls *)opaque;
+    chr__layer *below = tls->layer.below;
+    int         n = 0;
 
+    if (!tls->is_up && chr__box_put(&tls->flight, buf, len) == 0)
+        return (int)len;
+    if (!chr__box_is_empty(&tls->flight))
+        n = chr__box_flush(&tls->flight, below);
+    if (n == 0)
+        n = below->slots->write(below, buf, len);
     return n > 0 ? n : n == 0 || n == CHR_ERR_WOULD_BLOCK ? MBEDTLS_ERR_SSL_WANT_WRITE : MBEDTLS_ERR_NET_SEND_FAILED;
 }
 
@@ -12812,6 +13511,8 @@ static int chr__tls_setup(chr__tls *tls)
     mbedtls_ssl_conf_rng(&tls->config, mbedtls_ctr_drbg_random, &creds->random);
     chr__tls_conf_version(&tls->config, creds->is_1_3);
     n = creds->is_psk ? chr__tls_conf_psk(tls) : chr__tls_conf_x509(tls);
+    if (creds->suites[0])
+        mbedtls_ssl_conf_ciphersuites(&tls->config, creds->suites);
     if (n == 0)
         n = mbedtls_ssl_setup(&tls->ssl, &tls->config);
     if (n == 0)
@@ -12929,6 +13630,7 @@ static int chr__tls_authorize(chr__tls *tls, chr_error *err)
     if (tls->peer.len > 0 && !tls->peer.is_cut && chr__authz_allows(tls->layer.dev->ctx, list, tls->peer.text))
         return 0;
     (void)mbedtls_ssl_send_alert_message(&tls->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL, MBEDTLS_SSL_ALERT_MSG_ACCESS_DENIED);
+    (void)chr__box_flush(&tls->flight, tls->layer.below);
     return chr__fail(err, CHR_ERR_PERMISSION, "TLS: the peer '%s' is not on the list tls-authz=%s", tls->peer.text, list);
 }
 
@@ -12962,11 +13664,15 @@ static int chr__tls_step(chr__layer *layer, int *wants, chr_error *err)
     if (tls->is_up)
         return chr__tls_flush(layer);
     n = mbedtls_ssl_handshake(&tls->ssl);
-    *wants = n == MBEDTLS_ERR_SSL_WANT_READ ? CHR_IN : CHR_OUT;
-    if (n == MBEDTLS_ERR_SSL_WANT_READ || n == MBEDTLS_ERR_SSL_WANT_WRITE)
+    code = chr__box_flush(&tls->flight, layer->below);
+    if (n == MBEDTLS_ERR_SSL_WANT_WRITE || (n == 0 && code == CHR_ERR_WOULD_BLOCK))
         return CHR_ERR_WOULD_BLOCK;
-    if (n != 0)
-        return chr__tls_explain(tls, n, err);
+    if (n == MBEDTLS_ERR_SSL_WANT_READ) { /* after a write that failed too: the peer may have said why */
+        *wants = code == CHR_ERR_WOULD_BLOCK ? CHR_OUT : CHR_IN;
+        return CHR_ERR_WOULD_BLOCK;
+    }
+    if (n != 0 || code < 0)
+        return chr__tls_explain(tls, n != 0 ? n : MBEDTLS_ERR_NET_SEND_FAILED, err);
     code = chr__tls_authorize(tls, err);
     tls->is_up = code == 0;
     return code;
@@ -13001,7 +13707,7 @@ static int chr__tls_is_no_bytes(int n)
     return n == MBEDTLS_ERR_SSL_WANT_READ || n == MBEDTLS_ERR_SSL_WANT_WRITE;
 }
 
-/* A long record seldom comes alone: the next one may fill the rest of the buffer. */
+/* A long record seldom comes alone: the next one may fill the rest of the buffer, as does what has been read ahead. */
 static int chr__tls_read(chr__layer *layer, void *buf, size_t len)
 {
     enum { LONG_RECORD = 4096 };
@@ -13009,7 +13715,7 @@ static int chr__tls_read(chr__layer *layer, void *buf, size_t len)
     size_t    done = 0;
     int       n = LONG_RECORD;
 
-    while (!tls->has_ended && n >= LONG_RECORD && done < len) {
+    while (!tls->has_ended && (n >= LONG_RECORD || !chr__box_is_empty(&tls->ahead)) && done < len) {
         n = mbedtls_ssl_read(&tls->ssl, (unsigned char *)buf + done, len - done);
         if (n > 0) {
             done += (size_t)n;
@@ -13021,18 +13727,18 @@ static int chr__tls_read(chr__layer *layer, void *buf, size_t len)
     return done > 0 ? (int)done : tls->has_ended ? chr__tls_ended(tls) : (int)CHR_ERR_WOULD_BLOCK;
 }
 
-/* Takes record by record. One that can't go out at once is kept, and counts as taken: it is encrypted already. */
+/* Takes record by record. What can't go out at once is kept, and counts as taken: it is encrypted already. */
 static int chr__tls_write(chr__layer *layer, const void *buf, size_t len)
 {
     chr__tls            *tls = (chr__tls *)layer;
     const unsigned char *bytes = (const unsigned char *)buf;
-    int                  most = mbedtls_ssl_get_max_out_record_payload(&tls->ssl), n = chr__tls_flush(layer);
+    int                  n = chr__tls_flush(layer);
     size_t               size, done;
 
-    if (n < 0 || most <= 0)
-        return n < 0 ? n : (int)CHR_ERR_DISCONNECTED;
+    if (n < 0)
+        return n;
     for (done = 0; done < len; done += (size_t)n) {
-        size = chr__min(len - done, chr__min((size_t)most, sizeof tls->kept));
+        size = chr__min(len - done, sizeof tls->kept);
         n = mbedtls_ssl_write(&tls->ssl, bytes + done, size);
         if (n == MBEDTLS_ERR_SSL_WANT_WRITE || n == MBEDTLS_ERR_SSL_WANT_READ) {
             memcpy(tls->kept, bytes + done, size);
@@ -13052,7 +13758,7 @@ static int chr__tls_pending(const chr__layer *layer)
 {
     const chr__tls *tls = (const chr__tls *)layer;
 
-    return tls->has_ended || mbedtls_ssl_check_pending(&tls->ssl);
+    return tls->has_ended || !chr__box_is_empty(&tls->ahead) || mbedtls_ssl_check_pending(&tls->ssl);
 }
 
 static int chr__tls_unsent(const chr__layer *layer)
@@ -13108,16 +13814,21 @@ typedef struct chr__socket_layer {
     const char             *option;
     const chr__layer_slots *slots; /* NULL = not in this build */
     size_t                  size;  /* of its state */
+    int                     lingers; /* its peer answers a goodbye, and must have the time to read ours */
 } chr__socket_layer;
 
 static const chr__socket_layer chr__socket_layers[] = {
-    { "tls-creds", CHR__TLS_LAYER },
-    { "telnet",    &chr__telnet_slots, sizeof(chr__telnet) },
-    { "tn3270",    &chr__telnet_slots, sizeof(chr__telnet) },
-    { "websocket", &chr__ws_slots,     sizeof(chr__websocket) },
+    { "tls-creds", CHR__TLS_LAYER,                              0 },
+    { "telnet",    &chr__telnet_slots, sizeof(chr__telnet),     0 },
+    { "tn3270",    &chr__telnet_slots, sizeof(chr__telnet),     0 },
+    { "websocket", &chr__ws_slots,     sizeof(chr__websocket),  1 },
 };
 
-enum { CHR__LAYERS = sizeof chr__socket_layers / sizeof chr__socket_layers[0], CHR__HANDSHAKE_SECONDS = 10 };
+enum {
+    CHR__LAYERS = sizeof chr__socket_layers / sizeof chr__socket_layers[0],
+    CHR__HANDSHAKE_SECONDS = 10,
+    CHR__LINGER_SECONDS = 2
+};
 
 static int chr__layer_is_asked(const chr_socket_options *options, int i)
 {
@@ -13125,6 +13836,15 @@ static int chr__layer_is_asked(const chr_socket_options *options, int i)
                                      options->websocket == CHR_ON };
 
     return asked[i];
+}
+
+static int chr__layers_linger(const chr_socket_options *options)
+{
+    int i, lingers = 0;
+
+    for (i = 0; i < CHR__LAYERS; i++)
+        lingers |= chr__socket_layers[i].lingers && chr__layer_is_asked(options, i);
+    return lingers;
 }
 
 /* The word that query shows for the topmost. */
@@ -13143,6 +13863,8 @@ static int chr__layers_check(chr_context *ctx, const chr_socket_options *options
         return chr__fail(err, CHR_ERR_INVALID, "socket: only one of telnet=, tn3270= and websocket= can be on");
     if (options->tn3270 == CHR_ON && options->server != CHR_ON)
         return chr__fail(err, CHR_ERR_INVALID, "socket: tn3270=on is for a server: it needs server=on");
+    if (options->com_port == CHR_ON && options->telnet != CHR_ON)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: com-port=on goes with telnet=on only");
     if (options->websocket_text == CHR_ON && options->websocket != CHR_ON)
         return chr__fail(err, CHR_ERR_INVALID, "socket: websocket-text= goes with websocket=on only");
     if (!options->tls_creds && (options->tls_authz || is_named))
@@ -13182,6 +13904,7 @@ typedef struct chr__socket_bottom { /* the lowest layer */
 typedef struct chr__socket {
     chr_dev            dev;
     chr__stream        stream;
+    chr__com_port      com_port;
     chr__socket_state  state;
     chr_address        address;     /* with its type found */
     int                is_server;
@@ -13196,6 +13919,7 @@ typedef struct chr__socket {
     chr_watch          watch;       /* of fd until it is connected, or of the lookup */
     chr_timer          retry;
     chr_timer          patience;    /* with a handshake */
+    int64_t            gives_up;    /* the same in real time, for whoever blocks */
     chr__lookup       *lookup;
     chr__sockaddr     *addresses;   /* of the attempt under way */
     int                address_count, address_next;
@@ -13204,6 +13928,9 @@ typedef struct chr__socket {
     int                wants;       /* CHR_IN or CHR_OUT: what a handshake waits for */
     chr__msgfds        outgoing, incoming;
     chr_error          failure;     /* of the last attempt */
+    int                gone_fd;     /* of a peer that was told goodbye and may not have read it; -1 = none */
+    chr_watch          gone_watch;
+    chr_timer          gone_timer;
 } chr__socket;
 
 static void chr__socket_wait_for(chr__socket *sock);
@@ -13330,10 +14057,50 @@ static int chr__layers_shake(chr__layer *layer, int *wants, chr_error *err)
     return code == 0 && layer->slots->step ? layer->slots->step(layer, wants, err) : code;
 }
 
+/* -- a peer that was told goodbye. To close while something from it is unread, or on the way, would be a reset: that may overtake the
+ * goodbye. So it gets no more, and what still comes is thrown away until it closes too, or for a while. -- */
+
+static void chr__socket_forget(void *opaque)
+{
+    chr__socket *sock = (chr__socket *)opaque;
+
+    chr_watch_stop(&sock->gone_watch);
+    chr_timer_stop(&sock->gone_timer);
+    chr__os_close(sock->gone_fd);
+    sock->gone_fd = -1;
+}
+
+static void chr__socket_gone_ready(void *opaque, int events)
+{
+    chr__socket *sock = (chr__socket *)opaque;
+    char         rest[4096];
+    int          n = chr__os_read(sock->gone_fd, rest, sizeof rest);
+
+    (void)events;
+    if (n <= 0 && n != CHR_ERR_WOULD_BLOCK)
+        chr__socket_forget(sock);
+}
+
+/* Takes over the descriptor. */
+static void chr__socket_linger(chr__socket *sock)
+{
+    chr__socket_forget(sock); /* one at a time */
+    sock->gone_fd = sock->fd;
+    sock->fd = -1;
+    chr__os_shutdown(sock->gone_fd);
+    chr_timer_start(sock->dev.ctx, &sock->gone_timer, CHR__LINGER_SECONDS * 1000, chr__socket_forget, sock);
+    if (chr_watch_start(sock->dev.ctx, &sock->gone_watch, sock->gone_fd, CHR_IN, chr__socket_gone_ready, sock) < 0)
+        chr__socket_forget(sock);
+    else
+        chr__socket_gone_ready(sock, CHR_IN); /* mostly it has closed already */
+}
+
 /* -- a connection ends, or an attempt -- */
 
 static void chr__socket_drop(chr__socket *sock)
 {
+    int has_layers;
+
     sock->state = CHR__SOCKET_DISCONNECTED;
     chr_watch_stop(&sock->watch);
     chr_timer_stop(&sock->patience);
@@ -13342,8 +14109,11 @@ static void chr__socket_drop(chr__socket *sock)
     if (sock->stream.top)
         sock->top = sock->stream.top;
     sock->stream.top = NULL;
+    has_layers = sock->top != NULL;
     chr__socket_close_layers(sock);
     chr__stream_close(&sock->stream);
+    if (has_layers && !sock->keeps_fd && chr__layers_linger(chr__socket_options(sock)))
+        chr__socket_linger(sock);
     if (!sock->keeps_fd)
         chr__os_close(sock->fd);
     sock->fd = -1;
@@ -13456,6 +14226,7 @@ static void chr__socket_adopt(chr__socket *sock, int fd, int is_unix)
     }
     if (sock->top != &sock->bottom.layer)
         chr_timer_start(sock->dev.ctx, &sock->patience, CHR__HANDSHAKE_SECONDS * 1000, chr__socket_out_of_patience, sock);
+    sock->gives_up = chr__deadline(sock->dev.ctx, CHR__HANDSHAKE_SECONDS * 1000);
     chr__socket_shake(sock);
 }
 
@@ -13651,7 +14422,7 @@ static void chr__socket_wait_for(chr__socket *sock)
 
 static int chr__socket_patience(const chr__socket *sock)
 {
-    return sock->state == CHR__SOCKET_SHAKING ? chr__time_left(sock->dev.ctx, sock->patience.deadline) : -1;
+    return sock->state == CHR__SOCKET_SHAKING ? chr__time_left(sock->dev.ctx, sock->gives_up) : -1;
 }
 
 static int chr__socket_drive(chr__socket *sock)
@@ -13705,10 +14476,10 @@ static int chr__socket_wait_connected(chr_dev *dev, chr_error *err)
                 return chr__socket_failure(sock, err);
             continue;
         }
-        if (sock->address.type == CHR_ADDR_FD)
-            return chr__fail(err, CHR_ERR_DISCONNECTED, "socket: fd=%d: its peer has gone", sock->address.fd);
         if (!is_first && sock->retry_ms == 0)
             return chr__socket_failure(sock, err);
+        if (sock->address.type == CHR_ADDR_FD)
+            return chr__fail(err, CHR_ERR_DISCONNECTED, "socket: fd=%d: its peer has gone", sock->address.fd);
         chr__socket_drive_client(sock, is_first);
     }
     return 0;
@@ -13802,6 +14573,8 @@ static int chr__socket_ioctl(chr_dev *dev, int command, void *arg)
     for (layer = stream->top; layer && code == CHR_ERR_NOT_SUPPORTED; layer = layer->below)
         if (layer->slots->ioctl)
             code = layer->slots->ioctl(layer, command, arg);
+    if (!stream->top && chr__socket_options((chr__socket *)dev)->com_port == CHR_ON)
+        code = chr__com_port_ioctl(&((chr__socket *)dev)->com_port, NULL, command, arg);
     if (chr__stream_unsent(stream))
         chr__stream_update(stream);
     return code;
@@ -13917,10 +14690,11 @@ static int chr__socket_open(chr_dev *dev, chr_error *err)
     chr__socket_facts facts;
     int               code;
 
-    sock->listener = sock->fd = -1;
+    sock->listener = sock->fd = sock->gone_fd = -1;
     code = chr__socket_check(sock, err);
     if (code < 0)
         return code;
+    chr__com_port_init(&sock->com_port, sock->is_server);
     sock->addresses = (chr__sockaddr *)chr__allocate(dev->ctx, sizeof *sock->addresses * CHR__MAX_ADDRESSES);
     if (!sock->addresses)
         return chr__no_memory(err);
@@ -13946,6 +14720,7 @@ static void chr__socket_close(chr_dev *dev)
     chr_timer_stop(&sock->retry);
     chr_watch_stop(&sock->listen_watch);
     chr__socket_drop(sock);
+    chr__socket_forget(sock);
     chr__os_close(sock->listener);
     if (sock->must_unlink)
         chr__os_unlink(sock->address.path);
@@ -14004,6 +14779,427 @@ static const chr_backend chr__socket_kind = {
 #endif
 
 /* ====================================================================================================================
+ * >>be_spice   spicevmc and spiceport: channels of the spice server that the emulator runs
+ *
+ * far side   a client of that server; see chr_spice_set_server()
+ * options    name: spicevmc: one of the subtypes that the server recognises; spiceport: what clients know the port by
+ * spicevmc   is a channel of the server's while its frontend is open. vdagent is OPENED with it, the others by their client; what the
+ *            server has closed opens again when the frontend has closed and opened
+ * spiceport  is one from the beginning; the client is told when the frontend opens and closes, and of a break
+ *            (CHR_IOCTL_SERIAL_SET_BREAK)
+ * events     OPENED, CLOSED when the client's channel comes and goes, or the client says so, and BREAK when it says so
+ *
+ * The server calls from the stack of its own main loop, maybe from deep inside one of our calls, and can't bear that its interface goes
+ * meanwhile. So its callbacks only take and give bytes, and note what has happened; all handlers are called from our loop. The order of
+ * bytes and events is kept: what comes behind a break or an end that the frontend has not heard of stays in the server.
+ * ==================================================================================================================== */
+#if CHARDEV_HAS_SPICE
+
+typedef struct chr__spice {
+    chr_dev                 dev;
+    SpiceServer            *server;
+    SpiceCharDeviceInstance instance;
+    int                     is_registered;
+    int                     is_there;   /* the client, as the server says it now */
+    int                     has_ended;  /* CLOSED comes behind the bytes in `in` */
+    int                     has_broken; /* BREAK comes behind them */
+    int                     is_held;    /* the server has more input than we took */
+    chr_idle                step;
+    chr__ring               in, out;    /* in the bytes below */
+    unsigned char           in_bytes[CHR__BUFFER_SIZE], out_bytes[CHR__BUFFER_SIZE];
+} chr__spice;
+
+static const chr_option chr__spicevmc_rows[] = {
+    { "name", CHR_OPTION_TEXT, CHR__AT(chr_spicevmc_options, name), CHR_REQUIRED, 0, 0, "a subtype that the spice server recognises: vdagent, usbredir" },
+    { NULL,   CHR_OPTION_TEXT, 0,                                   NULL,         0, 0, NULL }
+};
+
+static const chr_option chr__spiceport_rows[] = {
+    { "name", CHR_OPTION_TEXT, CHR__AT(chr_spiceport_options, name), CHR_REQUIRED, 0, 0, "what clients know the port by: org.example.console" },
+    { NULL,   CHR_OPTION_TEXT, 0,                                    NULL,         0, 0, NULL }
+};
+
+/* -- from our loop -- */
+
+/* CLOSED: what the client that is gone has not got is lost. */
+static void chr__spice_end(chr__spice *spice)
+{
+    spice->has_ended = 0;
+    spice->dev.bytes_dropped += spice->out.count;
+    spice->out.start = spice->out.count = 0;
+    chr_be_event(&spice->dev, CHR_EVENT_CLOSED);
+}
+
+/* Bytes that have come, as many as the frontend takes. */
+static void chr__spice_input(chr__spice *spice)
+{
+    chr_dev *dev = &spice->dev;
+    size_t   len;
+    int      room;
+
+    while (!dev->removed && spice->in.count > 0 && (room = chr_be_can_write(dev)) > 0) {
+        const unsigned char *piece = chr__ring_piece(&spice->in, 0, &len);
+        len = chr__min(len, (size_t)room);
+        memcpy(dev->ctx->buffer, piece, len); /* the handler may come back here */
+        chr__ring_take(&spice->in, len);
+        chr_be_write(dev, dev->ctx->buffer, len);
+    }
+}
+
+/* What has come, in its order. 1 = something was told, and more may be there. */
+static int chr__spice_tell(chr__spice *spice)
+{
+    chr_dev *dev = &spice->dev;
+
+    if (!dev->be_open && (spice->is_there || spice->has_ended)) {
+        chr_be_event(dev, CHR_EVENT_OPENED);
+        return 1;
+    }
+    chr__spice_input(spice);
+    if (dev->removed || spice->in.count > 0)
+        return 0;
+    if (spice->has_broken) {
+        spice->has_broken = 0;
+        chr_be_event(dev, CHR_EVENT_BREAK);
+        return 1;
+    }
+    if (spice->is_held && spice->is_registered)
+        spice_server_char_device_wakeup(&spice->instance);
+    if (spice->in.count > 0 || !spice->has_ended) /* more has come: in the next step */
+        return 0;
+    chr__spice_end(spice);
+    return 1;
+}
+
+/* Output goes as far as the server takes it; it takes a bufferful at a time. */
+static void chr__spice_output(chr__spice *spice)
+{
+    size_t before;
+
+    do {
+        before = spice->out.count;
+        if (before > 0 && spice->is_registered)
+            spice_server_char_device_wakeup(&spice->instance);
+    } while (spice->out.count > 0 && spice->out.count < before);
+}
+
+static int chr__spice_may_write(const chr__spice *spice)
+{
+    return !spice->dev.be_open || spice->out.count < spice->out.size;
+}
+
+static void chr__spice_update(chr_dev *dev);
+
+static void chr__spice_step(void *opaque)
+{
+    chr__spice *spice = (chr__spice *)opaque;
+    chr_dev    *dev = &spice->dev;
+
+    while (!dev->removed && chr__spice_tell(spice))
+        ;
+    if (!dev->removed && chr_be_wants_writable(dev) && chr__spice_may_write(spice))
+        chr_be_writable(dev);
+    if (dev->removed)
+        return;
+    chr__spice_output(spice);
+    chr__spice_update(dev);
+}
+
+static void chr__spice_look(chr__spice *spice)
+{
+    chr_idle_start(spice->dev.ctx, &spice->step, chr__spice_step, spice);
+}
+
+static void chr__spice_update(chr_dev *dev)
+{
+    chr__spice *spice = (chr__spice *)dev;
+    int         has_reader = dev->frontend && dev->frontend->handlers.read;
+
+    if (chr_be_wants_writable(dev) && chr__spice_may_write(spice))
+        chr__spice_look(spice);
+    else if (spice->in.count > 0 && has_reader && chr_be_can_write(dev) > 0)
+        chr__spice_look(spice);
+    else if (spice->in.count > 0 && has_reader)
+        chr__starve(dev);
+}
+
+/* With CHARDEV_THREADS from any thread: the server hears of it from the loop. */
+static int chr__spice_write(chr_dev *dev, const void *buf, size_t len)
+{
+    chr__spice *spice = (chr__spice *)dev;
+
+    if (!dev->be_open)
+        return CHR_ERR_DISCONNECTED;
+    len = chr__min(len, spice->out.size - spice->out.count);
+    if (len == 0)
+        return CHR_ERR_WOULD_BLOCK;
+    chr__ring_put(&spice->out, buf, len);
+    chr__spice_look(spice);
+    return (int)len;
+}
+
+/* -- what the server calls, in its main loop's thread; the lock is for those who write from others -- */
+
+static chr__spice *chr__spice_of(SpiceCharDeviceInstance *instance)
+{
+    return (chr__spice *)(void *)((char *)instance - offsetof(chr__spice, instance));
+}
+
+static void chr__spice_came_or_went(chr__spice *spice, int is_there)
+{
+    if (spice->is_there == is_there)
+        return;
+    spice->is_there = is_there;
+    if (!is_there)
+        spice->has_ended = spice->has_ended || spice->dev.be_open || spice->in.count > 0 || spice->has_broken;
+    chr__spice_look(spice);
+}
+
+static void chr__spice_state(SpiceCharDeviceInstance *instance, int connected)
+{
+    chr__spice *spice = chr__spice_of(instance);
+
+    CHR__LOCK(spice->dev.ctx);
+    chr__spice_came_or_went(spice, connected != 0);
+    CHR__UNLOCK(spice->dev.ctx);
+}
+
+static void chr__spice_event(SpiceCharDeviceInstance *instance, uint8_t event)
+{
+    chr__spice *spice = chr__spice_of(instance);
+
+    CHR__LOCK(spice->dev.ctx);
+    if (event == SPICE_PORT_EVENT_OPENED || event == SPICE_PORT_EVENT_CLOSED)
+        chr__spice_came_or_went(spice, event == SPICE_PORT_EVENT_OPENED);
+    else if (event == SPICE_PORT_EVENT_BREAK)
+        spice->has_broken = 1;
+    chr__spice_look(spice);
+    CHR__UNLOCK(spice->dev.ctx);
+}
+
+/* What the client has sent. An old client's rest is still taken, but nothing of a new one before the frontend knows of it. */
+static int chr__spice_take(SpiceCharDeviceInstance *instance, const uint8_t *buf, int len)
+{
+    chr__spice *spice = chr__spice_of(instance);
+    int         is_between;
+    size_t      n;
+
+    CHR__LOCK(spice->dev.ctx);
+    is_between = spice->has_ended ? spice->is_there : !spice->is_there;
+    n = is_between || spice->has_broken || len < 0 ? 0 : chr__min((size_t)len, spice->in.size - spice->in.count);
+    spice->is_held = (int)n < len;
+    if (n > 0) {
+        chr__ring_put(&spice->in, buf, n);
+        chr__spice_look(spice);
+    }
+    CHR__UNLOCK(spice->dev.ctx);
+    return (int)n;
+}
+
+/* What the client shall get. */
+static int chr__spice_give(SpiceCharDeviceInstance *instance, uint8_t *buf, int len)
+{
+    chr__spice          *spice = chr__spice_of(instance);
+    const unsigned char *piece;
+    size_t               n, most, done = 0;
+
+    CHR__LOCK(spice->dev.ctx);
+    most = len < 0 || !spice->is_there || spice->has_ended ? 0 : (size_t)len;
+    for (; spice->out.count > 0 && done < most; done += n) {
+        piece = chr__ring_piece(&spice->out, 0, &n);
+        n = chr__min(n, most - done);
+        memcpy(buf + done, piece, n);
+        chr__ring_take(&spice->out, n);
+    }
+    if (done > 0 && chr_be_wants_writable(&spice->dev))
+        chr__spice_look(spice);
+    CHR__UNLOCK(spice->dev.ctx);
+    return (int)done;
+}
+
+static const SpiceCharDeviceInterface chr__spice_interface = {
+    { SPICE_INTERFACE_CHAR_DEVICE, "chardev", SPICE_INTERFACE_CHAR_DEVICE_MAJOR, SPICE_INTERFACE_CHAR_DEVICE_MINOR },
+    chr__spice_state,
+    chr__spice_take,
+    chr__spice_give,
+    chr__spice_event,
+    SPICE_CHAR_DEVICE_NOTIFY_WRITABLE,
+};
+
+/* -- a channel of the server's -- */
+
+/* What it returns is no proof; the state that it sets is. */
+static int chr__spice_register(chr__spice *spice, chr_error *err)
+{
+    spice->instance.st = NULL;
+    if (spice_server_add_interface(spice->server, &spice->instance.base) < 0 || !spice->instance.st)
+        return chr__fail(err, CHR_ERR_BUSY, "the spice server refuses another channel '%s'", spice->instance.subtype);
+    spice->is_registered = 1;
+    return 0;
+}
+
+/* The client loses its channel; what it has sent and nobody has read goes with it. */
+static void chr__spice_unregister(chr__spice *spice)
+{
+    if (!spice->is_registered)
+        return;
+    chr__spice_output(spice);
+    spice->is_registered = 0;
+    spice_server_remove_interface(&spice->instance.base);
+    spice->in.start = spice->in.count = 0;
+    spice->has_broken = spice->is_held = 0;
+    chr__spice_came_or_went(spice, 0);
+}
+
+static int chr__spice_open(chr_dev *dev, const char *subtype, const char *port, chr_error *err)
+{
+    chr__spice *spice = (chr__spice *)dev;
+
+    if (!dev->ctx->spice_server)
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "%s: there is no spice server: chr_spice_set_server() names it", dev->kind->name);
+    if (chr__need_buffer(dev->ctx) < 0)
+        return chr__no_memory(err);
+    spice->server = dev->ctx->spice_server;
+    spice->instance.base.sif = &chr__spice_interface.base;
+    spice->instance.subtype = subtype;
+    spice->instance.portname = port;
+    spice->in.bytes = spice->in_bytes;
+    spice->out.bytes = spice->out_bytes;
+    spice->in.size = spice->out.size = CHR__BUFFER_SIZE;
+    return 0;
+}
+
+static void chr__spice_close(chr_dev *dev)
+{
+    chr__spice_unregister((chr__spice *)dev);
+    chr_idle_stop(&((chr__spice *)dev)->step);
+}
+
+/* The next client may come. */
+static void chr__spice_describe(const chr_dev *dev, chr_info *info)
+{
+    chr__format(info->filename, sizeof info->filename, "%s", dev->kind->name);
+    info->comes_back = 1;
+}
+
+static const chr_io chr__spice_io = {
+    chr__spice_write,  /* write   */
+    NULL,              /* read    */
+    chr__spice_update, /* update  */
+    NULL,              /* wait_fd */
+};
+
+/* -- spicevmc -- */
+
+static int chr__spicevmc_unknown(const char *name, const char **subtypes, chr_error *err)
+{
+    char list[400];
+    int  len = 0;
+
+    for (list[0] = 0; *subtypes && len < (int)sizeof list - 1; subtypes++)
+        len += chr__format(list + len, sizeof list - (size_t)len, "%s%s", len > 0 ? ", " : "", *subtypes);
+    return chr__fail(err, CHR_ERR_INVALID, "spicevmc: name=%s: the spice server recognises %s", name, list);
+}
+
+static int chr__spicevmc_open(chr_dev *dev, chr_error *err)
+{
+    const char  *name = ((const chr_spicevmc_options *)dev->options)->name;
+    const char **subtypes = spice_server_char_device_recognized_subtypes(), **subtype;
+
+    for (subtype = subtypes; *subtype && strcmp(*subtype, name) != 0; subtype++)
+        ;
+    return *subtype ? chr__spice_open(dev, name, NULL, err) : chr__spicevmc_unknown(name, subtypes, err);
+}
+
+static void chr__spicevmc_set_open(chr_dev *dev, int is_open)
+{
+    chr__spice *spice = (chr__spice *)dev;
+    chr_error   err;
+
+    if (!is_open)
+        chr__spice_unregister(spice);
+    else if (chr__spice_register(spice, &err) < 0)
+        chr__log_line(dev->ctx, dev->id, err.text);
+}
+
+static const chr_backend chr__spicevmc_kind = {
+    "spicevmc",                                           /* name         */
+    NULL,                                                 /* alias        */
+    "a channel of a spice server: vdagent, usbredir, ...", /* help         */
+    chr__spicevmc_rows,                                   /* options      */
+    sizeof(chr_spicevmc_options),                         /* options_size */
+    sizeof(chr__spice),                                   /* state_size   */
+    NULL,                                                 /* uri          */
+    chr__spicevmc_open,                                   /* open         */
+    chr__spice_close,                                     /* close        */
+    &chr__spice_io,                                       /* io           */
+    chr__spice_describe,                                  /* describe     */
+    NULL,                                                 /* ioctl        */
+    chr__spicevmc_set_open,                               /* set_open     */
+    NULL,                                                 /* peer         */
+    NULL,                                                 /* sharing      */
+    0,                                                    /* fixed        */
+    NULL,                                                 /* input        */
+};
+
+/* -- spiceport -- */
+
+static int chr__spiceport_open(chr_dev *dev, chr_error *err)
+{
+    const char *name = ((const chr_spiceport_options *)dev->options)->name;
+    int         code;
+
+    if (!name[0])
+        return chr__fail(err, CHR_ERR_INVALID, "spiceport: name= is empty");
+    code = chr__spice_open(dev, "port", name, err);
+    return code < 0 ? code : chr__spice_register((chr__spice *)dev, err);
+}
+
+/* Behind what was written before. */
+static void chr__spiceport_tell(chr__spice *spice, uint8_t event)
+{
+    chr__spice_output(spice);
+    spice_server_port_event(&spice->instance, event);
+}
+
+static void chr__spiceport_set_open(chr_dev *dev, int is_open)
+{
+    chr__spiceport_tell((chr__spice *)dev, is_open ? SPICE_PORT_EVENT_OPENED : SPICE_PORT_EVENT_CLOSED);
+}
+
+static int chr__spiceport_ioctl(chr_dev *dev, int command, void *arg)
+{
+    if (command != CHR_IOCTL_SERIAL_SET_BREAK)
+        return CHR_ERR_NOT_SUPPORTED;
+    if (!dev->be_open)
+        return CHR_ERR_DISCONNECTED;
+    if (*(const int *)arg)
+        chr__spiceport_tell((chr__spice *)dev, SPICE_PORT_EVENT_BREAK);
+    return 0;
+}
+
+static const chr_backend chr__spiceport_kind = {
+    "spiceport",                        /* name         */
+    NULL,                               /* alias        */
+    "a named port of a spice server",   /* help         */
+    chr__spiceport_rows,                /* options      */
+    sizeof(chr_spiceport_options),      /* options_size */
+    sizeof(chr__spice),                 /* state_size   */
+    NULL,                               /* uri          */
+    chr__spiceport_open,                /* open         */
+    chr__spice_close,                   /* close        */
+    &chr__spice_io,                     /* io           */
+    chr__spice_describe,                /* describe     */
+    chr__spiceport_ioctl,               /* ioctl        */
+    chr__spiceport_set_open,            /* set_open     */
+    NULL,                               /* peer         */
+    NULL,                               /* sharing      */
+    0,                                  /* fixed        */
+    NULL,                               /* input        */
+};
+#endif
+
+/* ====================================================================================================================
  * >>table   the built-in backends
  * ==================================================================================================================== */
 
@@ -14057,6 +15253,19 @@ static const chr_backend *const chr__builtins[] = {
 #if CHARDEV_HAS_SOCKET
     &chr__socket_kind,
 #endif
+#if CHARDEV_HAS_SPICE
+    &chr__spicevmc_kind,
+    &chr__spiceport_kind,
+#endif
+    NULL
+};
+
+/* Backends that want a library: the name, and what this build is without. */
+static const char *const chr__left_out[] = {
+#if !CHARDEV_HAS_SPICE
+    "spicevmc", "spice",
+    "spiceport", "spice",
+#endif
     NULL
 };
 
@@ -14091,6 +15300,7 @@ static int chr__context_start(chr_context *ctx)
     ctx->idles.next = ctx->idles.prev = &ctx->idles;
     ctx->last_dev = &ctx->devs;
     ctx->builtins = chr__builtins;
+    ctx->left_out = chr__left_out;
     ctx->untidy = ctx->config.timeout_changed != NULL;
     ctx->object_kinds = chr__object_kinds;
 #if CHARDEV_HAS_MUX
@@ -14347,6 +15557,13 @@ CHARDEV_API int chr_braille_resized(chr_dev *dev)
 }
 #endif
 
+#if CHARDEV_HAS_SPICE
+CHARDEV_API void chr_spice_set_server(chr_context *ctx, void *server)
+{
+    ctx->spice_server = (SpiceServer *)server;
+}
+#endif
+
 CHARDEV_API void chr_mux_suspend_open(chr_context *ctx)
 {
     ctx->open_suspended = 1;
@@ -14542,6 +15759,8 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__UNLOCK
 #undef CHR__AT
 #undef CHR__TELNET_BIT
+#undef CHR__COM_BIT
+#undef CHR__COM_PARAMS
 #undef CHR__TLS_LAYER
 #undef CHR__WRITABLE
 #undef CHR__RECORDED

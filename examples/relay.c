@@ -13,6 +13,8 @@
  * While one side is away but may come back, the other is not read: no byte is lost. When a side has closed for good, or takes
  * nothing any more, what came from it goes out to the other; then the way back stays until nothing has come for half a second.
  * --keep goes on even so, and drops what nobody takes.
+ *
+ * Where a side is a serial line over the network (com-port=on), settings, modem lines and break go on to the other side.
  */
 #define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
@@ -21,7 +23,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { BUFFER = 65536, QUIET_MS = 500, TROUBLE = 2 };
+enum { BUFFER = 65536, QUIET_MS = 500, BREAK_MS = 250, LINES_MS = 50, TROUBLE = 2 };
 
 struct relay;
 
@@ -35,6 +37,10 @@ struct side {
     int           comes_back; /* when closed, it may open again */
     int           gone;       /* closed for good: nothing will come from it any more */
     int           deaf;       /* it takes nothing any more */
+    int           in_break;   /* we hold it in break, for a while */
+    int           has_line;   /* it is a serial line over the network, and open */
+    chr_timer     timer;      /* of that break */
+    chr_timer     look;       /* at the other's modem lines: a serial port doesn't tell when they change */
     size_t        start, end;
     unsigned char buf[BUFFER];
 };
@@ -139,6 +145,68 @@ static void flush_into(void *opaque)
     flush_from(((struct side *)opaque)->other);
 }
 
+/* ---- the settings of serial lines ---------------------------------------------------------------------------------- */
+
+/* To the other side; what that can't have goes back. */
+static void pass_settings(struct side *from)
+{
+    chr_frontend     *to = &from->other->fe;
+    chr_serial_params params;
+    int               flow;
+
+    if (chr_fe_ioctl(&from->fe, CHR_IOCTL_SERIAL_GET_PARAMS, &params) == 0 && chr_fe_ioctl(to, CHR_IOCTL_SERIAL_SET_PARAMS, &params) < 0 &&
+        chr_fe_ioctl(to, CHR_IOCTL_SERIAL_GET_PARAMS, &params) == 0)
+        chr_fe_ioctl(&from->fe, CHR_IOCTL_SERIAL_SET_PARAMS, &params);
+    if (chr_fe_ioctl(&from->fe, CHR_IOCTL_SERIAL_GET_FLOW, &flow) == 0 && chr_fe_ioctl(to, CHR_IOCTL_SERIAL_SET_FLOW, &flow) < 0 &&
+        chr_fe_ioctl(to, CHR_IOCTL_SERIAL_GET_FLOW, &flow) == 0)
+        chr_fe_ioctl(&from->fe, CHR_IOCTL_SERIAL_SET_FLOW, &flow);
+}
+
+/* What comes in at one side goes out at the other: DSR as DTR, CTS as RTS; and all as they are, to whom can tell them. */
+static void pass_lines(struct side *from)
+{
+    int lines;
+
+    if (chr_fe_ioctl(&from->fe, CHR_IOCTL_SERIAL_GET_TIOCM, &lines) < 0) return;
+    lines &= CHR_TIOCM_CTS | CHR_TIOCM_DSR | CHR_TIOCM_CAR | CHR_TIOCM_RI;
+    lines |= (lines & CHR_TIOCM_DSR ? CHR_TIOCM_DTR : 0) | (lines & CHR_TIOCM_CTS ? CHR_TIOCM_RTS : 0);
+    chr_fe_ioctl(&from->other->fe, CHR_IOCTL_SERIAL_SET_TIOCM, &lines);
+}
+
+static void look_at_lines(void *opaque)
+{
+    struct side *s = (struct side *)opaque;
+
+    pass_lines(s->other);
+    chr_timer_start(s->relay->ctx, &s->look, LINES_MS, look_at_lines, s);
+}
+
+/* Its far side has changed something. */
+static void pass_line(struct side *s)
+{
+    int lines;
+
+    pass_settings(s);
+    pass_lines(s);
+    if (!s->has_line && chr_fe_ioctl(&s->other->fe, CHR_IOCTL_SERIAL_GET_TIOCM, &lines) == 0) look_at_lines(s);
+    s->has_line = 1;
+}
+
+static void end_break(void *opaque)
+{
+    struct side *s = (struct side *)opaque;
+
+    s->in_break = 0;
+    chr_fe_ioctl(&s->fe, CHR_IOCTL_SERIAL_SET_BREAK, &s->in_break);
+}
+
+static void pass_break(struct side *to)
+{
+    to->in_break = 1;
+    if (chr_fe_ioctl(&to->fe, CHR_IOCTL_SERIAL_SET_BREAK, &to->in_break) == 0)
+        chr_timer_start(to->relay->ctx, &to->timer, BREAK_MS, end_break, to);
+}
+
 /* ---- the handlers -------------------------------------------------------------------------------------------------- */
 
 static int can_read(void *opaque)
@@ -177,7 +245,13 @@ static void happened(void *opaque, int event)
     } else if (event == CHR_EVENT_CLOSED) {
         look_at(s);
         s->gone = !s->comes_back;
+        s->has_line = 0;
+        chr_timer_stop(&s->look);
         flush_into(s);
+    } else if (event == CHR_EVENT_SERIAL) {
+        pass_line(s);
+    } else if (event == CHR_EVENT_BREAK) {
+        pass_break(s->other);
     }
 }
 
@@ -284,6 +358,8 @@ static void relay_until_done(struct relay *r)
     chr_fe_set_handlers(&r->b.fe, &handlers, &r->b);
     while (!r->done && !told_to_stop)
         if (chr_loop_step(r->ctx, -1) < 0) end(r, TROUBLE);
+    chr_timer_stop(&r->a.timer), chr_timer_stop(&r->a.look);
+    chr_timer_stop(&r->b.timer), chr_timer_stop(&r->b.look);
     chr_fe_deinit(&r->a.fe);
     chr_fe_deinit(&r->b.fe);
 }

@@ -23,7 +23,7 @@
 #define FAULT_CALLS(X)                                                                                                              \
     X(access) X(accept) X(bind) X(clock_gettime) X(close) X(connect) X(fcntl) X(fork) X(fstat) X(getaddrinfo) X(getpeername) X(getsockname)    \
     X(getsockopt) X(ioctl) X(isatty) X(listen) X(open) X(pipe) X(poll) X(pread) X(read) X(recvmsg) X(send) X(sendmsg) X(setsockopt)   \
-    X(socket) X(stat) X(symlink) X(tcgetattr) X(tcsetattr) X(unlink) X(write)
+    X(shutdown) X(socket) X(stat) X(symlink) X(tcgetattr) X(tcsetattr) X(unlink) X(write)
 
 typedef enum fault_call {
 #define FAULT_ENUM(name) FAULT_##name,
@@ -46,6 +46,7 @@ static struct {
     long       at;       /* the number of the call that fails, from 1 */
     int        for_good; /* and all after it */
     int        deny;     /* nothing outside is touched: all but waiting and closing fails (EPERM) */
+    int        haste;    /* real time goes so many times as fast; 0 = as it does */
     long       fired;
     long       counts[FAULT_COUNT];
 } fault_plan;
@@ -109,7 +110,6 @@ static inline ssize_t fault_length(fault_call call, size_t len)
 FAULT_PLAIN(int, access, (const char *path, int mode), (path, mode))
 FAULT_PLAIN(int, accept, (int fd, struct sockaddr *address, socklen_t *length), (fd, address, length))
 FAULT_PLAIN(int, bind, (int fd, const struct sockaddr *address, socklen_t length), (fd, address, length))
-FAULT_PLAIN(int, clock_gettime, (clockid_t clock, struct timespec *now), (clock, now))
 FAULT_PLAIN(pid_t, fork, (void), ())
 FAULT_PLAIN(int, fstat, (int fd, struct stat *info), (fd, info))
 FAULT_PLAIN(int, getpeername, (int fd, struct sockaddr *address, socklen_t *length), (fd, address, length))
@@ -118,14 +118,32 @@ FAULT_PLAIN(int, getsockopt, (int fd, int level, int name, void *value, socklen_
 FAULT_PLAIN(int, isatty, (int fd), (fd))
 FAULT_PLAIN(int, listen, (int fd, int backlog), (fd, backlog))
 FAULT_PLAIN(int, pipe, (int *fds), (fds))
-FAULT_PLAIN(int, poll, (struct pollfd *polls, nfds_t count, int timeout_ms), (polls, count, timeout_ms))
 FAULT_PLAIN(int, setsockopt, (int fd, int level, int name, const void *value, socklen_t length), (fd, level, name, value, length))
+FAULT_PLAIN(int, shutdown, (int fd, int how), (fd, how))
 FAULT_PLAIN(int, socket, (int domain, int type, int protocol), (domain, type, protocol))
 FAULT_PLAIN(int, stat, (const char *path, struct stat *info), (path, info))
 FAULT_PLAIN(int, symlink, (const char *target, const char *path), (target, path))
 FAULT_PLAIN(int, tcgetattr, (int fd, struct termios *settings), (fd, settings))
 FAULT_PLAIN(int, tcsetattr, (int fd, int when, const struct termios *settings), (fd, when, settings))
 FAULT_PLAIN(int, unlink, (const char *path), (path))
+
+static inline int fault_clock_gettime(clockid_t clock, struct timespec *now)
+{
+    int64_t hasty;
+    if (fault_fails(FAULT_clock_gettime) || clock_gettime(clock, now) < 0) return -1;
+    if (fault_plan.haste == 0) return 0;
+    hasty = ((int64_t)now->tv_sec * 1000000000 + now->tv_nsec) * fault_plan.haste;
+    now->tv_sec = (time_t)(hasty / 1000000000);
+    now->tv_nsec = (long)(hasty % 1000000000);
+    return 0;
+}
+
+static inline int fault_poll(struct pollfd *polls, nfds_t count, int timeout_ms)
+{
+    if (fault_fails(FAULT_poll)) return -1;
+    if (fault_plan.haste && timeout_ms > 0) timeout_ms = timeout_ms / fault_plan.haste + 1;
+    return poll(polls, count, timeout_ms);
+}
 
 /* The descriptor is gone also when close() says EINTR or EIO. */
 static inline int fault_close(int fd)

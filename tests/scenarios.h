@@ -33,7 +33,7 @@ struct scene {
     size_t          sent, written, heard; /* by the far side; taken from the frontend; at the far side */
     char            output[SCENE_OUTPUT];
     int             end_of_output;
-    int             patience;             /* turns without progress before it is given up */
+    const long     *fired;                /* how many system calls have failed; NULL = none ever does */
     int             complete;             /* all that was to happen has happened */
     int             strict;               /* nothing goes wrong in this life: no error may be told */
 };
@@ -261,9 +261,14 @@ static inline void scene_init(scene *s, const scenario *kind)
     memset(s, 0, sizeof *s);
     s->kind = kind;
     s->given[0] = s->given[1] = s->to = s->from = s->listener = s->saved[0] = s->saved[1] = -1;
-    s->patience = 60;
     rig_init(&s->r);
     kind->prepare(s);
+}
+
+/* Turns without progress before it is given up: few after a failure that may have ended it all, else more than a busy machine needs. */
+static inline int scene_patience(const scene *s)
+{
+    return !s->strict && (s->r.failed || (s->fired && *s->fired)) ? 60 : 10000;
 }
 
 static inline int scene_send(scene *s)
@@ -347,7 +352,7 @@ static inline int scene_grows(const scene *s)
 static inline void scene_exchange(scene *s)
 {
     int idle = 0;
-    while (!scene_all_there(s) && idle < s->patience && !s->end_of_output) {
+    while (!scene_all_there(s) && idle < scene_patience(s) && !s->end_of_output) {
         idle = scene_turn(s) ? 0 : idle + 1;
         if (scene_grows(s)) s->end_of_output = 0;
     }
@@ -462,7 +467,7 @@ static inline void scene_leave(scene *s)
     if (s->to >= 0) close(s->to);
     if (s->from >= 0 && s->from != s->to) close(s->from);
     s->to = s->from = -1;
-    for (idle = 0; s->rec.open && s->kind->closes && idle < s->patience; idle++) {
+    for (idle = 0; s->rec.open && s->kind->closes && idle < scene_patience(s); idle++) {
         chr_loop_step(s->r.ctx, 0);
         s->r.now += INT64_C(1) * 1000000;
         usleep(200);

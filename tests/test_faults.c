@@ -62,7 +62,7 @@ static int live_with_fault(const combination *c, fault_call call, long at)
     long  fired;
     scene_init(&s, c->scenario);
     s.strict = is_harmless(c);
-    if (s.strict) s.patience = 3000;
+    s.fired = &fault_plan.fired;
     fault_arm(call, c->kind->error, at, c->kind->for_good);
     complete = scene_live(&s);
     fired = fault_plan.fired;

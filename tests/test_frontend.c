@@ -607,6 +607,28 @@ TEST(read_all_times_out)
     rig_close(&r);
 }
 
+/* They block in real time; a clock that only the test moves stands still all the while. */
+TEST(time_outs_end_though_the_clock_stands_still)
+{
+    static char big[3000000];
+    char        buf[8];
+    recorder    rec;
+    chr_dev    *dev;
+    rig         r;
+    int         far, taken;
+    rig_open_virtual(&r);
+    far = pair_chardev(&r, &dev);
+    attach(&rec, dev);
+    settle(&r);
+    CHECK_INT(chr_fe_read_all(&rec.fe, buf, 4, 20), CHR_ERR_TIMEOUT);
+    say(far, "ab");
+    CHECK_INT(chr_fe_read_all(&rec.fe, buf, 4, 20), 2);
+    taken = chr_fe_write_all(&rec.fe, big, sizeof big, 20);
+    CHECK(taken > 0 && taken < (int)sizeof big);
+    CHECK_INT(chr_fe_write_all(&rec.fe, "x", 1, 20), CHR_ERR_TIMEOUT);
+    finish(&r, &rec, far);
+}
+
 TEST(read_all_where_there_is_nothing_to_read)
 {
     static const char *const table[] = { "null,id=d", "ringbuf,id=d" };

@@ -411,6 +411,37 @@ TEST(would_block_and_writable)
     scratch_clean();
 }
 
+/* Input, an answer and the end in one moment: the end waits for the answer, and when that does not come, for the moment to pass. */
+TEST(what_came_after_a_call_comes_after_it_again)
+{
+    rig         r;
+    recorder    rec;
+    int         turn, fds[2];
+    char        options[100];
+    const char *file = scratch("tape");
+    for (turn = 0; turn < 3; turn++) {
+        rig_open_virtual(&r);
+        REQUIRE((turn ? chr_replay_open : chr_record_start)(r.ctx, file, NULL) == 0);
+        snprintf(options, sizeof options, "null,id=s");
+        if (turn == 0) socket_pair(fds);
+        if (turn == 0) snprintf(options, sizeof options, "socket,id=s,fd=%d", fds[0]);
+        attach(&rec, make(&r, options));
+        r.now += 1000;
+        if (turn == 0) say(fds[1], "quit");
+        settle(&r);
+        CHECK_INPUT(&rec, "quit");
+        CHECK_STR(rec.events, "O");
+        if (turn < 2) CHECK_INT(chr_fe_write(&rec.fe, "bye", 3), 3);
+        else r.now += 1;
+        if (turn == 0) close(fds[1]);
+        settle(&r);
+        CHECK_STR(rec.events, "OC");
+        detach(&rec);
+        rig_close(&r);
+    }
+    scratch_clean();
+}
+
 /* ---- another frontend than then ------------------------------------------------------------------------------------- */
 
 static void replay_writes(const char *file, const char *const *writes, rig *r)

@@ -483,6 +483,51 @@ TEST(serial_params_that_are_none)
     end_line(&r, &rec, master);
 }
 
+TEST(serial_settings_are_told)
+{
+    chr_serial_params params = { 0, 0, 0, 0 };
+    int               flow = -1;
+    recorder          rec;
+    rig               r;
+    int               master = serial_line(&r, &rec, UNLIMITED, "");
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_GET_FLOW, &flow), 0);
+    CHECK_INT(flow, CHR_FLOW_NONE);
+    CHECK_INT(set_params(&rec, 9600, 'E', 7, 2), 0);
+    CHECK_INT(set_params(&rec, 9600, 'E', 7, 3), CHR_ERR_INVALID);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_GET_PARAMS, &params), 0);
+    CHECK_INT(params.speed, 9600);
+    CHECK_INT(params.parity, 'E');
+    CHECK_INT(params.data_bits, 7);
+    CHECK_INT(params.stop_bits, 2);
+    end_line(&r, &rec, master);
+}
+
+TEST(serial_flow_control)
+{
+    static const struct {
+        int      flow;
+        tcflag_t cflag, iflag;
+    } rows[] = { { CHR_FLOW_RTSCTS, CRTSCTS, 0 }, { CHR_FLOW_XONXOFF, 0, IXON | IXOFF }, { CHR_FLOW_NONE, 0, 0 } };
+    int      flow;
+    size_t   i;
+    recorder rec;
+    rig      r;
+    int      master = serial_line(&r, &rec, UNLIMITED, "");
+    for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        flow = rows[i].flow;
+        CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_SET_FLOW, &flow), 0);
+        CHECK_INT(set_params(&rec, 4800 + (int)i, 'N', 8, 1), 0); /* which leaves it */
+        CHECK_INT(line.settings.c_cflag & CRTSCTS, rows[i].cflag);
+        CHECK_INT(line.settings.c_iflag & (IXON | IXOFF | PARMRK), rows[i].iflag | PARMRK);
+        flow = -1;
+        CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_GET_FLOW, &flow), 0);
+        CHECK_INT(flow, rows[i].flow);
+    }
+    flow = 3;
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_SET_FLOW, &flow), CHR_ERR_INVALID);
+    end_line(&r, &rec, master);
+}
+
 TEST(serial_modem_lines)
 {
     static const struct {

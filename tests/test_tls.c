@@ -1,4 +1,5 @@
 /* TLS: both roles against each other, with the wire between them in the test's hand. The peers are in tests/peers/tls_*.py. */
+#include "fault.h"
 #define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "rig.h"
@@ -59,7 +60,7 @@ __attribute__((destructor)) static void forget_certs(void)
 /* printf() with each %% of "$" as the directory of certificates. In one of four static buffers. */
 static const char *with_dir(const char *format)
 {
-    static char text[4][1000];
+    static char text[4][4000];
     static int  turn;
     size_t      len = 0;
     turn = (turn + 1) % 4;
@@ -243,6 +244,65 @@ TEST(split_at_every_byte)
     both_settle(&b);
     CHECK_STR(b.server.events, "OC");
     CHECK_STR(b.r.log, "");
+    both_end(&b);
+}
+
+/* Record by record, each but the first of a flight would wait for an acknowledgement that the far side delays. */
+TEST(a_flight_of_the_handshake_is_one_write)
+{
+    both b;
+
+    both_usual(&b);
+    fault_disarm();
+    memset(fault_plan.counts, 0, sizeof fault_plan.counts);
+    both_settle(&b);
+    CHECK_STR(b.server.events, "O");
+    CHECK_STR(b.client.events, "O");
+    CHECK_INT(fault_plan.counts[FAULT_send], 3); /* the client's first went when it was made */
+    both_end(&b);
+}
+
+/* Or comes up short, or never: nobody is told that the connection is open before it has gone. */
+TEST(a_flight_that_would_block_goes_from_the_loop)
+{
+    both b;
+    long turn, at;
+
+    for (turn = 0; turn < 9; turn++) {
+        int error = turn < 3 ? EAGAIN : turn < 6 ? FAULT_SHORT : EPIPE;
+        at = turn % 3 + 1;
+        both_usual(&b);
+        fault_arm(FAULT_send, error, at, error == EPIPE);
+        both_settle(&b);
+        CHECK(fault_plan.fired > 0);
+        fault_disarm();
+        CHECK_STR(b.server.events, error == EPIPE ? "" : "O");
+        CHECK_STR(b.client.events, error == EPIPE ? "" : "O");
+        CHECK_INT(chr_fe_write(&b.server.fe, "welcome", 7), error == EPIPE ? (int)CHR_ERR_DISCONNECTED : 7);
+        both_settle(&b);
+        CHECK_INPUT(&b.client, error == EPIPE ? "" : "welcome");
+        both_end(&b);
+    }
+}
+
+/* Several short records that have come together cost one read, and wait here as long as there is no room. */
+TEST(short_records_are_read_together)
+{
+    both b;
+    int  i;
+
+    both_usual(&b);
+    both_settle(&b);
+    for (i = 0; i < 20; i++) CHECK_INT(chr_fe_write(&b.client.fe, "0123456789" + i % 10, 1), 1);
+    while (carry(&b, b.near_client, b.near_server, 0)) {}
+    fault_plan.counts[FAULT_read] = 0;
+    b.server.room = 5;
+    settle(&b.r);
+    CHECK_INT(b.server.length, 5);
+    give_room(&b.server, UNLIMITED);
+    settle(&b.r);
+    CHECK_INPUT(&b.server, "01234567890123456789");
+    CHECK(fault_plan.counts[FAULT_read] >= 1 && fault_plan.counts[FAULT_read] <= 2);
     both_end(&b);
 }
 
@@ -824,6 +884,50 @@ TEST(the_host_is_whom_to_expect)
     both_end(&b);
 }
 
+/* ---- cipher suites --------------------------------------------------------------------------------------------------------------- */
+
+static const mbedtls_ssl_context *ssl_of(const recorder *rec)
+{
+    chr__layer *layer = ((chr__socket *)rec->fe.dev)->stream.top;
+    REQUIRE(layer != NULL);
+    return &((chr__tls *)layer)->ssl;
+}
+
+static void agree(const char *server_creds, const char *client_creds, const char *suite)
+{
+    both b;
+
+    both_begin(&b);
+    add_creds(&b.r, server_creds);
+    add_creds(&b.r, client_creds);
+    both_connect(&b, "", ",tls-hostname=localhost");
+    both_settle(&b);
+    CHECK_STR(b.server.events, suite ? "O" : "");
+    CHECK_STR(b.client.events, suite ? "O" : "");
+    if (suite && b.client.open) CHECK_STR(mbedtls_ssl_get_ciphersuite(ssl_of(&b.client)), suite);
+    if (!suite) CHECK_HAS(b.r.log, "chardev s: TLS: the handshake failed: SSL - The server has no ciphersuites in common");
+    if (!suite) CHECK_HAS(b.r.log, "chardev c: TLS: the peer has refused us");
+    both_end(&b);
+}
+
+#define AES_128 "TLS-ECDHE-ECDSA-WITH-AES-128-GCM-SHA256"
+#define AES_256 "TLS-ECDHE-ECDSA-WITH-AES-256-GCM-SHA384"
+#define PSK_128 "TLS-PSK-WITH-AES-128-GCM-SHA256"
+#define PSK_256 "TLS-PSK-WITH-AES-256-GCM-SHA384"
+
+TEST(priority_chooses_the_cipher_suite)
+{
+    static const char server[] = "tls-creds-x509,id=ts,endpoint=server,dir=$/server,priority=" AES_128 ":" AES_256;
+    static const char server_keys[] = "tls-creds-psk,id=ts,endpoint=server,dir=$,priority=" PSK_128;
+
+    agree(server, client_x509, AES_128);
+    agree(server, "tls-creds-x509,id=tc,dir=$/client,priority=" AES_256, AES_256);
+    agree(server, "tls-creds-x509,id=tc,dir=$/client,priority=TLS-ECDHE-ECDSA-WITH-CHACHA20-POLY1305-SHA256", NULL);
+    agree(server_keys, "tls-creds-psk,id=tc,dir=$,username=fred", PSK_128);
+    agree(server_keys, "tls-creds-psk,id=tc,dir=$,username=fred,priority=" PSK_256 ":" PSK_128, PSK_128);
+    agree(server_keys, "tls-creds-psk,id=tc,dir=$,username=fred,priority=" PSK_256, NULL);
+}
+
 /* ---- credentials ------------------------------------------------------------------------------------------------------------------- */
 
 TEST(credentials_are_renewed_under_living_connections)
@@ -871,6 +975,28 @@ static void bad_creds(rig *r, const char *options, int code, const char *text)
     if (!CHECK_INT(chr_tls_creds_add(r->ctx, with_dir(options), &err), code) || !CHECK_HAS(err.text, text) || !CHECK_INT(r->live, live))
         NOTE("for %s: %s", options, err.text);
     CHECK_INT(chr_tls_creds_add(r->ctx, with_dir(options), NULL), code);
+}
+
+TEST(bad_priorities)
+{
+    rig  r;
+    char text[4000] = "tls-creds-x509,id=t,endpoint=server,dir=$/server,priority=" AES_128;
+    int  i;
+
+    if (no_certs[0]) SKIP(no_certs);
+    rig_open(&r);
+    bad_creds(&r, "tls-creds-x509,id=t,dir=$/client,priority=NORMAL", CHR_ERR_INVALID, "tls-creds-x509: priority=: 'NORMAL' is no cipher suite of this mbed TLS");
+    bad_creds(&r, "tls-creds-x509,id=t,dir=$/client,priority=", CHR_ERR_INVALID, "priority=: '' is no cipher suite");
+    bad_creds(&r, "tls-creds-x509,id=t,dir=$/client,priority=" AES_128 "::" AES_256, CHR_ERR_INVALID, "priority=: '' is no cipher suite");
+    bad_creds(&r, "tls-creds-x509,id=t,dir=$/client,priority=" AES_128 ":" PSK_128, CHR_ERR_INVALID, "'" PSK_128 "' goes with shared keys, not with certificates");
+    bad_creds(&r, "tls-creds-psk,id=t,dir=$,username=fred,priority=" AES_128, CHR_ERR_INVALID, "tls-creds-psk: priority=: '" AES_128 "' goes with certificates");
+    bad_creds(&r, "tls-creds-x509,id=t,dir=$/client,min-version=1.1", CHR_ERR_INVALID, "min-version=1.1: neither 1.2 nor 1.3");
+    for (i = 1; i < 32; i++) snprintf(text + strlen(text), sizeof text - strlen(text), ":" AES_128);
+    add_creds(&r, text);
+    snprintf(text + strlen(text), sizeof text - strlen(text), ":" AES_128);
+    memcpy(strstr(text, "id=t"), "id=u", 4);
+    bad_creds(&r, text, CHR_ERR_INVALID, "priority=: more than 32 cipher suites");
+    rig_close(&r);
 }
 
 TEST(bad_credentials)

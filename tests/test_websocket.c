@@ -1,4 +1,5 @@
 /* websocket, server and client: RFC 6455 case by case, each stream fed whole, split at every byte, and into little room. */
+#include "fault.h"
 #define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "rig.h"
@@ -540,6 +541,61 @@ TEST(disconnect_says_goodbye)
     }
 }
 
+/* To close while something is unread would be a reset, and what the peer has not read yet would be lost. */
+TEST(a_goodbye_is_read_though_the_peer_was_speaking)
+{
+    int turn, is_server, fds;
+    for (turn = 0; turn < 4; turn++) {
+        line *l;
+        is_server = turn & 1;
+        l = line_open(is_server, "", turn < 2 ? 0 : UNLIMITED);
+        fds = count_fds();
+        say(l->peer, turn < 2 ? "unread" : "\xff\xff\xff\xff\xff and more that is no frame");
+        if (turn < 2) CHECK_INT(chr_fe_disconnect(&l->rec.fe), 0);
+        settle(&l->r);
+        CHECK_STR(l->rec.events, "OC");
+        say(l->peer, "\x88"); /* its answer begins, and finds somebody */
+        settle(&l->r);
+        CHECK_INT(recv(l->peer, l->heard, sizeof l->heard, 0), is_server ? 4 : 8);
+        CHECK_INT(recv(l->peer, l->heard, sizeof l->heard, 0), 0);
+        say(l->peer, "\x80");
+        settle(&l->r);
+        CHECK_INT(count_fds(), fds); /* it waits */
+        close(l->peer);
+        l->peer = -1;
+        settle(&l->r);
+        CHECK_INT(count_fds(), fds - 2);
+        CHECK_INT(chr_loop_timeout(l->r.ctx), -1);
+        line_close(l);
+    }
+}
+
+TEST(a_goodbye_is_not_waited_for_forever)
+{
+    line *l = line_open(1, "", UNLIMITED);
+    int   fds = count_fds(), first = l->peer;
+    CHECK_INT(chr_fe_disconnect(&l->rec.fe), 0);
+    connect_peer(l); /* the next one need not wait */
+    say(l->peer, REQUEST);
+    pass_time(&l->r, 1999);
+    CHECK_STR(l->rec.events, "OCO");
+    CHECK_INT(count_fds(), fds + 2);
+    say(first, "chatter");
+    pass_time(&l->r, 1);
+    CHECK_INT(count_fds(), fds + 1);
+    CHECK_INT(send(first, "x", 1, MSG_NOSIGNAL), -1);
+    close(first);
+    CHECK_INT(chr_fe_disconnect(&l->rec.fe), 0);
+    first = l->peer;
+    connect_peer(l);
+    CHECK_INT(chr_fe_disconnect(&l->rec.fe), 0); /* in its handshake: it takes the place of the one before */
+    settle(&l->r);
+    CHECK_INT(send(first, "x", 1, MSG_NOSIGNAL), -1);
+    CHECK_INT(send(l->peer, "x", 1, MSG_NOSIGNAL), 1);
+    close(first);
+    line_close(l); /* removal waits for nobody */
+}
+
 /* Payload of unmasked binary frames. Returns how many bytes; all frames must be whole. */
 static size_t undo(const char *wire, size_t len, char *data)
 {
@@ -813,6 +869,19 @@ TEST(a_silent_peer_is_dropped_after_a_while)
         CHECK_STR(hear(l->peer), "(eof)");
         line_close(l);
     }
+}
+
+/* Ten seconds of real time, in haste. */
+TEST(waiting_for_a_silent_peer_ends_though_the_clock_stands_still)
+{
+    line     *l;
+    chr_error err;
+    fault_plan.haste = 100;
+    l = line_new(0, "", UNLIMITED);
+    CHECK_INT(chr_wait_connected(l->dev, &err), CHR_ERR_TIMEOUT);
+    CHECK_HAS(err.text, "websocket handshake within 10 seconds");
+    CHECK_INT(chr_wait_connected(l->dev, &err), CHR_ERR_DISCONNECTED);
+    line_close(l);
 }
 
 TEST(patience_is_for_handshakes_only)

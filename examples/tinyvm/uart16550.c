@@ -173,7 +173,7 @@ int uart_flushed(const struct uart *uart)
 
 static uint8_t modem_lines(const struct uart *uart)
 {
-    if (!(uart->mcr & MCR_LOOP)) return MSR_CTS | MSR_DSR | MSR_DCD; /* a plain three-wire line, ready at all times */
+    if (!(uart->mcr & MCR_LOOP)) return uart->far_lines;
     return (uint8_t)((uart->mcr & MCR_RTS ? MSR_CTS : 0) | (uart->mcr & MCR_DTR ? MSR_DSR : 0) |
                      (uart->mcr & MCR_OUT1 ? MSR_RI : 0) | (uart->mcr & MCR_OUT2 ? MSR_DCD : 0));
 }
@@ -184,6 +184,23 @@ static uint8_t modem_delta(uint8_t before, uint8_t after)
     uint8_t changed = (before ^ after) & (MSR_CTS | MSR_DSR | MSR_DCD);
     uint8_t ring_over = before & ~after & MSR_RI;
     return (uint8_t)((changed | ring_over) >> 4);
+}
+
+/* Real lines where the chardev has some; else a plain three-wire line, ready at all times. */
+static uint8_t far_lines(struct uart *uart)
+{
+    int lines = 0;
+    int rc = chr_fe_ioctl(&uart->fe, CHR_IOCTL_SERIAL_GET_TIOCM, &lines);
+    if (rc < 0 && rc != CHR_ERR_DISCONNECTED) return MSR_CTS | MSR_DSR | MSR_DCD;
+    return (uint8_t)((lines & CHR_TIOCM_CTS ? MSR_CTS : 0) | (lines & CHR_TIOCM_DSR ? MSR_DSR : 0) |
+                     (lines & CHR_TIOCM_RI ? MSR_RI : 0) | (lines & CHR_TIOCM_CAR ? MSR_DCD : 0));
+}
+
+static void look_at_far_lines(struct uart *uart)
+{
+    uint8_t before = modem_lines(uart);
+    uart->far_lines = far_lines(uart);
+    uart->msr_delta |= modem_delta(before, modem_lines(uart));
 }
 
 /* DTR and RTS are real lines where the chardev has some; a mouse takes its power from them. */
@@ -214,11 +231,14 @@ static void write_mcr(struct uart *uart, uint8_t value)
 
 static void write_lcr(struct uart *uart, uint8_t value)
 {
-    int break_begins = value & ~uart->lcr & LCR_BREAK;
+    int break_changed = (value ^ uart->lcr) & LCR_BREAK;
+    int in_break = value & LCR_BREAK ? 1 : 0;
     int changed = (value ^ uart->lcr) & ~LCR_BREAK; /* the divisor counts when DLAB is gone again */
     uart->lcr = value;
     if (changed && !(value & LCR_DLAB)) drive_params(uart);
-    if (break_begins && (uart->mcr & MCR_LOOP)) receive(uart, 0, LSR_BREAK);
+    if (!break_changed) return;
+    if (!(uart->mcr & MCR_LOOP)) chr_fe_ioctl(&uart->fe, CHR_IOCTL_SERIAL_SET_BREAK, &in_break);
+    else if (in_break) receive(uart, 0, LSR_BREAK);
 }
 
 static void write_ier(struct uart *uart, uint8_t value)
@@ -269,6 +289,7 @@ static uint8_t read_lsr(struct uart *uart)
 
 static uint8_t read_msr(struct uart *uart)
 {
+    look_at_far_lines(uart);
     uint8_t value = modem_lines(uart) | uart->msr_delta;
     uart->msr_delta = 0;
     return value;
@@ -349,9 +370,12 @@ static void got_input(void *opaque, const void *buf, size_t len)
 static void got_event(void *opaque, int event)
 {
     struct uart *uart = opaque;
-    if (event != CHR_EVENT_BREAK || (uart->mcr & MCR_LOOP)) return;
-    receive(uart, 0, LSR_BREAK);
-    restart_stale_timer(uart);
+    if (event == CHR_EVENT_BREAK && !(uart->mcr & MCR_LOOP)) {
+        receive(uart, 0, LSR_BREAK);
+        restart_stale_timer(uart);
+    } else if (event == CHR_EVENT_SERIAL || event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
+        look_at_far_lines(uart);
+    }
     update_irq(uart);
 }
 
@@ -360,6 +384,9 @@ static int changed(void *opaque)
 {
     struct uart *uart = opaque;
     if (uart->tx.count) chr_fe_add_watch(&uart->fe, flush, uart);
+    drive_lines(uart);
+    drive_params(uart);
+    look_at_far_lines(uart);
     return 0;
 }
 
@@ -369,6 +396,7 @@ int uart_init(struct uart *uart, chr_dev *dev, chr_error *err)
     uart_reset(uart);
     int rc = chr_fe_init(&uart->fe, dev, err);
     if (rc < 0) return rc;
+    uart->far_lines = far_lines(uart);
     chr_fe_set_handlers(&uart->fe, &handlers, uart);
     return 0;
 }

@@ -5,6 +5,7 @@
 #define BENCH_H
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -39,6 +40,19 @@ __attribute__((unused)) static struct sockaddr_un bench_address(const char *path
     }
     strcpy(address.sun_path, path);
     return address;
+}
+
+/* The only peer of a plain server. */
+__attribute__((unused)) static int bench_accept(const char *path)
+{
+    struct sockaddr_un address = bench_address(path);
+    int listener = socket(AF_UNIX, SOCK_STREAM, 0), peer;
+    unlink(path);
+    if (bind(listener, (struct sockaddr *)&address, sizeof address) < 0 || listen(listener, 1) < 0) bench_die(path);
+    peer = accept(listener, NULL, NULL);
+    if (peer < 0 || fcntl(peer, F_SETFL, O_NONBLOCK) < 0) bench_die("accept");
+    close(listener);
+    return peer;
 }
 
 static inline int bench_compare(const void *a, const void *b)

@@ -1,5 +1,6 @@
 /*
- * chardev OPTIONS: an echo frontend on any chardev, e.g. "socket,id=e,path=S,server=on,wait=off" or the same with mux=on.
+ * chardev OPTIONS [CREDENTIALS]: an echo frontend on any chardev, e.g. "socket,id=e,path=S,server=on,wait=off" or the same with
+ * mux=on, or with the id of the TLS credentials.
  * What the far side does not take at once is kept, and nothing more is read until it is gone. Serves one peer, then ends.
  */
 #define CHARDEV_IMPLEMENTATION
@@ -56,6 +57,7 @@ int main(int argc, char **argv)
     chr_error err = { 0, "" };
     chr_dev *dev;
     server.ctx = chr_context_new(NULL);
+    if (argc > 2 && chr_tls_creds_add(server.ctx, argv[2], &err) < 0) return fprintf(stderr, "chardev: %s\n", err.text), 1;
     dev = server.ctx && argc > 1 ? chr_new(server.ctx, argv[1], &err) : NULL;
     if (!dev || chr_fe_init(&server.fe, dev, &err) < 0) return fprintf(stderr, "chardev: %s\n", err.text), 1;
     chr_fe_set_handlers(&server.fe, &handlers, &server);

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Builds and runs all benchmarks, prints a table with the targets beside it and writes build/bench.json.
-# BENCH_QUICK=1 is shorter and rough in its times. What is timed only informs; what is counted (system calls, instructions,
-# allocations) does not wobble, and fails when it is worse than its target.
+# BENCH_QUICK=1 is shorter and rough in its times; BENCH_ONLY="tls idle" measures only those of echo, tls, inproc and idle. What
+# is timed only informs; what is counted (system calls, instructions, allocations) does not wobble, and fails when it is worse
+# than its target.
 set -eu
 cd "$(dirname "$0")/../.."
 here=tests/bench out=build/bench results=build/bench/results.txt
@@ -13,6 +14,10 @@ else
 fi
 cpu=$(($(nproc) - 1)) # both ends on one: between two, the wake-up cost of a virtual machine hides every difference
 servers="" missing="" running="" failed=0
+only=${BENCH_ONLY:-echo tls inproc idle}
+for name in $only; do
+    case $name in echo | tls | inproc | idle) ;; *) echo "BENCH_ONLY=$name: none of echo, tls, inproc, idle" >&2 && exit 2 ;; esac
+done
 
 mkdir -p "$out"
 : >"$results"
@@ -25,11 +30,13 @@ trap end_all EXIT
 
 have() { command -v "$1" >/dev/null 2>&1; }
 note() { printf '%s %s %s %s\n' "$@" >>"$results"; } # SECTION NAME KEY VALUE: what the table and the JSON are made of
-skip() { missing="$missing${missing:+, }$1"; note missing "$1" why not_installed; }
+skip() { missing="$missing${missing:+, }$1"; note missing "$(echo "$1" | tr -d " ")" why not_installed; }
+wanted() { case " $only " in *" $1 "*) ;; *) return 1 ;; esac; }
+has_header() { echo "#include <$1>" | $CC -E - >/dev/null 2>&1; }
 
 # ---- build ----------------------------------------------------------------------------------------------------------
 
-build() { # NAME [LIBRARY...]
+build() { # NAME [ARGUMENT...]
     local name=$1
     shift
     $CC $CFLAGS "$here/$name.c" -o "$out/$name" "$@"
@@ -38,7 +45,7 @@ build() { # NAME [LIBRARY...]
 build_if() { # NAME HEADER LIBRARY...
     local name=$1 header=$2
     shift 2
-    if echo "#include <$header>" | $CC -E - >/dev/null 2>&1; then
+    if has_header "$header"; then
         build "$name" "$@"
         servers="$servers $name"
     else
@@ -46,18 +53,32 @@ build_if() { # NAME HEADER LIBRARY...
     fi
 }
 
-build plain
-build client
-build chardev
-build inproc
-servers="plain chardev chardev-mux"
-build_if libuv uv.h -luv
-build_if gensio gensio/gensio.h -lgensio -lgensioosh
-if have socat; then servers="$servers socat"; else skip socat; fi
+build_echo() {
+    build plain
+    build client
+    build chardev
+    servers="plain chardev chardev-mux"
+    build_if libuv uv.h -luv
+    build_if gensio gensio/gensio.h -lgensio -lgensioosh
+    if have socat; then servers="$servers socat"; else skip socat; fi
+}
+
+tls_servers="plain_tls chardev_tls"
+build_tls() {
+    local libraries="-lmbedtls -lmbedx509 -lmbedcrypto"
+    build plain_tls $libraries
+    $CC $CFLAGS -DBENCH_TLS "$here/client.c" -o "$out/client_tls" $libraries
+    $CC $CFLAGS -DCHARDEV_MBEDTLS "$here/chardev.c" -o "$out/chardev_tls" $libraries
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost -days 2 \
+        -keyout "$sockets/server-key.pem" -out "$sockets/server-cert.pem" 2>/dev/null
+}
 
 command_of() { # NAME PATH: the command line of an echo server
     case $1 in
     chardev) echo "$out/chardev socket,id=e,path=$2,server=on,wait=off" ;;
+    plain_tls) echo "$out/plain_tls $2 $sockets" ;;
+    chardev_tls) echo "$out/chardev_tls socket,id=e,path=$2,server=on,wait=off,tls-creds=t,tls-hostname=localhost" \
+        "tls-creds-x509,id=t,endpoint=server,dir=$sockets,verify-peer=off" ;;
     chardev-mux) echo "$out/chardev socket,id=e,path=$2,server=on,wait=off,mux=on" ;;
     socat) echo "socat -b 65536 UNIX-LISTEN:$2 PIPE" ;;
     *) echo "$out/$1 $2" ;;
@@ -68,56 +89,56 @@ pinned() { if have taskset; then taskset -c "$cpu" "$@"; else "$@"; fi; }
 
 # ---- round trip and stream -------------------------------------------------------------------------------------------
 
-echo_servers() {
-    local name arguments=""
-    for name in $servers; do
+compare() { # SECTION CLIENT SERVER...
+    local name arguments="" section=$1 client=$2
+    shift 2
+    for name in "$@"; do
         pinned $(command_of "$name" "$sockets/$name") &
         running="$running $!"
         arguments="$arguments $name=$sockets/$name"
     done
-    pinned "$out/client" compare "$rounds" "$slice" $arguments >"$out/echo.txt"
+    pinned "$out/$client" compare "$rounds" "$slice" $arguments >"$out/$section.txt"
     wait $running
     running=""
     while read -r name trip stream trip_ratio stream_ratio; do
-        note echo "$name" roundtrip_us "$trip"
-        note echo "$name" roundtrip_ratio "$trip_ratio"
-        note echo "$name" stream_mib_s "$stream"
-        note echo "$name" stream_ratio "$stream_ratio"
-    done <"$out/echo.txt"
+        note "$section" "$name" roundtrip_us "$trip"
+        note "$section" "$name" roundtrip_ratio "$trip_ratio"
+        note "$section" "$name" stream_mib_s "$stream"
+        note "$section" "$name" stream_ratio "$stream_ratio"
+    done <"$out/$section.txt"
 }
 
 # ---- counted, not timed: what a round trip costs beyond the start and the end of a server ------------------------------
 
-calls_of() { # NAME ROUNDTRIPS: all system calls that a server made
-    strace -f -c -o "$out/strace.txt" $(command_of "$1" "$sockets/c") &
+calls_of() { # CLIENT NAME ROUNDTRIPS: all system calls that a server made
+    strace -f -c -o "$out/strace.txt" $(command_of "$2" "$sockets/c") &
     running=$!
-    "$out/client" roundtrips "$2" "$sockets/c"
+    "$out/$1" roundtrips "$3" "$sockets/c"
     wait "$running" && running=""
     awk '$NF == "total" { print $4 }' "$out/strace.txt"
 }
 
-instructions_of() { # NAME ROUNDTRIPS
-    valgrind --tool=callgrind --callgrind-out-file=/dev/null --log-file="$out/callgrind.txt" $(command_of "$1" "$sockets/c") &
+instructions_of() { # CLIENT NAME ROUNDTRIPS
+    valgrind --tool=callgrind --callgrind-out-file=/dev/null --log-file="$out/callgrind.txt" $(command_of "$2" "$sockets/c") &
     running=$!
-    "$out/client" roundtrips "$2" "$sockets/c"
+    "$out/$1" roundtrips "$3" "$sockets/c"
     wait "$running" && running=""
     awk '/Collected :/ { print $NF }' "$out/callgrind.txt"
 }
 
-per_roundtrip() { # KEY COUNTER NAME
+per_roundtrip() { # SECTION KEY COUNTER CLIENT NAME
     local once twice
-    once=$("$2" "$3" "$trips")
-    twice=$("$2" "$3" $((2 * trips)))
-    note echo "$3" "$1" "$(awk -v a="$once" -v b="$twice" -v n="$trips" 'BEGIN { printf "%.2f", (b - a) / n }')"
+    once=$("$3" "$4" "$5" "$trips")
+    twice=$("$3" "$4" "$5" $((2 * trips)))
+    note "$1" "$5" "$2" "$(awk -v a="$once" -v b="$twice" -v n="$trips" 'BEGIN { printf "%.2f", (b - a) / n }')"
 }
 
-counted() {
-    local name
-    have strace || skip strace
-    have valgrind || skip valgrind
-    for name in $servers; do
-        if have strace; then per_roundtrip calls calls_of "$name"; fi
-        if [ "$name" != socat ] && have valgrind; then per_roundtrip instructions instructions_of "$name"; fi
+counted() { # SECTION CLIENT SERVER...
+    local name section=$1 client=$2
+    shift 2
+    for name in "$@"; do
+        if have strace; then per_roundtrip "$section" calls calls_of "$client" "$name"; fi
+        if [ "$name" != socat ] && have valgrind; then per_roundtrip "$section" instructions instructions_of "$client" "$name"; fi
     done
 }
 
@@ -165,11 +186,26 @@ idle() {
 
 # ---- the table, the JSON, the verdict ----------------------------------------------------------------------------------
 
-echo_servers
-counted
-in_process
-idle
+have strace || skip strace
+have valgrind || skip valgrind
+if wanted echo; then
+    build_echo
+    compare echo client $servers
+    counted echo client $servers
+fi
+if wanted tls && ! has_header mbedtls/ssl.h; then
+    skip "mbed TLS"
+elif wanted tls && ! have openssl; then
+    skip openssl
+elif wanted tls; then
+    build_tls
+    compare tls client_tls $tls_servers
+    counted tls client_tls $tls_servers
+fi
+if wanted inproc || wanted idle; then build inproc; fi
+if wanted inproc; then in_process; fi
+if wanted idle; then idle; fi
 awk -f "$here/table.awk" "$results" || failed=1
 awk -f "$here/json.awk" "$results" >build/bench.json
-if [ -n "$missing" ]; then echo "not installed: $missing"; fi
+if [ -n "$missing" ]; then echo "not installed, and so left out: $missing"; fi
 exit $failed

@@ -14,7 +14,7 @@ typedef struct fuzz_line {
     chr_context  *ctx;
     chr_frontend  fe;
     int           peer, room;
-    int           opened, closed;
+    int           opened, closed, may_stop; /* may_stop: the peer can say that it wants no output */
     unsigned char data[LINE_MOST]; /* what the frontend got; an event stands in it as the byte pair of `events` */
     size_t        length;
     size_t        event_at[LINE_MOST]; /* how much had come before each BREAK */
@@ -72,7 +72,8 @@ static inline void fuzz_line_settle(fuzz_line *l)
     FUZZ_CHECK(i < 20000); /* else the loop never comes to rest */
 }
 
-static inline fuzz_line *fuzz_line_open(int is_server, const char *protocol)
+/* A line in a context that may have others. */
+static inline fuzz_line *fuzz_line_join(chr_context *ctx, const char *id, int is_server, const char *protocol)
 {
     static const chr_handlers handlers = { fuzz_line_can_read, fuzz_line_read, fuzz_line_event, NULL };
     char                      options[200];
@@ -81,17 +82,22 @@ static inline fuzz_line *fuzz_line_open(int is_server, const char *protocol)
     chr_dev                  *dev;
     fuzz_line                *l = (fuzz_line *)calloc(1, sizeof *l);
     FUZZ_CHECK(l != NULL && socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
-    l->ctx = fuzz_context();
+    l->ctx = ctx;
     l->peer = fds[0];
-    if (is_server) snprintf(options, sizeof options, "socket,id=l,path=fuzz.%d,abstract=on,server=on,wait=off,%s", (int)getpid(), protocol);
-    else snprintf(options, sizeof options, "socket,id=l,fd=%d,%s", fds[1], protocol);
+    if (is_server) snprintf(options, sizeof options, "socket,id=%s,path=fuzz.%d.%s,abstract=on,server=on,wait=off,%s", id, (int)getpid(), id, protocol);
+    else snprintf(options, sizeof options, "socket,id=%s,fd=%d,%s", id, fds[1], protocol);
     dev = chr_new(l->ctx, options, &err);
     if (!dev) fprintf(stderr, "%s: %s\n", options, err.text);
     FUZZ_CHECK(dev != NULL && chr_fe_init(&l->fe, dev, &err) == 0);
     chr_fe_set_handlers(&l->fe, &handlers, l);
-    if (is_server) FUZZ_CHECK(chr_add_client(l->ctx, "l", fds[1], &err) == 0);
+    if (is_server) FUZZ_CHECK(chr_add_client(l->ctx, id, fds[1], &err) == 0);
     fuzz_line_settle(l);
     return l;
+}
+
+static inline fuzz_line *fuzz_line_open(int is_server, const char *protocol)
+{
+    return fuzz_line_join(fuzz_context(), "l", is_server, protocol);
 }
 
 /* Some of the peer's bytes, in one packet; false when nobody is there any more. */
@@ -126,10 +132,10 @@ static inline void fuzz_line_feed(fuzz_line *l, const uint8_t *bytes, size_t len
 }
 
 /* Writing goes on as long as the line is open, and is over when it is not. */
-static inline void fuzz_line_close(fuzz_line *l)
+static inline void fuzz_line_leave(fuzz_line *l)
 {
     int n = chr_fe_write(&l->fe, "x\xff\r", 3);
-    FUZZ_CHECK(n == 3 || n == CHR_ERR_DISCONNECTED);
+    FUZZ_CHECK(n == 3 || n == CHR_ERR_DISCONNECTED || (l->may_stop && n == CHR_ERR_WOULD_BLOCK));
     FUZZ_CHECK(!l->closed || n == CHR_ERR_DISCONNECTED);
     close(l->peer);
     l->peer = open("/dev/null", O_RDONLY);
@@ -137,8 +143,14 @@ static inline void fuzz_line_close(fuzz_line *l)
     FUZZ_CHECK(!l->opened || l->closed);
     chr_fe_deinit(&l->fe);
     close(l->peer);
-    fuzz_end(l->ctx);
     free(l);
+}
+
+static inline void fuzz_line_close(fuzz_line *l)
+{
+    chr_context *ctx = l->ctx;
+    fuzz_line_leave(l);
+    fuzz_end(ctx);
 }
 
 #endif

@@ -1,13 +1,58 @@
 /*
- * What a peer sends to a telnet or tn3270 chardev, against a model that decodes it in one piece: the data, where BREAK stands among
- * them, and no more answers than requests. First byte: which chardev; second: how the stream is cut.
+ * What a peer sends to a telnet or tn3270 chardev, or to one with com-port=on, against a model that decodes it in one piece: the data,
+ * where BREAK stands among them, and no more answers than requests, each of them complete. First byte: which chardev; second: how the
+ * stream is cut.
  */
 #include "fuzz_line.h"
 
 typedef struct tn_model {
     unsigned char data[LINE_MOST];
-    size_t        length, breaks, break_at[LINE_MOST], requests;
+    size_t        length, breaks, break_at[LINE_MOST], requests, subs;
+    int           role;       /* of the chardev with com-port: 's', 'c'; 0 = none */
+    int           is_on, is_asked; /* the peer has agreed to it; has not answered */
+    int           in_break;   /* a server's client holds the line in break */
 } tn_model;
+
+static void tn_break(tn_model *m)
+{
+    m->break_at[m->breaks++] = m->length;
+}
+
+/* Whether it is one that it understands; the first of them is an agreement, too, as long as the other side was only asked. */
+static int tn_is_com(const tn_model *m, const uint8_t *sub, size_t n)
+{
+    int command = n < 2 ? -1 : m->role == 's' ? sub[1] : sub[1] - 100, most = command == 1 ? 6 : 3;
+    if (command == 0 || command == 8 || command == 9 || (m->role == 's' && (command == 6 || command == 7))) most = 2;
+    return m->role && n >= 2 && sub[0] == 44 && command >= 0 && command <= 12 && (int)n == most && (m->is_on || m->is_asked);
+}
+
+/* What com-port makes of a subnegotiation that is complete: BREAK is all that is modelled. */
+static void tn_sub(tn_model *m, const uint8_t *bytes, size_t len)
+{
+    uint8_t sub[8] = { 0 };
+    size_t  i, n = 0;
+    for (i = 0; i < len; i++) {
+        if (bytes[i] == 255 && ++i < len && bytes[i] != 255) continue;
+        if (n < sizeof sub) sub[n++] = bytes[i];
+    }
+    m->subs++;
+    if (!tn_is_com(m, sub, n)) return;
+    m->is_on = 1;
+    if (n != 3) return;
+    if (m->role == 'c' && sub[1] == 106 && (sub[2] & 16)) tn_break(m);
+    if (m->role == 's' && sub[1] == 5 && sub[2] == 5 && !m->in_break) tn_break(m);
+    if (m->role == 's' && sub[1] == 5 && (sub[2] == 5 || sub[2] == 6)) m->in_break = sub[2] == 5;
+}
+
+static void tn_verb(tn_model *m, uint8_t verb, uint8_t option, int *is_binary)
+{
+    int yes = m->role == 's' ? 251 : 253;
+    m->requests++;
+    if (verb == 251 && option == 0) *is_binary = 1;
+    if (verb == 252 && option == 0) *is_binary = 0;
+    if (m->role && option == 44 && (verb == yes || verb == yes + 1)) m->is_on = verb == yes, m->is_asked = 0;
+    if (!m->is_on) m->in_break = 0;
+}
 
 /* One command that begins at bytes[0] == IAC. Returns its length, 0 = it isn't complete. */
 static size_t tn_command(tn_model *m, const uint8_t *bytes, size_t len, int is_3270, int *is_binary)
@@ -21,16 +66,14 @@ static size_t tn_command(tn_model *m, const uint8_t *bytes, size_t len, int is_3
     }
     if (bytes[1] >= 251) {
         if (len < 3) return 0;
-        m->requests++;
-        if (bytes[1] == 251 && bytes[2] == 0) *is_binary = 1;
-        if (bytes[1] == 252 && bytes[2] == 0) *is_binary = 0;
+        tn_verb(m, bytes[1], bytes[2], is_binary);
         return 3;
     }
-    if (bytes[1] == 243) m->break_at[m->breaks++] = m->length;
+    if (bytes[1] == 243) tn_break(m);
     if (bytes[1] != 250) return 2;
     for (i = 2; i + 1 < len; i++) {
         if (bytes[i] != 255) continue;
-        if (bytes[i + 1] == 240) return i + 2;
+        if (bytes[i + 1] == 240) return tn_sub(m, bytes + 2, i - 2), i + 2;
         i++;
     }
     return 0;
@@ -55,27 +98,63 @@ static void tn_decode(tn_model *m, const uint8_t *bytes, size_t len, int is_3270
     }
 }
 
+/* All that the chardev says by itself are whole commands. */
+static void tn_check_heard(const unsigned char *bytes, size_t len)
+{
+    size_t at, end;
+    for (at = 0; at < len; at = end) {
+        FUZZ_CHECK(bytes[at] == 255 && at + 3 <= len && bytes[at + 1] >= 250);
+        end = at + 3;
+        if (bytes[at + 1] != 250) continue;
+        for (; end + 1 < len && !(bytes[end] == 255 && bytes[end + 1] == 240); end += bytes[end] == 255 ? 2 : 1) {}
+        FUZZ_CHECK(end + 1 < len && bytes[at + 2] == 44 && end - at <= 60);
+        end += 2;
+    }
+}
+
+/* The frontend of a com port that sets something, too; all that is in force is possible. */
+static void tn_use_com_port(fuzz_line *l, uint8_t cuts)
+{
+    chr_serial_params params = { 9600, 'E', 7, 2 };
+    int               lines = cuts & 2 ? CHR_TIOCM_DTR : CHR_TIOCM_RI, flow = CHR_FLOW_RTSCTS, code;
+    if (cuts & 4) FUZZ_CHECK(chr_fe_ioctl(&l->fe, CHR_IOCTL_SERIAL_SET_PARAMS, &params) != CHR_ERR_INVALID);
+    if (cuts & 8) chr_fe_ioctl(&l->fe, CHR_IOCTL_SERIAL_SET_TIOCM, &lines);
+    if (cuts & 16) chr_fe_ioctl(&l->fe, CHR_IOCTL_SERIAL_SET_FLOW, &flow);
+    code = chr_fe_ioctl(&l->fe, CHR_IOCTL_SERIAL_GET_PARAMS, &params);
+    FUZZ_CHECK(code == 0 || code == CHR_ERR_NOT_SUPPORTED);
+    FUZZ_CHECK(code < 0 || chr_fe_ioctl(&l->fe, CHR_IOCTL_SERIAL_SET_PARAMS, &params) == 0);
+    code = chr_fe_ioctl(&l->fe, CHR_IOCTL_SERIAL_GET_FLOW, &flow);
+    FUZZ_CHECK(code < 0 || (flow >= CHR_FLOW_NONE && flow <= CHR_FLOW_RTSCTS));
+    fuzz_line_settle(l);
+}
+
 int FUZZ_TARGET(const uint8_t *data, size_t size)
 {
-    static const char *const protocols[] = { "telnet=on", "telnet=on", "tn3270=on" };
+    static const char *const protocols[] = { "telnet=on", "telnet=on", "tn3270=on", "telnet=on,com-port=on", "telnet=on,com-port=on" };
     static tn_model          m;
     fuzz_bytes               in = { data, size };
-    int                      which = fuzz_byte(&in) % 3;
+    int                      which = fuzz_byte(&in) % 5;
     uint8_t                  cuts = fuzz_byte(&in);
     size_t                   greeting, i;
     fuzz_line               *l;
     if (in.size > LINE_MOST / 4) return 0;
-    m.length = m.breaks = m.requests = 0;
+    m.length = m.breaks = m.requests = m.subs = 0;
+    m.role = which < 3 ? 0 : which == 3 ? 's' : 'c';
+    m.is_on = m.in_break = 0;
+    m.is_asked = 1;
     tn_decode(&m, in.data, in.size, which == 2);
-    l = fuzz_line_open(which != 1, protocols[which]);
+    l = fuzz_line_open(which != 1 && which != 4, protocols[which]);
     FUZZ_CHECK(l->opened);
+    l->may_stop = which >= 3;
     greeting = l->heard_length;
     fuzz_line_feed(l, in.data, in.size, cuts);
     FUZZ_CHECK(!l->closed);
     FUZZ_CHECK(l->length == m.length && memcmp(l->data, m.data, m.length) == 0);
     FUZZ_CHECK(l->events == m.breaks);
     for (i = 0; i < m.breaks; i++) FUZZ_CHECK(l->event_at[i] == m.break_at[i]);
-    FUZZ_CHECK(l->heard_length - greeting <= 3 * (m.requests + 1));
+    if (m.role) tn_use_com_port(l, cuts);
+    tn_check_heard(l->heard + greeting, l->heard_length - greeting);
+    FUZZ_CHECK(l->heard_length - greeting <= (m.role ? 200 : 3) * (m.requests + 1) + (m.role ? 40 : 0) * (m.subs + 8));
     fuzz_line_close(l);
     return 0;
 }

@@ -15,20 +15,22 @@ def client(port, more=""):
 
 
 def talk_to_login(probe):
-    """What stands for login prints a line, reads one and prints it changed."""
+    """What stands for login prints a line, reads one, prints it changed, and ends when another has come."""
     probe.expect("opened")
     probe.data_until(b"who? ")
     probe.write(b"me\r")
     assert b"hello me" in probe.data_until(b"hello me")
     probe.data_until(b"bye")
+    probe.write(b"\r")
     probe.expect("closed")
     probe.close()
 
 
 def login_script(directory):
+    """It waits before it ends: when its child has gone, telnetd hangs up and forgets what it has not yet read of its words."""
     path = os.path.join(directory, "login")
     with open(path, "w", encoding="ascii") as script:
-        script.write("#!/bin/sh\nprintf 'who? '\nread -r name\necho \"hello $name\"\nprintf bye\n")
+        script.write("#!/bin/sh\nprintf 'who? '\nread -r name\necho \"hello $name\"\nprintf bye\nread -r enough\n")
     os.chmod(path, 0o755)
     return path
 

@@ -1,18 +1,49 @@
 #!/usr/bin/python3
-"""Our websocket server and client meet python3-websockets, curl and (when it is here) npm ws, in both roles."""
+"""Our websocket server and client meet python3-websockets, curl and (when it is here) npm ws, in both roles, bare and over TLS."""
 import asyncio
 import os
 import signal
+import ssl
 import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from probing import LIMIT, Probe, Tally, build_probe, find, need, server, skip  # noqa: E402
+from probing import LIMIT, Probe, Tally, build_probe, find, has_tls, need, server, skip  # noqa: E402
+from tls import creds, make_certs  # noqa: E402
 
 try:
     import websockets
 except ImportError:
     skip("there is no python3-websockets")
+
+
+def our_server(directory, scheme, more=""):
+    """Listens for ws or wss; the probe and its URL."""
+    objects = ()
+    if scheme == "wss":
+        make_certs(directory)
+        objects, more = (creds(directory, "server", more=",verify-peer=off"),), more + ",tls-creds=t"
+    probe, port = server("websocket", more, objects)
+    return probe, "%s://127.0.0.1:%d/" % (scheme, port)
+
+
+def our_client(directory, scheme, port, more=""):
+    """Its certificates are there already: the server needed them."""
+    if scheme == "ws":
+        return Probe("socket,id=p,host=127.0.0.1,port=%d,websocket=on%s" % (port, more))
+    return Probe("socket,id=p,host=127.0.0.1,port=%d,websocket=on,tls-creds=t%s" % (port, more), objects=(creds(directory, "client"),))
+
+
+def their_tls(directory, scheme, is_server):
+    """What Python's ssl needs; None without TLS."""
+    if scheme == "ws":
+        return None
+    if is_server:
+        make_certs(directory)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(directory + "/server-cert.pem", directory + "/server-key.pem")
+        return context
+    return ssl.create_default_context(cafile=directory + "/ca-cert.pem")
 
 
 async def with_limit(coroutine):
@@ -46,8 +77,8 @@ async def converse(probe, peer):
     assert got == out
 
 
-async def as_client(port, probe, closer):
-    async with websockets.connect("ws://127.0.0.1:%d/" % port, subprotocols=["chat", "binary"], max_size=None) as peer:
+async def as_client(url, probe, closer, tls):
+    async with websockets.connect(url, subprotocols=["chat", "binary"], max_size=None, ssl=tls) as peer:
         await later(probe.expect, "opened")
         await converse(probe, peer)
         if closer == "we close":
@@ -57,15 +88,19 @@ async def as_client(port, probe, closer):
                 raise AssertionError("no close came")
             except websockets.ConnectionClosed as closed:
                 assert closed.code == 1000, closed
+        else:
+            await peer.close(4321, "because")
+            assert peer.close_code == 4321, peer.close_code  # what came back
     await later(probe.expect, "closed")
 
 
-def client_of_ours(directory, closer):
+def client_of_ours(directory, closer, scheme):
     """Twice, so that the second peer is seen to come after the first."""
-    probe, port = server("websocket")
+    probe, url = our_server(directory, scheme)
     for _ in range(2):
-        asyncio.run(as_client(port, probe, closer))
+        asyncio.run(as_client(url, probe, closer, their_tls(directory, scheme, False)))
     probe.close()
+    assert probe.log == [], probe.log
 
 
 def text_is_refused(directory):
@@ -99,7 +134,7 @@ def text_passes(directory):
     probe.close()
 
 
-def server_of_ours(directory, closer):
+def server_of_ours(directory, closer, scheme):
     """We are the client; with reconnect the second connection comes by itself."""
     async def talk():
         peers = asyncio.Queue()
@@ -108,9 +143,10 @@ def server_of_ours(directory, closer):
             await peers.put(peer)
             await peer.wait_closed()
 
-        async with websockets.serve(handler, "127.0.0.1", 0, subprotocols=["binary"], max_size=None) as serving:
+        async with websockets.serve(handler, "127.0.0.1", 0, subprotocols=["binary"], max_size=None,
+                                    ssl=their_tls(directory, scheme, True)) as serving:
             port = serving.sockets[0].getsockname()[1]
-            probe = await later(Probe, "socket,id=p,host=127.0.0.1,port=%d,websocket=on,reconnect-ms=50" % port)
+            probe = await later(our_client, directory, scheme, port, ",reconnect-ms=50")
             for _ in range(2):
                 peer = await with_limit(peers.get())
                 await later(probe.expect, "opened")
@@ -128,16 +164,39 @@ def server_of_ours(directory, closer):
     asyncio.run(talk())
 
 
-def refusals(directory):
+UPGRADE = ["-H", "Connection: Upgrade", "-H", "Upgrade: websocket", "-H", "Sec-WebSocket-Version: 13",
+           "-H", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]
+
+
+def curl(directory, url, *args):
+    trust = ["--cacert", directory + "/ca-cert.pem"] if url.startswith("wss:") else []
+    return ["curl", "--http1.1", "-s", "--max-time", str(int(LIMIT)), *trust, *args, url.replace("ws", "http", 1)]
+
+
+def refusals(directory, scheme):
     """curl asks wrongly, and sees why."""
-    probe, port = server("websocket")
-    url = "http://127.0.0.1:%d" % port
-    for args, status in ((["/"], "426"), (["/other"], "404"), (["/", "-X", "POST"], "400"),
-                         (["/", "-H", "Upgrade: websocket", "-H", "Sec-WebSocket-Version: 12"], "426"),
-                         (["/", "-H", "Upgrade: websocket", "-H", "Connection: Upgrade", "-H", "Sec-WebSocket-Version: 13"], "400")):
-        done = subprocess.run(["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", url + args[0], *args[1:]],
-                              capture_output=True, timeout=LIMIT, check=False)
-        assert done.stdout.decode() == status, (args, done.stdout)
+    probe, url = our_server(directory, scheme)
+    for path, args, status in (("", [], "426"), ("other", [], "404"), ("", ["-X", "POST"], "400"), ("", ["--http1.0", *UPGRADE], "400"),
+                               ("other", UPGRADE, "404"), ("", UPGRADE[2:], "400"), ("", UPGRADE[:6], "400"),
+                               ("", [*UPGRADE[:4], "-H", "Sec-WebSocket-Version: 12", *UPGRADE[6:]], "426")):
+        done = subprocess.run(curl(directory, url + path, "-i", *args), capture_output=True, timeout=LIMIT, check=False)
+        head = done.stdout.decode().lower()
+        assert done.returncode == 0 and head.startswith("http/1.1 %s " % status), (args, done)
+        assert ("sec-websocket-version: 13" in head) == (status == "426"), head
+    probe.close()
+
+
+def curl_upgrades(directory, scheme):
+    """It gets its 101, and frames are what it takes for the body."""
+    probe, url = our_server(directory, scheme)
+    peer = subprocess.Popen(curl(directory, url, "-i", "-N", *UPGRADE), stdout=subprocess.PIPE)
+    probe.expect("opened")
+    probe.write(b"hello")
+    probe.say("disconnect")
+    probe.expect("closed")
+    out = peer.communicate(timeout=LIMIT)[0]
+    assert out.startswith(b"HTTP/1.1 101 ") and b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in out, out
+    assert out.endswith(b"\r\n\r\n\x82\x05hello\x88\x02\x03\xe8"), out
     probe.close()
 
 
@@ -158,7 +217,8 @@ def wrong_server(directory):
 
 
 NODE = """
-const W = require('ws');
+const W = require('ws'), fs = require('fs');
+const [role, scheme, where, port] = process.argv.slice(2);
 const done = (text) => { console.log(text); process.exit(text === 'ok' ? 0 : 1); };
 setTimeout(() => done('time is over'), 10000);
 const talk = (ws) => {
@@ -172,13 +232,15 @@ const talk = (ws) => {
   ws.on('pong', (data) => { if (data.toString() !== 'p') done('a wrong pong'); ws.close(1000, 'bye'); });
   ws.on('close', (code) => done(code === 1000 ? 'ok' : 'close ' + code));
 };
-if (process.argv[2] === 'client') {
-  const ws = new W('ws://127.0.0.1:' + process.argv[3] + '/', ['binary']);
+if (role === 'client') {
+  const ws = new W(scheme + '://127.0.0.1:' + port + '/', ['binary'], scheme === 'wss' ? { ca: fs.readFileSync(where + '/ca-cert.pem') } : {});
   ws.on('error', (e) => done(String(e)));
   ws.on('open', () => talk(ws));
 } else {
-  const s = new W.Server({ host: '127.0.0.1', port: 0 }, () => console.log(s.address().port));
-  s.on('connection', talk);
+  const web = scheme === 'ws' ? require('http').createServer() : require('https').createServer({
+    cert: fs.readFileSync(where + '/server-cert.pem'), key: fs.readFileSync(where + '/server-key.pem') });
+  new W.Server({ server: web }).on('connection', talk);
+  web.listen(0, '127.0.0.1', () => console.log(web.address().port));
 }
 """
 
@@ -204,30 +266,39 @@ def talk_to_node(probe, node):
     probe.close()
 
 
-def node_client_of_ours(directory):
-    probe, port = server("websocket")
-    talk_to_node(probe, start_node(directory, "client", str(port)))
+def node_client_of_ours(directory, scheme):
+    probe, url = our_server(directory, scheme)
+    talk_to_node(probe, start_node(directory, "client", scheme, directory, url.rsplit(":", 1)[1].strip("/")))
 
 
-def node_server_of_ours(directory):
-    node = start_node(directory, "server")
+def node_server_of_ours(directory, scheme):
+    if scheme == "wss":
+        make_certs(directory)
+    node = start_node(directory, "server", scheme, directory)
     port = int(node.stdout.readline())
-    talk_to_node(Probe("socket,id=p,host=127.0.0.1,port=%d,websocket=on" % port), node)
+    talk_to_node(our_client(directory, scheme, port), node)
 
 
 need("curl")
 os.environ["NODE_PATH"] = os.environ.get("NODE_PATH", "") + ":/usr/share/nodejs:/usr/lib/nodejs"  # where Debian has it
-signal.alarm(int(8 * LIMIT))  # whatever hangs
+signal.alarm(int(12 * LIMIT))  # whatever hangs
 build_probe()
 tally = Tally()
-for who in ("we close", "they close"):
-    tally.run(client_of_ours, who)
-    tally.run(server_of_ours, who)
-for each in (text_is_refused, text_passes, refusals, wrong_server):
+with_node = node_has_ws()
+for each in (text_is_refused, text_passes, wrong_server):
     tally.run(each)
-for each in (node_client_of_ours, node_server_of_ours):
-    if node_has_ws():
-        tally.run(each)
-    else:
-        tally.skip(each, "there is no node with its package ws")
+for kind in ("ws", "wss"):
+    if kind == "wss" and not (has_tls() and find("openssl")):
+        tally.skip(our_server, "wss: mbedtls/ssl.h or openssl is missing")
+        continue
+    for who in ("we close", "they close"):
+        tally.run(client_of_ours, who, kind)
+        tally.run(server_of_ours, who, kind)
+    for each in (refusals, curl_upgrades):
+        tally.run(each, kind)
+    for each in (node_client_of_ours, node_server_of_ours):
+        if with_node:
+            tally.run(each, kind)
+        else:
+            tally.skip(each, "there is no node with its package ws")
 tally.end()

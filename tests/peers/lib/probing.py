@@ -35,27 +35,35 @@ def has_tls():
     return subprocess.run([compiler, "-E", "-xc", "-"], input=b"#include <mbedtls/ssl.h>\n", capture_output=True).returncode == 0
 
 
-def build_probe():
+def spice_flags():
+    """What pkg-config says; None without spice-server."""
+    if not shutil.which("pkg-config"):
+        return None
+    done = subprocess.run(["pkg-config", "--cflags", "--libs", "spice-server"], capture_output=True, check=False)
+    return ["-DCHARDEV_SPICE"] + done.stdout.decode().split() if done.returncode == 0 else None
+
+
+def build_probe(program=PROBE, more=()):
     source = os.path.join(ROOT, "tests", "peers", "lib", "probe.c")
     header = os.path.join(ROOT, "chardev.h")
-    if os.path.exists(PROBE) and os.path.getmtime(PROBE) > max(os.path.getmtime(source), os.path.getmtime(header)):
+    if os.path.exists(program) and os.path.getmtime(program) > max(os.path.getmtime(source), os.path.getmtime(header)):
         return
     compiler = os.environ.get("CC", "gcc")
     need(compiler)
     tls = ["-DCHARDEV_MBEDTLS", "-lmbedtls", "-lmbedx509", "-lmbedcrypto"] if has_tls() else []
-    os.makedirs(os.path.dirname(PROBE), exist_ok=True)
-    fresh = "%s.%d" % (PROBE, os.getpid())  # other scripts may want it at the same time
-    subprocess.run([compiler, "-std=c99", "-D_GNU_SOURCE", "-DCHARDEV_THREADS", "-O1", "-g", "-I" + ROOT, "-o", fresh, source, "-pthread"] + tls,
-                   check=True)
-    os.replace(fresh, PROBE)
+    os.makedirs(os.path.dirname(program), exist_ok=True)
+    fresh = "%s.%d" % (program, os.getpid())  # other scripts may want it at the same time
+    subprocess.run([compiler, "-std=c99", "-D_GNU_SOURCE", "-DCHARDEV_THREADS", "-O1", "-g", "-I" + ROOT, "-I" + os.path.join(ROOT, "tests"), "-o", fresh,
+                    source, "-pthread", *tls, *more], check=True)
+    os.replace(fresh, program)
 
 
 class Probe:
     """`made`: the address that it says it has. Its lines are waited for with next() and data()."""
 
-    def __init__(self, options, fds=(), objects=()):
-        build_probe()
-        self.process = subprocess.Popen([PROBE, options, *objects], stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=fds, bufsize=0)
+    def __init__(self, options, fds=(), objects=(), program=PROBE, more=()):
+        build_probe(program, more)
+        self.process = subprocess.Popen([program, options, *objects], stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=fds, bufsize=0)
         self.text = b""
         self.held = b""
         self.log = []
@@ -88,20 +96,46 @@ class Probe:
                 assert line == what, "the probe says '%s', not '%s'; its data are %r, its log %r" % (line, what, self.held, self.log)
                 return
 
-    def data(self, want):
-        """Waits for exactly these bytes."""
-        while len(self.held) < len(want):
+    def until(self, what):
+        """Something that comes, whatever else does before it."""
+        lines = []
+        while not lines or lines[-1] != what:
+            try:
+                lines.append(self.line())
+            except AssertionError as error:
+                raise AssertionError("%s: it has said %s, and not '%s'" % (error, lines, what)) from None
+            if lines[-1].startswith("data "):
+                self.held += bytes.fromhex(lines[-1][5:])
+
+    def take(self, length):
+        """The next bytes, when so many have come."""
+        while len(self.held) < length:
             line = self.line()
             if line.startswith("data "):
                 self.held += bytes.fromhex(line[5:])
             else:
                 assert line.startswith(("wrote ", "ioctl 0")), "the probe says '%s' and has %r" % (line, self.held[-200:])
-        got, self.held = self.held[:len(want)], self.held[len(want):]
+        got, self.held = self.held[:length], self.held[length:]
+        return got
+
+    def data(self, want):
+        """Waits for exactly these bytes."""
+        got = self.take(len(want))
         assert got == want, "%r came, not %r" % (got[:400], want[:400])
+
+    def wrote(self):
+        """What became of the last write, when it is over."""
+        while True:
+            line = self.line()
+            if line.startswith("wrote "):
+                return int(line[6:])
+            assert line.startswith("data "), "the probe says '%s'" % line
+            self.held += bytes.fromhex(line[5:])
 
     def data_until(self, end):
         while end not in self.held:
             line = self.line()
+            assert line != "closed", "the far side has gone, and %r has not come; the data are %r" % (end, self.held)
             if line.startswith("data "):
                 self.held += bytes.fromhex(line[5:])
         at = self.held.index(end) + len(end)
@@ -124,11 +158,11 @@ class Probe:
                 self.process.wait()
 
 
-def server(protocol, more=""):
+def server(protocol, more="", objects=()):
     """A probe that listens on a free port of 127.0.0.1, and that port."""
     listening = socket.create_server(("127.0.0.1", 0))
     fd = listening.fileno()
-    probe = Probe("socket,id=p,fd=%d,server=on,wait=off,%s=on%s" % (fd, protocol, more), fds=(fd,))
+    probe = Probe("socket,id=p,fd=%d,server=on,wait=off,%s=on%s" % (fd, protocol, more), fds=(fd,), objects=objects)
     port = listening.getsockname()[1]
     listening.close()
     return probe, port
