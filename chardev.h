@@ -60,14 +60,14 @@
  * RULES that hold for all that follows.
  *
  *     - Nothing is global (but the process's terminal, for stdio), nothing is printed, nothing exits or asserts. A context belongs
- *       to one thread.
+ *       to one thread. With CHARDEV_THREADS others may write (chr_fe_write and its kin) while that one is in its loop.
  *     - Functions that fail return a negative CHR_ERR_... (or NULL) and, given a chr_error, one line that names what was wrong.
  *     - Any function may be called from inside any handler, also to remove the chardev that is calling. The few that block
  *       (they say so) refuse there with CHR_ERR_IN_HANDLER.
  *     - No call of yours calls your handlers before it returns; what it causes comes from the loop. Exceptions:
  *       chr_fe_set_handlers() on an open chardev gives OPENED at once; chr_change() asks your `change` handler, and tells
  *       CLOSED before and OPENED after it; chr_send_break() gives BREAK; chr_fe_take_focus() gives MUX_OUT and MUX_IN;
- *       chr_context_free() gives CLOSED. (can_read is no event: it may be asked at any time.)
+ *       chr_context_free() gives CLOSED. (can_read is no event: it may be asked at any time, and only answers.)
  *     - Descriptors become CLOEXEC and non-blocking. SIGPIPE never comes. No signal's disposition is touched.
  */
 #ifndef CHARDEV_H
@@ -185,10 +185,11 @@ CHARDEV_API void chr_context_free(chr_context *ctx);
  */
 
 /* Dispatches once: waits up to timeout_ms milliseconds (0 = not at all, -1 = without limit) for something to happen.
- * Returns how many callbacks ran, or CHR_ERR_IN_HANDLER, CHR_ERR_IO. */
+ * Returns how many callbacks ran, or an error: CHR_ERR_IN_HANDLER from inside a handler, and what poll() may fail with. */
 CHARDEV_API int chr_loop_step(chr_context *ctx, int timeout_ms);
 /* Steps until chr_loop_stop() is called (also from a handler, before or during it). Returns 0 or a negative error. */
 CHARDEV_API int chr_loop_run(chr_context *ctx);
+/* Ends chr_loop_run(), or the next one; steps don't mind it. From any thread and from signal handlers. */
 CHARDEV_API void chr_loop_stop(chr_context *ctx);
 /* Makes a sleeping loop return from its wait. From any thread and from signal handlers. */
 CHARDEV_API void chr_loop_wake(chr_context *ctx);
@@ -200,7 +201,8 @@ typedef struct chr_poll {
 } chr_poll;
 
 /* Fills up to `capacity` entries and *timeout_ms (how long poll may sleep, -1 = without limit). Returns the number of
- * descriptors that are watched: when it is more than `capacity`, call again with room for all. */
+ * descriptors that are watched: when it is more than `capacity`, call again with room for all. Always dispatch after it, be it
+ * with a count of 0. */
 CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity, int *timeout_ms);
 /* Runs what is ready among `count` entries of the last prepare, then due timers and idle callbacks. Returns how many ran. */
 CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int count);
@@ -334,7 +336,8 @@ CHARDEV_API chr_dev *chr_next(chr_context *ctx, const chr_dev *dev);
 /* Closes and frees a chardev. CHR_ERR_NOT_FOUND; CHR_ERR_BUSY while a frontend is attached. */
 CHARDEV_API int chr_remove(chr_context *ctx, const char *id, chr_error *err);
 /* Hot swap: another backend under a living frontend, which must have a `change` handler and may refuse. `options` as in
- * chr_new(), an id in them is ignored. After an error the old one works as before (without frontend: it is gone). */
+ * chr_new(), an id in them is ignored. After an error the old one works as before (without frontend: it is gone) and descriptors
+ * are still yours. CHR_ERR_NOT_FOUND, CHR_ERR_NOT_SUPPORTED, CHR_ERR_BUSY (refused) and what chr_new() may return. */
 CHARDEV_API int chr_change(chr_context *ctx, const char *id, const char *options, chr_error *err);
 CHARDEV_API int chr_change_from(chr_context *ctx, chr_origin origin, const char *id, const char *options, chr_error *err);
 /* Delivers BREAK to the frontend, as if it came from the far side. */
@@ -460,6 +463,7 @@ typedef struct chr_terminal_size {
     int columns, rows; /* 0 = not known */
 } chr_terminal_size;
 
+/* Does one of the commands above. Returns 0 or an error: CHR_ERR_NOT_SUPPORTED, and what the command says. */
 CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg);
 /* Descriptors to send with the next write's first byte (SCM_RIGHTS; unix sockets only), at most 16; 0 forgets them. They are
  * duplicated: yours stay yours. CHR_ERR_NOT_SUPPORTED, CHR_ERR_INVALID, CHR_ERR_DISCONNECTED. */
@@ -467,12 +471,12 @@ CHARDEV_API int chr_fe_set_msgfds(chr_frontend *fe, const int *fds, int count);
 /* Takes over the descriptors that came last: fills up to `count`, returns how many; they are yours, the rest is closed. */
 CHARDEV_API int chr_fe_get_msgfds(chr_frontend *fe, int *fds, int count);
 
-CHARDEV_API void chr_fe_set_open(chr_frontend *fe, int is_open);    /* tells the backend whether this side is there */
-CHARDEV_API int  chr_fe_set_echo(chr_frontend *fe, int echo);       /* CHR_IOCTL_SET_ECHO */
-CHARDEV_API void chr_fe_take_focus(chr_frontend *fe);               /* on a mux: input comes to this frontend from now on */
-CHARDEV_API int  chr_fe_disconnect(chr_frontend *fe);               /* closes the peer; a server listens again */
+CHARDEV_API void chr_fe_set_open(chr_frontend *fe, int is_open);          /* tells the backend whether this side is there */
+CHARDEV_API int  chr_fe_set_echo(chr_frontend *fe, int echo);             /* CHR_IOCTL_SET_ECHO */
+CHARDEV_API void chr_fe_take_focus(chr_frontend *fe);                     /* on a mux: input comes to this frontend from now on */
+CHARDEV_API int  chr_fe_disconnect(chr_frontend *fe);                     /* closes the peer; a server listens again */
 CHARDEV_API int  chr_fe_wait_connected(chr_frontend *fe, chr_error *err); /* chr_wait_connected() of its chardev */
-CHARDEV_API int  chr_fe_backend_open(const chr_frontend *fe);       /* be_open: the far side is there */
+CHARDEV_API int  chr_fe_backend_open(const chr_frontend *fe);             /* be_open: the far side is there */
 
 /* ====================================================================================================================
  * >>backend   how to add one, with as much right as the built-in ones
@@ -770,8 +774,8 @@ CHARDEV_API void chr_mux_resume_open(chr_context *ctx);
  * button), CHR_ERR_DISCONNECTED (the guest has not switched it on), CHR_ERR_WOULD_BLOCK (the guest does not read: lost, and
  * counted in bytes_dropped). */
 enum { CHR_BUTTON_LEFT, CHR_BUTTON_MIDDLE, CHR_BUTTON_RIGHT };
-CHARDEV_API int chr_input_rel(chr_dev *dev, int dx, int dy);                 /* right and down are positive */
-CHARDEV_API int chr_input_abs(chr_dev *dev, int x, int y);                   /* 0 to 32767, from the upper left corner */
+CHARDEV_API int chr_input_rel(chr_dev *dev, int dx, int dy);          /* right and down are positive */
+CHARDEV_API int chr_input_abs(chr_dev *dev, int x, int y);            /* 0 to 32767, from the upper left corner */
 CHARDEV_API int chr_input_button(chr_dev *dev, int button, int down); /* CHR_BUTTON_... */
 CHARDEV_API int chr_input_sync(chr_dev *dev);
 
@@ -1338,9 +1342,9 @@ CHR__PRIVATE int chr__os_may(int fd, int direction)
     return mode == O_RDWR || mode == (direction == CHR_IN ? O_RDONLY : O_WRONLY);
 }
 
-typedef enum chr__fd_kind { CHR__FD_PLAIN, CHR__FD_PIPE, CHR__FD_SOCKET } chr__fd_kind;
+typedef enum chr__fd_type { CHR__FD_PLAIN, CHR__FD_PIPE, CHR__FD_SOCKET } chr__fd_type;
 
-CHR__PRIVATE chr__fd_kind chr__os_fd_kind(int fd)
+CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd)
 {
     struct stat info;
 
@@ -1452,7 +1456,7 @@ typedef struct pollfd chr__pollfd;
 
 CHR__PRIVATE short chr__os_poll_events(int events)
 {
-    return (short)((events & CHR_IN ? POLLIN : 0) | (events & CHR_OUT ? POLLOUT : 0) | 
+    return (short)((events & CHR_IN ? POLLIN : 0) | (events & CHR_OUT ? POLLOUT : 0) |
                    ((events & (CHR_IN | CHR_HUP)) == CHR_HUP ? CHR__POLLRDHUP : 0));
 }
 
@@ -2060,7 +2064,7 @@ static void chr__os_socket_facts(int fd, chr__socket_facts *facts)
     facts->is_inet = address.storage.ss_family == AF_INET || address.storage.ss_family == AF_INET6;
 }
 
-/* The bound port as a number, for `to`, and whether a port may be tried at all. */
+/* Ports as numbers, for `to`. */
 static void chr__os_sockaddr_set_port(chr__sockaddr *address, int port)
 {
     if (address->storage.ss_family == AF_INET6)
@@ -2968,6 +2972,18 @@ CHR__PRIVATE const unsigned char *chr__ring_piece(const chr__ring *ring, size_t 
     return ring->bytes + index;
 }
 
+/* All of it: for files, which never make us wait. */
+static int chr__write_file(int fd, const void *buf, size_t len)
+{
+    const char *from = (const char *)buf;
+    int         n;
+
+    for (; len > 0; from += n, len -= (size_t)n)
+        if ((n = chr__os_write(fd, from, len)) <= 0)
+            return n < 0 ? n : CHR_ERR_IO;
+    return 0;
+}
+
 /* For what no caller can be told. */
 CHR__PRIVATE void chr__log_line(chr_context *ctx, const char *id, const char *text)
 {
@@ -3463,14 +3479,14 @@ struct chr_options {
 #define CHR__AT(type, member) offsetof(type, member)
 
 static const chr_option chr__common_rows[] = {
-    /* name          type             where                                      default  range  help */
-    { "logfile",      CHR_OPTION_TEXT, CHR__AT(chr_common_options, logfile),      NULL,    0, 0,  "what the guest writes goes to this file too" },
-    { "logappend",    CHR_OPTION_BOOL, CHR__AT(chr_common_options, logappend),    "off",   0, 0,  "add to the log file instead of starting it anew" },
-    { "logtimestamp", CHR_OPTION_BOOL, CHR__AT(chr_common_options, logtimestamp), "off",   0, 0,  "UTC time before each line of the log file" },
-    { "mux",          CHR_OPTION_BOOL, CHR__AT(chr_common_options, mux),          "off",   0, 0,  "several frontends share this chardev" },
-    { "history",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, history),      NULL,    0, 1 << 30, "send so many of the last bytes to each new peer first" },
-    { "obuf",         CHR_OPTION_SIZE, CHR__AT(chr_common_options, obuf),         NULL,    0, 1 << 30, "keep so many bytes of output that would block" },
-    { NULL,           CHR_OPTION_TEXT, 0,                                         NULL,    0, 0,  NULL }
+    /* name           type             where                                      default range      help */
+    { "logfile",      CHR_OPTION_TEXT, CHR__AT(chr_common_options, logfile),      NULL,   0, 0,       "what the guest writes goes to this file too" },
+    { "logappend",    CHR_OPTION_BOOL, CHR__AT(chr_common_options, logappend),    "off",  0, 0,       "add to the log file instead of starting it anew" },
+    { "logtimestamp", CHR_OPTION_BOOL, CHR__AT(chr_common_options, logtimestamp), "off",  0, 0,       "UTC time before each line of the log file" },
+    { "mux",          CHR_OPTION_BOOL, CHR__AT(chr_common_options, mux),          "off",  0, 0,       "several frontends share this chardev" },
+    { "history",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, history),      NULL,   0, 1 << 30, "send that many of the last bytes to each new peer first" },
+    { "obuf",         CHR_OPTION_SIZE, CHR__AT(chr_common_options, obuf),         NULL,   0, 1 << 30, "keep that many bytes of output that would block" },
+    { NULL,           CHR_OPTION_TEXT, 0,                                         NULL,   0, 0,       NULL }
 };
 
 /* Objects that are no chardevs have none of these. */
@@ -3591,6 +3607,14 @@ static void chr__options_name_backend(chr_options *options)
         return;
     pair->value = pair->text;
     pair->key = "backend";
+}
+
+/* What ipv4= and ipv6= mean together: 4 or 6 when only one is wanted, else 0. */
+CHR__PRIVATE int chr__ip_family(chr_bool ipv4, chr_bool ipv6)
+{
+    if (ipv6 == CHR_OFF || (ipv4 == CHR_ON && ipv6 != CHR_ON))
+        return 4;
+    return ipv4 == CHR_OFF || (ipv6 == CHR_ON && ipv4 != CHR_ON) ? 6 : 0;
 }
 
 /* -- list to struct -- */
@@ -4089,7 +4113,6 @@ CHR__PRIVATE chr__object *chr__object_new(const chr_options *list, const chr_bac
     return NULL;
 }
 
-
 /* -- help -- */
 
 static size_t chr__pad(char *line, size_t len, size_t column)
@@ -4275,17 +4298,6 @@ static void chr__record_close(chr_context *ctx)
     ctx->recorder = NULL;
 }
 
-static int chr__record_put(int fd, const void *buf, size_t len)
-{
-    const char *from = (const char *)buf;
-    int         n;
-
-    for (; len > 0; from += n, len -= (size_t)n)
-        if ((n = chr__os_write(fd, from, len)) <= 0)
-            return n < 0 ? n : CHR_ERR_IO;
-    return 0;
-}
-
 /* One record, at once, so that a crash loses none. As with the log file, failure never disturbs the traffic. */
 static int chr__record_write(chr_context *ctx, unsigned number, chr__record_kind kind, int64_t value, uint32_t extra, const void *buf, size_t len)
 {
@@ -4300,9 +4312,9 @@ static int chr__record_write(chr_context *ctx, unsigned number, chr__record_kind
     chr__put_le(head + 20, (uint64_t)value, 4);
     chr__put_le(head + 24, extra, 4);
     chr__put_le(head + 4, chr__crc32(chr__crc32(chr__crc32(0, head, 4), head + 8, sizeof head - 8), buf, len), 4);
-    code = chr__record_put(ctx->recorder->fd, head, sizeof head);
+    code = chr__write_file(ctx->recorder->fd, head, sizeof head);
     if (code == 0)
-        code = chr__record_put(ctx->recorder->fd, buf, len);
+        code = chr__write_file(ctx->recorder->fd, buf, len);
     if (code == 0)
         return 0;
     chr__record_close(ctx);
@@ -4408,7 +4420,7 @@ static int chr__record_begin(chr_context *ctx)
     chr__put_le(head + 8, CHR__RECORD_VERSION, 4);
     chr__put_le(head + 12, 0, 4);
     chr__put_le(head + 16, (uint64_t)ctx->recorder->started, 8);
-    return chr__record_put(ctx->recorder->fd, head, sizeof head);
+    return chr__write_file(ctx->recorder->fd, head, sizeof head);
 }
 
 CHARDEV_API int chr_record_start(chr_context *ctx, const char *path, chr_error *err)
@@ -4842,18 +4854,6 @@ static int chr__log_stamp(chr_context *ctx, char *text, size_t size)
                        (int)(in_day / 60000 % 60), (int)(in_day / 1000 % 60), (int)(in_day % 1000));
 }
 
-static int chr__log_put(chr__log *log, const char *text, size_t len)
-{
-    while (len > 0) {
-        int n = chr__os_write(log->fd, text, len);
-        if (n <= 0)
-            return n < 0 ? n : CHR_ERR_IO;
-        text += n;
-        len -= (size_t)n;
-    }
-    return 0;
-}
-
 static int chr__log_stamped_lines(chr_dev *dev, const char *text, size_t len)
 {
     char   stamp[40];
@@ -4864,9 +4864,9 @@ static int chr__log_stamped_lines(chr_dev *dev, const char *text, size_t len)
         const void *newline = memchr(text, '\n', len);
         line = newline ? (size_t)((const char *)newline - text) + 1 : len;
         if (!dev->log->in_line)
-            code = chr__log_put(dev->log, stamp, (size_t)chr__log_stamp(dev->ctx, stamp, sizeof stamp));
+            code = chr__write_file(dev->log->fd, stamp, (size_t)chr__log_stamp(dev->ctx, stamp, sizeof stamp));
         if (code == 0)
-            code = chr__log_put(dev->log, text, line);
+            code = chr__write_file(dev->log->fd, text, line);
         dev->log->in_line = !newline;
     }
     return code;
@@ -4874,7 +4874,7 @@ static int chr__log_stamped_lines(chr_dev *dev, const char *text, size_t len)
 
 CHR__COLD void chr__log_record(chr_dev *dev, const void *buf, size_t len)
 {
-    int  code = dev->log->stamped ? chr__log_stamped_lines(dev, (const char *)buf, len) : chr__log_put(dev->log, (const char *)buf, len);
+    int  code = dev->log->stamped ? chr__log_stamped_lines(dev, (const char *)buf, len) : chr__write_file(dev->log->fd, buf, len);
     char text[300];
 
     if (code == 0)
@@ -6660,9 +6660,9 @@ static const chr__layer_slots chr__bottom_socket = {
 /* What SIGPIPE asks for: a socket and a pipe each have their own way to be silent. */
 static const chr__layer_slots *chr__bottom_slots(int out)
 {
-    chr__fd_kind kind = out < 0 ? CHR__FD_PLAIN : chr__os_fd_kind(out);
+    chr__fd_type type = out < 0 ? CHR__FD_PLAIN : chr__os_fd_type(out);
 
-    return kind == CHR__FD_SOCKET ? &chr__bottom_socket : kind == CHR__FD_PIPE ? &chr__bottom_pipe : &chr__bottom_plain;
+    return type == CHR__FD_SOCKET ? &chr__bottom_socket : type == CHR__FD_PIPE ? &chr__bottom_pipe : &chr__bottom_plain;
 }
 
 /* -- the stream -- */
@@ -7068,7 +7068,7 @@ static const chr_io chr__null_io = {
     NULL,            /* wait_fd */
 };
 
-static const chr_backend chr__null = {
+static const chr_backend chr__null_kind = {
     "null",                                /* name         */
     NULL,                                  /* alias        */
     "takes and drops everything",          /* help         */
@@ -7910,7 +7910,7 @@ typedef struct chr__braille {
 
 static const chr_option chr__braille_rows[] = {
 #if CHARDEV_HAS_BRLAPI
-    { "host", CHR_OPTION_TEXT, CHR__AT(chr_braille_options, host), NULL,              0, 0, "the BrlAPI server: [HOST][:NUMBER] (default: BRLAPI_HOST, or :0)" },
+    { "host", CHR_OPTION_TEXT, CHR__AT(chr_braille_options, host), NULL,              0, 0, "BrlAPI server: [HOST][:NUMBER] (default: BRLAPI_HOST or :0)" },
     { "key",  CHR_OPTION_TEXT, CHR__AT(chr_braille_options, key),  "/etc/brlapi.key", 0, 0, "file that holds its key, where it wants one" },
 #endif
     { NULL,   CHR_OPTION_TEXT, 0,                                  NULL,              0, 0, NULL }
@@ -8488,7 +8488,7 @@ static void chr__brlapi_stroke(chr__braille *braille, chr_braille_keys group, in
     (void)chr__braille_key(braille, group, 0);
 }
 
-/* A routing key, a command, or what is typed: as dots or as a character. Its flags are in the upper half; whether it is held down is not ours to tell. */
+/* A routing key, a command, or what is typed: as dots or as a character. Its flags, in the upper half, are not ours to tell. */
 static void chr__brlapi_key(chr__brlapi *host, unsigned long code)
 {
     enum { COMMAND = 1, ROUTE = 1, DOTS = 0x22 };
@@ -9815,7 +9815,7 @@ static int chr__fd_open(chr_dev *dev, chr_error *err)
     return 0;
 }
 
-static const chr_backend chr__fd = {
+static const chr_backend chr__fd_kind = {
     "fd",                                     /* name         */
     NULL,                                     /* alias        */
     "descriptors that are open already",      /* help         */
@@ -9873,7 +9873,7 @@ static int chr__file_open(chr_dev *dev, chr_error *err)
     return 0;
 }
 
-static const chr_backend chr__file = {
+static const chr_backend chr__file_kind = {
     "file",                                        /* name         */
     NULL,                                          /* alias        */
     "a file that is written, another that is read", /* help        */
@@ -9949,7 +9949,7 @@ static int chr__pipe_open(chr_dev *dev, chr_error *err)
     return 0;
 }
 
-static const chr_backend chr__pipe = {
+static const chr_backend chr__pipe_kind = {
     "pipe",                                   /* name         */
     NULL,                                     /* alias        */
     "named pipes that exist already",         /* help         */
@@ -10238,7 +10238,7 @@ typedef struct chr__serial {
 
 static const chr_option chr__serial_rows[] = {
     { "path",         CHR_OPTION_TEXT,   CHR__AT(chr_serial_options, path),         CHR_REQUIRED, 0, 0,          "terminal device" },
-    { "reconnect-ms", CHR_OPTION_NUMBER, CHR__AT(chr_serial_options, reconnect_ms), NULL,         0, 2000000000, "open an unplugged device again after so many milliseconds" },
+    { "reconnect-ms", CHR_OPTION_NUMBER, CHR__AT(chr_serial_options, reconnect_ms), NULL,         0, 2000000000, "open an unplugged device again after so long" },
     { NULL,           CHR_OPTION_TEXT,   0,                                         NULL,         0, 0,          NULL }
 };
 
@@ -10750,14 +10750,6 @@ static int chr__udp_check(const chr_udp_options *options, chr_error *err)
     return 0;
 }
 
-/* 4 or 6 when only one is wanted. */
-static int chr__udp_family(const chr_udp_options *options)
-{
-    if (options->ipv6 == CHR_OFF || (options->ipv4 == CHR_ON && options->ipv6 != CHR_ON))
-        return 4;
-    return options->ipv4 == CHR_OFF || (options->ipv6 == CHR_ON && options->ipv4 != CHR_ON) ? 6 : 0;
-}
-
 /* -- datagrams, in pieces -- */
 
 static int chr__datagrams_read(chr__layer *layer, void *buf, size_t len)
@@ -10821,7 +10813,7 @@ static int chr__udp_locals(const chr_udp_options *options, chr__sockaddr *found,
 
     if (!host && !port)
         return 0;
-    return chr__os_lookup_type(SOCK_DGRAM, host, port ? port : "0", chr__udp_family(options), 1, 0, found, err);
+    return chr__os_lookup_type(SOCK_DGRAM, host, port ? port : "0", chr__ip_family(options->ipv4, options->ipv6), 1, 0, found, err);
 }
 
 static int chr__udp_resolve(chr__udp *udp, chr__sockaddr *found, chr_error *err)
@@ -10829,11 +10821,11 @@ static int chr__udp_resolve(chr__udp *udp, chr__sockaddr *found, chr_error *err)
     const chr_udp_options *options = (const chr_udp_options *)udp->dev.options;
     const char            *host = chr__udp_given(options->host);
     chr__sockaddr         *locals = found + CHR__MAX_ADDRESSES;
-    int                    peer_count, local_count;
+    int                    family = chr__ip_family(options->ipv4, options->ipv6), peer_count, local_count;
 
     if (!host)
         host = "localhost";
-    peer_count = chr__os_lookup_type(SOCK_DGRAM, host, options->port, chr__udp_family(options), 0, 0, found, err);
+    peer_count = chr__os_lookup_type(SOCK_DGRAM, host, options->port, family, 0, 0, found, err);
     if (peer_count < 0)
         return peer_count;
     local_count = chr__udp_locals(options, locals, err);
@@ -11013,14 +11005,6 @@ static int chr__address_check(const chr_address *address, int is_server, chr_err
     if ((address->ipv4 == CHR_OFF && address->ipv6 == CHR_OFF) || (address->ipv4 == CHR_ON && address->ipv6 == CHR_ON && !is_server))
         return chr__fail(err, CHR_ERR_INVALID, "socket: ipv4= and ipv6= leave no address family");
     return 0;
-}
-
-/* 4 or 6 when only one is wanted. */
-static int chr__address_family(const chr_address *address)
-{
-    if (address->ipv4 == CHR_ON && address->ipv6 == CHR_ON)
-        return 0;
-    return address->ipv4 == CHR_ON || address->ipv6 == CHR_OFF ? 4 : address->ipv6 == CHR_ON || address->ipv4 == CHR_OFF ? 6 : 0;
 }
 
 /* The one check of a descriptor that is open already; each fault has its own message. */
@@ -14399,7 +14383,7 @@ static void chr__socket_look_up(chr__socket *sock, int may_block)
 {
     const chr_address *address = &sock->address;
     const char        *host = address->host && address->host[0] ? address->host : NULL;
-    int                family = chr__address_family(address);
+    int                family = chr__ip_family(address->ipv4, address->ipv6);
     int                count = chr__os_lookup(host, address->port, family, 0, 1, sock->addresses, &sock->failure);
 
     if (count == CHR_ERR_WOULD_BLOCK && !may_block) {
@@ -14665,7 +14649,7 @@ static int chr__socket_resolve(chr__socket *sock, chr_error *err)
         return chr__os_sockaddr_vsock(address->cid, port, sock->addresses, err);
     if (address->type == CHR_ADDR_FD || !sock->is_server)
         return 1;
-    sock->address_count = chr__os_lookup(host, address->port, chr__address_family(address), 1, 0, sock->addresses, err);
+    sock->address_count = chr__os_lookup(host, address->port, chr__ip_family(address->ipv4, address->ipv6), 1, 0, sock->addresses, err);
     for (i = 1; i < sock->address_count && !host; i++) /* all interfaces: the IPv6 one takes IPv4 peers too */
         if (chr__os_sockaddr_is_ipv6(&sock->addresses[i]) && !chr__os_sockaddr_is_ipv6(&sock->addresses[0])) {
             chr__sockaddr first = sock->addresses[0];
@@ -15227,7 +15211,7 @@ static const chr_backend chr__spiceport_kind = {
  * ==================================================================================================================== */
 
 static const chr_backend *const chr__builtins[] = {
-    &chr__null,
+    &chr__null_kind,
 #if CHARDEV_HAS_RINGBUF
     &chr__ringbuf_kind,
 #endif
@@ -15250,13 +15234,13 @@ static const chr_backend *const chr__builtins[] = {
     &chr__hub_kind,
 #endif
 #if CHARDEV_HAS_FD
-    &chr__fd,
+    &chr__fd_kind,
 #endif
 #if CHARDEV_HAS_FILE
-    &chr__file,
+    &chr__file_kind,
 #endif
 #if CHARDEV_HAS_PIPE
-    &chr__pipe,
+    &chr__pipe_kind,
 #endif
 #if CHARDEV_HAS_PTY
     &chr__pty_kind,
@@ -15377,16 +15361,11 @@ CHARDEV_API chr_context *chr_context_new(const chr_config *config)
     return NULL;
 }
 
-CHARDEV_API void chr_context_free(chr_context *ctx)
+/* Each frontend that was told OPENED gets CLOSED. Its handler may remove this chardev and others. */
+static void chr__context_close_devs(chr_context *ctx)
 {
-    chr_dev        *dev;
-    chr__named_fd  *named;
-    chr__kind_node *node;
-    chr__object    *object;
+    chr_dev *dev;
 
-    if (!ctx || ctx->depth > 0)
-        return;
-    (void)chr_record_stop(ctx);
     while ((dev = ctx->devs) != NULL) {
         chr__enter(ctx);
         if (dev->be_open)
@@ -15397,7 +15376,14 @@ CHARDEV_API void chr_context_free(chr_context *ctx)
         }
         chr__leave(ctx);
     }
-    chr_replay_close(ctx);
+}
+
+static void chr__context_forget(chr_context *ctx)
+{
+    chr__named_fd  *named;
+    chr__kind_node *node;
+    chr__object    *object;
+
     while ((named = ctx->named_fds) != NULL) {
         ctx->named_fds = named->next;
         chr__os_close(named->fd);
@@ -15411,6 +15397,16 @@ CHARDEV_API void chr_context_free(chr_context *ctx)
         ctx->kinds = node->next;
         chr__free(ctx, node);
     }
+}
+
+CHARDEV_API void chr_context_free(chr_context *ctx)
+{
+    if (!ctx || ctx->depth > 0)
+        return;
+    (void)chr_record_stop(ctx);
+    chr__context_close_devs(ctx);
+    chr_replay_close(ctx);
+    chr__context_forget(ctx);
 #ifdef CHARDEV_THREADS
     chr__os_mutex_destroy(&ctx->mutex);
 #endif
