@@ -13816,16 +13816,16 @@ static int chr__tls_check(chr_context *ctx, const chr_socket_options *options, c
 
 typedef struct chr__socket_layer {
     const char             *option;
-    const chr__layer_slots *slots; /* NULL = not in this build */
-    size_t                  size;  /* of its state */
+    const chr__layer_slots *slots;   /* NULL = not in this build */
+    size_t                  size;    /* of its state */
     int                     lingers; /* its peer answers a goodbye, and must have the time to read ours */
 } chr__socket_layer;
 
 static const chr__socket_layer chr__socket_layers[] = {
-    { "tls-creds", CHR__TLS_LAYER,                              0 },
-    { "telnet",    &chr__telnet_slots, sizeof(chr__telnet),     0 },
-    { "tn3270",    &chr__telnet_slots, sizeof(chr__telnet),     0 },
-    { "websocket", &chr__ws_slots,     sizeof(chr__websocket),  1 },
+    { "tls-creds", CHR__TLS_LAYER,                             0 },
+    { "telnet",    &chr__telnet_slots, sizeof(chr__telnet),    0 },
+    { "tn3270",    &chr__telnet_slots, sizeof(chr__telnet),    0 },
+    { "websocket", &chr__ws_slots,     sizeof(chr__websocket), 1 },
 };
 
 enum {
