@@ -12,7 +12,7 @@
  *
  * While one side is away but may come back, the other is not read: no byte is lost. When a side has closed for good, or takes
  * nothing any more, what came from it goes out to the other; then the way back stays until nothing has come for half a second.
- * --keep goes on even so, and drops what nobody takes.
+ * --keep goes on even so, and drops what nobody takes. Ctrl-A x on a mux and a testdev end it at once.
  *
  * Where a side is a serial line over the network (com-port=on), settings, modem lines and break go on to the other side.
  */
@@ -307,6 +307,13 @@ static void on_log(void *opaque, const char *line)
     fprintf(stderr, "relay: %s\n", line);
 }
 
+/* Ctrl-A x on a mux; a testdev, which says with what status. */
+static void on_exit_asked(void *opaque, int code)
+{
+    (void)opaque;
+    end(&relay, code);
+}
+
 static void print_line(void *opaque, const char *line)
 {
     (void)opaque;
@@ -332,9 +339,17 @@ static int help(chr_context *ctx, const char *text)
     return TROUBLE;
 }
 
+static const char usage_text[] =
+    "usage: relay [--keep] [-object O]... A B\n"
+    "  A, B       the chardevs to join: socket,path=/tmp/a,server=on,wait=off and the like, or a URI, tcp:localhost:4444\n"
+    "  --keep     go on when a side has closed for good, and drop what nobody takes\n"
+    "  -object O  TLS credentials that a socket names, tls-creds-x509,id=t,dir=DIR, or a list of the peers that are let in,\n"
+    "             authz-list,id=who,match=NAME\n"
+    "relay help lists all backends, relay BACKEND,help the options of one.\n";
+
 static int usage(void)
 {
-    fprintf(stderr, "usage: relay [--keep] [-object O]... A B    or relay help, relay BACKEND,help\n");
+    fputs(usage_text, stderr);
     return TROUBLE;
 }
 
@@ -390,6 +405,7 @@ static int run_arguments(struct relay *r, int argc, char **argv)
 {
     int i;
 
+    if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) return fputs(usage_text, stdout) < 0;
     r->keep = argc > 1 && strcmp(argv[1], "--keep") == 0;
     argc -= 1 + r->keep;
     argv += 1 + r->keep;
@@ -407,6 +423,7 @@ int main(int argc, char **argv)
 
     memset(&config, 0, sizeof config);
     config.log = on_log;
+    config.exit = on_exit_asked;
     relay.ctx = chr_context_new(&config);
     if (!relay.ctx) {
         fprintf(stderr, "relay: no context: out of memory or descriptors\n");

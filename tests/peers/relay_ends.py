@@ -76,6 +76,21 @@ def errors(directory):
     for args in ((), ("null",), ("null", "null", "null")):
         status, _, err = output_of(*args)
         assert status == 2 and "usage" in err, args
+    for word in ("-h", "--help"):
+        status, out, err = output_of(word)
+        assert status == 0 and "usage" in out and err == "", word
+
+
+def ends_when_asked(directory):
+    """Its input stays open meanwhile."""
+    for typed, args, expected in ((b"1q", ("stdio", "testdev"), 3), (b"\x01x", ("stdio,mux=on", "null"), 0)):
+        with subprocess.Popen([RELAY, *args], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+            process.stdin.write(typed)
+            process.stdin.flush()
+            try:
+                assert process.wait(LIMIT) == expected, "%s: exit status %d" % (args, process.returncode)
+            finally:
+                process.kill()
 
 
 def failed_start_leaves_nothing(directory):
@@ -292,7 +307,7 @@ def terminal_is_put_back(directory, number):
 
 def main():
     tally = Tally()
-    for case in (help_text, errors, failed_start_leaves_nothing, question_and_answer, file_goes_out_whole,
+    for case in (help_text, errors, ends_when_asked, failed_start_leaves_nothing, question_and_answer, file_goes_out_whole,
                  file_waits_for_the_first_peer, last_words_arrive, last_words_wait, ends_under_a_flood, keep_goes_on, idle_costs_nothing):
         tally.run(case.__name__.replace("_", " "), case)
     for sink in ("null", "ringbuf", "ringbuf,size=1K"):
