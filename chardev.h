@@ -32,8 +32,8 @@
  *
  *     the manual        >>errors >>config >>loop >>options >>chardev >>frontend >>backend >>structs >>extras >>record
  *                       >>descriptors
- *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>the_loop >>the_options >>the_record
- *                       >>core >>front >>the_replay >>stream
+ *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>encodings >>the_loop >>the_options
+ *                       >>the_record >>core >>front >>the_replay >>stream
  *     backends          >>be_null >>be_ringbuf >>be_testdev (>>answers) >>be_msmouse >>be_wctablet
  *                       >>be_braille (>>brlapi) >>be_mux >>be_hub
  *                       >>be_fd >>be_file >>be_pipe >>be_pty >>be_stdio >>be_serial >>be_parallel >>be_udp
@@ -3002,6 +3002,120 @@ CHARDEV_API const char *chr_error_text(int code)
 #undef CHR__ERROR_TEXT
     return "unknown error";
 }
+
+/* ====================================================================================================================
+ * >>encodings   base64 (RFC 4648 section 4) and UTF-8 (RFC 3629)
+ * ==================================================================================================================== */
+
+#if CHARDEV_HAS_RINGBUF || CHARDEV_HAS_SOCKET
+static const char chr__base64_letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/* Up to three bytes as four letters, padded with '='. */
+CHR__PRIVATE void chr__base64_group(const unsigned char *bytes, size_t count, char *out)
+{
+    unsigned long value = (unsigned long)bytes[0] << 16 | (count > 1 ? (unsigned long)bytes[1] << 8 : 0) | (count > 2 ? bytes[2] : 0u);
+
+    out[0] = chr__base64_letters[value >> 18];
+    out[1] = chr__base64_letters[value >> 12 & 63];
+    out[2] = count > 1 ? chr__base64_letters[value >> 6 & 63] : '=';
+    out[3] = count > 2 ? chr__base64_letters[value & 63] : '=';
+}
+
+/* All of it, with a final zero: four letters for each three bytes begun. */
+CHR__PRIVATE void chr__base64_text(const unsigned char *bytes, size_t len, char *text)
+{
+    size_t at;
+
+    for (at = 0; at < len; at += 3, text += 4)
+        chr__base64_group(bytes + at, chr__min(3, len - at), text);
+    *text = 0;
+}
+
+/* Four letters to bytes; how many, or -1. Padding only ends the last group, and its unused bits are zero. */
+CHR__PRIVATE int chr__base64_ungroup(const char *text, int is_last, unsigned char *bytes)
+{
+    unsigned long value = 0;
+    int           i, padding = is_last ? (text[3] == '=') + (text[3] == '=' && text[2] == '=') : 0;
+
+    for (i = 0; i < 4; i++) {
+        const char *letter = i < 4 - padding ? (const char *)memchr(chr__base64_letters, text[i], 64) : chr__base64_letters;
+        if (!letter)
+            return -1;
+        value = value << 6 | (unsigned long)(letter - chr__base64_letters);
+    }
+    if (value & ((1ul << 8 * padding) - 1))
+        return -1;
+    for (i = 0; i < 3; i++)
+        bytes[i] = (unsigned char)(value >> (16 - 8 * i));
+    return 3 - padding;
+}
+
+CHR__PRIVATE int chr__base64_check(const char *text, size_t len)
+{
+    unsigned char bytes[3];
+    size_t        at;
+
+    for (at = 0; at + 4 <= len; at += 4)
+        if (chr__base64_ungroup(text + at, at + 4 == len, bytes) < 0)
+            return 0;
+    return at == len;
+}
+
+/* -- UTF-8, byte by byte: a sequence may go on in the next buffer -- */
+
+typedef struct chr__utf8 {
+    int           left;      /* bytes that the sequence still wants */
+    unsigned char low, high; /* the range of the next one: it keeps out over-long forms, surrogates and what lies past U+10FFFF */
+} chr__utf8;
+
+CHR__PRIVATE int chr__utf8_first(chr__utf8 *utf8, unsigned char c)
+{
+    if (c < 0x80)
+        return 1;
+    if (c < 0xc2 || c > 0xf4)
+        return 0;
+    utf8->left = c < 0xe0 ? 1 : c < 0xf0 ? 2 : 3;
+    utf8->low = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : 0x80;
+    utf8->high = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : 0xbf;
+    return 1;
+}
+
+/* Whether c can go on from there. */
+CHR__PRIVATE int chr__utf8_take(chr__utf8 *utf8, unsigned char c)
+{
+    if (utf8->left == 0)
+        return chr__utf8_first(utf8, c);
+    if (c < utf8->low || c > utf8->high)
+        return 0;
+    utf8->left--;
+    utf8->low = 0x80;
+    utf8->high = 0xbf;
+    return 1;
+}
+
+/* Of bytes[count]: the length of the sequence at the start, 0 = more bytes could make it one, or -n: n bytes are none. */
+CHR__PRIVATE int chr__utf8_length(const unsigned char *bytes, size_t count)
+{
+    chr__utf8 utf8 = { 0, 0, 0 };
+    int       i;
+
+    for (i = 0; (size_t)i < count; i++) {
+        if (!chr__utf8_take(&utf8, bytes[i]))
+            return i > 0 ? -i : -1;
+        if (utf8.left == 0)
+            return i + 1;
+    }
+    return 0;
+}
+
+CHR__PRIVATE int chr__utf8_is_good(chr__utf8 *utf8, const unsigned char *bytes, size_t len)
+{
+    for (; len > 0; len--, bytes++)
+        if (!chr__utf8_take(utf8, *bytes))
+            return 0;
+    return 1;
+}
+#endif
 
 /* ====================================================================================================================
  * >>the_loop   watches in one poll array that is kept, timers and idles in rings
@@ -7154,78 +7268,6 @@ static const chr_backend chr__ringbuf_kind = {
     0,                                                   /* fixed        */
     NULL,                                                /* input        */
 };
-
-/* -- base64, RFC 4648 section 4 -- */
-
-static const char chr__base64_letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-/* Up to three bytes as four letters, padded with '='. */
-static void chr__base64_group(const unsigned char *bytes, size_t count, char *out)
-{
-    unsigned long value = (unsigned long)bytes[0] << 16 | (count > 1 ? (unsigned long)bytes[1] << 8 : 0) | (count > 2 ? bytes[2] : 0u);
-
-    out[0] = chr__base64_letters[value >> 18];
-    out[1] = chr__base64_letters[value >> 12 & 63];
-    out[2] = count > 1 ? chr__base64_letters[value >> 6 & 63] : '=';
-    out[3] = count > 2 ? chr__base64_letters[value & 63] : '=';
-}
-
-/* Four letters to bytes; how many, or -1. Padding only ends the last group, and its unused bits are zero. */
-static int chr__base64_ungroup(const char *text, int is_last, unsigned char *bytes)
-{
-    unsigned long value = 0;
-    int           i, padding = is_last ? (text[3] == '=') + (text[3] == '=' && text[2] == '=') : 0;
-
-    for (i = 0; i < 4; i++) {
-        const char *letter = i < 4 - padding ? (const char *)memchr(chr__base64_letters, text[i], 64) : chr__base64_letters;
-        if (!letter)
-            return -1;
-        value = value << 6 | (unsigned long)(letter - chr__base64_letters);
-    }
-    if (value & ((1ul << 8 * padding) - 1))
-        return -1;
-    for (i = 0; i < 3; i++)
-        bytes[i] = (unsigned char)(value >> (16 - 8 * i));
-    return 3 - padding;
-}
-
-static int chr__base64_check(const char *text, size_t len)
-{
-    unsigned char bytes[3];
-    size_t        at;
-
-    for (at = 0; at + 4 <= len; at += 4)
-        if (chr__base64_ungroup(text + at, at + 4 == len, bytes) < 0)
-            return 0;
-    return at == len;
-}
-
-/* -- utf8, RFC 3629 -- */
-
-/* The bounds of the second byte after a lead byte: they keep out over-long forms, surrogates and what lies past U+10FFFF. */
-static void chr__utf8_second(unsigned lead, unsigned *low, unsigned *high)
-{
-    *low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
-    *high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
-}
-
-/* Of bytes[count]: the length of the sequence at the start, 0 = more bytes could make it one, or -n: n bytes are none. */
-static int chr__utf8_length(const unsigned char *bytes, size_t count)
-{
-    unsigned lead = bytes[0], low, high;
-    int      i, length = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
-
-    if (length == 0)
-        return -1;
-    chr__utf8_second(lead, &low, &high);
-    for (i = 1; i < length; i++, low = 0x80, high = 0xbf) {
-        if ((size_t)i == count)
-            return 0;
-        if (bytes[i] < low || bytes[i] > high)
-            return -i;
-    }
-    return length;
-}
 
 /* -- what the calls of >>extras do -- */
 
@@ -12104,58 +12146,6 @@ static void chr__sha1(const void *bytes, size_t len, unsigned char digest[CHR__S
         digest[i] = (unsigned char)(hash[i / 4] >> (24 - 8 * (i % 4)));
 }
 
-/* Base64 (RFC 4648) with its final zero: 4 characters for each 3 bytes begun. */
-static void chr__to_base64(const unsigned char *bytes, size_t len, char *text)
-{
-    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    size_t            i;
-
-    for (i = 0; i < len; i += 3) {
-        unsigned value = (unsigned)bytes[i] << 16 | (i + 1 < len ? (unsigned)bytes[i + 1] << 8 : 0) | (i + 2 < len ? bytes[i + 2] : 0u);
-        *text++ = letters[value >> 18];
-        *text++ = letters[value >> 12 & 63];
-        *text++ = i + 1 < len ? letters[value >> 6 & 63] : '=';
-        *text++ = i + 2 < len ? letters[value & 63] : '=';
-    }
-    *text = 0;
-}
-
-/* -- UTF-8 (RFC 3629), byte by byte, across frames -- */
-
-typedef struct chr__utf8_check {
-    int           left;      /* bytes that the sequence still wants */
-    unsigned char low, high; /* the range of the next one */
-} chr__utf8_check;
-
-static int chr__utf8_first(chr__utf8_check *check, unsigned char c)
-{
-    if (c < 0x80)
-        return 1;
-    if (c < 0xc2 || c > 0xf4)
-        return 0;
-    check->left = c < 0xe0 ? 1 : c < 0xf0 ? 2 : 3;
-    check->low = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : 0x80;
-    check->high = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : 0xbf;
-    return 1;
-}
-
-static int chr__utf8_is_good(chr__utf8_check *check, const unsigned char *bytes, size_t len)
-{
-    for (; len > 0; len--, bytes++) {
-        if (check->left == 0) {
-            if (!chr__utf8_first(check, *bytes))
-                return 0;
-            continue;
-        }
-        if (*bytes < check->low || *bytes > check->high)
-            return 0;
-        check->left--;
-        check->low = 0x80;
-        check->high = 0xbf;
-    }
-    return 1;
-}
-
 /* -- the state -- */
 
 enum { CHR__WS_MORE = 0, CHR__WS_TEXT = 1, CHR__WS_BINARY = 2, CHR__WS_CLOSE = 8, CHR__WS_PING = 9, CHR__WS_PONG = 10 };
@@ -12187,7 +12177,7 @@ typedef struct chr__websocket {
     size_t          mask_at;
     int             opcode, is_final;
     int             message;              /* opcode of the message that is under way, or 0 */
-    chr__utf8_check utf8;
+    chr__utf8       utf8;
     unsigned char   control[CHR__WS_CONTROL]; /* payload of a control frame */
     size_t          control_length;
     unsigned char   pong[CHR__WS_CONTROL];    /* what the last Ping said, until there is room to answer */
@@ -12380,7 +12370,7 @@ static int chr__ws_code_is_good(int code)
 static int chr__ws_goodbye_code(const chr__websocket *ws)
 {
     int             code = ws->control_length >= 2 ? ws->control[0] << 8 | ws->control[1] : CHR__WS_NO_CODE;
-    chr__utf8_check utf8 = { 0, 0, 0 };
+    chr__utf8 utf8 = { 0, 0, 0 };
 
     if (ws->control_length == 0)
         return CHR__WS_NO_CODE;
@@ -12609,7 +12599,7 @@ static void chr__ws_proof(const char *key, char text[29])
 
     chr__format(joined, sizeof joined, "%s%s", key, "258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
     chr__sha1(joined, sizeof joined - 1, digest);
-    chr__to_base64(digest, sizeof digest, text);
+    chr__base64_text(digest, sizeof digest, text);
 }
 
 static void chr__ws_put_text(chr__websocket *ws, const char *text)
@@ -12636,7 +12626,7 @@ static int chr__ws_key_is_good(chr__text key)
     size_t i;
 
     for (i = 0; i + 2 < key.len; i++)
-        if (!memchr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", key.at[i], 64))
+        if (!memchr(chr__base64_letters, key.at[i], 64))
             return 0;
     return key.len == CHR__WS_KEY && memcmp(key.at + CHR__WS_KEY - 2, "==", 2) == 0;
 }
@@ -12725,7 +12715,7 @@ static int chr__ws_start_client(chr__websocket *ws, chr_error *err)
 
     if (chr__os_random(random, sizeof random) < 0)
         return chr__fail(err, CHR_ERR_IO, "websocket: the system gives no random bytes");
-    chr__to_base64(random, 16, ws->key);
+    chr__base64_text(random, 16, ws->key);
     memcpy(ws->seed, random + 16, CHR__SHA1_SIZE);
     chr__ws_host(chr__layer_options(&ws->layer), host, sizeof host);
     chr__ws_put_text(ws, "GET / HTTP/1.1\r\nHost: ");

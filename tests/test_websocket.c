@@ -740,12 +740,12 @@ TEST(hash_and_base64_of_the_rfc)
     size_t                   i;
     for (i = 0; i < 3; i++) {
         chr__sha1(inputs[i], strlen(inputs[i]), digest);
-        chr__to_base64(digest, 20, text);
+        chr__base64_text(digest, 20, text);
         CHECK_STR(text, want[i]);
     }
-    chr__to_base64((const unsigned char *)"foobar", 6, text);
+    chr__base64_text((const unsigned char *)"foobar", 6, text);
     CHECK_STR(text, "Zm9vYmFy");
-    chr__to_base64((const unsigned char *)"fooba", 5, text);
+    chr__base64_text((const unsigned char *)"fooba", 5, text);
     CHECK_STR(text, "Zm9vYmE=");
     chr__ws_proof("dGhlIHNhbXBsZSBub25jZQ==", text);
     CHECK_STR(text, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
