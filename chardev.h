@@ -2819,6 +2819,7 @@ struct chr_context {
     chr_watch    wake_watch;
     int          depth;        /* handlers and dispatches that are running: nothing is freed before it is 0 */
     int          quiet;        /* calls of the user's into a backend: events wait for the loop */
+    int          outside;      /* those of them that no frontend makes: to a recorder their events come by themselves */
     int          untidy;       /* something was removed meanwhile, or a foreign loop wants to know the time-out */
     int          sleeping;     /* in poll, ours or a foreign loop's: whoever changes something then must wake it */
     volatile int stopped;
@@ -4421,7 +4422,7 @@ static int chr__record_write(chr_context *ctx, unsigned number, chr__record_kind
     chr__put_le(head, len, 4);
     chr__put_le(head + 8, number, 2);
     head[10] = (unsigned char)kind;
-    head[11] = kind == CHR__RECORD_EVENT && ctx->quiet > 0;
+    head[11] = kind == CHR__RECORD_EVENT && ctx->quiet > ctx->outside;
     chr__put_le(head + 12, (uint64_t)(chr_loop_now(ctx) - ctx->recorder->started), 8);
     chr__put_le(head + 20, (uint64_t)value, 4);
     chr__put_le(head + 24, extra, 4);
@@ -15468,7 +15469,9 @@ CHARDEV_API int chr_add_client(chr_context *ctx, const char *id, int fd, chr_err
     if (!dev->kind->peer || !dev->kind->peer->add_client)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': a %s takes no clients", id, dev->kind->name);
     ctx->quiet++;
+    ctx->outside++;
     code = dev->kind->peer->add_client(dev, fd, err);
+    ctx->outside--;
     ctx->quiet--;
     return code;
 }
