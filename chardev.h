@@ -843,7 +843,7 @@ CHARDEV_API void chr_replay_close(chr_context *ctx);
  * ==================================================================================================================== */
 
 /* Keeps fd under a name, which may not begin with a digit; the context owns it from success on, until a chardev takes it. A
- * descriptor that had the name before is closed. CHR_ERR_INVALID, CHR_ERR_NO_MEMORY. */
+ * descriptor that had the name before is closed. CHR_ERR_INVALID, CHR_ERR_EXISTS (it has another name), CHR_ERR_NO_MEMORY. */
 CHARDEV_API int chr_fd_put(chr_context *ctx, const char *name, int fd, chr_error *err);
 /* Closes and forgets it. CHR_ERR_NOT_FOUND. */
 CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err);
@@ -8960,11 +8960,13 @@ static chr__mux_slot *chr__mux_find(const chr__mux *mux, const chr_frontend *fe)
 static void chr__mux_set_focus(chr__mux *mux, chr__mux_slot *slot)
 {
     chr__mux_slot *old = mux->focus;
+    unsigned       untold = mux->dev.pending & (1u << CHR_EVENT_MUX_IN); /* the old one has inherited it, and not heard of it yet */
 
     if (slot == old)
         return;
     mux->focus = slot;
-    if (old)
+    mux->dev.pending &= ~untold;
+    if (old && !untold)
         chr_be_tell_event(old->fe, CHR_EVENT_MUX_OUT);
     if (mux->focus == slot && slot) /* the handler may have changed it, or taken the slot away */
         chr_be_tell_event(slot->fe, CHR_EVENT_MUX_IN);
@@ -14914,10 +14916,11 @@ static void chr__spice_update(chr_dev *dev)
 {
     chr__spice *spice = (chr__spice *)dev;
     int         has_reader = dev->frontend && dev->frontend->handlers.read;
+    int         room = spice->in.count > 0 && has_reader ? chr_be_can_write(dev) : 0;
 
-    if (chr_be_wants_writable(dev) && chr__spice_may_write(spice))
-        chr__spice_look(spice);
-    else if (spice->in.count > 0 && has_reader && chr_be_can_write(dev) > 0)
+    if (dev->removed) /* by whom we asked */
+        return;
+    if (room > 0 || (chr_be_wants_writable(dev) && chr__spice_may_write(spice)))
         chr__spice_look(spice);
     else if (spice->in.count > 0 && has_reader)
         chr__starve(dev);
@@ -15093,11 +15096,11 @@ static const chr_io chr__spice_io = {
 
 static int chr__spicevmc_unknown(const char *name, const char **subtypes, chr_error *err)
 {
-    char list[400];
-    int  len = 0;
+    char   list[400] = "";
+    size_t len = 0;
 
-    for (list[0] = 0; *subtypes && len < (int)sizeof list - 1; subtypes++)
-        len += chr__format(list + len, sizeof list - (size_t)len, "%s%s", len > 0 ? ", " : "", *subtypes);
+    for (; *subtypes; subtypes++)
+        len = chr__append(list, sizeof list, len, "%s%s", len > 0 ? ", " : "", *subtypes);
     return chr__fail(err, CHR_ERR_INVALID, "spicevmc: name=%s: the spice server recognises %s", name, list);
 }
 
@@ -15713,6 +15716,9 @@ CHARDEV_API int chr_fd_put(chr_context *ctx, const char *name, int fd, chr_error
         return chr__fail(err, CHR_ERR_INVALID, "descriptor name '%s': may not be empty or begin with a digit", name);
     if (!chr__os_is_open(fd))
         return chr__fail(err, CHR_ERR_INVALID, "descriptor %d for the name '%s' is not open", fd, name);
+    for (named = ctx->named_fds; named; named = named->next) /* two owners would close it twice */
+        if (named->fd == fd && strcmp(named->name, name) != 0)
+            return chr__fail(err, CHR_ERR_EXISTS, "descriptor %d for the name '%s' has the name '%s' already", fd, name, named->name);
     chr__os_close_on_exec(fd);
     named = *chr__named_fd_link(ctx, name);
     if (named) {

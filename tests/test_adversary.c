@@ -340,6 +340,22 @@ TEST(a_client_of_another_family_does_not_change_the_server)
     scratch_clean();
 }
 
+TEST(a_descriptor_has_one_name)
+{
+    chr_error err;
+    int       fds[2];
+    rig       r;
+    rig_open(&r);
+    REQUIRE(pipe(fds) == 0);
+    CHECK_INT(chr_fd_put(r.ctx, "one", fds[0], &err), 0);
+    CHECK_INT(chr_fd_put(r.ctx, "one", fds[0], &err), 0);
+    CHECK_INT(chr_fd_put(r.ctx, "two", fds[0], &err), CHR_ERR_EXISTS);
+    CHECK_HAS(err.text, "'one'");
+    CHECK_INT(chr_fd_close(r.ctx, "one", &err), 0);
+    close(fds[1]);
+    rig_close(&r);
+}
+
 TEST(no_options_do_not_mean_descriptor_0)
 {
     chr_error err;
@@ -610,6 +626,38 @@ TEST(a_mux_with_stamps_gives_up_on_a_backend_that_takes_nothing)
     CHECK(chr_fe_write(&rec.fe, "c", 1) <= 0);
     detach(&rec);
     CHECK_INT(chr_remove(r.ctx, "m", &err), 0);
+    rig_close(&r);
+}
+
+static void remember_focus(recorder *rec, chr_dev *mux)
+{
+    memset(rec, 0, sizeof *rec);
+    REQUIRE(chr_fe_init(&rec->fe, mux, NULL) == 0);
+    chr_fe_set_handlers(&rec->fe, &recorder_handlers, rec);
+}
+
+/* The one that inherits the focus loses it before it has heard of it. */
+TEST(focus_comes_and_goes_once_for_each)
+{
+    recorder a, b, c;
+    rig      r;
+    open_probe_rig(&r);
+    make(&r, "null,id=m,mux=on");
+    remember_focus(&a, chr_find(r.ctx, "m"));
+    remember_focus(&b, chr_find(r.ctx, "m"));
+    remember_focus(&c, chr_find(r.ctx, "m"));
+    chr_fe_take_focus(&a.fe);
+    settle(&r);
+    a.events[0] = 0;
+    memset(b.events, 0, sizeof b.events);
+    memset(c.events, 0, sizeof c.events);
+    chr_fe_deinit(&a.fe);
+    chr_fe_take_focus(&c.fe);
+    settle(&r);
+    CHECK_STR(b.events, "");
+    CHECK_STR(c.events, "I");
+    detach(&b);
+    detach(&c);
     rig_close(&r);
 }
 
