@@ -60,7 +60,8 @@
  * RULES that hold for all that follows.
  *
  *     - Nothing is global (but the process's terminal, for stdio), nothing is printed, nothing exits or asserts. A context belongs
- *       to one thread. With CHARDEV_THREADS others may write (chr_fe_write and its kin) while that one is in its loop.
+ *       to one thread. With CHARDEV_THREADS others may write (chr_fe_write and its kin) while that one is in its loop; outside of
+ *       it, it says chr_loop_lock() first.
  *     - Functions that fail return a negative CHR_ERR_... (or NULL) and, given a chr_error, one line that names what was wrong.
  *     - Any function may be called from inside any handler, also to remove the chardev that is calling. The few that block
  *       (they say so) refuse there with CHR_ERR_IN_HANDLER.
@@ -193,6 +194,10 @@ CHARDEV_API int chr_loop_run(chr_context *ctx);
 CHARDEV_API void chr_loop_stop(chr_context *ctx);
 /* Makes a sleeping loop return from its wait. From any thread and from signal handlers. */
 CHARDEV_API void chr_loop_wake(chr_context *ctx);
+/* With CHARDEV_THREADS: what the owner calls outside of its loop while others write stands between these two, and none of it blocks.
+ * In handlers they are not needed. Without it they do nothing. */
+CHARDEV_API void chr_loop_lock(chr_context *ctx);
+CHARDEV_API void chr_loop_unlock(chr_context *ctx);
 
 typedef struct chr_poll {
     int        fd;
@@ -2855,7 +2860,7 @@ enum { CHR__BUFFER_SIZE = 1024 };
 enum { CHR__BUFFER_SIZE = 65536 };
 #endif
 
-/* With threads: one lock for a context, held by its own thread except while that sleeps in poll. */
+/* With threads: one lock for a context, held by its own thread while that is in its loop, except when it sleeps in poll. */
 #ifdef CHARDEV_THREADS
 #define CHR__LOCK(ctx) chr__os_lock(&(ctx)->mutex)
 #define CHR__UNLOCK(ctx) chr__os_unlock(&(ctx)->mutex)
@@ -3010,6 +3015,16 @@ CHARDEV_API const char *chr_error_text(int code)
 CHARDEV_API void chr_loop_wake(chr_context *ctx)
 {
     chr__os_waker_ring(&ctx->waker);
+}
+
+CHARDEV_API void chr_loop_lock(chr_context *ctx)
+{
+    CHR__LOCK(ctx);
+}
+
+CHARDEV_API void chr_loop_unlock(chr_context *ctx)
+{
+    CHR__UNLOCK(ctx);
 }
 
 /* Something is due sooner than the sleeper, or the foreign loop, knows. */
@@ -3433,13 +3448,10 @@ static int chr__is_watched(chr_context *ctx, const chr_poll *entry)
     return 0;
 }
 
-CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int count)
+static int chr__loop_dispatch(chr_context *ctx, const chr_poll *polls, int count)
 {
     int i, ran = 0;
 
-    if (ctx->depth > 0)
-        return CHR_ERR_IN_HANDLER;
-    CHR__LOCK(ctx);
     ctx->sleeping = 0;
     chr__enter(ctx);
     for (i = 0; i < count; i++)
@@ -3450,6 +3462,15 @@ CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int c
     if (chr__has_work(ctx))
         ran += chr__timers_run(ctx) + chr__idles_run(ctx);
     chr__leave(ctx);
+    return ran;
+}
+
+CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int count)
+{
+    int ran;
+
+    CHR__LOCK(ctx);
+    ran = ctx->depth > 0 ? CHR_ERR_IN_HANDLER : chr__loop_dispatch(ctx, polls, count);
     CHR__UNLOCK(ctx);
     return ran;
 }
@@ -5633,14 +5654,10 @@ CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
 
 CHR__COLD int chr__fe_write_extras(chr_dev *dev, const void *buf, size_t len)
 {
-    chr_context *ctx = dev->ctx;
-    int          n;
+    int n = chr__write_extras(dev, buf, len);
 
-    chr__enter(ctx);
-    n = chr__write_extras(dev, buf, len);
     if (chr__is_recorded(dev))
         chr__record_transfer(dev, CHR__RECORD_WRITE, n, buf, len);
-    chr__leave(ctx);
     return n;
 }
 

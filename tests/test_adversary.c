@@ -6,6 +6,7 @@
 #include "chardev.h"
 #include "rig.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 
 /* ---- probe: a backend whose slots note what happens, and do as the test says ------------------------------------------- */
@@ -855,6 +856,51 @@ TEST(a_terminal_that_is_opened_again_at_once_ends_as_open)
     CHECK_INT(chr_fe_backend_open(&rec.fe), rec.open);
     close(pty_slave_fd);
     detach(&rec);
+    rig_close(&r);
+}
+
+/* ---- other threads write while the owner is outside its loop --------------------------------------------------------------- */
+
+static void *write_on(void *opaque)
+{
+    int i;
+    for (i = 0; i < 300000; i++) chr_fe_write((chr_frontend *)opaque, "x", 1);
+    return NULL;
+}
+
+/* Proven by the thread sanitizer. */
+TEST_WITHIN(the_owner_may_use_its_chardevs_while_others_write, 60)
+{
+    pthread_t thread;
+    recorder  a, b;
+    chr_error err;
+    int       i;
+    rig       r;
+    open_probe_rig(&r);
+    attach(&a, make(&r, "ringbuf,id=a,history=1K"));
+    attach(&b, make(&r, "probe,id=b"));
+    settle(&r);
+    REQUIRE(pthread_create(&thread, NULL, write_on, &a.fe) == 0);
+    for (i = 0; i < 100000; i++) {
+        chr_loop_lock(r.ctx);
+        chr_fe_set_open(&b.fe, i & 1);
+        chr_fe_set_echo(&b.fe, 1);
+        chr_fe_disconnect(&b.fe);
+        if (i % 100 == 0) {
+            CHECK_INT(chr_send_break(r.ctx, "b", &err), 0);
+            chr_fe_add_watch(&b.fe, recorder_writable, &b);
+            make(&r, "null,id=c");
+            CHECK_INT(chr_change(r.ctx, "c", "ringbuf", &err), 0);
+            CHECK_INT(chr_remove(r.ctx, "c", &err), 0);
+        }
+        chr_loop_unlock(r.ctx);
+    }
+    pthread_join(thread, NULL);
+    CHECK_INT(r.ctx->quiet, 0);
+    CHECK_INT(r.ctx->depth, 0);
+    settle(&r);
+    detach(&a);
+    detach(&b);
     rig_close(&r);
 }
 
