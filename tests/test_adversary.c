@@ -821,6 +821,69 @@ TEST_WITHIN(write_all_to_a_terminal_that_is_left_does_not_spin, 5)
     rig_close(&r);
 }
 
+/* Hung up, with input that nobody takes and a frontend that waits to write: neither can go on, and poll() answers at once. */
+static void check_hung_up_at_rest(recorder *rec, rig *r)
+{
+    int i, ran = 0;
+    for (i = 0; i < 50; i++) ran = chr_loop_step(r->ctx, 0);
+    if (!CHECK_INT(ran, 0)) NOTE("events %s, told writable %d times", rec->events, rec->writable);
+}
+
+TEST(a_hung_up_terminal_with_waiting_input_and_output_comes_to_rest)
+{
+    recorder rec;
+    chr_info info;
+    int      slave;
+    rig      r;
+    rig_open(&r);
+    attach_with_room(&rec, make(&r, "pty,id=p"), 0);
+    chr_query(rec.fe.dev, &info);
+    slave = open(info.filename + 4, O_RDWR | O_NOCTTY);
+    REQUIRE(slave >= 0);
+    PUMP(&r, rec.open);
+    say(slave, "abc");
+    fill_up(&rec.fe);
+    close(slave);
+    fill_up(&rec.fe);
+    chr_fe_add_watch(&rec.fe, recorder_writable, &rec);
+    check_hung_up_at_rest(&rec, &r);
+    detach(&rec);
+    rig_close(&r);
+}
+
+static void check_hung_up_socket(const char *more, int how)
+{
+    recorder rec;
+    char     options[80];
+    int      fds[2];
+    rig      r;
+    rig_open(&r);
+    socket_pair(fds);
+    snprintf(options, sizeof options, "socket,id=s,fd=%d%s", fds[0], more);
+    attach_with_room(&rec, make(&r, options), 0);
+    settle(&r);
+    say(fds[1], "abc");
+    fill_up(&rec.fe);
+    chr_fe_add_watch(&rec.fe, recorder_writable, &rec);
+    if (how < 0) close(fds[1]);
+    else shutdown(fds[1], how);
+    check_hung_up_at_rest(&rec, &r);
+    give_room(&rec, 100);
+    settle(&r);
+    if (how != SHUT_RD) PUMP(&r, strcmp(rec.events, "OC") == 0);
+    CHECK_INPUT(&rec, "abc");
+    detach(&rec);
+    if (how >= 0) close(fds[1]);
+    rig_close(&r);
+}
+
+TEST(a_closed_socket_with_waiting_input_and_output_comes_to_rest) { check_hung_up_socket("", -1); }
+TEST(a_half_closed_socket_with_waiting_input_and_output_comes_to_rest) { check_hung_up_socket("", SHUT_WR); }
+TEST(a_deaf_socket_with_waiting_input_and_output_comes_to_rest) { check_hung_up_socket("", SHUT_RD); }
+TEST(a_closed_socket_with_a_queue_comes_to_rest) { check_hung_up_socket(",obuf=4K", -1); }
+TEST(a_half_closed_socket_with_a_queue_comes_to_rest) { check_hung_up_socket(",obuf=4K", SHUT_WR); }
+TEST(a_deaf_socket_with_a_queue_comes_to_rest) { check_hung_up_socket(",obuf=4K", SHUT_RD); }
+
 static char pty_slave[64];
 static int  pty_slave_fd = -1;
 
