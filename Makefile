@@ -30,7 +30,7 @@ TLS_FLAGS = -DCHARDEV_MBEDTLS
 TLS_LIBS  = -lmbedtls -lmbedx509 -lmbedcrypto
 endif
 
-# Where spice-server is there, its test has one; SPICE= builds without it.
+# Where spice-server is there, test_spice runs one; SPICE= builds without it.
 SPICE := $(shell pkg-config --exists spice-server libcrypto 2>/dev/null && echo yes)
 ifeq ($(SPICE),yes)
 SPICE_FLAGS = -DCHARDEV_SPICE $(patsubst -I%,-isystem %,$(shell pkg-config --cflags spice-server))

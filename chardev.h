@@ -763,7 +763,7 @@ CHARDEV_API int chr_braille_key(chr_dev *dev, chr_braille_keys group, int down);
 CHARDEV_API int chr_braille_resized(chr_dev *dev);
 #endif
 
-#if defined(CHARDEV_SPICE) && !defined(CHARDEV_NO_SPICE)
+#if defined(CHARDEV_SPICE) && !defined(CHARDEV_NO_SPICE) && !defined(CHARDEV_FREESTANDING)
 /* The SpiceServer * that spicevmc and spiceport chardevs made from here on are channels of; NULL = none, then they can't be made.
  * It stays yours. Call it after spice_server_init(), and remove the chardevs on it before spice_server_destroy(). The server's main
  * loop (its SpiceCoreInterface) runs in the thread that the context belongs to, on the context's own loop or beside it. */
@@ -8182,7 +8182,7 @@ typedef struct chr__brlapi {
     char              methods[8];   /* to show oneself, offered and not yet tried; ends with 0 */
     int               cells;        /* of the last display that was there */
     int               has_row;      /* to be sent */
-    int               has_failed;   /* reported; until the next success */
+    int               has_failed;   /* reported, until the next success: 1, or 2 when it was that we are not let in */
     size_t            in_count, out_at, out_count;
     unsigned char     in[CHR__BRLAPI_HEADER + CHR__BRLAPI_LARGEST];
     unsigned char     out[1024];
@@ -8227,13 +8227,17 @@ static void chr__brlapi_drop(chr__brlapi *host)
     host->state = CHR__BRLAPI_DISCONNECTED;
 }
 
-/* Reported once, until the next success. What the display showed last is shown again when it is back. */
+/* Reported once, until the next success; not to be let in is news, though, after nobody was there. What the display showed last is
+ * shown again when it is back. */
 static void chr__brlapi_failed(chr__brlapi *host)
 {
+    int weight = host->failure.code == CHR_ERR_PERMISSION ? 2 : 1;
+
     chr__brlapi_drop(host);
-    if (!host->has_failed)
+    if (host->has_failed < weight) {
         chr__log_line(host->ctx, host->braille->answers.dev.id, host->failure.text);
-    host->has_failed = 1;
+        host->has_failed = weight;
+    }
     host->has_row = host->braille->count > 0;
     chr_timer_start(host->ctx, &host->timer, CHR__BRLAPI_RETRY_MS, chr__brlapi_attempt, host);
 }
@@ -13465,7 +13469,7 @@ static const char *chr__tls_expected(const chr_socket_options *options)
 
 static void chr__tls_conf_version(mbedtls_ssl_config *config, int is_1_3)
 {
-#if MBEDTLS_VERSION_MAJOR >= 3
+#if MBEDTLS_VERSION_NUMBER >= 0x03020000
     mbedtls_ssl_conf_min_tls_version(config, is_1_3 ? MBEDTLS_SSL_VERSION_TLS1_3 : MBEDTLS_SSL_VERSION_TLS1_2);
 #else
     (void)is_1_3; /* there is none */
@@ -13831,16 +13835,16 @@ static int chr__tls_check(chr_context *ctx, const chr_socket_options *options, c
 
 typedef struct chr__socket_layer {
     const char             *option;
-    const chr__layer_slots *slots; /* NULL = not in this build */
-    size_t                  size;  /* of its state */
+    const chr__layer_slots *slots;   /* NULL = not in this build */
+    size_t                  size;    /* of its state */
     int                     lingers; /* its peer answers a goodbye, and must have the time to read ours */
 } chr__socket_layer;
 
 static const chr__socket_layer chr__socket_layers[] = {
-    { "tls-creds", CHR__TLS_LAYER,                              0 },
-    { "telnet",    &chr__telnet_slots, sizeof(chr__telnet),     0 },
-    { "tn3270",    &chr__telnet_slots, sizeof(chr__telnet),     0 },
-    { "websocket", &chr__ws_slots,     sizeof(chr__websocket),  1 },
+    { "tls-creds", CHR__TLS_LAYER,                             0 },
+    { "telnet",    &chr__telnet_slots, sizeof(chr__telnet),    0 },
+    { "tn3270",    &chr__telnet_slots, sizeof(chr__telnet),    0 },
+    { "websocket", &chr__ws_slots,     sizeof(chr__websocket), 1 },
 };
 
 enum {
@@ -14829,7 +14833,7 @@ typedef struct chr__spice {
 } chr__spice;
 
 static const chr_option chr__spicevmc_rows[] = {
-    { "name", CHR_OPTION_TEXT, CHR__AT(chr_spicevmc_options, name), CHR_REQUIRED, 0, 0, "a subtype that the spice server recognises: vdagent, usbredir" },
+    { "name", CHR_OPTION_TEXT, CHR__AT(chr_spicevmc_options, name), CHR_REQUIRED, 0, 0, "one that the spice server recognises: vdagent, ..." },
     { NULL,   CHR_OPTION_TEXT, 0,                                   NULL,         0, 0, NULL }
 };
 
@@ -14865,7 +14869,7 @@ static void chr__spice_input(chr__spice *spice)
     }
 }
 
-/* What has come, in its order. 1 = something was told, and more may be there. */
+/* What has come, in its order, up to the next event. 1 = one was told, and more may be there. */
 static int chr__spice_tell(chr__spice *spice)
 {
     chr_dev *dev = &spice->dev;
@@ -14907,22 +14911,7 @@ static int chr__spice_may_write(const chr__spice *spice)
     return !spice->dev.be_open || spice->out.count < spice->out.size;
 }
 
-static void chr__spice_update(chr_dev *dev);
-
-static void chr__spice_step(void *opaque)
-{
-    chr__spice *spice = (chr__spice *)opaque;
-    chr_dev    *dev = &spice->dev;
-
-    while (!dev->removed && chr__spice_tell(spice))
-        ;
-    if (!dev->removed && chr_be_wants_writable(dev) && chr__spice_may_write(spice))
-        chr_be_writable(dev);
-    if (dev->removed)
-        return;
-    chr__spice_output(spice);
-    chr__spice_update(dev);
-}
+static void chr__spice_step(void *opaque);
 
 static void chr__spice_look(chr__spice *spice)
 {
@@ -14941,6 +14930,23 @@ static void chr__spice_update(chr_dev *dev)
         chr__spice_look(spice);
     else if (spice->in.count > 0 && has_reader)
         chr__starve(dev);
+}
+
+/* One event at a time, so that handlers that cause the next one don't hold up the loop. */
+static void chr__spice_step(void *opaque)
+{
+    chr__spice *spice = (chr__spice *)opaque;
+    chr_dev    *dev = &spice->dev;
+    int         again = chr__spice_tell(spice);
+
+    if (!dev->removed && chr_be_wants_writable(dev) && chr__spice_may_write(spice))
+        chr_be_writable(dev);
+    if (dev->removed)
+        return;
+    if (again)
+        chr__spice_look(spice);
+    chr__spice_output(spice);
+    chr__spice_update(dev);
 }
 
 /* With CHARDEV_THREADS from any thread: the server hears of it from the loop. */
@@ -14991,7 +14997,7 @@ static void chr__spice_event(SpiceCharDeviceInstance *instance, uint8_t event)
     CHR__LOCK(spice->dev.ctx);
     if (event == SPICE_PORT_EVENT_OPENED || event == SPICE_PORT_EVENT_CLOSED)
         chr__spice_came_or_went(spice, event == SPICE_PORT_EVENT_OPENED);
-    else if (event == SPICE_PORT_EVENT_BREAK)
+    else if (event == SPICE_PORT_EVENT_BREAK && spice->is_there)
         spice->has_broken = 1;
     chr__spice_look(spice);
     CHR__UNLOCK(spice->dev.ctx);
@@ -15067,8 +15073,9 @@ static void chr__spice_unregister(chr__spice *spice)
     spice->is_registered = 0;
     spice_server_remove_interface(&spice->instance.base);
     spice->in.start = spice->in.count = 0;
-    spice->has_broken = spice->is_held = 0;
-    chr__spice_came_or_went(spice, 0);
+    spice->has_broken = spice->is_held = spice->is_there = 0;
+    spice->has_ended = spice->dev.be_open;
+    chr__spice_look(spice);
 }
 
 static int chr__spice_open(chr_dev *dev, const char *subtype, const char *port, chr_error *err)

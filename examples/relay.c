@@ -39,7 +39,7 @@ struct side {
     int           deaf;       /* it takes nothing any more */
     int           in_break;   /* we hold it in break, for a while */
     int           has_line;   /* it is a serial line over the network, and open */
-    chr_timer     timer;      /* of that break */
+    chr_timer     break_over; /* when that has been long enough */
     chr_timer     look;       /* at the other's modem lines: a serial port doesn't tell when they change */
     size_t        start, end;
     unsigned char buf[BUFFER];
@@ -204,7 +204,7 @@ static void pass_break(struct side *to)
 {
     to->in_break = 1;
     if (chr_fe_ioctl(&to->fe, CHR_IOCTL_SERIAL_SET_BREAK, &to->in_break) == 0)
-        chr_timer_start(to->relay->ctx, &to->timer, BREAK_MS, end_break, to);
+        chr_timer_start(to->relay->ctx, &to->break_over, BREAK_MS, end_break, to);
 }
 
 /* ---- the handlers -------------------------------------------------------------------------------------------------- */
@@ -365,6 +365,13 @@ static void catch_signals(void)
     sigaction(SIGTERM, &action, NULL);
 }
 
+static void leave(struct side *s)
+{
+    chr_timer_stop(&s->break_over);
+    chr_timer_stop(&s->look);
+    chr_fe_deinit(&s->fe);
+}
+
 static void relay_until_done(struct relay *r)
 {
     static const chr_handlers handlers = { can_read, got, happened, NULL };
@@ -373,10 +380,8 @@ static void relay_until_done(struct relay *r)
     chr_fe_set_handlers(&r->b.fe, &handlers, &r->b);
     while (!r->done && !told_to_stop)
         if (chr_loop_step(r->ctx, -1) < 0) end(r, TROUBLE);
-    chr_timer_stop(&r->a.timer), chr_timer_stop(&r->a.look);
-    chr_timer_stop(&r->b.timer), chr_timer_stop(&r->b.look);
-    chr_fe_deinit(&r->a.fe);
-    chr_fe_deinit(&r->b.fe);
+    leave(&r->a);
+    leave(&r->b);
 }
 
 static int run(struct relay *r, const char *a, const char *b)

@@ -194,6 +194,24 @@ tls() { # mbed TLS's own headers may not be clean: they come as system headers
     check "CHARDEV_MBEDTLS: macros" macros gcc -DCHARDEV_IMPLEMENTATION -DCHARDEV_MBEDTLS
 }
 
+spice() { # likewise
+    if ! pkg-config --exists spice-server 2>/dev/null; then
+        skip "CHARDEV_SPICE" "libspice-server-dev is not installed"
+        return
+    fi
+    spice="-DCHARDEV_SPICE $(pkg-config --cflags spice-server | sed 's/-I/-isystem /g')"
+    for compiler in "gcc -std=c99" "clang -std=c99" "g++ -x c++ -std=c++17" "clang++ -x c++ -std=c++17"; do
+        have "CHARDEV_SPICE: ${compiler%% *}" "${compiler%% *}" || continue
+        check "CHARDEV_SPICE: ${compiler%% *}" silent $compiler -O2 $warnings $spice -I. -c examples/hello.c -o "$out/hello.o"
+    done
+    check "CHARDEV_SPICE: with CHARDEV_THREADS" silent $strict $spice -DCHARDEV_THREADS -I. -c examples/hello.c -o "$out/hello.o"
+    check "CHARDEV_SPICE: with CHARDEV_NO_SPICE" silent $strict $spice -DCHARDEV_NO_SPICE -I. -c examples/hello.c -o "$out/hello.o"
+    check "CHARDEV_SPICE: with CHARDEV_FREESTANDING" silent $strict -DCHARDEV_SPICE -DCHARDEV_FREESTANDING -I. -c examples/hello.c -o "$out/hello.o"
+    check "CHARDEV_SPICE: symbols" public_symbols $spice
+    check "CHARDEV_SPICE: globals" writable_globals $spice
+    check "CHARDEV_SPICE: macros" macros gcc -DCHARDEV_IMPLEMENTATION $spice
+}
+
 two_files() { # COMPILE...
     silent "$@" -DCROSS_TWO_FILES -c tests/cross/portable.c -o "$out/first.o" &&
         silent "$@" -c tests/cross/second.c -o "$out/second.o" &&
@@ -256,6 +274,7 @@ if have "macros: windows" x86_64-w64-mingw32-gcc; then
     check "macros: windows" macros x86_64-w64-mingw32-gcc -DCHARDEV_IMPLEMENTATION
 fi
 tls
+spice
 
 echo "cross: $passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]

@@ -178,10 +178,13 @@ static inline void pass_time(rig *r, int64_t ms)
     settle(r);
 }
 
+/* How long a test waits for what must come: only one that fails waits so long. */
+enum { RIG_PATIENCE_MS = 30000 };
+
 /* Steps until the condition holds. A test that waits in vain fails. */
 #define PUMP(r, condition)                                                                  \
     do {                                                                                    \
-        int64_t pump_end = real_ms() + 5000 * test_time_scale();                            \
+        int64_t pump_end = real_ms() + RIG_PATIENCE_MS * test_time_scale();                            \
         while (!(condition) && real_ms() < pump_end) chr_loop_step((r)->ctx, 10);           \
         test_check(!!(condition), __FILE__, __LINE__, "never came: " #condition);           \
     } while (0)
@@ -498,7 +501,7 @@ static inline size_t drain(rig *r, int fd, size_t len)
     static char   block[65536];
     size_t        total = 0;
     struct pollfd p = { 0, POLLIN, 0 };
-    int64_t       end = real_ms() + 5000 * test_time_scale();
+    int64_t       end = real_ms() + RIG_PATIENCE_MS * test_time_scale();
     p.fd = fd;
     while (total < len && real_ms() < end) {
         ssize_t got;

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs the test programs given as arguments, then (unless PEERS=0) every script in tests/peers/, and adds them up.
 #   BUILD=DIR            where the examples are (default build); scripts find it in the environment
-#   TEST_SECONDS=N       time limit of each program and script (default 300)
+#   TEST_SECONDS=N       time limit of each program and script (default 900)
 #   CHARDEV_NO_SKIP=1    what is skipped counts as failed
 # A program ends with the line "N passed, N failed, N skipped". A script does so too, or counts as one test by its exit status;
 # 77 means skipped, with the reason in its last line.
@@ -13,7 +13,7 @@ mkdir -p "$BUILD/tests"
 passed=0 failed=0 skipped=0
 
 limit() {
-    if command -v timeout >/dev/null 2>&1; then timeout -k 5 "${TEST_SECONDS:-300}" "$@"; else "$@"; fi
+    if command -v timeout >/dev/null 2>&1; then timeout -k 5 "${TEST_SECONDS:-900}" "$@"; else "$@"; fi
 }
 
 count() { # passed failed skipped

@@ -182,11 +182,11 @@ static inline void add_streams(const stream *streams, size_t count)
     size_t i;
     for (i = 0; i < count; i++) {
         snprintf(name, sizeof name, "in_%s", streams[i].name);
-        test_add_case(name, feed_split, &streams[i], 20);
+        test_add_case(name, feed_split, &streams[i], TEST_SECONDS);
         snprintf(name, sizeof name, "in_%s_bytewise", streams[i].name);
-        test_add_case(name, feed_bytewise, &streams[i], 10);
+        test_add_case(name, feed_bytewise, &streams[i], TEST_SECONDS);
         snprintf(name, sizeof name, "in_%s_little_room", streams[i].name);
-        test_add_case(name, feed_into_little_room, &streams[i], 20);
+        test_add_case(name, feed_into_little_room, &streams[i], TEST_SECONDS);
     }
 }
 

@@ -676,3 +676,47 @@ TEST(through_a_mux)
     rig_close(&r);
     scratch_clean();
 }
+
+static char told[500];
+
+static void note_settings(recorder *rec, int what)
+{
+    chr_serial_params params = { 0, 0, 0, 0 };
+    int               flow = -1, lines = -1;
+    size_t            used = strlen(told);
+    if (what != 'e' || rec->last_event != CHR_EVENT_SERIAL) return;
+    CHECK_INT(chr_fe_ioctl(&rec->fe, CHR_IOCTL_SERIAL_GET_PARAMS, &params), 0);
+    CHECK_INT(chr_fe_ioctl(&rec->fe, CHR_IOCTL_SERIAL_GET_FLOW, &flow), 0);
+    CHECK_INT(chr_fe_ioctl(&rec->fe, CHR_IOCTL_SERIAL_GET_TIOCM, &lines), 0);
+    snprintf(told + used, sizeof told - used, "%d %c %d %d %d %x\n", params.speed, params.parity, params.data_bits, params.stop_bits, flow,
+             (unsigned)lines);
+}
+
+/* A replay tells the same settings, with nobody there. */
+TEST(recorded_and_played_again)
+{
+    static const char first[] = "115200 N 8 1 0 160\n4800 N 8 1 0 160\n4800 N 8 1 2 160\n4800 N 8 1 2 20\n";
+    int               turn;
+    char              options[200], file[200];
+    chr_dev          *dev;
+    line              l;
+    snprintf(file, sizeof file, "%s", scratch("record"));
+    for (turn = 0; turn < 2; turn++) {
+        memset(&l, 0, sizeof l);
+        rig_open_virtual(&l.r);
+        REQUIRE((turn ? chr_replay_open : chr_record_start)(l.r.ctx, file, NULL) == 0);
+        snprintf(options, sizeof options, "socket,id=t,path=%s,server=on,wait=off,telnet=on,com-port=on", scratch("s"));
+        dev = make(&l.r, options);
+        told[0] = 0;
+        attach(&l.rec, dev);
+        l.rec.then = note_settings;
+        l.peer = -1;
+        l.r.now += 1000000;
+        if (turn == 0) connect_peer(&l);
+        if (turn == 0) tell(&l, S(WILL_COM SUB("\x01\0\0\x12\xc0") SUB("\x05\x03") SUB("\x05\x09")));
+        settle(&l.r);
+        CHECK_STR(told, first);
+        line_close(&l);
+    }
+    scratch_clean();
+}

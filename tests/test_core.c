@@ -7,6 +7,7 @@
 
 typedef struct wire {
     chr_dev dev;
+    int     number; /* in the order of their making */
 } wire;
 
 static char out[4096]; /* what the frontends wrote and the wire took */
@@ -14,9 +15,8 @@ static int  out_len, wire_accepts, wire_closes, wire_opens, updates, wire_fronte
 
 static int wire_open(chr_dev *dev, chr_error *err)
 {
-    (void)dev;
     (void)err;
-    wire_opens++;
+    ((wire *)dev)->number = wire_opens++;
     return 0;
 }
 
@@ -44,10 +44,14 @@ static void wire_update(chr_dev *dev)
     updates++;
 }
 
+/* A letter a wire: capital when its frontend comes, small when it goes. */
+static char wire_story[64];
+
 static void wire_set_open(chr_dev *dev, int is_open)
 {
-    (void)dev;
+    size_t len = strlen(wire_story);
     wire_frontend_open = is_open;
+    if (len + 1 < sizeof wire_story) wire_story[len] = (char)((is_open ? 'A' : 'a') + ((wire *)dev)->number);
 }
 
 static const chr_io wire_io = { wire_write, NULL, wire_update, NULL };
@@ -741,6 +745,31 @@ TEST(change_refused_by_the_frontend_is_undone)
     CHECK_INT(rec.open, 1);
     CHECK(rec.fe.dev == dev);
     detach(&rec);
+    rig_close(&r);
+}
+
+/* A backend that acts when its frontend comes hears of it in a swap, too; the old one before the new one. */
+TEST(change_tells_backends_of_the_frontend)
+{
+    chr_error err;
+    recorder  rec;
+    rig       r;
+    open_wire_rig(&r);
+    attach(&rec, make(&r, "wire,id=c"));
+    CHECK_STR(wire_story, "A");
+    CHECK_INT(chr_change(r.ctx, "c", "wire", &err), 0);
+    CHECK_STR(wire_story, "AaB");
+    rec.change_answer = -1;
+    CHECK_INT(chr_change(r.ctx, "c", "wire", &err), CHR_ERR_BUSY);
+    CHECK_STR(wire_story, "AaBbCcB");
+    rec.change_answer = 0;
+    CHECK_INT(chr_change(r.ctx, "c", "null", &err), 0);
+    CHECK_STR(wire_story, "AaBbCcBb");
+    chr_fe_set_open(&rec.fe, 0);
+    CHECK_INT(chr_change(r.ctx, "c", "wire", &err), 0); /* this side is closed: nothing to tell */
+    CHECK_STR(wire_story, "AaBbCcBb");
+    detach(&rec);
+    CHECK_STR(wire_story, "AaBbCcBb");
     rig_close(&r);
 }
 

@@ -99,11 +99,11 @@ static void run_corpus(const char *name, int (*target)(const uint8_t *, size_t))
     target((const uint8_t *)"", 0);
 }
 
-TEST_WITHIN(corpus_of_options, 60) { run_corpus("options", fuzz_options); }
-TEST_WITHIN(corpus_of_uri, 60) { run_corpus("uri", fuzz_uri); }
-TEST_WITHIN(corpus_of_ringbuf, 60) { run_corpus("ringbuf", fuzz_ringbuf); }
-TEST_WITHIN(corpus_of_mux, 60) { run_corpus("mux", fuzz_mux); }
-TEST_WITHIN(corpus_of_braille, 60) { run_corpus("braille", fuzz_braille); }
-TEST_WITHIN(corpus_of_telnet, 60) { run_corpus("telnet", fuzz_telnet); }
-TEST_WITHIN(corpus_of_websocket, 60) { run_corpus("websocket", fuzz_websocket); }
-TEST_WITHIN(corpus_of_record, 60) { run_corpus("record", fuzz_record); }
+TEST(corpus_of_options) { run_corpus("options", fuzz_options); }
+TEST(corpus_of_uri) { run_corpus("uri", fuzz_uri); }
+TEST(corpus_of_ringbuf) { run_corpus("ringbuf", fuzz_ringbuf); }
+TEST(corpus_of_mux) { run_corpus("mux", fuzz_mux); }
+TEST(corpus_of_braille) { run_corpus("braille", fuzz_braille); }
+TEST(corpus_of_telnet) { run_corpus("telnet", fuzz_telnet); }
+TEST(corpus_of_websocket) { run_corpus("websocket", fuzz_websocket); }
+TEST(corpus_of_record) { run_corpus("record", fuzz_record); }

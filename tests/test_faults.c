@@ -101,6 +101,6 @@ TEST_FAMILY(faults)
             all[i][k].scenario = &scenarios[i];
             all[i][k].kind = &kinds[k];
             snprintf(name, sizeof name, "%s_%s", scenarios[i].name, kinds[k].name);
-            test_add_case(name, sweep, &all[i][k], 60);
+            test_add_case(name, sweep, &all[i][k], TEST_SECONDS);
         }
 }

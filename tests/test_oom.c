@@ -34,7 +34,7 @@ TEST_FAMILY(oom)
     for (i = 0; i < SCENARIOS; i++) {
         if (scenarios[i].exchange == waiting_exchange) continue; /* a server that loses a peer goes on waiting for the next */
         snprintf(name, sizeof name, "oom_%s", scenarios[i].name);
-        test_add_case(name, sweep, &scenarios[i], 30);
+        test_add_case(name, sweep, &scenarios[i], TEST_SECONDS);
     }
 }
 

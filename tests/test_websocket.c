@@ -370,7 +370,7 @@ TEST_FAMILY(cases)
     size_t i;
     for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         snprintf(name, sizeof name, "case_%s_%s", cases[i].category, cases[i].name);
-        test_add_case(name, run_case_all_ways, &cases[i], 20);
+        test_add_case(name, run_case_all_ways, &cases[i], TEST_SECONDS);
     }
 }
 
@@ -417,7 +417,7 @@ TEST_FAMILY(lengths)
     size_t i;
     for (i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
         snprintf(name, sizeof name, "length_%zu_in_%d_bytes_of_%02x", lengths[i].length, lengths[i].size, (unsigned)lengths[i].first);
-        test_add_case(name, run_length, &lengths[i], 10);
+        test_add_case(name, run_length, &lengths[i], TEST_SECONDS);
     }
 }
 
@@ -486,11 +486,11 @@ static void stream_through(size_t total, size_t frame_size, size_t packet)
     line_close(l);
 }
 
-TEST_WITHIN(big_9_fragments_of_64k, 30) { stream_through(8 << 20, 1 << 16, 30000); }
-TEST_WITHIN(big_9_fragments_of_4k, 30) { stream_through(1 << 20, 4096, 30000); }
-TEST_WITHIN(big_9_fragments_of_64, 30) { stream_through(1 << 18, 64, 30000); }
-TEST_WITHIN(big_10_packets_of_997, 30) { stream_through(1 << 20, 1 << 16, 997); }
-TEST_WITHIN(big_10_packets_of_1, 30) { stream_through(4096, 1024, 1); }
+TEST(big_9_fragments_of_64k) { stream_through(8 << 20, 1 << 16, 30000); }
+TEST(big_9_fragments_of_4k) { stream_through(1 << 20, 4096, 30000); }
+TEST(big_9_fragments_of_64) { stream_through(1 << 18, 64, 30000); }
+TEST(big_10_packets_of_997) { stream_through(1 << 20, 1 << 16, 997); }
+TEST(big_10_packets_of_1) { stream_through(4096, 1024, 1); }
 
 /* ---- output ---------------------------------------------------------------------------------------------------------- */
 
@@ -614,7 +614,7 @@ static size_t undo(const char *wire, size_t len, char *data)
     return n;
 }
 
-TEST_WITHIN(out_through_a_narrow_way, 30)
+TEST(out_through_a_narrow_way)
 {
     enum { TOTAL = 1000000 };
     static char data[TOTAL], wire[2 * TOTAL], plain[2 * TOTAL];
@@ -808,7 +808,7 @@ TEST_FAMILY(requests)
     size_t i;
     for (i = 0; i < sizeof requests / sizeof requests[0]; i++) {
         snprintf(name, sizeof name, "request_%s", requests[i].name);
-        test_add_case(name, feed_request_split, &requests[i], 20);
+        test_add_case(name, feed_request_split, &requests[i], TEST_SECONDS);
     }
 }
 
@@ -980,7 +980,7 @@ TEST_FAMILY(replies)
     size_t i;
     for (i = 0; i < sizeof replies / sizeof replies[0]; i++) {
         snprintf(name, sizeof name, "reply_%s", replies[i].name);
-        test_add_case(name, feed_reply, &replies[i], 20);
+        test_add_case(name, feed_reply, &replies[i], TEST_SECONDS);
     }
 }
 
@@ -1072,7 +1072,7 @@ TEST_FAMILY(pairings)
     size_t i;
     for (i = 0; i < sizeof addresses / sizeof addresses[0]; i++) {
         snprintf(name, sizeof name, "two_of_ours_over_%s", addresses[i]);
-        test_add_case(name, two_of_ours, addresses[i], 10);
+        test_add_case(name, two_of_ours, addresses[i], TEST_SECONDS);
     }
 }
 
@@ -1087,7 +1087,7 @@ TEST(blocking_creation_drives_the_handshake)
     int         listener = unix_listen(path);
     rig_open(&r);
     if (fork() == 0) {
-        alarm(5);
+        alarm(TEST_SECONDS);
         snprintf(options, sizeof options, "socket,id=s,fd=%d,server=on,wait=on,websocket=on", listener);
         attach(&rec, make(&r, options));
         CHECK_INT(chr_fe_write_all(&rec.fe, "hello", 5, 1000), 5);

@@ -9,6 +9,10 @@
 #include <mbedtls/ctr_drbg.h>
 #include <mbedtls/entropy.h>
 #include <mbedtls/ssl.h>
+#include <mbedtls/version.h>
+#if MBEDTLS_VERSION_MAJOR >= 3
+#include <psa/crypto.h>
+#endif
 
 enum { BENCH_RECORD = 16384 }; /* the longest */
 
@@ -54,6 +58,9 @@ static bench_tls *bench_tls_new(int fd, const char *dir)
     static const int suites[] = { MBEDTLS_TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, 0 };
     bench_tls       *tls = (bench_tls *)calloc(1, sizeof *tls);
     if (!tls) bench_die("calloc");
+#if MBEDTLS_VERSION_MAJOR >= 3
+    if (psa_crypto_init() != PSA_SUCCESS) bench_die("psa_crypto_init");
+#endif
     tls->fd = fd;
     mbedtls_entropy_init(&tls->entropy);
     mbedtls_ctr_drbg_init(&tls->random);

@@ -4,6 +4,7 @@
 
 #include "fuzz.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -100,19 +101,23 @@ static inline fuzz_line *fuzz_line_open(int is_server, const char *protocol)
     return fuzz_line_join(fuzz_context(), "l", is_server, protocol);
 }
 
-/* Some of the peer's bytes, in one packet; false when nobody is there any more. */
-static inline int fuzz_line_say(fuzz_line *l, const void *bytes, size_t len)
-{
-    if (len > 0 && send(l->peer, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)len) return 0;
-    fuzz_line_settle(l);
-    return 1;
-}
-
 static inline void fuzz_line_give_room(fuzz_line *l, int room)
 {
     l->room = room;
     chr_fe_accept_input(&l->fe);
     fuzz_line_settle(l);
+}
+
+/* Some of the peer's bytes, in one packet; false when nobody is there any more. Many small packets fill the line: then it takes room. */
+static inline int fuzz_line_say(fuzz_line *l, const void *bytes, size_t len)
+{
+    int tries;
+    for (tries = 0; len > 0 && send(l->peer, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)len; tries++) {
+        if (errno != EAGAIN || l->closed || tries == 3) return 0;
+        fuzz_line_give_room(l, LINE_MOST);
+    }
+    fuzz_line_settle(l);
+    return 1;
 }
 
 /* The peer's bytes, cut into packets and met by as much room as `cuts` says; in the end there is room for all. */

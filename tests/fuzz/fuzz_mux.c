@@ -35,6 +35,7 @@ static int base_write(chr_dev *dev, const void *buf, size_t len)
     if (mux_budget == 0) return CHR_ERR_WOULD_BLOCK;
     if (len > mux_budget) len = mux_budget;
     mux_budget -= len;
+    if (mux_help) return (int)len; /* no model of its lines: nothing is compared then */
     FUZZ_CHECK(mux_out_len + len <= sizeof mux_out);
     memcpy(mux_out + mux_out_len, buf, len);
     mux_out_len += len;

@@ -153,7 +153,7 @@ def wrong_key(directory):
     display = Display(directory, "auth=keyfile:%s,host=127.0.0.1:%d" % (key, number))
     guest = Guest(directory, "host=127.0.0.1:%d,key=%s" % (number, other))
     try:
-        until(lambda: "key" in guest.relay.said(), "the relay's word about its key", LIMIT)
+        until(lambda: "let us in" in guest.relay.said(), "the relay's word about its key", LIMIT)
     finally:
         guest.close()
         display.close()

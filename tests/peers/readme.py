@@ -21,9 +21,17 @@ def check(name, ok, detail=""):
 
 
 def has_tls():
-    """The examples were built with it, and there is an openssl to make certificates."""
     done = subprocess.run([BUILD + "/relay", "-object", "tls-creds-psk,id=t", "null", "null"], capture_output=True, text=True, check=False)
-    return shutil.which("openssl") and "built without TLS" not in done.stderr
+    return "built without TLS" not in done.stderr
+
+
+def missing(block):
+    """What the block needs and this machine doesn't have, or None."""
+    if "tls-creds" in block and not (has_tls() and shutil.which("openssl")):
+        return "no TLS in this build, or no openssl"
+    if "import serial" in block and subprocess.run(["/usr/bin/python3", "-c", "import serial"], capture_output=True, check=False).returncode != 0:
+        return "no python3-serial"
+    return None
 
 
 def run_shell(script):
@@ -77,8 +85,8 @@ def main():
         for kind, text in blocks:
             if kind == "c":
                 program(text, directory)
-            elif kind == "sh" and "tls-creds" in text and not has_tls():
-                print("block %r: skipped: no TLS in this build, or no openssl" % text.splitlines()[0])
+            elif kind == "sh" and missing(text):
+                print("block %r: skipped: %s" % (text.splitlines()[0], missing(text)))
                 skipped += 1
             elif kind == "sh" and not text.startswith("make"):
                 status, out = run_shell("set -e\n" + text.replace("build/", BUILD + "/"))

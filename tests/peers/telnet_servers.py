@@ -1,17 +1,27 @@
 #!/usr/bin/python3
 """Our telnet client meets other people's servers: inetutils' telnetd, ser2net on a pty."""
 import os
+import select
 import signal
 import subprocess
 import sys
 import tty
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from probing import LIMIT, Probe, Tally, build_probe, find, free_port, need, wait_for_port  # noqa: E402
+from probing import LIMIT, Probe, Tally, build_probe, find, free_port, need  # noqa: E402
 
 
-def client(port, more=""):
-    return Probe("socket,id=p,host=127.0.0.1,port=%d,telnet=on%s" % (port, more))
+def client(port):
+    """It tries until the server listens: ser2net serves one at a time, and would be busy yet with whoever tried before."""
+    return Probe("socket,id=p,host=127.0.0.1,port=%d,telnet=on,reconnect-ms=50" % port)
+
+
+def read_exactly(fd, size):
+    got = b""
+    while len(got) < size:
+        assert select.select([fd], [], [], LIMIT)[0], "%d of %d bytes have come" % (len(got), size)
+        got += os.read(fd, size - len(got))
+    return got
 
 
 def talk_to_login(probe):
@@ -41,7 +51,7 @@ def inetutils(directory):
     inetd = subprocess.Popen(["socat", "TCP4-LISTEN:%d,bind=127.0.0.1,reuseaddr" % port,
                               "EXEC:%s -h -E %s,nofork" % (find("telnetd"), login_script(directory))])
     try:
-        talk_to_login(Probe("socket,id=p,host=127.0.0.1,port=%d,telnet=on,reconnect-ms=50" % port))
+        talk_to_login(client(port))
     finally:
         inetd.terminate()
         inetd.wait(LIMIT)
@@ -58,20 +68,17 @@ def ser2net(directory):
                 % (port, os.ttyname(near)))
     daemon = subprocess.Popen([find("ser2net"), "-n", "-c", config])
     try:
-        wait_for_port(port)
-        probe = client(port, ",reconnect-ms=100")
+        probe = client(port)
         probe.expect("opened")
         every = bytes(range(256)) + b"\r\0\r\n\xff\xff"
         probe.write(every)
-        got = b""
-        while len(got) < len(every):
-            got += os.read(far, 1000)
+        got = read_exactly(far, len(every))
         assert got == every, got
         os.write(far, every)
         probe.data(every)
         probe.say("break")
         probe.write(b"after")
-        assert os.read(far, 100) == b"after"
+        assert read_exactly(far, 5) == b"after"
     finally:
         daemon.terminate()
         daemon.wait(LIMIT)
