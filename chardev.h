@@ -60,7 +60,8 @@
  * RULES that hold for all that follows.
  *
  *     - Nothing is global (but the process's terminal, for stdio), nothing is printed, nothing exits or asserts. A context belongs
- *       to one thread. With CHARDEV_THREADS others may write (chr_fe_write and its kin) while that one is in its loop.
+ *       to one thread. With CHARDEV_THREADS others may write (chr_fe_write and its kin) while that one is in its loop; outside of
+ *       it, it says chr_loop_lock() first.
  *     - Functions that fail return a negative CHR_ERR_... (or NULL) and, given a chr_error, one line that names what was wrong.
  *     - Any function may be called from inside any handler, also to remove the chardev that is calling. The few that block
  *       (they say so) refuse there with CHR_ERR_IN_HANDLER.
@@ -193,6 +194,10 @@ CHARDEV_API int chr_loop_run(chr_context *ctx);
 CHARDEV_API void chr_loop_stop(chr_context *ctx);
 /* Makes a sleeping loop return from its wait. From any thread and from signal handlers. */
 CHARDEV_API void chr_loop_wake(chr_context *ctx);
+/* With CHARDEV_THREADS: what the owner calls outside of its loop while others write stands between these two, and none of it blocks.
+ * In handlers they are not needed. Without it they do nothing. */
+CHARDEV_API void chr_loop_lock(chr_context *ctx);
+CHARDEV_API void chr_loop_unlock(chr_context *ctx);
 
 typedef struct chr_poll {
     int        fd;
@@ -843,7 +848,7 @@ CHARDEV_API void chr_replay_close(chr_context *ctx);
  * ==================================================================================================================== */
 
 /* Keeps fd under a name, which may not begin with a digit; the context owns it from success on, until a chardev takes it. A
- * descriptor that had the name before is closed. CHR_ERR_INVALID, CHR_ERR_NO_MEMORY. */
+ * descriptor that had the name before is closed. CHR_ERR_INVALID, CHR_ERR_EXISTS (it has another name), CHR_ERR_NO_MEMORY. */
 CHARDEV_API int chr_fd_put(chr_context *ctx, const char *name, int fd, chr_error *err);
 /* Closes and forgets it. CHR_ERR_NOT_FOUND. */
 CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err);
@@ -2856,7 +2861,7 @@ enum { CHR__BUFFER_SIZE = 1024 };
 enum { CHR__BUFFER_SIZE = 65536 };
 #endif
 
-/* With threads: one lock for a context, held by its own thread except while that sleeps in poll. */
+/* With threads: one lock for a context, held by its own thread while that is in its loop, except when it sleeps in poll. */
 #ifdef CHARDEV_THREADS
 #define CHR__LOCK(ctx) chr__os_lock(&(ctx)->mutex)
 #define CHR__UNLOCK(ctx) chr__os_unlock(&(ctx)->mutex)
@@ -3125,6 +3130,16 @@ CHR__PRIVATE int chr__utf8_is_good(chr__utf8 *utf8, const unsigned char *bytes, 
 CHARDEV_API void chr_loop_wake(chr_context *ctx)
 {
     chr__os_waker_ring(&ctx->waker);
+}
+
+CHARDEV_API void chr_loop_lock(chr_context *ctx)
+{
+    CHR__LOCK(ctx);
+}
+
+CHARDEV_API void chr_loop_unlock(chr_context *ctx)
+{
+    CHR__UNLOCK(ctx);
 }
 
 /* Something is due sooner than the sleeper, or the foreign loop, knows. */
@@ -3548,13 +3563,10 @@ static int chr__is_watched(chr_context *ctx, const chr_poll *entry)
     return 0;
 }
 
-CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int count)
+static int chr__loop_dispatch(chr_context *ctx, const chr_poll *polls, int count)
 {
     int i, ran = 0;
 
-    if (ctx->depth > 0)
-        return CHR_ERR_IN_HANDLER;
-    CHR__LOCK(ctx);
     ctx->sleeping = 0;
     chr__enter(ctx);
     for (i = 0; i < count; i++)
@@ -3565,6 +3577,15 @@ CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int c
     if (chr__has_work(ctx))
         ran += chr__timers_run(ctx) + chr__idles_run(ctx);
     chr__leave(ctx);
+    return ran;
+}
+
+CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int count)
+{
+    int ran;
+
+    CHR__LOCK(ctx);
+    ran = ctx->depth > 0 ? CHR_ERR_IN_HANDLER : chr__loop_dispatch(ctx, polls, count);
     CHR__UNLOCK(ctx);
     return ran;
 }
@@ -5748,14 +5769,10 @@ CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
 
 CHR__COLD int chr__fe_write_extras(chr_dev *dev, const void *buf, size_t len)
 {
-    chr_context *ctx = dev->ctx;
-    int          n;
+    int n = chr__write_extras(dev, buf, len);
 
-    chr__enter(ctx);
-    n = chr__write_extras(dev, buf, len);
     if (chr__is_recorded(dev))
         chr__record_transfer(dev, CHR__RECORD_WRITE, n, buf, len);
-    chr__leave(ctx);
     return n;
 }
 
@@ -9007,11 +9024,13 @@ static chr__mux_slot *chr__mux_find(const chr__mux *mux, const chr_frontend *fe)
 static void chr__mux_set_focus(chr__mux *mux, chr__mux_slot *slot)
 {
     chr__mux_slot *old = mux->focus;
+    unsigned       untold = mux->dev.pending & (1u << CHR_EVENT_MUX_IN); /* the old one has inherited it, and not heard of it yet */
 
     if (slot == old)
         return;
     mux->focus = slot;
-    if (old)
+    mux->dev.pending &= ~untold;
+    if (old && !untold)
         chr_be_tell_event(old->fe, CHR_EVENT_MUX_OUT);
     if (mux->focus == slot && slot) /* the handler may have changed it, or taken the slot away */
         chr_be_tell_event(slot->fe, CHR_EVENT_MUX_IN);
@@ -14894,10 +14913,11 @@ static void chr__spice_update(chr_dev *dev)
 {
     chr__spice *spice = (chr__spice *)dev;
     int         has_reader = dev->frontend && dev->frontend->handlers.read;
+    int         room = spice->in.count > 0 && has_reader ? chr_be_can_write(dev) : 0;
 
-    if (chr_be_wants_writable(dev) && chr__spice_may_write(spice))
-        chr__spice_look(spice);
-    else if (spice->in.count > 0 && has_reader && chr_be_can_write(dev) > 0)
+    if (dev->removed) /* by whom we asked */
+        return;
+    if (room > 0 || (chr_be_wants_writable(dev) && chr__spice_may_write(spice)))
         chr__spice_look(spice);
     else if (spice->in.count > 0 && has_reader)
         chr__starve(dev);
@@ -15091,11 +15111,11 @@ static const chr_io chr__spice_io = {
 
 static int chr__spicevmc_unknown(const char *name, const char **subtypes, chr_error *err)
 {
-    char list[400];
-    int  len = 0;
+    char   list[400] = "";
+    size_t len = 0;
 
-    for (list[0] = 0; *subtypes && len < (int)sizeof list - 1; subtypes++)
-        len += chr__format(list + len, sizeof list - (size_t)len, "%s%s", len > 0 ? ", " : "", *subtypes);
+    for (; *subtypes; subtypes++)
+        len = chr__append(list, sizeof list, len, "%s%s", len > 0 ? ", " : "", *subtypes);
     return chr__fail(err, CHR_ERR_INVALID, "spicevmc: name=%s: the spice server recognises %s", name, list);
 }
 
@@ -15713,6 +15733,9 @@ CHARDEV_API int chr_fd_put(chr_context *ctx, const char *name, int fd, chr_error
         return chr__fail(err, CHR_ERR_INVALID, "descriptor name '%s': may not be empty or begin with a digit", name);
     if (!chr__os_is_open(fd))
         return chr__fail(err, CHR_ERR_INVALID, "descriptor %d for the name '%s' is not open", fd, name);
+    for (named = ctx->named_fds; named; named = named->next) /* two owners would close it twice */
+        if (named->fd == fd && strcmp(named->name, name) != 0)
+            return chr__fail(err, CHR_ERR_EXISTS, "descriptor %d for the name '%s' has the name '%s' already", fd, name, named->name);
     chr__os_close_on_exec(fd);
     named = *chr__named_fd_link(ctx, name);
     if (named) {

@@ -6,6 +6,7 @@
 #include "chardev.h"
 #include "rig.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 
 /* ---- probe: a backend whose slots note what happens, and do as the test says ------------------------------------------- */
@@ -340,6 +341,22 @@ TEST(a_client_of_another_family_does_not_change_the_server)
     scratch_clean();
 }
 
+TEST(a_descriptor_has_one_name)
+{
+    chr_error err;
+    int       fds[2];
+    rig       r;
+    rig_open(&r);
+    REQUIRE(pipe(fds) == 0);
+    CHECK_INT(chr_fd_put(r.ctx, "one", fds[0], &err), 0);
+    CHECK_INT(chr_fd_put(r.ctx, "one", fds[0], &err), 0);
+    CHECK_INT(chr_fd_put(r.ctx, "two", fds[0], &err), CHR_ERR_EXISTS);
+    CHECK_HAS(err.text, "'one'");
+    CHECK_INT(chr_fd_close(r.ctx, "one", &err), 0);
+    close(fds[1]);
+    rig_close(&r);
+}
+
 TEST(no_options_do_not_mean_descriptor_0)
 {
     chr_error err;
@@ -613,6 +630,38 @@ TEST(a_mux_with_stamps_gives_up_on_a_backend_that_takes_nothing)
     rig_close(&r);
 }
 
+static void remember_focus(recorder *rec, chr_dev *mux)
+{
+    memset(rec, 0, sizeof *rec);
+    REQUIRE(chr_fe_init(&rec->fe, mux, NULL) == 0);
+    chr_fe_set_handlers(&rec->fe, &recorder_handlers, rec);
+}
+
+/* The one that inherits the focus loses it before it has heard of it. */
+TEST(focus_comes_and_goes_once_for_each)
+{
+    recorder a, b, c;
+    rig      r;
+    open_probe_rig(&r);
+    make(&r, "null,id=m,mux=on");
+    remember_focus(&a, chr_find(r.ctx, "m"));
+    remember_focus(&b, chr_find(r.ctx, "m"));
+    remember_focus(&c, chr_find(r.ctx, "m"));
+    chr_fe_take_focus(&a.fe);
+    settle(&r);
+    a.events[0] = 0;
+    memset(b.events, 0, sizeof b.events);
+    memset(c.events, 0, sizeof c.events);
+    chr_fe_deinit(&a.fe);
+    chr_fe_take_focus(&c.fe);
+    settle(&r);
+    CHECK_STR(b.events, "");
+    CHECK_STR(c.events, "I");
+    detach(&b);
+    detach(&c);
+    rig_close(&r);
+}
+
 TEST(resuming_opens_does_not_send_the_history_again)
 {
     chr_error err;
@@ -772,6 +821,69 @@ TEST_WITHIN(write_all_to_a_terminal_that_is_left_does_not_spin, 5)
     rig_close(&r);
 }
 
+/* Hung up, with input that nobody takes and a frontend that waits to write: neither can go on, and poll() answers at once. */
+static void check_hung_up_at_rest(recorder *rec, rig *r)
+{
+    int i, ran = 0;
+    for (i = 0; i < 50; i++) ran = chr_loop_step(r->ctx, 0);
+    if (!CHECK_INT(ran, 0)) NOTE("events %s, told writable %d times", rec->events, rec->writable);
+}
+
+TEST(a_hung_up_terminal_with_waiting_input_and_output_comes_to_rest)
+{
+    recorder rec;
+    chr_info info;
+    int      slave;
+    rig      r;
+    rig_open(&r);
+    attach_with_room(&rec, make(&r, "pty,id=p"), 0);
+    chr_query(rec.fe.dev, &info);
+    slave = open(info.filename + 4, O_RDWR | O_NOCTTY);
+    REQUIRE(slave >= 0);
+    PUMP(&r, rec.open);
+    say(slave, "abc");
+    fill_up(&rec.fe);
+    close(slave);
+    fill_up(&rec.fe);
+    chr_fe_add_watch(&rec.fe, recorder_writable, &rec);
+    check_hung_up_at_rest(&rec, &r);
+    detach(&rec);
+    rig_close(&r);
+}
+
+static void check_hung_up_socket(const char *more, int how)
+{
+    recorder rec;
+    char     options[80];
+    int      fds[2];
+    rig      r;
+    rig_open(&r);
+    socket_pair(fds);
+    snprintf(options, sizeof options, "socket,id=s,fd=%d%s", fds[0], more);
+    attach_with_room(&rec, make(&r, options), 0);
+    settle(&r);
+    say(fds[1], "abc");
+    fill_up(&rec.fe);
+    chr_fe_add_watch(&rec.fe, recorder_writable, &rec);
+    if (how < 0) close(fds[1]);
+    else shutdown(fds[1], how);
+    check_hung_up_at_rest(&rec, &r);
+    give_room(&rec, 100);
+    settle(&r);
+    if (how != SHUT_RD) PUMP(&r, strcmp(rec.events, "OC") == 0);
+    CHECK_INPUT(&rec, "abc");
+    detach(&rec);
+    if (how >= 0) close(fds[1]);
+    rig_close(&r);
+}
+
+TEST(a_closed_socket_with_waiting_input_and_output_comes_to_rest) { check_hung_up_socket("", -1); }
+TEST(a_half_closed_socket_with_waiting_input_and_output_comes_to_rest) { check_hung_up_socket("", SHUT_WR); }
+TEST(a_deaf_socket_with_waiting_input_and_output_comes_to_rest) { check_hung_up_socket("", SHUT_RD); }
+TEST(a_closed_socket_with_a_queue_comes_to_rest) { check_hung_up_socket(",obuf=4K", -1); }
+TEST(a_half_closed_socket_with_a_queue_comes_to_rest) { check_hung_up_socket(",obuf=4K", SHUT_WR); }
+TEST(a_deaf_socket_with_a_queue_comes_to_rest) { check_hung_up_socket(",obuf=4K", SHUT_RD); }
+
 static char pty_slave[64];
 static int  pty_slave_fd = -1;
 
@@ -807,6 +919,51 @@ TEST(a_terminal_that_is_opened_again_at_once_ends_as_open)
     CHECK_INT(chr_fe_backend_open(&rec.fe), rec.open);
     close(pty_slave_fd);
     detach(&rec);
+    rig_close(&r);
+}
+
+/* ---- other threads write while the owner is outside its loop --------------------------------------------------------------- */
+
+static void *write_on(void *opaque)
+{
+    int i;
+    for (i = 0; i < 300000; i++) chr_fe_write((chr_frontend *)opaque, "x", 1);
+    return NULL;
+}
+
+/* Proven by the thread sanitizer. */
+TEST_WITHIN(the_owner_may_use_its_chardevs_while_others_write, 60)
+{
+    pthread_t thread;
+    recorder  a, b;
+    chr_error err;
+    int       i;
+    rig       r;
+    open_probe_rig(&r);
+    attach(&a, make(&r, "ringbuf,id=a,history=1K"));
+    attach(&b, make(&r, "probe,id=b"));
+    settle(&r);
+    REQUIRE(pthread_create(&thread, NULL, write_on, &a.fe) == 0);
+    for (i = 0; i < 100000; i++) {
+        chr_loop_lock(r.ctx);
+        chr_fe_set_open(&b.fe, i & 1);
+        chr_fe_set_echo(&b.fe, 1);
+        chr_fe_disconnect(&b.fe);
+        if (i % 100 == 0) {
+            CHECK_INT(chr_send_break(r.ctx, "b", &err), 0);
+            chr_fe_add_watch(&b.fe, recorder_writable, &b);
+            make(&r, "null,id=c");
+            CHECK_INT(chr_change(r.ctx, "c", "ringbuf", &err), 0);
+            CHECK_INT(chr_remove(r.ctx, "c", &err), 0);
+        }
+        chr_loop_unlock(r.ctx);
+    }
+    pthread_join(thread, NULL);
+    CHECK_INT(r.ctx->quiet, 0);
+    CHECK_INT(r.ctx->depth, 0);
+    settle(&r);
+    detach(&a);
+    detach(&b);
     rig_close(&r);
 }
 

@@ -44,7 +44,6 @@ struct command {
     void      (*run)(const struct call *c);
 };
 
-
 static void report(const struct call *c, int rc, const chr_error *err)
 {
     if (rc < 0) buf_printf(c->out, "Error: %s\n", err->text);
@@ -111,7 +110,8 @@ static void chardev_help(const struct call *c, const char *options)
     char   backend[64];
     size_t len = strcspn(options, ",");
     snprintf(backend, sizeof backend, "%.*s", len < sizeof backend ? (int)len : (int)sizeof backend - 1, options);
-    chr_help(c->vm->ctx, backend[0] == '?' ? NULL : backend, print_help_line, c->out);
+    if (chr_help(c->vm->ctx, backend[0] == '?' ? NULL : backend, print_help_line, c->out) < 0)
+        buf_printf(c->out, "Error: '%s' is not the name of a backend\n", backend);
 }
 
 static void do_chardev_add(const struct call *c)
