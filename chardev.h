@@ -14910,14 +14910,14 @@ static void chr__spice_look(chr__spice *spice)
 static void chr__spice_update(chr_dev *dev)
 {
     chr__spice *spice = (chr__spice *)dev;
-    int         has_input = spice->in.count > 0 && dev->frontend && dev->frontend->handlers.read;
-    int         room = has_input ? chr_be_can_write(dev) : 0;
+    int         has_reader = dev->frontend && dev->frontend->handlers.read;
+    int         room = spice->in.count > 0 && has_reader ? chr_be_can_write(dev) : 0;
 
     if (dev->removed) /* by whom we asked */
         return;
     if (room > 0 || (chr_be_wants_writable(dev) && chr__spice_may_write(spice)))
         chr__spice_look(spice);
-    else if (has_input)
+    else if (spice->in.count > 0 && has_reader)
         chr__starve(dev);
 }
 
