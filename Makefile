@@ -62,6 +62,7 @@ $(B)/tests/test_tls: TEST_FLAGS += $(TLS_FLAGS)
 $(B)/tests/test_tls: LDFLAGS += $(TLS_LIBS)
 $(B)/tests/test_spice: TEST_FLAGS += $(SPICE_FLAGS)
 $(B)/tests/test_spice: LDFLAGS += $(SPICE_LIBS)
+$(B)/tests/test_uart: examples/tinyvm/uart16550.c examples/tinyvm/uart16550.h
 
 demo: $(B)/tinyvm $(B)/fd_handoff
 	$(B)/fd_handoff

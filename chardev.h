@@ -6903,19 +6903,6 @@ CHR__COLD void chr__stream_end(chr__stream *stream, int code)
     chr_be_writable(stream->dev); /* who waits to write shall learn it from the next write */
 }
 
-/* The frontend takes nothing now. A hang-up with nothing behind it is the end all the same: the next peer must be able to come. */
-CHR__COLD void chr__stream_no_room(chr__stream *stream, int hung_up)
-{
-    int pending = chr__stream_pending(stream);
-
-    if (pending < 0 || (hung_up && !pending && chr__os_unread(stream->in) == 0)) {
-        chr__stream_end(stream, 0);
-        return;
-    }
-    stream->held = hung_up;
-    chr__stream_update(stream);
-}
-
 /* A read brought no bytes for the frontend. Would-block is the end all the same, behind a hang-up or a broken write. */
 CHR__COLD void chr__stream_nothing(chr__stream *stream, int code, int hung_up)
 {
@@ -6925,6 +6912,22 @@ CHR__COLD void chr__stream_nothing(chr__stream *stream, int code, int hung_up)
             chr_be_event(stream->dev, CHR__LAYER_EVENT - code);
     } else if (code != CHR_ERR_WOULD_BLOCK || stream->broken || hung_up) {
         chr__stream_end(stream, code == CHR_ERR_WOULD_BLOCK ? 0 : code);
+    }
+}
+
+/* The frontend takes nothing now. A hang-up with nothing behind it is the end all the same: the next peer must be able to come. */
+CHR__COLD void chr__stream_no_room(chr__stream *stream, int hung_up)
+{
+    chr_dev *dev = stream->dev;
+    int      pending = chr__stream_pending(stream);
+
+    if (pending < 0) {
+        chr__stream_nothing(stream, stream->top->slots->read(stream->top, dev->ctx->buffer, CHR__BUFFER_SIZE), 1);
+    } else if (hung_up && !pending && chr__os_unread(stream->in) == 0) {
+        chr__stream_end(stream, 0);
+    } else {
+        stream->held = hung_up;
+        chr__stream_update(stream);
     }
 }
 
@@ -6992,8 +6995,11 @@ CHR__COLD void chr__stream_writable(chr__stream *stream)
 {
     int code = chr__stream_flush(stream);
 
-    if (code == CHR_ERR_WOULD_BLOCK)
+    if (code == CHR_ERR_WOULD_BLOCK) {
+        if (chr__stream_unsent(stream) < 0) /* what lies below has gone: no need to watch for more */
+            chr__stream_update(stream);
         return;
+    }
     if (code < 0)
         chr__stream_broken(stream);
     chr_be_writable(stream->dev);
@@ -7101,7 +7107,7 @@ static int chr__stream_dev_read(chr_dev *dev, void *buf, size_t len)
     while ((n = stream->top->slots->read(stream->top, buf, len)) <= CHR__LAYER_NOTHING)
         if (n <= CHR__LAYER_EVENT)
             chr_be_event(dev, CHR__LAYER_EVENT - n);
-    if (chr__stream_unsent(stream))
+    if (chr__stream_unsent(stream) || chr_be_wants_writable(dev))
         chr__stream_update(stream);
     return n;
 }
@@ -7120,6 +7126,8 @@ static int chr__stream_dev_wait_fd(chr_dev *dev, int *events)
 {
     chr__stream *stream = &((chr__stream_dev *)dev)->stream;
 
+    if (*events == CHR_OUT && chr__stream_unsent(stream) > 0)
+        (void)chr__stream_flush(stream); /* an error will meet the next write */
     if (*events == CHR_OUT && chr__stream_unsent(stream) < 0)
         return -1; /* only the loop reads what sets it going again */
     return *events == CHR_OUT ? stream->out : stream->in;
@@ -13772,7 +13780,7 @@ static int chr__tls_pending(const chr__layer *layer)
 {
     const chr__tls *tls = (const chr__tls *)layer;
 
-    return tls->has_ended || !chr__box_is_empty(&tls->ahead) || mbedtls_ssl_check_pending(&tls->ssl);
+    return tls->has_ended ? -1 : !chr__box_is_empty(&tls->ahead) || mbedtls_ssl_check_pending(&tls->ssl);
 }
 
 static int chr__tls_unsent(const chr__layer *layer)

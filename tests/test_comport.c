@@ -522,6 +522,21 @@ TEST(suspend_holds_output_and_resume_lets_it_go)
     }
 }
 
+TEST(resume_is_noticed_though_somebody_blocks_to_read)
+{
+    char got[4];
+    line l;
+    com_open(&l, 1);
+    tell(&l, S(SUB("\x08")));
+    CHECK_INT(chr_fe_write(&l.rec.fe, "b", 1), CHR_ERR_WOULD_BLOCK);
+    chr_fe_add_watch(&l.rec.fe, recorder_writable, &l.rec);
+    say_bytes(&l, S(SUB("\x09") "x"));
+    CHECK_INT(chr_fe_read_all(&l.rec.fe, got, 1, 1000), 1);
+    settle(&l.r);
+    CHECK_INT(l.rec.writable, 1);
+    line_close(&l);
+}
+
 TEST(suspended_peer_leaves)
 {
     line l;
@@ -715,6 +730,7 @@ TEST(recorded_and_played_again)
         if (turn == 0) connect_peer(&l);
         if (turn == 0) tell(&l, S(WILL_COM SUB("\x01\0\0\x12\xc0") SUB("\x05\x03") SUB("\x05\x09")));
         settle(&l.r);
+        pass_time(&l.r, 1); /* a replay waits for calls of that moment until it is over */
         CHECK_STR(told, first);
         line_close(&l);
     }

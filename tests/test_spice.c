@@ -928,6 +928,41 @@ TEST(removed_when_writable) { remove_in("w", console, SPICE_CHANNEL_PORT); }
 TEST(vmc_removed_while_it_reads) { remove_in("r", "spicevmc,id=s,name=usbredir", SPICE_CHANNEL_USBREDIR); }
 TEST(vmc_removed_in_an_event) { remove_in("e", "spicevmc,id=s,name=usbredir", SPICE_CHANNEL_USBREDIR); }
 
+static int removes_when_asked(void *opaque)
+{
+    recorder *rec = (recorder *)opaque;
+    if (rec->room > 0 && rec->fe.dev && rec->open) {
+        rec->room = 0; /* deinit asks once more */
+        chr_fe_deinit(&rec->fe);
+        CHECK_INT(chr_remove(spice_loop, "s", NULL), 0);
+        return 1;
+    }
+    return 0;
+}
+
+TEST(removed_when_room_is_asked_for)
+{
+    static const chr_handlers handlers = { removes_when_asked, recorder_read, recorder_event, NULL };
+    rig                       r;
+    recorder                  rec;
+    int                       i;
+
+    spice_open(&r);
+    attach(&rec, make(&r, console));
+    rec.room = 0;
+    chr_fe_set_handlers(&rec.fe, &handlers, &rec);
+    client_comes(&r);
+    channel_comes(&r, SPICE_CHANNEL_PORT, 0);
+    put_text(&line, "this is the end");
+    for (i = 0; i < 20; i++) chr_loop_step(r.ctx, 5);
+    rec.room = 1;
+    chr_fe_accept_input(&rec.fe);
+    CHECK(chr_find(r.ctx, "s") == NULL);
+    TALK(&r, &line, line.fd < 0);
+    free(rec.input);
+    spice_close(&r);
+}
+
 /* The frontend echoes, and closes and opens its side now and then, all from inside its read handler. */
 static void echoes_and_reopens(recorder *rec, int what)
 {

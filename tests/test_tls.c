@@ -343,6 +343,35 @@ TEST(close_notify_alone_is_the_end)
     both_end(&b);
 }
 
+static void closes_up(recorder *rec, int what)
+{
+    if (what == 'r') rec->room = 0;
+}
+
+/* The end was met behind the last bytes; the frontend takes no more, and the next peer must be able to come. */
+TEST(the_end_needs_no_room)
+{
+    static char block[9000];
+    both        b;
+    int         is_cut;
+
+    for (is_cut = 0; is_cut < 2; is_cut++) {
+        both_usual(&b);
+        both_settle(&b);
+        b.server.then = closes_up;
+        CHECK_INT(chr_fe_write(&b.client.fe, block, sizeof block), sizeof block);
+        if (!is_cut) CHECK_INT(chr_fe_disconnect(&b.client.fe), 0);
+        while (carry(&b, b.near_client, b.near_server, 0)) {}
+        shutdown(b.near_server, SHUT_WR);
+        b.cut = 1;
+        both_settle(&b);
+        CHECK_INT(b.server.length, sizeof block);
+        CHECK_STR(b.server.events, "OC");
+        CHECK_INT(strstr(b.r.log, "without close_notify") != NULL, is_cut);
+        both_end(&b);
+    }
+}
+
 /* ---- what is held back ------------------------------------------------------------------------------------------------ */
 
 static unsigned char pattern(size_t at)
@@ -806,6 +835,52 @@ TEST(telnet_over_tls)
     both_settle(&b);
     CHECK_MEM(b.server.input, b.server.length, "a\xff" "b", 3);
     CHECK_MEM(b.client.input, b.client.length, "\xff\xff", 2);
+    both_end(&b);
+}
+
+/* A peer that has suspended us while a record of ours is on its way: that goes out, and then all rests. */
+static void suspend(both *b)
+{
+    static char block[65536];
+
+    both_begin(b);
+    add_creds(&b->r, server_x509);
+    add_creds(&b->r, client_x509);
+    both_connect(b, ",telnet=on,com-port=on", ",tls-hostname=localhost");
+    both_settle(b);
+    CHECK_INT(chr_fe_write(&b->client.fe, "\xff\xfb\x2c", 3), 3); /* WILL COM-PORT */
+    both_settle(b);
+    CHECK_STR(b->server.events, "OS");
+    b->limit[1] = b->carried[1];
+    while (chr_fe_write(&b->server.fe, block, sizeof block) > 0) {}
+    CHECK_INT(chr_fe_write(&b->client.fe, "\xff\xfa\x2c\x08\xff\xf0", 6), 6); /* FLOWCONTROL-SUSPEND */
+    both_settle(b);
+}
+
+TEST(the_loop_rests_when_a_suspended_record_is_gone)
+{
+    both b;
+    int  i, ran;
+
+    suspend(&b);
+    b.limit[1] = (size_t)-1;
+    for (i = 0; i < 5000; i++) {
+        chr_loop_step(b.r.ctx, 0);
+        carry(&b, b.near_server, b.near_client, 1);
+    }
+    for (ran = 0, i = 0; i < 5; i++) ran += chr_loop_step(b.r.ctx, 1);
+    CHECK_INT(ran, 0);
+    both_end(&b);
+}
+
+TEST(who_blocks_does_not_spin_on_a_suspended_record)
+{
+    char rest[65536];
+    both b;
+
+    suspend(&b);
+    while (recv(b.near_server, rest, sizeof rest, 0) > 0) {}
+    CHECK_INT(chr_fe_write_all(&b.server.fe, "x", 1, 300), CHR_ERR_WOULD_BLOCK);
     both_end(&b);
 }
 

@@ -210,6 +210,14 @@ static void drive_lines(struct uart *uart)
     chr_fe_ioctl(&uart->fe, CHR_IOCTL_SERIAL_SET_TIOCM, &lines);
 }
 
+/* In loopback nothing goes out, and a break that goes on is over. */
+static void drive_break(struct uart *uart)
+{
+    int in_break = (uart->lcr & LCR_BREAK) && !(uart->mcr & MCR_LOOP);
+    if (in_break != uart->in_break) chr_fe_ioctl(&uart->fe, CHR_IOCTL_SERIAL_SET_BREAK, &in_break);
+    uart->in_break = in_break;
+}
+
 /* Speed and format of the line, where the chardev has one. */
 static void drive_params(struct uart *uart)
 {
@@ -225,20 +233,19 @@ static void write_mcr(struct uart *uart, uint8_t value)
     uint8_t before = modem_lines(uart);
     uart->mcr = value & 0x1f;
     drive_lines(uart);
+    drive_break(uart);
     uart->msr_delta |= modem_delta(before, modem_lines(uart));
     chr_fe_accept_input(&uart->fe); /* leaving loopback connects the line again */
 }
 
 static void write_lcr(struct uart *uart, uint8_t value)
 {
-    int break_changed = (value ^ uart->lcr) & LCR_BREAK;
-    int in_break = value & LCR_BREAK ? 1 : 0;
+    int break_begins = value & ~uart->lcr & LCR_BREAK;
     int changed = (value ^ uart->lcr) & ~LCR_BREAK; /* the divisor counts when DLAB is gone again */
     uart->lcr = value;
     if (changed && !(value & LCR_DLAB)) drive_params(uart);
-    if (!break_changed) return;
-    if (!(uart->mcr & MCR_LOOP)) chr_fe_ioctl(&uart->fe, CHR_IOCTL_SERIAL_SET_BREAK, &in_break);
-    else if (in_break) receive(uart, 0, LSR_BREAK);
+    drive_break(uart);
+    if (break_begins && (uart->mcr & MCR_LOOP)) receive(uart, 0, LSR_BREAK);
 }
 
 static void write_ier(struct uart *uart, uint8_t value)
@@ -386,6 +393,7 @@ static int changed(void *opaque)
     if (uart->tx.count) chr_fe_add_watch(&uart->fe, flush, uart);
     drive_lines(uart);
     drive_params(uart);
+    if (uart->in_break) chr_fe_ioctl(&uart->fe, CHR_IOCTL_SERIAL_SET_BREAK, &uart->in_break);
     look_at_far_lines(uart);
     return 0;
 }
@@ -418,6 +426,7 @@ void uart_reset(struct uart *uart)
     fifo_clear(&uart->rx);
     chr_timer_stop(&uart->stale_timer);
     if (uart->fe.dev) drive_lines(uart);
+    if (uart->fe.dev) drive_break(uart);
     if (uart->fe.dev) chr_fe_accept_input(&uart->fe);
     update_irq(uart);
 }

@@ -28,6 +28,7 @@ struct uart {
     struct uart_fifo rx, tx;
     uint8_t          divisor_low, divisor_high, ier, fcr, lcr, mcr, msr_delta, scr;
     uint8_t          far_lines;   /* the far side's, as MSR shows them */
+    int              in_break;    /* the far side sees a break */
     uint8_t          line_errors; /* LSR's OE, PE, FE, BI, until it is read */
     int              thr_interrupt; /* "the transmitter has become empty", until IIR tells it or a byte is written */
     int              stale;         /* the receive time-out has expired */
