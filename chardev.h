@@ -8330,16 +8330,16 @@ static void chr__brlapi_row(chr__brlapi *host)
 {
     enum { REGION = 0x02, TEXT = 0x04, AND = 0x08, OR = 0x10, CURSOR = 0x20, CHARSET = 0x40 };
     const chr__braille *braille = host->braille;
-    int                 i, count = braille->count < host->cells ? braille->count : host->cells;
+    size_t              i, count = chr__min((size_t)braille->count, (size_t)host->cells);
     unsigned char      *out = chr__brlapi_put(chr__brlapi_room(host), REGION | TEXT | AND | OR | CURSOR | CHARSET);
 
     out = chr__brlapi_put(chr__brlapi_put(out, 1), (unsigned long)count);
     out = chr__brlapi_put(out, (unsigned long)count);
     for (i = 0; i < count; i++)
         *out++ = (unsigned char)chr__nabcc_character(braille->cells[i]);
-    memset(out, 0, (size_t)count);
-    out = chr__brlapi_put_bytes(out + count, braille->cells, (size_t)count);
-    out = chr__brlapi_put(out, braille->cursor <= count ? (unsigned long)braille->cursor : 0);
+    memset(out, 0, count);
+    out = chr__brlapi_put_bytes(out + count, braille->cells, count);
+    out = chr__brlapi_put(out, (size_t)braille->cursor <= count ? (unsigned long)braille->cursor : 0);
     *out++ = 10;
     out = chr__brlapi_put_bytes(out, "ISO-8859-1", 10);
     host->has_row = 0;

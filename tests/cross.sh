@@ -51,7 +51,7 @@ have() { # NAME PROGRAM...: all of them, or NAME is skipped
 }
 
 says_ok() { # COMMAND...: runs portable.c's program
-    timeout 120 "$@" </dev/null >"$out/output" 2>"$out/said"
+    timeout 600 "$@" </dev/null >"$out/output" 2>"$out/said"
     says_status=$?
     tr -d '\r' <"$out/output" | grep -qx 'portable: ok' && [ "$says_status" = 0 ] && return 0
     cat "$out/output" "$out/said"
@@ -129,7 +129,7 @@ s390x() {
 # The firmware is driven as a person would: a line, the other frontend, back, the history, the end.
 firmware_runs() {
     { printf 'one line\r\001cabc\001chistory\rquit\r'; } |
-        timeout 60 qemu-system-arm -M mps2-an385 -display none -monitor none -serial stdio -semihosting -kernel "$out/firmware.elf" \
+        timeout 300 qemu-system-arm -M mps2-an385 -display none -monitor none -serial stdio -semihosting -kernel "$out/firmware.elf" \
             >"$out/output" 2>&1
     firmware_status=$?
     tr -d '\r' <"$out/output" >"$out/log.firmware"

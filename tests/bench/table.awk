@@ -5,10 +5,11 @@
 
 function get(section, name, key) { return (section, name, key) in value ? value[section, name, key] : "-" }
 
-# A figure beside its target, which may be empty. `worse` is "<" where more is better and ">" where less is.
+# A figure beside its target, which may be empty. `worse` is "<" where more is better and ">" where less is. A count is a mean: what a
+# start or an end had to do more once, on a busy machine, is one percent at most.
 function figure(got, target, worse, counted,    verdict) {
     if (target == "" || got == "-") return sprintf("%9s %-13s", got, "")
-    verdict = (worse == "<" ? got + 0 < target : got + 0 > target) ? "MISSED" : "ok"
+    verdict = (worse == "<" ? got + 0 < target : got + 0 > target * (counted ? 1.01 : 1)) ? "MISSED" : "ok"
     if (verdict == "MISSED" && counted) failed = 1
     if (verdict == "MISSED") missed++
     return sprintf("%9s %-13s", got, sprintf("(%s %s)", target, verdict))

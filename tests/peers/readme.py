@@ -39,11 +39,11 @@ def run_shell(script):
     shell = subprocess.Popen(["sh", "-c", script], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                              start_new_session=True)
     try:
-        out = shell.communicate(timeout=30)[0]
+        out = shell.communicate(timeout=300)[0]
         return shell.returncode, out
     except subprocess.TimeoutExpired:
         os.killpg(shell.pid, signal.SIGKILL)
-        return "none within 30 s", shell.communicate()[0]
+        return "none within 300 s", shell.communicate()[0]
 
 
 def program(text, directory):
@@ -61,7 +61,7 @@ def program(text, directory):
 
 def talk(binary, directory, name):
     path = os.path.join(directory, name + ".sock")
-    script = "%s socket,id=con,path=%s,server=on,wait=off & while [ ! -S %s ]; do sleep 0.05; done; echo there | %s/relay stdio unix:%s; kill $!"
+    script = "%s socket,id=con,path=%s,server=on,wait=off & while [ ! -S %s ]; do sleep 0.05; done; (echo there; sleep 1) | %s/relay stdio unix:%s; kill $!"
     status, out = run_shell(script % (binary, path, path, BUILD, path))
     check("the program, %s, talks" % name, "hello" in out and "there" in out, "%s %s" % (status, out))
 

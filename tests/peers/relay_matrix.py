@@ -52,9 +52,7 @@ def stalled(directory, kinds):
 
     def is_idle(lane):
         assert lane[1].count == 0 and lane[0].count < SIZE, "it didn't stall"
-        before = relay.ticks()
-        time.sleep(0.5)
-        assert relay.ticks() - before <= 3, "the relay is busy while it can't write: %d ticks" % (relay.ticks() - before)
+        relay.rests(0.5)
 
     a, b, relay = start(directory, kinds, SIZE)
     try:

@@ -63,7 +63,7 @@ class Relay(Program):
         self.process.stdout.close()
 
 
-def hear(fd, size, seconds=10):
+def hear(fd, size, seconds=60):
     data = b""
     while len(data) < size:
         assert select.select([fd], [], [], seconds)[0], "heard only %r" % data
@@ -93,7 +93,7 @@ def with_pyserial(directory):
     import serial
     with Cable(directory) as cable, Relay(cable.a) as relay:
         until(lambda: is_raw(cable.a), "the line's settings", 10)
-        with serial.Serial(cable.b, 115200, timeout=10) as port:
+        with serial.Serial(cable.b, 115200, timeout=60) as port:
             port.write(EVERY_BYTE)
             assert relay.hear(len(EVERY_BYTE)) == EVERY_BYTE
             relay.say(EVERY_BYTE)

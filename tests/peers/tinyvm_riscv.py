@@ -26,8 +26,8 @@ if not shutil.which(PREFIX + "gcc"):
 def build(directory):
     """The program as ELF and as a raw image."""
     elf, raw = os.path.join(directory, "guest.elf"), os.path.join(directory, "guest.bin")
-    subprocess.run([PREFIX + "gcc", *FLAGS, "-o", elf, os.path.join(HERE, "lib", "tinyvm_guest.c")], check=True, timeout=60)
-    subprocess.run([PREFIX + "objcopy", "-O", "binary", elf, raw], check=True, timeout=60)
+    subprocess.run([PREFIX + "gcc", *FLAGS, "-o", elf, os.path.join(HERE, "lib", "tinyvm_guest.c")], check=True, timeout=300)
+    subprocess.run([PREFIX + "objcopy", "-O", "binary", elf, raw], check=True, timeout=300)
     return elf, raw
 
 
@@ -210,8 +210,8 @@ def firmware_is_built_from_its_source(directory):
     source = os.path.join(HERE, "..", "..", "examples", "tinyvm", "firmware")
     elf, raw = os.path.join(directory, "f.elf"), os.path.join(directory, "f.bin")
     subprocess.run([PREFIX + "gcc", "-march=rv32im_zicsr", "-mabi=ilp32", "-nostdlib", "-Wl,-Ttext=0x80000000", "-o", elf, source + ".S"],
-                   check=True, timeout=60)
-    subprocess.run([PREFIX + "objcopy", "-O", "binary", elf, raw], check=True, timeout=60)
+                   check=True, timeout=300)
+    subprocess.run([PREFIX + "objcopy", "-O", "binary", elf, raw], check=True, timeout=300)
     with open(source + ".c") as f:
         array = bytes(int(n, 16) for n in re.findall(r"0x[0-9a-f]{2}", f.read()))
     with open(raw, "rb") as f:

@@ -118,7 +118,7 @@ def boundaries_at_socat(directory):
 def python_ipv6(_):
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as peer:
         peer.bind(("::1", 0))
-        peer.settimeout(10)
+        peer.settimeout(60)
         local = free_port(socket.AF_INET6)
         with Program(RELAY, "stdio", "udp:[::1]:%d@[::1]:%d" % (peer.getsockname()[1], local), port=local) as relay:
             relay.say(b"six")
@@ -137,7 +137,7 @@ def peer_goes_and_returns(_):
     port = peer.getsockname()[1]
     with Program(RELAY, "stdio", "udp:127.0.0.1:%d@127.0.0.1:%d" % (port, local), port=local) as relay:
         for turn in range(5):
-            peer.settimeout(10)
+            peer.settimeout(60)
             relay.say(b"hello")
             assert peer.recv(100) == b"hello", "turn %d" % turn
             peer.sendto(b"answer", ("127.0.0.1", local))
@@ -145,7 +145,7 @@ def peer_goes_and_returns(_):
             peer.close()
             for _ in range(3):
                 relay.say(b"lost")
-                until(lambda: queued(relay) == 0, "the relay to read", 10)
+                until(lambda: queued(relay) == 0, "the relay to read")
             relay.has_ended()
             peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             peer.bind(("127.0.0.1", port))

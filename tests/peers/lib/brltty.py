@@ -11,7 +11,7 @@ import traceback
 from relaying import until
 
 BRLTTY = shutil.which("brltty") or shutil.which("brltty", path="/usr/sbin:/sbin")
-LIMIT = 30
+LIMIT = 60
 
 
 def free_number():

@@ -11,7 +11,7 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 BUILD = os.environ.get("BUILD", "build")
 PROBE = os.path.join(ROOT, BUILD, "tests", "probe")
-LIMIT = float(os.environ.get("PEER_SECONDS", "15"))  # for anything that is waited for
+LIMIT = float(os.environ.get("PEER_SECONDS", "60"))  # for anything that is waited for
 
 
 def skip(reason):

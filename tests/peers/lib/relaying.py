@@ -59,6 +59,16 @@ class Relay:
             fields = stat.read().rsplit(")", 1)[1].split()
         return int(fields[11]) + int(fields[12])
 
+    def rests(self, seconds, most=3):
+        """Costs no CPU time; what it had to do before may take a moment yet."""
+        for _ in range(10):
+            before = self.ticks()
+            time.sleep(seconds)
+            spent = self.ticks() - before
+            if spent <= most:
+                return
+        raise AssertionError("the relay is busy: %d ticks" % spent)
+
     def ends(self, status=0, limit=LIMIT):
         try:
             got = self.process.wait(limit)
