@@ -11186,8 +11186,8 @@ static const chr_socket_options *chr__layer_options(const chr__layer *layer)
  * -------------------------------------------------------------------------------------------------------------------- */
 
 enum { /* commands */
-    CHR__TELNET_EOR = 239, CHR__TELNET_SE = 240, CHR__TELNET_BREAK = 243, CHR__TELNET_SB = 250, CHR__TELNET_WILL = 251,
-    CHR__TELNET_WONT = 252, CHR__TELNET_DO = 253, CHR__TELNET_DONT = 254, CHR__TELNET_IAC = 255
+    CHR__TELNET_EOR = 239, CHR__TELNET_SE = 240, CHR__TELNET_BREAK = 243, CHR__TELNET_ARE_YOU_THERE = 246, CHR__TELNET_SB = 250,
+    CHR__TELNET_WILL = 251, CHR__TELNET_WONT = 252, CHR__TELNET_DO = 253, CHR__TELNET_DONT = 254, CHR__TELNET_IAC = 255
 };
 
 enum { /* options; all that we ever agree to are below 64 */
@@ -11840,6 +11840,8 @@ static int chr__telnet_command(chr__telnet *telnet, unsigned char c, unsigned ch
     telnet->state = CHR__TELNET_IN_DATA;
     if (c == CHR__TELNET_BREAK)
         telnet->event = CHR_EVENT_BREAK;
+    if (c == CHR__TELNET_ARE_YOU_THERE && !telnet->is_3270)
+        chr__telnet_send(telnet, "\r\n[Yes]\r\n", 9);
     if (is_kept)
         telnet->owed = c;
     *data = CHR__TELNET_IAC;

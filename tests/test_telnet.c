@@ -64,7 +64,7 @@ static const stream streams[] = {
     { "cr_nul", "telnet", 1, S("a\r\0b\r\0\0c\0\r\nd"), S("a\rb\r\0c\0\r\nd"), "", S("") },
     { "cr_nul_with_a_command_between", "telnet", 1, S("\r\xff\xf1\0x"), S("\rx"), "", S("") },
     { "cr_nul_after_will_binary", "telnet", 1, S("\xff\xfb\x00" "a\r\0b"), S("a\r\0b"), "", S(DO_SIZE) },
-    { "nop_and_ayt_eat_nothing", "telnet", 1, S("a\xff\xf1" "b\xff\xf6" "c\xff\xf9" "d\xff\xf2" "e"), S("abcde"), "", S("") },
+    { "nop_and_ayt_eat_nothing", "telnet", 1, S("a\xff\xf1" "b\xff\xf6" "c\xff\xf9" "d\xff\xf2" "e"), S("abcde"), "", S("\r\n[Yes]\r\n") },
     { "break", "telnet", 1, S("a\xff\xf3" "b"), S("ab"), "B", S("") },
     { "two_breaks", "telnet", 1, S("\xff\xf3\xff\xf3"), S(""), "BB", S("") },
     { "answers_to_our_offers_are_not_answered", "telnet", 1,

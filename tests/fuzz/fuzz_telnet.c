@@ -7,7 +7,7 @@
 
 typedef struct tn_model {
     unsigned char data[LINE_MOST];
-    size_t        length, breaks, break_at[LINE_MOST], requests, subs;
+    size_t        length, breaks, break_at[LINE_MOST], requests, subs, are_you_there;
     int           role;       /* of the chardev with com-port: 's', 'c'; 0 = none */
     int           is_on, is_asked; /* the peer has agreed to it; has not answered */
     int           in_break;   /* a server's client holds the line in break */
@@ -70,6 +70,7 @@ static size_t tn_command(tn_model *m, const uint8_t *bytes, size_t len, int is_3
         return 3;
     }
     if (bytes[1] == 243) tn_break(m);
+    if (bytes[1] == 246) m->are_you_there++;
     if (bytes[1] != 250) return 2;
     for (i = 2; i + 1 < len; i++) {
         if (bytes[i] != 255) continue;
@@ -98,11 +99,16 @@ static void tn_decode(tn_model *m, const uint8_t *bytes, size_t len, int is_3270
     }
 }
 
-/* All that the chardev says by itself are whole commands. */
-static void tn_check_heard(const unsigned char *bytes, size_t len)
+/* All that the chardev says by itself are whole commands, and what tells who asks that it is there. Returns how often that came. */
+static size_t tn_check_heard(const unsigned char *bytes, size_t len)
 {
-    size_t at, end;
+    size_t at, end, there = 0;
     for (at = 0; at < len; at = end) {
+        if (at + 9 <= len && memcmp(bytes + at, "\r\n[Yes]\r\n", 9) == 0) {
+            end = at + 9;
+            there++;
+            continue;
+        }
         FUZZ_CHECK(bytes[at] == 255 && at + 3 <= len && bytes[at + 1] >= 250);
         end = at + 3;
         if (bytes[at + 1] != 250) continue;
@@ -110,6 +116,7 @@ static void tn_check_heard(const unsigned char *bytes, size_t len)
         FUZZ_CHECK(end + 1 < len && bytes[at + 2] == 44 && end - at <= 60);
         end += 2;
     }
+    return there;
 }
 
 /* The frontend of a com port that sets something, too; all that is in force is possible. */
@@ -135,10 +142,10 @@ int FUZZ_TARGET(const uint8_t *data, size_t size)
     fuzz_bytes               in = { data, size };
     int                      which = fuzz_byte(&in) % 5;
     uint8_t                  cuts = fuzz_byte(&in);
-    size_t                   greeting, i;
+    size_t                   greeting, there, i;
     fuzz_line               *l;
     if (in.size > LINE_MOST / 4) return 0;
-    m.length = m.breaks = m.requests = m.subs = 0;
+    m.length = m.breaks = m.requests = m.subs = m.are_you_there = 0;
     m.role = which < 3 ? 0 : which == 3 ? 's' : 'c';
     m.is_on = m.in_break = 0;
     m.is_asked = 1;
@@ -153,8 +160,10 @@ int FUZZ_TARGET(const uint8_t *data, size_t size)
     FUZZ_CHECK(l->events == m.breaks);
     for (i = 0; i < m.breaks; i++) FUZZ_CHECK(l->event_at[i] == m.break_at[i]);
     if (m.role) tn_use_com_port(l, cuts);
-    tn_check_heard(l->heard + greeting, l->heard_length - greeting);
-    FUZZ_CHECK(l->heard_length - greeting <= (m.role ? 200 : 3) * (m.requests + 1) + (m.role ? 40 : 0) * (m.subs + 8));
+    there = tn_check_heard(l->heard + greeting, l->heard_length - greeting);
+    FUZZ_CHECK(m.role ? there <= m.are_you_there : there == (which == 2 ? 0 : m.are_you_there)); /* a com port's client may say SUSPEND */
+    FUZZ_CHECK(l->heard_length - greeting <=
+               (m.role ? 200 : 3) * (m.requests + 1) + (m.role ? 40 : 0) * (m.subs + 8) + 9 * m.are_you_there);
     fuzz_line_close(l);
     return 0;
 }
