@@ -6797,6 +6797,10 @@ CHR__COLD void chr__stream_no_room(chr__stream *stream, int hung_up)
         chr__stream_end(stream, 0);
         return;
     }
+    if (hung_up && stream->held && !stream->broken) { /* only output was waited for: none will be taken any more */
+        stream->broken = 1;
+        chr_be_writable(stream->dev);
+    }
     stream->held = hung_up;
     chr__stream_update(stream);
 }
