@@ -6926,6 +6926,10 @@ CHR__COLD void chr__stream_no_room(chr__stream *stream, int hung_up)
     } else if (hung_up && !pending && chr__os_unread(stream->in) == 0) {
         chr__stream_end(stream, 0);
     } else {
+        if (hung_up && stream->held && !stream->broken) { /* only output was waited for: none will be taken any more */
+            stream->broken = 1;
+            chr_be_writable(dev);
+        }
         stream->held = hung_up;
         chr__stream_update(stream);
     }
