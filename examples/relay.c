@@ -23,26 +23,33 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { BUFFER = 65536, QUIET_MS = 500, BREAK_MS = 250, LINES_MS = 50, TROUBLE = 2 };
+enum { BUFFER = 65536, QUIET_MS = 500, BREAK_MS = 250, LINES_MS = 50, INSIST_MS = 1000, TROUBLE = 2 };
 
 struct relay;
 
+struct settings {
+    chr_serial_params params;
+    int               flow;
+};
+
 /* One side, and what was read from it and is not written to the other yet: buf[start..end). */
 struct side {
-    const char   *name;
-    chr_dev      *dev;
-    chr_frontend  fe;
-    struct side  *other;
-    struct relay *relay;
-    int           comes_back; /* when closed, it may open again */
-    int           gone;       /* closed for good: nothing will come from it any more */
-    int           deaf;       /* it takes nothing any more */
-    int           in_break;   /* we hold it in break, for a while */
-    int           has_line;   /* it is a serial line over the network, and open */
-    chr_timer     break_over; /* when that has been long enough */
-    chr_timer     look;       /* at the other's modem lines: a serial port doesn't tell when they change */
-    size_t        start, end;
-    unsigned char buf[BUFFER];
+    const char     *name;
+    chr_dev        *dev;
+    chr_frontend    fe;
+    struct side    *other;
+    struct relay   *relay;
+    int             comes_back; /* when closed, it may open again */
+    int             gone;       /* closed for good: nothing will come from it any more */
+    int             deaf;       /* it takes nothing any more */
+    int             in_break;   /* we hold it in break, for a while */
+    int             has_line;   /* it is a serial line over the network, and open */
+    struct settings said;       /* its own, that we have passed on last */
+    int64_t         said_at;
+    chr_timer       break_over; /* when that has been long enough */
+    chr_timer       look;       /* at the other's modem lines: a serial port doesn't tell when they change */
+    size_t          start, end;
+    unsigned char   buf[BUFFER];
 };
 
 struct relay {
@@ -147,19 +154,30 @@ static void flush_into(void *opaque)
 
 /* ---- the settings of serial lines ---------------------------------------------------------------------------------- */
 
+/* Two servers that each have only their own would correct each other without end: then neither is heard for a while. */
+static int insists(struct side *s, const struct settings *settings)
+{
+    int64_t now = chr_loop_now(s->relay->ctx);
+
+    if (memcmp(&s->said, settings, sizeof s->said) == 0 && now - s->said_at < INSIST_MS * INT64_C(1000000)) return 1;
+    s->said = *settings;
+    s->said_at = now;
+    return 0;
+}
+
 /* To the other side; what that can't have goes back. */
 static void pass_settings(struct side *from)
 {
-    chr_frontend     *to = &from->other->fe;
-    chr_serial_params params;
-    int               flow;
+    chr_frontend   *back = &from->fe, *to = &from->other->fe;
+    struct settings settings;
 
-    if (chr_fe_ioctl(&from->fe, CHR_IOCTL_SERIAL_GET_PARAMS, &params) == 0 && chr_fe_ioctl(to, CHR_IOCTL_SERIAL_SET_PARAMS, &params) < 0 &&
-        chr_fe_ioctl(to, CHR_IOCTL_SERIAL_GET_PARAMS, &params) == 0)
-        chr_fe_ioctl(&from->fe, CHR_IOCTL_SERIAL_SET_PARAMS, &params);
-    if (chr_fe_ioctl(&from->fe, CHR_IOCTL_SERIAL_GET_FLOW, &flow) == 0 && chr_fe_ioctl(to, CHR_IOCTL_SERIAL_SET_FLOW, &flow) < 0 &&
-        chr_fe_ioctl(to, CHR_IOCTL_SERIAL_GET_FLOW, &flow) == 0)
-        chr_fe_ioctl(&from->fe, CHR_IOCTL_SERIAL_SET_FLOW, &flow);
+    if (chr_fe_ioctl(back, CHR_IOCTL_SERIAL_GET_PARAMS, &settings.params) < 0 || chr_fe_ioctl(back, CHR_IOCTL_SERIAL_GET_FLOW, &settings.flow) < 0 ||
+        insists(from, &settings))
+        return;
+    if (chr_fe_ioctl(to, CHR_IOCTL_SERIAL_SET_PARAMS, &settings.params) < 0 && chr_fe_ioctl(to, CHR_IOCTL_SERIAL_GET_PARAMS, &settings.params) == 0)
+        chr_fe_ioctl(back, CHR_IOCTL_SERIAL_SET_PARAMS, &settings.params);
+    if (chr_fe_ioctl(to, CHR_IOCTL_SERIAL_SET_FLOW, &settings.flow) < 0 && chr_fe_ioctl(to, CHR_IOCTL_SERIAL_GET_FLOW, &settings.flow) == 0)
+        chr_fe_ioctl(back, CHR_IOCTL_SERIAL_SET_FLOW, &settings.flow);
 }
 
 /* What comes in at one side goes out at the other: DSR as DTR, CTS as RTS; and all as they are, to whom can tell them. */

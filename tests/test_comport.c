@@ -692,6 +692,61 @@ TEST(through_a_mux)
     scratch_clean();
 }
 
+/* ---- a frontend that pulls away what it stands on ------------------------------------------------------------------- */
+
+static const char *escape; /* what it does on SERIAL, once */
+static int         next_peer;
+
+static void escapes(recorder *rec, int what)
+{
+    chr_context *ctx = rec->fe.dev->ctx;
+    const char  *how = escape;
+    if (what != 'e' || rec->last_event != CHR_EVENT_SERIAL || !how) return;
+    escape = NULL;
+    if (strchr(how, 'd')) CHECK_INT(chr_fe_disconnect(&rec->fe), 0);
+    if (strchr(how, 'n')) CHECK_INT(chr_add_client(ctx, "t", next_peer, NULL), 0);
+    if (strchr(how, 'c')) CHECK_INT(chr_change(ctx, "t", "null", NULL), 0);
+    if (strchr(how, 'r')) {
+        chr_fe_deinit(&rec->fe);
+        CHECK_INT(chr_remove(ctx, "t", NULL), 0);
+    }
+}
+
+static void check_escape(int is_server, const char *how, const char *events)
+{
+    line l;
+    int  fds[2], ran, i;
+    line_open(&l, COM_PORT, is_server);
+    socket_pair(fds);
+    next_peer = fds[1];
+    escape = how;
+    l.rec.then = escapes;
+    tell(&l, is_server ? WILL_COM "x" SUB("\x02\x07") "y" : DO_COM "x" SUB("\x66\x07") "y", 12);
+    if (!CHECK_STR(l.rec.events, events)) NOTE("%s, %s", is_server ? "server" : "client", how);
+    CHECK_INPUT(&l.rec, "");
+    for (ran = 0, i = 0; i < 5; i++) ran += chr_loop_step(l.r.ctx, 1);
+    CHECK_INT(ran, 0);
+    close(fds[0]);
+    if (!strchr(how, 'n')) close(fds[1]);
+    if (!l.rec.fe.dev) free(l.rec.input);
+    line_close(&l);
+}
+
+TEST(escapes_on_serial)
+{
+    int is_server;
+    for (is_server = 0; is_server < 2; is_server++) {
+        check_escape(is_server, "d", "OSC");
+        check_escape(is_server, "c", "OSC");
+        check_escape(is_server, "r", "OS");
+        check_escape(is_server, "dc", "OSC");
+        check_escape(is_server, "dr", "OS");
+    }
+    check_escape(1, "dn", "OSCO");
+    check_escape(1, "dnd", "OSCO");
+    check_escape(1, "dnr", "OS");
+}
+
 static char told[500];
 
 static void note_settings(recorder *rec, int what)

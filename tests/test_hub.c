@@ -127,7 +127,7 @@ static chr_dev *make_hub(rig *r, int count)
     rig_open_virtual(r);
     REQUIRE(chr_backend_register(r->ctx, &port_kind, NULL) == 0);
     for (i = 0; i < count; i++) {
-        char id[20];
+        char id[40];
         snprintf(id, sizeof id, "port,id=p%d", i);
         ports[i] = (port *)make(r, id);
         ports[i]->ioctl_answer = -1;

@@ -96,7 +96,7 @@ static size_t ring_encode(const uint8_t *p, size_t len, char *out)
     size_t bits = len * 8, at = 0, bit, k;
     for (bit = 0; bit < bits; bit += 6) {
         unsigned value = 0;
-        for (k = bit; k < bit + 6; k++) value = value << 1 | (k < bits ? p[k / 8] >> (7 - k % 8) & 1u : 0u);
+        for (k = bit; k < bit + 6; k++) value = value << 1 | (k < bits ? (unsigned)p[k / 8] >> (7 - k % 8) & 1u : 0u);
         out[at++] = ring_digits[value];
     }
     while (at % 4) out[at++] = '=';

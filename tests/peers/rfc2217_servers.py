@@ -125,6 +125,39 @@ def relay_between(directory):
         server.end()
 
 
+class Stubborn(threading.Thread):
+    """Has one speed, whatever it is asked for."""
+
+    def __init__(self, speed):
+        super().__init__(daemon=True)
+        self.answer = b"\xff\xfa\x2c\x65" + speed.to_bytes(4, "big") + b"\xff\xf0"
+        self.asked = 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.start()
+
+    def run(self):
+        with self.listener, self.listener.accept()[0] as peer:
+            peer.sendall(b"\xff\xfd\x2c")
+            while data := peer.recv(4096):
+                questions = data.count(b"\xff\xfa\x2c\x01")
+                self.asked += questions
+                peer.sendall(self.answer * questions)
+
+
+def relay_between_stubborn_servers(directory):
+    """Each corrects what the relay passes on from the other: they don't do that forever."""
+    servers = Stubborn(9600), Stubborn(19200)
+    relay = subprocess.Popen([os.path.join(BUILD, "relay")] + ["telnet:127.0.0.1:%d,com-port=on" % server.port for server in servers])
+    try:
+        until(lambda: sum(server.asked for server in servers) > 2, "a question to each, and what one has passed to the other")
+        time.sleep(0.5)
+        assert all(server.asked < 10 for server in servers), [server.asked for server in servers]
+    finally:
+        relay.terminate()
+        relay.wait(LIMIT)
+
+
 class PortManager(threading.Thread):
     """pyserial's server, on a port whose output is its input: DTR comes back as DSR, RTS as CTS."""
 
@@ -187,6 +220,6 @@ signal.alarm(int(8 * LIMIT))  # whatever hangs
 need("ser2net")
 build_probe()
 tally = Tally()
-for each in (ser2net, relay_between, port_manager):
+for each in (ser2net, relay_between, relay_between_stubborn_servers, port_manager):
     tally.run(each)
 tally.end()
