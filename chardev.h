@@ -3010,8 +3010,40 @@ CHARDEV_API const char *chr_error_text(int code)
 }
 
 /* ====================================================================================================================
- * >>encodings   base64 (RFC 4648 section 4) and UTF-8 (RFC 3629)
+ * >>encodings   numbers in files and on the wire, base64 (RFC 4648 section 4), UTF-8 (RFC 3629)
  * ==================================================================================================================== */
+
+CHR__PRIVATE void chr__put_le(unsigned char *to, uint64_t value, int bytes)
+{
+    for (; bytes > 0; bytes--, value >>= 8)
+        *to++ = (unsigned char)value;
+}
+
+CHR__PRIVATE uint64_t chr__get_le(const unsigned char *from, int bytes)
+{
+    uint64_t value = 0;
+
+    while (bytes-- > 0)
+        value = value << 8 | from[bytes];
+    return value;
+}
+
+CHR__PRIVATE void chr__put_be(unsigned char *to, uint64_t value, int bytes)
+{
+    for (; bytes-- > 0; value >>= 8)
+        to[bytes] = (unsigned char)value;
+}
+
+CHR__PRIVATE uint64_t chr__get_be(const unsigned char *from, int bytes)
+{
+    uint64_t value = 0;
+
+    for (; bytes > 0; bytes--)
+        value = value << 8 | *from++;
+    return value;
+}
+
+/* -- base64 -- */
 
 #if CHARDEV_HAS_RINGBUF || CHARDEV_HAS_SOCKET
 static const char chr__base64_letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -4380,23 +4412,6 @@ typedef struct chr__recorder {
 static int chr__is_recorded(const chr_dev *dev)
 {
     return (dev->pending & CHR__RECORDED) != 0;
-}
-
-/* -- numbers in files -- */
-
-static void chr__put_le(unsigned char *to, uint64_t value, int bytes)
-{
-    for (; bytes > 0; bytes--, value >>= 8)
-        *to++ = (unsigned char)value;
-}
-
-static uint64_t chr__get_le(const unsigned char *from, int bytes)
-{
-    uint64_t value = 0;
-
-    while (bytes-- > 0)
-        value = value << 8 | from[bytes];
-    return value;
 }
 
 /* Starts from 0, and goes on from what it returned. */
@@ -8248,15 +8263,12 @@ typedef struct chr__brlapi {
 
 static unsigned long chr__brlapi_number(const unsigned char *bytes)
 {
-    return (unsigned long)bytes[0] << 24 | (unsigned long)bytes[1] << 16 | (unsigned long)bytes[2] << 8 | bytes[3];
+    return (unsigned long)chr__get_be(bytes, 4);
 }
 
 static unsigned char *chr__brlapi_put(unsigned char *out, unsigned long value)
 {
-    out[0] = (unsigned char)(value >> 24 & 0xff);
-    out[1] = (unsigned char)(value >> 16 & 0xff);
-    out[2] = (unsigned char)(value >> 8 & 0xff);
-    out[3] = (unsigned char)(value & 0xff);
+    chr__put_be(out, value, 4);
     return out + 4;
 }
 
@@ -11438,10 +11450,9 @@ static void chr__com_port_send(chr__telnet *telnet, int command, const void *byt
 static void chr__com_port_say(chr__telnet *telnet, int command, uint32_t value)
 {
     unsigned char bytes[4];
-    int           len = command == CHR__COM_SET_BAUDRATE ? 4 : 1, i;
+    int           len = command == CHR__COM_SET_BAUDRATE ? 4 : 1;
 
-    for (i = len; i > 0; value >>= 8)
-        bytes[--i] = (unsigned char)(value & 0xff);
+    chr__put_be(bytes, value, len);
     chr__com_port_send(telnet, command, bytes, (size_t)len);
 }
 
@@ -11641,16 +11652,14 @@ static int chr__com_port_length(const chr__telnet *telnet, int command)
 static void chr__com_port_received(chr__telnet *telnet)
 {
     int      command = telnet->sub_length < 2 ? -1 : telnet->sub[1] - (telnet->is_server ? 0 : CHR__COM_SERVER);
-    size_t   i;
-    uint32_t value = 0;
+    uint32_t value;
 
     if (command < 0 || command >= CHR__COM_COMMANDS || chr__com_port_side(telnet) == CHR__TELNET_NO ||
         telnet->sub_length != 2 + (size_t)chr__com_port_length(telnet, command))
         return;
     if (!chr__com_port_is_on(telnet))
         chr__com_port_begins(telnet); /* some that are asked before they could offer it take that for the whole agreement */
-    for (i = 2; i < telnet->sub_length; i++)
-        value = value << 8 | telnet->sub[i];
+    value = (uint32_t)chr__get_be(telnet->sub + 2, (int)telnet->sub_length - 2);
     if (command == CHR__COM_SUSPEND || command == CHR__COM_RESUME)
         telnet->is_stopped = command == CHR__COM_SUSPEND;
     else if (telnet->is_server)
@@ -11815,8 +11824,8 @@ static void chr__telnet_subnegotiated(chr__telnet *telnet)
         chr__com_port_received(telnet);
     if (telnet->sub_length != 5 || sub[0] != CHR__TELNET_WINDOW_SIZE || !(telnet->theirs_allowed & CHR__TELNET_BIT(WINDOW_SIZE)))
         return;
-    telnet->size.columns = sub[1] << 8 | sub[2];
-    telnet->size.rows = sub[3] << 8 | sub[4];
+    telnet->size.columns = (int)chr__get_be(sub + 1, 2);
+    telnet->size.rows = (int)chr__get_be(sub + 3, 2);
     telnet->event = CHR_EVENT_RESIZED;
 }
 
@@ -12145,7 +12154,7 @@ static void chr__sha1_block(uint32_t hash[5], const unsigned char *block)
     int      i;
 
     for (i = 0; i < 16; i++, block += 4)
-        words[i] = (uint32_t)block[0] << 24 | (uint32_t)block[1] << 16 | (uint32_t)block[2] << 8 | block[3];
+        words[i] = (uint32_t)chr__get_be(block, 4);
     for (; i < 80; i++)
         words[i] = chr__rotate(words[i - 3] ^ words[i - 8] ^ words[i - 14] ^ words[i - 16], 1);
     for (i = 0; i < 80; i++) {
@@ -12172,12 +12181,11 @@ static void chr__sha1(const void *bytes, size_t len, unsigned char digest[CHR__S
 
     memcpy(padded, bytes, len);
     padded[len] = 0x80;
-    padded[size - 2] = (unsigned char)(len >> 5); /* the length in bits */
-    padded[size - 1] = (unsigned char)(len << 3);
+    chr__put_be(padded + size - 8, 8 * (uint64_t)len, 8); /* in bits */
     for (i = 0; i < size; i += CHR__SHA1_BLOCK)
         chr__sha1_block(hash, padded + i);
-    for (i = 0; i < CHR__SHA1_SIZE; i++)
-        digest[i] = (unsigned char)(hash[i / 4] >> (24 - 8 * (i % 4)));
+    for (i = 0; i < 5; i++)
+        chr__put_be(digest + 4 * i, hash[i], 4);
 }
 
 /* -- the state -- */
@@ -12245,8 +12253,8 @@ static size_t chr__ws_header(chr__websocket *ws, int opcode, size_t len, unsigne
         header[count++] = (unsigned char)(masked | len);
     } else {
         header[count++] = (unsigned char)(masked | 126);
-        header[count++] = (unsigned char)(len >> 8);
-        header[count++] = (unsigned char)len;
+        chr__put_be(header + count, len, 2);
+        count += 2;
     }
     if (masked) {
         chr__ws_next_mask(ws, header + count);
@@ -12317,8 +12325,7 @@ static void chr__ws_say_goodbye(chr__websocket *ws, int code)
 
     if (ws->state != CHR__WS_OPEN)
         return;
-    payload[0] = (unsigned char)(code >> 8);
-    payload[1] = (unsigned char)code;
+    chr__put_be(payload, (uint64_t)code, 2);
     (void)chr__ws_frame(ws, CHR__WS_CLOSE, payload, code == CHR__WS_NO_CODE ? 0 : 2);
     ws->state = CHR__WS_OVER;
     ws->owes_pong = 0;
@@ -12336,12 +12343,9 @@ static size_t chr__ws_header_size(const unsigned char *header)
 
 static uint64_t chr__ws_length(const unsigned char *header)
 {
-    unsigned i, short_length = header[1] & 127u, size = short_length == 126 ? 2 : short_length == 127 ? 8 : 0;
-    uint64_t length = size ? 0 : short_length;
+    unsigned length = header[1] & 127u;
 
-    for (i = 0; i < size; i++)
-        length = length << 8 | header[2 + i];
-    return length;
+    return length < 126 ? length : chr__get_be(header + 2, length == 126 ? 2 : 8);
 }
 
 /* As few bytes as can say it, and 63 bits of it. */
@@ -12403,7 +12407,7 @@ static int chr__ws_code_is_good(int code)
 /* The peer says goodbye: what we answer. */
 static int chr__ws_goodbye_code(const chr__websocket *ws)
 {
-    int             code = ws->control_length >= 2 ? ws->control[0] << 8 | ws->control[1] : CHR__WS_NO_CODE;
+    int       code = ws->control_length >= 2 ? (int)chr__get_be(ws->control, 2) : CHR__WS_NO_CODE;
     chr__utf8 utf8 = { 0, 0, 0 };
 
     if (ws->control_length == 0)
