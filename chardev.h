@@ -12969,7 +12969,17 @@ static int chr__tls_parse(chr__tls_creds *creds, chr__tls_file what, const char 
     }
 }
 
-/* One file, by its own option or by its usual name in dir=. Returns 1 when it was there, 0 when it is none and need not be. */
+/* By its own option, or by its usual name in dir=. */
+static int chr__tls_path(const chr__tls_creds *creds, const char *given, const char *usual, char *path, size_t size, chr_error *err)
+{
+    const char *dir = ((const chr__tls_options *)creds->object.options)->dir;
+
+    if (chr__format(path, size, given ? "%s" : "%s/%s", given ? given : dir, usual) < (int)size)
+        return 0;
+    return chr__fail(err, CHR_ERR_INVALID, "%s '%s': a path is too long", creds->object.kind->name, creds->object.id);
+}
+
+/* One file. Returns 1 when it was there, 0 when it is none and need not be. */
 static int chr__tls_load(chr__tls_creds *creds, chr__tls_file what, const char *given, const char *usual, int is_needed, chr_error *err)
 {
     const char *dir = ((const chr__tls_options *)creds->object.options)->dir;
@@ -12979,8 +12989,8 @@ static int chr__tls_load(chr__tls_creds *creds, chr__tls_file what, const char *
     if (!given && !dir)
         return is_needed ? chr__fail(err, CHR_ERR_INVALID, "%s '%s': needs dir=, or the option that names %s",
                                      creds->object.kind->name, creds->object.id, usual) : 0;
-    if (chr__format(path, sizeof path, given ? "%s" : "%s/%s", given ? given : dir, usual) >= (int)sizeof path)
-        return chr__fail(err, CHR_ERR_INVALID, "%s '%s': a path is too long", creds->object.kind->name, creds->object.id);
+    if (chr__tls_path(creds, given, usual, path, sizeof path, err) < 0)
+        return CHR_ERR_INVALID;
     code = chr__tls_parse(creds, what, path);
     if (code == 0)
         return 1;
@@ -13088,8 +13098,9 @@ static int chr__psk_load(chr__tls_creds *creds, chr_context *ctx, chr_error *err
 
     if (!options->keyfile && !options->tls.dir)
         return chr__fail(err, CHR_ERR_INVALID, "%s '%s': needs dir= or keyfile=", creds->object.kind->name, creds->object.id);
-    chr__format(path, sizeof path, options->keyfile ? "%s" : "%s/%s", options->keyfile ? options->keyfile : options->tls.dir, "keys.psk");
-    code = chr__psk_read(creds, ctx, path, err);
+    code = chr__tls_path(creds, options->keyfile, "keys.psk", path, sizeof path, err);
+    if (code == 0)
+        code = chr__psk_read(creds, ctx, path, err);
     if (code == 0 && !creds->is_server && !chr__psk_find(creds, (const unsigned char *)options->username, strlen(options->username)))
         return chr__fail(err, CHR_ERR_NOT_FOUND, "%s '%s': %s has no key for username=%s", creds->object.kind->name, creds->object.id,
                          path, options->username);

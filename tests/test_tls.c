@@ -1076,9 +1076,13 @@ TEST(bad_priorities)
 
 TEST(bad_credentials)
 {
-    both b;
+    static char long_dir[1200], long_text[1400];
+    both        b;
 
     both_begin(&b);
+    memset(long_dir, 'd', sizeof long_dir - 1);
+    bad_creds(&b.r, strcat(strcpy(long_text, "tls-creds-x509,id=t,dir="), long_dir), CHR_ERR_INVALID, "'t': a path is too long");
+    bad_creds(&b.r, strcat(strcpy(long_text, "tls-creds-psk,id=t,dir="), long_dir), CHR_ERR_INVALID, "'t': a path is too long");
     bad_creds(&b.r, "tls-creds,id=t", CHR_ERR_NOT_FOUND, "'tls-creds' is no kind of tls-creds object");
     bad_creds(&b.r, "authz-list,id=t,match=x", CHR_ERR_NOT_FOUND, "'authz-list' is no kind of tls-creds object");
     bad_creds(&b.r, "tls-creds-x509,dir=$/server", CHR_ERR_INVALID, "needs id=");
