@@ -11250,7 +11250,7 @@ typedef struct chr__telnet {
     size_t            sub_length;
     int               last_in, last_out; /* data bytes, for CR NUL */
     int               owed;       /* a byte that is to be read next, or -1 */
-    int               event;      /* likewise */
+    unsigned          events;     /* one bit each of CHR_EVENT_..., to be told next */
     int               is_flooded; /* more to answer than the peer reads */
     int               asked_size;
     chr_terminal_size size;
@@ -11524,7 +11524,7 @@ static void chr__com_port_tell_fact(chr__telnet *telnet, int fact)
 /* A server doesn't answer before its frontend has heard of what it may want to correct. */
 static int chr__com_port_has_to_tell(const chr__telnet *telnet)
 {
-    return telnet->to_tell && (telnet->event < 0 || !telnet->is_server);
+    return telnet->to_tell && (!telnet->events || !telnet->is_server);
 }
 
 /* Of these facts what there is room for. */
@@ -11546,7 +11546,7 @@ static void chr__com_port_begins(chr__telnet *telnet)
     const chr__com_port *port = chr__com_port_of(telnet);
 
     (telnet->is_server ? telnet->theirs : telnet->ours)[CHR__TELNET_COM_PORT] = CHR__TELNET_YES;
-    telnet->event = CHR_EVENT_SERIAL;
+    telnet->events |= 1u << CHR_EVENT_SERIAL;
     telnet->told_modem_state = chr__com_port_modem_state(port->ours);
     telnet->modem_mask = 0xff;
     telnet->to_tell = CHR__COM_BIT(NOTIFY_MODEMSTATE);
@@ -11568,7 +11568,7 @@ static void chr__com_port_negotiated(chr__telnet *telnet, int was_on)
         chr__com_port_begins(telnet);
     if (is_on || !was_on)
         return;
-    telnet->event = CHR_EVENT_SERIAL;
+    telnet->events |= 1u << CHR_EVENT_SERIAL;
     telnet->to_tell = 0;
     telnet->is_stopped = telnet->their_break = 0;
 }
@@ -11590,7 +11590,7 @@ static void chr__com_port_control(chr__telnet *telnet, int value)
     if (value >= 1 && value <= 3)
         port->flow = value - 1;
     if (value == 5 && !telnet->their_break)
-        telnet->event = CHR_EVENT_BREAK;
+        telnet->events |= 1u << CHR_EVENT_BREAK;
     if (value == 5 || value == 6)
         telnet->their_break = value == 5;
     if (value == 8 || value == 11)
@@ -11598,7 +11598,7 @@ static void chr__com_port_control(chr__telnet *telnet, int value)
     if (value == 9 || value == 12)
         port->theirs &= ~line;
     if (flow != port->flow || theirs != port->theirs)
-        telnet->event = CHR_EVENT_SERIAL;
+        telnet->events |= 1u << CHR_EVENT_SERIAL;
 }
 
 static void chr__com_port_from_client(chr__telnet *telnet, int command, uint32_t value)
@@ -11611,7 +11611,7 @@ static void chr__com_port_from_client(chr__telnet *telnet, int command, uint32_t
         return;
     telnet->to_tell |= 1u << command;
     if (CHR__COM_PARAMS & (1u << command) && chr__com_port_take(&chr__com_port_of(telnet)->params, command, value))
-        telnet->event = CHR_EVENT_SERIAL;
+        telnet->events |= 1u << CHR_EVENT_SERIAL;
     if (command == CHR__COM_SET_LINESTATE_MASK)
         telnet->line_mask = (unsigned char)value;
     if (command == CHR__COM_SET_MODEMSTATE_MASK)
@@ -11628,15 +11628,15 @@ static void chr__com_port_from_server(chr__telnet *telnet, int command, uint32_t
     if (command == CHR__COM_SIGNATURE)
         telnet->to_tell |= CHR__COM_BIT(SIGNATURE);
     if (CHR__COM_PARAMS & (1u << command) && chr__com_port_take(&port->params, command, value))
-        telnet->event = CHR_EVENT_SERIAL;
+        telnet->events |= 1u << CHR_EVENT_SERIAL;
     if (command == CHR__COM_SET_CONTROL && value >= 1 && value <= 3)
         port->flow = (int)value - 1;
     if (command == CHR__COM_NOTIFY_MODEMSTATE)
         port->theirs = lines;
     if (flow != port->flow || theirs != port->theirs)
-        telnet->event = CHR_EVENT_SERIAL;
+        telnet->events |= 1u << CHR_EVENT_SERIAL;
     if (command == CHR__COM_NOTIFY_LINESTATE && value & CHR__COM_LINE_BREAK)
-        telnet->event = CHR_EVENT_BREAK;
+        telnet->events |= 1u << CHR_EVENT_BREAK;
 }
 
 /* How long the value of a command is. A signature that has a text is no question: it is skipped like what is too long. */
@@ -11826,7 +11826,7 @@ static void chr__telnet_subnegotiated(chr__telnet *telnet)
         return;
     telnet->size.columns = (int)chr__get_be(sub + 1, 2);
     telnet->size.rows = (int)chr__get_be(sub + 3, 2);
-    telnet->event = CHR_EVENT_RESIZED;
+    telnet->events |= 1u << CHR_EVENT_RESIZED;
 }
 
 /* -- in -- */
@@ -11852,7 +11852,7 @@ static int chr__telnet_command(chr__telnet *telnet, unsigned char c, unsigned ch
         chr__com_port_tell(telnet, ~0u); /* what came before gets an answer of its own */
     telnet->state = CHR__TELNET_IN_DATA;
     if (c == CHR__TELNET_BREAK)
-        telnet->event = CHR_EVENT_BREAK;
+        telnet->events |= 1u << CHR_EVENT_BREAK;
     if (c == CHR__TELNET_ARE_YOU_THERE && !telnet->is_3270)
         chr__telnet_send(telnet, "\r\n[Yes]\r\n", 9);
     if (is_kept)
@@ -11946,7 +11946,7 @@ static size_t chr__telnet_decode(chr__telnet *telnet, unsigned char *buf, size_t
     chr__box *in = &telnet->in;
     size_t    done = chr__telnet_give_owed(telnet, buf, len), plain;
 
-    while (done < len && !chr__box_is_empty(in) && telnet->event < 0 && !telnet->is_flooded) {
+    while (done < len && !chr__box_is_empty(in) && !telnet->events && !telnet->is_flooded) {
         plain = chr__telnet_take_plain(telnet, buf + done, chr__min(in->end - in->start, len - done));
         if (plain == 0)
             plain = (size_t)chr__telnet_byte(telnet, in->bytes[in->start++], buf + done);
@@ -11956,15 +11956,24 @@ static size_t chr__telnet_decode(chr__telnet *telnet, unsigned char *buf, size_t
     return done;
 }
 
+static int chr__telnet_next_event(chr__telnet *telnet)
+{
+    int event = 0;
+
+    while (!(telnet->events & 1u << event))
+        event++;
+    telnet->events &= ~(1u << event);
+    return event;
+}
+
 static int chr__telnet_read(chr__layer *layer, void *buf, size_t len)
 {
     chr__telnet *telnet = (chr__telnet *)layer;
     size_t       done;
-    int          n = 1, event = telnet->event;
+    int          n = 1;
 
-    telnet->event = -1;
-    if (event >= 0)
-        return CHR__LAYER_EVENT - event;
+    if (telnet->events)
+        return CHR__LAYER_EVENT - chr__telnet_next_event(telnet);
     if (telnet->owed < 0 && chr__box_is_empty(&telnet->in))
         n = chr__box_fill(&telnet->in, layer->below);
     if (n <= 0)
@@ -11980,7 +11989,7 @@ static int chr__telnet_pending(const chr__layer *layer)
 {
     const chr__telnet *telnet = (const chr__telnet *)layer;
 
-    return telnet->owed >= 0 || telnet->event >= 0 || !chr__box_is_empty(&telnet->in);
+    return telnet->owed >= 0 || telnet->events || !chr__box_is_empty(&telnet->in);
 }
 
 /* -- the rest of the slots -- */
@@ -12036,7 +12045,7 @@ static int chr__telnet_start(chr__layer *layer, chr_error *err)
     const chr_socket_options *options = chr__layer_options(layer);
 
     (void)err;
-    telnet->owed = telnet->event = -1;
+    telnet->owed = -1;
     telnet->is_server = options->server == CHR_ON;
     telnet->has_com_port = options->com_port == CHR_ON;
     if (options->tn3270 == CHR_ON)

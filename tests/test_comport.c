@@ -37,6 +37,7 @@ static const stream streams[] = {
     CLIENT("is_told_off_and_on", "a" DONT_COM DONT_COM DO_COM DO_COM "b", "ab", "SS", WONT_COM WILL_COM BEGUN_CLIENT),
     { "server_hears_settings_before_the_time", COM_PORT, 1, S("x" SUB("\x02\x07") WILL_COM "y"), S("xy"), "S",
       S(SUB("\x66\x07") READY DO_SIZE) },
+    { "server_hears_a_break_before_the_time", COM_PORT, 1, S("x" SUB("\x05\x05") "y"), S("xy"), "BS", S(READY SUB("\x69\x05")) },
     { "client_hears_settings_before_the_time", COM_PORT, 0, S("x" SUB("\x6b\xb0") DO_COM "y"), S("xy"), "S", S(BEGUN_CLIENT) },
 
     /* settings */
