@@ -12074,20 +12074,24 @@ static int chr__telnet_unsent(const chr__layer *layer)
     return telnet->is_stopped ? -1 : !chr__box_is_empty(&telnet->out) || chr__com_port_has_to_tell(telnet);
 }
 
-/* In the way that the peer understands. At once or not at all, since its end would take its place among what waits. */
+/* In the way that the peer understands. It begins at once or not at all, since its end would take its place among what waits; and it
+ * ends as soon as there is room. */
 static int chr__telnet_set_break(chr__telnet *telnet, int in_break)
 {
     static const unsigned char break_signal[] = { CHR__TELNET_IAC, CHR__TELNET_BREAK };
-    int                        is_on = chr__com_port_is_on(telnet), is_told = is_on && telnet->line_mask & CHR__COM_LINE_BREAK;
+    int                        is_told = chr__com_port_is_on(telnet) && telnet->line_mask & CHR__COM_LINE_BREAK;
+    int                        fact = telnet->is_server ? CHR__COM_NOTIFY_LINESTATE : CHR__COM_BREAK;
 
-    if ((in_break || is_told) && chr__box_room(&telnet->out) < sizeof break_signal)
+    if (in_break && chr__box_room(&telnet->out) < sizeof break_signal)
         return CHR_ERR_WOULD_BLOCK;
     if (telnet->has_com_port)
         chr__com_port_of(telnet)->in_break = in_break;
-    if (is_told)
-        chr__com_port_tell_fact(telnet, telnet->is_server ? CHR__COM_NOTIFY_LINESTATE : CHR__COM_BREAK);
+    if (in_break && is_told)
+        chr__com_port_tell_fact(telnet, fact);
     else if (in_break)
         chr__telnet_send(telnet, break_signal, sizeof break_signal);
+    else if (is_told)
+        telnet->to_tell |= 1u << fact;
     (void)chr__telnet_flush(&telnet->layer);
     return 0;
 }

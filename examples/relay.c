@@ -169,15 +169,14 @@ static int insists(struct side *s, const struct settings *settings)
 static void pass_settings(struct side *from)
 {
     chr_frontend   *back = &from->fe, *to = &from->other->fe;
-    struct settings settings;
+    struct settings now;
 
-    if (chr_fe_ioctl(back, CHR_IOCTL_SERIAL_GET_PARAMS, &settings.params) < 0 || chr_fe_ioctl(back, CHR_IOCTL_SERIAL_GET_FLOW, &settings.flow) < 0 ||
-        insists(from, &settings))
-        return;
-    if (chr_fe_ioctl(to, CHR_IOCTL_SERIAL_SET_PARAMS, &settings.params) < 0 && chr_fe_ioctl(to, CHR_IOCTL_SERIAL_GET_PARAMS, &settings.params) == 0)
-        chr_fe_ioctl(back, CHR_IOCTL_SERIAL_SET_PARAMS, &settings.params);
-    if (chr_fe_ioctl(to, CHR_IOCTL_SERIAL_SET_FLOW, &settings.flow) < 0 && chr_fe_ioctl(to, CHR_IOCTL_SERIAL_GET_FLOW, &settings.flow) == 0)
-        chr_fe_ioctl(back, CHR_IOCTL_SERIAL_SET_FLOW, &settings.flow);
+    if (chr_fe_ioctl(back, CHR_IOCTL_SERIAL_GET_PARAMS, &now.params) < 0) return;
+    if (chr_fe_ioctl(back, CHR_IOCTL_SERIAL_GET_FLOW, &now.flow) < 0 || insists(from, &now)) return;
+    if (chr_fe_ioctl(to, CHR_IOCTL_SERIAL_SET_PARAMS, &now.params) < 0 && chr_fe_ioctl(to, CHR_IOCTL_SERIAL_GET_PARAMS, &now.params) == 0)
+        chr_fe_ioctl(back, CHR_IOCTL_SERIAL_SET_PARAMS, &now.params);
+    if (chr_fe_ioctl(to, CHR_IOCTL_SERIAL_SET_FLOW, &now.flow) < 0 && chr_fe_ioctl(to, CHR_IOCTL_SERIAL_GET_FLOW, &now.flow) == 0)
+        chr_fe_ioctl(back, CHR_IOCTL_SERIAL_SET_FLOW, &now.flow);
 }
 
 /* What comes in at one side goes out at the other: DSR as DTR, CTS as RTS; and all as they are, to whom can tell them. */

@@ -326,6 +326,30 @@ TEST(server_tells_break_as_its_client_wants_it)
     line_close(&l);
 }
 
+/* The way out is full when a break is to end: it ends all the same, when there is room. */
+TEST(a_break_ends_behind_much_output)
+{
+    int  is_server, ended, rounds;
+    line l;
+    for (is_server = 0; is_server < 2; is_server++) {
+        com_open(&l, is_server);
+        if (is_server) tell(&l, S(SUB("\x0a\x10")));
+        CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_SET_BREAK, 1), 0);
+        fill_up(&l.rec.fe);
+        for (rounds = 0; rounds < 5 && ioctl_int(&l, CHR_IOCTL_SERIAL_SET_BREAK, 1) == 0; rounds++) {}
+        CHECK(rounds < 5);
+        CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_SET_BREAK, 0), 0);
+        for (ended = rounds = 0; rounds < 200; rounds++) {
+            listen_in(&l);
+            ended |= memmem(hear_text, (size_t)hear_length, is_server ? SUB("\x6a\0") : SUB("\x05\x06"), 7) != NULL;
+            settle(&l.r);
+        }
+        CHECK(ended);
+        CHECK_STR(l.rec.events, "OS");
+        line_close(&l);
+    }
+}
+
 TEST(client_sends_what_changes)
 {
     line l;
