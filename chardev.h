@@ -13500,12 +13500,24 @@ static const char *chr__tls_expected(const chr_socket_options *options)
     return options->address.host && options->address.host[0] ? options->address.host : "localhost";
 }
 
-static void chr__tls_conf_version(mbedtls_ssl_config *config, int is_1_3)
+#if MBEDTLS_VERSION_NUMBER >= 0x03020000
+/* Those of TLS 1.3 are its own; who names none of them wants 1.2. */
+static int chr__tls_has_1_3(const int *suites)
+{
+    while (*suites && *suites >> 8 != 0x13)
+        suites++;
+    return *suites != 0;
+}
+#endif
+
+static void chr__tls_conf_version(mbedtls_ssl_config *config, const chr__tls_creds *creds)
 {
 #if MBEDTLS_VERSION_NUMBER >= 0x03020000
-    mbedtls_ssl_conf_min_tls_version(config, is_1_3 ? MBEDTLS_SSL_VERSION_TLS1_3 : MBEDTLS_SSL_VERSION_TLS1_2);
+    mbedtls_ssl_conf_min_tls_version(config, creds->is_1_3 ? MBEDTLS_SSL_VERSION_TLS1_3 : MBEDTLS_SSL_VERSION_TLS1_2);
+    if (creds->suites[0] && !chr__tls_has_1_3(creds->suites))
+        mbedtls_ssl_conf_max_tls_version(config, MBEDTLS_SSL_VERSION_TLS1_2);
 #else
-    (void)is_1_3; /* there is none */
+    (void)creds; /* there is but one version */
     mbedtls_ssl_conf_min_version(config, MBEDTLS_SSL_MAJOR_VERSION_3, MBEDTLS_SSL_MINOR_VERSION_3);
 #endif
 #if defined(MBEDTLS_SSL_RENEGOTIATION)
@@ -13565,7 +13577,7 @@ static int chr__tls_setup(chr__tls *tls)
     if (n != 0)
         return n;
     mbedtls_ssl_conf_rng(&tls->config, mbedtls_ctr_drbg_random, &creds->random);
-    chr__tls_conf_version(&tls->config, creds->is_1_3);
+    chr__tls_conf_version(&tls->config, creds);
     n = creds->is_psk ? chr__tls_conf_psk(tls) : chr__tls_conf_x509(tls);
     if (creds->suites[0])
         mbedtls_ssl_conf_ciphersuites(&tls->config, creds->suites);
