@@ -977,13 +977,15 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHARDEV_HAS_TLS 0
 #endif
 
-/* Helpers of the lower sections, which a build without some backends may not need; and what the hot path seldom calls: kept
- * out of line, so that it costs the hot path nothing. */
+/* Helpers of the lower sections, which a build without some backends may not need; what each message runs through: kept side by
+ * side, so that it fills few pages and cache lines; and what the hot path seldom calls: kept out of line, so that it costs nothing. */
 #if defined(__GNUC__)
 #define CHR__PRIVATE static __attribute__((unused))
+#define CHR__HOT __attribute__((hot))
 #define CHR__COLD static __attribute__((unused, noinline, cold))
 #else
 #define CHR__PRIVATE static
+#define CHR__HOT
 #define CHR__COLD static
 #endif
 
@@ -3488,7 +3490,7 @@ CHARDEV_API int chr_loop_timeout(chr_context *ctx)
     return left <= 0 ? 0 : left > 86400000000000 ? 86400000 : (int)((left + 999999) / 1000000); /* up: not early */
 }
 
-static int chr__loop_sleep(chr_context *ctx, int timeout_ms)
+CHR__HOT static int chr__loop_sleep(chr_context *ctx, int timeout_ms)
 {
     int own, ready;
 
@@ -3505,7 +3507,7 @@ static int chr__loop_sleep(chr_context *ctx, int timeout_ms)
     return ready;
 }
 
-static int chr__loop_step(chr_context *ctx, int timeout_ms)
+CHR__HOT static int chr__loop_step(chr_context *ctx, int timeout_ms)
 {
     int ran;
 
@@ -3521,7 +3523,7 @@ static int chr__loop_step(chr_context *ctx, int timeout_ms)
     return ran;
 }
 
-CHARDEV_API int chr_loop_step(chr_context *ctx, int timeout_ms)
+CHR__HOT CHARDEV_API int chr_loop_step(chr_context *ctx, int timeout_ms)
 {
     int ran;
 
@@ -3531,7 +3533,7 @@ CHARDEV_API int chr_loop_step(chr_context *ctx, int timeout_ms)
     return ran;
 }
 
-CHARDEV_API int chr_loop_run(chr_context *ctx)
+CHR__HOT CHARDEV_API int chr_loop_run(chr_context *ctx)
 {
     int ran = 0;
 
@@ -4877,7 +4879,7 @@ CHR__COLD void chr__before_input(chr_dev *dev, const void *buf, size_t len)
         chr__record(dev, CHR__RECORD_INPUT, 0, 0, buf, len);
 }
 
-CHARDEV_API int chr_be_can_write(chr_dev *dev)
+CHR__HOT CHARDEV_API int chr_be_can_write(chr_dev *dev)
 {
     chr_frontend *fe = dev->frontend;
 
@@ -4886,7 +4888,7 @@ CHARDEV_API int chr_be_can_write(chr_dev *dev)
     return fe->handlers.can_read ? fe->handlers.can_read(fe->opaque) : CHR__BUFFER_SIZE;
 }
 
-CHARDEV_API void chr_be_write(chr_dev *dev, const void *buf, size_t len)
+CHR__HOT CHARDEV_API void chr_be_write(chr_dev *dev, const void *buf, size_t len)
 {
     chr_frontend *fe;
 
@@ -5753,7 +5755,7 @@ static void chr__count_out(chr_dev *dev, int n, size_t len)
         dev->bytes_dropped += len;
 }
 
-static int chr__write(chr_dev *dev, const void *buf, size_t len)
+CHR__HOT static int chr__write(chr_dev *dev, const void *buf, size_t len)
 {
     int n;
 
@@ -5791,7 +5793,7 @@ CHR__COLD int chr__fe_write_extras(chr_dev *dev, const void *buf, size_t len)
     return n;
 }
 
-CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t len)
+CHR__HOT CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t len)
 {
     chr_dev *dev = fe->dev;
     int      n;
@@ -6773,12 +6775,12 @@ typedef struct chr__bottom {
     int        in, out;
 } chr__bottom;
 
-static int chr__bottom_read(chr__layer *layer, void *buf, size_t len)
+CHR__HOT static int chr__bottom_read(chr__layer *layer, void *buf, size_t len)
 {
     return chr__os_read(((chr__bottom *)layer)->in, buf, len);
 }
 
-static int chr__bottom_write(chr__layer *layer, const void *buf, size_t len)
+CHR__HOT static int chr__bottom_write(chr__layer *layer, const void *buf, size_t len)
 {
     return chr__os_write(((chr__bottom *)layer)->out, buf, len);
 }
@@ -6951,7 +6953,7 @@ CHR__COLD void chr__stream_no_room(chr__stream *stream, int hung_up)
 }
 
 /* Reads while there is room and data, up to a budget that lets the others have their turn. */
-static void chr__stream_input(chr__stream *stream, int hung_up)
+CHR__HOT static void chr__stream_input(chr__stream *stream, int hung_up)
 {
     chr_dev *dev = stream->dev;
     int      room, n, budget = 4 * CHR__BUFFER_SIZE;
@@ -7025,7 +7027,7 @@ CHR__COLD void chr__stream_writable(chr__stream *stream)
     chr__stream_update(stream);
 }
 
-static void chr__stream_ready(void *opaque, int events)
+CHR__HOT static void chr__stream_ready(void *opaque, int events)
 {
     chr__stream *stream = (chr__stream *)opaque;
 
@@ -7111,7 +7113,7 @@ static int chr__stream_write(chr__stream *stream, const void *buf, size_t len)
 
 /* -- the io slots of stream backends -- */
 
-static int chr__stream_dev_write(chr_dev *dev, const void *buf, size_t len)
+CHR__HOT static int chr__stream_dev_write(chr_dev *dev, const void *buf, size_t len)
 {
     return chr__stream_write(&((chr__stream_dev *)dev)->stream, buf, len);
 }
@@ -9123,7 +9125,7 @@ static int chr__mux_write_line(chr__mux *mux, const char *text, size_t len)
     return n;
 }
 
-static int chr__mux_write(chr_dev *dev, const void *buf, size_t len)
+CHR__HOT static int chr__mux_write(chr_dev *dev, const void *buf, size_t len)
 {
     chr__mux *mux = (chr__mux *)dev;
     size_t    done = 0;
@@ -9196,7 +9198,7 @@ static int chr__mux_has(const chr__mux *mux, const chr__mux_slot *slot)
 }
 
 /* What its frontend takes now. It may go away when it is asked: then nothing. */
-static size_t chr__mux_room(const chr__mux *mux, const chr__mux_slot *slot)
+CHR__HOT static size_t chr__mux_room(const chr__mux *mux, const chr__mux_slot *slot)
 {
     const chr_frontend *fe = slot->fe;
     int                 room = !fe->handlers.read ? 0 : fe->handlers.can_read ? fe->handlers.can_read(fe->opaque) : CHR__BUFFER_SIZE;
@@ -9233,7 +9235,7 @@ CHR__COLD size_t chr__mux_hold(chr__mux *mux, chr__mux_slot *slot, const unsigne
 }
 
 /* As much as has a place now: straight to the frontend, else into its hold. */
-static size_t chr__mux_give(chr__mux *mux, const unsigned char *bytes, size_t len)
+CHR__HOT static size_t chr__mux_give(chr__mux *mux, const unsigned char *bytes, size_t len)
 {
     chr__mux_slot *slot = mux->focus;
     size_t         count = 0;
@@ -9253,7 +9255,7 @@ static size_t chr__mux_give(chr__mux *mux, const unsigned char *bytes, size_t le
 }
 
 /* Input, cut at escape characters. Returns how much of it is done. */
-static size_t chr__mux_process(chr__mux *mux, const unsigned char *bytes, size_t len)
+CHR__HOT static size_t chr__mux_process(chr__mux *mux, const unsigned char *bytes, size_t len)
 {
     size_t done = 0, run;
 
@@ -9278,7 +9280,7 @@ static size_t chr__mux_process(chr__mux *mux, const unsigned char *bytes, size_t
     return done;
 }
 
-static int chr__mux_base_can_read(void *opaque)
+CHR__HOT static int chr__mux_base_can_read(void *opaque)
 {
     const chr__mux      *mux = (const chr__mux *)opaque;
     const chr__mux_slot *slot = mux->focus;
@@ -9292,7 +9294,7 @@ static int chr__mux_base_can_read(void *opaque)
     return (int)chr__min(room ? room : CHR__MUX_HELD - slot->count, CHR__MUX_BACKLOG);
 }
 
-static void chr__mux_base_read(void *opaque, const void *buf, size_t len)
+CHR__HOT static void chr__mux_base_read(void *opaque, const void *buf, size_t len)
 {
     chr__mux *mux = (chr__mux *)opaque;
     size_t    done;
@@ -14038,7 +14040,7 @@ CHR__COLD void chr__socket_got_fds(chr__socket_bottom *bottom, size_t length)
     bottom->incoming->count = count;
 }
 
-static int chr__socket_read_unix(chr__layer *layer, void *buf, size_t len)
+CHR__HOT static int chr__socket_read_unix(chr__layer *layer, void *buf, size_t len)
 {
     chr__socket_bottom *bottom = (chr__socket_bottom *)layer;
     size_t              length;
@@ -14058,7 +14060,7 @@ CHR__COLD int chr__socket_write_fds(chr__socket_bottom *bottom, const void *buf,
     return n;
 }
 
-static int chr__socket_write_unix(chr__layer *layer, const void *buf, size_t len)
+CHR__HOT static int chr__socket_write_unix(chr__layer *layer, const void *buf, size_t len)
 {
     chr__socket_bottom *bottom = (chr__socket_bottom *)layer;
 
@@ -15828,6 +15830,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__WINDOWS
 #undef CHR__POSIX
 #undef CHR__PRIVATE
+#undef CHR__HOT
 #undef CHR__COLD
 #undef CHR__POLLRDHUP
 #undef CHR__MAX_ADDRESSES
