@@ -554,7 +554,7 @@ TEST(a_handshake_torn_anywhere_opens_nothing)
     both_settle(&b);
     total = b.carried[1];
     both_end(&b);
-    for (limit = 0; limit + 1 < total; limit += limit < 40 ? 1 : 41) {
+    for (limit = 0; limit + 16 < total; limit += limit < 40 ? 1 : 41) { /* signatures are a few bytes longer or shorter each time */
         both_usual(&b);
         b.limit[1] = limit;
         both_settle(&b);
