@@ -734,12 +734,14 @@ CHARDEV_API int chr_ringbuf_count(const chr_dev *dev);
  * verifies its server and the name it goes by; a server asks for certificates unless verify-peer=off.
  * "tls-creds-psk,id=ID,endpoint=...,keyfile=PATH" (or dir=DIR, for DIR/keys.psk) has keys shared by both sides: lines of NAME:HEX;
  * a client is username=NAME. Both take min-version=1.2|1.3, and priority=SUITE:SUITE...: only these cipher suites, by mbed TLS's
- * names, the best first. Files are read here, once. The memory inside mbed TLS comes from its own allocator.
+ * names, the best first. Files are read here, once; a file of secret keys that others than its owner may read or write gets one line
+ * in the log. The memory inside mbed TLS comes from its own allocator.
  * CHR_ERR_INVALID, CHR_ERR_EXISTS, CHR_ERR_NOT_FOUND, CHR_ERR_NO_MEMORY, CHR_ERR_HELP. */
 CHARDEV_API int chr_tls_creds_add(chr_context *ctx, const char *options, chr_error *err);
-/* "authz-list,id=ID,match=NAME" lets a peer in by its certificate's distinguished name, the most specific part first and without
- * blanks ("CN=fred,,O=Example,,C=DE": a comma is doubled), or by its psk name; format=glob takes * and ? in it. The same id again
- * adds to the list. A socket with tls-authz= lets nobody in who is on no list of that id, nobody at all where there is none. */
+/* "authz-list,id=ID,match=NAME" lets a peer in by its certificate's distinguished name (RFC 2253, written and escaped exactly as
+ * `openssl x509 -noout -subject -nameopt RFC2253` prints it: "CN=fred,,O=Example,,C=DE", a comma is doubled in options), or by its psk
+ * name. With format=glob, '*' matches any text and '?' one character; a comma in the pattern never matches one that is escaped in the
+ * name. A name that is malformed, or longer than 4095 bytes, matches nothing. The same id again adds to the list. A socket with tls-authz= lets nobody in who is on no list of that id, nobody at all where there is none. */
 CHARDEV_API int chr_authz_add(chr_context *ctx, const char *options, chr_error *err);
 /* CHR_ERR_NOT_FOUND. */
 CHARDEV_API int chr_tls_creds_remove(chr_context *ctx, const char *id, chr_error *err);
@@ -1450,6 +1452,14 @@ CHR__PRIVATE int chr__os_symlink(const char *target, const char *path, chr_error
 CHR__PRIVATE int chr__os_exists(const char *path)
 {
     return CHR_SYS(access)(path, F_OK) == 0;
+}
+
+/* Whether others than the file's owner may read or write it. */
+CHR__PRIVATE int chr__os_is_shared(const char *path)
+{
+    struct stat status;
+
+    return CHR_SYS(stat)(path, &status) == 0 && S_ISREG(status.st_mode) && (status.st_mode & 077) != 0;
 }
 
 CHR__PRIVATE void chr__os_unlink(const char *path)
@@ -3146,6 +3156,20 @@ CHR__PRIVATE int chr__utf8_length(const unsigned char *bytes, size_t count)
             return i + 1;
     }
     return 0;
+}
+
+/* A character as a sequence: how many bytes, 0 = it is none (a surrogate, or beyond U+10FFFF). */
+CHR__PRIVATE size_t chr__utf8_put(uint32_t letter, unsigned char bytes[4])
+{
+    static const unsigned char marks[] = { 0, 0, 0xc0, 0xe0, 0xf0 };
+    size_t count = letter < 0x80 ? 1 : letter < 0x800 ? 2 : letter < 0x10000 ? 3 : 4, i;
+
+    if (letter > 0x10ffff || (letter >= 0xd800 && letter < 0xe000))
+        return 0;
+    for (i = count; i-- > 1; letter >>= 6)
+        bytes[i] = (unsigned char)(0x80 | (letter & 0x3f));
+    bytes[0] = (unsigned char)(letter | marks[count]);
+    return count;
 }
 
 CHR__PRIVATE int chr__utf8_is_good(chr__utf8 *utf8, const unsigned char *bytes, size_t len)
@@ -12953,6 +12977,18 @@ static int chr__tls_file_fail(const chr__tls_creds *creds, const char *path, int
     return chr__fail(err, CHR_ERR_INVALID, "%s '%s': %s: %s", creds->object.kind->name, creds->object.id, path, why);
 }
 
+/* A file of secrets that others may read is no secret. */
+static void chr__tls_warn_shared(const chr__tls_creds *creds, chr_context *ctx, const char *path)
+{
+    char line[1200];
+
+    if (!chr__os_is_shared(path))
+        return;
+    chr__format(line, sizeof line, "%s: %s: others than its owner may read or write this file (chmod 600 ends that)",
+                creds->object.kind->name, path);
+    chr__log_line(ctx, creds->object.id, line);
+}
+
 static int chr__tls_parse_key(chr__tls_creds *creds, const char *path)
 {
 #if MBEDTLS_VERSION_MAJOR >= 3
@@ -12995,7 +13031,8 @@ static int chr__tls_path(const chr__tls_creds *creds, const char *given, const c
 }
 
 /* One file. Returns 1 when it was there, 0 when it is none and need not be. */
-static int chr__tls_load(chr__tls_creds *creds, chr__tls_file what, const char *given, const char *usual, int is_needed, chr_error *err)
+static int chr__tls_load(chr__tls_creds *creds, chr_context *ctx, chr__tls_file what, const char *given, const char *usual,
+                         int is_needed, chr_error *err)
 {
     const char *dir = ((const chr__tls_options *)creds->object.options)->dir;
     char        path[1024];
@@ -13007,6 +13044,8 @@ static int chr__tls_load(chr__tls_creds *creds, chr__tls_file what, const char *
     if (chr__tls_path(creds, given, usual, path, sizeof path, err) < 0)
         return CHR_ERR_INVALID;
     code = chr__tls_parse(creds, what, path);
+    if (code == 0 && what == CHR__TLS_KEY)
+        chr__tls_warn_shared(creds, ctx, path);
     if (code == 0)
         return 1;
     if (!given && !is_needed && !chr__os_exists(path))
@@ -13014,7 +13053,32 @@ static int chr__tls_load(chr__tls_creds *creds, chr__tls_file what, const char *
     return chr__tls_file_fail(creds, path, code, err);
 }
 
-static int chr__x509_load(chr__tls_creds *creds, chr_error *err)
+/* Whether the certificate's extended key usage (RFC 5280 section 4.2.1.12) allows the role. */
+static int chr__tls_is_for(const mbedtls_x509_crt *certificate, int is_server)
+{
+#if MBEDTLS_VERSION_MAJOR >= 3 || defined(MBEDTLS_X509_CHECK_EXTENDED_KEY_USAGE)
+    const char *usage = is_server ? MBEDTLS_OID_SERVER_AUTH : MBEDTLS_OID_CLIENT_AUTH;
+
+    return mbedtls_x509_crt_check_extended_key_usage(certificate, usage, MBEDTLS_OID_SIZE(MBEDTLS_OID_SERVER_AUTH)) == 0;
+#else
+    (void)certificate;
+    (void)is_server;
+    return 1;
+#endif
+}
+
+static void chr__tls_warn_role(const chr__tls_creds *creds, chr_context *ctx)
+{
+    char line[200];
+
+    if (chr__tls_is_for(&creds->own, creds->is_server))
+        return;
+    chr__format(line, sizeof line, "%s: the certificate is not for a %s (extended key usage): peers refuse it",
+                creds->object.kind->name, creds->is_server ? "server" : "client");
+    chr__log_line(ctx, creds->object.id, line);
+}
+
+static int chr__x509_load(chr__tls_creds *creds, chr_context *ctx, chr_error *err)
 {
     const chr__x509_options *options = (const chr__x509_options *)creds->object.options;
     int                      is_server = creds->is_server, has_cert, code;
@@ -13022,15 +13086,16 @@ static int chr__x509_load(chr__tls_creds *creds, chr_error *err)
     creds->asks_peer = options->verify_peer != CHR_OFF;
     if (!is_server && !creds->asks_peer)
         return chr__fail(err, CHR_ERR_INVALID, "%s: verify-peer=off is for endpoint=server: a client always verifies", creds->object.kind->name);
-    code = chr__tls_load(creds, CHR__TLS_CA, options->cafile, "ca-cert.pem", creds->asks_peer, err);
+    code = chr__tls_load(creds, ctx, CHR__TLS_CA, options->cafile, "ca-cert.pem", creds->asks_peer, err);
     if (code >= 0)
-        code = chr__tls_load(creds, CHR__TLS_REVOKED, options->crlfile, "ca-crl.pem", 0, err);
+        code = chr__tls_load(creds, ctx, CHR__TLS_REVOKED, options->crlfile, "ca-crl.pem", 0, err);
     if (code < 0)
         return code;
-    has_cert = chr__tls_load(creds, CHR__TLS_CERT, options->certfile, is_server ? "server-cert.pem" : "client-cert.pem", is_server, err);
+    has_cert = chr__tls_load(creds, ctx, CHR__TLS_CERT, options->certfile, is_server ? "server-cert.pem" : "client-cert.pem", is_server, err);
     if (has_cert <= 0)
         return has_cert;
-    code = chr__tls_load(creds, CHR__TLS_KEY, options->keyfile, is_server ? "server-key.pem" : "client-key.pem", 1, err);
+    chr__tls_warn_role(creds, ctx);
+    code = chr__tls_load(creds, ctx, CHR__TLS_KEY, options->keyfile, is_server ? "server-key.pem" : "client-key.pem", 1, err);
     if (code > 0 && chr__tls_check_key(creds) != 0)
         return chr__fail(err, CHR_ERR_INVALID, "%s '%s': the certificate and the private key don't belong together",
                          creds->object.kind->name, creds->object.id);
@@ -13094,6 +13159,9 @@ static int chr__psk_read(chr__tls_creds *creds, chr_context *ctx, const char *pa
     const char *line = text;
     int         code = text ? chr__tls_read_file(path, text, MOST, err) : chr__no_memory(err);
 
+    if (code >= 0 && strlen(text) < (size_t)code) /* the rest of the keys would be lost */
+        code = chr__fail(err, CHR_ERR_INVALID, "%s '%s': %s: the key file holds a NUL byte, at offset %d", creds->object.kind->name,
+                         creds->object.id, path, (int)strlen(text));
     while (code >= 0 && *line) {
         size_t len = strcspn(line, "\r\n");
         code = chr__psk_add(creds, ctx, line, len, err);
@@ -13116,6 +13184,8 @@ static int chr__psk_load(chr__tls_creds *creds, chr_context *ctx, chr_error *err
     code = chr__tls_path(creds, options->keyfile, "keys.psk", path, sizeof path, err);
     if (code == 0)
         code = chr__psk_read(creds, ctx, path, err);
+    if (code == 0)
+        chr__tls_warn_shared(creds, ctx, path);
     if (code == 0 && !creds->is_server && !chr__psk_find(creds, (const unsigned char *)options->username, strlen(options->username)))
         return chr__fail(err, CHR_ERR_NOT_FOUND, "%s '%s': %s has no key for username=%s", creds->object.kind->name, creds->object.id,
                          path, options->username);
@@ -13234,7 +13304,7 @@ static int chr__tls_creds_new(const chr_options *list, const chr_backend *kind, 
     if (code == 0)
         code = chr__tls_creds_seed(creds, err);
     if (code == 0)
-        code = creds->is_psk ? chr__psk_load(creds, ctx, err) : chr__x509_load(creds, err);
+        code = creds->is_psk ? chr__psk_load(creds, ctx, err) : chr__x509_load(creds, ctx, err);
     if (code == 0)
         *end = &creds->object;
     else
@@ -13300,21 +13370,39 @@ static int chr__authz_new(const chr_options *list, const chr_backend *kind, chr_
     return 0;
 }
 
-/* Goes back to the last star when what follows it doesn't fit: no recursion, and at most length times length steps. */
+/* The length of one character of a name: an escape is one (RFC 2253 section 2.4), and so is the UTF-8 sequence of several. */
+static size_t chr__name_step(const char *text)
+{
+    size_t len = 1;
+
+    if (text[0] != '\\' || !text[1])
+        return len;
+    len = chr__digit(text[1]) < 16 && chr__digit(text[2]) < 16 ? 3 : 2;
+    if (len == 3 && chr__digit(text[1]) >= 12) /* a lead byte: its continuation bytes are \\80 to \\BF */
+        while (text[len] == '\\' && chr__digit(text[len + 1]) / 4 == 2 && chr__digit(text[len + 2]) < 16)
+            len += 3;
+    return len;
+}
+
+/* Backtracks to the last '*' alone: no recursion, and at most length times length steps. An escaped comma is one character, so that
+ * a comma in the pattern matches only one that separates the parts of a name. */
 static int chr__glob(const char *pattern, const char *text)
 {
     const char *star = NULL, *from = NULL;
+    size_t      step;
 
     while (*text) {
+        step = chr__name_step(text);
         if (*pattern == '*') {
             star = pattern++;
             from = text;
-        } else if (*pattern == '?' || *pattern == *text) {
-            pattern++;
-            text++;
+        } else if (*pattern == '?' || strncmp(pattern, text, step) == 0) {
+            pattern += *pattern == '?' ? 1 : step;
+            text += step;
         } else if (star) {
             pattern = star + 1;
-            text = ++from;
+            from += chr__name_step(from);
+            text = from;
         } else {
             return 0;
         }
@@ -13338,12 +13426,12 @@ static int chr__authz_allows(chr_context *ctx, const char *id, const char *name)
     return 0;
 }
 
-/* -- a distinguished name as text (RFC 4514) -- */
+/* -- a distinguished name as text (RFC 2253), letter for letter what `openssl x509 -nameopt RFC2253` prints -- */
 
 typedef struct chr__name {
-    char   text[1024];
+    char   text[4096];
     size_t len;
-    int    is_cut; /* too long to be compared with anything */
+    int    is_cut; /* too long, or malformed: it can't be compared with anything */
 } chr__name;
 
 static void chr__name_put(chr__name *name, const char *text, size_t len)
@@ -13356,52 +13444,215 @@ static void chr__name_put(chr__name *name, const char *text, size_t len)
     name->text[name->len += len] = 0;
 }
 
-/* What could be taken for the next part of the name, or can't be seen, is escaped. */
-static void chr__name_put_value(chr__name *name, const mbedtls_x509_buf *value)
+/* An object identifier in dotted decimal notation (X.690 section 8.19). */
+static void chr__oid_text(const unsigned char *at, size_t len, chr__name *oid)
 {
-    char   escaped[4];
+    char     number[24];
+    size_t   i;
+    uint64_t arc = 0, first;
+
+    oid->len = 0;
+    oid->is_cut = len == 0 || at[len - 1] & 0x80;
+    for (i = 0; i < len && !oid->is_cut; i++) {
+        arc = arc << 7 | (at[i] & 0x7f);
+        oid->is_cut = arc >> 56 != 0;
+        if (at[i] & 0x80)
+            continue;
+        first = oid->len > 0 ? 0 : arc < 80 ? arc / 40 : 2;
+        if (oid->len == 0) /* the first two arcs share a number */
+            chr__name_put(oid, number, (size_t)chr__format(number, sizeof number, "%d", (int)first));
+        chr__name_put(oid, number, (size_t)chr__format(number, sizeof number, ".%llu", (unsigned long long)(arc - 40 * first)));
+        arc = 0;
+    }
+}
+
+/* OpenSSL's short name of an attribute type; NULL = it has none. */
+static const char *chr__oid_short_name(const char *oid)
+{
+    static const char *const names[][2] = {
+    { "0.9.2342.19200300.100.1.1", "UID" }, { "0.9.2342.19200300.100.1.2", "textEncodedORAddress" },
+    { "0.9.2342.19200300.100.1.3", "mail" }, { "0.9.2342.19200300.100.1.4", "info" },
+    { "0.9.2342.19200300.100.1.5", "favouriteDrink" }, { "0.9.2342.19200300.100.1.6", "roomNumber" },
+    { "0.9.2342.19200300.100.1.7", "photo" }, { "0.9.2342.19200300.100.1.8", "userClass" },
+    { "0.9.2342.19200300.100.1.9", "host" }, { "0.9.2342.19200300.100.1.10", "manager" },
+    { "0.9.2342.19200300.100.1.11", "documentIdentifier" }, { "0.9.2342.19200300.100.1.12", "documentTitle" },
+    { "0.9.2342.19200300.100.1.13", "documentVersion" }, { "0.9.2342.19200300.100.1.14", "documentAuthor" },
+    { "0.9.2342.19200300.100.1.15", "documentLocation" }, { "0.9.2342.19200300.100.1.20", "homeTelephoneNumber" },
+    { "0.9.2342.19200300.100.1.21", "secretary" }, { "0.9.2342.19200300.100.1.22", "otherMailbox" },
+    { "0.9.2342.19200300.100.1.23", "lastModifiedTime" }, { "0.9.2342.19200300.100.1.24", "lastModifiedBy" },
+    { "0.9.2342.19200300.100.1.25", "DC" }, { "0.9.2342.19200300.100.1.26", "aRecord" },
+    { "0.9.2342.19200300.100.1.27", "pilotAttributeType27" }, { "0.9.2342.19200300.100.1.28", "mXRecord" },
+    { "0.9.2342.19200300.100.1.29", "nSRecord" }, { "0.9.2342.19200300.100.1.30", "sOARecord" },
+    { "0.9.2342.19200300.100.1.31", "cNAMERecord" }, { "0.9.2342.19200300.100.1.37", "associatedDomain" },
+    { "0.9.2342.19200300.100.1.38", "associatedName" }, { "0.9.2342.19200300.100.1.39", "homePostalAddress" },
+    { "0.9.2342.19200300.100.1.40", "personalTitle" }, { "0.9.2342.19200300.100.1.41", "mobileTelephoneNumber" },
+    { "0.9.2342.19200300.100.1.42", "pagerTelephoneNumber" }, { "0.9.2342.19200300.100.1.43", "friendlyCountryName" },
+    { "0.9.2342.19200300.100.1.44", "uid" }, { "0.9.2342.19200300.100.1.45", "organizationalStatus" },
+    { "0.9.2342.19200300.100.1.46", "janetMailbox" }, { "0.9.2342.19200300.100.1.47", "mailPreferenceOption" },
+    { "0.9.2342.19200300.100.1.48", "buildingName" }, { "0.9.2342.19200300.100.1.49", "dSAQuality" },
+    { "0.9.2342.19200300.100.1.50", "singleLevelQuality" }, { "0.9.2342.19200300.100.1.51", "subtreeMinimumQuality" },
+    { "0.9.2342.19200300.100.1.52", "subtreeMaximumQuality" }, { "0.9.2342.19200300.100.1.53", "personalSignature" },
+    { "0.9.2342.19200300.100.1.54", "dITRedirect" }, { "0.9.2342.19200300.100.1.55", "audio" },
+    { "0.9.2342.19200300.100.1.56", "documentPublisher" }, { "1.2.643.3.131.1.1", "INN" },
+    { "1.2.643.100.1", "OGRN" }, { "1.2.643.100.3", "SNILS" }, { "1.2.643.100.5", "OGRNIP" },
+    { "1.2.840.113549.1.9.1", "emailAddress" }, { "1.2.840.113549.1.9.2", "unstructuredName" },
+    { "1.2.840.113549.1.9.7", "challengePassword" }, { "1.2.840.113549.1.9.8", "unstructuredAddress" },
+    { "1.2.840.113549.1.9.20", "friendlyName" }, { "1.3.6.1.4.1.311.60.2.1.1", "jurisdictionL" },
+    { "1.3.6.1.4.1.311.60.2.1.2", "jurisdictionST" }, { "1.3.6.1.4.1.311.60.2.1.3", "jurisdictionC" },
+    { "2.5.4.3", "CN" }, { "2.5.4.4", "SN" }, { "2.5.4.5", "serialNumber" }, { "2.5.4.6", "C" }, { "2.5.4.7", "L" },
+    { "2.5.4.8", "ST" }, { "2.5.4.9", "street" }, { "2.5.4.10", "O" }, { "2.5.4.11", "OU" }, { "2.5.4.12", "title" },
+    { "2.5.4.13", "description" }, { "2.5.4.14", "searchGuide" }, { "2.5.4.15", "businessCategory" },
+    { "2.5.4.16", "postalAddress" }, { "2.5.4.17", "postalCode" }, { "2.5.4.18", "postOfficeBox" },
+    { "2.5.4.19", "physicalDeliveryOfficeName" }, { "2.5.4.20", "telephoneNumber" }, { "2.5.4.21", "telexNumber" },
+    { "2.5.4.22", "teletexTerminalIdentifier" }, { "2.5.4.23", "facsimileTelephoneNumber" },
+    { "2.5.4.24", "x121Address" }, { "2.5.4.25", "internationaliSDNNumber" }, { "2.5.4.26", "registeredAddress" },
+    { "2.5.4.27", "destinationIndicator" }, { "2.5.4.28", "preferredDeliveryMethod" },
+    { "2.5.4.29", "presentationAddress" }, { "2.5.4.30", "supportedApplicationContext" }, { "2.5.4.31", "member" },
+    { "2.5.4.32", "owner" }, { "2.5.4.33", "roleOccupant" }, { "2.5.4.34", "seeAlso" },
+    { "2.5.4.35", "userPassword" }, { "2.5.4.36", "userCertificate" }, { "2.5.4.37", "cACertificate" },
+    { "2.5.4.38", "authorityRevocationList" }, { "2.5.4.39", "certificateRevocationList" },
+    { "2.5.4.40", "crossCertificatePair" }, { "2.5.4.41", "name" }, { "2.5.4.42", "GN" }, { "2.5.4.43", "initials" },
+    { "2.5.4.44", "generationQualifier" }, { "2.5.4.45", "x500UniqueIdentifier" }, { "2.5.4.46", "dnQualifier" },
+    { "2.5.4.47", "enhancedSearchGuide" }, { "2.5.4.48", "protocolInformation" }, { "2.5.4.49", "distinguishedName" },
+    { "2.5.4.50", "uniqueMember" }, { "2.5.4.51", "houseIdentifier" }, { "2.5.4.52", "supportedAlgorithms" },
+    { "2.5.4.53", "deltaRevocationList" }, { "2.5.4.54", "dmdName" }, { "2.5.4.65", "pseudonym" },
+    { "2.5.4.72", "role" }, { "2.5.4.97", "organizationIdentifier" }, { "2.5.4.98", "c3" }, { "2.5.4.99", "n3" },
+    { "2.5.4.100", "dnsName" },
+    };
     size_t i;
 
-    for (i = 0; i < value->len; i++) {
-        unsigned char c = value->p[i];
-        int           is_edge = (c == ' ' && (i == 0 || i + 1 == value->len)) || (c == '#' && i == 0);
-        if (c < ' ' || c == 127)
-            chr__name_put(name, escaped, (size_t)chr__format(escaped, sizeof escaped, "\\%02x", c));
-        else if (is_edge || strchr(",+\"\\<>;=", c))
-            chr__name_put(name, escaped, (size_t)chr__format(escaped, sizeof escaped, "\\%c", c));
-        else
-            chr__name_put(name, (const char *)&c, 1);
+    for (i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(names[i][0], oid) == 0)
+            return names[i][1];
+    return NULL;
+}
+
+/* A value without a text of its own, or of an attribute type that has no name: its DER encoding in hexadecimal (RFC 2253 section 2.4). */
+static void chr__name_put_der(chr__name *name, const unsigned char *at, const unsigned char *end)
+{
+    char digits[3];
+
+    chr__name_put(name, "#", 1);
+    for (; at < end; at++)
+        chr__name_put(name, digits, (size_t)chr__format(digits, sizeof digits, "%02X", *at));
+}
+
+/* One byte of UTF-8 with the escapes of RFC 2253 section 2.4; bytes that ASCII does not print are \XX. */
+static void chr__name_put_byte(chr__name *name, unsigned char c, int is_first, int is_last)
+{
+    char escaped[4];
+    int  is_edge = (c == ' ' && (is_first || is_last)) || (c == '#' && is_first && !is_last);
+
+    if (c < ' ' || c >= 127)
+        chr__name_put(name, escaped, (size_t)chr__format(escaped, sizeof escaped, "\\%02X", c));
+    else if (is_edge || strchr(",+\"\\<>;", c))
+        chr__name_put(name, escaped, (size_t)chr__format(escaped, sizeof escaped, "\\%c", c));
+    else
+        chr__name_put(name, (const char *)&c, 1);
+}
+
+/* Bytes a character in a string of this type; 0 = it is no character string. */
+static size_t chr__string_width(int tag)
+{
+    switch (tag) {
+    case MBEDTLS_ASN1_UTF8_STRING:
+    case MBEDTLS_ASN1_PRINTABLE_STRING:
+    case MBEDTLS_ASN1_T61_STRING:
+    case MBEDTLS_ASN1_IA5_STRING:       return 1;
+    case MBEDTLS_ASN1_BMP_STRING:       return 2;
+    case MBEDTLS_ASN1_UNIVERSAL_STRING: return 4;
+    default:                            return 0;
     }
 }
 
-static void chr__name_put_part(chr__name *name, const mbedtls_x509_name *part)
+/* A character string, converted to UTF-8; T61String is read as Latin-1. */
+static void chr__name_put_string(chr__name *name, int tag, const unsigned char *at, size_t len)
 {
-    const char *word = NULL;
-    char        number[64];
-    int         len;
+    size_t        width = chr__string_width(tag), i, k, count;
+    uint32_t      letter;
+    unsigned char bytes[4];
 
-    if (mbedtls_oid_get_attr_short_name(&part->oid, &word) == 0 && word) {
-        chr__name_put(name, word, strlen(word));
-    } else {
-        len = mbedtls_oid_get_numeric_string(number, sizeof number, &part->oid);
-        chr__name_put(name, number, len > 0 ? (size_t)len : 0);
-        name->is_cut |= len <= 0;
+    name->is_cut |= len % width != 0;
+    for (i = 0; i + width <= len && !name->is_cut; i += width) {
+        letter = (uint32_t)chr__get_be(at + i, (int)width);
+        count = 1;
+        bytes[0] = (unsigned char)letter;
+        if (tag != MBEDTLS_ASN1_UTF8_STRING)
+            count = chr__utf8_put(letter, bytes);
+        name->is_cut |= count == 0; /* a surrogate, or beyond Unicode */
+        for (k = 0; k < count; k++)
+            chr__name_put_byte(name, bytes[k], i == 0 && k == 0, i + width == len && k + 1 == count);
     }
+}
+
+/* AttributeTypeAndValue (RFC 5280 section 4.1.2.4), from *at on. */
+static void chr__name_put_attribute(chr__name *name, unsigned char *at, const unsigned char *end)
+{
+    chr__name      oid;
+    const char    *word;
+    unsigned char *value;
+    size_t         len;
+    int            tag;
+
+    if (mbedtls_asn1_get_tag(&at, end, &len, MBEDTLS_ASN1_OID) != 0) {
+        name->is_cut = 1;
+        return;
+    }
+    chr__oid_text(at, len, &oid);
+    name->is_cut |= oid.is_cut;
+    word = chr__oid_short_name(oid.text);
+    chr__name_put(name, word ? word : oid.text, word ? strlen(word) : oid.len);
     chr__name_put(name, "=", 1);
-    chr__name_put_value(name, &part->val);
+    at += len;
+    value = at;
+    tag = at < end ? *at : 0;
+    if (at == end || mbedtls_asn1_get_tag(&at, end, &len, tag) != 0)
+        name->is_cut = 1;
+    else if (word && chr__string_width(tag) > 0)
+        chr__name_put_string(name, tag, at, len);
+    else
+        chr__name_put_der(name, value, at + len);
 }
 
-/* The certificate has them from the least specific to the most; as text they go the other way. */
-static void chr__name_read(chr__name *name, const mbedtls_x509_name *first)
+/* Cuts the last element off a SET OF or SEQUENCE OF: *end moves to where it begins. NULL = there is none, or it is malformed. */
+static unsigned char *chr__der_last(unsigned char *at, unsigned char **end, int tag, size_t *len)
 {
-    const mbedtls_x509_name *part, *done = NULL;
+    unsigned char *element = at, *content = NULL;
 
-    for (name->len = 0, name->text[0] = 0; done != first && !name->is_cut; done = part) {
-        for (part = first; part->next != done; part = part->next)
-            ;
-        if (done)
-            chr__name_put(name, ",", 1);
-        chr__name_put_part(name, part);
+    while (at < *end) {
+        element = at;
+        if (mbedtls_asn1_get_tag(&at, *end, len, MBEDTLS_ASN1_CONSTRUCTED | tag) != 0)
+            return NULL;
+        content = at;
+        at += *len;
+    }
+    *end = element;
+    return content;
+}
+
+/* The certificate has them from the least specific to the most; as text they go the other way, those of one RDN with a '+' between. */
+static void chr__name_read(chr__name *name, const mbedtls_x509_buf *subject)
+{
+    unsigned char *at = subject->p, *end = at + subject->len, *rdn, *rdn_end, *attribute;
+    size_t         len;
+    const char    *separator = "";
+
+    name->len = 0;
+    name->text[0] = 0;
+    name->is_cut = mbedtls_asn1_get_tag(&at, end, &len, MBEDTLS_ASN1_CONSTRUCTED | MBEDTLS_ASN1_SEQUENCE) != 0;
+    while (!name->is_cut && at < end) {
+        rdn = chr__der_last(at, &end, MBEDTLS_ASN1_SET, &len);
+        rdn_end = rdn ? rdn + len : rdn;
+        name->is_cut |= !rdn || len == 0;
+        while (rdn < rdn_end && !name->is_cut) {
+            attribute = chr__der_last(rdn, &rdn_end, MBEDTLS_ASN1_SEQUENCE, &len);
+            chr__name_put(name, separator, strlen(separator));
+            separator = "+";
+            if (attribute)
+                chr__name_put_attribute(name, attribute, attribute + len);
+            name->is_cut |= !attribute;
+        }
+        separator = ",";
     }
 }
 
@@ -13606,14 +13857,11 @@ static int chr__tls_find(chr_context *ctx, const chr_socket_options *options, ch
     return 0;
 }
 
-static int chr__tls_check(chr_context *ctx, const chr_socket_options *options, const chr_address *address, chr_error *err)
+static int chr__tls_check(chr_context *ctx, const chr_socket_options *options, chr_error *err)
 {
     chr__tls_creds *creds;
-    int             code = chr__tls_find(ctx, options, &creds, err);
 
-    if (code == 0 && !creds->is_server && !options->tls_hostname && address->type == CHR_ADDR_VSOCK)
-        return chr__fail(err, CHR_ERR_INVALID, "socket: TLS can not be used over cid= without tls-hostname=");
-    return code;
+    return chr__tls_find(ctx, options, &creds, err);
 }
 
 static int chr__tls_start(chr__layer *layer, chr_error *err)
@@ -13643,18 +13891,33 @@ static const char *chr__tls_fault(uint32_t flags)
         { MBEDTLS_X509_BADCERT_REVOKED,     "the peer's certificate has been revoked" },
         { MBEDTLS_X509_BADCERT_NOT_TRUSTED, "the peer's certificate is not signed by a CA that is trusted here" },
         { MBEDTLS_X509_BADCERT_CN_MISMATCH, "the peer's certificate is for another name" },
+        { MBEDTLS_X509_BADCERT_EXT_KEY_USAGE, "the peer's certificate is not for this role (extended key usage)" },
+        { MBEDTLS_X509_BADCERT_KEY_USAGE,   "the peer's certificate may not be used for this (key usage)" },
+        { MBEDTLS_X509_BADCERT_NS_CERT_TYPE, "the peer's certificate is not for this role (Netscape certificate type)" },
+        { MBEDTLS_X509_BADCRL_NOT_TRUSTED,  "the list of revoked certificates is not signed by a CA that is trusted here" },
+        { MBEDTLS_X509_BADCRL_EXPIRED,      "the list of revoked certificates has expired" },
+        { MBEDTLS_X509_BADCRL_FUTURE,       "the list of revoked certificates is not valid yet" },
     };
     size_t i;
 
     for (i = 0; i < sizeof faults / sizeof faults[0]; i++)
         if (flags & faults[i].flag)
             return faults[i].text;
-    return "the peer's certificate may not be used for this, or is too weak";
+    return "the peer's certificate, or the one that signed it, has a key or a signature that is too weak";
+}
+
+/* Why the peer's certificate is not accepted; 0 = it is, or none has been asked for. mbed TLS reports some of the reasons by other
+ * codes than CERT_VERIFY_FAILED. */
+static uint32_t chr__tls_faults(const chr__tls *tls)
+{
+    uint32_t flags = mbedtls_ssl_get_verify_result(&tls->ssl);
+
+    return flags == 0xffffffff ? 0 : flags & ~(uint32_t)MBEDTLS_X509_BADCERT_SKIP_VERIFY;
 }
 
 static int chr__tls_distrust(chr__tls *tls, chr_error *err)
 {
-    uint32_t    flags = mbedtls_ssl_get_verify_result(&tls->ssl);
+    uint32_t    flags = chr__tls_faults(tls);
     const char *expected = flags & MBEDTLS_X509_BADCERT_CN_MISMATCH ? chr__tls_expected(chr__layer_options(&tls->layer)) : NULL;
 
     return chr__fail(err, CHR_ERR_PERMISSION, "TLS: %s%s%s", chr__tls_fault(flags), expected ? "; expected was " : "",
@@ -13668,6 +13931,8 @@ static int chr__tls_explain(chr__tls *tls, int n, chr_error *err)
 
     if (tls->is_alien)
         return chr__fail(err, CHR_ERR_IO, "TLS: what the peer sends is not TLS");
+    if (tls->creds->asks_peer && chr__tls_faults(tls) != 0)
+        return chr__tls_distrust(tls, err);
     switch (n) {
     case MBEDTLS_ERR_X509_CERT_VERIFY_FAILED:
         return chr__tls_distrust(tls, err);
@@ -13696,7 +13961,7 @@ static int chr__tls_authorize(chr__tls *tls, chr_error *err)
     if (!list)
         return 0;
     if (!tls->creds->is_psk && certificate && tls->creds->asks_peer)
-        chr__name_read(&tls->peer, &certificate->subject);
+        chr__name_read(&tls->peer, &certificate->subject_raw);
     if (tls->peer.len > 0 && !tls->peer.is_cut && chr__authz_allows(tls->layer.dev->ctx, list, tls->peer.text))
         return 0;
     (void)mbedtls_ssl_send_alert_message(&tls->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL, MBEDTLS_SSL_ALERT_MSG_ACCESS_DENIED);
@@ -13867,10 +14132,9 @@ static const chr__layer_slots chr__tls_slots = {
 
 #else
 
-static int chr__tls_check(chr_context *ctx, const chr_socket_options *options, const chr_address *address, chr_error *err)
+static int chr__tls_check(chr_context *ctx, const chr_socket_options *options, chr_error *err)
 {
     (void)ctx;
-    (void)address;
     return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "socket: tls-creds=%s: built without TLS", options->tls_creds);
 }
 
@@ -13939,15 +14203,15 @@ static int chr__layers_check(chr_context *ctx, const chr_socket_options *options
         return chr__fail(err, CHR_ERR_INVALID, "socket: websocket-text= goes with websocket=on only");
     if (!options->tls_creds && (options->tls_authz || is_named))
         return chr__fail(err, CHR_ERR_INVALID, "socket: tls-authz= and tls-hostname= go with tls-creds= only");
-    if (options->tls_creds && address->type == CHR_ADDR_FD && options->server != CHR_ON && !is_named)
-        return chr__fail(err, CHR_ERR_INVALID, "socket: TLS can not be used with a pre-opened client fd: there is no host name to verify");
-    if (options->tls_creds && address->type == CHR_ADDR_UNIX && !is_named)
-        return chr__fail(err, CHR_ERR_INVALID, "socket: TLS can not be used over path= without tls-hostname=");
+    if (options->tls_creds && options->server != CHR_ON && !is_named && address->type != CHR_ADDR_INET)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: TLS can not be used %s: there is no host name to verify",
+                         address->type == CHR_ADDR_FD ? "with a pre-opened client fd"
+                         : address->type == CHR_ADDR_UNIX ? "over path= without tls-hostname=" : "over cid= without tls-hostname=");
     for (i = 0; i < CHR__LAYERS; i++)
         if (chr__layer_is_asked(options, i) && !chr__socket_layers[i].slots)
             return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "socket: %s=: built without %s",
                              chr__socket_layers[i].option, i == 0 ? "TLS" : chr__socket_layers[i].option);
-    return options->tls_creds ? chr__tls_check(ctx, options, address, err) : 0;
+    return options->tls_creds ? chr__tls_check(ctx, options, err) : 0;
 }
 
 /* -- >>socket_chardev   states: disconnected -> (looking up ->) connecting -> shaking hands -> connected -- */
