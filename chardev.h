@@ -680,7 +680,7 @@ typedef struct chr_address {
     const char      *path;        /* UNIX */
     chr_bool         abstract;    /* UNIX: in Linux's abstract name space; default off */
     chr_bool         tight;       /* UNIX abstract: the name is not padded with zeros; default on */
-    const char      *mode;        /* UNIX server: permissions of the socket file, octal ("0660"); NULL = 0777 & ~umask */
+    const char      *mode;        /* UNIX server: permissions of the socket file, octal ("0660"); NULL: by umask */
     const char      *group;       /* UNIX server: its group, a name or a number; NULL = the process's */
     int64_t          cid;         /* VSOCK, with port */
     int              fd;          /* FD: open already; listening with server on, else connected */
@@ -1988,8 +1988,8 @@ static const char *chr__os_socket_path(const chr__sockaddr *address)
     return address->storage.ss_family == AF_UNIX && path[0] ? path : NULL;
 }
 
-/* A unix socket file that no socket is bound to any more. Asked with a datagram socket, which a living listener never sees: the
- * answer is EPROTOTYPE then, and ECONNREFUSED when nobody is there. A symlink is no socket file. */
+/* A unix socket file that no socket is bound to any more. Asked with a datagram socket, which a living listener never
+ * sees: the answer is EPROTOTYPE then, and ECONNREFUSED when nobody is there. A symlink is no socket file. */
 static int chr__os_is_stale(const chr__sockaddr *address)
 {
     const char *path = chr__os_socket_path(address);
@@ -2041,11 +2041,14 @@ static const char *chr__os_in_the_way(const chr__sockaddr *address)
     const char *path = chr__os_socket_path(address);
     struct stat info;
 
-    return path && CHR_SYS(lstat)(path, &info) == 0 && !S_ISSOCK(info.st_mode) ? " (by a file that is no socket)" : NULL;
+    if (!path || CHR_SYS(lstat)(path, &info) < 0 || S_ISSOCK(info.st_mode))
+        return NULL;
+    return " (by a file that is no socket)";
 }
 
 /* A listening socket; `name` is for the message. After an error no file of it is left. */
-static int chr__os_listen(const chr__sockaddr *address, const char *name, const chr__listen_terms *terms, chr_error *err)
+static int chr__os_listen(const chr__sockaddr *address, const char *name, const chr__listen_terms *terms,
+                          chr_error *err)
 {
     const char  *path = chr__os_socket_path(address), *other;
     chr__file_id file;
@@ -2090,8 +2093,8 @@ static int chr__os_group(const char *name, char *buf, size_t size, unsigned *num
     return 0;
 }
 
-/* A socket that is connected, or (*in_progress) will be when it is writable: then ask chr__os_connect_result(). A unix server whose
- * backlog is full is CHR_ERR_WOULD_BLOCK: connect() has to be called again. */
+/* A socket that is connected, or (*in_progress) will be when it is writable: then ask chr__os_connect_result(). A unix
+ * server whose backlog is full is CHR_ERR_WOULD_BLOCK: connect() has to be called again. */
 static int chr__os_connect(const chr__sockaddr *address, const char *name, int *in_progress, chr_error *err)
 {
     int error, fd = chr__os_socket_new(address, err);

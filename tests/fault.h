@@ -1,6 +1,7 @@
 /*
- * fault.h - system calls that fail on demand. Include it before chardev.h: each call of the library's platform section then
- * goes through a wrapper here, which makes call number N of function F fail, come up short, or do its work.
+ * fault.h - system calls that fail on demand. Each call of the library's platform section goes through a wrapper here, which makes
+ * call number N of function F fail, come up short, or do its work. A test program that is linked with the implementation (impl.c,
+ * CHARDEV_LINKED) includes this for the plan alone. One that holds the implementation includes it before chardev.h.
  */
 #ifndef CHARDEV_FAULT_H
 #define CHARDEV_FAULT_H
@@ -17,8 +18,6 @@
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
-
-#define CHR_SYS(name) fault_##name
 
 #define FAULT_CALLS(X)                                                                                                              \
     X(access) X(accept) X(bind) X(chmod) X(clock_gettime) X(close) X(connect) X(fcntl) X(fork) X(fstat) X(getaddrinfo) X(getcwd)      \
@@ -40,7 +39,10 @@ static const char *const fault_names[] = {
 
 enum { FAULT_SHORT = -1 }; /* in place of an errno: one byte only */
 
-static struct {
+#ifdef CHARDEV_LINKED
+extern
+#endif
+struct fault_plan {
     fault_call call;
     int        error;    /* an errno or FAULT_SHORT; 0 = no fault is armed */
     long       at;       /* the number of the call that fails, from 1 */
@@ -72,6 +74,12 @@ static inline void fault_disarm(void)
 {
     fault_plan.error = 0;
 }
+
+#ifndef CHARDEV_LINKED
+
+/* ---- the wrappers ------------------------------------------------------------------------------------------------------- */
+
+#define CHR_SYS(name) fault_##name
 
 /* Whether this call is the one (or one of those). */
 static inline int fault_due(fault_call call)
@@ -259,5 +267,7 @@ static inline ssize_t fault_sendmsg(int fd, const struct msghdr *message, int fl
     message->msg_iov->iov_len = whole;
     return sent;
 }
+
+#endif /* CHARDEV_LINKED */
 
 #endif

@@ -1,5 +1,4 @@
 /* socket: options and their errors, pre-opened descriptors, one peer at a time, reconnecting, descriptors passed over it. */
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "rig.h"
 

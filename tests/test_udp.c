@@ -1,5 +1,4 @@
 /* udp: datagrams to and from one peer. The far side is a plain socket on the loopback interface, where what was sent has arrived. */
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "rig.h"
 
