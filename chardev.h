@@ -15536,10 +15536,10 @@ static void chr__drive_link(chr__socket *sock, chr__link *link, int is_ready)
 static int chr__socket_drive(chr__socket *sock)
 {
     chr__drive drive;
-    int        i, code = 0;
+    int        i, code = 0, ready;
 
     chr__drive_prepare(&drive, sock);
-    (void)chr__os_poll(drive.polls, drive.count, drive.timeout_ms);
+    ready = chr__os_poll(drive.polls, drive.count, drive.timeout_ms); /* an error: all are tried */
     if (sock->state == CHR__SOCKET_CONNECTING && sock->fd < 0) {
         chr_timer_stop(&sock->retry);
         chr__socket_try(sock);
@@ -15547,8 +15547,8 @@ static int chr__socket_drive(chr__socket *sock)
     }
     sock->dev.ctx->turn++;
     for (i = 1; i < drive.count; i++)
-        chr__drive_link(sock, drive.links[i], drive.polls[i].revents != 0);
-    if (drive.polls[0].revents && !sock->peer)
+        chr__drive_link(sock, drive.links[i], ready < 0 || drive.polls[i].revents);
+    if ((drive.polls[0].revents || (ready < 0 && drive.polls[0].fd >= 0)) && !sock->peer)
         code = chr__drive_first(sock);
     return code;
 }
