@@ -7001,8 +7001,8 @@ typedef struct chr__layer_slots {
     int  (*read)(chr__layer *layer, void *buf, size_t len);           /* bytes; 0 = the end; or one of the answers below */
     int  (*write)(chr__layer *layer, const void *buf, size_t len);    /* bytes taken */
     int  (*pending)(const chr__layer *layer);                         /* whether it holds input, -1 = only the end; NULL = never */
-    int  (*unsent)(const chr__layer *layer);                          /* bytes of output that it holds; -1 minus them: the peer
-                                                                         wants none now; NULL = never */
+    int  (*unsent)(const chr__layer *layer);                          /* whether it holds output, -1 = the peer wants none now;
+                                                                         NULL = never */
     int  (*flush)(chr__layer *layer);                                 /* send that: 0 = all is gone; NULL with `unsent` */
     int  (*ioctl)(chr__layer *layer, int command, void *arg);         /* or NULL */
     int  (*finish)(chr__layer *layer);                                /* flush, then say goodbye: 0 = all is gone; NULL: flush */
@@ -7022,6 +7022,7 @@ struct chr__layer { /* a layer's state begins with it */
     const chr__layer_slots *slots;
     chr__layer             *below;
     chr_dev                *dev;
+    size_t                  kept; /* of the bytes that it was given: those that it holds still. A frame that is cut is worth nothing */
 };
 
 /* Whether any of them holds output: 1; negative = all that do are told by their peer to wait. */
@@ -7044,12 +7045,9 @@ CHR__COLD size_t chr__layers_kept(const chr__layer *top)
 {
     const chr__layer *layer;
     size_t            kept = 0;
-    int               unsent;
 
-    for (layer = top; layer; layer = layer->below) {
-        unsent = layer->slots->unsent ? layer->slots->unsent(layer) : 0;
-        kept += (size_t)(unsent < 0 ? -1 - unsent : unsent);
-    }
+    for (layer = top; layer; layer = layer->below)
+        kept += layer->kept;
     return kept;
 }
 
@@ -7476,6 +7474,7 @@ typedef struct chr__linger {
     size_t              rest_at, rest_size, rest_owed; /* owed: of it, what is only history and counts for nothing */
     int                 waits_for_end;        /* the peer is given the time to close, too */
     int                 is_over;              /* all is sent, and the peer knows that no more comes */
+    size_t              taken;                /* of what is left, how much the frontend has written: a goodbye is none of it */
     size_t              left;                 /* when something moved last, and */
     int64_t             moved, ends;          /* when that was; the end in any case */
     chr_watch           watch;
@@ -7489,6 +7488,7 @@ static void chr__linger_lost(chr__linger *linger)
     size_t lost = chr__layers_kept(linger->top) + linger->rest_size - chr__max(linger->rest_at, linger->rest_owed);
     char   line[120];
 
+    lost = chr__min(lost, linger->taken);
     if (linger->is_over || lost == 0)
         return;
     linger->dev->bytes_dropped += lost;
@@ -7614,6 +7614,7 @@ static void chr__linger_begin(chr__linger *linger, int takes_rest)
     linger->dev->holds++;
     if (takes_rest)
         linger->rest = chr__outbox_take(linger->dev, &linger->rest_size, &linger->rest_owed);
+    linger->taken = takes_rest ? chr__layers_kept(linger->top) + linger->rest_size - linger->rest_owed : 0;
     linger->moved = chr__real_now(ctx);
     linger->ends = linger->moved + CHR__LINGER_MOST_MS * INT64_C(1000000);
     chr__timer_start_real(ctx, &linger->tick, CHR__LINGER_TICK_MS, chr__linger_tick, linger);
@@ -11846,7 +11847,10 @@ typedef struct chr__telnet {
 
 static int chr__telnet_send_kept(chr__telnet *telnet)
 {
-    return telnet->is_stopped ? (int)CHR_ERR_WOULD_BLOCK : chr__box_flush(&telnet->out, telnet->layer.below);
+    int code = telnet->is_stopped ? (int)CHR_ERR_WOULD_BLOCK : chr__box_flush(&telnet->out, telnet->layer.below);
+
+    telnet->layer.kept = chr__min(telnet->layer.kept, telnet->out.end - telnet->out.start);
+    return code;
 }
 
 static void chr__telnet_send(chr__telnet *telnet, const void *bytes, size_t len)
@@ -12355,7 +12359,9 @@ static int chr__telnet_write(chr__layer *layer, const void *buf, size_t len)
 
     len = chr__min(len, CHR__TURN_BYTES);
     while (code == 0 && done < len) {
-        done += (telnet->is_3270 ? chr__telnet_encode_record : chr__telnet_encode)(telnet, from + done, len - done);
+        size_t count = (telnet->is_3270 ? chr__telnet_encode_record : chr__telnet_encode)(telnet, from + done, len - done);
+        done += count;
+        layer->kept += count;
         code = chr__telnet_flush(layer);
     }
     return done > 0 ? (int)done : code;
@@ -12653,9 +12659,7 @@ static int chr__telnet_unsent(const chr__layer *layer)
 {
     const chr__telnet *telnet = (const chr__telnet *)layer;
 
-    int                kept = (int)(telnet->out.end - telnet->out.start) + !!chr__com_port_has_to_tell(telnet);
-
-    return telnet->is_stopped ? -1 - kept : kept;
+    return telnet->is_stopped ? -1 : !chr__box_is_empty(&telnet->out) || chr__com_port_has_to_tell(telnet);
 }
 
 /* In the way that the peer understands. It begins at once or not at all, since its end would take its place among what waits; and it
@@ -12819,7 +12823,6 @@ typedef struct chr__websocket {
     unsigned char   pong[CHR__WS_CONTROL];    /* what the last Ping said, until there is room to answer */
     size_t          pong_length;
     int             owes_pong;
-    size_t          data_size;            /* payload of the data frame in the outbox: a frame that is cut is worth nothing */
     chr__box        in, out;
 } chr__websocket;
 
@@ -12891,7 +12894,7 @@ static int chr__ws_flush(chr__layer *layer)
     int             code = chr__box_flush(&ws->out, layer->below);
 
     if (code == 0)
-        ws->data_size = 0;
+        layer->kept = 0;
     if (code != 0 || !ws->owes_pong || ws->state != CHR__WS_OPEN)
         return code;
     chr__ws_try_pong(ws);
@@ -12911,7 +12914,7 @@ static int chr__ws_write(chr__layer *layer, const void *buf, size_t len)
     for (; code == 0 && done < len; done += count) {
         count = chr__min(len - done, most);
         (void)chr__ws_frame(ws, CHR__WS_BINARY, from + done, count);
-        ws->data_size = count;
+        layer->kept = count;
         code = chr__ws_flush(layer);
     }
     return done > 0 ? (int)done : code;
@@ -13136,7 +13139,7 @@ static int chr__ws_unsent(const chr__layer *layer)
 {
     const chr__websocket *ws = (const chr__websocket *)layer;
 
-    return ws->data_size > 0 ? (int)ws->data_size : (int)(ws->out.end - ws->out.start) + ws->owes_pong;
+    return ws->owes_pong || !chr__box_is_empty(&ws->out);
 }
 
 /* -- HTTP heads -- */
@@ -14557,15 +14560,15 @@ static int chr__tls_flush(chr__layer *layer)
         n = mbedtls_ssl_write(&tls->ssl, tls->kept + tls->sent, tls->kept_size - tls->sent);
         if (n == MBEDTLS_ERR_SSL_WANT_WRITE || n == MBEDTLS_ERR_SSL_WANT_READ)
             return CHR_ERR_WOULD_BLOCK;
-        if (n < 0) {
-            tls->sent = tls->kept_size = 0;
-            tls->write_failed = 1;
-        }
+        tls->write_failed |= n < 0;
         if (n <= 0)
             break;
     }
     tls->sent = tls->kept_size = 0;
-    return tls->write_failed ? (int)CHR_ERR_DISCONNECTED : 0;
+    if (tls->write_failed)
+        return CHR_ERR_DISCONNECTED;
+    layer->kept = 0;
+    return 0;
 }
 
 static int chr__tls_step(chr__layer *layer, int *wants, chr_error *err)
@@ -14659,7 +14662,7 @@ static int chr__tls_write(chr__layer *layer, const void *buf, size_t len)
         n = mbedtls_ssl_write(&tls->ssl, bytes + done, size);
         if (n == MBEDTLS_ERR_SSL_WANT_WRITE || n == MBEDTLS_ERR_SSL_WANT_READ) {
             memcpy(tls->kept, bytes + done, size);
-            tls->kept_size = size;
+            tls->kept_size = layer->kept = size;
             return (int)(done + size);
         }
         if (n <= 0) {
@@ -14680,7 +14683,7 @@ static int chr__tls_pending(const chr__layer *layer)
 
 static int chr__tls_unsent(const chr__layer *layer)
 {
-    return (int)((const chr__tls *)layer)->kept_size; /* a record that is cut is worth nothing */
+    return ((const chr__tls *)layer)->kept_size > 0;
 }
 
 static int chr__tls_finish(chr__layer *layer)
