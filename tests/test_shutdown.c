@@ -1,5 +1,4 @@
 /* The end of output (chr_fe_shutdown), the end of input alone (half-close=on), and what is drained before the end (chr_drain). */
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "rig.h"
 
