@@ -680,6 +680,8 @@ typedef struct chr_address {
     const char      *path;        /* UNIX */
     chr_bool         abstract;    /* UNIX: in Linux's abstract name space; default off */
     chr_bool         tight;       /* UNIX abstract: the name is not padded with zeros; default on */
+    const char      *mode;        /* UNIX server: permissions of the socket file, octal ("0660"); NULL: by umask */
+    const char      *group;       /* UNIX server: its group, a name or a number; NULL = the process's */
     int64_t          cid;         /* VSOCK, with port */
     int              fd;          /* FD: open already; listening with server on, else connected */
 } chr_address;
@@ -734,12 +736,14 @@ CHARDEV_API int chr_ringbuf_count(const chr_dev *dev);
  * verifies its server and the name it goes by; a server asks for certificates unless verify-peer=off.
  * "tls-creds-psk,id=ID,endpoint=...,keyfile=PATH" (or dir=DIR, for DIR/keys.psk) has keys shared by both sides: lines of NAME:HEX;
  * a client is username=NAME. Both take min-version=1.2|1.3, and priority=SUITE:SUITE...: only these cipher suites, by mbed TLS's
- * names, the best first. Files are read here, once. The memory inside mbed TLS comes from its own allocator.
+ * names, the best first. Files are read here, once; a file of secret keys that others than its owner may read or write gets one line
+ * in the log. The memory inside mbed TLS comes from its own allocator.
  * CHR_ERR_INVALID, CHR_ERR_EXISTS, CHR_ERR_NOT_FOUND, CHR_ERR_NO_MEMORY, CHR_ERR_HELP. */
 CHARDEV_API int chr_tls_creds_add(chr_context *ctx, const char *options, chr_error *err);
-/* "authz-list,id=ID,match=NAME" lets a peer in by its certificate's distinguished name, the most specific part first and without
- * blanks ("CN=fred,,O=Example,,C=DE": a comma is doubled), or by its psk name; format=glob takes * and ? in it. The same id again
- * adds to the list. A socket with tls-authz= lets nobody in who is on no list of that id, nobody at all where there is none. */
+/* "authz-list,id=ID,match=NAME" lets a peer in by its certificate's distinguished name (RFC 2253, written and escaped exactly as
+ * `openssl x509 -noout -subject -nameopt RFC2253` prints it: "CN=fred,,O=Example,,C=DE", a comma is doubled in options), or by its psk
+ * name. With format=glob, '*' matches any text and '?' one character; a comma in the pattern never matches one that is escaped in the
+ * name. A name that is malformed, or longer than 4095 bytes, matches nothing. The same id again adds to the list. A socket with tls-authz= lets nobody in who is on no list of that id, nobody at all where there is none. */
 CHARDEV_API int chr_authz_add(chr_context *ctx, const char *options, chr_error *err);
 /* CHR_ERR_NOT_FOUND. */
 CHARDEV_API int chr_tls_creds_remove(chr_context *ctx, const char *id, chr_error *err);
@@ -1192,6 +1196,7 @@ CHR__PRIVATE int chr__no_memory(chr_error *err)
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <limits.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -1706,9 +1711,55 @@ CHR__PRIVATE int chr__os_exists(const char *path)
     return CHR_SYS(access)(path, F_OK) == 0;
 }
 
+/* Whether others than the file's owner may read or write it. */
+CHR__PRIVATE int chr__os_is_shared(const char *path)
+{
+    struct stat status;
+
+    return CHR_SYS(stat)(path, &status) == 0 && S_ISREG(status.st_mode) && (status.st_mode & 077) != 0;
+}
+
+enum { CHR__PATH_SIZE = 4096 };
+
+/* The working directory, into path[size]. */
+CHR__PRIVATE int chr__os_working_directory(char *path, size_t size)
+{
+    return CHR_SYS(getcwd)(path, size) ? 0 : chr__os_code(errno);
+}
+
+/* Which file has a name: a socket or symlink that was made is known again by it. */
+typedef struct chr__file_id {
+    dev_t device;
+    ino_t inode;
+    int   is_known;
+} chr__file_id;
+
+CHR__PRIVATE chr__file_id chr__os_file_id(const char *path)
+{
+    chr__file_id id;
+    struct stat  info;
+
+    memset(&id, 0, sizeof id);
+    if (CHR_SYS(lstat)(path, &info) == 0) {
+        id.device = info.st_dev;
+        id.inode = info.st_ino;
+        id.is_known = 1;
+    }
+    return id;
+}
+
 CHR__PRIVATE void chr__os_unlink(const char *path)
 {
     (void)CHR_SYS(unlink)(path);
+}
+
+/* Removes the name of one file, and of no other that has it by now. */
+CHR__PRIVATE void chr__os_unlink_own(const char *path, const chr__file_id *own)
+{
+    chr__file_id id = chr__os_file_id(path);
+
+    if (own->is_known && id.is_known && id.device == own->device && id.inode == own->inode)
+        (void)CHR_SYS(unlink)(path);
 }
 
 /* poll() */
@@ -2290,15 +2341,31 @@ static int chr__os_socket_new(const chr__sockaddr *address, chr_error *err)
     return fd;
 }
 
-/* A unix socket file that nobody listens on. Asked with a datagram socket, which a living listener never sees: it answers
- * "wrong type" for it. */
-static int chr__os_is_stale(const chr__sockaddr *address)
+/* How a server listens, beside its address. Zeroed: as the system does by default. */
+typedef struct chr__listen_terms {
+    int           is_one_family;      /* an IPv6 socket takes no IPv4 peers */
+    int           has_mode, has_group;
+    unsigned      mode, group;        /* of a unix socket's file */
+    chr__file_id *file;               /* out: that file */
+} chr__listen_terms;
+
+/* The path of a unix socket's file; NULL = it has none. */
+static const char *chr__os_socket_path(const chr__sockaddr *address)
 {
     const char *path = ((const struct sockaddr_un *)(const void *)&address->storage)->sun_path;
+
+    return address->storage.ss_family == AF_UNIX && path[0] ? path : NULL;
+}
+
+/* A unix socket file that no socket is bound to any more. Asked with a datagram socket, which a living listener never
+ * sees: the answer is EPROTOTYPE then, and ECONNREFUSED when nobody is there. A symlink is no socket file. */
+static int chr__os_is_stale(const chr__sockaddr *address)
+{
+    const char *path = chr__os_socket_path(address);
     struct stat info;
     int         fd, stale;
 
-    if (address->storage.ss_family != AF_UNIX || path[0] == 0 || CHR_SYS(stat)(path, &info) < 0 || !S_ISSOCK(info.st_mode))
+    if (!path || CHR_SYS(lstat)(path, &info) < 0 || !S_ISSOCK(info.st_mode))
         return 0;
     fd = chr__os_above_standard(CHR_SYS(socket)(AF_UNIX, SOCK_DGRAM, 0));
     if (fd < 0)
@@ -2308,37 +2375,95 @@ static int chr__os_is_stale(const chr__sockaddr *address)
     return stale;
 }
 
-static int chr__os_bind(int fd, const chr__sockaddr *address)
+static int chr__os_bind_once(int fd, const chr__sockaddr *address)
 {
-    int on = 1, off = 0;
+    return CHR_SYS(bind)(fd, (const struct sockaddr *)&address->storage, address->length) < 0 ? errno : 0;
+}
+
+/* A stale socket file is replaced. 0, or an errno. */
+static int chr__os_bind(int fd, const chr__sockaddr *address, const chr__listen_terms *terms)
+{
+    int on = 1, error;
 
     if (address->storage.ss_family == AF_INET || address->storage.ss_family == AF_INET6)
         (void)CHR_SYS(setsockopt)(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (address->storage.ss_family == AF_INET6)
-        (void)CHR_SYS(setsockopt)(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-    if (CHR_SYS(bind)(fd, (const struct sockaddr *)&address->storage, address->length) == 0)
-        return 0;
-    if (errno != EADDRINUSE || !chr__os_is_stale(address))
-        return -1;
-    (void)CHR_SYS(unlink)(((const struct sockaddr_un *)(const void *)&address->storage)->sun_path);
-    return CHR_SYS(bind)(fd, (const struct sockaddr *)&address->storage, address->length);
+        (void)CHR_SYS(setsockopt)(fd, IPPROTO_IPV6, IPV6_V6ONLY, &terms->is_one_family, sizeof terms->is_one_family);
+    error = chr__os_bind_once(fd, address);
+    if (error != EADDRINUSE || !chr__os_is_stale(address))
+        return error;
+    (void)CHR_SYS(unlink)(chr__os_socket_path(address));
+    return chr__os_bind_once(fd, address);
 }
 
-/* A listening socket; `name` is for the message. */
-static int chr__os_listen(const chr__sockaddr *address, const char *name, chr_error *err)
+/* Group and permissions of a socket file, before anybody can connect: nobody can until listen(). 0, or an errno. */
+static int chr__os_set_access(const char *path, const chr__listen_terms *terms)
 {
-    int error, fd = chr__os_socket_new(address, err);
+    if (terms->has_group && CHR_SYS(lchown)(path, (uid_t)-1, (gid_t)terms->group) < 0)
+        return errno;
+    return terms->has_mode && CHR_SYS(chmod)(path, (mode_t)terms->mode) < 0 ? errno : 0;
+}
+
+/* What else is in the way of a unix server than a server; NULL = nothing. */
+static const char *chr__os_in_the_way(const chr__sockaddr *address)
+{
+    const char *path = chr__os_socket_path(address);
+    struct stat info;
+
+    if (!path || CHR_SYS(lstat)(path, &info) < 0 || S_ISSOCK(info.st_mode))
+        return NULL;
+    return " (by a file that is no socket)";
+}
+
+/* A listening socket; `name` is for the message. After an error no file of it is left. */
+static int chr__os_listen(const chr__sockaddr *address, const char *name, const chr__listen_terms *terms,
+                          chr_error *err)
+{
+    const char  *path = chr__os_socket_path(address), *other;
+    chr__file_id file;
+    int          error, fd = chr__os_socket_new(address, err);
 
     if (fd < 0)
         return fd;
-    if (chr__os_bind(fd, address) == 0 && CHR_SYS(listen)(fd, 16) == 0)
+    memset(&file, 0, sizeof file);
+    error = chr__os_bind(fd, address, terms);
+    if (error == 0 && path) {
+        file = chr__os_file_id(path);
+        error = chr__os_set_access(path, terms);
+    }
+    if (error == 0 && CHR_SYS(listen)(fd, 16) < 0)
+        error = errno;
+    if (terms->file)
+        *terms->file = file;
+    if (error == 0)
         return fd;
-    error = errno;
+    if (path)
+        chr__os_unlink_own(path, &file);
     chr__os_close(fd);
-    return chr__os_fail(err, error, "cannot listen on", name);
+    other = error == EADDRINUSE ? chr__os_in_the_way(address) : NULL;
+    chr__os_fail(err, error, "cannot listen on", name);
+    if (err && other)
+        chr__append(err->text, sizeof err->text, strlen(err->text), "%s", other);
+    return chr__os_code(error);
 }
 
-/* A socket that is connected, or (*in_progress) will be when it is writable: then ask chr__os_connect_result(). */
+/* The number of a group. CHR_ERR_NOT_FOUND; CHR_ERR_NO_MEMORY when buf[size] is too small for its list of members. */
+static int chr__os_group(const char *name, char *buf, size_t size, unsigned *number)
+{
+    struct group entry, *found = NULL;
+    int          error;
+
+    do
+        error = getgrnam_r(name, &entry, buf, size, &found);
+    while (error == EINTR);
+    if (!found)
+        return error == ERANGE ? CHR_ERR_NO_MEMORY : CHR_ERR_NOT_FOUND;
+    *number = (unsigned)found->gr_gid;
+    return 0;
+}
+
+/* A socket that is connected, or (*in_progress) will be when it is writable: then ask chr__os_connect_result(). A unix
+ * server whose backlog is full is CHR_ERR_WOULD_BLOCK: connect() has to be called again. */
 static int chr__os_connect(const chr__sockaddr *address, const char *name, int *in_progress, chr_error *err)
 {
     int error, fd = chr__os_socket_new(address, err);
@@ -2963,10 +3088,13 @@ static void chr__os_socket_clear_error(int fd)
 /* From `local` (NULL = any) to `peer`, whose datagrams alone are received; -1 and errno. */
 static int chr__os_datagram_connect(const chr__sockaddr *peer, const chr__sockaddr *local)
 {
-    int error, failed, fd = chr__os_above_standard(CHR_SYS(socket)(peer->storage.ss_family, SOCK_DGRAM, 0));
+    const struct sockaddr_in6 *ipv6 = (const struct sockaddr_in6 *)(const void *)&peer->storage;
+    int error, on = 1, failed, fd = chr__os_above_standard(CHR_SYS(socket)(peer->storage.ss_family, SOCK_DGRAM, 0));
 
     if (fd < 0)
         return -1;
+    if (peer->storage.ss_family == AF_INET6 && !IN6_IS_ADDR_V4MAPPED(&ipv6->sin6_addr)) /* the port stays free for IPv4 */
+        (void)CHR_SYS(setsockopt)(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
     failed = chr__os_adopt(fd) < 0 ||
              (local && CHR_SYS(bind)(fd, (const struct sockaddr *)(const void *)&local->storage, local->length) < 0);
     while (!failed && CHR_SYS(connect)(fd, (const struct sockaddr *)(const void *)&peer->storage, peer->length) < 0)
@@ -3031,6 +3159,14 @@ CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
     return CHR_ERR_NOT_SUPPORTED;
 }
 CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms) { (void)fd; (void)events; return timeout_ms < 0 ? CHR_ERR_NOT_SUPPORTED : 0; }
+
+enum { CHR__PATH_SIZE = 1 };
+
+CHR__PRIVATE int chr__os_working_directory(char *path, size_t size)
+{
+    (void)path, (void)size;
+    return CHR_ERR_NOT_SUPPORTED;
+}
 
 typedef enum chr__open_mode { CHR__OPEN_READ, CHR__OPEN_BOTH, CHR__OPEN_CREATE, CHR__OPEN_APPEND } chr__open_mode;
 
@@ -3283,6 +3419,21 @@ CHR__PRIVATE char *chr__copy_text(chr_context *ctx, const char *text, size_t len
     return copy;
 }
 
+/* The same file after the program has changed its working directory; the caller frees it. NULL = no memory. */
+CHR__PRIVATE char *chr__absolute_path(chr_context *ctx, const char *path)
+{
+    char   directory[CHR__PATH_SIZE], *copy;
+    size_t size;
+
+    if (path[0] == '/' || chr__os_working_directory(directory, sizeof directory) < 0)
+        return chr__copy_text(ctx, path, strlen(path));
+    size = strlen(directory) + strlen(path) + 2;
+    copy = (char *)chr__allocate(ctx, size);
+    if (copy)
+        chr__format(copy, size, "%s/%s", directory, path);
+    return copy;
+}
+
 CHR__PRIVATE int chr__text_is(const char *text, size_t len, const char *word)
 {
     return strlen(word) == len && memcmp(text, word, len) == 0;
@@ -3521,6 +3672,20 @@ CHR__PRIVATE int chr__utf8_length(const unsigned char *bytes, size_t count)
             return i + 1;
     }
     return 0;
+}
+
+/* A character as a sequence: how many bytes, 0 = it is none (a surrogate, or beyond U+10FFFF). */
+CHR__PRIVATE size_t chr__utf8_put(uint32_t letter, unsigned char bytes[4])
+{
+    static const unsigned char marks[] = { 0, 0, 0xc0, 0xe0, 0xf0 };
+    size_t count = letter < 0x80 ? 1 : letter < 0x800 ? 2 : letter < 0x10000 ? 3 : 4, i;
+
+    if (letter > 0x10ffff || (letter >= 0xd800 && letter < 0xe000))
+        return 0;
+    for (i = count; i-- > 1; letter >>= 6)
+        bytes[i] = (unsigned char)(0x80 | (letter & 0x3f));
+    bytes[0] = (unsigned char)(letter | marks[count]);
+    return count;
 }
 
 CHR__PRIVATE int chr__utf8_is_good(chr__utf8 *utf8, const unsigned char *bytes, size_t len)
@@ -11444,6 +11609,8 @@ static const chr_option chr__socket_rows[] = {
     { "ipv6",         CHR_OPTION_BOOL,   CHR__ROW(address.ipv6),      NULL,  0, 0,           "on: IPv6 only; off: not IPv6" },
     { "abstract",     CHR_OPTION_BOOL,   CHR__ROW(address.abstract),  "off", 0, 0,           "path is in Linux's abstract name space" },
     { "tight",        CHR_OPTION_BOOL,   CHR__ROW(address.tight),     "on",  0, 0,           "an abstract name is not padded with zeros" },
+    { "mode",         CHR_OPTION_TEXT,   CHR__ROW(address.mode),      NULL,  0, 0,           "server: permissions of the socket file at path, octal (0660)" },
+    { "group",        CHR_OPTION_TEXT,   CHR__ROW(address.group),     NULL,  0, 0,           "server: group of the socket file at path, name or number" },
     { "server",       CHR_OPTION_BOOL,   CHR__ROW(server),            "off", 0, 0,           "listen for a peer" },
     { "wait",         CHR_OPTION_BOOL,   CHR__ROW(wait),              NULL,  0, 0,           "server: block until a peer has come (default: on)" },
     { "nodelay",      CHR_OPTION_BOOL,   CHR__ROW(nodelay),           "off", 0, 0,           "send small packets at once (TCP_NODELAY)" },
@@ -11511,9 +11678,65 @@ static int chr__address_check(const chr_address *address, int is_server, chr_err
         return chr__fail(err, CHR_ERR_INVALID, "socket: abstract=on goes with path= only");
     if (!is_inet && (address->ipv4 != CHR_DEFAULT || address->ipv6 != CHR_DEFAULT))
         return chr__fail(err, CHR_ERR_INVALID, "socket: ipv4= and ipv6= go with host= only");
+    if ((address->mode || address->group) && (address->type != CHR_ADDR_UNIX || address->abstract == CHR_ON || !is_server))
+        return chr__fail(err, CHR_ERR_INVALID, "socket: %s= goes with server=on and path= only, not with abstract=on",
+                         address->mode ? "mode" : "group");
     if ((address->ipv4 == CHR_OFF && address->ipv6 == CHR_OFF) || (address->ipv4 == CHR_ON && address->ipv6 == CHR_ON && !is_server))
         return chr__fail(err, CHR_ERR_INVALID, "socket: ipv4= and ipv6= leave no address family");
     return 0;
+}
+
+/* Permissions in octal, 0 to 0777. */
+static int chr__address_mode(const char *text, unsigned *mode, chr_error *err)
+{
+    const char *digit = text;
+
+    for (*mode = 0; *digit >= '0' && *digit <= '7' && *mode <= 0777; digit++)
+        *mode = *mode * 8 + (unsigned)(*digit - '0');
+    if (digit == text || *digit || *mode > 0777)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: mode=%s: is no octal number from 0 to 0777", text);
+    return 0;
+}
+
+/* A name's entry may be long: many members. */
+static int chr__address_group_name(chr_context *ctx, const char *name, unsigned *group, chr_error *err)
+{
+    size_t size;
+    char  *buf;
+    int    code = CHR_ERR_NO_MEMORY;
+
+    for (size = 4096; size <= 1 << 22 && code == CHR_ERR_NO_MEMORY; size *= 4) {
+        buf = (char *)chr__allocate(ctx, size);
+        if (!buf)
+            return chr__no_memory(err);
+        code = chr__os_group(name, buf, size, group);
+        chr__free(ctx, buf);
+    }
+    return code < 0 ? chr__fail(err, code, "socket: group=%s: there is no such group", name) : 0;
+}
+
+static int chr__address_group(chr_context *ctx, const char *text, unsigned *group, chr_error *err)
+{
+    int64_t number;
+
+    if (!chr__read_number(text, &number))
+        return chr__address_group_name(ctx, text, group, err);
+    if (number < 0 || number >= UINT32_MAX)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: group=%s: out of range, 0 to 4294967294", text);
+    *group = (unsigned)number;
+    return 0;
+}
+
+/* What listening on an address needs to know beside it. */
+static int chr__address_terms(chr_context *ctx, const chr_address *address, chr__listen_terms *terms, chr_error *err)
+{
+    memset(terms, 0, sizeof *terms);
+    terms->is_one_family = chr__ip_family(address->ipv4, address->ipv6) == 6;
+    terms->has_mode = address->mode != NULL;
+    terms->has_group = address->group != NULL;
+    if (address->mode && chr__address_mode(address->mode, &terms->mode, err) < 0)
+        return CHR_ERR_INVALID;
+    return address->group ? chr__address_group(ctx, address->group, &terms->group, err) : 0;
 }
 
 /* The one check of a descriptor that is open already; each fault has its own message. */
@@ -13374,6 +13597,18 @@ static int chr__tls_file_fail(const chr__tls_creds *creds, const char *path, int
     return chr__fail(err, CHR_ERR_INVALID, "%s '%s': %s: %s", creds->object.kind->name, creds->object.id, path, why);
 }
 
+/* A file of secrets that others may read is no secret. */
+static void chr__tls_warn_shared(const chr__tls_creds *creds, chr_context *ctx, const char *path)
+{
+    char line[1200];
+
+    if (!chr__os_is_shared(path))
+        return;
+    chr__format(line, sizeof line, "%s: %s: others than its owner may read or write this file (chmod 600 ends that)",
+                creds->object.kind->name, path);
+    chr__log_line(ctx, creds->object.id, line);
+}
+
 static int chr__tls_parse_key(chr__tls_creds *creds, const char *path)
 {
 #if MBEDTLS_VERSION_MAJOR >= 3
@@ -13416,7 +13651,8 @@ static int chr__tls_path(const chr__tls_creds *creds, const char *given, const c
 }
 
 /* One file. Returns 1 when it was there, 0 when it is none and need not be. */
-static int chr__tls_load(chr__tls_creds *creds, chr__tls_file what, const char *given, const char *usual, int is_needed, chr_error *err)
+static int chr__tls_load(chr__tls_creds *creds, chr_context *ctx, chr__tls_file what, const char *given, const char *usual,
+                         int is_needed, chr_error *err)
 {
     const char *dir = ((const chr__tls_options *)creds->object.options)->dir;
     char        path[1024];
@@ -13428,6 +13664,8 @@ static int chr__tls_load(chr__tls_creds *creds, chr__tls_file what, const char *
     if (chr__tls_path(creds, given, usual, path, sizeof path, err) < 0)
         return CHR_ERR_INVALID;
     code = chr__tls_parse(creds, what, path);
+    if (code == 0 && what == CHR__TLS_KEY)
+        chr__tls_warn_shared(creds, ctx, path);
     if (code == 0)
         return 1;
     if (!given && !is_needed && !chr__os_exists(path))
@@ -13435,7 +13673,32 @@ static int chr__tls_load(chr__tls_creds *creds, chr__tls_file what, const char *
     return chr__tls_file_fail(creds, path, code, err);
 }
 
-static int chr__x509_load(chr__tls_creds *creds, chr_error *err)
+/* Whether the certificate's extended key usage (RFC 5280 section 4.2.1.12) allows the role. */
+static int chr__tls_is_for(const mbedtls_x509_crt *certificate, int is_server)
+{
+#if MBEDTLS_VERSION_MAJOR >= 3 || defined(MBEDTLS_X509_CHECK_EXTENDED_KEY_USAGE)
+    const char *usage = is_server ? MBEDTLS_OID_SERVER_AUTH : MBEDTLS_OID_CLIENT_AUTH;
+
+    return mbedtls_x509_crt_check_extended_key_usage(certificate, usage, MBEDTLS_OID_SIZE(MBEDTLS_OID_SERVER_AUTH)) == 0;
+#else
+    (void)certificate;
+    (void)is_server;
+    return 1;
+#endif
+}
+
+static void chr__tls_warn_role(const chr__tls_creds *creds, chr_context *ctx)
+{
+    char line[200];
+
+    if (chr__tls_is_for(&creds->own, creds->is_server))
+        return;
+    chr__format(line, sizeof line, "%s: the certificate is not for a %s (extended key usage): peers refuse it",
+                creds->object.kind->name, creds->is_server ? "server" : "client");
+    chr__log_line(ctx, creds->object.id, line);
+}
+
+static int chr__x509_load(chr__tls_creds *creds, chr_context *ctx, chr_error *err)
 {
     const chr__x509_options *options = (const chr__x509_options *)creds->object.options;
     int                      is_server = creds->is_server, has_cert, code;
@@ -13443,15 +13706,16 @@ static int chr__x509_load(chr__tls_creds *creds, chr_error *err)
     creds->asks_peer = options->verify_peer != CHR_OFF;
     if (!is_server && !creds->asks_peer)
         return chr__fail(err, CHR_ERR_INVALID, "%s: verify-peer=off is for endpoint=server: a client always verifies", creds->object.kind->name);
-    code = chr__tls_load(creds, CHR__TLS_CA, options->cafile, "ca-cert.pem", creds->asks_peer, err);
+    code = chr__tls_load(creds, ctx, CHR__TLS_CA, options->cafile, "ca-cert.pem", creds->asks_peer, err);
     if (code >= 0)
-        code = chr__tls_load(creds, CHR__TLS_REVOKED, options->crlfile, "ca-crl.pem", 0, err);
+        code = chr__tls_load(creds, ctx, CHR__TLS_REVOKED, options->crlfile, "ca-crl.pem", 0, err);
     if (code < 0)
         return code;
-    has_cert = chr__tls_load(creds, CHR__TLS_CERT, options->certfile, is_server ? "server-cert.pem" : "client-cert.pem", is_server, err);
+    has_cert = chr__tls_load(creds, ctx, CHR__TLS_CERT, options->certfile, is_server ? "server-cert.pem" : "client-cert.pem", is_server, err);
     if (has_cert <= 0)
         return has_cert;
-    code = chr__tls_load(creds, CHR__TLS_KEY, options->keyfile, is_server ? "server-key.pem" : "client-key.pem", 1, err);
+    chr__tls_warn_role(creds, ctx);
+    code = chr__tls_load(creds, ctx, CHR__TLS_KEY, options->keyfile, is_server ? "server-key.pem" : "client-key.pem", 1, err);
     if (code > 0 && chr__tls_check_key(creds) != 0)
         return chr__fail(err, CHR_ERR_INVALID, "%s '%s': the certificate and the private key don't belong together",
                          creds->object.kind->name, creds->object.id);
@@ -13515,6 +13779,9 @@ static int chr__psk_read(chr__tls_creds *creds, chr_context *ctx, const char *pa
     const char *line = text;
     int         code = text ? chr__tls_read_file(path, text, MOST, err) : chr__no_memory(err);
 
+    if (code >= 0 && strlen(text) < (size_t)code) /* the rest of the keys would be lost */
+        code = chr__fail(err, CHR_ERR_INVALID, "%s '%s': %s: the key file holds a NUL byte, at offset %d", creds->object.kind->name,
+                         creds->object.id, path, (int)strlen(text));
     while (code >= 0 && *line) {
         size_t len = strcspn(line, "\r\n");
         code = chr__psk_add(creds, ctx, line, len, err);
@@ -13537,6 +13804,8 @@ static int chr__psk_load(chr__tls_creds *creds, chr_context *ctx, chr_error *err
     code = chr__tls_path(creds, options->keyfile, "keys.psk", path, sizeof path, err);
     if (code == 0)
         code = chr__psk_read(creds, ctx, path, err);
+    if (code == 0)
+        chr__tls_warn_shared(creds, ctx, path);
     if (code == 0 && !creds->is_server && !chr__psk_find(creds, (const unsigned char *)options->username, strlen(options->username)))
         return chr__fail(err, CHR_ERR_NOT_FOUND, "%s '%s': %s has no key for username=%s", creds->object.kind->name, creds->object.id,
                          path, options->username);
@@ -13655,7 +13924,7 @@ static int chr__tls_creds_new(const chr_options *list, const chr_backend *kind, 
     if (code == 0)
         code = chr__tls_creds_seed(creds, err);
     if (code == 0)
-        code = creds->is_psk ? chr__psk_load(creds, ctx, err) : chr__x509_load(creds, err);
+        code = creds->is_psk ? chr__psk_load(creds, ctx, err) : chr__x509_load(creds, ctx, err);
     if (code == 0)
         *end = &creds->object;
     else
@@ -13721,21 +13990,39 @@ static int chr__authz_new(const chr_options *list, const chr_backend *kind, chr_
     return 0;
 }
 
-/* Goes back to the last star when what follows it doesn't fit: no recursion, and at most length times length steps. */
+/* The length of one character of a name: an escape is one (RFC 2253 section 2.4), and so is the UTF-8 sequence of several. */
+static size_t chr__name_step(const char *text)
+{
+    size_t len = 1;
+
+    if (text[0] != '\\' || !text[1])
+        return len;
+    len = chr__digit(text[1]) < 16 && chr__digit(text[2]) < 16 ? 3 : 2;
+    if (len == 3 && chr__digit(text[1]) >= 12) /* a lead byte: its continuation bytes are \\80 to \\BF */
+        while (text[len] == '\\' && chr__digit(text[len + 1]) / 4 == 2 && chr__digit(text[len + 2]) < 16)
+            len += 3;
+    return len;
+}
+
+/* Backtracks to the last '*' alone: no recursion, and at most length times length steps. An escaped comma is one character, so that
+ * a comma in the pattern matches only one that separates the parts of a name. */
 static int chr__glob(const char *pattern, const char *text)
 {
     const char *star = NULL, *from = NULL;
+    size_t      step;
 
     while (*text) {
+        step = chr__name_step(text);
         if (*pattern == '*') {
             star = pattern++;
             from = text;
-        } else if (*pattern == '?' || *pattern == *text) {
-            pattern++;
-            text++;
+        } else if (*pattern == '?' || strncmp(pattern, text, step) == 0) {
+            pattern += *pattern == '?' ? 1 : step;
+            text += step;
         } else if (star) {
             pattern = star + 1;
-            text = ++from;
+            from += chr__name_step(from);
+            text = from;
         } else {
             return 0;
         }
@@ -13759,12 +14046,12 @@ static int chr__authz_allows(chr_context *ctx, const char *id, const char *name)
     return 0;
 }
 
-/* -- a distinguished name as text (RFC 4514) -- */
+/* -- a distinguished name as text (RFC 2253), letter for letter what `openssl x509 -nameopt RFC2253` prints -- */
 
 typedef struct chr__name {
-    char   text[1024];
+    char   text[4096];
     size_t len;
-    int    is_cut; /* too long to be compared with anything */
+    int    is_cut; /* too long, or malformed: it can't be compared with anything */
 } chr__name;
 
 static void chr__name_put(chr__name *name, const char *text, size_t len)
@@ -13777,52 +14064,215 @@ static void chr__name_put(chr__name *name, const char *text, size_t len)
     name->text[name->len += len] = 0;
 }
 
-/* What could be taken for the next part of the name, or can't be seen, is escaped. */
-static void chr__name_put_value(chr__name *name, const mbedtls_x509_buf *value)
+/* An object identifier in dotted decimal notation (X.690 section 8.19). */
+static void chr__oid_text(const unsigned char *at, size_t len, chr__name *oid)
 {
-    char   escaped[4];
+    char     number[24];
+    size_t   i;
+    uint64_t arc = 0, first;
+
+    oid->len = 0;
+    oid->is_cut = len == 0 || at[len - 1] & 0x80;
+    for (i = 0; i < len && !oid->is_cut; i++) {
+        arc = arc << 7 | (at[i] & 0x7f);
+        oid->is_cut = arc >> 56 != 0;
+        if (at[i] & 0x80)
+            continue;
+        first = oid->len > 0 ? 0 : arc < 80 ? arc / 40 : 2;
+        if (oid->len == 0) /* the first two arcs share a number */
+            chr__name_put(oid, number, (size_t)chr__format(number, sizeof number, "%d", (int)first));
+        chr__name_put(oid, number, (size_t)chr__format(number, sizeof number, ".%llu", (unsigned long long)(arc - 40 * first)));
+        arc = 0;
+    }
+}
+
+/* OpenSSL's short name of an attribute type; NULL = it has none. */
+static const char *chr__oid_short_name(const char *oid)
+{
+    static const char *const names[][2] = {
+    { "0.9.2342.19200300.100.1.1", "UID" }, { "0.9.2342.19200300.100.1.2", "textEncodedORAddress" },
+    { "0.9.2342.19200300.100.1.3", "mail" }, { "0.9.2342.19200300.100.1.4", "info" },
+    { "0.9.2342.19200300.100.1.5", "favouriteDrink" }, { "0.9.2342.19200300.100.1.6", "roomNumber" },
+    { "0.9.2342.19200300.100.1.7", "photo" }, { "0.9.2342.19200300.100.1.8", "userClass" },
+    { "0.9.2342.19200300.100.1.9", "host" }, { "0.9.2342.19200300.100.1.10", "manager" },
+    { "0.9.2342.19200300.100.1.11", "documentIdentifier" }, { "0.9.2342.19200300.100.1.12", "documentTitle" },
+    { "0.9.2342.19200300.100.1.13", "documentVersion" }, { "0.9.2342.19200300.100.1.14", "documentAuthor" },
+    { "0.9.2342.19200300.100.1.15", "documentLocation" }, { "0.9.2342.19200300.100.1.20", "homeTelephoneNumber" },
+    { "0.9.2342.19200300.100.1.21", "secretary" }, { "0.9.2342.19200300.100.1.22", "otherMailbox" },
+    { "0.9.2342.19200300.100.1.23", "lastModifiedTime" }, { "0.9.2342.19200300.100.1.24", "lastModifiedBy" },
+    { "0.9.2342.19200300.100.1.25", "DC" }, { "0.9.2342.19200300.100.1.26", "aRecord" },
+    { "0.9.2342.19200300.100.1.27", "pilotAttributeType27" }, { "0.9.2342.19200300.100.1.28", "mXRecord" },
+    { "0.9.2342.19200300.100.1.29", "nSRecord" }, { "0.9.2342.19200300.100.1.30", "sOARecord" },
+    { "0.9.2342.19200300.100.1.31", "cNAMERecord" }, { "0.9.2342.19200300.100.1.37", "associatedDomain" },
+    { "0.9.2342.19200300.100.1.38", "associatedName" }, { "0.9.2342.19200300.100.1.39", "homePostalAddress" },
+    { "0.9.2342.19200300.100.1.40", "personalTitle" }, { "0.9.2342.19200300.100.1.41", "mobileTelephoneNumber" },
+    { "0.9.2342.19200300.100.1.42", "pagerTelephoneNumber" }, { "0.9.2342.19200300.100.1.43", "friendlyCountryName" },
+    { "0.9.2342.19200300.100.1.44", "uid" }, { "0.9.2342.19200300.100.1.45", "organizationalStatus" },
+    { "0.9.2342.19200300.100.1.46", "janetMailbox" }, { "0.9.2342.19200300.100.1.47", "mailPreferenceOption" },
+    { "0.9.2342.19200300.100.1.48", "buildingName" }, { "0.9.2342.19200300.100.1.49", "dSAQuality" },
+    { "0.9.2342.19200300.100.1.50", "singleLevelQuality" }, { "0.9.2342.19200300.100.1.51", "subtreeMinimumQuality" },
+    { "0.9.2342.19200300.100.1.52", "subtreeMaximumQuality" }, { "0.9.2342.19200300.100.1.53", "personalSignature" },
+    { "0.9.2342.19200300.100.1.54", "dITRedirect" }, { "0.9.2342.19200300.100.1.55", "audio" },
+    { "0.9.2342.19200300.100.1.56", "documentPublisher" }, { "1.2.643.3.131.1.1", "INN" },
+    { "1.2.643.100.1", "OGRN" }, { "1.2.643.100.3", "SNILS" }, { "1.2.643.100.5", "OGRNIP" },
+    { "1.2.840.113549.1.9.1", "emailAddress" }, { "1.2.840.113549.1.9.2", "unstructuredName" },
+    { "1.2.840.113549.1.9.7", "challengePassword" }, { "1.2.840.113549.1.9.8", "unstructuredAddress" },
+    { "1.2.840.113549.1.9.20", "friendlyName" }, { "1.3.6.1.4.1.311.60.2.1.1", "jurisdictionL" },
+    { "1.3.6.1.4.1.311.60.2.1.2", "jurisdictionST" }, { "1.3.6.1.4.1.311.60.2.1.3", "jurisdictionC" },
+    { "2.5.4.3", "CN" }, { "2.5.4.4", "SN" }, { "2.5.4.5", "serialNumber" }, { "2.5.4.6", "C" }, { "2.5.4.7", "L" },
+    { "2.5.4.8", "ST" }, { "2.5.4.9", "street" }, { "2.5.4.10", "O" }, { "2.5.4.11", "OU" }, { "2.5.4.12", "title" },
+    { "2.5.4.13", "description" }, { "2.5.4.14", "searchGuide" }, { "2.5.4.15", "businessCategory" },
+    { "2.5.4.16", "postalAddress" }, { "2.5.4.17", "postalCode" }, { "2.5.4.18", "postOfficeBox" },
+    { "2.5.4.19", "physicalDeliveryOfficeName" }, { "2.5.4.20", "telephoneNumber" }, { "2.5.4.21", "telexNumber" },
+    { "2.5.4.22", "teletexTerminalIdentifier" }, { "2.5.4.23", "facsimileTelephoneNumber" },
+    { "2.5.4.24", "x121Address" }, { "2.5.4.25", "internationaliSDNNumber" }, { "2.5.4.26", "registeredAddress" },
+    { "2.5.4.27", "destinationIndicator" }, { "2.5.4.28", "preferredDeliveryMethod" },
+    { "2.5.4.29", "presentationAddress" }, { "2.5.4.30", "supportedApplicationContext" }, { "2.5.4.31", "member" },
+    { "2.5.4.32", "owner" }, { "2.5.4.33", "roleOccupant" }, { "2.5.4.34", "seeAlso" },
+    { "2.5.4.35", "userPassword" }, { "2.5.4.36", "userCertificate" }, { "2.5.4.37", "cACertificate" },
+    { "2.5.4.38", "authorityRevocationList" }, { "2.5.4.39", "certificateRevocationList" },
+    { "2.5.4.40", "crossCertificatePair" }, { "2.5.4.41", "name" }, { "2.5.4.42", "GN" }, { "2.5.4.43", "initials" },
+    { "2.5.4.44", "generationQualifier" }, { "2.5.4.45", "x500UniqueIdentifier" }, { "2.5.4.46", "dnQualifier" },
+    { "2.5.4.47", "enhancedSearchGuide" }, { "2.5.4.48", "protocolInformation" }, { "2.5.4.49", "distinguishedName" },
+    { "2.5.4.50", "uniqueMember" }, { "2.5.4.51", "houseIdentifier" }, { "2.5.4.52", "supportedAlgorithms" },
+    { "2.5.4.53", "deltaRevocationList" }, { "2.5.4.54", "dmdName" }, { "2.5.4.65", "pseudonym" },
+    { "2.5.4.72", "role" }, { "2.5.4.97", "organizationIdentifier" }, { "2.5.4.98", "c3" }, { "2.5.4.99", "n3" },
+    { "2.5.4.100", "dnsName" },
+    };
     size_t i;
 
-    for (i = 0; i < value->len; i++) {
-        unsigned char c = value->p[i];
-        int           is_edge = (c == ' ' && (i == 0 || i + 1 == value->len)) || (c == '#' && i == 0);
-        if (c < ' ' || c == 127)
-            chr__name_put(name, escaped, (size_t)chr__format(escaped, sizeof escaped, "\\%02x", c));
-        else if (is_edge || strchr(",+\"\\<>;=", c))
-            chr__name_put(name, escaped, (size_t)chr__format(escaped, sizeof escaped, "\\%c", c));
-        else
-            chr__name_put(name, (const char *)&c, 1);
+    for (i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(names[i][0], oid) == 0)
+            return names[i][1];
+    return NULL;
+}
+
+/* A value without a text of its own, or of an attribute type that has no name: its DER encoding in hexadecimal (RFC 2253 section 2.4). */
+static void chr__name_put_der(chr__name *name, const unsigned char *at, const unsigned char *end)
+{
+    char digits[3];
+
+    chr__name_put(name, "#", 1);
+    for (; at < end; at++)
+        chr__name_put(name, digits, (size_t)chr__format(digits, sizeof digits, "%02X", *at));
+}
+
+/* One byte of UTF-8 with the escapes of RFC 2253 section 2.4; bytes that ASCII does not print are \XX. */
+static void chr__name_put_byte(chr__name *name, unsigned char c, int is_first, int is_last)
+{
+    char escaped[4];
+    int  is_edge = (c == ' ' && (is_first || is_last)) || (c == '#' && is_first && !is_last);
+
+    if (c < ' ' || c >= 127)
+        chr__name_put(name, escaped, (size_t)chr__format(escaped, sizeof escaped, "\\%02X", c));
+    else if (is_edge || strchr(",+\"\\<>;", c))
+        chr__name_put(name, escaped, (size_t)chr__format(escaped, sizeof escaped, "\\%c", c));
+    else
+        chr__name_put(name, (const char *)&c, 1);
+}
+
+/* Bytes a character in a string of this type; 0 = it is no character string. */
+static size_t chr__string_width(int tag)
+{
+    switch (tag) {
+    case MBEDTLS_ASN1_UTF8_STRING:
+    case MBEDTLS_ASN1_PRINTABLE_STRING:
+    case MBEDTLS_ASN1_T61_STRING:
+    case MBEDTLS_ASN1_IA5_STRING:       return 1;
+    case MBEDTLS_ASN1_BMP_STRING:       return 2;
+    case MBEDTLS_ASN1_UNIVERSAL_STRING: return 4;
+    default:                            return 0;
     }
 }
 
-static void chr__name_put_part(chr__name *name, const mbedtls_x509_name *part)
+/* A character string, converted to UTF-8; T61String is read as Latin-1. */
+static void chr__name_put_string(chr__name *name, int tag, const unsigned char *at, size_t len)
 {
-    const char *word = NULL;
-    char        number[64];
-    int         len;
+    size_t        width = chr__string_width(tag), i, k, count;
+    uint32_t      letter;
+    unsigned char bytes[4];
 
-    if (mbedtls_oid_get_attr_short_name(&part->oid, &word) == 0 && word) {
-        chr__name_put(name, word, strlen(word));
-    } else {
-        len = mbedtls_oid_get_numeric_string(number, sizeof number, &part->oid);
-        chr__name_put(name, number, len > 0 ? (size_t)len : 0);
-        name->is_cut |= len <= 0;
+    name->is_cut |= len % width != 0;
+    for (i = 0; i + width <= len && !name->is_cut; i += width) {
+        letter = (uint32_t)chr__get_be(at + i, (int)width);
+        count = 1;
+        bytes[0] = (unsigned char)letter;
+        if (tag != MBEDTLS_ASN1_UTF8_STRING)
+            count = chr__utf8_put(letter, bytes);
+        name->is_cut |= count == 0; /* a surrogate, or beyond Unicode */
+        for (k = 0; k < count; k++)
+            chr__name_put_byte(name, bytes[k], i == 0 && k == 0, i + width == len && k + 1 == count);
     }
+}
+
+/* AttributeTypeAndValue (RFC 5280 section 4.1.2.4), from *at on. */
+static void chr__name_put_attribute(chr__name *name, unsigned char *at, const unsigned char *end)
+{
+    chr__name      oid;
+    const char    *word;
+    unsigned char *value;
+    size_t         len;
+    int            tag;
+
+    if (mbedtls_asn1_get_tag(&at, end, &len, MBEDTLS_ASN1_OID) != 0) {
+        name->is_cut = 1;
+        return;
+    }
+    chr__oid_text(at, len, &oid);
+    name->is_cut |= oid.is_cut;
+    word = chr__oid_short_name(oid.text);
+    chr__name_put(name, word ? word : oid.text, word ? strlen(word) : oid.len);
     chr__name_put(name, "=", 1);
-    chr__name_put_value(name, &part->val);
+    at += len;
+    value = at;
+    tag = at < end ? *at : 0;
+    if (at == end || mbedtls_asn1_get_tag(&at, end, &len, tag) != 0)
+        name->is_cut = 1;
+    else if (word && chr__string_width(tag) > 0)
+        chr__name_put_string(name, tag, at, len);
+    else
+        chr__name_put_der(name, value, at + len);
 }
 
-/* The certificate has them from the least specific to the most; as text they go the other way. */
-static void chr__name_read(chr__name *name, const mbedtls_x509_name *first)
+/* Cuts the last element off a SET OF or SEQUENCE OF: *end moves to where it begins. NULL = there is none, or it is malformed. */
+static unsigned char *chr__der_last(unsigned char *at, unsigned char **end, int tag, size_t *len)
 {
-    const mbedtls_x509_name *part, *done = NULL;
+    unsigned char *element = at, *content = NULL;
 
-    for (name->len = 0, name->text[0] = 0; done != first && !name->is_cut; done = part) {
-        for (part = first; part->next != done; part = part->next)
-            ;
-        if (done)
-            chr__name_put(name, ",", 1);
-        chr__name_put_part(name, part);
+    while (at < *end) {
+        element = at;
+        if (mbedtls_asn1_get_tag(&at, *end, len, MBEDTLS_ASN1_CONSTRUCTED | tag) != 0)
+            return NULL;
+        content = at;
+        at += *len;
+    }
+    *end = element;
+    return content;
+}
+
+/* The certificate has them from the least specific to the most; as text they go the other way, those of one RDN with a '+' between. */
+static void chr__name_read(chr__name *name, const mbedtls_x509_buf *subject)
+{
+    unsigned char *at = subject->p, *end = at + subject->len, *rdn, *rdn_end, *attribute;
+    size_t         len;
+    const char    *separator = "";
+
+    name->len = 0;
+    name->text[0] = 0;
+    name->is_cut = mbedtls_asn1_get_tag(&at, end, &len, MBEDTLS_ASN1_CONSTRUCTED | MBEDTLS_ASN1_SEQUENCE) != 0;
+    while (!name->is_cut && at < end) {
+        rdn = chr__der_last(at, &end, MBEDTLS_ASN1_SET, &len);
+        rdn_end = rdn ? rdn + len : rdn;
+        name->is_cut |= !rdn || len == 0;
+        while (rdn < rdn_end && !name->is_cut) {
+            attribute = chr__der_last(rdn, &rdn_end, MBEDTLS_ASN1_SEQUENCE, &len);
+            chr__name_put(name, separator, strlen(separator));
+            separator = "+";
+            if (attribute)
+                chr__name_put_attribute(name, attribute, attribute + len);
+            name->is_cut |= !attribute;
+        }
+        separator = ",";
     }
 }
 
@@ -14027,14 +14477,11 @@ static int chr__tls_find(chr_context *ctx, const chr_socket_options *options, ch
     return 0;
 }
 
-static int chr__tls_check(chr_context *ctx, const chr_socket_options *options, const chr_address *address, chr_error *err)
+static int chr__tls_check(chr_context *ctx, const chr_socket_options *options, chr_error *err)
 {
     chr__tls_creds *creds;
-    int             code = chr__tls_find(ctx, options, &creds, err);
 
-    if (code == 0 && !creds->is_server && !options->tls_hostname && address->type == CHR_ADDR_VSOCK)
-        return chr__fail(err, CHR_ERR_INVALID, "socket: TLS can not be used over cid= without tls-hostname=");
-    return code;
+    return chr__tls_find(ctx, options, &creds, err);
 }
 
 static int chr__tls_start(chr__layer *layer, chr_error *err)
@@ -14064,18 +14511,33 @@ static const char *chr__tls_fault(uint32_t flags)
         { MBEDTLS_X509_BADCERT_REVOKED,     "the peer's certificate has been revoked" },
         { MBEDTLS_X509_BADCERT_NOT_TRUSTED, "the peer's certificate is not signed by a CA that is trusted here" },
         { MBEDTLS_X509_BADCERT_CN_MISMATCH, "the peer's certificate is for another name" },
+        { MBEDTLS_X509_BADCERT_EXT_KEY_USAGE, "the peer's certificate is not for this role (extended key usage)" },
+        { MBEDTLS_X509_BADCERT_KEY_USAGE,   "the peer's certificate may not be used for this (key usage)" },
+        { MBEDTLS_X509_BADCERT_NS_CERT_TYPE, "the peer's certificate is not for this role (Netscape certificate type)" },
+        { MBEDTLS_X509_BADCRL_NOT_TRUSTED,  "the list of revoked certificates is not signed by a CA that is trusted here" },
+        { MBEDTLS_X509_BADCRL_EXPIRED,      "the list of revoked certificates has expired" },
+        { MBEDTLS_X509_BADCRL_FUTURE,       "the list of revoked certificates is not valid yet" },
     };
     size_t i;
 
     for (i = 0; i < sizeof faults / sizeof faults[0]; i++)
         if (flags & faults[i].flag)
             return faults[i].text;
-    return "the peer's certificate may not be used for this, or is too weak";
+    return "the peer's certificate, or the one that signed it, has a key or a signature that is too weak";
+}
+
+/* Why the peer's certificate is not accepted; 0 = it is, or none has been asked for. mbed TLS reports some of the reasons by other
+ * codes than CERT_VERIFY_FAILED. */
+static uint32_t chr__tls_faults(const chr__tls *tls)
+{
+    uint32_t flags = mbedtls_ssl_get_verify_result(&tls->ssl);
+
+    return flags == 0xffffffff ? 0 : flags & ~(uint32_t)MBEDTLS_X509_BADCERT_SKIP_VERIFY;
 }
 
 static int chr__tls_distrust(chr__tls *tls, chr_error *err)
 {
-    uint32_t    flags = mbedtls_ssl_get_verify_result(&tls->ssl);
+    uint32_t    flags = chr__tls_faults(tls);
     const char *expected = flags & MBEDTLS_X509_BADCERT_CN_MISMATCH ? chr__tls_expected(chr__layer_options(&tls->layer)) : NULL;
 
     return chr__fail(err, CHR_ERR_PERMISSION, "TLS: %s%s%s", chr__tls_fault(flags), expected ? "; expected was " : "",
@@ -14089,6 +14551,8 @@ static int chr__tls_explain(chr__tls *tls, int n, chr_error *err)
 
     if (tls->is_alien)
         return chr__fail(err, CHR_ERR_IO, "TLS: what the peer sends is not TLS");
+    if (tls->creds->asks_peer && chr__tls_faults(tls) != 0)
+        return chr__tls_distrust(tls, err);
     switch (n) {
     case MBEDTLS_ERR_X509_CERT_VERIFY_FAILED:
         return chr__tls_distrust(tls, err);
@@ -14117,7 +14581,7 @@ static int chr__tls_authorize(chr__tls *tls, chr_error *err)
     if (!list)
         return 0;
     if (!tls->creds->is_psk && certificate && tls->creds->asks_peer)
-        chr__name_read(&tls->peer, &certificate->subject);
+        chr__name_read(&tls->peer, &certificate->subject_raw);
     if (tls->peer.len > 0 && !tls->peer.is_cut && chr__authz_allows(tls->layer.dev->ctx, list, tls->peer.text))
         return 0;
     (void)mbedtls_ssl_send_alert_message(&tls->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL, MBEDTLS_SSL_ALERT_MSG_ACCESS_DENIED);
@@ -14288,10 +14752,9 @@ static const chr__layer_slots chr__tls_slots = {
 
 #else
 
-static int chr__tls_check(chr_context *ctx, const chr_socket_options *options, const chr_address *address, chr_error *err)
+static int chr__tls_check(chr_context *ctx, const chr_socket_options *options, chr_error *err)
 {
     (void)ctx;
-    (void)address;
     return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "socket: tls-creds=%s: built without TLS", options->tls_creds);
 }
 
@@ -14360,15 +14823,15 @@ static int chr__layers_check(chr_context *ctx, const chr_socket_options *options
         return chr__fail(err, CHR_ERR_INVALID, "socket: websocket-text= goes with websocket=on only");
     if (!options->tls_creds && (options->tls_authz || is_named))
         return chr__fail(err, CHR_ERR_INVALID, "socket: tls-authz= and tls-hostname= go with tls-creds= only");
-    if (options->tls_creds && address->type == CHR_ADDR_FD && options->server != CHR_ON && !is_named)
-        return chr__fail(err, CHR_ERR_INVALID, "socket: TLS can not be used with a pre-opened client fd: there is no host name to verify");
-    if (options->tls_creds && address->type == CHR_ADDR_UNIX && !is_named)
-        return chr__fail(err, CHR_ERR_INVALID, "socket: TLS can not be used over path= without tls-hostname=");
+    if (options->tls_creds && options->server != CHR_ON && !is_named && address->type != CHR_ADDR_INET)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: TLS can not be used %s: there is no host name to verify",
+                         address->type == CHR_ADDR_FD ? "with a pre-opened client fd"
+                         : address->type == CHR_ADDR_UNIX ? "over path= without tls-hostname=" : "over cid= without tls-hostname=");
     for (i = 0; i < CHR__LAYERS; i++)
         if (chr__layer_is_asked(options, i) && !chr__socket_layers[i].slots)
             return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "socket: %s=: built without %s",
                              chr__socket_layers[i].option, i == 0 ? "TLS" : chr__socket_layers[i].option);
-    return options->tls_creds ? chr__tls_check(ctx, options, address, err) : 0;
+    return options->tls_creds ? chr__tls_check(ctx, options, err) : 0;
 }
 
 /* -- >>socket_chardev   states: disconnected -> (looking up ->) connecting -> shaking hands -> connected -- */
@@ -14402,14 +14865,15 @@ typedef struct chr__socket {
     int                is_unix;     /* its own address */
     int                peer_is_unix; /* chr_add_client() may have brought it */
     int                listener, fd; /* -1 = none */
-    int                must_unlink;
+    char              *file_path;   /* of the socket file that we made, absolute; NULL = none */
+    chr__file_id       file;
     int64_t            retry_ms;    /* 0 = a client that does not come back */
     int                has_failed;  /* reported; until the next success */
     int                keeps_fd;    /* while it may still fail, a descriptor that was given is the giver's */
     chr_watch          listen_watch;
     chr_watch          watch;       /* of fd until it is connected, or of the lookup */
     chr_timer          retry;
-    chr_timer          patience;    /* with a handshake */
+    chr_timer          patience;    /* with a handshake; until the next look at a full backlog */
     int64_t            gives_up;    /* the same in real time, for whoever blocks */
     chr__lookup       *lookup;
     chr__sockaddr     *addresses;   /* of the attempt under way */
@@ -14423,6 +14887,8 @@ typedef struct chr__socket {
     chr_watch          gone_watch;
     chr_timer          gone_timer;
 } chr__socket;
+
+enum { CHR__BACKLOG_MS = 20, CHR__BACKLOG_SECONDS = 120 }; /* how often a full backlog is looked at, and how long */
 
 static void chr__socket_wait_for(chr__socket *sock);
 
@@ -14756,20 +15222,16 @@ static void chr__socket_accept_ready(void *opaque, int events)
 }
 
 /* Tries the addresses, and for each the ports up to `to`. */
-static int chr__socket_bind(chr__socket *sock, chr_error *err)
+static int chr__socket_bind_inet(chr__socket *sock, const char *name, const chr__listen_terms *terms, chr_error *err)
 {
-    char name[300];
-    int  i, port, last, fd = CHR_ERR_NOT_FOUND;
+    int i, port, last, fd = CHR_ERR_NOT_FOUND;
 
-    chr__address_name(&sock->address, name, sizeof name);
-    if (sock->address.type != CHR_ADDR_INET)
-        return chr__os_listen(&sock->addresses[0], name, err);
     for (i = 0; i < sock->address_count; i++) {
         port = chr__os_sockaddr_port(&sock->addresses[i]);
         last = sock->address.to ? (int)sock->address.to : port;
         for (; port <= last; port++) {
             chr__os_sockaddr_set_port(&sock->addresses[i], port);
-            fd = chr__os_listen(&sock->addresses[i], name, err);
+            fd = chr__os_listen(&sock->addresses[i], name, terms, err);
             if (fd != CHR_ERR_EXISTS)
                 break;
         }
@@ -14777,6 +15239,26 @@ static int chr__socket_bind(chr__socket *sock, chr_error *err)
             break;
     }
     return fd;
+}
+
+static int chr__socket_bind(chr__socket *sock, chr_error *err)
+{
+    chr__listen_terms terms;
+    char              name[300];
+    int               code = chr__address_terms(sock->dev.ctx, &sock->address, &terms, err);
+
+    if (code < 0)
+        return code;
+    chr__address_name(&sock->address, name, sizeof name);
+    if (sock->address.type == CHR_ADDR_INET)
+        return chr__socket_bind_inet(sock, name, &terms, err);
+    if (sock->address.type == CHR_ADDR_UNIX && sock->address.abstract != CHR_ON) {
+        sock->file_path = chr__absolute_path(sock->dev.ctx, sock->address.path);
+        if (!sock->file_path)
+            return chr__no_memory(err);
+    }
+    terms.file = &sock->file;
+    return chr__os_listen(&sock->addresses[0], name, &terms, err);
 }
 
 /* What is bound here is ours at once; a descriptor that was given only when nothing can fail any more. */
@@ -14788,7 +15270,6 @@ static int chr__socket_listen(chr__socket *sock, chr_error *err)
         return fd;
     if (!is_given) {
         sock->listener = fd;
-        sock->must_unlink = sock->address.type == CHR_ADDR_UNIX && sock->address.abstract != CHR_ON;
     } else if (chr__os_adopt(fd) < 0) {
         return chr__fail(err, CHR_ERR_IO, "socket: fd=%d: its flags can't be set", fd);
     }
@@ -14820,6 +15301,22 @@ static void chr__socket_connect_ready(void *opaque, int events)
     chr__socket_try(sock);
 }
 
+static void chr__socket_try_again(void *opaque)
+{
+    chr__socket_try((chr__socket *)opaque);
+}
+
+/* A unix server's backlog is full (EAGAIN), and poll() can't tell when there is room. As TCP does, wait, though not for ever. */
+static int chr__socket_waits_for_backlog(chr__socket *sock)
+{
+    if (!sock->is_unix || chr__time_left(sock->dev.ctx, sock->gives_up) == 0)
+        return 0;
+    sock->address_next--;
+    sock->state = CHR__SOCKET_CONNECTING;
+    chr_timer_start(sock->dev.ctx, &sock->patience, CHR__BACKLOG_MS, chr__socket_try_again, sock);
+    return 1;
+}
+
 /* The next address of the attempt. */
 static void chr__socket_try(chr__socket *sock)
 {
@@ -14829,6 +15326,8 @@ static void chr__socket_try(chr__socket *sock)
     chr__address_name(&sock->address, name, sizeof name);
     for (; sock->address_next < sock->address_count; ) {
         fd = chr__os_connect(&sock->addresses[sock->address_next++], name, &in_progress, &sock->failure);
+        if (fd == CHR_ERR_WOULD_BLOCK && chr__socket_waits_for_backlog(sock))
+            return;
         if (fd < 0)
             continue;
         if (!in_progress) {
@@ -14889,6 +15388,7 @@ static void chr__socket_look_up(chr__socket *sock, int may_block)
 static void chr__socket_attempt(chr__socket *sock, int may_block)
 {
     chr_timer_stop(&sock->retry);
+    sock->gives_up = chr__deadline(sock->dev.ctx, CHR__BACKLOG_SECONDS * 1000);
     if (sock->address.type == CHR_ADDR_INET)
         chr__socket_look_up(sock, may_block);
     else
@@ -14922,6 +15422,12 @@ static int chr__socket_drive(chr__socket *sock)
            : sock->state == CHR__SOCKET_DISCONNECTED ? sock->listener : sock->fd;
     int events = sock->state == CHR__SOCKET_DISCONNECTED ? CHR_IN : sock->wants;
 
+    if (sock->state == CHR__SOCKET_CONNECTING && fd < 0) {
+        (void)chr__os_wait(-1, 0, CHR__BACKLOG_MS);
+        chr_timer_stop(&sock->patience);
+        chr__socket_try(sock);
+        return 0;
+    }
     if (chr__os_wait(fd, events, chr__socket_patience(sock)) == 0) {
         if (chr__socket_patience(sock) == 0)
             chr__socket_out_of_patience(sock);
@@ -15212,9 +15718,10 @@ static void chr__socket_close(chr_dev *dev)
     chr_watch_stop(&sock->listen_watch);
     chr__socket_drop(sock);
     chr__socket_forget(sock);
+    if (sock->file_path)
+        chr__os_unlink_own(sock->file_path, &sock->file); /* while it is bound its inode can't be another file's */
     chr__os_close(sock->listener);
-    if (sock->must_unlink)
-        chr__os_unlink(sock->address.path);
+    chr__free(dev->ctx, sock->file_path);
     chr__free(dev->ctx, sock->addresses);
 }
 
