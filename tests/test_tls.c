@@ -309,14 +309,14 @@ TEST(short_records_are_read_together)
     both_settle(&b);
     for (i = 0; i < 20; i++) CHECK_INT(chr_fe_write(&b.client.fe, "0123456789" + i % 10, 1), 1);
     while (carry(&b, b.near_client, b.near_server, 0)) {}
-    fault_plan.counts[FAULT_read] = 0;
+    fault_plan.counts[FAULT_recv] = 0;
     b.server.room = 5;
     settle(&b.r);
     CHECK_INT(b.server.length, 5);
     give_room(&b.server, UNLIMITED);
     settle(&b.r);
     CHECK_INPUT(&b.server, "01234567890123456789");
-    CHECK(fault_plan.counts[FAULT_read] >= 1 && fault_plan.counts[FAULT_read] <= 2);
+    CHECK(fault_plan.counts[FAULT_recv] >= 1 && fault_plan.counts[FAULT_recv] <= 2);
     both_end(&b);
 }
 
