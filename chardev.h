@@ -1229,14 +1229,22 @@ CHR__PRIVATE int chr__no_memory(chr_error *err)
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#endif
 
-#ifndef MSG_NOSIGNAL
-#define MSG_NOSIGNAL 0 /* there SO_NOSIGPIPE does it */
+#ifdef MSG_NOSIGNAL
+#define CHR__SEND_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL)
+#define CHR__SOCKETS_RAISE 0
+#else
+#define CHR__SEND_FLAGS MSG_DONTWAIT
+#define CHR__SOCKETS_RAISE 1
 #endif
 #if defined(POLLRDHUP)
 #define CHR__POLLRDHUP POLLRDHUP
@@ -1334,9 +1342,25 @@ static int chr__os_close(int fd)
     return fd < 0 ? 0 : CHR_SYS(close)(fd); /* not again after EINTR: the descriptor is gone on the systems we know */
 }
 
+/* Every descriptor that the library creates passes through here. None is ever 0, 1 or 2: with those the whole process, and what it
+ * starts, reads and writes. Takes the result of the call that created it; -1 and errno on failure. */
+static int chr__os_above_standard(int fd)
+{
+    int error, moved;
+
+    if (fd < 0 || fd > 2)
+        return fd;
+    moved = CHR_SYS(fcntl)(fd, F_DUPFD_CLOEXEC, 3);
+    error = errno;
+    chr__os_close(fd);
+    errno = error;
+    return moved;
+}
+
 CHR__PRIVATE void chr__os_close_on_exec(int fd)
 {
-    (void)CHR_SYS(fcntl)(fd, F_SETFD, FD_CLOEXEC);
+    if (fd >= 0)
+        (void)CHR_SYS(fcntl)(fd, F_SETFD, FD_CLOEXEC);
 }
 
 /* CLOEXEC and non-blocking; returns the flags that the descriptor had, or -1. */
@@ -1354,6 +1378,26 @@ static int chr__os_adopt(int fd)
 CHR__PRIVATE int chr__os_is_open(int fd)
 {
     return CHR_SYS(fcntl)(fd, F_GETFD) >= 0;
+}
+
+/* A pipe for the library's own use. */
+static int chr__os_pipe(int fds[2])
+{
+    int ends[2], error;
+
+    fds[0] = fds[1] = -1;
+    if (CHR_SYS(pipe)(ends) < 0)
+        return -1;
+    fds[0] = chr__os_above_standard(ends[0]);
+    fds[1] = chr__os_above_standard(ends[1]);
+    if (fds[0] >= 0 && fds[1] >= 0 && chr__os_adopt(fds[0]) >= 0 && chr__os_adopt(fds[1]) >= 0)
+        return 0;
+    error = errno;
+    chr__os_close(fds[0]);
+    chr__os_close(fds[1]);
+    fds[0] = fds[1] = -1;
+    errno = error;
+    return -1;
 }
 
 /* A copy, CLOEXEC, under the first free number from `least` on. */
@@ -1375,18 +1419,17 @@ CHR__PRIVATE int chr__os_may(int fd, int direction)
     return mode == O_RDWR || mode == (direction == CHR_IN ? O_RDONLY : O_WRONLY);
 }
 
-typedef enum chr__fd_type { CHR__FD_PLAIN, CHR__FD_PIPE, CHR__FD_SOCKET } chr__fd_type;
+typedef enum chr__open_mode { CHR__OPEN_READ, CHR__OPEN_BOTH, CHR__OPEN_CREATE, CHR__OPEN_APPEND } chr__open_mode;
 
-CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd)
+/* ENXIO has a reason that its text does not name. */
+static int chr__os_open_fail(chr_error *err, int error, const char *path)
 {
     struct stat info;
 
-    if (CHR_SYS(fstat)(fd, &info) < 0)
-        return CHR__FD_PLAIN;
-    return S_ISSOCK(info.st_mode) ? CHR__FD_SOCKET : S_ISFIFO(info.st_mode) ? CHR__FD_PIPE : CHR__FD_PLAIN;
+    if (error == ENXIO && CHR_SYS(stat)(path, &info) == 0 && S_ISFIFO(info.st_mode))
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "cannot open %s: it is a FIFO that nobody has open for reading", path);
+    return chr__os_fail(err, error, "cannot open", path);
 }
-
-typedef enum chr__open_mode { CHR__OPEN_READ, CHR__OPEN_BOTH, CHR__OPEN_CREATE, CHR__OPEN_APPEND } chr__open_mode;
 
 CHR__PRIVATE int chr__os_open(const char *path, chr__open_mode mode, chr_error *err)
 {
@@ -1396,7 +1439,8 @@ CHR__PRIVATE int chr__os_open(const char *path, chr__open_mode mode, chr_error *
     do
         fd = CHR_SYS(open)(path, flags[mode] | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0666);
     while (fd < 0 && errno == EINTR);
-    return fd < 0 ? chr__os_fail(err, errno, "cannot open", path) : fd;
+    fd = chr__os_above_standard(fd);
+    return fd < 0 ? chr__os_open_fail(err, errno, path) : fd;
 }
 
 CHR__PRIVATE int chr__os_read(int fd, void *buf, size_t len)
@@ -1419,43 +1463,196 @@ CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
     return n < 0 ? chr__os_code(errno) : (int)n;
 }
 
-CHR__PRIVATE int chr__os_write(int fd, const void *buf, size_t len)
+/* -- input and output that neither blocks nor raises a signal: by the type of the descriptor, found once, when it is opened -- */
+
+typedef enum chr__fd_type {
+    CHR__FD_PLAIN,       /* never blocks, or O_NONBLOCK is ours to set; a write raises no signal */
+    CHR__FD_SOCKET,      /* the flags of send() and recv() say both */
+    CHR__FD_LOUD,        /* as plain, but a write may raise SIGPIPE (a pipe) or SIGXFSZ (a file) */
+    CHR__FD_SHARED,      /* others have the open file description too, so it blocks and O_NONBLOCK is not ours to set: a device */
+    CHR__FD_SHARED_PIPE  /* the same, and a write may raise SIGPIPE */
+} chr__fd_type;
+
+/* /dev/null and its kin: they always answer at once. */
+static int chr__os_is_memory_device(const struct stat *info)
+{
+#if defined(__linux__)
+    return (info->st_rdev >> 8 & 0xfff) == 1;
+#else
+    return (void)info, 0;
+#endif
+}
+
+/* `is_ours`: the library has opened it, non-blocking, and nobody else has it. */
+CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_ours)
+{
+    struct stat info;
+
+    if (fd < 0 || CHR_SYS(fstat)(fd, &info) < 0)
+        return CHR__FD_PLAIN;
+    if (S_ISSOCK(info.st_mode))
+        return CHR__FD_SOCKET;
+    if (S_ISREG(info.st_mode) || S_ISBLK(info.st_mode))
+        return CHR__FD_LOUD;
+    if (S_ISFIFO(info.st_mode))
+        return is_ours ? CHR__FD_LOUD : CHR__FD_SHARED_PIPE;
+    return is_ours || !S_ISCHR(info.st_mode) || chr__os_is_memory_device(&info) ? CHR__FD_PLAIN : CHR__FD_SHARED;
+}
+
+/* SIGPIPE and SIGXFSZ are for programs that forget to look at the results of write(), SIGTTOU for those that don't know of jobs.
+ * They are blocked in this thread for the length of one call, and what the call has raised is taken away again. */
+typedef struct chr__hush {
+    sigset_t mask, before; /* before: pending already, so not ours to take away */
+} chr__hush;
+
+static const int chr__hushed[] = { SIGPIPE, SIGXFSZ, SIGTTOU };
+
+static void chr__hush_begin(chr__hush *hush)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGPIPE);
+    sigaddset(&set, SIGXFSZ);
+    sigaddset(&set, SIGTTOU);
+    pthread_sigmask(SIG_BLOCK, &set, &hush->mask);
+    sigemptyset(&hush->before);
+    if (sigismember(&hush->mask, SIGPIPE) == 1 || sigismember(&hush->mask, SIGXFSZ) == 1)
+        sigpending(&hush->before); /* else they would have been delivered */
+}
+
+/* Only what was not pending before. */
+CHR__COLD void chr__hush_take_away(const chr__hush *hush)
+{
+    sigset_t pending, one;
+    size_t   i;
+    int      number;
+
+    sigpending(&pending);
+    for (i = 0; i < sizeof chr__hushed / sizeof chr__hushed[0]; i++) {
+        if (sigismember(&pending, chr__hushed[i]) != 1 || sigismember(&hush->before, chr__hushed[i]) == 1)
+            continue;
+        sigemptyset(&one);
+        sigaddset(&one, chr__hushed[i]);
+        sigwait(&one, &number);
+    }
+}
+
+/* `error`: the errno of the call, 0 = it has worked. */
+static void chr__hush_end(const chr__hush *hush, int error)
+{
+    if (error == EPIPE || error == EFBIG)
+        chr__hush_take_away(hush);
+    pthread_sigmask(SIG_SETMASK, &hush->mask, NULL);
+}
+
+/* Whether a description that blocks is ready for one small piece; -1 and EAGAIN when it is not. */
+static int chr__os_shared_ready(int fd, short events)
+{
+    struct pollfd one;
+
+    one.fd = fd;
+    one.events = events;
+    one.revents = 0;
+    if (CHR_SYS(poll)(&one, 1, 0) > 0)
+        return 0;
+    errno = EAGAIN;
+    return -1;
+}
+
+/* One piece to a description that blocks. Where the system can say "not now" for a single call, it does; else what poll() calls
+ * writable takes so much at least: PIPE_BUF bytes in a pipe, a few hundred in a terminal, where each may become two. */
+static ssize_t chr__os_write_piece(int fd, chr__fd_type type, const void *buf, size_t len)
+{
+    const size_t most = type == CHR__FD_SHARED_PIPE ? _POSIX_PIPE_BUF : 128;
+#ifdef RWF_NOWAIT
+    struct iovec part;
+    ssize_t      n;
+
+    part.iov_base = (void *)(uintptr_t)buf;
+    part.iov_len = len;
+    n = type == CHR__FD_SHARED_PIPE ? CHR_SYS(pwritev2)(fd, &part, 1, -1, RWF_NOWAIT) : -1;
+    if (type == CHR__FD_SHARED_PIPE && (n >= 0 || errno == EAGAIN || errno == EPIPE || errno == EINTR))
+        return n;
+#endif
+    return chr__os_shared_ready(fd, POLLOUT) < 0 ? -1 : CHR_SYS(write)(fd, buf, len < most ? len : most);
+}
+
+/* Piece by piece, until all is written or one is not taken. */
+CHR__COLD ssize_t chr__os_write_shared(int fd, chr__fd_type type, const void *buf, size_t len)
+{
+    size_t  done = 0;
+    ssize_t n;
+
+    do {
+        n = chr__os_write_piece(fd, type, (const char *)buf + done, len - done);
+        done += n > 0 ? (size_t)n : 0;
+    } while (done < len && (n > 0 || (n < 0 && errno == EINTR)));
+    return done > 0 ? (ssize_t)done : n;
+}
+
+/* Pipes and files: as one call of write(), with the signals blocked. */
+CHR__COLD int chr__os_write_hushed(int fd, chr__fd_type type, const void *buf, size_t len)
+{
+    chr__hush hush;
+    ssize_t   n;
+    int       error;
+
+    chr__hush_begin(&hush);
+    do
+        n = type == CHR__FD_SOCKET ? CHR_SYS(send)(fd, buf, len, CHR__SEND_FLAGS)
+            : type == CHR__FD_LOUD ? CHR_SYS(write)(fd, buf, len) : chr__os_write_shared(fd, type, buf, len);
+    while (n < 0 && errno == EINTR);
+    error = n < 0 ? errno : 0;
+    chr__hush_end(&hush, error);
+    return n < 0 ? chr__os_code(error) : (int)n;
+}
+
+/* The one function that writes bytes to a descriptor, whatever it is. It does not block, and no signal comes of it. Bytes taken, or an
+ * error. For sockets, terminals and other devices it is one system call. */
+CHR__HOT CHR__PRIVATE int chr__os_write(int fd, chr__fd_type type, const void *buf, size_t len)
 {
     ssize_t n;
 
+    if (type >= CHR__FD_LOUD || (CHR__SOCKETS_RAISE && type == CHR__FD_SOCKET))
+        return chr__os_write_hushed(fd, type, buf, len);
     do
-        n = CHR_SYS(write)(fd, buf, len);
+        n = type == CHR__FD_SOCKET ? CHR_SYS(send)(fd, buf, len, CHR__SEND_FLAGS) : CHR_SYS(write)(fd, buf, len);
     while (n < 0 && errno == EINTR);
     return n < 0 ? chr__os_code(errno) : (int)n;
 }
 
-/* A pipe has no MSG_NOSIGNAL: SIGPIPE is blocked in this thread meanwhile, and ours is taken away. */
-CHR__PRIVATE int chr__os_write_pipe(int fd, const void *buf, size_t len)
+CHR__PRIVATE int chr__os_send(int fd, const void *buf, size_t len)
 {
-    sigset_t broken, old, waiting;
-    int      had_one, n, signal_number;
-
-    sigemptyset(&broken);
-    sigaddset(&broken, SIGPIPE);
-    sigpending(&waiting);
-    had_one = sigismember(&waiting, SIGPIPE) == 1;
-    pthread_sigmask(SIG_BLOCK, &broken, &old);
-    n = chr__os_write(fd, buf, len);
-    if (n == CHR_ERR_DISCONNECTED && !had_one) {
-        sigpending(&waiting);
-        if (sigismember(&waiting, SIGPIPE) == 1)
-            sigwait(&broken, &signal_number);
-    }
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    return n;
+    return chr__os_write(fd, CHR__FD_SOCKET, buf, len);
 }
 
-CHR__PRIVATE int chr__os_send(int fd, const void *buf, size_t len)
+/* A description that blocks: what is there now. */
+CHR__COLD ssize_t chr__os_read_shared(int fd, chr__fd_type type, void *buf, size_t len)
+{
+#ifdef RWF_NOWAIT
+    struct iovec part;
+    ssize_t      n;
+
+    part.iov_base = buf;
+    part.iov_len = len;
+    n = type == CHR__FD_SHARED_PIPE ? CHR_SYS(preadv2)(fd, &part, 1, -1, RWF_NOWAIT) : -1;
+    if (type == CHR__FD_SHARED_PIPE && (n >= 0 || errno == EAGAIN || errno == EINTR))
+        return n;
+#else
+    (void)type;
+#endif
+    return chr__os_shared_ready(fd, POLLIN) < 0 ? -1 : CHR_SYS(read)(fd, buf, len);
+}
+
+/* The same for input. */
+CHR__HOT CHR__PRIVATE int chr__os_read_as(int fd, chr__fd_type type, void *buf, size_t len)
 {
     ssize_t n;
 
     do
-        n = CHR_SYS(send)(fd, buf, len, MSG_NOSIGNAL);
+        n = type == CHR__FD_SOCKET    ? CHR_SYS(recv)(fd, buf, len, MSG_DONTWAIT)
+            : type >= CHR__FD_SHARED  ? chr__os_read_shared(fd, type, buf, len) : CHR_SYS(read)(fd, buf, len);
     while (n < 0 && errno == EINTR);
     return n < 0 ? chr__os_code(errno) : (int)n;
 }
@@ -1465,6 +1662,63 @@ CHR__PRIVATE void chr__os_shutdown(int fd)
 {
     (void)CHR_SYS(shutdown)(fd, SHUT_WR); /* fails when the connection is gone already */
 }
+
+CHR__PRIVATE int chr__os_receive_bytes(int fd, void *buf, size_t len)
+{
+    return chr__os_read_as(fd, CHR__FD_SOCKET, buf, len);
+}
+
+#if CHARDEV_HAS_FD || CHARDEV_HAS_STDIO
+/* Whether a path leads to a pipe or device of the same kind; with an open file description of its own, non-blocking. */
+static int chr__os_open_same(const char *path, int flags, const struct stat *as)
+{
+    struct stat info;
+    int         fd = chr__os_above_standard(CHR_SYS(open)(path, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0));
+
+    if (fd < 0)
+        return -1;
+    if (CHR_SYS(fstat)(fd, &info) == 0 && info.st_dev == as->st_dev && info.st_ino == as->st_ino && info.st_rdev == as->st_rdev &&
+        (CHR_SYS(fcntl)(fd, F_GETFL) & O_NONBLOCK))
+        return fd;
+    chr__os_close(fd); /* where /dev/fd/N is a dup(), its flags are those of fd */
+    return -1;
+}
+
+/* The master of a pty: opening its path makes another pty. */
+static int chr__os_is_pty_master(int fd)
+{
+#ifdef TIOCGPTN
+    int number;
+
+    return CHR_SYS(ioctl)(fd, (chr__request)TIOCGPTN, &number) == 0;
+#else
+    return ptsname(fd) != NULL;
+#endif
+}
+
+/* An inherited pipe or terminal is one open file description that others have too: a shell, a parent, a neighbour. Its O_NONBLOCK would
+ * be theirs, and theirs is ours. So it is opened anew for one direction, under a number of its own; where that can't be, the result is
+ * `fd` itself. Either way *type says how it is read and written. */
+static int chr__os_unshare(int fd, int direction, chr__fd_type *type)
+{
+    struct stat info;
+    char        path[128];
+    int         own, flags = direction == CHR_IN ? O_RDONLY : O_WRONLY;
+
+    *type = chr__os_fd_type(fd, 0);
+    if (*type < CHR__FD_SHARED || CHR_SYS(fstat)(fd, &info) < 0 || (*type == CHR__FD_SHARED && !CHR_SYS(isatty)(fd)) ||
+        (*type == CHR__FD_SHARED && chr__os_is_pty_master(fd)))
+        return fd;
+    chr__format(path, sizeof path, "/proc/self/fd/%d", fd);
+    own = chr__os_open_same(path, flags, &info);
+    if (own < 0 && *type == CHR__FD_SHARED && ttyname_r(fd, path, sizeof path) == 0)
+        own = chr__os_open_same(path, flags, &info);
+    if (own < 0)
+        return fd;
+    *type = chr__os_fd_type(own, 1);
+    return own;
+}
+#endif
 
 /* Whether poll's hang-up leaves bytes behind it that can still be read. */
 CHR__PRIVATE int chr__os_unread(int fd)
@@ -1582,11 +1836,7 @@ typedef struct chr__waker {
 
 static int chr__os_waker_open(chr__waker *waker)
 {
-    if (CHR_SYS(pipe)(waker->fds) < 0) {
-        waker->fds[0] = waker->fds[1] = -1;
-        return CHR_ERR_IO;
-    }
-    return chr__os_adopt(waker->fds[0]) < 0 || chr__os_adopt(waker->fds[1]) < 0 ? CHR_ERR_IO : 0;
+    return chr__os_pipe(waker->fds) < 0 ? CHR_ERR_IO : 0;
 }
 
 static void chr__os_waker_close(chr__waker *waker)
@@ -1601,7 +1851,7 @@ static void chr__os_waker_ring(chr__waker *waker)
 {
     int error = errno;
 
-    (void)chr__os_write(waker->fds[1], "", 1);
+    (void)chr__os_write(waker->fds[1], CHR__FD_PLAIN, "", 1); /* its reader is here: no SIGPIPE */
     errno = error;
 }
 
@@ -1625,6 +1875,13 @@ typedef struct termios chr__termios;
 
 CHR__PRIVATE int chr__os_is_terminal(int fd) { return CHR_SYS(isatty)(fd) == 1; }
 
+CHR__PRIVATE int chr__os_is_character_device(int fd)
+{
+    struct stat info;
+
+    return CHR_SYS(fstat)(fd, &info) == 0 && S_ISCHR(info.st_mode);
+}
+
 CHR__PRIVATE int chr__os_termios_get(int fd, chr__termios *settings)
 {
     return CHR_SYS(tcgetattr)(fd, settings) < 0 ? chr__os_code(errno) : 0;
@@ -1632,12 +1889,38 @@ CHR__PRIVATE int chr__os_termios_get(int fd, chr__termios *settings)
 
 CHR__PRIVATE int chr__os_termios_set(int fd, const chr__termios *settings)
 {
-    int n;
+    chr__hush hush;
+    int       n, error;
 
+    chr__hush_begin(&hush);
     do
         n = CHR_SYS(tcsetattr)(fd, TCSANOW, settings);
     while (n < 0 && errno == EINTR);
-    return n < 0 ? chr__os_code(errno) : 0;
+    error = n < 0 ? errno : 0;
+    chr__hush_end(&hush, 0);
+    return n < 0 ? chr__os_code(error) : 0;
+}
+
+/* The others that a terminal's own job in the foreground alone may call. */
+CHR__PRIVATE int chr__os_terminal_ioctl(int fd, chr__request request, void *arg)
+{
+    chr__hush hush;
+    int       n, error;
+
+    chr__hush_begin(&hush);
+    n = CHR_SYS(ioctl)(fd, request, arg);
+    error = errno;
+    chr__hush_end(&hush, 0);
+    return n < 0 ? chr__os_code(error) : 0;
+}
+
+/* A terminal from which a shell has started us, and which it has given to another job since, or taken back: its settings are that
+ * one's business. Any other terminal has no such jobs. */
+CHR__PRIVATE int chr__os_is_background(int fd)
+{
+    pid_t foreground = tcgetpgrp(fd);
+
+    return foreground >= 0 && foreground != getpgrp();
 }
 
 /* No echo, no canonical mode, no mapping of input; 8 bits. What the output side does stays the caller's. */
@@ -1663,71 +1946,137 @@ CHR__PRIVATE void chr__os_termios_echo(chr__termios *settings, int echo)
 }
 
 #if CHARDEV_HAS_STDIO
-/* The process's terminal: the one thing that is there once per process, and so the one global. Settings and flags of 0 and 1
- * are put back at close and by atexit(). For all other ends (a signal, _exit, SIGKILL) a small watcher process stays behind
- * that puts them back when it sees us gone: a handler would change a signal's disposition, and could not see SIGKILL. */
+/* The process's terminal: the one thing that is there once per process, and so the one global. Its settings are put back at close and
+ * by atexit(). For all other ends (a signal, _exit, SIGKILL) a small watcher process stays behind that puts them back when it sees us
+ * gone: a handler would change a signal's disposition, and could not see SIGKILL. Both put back only what is still as we have set it:
+ * what a shell or stty has set since is theirs. */
+typedef struct chr__terminal_state {
+    int          is_over;      /* to the watcher: all is put back, go */
+    int          is_set;
+    chr__termios before, ours; /* what was there, and what the terminal had when we had set it */
+} chr__terminal_state;
+
 static struct chr__terminal {
-    char         holder[128]; /* the id of the stdio chardev; "" = free */
-    pid_t        owner;
-    int          flags[2];    /* of descriptors 0 and 1; -1 = not ours to put back */
-    int          has_settings;
-    chr__termios settings;    /* as they were */
-    int          watcher;     /* the pipe to it */
-    int          registered;  /* with atexit() */
+    char                holder[128]; /* the id of the stdio chardev; "" = free */
+    pid_t               owner;
+    chr__terminal_state state;
+    chr__termios        wanted;     /* what it was set to */
+    int                 watcher;    /* the pipe to it */
+    int                 registered; /* with atexit() */
 } chr__terminal;
 static pthread_mutex_t chr__terminal_mutex = PTHREAD_MUTEX_INITIALIZER;
 
-/* Only calls that are allowed after fork() in a threaded process. */
-static void chr__terminal_put_back(void)
-{
-    int fd;
+enum { CHR__TERMINAL_SHELL_MS = 20 };
 
-    if (chr__terminal.has_settings)
-        (void)tcsetattr(0, TCSANOW, &chr__terminal.settings);
-    for (fd = 0; fd < 2; fd++)
-        if (chr__terminal.flags[fd] >= 0)
-            (void)fcntl(fd, F_SETFL, chr__terminal.flags[fd]);
+static int chr__termios_same(const chr__termios *a, const chr__termios *b)
+{
+    return a->c_iflag == b->c_iflag && a->c_oflag == b->c_oflag && a->c_cflag == b->c_cflag && a->c_lflag == b->c_lflag &&
+           memcmp(a->c_cc, b->c_cc, sizeof a->c_cc) == 0;
 }
 
-/* Holds nothing open but the terminal and its pipe, or peers would never see our end. */
-static void chr__terminal_watch(int pipe_fd)
+/* Only calls that are allowed after fork() in a threaded process. */
+static void chr__terminal_put_back(const chr__terminal_state *state)
 {
-    char byte;
+    chr__termios now;
+
+    if (state->is_set && tcgetattr(0, &now) == 0 && chr__termios_same(&now, &state->ours))
+        (void)chr__os_termios_set(0, &state->before);
+}
+
+/* Holds nothing open but the terminal (0) and its pipe (1), or peers would never see our end. */
+static void chr__terminal_close_others(int pipe_fd)
+{
     long fd, limit = sysconf(_SC_OPEN_MAX);
 
+    dup2(pipe_fd, 1);
+#ifdef SYS_close_range
+    if (syscall(SYS_close_range, 2u, ~0u, 0) == 0)
+        return;
+#endif
     if (limit < 0 || limit > 65536)
         limit = 65536;
     for (fd = 2; fd < limit; fd++)
-        if (fd != pipe_fd)
-            close((int)fd);
-    signal(SIGTTOU, SIG_IGN);
-    signal(SIGINT, SIG_IGN);
-    signal(SIGQUIT, SIG_IGN);
-    signal(SIGTERM, SIG_IGN);
-    signal(SIGHUP, SIG_IGN);
-    signal(SIGTSTP, SIG_IGN);
-    if (read(pipe_fd, &byte, 1) == 0) /* a byte says that all is well */
-        chr__terminal_put_back();
+        close((int)fd);
+}
+
+/* Readable when the process is gone, also where a child of its own still has the pipe; -1 = the system has no such thing. */
+static int chr__terminal_pidfd(pid_t owner)
+{
+#ifdef SYS_pidfd_open
+    return (int)syscall(SYS_pidfd_open, owner, 0);
+#else
+    return (void)owner, -1;
+#endif
+}
+
+/* Until the owner has ended, be it by exec(). Returns what it said last. */
+static chr__terminal_state chr__terminal_attend(pid_t owner)
+{
+    chr__terminal_state last, next;
+    struct pollfd       ends[2];
+    ssize_t             n = 1;
+
+    memset(&last, 0, sizeof last);
+    memset(ends, 0, sizeof ends);
+    ends[0].fd = 1;
+    ends[1].fd = chr__terminal_pidfd(owner);
+    ends[0].events = ends[1].events = POLLIN;
+    while (n != 0 && !last.is_over) {
+        ends[1].revents = 0;
+        (void)poll(ends, 2, -1);
+        while ((n = read(1, &next, sizeof next)) == (ssize_t)sizeof next)
+            last = next;
+        if (ends[1].revents)
+            n = 0;
+    }
+    return last;
+}
+
+/* In a session of its own, so that no signal of the terminal and none to our process group ends it with us. A shell that sees us end
+ * sets the terminal at once: it goes first. */
+static void chr__terminal_watch(int pipe_fd, pid_t owner)
+{
+    chr__terminal_state last;
+
+    setsid();
+    chr__terminal_close_others(pipe_fd);
+    if (chdir("/") < 0)
+        _exit(1);
+    last = chr__terminal_attend(owner);
+    if (!last.is_over && last.is_set) {
+        (void)poll(NULL, 0, CHR__TERMINAL_SHELL_MS);
+        chr__terminal_put_back(&last);
+    }
     _exit(0);
 }
 
-/* Twice forked, so that it is nobody's child and no wait() of the program's meets it. */
+/* Twice forked, so that it is nobody's child and no wait() of the program's meets it. Signals stay blocked in it. */
+static pid_t chr__terminal_fork(int pipe_fd, pid_t owner)
+{
+    sigset_t all, mask;
+    pid_t    child;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &mask);
+    child = CHR_SYS(fork)();
+    if (child == 0) {
+        if (fork() != 0)
+            _exit(0);
+        chr__terminal_watch(pipe_fd, owner);
+    }
+    pthread_sigmask(SIG_SETMASK, &mask, NULL);
+    return child;
+}
+
+/* Process 1 needs none: nothing outlives it. */
 static void chr__terminal_start_watcher(void)
 {
     int   fds[2], status;
     pid_t child;
 
-    chr__terminal.watcher = -1;
-    if (CHR_SYS(pipe)(fds) < 0)
+    if (chr__terminal.owner == 1 || chr__os_pipe(fds) < 0)
         return;
-    (void)fcntl(fds[1], F_SETFD, FD_CLOEXEC);
-    child = CHR_SYS(fork)();
-    if (child == 0) {
-        if (fork() != 0)
-            _exit(0);
-        close(fds[1]);
-        chr__terminal_watch(fds[0]);
-    }
+    child = chr__terminal_fork(fds[0], chr__terminal.owner);
     chr__os_close(fds[0]);
     if (child < 0) {
         chr__os_close(fds[1]);
@@ -1738,13 +2087,19 @@ static void chr__terminal_start_watcher(void)
     chr__terminal.watcher = fds[1];
 }
 
+static void chr__terminal_tell_watcher(void)
+{
+    if (chr__terminal.watcher >= 0)
+        (void)chr__os_write(chr__terminal.watcher, CHR__FD_LOUD, &chr__terminal.state, sizeof chr__terminal.state);
+}
+
 static void chr__os_terminal_release(void)
 {
     pthread_mutex_lock(&chr__terminal_mutex);
     if (chr__terminal.holder[0] && chr__terminal.owner == getpid()) {
-        chr__terminal_put_back();
-        if (chr__terminal.watcher >= 0)
-            (void)chr__os_write_pipe(chr__terminal.watcher, "", 1);
+        chr__terminal_put_back(&chr__terminal.state);
+        chr__terminal.state.is_over = 1;
+        chr__terminal_tell_watcher();
         chr__os_close(chr__terminal.watcher);
         chr__terminal.holder[0] = 0;
     }
@@ -1753,16 +2108,12 @@ static void chr__os_terminal_release(void)
 
 static void chr__terminal_take(const char *id)
 {
-    int fd;
-
+    if (chr__terminal.holder[0])
+        chr__os_close(chr__terminal.watcher); /* of the process that we were forked from */
     chr__format(chr__terminal.holder, sizeof chr__terminal.holder, "%s", id);
     chr__terminal.owner = getpid();
     chr__terminal.watcher = -1;
-    chr__terminal.has_settings = chr__os_is_terminal(0) && chr__os_termios_get(0, &chr__terminal.settings) == 0;
-    for (fd = 0; fd < 2; fd++)
-        chr__terminal.flags[fd] = CHR_SYS(fcntl)(fd, F_GETFL);
-    if (chr__terminal.has_settings)
-        chr__terminal_start_watcher();
+    memset(&chr__terminal.state, 0, sizeof chr__terminal.state);
     if (!chr__terminal.registered)
         chr__terminal.registered = atexit(chr__os_terminal_release) == 0;
 }
@@ -1781,27 +2132,35 @@ static int chr__os_terminal_acquire(const char *id, chr_error *err)
     return code;
 }
 
-/* Non-blocking, without CLOEXEC: 0 and 1 are borrowed. */
-static void chr__os_terminal_unblock(int fd)
+/* The terminal as the holder wants it; nothing happens when it is so already. In the background nothing is touched, and it is no error:
+ * the next call from the foreground does it. What others have set meanwhile is what is put back at the end. */
+static int chr__os_terminal_make_raw(int with_signals, int echo)
 {
-    if (chr__terminal.flags[fd] >= 0 && !(chr__terminal.flags[fd] & O_NONBLOCK))
-        (void)CHR_SYS(fcntl)(fd, F_SETFL, chr__terminal.flags[fd] | O_NONBLOCK);
-}
+    chr__terminal_state *state = &chr__terminal.state;
+    chr__termios         now, wanted;
+    int                  is_ours, code = chr__os_is_background(0) ? 1 : chr__os_termios_get(0, &now);
 
-/* A process in the background would be stopped for setting its terminal; with a terminal that is not its own it has no ground. */
-static int chr__os_terminal_is_foreground(void)
-{
-    pid_t foreground = tcgetpgrp(0);
-
-    return foreground < 0 || foreground == getpgrp();
-}
-
-/* Whether somebody (a shell, after a stop) has put other settings in place of these. */
-static int chr__os_terminal_differs(const chr__termios *settings)
-{
-    chr__termios now;
-
-    return chr__os_termios_get(0, &now) == 0 && (now.c_lflag != settings->c_lflag || now.c_iflag != settings->c_iflag);
+    if (code != 0)
+        return code < 0 ? code : 0;
+    is_ours = state->is_set && chr__termios_same(&now, &state->ours);
+    wanted = is_ours ? state->before : now;
+    chr__os_termios_raw(&wanted, with_signals, 1);
+    chr__os_termios_echo(&wanted, echo);
+    if (is_ours && chr__termios_same(&wanted, &chr__terminal.wanted))
+        return 0;
+    if (!is_ours)
+        state->before = now;
+    if (!state->is_set)
+        chr__terminal_start_watcher();
+    state->is_set = 1;
+    state->ours = chr__terminal.wanted = wanted;
+    chr__terminal_tell_watcher(); /* before it is true: who is killed between the two leaves it as it was */
+    code = chr__os_termios_set(0, &wanted);
+    if (code == 0 && chr__os_termios_get(0, &now) == 0 && !chr__termios_same(&now, &wanted)) {
+        state->ours = now;
+        chr__terminal_tell_watcher();
+    }
+    return code;
 }
 #endif
 
@@ -1823,7 +2182,7 @@ static int chr__os_pty_open(char *name, size_t size, chr_error *err)
     return fd;
 #else
     const char *slave;
-    int         fd = posix_openpt(O_RDWR | O_NOCTTY);
+    int         fd = chr__os_above_standard(posix_openpt(O_RDWR | O_NOCTTY));
 
     if (fd < 0 || grantpt(fd) < 0 || unlockpt(fd) < 0 || !(slave = ptsname(fd)) || chr__os_adopt(fd) < 0) {
         int error = errno;
@@ -1991,7 +2350,7 @@ static int chr__os_sockaddr_vsock(int64_t cid, int64_t port, chr__sockaddr *addr
 
 static int chr__os_socket_new(const chr__sockaddr *address, chr_error *err)
 {
-    int fd = CHR_SYS(socket)(address->storage.ss_family, SOCK_STREAM, 0);
+    int fd = chr__os_above_standard(CHR_SYS(socket)(address->storage.ss_family, SOCK_STREAM, 0));
 
     if (fd < 0)
         return chr__os_fail(err, errno, "cannot make", "a socket");
@@ -2035,7 +2394,7 @@ static int chr__os_is_stale(const chr__sockaddr *address)
 
     if (!path || CHR_SYS(lstat)(path, &info) < 0 || !S_ISSOCK(info.st_mode))
         return 0;
-    fd = CHR_SYS(socket)(AF_UNIX, SOCK_DGRAM, 0);
+    fd = chr__os_above_standard(CHR_SYS(socket)(AF_UNIX, SOCK_DGRAM, 0));
     if (fd < 0)
         return 0;
     stale = CHR_SYS(connect)(fd, (const struct sockaddr *)&address->storage, address->length) < 0 && errno == ECONNREFUSED;
@@ -2166,6 +2525,7 @@ static int chr__os_accept(int fd)
     do
         peer = CHR_SYS(accept)(fd, NULL, NULL);
     while (peer < 0 && (errno == EINTR || errno == ECONNABORTED));
+    peer = chr__os_above_standard(peer);
     if (peer < 0)
         return chr__os_code(errno);
     if (chr__os_adopt(peer) >= 0)
@@ -2260,19 +2620,25 @@ static int chr__os_send_fds(int fd, const void *buf, size_t len, const int *fds,
     header->cmsg_len = (socklen_t)CMSG_LEN(sizeof(int) * (size_t)count);
     memcpy(CMSG_DATA(header), fds, sizeof(int) * (size_t)count);
     do
-        n = CHR_SYS(sendmsg)(fd, &message, MSG_NOSIGNAL);
+        n = CHR_SYS(sendmsg)(fd, &message, CHR__SEND_FLAGS);
     while (n < 0 && errno == EINTR);
     return n < 0 ? chr__os_code(errno) : (int)n;
 }
 
-/* As they should arrive: CLOEXEC and blocking, whatever the sender had. */
-static void chr__os_received_fd(int fd)
+/* As they should arrive: CLOEXEC and blocking, whatever the sender had, and above the standard ones. -1 when that fails: it is gone. */
+static int chr__os_received_fd(int fd)
 {
-    int flags = CHR_SYS(fcntl)(fd, F_GETFL);
+    int flags;
+
+    fd = chr__os_above_standard(fd);
+    flags = fd < 0 ? -1 : CHR_SYS(fcntl)(fd, F_GETFL);
+    if (fd < 0)
+        return -1;
 
     (void)CHR_SYS(fcntl)(fd, F_SETFD, FD_CLOEXEC);
     if (flags >= 0 && (flags & O_NONBLOCK))
         (void)CHR_SYS(fcntl)(fd, F_SETFL, flags & ~O_NONBLOCK);
+    return fd;
 }
 
 /* The descriptors in `length` control bytes, into fds[CHR__MAX_MSGFDS]; how many. */
@@ -2289,9 +2655,10 @@ static int chr__os_control_fds(chr__control *control, size_t length, int *fds)
         if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
             continue;
         here = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        for (i = 0; i < here && count < CHR__MAX_MSGFDS; i++, count++) {
+        for (i = 0; i < here && count < CHR__MAX_MSGFDS; i++) {
             memcpy(&fds[count], CMSG_DATA(header) + sizeof(int) * i, sizeof(int));
-            chr__os_received_fd(fds[count]);
+            fds[count] = chr__os_received_fd(fds[count]);
+            count += fds[count] >= 0;
         }
     }
     return count;
@@ -2321,7 +2688,7 @@ static int chr__os_receive(int fd, chr__receiver *receiver, void *buf, size_t le
     receiver->part.iov_len = len;
     receiver->message.msg_controllen = sizeof receiver->control.bytes;
     do
-        n = CHR_SYS(recvmsg)(fd, &receiver->message, MSG_CMSG_CLOEXEC);
+        n = CHR_SYS(recvmsg)(fd, &receiver->message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
     *length = n < 0 ? 0 : receiver->message.msg_controllen;
     return n < 0 ? chr__os_code(errno) : (int)n;
@@ -2380,7 +2747,7 @@ static void *chr__os_lookup_thread(void *opaque)
     pthread_mutex_lock(&lookup->mutex);
     lookup->count = count;
     pthread_mutex_unlock(&lookup->mutex);
-    (void)chr__os_write(lookup->fds[1], "", 1); /* we hold the other end too: no SIGPIPE */
+    (void)chr__os_write(lookup->fds[1], CHR__FD_PLAIN, "", 1); /* its reader is here: no SIGPIPE */
     chr__os_lookup_release(lookup);
     return NULL;
 }
@@ -2397,9 +2764,7 @@ static chr__lookup *chr__os_lookup_new(const char *host, const char *port, int f
     lookup->family = family;
     lookup->holders = 2;
     pthread_mutex_init(&lookup->mutex, NULL);
-    if (CHR_SYS(pipe)(lookup->fds) < 0)
-        lookup->fds[0] = lookup->fds[1] = -1;
-    else if (chr__os_adopt(lookup->fds[0]) >= 0 && chr__os_adopt(lookup->fds[1]) >= 0)
+    if (chr__os_pipe(lookup->fds) == 0)
         return lookup;
     lookup->holders = 1;
     chr__os_lookup_release(lookup);
@@ -2543,7 +2908,7 @@ static int chr__os_speed_exact(int fd, int speed)
     settings.cflag &= ~((unsigned)BAUD_MASK | (unsigned)BAUD_MASK << INPUT_SHIFT);
     settings.cflag |= BAUD_OTHER;
     settings.ispeed = settings.ospeed = (unsigned)speed;
-    return CHR_SYS(ioctl)(fd, (chr__request)_IOW('T', 0x2b, struct chr__termios2), &settings) < 0 ? chr__os_code(errno) : 0;
+    return chr__os_terminal_ioctl(fd, (chr__request)_IOW('T', 0x2b, struct chr__termios2), &settings);
 }
 #else
 static int chr__os_speed_exact(int fd, int speed)
@@ -2582,6 +2947,8 @@ static int chr__os_serial_configure(int fd, const chr_serial_params *params, int
 
     if (code < 0)
         return code;
+    if (chr__os_is_background(fd))
+        return CHR_ERR_BUSY; /* with the job in the foreground */
     chr__os_serial_raw(&settings, params, flow);
     if (is_standard && (cfsetispeed(&settings, speed) < 0 || cfsetospeed(&settings, speed) < 0))
         return CHR_ERR_INVALID;
@@ -2595,7 +2962,7 @@ static int chr__os_serial_configure(int fd, const chr_serial_params *params, int
 
 static int chr__os_serial_break(int fd, int on)
 {
-    return CHR_SYS(ioctl)(fd, (chr__request)(on ? TIOCSBRK : TIOCCBRK), NULL) < 0 ? chr__os_code(errno) : 0;
+    return chr__os_terminal_ioctl(fd, (chr__request)(on ? TIOCSBRK : TIOCCBRK), NULL);
 }
 
 /* The system's bit for each of ours. */
@@ -2697,7 +3064,7 @@ static int chr__os_datagram_send(int fd, const void *buf, size_t len)
 
     for (tries = 0; tries < 2; tries++) {
         do
-            n = (int)CHR_SYS(send)(fd, buf, len, MSG_NOSIGNAL);
+            n = (int)CHR_SYS(send)(fd, buf, len, CHR__SEND_FLAGS);
         while (n < 0 && errno == EINTR);
         if (n >= 0 || errno == EAGAIN)
             break;
@@ -2721,7 +3088,7 @@ static int chr__os_datagram_receive(int fd, void *buf, size_t len, void *rest, s
     message.msg_iov = parts;
     message.msg_iovlen = 2;
     for (tries = 0; tries < 64; tries++) {
-        n = (int)CHR_SYS(recvmsg)(fd, &message, 0);
+        n = (int)CHR_SYS(recvmsg)(fd, &message, MSG_DONTWAIT);
         if (n > 0)
             return n;
         if (n < 0 && errno == EAGAIN)
@@ -2743,7 +3110,7 @@ static void chr__os_socket_clear_error(int fd)
 static int chr__os_datagram_connect(const chr__sockaddr *peer, const chr__sockaddr *local)
 {
     const struct sockaddr_in6 *ipv6 = (const struct sockaddr_in6 *)(const void *)&peer->storage;
-    int error, on = 1, fd = CHR_SYS(socket)(peer->storage.ss_family, SOCK_DGRAM, 0), failed;
+    int error, on = 1, failed, fd = chr__os_above_standard(CHR_SYS(socket)(peer->storage.ss_family, SOCK_DGRAM, 0));
 
     if (fd < 0)
         return -1;
@@ -2798,7 +3165,15 @@ CHR__PRIVATE int chr__os_close(int fd) { (void)fd; return 0; }
 CHR__PRIVATE int chr__os_is_open(int fd) { (void)fd; return 0; }
 CHR__PRIVATE int chr__os_dup(int fd, int least) { (void)fd, (void)least; return CHR_ERR_NOT_SUPPORTED; }
 CHR__PRIVATE void chr__os_close_on_exec(int fd) { (void)fd; }
-CHR__PRIVATE int chr__os_write(int fd, const void *buf, size_t len) { (void)fd; (void)buf; (void)len; return CHR_ERR_NOT_SUPPORTED; }
+
+typedef enum chr__fd_type { CHR__FD_PLAIN } chr__fd_type;
+
+CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_ours) { return (void)fd, (void)is_ours, CHR__FD_PLAIN; }
+CHR__PRIVATE int chr__os_write(int fd, chr__fd_type type, const void *buf, size_t len)
+{
+    (void)fd, (void)type, (void)buf, (void)len;
+    return CHR_ERR_NOT_SUPPORTED;
+}
 CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
 {
     (void)fd, (void)buf, (void)len, (void)offset;
@@ -3152,14 +3527,14 @@ CHR__PRIVATE const unsigned char *chr__ring_piece(const chr__ring *ring, size_t 
     return ring->bytes + index;
 }
 
-/* All of it: for files, which never make us wait. */
-static int chr__write_file(int fd, const void *buf, size_t len)
+/* All of it, for files. A FIFO that is full is an error (CHR_ERR_WOULD_BLOCK), like a disk that is. */
+static int chr__write_file(int fd, chr__fd_type type, const void *buf, size_t len)
 {
     const char *from = (const char *)buf;
     int         n;
 
     for (; len > 0; from += n, len -= (size_t)n)
-        if ((n = chr__os_write(fd, from, len)) <= 0)
+        if ((n = chr__os_write(fd, type, from, len)) <= 0)
             return n < 0 ? n : CHR_ERR_IO;
     return 0;
 }
@@ -4593,9 +4968,10 @@ enum { CHR__FILE_HEAD = 24, CHR__RECORD_HEAD = 28, CHR__RECORD_VERSION = 1 };
 static const char chr__record_magic[] = "chardevR";
 
 typedef struct chr__recorder {
-    int      fd;
-    unsigned numbers; /* how many chardevs have one */
-    int64_t  started;
+    int          fd;
+    chr__fd_type type;
+    unsigned     numbers; /* how many chardevs have one */
+    int64_t      started;
 } chr__recorder;
 
 static int chr__is_recorded(const chr_dev *dev)
@@ -4652,9 +5028,9 @@ static int chr__record_write(chr_context *ctx, unsigned number, chr__record_kind
     chr__put_le(head + 20, (uint64_t)value, 4);
     chr__put_le(head + 24, extra, 4);
     chr__put_le(head + 4, chr__crc32(chr__crc32(chr__crc32(0, head, 4), head + 8, sizeof head - 8), buf, len), 4);
-    code = chr__write_file(ctx->recorder->fd, head, sizeof head);
+    code = chr__write_file(ctx->recorder->fd, ctx->recorder->type, head, sizeof head);
     if (code == 0)
-        code = chr__write_file(ctx->recorder->fd, buf, len);
+        code = chr__write_file(ctx->recorder->fd, ctx->recorder->type, buf, len);
     if (code == 0)
         return 0;
     chr__record_close(ctx);
@@ -4760,7 +5136,7 @@ static int chr__record_begin(chr_context *ctx)
     chr__put_le(head + 8, CHR__RECORD_VERSION, 4);
     chr__put_le(head + 12, 0, 4);
     chr__put_le(head + 16, (uint64_t)ctx->recorder->started, 8);
-    return chr__write_file(ctx->recorder->fd, head, sizeof head);
+    return chr__write_file(ctx->recorder->fd, ctx->recorder->type, head, sizeof head);
 }
 
 CHARDEV_API int chr_record_start(chr_context *ctx, const char *path, chr_error *err)
@@ -4779,6 +5155,7 @@ CHARDEV_API int chr_record_start(chr_context *ctx, const char *path, chr_error *
         return chr__no_memory(err);
     }
     ctx->recorder->fd = fd;
+    ctx->recorder->type = chr__os_fd_type(fd, 1);
     ctx->recorder->started = chr_loop_now(ctx);
     code = chr__record_begin(ctx);
     if (code < 0) {
@@ -5175,7 +5552,8 @@ static void chr__update(chr_dev *dev)
 /* -- the log file: never disturbs the traffic -- */
 
 typedef struct chr__log {
-    int fd, stamped, in_line; /* in_line: the last byte was not a newline */
+    int          fd, stamped, in_line; /* in_line: the last byte was not a newline */
+    chr__fd_type type;
 } chr__log;
 
 static int chr__log_open(chr_dev *dev, chr_error *err)
@@ -5194,6 +5572,7 @@ static int chr__log_open(chr_dev *dev, chr_error *err)
         return chr__no_memory(err);
     }
     dev->log->fd = fd;
+    dev->log->type = chr__os_fd_type(fd, 1);
     dev->log->stamped = common->logtimestamp == CHR_ON;
     return 0;
 }
@@ -5243,9 +5622,9 @@ static int chr__log_stamped_lines(chr_dev *dev, const char *text, size_t len)
         const void *newline = memchr(text, '\n', len);
         line = newline ? (size_t)((const char *)newline - text) + 1 : len;
         if (!dev->log->in_line)
-            code = chr__write_file(dev->log->fd, stamp, (size_t)chr__log_stamp(dev->ctx, stamp, sizeof stamp));
+            code = chr__write_file(dev->log->fd, dev->log->type, stamp, (size_t)chr__log_stamp(dev->ctx, stamp, sizeof stamp));
         if (code == 0)
-            code = chr__write_file(dev->log->fd, text, line);
+            code = chr__write_file(dev->log->fd, dev->log->type, text, line);
         dev->log->in_line = !newline;
     }
     return code;
@@ -5253,7 +5632,7 @@ static int chr__log_stamped_lines(chr_dev *dev, const char *text, size_t len)
 
 CHR__COLD void chr__log_record(chr_dev *dev, const void *buf, size_t len)
 {
-    int  code = dev->log->stamped ? chr__log_stamped_lines(dev, (const char *)buf, len) : chr__write_file(dev->log->fd, buf, len);
+    int  code = dev->log->stamped ? chr__log_stamped_lines(dev, (const char *)buf, len) : chr__write_file(dev->log->fd, dev->log->type, buf, len);
     char text[300];
 
     if (code == 0)
@@ -7096,35 +7475,23 @@ struct chr__layer { /* a layer's state begins with it */
 /* -- the bottom: plain descriptors -- */
 
 typedef struct chr__bottom {
-    chr__layer layer;
-    int        in, out;
+    chr__layer   layer;
+    int          in, out;
+    chr__fd_type in_type, out_type;
 } chr__bottom;
 
 CHR__HOT static int chr__bottom_read(chr__layer *layer, void *buf, size_t len)
 {
-    return chr__os_read(((chr__bottom *)layer)->in, buf, len);
+    chr__bottom *bottom = (chr__bottom *)layer;
+
+    return chr__os_read_as(bottom->in, bottom->in_type, buf, len);
 }
 
 CHR__HOT static int chr__bottom_write(chr__layer *layer, const void *buf, size_t len)
 {
-    return chr__os_write(((chr__bottom *)layer)->out, buf, len);
-}
+    chr__bottom *bottom = (chr__bottom *)layer;
 
-static int chr__bottom_write_pipe(chr__layer *layer, const void *buf, size_t len)
-{
-    return chr__os_write_pipe(((chr__bottom *)layer)->out, buf, len);
-}
-
-static const chr__layer_slots chr__bottom_plain = {
-    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_write, NULL, NULL, NULL, NULL, NULL, NULL
-};
-static const chr__layer_slots chr__bottom_pipe = {
-    "pipe", NULL, NULL, chr__bottom_read, chr__bottom_write_pipe, NULL, NULL, NULL, NULL, NULL, NULL
-};
-
-static int chr__bottom_send(chr__layer *layer, const void *buf, size_t len)
-{
-    return chr__os_send(((chr__bottom *)layer)->out, buf, len);
+    return chr__os_write(bottom->out, bottom->out_type, buf, len);
 }
 
 /* After FIN: what layers still answer is not for the peer any more. */
@@ -7135,27 +7502,23 @@ CHR__PRIVATE int chr__bottom_swallow(chr__layer *layer, const void *buf, size_t 
 }
 
 static const chr__layer_slots chr__bottom_shut = {
-    "socket", NULL, NULL, chr__bottom_read, chr__bottom_swallow, NULL, NULL, NULL, NULL, NULL, NULL
+    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_swallow, NULL, NULL, NULL, NULL, NULL, NULL
 };
 
 static int chr__bottom_shutdown(chr__layer *layer)
 {
-    chr__os_shutdown(((chr__bottom *)layer)->out);
+    chr__bottom *bottom = (chr__bottom *)layer;
+
+    if (bottom->out_type != CHR__FD_SOCKET)
+        return CHR_ERR_NOT_SUPPORTED;
+    chr__os_shutdown(bottom->out);
     layer->slots = &chr__bottom_shut;
     return 0;
 }
 
-static const chr__layer_slots chr__bottom_socket = {
-    "socket", NULL, NULL, chr__bottom_read, chr__bottom_send, NULL, NULL, NULL, chr__bottom_shutdown, NULL, NULL
+static const chr__layer_slots chr__bottom_plain = {
+    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_write, NULL, NULL, NULL, chr__bottom_shutdown, NULL, NULL
 };
-
-/* What SIGPIPE asks for: a socket and a pipe each have their own way to be silent. */
-static const chr__layer_slots *chr__bottom_slots(int out)
-{
-    chr__fd_type type = out < 0 ? CHR__FD_PLAIN : chr__os_fd_type(out);
-
-    return type == CHR__FD_SOCKET ? &chr__bottom_socket : type == CHR__FD_PIPE ? &chr__bottom_pipe : &chr__bottom_plain;
-}
 
 /* -- the stream -- */
 
@@ -7591,24 +7954,47 @@ static const chr_io chr__stream_io = {
     chr__stream_dev_wait_fd, /* wait_fd */
 };
 
-/* -- a chardev right on descriptors, which it owns: what fd, file, pipe, pty and stdio have in common -- */
+/* -- a chardev right on descriptors: what fd, file, pipe, pty and stdio have in common -- */
 
 typedef struct chr__fd_dev {
     chr_dev     dev;
     chr__stream stream;
-    chr__bottom bottom;
+    chr__bottom bottom;   /* reads and writes `in` and `out`, or what they were opened anew as */
     int         in, out;
-    int         is_owner; /* of in and out: they are closed with it */
+    int         is_owner;        /* of in and out: they are closed with it */
+    int         own_in, own_out; /* opened anew; 0 = they are not */
 } chr__fd_dev;
 
-static int chr__fd_start(chr__fd_dev *state, int in, int out, void (*ended)(chr__stream *, int), chr_error *err)
+static int chr__fd_begin(chr__fd_dev *state, void (*ended)(chr__stream *, int), chr_error *err)
 {
-    state->bottom.layer.slots = chr__bottom_slots(out);
+    state->bottom.layer.slots = &chr__bottom_plain;
     state->bottom.layer.dev = &state->dev;
+    return chr__stream_open(&state->stream, &state->dev, &state->bottom.layer, state->in, state->out, ended, err);
+}
+
+/* On descriptors that the library has opened. */
+CHR__PRIVATE int chr__fd_start(chr__fd_dev *state, int in, int out, void (*ended)(chr__stream *, int), chr_error *err)
+{
     state->bottom.in = state->in = in;
     state->bottom.out = state->out = out;
-    return chr__stream_open(&state->stream, &state->dev, &state->bottom.layer, in, out, ended, err);
+    state->bottom.in_type = chr__os_fd_type(in, 1);
+    state->bottom.out_type = out == in ? state->bottom.in_type : chr__os_fd_type(out, 1);
+    return chr__fd_begin(state, ended, err);
 }
+
+#if CHARDEV_HAS_FD || CHARDEV_HAS_STDIO
+/* On inherited ones, whose flags stay as they are. poll() looks at those, since only they know of the writers that a FIFO had before. */
+static int chr__fd_start_inherited(chr__fd_dev *state, int in, int out, void (*ended)(chr__stream *, int), chr_error *err)
+{
+    state->in = in;
+    state->out = out;
+    state->bottom.in = chr__os_unshare(in, CHR_IN, &state->bottom.in_type);
+    state->bottom.out = chr__os_unshare(out, CHR_OUT, &state->bottom.out_type);
+    state->own_in = state->bottom.in != in ? state->bottom.in : 0;
+    state->own_out = state->bottom.out != out ? state->bottom.out : 0;
+    return chr__fd_begin(state, ended, err);
+}
+#endif
 
 #if CHARDEV_HAS_FD || CHARDEV_HAS_FILE || CHARDEV_HAS_PIPE
 /* A descriptor that is there for output alone ends with it. */
@@ -7621,7 +8007,10 @@ static int chr__fd_shutdown(chr_dev *dev)
         return code;
     chr__stream_output_over(&state->stream);
     chr__os_close(state->out);
+    if (state->own_out)
+        chr__os_close(state->own_out);
     state->out = -1;
+    state->own_out = 0;
     return 0;
 }
 
@@ -7637,11 +8026,16 @@ static const chr_peer_slots chr__fd_peer = {
 };
 #endif
 
+/* Also after a failed open. */
 CHR__PRIVATE void chr__fd_close(chr_dev *dev)
 {
     chr__fd_dev *state = (chr__fd_dev *)dev;
 
     chr__stream_close(&state->stream);
+    if (state->own_in)
+        chr__os_close(state->own_in);
+    if (state->own_out)
+        chr__os_close(state->own_out);
     if (!state->is_owner)
         return;
     chr__os_close(state->in);
@@ -9108,7 +9502,7 @@ static int chr__brlapi_read(chr__brlapi *host)
             return chr__fail(&host->failure, CHR_ERR_INVALID, "%s speaks something else", host->name);
         if (host->in_count >= CHR__BRLAPI_HEADER && host->in_count == want)
             return 1;
-        n = chr__os_read(host->fd, host->in + host->in_count, want - host->in_count);
+        n = chr__os_receive_bytes(host->fd, host->in + host->in_count, want - host->in_count);
         if (n == CHR_ERR_WOULD_BLOCK)
             return 0;
         if (n <= 0)
@@ -10435,11 +10829,11 @@ static int chr__fd_open(chr_dev *dev, chr_error *err)
         return chr__fail(err, CHR_ERR_INVALID, "fd: needs in= or out=");
     if (chr__fd_check(options->in, "in", CHR_IN, err) < 0 || chr__fd_check(options->out, "out", CHR_OUT, err) < 0)
         return CHR_ERR_INVALID;
-    if ((options->in >= 0 && chr__os_adopt(options->in) < 0) || (options->out >= 0 && chr__os_adopt(options->out) < 0))
-        return chr__fail(err, CHR_ERR_IO, "fd: the descriptors' flags can't be set");
-    if (chr__fd_start(state, options->in, options->out, chr__stream_input_over, err) < 0)
+    if (chr__fd_start_inherited(state, options->in, options->out, chr__stream_input_over, err) < 0)
         return CHR_ERR_NO_MEMORY;
     state->is_owner = 1;
+    chr__os_close_on_exec(options->in);
+    chr__os_close_on_exec(options->out);
     chr_be_event(dev, CHR_EVENT_OPENED);
     return 0;
 }
@@ -10738,11 +11132,11 @@ static const chr_backend chr__pty_kind = {
 #if CHARDEV_HAS_STDIO
 
 typedef struct chr__stdio {
-    chr__fd_dev  base;
-    int          has_terminal; /* the process's 0 and 1 are ours */
-    int          is_raw;
-    chr__termios settings;     /* as they should be */
-    chr_timer    look;         /* whether a shell has put its own in place, after SIGSTOP and SIGCONT */
+    chr__fd_dev base;
+    int         has_terminal; /* the process's 0 and 1 are ours */
+    int         is_raw;
+    int         echo;
+    chr_timer   look;         /* whether a shell has put its own settings in place, after SIGSTOP and SIGCONT */
 } chr__stdio;
 
 enum { CHR__STDIO_LOOK_MS = 500 };
@@ -10752,41 +11146,51 @@ static const chr_option chr__stdio_rows[] = {
     { NULL,     CHR_OPTION_TEXT, 0,                                  NULL, 0, 0, NULL }
 };
 
+static int chr__stdio_make_raw(chr__stdio *stdio)
+{
+    const chr_stdio_options *options = (const chr_stdio_options *)stdio->base.dev.options;
+
+    return chr__os_terminal_make_raw(options->signal != CHR_OFF, stdio->echo);
+}
+
 /* A handler for SIGCONT would change a signal's disposition; a look now and then does not. */
 static void chr__stdio_look(void *opaque)
 {
     chr__stdio *stdio = (chr__stdio *)opaque;
 
-    if (chr__os_terminal_is_foreground() && chr__os_terminal_differs(&stdio->settings))
-        (void)chr__os_termios_set(0, &stdio->settings);
+    (void)chr__stdio_make_raw(stdio);
     chr_timer_start(stdio->base.dev.ctx, &stdio->look, CHR__STDIO_LOOK_MS, chr__stdio_look, stdio);
 }
 
-static void chr__stdio_make_raw(chr__stdio *stdio)
+/* A standard input that is closed, or can't be read, has ended: as /dev/null. */
+static int chr__stdio_start(chr__stdio *stdio, chr_error *err)
 {
-    const chr_stdio_options *options = (const chr_stdio_options *)stdio->base.dev.options;
+    chr__fd_dev *base = &stdio->base;
+    int          in = chr__os_may(0, CHR_IN) ? 0 : chr__os_open("/dev/null", CHR__OPEN_READ, NULL);
+    int          code = chr__fd_start_inherited(base, in >= 0 ? in : -1, chr__os_may(1, CHR_OUT) ? 1 : -1, chr__stream_input_over, err);
 
-    stdio->is_raw = chr__os_is_terminal(0) && chr__os_termios_get(0, &stdio->settings) == 0;
-    if (!stdio->is_raw)
-        return;
-    chr__os_termios_raw(&stdio->settings, options->signal != CHR_OFF, 1);
-    chr__stdio_look(stdio);
+    if (in > 0)
+        base->own_in = in;
+    return code;
 }
 
 static int chr__stdio_open(chr_dev *dev, chr_error *err)
 {
     chr__stdio *stdio = (chr__stdio *)dev;
-    int         code = chr__os_terminal_acquire(dev->id, err);
+    int         code;
 
+    if (!chr__os_is_open(0) && !chr__os_is_open(1))
+        return chr__fail(err, CHR_ERR_DISCONNECTED, "stdio: standard input and output are both closed");
+    code = chr__os_terminal_acquire(dev->id, err);
     if (code < 0)
         return code;
     stdio->has_terminal = 1;
-    chr__os_terminal_unblock(0);
-    chr__os_terminal_unblock(1);
-    code = chr__fd_start(&stdio->base, chr__os_may(0, CHR_IN) ? 0 : -1, chr__os_may(1, CHR_OUT) ? 1 : -1, chr__stream_input_over, err);
+    code = chr__stdio_start(stdio, err);
     if (code < 0)
         return code;
-    chr__stdio_make_raw(stdio);
+    stdio->is_raw = chr__os_is_terminal(0);
+    if (stdio->is_raw)
+        chr__stdio_look(stdio);
     chr_be_event(dev, CHR_EVENT_OPENED);
     return 0;
 }
@@ -10807,8 +11211,8 @@ static int chr__stdio_ioctl(chr_dev *dev, int command, void *arg)
 
     if (command != CHR_IOCTL_SET_ECHO || !stdio->is_raw)
         return CHR_ERR_NOT_SUPPORTED;
-    chr__os_termios_echo(&stdio->settings, *(int *)arg);
-    return chr__os_termios_set(0, &stdio->settings);
+    stdio->echo = *(int *)arg;
+    return chr__stdio_make_raw(stdio);
 }
 
 static const chr_backend chr__stdio_kind = {
@@ -10857,6 +11261,7 @@ typedef struct chr__serial {
     chr__bottom       bottom;
     chr__marks        marks;
     int               fd;         /* -1 = unplugged */
+    int               out;        /* of a device that is no terminal: its second number, so that output outlives the input; or -1 */
     chr_serial_params params;     /* what the line has, or shall have when it is back */
     int               flow;       /* the same of CHR_FLOW_... */
     int               lines;      /* the same of DTR and RTS; -1 = never set */
@@ -10953,7 +11358,8 @@ static void chr__serial_unplug(chr__serial *serial)
 {
     chr__stream_close(&serial->stream);
     chr__os_close(serial->fd);
-    serial->fd = -1;
+    chr__os_close(serial->out);
+    serial->fd = serial->out = -1;
 }
 
 static void chr__serial_try_later(chr__serial *serial)
@@ -10979,10 +11385,27 @@ static int chr__serial_start(chr__serial *serial)
     memset(&serial->marks, 0, sizeof serial->marks);
     serial->bottom.layer.slots = &chr__bottom_plain;
     serial->bottom.in = serial->bottom.out = serial->fd;
+    serial->bottom.in_type = serial->bottom.out_type = chr__os_fd_type(serial->fd, 1);
     serial->marks.layer.slots = &chr__marks_slots;
     serial->marks.layer.below = &serial->bottom.layer;
     serial->bottom.layer.dev = serial->marks.layer.dev = &serial->dev;
     return chr__stream_open(&serial->stream, &serial->dev, &serial->marks.layer, serial->fd, serial->fd, chr__serial_hung_up, NULL);
+}
+
+/* A device that is no terminal (/dev/null): bytes as they are, no marks, no settings. At the end of its input it can still be written. */
+static int chr__serial_start_plain(chr__serial *serial, const char *path, chr_error *err)
+{
+    if (!chr__os_is_character_device(serial->fd))
+        return chr__fail(err, CHR_ERR_INVALID, "serial: path=%s: is not a terminal or another character device", path);
+    serial->out = chr__os_dup(serial->fd, 3);
+    if (serial->out < 0)
+        return chr__fail(err, serial->out, "serial: path=%s: no descriptor is left: %s", path, chr_error_text(serial->out));
+    serial->bottom.layer.slots = &chr__bottom_plain;
+    serial->bottom.layer.dev = &serial->dev;
+    serial->bottom.in = serial->fd;
+    serial->bottom.out = serial->out;
+    serial->bottom.in_type = serial->bottom.out_type = chr__os_fd_type(serial->fd, 1);
+    return chr__stream_open(&serial->stream, &serial->dev, &serial->bottom.layer, serial->fd, serial->out, chr__stream_input_over, err);
 }
 
 /* The line as the guest has set it; what a line doesn't have (a pty: modem lines) is no error here. */
@@ -10999,6 +11422,15 @@ static int chr__serial_configure(chr__serial *serial, const char *path, chr_erro
     return 0;
 }
 
+static int chr__serial_start_line(chr__serial *serial, const char *path, chr_error *err)
+{
+    int code = chr__serial_configure(serial, path, err);
+
+    if (code < 0)
+        return code;
+    return chr__serial_start(serial) < 0 ? chr__no_memory(err) : 0;
+}
+
 static int chr__serial_plug(chr__serial *serial, chr_error *err)
 {
     const char *path = ((const chr_serial_options *)serial->dev.options)->path;
@@ -11006,12 +11438,7 @@ static int chr__serial_plug(chr__serial *serial, chr_error *err)
 
     if (code < 0)
         return code;
-    if (!chr__os_is_terminal(serial->fd))
-        code = chr__fail(err, CHR_ERR_INVALID, "serial: path=%s: is not a terminal", path);
-    else
-        code = chr__serial_configure(serial, path, err);
-    if (code == 0 && chr__serial_start(serial) < 0)
-        code = chr__no_memory(err);
+    code = chr__os_is_terminal(serial->fd) ? chr__serial_start_line(serial, path, err) : chr__serial_start_plain(serial, path, err);
     if (code < 0) {
         chr__serial_unplug(serial);
         return code;
@@ -11047,7 +11474,7 @@ static int chr__serial_open(chr_dev *dev, chr_error *err)
     int                            code;
 
     serial->params = at_first;
-    serial->lines = -1;
+    serial->lines = serial->out = -1;
     code = chr__serial_plug(serial, &failure);
     if (code == CHR_ERR_NOT_FOUND && options->reconnect_ms > 0) { /* not plugged in yet */
         chr__log_line(dev->ctx, dev->id, failure.text);
@@ -11065,8 +11492,7 @@ static void chr__serial_close(chr_dev *dev)
     chr__serial *serial = (chr__serial *)dev;
 
     chr_timer_stop(&serial->retry);
-    chr__stream_close(&serial->stream);
-    chr__os_close(serial->fd);
+    chr__serial_unplug(serial);
 }
 
 /* -- what the guest sets -- */
@@ -11089,6 +11515,8 @@ static int chr__serial_ioctl(chr_dev *dev, int command, void *arg)
 {
     chr__serial *serial = (chr__serial *)dev;
 
+    if (serial->out >= 0)
+        return CHR_ERR_NOT_SUPPORTED; /* it has no line */
     switch (command) {
     case CHR_IOCTL_SERIAL_SET_PARAMS:
         return chr__serial_set(serial, (const chr_serial_params *)arg, serial->flow);
@@ -11212,7 +11640,7 @@ static int chr__parallel_write(chr_dev *dev, const void *buf, size_t len)
     int            code = chr__parallel_set_mode(port, CHR__PP_COMPATIBLE);
 
     if (code == 0)
-        code = chr__os_write(port->fd, buf, len);
+        code = chr__os_write(port->fd, CHR__FD_PLAIN, buf, len);
     return code == 0 ? CHR_ERR_WOULD_BLOCK : code;
 }
 
@@ -11234,7 +11662,7 @@ static int chr__parallel_epp(chr__parallel *port, int mode, int direction, const
     if (code < 0)
         return code;
     n = direction == CHR_IN ? chr__os_read(port->fd, epp->buf, (size_t)epp->count)
-                            : chr__os_write(port->fd, epp->buf, (size_t)epp->count);
+                            : chr__os_write(port->fd, CHR__FD_PLAIN, epp->buf, (size_t)epp->count);
     return n == epp->count ? 0 : n < 0 ? n : CHR_ERR_IO;
 }
 
@@ -14263,6 +14691,7 @@ typedef struct chr__tls {
     int                 write_failed;
     int                 said_goodbye;     /* close_notify */
     int                 has_heard, is_alien; /* something has come; it is not TLS */
+    int                 is_unknown;       /* the peer's name has no key */
     unsigned char       ip[16];           /* whom a client expects, where it is an address */
     size_t              ip_size, sent, kept_size;
     chr__name           peer;             /* the certificate's name, or the key's */
@@ -14333,6 +14762,7 @@ static int chr__tls_give_psk(void *opaque, mbedtls_ssl_context *ssl, const unsig
     chr__tls       *tls = (chr__tls *)opaque;
     const chr__psk *psk = chr__psk_find(tls->creds, name, len);
 
+    tls->is_unknown = psk == NULL;
     if (!psk)
         return MBEDTLS_ERR_SSL_UNKNOWN_IDENTITY;
     chr__name_put(&tls->peer, psk->name, strlen(psk->name));
@@ -14527,6 +14957,8 @@ static int chr__tls_explain(chr__tls *tls, int n, chr_error *err)
 
     if (tls->is_alien)
         return chr__fail(err, CHR_ERR_IO, "TLS: what the peer sends is not TLS");
+    if (tls->is_unknown) /* which mbed TLS reports in one way for TLS 1.2 and in another for 1.3 */
+        return chr__fail(err, CHR_ERR_PERMISSION, "TLS: the peer's name is not among those that have a key");
     if (tls->creds->asks_peer && chr__tls_faults(tls) != 0)
         return chr__tls_distrust(tls, err);
     switch (n) {
@@ -14534,8 +14966,6 @@ static int chr__tls_explain(chr__tls *tls, int n, chr_error *err)
         return chr__tls_distrust(tls, err);
     case MBEDTLS_ERR_SSL_NO_CLIENT_CERTIFICATE:
         return chr__fail(err, CHR_ERR_PERMISSION, "TLS: the peer shows no certificate");
-    case MBEDTLS_ERR_SSL_UNKNOWN_IDENTITY:
-        return chr__fail(err, CHR_ERR_PERMISSION, "TLS: the peer's name is not among those that have a key");
     case MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE:
         return chr__fail(err, CHR_ERR_PERMISSION, "TLS: the peer has refused us (fatal alert)");
     case MBEDTLS_ERR_SSL_CONN_EOF:
@@ -14900,7 +15330,7 @@ static void chr__msgfds_close(chr__msgfds *message)
 
 static int chr__socket_read(chr__layer *layer, void *buf, size_t len)
 {
-    return chr__os_read(((chr__socket_bottom *)layer)->fd, buf, len);
+    return chr__os_receive_bytes(((chr__socket_bottom *)layer)->fd, buf, len);
 }
 
 static int chr__socket_write(chr__layer *layer, const void *buf, size_t len)
@@ -15038,7 +15468,7 @@ static void chr__socket_gone_ready(void *opaque, int events)
 {
     chr__socket *sock = (chr__socket *)opaque;
     char         rest[4096];
-    int          n = chr__os_read(sock->gone_fd, rest, sizeof rest);
+    int          n = chr__os_receive_bytes(sock->gone_fd, rest, sizeof rest);
 
     (void)events;
     if (n <= 0 && n != CHR_ERR_WOULD_BLOCK)
