@@ -23,7 +23,7 @@
 #define FAULT_CALLS(X)                                                                                                              \
     X(access) X(accept) X(bind) X(clock_gettime) X(close) X(connect) X(fcntl) X(fork) X(fstat) X(getaddrinfo) X(getpeername) X(getsockname)    \
     X(getsockopt) X(ioctl) X(isatty) X(listen) X(open) X(pipe) X(poll) X(pread) X(read) X(recvmsg) X(send) X(sendmsg) X(setsockopt)   \
-    X(shutdown) X(socket) X(stat) X(symlink) X(tcgetattr) X(tcsetattr) X(unlink) X(write)
+    X(shutdown) X(socket) X(stat) X(symlink) X(tcflush) X(tcgetattr) X(tcsetattr) X(unlink) X(write)
 
 typedef enum fault_call {
 #define FAULT_ENUM(name) FAULT_##name,
@@ -123,6 +123,7 @@ FAULT_PLAIN(int, shutdown, (int fd, int how), (fd, how))
 FAULT_PLAIN(int, socket, (int domain, int type, int protocol), (domain, type, protocol))
 FAULT_PLAIN(int, stat, (const char *path, struct stat *info), (path, info))
 FAULT_PLAIN(int, symlink, (const char *target, const char *path), (target, path))
+FAULT_PLAIN(int, tcflush, (int fd, int queue), (fd, queue))
 FAULT_PLAIN(int, tcgetattr, (int fd, struct termios *settings), (fd, settings))
 FAULT_PLAIN(int, tcsetattr, (int fd, int when, const struct termios *settings), (fd, when, settings))
 FAULT_PLAIN(int, unlink, (const char *path), (path))
