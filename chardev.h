@@ -449,6 +449,8 @@ enum {
  * CHR_EVENT_SERIAL; a frontend that can't have it says what it has, by SET_PARAMS or SET_FLOW from inside the handler, and that is
  * what the client is answered. Between the two lies a null modem: a client's DTR is CHR_TIOCM_DSR and CAR here, its RTS is CTS, and
  * SET_TIOCM the other way round; a frontend with CTS, CAR, RI or DSR to tell sets just those. Break is CHR_EVENT_BREAK and SET_BREAK.
+ * A server's frontend that holds bytes of its own drops them at CHR_EVENT_PURGE_RECEIVE (on their way to the client) and PURGE_TRANSMIT
+ * (from it), and tells by SET_ERRORS of bytes that came to it damaged; a client has CHR_EVENT_LINE_ERROR and GET_ERRORS for that.
  * A peer that knows nothing of this leaves a plain telnet line: then CHR_ERR_NOT_SUPPORTED. */
 
 /* A line that is unplugged or not connected at the moment takes these when it comes back (serial with reconnect-ms, com-port). */
