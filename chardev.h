@@ -539,7 +539,8 @@ struct chr_backend {
     const chr_option *options;      /* its own rows, or NULL */
     size_t            options_size; /* at least sizeof(chr_common_options) */
     size_t            state_size;   /* at least sizeof(chr_dev) */
-    int             (*uri)(const char *uri, chr_options *options); /* 1 = read it, 0 = not mine; NULL: the bare name */
+    int             (*uri)(const char *uri, chr_options *options); /* 1 = read it, 0 = not mine, CHR_ERR_INVALID,
+                                                                      CHR_ERR_NO_MEMORY; NULL: the bare name */
     int             (*open)(chr_dev *dev, chr_error *err);
     void            (*close)(chr_dev *dev);                        /* or NULL */
     const chr_io     *io;
@@ -695,7 +696,7 @@ typedef struct chr_socket_options {
     chr_bool           server;       /* default off: client */
     chr_bool           wait;         /* server: block creation until a peer has come; default on */
     chr_bool           nodelay;      /* TCP_NODELAY; default off */
-    chr_bool           delay;        /* the old word for its opposite */
+    chr_bool           delay;        /* the old word for its opposite; not both */
     int64_t            reconnect;    /* client: retry after this many seconds; 0 = never */
     int64_t            reconnect_ms; /* the same in milliseconds; not both */
     chr_bool           telnet, tn3270, websocket; /* what is spoken over the connection; default: raw */
@@ -2984,6 +2985,14 @@ typedef struct chr__object {
     void              (*release)(chr_context *ctx, struct chr__object *object); /* lets go of what it has beside these; or NULL */
 } chr__object;
 
+enum { CHR__URI_FORMS = 5 };
+
+/* A backend that could be in the table, and is not in this build. */
+typedef struct chr__left_out {
+    const char *name, *alias, *without; /* alias: "" = none; without: what, for the message */
+    const char *uris[CHR__URI_FORMS];   /* how its URIs begin, beside its name */
+} chr__left_out;
+
 struct chr_context {
     chr_config   config;
 
@@ -3011,7 +3020,7 @@ struct chr_context {
 
     /* the registry */
     const chr_backend *const *builtins; /* the table; ends with NULL */
-    const char *const *left_out;        /* the pairs behind it */
+    const chr__left_out *left_out;      /* likewise: those that this build is without */
     const chr_backend *mux;             /* what mux=on puts on a chardev; NULL = left out */
     chr__kind_node    *kinds;           /* registered by the user */
     chr_dev           *devs, **last_dev;
@@ -3807,7 +3816,7 @@ static int chr__loop_timeout(chr_context *ctx)
 {
     int timeout = -1, ask;
 
-    if (ctx->idles.next != &ctx->idles || ctx->hurry || ctx->ready_again)
+    if (ctx->idles.next != &ctx->idles || (ctx->starved && ctx->hurry) || ctx->ready_again)
         return 0;
     if (ctx->timers.next != &ctx->timers)
         timeout = chr__milliseconds(ctx->timers.next->deadline - chr_loop_now(ctx));
@@ -5858,7 +5867,7 @@ static chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_back
     chr_dev        *base, *dev;
 
     if (!ctx->mux)
-        return (void)chr__fail(err, CHR_ERR_NOT_SUPPORTED, "mux=on: this build has no mux"), (chr_dev *)NULL;
+        return (void)chr__fail(err, CHR_ERR_NOT_SUPPORTED, "mux=on: built without mux"), (chr_dev *)NULL;
     chr__format(base_id, sizeof base_id, "%s-base", id);
     if (chr__check_id(ctx, base_id, err) < 0)
         return NULL;
@@ -5925,12 +5934,12 @@ static int chr__options_has_help(const chr_options *options)
 
 static void chr__no_backend(chr_context *ctx, const char *name, chr_error *err)
 {
-    const char *const *pair;
+    const chr__left_out *kind;
 
-    for (pair = ctx->left_out; *pair && strcmp(pair[0], name) != 0; pair += 2)
+    for (kind = ctx->left_out; kind->name && strcmp(kind->name, name) != 0 && strcmp(kind->alias, name) != 0; kind++)
         ;
-    if (*pair)
-        chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: built without %s", pair[0], pair[1]);
+    if (kind->name)
+        chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: built without %s", name, kind->without);
     else
         chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is not the name of a backend ('help' lists them)", name);
 }
@@ -6051,13 +6060,15 @@ CHR__PRIVATE int chr__uri_part(chr_options *options, const char *key, const char
     return 1;
 }
 
-/* [HOST]:PORT, under these keys. A host with colons stands in brackets. */
+/* [HOST]:PORT, under these keys. A host with colons stands in brackets, and behind those comes the port. */
 CHR__PRIVATE int chr__uri_host_port(const char *text, size_t len, const char *host, const char *port, chr_options *options)
 {
     const char *end = text + len, *bracket = len > 0 && *text == '[' ? (const char *)memchr(text, ']', len) : NULL;
     const char *colon = (const char *)memchr(bracket ? bracket : text, ':', (size_t)(end - (bracket ? bracket : text)));
     int         code;
 
+    if (len > 0 && *text == '[' && (!bracket || (colon ? colon : end) != bracket + 1))
+        return CHR_ERR_INVALID;
     if (bracket)
         code = chr__uri_part(options, host, text + 1, (size_t)(bracket - text) - 1);
     else
@@ -6065,6 +6076,29 @@ CHR__PRIVATE int chr__uri_host_port(const char *text, size_t len, const char *ho
     if (code < 0 || !colon)
         return code;
     return chr__uri_part(options, port, colon + 1, (size_t)(end - colon) - 1);
+}
+
+static int chr__is_uri_of(const char *uri, const chr__left_out *kind)
+{
+    const char *rest = chr__after(uri, kind->name);
+    int         i;
+
+    for (i = 0; i < CHR__URI_FORMS && kind->uris[i]; i++)
+        if (chr__after(uri, kind->uris[i]))
+            return 1;
+    return rest && (*rest == 0 || *rest == ':');
+}
+
+static void chr__no_uri(chr_context *ctx, const char *uri, chr_error *err)
+{
+    const chr__left_out *kind;
+
+    for (kind = ctx->left_out; kind->name && !chr__is_uri_of(uri, kind); kind++)
+        ;
+    if (kind->name)
+        chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: built without %s", uri, kind->without);
+    else
+        chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is not a URI of any backend", uri);
 }
 
 /* Which backend reads the URI, with its keys added to the list; NULL and err. */
@@ -6077,10 +6111,12 @@ static const chr_backend *chr__uri_kind(const char *uri, chr_options *options, c
         code = kind->uri ? kind->uri(uri, options) : strcmp(uri, kind->name) == 0;
         if (code > 0)
             return kind;
-        if (code < 0)
+        if (code == CHR_ERR_NO_MEMORY)
             return (void)chr__no_memory(err), (const chr_backend *)NULL;
+        if (code < 0)
+            return (void)chr__fail(err, code, "%s: is no valid URI of a %s", uri, kind->name), (const chr_backend *)NULL;
     }
-    chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is not a URI of any backend", uri);
+    chr__no_uri(options->ctx, uri, err);
     return NULL;
 }
 
@@ -11859,8 +11895,8 @@ static const chr_option chr__socket_rows[] = {
     { "group",        CHR_OPTION_TEXT,   CHR__ROW(address.group),     NULL,  0, 0,           "server: group of the socket file at path, name or number" },
     { "server",       CHR_OPTION_BOOL,   CHR__ROW(server),            "off", 0, 0,           "listen for a peer" },
     { "wait",         CHR_OPTION_BOOL,   CHR__ROW(wait),              NULL,  0, 0,           "server: block until a peer has come (default: on)" },
-    { "nodelay",      CHR_OPTION_BOOL,   CHR__ROW(nodelay),           "off", 0, 0,           "send small packets at once (TCP_NODELAY)" },
-    { "delay",        CHR_OPTION_BOOL,   CHR__ROW(delay),             NULL,  0, 0,           "old word for the opposite of nodelay" },
+    { "nodelay",      CHR_OPTION_BOOL,   CHR__ROW(nodelay),           NULL,  0, 0,           "send small packets at once (TCP_NODELAY; default: off)" },
+    { "delay",        CHR_OPTION_BOOL,   CHR__ROW(delay),             NULL,  0, 0,           "old word for the opposite of nodelay: not both" },
     { "reconnect",    CHR_OPTION_NUMBER, CHR__ROW(reconnect),         NULL,  0, 2000000,     "client: try again every so many seconds" },
     { "reconnect-ms", CHR_OPTION_NUMBER, CHR__ROW(reconnect_ms),      NULL,  0, 2000000000,  "client: try again every so many milliseconds" },
     { "telnet",       CHR_OPTION_BOOL,   CHR__ROW(telnet),            "off", 0, 0,           "speak telnet" },
@@ -15624,6 +15660,8 @@ static int chr__socket_check(chr__socket *sock, chr_error *err)
         return chr__fail(err, CHR_ERR_INVALID, "socket: reconnect= can't be used with fd=: there is no address to connect to again");
     if (options->wait != CHR_DEFAULT && !sock->is_server)
         return chr__fail(err, CHR_ERR_INVALID, "socket: wait= is for a server: it needs server=on");
+    if (options->nodelay != CHR_DEFAULT && options->delay != CHR_DEFAULT)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: nodelay= and delay= can't both be given: one is the opposite of the other");
     if (sock->is_server && options->wait != CHR_OFF && sock->dev.ctx->depth > 0)
         return chr__fail(err, CHR_ERR_IN_HANDLER, "socket: wait=on would block the loop from inside a handler: say wait=off");
     return 0;
@@ -16202,71 +16240,55 @@ static const chr_backend chr__spiceport_kind = {
  * >>table   the built-in backends
  * ==================================================================================================================== */
 
-static const chr_backend *const chr__builtins[] = {
-    &chr__null_kind,
-#if CHARDEV_HAS_RINGBUF
-    &chr__ringbuf_kind,
-#endif
-#if CHARDEV_HAS_TESTDEV
-    &chr__testdev_kind,
-#endif
-#if CHARDEV_HAS_MSMOUSE
-    &chr__msmouse_kind,
-#endif
-#if CHARDEV_HAS_WCTABLET
-    &chr__wctablet_kind,
-#endif
-#if CHARDEV_HAS_BRAILLE
-    &chr__braille_kind,
-#endif
-#if CHARDEV_HAS_MUX
-    &chr__mux_kind,
-#endif
-#if CHARDEV_HAS_HUB
-    &chr__hub_kind,
-#endif
-#if CHARDEV_HAS_FD
-    &chr__fd_kind,
-#endif
-#if CHARDEV_HAS_FILE
-    &chr__file_kind,
-#endif
-#if CHARDEV_HAS_PIPE
-    &chr__pipe_kind,
-#endif
-#if CHARDEV_HAS_PTY
-    &chr__pty_kind,
-#endif
-#if CHARDEV_HAS_STDIO
-    &chr__stdio_kind,
-#endif
-#if CHARDEV_HAS_SERIAL
-    &chr__serial_kind,
-#endif
-#if CHARDEV_HAS_PARALLEL
-    &chr__parallel_kind,
-#endif
-#if CHARDEV_HAS_UDP
-    &chr__udp_kind,
-#endif
-#if CHARDEV_HAS_SOCKET
-    &chr__socket_kind,
-#endif
-#if CHARDEV_HAS_SPICE
-    &chr__spicevmc_kind,
-    &chr__spiceport_kind,
-#endif
-    NULL
-};
+/* One line a backend, from which both tables come: what is not in the one is in the other.
+ *
+ *    CHARDEV_HAS_  kind       alias      without      its URIs begin, beside NAME: */
+#define CHR__KINDS(X)                                                                                        \
+    X(RINGBUF,      ringbuf,   "memory",  "ringbuf",   (NULL))                                               \
+    X(TESTDEV,      testdev,   "",        "testdev",   (NULL))                                               \
+    X(MSMOUSE,      msmouse,   "",        "msmouse",   (NULL))                                               \
+    X(WCTABLET,     wctablet,  "",        "wctablet",  (NULL))                                               \
+    X(BRAILLE,      braille,   "",        "braille",   (NULL))                                               \
+    X(MUX,          mux,       "",        "mux",       (NULL))                                               \
+    X(HUB,          hub,       "",        "hub",       (NULL))                                               \
+    X(FD,           fd,        "",        "fd",        (NULL))                                               \
+    X(FILE,         file,      "",        "file",      (NULL))                                               \
+    X(PIPE,         pipe,      "",        "pipe",      (NULL))                                               \
+    X(PTY,          pty,       "",        "pty",       (NULL))                                               \
+    X(STDIO,        stdio,     "",        "stdio",     (NULL))                                               \
+    X(SERIAL,       serial,    "tty",     "serial",    ("/dev/", "COM"))                                     \
+    X(PARALLEL,     parallel,  "parport", "parallel",  ("/dev/parport", "/dev/ppi"))                         \
+    X(UDP,          udp,       "",        "udp",       (NULL))                                               \
+    X(SOCKET,       socket,    "",        "socket",    ("unix:", "tcp:", "telnet:", "tn3270:", "websocket:")) \
+    X(SPICE,        spicevmc,  "",        "spice",     (NULL))                                               \
+    X(SPICE,        spiceport, "",        "spice",     (NULL))
 
-/* Backends that want a library: the name, and what this build is without. */
-static const char *const chr__left_out[] = {
-#if !CHARDEV_HAS_SPICE
-    "spicevmc", "spice",
-    "spiceport", "spice",
-#endif
-    NULL
-};
+#define CHR__PASTE_(a, b) a##b
+#define CHR__PASTE(a, b) CHR__PASTE_(a, b)
+#define CHR__BRACES(...) { __VA_ARGS__ }
+
+#define CHR__BUILTIN_1(kind) &chr__##kind##_kind,
+#define CHR__BUILTIN_0(kind)
+#define CHR__BUILTIN(feature, kind, alias, without, uris) CHR__PASTE(CHR__BUILTIN_, CHARDEV_HAS_##feature)(kind)
+
+static const chr_backend *const chr__builtins[] = { &chr__null_kind, CHR__KINDS(CHR__BUILTIN) NULL };
+
+#define CHR__ABSENT_1(kind, alias, without, uris)
+#define CHR__ABSENT_0(kind, alias, without, uris) { #kind, alias, without, CHR__BRACES uris },
+#define CHR__ABSENT(feature, kind, alias, without, uris) CHR__PASTE(CHR__ABSENT_, CHARDEV_HAS_##feature)(kind, alias, without, uris)
+
+static const chr__left_out chr__left_outs[] = { CHR__KINDS(CHR__ABSENT) { NULL, NULL, NULL, { NULL } } };
+
+#undef CHR__KINDS
+#undef CHR__PASTE_
+#undef CHR__PASTE
+#undef CHR__BRACES
+#undef CHR__BUILTIN_1
+#undef CHR__BUILTIN_0
+#undef CHR__BUILTIN
+#undef CHR__ABSENT_1
+#undef CHR__ABSENT_0
+#undef CHR__ABSENT
 
 static const chr_backend *const chr__object_kinds[] = {
 #if CHARDEV_HAS_TLS
@@ -16299,7 +16321,7 @@ static int chr__context_start(chr_context *ctx)
     ctx->idles.next = ctx->idles.prev = &ctx->idles;
     ctx->last_dev = &ctx->devs;
     ctx->builtins = chr__builtins;
-    ctx->left_out = chr__left_out;
+    ctx->left_out = chr__left_outs;
     ctx->untidy = ctx->config.timeout_changed != NULL;
     ctx->object_kinds = chr__object_kinds;
 #if CHARDEV_HAS_MUX
