@@ -218,7 +218,8 @@ CHARDEV_API int64_t chr_loop_now(chr_context *ctx);
 /* When, on that clock, the nearest timer is due; INT64_MAX = there is none. For whoever drives the clock: what time to jump to. */
 CHARDEV_API int64_t chr_loop_deadline(chr_context *ctx);
 
-enum { CHR_IN = 1, CHR_OUT = 2, CHR_HUP = 4 }; /* HUP alone: only hang-up and errors; 0: nothing at all, not even those */
+enum { CHR_IN = 1, CHR_OUT = 2, CHR_HUP = 4 }; /* HUP alone: only hang-up and errors; 0: nothing at all, not even those.
+                                                  A foreign loop ignores bits that are not named here */
 
 /* The three things a loop holds. Zero-initialise and embed them in your own structs; the loop allocates nothing for them.
  * Stopping is harmless when not started, and after it the callback does not come any more. One owner thread. */
@@ -320,7 +321,11 @@ CHARDEV_API int chr_help(chr_context *ctx, const char *backend, void (*print)(vo
 enum {
     CHR_EVENT_BREAK, CHR_EVENT_OPENED, CHR_EVENT_MUX_IN, CHR_EVENT_MUX_OUT, CHR_EVENT_CLOSED,
     CHR_EVENT_RESIZED, /* the terminal at the far side has another size: CHR_IOCTL_GET_TERMINAL_SIZE */
-    CHR_EVENT_SERIAL   /* the far side has changed the serial line: CHR_IOCTL_SERIAL_GET_PARAMS, _GET_FLOW, _GET_TIOCM */
+    CHR_EVENT_SERIAL,  /* the far side has changed the serial line: CHR_IOCTL_SERIAL_GET_PARAMS, _GET_FLOW, _GET_TIOCM */
+    CHR_EVENT_LINE_ERROR,     /* the line has damaged what comes next: CHR_IOCTL_SERIAL_GET_ERRORS */
+    CHR_EVENT_PURGE_RECEIVE,  /* a com-port client drops what the line has received and not yet delivered to it: CHR_IOCTL_SERIAL_PURGE */
+    CHR_EVENT_PURGE_TRANSMIT, /* it drops what it has sent and the line has not yet transmitted */
+    CHR_EVENT_INPUT_END       /* half-close: no more input comes, output goes on (socket with half-close=on); between OPENED and CLOSED */
 };
 
 /* Makes a chardev from options in text ("socket,id=mon,fd=3,server=on,wait=off"). Its context owns it. NULL and err: any
@@ -359,10 +364,15 @@ typedef struct chr_info {
     int         frontend_open, be_open;
     int         comes_back;    /* when closed, it may open again by itself: a server, a pty, a client with reconnect */
     uint64_t    bytes_in, bytes_out, bytes_dropped; /* from the far side; taken for it; written while nobody was there */
-    uint64_t    bytes_queued;  /* of bytes_out: those that wait here still (history=, obuf=) */
+    uint64_t    bytes_queued;  /* those that wait here still, in history=, obuf= or a layer (there as they are encoded) */
 } chr_info;
 
 CHARDEV_API void chr_query(const chr_dev *dev, chr_info *info);
+/* Drains before the end: runs the loop (handlers are called as ever) until no chardev of the context holds output any more, in obuf=,
+ * history= or a layer (telnet, websocket, TLS). timeout_ms: how long to go on without any byte leaving, -1 = without limit; a
+ * reader that is slow but reads on is waited for. What the kernel holds is not counted. Returns 0, CHR_ERR_TIMEOUT (the rest is
+ * still queued), CHR_ERR_IN_HANDLER from inside a handler, or what chr_loop_step() may fail with. Owner thread. */
+CHARDEV_API int chr_drain(chr_context *ctx, int timeout_ms);
 
 /* ====================================================================================================================
  * >>frontend   your end
@@ -418,12 +428,12 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
 /* Commands to the device at the far side. CHR_ERR_NOT_SUPPORTED where it has no such thing. */
 enum {
     CHR_IOCTL_SET_ECHO = 1,         /* int *: 1 = the terminal echoes */
-    CHR_IOCTL_SERIAL_SET_PARAMS,    /* chr_serial_params *: speed and format of the line; CHR_ERR_INVALID */
+    CHR_IOCTL_SERIAL_SET_PARAMS,    /* chr_serial_params *: speed and format of the line; CHR_ERR_INVALID: GET_PARAMS says what it has */
     CHR_IOCTL_SERIAL_SET_BREAK,     /* int *: 1 = the line is held in break, 0 = no longer; telnet sends its BREAK for 1 */
     CHR_IOCTL_SERIAL_GET_TIOCM,     /* int *: the modem lines, CHR_TIOCM_... */
     CHR_IOCTL_SERIAL_SET_TIOCM,     /* int *: CHR_TIOCM_DTR and CHR_TIOCM_RTS, the others are ignored (but see below) */
     CHR_IOCTL_SERIAL_GET_PARAMS,    /* chr_serial_params *: those in force */
-    CHR_IOCTL_SERIAL_SET_FLOW,      /* int *: CHR_FLOW_...: who stops the senders on the line */
+    CHR_IOCTL_SERIAL_SET_FLOW,      /* int *: CHR_FLOW_...: who stops the senders on the line; CHR_ERR_INVALID as SET_PARAMS */
     CHR_IOCTL_SERIAL_GET_FLOW,      /* int * */
     CHR_IOCTL_PP_READ_DATA = 10,    /* unsigned char *: the data register of a parallel port */
     CHR_IOCTL_PP_WRITE_DATA,        /* unsigned char * */
@@ -435,7 +445,11 @@ enum {
     CHR_IOCTL_PP_EPP_READ,          /* chr_parallel_epp * */
     CHR_IOCTL_PP_EPP_WRITE_ADDRESS, /* chr_parallel_epp * */
     CHR_IOCTL_PP_EPP_WRITE,         /* chr_parallel_epp * */
-    CHR_IOCTL_GET_TERMINAL_SIZE = 40 /* chr_terminal_size *: as a telnet peer has told it; NOT_SUPPORTED until it has */
+    CHR_IOCTL_SERIAL_PURGE,         /* int *: CHR_PURGE_...: what the line holds is dropped, with what obuf= holds; CHR_ERR_INVALID */
+    CHR_IOCTL_SERIAL_GET_ERRORS,    /* int *: CHR_LINE_...: those since it was asked last */
+    CHR_IOCTL_SERIAL_SET_ERRORS,    /* int *: a com-port server's client is told of them, as far as its mask says */
+    CHR_IOCTL_GET_TERMINAL_SIZE = 40, /* chr_terminal_size *: as a telnet peer has told it; NOT_SUPPORTED until it has */
+    CHR_IOCTL_SET_TERMINAL_SIZE     /* chr_terminal_size *: a telnet client tells its server, and each one after it; 0 to 65535 */
 };
 
 /* A serial line over the network (socket with com-port=on, RFC 2217). A client drives the line at its server: what it sets counts
@@ -444,22 +458,33 @@ enum {
  * CHR_EVENT_SERIAL; a frontend that can't have it says what it has, by SET_PARAMS or SET_FLOW from inside the handler, and that is
  * what the client is answered. Between the two lies a null modem: a client's DTR is CHR_TIOCM_DSR and CAR here, its RTS is CTS, and
  * SET_TIOCM the other way round; a frontend with CTS, CAR, RI or DSR to tell sets just those. Break is CHR_EVENT_BREAK and SET_BREAK.
+ * A server's frontend that holds bytes of its own drops them at CHR_EVENT_PURGE_RECEIVE (on their way to the client) and PURGE_TRANSMIT
+ * (from it), and tells by SET_ERRORS of bytes that came to it damaged; a client has CHR_EVENT_LINE_ERROR and GET_ERRORS for that.
  * A peer that knows nothing of this leaves a plain telnet line: then CHR_ERR_NOT_SUPPORTED. */
 
 /* A line that is unplugged or not connected at the moment takes these when it comes back (serial with reconnect-ms, com-port). */
 typedef struct chr_serial_params {
     int speed;     /* bits a second, 50 to 4000000; where the system knows only standard ones, the next within 10 % */
-    int parity;    /* 'N', 'E' or 'O' */
+    int parity;    /* 'N', 'E', 'O', or 'M' and 'S' for mark and space */
     int data_bits; /* 5 to 8 */
-    int stop_bits; /* 1 or 2 */
+    int stop_bits; /* 1, 2 or CHR_STOP_BITS_1_5 */
 } chr_serial_params;
+
+enum { CHR_STOP_BITS_1_5 = 15 }; /* one and a half: on a serial device with 5 data bits only */
 
 enum {
     CHR_TIOCM_DTR = 0x002, CHR_TIOCM_RTS = 0x004,                                               /* ours */
     CHR_TIOCM_CTS = 0x020, CHR_TIOCM_CAR = 0x040, CHR_TIOCM_RI = 0x080, CHR_TIOCM_DSR = 0x100 /* the far side's */
 };
 
-enum { CHR_FLOW_NONE, CHR_FLOW_XONXOFF, CHR_FLOW_RTSCTS };
+enum { CHR_FLOW_NONE, CHR_FLOW_XONXOFF, CHR_FLOW_RTSCTS }; /* both ways */
+
+/* One for what the line sends, another for what it receives. The same for both is that one itself: CHR_FLOW_SPLIT(f, f) reads back as f. */
+#define CHR_FLOW_SPLIT(outbound, inbound) ((outbound) | ((inbound) + 1) << 4)
+
+enum { CHR_PURGE_RECEIVE = 1, CHR_PURGE_TRANSMIT = 2 }; /* what has come in and is not yet read; what is written and not yet sent */
+
+enum { CHR_LINE_OVERRUN = 0x02, CHR_LINE_PARITY = 0x04, CHR_LINE_FRAMING = 0x08 };
 
 typedef struct chr_parallel_epp {
     void *buf;
@@ -482,6 +507,13 @@ CHARDEV_API void chr_fe_set_open(chr_frontend *fe, int is_open);          /* tel
 CHARDEV_API int  chr_fe_set_echo(chr_frontend *fe, int echo);             /* CHR_IOCTL_SET_ECHO */
 CHARDEV_API void chr_fe_take_focus(chr_frontend *fe);                     /* on a mux: input comes to this frontend from now on */
 CHARDEV_API int  chr_fe_disconnect(chr_frontend *fe);                     /* closes the peer; a server listens again */
+/* Half-close: "I write no more". What was written goes out first (obuf=, layers), then the end of it: FIN on a socket, close_notify
+ * in TLS, a Close frame in websocket (its peer answers with its own, which ends both directions); fd, file and pipe close a
+ * descriptor that serves output alone. Input goes on. Writes return CHR_ERR_DISCONNECTED from here on, until the next OPENED. On a
+ * socket CLOSED comes when the peer ends its side too. Returns 0, also when it was said already or has to wait for what is queued;
+ * CHR_ERR_NOT_SUPPORTED (stdio, pty, serial, udp, null and other kinds without an end of output; a mux with several frontends),
+ * CHR_ERR_DISCONNECTED (nobody there). A hub passes it to all members. Owner thread; any handler may call it; never blocks. */
+CHARDEV_API int  chr_fe_shutdown(chr_frontend *fe);
 CHARDEV_API int  chr_fe_wait_connected(chr_frontend *fe, chr_error *err); /* chr_wait_connected() of its chardev */
 CHARDEV_API int  chr_fe_backend_open(const chr_frontend *fe);             /* be_open: the far side is there */
 
@@ -505,13 +537,16 @@ typedef struct chr_io {
                                                                  what to poll for; < 0 or NULL = nothing to wait on */
 } chr_io;
 
-/* For backends with connections that come and go. */
+/* For backends with connections that come and go, or whose output can end. Any may be NULL: then CHR_ERR_NOT_SUPPORTED. */
 typedef struct chr_peer_slots {
     int (*disconnect)(chr_dev *dev);
     int (*wait_connected)(chr_dev *dev, chr_error *err);
     int (*add_client)(chr_dev *dev, int fd, chr_error *err);
     int (*set_msgfds)(chr_dev *dev, const int *fds, int count);
     int (*get_msgfds)(chr_dev *dev, int *fds, int count);
+    int (*shutdown)(chr_dev *dev);         /* no more output: 0 = said, and `write` is CHR_ERR_DISCONNECTED from now on;
+                                              CHR_ERR_WOULD_BLOCK = call it again when output is possible */
+    size_t (*queued)(const chr_dev *dev);  /* bytes that `write` took and that have not left yet; NULL = none */
 } chr_peer_slots;
 
 /* For backends that serve several frontends. Without it there is one, and the core does all of this itself. */
@@ -567,9 +602,11 @@ struct chr_dev {
     unsigned           pending;      /* events that wait for the loop, one bit each; and whether a recorder listens */
     int                other_event;  /* one of them that is none of CHR_EVENT_... */
     chr_idle           notify;       /* brings them */
+    int                input_over;   /* set by INPUT_END, cleared by OPENED and CLOSED */
+    int                ending;       /* output ends as soon as what is queued is out */
     chr_dev           *next_starved, **starved; /* its frontend had no room when last asked: it is asked again each step */
     uint64_t           bytes_in, bytes_out, bytes_dropped;
-    int                extras;       /* writes take the long way: there is a log, an outbox or a recorder */
+    int                extras;       /* writes take the long way: there is a log, an outbox or a recorder, or output ends */
     struct chr__log   *log;
     struct chr__outbox *outbox;      /* history= and obuf= */
     struct chr__given *given;        /* descriptors in the options, while they are the giver's still: `close` leaves them open */
@@ -701,7 +738,9 @@ typedef struct chr_socket_options {
     int64_t            reconnect_ms; /* the same in milliseconds; not both */
     chr_bool           telnet, tn3270, websocket; /* what is spoken over the connection; default: raw */
     chr_bool           com_port;     /* telnet: with the settings and modem lines of a serial line, RFC 2217; default off */
+    const char        *terminal_type; /* telnet client: the terminal's name for its server; NULL: "unknown", tn3270: "IBM-3278-2-E" */
     chr_bool           websocket_text; /* websocket: text frames are input too; default off: refused */
+    chr_bool           half_close;   /* the peer's end of input is CHR_EVENT_INPUT_END, output goes on; default off: CLOSED */
     const char        *tls_creds, *tls_authz, *tls_hostname;
 } chr_socket_options;
 
@@ -740,12 +779,14 @@ CHARDEV_API int chr_ringbuf_count(const chr_dev *dev);
  * verifies its server and the name it goes by; a server asks for certificates unless verify-peer=off.
  * "tls-creds-psk,id=ID,endpoint=...,keyfile=PATH" (or dir=DIR, for DIR/keys.psk) has keys shared by both sides: lines of NAME:HEX;
  * a client is username=NAME. Both take min-version=1.2|1.3, and priority=SUITE:SUITE...: only these cipher suites, by mbed TLS's
- * names, the best first. Files are read here, once. The memory inside mbed TLS comes from its own allocator.
+ * names, the best first. Files are read here, once; a file of secret keys that others than its owner may read or write gets one line
+ * in the log. The memory inside mbed TLS comes from its own allocator.
  * CHR_ERR_INVALID, CHR_ERR_EXISTS, CHR_ERR_NOT_FOUND, CHR_ERR_NO_MEMORY, CHR_ERR_HELP. */
 CHARDEV_API int chr_tls_creds_add(chr_context *ctx, const char *options, chr_error *err);
-/* "authz-list,id=ID,match=NAME" lets a peer in by its certificate's distinguished name, the most specific part first and without
- * blanks ("CN=fred,,O=Example,,C=DE": a comma is doubled), or by its psk name; format=glob takes * and ? in it. The same id again
- * adds to the list. A socket with tls-authz= lets nobody in who is on no list of that id, nobody at all where there is none. */
+/* "authz-list,id=ID,match=NAME" lets a peer in by its certificate's distinguished name (RFC 2253, written and escaped exactly as
+ * `openssl x509 -noout -subject -nameopt RFC2253` prints it: "CN=fred,,O=Example,,C=DE", a comma is doubled in options), or by its psk
+ * name. With format=glob, '*' matches any text and '?' one character; a comma in the pattern never matches one that is escaped in the
+ * name. A name that is malformed, or longer than 4095 bytes, matches nothing. The same id again adds to the list. A socket with tls-authz= lets nobody in who is on no list of that id, nobody at all where there is none. */
 CHARDEV_API int chr_authz_add(chr_context *ctx, const char *options, chr_error *err);
 /* CHR_ERR_NOT_FOUND. */
 CHARDEV_API int chr_tls_creds_remove(chr_context *ctx, const char *id, chr_error *err);
@@ -793,8 +834,8 @@ CHARDEV_API int chr_input_sync(chr_dev *dev);
 /* ====================================================================================================================
  * >>record   what crosses the frontends' edges, written to a file and played again
  * ====================================================================================================================
- * Recorded are, with their time: input and events as they come from the backend, what each write, read, ioctl, disconnect and
- * wait answered, and when more could be written. A replay puts a backend that reads the file in the place of each chardev that
+ * Recorded are, with their time: input and events as they come from the backend, what each write, read, ioctl, disconnect,
+ * shutdown and wait answered, and when more could be written. A replay puts a backend that reads the file in the place of each chardev that
  * was recorded: the same calls get the same answers, and input and events come at the same times, with nobody at the far side.
  * A frontend that does the same at the same times does so again, byte for byte: give the context a clock that says so (see
  * chr_config). A chardev with several frontends (mux) is not recorded but the one under it: it lives again on top of that.
@@ -831,6 +872,7 @@ CHARDEV_API int chr_input_sync(chr_dev *dev);
  *     10 disconnect       what it returned  0
  *     11 wait             what it returned  0                 the error's text
  *     12 the end          0                 0
+ *     13 shutdown         what it returned  0
  */
 
 /* Records all chardevs, those that are there and those to come, into a new file. CHR_ERR_BUSY while one is under way; errors of
@@ -1219,14 +1261,22 @@ CHR__PRIVATE int chr__no_memory(chr_error *err)
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#endif
 
-#ifndef MSG_NOSIGNAL
-#define MSG_NOSIGNAL 0 /* there SO_NOSIGPIPE does it */
+#ifdef MSG_NOSIGNAL
+#define CHR__SEND_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL)
+#define CHR__SOCKETS_RAISE 0
+#else
+#define CHR__SEND_FLAGS MSG_DONTWAIT
+#define CHR__SOCKETS_RAISE 1
 #endif
 #if defined(POLLRDHUP)
 #define CHR__POLLRDHUP POLLRDHUP
@@ -1329,9 +1379,25 @@ static int chr__os_close(int fd)
     return fd < 0 ? 0 : CHR_SYS(close)(fd); /* not again after EINTR: the descriptor is gone on the systems we know */
 }
 
+/* Every descriptor that the library creates passes through here. None is ever 0, 1 or 2: with those the whole process, and what it
+ * starts, reads and writes. Takes the result of the call that created it; -1 and errno on failure. */
+static int chr__os_above_standard(int fd)
+{
+    int error, moved;
+
+    if (fd < 0 || fd > 2)
+        return fd;
+    moved = CHR_SYS(fcntl)(fd, F_DUPFD_CLOEXEC, 3);
+    error = errno;
+    chr__os_close(fd);
+    errno = error;
+    return moved;
+}
+
 CHR__PRIVATE void chr__os_close_on_exec(int fd)
 {
-    (void)CHR_SYS(fcntl)(fd, F_SETFD, FD_CLOEXEC);
+    if (fd >= 0)
+        (void)CHR_SYS(fcntl)(fd, F_SETFD, FD_CLOEXEC);
 }
 
 /* CLOEXEC and non-blocking; returns the flags that the descriptor had, or -1. */
@@ -1370,6 +1436,26 @@ static void chr__os_set_flags(int fd, const chr__fd_flags *flags)
     (void)CHR_SYS(fcntl)(fd, F_SETFL, flags->description);
 }
 
+/* A pipe for the library's own use. */
+static int chr__os_pipe(int fds[2])
+{
+    int ends[2], error;
+
+    fds[0] = fds[1] = -1;
+    if (CHR_SYS(pipe)(ends) < 0)
+        return -1;
+    fds[0] = chr__os_above_standard(ends[0]);
+    fds[1] = chr__os_above_standard(ends[1]);
+    if (fds[0] >= 0 && fds[1] >= 0 && chr__os_adopt(fds[0]) >= 0 && chr__os_adopt(fds[1]) >= 0)
+        return 0;
+    error = errno;
+    chr__os_close(fds[0]);
+    chr__os_close(fds[1]);
+    fds[0] = fds[1] = -1;
+    errno = error;
+    return -1;
+}
+
 /* A copy, CLOEXEC, under the first free number from `least` on. */
 CHR__PRIVATE int chr__os_dup(int fd, int least)
 {
@@ -1389,18 +1475,17 @@ CHR__PRIVATE int chr__os_may(int fd, int direction)
     return mode == O_RDWR || mode == (direction == CHR_IN ? O_RDONLY : O_WRONLY);
 }
 
-typedef enum chr__fd_type { CHR__FD_PLAIN, CHR__FD_PIPE, CHR__FD_SOCKET } chr__fd_type;
+typedef enum chr__open_mode { CHR__OPEN_READ, CHR__OPEN_BOTH, CHR__OPEN_CREATE, CHR__OPEN_APPEND } chr__open_mode;
 
-CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd)
+/* ENXIO has a reason that its text does not name. */
+static int chr__os_open_fail(chr_error *err, int error, const char *path)
 {
     struct stat info;
 
-    if (CHR_SYS(fstat)(fd, &info) < 0)
-        return CHR__FD_PLAIN;
-    return S_ISSOCK(info.st_mode) ? CHR__FD_SOCKET : S_ISFIFO(info.st_mode) ? CHR__FD_PIPE : CHR__FD_PLAIN;
+    if (error == ENXIO && CHR_SYS(stat)(path, &info) == 0 && S_ISFIFO(info.st_mode))
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "cannot open %s: it is a FIFO that nobody has open for reading", path);
+    return chr__os_fail(err, error, "cannot open", path);
 }
-
-typedef enum chr__open_mode { CHR__OPEN_READ, CHR__OPEN_BOTH, CHR__OPEN_CREATE, CHR__OPEN_APPEND } chr__open_mode;
 
 CHR__PRIVATE int chr__os_open(const char *path, chr__open_mode mode, chr_error *err)
 {
@@ -1410,7 +1495,8 @@ CHR__PRIVATE int chr__os_open(const char *path, chr__open_mode mode, chr_error *
     do
         fd = CHR_SYS(open)(path, flags[mode] | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0666);
     while (fd < 0 && errno == EINTR);
-    return fd < 0 ? chr__os_fail(err, errno, "cannot open", path) : fd;
+    fd = chr__os_above_standard(fd);
+    return fd < 0 ? chr__os_open_fail(err, errno, path) : fd;
 }
 
 CHR__PRIVATE int chr__os_read(int fd, void *buf, size_t len)
@@ -1433,46 +1519,262 @@ CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
     return n < 0 ? chr__os_code(errno) : (int)n;
 }
 
-CHR__PRIVATE int chr__os_write(int fd, const void *buf, size_t len)
+/* -- input and output that neither blocks nor raises a signal: by the type of the descriptor, found once, when it is opened -- */
+
+typedef enum chr__fd_type {
+    CHR__FD_PLAIN,       /* never blocks, or O_NONBLOCK is ours to set; a write raises no signal */
+    CHR__FD_SOCKET,      /* the flags of send() and recv() say both */
+    CHR__FD_LOUD,        /* as plain, but a write may raise SIGPIPE (a pipe) or SIGXFSZ (a file) */
+    CHR__FD_SHARED,      /* others have the open file description too, so it blocks and O_NONBLOCK is not ours to set: a device */
+    CHR__FD_SHARED_PIPE  /* the same, and a write may raise SIGPIPE */
+} chr__fd_type;
+
+/* /dev/null and its kin: they always answer at once. */
+static int chr__os_is_memory_device(const struct stat *info)
+{
+#if defined(__linux__)
+    return (info->st_rdev >> 8 & 0xfff) == 1;
+#else
+    return (void)info, 0;
+#endif
+}
+
+/* `is_ours`: the library has opened it, non-blocking, and nobody else has it. */
+CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_ours)
+{
+    struct stat info;
+
+    if (fd < 0 || CHR_SYS(fstat)(fd, &info) < 0)
+        return CHR__FD_PLAIN;
+    if (S_ISSOCK(info.st_mode))
+        return CHR__FD_SOCKET;
+    if (S_ISREG(info.st_mode) || S_ISBLK(info.st_mode))
+        return CHR__FD_LOUD;
+    if (S_ISFIFO(info.st_mode))
+        return is_ours ? CHR__FD_LOUD : CHR__FD_SHARED_PIPE;
+    return is_ours || !S_ISCHR(info.st_mode) || chr__os_is_memory_device(&info) ? CHR__FD_PLAIN : CHR__FD_SHARED;
+}
+
+/* SIGPIPE and SIGXFSZ are for programs that forget to look at the results of write(), SIGTTOU for those that don't know of jobs.
+ * They are blocked in this thread for the length of one call, and what the call has raised is taken away again. */
+typedef struct chr__hush {
+    sigset_t mask, before; /* before: pending already, so not ours to take away */
+} chr__hush;
+
+static const int chr__hushed[] = { SIGPIPE, SIGXFSZ, SIGTTOU };
+
+static void chr__hush_begin(chr__hush *hush)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGPIPE);
+    sigaddset(&set, SIGXFSZ);
+    sigaddset(&set, SIGTTOU);
+    pthread_sigmask(SIG_BLOCK, &set, &hush->mask);
+    sigemptyset(&hush->before);
+    if (sigismember(&hush->mask, SIGPIPE) == 1 || sigismember(&hush->mask, SIGXFSZ) == 1)
+        sigpending(&hush->before); /* else they would have been delivered */
+}
+
+/* Only what was not pending before. */
+CHR__COLD void chr__hush_take_away(const chr__hush *hush)
+{
+    sigset_t pending, one;
+    size_t   i;
+    int      number;
+
+    sigpending(&pending);
+    for (i = 0; i < sizeof chr__hushed / sizeof chr__hushed[0]; i++) {
+        if (sigismember(&pending, chr__hushed[i]) != 1 || sigismember(&hush->before, chr__hushed[i]) == 1)
+            continue;
+        sigemptyset(&one);
+        sigaddset(&one, chr__hushed[i]);
+        sigwait(&one, &number);
+    }
+}
+
+/* `error`: the errno of the call, 0 = it has worked. */
+static void chr__hush_end(const chr__hush *hush, int error)
+{
+    if (error == EPIPE || error == EFBIG)
+        chr__hush_take_away(hush);
+    pthread_sigmask(SIG_SETMASK, &hush->mask, NULL);
+}
+
+/* Whether a description that blocks is ready for one small piece; -1 and EAGAIN when it is not. */
+static int chr__os_shared_ready(int fd, short events)
+{
+    struct pollfd one;
+
+    one.fd = fd;
+    one.events = events;
+    one.revents = 0;
+    if (CHR_SYS(poll)(&one, 1, 0) > 0)
+        return 0;
+    errno = EAGAIN;
+    return -1;
+}
+
+/* One piece to a description that blocks. Where the system can say "not now" for a single call, it does; else what poll() calls
+ * writable takes so much at least: PIPE_BUF bytes in a pipe, a few hundred in a terminal, where each may become two. */
+static ssize_t chr__os_write_piece(int fd, chr__fd_type type, const void *buf, size_t len)
+{
+    const size_t most = type == CHR__FD_SHARED_PIPE ? _POSIX_PIPE_BUF : 128;
+#ifdef RWF_NOWAIT
+    struct iovec part;
+    ssize_t      n;
+
+    part.iov_base = (void *)(uintptr_t)buf;
+    part.iov_len = len;
+    n = type == CHR__FD_SHARED_PIPE ? CHR_SYS(pwritev2)(fd, &part, 1, -1, RWF_NOWAIT) : -1;
+    if (type == CHR__FD_SHARED_PIPE && (n >= 0 || errno == EAGAIN || errno == EPIPE || errno == EINTR))
+        return n;
+#endif
+    return chr__os_shared_ready(fd, POLLOUT) < 0 ? -1 : CHR_SYS(write)(fd, buf, len < most ? len : most);
+}
+
+/* Piece by piece, until all is written or one is not taken. */
+CHR__COLD ssize_t chr__os_write_shared(int fd, chr__fd_type type, const void *buf, size_t len)
+{
+    size_t  done = 0;
+    ssize_t n;
+
+    do {
+        n = chr__os_write_piece(fd, type, (const char *)buf + done, len - done);
+        done += n > 0 ? (size_t)n : 0;
+    } while (done < len && (n > 0 || (n < 0 && errno == EINTR)));
+    return done > 0 ? (ssize_t)done : n;
+}
+
+/* Pipes and files: as one call of write(), with the signals blocked. */
+CHR__COLD int chr__os_write_hushed(int fd, chr__fd_type type, const void *buf, size_t len)
+{
+    chr__hush hush;
+    ssize_t   n;
+    int       error;
+
+    chr__hush_begin(&hush);
+    do
+        n = type == CHR__FD_SOCKET ? CHR_SYS(send)(fd, buf, len, CHR__SEND_FLAGS)
+            : type == CHR__FD_LOUD ? CHR_SYS(write)(fd, buf, len) : chr__os_write_shared(fd, type, buf, len);
+    while (n < 0 && errno == EINTR);
+    error = n < 0 ? errno : 0;
+    chr__hush_end(&hush, error);
+    return n < 0 ? chr__os_code(error) : (int)n;
+}
+
+/* The one function that writes bytes to a descriptor, whatever it is. It does not block, and no signal comes of it. Bytes taken, or an
+ * error. For sockets, terminals and other devices it is one system call. */
+CHR__HOT CHR__PRIVATE int chr__os_write(int fd, chr__fd_type type, const void *buf, size_t len)
 {
     ssize_t n;
 
+    if (type >= CHR__FD_LOUD || (CHR__SOCKETS_RAISE && type == CHR__FD_SOCKET))
+        return chr__os_write_hushed(fd, type, buf, len);
     do
-        n = CHR_SYS(write)(fd, buf, len);
+        n = type == CHR__FD_SOCKET ? CHR_SYS(send)(fd, buf, len, CHR__SEND_FLAGS) : CHR_SYS(write)(fd, buf, len);
     while (n < 0 && errno == EINTR);
     return n < 0 ? chr__os_code(errno) : (int)n;
-}
-
-/* A pipe has no MSG_NOSIGNAL: SIGPIPE is blocked in this thread meanwhile, and ours is taken away. */
-CHR__PRIVATE int chr__os_write_pipe(int fd, const void *buf, size_t len)
-{
-    sigset_t broken, old, waiting;
-    int      had_one, n, signal_number;
-
-    sigemptyset(&broken);
-    sigaddset(&broken, SIGPIPE);
-    sigpending(&waiting);
-    had_one = sigismember(&waiting, SIGPIPE) == 1;
-    pthread_sigmask(SIG_BLOCK, &broken, &old);
-    n = chr__os_write(fd, buf, len);
-    if (n == CHR_ERR_DISCONNECTED && !had_one) {
-        sigpending(&waiting);
-        if (sigismember(&waiting, SIGPIPE) == 1)
-            sigwait(&broken, &signal_number);
-    }
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    return n;
 }
 
 CHR__PRIVATE int chr__os_send(int fd, const void *buf, size_t len)
 {
+    return chr__os_write(fd, CHR__FD_SOCKET, buf, len);
+}
+
+/* A description that blocks: what is there now. */
+CHR__COLD ssize_t chr__os_read_shared(int fd, chr__fd_type type, void *buf, size_t len)
+{
+#ifdef RWF_NOWAIT
+    struct iovec part;
+    ssize_t      n;
+
+    part.iov_base = buf;
+    part.iov_len = len;
+    n = type == CHR__FD_SHARED_PIPE ? CHR_SYS(preadv2)(fd, &part, 1, -1, RWF_NOWAIT) : -1;
+    if (type == CHR__FD_SHARED_PIPE && (n >= 0 || errno == EAGAIN || errno == EINTR))
+        return n;
+#else
+    (void)type;
+#endif
+    return chr__os_shared_ready(fd, POLLIN) < 0 ? -1 : CHR_SYS(read)(fd, buf, len);
+}
+
+/* The same for input. */
+CHR__HOT CHR__PRIVATE int chr__os_read_as(int fd, chr__fd_type type, void *buf, size_t len)
+{
     ssize_t n;
 
     do
-        n = CHR_SYS(send)(fd, buf, len, MSG_NOSIGNAL);
+        n = type == CHR__FD_SOCKET    ? CHR_SYS(recv)(fd, buf, len, MSG_DONTWAIT)
+            : type >= CHR__FD_SHARED  ? chr__os_read_shared(fd, type, buf, len) : CHR_SYS(read)(fd, buf, len);
     while (n < 0 && errno == EINTR);
     return n < 0 ? chr__os_code(errno) : (int)n;
 }
+
+/* The far side learns that no more will come; what it sends can still be read. */
+CHR__PRIVATE void chr__os_shutdown(int fd)
+{
+    (void)CHR_SYS(shutdown)(fd, SHUT_WR); /* fails when the connection is gone already */
+}
+
+CHR__PRIVATE int chr__os_receive_bytes(int fd, void *buf, size_t len)
+{
+    return chr__os_read_as(fd, CHR__FD_SOCKET, buf, len);
+}
+
+#if CHARDEV_HAS_FD || CHARDEV_HAS_STDIO
+/* Whether a path leads to a pipe or device of the same kind; with an open file description of its own, non-blocking. */
+static int chr__os_open_same(const char *path, int flags, const struct stat *as)
+{
+    struct stat info;
+    int         fd = chr__os_above_standard(CHR_SYS(open)(path, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0));
+
+    if (fd < 0)
+        return -1;
+    if (CHR_SYS(fstat)(fd, &info) == 0 && info.st_dev == as->st_dev && info.st_ino == as->st_ino && info.st_rdev == as->st_rdev &&
+        (CHR_SYS(fcntl)(fd, F_GETFL) & O_NONBLOCK))
+        return fd;
+    chr__os_close(fd); /* where /dev/fd/N is a dup(), its flags are those of fd */
+    return -1;
+}
+
+/* The master of a pty: opening its path makes another pty. */
+static int chr__os_is_pty_master(int fd)
+{
+#ifdef TIOCGPTN
+    int number;
+
+    return CHR_SYS(ioctl)(fd, (chr__request)TIOCGPTN, &number) == 0;
+#else
+    return ptsname(fd) != NULL;
+#endif
+}
+
+/* An inherited pipe or terminal is one open file description that others have too: a shell, a parent, a neighbour. Its O_NONBLOCK would
+ * be theirs, and theirs is ours. So it is opened anew for one direction, under a number of its own; where that can't be, the result is
+ * `fd` itself. Either way *type says how it is read and written. */
+static int chr__os_unshare(int fd, int direction, chr__fd_type *type)
+{
+    struct stat info;
+    char        path[128];
+    int         own, flags = direction == CHR_IN ? O_RDONLY : O_WRONLY;
+
+    *type = chr__os_fd_type(fd, 0);
+    if (*type < CHR__FD_SHARED || CHR_SYS(fstat)(fd, &info) < 0 || (*type == CHR__FD_SHARED && !CHR_SYS(isatty)(fd)) ||
+        (*type == CHR__FD_SHARED && chr__os_is_pty_master(fd)))
+        return fd;
+    chr__format(path, sizeof path, "/proc/self/fd/%d", fd);
+    own = chr__os_open_same(path, flags, &info);
+    if (own < 0 && *type == CHR__FD_SHARED && ttyname_r(fd, path, sizeof path) == 0)
+        own = chr__os_open_same(path, flags, &info);
+    if (own < 0)
+        return fd;
+    *type = chr__os_fd_type(own, 1);
+    return own;
+}
+#endif
 
 /* Whether poll's hang-up leaves bytes behind it that can still be read. */
 CHR__PRIVATE int chr__os_unread(int fd)
@@ -1490,6 +1792,14 @@ CHR__PRIVATE int chr__os_symlink(const char *target, const char *path, chr_error
 CHR__PRIVATE int chr__os_exists(const char *path)
 {
     return CHR_SYS(access)(path, F_OK) == 0;
+}
+
+/* Whether others than the file's owner may read or write it. */
+CHR__PRIVATE int chr__os_is_shared(const char *path)
+{
+    struct stat status;
+
+    return CHR_SYS(stat)(path, &status) == 0 && S_ISREG(status.st_mode) && (status.st_mode & 077) != 0;
 }
 
 enum { CHR__PATH_SIZE = 4096 };
@@ -1582,11 +1892,7 @@ typedef struct chr__waker {
 
 static int chr__os_waker_open(chr__waker *waker)
 {
-    if (CHR_SYS(pipe)(waker->fds) < 0) {
-        waker->fds[0] = waker->fds[1] = -1;
-        return CHR_ERR_IO;
-    }
-    return chr__os_adopt(waker->fds[0]) < 0 || chr__os_adopt(waker->fds[1]) < 0 ? CHR_ERR_IO : 0;
+    return chr__os_pipe(waker->fds) < 0 ? CHR_ERR_IO : 0;
 }
 
 static void chr__os_waker_close(chr__waker *waker)
@@ -1601,7 +1907,7 @@ static void chr__os_waker_ring(chr__waker *waker)
 {
     int error = errno;
 
-    (void)chr__os_write(waker->fds[1], "", 1);
+    (void)chr__os_write(waker->fds[1], CHR__FD_PLAIN, "", 1); /* its reader is here: no SIGPIPE */
     errno = error;
 }
 
@@ -1625,6 +1931,13 @@ typedef struct termios chr__termios;
 
 CHR__PRIVATE int chr__os_is_terminal(int fd) { return CHR_SYS(isatty)(fd) == 1; }
 
+CHR__PRIVATE int chr__os_is_character_device(int fd)
+{
+    struct stat info;
+
+    return CHR_SYS(fstat)(fd, &info) == 0 && S_ISCHR(info.st_mode);
+}
+
 CHR__PRIVATE int chr__os_termios_get(int fd, chr__termios *settings)
 {
     return CHR_SYS(tcgetattr)(fd, settings) < 0 ? chr__os_code(errno) : 0;
@@ -1632,12 +1945,38 @@ CHR__PRIVATE int chr__os_termios_get(int fd, chr__termios *settings)
 
 CHR__PRIVATE int chr__os_termios_set(int fd, const chr__termios *settings)
 {
-    int n;
+    chr__hush hush;
+    int       n, error;
 
+    chr__hush_begin(&hush);
     do
         n = CHR_SYS(tcsetattr)(fd, TCSANOW, settings);
     while (n < 0 && errno == EINTR);
-    return n < 0 ? chr__os_code(errno) : 0;
+    error = n < 0 ? errno : 0;
+    chr__hush_end(&hush, 0);
+    return n < 0 ? chr__os_code(error) : 0;
+}
+
+/* The others that a terminal's own job in the foreground alone may call. */
+CHR__PRIVATE int chr__os_terminal_ioctl(int fd, chr__request request, void *arg)
+{
+    chr__hush hush;
+    int       n, error;
+
+    chr__hush_begin(&hush);
+    n = CHR_SYS(ioctl)(fd, request, arg);
+    error = errno;
+    chr__hush_end(&hush, 0);
+    return n < 0 ? chr__os_code(error) : 0;
+}
+
+/* A terminal from which a shell has started us, and which it has given to another job since, or taken back: its settings are that
+ * one's business. Any other terminal has no such jobs. */
+CHR__PRIVATE int chr__os_is_background(int fd)
+{
+    pid_t foreground = tcgetpgrp(fd);
+
+    return foreground >= 0 && foreground != getpgrp();
 }
 
 /* No echo, no canonical mode, no mapping of input; 8 bits. What the output side does stays the caller's. */
@@ -1663,71 +2002,137 @@ CHR__PRIVATE void chr__os_termios_echo(chr__termios *settings, int echo)
 }
 
 #if CHARDEV_HAS_STDIO
-/* The process's terminal: the one thing that is there once per process, and so the one global. Settings and flags of 0 and 1
- * are put back at close and by atexit(). For all other ends (a signal, _exit, SIGKILL) a small watcher process stays behind
- * that puts them back when it sees us gone: a handler would change a signal's disposition, and could not see SIGKILL. */
+/* The process's terminal: the one thing that is there once per process, and so the one global. Its settings are put back at close and
+ * by atexit(). For all other ends (a signal, _exit, SIGKILL) a small watcher process stays behind that puts them back when it sees us
+ * gone: a handler would change a signal's disposition, and could not see SIGKILL. Both put back only what is still as we have set it:
+ * what a shell or stty has set since is theirs. */
+typedef struct chr__terminal_state {
+    int          is_over;      /* to the watcher: all is put back, go */
+    int          is_set;
+    chr__termios before, ours; /* what was there, and what the terminal had when we had set it */
+} chr__terminal_state;
+
 static struct chr__terminal {
-    char         holder[128]; /* the id of the stdio chardev; "" = free */
-    pid_t        owner;
-    int          flags[2];    /* of descriptors 0 and 1; -1 = not ours to put back */
-    int          has_settings;
-    chr__termios settings;    /* as they were */
-    int          watcher;     /* the pipe to it */
-    int          registered;  /* with atexit() */
+    char                holder[128]; /* the id of the stdio chardev; "" = free */
+    pid_t               owner;
+    chr__terminal_state state;
+    chr__termios        wanted;     /* what it was set to */
+    int                 watcher;    /* the pipe to it */
+    int                 registered; /* with atexit() */
 } chr__terminal;
 static pthread_mutex_t chr__terminal_mutex = PTHREAD_MUTEX_INITIALIZER;
 
-/* Only calls that are allowed after fork() in a threaded process. */
-static void chr__terminal_put_back(void)
-{
-    int fd;
+enum { CHR__TERMINAL_SHELL_MS = 20 };
 
-    if (chr__terminal.has_settings)
-        (void)tcsetattr(0, TCSANOW, &chr__terminal.settings);
-    for (fd = 0; fd < 2; fd++)
-        if (chr__terminal.flags[fd] >= 0)
-            (void)fcntl(fd, F_SETFL, chr__terminal.flags[fd]);
+static int chr__termios_same(const chr__termios *a, const chr__termios *b)
+{
+    return a->c_iflag == b->c_iflag && a->c_oflag == b->c_oflag && a->c_cflag == b->c_cflag && a->c_lflag == b->c_lflag &&
+           memcmp(a->c_cc, b->c_cc, sizeof a->c_cc) == 0;
 }
 
-/* Holds nothing open but the terminal and its pipe, or peers would never see our end. */
-static void chr__terminal_watch(int pipe_fd)
+/* Only calls that are allowed after fork() in a threaded process. */
+static void chr__terminal_put_back(const chr__terminal_state *state)
 {
-    char byte;
+    chr__termios now;
+
+    if (state->is_set && tcgetattr(0, &now) == 0 && chr__termios_same(&now, &state->ours))
+        (void)chr__os_termios_set(0, &state->before);
+}
+
+/* Holds nothing open but the terminal (0) and its pipe (1), or peers would never see our end. */
+static void chr__terminal_close_others(int pipe_fd)
+{
     long fd, limit = sysconf(_SC_OPEN_MAX);
 
+    dup2(pipe_fd, 1);
+#ifdef SYS_close_range
+    if (syscall(SYS_close_range, 2u, ~0u, 0) == 0)
+        return;
+#endif
     if (limit < 0 || limit > 65536)
         limit = 65536;
     for (fd = 2; fd < limit; fd++)
-        if (fd != pipe_fd)
-            close((int)fd);
-    signal(SIGTTOU, SIG_IGN);
-    signal(SIGINT, SIG_IGN);
-    signal(SIGQUIT, SIG_IGN);
-    signal(SIGTERM, SIG_IGN);
-    signal(SIGHUP, SIG_IGN);
-    signal(SIGTSTP, SIG_IGN);
-    if (read(pipe_fd, &byte, 1) == 0) /* a byte says that all is well */
-        chr__terminal_put_back();
+        close((int)fd);
+}
+
+/* Readable when the process is gone, also where a child of its own still has the pipe; -1 = the system has no such thing. */
+static int chr__terminal_pidfd(pid_t owner)
+{
+#ifdef SYS_pidfd_open
+    return (int)syscall(SYS_pidfd_open, owner, 0);
+#else
+    return (void)owner, -1;
+#endif
+}
+
+/* Until the owner has ended, be it by exec(). Returns what it said last. */
+static chr__terminal_state chr__terminal_attend(pid_t owner)
+{
+    chr__terminal_state last, next;
+    struct pollfd       ends[2];
+    ssize_t             n = 1;
+
+    memset(&last, 0, sizeof last);
+    memset(ends, 0, sizeof ends);
+    ends[0].fd = 1;
+    ends[1].fd = chr__terminal_pidfd(owner);
+    ends[0].events = ends[1].events = POLLIN;
+    while (n != 0 && !last.is_over) {
+        ends[1].revents = 0;
+        (void)poll(ends, 2, -1);
+        while ((n = read(1, &next, sizeof next)) == (ssize_t)sizeof next)
+            last = next;
+        if (ends[1].revents)
+            n = 0;
+    }
+    return last;
+}
+
+/* In a session of its own, so that no signal of the terminal and none to our process group ends it with us. A shell that sees us end
+ * sets the terminal at once: it goes first. */
+static void chr__terminal_watch(int pipe_fd, pid_t owner)
+{
+    chr__terminal_state last;
+
+    setsid();
+    chr__terminal_close_others(pipe_fd);
+    if (chdir("/") < 0)
+        _exit(1);
+    last = chr__terminal_attend(owner);
+    if (!last.is_over && last.is_set) {
+        (void)poll(NULL, 0, CHR__TERMINAL_SHELL_MS);
+        chr__terminal_put_back(&last);
+    }
     _exit(0);
 }
 
-/* Twice forked, so that it is nobody's child and no wait() of the program's meets it. */
+/* Twice forked, so that it is nobody's child and no wait() of the program's meets it. Signals stay blocked in it. */
+static pid_t chr__terminal_fork(int pipe_fd, pid_t owner)
+{
+    sigset_t all, mask;
+    pid_t    child;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &mask);
+    child = CHR_SYS(fork)();
+    if (child == 0) {
+        if (fork() != 0)
+            _exit(0);
+        chr__terminal_watch(pipe_fd, owner);
+    }
+    pthread_sigmask(SIG_SETMASK, &mask, NULL);
+    return child;
+}
+
+/* Process 1 needs none: nothing outlives it. */
 static void chr__terminal_start_watcher(void)
 {
     int   fds[2], status;
     pid_t child;
 
-    chr__terminal.watcher = -1;
-    if (CHR_SYS(pipe)(fds) < 0)
+    if (chr__terminal.owner == 1 || chr__os_pipe(fds) < 0)
         return;
-    (void)fcntl(fds[1], F_SETFD, FD_CLOEXEC);
-    child = CHR_SYS(fork)();
-    if (child == 0) {
-        if (fork() != 0)
-            _exit(0);
-        close(fds[1]);
-        chr__terminal_watch(fds[0]);
-    }
+    child = chr__terminal_fork(fds[0], chr__terminal.owner);
     chr__os_close(fds[0]);
     if (child < 0) {
         chr__os_close(fds[1]);
@@ -1738,13 +2143,19 @@ static void chr__terminal_start_watcher(void)
     chr__terminal.watcher = fds[1];
 }
 
+static void chr__terminal_tell_watcher(void)
+{
+    if (chr__terminal.watcher >= 0)
+        (void)chr__os_write(chr__terminal.watcher, CHR__FD_LOUD, &chr__terminal.state, sizeof chr__terminal.state);
+}
+
 static void chr__os_terminal_release(void)
 {
     pthread_mutex_lock(&chr__terminal_mutex);
     if (chr__terminal.holder[0] && chr__terminal.owner == getpid()) {
-        chr__terminal_put_back();
-        if (chr__terminal.watcher >= 0)
-            (void)chr__os_write_pipe(chr__terminal.watcher, "", 1);
+        chr__terminal_put_back(&chr__terminal.state);
+        chr__terminal.state.is_over = 1;
+        chr__terminal_tell_watcher();
         chr__os_close(chr__terminal.watcher);
         chr__terminal.holder[0] = 0;
     }
@@ -1753,16 +2164,12 @@ static void chr__os_terminal_release(void)
 
 static void chr__terminal_take(const char *id)
 {
-    int fd;
-
+    if (chr__terminal.holder[0])
+        chr__os_close(chr__terminal.watcher); /* of the process that we were forked from */
     chr__format(chr__terminal.holder, sizeof chr__terminal.holder, "%s", id);
     chr__terminal.owner = getpid();
     chr__terminal.watcher = -1;
-    chr__terminal.has_settings = chr__os_is_terminal(0) && chr__os_termios_get(0, &chr__terminal.settings) == 0;
-    for (fd = 0; fd < 2; fd++)
-        chr__terminal.flags[fd] = CHR_SYS(fcntl)(fd, F_GETFL);
-    if (chr__terminal.has_settings)
-        chr__terminal_start_watcher();
+    memset(&chr__terminal.state, 0, sizeof chr__terminal.state);
     if (!chr__terminal.registered)
         chr__terminal.registered = atexit(chr__os_terminal_release) == 0;
 }
@@ -1781,27 +2188,35 @@ static int chr__os_terminal_acquire(const char *id, chr_error *err)
     return code;
 }
 
-/* Non-blocking, without CLOEXEC: 0 and 1 are borrowed. */
-static void chr__os_terminal_unblock(int fd)
+/* The terminal as the holder wants it; nothing happens when it is so already. In the background nothing is touched, and it is no error:
+ * the next call from the foreground does it. What others have set meanwhile is what is put back at the end. */
+static int chr__os_terminal_make_raw(int with_signals, int echo)
 {
-    if (chr__terminal.flags[fd] >= 0 && !(chr__terminal.flags[fd] & O_NONBLOCK))
-        (void)CHR_SYS(fcntl)(fd, F_SETFL, chr__terminal.flags[fd] | O_NONBLOCK);
-}
+    chr__terminal_state *state = &chr__terminal.state;
+    chr__termios         now, wanted;
+    int                  is_ours, code = chr__os_is_background(0) ? 1 : chr__os_termios_get(0, &now);
 
-/* A process in the background would be stopped for setting its terminal; with a terminal that is not its own it has no ground. */
-static int chr__os_terminal_is_foreground(void)
-{
-    pid_t foreground = tcgetpgrp(0);
-
-    return foreground < 0 || foreground == getpgrp();
-}
-
-/* Whether somebody (a shell, after a stop) has put other settings in place of these. */
-static int chr__os_terminal_differs(const chr__termios *settings)
-{
-    chr__termios now;
-
-    return chr__os_termios_get(0, &now) == 0 && (now.c_lflag != settings->c_lflag || now.c_iflag != settings->c_iflag);
+    if (code != 0)
+        return code < 0 ? code : 0;
+    is_ours = state->is_set && chr__termios_same(&now, &state->ours);
+    wanted = is_ours ? state->before : now;
+    chr__os_termios_raw(&wanted, with_signals, 1);
+    chr__os_termios_echo(&wanted, echo);
+    if (is_ours && chr__termios_same(&wanted, &chr__terminal.wanted))
+        return 0;
+    if (!is_ours)
+        state->before = now;
+    if (!state->is_set)
+        chr__terminal_start_watcher();
+    state->is_set = 1;
+    state->ours = chr__terminal.wanted = wanted;
+    chr__terminal_tell_watcher(); /* before it is true: who is killed between the two leaves it as it was */
+    code = chr__os_termios_set(0, &wanted);
+    if (code == 0 && chr__os_termios_get(0, &now) == 0 && !chr__termios_same(&now, &wanted)) {
+        state->ours = now;
+        chr__terminal_tell_watcher();
+    }
+    return code;
 }
 #endif
 
@@ -1823,7 +2238,7 @@ static int chr__os_pty_open(char *name, size_t size, chr_error *err)
     return fd;
 #else
     const char *slave;
-    int         fd = posix_openpt(O_RDWR | O_NOCTTY);
+    int         fd = chr__os_above_standard(posix_openpt(O_RDWR | O_NOCTTY));
 
     if (fd < 0 || grantpt(fd) < 0 || unlockpt(fd) < 0 || !(slave = ptsname(fd)) || chr__os_adopt(fd) < 0) {
         int error = errno;
@@ -1991,7 +2406,7 @@ static int chr__os_sockaddr_vsock(int64_t cid, int64_t port, chr__sockaddr *addr
 
 static int chr__os_socket_new(const chr__sockaddr *address, chr_error *err)
 {
-    int fd = CHR_SYS(socket)(address->storage.ss_family, SOCK_STREAM, 0);
+    int fd = chr__os_above_standard(CHR_SYS(socket)(address->storage.ss_family, SOCK_STREAM, 0));
 
     if (fd < 0)
         return chr__os_fail(err, errno, "cannot make", "a socket");
@@ -2035,7 +2450,7 @@ static int chr__os_is_stale(const chr__sockaddr *address)
 
     if (!path || CHR_SYS(lstat)(path, &info) < 0 || !S_ISSOCK(info.st_mode))
         return 0;
-    fd = CHR_SYS(socket)(AF_UNIX, SOCK_DGRAM, 0);
+    fd = chr__os_above_standard(CHR_SYS(socket)(AF_UNIX, SOCK_DGRAM, 0));
     if (fd < 0)
         return 0;
     stale = CHR_SYS(connect)(fd, (const struct sockaddr *)&address->storage, address->length) < 0 && errno == ECONNREFUSED;
@@ -2166,6 +2581,7 @@ static int chr__os_accept(int fd)
     do
         peer = CHR_SYS(accept)(fd, NULL, NULL);
     while (peer < 0 && (errno == EINTR || errno == ECONNABORTED));
+    peer = chr__os_above_standard(peer);
     if (peer < 0)
         return chr__os_code(errno);
     if (chr__os_adopt(peer) >= 0)
@@ -2188,10 +2604,12 @@ static void chr__os_nodelay(int fd)
     (void)CHR_SYS(setsockopt)(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* fails where it means nothing */
 }
 
-/* The far side learns that no more will come; what it sends can still be read. */
-static void chr__os_shutdown(int fd)
+/* Urgent data stays in its place among the bytes (RFC 6093 section 6): without it, the system takes the byte at the mark out of the stream. */
+static void chr__os_urgent_inline(int fd)
 {
-    (void)CHR_SYS(shutdown)(fd, SHUT_WR); /* fails when the connection is gone already */
+    int on = 1;
+
+    (void)CHR_SYS(setsockopt)(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on); /* fails where there is no urgent data */
 }
 
 /* What a descriptor is that came from elsewhere. */
@@ -2266,19 +2684,25 @@ static int chr__os_send_fds(int fd, const void *buf, size_t len, const int *fds,
     header->cmsg_len = (socklen_t)CMSG_LEN(sizeof(int) * (size_t)count);
     memcpy(CMSG_DATA(header), fds, sizeof(int) * (size_t)count);
     do
-        n = CHR_SYS(sendmsg)(fd, &message, MSG_NOSIGNAL);
+        n = CHR_SYS(sendmsg)(fd, &message, CHR__SEND_FLAGS);
     while (n < 0 && errno == EINTR);
     return n < 0 ? chr__os_code(errno) : (int)n;
 }
 
-/* As they should arrive: CLOEXEC and blocking, whatever the sender had. */
-static void chr__os_received_fd(int fd)
+/* As they should arrive: CLOEXEC and blocking, whatever the sender had, and above the standard ones. -1 when that fails: it is gone. */
+static int chr__os_received_fd(int fd)
 {
-    int flags = CHR_SYS(fcntl)(fd, F_GETFL);
+    int flags;
+
+    fd = chr__os_above_standard(fd);
+    flags = fd < 0 ? -1 : CHR_SYS(fcntl)(fd, F_GETFL);
+    if (fd < 0)
+        return -1;
 
     (void)CHR_SYS(fcntl)(fd, F_SETFD, FD_CLOEXEC);
     if (flags >= 0 && (flags & O_NONBLOCK))
         (void)CHR_SYS(fcntl)(fd, F_SETFL, flags & ~O_NONBLOCK);
+    return fd;
 }
 
 /* The descriptors in `length` control bytes, into fds[CHR__MAX_MSGFDS]; how many. */
@@ -2295,9 +2719,10 @@ static int chr__os_control_fds(chr__control *control, size_t length, int *fds)
         if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
             continue;
         here = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        for (i = 0; i < here && count < CHR__MAX_MSGFDS; i++, count++) {
+        for (i = 0; i < here && count < CHR__MAX_MSGFDS; i++) {
             memcpy(&fds[count], CMSG_DATA(header) + sizeof(int) * i, sizeof(int));
-            chr__os_received_fd(fds[count]);
+            fds[count] = chr__os_received_fd(fds[count]);
+            count += fds[count] >= 0;
         }
     }
     return count;
@@ -2327,7 +2752,7 @@ static int chr__os_receive(int fd, chr__receiver *receiver, void *buf, size_t le
     receiver->part.iov_len = len;
     receiver->message.msg_controllen = sizeof receiver->control.bytes;
     do
-        n = CHR_SYS(recvmsg)(fd, &receiver->message, MSG_CMSG_CLOEXEC);
+        n = CHR_SYS(recvmsg)(fd, &receiver->message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
     *length = n < 0 ? 0 : receiver->message.msg_controllen;
     return n < 0 ? chr__os_code(errno) : (int)n;
@@ -2386,7 +2811,7 @@ static void *chr__os_lookup_thread(void *opaque)
     pthread_mutex_lock(&lookup->mutex);
     lookup->count = count;
     pthread_mutex_unlock(&lookup->mutex);
-    (void)chr__os_write(lookup->fds[1], "", 1); /* we hold the other end too: no SIGPIPE */
+    (void)chr__os_write(lookup->fds[1], CHR__FD_PLAIN, "", 1); /* its reader is here: no SIGPIPE */
     chr__os_lookup_release(lookup);
     return NULL;
 }
@@ -2403,9 +2828,7 @@ static chr__lookup *chr__os_lookup_new(const char *host, const char *port, int f
     lookup->family = family;
     lookup->holders = 2;
     pthread_mutex_init(&lookup->mutex, NULL);
-    if (CHR_SYS(pipe)(lookup->fds) < 0)
-        lookup->fds[0] = lookup->fds[1] = -1;
-    else if (chr__os_adopt(lookup->fds[0]) >= 0 && chr__os_adopt(lookup->fds[1]) >= 0)
+    if (chr__os_pipe(lookup->fds) == 0)
         return lookup;
     lookup->holders = 1;
     chr__os_lookup_release(lookup);
@@ -2489,33 +2912,53 @@ static const char *chr__os_environment(const char *name)
 /* Serial lines. */
 
 /* The code of a standard speed; 0 where there is none. */
+#if B9600 != 9600
+/* Where the codes are not the speeds: the standard ones. */
+static const struct {
+    int     speed;
+    speed_t code;
+} chr__speeds[] = {
+    { 50, B50 }, { 75, B75 }, { 110, B110 }, { 134, B134 }, { 150, B150 }, { 200, B200 }, { 300, B300 }, { 600, B600 },
+    { 1200, B1200 }, { 1800, B1800 }, { 2400, B2400 }, { 4800, B4800 }, { 9600, B9600 }, { 19200, B19200 }, { 38400, B38400 },
+    { 57600, B57600 }, { 115200, B115200 }, { 230400, B230400 },
+#ifdef B4000000
+    { 460800, B460800 }, { 500000, B500000 }, { 576000, B576000 }, { 921600, B921600 }, { 1000000, B1000000 },
+    { 1152000, B1152000 }, { 1500000, B1500000 }, { 2000000, B2000000 }, { 2500000, B2500000 }, { 3000000, B3000000 },
+    { 3500000, B3500000 }, { 4000000, B4000000 },
+#endif
+};
+
+enum { CHR__SPEEDS = sizeof chr__speeds / sizeof chr__speeds[0] };
+#endif
+
 static int chr__os_speed_code(int speed, speed_t *code)
 {
-#if B9600 == 9600 /* the codes are the speeds */
+#if B9600 == 9600
     *code = (speed_t)speed;
     return 1;
 #else
-    static const struct {
-        int     speed;
-        speed_t code;
-    } speeds[] = {
-        { 50, B50 }, { 75, B75 }, { 110, B110 }, { 134, B134 }, { 150, B150 }, { 200, B200 }, { 300, B300 }, { 600, B600 },
-        { 1200, B1200 }, { 1800, B1800 }, { 2400, B2400 }, { 4800, B4800 }, { 9600, B9600 }, { 19200, B19200 }, { 38400, B38400 },
-        { 57600, B57600 }, { 115200, B115200 }, { 230400, B230400 },
-#ifdef B4000000
-        { 460800, B460800 }, { 500000, B500000 }, { 576000, B576000 }, { 921600, B921600 }, { 1000000, B1000000 },
-        { 1152000, B1152000 }, { 1500000, B1500000 }, { 2000000, B2000000 }, { 2500000, B2500000 }, { 3000000, B3000000 },
-        { 3500000, B3500000 }, { 4000000, B4000000 },
-#endif
-    };
-    size_t i;
+    int i;
 
-    for (i = 0; i < sizeof speeds / sizeof speeds[0] && speeds[i].speed != speed; i++)
+    for (i = 0; i < CHR__SPEEDS && chr__speeds[i].speed != speed; i++)
         ;
-    if (i == sizeof speeds / sizeof speeds[0])
+    if (i == CHR__SPEEDS)
         return 0;
-    *code = speeds[i].code;
+    *code = chr__speeds[i].code;
     return 1;
+#endif
+}
+
+/* Back from a code; 0 = it is no standard one. */
+static int chr__os_speed_of(speed_t code)
+{
+#if B9600 == 9600
+    return (int)code;
+#else
+    int i;
+
+    for (i = 0; i < CHR__SPEEDS && chr__speeds[i].code != code; i++)
+        ;
+    return i == CHR__SPEEDS ? 0 : chr__speeds[i].speed;
 #endif
 }
 
@@ -2549,7 +2992,15 @@ static int chr__os_speed_exact(int fd, int speed)
     settings.cflag &= ~((unsigned)BAUD_MASK | (unsigned)BAUD_MASK << INPUT_SHIFT);
     settings.cflag |= BAUD_OTHER;
     settings.ispeed = settings.ospeed = (unsigned)speed;
-    return CHR_SYS(ioctl)(fd, (chr__request)_IOW('T', 0x2b, struct chr__termios2), &settings) < 0 ? chr__os_code(errno) : 0;
+    return chr__os_terminal_ioctl(fd, (chr__request)_IOW('T', 0x2b, struct chr__termios2), &settings);
+}
+
+/* 0 = not known. */
+static int chr__os_speed_now(int fd)
+{
+    struct chr__termios2 settings;
+
+    return CHR_SYS(ioctl)(fd, (chr__request)_IOR('T', 0x2a, struct chr__termios2), &settings) < 0 ? 0 : (int)settings.ospeed;
 }
 #else
 static int chr__os_speed_exact(int fd, int speed)
@@ -2557,30 +3008,60 @@ static int chr__os_speed_exact(int fd, int speed)
     (void)fd, (void)speed;
     return CHR_ERR_NOT_SUPPORTED;
 }
+
+static int chr__os_speed_now(int fd)
+{
+    (void)fd;
+    return 0;
+}
 #endif
 
-/* Raw, deaf to the carrier; a break comes in as the bytes 0xff 0 0, and 0xff doubled. */
-static void chr__os_serial_raw(chr__termios *settings, const chr_serial_params *params, int flow)
+/* What the system has for mark and space parity, and for hardware flow control in one direction; 0 = nothing. */
+#ifdef CMSPAR
+#define CHR__STICK_PARITY ((tcflag_t)CMSPAR)
+#else
+#define CHR__STICK_PARITY ((tcflag_t)0)
+#endif
+#if defined(CCTS_OFLOW) && defined(CRTS_IFLOW)
+#define CHR__HARDWARE_OUT ((tcflag_t)CCTS_OFLOW)
+#define CHR__HARDWARE_IN  ((tcflag_t)CRTS_IFLOW)
+#elif defined(CRTSCTS) /* both in one: only with the outbound one, since a line without CTS would be stuck */
+#define CHR__HARDWARE_OUT ((tcflag_t)CRTSCTS)
+#define CHR__HARDWARE_IN  ((tcflag_t)0)
+#else
+#define CHR__HARDWARE_OUT ((tcflag_t)0)
+#define CHR__HARDWARE_IN  ((tcflag_t)0)
+#endif
+
+static tcflag_t chr__os_parity_flags(int parity)
+{
+    tcflag_t stick = parity == 'M' || parity == 'S' ? CHR__STICK_PARITY : 0, odd = parity == 'O' || parity == 'M' ? PARODD : 0;
+
+    return parity == 'N' || (stick == 0 && (parity == 'M' || parity == 'S')) ? 0 : PARENB | odd | stick;
+}
+
+/* Raw, deaf to the carrier; a break comes in as the bytes 0xff 0 0, a damaged byte X as 0xff 0 X, and 0xff doubled. */
+static void chr__os_serial_raw(chr__termios *settings, const chr_serial_params *params, int flow_out, int flow_in)
 {
     static const tcflag_t sizes[] = { CS5, CS6, CS7, CS8 };
     tcflag_t              cflag = settings->c_cflag & ~(tcflag_t)(CSIZE | CSTOPB | PARENB | PARODD);
 
-#ifdef CRTSCTS
-    cflag = flow == CHR_FLOW_RTSCTS ? cflag | CRTSCTS : cflag & ~(tcflag_t)CRTSCTS;
-#endif
-    cflag |= CREAD | CLOCAL | sizes[params->data_bits - 5];
-    cflag |= params->stop_bits == 2 ? CSTOPB : 0;
-    cflag |= params->parity == 'N' ? 0 : params->parity == 'E' ? PARENB : PARENB | PARODD;
+    cflag &= ~(CHR__STICK_PARITY | CHR__HARDWARE_OUT | CHR__HARDWARE_IN);
+    cflag |= (flow_out == CHR_FLOW_RTSCTS ? CHR__HARDWARE_OUT : 0) | (flow_in == CHR_FLOW_RTSCTS ? CHR__HARDWARE_IN : 0);
+    cflag |= CREAD | CLOCAL | sizes[params->data_bits - 5] | chr__os_parity_flags(params->parity);
+    cflag |= params->stop_bits == 1 ? 0 : CSTOPB;
     settings->c_cflag = cflag;
-    settings->c_iflag = flow == CHR_FLOW_XONXOFF ? PARMRK | IXON | IXOFF : PARMRK;
+    settings->c_iflag = PARMRK | INPCK;
+    settings->c_iflag |= (flow_out == CHR_FLOW_XONXOFF ? IXON : 0) | (flow_in == CHR_FLOW_XONXOFF ? IXOFF : 0);
     settings->c_oflag = 0;
     settings->c_lflag = 0;
     settings->c_cc[VMIN] = 1;
     settings->c_cc[VTIME] = 0;
 }
 
-/* A speed that is no standard one: exactly, where the system can; else the next. */
-static int chr__os_serial_configure(int fd, const chr_serial_params *params, int flow)
+/* A speed that is no standard one: exactly, where the system can; else the next. A line that can't have all of it is no error here: see
+ * chr__os_serial_settings(). Some libraries say EINVAL then, and some don't. */
+static int chr__os_serial_configure(int fd, const chr_serial_params *params, int flow_out, int flow_in)
 {
     chr__termios settings;
     speed_t      speed;
@@ -2588,20 +3069,86 @@ static int chr__os_serial_configure(int fd, const chr_serial_params *params, int
 
     if (code < 0)
         return code;
-    chr__os_serial_raw(&settings, params, flow);
+    if (chr__os_is_background(fd))
+        return CHR_ERR_BUSY; /* with the job in the foreground */
+    chr__os_serial_raw(&settings, params, flow_out, flow_in);
     if (is_standard && (cfsetispeed(&settings, speed) < 0 || cfsetospeed(&settings, speed) < 0))
         return CHR_ERR_INVALID;
     code = chr__os_termios_set(fd, &settings);
-    if (code < 0 || is_standard || chr__os_speed_exact(fd, params->speed) == 0)
-        return code;
+    if ((code < 0 && code != CHR_ERR_INVALID) || is_standard || chr__os_speed_exact(fd, params->speed) == 0)
+        return code == CHR_ERR_INVALID ? 0 : code;
     if (!chr__os_speed_near(params->speed, &speed) || cfsetispeed(&settings, speed) < 0 || cfsetospeed(&settings, speed) < 0)
         return CHR_ERR_INVALID;
-    return chr__os_termios_set(fd, &settings);
+    code = chr__os_termios_set(fd, &settings);
+    return code == CHR_ERR_INVALID ? 0 : code;
+}
+
+static int chr__os_serial_parity(tcflag_t cflag)
+{
+    int is_stick = (cflag & CHR__STICK_PARITY) != 0;
+
+    return !(cflag & PARENB) ? 'N' : cflag & PARODD ? (is_stick ? 'M' : 'O') : is_stick ? 'S' : 'E';
+}
+
+/* What the line has now. With 5 data bits, a device that is told to have two stop bits has one and a half: *params says which were meant. */
+static int chr__os_serial_settings(int fd, chr_serial_params *params, int *flow_out, int *flow_in)
+{
+    chr__termios settings;
+    int          code = chr__os_termios_get(fd, &settings), was_1_5 = params->stop_bits == CHR_STOP_BITS_1_5, speed;
+    tcflag_t     cflag, size, iflag;
+
+    if (code < 0)
+        return code;
+    cflag = settings.c_cflag;
+    iflag = settings.c_iflag;
+    size = cflag & CSIZE;
+    speed = chr__os_speed_of(cfgetospeed(&settings));
+    speed = speed > 0 ? speed : chr__os_speed_now(fd);
+    params->speed = speed > 0 ? speed : params->speed;
+    params->parity = chr__os_serial_parity(cflag);
+    params->data_bits = size == CS5 ? 5 : size == CS6 ? 6 : size == CS7 ? 7 : 8;
+    params->stop_bits = !(cflag & CSTOPB) ? 1 : was_1_5 && size == CS5 ? (int)CHR_STOP_BITS_1_5 : 2;
+    *flow_out = cflag & CHR__HARDWARE_OUT ? CHR_FLOW_RTSCTS : iflag & IXON ? CHR_FLOW_XONXOFF : CHR_FLOW_NONE;
+    *flow_in = iflag & IXOFF ? CHR_FLOW_XONXOFF
+             : cflag & (CHR__HARDWARE_IN ? CHR__HARDWARE_IN : CHR__HARDWARE_OUT) ? CHR_FLOW_RTSCTS : CHR_FLOW_NONE;
+    return 0;
+}
+
+static int chr__os_serial_purge(int fd, int what)
+{
+    int queue = what == CHR_PURGE_RECEIVE ? TCIFLUSH : what == CHR_PURGE_TRANSMIT ? TCOFLUSH : TCIOFLUSH;
+
+    if (chr__os_is_background(fd))
+        return CHR_ERR_BUSY; /* with the job in the foreground */
+    return CHR_SYS(tcflush)(fd, queue) < 0 ? chr__os_code(errno) : 0;
+}
+
+enum { CHR__COUNT_BREAK, CHR__COUNT_FRAMING, CHR__COUNT_PARITY, CHR__COUNT_OVERRUN, CHR__COUNTS };
+
+/* How often each has come in. CHR_ERR_NOT_SUPPORTED where nobody counts. */
+static int chr__os_serial_counts(int fd, int *counts)
+{
+#if defined(__linux__) && defined(TIOCGICOUNT)
+    struct { /* its header can't stand beside termios.h everywhere; it has this layout */
+        int cts, dsr, rng, dcd, rx, tx, frame, overrun, parity, brk, buf_overrun, reserved[9];
+    } all;
+
+    if (CHR_SYS(ioctl)(fd, (chr__request)TIOCGICOUNT, &all) < 0)
+        return chr__os_code(errno);
+    counts[CHR__COUNT_BREAK] = all.brk;
+    counts[CHR__COUNT_FRAMING] = all.frame;
+    counts[CHR__COUNT_PARITY] = all.parity;
+    counts[CHR__COUNT_OVERRUN] = (int)((unsigned)all.overrun + (unsigned)all.buf_overrun);
+    return 0;
+#else
+    (void)fd, (void)counts;
+    return CHR_ERR_NOT_SUPPORTED;
+#endif
 }
 
 static int chr__os_serial_break(int fd, int on)
 {
-    return CHR_SYS(ioctl)(fd, (chr__request)(on ? TIOCSBRK : TIOCCBRK), NULL) < 0 ? chr__os_code(errno) : 0;
+    return chr__os_terminal_ioctl(fd, (chr__request)(on ? TIOCSBRK : TIOCCBRK), NULL);
 }
 
 /* The system's bit for each of ours. */
@@ -2703,7 +3250,7 @@ static int chr__os_datagram_send(int fd, const void *buf, size_t len)
 
     for (tries = 0; tries < 2; tries++) {
         do
-            n = (int)CHR_SYS(send)(fd, buf, len, MSG_NOSIGNAL);
+            n = (int)CHR_SYS(send)(fd, buf, len, CHR__SEND_FLAGS);
         while (n < 0 && errno == EINTR);
         if (n >= 0 || errno == EAGAIN)
             break;
@@ -2727,7 +3274,7 @@ static int chr__os_datagram_receive(int fd, void *buf, size_t len, void *rest, s
     message.msg_iov = parts;
     message.msg_iovlen = 2;
     for (tries = 0; tries < 64; tries++) {
-        n = (int)CHR_SYS(recvmsg)(fd, &message, 0);
+        n = (int)CHR_SYS(recvmsg)(fd, &message, MSG_DONTWAIT);
         if (n > 0)
             return n;
         if (n < 0 && errno == EAGAIN)
@@ -2749,7 +3296,7 @@ static void chr__os_socket_clear_error(int fd)
 static int chr__os_datagram_connect(const chr__sockaddr *peer, const chr__sockaddr *local)
 {
     const struct sockaddr_in6 *ipv6 = (const struct sockaddr_in6 *)(const void *)&peer->storage;
-    int error, on = 1, fd = CHR_SYS(socket)(peer->storage.ss_family, SOCK_DGRAM, 0), failed;
+    int error, on = 1, failed, fd = chr__os_above_standard(CHR_SYS(socket)(peer->storage.ss_family, SOCK_DGRAM, 0));
 
     if (fd < 0)
         return -1;
@@ -2810,7 +3357,15 @@ typedef struct chr__fd_flags {
 static int  chr__os_get_flags(int fd, chr__fd_flags *flags) { (void)fd, (void)flags; return CHR_ERR_NOT_SUPPORTED; }
 static void chr__os_set_flags(int fd, const chr__fd_flags *flags) { (void)fd, (void)flags; }
 CHR__PRIVATE void chr__os_close_on_exec(int fd) { (void)fd; }
-CHR__PRIVATE int chr__os_write(int fd, const void *buf, size_t len) { (void)fd; (void)buf; (void)len; return CHR_ERR_NOT_SUPPORTED; }
+
+typedef enum chr__fd_type { CHR__FD_PLAIN } chr__fd_type;
+
+CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_ours) { return (void)fd, (void)is_ours, CHR__FD_PLAIN; }
+CHR__PRIVATE int chr__os_write(int fd, chr__fd_type type, const void *buf, size_t len)
+{
+    (void)fd, (void)type, (void)buf, (void)len;
+    return CHR_ERR_NOT_SUPPORTED;
+}
 CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
 {
     (void)fd, (void)buf, (void)len, (void)offset;
@@ -3195,14 +3750,14 @@ CHR__PRIVATE const unsigned char *chr__ring_piece(const chr__ring *ring, size_t 
     return ring->bytes + index;
 }
 
-/* All of it: for files, which never make us wait. */
-static int chr__write_file(int fd, const void *buf, size_t len)
+/* All of it, for files. A FIFO that is full is an error (CHR_ERR_WOULD_BLOCK), like a disk that is. */
+static int chr__write_file(int fd, chr__fd_type type, const void *buf, size_t len)
 {
     const char *from = (const char *)buf;
     int         n;
 
     for (; len > 0; from += n, len -= (size_t)n)
-        if ((n = chr__os_write(fd, from, len)) <= 0)
+        if ((n = chr__os_write(fd, type, from, len)) <= 0)
             return n < 0 ? n : CHR_ERR_IO;
     return 0;
 }
@@ -3363,6 +3918,20 @@ CHR__PRIVATE int chr__utf8_length(const unsigned char *bytes, size_t count)
             return i + 1;
     }
     return 0;
+}
+
+/* A character as a sequence: how many bytes, 0 = it is none (a surrogate, or beyond U+10FFFF). */
+CHR__PRIVATE size_t chr__utf8_put(uint32_t letter, unsigned char bytes[4])
+{
+    static const unsigned char marks[] = { 0, 0, 0xc0, 0xe0, 0xf0 };
+    size_t count = letter < 0x80 ? 1 : letter < 0x800 ? 2 : letter < 0x10000 ? 3 : 4, i;
+
+    if (letter > 0x10ffff || (letter >= 0xd800 && letter < 0xe000))
+        return 0;
+    for (i = count; i-- > 1; letter >>= 6)
+        bytes[i] = (unsigned char)(0x80 | (letter & 0x3f));
+    bytes[0] = (unsigned char)(letter | marks[count]);
+    return count;
 }
 
 CHR__PRIVATE int chr__utf8_is_good(chr__utf8 *utf8, const unsigned char *bytes, size_t len)
@@ -4808,7 +5377,8 @@ CHARDEV_API int chr_help(chr_context *ctx, const char *backend, void (*print)(vo
 
 typedef enum chr__record_kind {
     CHR__RECORD_NEW = 1, CHR__RECORD_CREATED, CHR__RECORD_INPUT, CHR__RECORD_EVENT, CHR__RECORD_WRITABLE, CHR__RECORD_WRITE,
-    CHR__RECORD_READ, CHR__RECORD_IOCTL, CHR__RECORD_SET_OPEN, CHR__RECORD_DISCONNECT, CHR__RECORD_WAIT, CHR__RECORD_END
+    CHR__RECORD_READ, CHR__RECORD_IOCTL, CHR__RECORD_SET_OPEN, CHR__RECORD_DISCONNECT, CHR__RECORD_WAIT, CHR__RECORD_END,
+    CHR__RECORD_SHUTDOWN
 } chr__record_kind;
 
 enum { CHR__FILE_HEAD = 24, CHR__RECORD_HEAD = 28, CHR__RECORD_VERSION = 1, CHR__RECORD_LAST = 0xffff };
@@ -4816,9 +5386,10 @@ enum { CHR__FILE_HEAD = 24, CHR__RECORD_HEAD = 28, CHR__RECORD_VERSION = 1, CHR_
 static const char chr__record_magic[] = "chardevR";
 
 typedef struct chr__recorder {
-    int      fd;
-    unsigned numbers; /* how many chardevs have one */
-    int64_t  started;
+    int          fd;
+    chr__fd_type type;
+    unsigned     numbers; /* how many chardevs have one */
+    int64_t      started;
 } chr__recorder;
 
 static int chr__is_recorded(const chr_dev *dev)
@@ -4845,7 +5416,7 @@ static uint32_t chr__crc32(uint32_t crc, const void *buf, size_t len)
 
 static void chr__set_extras(chr_dev *dev)
 {
-    dev->extras = dev->log || dev->outbox || chr__is_recorded(dev);
+    dev->extras = dev->log || dev->outbox || dev->ending || chr__is_recorded(dev);
 }
 
 static void chr__record_close(chr_context *ctx)
@@ -4885,9 +5456,9 @@ static int chr__record_write(chr_context *ctx, unsigned number, chr__record_kind
     chr__put_le(head + 20, (uint64_t)value, 4);
     chr__put_le(head + 24, extra, 4);
     chr__put_le(head + 4, chr__crc32(chr__crc32(chr__crc32(0, head, 4), head + 8, sizeof head - 8), buf, len), 4);
-    code = chr__write_file(ctx->recorder->fd, head, sizeof head);
+    code = chr__write_file(ctx->recorder->fd, ctx->recorder->type, head, sizeof head);
     if (code == 0)
-        code = chr__write_file(ctx->recorder->fd, buf, len);
+        code = chr__write_file(ctx->recorder->fd, ctx->recorder->type, buf, len);
     if (code < 0)
         chr__record_give_up(ctx, "the recording can't be written: it ends here");
     return code;
@@ -4924,9 +5495,10 @@ static size_t chr__ioctl_size(int command, const void *arg, int *ints)
     switch (command) {
     case CHR_IOCTL_SET_ECHO: case CHR_IOCTL_SERIAL_SET_BREAK: case CHR_IOCTL_SERIAL_GET_TIOCM: case CHR_IOCTL_SERIAL_SET_TIOCM:
     case CHR_IOCTL_SERIAL_SET_FLOW: case CHR_IOCTL_SERIAL_GET_FLOW: case CHR_IOCTL_PP_DATA_DIR:
+    case CHR_IOCTL_SERIAL_PURGE: case CHR_IOCTL_SERIAL_GET_ERRORS: case CHR_IOCTL_SERIAL_SET_ERRORS:
         *ints = 1;
         return 4;
-    case CHR_IOCTL_GET_TERMINAL_SIZE:
+    case CHR_IOCTL_GET_TERMINAL_SIZE: case CHR_IOCTL_SET_TERMINAL_SIZE:
         *ints = 2;
         return 8;
     case CHR_IOCTL_SERIAL_SET_PARAMS: case CHR_IOCTL_SERIAL_GET_PARAMS:
@@ -4994,7 +5566,7 @@ static int chr__record_begin(chr_context *ctx)
     chr__put_le(head + 8, CHR__RECORD_VERSION, 4);
     chr__put_le(head + 12, 0, 4);
     chr__put_le(head + 16, (uint64_t)ctx->recorder->started, 8);
-    return chr__write_file(ctx->recorder->fd, head, sizeof head);
+    return chr__write_file(ctx->recorder->fd, ctx->recorder->type, head, sizeof head);
 }
 
 static int chr__record_start(chr_context *ctx, const char *path, chr_error *err)
@@ -5013,6 +5585,7 @@ static int chr__record_start(chr_context *ctx, const char *path, chr_error *err)
         return chr__no_memory(err);
     }
     ctx->recorder->fd = fd;
+    ctx->recorder->type = chr__os_fd_type(fd, 1);
     ctx->recorder->started = chr_loop_now(ctx);
     code = chr__record_begin(ctx);
     if (code < 0) {
@@ -5057,6 +5630,7 @@ static void chr__postpone(chr_dev *dev, unsigned what);
 static int  chr__frontend_waits(const chr_dev *dev);
 static int  chr__outbox_waits(const chr_dev *dev);
 
+enum { CHR__LAST_EVENT = CHR_EVENT_INPUT_END }; /* each has a bit there */
 #define CHR__OTHER_EVENT (1u << 29) /* among the pending events: an int that is none of CHR_EVENT_...; the last one counts */
 #define CHR__WRITABLE (1u << 31) /* among the pending events: a backend that never blocks answers a waiting frontend */
 
@@ -5134,6 +5708,13 @@ static void chr__outbox_drop(chr_dev *dev, int failure)
     outbox->failure = failure;
 }
 
+/* A serial line's transmit buffer is purged: what is queued for it goes too. */
+CHR__PRIVATE void chr__outbox_purge(chr_dev *dev)
+{
+    if (dev->outbox)
+        chr__outbox_drop(dev, 0);
+}
+
 /* As much as the backend takes: first the history, then what was queued behind it. */
 static void chr__outbox_drain(chr_dev *dev)
 {
@@ -5203,6 +5784,41 @@ CHR__COLD int chr__outbox_write(chr_dev *dev, const void *buf, size_t len)
     return n > 0 ? n : CHR_ERR_WOULD_BLOCK;
 }
 
+/* -- frontends that go away while somebody uses them -- */
+
+/* On the stack of a function that goes on with a frontend after one of its handlers: fe is NULL when it has been detached meanwhile. */
+typedef struct chr__hold {
+    chr_frontend     *fe;
+    struct chr__hold *outer;
+} chr__hold;
+
+static void chr__hold_begin(chr_context *ctx, chr__hold *hold, chr_frontend *fe)
+{
+    hold->fe = fe;
+    hold->outer = ctx->holds;
+    ctx->holds = hold;
+}
+
+static void chr__hold_end(chr_context *ctx, chr__hold *hold)
+{
+    ctx->holds = hold->outer;
+}
+
+/* Its context stays known, for other threads that are about to call: they find no chardev. */
+CHR__PRIVATE void chr__fe_let_go(chr_frontend *fe)
+{
+    chr__hold *hold;
+
+    for (hold = fe->ctx->holds; hold; hold = hold->outer)
+        if (hold->fe == fe)
+            hold->fe = NULL;
+    fe->told_open = 0;
+    fe->attached = NULL;
+    CHR__STORE(fe->dev, NULL);
+    if (fe->ctx->closing)
+        CHR__STORE(fe->ctx, NULL);
+}
+
 /* -- writability -- */
 
 static int chr__frontend_waits(const chr_dev *dev)
@@ -5217,9 +5833,25 @@ CHARDEV_API int chr_be_wants_writable(const chr_dev *dev)
     int wants;
 
     CHR__LOCK(dev->ctx);
-    wants = chr__outbox_waits(dev) || chr__frontend_waits(dev);
+    wants = chr__outbox_waits(dev) || dev->ending || chr__frontend_waits(dev);
     CHR__UNLOCK(dev->ctx);
     return wants;
+}
+
+/* Once all that was written is out, the backend says that no more comes. */
+CHR__COLD int chr__end_output(chr_dev *dev)
+{
+    int code = CHR_ERR_WOULD_BLOCK;
+
+    chr__quiet(dev->ctx);
+    if (dev->outbox)
+        chr__outbox_drain(dev);
+    if (!chr__outbox_waits(dev))
+        code = dev->kind->peer->shutdown(dev);
+    chr__loud(dev->ctx);
+    dev->ending = code == CHR_ERR_WOULD_BLOCK;
+    chr__set_extras(dev);
+    return dev->ending ? 0 : code;
 }
 
 /* After the call fe may be gone. */
@@ -5242,7 +5874,9 @@ static void chr__tell_writable(chr_dev *dev)
 {
     if (chr__is_recorded(dev) && chr__frontend_waits(dev))
         chr__record(dev, CHR__RECORD_WRITABLE, 0, 0, NULL, 0);
-    if (dev->outbox)
+    if (dev->ending)
+        (void)chr__end_output(dev);
+    else if (dev->outbox)
         chr__outbox_drain(dev);
     if (chr__outbox_waits(dev) && dev->outbox->queue.count == dev->outbox->queue.size)
         return;
@@ -5290,6 +5924,19 @@ CHARDEV_API void chr_be_tell_event(chr_frontend *fe, int event)
     chr__return(ctx);
 }
 
+/* To a frontend that has just come to an open chardev. */
+static void chr__tell_state(chr_frontend *fe, chr_dev *dev)
+{
+    chr__hold hold;
+
+    chr__hold_begin(dev->ctx, &hold, fe);
+    if (dev->be_open)
+        chr_be_tell_event(fe, CHR_EVENT_OPENED);
+    if (hold.fe && dev->input_over && fe->dev == dev && fe->told_open)
+        chr_be_tell_event(fe, CHR_EVENT_INPUT_END);
+    chr__hold_end(dev->ctx, &hold);
+}
+
 static void chr__deliver_event(chr_dev *dev, int event)
 {
     if (dev->kind->sharing)
@@ -5301,7 +5948,8 @@ static void chr__deliver_event(chr_dev *dev, int event)
 static void chr__deliver_pending(chr_dev *dev)
 {
     static const int order[] = { CHR_EVENT_CLOSED,  CHR_EVENT_OPENED,  CHR_EVENT_BREAK,
-                                 CHR_EVENT_RESIZED, CHR_EVENT_SERIAL, CHR_EVENT_MUX_IN, CHR_EVENT_MUX_OUT };
+                                 CHR_EVENT_RESIZED, CHR_EVENT_SERIAL, CHR_EVENT_LINE_ERROR, CHR_EVENT_PURGE_RECEIVE,
+                                 CHR_EVENT_PURGE_TRANSMIT, CHR_EVENT_MUX_IN, CHR_EVENT_MUX_OUT, CHR_EVENT_INPUT_END };
     unsigned         i, pending = dev->pending;
 
     dev->pending &= CHR__RECORDED;
@@ -5342,8 +5990,8 @@ static void chr__postpone(chr_dev *dev, unsigned what)
 static void chr__postpone_event(chr_dev *dev, int event)
 {
     if (event == CHR_EVENT_CLOSED)
-        dev->pending &= ~(1u << CHR_EVENT_OPENED);
-    if (event >= CHR_EVENT_BREAK && event <= CHR_EVENT_SERIAL) {
+        dev->pending &= ~(1u << CHR_EVENT_OPENED | 1u << CHR_EVENT_INPUT_END);
+    if (event >= CHR_EVENT_BREAK && event <= CHR__LAST_EVENT) {
         chr__postpone(dev, 1u << event);
         return;
     }
@@ -5351,13 +5999,29 @@ static void chr__postpone_event(chr_dev *dev, int event)
     chr__postpone(dev, CHR__OTHER_EVENT);
 }
 
+/* A new peer, or none: what the last one was told, and has said, is over. */
+static void chr__note_open(chr_dev *dev, int event)
+{
+    dev->be_open = event == CHR_EVENT_OPENED;
+    dev->input_over = 0;
+    if (dev->ending && dev->be_open) {
+        dev->ending = 0;
+        chr__set_extras(dev);
+    }
+    if (dev->outbox)
+        chr__outbox_event(dev, event);
+    if (dev->ending && dev->ctx->quiet > 0)
+        chr__postpone(dev, CHR__WRITABLE);
+    else if (dev->ending)
+        (void)chr__end_output(dev);
+}
+
 static void chr__event(chr_dev *dev, int event)
 {
-    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
-        dev->be_open = event == CHR_EVENT_OPENED;
-        if (dev->outbox)
-            chr__outbox_event(dev, event);
-    }
+    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED)
+        chr__note_open(dev, event);
+    else if (event == CHR_EVENT_INPUT_END)
+        dev->input_over = 1;
     if (dev->ctx->quiet > 0) {
         chr__postpone_event(dev, event);
         return;
@@ -5472,7 +6136,8 @@ static void chr__set_open(chr_dev *dev, int is_open)
 /* -- the log file: never disturbs the traffic -- */
 
 typedef struct chr__log {
-    int fd, stamped, in_line; /* in_line: the last byte was not a newline */
+    int          fd, stamped, in_line; /* in_line: the last byte was not a newline */
+    chr__fd_type type;
 } chr__log;
 
 static int chr__log_open(chr_dev *dev, chr_error *err)
@@ -5491,6 +6156,7 @@ static int chr__log_open(chr_dev *dev, chr_error *err)
         return chr__no_memory(err);
     }
     dev->log->fd = fd;
+    dev->log->type = chr__os_fd_type(fd, 1);
     dev->log->stamped = common->logtimestamp == CHR_ON;
     return 0;
 }
@@ -5540,9 +6206,9 @@ static int chr__log_stamped_lines(chr_dev *dev, const char *text, size_t len)
         const void *newline = memchr(text, '\n', len);
         line = newline ? (size_t)((const char *)newline - text) + 1 : len;
         if (!dev->log->in_line)
-            code = chr__write_file(dev->log->fd, stamp, (size_t)chr__log_stamp(dev->ctx, stamp, sizeof stamp));
+            code = chr__write_file(dev->log->fd, dev->log->type, stamp, (size_t)chr__log_stamp(dev->ctx, stamp, sizeof stamp));
         if (code == 0)
-            code = chr__write_file(dev->log->fd, text, line);
+            code = chr__write_file(dev->log->fd, dev->log->type, text, line);
         dev->log->in_line = !newline;
     }
     return code;
@@ -5550,7 +6216,7 @@ static int chr__log_stamped_lines(chr_dev *dev, const char *text, size_t len)
 
 CHR__COLD void chr__log_record(chr_dev *dev, const void *buf, size_t len)
 {
-    int  code = dev->log->stamped ? chr__log_stamped_lines(dev, (const char *)buf, len) : chr__write_file(dev->log->fd, buf, len);
+    int  code = dev->log->stamped ? chr__log_stamped_lines(dev, (const char *)buf, len) : chr__write_file(dev->log->fd, dev->log->type, buf, len);
     char text[300];
 
     if (code == 0)
@@ -5559,41 +6225,6 @@ CHR__COLD void chr__log_record(chr_dev *dev, const void *buf, size_t len)
                 ((const chr_common_options *)dev->options)->logfile);
     chr__log_line(dev->ctx, dev->id, text);
     chr__log_close(dev);
-}
-
-/* -- frontends that go away while somebody uses them -- */
-
-/* On the stack of a function that goes on with a frontend after one of its handlers: fe is NULL when it has been detached meanwhile. */
-typedef struct chr__hold {
-    chr_frontend     *fe;
-    struct chr__hold *outer;
-} chr__hold;
-
-static void chr__hold_begin(chr_context *ctx, chr__hold *hold, chr_frontend *fe)
-{
-    hold->fe = fe;
-    hold->outer = ctx->holds;
-    ctx->holds = hold;
-}
-
-static void chr__hold_end(chr_context *ctx, chr__hold *hold)
-{
-    ctx->holds = hold->outer;
-}
-
-/* Its context stays known, for other threads that are about to call: they find no chardev. */
-CHR__PRIVATE void chr__fe_let_go(chr_frontend *fe)
-{
-    chr__hold *hold;
-
-    for (hold = fe->ctx->holds; hold; hold = hold->outer)
-        if (hold->fe == fe)
-            hold->fe = NULL;
-    fe->told_open = 0;
-    fe->attached = NULL;
-    CHR__STORE(fe->dev, NULL);
-    if (fe->ctx->closing)
-        CHR__STORE(fe->ctx, NULL);
 }
 
 /* -- descriptors that were given with the options: the giver's until nothing can fail any more -- */
@@ -6188,8 +6819,8 @@ static int chr__swap_back(chr_dev *old, chr_dev *fresh, int was_open, chr_error 
     chr__give_up(fresh);
     chr__update(old);
     chr__fail(err, CHR_ERR_BUSY, "the frontend of '%s' refuses the new backend", old->id);
-    if (fe && was_open && old->be_open)
-        chr_be_tell_event(fe, CHR_EVENT_OPENED);
+    if (fe && was_open)
+        chr__tell_state(fe, old);
     return CHR_ERR_BUSY;
 }
 
@@ -6212,8 +6843,8 @@ static int chr__swap(chr_dev *old, chr_dev *fresh, chr_error *err)
         return chr__swap_back(old, fresh, was_open, err);
     chr__replace(old, fresh);
     chr__update(fresh);
-    if (fresh->be_open && fresh->frontend == fe)
-        chr_be_tell_event(fe, CHR_EVENT_OPENED);
+    if (fresh->frontend == fe)
+        chr__tell_state(fe, fresh);
     return 0;
 }
 
@@ -6466,8 +7097,8 @@ static void chr__fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers,
     chr__hold_begin(dev->ctx, &hold, fe);
     chr__fe_take_focus(fe);
     chr__hold_end(dev->ctx, &hold);
-    if (hold.fe && dev->be_open && !(dev->kind->sharing && dev->ctx->open_suspended))
-        chr_be_tell_event(fe, CHR_EVENT_OPENED);
+    if (hold.fe && !(dev->kind->sharing && dev->ctx->open_suspended))
+        chr__tell_state(fe, dev);
 }
 
 CHARDEV_API void chr_fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers, void *opaque)
@@ -6533,12 +7164,15 @@ CHR__HOT static int chr__write(chr_dev *dev, const void *buf, size_t len)
     return n;
 }
 
-/* With a log, an outbox, a recorder, or any of them. */
+/* With a log, an outbox, a recorder, an end that waits, or any of them. */
 CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
 {
     int n;
 
-    if (!dev->outbox) {
+    if (dev->ending) {
+        n = CHR_ERR_DISCONNECTED;
+        chr__count_out(dev, n, len);
+    } else if (!dev->outbox) {
         n = chr__write(dev, buf, len);
     } else {
         chr__quiet(dev->ctx);
@@ -6795,11 +7429,21 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
 CHR__PRIVATE int chr__serial_params_valid(const chr_serial_params *params)
 {
     return params->speed >= 50 && params->speed <= 4000000 && params->data_bits >= 5 && params->data_bits <= 8 &&
-           params->stop_bits >= 1 && params->stop_bits <= 2 &&
-           (params->parity == 'N' || params->parity == 'E' || params->parity == 'O');
+           (params->stop_bits == 1 || params->stop_bits == 2 || params->stop_bits == CHR_STOP_BITS_1_5) &&
+           params->parity > 0 && params->parity < 128 && strchr("NEOMS", params->parity) != NULL;
 }
 
-CHR__PRIVATE int chr__flow_valid(int flow) { return flow >= CHR_FLOW_NONE && flow <= CHR_FLOW_RTSCTS; }
+/* The two of a flow control that may be split. */
+CHR__PRIVATE int chr__flow_out(int flow) { return flow & 15; }
+CHR__PRIVATE int chr__flow_in(int flow) { return flow >> 4 ? (flow >> 4) - 1 : flow; }
+CHR__PRIVATE int chr__flow(int out, int in) { return out == in ? out : CHR_FLOW_SPLIT(out, in); }
+
+CHR__PRIVATE int chr__flow_valid(int flow)
+{
+    return flow >= CHR_FLOW_NONE && chr__flow_out(flow) <= CHR_FLOW_RTSCTS && chr__flow_in(flow) <= CHR_FLOW_RTSCTS;
+}
+
+CHR__PRIVATE int chr__purge_valid(int what) { return what >= CHR_PURGE_RECEIVE && what <= (CHR_PURGE_RECEIVE | CHR_PURGE_TRANSMIT); }
 
 CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg)
 {
@@ -6870,6 +7514,32 @@ CHARDEV_API int chr_fe_disconnect(chr_frontend *fe)
     return code;
 }
 
+static int chr__shutdown(chr_dev *dev)
+{
+    int code;
+
+    if (!dev->kind->peer || !dev->kind->peer->shutdown)
+        return CHR_ERR_NOT_SUPPORTED;
+    code = chr__end_output(dev);
+    if (dev->ending)
+        chr__update(dev);
+    return code;
+}
+
+CHARDEV_API int chr_fe_shutdown(chr_frontend *fe)
+{
+    chr_dev *dev = chr__fe_lock(fe);
+    int      code;
+
+    if (!dev)
+        return CHR_ERR_DISCONNECTED;
+    code = chr__shutdown(dev);
+    if (chr__is_recorded(dev))
+        chr__record(dev, CHR__RECORD_SHUTDOWN, code, 0, NULL, 0);
+    CHR__UNLOCK(dev->ctx);
+    return code;
+}
+
 static int chr__wait_connected(chr_dev *dev, chr_error *err)
 {
     int code;
@@ -6907,6 +7577,53 @@ CHARDEV_API int chr_fe_wait_connected(chr_frontend *fe, chr_error *err)
     code = chr_wait_connected(dev, err);
     CHR__UNLOCK(dev->ctx);
     return code;
+}
+
+/* -- before the end -- */
+
+/* Output that was taken and has not left. */
+static uint64_t chr__queued(const chr_dev *dev)
+{
+    uint64_t count = dev->outbox ? dev->outbox->unsent + dev->outbox->queue.count : 0;
+
+    return count + (dev->kind->peer && dev->kind->peer->queued ? dev->kind->peer->queued(dev) : 0);
+}
+
+/* The same of all; *left counts what has left, from any start: it grows with each byte that goes. */
+static uint64_t chr__queued_in_all(chr_context *ctx, uint64_t *left)
+{
+    const chr_dev *dev;
+    uint64_t       each, count = 0;
+
+    CHR__LOCK(ctx);
+    for (*left = 0, dev = ctx->devs; dev; dev = dev->next) {
+        each = chr__queued(dev);
+        count += each + (uint64_t)dev->ending;
+        *left += dev->bytes_out - each;
+    }
+    CHR__UNLOCK(ctx);
+    return count;
+}
+
+CHARDEV_API int chr_drain(chr_context *ctx, int timeout_ms)
+{
+    int64_t  deadline = chr__deadline(ctx, timeout_ms);
+    uint64_t before, left;
+    int      code, wait_ms;
+
+    if (chr__in_handler(ctx))
+        return CHR_ERR_IN_HANDLER;
+    for (; chr__queued_in_all(ctx, &before) > 0; ) {
+        wait_ms = chr__time_left(ctx, deadline);
+        if (wait_ms == 0)
+            return CHR_ERR_TIMEOUT;
+        code = chr_loop_step(ctx, wait_ms);
+        if (code < 0)
+            return code;
+        if (chr__queued_in_all(ctx, &left) > 0 && (int64_t)(left - before) > 0)
+            deadline = chr__deadline(ctx, timeout_ms);
+    }
+    return 0;
 }
 
 /* ====================================================================================================================
@@ -6991,7 +7708,7 @@ static int chr__replay_head(const chr__replay *replay, int64_t at, unsigned char
 /* Why the record can't be, or NULL. */
 static const char *chr__replay_fault(const chr__replay *replay, const chr__record_head *record, int64_t time)
 {
-    if (record->kind < CHR__RECORD_NEW || record->kind > CHR__RECORD_END || record->inside > (record->kind == CHR__RECORD_EVENT))
+    if (record->kind < CHR__RECORD_NEW || record->kind > CHR__RECORD_SHUTDOWN || record->inside > (record->kind == CHR__RECORD_EVENT))
         return "a record of an unknown kind";
     if (record->time < time || record->time > INT64_MAX / 4)
         return "time runs backwards";
@@ -7117,7 +7834,8 @@ static int chr__replay_check(chr__replay *replay, const char *path, chr_error *e
 
 static int chr__is_call(const chr__record_head *record)
 {
-    return record->inside || record->kind == CHR__RECORD_CREATED || (record->kind >= CHR__RECORD_WRITE && record->kind <= CHR__RECORD_WAIT);
+    return record->inside || record->kind == CHR__RECORD_CREATED || record->kind == CHR__RECORD_SHUTDOWN ||
+           (record->kind >= CHR__RECORD_WRITE && record->kind <= CHR__RECORD_WAIT);
 }
 
 static void chr__replay_deliver(void *opaque);
@@ -7490,6 +8208,19 @@ static void chr__replay_end(chr_dev *dev)
             replay->known[i].dev = NULL;
 }
 
+static int chr__replay_shutdown(chr_dev *dev)
+{
+    chr__played            *played = (chr__played *)dev;
+    const chr__record_head *call = chr__replay_call(played, CHR__RECORD_SHUTDOWN);
+    int                     code = call ? call->value : CHR_ERR_NOT_SUPPORTED;
+
+    if (call)
+        chr__replay_advance(played, &played->call, 1);
+    else
+        chr__replay_diverges(played, "a shutdown that was not made then", played->call.at);
+    return code;
+}
+
 static const chr_io chr__played_io = {
     chr__replay_write,  /* write   */
     chr__replay_read,   /* read    */
@@ -7503,6 +8234,8 @@ static const chr_peer_slots chr__played_peer = {
     NULL,                   /* add_client     */
     NULL,                   /* set_msgfds     */
     NULL,                   /* get_msgfds     */
+    chr__replay_shutdown,   /* shutdown       */
+    NULL,                   /* queued         */
 };
 
 static const chr_input_slots chr__played_input = {
@@ -7612,9 +8345,11 @@ typedef struct chr__layer_slots {
     int  (*read)(chr__layer *layer, void *buf, size_t len);           /* bytes; 0 = the end; or one of the answers below */
     int  (*write)(chr__layer *layer, const void *buf, size_t len);    /* bytes taken */
     int  (*pending)(const chr__layer *layer);                         /* whether it holds input, -1 = only the end; NULL = never */
-    int  (*unsent)(const chr__layer *layer);                          /* whether it holds output, -1 = the peer wants none now;
-                                                                         NULL = never */
+    int  (*unsent)(const chr__layer *layer);                          /* bytes of output that it holds; minus these minus 1 = the
+                                                                         peer wants none now; NULL = never any */
     int  (*flush)(chr__layer *layer);                                 /* send that: 0 = all is gone; NULL with `unsent` */
+    int  (*shutdown)(chr__layer *layer);                              /* no more output, after a flush: 0 = said, or would-block;
+                                                                         NULL = ask the layer below */
     int  (*ioctl)(chr__layer *layer, int command, void *arg);         /* or NULL */
     void (*close)(chr__layer *layer);                                 /* say goodbye if there is time, free; or NULL */
 } chr__layer_slots;
@@ -7631,50 +8366,55 @@ struct chr__layer { /* a layer's state begins with it */
 /* -- the bottom: plain descriptors -- */
 
 typedef struct chr__bottom {
-    chr__layer layer;
-    int        in, out;
+    chr__layer   layer;
+    int          in, out;
+    chr__fd_type in_type, out_type;
 } chr__bottom;
 
 CHR__HOT static int chr__bottom_read(chr__layer *layer, void *buf, size_t len)
 {
-    return chr__os_read(((chr__bottom *)layer)->in, buf, len);
+    chr__bottom *bottom = (chr__bottom *)layer;
+
+    return chr__os_read_as(bottom->in, bottom->in_type, buf, len);
 }
 
 CHR__HOT static int chr__bottom_write(chr__layer *layer, const void *buf, size_t len)
 {
-    return chr__os_write(((chr__bottom *)layer)->out, buf, len);
+    chr__bottom *bottom = (chr__bottom *)layer;
+
+    return chr__os_write(bottom->out, bottom->out_type, buf, len);
 }
 
-static int chr__bottom_write_pipe(chr__layer *layer, const void *buf, size_t len)
+/* After FIN: what layers still answer is not for the peer any more. */
+CHR__PRIVATE int chr__bottom_swallow(chr__layer *layer, const void *buf, size_t len)
 {
-    return chr__os_write_pipe(((chr__bottom *)layer)->out, buf, len);
+    (void)layer, (void)buf;
+    return (int)len;
+}
+
+static const chr__layer_slots chr__bottom_shut = {
+    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_swallow, NULL, NULL, NULL, NULL, NULL, NULL
+};
+
+static int chr__bottom_shutdown(chr__layer *layer)
+{
+    chr__bottom *bottom = (chr__bottom *)layer;
+
+    if (bottom->out_type != CHR__FD_SOCKET)
+        return CHR_ERR_NOT_SUPPORTED;
+    chr__os_shutdown(bottom->out);
+    layer->slots = &chr__bottom_shut;
+    return 0;
 }
 
 static const chr__layer_slots chr__bottom_plain = {
-    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_write, NULL, NULL, NULL, NULL, NULL
+    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_write, NULL, NULL, NULL, chr__bottom_shutdown, NULL, NULL
 };
-static const chr__layer_slots chr__bottom_pipe = {
-    "pipe", NULL, NULL, chr__bottom_read, chr__bottom_write_pipe, NULL, NULL, NULL, NULL, NULL
-};
-
-static int chr__bottom_send(chr__layer *layer, const void *buf, size_t len)
-{
-    return chr__os_send(((chr__bottom *)layer)->out, buf, len);
-}
-
-static const chr__layer_slots chr__bottom_socket = {
-    "socket", NULL, NULL, chr__bottom_read, chr__bottom_send, NULL, NULL, NULL, NULL, NULL
-};
-
-/* What SIGPIPE asks for: a socket and a pipe each have their own way to be silent. */
-static const chr__layer_slots *chr__bottom_slots(int out)
-{
-    chr__fd_type type = out < 0 ? CHR__FD_PLAIN : chr__os_fd_type(out);
-
-    return type == CHR__FD_SOCKET ? &chr__bottom_socket : type == CHR__FD_PIPE ? &chr__bottom_pipe : &chr__bottom_plain;
-}
 
 /* -- the stream -- */
+
+enum { CHR__FULL_HUP = 8 }; /* among the events of a watch: no poll() bit, so that only what poll() always tells is told: both
+                               directions are over. CHR_HUP alone means POLLRDHUP too, which a half-close is */
 
 typedef struct chr__stream {
     chr_dev    *dev;
@@ -7686,6 +8426,8 @@ typedef struct chr__stream {
     int         broken;            /* a write has failed: what is left to read comes, then the end */
     int         held;              /* hung up, but the frontend has no room for what is left */
     int         may_keep;          /* some layer may keep bytes that poll can't see */
+    int         input_over;        /* half-close by the peer: only output is left */
+    int         output_over;       /* half-close by us: only input is left */
     void      (*ended)(struct chr__stream *stream, int code); /* 0 = end of input, else why; it closes the stream, or stops the input */
 } chr__stream;
 
@@ -7744,16 +8486,42 @@ CHR__COLD int chr__stream_flush(chr__stream *stream)
     return result;
 }
 
+/* What the layers hold, encoded as it is. */
+CHR__PRIVATE size_t chr__stream_queued(const chr__stream *stream)
+{
+    const chr__layer *layer;
+    size_t            count = 0;
+    int               unsent;
+
+    for (layer = stream->top; layer && !stream->broken; layer = layer->below) {
+        unsent = layer->slots->unsent ? layer->slots->unsent(layer) : 0;
+        count += (size_t)(unsent < 0 ? -1 - unsent : unsent);
+    }
+    return count;
+}
+
 CHR__COLD void chr__stream_look_again(chr__stream *stream)
 {
     chr_idle_start(stream->dev->ctx, &stream->again, chr__stream_again, stream);
 }
 
+/* Output is polled for while somebody waits. */
+static int chr__stream_out_events(const chr__stream *stream)
+{
+    int unsent = chr__stream_unsent(stream);
+
+    return unsent > 0 || (unsent == 0 && !stream->broken && chr_be_wants_writable(stream->dev)) ? CHR_OUT : 0;
+}
+
 /* What to poll for: input while there is room, output while somebody waits, hang-ups always until one is held. */
 static void chr__stream_update(chr__stream *stream)
 {
-    int room, unsent, in_events, out_events;
+    int room, in_events, out_events;
 
+    if (stream->input_over) {
+        chr_watch_set(&stream->in_watch, CHR__FULL_HUP | chr__stream_out_events(stream));
+        return;
+    }
     if (!stream->top)
         return;
     if (stream->dev->ctx->quiet > 0) { /* inside a slot: neither the question nor the poll set is ours to touch */
@@ -7763,8 +8531,7 @@ static void chr__stream_update(chr__stream *stream)
     room = stream->in >= 0 ? chr__room(stream->dev) : 0;
     if (!stream->top)
         return;
-    unsent = chr__stream_unsent(stream);
-    out_events = unsent > 0 || (unsent == 0 && !stream->broken && chr_be_wants_writable(stream->dev)) ? CHR_OUT : 0;
+    out_events = chr__stream_out_events(stream);
     in_events = room > 0 ? CHR_IN | CHR_HUP : stream->held ? 0 : CHR_HUP;
     if (stream->in == stream->out) {
         chr_watch_set(&stream->in_watch, in_events | out_events);
@@ -7863,7 +8630,9 @@ static void chr__stream_again(void *opaque)
 {
     chr__stream *stream = (chr__stream *)opaque;
 
-    if (stream->top && (stream->broken || chr__stream_pending(stream)))
+    if (stream->top && stream->input_over && (stream->broken || stream->output_over))
+        chr__stream_end(stream, 0);
+    else if (stream->top && !stream->input_over && (stream->broken || chr__stream_pending(stream)))
         chr__stream_look(stream, stream->broken);
 }
 
@@ -7901,6 +8670,60 @@ CHR__HOT static void chr__stream_ready(void *opaque, int events)
         chr__stream_look(stream, !(events & CHR_IN));
 }
 
+/* From here on a write finds nobody. */
+CHR__PRIVATE void chr__stream_output_over(chr__stream *stream)
+{
+    stream->output_over = 1;
+    chr_watch_stop(&stream->out_watch);
+    stream->out = -1;
+    if (stream->input_over)
+        chr__stream_look_again(stream);
+    else
+        chr__stream_update(stream);
+}
+
+/* Half-closed by the peer: a hang-up now is the end of both directions. */
+static void chr__stream_half_ready(void *opaque, int events)
+{
+    chr__stream *stream = (chr__stream *)opaque;
+
+    if (events & CHR_OUT)
+        chr__stream_writable(stream);
+    if (stream->top && events & CHR_HUP)
+        chr__stream_end(stream, 0);
+}
+
+/* From `ended`, at the end of input of a descriptor that is both ways: output goes on. 0 = it can't: all is over. */
+CHR__PRIVATE int chr__stream_half_close(chr__stream *stream)
+{
+    if (stream->broken || stream->output_over || chr__os_wait(stream->in, CHR__FULL_HUP, 0) & CHR_HUP)
+        return 0;
+    stream->input_over = 1;
+    stream->in_watch.ready = chr__stream_half_ready;
+    chr__stream_update(stream);
+    return 1;
+}
+
+/* No more output. 0 = it has been said; would-block = what layers hold goes first: call it again when output is possible. */
+CHR__PRIVATE int chr__stream_shutdown(chr__stream *stream)
+{
+    chr__layer *layer;
+    int         code;
+
+    if (!stream->top || stream->broken || (stream->out < 0 && !stream->output_over))
+        return CHR_ERR_DISCONNECTED;
+    if (stream->output_over)
+        return 0;
+    code = chr__stream_flush(stream);
+    for (layer = stream->top; layer && !layer->slots->shutdown; layer = layer->below)
+        ;
+    if (code == 0 || !layer)
+        code = layer ? layer->slots->shutdown(layer) : CHR_ERR_NOT_SUPPORTED;
+    if (code == 0)
+        chr__stream_output_over(stream);
+    return code;
+}
+
 static void chr__stream_out_ready(void *opaque, int events)
 {
     (void)events;
@@ -7932,6 +8755,7 @@ static void chr__stream_close(chr__stream *stream)
     chr_watch_stop(&stream->out_watch);
     chr_idle_stop(&stream->again);
     stream->in = stream->out = -1;
+    stream->input_over = 0;
 }
 
 /* Starts on layers whose handshakes are over. */
@@ -7941,7 +8765,7 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
     stream->dev = dev;
     stream->in = in;
     stream->out = out;
-    stream->broken = stream->held = 0;
+    stream->broken = stream->held = stream->input_over = stream->output_over = 0;
     stream->ended = ended;
     if (chr__need_buffer(dev->ctx) < 0 || (in >= 0 && chr_watch_start(dev->ctx, &stream->in_watch, in, 0, chr__stream_ready, stream) < 0) ||
         (out >= 0 && out != in && chr_watch_start(dev->ctx, &stream->out_watch, out, 0, chr__stream_out_ready, stream) < 0)) {
@@ -8025,30 +8849,88 @@ static const chr_io chr__stream_io = {
     chr__stream_dev_wait_fd, /* wait_fd */
 };
 
-/* -- a chardev right on descriptors, which it owns: what fd, file, pipe, pty and stdio have in common -- */
+/* -- a chardev right on descriptors: what fd, file, pipe, pty and stdio have in common -- */
 
 typedef struct chr__fd_dev {
     chr_dev     dev;
     chr__stream stream;
-    chr__bottom bottom;
+    chr__bottom bottom;   /* reads and writes `in` and `out`, or what they were opened anew as */
     int         in, out;
-    int         is_owner; /* of in and out: they are closed with it */
+    int         is_owner;        /* of in and out: they are closed with it */
+    int         own_in, own_out; /* opened anew; 0 = they are not */
 } chr__fd_dev;
 
-static int chr__fd_start(chr__fd_dev *state, int in, int out, void (*ended)(chr__stream *, int), chr_error *err)
+static int chr__fd_begin(chr__fd_dev *state, void (*ended)(chr__stream *, int), chr_error *err)
 {
-    state->bottom.layer.slots = chr__bottom_slots(out);
+    state->bottom.layer.slots = &chr__bottom_plain;
     state->bottom.layer.dev = &state->dev;
-    state->bottom.in = state->in = in;
-    state->bottom.out = state->out = out;
-    return chr__stream_open(&state->stream, &state->dev, &state->bottom.layer, in, out, ended, err);
+    return chr__stream_open(&state->stream, &state->dev, &state->bottom.layer, state->in, state->out, ended, err);
 }
 
+/* On descriptors that the library has opened. */
+CHR__PRIVATE int chr__fd_start(chr__fd_dev *state, int in, int out, void (*ended)(chr__stream *, int), chr_error *err)
+{
+    state->bottom.in = state->in = in;
+    state->bottom.out = state->out = out;
+    state->bottom.in_type = chr__os_fd_type(in, 1);
+    state->bottom.out_type = out == in ? state->bottom.in_type : chr__os_fd_type(out, 1);
+    return chr__fd_begin(state, ended, err);
+}
+
+#if CHARDEV_HAS_FD || CHARDEV_HAS_STDIO
+/* On inherited ones, whose flags stay as they are. poll() looks at those, since only they know of the writers that a FIFO had before. */
+static int chr__fd_start_inherited(chr__fd_dev *state, int in, int out, void (*ended)(chr__stream *, int), chr_error *err)
+{
+    state->in = in;
+    state->out = out;
+    state->bottom.in = chr__os_unshare(in, CHR_IN, &state->bottom.in_type);
+    state->bottom.out = chr__os_unshare(out, CHR_OUT, &state->bottom.out_type);
+    state->own_in = state->bottom.in != in ? state->bottom.in : 0;
+    state->own_out = state->bottom.out != out ? state->bottom.out : 0;
+    return chr__fd_begin(state, ended, err);
+}
+#endif
+
+#if CHARDEV_HAS_FD || CHARDEV_HAS_FILE || CHARDEV_HAS_PIPE
+/* A descriptor that is there for output alone ends with it. */
+static int chr__fd_shutdown(chr_dev *dev)
+{
+    chr__fd_dev *state = (chr__fd_dev *)dev;
+    int          code = chr__stream_shutdown(&state->stream);
+
+    if (code != CHR_ERR_NOT_SUPPORTED || state->in == state->out || !state->is_owner)
+        return code;
+    chr__stream_output_over(&state->stream);
+    chr__os_close(state->out);
+    if (state->own_out)
+        chr__os_close(state->own_out);
+    state->out = -1;
+    state->own_out = 0;
+    return 0;
+}
+
+/* Of fd, file and pipe. */
+static const chr_peer_slots chr__fd_peer = {
+    NULL,             /* disconnect     */
+    NULL,             /* wait_connected */
+    NULL,             /* add_client     */
+    NULL,             /* set_msgfds     */
+    NULL,             /* get_msgfds     */
+    chr__fd_shutdown, /* shutdown       */
+    NULL,             /* queued         */
+};
+#endif
+
+/* Also after a failed open. */
 CHR__PRIVATE void chr__fd_close(chr_dev *dev)
 {
     chr__fd_dev *state = (chr__fd_dev *)dev;
 
     chr__stream_close(&state->stream);
+    if (state->own_in)
+        chr__os_close(state->own_in);
+    if (state->own_out)
+        chr__os_close(state->own_out);
     if (!state->is_owner)
         return;
     chr__close_own(dev, state->in);
@@ -9515,7 +10397,7 @@ static int chr__brlapi_read(chr__brlapi *host)
             return chr__fail(&host->failure, CHR_ERR_INVALID, "%s speaks something else", host->name);
         if (host->in_count >= CHR__BRLAPI_HEADER && host->in_count == want)
             return 1;
-        n = chr__os_read(host->fd, host->in + host->in_count, want - host->in_count);
+        n = chr__os_receive_bytes(host->fd, host->in + host->in_count, want - host->in_count);
         if (n == CHR_ERR_WOULD_BLOCK)
             return 0;
         if (n <= 0)
@@ -9846,6 +10728,7 @@ typedef struct chr__mux {
     int            escape, escaped;
     unsigned char *backlog;    /* input that nobody's hold has room for; pushes back the far side */
     size_t         backlog_start, backlog_end;
+    int            forget_at_end; /* of the backlog: an escape that stands there is without its command */
     chr_idle       deliver;
     int            is_waiting, can_deliver; /* what the last look at the slots found: held input, and room for it */
     int            stamps, in_line;
@@ -9877,26 +10760,43 @@ static void chr__mux_each(chr__mux *mux, void (*visit)(chr__mux *, chr__mux_slot
 
 static void chr__mux_tell(chr__mux *mux, chr__mux_slot *slot, int event)
 {
-    if (event != CHR_EVENT_OPENED || !mux->dev.ctx->open_suspended)
+    if ((event != CHR_EVENT_OPENED && event != CHR_EVENT_INPUT_END) || !mux->dev.ctx->open_suspended)
         chr_be_tell_event(slot->fe, event);
 }
 
-/* An event on the mux itself goes to the focus; but open or not is the same for all. */
+/* What is the same for all frontends: the state of the far side. */
+static int chr__mux_is_state(int event)
+{
+    return event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END;
+}
+
+/* An event on the mux itself goes to the focus, unless it is about that state. */
 static void chr__mux_event(chr_dev *dev, int event)
 {
     chr__mux *mux = (chr__mux *)dev;
 
-    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED)
+    if (chr__mux_is_state(event))
         chr__mux_each(mux, chr__mux_tell, event);
     else if (mux->focus)
         chr_be_tell_event(mux->focus->fe, event);
+}
+
+/* Its peer has gone: the next one's first character is no command. What came before and waits in the backlog is still its own. */
+static void chr__mux_forget_escape(chr__mux *mux)
+{
+    if (mux->backlog_start < mux->backlog_end)
+        mux->forget_at_end = 1;
+    else
+        mux->escaped = 0;
 }
 
 static void chr__mux_base_event(void *opaque, int event)
 {
     chr__mux *mux = (chr__mux *)opaque;
 
-    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED)
+    if (event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END)
+        chr__mux_forget_escape(mux);
+    if (chr__mux_is_state(event))
         chr_be_event(&mux->dev, event);
     else
         chr__mux_each(mux, chr__mux_tell, event);
@@ -10191,6 +11091,8 @@ static void chr__mux_deliver(void *opaque)
     chr__mux_each(mux, chr__mux_deliver_held, 0);
     if (!mux->dev.removed && mux->backlog_start < mux->backlog_end)
         mux->backlog_start += chr__mux_process(mux, mux->backlog + mux->backlog_start, mux->backlog_end - mux->backlog_start);
+    if (mux->forget_at_end && mux->backlog_start == mux->backlog_end)
+        mux->forget_at_end = mux->escaped = 0;
     if (!mux->dev.removed)
         chr_fe_accept_input(&mux->base);
 }
@@ -10356,6 +11258,25 @@ static const chr_io chr__mux_io = {
     chr__mux_wait_fd, /* wait_fd */
 };
 
+/* One frontend of several can't end it for the others. */
+static int chr__mux_shutdown(chr_dev *dev)
+{
+    chr__mux *mux = (chr__mux *)dev;
+    int       code = mux->slots && !mux->slots->next ? chr__mux_flush_stamp(mux) : CHR_ERR_NOT_SUPPORTED;
+
+    return code < 0 ? code : chr_fe_shutdown(&mux->base);
+}
+
+static const chr_peer_slots chr__mux_peer = {
+    NULL,              /* disconnect     */
+    NULL,              /* wait_connected */
+    NULL,              /* add_client     */
+    NULL,              /* set_msgfds     */
+    NULL,              /* get_msgfds     */
+    chr__mux_shutdown, /* shutdown       */
+    NULL,              /* queued         */
+};
+
 static const chr_sharing_slots chr__mux_sharing = {
     chr__mux_attach,         /* attach         */
     chr__mux_detach,         /* detach         */
@@ -10384,7 +11305,7 @@ static const chr_backend chr__mux_kind = {
     chr__mux_describe,                                      /* describe     */
     chr__mux_ioctl,                                         /* ioctl        */
     NULL,                                                   /* set_open     */
-    NULL,                                                   /* peer         */
+    &chr__mux_peer,                                         /* peer         */
     &chr__mux_sharing,                                      /* sharing      */
     1,                                                      /* fixed        */
     NULL,                                                   /* input        */
@@ -10406,6 +11327,7 @@ typedef struct chr__hub_member {
     chr_frontend     fe;
     struct chr__hub *hub;
     int              joined;   /* it is open, and the two below are about this time */
+    int              input_over; /* and it says no more */
     size_t           ahead;    /* how much it has had of what the hub has not yet taken */
     int              is_short; /* it took less than it was offered: that may have to be waited for */
 } chr__hub_member;
@@ -10429,6 +11351,7 @@ static const chr_option chr__hub_rows[] = {
 static void chr__hub_reset(chr__hub_member *member, int joined)
 {
     member->joined = joined;
+    member->input_over = 0;
     member->ahead = 0;
     member->is_short = 0;
 }
@@ -10587,6 +11510,18 @@ static void chr__hub_rejoin(chr__hub_member *member, int joined)
         chr_idle_start(hub->dev.ctx, &hub->tell, chr__hub_tell, hub);
 }
 
+/* The hub's input is over when no member that is open says any more. */
+static void chr__hub_look_at_input(chr__hub *hub)
+{
+    size_t i;
+    int    speakers = 0;
+
+    for (i = 0; i < hub->count; i++)
+        speakers += hub->members[i].joined && !hub->members[i].input_over;
+    if (speakers == 0 && hub->open_count > 0 && !hub->dev.input_over)
+        chr_be_event(&hub->dev, CHR_EVENT_INPUT_END);
+}
+
 static void chr__hub_member_event(void *opaque, int event)
 {
     chr__hub_member *member = (chr__hub_member *)opaque;
@@ -10595,8 +11530,14 @@ static void chr__hub_member_event(void *opaque, int event)
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
         chr__hub_rejoin(member, event == CHR_EVENT_OPENED);
         hub->open_count += event == CHR_EVENT_OPENED ? 1 : -1;
-        if (hub->open_count != (event == CHR_EVENT_OPENED ? 1 : 0))
+        if (hub->open_count != (event == CHR_EVENT_OPENED ? 1 : 0)) {
+            chr__hub_look_at_input(hub);
             return;
+        }
+    } else if (event == CHR_EVENT_INPUT_END) {
+        member->input_over = 1;
+        chr__hub_look_at_input(hub);
+        return;
     }
     chr_be_event(&hub->dev, event);
 }
@@ -10633,6 +11574,31 @@ static int chr__hub_ioctl(chr_dev *dev, int command, void *arg)
     }
     return code;
 }
+
+/* To all that are open; supported when one of them can do it. */
+static int chr__hub_shutdown(chr_dev *dev)
+{
+    chr__hub *hub = (chr__hub *)dev;
+    size_t    i;
+    int       code = CHR_ERR_DISCONNECTED, each;
+
+    for (i = 0; i < hub->count; i++) {
+        each = chr__hub_is_open(&hub->members[i]) ? chr_fe_shutdown(&hub->members[i].fe) : CHR_ERR_DISCONNECTED;
+        if (code != 0 && each != CHR_ERR_DISCONNECTED)
+            code = each;
+    }
+    return code;
+}
+
+static const chr_peer_slots chr__hub_peer = {
+    NULL,              /* disconnect     */
+    NULL,              /* wait_connected */
+    NULL,              /* add_client     */
+    NULL,              /* set_msgfds     */
+    NULL,              /* get_msgfds     */
+    chr__hub_shutdown, /* shutdown       */
+    NULL,              /* queued         */
+};
 
 static void chr__hub_describe(const chr_dev *dev, chr_info *info)
 {
@@ -10722,7 +11688,7 @@ static const chr_backend chr__hub_kind = {
     chr__hub_describe,                     /* describe     */
     chr__hub_ioctl,                        /* ioctl        */
     chr__hub_set_open,                     /* set_open     */
-    NULL,                                  /* peer         */
+    &chr__hub_peer,                        /* peer         */
     NULL,                                  /* sharing      */
     1,                                     /* fixed        */
     NULL,                                  /* input        */
@@ -10762,11 +11728,11 @@ static int chr__fd_open(chr_dev *dev, chr_error *err)
         return chr__fail(err, CHR_ERR_INVALID, "fd: needs in= or out=");
     if (chr__fd_check(options->in, "in", CHR_IN, err) < 0 || chr__fd_check(options->out, "out", CHR_OUT, err) < 0)
         return CHR_ERR_INVALID;
-    if ((options->in >= 0 && chr__os_adopt(options->in) < 0) || (options->out >= 0 && chr__os_adopt(options->out) < 0))
-        return chr__fail(err, CHR_ERR_IO, "fd: the descriptors' flags can't be set");
-    if (chr__fd_start(state, options->in, options->out, chr__stream_input_over, err) < 0)
+    if (chr__fd_start_inherited(state, options->in, options->out, chr__stream_input_over, err) < 0)
         return CHR_ERR_NO_MEMORY;
     state->is_owner = 1;
+    chr__os_close_on_exec(options->in);
+    chr__os_close_on_exec(options->out);
     chr_be_event(dev, CHR_EVENT_OPENED);
     return 0;
 }
@@ -10785,7 +11751,7 @@ static const chr_backend chr__fd_kind = {
     NULL,                                     /* describe     */
     NULL,                                     /* ioctl        */
     NULL,                                     /* set_open     */
-    NULL,                                     /* peer         */
+    &chr__fd_peer,                            /* peer         */
     NULL,                                     /* sharing      */
     0,                                        /* fixed        */
     NULL,                                     /* input        */
@@ -10843,7 +11809,7 @@ static const chr_backend chr__file_kind = {
     NULL,                                          /* describe     */
     NULL,                                          /* ioctl        */
     NULL,                                          /* set_open     */
-    NULL,                                          /* peer         */
+    &chr__fd_peer,                                 /* peer         */
     NULL,                                          /* sharing      */
     0,                                             /* fixed        */
     NULL,                                          /* input        */
@@ -10919,7 +11885,7 @@ static const chr_backend chr__pipe_kind = {
     NULL,                                     /* describe     */
     NULL,                                     /* ioctl        */
     NULL,                                     /* set_open     */
-    NULL,                                     /* peer         */
+    &chr__fd_peer,                            /* peer         */
     NULL,                                     /* sharing      */
     0,                                        /* fixed        */
     NULL,                                     /* input        */
@@ -11065,11 +12031,11 @@ static const chr_backend chr__pty_kind = {
 #if CHARDEV_HAS_STDIO
 
 typedef struct chr__stdio {
-    chr__fd_dev  base;
-    int          has_terminal; /* the process's 0 and 1 are ours */
-    int          is_raw;
-    chr__termios settings;     /* as they should be */
-    chr_timer    look;         /* whether a shell has put its own in place, after SIGSTOP and SIGCONT */
+    chr__fd_dev base;
+    int         has_terminal; /* the process's 0 and 1 are ours */
+    int         is_raw;
+    int         echo;
+    chr_timer   look;         /* whether a shell has put its own settings in place, after SIGSTOP and SIGCONT */
 } chr__stdio;
 
 enum { CHR__STDIO_LOOK_MS = 500 };
@@ -11079,41 +12045,51 @@ static const chr_option chr__stdio_rows[] = {
     { NULL,     CHR_OPTION_TEXT, 0,                                  NULL, 0, 0, NULL }
 };
 
+static int chr__stdio_make_raw(chr__stdio *stdio)
+{
+    const chr_stdio_options *options = (const chr_stdio_options *)stdio->base.dev.options;
+
+    return chr__os_terminal_make_raw(options->signal != CHR_OFF, stdio->echo);
+}
+
 /* A handler for SIGCONT would change a signal's disposition; a look now and then does not. */
 static void chr__stdio_look(void *opaque)
 {
     chr__stdio *stdio = (chr__stdio *)opaque;
 
-    if (chr__os_terminal_is_foreground() && chr__os_terminal_differs(&stdio->settings))
-        (void)chr__os_termios_set(0, &stdio->settings);
+    (void)chr__stdio_make_raw(stdio);
     chr_timer_start(stdio->base.dev.ctx, &stdio->look, CHR__STDIO_LOOK_MS, chr__stdio_look, stdio);
 }
 
-static void chr__stdio_make_raw(chr__stdio *stdio)
+/* A standard input that is closed, or can't be read, has ended: as /dev/null. */
+static int chr__stdio_start(chr__stdio *stdio, chr_error *err)
 {
-    const chr_stdio_options *options = (const chr_stdio_options *)stdio->base.dev.options;
+    chr__fd_dev *base = &stdio->base;
+    int          in = chr__os_may(0, CHR_IN) ? 0 : chr__os_open("/dev/null", CHR__OPEN_READ, NULL);
+    int          code = chr__fd_start_inherited(base, in >= 0 ? in : -1, chr__os_may(1, CHR_OUT) ? 1 : -1, chr__stream_input_over, err);
 
-    stdio->is_raw = chr__os_is_terminal(0) && chr__os_termios_get(0, &stdio->settings) == 0;
-    if (!stdio->is_raw)
-        return;
-    chr__os_termios_raw(&stdio->settings, options->signal != CHR_OFF, 1);
-    chr__stdio_look(stdio);
+    if (in > 0)
+        base->own_in = in;
+    return code;
 }
 
 static int chr__stdio_open(chr_dev *dev, chr_error *err)
 {
     chr__stdio *stdio = (chr__stdio *)dev;
-    int         code = chr__os_terminal_acquire(dev->id, err);
+    int         code;
 
+    if (!chr__os_is_open(0) && !chr__os_is_open(1))
+        return chr__fail(err, CHR_ERR_DISCONNECTED, "stdio: standard input and output are both closed");
+    code = chr__os_terminal_acquire(dev->id, err);
     if (code < 0)
         return code;
     stdio->has_terminal = 1;
-    chr__os_terminal_unblock(0);
-    chr__os_terminal_unblock(1);
-    code = chr__fd_start(&stdio->base, chr__os_may(0, CHR_IN) ? 0 : -1, chr__os_may(1, CHR_OUT) ? 1 : -1, chr__stream_input_over, err);
+    code = chr__stdio_start(stdio, err);
     if (code < 0)
         return code;
-    chr__stdio_make_raw(stdio);
+    stdio->is_raw = chr__os_is_terminal(0);
+    if (stdio->is_raw)
+        chr__stdio_look(stdio);
     chr_be_event(dev, CHR_EVENT_OPENED);
     return 0;
 }
@@ -11134,8 +12110,8 @@ static int chr__stdio_ioctl(chr_dev *dev, int command, void *arg)
 
     if (command != CHR_IOCTL_SET_ECHO || !stdio->is_raw)
         return CHR_ERR_NOT_SUPPORTED;
-    chr__os_termios_echo(&stdio->settings, *(int *)arg);
-    return chr__os_termios_set(0, &stdio->settings);
+    stdio->echo = *(int *)arg;
+    return chr__stdio_make_raw(stdio);
 }
 
 static const chr_backend chr__stdio_kind = {
@@ -11163,19 +12139,25 @@ static const chr_backend chr__stdio_kind = {
  * >>be_serial   a serial line, or any other terminal
  *
  * far side   what the line leads to          options   path, reconnect-ms
- * events     OPENED from creation; BREAK; CLOSED when the device hangs up (unplugged); with reconnect-ms OPENED when it is back
+ * events     OPENED from creation; BREAK and LINE_ERROR; CLOSED when the device hangs up (unplugged); with reconnect-ms OPENED when it is
+ *            back, and SERIAL if it can't have the settings that it shall
  *
  * It is opened at 115200 8N1, raw, without flow control, without waiting for a carrier. The line keeps its last settings at the end.
  * ==================================================================================================================== */
 #if CHARDEV_HAS_SERIAL
 
-/* The one layer above the descriptor: the system marks a break in the input as 0xff 0 0, and doubles 0xff. */
+/* The one layer above the descriptor: the system marks a break in the input as 0xff 0 0, a damaged byte X as 0xff 0 X, and doubles 0xff. */
 typedef struct chr__marks {
     chr__layer    layer;
     unsigned char raw[4096];      /* read, not yet looked at: from `at` to `end` */
     int           at, end;
     int           state;          /* how many bytes of a mark have passed */
-    int           has_break;      /* to be told before the next byte */
+    unsigned      events;         /* one bit each of CHR_EVENT_..., to be told before the next byte */
+    int           owed;           /* the damaged byte, which comes behind its event; -1 = none */
+    int           fd;
+    int           has_parity;     /* else what is damaged is its frame */
+    int           seen[CHR__COUNTS]; /* breaks and errors that have been told, as the system counts them */
+    int           errors;         /* CHR_LINE_..., to be asked for */
 } chr__marks;
 
 typedef struct chr__serial {
@@ -11184,6 +12166,7 @@ typedef struct chr__serial {
     chr__bottom       bottom;
     chr__marks        marks;
     int               fd;         /* -1 = unplugged */
+    int               out;        /* of a device that is no terminal: its second number, so that output outlives the input; or -1 */
     chr_serial_params params;     /* what the line has, or shall have when it is back */
     int               flow;       /* the same of CHR_FLOW_... */
     int               lines;      /* the same of DTR and RTS; -1 = never set */
@@ -11207,6 +12190,34 @@ static int chr__serial_uri(const char *uri, chr_options *options)
 
 /* -- marks -- */
 
+/* Which it is, break or one of the errors: the one that the system has counted. Where it doesn't count, the likely one. */
+static int chr__marks_cause(chr__marks *marks, unsigned char byte)
+{
+    int now[CHR__COUNTS], i;
+
+    if (chr__os_serial_counts(marks->fd, now) == 0)
+        for (i = byte == 0 ? CHR__COUNT_BREAK : CHR__COUNT_FRAMING; i <= CHR__COUNT_PARITY; i++)
+            if (now[i] != marks->seen[i]) {
+                marks->seen[i] = (int)((unsigned)marks->seen[i] + 1);
+                return i;
+            }
+    return byte == 0 ? CHR__COUNT_BREAK : marks->has_parity ? CHR__COUNT_PARITY : CHR__COUNT_FRAMING;
+}
+
+/* The third byte of a mark. */
+static void chr__marks_found(chr__marks *marks, unsigned char byte)
+{
+    int cause = chr__marks_cause(marks, byte);
+
+    if (cause == CHR__COUNT_BREAK) {
+        marks->events |= 1u << CHR_EVENT_BREAK;
+        return;
+    }
+    marks->errors |= cause == CHR__COUNT_PARITY ? CHR_LINE_PARITY : CHR_LINE_FRAMING;
+    marks->events |= 1u << CHR_EVENT_LINE_ERROR;
+    marks->owed = byte;
+}
+
 /* Passes one byte on: 1 = into *out, 0 = it was part of a mark. */
 static int chr__marks_step(chr__marks *marks, unsigned char byte, unsigned char *out)
 {
@@ -11216,9 +12227,17 @@ static int chr__marks_step(chr__marks *marks, unsigned char byte, unsigned char 
     if (marks->state > 0)
         return 0;
     *out = byte;
-    if (state == 2 && byte == 0) /* 0xff 0 X with another X is a byte whose parity is wrong */
-        marks->has_break = 1;
-    return !marks->has_break;
+    if (state == 2)
+        chr__marks_found(marks, byte);
+    return state != 2;
+}
+
+static int chr__marks_next_event(chr__marks *marks)
+{
+    int event = marks->events & 1u << CHR_EVENT_BREAK ? CHR_EVENT_BREAK : CHR_EVENT_LINE_ERROR;
+
+    marks->events &= ~(1u << event);
+    return CHR__LAYER_EVENT - event;
 }
 
 static int chr__marks_fill(chr__marks *marks)
@@ -11232,22 +12251,24 @@ static int chr__marks_fill(chr__marks *marks)
     return n;
 }
 
-/* Up to the next break, which waits for the next call: so it comes where it was among the bytes. */
+/* Up to the next event, which waits for the next call: so it comes where it was among the bytes. */
 static int chr__marks_read(chr__layer *layer, void *buf, size_t len)
 {
-    chr__marks *marks = (chr__marks *)layer;
-    size_t      done = 0;
-    int         n;
+    chr__marks    *marks = (chr__marks *)layer;
+    unsigned char *to = (unsigned char *)buf;
+    size_t         done = 0;
+    int            n;
 
     while (done == 0) {
-        if (marks->has_break) {
-            marks->has_break = 0;
-            return CHR__LAYER_EVENT - CHR_EVENT_BREAK;
-        }
-        if (marks->at == marks->end && (n = chr__marks_fill(marks)) <= 0)
+        if (marks->events)
+            return chr__marks_next_event(marks);
+        if (marks->owed >= 0)
+            to[done++] = (unsigned char)marks->owed;
+        marks->owed = -1;
+        if (done == 0 && marks->at == marks->end && (n = chr__marks_fill(marks)) <= 0)
             return n;
-        while (marks->at < marks->end && done < len && !marks->has_break)
-            done += (size_t)chr__marks_step(marks, marks->raw[marks->at++], (unsigned char *)buf + done);
+        while (marks->at < marks->end && done < len && !marks->events)
+            done += (size_t)chr__marks_step(marks, marks->raw[marks->at++], to + done);
     }
     return (int)done;
 }
@@ -11264,11 +12285,11 @@ static int chr__marks_pending(const chr__layer *layer)
 {
     const chr__marks *marks = (const chr__marks *)layer;
 
-    return marks->has_break || marks->at < marks->end;
+    return marks->events || marks->owed >= 0 || marks->at < marks->end;
 }
 
 static const chr__layer_slots chr__marks_slots = {
-    "marks", NULL, NULL, chr__marks_read, chr__marks_write, chr__marks_pending, NULL, NULL, NULL, NULL
+    "marks", NULL, NULL, chr__marks_read, chr__marks_write, chr__marks_pending, NULL, NULL, NULL, NULL, NULL
 };
 
 /* -- plugged and unplugged -- */
@@ -11280,7 +12301,8 @@ static void chr__serial_unplug(chr__serial *serial)
 {
     chr__stream_close(&serial->stream);
     chr__os_close(serial->fd);
-    serial->fd = -1;
+    chr__os_close(serial->out);
+    serial->fd = serial->out = -1;
 }
 
 static void chr__serial_try_later(chr__serial *serial)
@@ -11304,18 +12326,59 @@ static void chr__serial_hung_up(chr__stream *stream, int code)
 static int chr__serial_start(chr__serial *serial)
 {
     memset(&serial->marks, 0, sizeof serial->marks);
+    serial->marks.owed = -1;
+    serial->marks.fd = serial->fd;
+    serial->marks.has_parity = serial->params.parity != 'N';
+    (void)chr__os_serial_counts(serial->fd, serial->marks.seen);
     serial->bottom.layer.slots = &chr__bottom_plain;
     serial->bottom.in = serial->bottom.out = serial->fd;
+    serial->bottom.in_type = serial->bottom.out_type = chr__os_fd_type(serial->fd, 1);
     serial->marks.layer.slots = &chr__marks_slots;
     serial->marks.layer.below = &serial->bottom.layer;
     serial->bottom.layer.dev = serial->marks.layer.dev = &serial->dev;
     return chr__stream_open(&serial->stream, &serial->dev, &serial->marks.layer, serial->fd, serial->fd, chr__serial_hung_up, NULL);
 }
 
-/* The line as the guest has set it; what a line doesn't have (a pty: modem lines) is no error here. */
-static int chr__serial_configure(chr__serial *serial, const char *path, chr_error *err)
+/* A device that is no terminal (/dev/null): bytes as they are, no marks, no settings. At the end of its input it can still be written. */
+static int chr__serial_start_plain(chr__serial *serial, const char *path, chr_error *err)
 {
-    int code = chr__os_serial_configure(serial->fd, &serial->params, serial->flow);
+    if (!chr__os_is_character_device(serial->fd))
+        return chr__fail(err, CHR_ERR_INVALID, "serial: path=%s: is not a terminal or another character device", path);
+    serial->out = chr__os_dup(serial->fd, 3);
+    if (serial->out < 0)
+        return chr__fail(err, serial->out, "serial: path=%s: no descriptor is left: %s", path, chr_error_text(serial->out));
+    serial->bottom.layer.slots = &chr__bottom_plain;
+    serial->bottom.layer.dev = &serial->dev;
+    serial->bottom.in = serial->fd;
+    serial->bottom.out = serial->out;
+    serial->bottom.in_type = serial->bottom.out_type = chr__os_fd_type(serial->fd, 1);
+    return chr__stream_open(&serial->stream, &serial->dev, &serial->bottom.layer, serial->fd, serial->out, chr__stream_input_over, err);
+}
+
+/* Makes the settings, and notes which of them the line has: *is_all is whether that is all. */
+static int chr__serial_apply(chr__serial *serial, const chr_serial_params *params, int flow, int *is_all)
+{
+    chr_serial_params has = *params;
+    int               out = chr__flow_out(flow), in = chr__flow_in(flow), off;
+    int               code = chr__os_serial_configure(serial->fd, params, out, in), read = chr__os_serial_settings(serial->fd, &has, &out, &in);
+
+    if (code < 0 && code != CHR_ERR_INVALID)
+        return code;
+    if (read < 0)
+        return read;
+    off = has.speed > params->speed ? has.speed - params->speed : params->speed - has.speed;
+    *is_all = code == 0 && off <= params->speed / 10 && has.parity == params->parity && has.data_bits == params->data_bits &&
+              has.stop_bits == params->stop_bits && chr__flow(out, in) == flow;
+    serial->params = has;
+    serial->flow = chr__flow(out, in);
+    serial->marks.has_parity = has.parity != 'N';
+    return 0;
+}
+
+/* The line as the guest has set it; what a line doesn't have (a pty: modem lines) is no error here. */
+static int chr__serial_configure(chr__serial *serial, const char *path, int *is_all, chr_error *err)
+{
+    int code = chr__serial_apply(serial, &serial->params, serial->flow, is_all);
 
     if (code < 0)
         return chr__fail(err, code, "%s: its settings can't be made: %s", path, chr_error_text(code));
@@ -11326,25 +12389,31 @@ static int chr__serial_configure(chr__serial *serial, const char *path, chr_erro
     return 0;
 }
 
-static int chr__serial_plug(chr__serial *serial, chr_error *err)
+static int chr__serial_start_line(chr__serial *serial, const char *path, int *is_all, chr_error *err)
 {
-    const char *path = ((const chr_serial_options *)serial->dev.options)->path;
-    int         code = serial->fd = chr__os_open(path, CHR__OPEN_BOTH, err);
+    int code = chr__serial_configure(serial, path, is_all, err);
 
     if (code < 0)
         return code;
-    if (!chr__os_is_terminal(serial->fd))
-        code = chr__fail(err, CHR_ERR_INVALID, "serial: path=%s: is not a terminal", path);
-    else
-        code = chr__serial_configure(serial, path, err);
-    if (code == 0 && chr__serial_start(serial) < 0)
-        code = chr__no_memory(err);
+    return chr__serial_start(serial) < 0 ? chr__no_memory(err) : 0;
+}
+
+static int chr__serial_plug(chr__serial *serial, chr_error *err)
+{
+    const char *path = ((const chr_serial_options *)serial->dev.options)->path;
+    int         code = serial->fd = chr__os_open(path, CHR__OPEN_BOTH, err), is_all = 1;
+
+    if (code < 0)
+        return code;
+    code = chr__os_is_terminal(serial->fd) ? chr__serial_start_line(serial, path, &is_all, err) : chr__serial_start_plain(serial, path, err);
     if (code < 0) {
         chr__serial_unplug(serial);
         return code;
     }
     serial->has_failed = 0;
     chr_be_event(&serial->dev, CHR_EVENT_OPENED);
+    if (!is_all && serial->stream.top)
+        chr_be_event(&serial->dev, CHR_EVENT_SERIAL);
     return 0;
 }
 
@@ -11374,7 +12443,7 @@ static int chr__serial_open(chr_dev *dev, chr_error *err)
     int                            code;
 
     serial->params = at_first;
-    serial->lines = -1;
+    serial->lines = serial->out = -1;
     code = chr__serial_plug(serial, &failure);
     if (code == CHR_ERR_NOT_FOUND && options->reconnect_ms > 0) { /* not plugged in yet */
         chr__log_line(dev->ctx, dev->id, failure.text);
@@ -11392,40 +12461,88 @@ static void chr__serial_close(chr_dev *dev)
     chr__serial *serial = (chr__serial *)dev;
 
     chr_timer_stop(&serial->retry);
-    chr__stream_close(&serial->stream);
-    chr__os_close(serial->fd);
+    chr__serial_unplug(serial);
 }
 
 /* -- what the guest sets -- */
 
+/* What a line that is there can't have is an error, behind which it has what comes next to it; one that is away takes it all for now. */
 static int chr__serial_set(chr__serial *serial, const chr_serial_params *params, int flow)
 {
-    int code;
+    int code, is_all = 1;
 
     if (!chr__serial_params_valid(params) || !chr__flow_valid(flow))
         return CHR_ERR_INVALID;
-    code = serial->fd < 0 ? 0 : chr__os_serial_configure(serial->fd, params, flow);
-    if (code < 0)
-        return code;
+    flow = chr__flow(chr__flow_out(flow), chr__flow_in(flow));
+    if (serial->fd >= 0) {
+        code = chr__serial_apply(serial, params, flow, &is_all);
+        return code < 0 ? code : is_all ? 0 : CHR_ERR_INVALID;
+    }
     serial->params = *params;
     serial->flow = flow;
     return 0;
+}
+
+/* Others may have set it, too. */
+static void chr__serial_look(chr__serial *serial)
+{
+    int out, in;
+
+    if (serial->fd >= 0 && chr__os_serial_settings(serial->fd, &serial->params, &out, &in) == 0)
+        serial->flow = chr__flow(out, in);
+}
+
+static int chr__serial_purge(chr__serial *serial, int what)
+{
+    if (!chr__purge_valid(what))
+        return CHR_ERR_INVALID;
+    if (what & CHR_PURGE_TRANSMIT)
+        chr__outbox_purge(&serial->dev);
+    if (what & CHR_PURGE_RECEIVE) {
+        serial->marks.at = serial->marks.end = serial->marks.state = 0;
+        serial->marks.owed = -1;
+        serial->marks.events = 0;
+    }
+    return serial->fd < 0 ? 0 : chr__os_serial_purge(serial->fd, what);
+}
+
+/* An overrun leaves no mark in the input: only its count tells. */
+static int chr__serial_errors(chr__serial *serial)
+{
+    chr__marks *marks = &serial->marks;
+    int         now[CHR__COUNTS], errors = marks->errors;
+
+    if (serial->fd >= 0 && chr__os_serial_counts(serial->fd, now) == 0) {
+        errors |= now[CHR__COUNT_OVERRUN] != marks->seen[CHR__COUNT_OVERRUN] ? CHR_LINE_OVERRUN : 0;
+        marks->seen[CHR__COUNT_OVERRUN] = now[CHR__COUNT_OVERRUN];
+    }
+    marks->errors = 0;
+    return errors;
 }
 
 static int chr__serial_ioctl(chr_dev *dev, int command, void *arg)
 {
     chr__serial *serial = (chr__serial *)dev;
 
+    if (serial->out >= 0)
+        return CHR_ERR_NOT_SUPPORTED; /* it has no line */
     switch (command) {
     case CHR_IOCTL_SERIAL_SET_PARAMS:
         return chr__serial_set(serial, (const chr_serial_params *)arg, serial->flow);
     case CHR_IOCTL_SERIAL_GET_PARAMS:
+        chr__serial_look(serial);
         *(chr_serial_params *)arg = serial->params;
         return 0;
     case CHR_IOCTL_SERIAL_SET_FLOW:
         return chr__serial_set(serial, &serial->params, *(const int *)arg);
     case CHR_IOCTL_SERIAL_GET_FLOW:
+        chr__serial_look(serial);
         *(int *)arg = serial->flow;
+        return 0;
+    case CHR_IOCTL_SERIAL_PURGE:
+        return chr__serial_purge(serial, *(const int *)arg);
+    case CHR_IOCTL_SERIAL_GET_ERRORS:
+        *(int *)arg = chr__serial_errors(serial);
         return 0;
     case CHR_IOCTL_SERIAL_SET_BREAK:
         serial->in_break = *(const int *)arg != 0;
@@ -11539,7 +12656,7 @@ static int chr__parallel_write(chr_dev *dev, const void *buf, size_t len)
     int            code = chr__parallel_set_mode(port, CHR__PP_COMPATIBLE);
 
     if (code == 0)
-        code = chr__os_write(port->fd, buf, len);
+        code = chr__os_write(port->fd, CHR__FD_PLAIN, buf, len);
     return code == 0 ? CHR_ERR_WOULD_BLOCK : code;
 }
 
@@ -11561,7 +12678,7 @@ static int chr__parallel_epp(chr__parallel *port, int mode, int direction, const
     if (code < 0)
         return code;
     n = direction == CHR_IN ? chr__os_read(port->fd, epp->buf, (size_t)epp->count)
-                            : chr__os_write(port->fd, epp->buf, (size_t)epp->count);
+                            : chr__os_write(port->fd, CHR__FD_PLAIN, epp->buf, (size_t)epp->count);
     return n == epp->count ? 0 : n < 0 ? n : CHR_ERR_IO;
 }
 
@@ -11738,7 +12855,7 @@ static int chr__datagrams_pending(const chr__layer *layer)
 }
 
 static const chr__layer_slots chr__datagrams_slots = {
-    "datagrams", NULL, NULL, chr__datagrams_read, chr__datagrams_write, chr__datagrams_pending, NULL, NULL, NULL, NULL
+    "datagrams", NULL, NULL, chr__datagrams_read, chr__datagrams_write, chr__datagrams_pending, NULL, NULL, NULL, NULL, NULL
 };
 
 /* To the stream a refusal looks like a hang-up. Here it is the end of nothing. */
@@ -11901,9 +13018,11 @@ static const chr_option chr__socket_rows[] = {
     { "reconnect-ms", CHR_OPTION_NUMBER, CHR__ROW(reconnect_ms),      NULL,  0, 2000000000,  "client: try again every so many milliseconds" },
     { "telnet",       CHR_OPTION_BOOL,   CHR__ROW(telnet),            "off", 0, 0,           "speak telnet" },
     { "com-port",     CHR_OPTION_BOOL,   CHR__ROW(com_port),          "off", 0, 0,           "with telnet: line settings and modem lines too (RFC 2217)" },
+    { "terminal-type", CHR_OPTION_TEXT,  CHR__ROW(terminal_type),     NULL,  0, 0,           "telnet or tn3270 client: the terminal's name, for its server" },
     { "tn3270",       CHR_OPTION_BOOL,   CHR__ROW(tn3270),            "off", 0, 0,           "speak tn3270" },
     { "websocket",    CHR_OPTION_BOOL,   CHR__ROW(websocket),         "off", 0, 0,           "speak websocket" },
     { "websocket-text", CHR_OPTION_BOOL, CHR__ROW(websocket_text),    "off", 0, 0,           "with websocket: text frames are input too; off: refused" },
+    { "half-close",   CHR_OPTION_BOOL,   CHR__ROW(half_close),        "off", 0, 0,           "the peer's end of input is an event, and output goes on; off: CLOSED" },
     { "tls-creds",    CHR_OPTION_TEXT,   CHR__ROW(tls_creds),         NULL,  0, 0,           "id of TLS credentials" },
     { "tls-authz",    CHR_OPTION_TEXT,   CHR__ROW(tls_authz),         NULL,  0, 0,           "id of the list of peers that are let in" },
     { "tls-hostname", CHR_OPTION_TEXT,   CHR__ROW(tls_hostname),      NULL,  0, 0,           "whom to expect in the server's certificate" },
@@ -12119,14 +13238,16 @@ static const chr_socket_options *chr__layer_options(const chr__layer *layer)
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- * >>layer_telnet   telnet (RFC 854 to 858, 1073, 1143), server and client, and tn3270 (RFC 1576), server
+ * >>layer_telnet   telnet (RFC 854 to 858, 1073, 1091, 1143), server and client, and tn3270 (RFC 1576), server and client
  *
- * handshake   the opening offers are sent; a peer that answers none of them, like nc, is welcome too
+ * handshake   the opening offers are sent; a peer that answers none of them, like nc, is welcome too. A tn3270 client waits for its host
+ *             to agree to records and to all byte values, both ways
  * bytes       telnet: all 256 values, 0xFF doubled on the wire; in is CR NUL a CR until the peer says WILL BINARY, out is a
  *             lone CR sent as CR NUL once the peer has refused BINARY
  *             tn3270: records as they are on the wire: IAC EOR ends one, 0xFF in them is doubled, in and out
+ * urgent      a Synch (urgent data and DM) changes nothing: there is no data here that would be better discarded
  * events      BREAK; RESIZED when the peer tells its window's size, which it is asked for once it has shown that it negotiates;
- *             SERIAL with com-port
+ *             SERIAL, LINE_ERROR, PURGE_RECEIVE and PURGE_TRANSMIT with com-port
  * -------------------------------------------------------------------------------------------------------------------- */
 
 enum { /* commands */
@@ -12140,6 +13261,8 @@ enum { /* options; all that we ever agree to are below 64 */
 };
 
 #define CHR__TELNET_BIT(option) (UINT64_C(1) << (CHR__TELNET_##option))
+
+enum { CHR__TELNET_TYPE_IS, CHR__TELNET_TYPE_SEND, CHR__TELNET_TYPE_MOST = 40, CHR__TELNET_SUB_SIZE = 96, CHR__TELNET_GREETING = 1 << 16 };
 
 typedef enum chr__telnet_state {
     CHR__TELNET_IN_DATA,
@@ -12156,16 +13279,18 @@ typedef enum chr__telnet_side { CHR__TELNET_NO, CHR__TELNET_ASKED, CHR__TELNET_Y
 typedef struct chr__com_port {
     chr_serial_params params, wanted; /* in force; of a client: what it has set, zeros = nothing yet */
     int               flow, wanted_flow; /* the same; -1 = nothing yet */
+    int               errors;         /* CHR_LINE_... that a client's server has told */
     int               ours;           /* CHR_TIOCM_...: what our frontend drives; -1 = nothing yet */
     int               theirs;         /* what the peer drives */
     int               in_break;       /* our frontend holds the line in break */
 } chr__com_port;
 
-typedef struct chr__com_port_dev { /* the states of chardevs that may have one begin like this */
-    chr_dev       dev;
-    chr__stream   stream;
-    chr__com_port com_port;
-} chr__com_port_dev;
+typedef struct chr__telnet_dev { /* the states of chardevs that may speak it begin like this */
+    chr_dev           dev;
+    chr__stream       stream;
+    chr__com_port     com_port;
+    chr_terminal_size terminal; /* of a client: what its frontend has set; 0 = not known */
+} chr__telnet_dev;
 
 typedef struct chr__telnet {
     chr__layer        layer;
@@ -12180,10 +13305,11 @@ typedef struct chr__telnet {
     int               owed;       /* a byte that is to be read next, or -1 */
     unsigned          events;     /* one bit each of CHR_EVENT_..., to be told next */
     int               is_flooded; /* more to answer than the peer reads */
-    int               asked_size;
+    int               asked_size; /* for the peer's window size, or offered ours */
     chr_terminal_size size;
-    unsigned          to_tell;    /* com-port: what the peer is to be told, one bit each */
-    unsigned char     line_mask, modem_mask, purged;
+    unsigned          to_tell;    /* what the peer is to be told, one bit each */
+    int               greeting;   /* bytes of a host that has not agreed to tn3270 yet */
+    unsigned char     line_mask, modem_mask, purged, errors;
     int               told_modem_state, their_break;
     int               is_stopped; /* the peer wants no output now */
     chr__box          in, out;
@@ -12212,6 +13338,23 @@ static void chr__telnet_say(chr__telnet *telnet, int verb, int option)
     bytes[1] = (unsigned char)verb;
     bytes[2] = (unsigned char)option;
     chr__telnet_send(telnet, bytes, sizeof bytes);
+}
+
+/* A subnegotiation. */
+static void chr__telnet_send_sub(chr__telnet *telnet, int option, const unsigned char *bytes, size_t len)
+{
+    unsigned char packet[CHR__TELNET_SUB_SIZE] = { CHR__TELNET_IAC, CHR__TELNET_SB };
+    size_t        i, end = 3;
+
+    packet[2] = (unsigned char)option;
+    for (i = 0; i < len && end < sizeof packet - 3; i++) {
+        if (bytes[i] == CHR__TELNET_IAC)
+            packet[end++] = CHR__TELNET_IAC;
+        packet[end++] = bytes[i];
+    }
+    packet[end++] = CHR__TELNET_IAC;
+    packet[end++] = CHR__TELNET_SE;
+    chr__telnet_send(telnet, packet, end);
 }
 
 static void chr__telnet_ask(chr__telnet *telnet, int verb, int option)
@@ -12260,22 +13403,24 @@ enum { /* a client's commands; a server's are 100 more */
     CHR__COM_SET_MODEMSTATE_MASK, CHR__COM_PURGE_DATA, CHR__COM_COMMANDS,
     /* SET-CONTROL stands for five things that are told one by one, like the commands */
     CHR__COM_FLOW = CHR__COM_COMMANDS, CHR__COM_BREAK, CHR__COM_DTR, CHR__COM_RTS, CHR__COM_INBOUND_FLOW, CHR__COM_FACTS,
+    CHR__TELNET_TYPE = CHR__COM_FACTS, CHR__TELNET_SIZE, CHR__TELNET_FACTS, /* and what a telnet client without it has to tell */
     CHR__COM_SERVER = 100
 };
 
 enum { /* line state; modem state, whose lower four bits say which of the upper ones have changed */
-    CHR__COM_LINE_BREAK = 0x10, CHR__COM_LINE_EMPTY = 0x60,
+    CHR__COM_LINE_ERRORS = CHR_LINE_OVERRUN | CHR_LINE_PARITY | CHR_LINE_FRAMING, CHR__COM_LINE_BREAK = 0x10, CHR__COM_LINE_EMPTY = 0x60,
     CHR__COM_MODEM_CTS = 0x10, CHR__COM_MODEM_DSR = 0x20, CHR__COM_MODEM_RI = 0x40, CHR__COM_MODEM_CD = 0x80
 };
 
 enum { CHR__COM_PORT_FAR = CHR_TIOCM_CTS | CHR_TIOCM_CAR | CHR_TIOCM_RI | CHR_TIOCM_DSR };
 
 #define CHR__COM_BIT(fact) (1u << (CHR__COM_##fact))
+#define CHR__COM_ALL       ((1u << CHR__COM_FACTS) - 1)
 #define CHR__COM_PARAMS    (CHR__COM_BIT(SET_BAUDRATE) | CHR__COM_BIT(SET_DATASIZE) | CHR__COM_BIT(SET_PARITY) | CHR__COM_BIT(SET_STOPSIZE))
 
 static chr__com_port *chr__com_port_of(const chr__telnet *telnet)
 {
-    return &((chr__com_port_dev *)telnet->layer.dev)->com_port;
+    return &((chr__telnet_dev *)telnet->layer.dev)->com_port;
 }
 
 /* By the book a client says WILL and its server DO. */
@@ -12297,18 +13442,20 @@ static void chr__com_port_init(chr__com_port *port, int is_server)
 
 /* -- values as they are on the wire -- */
 
+static const char chr__com_parities[] = "?NOEMS";
+
 static uint32_t chr__com_port_value(const chr_serial_params *params, int command)
 {
     switch (command) {
     case CHR__COM_SET_BAUDRATE: return (uint32_t)params->speed;
     case CHR__COM_SET_DATASIZE: return (uint32_t)params->data_bits;
-    case CHR__COM_SET_PARITY:   return params->parity == 'N' ? 1 : params->parity == 'O' ? 2 : params->parity == 'E' ? 3 : 0;
+    case CHR__COM_SET_PARITY:   return params->parity ? (uint32_t)(strchr(chr__com_parities, params->parity) - chr__com_parities) : 0;
     case CHR__COM_SET_STOPSIZE:
-    default:                    return (uint32_t)params->stop_bits;
+    default:                    return params->stop_bits == CHR_STOP_BITS_1_5 ? 3 : (uint32_t)params->stop_bits;
     }
 }
 
-/* Returns whether that changed something. What a chardev can't have is left as it is: mark and space parity, one and a half stop bits. */
+/* Returns whether that changed something. What there isn't is left as it is. */
 static int chr__com_port_take(chr_serial_params *params, int command, uint32_t value)
 {
     chr_serial_params changed = *params;
@@ -12317,9 +13464,9 @@ static int chr__com_port_take(chr_serial_params *params, int command, uint32_t v
     switch (command) {
     case CHR__COM_SET_BAUDRATE: changed.speed = number; break;
     case CHR__COM_SET_DATASIZE: changed.data_bits = number; break;
-    case CHR__COM_SET_PARITY:   changed.parity = number == 1 ? 'N' : number == 2 ? 'O' : number == 3 ? 'E' : 0; break;
+    case CHR__COM_SET_PARITY:   changed.parity = number <= 5 ? chr__com_parities[number] : 0; break;
     case CHR__COM_SET_STOPSIZE:
-    default:                    changed.stop_bits = number; break;
+    default:                    changed.stop_bits = number == 3 ? (int)CHR_STOP_BITS_1_5 : number < 3 ? number : 0; break;
     }
     if (!chr__serial_params_valid(&changed) || chr__com_port_value(params, command) == value)
         return 0;
@@ -12360,19 +13507,13 @@ static int chr__com_port_modem_changes(const chr__telnet *telnet, int state)
 
 static void chr__com_port_send(chr__telnet *telnet, int command, const void *bytes, size_t len)
 {
-    unsigned char        packet[64] = { CHR__TELNET_IAC, CHR__TELNET_SB, CHR__TELNET_COM_PORT };
-    const unsigned char *from = (const unsigned char *)bytes;
-    size_t               i, end = 4;
+    unsigned char sub[CHR__TELNET_SUB_SIZE / 2];
 
-    packet[3] = (unsigned char)(command + (telnet->is_server ? CHR__COM_SERVER : 0));
-    for (i = 0; i < len; i++) {
-        if (from[i] == CHR__TELNET_IAC)
-            packet[end++] = CHR__TELNET_IAC;
-        packet[end++] = from[i];
-    }
-    packet[end++] = CHR__TELNET_IAC;
-    packet[end++] = CHR__TELNET_SE;
-    chr__telnet_send(telnet, packet, end);
+    sub[0] = (unsigned char)(command + (telnet->is_server ? CHR__COM_SERVER : 0));
+    len = chr__min(len, sizeof sub - 1);
+    if (len > 0)
+        memcpy(sub + 1, bytes, len);
+    chr__telnet_send_sub(telnet, CHR__TELNET_COM_PORT, sub, 1 + len);
 }
 
 static void chr__com_port_say(chr__telnet *telnet, int command, uint32_t value)
@@ -12387,14 +13528,14 @@ static void chr__com_port_say(chr__telnet *telnet, int command, uint32_t value)
 static void chr__com_port_say_control(chr__telnet *telnet, int fact)
 {
     const chr__com_port *port = chr__com_port_of(telnet);
-    int                  flow = telnet->is_server ? port->flow : port->wanted_flow; /* of a client 0: the question */
+    int                  flow = telnet->is_server ? port->flow : port->wanted_flow; /* of a client -1: the question */
     int                  lines = telnet->is_server ? port->theirs : port->ours;
     int                  in_break = telnet->is_server ? telnet->their_break : port->in_break;
-    int                  value = fact == CHR__COM_FLOW  ? 1 + flow
+    int                  value = fact == CHR__COM_FLOW  ? (flow < 0 ? 0 : 1 + chr__flow_out(flow))
                                : fact == CHR__COM_BREAK ? (in_break ? 5 : 6)
                                : fact == CHR__COM_DTR   ? (lines & CHR_TIOCM_DTR ? 8 : 9)
                                : fact == CHR__COM_RTS   ? (lines & CHR_TIOCM_RTS ? 11 : 12)
-                                                     : 14 + flow;
+                                                     : flow < 0 ? 13 : 14 + chr__flow_in(flow);
 
     chr__com_port_say(telnet, CHR__COM_SET_CONTROL, (uint32_t)value);
 }
@@ -12413,10 +13554,40 @@ static void chr__com_port_say_modem_state(chr__telnet *telnet)
 
 static int chr__com_port_line_state(const chr__telnet *telnet)
 {
-    return CHR__COM_LINE_EMPTY | (chr__com_port_of(telnet)->in_break ? CHR__COM_LINE_BREAK : 0);
+    return CHR__COM_LINE_EMPTY | telnet->errors | (chr__com_port_of(telnet)->in_break ? CHR__COM_LINE_BREAK : 0);
 }
 
-static void chr__com_port_tell_fact(chr__telnet *telnet, int fact)
+/* The errors are told once, the rest is as it is now. */
+static void chr__com_port_say_line_state(chr__telnet *telnet)
+{
+    chr__com_port_say(telnet, CHR__COM_NOTIFY_LINESTATE, (uint32_t)(chr__com_port_line_state(telnet) & telnet->line_mask));
+    telnet->errors = 0;
+}
+
+/* -- and of a client's terminal -- */
+
+static void chr__telnet_say_type(chr__telnet *telnet)
+{
+    const char   *given = chr__layer_options(&telnet->layer)->terminal_type;
+    const char   *name = given ? given : telnet->is_3270 ? "IBM-3278-2-E" : "unknown";
+    unsigned char sub[1 + CHR__TELNET_TYPE_MOST] = { CHR__TELNET_TYPE_IS };
+    size_t        len = chr__min(strlen(name), CHR__TELNET_TYPE_MOST);
+
+    memcpy(sub + 1, name, len);
+    chr__telnet_send_sub(telnet, CHR__TELNET_TERMINAL_TYPE, sub, 1 + len);
+}
+
+static void chr__telnet_say_size(chr__telnet *telnet)
+{
+    const chr_terminal_size *size = &((chr__telnet_dev *)telnet->layer.dev)->terminal;
+    unsigned char            sub[4];
+
+    chr__put_be(sub, (uint64_t)size->columns, 2);
+    chr__put_be(sub + 2, (uint64_t)size->rows, 2);
+    chr__telnet_send_sub(telnet, CHR__TELNET_WINDOW_SIZE, sub, sizeof sub);
+}
+
+static void chr__telnet_tell_fact(chr__telnet *telnet, int fact)
 {
     static const char    signature[] = "chardev.h " CHARDEV_VERSION;
     const chr__com_port *port = chr__com_port_of(telnet);
@@ -12429,7 +13600,7 @@ static void chr__com_port_tell_fact(chr__telnet *telnet, int fact)
         chr__com_port_say(telnet, fact, chr__com_port_value(telnet->is_server ? &port->params : &port->wanted, fact));
         break;
     case CHR__COM_NOTIFY_LINESTATE:
-        chr__com_port_say(telnet, fact, (uint32_t)(chr__com_port_line_state(telnet) & telnet->line_mask));
+        chr__com_port_say_line_state(telnet);
         break;
     case CHR__COM_NOTIFY_MODEMSTATE:
         chr__com_port_say_modem_state(telnet);
@@ -12442,6 +13613,13 @@ static void chr__com_port_tell_fact(chr__telnet *telnet, int fact)
         break;
     case CHR__COM_PURGE_DATA:
         chr__com_port_say(telnet, fact, telnet->purged);
+        telnet->purged = 0;
+        break;
+    case CHR__TELNET_TYPE:
+        chr__telnet_say_type(telnet);
+        break;
+    case CHR__TELNET_SIZE:
+        chr__telnet_say_size(telnet);
         break;
     default:
         chr__com_port_say_control(telnet, fact);
@@ -12450,20 +13628,20 @@ static void chr__com_port_tell_fact(chr__telnet *telnet, int fact)
 }
 
 /* A server doesn't answer before its frontend has heard of what it may want to correct. */
-static int chr__com_port_has_to_tell(const chr__telnet *telnet)
+static int chr__telnet_has_to_tell(const chr__telnet *telnet)
 {
     return telnet->to_tell && (!telnet->events || !telnet->is_server);
 }
 
 /* Of these facts what there is room for. */
-static void chr__com_port_tell(chr__telnet *telnet, unsigned facts)
+static void chr__telnet_tell(chr__telnet *telnet, unsigned facts)
 {
     int fact;
 
-    for (fact = 0; fact < CHR__COM_FACTS && chr__com_port_has_to_tell(telnet); fact++)
+    for (fact = 0; fact < CHR__TELNET_FACTS && chr__telnet_has_to_tell(telnet); fact++)
         if (telnet->to_tell & facts & (1u << fact) && chr__box_room(&telnet->out) > 0) {
             telnet->to_tell &= ~(1u << fact);
-            chr__com_port_tell_fact(telnet, fact);
+            chr__telnet_tell_fact(telnet, fact);
         }
 }
 
@@ -12477,11 +13655,13 @@ static void chr__com_port_begins(chr__telnet *telnet)
     telnet->events |= 1u << CHR_EVENT_SERIAL;
     telnet->told_modem_state = chr__com_port_modem_state(port->ours);
     telnet->modem_mask = 0xff;
-    telnet->to_tell = CHR__COM_BIT(NOTIFY_MODEMSTATE);
+    telnet->to_tell |= CHR__COM_BIT(NOTIFY_MODEMSTATE);
     if (telnet->is_server)
         return;
-    telnet->line_mask = CHR__COM_LINE_BREAK;
+    telnet->line_mask = CHR__COM_LINE_BREAK | CHR__COM_LINE_ERRORS;
     telnet->to_tell |= CHR__COM_PARAMS | CHR__COM_BIT(FLOW) | CHR__COM_BIT(SET_LINESTATE_MASK) | CHR__COM_BIT(SET_MODEMSTATE_MASK);
+    if (port->wanted_flow >= 0 && chr__flow_in(port->wanted_flow) != chr__flow_out(port->wanted_flow))
+        telnet->to_tell |= CHR__COM_BIT(INBOUND_FLOW);
     if (port->ours >= 0)
         telnet->to_tell |= CHR__COM_BIT(DTR) | CHR__COM_BIT(RTS);
     if (port->in_break)
@@ -12497,11 +13677,25 @@ static void chr__com_port_negotiated(chr__telnet *telnet, int was_on)
     if (is_on || !was_on)
         return;
     telnet->events |= 1u << CHR_EVENT_SERIAL;
-    telnet->to_tell = 0;
+    telnet->to_tell &= ~CHR__COM_ALL;
     telnet->is_stopped = telnet->their_break = 0;
 }
 
 /* -- in -- */
+
+/* The value of SET-CONTROL that sets an outbound flow control sets the inbound one too, until that gets another of its own. */
+static void chr__com_port_set_control_flow(chr__telnet *telnet, int value)
+{
+    chr__com_port *port = chr__com_port_of(telnet);
+    int            was_split = chr__flow_in(port->flow) != chr__flow_out(port->flow);
+
+    if (value >= 1 && value <= 3)
+        port->flow = value - 1;
+    if (value >= 1 && value <= 3 && was_split && telnet->is_server)
+        telnet->to_tell |= CHR__COM_BIT(INBOUND_FLOW);
+    if (value >= 14 && value <= 16)
+        port->flow = chr__flow(chr__flow_out(port->flow), value - 14);
+}
 
 /* A server's client sets one of SET-CONTROL's five, or asks; also where it asks for what there isn't it learns what there is. */
 static void chr__com_port_control(chr__telnet *telnet, int value)
@@ -12515,8 +13709,7 @@ static void chr__com_port_control(chr__telnet *telnet, int value)
     if (value > 19)
         return;
     telnet->to_tell |= 1u << fact;
-    if (value >= 1 && value <= 3)
-        port->flow = value - 1;
+    chr__com_port_set_control_flow(telnet, value);
     if (value == 5 && !telnet->their_break)
         telnet->events |= 1u << CHR_EVENT_BREAK;
     if (value == 5 || value == 6)
@@ -12529,13 +13722,25 @@ static void chr__com_port_control(chr__telnet *telnet, int value)
         telnet->events |= 1u << CHR_EVENT_SERIAL;
 }
 
+/* What was sent before has been delivered; what its frontend has queued for the client, and holds itself, goes. */
+static void chr__com_port_purged(chr__telnet *telnet, int what)
+{
+    telnet->purged = (unsigned char)what;
+    if (what & CHR_PURGE_RECEIVE) {
+        chr__outbox_purge(telnet->layer.dev);
+        telnet->events |= 1u << CHR_EVENT_PURGE_RECEIVE;
+    }
+    if (what & CHR_PURGE_TRANSMIT)
+        telnet->events |= 1u << CHR_EVENT_PURGE_TRANSMIT;
+}
+
 static void chr__com_port_from_client(chr__telnet *telnet, int command, uint32_t value)
 {
     if (command == CHR__COM_SET_CONTROL) {
         chr__com_port_control(telnet, (int)value);
         return;
     }
-    if (command == CHR__COM_PURGE_DATA && (value < 1 || value > 3))
+    if (command == CHR__COM_PURGE_DATA && !chr__purge_valid((int)value))
         return;
     telnet->to_tell |= 1u << command;
     if (CHR__COM_PARAMS & (1u << command) && chr__com_port_take(&chr__com_port_of(telnet)->params, command, value))
@@ -12545,7 +13750,18 @@ static void chr__com_port_from_client(chr__telnet *telnet, int command, uint32_t
     if (command == CHR__COM_SET_MODEMSTATE_MASK)
         telnet->modem_mask = (unsigned char)value;
     if (command == CHR__COM_PURGE_DATA)
-        telnet->purged = (unsigned char)value; /* nothing is kept here */
+        chr__com_port_purged(telnet, (int)value);
+}
+
+/* A server that has been asked for a split one says what it has in two answers. */
+static void chr__com_port_told_control(chr__telnet *telnet, int value)
+{
+    chr__com_port *port = chr__com_port_of(telnet);
+    int            in = chr__flow_in(port->flow), is_split = port->wanted_flow >= 0 && port->wanted_flow >> 4;
+
+    chr__com_port_set_control_flow(telnet, value);
+    if (is_split && value >= 1 && value <= 3)
+        port->flow = chr__flow(value - 1, in);
 }
 
 static void chr__com_port_from_server(chr__telnet *telnet, int command, uint32_t value)
@@ -12557,14 +13773,18 @@ static void chr__com_port_from_server(chr__telnet *telnet, int command, uint32_t
         telnet->to_tell |= CHR__COM_BIT(SIGNATURE);
     if (CHR__COM_PARAMS & (1u << command) && chr__com_port_take(&port->params, command, value))
         telnet->events |= 1u << CHR_EVENT_SERIAL;
-    if (command == CHR__COM_SET_CONTROL && value >= 1 && value <= 3)
-        port->flow = (int)value - 1;
+    if (command == CHR__COM_SET_CONTROL)
+        chr__com_port_told_control(telnet, (int)value);
     if (command == CHR__COM_NOTIFY_MODEMSTATE)
         port->theirs = lines;
     if (flow != port->flow || theirs != port->theirs)
         telnet->events |= 1u << CHR_EVENT_SERIAL;
     if (command == CHR__COM_NOTIFY_LINESTATE && value & CHR__COM_LINE_BREAK)
         telnet->events |= 1u << CHR_EVENT_BREAK;
+    if (command == CHR__COM_NOTIFY_LINESTATE && value & CHR__COM_LINE_ERRORS) {
+        port->errors |= (int)value & CHR__COM_LINE_ERRORS;
+        telnet->events |= 1u << CHR_EVENT_LINE_ERROR;
+    }
 }
 
 /* How long the value of a command is. A signature that has a text is no question: it is skipped like what is too long. */
@@ -12611,8 +13831,11 @@ static void chr__com_port_set_params(chr__com_port *port, chr__telnet *telnet, c
 
 static void chr__com_port_set_flow(chr__com_port *port, chr__telnet *telnet, int flow)
 {
+    int was_split = port->flow >> 4 || port->wanted_flow >> 4 > 0;
+
+    flow = chr__flow(chr__flow_out(flow), chr__flow_in(flow));
     if (telnet && !telnet->is_server && (port->wanted_flow < 0 || port->flow != flow))
-        telnet->to_tell |= CHR__COM_BIT(FLOW);
+        telnet->to_tell |= CHR__COM_BIT(FLOW) | (was_split || flow >> 4 ? CHR__COM_BIT(INBOUND_FLOW) : 0);
     port->flow = port->wanted_flow = flow;
 }
 
@@ -12628,6 +13851,33 @@ static void chr__com_port_set_lines(chr__com_port *port, chr__telnet *telnet, in
         telnet->to_tell |= news ? CHR__COM_BIT(NOTIFY_MODEMSTATE) : 0;
     else
         telnet->to_tell |= (changed & CHR_TIOCM_DTR ? CHR__COM_BIT(DTR) : 0) | (changed & CHR_TIOCM_RTS ? CHR__COM_BIT(RTS) : 0);
+}
+
+/* Only its server has a line to purge; what is queued for that goes here. */
+static int chr__com_port_purge(chr__telnet *telnet, int what)
+{
+    if (!chr__purge_valid(what))
+        return CHR_ERR_INVALID;
+    if (telnet && telnet->is_server)
+        return CHR_ERR_NOT_SUPPORTED;
+    if (!telnet)
+        return 0;
+    if (what & CHR_PURGE_TRANSMIT)
+        chr__outbox_purge(telnet->layer.dev);
+    telnet->purged = (unsigned char)(telnet->purged | what);
+    telnet->to_tell |= CHR__COM_BIT(PURGE_DATA);
+    return 0;
+}
+
+static int chr__com_port_set_errors(chr__telnet *telnet, int errors)
+{
+    if (telnet && !telnet->is_server)
+        return CHR_ERR_NOT_SUPPORTED;
+    if (telnet)
+        telnet->errors = (unsigned char)((telnet->errors | errors) & CHR__COM_LINE_ERRORS & telnet->line_mask);
+    if (telnet && telnet->errors)
+        telnet->to_tell |= CHR__COM_BIT(NOTIFY_LINESTATE);
+    return 0;
 }
 
 static int chr__com_port_set(chr__com_port *port, chr__telnet *telnet, int command, const void *arg)
@@ -12649,12 +13899,16 @@ static int chr__com_port_set(chr__com_port *port, chr__telnet *telnet, int comma
     case CHR_IOCTL_SERIAL_SET_BREAK: /* of a connection it is telnet's affair */
         port->in_break = *(const int *)arg != 0;
         return 0;
+    case CHR_IOCTL_SERIAL_PURGE:
+        return chr__com_port_purge(telnet, *(const int *)arg);
+    case CHR_IOCTL_SERIAL_SET_ERRORS:
+        return chr__com_port_set_errors(telnet, *(const int *)arg);
     default:
         return CHR_ERR_NOT_SUPPORTED;
     }
 }
 
-static int chr__com_port_get(const chr__com_port *port, int is_server, int command, void *arg)
+static int chr__com_port_get(chr__com_port *port, int is_server, int command, void *arg)
 {
     switch (command) {
     case CHR_IOCTL_SERIAL_GET_PARAMS:
@@ -12666,6 +13920,10 @@ static int chr__com_port_get(const chr__com_port *port, int is_server, int comma
     case CHR_IOCTL_SERIAL_GET_TIOCM:
         *(int *)arg = is_server ? chr__com_port_cross(port->theirs) : port->theirs;
         return 0;
+    case CHR_IOCTL_SERIAL_GET_ERRORS:
+        *(int *)arg = port->errors;
+        port->errors = 0;
+        return is_server ? (int)CHR_ERR_NOT_SUPPORTED : 0;
     default:
         return CHR_ERR_NOT_SUPPORTED;
     }
@@ -12673,7 +13931,8 @@ static int chr__com_port_get(const chr__com_port *port, int is_server, int comma
 
 static int chr__com_port_ioctl(chr__com_port *port, chr__telnet *telnet, int command, void *arg)
 {
-    int is_get = command == CHR_IOCTL_SERIAL_GET_PARAMS || command == CHR_IOCTL_SERIAL_GET_FLOW || command == CHR_IOCTL_SERIAL_GET_TIOCM;
+    int is_get = command == CHR_IOCTL_SERIAL_GET_PARAMS || command == CHR_IOCTL_SERIAL_GET_FLOW || command == CHR_IOCTL_SERIAL_GET_TIOCM ||
+                 command == CHR_IOCTL_SERIAL_GET_ERRORS;
     int is_on = telnet && chr__com_port_is_on(telnet), code;
 
     if (is_get)
@@ -12689,7 +13948,7 @@ static int chr__telnet_flush(chr__layer *layer)
     chr__telnet *telnet = (chr__telnet *)layer;
 
     if (telnet->to_tell)
-        chr__com_port_tell(telnet, ~0u);
+        chr__telnet_tell(telnet, ~0u);
     return chr__telnet_send_kept(telnet);
 }
 
@@ -12731,12 +13990,22 @@ static void chr__telnet_negotiate(chr__telnet *telnet, int verb, int option)
     *side = turns_on ? CHR__TELNET_YES : CHR__TELNET_NO;
 }
 
+/* Whether the frontend of a client has said how large its terminal is. */
+static int chr__telnet_has_size(const chr__telnet *telnet)
+{
+    const chr_terminal_size *size = &((const chr__telnet_dev *)telnet->layer.dev)->terminal;
+
+    return size->columns > 0 || size->rows > 0;
+}
+
 static void chr__telnet_negotiated(chr__telnet *telnet, int option)
 {
     int com_port_was_on = chr__com_port_is_on(telnet);
 
     chr__telnet_negotiate(telnet, telnet->verb, option);
     chr__com_port_negotiated(telnet, com_port_was_on);
+    if (option == CHR__TELNET_WINDOW_SIZE && chr__telnet_has_size(telnet) && telnet->ours[option] == CHR__TELNET_YES)
+        telnet->to_tell |= 1u << CHR__TELNET_SIZE;
     if (!(telnet->theirs_allowed & CHR__TELNET_BIT(WINDOW_SIZE)) || telnet->asked_size)
         return;
     telnet->asked_size = 1;
@@ -12750,6 +14019,9 @@ static void chr__telnet_subnegotiated(chr__telnet *telnet)
 
     if (telnet->sub_length > 0 && sub[0] == CHR__TELNET_COM_PORT)
         chr__com_port_received(telnet);
+    if (telnet->sub_length == 2 && sub[0] == CHR__TELNET_TERMINAL_TYPE && sub[1] == CHR__TELNET_TYPE_SEND &&
+        telnet->ours[CHR__TELNET_TERMINAL_TYPE] == CHR__TELNET_YES)
+        telnet->to_tell |= 1u << CHR__TELNET_TYPE;
     if (telnet->sub_length != 5 || sub[0] != CHR__TELNET_WINDOW_SIZE || !(telnet->theirs_allowed & CHR__TELNET_BIT(WINDOW_SIZE)))
         return;
     telnet->size.columns = (int)chr__get_be(sub + 1, 2);
@@ -12774,10 +14046,11 @@ static size_t chr__telnet_plain(const chr__telnet *telnet, const unsigned char *
 /* The byte after IAC. Returns whether data came of it, in *data. */
 static int chr__telnet_command(chr__telnet *telnet, unsigned char c, unsigned char *data)
 {
-    int is_kept = telnet->is_3270 && (c == CHR__TELNET_IAC || c == CHR__TELNET_EOR || c == CHR__TELNET_SB || c == CHR__TELNET_SE);
+    int is_kept = telnet->is_3270 && (c == CHR__TELNET_IAC || c == CHR__TELNET_EOR ||
+                                      (telnet->is_server && (c == CHR__TELNET_SB || c == CHR__TELNET_SE)));
 
     if (telnet->to_tell)
-        chr__com_port_tell(telnet, ~0u); /* what came before gets an answer of its own */
+        chr__telnet_tell(telnet, ~0u); /* what came before gets an answer of its own */
     telnet->state = CHR__TELNET_IN_DATA;
     if (c == CHR__TELNET_BREAK)
         telnet->events |= 1u << CHR_EVENT_BREAK;
@@ -12922,6 +14195,14 @@ static int chr__telnet_pending(const chr__layer *layer)
 
 /* -- the rest of the slots -- */
 
+/* A client's, once for each server. */
+static void chr__telnet_offer_size(chr__telnet *telnet)
+{
+    if (!telnet->asked_size && telnet->ours[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_NO)
+        chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_WINDOW_SIZE);
+    telnet->asked_size = 1;
+}
+
 static void chr__telnet_start_server(chr__telnet *telnet)
 {
     telnet->ours_allowed = CHR__TELNET_BIT(ECHO) | CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY);
@@ -12935,19 +14216,20 @@ static void chr__telnet_start_server(chr__telnet *telnet)
 /* The guest's line is transparent: nothing between is to edit or translate. */
 static void chr__telnet_start_client(chr__telnet *telnet)
 {
-    telnet->ours_allowed = CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY);
+    telnet->ours_allowed = CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY) | CHR__TELNET_BIT(TERMINAL_TYPE) | CHR__TELNET_BIT(WINDOW_SIZE);
     telnet->theirs_allowed = CHR__TELNET_BIT(ECHO) | CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY);
     chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_SGA);
     chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_BINARY);
     chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_BINARY);
+    if (chr__telnet_has_size(telnet))
+        chr__telnet_offer_size(telnet);
 }
 
-static void chr__telnet_start_3270(chr__telnet *telnet)
+static void chr__telnet_start_3270_server(chr__telnet *telnet)
 {
     static const unsigned char send_type[] = { CHR__TELNET_IAC, CHR__TELNET_SB, CHR__TELNET_TERMINAL_TYPE, 1,
                                                CHR__TELNET_IAC, CHR__TELNET_SE };
 
-    telnet->is_3270 = 1;
     telnet->ours_allowed = CHR__TELNET_BIT(END_OF_RECORD) | CHR__TELNET_BIT(BINARY);
     telnet->theirs_allowed = telnet->ours_allowed | CHR__TELNET_BIT(TERMINAL_TYPE);
     chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_END_OF_RECORD);
@@ -12956,6 +14238,13 @@ static void chr__telnet_start_3270(chr__telnet *telnet)
     chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_BINARY);
     chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_TERMINAL_TYPE);
     chr__telnet_send(telnet, send_type, sizeof send_type);
+}
+
+/* It is the host that begins. */
+static void chr__telnet_start_3270_client(chr__telnet *telnet)
+{
+    telnet->theirs_allowed = CHR__TELNET_BIT(END_OF_RECORD) | CHR__TELNET_BIT(BINARY);
+    telnet->ours_allowed = telnet->theirs_allowed | CHR__TELNET_BIT(TERMINAL_TYPE);
 }
 
 /* There are some that say both WILL and DO. */
@@ -12976,8 +14265,11 @@ static int chr__telnet_start(chr__layer *layer, chr_error *err)
     telnet->owed = -1;
     telnet->is_server = options->server == CHR_ON;
     telnet->has_com_port = options->com_port == CHR_ON;
-    if (options->tn3270 == CHR_ON)
-        chr__telnet_start_3270(telnet);
+    telnet->is_3270 = options->tn3270 == CHR_ON;
+    if (telnet->is_3270 && telnet->is_server)
+        chr__telnet_start_3270_server(telnet);
+    else if (telnet->is_3270)
+        chr__telnet_start_3270_client(telnet);
     else if (telnet->is_server)
         chr__telnet_start_server(telnet);
     else
@@ -12987,11 +14279,54 @@ static int chr__telnet_start(chr__layer *layer, chr_error *err)
     return 0;
 }
 
+/* Records and all byte values, both ways (RFC 1576 section 4). */
+static int chr__telnet_is_agreed(const chr__telnet *telnet)
+{
+    const unsigned char *ours = telnet->ours, *theirs = telnet->theirs;
+
+    return ours[CHR__TELNET_END_OF_RECORD] == CHR__TELNET_YES && theirs[CHR__TELNET_END_OF_RECORD] == CHR__TELNET_YES &&
+           ours[CHR__TELNET_BINARY] == CHR__TELNET_YES && theirs[CHR__TELNET_BINARY] == CHR__TELNET_YES;
+}
+
+/* What a host says before it agrees is for people, like a greeting: it is dropped. What follows the agreement stays in the inbox. */
+static void chr__telnet_agree(chr__telnet *telnet)
+{
+    unsigned char dropped;
+
+    while (!chr__box_is_empty(&telnet->in) && !chr__telnet_is_agreed(telnet))
+        (void)chr__telnet_byte(telnet, telnet->in.bytes[telnet->in.start++], &dropped);
+    telnet->events = 0;
+    telnet->owed = -1;
+}
+
+static int chr__telnet_step_3270(chr__telnet *telnet, int *wants, chr_error *err)
+{
+    int n;
+
+    while (!chr__telnet_is_agreed(telnet)) {
+        n = chr__box_fill(&telnet->in, telnet->layer.below);
+        *wants = CHR_IN;
+        if (n == CHR_ERR_WOULD_BLOCK)
+            return n;
+        telnet->greeting += n > 0 ? n : 1;
+        if (n <= 0 && n != CHR__LAYER_NOTHING)
+            return chr__fail(err, n == 0 ? (int)CHR_ERR_DISCONNECTED : n, "tn3270: the host went before it agreed to records");
+        if (telnet->greeting > CHR__TELNET_GREETING || telnet->is_flooded)
+            return chr__fail(err, CHR_ERR_IO, "tn3270: the host sent more than %d bytes and has not agreed to records", CHR__TELNET_GREETING);
+        chr__telnet_agree(telnet);
+        (void)chr__telnet_flush(&telnet->layer); /* an error will meet the next step, write or read */
+    }
+    return 0;
+}
+
 static int chr__telnet_step(chr__layer *layer, int *wants, chr_error *err)
 {
-    int code = chr__telnet_flush(layer);
+    chr__telnet *telnet = (chr__telnet *)layer;
+    int          code = chr__telnet_flush(layer);
 
     *wants = CHR_OUT;
+    if (code == 0 && telnet->is_3270 && !telnet->is_server)
+        return chr__telnet_step_3270(telnet, wants, err);
     return code == 0 || code == CHR_ERR_WOULD_BLOCK ? code : chr__fail(err, code, "telnet: the peer went before it was greeted");
 }
 
@@ -12999,7 +14334,9 @@ static int chr__telnet_unsent(const chr__layer *layer)
 {
     const chr__telnet *telnet = (const chr__telnet *)layer;
 
-    return telnet->is_stopped ? -1 : !chr__box_is_empty(&telnet->out) || chr__com_port_has_to_tell(telnet);
+    int                count = (int)(telnet->out.end - telnet->out.start) + (chr__telnet_has_to_tell(telnet) ? 1 : 0);
+
+    return telnet->is_stopped ? -1 - count : count;
 }
 
 /* In the way that the peer understands. It begins at once or not at all, since its end would take its place among what waits; and it
@@ -13015,7 +14352,7 @@ static int chr__telnet_set_break(chr__telnet *telnet, int in_break)
     if (telnet->has_com_port)
         chr__com_port_of(telnet)->in_break = in_break;
     if (in_break && is_told)
-        chr__com_port_tell_fact(telnet, fact);
+        chr__telnet_tell_fact(telnet, fact);
     else if (in_break)
         chr__telnet_send(telnet, break_signal, sizeof break_signal);
     else if (is_told)
@@ -13024,10 +14361,45 @@ static int chr__telnet_set_break(chr__telnet *telnet, int in_break)
     return 0;
 }
 
+/* Of a client; telnet is NULL while it is not connected. */
+static int chr__telnet_set_size(chr__telnet_dev *state, chr__telnet *telnet, const chr_terminal_size *size)
+{
+    if (size->columns < 0 || size->columns > 0xffff || size->rows < 0 || size->rows > 0xffff)
+        return CHR_ERR_INVALID;
+    state->terminal = *size;
+    if (!telnet)
+        return 0;
+    chr__telnet_offer_size(telnet);
+    if (telnet->ours[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_YES)
+        telnet->to_tell |= 1u << CHR__TELNET_SIZE;
+    (void)chr__telnet_flush(&telnet->layer);
+    return telnet->ours[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_NO ? CHR_ERR_NOT_SUPPORTED : 0;
+}
+
+/* While nobody is connected. */
+static int chr__telnet_ioctl_away(chr_dev *dev, int command, void *arg)
+{
+    const chr_socket_options *options = (const chr_socket_options *)dev->options;
+    chr__telnet_dev          *state = (chr__telnet_dev *)dev;
+
+    if (command == CHR_IOCTL_SET_TERMINAL_SIZE && options->telnet == CHR_ON && options->server != CHR_ON)
+        return chr__telnet_set_size(state, NULL, (const chr_terminal_size *)arg);
+    return options->com_port == CHR_ON ? chr__com_port_ioctl(&state->com_port, NULL, command, arg) : CHR_ERR_NOT_SUPPORTED;
+}
+
+static int chr__telnet_com_port_ioctl(chr__telnet *telnet, int command, void *arg)
+{
+    int code = chr__com_port_ioctl(chr__com_port_of(telnet), telnet, command, arg);
+
+    /* a server's handler may go on correcting */
+    chr__telnet_tell(telnet, telnet->is_server ? CHR__COM_BIT(NOTIFY_MODEMSTATE) | CHR__COM_BIT(NOTIFY_LINESTATE) : ~0u);
+    (void)chr__telnet_send_kept(telnet);
+    return code;
+}
+
 static int chr__telnet_ioctl(chr__layer *layer, int command, void *arg)
 {
     chr__telnet *telnet = (chr__telnet *)layer;
-    int          code;
 
     switch (command) {
     case CHR_IOCTL_SERIAL_SET_BREAK:
@@ -13035,13 +14407,11 @@ static int chr__telnet_ioctl(chr__layer *layer, int command, void *arg)
     case CHR_IOCTL_GET_TERMINAL_SIZE:
         *(chr_terminal_size *)arg = telnet->size;
         return telnet->size.columns || telnet->size.rows ? 0 : CHR_ERR_NOT_SUPPORTED;
+    case CHR_IOCTL_SET_TERMINAL_SIZE:
+        return telnet->is_server || telnet->is_3270 ? (int)CHR_ERR_NOT_SUPPORTED
+                                                    : chr__telnet_set_size((chr__telnet_dev *)layer->dev, telnet, (const chr_terminal_size *)arg);
     default:
-        if (!telnet->has_com_port)
-            return CHR_ERR_NOT_SUPPORTED;
-        code = chr__com_port_ioctl(chr__com_port_of(telnet), telnet, command, arg);
-        chr__com_port_tell(telnet, telnet->is_server ? CHR__COM_BIT(NOTIFY_MODEMSTATE) : ~0u); /* a handler may go on correcting */
-        (void)chr__telnet_send_kept(telnet);
-        return code;
+        return telnet->has_com_port ? chr__telnet_com_port_ioctl(telnet, command, arg) : CHR_ERR_NOT_SUPPORTED;
     }
 }
 
@@ -13059,6 +14429,7 @@ static const chr__layer_slots chr__telnet_slots = {
     chr__telnet_pending, /* pending */
     chr__telnet_unsent,  /* unsent  */
     chr__telnet_flush,   /* flush   */
+    NULL,                /* shutdown */
     chr__telnet_ioctl,   /* ioctl   */
     chr__telnet_close,   /* close   */
 };
@@ -13141,6 +14512,7 @@ typedef enum chr__ws_state {
     CHR__WS_ACCEPTING,  /* ours is not sent */
     CHR__WS_REFUSING,   /* likewise, and then it is over */
     CHR__WS_OPEN,
+    CHR__WS_HALF,       /* our Close frame is queued or sent; the peer's has not come yet: it may still send data */
     CHR__WS_OVER        /* a Close frame is queued */
 } chr__ws_state;
 
@@ -13264,6 +14636,8 @@ static void chr__ws_say_goodbye(chr__websocket *ws, int code)
 {
     unsigned char payload[2];
 
+    if (ws->state == CHR__WS_HALF)
+        ws->state = CHR__WS_OVER; /* it has been said */
     if (ws->state != CHR__WS_OPEN)
         return;
     chr__put_be(payload, (uint64_t)code, 2);
@@ -13454,7 +14828,7 @@ static int chr__ws_read(chr__layer *layer, void *buf, size_t len)
     size_t          done;
     int             n = 1;
 
-    if (ws->state != CHR__WS_OPEN)
+    if (ws->state == CHR__WS_OVER)
         return 0;
     if (chr__box_is_empty(&ws->in))
         n = chr__box_fill(&ws->in, layer->below);
@@ -13464,7 +14838,7 @@ static int chr__ws_read(chr__layer *layer, void *buf, size_t len)
     (void)chr__ws_flush(layer); /* the answers; an error will meet the next write or read */
     if (done > 0)
         return (int)done;
-    return ws->state == CHR__WS_OPEN ? (int)CHR__LAYER_NOTHING : 0;
+    return ws->state == CHR__WS_OVER ? 0 : (int)CHR__LAYER_NOTHING;
 }
 
 static int chr__ws_pending(const chr__layer *layer)
@@ -13478,7 +14852,7 @@ static int chr__ws_unsent(const chr__layer *layer)
 {
     const chr__websocket *ws = (const chr__websocket *)layer;
 
-    return ws->owes_pong || !chr__box_is_empty(&ws->out);
+    return (int)(ws->out.end - ws->out.start) + (ws->owes_pong && ws->state == CHR__WS_OPEN ? 1 : 0);
 }
 
 /* -- HTTP heads -- */
@@ -13775,6 +15149,18 @@ static int chr__ws_step(chr__layer *layer, int *wants, chr_error *err)
     return 0;
 }
 
+/* RFC 6455 section 5.5.1: no frame follows our Close; the connection goes when the peer has answered it. */
+static int chr__ws_shutdown(chr__layer *layer)
+{
+    chr__websocket *ws = (chr__websocket *)layer;
+
+    if (ws->state == CHR__WS_OPEN) {
+        chr__ws_say_goodbye(ws, CHR__WS_NORMAL);
+        ws->state = CHR__WS_HALF;
+    }
+    return chr__ws_flush(layer);
+}
+
 static void chr__ws_close(chr__layer *layer)
 {
     chr__ws_say_goodbye((chr__websocket *)layer, CHR__WS_NORMAL);
@@ -13789,6 +15175,7 @@ static const chr__layer_slots chr__ws_slots = {
     chr__ws_pending, /* pending */
     chr__ws_unsent,  /* unsent  */
     chr__ws_flush,   /* flush   */
+    chr__ws_shutdown, /* shutdown */
     NULL,            /* ioctl   */
     chr__ws_close,   /* close   */
 };
@@ -13879,6 +15266,18 @@ static int chr__tls_file_fail(const chr__tls_creds *creds, const char *path, int
     return chr__fail(err, CHR_ERR_INVALID, "%s '%s': %s: %s", creds->object.kind->name, creds->object.id, path, why);
 }
 
+/* A file of secrets that others may read is no secret. */
+static void chr__tls_warn_shared(const chr__tls_creds *creds, chr_context *ctx, const char *path)
+{
+    char line[1200];
+
+    if (!chr__os_is_shared(path))
+        return;
+    chr__format(line, sizeof line, "%s: %s: others than its owner may read or write this file (chmod 600 ends that)",
+                creds->object.kind->name, path);
+    chr__log_line(ctx, creds->object.id, line);
+}
+
 static int chr__tls_parse_key(chr__tls_creds *creds, const char *path)
 {
 #if MBEDTLS_VERSION_MAJOR >= 3
@@ -13921,7 +15320,8 @@ static int chr__tls_path(const chr__tls_creds *creds, const char *given, const c
 }
 
 /* One file. Returns 1 when it was there, 0 when it is none and need not be. */
-static int chr__tls_load(chr__tls_creds *creds, chr__tls_file what, const char *given, const char *usual, int is_needed, chr_error *err)
+static int chr__tls_load(chr__tls_creds *creds, chr_context *ctx, chr__tls_file what, const char *given, const char *usual,
+                         int is_needed, chr_error *err)
 {
     const char *dir = ((const chr__tls_options *)creds->object.options)->dir;
     char        path[1024];
@@ -13933,6 +15333,8 @@ static int chr__tls_load(chr__tls_creds *creds, chr__tls_file what, const char *
     if (chr__tls_path(creds, given, usual, path, sizeof path, err) < 0)
         return CHR_ERR_INVALID;
     code = chr__tls_parse(creds, what, path);
+    if (code == 0 && what == CHR__TLS_KEY)
+        chr__tls_warn_shared(creds, ctx, path);
     if (code == 0)
         return 1;
     if (!given && !is_needed && !chr__os_exists(path))
@@ -13940,7 +15342,32 @@ static int chr__tls_load(chr__tls_creds *creds, chr__tls_file what, const char *
     return chr__tls_file_fail(creds, path, code, err);
 }
 
-static int chr__x509_load(chr__tls_creds *creds, chr_error *err)
+/* Whether the certificate's extended key usage (RFC 5280 section 4.2.1.12) allows the role. */
+static int chr__tls_is_for(const mbedtls_x509_crt *certificate, int is_server)
+{
+#if MBEDTLS_VERSION_MAJOR >= 3 || defined(MBEDTLS_X509_CHECK_EXTENDED_KEY_USAGE)
+    const char *usage = is_server ? MBEDTLS_OID_SERVER_AUTH : MBEDTLS_OID_CLIENT_AUTH;
+
+    return mbedtls_x509_crt_check_extended_key_usage(certificate, usage, MBEDTLS_OID_SIZE(MBEDTLS_OID_SERVER_AUTH)) == 0;
+#else
+    (void)certificate;
+    (void)is_server;
+    return 1;
+#endif
+}
+
+static void chr__tls_warn_role(const chr__tls_creds *creds, chr_context *ctx)
+{
+    char line[200];
+
+    if (chr__tls_is_for(&creds->own, creds->is_server))
+        return;
+    chr__format(line, sizeof line, "%s: the certificate is not for a %s (extended key usage): peers refuse it",
+                creds->object.kind->name, creds->is_server ? "server" : "client");
+    chr__log_line(ctx, creds->object.id, line);
+}
+
+static int chr__x509_load(chr__tls_creds *creds, chr_context *ctx, chr_error *err)
 {
     const chr__x509_options *options = (const chr__x509_options *)creds->object.options;
     int                      is_server = creds->is_server, has_cert, code;
@@ -13948,15 +15375,16 @@ static int chr__x509_load(chr__tls_creds *creds, chr_error *err)
     creds->asks_peer = options->verify_peer != CHR_OFF;
     if (!is_server && !creds->asks_peer)
         return chr__fail(err, CHR_ERR_INVALID, "%s: verify-peer=off is for endpoint=server: a client always verifies", creds->object.kind->name);
-    code = chr__tls_load(creds, CHR__TLS_CA, options->cafile, "ca-cert.pem", creds->asks_peer, err);
+    code = chr__tls_load(creds, ctx, CHR__TLS_CA, options->cafile, "ca-cert.pem", creds->asks_peer, err);
     if (code >= 0)
-        code = chr__tls_load(creds, CHR__TLS_REVOKED, options->crlfile, "ca-crl.pem", 0, err);
+        code = chr__tls_load(creds, ctx, CHR__TLS_REVOKED, options->crlfile, "ca-crl.pem", 0, err);
     if (code < 0)
         return code;
-    has_cert = chr__tls_load(creds, CHR__TLS_CERT, options->certfile, is_server ? "server-cert.pem" : "client-cert.pem", is_server, err);
+    has_cert = chr__tls_load(creds, ctx, CHR__TLS_CERT, options->certfile, is_server ? "server-cert.pem" : "client-cert.pem", is_server, err);
     if (has_cert <= 0)
         return has_cert;
-    code = chr__tls_load(creds, CHR__TLS_KEY, options->keyfile, is_server ? "server-key.pem" : "client-key.pem", 1, err);
+    chr__tls_warn_role(creds, ctx);
+    code = chr__tls_load(creds, ctx, CHR__TLS_KEY, options->keyfile, is_server ? "server-key.pem" : "client-key.pem", 1, err);
     if (code > 0 && chr__tls_check_key(creds) != 0)
         return chr__fail(err, CHR_ERR_INVALID, "%s '%s': the certificate and the private key don't belong together",
                          creds->object.kind->name, creds->object.id);
@@ -14020,6 +15448,9 @@ static int chr__psk_read(chr__tls_creds *creds, chr_context *ctx, const char *pa
     const char *line = text;
     int         code = text ? chr__tls_read_file(path, text, MOST, err) : chr__no_memory(err);
 
+    if (code >= 0 && strlen(text) < (size_t)code) /* the rest of the keys would be lost */
+        code = chr__fail(err, CHR_ERR_INVALID, "%s '%s': %s: the key file holds a NUL byte, at offset %d", creds->object.kind->name,
+                         creds->object.id, path, (int)strlen(text));
     while (code >= 0 && *line) {
         size_t len = strcspn(line, "\r\n");
         code = chr__psk_add(creds, ctx, line, len, err);
@@ -14042,6 +15473,8 @@ static int chr__psk_load(chr__tls_creds *creds, chr_context *ctx, chr_error *err
     code = chr__tls_path(creds, options->keyfile, "keys.psk", path, sizeof path, err);
     if (code == 0)
         code = chr__psk_read(creds, ctx, path, err);
+    if (code == 0)
+        chr__tls_warn_shared(creds, ctx, path);
     if (code == 0 && !creds->is_server && !chr__psk_find(creds, (const unsigned char *)options->username, strlen(options->username)))
         return chr__fail(err, CHR_ERR_NOT_FOUND, "%s '%s': %s has no key for username=%s", creds->object.kind->name, creds->object.id,
                          path, options->username);
@@ -14160,7 +15593,7 @@ static int chr__tls_creds_new(const chr_options *list, const chr_backend *kind, 
     if (code == 0)
         code = chr__tls_creds_seed(creds, err);
     if (code == 0)
-        code = creds->is_psk ? chr__psk_load(creds, ctx, err) : chr__x509_load(creds, err);
+        code = creds->is_psk ? chr__psk_load(creds, ctx, err) : chr__x509_load(creds, ctx, err);
     if (code == 0)
         *end = &creds->object;
     else
@@ -14226,21 +15659,39 @@ static int chr__authz_new(const chr_options *list, const chr_backend *kind, chr_
     return 0;
 }
 
-/* Goes back to the last star when what follows it doesn't fit: no recursion, and at most length times length steps. */
+/* The length of one character of a name: an escape is one (RFC 2253 section 2.4), and so is the UTF-8 sequence of several. */
+static size_t chr__name_step(const char *text)
+{
+    size_t len = 1;
+
+    if (text[0] != '\\' || !text[1])
+        return len;
+    len = chr__digit(text[1]) < 16 && chr__digit(text[2]) < 16 ? 3 : 2;
+    if (len == 3 && chr__digit(text[1]) >= 12) /* a lead byte: its continuation bytes are \\80 to \\BF */
+        while (text[len] == '\\' && chr__digit(text[len + 1]) / 4 == 2 && chr__digit(text[len + 2]) < 16)
+            len += 3;
+    return len;
+}
+
+/* Backtracks to the last '*' alone: no recursion, and at most length times length steps. An escaped comma is one character, so that
+ * a comma in the pattern matches only one that separates the parts of a name. */
 static int chr__glob(const char *pattern, const char *text)
 {
     const char *star = NULL, *from = NULL;
+    size_t      step;
 
     while (*text) {
+        step = chr__name_step(text);
         if (*pattern == '*') {
             star = pattern++;
             from = text;
-        } else if (*pattern == '?' || *pattern == *text) {
-            pattern++;
-            text++;
+        } else if (*pattern == '?' || strncmp(pattern, text, step) == 0) {
+            pattern += *pattern == '?' ? 1 : step;
+            text += step;
         } else if (star) {
             pattern = star + 1;
-            text = ++from;
+            from += chr__name_step(from);
+            text = from;
         } else {
             return 0;
         }
@@ -14264,12 +15715,12 @@ static int chr__authz_allows(chr_context *ctx, const char *id, const char *name)
     return 0;
 }
 
-/* -- a distinguished name as text (RFC 4514) -- */
+/* -- a distinguished name as text (RFC 2253), letter for letter what `openssl x509 -nameopt RFC2253` prints -- */
 
 typedef struct chr__name {
-    char   text[1024];
+    char   text[4096];
     size_t len;
-    int    is_cut; /* too long to be compared with anything */
+    int    is_cut; /* too long, or malformed: it can't be compared with anything */
 } chr__name;
 
 static void chr__name_put(chr__name *name, const char *text, size_t len)
@@ -14282,52 +15733,215 @@ static void chr__name_put(chr__name *name, const char *text, size_t len)
     name->text[name->len += len] = 0;
 }
 
-/* What could be taken for the next part of the name, or can't be seen, is escaped. */
-static void chr__name_put_value(chr__name *name, const mbedtls_x509_buf *value)
+/* An object identifier in dotted decimal notation (X.690 section 8.19). */
+static void chr__oid_text(const unsigned char *at, size_t len, chr__name *oid)
 {
-    char   escaped[4];
+    char     number[24];
+    size_t   i;
+    uint64_t arc = 0, first;
+
+    oid->len = 0;
+    oid->is_cut = len == 0 || at[len - 1] & 0x80;
+    for (i = 0; i < len && !oid->is_cut; i++) {
+        arc = arc << 7 | (at[i] & 0x7f);
+        oid->is_cut = arc >> 56 != 0;
+        if (at[i] & 0x80)
+            continue;
+        first = oid->len > 0 ? 0 : arc < 80 ? arc / 40 : 2;
+        if (oid->len == 0) /* the first two arcs share a number */
+            chr__name_put(oid, number, (size_t)chr__format(number, sizeof number, "%d", (int)first));
+        chr__name_put(oid, number, (size_t)chr__format(number, sizeof number, ".%llu", (unsigned long long)(arc - 40 * first)));
+        arc = 0;
+    }
+}
+
+/* OpenSSL's short name of an attribute type; NULL = it has none. */
+static const char *chr__oid_short_name(const char *oid)
+{
+    static const char *const names[][2] = {
+    { "0.9.2342.19200300.100.1.1", "UID" }, { "0.9.2342.19200300.100.1.2", "textEncodedORAddress" },
+    { "0.9.2342.19200300.100.1.3", "mail" }, { "0.9.2342.19200300.100.1.4", "info" },
+    { "0.9.2342.19200300.100.1.5", "favouriteDrink" }, { "0.9.2342.19200300.100.1.6", "roomNumber" },
+    { "0.9.2342.19200300.100.1.7", "photo" }, { "0.9.2342.19200300.100.1.8", "userClass" },
+    { "0.9.2342.19200300.100.1.9", "host" }, { "0.9.2342.19200300.100.1.10", "manager" },
+    { "0.9.2342.19200300.100.1.11", "documentIdentifier" }, { "0.9.2342.19200300.100.1.12", "documentTitle" },
+    { "0.9.2342.19200300.100.1.13", "documentVersion" }, { "0.9.2342.19200300.100.1.14", "documentAuthor" },
+    { "0.9.2342.19200300.100.1.15", "documentLocation" }, { "0.9.2342.19200300.100.1.20", "homeTelephoneNumber" },
+    { "0.9.2342.19200300.100.1.21", "secretary" }, { "0.9.2342.19200300.100.1.22", "otherMailbox" },
+    { "0.9.2342.19200300.100.1.23", "lastModifiedTime" }, { "0.9.2342.19200300.100.1.24", "lastModifiedBy" },
+    { "0.9.2342.19200300.100.1.25", "DC" }, { "0.9.2342.19200300.100.1.26", "aRecord" },
+    { "0.9.2342.19200300.100.1.27", "pilotAttributeType27" }, { "0.9.2342.19200300.100.1.28", "mXRecord" },
+    { "0.9.2342.19200300.100.1.29", "nSRecord" }, { "0.9.2342.19200300.100.1.30", "sOARecord" },
+    { "0.9.2342.19200300.100.1.31", "cNAMERecord" }, { "0.9.2342.19200300.100.1.37", "associatedDomain" },
+    { "0.9.2342.19200300.100.1.38", "associatedName" }, { "0.9.2342.19200300.100.1.39", "homePostalAddress" },
+    { "0.9.2342.19200300.100.1.40", "personalTitle" }, { "0.9.2342.19200300.100.1.41", "mobileTelephoneNumber" },
+    { "0.9.2342.19200300.100.1.42", "pagerTelephoneNumber" }, { "0.9.2342.19200300.100.1.43", "friendlyCountryName" },
+    { "0.9.2342.19200300.100.1.44", "uid" }, { "0.9.2342.19200300.100.1.45", "organizationalStatus" },
+    { "0.9.2342.19200300.100.1.46", "janetMailbox" }, { "0.9.2342.19200300.100.1.47", "mailPreferenceOption" },
+    { "0.9.2342.19200300.100.1.48", "buildingName" }, { "0.9.2342.19200300.100.1.49", "dSAQuality" },
+    { "0.9.2342.19200300.100.1.50", "singleLevelQuality" }, { "0.9.2342.19200300.100.1.51", "subtreeMinimumQuality" },
+    { "0.9.2342.19200300.100.1.52", "subtreeMaximumQuality" }, { "0.9.2342.19200300.100.1.53", "personalSignature" },
+    { "0.9.2342.19200300.100.1.54", "dITRedirect" }, { "0.9.2342.19200300.100.1.55", "audio" },
+    { "0.9.2342.19200300.100.1.56", "documentPublisher" }, { "1.2.643.3.131.1.1", "INN" },
+    { "1.2.643.100.1", "OGRN" }, { "1.2.643.100.3", "SNILS" }, { "1.2.643.100.5", "OGRNIP" },
+    { "1.2.840.113549.1.9.1", "emailAddress" }, { "1.2.840.113549.1.9.2", "unstructuredName" },
+    { "1.2.840.113549.1.9.7", "challengePassword" }, { "1.2.840.113549.1.9.8", "unstructuredAddress" },
+    { "1.2.840.113549.1.9.20", "friendlyName" }, { "1.3.6.1.4.1.311.60.2.1.1", "jurisdictionL" },
+    { "1.3.6.1.4.1.311.60.2.1.2", "jurisdictionST" }, { "1.3.6.1.4.1.311.60.2.1.3", "jurisdictionC" },
+    { "2.5.4.3", "CN" }, { "2.5.4.4", "SN" }, { "2.5.4.5", "serialNumber" }, { "2.5.4.6", "C" }, { "2.5.4.7", "L" },
+    { "2.5.4.8", "ST" }, { "2.5.4.9", "street" }, { "2.5.4.10", "O" }, { "2.5.4.11", "OU" }, { "2.5.4.12", "title" },
+    { "2.5.4.13", "description" }, { "2.5.4.14", "searchGuide" }, { "2.5.4.15", "businessCategory" },
+    { "2.5.4.16", "postalAddress" }, { "2.5.4.17", "postalCode" }, { "2.5.4.18", "postOfficeBox" },
+    { "2.5.4.19", "physicalDeliveryOfficeName" }, { "2.5.4.20", "telephoneNumber" }, { "2.5.4.21", "telexNumber" },
+    { "2.5.4.22", "teletexTerminalIdentifier" }, { "2.5.4.23", "facsimileTelephoneNumber" },
+    { "2.5.4.24", "x121Address" }, { "2.5.4.25", "internationaliSDNNumber" }, { "2.5.4.26", "registeredAddress" },
+    { "2.5.4.27", "destinationIndicator" }, { "2.5.4.28", "preferredDeliveryMethod" },
+    { "2.5.4.29", "presentationAddress" }, { "2.5.4.30", "supportedApplicationContext" }, { "2.5.4.31", "member" },
+    { "2.5.4.32", "owner" }, { "2.5.4.33", "roleOccupant" }, { "2.5.4.34", "seeAlso" },
+    { "2.5.4.35", "userPassword" }, { "2.5.4.36", "userCertificate" }, { "2.5.4.37", "cACertificate" },
+    { "2.5.4.38", "authorityRevocationList" }, { "2.5.4.39", "certificateRevocationList" },
+    { "2.5.4.40", "crossCertificatePair" }, { "2.5.4.41", "name" }, { "2.5.4.42", "GN" }, { "2.5.4.43", "initials" },
+    { "2.5.4.44", "generationQualifier" }, { "2.5.4.45", "x500UniqueIdentifier" }, { "2.5.4.46", "dnQualifier" },
+    { "2.5.4.47", "enhancedSearchGuide" }, { "2.5.4.48", "protocolInformation" }, { "2.5.4.49", "distinguishedName" },
+    { "2.5.4.50", "uniqueMember" }, { "2.5.4.51", "houseIdentifier" }, { "2.5.4.52", "supportedAlgorithms" },
+    { "2.5.4.53", "deltaRevocationList" }, { "2.5.4.54", "dmdName" }, { "2.5.4.65", "pseudonym" },
+    { "2.5.4.72", "role" }, { "2.5.4.97", "organizationIdentifier" }, { "2.5.4.98", "c3" }, { "2.5.4.99", "n3" },
+    { "2.5.4.100", "dnsName" },
+    };
     size_t i;
 
-    for (i = 0; i < value->len; i++) {
-        unsigned char c = value->p[i];
-        int           is_edge = (c == ' ' && (i == 0 || i + 1 == value->len)) || (c == '#' && i == 0);
-        if (c < ' ' || c == 127)
-            chr__name_put(name, escaped, (size_t)chr__format(escaped, sizeof escaped, "\\%02x", c));
-        else if (is_edge || strchr(",+\"\\<>;=", c))
-            chr__name_put(name, escaped, (size_t)chr__format(escaped, sizeof escaped, "\\%c", c));
-        else
-            chr__name_put(name, (const char *)&c, 1);
+    for (i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(names[i][0], oid) == 0)
+            return names[i][1];
+    return NULL;
+}
+
+/* A value without a text of its own, or of an attribute type that has no name: its DER encoding in hexadecimal (RFC 2253 section 2.4). */
+static void chr__name_put_der(chr__name *name, const unsigned char *at, const unsigned char *end)
+{
+    char digits[3];
+
+    chr__name_put(name, "#", 1);
+    for (; at < end; at++)
+        chr__name_put(name, digits, (size_t)chr__format(digits, sizeof digits, "%02X", *at));
+}
+
+/* One byte of UTF-8 with the escapes of RFC 2253 section 2.4; bytes that ASCII does not print are \XX. */
+static void chr__name_put_byte(chr__name *name, unsigned char c, int is_first, int is_last)
+{
+    char escaped[4];
+    int  is_edge = (c == ' ' && (is_first || is_last)) || (c == '#' && is_first && !is_last);
+
+    if (c < ' ' || c >= 127)
+        chr__name_put(name, escaped, (size_t)chr__format(escaped, sizeof escaped, "\\%02X", c));
+    else if (is_edge || strchr(",+\"\\<>;", c))
+        chr__name_put(name, escaped, (size_t)chr__format(escaped, sizeof escaped, "\\%c", c));
+    else
+        chr__name_put(name, (const char *)&c, 1);
+}
+
+/* Bytes a character in a string of this type; 0 = it is no character string. */
+static size_t chr__string_width(int tag)
+{
+    switch (tag) {
+    case MBEDTLS_ASN1_UTF8_STRING:
+    case MBEDTLS_ASN1_PRINTABLE_STRING:
+    case MBEDTLS_ASN1_T61_STRING:
+    case MBEDTLS_ASN1_IA5_STRING:       return 1;
+    case MBEDTLS_ASN1_BMP_STRING:       return 2;
+    case MBEDTLS_ASN1_UNIVERSAL_STRING: return 4;
+    default:                            return 0;
     }
 }
 
-static void chr__name_put_part(chr__name *name, const mbedtls_x509_name *part)
+/* A character string, converted to UTF-8; T61String is read as Latin-1. */
+static void chr__name_put_string(chr__name *name, int tag, const unsigned char *at, size_t len)
 {
-    const char *word = NULL;
-    char        number[64];
-    int         len;
+    size_t        width = chr__string_width(tag), i, k, count;
+    uint32_t      letter;
+    unsigned char bytes[4];
 
-    if (mbedtls_oid_get_attr_short_name(&part->oid, &word) == 0 && word) {
-        chr__name_put(name, word, strlen(word));
-    } else {
-        len = mbedtls_oid_get_numeric_string(number, sizeof number, &part->oid);
-        chr__name_put(name, number, len > 0 ? (size_t)len : 0);
-        name->is_cut |= len <= 0;
+    name->is_cut |= len % width != 0;
+    for (i = 0; i + width <= len && !name->is_cut; i += width) {
+        letter = (uint32_t)chr__get_be(at + i, (int)width);
+        count = 1;
+        bytes[0] = (unsigned char)letter;
+        if (tag != MBEDTLS_ASN1_UTF8_STRING)
+            count = chr__utf8_put(letter, bytes);
+        name->is_cut |= count == 0; /* a surrogate, or beyond Unicode */
+        for (k = 0; k < count; k++)
+            chr__name_put_byte(name, bytes[k], i == 0 && k == 0, i + width == len && k + 1 == count);
     }
+}
+
+/* AttributeTypeAndValue (RFC 5280 section 4.1.2.4), from *at on. */
+static void chr__name_put_attribute(chr__name *name, unsigned char *at, const unsigned char *end)
+{
+    chr__name      oid;
+    const char    *word;
+    unsigned char *value;
+    size_t         len;
+    int            tag;
+
+    if (mbedtls_asn1_get_tag(&at, end, &len, MBEDTLS_ASN1_OID) != 0) {
+        name->is_cut = 1;
+        return;
+    }
+    chr__oid_text(at, len, &oid);
+    name->is_cut |= oid.is_cut;
+    word = chr__oid_short_name(oid.text);
+    chr__name_put(name, word ? word : oid.text, word ? strlen(word) : oid.len);
     chr__name_put(name, "=", 1);
-    chr__name_put_value(name, &part->val);
+    at += len;
+    value = at;
+    tag = at < end ? *at : 0;
+    if (at == end || mbedtls_asn1_get_tag(&at, end, &len, tag) != 0)
+        name->is_cut = 1;
+    else if (word && chr__string_width(tag) > 0)
+        chr__name_put_string(name, tag, at, len);
+    else
+        chr__name_put_der(name, value, at + len);
 }
 
-/* The certificate has them from the least specific to the most; as text they go the other way. */
-static void chr__name_read(chr__name *name, const mbedtls_x509_name *first)
+/* Cuts the last element off a SET OF or SEQUENCE OF: *end moves to where it begins. NULL = there is none, or it is malformed. */
+static unsigned char *chr__der_last(unsigned char *at, unsigned char **end, int tag, size_t *len)
 {
-    const mbedtls_x509_name *part, *done = NULL;
+    unsigned char *element = at, *content = NULL;
 
-    for (name->len = 0, name->text[0] = 0; done != first && !name->is_cut; done = part) {
-        for (part = first; part->next != done; part = part->next)
-            ;
-        if (done)
-            chr__name_put(name, ",", 1);
-        chr__name_put_part(name, part);
+    while (at < *end) {
+        element = at;
+        if (mbedtls_asn1_get_tag(&at, *end, len, MBEDTLS_ASN1_CONSTRUCTED | tag) != 0)
+            return NULL;
+        content = at;
+        at += *len;
+    }
+    *end = element;
+    return content;
+}
+
+/* The certificate has them from the least specific to the most; as text they go the other way, those of one RDN with a '+' between. */
+static void chr__name_read(chr__name *name, const mbedtls_x509_buf *subject)
+{
+    unsigned char *at = subject->p, *end = at + subject->len, *rdn, *rdn_end, *attribute;
+    size_t         len;
+    const char    *separator = "";
+
+    name->len = 0;
+    name->text[0] = 0;
+    name->is_cut = mbedtls_asn1_get_tag(&at, end, &len, MBEDTLS_ASN1_CONSTRUCTED | MBEDTLS_ASN1_SEQUENCE) != 0;
+    while (!name->is_cut && at < end) {
+        rdn = chr__der_last(at, &end, MBEDTLS_ASN1_SET, &len);
+        rdn_end = rdn ? rdn + len : rdn;
+        name->is_cut |= !rdn || len == 0;
+        while (rdn < rdn_end && !name->is_cut) {
+            attribute = chr__der_last(rdn, &rdn_end, MBEDTLS_ASN1_SEQUENCE, &len);
+            chr__name_put(name, separator, strlen(separator));
+            separator = "+";
+            if (attribute)
+                chr__name_put_attribute(name, attribute, attribute + len);
+            name->is_cut |= !attribute;
+        }
+        separator = ",";
     }
 }
 
@@ -14341,7 +15955,9 @@ typedef struct chr__tls {
     int                 is_up, has_ended; /* the handshake is over; so is the input */
     int                 end;              /* of the input: what mbed TLS said */
     int                 write_failed;
+    int                 said_goodbye;     /* close_notify */
     int                 has_heard, is_alien; /* something has come; it is not TLS */
+    int                 is_unknown;       /* the peer's name has no key */
     unsigned char       ip[16];           /* whom a client expects, where it is an address */
     size_t              ip_size, sent, kept_size;
     chr__name           peer;             /* the certificate's name, or the key's */
@@ -14412,6 +16028,7 @@ static int chr__tls_give_psk(void *opaque, mbedtls_ssl_context *ssl, const unsig
     chr__tls       *tls = (chr__tls *)opaque;
     const chr__psk *psk = chr__psk_find(tls->creds, name, len);
 
+    tls->is_unknown = psk == NULL;
     if (!psk)
         return MBEDTLS_ERR_SSL_UNKNOWN_IDENTITY;
     chr__name_put(&tls->peer, psk->name, strlen(psk->name));
@@ -14532,14 +16149,11 @@ static int chr__tls_find(chr_context *ctx, const chr_socket_options *options, ch
     return 0;
 }
 
-static int chr__tls_check(chr_context *ctx, const chr_socket_options *options, const chr_address *address, chr_error *err)
+static int chr__tls_check(chr_context *ctx, const chr_socket_options *options, chr_error *err)
 {
     chr__tls_creds *creds;
-    int             code = chr__tls_find(ctx, options, &creds, err);
 
-    if (code == 0 && !creds->is_server && !options->tls_hostname && address->type == CHR_ADDR_VSOCK)
-        return chr__fail(err, CHR_ERR_INVALID, "socket: TLS can not be used over cid= without tls-hostname=");
-    return code;
+    return chr__tls_find(ctx, options, &creds, err);
 }
 
 static int chr__tls_start(chr__layer *layer, chr_error *err)
@@ -14569,18 +16183,33 @@ static const char *chr__tls_fault(uint32_t flags)
         { MBEDTLS_X509_BADCERT_REVOKED,     "the peer's certificate has been revoked" },
         { MBEDTLS_X509_BADCERT_NOT_TRUSTED, "the peer's certificate is not signed by a CA that is trusted here" },
         { MBEDTLS_X509_BADCERT_CN_MISMATCH, "the peer's certificate is for another name" },
+        { MBEDTLS_X509_BADCERT_EXT_KEY_USAGE, "the peer's certificate is not for this role (extended key usage)" },
+        { MBEDTLS_X509_BADCERT_KEY_USAGE,   "the peer's certificate may not be used for this (key usage)" },
+        { MBEDTLS_X509_BADCERT_NS_CERT_TYPE, "the peer's certificate is not for this role (Netscape certificate type)" },
+        { MBEDTLS_X509_BADCRL_NOT_TRUSTED,  "the list of revoked certificates is not signed by a CA that is trusted here" },
+        { MBEDTLS_X509_BADCRL_EXPIRED,      "the list of revoked certificates has expired" },
+        { MBEDTLS_X509_BADCRL_FUTURE,       "the list of revoked certificates is not valid yet" },
     };
     size_t i;
 
     for (i = 0; i < sizeof faults / sizeof faults[0]; i++)
         if (flags & faults[i].flag)
             return faults[i].text;
-    return "the peer's certificate may not be used for this, or is too weak";
+    return "the peer's certificate, or the one that signed it, has a key or a signature that is too weak";
+}
+
+/* Why the peer's certificate is not accepted; 0 = it is, or none has been asked for. mbed TLS reports some of the reasons by other
+ * codes than CERT_VERIFY_FAILED. */
+static uint32_t chr__tls_faults(const chr__tls *tls)
+{
+    uint32_t flags = mbedtls_ssl_get_verify_result(&tls->ssl);
+
+    return flags == 0xffffffff ? 0 : flags & ~(uint32_t)MBEDTLS_X509_BADCERT_SKIP_VERIFY;
 }
 
 static int chr__tls_distrust(chr__tls *tls, chr_error *err)
 {
-    uint32_t    flags = mbedtls_ssl_get_verify_result(&tls->ssl);
+    uint32_t    flags = chr__tls_faults(tls);
     const char *expected = flags & MBEDTLS_X509_BADCERT_CN_MISMATCH ? chr__tls_expected(chr__layer_options(&tls->layer)) : NULL;
 
     return chr__fail(err, CHR_ERR_PERMISSION, "TLS: %s%s%s", chr__tls_fault(flags), expected ? "; expected was " : "",
@@ -14594,13 +16223,15 @@ static int chr__tls_explain(chr__tls *tls, int n, chr_error *err)
 
     if (tls->is_alien)
         return chr__fail(err, CHR_ERR_IO, "TLS: what the peer sends is not TLS");
+    if (tls->is_unknown) /* which mbed TLS reports in one way for TLS 1.2 and in another for 1.3 */
+        return chr__fail(err, CHR_ERR_PERMISSION, "TLS: the peer's name is not among those that have a key");
+    if (tls->creds->asks_peer && chr__tls_faults(tls) != 0)
+        return chr__tls_distrust(tls, err);
     switch (n) {
     case MBEDTLS_ERR_X509_CERT_VERIFY_FAILED:
         return chr__tls_distrust(tls, err);
     case MBEDTLS_ERR_SSL_NO_CLIENT_CERTIFICATE:
         return chr__fail(err, CHR_ERR_PERMISSION, "TLS: the peer shows no certificate");
-    case MBEDTLS_ERR_SSL_UNKNOWN_IDENTITY:
-        return chr__fail(err, CHR_ERR_PERMISSION, "TLS: the peer's name is not among those that have a key");
     case MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE:
         return chr__fail(err, CHR_ERR_PERMISSION, "TLS: the peer has refused us (fatal alert)");
     case MBEDTLS_ERR_SSL_CONN_EOF:
@@ -14622,7 +16253,7 @@ static int chr__tls_authorize(chr__tls *tls, chr_error *err)
     if (!list)
         return 0;
     if (!tls->creds->is_psk && certificate && tls->creds->asks_peer)
-        chr__name_read(&tls->peer, &certificate->subject);
+        chr__name_read(&tls->peer, &certificate->subject_raw);
     if (tls->peer.len > 0 && !tls->peer.is_cut && chr__authz_allows(tls->layer.dev->ctx, list, tls->peer.text))
         return 0;
     (void)mbedtls_ssl_send_alert_message(&tls->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL, MBEDTLS_SSL_ALERT_MSG_ACCESS_DENIED);
@@ -14759,14 +16390,28 @@ static int chr__tls_pending(const chr__layer *layer)
 
 static int chr__tls_unsent(const chr__layer *layer)
 {
-    return ((const chr__tls *)layer)->kept_size > 0;
+    return (int)(((const chr__tls *)layer)->kept_size - ((const chr__tls *)layer)->sent);
+}
+
+/* close_notify, then FIN; the peer's side of the session stays as it is. */
+static int chr__tls_shutdown(chr__layer *layer)
+{
+    chr__tls *tls = (chr__tls *)layer;
+    int       n = tls->said_goodbye ? 0 : mbedtls_ssl_close_notify(&tls->ssl);
+
+    if (n == MBEDTLS_ERR_SSL_WANT_WRITE || n == MBEDTLS_ERR_SSL_WANT_READ)
+        return CHR_ERR_WOULD_BLOCK;
+    if (n < 0)
+        return CHR_ERR_DISCONNECTED;
+    tls->said_goodbye = 1;
+    return layer->below->slots->shutdown(layer->below);
 }
 
 static void chr__tls_close(chr__layer *layer)
 {
     chr__tls *tls = (chr__tls *)layer;
 
-    if (tls->is_up && !tls->write_failed && chr__tls_flush(layer) == 0)
+    if (tls->is_up && !tls->write_failed && !tls->said_goodbye && chr__tls_flush(layer) == 0)
         (void)mbedtls_ssl_close_notify(&tls->ssl);
     mbedtls_ssl_free(&tls->ssl);
     mbedtls_ssl_config_free(&tls->config);
@@ -14785,6 +16430,7 @@ static const chr__layer_slots chr__tls_slots = {
     chr__tls_pending, /* pending */
     chr__tls_unsent,  /* unsent  */
     chr__tls_flush,   /* flush   */
+    chr__tls_shutdown, /* shutdown */
     NULL,             /* ioctl   */
     chr__tls_close,   /* close   */
 };
@@ -14793,10 +16439,9 @@ static const chr__layer_slots chr__tls_slots = {
 
 #else
 
-static int chr__tls_check(chr_context *ctx, const chr_socket_options *options, const chr_address *address, chr_error *err)
+static int chr__tls_check(chr_context *ctx, const chr_socket_options *options, chr_error *err)
 {
     (void)ctx;
-    (void)address;
     return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "socket: tls-creds=%s: built without TLS", options->tls_creds);
 }
 
@@ -14850,6 +16495,18 @@ static const char *chr__layer_scheme(const chr_socket_options *options)
          : options->tls_creds ? "tls" : NULL;
 }
 
+static int chr__terminal_type_valid(const chr_socket_options *options)
+{
+    const char *c = options->terminal_type;
+
+    if (!c)
+        return 1;
+    while (*c > ' ' && *c <= '~')
+        c++;
+    return (options->telnet == CHR_ON || options->tn3270 == CHR_ON) && options->server != CHR_ON && *c == 0 &&
+           c > options->terminal_type && c - options->terminal_type <= CHR__TELNET_TYPE_MOST;
+}
+
 /* `address` is the one in the options, with its type found. */
 static int chr__layers_check(chr_context *ctx, const chr_socket_options *options, const chr_address *address, chr_error *err)
 {
@@ -14857,23 +16514,26 @@ static int chr__layers_check(chr_context *ctx, const chr_socket_options *options
 
     if ((options->telnet == CHR_ON) + (options->tn3270 == CHR_ON) + (options->websocket == CHR_ON) > 1)
         return chr__fail(err, CHR_ERR_INVALID, "socket: only one of telnet=, tn3270= and websocket= can be on");
-    if (options->tn3270 == CHR_ON && options->server != CHR_ON)
-        return chr__fail(err, CHR_ERR_INVALID, "socket: tn3270=on is for a server: it needs server=on");
+    if (!chr__terminal_type_valid(options))
+        return chr__fail(err, CHR_ERR_INVALID, "socket: terminal-type=%s: goes with telnet=on or tn3270=on on a client, up to %d characters "
+                         "and no blanks", options->terminal_type, CHR__TELNET_TYPE_MOST);
     if (options->com_port == CHR_ON && options->telnet != CHR_ON)
         return chr__fail(err, CHR_ERR_INVALID, "socket: com-port=on goes with telnet=on only");
     if (options->websocket_text == CHR_ON && options->websocket != CHR_ON)
         return chr__fail(err, CHR_ERR_INVALID, "socket: websocket-text= goes with websocket=on only");
+    if (options->half_close == CHR_ON && options->websocket == CHR_ON)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: half-close=on can't be used with websocket=on: its Close frame ends both directions");
     if (!options->tls_creds && (options->tls_authz || is_named))
         return chr__fail(err, CHR_ERR_INVALID, "socket: tls-authz= and tls-hostname= go with tls-creds= only");
-    if (options->tls_creds && address->type == CHR_ADDR_FD && options->server != CHR_ON && !is_named)
-        return chr__fail(err, CHR_ERR_INVALID, "socket: TLS can not be used with a pre-opened client fd: there is no host name to verify");
-    if (options->tls_creds && address->type == CHR_ADDR_UNIX && !is_named)
-        return chr__fail(err, CHR_ERR_INVALID, "socket: TLS can not be used over path= without tls-hostname=");
+    if (options->tls_creds && options->server != CHR_ON && !is_named && address->type != CHR_ADDR_INET)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: TLS can not be used %s: there is no host name to verify",
+                         address->type == CHR_ADDR_FD ? "with a pre-opened client fd"
+                         : address->type == CHR_ADDR_UNIX ? "over path= without tls-hostname=" : "over cid= without tls-hostname=");
     for (i = 0; i < CHR__LAYERS; i++)
         if (chr__layer_is_asked(options, i) && !chr__socket_layers[i].slots)
             return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "socket: %s=: built without %s",
                              chr__socket_layers[i].option, i == 0 ? "TLS" : chr__socket_layers[i].option);
-    return options->tls_creds ? chr__tls_check(ctx, options, address, err) : 0;
+    return options->tls_creds ? chr__tls_check(ctx, options, err) : 0;
 }
 
 /* -- >>socket_chardev   states: disconnected -> (looking up ->) connecting -> shaking hands -> connected -- */
@@ -14901,6 +16561,7 @@ typedef struct chr__socket {
     chr_dev            dev;
     chr__stream        stream;
     chr__com_port      com_port;
+    chr_terminal_size  terminal;
     chr__socket_state  state;
     chr_address        address;     /* with its type found */
     int                is_server;
@@ -14948,7 +16609,7 @@ static void chr__msgfds_close(chr__msgfds *message)
 
 static int chr__socket_read(chr__layer *layer, void *buf, size_t len)
 {
-    return chr__os_read(((chr__socket_bottom *)layer)->fd, buf, len);
+    return chr__os_receive_bytes(((chr__socket_bottom *)layer)->fd, buf, len);
 }
 
 static int chr__socket_write(chr__layer *layer, const void *buf, size_t len)
@@ -14995,11 +16656,25 @@ CHR__HOT static int chr__socket_write_unix(chr__layer *layer, const void *buf, s
     return bottom->outgoing->count == 0 ? chr__os_send(bottom->fd, buf, len) : chr__socket_write_fds(bottom, buf, len);
 }
 
+static const chr__layer_slots chr__socket_shut = {
+    "raw", NULL, NULL, chr__socket_read, chr__bottom_swallow, NULL, NULL, NULL, NULL, NULL, NULL
+};
+static const chr__layer_slots chr__socket_shut_unix = {
+    "raw", NULL, NULL, chr__socket_read_unix, chr__bottom_swallow, NULL, NULL, NULL, NULL, NULL, NULL
+};
+
+static int chr__socket_fin(chr__layer *layer)
+{
+    chr__os_shutdown(((chr__socket_bottom *)layer)->fd);
+    layer->slots = layer->slots->read == chr__socket_read ? &chr__socket_shut : &chr__socket_shut_unix;
+    return 0;
+}
+
 static const chr__layer_slots chr__socket_raw = {
-    "raw", NULL, NULL, chr__socket_read, chr__socket_write, NULL, NULL, NULL, NULL, NULL
+    "raw", NULL, NULL, chr__socket_read, chr__socket_write, NULL, NULL, NULL, chr__socket_fin, NULL, NULL
 };
 static const chr__layer_slots chr__socket_raw_unix = {
-    "raw", NULL, NULL, chr__socket_read_unix, chr__socket_write_unix, NULL, NULL, NULL, NULL, NULL
+    "raw", NULL, NULL, chr__socket_read_unix, chr__socket_write_unix, NULL, NULL, NULL, chr__socket_fin, NULL, NULL
 };
 
 /* -- the layers of one connection -- */
@@ -15072,7 +16747,7 @@ static void chr__socket_gone_ready(void *opaque, int events)
 {
     chr__socket *sock = (chr__socket *)opaque;
     char         rest[4096];
-    int          n = chr__os_read(sock->gone_fd, rest, sizeof rest);
+    int          n = chr__os_receive_bytes(sock->gone_fd, rest, sizeof rest);
 
     (void)events;
     if (n <= 0 && n != CHR_ERR_WOULD_BLOCK)
@@ -15127,8 +16802,12 @@ static void chr__socket_peer_gone(chr__socket *sock)
 
 static void chr__socket_ended(chr__stream *stream, int code)
 {
-    (void)code;
-    chr__socket_peer_gone((chr__socket *)stream->dev);
+    chr__socket *sock = (chr__socket *)stream->dev;
+
+    if (code == 0 && chr__socket_options(sock)->half_close == CHR_ON && !stream->input_over && chr__stream_half_close(stream))
+        chr_be_event(&sock->dev, CHR_EVENT_INPUT_END);
+    else
+        chr__socket_peer_gone(sock);
 }
 
 /* Once, until the next success. */
@@ -15215,6 +16894,7 @@ static void chr__socket_adopt(chr__socket *sock, int fd, int is_unix)
     chr_watch_stop(&sock->watch);
     chr_timer_stop(&sock->retry);
     chr_watch_set(&sock->listen_watch, 0); /* the next one waits in the backlog */
+    chr__os_urgent_inline(fd);
     if (!is_unix && (options->nodelay == CHR_ON || options->delay == CHR_OFF))
         chr__os_nodelay(fd);
     if (chr__socket_build_layers(sock, &sock->failure) < 0) {
@@ -15599,6 +17279,16 @@ static int chr__socket_get_msgfds(chr_dev *dev, int *fds, int count)
     return given;
 }
 
+static int chr__socket_shutdown(chr_dev *dev)
+{
+    return chr__stream_shutdown(&((chr__socket *)dev)->stream);
+}
+
+static size_t chr__socket_queued(const chr_dev *dev)
+{
+    return chr__stream_queued(&((const chr__socket *)dev)->stream);
+}
+
 static int chr__socket_ioctl(chr_dev *dev, int command, void *arg)
 {
     chr__stream *stream = &((chr__socket *)dev)->stream;
@@ -15608,8 +17298,8 @@ static int chr__socket_ioctl(chr_dev *dev, int command, void *arg)
     for (layer = stream->top; layer && code == CHR_ERR_NOT_SUPPORTED; layer = layer->below)
         if (layer->slots->ioctl)
             code = layer->slots->ioctl(layer, command, arg);
-    if (!stream->top && chr__socket_options((chr__socket *)dev)->com_port == CHR_ON)
-        code = chr__com_port_ioctl(&((chr__socket *)dev)->com_port, NULL, command, arg);
+    if (!stream->top)
+        code = chr__telnet_ioctl_away(dev, command, arg);
     if (chr__stream_unsent(stream))
         chr__stream_update(stream);
     return code;
@@ -15788,6 +17478,8 @@ static const chr_peer_slots chr__socket_peer = {
     chr__socket_add_client,     /* add_client     */
     chr__socket_set_msgfds,     /* set_msgfds     */
     chr__socket_get_msgfds,     /* get_msgfds     */
+    chr__socket_shutdown,       /* shutdown       */
+    chr__socket_queued,         /* queued         */
 };
 
 static const chr_backend chr__socket_kind = {
@@ -16545,7 +18237,7 @@ CHARDEV_API void chr_query(const chr_dev *dev, chr_info *info)
     info->bytes_in = dev->bytes_in;
     info->bytes_out = dev->bytes_out;
     info->bytes_dropped = dev->bytes_dropped;
-    info->bytes_queued = dev->outbox ? dev->outbox->unsent + dev->outbox->queue.count : 0;
+    info->bytes_queued = chr__queued(dev);
     if (dev->kind->describe)
         dev->kind->describe(dev, info);
     else
@@ -16670,7 +18362,7 @@ CHARDEV_API void chr_mux_resume_open(chr_context *ctx)
     ctx->open_suspended = 0;
     for (dev = ctx->devs; dev; dev = dev->next)
         if (dev->kind->sharing && dev->be_open)
-            chr__postpone(dev, 1u << CHR_EVENT_OPENED);
+            chr__postpone(dev, 1u << CHR_EVENT_OPENED | (dev->input_over ? 1u << CHR_EVENT_INPUT_END : 0));
     CHR__UNLOCK(ctx);
 }
 
@@ -16888,7 +18580,11 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__AT
 #undef CHR__TELNET_BIT
 #undef CHR__COM_BIT
+#undef CHR__COM_ALL
 #undef CHR__COM_PARAMS
+#undef CHR__STICK_PARITY
+#undef CHR__HARDWARE_OUT
+#undef CHR__HARDWARE_IN
 #undef CHR__TLS_LAYER
 #undef CHR__WRITABLE
 #undef CHR__OTHER_EVENT
