@@ -17504,7 +17504,7 @@ static int chr__socket_waits_for_backlog(chr__socket *sock)
         return 0;
     sock->address_next--;
     sock->state = CHR__SOCKET_CONNECTING;
-    chr__timer_start_real(sock->dev.ctx, &sock->retry, CHR__BACKLOG_MS, chr__socket_try_again, sock);
+    chr_timer_start(sock->dev.ctx, &sock->retry, CHR__BACKLOG_MS, chr__socket_try_again, sock);
     return 1;
 }
 
