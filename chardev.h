@@ -172,7 +172,8 @@ typedef struct chr_config {
  * or descriptors, or when the freestanding profile lacks its `allocate` hook. You own it. */
 CHARDEV_API chr_context *chr_context_new(const chr_config *config);
 
-/* Closes everything in it; each frontend that was told OPENED gets CLOSED and is left without chardev. NULL is allowed.
+/* Closes everything in it; each frontend that was told OPENED gets CLOSED and is left without chardev. NULL is allowed. Blocks while
+ * sockets still have output to send, up to two seconds in which nothing moves, ten at most: chr_drain() first waits longer, or shorter.
  * Not from inside a handler. */
 CHARDEV_API void chr_context_free(chr_context *ctx);
 
@@ -343,7 +344,8 @@ CHARDEV_API chr_dev *chr_open(chr_context *ctx, const char *id, const chr_backen
 CHARDEV_API chr_dev *chr_find(chr_context *ctx, const char *id);
 /* Walks all: NULL gives the first; NULL comes after the last. */
 CHARDEV_API chr_dev *chr_next(chr_context *ctx, const chr_dev *dev);
-/* Closes and frees a chardev. CHR_ERR_NOT_FOUND; CHR_ERR_BUSY while a frontend is attached. */
+/* Closes and frees a chardev. What a socket has taken is still sent, in the background (lingering close: two seconds in which nothing
+ * moves, ten at most). CHR_ERR_NOT_FOUND; CHR_ERR_BUSY while a frontend is attached. */
 CHARDEV_API int chr_remove(chr_context *ctx, const char *id, chr_error *err);
 /* Hot swap: another backend under a living frontend, which must have a `change` handler and may refuse. `options` as in
  * chr_new(), an id in them is ignored. After an error the old one works as before (without frontend: it is gone) and descriptors
@@ -14799,7 +14801,7 @@ static const chr__layer_slots chr__telnet_slots = {
  * bytes       payload of binary frames; of text frames too with websocket-text=on (UTF-8 is checked), else they are refused.
  *             Frames and messages may be of any length: they pass through as they come. Output: one binary frame a write
  * the end     a Close frame is answered, and sent before we hang up; what breaks the protocol is told so with its code. The
- *             descriptor stays, for two seconds at most, until the peer has closed too
+ *             descriptor lingers until the peer has closed too
  * -------------------------------------------------------------------------------------------------------------------- */
 
 /* -- SHA-1 (FIPS 180), for the handshake's proof and for masks -- */
