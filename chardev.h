@@ -47,7 +47,8 @@
  *     CHARDEV_IMPLEMENTATION   emit the functions: in exactly one file of a program
  *     CHARDEV_STATIC           all functions static: each file has its own copy
  *     CHARDEV_API              what stands before each public function (e.g. a dllexport); default extern
- *     CHARDEV_THREADS          chr_fe_write* from any thread; host names are looked up in the background (pthreads)
+ *     CHARDEV_THREADS          writes and a few more calls from any thread (see THREADS); host names are looked up in the
+ *                              background (pthreads)
  *     CHARDEV_MBEDTLS          TLS for sockets, with mbed TLS 2.28 or 3.x: link -lmbedtls -lmbedx509 -lmbedcrypto
  *     CHARDEV_SPICE            spicevmc and spiceport, for an emulator that runs a spice-server: compile and link as pkg-config
  *                              spice-server says
@@ -60,16 +61,38 @@
  * RULES that hold for all that follows.
  *
  *     - Nothing is global (but the process's terminal, for stdio), nothing is printed, nothing exits or asserts. A context belongs
- *       to one thread. With CHARDEV_THREADS others may write (chr_fe_write and its kin) while that one is in its loop; outside of
- *       it, it says chr_loop_lock() first.
+ *       to one thread, its owner: the one that made it, or that ran its loop last. What others may call stands under THREADS.
  *     - Functions that fail return a negative CHR_ERR_... (or NULL) and, given a chr_error, one line that names what was wrong.
  *     - Any function may be called from inside any handler, also to remove the chardev that is calling. The few that block
  *       (they say so) refuse there with CHR_ERR_IN_HANDLER.
- *     - No call of yours calls your handlers before it returns; what it causes comes from the loop. Exceptions:
- *       chr_fe_set_handlers() on an open chardev gives OPENED at once; chr_change() asks your `change` handler, and tells
- *       CLOSED before and OPENED after it; chr_send_break() gives BREAK; chr_fe_take_focus() gives MUX_OUT and MUX_IN;
- *       chr_context_free() gives CLOSED. (can_read is no event: it may be asked at any time, and only answers.)
+ *     - No call of yours calls your handlers before it returns; what it causes comes from the loop, can_read too. Exceptions:
+ *       chr_fe_set_handlers() on an open chardev gives OPENED at once; chr_change() asks your `change` handler, and tells CLOSED
+ *       before it when the old backend was open and the new one is not, OPENED after it when it is the other way round, and
+ *       nothing when both are open; chr_send_break() gives BREAK; chr_fe_take_focus() gives MUX_OUT and MUX_IN;
+ *       chr_context_free() gives CLOSED. Before these comes what waits for the loop, so that events keep their order.
+ *       chr_drain() runs the loop, and a backend's chr_be_...() calls are its own business.
+ *     - A descriptor that you give in options is the chardev's from success on. After an error it is yours, open, with the flags
+ *       that it had.
  *     - Descriptors become CLOEXEC and non-blocking. SIGPIPE never comes. No signal's disposition is touched.
+ *
+ * THREADS. With CHARDEV_THREADS the calls below may be made from any thread, at any time between chr_fe_init() and
+ * chr_context_free(), also while the owner swaps, removes or reconnects the chardev. All others are the owner's. Handlers, the hooks
+ * watch_changed and timeout_changed, and a backend's slots but write, read and wait_fd run on the owner thread only; the hooks
+ * allocate, log, clock and wall_clock also on a thread that writes, one thread at a time.
+ *
+ *     any thread                                  what it may cost
+ *     chr_fe_write, chr_fe_printf                 the lock; one system call; a wake-up when the loop has to do something for it
+ *     chr_fe_write_all, chr_fe_read_all           the same each time, and waiting in between without the lock, in pieces of 20 ms
+ *     chr_fe_accept_input, chr_fe_add_watch       the lock; a wake-up
+ *     chr_fe_backend_open                         the lock
+ *     chr_idle_start, chr_idle_stop               the lock; a wake-up: the way to post a callback to the owner
+ *     chr_loop_lock, chr_loop_unlock              the lock
+ *     chr_loop_stop, chr_loop_wake                a wake-up, without the lock; from signal handlers too, and without CHARDEV_THREADS
+ *
+ * The lock is one for a context. The owner has it in its loop (handlers included) except while that sleeps, and in each of its calls
+ * except while it blocks: others wait for as long as a handler takes. A wake-up is one byte written to a pipe, and only when the
+ * owner sleeps. A write that another thread's call waits for goes on with the new backend after a swap, and ends with
+ * CHR_ERR_DISCONNECTED (or what was taken) after chr_fe_deinit(), whose frontend must stay in memory as long as others may use it.
  */
 #ifndef CHARDEV_H
 #define CHARDEV_H
@@ -172,8 +195,9 @@ typedef struct chr_config {
  * or descriptors, or when the freestanding profile lacks its `allocate` hook. You own it. */
 CHARDEV_API chr_context *chr_context_new(const chr_config *config);
 
-/* Closes everything in it; each frontend that was told OPENED gets CLOSED and is left without chardev. NULL is allowed.
- * Not from inside a handler. */
+/* Closes everything in it. What waits for the loop is delivered first; then each frontend that was told OPENED gets CLOSED, once, and is
+ * left without chardev. No chardev can be made meanwhile (CHR_ERR_BUSY). NULL is allowed. Not from inside a handler: there it does
+ * nothing but log a line. No other thread may be in a call or make one after it. */
 CHARDEV_API void chr_context_free(chr_context *ctx);
 
 /* ====================================================================================================================
@@ -182,20 +206,25 @@ CHARDEV_API void chr_context_free(chr_context *ctx);
  * Three ways to use it. Run it: chr_loop_run(). Step it from your own: chr_loop_step(ctx, 0). Or hand it to another loop:
  * either take its descriptors before each poll (chr_loop_prepare) and hand back what is ready (chr_loop_dispatch), or set
  * the hooks watch_changed and timeout_changed, call chr_watch_ready() when a descriptor is ready, and chr_loop_dispatch(ctx,
- * NULL, 0) when chr_loop_timeout() is over. On the freestanding profile there are no descriptors: step it from your main loop.
+ * NULL, 0) when chr_loop_timeout() is over. That loop may be level-triggered (poll, epoll, GLib) or edge-triggered (EPOLLET): what is
+ * ready still when chr_watch_ready() returns comes again with the next dispatch, and the time-out is 0 until then. While a frontend
+ * has no room the time-out is 100 ms at most, so that it is asked again.
+ * On the freestanding profile there are no descriptors: step it from your main loop.
  */
 
 /* Dispatches once: waits up to timeout_ms milliseconds (0 = not at all, -1 = without limit) for something to happen.
  * Returns how many callbacks ran, or an error: CHR_ERR_IN_HANDLER from inside a handler, and what poll() may fail with. */
 CHARDEV_API int chr_loop_step(chr_context *ctx, int timeout_ms);
-/* Steps until chr_loop_stop() is called (also from a handler, before or during it). Returns 0 or a negative error. */
+/* Steps until chr_loop_stop() is called (also from a handler, before or during it). Returns 0 or a negative error; CHR_ERR_IN_HANDLER
+ * from inside a handler, where a stop that was asked for stays asked for. */
 CHARDEV_API int chr_loop_run(chr_context *ctx);
 /* Ends chr_loop_run(), or the next one; steps don't mind it. From any thread and from signal handlers. */
 CHARDEV_API void chr_loop_stop(chr_context *ctx);
 /* Makes a sleeping loop return from its wait. From any thread and from signal handlers. */
 CHARDEV_API void chr_loop_wake(chr_context *ctx);
-/* With CHARDEV_THREADS: what the owner calls outside of its loop while others write stands between these two, and none of it blocks.
- * In handlers they are not needed. Without it they do nothing. */
+/* With CHARDEV_THREADS: keeps other threads out between these two, for several calls that belong together or for data of your own that
+ * their handlers touch; they nest. Nothing that blocks may be called between them. In handlers they are not needed: the loop has the
+ * lock. Without CHARDEV_THREADS they do nothing. Any thread. */
 CHARDEV_API void chr_loop_lock(chr_context *ctx);
 CHARDEV_API void chr_loop_unlock(chr_context *ctx);
 
@@ -222,7 +251,7 @@ enum { CHR_IN = 1, CHR_OUT = 2, CHR_HUP = 4 }; /* HUP alone: only hang-up and er
                                                   A foreign loop ignores bits that are not named here */
 
 /* The three things a loop holds. Zero-initialise and embed them in your own structs; the loop allocates nothing for them.
- * Stopping is harmless when not started, and after it the callback does not come any more. One owner thread. */
+ * Stopping is harmless when not started, and after it the callback does not come any more. Owner thread; idles from any. */
 struct chr_watch {
     chr_context *ctx;
     void       (*ready)(void *opaque, int events); /* which of CHR_IN, CHR_OUT, CHR_HUP */
@@ -255,7 +284,7 @@ CHARDEV_API void chr_watch_ready(chr_watch *watch, int events); /* from a foreig
 CHARDEV_API void chr_timer_start(chr_context *ctx, chr_timer *timer, int64_t delay_ms, void (*expired)(void *), void *opaque);
 CHARDEV_API void chr_timer_stop(chr_timer *timer);
 
-/* Calls `run` once, at the end of this step or of the next. */
+/* Calls `run` once, from the loop, at the end of this step or of the next. A started one stays as it is. Any thread. */
 CHARDEV_API void chr_idle_start(chr_context *ctx, chr_idle *idle, void (*run)(void *), void *opaque);
 CHARDEV_API void chr_idle_stop(chr_idle *idle);
 
@@ -343,11 +372,15 @@ CHARDEV_API chr_dev *chr_open(chr_context *ctx, const char *id, const chr_backen
 CHARDEV_API chr_dev *chr_find(chr_context *ctx, const char *id);
 /* Walks all: NULL gives the first; NULL comes after the last. */
 CHARDEV_API chr_dev *chr_next(chr_context *ctx, const chr_dev *dev);
-/* Closes and frees a chardev. CHR_ERR_NOT_FOUND; CHR_ERR_BUSY while a frontend is attached. */
+/* Closes and frees a chardev; one made with mux=on takes its ID-base with it. Pointers to it are invalid afterwards (inside a handler of
+ * its own: when that has returned). CHR_ERR_NOT_FOUND; CHR_ERR_BUSY while a frontend is attached, which an ID-base always has. */
 CHARDEV_API int chr_remove(chr_context *ctx, const char *id, chr_error *err);
 /* Hot swap: another backend under a living frontend, which must have a `change` handler and may refuse. `options` as in
- * chr_new(), an id in them is ignored. After an error the old one works as before (without frontend: it is gone) and descriptors
- * are still yours. CHR_ERR_NOT_FOUND, CHR_ERR_NOT_SUPPORTED, CHR_ERR_BUSY (refused) and what chr_new() may return. */
+ * chr_new(), an id in them is ignored. The new chr_dev has the id: pointers to the old one are invalid afterwards, use chr_find(). The
+ * frontend is told CLOSED before if the old one was open and the new one is not, OPENED after it if only the new one is. After an
+ * error the old one works as before (without frontend: it is gone, since it lets go of its address first) and descriptors are still
+ * yours, as they were. CHR_ERR_NOT_FOUND; CHR_ERR_NOT_SUPPORTED (no `change` handler; from or to a mux or hub, or with mux=on);
+ * CHR_ERR_BUSY (refused, or being changed already); and what chr_new() may return. */
 CHARDEV_API int chr_change(chr_context *ctx, const char *id, const char *options, chr_error *err);
 CHARDEV_API int chr_change_from(chr_context *ctx, chr_origin origin, const char *id, const char *options, chr_error *err);
 /* Delivers BREAK to the frontend, as if it came from the far side. */
@@ -382,7 +415,8 @@ CHARDEV_API int chr_drain(chr_context *ctx, int timeout_ms);
 typedef struct chr_handlers {
     int  (*can_read)(void *opaque);                         /* how many bytes you take now; when it becomes > 0 again, */
     void (*read)(void *opaque, const void *buf, size_t len); /* say chr_fe_accept_input(); read gets never more than that */
-    void (*event)(void *opaque, int event);                 /* CHR_EVENT_...; OPENED and CLOSED strictly alternate */
+    void (*event)(void *opaque, int event);                 /* CHR_EVENT_...; seen from one set of handlers OPENED and CLOSED
+                                                               strictly alternate, OPENED first */
     int  (*change)(void *opaque);                           /* another backend is behind you now; < 0 refuses it */
 } chr_handlers;
 
@@ -400,18 +434,19 @@ struct chr_frontend {
     void        *slot;                 /* the backend's, where it has many frontends */
 };
 
-/* Attaches to a chardev (or to none, with NULL: then writes return CHR_ERR_DISCONNECTED). CHR_ERR_BUSY if it is taken. */
+/* Attaches to a chardev (or to none, with NULL: then writes return CHR_ERR_DISCONNECTED). CHR_ERR_BUSY if the chardev is taken, or if
+ * the frontend is attached already, which it then stays. */
 CHARDEV_API int chr_fe_init(chr_frontend *fe, chr_dev *dev, chr_error *err);
 /* Detaches; no handler comes after it. */
 CHARDEV_API void chr_fe_deinit(chr_frontend *fe);
 /* Sets (copies) the handlers; NULL, or none in it, takes them away and closes this side. On an open chardev OPENED comes at once. On a mux
  * it also takes the focus. */
 CHARDEV_API void chr_fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers, void *opaque);
-/* "I have room again": the loop looks at can_read at once. */
+/* "I have room again": the loop asks can_read before it sleeps next; a sleeping one wakes up. Any thread. */
 CHARDEV_API void chr_fe_accept_input(chr_frontend *fe);
 
 /* One attempt. Returns the bytes taken, or CHR_ERR_WOULD_BLOCK (none taken: see chr_fe_add_watch), CHR_ERR_DISCONNECTED
- * (nobody there: dropped), CHR_ERR_IO. With CHARDEV_THREADS from any thread. */
+ * (nobody there: dropped), CHR_ERR_IO. Any thread. */
 CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t len);
 /* Waits until all is taken, at most timeout_ms milliseconds of real time (-1 = without limit). Returns the bytes taken: len, or fewer
  * when the time ran out or the far side went after some; else the error. CHR_ERR_IN_HANDLER from inside a handler. */
@@ -422,7 +457,7 @@ CHARDEV_API int chr_fe_read_all(chr_frontend *fe, void *buf, size_t len, int tim
 /* printf() into chr_fe_write(). */
 CHARDEV_API int chr_fe_printf(chr_frontend *fe, const char *format, ...) CHR_PRINTF(2, 3);
 /* Calls `writable` once, from the loop, when more output can be taken or the far side is gone. One per frontend: the last
- * wins; NULL takes it away. */
+ * wins; NULL takes it away. Any thread. Without chardev nothing happens. */
 CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaque), void *opaque);
 
 /* Commands to the device at the far side. CHR_ERR_NOT_SUPPORTED where it has no such thing. */
@@ -524,7 +559,17 @@ CHARDEV_API int  chr_fe_backend_open(const chr_frontend *fe);             /* be_
  * a const chr_backend; register it. The core calls: `open` once (state zeroed, options complete, checked against the table and
  * copied: use dev->options as long as you live); then the slots; `close` once, also after a failed open, to let go of all that
  * open got. The state is freed after that, when the last dispatch that may touch it is over: after chr_be_write() and
- * chr_be_event() look at dev->removed. Call those two from the loop (watches, timers, idles), never from inside a slot.
+ * chr_be_event() look at dev->removed.
+ *
+ * Slots run quiet, inside of somebody's call: no handler comes from there. `open` and all others may send events and say
+ * chr_be_writable(): they come from the loop (of several equal ones one, and of ints that are no CHR_EVENT_... the last). The room that
+ * chr_be_can_write() tells there is 0, and the loop asks again with `update`. chr_be_write() is for the loop (watches, timers, idles)
+ * alone. Outside of slots and of the loop, in a test, the chr_be_...() calls deliver at once, and what handlers remove meanwhile stays
+ * in memory until the next dispatch is over.
+ *
+ * Descriptors in options (CHR_OPTION_FD) may be given back as long as dev->given is not NULL: leave them open in `close` then.
+ * With CHARDEV_THREADS `write`, `read` and `wait_fd` may be called on any thread, with the lock. They start idles and timers, but no
+ * watches, and post what else there is to do with an idle. `update` is called on the owner thread, from the loop.
  */
 
 /* How bytes go: the hot part of a backend. */
@@ -584,7 +629,8 @@ struct chr_backend {
     void            (*set_open)(chr_dev *dev, int is_open);        /* the frontend's side came or went; or NULL */
     const chr_peer_slots    *peer;                                 /* or NULL */
     const chr_sharing_slots *sharing;                              /* or NULL */
-    int               fixed;                                       /* stands on others: can't be hot-swapped, nor stacked once more */
+    int               fixed;                                       /* 1 = it stands on other chardevs: chr_change() neither takes
+                                                                      it away nor puts it in, and no mux or hub goes on it */
     const chr_input_slots   *input;                                /* or NULL */
 };
 
@@ -622,7 +668,8 @@ CHARDEV_API const chr_backend *chr_backend_find(chr_context *ctx, const char *na
 /* Walks all: NULL gives the first; NULL comes after the last. */
 CHARDEV_API const chr_backend *chr_backend_next(chr_context *ctx, const chr_backend *kind);
 
-CHARDEV_API int  chr_be_can_write(chr_dev *dev);                            /* how many bytes the frontend takes now */
+CHARDEV_API int  chr_be_can_write(chr_dev *dev);                            /* how many bytes the frontend takes now; events that
+                                                                               wait come first */
 CHARDEV_API void chr_be_write(chr_dev *dev, const void *buf, size_t len);   /* input for it, at most that many */
 CHARDEV_API void chr_be_event(chr_dev *dev, int event);                     /* CHR_EVENT_..., or any other int */
 CHARDEV_API int  chr_be_wants_writable(const chr_dev *dev);                 /* whether a frontend waits to write more */
@@ -761,8 +808,8 @@ typedef struct chr_spiceport_options {
 #ifndef CHARDEV_NO_RINGBUF
 typedef enum chr_format { CHR_UTF8, CHR_BASE64 } chr_format; /* BASE64: RFC 4648 section 4 */
 
-/* Appends text to a ring buffer as if the guest had written it; base64 is decoded first. Returns the bytes stored, or
- * CHR_ERR_NOT_SUPPORTED (not a ringbuf), CHR_ERR_INVALID (bad base64). */
+/* Appends text to a ring buffer as if the guest had written it; base64 is decoded first. Returns the bytes stored: the last ones, as
+ * many as fit, of a longer text; or CHR_ERR_NOT_SUPPORTED (not a ringbuf), CHR_ERR_INVALID (bad base64). */
 CHARDEV_API int chr_ringbuf_write(chr_dev *dev, const char *text, size_t len, chr_format format, chr_error *err);
 /* Takes up to `size` bytes out, oldest first, as text into out[capacity] (no zero is added). Returns the text's length: it
  * takes no more than fits. utf8: whole sequences only; bytes that are none become U+FFFD. CHR_ERR_NOT_SUPPORTED. */
@@ -876,7 +923,8 @@ CHARDEV_API int chr_input_sync(chr_dev *dev);
  */
 
 /* Records all chardevs, those that are there and those to come, into a new file. CHR_ERR_BUSY while one is under way; errors of
- * opening. If the file can't be written later on, recording ends with one line in the log. */
+ * opening. If the file can't be written later on, or chardev number 65537 comes, recording ends with one line in the log: the number
+ * in the file has 16 bits, and one that was removed keeps its own. */
 CHARDEV_API int chr_record_start(chr_context *ctx, const char *path, chr_error *err);
 /* Ends the file. CHR_ERR_NOT_FOUND when nothing is (or was, after a failure) being recorded. chr_context_free() does it, too. */
 CHARDEV_API int chr_record_stop(chr_context *ctx);
@@ -3594,6 +3642,7 @@ struct chr_context {
 #endif
 #ifdef CHARDEV_THREADS
     chr__mutex         mutex;
+    int                locks;           /* how often it is locked by the thread that has it */
     chr__thread        owner;           /* who made it, or ran its loop last */
     int                rung;            /* with hooks: another thread has rung the waker */
 #endif
@@ -3608,12 +3657,12 @@ enum { CHR__BUFFER_SIZE = 65536 };
 #endif
 
 /* With threads: one recursive lock for a context. Its owner thread holds it while it is in its loop, except when it sleeps in poll(),
- * and in each call that changes something; other threads in each call that they may make. Under it they touch buffers, counters, flags
- * and the ring of idles, never the poll set, timers, layers' handshakes or the registry: what these need is posted to the owner, with
- * an idle or chr__update(). */
+ * and in each call that changes something, except when that blocks; other threads in each call that they may make. Under it they touch
+ * buffers, counters, flags, and the rings of idles and timers, never the poll set, layers' handshakes or the registry: what these need is
+ * posted to the owner, with an idle or chr__update(). */
 #ifdef CHARDEV_THREADS
-#define CHR__LOCK(ctx) chr__os_lock(&(ctx)->mutex)
-#define CHR__UNLOCK(ctx) chr__os_unlock(&(ctx)->mutex)
+#define CHR__LOCK(ctx) (chr__os_lock(&(ctx)->mutex), (void)(ctx)->locks++)
+#define CHR__UNLOCK(ctx) ((void)(ctx)->locks--, chr__os_unlock(&(ctx)->mutex))
 #define CHR__OWN(ctx) ((void)((ctx)->owner = chr__os_thread()))
 #define CHR__IS_FOREIGN(ctx) (!chr__os_is_thread((ctx)->owner))
 #else
@@ -4112,32 +4161,52 @@ static void chr__watches_close_gaps(chr_context *ctx)
 
 /* -- timers -- */
 
-CHARDEV_API void chr_timer_stop(chr_timer *timer)
+static void chr__timer_unlink(chr_timer *timer)
 {
     if (!timer->next)
         return;
     timer->next->prev = timer->prev;
-    timer->prev->next = timer->next;
-    timer->next = timer->prev = NULL;
+    CHR__STORE(timer->prev->next, timer->next);
+    timer->prev = NULL;
+    CHR__STORE(timer->next, NULL);
+}
+
+/* Its neighbours in the ring may be other threads'. After its context, a stopped one is looked at only. */
+CHARDEV_API void chr_timer_stop(chr_timer *timer)
+{
+    chr_context *ctx = CHR__LOAD(timer->next) ? timer->ctx : NULL;
+
+    if (!ctx)
+        return;
+    CHR__LOCK(ctx);
+    chr__timer_unlink(timer);
+    CHR__UNLOCK(ctx);
+}
+
+static void chr__timer_link(chr_context *ctx, chr_timer *timer)
+{
+    chr_timer *before; /* from the far end: timers of one period, the usual case, arrive in order */
+
+    for (before = ctx->timers.prev; before != &ctx->timers && before->deadline > timer->deadline; before = before->prev)
+        ;
+    timer->prev = before;
+    before->next->prev = timer;
+    CHR__STORE(timer->next, before->next);
+    CHR__STORE(before->next, timer);
 }
 
 static void chr__timer_start_at(chr_context *ctx, chr_timer *timer, int64_t deadline, void (*expired)(void *), void *opaque)
 {
-    chr_timer *before; /* from the far end: timers of one period, the usual case, arrive in order */
-
-    chr_timer_stop(timer);
+    CHR__LOCK(ctx);
+    chr__timer_unlink(timer);
     timer->ctx = ctx;
     timer->expired = expired;
     timer->opaque = opaque;
     timer->deadline = deadline;
-    for (before = ctx->timers.prev; before != &ctx->timers && before->deadline > timer->deadline; before = before->prev)
-        ;
-    timer->prev = before;
-    timer->next = before->next;
-    before->next->prev = timer;
-    before->next = timer;
+    chr__timer_link(ctx, timer);
     if (ctx->timers.next == timer)
         chr__loop_poke(ctx);
+    CHR__UNLOCK(ctx);
 }
 
 CHARDEV_API void chr_timer_start(chr_context *ctx, chr_timer *timer, int64_t delay_ms, void (*expired)(void *), void *opaque)
@@ -4150,7 +4219,12 @@ CHARDEV_API void chr_timer_start(chr_context *ctx, chr_timer *timer, int64_t del
 
 CHARDEV_API int64_t chr_loop_deadline(chr_context *ctx)
 {
-    return ctx->timers.next == &ctx->timers ? INT64_MAX : ctx->timers.next->deadline;
+    int64_t deadline;
+
+    CHR__LOCK(ctx);
+    deadline = ctx->timers.next == &ctx->timers ? INT64_MAX : ctx->timers.next->deadline;
+    CHR__UNLOCK(ctx);
+    return deadline;
 }
 
 /* Those that are due now; what they start comes in the next step. */
@@ -4178,13 +4252,14 @@ static void chr__idle_unlink(chr_idle *idle)
     if (!idle->next)
         return;
     idle->next->prev = idle->prev;
-    idle->prev->next = idle->next;
-    idle->next = idle->prev = NULL;
+    CHR__STORE(idle->prev->next, idle->next);
+    idle->prev = NULL;
+    CHR__STORE(idle->next, NULL);
 }
 
 CHARDEV_API void chr_idle_stop(chr_idle *idle)
 {
-    chr_context *ctx = idle->ctx; /* its neighbours in the ring may be other threads' */
+    chr_context *ctx = CHR__LOAD(idle->next) ? idle->ctx : NULL;
 
     if (!ctx)
         return;
@@ -4198,9 +4273,9 @@ static void chr__idle_link(chr_context *ctx, chr_idle *idle, void (*run)(void *)
     idle->ctx = ctx;
     idle->run = run;
     idle->opaque = opaque;
-    idle->next = &ctx->idles;
     idle->prev = ctx->idles.prev;
-    idle->prev->next = idle;
+    CHR__STORE(idle->next, &ctx->idles);
+    CHR__STORE(idle->prev->next, idle);
     ctx->idles.prev = idle;
 }
 
@@ -4232,6 +4307,28 @@ CHR__COLD int chr__idles_run(chr_context *ctx)
     chr__idle_unlink(&ctx->last_idle);
     return ran;
 }
+
+/* -- what blocks: others may go on meanwhile -- */
+
+#ifdef CHARDEV_THREADS
+CHR__PRIVATE int chr__block(chr_context *ctx, int fd, int events, int timeout_ms)
+{
+    int ready, i, locks = ctx->locks;
+
+    for (i = 0; i < locks; i++)
+        CHR__UNLOCK(ctx);
+    ready = chr__os_wait(fd, events, timeout_ms);
+    for (i = 0; i < locks; i++)
+        CHR__LOCK(ctx);
+    return ready;
+}
+#else
+CHR__PRIVATE int chr__block(chr_context *ctx, int fd, int events, int timeout_ms)
+{
+    (void)ctx;
+    return chr__os_wait(fd, events, timeout_ms);
+}
+#endif
 
 /* -- dispatch -- */
 
@@ -17143,12 +17240,12 @@ static int chr__socket_drive(chr__socket *sock)
     int events = sock->state == CHR__SOCKET_DISCONNECTED ? CHR_IN : sock->wants;
 
     if (sock->state == CHR__SOCKET_CONNECTING && fd < 0) {
-        (void)chr__os_wait(-1, 0, CHR__BACKLOG_MS);
+        (void)chr__block(sock->dev.ctx, -1, 0, CHR__BACKLOG_MS);
         chr_timer_stop(&sock->patience);
         chr__socket_try(sock);
         return 0;
     }
-    if (chr__os_wait(fd, events, chr__socket_patience(sock)) == 0) {
+    if (chr__block(sock->dev.ctx, fd, events, chr__socket_patience(sock)) == 0) {
         if (chr__socket_patience(sock) == 0)
             chr__socket_out_of_patience(sock);
         return 0;
@@ -17170,7 +17267,7 @@ static void chr__socket_drive_client(chr__socket *sock, int is_first)
     int64_t left = (sock->retry.deadline - chr_loop_now(sock->dev.ctx)) / 1000000 + 1;
 
     if (!is_first && sock->retry_ms > 0 && left > 0)
-        (void)chr__os_wait(-1, 0, (int)left);
+        (void)chr__block(sock->dev.ctx, -1, 0, (int)left);
     chr__socket_attempt(sock, 1);
 }
 
