@@ -218,7 +218,8 @@ CHARDEV_API int64_t chr_loop_now(chr_context *ctx);
 /* When, on that clock, the nearest timer is due; INT64_MAX = there is none. For whoever drives the clock: what time to jump to. */
 CHARDEV_API int64_t chr_loop_deadline(chr_context *ctx);
 
-enum { CHR_IN = 1, CHR_OUT = 2, CHR_HUP = 4 }; /* HUP alone: only hang-up and errors; 0: nothing at all, not even those */
+enum { CHR_IN = 1, CHR_OUT = 2, CHR_HUP = 4 }; /* HUP alone: only hang-up and errors; 0: nothing at all, not even those.
+                                                  A foreign loop ignores bits that are not named here */
 
 /* The three things a loop holds. Zero-initialise and embed them in your own structs; the loop allocates nothing for them.
  * Stopping is harmless when not started, and after it the callback does not come any more. One owner thread. */
@@ -320,7 +321,11 @@ CHARDEV_API int chr_help(chr_context *ctx, const char *backend, void (*print)(vo
 enum {
     CHR_EVENT_BREAK, CHR_EVENT_OPENED, CHR_EVENT_MUX_IN, CHR_EVENT_MUX_OUT, CHR_EVENT_CLOSED,
     CHR_EVENT_RESIZED, /* the terminal at the far side has another size: CHR_IOCTL_GET_TERMINAL_SIZE */
-    CHR_EVENT_SERIAL   /* the far side has changed the serial line: CHR_IOCTL_SERIAL_GET_PARAMS, _GET_FLOW, _GET_TIOCM */
+    CHR_EVENT_SERIAL,  /* the far side has changed the serial line: CHR_IOCTL_SERIAL_GET_PARAMS, _GET_FLOW, _GET_TIOCM */
+    CHR_EVENT_LINE_ERROR,     /* the line has damaged what comes next: CHR_IOCTL_SERIAL_GET_ERRORS */
+    CHR_EVENT_PURGE_RECEIVE,  /* a com-port client drops what the line has received and not yet delivered to it: CHR_IOCTL_SERIAL_PURGE */
+    CHR_EVENT_PURGE_TRANSMIT, /* it drops what it has sent and the line has not yet transmitted */
+    CHR_EVENT_INPUT_END       /* half-close: no more input comes, output goes on (socket with half-close=on); between OPENED and CLOSED */
 };
 
 /* Makes a chardev from options in text ("socket,id=mon,fd=3,server=on,wait=off"). Its context owns it. NULL and err: any
@@ -359,10 +364,15 @@ typedef struct chr_info {
     int         frontend_open, be_open;
     int         comes_back;    /* when closed, it may open again by itself: a server, a pty, a client with reconnect */
     uint64_t    bytes_in, bytes_out, bytes_dropped; /* from the far side; taken for it; written while nobody was there */
-    uint64_t    bytes_queued;  /* of bytes_out: those that wait here still (history=, obuf=) */
+    uint64_t    bytes_queued;  /* those that wait here still, in history=, obuf= or a layer (there as they are encoded) */
 } chr_info;
 
 CHARDEV_API void chr_query(const chr_dev *dev, chr_info *info);
+/* Drains before the end: runs the loop (handlers are called as ever) until no chardev of the context holds output any more, in obuf=,
+ * history= or a layer (telnet, websocket, TLS). timeout_ms: how long to go on without any byte leaving, -1 = without limit; a
+ * reader that is slow but reads on is waited for. What the kernel holds is not counted. Returns 0, CHR_ERR_TIMEOUT (the rest is
+ * still queued), CHR_ERR_IN_HANDLER from inside a handler, or what chr_loop_step() may fail with. Owner thread. */
+CHARDEV_API int chr_drain(chr_context *ctx, int timeout_ms);
 
 /* ====================================================================================================================
  * >>frontend   your end
@@ -416,12 +426,12 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
 /* Commands to the device at the far side. CHR_ERR_NOT_SUPPORTED where it has no such thing. */
 enum {
     CHR_IOCTL_SET_ECHO = 1,         /* int *: 1 = the terminal echoes */
-    CHR_IOCTL_SERIAL_SET_PARAMS,    /* chr_serial_params *: speed and format of the line; CHR_ERR_INVALID */
+    CHR_IOCTL_SERIAL_SET_PARAMS,    /* chr_serial_params *: speed and format of the line; CHR_ERR_INVALID: GET_PARAMS says what it has */
     CHR_IOCTL_SERIAL_SET_BREAK,     /* int *: 1 = the line is held in break, 0 = no longer; telnet sends its BREAK for 1 */
     CHR_IOCTL_SERIAL_GET_TIOCM,     /* int *: the modem lines, CHR_TIOCM_... */
     CHR_IOCTL_SERIAL_SET_TIOCM,     /* int *: CHR_TIOCM_DTR and CHR_TIOCM_RTS, the others are ignored (but see below) */
     CHR_IOCTL_SERIAL_GET_PARAMS,    /* chr_serial_params *: those in force */
-    CHR_IOCTL_SERIAL_SET_FLOW,      /* int *: CHR_FLOW_...: who stops the senders on the line */
+    CHR_IOCTL_SERIAL_SET_FLOW,      /* int *: CHR_FLOW_...: who stops the senders on the line; CHR_ERR_INVALID as SET_PARAMS */
     CHR_IOCTL_SERIAL_GET_FLOW,      /* int * */
     CHR_IOCTL_PP_READ_DATA = 10,    /* unsigned char *: the data register of a parallel port */
     CHR_IOCTL_PP_WRITE_DATA,        /* unsigned char * */
@@ -433,7 +443,11 @@ enum {
     CHR_IOCTL_PP_EPP_READ,          /* chr_parallel_epp * */
     CHR_IOCTL_PP_EPP_WRITE_ADDRESS, /* chr_parallel_epp * */
     CHR_IOCTL_PP_EPP_WRITE,         /* chr_parallel_epp * */
-    CHR_IOCTL_GET_TERMINAL_SIZE = 40 /* chr_terminal_size *: as a telnet peer has told it; NOT_SUPPORTED until it has */
+    CHR_IOCTL_SERIAL_PURGE,         /* int *: CHR_PURGE_...: what the line holds is dropped, with what obuf= holds; CHR_ERR_INVALID */
+    CHR_IOCTL_SERIAL_GET_ERRORS,    /* int *: CHR_LINE_...: those since it was asked last */
+    CHR_IOCTL_SERIAL_SET_ERRORS,    /* int *: a com-port server's client is told of them, as far as its mask says */
+    CHR_IOCTL_GET_TERMINAL_SIZE = 40, /* chr_terminal_size *: as a telnet peer has told it; NOT_SUPPORTED until it has */
+    CHR_IOCTL_SET_TERMINAL_SIZE     /* chr_terminal_size *: a telnet client tells its server, and each one after it; 0 to 65535 */
 };
 
 /* A serial line over the network (socket with com-port=on, RFC 2217). A client drives the line at its server: what it sets counts
@@ -442,22 +456,33 @@ enum {
  * CHR_EVENT_SERIAL; a frontend that can't have it says what it has, by SET_PARAMS or SET_FLOW from inside the handler, and that is
  * what the client is answered. Between the two lies a null modem: a client's DTR is CHR_TIOCM_DSR and CAR here, its RTS is CTS, and
  * SET_TIOCM the other way round; a frontend with CTS, CAR, RI or DSR to tell sets just those. Break is CHR_EVENT_BREAK and SET_BREAK.
+ * A server's frontend that holds bytes of its own drops them at CHR_EVENT_PURGE_RECEIVE (on their way to the client) and PURGE_TRANSMIT
+ * (from it), and tells by SET_ERRORS of bytes that came to it damaged; a client has CHR_EVENT_LINE_ERROR and GET_ERRORS for that.
  * A peer that knows nothing of this leaves a plain telnet line: then CHR_ERR_NOT_SUPPORTED. */
 
 /* A line that is unplugged or not connected at the moment takes these when it comes back (serial with reconnect-ms, com-port). */
 typedef struct chr_serial_params {
     int speed;     /* bits a second, 50 to 4000000; where the system knows only standard ones, the next within 10 % */
-    int parity;    /* 'N', 'E' or 'O' */
+    int parity;    /* 'N', 'E', 'O', or 'M' and 'S' for mark and space */
     int data_bits; /* 5 to 8 */
-    int stop_bits; /* 1 or 2 */
+    int stop_bits; /* 1, 2 or CHR_STOP_BITS_1_5 */
 } chr_serial_params;
+
+enum { CHR_STOP_BITS_1_5 = 15 }; /* one and a half: on a serial device with 5 data bits only */
 
 enum {
     CHR_TIOCM_DTR = 0x002, CHR_TIOCM_RTS = 0x004,                                               /* ours */
     CHR_TIOCM_CTS = 0x020, CHR_TIOCM_CAR = 0x040, CHR_TIOCM_RI = 0x080, CHR_TIOCM_DSR = 0x100 /* the far side's */
 };
 
-enum { CHR_FLOW_NONE, CHR_FLOW_XONXOFF, CHR_FLOW_RTSCTS };
+enum { CHR_FLOW_NONE, CHR_FLOW_XONXOFF, CHR_FLOW_RTSCTS }; /* both ways */
+
+/* One for what the line sends, another for what it receives. The same for both is that one itself: CHR_FLOW_SPLIT(f, f) reads back as f. */
+#define CHR_FLOW_SPLIT(outbound, inbound) ((outbound) | ((inbound) + 1) << 4)
+
+enum { CHR_PURGE_RECEIVE = 1, CHR_PURGE_TRANSMIT = 2 }; /* what has come in and is not yet read; what is written and not yet sent */
+
+enum { CHR_LINE_OVERRUN = 0x02, CHR_LINE_PARITY = 0x04, CHR_LINE_FRAMING = 0x08 };
 
 typedef struct chr_parallel_epp {
     void *buf;
@@ -480,6 +505,13 @@ CHARDEV_API void chr_fe_set_open(chr_frontend *fe, int is_open);          /* tel
 CHARDEV_API int  chr_fe_set_echo(chr_frontend *fe, int echo);             /* CHR_IOCTL_SET_ECHO */
 CHARDEV_API void chr_fe_take_focus(chr_frontend *fe);                     /* on a mux: input comes to this frontend from now on */
 CHARDEV_API int  chr_fe_disconnect(chr_frontend *fe);                     /* closes the peer; a server listens again */
+/* Half-close: "I write no more". What was written goes out first (obuf=, layers), then the end of it: FIN on a socket, close_notify
+ * in TLS, a Close frame in websocket (its peer answers with its own, which ends both directions); fd, file and pipe close a
+ * descriptor that serves output alone. Input goes on. Writes return CHR_ERR_DISCONNECTED from here on, until the next OPENED. On a
+ * socket CLOSED comes when the peer ends its side too. Returns 0, also when it was said already or has to wait for what is queued;
+ * CHR_ERR_NOT_SUPPORTED (stdio, pty, serial, udp, null and other kinds without an end of output; a mux with several frontends),
+ * CHR_ERR_DISCONNECTED (nobody there). A hub passes it to all members. Owner thread; any handler may call it; never blocks. */
+CHARDEV_API int  chr_fe_shutdown(chr_frontend *fe);
 CHARDEV_API int  chr_fe_wait_connected(chr_frontend *fe, chr_error *err); /* chr_wait_connected() of its chardev */
 CHARDEV_API int  chr_fe_backend_open(const chr_frontend *fe);             /* be_open: the far side is there */
 
@@ -503,13 +535,16 @@ typedef struct chr_io {
                                                                  what to poll for; < 0 or NULL = nothing to wait on */
 } chr_io;
 
-/* For backends with connections that come and go. */
+/* For backends with connections that come and go, or whose output can end. Any may be NULL: then CHR_ERR_NOT_SUPPORTED. */
 typedef struct chr_peer_slots {
     int (*disconnect)(chr_dev *dev);
     int (*wait_connected)(chr_dev *dev, chr_error *err);
     int (*add_client)(chr_dev *dev, int fd, chr_error *err);
     int (*set_msgfds)(chr_dev *dev, const int *fds, int count);
     int (*get_msgfds)(chr_dev *dev, int *fds, int count);
+    int (*shutdown)(chr_dev *dev);         /* no more output: 0 = said, and `write` is CHR_ERR_DISCONNECTED from now on;
+                                              CHR_ERR_WOULD_BLOCK = call it again when output is possible */
+    size_t (*queued)(const chr_dev *dev);  /* bytes that `write` took and that have not left yet; NULL = none */
 } chr_peer_slots;
 
 /* For backends that serve several frontends. Without it there is one, and the core does all of this itself. */
@@ -563,10 +598,12 @@ struct chr_dev {
     int                removed;      /* closed: only the memory is still there */
     unsigned           pending;      /* events that wait for the loop, one bit each; and whether a recorder listens */
     chr_idle           notify;       /* brings them */
+    int                input_over;   /* set by INPUT_END, cleared by OPENED and CLOSED */
+    int                ending;       /* output ends as soon as what is queued is out */
     int                starved;      /* its frontend had no room when last asked: ask again each step */
     chr_dev           *next_starved;
     uint64_t           bytes_in, bytes_out, bytes_dropped;
-    int                extras;       /* writes take the long way: there is a log, an outbox or a recorder */
+    int                extras;       /* writes take the long way: there is a log, an outbox or a recorder, or output ends */
     struct chr__log   *log;
     struct chr__outbox *outbox;      /* history= and obuf= */
     unsigned           record_number; /* what the recorder calls it */
@@ -697,7 +734,9 @@ typedef struct chr_socket_options {
     int64_t            reconnect_ms; /* the same in milliseconds; not both */
     chr_bool           telnet, tn3270, websocket; /* what is spoken over the connection; default: raw */
     chr_bool           com_port;     /* telnet: with the settings and modem lines of a serial line, RFC 2217; default off */
+    const char        *terminal_type; /* telnet client: the terminal's name for its server; NULL: "unknown", tn3270: "IBM-3278-2-E" */
     chr_bool           websocket_text; /* websocket: text frames are input too; default off: refused */
+    chr_bool           half_close;   /* the peer's end of input is CHR_EVENT_INPUT_END, output goes on; default off: CLOSED */
     const char        *tls_creds, *tls_authz, *tls_hostname;
 } chr_socket_options;
 
@@ -791,8 +830,8 @@ CHARDEV_API int chr_input_sync(chr_dev *dev);
 /* ====================================================================================================================
  * >>record   what crosses the frontends' edges, written to a file and played again
  * ====================================================================================================================
- * Recorded are, with their time: input and events as they come from the backend, what each write, read, ioctl, disconnect and
- * wait answered, and when more could be written. A replay puts a backend that reads the file in the place of each chardev that
+ * Recorded are, with their time: input and events as they come from the backend, what each write, read, ioctl, disconnect,
+ * shutdown and wait answered, and when more could be written. A replay puts a backend that reads the file in the place of each chardev that
  * was recorded: the same calls get the same answers, and input and events come at the same times, with nobody at the far side.
  * A frontend that does the same at the same times does so again, byte for byte: give the context a clock that says so (see
  * chr_config). A chardev with several frontends (mux) is not recorded but the one under it: it lives again on top of that.
@@ -829,6 +868,7 @@ CHARDEV_API int chr_input_sync(chr_dev *dev);
  *     10 disconnect       what it returned  0
  *     11 wait             what it returned  0                 the error's text
  *     12 the end          0                 0
+ *     13 shutdown         what it returned  0
  */
 
 /* Records all chardevs, those that are there and those to come, into a new file. CHR_ERR_BUSY while one is under way; errors of
@@ -1656,6 +1696,12 @@ CHR__PRIVATE int chr__os_receive_bytes(int fd, void *buf, size_t len)
         n = CHR_SYS(recv)(fd, buf, len, MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
     return n < 0 ? chr__os_code(errno) : (int)n;
+}
+
+/* The far side learns that no more will come; what it sends can still be read. */
+CHR__PRIVATE void chr__os_shutdown(int fd)
+{
+    (void)CHR_SYS(shutdown)(fd, SHUT_WR); /* fails when the connection is gone already */
 }
 
 /* The same for input. */
@@ -2557,10 +2603,12 @@ static void chr__os_nodelay(int fd)
     (void)CHR_SYS(setsockopt)(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* fails where it means nothing */
 }
 
-/* The far side learns that no more will come; what it sends can still be read. */
-static void chr__os_shutdown(int fd)
+/* Urgent data stays in its place among the bytes (RFC 6093 section 6): without it, the system takes the byte at the mark out of the stream. */
+static void chr__os_urgent_inline(int fd)
 {
-    (void)CHR_SYS(shutdown)(fd, SHUT_WR); /* fails when the connection is gone already */
+    int on = 1;
+
+    (void)CHR_SYS(setsockopt)(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on); /* fails where there is no urgent data */
 }
 
 /* What a descriptor is that came from elsewhere. */
@@ -2863,33 +2911,53 @@ static const char *chr__os_environment(const char *name)
 /* Serial lines. */
 
 /* The code of a standard speed; 0 where there is none. */
+#if B9600 != 9600
+/* Where the codes are not the speeds: the standard ones. */
+static const struct {
+    int     speed;
+    speed_t code;
+} chr__speeds[] = {
+    { 50, B50 }, { 75, B75 }, { 110, B110 }, { 134, B134 }, { 150, B150 }, { 200, B200 }, { 300, B300 }, { 600, B600 },
+    { 1200, B1200 }, { 1800, B1800 }, { 2400, B2400 }, { 4800, B4800 }, { 9600, B9600 }, { 19200, B19200 }, { 38400, B38400 },
+    { 57600, B57600 }, { 115200, B115200 }, { 230400, B230400 },
+#ifdef B4000000
+    { 460800, B460800 }, { 500000, B500000 }, { 576000, B576000 }, { 921600, B921600 }, { 1000000, B1000000 },
+    { 1152000, B1152000 }, { 1500000, B1500000 }, { 2000000, B2000000 }, { 2500000, B2500000 }, { 3000000, B3000000 },
+    { 3500000, B3500000 }, { 4000000, B4000000 },
+#endif
+};
+
+enum { CHR__SPEEDS = sizeof chr__speeds / sizeof chr__speeds[0] };
+#endif
+
 static int chr__os_speed_code(int speed, speed_t *code)
 {
-#if B9600 == 9600 /* the codes are the speeds */
+#if B9600 == 9600
     *code = (speed_t)speed;
     return 1;
 #else
-    static const struct {
-        int     speed;
-        speed_t code;
-    } speeds[] = {
-        { 50, B50 }, { 75, B75 }, { 110, B110 }, { 134, B134 }, { 150, B150 }, { 200, B200 }, { 300, B300 }, { 600, B600 },
-        { 1200, B1200 }, { 1800, B1800 }, { 2400, B2400 }, { 4800, B4800 }, { 9600, B9600 }, { 19200, B19200 }, { 38400, B38400 },
-        { 57600, B57600 }, { 115200, B115200 }, { 230400, B230400 },
-#ifdef B4000000
-        { 460800, B460800 }, { 500000, B500000 }, { 576000, B576000 }, { 921600, B921600 }, { 1000000, B1000000 },
-        { 1152000, B1152000 }, { 1500000, B1500000 }, { 2000000, B2000000 }, { 2500000, B2500000 }, { 3000000, B3000000 },
-        { 3500000, B3500000 }, { 4000000, B4000000 },
-#endif
-    };
-    size_t i;
+    int i;
 
-    for (i = 0; i < sizeof speeds / sizeof speeds[0] && speeds[i].speed != speed; i++)
+    for (i = 0; i < CHR__SPEEDS && chr__speeds[i].speed != speed; i++)
         ;
-    if (i == sizeof speeds / sizeof speeds[0])
+    if (i == CHR__SPEEDS)
         return 0;
-    *code = speeds[i].code;
+    *code = chr__speeds[i].code;
     return 1;
+#endif
+}
+
+/* Back from a code; 0 = it is no standard one. */
+static int chr__os_speed_of(speed_t code)
+{
+#if B9600 == 9600
+    return (int)code;
+#else
+    int i;
+
+    for (i = 0; i < CHR__SPEEDS && chr__speeds[i].code != code; i++)
+        ;
+    return i == CHR__SPEEDS ? 0 : chr__speeds[i].speed;
 #endif
 }
 
@@ -2925,36 +2993,74 @@ static int chr__os_speed_exact(int fd, int speed)
     settings.ispeed = settings.ospeed = (unsigned)speed;
     return chr__os_terminal_ioctl(fd, (chr__request)_IOW('T', 0x2b, struct chr__termios2), &settings);
 }
+
+/* 0 = not known. */
+static int chr__os_speed_now(int fd)
+{
+    struct chr__termios2 settings;
+
+    return CHR_SYS(ioctl)(fd, (chr__request)_IOR('T', 0x2a, struct chr__termios2), &settings) < 0 ? 0 : (int)settings.ospeed;
+}
 #else
 static int chr__os_speed_exact(int fd, int speed)
 {
     (void)fd, (void)speed;
     return CHR_ERR_NOT_SUPPORTED;
 }
+
+static int chr__os_speed_now(int fd)
+{
+    (void)fd;
+    return 0;
+}
 #endif
 
-/* Raw, deaf to the carrier; a break comes in as the bytes 0xff 0 0, and 0xff doubled. */
-static void chr__os_serial_raw(chr__termios *settings, const chr_serial_params *params, int flow)
+/* What the system has for mark and space parity, and for hardware flow control in one direction; 0 = nothing. */
+#ifdef CMSPAR
+#define CHR__STICK_PARITY ((tcflag_t)CMSPAR)
+#else
+#define CHR__STICK_PARITY ((tcflag_t)0)
+#endif
+#if defined(CCTS_OFLOW) && defined(CRTS_IFLOW)
+#define CHR__HARDWARE_OUT ((tcflag_t)CCTS_OFLOW)
+#define CHR__HARDWARE_IN  ((tcflag_t)CRTS_IFLOW)
+#elif defined(CRTSCTS) /* both in one: only with the outbound one, since a line without CTS would be stuck */
+#define CHR__HARDWARE_OUT ((tcflag_t)CRTSCTS)
+#define CHR__HARDWARE_IN  ((tcflag_t)0)
+#else
+#define CHR__HARDWARE_OUT ((tcflag_t)0)
+#define CHR__HARDWARE_IN  ((tcflag_t)0)
+#endif
+
+static tcflag_t chr__os_parity_flags(int parity)
+{
+    tcflag_t stick = parity == 'M' || parity == 'S' ? CHR__STICK_PARITY : 0, odd = parity == 'O' || parity == 'M' ? PARODD : 0;
+
+    return parity == 'N' || (stick == 0 && (parity == 'M' || parity == 'S')) ? 0 : PARENB | odd | stick;
+}
+
+/* Raw, deaf to the carrier; a break comes in as the bytes 0xff 0 0, a damaged byte X as 0xff 0 X, and 0xff doubled. */
+static void chr__os_serial_raw(chr__termios *settings, const chr_serial_params *params, int flow_out, int flow_in)
 {
     static const tcflag_t sizes[] = { CS5, CS6, CS7, CS8 };
     tcflag_t              cflag = settings->c_cflag & ~(tcflag_t)(CSIZE | CSTOPB | PARENB | PARODD);
 
-#ifdef CRTSCTS
-    cflag = flow == CHR_FLOW_RTSCTS ? cflag | CRTSCTS : cflag & ~(tcflag_t)CRTSCTS;
-#endif
-    cflag |= CREAD | CLOCAL | sizes[params->data_bits - 5];
-    cflag |= params->stop_bits == 2 ? CSTOPB : 0;
-    cflag |= params->parity == 'N' ? 0 : params->parity == 'E' ? PARENB : PARENB | PARODD;
+    cflag &= ~(CHR__STICK_PARITY | CHR__HARDWARE_OUT | CHR__HARDWARE_IN);
+    cflag |= (flow_out == CHR_FLOW_RTSCTS ? CHR__HARDWARE_OUT : 0) | (flow_in == CHR_FLOW_RTSCTS ? CHR__HARDWARE_IN : 0);
+    cflag |= CREAD | CLOCAL | sizes[params->data_bits - 5] | chr__os_parity_flags(params->parity);
+    cflag |= params->stop_bits == 1 ? 0 : CSTOPB;
     settings->c_cflag = cflag;
-    settings->c_iflag = flow == CHR_FLOW_XONXOFF ? PARMRK | IXON | IXOFF : PARMRK;
+    settings->c_iflag = PARMRK | INPCK;
+    settings->c_iflag |= (flow_out == CHR_FLOW_XONXOFF ? IXON : 0) | (flow_in == CHR_FLOW_XONXOFF ? IXOFF : 0);
     settings->c_oflag = 0;
     settings->c_lflag = 0;
     settings->c_cc[VMIN] = 1;
     settings->c_cc[VTIME] = 0;
 }
 
-/* A speed that is no standard one: exactly, where the system can; else the next. */
-static int chr__os_serial_configure(int fd, const chr_serial_params *params, int flow)
+/* A speed that is no standard one: exactly, where the system can; else the next. A line that can't have all of it is no error here: see
+ * chr__os_serial_settings(). Some libraries say EINVAL then, and some don't. */
+static int chr__os_serial_configure(int fd, const chr_serial_params *params, int flow_out, int flow_in)
 {
     chr__termios settings;
     speed_t      speed;
@@ -2964,15 +3070,79 @@ static int chr__os_serial_configure(int fd, const chr_serial_params *params, int
         return code;
     if (chr__os_is_background(fd))
         return CHR_ERR_BUSY; /* with the job in the foreground */
-    chr__os_serial_raw(&settings, params, flow);
+    chr__os_serial_raw(&settings, params, flow_out, flow_in);
     if (is_standard && (cfsetispeed(&settings, speed) < 0 || cfsetospeed(&settings, speed) < 0))
         return CHR_ERR_INVALID;
     code = chr__os_termios_set(fd, &settings);
-    if (code < 0 || is_standard || chr__os_speed_exact(fd, params->speed) == 0)
-        return code;
+    if ((code < 0 && code != CHR_ERR_INVALID) || is_standard || chr__os_speed_exact(fd, params->speed) == 0)
+        return code == CHR_ERR_INVALID ? 0 : code;
     if (!chr__os_speed_near(params->speed, &speed) || cfsetispeed(&settings, speed) < 0 || cfsetospeed(&settings, speed) < 0)
         return CHR_ERR_INVALID;
-    return chr__os_termios_set(fd, &settings);
+    code = chr__os_termios_set(fd, &settings);
+    return code == CHR_ERR_INVALID ? 0 : code;
+}
+
+static int chr__os_serial_parity(tcflag_t cflag)
+{
+    int is_stick = (cflag & CHR__STICK_PARITY) != 0;
+
+    return !(cflag & PARENB) ? 'N' : cflag & PARODD ? (is_stick ? 'M' : 'O') : is_stick ? 'S' : 'E';
+}
+
+/* What the line has now. With 5 data bits, a device that is told to have two stop bits has one and a half: *params says which were meant. */
+static int chr__os_serial_settings(int fd, chr_serial_params *params, int *flow_out, int *flow_in)
+{
+    chr__termios settings;
+    int          code = chr__os_termios_get(fd, &settings), was_1_5 = params->stop_bits == CHR_STOP_BITS_1_5, speed;
+    tcflag_t     cflag, size, iflag;
+
+    if (code < 0)
+        return code;
+    cflag = settings.c_cflag;
+    iflag = settings.c_iflag;
+    size = cflag & CSIZE;
+    speed = chr__os_speed_of(cfgetospeed(&settings));
+    speed = speed > 0 ? speed : chr__os_speed_now(fd);
+    params->speed = speed > 0 ? speed : params->speed;
+    params->parity = chr__os_serial_parity(cflag);
+    params->data_bits = size == CS5 ? 5 : size == CS6 ? 6 : size == CS7 ? 7 : 8;
+    params->stop_bits = !(cflag & CSTOPB) ? 1 : was_1_5 && size == CS5 ? (int)CHR_STOP_BITS_1_5 : 2;
+    *flow_out = cflag & CHR__HARDWARE_OUT ? CHR_FLOW_RTSCTS : iflag & IXON ? CHR_FLOW_XONXOFF : CHR_FLOW_NONE;
+    *flow_in = iflag & IXOFF ? CHR_FLOW_XONXOFF
+             : cflag & (CHR__HARDWARE_IN ? CHR__HARDWARE_IN : CHR__HARDWARE_OUT) ? CHR_FLOW_RTSCTS : CHR_FLOW_NONE;
+    return 0;
+}
+
+static int chr__os_serial_purge(int fd, int what)
+{
+    int queue = what == CHR_PURGE_RECEIVE ? TCIFLUSH : what == CHR_PURGE_TRANSMIT ? TCOFLUSH : TCIOFLUSH;
+
+    if (chr__os_is_background(fd))
+        return CHR_ERR_BUSY; /* with the job in the foreground */
+    return CHR_SYS(tcflush)(fd, queue) < 0 ? chr__os_code(errno) : 0;
+}
+
+enum { CHR__COUNT_BREAK, CHR__COUNT_FRAMING, CHR__COUNT_PARITY, CHR__COUNT_OVERRUN, CHR__COUNTS };
+
+/* How often each has come in. CHR_ERR_NOT_SUPPORTED where nobody counts. */
+static int chr__os_serial_counts(int fd, int *counts)
+{
+#if defined(__linux__) && defined(TIOCGICOUNT)
+    struct { /* its header can't stand beside termios.h everywhere; it has this layout */
+        int cts, dsr, rng, dcd, rx, tx, frame, overrun, parity, brk, buf_overrun, reserved[9];
+    } all;
+
+    if (CHR_SYS(ioctl)(fd, (chr__request)TIOCGICOUNT, &all) < 0)
+        return chr__os_code(errno);
+    counts[CHR__COUNT_BREAK] = all.brk;
+    counts[CHR__COUNT_FRAMING] = all.frame;
+    counts[CHR__COUNT_PARITY] = all.parity;
+    counts[CHR__COUNT_OVERRUN] = (int)((unsigned)all.overrun + (unsigned)all.buf_overrun);
+    return 0;
+#else
+    (void)fd, (void)counts;
+    return CHR_ERR_NOT_SUPPORTED;
+#endif
 }
 
 static int chr__os_serial_break(int fd, int on)
@@ -4974,7 +5144,8 @@ CHARDEV_API int chr_help(chr_context *ctx, const char *backend, void (*print)(vo
 
 typedef enum chr__record_kind {
     CHR__RECORD_NEW = 1, CHR__RECORD_CREATED, CHR__RECORD_INPUT, CHR__RECORD_EVENT, CHR__RECORD_WRITABLE, CHR__RECORD_WRITE,
-    CHR__RECORD_READ, CHR__RECORD_IOCTL, CHR__RECORD_SET_OPEN, CHR__RECORD_DISCONNECT, CHR__RECORD_WAIT, CHR__RECORD_END
+    CHR__RECORD_READ, CHR__RECORD_IOCTL, CHR__RECORD_SET_OPEN, CHR__RECORD_DISCONNECT, CHR__RECORD_WAIT, CHR__RECORD_END,
+    CHR__RECORD_SHUTDOWN
 } chr__record_kind;
 
 enum { CHR__FILE_HEAD = 24, CHR__RECORD_HEAD = 28, CHR__RECORD_VERSION = 1 };
@@ -5012,7 +5183,7 @@ static uint32_t chr__crc32(uint32_t crc, const void *buf, size_t len)
 
 static void chr__set_extras(chr_dev *dev)
 {
-    dev->extras = dev->log || dev->outbox || chr__is_recorded(dev);
+    dev->extras = dev->log || dev->outbox || dev->ending || chr__is_recorded(dev);
 }
 
 static void chr__record_close(chr_context *ctx)
@@ -5084,9 +5255,10 @@ static size_t chr__ioctl_size(int command, const void *arg, int *ints)
     switch (command) {
     case CHR_IOCTL_SET_ECHO: case CHR_IOCTL_SERIAL_SET_BREAK: case CHR_IOCTL_SERIAL_GET_TIOCM: case CHR_IOCTL_SERIAL_SET_TIOCM:
     case CHR_IOCTL_SERIAL_SET_FLOW: case CHR_IOCTL_SERIAL_GET_FLOW: case CHR_IOCTL_PP_DATA_DIR:
+    case CHR_IOCTL_SERIAL_PURGE: case CHR_IOCTL_SERIAL_GET_ERRORS: case CHR_IOCTL_SERIAL_SET_ERRORS:
         *ints = 1;
         return 4;
-    case CHR_IOCTL_GET_TERMINAL_SIZE:
+    case CHR_IOCTL_GET_TERMINAL_SIZE: case CHR_IOCTL_SET_TERMINAL_SIZE:
         *ints = 2;
         return 8;
     case CHR_IOCTL_SERIAL_SET_PARAMS: case CHR_IOCTL_SERIAL_GET_PARAMS:
@@ -5255,6 +5427,13 @@ static void chr__outbox_drop(chr_dev *dev, int failure)
     outbox->failure = failure;
 }
 
+/* A serial line's transmit buffer is purged: what is queued for it goes too. */
+CHR__PRIVATE void chr__outbox_purge(chr_dev *dev)
+{
+    if (dev->outbox)
+        chr__outbox_drop(dev, 0);
+}
+
 /* As much as the backend takes: first the history, then what was queued behind it. */
 static void chr__outbox_drain(chr_dev *dev)
 {
@@ -5332,7 +5511,21 @@ static int chr__frontend_waits(const chr_dev *dev)
 
 CHARDEV_API int chr_be_wants_writable(const chr_dev *dev)
 {
-    return chr__outbox_waits(dev) || chr__frontend_waits(dev);
+    return chr__outbox_waits(dev) || dev->ending || chr__frontend_waits(dev);
+}
+
+/* Once all that was written is out, the backend says that no more comes. */
+CHR__COLD int chr__end_output(chr_dev *dev)
+{
+    int code = CHR_ERR_WOULD_BLOCK;
+
+    if (dev->outbox)
+        chr__outbox_drain(dev);
+    if (!chr__outbox_waits(dev))
+        code = dev->kind->peer->shutdown(dev);
+    dev->ending = code == CHR_ERR_WOULD_BLOCK;
+    chr__set_extras(dev);
+    return dev->ending ? 0 : code;
 }
 
 CHARDEV_API void chr_be_tell_writable(chr_frontend *fe)
@@ -5349,7 +5542,9 @@ CHARDEV_API void chr_be_writable(chr_dev *dev)
     chr__enter(dev->ctx);
     if (chr__is_recorded(dev) && chr__frontend_waits(dev))
         chr__record(dev, CHR__RECORD_WRITABLE, 0, 0, NULL, 0);
-    if (dev->outbox)
+    if (dev->ending)
+        (void)chr__end_output(dev);
+    else if (dev->outbox)
         chr__outbox_drain(dev);
     if (!chr__outbox_waits(dev) || dev->outbox->queue.count < dev->outbox->queue.size) {
         if (dev->kind->sharing)
@@ -5376,6 +5571,15 @@ CHARDEV_API void chr_be_tell_event(chr_frontend *fe, int event)
         fe->handlers.event(fe->opaque, event);
 }
 
+/* To a frontend that has just come to an open chardev. */
+static void chr__tell_state(chr_frontend *fe, chr_dev *dev)
+{
+    if (dev->be_open)
+        chr_be_tell_event(fe, CHR_EVENT_OPENED);
+    if (dev->input_over && fe->dev == dev && fe->told_open)
+        chr_be_tell_event(fe, CHR_EVENT_INPUT_END);
+}
+
 static void chr__deliver_event(chr_dev *dev, int event)
 {
     chr__enter(dev->ctx);
@@ -5390,7 +5594,8 @@ static void chr__deliver_event(chr_dev *dev, int event)
 static void chr__notify(void *opaque)
 {
     static const int order[] = { CHR_EVENT_CLOSED,  CHR_EVENT_OPENED,  CHR_EVENT_BREAK,
-                                 CHR_EVENT_RESIZED, CHR_EVENT_SERIAL, CHR_EVENT_MUX_IN, CHR_EVENT_MUX_OUT };
+                                 CHR_EVENT_RESIZED, CHR_EVENT_SERIAL, CHR_EVENT_LINE_ERROR, CHR_EVENT_PURGE_RECEIVE,
+                                 CHR_EVENT_PURGE_TRANSMIT, CHR_EVENT_MUX_IN, CHR_EVENT_MUX_OUT, CHR_EVENT_INPUT_END };
     chr_dev         *dev = (chr_dev *)opaque;
     unsigned         i, pending = dev->pending;
 
@@ -5416,16 +5621,30 @@ static void chr__postpone(chr_dev *dev, unsigned what)
     chr_idle_start(dev->ctx, &dev->notify, chr__notify, dev);
 }
 
+/* A new peer, or none: what the last one was told, and has said, is over. */
+static void chr__note_open(chr_dev *dev, int event)
+{
+    dev->be_open = event == CHR_EVENT_OPENED;
+    dev->input_over = 0;
+    if (dev->ending && dev->be_open) {
+        dev->ending = 0;
+        chr__set_extras(dev);
+    }
+    if (dev->outbox)
+        chr__outbox_event(dev, event);
+    if (dev->ending)
+        (void)chr__end_output(dev);
+}
+
 static void chr__event(chr_dev *dev, int event)
 {
-    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
-        dev->be_open = event == CHR_EVENT_OPENED;
-        if (dev->outbox)
-            chr__outbox_event(dev, event);
-    }
-    if (dev->ctx->quiet > 0 && event >= CHR_EVENT_BREAK && event <= CHR_EVENT_SERIAL) {
+    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED)
+        chr__note_open(dev, event);
+    else if (event == CHR_EVENT_INPUT_END)
+        dev->input_over = 1;
+    if (dev->ctx->quiet > 0 && event >= CHR_EVENT_BREAK && event <= CHR_EVENT_INPUT_END) {
         if (event == CHR_EVENT_CLOSED)
-            dev->pending &= ~(1u << CHR_EVENT_OPENED);
+            dev->pending &= ~(1u << CHR_EVENT_OPENED | 1u << CHR_EVENT_INPUT_END);
         chr__postpone(dev, 1u << event);
         return;
     }
@@ -6094,8 +6313,8 @@ static int chr__swap_back(chr_dev *old, chr_dev *fresh, int was_open, chr_error 
     old->frontends = fe != NULL || old->frontend;
     if (fe)
         chr__hand_over(fe, fresh, old);
-    if (fe && was_open && old->be_open)
-        chr_be_tell_event(fe, CHR_EVENT_OPENED);
+    if (fe && was_open)
+        chr__tell_state(fe, old);
     chr__give_up(fresh, fresh->kind->options);
     chr__update(old);
     return chr__fail(err, CHR_ERR_BUSY, "the frontend of '%s' refuses the new backend", old->id);
@@ -6302,8 +6521,8 @@ CHARDEV_API void chr_fe_set_handlers(chr_frontend *fe, const chr_handlers *handl
     chr_fe_set_open(fe, 1);
     chr__update(dev);
     chr_fe_take_focus(fe);
-    if (dev->be_open && !(dev->kind->sharing && dev->ctx->open_suspended))
-        chr_be_tell_event(fe, CHR_EVENT_OPENED);
+    if (!(dev->kind->sharing && dev->ctx->open_suspended))
+        chr__tell_state(fe, dev);
     chr__leave(dev->ctx);
 }
 
@@ -6346,12 +6565,15 @@ CHR__HOT static int chr__write(chr_dev *dev, const void *buf, size_t len)
     return n;
 }
 
-/* With a log, an outbox, a recorder, or any of them. */
+/* With a log, an outbox, a recorder, an end that waits, or any of them. */
 CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
 {
     int n;
 
-    if (!dev->outbox) {
+    if (dev->ending) {
+        n = CHR_ERR_DISCONNECTED;
+        chr__count_out(dev, n, len);
+    } else if (!dev->outbox) {
         n = chr__write(dev, buf, len);
     } else {
         dev->ctx->quiet++;
@@ -6545,11 +6767,21 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
 CHR__PRIVATE int chr__serial_params_valid(const chr_serial_params *params)
 {
     return params->speed >= 50 && params->speed <= 4000000 && params->data_bits >= 5 && params->data_bits <= 8 &&
-           params->stop_bits >= 1 && params->stop_bits <= 2 &&
-           (params->parity == 'N' || params->parity == 'E' || params->parity == 'O');
+           (params->stop_bits == 1 || params->stop_bits == 2 || params->stop_bits == CHR_STOP_BITS_1_5) &&
+           params->parity > 0 && params->parity < 128 && strchr("NEOMS", params->parity) != NULL;
 }
 
-CHR__PRIVATE int chr__flow_valid(int flow) { return flow >= CHR_FLOW_NONE && flow <= CHR_FLOW_RTSCTS; }
+/* The two of a flow control that may be split. */
+CHR__PRIVATE int chr__flow_out(int flow) { return flow & 15; }
+CHR__PRIVATE int chr__flow_in(int flow) { return flow >> 4 ? (flow >> 4) - 1 : flow; }
+CHR__PRIVATE int chr__flow(int out, int in) { return out == in ? out : CHR_FLOW_SPLIT(out, in); }
+
+CHR__PRIVATE int chr__flow_valid(int flow)
+{
+    return flow >= CHR_FLOW_NONE && chr__flow_out(flow) <= CHR_FLOW_RTSCTS && chr__flow_in(flow) <= CHR_FLOW_RTSCTS;
+}
+
+CHR__PRIVATE int chr__purge_valid(int what) { return what >= CHR_PURGE_RECEIVE && what <= (CHR_PURGE_RECEIVE | CHR_PURGE_TRANSMIT); }
 
 CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg)
 {
@@ -6600,6 +6832,39 @@ CHARDEV_API int chr_fe_disconnect(chr_frontend *fe)
     return code;
 }
 
+static int chr__shutdown(chr_dev *dev)
+{
+    int code;
+
+    if (!dev->kind->peer || !dev->kind->peer->shutdown)
+        return CHR_ERR_NOT_SUPPORTED;
+    code = chr__end_output(dev);
+    if (dev->ending)
+        chr__update(dev);
+    return code;
+}
+
+CHARDEV_API int chr_fe_shutdown(chr_frontend *fe)
+{
+    chr_dev     *dev = fe->dev;
+    chr_context *ctx;
+    int          code;
+
+    if (!dev)
+        return CHR_ERR_DISCONNECTED;
+    ctx = dev->ctx;
+    CHR__LOCK(ctx);
+    chr__enter(ctx); /* who is asked for room may remove the chardev */
+    ctx->quiet++;
+    code = chr__shutdown(dev);
+    ctx->quiet--;
+    if (chr__is_recorded(dev))
+        chr__record(dev, CHR__RECORD_SHUTDOWN, code, 0, NULL, 0);
+    chr__leave(ctx);
+    CHR__UNLOCK(ctx);
+    return code;
+}
+
 static int chr__wait_connected(chr_dev *dev, chr_error *err)
 {
     int code;
@@ -6627,6 +6892,51 @@ CHARDEV_API int chr_wait_connected(chr_dev *dev, chr_error *err)
 CHARDEV_API int chr_fe_wait_connected(chr_frontend *fe, chr_error *err)
 {
     return fe->dev ? chr_wait_connected(fe->dev, err) : chr__fail(err, CHR_ERR_DISCONNECTED, "the frontend has no chardev");
+}
+
+/* -- before the end -- */
+
+/* Output that was taken and has not left. */
+static uint64_t chr__queued(const chr_dev *dev)
+{
+    uint64_t count = dev->outbox ? dev->outbox->unsent + dev->outbox->queue.count : 0;
+
+    return count + (dev->kind->peer && dev->kind->peer->queued ? dev->kind->peer->queued(dev) : 0);
+}
+
+/* The same of all; *left counts what has left, from any start: it grows with each byte that goes. */
+static uint64_t chr__queued_in_all(const chr_context *ctx, uint64_t *left)
+{
+    const chr_dev *dev;
+    uint64_t       each, count = 0;
+
+    for (*left = 0, dev = ctx->devs; dev; dev = dev->next) {
+        each = chr__queued(dev);
+        count += each + (uint64_t)dev->ending;
+        *left += dev->bytes_out - each;
+    }
+    return count;
+}
+
+CHARDEV_API int chr_drain(chr_context *ctx, int timeout_ms)
+{
+    int64_t  deadline = chr__deadline(ctx, timeout_ms);
+    uint64_t before, left;
+    int      code, wait_ms;
+
+    if (ctx->depth > 0)
+        return CHR_ERR_IN_HANDLER;
+    for (; chr__queued_in_all(ctx, &before) > 0; ) {
+        wait_ms = chr__time_left(ctx, deadline);
+        if (wait_ms == 0)
+            return CHR_ERR_TIMEOUT;
+        code = chr_loop_step(ctx, wait_ms);
+        if (code < 0)
+            return code;
+        if (chr__queued_in_all(ctx, &left) > 0 && (int64_t)(left - before) > 0)
+            deadline = chr__deadline(ctx, timeout_ms);
+    }
+    return 0;
 }
 
 /* ====================================================================================================================
@@ -6711,7 +7021,7 @@ static int chr__replay_head(const chr__replay *replay, int64_t at, unsigned char
 /* Why the record can't be, or NULL. */
 static const char *chr__replay_fault(const chr__replay *replay, const chr__record_head *record, int64_t time)
 {
-    if (record->kind < CHR__RECORD_NEW || record->kind > CHR__RECORD_END || record->inside > (record->kind == CHR__RECORD_EVENT))
+    if (record->kind < CHR__RECORD_NEW || record->kind > CHR__RECORD_SHUTDOWN || record->inside > (record->kind == CHR__RECORD_EVENT))
         return "a record of an unknown kind";
     if (record->time < time || record->time > INT64_MAX / 4)
         return "time runs backwards";
@@ -6837,7 +7147,8 @@ static int chr__replay_check(chr__replay *replay, const char *path, chr_error *e
 
 static int chr__is_call(const chr__record_head *record)
 {
-    return record->inside || record->kind == CHR__RECORD_CREATED || (record->kind >= CHR__RECORD_WRITE && record->kind <= CHR__RECORD_WAIT);
+    return record->inside || record->kind == CHR__RECORD_CREATED || record->kind == CHR__RECORD_SHUTDOWN ||
+           (record->kind >= CHR__RECORD_WRITE && record->kind <= CHR__RECORD_WAIT);
 }
 
 static void chr__replay_deliver(void *opaque);
@@ -7210,6 +7521,19 @@ static void chr__replay_end(chr_dev *dev)
             replay->known[i].dev = NULL;
 }
 
+static int chr__replay_shutdown(chr_dev *dev)
+{
+    chr__played            *played = (chr__played *)dev;
+    const chr__record_head *call = chr__replay_call(played, CHR__RECORD_SHUTDOWN);
+    int                     code = call ? call->value : CHR_ERR_NOT_SUPPORTED;
+
+    if (call)
+        chr__replay_advance(played, &played->call, 1);
+    else
+        chr__replay_diverges(played, "a shutdown that was not made then", played->call.at);
+    return code;
+}
+
 static const chr_io chr__played_io = {
     chr__replay_write,  /* write   */
     chr__replay_read,   /* read    */
@@ -7223,6 +7547,8 @@ static const chr_peer_slots chr__played_peer = {
     NULL,                   /* add_client     */
     NULL,                   /* set_msgfds     */
     NULL,                   /* get_msgfds     */
+    chr__replay_shutdown,   /* shutdown       */
+    NULL,                   /* queued         */
 };
 
 static const chr_input_slots chr__played_input = {
@@ -7332,9 +7658,11 @@ typedef struct chr__layer_slots {
     int  (*read)(chr__layer *layer, void *buf, size_t len);           /* bytes; 0 = the end; or one of the answers below */
     int  (*write)(chr__layer *layer, const void *buf, size_t len);    /* bytes taken */
     int  (*pending)(const chr__layer *layer);                         /* whether it holds input, -1 = only the end; NULL = never */
-    int  (*unsent)(const chr__layer *layer);                          /* whether it holds output, -1 = the peer wants none now;
-                                                                         NULL = never */
+    int  (*unsent)(const chr__layer *layer);                          /* bytes of output that it holds; minus these minus 1 = the
+                                                                         peer wants none now; NULL = never any */
     int  (*flush)(chr__layer *layer);                                 /* send that: 0 = all is gone; NULL with `unsent` */
+    int  (*shutdown)(chr__layer *layer);                              /* no more output, after a flush: 0 = said, or would-block;
+                                                                         NULL = ask the layer below */
     int  (*ioctl)(chr__layer *layer, int command, void *arg);         /* or NULL */
     void (*close)(chr__layer *layer);                                 /* say goodbye if there is time, free; or NULL */
 } chr__layer_slots;
@@ -7370,11 +7698,36 @@ CHR__HOT static int chr__bottom_write(chr__layer *layer, const void *buf, size_t
     return chr__os_write(bottom->out, bottom->out_type, buf, len);
 }
 
+/* After FIN: what layers still answer is not for the peer any more. */
+CHR__PRIVATE int chr__bottom_swallow(chr__layer *layer, const void *buf, size_t len)
+{
+    (void)layer, (void)buf;
+    return (int)len;
+}
+
+static const chr__layer_slots chr__bottom_shut = {
+    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_swallow, NULL, NULL, NULL, NULL, NULL, NULL
+};
+
+static int chr__bottom_shutdown(chr__layer *layer)
+{
+    chr__bottom *bottom = (chr__bottom *)layer;
+
+    if (bottom->out_type != CHR__FD_SOCKET)
+        return CHR_ERR_NOT_SUPPORTED;
+    chr__os_shutdown(bottom->out);
+    layer->slots = &chr__bottom_shut;
+    return 0;
+}
+
 static const chr__layer_slots chr__bottom_plain = {
-    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_write, NULL, NULL, NULL, NULL, NULL
+    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_write, NULL, NULL, NULL, chr__bottom_shutdown, NULL, NULL
 };
 
 /* -- the stream -- */
+
+enum { CHR__FULL_HUP = 8 }; /* among the events of a watch: no poll() bit, so that only what poll() always tells is told: both
+                               directions are over. CHR_HUP alone means POLLRDHUP too, which a half-close is */
 
 typedef struct chr__stream {
     chr_dev    *dev;
@@ -7386,6 +7739,8 @@ typedef struct chr__stream {
     int         broken;            /* a write has failed: what is left to read comes, then the end */
     int         held;              /* hung up, but the frontend has no room for what is left */
     int         may_keep;          /* some layer may keep bytes that poll can't see */
+    int         input_over;        /* half-close by the peer: only output is left */
+    int         output_over;       /* half-close by us: only input is left */
     void      (*ended)(struct chr__stream *stream, int code); /* 0 = end of input, else why; it closes the stream, or stops the input */
 } chr__stream;
 
@@ -7444,23 +7799,48 @@ CHR__COLD int chr__stream_flush(chr__stream *stream)
     return result;
 }
 
+/* What the layers hold, encoded as it is. */
+CHR__PRIVATE size_t chr__stream_queued(const chr__stream *stream)
+{
+    const chr__layer *layer;
+    size_t            count = 0;
+    int               unsent;
+
+    for (layer = stream->top; layer && !stream->broken; layer = layer->below) {
+        unsent = layer->slots->unsent ? layer->slots->unsent(layer) : 0;
+        count += (size_t)(unsent < 0 ? -1 - unsent : unsent);
+    }
+    return count;
+}
+
 CHR__COLD void chr__stream_look_again(chr__stream *stream)
 {
     chr_idle_start(stream->dev->ctx, &stream->again, chr__stream_again, stream);
 }
 
+/* Output is polled for while somebody waits. */
+static int chr__stream_out_events(const chr__stream *stream)
+{
+    int unsent = chr__stream_unsent(stream);
+
+    return unsent > 0 || (unsent == 0 && !stream->broken && chr_be_wants_writable(stream->dev)) ? CHR_OUT : 0;
+}
+
 /* What to poll for: input while there is room, output while somebody waits, hang-ups always until one is held. */
 static void chr__stream_update(chr__stream *stream)
 {
-    int room, unsent, in_events, out_events;
+    int room, in_events, out_events;
 
+    if (stream->input_over) {
+        chr_watch_set(&stream->in_watch, CHR__FULL_HUP | chr__stream_out_events(stream));
+        return;
+    }
     if (!stream->top)
         return;
     room = stream->in >= 0 ? chr_be_can_write(stream->dev) : 0;
     if (!stream->top)
         return;
-    unsent = chr__stream_unsent(stream);
-    out_events = unsent > 0 || (unsent == 0 && !stream->broken && chr_be_wants_writable(stream->dev)) ? CHR_OUT : 0;
+    out_events = chr__stream_out_events(stream);
     in_events = room > 0 ? CHR_IN | CHR_HUP : stream->held ? 0 : CHR_HUP;
     if (stream->in == stream->out) {
         chr_watch_set(&stream->in_watch, in_events | out_events);
@@ -7559,7 +7939,9 @@ static void chr__stream_again(void *opaque)
 {
     chr__stream *stream = (chr__stream *)opaque;
 
-    if (stream->top && (stream->broken || chr__stream_pending(stream)))
+    if (stream->top && stream->input_over && (stream->broken || stream->output_over))
+        chr__stream_end(stream, 0);
+    else if (stream->top && !stream->input_over && (stream->broken || chr__stream_pending(stream)))
         chr__stream_look(stream, stream->broken);
 }
 
@@ -7597,6 +7979,60 @@ CHR__HOT static void chr__stream_ready(void *opaque, int events)
         chr__stream_look(stream, !(events & CHR_IN));
 }
 
+/* From here on a write finds nobody. */
+CHR__PRIVATE void chr__stream_output_over(chr__stream *stream)
+{
+    stream->output_over = 1;
+    chr_watch_stop(&stream->out_watch);
+    stream->out = -1;
+    if (stream->input_over)
+        chr__stream_look_again(stream);
+    else
+        chr__stream_update(stream);
+}
+
+/* Half-closed by the peer: a hang-up now is the end of both directions. */
+static void chr__stream_half_ready(void *opaque, int events)
+{
+    chr__stream *stream = (chr__stream *)opaque;
+
+    if (events & CHR_OUT)
+        chr__stream_writable(stream);
+    if (stream->top && events & CHR_HUP)
+        chr__stream_end(stream, 0);
+}
+
+/* From `ended`, at the end of input of a descriptor that is both ways: output goes on. 0 = it can't: all is over. */
+CHR__PRIVATE int chr__stream_half_close(chr__stream *stream)
+{
+    if (stream->broken || stream->output_over || chr__os_wait(stream->in, CHR__FULL_HUP, 0) & CHR_HUP)
+        return 0;
+    stream->input_over = 1;
+    stream->in_watch.ready = chr__stream_half_ready;
+    chr__stream_update(stream);
+    return 1;
+}
+
+/* No more output. 0 = it has been said; would-block = what layers hold goes first: call it again when output is possible. */
+CHR__PRIVATE int chr__stream_shutdown(chr__stream *stream)
+{
+    chr__layer *layer;
+    int         code;
+
+    if (!stream->top || stream->broken || (stream->out < 0 && !stream->output_over))
+        return CHR_ERR_DISCONNECTED;
+    if (stream->output_over)
+        return 0;
+    code = chr__stream_flush(stream);
+    for (layer = stream->top; layer && !layer->slots->shutdown; layer = layer->below)
+        ;
+    if (code == 0 || !layer)
+        code = layer ? layer->slots->shutdown(layer) : CHR_ERR_NOT_SUPPORTED;
+    if (code == 0)
+        chr__stream_output_over(stream);
+    return code;
+}
+
 static void chr__stream_out_ready(void *opaque, int events)
 {
     (void)events;
@@ -7628,6 +8064,7 @@ static void chr__stream_close(chr__stream *stream)
     chr_watch_stop(&stream->out_watch);
     chr_idle_stop(&stream->again);
     stream->in = stream->out = -1;
+    stream->input_over = 0;
 }
 
 /* Starts on layers whose handshakes are over. */
@@ -7637,7 +8074,7 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
     stream->dev = dev;
     stream->in = in;
     stream->out = out;
-    stream->broken = stream->held = 0;
+    stream->broken = stream->held = stream->input_over = stream->output_over = 0;
     stream->ended = ended;
     if (chr__need_buffer(dev->ctx) < 0 || (in >= 0 && chr_watch_start(dev->ctx, &stream->in_watch, in, 0, chr__stream_ready, stream) < 0) ||
         (out >= 0 && out != in && chr_watch_start(dev->ctx, &stream->out_watch, out, 0, chr__stream_out_ready, stream) < 0)) {
@@ -7761,6 +8198,36 @@ static int chr__fd_start_inherited(chr__fd_dev *state, int in, int out, void (*e
     state->own_out = state->bottom.out != out ? state->bottom.out : 0;
     return chr__fd_begin(state, ended, err);
 }
+#endif
+
+#if CHARDEV_HAS_FD || CHARDEV_HAS_FILE || CHARDEV_HAS_PIPE
+/* A descriptor that is there for output alone ends with it. */
+static int chr__fd_shutdown(chr_dev *dev)
+{
+    chr__fd_dev *state = (chr__fd_dev *)dev;
+    int          code = chr__stream_shutdown(&state->stream);
+
+    if (code != CHR_ERR_NOT_SUPPORTED || state->in == state->out || !state->is_owner)
+        return code;
+    chr__stream_output_over(&state->stream);
+    chr__os_close(state->out);
+    if (state->own_out)
+        chr__os_close(state->own_out);
+    state->out = -1;
+    state->own_out = 0;
+    return 0;
+}
+
+/* Of fd, file and pipe. */
+static const chr_peer_slots chr__fd_peer = {
+    NULL,             /* disconnect     */
+    NULL,             /* wait_connected */
+    NULL,             /* add_client     */
+    NULL,             /* set_msgfds     */
+    NULL,             /* get_msgfds     */
+    chr__fd_shutdown, /* shutdown       */
+    NULL,             /* queued         */
+};
 #endif
 
 /* Also after a failed open. */
@@ -9570,6 +10037,7 @@ typedef struct chr__mux {
     int            escape, escaped;
     unsigned char *backlog;    /* input that nobody's hold has room for; pushes back the far side */
     size_t         backlog_start, backlog_end;
+    int            forget_at_end; /* of the backlog: an escape that stands there is without its command */
     chr_idle       deliver;
     int            is_waiting, can_deliver; /* what the last look at the slots found: held input, and room for it */
     int            stamps, in_line;
@@ -9601,26 +10069,43 @@ static void chr__mux_each(chr__mux *mux, void (*visit)(chr__mux *, chr__mux_slot
 
 static void chr__mux_tell(chr__mux *mux, chr__mux_slot *slot, int event)
 {
-    if (event != CHR_EVENT_OPENED || !mux->dev.ctx->open_suspended)
+    if ((event != CHR_EVENT_OPENED && event != CHR_EVENT_INPUT_END) || !mux->dev.ctx->open_suspended)
         chr_be_tell_event(slot->fe, event);
 }
 
-/* An event on the mux itself goes to the focus; but open or not is the same for all. */
+/* What is the same for all frontends: the state of the far side. */
+static int chr__mux_is_state(int event)
+{
+    return event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END;
+}
+
+/* An event on the mux itself goes to the focus, unless it is about that state. */
 static void chr__mux_event(chr_dev *dev, int event)
 {
     chr__mux *mux = (chr__mux *)dev;
 
-    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED)
+    if (chr__mux_is_state(event))
         chr__mux_each(mux, chr__mux_tell, event);
     else if (mux->focus)
         chr_be_tell_event(mux->focus->fe, event);
+}
+
+/* Its peer has gone: the next one's first character is no command. What came before and waits in the backlog is still its own. */
+static void chr__mux_forget_escape(chr__mux *mux)
+{
+    if (mux->backlog_start < mux->backlog_end)
+        mux->forget_at_end = 1;
+    else
+        mux->escaped = 0;
 }
 
 static void chr__mux_base_event(void *opaque, int event)
 {
     chr__mux *mux = (chr__mux *)opaque;
 
-    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED)
+    if (event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END)
+        chr__mux_forget_escape(mux);
+    if (chr__mux_is_state(event))
         chr_be_event(&mux->dev, event);
     else
         chr__mux_each(mux, chr__mux_tell, event);
@@ -9911,6 +10396,8 @@ static void chr__mux_deliver(void *opaque)
     chr__mux_each(mux, chr__mux_deliver_held, 0);
     if (!mux->dev.removed && mux->backlog_start < mux->backlog_end)
         mux->backlog_start += chr__mux_process(mux, mux->backlog + mux->backlog_start, mux->backlog_end - mux->backlog_start);
+    if (mux->forget_at_end && mux->backlog_start == mux->backlog_end)
+        mux->forget_at_end = mux->escaped = 0;
     if (!mux->dev.removed)
         chr_fe_accept_input(&mux->base);
 }
@@ -10076,6 +10563,25 @@ static const chr_io chr__mux_io = {
     chr__mux_wait_fd, /* wait_fd */
 };
 
+/* One frontend of several can't end it for the others. */
+static int chr__mux_shutdown(chr_dev *dev)
+{
+    chr__mux *mux = (chr__mux *)dev;
+    int       code = mux->slots && !mux->slots->next ? chr__mux_flush_stamp(mux) : CHR_ERR_NOT_SUPPORTED;
+
+    return code < 0 ? code : chr_fe_shutdown(&mux->base);
+}
+
+static const chr_peer_slots chr__mux_peer = {
+    NULL,              /* disconnect     */
+    NULL,              /* wait_connected */
+    NULL,              /* add_client     */
+    NULL,              /* set_msgfds     */
+    NULL,              /* get_msgfds     */
+    chr__mux_shutdown, /* shutdown       */
+    NULL,              /* queued         */
+};
+
 static const chr_sharing_slots chr__mux_sharing = {
     chr__mux_attach,         /* attach         */
     chr__mux_detach,         /* detach         */
@@ -10104,7 +10610,7 @@ static const chr_backend chr__mux_kind = {
     chr__mux_describe,                                      /* describe     */
     chr__mux_ioctl,                                         /* ioctl        */
     NULL,                                                   /* set_open     */
-    NULL,                                                   /* peer         */
+    &chr__mux_peer,                                         /* peer         */
     &chr__mux_sharing,                                      /* sharing      */
     1,                                                      /* fixed        */
     NULL,                                                   /* input        */
@@ -10126,6 +10632,7 @@ typedef struct chr__hub_member {
     chr_frontend     fe;
     struct chr__hub *hub;
     int              joined;   /* it is open, and the two below are about this time */
+    int              input_over; /* and it says no more */
     size_t           ahead;    /* how much it has had of what the hub has not yet taken */
     int              is_short; /* it took less than it was offered: that may have to be waited for */
 } chr__hub_member;
@@ -10149,6 +10656,7 @@ static const chr_option chr__hub_rows[] = {
 static void chr__hub_reset(chr__hub_member *member, int joined)
 {
     member->joined = joined;
+    member->input_over = 0;
     member->ahead = 0;
     member->is_short = 0;
 }
@@ -10307,6 +10815,18 @@ static void chr__hub_rejoin(chr__hub_member *member, int joined)
         chr_idle_start(hub->dev.ctx, &hub->tell, chr__hub_tell, hub);
 }
 
+/* The hub's input is over when no member that is open says any more. */
+static void chr__hub_look_at_input(chr__hub *hub)
+{
+    size_t i;
+    int    speakers = 0;
+
+    for (i = 0; i < hub->count; i++)
+        speakers += hub->members[i].joined && !hub->members[i].input_over;
+    if (speakers == 0 && hub->open_count > 0 && !hub->dev.input_over)
+        chr_be_event(&hub->dev, CHR_EVENT_INPUT_END);
+}
+
 static void chr__hub_member_event(void *opaque, int event)
 {
     chr__hub_member *member = (chr__hub_member *)opaque;
@@ -10315,8 +10835,14 @@ static void chr__hub_member_event(void *opaque, int event)
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
         chr__hub_rejoin(member, event == CHR_EVENT_OPENED);
         hub->open_count += event == CHR_EVENT_OPENED ? 1 : -1;
-        if (hub->open_count != (event == CHR_EVENT_OPENED ? 1 : 0))
+        if (hub->open_count != (event == CHR_EVENT_OPENED ? 1 : 0)) {
+            chr__hub_look_at_input(hub);
             return;
+        }
+    } else if (event == CHR_EVENT_INPUT_END) {
+        member->input_over = 1;
+        chr__hub_look_at_input(hub);
+        return;
     }
     chr_be_event(&hub->dev, event);
 }
@@ -10353,6 +10879,31 @@ static int chr__hub_ioctl(chr_dev *dev, int command, void *arg)
     }
     return code;
 }
+
+/* To all that are open; supported when one of them can do it. */
+static int chr__hub_shutdown(chr_dev *dev)
+{
+    chr__hub *hub = (chr__hub *)dev;
+    size_t    i;
+    int       code = CHR_ERR_DISCONNECTED, each;
+
+    for (i = 0; i < hub->count; i++) {
+        each = chr__hub_is_open(&hub->members[i]) ? chr_fe_shutdown(&hub->members[i].fe) : CHR_ERR_DISCONNECTED;
+        if (code != 0 && each != CHR_ERR_DISCONNECTED)
+            code = each;
+    }
+    return code;
+}
+
+static const chr_peer_slots chr__hub_peer = {
+    NULL,              /* disconnect     */
+    NULL,              /* wait_connected */
+    NULL,              /* add_client     */
+    NULL,              /* set_msgfds     */
+    NULL,              /* get_msgfds     */
+    chr__hub_shutdown, /* shutdown       */
+    NULL,              /* queued         */
+};
 
 static void chr__hub_describe(const chr_dev *dev, chr_info *info)
 {
@@ -10442,7 +10993,7 @@ static const chr_backend chr__hub_kind = {
     chr__hub_describe,                     /* describe     */
     chr__hub_ioctl,                        /* ioctl        */
     chr__hub_set_open,                     /* set_open     */
-    NULL,                                  /* peer         */
+    &chr__hub_peer,                        /* peer         */
     NULL,                                  /* sharing      */
     1,                                     /* fixed        */
     NULL,                                  /* input        */
@@ -10505,7 +11056,7 @@ static const chr_backend chr__fd_kind = {
     NULL,                                     /* describe     */
     NULL,                                     /* ioctl        */
     NULL,                                     /* set_open     */
-    NULL,                                     /* peer         */
+    &chr__fd_peer,                            /* peer         */
     NULL,                                     /* sharing      */
     0,                                        /* fixed        */
     NULL,                                     /* input        */
@@ -10563,7 +11114,7 @@ static const chr_backend chr__file_kind = {
     NULL,                                          /* describe     */
     NULL,                                          /* ioctl        */
     NULL,                                          /* set_open     */
-    NULL,                                          /* peer         */
+    &chr__fd_peer,                                 /* peer         */
     NULL,                                          /* sharing      */
     0,                                             /* fixed        */
     NULL,                                          /* input        */
@@ -10639,7 +11190,7 @@ static const chr_backend chr__pipe_kind = {
     NULL,                                     /* describe     */
     NULL,                                     /* ioctl        */
     NULL,                                     /* set_open     */
-    NULL,                                     /* peer         */
+    &chr__fd_peer,                            /* peer         */
     NULL,                                     /* sharing      */
     0,                                        /* fixed        */
     NULL,                                     /* input        */
@@ -10893,19 +11444,25 @@ static const chr_backend chr__stdio_kind = {
  * >>be_serial   a serial line, or any other terminal
  *
  * far side   what the line leads to          options   path, reconnect-ms
- * events     OPENED from creation; BREAK; CLOSED when the device hangs up (unplugged); with reconnect-ms OPENED when it is back
+ * events     OPENED from creation; BREAK and LINE_ERROR; CLOSED when the device hangs up (unplugged); with reconnect-ms OPENED when it is
+ *            back, and SERIAL if it can't have the settings that it shall
  *
  * It is opened at 115200 8N1, raw, without flow control, without waiting for a carrier. The line keeps its last settings at the end.
  * ==================================================================================================================== */
 #if CHARDEV_HAS_SERIAL
 
-/* The one layer above the descriptor: the system marks a break in the input as 0xff 0 0, and doubles 0xff. */
+/* The one layer above the descriptor: the system marks a break in the input as 0xff 0 0, a damaged byte X as 0xff 0 X, and doubles 0xff. */
 typedef struct chr__marks {
     chr__layer    layer;
     unsigned char raw[4096];      /* read, not yet looked at: from `at` to `end` */
     int           at, end;
     int           state;          /* how many bytes of a mark have passed */
-    int           has_break;      /* to be told before the next byte */
+    unsigned      events;         /* one bit each of CHR_EVENT_..., to be told before the next byte */
+    int           owed;           /* the damaged byte, which comes behind its event; -1 = none */
+    int           fd;
+    int           has_parity;     /* else what is damaged is its frame */
+    int           seen[CHR__COUNTS]; /* breaks and errors that have been told, as the system counts them */
+    int           errors;         /* CHR_LINE_..., to be asked for */
 } chr__marks;
 
 typedef struct chr__serial {
@@ -10938,6 +11495,34 @@ static int chr__serial_uri(const char *uri, chr_options *options)
 
 /* -- marks -- */
 
+/* Which it is, break or one of the errors: the one that the system has counted. Where it doesn't count, the likely one. */
+static int chr__marks_cause(chr__marks *marks, unsigned char byte)
+{
+    int now[CHR__COUNTS], i;
+
+    if (chr__os_serial_counts(marks->fd, now) == 0)
+        for (i = byte == 0 ? CHR__COUNT_BREAK : CHR__COUNT_FRAMING; i <= CHR__COUNT_PARITY; i++)
+            if (now[i] != marks->seen[i]) {
+                marks->seen[i] = (int)((unsigned)marks->seen[i] + 1);
+                return i;
+            }
+    return byte == 0 ? CHR__COUNT_BREAK : marks->has_parity ? CHR__COUNT_PARITY : CHR__COUNT_FRAMING;
+}
+
+/* The third byte of a mark. */
+static void chr__marks_found(chr__marks *marks, unsigned char byte)
+{
+    int cause = chr__marks_cause(marks, byte);
+
+    if (cause == CHR__COUNT_BREAK) {
+        marks->events |= 1u << CHR_EVENT_BREAK;
+        return;
+    }
+    marks->errors |= cause == CHR__COUNT_PARITY ? CHR_LINE_PARITY : CHR_LINE_FRAMING;
+    marks->events |= 1u << CHR_EVENT_LINE_ERROR;
+    marks->owed = byte;
+}
+
 /* Passes one byte on: 1 = into *out, 0 = it was part of a mark. */
 static int chr__marks_step(chr__marks *marks, unsigned char byte, unsigned char *out)
 {
@@ -10947,9 +11532,17 @@ static int chr__marks_step(chr__marks *marks, unsigned char byte, unsigned char 
     if (marks->state > 0)
         return 0;
     *out = byte;
-    if (state == 2 && byte == 0) /* 0xff 0 X with another X is a byte whose parity is wrong */
-        marks->has_break = 1;
-    return !marks->has_break;
+    if (state == 2)
+        chr__marks_found(marks, byte);
+    return state != 2;
+}
+
+static int chr__marks_next_event(chr__marks *marks)
+{
+    int event = marks->events & 1u << CHR_EVENT_BREAK ? CHR_EVENT_BREAK : CHR_EVENT_LINE_ERROR;
+
+    marks->events &= ~(1u << event);
+    return CHR__LAYER_EVENT - event;
 }
 
 static int chr__marks_fill(chr__marks *marks)
@@ -10963,22 +11556,24 @@ static int chr__marks_fill(chr__marks *marks)
     return n;
 }
 
-/* Up to the next break, which waits for the next call: so it comes where it was among the bytes. */
+/* Up to the next event, which waits for the next call: so it comes where it was among the bytes. */
 static int chr__marks_read(chr__layer *layer, void *buf, size_t len)
 {
-    chr__marks *marks = (chr__marks *)layer;
-    size_t      done = 0;
-    int         n;
+    chr__marks    *marks = (chr__marks *)layer;
+    unsigned char *to = (unsigned char *)buf;
+    size_t         done = 0;
+    int            n;
 
     while (done == 0) {
-        if (marks->has_break) {
-            marks->has_break = 0;
-            return CHR__LAYER_EVENT - CHR_EVENT_BREAK;
-        }
-        if (marks->at == marks->end && (n = chr__marks_fill(marks)) <= 0)
+        if (marks->events)
+            return chr__marks_next_event(marks);
+        if (marks->owed >= 0)
+            to[done++] = (unsigned char)marks->owed;
+        marks->owed = -1;
+        if (done == 0 && marks->at == marks->end && (n = chr__marks_fill(marks)) <= 0)
             return n;
-        while (marks->at < marks->end && done < len && !marks->has_break)
-            done += (size_t)chr__marks_step(marks, marks->raw[marks->at++], (unsigned char *)buf + done);
+        while (marks->at < marks->end && done < len && !marks->events)
+            done += (size_t)chr__marks_step(marks, marks->raw[marks->at++], to + done);
     }
     return (int)done;
 }
@@ -10995,11 +11590,11 @@ static int chr__marks_pending(const chr__layer *layer)
 {
     const chr__marks *marks = (const chr__marks *)layer;
 
-    return marks->has_break || marks->at < marks->end;
+    return marks->events || marks->owed >= 0 || marks->at < marks->end;
 }
 
 static const chr__layer_slots chr__marks_slots = {
-    "marks", NULL, NULL, chr__marks_read, chr__marks_write, chr__marks_pending, NULL, NULL, NULL, NULL
+    "marks", NULL, NULL, chr__marks_read, chr__marks_write, chr__marks_pending, NULL, NULL, NULL, NULL, NULL
 };
 
 /* -- plugged and unplugged -- */
@@ -11036,6 +11631,10 @@ static void chr__serial_hung_up(chr__stream *stream, int code)
 static int chr__serial_start(chr__serial *serial)
 {
     memset(&serial->marks, 0, sizeof serial->marks);
+    serial->marks.owed = -1;
+    serial->marks.fd = serial->fd;
+    serial->marks.has_parity = serial->params.parity != 'N';
+    (void)chr__os_serial_counts(serial->fd, serial->marks.seen);
     serial->bottom.layer.slots = &chr__bottom_plain;
     serial->bottom.in = serial->bottom.out = serial->fd;
     serial->bottom.in_type = serial->bottom.out_type = chr__os_fd_type(serial->fd, 1);
@@ -11061,10 +11660,30 @@ static int chr__serial_start_plain(chr__serial *serial, const char *path, chr_er
     return chr__stream_open(&serial->stream, &serial->dev, &serial->bottom.layer, serial->fd, serial->out, chr__stream_input_over, err);
 }
 
-/* The line as the guest has set it; what a line doesn't have (a pty: modem lines) is no error here. */
-static int chr__serial_configure(chr__serial *serial, const char *path, chr_error *err)
+/* Makes the settings, and notes which of them the line has: *is_all is whether that is all. */
+static int chr__serial_apply(chr__serial *serial, const chr_serial_params *params, int flow, int *is_all)
 {
-    int code = chr__os_serial_configure(serial->fd, &serial->params, serial->flow);
+    chr_serial_params has = *params;
+    int               out = chr__flow_out(flow), in = chr__flow_in(flow), off;
+    int               code = chr__os_serial_configure(serial->fd, params, out, in), read = chr__os_serial_settings(serial->fd, &has, &out, &in);
+
+    if (code < 0 && code != CHR_ERR_INVALID)
+        return code;
+    if (read < 0)
+        return read;
+    off = has.speed > params->speed ? has.speed - params->speed : params->speed - has.speed;
+    *is_all = code == 0 && off <= params->speed / 10 && has.parity == params->parity && has.data_bits == params->data_bits &&
+              has.stop_bits == params->stop_bits && chr__flow(out, in) == flow;
+    serial->params = has;
+    serial->flow = chr__flow(out, in);
+    serial->marks.has_parity = has.parity != 'N';
+    return 0;
+}
+
+/* The line as the guest has set it; what a line doesn't have (a pty: modem lines) is no error here. */
+static int chr__serial_configure(chr__serial *serial, const char *path, int *is_all, chr_error *err)
+{
+    int code = chr__serial_apply(serial, &serial->params, serial->flow, is_all);
 
     if (code < 0)
         return chr__fail(err, code, "%s: its settings can't be made: %s", path, chr_error_text(code));
@@ -11075,9 +11694,9 @@ static int chr__serial_configure(chr__serial *serial, const char *path, chr_erro
     return 0;
 }
 
-static int chr__serial_start_line(chr__serial *serial, const char *path, chr_error *err)
+static int chr__serial_start_line(chr__serial *serial, const char *path, int *is_all, chr_error *err)
 {
-    int code = chr__serial_configure(serial, path, err);
+    int code = chr__serial_configure(serial, path, is_all, err);
 
     if (code < 0)
         return code;
@@ -11087,17 +11706,19 @@ static int chr__serial_start_line(chr__serial *serial, const char *path, chr_err
 static int chr__serial_plug(chr__serial *serial, chr_error *err)
 {
     const char *path = ((const chr_serial_options *)serial->dev.options)->path;
-    int         code = serial->fd = chr__os_open(path, CHR__OPEN_BOTH, err);
+    int         code = serial->fd = chr__os_open(path, CHR__OPEN_BOTH, err), is_all = 1;
 
     if (code < 0)
         return code;
-    code = chr__os_is_terminal(serial->fd) ? chr__serial_start_line(serial, path, err) : chr__serial_start_plain(serial, path, err);
+    code = chr__os_is_terminal(serial->fd) ? chr__serial_start_line(serial, path, &is_all, err) : chr__serial_start_plain(serial, path, err);
     if (code < 0) {
         chr__serial_unplug(serial);
         return code;
     }
     serial->has_failed = 0;
     chr_be_event(&serial->dev, CHR_EVENT_OPENED);
+    if (!is_all && serial->stream.top)
+        chr_be_event(&serial->dev, CHR_EVENT_SERIAL);
     return 0;
 }
 
@@ -11150,18 +11771,58 @@ static void chr__serial_close(chr_dev *dev)
 
 /* -- what the guest sets -- */
 
+/* What a line that is there can't have is an error, behind which it has what comes next to it; one that is away takes it all for now. */
 static int chr__serial_set(chr__serial *serial, const chr_serial_params *params, int flow)
 {
-    int code;
+    int code, is_all = 1;
 
     if (!chr__serial_params_valid(params) || !chr__flow_valid(flow))
         return CHR_ERR_INVALID;
-    code = serial->fd < 0 ? 0 : chr__os_serial_configure(serial->fd, params, flow);
-    if (code < 0)
-        return code;
+    flow = chr__flow(chr__flow_out(flow), chr__flow_in(flow));
+    if (serial->fd >= 0) {
+        code = chr__serial_apply(serial, params, flow, &is_all);
+        return code < 0 ? code : is_all ? 0 : CHR_ERR_INVALID;
+    }
     serial->params = *params;
     serial->flow = flow;
     return 0;
+}
+
+/* Others may have set it, too. */
+static void chr__serial_look(chr__serial *serial)
+{
+    int out, in;
+
+    if (serial->fd >= 0 && chr__os_serial_settings(serial->fd, &serial->params, &out, &in) == 0)
+        serial->flow = chr__flow(out, in);
+}
+
+static int chr__serial_purge(chr__serial *serial, int what)
+{
+    if (!chr__purge_valid(what))
+        return CHR_ERR_INVALID;
+    if (what & CHR_PURGE_TRANSMIT)
+        chr__outbox_purge(&serial->dev);
+    if (what & CHR_PURGE_RECEIVE) {
+        serial->marks.at = serial->marks.end = serial->marks.state = 0;
+        serial->marks.owed = -1;
+        serial->marks.events = 0;
+    }
+    return serial->fd < 0 ? 0 : chr__os_serial_purge(serial->fd, what);
+}
+
+/* An overrun leaves no mark in the input: only its count tells. */
+static int chr__serial_errors(chr__serial *serial)
+{
+    chr__marks *marks = &serial->marks;
+    int         now[CHR__COUNTS], errors = marks->errors;
+
+    if (serial->fd >= 0 && chr__os_serial_counts(serial->fd, now) == 0) {
+        errors |= now[CHR__COUNT_OVERRUN] != marks->seen[CHR__COUNT_OVERRUN] ? CHR_LINE_OVERRUN : 0;
+        marks->seen[CHR__COUNT_OVERRUN] = now[CHR__COUNT_OVERRUN];
+    }
+    marks->errors = 0;
+    return errors;
 }
 
 static int chr__serial_ioctl(chr_dev *dev, int command, void *arg)
@@ -11174,12 +11835,19 @@ static int chr__serial_ioctl(chr_dev *dev, int command, void *arg)
     case CHR_IOCTL_SERIAL_SET_PARAMS:
         return chr__serial_set(serial, (const chr_serial_params *)arg, serial->flow);
     case CHR_IOCTL_SERIAL_GET_PARAMS:
+        chr__serial_look(serial);
         *(chr_serial_params *)arg = serial->params;
         return 0;
     case CHR_IOCTL_SERIAL_SET_FLOW:
         return chr__serial_set(serial, &serial->params, *(const int *)arg);
     case CHR_IOCTL_SERIAL_GET_FLOW:
+        chr__serial_look(serial);
         *(int *)arg = serial->flow;
+        return 0;
+    case CHR_IOCTL_SERIAL_PURGE:
+        return chr__serial_purge(serial, *(const int *)arg);
+    case CHR_IOCTL_SERIAL_GET_ERRORS:
+        *(int *)arg = chr__serial_errors(serial);
         return 0;
     case CHR_IOCTL_SERIAL_SET_BREAK:
         serial->in_break = *(const int *)arg != 0;
@@ -11492,7 +12160,7 @@ static int chr__datagrams_pending(const chr__layer *layer)
 }
 
 static const chr__layer_slots chr__datagrams_slots = {
-    "datagrams", NULL, NULL, chr__datagrams_read, chr__datagrams_write, chr__datagrams_pending, NULL, NULL, NULL, NULL
+    "datagrams", NULL, NULL, chr__datagrams_read, chr__datagrams_write, chr__datagrams_pending, NULL, NULL, NULL, NULL, NULL
 };
 
 /* To the stream a refusal looks like a hang-up. Here it is the end of nothing. */
@@ -11655,9 +12323,11 @@ static const chr_option chr__socket_rows[] = {
     { "reconnect-ms", CHR_OPTION_NUMBER, CHR__ROW(reconnect_ms),      NULL,  0, 2000000000,  "client: try again every so many milliseconds" },
     { "telnet",       CHR_OPTION_BOOL,   CHR__ROW(telnet),            "off", 0, 0,           "speak telnet" },
     { "com-port",     CHR_OPTION_BOOL,   CHR__ROW(com_port),          "off", 0, 0,           "with telnet: line settings and modem lines too (RFC 2217)" },
+    { "terminal-type", CHR_OPTION_TEXT,  CHR__ROW(terminal_type),     NULL,  0, 0,           "telnet or tn3270 client: the terminal's name, for its server" },
     { "tn3270",       CHR_OPTION_BOOL,   CHR__ROW(tn3270),            "off", 0, 0,           "speak tn3270" },
     { "websocket",    CHR_OPTION_BOOL,   CHR__ROW(websocket),         "off", 0, 0,           "speak websocket" },
     { "websocket-text", CHR_OPTION_BOOL, CHR__ROW(websocket_text),    "off", 0, 0,           "with websocket: text frames are input too; off: refused" },
+    { "half-close",   CHR_OPTION_BOOL,   CHR__ROW(half_close),        "off", 0, 0,           "the peer's end of input is an event, and output goes on; off: CLOSED" },
     { "tls-creds",    CHR_OPTION_TEXT,   CHR__ROW(tls_creds),         NULL,  0, 0,           "id of TLS credentials" },
     { "tls-authz",    CHR_OPTION_TEXT,   CHR__ROW(tls_authz),         NULL,  0, 0,           "id of the list of peers that are let in" },
     { "tls-hostname", CHR_OPTION_TEXT,   CHR__ROW(tls_hostname),      NULL,  0, 0,           "whom to expect in the server's certificate" },
@@ -11873,14 +12543,16 @@ static const chr_socket_options *chr__layer_options(const chr__layer *layer)
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- * >>layer_telnet   telnet (RFC 854 to 858, 1073, 1143), server and client, and tn3270 (RFC 1576), server
+ * >>layer_telnet   telnet (RFC 854 to 858, 1073, 1091, 1143), server and client, and tn3270 (RFC 1576), server and client
  *
- * handshake   the opening offers are sent; a peer that answers none of them, like nc, is welcome too
+ * handshake   the opening offers are sent; a peer that answers none of them, like nc, is welcome too. A tn3270 client waits for its host
+ *             to agree to records and to all byte values, both ways
  * bytes       telnet: all 256 values, 0xFF doubled on the wire; in is CR NUL a CR until the peer says WILL BINARY, out is a
  *             lone CR sent as CR NUL once the peer has refused BINARY
  *             tn3270: records as they are on the wire: IAC EOR ends one, 0xFF in them is doubled, in and out
+ * urgent      a Synch (urgent data and DM) changes nothing: there is no data here that would be better discarded
  * events      BREAK; RESIZED when the peer tells its window's size, which it is asked for once it has shown that it negotiates;
- *             SERIAL with com-port
+ *             SERIAL, LINE_ERROR, PURGE_RECEIVE and PURGE_TRANSMIT with com-port
  * -------------------------------------------------------------------------------------------------------------------- */
 
 enum { /* commands */
@@ -11894,6 +12566,8 @@ enum { /* options; all that we ever agree to are below 64 */
 };
 
 #define CHR__TELNET_BIT(option) (UINT64_C(1) << (CHR__TELNET_##option))
+
+enum { CHR__TELNET_TYPE_IS, CHR__TELNET_TYPE_SEND, CHR__TELNET_TYPE_MOST = 40, CHR__TELNET_SUB_SIZE = 96, CHR__TELNET_GREETING = 1 << 16 };
 
 typedef enum chr__telnet_state {
     CHR__TELNET_IN_DATA,
@@ -11910,16 +12584,18 @@ typedef enum chr__telnet_side { CHR__TELNET_NO, CHR__TELNET_ASKED, CHR__TELNET_Y
 typedef struct chr__com_port {
     chr_serial_params params, wanted; /* in force; of a client: what it has set, zeros = nothing yet */
     int               flow, wanted_flow; /* the same; -1 = nothing yet */
+    int               errors;         /* CHR_LINE_... that a client's server has told */
     int               ours;           /* CHR_TIOCM_...: what our frontend drives; -1 = nothing yet */
     int               theirs;         /* what the peer drives */
     int               in_break;       /* our frontend holds the line in break */
 } chr__com_port;
 
-typedef struct chr__com_port_dev { /* the states of chardevs that may have one begin like this */
-    chr_dev       dev;
-    chr__stream   stream;
-    chr__com_port com_port;
-} chr__com_port_dev;
+typedef struct chr__telnet_dev { /* the states of chardevs that may speak it begin like this */
+    chr_dev           dev;
+    chr__stream       stream;
+    chr__com_port     com_port;
+    chr_terminal_size terminal; /* of a client: what its frontend has set; 0 = not known */
+} chr__telnet_dev;
 
 typedef struct chr__telnet {
     chr__layer        layer;
@@ -11934,10 +12610,11 @@ typedef struct chr__telnet {
     int               owed;       /* a byte that is to be read next, or -1 */
     unsigned          events;     /* one bit each of CHR_EVENT_..., to be told next */
     int               is_flooded; /* more to answer than the peer reads */
-    int               asked_size;
+    int               asked_size; /* for the peer's window size, or offered ours */
     chr_terminal_size size;
-    unsigned          to_tell;    /* com-port: what the peer is to be told, one bit each */
-    unsigned char     line_mask, modem_mask, purged;
+    unsigned          to_tell;    /* what the peer is to be told, one bit each */
+    int               greeting;   /* bytes of a host that has not agreed to tn3270 yet */
+    unsigned char     line_mask, modem_mask, purged, errors;
     int               told_modem_state, their_break;
     int               is_stopped; /* the peer wants no output now */
     chr__box          in, out;
@@ -11966,6 +12643,23 @@ static void chr__telnet_say(chr__telnet *telnet, int verb, int option)
     bytes[1] = (unsigned char)verb;
     bytes[2] = (unsigned char)option;
     chr__telnet_send(telnet, bytes, sizeof bytes);
+}
+
+/* A subnegotiation. */
+static void chr__telnet_send_sub(chr__telnet *telnet, int option, const unsigned char *bytes, size_t len)
+{
+    unsigned char packet[CHR__TELNET_SUB_SIZE] = { CHR__TELNET_IAC, CHR__TELNET_SB };
+    size_t        i, end = 3;
+
+    packet[2] = (unsigned char)option;
+    for (i = 0; i < len && end < sizeof packet - 3; i++) {
+        if (bytes[i] == CHR__TELNET_IAC)
+            packet[end++] = CHR__TELNET_IAC;
+        packet[end++] = bytes[i];
+    }
+    packet[end++] = CHR__TELNET_IAC;
+    packet[end++] = CHR__TELNET_SE;
+    chr__telnet_send(telnet, packet, end);
 }
 
 static void chr__telnet_ask(chr__telnet *telnet, int verb, int option)
@@ -12014,22 +12708,24 @@ enum { /* a client's commands; a server's are 100 more */
     CHR__COM_SET_MODEMSTATE_MASK, CHR__COM_PURGE_DATA, CHR__COM_COMMANDS,
     /* SET-CONTROL stands for five things that are told one by one, like the commands */
     CHR__COM_FLOW = CHR__COM_COMMANDS, CHR__COM_BREAK, CHR__COM_DTR, CHR__COM_RTS, CHR__COM_INBOUND_FLOW, CHR__COM_FACTS,
+    CHR__TELNET_TYPE = CHR__COM_FACTS, CHR__TELNET_SIZE, CHR__TELNET_FACTS, /* and what a telnet client without it has to tell */
     CHR__COM_SERVER = 100
 };
 
 enum { /* line state; modem state, whose lower four bits say which of the upper ones have changed */
-    CHR__COM_LINE_BREAK = 0x10, CHR__COM_LINE_EMPTY = 0x60,
+    CHR__COM_LINE_ERRORS = CHR_LINE_OVERRUN | CHR_LINE_PARITY | CHR_LINE_FRAMING, CHR__COM_LINE_BREAK = 0x10, CHR__COM_LINE_EMPTY = 0x60,
     CHR__COM_MODEM_CTS = 0x10, CHR__COM_MODEM_DSR = 0x20, CHR__COM_MODEM_RI = 0x40, CHR__COM_MODEM_CD = 0x80
 };
 
 enum { CHR__COM_PORT_FAR = CHR_TIOCM_CTS | CHR_TIOCM_CAR | CHR_TIOCM_RI | CHR_TIOCM_DSR };
 
 #define CHR__COM_BIT(fact) (1u << (CHR__COM_##fact))
+#define CHR__COM_ALL       ((1u << CHR__COM_FACTS) - 1)
 #define CHR__COM_PARAMS    (CHR__COM_BIT(SET_BAUDRATE) | CHR__COM_BIT(SET_DATASIZE) | CHR__COM_BIT(SET_PARITY) | CHR__COM_BIT(SET_STOPSIZE))
 
 static chr__com_port *chr__com_port_of(const chr__telnet *telnet)
 {
-    return &((chr__com_port_dev *)telnet->layer.dev)->com_port;
+    return &((chr__telnet_dev *)telnet->layer.dev)->com_port;
 }
 
 /* By the book a client says WILL and its server DO. */
@@ -12051,18 +12747,20 @@ static void chr__com_port_init(chr__com_port *port, int is_server)
 
 /* -- values as they are on the wire -- */
 
+static const char chr__com_parities[] = "?NOEMS";
+
 static uint32_t chr__com_port_value(const chr_serial_params *params, int command)
 {
     switch (command) {
     case CHR__COM_SET_BAUDRATE: return (uint32_t)params->speed;
     case CHR__COM_SET_DATASIZE: return (uint32_t)params->data_bits;
-    case CHR__COM_SET_PARITY:   return params->parity == 'N' ? 1 : params->parity == 'O' ? 2 : params->parity == 'E' ? 3 : 0;
+    case CHR__COM_SET_PARITY:   return params->parity ? (uint32_t)(strchr(chr__com_parities, params->parity) - chr__com_parities) : 0;
     case CHR__COM_SET_STOPSIZE:
-    default:                    return (uint32_t)params->stop_bits;
+    default:                    return params->stop_bits == CHR_STOP_BITS_1_5 ? 3 : (uint32_t)params->stop_bits;
     }
 }
 
-/* Returns whether that changed something. What a chardev can't have is left as it is: mark and space parity, one and a half stop bits. */
+/* Returns whether that changed something. What there isn't is left as it is. */
 static int chr__com_port_take(chr_serial_params *params, int command, uint32_t value)
 {
     chr_serial_params changed = *params;
@@ -12071,9 +12769,9 @@ static int chr__com_port_take(chr_serial_params *params, int command, uint32_t v
     switch (command) {
     case CHR__COM_SET_BAUDRATE: changed.speed = number; break;
     case CHR__COM_SET_DATASIZE: changed.data_bits = number; break;
-    case CHR__COM_SET_PARITY:   changed.parity = number == 1 ? 'N' : number == 2 ? 'O' : number == 3 ? 'E' : 0; break;
+    case CHR__COM_SET_PARITY:   changed.parity = number <= 5 ? chr__com_parities[number] : 0; break;
     case CHR__COM_SET_STOPSIZE:
-    default:                    changed.stop_bits = number; break;
+    default:                    changed.stop_bits = number == 3 ? (int)CHR_STOP_BITS_1_5 : number < 3 ? number : 0; break;
     }
     if (!chr__serial_params_valid(&changed) || chr__com_port_value(params, command) == value)
         return 0;
@@ -12114,19 +12812,13 @@ static int chr__com_port_modem_changes(const chr__telnet *telnet, int state)
 
 static void chr__com_port_send(chr__telnet *telnet, int command, const void *bytes, size_t len)
 {
-    unsigned char        packet[64] = { CHR__TELNET_IAC, CHR__TELNET_SB, CHR__TELNET_COM_PORT };
-    const unsigned char *from = (const unsigned char *)bytes;
-    size_t               i, end = 4;
+    unsigned char sub[CHR__TELNET_SUB_SIZE / 2];
 
-    packet[3] = (unsigned char)(command + (telnet->is_server ? CHR__COM_SERVER : 0));
-    for (i = 0; i < len; i++) {
-        if (from[i] == CHR__TELNET_IAC)
-            packet[end++] = CHR__TELNET_IAC;
-        packet[end++] = from[i];
-    }
-    packet[end++] = CHR__TELNET_IAC;
-    packet[end++] = CHR__TELNET_SE;
-    chr__telnet_send(telnet, packet, end);
+    sub[0] = (unsigned char)(command + (telnet->is_server ? CHR__COM_SERVER : 0));
+    len = chr__min(len, sizeof sub - 1);
+    if (len > 0)
+        memcpy(sub + 1, bytes, len);
+    chr__telnet_send_sub(telnet, CHR__TELNET_COM_PORT, sub, 1 + len);
 }
 
 static void chr__com_port_say(chr__telnet *telnet, int command, uint32_t value)
@@ -12141,14 +12833,14 @@ static void chr__com_port_say(chr__telnet *telnet, int command, uint32_t value)
 static void chr__com_port_say_control(chr__telnet *telnet, int fact)
 {
     const chr__com_port *port = chr__com_port_of(telnet);
-    int                  flow = telnet->is_server ? port->flow : port->wanted_flow; /* of a client 0: the question */
+    int                  flow = telnet->is_server ? port->flow : port->wanted_flow; /* of a client -1: the question */
     int                  lines = telnet->is_server ? port->theirs : port->ours;
     int                  in_break = telnet->is_server ? telnet->their_break : port->in_break;
-    int                  value = fact == CHR__COM_FLOW  ? 1 + flow
+    int                  value = fact == CHR__COM_FLOW  ? (flow < 0 ? 0 : 1 + chr__flow_out(flow))
                                : fact == CHR__COM_BREAK ? (in_break ? 5 : 6)
                                : fact == CHR__COM_DTR   ? (lines & CHR_TIOCM_DTR ? 8 : 9)
                                : fact == CHR__COM_RTS   ? (lines & CHR_TIOCM_RTS ? 11 : 12)
-                                                     : 14 + flow;
+                                                     : flow < 0 ? 13 : 14 + chr__flow_in(flow);
 
     chr__com_port_say(telnet, CHR__COM_SET_CONTROL, (uint32_t)value);
 }
@@ -12167,10 +12859,40 @@ static void chr__com_port_say_modem_state(chr__telnet *telnet)
 
 static int chr__com_port_line_state(const chr__telnet *telnet)
 {
-    return CHR__COM_LINE_EMPTY | (chr__com_port_of(telnet)->in_break ? CHR__COM_LINE_BREAK : 0);
+    return CHR__COM_LINE_EMPTY | telnet->errors | (chr__com_port_of(telnet)->in_break ? CHR__COM_LINE_BREAK : 0);
 }
 
-static void chr__com_port_tell_fact(chr__telnet *telnet, int fact)
+/* The errors are told once, the rest is as it is now. */
+static void chr__com_port_say_line_state(chr__telnet *telnet)
+{
+    chr__com_port_say(telnet, CHR__COM_NOTIFY_LINESTATE, (uint32_t)(chr__com_port_line_state(telnet) & telnet->line_mask));
+    telnet->errors = 0;
+}
+
+/* -- and of a client's terminal -- */
+
+static void chr__telnet_say_type(chr__telnet *telnet)
+{
+    const char   *given = chr__layer_options(&telnet->layer)->terminal_type;
+    const char   *name = given ? given : telnet->is_3270 ? "IBM-3278-2-E" : "unknown";
+    unsigned char sub[1 + CHR__TELNET_TYPE_MOST] = { CHR__TELNET_TYPE_IS };
+    size_t        len = chr__min(strlen(name), CHR__TELNET_TYPE_MOST);
+
+    memcpy(sub + 1, name, len);
+    chr__telnet_send_sub(telnet, CHR__TELNET_TERMINAL_TYPE, sub, 1 + len);
+}
+
+static void chr__telnet_say_size(chr__telnet *telnet)
+{
+    const chr_terminal_size *size = &((chr__telnet_dev *)telnet->layer.dev)->terminal;
+    unsigned char            sub[4];
+
+    chr__put_be(sub, (uint64_t)size->columns, 2);
+    chr__put_be(sub + 2, (uint64_t)size->rows, 2);
+    chr__telnet_send_sub(telnet, CHR__TELNET_WINDOW_SIZE, sub, sizeof sub);
+}
+
+static void chr__telnet_tell_fact(chr__telnet *telnet, int fact)
 {
     static const char    signature[] = "chardev.h " CHARDEV_VERSION;
     const chr__com_port *port = chr__com_port_of(telnet);
@@ -12183,7 +12905,7 @@ static void chr__com_port_tell_fact(chr__telnet *telnet, int fact)
         chr__com_port_say(telnet, fact, chr__com_port_value(telnet->is_server ? &port->params : &port->wanted, fact));
         break;
     case CHR__COM_NOTIFY_LINESTATE:
-        chr__com_port_say(telnet, fact, (uint32_t)(chr__com_port_line_state(telnet) & telnet->line_mask));
+        chr__com_port_say_line_state(telnet);
         break;
     case CHR__COM_NOTIFY_MODEMSTATE:
         chr__com_port_say_modem_state(telnet);
@@ -12196,6 +12918,13 @@ static void chr__com_port_tell_fact(chr__telnet *telnet, int fact)
         break;
     case CHR__COM_PURGE_DATA:
         chr__com_port_say(telnet, fact, telnet->purged);
+        telnet->purged = 0;
+        break;
+    case CHR__TELNET_TYPE:
+        chr__telnet_say_type(telnet);
+        break;
+    case CHR__TELNET_SIZE:
+        chr__telnet_say_size(telnet);
         break;
     default:
         chr__com_port_say_control(telnet, fact);
@@ -12204,20 +12933,20 @@ static void chr__com_port_tell_fact(chr__telnet *telnet, int fact)
 }
 
 /* A server doesn't answer before its frontend has heard of what it may want to correct. */
-static int chr__com_port_has_to_tell(const chr__telnet *telnet)
+static int chr__telnet_has_to_tell(const chr__telnet *telnet)
 {
     return telnet->to_tell && (!telnet->events || !telnet->is_server);
 }
 
 /* Of these facts what there is room for. */
-static void chr__com_port_tell(chr__telnet *telnet, unsigned facts)
+static void chr__telnet_tell(chr__telnet *telnet, unsigned facts)
 {
     int fact;
 
-    for (fact = 0; fact < CHR__COM_FACTS && chr__com_port_has_to_tell(telnet); fact++)
+    for (fact = 0; fact < CHR__TELNET_FACTS && chr__telnet_has_to_tell(telnet); fact++)
         if (telnet->to_tell & facts & (1u << fact) && chr__box_room(&telnet->out) > 0) {
             telnet->to_tell &= ~(1u << fact);
-            chr__com_port_tell_fact(telnet, fact);
+            chr__telnet_tell_fact(telnet, fact);
         }
 }
 
@@ -12231,11 +12960,13 @@ static void chr__com_port_begins(chr__telnet *telnet)
     telnet->events |= 1u << CHR_EVENT_SERIAL;
     telnet->told_modem_state = chr__com_port_modem_state(port->ours);
     telnet->modem_mask = 0xff;
-    telnet->to_tell = CHR__COM_BIT(NOTIFY_MODEMSTATE);
+    telnet->to_tell |= CHR__COM_BIT(NOTIFY_MODEMSTATE);
     if (telnet->is_server)
         return;
-    telnet->line_mask = CHR__COM_LINE_BREAK;
+    telnet->line_mask = CHR__COM_LINE_BREAK | CHR__COM_LINE_ERRORS;
     telnet->to_tell |= CHR__COM_PARAMS | CHR__COM_BIT(FLOW) | CHR__COM_BIT(SET_LINESTATE_MASK) | CHR__COM_BIT(SET_MODEMSTATE_MASK);
+    if (port->wanted_flow >= 0 && chr__flow_in(port->wanted_flow) != chr__flow_out(port->wanted_flow))
+        telnet->to_tell |= CHR__COM_BIT(INBOUND_FLOW);
     if (port->ours >= 0)
         telnet->to_tell |= CHR__COM_BIT(DTR) | CHR__COM_BIT(RTS);
     if (port->in_break)
@@ -12251,11 +12982,25 @@ static void chr__com_port_negotiated(chr__telnet *telnet, int was_on)
     if (is_on || !was_on)
         return;
     telnet->events |= 1u << CHR_EVENT_SERIAL;
-    telnet->to_tell = 0;
+    telnet->to_tell &= ~CHR__COM_ALL;
     telnet->is_stopped = telnet->their_break = 0;
 }
 
 /* -- in -- */
+
+/* The value of SET-CONTROL that sets an outbound flow control sets the inbound one too, until that gets another of its own. */
+static void chr__com_port_set_control_flow(chr__telnet *telnet, int value)
+{
+    chr__com_port *port = chr__com_port_of(telnet);
+    int            was_split = chr__flow_in(port->flow) != chr__flow_out(port->flow);
+
+    if (value >= 1 && value <= 3)
+        port->flow = value - 1;
+    if (value >= 1 && value <= 3 && was_split && telnet->is_server)
+        telnet->to_tell |= CHR__COM_BIT(INBOUND_FLOW);
+    if (value >= 14 && value <= 16)
+        port->flow = chr__flow(chr__flow_out(port->flow), value - 14);
+}
 
 /* A server's client sets one of SET-CONTROL's five, or asks; also where it asks for what there isn't it learns what there is. */
 static void chr__com_port_control(chr__telnet *telnet, int value)
@@ -12269,8 +13014,7 @@ static void chr__com_port_control(chr__telnet *telnet, int value)
     if (value > 19)
         return;
     telnet->to_tell |= 1u << fact;
-    if (value >= 1 && value <= 3)
-        port->flow = value - 1;
+    chr__com_port_set_control_flow(telnet, value);
     if (value == 5 && !telnet->their_break)
         telnet->events |= 1u << CHR_EVENT_BREAK;
     if (value == 5 || value == 6)
@@ -12283,13 +13027,25 @@ static void chr__com_port_control(chr__telnet *telnet, int value)
         telnet->events |= 1u << CHR_EVENT_SERIAL;
 }
 
+/* What was sent before has been delivered; what its frontend has queued for the client, and holds itself, goes. */
+static void chr__com_port_purged(chr__telnet *telnet, int what)
+{
+    telnet->purged = (unsigned char)what;
+    if (what & CHR_PURGE_RECEIVE) {
+        chr__outbox_purge(telnet->layer.dev);
+        telnet->events |= 1u << CHR_EVENT_PURGE_RECEIVE;
+    }
+    if (what & CHR_PURGE_TRANSMIT)
+        telnet->events |= 1u << CHR_EVENT_PURGE_TRANSMIT;
+}
+
 static void chr__com_port_from_client(chr__telnet *telnet, int command, uint32_t value)
 {
     if (command == CHR__COM_SET_CONTROL) {
         chr__com_port_control(telnet, (int)value);
         return;
     }
-    if (command == CHR__COM_PURGE_DATA && (value < 1 || value > 3))
+    if (command == CHR__COM_PURGE_DATA && !chr__purge_valid((int)value))
         return;
     telnet->to_tell |= 1u << command;
     if (CHR__COM_PARAMS & (1u << command) && chr__com_port_take(&chr__com_port_of(telnet)->params, command, value))
@@ -12299,7 +13055,18 @@ static void chr__com_port_from_client(chr__telnet *telnet, int command, uint32_t
     if (command == CHR__COM_SET_MODEMSTATE_MASK)
         telnet->modem_mask = (unsigned char)value;
     if (command == CHR__COM_PURGE_DATA)
-        telnet->purged = (unsigned char)value; /* nothing is kept here */
+        chr__com_port_purged(telnet, (int)value);
+}
+
+/* A server that has been asked for a split one says what it has in two answers. */
+static void chr__com_port_told_control(chr__telnet *telnet, int value)
+{
+    chr__com_port *port = chr__com_port_of(telnet);
+    int            in = chr__flow_in(port->flow), is_split = port->wanted_flow >= 0 && port->wanted_flow >> 4;
+
+    chr__com_port_set_control_flow(telnet, value);
+    if (is_split && value >= 1 && value <= 3)
+        port->flow = chr__flow(value - 1, in);
 }
 
 static void chr__com_port_from_server(chr__telnet *telnet, int command, uint32_t value)
@@ -12311,14 +13078,18 @@ static void chr__com_port_from_server(chr__telnet *telnet, int command, uint32_t
         telnet->to_tell |= CHR__COM_BIT(SIGNATURE);
     if (CHR__COM_PARAMS & (1u << command) && chr__com_port_take(&port->params, command, value))
         telnet->events |= 1u << CHR_EVENT_SERIAL;
-    if (command == CHR__COM_SET_CONTROL && value >= 1 && value <= 3)
-        port->flow = (int)value - 1;
+    if (command == CHR__COM_SET_CONTROL)
+        chr__com_port_told_control(telnet, (int)value);
     if (command == CHR__COM_NOTIFY_MODEMSTATE)
         port->theirs = lines;
     if (flow != port->flow || theirs != port->theirs)
         telnet->events |= 1u << CHR_EVENT_SERIAL;
     if (command == CHR__COM_NOTIFY_LINESTATE && value & CHR__COM_LINE_BREAK)
         telnet->events |= 1u << CHR_EVENT_BREAK;
+    if (command == CHR__COM_NOTIFY_LINESTATE && value & CHR__COM_LINE_ERRORS) {
+        port->errors |= (int)value & CHR__COM_LINE_ERRORS;
+        telnet->events |= 1u << CHR_EVENT_LINE_ERROR;
+    }
 }
 
 /* How long the value of a command is. A signature that has a text is no question: it is skipped like what is too long. */
@@ -12365,8 +13136,11 @@ static void chr__com_port_set_params(chr__com_port *port, chr__telnet *telnet, c
 
 static void chr__com_port_set_flow(chr__com_port *port, chr__telnet *telnet, int flow)
 {
+    int was_split = port->flow >> 4 || port->wanted_flow >> 4 > 0;
+
+    flow = chr__flow(chr__flow_out(flow), chr__flow_in(flow));
     if (telnet && !telnet->is_server && (port->wanted_flow < 0 || port->flow != flow))
-        telnet->to_tell |= CHR__COM_BIT(FLOW);
+        telnet->to_tell |= CHR__COM_BIT(FLOW) | (was_split || flow >> 4 ? CHR__COM_BIT(INBOUND_FLOW) : 0);
     port->flow = port->wanted_flow = flow;
 }
 
@@ -12382,6 +13156,33 @@ static void chr__com_port_set_lines(chr__com_port *port, chr__telnet *telnet, in
         telnet->to_tell |= news ? CHR__COM_BIT(NOTIFY_MODEMSTATE) : 0;
     else
         telnet->to_tell |= (changed & CHR_TIOCM_DTR ? CHR__COM_BIT(DTR) : 0) | (changed & CHR_TIOCM_RTS ? CHR__COM_BIT(RTS) : 0);
+}
+
+/* Only its server has a line to purge; what is queued for that goes here. */
+static int chr__com_port_purge(chr__telnet *telnet, int what)
+{
+    if (!chr__purge_valid(what))
+        return CHR_ERR_INVALID;
+    if (telnet && telnet->is_server)
+        return CHR_ERR_NOT_SUPPORTED;
+    if (!telnet)
+        return 0;
+    if (what & CHR_PURGE_TRANSMIT)
+        chr__outbox_purge(telnet->layer.dev);
+    telnet->purged = (unsigned char)(telnet->purged | what);
+    telnet->to_tell |= CHR__COM_BIT(PURGE_DATA);
+    return 0;
+}
+
+static int chr__com_port_set_errors(chr__telnet *telnet, int errors)
+{
+    if (telnet && !telnet->is_server)
+        return CHR_ERR_NOT_SUPPORTED;
+    if (telnet)
+        telnet->errors = (unsigned char)((telnet->errors | errors) & CHR__COM_LINE_ERRORS & telnet->line_mask);
+    if (telnet && telnet->errors)
+        telnet->to_tell |= CHR__COM_BIT(NOTIFY_LINESTATE);
+    return 0;
 }
 
 static int chr__com_port_set(chr__com_port *port, chr__telnet *telnet, int command, const void *arg)
@@ -12403,12 +13204,16 @@ static int chr__com_port_set(chr__com_port *port, chr__telnet *telnet, int comma
     case CHR_IOCTL_SERIAL_SET_BREAK: /* of a connection it is telnet's affair */
         port->in_break = *(const int *)arg != 0;
         return 0;
+    case CHR_IOCTL_SERIAL_PURGE:
+        return chr__com_port_purge(telnet, *(const int *)arg);
+    case CHR_IOCTL_SERIAL_SET_ERRORS:
+        return chr__com_port_set_errors(telnet, *(const int *)arg);
     default:
         return CHR_ERR_NOT_SUPPORTED;
     }
 }
 
-static int chr__com_port_get(const chr__com_port *port, int is_server, int command, void *arg)
+static int chr__com_port_get(chr__com_port *port, int is_server, int command, void *arg)
 {
     switch (command) {
     case CHR_IOCTL_SERIAL_GET_PARAMS:
@@ -12420,6 +13225,10 @@ static int chr__com_port_get(const chr__com_port *port, int is_server, int comma
     case CHR_IOCTL_SERIAL_GET_TIOCM:
         *(int *)arg = is_server ? chr__com_port_cross(port->theirs) : port->theirs;
         return 0;
+    case CHR_IOCTL_SERIAL_GET_ERRORS:
+        *(int *)arg = port->errors;
+        port->errors = 0;
+        return is_server ? (int)CHR_ERR_NOT_SUPPORTED : 0;
     default:
         return CHR_ERR_NOT_SUPPORTED;
     }
@@ -12427,7 +13236,8 @@ static int chr__com_port_get(const chr__com_port *port, int is_server, int comma
 
 static int chr__com_port_ioctl(chr__com_port *port, chr__telnet *telnet, int command, void *arg)
 {
-    int is_get = command == CHR_IOCTL_SERIAL_GET_PARAMS || command == CHR_IOCTL_SERIAL_GET_FLOW || command == CHR_IOCTL_SERIAL_GET_TIOCM;
+    int is_get = command == CHR_IOCTL_SERIAL_GET_PARAMS || command == CHR_IOCTL_SERIAL_GET_FLOW || command == CHR_IOCTL_SERIAL_GET_TIOCM ||
+                 command == CHR_IOCTL_SERIAL_GET_ERRORS;
     int is_on = telnet && chr__com_port_is_on(telnet), code;
 
     if (is_get)
@@ -12443,7 +13253,7 @@ static int chr__telnet_flush(chr__layer *layer)
     chr__telnet *telnet = (chr__telnet *)layer;
 
     if (telnet->to_tell)
-        chr__com_port_tell(telnet, ~0u);
+        chr__telnet_tell(telnet, ~0u);
     return chr__telnet_send_kept(telnet);
 }
 
@@ -12485,12 +13295,22 @@ static void chr__telnet_negotiate(chr__telnet *telnet, int verb, int option)
     *side = turns_on ? CHR__TELNET_YES : CHR__TELNET_NO;
 }
 
+/* Whether the frontend of a client has said how large its terminal is. */
+static int chr__telnet_has_size(const chr__telnet *telnet)
+{
+    const chr_terminal_size *size = &((const chr__telnet_dev *)telnet->layer.dev)->terminal;
+
+    return size->columns > 0 || size->rows > 0;
+}
+
 static void chr__telnet_negotiated(chr__telnet *telnet, int option)
 {
     int com_port_was_on = chr__com_port_is_on(telnet);
 
     chr__telnet_negotiate(telnet, telnet->verb, option);
     chr__com_port_negotiated(telnet, com_port_was_on);
+    if (option == CHR__TELNET_WINDOW_SIZE && chr__telnet_has_size(telnet) && telnet->ours[option] == CHR__TELNET_YES)
+        telnet->to_tell |= 1u << CHR__TELNET_SIZE;
     if (!(telnet->theirs_allowed & CHR__TELNET_BIT(WINDOW_SIZE)) || telnet->asked_size)
         return;
     telnet->asked_size = 1;
@@ -12504,6 +13324,9 @@ static void chr__telnet_subnegotiated(chr__telnet *telnet)
 
     if (telnet->sub_length > 0 && sub[0] == CHR__TELNET_COM_PORT)
         chr__com_port_received(telnet);
+    if (telnet->sub_length == 2 && sub[0] == CHR__TELNET_TERMINAL_TYPE && sub[1] == CHR__TELNET_TYPE_SEND &&
+        telnet->ours[CHR__TELNET_TERMINAL_TYPE] == CHR__TELNET_YES)
+        telnet->to_tell |= 1u << CHR__TELNET_TYPE;
     if (telnet->sub_length != 5 || sub[0] != CHR__TELNET_WINDOW_SIZE || !(telnet->theirs_allowed & CHR__TELNET_BIT(WINDOW_SIZE)))
         return;
     telnet->size.columns = (int)chr__get_be(sub + 1, 2);
@@ -12528,10 +13351,11 @@ static size_t chr__telnet_plain(const chr__telnet *telnet, const unsigned char *
 /* The byte after IAC. Returns whether data came of it, in *data. */
 static int chr__telnet_command(chr__telnet *telnet, unsigned char c, unsigned char *data)
 {
-    int is_kept = telnet->is_3270 && (c == CHR__TELNET_IAC || c == CHR__TELNET_EOR || c == CHR__TELNET_SB || c == CHR__TELNET_SE);
+    int is_kept = telnet->is_3270 && (c == CHR__TELNET_IAC || c == CHR__TELNET_EOR ||
+                                      (telnet->is_server && (c == CHR__TELNET_SB || c == CHR__TELNET_SE)));
 
     if (telnet->to_tell)
-        chr__com_port_tell(telnet, ~0u); /* what came before gets an answer of its own */
+        chr__telnet_tell(telnet, ~0u); /* what came before gets an answer of its own */
     telnet->state = CHR__TELNET_IN_DATA;
     if (c == CHR__TELNET_BREAK)
         telnet->events |= 1u << CHR_EVENT_BREAK;
@@ -12676,6 +13500,14 @@ static int chr__telnet_pending(const chr__layer *layer)
 
 /* -- the rest of the slots -- */
 
+/* A client's, once for each server. */
+static void chr__telnet_offer_size(chr__telnet *telnet)
+{
+    if (!telnet->asked_size && telnet->ours[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_NO)
+        chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_WINDOW_SIZE);
+    telnet->asked_size = 1;
+}
+
 static void chr__telnet_start_server(chr__telnet *telnet)
 {
     telnet->ours_allowed = CHR__TELNET_BIT(ECHO) | CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY);
@@ -12689,19 +13521,20 @@ static void chr__telnet_start_server(chr__telnet *telnet)
 /* The guest's line is transparent: nothing between is to edit or translate. */
 static void chr__telnet_start_client(chr__telnet *telnet)
 {
-    telnet->ours_allowed = CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY);
+    telnet->ours_allowed = CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY) | CHR__TELNET_BIT(TERMINAL_TYPE) | CHR__TELNET_BIT(WINDOW_SIZE);
     telnet->theirs_allowed = CHR__TELNET_BIT(ECHO) | CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY);
     chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_SGA);
     chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_BINARY);
     chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_BINARY);
+    if (chr__telnet_has_size(telnet))
+        chr__telnet_offer_size(telnet);
 }
 
-static void chr__telnet_start_3270(chr__telnet *telnet)
+static void chr__telnet_start_3270_server(chr__telnet *telnet)
 {
     static const unsigned char send_type[] = { CHR__TELNET_IAC, CHR__TELNET_SB, CHR__TELNET_TERMINAL_TYPE, 1,
                                                CHR__TELNET_IAC, CHR__TELNET_SE };
 
-    telnet->is_3270 = 1;
     telnet->ours_allowed = CHR__TELNET_BIT(END_OF_RECORD) | CHR__TELNET_BIT(BINARY);
     telnet->theirs_allowed = telnet->ours_allowed | CHR__TELNET_BIT(TERMINAL_TYPE);
     chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_END_OF_RECORD);
@@ -12710,6 +13543,13 @@ static void chr__telnet_start_3270(chr__telnet *telnet)
     chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_BINARY);
     chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_TERMINAL_TYPE);
     chr__telnet_send(telnet, send_type, sizeof send_type);
+}
+
+/* It is the host that begins. */
+static void chr__telnet_start_3270_client(chr__telnet *telnet)
+{
+    telnet->theirs_allowed = CHR__TELNET_BIT(END_OF_RECORD) | CHR__TELNET_BIT(BINARY);
+    telnet->ours_allowed = telnet->theirs_allowed | CHR__TELNET_BIT(TERMINAL_TYPE);
 }
 
 /* There are some that say both WILL and DO. */
@@ -12730,8 +13570,11 @@ static int chr__telnet_start(chr__layer *layer, chr_error *err)
     telnet->owed = -1;
     telnet->is_server = options->server == CHR_ON;
     telnet->has_com_port = options->com_port == CHR_ON;
-    if (options->tn3270 == CHR_ON)
-        chr__telnet_start_3270(telnet);
+    telnet->is_3270 = options->tn3270 == CHR_ON;
+    if (telnet->is_3270 && telnet->is_server)
+        chr__telnet_start_3270_server(telnet);
+    else if (telnet->is_3270)
+        chr__telnet_start_3270_client(telnet);
     else if (telnet->is_server)
         chr__telnet_start_server(telnet);
     else
@@ -12741,11 +13584,54 @@ static int chr__telnet_start(chr__layer *layer, chr_error *err)
     return 0;
 }
 
+/* Records and all byte values, both ways (RFC 1576 section 4). */
+static int chr__telnet_is_agreed(const chr__telnet *telnet)
+{
+    const unsigned char *ours = telnet->ours, *theirs = telnet->theirs;
+
+    return ours[CHR__TELNET_END_OF_RECORD] == CHR__TELNET_YES && theirs[CHR__TELNET_END_OF_RECORD] == CHR__TELNET_YES &&
+           ours[CHR__TELNET_BINARY] == CHR__TELNET_YES && theirs[CHR__TELNET_BINARY] == CHR__TELNET_YES;
+}
+
+/* What a host says before it agrees is for people, like a greeting: it is dropped. What follows the agreement stays in the inbox. */
+static void chr__telnet_agree(chr__telnet *telnet)
+{
+    unsigned char dropped;
+
+    while (!chr__box_is_empty(&telnet->in) && !chr__telnet_is_agreed(telnet))
+        (void)chr__telnet_byte(telnet, telnet->in.bytes[telnet->in.start++], &dropped);
+    telnet->events = 0;
+    telnet->owed = -1;
+}
+
+static int chr__telnet_step_3270(chr__telnet *telnet, int *wants, chr_error *err)
+{
+    int n;
+
+    while (!chr__telnet_is_agreed(telnet)) {
+        n = chr__box_fill(&telnet->in, telnet->layer.below);
+        *wants = CHR_IN;
+        if (n == CHR_ERR_WOULD_BLOCK)
+            return n;
+        telnet->greeting += n > 0 ? n : 1;
+        if (n <= 0 && n != CHR__LAYER_NOTHING)
+            return chr__fail(err, n == 0 ? (int)CHR_ERR_DISCONNECTED : n, "tn3270: the host went before it agreed to records");
+        if (telnet->greeting > CHR__TELNET_GREETING || telnet->is_flooded)
+            return chr__fail(err, CHR_ERR_IO, "tn3270: the host sent more than %d bytes and has not agreed to records", CHR__TELNET_GREETING);
+        chr__telnet_agree(telnet);
+        (void)chr__telnet_flush(&telnet->layer); /* an error will meet the next step, write or read */
+    }
+    return 0;
+}
+
 static int chr__telnet_step(chr__layer *layer, int *wants, chr_error *err)
 {
-    int code = chr__telnet_flush(layer);
+    chr__telnet *telnet = (chr__telnet *)layer;
+    int          code = chr__telnet_flush(layer);
 
     *wants = CHR_OUT;
+    if (code == 0 && telnet->is_3270 && !telnet->is_server)
+        return chr__telnet_step_3270(telnet, wants, err);
     return code == 0 || code == CHR_ERR_WOULD_BLOCK ? code : chr__fail(err, code, "telnet: the peer went before it was greeted");
 }
 
@@ -12753,7 +13639,9 @@ static int chr__telnet_unsent(const chr__layer *layer)
 {
     const chr__telnet *telnet = (const chr__telnet *)layer;
 
-    return telnet->is_stopped ? -1 : !chr__box_is_empty(&telnet->out) || chr__com_port_has_to_tell(telnet);
+    int                count = (int)(telnet->out.end - telnet->out.start) + (chr__telnet_has_to_tell(telnet) ? 1 : 0);
+
+    return telnet->is_stopped ? -1 - count : count;
 }
 
 /* In the way that the peer understands. It begins at once or not at all, since its end would take its place among what waits; and it
@@ -12769,7 +13657,7 @@ static int chr__telnet_set_break(chr__telnet *telnet, int in_break)
     if (telnet->has_com_port)
         chr__com_port_of(telnet)->in_break = in_break;
     if (in_break && is_told)
-        chr__com_port_tell_fact(telnet, fact);
+        chr__telnet_tell_fact(telnet, fact);
     else if (in_break)
         chr__telnet_send(telnet, break_signal, sizeof break_signal);
     else if (is_told)
@@ -12778,10 +13666,45 @@ static int chr__telnet_set_break(chr__telnet *telnet, int in_break)
     return 0;
 }
 
+/* Of a client; telnet is NULL while it is not connected. */
+static int chr__telnet_set_size(chr__telnet_dev *state, chr__telnet *telnet, const chr_terminal_size *size)
+{
+    if (size->columns < 0 || size->columns > 0xffff || size->rows < 0 || size->rows > 0xffff)
+        return CHR_ERR_INVALID;
+    state->terminal = *size;
+    if (!telnet)
+        return 0;
+    chr__telnet_offer_size(telnet);
+    if (telnet->ours[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_YES)
+        telnet->to_tell |= 1u << CHR__TELNET_SIZE;
+    (void)chr__telnet_flush(&telnet->layer);
+    return telnet->ours[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_NO ? CHR_ERR_NOT_SUPPORTED : 0;
+}
+
+/* While nobody is connected. */
+static int chr__telnet_ioctl_away(chr_dev *dev, int command, void *arg)
+{
+    const chr_socket_options *options = (const chr_socket_options *)dev->options;
+    chr__telnet_dev          *state = (chr__telnet_dev *)dev;
+
+    if (command == CHR_IOCTL_SET_TERMINAL_SIZE && options->telnet == CHR_ON && options->server != CHR_ON)
+        return chr__telnet_set_size(state, NULL, (const chr_terminal_size *)arg);
+    return options->com_port == CHR_ON ? chr__com_port_ioctl(&state->com_port, NULL, command, arg) : CHR_ERR_NOT_SUPPORTED;
+}
+
+static int chr__telnet_com_port_ioctl(chr__telnet *telnet, int command, void *arg)
+{
+    int code = chr__com_port_ioctl(chr__com_port_of(telnet), telnet, command, arg);
+
+    /* a server's handler may go on correcting */
+    chr__telnet_tell(telnet, telnet->is_server ? CHR__COM_BIT(NOTIFY_MODEMSTATE) | CHR__COM_BIT(NOTIFY_LINESTATE) : ~0u);
+    (void)chr__telnet_send_kept(telnet);
+    return code;
+}
+
 static int chr__telnet_ioctl(chr__layer *layer, int command, void *arg)
 {
     chr__telnet *telnet = (chr__telnet *)layer;
-    int          code;
 
     switch (command) {
     case CHR_IOCTL_SERIAL_SET_BREAK:
@@ -12789,13 +13712,11 @@ static int chr__telnet_ioctl(chr__layer *layer, int command, void *arg)
     case CHR_IOCTL_GET_TERMINAL_SIZE:
         *(chr_terminal_size *)arg = telnet->size;
         return telnet->size.columns || telnet->size.rows ? 0 : CHR_ERR_NOT_SUPPORTED;
+    case CHR_IOCTL_SET_TERMINAL_SIZE:
+        return telnet->is_server || telnet->is_3270 ? (int)CHR_ERR_NOT_SUPPORTED
+                                                    : chr__telnet_set_size((chr__telnet_dev *)layer->dev, telnet, (const chr_terminal_size *)arg);
     default:
-        if (!telnet->has_com_port)
-            return CHR_ERR_NOT_SUPPORTED;
-        code = chr__com_port_ioctl(chr__com_port_of(telnet), telnet, command, arg);
-        chr__com_port_tell(telnet, telnet->is_server ? CHR__COM_BIT(NOTIFY_MODEMSTATE) : ~0u); /* a handler may go on correcting */
-        (void)chr__telnet_send_kept(telnet);
-        return code;
+        return telnet->has_com_port ? chr__telnet_com_port_ioctl(telnet, command, arg) : CHR_ERR_NOT_SUPPORTED;
     }
 }
 
@@ -12813,6 +13734,7 @@ static const chr__layer_slots chr__telnet_slots = {
     chr__telnet_pending, /* pending */
     chr__telnet_unsent,  /* unsent  */
     chr__telnet_flush,   /* flush   */
+    NULL,                /* shutdown */
     chr__telnet_ioctl,   /* ioctl   */
     chr__telnet_close,   /* close   */
 };
@@ -12895,6 +13817,7 @@ typedef enum chr__ws_state {
     CHR__WS_ACCEPTING,  /* ours is not sent */
     CHR__WS_REFUSING,   /* likewise, and then it is over */
     CHR__WS_OPEN,
+    CHR__WS_HALF,       /* our Close frame is queued or sent; the peer's has not come yet: it may still send data */
     CHR__WS_OVER        /* a Close frame is queued */
 } chr__ws_state;
 
@@ -13018,6 +13941,8 @@ static void chr__ws_say_goodbye(chr__websocket *ws, int code)
 {
     unsigned char payload[2];
 
+    if (ws->state == CHR__WS_HALF)
+        ws->state = CHR__WS_OVER; /* it has been said */
     if (ws->state != CHR__WS_OPEN)
         return;
     chr__put_be(payload, (uint64_t)code, 2);
@@ -13208,7 +14133,7 @@ static int chr__ws_read(chr__layer *layer, void *buf, size_t len)
     size_t          done;
     int             n = 1;
 
-    if (ws->state != CHR__WS_OPEN)
+    if (ws->state == CHR__WS_OVER)
         return 0;
     if (chr__box_is_empty(&ws->in))
         n = chr__box_fill(&ws->in, layer->below);
@@ -13218,7 +14143,7 @@ static int chr__ws_read(chr__layer *layer, void *buf, size_t len)
     (void)chr__ws_flush(layer); /* the answers; an error will meet the next write or read */
     if (done > 0)
         return (int)done;
-    return ws->state == CHR__WS_OPEN ? (int)CHR__LAYER_NOTHING : 0;
+    return ws->state == CHR__WS_OVER ? 0 : (int)CHR__LAYER_NOTHING;
 }
 
 static int chr__ws_pending(const chr__layer *layer)
@@ -13232,7 +14157,7 @@ static int chr__ws_unsent(const chr__layer *layer)
 {
     const chr__websocket *ws = (const chr__websocket *)layer;
 
-    return ws->owes_pong || !chr__box_is_empty(&ws->out);
+    return (int)(ws->out.end - ws->out.start) + (ws->owes_pong && ws->state == CHR__WS_OPEN ? 1 : 0);
 }
 
 /* -- HTTP heads -- */
@@ -13529,6 +14454,18 @@ static int chr__ws_step(chr__layer *layer, int *wants, chr_error *err)
     return 0;
 }
 
+/* RFC 6455 section 5.5.1: no frame follows our Close; the connection goes when the peer has answered it. */
+static int chr__ws_shutdown(chr__layer *layer)
+{
+    chr__websocket *ws = (chr__websocket *)layer;
+
+    if (ws->state == CHR__WS_OPEN) {
+        chr__ws_say_goodbye(ws, CHR__WS_NORMAL);
+        ws->state = CHR__WS_HALF;
+    }
+    return chr__ws_flush(layer);
+}
+
 static void chr__ws_close(chr__layer *layer)
 {
     chr__ws_say_goodbye((chr__websocket *)layer, CHR__WS_NORMAL);
@@ -13543,6 +14480,7 @@ static const chr__layer_slots chr__ws_slots = {
     chr__ws_pending, /* pending */
     chr__ws_unsent,  /* unsent  */
     chr__ws_flush,   /* flush   */
+    chr__ws_shutdown, /* shutdown */
     NULL,            /* ioctl   */
     chr__ws_close,   /* close   */
 };
@@ -14322,7 +15260,9 @@ typedef struct chr__tls {
     int                 is_up, has_ended; /* the handshake is over; so is the input */
     int                 end;              /* of the input: what mbed TLS said */
     int                 write_failed;
+    int                 said_goodbye;     /* close_notify */
     int                 has_heard, is_alien; /* something has come; it is not TLS */
+    int                 is_unknown;       /* the peer's name has no key */
     unsigned char       ip[16];           /* whom a client expects, where it is an address */
     size_t              ip_size, sent, kept_size;
     chr__name           peer;             /* the certificate's name, or the key's */
@@ -14393,6 +15333,7 @@ static int chr__tls_give_psk(void *opaque, mbedtls_ssl_context *ssl, const unsig
     chr__tls       *tls = (chr__tls *)opaque;
     const chr__psk *psk = chr__psk_find(tls->creds, name, len);
 
+    tls->is_unknown = psk == NULL;
     if (!psk)
         return MBEDTLS_ERR_SSL_UNKNOWN_IDENTITY;
     chr__name_put(&tls->peer, psk->name, strlen(psk->name));
@@ -14587,6 +15528,8 @@ static int chr__tls_explain(chr__tls *tls, int n, chr_error *err)
 
     if (tls->is_alien)
         return chr__fail(err, CHR_ERR_IO, "TLS: what the peer sends is not TLS");
+    if (tls->is_unknown) /* which mbed TLS reports in one way for TLS 1.2 and in another for 1.3 */
+        return chr__fail(err, CHR_ERR_PERMISSION, "TLS: the peer's name is not among those that have a key");
     if (tls->creds->asks_peer && chr__tls_faults(tls) != 0)
         return chr__tls_distrust(tls, err);
     switch (n) {
@@ -14594,8 +15537,6 @@ static int chr__tls_explain(chr__tls *tls, int n, chr_error *err)
         return chr__tls_distrust(tls, err);
     case MBEDTLS_ERR_SSL_NO_CLIENT_CERTIFICATE:
         return chr__fail(err, CHR_ERR_PERMISSION, "TLS: the peer shows no certificate");
-    case MBEDTLS_ERR_SSL_UNKNOWN_IDENTITY:
-        return chr__fail(err, CHR_ERR_PERMISSION, "TLS: the peer's name is not among those that have a key");
     case MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE:
         return chr__fail(err, CHR_ERR_PERMISSION, "TLS: the peer has refused us (fatal alert)");
     case MBEDTLS_ERR_SSL_CONN_EOF:
@@ -14754,14 +15695,28 @@ static int chr__tls_pending(const chr__layer *layer)
 
 static int chr__tls_unsent(const chr__layer *layer)
 {
-    return ((const chr__tls *)layer)->kept_size > 0;
+    return (int)(((const chr__tls *)layer)->kept_size - ((const chr__tls *)layer)->sent);
+}
+
+/* close_notify, then FIN; the peer's side of the session stays as it is. */
+static int chr__tls_shutdown(chr__layer *layer)
+{
+    chr__tls *tls = (chr__tls *)layer;
+    int       n = tls->said_goodbye ? 0 : mbedtls_ssl_close_notify(&tls->ssl);
+
+    if (n == MBEDTLS_ERR_SSL_WANT_WRITE || n == MBEDTLS_ERR_SSL_WANT_READ)
+        return CHR_ERR_WOULD_BLOCK;
+    if (n < 0)
+        return CHR_ERR_DISCONNECTED;
+    tls->said_goodbye = 1;
+    return layer->below->slots->shutdown(layer->below);
 }
 
 static void chr__tls_close(chr__layer *layer)
 {
     chr__tls *tls = (chr__tls *)layer;
 
-    if (tls->is_up && !tls->write_failed && chr__tls_flush(layer) == 0)
+    if (tls->is_up && !tls->write_failed && !tls->said_goodbye && chr__tls_flush(layer) == 0)
         (void)mbedtls_ssl_close_notify(&tls->ssl);
     mbedtls_ssl_free(&tls->ssl);
     mbedtls_ssl_config_free(&tls->config);
@@ -14780,6 +15735,7 @@ static const chr__layer_slots chr__tls_slots = {
     chr__tls_pending, /* pending */
     chr__tls_unsent,  /* unsent  */
     chr__tls_flush,   /* flush   */
+    chr__tls_shutdown, /* shutdown */
     NULL,             /* ioctl   */
     chr__tls_close,   /* close   */
 };
@@ -14844,6 +15800,18 @@ static const char *chr__layer_scheme(const chr_socket_options *options)
          : options->tls_creds ? "tls" : NULL;
 }
 
+static int chr__terminal_type_valid(const chr_socket_options *options)
+{
+    const char *c = options->terminal_type;
+
+    if (!c)
+        return 1;
+    while (*c > ' ' && *c <= '~')
+        c++;
+    return (options->telnet == CHR_ON || options->tn3270 == CHR_ON) && options->server != CHR_ON && *c == 0 &&
+           c > options->terminal_type && c - options->terminal_type <= CHR__TELNET_TYPE_MOST;
+}
+
 /* `address` is the one in the options, with its type found. */
 static int chr__layers_check(chr_context *ctx, const chr_socket_options *options, const chr_address *address, chr_error *err)
 {
@@ -14851,12 +15819,15 @@ static int chr__layers_check(chr_context *ctx, const chr_socket_options *options
 
     if ((options->telnet == CHR_ON) + (options->tn3270 == CHR_ON) + (options->websocket == CHR_ON) > 1)
         return chr__fail(err, CHR_ERR_INVALID, "socket: only one of telnet=, tn3270= and websocket= can be on");
-    if (options->tn3270 == CHR_ON && options->server != CHR_ON)
-        return chr__fail(err, CHR_ERR_INVALID, "socket: tn3270=on is for a server: it needs server=on");
+    if (!chr__terminal_type_valid(options))
+        return chr__fail(err, CHR_ERR_INVALID, "socket: terminal-type=%s: goes with telnet=on or tn3270=on on a client, up to %d characters "
+                         "and no blanks", options->terminal_type, CHR__TELNET_TYPE_MOST);
     if (options->com_port == CHR_ON && options->telnet != CHR_ON)
         return chr__fail(err, CHR_ERR_INVALID, "socket: com-port=on goes with telnet=on only");
     if (options->websocket_text == CHR_ON && options->websocket != CHR_ON)
         return chr__fail(err, CHR_ERR_INVALID, "socket: websocket-text= goes with websocket=on only");
+    if (options->half_close == CHR_ON && options->websocket == CHR_ON)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: half-close=on can't be used with websocket=on: its Close frame ends both directions");
     if (!options->tls_creds && (options->tls_authz || is_named))
         return chr__fail(err, CHR_ERR_INVALID, "socket: tls-authz= and tls-hostname= go with tls-creds= only");
     if (options->tls_creds && options->server != CHR_ON && !is_named && address->type != CHR_ADDR_INET)
@@ -14895,6 +15866,7 @@ typedef struct chr__socket {
     chr_dev            dev;
     chr__stream        stream;
     chr__com_port      com_port;
+    chr_terminal_size  terminal;
     chr__socket_state  state;
     chr_address        address;     /* with its type found */
     int                is_server;
@@ -14990,11 +15962,25 @@ CHR__HOT static int chr__socket_write_unix(chr__layer *layer, const void *buf, s
     return bottom->outgoing->count == 0 ? chr__os_send(bottom->fd, buf, len) : chr__socket_write_fds(bottom, buf, len);
 }
 
+static const chr__layer_slots chr__socket_shut = {
+    "raw", NULL, NULL, chr__socket_read, chr__bottom_swallow, NULL, NULL, NULL, NULL, NULL, NULL
+};
+static const chr__layer_slots chr__socket_shut_unix = {
+    "raw", NULL, NULL, chr__socket_read_unix, chr__bottom_swallow, NULL, NULL, NULL, NULL, NULL, NULL
+};
+
+static int chr__socket_fin(chr__layer *layer)
+{
+    chr__os_shutdown(((chr__socket_bottom *)layer)->fd);
+    layer->slots = layer->slots->read == chr__socket_read ? &chr__socket_shut : &chr__socket_shut_unix;
+    return 0;
+}
+
 static const chr__layer_slots chr__socket_raw = {
-    "raw", NULL, NULL, chr__socket_read, chr__socket_write, NULL, NULL, NULL, NULL, NULL
+    "raw", NULL, NULL, chr__socket_read, chr__socket_write, NULL, NULL, NULL, chr__socket_fin, NULL, NULL
 };
 static const chr__layer_slots chr__socket_raw_unix = {
-    "raw", NULL, NULL, chr__socket_read_unix, chr__socket_write_unix, NULL, NULL, NULL, NULL, NULL
+    "raw", NULL, NULL, chr__socket_read_unix, chr__socket_write_unix, NULL, NULL, NULL, chr__socket_fin, NULL, NULL
 };
 
 /* -- the layers of one connection -- */
@@ -15123,8 +16109,12 @@ static void chr__socket_peer_gone(chr__socket *sock)
 
 static void chr__socket_ended(chr__stream *stream, int code)
 {
-    (void)code;
-    chr__socket_peer_gone((chr__socket *)stream->dev);
+    chr__socket *sock = (chr__socket *)stream->dev;
+
+    if (code == 0 && chr__socket_options(sock)->half_close == CHR_ON && !stream->input_over && chr__stream_half_close(stream))
+        chr_be_event(&sock->dev, CHR_EVENT_INPUT_END);
+    else
+        chr__socket_peer_gone(sock);
 }
 
 /* Once, until the next success. */
@@ -15211,6 +16201,7 @@ static void chr__socket_adopt(chr__socket *sock, int fd, int is_unix)
     chr_watch_stop(&sock->watch);
     chr_timer_stop(&sock->retry);
     chr_watch_set(&sock->listen_watch, 0); /* the next one waits in the backlog */
+    chr__os_urgent_inline(fd);
     if (!is_unix && (options->nodelay == CHR_ON || options->delay == CHR_OFF))
         chr__os_nodelay(fd);
     if (chr__socket_build_layers(sock, &sock->failure) < 0) {
@@ -15597,6 +16588,16 @@ static int chr__socket_get_msgfds(chr_dev *dev, int *fds, int count)
     return given;
 }
 
+static int chr__socket_shutdown(chr_dev *dev)
+{
+    return chr__stream_shutdown(&((chr__socket *)dev)->stream);
+}
+
+static size_t chr__socket_queued(const chr_dev *dev)
+{
+    return chr__stream_queued(&((const chr__socket *)dev)->stream);
+}
+
 static int chr__socket_ioctl(chr_dev *dev, int command, void *arg)
 {
     chr__stream *stream = &((chr__socket *)dev)->stream;
@@ -15606,8 +16607,8 @@ static int chr__socket_ioctl(chr_dev *dev, int command, void *arg)
     for (layer = stream->top; layer && code == CHR_ERR_NOT_SUPPORTED; layer = layer->below)
         if (layer->slots->ioctl)
             code = layer->slots->ioctl(layer, command, arg);
-    if (!stream->top && chr__socket_options((chr__socket *)dev)->com_port == CHR_ON)
-        code = chr__com_port_ioctl(&((chr__socket *)dev)->com_port, NULL, command, arg);
+    if (!stream->top)
+        code = chr__telnet_ioctl_away(dev, command, arg);
     if (chr__stream_unsent(stream))
         chr__stream_update(stream);
     return code;
@@ -15789,6 +16790,8 @@ static const chr_peer_slots chr__socket_peer = {
     chr__socket_add_client,     /* add_client     */
     chr__socket_set_msgfds,     /* set_msgfds     */
     chr__socket_get_msgfds,     /* get_msgfds     */
+    chr__socket_shutdown,       /* shutdown       */
+    chr__socket_queued,         /* queued         */
 };
 
 static const chr_backend chr__socket_kind = {
@@ -16526,7 +17529,7 @@ CHARDEV_API void chr_query(const chr_dev *dev, chr_info *info)
     info->bytes_in = dev->bytes_in;
     info->bytes_out = dev->bytes_out;
     info->bytes_dropped = dev->bytes_dropped;
-    info->bytes_queued = dev->outbox ? dev->outbox->unsent + dev->outbox->queue.count : 0;
+    info->bytes_queued = chr__queued(dev);
     if (dev->kind->describe)
         dev->kind->describe(dev, info);
     else
@@ -16616,7 +17619,7 @@ CHARDEV_API void chr_mux_resume_open(chr_context *ctx)
     ctx->open_suspended = 0;
     for (dev = ctx->devs; dev; dev = dev->next)
         if (dev->kind->sharing && dev->be_open)
-            chr__postpone(dev, 1u << CHR_EVENT_OPENED);
+            chr__postpone(dev, 1u << CHR_EVENT_OPENED | (dev->input_over ? 1u << CHR_EVENT_INPUT_END : 0));
 }
 
 CHARDEV_API int chr_input_rel(chr_dev *dev, int dx, int dy)
@@ -16804,7 +17807,11 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__AT
 #undef CHR__TELNET_BIT
 #undef CHR__COM_BIT
+#undef CHR__COM_ALL
 #undef CHR__COM_PARAMS
+#undef CHR__STICK_PARITY
+#undef CHR__HARDWARE_OUT
+#undef CHR__HARDWARE_IN
 #undef CHR__TLS_LAYER
 #undef CHR__WRITABLE
 #undef CHR__RECORDED
