@@ -26,7 +26,7 @@
     X(getaddrinfo) X(getcwd) X(getpeername) X(getsockname) X(getsockopt) X(inotify_add_watch) X(inotify_init1)    \
     X(inotify_rm_watch) X(ioctl) X(isatty) X(lchown) X(listen) X(lstat) X(open) X(pipe) X(poll) X(pread)          \
     X(preadv2) X(pwritev2) X(read) X(readlink) X(recv) X(recvmsg) X(send) X(sendmsg) X(setsockopt) X(shutdown)    \
-    X(socket) X(stat) X(symlink) X(tcgetattr) X(tcflush) X(tcsetattr) X(unlink) X(utimensat) X(write)
+    X(socket) X(stat) X(symlink) X(tcflush) X(tcgetattr) X(tcsetattr) X(unlink) X(utimensat) X(write)
 
 typedef enum fault_call {
 #define FAULT_ENUM(name) FAULT_##name,
