@@ -9,23 +9,47 @@
  *     #define CHARDEV_IMPLEMENTATION
  *     #include "chardev.h"
  *     #include <stdio.h>
+ *     #include <string.h>
  *
- *     static chr_frontend uart;
- *     static void got(void *opaque, const void *buf, size_t len)            // bytes from the far side: send them back
+ *     static chr_context *ctx;
+ *     static chr_frontend con;
+ *     static char text[4096];
+ *     static size_t at, end; // text[at..end) is not sent yet
+ *
+ *     static void send_rest(void *opaque)
  *     {
- *         (void)opaque;
- *         chr_fe_write(&uart, buf, len);
+ *         int n = chr_fe_write(&con, text + at, end - at);
+ *         at = n > 0 ? at + (size_t)n : n == CHR_ERR_WOULD_BLOCK ? at : end; // another error: nobody is there
+ *         if (at < end) chr_fe_add_watch(&con, send_rest, opaque);           // short write: wait for room
+ *         else chr_fe_accept_input(&con);                                    // all is sent: more may come
+ *     }
+ *     static int can_read(void *opaque) { return (void)opaque, at < end ? 0 : (int)sizeof text; } // back-pressure
+ *     static void got(void *opaque, const void *buf, size_t len)
+ *     {
+ *         memcpy(text, buf, len);
+ *         at = 0, end = len;
+ *         send_rest(opaque);
+ *     }
+ *     static void happened(void *opaque, int event)
+ *     {
+ *         chr_info info;
+ *         chr_query(con.dev, &info);
+ *         if (event == CHR_EVENT_OPENED) got(opaque, "hello\r\n", 7);
+ *         if (event == CHR_EVENT_CLOSED && !info.comes_back) chr_loop_stop(ctx); // a server goes on with its next peer
  *     }
  *     int main(int argc, char **argv)
  *     {
- *         static const chr_handlers handlers = { NULL, got, NULL, NULL };
- *         chr_error err;
- *         chr_context *ctx = chr_context_new(NULL);
- *         chr_dev *dev = chr_new(ctx, argc > 1 ? argv[1] : "pty,id=con,path=/tmp/console", &err);
- *         if (!dev || chr_fe_init(&uart, dev, &err) < 0) return fprintf(stderr, "%s\n", err.text), 1;
- *         chr_fe_set_handlers(&uart, &handlers, NULL);
+ *         const chr_handlers handlers = { can_read, got, happened, NULL };
+ *         const char *options = argc > 1 ? argv[1] : "stdio,id=con";
+ *         chr_error err = { CHR_ERR_NO_MEMORY, "out of memory" };
+ *         chr_dev *dev = (ctx = chr_context_new(NULL)) != NULL ? chr_new(ctx, options, &err) : NULL;
+ *         if (!dev || chr_fe_init(&con, dev, &err) < 0) return fprintf(stderr, "%s\n", err.text), 2;
+ *         chr_fe_set_handlers(&con, &handlers, NULL);
  *         chr_loop_run(ctx);
+ *         chr_fe_write_all(&con, text + at, end - at, -1); // what still waits here,
+ *         chr_drain(ctx, 2000);                            // and in the chardev, for two seconds without progress
  *         chr_context_free(ctx);
+ *         return 0;
  *     }
  *
  * CONTENTS. Search for the tag to get there.
@@ -732,7 +756,7 @@ typedef struct chr_pipe_options {
 
 typedef struct chr_pty_options {
     chr_common_options common;
-    const char        *path; /* a symlink to the slave is made here, or NULL */
+    const char        *path; /* a symlink to the slave is made here, or NULL; a stale one to a pty is replaced */
 } chr_pty_options;
 
 typedef struct chr_stdio_options {
@@ -1664,11 +1688,21 @@ static int chr__os_shared_ready(int fd, short events)
     return -1;
 }
 
-/* One piece to a description that blocks. Where the system can say "not now" for a single call, it does; else what poll() calls
- * writable takes so much at least: PIPE_BUF bytes in a pipe, a few hundred in a terminal, where each may become two. */
+/* What poll() calls writable takes so much at least: PIPE_BUF bytes in a pipe; in a terminal one byte that it expands (a newline), or a
+ * few that it does not. */
+static size_t chr__os_piece(chr__fd_type type, const char *from, size_t len)
+{
+    size_t most = type == CHR__FD_SHARED_PIPE ? _POSIX_PIPE_BUF : 16, i;
+
+    for (i = 0; type == CHR__FD_SHARED && i < most && i < len; i++)
+        if ((unsigned char)from[i] < ' ')
+            most = i > 0 ? i : 1;
+    return len < most ? len : most;
+}
+
+/* One piece to a description that blocks. Where the system can say "not now" for a single call, it does. */
 static ssize_t chr__os_write_piece(int fd, chr__fd_type type, const void *buf, size_t len)
 {
-    const size_t most = type == CHR__FD_SHARED_PIPE ? _POSIX_PIPE_BUF : 128;
 #ifdef RWF_NOWAIT
     struct iovec part;
     ssize_t      n;
@@ -1679,7 +1713,9 @@ static ssize_t chr__os_write_piece(int fd, chr__fd_type type, const void *buf, s
     if (type == CHR__FD_SHARED_PIPE && (n >= 0 || errno == EAGAIN || errno == EPIPE || errno == EINTR))
         return n;
 #endif
-    return chr__os_shared_ready(fd, POLLOUT) < 0 ? -1 : CHR_SYS(write)(fd, buf, len < most ? len : most);
+    if (chr__os_shared_ready(fd, POLLOUT) < 0)
+        return -1;
+    return CHR_SYS(write)(fd, buf, chr__os_piece(type, (const char *)buf, len));
 }
 
 /* Piece by piece, until all is written or one is not taken. */
@@ -1695,7 +1731,7 @@ CHR__COLD ssize_t chr__os_write_shared(int fd, chr__fd_type type, const void *bu
     return done > 0 ? (ssize_t)done : n;
 }
 
-/* Pipes and files: as one call of write(), with the signals blocked. */
+/* What may raise a signal: with the signals blocked. */
 CHR__COLD int chr__os_write_hushed(int fd, chr__fd_type type, const void *buf, size_t len)
 {
     chr__hush hush;
@@ -1712,23 +1748,35 @@ CHR__COLD int chr__os_write_hushed(int fd, chr__fd_type type, const void *buf, s
     return n < 0 ? chr__os_code(error) : (int)n;
 }
 
-/* The one function that writes bytes to a descriptor, whatever it is. It does not block, and no signal comes of it. Bytes taken, or an
- * error. For sockets, terminals and other devices it is one system call. */
-CHR__HOT CHR__PRIVATE int chr__os_write(int fd, chr__fd_type type, const void *buf, size_t len)
+CHR__PRIVATE int chr__os_send(int fd, const void *buf, size_t len)
 {
     ssize_t n;
 
-    if (type >= CHR__FD_LOUD || (CHR__SOCKETS_RAISE && type == CHR__FD_SOCKET))
-        return chr__os_write_hushed(fd, type, buf, len);
+    if (CHR__SOCKETS_RAISE)
+        return chr__os_write_hushed(fd, CHR__FD_SOCKET, buf, len);
     do
-        n = type == CHR__FD_SOCKET ? CHR_SYS(send)(fd, buf, len, CHR__SEND_FLAGS) : CHR_SYS(write)(fd, buf, len);
+        n = CHR_SYS(send)(fd, buf, len, CHR__SEND_FLAGS);
     while (n < 0 && errno == EINTR);
     return n < 0 ? chr__os_code(errno) : (int)n;
 }
 
-CHR__PRIVATE int chr__os_send(int fd, const void *buf, size_t len)
+CHR__PRIVATE int chr__os_write_plain(int fd, const void *buf, size_t len)
 {
-    return chr__os_write(fd, CHR__FD_SOCKET, buf, len);
+    ssize_t n;
+
+    do
+        n = CHR_SYS(write)(fd, buf, len);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? chr__os_code(errno) : (int)n;
+}
+
+/* The one function that writes bytes to a descriptor, whatever it is. It does not block, and no signal comes of it. Bytes taken, or an
+ * error. For sockets, terminals and other devices it is one system call. */
+CHR__PRIVATE int chr__os_write(int fd, chr__fd_type type, const void *buf, size_t len)
+{
+    if (type == CHR__FD_SOCKET)
+        return chr__os_send(fd, buf, len);
+    return type == CHR__FD_PLAIN ? chr__os_write_plain(fd, buf, len) : chr__os_write_hushed(fd, type, buf, len);
 }
 
 /* A description that blocks: what is there now. */
@@ -1749,14 +1797,12 @@ CHR__COLD ssize_t chr__os_read_shared(int fd, chr__fd_type type, void *buf, size
     return chr__os_shared_ready(fd, POLLIN) < 0 ? -1 : CHR_SYS(read)(fd, buf, len);
 }
 
-/* The same for input. */
-CHR__HOT CHR__PRIVATE int chr__os_read_as(int fd, chr__fd_type type, void *buf, size_t len)
+CHR__PRIVATE int chr__os_receive_bytes(int fd, void *buf, size_t len)
 {
     ssize_t n;
 
     do
-        n = type == CHR__FD_SOCKET    ? CHR_SYS(recv)(fd, buf, len, MSG_DONTWAIT)
-            : type >= CHR__FD_SHARED  ? chr__os_read_shared(fd, type, buf, len) : CHR_SYS(read)(fd, buf, len);
+        n = CHR_SYS(recv)(fd, buf, len, MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
     return n < 0 ? chr__os_code(errno) : (int)n;
 }
@@ -1767,9 +1813,19 @@ CHR__PRIVATE void chr__os_shutdown(int fd)
     (void)CHR_SYS(shutdown)(fd, SHUT_WR); /* fails when the connection is gone already */
 }
 
-CHR__PRIVATE int chr__os_receive_bytes(int fd, void *buf, size_t len)
+/* The same for input. */
+CHR__PRIVATE int chr__os_read_as(int fd, chr__fd_type type, void *buf, size_t len)
 {
-    return chr__os_read_as(fd, CHR__FD_SOCKET, buf, len);
+    ssize_t n;
+
+    if (type == CHR__FD_SOCKET)
+        return chr__os_receive_bytes(fd, buf, len);
+    if (type < CHR__FD_SHARED)
+        return chr__os_read(fd, buf, len);
+    do
+        n = chr__os_read_shared(fd, type, buf, len);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? chr__os_code(errno) : (int)n;
 }
 
 #if CHARDEV_HAS_FD || CHARDEV_HAS_STDIO
@@ -2103,14 +2159,18 @@ static void chr__terminal_close_others(int pipe_fd)
         close((int)fd);
 }
 
-/* Readable when the process is gone, also where a child of its own still has the pipe; -1 = the system has no such thing. */
-static int chr__terminal_pidfd(pid_t owner)
+/* Readable when the process is gone, also where a child of its own still has the pipe. -1 = the system has no such thing; then *is_gone
+ * may say that the process is gone already. */
+static int chr__terminal_pidfd(pid_t owner, int *is_gone)
 {
+    int fd = -1;
+
+    *is_gone = 0;
 #ifdef SYS_pidfd_open
-    return (int)syscall(SYS_pidfd_open, owner, 0);
-#else
-    return (void)owner, -1;
+    fd = (int)syscall(SYS_pidfd_open, owner, 0);
+    *is_gone = fd < 0 && errno == ESRCH;
 #endif
+    return (void)owner, fd;
 }
 
 /* Until the owner has ended, be it by exec(). Returns what it said last. */
@@ -2119,18 +2179,18 @@ static chr__terminal_state chr__terminal_attend(pid_t owner)
     chr__terminal_state last, next;
     struct pollfd       ends[2];
     ssize_t             n = 1;
+    int                 is_gone;
 
     memset(&last, 0, sizeof last);
     memset(ends, 0, sizeof ends);
     ends[0].fd = 1;
-    ends[1].fd = chr__terminal_pidfd(owner);
+    ends[1].fd = chr__terminal_pidfd(owner, &is_gone);
     ends[0].events = ends[1].events = POLLIN;
     while (n != 0 && !last.is_over) {
-        ends[1].revents = 0;
-        (void)poll(ends, 2, -1);
+        (void)poll(ends, 2, is_gone ? 0 : -1);
         while ((n = read(1, &next, sizeof next)) == (ssize_t)sizeof next)
             last = next;
-        if (ends[1].revents)
+        if (is_gone || ends[1].revents)
             n = 0;
     }
     return last;
@@ -2269,6 +2329,111 @@ static int chr__os_terminal_make_raw(int with_signals, int echo)
 #endif
 
 #if CHARDEV_HAS_PTY
+/* What happens to a file by others. Linux: inotify. */
+
+enum { CHR__FILE_OPENED = 1, CHR__FILE_CLOSED = 2, CHR__FILE_CHANGED = 4, CHR__FILE_ANY = 8 }; /* CHANGED: owner, mode */
+enum { CHR__NEWS = 16 };                                                 /* at a time; ANY: some were lost */
+
+typedef struct chr__file_news {
+    int number, what; /* of the watch: what chr__os_notifier_add() returned */
+} chr__file_news;
+
+#if defined(__linux__)
+#include <sys/inotify.h>
+
+static int chr__os_notifier_open(void)
+{
+    int fd = chr__os_above_standard(CHR_SYS(inotify_init1)(IN_NONBLOCK | IN_CLOEXEC));
+
+    return fd < 0 ? chr__os_code(errno) : fd;
+}
+
+/* A number above 0, or an error. */
+static int chr__os_notifier_add(int fd, const char *path)
+{
+    int number = CHR_SYS(inotify_add_watch)(fd, path, IN_OPEN | IN_CLOSE | IN_ATTRIB);
+
+    return number < 0 ? chr__os_code(errno) : number;
+}
+
+static void chr__os_notifier_remove(int fd, int number)
+{
+    (void)CHR_SYS(inotify_rm_watch)(fd, number);
+}
+
+/* Up to CHR__NEWS; how many. Those of files have no name behind them. */
+static int chr__os_notifier_read(int fd, chr__file_news *news)
+{
+    char                 bytes[CHR__NEWS * sizeof(struct inotify_event)];
+    struct inotify_event event;
+    int                  i, n = chr__os_read(fd, bytes, sizeof bytes);
+
+    n = n < 0 ? 0 : n / (int)sizeof event;
+    for (i = 0; i < n; i++) {
+        memcpy(&event, bytes + (size_t)i * sizeof event, sizeof event);
+        news[i].number = event.wd;
+        news[i].what = (event.mask & IN_OPEN ? CHR__FILE_OPENED : 0) | (event.mask & IN_CLOSE ? CHR__FILE_CLOSED : 0) |
+                       (event.mask & IN_ATTRIB ? CHR__FILE_CHANGED : 0) | (event.mask & IN_Q_OVERFLOW ? CHR__FILE_ANY : 0);
+    }
+    return n;
+}
+#else
+static int  chr__os_notifier_open(void) { return CHR_ERR_NOT_SUPPORTED; }
+static int  chr__os_notifier_add(int fd, const char *path) { return (void)fd, (void)path, CHR_ERR_NOT_SUPPORTED; }
+static void chr__os_notifier_remove(int fd, int number) { (void)fd, (void)number; }
+static int  chr__os_notifier_read(int fd, chr__file_news *news) { return (void)fd, (void)news, 0; }
+#endif
+
+#if defined(__APPLE__)
+#define CHR__STAT_TIME(info, which) ((info).st_##which##timespec)
+#else
+#define CHR__STAT_TIME(info, which) ((info).st_##which##tim)
+#endif
+
+/* Whether the symlink leads there. */
+static int chr__os_link_leads_to(const char *path, const char *target)
+{
+    char    text[256];
+    ssize_t n = CHR_SYS(readlink)(path, text, sizeof text);
+
+    return n >= 0 && (size_t)n == strlen(target) && memcmp(text, target, (size_t)n) == 0;
+}
+
+/* The symlink to a terminal bears the time of that terminal's last change (ctime), to be told from one to a later terminal of the
+ * same name. Afresh after each change of owner or mode. */
+static void chr__os_link_stamp(const char *path, const char *terminal)
+{
+    struct stat     info;
+    struct timespec times[2];
+
+    if (CHR_SYS(stat)(terminal, &info) < 0)
+        return;
+    times[0] = times[1] = CHR__STAT_TIME(info, c);
+    (void)CHR_SYS(utimensat)(AT_FDCWD, path, times, AT_SYMLINK_NOFOLLOW);
+}
+
+/* 1 = a symlink into the file system of the pty `own`, left behind by a process that is gone: its terminal is gone too, or another
+ * has its name by now, made after the link. -1 = one to a terminal in use; 0 = any other file. */
+static int chr__os_link_is_stale(const char *path, const char *own)
+{
+    size_t          directory = (size_t)(strrchr(own, '/') - own) + 1;
+    struct stat     link, terminal;
+    struct timespec made, changed;
+    char            target[256];
+    ssize_t         n = CHR_SYS(readlink)(path, target, sizeof target - 1);
+
+    target[n < 0 ? 0 : n] = 0;
+    if (strncmp(target, own, directory) != 0 || strchr(target + directory, '/') || CHR_SYS(lstat)(path, &link) < 0)
+        return 0;
+    if (CHR_SYS(stat)(target, &terminal) < 0)
+        return errno == ENOENT ? 1 : -1;
+    made = CHR__STAT_TIME(link, m);
+    changed = CHR__STAT_TIME(terminal, c);
+    if (made.tv_nsec == 0) /* a file system that counts in seconds */
+        changed.tv_nsec = 0;
+    return changed.tv_sec > made.tv_sec || (changed.tv_sec == made.tv_sec && changed.tv_nsec > made.tv_nsec) ? 1 : -1;
+}
+
 /* The master of a new pty, and the name of its slave in name[size]. */
 static int chr__os_pty_open(char *name, size_t size, chr_error *err)
 {
@@ -2296,6 +2461,16 @@ static int chr__os_pty_open(char *name, size_t size, chr_error *err)
     chr__format(name, size, "%s", slave);
     return fd;
 #endif
+}
+
+/* What has come to the slave and nobody has read is thrown away. That can be asked of the slave only. */
+static void chr__os_pty_flush(const char *name)
+{
+    int fd = chr__os_open(name, CHR__OPEN_BOTH, NULL);
+
+    if (fd >= 0)
+        (void)CHR_SYS(tcflush)(fd, TCIFLUSH);
+    chr__os_close(fd);
 }
 
 /* Makes the slave raw. That opens and closes it, after which the master reports a hang-up as long as nobody has it open. */
@@ -3609,6 +3784,10 @@ struct chr_context {
     chr_idle     last_idle;    /* and one of idles */
     chr__waker   waker;
     chr_watch    wake_watch;
+#if CHARDEV_HAS_PTY
+    struct chr__file_watch *file_watches;
+    chr_watch    notifier;     /* of the descriptor that tells of all of them; made with the first */
+#endif
     int          depth;        /* handlers and dispatches that are running: nothing is freed before it is 0 */
     int          quiet;        /* calls into a backend's slots: events wait for the loop */
     int          outside;      /* those of them that no frontend makes: to a recorder their events come by themselves */
@@ -4705,6 +4884,101 @@ static void chr__woken(void *opaque, int events)
 #endif
     chr__os_waker_quiet(&ctx->waker);
 }
+
+#if CHARDEV_HAS_PTY
+/* -- files that are watched for being opened. One descriptor for all, since a user may have few of that kind (128). Closing it
+ * takes the system long: it stays until the context goes. -- */
+
+typedef struct chr__file_watch {
+    chr_context            *ctx;
+    int                     number; /* the system's; 0 = stopped */
+    void                  (*changed)(void *opaque, int what);
+    void                   *opaque;
+    struct chr__file_watch *next;
+} chr__file_watch;
+
+static void chr__file_news_one(chr_context *ctx, const chr__file_news *news)
+{
+    chr__file_watch *watch, *next;
+
+    for (watch = ctx->file_watches; watch; watch = next) {
+        next = watch->next;
+        if (watch->number != news->number && !(news->what & CHR__FILE_ANY))
+            continue;
+        watch->changed(watch->opaque, news->what); /* it may stop this one, but no other */
+    }
+}
+
+static void chr__file_news_ready(void *opaque, int events)
+{
+    chr_context   *ctx = (chr_context *)opaque;
+    chr__file_news news[CHR__NEWS];
+    int            i, count = chr__os_notifier_read(ctx->notifier.fd, news);
+
+    (void)events;
+    for (i = 0; i < count; i++)
+        chr__file_news_one(ctx, &news[i]);
+}
+
+static int chr__file_notifier(chr_context *ctx)
+{
+    int fd;
+
+    if (ctx->notifier.slot)
+        return ctx->notifier.fd;
+    fd = chr__os_notifier_open();
+    if (fd >= 0 && chr_watch_start(ctx, &ctx->notifier, fd, CHR_IN, chr__file_news_ready, ctx) < 0) {
+        chr__os_close(fd);
+        return CHR_ERR_NO_MEMORY;
+    }
+    return fd;
+}
+
+/* Fails where the system has no such thing, or no more of it: then the file has to be looked at from time to time. `changed` only
+ * notes what it is told. */
+static int chr__file_watch_start(chr_context *ctx, chr__file_watch *watch, const char *path, void (*changed)(void *, int), void *opaque)
+{
+    int fd = chr__file_notifier(ctx), number = fd < 0 ? fd : chr__os_notifier_add(fd, path);
+
+    if (number < 0)
+        return number;
+    watch->ctx = ctx;
+    watch->number = number;
+    watch->changed = changed;
+    watch->opaque = opaque;
+    watch->next = ctx->file_watches;
+    ctx->file_watches = watch;
+    return 0;
+}
+
+static void chr__file_watch_stop(chr__file_watch *watch)
+{
+    chr__file_watch **link;
+
+    if (!watch->number)
+        return;
+    chr__os_notifier_remove(watch->ctx->notifier.fd, watch->number);
+    watch->number = 0;
+    for (link = &watch->ctx->file_watches; *link != watch; link = &(*link)->next)
+        ;
+    *link = watch->next;
+}
+
+/* What has happened by now is told before it returns. */
+static void chr__file_watch_look(chr__file_watch *watch)
+{
+    if (watch->number)
+        chr__file_news_ready(watch->ctx, CHR_IN);
+}
+
+static void chr__file_notifier_close(chr_context *ctx)
+{
+    if (!ctx->notifier.slot)
+        return;
+    chr_watch_stop(&ctx->notifier);
+    chr__os_close(ctx->notifier.fd);
+}
+#endif
 
 /* ====================================================================================================================
  * >>the_options   text to key=value list, list to options struct, by the backend's table
@@ -11993,16 +12267,22 @@ static const chr_backend chr__pipe_kind = {
  * >>be_pty   the master of a new pseudo terminal
  *
  * far side   who opens the slave          options   path: a symlink to it
- * events     OPENED when somebody has the slave open: seen about each second, and at each write; CLOSED at hang-up
+ * events     OPENED when somebody has the slave open: told by the system at once, or else seen about each second and after each
+ *            write; CLOSED at hang-up
  * ==================================================================================================================== */
 #if CHARDEV_HAS_PTY
 
 typedef struct chr__pty {
-    chr__fd_dev base;
-    chr_timer   look;       /* whether the slave is open */
-    char        slave[64];
-    int         has_symlink;
-    int         is_closing; /* CLOSED is being told: who is there already comes after it */
+    chr__fd_dev     base;
+    chr__file_watch opened;  /* of the slave */
+    int             is_told; /* that watch works: it has told of our own opening */
+    int             openers; /* of which it has told; fewer than there are, where it has taken two for one */
+    int             is_left, is_renewed; /* since the last look: the last of them has gone; and another has come after that */
+    chr_timer       look;    /* whether the slave is open */
+    chr_idle        look_soon;
+    char            slave[64];
+    char           *link;    /* the symlink that we made, absolute; NULL = none */
+    chr__file_id    link_id;
 } chr__pty;
 
 enum { CHR__PTY_LOOK_MS = 1000 };
@@ -12014,48 +12294,141 @@ static const chr_option chr__pty_rows[] = {
 
 static void chr__pty_look(void *opaque);
 
+/* From any thread: the rest is the loop's. */
+static void chr__pty_look_soon(chr__pty *pty)
+{
+    chr_idle_start(pty->base.dev.ctx, &pty->look_soon, chr__pty_look, pty);
+}
+
+/* The next one may have opened it meanwhile, and what tells of it was read, or is read here. */
 static void chr__pty_hung_up(chr__stream *stream, int code)
 {
     chr__pty *pty = (chr__pty *)stream->dev;
 
     (void)code;
     chr__stream_close(stream);
-    chr_timer_start(stream->dev->ctx, &pty->look, CHR__PTY_LOOK_MS, chr__pty_look, pty);
-    pty->is_closing = 1;
+    chr__file_watch_look(&pty->opened);
+    pty->openers = pty->is_renewed ? pty->openers : 0;
+    pty->is_left = pty->is_renewed = 0;
+    chr__pty_look_soon(pty);
     chr_be_event(stream->dev, CHR_EVENT_CLOSED);
-    pty->is_closing = 0;
 }
 
-/* The master reports a hang-up as long as nobody has the slave open; with input, somebody was here since we last looked. */
+/* The master reports a hang-up as long as nobody has the slave open; with input, somebody was here since we last looked. 1 = it is
+ * open now; 0 = nobody is there; or an error. */
 static int chr__pty_try(chr__pty *pty)
 {
     chr__fd_dev *base = &pty->base;
-    int          ready = chr__os_wait(base->in, CHR_IN | CHR_HUP, 0);
+    int          ready = chr__os_wait(base->in, CHR_IN | CHR_HUP, 0), code;
 
-    if (ready < 0 || (ready & (CHR_IN | CHR_HUP)) == CHR_HUP || chr__fd_start(base, base->in, base->in, chr__pty_hung_up, NULL) < 0)
-        return 0;
-    chr_timer_stop(&pty->look);
-    chr_be_event(&base->dev, CHR_EVENT_OPENED);
-    return 1;
+    if (ready < 0 || (ready & (CHR_IN | CHR_HUP)) == CHR_HUP)
+        return ready < 0 ? ready : 0;
+    if (((const chr_common_options *)base->dev.options)->history > 0)
+        chr__os_pty_flush(pty->slave); /* what the last peer has left unread: the history has it */
+    code = chr__fd_start(base, base->in, base->in, chr__pty_hung_up, NULL);
+    return code < 0 ? code : 1;
+}
+
+/* Between two looks the last one has gone and another has come: poll() can't tell. */
+static void chr__pty_renew(chr__pty *pty)
+{
+    chr__stream_look(&pty->base.stream, 0);
+    if (pty->base.stream.top)
+        chr__pty_hung_up(&pty->base.stream, 0);
+}
+
+/* Whether poll() can still tell of the hang-up when the last one has gone: else another has come, or some have not been counted. */
+static void chr__pty_check_left(chr__pty *pty)
+{
+    int ready = chr__os_wait(pty->base.in, CHR_IN | CHR_HUP, 0);
+
+    chr__file_watch_look(&pty->opened);
+    if (!pty->is_left || ready < 0 || (ready & CHR_HUP))
+        return;
+    pty->is_left = 0;
+    pty->openers = 1;
+}
+
+static void chr__pty_look_for_opener(chr__pty *pty)
+{
+    int found = chr__pty_try(pty);
+
+    pty->is_left = pty->is_renewed = 0;
+    if (found > 0)
+        chr_be_event(&pty->base.dev, CHR_EVENT_OPENED);
+    else if (found < 0 || !pty->is_told)
+        chr_timer_start(pty->base.dev.ctx, &pty->look, CHR__PTY_LOOK_MS, chr__pty_look, pty);
 }
 
 static void chr__pty_look(void *opaque)
 {
     chr__pty *pty = (chr__pty *)opaque;
 
-    if (!chr__pty_try(pty))
-        chr_timer_start(pty->base.dev.ctx, &pty->look, CHR__PTY_LOOK_MS, chr__pty_look, pty);
+    chr_timer_stop(&pty->look);
+    if (!pty->base.stream.top) {
+        chr__pty_look_for_opener(pty);
+        return;
+    }
+    if (pty->is_left)
+        chr__pty_check_left(pty);
+    if (pty->is_renewed)
+        chr__pty_renew(pty);
 }
 
+/* Only notes. */
+static void chr__pty_told(void *opaque, int what)
+{
+    chr__pty *pty = (chr__pty *)opaque;
+
+    if (what & CHR__FILE_OPENED) {
+        pty->is_told = 1;
+        pty->is_renewed |= pty->is_left;
+        pty->is_left = 0;
+        pty->openers++;
+    } else if (what & CHR__FILE_CLOSED && pty->openers > 0) {
+        pty->is_left = --pty->openers == 0;
+    }
+    if (what & CHR__FILE_CHANGED && pty->link && chr__os_link_leads_to(pty->link, pty->slave))
+        chr__os_link_stamp(pty->link, pty->slave);
+    chr__pty_look_soon(pty);
+}
+
+/* What is written before OPENED comes has met nobody, so that history= has it, once. */
 static int chr__pty_write(chr_dev *dev, const void *buf, size_t len)
 {
     chr__pty *pty = (chr__pty *)dev;
 
-    if (!pty->base.stream.top && (pty->is_closing || !chr__pty_try(pty)))
-        return CHR_ERR_DISCONNECTED;
-    return chr__stream_write(&pty->base.stream, buf, len);
+    if (pty->base.stream.top)
+        return chr__stream_write(&pty->base.stream, buf, len);
+    if (!pty->is_told)
+        chr__pty_look_soon(pty);
+    return CHR_ERR_DISCONNECTED;
 }
 
+/* A link that is left from a process that is gone is replaced. */
+static int chr__pty_make_link(chr__pty *pty, const char *path, chr_error *err)
+{
+    int code = chr__os_symlink(pty->slave, path, err), stale = code == CHR_ERR_EXISTS ? chr__os_link_is_stale(path, pty->slave) : 0;
+
+    if (stale > 0) {
+        chr__os_unlink(path);
+        code = chr__os_symlink(pty->slave, path, err);
+    } else if (stale < 0 && err) {
+        chr__append(err->text, sizeof err->text, strlen(err->text), " (a link to a terminal that is in use)");
+    }
+    if (code < 0)
+        return code;
+    pty->link = chr__absolute_path(pty->base.dev.ctx, path);
+    if (!pty->link) {
+        chr__os_unlink(path);
+        return chr__no_memory(err);
+    }
+    chr__os_link_stamp(path, pty->slave);
+    pty->link_id = chr__os_file_id(path);
+    return 0;
+}
+
+/* Made raw by opening it, behind the watch: so that shows whether it works. */
 static int chr__pty_open(chr_dev *dev, chr_error *err)
 {
     const char *path = ((const chr_pty_options *)dev->options)->path;
@@ -12066,12 +12439,13 @@ static int chr__pty_open(chr_dev *dev, chr_error *err)
     pty->base.is_owner = 1;
     if (fd < 0)
         return fd;
-    code = chr__os_pty_make_raw(pty->slave, err);
-    if (code == 0 && path)
-        code = chr__os_symlink(pty->slave, path, err);
+    code = path ? chr__pty_make_link(pty, path, err) : 0;
     if (code < 0)
         return code;
-    pty->has_symlink = path != NULL;
+    (void)chr__file_watch_start(dev->ctx, &pty->opened, pty->slave, chr__pty_told, pty);
+    code = chr__os_pty_make_raw(pty->slave, err);
+    if (code < 0)
+        return code;
     chr_timer_start(dev->ctx, &pty->look, CHR__PTY_LOOK_MS / 10, chr__pty_look, pty);
     return 0;
 }
@@ -12081,9 +12455,13 @@ static void chr__pty_close(chr_dev *dev)
     chr__pty *pty = (chr__pty *)dev;
 
     chr_timer_stop(&pty->look);
+    chr_idle_stop(&pty->look_soon);
+    chr__file_watch_stop(&pty->opened);
+    if (pty->link && chr__os_link_leads_to(pty->link, pty->slave)) /* its number is ours until the master is closed */
+        chr__os_unlink_own(pty->link, &pty->link_id);
+    chr__free(dev->ctx, pty->link);
+    pty->link = NULL;
     chr__fd_close(dev);
-    if (pty->has_symlink)
-        chr__os_unlink(((const chr_pty_options *)dev->options)->path);
 }
 
 static void chr__pty_describe(const chr_dev *dev, chr_info *info)
@@ -18126,6 +18504,9 @@ static int chr__context_start(chr_context *ctx)
 /* The user's timers, idles and watches are stopped, so that stopping them later on is harmless. */
 static void chr__context_free_memory(chr_context *ctx)
 {
+#if CHARDEV_HAS_PTY
+    chr__file_notifier_close(ctx);
+#endif
     while (ctx->timers.next != &ctx->timers)
         chr_timer_stop(ctx->timers.next);
     while (ctx->idles.next != &ctx->idles)
