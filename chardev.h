@@ -12767,12 +12767,13 @@ static void chr__com_port_received(chr__telnet *telnet)
 
 /* -- what the frontend sets and asks; telnet is NULL while nobody is connected -- */
 
+/* What differs from what is in force, or from what was asked for last: answers to older questions may still be on their way. */
 static void chr__com_port_set_params(chr__com_port *port, chr__telnet *telnet, const chr_serial_params *params)
 {
     int command;
 
     for (command = CHR__COM_SET_BAUDRATE; command <= CHR__COM_SET_STOPSIZE && telnet && !telnet->is_server; command++)
-        if (chr__com_port_value(&port->wanted, command) == 0 ||
+        if (chr__com_port_value(&port->wanted, command) != chr__com_port_value(params, command) ||
             chr__com_port_value(&port->params, command) != chr__com_port_value(params, command))
             telnet->to_tell |= 1u << command;
     port->params = port->wanted = *params;
@@ -12783,7 +12784,7 @@ static void chr__com_port_set_flow(chr__com_port *port, chr__telnet *telnet, int
     int was_split = port->flow >> 4 || port->wanted_flow >> 4 > 0;
 
     flow = chr__flow(chr__flow_out(flow), chr__flow_in(flow));
-    if (telnet && !telnet->is_server && (port->wanted_flow < 0 || port->flow != flow))
+    if (telnet && !telnet->is_server && (port->wanted_flow != flow || port->flow != flow))
         telnet->to_tell |= CHR__COM_BIT(FLOW) | (was_split || flow >> 4 ? CHR__COM_BIT(INBOUND_FLOW) : 0);
     port->flow = port->wanted_flow = flow;
 }
