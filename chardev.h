@@ -509,8 +509,8 @@ enum {
     CHR_IOCTL_SERIAL_PURGE,         /* int *: CHR_PURGE_...: what the line holds is dropped, with what obuf= holds; CHR_ERR_INVALID */
     CHR_IOCTL_SERIAL_GET_ERRORS,    /* int *: CHR_LINE_...: those since it was asked last */
     CHR_IOCTL_SERIAL_SET_ERRORS,    /* int *: a com-port server's client is told of them, as far as its mask says */
-    CHR_IOCTL_GET_TERMINAL_SIZE = 40, /* chr_terminal_size *: as a telnet peer has told it; NOT_SUPPORTED until it has */
-    CHR_IOCTL_SET_TERMINAL_SIZE     /* chr_terminal_size *: a telnet client tells its server, and each one after it; 0 to 65535 */
+    CHR_IOCTL_GET_TERMINAL_SIZE = 40, /* chr_terminal_size *: of stdio's, or as a telnet peer has told it; NOT_SUPPORTED until it has */
+    CHR_IOCTL_SET_TERMINAL_SIZE     /* chr_terminal_size *, 0 to 65535: of a pty; a telnet client tells its server, and each one after it */
 };
 
 /* A serial line over the network (socket with com-port=on, RFC 2217). A client drives the line at its server: what it sets counts
@@ -2061,6 +2061,29 @@ CHR__PRIVATE int chr__os_is_character_device(int fd)
 CHR__PRIVATE int chr__os_termios_get(int fd, chr__termios *settings)
 {
     return CHR_SYS(tcgetattr)(fd, settings) < 0 ? chr__os_code(errno) : 0;
+}
+
+/* The size of a terminal's window, in characters. */
+CHR__PRIVATE int chr__os_terminal_size(int fd, int *columns, int *rows)
+{
+    struct winsize size;
+
+    if (CHR_SYS(ioctl)(fd, (chr__request)TIOCGWINSZ, &size) < 0)
+        return chr__os_code(errno);
+    *columns = size.ws_col;
+    *rows = size.ws_row;
+    return 0;
+}
+
+/* Whoever has the slave open gets SIGWINCH. */
+CHR__PRIVATE int chr__os_terminal_resize(int fd, int columns, int rows)
+{
+    struct winsize size;
+
+    memset(&size, 0, sizeof size);
+    size.ws_col = (unsigned short)columns;
+    size.ws_row = (unsigned short)rows;
+    return CHR_SYS(ioctl)(fd, (chr__request)TIOCSWINSZ, &size) < 0 ? chr__os_code(errno) : 0;
 }
 
 CHR__PRIVATE int chr__os_termios_set(int fd, const chr__termios *settings)
@@ -7918,6 +7941,11 @@ CHR__PRIVATE int chr__flow_valid(int flow)
     return flow >= CHR_FLOW_NONE && chr__flow_out(flow) <= CHR_FLOW_RTSCTS && chr__flow_in(flow) <= CHR_FLOW_RTSCTS;
 }
 
+CHR__PRIVATE int chr__terminal_size_valid(const chr_terminal_size *size)
+{
+    return size->columns >= 0 && size->columns <= 0xffff && size->rows >= 0 && size->rows <= 0xffff;
+}
+
 CHR__PRIVATE int chr__purge_valid(int what) { return what >= CHR_PURGE_RECEIVE && what <= (CHR_PURGE_RECEIVE | CHR_PURGE_TRANSMIT); }
 
 CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg)
@@ -12842,6 +12870,15 @@ static void chr__pty_close(chr_dev *dev)
     chr__fd_close(dev);
 }
 
+static int chr__pty_ioctl(chr_dev *dev, int command, void *arg)
+{
+    const chr_terminal_size *size = (const chr_terminal_size *)arg;
+
+    if (command != CHR_IOCTL_SET_TERMINAL_SIZE)
+        return CHR_ERR_NOT_SUPPORTED;
+    return chr__terminal_size_valid(size) ? chr__os_terminal_resize(((chr__pty *)dev)->base.in, size->columns, size->rows) : (int)CHR_ERR_INVALID;
+}
+
 static void chr__pty_describe(const chr_dev *dev, chr_info *info)
 {
     chr__format(info->filename, sizeof info->filename, "pty:%s", ((const chr__pty *)dev)->slave);
@@ -12867,7 +12904,7 @@ static const chr_backend chr__pty_kind = {
     chr__pty_close,                           /* close        */
     &chr__pty_io,                             /* io           */
     chr__pty_describe,                        /* describe     */
-    NULL,                                     /* ioctl        */
+    chr__pty_ioctl,                           /* ioctl        */
     NULL,                                     /* set_open     */
     NULL,                                     /* peer         */
     NULL,                                     /* sharing      */
@@ -12879,7 +12916,8 @@ static const chr_backend chr__pty_kind = {
 /* ====================================================================================================================
  * >>be_stdio   descriptors 0 and 1 of the process, which stay open; a terminal becomes raw until the end
  *
- * far side   who started us          options   signal          events   OPENED from creation, CLOSED at end of input
+ * far side   who started us          options   signal
+ * events     OPENED from creation, CLOSED at end of input; RESIZED when the terminal has another size, seen within half a second
  * ==================================================================================================================== */
 #if CHARDEV_HAS_STDIO
 
@@ -12888,7 +12926,8 @@ typedef struct chr__stdio {
     int         has_terminal; /* the process's 0 and 1 are ours */
     int         is_raw;
     int         echo;
-    chr_timer   look;         /* whether a shell has put its own settings in place, after SIGSTOP and SIGCONT */
+    chr_timer   look;         /* whether a shell has put its own settings in place, after SIGSTOP and SIGCONT; and at the size */
+    chr_terminal_size size;   /* as it was told last */
 } chr__stdio;
 
 enum { CHR__STDIO_LOOK_MS = 500 };
@@ -12905,13 +12944,27 @@ static int chr__stdio_make_raw(chr__stdio *stdio)
     return chr__os_terminal_make_raw(options->signal != CHR_OFF, stdio->echo);
 }
 
-/* A handler for SIGCONT would change a signal's disposition; a look now and then does not. */
+/* Whether it is another than before. */
+static int chr__stdio_resized(chr__stdio *stdio)
+{
+    chr_terminal_size now = stdio->size;
+
+    (void)chr__os_terminal_size(0, &now.columns, &now.rows);
+    if (now.columns == stdio->size.columns && now.rows == stdio->size.rows)
+        return 0;
+    stdio->size = now;
+    return 1;
+}
+
+/* Handlers for SIGCONT and SIGWINCH would change a signal's disposition; a look now and then does not. */
 static void chr__stdio_look(void *opaque)
 {
     chr__stdio *stdio = (chr__stdio *)opaque;
 
     (void)chr__stdio_make_raw(stdio);
     chr_timer_start(stdio->base.dev.ctx, &stdio->look, CHR__STDIO_LOOK_MS, chr__stdio_look, stdio);
+    if (chr__stdio_resized(stdio))
+        chr_be_event(&stdio->base.dev, CHR_EVENT_RESIZED);
 }
 
 /* A standard input that is closed, or can't be read, has ended: as /dev/null. */
@@ -12941,6 +12994,7 @@ static int chr__stdio_open(chr_dev *dev, chr_error *err)
     if (code < 0)
         return code;
     stdio->is_raw = chr__os_is_terminal(0);
+    (void)chr__stdio_resized(stdio);
     if (stdio->is_raw)
         chr__stdio_look(stdio);
     chr_be_event(dev, CHR_EVENT_OPENED);
@@ -12957,10 +13011,20 @@ static void chr__stdio_close(chr_dev *dev)
         chr__os_terminal_release();
 }
 
+static int chr__stdio_get_size(chr__stdio *stdio, chr_terminal_size *size)
+{
+    if (!stdio->is_raw || chr__os_terminal_size(0, &size->columns, &size->rows) < 0)
+        return CHR_ERR_NOT_SUPPORTED;
+    stdio->size = *size; /* who asks needs no event */
+    return size->columns || size->rows ? 0 : CHR_ERR_NOT_SUPPORTED;
+}
+
 static int chr__stdio_ioctl(chr_dev *dev, int command, void *arg)
 {
     chr__stdio *stdio = (chr__stdio *)dev;
 
+    if (command == CHR_IOCTL_GET_TERMINAL_SIZE)
+        return chr__stdio_get_size(stdio, (chr_terminal_size *)arg);
     if (command != CHR_IOCTL_SET_ECHO || !stdio->is_raw)
         return CHR_ERR_NOT_SUPPORTED;
     stdio->echo = *(int *)arg;
@@ -14674,12 +14738,13 @@ static void chr__com_port_received(chr__telnet *telnet)
 
 /* -- what the frontend sets and asks; telnet is NULL while nobody is connected -- */
 
+/* What differs from what is in force, or from what was asked for last: answers to older questions may still be on their way. */
 static void chr__com_port_set_params(chr__com_port *port, chr__telnet *telnet, const chr_serial_params *params)
 {
     int command;
 
     for (command = CHR__COM_SET_BAUDRATE; command <= CHR__COM_SET_STOPSIZE && telnet && !telnet->is_server; command++)
-        if (chr__com_port_value(&port->wanted, command) == 0 ||
+        if (chr__com_port_value(&port->wanted, command) != chr__com_port_value(params, command) ||
             chr__com_port_value(&port->params, command) != chr__com_port_value(params, command))
             telnet->to_tell |= 1u << command;
     port->params = port->wanted = *params;
@@ -14690,7 +14755,7 @@ static void chr__com_port_set_flow(chr__com_port *port, chr__telnet *telnet, int
     int was_split = port->flow >> 4 || port->wanted_flow >> 4 > 0;
 
     flow = chr__flow(chr__flow_out(flow), chr__flow_in(flow));
-    if (telnet && !telnet->is_server && (port->wanted_flow < 0 || port->flow != flow))
+    if (telnet && !telnet->is_server && (port->wanted_flow != flow || port->flow != flow))
         telnet->to_tell |= CHR__COM_BIT(FLOW) | (was_split || flow >> 4 ? CHR__COM_BIT(INBOUND_FLOW) : 0);
     port->flow = port->wanted_flow = flow;
 }
@@ -15223,7 +15288,7 @@ static int chr__telnet_set_break(chr__telnet *telnet, int in_break)
 /* Of a client; telnet is NULL while it is not connected. */
 static int chr__telnet_set_size(chr__telnet_dev *state, chr__telnet *telnet, const chr_terminal_size *size)
 {
-    if (size->columns < 0 || size->columns > 0xffff || size->rows < 0 || size->rows > 0xffff)
+    if (!chr__terminal_size_valid(size))
         return CHR_ERR_INVALID;
     state->terminal = *size;
     if (!telnet)
