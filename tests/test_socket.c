@@ -1315,6 +1315,7 @@ TEST(client_made_inside_a_handler)
     char     options[100];
     recorder rec, client;
     rig      r;
+    NEED_LOCALHOST();
     rig_open(&r);
     socket_pair(fds);
     attach(&rec, make(&r, optionsf("socket,id=s,fd=%d", fds[0])));
@@ -1339,6 +1340,7 @@ TEST(wait_connected_joins_a_lookup)
     int       port, listener = tcp_listen(&port);
     chr_error err;
     rig       r;
+    NEED_LOCALHOST();
     rig_open(&r);
     make(&r, optionsf("socket,id=c,host=localhost,port=%d,ipv4=on,reconnect-ms=50", port));
     CHECK_INT(chr_wait_connected(chr_find(r.ctx, "c"), &err), 0);
