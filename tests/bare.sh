@@ -56,7 +56,7 @@ inside() { # ROOT USER COMMAND...
         mount -t devpts -o newinstance,ptmxmode=0666,gid=5,mode=620 devpts "$root/dev/pts"
         mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
         ln -sf pts/ptmx "$root/dev/ptmx"
-        exec env -i PATH=/usr/bin:/bin HOME=/src chroot --userspec="$user" "$root" "$@"' sh "$@" </dev/null
+        exec chroot --userspec="$user" "$root" /usr/bin/env -i PATH=/usr/bin:/bin HOME=/src "$@"' sh "$@" </dev/null
 }
 
 run() { # ROOT USER COMMAND
