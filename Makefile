@@ -74,6 +74,7 @@ EXAMPLES =
 SOURCES := $(filter tests/test_threads%,$(SOURCES))
 endif
 TESTS    = $(patsubst tests/%.c,$(B)/tests/%,$(SOURCES))
+LONG     = $(filter $(B)/tests/test_faults $(B)/tests/test_tls,$(TESTS)) # they start first
 
 all: $(EXAMPLES)
 
@@ -133,7 +134,7 @@ demo: $(B)/tinyvm $(B)/fd_handoff
 	@echo 'demo: ok'
 
 test: all $(TESTS)
-	@BUILD=$(B) STARTED=$(STARTED) JOBS=$(JOBS) $(if $(filter thread,$(SAN)),PEERS=0) sh tests/run.sh $(TESTS)
+	@BUILD=$(B) STARTED=$(STARTED) JOBS=$(JOBS) $(if $(filter thread,$(SAN)),PEERS=0) LONG='$(LONG)' sh tests/run.sh $(TESTS)
 
 test-peers: all
 	@BUILD=$(B) sh tests/run.sh

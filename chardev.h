@@ -1985,7 +1985,8 @@ static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, i
 
 typedef struct termios chr__termios;
 
-CHR__PRIVATE int chr__os_is_terminal(int fd) { return CHR_SYS(isatty)(fd) == 1; }
+/* EIO: a terminal that is hung up. */
+CHR__PRIVATE int chr__os_is_terminal(int fd) { return CHR_SYS(isatty)(fd) == 1 || errno == EIO; }
 
 CHR__PRIVATE int chr__os_is_character_device(int fd)
 {
@@ -12571,7 +12572,7 @@ static int chr__serial_purge(chr__serial *serial, int what)
 static int chr__serial_errors(chr__serial *serial)
 {
     chr__marks *marks = &serial->marks;
-    int         now[CHR__COUNTS], errors = marks->errors;
+    int         now[CHR__COUNTS] = { 0 }, errors = marks->errors;
 
     if (serial->fd >= 0 && chr__os_serial_counts(serial->fd, now) == 0) {
         errors |= now[CHR__COUNT_OVERRUN] != marks->seen[CHR__COUNT_OVERRUN] ? CHR_LINE_OVERRUN : 0;
