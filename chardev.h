@@ -709,7 +709,7 @@ typedef struct chr_pipe_options {
 
 typedef struct chr_pty_options {
     chr_common_options common;
-    const char        *path; /* a symlink to the slave is made here, or NULL */
+    const char        *path; /* a symlink to the slave is made here, or NULL; a stale one to a pty is replaced */
 } chr_pty_options;
 
 typedef struct chr_stdio_options {
@@ -2282,6 +2282,111 @@ static int chr__os_terminal_make_raw(int with_signals, int echo)
 #endif
 
 #if CHARDEV_HAS_PTY
+/* What happens to a file by others. Linux: inotify. */
+
+enum { CHR__FILE_OPENED = 1, CHR__FILE_CLOSED = 2, CHR__FILE_CHANGED = 4, CHR__FILE_ANY = 8 }; /* CHANGED: owner, mode */
+enum { CHR__NEWS = 16 };                                                 /* at a time; ANY: some were lost */
+
+typedef struct chr__file_news {
+    int number, what; /* of the watch: what chr__os_notifier_add() returned */
+} chr__file_news;
+
+#if defined(__linux__)
+#include <sys/inotify.h>
+
+static int chr__os_notifier_open(void)
+{
+    int fd = chr__os_above_standard(CHR_SYS(inotify_init1)(IN_NONBLOCK | IN_CLOEXEC));
+
+    return fd < 0 ? chr__os_code(errno) : fd;
+}
+
+/* A number above 0, or an error. */
+static int chr__os_notifier_add(int fd, const char *path)
+{
+    int number = CHR_SYS(inotify_add_watch)(fd, path, IN_OPEN | IN_CLOSE | IN_ATTRIB);
+
+    return number < 0 ? chr__os_code(errno) : number;
+}
+
+static void chr__os_notifier_remove(int fd, int number)
+{
+    (void)CHR_SYS(inotify_rm_watch)(fd, number);
+}
+
+/* Up to CHR__NEWS; how many. Those of files have no name behind them. */
+static int chr__os_notifier_read(int fd, chr__file_news *news)
+{
+    char                 bytes[CHR__NEWS * sizeof(struct inotify_event)];
+    struct inotify_event event;
+    int                  i, n = chr__os_read(fd, bytes, sizeof bytes);
+
+    n = n < 0 ? 0 : n / (int)sizeof event;
+    for (i = 0; i < n; i++) {
+        memcpy(&event, bytes + (size_t)i * sizeof event, sizeof event);
+        news[i].number = event.wd;
+        news[i].what = (event.mask & IN_OPEN ? CHR__FILE_OPENED : 0) | (event.mask & IN_CLOSE ? CHR__FILE_CLOSED : 0) |
+                       (event.mask & IN_ATTRIB ? CHR__FILE_CHANGED : 0) | (event.mask & IN_Q_OVERFLOW ? CHR__FILE_ANY : 0);
+    }
+    return n;
+}
+#else
+static int  chr__os_notifier_open(void) { return CHR_ERR_NOT_SUPPORTED; }
+static int  chr__os_notifier_add(int fd, const char *path) { return (void)fd, (void)path, CHR_ERR_NOT_SUPPORTED; }
+static void chr__os_notifier_remove(int fd, int number) { (void)fd, (void)number; }
+static int  chr__os_notifier_read(int fd, chr__file_news *news) { return (void)fd, (void)news, 0; }
+#endif
+
+#if defined(__APPLE__)
+#define CHR__STAT_TIME(info, which) ((info).st_##which##timespec)
+#else
+#define CHR__STAT_TIME(info, which) ((info).st_##which##tim)
+#endif
+
+/* Whether the symlink leads there. */
+static int chr__os_link_leads_to(const char *path, const char *target)
+{
+    char    text[256];
+    ssize_t n = CHR_SYS(readlink)(path, text, sizeof text);
+
+    return n >= 0 && (size_t)n == strlen(target) && memcmp(text, target, (size_t)n) == 0;
+}
+
+/* The symlink to a terminal bears the time of that terminal's last change (ctime), to be told from one to a later terminal of the
+ * same name. Afresh after each change of owner or mode. */
+static void chr__os_link_stamp(const char *path, const char *terminal)
+{
+    struct stat     info;
+    struct timespec times[2];
+
+    if (CHR_SYS(stat)(terminal, &info) < 0)
+        return;
+    times[0] = times[1] = CHR__STAT_TIME(info, c);
+    (void)CHR_SYS(utimensat)(AT_FDCWD, path, times, AT_SYMLINK_NOFOLLOW);
+}
+
+/* 1 = a symlink into the file system of the pty `own`, left behind by a process that is gone: its terminal is gone too, or another
+ * has its name by now, made after the link. -1 = one to a terminal in use; 0 = any other file. */
+static int chr__os_link_is_stale(const char *path, const char *own)
+{
+    size_t          directory = (size_t)(strrchr(own, '/') - own) + 1;
+    struct stat     link, terminal;
+    struct timespec made, changed;
+    char            target[256];
+    ssize_t         n = CHR_SYS(readlink)(path, target, sizeof target - 1);
+
+    target[n < 0 ? 0 : n] = 0;
+    if (strncmp(target, own, directory) != 0 || strchr(target + directory, '/') || CHR_SYS(lstat)(path, &link) < 0)
+        return 0;
+    if (CHR_SYS(stat)(target, &terminal) < 0)
+        return errno == ENOENT ? 1 : -1;
+    made = CHR__STAT_TIME(link, m);
+    changed = CHR__STAT_TIME(terminal, c);
+    if (made.tv_nsec == 0) /* a file system that counts in seconds */
+        changed.tv_nsec = 0;
+    return changed.tv_sec > made.tv_sec || (changed.tv_sec == made.tv_sec && changed.tv_nsec > made.tv_nsec) ? 1 : -1;
+}
+
 /* The master of a new pty, and the name of its slave in name[size]. */
 static int chr__os_pty_open(char *name, size_t size, chr_error *err)
 {
@@ -2309,6 +2414,16 @@ static int chr__os_pty_open(char *name, size_t size, chr_error *err)
     chr__format(name, size, "%s", slave);
     return fd;
 #endif
+}
+
+/* What has come to the slave and nobody has read is thrown away. That can be asked of the slave only. */
+static void chr__os_pty_flush(const char *name)
+{
+    int fd = chr__os_open(name, CHR__OPEN_BOTH, NULL);
+
+    if (fd >= 0)
+        (void)CHR_SYS(tcflush)(fd, TCIFLUSH);
+    chr__os_close(fd);
 }
 
 /* Makes the slave raw. That opens and closes it, after which the master reports a hang-up as long as nobody has it open. */
@@ -3623,6 +3738,10 @@ struct chr_context {
     chr_idle     last_idle;    /* and one of idles */
     chr__waker   waker;
     chr_watch    wake_watch;
+#if CHARDEV_HAS_PTY
+    struct chr__file_watch *file_watches;
+    chr_watch    notifier;     /* of the descriptor that tells of all of them; made with the first */
+#endif
     int          depth;        /* handlers and dispatches that are running: nothing is freed before it is 0 */
     int          quiet;        /* calls into a backend's slots: events wait for the loop */
     int          outside;      /* those of them that no frontend makes: to a recorder their events come by themselves */
@@ -4670,6 +4789,101 @@ static void chr__woken(void *opaque, int events)
 #endif
     chr__os_waker_quiet(&ctx->waker);
 }
+
+#if CHARDEV_HAS_PTY
+/* -- files that are watched for being opened. One descriptor for all, since a user may have few of that kind (128). Closing it
+ * takes the system long: it stays until the context goes. -- */
+
+typedef struct chr__file_watch {
+    chr_context            *ctx;
+    int                     number; /* the system's; 0 = stopped */
+    void                  (*changed)(void *opaque, int what);
+    void                   *opaque;
+    struct chr__file_watch *next;
+} chr__file_watch;
+
+static void chr__file_news_one(chr_context *ctx, const chr__file_news *news)
+{
+    chr__file_watch *watch, *next;
+
+    for (watch = ctx->file_watches; watch; watch = next) {
+        next = watch->next;
+        if (watch->number != news->number && !(news->what & CHR__FILE_ANY))
+            continue;
+        watch->changed(watch->opaque, news->what); /* it may stop this one, but no other */
+    }
+}
+
+static void chr__file_news_ready(void *opaque, int events)
+{
+    chr_context   *ctx = (chr_context *)opaque;
+    chr__file_news news[CHR__NEWS];
+    int            i, count = chr__os_notifier_read(ctx->notifier.fd, news);
+
+    (void)events;
+    for (i = 0; i < count; i++)
+        chr__file_news_one(ctx, &news[i]);
+}
+
+static int chr__file_notifier(chr_context *ctx)
+{
+    int fd;
+
+    if (ctx->notifier.slot)
+        return ctx->notifier.fd;
+    fd = chr__os_notifier_open();
+    if (fd >= 0 && chr_watch_start(ctx, &ctx->notifier, fd, CHR_IN, chr__file_news_ready, ctx) < 0) {
+        chr__os_close(fd);
+        return CHR_ERR_NO_MEMORY;
+    }
+    return fd;
+}
+
+/* Fails where the system has no such thing, or no more of it: then the file has to be looked at from time to time. `changed` only
+ * notes what it is told. */
+static int chr__file_watch_start(chr_context *ctx, chr__file_watch *watch, const char *path, void (*changed)(void *, int), void *opaque)
+{
+    int fd = chr__file_notifier(ctx), number = fd < 0 ? fd : chr__os_notifier_add(fd, path);
+
+    if (number < 0)
+        return number;
+    watch->ctx = ctx;
+    watch->number = number;
+    watch->changed = changed;
+    watch->opaque = opaque;
+    watch->next = ctx->file_watches;
+    ctx->file_watches = watch;
+    return 0;
+}
+
+static void chr__file_watch_stop(chr__file_watch *watch)
+{
+    chr__file_watch **link;
+
+    if (!watch->number)
+        return;
+    chr__os_notifier_remove(watch->ctx->notifier.fd, watch->number);
+    watch->number = 0;
+    for (link = &watch->ctx->file_watches; *link != watch; link = &(*link)->next)
+        ;
+    *link = watch->next;
+}
+
+/* What has happened by now is told before it returns. */
+static void chr__file_watch_look(chr__file_watch *watch)
+{
+    if (watch->number)
+        chr__file_news_ready(watch->ctx, CHR_IN);
+}
+
+static void chr__file_notifier_close(chr_context *ctx)
+{
+    if (!ctx->notifier.slot)
+        return;
+    chr_watch_stop(&ctx->notifier);
+    chr__os_close(ctx->notifier.fd);
+}
+#endif
 
 /* ====================================================================================================================
  * >>the_options   text to key=value list, list to options struct, by the backend's table
@@ -11958,16 +12172,22 @@ static const chr_backend chr__pipe_kind = {
  * >>be_pty   the master of a new pseudo terminal
  *
  * far side   who opens the slave          options   path: a symlink to it
- * events     OPENED when somebody has the slave open: seen about each second, and at each write; CLOSED at hang-up
+ * events     OPENED when somebody has the slave open: told by the system at once, or else seen about each second and after each
+ *            write; CLOSED at hang-up
  * ==================================================================================================================== */
 #if CHARDEV_HAS_PTY
 
 typedef struct chr__pty {
-    chr__fd_dev base;
-    chr_timer   look;       /* whether the slave is open */
-    char        slave[64];
-    int         has_symlink;
-    int         is_closing; /* CLOSED is being told: who is there already comes after it */
+    chr__fd_dev     base;
+    chr__file_watch opened;  /* of the slave */
+    int             is_told; /* that watch works: it has told of our own opening */
+    int             openers; /* of which it has told; fewer than there are, where it has taken two for one */
+    int             is_left, is_renewed; /* since the last look: the last of them has gone; and another has come after that */
+    chr_timer       look;    /* whether the slave is open */
+    chr_idle        look_soon;
+    char            slave[64];
+    char           *link;    /* the symlink that we made, absolute; NULL = none */
+    chr__file_id    link_id;
 } chr__pty;
 
 enum { CHR__PTY_LOOK_MS = 1000 };
@@ -11979,48 +12199,141 @@ static const chr_option chr__pty_rows[] = {
 
 static void chr__pty_look(void *opaque);
 
+/* From any thread: the rest is the loop's. */
+static void chr__pty_look_soon(chr__pty *pty)
+{
+    chr_idle_start(pty->base.dev.ctx, &pty->look_soon, chr__pty_look, pty);
+}
+
+/* The next one may have opened it meanwhile, and what tells of it was read, or is read here. */
 static void chr__pty_hung_up(chr__stream *stream, int code)
 {
     chr__pty *pty = (chr__pty *)stream->dev;
 
     (void)code;
     chr__stream_close(stream);
-    chr_timer_start(stream->dev->ctx, &pty->look, CHR__PTY_LOOK_MS, chr__pty_look, pty);
-    pty->is_closing = 1;
+    chr__file_watch_look(&pty->opened);
+    pty->openers = pty->is_renewed ? pty->openers : 0;
+    pty->is_left = pty->is_renewed = 0;
+    chr__pty_look_soon(pty);
     chr_be_event(stream->dev, CHR_EVENT_CLOSED);
-    pty->is_closing = 0;
 }
 
-/* The master reports a hang-up as long as nobody has the slave open; with input, somebody was here since we last looked. */
+/* The master reports a hang-up as long as nobody has the slave open; with input, somebody was here since we last looked. 1 = it is
+ * open now; 0 = nobody is there; or an error. */
 static int chr__pty_try(chr__pty *pty)
 {
     chr__fd_dev *base = &pty->base;
-    int          ready = chr__os_wait(base->in, CHR_IN | CHR_HUP, 0);
+    int          ready = chr__os_wait(base->in, CHR_IN | CHR_HUP, 0), code;
 
-    if (ready < 0 || (ready & (CHR_IN | CHR_HUP)) == CHR_HUP || chr__fd_start(base, base->in, base->in, chr__pty_hung_up, NULL) < 0)
-        return 0;
-    chr_timer_stop(&pty->look);
-    chr_be_event(&base->dev, CHR_EVENT_OPENED);
-    return 1;
+    if (ready < 0 || (ready & (CHR_IN | CHR_HUP)) == CHR_HUP)
+        return ready < 0 ? ready : 0;
+    if (((const chr_common_options *)base->dev.options)->history > 0)
+        chr__os_pty_flush(pty->slave); /* what the last peer has left unread: the history has it */
+    code = chr__fd_start(base, base->in, base->in, chr__pty_hung_up, NULL);
+    return code < 0 ? code : 1;
+}
+
+/* Between two looks the last one has gone and another has come: poll() can't tell. */
+static void chr__pty_renew(chr__pty *pty)
+{
+    chr__stream_look(&pty->base.stream, 0);
+    if (pty->base.stream.top)
+        chr__pty_hung_up(&pty->base.stream, 0);
+}
+
+/* Whether poll() can still tell of the hang-up when the last one has gone: else another has come, or some have not been counted. */
+static void chr__pty_check_left(chr__pty *pty)
+{
+    int ready = chr__os_wait(pty->base.in, CHR_IN | CHR_HUP, 0);
+
+    chr__file_watch_look(&pty->opened);
+    if (!pty->is_left || ready < 0 || (ready & CHR_HUP))
+        return;
+    pty->is_left = 0;
+    pty->openers = 1;
+}
+
+static void chr__pty_look_for_opener(chr__pty *pty)
+{
+    int found = chr__pty_try(pty);
+
+    pty->is_left = pty->is_renewed = 0;
+    if (found > 0)
+        chr_be_event(&pty->base.dev, CHR_EVENT_OPENED);
+    else if (found < 0 || !pty->is_told)
+        chr_timer_start(pty->base.dev.ctx, &pty->look, CHR__PTY_LOOK_MS, chr__pty_look, pty);
 }
 
 static void chr__pty_look(void *opaque)
 {
     chr__pty *pty = (chr__pty *)opaque;
 
-    if (!chr__pty_try(pty))
-        chr_timer_start(pty->base.dev.ctx, &pty->look, CHR__PTY_LOOK_MS, chr__pty_look, pty);
+    chr_timer_stop(&pty->look);
+    if (!pty->base.stream.top) {
+        chr__pty_look_for_opener(pty);
+        return;
+    }
+    if (pty->is_left)
+        chr__pty_check_left(pty);
+    if (pty->is_renewed)
+        chr__pty_renew(pty);
 }
 
+/* Only notes. */
+static void chr__pty_told(void *opaque, int what)
+{
+    chr__pty *pty = (chr__pty *)opaque;
+
+    if (what & CHR__FILE_OPENED) {
+        pty->is_told = 1;
+        pty->is_renewed |= pty->is_left;
+        pty->is_left = 0;
+        pty->openers++;
+    } else if (what & CHR__FILE_CLOSED && pty->openers > 0) {
+        pty->is_left = --pty->openers == 0;
+    }
+    if (what & CHR__FILE_CHANGED && pty->link && chr__os_link_leads_to(pty->link, pty->slave))
+        chr__os_link_stamp(pty->link, pty->slave);
+    chr__pty_look_soon(pty);
+}
+
+/* What is written before OPENED comes has met nobody, so that history= has it, once. */
 static int chr__pty_write(chr_dev *dev, const void *buf, size_t len)
 {
     chr__pty *pty = (chr__pty *)dev;
 
-    if (!pty->base.stream.top && (pty->is_closing || !chr__pty_try(pty)))
-        return CHR_ERR_DISCONNECTED;
-    return chr__stream_write(&pty->base.stream, buf, len);
+    if (pty->base.stream.top)
+        return chr__stream_write(&pty->base.stream, buf, len);
+    if (!pty->is_told)
+        chr__pty_look_soon(pty);
+    return CHR_ERR_DISCONNECTED;
 }
 
+/* A link that is left from a process that is gone is replaced. */
+static int chr__pty_make_link(chr__pty *pty, const char *path, chr_error *err)
+{
+    int code = chr__os_symlink(pty->slave, path, err), stale = code == CHR_ERR_EXISTS ? chr__os_link_is_stale(path, pty->slave) : 0;
+
+    if (stale > 0) {
+        chr__os_unlink(path);
+        code = chr__os_symlink(pty->slave, path, err);
+    } else if (stale < 0 && err) {
+        chr__append(err->text, sizeof err->text, strlen(err->text), " (a link to a terminal that is in use)");
+    }
+    if (code < 0)
+        return code;
+    pty->link = chr__absolute_path(pty->base.dev.ctx, path);
+    if (!pty->link) {
+        chr__os_unlink(path);
+        return chr__no_memory(err);
+    }
+    chr__os_link_stamp(path, pty->slave);
+    pty->link_id = chr__os_file_id(path);
+    return 0;
+}
+
+/* Made raw by opening it, behind the watch: so that shows whether it works. */
 static int chr__pty_open(chr_dev *dev, chr_error *err)
 {
     const char *path = ((const chr_pty_options *)dev->options)->path;
@@ -12031,12 +12344,13 @@ static int chr__pty_open(chr_dev *dev, chr_error *err)
     pty->base.is_owner = 1;
     if (fd < 0)
         return fd;
-    code = chr__os_pty_make_raw(pty->slave, err);
-    if (code == 0 && path)
-        code = chr__os_symlink(pty->slave, path, err);
+    code = path ? chr__pty_make_link(pty, path, err) : 0;
     if (code < 0)
         return code;
-    pty->has_symlink = path != NULL;
+    (void)chr__file_watch_start(dev->ctx, &pty->opened, pty->slave, chr__pty_told, pty);
+    code = chr__os_pty_make_raw(pty->slave, err);
+    if (code < 0)
+        return code;
     chr_timer_start(dev->ctx, &pty->look, CHR__PTY_LOOK_MS / 10, chr__pty_look, pty);
     return 0;
 }
@@ -12046,9 +12360,13 @@ static void chr__pty_close(chr_dev *dev)
     chr__pty *pty = (chr__pty *)dev;
 
     chr_timer_stop(&pty->look);
+    chr_idle_stop(&pty->look_soon);
+    chr__file_watch_stop(&pty->opened);
+    if (pty->link && chr__os_link_leads_to(pty->link, pty->slave)) /* its number is ours until the master is closed */
+        chr__os_unlink_own(pty->link, &pty->link_id);
+    chr__free(dev->ctx, pty->link);
+    pty->link = NULL;
     chr__fd_close(dev);
-    if (pty->has_symlink)
-        chr__os_unlink(((const chr_pty_options *)dev->options)->path);
 }
 
 static void chr__pty_describe(const chr_dev *dev, chr_info *info)
@@ -18091,6 +18409,9 @@ static int chr__context_start(chr_context *ctx)
 /* The user's timers, idles and watches are stopped, so that stopping them later on is harmless. */
 static void chr__context_free_memory(chr_context *ctx)
 {
+#if CHARDEV_HAS_PTY
+    chr__file_notifier_close(ctx);
+#endif
     while (ctx->timers.next != &ctx->timers)
         chr_timer_stop(ctx->timers.next);
     while (ctx->idles.next != &ctx->idles)
