@@ -2084,7 +2084,8 @@ static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, i
 
 typedef struct termios chr__termios;
 
-CHR__PRIVATE int chr__os_is_terminal(int fd) { return CHR_SYS(isatty)(fd) == 1; }
+/* EIO: a terminal that is hung up. */
+CHR__PRIVATE int chr__os_is_terminal(int fd) { return CHR_SYS(isatty)(fd) == 1 || errno == EIO; }
 
 CHR__PRIVATE int chr__os_is_character_device(int fd)
 {
@@ -3665,7 +3666,8 @@ CHR__PRIVATE int chr__os_write(int fd, chr__fd_type type, const void *buf, size_
 }
 CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
 {
-    (void)fd, (void)buf, (void)len, (void)offset;
+    (void)fd, (void)offset;
+    memset(buf, 0, len); /* else gcc -Og takes it for a value that callers use */
     return CHR_ERR_NOT_SUPPORTED;
 }
 CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms) { (void)fd; (void)events; return timeout_ms < 0 ? CHR_ERR_NOT_SUPPORTED : 0; }
@@ -13655,7 +13657,7 @@ static int chr__serial_purge(chr__serial *serial, int what)
 static int chr__serial_errors(chr__serial *serial)
 {
     chr__marks *marks = &serial->marks;
-    int         now[CHR__COUNTS], errors = marks->errors;
+    int         now[CHR__COUNTS] = { 0 }, errors = marks->errors;
 
     if (serial->fd >= 0 && chr__os_serial_counts(serial->fd, now) == 0) {
         errors |= now[CHR__COUNT_OVERRUN] != marks->seen[CHR__COUNT_OVERRUN] ? CHR_LINE_OVERRUN : 0;
