@@ -5,26 +5,51 @@
 #   make bench      speed, beside others               make cross       every compiler and target that is here
 #   make fuzz       FUZZ_SECONDS=20 each               make coverage    lines of chardev.h that the tests reach
 #   make install    PREFIX=/usr/local DESTDIR=
+#
+# V=1 shows the compiler's command lines. CC, CFLAGS, LDFLAGS as ever; TLS= and SPICE= build without mbed TLS, without spice-server.
+# SAN=1: address and undefined behaviour sanitizers; SAN=thread: the tests with threads under the thread sanitizer; PEERS=0: no peers.
+
+MAKEFLAGS += --no-builtin-rules
+STARTED := $(shell date +%s)
 
 ifeq ($(origin CC),default)
 CC        = gcc
 endif
+TEST_CFLAGS := -g -O1 $(CFLAGS)
 CFLAGS   ?= -O2 -g
 WARNINGS  = -Wall -Wextra -Wpedantic -Wshadow -Wconversion
 DEFINES   = -D_GNU_SOURCE -DCHARDEV_THREADS
 PREFIX   ?= /usr/local
 FUZZ_SECONDS ?= 20
 
-ifdef SAN
-B        = build/san
-SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
-else
+# As many jobs side by side as there are processors, unless -j says how many (here or in the make that calls this one).
+ifeq ($(filter -j% --jobserver%,$(shell echo "$$MAKEFLAGS")),)
+MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
+endif
+JOBS = $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS)))
+
+# A line for each program; the compiler's command lines with V=1.
+SAY = $(if $(filter 1,$(V)),,@echo 'CC $@';)
+
+ifeq ($(SAN),)
 B        = build
 SANITIZE =
+else ifeq ($(SAN),1)
+B        = build/san
+SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+else ifeq ($(SAN),thread)
+B        = build/tsan
+SANITIZE = -fsanitize=thread -fno-omit-frame-pointer
+else ifeq ($(SAN),coverage)
+B        = build/coverage
+SANITIZE = -O0 --coverage
+else
+$(error SAN=$(SAN): it is 1 (address, undefined) or thread)
 endif
 
-# Where mbed TLS is there, what speaks over sockets speaks TLS too; TLS= builds without it.
-TLS := $(shell echo '\#include <mbedtls/ssl.h>' | $(CC) -E -xc - >/dev/null 2>&1 && echo yes)
+# Where mbed TLS is there, what speaks over sockets speaks TLS too; TLS= builds without it. There is no number sign in the question:
+# some versions of make would keep the backslash before it.
+TLS := $(shell $(CC) -E -include mbedtls/ssl.h -x c /dev/null >/dev/null 2>&1 && echo yes)
 ifeq ($(TLS),yes)
 TLS_FLAGS = -DCHARDEV_MBEDTLS
 TLS_LIBS  = -lmbedtls -lmbedx509 -lmbedcrypto
@@ -38,31 +63,69 @@ SPICE_LIBS  = $(shell pkg-config --libs spice-server libcrypto)
 endif
 
 EXAMPLE_FLAGS = -I. -std=c99 $(DEFINES) $(WARNINGS) $(CFLAGS) $(SANITIZE) -pthread
-TEST_FLAGS    = -I. -Itests -std=gnu99 $(DEFINES) $(WARNINGS) -g -O1 $(SANITIZE) -pthread
+TEST_FLAGS    = -I. -Itests -std=gnu99 $(DEFINES) $(WARNINGS) $(TEST_CFLAGS) $(SANITIZE) -pthread
+FLAGS_USED    = $(CC) $(EXAMPLE_FLAGS) $(TEST_FLAGS) $(TLS_FLAGS) $(TLS_LIBS) $(SPICE_FLAGS) $(SPICE_LIBS) $(LDFLAGS)
 
 EXAMPLES = $(B)/hello $(B)/console_share $(B)/relay $(B)/fd_handoff $(B)/tinyvm
-TESTS    = $(patsubst tests/%.c,$(B)/tests/%,$(sort $(wildcard tests/test_*.c)))
+SOURCES := $(sort $(wildcard tests/test_*.c))
 FUZZERS  = $(patsubst tests/fuzz/%.c,build/fuzz/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
+ifeq ($(SAN),thread)
+EXAMPLES =
+SOURCES := $(filter tests/test_threads%,$(SOURCES))
+endif
+TESTS    = $(patsubst tests/%.c,$(B)/tests/%,$(SOURCES))
 
 all: $(EXAMPLES)
 
-$(B)/tinyvm: $(wildcard examples/tinyvm/*.c examples/tinyvm/*.h) chardev.h Makefile
-	@mkdir -p $(@D)
-	$(CC) $(EXAMPLE_FLAGS) $(TLS_FLAGS) -Iexamples/tinyvm -o $@ $(filter %.c,$^) $(LDFLAGS) $(TLS_LIBS)
+# Changes when the compiler or a flag does. What was built with others is built anew.
+$(B)/flags: export FLAGS_NOW = $(FLAGS_USED)
+$(B)/flags: always
+	@mkdir -p $(@D) && printf '%s\n' "$$FLAGS_NOW" | cmp -s - $@ || printf '%s\n' "$$FLAGS_NOW" >$@
 
-$(B)/fd_handoff $(B)/hello $(B)/console_share $(B)/relay: $(B)/%: examples/%.c chardev.h Makefile
+# The implementation, once for several programs. hello holds it itself: it is all that a program needs.
+$(B)/chardev.o: examples/tinyvm/chardev.c chardev.h Makefile $(B)/flags
 	@mkdir -p $(@D)
-	$(CC) $(EXAMPLE_FLAGS) $(TLS_FLAGS) -o $@ $< $(LDFLAGS) $(TLS_LIBS)
+	$(SAY)$(CC) $(EXAMPLE_FLAGS) $(TLS_FLAGS) -c -o $@ $<
 
-$(B)/tests/%: tests/%.c $(wildcard tests/*.h) chardev.h Makefile
+$(B)/tinyvm: $(wildcard examples/tinyvm/*.c examples/tinyvm/*.h) $(B)/chardev.o Makefile $(B)/flags
 	@mkdir -p $(@D)
-	$(CC) $(TEST_FLAGS) -o $@ $< $(LDFLAGS)
+	$(SAY)$(CC) $(EXAMPLE_FLAGS) $(TLS_FLAGS) -Iexamples/tinyvm -o $@ $(filter-out %/chardev.c,$(filter %.c %.o,$^)) $(LDFLAGS) $(TLS_LIBS)
 
-$(B)/tests/test_tls: TEST_FLAGS += $(TLS_FLAGS)
-$(B)/tests/test_tls: LDFLAGS += $(TLS_LIBS)
-$(B)/tests/test_spice: TEST_FLAGS += $(SPICE_FLAGS)
-$(B)/tests/test_spice: LDFLAGS += $(SPICE_LIBS)
-$(B)/tests/test_uart: examples/tinyvm/uart16550.c examples/tinyvm/uart16550.h
+$(B)/console_share $(B)/relay: $(B)/%: examples/%.c $(B)/chardev.o Makefile $(B)/flags
+	@mkdir -p $(@D)
+	$(SAY)$(CC) $(EXAMPLE_FLAGS) $(TLS_FLAGS) -DCHARDEV_LINKED -o $@ $< $(B)/chardev.o $(LDFLAGS) $(TLS_LIBS)
+
+$(B)/fd_handoff $(B)/hello: $(B)/%: examples/%.c chardev.h Makefile $(B)/flags
+	@mkdir -p $(@D)
+	$(SAY)$(CC) $(EXAMPLE_FLAGS) $(TLS_FLAGS) -o $@ $< $(LDFLAGS) $(TLS_LIBS)
+
+# The implementation is compiled once for each flavour and linked with the test programs that ask for it: by including fault.h, by
+# naming CHARDEV_MBEDTLS or CHARDEV_SPICE. Few hold it themselves, to put other system calls in its way or to look inside.
+OWN    := $(shell grep -l 'define CHARDEV_IMPLEMENTATION' $(SOURCES))
+FAULTY := $(shell grep -l 'include "fault.h"' $(SOURCES))
+SECURE := $(if $(TLS_FLAGS),$(shell grep -l CHARDEV_MBEDTLS $(SOURCES)))
+SPICY  := $(if $(SPICE_FLAGS),$(shell grep -l CHARDEV_SPICE $(SOURCES)))
+flavour = $(if $(filter $1,$(FAULTY)),-faults)$(if $(filter $1,$(SECURE)),-tls)$(if $(filter $1,$(SPICY)),-spice)
+object  = $(if $(filter $1,$(OWN)),,$(B)/tests/impl$(call flavour,$1).o)
+
+flavour_flags = $(if $(findstring -faults,$1),-DTEST_FAULTS) $(if $(findstring -tls,$1),$(TLS_FLAGS)) \
+                $(if $(findstring -spice,$1),$(SPICE_FLAGS))
+flavour_libs  = $(if $(findstring -tls,$1),$(TLS_LIBS)) $(if $(findstring -spice,$1),$(SPICE_LIBS))
+
+OBJECTS = $(sort $(foreach source,$(SOURCES),$(call object,$(source))))
+
+$(OBJECTS): $(B)/tests/impl%.o: tests/impl.c tests/fault.h tests/private.h chardev.h Makefile $(B)/flags
+	@mkdir -p $(@D)
+	$(SAY)$(CC) $(TEST_FLAGS) $(call flavour_flags,$*) -c -o $@ $<
+
+.SECONDEXPANSION:
+$(TESTS): $(B)/tests/%: tests/%.c $(wildcard tests/*.h) chardev.h Makefile $(B)/flags $$(call object,tests/$$*.c)
+	@mkdir -p $(@D)
+	$(SAY)$(CC) $(TEST_FLAGS) $(if $(filter %.o,$^),-DCHARDEV_LINKED) $(call flavour_flags,$(call flavour,$<)) -o $@ $< \
+	    $(filter %.o,$^) $(LDFLAGS) $(call flavour_libs,$(call flavour,$<))
+
+$(filter $(B)/tests/test_uart,$(TESTS)): examples/tinyvm/uart16550.c examples/tinyvm/uart16550.h
+$(filter $(B)/tests/test_corpus,$(TESTS)): $(wildcard tests/fuzz/*.c tests/fuzz/*.h)
 
 demo: $(B)/tinyvm $(B)/fd_handoff
 	$(B)/fd_handoff
@@ -70,7 +133,7 @@ demo: $(B)/tinyvm $(B)/fd_handoff
 	@echo 'demo: ok'
 
 test: all $(TESTS)
-	@BUILD=$(B) sh tests/run.sh $(TESTS)
+	@BUILD=$(B) STARTED=$(STARTED) JOBS=$(JOBS) $(if $(filter thread,$(SAN)),PEERS=0) sh tests/run.sh $(TESTS)
 
 test-peers: all
 	@BUILD=$(B) sh tests/run.sh
@@ -96,8 +159,13 @@ endif
 fuzz: $(FUZZERS)
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) SKIPPED='$(NOT_FUZZED)' sh tests/fuzz/run.sh $(FUZZERS)
 
+ifneq ($(SAN),coverage)
 coverage:
-	@CC='$(CC)' FLAGS='-I. -Itests -std=gnu99 $(DEFINES) -g -O0 --coverage -pthread' sh tests/coverage.sh
+	@$(MAKE) SAN=coverage coverage
+else
+coverage: $(TESTS)
+	@sh tests/coverage.sh $(TESTS)
+endif
 
 install:
 	mkdir -p '$(DESTDIR)$(PREFIX)/include' '$(DESTDIR)$(PREFIX)/lib/pkgconfig'
@@ -111,4 +179,6 @@ install:
 clean:
 	rm -rf build
 
-.PHONY: all demo test test-peers bench fuzz cross coverage install clean
+always:
+
+.PHONY: all always demo test test-peers bench fuzz cross coverage install clean

@@ -680,6 +680,8 @@ typedef struct chr_address {
     const char      *path;        /* UNIX */
     chr_bool         abstract;    /* UNIX: in Linux's abstract name space; default off */
     chr_bool         tight;       /* UNIX abstract: the name is not padded with zeros; default on */
+    const char      *mode;        /* UNIX server: permissions of the socket file, octal ("0660"); NULL: by umask */
+    const char      *group;       /* UNIX server: its group, a name or a number; NULL = the process's */
     int64_t          cid;         /* VSOCK, with port */
     int              fd;          /* FD: open already; listening with server on, else connected */
 } chr_address;
@@ -1192,6 +1194,7 @@ CHR__PRIVATE int chr__no_memory(chr_error *err)
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <limits.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -1452,9 +1455,47 @@ CHR__PRIVATE int chr__os_exists(const char *path)
     return CHR_SYS(access)(path, F_OK) == 0;
 }
 
+enum { CHR__PATH_SIZE = 4096 };
+
+/* The working directory, into path[size]. */
+CHR__PRIVATE int chr__os_working_directory(char *path, size_t size)
+{
+    return CHR_SYS(getcwd)(path, size) ? 0 : chr__os_code(errno);
+}
+
+/* Which file has a name: a socket or symlink that was made is known again by it. */
+typedef struct chr__file_id {
+    dev_t device;
+    ino_t inode;
+    int   is_known;
+} chr__file_id;
+
+CHR__PRIVATE chr__file_id chr__os_file_id(const char *path)
+{
+    chr__file_id id;
+    struct stat  info;
+
+    memset(&id, 0, sizeof id);
+    if (CHR_SYS(lstat)(path, &info) == 0) {
+        id.device = info.st_dev;
+        id.inode = info.st_ino;
+        id.is_known = 1;
+    }
+    return id;
+}
+
 CHR__PRIVATE void chr__os_unlink(const char *path)
 {
     (void)CHR_SYS(unlink)(path);
+}
+
+/* Removes the name of one file, and of no other that has it by now. */
+CHR__PRIVATE void chr__os_unlink_own(const char *path, const chr__file_id *own)
+{
+    chr__file_id id = chr__os_file_id(path);
+
+    if (own->is_known && id.is_known && id.device == own->device && id.inode == own->inode)
+        (void)CHR_SYS(unlink)(path);
 }
 
 /* poll() */
@@ -1931,15 +1972,31 @@ static int chr__os_socket_new(const chr__sockaddr *address, chr_error *err)
     return fd;
 }
 
-/* A unix socket file that nobody listens on. Asked with a datagram socket, which a living listener never sees: it answers
- * "wrong type" for it. */
-static int chr__os_is_stale(const chr__sockaddr *address)
+/* How a server listens, beside its address. Zeroed: as the system does by default. */
+typedef struct chr__listen_terms {
+    int           is_one_family;      /* an IPv6 socket takes no IPv4 peers */
+    int           has_mode, has_group;
+    unsigned      mode, group;        /* of a unix socket's file */
+    chr__file_id *file;               /* out: that file */
+} chr__listen_terms;
+
+/* The path of a unix socket's file; NULL = it has none. */
+static const char *chr__os_socket_path(const chr__sockaddr *address)
 {
     const char *path = ((const struct sockaddr_un *)(const void *)&address->storage)->sun_path;
+
+    return address->storage.ss_family == AF_UNIX && path[0] ? path : NULL;
+}
+
+/* A unix socket file that no socket is bound to any more. Asked with a datagram socket, which a living listener never
+ * sees: the answer is EPROTOTYPE then, and ECONNREFUSED when nobody is there. A symlink is no socket file. */
+static int chr__os_is_stale(const chr__sockaddr *address)
+{
+    const char *path = chr__os_socket_path(address);
     struct stat info;
     int         fd, stale;
 
-    if (address->storage.ss_family != AF_UNIX || path[0] == 0 || CHR_SYS(stat)(path, &info) < 0 || !S_ISSOCK(info.st_mode))
+    if (!path || CHR_SYS(lstat)(path, &info) < 0 || !S_ISSOCK(info.st_mode))
         return 0;
     fd = CHR_SYS(socket)(AF_UNIX, SOCK_DGRAM, 0);
     if (fd < 0)
@@ -1949,37 +2006,95 @@ static int chr__os_is_stale(const chr__sockaddr *address)
     return stale;
 }
 
-static int chr__os_bind(int fd, const chr__sockaddr *address)
+static int chr__os_bind_once(int fd, const chr__sockaddr *address)
 {
-    int on = 1, off = 0;
+    return CHR_SYS(bind)(fd, (const struct sockaddr *)&address->storage, address->length) < 0 ? errno : 0;
+}
+
+/* A stale socket file is replaced. 0, or an errno. */
+static int chr__os_bind(int fd, const chr__sockaddr *address, const chr__listen_terms *terms)
+{
+    int on = 1, error;
 
     if (address->storage.ss_family == AF_INET || address->storage.ss_family == AF_INET6)
         (void)CHR_SYS(setsockopt)(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (address->storage.ss_family == AF_INET6)
-        (void)CHR_SYS(setsockopt)(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-    if (CHR_SYS(bind)(fd, (const struct sockaddr *)&address->storage, address->length) == 0)
-        return 0;
-    if (errno != EADDRINUSE || !chr__os_is_stale(address))
-        return -1;
-    (void)CHR_SYS(unlink)(((const struct sockaddr_un *)(const void *)&address->storage)->sun_path);
-    return CHR_SYS(bind)(fd, (const struct sockaddr *)&address->storage, address->length);
+        (void)CHR_SYS(setsockopt)(fd, IPPROTO_IPV6, IPV6_V6ONLY, &terms->is_one_family, sizeof terms->is_one_family);
+    error = chr__os_bind_once(fd, address);
+    if (error != EADDRINUSE || !chr__os_is_stale(address))
+        return error;
+    (void)CHR_SYS(unlink)(chr__os_socket_path(address));
+    return chr__os_bind_once(fd, address);
 }
 
-/* A listening socket; `name` is for the message. */
-static int chr__os_listen(const chr__sockaddr *address, const char *name, chr_error *err)
+/* Group and permissions of a socket file, before anybody can connect: nobody can until listen(). 0, or an errno. */
+static int chr__os_set_access(const char *path, const chr__listen_terms *terms)
 {
-    int error, fd = chr__os_socket_new(address, err);
+    if (terms->has_group && CHR_SYS(lchown)(path, (uid_t)-1, (gid_t)terms->group) < 0)
+        return errno;
+    return terms->has_mode && CHR_SYS(chmod)(path, (mode_t)terms->mode) < 0 ? errno : 0;
+}
+
+/* What else is in the way of a unix server than a server; NULL = nothing. */
+static const char *chr__os_in_the_way(const chr__sockaddr *address)
+{
+    const char *path = chr__os_socket_path(address);
+    struct stat info;
+
+    if (!path || CHR_SYS(lstat)(path, &info) < 0 || S_ISSOCK(info.st_mode))
+        return NULL;
+    return " (by a file that is no socket)";
+}
+
+/* A listening socket; `name` is for the message. After an error no file of it is left. */
+static int chr__os_listen(const chr__sockaddr *address, const char *name, const chr__listen_terms *terms,
+                          chr_error *err)
+{
+    const char  *path = chr__os_socket_path(address), *other;
+    chr__file_id file;
+    int          error, fd = chr__os_socket_new(address, err);
 
     if (fd < 0)
         return fd;
-    if (chr__os_bind(fd, address) == 0 && CHR_SYS(listen)(fd, 16) == 0)
+    memset(&file, 0, sizeof file);
+    error = chr__os_bind(fd, address, terms);
+    if (error == 0 && path) {
+        file = chr__os_file_id(path);
+        error = chr__os_set_access(path, terms);
+    }
+    if (error == 0 && CHR_SYS(listen)(fd, 16) < 0)
+        error = errno;
+    if (terms->file)
+        *terms->file = file;
+    if (error == 0)
         return fd;
-    error = errno;
+    if (path)
+        chr__os_unlink_own(path, &file);
     chr__os_close(fd);
-    return chr__os_fail(err, error, "cannot listen on", name);
+    other = error == EADDRINUSE ? chr__os_in_the_way(address) : NULL;
+    chr__os_fail(err, error, "cannot listen on", name);
+    if (err && other)
+        chr__append(err->text, sizeof err->text, strlen(err->text), "%s", other);
+    return chr__os_code(error);
 }
 
-/* A socket that is connected, or (*in_progress) will be when it is writable: then ask chr__os_connect_result(). */
+/* The number of a group. CHR_ERR_NOT_FOUND; CHR_ERR_NO_MEMORY when buf[size] is too small for its list of members. */
+static int chr__os_group(const char *name, char *buf, size_t size, unsigned *number)
+{
+    struct group entry, *found = NULL;
+    int          error;
+
+    do
+        error = getgrnam_r(name, &entry, buf, size, &found);
+    while (error == EINTR);
+    if (!found)
+        return error == ERANGE ? CHR_ERR_NO_MEMORY : CHR_ERR_NOT_FOUND;
+    *number = (unsigned)found->gr_gid;
+    return 0;
+}
+
+/* A socket that is connected, or (*in_progress) will be when it is writable: then ask chr__os_connect_result(). A unix
+ * server whose backlog is full is CHR_ERR_WOULD_BLOCK: connect() has to be called again. */
 static int chr__os_connect(const chr__sockaddr *address, const char *name, int *in_progress, chr_error *err)
 {
     int error, fd = chr__os_socket_new(address, err);
@@ -2596,10 +2711,13 @@ static void chr__os_socket_clear_error(int fd)
 /* From `local` (NULL = any) to `peer`, whose datagrams alone are received; -1 and errno. */
 static int chr__os_datagram_connect(const chr__sockaddr *peer, const chr__sockaddr *local)
 {
-    int error, fd = CHR_SYS(socket)(peer->storage.ss_family, SOCK_DGRAM, 0), failed;
+    const struct sockaddr_in6 *ipv6 = (const struct sockaddr_in6 *)(const void *)&peer->storage;
+    int error, on = 1, fd = CHR_SYS(socket)(peer->storage.ss_family, SOCK_DGRAM, 0), failed;
 
     if (fd < 0)
         return -1;
+    if (peer->storage.ss_family == AF_INET6 && !IN6_IS_ADDR_V4MAPPED(&ipv6->sin6_addr)) /* the port stays free for IPv4 */
+        (void)CHR_SYS(setsockopt)(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
     failed = chr__os_adopt(fd) < 0 ||
              (local && CHR_SYS(bind)(fd, (const struct sockaddr *)(const void *)&local->storage, local->length) < 0);
     while (!failed && CHR_SYS(connect)(fd, (const struct sockaddr *)(const void *)&peer->storage, peer->length) < 0)
@@ -2656,6 +2774,14 @@ CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
     return CHR_ERR_NOT_SUPPORTED;
 }
 CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms) { (void)fd; (void)events; return timeout_ms < 0 ? CHR_ERR_NOT_SUPPORTED : 0; }
+
+enum { CHR__PATH_SIZE = 1 };
+
+CHR__PRIVATE int chr__os_working_directory(char *path, size_t size)
+{
+    (void)path, (void)size;
+    return CHR_ERR_NOT_SUPPORTED;
+}
 
 typedef enum chr__open_mode { CHR__OPEN_READ, CHR__OPEN_BOTH, CHR__OPEN_CREATE, CHR__OPEN_APPEND } chr__open_mode;
 
@@ -2905,6 +3031,21 @@ CHR__PRIVATE char *chr__copy_text(chr_context *ctx, const char *text, size_t len
 
     if (copy)
         memcpy(copy, text, len);
+    return copy;
+}
+
+/* The same file after the program has changed its working directory; the caller frees it. NULL = no memory. */
+CHR__PRIVATE char *chr__absolute_path(chr_context *ctx, const char *path)
+{
+    char   directory[CHR__PATH_SIZE], *copy;
+    size_t size;
+
+    if (path[0] == '/' || chr__os_working_directory(directory, sizeof directory) < 0)
+        return chr__copy_text(ctx, path, strlen(path));
+    size = strlen(directory) + strlen(path) + 2;
+    copy = (char *)chr__allocate(ctx, size);
+    if (copy)
+        chr__format(copy, size, "%s/%s", directory, path);
     return copy;
 }
 
@@ -11023,6 +11164,8 @@ static const chr_option chr__socket_rows[] = {
     { "ipv6",         CHR_OPTION_BOOL,   CHR__ROW(address.ipv6),      NULL,  0, 0,           "on: IPv6 only; off: not IPv6" },
     { "abstract",     CHR_OPTION_BOOL,   CHR__ROW(address.abstract),  "off", 0, 0,           "path is in Linux's abstract name space" },
     { "tight",        CHR_OPTION_BOOL,   CHR__ROW(address.tight),     "on",  0, 0,           "an abstract name is not padded with zeros" },
+    { "mode",         CHR_OPTION_TEXT,   CHR__ROW(address.mode),      NULL,  0, 0,           "server: permissions of the socket file at path, octal (0660)" },
+    { "group",        CHR_OPTION_TEXT,   CHR__ROW(address.group),     NULL,  0, 0,           "server: group of the socket file at path, name or number" },
     { "server",       CHR_OPTION_BOOL,   CHR__ROW(server),            "off", 0, 0,           "listen for a peer" },
     { "wait",         CHR_OPTION_BOOL,   CHR__ROW(wait),              NULL,  0, 0,           "server: block until a peer has come (default: on)" },
     { "nodelay",      CHR_OPTION_BOOL,   CHR__ROW(nodelay),           "off", 0, 0,           "send small packets at once (TCP_NODELAY)" },
@@ -11090,9 +11233,65 @@ static int chr__address_check(const chr_address *address, int is_server, chr_err
         return chr__fail(err, CHR_ERR_INVALID, "socket: abstract=on goes with path= only");
     if (!is_inet && (address->ipv4 != CHR_DEFAULT || address->ipv6 != CHR_DEFAULT))
         return chr__fail(err, CHR_ERR_INVALID, "socket: ipv4= and ipv6= go with host= only");
+    if ((address->mode || address->group) && (address->type != CHR_ADDR_UNIX || address->abstract == CHR_ON || !is_server))
+        return chr__fail(err, CHR_ERR_INVALID, "socket: %s= goes with server=on and path= only, not with abstract=on",
+                         address->mode ? "mode" : "group");
     if ((address->ipv4 == CHR_OFF && address->ipv6 == CHR_OFF) || (address->ipv4 == CHR_ON && address->ipv6 == CHR_ON && !is_server))
         return chr__fail(err, CHR_ERR_INVALID, "socket: ipv4= and ipv6= leave no address family");
     return 0;
+}
+
+/* Permissions in octal, 0 to 0777. */
+static int chr__address_mode(const char *text, unsigned *mode, chr_error *err)
+{
+    const char *digit = text;
+
+    for (*mode = 0; *digit >= '0' && *digit <= '7' && *mode <= 0777; digit++)
+        *mode = *mode * 8 + (unsigned)(*digit - '0');
+    if (digit == text || *digit || *mode > 0777)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: mode=%s: is no octal number from 0 to 0777", text);
+    return 0;
+}
+
+/* A name's entry may be long: many members. */
+static int chr__address_group_name(chr_context *ctx, const char *name, unsigned *group, chr_error *err)
+{
+    size_t size;
+    char  *buf;
+    int    code = CHR_ERR_NO_MEMORY;
+
+    for (size = 4096; size <= 1 << 22 && code == CHR_ERR_NO_MEMORY; size *= 4) {
+        buf = (char *)chr__allocate(ctx, size);
+        if (!buf)
+            return chr__no_memory(err);
+        code = chr__os_group(name, buf, size, group);
+        chr__free(ctx, buf);
+    }
+    return code < 0 ? chr__fail(err, code, "socket: group=%s: there is no such group", name) : 0;
+}
+
+static int chr__address_group(chr_context *ctx, const char *text, unsigned *group, chr_error *err)
+{
+    int64_t number;
+
+    if (!chr__read_number(text, &number))
+        return chr__address_group_name(ctx, text, group, err);
+    if (number < 0 || number >= UINT32_MAX)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: group=%s: out of range, 0 to 4294967294", text);
+    *group = (unsigned)number;
+    return 0;
+}
+
+/* What listening on an address needs to know beside it. */
+static int chr__address_terms(chr_context *ctx, const chr_address *address, chr__listen_terms *terms, chr_error *err)
+{
+    memset(terms, 0, sizeof *terms);
+    terms->is_one_family = chr__ip_family(address->ipv4, address->ipv6) == 6;
+    terms->has_mode = address->mode != NULL;
+    terms->has_group = address->group != NULL;
+    if (address->mode && chr__address_mode(address->mode, &terms->mode, err) < 0)
+        return CHR_ERR_INVALID;
+    return address->group ? chr__address_group(ctx, address->group, &terms->group, err) : 0;
 }
 
 /* The one check of a descriptor that is open already; each fault has its own message. */
@@ -13981,14 +14180,15 @@ typedef struct chr__socket {
     int                is_unix;     /* its own address */
     int                peer_is_unix; /* chr_add_client() may have brought it */
     int                listener, fd; /* -1 = none */
-    int                must_unlink;
+    char              *file_path;   /* of the socket file that we made, absolute; NULL = none */
+    chr__file_id       file;
     int64_t            retry_ms;    /* 0 = a client that does not come back */
     int                has_failed;  /* reported; until the next success */
     int                keeps_fd;    /* while it may still fail, a descriptor that was given is the giver's */
     chr_watch          listen_watch;
     chr_watch          watch;       /* of fd until it is connected, or of the lookup */
     chr_timer          retry;
-    chr_timer          patience;    /* with a handshake */
+    chr_timer          patience;    /* with a handshake; until the next look at a full backlog */
     int64_t            gives_up;    /* the same in real time, for whoever blocks */
     chr__lookup       *lookup;
     chr__sockaddr     *addresses;   /* of the attempt under way */
@@ -14002,6 +14202,8 @@ typedef struct chr__socket {
     chr_watch          gone_watch;
     chr_timer          gone_timer;
 } chr__socket;
+
+enum { CHR__BACKLOG_MS = 20, CHR__BACKLOG_SECONDS = 120 }; /* how often a full backlog is looked at, and how long */
 
 static void chr__socket_wait_for(chr__socket *sock);
 
@@ -14335,20 +14537,16 @@ static void chr__socket_accept_ready(void *opaque, int events)
 }
 
 /* Tries the addresses, and for each the ports up to `to`. */
-static int chr__socket_bind(chr__socket *sock, chr_error *err)
+static int chr__socket_bind_inet(chr__socket *sock, const char *name, const chr__listen_terms *terms, chr_error *err)
 {
-    char name[300];
-    int  i, port, last, fd = CHR_ERR_NOT_FOUND;
+    int i, port, last, fd = CHR_ERR_NOT_FOUND;
 
-    chr__address_name(&sock->address, name, sizeof name);
-    if (sock->address.type != CHR_ADDR_INET)
-        return chr__os_listen(&sock->addresses[0], name, err);
     for (i = 0; i < sock->address_count; i++) {
         port = chr__os_sockaddr_port(&sock->addresses[i]);
         last = sock->address.to ? (int)sock->address.to : port;
         for (; port <= last; port++) {
             chr__os_sockaddr_set_port(&sock->addresses[i], port);
-            fd = chr__os_listen(&sock->addresses[i], name, err);
+            fd = chr__os_listen(&sock->addresses[i], name, terms, err);
             if (fd != CHR_ERR_EXISTS)
                 break;
         }
@@ -14356,6 +14554,26 @@ static int chr__socket_bind(chr__socket *sock, chr_error *err)
             break;
     }
     return fd;
+}
+
+static int chr__socket_bind(chr__socket *sock, chr_error *err)
+{
+    chr__listen_terms terms;
+    char              name[300];
+    int               code = chr__address_terms(sock->dev.ctx, &sock->address, &terms, err);
+
+    if (code < 0)
+        return code;
+    chr__address_name(&sock->address, name, sizeof name);
+    if (sock->address.type == CHR_ADDR_INET)
+        return chr__socket_bind_inet(sock, name, &terms, err);
+    if (sock->address.type == CHR_ADDR_UNIX && sock->address.abstract != CHR_ON) {
+        sock->file_path = chr__absolute_path(sock->dev.ctx, sock->address.path);
+        if (!sock->file_path)
+            return chr__no_memory(err);
+    }
+    terms.file = &sock->file;
+    return chr__os_listen(&sock->addresses[0], name, &terms, err);
 }
 
 /* What is bound here is ours at once; a descriptor that was given only when nothing can fail any more. */
@@ -14367,7 +14585,6 @@ static int chr__socket_listen(chr__socket *sock, chr_error *err)
         return fd;
     if (!is_given) {
         sock->listener = fd;
-        sock->must_unlink = sock->address.type == CHR_ADDR_UNIX && sock->address.abstract != CHR_ON;
     } else if (chr__os_adopt(fd) < 0) {
         return chr__fail(err, CHR_ERR_IO, "socket: fd=%d: its flags can't be set", fd);
     }
@@ -14399,6 +14616,22 @@ static void chr__socket_connect_ready(void *opaque, int events)
     chr__socket_try(sock);
 }
 
+static void chr__socket_try_again(void *opaque)
+{
+    chr__socket_try((chr__socket *)opaque);
+}
+
+/* A unix server's backlog is full (EAGAIN), and poll() can't tell when there is room. As TCP does, wait, though not for ever. */
+static int chr__socket_waits_for_backlog(chr__socket *sock)
+{
+    if (!sock->is_unix || chr__time_left(sock->dev.ctx, sock->gives_up) == 0)
+        return 0;
+    sock->address_next--;
+    sock->state = CHR__SOCKET_CONNECTING;
+    chr_timer_start(sock->dev.ctx, &sock->patience, CHR__BACKLOG_MS, chr__socket_try_again, sock);
+    return 1;
+}
+
 /* The next address of the attempt. */
 static void chr__socket_try(chr__socket *sock)
 {
@@ -14408,6 +14641,8 @@ static void chr__socket_try(chr__socket *sock)
     chr__address_name(&sock->address, name, sizeof name);
     for (; sock->address_next < sock->address_count; ) {
         fd = chr__os_connect(&sock->addresses[sock->address_next++], name, &in_progress, &sock->failure);
+        if (fd == CHR_ERR_WOULD_BLOCK && chr__socket_waits_for_backlog(sock))
+            return;
         if (fd < 0)
             continue;
         if (!in_progress) {
@@ -14468,6 +14703,7 @@ static void chr__socket_look_up(chr__socket *sock, int may_block)
 static void chr__socket_attempt(chr__socket *sock, int may_block)
 {
     chr_timer_stop(&sock->retry);
+    sock->gives_up = chr__deadline(sock->dev.ctx, CHR__BACKLOG_SECONDS * 1000);
     if (sock->address.type == CHR_ADDR_INET)
         chr__socket_look_up(sock, may_block);
     else
@@ -14501,6 +14737,12 @@ static int chr__socket_drive(chr__socket *sock)
            : sock->state == CHR__SOCKET_DISCONNECTED ? sock->listener : sock->fd;
     int events = sock->state == CHR__SOCKET_DISCONNECTED ? CHR_IN : sock->wants;
 
+    if (sock->state == CHR__SOCKET_CONNECTING && fd < 0) {
+        (void)chr__os_wait(-1, 0, CHR__BACKLOG_MS);
+        chr_timer_stop(&sock->patience);
+        chr__socket_try(sock);
+        return 0;
+    }
     if (chr__os_wait(fd, events, chr__socket_patience(sock)) == 0) {
         if (chr__socket_patience(sock) == 0)
             chr__socket_out_of_patience(sock);
@@ -14791,9 +15033,10 @@ static void chr__socket_close(chr_dev *dev)
     chr_watch_stop(&sock->listen_watch);
     chr__socket_drop(sock);
     chr__socket_forget(sock);
+    if (sock->file_path)
+        chr__os_unlink_own(sock->file_path, &sock->file); /* while it is bound its inode can't be another file's */
     chr__os_close(sock->listener);
-    if (sock->must_unlink)
-        chr__os_unlink(sock->address.path);
+    chr__free(dev->ctx, sock->file_path);
     chr__free(dev->ctx, sock->addresses);
 }
 

@@ -6,7 +6,9 @@
  *
  * The guest here only greets and sends back what anybody types; all see all of it. Who comes late gets the last 4 KiB first.
  */
+#ifndef CHARDEV_LINKED /* the Makefile compiles the implementation once for several programs */
 #define CHARDEV_IMPLEMENTATION
+#endif
 #include "chardev.h"
 
 #include <stdio.h>

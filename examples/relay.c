@@ -16,7 +16,9 @@
  *
  * Where a side is a serial line over the network (com-port=on), settings, modem lines and break go on to the other side.
  */
+#ifndef CHARDEV_LINKED /* the Makefile compiles the implementation once for several programs */
 #define CHARDEV_IMPLEMENTATION
+#endif
 #include "chardev.h"
 
 #include <signal.h>

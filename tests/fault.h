@@ -1,6 +1,7 @@
 /*
- * fault.h - system calls that fail on demand. Include it before chardev.h: each call of the library's platform section then
- * goes through a wrapper here, which makes call number N of function F fail, come up short, or do its work.
+ * fault.h - system calls that fail on demand. Each call of the library's platform section goes through a wrapper here, which makes
+ * call number N of function F fail, come up short, or do its work. A test program that is linked with the implementation (impl.c,
+ * CHARDEV_LINKED) includes this for the plan alone. One that holds the implementation includes it before chardev.h.
  */
 #ifndef CHARDEV_FAULT_H
 #define CHARDEV_FAULT_H
@@ -18,11 +19,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CHR_SYS(name) fault_##name
-
 #define FAULT_CALLS(X)                                                                                                              \
-    X(access) X(accept) X(bind) X(clock_gettime) X(close) X(connect) X(fcntl) X(fork) X(fstat) X(getaddrinfo) X(getpeername) X(getsockname)    \
-    X(getsockopt) X(ioctl) X(isatty) X(listen) X(open) X(pipe) X(poll) X(pread) X(read) X(recvmsg) X(send) X(sendmsg) X(setsockopt)   \
+    X(access) X(accept) X(bind) X(chmod) X(clock_gettime) X(close) X(connect) X(fcntl) X(fork) X(fstat) X(getaddrinfo) X(getcwd)      \
+    X(getpeername) X(getsockname) X(getsockopt) X(ioctl) X(isatty) X(lchown) X(listen) X(lstat) X(open) X(pipe) X(poll) X(pread) X(read) X(recvmsg) X(send) X(sendmsg) X(setsockopt)   \
     X(shutdown) X(socket) X(stat) X(symlink) X(tcgetattr) X(tcsetattr) X(unlink) X(write)
 
 typedef enum fault_call {
@@ -40,7 +39,10 @@ static const char *const fault_names[] = {
 
 enum { FAULT_SHORT = -1 }; /* in place of an errno: one byte only */
 
-static struct {
+#ifdef CHARDEV_LINKED
+extern
+#endif
+struct fault_plan {
     fault_call call;
     int        error;    /* an errno or FAULT_SHORT; 0 = no fault is armed */
     long       at;       /* the number of the call that fails, from 1 */
@@ -72,6 +74,12 @@ static inline void fault_disarm(void)
 {
     fault_plan.error = 0;
 }
+
+#ifndef CHARDEV_LINKED
+
+/* ---- the wrappers ------------------------------------------------------------------------------------------------------- */
+
+#define CHR_SYS(name) fault_##name
 
 /* Whether this call is the one (or one of those). */
 static inline int fault_due(fault_call call)
@@ -110,12 +118,15 @@ static inline ssize_t fault_length(fault_call call, size_t len)
 FAULT_PLAIN(int, access, (const char *path, int mode), (path, mode))
 FAULT_PLAIN(int, accept, (int fd, struct sockaddr *address, socklen_t *length), (fd, address, length))
 FAULT_PLAIN(int, bind, (int fd, const struct sockaddr *address, socklen_t length), (fd, address, length))
+FAULT_PLAIN(int, chmod, (const char *path, mode_t mode), (path, mode))
 FAULT_PLAIN(pid_t, fork, (void), ())
 FAULT_PLAIN(int, fstat, (int fd, struct stat *info), (fd, info))
 FAULT_PLAIN(int, getpeername, (int fd, struct sockaddr *address, socklen_t *length), (fd, address, length))
 FAULT_PLAIN(int, getsockname, (int fd, struct sockaddr *address, socklen_t *length), (fd, address, length))
 FAULT_PLAIN(int, getsockopt, (int fd, int level, int name, void *value, socklen_t *length), (fd, level, name, value, length))
 FAULT_PLAIN(int, isatty, (int fd), (fd))
+FAULT_PLAIN(int, lchown, (const char *path, uid_t user, gid_t group), (path, user, group))
+FAULT_PLAIN(int, lstat, (const char *path, struct stat *info), (path, info))
 FAULT_PLAIN(int, listen, (int fd, int backlog), (fd, backlog))
 FAULT_PLAIN(int, pipe, (int *fds), (fds))
 FAULT_PLAIN(int, setsockopt, (int fd, int level, int name, const void *value, socklen_t length), (fd, level, name, value, length))
@@ -126,6 +137,11 @@ FAULT_PLAIN(int, symlink, (const char *target, const char *path), (target, path)
 FAULT_PLAIN(int, tcgetattr, (int fd, struct termios *settings), (fd, settings))
 FAULT_PLAIN(int, tcsetattr, (int fd, int when, const struct termios *settings), (fd, when, settings))
 FAULT_PLAIN(int, unlink, (const char *path), (path))
+
+static inline char *fault_getcwd(char *path, size_t size)
+{
+    return fault_fails(FAULT_getcwd) ? NULL : getcwd(path, size);
+}
 
 static inline int fault_clock_gettime(clockid_t clock, struct timespec *now)
 {
@@ -251,5 +267,7 @@ static inline ssize_t fault_sendmsg(int fd, const struct msghdr *message, int fl
     message->msg_iov->iov_len = whole;
     return sent;
 }
+
+#endif /* CHARDEV_LINKED */
 
 #endif

@@ -2,6 +2,8 @@
 # Runs the test programs given as arguments, then (unless PEERS=0) every script in tests/peers/, and adds them up.
 #   BUILD=DIR            where the examples are (default build); scripts find it in the environment
 #   TEST_SECONDS=N       time limit of each program and script (default 900)
+#   JOBS=N               so many test programs side by side (default: as many as there are processors); scripts run one at a time
+#   STARTED=SECONDS      when make was started, to tell how long the build took
 #   CHARDEV_NO_SKIP=1    what is skipped counts as failed
 # A program ends with the line "N passed, N failed, N skipped". A script does so too, or counts as one test by its exit status;
 # 77 means skipped, with the reason in its last line.
@@ -46,13 +48,18 @@ report() { # name log status seconds
     fi
 }
 
+# Runs a program or script. What it says goes into its log; its status and seconds, when it has ended, into NAME.end.
 run() { # name command...
-    name=$1 log=$BUILD/tests/$1.log
+    log=$BUILD/tests/$1.log end=$BUILD/tests/$1.end
     shift
     started=$(date +%s)
     limit "$@" >"$log" 2>&1 </dev/null
-    status=$?
-    report "$name" "$log" "$status" "$(($(date +%s) - started))"
+    echo "$? $(($(date +%s) - started))" >"$end.new" && mv "$end.new" "$end"
+}
+
+report_end() { # name
+    read -r status seconds <"$BUILD/tests/$1.end"
+    report "$1" "$BUILD/tests/$1.log" "$status" "$seconds"
 }
 
 run_script() {
@@ -67,15 +74,37 @@ run_script() {
         run "$name" /usr/bin/python3 "$1" ;;
     *) run "$name" sh "$1" ;;
     esac
+    report_end "$name"
 }
 
-for program in "$@"; do run "${program##*/}" "$program"; done
+if [ "$1" = one ]; then
+    run "${2##*/}" "$2"
+    exit
+fi
+
+tested=$(date +%s)
+
+# The programs run JOBS at a time; how each went is said in their order.
+if [ $# -gt 0 ]; then
+    for program in "$@"; do rm -f "$BUILD/tests/${program##*/}.end"; done
+    printf '%s\n' "$@" | xargs -P "${JOBS:-$(nproc 2>/dev/null || echo 2)}" -n 1 sh tests/run.sh one &
+    for program in "$@"; do
+        until [ -f "$BUILD/tests/${program##*/}.end" ]; do
+            kill -0 $! 2>/dev/null || [ -f "$BUILD/tests/${program##*/}.end" ] || break
+            sleep 0.1
+        done
+        report_end "${program##*/}"
+    done
+    wait
+fi
 if [ "${PEERS:-1}" != 0 ]; then
     for script in tests/peers/*.py tests/peers/*.sh; do
         if [ -f "$script" ]; then run_script "$script"; fi
     done
 fi
 
+now=$(date +%s)
+echo "built in $((tested - ${STARTED:-$tested})) s, tested in $((now - tested)) s"
 if [ "${CHARDEV_NO_SKIP:-0}" = 1 ]; then failed=$((failed + skipped)) skipped=0; fi
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]

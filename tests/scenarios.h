@@ -170,7 +170,7 @@ static inline void prepare_server(scene *s)
 
 static inline void prepare_obuf(scene *s)
 {
-    scene_options(s, "socket,id=d,path=%s,server=on,wait=off,obuf=1K,history=64", scratch("s"));
+    scene_options(s, "socket,id=d,path=%s,server=on,wait=off,obuf=1K,history=64,mode=0600", scratch("s"));
 }
 
 static inline void meet_server(scene *s)

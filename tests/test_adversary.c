@@ -1,9 +1,8 @@
 /* What somebody does who wants to break it: handlers that pull away what they stand on, errors at bad moments, values at the edge. */
 #define _GNU_SOURCE 1
-#include "fault.h"
-
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
+#include "fault.h"
+#include "private.h"
 #include "rig.h"
 
 #include <pthread.h>
@@ -959,8 +958,8 @@ TEST_WITHIN(the_owner_may_use_its_chardevs_while_others_write, 60)
         chr_loop_unlock(r.ctx);
     }
     pthread_join(thread, NULL);
-    CHECK_INT(r.ctx->quiet, 0);
-    CHECK_INT(r.ctx->depth, 0);
+    CHECK_INT(private_quiet(r.ctx), 0);
+    CHECK_INT(private_depth(r.ctx), 0);
     settle(&r);
     detach(&a);
     detach(&b);
@@ -1071,7 +1070,7 @@ static chr_context *replay_ctx;
 static int close_replay_can_read(void *opaque)
 {
     (void)opaque;
-    if (replay_ctx->replay && replay_ctx->depth > 0) chr_replay_close(replay_ctx);
+    if (private_replays(replay_ctx) && private_depth(replay_ctx) > 0) chr_replay_close(replay_ctx);
     return 100;
 }
 
@@ -1097,7 +1096,7 @@ TEST(a_replay_may_be_closed_when_room_is_asked_for)
     one.fe.handlers = handlers;
     one.fe.opaque = &one;
     settle(&r);
-    CHECK(r.ctx->replay == NULL);
+    CHECK(!private_replays(r.ctx));
     chr_fe_deinit(&one.fe);
     rig_close(&r);
     scratch_clean();

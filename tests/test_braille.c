@@ -1,7 +1,7 @@
 /* braille: the protocol engine with a display of the test's own, and the BrlAPI client against a server that is played here. */
-#include "fault.h"
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
+#include "fault.h"
+#include "private.h"
 #include "rig.h"
 
 #include <arpa/inet.h>
@@ -204,13 +204,13 @@ TEST(braille_nabcc)
         if (dots == 0x1b) row[3] = 0x1b;
         guest_says(&g, row, dots == 0x1b ? 5 : 4);
         if (!CHECK(g.s.text[0] == nabcc_facts[i][0])) NOTE("dots %s are '%c'", nabcc_facts[i], g.s.text[0]);
-        CHECK_INT(chr__nabcc_dots((unsigned char)nabcc_facts[i][0]), dots);
+        CHECK_INT(private_nabcc_dots((unsigned char)nabcc_facts[i][0]), dots);
     }
-    for (dots = 0; dots < 256; dots++) known += chr__nabcc_character((unsigned char)dots) != '?' || dots == 0x39;
+    for (dots = 0; dots < 256; dots++) known += private_nabcc_character((unsigned char)dots) != '?' || dots == 0x39;
     CHECK_INT(known, 95); /* no other dots pass for a character */
-    CHECK_INT(chr__nabcc_dots(0x1f), -1);
-    CHECK_INT(chr__nabcc_dots(0x7f), -1);
-    CHECK_INT(chr__nabcc_dots(0xe9), -1);
+    CHECK_INT(private_nabcc_dots(0x1f), -1);
+    CHECK_INT(private_nabcc_dots(0x7f), -1);
+    CHECK_INT(private_nabcc_dots(0xe9), -1);
     guest_close(&g);
 }
 

@@ -1,5 +1,4 @@
 /* A serial line over the network (RFC 2217), server and client: every stream is fed whole, and split at every byte. */
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "telnet_line.h"
 

@@ -1,5 +1,4 @@
 /* The core: registry, events, removal, query, log files, hot swap, and calls from inside handlers. */
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "rig.h"
 

@@ -1,5 +1,4 @@
 /* Named descriptors: who may say what with fd=, and who owns what when. */
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "rig.h"
 

@@ -4,9 +4,8 @@
  * nothing at all: every byte arrives, once. A hard error may end the connection, but then it is told, and nothing is leaked or
  * invented.
  */
-#include "fault.h"
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
+#include "fault.h"
 #include "scenarios.h"
 
 typedef struct kind_of_fault {

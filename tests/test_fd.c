@@ -1,5 +1,4 @@
 /* fd: two descriptors of any kind that poll() takes. */
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "rig.h"
 

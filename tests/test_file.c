@@ -1,5 +1,4 @@
 /* file: output to a file, input from another. */
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "rig.h"
 

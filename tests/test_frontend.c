@@ -1,5 +1,4 @@
 /* The frontend's calls: gating of input, write, write_all, read_all, watches for room, detaching. */
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "rig.h"
 

@@ -1,5 +1,4 @@
 /* hub: several chardevs behind one frontend. The members are of our own make, so that each can be as slow as the test wants. */
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "rig.h"
 

@@ -1,5 +1,4 @@
 /* The loop: watches, timers, idle callbacks, waking it, and driving it from another loop. */
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "rig.h"
 

@@ -1,5 +1,4 @@
 /* msmouse: what a driver written from the protocol's description makes of the bytes, power, identification, full queues. */
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "rig.h"
 

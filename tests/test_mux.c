@@ -1,5 +1,4 @@
 /* mux: one chardev, many frontends. The base here is a socket pair, so that the test is the far side. */
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "rig.h"
 

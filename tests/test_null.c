@@ -1,5 +1,4 @@
 /* null: takes and drops everything, is never open, never reads. */
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "rig.h"
 

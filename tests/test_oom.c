@@ -1,5 +1,4 @@
 /* Every allocation of every scenario fails in turn, once and for good: CHR_ERR_NO_MEMORY is told, and nothing is leaked. */
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "scenarios.h"
 

@@ -1,5 +1,4 @@
 /* The options: text syntax, types, errors, help, aliases and URIs. Parsed with a backend of our own that has every type. */
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "rig.h"
 

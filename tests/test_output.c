@@ -1,5 +1,4 @@
 /* Output that waits: history= for the peers to come, obuf= for a peer that is slow. */
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "rig.h"
 

@@ -2,7 +2,6 @@
  * parallel: the port is a FUSE file whose ioctls, reads and writes another process answers, so that all system calls are real. It
  * notes in shared memory what came. Mounting needs root and /dev/fuse; the mount lives in this test's own name space.
  */
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "rig.h"
 

@@ -1,5 +1,4 @@
 /* pipe: named pipes, PATH.in and PATH.out or PATH both ways. */
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "rig.h"
 

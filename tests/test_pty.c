@@ -1,5 +1,4 @@
 /* pty: a new pseudo terminal; the far side is whoever opens the slave. Virtual time: the poll each second needs no waiting. */
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "rig.h"
 

@@ -1,7 +1,6 @@
 /* >>the_record and >>the_replay: real sockets recorded, played back under a virtual clock, and files that are not what they were. */
-#include "fault.h"
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
+#include "fault.h"
 
 #include "rig.h"
 

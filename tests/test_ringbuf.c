@@ -1,5 +1,4 @@
 /* ringbuf: the newest bytes are kept, and read as text without broken sequences. */
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "rig.h"
 

@@ -1,5 +1,4 @@
 /* socket: options and their errors, pre-opened descriptors, one peer at a time, reconnecting, descriptors passed over it. */
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "rig.h"
 
@@ -394,6 +393,258 @@ TEST(failed_creation_leaves_no_path)
     scratch_clean();
 }
 
+static int bound_to(const char *path, int type)
+{
+    struct sockaddr_un address;
+    int                fd = socket(AF_UNIX, type, 0);
+    memset(&address, 0, sizeof address);
+    address.sun_family = AF_UNIX;
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    REQUIRE(fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof address) == 0);
+    return fd;
+}
+
+/* Whatever kind of socket lives there, it is told in the usual words, and stays. */
+TEST(unix_address_in_use)
+{
+    static const int types[] = { SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET };
+    chr_error        err;
+    size_t           i;
+    int              fd;
+    rig              r;
+    rig_open(&r);
+    for (i = 0; i < sizeof types / sizeof *types; i++) {
+        fd = bound_to(scratch("s"), types[i]);
+        if (types[i] != SOCK_DGRAM) REQUIRE(listen(fd, 1) == 0);
+        CHECK_INT(refuse(&r, optionsf("socket,id=s,path=%s,server=on,wait=off", scratch("s")), &err), CHR_ERR_EXISTS);
+        CHECK_HAS(err.text, "Address already in use");
+        CHECK(exists(scratch("s")));
+        close(fd);
+        make(&r, optionsf("socket,id=s,path=%s,server=on,wait=off", scratch("s"))); /* stale now, of whatever kind */
+        CHECK_INT(refuse(&r, optionsf("socket,id=t,path=%s,server=on,wait=off", scratch("s")), &err), CHR_ERR_EXISTS);
+        CHECK_HAS(err.text, "Address already in use");
+        CHECK_INT(chr_remove(r.ctx, "s", NULL), 0);
+        CHECK(!exists(scratch("s")));
+    }
+    rig_close(&r);
+    scratch_clean();
+}
+
+TEST(unix_path_of_another_kind_of_file)
+{
+    chr_error   err;
+    struct stat before, after;
+    char        link_path[300];
+    int         i;
+    rig         r;
+    rig_open(&r);
+    snprintf(link_path, sizeof link_path, "%s", scratch("link"));
+    REQUIRE(mkfifo(scratch("fifo"), 0600) == 0 && mkdir(scratch("directory"), 0700) == 0);
+    write_file(scratch("plain"), "precious");
+    close(bound_to(scratch("stale"), SOCK_STREAM));
+    REQUIRE(symlink(scratch("stale"), link_path) == 0);
+    for (i = 0; i < 4; i++) {
+        static const char *const names[] = { "fifo", "directory", "plain", "link" };
+        char                     path[300];
+        snprintf(path, sizeof path, "%s", scratch(names[i]));
+        REQUIRE(lstat(path, &before) == 0);
+        CHECK_INT(refuse(&r, optionsf("socket,id=s,path=%s,server=on,wait=off", path), &err), CHR_ERR_EXISTS);
+        CHECK_HAS(err.text, "no socket");
+        CHECK_HAS(err.text, path);
+        CHECK(lstat(path, &after) == 0 && after.st_ino == before.st_ino && after.st_mode == before.st_mode);
+    }
+    CHECK_STR(read_file(scratch("plain")), "precious");
+    rmdir(scratch("directory"));
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* Only the file that was made is removed at the end, wherever the working directory is by then. */
+TEST(unix_path_of_another_server_stays)
+{
+    recorder rec;
+    int      other, fd;
+    char     cwd[300];
+    rig      r;
+    serve(&r, &rec);
+    unlink(scratch("s"));
+    other = unix_listen(scratch("s"));
+    detach(&rec);
+    CHECK_INT(chr_remove(r.ctx, "s", NULL), 0);
+    fd = unix_connect(scratch("s"));
+    CHECK(fd >= 0);
+    close(fd), close(other);
+    unlink(scratch("s"));
+
+    REQUIRE(getcwd(cwd, sizeof cwd) && chdir(scratch_dir) == 0);
+    make(&r, "socket,id=s,path=relative,server=on,wait=off");
+    CHECK(exists(scratch("relative")));
+    REQUIRE(mkdir("below", 0700) == 0 && chdir("below") == 0);
+    other = unix_listen("relative");
+    CHECK_INT(chr_remove(r.ctx, "s", NULL), 0);
+    CHECK(!exists(scratch("relative")));
+    CHECK(exists("relative"));
+    close(other);
+    unlink("relative");
+    REQUIRE(chdir(cwd) == 0);
+    rmdir(scratch("below"));
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* Group and permissions hold against the umask, from the first moment in which somebody could connect. */
+TEST(unix_mode_and_group)
+{
+    static const struct {
+        const char *options;
+        unsigned    mode;
+    } table[] = { { "", 0755 }, { ",mode=0660", 0660 }, { ",mode=600", 0600 }, { ",mode=0777,group=12345", 0777 }, { ",mode=0", 0 } };
+    size_t      i;
+    struct stat info;
+    mode_t      old = umask(022);
+    rig         r;
+    rig_open(&r);
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        if (strstr(table[i].options, "group") && getuid() != 0) continue;
+        make(&r, optionsf("socket,id=s,path=%s,server=on,wait=off%s", scratch("s"), table[i].options));
+        REQUIRE(stat(scratch("s"), &info) == 0);
+        CHECK_INT(info.st_mode & 07777, table[i].mode);
+        CHECK_INT(info.st_gid, strstr(table[i].options, "group") ? 12345 : getegid());
+        CHECK_INT(chr_remove(r.ctx, "s", NULL), 0);
+    }
+    make(&r, optionsf("socket,id=s,path=%s,server=on,wait=off,mode=0640,group=%s", scratch("s"), getuid() ? "0" : "root"));
+    REQUIRE(stat(scratch("s"), &info) == 0);
+    CHECK_INT(info.st_mode & 07777, 0640);
+    umask(old);
+    rig_close(&r);
+    scratch_clean();
+}
+
+TEST(unix_mode_and_group_that_are_wrong)
+{
+    static const struct {
+        const char *options, *word;
+    } table[] = {
+        { "mode=8", "mode=8: " },          { "mode=01000", "mode=01000" },     { "mode=", "mode=" },
+        { "mode=rw", "mode=rw" },          { "mode=-1", "mode=-1" },           { "mode=07777777777777777777", "mode=07777" },
+        { "mode=0660x", "mode=0660x" },    { "group=no-such-group", "group=no-such-group" },
+        { "group=-1", "group=-1" },        { "group=4294967295", "group=4294967295" }, { "group=", "group=" },
+    };
+    static const char *const elsewhere[] = { "host=,port=0,server=on,wait=off", "path=/tmp/chardev-x",
+                                             "path=x,abstract=on,server=on,wait=off" };
+    chr_error err;
+    size_t    i;
+    rig       r;
+    rig_open(&r);
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        CHECK(refuse(&r, optionsf("socket,id=s,path=%s,server=on,wait=off,%s", scratch("s"), table[i].options), &err) < 0);
+        CHECK_HAS(err.text, table[i].word);
+        CHECK(!exists(scratch("s")));
+    }
+    for (i = 0; i < sizeof elsewhere / sizeof *elsewhere; i++) {
+        CHECK_INT(refuse(&r, optionsf("socket,id=s,%s,mode=0600", elsewhere[i]), &err), CHR_ERR_INVALID);
+        CHECK_HAS(err.text, "mode=");
+        CHECK_INT(refuse(&r, optionsf("socket,id=s,%s,group=0", elsewhere[i]), &err), CHR_ERR_INVALID);
+        CHECK_HAS(err.text, "group=");
+    }
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* A listener with a backlog that is full; those in it. */
+static int full_backlog(const char *path, int *waiting, int *count)
+{
+    int listener = bound_to(path, SOCK_STREAM), fd;
+    REQUIRE(listen(listener, 0) == 0);
+    for (*count = 0; *count < 10; waiting[(*count)++] = fd) {
+        struct sockaddr_un address;
+        memset(&address, 0, sizeof address);
+        address.sun_family = AF_UNIX;
+        snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0) continue;
+        CHECK_INT(errno, EAGAIN);
+        close(fd);
+        return listener;
+    }
+    REQUIRE(0);
+    return -1;
+}
+
+static void take_one(int listener)
+{
+    int fd = accept(listener, NULL, NULL);
+    CHECK(fd >= 0);
+    close(fd);
+}
+
+/* In the background: it neither fails nor spins while it waits. */
+TEST(unix_client_waits_for_a_full_backlog)
+{
+    recorder rec;
+    int      waiting[10], count, listener, i, steps = 0;
+    rig      r;
+    rig_open_virtual(&r);
+    listener = full_backlog(scratch("s"), waiting, &count);
+    attach(&rec, make(&r, optionsf("socket,id=c,path=%s,reconnect=30", scratch("s"))));
+    for (i = 0; i < 100; i++) {
+        r.now += 10000000;
+        steps += chr_loop_step(r.ctx, 0);
+    }
+    CHECK_STR(rec.events, "");
+    CHECK(steps >= 10 && steps <= 110);
+    CHECK_INT(r.logs, 0);
+    for (i = 0; i < count; i++) take_one(listener), close(waiting[i]);
+    pass_time(&r, 100);
+    CHECK_STR(rec.events, "O");
+    take_one(listener);
+    PUMP(&r, !rec.open);
+    detach(&rec);
+    close(listener);
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* Creation blocks until there is room. A server that ends meanwhile is the usual error; removal while it waits leaves nothing. */
+TEST(unix_client_is_created_after_a_full_backlog)
+{
+    chr_error err;
+    int       waiting[10], count, listener, i, status;
+    rig       r;
+    pid_t     child;
+    rig_open(&r);
+    listener = full_backlog(scratch("s"), waiting, &count);
+    child = fork();
+    if (child == 0) {
+        usleep(300000);
+        for (i = 0; i < count; i++) accept(listener, NULL, NULL);
+        _exit(0);
+    }
+    make(&r, optionsf("socket,id=c,path=%s", scratch("s")));
+    REQUIRE(waitpid(child, &status, 0) == child);
+    CHECK_INT(chr_remove(r.ctx, "c", NULL), 0);
+    for (i = 0; i < count; i++) close(waiting[i]);
+    close(listener);
+    unlink(scratch("s"));
+
+    listener = full_backlog(scratch("s"), waiting, &count);
+    make(&r, optionsf("socket,id=c,path=%s,reconnect=30", scratch("s")));
+    settle(&r);
+    CHECK_INT(chr_remove(r.ctx, "c", NULL), 0);
+    child = fork();
+    if (child == 0) {
+        usleep(200000);
+        _exit(0); /* the last one that holds the listener */
+    }
+    close(listener);
+    CHECK(refuse(&r, optionsf("socket,id=c,path=%s", scratch("s")), &err) < 0);
+    CHECK_HAS(err.text, "refused");
+    REQUIRE(waitpid(child, &status, 0) == child);
+    for (i = 0; i < count; i++) close(waiting[i]);
+    rig_close(&r);
+    scratch_clean();
+}
+
 TEST(abstract_sockets)
 {
     static const char *const table[] = { "abstract=on", "abstract=on,tight=off", "abstract=on,tight=on" };
@@ -481,6 +732,50 @@ TEST(tcp6_names_are_in_brackets)
     dev = chr_new(r.ctx, "socket,id=s,host=::1,port=0,server=on,wait=off", &err);
     REQUIRE(dev != NULL);
     CHECK_STR(filename_of(dev), optionsf("disconnected:tcp:[::1]:%d,server=on", port_of(dev)));
+    rig_close(&r);
+}
+
+static int reaches(int family, int port)
+{
+    struct sockaddr_in6 six;
+    struct sockaddr_in  four;
+    int                 fd = socket(family, SOCK_STREAM, 0), reached;
+    memset(&six, 0, sizeof six);
+    six.sin6_family = AF_INET6;
+    six.sin6_port = htons((unsigned short)port);
+    six.sin6_addr = in6addr_loopback;
+    memset(&four, 0, sizeof four);
+    four.sin_family = AF_INET;
+    four.sin_port = htons((unsigned short)port);
+    four.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    reached = connect(fd, family == AF_INET ? (struct sockaddr *)&four : (struct sockaddr *)&six,
+                      family == AF_INET ? sizeof four : sizeof six) == 0;
+    close(fd);
+    return reached;
+}
+
+/* ipv6=on and ipv4=off are only that family; else all interfaces are those of both. A server of each shares one port. */
+TEST(servers_of_one_family)
+{
+    static const struct {
+        const char *options;
+        int         four, six;
+    } table[] = { { "", 1, 1 },           { ",ipv6=on", 0, 1 }, { ",ipv4=off", 0, 1 }, { ",ipv6=on,ipv4=off", 0, 1 }, { ",ipv4=on", 1, 0 },
+                  { ",ipv6=off", 1, 0 }, { ",ipv4=on,ipv6=on", 1, 1 }, { ",ipv4=on,ipv6=off", 1, 0 } };
+    size_t i;
+    int    port;
+    rig    r;
+    if (!has_ipv6()) SKIP("this machine has no IPv6");
+    rig_open(&r);
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        port = port_of(make(&r, optionsf("socket,id=s,host=,port=0,server=on,wait=off%s", table[i].options)));
+        if (!CHECK_INT(reaches(AF_INET, port), table[i].four)) NOTE("with %s", table[i].options);
+        if (!CHECK_INT(reaches(AF_INET6, port), table[i].six)) NOTE("with %s", table[i].options);
+        CHECK_INT(chr_remove(r.ctx, "s", NULL), 0);
+    }
+    port = port_of(make(&r, "socket,id=six,host=,port=0,server=on,wait=off,ipv6=on"));
+    make(&r, optionsf("socket,id=four,host=,port=%d,server=on,wait=off,ipv4=on", port));
+    CHECK(reaches(AF_INET, port) && reaches(AF_INET6, port));
     rig_close(&r);
 }
 

@@ -2,7 +2,6 @@
  * The socket, every way: address × how the loop is driven × role × what the peer does × how much the frontend takes at a time.
  * Each combination is a test of its own. Those that make no sense must fail with the error that says why.
  */
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "rig.h"
 

@@ -1,6 +1,5 @@
 /* spicevmc and spiceport on a spice server of our own, with a client that is written out here, so that the test has both ends in one loop.
  * The peer is in tests/peers/spice_client.py. */
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "rig.h"
 

@@ -1,5 +1,4 @@
 /* stdio: descriptors 0 and 1 of the process, here a pseudo terminal, pipes or files that the test puts there. */
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "rig.h"
 

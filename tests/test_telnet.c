@@ -1,6 +1,6 @@
 /* telnet, server and client, and tn3270: every stream is fed whole, and split at every byte. */
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
+#include "private.h"
 #include "telnet_line.h"
 
 #define OPENING        "\xff\xfb\x01\xff\xfb\x03\xff\xfb\x00\xff\xfd\x00" /* WILL ECHO, WILL SGA, WILL BINARY, DO BINARY */
@@ -398,7 +398,7 @@ TEST(out_through_a_narrow_way)
     settle(&l.r);
     CHECK_HEARD(&l, DO_SIZE, 3);
     for (i = 0; i < TOTAL; i++) data[i] = odd_byte(&seed);
-    while (taken < TOTAL || got == 0 || chr__stream_unsent(&((chr__stream_dev *)l.dev)->stream)) {
+    while (taken < TOTAL || got == 0 || private_unsent(l.dev)) {
         n = taken < TOTAL ? chr_fe_write(&l.rec.fe, data + taken, TOTAL - taken) : 0;
         if (n > 0) taken += (size_t)n;
         else if (n < 0) CHECK_INT(n, CHR_ERR_WOULD_BLOCK), blocked++;

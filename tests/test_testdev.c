@@ -1,5 +1,4 @@
 /* testdev: [spaces][decimal]q ends the emulator, from the loop. */
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "rig.h"
 

@@ -1,5 +1,4 @@
 /* Other threads: writing from them, waking the loop, one context per thread. Worth running under the thread sanitizer. */
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "rig.h"
 

@@ -1,7 +1,7 @@
 /* TLS: both roles against each other, with the wire between them in the test's hand. The peers are in tests/peers/tls_*.py. */
-#include "fault.h"
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
+#include "fault.h"
+#include "private.h"
 #include "rig.h"
 
 #include <netinet/tcp.h>
@@ -731,7 +731,7 @@ TEST(globs)
     };
     size_t i;
     for (i = 0; i < sizeof cases / sizeof cases[0]; i++)
-        if (!CHECK_INT(chr__glob(cases[i].pattern, cases[i].text), cases[i].fits)) NOTE("for %s and %s", cases[i].pattern, cases[i].text);
+        if (!CHECK_INT(private_glob(cases[i].pattern, cases[i].text), cases[i].fits)) NOTE("for %s and %s", cases[i].pattern, cases[i].text);
 }
 
 /* ---- keys that both sides have ---------------------------------------------------------------------------------------------- */
@@ -961,13 +961,6 @@ TEST(the_host_is_whom_to_expect)
 
 /* ---- cipher suites --------------------------------------------------------------------------------------------------------------- */
 
-static const mbedtls_ssl_context *ssl_of(const recorder *rec)
-{
-    chr__layer *layer = ((chr__socket *)rec->fe.dev)->stream.top;
-    REQUIRE(layer != NULL);
-    return &((chr__tls *)layer)->ssl;
-}
-
 static void agree(const char *server_creds, const char *client_creds, const char *suite)
 {
     both b;
@@ -979,7 +972,7 @@ static void agree(const char *server_creds, const char *client_creds, const char
     both_settle(&b);
     CHECK_STR(b.server.events, suite ? "O" : "");
     CHECK_STR(b.client.events, suite ? "O" : "");
-    if (suite && b.client.open) CHECK_STR(mbedtls_ssl_get_ciphersuite(ssl_of(&b.client)), suite);
+    if (suite && b.client.open) CHECK_STR(private_tls_suite(b.client.fe.dev), suite);
     if (!suite) CHECK_HAS(b.r.log, "chardev s: TLS: the handshake failed: SSL - The server has no ciphersuites in common");
     if (!suite) CHECK_HAS(b.r.log, "chardev c: TLS: the peer has refused us");
     both_end(&b);

@@ -1,5 +1,4 @@
 /* tinyvm's 16550: what its registers do to the chardev behind it, here a serial line over the network. */
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "telnet_line.h"
 

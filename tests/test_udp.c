@@ -1,5 +1,4 @@
 /* udp: datagrams to and from one peer. The far side is a plain socket on the loopback interface, where what was sent has arrived. */
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "rig.h"
 
@@ -394,6 +393,29 @@ TEST(udp_ipv6)
     detach(&rec);
     close(far);
     r.fds--;
+    rig_close(&r);
+}
+
+/* One that receives from IPv6 leaves its port free for one of IPv4. */
+TEST(udp_of_both_families_on_one_port)
+{
+    chr_error err;
+    char      options[200];
+    int       port, fd = socket(AF_INET6, SOCK_DGRAM, 0);
+    struct sockaddr_in6 address;
+    socklen_t length = sizeof address;
+    rig       r;
+    memset(&address, 0, sizeof address);
+    address.sin6_family = AF_INET6;
+    if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0) SKIP("this machine has no IPv6");
+    REQUIRE(getsockname(fd, (struct sockaddr *)&address, &length) == 0);
+    port = ntohs(address.sin6_port);
+    close(fd);
+    rig_open(&r);
+    snprintf(options, sizeof options, "udp,id=six,host=::1,port=9,localport=%d", port);
+    make(&r, options);
+    snprintf(options, sizeof options, "udp,id=four,host=127.0.0.1,port=9,localport=%d", port);
+    if (!CHECK(chr_new(r.ctx, options, &err) != NULL)) NOTE("%s", err.text);
     rig_close(&r);
 }
 

@@ -1,5 +1,4 @@
 /* wctablet: what the guest asks and gets, positions as a driver decodes them, speeds, floods. */
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include "rig.h"
 

@@ -1,7 +1,7 @@
 /* websocket, server and client: RFC 6455 case by case, each stream fed whole, split at every byte, and into little room. */
-#include "fault.h"
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
+#include "fault.h"
+#include "private.h"
 #include "rig.h"
 
 #define REQUEST_HEAD "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -78,7 +78,7 @@ static void answer_key(line *l, char *answer, size_t size, const char *more)
     at = strstr(l->heard, "Sec-WebSocket-Key: ");
     REQUIRE(at != NULL);
     snprintf(key, sizeof key, "%s", at + 19);
-    chr__ws_proof(key, proof);
+    private_ws_proof(key, proof);
     snprintf(answer, size,
              "HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\nConnection: keep-alive, upgrade\r\nSec-WebSocket-Accept: %s\r\n%s\r\n",
              proof, more);
@@ -622,7 +622,7 @@ TEST(out_through_a_narrow_way)
     int         n, blocked = 0;
     line       *l = line_open(1, "", UNLIMITED);
     for (i = 0; i < TOTAL; i++) data[i] = (char)(i * 17 + i / 333);
-    while (taken < TOTAL || chr__stream_unsent(&((chr__stream_dev *)l->dev)->stream)) {
+    while (taken < TOTAL || private_unsent(l->dev)) {
         n = taken < TOTAL ? chr_fe_write(&l->rec.fe, data + taken, TOTAL - taken) : 0;
         if (n > 0) taken += (size_t)n;
         else if (n < 0) CHECK_INT(n, CHR_ERR_WOULD_BLOCK), blocked++;
@@ -739,15 +739,15 @@ TEST(hash_and_base64_of_the_rfc)
     char                     text[40];
     size_t                   i;
     for (i = 0; i < 3; i++) {
-        chr__sha1(inputs[i], strlen(inputs[i]), digest);
-        chr__base64_text(digest, 20, text);
+        private_sha1(inputs[i], strlen(inputs[i]), digest);
+        private_base64(digest, 20, text);
         CHECK_STR(text, want[i]);
     }
-    chr__base64_text((const unsigned char *)"foobar", 6, text);
+    private_base64((const unsigned char *)"foobar", 6, text);
     CHECK_STR(text, "Zm9vYmFy");
-    chr__base64_text((const unsigned char *)"fooba", 5, text);
+    private_base64((const unsigned char *)"fooba", 5, text);
     CHECK_STR(text, "Zm9vYmE=");
-    chr__ws_proof("dGhlIHNhbXBsZSBub25jZQ==", text);
+    private_ws_proof("dGhlIHNhbXBsZSBub25jZQ==", text);
     CHECK_STR(text, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
 }
 

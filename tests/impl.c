@@ -1,0 +1,71 @@
+/*
+ * The implementation that the test programs link with, compiled once for each flavour: as it is, with system calls that fail on
+ * demand (TEST_FAULTS), with TLS, with SPICE. And the doors of private.h.
+ */
+#ifdef TEST_FAULTS
+#include "fault.h"
+#endif
+#define CHARDEV_IMPLEMENTATION
+#include "chardev.h"
+
+#include "private.h"
+
+int private_quiet(chr_context *ctx)
+{
+    return (int)ctx->quiet;
+}
+
+int private_depth(chr_context *ctx)
+{
+    return (int)ctx->depth;
+}
+
+int private_replays(chr_context *ctx)
+{
+    return ctx->replay != NULL;
+}
+
+size_t private_unsent(chr_dev *dev)
+{
+    return (size_t)chr__stream_unsent(&((chr__stream_dev *)dev)->stream);
+}
+
+void private_sha1(const void *data, size_t len, unsigned char digest[20])
+{
+    chr__sha1(data, len, digest);
+}
+
+void private_base64(const unsigned char *data, size_t len, char *text)
+{
+    chr__base64_text(data, len, text);
+}
+
+void private_ws_proof(const char *key, char *proof)
+{
+    chr__ws_proof(key, proof);
+}
+
+int private_nabcc_dots(unsigned char character)
+{
+    return chr__nabcc_dots(character);
+}
+
+int private_nabcc_character(unsigned char dots)
+{
+    return chr__nabcc_character(dots);
+}
+
+#ifdef CHARDEV_MBEDTLS
+
+int private_glob(const char *pattern, const char *text)
+{
+    return chr__glob(pattern, text);
+}
+
+const char *private_tls_suite(chr_dev *dev)
+{
+    chr__layer *top = ((chr__socket *)dev)->stream.top;
+    return top ? mbedtls_ssl_get_ciphersuite(&((chr__tls *)top)->ssl) : NULL;
+}
+
+#endif

@@ -1,0 +1,22 @@
+/*
+ * private.h - what a few tests look at that is private to the implementation: impl.c hands it out. Everything else that a test
+ * needs is public.
+ */
+#ifndef CHARDEV_PRIVATE_H
+#define CHARDEV_PRIVATE_H
+
+#include <stddef.h>
+
+int    private_quiet(chr_context *ctx);                                      /* how often quiet has begun and not ended */
+int    private_depth(chr_context *ctx);                                      /* how many handlers are under way */
+int    private_replays(chr_context *ctx);                                    /* whether a recording is being played */
+size_t private_unsent(chr_dev *dev);                                         /* of a stream's layers: bytes that wait for the descriptor */
+void   private_sha1(const void *data, size_t len, unsigned char digest[20]);
+void   private_base64(const unsigned char *data, size_t len, char *text);
+void   private_ws_proof(const char *key, char *proof);                       /* what a server answers to a websocket client's key */
+int    private_nabcc_dots(unsigned char character);
+int    private_nabcc_character(unsigned char dots);
+int    private_glob(const char *pattern, const char *text);                  /* with TLS */
+const char *private_tls_suite(chr_dev *dev);                                 /* with TLS: the cipher suite of a socket */
+
+#endif
