@@ -6,11 +6,8 @@
  *     RANDOM_SEED=n build/tests/test_random          one seed;  RANDOM_TRACE=1 prints each operation to stderr
  *     RANDOM_SEEDS=n build/tests/test_random         seeds 1 to n in place of the usual number
  */
-#define _GNU_SOURCE 1
-#include "fault.h"
-
-#define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
+#include "fault.h"
 #include "rig.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -31,6 +28,7 @@ typedef struct ticket {
 typedef struct user {
     chr_frontend *fe; /* freed at once when it is detached: nobody may touch it then */
     ticket       *now;
+    int           waits; /* for `writable`, which comes once */
 } user;
 
 static struct {
@@ -39,7 +37,7 @@ static struct {
     user      users[USERS];
     ticket   *tickets;
     int       far[FARS]; /* descriptors of far sides, listeners among them; -1 = none */
-    int       given[4], givens;
+    int       given[32], givens, given_before; /* to the call under way; to those around it */
     int       port;
     int       depth;     /* handlers that run */
     int       calm;      /* the call under way calls no handler before it returns */
@@ -132,11 +130,13 @@ static void operate(int count);
 static void act(void)
 {
     const char *doing = w.doing;
-    int         calm = w.calm;
+    int         calm = w.calm, before = w.given_before;
     w.progress++;
-    if (w.depth >= NEST || w.budget <= 0 || one_in(2)) return;
+    if (w.depth >= NEST || w.budget <= 0 || one_in(3)) return;
     w.depth++;
+    w.given_before = w.givens;
     operate(1 + below(3));
+    w.given_before = before;
     w.depth--;
     w.calm = calm;
     w.doing = doing;
@@ -144,6 +144,7 @@ static void act(void)
 
 static void called(const ticket *t, int has, const char *handler)
 {
+    if (getenv("RANDOM_TRACE")) fprintf(stderr, "HANDLER %s\n", handler);
     if (!CHECK(t->live) || !CHECK(has) || !CHECK(!w.calm)) NOTE("%s of set %d came during %s", handler, t->number, w.doing);
 }
 
@@ -155,7 +156,7 @@ static int on_can_read(void *opaque)
     called(t, t->has.can_read != NULL, "can_read");
     if (one_in(4)) act();
     w.calm = calm;
-    return t->said = w.budget <= 0 ? 1 << 20 : one_in(3) ? 0 : below(60);
+    return t->said = w.budget <= 0 ? 1 << 20 : one_in(4) ? 0 : below(80);
 }
 
 static void on_read(void *opaque, const void *buf, size_t len)
@@ -190,8 +191,9 @@ static int on_change(void *opaque)
 
 static void on_writable(void *opaque)
 {
-    ticket *t = (ticket *)opaque;
-    called(t, 1, "writable");
+    user *u = (user *)opaque;
+    CHECK(u->fe && u->waits && !w.calm);
+    u->waits = 0;
     act();
 }
 
@@ -290,7 +292,7 @@ static const chr_io      probe_io = { probe_write, probe_read, probe_update, NUL
 static const chr_backend probe_kind = { "probe", NULL, "the test is the far side", NULL, sizeof(chr_common_options), sizeof(probe),
                                         NULL, probe_open, probe_close, &probe_io, NULL, NULL, NULL, NULL, NULL, 0, NULL };
 
-static int display_size(void *opaque) { return (void)opaque, act(), below(90); }
+static int display_size(void *opaque) { return (void)opaque, below(90); }
 
 static void display_write(void *opaque, const unsigned char *cells, const char *text, int count, int cursor)
 {
@@ -313,7 +315,7 @@ static void keep_far(int fd)
 
 static int give(int fd)
 {
-    if (w.givens == 4) REQUIRE(!"too many descriptors in one text");
+    REQUIRE(w.givens < 32);
     return w.given[w.givens++] = fd;
 }
 
@@ -340,20 +342,25 @@ static void far_reset(int fd)
     close(fd);
 }
 
-static void op_far(void)
+static void far_act(void)
 {
-    int  i = below(FARS), fd = w.far[i], turn;
     char text[3000];
-    for (turn = 0; turn < FARS && fd < 0; turn++) fd = w.far[i = (i + 1) % FARS];
+    int  i = below(FARS), fd = w.far[i], n;
     if (fd < 0) return;
-    keep_far(accept(fd, NULL, NULL));
-    switch (below(12)) {
+    while ((n = accept(fd, NULL, NULL)) >= 0) keep_far(n);
+    switch (below(24)) {
     case 0: close(fd); w.far[i] = -1; return;
     case 1: far_reset(fd); w.far[i] = -1; return;
     case 2: shutdown(fd, below(3)); return;
-    case 3: case 4: case 5: if (read(fd, text, sizeof text) > 0) w.progress++; return;
+    case 3: case 4: case 5: case 6: case 7: if (read(fd, text, sizeof text) > 0) w.progress++; return;
     default: far_write(fd);
     }
+}
+
+static void op_far(void)
+{
+    int n;
+    for (n = below(FARS); n > 0; n--) far_act();
 }
 
 /* The far side comes, by what the query says. */
@@ -435,9 +442,8 @@ static void told(int code, const chr_error *err)
 {
     CHECK(code <= 0 && code >= CHR_ERR_HELP);
     if (code < 0 && (!CHECK_INT(err->code, code) || !CHECK(err->text[0]) || !CHECK(!strchr(err->text, '\n')))) NOTE("%s: \"%s\"", w.doing, err->text);
-    for (; w.givens > 0; w.givens--)
+    for (; w.givens > w.given_before; w.givens--)
         if (code < 0 && CHECK(fcntl(w.given[w.givens - 1], F_GETFD) >= 0)) close(w.given[w.givens - 1]);
-    w.givens = 0;
 }
 
 static void op_new(void)
@@ -490,6 +496,7 @@ static void op_change(void)
     char      text[600];
     chr_error err = { 0, "" };
     any_text(text, sizeof text, one_in(4) ? any_id() : NULL);
+    if (getenv("KNOWN") && (strncmp(text, "mux", 3) == 0 || strncmp(text, "hub", 3) == 0)) return;
     told(chr_change(w.r.ctx, any_id(), text, &err), &err);
 }
 
@@ -589,6 +596,7 @@ static void detach_user(user *u)
     u->fe = NULL;
     if (u->now) u->now->live = 0;
     u->now = NULL;
+    u->waits = 0;
     chr_fe_deinit(fe);
     CHECK(fe->dev == NULL);
     chr_fe_deinit(fe);
@@ -641,8 +649,10 @@ static void op_accept_input(void)
 
 static void op_add_watch(void)
 {
-    int i = below(USERS);
-    if (w.users[i].fe && w.users[i].now && w.users[i].now->live) chr_fe_add_watch(w.users[i].fe, one_in(5) ? NULL : on_writable, w.users[i].now);
+    user *u = &w.users[below(USERS)];
+    if (!u->fe) return;
+    u->waits = !one_in(5);
+    chr_fe_add_watch(u->fe, u->waits ? on_writable : NULL, u);
 }
 
 static void op_ioctl(void)
@@ -706,6 +716,7 @@ static void op_step(void)
 static void op_run(void)
 {
     int in_handler = w.depth > 0, n;
+    if (in_handler && getenv("KNOWN")) return;
     chr_loop_stop(w.r.ctx);
     n = chr_loop_run(w.r.ctx);
     CHECK_INT(n, in_handler ? CHR_ERR_IN_HANDLER : 0);
@@ -897,21 +908,21 @@ static const struct operation {
     void      (*run)(void);
     int         weight, may_call;
 } operations[] = {
-    { "new", op_new, 14, 0 },               { "open", op_open, 3, 0 },              { "uri", op_uri, 2, 0 },
-    { "remove", op_remove, 8, 0 },          { "change", op_change, 10, 1 },         { "break", op_break, 3, 1 },
+    { "new", op_new, 10, 0 },               { "open", op_open, 3, 0 },              { "uri", op_uri, 2, 0 },
+    { "remove", op_remove, 4, 0 },          { "change", op_change, 10, 1 },         { "break", op_break, 3, 1 },
     { "add_client", op_add_client, 3, 0 },  { "wait_connected", op_wait_connected, 1, 0 }, { "walk", op_walk, 1, 0 },
-    { "attach", op_attach, 16, 1 },         { "detach", op_detach, 4, 0 },          { "set_handlers", op_set_handlers, 4, 1 },
+    { "attach", op_attach, 16, 1 },         { "detach", op_detach, 3, 0 },          { "set_handlers", op_set_handlers, 4, 1 },
     { "write", op_write, 12, 0 },           { "write_all", op_write_all, 2, 0 },    { "read_all", op_read_all, 2, 0 },
     { "printf", op_printf, 2, 0 },          { "accept_input", op_accept_input, 4, 0 }, { "add_watch", op_add_watch, 4, 0 },
     { "ioctl", op_ioctl, 3, 0 },            { "msgfds", op_msgfds, 2, 0 },          { "set_open", op_set_open, 2, 0 },
-    { "focus", op_focus, 3, 1 },            { "disconnect", op_disconnect, 3, 0 },  { "step", op_step, 30, 1 },
+    { "focus", op_focus, 3, 1 },            { "disconnect", op_disconnect, 3, 0 },  { "step", op_step, 40, 1 },
     { "run", op_run, 1, 0 },                { "dispatch", op_dispatch, 5, 1 },      { "time", op_time, 4, 0 },
     { "wake", op_wake, 1, 0 },              { "watch", op_watch, 3, 0 },            { "timer", op_timer, 3, 0 },
     { "idle", op_idle, 3, 0 },              { "backends", op_backends, 1, 0 },      { "probe", op_probe, 4, 1 },
     { "ringbuf", op_ringbuf, 2, 0 },        { "input", op_input, 3, 0 },            { "mux", op_mux, 2, 0 },
     { "record", op_record, 2, 0 },          { "objects", op_objects, 1, 0 },        { "descriptors", op_descriptors, 2, 0 },
     { "help", op_help, 1, 0 },              { "fault", op_fault, 3, 0 },            { "fail", op_fail, 2, 0 },
-    { "free", op_free, 1, 0 },              { "far", op_far, 40, 0 },               { "meet", op_meet, 8, 0 },
+    { "free", op_free, 1, 0 },              { "far", op_far, 20, 0 },               { "meet", op_meet, 8, 0 },
 };
 
 static void operate(int count)
@@ -966,6 +977,8 @@ static void world_open(int seed)
     dup2(out[1], 1);
     close(in[0]);
     close(out[1]);
+    putchar('\n'); /* after this flush glibc gathers, also what was a stream of lines before */
+    fflush(stdout);
     keep_far(in[1]);
     keep_far(out[0]);
     keep_far(tcp_listen(&w.port));
@@ -1005,6 +1018,18 @@ static void come_to_rest(void)
     }
 }
 
+static void list_fds(void)
+{
+    char    path[40], text[100];
+    int     fd;
+    ssize_t n;
+    for (fd = 0; fd < 100; fd++) {
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        n = readlink(path, text, sizeof text);
+        if (n >= 0) NOTE("%d: %.*s", fd, (int)n, text);
+    }
+}
+
 static void world_close(void)
 {
     ticket *t;
@@ -1032,7 +1057,7 @@ static void world_close(void)
         free(t);
     }
     CHECK_INT(w.r.live, 0);
-    CHECK_INT(count_fds(), w.r.fds - 2);
+    if (!CHECK_INT(count_fds(), w.r.fds - 2)) list_fds();
     scratch_clean();
 }
 
