@@ -736,12 +736,14 @@ CHARDEV_API int chr_ringbuf_count(const chr_dev *dev);
  * verifies its server and the name it goes by; a server asks for certificates unless verify-peer=off.
  * "tls-creds-psk,id=ID,endpoint=...,keyfile=PATH" (or dir=DIR, for DIR/keys.psk) has keys shared by both sides: lines of NAME:HEX;
  * a client is username=NAME. Both take min-version=1.2|1.3, and priority=SUITE:SUITE...: only these cipher suites, by mbed TLS's
- * names, the best first. Files are read here, once. The memory inside mbed TLS comes from its own allocator.
+ * names, the best first. Files are read here, once; a file of secret keys that others than its owner may read or write gets one line
+ * in the log. The memory inside mbed TLS comes from its own allocator.
  * CHR_ERR_INVALID, CHR_ERR_EXISTS, CHR_ERR_NOT_FOUND, CHR_ERR_NO_MEMORY, CHR_ERR_HELP. */
 CHARDEV_API int chr_tls_creds_add(chr_context *ctx, const char *options, chr_error *err);
-/* "authz-list,id=ID,match=NAME" lets a peer in by its certificate's distinguished name, the most specific part first and without
- * blanks ("CN=fred,,O=Example,,C=DE": a comma is doubled), or by its psk name; format=glob takes * and ? in it. The same id again
- * adds to the list. A socket with tls-authz= lets nobody in who is on no list of that id, nobody at all where there is none. */
+/* "authz-list,id=ID,match=NAME" lets a peer in by its certificate's distinguished name (RFC 2253, written and escaped exactly as
+ * `openssl x509 -noout -subject -nameopt RFC2253` prints it: "CN=fred,,O=Example,,C=DE", a comma is doubled in options), or by its psk
+ * name. With format=glob, '*' matches any text and '?' one character; a comma in the pattern never matches one that is escaped in the
+ * name. A name that is malformed, or longer than 4095 bytes, matches nothing. The same id again adds to the list. A socket with tls-authz= lets nobody in who is on no list of that id, nobody at all where there is none. */
 CHARDEV_API int chr_authz_add(chr_context *ctx, const char *options, chr_error *err);
 /* CHR_ERR_NOT_FOUND. */
 CHARDEV_API int chr_tls_creds_remove(chr_context *ctx, const char *id, chr_error *err);
@@ -1206,14 +1208,22 @@ CHR__PRIVATE int chr__no_memory(chr_error *err)
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#endif
 
-#ifndef MSG_NOSIGNAL
-#define MSG_NOSIGNAL 0 /* there SO_NOSIGPIPE does it */
+#ifdef MSG_NOSIGNAL
+#define CHR__SEND_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL)
+#define CHR__SOCKETS_RAISE 0
+#else
+#define CHR__SEND_FLAGS MSG_DONTWAIT
+#define CHR__SOCKETS_RAISE 1
 #endif
 #if defined(POLLRDHUP)
 #define CHR__POLLRDHUP POLLRDHUP
@@ -1311,9 +1321,25 @@ static int chr__os_close(int fd)
     return fd < 0 ? 0 : CHR_SYS(close)(fd); /* not again after EINTR: the descriptor is gone on the systems we know */
 }
 
+/* Every descriptor that the library creates passes through here. None is ever 0, 1 or 2: with those the whole process, and what it
+ * starts, reads and writes. Takes the result of the call that created it; -1 and errno on failure. */
+static int chr__os_above_standard(int fd)
+{
+    int error, moved;
+
+    if (fd < 0 || fd > 2)
+        return fd;
+    moved = CHR_SYS(fcntl)(fd, F_DUPFD_CLOEXEC, 3);
+    error = errno;
+    chr__os_close(fd);
+    errno = error;
+    return moved;
+}
+
 CHR__PRIVATE void chr__os_close_on_exec(int fd)
 {
-    (void)CHR_SYS(fcntl)(fd, F_SETFD, FD_CLOEXEC);
+    if (fd >= 0)
+        (void)CHR_SYS(fcntl)(fd, F_SETFD, FD_CLOEXEC);
 }
 
 /* CLOEXEC and non-blocking; returns the flags that the descriptor had, or -1. */
@@ -1331,6 +1357,26 @@ static int chr__os_adopt(int fd)
 CHR__PRIVATE int chr__os_is_open(int fd)
 {
     return CHR_SYS(fcntl)(fd, F_GETFD) >= 0;
+}
+
+/* A pipe for the library's own use. */
+static int chr__os_pipe(int fds[2])
+{
+    int ends[2], error;
+
+    fds[0] = fds[1] = -1;
+    if (CHR_SYS(pipe)(ends) < 0)
+        return -1;
+    fds[0] = chr__os_above_standard(ends[0]);
+    fds[1] = chr__os_above_standard(ends[1]);
+    if (fds[0] >= 0 && fds[1] >= 0 && chr__os_adopt(fds[0]) >= 0 && chr__os_adopt(fds[1]) >= 0)
+        return 0;
+    error = errno;
+    chr__os_close(fds[0]);
+    chr__os_close(fds[1]);
+    fds[0] = fds[1] = -1;
+    errno = error;
+    return -1;
 }
 
 /* A copy, CLOEXEC, under the first free number from `least` on. */
@@ -1352,18 +1398,17 @@ CHR__PRIVATE int chr__os_may(int fd, int direction)
     return mode == O_RDWR || mode == (direction == CHR_IN ? O_RDONLY : O_WRONLY);
 }
 
-typedef enum chr__fd_type { CHR__FD_PLAIN, CHR__FD_PIPE, CHR__FD_SOCKET } chr__fd_type;
+typedef enum chr__open_mode { CHR__OPEN_READ, CHR__OPEN_BOTH, CHR__OPEN_CREATE, CHR__OPEN_APPEND } chr__open_mode;
 
-CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd)
+/* ENXIO has a reason that its text does not name. */
+static int chr__os_open_fail(chr_error *err, int error, const char *path)
 {
     struct stat info;
 
-    if (CHR_SYS(fstat)(fd, &info) < 0)
-        return CHR__FD_PLAIN;
-    return S_ISSOCK(info.st_mode) ? CHR__FD_SOCKET : S_ISFIFO(info.st_mode) ? CHR__FD_PIPE : CHR__FD_PLAIN;
+    if (error == ENXIO && CHR_SYS(stat)(path, &info) == 0 && S_ISFIFO(info.st_mode))
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "cannot open %s: it is a FIFO that nobody has open for reading", path);
+    return chr__os_fail(err, error, "cannot open", path);
 }
-
-typedef enum chr__open_mode { CHR__OPEN_READ, CHR__OPEN_BOTH, CHR__OPEN_CREATE, CHR__OPEN_APPEND } chr__open_mode;
 
 CHR__PRIVATE int chr__os_open(const char *path, chr__open_mode mode, chr_error *err)
 {
@@ -1373,7 +1418,8 @@ CHR__PRIVATE int chr__os_open(const char *path, chr__open_mode mode, chr_error *
     do
         fd = CHR_SYS(open)(path, flags[mode] | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0666);
     while (fd < 0 && errno == EINTR);
-    return fd < 0 ? chr__os_fail(err, errno, "cannot open", path) : fd;
+    fd = chr__os_above_standard(fd);
+    return fd < 0 ? chr__os_open_fail(err, errno, path) : fd;
 }
 
 CHR__PRIVATE int chr__os_read(int fd, void *buf, size_t len)
@@ -1396,46 +1442,256 @@ CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
     return n < 0 ? chr__os_code(errno) : (int)n;
 }
 
-CHR__PRIVATE int chr__os_write(int fd, const void *buf, size_t len)
+/* -- input and output that neither blocks nor raises a signal: by the type of the descriptor, found once, when it is opened -- */
+
+typedef enum chr__fd_type {
+    CHR__FD_PLAIN,       /* never blocks, or O_NONBLOCK is ours to set; a write raises no signal */
+    CHR__FD_SOCKET,      /* the flags of send() and recv() say both */
+    CHR__FD_LOUD,        /* as plain, but a write may raise SIGPIPE (a pipe) or SIGXFSZ (a file) */
+    CHR__FD_SHARED,      /* others have the open file description too, so it blocks and O_NONBLOCK is not ours to set: a device */
+    CHR__FD_SHARED_PIPE  /* the same, and a write may raise SIGPIPE */
+} chr__fd_type;
+
+/* /dev/null and its kin: they always answer at once. */
+static int chr__os_is_memory_device(const struct stat *info)
+{
+#if defined(__linux__)
+    return (info->st_rdev >> 8 & 0xfff) == 1;
+#else
+    return (void)info, 0;
+#endif
+}
+
+/* `is_ours`: the library has opened it, non-blocking, and nobody else has it. */
+CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_ours)
+{
+    struct stat info;
+
+    if (fd < 0 || CHR_SYS(fstat)(fd, &info) < 0)
+        return CHR__FD_PLAIN;
+    if (S_ISSOCK(info.st_mode))
+        return CHR__FD_SOCKET;
+    if (S_ISREG(info.st_mode) || S_ISBLK(info.st_mode))
+        return CHR__FD_LOUD;
+    if (S_ISFIFO(info.st_mode))
+        return is_ours ? CHR__FD_LOUD : CHR__FD_SHARED_PIPE;
+    return is_ours || !S_ISCHR(info.st_mode) || chr__os_is_memory_device(&info) ? CHR__FD_PLAIN : CHR__FD_SHARED;
+}
+
+/* SIGPIPE and SIGXFSZ are for programs that forget to look at the results of write(), SIGTTOU for those that don't know of jobs.
+ * They are blocked in this thread for the length of one call, and what the call has raised is taken away again. */
+typedef struct chr__hush {
+    sigset_t mask, before; /* before: pending already, so not ours to take away */
+} chr__hush;
+
+static const int chr__hushed[] = { SIGPIPE, SIGXFSZ, SIGTTOU };
+
+static void chr__hush_begin(chr__hush *hush)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGPIPE);
+    sigaddset(&set, SIGXFSZ);
+    sigaddset(&set, SIGTTOU);
+    pthread_sigmask(SIG_BLOCK, &set, &hush->mask);
+    sigemptyset(&hush->before);
+    if (sigismember(&hush->mask, SIGPIPE) == 1 || sigismember(&hush->mask, SIGXFSZ) == 1)
+        sigpending(&hush->before); /* else they would have been delivered */
+}
+
+/* Only what was not pending before. */
+CHR__COLD void chr__hush_take_away(const chr__hush *hush)
+{
+    sigset_t pending, one;
+    size_t   i;
+    int      number;
+
+    sigpending(&pending);
+    for (i = 0; i < sizeof chr__hushed / sizeof chr__hushed[0]; i++) {
+        if (sigismember(&pending, chr__hushed[i]) != 1 || sigismember(&hush->before, chr__hushed[i]) == 1)
+            continue;
+        sigemptyset(&one);
+        sigaddset(&one, chr__hushed[i]);
+        sigwait(&one, &number);
+    }
+}
+
+/* `error`: the errno of the call, 0 = it has worked. */
+static void chr__hush_end(const chr__hush *hush, int error)
+{
+    if (error == EPIPE || error == EFBIG)
+        chr__hush_take_away(hush);
+    pthread_sigmask(SIG_SETMASK, &hush->mask, NULL);
+}
+
+/* Whether a description that blocks is ready for one small piece; -1 and EAGAIN when it is not. */
+static int chr__os_shared_ready(int fd, short events)
+{
+    struct pollfd one;
+
+    one.fd = fd;
+    one.events = events;
+    one.revents = 0;
+    if (CHR_SYS(poll)(&one, 1, 0) > 0)
+        return 0;
+    errno = EAGAIN;
+    return -1;
+}
+
+/* One piece to a description that blocks. Where the system can say "not now" for a single call, it does; else what poll() calls
+ * writable takes so much at least: PIPE_BUF bytes in a pipe, a few hundred in a terminal, where each may become two. */
+static ssize_t chr__os_write_piece(int fd, chr__fd_type type, const void *buf, size_t len)
+{
+    const size_t most = type == CHR__FD_SHARED_PIPE ? _POSIX_PIPE_BUF : 128;
+#ifdef RWF_NOWAIT
+    struct iovec part;
+    ssize_t      n;
+
+    part.iov_base = (void *)(uintptr_t)buf;
+    part.iov_len = len;
+    n = type == CHR__FD_SHARED_PIPE ? CHR_SYS(pwritev2)(fd, &part, 1, -1, RWF_NOWAIT) : -1;
+    if (type == CHR__FD_SHARED_PIPE && (n >= 0 || errno == EAGAIN || errno == EPIPE || errno == EINTR))
+        return n;
+#endif
+    return chr__os_shared_ready(fd, POLLOUT) < 0 ? -1 : CHR_SYS(write)(fd, buf, len < most ? len : most);
+}
+
+/* Piece by piece, until all is written or one is not taken. */
+CHR__COLD ssize_t chr__os_write_shared(int fd, chr__fd_type type, const void *buf, size_t len)
+{
+    size_t  done = 0;
+    ssize_t n;
+
+    do {
+        n = chr__os_write_piece(fd, type, (const char *)buf + done, len - done);
+        done += n > 0 ? (size_t)n : 0;
+    } while (done < len && (n > 0 || (n < 0 && errno == EINTR)));
+    return done > 0 ? (ssize_t)done : n;
+}
+
+/* Pipes and files: as one call of write(), with the signals blocked. */
+CHR__COLD int chr__os_write_hushed(int fd, chr__fd_type type, const void *buf, size_t len)
+{
+    chr__hush hush;
+    ssize_t   n;
+    int       error;
+
+    chr__hush_begin(&hush);
+    do
+        n = type == CHR__FD_SOCKET ? CHR_SYS(send)(fd, buf, len, CHR__SEND_FLAGS)
+            : type == CHR__FD_LOUD ? CHR_SYS(write)(fd, buf, len) : chr__os_write_shared(fd, type, buf, len);
+    while (n < 0 && errno == EINTR);
+    error = n < 0 ? errno : 0;
+    chr__hush_end(&hush, error);
+    return n < 0 ? chr__os_code(error) : (int)n;
+}
+
+/* The one function that writes bytes to a descriptor, whatever it is. It does not block, and no signal comes of it. Bytes taken, or an
+ * error. For sockets, terminals and other devices it is one system call. */
+CHR__HOT CHR__PRIVATE int chr__os_write(int fd, chr__fd_type type, const void *buf, size_t len)
 {
     ssize_t n;
 
+    if (type >= CHR__FD_LOUD || (CHR__SOCKETS_RAISE && type == CHR__FD_SOCKET))
+        return chr__os_write_hushed(fd, type, buf, len);
     do
-        n = CHR_SYS(write)(fd, buf, len);
+        n = type == CHR__FD_SOCKET ? CHR_SYS(send)(fd, buf, len, CHR__SEND_FLAGS) : CHR_SYS(write)(fd, buf, len);
     while (n < 0 && errno == EINTR);
     return n < 0 ? chr__os_code(errno) : (int)n;
-}
-
-/* A pipe has no MSG_NOSIGNAL: SIGPIPE is blocked in this thread meanwhile, and ours is taken away. */
-CHR__PRIVATE int chr__os_write_pipe(int fd, const void *buf, size_t len)
-{
-    sigset_t broken, old, waiting;
-    int      had_one, n, signal_number;
-
-    sigemptyset(&broken);
-    sigaddset(&broken, SIGPIPE);
-    sigpending(&waiting);
-    had_one = sigismember(&waiting, SIGPIPE) == 1;
-    pthread_sigmask(SIG_BLOCK, &broken, &old);
-    n = chr__os_write(fd, buf, len);
-    if (n == CHR_ERR_DISCONNECTED && !had_one) {
-        sigpending(&waiting);
-        if (sigismember(&waiting, SIGPIPE) == 1)
-            sigwait(&broken, &signal_number);
-    }
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    return n;
 }
 
 CHR__PRIVATE int chr__os_send(int fd, const void *buf, size_t len)
 {
+    return chr__os_write(fd, CHR__FD_SOCKET, buf, len);
+}
+
+/* A description that blocks: what is there now. */
+CHR__COLD ssize_t chr__os_read_shared(int fd, chr__fd_type type, void *buf, size_t len)
+{
+#ifdef RWF_NOWAIT
+    struct iovec part;
+    ssize_t      n;
+
+    part.iov_base = buf;
+    part.iov_len = len;
+    n = type == CHR__FD_SHARED_PIPE ? CHR_SYS(preadv2)(fd, &part, 1, -1, RWF_NOWAIT) : -1;
+    if (type == CHR__FD_SHARED_PIPE && (n >= 0 || errno == EAGAIN || errno == EINTR))
+        return n;
+#else
+    (void)type;
+#endif
+    return chr__os_shared_ready(fd, POLLIN) < 0 ? -1 : CHR_SYS(read)(fd, buf, len);
+}
+
+/* The same for input. */
+CHR__HOT CHR__PRIVATE int chr__os_read_as(int fd, chr__fd_type type, void *buf, size_t len)
+{
     ssize_t n;
 
     do
-        n = CHR_SYS(send)(fd, buf, len, MSG_NOSIGNAL);
+        n = type == CHR__FD_SOCKET    ? CHR_SYS(recv)(fd, buf, len, MSG_DONTWAIT)
+            : type >= CHR__FD_SHARED  ? chr__os_read_shared(fd, type, buf, len) : CHR_SYS(read)(fd, buf, len);
     while (n < 0 && errno == EINTR);
     return n < 0 ? chr__os_code(errno) : (int)n;
 }
+
+CHR__PRIVATE int chr__os_receive_bytes(int fd, void *buf, size_t len)
+{
+    return chr__os_read_as(fd, CHR__FD_SOCKET, buf, len);
+}
+
+#if CHARDEV_HAS_FD || CHARDEV_HAS_STDIO
+/* Whether a path leads to a pipe or device of the same kind; with an open file description of its own, non-blocking. */
+static int chr__os_open_same(const char *path, int flags, const struct stat *as)
+{
+    struct stat info;
+    int         fd = chr__os_above_standard(CHR_SYS(open)(path, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0));
+
+    if (fd < 0)
+        return -1;
+    if (CHR_SYS(fstat)(fd, &info) == 0 && info.st_dev == as->st_dev && info.st_ino == as->st_ino && info.st_rdev == as->st_rdev &&
+        (CHR_SYS(fcntl)(fd, F_GETFL) & O_NONBLOCK))
+        return fd;
+    chr__os_close(fd); /* where /dev/fd/N is a dup(), its flags are those of fd */
+    return -1;
+}
+
+/* The master of a pty: opening its path makes another pty. */
+static int chr__os_is_pty_master(int fd)
+{
+#ifdef TIOCGPTN
+    int number;
+
+    return CHR_SYS(ioctl)(fd, (chr__request)TIOCGPTN, &number) == 0;
+#else
+    return ptsname(fd) != NULL;
+#endif
+}
+
+/* An inherited pipe or terminal is one open file description that others have too: a shell, a parent, a neighbour. Its O_NONBLOCK would
+ * be theirs, and theirs is ours. So it is opened anew for one direction, under a number of its own; where that can't be, the result is
+ * `fd` itself. Either way *type says how it is read and written. */
+static int chr__os_unshare(int fd, int direction, chr__fd_type *type)
+{
+    struct stat info;
+    char        path[128];
+    int         own, flags = direction == CHR_IN ? O_RDONLY : O_WRONLY;
+
+    *type = chr__os_fd_type(fd, 0);
+    if (*type < CHR__FD_SHARED || CHR_SYS(fstat)(fd, &info) < 0 || (*type == CHR__FD_SHARED && !CHR_SYS(isatty)(fd)) ||
+        (*type == CHR__FD_SHARED && chr__os_is_pty_master(fd)))
+        return fd;
+    chr__format(path, sizeof path, "/proc/self/fd/%d", fd);
+    own = chr__os_open_same(path, flags, &info);
+    if (own < 0 && *type == CHR__FD_SHARED && ttyname_r(fd, path, sizeof path) == 0)
+        own = chr__os_open_same(path, flags, &info);
+    if (own < 0)
+        return fd;
+    *type = chr__os_fd_type(own, 1);
+    return own;
+}
+#endif
 
 /* Whether poll's hang-up leaves bytes behind it that can still be read. */
 CHR__PRIVATE int chr__os_unread(int fd)
@@ -1453,6 +1709,14 @@ CHR__PRIVATE int chr__os_symlink(const char *target, const char *path, chr_error
 CHR__PRIVATE int chr__os_exists(const char *path)
 {
     return CHR_SYS(access)(path, F_OK) == 0;
+}
+
+/* Whether others than the file's owner may read or write it. */
+CHR__PRIVATE int chr__os_is_shared(const char *path)
+{
+    struct stat status;
+
+    return CHR_SYS(stat)(path, &status) == 0 && S_ISREG(status.st_mode) && (status.st_mode & 077) != 0;
 }
 
 enum { CHR__PATH_SIZE = 4096 };
@@ -1545,11 +1809,7 @@ typedef struct chr__waker {
 
 static int chr__os_waker_open(chr__waker *waker)
 {
-    if (CHR_SYS(pipe)(waker->fds) < 0) {
-        waker->fds[0] = waker->fds[1] = -1;
-        return CHR_ERR_IO;
-    }
-    return chr__os_adopt(waker->fds[0]) < 0 || chr__os_adopt(waker->fds[1]) < 0 ? CHR_ERR_IO : 0;
+    return chr__os_pipe(waker->fds) < 0 ? CHR_ERR_IO : 0;
 }
 
 static void chr__os_waker_close(chr__waker *waker)
@@ -1564,7 +1824,7 @@ static void chr__os_waker_ring(chr__waker *waker)
 {
     int error = errno;
 
-    (void)chr__os_write(waker->fds[1], "", 1);
+    (void)chr__os_write(waker->fds[1], CHR__FD_PLAIN, "", 1); /* its reader is here: no SIGPIPE */
     errno = error;
 }
 
@@ -1588,6 +1848,13 @@ typedef struct termios chr__termios;
 
 CHR__PRIVATE int chr__os_is_terminal(int fd) { return CHR_SYS(isatty)(fd) == 1; }
 
+CHR__PRIVATE int chr__os_is_character_device(int fd)
+{
+    struct stat info;
+
+    return CHR_SYS(fstat)(fd, &info) == 0 && S_ISCHR(info.st_mode);
+}
+
 CHR__PRIVATE int chr__os_termios_get(int fd, chr__termios *settings)
 {
     return CHR_SYS(tcgetattr)(fd, settings) < 0 ? chr__os_code(errno) : 0;
@@ -1595,12 +1862,38 @@ CHR__PRIVATE int chr__os_termios_get(int fd, chr__termios *settings)
 
 CHR__PRIVATE int chr__os_termios_set(int fd, const chr__termios *settings)
 {
-    int n;
+    chr__hush hush;
+    int       n, error;
 
+    chr__hush_begin(&hush);
     do
         n = CHR_SYS(tcsetattr)(fd, TCSANOW, settings);
     while (n < 0 && errno == EINTR);
-    return n < 0 ? chr__os_code(errno) : 0;
+    error = n < 0 ? errno : 0;
+    chr__hush_end(&hush, 0);
+    return n < 0 ? chr__os_code(error) : 0;
+}
+
+/* The others that a terminal's own job in the foreground alone may call. */
+CHR__PRIVATE int chr__os_terminal_ioctl(int fd, chr__request request, void *arg)
+{
+    chr__hush hush;
+    int       n, error;
+
+    chr__hush_begin(&hush);
+    n = CHR_SYS(ioctl)(fd, request, arg);
+    error = errno;
+    chr__hush_end(&hush, 0);
+    return n < 0 ? chr__os_code(error) : 0;
+}
+
+/* A terminal from which a shell has started us, and which it has given to another job since, or taken back: its settings are that
+ * one's business. Any other terminal has no such jobs. */
+CHR__PRIVATE int chr__os_is_background(int fd)
+{
+    pid_t foreground = tcgetpgrp(fd);
+
+    return foreground >= 0 && foreground != getpgrp();
 }
 
 /* No echo, no canonical mode, no mapping of input; 8 bits. What the output side does stays the caller's. */
@@ -1626,71 +1919,137 @@ CHR__PRIVATE void chr__os_termios_echo(chr__termios *settings, int echo)
 }
 
 #if CHARDEV_HAS_STDIO
-/* The process's terminal: the one thing that is there once per process, and so the one global. Settings and flags of 0 and 1
- * are put back at close and by atexit(). For all other ends (a signal, _exit, SIGKILL) a small watcher process stays behind
- * that puts them back when it sees us gone: a handler would change a signal's disposition, and could not see SIGKILL. */
+/* The process's terminal: the one thing that is there once per process, and so the one global. Its settings are put back at close and
+ * by atexit(). For all other ends (a signal, _exit, SIGKILL) a small watcher process stays behind that puts them back when it sees us
+ * gone: a handler would change a signal's disposition, and could not see SIGKILL. Both put back only what is still as we have set it:
+ * what a shell or stty has set since is theirs. */
+typedef struct chr__terminal_state {
+    int          is_over;      /* to the watcher: all is put back, go */
+    int          is_set;
+    chr__termios before, ours; /* what was there, and what the terminal had when we had set it */
+} chr__terminal_state;
+
 static struct chr__terminal {
-    char         holder[128]; /* the id of the stdio chardev; "" = free */
-    pid_t        owner;
-    int          flags[2];    /* of descriptors 0 and 1; -1 = not ours to put back */
-    int          has_settings;
-    chr__termios settings;    /* as they were */
-    int          watcher;     /* the pipe to it */
-    int          registered;  /* with atexit() */
+    char                holder[128]; /* the id of the stdio chardev; "" = free */
+    pid_t               owner;
+    chr__terminal_state state;
+    chr__termios        wanted;     /* what it was set to */
+    int                 watcher;    /* the pipe to it */
+    int                 registered; /* with atexit() */
 } chr__terminal;
 static pthread_mutex_t chr__terminal_mutex = PTHREAD_MUTEX_INITIALIZER;
 
-/* Only calls that are allowed after fork() in a threaded process. */
-static void chr__terminal_put_back(void)
-{
-    int fd;
+enum { CHR__TERMINAL_SHELL_MS = 20 };
 
-    if (chr__terminal.has_settings)
-        (void)tcsetattr(0, TCSANOW, &chr__terminal.settings);
-    for (fd = 0; fd < 2; fd++)
-        if (chr__terminal.flags[fd] >= 0)
-            (void)fcntl(fd, F_SETFL, chr__terminal.flags[fd]);
+static int chr__termios_same(const chr__termios *a, const chr__termios *b)
+{
+    return a->c_iflag == b->c_iflag && a->c_oflag == b->c_oflag && a->c_cflag == b->c_cflag && a->c_lflag == b->c_lflag &&
+           memcmp(a->c_cc, b->c_cc, sizeof a->c_cc) == 0;
 }
 
-/* Holds nothing open but the terminal and its pipe, or peers would never see our end. */
-static void chr__terminal_watch(int pipe_fd)
+/* Only calls that are allowed after fork() in a threaded process. */
+static void chr__terminal_put_back(const chr__terminal_state *state)
 {
-    char byte;
+    chr__termios now;
+
+    if (state->is_set && tcgetattr(0, &now) == 0 && chr__termios_same(&now, &state->ours))
+        (void)chr__os_termios_set(0, &state->before);
+}
+
+/* Holds nothing open but the terminal (0) and its pipe (1), or peers would never see our end. */
+static void chr__terminal_close_others(int pipe_fd)
+{
     long fd, limit = sysconf(_SC_OPEN_MAX);
 
+    dup2(pipe_fd, 1);
+#ifdef SYS_close_range
+    if (syscall(SYS_close_range, 2u, ~0u, 0) == 0)
+        return;
+#endif
     if (limit < 0 || limit > 65536)
         limit = 65536;
     for (fd = 2; fd < limit; fd++)
-        if (fd != pipe_fd)
-            close((int)fd);
-    signal(SIGTTOU, SIG_IGN);
-    signal(SIGINT, SIG_IGN);
-    signal(SIGQUIT, SIG_IGN);
-    signal(SIGTERM, SIG_IGN);
-    signal(SIGHUP, SIG_IGN);
-    signal(SIGTSTP, SIG_IGN);
-    if (read(pipe_fd, &byte, 1) == 0) /* a byte says that all is well */
-        chr__terminal_put_back();
+        close((int)fd);
+}
+
+/* Readable when the process is gone, also where a child of its own still has the pipe; -1 = the system has no such thing. */
+static int chr__terminal_pidfd(pid_t owner)
+{
+#ifdef SYS_pidfd_open
+    return (int)syscall(SYS_pidfd_open, owner, 0);
+#else
+    return (void)owner, -1;
+#endif
+}
+
+/* Until the owner has ended, be it by exec(). Returns what it said last. */
+static chr__terminal_state chr__terminal_attend(pid_t owner)
+{
+    chr__terminal_state last, next;
+    struct pollfd       ends[2];
+    ssize_t             n = 1;
+
+    memset(&last, 0, sizeof last);
+    memset(ends, 0, sizeof ends);
+    ends[0].fd = 1;
+    ends[1].fd = chr__terminal_pidfd(owner);
+    ends[0].events = ends[1].events = POLLIN;
+    while (n != 0 && !last.is_over) {
+        ends[1].revents = 0;
+        (void)poll(ends, 2, -1);
+        while ((n = read(1, &next, sizeof next)) == (ssize_t)sizeof next)
+            last = next;
+        if (ends[1].revents)
+            n = 0;
+    }
+    return last;
+}
+
+/* In a session of its own, so that no signal of the terminal and none to our process group ends it with us. A shell that sees us end
+ * sets the terminal at once: it goes first. */
+static void chr__terminal_watch(int pipe_fd, pid_t owner)
+{
+    chr__terminal_state last;
+
+    setsid();
+    chr__terminal_close_others(pipe_fd);
+    if (chdir("/") < 0)
+        _exit(1);
+    last = chr__terminal_attend(owner);
+    if (!last.is_over && last.is_set) {
+        (void)poll(NULL, 0, CHR__TERMINAL_SHELL_MS);
+        chr__terminal_put_back(&last);
+    }
     _exit(0);
 }
 
-/* Twice forked, so that it is nobody's child and no wait() of the program's meets it. */
+/* Twice forked, so that it is nobody's child and no wait() of the program's meets it. Signals stay blocked in it. */
+static pid_t chr__terminal_fork(int pipe_fd, pid_t owner)
+{
+    sigset_t all, mask;
+    pid_t    child;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &mask);
+    child = CHR_SYS(fork)();
+    if (child == 0) {
+        if (fork() != 0)
+            _exit(0);
+        chr__terminal_watch(pipe_fd, owner);
+    }
+    pthread_sigmask(SIG_SETMASK, &mask, NULL);
+    return child;
+}
+
+/* Process 1 needs none: nothing outlives it. */
 static void chr__terminal_start_watcher(void)
 {
     int   fds[2], status;
     pid_t child;
 
-    chr__terminal.watcher = -1;
-    if (CHR_SYS(pipe)(fds) < 0)
+    if (chr__terminal.owner == 1 || chr__os_pipe(fds) < 0)
         return;
-    (void)fcntl(fds[1], F_SETFD, FD_CLOEXEC);
-    child = CHR_SYS(fork)();
-    if (child == 0) {
-        if (fork() != 0)
-            _exit(0);
-        close(fds[1]);
-        chr__terminal_watch(fds[0]);
-    }
+    child = chr__terminal_fork(fds[0], chr__terminal.owner);
     chr__os_close(fds[0]);
     if (child < 0) {
         chr__os_close(fds[1]);
@@ -1701,13 +2060,19 @@ static void chr__terminal_start_watcher(void)
     chr__terminal.watcher = fds[1];
 }
 
+static void chr__terminal_tell_watcher(void)
+{
+    if (chr__terminal.watcher >= 0)
+        (void)chr__os_write(chr__terminal.watcher, CHR__FD_LOUD, &chr__terminal.state, sizeof chr__terminal.state);
+}
+
 static void chr__os_terminal_release(void)
 {
     pthread_mutex_lock(&chr__terminal_mutex);
     if (chr__terminal.holder[0] && chr__terminal.owner == getpid()) {
-        chr__terminal_put_back();
-        if (chr__terminal.watcher >= 0)
-            (void)chr__os_write_pipe(chr__terminal.watcher, "", 1);
+        chr__terminal_put_back(&chr__terminal.state);
+        chr__terminal.state.is_over = 1;
+        chr__terminal_tell_watcher();
         chr__os_close(chr__terminal.watcher);
         chr__terminal.holder[0] = 0;
     }
@@ -1716,16 +2081,12 @@ static void chr__os_terminal_release(void)
 
 static void chr__terminal_take(const char *id)
 {
-    int fd;
-
+    if (chr__terminal.holder[0])
+        chr__os_close(chr__terminal.watcher); /* of the process that we were forked from */
     chr__format(chr__terminal.holder, sizeof chr__terminal.holder, "%s", id);
     chr__terminal.owner = getpid();
     chr__terminal.watcher = -1;
-    chr__terminal.has_settings = chr__os_is_terminal(0) && chr__os_termios_get(0, &chr__terminal.settings) == 0;
-    for (fd = 0; fd < 2; fd++)
-        chr__terminal.flags[fd] = CHR_SYS(fcntl)(fd, F_GETFL);
-    if (chr__terminal.has_settings)
-        chr__terminal_start_watcher();
+    memset(&chr__terminal.state, 0, sizeof chr__terminal.state);
     if (!chr__terminal.registered)
         chr__terminal.registered = atexit(chr__os_terminal_release) == 0;
 }
@@ -1744,27 +2105,35 @@ static int chr__os_terminal_acquire(const char *id, chr_error *err)
     return code;
 }
 
-/* Non-blocking, without CLOEXEC: 0 and 1 are borrowed. */
-static void chr__os_terminal_unblock(int fd)
+/* The terminal as the holder wants it; nothing happens when it is so already. In the background nothing is touched, and it is no error:
+ * the next call from the foreground does it. What others have set meanwhile is what is put back at the end. */
+static int chr__os_terminal_make_raw(int with_signals, int echo)
 {
-    if (chr__terminal.flags[fd] >= 0 && !(chr__terminal.flags[fd] & O_NONBLOCK))
-        (void)CHR_SYS(fcntl)(fd, F_SETFL, chr__terminal.flags[fd] | O_NONBLOCK);
-}
+    chr__terminal_state *state = &chr__terminal.state;
+    chr__termios         now, wanted;
+    int                  is_ours, code = chr__os_is_background(0) ? 1 : chr__os_termios_get(0, &now);
 
-/* A process in the background would be stopped for setting its terminal; with a terminal that is not its own it has no ground. */
-static int chr__os_terminal_is_foreground(void)
-{
-    pid_t foreground = tcgetpgrp(0);
-
-    return foreground < 0 || foreground == getpgrp();
-}
-
-/* Whether somebody (a shell, after a stop) has put other settings in place of these. */
-static int chr__os_terminal_differs(const chr__termios *settings)
-{
-    chr__termios now;
-
-    return chr__os_termios_get(0, &now) == 0 && (now.c_lflag != settings->c_lflag || now.c_iflag != settings->c_iflag);
+    if (code != 0)
+        return code < 0 ? code : 0;
+    is_ours = state->is_set && chr__termios_same(&now, &state->ours);
+    wanted = is_ours ? state->before : now;
+    chr__os_termios_raw(&wanted, with_signals, 1);
+    chr__os_termios_echo(&wanted, echo);
+    if (is_ours && chr__termios_same(&wanted, &chr__terminal.wanted))
+        return 0;
+    if (!is_ours)
+        state->before = now;
+    if (!state->is_set)
+        chr__terminal_start_watcher();
+    state->is_set = 1;
+    state->ours = chr__terminal.wanted = wanted;
+    chr__terminal_tell_watcher(); /* before it is true: who is killed between the two leaves it as it was */
+    code = chr__os_termios_set(0, &wanted);
+    if (code == 0 && chr__os_termios_get(0, &now) == 0 && !chr__termios_same(&now, &wanted)) {
+        state->ours = now;
+        chr__terminal_tell_watcher();
+    }
+    return code;
 }
 #endif
 
@@ -1786,7 +2155,7 @@ static int chr__os_pty_open(char *name, size_t size, chr_error *err)
     return fd;
 #else
     const char *slave;
-    int         fd = posix_openpt(O_RDWR | O_NOCTTY);
+    int         fd = chr__os_above_standard(posix_openpt(O_RDWR | O_NOCTTY));
 
     if (fd < 0 || grantpt(fd) < 0 || unlockpt(fd) < 0 || !(slave = ptsname(fd)) || chr__os_adopt(fd) < 0) {
         int error = errno;
@@ -1954,7 +2323,7 @@ static int chr__os_sockaddr_vsock(int64_t cid, int64_t port, chr__sockaddr *addr
 
 static int chr__os_socket_new(const chr__sockaddr *address, chr_error *err)
 {
-    int fd = CHR_SYS(socket)(address->storage.ss_family, SOCK_STREAM, 0);
+    int fd = chr__os_above_standard(CHR_SYS(socket)(address->storage.ss_family, SOCK_STREAM, 0));
 
     if (fd < 0)
         return chr__os_fail(err, errno, "cannot make", "a socket");
@@ -1998,7 +2367,7 @@ static int chr__os_is_stale(const chr__sockaddr *address)
 
     if (!path || CHR_SYS(lstat)(path, &info) < 0 || !S_ISSOCK(info.st_mode))
         return 0;
-    fd = CHR_SYS(socket)(AF_UNIX, SOCK_DGRAM, 0);
+    fd = chr__os_above_standard(CHR_SYS(socket)(AF_UNIX, SOCK_DGRAM, 0));
     if (fd < 0)
         return 0;
     stale = CHR_SYS(connect)(fd, (const struct sockaddr *)&address->storage, address->length) < 0 && errno == ECONNREFUSED;
@@ -2129,6 +2498,7 @@ static int chr__os_accept(int fd)
     do
         peer = CHR_SYS(accept)(fd, NULL, NULL);
     while (peer < 0 && (errno == EINTR || errno == ECONNABORTED));
+    peer = chr__os_above_standard(peer);
     if (peer < 0)
         return chr__os_code(errno);
     if (chr__os_adopt(peer) >= 0)
@@ -2229,19 +2599,25 @@ static int chr__os_send_fds(int fd, const void *buf, size_t len, const int *fds,
     header->cmsg_len = (socklen_t)CMSG_LEN(sizeof(int) * (size_t)count);
     memcpy(CMSG_DATA(header), fds, sizeof(int) * (size_t)count);
     do
-        n = CHR_SYS(sendmsg)(fd, &message, MSG_NOSIGNAL);
+        n = CHR_SYS(sendmsg)(fd, &message, CHR__SEND_FLAGS);
     while (n < 0 && errno == EINTR);
     return n < 0 ? chr__os_code(errno) : (int)n;
 }
 
-/* As they should arrive: CLOEXEC and blocking, whatever the sender had. */
-static void chr__os_received_fd(int fd)
+/* As they should arrive: CLOEXEC and blocking, whatever the sender had, and above the standard ones. -1 when that fails: it is gone. */
+static int chr__os_received_fd(int fd)
 {
-    int flags = CHR_SYS(fcntl)(fd, F_GETFL);
+    int flags;
+
+    fd = chr__os_above_standard(fd);
+    flags = fd < 0 ? -1 : CHR_SYS(fcntl)(fd, F_GETFL);
+    if (fd < 0)
+        return -1;
 
     (void)CHR_SYS(fcntl)(fd, F_SETFD, FD_CLOEXEC);
     if (flags >= 0 && (flags & O_NONBLOCK))
         (void)CHR_SYS(fcntl)(fd, F_SETFL, flags & ~O_NONBLOCK);
+    return fd;
 }
 
 /* The descriptors in `length` control bytes, into fds[CHR__MAX_MSGFDS]; how many. */
@@ -2258,9 +2634,10 @@ static int chr__os_control_fds(chr__control *control, size_t length, int *fds)
         if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
             continue;
         here = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        for (i = 0; i < here && count < CHR__MAX_MSGFDS; i++, count++) {
+        for (i = 0; i < here && count < CHR__MAX_MSGFDS; i++) {
             memcpy(&fds[count], CMSG_DATA(header) + sizeof(int) * i, sizeof(int));
-            chr__os_received_fd(fds[count]);
+            fds[count] = chr__os_received_fd(fds[count]);
+            count += fds[count] >= 0;
         }
     }
     return count;
@@ -2290,7 +2667,7 @@ static int chr__os_receive(int fd, chr__receiver *receiver, void *buf, size_t le
     receiver->part.iov_len = len;
     receiver->message.msg_controllen = sizeof receiver->control.bytes;
     do
-        n = CHR_SYS(recvmsg)(fd, &receiver->message, MSG_CMSG_CLOEXEC);
+        n = CHR_SYS(recvmsg)(fd, &receiver->message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
     *length = n < 0 ? 0 : receiver->message.msg_controllen;
     return n < 0 ? chr__os_code(errno) : (int)n;
@@ -2349,7 +2726,7 @@ static void *chr__os_lookup_thread(void *opaque)
     pthread_mutex_lock(&lookup->mutex);
     lookup->count = count;
     pthread_mutex_unlock(&lookup->mutex);
-    (void)chr__os_write(lookup->fds[1], "", 1); /* we hold the other end too: no SIGPIPE */
+    (void)chr__os_write(lookup->fds[1], CHR__FD_PLAIN, "", 1); /* its reader is here: no SIGPIPE */
     chr__os_lookup_release(lookup);
     return NULL;
 }
@@ -2366,9 +2743,7 @@ static chr__lookup *chr__os_lookup_new(const char *host, const char *port, int f
     lookup->family = family;
     lookup->holders = 2;
     pthread_mutex_init(&lookup->mutex, NULL);
-    if (CHR_SYS(pipe)(lookup->fds) < 0)
-        lookup->fds[0] = lookup->fds[1] = -1;
-    else if (chr__os_adopt(lookup->fds[0]) >= 0 && chr__os_adopt(lookup->fds[1]) >= 0)
+    if (chr__os_pipe(lookup->fds) == 0)
         return lookup;
     lookup->holders = 1;
     chr__os_lookup_release(lookup);
@@ -2512,7 +2887,7 @@ static int chr__os_speed_exact(int fd, int speed)
     settings.cflag &= ~((unsigned)BAUD_MASK | (unsigned)BAUD_MASK << INPUT_SHIFT);
     settings.cflag |= BAUD_OTHER;
     settings.ispeed = settings.ospeed = (unsigned)speed;
-    return CHR_SYS(ioctl)(fd, (chr__request)_IOW('T', 0x2b, struct chr__termios2), &settings) < 0 ? chr__os_code(errno) : 0;
+    return chr__os_terminal_ioctl(fd, (chr__request)_IOW('T', 0x2b, struct chr__termios2), &settings);
 }
 #else
 static int chr__os_speed_exact(int fd, int speed)
@@ -2551,6 +2926,8 @@ static int chr__os_serial_configure(int fd, const chr_serial_params *params, int
 
     if (code < 0)
         return code;
+    if (chr__os_is_background(fd))
+        return CHR_ERR_BUSY; /* with the job in the foreground */
     chr__os_serial_raw(&settings, params, flow);
     if (is_standard && (cfsetispeed(&settings, speed) < 0 || cfsetospeed(&settings, speed) < 0))
         return CHR_ERR_INVALID;
@@ -2564,7 +2941,7 @@ static int chr__os_serial_configure(int fd, const chr_serial_params *params, int
 
 static int chr__os_serial_break(int fd, int on)
 {
-    return CHR_SYS(ioctl)(fd, (chr__request)(on ? TIOCSBRK : TIOCCBRK), NULL) < 0 ? chr__os_code(errno) : 0;
+    return chr__os_terminal_ioctl(fd, (chr__request)(on ? TIOCSBRK : TIOCCBRK), NULL);
 }
 
 /* The system's bit for each of ours. */
@@ -2666,7 +3043,7 @@ static int chr__os_datagram_send(int fd, const void *buf, size_t len)
 
     for (tries = 0; tries < 2; tries++) {
         do
-            n = (int)CHR_SYS(send)(fd, buf, len, MSG_NOSIGNAL);
+            n = (int)CHR_SYS(send)(fd, buf, len, CHR__SEND_FLAGS);
         while (n < 0 && errno == EINTR);
         if (n >= 0 || errno == EAGAIN)
             break;
@@ -2690,7 +3067,7 @@ static int chr__os_datagram_receive(int fd, void *buf, size_t len, void *rest, s
     message.msg_iov = parts;
     message.msg_iovlen = 2;
     for (tries = 0; tries < 64; tries++) {
-        n = (int)CHR_SYS(recvmsg)(fd, &message, 0);
+        n = (int)CHR_SYS(recvmsg)(fd, &message, MSG_DONTWAIT);
         if (n > 0)
             return n;
         if (n < 0 && errno == EAGAIN)
@@ -2712,7 +3089,7 @@ static void chr__os_socket_clear_error(int fd)
 static int chr__os_datagram_connect(const chr__sockaddr *peer, const chr__sockaddr *local)
 {
     const struct sockaddr_in6 *ipv6 = (const struct sockaddr_in6 *)(const void *)&peer->storage;
-    int error, on = 1, fd = CHR_SYS(socket)(peer->storage.ss_family, SOCK_DGRAM, 0), failed;
+    int error, on = 1, failed, fd = chr__os_above_standard(CHR_SYS(socket)(peer->storage.ss_family, SOCK_DGRAM, 0));
 
     if (fd < 0)
         return -1;
@@ -2767,7 +3144,15 @@ CHR__PRIVATE int chr__os_close(int fd) { (void)fd; return 0; }
 CHR__PRIVATE int chr__os_is_open(int fd) { (void)fd; return 0; }
 CHR__PRIVATE int chr__os_dup(int fd, int least) { (void)fd, (void)least; return CHR_ERR_NOT_SUPPORTED; }
 CHR__PRIVATE void chr__os_close_on_exec(int fd) { (void)fd; }
-CHR__PRIVATE int chr__os_write(int fd, const void *buf, size_t len) { (void)fd; (void)buf; (void)len; return CHR_ERR_NOT_SUPPORTED; }
+
+typedef enum chr__fd_type { CHR__FD_PLAIN } chr__fd_type;
+
+CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_ours) { return (void)fd, (void)is_ours, CHR__FD_PLAIN; }
+CHR__PRIVATE int chr__os_write(int fd, chr__fd_type type, const void *buf, size_t len)
+{
+    (void)fd, (void)type, (void)buf, (void)len;
+    return CHR_ERR_NOT_SUPPORTED;
+}
 CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
 {
     (void)fd, (void)buf, (void)len, (void)offset;
@@ -3121,14 +3506,14 @@ CHR__PRIVATE const unsigned char *chr__ring_piece(const chr__ring *ring, size_t 
     return ring->bytes + index;
 }
 
-/* All of it: for files, which never make us wait. */
-static int chr__write_file(int fd, const void *buf, size_t len)
+/* All of it, for files. A FIFO that is full is an error (CHR_ERR_WOULD_BLOCK), like a disk that is. */
+static int chr__write_file(int fd, chr__fd_type type, const void *buf, size_t len)
 {
     const char *from = (const char *)buf;
     int         n;
 
     for (; len > 0; from += n, len -= (size_t)n)
-        if ((n = chr__os_write(fd, from, len)) <= 0)
+        if ((n = chr__os_write(fd, type, from, len)) <= 0)
             return n < 0 ? n : CHR_ERR_IO;
     return 0;
 }
@@ -3287,6 +3672,20 @@ CHR__PRIVATE int chr__utf8_length(const unsigned char *bytes, size_t count)
             return i + 1;
     }
     return 0;
+}
+
+/* A character as a sequence: how many bytes, 0 = it is none (a surrogate, or beyond U+10FFFF). */
+CHR__PRIVATE size_t chr__utf8_put(uint32_t letter, unsigned char bytes[4])
+{
+    static const unsigned char marks[] = { 0, 0, 0xc0, 0xe0, 0xf0 };
+    size_t count = letter < 0x80 ? 1 : letter < 0x800 ? 2 : letter < 0x10000 ? 3 : 4, i;
+
+    if (letter > 0x10ffff || (letter >= 0xd800 && letter < 0xe000))
+        return 0;
+    for (i = count; i-- > 1; letter >>= 6)
+        bytes[i] = (unsigned char)(0x80 | (letter & 0x3f));
+    bytes[0] = (unsigned char)(letter | marks[count]);
+    return count;
 }
 
 CHR__PRIVATE int chr__utf8_is_good(chr__utf8 *utf8, const unsigned char *bytes, size_t len)
@@ -4547,9 +4946,10 @@ enum { CHR__FILE_HEAD = 24, CHR__RECORD_HEAD = 28, CHR__RECORD_VERSION = 1 };
 static const char chr__record_magic[] = "chardevR";
 
 typedef struct chr__recorder {
-    int      fd;
-    unsigned numbers; /* how many chardevs have one */
-    int64_t  started;
+    int          fd;
+    chr__fd_type type;
+    unsigned     numbers; /* how many chardevs have one */
+    int64_t      started;
 } chr__recorder;
 
 static int chr__is_recorded(const chr_dev *dev)
@@ -4606,9 +5006,9 @@ static int chr__record_write(chr_context *ctx, unsigned number, chr__record_kind
     chr__put_le(head + 20, (uint64_t)value, 4);
     chr__put_le(head + 24, extra, 4);
     chr__put_le(head + 4, chr__crc32(chr__crc32(chr__crc32(0, head, 4), head + 8, sizeof head - 8), buf, len), 4);
-    code = chr__write_file(ctx->recorder->fd, head, sizeof head);
+    code = chr__write_file(ctx->recorder->fd, ctx->recorder->type, head, sizeof head);
     if (code == 0)
-        code = chr__write_file(ctx->recorder->fd, buf, len);
+        code = chr__write_file(ctx->recorder->fd, ctx->recorder->type, buf, len);
     if (code == 0)
         return 0;
     chr__record_close(ctx);
@@ -4714,7 +5114,7 @@ static int chr__record_begin(chr_context *ctx)
     chr__put_le(head + 8, CHR__RECORD_VERSION, 4);
     chr__put_le(head + 12, 0, 4);
     chr__put_le(head + 16, (uint64_t)ctx->recorder->started, 8);
-    return chr__write_file(ctx->recorder->fd, head, sizeof head);
+    return chr__write_file(ctx->recorder->fd, ctx->recorder->type, head, sizeof head);
 }
 
 CHARDEV_API int chr_record_start(chr_context *ctx, const char *path, chr_error *err)
@@ -4733,6 +5133,7 @@ CHARDEV_API int chr_record_start(chr_context *ctx, const char *path, chr_error *
         return chr__no_memory(err);
     }
     ctx->recorder->fd = fd;
+    ctx->recorder->type = chr__os_fd_type(fd, 1);
     ctx->recorder->started = chr_loop_now(ctx);
     code = chr__record_begin(ctx);
     if (code < 0) {
@@ -5090,7 +5491,8 @@ static void chr__update(chr_dev *dev)
 /* -- the log file: never disturbs the traffic -- */
 
 typedef struct chr__log {
-    int fd, stamped, in_line; /* in_line: the last byte was not a newline */
+    int          fd, stamped, in_line; /* in_line: the last byte was not a newline */
+    chr__fd_type type;
 } chr__log;
 
 static int chr__log_open(chr_dev *dev, chr_error *err)
@@ -5109,6 +5511,7 @@ static int chr__log_open(chr_dev *dev, chr_error *err)
         return chr__no_memory(err);
     }
     dev->log->fd = fd;
+    dev->log->type = chr__os_fd_type(fd, 1);
     dev->log->stamped = common->logtimestamp == CHR_ON;
     return 0;
 }
@@ -5158,9 +5561,9 @@ static int chr__log_stamped_lines(chr_dev *dev, const char *text, size_t len)
         const void *newline = memchr(text, '\n', len);
         line = newline ? (size_t)((const char *)newline - text) + 1 : len;
         if (!dev->log->in_line)
-            code = chr__write_file(dev->log->fd, stamp, (size_t)chr__log_stamp(dev->ctx, stamp, sizeof stamp));
+            code = chr__write_file(dev->log->fd, dev->log->type, stamp, (size_t)chr__log_stamp(dev->ctx, stamp, sizeof stamp));
         if (code == 0)
-            code = chr__write_file(dev->log->fd, text, line);
+            code = chr__write_file(dev->log->fd, dev->log->type, text, line);
         dev->log->in_line = !newline;
     }
     return code;
@@ -5168,7 +5571,7 @@ static int chr__log_stamped_lines(chr_dev *dev, const char *text, size_t len)
 
 CHR__COLD void chr__log_record(chr_dev *dev, const void *buf, size_t len)
 {
-    int  code = dev->log->stamped ? chr__log_stamped_lines(dev, (const char *)buf, len) : chr__write_file(dev->log->fd, buf, len);
+    int  code = dev->log->stamped ? chr__log_stamped_lines(dev, (const char *)buf, len) : chr__write_file(dev->log->fd, dev->log->type, buf, len);
     char text[300];
 
     if (code == 0)
@@ -6912,48 +7315,28 @@ struct chr__layer { /* a layer's state begins with it */
 /* -- the bottom: plain descriptors -- */
 
 typedef struct chr__bottom {
-    chr__layer layer;
-    int        in, out;
+    chr__layer   layer;
+    int          in, out;
+    chr__fd_type in_type, out_type;
 } chr__bottom;
 
 CHR__HOT static int chr__bottom_read(chr__layer *layer, void *buf, size_t len)
 {
-    return chr__os_read(((chr__bottom *)layer)->in, buf, len);
+    chr__bottom *bottom = (chr__bottom *)layer;
+
+    return chr__os_read_as(bottom->in, bottom->in_type, buf, len);
 }
 
 CHR__HOT static int chr__bottom_write(chr__layer *layer, const void *buf, size_t len)
 {
-    return chr__os_write(((chr__bottom *)layer)->out, buf, len);
-}
+    chr__bottom *bottom = (chr__bottom *)layer;
 
-static int chr__bottom_write_pipe(chr__layer *layer, const void *buf, size_t len)
-{
-    return chr__os_write_pipe(((chr__bottom *)layer)->out, buf, len);
+    return chr__os_write(bottom->out, bottom->out_type, buf, len);
 }
 
 static const chr__layer_slots chr__bottom_plain = {
     "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_write, NULL, NULL, NULL, NULL, NULL
 };
-static const chr__layer_slots chr__bottom_pipe = {
-    "pipe", NULL, NULL, chr__bottom_read, chr__bottom_write_pipe, NULL, NULL, NULL, NULL, NULL
-};
-
-static int chr__bottom_send(chr__layer *layer, const void *buf, size_t len)
-{
-    return chr__os_send(((chr__bottom *)layer)->out, buf, len);
-}
-
-static const chr__layer_slots chr__bottom_socket = {
-    "socket", NULL, NULL, chr__bottom_read, chr__bottom_send, NULL, NULL, NULL, NULL, NULL
-};
-
-/* What SIGPIPE asks for: a socket and a pipe each have their own way to be silent. */
-static const chr__layer_slots *chr__bottom_slots(int out)
-{
-    chr__fd_type type = out < 0 ? CHR__FD_PLAIN : chr__os_fd_type(out);
-
-    return type == CHR__FD_SOCKET ? &chr__bottom_socket : type == CHR__FD_PIPE ? &chr__bottom_pipe : &chr__bottom_plain;
-}
 
 /* -- the stream -- */
 
@@ -7302,30 +7685,58 @@ static const chr_io chr__stream_io = {
     chr__stream_dev_wait_fd, /* wait_fd */
 };
 
-/* -- a chardev right on descriptors, which it owns: what fd, file, pipe, pty and stdio have in common -- */
+/* -- a chardev right on descriptors: what fd, file, pipe, pty and stdio have in common -- */
 
 typedef struct chr__fd_dev {
     chr_dev     dev;
     chr__stream stream;
-    chr__bottom bottom;
+    chr__bottom bottom;   /* reads and writes `in` and `out`, or what they were opened anew as */
     int         in, out;
-    int         is_owner; /* of in and out: they are closed with it */
+    int         is_owner;        /* of in and out: they are closed with it */
+    int         own_in, own_out; /* opened anew; 0 = they are not */
 } chr__fd_dev;
 
-static int chr__fd_start(chr__fd_dev *state, int in, int out, void (*ended)(chr__stream *, int), chr_error *err)
+static int chr__fd_begin(chr__fd_dev *state, void (*ended)(chr__stream *, int), chr_error *err)
 {
-    state->bottom.layer.slots = chr__bottom_slots(out);
+    state->bottom.layer.slots = &chr__bottom_plain;
     state->bottom.layer.dev = &state->dev;
-    state->bottom.in = state->in = in;
-    state->bottom.out = state->out = out;
-    return chr__stream_open(&state->stream, &state->dev, &state->bottom.layer, in, out, ended, err);
+    return chr__stream_open(&state->stream, &state->dev, &state->bottom.layer, state->in, state->out, ended, err);
 }
 
+/* On descriptors that the library has opened. */
+CHR__PRIVATE int chr__fd_start(chr__fd_dev *state, int in, int out, void (*ended)(chr__stream *, int), chr_error *err)
+{
+    state->bottom.in = state->in = in;
+    state->bottom.out = state->out = out;
+    state->bottom.in_type = chr__os_fd_type(in, 1);
+    state->bottom.out_type = out == in ? state->bottom.in_type : chr__os_fd_type(out, 1);
+    return chr__fd_begin(state, ended, err);
+}
+
+#if CHARDEV_HAS_FD || CHARDEV_HAS_STDIO
+/* On inherited ones, whose flags stay as they are. poll() looks at those, since only they know of the writers that a FIFO had before. */
+static int chr__fd_start_inherited(chr__fd_dev *state, int in, int out, void (*ended)(chr__stream *, int), chr_error *err)
+{
+    state->in = in;
+    state->out = out;
+    state->bottom.in = chr__os_unshare(in, CHR_IN, &state->bottom.in_type);
+    state->bottom.out = chr__os_unshare(out, CHR_OUT, &state->bottom.out_type);
+    state->own_in = state->bottom.in != in ? state->bottom.in : 0;
+    state->own_out = state->bottom.out != out ? state->bottom.out : 0;
+    return chr__fd_begin(state, ended, err);
+}
+#endif
+
+/* Also after a failed open. */
 CHR__PRIVATE void chr__fd_close(chr_dev *dev)
 {
     chr__fd_dev *state = (chr__fd_dev *)dev;
 
     chr__stream_close(&state->stream);
+    if (state->own_in)
+        chr__os_close(state->own_in);
+    if (state->own_out)
+        chr__os_close(state->own_out);
     if (!state->is_owner)
         return;
     chr__os_close(state->in);
@@ -8792,7 +9203,7 @@ static int chr__brlapi_read(chr__brlapi *host)
             return chr__fail(&host->failure, CHR_ERR_INVALID, "%s speaks something else", host->name);
         if (host->in_count >= CHR__BRLAPI_HEADER && host->in_count == want)
             return 1;
-        n = chr__os_read(host->fd, host->in + host->in_count, want - host->in_count);
+        n = chr__os_receive_bytes(host->fd, host->in + host->in_count, want - host->in_count);
         if (n == CHR_ERR_WOULD_BLOCK)
             return 0;
         if (n <= 0)
@@ -10035,11 +10446,11 @@ static int chr__fd_open(chr_dev *dev, chr_error *err)
         return chr__fail(err, CHR_ERR_INVALID, "fd: needs in= or out=");
     if (chr__fd_check(options->in, "in", CHR_IN, err) < 0 || chr__fd_check(options->out, "out", CHR_OUT, err) < 0)
         return CHR_ERR_INVALID;
-    if ((options->in >= 0 && chr__os_adopt(options->in) < 0) || (options->out >= 0 && chr__os_adopt(options->out) < 0))
-        return chr__fail(err, CHR_ERR_IO, "fd: the descriptors' flags can't be set");
-    if (chr__fd_start(state, options->in, options->out, chr__stream_input_over, err) < 0)
+    if (chr__fd_start_inherited(state, options->in, options->out, chr__stream_input_over, err) < 0)
         return CHR_ERR_NO_MEMORY;
     state->is_owner = 1;
+    chr__os_close_on_exec(options->in);
+    chr__os_close_on_exec(options->out);
     chr_be_event(dev, CHR_EVENT_OPENED);
     return 0;
 }
@@ -10338,11 +10749,11 @@ static const chr_backend chr__pty_kind = {
 #if CHARDEV_HAS_STDIO
 
 typedef struct chr__stdio {
-    chr__fd_dev  base;
-    int          has_terminal; /* the process's 0 and 1 are ours */
-    int          is_raw;
-    chr__termios settings;     /* as they should be */
-    chr_timer    look;         /* whether a shell has put its own in place, after SIGSTOP and SIGCONT */
+    chr__fd_dev base;
+    int         has_terminal; /* the process's 0 and 1 are ours */
+    int         is_raw;
+    int         echo;
+    chr_timer   look;         /* whether a shell has put its own settings in place, after SIGSTOP and SIGCONT */
 } chr__stdio;
 
 enum { CHR__STDIO_LOOK_MS = 500 };
@@ -10352,41 +10763,51 @@ static const chr_option chr__stdio_rows[] = {
     { NULL,     CHR_OPTION_TEXT, 0,                                  NULL, 0, 0, NULL }
 };
 
+static int chr__stdio_make_raw(chr__stdio *stdio)
+{
+    const chr_stdio_options *options = (const chr_stdio_options *)stdio->base.dev.options;
+
+    return chr__os_terminal_make_raw(options->signal != CHR_OFF, stdio->echo);
+}
+
 /* A handler for SIGCONT would change a signal's disposition; a look now and then does not. */
 static void chr__stdio_look(void *opaque)
 {
     chr__stdio *stdio = (chr__stdio *)opaque;
 
-    if (chr__os_terminal_is_foreground() && chr__os_terminal_differs(&stdio->settings))
-        (void)chr__os_termios_set(0, &stdio->settings);
+    (void)chr__stdio_make_raw(stdio);
     chr_timer_start(stdio->base.dev.ctx, &stdio->look, CHR__STDIO_LOOK_MS, chr__stdio_look, stdio);
 }
 
-static void chr__stdio_make_raw(chr__stdio *stdio)
+/* A standard input that is closed, or can't be read, has ended: as /dev/null. */
+static int chr__stdio_start(chr__stdio *stdio, chr_error *err)
 {
-    const chr_stdio_options *options = (const chr_stdio_options *)stdio->base.dev.options;
+    chr__fd_dev *base = &stdio->base;
+    int          in = chr__os_may(0, CHR_IN) ? 0 : chr__os_open("/dev/null", CHR__OPEN_READ, NULL);
+    int          code = chr__fd_start_inherited(base, in >= 0 ? in : -1, chr__os_may(1, CHR_OUT) ? 1 : -1, chr__stream_input_over, err);
 
-    stdio->is_raw = chr__os_is_terminal(0) && chr__os_termios_get(0, &stdio->settings) == 0;
-    if (!stdio->is_raw)
-        return;
-    chr__os_termios_raw(&stdio->settings, options->signal != CHR_OFF, 1);
-    chr__stdio_look(stdio);
+    if (in > 0)
+        base->own_in = in;
+    return code;
 }
 
 static int chr__stdio_open(chr_dev *dev, chr_error *err)
 {
     chr__stdio *stdio = (chr__stdio *)dev;
-    int         code = chr__os_terminal_acquire(dev->id, err);
+    int         code;
 
+    if (!chr__os_is_open(0) && !chr__os_is_open(1))
+        return chr__fail(err, CHR_ERR_DISCONNECTED, "stdio: standard input and output are both closed");
+    code = chr__os_terminal_acquire(dev->id, err);
     if (code < 0)
         return code;
     stdio->has_terminal = 1;
-    chr__os_terminal_unblock(0);
-    chr__os_terminal_unblock(1);
-    code = chr__fd_start(&stdio->base, chr__os_may(0, CHR_IN) ? 0 : -1, chr__os_may(1, CHR_OUT) ? 1 : -1, chr__stream_input_over, err);
+    code = chr__stdio_start(stdio, err);
     if (code < 0)
         return code;
-    chr__stdio_make_raw(stdio);
+    stdio->is_raw = chr__os_is_terminal(0);
+    if (stdio->is_raw)
+        chr__stdio_look(stdio);
     chr_be_event(dev, CHR_EVENT_OPENED);
     return 0;
 }
@@ -10407,8 +10828,8 @@ static int chr__stdio_ioctl(chr_dev *dev, int command, void *arg)
 
     if (command != CHR_IOCTL_SET_ECHO || !stdio->is_raw)
         return CHR_ERR_NOT_SUPPORTED;
-    chr__os_termios_echo(&stdio->settings, *(int *)arg);
-    return chr__os_termios_set(0, &stdio->settings);
+    stdio->echo = *(int *)arg;
+    return chr__stdio_make_raw(stdio);
 }
 
 static const chr_backend chr__stdio_kind = {
@@ -10457,6 +10878,7 @@ typedef struct chr__serial {
     chr__bottom       bottom;
     chr__marks        marks;
     int               fd;         /* -1 = unplugged */
+    int               out;        /* of a device that is no terminal: its second number, so that output outlives the input; or -1 */
     chr_serial_params params;     /* what the line has, or shall have when it is back */
     int               flow;       /* the same of CHR_FLOW_... */
     int               lines;      /* the same of DTR and RTS; -1 = never set */
@@ -10553,7 +10975,8 @@ static void chr__serial_unplug(chr__serial *serial)
 {
     chr__stream_close(&serial->stream);
     chr__os_close(serial->fd);
-    serial->fd = -1;
+    chr__os_close(serial->out);
+    serial->fd = serial->out = -1;
 }
 
 static void chr__serial_try_later(chr__serial *serial)
@@ -10579,10 +11002,27 @@ static int chr__serial_start(chr__serial *serial)
     memset(&serial->marks, 0, sizeof serial->marks);
     serial->bottom.layer.slots = &chr__bottom_plain;
     serial->bottom.in = serial->bottom.out = serial->fd;
+    serial->bottom.in_type = serial->bottom.out_type = chr__os_fd_type(serial->fd, 1);
     serial->marks.layer.slots = &chr__marks_slots;
     serial->marks.layer.below = &serial->bottom.layer;
     serial->bottom.layer.dev = serial->marks.layer.dev = &serial->dev;
     return chr__stream_open(&serial->stream, &serial->dev, &serial->marks.layer, serial->fd, serial->fd, chr__serial_hung_up, NULL);
+}
+
+/* A device that is no terminal (/dev/null): bytes as they are, no marks, no settings. At the end of its input it can still be written. */
+static int chr__serial_start_plain(chr__serial *serial, const char *path, chr_error *err)
+{
+    if (!chr__os_is_character_device(serial->fd))
+        return chr__fail(err, CHR_ERR_INVALID, "serial: path=%s: is not a terminal or another character device", path);
+    serial->out = chr__os_dup(serial->fd, 3);
+    if (serial->out < 0)
+        return chr__fail(err, serial->out, "serial: path=%s: no descriptor is left: %s", path, chr_error_text(serial->out));
+    serial->bottom.layer.slots = &chr__bottom_plain;
+    serial->bottom.layer.dev = &serial->dev;
+    serial->bottom.in = serial->fd;
+    serial->bottom.out = serial->out;
+    serial->bottom.in_type = serial->bottom.out_type = chr__os_fd_type(serial->fd, 1);
+    return chr__stream_open(&serial->stream, &serial->dev, &serial->bottom.layer, serial->fd, serial->out, chr__stream_input_over, err);
 }
 
 /* The line as the guest has set it; what a line doesn't have (a pty: modem lines) is no error here. */
@@ -10599,6 +11039,15 @@ static int chr__serial_configure(chr__serial *serial, const char *path, chr_erro
     return 0;
 }
 
+static int chr__serial_start_line(chr__serial *serial, const char *path, chr_error *err)
+{
+    int code = chr__serial_configure(serial, path, err);
+
+    if (code < 0)
+        return code;
+    return chr__serial_start(serial) < 0 ? chr__no_memory(err) : 0;
+}
+
 static int chr__serial_plug(chr__serial *serial, chr_error *err)
 {
     const char *path = ((const chr_serial_options *)serial->dev.options)->path;
@@ -10606,12 +11055,7 @@ static int chr__serial_plug(chr__serial *serial, chr_error *err)
 
     if (code < 0)
         return code;
-    if (!chr__os_is_terminal(serial->fd))
-        code = chr__fail(err, CHR_ERR_INVALID, "serial: path=%s: is not a terminal", path);
-    else
-        code = chr__serial_configure(serial, path, err);
-    if (code == 0 && chr__serial_start(serial) < 0)
-        code = chr__no_memory(err);
+    code = chr__os_is_terminal(serial->fd) ? chr__serial_start_line(serial, path, err) : chr__serial_start_plain(serial, path, err);
     if (code < 0) {
         chr__serial_unplug(serial);
         return code;
@@ -10647,7 +11091,7 @@ static int chr__serial_open(chr_dev *dev, chr_error *err)
     int                            code;
 
     serial->params = at_first;
-    serial->lines = -1;
+    serial->lines = serial->out = -1;
     code = chr__serial_plug(serial, &failure);
     if (code == CHR_ERR_NOT_FOUND && options->reconnect_ms > 0) { /* not plugged in yet */
         chr__log_line(dev->ctx, dev->id, failure.text);
@@ -10665,8 +11109,7 @@ static void chr__serial_close(chr_dev *dev)
     chr__serial *serial = (chr__serial *)dev;
 
     chr_timer_stop(&serial->retry);
-    chr__stream_close(&serial->stream);
-    chr__os_close(serial->fd);
+    chr__serial_unplug(serial);
 }
 
 /* -- what the guest sets -- */
@@ -10689,6 +11132,8 @@ static int chr__serial_ioctl(chr_dev *dev, int command, void *arg)
 {
     chr__serial *serial = (chr__serial *)dev;
 
+    if (serial->out >= 0)
+        return CHR_ERR_NOT_SUPPORTED; /* it has no line */
     switch (command) {
     case CHR_IOCTL_SERIAL_SET_PARAMS:
         return chr__serial_set(serial, (const chr_serial_params *)arg, serial->flow);
@@ -10812,7 +11257,7 @@ static int chr__parallel_write(chr_dev *dev, const void *buf, size_t len)
     int            code = chr__parallel_set_mode(port, CHR__PP_COMPATIBLE);
 
     if (code == 0)
-        code = chr__os_write(port->fd, buf, len);
+        code = chr__os_write(port->fd, CHR__FD_PLAIN, buf, len);
     return code == 0 ? CHR_ERR_WOULD_BLOCK : code;
 }
 
@@ -10834,7 +11279,7 @@ static int chr__parallel_epp(chr__parallel *port, int mode, int direction, const
     if (code < 0)
         return code;
     n = direction == CHR_IN ? chr__os_read(port->fd, epp->buf, (size_t)epp->count)
-                            : chr__os_write(port->fd, epp->buf, (size_t)epp->count);
+                            : chr__os_write(port->fd, CHR__FD_PLAIN, epp->buf, (size_t)epp->count);
     return n == epp->count ? 0 : n < 0 ? n : CHR_ERR_IO;
 }
 
@@ -13152,6 +13597,18 @@ static int chr__tls_file_fail(const chr__tls_creds *creds, const char *path, int
     return chr__fail(err, CHR_ERR_INVALID, "%s '%s': %s: %s", creds->object.kind->name, creds->object.id, path, why);
 }
 
+/* A file of secrets that others may read is no secret. */
+static void chr__tls_warn_shared(const chr__tls_creds *creds, chr_context *ctx, const char *path)
+{
+    char line[1200];
+
+    if (!chr__os_is_shared(path))
+        return;
+    chr__format(line, sizeof line, "%s: %s: others than its owner may read or write this file (chmod 600 ends that)",
+                creds->object.kind->name, path);
+    chr__log_line(ctx, creds->object.id, line);
+}
+
 static int chr__tls_parse_key(chr__tls_creds *creds, const char *path)
 {
 #if MBEDTLS_VERSION_MAJOR >= 3
@@ -13194,7 +13651,8 @@ static int chr__tls_path(const chr__tls_creds *creds, const char *given, const c
 }
 
 /* One file. Returns 1 when it was there, 0 when it is none and need not be. */
-static int chr__tls_load(chr__tls_creds *creds, chr__tls_file what, const char *given, const char *usual, int is_needed, chr_error *err)
+static int chr__tls_load(chr__tls_creds *creds, chr_context *ctx, chr__tls_file what, const char *given, const char *usual,
+                         int is_needed, chr_error *err)
 {
     const char *dir = ((const chr__tls_options *)creds->object.options)->dir;
     char        path[1024];
@@ -13206,6 +13664,8 @@ static int chr__tls_load(chr__tls_creds *creds, chr__tls_file what, const char *
     if (chr__tls_path(creds, given, usual, path, sizeof path, err) < 0)
         return CHR_ERR_INVALID;
     code = chr__tls_parse(creds, what, path);
+    if (code == 0 && what == CHR__TLS_KEY)
+        chr__tls_warn_shared(creds, ctx, path);
     if (code == 0)
         return 1;
     if (!given && !is_needed && !chr__os_exists(path))
@@ -13213,7 +13673,32 @@ static int chr__tls_load(chr__tls_creds *creds, chr__tls_file what, const char *
     return chr__tls_file_fail(creds, path, code, err);
 }
 
-static int chr__x509_load(chr__tls_creds *creds, chr_error *err)
+/* Whether the certificate's extended key usage (RFC 5280 section 4.2.1.12) allows the role. */
+static int chr__tls_is_for(const mbedtls_x509_crt *certificate, int is_server)
+{
+#if MBEDTLS_VERSION_MAJOR >= 3 || defined(MBEDTLS_X509_CHECK_EXTENDED_KEY_USAGE)
+    const char *usage = is_server ? MBEDTLS_OID_SERVER_AUTH : MBEDTLS_OID_CLIENT_AUTH;
+
+    return mbedtls_x509_crt_check_extended_key_usage(certificate, usage, MBEDTLS_OID_SIZE(MBEDTLS_OID_SERVER_AUTH)) == 0;
+#else
+    (void)certificate;
+    (void)is_server;
+    return 1;
+#endif
+}
+
+static void chr__tls_warn_role(const chr__tls_creds *creds, chr_context *ctx)
+{
+    char line[200];
+
+    if (chr__tls_is_for(&creds->own, creds->is_server))
+        return;
+    chr__format(line, sizeof line, "%s: the certificate is not for a %s (extended key usage): peers refuse it",
+                creds->object.kind->name, creds->is_server ? "server" : "client");
+    chr__log_line(ctx, creds->object.id, line);
+}
+
+static int chr__x509_load(chr__tls_creds *creds, chr_context *ctx, chr_error *err)
 {
     const chr__x509_options *options = (const chr__x509_options *)creds->object.options;
     int                      is_server = creds->is_server, has_cert, code;
@@ -13221,15 +13706,16 @@ static int chr__x509_load(chr__tls_creds *creds, chr_error *err)
     creds->asks_peer = options->verify_peer != CHR_OFF;
     if (!is_server && !creds->asks_peer)
         return chr__fail(err, CHR_ERR_INVALID, "%s: verify-peer=off is for endpoint=server: a client always verifies", creds->object.kind->name);
-    code = chr__tls_load(creds, CHR__TLS_CA, options->cafile, "ca-cert.pem", creds->asks_peer, err);
+    code = chr__tls_load(creds, ctx, CHR__TLS_CA, options->cafile, "ca-cert.pem", creds->asks_peer, err);
     if (code >= 0)
-        code = chr__tls_load(creds, CHR__TLS_REVOKED, options->crlfile, "ca-crl.pem", 0, err);
+        code = chr__tls_load(creds, ctx, CHR__TLS_REVOKED, options->crlfile, "ca-crl.pem", 0, err);
     if (code < 0)
         return code;
-    has_cert = chr__tls_load(creds, CHR__TLS_CERT, options->certfile, is_server ? "server-cert.pem" : "client-cert.pem", is_server, err);
+    has_cert = chr__tls_load(creds, ctx, CHR__TLS_CERT, options->certfile, is_server ? "server-cert.pem" : "client-cert.pem", is_server, err);
     if (has_cert <= 0)
         return has_cert;
-    code = chr__tls_load(creds, CHR__TLS_KEY, options->keyfile, is_server ? "server-key.pem" : "client-key.pem", 1, err);
+    chr__tls_warn_role(creds, ctx);
+    code = chr__tls_load(creds, ctx, CHR__TLS_KEY, options->keyfile, is_server ? "server-key.pem" : "client-key.pem", 1, err);
     if (code > 0 && chr__tls_check_key(creds) != 0)
         return chr__fail(err, CHR_ERR_INVALID, "%s '%s': the certificate and the private key don't belong together",
                          creds->object.kind->name, creds->object.id);
@@ -13293,6 +13779,9 @@ static int chr__psk_read(chr__tls_creds *creds, chr_context *ctx, const char *pa
     const char *line = text;
     int         code = text ? chr__tls_read_file(path, text, MOST, err) : chr__no_memory(err);
 
+    if (code >= 0 && strlen(text) < (size_t)code) /* the rest of the keys would be lost */
+        code = chr__fail(err, CHR_ERR_INVALID, "%s '%s': %s: the key file holds a NUL byte, at offset %d", creds->object.kind->name,
+                         creds->object.id, path, (int)strlen(text));
     while (code >= 0 && *line) {
         size_t len = strcspn(line, "\r\n");
         code = chr__psk_add(creds, ctx, line, len, err);
@@ -13315,6 +13804,8 @@ static int chr__psk_load(chr__tls_creds *creds, chr_context *ctx, chr_error *err
     code = chr__tls_path(creds, options->keyfile, "keys.psk", path, sizeof path, err);
     if (code == 0)
         code = chr__psk_read(creds, ctx, path, err);
+    if (code == 0)
+        chr__tls_warn_shared(creds, ctx, path);
     if (code == 0 && !creds->is_server && !chr__psk_find(creds, (const unsigned char *)options->username, strlen(options->username)))
         return chr__fail(err, CHR_ERR_NOT_FOUND, "%s '%s': %s has no key for username=%s", creds->object.kind->name, creds->object.id,
                          path, options->username);
@@ -13433,7 +13924,7 @@ static int chr__tls_creds_new(const chr_options *list, const chr_backend *kind, 
     if (code == 0)
         code = chr__tls_creds_seed(creds, err);
     if (code == 0)
-        code = creds->is_psk ? chr__psk_load(creds, ctx, err) : chr__x509_load(creds, err);
+        code = creds->is_psk ? chr__psk_load(creds, ctx, err) : chr__x509_load(creds, ctx, err);
     if (code == 0)
         *end = &creds->object;
     else
@@ -13499,21 +13990,39 @@ static int chr__authz_new(const chr_options *list, const chr_backend *kind, chr_
     return 0;
 }
 
-/* Goes back to the last star when what follows it doesn't fit: no recursion, and at most length times length steps. */
+/* The length of one character of a name: an escape is one (RFC 2253 section 2.4), and so is the UTF-8 sequence of several. */
+static size_t chr__name_step(const char *text)
+{
+    size_t len = 1;
+
+    if (text[0] != '\\' || !text[1])
+        return len;
+    len = chr__digit(text[1]) < 16 && chr__digit(text[2]) < 16 ? 3 : 2;
+    if (len == 3 && chr__digit(text[1]) >= 12) /* a lead byte: its continuation bytes are \\80 to \\BF */
+        while (text[len] == '\\' && chr__digit(text[len + 1]) / 4 == 2 && chr__digit(text[len + 2]) < 16)
+            len += 3;
+    return len;
+}
+
+/* Backtracks to the last '*' alone: no recursion, and at most length times length steps. An escaped comma is one character, so that
+ * a comma in the pattern matches only one that separates the parts of a name. */
 static int chr__glob(const char *pattern, const char *text)
 {
     const char *star = NULL, *from = NULL;
+    size_t      step;
 
     while (*text) {
+        step = chr__name_step(text);
         if (*pattern == '*') {
             star = pattern++;
             from = text;
-        } else if (*pattern == '?' || *pattern == *text) {
-            pattern++;
-            text++;
+        } else if (*pattern == '?' || strncmp(pattern, text, step) == 0) {
+            pattern += *pattern == '?' ? 1 : step;
+            text += step;
         } else if (star) {
             pattern = star + 1;
-            text = ++from;
+            from += chr__name_step(from);
+            text = from;
         } else {
             return 0;
         }
@@ -13537,12 +14046,12 @@ static int chr__authz_allows(chr_context *ctx, const char *id, const char *name)
     return 0;
 }
 
-/* -- a distinguished name as text (RFC 4514) -- */
+/* -- a distinguished name as text (RFC 2253), letter for letter what `openssl x509 -nameopt RFC2253` prints -- */
 
 typedef struct chr__name {
-    char   text[1024];
+    char   text[4096];
     size_t len;
-    int    is_cut; /* too long to be compared with anything */
+    int    is_cut; /* too long, or malformed: it can't be compared with anything */
 } chr__name;
 
 static void chr__name_put(chr__name *name, const char *text, size_t len)
@@ -13555,52 +14064,215 @@ static void chr__name_put(chr__name *name, const char *text, size_t len)
     name->text[name->len += len] = 0;
 }
 
-/* What could be taken for the next part of the name, or can't be seen, is escaped. */
-static void chr__name_put_value(chr__name *name, const mbedtls_x509_buf *value)
+/* An object identifier in dotted decimal notation (X.690 section 8.19). */
+static void chr__oid_text(const unsigned char *at, size_t len, chr__name *oid)
 {
-    char   escaped[4];
+    char     number[24];
+    size_t   i;
+    uint64_t arc = 0, first;
+
+    oid->len = 0;
+    oid->is_cut = len == 0 || at[len - 1] & 0x80;
+    for (i = 0; i < len && !oid->is_cut; i++) {
+        arc = arc << 7 | (at[i] & 0x7f);
+        oid->is_cut = arc >> 56 != 0;
+        if (at[i] & 0x80)
+            continue;
+        first = oid->len > 0 ? 0 : arc < 80 ? arc / 40 : 2;
+        if (oid->len == 0) /* the first two arcs share a number */
+            chr__name_put(oid, number, (size_t)chr__format(number, sizeof number, "%d", (int)first));
+        chr__name_put(oid, number, (size_t)chr__format(number, sizeof number, ".%llu", (unsigned long long)(arc - 40 * first)));
+        arc = 0;
+    }
+}
+
+/* OpenSSL's short name of an attribute type; NULL = it has none. */
+static const char *chr__oid_short_name(const char *oid)
+{
+    static const char *const names[][2] = {
+    { "0.9.2342.19200300.100.1.1", "UID" }, { "0.9.2342.19200300.100.1.2", "textEncodedORAddress" },
+    { "0.9.2342.19200300.100.1.3", "mail" }, { "0.9.2342.19200300.100.1.4", "info" },
+    { "0.9.2342.19200300.100.1.5", "favouriteDrink" }, { "0.9.2342.19200300.100.1.6", "roomNumber" },
+    { "0.9.2342.19200300.100.1.7", "photo" }, { "0.9.2342.19200300.100.1.8", "userClass" },
+    { "0.9.2342.19200300.100.1.9", "host" }, { "0.9.2342.19200300.100.1.10", "manager" },
+    { "0.9.2342.19200300.100.1.11", "documentIdentifier" }, { "0.9.2342.19200300.100.1.12", "documentTitle" },
+    { "0.9.2342.19200300.100.1.13", "documentVersion" }, { "0.9.2342.19200300.100.1.14", "documentAuthor" },
+    { "0.9.2342.19200300.100.1.15", "documentLocation" }, { "0.9.2342.19200300.100.1.20", "homeTelephoneNumber" },
+    { "0.9.2342.19200300.100.1.21", "secretary" }, { "0.9.2342.19200300.100.1.22", "otherMailbox" },
+    { "0.9.2342.19200300.100.1.23", "lastModifiedTime" }, { "0.9.2342.19200300.100.1.24", "lastModifiedBy" },
+    { "0.9.2342.19200300.100.1.25", "DC" }, { "0.9.2342.19200300.100.1.26", "aRecord" },
+    { "0.9.2342.19200300.100.1.27", "pilotAttributeType27" }, { "0.9.2342.19200300.100.1.28", "mXRecord" },
+    { "0.9.2342.19200300.100.1.29", "nSRecord" }, { "0.9.2342.19200300.100.1.30", "sOARecord" },
+    { "0.9.2342.19200300.100.1.31", "cNAMERecord" }, { "0.9.2342.19200300.100.1.37", "associatedDomain" },
+    { "0.9.2342.19200300.100.1.38", "associatedName" }, { "0.9.2342.19200300.100.1.39", "homePostalAddress" },
+    { "0.9.2342.19200300.100.1.40", "personalTitle" }, { "0.9.2342.19200300.100.1.41", "mobileTelephoneNumber" },
+    { "0.9.2342.19200300.100.1.42", "pagerTelephoneNumber" }, { "0.9.2342.19200300.100.1.43", "friendlyCountryName" },
+    { "0.9.2342.19200300.100.1.44", "uid" }, { "0.9.2342.19200300.100.1.45", "organizationalStatus" },
+    { "0.9.2342.19200300.100.1.46", "janetMailbox" }, { "0.9.2342.19200300.100.1.47", "mailPreferenceOption" },
+    { "0.9.2342.19200300.100.1.48", "buildingName" }, { "0.9.2342.19200300.100.1.49", "dSAQuality" },
+    { "0.9.2342.19200300.100.1.50", "singleLevelQuality" }, { "0.9.2342.19200300.100.1.51", "subtreeMinimumQuality" },
+    { "0.9.2342.19200300.100.1.52", "subtreeMaximumQuality" }, { "0.9.2342.19200300.100.1.53", "personalSignature" },
+    { "0.9.2342.19200300.100.1.54", "dITRedirect" }, { "0.9.2342.19200300.100.1.55", "audio" },
+    { "0.9.2342.19200300.100.1.56", "documentPublisher" }, { "1.2.643.3.131.1.1", "INN" },
+    { "1.2.643.100.1", "OGRN" }, { "1.2.643.100.3", "SNILS" }, { "1.2.643.100.5", "OGRNIP" },
+    { "1.2.840.113549.1.9.1", "emailAddress" }, { "1.2.840.113549.1.9.2", "unstructuredName" },
+    { "1.2.840.113549.1.9.7", "challengePassword" }, { "1.2.840.113549.1.9.8", "unstructuredAddress" },
+    { "1.2.840.113549.1.9.20", "friendlyName" }, { "1.3.6.1.4.1.311.60.2.1.1", "jurisdictionL" },
+    { "1.3.6.1.4.1.311.60.2.1.2", "jurisdictionST" }, { "1.3.6.1.4.1.311.60.2.1.3", "jurisdictionC" },
+    { "2.5.4.3", "CN" }, { "2.5.4.4", "SN" }, { "2.5.4.5", "serialNumber" }, { "2.5.4.6", "C" }, { "2.5.4.7", "L" },
+    { "2.5.4.8", "ST" }, { "2.5.4.9", "street" }, { "2.5.4.10", "O" }, { "2.5.4.11", "OU" }, { "2.5.4.12", "title" },
+    { "2.5.4.13", "description" }, { "2.5.4.14", "searchGuide" }, { "2.5.4.15", "businessCategory" },
+    { "2.5.4.16", "postalAddress" }, { "2.5.4.17", "postalCode" }, { "2.5.4.18", "postOfficeBox" },
+    { "2.5.4.19", "physicalDeliveryOfficeName" }, { "2.5.4.20", "telephoneNumber" }, { "2.5.4.21", "telexNumber" },
+    { "2.5.4.22", "teletexTerminalIdentifier" }, { "2.5.4.23", "facsimileTelephoneNumber" },
+    { "2.5.4.24", "x121Address" }, { "2.5.4.25", "internationaliSDNNumber" }, { "2.5.4.26", "registeredAddress" },
+    { "2.5.4.27", "destinationIndicator" }, { "2.5.4.28", "preferredDeliveryMethod" },
+    { "2.5.4.29", "presentationAddress" }, { "2.5.4.30", "supportedApplicationContext" }, { "2.5.4.31", "member" },
+    { "2.5.4.32", "owner" }, { "2.5.4.33", "roleOccupant" }, { "2.5.4.34", "seeAlso" },
+    { "2.5.4.35", "userPassword" }, { "2.5.4.36", "userCertificate" }, { "2.5.4.37", "cACertificate" },
+    { "2.5.4.38", "authorityRevocationList" }, { "2.5.4.39", "certificateRevocationList" },
+    { "2.5.4.40", "crossCertificatePair" }, { "2.5.4.41", "name" }, { "2.5.4.42", "GN" }, { "2.5.4.43", "initials" },
+    { "2.5.4.44", "generationQualifier" }, { "2.5.4.45", "x500UniqueIdentifier" }, { "2.5.4.46", "dnQualifier" },
+    { "2.5.4.47", "enhancedSearchGuide" }, { "2.5.4.48", "protocolInformation" }, { "2.5.4.49", "distinguishedName" },
+    { "2.5.4.50", "uniqueMember" }, { "2.5.4.51", "houseIdentifier" }, { "2.5.4.52", "supportedAlgorithms" },
+    { "2.5.4.53", "deltaRevocationList" }, { "2.5.4.54", "dmdName" }, { "2.5.4.65", "pseudonym" },
+    { "2.5.4.72", "role" }, { "2.5.4.97", "organizationIdentifier" }, { "2.5.4.98", "c3" }, { "2.5.4.99", "n3" },
+    { "2.5.4.100", "dnsName" },
+    };
     size_t i;
 
-    for (i = 0; i < value->len; i++) {
-        unsigned char c = value->p[i];
-        int           is_edge = (c == ' ' && (i == 0 || i + 1 == value->len)) || (c == '#' && i == 0);
-        if (c < ' ' || c == 127)
-            chr__name_put(name, escaped, (size_t)chr__format(escaped, sizeof escaped, "\\%02x", c));
-        else if (is_edge || strchr(",+\"\\<>;=", c))
-            chr__name_put(name, escaped, (size_t)chr__format(escaped, sizeof escaped, "\\%c", c));
-        else
-            chr__name_put(name, (const char *)&c, 1);
+    for (i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(names[i][0], oid) == 0)
+            return names[i][1];
+    return NULL;
+}
+
+/* A value without a text of its own, or of an attribute type that has no name: its DER encoding in hexadecimal (RFC 2253 section 2.4). */
+static void chr__name_put_der(chr__name *name, const unsigned char *at, const unsigned char *end)
+{
+    char digits[3];
+
+    chr__name_put(name, "#", 1);
+    for (; at < end; at++)
+        chr__name_put(name, digits, (size_t)chr__format(digits, sizeof digits, "%02X", *at));
+}
+
+/* One byte of UTF-8 with the escapes of RFC 2253 section 2.4; bytes that ASCII does not print are \XX. */
+static void chr__name_put_byte(chr__name *name, unsigned char c, int is_first, int is_last)
+{
+    char escaped[4];
+    int  is_edge = (c == ' ' && (is_first || is_last)) || (c == '#' && is_first && !is_last);
+
+    if (c < ' ' || c >= 127)
+        chr__name_put(name, escaped, (size_t)chr__format(escaped, sizeof escaped, "\\%02X", c));
+    else if (is_edge || strchr(",+\"\\<>;", c))
+        chr__name_put(name, escaped, (size_t)chr__format(escaped, sizeof escaped, "\\%c", c));
+    else
+        chr__name_put(name, (const char *)&c, 1);
+}
+
+/* Bytes a character in a string of this type; 0 = it is no character string. */
+static size_t chr__string_width(int tag)
+{
+    switch (tag) {
+    case MBEDTLS_ASN1_UTF8_STRING:
+    case MBEDTLS_ASN1_PRINTABLE_STRING:
+    case MBEDTLS_ASN1_T61_STRING:
+    case MBEDTLS_ASN1_IA5_STRING:       return 1;
+    case MBEDTLS_ASN1_BMP_STRING:       return 2;
+    case MBEDTLS_ASN1_UNIVERSAL_STRING: return 4;
+    default:                            return 0;
     }
 }
 
-static void chr__name_put_part(chr__name *name, const mbedtls_x509_name *part)
+/* A character string, converted to UTF-8; T61String is read as Latin-1. */
+static void chr__name_put_string(chr__name *name, int tag, const unsigned char *at, size_t len)
 {
-    const char *word = NULL;
-    char        number[64];
-    int         len;
+    size_t        width = chr__string_width(tag), i, k, count;
+    uint32_t      letter;
+    unsigned char bytes[4];
 
-    if (mbedtls_oid_get_attr_short_name(&part->oid, &word) == 0 && word) {
-        chr__name_put(name, word, strlen(word));
-    } else {
-        len = mbedtls_oid_get_numeric_string(number, sizeof number, &part->oid);
-        chr__name_put(name, number, len > 0 ? (size_t)len : 0);
-        name->is_cut |= len <= 0;
+    name->is_cut |= len % width != 0;
+    for (i = 0; i + width <= len && !name->is_cut; i += width) {
+        letter = (uint32_t)chr__get_be(at + i, (int)width);
+        count = 1;
+        bytes[0] = (unsigned char)letter;
+        if (tag != MBEDTLS_ASN1_UTF8_STRING)
+            count = chr__utf8_put(letter, bytes);
+        name->is_cut |= count == 0; /* a surrogate, or beyond Unicode */
+        for (k = 0; k < count; k++)
+            chr__name_put_byte(name, bytes[k], i == 0 && k == 0, i + width == len && k + 1 == count);
     }
+}
+
+/* AttributeTypeAndValue (RFC 5280 section 4.1.2.4), from *at on. */
+static void chr__name_put_attribute(chr__name *name, unsigned char *at, const unsigned char *end)
+{
+    chr__name      oid;
+    const char    *word;
+    unsigned char *value;
+    size_t         len;
+    int            tag;
+
+    if (mbedtls_asn1_get_tag(&at, end, &len, MBEDTLS_ASN1_OID) != 0) {
+        name->is_cut = 1;
+        return;
+    }
+    chr__oid_text(at, len, &oid);
+    name->is_cut |= oid.is_cut;
+    word = chr__oid_short_name(oid.text);
+    chr__name_put(name, word ? word : oid.text, word ? strlen(word) : oid.len);
     chr__name_put(name, "=", 1);
-    chr__name_put_value(name, &part->val);
+    at += len;
+    value = at;
+    tag = at < end ? *at : 0;
+    if (at == end || mbedtls_asn1_get_tag(&at, end, &len, tag) != 0)
+        name->is_cut = 1;
+    else if (word && chr__string_width(tag) > 0)
+        chr__name_put_string(name, tag, at, len);
+    else
+        chr__name_put_der(name, value, at + len);
 }
 
-/* The certificate has them from the least specific to the most; as text they go the other way. */
-static void chr__name_read(chr__name *name, const mbedtls_x509_name *first)
+/* Cuts the last element off a SET OF or SEQUENCE OF: *end moves to where it begins. NULL = there is none, or it is malformed. */
+static unsigned char *chr__der_last(unsigned char *at, unsigned char **end, int tag, size_t *len)
 {
-    const mbedtls_x509_name *part, *done = NULL;
+    unsigned char *element = at, *content = NULL;
 
-    for (name->len = 0, name->text[0] = 0; done != first && !name->is_cut; done = part) {
-        for (part = first; part->next != done; part = part->next)
-            ;
-        if (done)
-            chr__name_put(name, ",", 1);
-        chr__name_put_part(name, part);
+    while (at < *end) {
+        element = at;
+        if (mbedtls_asn1_get_tag(&at, *end, len, MBEDTLS_ASN1_CONSTRUCTED | tag) != 0)
+            return NULL;
+        content = at;
+        at += *len;
+    }
+    *end = element;
+    return content;
+}
+
+/* The certificate has them from the least specific to the most; as text they go the other way, those of one RDN with a '+' between. */
+static void chr__name_read(chr__name *name, const mbedtls_x509_buf *subject)
+{
+    unsigned char *at = subject->p, *end = at + subject->len, *rdn, *rdn_end, *attribute;
+    size_t         len;
+    const char    *separator = "";
+
+    name->len = 0;
+    name->text[0] = 0;
+    name->is_cut = mbedtls_asn1_get_tag(&at, end, &len, MBEDTLS_ASN1_CONSTRUCTED | MBEDTLS_ASN1_SEQUENCE) != 0;
+    while (!name->is_cut && at < end) {
+        rdn = chr__der_last(at, &end, MBEDTLS_ASN1_SET, &len);
+        rdn_end = rdn ? rdn + len : rdn;
+        name->is_cut |= !rdn || len == 0;
+        while (rdn < rdn_end && !name->is_cut) {
+            attribute = chr__der_last(rdn, &rdn_end, MBEDTLS_ASN1_SEQUENCE, &len);
+            chr__name_put(name, separator, strlen(separator));
+            separator = "+";
+            if (attribute)
+                chr__name_put_attribute(name, attribute, attribute + len);
+            name->is_cut |= !attribute;
+        }
+        separator = ",";
     }
 }
 
@@ -13805,14 +14477,11 @@ static int chr__tls_find(chr_context *ctx, const chr_socket_options *options, ch
     return 0;
 }
 
-static int chr__tls_check(chr_context *ctx, const chr_socket_options *options, const chr_address *address, chr_error *err)
+static int chr__tls_check(chr_context *ctx, const chr_socket_options *options, chr_error *err)
 {
     chr__tls_creds *creds;
-    int             code = chr__tls_find(ctx, options, &creds, err);
 
-    if (code == 0 && !creds->is_server && !options->tls_hostname && address->type == CHR_ADDR_VSOCK)
-        return chr__fail(err, CHR_ERR_INVALID, "socket: TLS can not be used over cid= without tls-hostname=");
-    return code;
+    return chr__tls_find(ctx, options, &creds, err);
 }
 
 static int chr__tls_start(chr__layer *layer, chr_error *err)
@@ -13842,18 +14511,33 @@ static const char *chr__tls_fault(uint32_t flags)
         { MBEDTLS_X509_BADCERT_REVOKED,     "the peer's certificate has been revoked" },
         { MBEDTLS_X509_BADCERT_NOT_TRUSTED, "the peer's certificate is not signed by a CA that is trusted here" },
         { MBEDTLS_X509_BADCERT_CN_MISMATCH, "the peer's certificate is for another name" },
+        { MBEDTLS_X509_BADCERT_EXT_KEY_USAGE, "the peer's certificate is not for this role (extended key usage)" },
+        { MBEDTLS_X509_BADCERT_KEY_USAGE,   "the peer's certificate may not be used for this (key usage)" },
+        { MBEDTLS_X509_BADCERT_NS_CERT_TYPE, "the peer's certificate is not for this role (Netscape certificate type)" },
+        { MBEDTLS_X509_BADCRL_NOT_TRUSTED,  "the list of revoked certificates is not signed by a CA that is trusted here" },
+        { MBEDTLS_X509_BADCRL_EXPIRED,      "the list of revoked certificates has expired" },
+        { MBEDTLS_X509_BADCRL_FUTURE,       "the list of revoked certificates is not valid yet" },
     };
     size_t i;
 
     for (i = 0; i < sizeof faults / sizeof faults[0]; i++)
         if (flags & faults[i].flag)
             return faults[i].text;
-    return "the peer's certificate may not be used for this, or is too weak";
+    return "the peer's certificate, or the one that signed it, has a key or a signature that is too weak";
+}
+
+/* Why the peer's certificate is not accepted; 0 = it is, or none has been asked for. mbed TLS reports some of the reasons by other
+ * codes than CERT_VERIFY_FAILED. */
+static uint32_t chr__tls_faults(const chr__tls *tls)
+{
+    uint32_t flags = mbedtls_ssl_get_verify_result(&tls->ssl);
+
+    return flags == 0xffffffff ? 0 : flags & ~(uint32_t)MBEDTLS_X509_BADCERT_SKIP_VERIFY;
 }
 
 static int chr__tls_distrust(chr__tls *tls, chr_error *err)
 {
-    uint32_t    flags = mbedtls_ssl_get_verify_result(&tls->ssl);
+    uint32_t    flags = chr__tls_faults(tls);
     const char *expected = flags & MBEDTLS_X509_BADCERT_CN_MISMATCH ? chr__tls_expected(chr__layer_options(&tls->layer)) : NULL;
 
     return chr__fail(err, CHR_ERR_PERMISSION, "TLS: %s%s%s", chr__tls_fault(flags), expected ? "; expected was " : "",
@@ -13867,6 +14551,8 @@ static int chr__tls_explain(chr__tls *tls, int n, chr_error *err)
 
     if (tls->is_alien)
         return chr__fail(err, CHR_ERR_IO, "TLS: what the peer sends is not TLS");
+    if (tls->creds->asks_peer && chr__tls_faults(tls) != 0)
+        return chr__tls_distrust(tls, err);
     switch (n) {
     case MBEDTLS_ERR_X509_CERT_VERIFY_FAILED:
         return chr__tls_distrust(tls, err);
@@ -13895,7 +14581,7 @@ static int chr__tls_authorize(chr__tls *tls, chr_error *err)
     if (!list)
         return 0;
     if (!tls->creds->is_psk && certificate && tls->creds->asks_peer)
-        chr__name_read(&tls->peer, &certificate->subject);
+        chr__name_read(&tls->peer, &certificate->subject_raw);
     if (tls->peer.len > 0 && !tls->peer.is_cut && chr__authz_allows(tls->layer.dev->ctx, list, tls->peer.text))
         return 0;
     (void)mbedtls_ssl_send_alert_message(&tls->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL, MBEDTLS_SSL_ALERT_MSG_ACCESS_DENIED);
@@ -14066,10 +14752,9 @@ static const chr__layer_slots chr__tls_slots = {
 
 #else
 
-static int chr__tls_check(chr_context *ctx, const chr_socket_options *options, const chr_address *address, chr_error *err)
+static int chr__tls_check(chr_context *ctx, const chr_socket_options *options, chr_error *err)
 {
     (void)ctx;
-    (void)address;
     return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "socket: tls-creds=%s: built without TLS", options->tls_creds);
 }
 
@@ -14138,15 +14823,15 @@ static int chr__layers_check(chr_context *ctx, const chr_socket_options *options
         return chr__fail(err, CHR_ERR_INVALID, "socket: websocket-text= goes with websocket=on only");
     if (!options->tls_creds && (options->tls_authz || is_named))
         return chr__fail(err, CHR_ERR_INVALID, "socket: tls-authz= and tls-hostname= go with tls-creds= only");
-    if (options->tls_creds && address->type == CHR_ADDR_FD && options->server != CHR_ON && !is_named)
-        return chr__fail(err, CHR_ERR_INVALID, "socket: TLS can not be used with a pre-opened client fd: there is no host name to verify");
-    if (options->tls_creds && address->type == CHR_ADDR_UNIX && !is_named)
-        return chr__fail(err, CHR_ERR_INVALID, "socket: TLS can not be used over path= without tls-hostname=");
+    if (options->tls_creds && options->server != CHR_ON && !is_named && address->type != CHR_ADDR_INET)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: TLS can not be used %s: there is no host name to verify",
+                         address->type == CHR_ADDR_FD ? "with a pre-opened client fd"
+                         : address->type == CHR_ADDR_UNIX ? "over path= without tls-hostname=" : "over cid= without tls-hostname=");
     for (i = 0; i < CHR__LAYERS; i++)
         if (chr__layer_is_asked(options, i) && !chr__socket_layers[i].slots)
             return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "socket: %s=: built without %s",
                              chr__socket_layers[i].option, i == 0 ? "TLS" : chr__socket_layers[i].option);
-    return options->tls_creds ? chr__tls_check(ctx, options, address, err) : 0;
+    return options->tls_creds ? chr__tls_check(ctx, options, err) : 0;
 }
 
 /* -- >>socket_chardev   states: disconnected -> (looking up ->) connecting -> shaking hands -> connected -- */
@@ -14222,7 +14907,7 @@ static void chr__msgfds_close(chr__msgfds *message)
 
 static int chr__socket_read(chr__layer *layer, void *buf, size_t len)
 {
-    return chr__os_read(((chr__socket_bottom *)layer)->fd, buf, len);
+    return chr__os_receive_bytes(((chr__socket_bottom *)layer)->fd, buf, len);
 }
 
 static int chr__socket_write(chr__layer *layer, const void *buf, size_t len)
@@ -14346,7 +15031,7 @@ static void chr__socket_gone_ready(void *opaque, int events)
 {
     chr__socket *sock = (chr__socket *)opaque;
     char         rest[4096];
-    int          n = chr__os_read(sock->gone_fd, rest, sizeof rest);
+    int          n = chr__os_receive_bytes(sock->gone_fd, rest, sizeof rest);
 
     (void)events;
     if (n <= 0 && n != CHR_ERR_WOULD_BLOCK)

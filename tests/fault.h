@@ -15,14 +15,17 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
-#define FAULT_CALLS(X)                                                                                                              \
-    X(access) X(accept) X(bind) X(chmod) X(clock_gettime) X(close) X(connect) X(fcntl) X(fork) X(fstat) X(getaddrinfo) X(getcwd)      \
-    X(getpeername) X(getsockname) X(getsockopt) X(ioctl) X(isatty) X(lchown) X(listen) X(lstat) X(open) X(pipe) X(poll) X(pread) X(read) X(recvmsg) X(send) X(sendmsg) X(setsockopt)   \
-    X(shutdown) X(socket) X(stat) X(symlink) X(tcgetattr) X(tcsetattr) X(unlink) X(write)
+#define FAULT_CALLS(X)                                                                                              \
+    X(access) X(accept) X(bind) X(chmod) X(clock_gettime) X(close) X(connect) X(fcntl) X(fork) X(fstat)             \
+    X(getaddrinfo) X(getcwd) X(getpeername) X(getsockname) X(getsockopt) X(ioctl) X(isatty) X(lchown)               \
+    X(listen) X(lstat) X(open) X(pipe) X(poll) X(pread) X(preadv2) X(pwritev2) X(read) X(recv) X(recvmsg)           \
+    X(send) X(sendmsg) X(setsockopt) X(shutdown) X(socket) X(stat) X(symlink) X(tcgetattr) X(tcsetattr)             \
+    X(unlink) X(write)
 
 typedef enum fault_call {
 #define FAULT_ENUM(name) FAULT_##name,
@@ -224,6 +227,30 @@ static inline ssize_t fault_read(int fd, void *buf, size_t len)
 {
     ssize_t most = fault_length(FAULT_read, len);
     return most < 0 ? -1 : read(fd, buf, (size_t)most);
+}
+
+static inline ssize_t fault_recv(int fd, void *buf, size_t len, int flags)
+{
+    ssize_t most = fault_length(FAULT_recv, len);
+    return most < 0 ? -1 : recv(fd, buf, (size_t)most, flags);
+}
+
+static inline ssize_t fault_preadv2(int fd, const struct iovec *parts, int count, off_t offset, int flags)
+{
+    struct iovec one = parts[0];
+    ssize_t      most = fault_length(FAULT_preadv2, one.iov_len);
+    if (most < 0 || count != 1) return -1;
+    one.iov_len = (size_t)most;
+    return preadv2(fd, &one, 1, offset, flags);
+}
+
+static inline ssize_t fault_pwritev2(int fd, const struct iovec *parts, int count, off_t offset, int flags)
+{
+    struct iovec one = parts[0];
+    ssize_t      most = fault_length(FAULT_pwritev2, one.iov_len);
+    if (most < 0 || count != 1) return -1;
+    one.iov_len = (size_t)most;
+    return pwritev2(fd, &one, 1, offset, flags);
 }
 
 static inline ssize_t fault_pread(int fd, void *buf, size_t len, off_t offset)

@@ -1032,7 +1032,7 @@ TEST(brlapi_system_calls_fail)
 {
     static const struct { fault_call call; int error; } faults[] = {
         { FAULT_socket, EMFILE }, { FAULT_connect, ECONNREFUSED }, { FAULT_connect, EINTR }, { FAULT_getsockopt, EIO }, { FAULT_fcntl, EIO },
-        { FAULT_getaddrinfo, EIO }, { FAULT_read, EINTR }, { FAULT_read, ECONNRESET }, { FAULT_read, FAULT_SHORT },
+        { FAULT_getaddrinfo, EIO }, { FAULT_recv, EINTR }, { FAULT_recv, ECONNRESET }, { FAULT_recv, FAULT_SHORT },
         { FAULT_send, EINTR }, { FAULT_send, EPIPE }, { FAULT_send, EAGAIN }, { FAULT_send, FAULT_SHORT }, { FAULT_setsockopt, EIO },
     };
     size_t i;

@@ -29,8 +29,8 @@ static const kind_of_fault kinds[] = {
 /* Which failures a call can have in this world. */
 static int possible(fault_call call, const kind_of_fault *kind)
 {
-    int moves_bytes = call == FAULT_read || call == FAULT_write || call == FAULT_send || call == FAULT_recvmsg ||
-                      call == FAULT_sendmsg;
+    int moves_bytes = call == FAULT_read || call == FAULT_write || call == FAULT_send || call == FAULT_recv || call == FAULT_recvmsg ||
+                      call == FAULT_sendmsg || call == FAULT_preadv2 || call == FAULT_pwritev2;
     int makes_descriptors = call == FAULT_open || call == FAULT_socket || call == FAULT_accept || call == FAULT_pipe || call == FAULT_fcntl;
     switch (kind->error) {
     case EINTR: return moves_bytes || call == FAULT_open || call == FAULT_accept || call == FAULT_connect || call == FAULT_poll ||

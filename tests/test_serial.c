@@ -216,8 +216,14 @@ TEST(serial_paths_that_are_none)
     CHECK_HAS(err.text, "is not a terminal");
     CHECK_HAS(err.text, scratch("file"));
     CHECK_STR(read_file(scratch("file")), "text");
-    CHECK_INT(refuse(&r, "serial,id=s,path=/dev/null", &err), CHR_ERR_INVALID);
-    CHECK_INT(refuse(&r, "serial,id=s,path=/dev/null,reconnect-ms=100", &err), CHR_ERR_INVALID);
+    snprintf(options, sizeof options, "serial,id=s,reconnect-ms=100,path=%s", scratch("file"));
+    CHECK_INT(refuse(&r, options, &err), CHR_ERR_INVALID);
+    REQUIRE(mkfifo(scratch("fifo"), 0600) == 0);
+    snprintf(options, sizeof options, "serial,id=s,path=%s", scratch("fifo"));
+    CHECK_INT(refuse(&r, options, &err), CHR_ERR_INVALID);
+    CHECK_HAS(err.text, "is not a terminal");
+    CHECK(refuse(&r, "serial,id=s,path=/", &err) < 0);
+    CHECK_HAS(err.text, "cannot open /");
     snprintf(options, sizeof options, "serial,id=s,path=%s", scratch("missing"));
     CHECK_INT(refuse(&r, options, &err), CHR_ERR_NOT_FOUND);
     CHECK_HAS(err.text, scratch("missing"));
@@ -792,4 +798,86 @@ TEST(serial_removed_inside_its_handlers)
     CHECK_INT(rec.length, 0);
     CHECK_STR(rec.events, "OB");
     end_line(&r, &rec, master);
+}
+
+/* -- character devices that are no terminals: data, no line settings -- */
+
+static void check_no_line(recorder *rec)
+{
+    static const int  ints[] = { CHR_IOCTL_SERIAL_SET_BREAK, CHR_IOCTL_SERIAL_GET_TIOCM, CHR_IOCTL_SERIAL_SET_TIOCM,
+                                 CHR_IOCTL_SERIAL_SET_FLOW,  CHR_IOCTL_SERIAL_GET_FLOW };
+    chr_serial_params params = { 9600, 'N', 8, 1 };
+    size_t            i;
+    int               value = 0;
+    CHECK_INT(chr_fe_ioctl(&rec->fe, CHR_IOCTL_SERIAL_SET_PARAMS, &params), CHR_ERR_NOT_SUPPORTED);
+    CHECK_INT(chr_fe_ioctl(&rec->fe, CHR_IOCTL_SERIAL_GET_PARAMS, &params), CHR_ERR_NOT_SUPPORTED);
+    for (i = 0; i < sizeof ints / sizeof *ints; i++)
+        if (!CHECK_INT(chr_fe_ioctl(&rec->fe, ints[i], &value), CHR_ERR_NOT_SUPPORTED)) NOTE("ioctl %d", ints[i]);
+}
+
+TEST(serial_dev_null)
+{
+    recorder rec;
+    rig      r;
+    int      i, steps = 0;
+    rig_open(&r);
+    attach(&rec, chr_new_uri(r.ctx, "s", "/dev/null", NULL));
+    CHECK_STR(rec.events, "O");
+    check_no_line(&rec);
+    CHECK_INT(chr_fe_write(&rec.fe, "gone", 4), 4);
+    settle(&r);
+    CHECK_STR(rec.events, "OC"); /* the end of its input */
+    CHECK_INT(rec.length, 0);
+    CHECK_INT(chr_fe_write_all(&rec.fe, "more", 4, -1), 4);
+    for (i = 0; i < 5; i++) steps += chr_loop_step(r.ctx, 5) > 0;
+    CHECK_INT(steps, 0);
+    detach(&rec);
+    rig_close(&r);
+}
+
+TEST(serial_dev_zero_is_read_as_it_is)
+{
+    recorder rec;
+    size_t   i, zeros = 0;
+    rig      r;
+    rig_open(&r);
+    attach_with_room(&rec, make(&r, "serial,id=s,path=/dev/zero"), 5000);
+    PUMP(&r, rec.length == 5000);
+    for (i = 0; i < rec.length; i++) zeros += rec.input[i] == 0;
+    CHECK_INT(zeros, 5000);
+    settle(&r);
+    CHECK_STR(rec.events, "O");
+    check_no_line(&rec);
+    detach(&rec);
+    rig_close(&r);
+}
+
+/* No byte is a mark: of 100000 random ones some hundred are 0xff. */
+TEST(serial_dev_urandom_loses_no_byte)
+{
+    recorder rec;
+    size_t   i, all_ones = 0;
+    rig      r;
+    rig_open(&r);
+    attach_with_room(&rec, make(&r, "serial,id=s,path=/dev/urandom"), 100000);
+    PUMP(&r, rec.length == 100000);
+    for (i = 0; i < rec.length; i++) all_ones += (unsigned char)rec.input[i] == 0xff;
+    CHECK(all_ones > 250 && all_ones < 550);
+    CHECK_STR(rec.events, "O");
+    detach(&rec);
+    rig_close(&r);
+}
+
+TEST(serial_dev_full_takes_nothing)
+{
+    recorder rec;
+    rig      r;
+    rig_open(&r);
+    attach_with_room(&rec, make(&r, "serial,id=s,path=/dev/full,reconnect-ms=10"), 0);
+    CHECK_INT(chr_fe_write(&rec.fe, "x", 1), CHR_ERR_IO);
+    CHECK_INT(chr_fe_write_all(&rec.fe, "x", 1, 1000), CHR_ERR_IO);
+    settle(&r);
+    CHECK_STR(rec.events, "O");
+    detach(&rec);
+    rig_close(&r);
 }

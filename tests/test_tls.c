@@ -295,14 +295,14 @@ TEST(short_records_are_read_together)
     both_settle(&b);
     for (i = 0; i < 20; i++) CHECK_INT(chr_fe_write(&b.client.fe, "0123456789" + i % 10, 1), 1);
     while (carry(&b, b.near_client, b.near_server, 0)) {}
-    fault_plan.counts[FAULT_read] = 0;
+    fault_plan.counts[FAULT_recv] = 0;
     b.server.room = 5;
     settle(&b.r);
     CHECK_INT(b.server.length, 5);
     give_room(&b.server, UNLIMITED);
     settle(&b.r);
     CHECK_INPUT(&b.server, "01234567890123456789");
-    CHECK(fault_plan.counts[FAULT_read] >= 1 && fault_plan.counts[FAULT_read] <= 2);
+    CHECK(fault_plan.counts[FAULT_recv] >= 1 && fault_plan.counts[FAULT_recv] <= 2);
     both_end(&b);
 }
 
@@ -631,6 +631,10 @@ TEST(revoked_client)
 {
     refused("tls-creds-x509,id=ts,endpoint=server,dir=$/server,crlfile=$/crl.pem", client_with("revoked"), "localhost", "the peer's certificate has been revoked", NULL);
 }
+TEST(client_certificate_of_a_server)
+{
+    refused(server_x509, client_with("only-server"), "localhost", "the peer's certificate is not for this role (extended key usage)", NULL);
+}
 TEST(another_address) { refused(server_x509, client_x509, "127.0.0.2", refused_us, "the peer's certificate is for another name; expected was 127.0.0.2"); }
 TEST(an_address_is_not_looked_for_among_names) { refused(server_with("elsewhere"), client_x509, "127.0.0.1", refused_us, "the peer's certificate is for another name"); }
 
@@ -699,6 +703,71 @@ TEST(lists_keep_out)
     not_on_the_list("authz-list,id=who,match=CN=fred,,*,format=glob", NULL, server_x509, client_with("odd"), "CN=fred\\+x,O=Exam\\, ple,C=DE");
     not_on_the_list("authz-list,id=who,match=*,format=glob", NULL,
                     "tls-creds-x509,id=ts,endpoint=server,verify-peer=off,certfile=$/server-cert.pem,keyfile=$/server-key.pem", client_x509, "");
+}
+
+/* The line that `openssl x509 -nameopt RFC2253` has printed for a certificate, its commas doubled. */
+static const char *printed_name(const char *certificate)
+{
+    static char text[1000];
+    char        path[200];
+    FILE       *file;
+    size_t      len = 0;
+    int         c;
+
+    snprintf(path, sizeof path, "%s/%s.name", certs, certificate);
+    file = fopen(path, "r");
+    if (!file) abort();
+    while ((c = getc(file)) != EOF && c != '\n' && len + 2 < sizeof text) {
+        if (c == ',') text[len++] = ',';
+        text[len++] = (char)c;
+    }
+    text[len] = 0;
+    fclose(file);
+    return text;
+}
+
+static void let_in_by_name(const char *certificate)
+{
+    char options[1100];
+
+    snprintf(options, sizeof options, "authz-list,id=who,match=%s", printed_name(certificate));
+    let_in(server_x509, client_with(certificate), "localhost", options);
+}
+
+TEST(names_are_written_as_openssl_prints_them)
+{
+    static const char *const names[] = { "name-umlauts", "name-wide", "name-edges", "name-escapes", "name-two-in-one", "name-three-in-one",
+                                         "name-types", "name-unknown", "name-bmp", "name-universal", "name-latin1", "name-comma" };
+    size_t i;
+
+    if (no_certs[0]) SKIP(no_certs);
+    for (i = 0; i < sizeof names / sizeof names[0]; i++) {
+        int before = test_failures;
+        let_in_by_name(names[i]);
+        if (test_failures > before) NOTE("with %s", printed_name(names[i]));
+    }
+}
+
+/* CN and OU in one part of the name are something else than in two; and a comma within a value separates nothing. */
+TEST(names_with_the_same_letters_stay_out)
+{
+    static const char two_in_one[] = "CN=fred+OU=x,O=Example,C=DE", comma[] = "CN=fred\\,O=Example\\,C=DE";
+
+    not_on_the_list("authz-list,id=who,match=CN=fred,,OU=x,,O=Example,,C=DE", "authz-list,id=who,match=OU=x,,CN=fred,,O=Example,,C=DE",
+                    server_x509, client_with("name-two-in-one"), two_in_one);
+    not_on_the_list("authz-list,id=who,match=CN=*,,O=Example,,C=DE,format=glob", "authz-list,id=who,match=CN=fred,,O=Example,,C=DE",
+                    server_x509, client_with("name-comma"), comma);
+    not_on_the_list("authz-list,id=who,match=*,,C=DE,format=glob", "authz-list,id=who,match=CN=fred?C=DE,format=glob", server_x509,
+                    client_with("name-comma"), comma);
+}
+
+TEST(globs_count_characters_as_a_reader_does)
+{
+    let_in(server_x509, client_with("name-umlauts"), "localhost", "authz-list,id=who,match=CN=Fran?ois,,O=M?ller GmbH,,C=DE,format=glob");
+    let_in(server_x509, client_with("name-comma"), "localhost", "authz-list,id=who,match=CN=fred?O=Example?C=DE,format=glob");
+    let_in(server_x509, client_with("name-comma"), "localhost", "authz-list,id=who,match=CN=*\\,,C=DE,format=glob");
+    let_in(server_x509, client_with("name-wide"), "localhost", "authz-list,id=who,match=CN=?? ?,format=glob");
+    let_in(server_x509, client_x509, "localhost", "authz-list,id=who,match=*,,C=DE,format=glob");
 }
 
 TEST(a_list_grows_and_goes)
@@ -1093,9 +1162,68 @@ TEST(bad_credentials)
     bad_creds(&b.r, "tls-creds-psk,id=t", CHR_ERR_INVALID, "needs dir= or keyfile=");
     bad_creds(&b.r, "tls-creds-psk,id=t,dir=$/server", CHR_ERR_NOT_FOUND, "server/keys.psk");
     bad_creds(&b.r, "tls-creds-psk,id=t,keyfile=$/conf", CHR_ERR_INVALID, "not NAME:HEX");
+    bad_creds(&b.r, "tls-creds-psk,id=t,keyfile=$/nul.psk,username=fred", CHR_ERR_INVALID, "the key file holds a NUL byte, at offset 40");
     bad_creds(&b.r, "tls-creds-psk,id=t,dir=$,username=nobody", CHR_ERR_NOT_FOUND, "has no key for username=nobody");
     add_creds(&b.r, server_x509);
     bad_creds(&b.r, server_x509, CHR_ERR_EXISTS, "id=ts");
+    rig_close(&b.r);
+}
+
+static void open_to_others(const char *options, const char *path, mode_t mode)
+{
+    both b;
+    char line[400];
+
+    both_begin(&b);
+    snprintf(line, sizeof line, "%s: others than its owner may read or write this file", with_dir(path));
+    CHECK_INT(chmod(with_dir(path), mode), 0);
+    add_creds(&b.r, options);
+    if (mode & 077) CHECK_HAS(b.r.log, line);
+    else CHECK_STR(b.r.log, "");
+    CHECK_INT(chmod(with_dir(path), 0600), 0);
+    rig_close(&b.r);
+}
+
+TEST(a_secret_that_others_can_read_is_told)
+{
+    static const mode_t modes[] = { 0600, 0400, 0640, 0604, 0620, 0602, 0666 };
+    size_t i;
+
+    for (i = 0; i < sizeof modes / sizeof modes[0]; i++) {
+        open_to_others("tls-creds-psk,id=t,dir=$,username=fred", "$/keys.psk", modes[i]);
+        open_to_others("tls-creds-x509,id=t,dir=$/client", "$/client/client-key.pem", modes[i]);
+    }
+}
+
+TEST(a_certificate_for_the_other_role_is_told)
+{
+    static const char told[] = "tls-creds-x509: the certificate is not for a server (extended key usage): peers refuse it";
+    both b;
+
+    both_begin(&b);
+    add_creds(&b.r, server_with("only-client"));
+    CHECK_HAS(b.r.log, told);
+    b.r.log[0] = 0;
+    add_creds(&b.r, client_with("only-client"));
+    CHECK_STR(b.r.log, "");
+    rig_close(&b.r);
+}
+
+/* It is the client that verifies a name: whatever the server's address is, it needs none. */
+TEST(a_server_needs_no_host_name)
+{
+    both b;
+    char path[100], text[300];
+    int  fd, port;
+
+    both_begin(&b);
+    add_creds(&b.r, server_x509);
+    snprintf(path, sizeof path, "%s/monitor", certs);
+    snprintf(text, sizeof text, "socket,id=u,path=%s,server=on,wait=off,tls-creds=ts", path);
+    CHECK(make(&b.r, text));
+    fd = tcp_listen(&port);
+    snprintf(text, sizeof text, "socket,id=f,fd=%d,server=on,wait=off,tls-creds=ts", fd);
+    CHECK(make(&b.r, text));
     rig_close(&b.r);
 }
 

@@ -21,6 +21,25 @@ cert() {
     openssl req -new -config conf -key "$name-key.pem" -subj "$subject" -addext "subjectAltName=$san" -out req.pem
     openssl ca -batch -notext -config conf -cert "$ca-cert.pem" -keyfile "$ca-key.pem" -in req.pem -out "$name-cert.pem" "$@"
 }
+# named NAME MASK LINE...: a certificate whose subject is built of these lines, in kinds of string by MASK; its name as openssl
+# prints it is in NAME.name
+named() {
+    name=$1
+    { printf 'oid_section=o\n[o]\nbadge=1.3.6.1.4.1.55555.1\n[req]\ndistinguished_name=d\nprompt=no\nstring_mask=%s\n[d]\n' "$2"
+      shift 2
+      printf '%s\n' "$@"; } >named.conf
+    key "$name"
+    openssl req -new -utf8 -config named.conf -key "$name-key.pem" -out req.pem
+    openssl x509 -req -in req.pem -CA ca-cert.pem -CAkey ca-key.pem -CAcreateserial -days 30 -out "$name-cert.pem"
+    openssl x509 -noout -subject -nameopt RFC2253 -in "$name-cert.pem" | sed 's/^subject=//' >"$name.name"
+}
+# usage NAME USAGE: like the client's, for one extended key usage
+usage() {
+    key "$1"
+    openssl req -new -config conf -key "$1-key.pem" -subj /C=DE/O=Example/CN=localhost -addext "subjectAltName=$local" \
+        -addext "extendedKeyUsage=$2" -out req.pem
+    openssl ca -batch -notext -config conf -cert ca-cert.pem -keyfile ca-key.pem -in req.pem -out "$1-cert.pem"
+}
 {
     authority ca
     authority other-ca
@@ -33,6 +52,21 @@ cert() {
     cert expired ca '/C=DE/O=Example/CN=localhost' $local -startdate 20200101000000Z -enddate 20200201000000Z
     cert future ca '/C=DE/O=Example/CN=localhost' $local -startdate 20450101000000Z -enddate 20460101000000Z
     cert revoked ca '/C=DE/O=Example/CN=mallory' DNS:mallory
+    usage only-server serverAuth
+    usage only-client clientAuth
+    named name-umlauts utf8only C=DE 'O=Müller GmbH' CN=François
+    named name-wide utf8only 'CN=日本 𝄞'
+    named name-edges utf8only 'O=" blanks "' 'OU=\#' 'CN=\#hash'
+    named name-escapes utf8only 'O="a,b+c;d<e>f"' 'OU=back\\slash' 'CN=quo\"te = abc=='
+    named name-two-in-one utf8only C=DE O=Example 0.OU=x +CN=fred
+    named name-three-in-one utf8only C=DE O=Example UID=7 +OU=x +CN=fred
+    named name-types utf8only CN=fred serialNumber=42 UID=fred1 DC=example GN=Fred SN=Smith title=Dr street=Main postalCode=1 \
+        emailAddress=f@example.org organizationIdentifier=VATDE-1 businessCategory=Private dnQualifier=q pseudonym=p jurisdictionC=DE
+    named name-unknown utf8only CN=fred badge=4711
+    named name-bmp MASK:0x800 O=Müller CN=fred
+    named name-universal MASK:0x100 O=Müller CN=fred
+    named name-latin1 MASK:0x4 CN=Fréd
+    named name-comma utf8only 'CN="fred,O=Example,C=DE"'
     openssl ca -config conf -cert ca-cert.pem -keyfile ca-key.pem -revoke revoked-cert.pem
     openssl ca -config conf -cert ca-cert.pem -keyfile ca-key.pem -gencrl -out crl.pem
 } >log 2>&1
@@ -40,4 +74,6 @@ mkdir server client
 cp ca-cert.pem server-cert.pem server-key.pem server
 cp ca-cert.pem client-cert.pem client-key.pem client
 printf 'fred:00112233445566778899aabbccddeeff\r\n# a comment\n\nana:ffeeddccbbaa99887766554433221100\n' >keys.psk
+printf 'fred:00112233445566778899aabbccddeeff\nan\000a:ffee\n' >nul.psk
 printf 'fred:0000000000000000000000000000dead\neve:00112233445566778899aabbccddeeff\n' >wrong.psk
+chmod 600 ./*.psk

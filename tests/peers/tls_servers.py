@@ -211,7 +211,8 @@ tally.run(echo)
 for certificate, reason in (("elsewhere", "the peer's certificate is for another name; expected was localhost"),
                             ("expired", "the peer's certificate has expired"),
                             ("future", "the peer's certificate is not valid yet"),
-                            ("foreign", "the peer's certificate is not signed by a CA that is trusted here")):
+                            ("foreign", "the peer's certificate is not signed by a CA that is trusted here"),
+                            ("only-client", "the peer's certificate is not for this role (extended key usage)")):
     tally.run(bad_server, certificate, reason)
 for case in (another_name, truncation, renegotiation, too_new, too_old, plaintext, shared_keys):
     tally.run(case)
