@@ -14287,6 +14287,7 @@ typedef struct chr__tls {
     int                 end;              /* of the input: what mbed TLS said */
     int                 write_failed;
     int                 has_heard, is_alien; /* something has come; it is not TLS */
+    int                 is_unknown;       /* the peer's name has no key */
     unsigned char       ip[16];           /* whom a client expects, where it is an address */
     size_t              ip_size, sent, kept_size;
     chr__name           peer;             /* the certificate's name, or the key's */
@@ -14357,6 +14358,7 @@ static int chr__tls_give_psk(void *opaque, mbedtls_ssl_context *ssl, const unsig
     chr__tls       *tls = (chr__tls *)opaque;
     const chr__psk *psk = chr__psk_find(tls->creds, name, len);
 
+    tls->is_unknown = psk == NULL;
     if (!psk)
         return MBEDTLS_ERR_SSL_UNKNOWN_IDENTITY;
     chr__name_put(&tls->peer, psk->name, strlen(psk->name));
@@ -14551,6 +14553,8 @@ static int chr__tls_explain(chr__tls *tls, int n, chr_error *err)
 
     if (tls->is_alien)
         return chr__fail(err, CHR_ERR_IO, "TLS: what the peer sends is not TLS");
+    if (tls->is_unknown) /* which mbed TLS reports in one way for TLS 1.2 and in another for 1.3 */
+        return chr__fail(err, CHR_ERR_PERMISSION, "TLS: the peer's name is not among those that have a key");
     if (tls->creds->asks_peer && chr__tls_faults(tls) != 0)
         return chr__tls_distrust(tls, err);
     switch (n) {
@@ -14558,8 +14562,6 @@ static int chr__tls_explain(chr__tls *tls, int n, chr_error *err)
         return chr__tls_distrust(tls, err);
     case MBEDTLS_ERR_SSL_NO_CLIENT_CERTIFICATE:
         return chr__fail(err, CHR_ERR_PERMISSION, "TLS: the peer shows no certificate");
-    case MBEDTLS_ERR_SSL_UNKNOWN_IDENTITY:
-        return chr__fail(err, CHR_ERR_PERMISSION, "TLS: the peer's name is not among those that have a key");
     case MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE:
         return chr__fail(err, CHR_ERR_PERMISSION, "TLS: the peer has refused us (fatal alert)");
     case MBEDTLS_ERR_SSL_CONN_EOF:

@@ -28,6 +28,20 @@ TEST(built_without_tls_says_so)
 
 #else
 
+#include <mbedtls/version.h>
+
+/* With TLS 1.3 the server answers the first flight with all that it has to say. Its messages for a failed handshake differ. */
+#if MBEDTLS_VERSION_NUMBER >= 0x03060000
+enum { FLIGHTS = 2 }; /* after the client's first */
+static const char client_refused_us[] = "the handshake failed: SSL - Verification of the message MAC failed"; /* its alert is not encrypted */
+static const char nothing_in_common[] = "the handshake failed: SSL - The handshake negotiation failed";
+#else
+enum { FLIGHTS = 3 };
+static const char client_refused_us[] = "the peer has refused us (fatal alert)";
+static const char nothing_in_common[] = "the handshake failed: SSL - The server has no ciphersuites in common";
+#endif
+static const char refused_us[] = "the peer has refused us (fatal alert)";
+
 /* ---- certificates, made once for all tests ------------------------------------------------------------------------- */
 
 static char  certs[] = "/tmp/chardev-tls-XXXXXX", no_certs[200];
@@ -258,7 +272,7 @@ TEST(a_flight_of_the_handshake_is_one_write)
     both_settle(&b);
     CHECK_STR(b.server.events, "O");
     CHECK_STR(b.client.events, "O");
-    CHECK_INT(fault_plan.counts[FAULT_send], 3); /* the client's first went when it was made */
+    CHECK_INT(fault_plan.counts[FAULT_send], FLIGHTS); /* the client's first went when it was made */
     both_end(&b);
 }
 
@@ -268,9 +282,9 @@ TEST(a_flight_that_would_block_goes_from_the_loop)
     both b;
     long turn, at;
 
-    for (turn = 0; turn < 9; turn++) {
-        int error = turn < 3 ? EAGAIN : turn < 6 ? FAULT_SHORT : EPIPE;
-        at = turn % 3 + 1;
+    for (turn = 0; turn < 3 * FLIGHTS; turn++) {
+        int error = turn < FLIGHTS ? EAGAIN : turn < 2 * FLIGHTS ? FAULT_SHORT : EPIPE;
+        at = turn % FLIGHTS + 1;
         both_usual(&b);
         fault_arm(FAULT_send, error, at, error == EPIPE);
         both_settle(&b);
@@ -618,12 +632,10 @@ static void refused(const char *server_creds, const char *client_creds, const ch
     expect_refusal(&b, server_log, client_log);
 }
 
-static const char refused_us[] = "the peer has refused us (fatal alert)";
-
-TEST(wrong_host) { refused(server_with("elsewhere"), client_x509, "localhost", refused_us, "the peer's certificate is for another name; expected was localhost"); }
-TEST(expired_server) { refused(server_with("expired"), client_x509, "localhost", refused_us, "the peer's certificate has expired"); }
-TEST(server_of_the_future) { refused(server_with("future"), client_x509, "localhost", refused_us, "the peer's certificate is not valid yet"); }
-TEST(server_of_an_unknown_ca) { refused(server_with("foreign"), client_x509, "localhost", refused_us, "the peer's certificate is not signed by a CA that is trusted here"); }
+TEST(wrong_host) { refused(server_with("elsewhere"), client_x509, "localhost", client_refused_us, "the peer's certificate is for another name; expected was localhost"); }
+TEST(expired_server) { refused(server_with("expired"), client_x509, "localhost", client_refused_us, "the peer's certificate has expired"); }
+TEST(server_of_the_future) { refused(server_with("future"), client_x509, "localhost", client_refused_us, "the peer's certificate is not valid yet"); }
+TEST(server_of_an_unknown_ca) { refused(server_with("foreign"), client_x509, "localhost", client_refused_us, "the peer's certificate is not signed by a CA that is trusted here"); }
 TEST(expired_client) { refused(server_x509, client_with("expired"), "localhost", "the peer's certificate has expired", NULL); }
 TEST(client_of_an_unknown_ca) { refused(server_x509, client_with("foreign"), "localhost", "the peer's certificate is not signed by a CA", NULL); }
 TEST(client_without_certificate) { refused(server_x509, "tls-creds-x509,id=tc,cafile=$/ca-cert.pem", "localhost", "the peer shows no certificate", NULL); }
@@ -635,8 +647,8 @@ TEST(client_certificate_of_a_server)
 {
     refused(server_x509, client_with("only-server"), "localhost", "the peer's certificate is not for this role (extended key usage)", NULL);
 }
-TEST(another_address) { refused(server_x509, client_x509, "127.0.0.2", refused_us, "the peer's certificate is for another name; expected was 127.0.0.2"); }
-TEST(an_address_is_not_looked_for_among_names) { refused(server_with("elsewhere"), client_x509, "127.0.0.1", refused_us, "the peer's certificate is for another name"); }
+TEST(another_address) { refused(server_x509, client_x509, "127.0.0.2", client_refused_us, "the peer's certificate is for another name; expected was 127.0.0.2"); }
+TEST(an_address_is_not_looked_for_among_names) { refused(server_with("elsewhere"), client_x509, "127.0.0.1", client_refused_us, "the peer's certificate is for another name"); }
 
 static void let_in(const char *server_creds, const char *client_creds, const char *hostname, const char *authz)
 {
@@ -1042,7 +1054,7 @@ static void agree(const char *server_creds, const char *client_creds, const char
     CHECK_STR(b.server.events, suite ? "O" : "");
     CHECK_STR(b.client.events, suite ? "O" : "");
     if (suite && b.client.open) CHECK_STR(private_tls_suite(b.client.fe.dev), suite);
-    if (!suite) CHECK_HAS(b.r.log, "chardev s: TLS: the handshake failed: SSL - The server has no ciphersuites in common");
+    if (!suite) CHECK_HAS(b.r.log, nothing_in_common);
     if (!suite) CHECK_HAS(b.r.log, "chardev c: TLS: the peer has refused us");
     both_end(&b);
 }
@@ -1317,8 +1329,8 @@ TEST(no_memory_for_a_connection)
         b.r.fail_at = b.r.calls + n;
         both_settle(&b);
         failed = b.r.failed;
-        CHECK_STR(b.server.events, failed ? "" : "O");
-        if (failed) CHECK_HAS(b.r.log, "chardev s: out of memory");
+        CHECK_INT(b.server.open && b.client.open, !failed);
+        if (failed) CHECK_HAS(b.r.log, ": out of memory");
         both_end(&b);
     }
     CHECK(n > 2);
