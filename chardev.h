@@ -1467,8 +1467,10 @@ CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_ours)
 {
     struct stat info;
 
-    if (fd < 0 || CHR_SYS(fstat)(fd, &info) < 0)
+    if (fd < 0)
         return CHR__FD_PLAIN;
+    if (CHR_SYS(fstat)(fd, &info) < 0) /* unknown: as what needs the most care */
+        return is_ours ? CHR__FD_LOUD : CHR__FD_SHARED;
     if (S_ISSOCK(info.st_mode))
         return CHR__FD_SOCKET;
     if (S_ISREG(info.st_mode) || S_ISBLK(info.st_mode))
@@ -5250,11 +5252,11 @@ static void chr__outbox_event(chr_dev *dev, int event)
     chr__outbox *outbox = dev->outbox;
 
     outbox->unsent = event == CHR_EVENT_OPENED ? outbox->history.count : 0;
-    if (event == CHR_EVENT_OPENED && dev->io->update)
-        dev->io->update(dev);
-    else if (chr__outbox_waits(dev))
-        chr__outbox_drain(dev);
     outbox->failure = 0;
+    if (event == CHR_EVENT_OPENED && dev->io->update)
+        dev->io->update(dev); /* asks can_read: the chardev may be gone after it, and the outbox with it */
+    else if (chr__outbox_waits(dev))
+        chr__outbox_drain(dev), outbox->failure = 0;
 }
 
 CHR__COLD int chr__outbox_write(chr_dev *dev, const void *buf, size_t len)

@@ -1101,3 +1101,64 @@ TEST(a_replay_may_be_closed_when_room_is_asked_for)
     rig_close(&r);
     scratch_clean();
 }
+
+/* fstat() says nothing of these pipes: they are read without blocking all the same, and a write without reader raises no signal. */
+TEST(a_descriptor_of_unknown_type_neither_blocks_nor_raises_a_signal)
+{
+    recorder rec;
+    char     options[60], bytes[10];
+    int      in[2], out[2];
+    rig      r;
+    rig_open(&r);
+    REQUIRE(pipe(in) == 0 && pipe(out) == 0);
+    snprintf(options, sizeof options, "fd,id=x,in=%d,out=%d", in[0], out[1]);
+    fault_arm(FAULT_fstat, EIO, 1, 1);
+    attach(&rec, make(&r, options));
+    CHECK(fault_plan.fired > 0);
+    fault_disarm();
+    say(in[1], "1234567");
+    CHECK_INT(chr_fe_read_all(&rec.fe, bytes, sizeof bytes, 20), 7);
+    close(out[0]);
+    CHECK(chr_fe_write(&rec.fe, "x", 1) < 0);
+    detach(&rec);
+    CHECK_INT(chr_remove(r.ctx, "x", NULL), 0);
+    close(in[1]);
+    rig_close(&r);
+}
+
+/* At the question number `changes`. */
+static int leave_when_asked(void *opaque)
+{
+    recorder    *rec = (recorder *)opaque;
+    chr_context *ctx = rec->fe.dev->ctx;
+    if (--rec->changes != 0) return 0;
+    chr_fe_deinit(&rec->fe);
+    CHECK_INT(chr_remove(ctx, "s", NULL), 0);
+    return 0;
+}
+
+/* A peer comes: can_read is asked for it, before OPENED, and takes the chardev away with its history. */
+TEST(can_read_removes_a_chardev_with_history_as_its_peer_comes)
+{
+    static const chr_handlers handlers = { leave_when_asked, recorder_read, recorder_event, NULL };
+    recorder rec;
+    char     options[200];
+    int      fd, question, asked = 0;
+    rig      r;
+    rig_open(&r);
+    snprintf(options, sizeof options, "socket,id=s,path=%s,server=on,wait=off,history=64", scratch("s"));
+    for (question = 1; question <= 3; question++) {
+        attach(&rec, make(&r, options));
+        chr_fe_set_handlers(&rec.fe, &handlers, &rec);
+        rec.changes = question;
+        fd = unix_connect(scratch("s"));
+        settle(&r);
+        asked += rec.fe.dev == NULL;
+        if (rec.fe.dev) detach(&rec);
+        chr_remove(r.ctx, "s", NULL);
+        close(fd);
+    }
+    CHECK(asked >= 2); /* else it was not between the two */
+    rig_close(&r);
+    scratch_clean();
+}

