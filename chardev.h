@@ -218,7 +218,8 @@ CHARDEV_API int64_t chr_loop_now(chr_context *ctx);
 /* When, on that clock, the nearest timer is due; INT64_MAX = there is none. For whoever drives the clock: what time to jump to. */
 CHARDEV_API int64_t chr_loop_deadline(chr_context *ctx);
 
-enum { CHR_IN = 1, CHR_OUT = 2, CHR_HUP = 4 }; /* HUP alone: only hang-up and errors; 0: nothing at all, not even those */
+enum { CHR_IN = 1, CHR_OUT = 2, CHR_HUP = 4 }; /* HUP alone: only hang-up and errors; 0: nothing at all, not even those.
+                                                  A foreign loop ignores bits that are not named here */
 
 /* The three things a loop holds. Zero-initialise and embed them in your own structs; the loop allocates nothing for them.
  * Stopping is harmless when not started, and after it the callback does not come any more. One owner thread. */
@@ -320,7 +321,11 @@ CHARDEV_API int chr_help(chr_context *ctx, const char *backend, void (*print)(vo
 enum {
     CHR_EVENT_BREAK, CHR_EVENT_OPENED, CHR_EVENT_MUX_IN, CHR_EVENT_MUX_OUT, CHR_EVENT_CLOSED,
     CHR_EVENT_RESIZED, /* the terminal at the far side has another size: CHR_IOCTL_GET_TERMINAL_SIZE */
-    CHR_EVENT_SERIAL   /* the far side has changed the serial line: CHR_IOCTL_SERIAL_GET_PARAMS, _GET_FLOW, _GET_TIOCM */
+    CHR_EVENT_SERIAL,  /* the far side has changed the serial line: CHR_IOCTL_SERIAL_GET_PARAMS, _GET_FLOW, _GET_TIOCM */
+    CHR_EVENT_LINE_ERROR,     /* the line has damaged what comes next: CHR_IOCTL_SERIAL_GET_ERRORS */
+    CHR_EVENT_PURGE_RECEIVE,  /* a com-port client drops what the line has received and not yet delivered to it: CHR_IOCTL_SERIAL_PURGE */
+    CHR_EVENT_PURGE_TRANSMIT, /* it drops what it has sent and the line has not yet transmitted */
+    CHR_EVENT_INPUT_END       /* half-close: no more input comes, output goes on (socket with half-close=on); between OPENED and CLOSED */
 };
 
 /* Makes a chardev from options in text ("socket,id=mon,fd=3,server=on,wait=off"). Its context owns it. NULL and err: any
@@ -359,10 +364,15 @@ typedef struct chr_info {
     int         frontend_open, be_open;
     int         comes_back;    /* when closed, it may open again by itself: a server, a pty, a client with reconnect */
     uint64_t    bytes_in, bytes_out, bytes_dropped; /* from the far side; taken for it; written while nobody was there */
-    uint64_t    bytes_queued;  /* of bytes_out: those that wait here still (history=, obuf=) */
+    uint64_t    bytes_queued;  /* those that wait here still, in history=, obuf= or a layer (there as they are encoded) */
 } chr_info;
 
 CHARDEV_API void chr_query(const chr_dev *dev, chr_info *info);
+/* Drains before the end: runs the loop (handlers are called as ever) until no chardev of the context holds output any more, in obuf=,
+ * history= or a layer (telnet, websocket, TLS). timeout_ms: how long to go on without any byte leaving, -1 = without limit; a
+ * reader that is slow but reads on is waited for. What the kernel holds is not counted. Returns 0, CHR_ERR_TIMEOUT (the rest is
+ * still queued), CHR_ERR_IN_HANDLER from inside a handler, or what chr_loop_step() may fail with. Owner thread. */
+CHARDEV_API int chr_drain(chr_context *ctx, int timeout_ms);
 
 /* ====================================================================================================================
  * >>frontend   your end
@@ -378,7 +388,9 @@ typedef struct chr_handlers {
 
 /* Embed it in your device; zero-initialise it. You own the memory; it may go as soon as chr_fe_deinit() has returned. */
 struct chr_frontend {
+    chr_context *ctx;                  /* of its chardev; stays when that is swapped or removed */
     chr_dev     *dev;
+    chr_frontend *attached;            /* itself, while it is attached to a chardev */
     chr_handlers handlers;
     void        *opaque;
     int          is_open;              /* fe_open: this side is there */
@@ -416,12 +428,12 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
 /* Commands to the device at the far side. CHR_ERR_NOT_SUPPORTED where it has no such thing. */
 enum {
     CHR_IOCTL_SET_ECHO = 1,         /* int *: 1 = the terminal echoes */
-    CHR_IOCTL_SERIAL_SET_PARAMS,    /* chr_serial_params *: speed and format of the line; CHR_ERR_INVALID */
+    CHR_IOCTL_SERIAL_SET_PARAMS,    /* chr_serial_params *: speed and format of the line; CHR_ERR_INVALID: GET_PARAMS says what it has */
     CHR_IOCTL_SERIAL_SET_BREAK,     /* int *: 1 = the line is held in break, 0 = no longer; telnet sends its BREAK for 1 */
     CHR_IOCTL_SERIAL_GET_TIOCM,     /* int *: the modem lines, CHR_TIOCM_... */
     CHR_IOCTL_SERIAL_SET_TIOCM,     /* int *: CHR_TIOCM_DTR and CHR_TIOCM_RTS, the others are ignored (but see below) */
     CHR_IOCTL_SERIAL_GET_PARAMS,    /* chr_serial_params *: those in force */
-    CHR_IOCTL_SERIAL_SET_FLOW,      /* int *: CHR_FLOW_...: who stops the senders on the line */
+    CHR_IOCTL_SERIAL_SET_FLOW,      /* int *: CHR_FLOW_...: who stops the senders on the line; CHR_ERR_INVALID as SET_PARAMS */
     CHR_IOCTL_SERIAL_GET_FLOW,      /* int * */
     CHR_IOCTL_PP_READ_DATA = 10,    /* unsigned char *: the data register of a parallel port */
     CHR_IOCTL_PP_WRITE_DATA,        /* unsigned char * */
@@ -433,7 +445,11 @@ enum {
     CHR_IOCTL_PP_EPP_READ,          /* chr_parallel_epp * */
     CHR_IOCTL_PP_EPP_WRITE_ADDRESS, /* chr_parallel_epp * */
     CHR_IOCTL_PP_EPP_WRITE,         /* chr_parallel_epp * */
-    CHR_IOCTL_GET_TERMINAL_SIZE = 40 /* chr_terminal_size *: as a telnet peer has told it; NOT_SUPPORTED until it has */
+    CHR_IOCTL_SERIAL_PURGE,         /* int *: CHR_PURGE_...: what the line holds is dropped, with what obuf= holds; CHR_ERR_INVALID */
+    CHR_IOCTL_SERIAL_GET_ERRORS,    /* int *: CHR_LINE_...: those since it was asked last */
+    CHR_IOCTL_SERIAL_SET_ERRORS,    /* int *: a com-port server's client is told of them, as far as its mask says */
+    CHR_IOCTL_GET_TERMINAL_SIZE = 40, /* chr_terminal_size *: as a telnet peer has told it; NOT_SUPPORTED until it has */
+    CHR_IOCTL_SET_TERMINAL_SIZE     /* chr_terminal_size *: a telnet client tells its server, and each one after it; 0 to 65535 */
 };
 
 /* A serial line over the network (socket with com-port=on, RFC 2217). A client drives the line at its server: what it sets counts
@@ -442,22 +458,33 @@ enum {
  * CHR_EVENT_SERIAL; a frontend that can't have it says what it has, by SET_PARAMS or SET_FLOW from inside the handler, and that is
  * what the client is answered. Between the two lies a null modem: a client's DTR is CHR_TIOCM_DSR and CAR here, its RTS is CTS, and
  * SET_TIOCM the other way round; a frontend with CTS, CAR, RI or DSR to tell sets just those. Break is CHR_EVENT_BREAK and SET_BREAK.
+ * A server's frontend that holds bytes of its own drops them at CHR_EVENT_PURGE_RECEIVE (on their way to the client) and PURGE_TRANSMIT
+ * (from it), and tells by SET_ERRORS of bytes that came to it damaged; a client has CHR_EVENT_LINE_ERROR and GET_ERRORS for that.
  * A peer that knows nothing of this leaves a plain telnet line: then CHR_ERR_NOT_SUPPORTED. */
 
 /* A line that is unplugged or not connected at the moment takes these when it comes back (serial with reconnect-ms, com-port). */
 typedef struct chr_serial_params {
     int speed;     /* bits a second, 50 to 4000000; where the system knows only standard ones, the next within 10 % */
-    int parity;    /* 'N', 'E' or 'O' */
+    int parity;    /* 'N', 'E', 'O', or 'M' and 'S' for mark and space */
     int data_bits; /* 5 to 8 */
-    int stop_bits; /* 1 or 2 */
+    int stop_bits; /* 1, 2 or CHR_STOP_BITS_1_5 */
 } chr_serial_params;
+
+enum { CHR_STOP_BITS_1_5 = 15 }; /* one and a half: on a serial device with 5 data bits only */
 
 enum {
     CHR_TIOCM_DTR = 0x002, CHR_TIOCM_RTS = 0x004,                                               /* ours */
     CHR_TIOCM_CTS = 0x020, CHR_TIOCM_CAR = 0x040, CHR_TIOCM_RI = 0x080, CHR_TIOCM_DSR = 0x100 /* the far side's */
 };
 
-enum { CHR_FLOW_NONE, CHR_FLOW_XONXOFF, CHR_FLOW_RTSCTS };
+enum { CHR_FLOW_NONE, CHR_FLOW_XONXOFF, CHR_FLOW_RTSCTS }; /* both ways */
+
+/* One for what the line sends, another for what it receives. The same for both is that one itself: CHR_FLOW_SPLIT(f, f) reads back as f. */
+#define CHR_FLOW_SPLIT(outbound, inbound) ((outbound) | ((inbound) + 1) << 4)
+
+enum { CHR_PURGE_RECEIVE = 1, CHR_PURGE_TRANSMIT = 2 }; /* what has come in and is not yet read; what is written and not yet sent */
+
+enum { CHR_LINE_OVERRUN = 0x02, CHR_LINE_PARITY = 0x04, CHR_LINE_FRAMING = 0x08 };
 
 typedef struct chr_parallel_epp {
     void *buf;
@@ -480,6 +507,13 @@ CHARDEV_API void chr_fe_set_open(chr_frontend *fe, int is_open);          /* tel
 CHARDEV_API int  chr_fe_set_echo(chr_frontend *fe, int echo);             /* CHR_IOCTL_SET_ECHO */
 CHARDEV_API void chr_fe_take_focus(chr_frontend *fe);                     /* on a mux: input comes to this frontend from now on */
 CHARDEV_API int  chr_fe_disconnect(chr_frontend *fe);                     /* closes the peer; a server listens again */
+/* Half-close: "I write no more". What was written goes out first (obuf=, layers), then the end of it: FIN on a socket, close_notify
+ * in TLS, a Close frame in websocket (its peer answers with its own, which ends both directions); fd, file and pipe close a
+ * descriptor that serves output alone. Input goes on. Writes return CHR_ERR_DISCONNECTED from here on, until the next OPENED. On a
+ * socket CLOSED comes when the peer ends its side too. Returns 0, also when it was said already or has to wait for what is queued;
+ * CHR_ERR_NOT_SUPPORTED (stdio, pty, serial, udp, null and other kinds without an end of output; a mux with several frontends),
+ * CHR_ERR_DISCONNECTED (nobody there). A hub passes it to all members. Owner thread; any handler may call it; never blocks. */
+CHARDEV_API int  chr_fe_shutdown(chr_frontend *fe);
 CHARDEV_API int  chr_fe_wait_connected(chr_frontend *fe, chr_error *err); /* chr_wait_connected() of its chardev */
 CHARDEV_API int  chr_fe_backend_open(const chr_frontend *fe);             /* be_open: the far side is there */
 
@@ -503,13 +537,16 @@ typedef struct chr_io {
                                                                  what to poll for; < 0 or NULL = nothing to wait on */
 } chr_io;
 
-/* For backends with connections that come and go. */
+/* For backends with connections that come and go, or whose output can end. Any may be NULL: then CHR_ERR_NOT_SUPPORTED. */
 typedef struct chr_peer_slots {
     int (*disconnect)(chr_dev *dev);
     int (*wait_connected)(chr_dev *dev, chr_error *err);
     int (*add_client)(chr_dev *dev, int fd, chr_error *err);
     int (*set_msgfds)(chr_dev *dev, const int *fds, int count);
     int (*get_msgfds)(chr_dev *dev, int *fds, int count);
+    int (*shutdown)(chr_dev *dev);         /* no more output: 0 = said, and `write` is CHR_ERR_DISCONNECTED from now on;
+                                              CHR_ERR_WOULD_BLOCK = call it again when output is possible */
+    size_t (*queued)(const chr_dev *dev);  /* bytes that `write` took and that have not left yet; NULL = none */
 } chr_peer_slots;
 
 /* For backends that serve several frontends. Without it there is one, and the core does all of this itself. */
@@ -537,7 +574,8 @@ struct chr_backend {
     const chr_option *options;      /* its own rows, or NULL */
     size_t            options_size; /* at least sizeof(chr_common_options) */
     size_t            state_size;   /* at least sizeof(chr_dev) */
-    int             (*uri)(const char *uri, chr_options *options); /* 1 = read it, 0 = not mine; NULL: the bare name */
+    int             (*uri)(const char *uri, chr_options *options); /* 1 = read it, 0 = not mine, CHR_ERR_INVALID,
+                                                                      CHR_ERR_NO_MEMORY; NULL: the bare name */
     int             (*open)(chr_dev *dev, chr_error *err);
     void            (*close)(chr_dev *dev);                        /* or NULL */
     const chr_io     *io;
@@ -562,13 +600,16 @@ struct chr_dev {
     int                be_open;      /* set by OPENED, cleared by CLOSED */
     int                removed;      /* closed: only the memory is still there */
     unsigned           pending;      /* events that wait for the loop, one bit each; and whether a recorder listens */
+    int                other_event;  /* one of them that is none of CHR_EVENT_... */
     chr_idle           notify;       /* brings them */
-    int                starved;      /* its frontend had no room when last asked: ask again each step */
-    chr_dev           *next_starved;
+    int                input_over;   /* set by INPUT_END, cleared by OPENED and CLOSED */
+    int                ending;       /* output ends as soon as what is queued is out */
+    chr_dev           *next_starved, **starved; /* its frontend had no room when last asked: it is asked again each step */
     uint64_t           bytes_in, bytes_out, bytes_dropped;
-    int                extras;       /* writes take the long way: there is a log, an outbox or a recorder */
+    int                extras;       /* writes take the long way: there is a log, an outbox or a recorder, or output ends */
     struct chr__log   *log;
     struct chr__outbox *outbox;      /* history= and obuf= */
+    struct chr__given *given;        /* descriptors in the options, while they are the giver's still: `close` leaves them open */
     unsigned           record_number; /* what the recorder calls it */
     chr_dev           *companion;    /* made together with it (ID-base of a mux): goes with it */
     chr_dev           *next;
@@ -692,12 +733,14 @@ typedef struct chr_socket_options {
     chr_bool           server;       /* default off: client */
     chr_bool           wait;         /* server: block creation until a peer has come; default on */
     chr_bool           nodelay;      /* TCP_NODELAY; default off */
-    chr_bool           delay;        /* the old word for its opposite */
+    chr_bool           delay;        /* the old word for its opposite; not both */
     int64_t            reconnect;    /* client: retry after this many seconds; 0 = never */
     int64_t            reconnect_ms; /* the same in milliseconds; not both */
     chr_bool           telnet, tn3270, websocket; /* what is spoken over the connection; default: raw */
     chr_bool           com_port;     /* telnet: with the settings and modem lines of a serial line, RFC 2217; default off */
+    const char        *terminal_type; /* telnet client: the terminal's name for its server; NULL: "unknown", tn3270: "IBM-3278-2-E" */
     chr_bool           websocket_text; /* websocket: text frames are input too; default off: refused */
+    chr_bool           half_close;   /* the peer's end of input is CHR_EVENT_INPUT_END, output goes on; default off: CLOSED */
     const char        *tls_creds, *tls_authz, *tls_hostname;
 } chr_socket_options;
 
@@ -791,8 +834,8 @@ CHARDEV_API int chr_input_sync(chr_dev *dev);
 /* ====================================================================================================================
  * >>record   what crosses the frontends' edges, written to a file and played again
  * ====================================================================================================================
- * Recorded are, with their time: input and events as they come from the backend, what each write, read, ioctl, disconnect and
- * wait answered, and when more could be written. A replay puts a backend that reads the file in the place of each chardev that
+ * Recorded are, with their time: input and events as they come from the backend, what each write, read, ioctl, disconnect,
+ * shutdown and wait answered, and when more could be written. A replay puts a backend that reads the file in the place of each chardev that
  * was recorded: the same calls get the same answers, and input and events come at the same times, with nobody at the far side.
  * A frontend that does the same at the same times does so again, byte for byte: give the context a clock that says so (see
  * chr_config). A chardev with several frontends (mux) is not recorded but the one under it: it lives again on top of that.
@@ -829,6 +872,7 @@ CHARDEV_API int chr_input_sync(chr_dev *dev);
  *     10 disconnect       what it returned  0
  *     11 wait             what it returned  0                 the error's text
  *     12 the end          0                 0
+ *     13 shutdown         what it returned  0
  */
 
 /* Records all chardevs, those that are there and those to come, into a new file. CHR_ERR_BUSY while one is under way; errors of
@@ -995,6 +1039,15 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 
 #ifndef CHR_SYS
 #define CHR_SYS(name) name
+#endif
+
+/* What one thread or signal handler sets while another looks at it without the lock. */
+#if defined(CHARDEV_THREADS) && defined(__GNUC__)
+#define CHR__LOAD(variable) __atomic_load_n(&(variable), __ATOMIC_ACQUIRE)
+#define CHR__STORE(variable, value) __atomic_store_n(&(variable), value, __ATOMIC_RELEASE)
+#else
+#define CHR__LOAD(variable) (variable)
+#define CHR__STORE(variable, value) ((variable) = (value))
 #endif
 
 #include <string.h>
@@ -1312,6 +1365,11 @@ static int chr__os_mutex_init(chr__mutex *mutex)
 static void chr__os_mutex_destroy(chr__mutex *mutex) { pthread_mutex_destroy(mutex); }
 static void chr__os_lock(chr__mutex *mutex) { pthread_mutex_lock(mutex); }
 static void chr__os_unlock(chr__mutex *mutex) { pthread_mutex_unlock(mutex); }
+
+typedef pthread_t chr__thread;
+
+static chr__thread chr__os_thread(void) { return pthread_self(); }
+static int chr__os_is_thread(chr__thread thread) { return pthread_equal(thread, pthread_self()) != 0; }
 #endif
 
 /* Descriptors: flags, close, read and write. */
@@ -1357,6 +1415,25 @@ static int chr__os_adopt(int fd)
 CHR__PRIVATE int chr__os_is_open(int fd)
 {
     return CHR_SYS(fcntl)(fd, F_GETFD) >= 0;
+}
+
+/* The flags of a descriptor, of its number and of its open file description. */
+typedef struct chr__fd_flags {
+    int number, description;
+} chr__fd_flags;
+
+/* Negative unless fd is open. */
+static int chr__os_get_flags(int fd, chr__fd_flags *flags)
+{
+    flags->number = CHR_SYS(fcntl)(fd, F_GETFD);
+    flags->description = flags->number < 0 ? -1 : CHR_SYS(fcntl)(fd, F_GETFL);
+    return flags->description;
+}
+
+static void chr__os_set_flags(int fd, const chr__fd_flags *flags)
+{
+    (void)CHR_SYS(fcntl)(fd, F_SETFD, flags->number);
+    (void)CHR_SYS(fcntl)(fd, F_SETFL, flags->description);
 }
 
 /* A pipe for the library's own use. */
@@ -1636,6 +1713,12 @@ CHR__HOT CHR__PRIVATE int chr__os_read_as(int fd, chr__fd_type type, void *buf, 
             : type >= CHR__FD_SHARED  ? chr__os_read_shared(fd, type, buf, len) : CHR_SYS(read)(fd, buf, len);
     while (n < 0 && errno == EINTR);
     return n < 0 ? chr__os_code(errno) : (int)n;
+}
+
+/* The far side learns that no more will come; what it sends can still be read. */
+CHR__PRIVATE void chr__os_shutdown(int fd)
+{
+    (void)CHR_SYS(shutdown)(fd, SHUT_WR); /* fails when the connection is gone already */
 }
 
 CHR__PRIVATE int chr__os_receive_bytes(int fd, void *buf, size_t len)
@@ -2523,10 +2606,12 @@ static void chr__os_nodelay(int fd)
     (void)CHR_SYS(setsockopt)(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* fails where it means nothing */
 }
 
-/* The far side learns that no more will come; what it sends can still be read. */
-static void chr__os_shutdown(int fd)
+/* Urgent data stays in its place among the bytes (RFC 6093 section 6): without it, the system takes the byte at the mark out of the stream. */
+static void chr__os_urgent_inline(int fd)
 {
-    (void)CHR_SYS(shutdown)(fd, SHUT_WR); /* fails when the connection is gone already */
+    int on = 1;
+
+    (void)CHR_SYS(setsockopt)(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on); /* fails where there is no urgent data */
 }
 
 /* What a descriptor is that came from elsewhere. */
@@ -2829,33 +2914,53 @@ static const char *chr__os_environment(const char *name)
 /* Serial lines. */
 
 /* The code of a standard speed; 0 where there is none. */
+#if B9600 != 9600
+/* Where the codes are not the speeds: the standard ones. */
+static const struct {
+    int     speed;
+    speed_t code;
+} chr__speeds[] = {
+    { 50, B50 }, { 75, B75 }, { 110, B110 }, { 134, B134 }, { 150, B150 }, { 200, B200 }, { 300, B300 }, { 600, B600 },
+    { 1200, B1200 }, { 1800, B1800 }, { 2400, B2400 }, { 4800, B4800 }, { 9600, B9600 }, { 19200, B19200 }, { 38400, B38400 },
+    { 57600, B57600 }, { 115200, B115200 }, { 230400, B230400 },
+#ifdef B4000000
+    { 460800, B460800 }, { 500000, B500000 }, { 576000, B576000 }, { 921600, B921600 }, { 1000000, B1000000 },
+    { 1152000, B1152000 }, { 1500000, B1500000 }, { 2000000, B2000000 }, { 2500000, B2500000 }, { 3000000, B3000000 },
+    { 3500000, B3500000 }, { 4000000, B4000000 },
+#endif
+};
+
+enum { CHR__SPEEDS = sizeof chr__speeds / sizeof chr__speeds[0] };
+#endif
+
 static int chr__os_speed_code(int speed, speed_t *code)
 {
-#if B9600 == 9600 /* the codes are the speeds */
+#if B9600 == 9600
     *code = (speed_t)speed;
     return 1;
 #else
-    static const struct {
-        int     speed;
-        speed_t code;
-    } speeds[] = {
-        { 50, B50 }, { 75, B75 }, { 110, B110 }, { 134, B134 }, { 150, B150 }, { 200, B200 }, { 300, B300 }, { 600, B600 },
-        { 1200, B1200 }, { 1800, B1800 }, { 2400, B2400 }, { 4800, B4800 }, { 9600, B9600 }, { 19200, B19200 }, { 38400, B38400 },
-        { 57600, B57600 }, { 115200, B115200 }, { 230400, B230400 },
-#ifdef B4000000
-        { 460800, B460800 }, { 500000, B500000 }, { 576000, B576000 }, { 921600, B921600 }, { 1000000, B1000000 },
-        { 1152000, B1152000 }, { 1500000, B1500000 }, { 2000000, B2000000 }, { 2500000, B2500000 }, { 3000000, B3000000 },
-        { 3500000, B3500000 }, { 4000000, B4000000 },
-#endif
-    };
-    size_t i;
+    int i;
 
-    for (i = 0; i < sizeof speeds / sizeof speeds[0] && speeds[i].speed != speed; i++)
+    for (i = 0; i < CHR__SPEEDS && chr__speeds[i].speed != speed; i++)
         ;
-    if (i == sizeof speeds / sizeof speeds[0])
+    if (i == CHR__SPEEDS)
         return 0;
-    *code = speeds[i].code;
+    *code = chr__speeds[i].code;
     return 1;
+#endif
+}
+
+/* Back from a code; 0 = it is no standard one. */
+static int chr__os_speed_of(speed_t code)
+{
+#if B9600 == 9600
+    return (int)code;
+#else
+    int i;
+
+    for (i = 0; i < CHR__SPEEDS && chr__speeds[i].code != code; i++)
+        ;
+    return i == CHR__SPEEDS ? 0 : chr__speeds[i].speed;
 #endif
 }
 
@@ -2891,36 +2996,74 @@ static int chr__os_speed_exact(int fd, int speed)
     settings.ispeed = settings.ospeed = (unsigned)speed;
     return chr__os_terminal_ioctl(fd, (chr__request)_IOW('T', 0x2b, struct chr__termios2), &settings);
 }
+
+/* 0 = not known. */
+static int chr__os_speed_now(int fd)
+{
+    struct chr__termios2 settings;
+
+    return CHR_SYS(ioctl)(fd, (chr__request)_IOR('T', 0x2a, struct chr__termios2), &settings) < 0 ? 0 : (int)settings.ospeed;
+}
 #else
 static int chr__os_speed_exact(int fd, int speed)
 {
     (void)fd, (void)speed;
     return CHR_ERR_NOT_SUPPORTED;
 }
+
+static int chr__os_speed_now(int fd)
+{
+    (void)fd;
+    return 0;
+}
 #endif
 
-/* Raw, deaf to the carrier; a break comes in as the bytes 0xff 0 0, and 0xff doubled. */
-static void chr__os_serial_raw(chr__termios *settings, const chr_serial_params *params, int flow)
+/* What the system has for mark and space parity, and for hardware flow control in one direction; 0 = nothing. */
+#ifdef CMSPAR
+#define CHR__STICK_PARITY ((tcflag_t)CMSPAR)
+#else
+#define CHR__STICK_PARITY ((tcflag_t)0)
+#endif
+#if defined(CCTS_OFLOW) && defined(CRTS_IFLOW)
+#define CHR__HARDWARE_OUT ((tcflag_t)CCTS_OFLOW)
+#define CHR__HARDWARE_IN  ((tcflag_t)CRTS_IFLOW)
+#elif defined(CRTSCTS) /* both in one: only with the outbound one, since a line without CTS would be stuck */
+#define CHR__HARDWARE_OUT ((tcflag_t)CRTSCTS)
+#define CHR__HARDWARE_IN  ((tcflag_t)0)
+#else
+#define CHR__HARDWARE_OUT ((tcflag_t)0)
+#define CHR__HARDWARE_IN  ((tcflag_t)0)
+#endif
+
+static tcflag_t chr__os_parity_flags(int parity)
+{
+    tcflag_t stick = parity == 'M' || parity == 'S' ? CHR__STICK_PARITY : 0, odd = parity == 'O' || parity == 'M' ? PARODD : 0;
+
+    return parity == 'N' || (stick == 0 && (parity == 'M' || parity == 'S')) ? 0 : PARENB | odd | stick;
+}
+
+/* Raw, deaf to the carrier; a break comes in as the bytes 0xff 0 0, a damaged byte X as 0xff 0 X, and 0xff doubled. */
+static void chr__os_serial_raw(chr__termios *settings, const chr_serial_params *params, int flow_out, int flow_in)
 {
     static const tcflag_t sizes[] = { CS5, CS6, CS7, CS8 };
     tcflag_t              cflag = settings->c_cflag & ~(tcflag_t)(CSIZE | CSTOPB | PARENB | PARODD);
 
-#ifdef CRTSCTS
-    cflag = flow == CHR_FLOW_RTSCTS ? cflag | CRTSCTS : cflag & ~(tcflag_t)CRTSCTS;
-#endif
-    cflag |= CREAD | CLOCAL | sizes[params->data_bits - 5];
-    cflag |= params->stop_bits == 2 ? CSTOPB : 0;
-    cflag |= params->parity == 'N' ? 0 : params->parity == 'E' ? PARENB : PARENB | PARODD;
+    cflag &= ~(CHR__STICK_PARITY | CHR__HARDWARE_OUT | CHR__HARDWARE_IN);
+    cflag |= (flow_out == CHR_FLOW_RTSCTS ? CHR__HARDWARE_OUT : 0) | (flow_in == CHR_FLOW_RTSCTS ? CHR__HARDWARE_IN : 0);
+    cflag |= CREAD | CLOCAL | sizes[params->data_bits - 5] | chr__os_parity_flags(params->parity);
+    cflag |= params->stop_bits == 1 ? 0 : CSTOPB;
     settings->c_cflag = cflag;
-    settings->c_iflag = flow == CHR_FLOW_XONXOFF ? PARMRK | IXON | IXOFF : PARMRK;
+    settings->c_iflag = PARMRK | INPCK;
+    settings->c_iflag |= (flow_out == CHR_FLOW_XONXOFF ? IXON : 0) | (flow_in == CHR_FLOW_XONXOFF ? IXOFF : 0);
     settings->c_oflag = 0;
     settings->c_lflag = 0;
     settings->c_cc[VMIN] = 1;
     settings->c_cc[VTIME] = 0;
 }
 
-/* A speed that is no standard one: exactly, where the system can; else the next. */
-static int chr__os_serial_configure(int fd, const chr_serial_params *params, int flow)
+/* A speed that is no standard one: exactly, where the system can; else the next. A line that can't have all of it is no error here: see
+ * chr__os_serial_settings(). Some libraries say EINVAL then, and some don't. */
+static int chr__os_serial_configure(int fd, const chr_serial_params *params, int flow_out, int flow_in)
 {
     chr__termios settings;
     speed_t      speed;
@@ -2930,15 +3073,79 @@ static int chr__os_serial_configure(int fd, const chr_serial_params *params, int
         return code;
     if (chr__os_is_background(fd))
         return CHR_ERR_BUSY; /* with the job in the foreground */
-    chr__os_serial_raw(&settings, params, flow);
+    chr__os_serial_raw(&settings, params, flow_out, flow_in);
     if (is_standard && (cfsetispeed(&settings, speed) < 0 || cfsetospeed(&settings, speed) < 0))
         return CHR_ERR_INVALID;
     code = chr__os_termios_set(fd, &settings);
-    if (code < 0 || is_standard || chr__os_speed_exact(fd, params->speed) == 0)
-        return code;
+    if ((code < 0 && code != CHR_ERR_INVALID) || is_standard || chr__os_speed_exact(fd, params->speed) == 0)
+        return code == CHR_ERR_INVALID ? 0 : code;
     if (!chr__os_speed_near(params->speed, &speed) || cfsetispeed(&settings, speed) < 0 || cfsetospeed(&settings, speed) < 0)
         return CHR_ERR_INVALID;
-    return chr__os_termios_set(fd, &settings);
+    code = chr__os_termios_set(fd, &settings);
+    return code == CHR_ERR_INVALID ? 0 : code;
+}
+
+static int chr__os_serial_parity(tcflag_t cflag)
+{
+    int is_stick = (cflag & CHR__STICK_PARITY) != 0;
+
+    return !(cflag & PARENB) ? 'N' : cflag & PARODD ? (is_stick ? 'M' : 'O') : is_stick ? 'S' : 'E';
+}
+
+/* What the line has now. With 5 data bits, a device that is told to have two stop bits has one and a half: *params says which were meant. */
+static int chr__os_serial_settings(int fd, chr_serial_params *params, int *flow_out, int *flow_in)
+{
+    chr__termios settings;
+    int          code = chr__os_termios_get(fd, &settings), was_1_5 = params->stop_bits == CHR_STOP_BITS_1_5, speed;
+    tcflag_t     cflag, size, iflag;
+
+    if (code < 0)
+        return code;
+    cflag = settings.c_cflag;
+    iflag = settings.c_iflag;
+    size = cflag & CSIZE;
+    speed = chr__os_speed_of(cfgetospeed(&settings));
+    speed = speed > 0 ? speed : chr__os_speed_now(fd);
+    params->speed = speed > 0 ? speed : params->speed;
+    params->parity = chr__os_serial_parity(cflag);
+    params->data_bits = size == CS5 ? 5 : size == CS6 ? 6 : size == CS7 ? 7 : 8;
+    params->stop_bits = !(cflag & CSTOPB) ? 1 : was_1_5 && size == CS5 ? (int)CHR_STOP_BITS_1_5 : 2;
+    *flow_out = cflag & CHR__HARDWARE_OUT ? CHR_FLOW_RTSCTS : iflag & IXON ? CHR_FLOW_XONXOFF : CHR_FLOW_NONE;
+    *flow_in = iflag & IXOFF ? CHR_FLOW_XONXOFF
+             : cflag & (CHR__HARDWARE_IN ? CHR__HARDWARE_IN : CHR__HARDWARE_OUT) ? CHR_FLOW_RTSCTS : CHR_FLOW_NONE;
+    return 0;
+}
+
+static int chr__os_serial_purge(int fd, int what)
+{
+    int queue = what == CHR_PURGE_RECEIVE ? TCIFLUSH : what == CHR_PURGE_TRANSMIT ? TCOFLUSH : TCIOFLUSH;
+
+    if (chr__os_is_background(fd))
+        return CHR_ERR_BUSY; /* with the job in the foreground */
+    return CHR_SYS(tcflush)(fd, queue) < 0 ? chr__os_code(errno) : 0;
+}
+
+enum { CHR__COUNT_BREAK, CHR__COUNT_FRAMING, CHR__COUNT_PARITY, CHR__COUNT_OVERRUN, CHR__COUNTS };
+
+/* How often each has come in. CHR_ERR_NOT_SUPPORTED where nobody counts. */
+static int chr__os_serial_counts(int fd, int *counts)
+{
+#if defined(__linux__) && defined(TIOCGICOUNT)
+    struct { /* its header can't stand beside termios.h everywhere; it has this layout */
+        int cts, dsr, rng, dcd, rx, tx, frame, overrun, parity, brk, buf_overrun, reserved[9];
+    } all;
+
+    if (CHR_SYS(ioctl)(fd, (chr__request)TIOCGICOUNT, &all) < 0)
+        return chr__os_code(errno);
+    counts[CHR__COUNT_BREAK] = all.brk;
+    counts[CHR__COUNT_FRAMING] = all.frame;
+    counts[CHR__COUNT_PARITY] = all.parity;
+    counts[CHR__COUNT_OVERRUN] = (int)((unsigned)all.overrun + (unsigned)all.buf_overrun);
+    return 0;
+#else
+    (void)fd, (void)counts;
+    return CHR_ERR_NOT_SUPPORTED;
+#endif
 }
 
 static int chr__os_serial_break(int fd, int on)
@@ -3144,7 +3351,13 @@ static int   chr__os_ready_events(short revents) { return revents; }
 
 CHR__PRIVATE int chr__os_close(int fd) { (void)fd; return 0; }
 CHR__PRIVATE int chr__os_is_open(int fd) { (void)fd; return 0; }
-CHR__PRIVATE int chr__os_dup(int fd, int least) { (void)fd, (void)least; return CHR_ERR_NOT_SUPPORTED; }
+
+typedef struct chr__fd_flags {
+    int nothing;
+} chr__fd_flags;
+
+static int  chr__os_get_flags(int fd, chr__fd_flags *flags) { (void)fd, (void)flags; return CHR_ERR_NOT_SUPPORTED; }
+static void chr__os_set_flags(int fd, const chr__fd_flags *flags) { (void)fd, (void)flags; }
 CHR__PRIVATE void chr__os_close_on_exec(int fd) { (void)fd; }
 
 typedef enum chr__fd_type { CHR__FD_PLAIN } chr__fd_type;
@@ -3225,6 +3438,11 @@ static int chr__os_mutex_init(chr__mutex *mutex)
 static void chr__os_mutex_destroy(chr__mutex *mutex) { DeleteCriticalSection(mutex); }
 static void chr__os_lock(chr__mutex *mutex) { EnterCriticalSection(mutex); }
 static void chr__os_unlock(chr__mutex *mutex) { LeaveCriticalSection(mutex); }
+
+typedef DWORD chr__thread;
+
+static chr__thread chr__os_thread(void) { return GetCurrentThreadId(); }
+static int chr__os_is_thread(chr__thread thread) { return thread == GetCurrentThreadId(); }
 #endif
 
 typedef struct chr__waker {
@@ -3324,6 +3542,14 @@ typedef struct chr__object {
     void              (*release)(chr_context *ctx, struct chr__object *object); /* lets go of what it has beside these; or NULL */
 } chr__object;
 
+enum { CHR__URI_FORMS = 5 };
+
+/* A backend that could be in the table, and is not in this build. */
+typedef struct chr__left_out {
+    const char *name, *alias, *without; /* alias: "" = none; without: what, for the message */
+    const char *uris[CHR__URI_FORMS];   /* how its URIs begin, beside its name */
+} chr__left_out;
+
 struct chr_context {
     chr_config   config;
 
@@ -3338,15 +3564,20 @@ struct chr_context {
     chr__waker   waker;
     chr_watch    wake_watch;
     int          depth;        /* handlers and dispatches that are running: nothing is freed before it is 0 */
-    int          quiet;        /* calls of the user's into a backend: events wait for the loop */
+    int          quiet;        /* calls into a backend's slots: events wait for the loop */
     int          outside;      /* those of them that no frontend makes: to a recorder their events come by themselves */
     int          untidy;       /* something was removed meanwhile, or a foreign loop wants to know the time-out */
     int          sleeping;     /* in poll, ours or a foreign loop's: whoever changes something then must wake it */
-    volatile int stopped;
+    int          hurry;        /* among the starved ones is one to be asked before the loop sleeps */
+    int          ready_again;  /* with hooks: polls[].revents says what is ready still after its callback */
+    int64_t      ask_at;       /* with hooks: when the starved ones are asked, in real time */
+    int          closing;      /* chr_context_free() is under way */
+    volatile int stopped;      /* by CHR__LOAD and CHR__STORE */
+    struct chr__hold *holds;   /* frontends that a function on the stack goes on with after a handler */
 
     /* the registry */
     const chr_backend *const *builtins; /* the table; ends with NULL */
-    const char *const *left_out;        /* the pairs behind it */
+    const chr__left_out *left_out;      /* likewise: those that this build is without */
     const chr_backend *mux;             /* what mux=on puts on a chardev; NULL = left out */
     chr__kind_node    *kinds;           /* registered by the user */
     chr_dev           *devs, **last_dev;
@@ -3365,6 +3596,8 @@ struct chr_context {
 #endif
 #ifdef CHARDEV_THREADS
     chr__mutex         mutex;
+    chr__thread        owner;           /* who made it, or ran its loop last */
+    int                rung;            /* with hooks: another thread has rung the waker */
 #endif
 };
 
@@ -3376,32 +3609,43 @@ enum { CHR__BUFFER_SIZE = 1024 };
 enum { CHR__BUFFER_SIZE = 65536 };
 #endif
 
-/* With threads: one lock for a context, held by its own thread while that is in its loop, except when it sleeps in poll. */
+/* With threads: one recursive lock for a context. Its owner thread holds it while it is in its loop, except when it sleeps in poll(),
+ * and in each call that changes something; other threads in each call that they may make. Under it they touch buffers, counters, flags
+ * and the ring of idles, never the poll set, timers, layers' handshakes or the registry: what these need is posted to the owner, with
+ * an idle or chr__update(). */
 #ifdef CHARDEV_THREADS
 #define CHR__LOCK(ctx) chr__os_lock(&(ctx)->mutex)
 #define CHR__UNLOCK(ctx) chr__os_unlock(&(ctx)->mutex)
+#define CHR__OWN(ctx) ((void)((ctx)->owner = chr__os_thread()))
+#define CHR__IS_FOREIGN(ctx) (!chr__os_is_thread((ctx)->owner))
 #else
 #define CHR__LOCK(ctx) ((void)(ctx))
 #define CHR__UNLOCK(ctx) ((void)(ctx))
+#define CHR__OWN(ctx) ((void)(ctx))
+#define CHR__IS_FOREIGN(ctx) ((void)(ctx), 0)
 #endif
+
+/* The allocator is the user's: one thread at a time. */
+CHR__PRIVATE void *chr__reallocate(chr_context *ctx, void *ptr, size_t size)
+{
+    CHR__LOCK(ctx);
+    ptr = ctx->config.allocate(ctx->config.opaque, ptr, size);
+    CHR__UNLOCK(ctx);
+    return ptr;
+}
 
 /* Zeroed, or NULL. */
 CHR__PRIVATE void *chr__allocate(chr_context *ctx, size_t size)
 {
-    void *ptr = ctx->config.allocate(ctx->config.opaque, NULL, size);
+    void *ptr = chr__reallocate(ctx, NULL, size);
 
     return ptr ? memset(ptr, 0, size) : NULL;
-}
-
-CHR__PRIVATE void *chr__reallocate(chr_context *ctx, void *ptr, size_t size)
-{
-    return ctx->config.allocate(ctx->config.opaque, ptr, size);
 }
 
 CHR__PRIVATE void chr__free(chr_context *ctx, void *ptr)
 {
     if (ptr)
-        ctx->config.allocate(ctx->config.opaque, ptr, 0);
+        (void)chr__reallocate(ctx, ptr, 0);
 }
 
 /* There is a buffer that input can pass through. */
@@ -3528,7 +3772,9 @@ CHR__PRIVATE void chr__log_line(chr_context *ctx, const char *id, const char *te
     if (!ctx->config.log)
         return;
     chr__format(line, sizeof line, "chardev %s: %s", id, text);
+    CHR__LOCK(ctx);
     ctx->config.log(ctx->config.opaque, line);
+    CHR__UNLOCK(ctx);
 }
 
 CHARDEV_API const char *chr_error_text(int code)
@@ -3718,12 +3964,39 @@ CHARDEV_API void chr_loop_unlock(chr_context *ctx)
     CHR__UNLOCK(ctx);
 }
 
-/* Something is due sooner than the sleeper, or the foreign loop, knows. */
-static void chr__loop_poke(chr_context *ctx)
+/* A foreign loop with hooks is told by its own thread: the waker gets it into chr_watch_ready(). */
+#ifdef CHARDEV_THREADS
+CHR__COLD void chr__loop_ring(chr_context *ctx)
 {
+    if (!ctx->rung)
+        chr_loop_wake(ctx);
+    ctx->rung = 1;
+}
+#endif
+
+/* Whoever sleeps in poll() now does not know what has changed. */
+CHR__COLD void chr__loop_disturb(chr_context *ctx)
+{
+    CHR__LOCK(ctx);
     if (ctx->sleeping)
         chr_loop_wake(ctx);
-    if (ctx->config.timeout_changed && ctx->depth == 0)
+    ctx->sleeping = 0; /* once is enough */
+    CHR__UNLOCK(ctx);
+}
+
+/* Something is due sooner than the sleeper, or the foreign loop, knows. */
+CHR__COLD void chr__loop_poke(chr_context *ctx)
+{
+    chr__loop_disturb(ctx);
+    if (!ctx->config.timeout_changed)
+        return;
+#ifdef CHARDEV_THREADS
+    if (CHR__IS_FOREIGN(ctx)) {
+        chr__loop_ring(ctx);
+        return;
+    }
+#endif
+    if (ctx->depth == 0)
         ctx->config.timeout_changed(ctx->config.opaque);
 }
 
@@ -3732,12 +4005,21 @@ CHARDEV_API int64_t chr_loop_now(chr_context *ctx)
     return ctx->config.clock(ctx->config.opaque);
 }
 
+/* Whoever blocks waits in real time, on whatever clock the context is: an injected one may well stand still meanwhile. Where the
+ * system has no clock, the context's is the real one. */
+static int64_t chr__real_now(chr_context *ctx)
+{
+    int64_t now = chr__os_clock(NULL);
+
+    return now ? now : chr_loop_now(ctx);
+}
+
 /* -- watches -- */
 
 static int chr__watches_grow(chr_context *ctx)
 {
-    int    capacity = ctx->watch_capacity ? ctx->watch_capacity * 2 : 16;
-    void  *polls, *watches;
+    int   capacity = ctx->watch_capacity ? ctx->watch_capacity * 2 : 16;
+    void *polls, *watches;
 
     if (ctx->watch_count < ctx->watch_capacity)
         return 0;
@@ -3762,8 +4044,7 @@ CHARDEV_API void chr_watch_set(chr_watch *watch, int events)
     entry = &watch->ctx->polls[watch->slot - 1];
     entry->fd = events ? watch->fd : -1; /* poll() skips negative ones: no hang-up can spin the loop */
     entry->events = chr__os_poll_events(events);
-    if (watch->ctx->sleeping)
-        chr_loop_wake(watch->ctx);
+    chr__loop_disturb(watch->ctx);
     if (watch->ctx->config.watch_changed)
         watch->ctx->config.watch_changed(watch->ctx->config.opaque, watch, watch->fd, events);
 }
@@ -3894,7 +4175,7 @@ CHR__COLD int chr__timers_run(chr_context *ctx)
 
 /* -- idles -- */
 
-CHARDEV_API void chr_idle_stop(chr_idle *idle)
+static void chr__idle_unlink(chr_idle *idle)
 {
     if (!idle->next)
         return;
@@ -3903,10 +4184,19 @@ CHARDEV_API void chr_idle_stop(chr_idle *idle)
     idle->next = idle->prev = NULL;
 }
 
-CHARDEV_API void chr_idle_start(chr_context *ctx, chr_idle *idle, void (*run)(void *), void *opaque)
+CHARDEV_API void chr_idle_stop(chr_idle *idle)
 {
-    if (idle->next)
+    chr_context *ctx = idle->ctx; /* its neighbours in the ring may be other threads' */
+
+    if (!ctx)
         return;
+    CHR__LOCK(ctx);
+    chr__idle_unlink(idle);
+    CHR__UNLOCK(ctx);
+}
+
+static void chr__idle_link(chr_context *ctx, chr_idle *idle, void (*run)(void *), void *opaque)
+{
     idle->ctx = ctx;
     idle->run = run;
     idle->opaque = opaque;
@@ -3914,7 +4204,17 @@ CHARDEV_API void chr_idle_start(chr_context *ctx, chr_idle *idle, void (*run)(vo
     idle->prev = ctx->idles.prev;
     idle->prev->next = idle;
     ctx->idles.prev = idle;
-    chr__loop_poke(ctx);
+}
+
+/* The way to post something to the owner thread. */
+CHARDEV_API void chr_idle_start(chr_context *ctx, chr_idle *idle, void (*run)(void *), void *opaque)
+{
+    CHR__LOCK(ctx);
+    if (!idle->next) {
+        chr__idle_link(ctx, idle, run, opaque);
+        chr__loop_poke(ctx);
+    }
+    CHR__UNLOCK(ctx);
 }
 
 /* Those that are there now; what they start comes in the next step. */
@@ -3925,20 +4225,23 @@ CHR__COLD int chr__idles_run(chr_context *ctx)
 
     if (ctx->idles.next == &ctx->idles)
         return 0;
-    chr_idle_start(ctx, &ctx->last_idle, NULL, NULL);
+    chr__idle_link(ctx, &ctx->last_idle, NULL, NULL);
     while ((idle = ctx->idles.next) != &ctx->last_idle) {
-        chr_idle_stop(idle);
+        chr__idle_unlink(idle);
         idle->run(idle->opaque);
         ran++;
     }
-    chr_idle_stop(&ctx->last_idle);
+    chr__idle_unlink(&ctx->last_idle);
     return ran;
 }
 
 /* -- dispatch -- */
 
+/* Whoever calls a handler has entered the dispatch: the loop for what runs in it, and for the rest the functions that call handlers,
+ * not their callers. What is removed meanwhile is closed at once, and its memory stays. */
 static void chr__enter(chr_context *ctx)
 {
+    CHR__LOCK(ctx);
     ctx->depth++;
 }
 
@@ -3963,22 +4266,76 @@ static void chr__leave(chr_context *ctx)
 {
     if (--ctx->depth == 0 && ctx->untidy)
         chr__tidy(ctx);
+    CHR__UNLOCK(ctx);
 }
 
-/* Frontends that had no room: asked again before each wait, so that one that forgets accept_input is late, not deaf. */
+/* Leaves a function that backends call, also outside of the loop: they look at dev->removed after it, so the memory stays until the
+ * next dispatch is over. */
+static void chr__return(chr_context *ctx)
+{
+    ctx->depth--;
+    CHR__UNLOCK(ctx);
+}
+
+/* Quiet: a slot of a backend runs inside of a call of the user's, maybe on another thread. No handler is called before it is over:
+ * events, writability and the question for room are posted to the loop. The lock is held. */
+static void chr__quiet(chr_context *ctx) { ctx->quiet++; }
+static void chr__loud(chr_context *ctx) { ctx->quiet--; }
+
+/* -- chardevs whose `update` is due: it asks the frontend for room, and what to wait for -- */
+
+static void chr__starved_unlink(chr_dev *dev)
+{
+    if (!dev->starved)
+        return;
+    *dev->starved = dev->next_starved;
+    if (dev->next_starved)
+        dev->next_starved->starved = dev->starved;
+    dev->starved = NULL;
+}
+
+enum { CHR__ASK_AGAIN_MS = 100, CHR__ASK_ROUNDS = 8 }; /* rounds: the update of one on top asks for that of the one below it */
+
+/* A backend found no room: it asks again in each step, until there is. A loop with hooks has no steps: there it is after a while. */
+CHR__PRIVATE void chr__starve(chr_dev *dev)
+{
+    chr_context *ctx = dev->ctx;
+
+    if (dev->starved || dev->removed)
+        return;
+    if (!ctx->starved && ctx->config.timeout_changed)
+        ctx->ask_at = chr__real_now(ctx) + CHR__ASK_AGAIN_MS * 1000000;
+    dev->next_starved = ctx->starved;
+    dev->starved = &ctx->starved;
+    if (ctx->starved)
+        ctx->starved->starved = &dev->next_starved;
+    ctx->starved = dev;
+}
+
+/* Before each wait, so that a frontend that forgets accept_input is late, not deaf. */
 CHR__COLD void chr__ask_starved(chr_context *ctx)
 {
-    chr_dev *dev = ctx->starved, *next;
+    chr_dev *list, *dev;
+    int      rounds = CHR__ASK_ROUNDS;
 
     chr__enter(ctx);
-    ctx->starved = NULL;
-    for (; dev; dev = next) {
-        next = dev->next_starved;
-        dev->starved = 0;
-        if (!dev->removed)
+    do {
+        ctx->hurry = 0;
+        list = ctx->starved;
+        ctx->starved = NULL;
+        if (list)
+            list->starved = &list;
+        while ((dev = list) != NULL) {
+            chr__starved_unlink(dev);
             dev->io->update(dev);
-    }
+        }
+    } while (ctx->hurry && --rounds > 0);
     chr__leave(ctx);
+}
+
+static int chr__must_ask(chr_context *ctx)
+{
+    return ctx->starved && (ctx->hurry || (ctx->config.timeout_changed && ctx->ask_at <= chr__real_now(ctx)));
 }
 
 /* Slot i goes half-way to the front: there the busy ones gather, and those that sleep cost nothing to pass by. */
@@ -4020,16 +4377,34 @@ static int chr__has_work(const chr_context *ctx)
     return ctx->idles.next != &ctx->idles || ctx->timers.next != &ctx->timers;
 }
 
+/* Up to milliseconds: not early. */
+static int chr__milliseconds(int64_t left)
+{
+    return left <= 0 ? 0 : left > 86400000000000 ? 86400000 : (int)((left + 999999) / 1000000);
+}
+
+static int chr__loop_timeout(chr_context *ctx)
+{
+    int timeout = -1, ask;
+
+    if (ctx->idles.next != &ctx->idles || (ctx->starved && ctx->hurry) || ctx->ready_again)
+        return 0;
+    if (ctx->timers.next != &ctx->timers)
+        timeout = chr__milliseconds(ctx->timers.next->deadline - chr_loop_now(ctx));
+    if (!ctx->starved || !ctx->config.timeout_changed)
+        return timeout;
+    ask = chr__milliseconds(ctx->ask_at - chr__real_now(ctx));
+    return timeout < 0 || ask < timeout ? ask : timeout;
+}
+
 CHARDEV_API int chr_loop_timeout(chr_context *ctx)
 {
-    int64_t left;
+    int timeout;
 
-    if (ctx->idles.next != &ctx->idles)
-        return 0;
-    if (ctx->timers.next == &ctx->timers)
-        return -1;
-    left = ctx->timers.next->deadline - chr_loop_now(ctx);
-    return left <= 0 ? 0 : left > 86400000000000 ? 86400000 : (int)((left + 999999) / 1000000); /* up: not early */
+    CHR__LOCK(ctx);
+    timeout = chr__loop_timeout(ctx);
+    CHR__UNLOCK(ctx);
+    return timeout;
 }
 
 CHR__HOT static int chr__loop_sleep(chr_context *ctx, int timeout_ms)
@@ -4037,7 +4412,7 @@ CHR__HOT static int chr__loop_sleep(chr_context *ctx, int timeout_ms)
     int own, ready;
 
     if (chr__has_work(ctx)) {
-        own = chr_loop_timeout(ctx);
+        own = chr__loop_timeout(ctx);
         if (own >= 0 && (timeout_ms < 0 || own < timeout_ms))
             timeout_ms = own;
     }
@@ -4056,12 +4431,13 @@ CHR__HOT static int chr__loop_step(chr_context *ctx, int timeout_ms)
     if (ctx->starved)
         chr__ask_starved(ctx);
     ran = chr__loop_sleep(ctx, timeout_ms);
-    chr__enter(ctx);
+    ctx->depth++;
     if (ran > 0)
         ran = chr__watches_run(ctx, ran);
     if (ran >= 0 && chr__has_work(ctx))
         ran += chr__timers_run(ctx) + chr__idles_run(ctx);
-    chr__leave(ctx);
+    if (--ctx->depth == 0 && ctx->untidy)
+        chr__tidy(ctx);
     return ran;
 }
 
@@ -4070,34 +4446,45 @@ CHR__HOT CHARDEV_API int chr_loop_step(chr_context *ctx, int timeout_ms)
     int ran;
 
     CHR__LOCK(ctx);
+    CHR__OWN(ctx);
     ran = ctx->depth > 0 ? CHR_ERR_IN_HANDLER : chr__loop_step(ctx, timeout_ms);
     CHR__UNLOCK(ctx);
     return ran;
 }
 
+static int chr__in_handler(chr_context *ctx)
+{
+    int depth;
+
+    CHR__LOCK(ctx);
+    depth = ctx->depth;
+    CHR__UNLOCK(ctx);
+    return depth > 0;
+}
+
+/* Inside a handler, and after an error, the wish to stop stays. */
 CHR__HOT CHARDEV_API int chr_loop_run(chr_context *ctx)
 {
-    int ran = 0;
+    int ran = chr__in_handler(ctx) ? CHR_ERR_IN_HANDLER : 0;
 
-    while (!ctx->stopped && ran >= 0)
+    while (ran >= 0 && !CHR__LOAD(ctx->stopped))
         ran = chr_loop_step(ctx, -1);
-    ctx->stopped = 0;
-    return ran < 0 ? ran : 0;
+    if (ran < 0)
+        return ran;
+    CHR__STORE(ctx->stopped, 0);
+    return 0;
 }
 
 CHARDEV_API void chr_loop_stop(chr_context *ctx)
 {
-    ctx->stopped = 1;
+    CHR__STORE(ctx->stopped, 1);
     chr_loop_wake(ctx);
 }
 
-CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity, int *timeout_ms)
+static int chr__watches_list(const chr_context *ctx, chr_poll *polls, int capacity)
 {
     int i, count = 0;
 
-    CHR__LOCK(ctx);
-    if (ctx->starved)
-        chr__ask_starved(ctx);
     for (i = 0; i < ctx->watch_count; i++) {
         chr_watch *watch = ctx->watches[i];
         if (!watch || !watch->events)
@@ -4109,10 +4496,53 @@ CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity
         }
         count++;
     }
-    *timeout_ms = chr_loop_timeout(ctx);
+    return count;
+}
+
+CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity, int *timeout_ms)
+{
+    int count;
+
+    CHR__LOCK(ctx);
+    CHR__OWN(ctx);
+    if (ctx->starved)
+        chr__ask_starved(ctx);
+    count = chr__watches_list(ctx, polls, capacity);
+    *timeout_ms = chr__loop_timeout(ctx);
     ctx->sleeping = 1; /* as it may be from here on */
     CHR__UNLOCK(ctx);
     return count;
+}
+
+/* An edge-triggered loop tells of what is new only. What is ready still after its callback comes again with the next dispatch, for which
+ * the time-out is 0. */
+CHR__COLD void chr__watch_run(chr_context *ctx, chr_watch *watch, int events)
+{
+    int slot = watch->slot - 1, ready;
+
+    watch->ready(watch->opaque, events);
+    if (!ctx->config.watch_changed || ctx->watches[slot] != watch || !watch->events) /* its memory may be gone */
+        return;
+    ready = chr__os_wait(watch->fd, watch->events, 0);
+    ctx->polls[slot].revents = (short)(ready > 0 ? ready : 0);
+    ctx->ready_again |= ready > 0;
+}
+
+/* Those that were found ready still. */
+CHR__COLD int chr__watches_run_again(chr_context *ctx)
+{
+    int i, ready, ran = 0;
+
+    ctx->ready_again = 0;
+    for (i = 0; i < ctx->watch_count; i++) {
+        ready = ctx->polls[i].revents;
+        ctx->polls[i].revents = 0;
+        if (!ready || !ctx->watches[i] || !ctx->watches[i]->events)
+            continue;
+        chr__watch_run(ctx, ctx->watches[i], ready);
+        ran++;
+    }
+    return ran;
 }
 
 CHARDEV_API void chr_watch_ready(chr_watch *watch, int events)
@@ -4121,11 +4551,10 @@ CHARDEV_API void chr_watch_ready(chr_watch *watch, int events)
 
     if (!watch->slot || !watch->events)
         return;
-    CHR__LOCK(ctx);
     chr__enter(ctx);
-    watch->ready(watch->opaque, events);
+    CHR__OWN(ctx);
+    chr__watch_run(ctx, watch, events);
     chr__leave(ctx);
-    CHR__UNLOCK(ctx);
 }
 
 /* A watch that a callback before it has stopped, or moved, or whose memory is gone, is no longer among ours. */
@@ -4145,6 +4574,10 @@ static int chr__loop_dispatch(chr_context *ctx, const chr_poll *polls, int count
 
     ctx->sleeping = 0;
     chr__enter(ctx);
+    if (chr__must_ask(ctx))
+        chr__ask_starved(ctx);
+    if (ctx->ready_again)
+        ran = chr__watches_run_again(ctx);
     for (i = 0; i < count; i++)
         if (polls[i].events && chr__is_watched(ctx, &polls[i])) {
             chr_watch_ready(polls[i].watch, polls[i].events);
@@ -4161,6 +4594,7 @@ CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int c
     int ran;
 
     CHR__LOCK(ctx);
+    CHR__OWN(ctx);
     ran = ctx->depth > 0 ? CHR_ERR_IN_HANDLER : chr__loop_dispatch(ctx, polls, count);
     CHR__UNLOCK(ctx);
     return ran;
@@ -4168,8 +4602,13 @@ CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int c
 
 static void chr__woken(void *opaque, int events)
 {
+    chr_context *ctx = (chr_context *)opaque;
+
     (void)events;
-    chr__os_waker_quiet(&((chr_context *)opaque)->waker);
+#ifdef CHARDEV_THREADS
+    ctx->rung = 0;
+#endif
+    chr__os_waker_quiet(&ctx->waker);
 }
 
 /* ====================================================================================================================
@@ -4940,10 +5379,11 @@ CHARDEV_API int chr_help(chr_context *ctx, const char *backend, void (*print)(vo
 
 typedef enum chr__record_kind {
     CHR__RECORD_NEW = 1, CHR__RECORD_CREATED, CHR__RECORD_INPUT, CHR__RECORD_EVENT, CHR__RECORD_WRITABLE, CHR__RECORD_WRITE,
-    CHR__RECORD_READ, CHR__RECORD_IOCTL, CHR__RECORD_SET_OPEN, CHR__RECORD_DISCONNECT, CHR__RECORD_WAIT, CHR__RECORD_END
+    CHR__RECORD_READ, CHR__RECORD_IOCTL, CHR__RECORD_SET_OPEN, CHR__RECORD_DISCONNECT, CHR__RECORD_WAIT, CHR__RECORD_END,
+    CHR__RECORD_SHUTDOWN
 } chr__record_kind;
 
-enum { CHR__FILE_HEAD = 24, CHR__RECORD_HEAD = 28, CHR__RECORD_VERSION = 1 };
+enum { CHR__FILE_HEAD = 24, CHR__RECORD_HEAD = 28, CHR__RECORD_VERSION = 1, CHR__RECORD_LAST = 0xffff };
 
 static const char chr__record_magic[] = "chardevR";
 
@@ -4978,7 +5418,7 @@ static uint32_t chr__crc32(uint32_t crc, const void *buf, size_t len)
 
 static void chr__set_extras(chr_dev *dev)
 {
-    dev->extras = dev->log || dev->outbox || chr__is_recorded(dev);
+    dev->extras = dev->log || dev->outbox || dev->ending || chr__is_recorded(dev);
 }
 
 static void chr__record_close(chr_context *ctx)
@@ -4992,6 +5432,16 @@ static void chr__record_close(chr_context *ctx)
     chr__os_close(ctx->recorder->fd);
     chr__free(ctx, ctx->recorder);
     ctx->recorder = NULL;
+}
+
+static void chr__record_give_up(chr_context *ctx, const char *why)
+{
+    chr__record_close(ctx);
+    if (!ctx->config.log)
+        return;
+    CHR__LOCK(ctx);
+    ctx->config.log(ctx->config.opaque, why);
+    CHR__UNLOCK(ctx);
 }
 
 /* One record, at once, so that a crash loses none. As with the log file, failure never disturbs the traffic. */
@@ -5011,11 +5461,8 @@ static int chr__record_write(chr_context *ctx, unsigned number, chr__record_kind
     code = chr__write_file(ctx->recorder->fd, ctx->recorder->type, head, sizeof head);
     if (code == 0)
         code = chr__write_file(ctx->recorder->fd, ctx->recorder->type, buf, len);
-    if (code == 0)
-        return 0;
-    chr__record_close(ctx);
-    if (ctx->config.log)
-        ctx->config.log(ctx->config.opaque, "the recording can't be written: it ends here");
+    if (code < 0)
+        chr__record_give_up(ctx, "the recording can't be written: it ends here");
     return code;
 }
 
@@ -5050,9 +5497,10 @@ static size_t chr__ioctl_size(int command, const void *arg, int *ints)
     switch (command) {
     case CHR_IOCTL_SET_ECHO: case CHR_IOCTL_SERIAL_SET_BREAK: case CHR_IOCTL_SERIAL_GET_TIOCM: case CHR_IOCTL_SERIAL_SET_TIOCM:
     case CHR_IOCTL_SERIAL_SET_FLOW: case CHR_IOCTL_SERIAL_GET_FLOW: case CHR_IOCTL_PP_DATA_DIR:
+    case CHR_IOCTL_SERIAL_PURGE: case CHR_IOCTL_SERIAL_GET_ERRORS: case CHR_IOCTL_SERIAL_SET_ERRORS:
         *ints = 1;
         return 4;
-    case CHR_IOCTL_GET_TERMINAL_SIZE:
+    case CHR_IOCTL_GET_TERMINAL_SIZE: case CHR_IOCTL_SET_TERMINAL_SIZE:
         *ints = 2;
         return 8;
     case CHR_IOCTL_SERIAL_SET_PARAMS: case CHR_IOCTL_SERIAL_GET_PARAMS:
@@ -5087,8 +5535,12 @@ static void chr__record_new(chr_dev *dev)
 {
     chr__recorder *recorder = dev->ctx->recorder;
 
-    if (!recorder || dev->kind->sharing || recorder->numbers > 0xffff)
+    if (!recorder || dev->kind->sharing)
         return;
+    if (recorder->numbers > CHR__RECORD_LAST) {
+        chr__record_give_up(dev->ctx, "the recording ends here: the file has numbers for 65536 chardevs");
+        return;
+    }
     dev->record_number = recorder->numbers++;
     dev->pending |= CHR__RECORDED;
     chr__record(dev, CHR__RECORD_NEW, 0, 0, dev->id, strlen(dev->id));
@@ -5100,10 +5552,10 @@ static void chr__record_existing(chr_dev *dev)
     chr__record_new(dev);
     if (!chr__is_recorded(dev))
         return;
-    dev->ctx->quiet++;
+    chr__quiet(dev->ctx);
     if (dev->be_open)
         chr__record(dev, CHR__RECORD_EVENT, CHR_EVENT_OPENED, 0, NULL, 0);
-    dev->ctx->quiet--;
+    chr__loud(dev->ctx);
     chr__record(dev, CHR__RECORD_CREATED, 0, 0, NULL, 0);
     chr__set_extras(dev);
 }
@@ -5119,7 +5571,7 @@ static int chr__record_begin(chr_context *ctx)
     return chr__write_file(ctx->recorder->fd, ctx->recorder->type, head, sizeof head);
 }
 
-CHARDEV_API int chr_record_start(chr_context *ctx, const char *path, chr_error *err)
+static int chr__record_start(chr_context *ctx, const char *path, chr_error *err)
 {
     chr_dev *dev;
     int      code, fd;
@@ -5142,26 +5594,63 @@ CHARDEV_API int chr_record_start(chr_context *ctx, const char *path, chr_error *
         chr__record_close(ctx);
         return chr__fail(err, code, "%s: can't be written: %s", path, chr_error_text(code));
     }
-    for (dev = ctx->devs; dev; dev = dev->next)
+    for (dev = ctx->devs; dev && ctx->recorder; dev = dev->next)
         chr__record_existing(dev);
-    return 0;
+    return ctx->recorder ? 0 : chr__fail(err, CHR_ERR_IO, "%s: the recording could not be begun: the log says why", path);
+}
+
+CHARDEV_API int chr_record_start(chr_context *ctx, const char *path, chr_error *err)
+{
+    int code;
+
+    CHR__LOCK(ctx);
+    code = chr__record_start(ctx, path, err);
+    CHR__UNLOCK(ctx);
+    return code;
 }
 
 CHARDEV_API int chr_record_stop(chr_context *ctx)
 {
-    int code;
+    int code = CHR_ERR_NOT_FOUND;
 
-    if (!ctx->recorder)
-        return CHR_ERR_NOT_FOUND;
-    code = chr__record_write(ctx, 0, CHR__RECORD_END, 0, 0, NULL, 0);
+    CHR__LOCK(ctx);
+    if (ctx->recorder)
+        code = chr__record_write(ctx, 0, CHR__RECORD_END, 0, 0, NULL, 0);
     if (ctx->recorder)
         chr__record_close(ctx);
+    CHR__UNLOCK(ctx);
     return code;
 }
 
 /* ====================================================================================================================
  * >>core   events, input, the log file, the registry, hot swap
  * ==================================================================================================================== */
+
+/* -- asking again, from the loop and before it sleeps -- */
+
+static void chr__postpone(chr_dev *dev, unsigned what);
+static int  chr__frontend_waits(const chr_dev *dev);
+static int  chr__outbox_waits(const chr_dev *dev);
+
+enum { CHR__LAST_EVENT = CHR_EVENT_INPUT_END }; /* each has a bit there */
+#define CHR__OTHER_EVENT (1u << 29) /* among the pending events: an int that is none of CHR_EVENT_...; the last one counts */
+#define CHR__WRITABLE (1u << 31) /* among the pending events: a backend that never blocks answers a waiting frontend */
+
+/* From any thread, and from inside slots: the question for room is a handler, and the poll set is the owner's. A backend that never blocks
+ * has no `update`: it can always be written to. */
+static void chr__update(chr_dev *dev)
+{
+    if (dev->removed)
+        return;
+    if (!dev->io->update) {
+        if (chr__outbox_waits(dev) || chr__frontend_waits(dev))
+            chr__postpone(dev, CHR__WRITABLE);
+        return;
+    }
+    chr__starve(dev);
+    dev->ctx->hurry = 1;
+    chr__loop_poke(dev->ctx);
+}
 
 /* -- output that waits: history= and obuf=, both fixed in size -- */
 
@@ -5221,6 +5710,13 @@ static void chr__outbox_drop(chr_dev *dev, int failure)
     outbox->failure = failure;
 }
 
+/* A serial line's transmit buffer is purged: what is queued for it goes too. */
+CHR__PRIVATE void chr__outbox_purge(chr_dev *dev)
+{
+    if (dev->outbox)
+        chr__outbox_drop(dev, 0);
+}
+
 /* As much as the backend takes: first the history, then what was queued behind it. */
 static void chr__outbox_drain(chr_dev *dev)
 {
@@ -5246,17 +5742,20 @@ static void chr__outbox_drain(chr_dev *dev)
         chr__outbox_drop(dev, n);
 }
 
-/* Each new peer gets the history first. At CLOSED only the input may have ended, so that the rest still goes. */
+/* Each new peer gets the history first. At CLOSED only the input may have ended, so that the rest still goes: not from inside a slot, which
+ * may be the write that has found nobody. */
 static void chr__outbox_event(chr_dev *dev, int event)
 {
     chr__outbox *outbox = dev->outbox;
 
     outbox->unsent = event == CHR_EVENT_OPENED ? outbox->history.count : 0;
+    if (event == CHR_EVENT_CLOSED && dev->ctx->quiet == 0 && chr__outbox_waits(dev))
+        chr__outbox_drain(dev);
+    else if (event == CHR_EVENT_CLOSED && chr__outbox_waits(dev))
+        chr__postpone(dev, CHR__WRITABLE);
     outbox->failure = 0;
-    if (event == CHR_EVENT_OPENED && dev->io->update)
-        dev->io->update(dev); /* asks can_read: the chardev may be gone after it, and the outbox with it */
-    else if (chr__outbox_waits(dev))
-        chr__outbox_drain(dev), outbox->failure = 0;
+    if (event == CHR_EVENT_OPENED && chr__outbox_waits(dev))
+        chr__update(dev); /* asks can_read: the chardev may be gone after it, and the outbox with it */
 }
 
 CHR__COLD int chr__outbox_write(chr_dev *dev, const void *buf, size_t len)
@@ -5281,10 +5780,45 @@ CHR__COLD int chr__outbox_write(chr_dev *dev, const void *buf, size_t len)
     queued = chr__min(len - (size_t)n, outbox->queue.size - outbox->queue.count);
     if (queued > 0)
         chr__ring_put(&outbox->queue, (const char *)buf + n, queued);
-    if (chr__outbox_waits(dev) && dev->io->update)
-        dev->io->update(dev);
+    if (chr__outbox_waits(dev))
+        chr__update(dev);
     n += (int)queued;
     return n > 0 ? n : CHR_ERR_WOULD_BLOCK;
+}
+
+/* -- frontends that go away while somebody uses them -- */
+
+/* On the stack of a function that goes on with a frontend after one of its handlers: fe is NULL when it has been detached meanwhile. */
+typedef struct chr__hold {
+    chr_frontend     *fe;
+    struct chr__hold *outer;
+} chr__hold;
+
+static void chr__hold_begin(chr_context *ctx, chr__hold *hold, chr_frontend *fe)
+{
+    hold->fe = fe;
+    hold->outer = ctx->holds;
+    ctx->holds = hold;
+}
+
+static void chr__hold_end(chr_context *ctx, chr__hold *hold)
+{
+    ctx->holds = hold->outer;
+}
+
+/* Its context stays known, for other threads that are about to call: they find no chardev. */
+CHR__PRIVATE void chr__fe_let_go(chr_frontend *fe)
+{
+    chr__hold *hold;
+
+    for (hold = fe->ctx->holds; hold; hold = hold->outer)
+        if (hold->fe == fe)
+            hold->fe = NULL;
+    fe->told_open = 0;
+    fe->attached = NULL;
+    CHR__STORE(fe->dev, NULL);
+    if (fe->ctx->closing)
+        CHR__STORE(fe->ctx, NULL);
 }
 
 /* -- writability -- */
@@ -5298,40 +5832,78 @@ static int chr__frontend_waits(const chr_dev *dev)
 
 CHARDEV_API int chr_be_wants_writable(const chr_dev *dev)
 {
-    return chr__outbox_waits(dev) || chr__frontend_waits(dev);
+    int wants;
+
+    CHR__LOCK(dev->ctx);
+    wants = chr__outbox_waits(dev) || dev->ending || chr__frontend_waits(dev);
+    CHR__UNLOCK(dev->ctx);
+    return wants;
 }
 
+/* Once all that was written is out, the backend says that no more comes. */
+CHR__COLD int chr__end_output(chr_dev *dev)
+{
+    int code = CHR_ERR_WOULD_BLOCK;
+
+    chr__quiet(dev->ctx);
+    if (dev->outbox)
+        chr__outbox_drain(dev);
+    if (!chr__outbox_waits(dev))
+        code = dev->kind->peer->shutdown(dev);
+    chr__loud(dev->ctx);
+    dev->ending = code == CHR_ERR_WOULD_BLOCK;
+    chr__set_extras(dev);
+    return dev->ending ? 0 : code;
+}
+
+/* After the call fe may be gone. */
 CHARDEV_API void chr_be_tell_writable(chr_frontend *fe)
 {
-    void (*writable)(void *) = fe->writable;
+    chr_context *ctx = fe->ctx;
+    void       (*writable)(void *);
 
+    if (!ctx)
+        return;
+    chr__enter(ctx);
+    writable = fe->writable;
     fe->writable = NULL;
     if (writable)
         writable(fe->writable_opaque);
+    chr__return(ctx);
+}
+
+static void chr__tell_writable(chr_dev *dev)
+{
+    if (chr__is_recorded(dev) && chr__frontend_waits(dev))
+        chr__record(dev, CHR__RECORD_WRITABLE, 0, 0, NULL, 0);
+    if (dev->ending)
+        (void)chr__end_output(dev);
+    else if (dev->outbox)
+        chr__outbox_drain(dev);
+    if (chr__outbox_waits(dev) && dev->outbox->queue.count == dev->outbox->queue.size)
+        return;
+    if (dev->kind->sharing)
+        dev->kind->sharing->writable(dev);
+    else if (dev->frontend)
+        chr_be_tell_writable(dev->frontend);
 }
 
 CHARDEV_API void chr_be_writable(chr_dev *dev)
 {
-    chr__enter(dev->ctx);
-    if (chr__is_recorded(dev) && chr__frontend_waits(dev))
-        chr__record(dev, CHR__RECORD_WRITABLE, 0, 0, NULL, 0);
-    if (dev->outbox)
-        chr__outbox_drain(dev);
-    if (!chr__outbox_waits(dev) || dev->outbox->queue.count < dev->outbox->queue.size) {
-        if (dev->kind->sharing)
-            dev->kind->sharing->writable(dev);
-        else if (dev->frontend)
-            chr_be_tell_writable(dev->frontend);
-    }
-    chr__leave(dev->ctx);
+    chr_context *ctx = dev->ctx;
+
+    chr__enter(ctx);
+    if (ctx->quiet > 0)
+        chr__postpone(dev, CHR__WRITABLE);
+    else
+        chr__tell_writable(dev);
+    chr__return(ctx);
 }
 
 /* -- events -- */
 
-#define CHR__WRITABLE (1u << 31) /* among the pending events: a backend that never blocks answers a waiting frontend */
-
-/* Seen from one set of handlers OPENED and CLOSED strictly alternate, OPENED first. After the call fe may be gone. */
-CHARDEV_API void chr_be_tell_event(chr_frontend *fe, int event)
+/* Seen from one set of handlers OPENED and CLOSED strictly alternate, OPENED first. */
+static void chr__tell_event(chr_frontend *fe, int event)
 {
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
         if (!fe->handlers.event || fe->told_open == (event == CHR_EVENT_OPENED))
@@ -5342,30 +5914,65 @@ CHARDEV_API void chr_be_tell_event(chr_frontend *fe, int event)
         fe->handlers.event(fe->opaque, event);
 }
 
+/* After the call fe may be gone. */
+CHARDEV_API void chr_be_tell_event(chr_frontend *fe, int event)
+{
+    chr_context *ctx = fe->ctx;
+
+    if (!ctx)
+        return;
+    chr__enter(ctx);
+    chr__tell_event(fe, event);
+    chr__return(ctx);
+}
+
+/* To a frontend that has just come to an open chardev. */
+static void chr__tell_state(chr_frontend *fe, chr_dev *dev)
+{
+    chr__hold hold;
+
+    chr__hold_begin(dev->ctx, &hold, fe);
+    if (dev->be_open)
+        chr_be_tell_event(fe, CHR_EVENT_OPENED);
+    if (hold.fe && dev->input_over && fe->dev == dev && fe->told_open)
+        chr_be_tell_event(fe, CHR_EVENT_INPUT_END);
+    chr__hold_end(dev->ctx, &hold);
+}
+
 static void chr__deliver_event(chr_dev *dev, int event)
 {
-    chr__enter(dev->ctx);
     if (dev->kind->sharing)
         dev->kind->sharing->event(dev, event);
     else if (dev->frontend)
         chr_be_tell_event(dev->frontend, event);
-    chr__leave(dev->ctx);
 }
 
-/* What happened while a call of the user's was under way. CLOSED before OPENED: the other order has cancelled itself out. */
-static void chr__notify(void *opaque)
+static void chr__deliver_pending(chr_dev *dev)
 {
     static const int order[] = { CHR_EVENT_CLOSED,  CHR_EVENT_OPENED,  CHR_EVENT_BREAK,
-                                 CHR_EVENT_RESIZED, CHR_EVENT_SERIAL, CHR_EVENT_MUX_IN, CHR_EVENT_MUX_OUT };
-    chr_dev         *dev = (chr_dev *)opaque;
+                                 CHR_EVENT_RESIZED, CHR_EVENT_SERIAL, CHR_EVENT_LINE_ERROR, CHR_EVENT_PURGE_RECEIVE,
+                                 CHR_EVENT_PURGE_TRANSMIT, CHR_EVENT_MUX_IN, CHR_EVENT_MUX_OUT, CHR_EVENT_INPUT_END };
     unsigned         i, pending = dev->pending;
 
     dev->pending &= CHR__RECORDED;
     for (i = 0; i < sizeof order / sizeof order[0] && !dev->removed; i++)
         if (pending & (1u << order[i]))
             chr__deliver_event(dev, order[i]);
+    if ((pending & CHR__OTHER_EVENT) && !dev->removed)
+        chr__deliver_event(dev, dev->other_event);
     if ((pending & CHR__WRITABLE) && !dev->removed)
         chr_be_writable(dev);
+}
+
+/* What happened while a slot was under way. CLOSED before OPENED: the other order has cancelled itself out. */
+static void chr__notify(void *opaque)
+{
+    chr_dev     *dev = (chr_dev *)opaque;
+    chr_context *ctx = dev->ctx;
+
+    chr__enter(ctx);
+    chr__deliver_pending(dev);
+    chr__return(ctx);
 }
 
 /* Before anything newer, so that all comes in the order in which it happened. */
@@ -5382,20 +5989,46 @@ static void chr__postpone(chr_dev *dev, unsigned what)
     chr_idle_start(dev->ctx, &dev->notify, chr__notify, dev);
 }
 
-static void chr__event(chr_dev *dev, int event)
+static void chr__postpone_event(chr_dev *dev, int event)
 {
-    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
-        dev->be_open = event == CHR_EVENT_OPENED;
-        if (dev->outbox)
-            chr__outbox_event(dev, event);
-    }
-    if (dev->ctx->quiet > 0 && event >= CHR_EVENT_BREAK && event <= CHR_EVENT_SERIAL) {
-        if (event == CHR_EVENT_CLOSED)
-            dev->pending &= ~(1u << CHR_EVENT_OPENED);
+    if (event == CHR_EVENT_CLOSED)
+        dev->pending &= ~(1u << CHR_EVENT_OPENED | 1u << CHR_EVENT_INPUT_END);
+    if (event >= CHR_EVENT_BREAK && event <= CHR__LAST_EVENT) {
         chr__postpone(dev, 1u << event);
         return;
     }
-    if (dev->pending)
+    dev->other_event = event;
+    chr__postpone(dev, CHR__OTHER_EVENT);
+}
+
+/* A new peer, or none: what the last one was told, and has said, is over. */
+static void chr__note_open(chr_dev *dev, int event)
+{
+    dev->be_open = event == CHR_EVENT_OPENED;
+    dev->input_over = 0;
+    if (dev->ending && dev->be_open) {
+        dev->ending = 0;
+        chr__set_extras(dev);
+    }
+    if (dev->outbox)
+        chr__outbox_event(dev, event);
+    if (dev->ending && dev->ctx->quiet > 0)
+        chr__postpone(dev, CHR__WRITABLE);
+    else if (dev->ending)
+        (void)chr__end_output(dev);
+}
+
+static void chr__event(chr_dev *dev, int event)
+{
+    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED)
+        chr__note_open(dev, event);
+    else if (event == CHR_EVENT_INPUT_END)
+        dev->input_over = 1;
+    if (dev->ctx->quiet > 0) {
+        chr__postpone_event(dev, event);
+        return;
+    }
+    if (dev->pending & ~CHR__RECORDED)
         chr__notify_now(dev);
     if (!dev->removed)
         chr__deliver_event(dev, event);
@@ -5409,7 +6042,7 @@ CHARDEV_API void chr_be_event(chr_dev *dev, int event)
     if (chr__is_recorded(dev))
         chr__record(dev, CHR__RECORD_EVENT, event, 0, NULL, 0);
     chr__event(dev, event);
-    chr__leave(ctx);
+    chr__return(ctx);
 }
 
 /* -- input -- */
@@ -5423,16 +6056,39 @@ CHR__COLD void chr__before_input(chr_dev *dev, const void *buf, size_t len)
         chr__record(dev, CHR__RECORD_INPUT, 0, 0, buf, len);
 }
 
-CHR__HOT CHARDEV_API int chr_be_can_write(chr_dev *dev)
+/* The question itself. Who is asked may go away, or another may take its place: then there is no answer. */
+CHR__HOT static int chr__ask_room(chr_dev *dev)
 {
     chr_frontend *fe = dev->frontend;
+    int           room;
 
     if (!fe || !fe->handlers.read)
         return 0;
-    return fe->handlers.can_read ? fe->handlers.can_read(fe->opaque) : CHR__BUFFER_SIZE;
+    if (!fe->handlers.can_read)
+        return CHR__BUFFER_SIZE;
+    room = fe->handlers.can_read(fe->opaque);
+    return dev->frontend == fe ? room : 0;
 }
 
-CHR__HOT CHARDEV_API void chr_be_write(chr_dev *dev, const void *buf, size_t len)
+/* What waits to be told comes first: its handlers may change the room. So may what the question itself brings about. */
+CHR__COLD int chr__room_after_events(chr_dev *dev)
+{
+    int room = 0, tries;
+
+    for (tries = 0; tries < 4 && dev->pending & ~CHR__RECORDED; tries++) {
+        chr__notify_now(dev);
+        room = dev->removed ? 0 : chr__ask_room(dev);
+    }
+    return dev->pending & ~CHR__RECORDED ? 0 : room;
+}
+
+/* The two for backends in this file, which run in the loop: it has entered the dispatch. */
+CHR__HOT static int chr__room(chr_dev *dev)
+{
+    return dev->pending & ~CHR__RECORDED ? chr__room_after_events(dev) : chr__ask_room(dev);
+}
+
+CHR__HOT static void chr__input(chr_dev *dev, const void *buf, size_t len)
 {
     chr_frontend *fe;
 
@@ -5444,50 +6100,39 @@ CHR__HOT CHARDEV_API void chr_be_write(chr_dev *dev, const void *buf, size_t len
         fe->handlers.read(fe->opaque, buf, len);
 }
 
-/* A backend found no room: ask again in each step, until there is. */
-CHR__PRIVATE void chr__starve(chr_dev *dev)
+/* From inside a slot: asked later, from the loop. */
+CHARDEV_API int chr_be_can_write(chr_dev *dev)
 {
-    if (dev->starved || dev->removed)
-        return;
-    dev->starved = 1;
-    dev->next_starved = dev->ctx->starved;
-    dev->ctx->starved = dev;
+    chr_context *ctx = dev->ctx;
+    int          room = 0;
+
+    chr__enter(ctx);
+    if (ctx->quiet > 0)
+        chr__update(dev);
+    else
+        room = chr__room(dev);
+    chr__return(ctx);
+    return room;
 }
 
-static void chr__unstarve(chr_dev *dev)
+CHARDEV_API void chr_be_write(chr_dev *dev, const void *buf, size_t len)
 {
-    chr_dev **link;
+    chr_context *ctx = dev->ctx;
 
-    for (link = &dev->ctx->starved; dev->starved && *link; link = &(*link)->next_starved)
-        if (*link == dev) {
-            *link = dev->next_starved;
-            dev->starved = 0;
-            return;
-        }
+    chr__enter(ctx);
+    chr__input(dev, buf, len);
+    chr__return(ctx);
 }
 
 /* Whether the frontend's side is there. */
 static void chr__set_open(chr_dev *dev, int is_open)
 {
-    dev->ctx->quiet++;
+    chr__quiet(dev->ctx);
     if (dev->kind->set_open)
         dev->kind->set_open(dev, is_open);
-    dev->ctx->quiet--;
+    chr__loud(dev->ctx);
     if (chr__is_recorded(dev))
         chr__record(dev, CHR__RECORD_SET_OPEN, is_open, 0, NULL, 0);
-}
-
-/* A backend that never blocks has no `update`: it can always be written to. Who is asked for room may remove the chardev. */
-static void chr__update(chr_dev *dev)
-{
-    chr_context *ctx = dev->ctx;
-
-    chr__enter(ctx);
-    if (dev->io->update && !dev->removed)
-        dev->io->update(dev);
-    else if (!dev->removed && chr_be_wants_writable(dev))
-        chr__postpone(dev, CHR__WRITABLE);
-    chr__leave(ctx);
 }
 
 /* -- the log file: never disturbs the traffic -- */
@@ -5584,17 +6229,90 @@ CHR__COLD void chr__log_record(chr_dev *dev, const void *buf, size_t len)
     chr__log_close(dev);
 }
 
+/* -- descriptors that were given with the options: the giver's until nothing can fail any more -- */
+
+struct chr__given {
+    struct chr__given *next;
+    int                fd;
+    chr__fd_flags      flags; /* as they were */
+};
+
+static int chr__given_note(chr_dev *dev, int fd)
+{
+    chr__fd_flags      flags;
+    struct chr__given *given;
+
+    if (fd < 0 || chr__os_get_flags(fd, &flags) < 0)
+        return 0;
+    given = (struct chr__given *)chr__allocate(dev->ctx, sizeof *given);
+    if (!given)
+        return CHR_ERR_NO_MEMORY;
+    given->fd = fd;
+    given->flags = flags;
+    given->next = dev->given;
+    dev->given = given;
+    return 0;
+}
+
+/* Of all rows that hold a descriptor. */
+static int chr__given_note_all(chr_dev *dev, const chr_option *row)
+{
+    int code = 0;
+
+    for (; row && row->name && code == 0; row++)
+        if (row->type == CHR_OPTION_FD)
+            code = chr__given_note(dev, *(const int *)(const void *)((const char *)dev->options + row->offset));
+    return code;
+}
+
+/* They are the chardev's. */
+static void chr__given_keep(chr_dev *dev)
+{
+    struct chr__given *given;
+
+    while ((given = dev->given) != NULL) {
+        dev->given = given->next;
+        chr__free(dev->ctx, given);
+    }
+}
+
+/* They are the giver's again, as they were. */
+static void chr__given_return(chr_dev *dev)
+{
+    const struct chr__given *given;
+
+    for (given = dev->given; given; given = given->next)
+        chr__os_set_flags(given->fd, &given->flags);
+    chr__given_keep(dev);
+}
+
+/* Whether a backend has to leave a descriptor alone when it closes. */
+CHR__PRIVATE int chr__is_given(const chr_dev *dev, int fd)
+{
+    const struct chr__given *given;
+
+    for (given = dev->given; given && given->fd != fd; given = given->next)
+        ;
+    return given != NULL;
+}
+
+CHR__PRIVATE void chr__close_own(const chr_dev *dev, int fd)
+{
+    if (!chr__is_given(dev, fd))
+        chr__os_close(fd);
+}
+
 /* -- making and unmaking one chardev; the registry doesn't know it yet, or any more -- */
 
 /* What the core itself holds of it. */
 static void chr__bury(chr_dev *dev)
 {
     if (dev->frontend)
-        dev->frontend->dev = NULL;
+        chr__fe_let_go(dev->frontend);
     dev->frontend = NULL;
     dev->removed = 1;
     chr_idle_stop(&dev->notify);
-    chr__unstarve(dev);
+    chr__starved_unlink(dev);
     chr__log_close(dev);
     chr__outbox_free(dev);
     dev->next = dev->ctx->dead;
@@ -5606,10 +6324,12 @@ static void chr__close(chr_dev *dev)
 {
     if (dev->removed)
         return;
+    chr__quiet(dev->ctx);
     if (chr__outbox_waits(dev))
         chr__outbox_drain(dev); /* what still goes without waiting */
     if (dev->kind->close)
         dev->kind->close(dev);
+    chr__loud(dev->ctx);
     chr__bury(dev);
 }
 
@@ -5623,24 +6343,15 @@ static void chr__destroy(chr_dev *dev)
     chr__leave(ctx);
 }
 
-/* What it was given is its giver's again, under the same number. Once for each row that holds a descriptor. */
-static void chr__give_up(chr_dev *fresh, const chr_option *row)
+/* What it was given is its giver's again. */
+static void chr__give_up(chr_dev *fresh)
 {
-    int fd, copy, again;
+    chr_context *ctx = fresh->ctx;
 
-    while (row && row->name && row->type != CHR_OPTION_FD)
-        row++;
-    if (!row || !row->name) {
-        chr__destroy(fresh);
-        return;
-    }
-    fd = *(const int *)(const void *)((const char *)fresh->options + row->offset);
-    copy = fd >= 0 ? chr__os_dup(fd, fd) : -1;
-    chr__give_up(fresh, row + 1);
-    again = copy >= 0 ? chr__os_dup(copy, fd) : fd;
-    if (again != fd)
-        chr__os_close(again);
-    chr__os_close(copy);
+    chr__enter(ctx);
+    chr__close(fresh);
+    chr__given_return(fresh);
+    chr__leave(ctx);
 }
 
 /* The backend's `close` comes after its `open`, also a failed one, but never without. */
@@ -5650,16 +6361,18 @@ static int chr__open(chr_dev *dev, chr_error *err)
 
     if (err)
         err->code = 0;
-    dev->ctx->quiet++;
+    chr__quiet(dev->ctx);
     code = chr__log_open(dev, err);
     if (code == 0)
         code = chr__outbox_open(dev, err);
+    if (code == 0 && chr__given_note_all(dev, dev->kind->options) < 0)
+        code = chr__no_memory(err);
     if (code == 0) {
         code = dev->kind->open(dev, err);
         if (code < 0 && dev->kind->close)
             dev->kind->close(dev);
     }
-    dev->ctx->quiet--;
+    chr__loud(dev->ctx);
     if (code < 0 && err && err->code == 0)
         chr__fail(err, code, "%s", chr_error_text(code));
     return code;
@@ -5694,6 +6407,7 @@ static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend 
         return dev;
     }
     chr__enter(ctx);
+    chr__given_return(dev);
     chr__bury(dev);
     chr__leave(ctx);
     return NULL;
@@ -5786,7 +6500,7 @@ static chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_back
     chr_dev        *base, *dev;
 
     if (!ctx->mux)
-        return (void)chr__fail(err, CHR_ERR_NOT_SUPPORTED, "mux=on: this build has no mux"), (chr_dev *)NULL;
+        return (void)chr__fail(err, CHR_ERR_NOT_SUPPORTED, "mux=on: built without mux"), (chr_dev *)NULL;
     chr__format(base_id, sizeof base_id, "%s-base", id);
     if (chr__check_id(ctx, base_id, err) < 0)
         return NULL;
@@ -5800,25 +6514,41 @@ static chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_back
     if (dev) {
         dev->companion = base;
         chr__register(dev);
+        chr__given_keep(base);
         return dev;
     }
     chr__unregister(base);
-    chr__give_up(base, base->kind->options);
+    chr__give_up(base);
     return NULL;
+}
+
+static chr_dev *chr__open_new(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err)
+{
+    chr_dev *dev;
+
+    if (ctx->closing)
+        return (void)chr__fail(err, CHR_ERR_BUSY, "the context is being freed"), (chr_dev *)NULL;
+    if (chr__check_id(ctx, id, err) < 0)
+        return NULL;
+    if (options && ((const chr_common_options *)options)->mux == CHR_ON)
+        return chr__open_muxed(ctx, id, kind, options, err);
+    dev = chr__create(ctx, id, kind, options, err);
+    if (dev) {
+        chr__register(dev);
+        chr__given_keep(dev);
+    }
+    return dev;
 }
 
 CHARDEV_API chr_dev *chr_open(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err)
 {
-    chr_dev *dev = NULL;
+    chr_dev *dev;
 
     if (!kind)
         return (void)chr__fail(err, CHR_ERR_NOT_FOUND, "there is no such backend"), (chr_dev *)NULL;
-    if (chr__check_id(ctx, id, err) == 0) {
-        if (options && ((const chr_common_options *)options)->mux == CHR_ON)
-            dev = chr__open_muxed(ctx, id, kind, options, err);
-        else if ((dev = chr__create(ctx, id, kind, options, err)) != NULL)
-            chr__register(dev);
-    }
+    CHR__LOCK(ctx);
+    dev = chr__open_new(ctx, id, kind, options, err);
+    CHR__UNLOCK(ctx);
     if (!dev)
         chr__name_error(err, kind);
     return dev;
@@ -5837,12 +6567,12 @@ static int chr__options_has_help(const chr_options *options)
 
 static void chr__no_backend(chr_context *ctx, const char *name, chr_error *err)
 {
-    const char *const *pair;
+    const chr__left_out *kind;
 
-    for (pair = ctx->left_out; *pair && strcmp(pair[0], name) != 0; pair += 2)
+    for (kind = ctx->left_out; kind->name && strcmp(kind->name, name) != 0 && strcmp(kind->alias, name) != 0; kind++)
         ;
-    if (*pair)
-        chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: built without %s", pair[0], pair[1]);
+    if (kind->name)
+        chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: built without %s", name, kind->without);
     else
         chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is not the name of a backend ('help' lists them)", name);
 }
@@ -5963,13 +6693,15 @@ CHR__PRIVATE int chr__uri_part(chr_options *options, const char *key, const char
     return 1;
 }
 
-/* [HOST]:PORT, under these keys. A host with colons stands in brackets. */
+/* [HOST]:PORT, under these keys. A host with colons stands in brackets, and behind those comes the port. */
 CHR__PRIVATE int chr__uri_host_port(const char *text, size_t len, const char *host, const char *port, chr_options *options)
 {
     const char *end = text + len, *bracket = len > 0 && *text == '[' ? (const char *)memchr(text, ']', len) : NULL;
     const char *colon = (const char *)memchr(bracket ? bracket : text, ':', (size_t)(end - (bracket ? bracket : text)));
     int         code;
 
+    if (len > 0 && *text == '[' && (!bracket || (colon ? colon : end) != bracket + 1))
+        return CHR_ERR_INVALID;
     if (bracket)
         code = chr__uri_part(options, host, text + 1, (size_t)(bracket - text) - 1);
     else
@@ -5977,6 +6709,29 @@ CHR__PRIVATE int chr__uri_host_port(const char *text, size_t len, const char *ho
     if (code < 0 || !colon)
         return code;
     return chr__uri_part(options, port, colon + 1, (size_t)(end - colon) - 1);
+}
+
+static int chr__is_uri_of(const char *uri, const chr__left_out *kind)
+{
+    const char *rest = chr__after(uri, kind->name);
+    int         i;
+
+    for (i = 0; i < CHR__URI_FORMS && kind->uris[i]; i++)
+        if (chr__after(uri, kind->uris[i]))
+            return 1;
+    return rest && (*rest == 0 || *rest == ':');
+}
+
+static void chr__no_uri(chr_context *ctx, const char *uri, chr_error *err)
+{
+    const chr__left_out *kind;
+
+    for (kind = ctx->left_out; kind->name && !chr__is_uri_of(uri, kind); kind++)
+        ;
+    if (kind->name)
+        chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: built without %s", uri, kind->without);
+    else
+        chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is not a URI of any backend", uri);
 }
 
 /* Which backend reads the URI, with its keys added to the list; NULL and err. */
@@ -5989,10 +6744,12 @@ static const chr_backend *chr__uri_kind(const char *uri, chr_options *options, c
         code = kind->uri ? kind->uri(uri, options) : strcmp(uri, kind->name) == 0;
         if (code > 0)
             return kind;
-        if (code < 0)
+        if (code == CHR_ERR_NO_MEMORY)
             return (void)chr__no_memory(err), (const chr_backend *)NULL;
+        if (code < 0)
+            return (void)chr__fail(err, code, "%s: is no valid URI of a %s", uri, kind->name), (const chr_backend *)NULL;
     }
-    chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is not a URI of any backend", uri);
+    chr__no_uri(options->ctx, uri, err);
     return NULL;
 }
 
@@ -6035,6 +6792,7 @@ static void chr__replace(chr_dev *old, chr_dev *fresh)
 {
     chr__unregister(old);
     chr__register(fresh);
+    chr__given_keep(fresh);
     chr__destroy(old);
 }
 
@@ -6047,7 +6805,7 @@ static void chr__hand_over(chr_frontend *fe, chr_dev *from, chr_dev *to)
     from->frontend = NULL;
     to->frontend = fe;
     to->frontends = 1;
-    fe->dev = to;
+    CHR__STORE(fe->dev, to);
     if (fe->is_open)
         chr__set_open(to, 1);
 }
@@ -6060,30 +6818,35 @@ static int chr__swap_back(chr_dev *old, chr_dev *fresh, int was_open, chr_error 
     old->frontends = fe != NULL || old->frontend;
     if (fe)
         chr__hand_over(fe, fresh, old);
-    if (fe && was_open && old->be_open)
-        chr_be_tell_event(fe, CHR_EVENT_OPENED);
-    chr__give_up(fresh, fresh->kind->options);
+    chr__give_up(fresh);
     chr__update(old);
-    return chr__fail(err, CHR_ERR_BUSY, "the frontend of '%s' refuses the new backend", old->id);
+    chr__fail(err, CHR_ERR_BUSY, "the frontend of '%s' refuses the new backend", old->id);
+    if (fe && was_open)
+        chr__tell_state(fe, old);
+    return CHR_ERR_BUSY;
 }
 
 /* Under a living frontend: it is told CLOSED if the new one is not open, and may refuse, or go away. */
 static int chr__swap(chr_dev *old, chr_dev *fresh, chr_error *err)
 {
-    chr_frontend *fe = old->frontend;
-    int           was_open = fe->told_open;
+    chr_frontend *fe;
+    int           was_open;
 
+    if (old->pending & ~CHR__RECORDED) /* it won't come any more after this */
+        chr__notify_now(old);
+    fe = old->frontend;
+    was_open = fe && fe->told_open;
     if (was_open && !fresh->be_open)
         chr_be_tell_event(fe, CHR_EVENT_CLOSED);
-    if (old->frontend != fe || !fe->handlers.change)
+    if (!fe || old->frontend != fe || !fe->handlers.change)
         return chr__swap_back(old, fresh, 0, err);
     chr__hand_over(fe, old, fresh);
     if (fe->handlers.change(fe->opaque) < 0)
         return chr__swap_back(old, fresh, was_open, err);
     chr__replace(old, fresh);
-    if (fresh->be_open && fresh->frontend == fe)
-        chr_be_tell_event(fe, CHR_EVENT_OPENED);
     chr__update(fresh);
+    if (fresh->frontend == fe)
+        chr__tell_state(fe, fresh);
     return 0;
 }
 
@@ -6103,21 +6866,29 @@ static int chr__change_unattached(chr_dev *old, const chr_backend *kind, const v
     return code;
 }
 
+/* No handler runs while the new one is made: it may wait for its peer as any other. */
 static int chr__change_to(chr_dev *old, const chr_backend *kind, const void *options, chr_error *err)
 {
-    chr_dev *fresh;
+    chr_context *ctx = old->ctx;
+    chr_dev     *fresh;
+    int          code;
 
     if (((const chr_common_options *)options)->mux == CHR_ON)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: mux=on can't be used in a change", kind->name);
     if (!old->frontend)
         return chr__change_unattached(old, kind, options, err);
-    fresh = chr__create(old->ctx, old->id, kind, options, err);
-    if (fresh)
-        return chr__swap(old, fresh, err);
-    chr__name_error(err, kind);
-    return err->code;
+    fresh = chr__create(ctx, old->id, kind, options, err);
+    if (!fresh) {
+        chr__name_error(err, kind);
+        return err->code;
+    }
+    chr__enter(ctx);
+    code = chr__swap(old, fresh, err);
+    chr__leave(ctx);
+    return code;
 }
 
+/* What stands on other chardevs, or serves several frontends, is not swapped: neither away nor in. */
 static int chr__check_change(chr_dev *dev, const char *id, chr_error *err)
 {
     if (!dev)
@@ -6131,6 +6902,15 @@ static int chr__check_change(chr_dev *dev, const char *id, chr_error *err)
     return 0;
 }
 
+static int chr__check_change_to(chr_dev *dev, const chr_backend *kind, chr_error *err)
+{
+    if (!kind)
+        return err->code;
+    if (kind->fixed || kind->sharing)
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: chardev '%s' can't be changed into a %s", kind->name, dev->id, kind->name);
+    return 0;
+}
+
 static int chr__change(chr_options *list, chr_origin origin, chr_dev *old, const char *text, chr_error *err)
 {
     const chr_backend *kind;
@@ -6140,7 +6920,9 @@ static int chr__change(chr_options *list, chr_origin origin, chr_dev *old, const
     if (code < 0)
         return code;
     kind = chr__options_kind(list, err);
-    target = kind ? chr__options_parse(list, kind, origin, err) : NULL;
+    if (chr__check_change_to(old, kind, err) < 0)
+        return err->code;
+    target = chr__options_parse(list, kind, origin, err);
     if (!target)
         return err->code;
     code = chr__change_to(old, kind, target, err);
@@ -6155,19 +6937,20 @@ static int chr__change(chr_options *list, chr_origin origin, chr_dev *old, const
 CHARDEV_API int chr_change_from(chr_context *ctx, chr_origin origin, const char *id, const char *options, chr_error *err)
 {
     chr_options list;
-    chr_dev    *dev = chr_find(ctx, id);
+    chr_dev    *dev;
     chr_error   own;
     int         code;
 
     err = err ? err : &own;
+    CHR__LOCK(ctx);
+    dev = chr_find(ctx, id);
     code = chr__check_change(dev, id, err);
-    if (code < 0)
-        return code;
-    chr__options_init(&list, ctx);
-    chr__enter(ctx);
-    code = chr__change(&list, origin, dev, options, err);
-    chr__leave(ctx);
-    chr__options_free(&list);
+    if (code == 0) {
+        chr__options_init(&list, ctx);
+        code = chr__change(&list, origin, dev, options, err);
+        chr__options_free(&list);
+    }
+    CHR__UNLOCK(ctx);
     return code;
 }
 
@@ -6180,13 +6963,10 @@ CHARDEV_API int chr_change(chr_context *ctx, const char *id, const char *options
  * >>front   the frontend's calls
  * ==================================================================================================================== */
 
-CHARDEV_API int chr_fe_init(chr_frontend *fe, chr_dev *dev, chr_error *err)
+static int chr__fe_attach(chr_frontend *fe, chr_dev *dev, chr_error *err)
 {
     int code = 0;
 
-    memset(fe, 0, sizeof *fe);
-    if (!dev)
-        return 0;
     if (dev->kind->sharing)
         code = dev->kind->sharing->attach(dev, fe, err);
     else if (dev->frontends > 0)
@@ -6196,19 +6976,63 @@ CHARDEV_API int chr_fe_init(chr_frontend *fe, chr_dev *dev, chr_error *err)
     if (code < 0)
         return code;
     dev->frontends++;
-    fe->dev = dev;
+    fe->attached = fe;
+    CHR__STORE(fe->dev, dev);
     return 0;
 }
 
+/* The mark is its own address: memory that holds anything else is not attached, nor is a copy. Another thread may be about to call. */
+CHARDEV_API int chr_fe_init(chr_frontend *fe, chr_dev *dev, chr_error *err)
+{
+    int code = 0;
+
+    if (fe->attached == fe)
+        return chr__fail(err, CHR_ERR_BUSY, "the frontend is attached to chardev '%s' already", fe->dev->id);
+    if (dev)
+        CHR__LOCK(dev->ctx);
+    memset(&fe->handlers, 0, sizeof fe->handlers);
+    fe->opaque = fe->writable_opaque = fe->slot = NULL;
+    fe->writable = NULL;
+    fe->is_open = fe->told_open = 0;
+    CHR__STORE(fe->ctx, dev ? dev->ctx : NULL);
+    CHR__STORE(fe->dev, NULL);
+    if (dev) {
+        code = chr__fe_attach(fe, dev, err);
+        CHR__UNLOCK(dev->ctx);
+    }
+    return code;
+}
+
+/* Its chardev and the lock, which is the same when another chardev takes this one's place; NULL, and no lock, when it has none. */
+#ifdef CHARDEV_THREADS
+static chr_dev *chr__fe_lock(const chr_frontend *frontend)
+{
+    chr_frontend *fe = (chr_frontend *)(uintptr_t)frontend;
+    chr_context  *ctx = CHR__LOAD(fe->dev) ? CHR__LOAD(fe->ctx) : NULL;
+
+    if (!ctx)
+        return NULL;
+    CHR__LOCK(ctx);
+    if (fe->dev)
+        return fe->dev;
+    CHR__UNLOCK(ctx);
+    return NULL;
+}
+#else
+static chr_dev *chr__fe_lock(const chr_frontend *fe) { return fe->dev; }
+#endif
+
 CHARDEV_API void chr_fe_set_open(chr_frontend *fe, int is_open)
 {
-    chr_dev *dev = fe->dev;
+    chr_dev *dev = chr__fe_lock(fe);
 
-    if (fe->is_open == is_open)
-        return;
-    fe->is_open = is_open;
+    if (fe->is_open != is_open) {
+        fe->is_open = is_open;
+        if (dev)
+            chr__set_open(dev, is_open);
+    }
     if (dev)
-        chr__set_open(dev, is_open);
+        CHR__UNLOCK(dev->ctx);
 }
 
 static void chr__fe_drop_handlers(chr_frontend *fe)
@@ -6226,7 +7050,7 @@ static int chr__has_handlers(const chr_handlers *handlers)
 
 CHARDEV_API void chr_fe_deinit(chr_frontend *fe)
 {
-    chr_dev *dev = fe->dev;
+    chr_dev *dev = chr__fe_lock(fe);
 
     if (!dev)
         return;
@@ -6236,59 +7060,89 @@ CHARDEV_API void chr_fe_deinit(chr_frontend *fe)
     else
         dev->frontend = NULL;
     dev->frontends--;
-    fe->dev = NULL;
+    chr__fe_let_go(fe);
     chr__update(dev);
+    CHR__UNLOCK(dev->ctx);
+}
+
+static void chr__fe_take_focus(chr_frontend *fe)
+{
+    if (fe->dev->kind->sharing)
+        fe->dev->kind->sharing->focus(fe->dev, fe);
 }
 
 CHARDEV_API void chr_fe_take_focus(chr_frontend *fe)
 {
-    chr_dev *dev = fe->dev;
-
-    if (!dev || !dev->kind->sharing)
-        return;
-    chr__enter(dev->ctx);
-    dev->kind->sharing->focus(dev, fe);
-    chr__leave(dev->ctx);
-}
-
-CHARDEV_API void chr_fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers, void *opaque)
-{
-    chr_dev *dev = fe->dev;
-
-    if (!dev || !chr__has_handlers(handlers)) {
-        chr__fe_drop_handlers(fe);
-        if (dev)
-            chr__update(dev);
-        return;
-    }
-    fe->handlers = *handlers;
-    fe->opaque = opaque;
-    fe->told_open = 0;
-    chr__enter(dev->ctx);
-    chr_fe_set_open(fe, 1);
-    chr__update(dev);
-    chr_fe_take_focus(fe);
-    if (dev->be_open && !(dev->kind->sharing && dev->ctx->open_suspended))
-        chr_be_tell_event(fe, CHR_EVENT_OPENED);
-    chr__leave(dev->ctx);
-}
-
-CHARDEV_API void chr_fe_accept_input(chr_frontend *fe)
-{
-    chr_dev     *dev = fe->dev;
+    chr_dev     *dev = chr__fe_lock(fe);
     chr_context *ctx;
 
     if (!dev)
         return;
     ctx = dev->ctx;
-    CHR__LOCK(ctx);
-    chr__update(dev);
+    chr__enter(ctx);
+    chr__fe_take_focus(fe);
+    chr__leave(ctx);
     CHR__UNLOCK(ctx);
+}
+
+/* Taking the focus calls the handlers of who had it: fe may be gone after that. */
+static void chr__fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers, void *opaque)
+{
+    chr_dev    *dev = fe->dev;
+    chr__hold   hold;
+
+    fe->handlers = *handlers;
+    fe->opaque = opaque;
+    fe->told_open = 0;
+    chr_fe_set_open(fe, 1);
+    chr__update(dev);
+    chr__hold_begin(dev->ctx, &hold, fe);
+    chr__fe_take_focus(fe);
+    chr__hold_end(dev->ctx, &hold);
+    if (hold.fe && !(dev->kind->sharing && dev->ctx->open_suspended))
+        chr__tell_state(fe, dev);
+}
+
+CHARDEV_API void chr_fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers, void *opaque)
+{
+    chr_dev     *dev = chr__fe_lock(fe);
+    chr_context *ctx = dev ? dev->ctx : NULL;
+
+    if (!dev) {
+        chr__fe_drop_handlers(fe);
+        return;
+    }
+    chr__enter(ctx);
+    if (chr__has_handlers(handlers)) {
+        chr__fe_set_handlers(fe, handlers, opaque);
+    } else {
+        chr__fe_drop_handlers(fe);
+        chr__update(dev);
+    }
+    chr__leave(ctx);
+    CHR__UNLOCK(ctx);
+}
+
+CHARDEV_API void chr_fe_accept_input(chr_frontend *fe)
+{
+    chr_dev *dev = chr__fe_lock(fe);
+
+    if (!dev)
+        return;
+    chr__update(dev);
+    CHR__UNLOCK(dev->ctx);
 }
 
 CHARDEV_API int chr_fe_backend_open(const chr_frontend *fe)
 {
-    return fe->dev && fe->dev->be_open;
+    chr_dev *dev = chr__fe_lock(fe);
+    int      is_open;
+
+    if (!dev)
+        return 0;
+    is_open = dev->be_open;
+    CHR__UNLOCK(dev->ctx);
+    return is_open;
 }
 
 /* -- output -- */
@@ -6305,24 +7159,27 @@ CHR__HOT static int chr__write(chr_dev *dev, const void *buf, size_t len)
 {
     int n;
 
-    dev->ctx->quiet++;
+    chr__quiet(dev->ctx);
     n = dev->io->write(dev, buf, chr__min(len, INT32_MAX));
-    dev->ctx->quiet--;
+    chr__loud(dev->ctx);
     chr__count_out(dev, n, len);
     return n;
 }
 
-/* With a log, an outbox, a recorder, or any of them. */
+/* With a log, an outbox, a recorder, an end that waits, or any of them. */
 CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
 {
     int n;
 
-    if (!dev->outbox) {
+    if (dev->ending) {
+        n = CHR_ERR_DISCONNECTED;
+        chr__count_out(dev, n, len);
+    } else if (!dev->outbox) {
         n = chr__write(dev, buf, len);
     } else {
-        dev->ctx->quiet++;
+        chr__quiet(dev->ctx);
         n = chr__outbox_write(dev, buf, chr__min(len, INT32_MAX));
-        dev->ctx->quiet--;
+        chr__loud(dev->ctx);
         chr__count_out(dev, n, len);
     }
     if (dev->log && (n > 0 || n == CHR_ERR_DISCONNECTED)) /* by its own policy: also what nobody was there to take */
@@ -6341,26 +7198,18 @@ CHR__COLD int chr__fe_write_extras(chr_dev *dev, const void *buf, size_t len)
 
 CHR__HOT CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t len)
 {
-    chr_dev *dev = fe->dev;
+    chr_dev *dev = chr__fe_lock(fe);
     int      n;
 
     if (!dev)
         return CHR_ERR_DISCONNECTED;
-    if (len == 0)
+    if (len == 0) {
+        CHR__UNLOCK(dev->ctx);
         return 0;
-    CHR__LOCK(dev->ctx);
+    }
     n = dev->extras ? chr__fe_write_extras(dev, buf, len) : chr__write(dev, buf, len);
     CHR__UNLOCK(dev->ctx);
     return n;
-}
-
-/* Whoever blocks waits in real time, on whatever clock the context is: an injected one may well stand still meanwhile. Where the
- * system has no clock, the context's is the real one. */
-static int64_t chr__real_now(chr_context *ctx)
-{
-    int64_t now = chr__os_clock(NULL);
-
-    return now ? now : chr_loop_now(ctx);
 }
 
 static int64_t chr__deadline(chr_context *ctx, int timeout_ms)
@@ -6379,131 +7228,202 @@ static int chr__time_left(chr_context *ctx, int64_t deadline)
     return left < 0 ? 0 : (int)left;
 }
 
-/* Until it is worth another attempt: 0, or why not. */
-static int chr__wait(chr_dev *dev, int events, int64_t deadline)
-{
-    int fd, ready, left = chr__time_left(dev->ctx, deadline);
+enum { CHR__WAIT_SLICE_MS = 20 };
 
-    if (left == 0)
-        return CHR_ERR_TIMEOUT;
-    fd = dev->io->wait_fd ? dev->io->wait_fd(dev, &events) : -1;
-    if (fd < 0)
-        return CHR_ERR_WOULD_BLOCK;
-    ready = chr__os_wait(fd, events, left);
-    if (ready == CHR_HUP && events == CHR_OUT) /* nobody will ever take it */
-        return CHR_ERR_DISCONNECTED;
-    return ready < 0 ? ready : 0;
-}
+/* What write_all and read_all are at: by turns with and without the lock. */
+typedef struct chr__transfer {
+    chr_frontend  *fe;
+    int            direction; /* CHR_OUT or CHR_IN */
+    unsigned char *buf;
+    size_t         len, done;
+    int64_t        deadline;  /* in real time; -1 = none */
+    int            fd, events; /* what to wait for; -1 = for the owner, who does what is needed in its loop */
+    int            failure;   /* of the last wait: it ends the transfer, unless the next attempt takes something */
+    const chr_dev *failed;    /* to whom it happened: another one may be in its place by now */
+} chr__transfer;
 
-static int chr__attempt(chr_dev *dev, int direction, unsigned char *buf, size_t len)
+static int chr__transfer_attempt(const chr__transfer *transfer, chr_dev *dev)
 {
-    int n;
+    unsigned char *buf = transfer->buf + transfer->done;
+    size_t         len = transfer->len - transfer->done;
+    int            n;
 
     if (dev->ctx->depth > 0)
         return CHR_ERR_IN_HANDLER;
-    dev->ctx->quiet++;
-    n = direction == CHR_OUT ? chr__write_extras(dev, buf, len) : dev->io->read(dev, buf, len);
-    dev->ctx->quiet--;
+    if (transfer->direction == CHR_OUT)
+        return chr__write_extras(dev, buf, len);
+    if (!dev->io->read)
+        return CHR_ERR_NOT_SUPPORTED;
+    chr__quiet(dev->ctx);
+    n = dev->io->read(dev, buf, len);
+    chr__loud(dev->ctx);
+    dev->bytes_in += n > 0 ? (uint64_t)n : 0;
     return n;
 }
 
+/* 0 when there is something to wait for, else why not. */
+static int chr__transfer_blocks(chr__transfer *transfer, chr_dev *dev)
+{
+    if (transfer->failure && transfer->failed == dev)
+        return transfer->failure;
+    if (chr__time_left(dev->ctx, transfer->deadline) == 0)
+        return CHR_ERR_TIMEOUT;
+    transfer->events = transfer->direction;
+    chr__quiet(dev->ctx);
+    transfer->fd = dev->io->wait_fd ? dev->io->wait_fd(dev, &transfer->events) : -1;
+    chr__loud(dev->ctx);
+    return transfer->fd < 0 && !CHR__IS_FOREIGN(dev->ctx) ? CHR_ERR_WOULD_BLOCK : 0;
+}
+
 /* A recorder is told how the waiting ended, not how it went on: a replay need not wait. */
-static void chr__record_attempt(chr_dev *dev, int direction, int n, const void *buf, size_t len)
+static void chr__transfer_record(const chr__transfer *transfer, chr_dev *dev, int n)
 {
-    if (chr__is_recorded(dev) && n != CHR_ERR_WOULD_BLOCK && n != CHR_ERR_IN_HANDLER)
-        chr__record_transfer(dev, direction == CHR_OUT ? CHR__RECORD_WRITE : CHR__RECORD_READ, n, buf, len);
+    chr__record_kind kind = transfer->direction == CHR_OUT ? CHR__RECORD_WRITE : CHR__RECORD_READ;
+
+    if (chr__is_recorded(dev) && n != 0 && n != CHR_ERR_IN_HANDLER)
+        chr__record_transfer(dev, kind, n, transfer->buf + transfer->done, transfer->len - transfer->done);
 }
 
-static void chr__record_gave_up(chr_dev *dev, int direction, int why, size_t len)
+/* Under the lock. Returns the bytes that went; 0 = wait; or why it ends. */
+static int chr__transfer_turn(chr__transfer *transfer, chr_dev *dev)
 {
-    CHR__LOCK(dev->ctx);
-    if (chr__is_recorded(dev))
-        chr__record(dev, direction == CHR_OUT ? CHR__RECORD_WRITE : CHR__RECORD_READ, why, (uint32_t)len, NULL, 0);
-    CHR__UNLOCK(dev->ctx);
+    int n = chr__transfer_attempt(transfer, dev);
+
+    if (n == 0)
+        n = CHR_ERR_DISCONNECTED;
+    else if (n == CHR_ERR_WOULD_BLOCK)
+        n = chr__transfer_blocks(transfer, dev);
+    chr__transfer_record(transfer, dev, n);
+    transfer->done += n > 0 ? (size_t)n : 0;
+    return n;
 }
 
-/* The common loop of write_all and read_all: attempt, wait, attempt. */
-static int chr__transfer_all(chr_dev *dev, int direction, unsigned char *buf, size_t len, int timeout_ms)
+/* Without the lock. Where other threads are possible in short pieces: meanwhile the owner may close the descriptor, or put another chardev
+ * in the place of this one, and a new look at the frontend is all that notices it. */
+static void chr__transfer_wait(chr__transfer *transfer, chr_context *ctx, const chr_dev *dev)
 {
-    int64_t deadline = chr__deadline(dev->ctx, timeout_ms);
-    size_t  done = 0;
-    int     n = 0;
+    int ready, left = chr__time_left(ctx, transfer->deadline);
 
-    len = chr__min(len, INT32_MAX);
-    while (done < len) {
-        CHR__LOCK(dev->ctx);
-        n = chr__attempt(dev, direction, buf + done, len - done);
-        chr__record_attempt(dev, direction, n, buf + done, len - done);
-        CHR__UNLOCK(dev->ctx);
-        if (n > 0) {
-            done += (size_t)n;
-        } else if (n == CHR_ERR_WOULD_BLOCK) {
-            n = chr__wait(dev, direction, deadline);
-            if (n < 0)
-                chr__record_gave_up(dev, direction, n, len - done);
-        } else if (n == 0) {
+#ifdef CHARDEV_THREADS
+    if (left < 0 || left > CHR__WAIT_SLICE_MS)
+        left = CHR__WAIT_SLICE_MS;
+#endif
+    ready = chr__os_wait(transfer->fd, transfer->fd < 0 ? 0 : transfer->events, left);
+    if (ready == CHR_HUP && transfer->events == CHR_OUT) /* nobody will ever take it */
+        ready = CHR_ERR_DISCONNECTED;
+    transfer->failure = ready < 0 ? ready : 0;
+    transfer->failed = dev;
+}
+
+/* Attempt, wait, attempt. */
+static int chr__transfer_all(chr__transfer *transfer)
+{
+    chr_context *ctx;
+    chr_dev     *dev;
+    int          n = 0;
+
+    while (transfer->done < transfer->len && n >= 0) {
+        dev = chr__fe_lock(transfer->fe);
+        if (!dev) {
             n = CHR_ERR_DISCONNECTED;
-        }
-        if (n < 0)
             break;
+        }
+        ctx = dev->ctx;
+        n = chr__transfer_turn(transfer, dev);
+        CHR__UNLOCK(ctx);
+        if (n == 0)
+            chr__transfer_wait(transfer, ctx, dev);
     }
-    if (direction == CHR_IN)
-        dev->bytes_in += done;
-    return done > 0 || n == 0 ? (int)done : n;
+    return transfer->done > 0 || n == 0 ? (int)transfer->done : n;
+}
+
+/* The first look: 0 when it may begin. */
+static int chr__transfer_begin(chr__transfer *transfer, chr_frontend *fe, int direction, void *buf, size_t len, int timeout_ms)
+{
+    chr_dev *dev = chr__fe_lock(fe);
+    int      code = 0;
+
+    if (!dev)
+        return CHR_ERR_DISCONNECTED;
+    memset(transfer, 0, sizeof *transfer);
+    transfer->fe = fe;
+    transfer->direction = direction;
+    transfer->buf = (unsigned char *)buf;
+    transfer->len = chr__min(len, INT32_MAX);
+    transfer->deadline = chr__deadline(dev->ctx, timeout_ms);
+    if (direction == CHR_IN && !dev->io->read)
+        code = CHR_ERR_NOT_SUPPORTED;
+    CHR__UNLOCK(dev->ctx);
+    return code;
 }
 
 CHARDEV_API int chr_fe_write_all(chr_frontend *fe, const void *buf, size_t len, int timeout_ms)
 {
-    if (!fe->dev)
-        return CHR_ERR_DISCONNECTED;
-    return chr__transfer_all(fe->dev, CHR_OUT, (unsigned char *)(uintptr_t)buf, len, timeout_ms);
+    chr__transfer transfer;
+    int           code = chr__transfer_begin(&transfer, fe, CHR_OUT, (void *)(uintptr_t)buf, len, timeout_ms);
+
+    return code < 0 ? code : chr__transfer_all(&transfer);
 }
 
 CHARDEV_API int chr_fe_read_all(chr_frontend *fe, void *buf, size_t len, int timeout_ms)
 {
-    if (!fe->dev)
-        return CHR_ERR_DISCONNECTED;
-    if (!fe->dev->io->read)
-        return CHR_ERR_NOT_SUPPORTED;
-    return chr__transfer_all(fe->dev, CHR_IN, (unsigned char *)buf, len, timeout_ms);
+    chr__transfer transfer;
+    int           code = chr__transfer_begin(&transfer, fe, CHR_IN, buf, len, timeout_ms);
+
+    return code < 0 ? code : chr__transfer_all(&transfer);
+}
+
+/* Long texts are formatted in memory of the context. */
+static char *chr__fe_format(chr_frontend *fe, const char *format, va_list args, size_t size, int *code)
+{
+    chr_dev *dev = chr__fe_lock(fe);
+    char    *text;
+
+    *code = CHR_ERR_DISCONNECTED;
+    if (!dev)
+        return NULL;
+    *code = CHR_ERR_NO_MEMORY;
+    text = (char *)chr__allocate(dev->ctx, size);
+    CHR__UNLOCK(dev->ctx);
+    if (text)
+        chr__os_format(text, size, format, args);
+    return text;
 }
 
 CHARDEV_API int chr_fe_printf(chr_frontend *fe, const char *format, ...)
 {
-    va_list args, again;
-    char    text[512], *longer;
-    int     len, n;
+    chr_context *ctx = CHR__LOAD(fe->ctx);
+    va_list      args, again;
+    char         text[512], *longer = NULL;
+    int          len, n;
 
-    if (!fe->dev)
+    if (!ctx)
         return CHR_ERR_DISCONNECTED;
     va_start(args, format);
     va_copy(again, args);
-    len = chr__os_format(text, sizeof text, format, args);
+    len = n = chr__os_format(text, sizeof text, format, args);
     va_end(args);
-    longer = len >= (int)sizeof text ? (char *)chr__allocate(fe->dev->ctx, (size_t)len + 1) : NULL;
-    if (longer)
-        chr__os_format(longer, (size_t)len + 1, format, again);
+    if (len >= (int)sizeof text)
+        longer = chr__fe_format(fe, format, again, (size_t)len + 1, &n);
     va_end(again);
     if (len < 0 || (len >= (int)sizeof text && !longer))
-        return len < 0 ? CHR_ERR_INVALID : CHR_ERR_NO_MEMORY;
+        return len < 0 ? CHR_ERR_INVALID : n;
     n = chr_fe_write(fe, longer ? longer : text, (size_t)len);
-    chr__free(fe->dev->ctx, longer);
+    chr__free(ctx, longer);
     return n;
 }
 
 CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaque), void *opaque)
 {
-    chr_dev     *dev = fe->dev;
-    chr_context *ctx;
+    chr_dev *dev = chr__fe_lock(fe);
 
+    if (!dev)
+        return;
     fe->writable = writable;
     fe->writable_opaque = opaque;
-    if (!dev || !writable)
-        return;
-    ctx = dev->ctx;
-    CHR__LOCK(ctx);
-    chr__update(dev);
-    CHR__UNLOCK(ctx);
+    if (writable)
+        chr__update(dev);
+    CHR__UNLOCK(dev->ctx);
 }
 
 /* -- what only some backends can do -- */
@@ -6511,24 +7431,36 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
 CHR__PRIVATE int chr__serial_params_valid(const chr_serial_params *params)
 {
     return params->speed >= 50 && params->speed <= 4000000 && params->data_bits >= 5 && params->data_bits <= 8 &&
-           params->stop_bits >= 1 && params->stop_bits <= 2 &&
-           (params->parity == 'N' || params->parity == 'E' || params->parity == 'O');
+           (params->stop_bits == 1 || params->stop_bits == 2 || params->stop_bits == CHR_STOP_BITS_1_5) &&
+           params->parity > 0 && params->parity < 128 && strchr("NEOMS", params->parity) != NULL;
 }
 
-CHR__PRIVATE int chr__flow_valid(int flow) { return flow >= CHR_FLOW_NONE && flow <= CHR_FLOW_RTSCTS; }
+/* The two of a flow control that may be split. */
+CHR__PRIVATE int chr__flow_out(int flow) { return flow & 15; }
+CHR__PRIVATE int chr__flow_in(int flow) { return flow >> 4 ? (flow >> 4) - 1 : flow; }
+CHR__PRIVATE int chr__flow(int out, int in) { return out == in ? out : CHR_FLOW_SPLIT(out, in); }
+
+CHR__PRIVATE int chr__flow_valid(int flow)
+{
+    return flow >= CHR_FLOW_NONE && chr__flow_out(flow) <= CHR_FLOW_RTSCTS && chr__flow_in(flow) <= CHR_FLOW_RTSCTS;
+}
+
+CHR__PRIVATE int chr__purge_valid(int what) { return what >= CHR_PURGE_RECEIVE && what <= (CHR_PURGE_RECEIVE | CHR_PURGE_TRANSMIT); }
 
 CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg)
 {
-    chr_dev *dev = fe->dev;
-    int      code;
+    chr_dev *dev = chr__fe_lock(fe);
+    int      code = CHR_ERR_NOT_SUPPORTED;
 
     if (!dev)
-        return CHR_ERR_NOT_SUPPORTED;
-    dev->ctx->quiet++;
-    code = dev->kind->ioctl ? dev->kind->ioctl(dev, command, arg) : CHR_ERR_NOT_SUPPORTED;
-    dev->ctx->quiet--;
+        return code;
+    chr__quiet(dev->ctx);
+    if (dev->kind->ioctl)
+        code = dev->kind->ioctl(dev, command, arg);
+    chr__loud(dev->ctx);
     if (chr__is_recorded(dev))
         chr__record_ioctl(dev, command, code, arg);
+    CHR__UNLOCK(dev->ctx);
     return code;
 }
 
@@ -6539,30 +7471,74 @@ CHARDEV_API int chr_fe_set_echo(chr_frontend *fe, int echo)
 
 CHARDEV_API int chr_fe_set_msgfds(chr_frontend *fe, const int *fds, int count)
 {
-    if (!fe->dev || !fe->dev->kind->peer || !fe->dev->kind->peer->set_msgfds)
-        return CHR_ERR_NOT_SUPPORTED;
-    return fe->dev->kind->peer->set_msgfds(fe->dev, fds, count);
+    chr_dev *dev = chr__fe_lock(fe);
+    int      code = CHR_ERR_NOT_SUPPORTED;
+
+    if (!dev)
+        return code;
+    chr__quiet(dev->ctx);
+    if (dev->kind->peer && dev->kind->peer->set_msgfds)
+        code = dev->kind->peer->set_msgfds(dev, fds, count);
+    chr__loud(dev->ctx);
+    CHR__UNLOCK(dev->ctx);
+    return code;
 }
 
 CHARDEV_API int chr_fe_get_msgfds(chr_frontend *fe, int *fds, int count)
 {
-    if (!fe->dev || !fe->dev->kind->peer || !fe->dev->kind->peer->get_msgfds)
-        return CHR_ERR_NOT_SUPPORTED;
-    return fe->dev->kind->peer->get_msgfds(fe->dev, fds, count);
+    chr_dev *dev = chr__fe_lock(fe);
+    int      code = CHR_ERR_NOT_SUPPORTED;
+
+    if (!dev)
+        return code;
+    chr__quiet(dev->ctx);
+    if (dev->kind->peer && dev->kind->peer->get_msgfds)
+        code = dev->kind->peer->get_msgfds(dev, fds, count);
+    chr__loud(dev->ctx);
+    CHR__UNLOCK(dev->ctx);
+    return code;
 }
 
 CHARDEV_API int chr_fe_disconnect(chr_frontend *fe)
 {
-    chr_dev *dev = fe->dev;
+    chr_dev *dev = chr__fe_lock(fe);
+    int      code = CHR_ERR_NOT_SUPPORTED;
+
+    if (!dev)
+        return code;
+    chr__quiet(dev->ctx);
+    if (dev->kind->peer && dev->kind->peer->disconnect)
+        code = dev->kind->peer->disconnect(dev);
+    chr__loud(dev->ctx);
+    if (chr__is_recorded(dev))
+        chr__record(dev, CHR__RECORD_DISCONNECT, code, 0, NULL, 0);
+    CHR__UNLOCK(dev->ctx);
+    return code;
+}
+
+static int chr__shutdown(chr_dev *dev)
+{
+    int code;
+
+    if (!dev->kind->peer || !dev->kind->peer->shutdown)
+        return CHR_ERR_NOT_SUPPORTED;
+    code = chr__end_output(dev);
+    if (dev->ending)
+        chr__update(dev);
+    return code;
+}
+
+CHARDEV_API int chr_fe_shutdown(chr_frontend *fe)
+{
+    chr_dev *dev = chr__fe_lock(fe);
     int      code;
 
     if (!dev)
-        return CHR_ERR_NOT_SUPPORTED;
-    dev->ctx->quiet++;
-    code = dev->kind->peer && dev->kind->peer->disconnect ? dev->kind->peer->disconnect(dev) : CHR_ERR_NOT_SUPPORTED;
-    dev->ctx->quiet--;
+        return CHR_ERR_DISCONNECTED;
+    code = chr__shutdown(dev);
     if (chr__is_recorded(dev))
-        chr__record(dev, CHR__RECORD_DISCONNECT, code, 0, NULL, 0);
+        chr__record(dev, CHR__RECORD_SHUTDOWN, code, 0, NULL, 0);
+    CHR__UNLOCK(dev->ctx);
     return code;
 }
 
@@ -6572,27 +7548,84 @@ static int chr__wait_connected(chr_dev *dev, chr_error *err)
 
     if (!dev->kind->peer || !dev->kind->peer->wait_connected)
         return dev->be_open ? 0 : chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': a %s can't be waited for", dev->id, dev->kind->name);
-    dev->ctx->quiet++;
+    if (dev->ctx->depth > 0)
+        return chr__fail(err, CHR_ERR_IN_HANDLER, "chardev '%s': waiting inside a handler would block the loop", dev->id);
+    chr__quiet(dev->ctx);
     code = dev->kind->peer->wait_connected(dev, err);
-    dev->ctx->quiet--;
+    chr__loud(dev->ctx);
     return code;
 }
 
 CHARDEV_API int chr_wait_connected(chr_dev *dev, chr_error *err)
 {
-    int code;
+    chr_context *ctx = dev->ctx;
+    int          code;
 
-    if (dev->ctx->depth > 0 && dev->kind->peer && dev->kind->peer->wait_connected)
-        return chr__fail(err, CHR_ERR_IN_HANDLER, "chardev '%s': waiting inside a handler would block the loop", dev->id);
+    CHR__LOCK(ctx);
     code = chr__wait_connected(dev, err);
-    if (chr__is_recorded(dev))
+    if (code != CHR_ERR_IN_HANDLER && chr__is_recorded(dev))
         chr__record_text(dev, CHR__RECORD_WAIT, code, err);
+    CHR__UNLOCK(ctx);
     return code;
 }
 
 CHARDEV_API int chr_fe_wait_connected(chr_frontend *fe, chr_error *err)
 {
-    return fe->dev ? chr_wait_connected(fe->dev, err) : chr__fail(err, CHR_ERR_DISCONNECTED, "the frontend has no chardev");
+    chr_dev *dev = chr__fe_lock(fe);
+    int      code;
+
+    if (!dev)
+        return chr__fail(err, CHR_ERR_DISCONNECTED, "the frontend has no chardev");
+    code = chr_wait_connected(dev, err);
+    CHR__UNLOCK(dev->ctx);
+    return code;
+}
+
+/* -- before the end -- */
+
+/* Output that was taken and has not left. */
+static uint64_t chr__queued(const chr_dev *dev)
+{
+    uint64_t count = dev->outbox ? dev->outbox->unsent + dev->outbox->queue.count : 0;
+
+    return count + (dev->kind->peer && dev->kind->peer->queued ? dev->kind->peer->queued(dev) : 0);
+}
+
+/* The same of all; *left counts what has left, from any start: it grows with each byte that goes. */
+static uint64_t chr__queued_in_all(chr_context *ctx, uint64_t *left)
+{
+    const chr_dev *dev;
+    uint64_t       each, count = 0;
+
+    CHR__LOCK(ctx);
+    for (*left = 0, dev = ctx->devs; dev; dev = dev->next) {
+        each = chr__queued(dev);
+        count += each + (uint64_t)dev->ending;
+        *left += dev->bytes_out - each;
+    }
+    CHR__UNLOCK(ctx);
+    return count;
+}
+
+CHARDEV_API int chr_drain(chr_context *ctx, int timeout_ms)
+{
+    int64_t  deadline = chr__deadline(ctx, timeout_ms);
+    uint64_t before, left;
+    int      code, wait_ms;
+
+    if (chr__in_handler(ctx))
+        return CHR_ERR_IN_HANDLER;
+    for (; chr__queued_in_all(ctx, &before) > 0; ) {
+        wait_ms = chr__time_left(ctx, deadline);
+        if (wait_ms == 0)
+            return CHR_ERR_TIMEOUT;
+        code = chr_loop_step(ctx, wait_ms);
+        if (code < 0)
+            return code;
+        if (chr__queued_in_all(ctx, &left) > 0 && (int64_t)(left - before) > 0)
+            deadline = chr__deadline(ctx, timeout_ms);
+    }
+    return 0;
 }
 
 /* ====================================================================================================================
@@ -6677,7 +7710,7 @@ static int chr__replay_head(const chr__replay *replay, int64_t at, unsigned char
 /* Why the record can't be, or NULL. */
 static const char *chr__replay_fault(const chr__replay *replay, const chr__record_head *record, int64_t time)
 {
-    if (record->kind < CHR__RECORD_NEW || record->kind > CHR__RECORD_END || record->inside > (record->kind == CHR__RECORD_EVENT))
+    if (record->kind < CHR__RECORD_NEW || record->kind > CHR__RECORD_SHUTDOWN || record->inside > (record->kind == CHR__RECORD_EVENT))
         return "a record of an unknown kind";
     if (record->time < time || record->time > INT64_MAX / 4)
         return "time runs backwards";
@@ -6803,7 +7836,8 @@ static int chr__replay_check(chr__replay *replay, const char *path, chr_error *e
 
 static int chr__is_call(const chr__record_head *record)
 {
-    return record->inside || record->kind == CHR__RECORD_CREATED || (record->kind >= CHR__RECORD_WRITE && record->kind <= CHR__RECORD_WAIT);
+    return record->inside || record->kind == CHR__RECORD_CREATED || record->kind == CHR__RECORD_SHUTDOWN ||
+           (record->kind >= CHR__RECORD_WRITE && record->kind <= CHR__RECORD_WAIT);
 }
 
 static void chr__replay_deliver(void *opaque);
@@ -7176,6 +8210,19 @@ static void chr__replay_end(chr_dev *dev)
             replay->known[i].dev = NULL;
 }
 
+static int chr__replay_shutdown(chr_dev *dev)
+{
+    chr__played            *played = (chr__played *)dev;
+    const chr__record_head *call = chr__replay_call(played, CHR__RECORD_SHUTDOWN);
+    int                     code = call ? call->value : CHR_ERR_NOT_SUPPORTED;
+
+    if (call)
+        chr__replay_advance(played, &played->call, 1);
+    else
+        chr__replay_diverges(played, "a shutdown that was not made then", played->call.at);
+    return code;
+}
+
 static const chr_io chr__played_io = {
     chr__replay_write,  /* write   */
     chr__replay_read,   /* read    */
@@ -7189,6 +8236,8 @@ static const chr_peer_slots chr__played_peer = {
     NULL,                   /* add_client     */
     NULL,                   /* set_msgfds     */
     NULL,                   /* get_msgfds     */
+    chr__replay_shutdown,   /* shutdown       */
+    NULL,                   /* queued         */
 };
 
 static const chr_input_slots chr__played_input = {
@@ -7298,9 +8347,11 @@ typedef struct chr__layer_slots {
     int  (*read)(chr__layer *layer, void *buf, size_t len);           /* bytes; 0 = the end; or one of the answers below */
     int  (*write)(chr__layer *layer, const void *buf, size_t len);    /* bytes taken */
     int  (*pending)(const chr__layer *layer);                         /* whether it holds input, -1 = only the end; NULL = never */
-    int  (*unsent)(const chr__layer *layer);                          /* whether it holds output, -1 = the peer wants none now;
-                                                                         NULL = never */
+    int  (*unsent)(const chr__layer *layer);                          /* bytes of output that it holds; minus these minus 1 = the
+                                                                         peer wants none now; NULL = never any */
     int  (*flush)(chr__layer *layer);                                 /* send that: 0 = all is gone; NULL with `unsent` */
+    int  (*shutdown)(chr__layer *layer);                              /* no more output, after a flush: 0 = said, or would-block;
+                                                                         NULL = ask the layer below */
     int  (*ioctl)(chr__layer *layer, int command, void *arg);         /* or NULL */
     void (*close)(chr__layer *layer);                                 /* say goodbye if there is time, free; or NULL */
 } chr__layer_slots;
@@ -7336,11 +8387,36 @@ CHR__HOT static int chr__bottom_write(chr__layer *layer, const void *buf, size_t
     return chr__os_write(bottom->out, bottom->out_type, buf, len);
 }
 
+/* After FIN: what layers still answer is not for the peer any more. */
+CHR__PRIVATE int chr__bottom_swallow(chr__layer *layer, const void *buf, size_t len)
+{
+    (void)layer, (void)buf;
+    return (int)len;
+}
+
+static const chr__layer_slots chr__bottom_shut = {
+    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_swallow, NULL, NULL, NULL, NULL, NULL, NULL
+};
+
+static int chr__bottom_shutdown(chr__layer *layer)
+{
+    chr__bottom *bottom = (chr__bottom *)layer;
+
+    if (bottom->out_type != CHR__FD_SOCKET)
+        return CHR_ERR_NOT_SUPPORTED;
+    chr__os_shutdown(bottom->out);
+    layer->slots = &chr__bottom_shut;
+    return 0;
+}
+
 static const chr__layer_slots chr__bottom_plain = {
-    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_write, NULL, NULL, NULL, NULL, NULL
+    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_write, NULL, NULL, NULL, chr__bottom_shutdown, NULL, NULL
 };
 
 /* -- the stream -- */
+
+enum { CHR__FULL_HUP = 8 }; /* among the events of a watch: no poll() bit, so that only what poll() always tells is told: both
+                               directions are over. CHR_HUP alone means POLLRDHUP too, which a half-close is */
 
 typedef struct chr__stream {
     chr_dev    *dev;
@@ -7352,6 +8428,8 @@ typedef struct chr__stream {
     int         broken;            /* a write has failed: what is left to read comes, then the end */
     int         held;              /* hung up, but the frontend has no room for what is left */
     int         may_keep;          /* some layer may keep bytes that poll can't see */
+    int         input_over;        /* half-close by the peer: only output is left */
+    int         output_over;       /* half-close by us: only input is left */
     void      (*ended)(struct chr__stream *stream, int code); /* 0 = end of input, else why; it closes the stream, or stops the input */
 } chr__stream;
 
@@ -7410,23 +8488,52 @@ CHR__COLD int chr__stream_flush(chr__stream *stream)
     return result;
 }
 
+/* What the layers hold, encoded as it is. */
+CHR__PRIVATE size_t chr__stream_queued(const chr__stream *stream)
+{
+    const chr__layer *layer;
+    size_t            count = 0;
+    int               unsent;
+
+    for (layer = stream->top; layer && !stream->broken; layer = layer->below) {
+        unsent = layer->slots->unsent ? layer->slots->unsent(layer) : 0;
+        count += (size_t)(unsent < 0 ? -1 - unsent : unsent);
+    }
+    return count;
+}
+
 CHR__COLD void chr__stream_look_again(chr__stream *stream)
 {
     chr_idle_start(stream->dev->ctx, &stream->again, chr__stream_again, stream);
 }
 
+/* Output is polled for while somebody waits. */
+static int chr__stream_out_events(const chr__stream *stream)
+{
+    int unsent = chr__stream_unsent(stream);
+
+    return unsent > 0 || (unsent == 0 && !stream->broken && chr_be_wants_writable(stream->dev)) ? CHR_OUT : 0;
+}
+
 /* What to poll for: input while there is room, output while somebody waits, hang-ups always until one is held. */
 static void chr__stream_update(chr__stream *stream)
 {
-    int room, unsent, in_events, out_events;
+    int room, in_events, out_events;
 
+    if (stream->input_over) {
+        chr_watch_set(&stream->in_watch, CHR__FULL_HUP | chr__stream_out_events(stream));
+        return;
+    }
     if (!stream->top)
         return;
-    room = stream->in >= 0 ? chr_be_can_write(stream->dev) : 0;
+    if (stream->dev->ctx->quiet > 0) { /* inside a slot: neither the question nor the poll set is ours to touch */
+        chr__update(stream->dev);
+        return;
+    }
+    room = stream->in >= 0 ? chr__room(stream->dev) : 0;
     if (!stream->top)
         return;
-    unsent = chr__stream_unsent(stream);
-    out_events = unsent > 0 || (unsent == 0 && !stream->broken && chr_be_wants_writable(stream->dev)) ? CHR_OUT : 0;
+    out_events = chr__stream_out_events(stream);
     in_events = room > 0 ? CHR_IN | CHR_HUP : stream->held ? 0 : CHR_HUP;
     if (stream->in == stream->out) {
         chr_watch_set(&stream->in_watch, in_events | out_events);
@@ -7486,7 +8593,7 @@ CHR__HOT static void chr__stream_input(chr__stream *stream, int hung_up)
     size_t   want;
 
     do {
-        room = chr_be_can_write(dev);
+        room = chr__room(dev);
         if (!stream->top)
             return;
         if (room <= 0) {
@@ -7499,7 +8606,7 @@ CHR__HOT static void chr__stream_input(chr__stream *stream, int hung_up)
             chr__stream_nothing(stream, n, hung_up);
             return;
         }
-        chr_be_write(dev, dev->ctx->buffer, (size_t)n);
+        chr__input(dev, dev->ctx->buffer, (size_t)n);
     } while (stream->top && (size_t)n == want && (budget -= n) > 0);
     if (stream->top && (stream->broken || chr__stream_pending(stream)))
         chr__stream_look_again(stream);
@@ -7525,7 +8632,9 @@ static void chr__stream_again(void *opaque)
 {
     chr__stream *stream = (chr__stream *)opaque;
 
-    if (stream->top && (stream->broken || chr__stream_pending(stream)))
+    if (stream->top && stream->input_over && (stream->broken || stream->output_over))
+        chr__stream_end(stream, 0);
+    else if (stream->top && !stream->input_over && (stream->broken || chr__stream_pending(stream)))
         chr__stream_look(stream, stream->broken);
 }
 
@@ -7563,6 +8672,60 @@ CHR__HOT static void chr__stream_ready(void *opaque, int events)
         chr__stream_look(stream, !(events & CHR_IN));
 }
 
+/* From here on a write finds nobody. */
+CHR__PRIVATE void chr__stream_output_over(chr__stream *stream)
+{
+    stream->output_over = 1;
+    chr_watch_stop(&stream->out_watch);
+    stream->out = -1;
+    if (stream->input_over)
+        chr__stream_look_again(stream);
+    else
+        chr__stream_update(stream);
+}
+
+/* Half-closed by the peer: a hang-up now is the end of both directions. */
+static void chr__stream_half_ready(void *opaque, int events)
+{
+    chr__stream *stream = (chr__stream *)opaque;
+
+    if (events & CHR_OUT)
+        chr__stream_writable(stream);
+    if (stream->top && events & CHR_HUP)
+        chr__stream_end(stream, 0);
+}
+
+/* From `ended`, at the end of input of a descriptor that is both ways: output goes on. 0 = it can't: all is over. */
+CHR__PRIVATE int chr__stream_half_close(chr__stream *stream)
+{
+    if (stream->broken || stream->output_over || chr__os_wait(stream->in, CHR__FULL_HUP, 0) & CHR_HUP)
+        return 0;
+    stream->input_over = 1;
+    stream->in_watch.ready = chr__stream_half_ready;
+    chr__stream_update(stream);
+    return 1;
+}
+
+/* No more output. 0 = it has been said; would-block = what layers hold goes first: call it again when output is possible. */
+CHR__PRIVATE int chr__stream_shutdown(chr__stream *stream)
+{
+    chr__layer *layer;
+    int         code;
+
+    if (!stream->top || stream->broken || (stream->out < 0 && !stream->output_over))
+        return CHR_ERR_DISCONNECTED;
+    if (stream->output_over)
+        return 0;
+    code = chr__stream_flush(stream);
+    for (layer = stream->top; layer && !layer->slots->shutdown; layer = layer->below)
+        ;
+    if (code == 0 || !layer)
+        code = layer ? layer->slots->shutdown(layer) : CHR_ERR_NOT_SUPPORTED;
+    if (code == 0)
+        chr__stream_output_over(stream);
+    return code;
+}
+
 static void chr__stream_out_ready(void *opaque, int events)
 {
     (void)events;
@@ -7594,6 +8757,7 @@ static void chr__stream_close(chr__stream *stream)
     chr_watch_stop(&stream->out_watch);
     chr_idle_stop(&stream->again);
     stream->in = stream->out = -1;
+    stream->input_over = 0;
 }
 
 /* Starts on layers whose handshakes are over. */
@@ -7603,7 +8767,7 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
     stream->dev = dev;
     stream->in = in;
     stream->out = out;
-    stream->broken = stream->held = 0;
+    stream->broken = stream->held = stream->input_over = stream->output_over = 0;
     stream->ended = ended;
     if (chr__need_buffer(dev->ctx) < 0 || (in >= 0 && chr_watch_start(dev->ctx, &stream->in_watch, in, 0, chr__stream_ready, stream) < 0) ||
         (out >= 0 && out != in && chr_watch_start(dev->ctx, &stream->out_watch, out, 0, chr__stream_out_ready, stream) < 0)) {
@@ -7664,7 +8828,7 @@ static void chr__stream_dev_update(chr_dev *dev)
 {
     chr__stream *stream = &((chr__stream_dev *)dev)->stream;
 
-    if ((!stream->top || stream->out < 0) && chr__frontend_waits(dev))
+    if ((!stream->top || stream->out < 0 || stream->broken) && chr__frontend_waits(dev))
         chr__postpone(dev, CHR__WRITABLE);
     chr__stream_update(stream);
 }
@@ -7729,6 +8893,36 @@ static int chr__fd_start_inherited(chr__fd_dev *state, int in, int out, void (*e
 }
 #endif
 
+#if CHARDEV_HAS_FD || CHARDEV_HAS_FILE || CHARDEV_HAS_PIPE
+/* A descriptor that is there for output alone ends with it. */
+static int chr__fd_shutdown(chr_dev *dev)
+{
+    chr__fd_dev *state = (chr__fd_dev *)dev;
+    int          code = chr__stream_shutdown(&state->stream);
+
+    if (code != CHR_ERR_NOT_SUPPORTED || state->in == state->out || !state->is_owner)
+        return code;
+    chr__stream_output_over(&state->stream);
+    chr__os_close(state->out);
+    if (state->own_out)
+        chr__os_close(state->own_out);
+    state->out = -1;
+    state->own_out = 0;
+    return 0;
+}
+
+/* Of fd, file and pipe. */
+static const chr_peer_slots chr__fd_peer = {
+    NULL,             /* disconnect     */
+    NULL,             /* wait_connected */
+    NULL,             /* add_client     */
+    NULL,             /* set_msgfds     */
+    NULL,             /* get_msgfds     */
+    chr__fd_shutdown, /* shutdown       */
+    NULL,             /* queued         */
+};
+#endif
+
 /* Also after a failed open. */
 CHR__PRIVATE void chr__fd_close(chr_dev *dev)
 {
@@ -7741,9 +8935,9 @@ CHR__PRIVATE void chr__fd_close(chr_dev *dev)
         chr__os_close(state->own_out);
     if (!state->is_owner)
         return;
-    chr__os_close(state->in);
+    chr__close_own(dev, state->in);
     if (state->out != state->in)
-        chr__os_close(state->out);
+        chr__close_own(dev, state->out);
 }
 
 /* The usual end: nothing more comes, writing goes on where it has a descriptor of its own. */
@@ -9536,6 +10730,7 @@ typedef struct chr__mux {
     int            escape, escaped;
     unsigned char *backlog;    /* input that nobody's hold has room for; pushes back the far side */
     size_t         backlog_start, backlog_end;
+    int            forget_at_end; /* of the backlog: an escape that stands there is without its command */
     chr_idle       deliver;
     int            is_waiting, can_deliver; /* what the last look at the slots found: held input, and room for it */
     int            stamps, in_line;
@@ -9567,26 +10762,43 @@ static void chr__mux_each(chr__mux *mux, void (*visit)(chr__mux *, chr__mux_slot
 
 static void chr__mux_tell(chr__mux *mux, chr__mux_slot *slot, int event)
 {
-    if (event != CHR_EVENT_OPENED || !mux->dev.ctx->open_suspended)
+    if ((event != CHR_EVENT_OPENED && event != CHR_EVENT_INPUT_END) || !mux->dev.ctx->open_suspended)
         chr_be_tell_event(slot->fe, event);
 }
 
-/* An event on the mux itself goes to the focus; but open or not is the same for all. */
+/* What is the same for all frontends: the state of the far side. */
+static int chr__mux_is_state(int event)
+{
+    return event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END;
+}
+
+/* An event on the mux itself goes to the focus, unless it is about that state. */
 static void chr__mux_event(chr_dev *dev, int event)
 {
     chr__mux *mux = (chr__mux *)dev;
 
-    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED)
+    if (chr__mux_is_state(event))
         chr__mux_each(mux, chr__mux_tell, event);
     else if (mux->focus)
         chr_be_tell_event(mux->focus->fe, event);
+}
+
+/* Its peer has gone: the next one's first character is no command. What came before and waits in the backlog is still its own. */
+static void chr__mux_forget_escape(chr__mux *mux)
+{
+    if (mux->backlog_start < mux->backlog_end)
+        mux->forget_at_end = 1;
+    else
+        mux->escaped = 0;
 }
 
 static void chr__mux_base_event(void *opaque, int event)
 {
     chr__mux *mux = (chr__mux *)opaque;
 
-    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED)
+    if (event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END)
+        chr__mux_forget_escape(mux);
+    if (chr__mux_is_state(event))
         chr_be_event(&mux->dev, event);
     else
         chr__mux_each(mux, chr__mux_tell, event);
@@ -9757,7 +10969,7 @@ CHR__HOT static size_t chr__mux_room(const chr__mux *mux, const chr__mux_slot *s
     const chr_frontend *fe = slot->fe;
     int                 room = !fe->handlers.read ? 0 : fe->handlers.can_read ? fe->handlers.can_read(fe->opaque) : CHR__BUFFER_SIZE;
 
-    return room > 0 && chr__mux_has(mux, slot) && fe->handlers.read ? (size_t)room : 0;
+    return room > 0 && chr__mux_has(mux, slot) && slot->fe == fe && fe->handlers.read ? (size_t)room : 0;
 }
 
 /* Held input first. */
@@ -9840,6 +11052,10 @@ CHR__HOT static int chr__mux_base_can_read(void *opaque)
     const chr__mux_slot *slot = mux->focus;
     size_t               room;
 
+    if (mux->dev.pending) { /* first what happened before */
+        chr__notify_now((chr_dev *)(uintptr_t)&mux->dev);
+        slot = mux->focus;
+    }
     if (!slot || mux->backlog_start < mux->backlog_end)
         return 0;
     room = slot->count == 0 ? chr__mux_room(mux, slot) : 0;
@@ -9877,6 +11093,8 @@ static void chr__mux_deliver(void *opaque)
     chr__mux_each(mux, chr__mux_deliver_held, 0);
     if (!mux->dev.removed && mux->backlog_start < mux->backlog_end)
         mux->backlog_start += chr__mux_process(mux, mux->backlog + mux->backlog_start, mux->backlog_end - mux->backlog_start);
+    if (mux->forget_at_end && mux->backlog_start == mux->backlog_end)
+        mux->forget_at_end = mux->escaped = 0;
     if (!mux->dev.removed)
         chr_fe_accept_input(&mux->base);
 }
@@ -9970,9 +11188,9 @@ static void chr__mux_detach(chr_dev *dev, chr_frontend *fe)
     if (had_focus) {
         for (mux->focus = mux->slots; mux->focus && (mux->focus == slot || !mux->focus->fe->is_open); mux->focus = mux->focus->next)
             ;
-        dev->ctx->quiet++; /* the new one learns it from the loop */
+        chr__quiet(dev->ctx); /* the new one learns it from the loop */
         chr_be_event(dev, CHR_EVENT_MUX_IN);
-        dev->ctx->quiet--;
+        chr__loud(dev->ctx);
     }
     chr__mux_unlink(mux, slot);
 }
@@ -10026,7 +11244,7 @@ static void chr__mux_close(chr_dev *dev)
 
     chr_idle_stop(&mux->deliver);
     while (mux->slots) {
-        mux->slots->fe->dev = NULL;
+        chr__fe_let_go(mux->slots->fe);
         chr__mux_unlink(mux, mux->slots);
     }
     mux->focus = NULL;
@@ -10040,6 +11258,25 @@ static const chr_io chr__mux_io = {
     NULL,             /* read    */
     chr__mux_update,  /* update  */
     chr__mux_wait_fd, /* wait_fd */
+};
+
+/* One frontend of several can't end it for the others. */
+static int chr__mux_shutdown(chr_dev *dev)
+{
+    chr__mux *mux = (chr__mux *)dev;
+    int       code = mux->slots && !mux->slots->next ? chr__mux_flush_stamp(mux) : CHR_ERR_NOT_SUPPORTED;
+
+    return code < 0 ? code : chr_fe_shutdown(&mux->base);
+}
+
+static const chr_peer_slots chr__mux_peer = {
+    NULL,              /* disconnect     */
+    NULL,              /* wait_connected */
+    NULL,              /* add_client     */
+    NULL,              /* set_msgfds     */
+    NULL,              /* get_msgfds     */
+    chr__mux_shutdown, /* shutdown       */
+    NULL,              /* queued         */
 };
 
 static const chr_sharing_slots chr__mux_sharing = {
@@ -10070,7 +11307,7 @@ static const chr_backend chr__mux_kind = {
     chr__mux_describe,                                      /* describe     */
     chr__mux_ioctl,                                         /* ioctl        */
     NULL,                                                   /* set_open     */
-    NULL,                                                   /* peer         */
+    &chr__mux_peer,                                         /* peer         */
     &chr__mux_sharing,                                      /* sharing      */
     1,                                                      /* fixed        */
     NULL,                                                   /* input        */
@@ -10092,6 +11329,7 @@ typedef struct chr__hub_member {
     chr_frontend     fe;
     struct chr__hub *hub;
     int              joined;   /* it is open, and the two below are about this time */
+    int              input_over; /* and it says no more */
     size_t           ahead;    /* how much it has had of what the hub has not yet taken */
     int              is_short; /* it took less than it was offered: that may have to be waited for */
 } chr__hub_member;
@@ -10115,6 +11353,7 @@ static const chr_option chr__hub_rows[] = {
 static void chr__hub_reset(chr__hub_member *member, int joined)
 {
     member->joined = joined;
+    member->input_over = 0;
     member->ahead = 0;
     member->is_short = 0;
 }
@@ -10254,12 +11493,12 @@ static void chr__hub_update(chr_dev *dev)
 
 static int chr__hub_member_can_read(void *opaque)
 {
-    return chr_be_can_write(&((chr__hub_member *)opaque)->hub->dev);
+    return chr__room(&((chr__hub_member *)opaque)->hub->dev);
 }
 
 static void chr__hub_member_read(void *opaque, const void *buf, size_t len)
 {
-    chr_be_write(&((chr__hub_member *)opaque)->hub->dev, buf, len);
+    chr__input(&((chr__hub_member *)opaque)->hub->dev, buf, len);
 }
 
 /* The one that was waited for may be the one that went. */
@@ -10273,6 +11512,18 @@ static void chr__hub_rejoin(chr__hub_member *member, int joined)
         chr_idle_start(hub->dev.ctx, &hub->tell, chr__hub_tell, hub);
 }
 
+/* The hub's input is over when no member that is open says any more. */
+static void chr__hub_look_at_input(chr__hub *hub)
+{
+    size_t i;
+    int    speakers = 0;
+
+    for (i = 0; i < hub->count; i++)
+        speakers += hub->members[i].joined && !hub->members[i].input_over;
+    if (speakers == 0 && hub->open_count > 0 && !hub->dev.input_over)
+        chr_be_event(&hub->dev, CHR_EVENT_INPUT_END);
+}
+
 static void chr__hub_member_event(void *opaque, int event)
 {
     chr__hub_member *member = (chr__hub_member *)opaque;
@@ -10281,8 +11532,14 @@ static void chr__hub_member_event(void *opaque, int event)
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
         chr__hub_rejoin(member, event == CHR_EVENT_OPENED);
         hub->open_count += event == CHR_EVENT_OPENED ? 1 : -1;
-        if (hub->open_count != (event == CHR_EVENT_OPENED ? 1 : 0))
+        if (hub->open_count != (event == CHR_EVENT_OPENED ? 1 : 0)) {
+            chr__hub_look_at_input(hub);
             return;
+        }
+    } else if (event == CHR_EVENT_INPUT_END) {
+        member->input_over = 1;
+        chr__hub_look_at_input(hub);
+        return;
     }
     chr_be_event(&hub->dev, event);
 }
@@ -10319,6 +11576,31 @@ static int chr__hub_ioctl(chr_dev *dev, int command, void *arg)
     }
     return code;
 }
+
+/* To all that are open; supported when one of them can do it. */
+static int chr__hub_shutdown(chr_dev *dev)
+{
+    chr__hub *hub = (chr__hub *)dev;
+    size_t    i;
+    int       code = CHR_ERR_DISCONNECTED, each;
+
+    for (i = 0; i < hub->count; i++) {
+        each = chr__hub_is_open(&hub->members[i]) ? chr_fe_shutdown(&hub->members[i].fe) : CHR_ERR_DISCONNECTED;
+        if (code != 0 && each != CHR_ERR_DISCONNECTED)
+            code = each;
+    }
+    return code;
+}
+
+static const chr_peer_slots chr__hub_peer = {
+    NULL,              /* disconnect     */
+    NULL,              /* wait_connected */
+    NULL,              /* add_client     */
+    NULL,              /* set_msgfds     */
+    NULL,              /* get_msgfds     */
+    chr__hub_shutdown, /* shutdown       */
+    NULL,              /* queued         */
+};
 
 static void chr__hub_describe(const chr_dev *dev, chr_info *info)
 {
@@ -10408,7 +11690,7 @@ static const chr_backend chr__hub_kind = {
     chr__hub_describe,                     /* describe     */
     chr__hub_ioctl,                        /* ioctl        */
     chr__hub_set_open,                     /* set_open     */
-    NULL,                                  /* peer         */
+    &chr__hub_peer,                        /* peer         */
     NULL,                                  /* sharing      */
     1,                                     /* fixed        */
     NULL,                                  /* input        */
@@ -10471,7 +11753,7 @@ static const chr_backend chr__fd_kind = {
     NULL,                                     /* describe     */
     NULL,                                     /* ioctl        */
     NULL,                                     /* set_open     */
-    NULL,                                     /* peer         */
+    &chr__fd_peer,                            /* peer         */
     NULL,                                     /* sharing      */
     0,                                        /* fixed        */
     NULL,                                     /* input        */
@@ -10529,7 +11811,7 @@ static const chr_backend chr__file_kind = {
     NULL,                                          /* describe     */
     NULL,                                          /* ioctl        */
     NULL,                                          /* set_open     */
-    NULL,                                          /* peer         */
+    &chr__fd_peer,                                 /* peer         */
     NULL,                                          /* sharing      */
     0,                                             /* fixed        */
     NULL,                                          /* input        */
@@ -10605,7 +11887,7 @@ static const chr_backend chr__pipe_kind = {
     NULL,                                     /* describe     */
     NULL,                                     /* ioctl        */
     NULL,                                     /* set_open     */
-    NULL,                                     /* peer         */
+    &chr__fd_peer,                            /* peer         */
     NULL,                                     /* sharing      */
     0,                                        /* fixed        */
     NULL,                                     /* input        */
@@ -10859,19 +12141,25 @@ static const chr_backend chr__stdio_kind = {
  * >>be_serial   a serial line, or any other terminal
  *
  * far side   what the line leads to          options   path, reconnect-ms
- * events     OPENED from creation; BREAK; CLOSED when the device hangs up (unplugged); with reconnect-ms OPENED when it is back
+ * events     OPENED from creation; BREAK and LINE_ERROR; CLOSED when the device hangs up (unplugged); with reconnect-ms OPENED when it is
+ *            back, and SERIAL if it can't have the settings that it shall
  *
  * It is opened at 115200 8N1, raw, without flow control, without waiting for a carrier. The line keeps its last settings at the end.
  * ==================================================================================================================== */
 #if CHARDEV_HAS_SERIAL
 
-/* The one layer above the descriptor: the system marks a break in the input as 0xff 0 0, and doubles 0xff. */
+/* The one layer above the descriptor: the system marks a break in the input as 0xff 0 0, a damaged byte X as 0xff 0 X, and doubles 0xff. */
 typedef struct chr__marks {
     chr__layer    layer;
     unsigned char raw[4096];      /* read, not yet looked at: from `at` to `end` */
     int           at, end;
     int           state;          /* how many bytes of a mark have passed */
-    int           has_break;      /* to be told before the next byte */
+    unsigned      events;         /* one bit each of CHR_EVENT_..., to be told before the next byte */
+    int           owed;           /* the damaged byte, which comes behind its event; -1 = none */
+    int           fd;
+    int           has_parity;     /* else what is damaged is its frame */
+    int           seen[CHR__COUNTS]; /* breaks and errors that have been told, as the system counts them */
+    int           errors;         /* CHR_LINE_..., to be asked for */
 } chr__marks;
 
 typedef struct chr__serial {
@@ -10904,6 +12192,34 @@ static int chr__serial_uri(const char *uri, chr_options *options)
 
 /* -- marks -- */
 
+/* Which it is, break or one of the errors: the one that the system has counted. Where it doesn't count, the likely one. */
+static int chr__marks_cause(chr__marks *marks, unsigned char byte)
+{
+    int now[CHR__COUNTS], i;
+
+    if (chr__os_serial_counts(marks->fd, now) == 0)
+        for (i = byte == 0 ? CHR__COUNT_BREAK : CHR__COUNT_FRAMING; i <= CHR__COUNT_PARITY; i++)
+            if (now[i] != marks->seen[i]) {
+                marks->seen[i] = (int)((unsigned)marks->seen[i] + 1);
+                return i;
+            }
+    return byte == 0 ? CHR__COUNT_BREAK : marks->has_parity ? CHR__COUNT_PARITY : CHR__COUNT_FRAMING;
+}
+
+/* The third byte of a mark. */
+static void chr__marks_found(chr__marks *marks, unsigned char byte)
+{
+    int cause = chr__marks_cause(marks, byte);
+
+    if (cause == CHR__COUNT_BREAK) {
+        marks->events |= 1u << CHR_EVENT_BREAK;
+        return;
+    }
+    marks->errors |= cause == CHR__COUNT_PARITY ? CHR_LINE_PARITY : CHR_LINE_FRAMING;
+    marks->events |= 1u << CHR_EVENT_LINE_ERROR;
+    marks->owed = byte;
+}
+
 /* Passes one byte on: 1 = into *out, 0 = it was part of a mark. */
 static int chr__marks_step(chr__marks *marks, unsigned char byte, unsigned char *out)
 {
@@ -10913,9 +12229,17 @@ static int chr__marks_step(chr__marks *marks, unsigned char byte, unsigned char 
     if (marks->state > 0)
         return 0;
     *out = byte;
-    if (state == 2 && byte == 0) /* 0xff 0 X with another X is a byte whose parity is wrong */
-        marks->has_break = 1;
-    return !marks->has_break;
+    if (state == 2)
+        chr__marks_found(marks, byte);
+    return state != 2;
+}
+
+static int chr__marks_next_event(chr__marks *marks)
+{
+    int event = marks->events & 1u << CHR_EVENT_BREAK ? CHR_EVENT_BREAK : CHR_EVENT_LINE_ERROR;
+
+    marks->events &= ~(1u << event);
+    return CHR__LAYER_EVENT - event;
 }
 
 static int chr__marks_fill(chr__marks *marks)
@@ -10929,22 +12253,24 @@ static int chr__marks_fill(chr__marks *marks)
     return n;
 }
 
-/* Up to the next break, which waits for the next call: so it comes where it was among the bytes. */
+/* Up to the next event, which waits for the next call: so it comes where it was among the bytes. */
 static int chr__marks_read(chr__layer *layer, void *buf, size_t len)
 {
-    chr__marks *marks = (chr__marks *)layer;
-    size_t      done = 0;
-    int         n;
+    chr__marks    *marks = (chr__marks *)layer;
+    unsigned char *to = (unsigned char *)buf;
+    size_t         done = 0;
+    int            n;
 
     while (done == 0) {
-        if (marks->has_break) {
-            marks->has_break = 0;
-            return CHR__LAYER_EVENT - CHR_EVENT_BREAK;
-        }
-        if (marks->at == marks->end && (n = chr__marks_fill(marks)) <= 0)
+        if (marks->events)
+            return chr__marks_next_event(marks);
+        if (marks->owed >= 0)
+            to[done++] = (unsigned char)marks->owed;
+        marks->owed = -1;
+        if (done == 0 && marks->at == marks->end && (n = chr__marks_fill(marks)) <= 0)
             return n;
-        while (marks->at < marks->end && done < len && !marks->has_break)
-            done += (size_t)chr__marks_step(marks, marks->raw[marks->at++], (unsigned char *)buf + done);
+        while (marks->at < marks->end && done < len && !marks->events)
+            done += (size_t)chr__marks_step(marks, marks->raw[marks->at++], to + done);
     }
     return (int)done;
 }
@@ -10961,11 +12287,11 @@ static int chr__marks_pending(const chr__layer *layer)
 {
     const chr__marks *marks = (const chr__marks *)layer;
 
-    return marks->has_break || marks->at < marks->end;
+    return marks->events || marks->owed >= 0 || marks->at < marks->end;
 }
 
 static const chr__layer_slots chr__marks_slots = {
-    "marks", NULL, NULL, chr__marks_read, chr__marks_write, chr__marks_pending, NULL, NULL, NULL, NULL
+    "marks", NULL, NULL, chr__marks_read, chr__marks_write, chr__marks_pending, NULL, NULL, NULL, NULL, NULL
 };
 
 /* -- plugged and unplugged -- */
@@ -11002,6 +12328,10 @@ static void chr__serial_hung_up(chr__stream *stream, int code)
 static int chr__serial_start(chr__serial *serial)
 {
     memset(&serial->marks, 0, sizeof serial->marks);
+    serial->marks.owed = -1;
+    serial->marks.fd = serial->fd;
+    serial->marks.has_parity = serial->params.parity != 'N';
+    (void)chr__os_serial_counts(serial->fd, serial->marks.seen);
     serial->bottom.layer.slots = &chr__bottom_plain;
     serial->bottom.in = serial->bottom.out = serial->fd;
     serial->bottom.in_type = serial->bottom.out_type = chr__os_fd_type(serial->fd, 1);
@@ -11027,10 +12357,30 @@ static int chr__serial_start_plain(chr__serial *serial, const char *path, chr_er
     return chr__stream_open(&serial->stream, &serial->dev, &serial->bottom.layer, serial->fd, serial->out, chr__stream_input_over, err);
 }
 
-/* The line as the guest has set it; what a line doesn't have (a pty: modem lines) is no error here. */
-static int chr__serial_configure(chr__serial *serial, const char *path, chr_error *err)
+/* Makes the settings, and notes which of them the line has: *is_all is whether that is all. */
+static int chr__serial_apply(chr__serial *serial, const chr_serial_params *params, int flow, int *is_all)
 {
-    int code = chr__os_serial_configure(serial->fd, &serial->params, serial->flow);
+    chr_serial_params has = *params;
+    int               out = chr__flow_out(flow), in = chr__flow_in(flow), off;
+    int               code = chr__os_serial_configure(serial->fd, params, out, in), read = chr__os_serial_settings(serial->fd, &has, &out, &in);
+
+    if (code < 0 && code != CHR_ERR_INVALID)
+        return code;
+    if (read < 0)
+        return read;
+    off = has.speed > params->speed ? has.speed - params->speed : params->speed - has.speed;
+    *is_all = code == 0 && off <= params->speed / 10 && has.parity == params->parity && has.data_bits == params->data_bits &&
+              has.stop_bits == params->stop_bits && chr__flow(out, in) == flow;
+    serial->params = has;
+    serial->flow = chr__flow(out, in);
+    serial->marks.has_parity = has.parity != 'N';
+    return 0;
+}
+
+/* The line as the guest has set it; what a line doesn't have (a pty: modem lines) is no error here. */
+static int chr__serial_configure(chr__serial *serial, const char *path, int *is_all, chr_error *err)
+{
+    int code = chr__serial_apply(serial, &serial->params, serial->flow, is_all);
 
     if (code < 0)
         return chr__fail(err, code, "%s: its settings can't be made: %s", path, chr_error_text(code));
@@ -11041,9 +12391,9 @@ static int chr__serial_configure(chr__serial *serial, const char *path, chr_erro
     return 0;
 }
 
-static int chr__serial_start_line(chr__serial *serial, const char *path, chr_error *err)
+static int chr__serial_start_line(chr__serial *serial, const char *path, int *is_all, chr_error *err)
 {
-    int code = chr__serial_configure(serial, path, err);
+    int code = chr__serial_configure(serial, path, is_all, err);
 
     if (code < 0)
         return code;
@@ -11053,17 +12403,19 @@ static int chr__serial_start_line(chr__serial *serial, const char *path, chr_err
 static int chr__serial_plug(chr__serial *serial, chr_error *err)
 {
     const char *path = ((const chr_serial_options *)serial->dev.options)->path;
-    int         code = serial->fd = chr__os_open(path, CHR__OPEN_BOTH, err);
+    int         code = serial->fd = chr__os_open(path, CHR__OPEN_BOTH, err), is_all = 1;
 
     if (code < 0)
         return code;
-    code = chr__os_is_terminal(serial->fd) ? chr__serial_start_line(serial, path, err) : chr__serial_start_plain(serial, path, err);
+    code = chr__os_is_terminal(serial->fd) ? chr__serial_start_line(serial, path, &is_all, err) : chr__serial_start_plain(serial, path, err);
     if (code < 0) {
         chr__serial_unplug(serial);
         return code;
     }
     serial->has_failed = 0;
     chr_be_event(&serial->dev, CHR_EVENT_OPENED);
+    if (!is_all && serial->stream.top)
+        chr_be_event(&serial->dev, CHR_EVENT_SERIAL);
     return 0;
 }
 
@@ -11116,18 +12468,58 @@ static void chr__serial_close(chr_dev *dev)
 
 /* -- what the guest sets -- */
 
+/* What a line that is there can't have is an error, behind which it has what comes next to it; one that is away takes it all for now. */
 static int chr__serial_set(chr__serial *serial, const chr_serial_params *params, int flow)
 {
-    int code;
+    int code, is_all = 1;
 
     if (!chr__serial_params_valid(params) || !chr__flow_valid(flow))
         return CHR_ERR_INVALID;
-    code = serial->fd < 0 ? 0 : chr__os_serial_configure(serial->fd, params, flow);
-    if (code < 0)
-        return code;
+    flow = chr__flow(chr__flow_out(flow), chr__flow_in(flow));
+    if (serial->fd >= 0) {
+        code = chr__serial_apply(serial, params, flow, &is_all);
+        return code < 0 ? code : is_all ? 0 : CHR_ERR_INVALID;
+    }
     serial->params = *params;
     serial->flow = flow;
     return 0;
+}
+
+/* Others may have set it, too. */
+static void chr__serial_look(chr__serial *serial)
+{
+    int out, in;
+
+    if (serial->fd >= 0 && chr__os_serial_settings(serial->fd, &serial->params, &out, &in) == 0)
+        serial->flow = chr__flow(out, in);
+}
+
+static int chr__serial_purge(chr__serial *serial, int what)
+{
+    if (!chr__purge_valid(what))
+        return CHR_ERR_INVALID;
+    if (what & CHR_PURGE_TRANSMIT)
+        chr__outbox_purge(&serial->dev);
+    if (what & CHR_PURGE_RECEIVE) {
+        serial->marks.at = serial->marks.end = serial->marks.state = 0;
+        serial->marks.owed = -1;
+        serial->marks.events = 0;
+    }
+    return serial->fd < 0 ? 0 : chr__os_serial_purge(serial->fd, what);
+}
+
+/* An overrun leaves no mark in the input: only its count tells. */
+static int chr__serial_errors(chr__serial *serial)
+{
+    chr__marks *marks = &serial->marks;
+    int         now[CHR__COUNTS], errors = marks->errors;
+
+    if (serial->fd >= 0 && chr__os_serial_counts(serial->fd, now) == 0) {
+        errors |= now[CHR__COUNT_OVERRUN] != marks->seen[CHR__COUNT_OVERRUN] ? CHR_LINE_OVERRUN : 0;
+        marks->seen[CHR__COUNT_OVERRUN] = now[CHR__COUNT_OVERRUN];
+    }
+    marks->errors = 0;
+    return errors;
 }
 
 static int chr__serial_ioctl(chr_dev *dev, int command, void *arg)
@@ -11140,12 +12532,19 @@ static int chr__serial_ioctl(chr_dev *dev, int command, void *arg)
     case CHR_IOCTL_SERIAL_SET_PARAMS:
         return chr__serial_set(serial, (const chr_serial_params *)arg, serial->flow);
     case CHR_IOCTL_SERIAL_GET_PARAMS:
+        chr__serial_look(serial);
         *(chr_serial_params *)arg = serial->params;
         return 0;
     case CHR_IOCTL_SERIAL_SET_FLOW:
         return chr__serial_set(serial, &serial->params, *(const int *)arg);
     case CHR_IOCTL_SERIAL_GET_FLOW:
+        chr__serial_look(serial);
         *(int *)arg = serial->flow;
+        return 0;
+    case CHR_IOCTL_SERIAL_PURGE:
+        return chr__serial_purge(serial, *(const int *)arg);
+    case CHR_IOCTL_SERIAL_GET_ERRORS:
+        *(int *)arg = chr__serial_errors(serial);
         return 0;
     case CHR_IOCTL_SERIAL_SET_BREAK:
         serial->in_break = *(const int *)arg != 0;
@@ -11458,7 +12857,7 @@ static int chr__datagrams_pending(const chr__layer *layer)
 }
 
 static const chr__layer_slots chr__datagrams_slots = {
-    "datagrams", NULL, NULL, chr__datagrams_read, chr__datagrams_write, chr__datagrams_pending, NULL, NULL, NULL, NULL
+    "datagrams", NULL, NULL, chr__datagrams_read, chr__datagrams_write, chr__datagrams_pending, NULL, NULL, NULL, NULL, NULL
 };
 
 /* To the stream a refusal looks like a hang-up. Here it is the end of nothing. */
@@ -11615,15 +13014,17 @@ static const chr_option chr__socket_rows[] = {
     { "group",        CHR_OPTION_TEXT,   CHR__ROW(address.group),     NULL,  0, 0,           "server: group of the socket file at path, name or number" },
     { "server",       CHR_OPTION_BOOL,   CHR__ROW(server),            "off", 0, 0,           "listen for a peer" },
     { "wait",         CHR_OPTION_BOOL,   CHR__ROW(wait),              NULL,  0, 0,           "server: block until a peer has come (default: on)" },
-    { "nodelay",      CHR_OPTION_BOOL,   CHR__ROW(nodelay),           "off", 0, 0,           "send small packets at once (TCP_NODELAY)" },
-    { "delay",        CHR_OPTION_BOOL,   CHR__ROW(delay),             NULL,  0, 0,           "old word for the opposite of nodelay" },
+    { "nodelay",      CHR_OPTION_BOOL,   CHR__ROW(nodelay),           NULL,  0, 0,           "send small packets at once (TCP_NODELAY; default: off)" },
+    { "delay",        CHR_OPTION_BOOL,   CHR__ROW(delay),             NULL,  0, 0,           "old word for the opposite of nodelay: not both" },
     { "reconnect",    CHR_OPTION_NUMBER, CHR__ROW(reconnect),         NULL,  0, 2000000,     "client: try again every so many seconds" },
     { "reconnect-ms", CHR_OPTION_NUMBER, CHR__ROW(reconnect_ms),      NULL,  0, 2000000000,  "client: try again every so many milliseconds" },
     { "telnet",       CHR_OPTION_BOOL,   CHR__ROW(telnet),            "off", 0, 0,           "speak telnet" },
     { "com-port",     CHR_OPTION_BOOL,   CHR__ROW(com_port),          "off", 0, 0,           "with telnet: line settings and modem lines too (RFC 2217)" },
+    { "terminal-type", CHR_OPTION_TEXT,  CHR__ROW(terminal_type),     NULL,  0, 0,           "telnet or tn3270 client: the terminal's name, for its server" },
     { "tn3270",       CHR_OPTION_BOOL,   CHR__ROW(tn3270),            "off", 0, 0,           "speak tn3270" },
     { "websocket",    CHR_OPTION_BOOL,   CHR__ROW(websocket),         "off", 0, 0,           "speak websocket" },
     { "websocket-text", CHR_OPTION_BOOL, CHR__ROW(websocket_text),    "off", 0, 0,           "with websocket: text frames are input too; off: refused" },
+    { "half-close",   CHR_OPTION_BOOL,   CHR__ROW(half_close),        "off", 0, 0,           "the peer's end of input is an event, and output goes on; off: CLOSED" },
     { "tls-creds",    CHR_OPTION_TEXT,   CHR__ROW(tls_creds),         NULL,  0, 0,           "id of TLS credentials" },
     { "tls-authz",    CHR_OPTION_TEXT,   CHR__ROW(tls_authz),         NULL,  0, 0,           "id of the list of peers that are let in" },
     { "tls-hostname", CHR_OPTION_TEXT,   CHR__ROW(tls_hostname),      NULL,  0, 0,           "whom to expect in the server's certificate" },
@@ -11839,14 +13240,16 @@ static const chr_socket_options *chr__layer_options(const chr__layer *layer)
 }
 
 /* --------------------------------------------------------------------------------------------------------------------
- * >>layer_telnet   telnet (RFC 854 to 858, 1073, 1143), server and client, and tn3270 (RFC 1576), server
+ * >>layer_telnet   telnet (RFC 854 to 858, 1073, 1091, 1143), server and client, and tn3270 (RFC 1576), server and client
  *
- * handshake   the opening offers are sent; a peer that answers none of them, like nc, is welcome too
+ * handshake   the opening offers are sent; a peer that answers none of them, like nc, is welcome too. A tn3270 client waits for its host
+ *             to agree to records and to all byte values, both ways
  * bytes       telnet: all 256 values, 0xFF doubled on the wire; in is CR NUL a CR until the peer says WILL BINARY, out is a
  *             lone CR sent as CR NUL once the peer has refused BINARY
  *             tn3270: records as they are on the wire: IAC EOR ends one, 0xFF in them is doubled, in and out
+ * urgent      a Synch (urgent data and DM) changes nothing: there is no data here that would be better discarded
  * events      BREAK; RESIZED when the peer tells its window's size, which it is asked for once it has shown that it negotiates;
- *             SERIAL with com-port
+ *             SERIAL, LINE_ERROR, PURGE_RECEIVE and PURGE_TRANSMIT with com-port
  * -------------------------------------------------------------------------------------------------------------------- */
 
 enum { /* commands */
@@ -11860,6 +13263,8 @@ enum { /* options; all that we ever agree to are below 64 */
 };
 
 #define CHR__TELNET_BIT(option) (UINT64_C(1) << (CHR__TELNET_##option))
+
+enum { CHR__TELNET_TYPE_IS, CHR__TELNET_TYPE_SEND, CHR__TELNET_TYPE_MOST = 40, CHR__TELNET_SUB_SIZE = 96, CHR__TELNET_GREETING = 1 << 16 };
 
 typedef enum chr__telnet_state {
     CHR__TELNET_IN_DATA,
@@ -11876,16 +13281,18 @@ typedef enum chr__telnet_side { CHR__TELNET_NO, CHR__TELNET_ASKED, CHR__TELNET_Y
 typedef struct chr__com_port {
     chr_serial_params params, wanted; /* in force; of a client: what it has set, zeros = nothing yet */
     int               flow, wanted_flow; /* the same; -1 = nothing yet */
+    int               errors;         /* CHR_LINE_... that a client's server has told */
     int               ours;           /* CHR_TIOCM_...: what our frontend drives; -1 = nothing yet */
     int               theirs;         /* what the peer drives */
     int               in_break;       /* our frontend holds the line in break */
 } chr__com_port;
 
-typedef struct chr__com_port_dev { /* the states of chardevs that may have one begin like this */
-    chr_dev       dev;
-    chr__stream   stream;
-    chr__com_port com_port;
-} chr__com_port_dev;
+typedef struct chr__telnet_dev { /* the states of chardevs that may speak it begin like this */
+    chr_dev           dev;
+    chr__stream       stream;
+    chr__com_port     com_port;
+    chr_terminal_size terminal; /* of a client: what its frontend has set; 0 = not known */
+} chr__telnet_dev;
 
 typedef struct chr__telnet {
     chr__layer        layer;
@@ -11900,10 +13307,11 @@ typedef struct chr__telnet {
     int               owed;       /* a byte that is to be read next, or -1 */
     unsigned          events;     /* one bit each of CHR_EVENT_..., to be told next */
     int               is_flooded; /* more to answer than the peer reads */
-    int               asked_size;
+    int               asked_size; /* for the peer's window size, or offered ours */
     chr_terminal_size size;
-    unsigned          to_tell;    /* com-port: what the peer is to be told, one bit each */
-    unsigned char     line_mask, modem_mask, purged;
+    unsigned          to_tell;    /* what the peer is to be told, one bit each */
+    int               greeting;   /* bytes of a host that has not agreed to tn3270 yet */
+    unsigned char     line_mask, modem_mask, purged, errors;
     int               told_modem_state, their_break;
     int               is_stopped; /* the peer wants no output now */
     chr__box          in, out;
@@ -11932,6 +13340,23 @@ static void chr__telnet_say(chr__telnet *telnet, int verb, int option)
     bytes[1] = (unsigned char)verb;
     bytes[2] = (unsigned char)option;
     chr__telnet_send(telnet, bytes, sizeof bytes);
+}
+
+/* A subnegotiation. */
+static void chr__telnet_send_sub(chr__telnet *telnet, int option, const unsigned char *bytes, size_t len)
+{
+    unsigned char packet[CHR__TELNET_SUB_SIZE] = { CHR__TELNET_IAC, CHR__TELNET_SB };
+    size_t        i, end = 3;
+
+    packet[2] = (unsigned char)option;
+    for (i = 0; i < len && end < sizeof packet - 3; i++) {
+        if (bytes[i] == CHR__TELNET_IAC)
+            packet[end++] = CHR__TELNET_IAC;
+        packet[end++] = bytes[i];
+    }
+    packet[end++] = CHR__TELNET_IAC;
+    packet[end++] = CHR__TELNET_SE;
+    chr__telnet_send(telnet, packet, end);
 }
 
 static void chr__telnet_ask(chr__telnet *telnet, int verb, int option)
@@ -11980,22 +13405,24 @@ enum { /* a client's commands; a server's are 100 more */
     CHR__COM_SET_MODEMSTATE_MASK, CHR__COM_PURGE_DATA, CHR__COM_COMMANDS,
     /* SET-CONTROL stands for five things that are told one by one, like the commands */
     CHR__COM_FLOW = CHR__COM_COMMANDS, CHR__COM_BREAK, CHR__COM_DTR, CHR__COM_RTS, CHR__COM_INBOUND_FLOW, CHR__COM_FACTS,
+    CHR__TELNET_TYPE = CHR__COM_FACTS, CHR__TELNET_SIZE, CHR__TELNET_FACTS, /* and what a telnet client without it has to tell */
     CHR__COM_SERVER = 100
 };
 
 enum { /* line state; modem state, whose lower four bits say which of the upper ones have changed */
-    CHR__COM_LINE_BREAK = 0x10, CHR__COM_LINE_EMPTY = 0x60,
+    CHR__COM_LINE_ERRORS = CHR_LINE_OVERRUN | CHR_LINE_PARITY | CHR_LINE_FRAMING, CHR__COM_LINE_BREAK = 0x10, CHR__COM_LINE_EMPTY = 0x60,
     CHR__COM_MODEM_CTS = 0x10, CHR__COM_MODEM_DSR = 0x20, CHR__COM_MODEM_RI = 0x40, CHR__COM_MODEM_CD = 0x80
 };
 
 enum { CHR__COM_PORT_FAR = CHR_TIOCM_CTS | CHR_TIOCM_CAR | CHR_TIOCM_RI | CHR_TIOCM_DSR };
 
 #define CHR__COM_BIT(fact) (1u << (CHR__COM_##fact))
+#define CHR__COM_ALL       ((1u << CHR__COM_FACTS) - 1)
 #define CHR__COM_PARAMS    (CHR__COM_BIT(SET_BAUDRATE) | CHR__COM_BIT(SET_DATASIZE) | CHR__COM_BIT(SET_PARITY) | CHR__COM_BIT(SET_STOPSIZE))
 
 static chr__com_port *chr__com_port_of(const chr__telnet *telnet)
 {
-    return &((chr__com_port_dev *)telnet->layer.dev)->com_port;
+    return &((chr__telnet_dev *)telnet->layer.dev)->com_port;
 }
 
 /* By the book a client says WILL and its server DO. */
@@ -12017,18 +13444,20 @@ static void chr__com_port_init(chr__com_port *port, int is_server)
 
 /* -- values as they are on the wire -- */
 
+static const char chr__com_parities[] = "?NOEMS";
+
 static uint32_t chr__com_port_value(const chr_serial_params *params, int command)
 {
     switch (command) {
     case CHR__COM_SET_BAUDRATE: return (uint32_t)params->speed;
     case CHR__COM_SET_DATASIZE: return (uint32_t)params->data_bits;
-    case CHR__COM_SET_PARITY:   return params->parity == 'N' ? 1 : params->parity == 'O' ? 2 : params->parity == 'E' ? 3 : 0;
+    case CHR__COM_SET_PARITY:   return params->parity ? (uint32_t)(strchr(chr__com_parities, params->parity) - chr__com_parities) : 0;
     case CHR__COM_SET_STOPSIZE:
-    default:                    return (uint32_t)params->stop_bits;
+    default:                    return params->stop_bits == CHR_STOP_BITS_1_5 ? 3 : (uint32_t)params->stop_bits;
     }
 }
 
-/* Returns whether that changed something. What a chardev can't have is left as it is: mark and space parity, one and a half stop bits. */
+/* Returns whether that changed something. What there isn't is left as it is. */
 static int chr__com_port_take(chr_serial_params *params, int command, uint32_t value)
 {
     chr_serial_params changed = *params;
@@ -12037,9 +13466,9 @@ static int chr__com_port_take(chr_serial_params *params, int command, uint32_t v
     switch (command) {
     case CHR__COM_SET_BAUDRATE: changed.speed = number; break;
     case CHR__COM_SET_DATASIZE: changed.data_bits = number; break;
-    case CHR__COM_SET_PARITY:   changed.parity = number == 1 ? 'N' : number == 2 ? 'O' : number == 3 ? 'E' : 0; break;
+    case CHR__COM_SET_PARITY:   changed.parity = number <= 5 ? chr__com_parities[number] : 0; break;
     case CHR__COM_SET_STOPSIZE:
-    default:                    changed.stop_bits = number; break;
+    default:                    changed.stop_bits = number == 3 ? (int)CHR_STOP_BITS_1_5 : number < 3 ? number : 0; break;
     }
     if (!chr__serial_params_valid(&changed) || chr__com_port_value(params, command) == value)
         return 0;
@@ -12080,19 +13509,13 @@ static int chr__com_port_modem_changes(const chr__telnet *telnet, int state)
 
 static void chr__com_port_send(chr__telnet *telnet, int command, const void *bytes, size_t len)
 {
-    unsigned char        packet[64] = { CHR__TELNET_IAC, CHR__TELNET_SB, CHR__TELNET_COM_PORT };
-    const unsigned char *from = (const unsigned char *)bytes;
-    size_t               i, end = 4;
+    unsigned char sub[CHR__TELNET_SUB_SIZE / 2];
 
-    packet[3] = (unsigned char)(command + (telnet->is_server ? CHR__COM_SERVER : 0));
-    for (i = 0; i < len; i++) {
-        if (from[i] == CHR__TELNET_IAC)
-            packet[end++] = CHR__TELNET_IAC;
-        packet[end++] = from[i];
-    }
-    packet[end++] = CHR__TELNET_IAC;
-    packet[end++] = CHR__TELNET_SE;
-    chr__telnet_send(telnet, packet, end);
+    sub[0] = (unsigned char)(command + (telnet->is_server ? CHR__COM_SERVER : 0));
+    len = chr__min(len, sizeof sub - 1);
+    if (len > 0)
+        memcpy(sub + 1, bytes, len);
+    chr__telnet_send_sub(telnet, CHR__TELNET_COM_PORT, sub, 1 + len);
 }
 
 static void chr__com_port_say(chr__telnet *telnet, int command, uint32_t value)
@@ -12107,14 +13530,14 @@ static void chr__com_port_say(chr__telnet *telnet, int command, uint32_t value)
 static void chr__com_port_say_control(chr__telnet *telnet, int fact)
 {
     const chr__com_port *port = chr__com_port_of(telnet);
-    int                  flow = telnet->is_server ? port->flow : port->wanted_flow; /* of a client 0: the question */
+    int                  flow = telnet->is_server ? port->flow : port->wanted_flow; /* of a client -1: the question */
     int                  lines = telnet->is_server ? port->theirs : port->ours;
     int                  in_break = telnet->is_server ? telnet->their_break : port->in_break;
-    int                  value = fact == CHR__COM_FLOW  ? 1 + flow
+    int                  value = fact == CHR__COM_FLOW  ? (flow < 0 ? 0 : 1 + chr__flow_out(flow))
                                : fact == CHR__COM_BREAK ? (in_break ? 5 : 6)
                                : fact == CHR__COM_DTR   ? (lines & CHR_TIOCM_DTR ? 8 : 9)
                                : fact == CHR__COM_RTS   ? (lines & CHR_TIOCM_RTS ? 11 : 12)
-                                                     : 14 + flow;
+                                                     : flow < 0 ? 13 : 14 + chr__flow_in(flow);
 
     chr__com_port_say(telnet, CHR__COM_SET_CONTROL, (uint32_t)value);
 }
@@ -12133,10 +13556,40 @@ static void chr__com_port_say_modem_state(chr__telnet *telnet)
 
 static int chr__com_port_line_state(const chr__telnet *telnet)
 {
-    return CHR__COM_LINE_EMPTY | (chr__com_port_of(telnet)->in_break ? CHR__COM_LINE_BREAK : 0);
+    return CHR__COM_LINE_EMPTY | telnet->errors | (chr__com_port_of(telnet)->in_break ? CHR__COM_LINE_BREAK : 0);
 }
 
-static void chr__com_port_tell_fact(chr__telnet *telnet, int fact)
+/* The errors are told once, the rest is as it is now. */
+static void chr__com_port_say_line_state(chr__telnet *telnet)
+{
+    chr__com_port_say(telnet, CHR__COM_NOTIFY_LINESTATE, (uint32_t)(chr__com_port_line_state(telnet) & telnet->line_mask));
+    telnet->errors = 0;
+}
+
+/* -- and of a client's terminal -- */
+
+static void chr__telnet_say_type(chr__telnet *telnet)
+{
+    const char   *given = chr__layer_options(&telnet->layer)->terminal_type;
+    const char   *name = given ? given : telnet->is_3270 ? "IBM-3278-2-E" : "unknown";
+    unsigned char sub[1 + CHR__TELNET_TYPE_MOST] = { CHR__TELNET_TYPE_IS };
+    size_t        len = chr__min(strlen(name), CHR__TELNET_TYPE_MOST);
+
+    memcpy(sub + 1, name, len);
+    chr__telnet_send_sub(telnet, CHR__TELNET_TERMINAL_TYPE, sub, 1 + len);
+}
+
+static void chr__telnet_say_size(chr__telnet *telnet)
+{
+    const chr_terminal_size *size = &((chr__telnet_dev *)telnet->layer.dev)->terminal;
+    unsigned char            sub[4];
+
+    chr__put_be(sub, (uint64_t)size->columns, 2);
+    chr__put_be(sub + 2, (uint64_t)size->rows, 2);
+    chr__telnet_send_sub(telnet, CHR__TELNET_WINDOW_SIZE, sub, sizeof sub);
+}
+
+static void chr__telnet_tell_fact(chr__telnet *telnet, int fact)
 {
     static const char    signature[] = "chardev.h " CHARDEV_VERSION;
     const chr__com_port *port = chr__com_port_of(telnet);
@@ -12149,7 +13602,7 @@ static void chr__com_port_tell_fact(chr__telnet *telnet, int fact)
         chr__com_port_say(telnet, fact, chr__com_port_value(telnet->is_server ? &port->params : &port->wanted, fact));
         break;
     case CHR__COM_NOTIFY_LINESTATE:
-        chr__com_port_say(telnet, fact, (uint32_t)(chr__com_port_line_state(telnet) & telnet->line_mask));
+        chr__com_port_say_line_state(telnet);
         break;
     case CHR__COM_NOTIFY_MODEMSTATE:
         chr__com_port_say_modem_state(telnet);
@@ -12162,6 +13615,13 @@ static void chr__com_port_tell_fact(chr__telnet *telnet, int fact)
         break;
     case CHR__COM_PURGE_DATA:
         chr__com_port_say(telnet, fact, telnet->purged);
+        telnet->purged = 0;
+        break;
+    case CHR__TELNET_TYPE:
+        chr__telnet_say_type(telnet);
+        break;
+    case CHR__TELNET_SIZE:
+        chr__telnet_say_size(telnet);
         break;
     default:
         chr__com_port_say_control(telnet, fact);
@@ -12170,20 +13630,20 @@ static void chr__com_port_tell_fact(chr__telnet *telnet, int fact)
 }
 
 /* A server doesn't answer before its frontend has heard of what it may want to correct. */
-static int chr__com_port_has_to_tell(const chr__telnet *telnet)
+static int chr__telnet_has_to_tell(const chr__telnet *telnet)
 {
     return telnet->to_tell && (!telnet->events || !telnet->is_server);
 }
 
 /* Of these facts what there is room for. */
-static void chr__com_port_tell(chr__telnet *telnet, unsigned facts)
+static void chr__telnet_tell(chr__telnet *telnet, unsigned facts)
 {
     int fact;
 
-    for (fact = 0; fact < CHR__COM_FACTS && chr__com_port_has_to_tell(telnet); fact++)
+    for (fact = 0; fact < CHR__TELNET_FACTS && chr__telnet_has_to_tell(telnet); fact++)
         if (telnet->to_tell & facts & (1u << fact) && chr__box_room(&telnet->out) > 0) {
             telnet->to_tell &= ~(1u << fact);
-            chr__com_port_tell_fact(telnet, fact);
+            chr__telnet_tell_fact(telnet, fact);
         }
 }
 
@@ -12197,11 +13657,13 @@ static void chr__com_port_begins(chr__telnet *telnet)
     telnet->events |= 1u << CHR_EVENT_SERIAL;
     telnet->told_modem_state = chr__com_port_modem_state(port->ours);
     telnet->modem_mask = 0xff;
-    telnet->to_tell = CHR__COM_BIT(NOTIFY_MODEMSTATE);
+    telnet->to_tell |= CHR__COM_BIT(NOTIFY_MODEMSTATE);
     if (telnet->is_server)
         return;
-    telnet->line_mask = CHR__COM_LINE_BREAK;
+    telnet->line_mask = CHR__COM_LINE_BREAK | CHR__COM_LINE_ERRORS;
     telnet->to_tell |= CHR__COM_PARAMS | CHR__COM_BIT(FLOW) | CHR__COM_BIT(SET_LINESTATE_MASK) | CHR__COM_BIT(SET_MODEMSTATE_MASK);
+    if (port->wanted_flow >= 0 && chr__flow_in(port->wanted_flow) != chr__flow_out(port->wanted_flow))
+        telnet->to_tell |= CHR__COM_BIT(INBOUND_FLOW);
     if (port->ours >= 0)
         telnet->to_tell |= CHR__COM_BIT(DTR) | CHR__COM_BIT(RTS);
     if (port->in_break)
@@ -12217,11 +13679,25 @@ static void chr__com_port_negotiated(chr__telnet *telnet, int was_on)
     if (is_on || !was_on)
         return;
     telnet->events |= 1u << CHR_EVENT_SERIAL;
-    telnet->to_tell = 0;
+    telnet->to_tell &= ~CHR__COM_ALL;
     telnet->is_stopped = telnet->their_break = 0;
 }
 
 /* -- in -- */
+
+/* The value of SET-CONTROL that sets an outbound flow control sets the inbound one too, until that gets another of its own. */
+static void chr__com_port_set_control_flow(chr__telnet *telnet, int value)
+{
+    chr__com_port *port = chr__com_port_of(telnet);
+    int            was_split = chr__flow_in(port->flow) != chr__flow_out(port->flow);
+
+    if (value >= 1 && value <= 3)
+        port->flow = value - 1;
+    if (value >= 1 && value <= 3 && was_split && telnet->is_server)
+        telnet->to_tell |= CHR__COM_BIT(INBOUND_FLOW);
+    if (value >= 14 && value <= 16)
+        port->flow = chr__flow(chr__flow_out(port->flow), value - 14);
+}
 
 /* A server's client sets one of SET-CONTROL's five, or asks; also where it asks for what there isn't it learns what there is. */
 static void chr__com_port_control(chr__telnet *telnet, int value)
@@ -12235,8 +13711,7 @@ static void chr__com_port_control(chr__telnet *telnet, int value)
     if (value > 19)
         return;
     telnet->to_tell |= 1u << fact;
-    if (value >= 1 && value <= 3)
-        port->flow = value - 1;
+    chr__com_port_set_control_flow(telnet, value);
     if (value == 5 && !telnet->their_break)
         telnet->events |= 1u << CHR_EVENT_BREAK;
     if (value == 5 || value == 6)
@@ -12249,13 +13724,25 @@ static void chr__com_port_control(chr__telnet *telnet, int value)
         telnet->events |= 1u << CHR_EVENT_SERIAL;
 }
 
+/* What was sent before has been delivered; what its frontend has queued for the client, and holds itself, goes. */
+static void chr__com_port_purged(chr__telnet *telnet, int what)
+{
+    telnet->purged = (unsigned char)what;
+    if (what & CHR_PURGE_RECEIVE) {
+        chr__outbox_purge(telnet->layer.dev);
+        telnet->events |= 1u << CHR_EVENT_PURGE_RECEIVE;
+    }
+    if (what & CHR_PURGE_TRANSMIT)
+        telnet->events |= 1u << CHR_EVENT_PURGE_TRANSMIT;
+}
+
 static void chr__com_port_from_client(chr__telnet *telnet, int command, uint32_t value)
 {
     if (command == CHR__COM_SET_CONTROL) {
         chr__com_port_control(telnet, (int)value);
         return;
     }
-    if (command == CHR__COM_PURGE_DATA && (value < 1 || value > 3))
+    if (command == CHR__COM_PURGE_DATA && !chr__purge_valid((int)value))
         return;
     telnet->to_tell |= 1u << command;
     if (CHR__COM_PARAMS & (1u << command) && chr__com_port_take(&chr__com_port_of(telnet)->params, command, value))
@@ -12265,7 +13752,18 @@ static void chr__com_port_from_client(chr__telnet *telnet, int command, uint32_t
     if (command == CHR__COM_SET_MODEMSTATE_MASK)
         telnet->modem_mask = (unsigned char)value;
     if (command == CHR__COM_PURGE_DATA)
-        telnet->purged = (unsigned char)value; /* nothing is kept here */
+        chr__com_port_purged(telnet, (int)value);
+}
+
+/* A server that has been asked for a split one says what it has in two answers. */
+static void chr__com_port_told_control(chr__telnet *telnet, int value)
+{
+    chr__com_port *port = chr__com_port_of(telnet);
+    int            in = chr__flow_in(port->flow), is_split = port->wanted_flow >= 0 && port->wanted_flow >> 4;
+
+    chr__com_port_set_control_flow(telnet, value);
+    if (is_split && value >= 1 && value <= 3)
+        port->flow = chr__flow(value - 1, in);
 }
 
 static void chr__com_port_from_server(chr__telnet *telnet, int command, uint32_t value)
@@ -12277,14 +13775,18 @@ static void chr__com_port_from_server(chr__telnet *telnet, int command, uint32_t
         telnet->to_tell |= CHR__COM_BIT(SIGNATURE);
     if (CHR__COM_PARAMS & (1u << command) && chr__com_port_take(&port->params, command, value))
         telnet->events |= 1u << CHR_EVENT_SERIAL;
-    if (command == CHR__COM_SET_CONTROL && value >= 1 && value <= 3)
-        port->flow = (int)value - 1;
+    if (command == CHR__COM_SET_CONTROL)
+        chr__com_port_told_control(telnet, (int)value);
     if (command == CHR__COM_NOTIFY_MODEMSTATE)
         port->theirs = lines;
     if (flow != port->flow || theirs != port->theirs)
         telnet->events |= 1u << CHR_EVENT_SERIAL;
     if (command == CHR__COM_NOTIFY_LINESTATE && value & CHR__COM_LINE_BREAK)
         telnet->events |= 1u << CHR_EVENT_BREAK;
+    if (command == CHR__COM_NOTIFY_LINESTATE && value & CHR__COM_LINE_ERRORS) {
+        port->errors |= (int)value & CHR__COM_LINE_ERRORS;
+        telnet->events |= 1u << CHR_EVENT_LINE_ERROR;
+    }
 }
 
 /* How long the value of a command is. A signature that has a text is no question: it is skipped like what is too long. */
@@ -12331,8 +13833,11 @@ static void chr__com_port_set_params(chr__com_port *port, chr__telnet *telnet, c
 
 static void chr__com_port_set_flow(chr__com_port *port, chr__telnet *telnet, int flow)
 {
+    int was_split = port->flow >> 4 || port->wanted_flow >> 4 > 0;
+
+    flow = chr__flow(chr__flow_out(flow), chr__flow_in(flow));
     if (telnet && !telnet->is_server && (port->wanted_flow < 0 || port->flow != flow))
-        telnet->to_tell |= CHR__COM_BIT(FLOW);
+        telnet->to_tell |= CHR__COM_BIT(FLOW) | (was_split || flow >> 4 ? CHR__COM_BIT(INBOUND_FLOW) : 0);
     port->flow = port->wanted_flow = flow;
 }
 
@@ -12348,6 +13853,33 @@ static void chr__com_port_set_lines(chr__com_port *port, chr__telnet *telnet, in
         telnet->to_tell |= news ? CHR__COM_BIT(NOTIFY_MODEMSTATE) : 0;
     else
         telnet->to_tell |= (changed & CHR_TIOCM_DTR ? CHR__COM_BIT(DTR) : 0) | (changed & CHR_TIOCM_RTS ? CHR__COM_BIT(RTS) : 0);
+}
+
+/* Only its server has a line to purge; what is queued for that goes here. */
+static int chr__com_port_purge(chr__telnet *telnet, int what)
+{
+    if (!chr__purge_valid(what))
+        return CHR_ERR_INVALID;
+    if (telnet && telnet->is_server)
+        return CHR_ERR_NOT_SUPPORTED;
+    if (!telnet)
+        return 0;
+    if (what & CHR_PURGE_TRANSMIT)
+        chr__outbox_purge(telnet->layer.dev);
+    telnet->purged = (unsigned char)(telnet->purged | what);
+    telnet->to_tell |= CHR__COM_BIT(PURGE_DATA);
+    return 0;
+}
+
+static int chr__com_port_set_errors(chr__telnet *telnet, int errors)
+{
+    if (telnet && !telnet->is_server)
+        return CHR_ERR_NOT_SUPPORTED;
+    if (telnet)
+        telnet->errors = (unsigned char)((telnet->errors | errors) & CHR__COM_LINE_ERRORS & telnet->line_mask);
+    if (telnet && telnet->errors)
+        telnet->to_tell |= CHR__COM_BIT(NOTIFY_LINESTATE);
+    return 0;
 }
 
 static int chr__com_port_set(chr__com_port *port, chr__telnet *telnet, int command, const void *arg)
@@ -12369,12 +13901,16 @@ static int chr__com_port_set(chr__com_port *port, chr__telnet *telnet, int comma
     case CHR_IOCTL_SERIAL_SET_BREAK: /* of a connection it is telnet's affair */
         port->in_break = *(const int *)arg != 0;
         return 0;
+    case CHR_IOCTL_SERIAL_PURGE:
+        return chr__com_port_purge(telnet, *(const int *)arg);
+    case CHR_IOCTL_SERIAL_SET_ERRORS:
+        return chr__com_port_set_errors(telnet, *(const int *)arg);
     default:
         return CHR_ERR_NOT_SUPPORTED;
     }
 }
 
-static int chr__com_port_get(const chr__com_port *port, int is_server, int command, void *arg)
+static int chr__com_port_get(chr__com_port *port, int is_server, int command, void *arg)
 {
     switch (command) {
     case CHR_IOCTL_SERIAL_GET_PARAMS:
@@ -12386,6 +13922,10 @@ static int chr__com_port_get(const chr__com_port *port, int is_server, int comma
     case CHR_IOCTL_SERIAL_GET_TIOCM:
         *(int *)arg = is_server ? chr__com_port_cross(port->theirs) : port->theirs;
         return 0;
+    case CHR_IOCTL_SERIAL_GET_ERRORS:
+        *(int *)arg = port->errors;
+        port->errors = 0;
+        return is_server ? (int)CHR_ERR_NOT_SUPPORTED : 0;
     default:
         return CHR_ERR_NOT_SUPPORTED;
     }
@@ -12393,7 +13933,8 @@ static int chr__com_port_get(const chr__com_port *port, int is_server, int comma
 
 static int chr__com_port_ioctl(chr__com_port *port, chr__telnet *telnet, int command, void *arg)
 {
-    int is_get = command == CHR_IOCTL_SERIAL_GET_PARAMS || command == CHR_IOCTL_SERIAL_GET_FLOW || command == CHR_IOCTL_SERIAL_GET_TIOCM;
+    int is_get = command == CHR_IOCTL_SERIAL_GET_PARAMS || command == CHR_IOCTL_SERIAL_GET_FLOW || command == CHR_IOCTL_SERIAL_GET_TIOCM ||
+                 command == CHR_IOCTL_SERIAL_GET_ERRORS;
     int is_on = telnet && chr__com_port_is_on(telnet), code;
 
     if (is_get)
@@ -12409,7 +13950,7 @@ static int chr__telnet_flush(chr__layer *layer)
     chr__telnet *telnet = (chr__telnet *)layer;
 
     if (telnet->to_tell)
-        chr__com_port_tell(telnet, ~0u);
+        chr__telnet_tell(telnet, ~0u);
     return chr__telnet_send_kept(telnet);
 }
 
@@ -12451,12 +13992,22 @@ static void chr__telnet_negotiate(chr__telnet *telnet, int verb, int option)
     *side = turns_on ? CHR__TELNET_YES : CHR__TELNET_NO;
 }
 
+/* Whether the frontend of a client has said how large its terminal is. */
+static int chr__telnet_has_size(const chr__telnet *telnet)
+{
+    const chr_terminal_size *size = &((const chr__telnet_dev *)telnet->layer.dev)->terminal;
+
+    return size->columns > 0 || size->rows > 0;
+}
+
 static void chr__telnet_negotiated(chr__telnet *telnet, int option)
 {
     int com_port_was_on = chr__com_port_is_on(telnet);
 
     chr__telnet_negotiate(telnet, telnet->verb, option);
     chr__com_port_negotiated(telnet, com_port_was_on);
+    if (option == CHR__TELNET_WINDOW_SIZE && chr__telnet_has_size(telnet) && telnet->ours[option] == CHR__TELNET_YES)
+        telnet->to_tell |= 1u << CHR__TELNET_SIZE;
     if (!(telnet->theirs_allowed & CHR__TELNET_BIT(WINDOW_SIZE)) || telnet->asked_size)
         return;
     telnet->asked_size = 1;
@@ -12470,6 +14021,9 @@ static void chr__telnet_subnegotiated(chr__telnet *telnet)
 
     if (telnet->sub_length > 0 && sub[0] == CHR__TELNET_COM_PORT)
         chr__com_port_received(telnet);
+    if (telnet->sub_length == 2 && sub[0] == CHR__TELNET_TERMINAL_TYPE && sub[1] == CHR__TELNET_TYPE_SEND &&
+        telnet->ours[CHR__TELNET_TERMINAL_TYPE] == CHR__TELNET_YES)
+        telnet->to_tell |= 1u << CHR__TELNET_TYPE;
     if (telnet->sub_length != 5 || sub[0] != CHR__TELNET_WINDOW_SIZE || !(telnet->theirs_allowed & CHR__TELNET_BIT(WINDOW_SIZE)))
         return;
     telnet->size.columns = (int)chr__get_be(sub + 1, 2);
@@ -12494,10 +14048,11 @@ static size_t chr__telnet_plain(const chr__telnet *telnet, const unsigned char *
 /* The byte after IAC. Returns whether data came of it, in *data. */
 static int chr__telnet_command(chr__telnet *telnet, unsigned char c, unsigned char *data)
 {
-    int is_kept = telnet->is_3270 && (c == CHR__TELNET_IAC || c == CHR__TELNET_EOR || c == CHR__TELNET_SB || c == CHR__TELNET_SE);
+    int is_kept = telnet->is_3270 && (c == CHR__TELNET_IAC || c == CHR__TELNET_EOR ||
+                                      (telnet->is_server && (c == CHR__TELNET_SB || c == CHR__TELNET_SE)));
 
     if (telnet->to_tell)
-        chr__com_port_tell(telnet, ~0u); /* what came before gets an answer of its own */
+        chr__telnet_tell(telnet, ~0u); /* what came before gets an answer of its own */
     telnet->state = CHR__TELNET_IN_DATA;
     if (c == CHR__TELNET_BREAK)
         telnet->events |= 1u << CHR_EVENT_BREAK;
@@ -12642,6 +14197,14 @@ static int chr__telnet_pending(const chr__layer *layer)
 
 /* -- the rest of the slots -- */
 
+/* A client's, once for each server. */
+static void chr__telnet_offer_size(chr__telnet *telnet)
+{
+    if (!telnet->asked_size && telnet->ours[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_NO)
+        chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_WINDOW_SIZE);
+    telnet->asked_size = 1;
+}
+
 static void chr__telnet_start_server(chr__telnet *telnet)
 {
     telnet->ours_allowed = CHR__TELNET_BIT(ECHO) | CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY);
@@ -12655,19 +14218,20 @@ static void chr__telnet_start_server(chr__telnet *telnet)
 /* The guest's line is transparent: nothing between is to edit or translate. */
 static void chr__telnet_start_client(chr__telnet *telnet)
 {
-    telnet->ours_allowed = CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY);
+    telnet->ours_allowed = CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY) | CHR__TELNET_BIT(TERMINAL_TYPE) | CHR__TELNET_BIT(WINDOW_SIZE);
     telnet->theirs_allowed = CHR__TELNET_BIT(ECHO) | CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY);
     chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_SGA);
     chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_BINARY);
     chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_BINARY);
+    if (chr__telnet_has_size(telnet))
+        chr__telnet_offer_size(telnet);
 }
 
-static void chr__telnet_start_3270(chr__telnet *telnet)
+static void chr__telnet_start_3270_server(chr__telnet *telnet)
 {
     static const unsigned char send_type[] = { CHR__TELNET_IAC, CHR__TELNET_SB, CHR__TELNET_TERMINAL_TYPE, 1,
                                                CHR__TELNET_IAC, CHR__TELNET_SE };
 
-    telnet->is_3270 = 1;
     telnet->ours_allowed = CHR__TELNET_BIT(END_OF_RECORD) | CHR__TELNET_BIT(BINARY);
     telnet->theirs_allowed = telnet->ours_allowed | CHR__TELNET_BIT(TERMINAL_TYPE);
     chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_END_OF_RECORD);
@@ -12676,6 +14240,13 @@ static void chr__telnet_start_3270(chr__telnet *telnet)
     chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_BINARY);
     chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_TERMINAL_TYPE);
     chr__telnet_send(telnet, send_type, sizeof send_type);
+}
+
+/* It is the host that begins. */
+static void chr__telnet_start_3270_client(chr__telnet *telnet)
+{
+    telnet->theirs_allowed = CHR__TELNET_BIT(END_OF_RECORD) | CHR__TELNET_BIT(BINARY);
+    telnet->ours_allowed = telnet->theirs_allowed | CHR__TELNET_BIT(TERMINAL_TYPE);
 }
 
 /* There are some that say both WILL and DO. */
@@ -12696,8 +14267,11 @@ static int chr__telnet_start(chr__layer *layer, chr_error *err)
     telnet->owed = -1;
     telnet->is_server = options->server == CHR_ON;
     telnet->has_com_port = options->com_port == CHR_ON;
-    if (options->tn3270 == CHR_ON)
-        chr__telnet_start_3270(telnet);
+    telnet->is_3270 = options->tn3270 == CHR_ON;
+    if (telnet->is_3270 && telnet->is_server)
+        chr__telnet_start_3270_server(telnet);
+    else if (telnet->is_3270)
+        chr__telnet_start_3270_client(telnet);
     else if (telnet->is_server)
         chr__telnet_start_server(telnet);
     else
@@ -12707,11 +14281,54 @@ static int chr__telnet_start(chr__layer *layer, chr_error *err)
     return 0;
 }
 
+/* Records and all byte values, both ways (RFC 1576 section 4). */
+static int chr__telnet_is_agreed(const chr__telnet *telnet)
+{
+    const unsigned char *ours = telnet->ours, *theirs = telnet->theirs;
+
+    return ours[CHR__TELNET_END_OF_RECORD] == CHR__TELNET_YES && theirs[CHR__TELNET_END_OF_RECORD] == CHR__TELNET_YES &&
+           ours[CHR__TELNET_BINARY] == CHR__TELNET_YES && theirs[CHR__TELNET_BINARY] == CHR__TELNET_YES;
+}
+
+/* What a host says before it agrees is for people, like a greeting: it is dropped. What follows the agreement stays in the inbox. */
+static void chr__telnet_agree(chr__telnet *telnet)
+{
+    unsigned char dropped;
+
+    while (!chr__box_is_empty(&telnet->in) && !chr__telnet_is_agreed(telnet))
+        (void)chr__telnet_byte(telnet, telnet->in.bytes[telnet->in.start++], &dropped);
+    telnet->events = 0;
+    telnet->owed = -1;
+}
+
+static int chr__telnet_step_3270(chr__telnet *telnet, int *wants, chr_error *err)
+{
+    int n;
+
+    while (!chr__telnet_is_agreed(telnet)) {
+        n = chr__box_fill(&telnet->in, telnet->layer.below);
+        *wants = CHR_IN;
+        if (n == CHR_ERR_WOULD_BLOCK)
+            return n;
+        telnet->greeting += n > 0 ? n : 1;
+        if (n <= 0 && n != CHR__LAYER_NOTHING)
+            return chr__fail(err, n == 0 ? (int)CHR_ERR_DISCONNECTED : n, "tn3270: the host went before it agreed to records");
+        if (telnet->greeting > CHR__TELNET_GREETING || telnet->is_flooded)
+            return chr__fail(err, CHR_ERR_IO, "tn3270: the host sent more than %d bytes and has not agreed to records", CHR__TELNET_GREETING);
+        chr__telnet_agree(telnet);
+        (void)chr__telnet_flush(&telnet->layer); /* an error will meet the next step, write or read */
+    }
+    return 0;
+}
+
 static int chr__telnet_step(chr__layer *layer, int *wants, chr_error *err)
 {
-    int code = chr__telnet_flush(layer);
+    chr__telnet *telnet = (chr__telnet *)layer;
+    int          code = chr__telnet_flush(layer);
 
     *wants = CHR_OUT;
+    if (code == 0 && telnet->is_3270 && !telnet->is_server)
+        return chr__telnet_step_3270(telnet, wants, err);
     return code == 0 || code == CHR_ERR_WOULD_BLOCK ? code : chr__fail(err, code, "telnet: the peer went before it was greeted");
 }
 
@@ -12719,7 +14336,9 @@ static int chr__telnet_unsent(const chr__layer *layer)
 {
     const chr__telnet *telnet = (const chr__telnet *)layer;
 
-    return telnet->is_stopped ? -1 : !chr__box_is_empty(&telnet->out) || chr__com_port_has_to_tell(telnet);
+    int                count = (int)(telnet->out.end - telnet->out.start) + (chr__telnet_has_to_tell(telnet) ? 1 : 0);
+
+    return telnet->is_stopped ? -1 - count : count;
 }
 
 /* In the way that the peer understands. It begins at once or not at all, since its end would take its place among what waits; and it
@@ -12735,7 +14354,7 @@ static int chr__telnet_set_break(chr__telnet *telnet, int in_break)
     if (telnet->has_com_port)
         chr__com_port_of(telnet)->in_break = in_break;
     if (in_break && is_told)
-        chr__com_port_tell_fact(telnet, fact);
+        chr__telnet_tell_fact(telnet, fact);
     else if (in_break)
         chr__telnet_send(telnet, break_signal, sizeof break_signal);
     else if (is_told)
@@ -12744,10 +14363,45 @@ static int chr__telnet_set_break(chr__telnet *telnet, int in_break)
     return 0;
 }
 
+/* Of a client; telnet is NULL while it is not connected. */
+static int chr__telnet_set_size(chr__telnet_dev *state, chr__telnet *telnet, const chr_terminal_size *size)
+{
+    if (size->columns < 0 || size->columns > 0xffff || size->rows < 0 || size->rows > 0xffff)
+        return CHR_ERR_INVALID;
+    state->terminal = *size;
+    if (!telnet)
+        return 0;
+    chr__telnet_offer_size(telnet);
+    if (telnet->ours[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_YES)
+        telnet->to_tell |= 1u << CHR__TELNET_SIZE;
+    (void)chr__telnet_flush(&telnet->layer);
+    return telnet->ours[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_NO ? CHR_ERR_NOT_SUPPORTED : 0;
+}
+
+/* While nobody is connected. */
+static int chr__telnet_ioctl_away(chr_dev *dev, int command, void *arg)
+{
+    const chr_socket_options *options = (const chr_socket_options *)dev->options;
+    chr__telnet_dev          *state = (chr__telnet_dev *)dev;
+
+    if (command == CHR_IOCTL_SET_TERMINAL_SIZE && options->telnet == CHR_ON && options->server != CHR_ON)
+        return chr__telnet_set_size(state, NULL, (const chr_terminal_size *)arg);
+    return options->com_port == CHR_ON ? chr__com_port_ioctl(&state->com_port, NULL, command, arg) : CHR_ERR_NOT_SUPPORTED;
+}
+
+static int chr__telnet_com_port_ioctl(chr__telnet *telnet, int command, void *arg)
+{
+    int code = chr__com_port_ioctl(chr__com_port_of(telnet), telnet, command, arg);
+
+    /* a server's handler may go on correcting */
+    chr__telnet_tell(telnet, telnet->is_server ? CHR__COM_BIT(NOTIFY_MODEMSTATE) | CHR__COM_BIT(NOTIFY_LINESTATE) : ~0u);
+    (void)chr__telnet_send_kept(telnet);
+    return code;
+}
+
 static int chr__telnet_ioctl(chr__layer *layer, int command, void *arg)
 {
     chr__telnet *telnet = (chr__telnet *)layer;
-    int          code;
 
     switch (command) {
     case CHR_IOCTL_SERIAL_SET_BREAK:
@@ -12755,13 +14409,11 @@ static int chr__telnet_ioctl(chr__layer *layer, int command, void *arg)
     case CHR_IOCTL_GET_TERMINAL_SIZE:
         *(chr_terminal_size *)arg = telnet->size;
         return telnet->size.columns || telnet->size.rows ? 0 : CHR_ERR_NOT_SUPPORTED;
+    case CHR_IOCTL_SET_TERMINAL_SIZE:
+        return telnet->is_server || telnet->is_3270 ? (int)CHR_ERR_NOT_SUPPORTED
+                                                    : chr__telnet_set_size((chr__telnet_dev *)layer->dev, telnet, (const chr_terminal_size *)arg);
     default:
-        if (!telnet->has_com_port)
-            return CHR_ERR_NOT_SUPPORTED;
-        code = chr__com_port_ioctl(chr__com_port_of(telnet), telnet, command, arg);
-        chr__com_port_tell(telnet, telnet->is_server ? CHR__COM_BIT(NOTIFY_MODEMSTATE) : ~0u); /* a handler may go on correcting */
-        (void)chr__telnet_send_kept(telnet);
-        return code;
+        return telnet->has_com_port ? chr__telnet_com_port_ioctl(telnet, command, arg) : CHR_ERR_NOT_SUPPORTED;
     }
 }
 
@@ -12779,6 +14431,7 @@ static const chr__layer_slots chr__telnet_slots = {
     chr__telnet_pending, /* pending */
     chr__telnet_unsent,  /* unsent  */
     chr__telnet_flush,   /* flush   */
+    NULL,                /* shutdown */
     chr__telnet_ioctl,   /* ioctl   */
     chr__telnet_close,   /* close   */
 };
@@ -12861,6 +14514,7 @@ typedef enum chr__ws_state {
     CHR__WS_ACCEPTING,  /* ours is not sent */
     CHR__WS_REFUSING,   /* likewise, and then it is over */
     CHR__WS_OPEN,
+    CHR__WS_HALF,       /* our Close frame is queued or sent; the peer's has not come yet: it may still send data */
     CHR__WS_OVER        /* a Close frame is queued */
 } chr__ws_state;
 
@@ -12984,6 +14638,8 @@ static void chr__ws_say_goodbye(chr__websocket *ws, int code)
 {
     unsigned char payload[2];
 
+    if (ws->state == CHR__WS_HALF)
+        ws->state = CHR__WS_OVER; /* it has been said */
     if (ws->state != CHR__WS_OPEN)
         return;
     chr__put_be(payload, (uint64_t)code, 2);
@@ -13174,7 +14830,7 @@ static int chr__ws_read(chr__layer *layer, void *buf, size_t len)
     size_t          done;
     int             n = 1;
 
-    if (ws->state != CHR__WS_OPEN)
+    if (ws->state == CHR__WS_OVER)
         return 0;
     if (chr__box_is_empty(&ws->in))
         n = chr__box_fill(&ws->in, layer->below);
@@ -13184,7 +14840,7 @@ static int chr__ws_read(chr__layer *layer, void *buf, size_t len)
     (void)chr__ws_flush(layer); /* the answers; an error will meet the next write or read */
     if (done > 0)
         return (int)done;
-    return ws->state == CHR__WS_OPEN ? (int)CHR__LAYER_NOTHING : 0;
+    return ws->state == CHR__WS_OVER ? 0 : (int)CHR__LAYER_NOTHING;
 }
 
 static int chr__ws_pending(const chr__layer *layer)
@@ -13198,7 +14854,7 @@ static int chr__ws_unsent(const chr__layer *layer)
 {
     const chr__websocket *ws = (const chr__websocket *)layer;
 
-    return ws->owes_pong || !chr__box_is_empty(&ws->out);
+    return (int)(ws->out.end - ws->out.start) + (ws->owes_pong && ws->state == CHR__WS_OPEN ? 1 : 0);
 }
 
 /* -- HTTP heads -- */
@@ -13495,6 +15151,18 @@ static int chr__ws_step(chr__layer *layer, int *wants, chr_error *err)
     return 0;
 }
 
+/* RFC 6455 section 5.5.1: no frame follows our Close; the connection goes when the peer has answered it. */
+static int chr__ws_shutdown(chr__layer *layer)
+{
+    chr__websocket *ws = (chr__websocket *)layer;
+
+    if (ws->state == CHR__WS_OPEN) {
+        chr__ws_say_goodbye(ws, CHR__WS_NORMAL);
+        ws->state = CHR__WS_HALF;
+    }
+    return chr__ws_flush(layer);
+}
+
 static void chr__ws_close(chr__layer *layer)
 {
     chr__ws_say_goodbye((chr__websocket *)layer, CHR__WS_NORMAL);
@@ -13509,6 +15177,7 @@ static const chr__layer_slots chr__ws_slots = {
     chr__ws_pending, /* pending */
     chr__ws_unsent,  /* unsent  */
     chr__ws_flush,   /* flush   */
+    chr__ws_shutdown, /* shutdown */
     NULL,            /* ioctl   */
     chr__ws_close,   /* close   */
 };
@@ -14288,6 +15957,7 @@ typedef struct chr__tls {
     int                 is_up, has_ended; /* the handshake is over; so is the input */
     int                 end;              /* of the input: what mbed TLS said */
     int                 write_failed;
+    int                 said_goodbye;     /* close_notify */
     int                 has_heard, is_alien; /* something has come; it is not TLS */
     int                 is_unknown;       /* the peer's name has no key */
     unsigned char       ip[16];           /* whom a client expects, where it is an address */
@@ -14722,14 +16392,28 @@ static int chr__tls_pending(const chr__layer *layer)
 
 static int chr__tls_unsent(const chr__layer *layer)
 {
-    return ((const chr__tls *)layer)->kept_size > 0;
+    return (int)(((const chr__tls *)layer)->kept_size - ((const chr__tls *)layer)->sent);
+}
+
+/* close_notify, then FIN; the peer's side of the session stays as it is. */
+static int chr__tls_shutdown(chr__layer *layer)
+{
+    chr__tls *tls = (chr__tls *)layer;
+    int       n = tls->said_goodbye ? 0 : mbedtls_ssl_close_notify(&tls->ssl);
+
+    if (n == MBEDTLS_ERR_SSL_WANT_WRITE || n == MBEDTLS_ERR_SSL_WANT_READ)
+        return CHR_ERR_WOULD_BLOCK;
+    if (n < 0)
+        return CHR_ERR_DISCONNECTED;
+    tls->said_goodbye = 1;
+    return layer->below->slots->shutdown(layer->below);
 }
 
 static void chr__tls_close(chr__layer *layer)
 {
     chr__tls *tls = (chr__tls *)layer;
 
-    if (tls->is_up && !tls->write_failed && chr__tls_flush(layer) == 0)
+    if (tls->is_up && !tls->write_failed && !tls->said_goodbye && chr__tls_flush(layer) == 0)
         (void)mbedtls_ssl_close_notify(&tls->ssl);
     mbedtls_ssl_free(&tls->ssl);
     mbedtls_ssl_config_free(&tls->config);
@@ -14748,6 +16432,7 @@ static const chr__layer_slots chr__tls_slots = {
     chr__tls_pending, /* pending */
     chr__tls_unsent,  /* unsent  */
     chr__tls_flush,   /* flush   */
+    chr__tls_shutdown, /* shutdown */
     NULL,             /* ioctl   */
     chr__tls_close,   /* close   */
 };
@@ -14812,6 +16497,18 @@ static const char *chr__layer_scheme(const chr_socket_options *options)
          : options->tls_creds ? "tls" : NULL;
 }
 
+static int chr__terminal_type_valid(const chr_socket_options *options)
+{
+    const char *c = options->terminal_type;
+
+    if (!c)
+        return 1;
+    while (*c > ' ' && *c <= '~')
+        c++;
+    return (options->telnet == CHR_ON || options->tn3270 == CHR_ON) && options->server != CHR_ON && *c == 0 &&
+           c > options->terminal_type && c - options->terminal_type <= CHR__TELNET_TYPE_MOST;
+}
+
 /* `address` is the one in the options, with its type found. */
 static int chr__layers_check(chr_context *ctx, const chr_socket_options *options, const chr_address *address, chr_error *err)
 {
@@ -14819,12 +16516,15 @@ static int chr__layers_check(chr_context *ctx, const chr_socket_options *options
 
     if ((options->telnet == CHR_ON) + (options->tn3270 == CHR_ON) + (options->websocket == CHR_ON) > 1)
         return chr__fail(err, CHR_ERR_INVALID, "socket: only one of telnet=, tn3270= and websocket= can be on");
-    if (options->tn3270 == CHR_ON && options->server != CHR_ON)
-        return chr__fail(err, CHR_ERR_INVALID, "socket: tn3270=on is for a server: it needs server=on");
+    if (!chr__terminal_type_valid(options))
+        return chr__fail(err, CHR_ERR_INVALID, "socket: terminal-type=%s: goes with telnet=on or tn3270=on on a client, up to %d characters "
+                         "and no blanks", options->terminal_type, CHR__TELNET_TYPE_MOST);
     if (options->com_port == CHR_ON && options->telnet != CHR_ON)
         return chr__fail(err, CHR_ERR_INVALID, "socket: com-port=on goes with telnet=on only");
     if (options->websocket_text == CHR_ON && options->websocket != CHR_ON)
         return chr__fail(err, CHR_ERR_INVALID, "socket: websocket-text= goes with websocket=on only");
+    if (options->half_close == CHR_ON && options->websocket == CHR_ON)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: half-close=on can't be used with websocket=on: its Close frame ends both directions");
     if (!options->tls_creds && (options->tls_authz || is_named))
         return chr__fail(err, CHR_ERR_INVALID, "socket: tls-authz= and tls-hostname= go with tls-creds= only");
     if (options->tls_creds && options->server != CHR_ON && !is_named && address->type != CHR_ADDR_INET)
@@ -14863,6 +16563,7 @@ typedef struct chr__socket {
     chr_dev            dev;
     chr__stream        stream;
     chr__com_port      com_port;
+    chr_terminal_size  terminal;
     chr__socket_state  state;
     chr_address        address;     /* with its type found */
     int                is_server;
@@ -14873,7 +16574,6 @@ typedef struct chr__socket {
     chr__file_id       file;
     int64_t            retry_ms;    /* 0 = a client that does not come back */
     int                has_failed;  /* reported; until the next success */
-    int                keeps_fd;    /* while it may still fail, a descriptor that was given is the giver's */
     chr_watch          listen_watch;
     chr_watch          watch;       /* of fd until it is connected, or of the lookup */
     chr_timer          retry;
@@ -14958,11 +16658,25 @@ CHR__HOT static int chr__socket_write_unix(chr__layer *layer, const void *buf, s
     return bottom->outgoing->count == 0 ? chr__os_send(bottom->fd, buf, len) : chr__socket_write_fds(bottom, buf, len);
 }
 
+static const chr__layer_slots chr__socket_shut = {
+    "raw", NULL, NULL, chr__socket_read, chr__bottom_swallow, NULL, NULL, NULL, NULL, NULL, NULL
+};
+static const chr__layer_slots chr__socket_shut_unix = {
+    "raw", NULL, NULL, chr__socket_read_unix, chr__bottom_swallow, NULL, NULL, NULL, NULL, NULL, NULL
+};
+
+static int chr__socket_fin(chr__layer *layer)
+{
+    chr__os_shutdown(((chr__socket_bottom *)layer)->fd);
+    layer->slots = layer->slots->read == chr__socket_read ? &chr__socket_shut : &chr__socket_shut_unix;
+    return 0;
+}
+
 static const chr__layer_slots chr__socket_raw = {
-    "raw", NULL, NULL, chr__socket_read, chr__socket_write, NULL, NULL, NULL, NULL, NULL
+    "raw", NULL, NULL, chr__socket_read, chr__socket_write, NULL, NULL, NULL, chr__socket_fin, NULL, NULL
 };
 static const chr__layer_slots chr__socket_raw_unix = {
-    "raw", NULL, NULL, chr__socket_read_unix, chr__socket_write_unix, NULL, NULL, NULL, NULL, NULL
+    "raw", NULL, NULL, chr__socket_read_unix, chr__socket_write_unix, NULL, NULL, NULL, chr__socket_fin, NULL, NULL
 };
 
 /* -- the layers of one connection -- */
@@ -15073,10 +16787,9 @@ static void chr__socket_drop(chr__socket *sock)
     has_layers = sock->top != NULL;
     chr__socket_close_layers(sock);
     chr__stream_close(&sock->stream);
-    if (has_layers && !sock->keeps_fd && chr__layers_linger(chr__socket_options(sock)))
+    if (has_layers && !chr__is_given(&sock->dev, sock->fd) && chr__layers_linger(chr__socket_options(sock)))
         chr__socket_linger(sock);
-    if (!sock->keeps_fd)
-        chr__os_close(sock->fd);
+    chr__close_own(&sock->dev, sock->fd);
     sock->fd = -1;
     chr__msgfds_close(&sock->outgoing);
     chr__msgfds_close(&sock->incoming);
@@ -15091,8 +16804,12 @@ static void chr__socket_peer_gone(chr__socket *sock)
 
 static void chr__socket_ended(chr__stream *stream, int code)
 {
-    (void)code;
-    chr__socket_peer_gone((chr__socket *)stream->dev);
+    chr__socket *sock = (chr__socket *)stream->dev;
+
+    if (code == 0 && chr__socket_options(sock)->half_close == CHR_ON && !stream->input_over && chr__stream_half_close(stream))
+        chr_be_event(&sock->dev, CHR_EVENT_INPUT_END);
+    else
+        chr__socket_peer_gone(sock);
 }
 
 /* Once, until the next success. */
@@ -15179,6 +16896,7 @@ static void chr__socket_adopt(chr__socket *sock, int fd, int is_unix)
     chr_watch_stop(&sock->watch);
     chr_timer_stop(&sock->retry);
     chr_watch_set(&sock->listen_watch, 0); /* the next one waits in the backlog */
+    chr__os_urgent_inline(fd);
     if (!is_unix && (options->nodelay == CHR_ON || options->delay == CHR_OFF))
         chr__os_nodelay(fd);
     if (chr__socket_build_layers(sock, &sock->failure) < 0) {
@@ -15492,9 +17210,7 @@ static int chr__socket_take_fd(chr__socket *sock, int fd, int is_unix, chr_error
     if (chr__os_adopt(fd) < 0)
         return chr__fail(err, CHR_ERR_IO, "socket: fd=%d: its flags can't be set", fd);
     sock->has_failed = 1;
-    sock->keeps_fd = 1;
     chr__socket_adopt(sock, fd, is_unix);
-    sock->keeps_fd = 0;
     if (sock->state == CHR__SOCKET_DISCONNECTED)
         return chr__socket_failure(sock, err);
     return sock->has_failed = 0; /* a handshake that goes on may fail later, and nobody is told then */
@@ -15565,6 +17281,16 @@ static int chr__socket_get_msgfds(chr_dev *dev, int *fds, int count)
     return given;
 }
 
+static int chr__socket_shutdown(chr_dev *dev)
+{
+    return chr__stream_shutdown(&((chr__socket *)dev)->stream);
+}
+
+static size_t chr__socket_queued(const chr_dev *dev)
+{
+    return chr__stream_queued(&((const chr__socket *)dev)->stream);
+}
+
 static int chr__socket_ioctl(chr_dev *dev, int command, void *arg)
 {
     chr__stream *stream = &((chr__socket *)dev)->stream;
@@ -15574,8 +17300,8 @@ static int chr__socket_ioctl(chr_dev *dev, int command, void *arg)
     for (layer = stream->top; layer && code == CHR_ERR_NOT_SUPPORTED; layer = layer->below)
         if (layer->slots->ioctl)
             code = layer->slots->ioctl(layer, command, arg);
-    if (!stream->top && chr__socket_options((chr__socket *)dev)->com_port == CHR_ON)
-        code = chr__com_port_ioctl(&((chr__socket *)dev)->com_port, NULL, command, arg);
+    if (!stream->top)
+        code = chr__telnet_ioctl_away(dev, command, arg);
     if (chr__stream_unsent(stream))
         chr__stream_update(stream);
     return code;
@@ -15626,6 +17352,8 @@ static int chr__socket_check(chr__socket *sock, chr_error *err)
         return chr__fail(err, CHR_ERR_INVALID, "socket: reconnect= can't be used with fd=: there is no address to connect to again");
     if (options->wait != CHR_DEFAULT && !sock->is_server)
         return chr__fail(err, CHR_ERR_INVALID, "socket: wait= is for a server: it needs server=on");
+    if (options->nodelay != CHR_DEFAULT && options->delay != CHR_DEFAULT)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: nodelay= and delay= can't both be given: one is the opposite of the other");
     if (sock->is_server && options->wait != CHR_OFF && sock->dev.ctx->depth > 0)
         return chr__fail(err, CHR_ERR_IN_HANDLER, "socket: wait=on would block the loop from inside a handler: say wait=off");
     return 0;
@@ -15662,12 +17390,7 @@ static int chr__socket_open_server(chr__socket *sock, chr_error *err)
 
     if (code < 0 || chr__socket_options(sock)->wait == CHR_OFF)
         return code;
-    code = chr__socket_wait_connected(&sock->dev, err);
-    if (code < 0 && sock->address.type == CHR_ADDR_FD) { /* it stays the giver's */
-        chr_watch_stop(&sock->listen_watch);
-        sock->listener = -1;
-    }
-    return code;
+    return chr__socket_wait_connected(&sock->dev, err);
 }
 
 /* What fails in the creation of one that does not retry is returned, not logged. */
@@ -15724,7 +17447,7 @@ static void chr__socket_close(chr_dev *dev)
     chr__socket_forget(sock);
     if (sock->file_path)
         chr__os_unlink_own(sock->file_path, &sock->file); /* while it is bound its inode can't be another file's */
-    chr__os_close(sock->listener);
+    chr__close_own(&sock->dev, sock->listener);
     chr__free(dev->ctx, sock->file_path);
     chr__free(dev->ctx, sock->addresses);
 }
@@ -15757,6 +17480,8 @@ static const chr_peer_slots chr__socket_peer = {
     chr__socket_add_client,     /* add_client     */
     chr__socket_set_msgfds,     /* set_msgfds     */
     chr__socket_get_msgfds,     /* get_msgfds     */
+    chr__socket_shutdown,       /* shutdown       */
+    chr__socket_queued,         /* queued         */
 };
 
 static const chr_backend chr__socket_kind = {
@@ -16209,71 +17934,55 @@ static const chr_backend chr__spiceport_kind = {
  * >>table   the built-in backends
  * ==================================================================================================================== */
 
-static const chr_backend *const chr__builtins[] = {
-    &chr__null_kind,
-#if CHARDEV_HAS_RINGBUF
-    &chr__ringbuf_kind,
-#endif
-#if CHARDEV_HAS_TESTDEV
-    &chr__testdev_kind,
-#endif
-#if CHARDEV_HAS_MSMOUSE
-    &chr__msmouse_kind,
-#endif
-#if CHARDEV_HAS_WCTABLET
-    &chr__wctablet_kind,
-#endif
-#if CHARDEV_HAS_BRAILLE
-    &chr__braille_kind,
-#endif
-#if CHARDEV_HAS_MUX
-    &chr__mux_kind,
-#endif
-#if CHARDEV_HAS_HUB
-    &chr__hub_kind,
-#endif
-#if CHARDEV_HAS_FD
-    &chr__fd_kind,
-#endif
-#if CHARDEV_HAS_FILE
-    &chr__file_kind,
-#endif
-#if CHARDEV_HAS_PIPE
-    &chr__pipe_kind,
-#endif
-#if CHARDEV_HAS_PTY
-    &chr__pty_kind,
-#endif
-#if CHARDEV_HAS_STDIO
-    &chr__stdio_kind,
-#endif
-#if CHARDEV_HAS_SERIAL
-    &chr__serial_kind,
-#endif
-#if CHARDEV_HAS_PARALLEL
-    &chr__parallel_kind,
-#endif
-#if CHARDEV_HAS_UDP
-    &chr__udp_kind,
-#endif
-#if CHARDEV_HAS_SOCKET
-    &chr__socket_kind,
-#endif
-#if CHARDEV_HAS_SPICE
-    &chr__spicevmc_kind,
-    &chr__spiceport_kind,
-#endif
-    NULL
-};
+/* One line a backend, from which both tables come: what is not in the one is in the other.
+ *
+ *    CHARDEV_HAS_  kind       alias      without      its URIs begin, beside NAME: */
+#define CHR__KINDS(X)                                                                                        \
+    X(RINGBUF,      ringbuf,   "memory",  "ringbuf",   (NULL))                                               \
+    X(TESTDEV,      testdev,   "",        "testdev",   (NULL))                                               \
+    X(MSMOUSE,      msmouse,   "",        "msmouse",   (NULL))                                               \
+    X(WCTABLET,     wctablet,  "",        "wctablet",  (NULL))                                               \
+    X(BRAILLE,      braille,   "",        "braille",   (NULL))                                               \
+    X(MUX,          mux,       "",        "mux",       (NULL))                                               \
+    X(HUB,          hub,       "",        "hub",       (NULL))                                               \
+    X(FD,           fd,        "",        "fd",        (NULL))                                               \
+    X(FILE,         file,      "",        "file",      (NULL))                                               \
+    X(PIPE,         pipe,      "",        "pipe",      (NULL))                                               \
+    X(PTY,          pty,       "",        "pty",       (NULL))                                               \
+    X(STDIO,        stdio,     "",        "stdio",     (NULL))                                               \
+    X(SERIAL,       serial,    "tty",     "serial",    ("/dev/", "COM"))                                     \
+    X(PARALLEL,     parallel,  "parport", "parallel",  ("/dev/parport", "/dev/ppi"))                         \
+    X(UDP,          udp,       "",        "udp",       (NULL))                                               \
+    X(SOCKET,       socket,    "",        "socket",    ("unix:", "tcp:", "telnet:", "tn3270:", "websocket:")) \
+    X(SPICE,        spicevmc,  "",        "spice",     (NULL))                                               \
+    X(SPICE,        spiceport, "",        "spice",     (NULL))
 
-/* Backends that want a library: the name, and what this build is without. */
-static const char *const chr__left_out[] = {
-#if !CHARDEV_HAS_SPICE
-    "spicevmc", "spice",
-    "spiceport", "spice",
-#endif
-    NULL
-};
+#define CHR__PASTE_(a, b) a##b
+#define CHR__PASTE(a, b) CHR__PASTE_(a, b)
+#define CHR__BRACES(...) { __VA_ARGS__ }
+
+#define CHR__BUILTIN_1(kind) &chr__##kind##_kind,
+#define CHR__BUILTIN_0(kind)
+#define CHR__BUILTIN(feature, kind, alias, without, uris) CHR__PASTE(CHR__BUILTIN_, CHARDEV_HAS_##feature)(kind)
+
+static const chr_backend *const chr__builtins[] = { &chr__null_kind, CHR__KINDS(CHR__BUILTIN) NULL };
+
+#define CHR__ABSENT_1(kind, alias, without, uris)
+#define CHR__ABSENT_0(kind, alias, without, uris) { #kind, alias, without, CHR__BRACES uris },
+#define CHR__ABSENT(feature, kind, alias, without, uris) CHR__PASTE(CHR__ABSENT_, CHARDEV_HAS_##feature)(kind, alias, without, uris)
+
+static const chr__left_out chr__left_outs[] = { CHR__KINDS(CHR__ABSENT) { NULL, NULL, NULL, { NULL } } };
+
+#undef CHR__KINDS
+#undef CHR__PASTE_
+#undef CHR__PASTE
+#undef CHR__BRACES
+#undef CHR__BUILTIN_1
+#undef CHR__BUILTIN_0
+#undef CHR__BUILTIN
+#undef CHR__ABSENT_1
+#undef CHR__ABSENT_0
+#undef CHR__ABSENT
 
 static const chr_backend *const chr__object_kinds[] = {
 #if CHARDEV_HAS_TLS
@@ -16306,7 +18015,7 @@ static int chr__context_start(chr_context *ctx)
     ctx->idles.next = ctx->idles.prev = &ctx->idles;
     ctx->last_dev = &ctx->devs;
     ctx->builtins = chr__builtins;
-    ctx->left_out = chr__left_out;
+    ctx->left_out = chr__left_outs;
     ctx->untidy = ctx->config.timeout_changed != NULL;
     ctx->object_kinds = chr__object_kinds;
 #if CHARDEV_HAS_MUX
@@ -16315,13 +18024,8 @@ static int chr__context_start(chr_context *ctx)
     if (chr__os_waker_open(&ctx->waker) < 0)
         return CHR_ERR_NO_MEMORY;
     fd = chr__os_waker_fd(&ctx->waker);
-    if (fd >= 0 && chr_watch_start(ctx, &ctx->wake_watch, fd, CHR_IN, chr__woken, ctx) < 0)
-        return CHR_ERR_NO_MEMORY;
-#ifdef CHARDEV_THREADS
-    return chr__os_mutex_init(&ctx->mutex);
-#else
-    return 0;
-#endif
+    CHR__OWN(ctx);
+    return fd < 0 ? 0 : chr_watch_start(ctx, &ctx->wake_watch, fd, CHR_IN, chr__woken, ctx);
 }
 
 /* The user's timers, idles and watches are stopped, so that stopping them later on is harmless. */
@@ -16337,7 +18041,10 @@ static void chr__context_free_memory(chr_context *ctx)
     chr__free(ctx, ctx->polls);
     chr__free(ctx, ctx->watches);
     chr__free(ctx, ctx->buffer);
-    chr__free(ctx, ctx);
+#ifdef CHARDEV_THREADS
+    chr__os_mutex_destroy(&ctx->mutex);
+#endif
+    (void)ctx->config.allocate(ctx->config.opaque, ctx, 0);
 }
 
 CHARDEV_API chr_context *chr_context_new(const chr_config *config)
@@ -16354,20 +18061,28 @@ CHARDEV_API chr_context *chr_context_new(const chr_config *config)
         return NULL;
     memset(ctx, 0, sizeof *ctx);
     ctx->config = complete;
+#ifdef CHARDEV_THREADS
+    if (chr__os_mutex_init(&ctx->mutex) < 0) {
+        (void)complete.allocate(complete.opaque, ctx, 0);
+        return NULL;
+    }
+#endif
     if (chr__context_start(ctx) == 0)
         return ctx;
     chr__context_free_memory(ctx);
     return NULL;
 }
 
-/* Each frontend that was told OPENED gets CLOSED. Its handler may remove this chardev and others. */
+/* What waits to be told is told, then each frontend that was told OPENED gets CLOSED. Its handlers may remove this chardev and others. */
 static void chr__context_close_devs(chr_context *ctx)
 {
     chr_dev *dev;
 
     while ((dev = ctx->devs) != NULL) {
         chr__enter(ctx);
-        if (dev->be_open)
+        if (dev->pending & ~CHR__RECORDED)
+            chr__notify_now(dev);
+        if (!dev->removed && dev->be_open)
             chr_be_event(dev, CHR_EVENT_CLOSED);
         if (!dev->removed) {
             chr__unregister(dev);
@@ -16400,15 +18115,17 @@ static void chr__context_forget(chr_context *ctx)
 
 CHARDEV_API void chr_context_free(chr_context *ctx)
 {
-    if (!ctx || ctx->depth > 0)
+    if (!ctx)
         return;
+    if (chr__in_handler(ctx)) {
+        chr__log_line(ctx, "context", "chr_context_free() inside a handler does nothing");
+        return;
+    }
     (void)chr_record_stop(ctx);
+    ctx->closing = 1;
     chr__context_close_devs(ctx);
     chr_replay_close(ctx);
     chr__context_forget(ctx);
-#ifdef CHARDEV_THREADS
-    chr__os_mutex_destroy(&ctx->mutex);
-#endif
     chr__context_free_memory(ctx);
 }
 
@@ -16439,7 +18156,7 @@ static chr_dev *chr__find(chr_context *ctx, const char *id, chr_error *err)
     return dev;
 }
 
-CHARDEV_API int chr_remove(chr_context *ctx, const char *id, chr_error *err)
+static int chr__remove(chr_context *ctx, const char *id, chr_error *err)
 {
     chr_dev *dev = chr__find(ctx, id, err), *companion;
 
@@ -16447,46 +18164,74 @@ CHARDEV_API int chr_remove(chr_context *ctx, const char *id, chr_error *err)
         return CHR_ERR_NOT_FOUND;
     if (dev->frontends > 0)
         return chr__fail(err, CHR_ERR_BUSY, "chardev '%s' is busy: a frontend is attached", id);
-    chr__enter(ctx);
     for (; dev; dev = companion) {
         companion = dev->companion;
         chr__unregister(dev);
         chr__close(dev);
     }
-    chr__leave(ctx);
     return 0;
+}
+
+CHARDEV_API int chr_remove(chr_context *ctx, const char *id, chr_error *err)
+{
+    int code;
+
+    chr__enter(ctx);
+    code = chr__remove(ctx, id, err);
+    chr__leave(ctx);
+    return code;
 }
 
 CHARDEV_API int chr_send_break(chr_context *ctx, const char *id, chr_error *err)
 {
-    chr_dev *dev = chr__find(ctx, id, err);
+    chr_dev *dev;
 
-    if (!dev)
-        return CHR_ERR_NOT_FOUND;
-    chr__event(dev, CHR_EVENT_BREAK); /* not from the far side: a recorder would have it twice */
-    return 0;
+    chr__enter(ctx);
+    dev = chr__find(ctx, id, err);
+    if (dev)
+        chr__event(dev, CHR_EVENT_BREAK); /* not from the far side: a recorder would have it twice */
+    chr__leave(ctx);
+    return dev ? 0 : CHR_ERR_NOT_FOUND;
+}
+
+/* A descriptor that is refused is its giver's still, as it was. */
+static int chr__add_client(chr_dev *dev, int fd, chr_error *err)
+{
+    chr_context *ctx = dev->ctx;
+    int          code;
+
+    if (!dev->kind->peer || !dev->kind->peer->add_client)
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': a %s takes no clients", dev->id, dev->kind->name);
+    if (chr__given_note(dev, fd) < 0)
+        return chr__no_memory(err);
+    chr__quiet(ctx);
+    ctx->outside++;
+    code = dev->kind->peer->add_client(dev, fd, err);
+    ctx->outside--;
+    chr__loud(ctx);
+    if (code < 0)
+        chr__given_return(dev);
+    else
+        chr__given_keep(dev);
+    return code;
 }
 
 CHARDEV_API int chr_add_client(chr_context *ctx, const char *id, int fd, chr_error *err)
 {
-    chr_dev *dev = chr__find(ctx, id, err);
+    chr_dev *dev;
     int      code;
 
-    if (!dev)
-        return CHR_ERR_NOT_FOUND;
-    if (!dev->kind->peer || !dev->kind->peer->add_client)
-        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': a %s takes no clients", id, dev->kind->name);
-    ctx->quiet++;
-    ctx->outside++;
-    code = dev->kind->peer->add_client(dev, fd, err);
-    ctx->outside--;
-    ctx->quiet--;
+    CHR__LOCK(ctx);
+    dev = chr__find(ctx, id, err);
+    code = dev ? chr__add_client(dev, fd, err) : CHR_ERR_NOT_FOUND;
+    CHR__UNLOCK(ctx);
     return code;
 }
 
 CHARDEV_API void chr_query(const chr_dev *dev, chr_info *info)
 {
     memset(info, 0, sizeof *info);
+    CHR__LOCK(dev->ctx);
     info->id = dev->id;
     info->backend = dev->kind->name;
     info->frontend_open = dev->frontend ? dev->frontend->is_open : dev->frontends > 0;
@@ -16494,11 +18239,12 @@ CHARDEV_API void chr_query(const chr_dev *dev, chr_info *info)
     info->bytes_in = dev->bytes_in;
     info->bytes_out = dev->bytes_out;
     info->bytes_dropped = dev->bytes_dropped;
-    info->bytes_queued = dev->outbox ? dev->outbox->unsent + dev->outbox->queue.count : 0;
+    info->bytes_queued = chr__queued(dev);
     if (dev->kind->describe)
         dev->kind->describe(dev, info);
     else
         chr__format(info->filename, sizeof info->filename, "%s", dev->kind->name);
+    CHR__UNLOCK(dev->ctx);
 }
 
 /* -- >>extras -- */
@@ -16512,55 +18258,88 @@ static chr__ring *chr__as_ringbuf(const chr_dev *dev, chr_error *err)
     return NULL;
 }
 
-CHARDEV_API int chr_ringbuf_write(chr_dev *dev, const char *text, size_t len, chr_format format, chr_error *err)
+static size_t chr__ringbuf_decode(chr_dev *dev, const char *text, size_t len)
 {
     unsigned char bytes[3];
-    size_t        at;
-    int           count, total = 0;
+    size_t        at, total = 0;
+    int           count;
 
-    if (!chr__as_ringbuf(dev, err))
-        return CHR_ERR_NOT_SUPPORTED;
-    if (format == CHR_UTF8)
-        return chr__ringbuf_put(dev, text, len);
-    if (!chr__base64_check(text, len))
-        return chr__fail(err, CHR_ERR_INVALID, "ringbuf '%s': the data is not base64", dev->id);
-    for (at = 0; at < len; at += 4, total += count) {
+    for (at = 0; at < len; at += 4, total += (size_t)count) {
         count = chr__base64_ungroup(text + at, at + 4 == len, bytes);
         chr__ringbuf_put(dev, bytes, (size_t)count);
     }
     return total;
 }
 
-CHARDEV_API int chr_ringbuf_read(chr_dev *dev, size_t size, chr_format format, char *out, size_t capacity, chr_error *err)
+/* Of more than fits the last bytes are stored. */
+CHARDEV_API int chr_ringbuf_write(chr_dev *dev, const char *text, size_t len, chr_format format, chr_error *err)
 {
     chr__ring *ring = chr__as_ringbuf(dev, err);
 
     if (!ring)
         return CHR_ERR_NOT_SUPPORTED;
+    if (format != CHR_UTF8 && !chr__base64_check(text, len))
+        return chr__fail(err, CHR_ERR_INVALID, "ringbuf '%s': the data is not base64", dev->id);
+    CHR__LOCK(dev->ctx);
     if (format == CHR_UTF8)
-        return chr__ringbuf_read_utf8(ring, size, out, capacity);
-    return chr__ringbuf_read_base64(ring, size, out, capacity);
+        chr__ringbuf_put(dev, text, len);
+    else
+        len = chr__ringbuf_decode(dev, text, len);
+    len = chr__min(len, ring->size);
+    CHR__UNLOCK(dev->ctx);
+    return (int)len;
+}
+
+CHARDEV_API int chr_ringbuf_read(chr_dev *dev, size_t size, chr_format format, char *out, size_t capacity, chr_error *err)
+{
+    chr__ring *ring = chr__as_ringbuf(dev, err);
+    int        n;
+
+    if (!ring)
+        return CHR_ERR_NOT_SUPPORTED;
+    CHR__LOCK(dev->ctx);
+    if (format == CHR_UTF8)
+        n = chr__ringbuf_read_utf8(ring, size, out, capacity);
+    else
+        n = chr__ringbuf_read_base64(ring, size, out, capacity);
+    CHR__UNLOCK(dev->ctx);
+    return n;
 }
 
 CHARDEV_API int chr_ringbuf_count(const chr_dev *dev)
 {
     const chr__ring *ring = chr__as_ringbuf(dev, NULL);
+    int              count;
 
-    return ring ? (int)ring->count : CHR_ERR_NOT_SUPPORTED;
+    if (!ring)
+        return CHR_ERR_NOT_SUPPORTED;
+    CHR__LOCK(dev->ctx);
+    count = (int)ring->count;
+    CHR__UNLOCK(dev->ctx);
+    return count;
 }
 #endif
 
 #if CHARDEV_HAS_BRAILLE
 CHARDEV_API int chr_braille_key(chr_dev *dev, chr_braille_keys group, int down)
 {
-    return dev->kind == &chr__braille_kind ? chr__braille_key((chr__braille *)dev, group, down) : CHR_ERR_NOT_SUPPORTED;
+    int code;
+
+    if (dev->kind != &chr__braille_kind)
+        return CHR_ERR_NOT_SUPPORTED;
+    CHR__LOCK(dev->ctx);
+    code = chr__braille_key((chr__braille *)dev, group, down);
+    CHR__UNLOCK(dev->ctx);
+    return code;
 }
 
 CHARDEV_API int chr_braille_resized(chr_dev *dev)
 {
     if (dev->kind != &chr__braille_kind)
         return CHR_ERR_NOT_SUPPORTED;
+    CHR__LOCK(dev->ctx);
     chr__braille_resized((chr__braille *)dev);
+    CHR__UNLOCK(dev->ctx);
     return 0;
 }
 #endif
@@ -16581,40 +18360,61 @@ CHARDEV_API void chr_mux_resume_open(chr_context *ctx)
 {
     chr_dev *dev;
 
+    CHR__LOCK(ctx);
     ctx->open_suspended = 0;
     for (dev = ctx->devs; dev; dev = dev->next)
         if (dev->kind->sharing && dev->be_open)
-            chr__postpone(dev, 1u << CHR_EVENT_OPENED);
+            chr__postpone(dev, 1u << CHR_EVENT_OPENED | (dev->input_over ? 1u << CHR_EVENT_INPUT_END : 0));
+    CHR__UNLOCK(ctx);
+}
+
+/* What the hand does, to the slot that is asked for; none is given where the backend has none. */
+static int chr__input_move(chr_dev *dev, int (*slot)(chr_dev *, int, int), int x, int y)
+{
+    int code;
+
+    if (!slot)
+        return CHR_ERR_NOT_SUPPORTED;
+    CHR__LOCK(dev->ctx);
+    chr__quiet(dev->ctx);
+    code = slot(dev, x, y);
+    chr__loud(dev->ctx);
+    CHR__UNLOCK(dev->ctx);
+    return code;
 }
 
 CHARDEV_API int chr_input_rel(chr_dev *dev, int dx, int dy)
 {
-    const chr_input_slots *input = dev->kind->input;
-
-    return input && input->rel ? input->rel(dev, dx, dy) : CHR_ERR_NOT_SUPPORTED;
+    return chr__input_move(dev, dev->kind->input ? dev->kind->input->rel : NULL, dx, dy);
 }
 
 CHARDEV_API int chr_input_abs(chr_dev *dev, int x, int y)
 {
-    const chr_input_slots *input = dev->kind->input;
-
-    return input && input->abs ? input->abs(dev, x, y) : CHR_ERR_NOT_SUPPORTED;
+    return chr__input_move(dev, dev->kind->input ? dev->kind->input->abs : NULL, x, y);
 }
 
 CHARDEV_API int chr_input_button(chr_dev *dev, int button, int down)
 {
     const chr_input_slots *input = dev->kind->input;
 
-    if (!input || !input->button)
-        return CHR_ERR_NOT_SUPPORTED;
-    return button >= CHR_BUTTON_LEFT && button <= CHR_BUTTON_RIGHT ? input->button(dev, button, down) : CHR_ERR_INVALID;
+    if (input && input->button && (button < CHR_BUTTON_LEFT || button > CHR_BUTTON_RIGHT))
+        return CHR_ERR_INVALID;
+    return chr__input_move(dev, input ? input->button : NULL, button, down);
 }
 
 CHARDEV_API int chr_input_sync(chr_dev *dev)
 {
     const chr_input_slots *input = dev->kind->input;
+    int                    code;
 
-    return input && input->sync ? input->sync(dev) : CHR_ERR_NOT_SUPPORTED;
+    if (!input || !input->sync)
+        return CHR_ERR_NOT_SUPPORTED;
+    CHR__LOCK(dev->ctx);
+    chr__quiet(dev->ctx);
+    code = input->sync(dev);
+    chr__loud(dev->ctx);
+    CHR__UNLOCK(dev->ctx);
+    return code;
 }
 
 #if CHARDEV_HAS_TLS
@@ -16713,32 +18513,42 @@ CHARDEV_API int chr_authz_remove(chr_context *ctx, const char *id, chr_error *er
 
 /* -- >>descriptors -- */
 
-CHARDEV_API int chr_fd_put(chr_context *ctx, const char *name, int fd, chr_error *err)
+/* Two owners would close it twice. */
+static int chr__fd_check_name(chr_context *ctx, const char *name, int fd, chr_error *err)
 {
-    chr__named_fd *named;
+    const chr__named_fd *named;
 
     if (!name[0] || (name[0] >= '0' && name[0] <= '9'))
         return chr__fail(err, CHR_ERR_INVALID, "descriptor name '%s': may not be empty or begin with a digit", name);
     if (!chr__os_is_open(fd))
         return chr__fail(err, CHR_ERR_INVALID, "descriptor %d for the name '%s' is not open", fd, name);
-    for (named = ctx->named_fds; named; named = named->next) /* two owners would close it twice */
+    for (named = ctx->named_fds; named; named = named->next)
         if (named->fd == fd && strcmp(named->name, name) != 0)
             return chr__fail(err, CHR_ERR_EXISTS, "descriptor %d for the name '%s' has the name '%s' already", fd, name, named->name);
-    chr__os_close_on_exec(fd);
+    return 0;
+}
+
+CHARDEV_API int chr_fd_put(chr_context *ctx, const char *name, int fd, chr_error *err)
+{
+    chr__named_fd *named;
+    int            code = chr__fd_check_name(ctx, name, fd, err);
+
+    if (code < 0)
+        return code;
     named = *chr__named_fd_link(ctx, name);
-    if (named) {
-        if (named->fd != fd)
-            chr__os_close(named->fd);
+    if (!named) {
+        named = (chr__named_fd *)chr__allocate(ctx, sizeof *named + strlen(name));
+        if (!named)
+            return chr__no_memory(err);
+        memcpy(named->name, name, strlen(name));
         named->fd = fd;
-        return 0;
+        named->next = ctx->named_fds;
+        ctx->named_fds = named;
     }
-    named = (chr__named_fd *)chr__allocate(ctx, sizeof *named + strlen(name));
-    if (!named)
-        return chr__no_memory(err);
-    memcpy(named->name, name, strlen(name));
+    if (named->fd != fd)
+        chr__os_close(named->fd);
     named->fd = fd;
-    named->next = ctx->named_fds;
-    ctx->named_fds = named;
+    chr__os_close_on_exec(fd); /* not before: after an error it is as it was */
     return 0;
 }
 
@@ -16772,9 +18582,18 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__AT
 #undef CHR__TELNET_BIT
 #undef CHR__COM_BIT
+#undef CHR__COM_ALL
 #undef CHR__COM_PARAMS
+#undef CHR__STICK_PARITY
+#undef CHR__HARDWARE_OUT
+#undef CHR__HARDWARE_IN
 #undef CHR__TLS_LAYER
 #undef CHR__WRITABLE
+#undef CHR__OTHER_EVENT
+#undef CHR__LOAD
+#undef CHR__STORE
+#undef CHR__OWN
+#undef CHR__IS_FOREIGN
 #undef CHR__RECORDED
 #endif /* CHARDEV_IMPLEMENTATION */
 

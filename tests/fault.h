@@ -24,8 +24,8 @@
     X(access) X(accept) X(bind) X(chmod) X(clock_gettime) X(close) X(connect) X(fcntl) X(fork) X(fstat)             \
     X(getaddrinfo) X(getcwd) X(getpeername) X(getsockname) X(getsockopt) X(ioctl) X(isatty) X(lchown)               \
     X(listen) X(lstat) X(open) X(pipe) X(poll) X(pread) X(preadv2) X(pwritev2) X(read) X(recv) X(recvmsg)           \
-    X(send) X(sendmsg) X(setsockopt) X(shutdown) X(socket) X(stat) X(symlink) X(tcgetattr) X(tcsetattr)             \
-    X(unlink) X(write)
+    X(send) X(sendmsg) X(setsockopt) X(shutdown) X(socket) X(stat) X(symlink) X(tcflush) X(tcgetattr)               \
+    X(tcsetattr) X(unlink) X(write)
 
 typedef enum fault_call {
 #define FAULT_ENUM(name) FAULT_##name,
@@ -137,6 +137,7 @@ FAULT_PLAIN(int, shutdown, (int fd, int how), (fd, how))
 FAULT_PLAIN(int, socket, (int domain, int type, int protocol), (domain, type, protocol))
 FAULT_PLAIN(int, stat, (const char *path, struct stat *info), (path, info))
 FAULT_PLAIN(int, symlink, (const char *target, const char *path), (target, path))
+FAULT_PLAIN(int, tcflush, (int fd, int queue), (fd, queue))
 FAULT_PLAIN(int, tcgetattr, (int fd, struct termios *settings), (fd, settings))
 FAULT_PLAIN(int, tcsetattr, (int fd, int when, const struct termios *settings), (fd, when, settings))
 FAULT_PLAIN(int, unlink, (const char *path), (path))

@@ -13,7 +13,7 @@
 
 /* What a server says once its client is willing, and what a client says once its server is, as long as nothing was set. */
 #define BEGUN        DO_SIZE READY
-#define BEGUN_CLIENT SUB("\x01\0\0\0\0") SUB("\x02\0") SUB("\x03\0") SUB("\x04\0") SUB("\x07") SUB("\x0a\x10") SUB("\x0b\xff\xff") SUB("\x05\0")
+#define BEGUN_CLIENT SUB("\x01\0\0\0\0") SUB("\x02\0") SUB("\x03\0") SUB("\x04\0") SUB("\x07") SUB("\x0a\x1e") SUB("\x0b\xff\xff") SUB("\x05\0")
 
 #define CHECK_HEARS(l, text) CHECK_HEARD(l, text, sizeof(text) - 1)
 
@@ -46,14 +46,20 @@ static const stream streams[] = {
     SERVER("set_speed_with_255", SUB("\x01\0\0\xff\xff\xff\xff") "b", "b", "S", SUB("\x65\0\0\xff\xff\xff\xff")),
     SERVER("set_the_same_twice", SUB("\x01\0\0\x25\x80") SUB("\x01\0\0\x25\x80"), "", "S", SUB("\x65\0\0\x25\x80") SUB("\x65\0\0\x25\x80")),
     SERVER("set_to_and_fro", SUB("\x02\x07") SUB("\x02\x08") SUB("\x02\x07"), "", "SSS", SUB("\x66\x07") SUB("\x66\x08") SUB("\x66\x07")),
-    SERVER("set_what_there_is_not", SUB("\x01\0\0\0\x31") SUB("\x01\xfe\0\0\0") SUB("\x02\x04") SUB("\x02\x09") SUB("\x03\x04") SUB("\x04\x03"),
-           "", "", SUB("\x65\0\x01\xc2\0") SUB("\x65\0\x01\xc2\0") SUB("\x66\x08") SUB("\x66\x08") SUB("\x67\x01") SUB("\x68\x01")),
+    SERVER("set_what_there_is_not", SUB("\x01\0\0\0\x31") SUB("\x01\xfe\0\0\0") SUB("\x02\x04") SUB("\x02\x09") SUB("\x03\x06") SUB("\x04\x04") SUB("\x04\x0f"),
+           "", "", SUB("\x65\0\x01\xc2\0") SUB("\x65\0\x01\xc2\0") SUB("\x66\x08") SUB("\x66\x08") SUB("\x67\x01") SUB("\x68\x01") SUB("\x68\x01")),
+    SERVER("set_mark_and_space", SUB("\x03\x04") SUB("\x03\x05") SUB("\x03\0"), "", "SS", SUB("\x67\x04") SUB("\x67\x05") SUB("\x67\x05")),
+    SERVER("set_one_and_a_half", SUB("\x02\x05") SUB("\x04\x03") SUB("\x04\0"), "", "SS", SUB("\x66\x05") SUB("\x68\x03") SUB("\x68\x03")),
     SERVER("set_all", SUB("\x01\0\0\x12\xc0") SUB("\x02\x07") SUB("\x03\x03") SUB("\x04\x02"), "", "SSSS",
            SUB("\x65\0\0\x12\xc0") SUB("\x66\x07") SUB("\x67\x03") SUB("\x68\x02")),
     SERVER("set_flow", SUB("\x05\0") SUB("\x05\x02") SUB("\x05\0") SUB("\x05\x03") SUB("\x05\x03") SUB("\x05\x01"), "", "SSS",
            SUB("\x69\x01") SUB("\x69\x02") SUB("\x69\x02") SUB("\x69\x03") SUB("\x69\x03") SUB("\x69\x01")),
-    SERVER("set_flow_that_there_is_not", SUB("\x05\x11") SUB("\x05\x13") SUB("\x05\x10") SUB("\x05\x12") SUB("\x05\x0d"), "", "",
-           SUB("\x69\x01") SUB("\x69\x01") SUB("\x69\x0e") SUB("\x69\x0e") SUB("\x69\x0e")),
+    SERVER("set_flow_that_there_is_not", SUB("\x05\x11") SUB("\x05\x13") SUB("\x05\x12") SUB("\x05\x0d"), "", "",
+           SUB("\x69\x01") SUB("\x69\x01") SUB("\x69\x0e") SUB("\x69\x0e")),
+    SERVER("set_inbound_flow", SUB("\x05\x10") SUB("\x05\0") SUB("\x05\x0d") SUB("\x05\x0f") SUB("\x05\x0e"), "", "SSS",
+           SUB("\x69\x10") SUB("\x69\x01") SUB("\x69\x10") SUB("\x69\x0f") SUB("\x69\x0e")),
+    SERVER("set_both_after_inbound_flow", SUB("\x05\x10") SUB("\x05\x02") SUB("\x05\x0d") SUB("\x05\x0e") SUB("\x05\0"), "", "SSS",
+           SUB("\x69\x10") SUB("\x69\x02") SUB("\x69\x0f") SUB("\x69\x0f") SUB("\x69\x0e") SUB("\x69\x02")),
     SERVER("set_lines", SUB("\x05\x07") SUB("\x05\x0a") SUB("\x05\x09") SUB("\x05\x0c") SUB("\x05\x09") SUB("\x05\x08") SUB("\x05\x07"), "", "SSS",
            SUB("\x69\x08") SUB("\x69\x0b") SUB("\x69\x09") SUB("\x69\x0c") SUB("\x69\x09") SUB("\x69\x08") SUB("\x69\x08")),
     SERVER("set_break", "a" SUB("\x05\x04") SUB("\x05\x05") SUB("\x05\x05") SUB("\x05\x04") "b" SUB("\x05\x06") SUB("\x05\x05"), "ab", "BB",
@@ -66,7 +72,7 @@ static const stream streams[] = {
     SERVER("masks", SUB("\x0a\x10") SUB("\x0b\x30") SUB("\x06") SUB("\x07"), "", "", SUB("\x6e\x10") SUB("\x6f\x30") SUB("\x6a\0") SUB("\x6b\x30")),
     SERVER("mask_of_all", SUB("\x0a\xff\xff") SUB("\x0b\xff\xff") SUB("\x06"), "", "", SUB("\x6e\xff\xff") SUB("\x6f\xff\xff") SUB("\x6a\x60")),
     SERVER("signature", SUB("\0") SUB("\0me"), "", "", SUB("\x64" "chardev.h " CHARDEV_VERSION)),
-    SERVER("purge", SUB("\x0c\x01") SUB("\x0c\x03") SUB("\x0c\x02") SUB("\x0c\0") SUB("\x0c\x04"), "", "",
+    SERVER("purge", "a" SUB("\x0c\x01") "b" SUB("\x0c\x03") SUB("\x0c\x02") SUB("\x0c\0") SUB("\x0c\x04") "c", "abc", "PPQQ",
            SUB("\x70\x01") SUB("\x70\x03") SUB("\x70\x02")),
     SERVER("bad_packets", "a" SUB("") SUB("\x01") SUB("\x01\0\0\x25") SUB("\x01\0\0\x25\x80\0") SUB("\x02") SUB("\x02\x07\x07") SUB("\x05")
            SUB("\x05\x14") SUB("\x05\xff\xff") SUB("\x06\0") SUB("\x08\0") SUB("\x0a") SUB("\x0d\0") SUB("\x63\0") SUB("\x66\x07") SUB("\xff\xff\0")
@@ -77,9 +83,13 @@ static const stream streams[] = {
            "x", "SSSSS", ""),
     CLIENT("is_told_what_it_has_already", SUB("\x65\0\x01\xc2\0") SUB("\x66\x08") SUB("\x67\x01") SUB("\x68\x01") SUB("\x69\x01") SUB("\x69\x08"),
            "", "", ""),
-    CLIENT("is_told_what_there_is_not", SUB("\x66\x09") SUB("\x67\x05") SUB("\x68\x03") SUB("\x65\xfe\xfe\xfe\xfe"), "", "", ""),
+    CLIENT("is_told_what_there_is_not", SUB("\x66\x09") SUB("\x67\x06") SUB("\x68\x04") SUB("\x65\xfe\xfe\xfe\xfe"), "", "", ""),
+    CLIENT("is_told_mark_and_one_and_a_half", SUB("\x67\x04") SUB("\x68\x03") "x", "x", "SS", ""),
+    CLIENT("inbound_flow", SUB("\x69\x10") SUB("\x69\x0e") SUB("\x69\x0d") SUB("\x69\x11"), "", "SS", ""),
     CLIENT("modem_state", "a" SUB("\x6b\xb0") "b" SUB("\x6b\xbf") SUB("\x6b\x08") "c", "abc", "SS", ""),
-    CLIENT("break", "a" SUB("\x6a\x10") "b" SUB("\x6a\x0f") SUB("\x6a\x70") "c", "abc", "BB", ""),
+    CLIENT("break", "a" SUB("\x6a\x10") "b" SUB("\x6a\x01") SUB("\x6a\x70") "c", "abc", "BB", ""),
+    CLIENT("errors", "a" SUB("\x6a\x02") "b" SUB("\x6a\x64") SUB("\x6a\x60") SUB("\x6a\x18") "c", "abc", "LLBL", ""),
+    CLIENT("purge_is_answered", "a" SUB("\x70\x03") "b", "ab", "", ""),
     CLIENT("signature", SUB("\x64") SUB("\x64you"), "", "", SUB("\0" "chardev.h " CHARDEV_VERSION)),
     CLIENT("bad_packets", "a" SUB("") SUB("\x6b") SUB("\x6b\x10\x10") SUB("\x07\x10") SUB("\x71\0") SUB("\x65\0\0\x25") SUB("\xff\xff") "b",
            "ab", "", ""),
@@ -375,6 +385,152 @@ TEST(client_sends_what_changes)
     line_close(&l);
 }
 
+TEST(client_sends_mark_space_and_one_and_a_half)
+{
+    line l;
+    com_open(&l, 0);
+    CHECK_INT(set_params(&l, 9600, 'M', 5, CHR_STOP_BITS_1_5), 0);
+    CHECK_HEARS(&l, SUB("\x01\0\0\x25\x80") SUB("\x02\x05") SUB("\x03\x04") SUB("\x04\x03"));
+    CHECK_INT(set_params(&l, 9600, 'S', 5, CHR_STOP_BITS_1_5), 0);
+    CHECK_HEARS(&l, SUB("\x03\x05"));
+    check_params(&l.rec, 9600, 'S', 5, CHR_STOP_BITS_1_5);
+    line_close(&l);
+}
+
+TEST(client_sends_inbound_flow_control_where_it_is_another)
+{
+    int  split = CHR_FLOW_SPLIT(CHR_FLOW_RTSCTS, CHR_FLOW_XONXOFF);
+    line l;
+    com_open(&l, 0);
+    CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_SET_FLOW, split), 0);
+    CHECK_HEARS(&l, SUB("\x05\x03") SUB("\x05\x0f"));
+    tell(&l, S(SUB("\x69\x03") SUB("\x69\x0f")));
+    CHECK_INT(GET_FLOW(&l), split);
+    CHECK_STR(l.rec.events, "OS");
+    CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_SET_FLOW, CHR_FLOW_SPLIT(CHR_FLOW_XONXOFF, CHR_FLOW_XONXOFF)), 0);
+    CHECK_HEARS(&l, SUB("\x05\x02") SUB("\x05\x0f"));
+    CHECK_INT(GET_FLOW(&l), CHR_FLOW_XONXOFF);
+    CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_SET_FLOW, CHR_FLOW_NONE), 0);
+    CHECK_HEARS(&l, SUB("\x05\x01"));
+    line_close(&l);
+}
+
+/* A server that has one for both says so. */
+TEST(client_whose_server_splits_nothing)
+{
+    line l;
+    com_open(&l, 0);
+    CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_SET_FLOW, CHR_FLOW_SPLIT(CHR_FLOW_XONXOFF, CHR_FLOW_NONE)), 0);
+    tell(&l, S(SUB("\x69\x02") SUB("\x69\x0f")));
+    CHECK_INT(GET_FLOW(&l), CHR_FLOW_XONXOFF);
+    CHECK_STR(l.rec.events, "OSS");
+    line_close(&l);
+}
+
+TEST(client_purges)
+{
+    line l;
+    com_open(&l, 0);
+    CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_PURGE, CHR_PURGE_RECEIVE), 0);
+    CHECK_HEARS(&l, SUB("\x0c\x01"));
+    CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_PURGE, CHR_PURGE_TRANSMIT), 0);
+    CHECK_HEARS(&l, SUB("\x0c\x02"));
+    CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_PURGE, CHR_PURGE_RECEIVE | CHR_PURGE_TRANSMIT), 0);
+    CHECK_HEARS(&l, SUB("\x0c\x03"));
+    close(l.peer);
+    settle(&l.r);
+    CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_PURGE, CHR_PURGE_RECEIVE), 0); /* there is nothing */
+    l.peer = -1;
+    line_close(&l);
+}
+
+TEST(server_has_nothing_to_purge_but_its_client_has)
+{
+    line l;
+    com_open(&l, 1);
+    CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_PURGE, CHR_PURGE_RECEIVE), CHR_ERR_NOT_SUPPORTED);
+    CHECK_HEARD(&l, "", 0);
+    tell(&l, S("in" SUB("\x0c\x03")));
+    CHECK_HEARS(&l, SUB("\x70\x03"));
+    CHECK_STR(l.rec.events, "OSPQ");
+    CHECK_INPUT(&l.rec, "in");
+    line_close(&l);
+}
+
+/* What is queued for a client that reads slowly is what its line has received. */
+TEST(server_drops_what_is_queued_for_a_client_that_purges)
+{
+    static char much[1000000];
+    chr_info    info;
+    char        options[300];
+    size_t      heard = 0;
+    int         fds[2], i;
+    chr_error   err;
+    line        l;
+    memset(&l, 0, sizeof l);
+    rig_open_virtual(&l.r);
+    snprintf(options, sizeof options, "socket,id=t,path=%s,server=on,wait=off,telnet=on,com-port=on,obuf=1M", scratch("s"));
+    l.dev = make(&l.r, options);
+    attach(&l.rec, l.dev);
+    socket_pair(fds);
+    l.peer = fds[0];
+    CHECK_INT(chr_add_client(l.r.ctx, "t", fds[1], &err), 0);
+    settle(&l.r);
+    tell(&l, WILL_COM, 3);
+    memset(much, 'x', sizeof much);
+    CHECK_INT(chr_fe_write(&l.rec.fe, much, sizeof much), sizeof much);
+    settle(&l.r);
+    tell(&l, S(SUB("\x0c\x01")));
+    chr_query(l.dev, &info);
+    CHECK(info.bytes_dropped > 100000);
+    for (i = 0; i < 1000; i++) {
+        listen_in(&l);
+        heard += (size_t)hear_length;
+        settle(&l.r);
+    }
+    CHECK(heard < sizeof much - (size_t)info.bytes_dropped + 100);
+    CHECK_INT(chr_fe_write(&l.rec.fe, "new", 3), 3);
+    CHECK_HEARD(&l, "new", 3);
+    line_close(&l);
+    scratch_clean();
+}
+
+TEST(server_tells_line_errors_that_its_client_wants)
+{
+    line l;
+    com_open(&l, 1);
+    CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_SET_ERRORS, CHR_LINE_PARITY), 0); /* the mask is 0 at first */
+    CHECK_HEARD(&l, "", 0);
+    tell(&l, S(SUB("\x0a\x06")));
+    CHECK_HEARS(&l, SUB("\x6e\x06"));
+    CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_SET_ERRORS, CHR_LINE_FRAMING), 0);
+    CHECK_HEARD(&l, "", 0);
+    CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_SET_ERRORS, CHR_LINE_FRAMING | CHR_LINE_PARITY | CHR_LINE_OVERRUN | 0xf0), 0);
+    CHECK_HEARS(&l, SUB("\x6a\x06"));
+    tell(&l, S(SUB("\x06")));
+    CHECK_HEARS(&l, SUB("\x6a\0")); /* once */
+    tell(&l, S(SUB("\x0a\x7e")));
+    listen_in(&l);
+    CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_SET_ERRORS, CHR_LINE_FRAMING), 0);
+    CHECK_HEARS(&l, SUB("\x6a\x68"));
+    CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_SET_ERRORS, 0), 0);
+    CHECK_HEARD(&l, "", 0);
+    CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_GET_ERRORS, 0), CHR_ERR_NOT_SUPPORTED);
+    line_close(&l);
+}
+
+TEST(client_is_told_line_errors)
+{
+    line l;
+    com_open(&l, 0);
+    CHECK_INT(get_int(&l.rec, CHR_IOCTL_SERIAL_GET_ERRORS), 0);
+    tell(&l, S(SUB("\x6a\x62") SUB("\x6a\x6c")));
+    CHECK_INT(get_int(&l.rec, CHR_IOCTL_SERIAL_GET_ERRORS), CHR_LINE_OVERRUN | CHR_LINE_PARITY | CHR_LINE_FRAMING);
+    CHECK_INT(get_int(&l.rec, CHR_IOCTL_SERIAL_GET_ERRORS), 0);
+    CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_SET_ERRORS, CHR_LINE_PARITY), CHR_ERR_NOT_SUPPORTED);
+    line_close(&l);
+}
+
 TEST(what_is_wrong_is_refused_in_both_roles)
 {
     int  is_server;
@@ -383,7 +539,11 @@ TEST(what_is_wrong_is_refused_in_both_roles)
         com_open(&l, is_server);
         CHECK_INT(set_params(&l, 49, 'N', 8, 1), CHR_ERR_INVALID);
         CHECK_INT(set_params(&l, 4000001, 'N', 8, 1), CHR_ERR_INVALID);
-        CHECK_INT(set_params(&l, 9600, 'M', 8, 1), CHR_ERR_INVALID);
+        CHECK_INT(set_params(&l, 9600, 'm', 8, 1), CHR_ERR_INVALID);
+        CHECK_INT(set_params(&l, 9600, 'N' + 256, 8, 1), CHR_ERR_INVALID);
+        CHECK_INT(set_params(&l, 9600, 'N' - 256, 8, 1), CHR_ERR_INVALID);
+        CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_PURGE, 0), CHR_ERR_INVALID);
+        CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_PURGE, 4), CHR_ERR_INVALID);
         CHECK_INT(set_params(&l, 9600, 'N', 9, 1), CHR_ERR_INVALID);
         CHECK_INT(set_params(&l, 9600, 'N', 8, 3), CHR_ERR_INVALID);
         CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_SET_FLOW, 3), CHR_ERR_INVALID);
@@ -428,7 +588,7 @@ TEST(client_keeps_the_modem_state)
 /* Nobody is harmed by a peer that doesn't know the option. */
 TEST(refused_it_is_a_plain_line)
 {
-    static const int get[] = { CHR_IOCTL_SERIAL_GET_TIOCM, CHR_IOCTL_SERIAL_GET_FLOW, CHR_IOCTL_SERIAL_GET_PARAMS };
+    static const int get[] = { CHR_IOCTL_SERIAL_GET_TIOCM, CHR_IOCTL_SERIAL_GET_FLOW, CHR_IOCTL_SERIAL_GET_PARAMS, CHR_IOCTL_SERIAL_GET_ERRORS };
     int              value[8], is_server, i;
     line             l;
     for (is_server = 0; is_server < 2; is_server++) {
@@ -438,7 +598,9 @@ TEST(refused_it_is_a_plain_line)
         CHECK_INT(set_params(&l, 9600, 'N', 8, 1), CHR_ERR_NOT_SUPPORTED);
         CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_SET_TIOCM, CHR_TIOCM_DTR), CHR_ERR_NOT_SUPPORTED);
         CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_SET_FLOW, CHR_FLOW_NONE), CHR_ERR_NOT_SUPPORTED);
-        for (i = 0; i < 3; i++) CHECK_INT(chr_fe_ioctl(&l.rec.fe, get[i], value), CHR_ERR_NOT_SUPPORTED);
+        CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_PURGE, CHR_PURGE_RECEIVE), CHR_ERR_NOT_SUPPORTED);
+        CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_SET_ERRORS, CHR_LINE_PARITY), CHR_ERR_NOT_SUPPORTED);
+        for (i = 0; i < 4; i++) CHECK_INT(chr_fe_ioctl(&l.rec.fe, get[i], value), CHR_ERR_NOT_SUPPORTED);
         CHECK_HEARD(&l, "", 0);
         CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_SET_BREAK, 1), 0);
         CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_SET_BREAK, 0), 0);
@@ -481,7 +643,7 @@ TEST(client_sends_all_anew)
     PUMP(&l.r, l.rec.open);
     CHECK_HEARS(&l, "\xff\xfd\x03\xff\xfb\x00\xff\xfd\x00" WILL_COM);
     tell(&l, DO_COM, 3);
-    CHECK_HEARS(&l, SUB("\x01\0\0\x25\x80") SUB("\x02\x07") SUB("\x03\x03") SUB("\x04\x02") SUB("\x07") SUB("\x0a\x10") SUB("\x0b\xff\xff")
+    CHECK_HEARS(&l, SUB("\x01\0\0\x25\x80") SUB("\x02\x07") SUB("\x03\x03") SUB("\x04\x02") SUB("\x07") SUB("\x0a\x1e") SUB("\x0b\xff\xff")
                       SUB("\x05\0") SUB("\x05\x05") SUB("\x05\x09") SUB("\x05\x0b"));
     tell(&l, S(SUB("\x65\0\0\x12\xc0") SUB("\x6b\x10"))); /* what the server made of it isn't what is wanted of the next */
     CHECK_INT(GET_LINES(&l), CHR_TIOCM_CTS);
@@ -493,7 +655,7 @@ TEST(client_sends_all_anew)
     PUMP(&l.r, l.rec.open);
     listen_in(&l);
     tell(&l, DO_COM, 3);
-    CHECK_HEARS(&l, SUB("\x01\0\0\x25\x80") SUB("\x02\x07") SUB("\x03\x03") SUB("\x04\x02") SUB("\x07") SUB("\x0a\x10") SUB("\x0b\xff\xff")
+    CHECK_HEARS(&l, SUB("\x01\0\0\x25\x80") SUB("\x02\x07") SUB("\x03\x03") SUB("\x04\x02") SUB("\x07") SUB("\x0a\x1e") SUB("\x0b\xff\xff")
                       SUB("\x05\x03") SUB("\x05\x09") SUB("\x05\x0b"));
     CHECK_INT(GET_LINES(&l), 0);
     detach(&l.rec);
@@ -511,7 +673,7 @@ TEST(set_between_opened_and_agreed)
     CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_SET_TIOCM, 0), 0);
     CHECK_HEARD(&l, "", 0);
     tell(&l, DO_COM, 3);
-    CHECK_HEARS(&l, SUB("\x01\0\0\x25\x80") SUB("\x02\x08") SUB("\x03\x01") SUB("\x04\x01") SUB("\x07") SUB("\x0a\x10") SUB("\x0b\xff\xff")
+    CHECK_HEARS(&l, SUB("\x01\0\0\x25\x80") SUB("\x02\x08") SUB("\x03\x01") SUB("\x04\x01") SUB("\x07") SUB("\x0a\x1e") SUB("\x0b\xff\xff")
                       SUB("\x05\0") SUB("\x05\x09") SUB("\x05\x0c"));
     line_close(&l);
 }

@@ -6,11 +6,15 @@
 
 static int     line_ioctl(int fd, unsigned long request, ...);
 static ssize_t line_read(int fd, void *buf, size_t len);
+static int     line_tcgetattr(int fd, struct termios *settings);
 static int     line_tcsetattr(int fd, int when, const struct termios *settings);
+static int     line_tcflush(int fd, int queue);
 static int     line_open(const char *path, int flags, ...);
 #define fault_ioctl line_ioctl
 #define fault_read line_read
+#define fault_tcgetattr line_tcgetattr
 #define fault_tcsetattr line_tcsetattr
+#define fault_tcflush line_tcflush
 #define fault_open line_open
 
 #define CHARDEV_IMPLEMENTATION
@@ -25,6 +29,9 @@ static struct line {
     int            refuses_odd_speeds;
     int            open_flags;
     struct termios settings;                     /* the last that were asked for */
+    int            has_formats;                      /* they are in force, as on a line with a UART; a pty has 8 data bits and no parity */
+    int            flushes, flushed;                 /* tcflush() */
+    int            has_counts, counts[4];            /* TIOCGICOUNT: break, framing, parity, overrun */
     const char    *input;                        /* what the next reads of the line give, `chunk` bytes each */
     size_t         input_length, chunk, rung;    /* real bytes come before it, only to wake who reads */
     int            fd;                           /* the line's, once it has been read or configured */
@@ -49,11 +56,35 @@ static int line_ioctl(int fd, unsigned long request, ...)
         line.modem_lines = *(int *)value;
         return 0;
     }
+    if (line.has_counts && request == TIOCGICOUNT) {
+        int *all = (int *)value; /* cts, dsr, rng, dcd, rx, tx, frame, overrun, parity, brk, buf_overrun */
+        memset(all, 0, 11 * sizeof *all);
+        all[9] = line.counts[0];
+        all[6] = line.counts[1];
+        all[8] = line.counts[2];
+        all[7] = line.counts[3] / 2;
+        all[10] = line.counts[3] - line.counts[3] / 2;
+        return 0;
+    }
     if (line.refuses_odd_speeds && (request & 0xffff) == 0x542b) {
         errno = EINVAL;
         return -1;
     }
     return ioctl(fd, request, value);
+}
+
+static int line_tcgetattr(int fd, struct termios *settings)
+{
+    int n = tcgetattr(fd, settings);
+    if (n == 0 && line.has_formats && fd == line.fd) *settings = line.settings;
+    return n;
+}
+
+static int line_tcflush(int fd, int queue)
+{
+    line.flushes++;
+    line.flushed = queue;
+    return tcflush(fd, queue);
 }
 
 static ssize_t line_read(int fd, void *buf, size_t len)
@@ -132,8 +163,9 @@ static void note_order(recorder *rec, int what)
     if (what == 'r') {
         for (; seen < rec->length && used < sizeof order - 4; seen++)
             used += (size_t)sprintf(order + used, (unsigned char)rec->input[seen] == 0xff ? "^" : rec->input[seen] == 0 ? "0" : "%c", rec->input[seen]);
-    } else if (what == 'e' && rec->last_event == CHR_EVENT_BREAK && used < sizeof order - 2) {
-        strcpy(order + used, "!");
+    } else if (what == 'e' && used < sizeof order - 2) {
+        if (rec->last_event == CHR_EVENT_BREAK) strcpy(order + used, "!");
+        if (rec->last_event == CHR_EVENT_LINE_ERROR) strcpy(order + used, "~");
     }
 }
 
@@ -193,7 +225,7 @@ TEST(serial_opens_raw_at_115200_8n1)
     CHECK_STR(rec.events, "O");
     REQUIRE(tcgetattr(master, &t) == 0);
     CHECK_INT(speed_at(master), 115200);
-    CHECK_INT(t.c_iflag, PARMRK);
+    CHECK_INT(t.c_iflag, PARMRK | INPCK);
     CHECK_INT(t.c_oflag, 0);
     CHECK_INT(t.c_lflag, 0);
     CHECK_INT(t.c_cflag & (CSIZE | CSTOPB | PARENB | PARODD | CRTSCTS | CLOCAL | CREAD), CS8 | CLOCAL | CREAD);
@@ -316,7 +348,7 @@ TEST(serial_no_handlers_no_reading)
 
 /* ---- break that comes in -------------------------------------------------------------------------------------------------------- */
 
-/* As n_tty marks them: 0xff 0 0 = break (!), 0xff 0xff = 0xff (^), 0xff 0 X = X with wrong parity. In any chunks and with any room
+/* As n_tty marks them: 0xff 0 0 = break (!), 0xff 0xff = 0xff (^), 0xff 0 X = X is damaged (~). In any chunks and with any room
  * the events come between the right bytes. */
 typedef struct broken_line {
     const char *raw;
@@ -333,7 +365,9 @@ static const broken_line broken_lines[] = {
     { RAW("\xff\0\0\xff\0\0\xff\0\0x"), "!!!x" },
     { RAW("ab\xff\0\0\xff\0\0"), "ab!!" },
     { RAW("a\xff\0\0\xff\xff\xff\0\0\0b"), "a!^!0b" },
-    { RAW("\xff\0xy\xff\xff"), "xy^" },
+    { RAW("\xff\0xy\xff\xff"), "~xy^" },
+    { RAW("a\xff\0\xff\xff\0\x01\xff\0\0b"), "a~^~\x01!b" },
+    { RAW("a\xff\0b"), "a~b" },
     { RAW("\xff\xff\0\0"), "^00" },
     { RAW("a\xff\0\0"), "a!" },
     { RAW("\0\0\xff\0\0\0\0z"), "00!00z" },
@@ -366,6 +400,68 @@ TEST(serial_breaks_come_between_the_bytes)
                 }
                 if (!CHECK_STR(order, broken_lines[i].order)) NOTE("row %zu, chunks of %zu, room %d", i, chunk, rooms[k]);
             }
+    end_line(&r, &rec, master);
+}
+
+static int get_errors(recorder *rec)
+{
+    int errors = -1;
+    CHECK_INT(chr_fe_ioctl(&rec->fe, CHR_IOCTL_SERIAL_GET_ERRORS, &errors), 0);
+    return errors;
+}
+
+static void read_marked(rig *r, const char *bytes, size_t len, int master)
+{
+    line.input = bytes;
+    line.input_length = line.chunk = len;
+    say(master, ".");
+    PUMP(r, line.input_length == 0);
+    settle(r);
+}
+
+/* Where the system counts nothing, a damaged byte has wrong parity if there is parity, else it is framed wrong. */
+TEST(serial_errors_without_counts)
+{
+    recorder rec;
+    rig      r;
+    int      master = serial_line(&r, &rec, UNLIMITED, "");
+    CHECK_INT(get_errors(&rec), 0);
+    read_marked(&r, RAW("a\xff\0b"), master);
+    CHECK_INT(get_errors(&rec), CHR_LINE_FRAMING);
+    CHECK_INT(get_errors(&rec), 0);
+    line.has_formats = 1;
+    CHECK_INT(set_params(&rec, 9600, 'M', 7, 1), 0);
+    read_marked(&r, RAW("\xff\0c"), master);
+    CHECK_INT(get_errors(&rec), CHR_LINE_PARITY);
+    CHECK_INPUT(&rec, "abc");
+    end_line(&r, &rec, master);
+}
+
+/* Where it does, each mark is what was counted; a NUL that is damaged is then no break, and an overrun is seen, too. */
+TEST(serial_errors_as_they_are_counted)
+{
+    recorder rec;
+    rig      r;
+    int      master;
+    master = serial_line(&r, &rec, UNLIMITED, "");
+    line.has_counts = 1;
+    note_from_here(&rec);
+    line.counts[1]++;
+    read_marked(&r, RAW("a\xff\0\0b"), master); /* a NUL whose frame is wrong */
+    CHECK_STR(order, "a~0b");
+    CHECK_INT(get_errors(&rec), CHR_LINE_FRAMING);
+    line.counts[2]++;
+    read_marked(&r, RAW("\xff\0c"), master);
+    CHECK_INT(get_errors(&rec), CHR_LINE_PARITY);
+    line.counts[0]++, line.counts[1]++, line.counts[2]++;
+    read_marked(&r, RAW("\xff\0\0\xff\0d\xff\0e"), master);
+    CHECK_STR(order, "a~0b~c!~d~e");
+    CHECK_INT(get_errors(&rec), CHR_LINE_FRAMING | CHR_LINE_PARITY);
+    line.counts[3] = 1;
+    CHECK_INT(get_errors(&rec), CHR_LINE_OVERRUN);
+    CHECK_INT(get_errors(&rec), 0);
+    line.counts[3] = 2;
+    CHECK_INT(get_errors(&rec), CHR_LINE_OVERRUN);
     end_line(&r, &rec, master);
 }
 
@@ -446,26 +542,81 @@ TEST(serial_speeds_without_odd_ones)
     end_line(&r, &rec, master);
 }
 
-/* Data bits and parity as they were asked for: a pty makes 8N of them, and keeps the stop bits. */
+static void check_params(recorder *rec, int speed, int parity, int data_bits, int stop_bits)
+{
+    chr_serial_params params = { 0, 0, 0, 0 };
+    if (!CHECK_INT(chr_fe_ioctl(&rec->fe, CHR_IOCTL_SERIAL_GET_PARAMS, &params), 0)) return;
+    CHECK_INT(params.speed, speed);
+    CHECK_INT(params.parity, parity);
+    CHECK_INT(params.data_bits, data_bits);
+    CHECK_INT(params.stop_bits, stop_bits);
+}
+
+/* All that a UART can do, mark and space parity included. */
 TEST(serial_formats)
 {
     static const tcflag_t sizes[] = { CS5, CS6, CS7, CS8 };
-    static const char     parities[] = "NEO";
-    static const tcflag_t bits[] = { 0, PARENB, PARENB | PARODD };
-    struct termios        t;
+    static const char     parities[] = "NEOSM";
+    static const tcflag_t bits[] = { 0, PARENB, PARENB | PARODD, PARENB | CMSPAR, PARENB | PARODD | CMSPAR };
     int                   data, parity, stop;
     recorder              rec;
     rig                   r;
     int                   master = serial_line(&r, &rec, UNLIMITED, "");
+    line.has_formats = 1;
     for (data = 5; data <= 8; data++)
-        for (parity = 0; parity < 3; parity++)
+        for (parity = 0; parity < 5; parity++)
             for (stop = 1; stop <= 2; stop++) {
                 CHECK_INT(set_params(&rec, 9600, parities[parity], data, stop), 0);
-                CHECK_INT(line.settings.c_cflag & (CSIZE | PARENB | PARODD | CSTOPB), sizes[data - 5] | bits[parity] | (stop == 2 ? CSTOPB : 0));
-                CHECK_INT(line.settings.c_iflag, PARMRK);
-                REQUIRE(tcgetattr(master, &t) == 0);
-                CHECK_INT(t.c_cflag & CSTOPB, stop == 2 ? CSTOPB : 0);
+                CHECK_INT(line.settings.c_cflag & (CSIZE | PARENB | PARODD | CMSPAR | CSTOPB),
+                          sizes[data - 5] | bits[parity] | (stop == 2 ? CSTOPB : 0));
+                CHECK_INT(line.settings.c_iflag, PARMRK | INPCK);
+                check_params(&rec, 9600, parities[parity], data, stop);
             }
+    end_line(&r, &rec, master);
+}
+
+/* A UART makes one and a half of two with 5 data bits; with more it has none, and two are the next. */
+TEST(serial_one_and_a_half_stop_bits)
+{
+    recorder rec;
+    rig      r;
+    int      master = serial_line(&r, &rec, UNLIMITED, "");
+    line.has_formats = 1;
+    CHECK_INT(set_params(&rec, 50, 'N', 5, CHR_STOP_BITS_1_5), 0);
+    CHECK_INT(line.settings.c_cflag & (CSIZE | CSTOPB), CS5 | CSTOPB);
+    check_params(&rec, 50, 'N', 5, CHR_STOP_BITS_1_5);
+    CHECK_INT(set_params(&rec, 50, 'N', 6, CHR_STOP_BITS_1_5), CHR_ERR_INVALID);
+    check_params(&rec, 50, 'N', 6, 2);
+    CHECK_INT(set_params(&rec, 50, 'N', 5, 2), 0);
+    check_params(&rec, 50, 'N', 5, 2);
+    end_line(&r, &rec, master);
+}
+
+/* What the line has counts, not what was asked for: a pty has 8 data bits and no parity, and what others set on it. */
+TEST(serial_says_what_the_line_has)
+{
+    static const int wrong[][2] = { { 'N', 5 }, { 'N', 6 }, { 'N', 7 }, { 'E', 8 }, { 'M', 8 }, { 'O', 5 } };
+    struct termios   t;
+    int              flow = CHR_FLOW_NONE;
+    size_t           i;
+    recorder         rec;
+    rig              r;
+    int              master = serial_line(&r, &rec, UNLIMITED, "");
+    for (i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        CHECK_INT(set_params(&rec, 1200 << i % 4, wrong[i][0], wrong[i][1], 2), CHR_ERR_INVALID);
+        check_params(&rec, 1200 << i % 4, 'N', 8, 2); /* the rest counts */
+        CHECK_INT(speed_at(master), 1200 << i % 4);
+    }
+    CHECK_INT(set_params(&rec, 31250, 'E', 8, 1), CHR_ERR_INVALID); /* and a speed that is no standard one */
+    check_params(&rec, 31250, 'N', 8, 1);
+    REQUIRE(tcgetattr(master, &t) == 0);
+    t.c_cflag |= CSTOPB | CRTSCTS;
+    cfsetspeed(&t, B300);
+    REQUIRE(tcsetattr(master, TCSANOW, &t) == 0);
+    check_params(&rec, 300, 'N', 8, 2);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_GET_FLOW, &flow), 0);
+    CHECK_INT(flow, CHR_FLOW_RTSCTS);
+    CHECK_STR(rec.events, "O");
     end_line(&r, &rec, master);
 }
 
@@ -496,6 +647,7 @@ TEST(serial_settings_are_told)
     recorder          rec;
     rig               r;
     int               master = serial_line(&r, &rec, UNLIMITED, "");
+    line.has_formats = 1;
     CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_GET_FLOW, &flow), 0);
     CHECK_INT(flow, CHR_FLOW_NONE);
     CHECK_INT(set_params(&rec, 9600, 'E', 7, 2), 0);
@@ -513,7 +665,9 @@ TEST(serial_flow_control)
     static const struct {
         int      flow;
         tcflag_t cflag, iflag;
-    } rows[] = { { CHR_FLOW_RTSCTS, CRTSCTS, 0 }, { CHR_FLOW_XONXOFF, 0, IXON | IXOFF }, { CHR_FLOW_NONE, 0, 0 } };
+    } rows[] = { { CHR_FLOW_RTSCTS, CRTSCTS, 0 }, { CHR_FLOW_XONXOFF, 0, IXON | IXOFF }, { CHR_FLOW_NONE, 0, 0 },
+                 { CHR_FLOW_SPLIT(CHR_FLOW_XONXOFF, CHR_FLOW_NONE), 0, IXON }, { CHR_FLOW_SPLIT(CHR_FLOW_NONE, CHR_FLOW_XONXOFF), 0, IXOFF },
+                 { CHR_FLOW_SPLIT(CHR_FLOW_RTSCTS, CHR_FLOW_XONXOFF), CRTSCTS, IXOFF } };
     int      flow;
     size_t   i;
     recorder rec;
@@ -529,8 +683,18 @@ TEST(serial_flow_control)
         CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_GET_FLOW, &flow), 0);
         CHECK_INT(flow, rows[i].flow);
     }
-    flow = 3;
+    flow = CHR_FLOW_SPLIT(CHR_FLOW_XONXOFF, CHR_FLOW_XONXOFF);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_SET_FLOW, &flow), 0);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_GET_FLOW, &flow), 0);
+    CHECK_INT(flow, CHR_FLOW_XONXOFF);
+    flow = CHR_FLOW_SPLIT(CHR_FLOW_NONE, CHR_FLOW_RTSCTS); /* which Linux can't */
     CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_SET_FLOW, &flow), CHR_ERR_INVALID);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_GET_FLOW, &flow), 0);
+    CHECK_INT(flow, CHR_FLOW_NONE);
+    for (i = 0; i < 4; i++) {
+        flow = i == 0 ? 3 : i == 1 ? -1 : i == 2 ? CHR_FLOW_SPLIT(0, 3) : CHR_FLOW_SPLIT(3, 0);
+        CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_SET_FLOW, &flow), CHR_ERR_INVALID);
+    }
     end_line(&r, &rec, master);
 }
 
@@ -560,6 +724,44 @@ TEST(serial_modem_lines)
     lines = CHR_TIOCM_DTR;
     CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_SET_TIOCM, &lines), 0);
     CHECK_INT(line.modem_lines, TIOCM_CTS | TIOCM_DTR);
+    end_line(&r, &rec, master);
+}
+
+/* Both queues of the system, what is read and not yet delivered, and what obuf= holds. */
+TEST(serial_purge)
+{
+    static const int queues[] = { 0, TCIFLUSH, TCOFLUSH, TCIOFLUSH };
+    static char      much[100000];
+    chr_info         info;
+    int              what, i;
+    recorder         rec;
+    rig              r;
+    int              master = serial_line(&r, &rec, UNLIMITED, ",obuf=262144");
+    for (what = 1; what <= 3; what++) {
+        CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_PURGE, &what), 0);
+        CHECK_INT(line.flushes, what);
+        CHECK_INT(line.flushed, queues[what]);
+    }
+    for (what = -1; what <= 4; what += 5) CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_PURGE, &what), CHR_ERR_INVALID);
+    CHECK_INT(line.flushes, 3);
+    rec.room = 2;
+    say(master, "abcdef");
+    PUMP(&r, rec.length == 2);
+    what = CHR_PURGE_RECEIVE;
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_PURGE, &what), 0);
+    CHECK_INT(chr_fe_write(&rec.fe, much, sizeof much), sizeof much);
+    chr_query(rec.fe.dev, &info);
+    CHECK_INT(info.bytes_dropped, 0);
+    what = CHR_PURGE_TRANSMIT;
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_PURGE, &what), 0);
+    chr_query(rec.fe.dev, &info);
+    CHECK(info.bytes_dropped > 0);
+    give_room(&rec, UNLIMITED);
+    for (i = 0; i < 10; i++) chr_loop_step(r.ctx, 2);
+    CHECK_INPUT(&rec, "ab");
+    say(master, "new");
+    PUMP(&r, rec.length == 5);
+    CHECK_INPUT(&rec, "abnew");
     end_line(&r, &rec, master);
 }
 

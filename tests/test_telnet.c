@@ -3,10 +3,14 @@
 #include "private.h"
 #include "telnet_line.h"
 
+#include <netinet/tcp.h>
+
 #define OPENING        "\xff\xfb\x01\xff\xfb\x03\xff\xfb\x00\xff\xfd\x00" /* WILL ECHO, WILL SGA, WILL BINARY, DO BINARY */
 #define OPENING_CLIENT "\xff\xfd\x03\xff\xfb\x00\xff\xfd\x00"             /* DO SGA, WILL BINARY, DO BINARY */
 #define OPENING_3270   "\xff\xfd\x19\xff\xfb\x19\xff\xfd\x00\xff\xfb\x00\xff\xfd\x18\xff\xfa\x18\x01\xff\xf0"
 #define DO_SIZE        "\xff\xfd\x1f"
+#define WILL_SIZE      "\xff\xfb\x1f"
+#define TYPE_IS(name)  "\xff\xfa\x18\0" name "\xff\xf0"
 
 /* ---- openings ------------------------------------------------------------------------------------------------------ */
 
@@ -34,15 +38,32 @@ TEST(tn3270_opens_with_all_at_once)
     line_close(&l);
 }
 
-TEST(tn3270_is_for_servers)
+TEST(only_one_protocol)
 {
     chr_error err;
     rig       r;
     rig_open(&r);
-    CHECK_INT(refuse(&r, "socket,id=t,path=/x,tn3270=on", &err), CHR_ERR_INVALID);
-    CHECK_HAS(err.text, "tn3270");
     CHECK_INT(refuse(&r, "socket,id=t,path=/x,server=on,tn3270=on,telnet=on", &err), CHR_ERR_INVALID);
     CHECK_HAS(err.text, "only one");
+    rig_close(&r);
+}
+
+TEST(terminal_types_that_are_none)
+{
+    static const char *const wrong[] = {
+        "telnet=on,server=on,wait=off,terminal-type=vt100", "terminal-type=vt100", "websocket=on,terminal-type=vt100", "telnet=on,terminal-type=",
+        "telnet=on,terminal-type=vt 100", "telnet=on,terminal-type=vt\xff", "telnet=on,terminal-type=12345678901234567890123456789012345678901"
+    };
+    char      options[200];
+    size_t    i;
+    chr_error err;
+    rig       r;
+    rig_open(&r);
+    for (i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        snprintf(options, sizeof options, "socket,id=t,path=/x,%s", wrong[i]);
+        if (!CHECK_INT(refuse(&r, options, &err), CHR_ERR_INVALID)) NOTE("%s", options);
+        CHECK_HAS(err.text, "terminal-type=");
+    }
     rig_close(&r);
 }
 
@@ -81,8 +102,14 @@ static const stream streams[] = {
     { "window_size_too_short_or_long", "telnet", 1, S("\xff\xfa\x1f\x00\x50\xff\xf0\xff\xfa\x1f\0\1\0\2\0\xff\xf0" "b"), S("b"), "", S("") },
     { "stray_se", "telnet", 1, S("a\xff\xf0" "b"), S("ab"), "", S("") },
     { "client_accepts_echo_and_sga", "telnet", 0, S("\xff\xfb\x01\xff\xfb\x03\xff\xfd\x03x"), S("x"), "", S("\xff\xfd\x01\xff\xfb\x03") },
-    { "client_refuses_terminal_type_and_size", "telnet", 0, S("\xff\xfd\x18\xff\xfd\x1f\xff\xfd\x01x"), S("x"), "",
-      S("\xff\xfc\x18\xff\xfc\x1f\xff\xfc\x01") },
+    { "client_tells_its_terminal_type", "telnet", 0, S("\xff\xfd\x18x\xff\xfa\x18\x01\xff\xf0y\xff\xfa\x18\x01\xff\xf0\xff\xfd\x01"), S("xy"), "",
+      S("\xff\xfb\x18" TYPE_IS("unknown") TYPE_IS("unknown") "\xff\xfc\x01") },
+    { "client_tells_no_type_that_is_not_agreed", "telnet", 0, S("\xff\xfa\x18\x01\xff\xf0x\xff\xfd\x18\xff\xfe\x18\xff\xfa\x18\x01\xff\xf0"),
+      S("x"), "", S("\xff\xfb\x18\xff\xfc\x18") },
+    { "client_is_asked_for_no_type", "telnet", 0, S("\xff\xfd\x18\xff\xfa\x18\xff\xf0\xff\xfa\x18\0\xff\xf0\xff\xfa\x18\x01\x01\xff\xf0x"), S("x"), "",
+      S("\xff\xfb\x18") },
+    { "client_has_a_size_when_its_frontend_has", "telnet", 0, S("\xff\xfd\x1fx"), S("x"), "", S("\xff\xfb\x1f") },
+    { "server_tells_no_type", "telnet", 1, S("\xff\xfd\x18\xff\xfa\x18\x01\xff\xf0x"), S("x"), "", S("\xff\xfc\x18" DO_SIZE) },
     { "client_meets_our_server", "telnet", 0, S(OPENING "x"), S("x"), "", S("\xff\xfd\x01") },
     { "client_break_and_iac", "telnet", 0, S("\xff\xf3" "a\xff\xff"), S("a\xff"), "B", S("") },
     { "client_skips_subnegotiations", "telnet", 0, S("\xff\xfa\x1f\0\1\0\2\xff\xf0x"), S("x"), "", S("") },
@@ -177,6 +204,357 @@ TEST(terminal_size_is_told)
     CHECK_INT(size.columns, 256);
     CHECK_INT(size.rows, 255);
     line_close(&l);
+}
+
+/* ---- a client tells of its terminal -------------------------------------------------------------------------------- */
+
+static int set_size(line *l, int columns, int rows)
+{
+    chr_terminal_size size = { 0, 0 };
+    size.columns = columns;
+    size.rows = rows;
+    return chr_fe_ioctl(&l->rec.fe, CHR_IOCTL_SET_TERMINAL_SIZE, &size);
+}
+
+static void tell(line *l, const char *bytes, size_t len)
+{
+    say_bytes(l, bytes, len);
+    settle(&l->r);
+}
+
+#define CHECK_HEARS(l, text) CHECK_HEARD(l, text, sizeof(text) - 1)
+
+TEST(client_tells_its_size_and_each_change)
+{
+    line l;
+    line_open(&l, "telnet", 0);
+    CHECK_INT(set_size(&l, 80, 24), 0);
+    CHECK_HEARS(&l, WILL_SIZE);
+    CHECK_INT(set_size(&l, 132, 50), 0);
+    CHECK_HEARD(&l, "", 0);
+    tell(&l, S("\xff\xfd\x1f"));
+    CHECK_HEARS(&l, "\xff\xfa\x1f\0\x84\0\x32\xff\xf0");
+    CHECK_INT(set_size(&l, 255, 0xff01), 0); /* doubled */
+    CHECK_HEARS(&l, "\xff\xfa\x1f\0\xff\xff\xff\xff\x01\xff\xf0");
+    CHECK_INT(set_size(&l, 65535, 65535), 0);
+    CHECK_HEARS(&l, "\xff\xfa\x1f\xff\xff\xff\xff\xff\xff\xff\xff\xff\xf0");
+    CHECK_INT(set_size(&l, 65536, 24), CHR_ERR_INVALID);
+    CHECK_INT(set_size(&l, -1, 24), CHR_ERR_INVALID);
+    CHECK_INT(set_size(&l, 80, -1), CHR_ERR_INVALID);
+    CHECK_HEARD(&l, "", 0);
+    CHECK_INT(set_size(&l, 0, 0), 0); /* not known any more */
+    CHECK_HEARS(&l, "\xff\xfa\x1f\0\0\0\0\xff\xf0");
+    line_close(&l);
+}
+
+TEST(client_is_asked_for_its_size_first)
+{
+    line l;
+    line_open(&l, "telnet", 0);
+    tell(&l, S("\xff\xfd\x1f"));
+    CHECK_HEARS(&l, WILL_SIZE);
+    CHECK_INT(set_size(&l, 80, 24), 0);
+    CHECK_HEARS(&l, "\xff\xfa\x1f\0\x50\0\x18\xff\xf0");
+    line_close(&l);
+}
+
+TEST(client_whose_server_wants_no_size)
+{
+    line l;
+    line_open(&l, "telnet", 0);
+    CHECK_INT(set_size(&l, 80, 24), 0);
+    tell(&l, S("\xff\xfe\x1f"));
+    CHECK_HEARS(&l, WILL_SIZE);
+    CHECK_INT(set_size(&l, 90, 24), CHR_ERR_NOT_SUPPORTED);
+    CHECK_HEARD(&l, "", 0);
+    tell(&l, S("\xff\xfd\x1f")); /* now it does */
+    CHECK_HEARS(&l, WILL_SIZE "\xff\xfa\x1f\0\x5a\0\x18\xff\xf0");
+    line_close(&l);
+}
+
+TEST(only_a_telnet_client_has_a_size_to_tell)
+{
+    int  i;
+    line l;
+    for (i = 0; i < 2; i++) {
+        line_open(&l, i ? "tn3270" : "telnet", 1);
+        CHECK_INT(set_size(&l, 80, 24), CHR_ERR_NOT_SUPPORTED);
+        close(l.peer);
+        l.peer = -1;
+        settle(&l.r);
+        CHECK_INT(set_size(&l, 80, 24), CHR_ERR_NOT_SUPPORTED);
+        line_close(&l);
+    }
+}
+
+/* It goes to each server, also what was set while there was none. */
+TEST(client_tells_its_size_to_each_server)
+{
+    int  listener, i;
+    char options[200];
+    line l;
+    memset(&l, 0, sizeof l);
+    rig_open(&l.r);
+    snprintf(options, sizeof options, "socket,id=t,path=%s,reconnect-ms=10,telnet=on,terminal-type=VT\x31\x30\x30@x", scratch("s"));
+    l.dev = make(&l.r, options);
+    attach(&l.rec, l.dev);
+    CHECK_INT(set_size(&l, 80, 24), 0);
+    listener = unix_listen(scratch("s"));
+    for (i = 0; i < 2; i++) {
+        struct pollfd p = { 0, POLLIN, 0 };
+        p.fd = listener;
+        PUMP(&l.r, poll(&p, 1, 0) > 0);
+        l.peer = accept(listener, NULL, NULL);
+        PUMP(&l.r, l.rec.open);
+        CHECK_HEARS(&l, OPENING_CLIENT WILL_SIZE);
+        tell(&l, S("\xff\xfd\x1f\xff\xfd\x18\xff\xfa\x18\x01\xff\xf0"));
+        if (i == 0) CHECK_HEARS(&l, "\xff\xfa\x1f\0\x50\0\x18\xff\xf0\xff\xfb\x18" TYPE_IS("VT100@x"));
+        else CHECK_HEARS(&l, "\xff\xfa\x1f\0\x64\0\x18\xff\xf0\xff\xfb\x18" TYPE_IS("VT100@x"));
+        close(l.peer);
+        PUMP(&l.r, !l.rec.open);
+        if (i == 0) CHECK_INT(set_size(&l, 100, 24), 0);
+    }
+    l.peer = -1;
+    close(listener);
+    line_close(&l);
+    scratch_clean();
+}
+
+/* A size that changes while the way out is full: what there is in the end is told, once, when there is room. */
+TEST(size_is_told_when_there_is_room)
+{
+    int   rounds, told = 0, last = 0;
+    char *at;
+    line  l;
+    line_open(&l, "telnet", 0);
+    tell(&l, S("\xff\xfd\x1f"));
+    (void)fill_up(&l.rec.fe);
+    for (rounds = 0; rounds < 5000; rounds++) CHECK_INT(set_size(&l, 80 + rounds % 2, 24), 0);
+    for (rounds = 0; rounds < 200; rounds++) {
+        listen_in(&l);
+        for (at = hear_text; (at = (char *)memmem(at, (size_t)(hear_text + hear_length - at), "\xff\xfa\x1f", 3)) != NULL; at += 9) {
+            told++;
+            REQUIRE(at + 9 <= hear_text + hear_length);
+            last = at[4];
+        }
+        settle(&l.r);
+    }
+    CHECK(told >= 1 && told < 200);
+    CHECK_INT(last, 81);
+    CHECK_STR(l.rec.events, "O");
+    line_close(&l);
+}
+
+/* A flood of questions costs a bounded amount, whether or not the answers are read. */
+TEST(a_server_that_asks_for_the_type_and_never_reads)
+{
+    static char block[6000];
+    long        live;
+    size_t      i;
+    int         turn, small = 4096;
+    line        l;
+    line_open(&l, "telnet", 0);
+    setsockopt(l.peer, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    tell(&l, S("\xff\xfd\x18"));
+    live = l.r.live;
+    for (i = 0; i < sizeof block; i += 6) memcpy(block + i, "\xff\xfa\x18\x01\xff\xf0", 6);
+    for (turn = 0; turn < 500; turn++) {
+        (void)!send(l.peer, block, sizeof block, MSG_DONTWAIT | MSG_NOSIGNAL);
+        settle(&l.r);
+    }
+    CHECK(l.r.live <= live);
+    CHECK_INT(chr_loop_step(l.r.ctx, 0), 0); /* and it doesn't spin */
+    line_close(&l);
+}
+
+/* ---- Synch: urgent data changes nothing ---------------------------------------------------------------------------- */
+
+typedef struct urgent {
+    const char *name, *options;
+    int         is_server;
+    const char *parts[4]; /* 'u' first: urgent */
+    const char *data;
+} urgent;
+
+static const urgent urgents[] = {
+    { "dm", "telnet=on", 1, { " abc\xff", "u\xf2", " def", NULL }, "abcdef" },
+    { "iac", "telnet=on", 1, { " abc", "u\xff", " \xf2" "def", NULL }, "abcdef" },
+    { "both", "telnet=on", 1, { " abc", "u\xff\xf2", " def", NULL }, "abcdef" },
+    { "twice", "telnet=on", 1, { " a", "u\xff\xf2", "u\xff\xf2", " b" }, "ab" },
+    { "with_data_and_a_command", "telnet=on", 1, { " a\xff\xf5" "b", "u" "c\xff\xf4\xff\xf2", " d", NULL }, "abcd" },
+    { "client", "telnet=on", 0, { " abc\xff", "u\xf2", " def", NULL }, "abcdef" },
+    { "com_port", "telnet=on,com-port=on", 1, { " abc\xff", "u\xf2", " def", NULL }, "abcdef" },
+    { "tn3270", "tn3270=on", 1, { " abc\xff", "u\xf2", " def\xff\xef", NULL }, "abcdef\xff\xef" },
+    { "raw", "nodelay=on", 1, { " abc", "ud", " ef", NULL }, "abcdef" },
+};
+
+static void urgent_data(const void *arg)
+{
+    const urgent *u = (const urgent *)arg;
+    char          options[200];
+    int           port, listener, peer, i, on = 1;
+    size_t        sent = 0;
+    chr_info      info;
+    recorder      rec;
+    rig           r;
+    rig_open(&r);
+    listener = u->is_server ? -1 : tcp_listen(&port);
+    snprintf(options, sizeof options, "socket,id=t,host=127.0.0.1,port=%d,%s,%s", u->is_server ? 0 : port, u->is_server ? "server=on,wait=off" : "nodelay=on",
+             u->options);
+    attach(&rec, make(&r, options));
+    chr_query(rec.fe.dev, &info);
+    peer = u->is_server ? tcp_connect(atoi(strrchr(info.address, ':') + 1)) : accept(listener, NULL, NULL);
+    setsockopt(peer, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    PUMP(&r, rec.open);
+    for (i = 0; i < 4 && u->parts[i]; i++) {
+        sent += (size_t)send(peer, u->parts[i] + 1, strlen(u->parts[i]) - 1, u->parts[i][0] == 'u' ? MSG_OOB : 0);
+        if (i % 2) usleep(2000), settle(&r); /* some together, some one by one */
+    }
+    shutdown(peer, SHUT_WR);
+    PUMP(&r, !rec.open);
+    CHECK_INPUT(&rec, u->data);
+    (void)sent;
+    detach(&rec);
+    close(peer);
+    if (listener >= 0) close(listener);
+    rig_close(&r);
+}
+
+TEST_FAMILY(urgents)
+{
+    char   name[100];
+    size_t i;
+    for (i = 0; i < sizeof urgents / sizeof urgents[0]; i++) {
+        snprintf(name, sizeof name, "urgent_%s", urgents[i].name);
+        test_add_case(name, urgent_data, &urgents[i], TEST_SECONDS);
+    }
+}
+
+/* ---- tn3270, client ------------------------------------------------------------------------------------------------ */
+
+#define HOST_OPENS  "\xff\xfd\x18"
+#define HOST_TYPE   "\xff\xfa\x18\x01\xff\xf0"
+#define HOST_AGREES "\xff\xfd\x19\xff\xfb\x19\xff\xfd\x00\xff\xfb\x00"
+#define AGREED      "\xff\xfb\x19\xff\xfd\x19\xff\xfb\x00\xff\xfd\x00"
+
+static void open_3270(line *l, const char *more)
+{
+    char options[200];
+    int  fds[2];
+    memset(l, 0, sizeof *l);
+    rig_open_virtual(&l->r);
+    socket_pair(fds);
+    l->peer = fds[0];
+    snprintf(options, sizeof options, "socket,id=t,fd=%d,tn3270=on%s", fds[1], more);
+    l->dev = make(&l->r, options);
+    attach(&l->rec, l->dev);
+    settle(&l->r);
+    listen_in(l);
+    CHECK_INT(hear_length, 0); /* the host begins */
+}
+
+TEST(tn3270_client_opens_when_its_host_has_agreed)
+{
+    line l;
+    open_3270(&l, "");
+    tell(&l, S("hello\r\n" HOST_OPENS "\xff\xfd\x28" "there"));
+    CHECK_HEARS(&l, "\xff\xfb\x18\xff\xfc\x28");
+    tell(&l, S(HOST_TYPE));
+    CHECK_HEARS(&l, TYPE_IS("IBM-3278-2-E"));
+    tell(&l, S("\xff\xfd\x19\xff\xfb\x19\xff\xfd\x00"));
+    CHECK_STR(l.rec.events, "");
+    CHECK_INT(chr_fe_write(&l.rec.fe, "x", 1), CHR_ERR_DISCONNECTED);
+    tell(&l, S("\xff\xfb\x00\xf5\xc3\xff\xff\xff\xef"));
+    CHECK_STR(l.rec.events, "O");
+    CHECK_HEARS(&l, AGREED);
+    CHECK_MEM(l.rec.input, l.rec.length, "\xf5\xc3\xff\xff\xff\xef", 6); /* as on the wire, as a server has it */
+    CHECK_INT(chr_fe_write(&l.rec.fe, "\x88\xff\xff\xff\xef", 5), 5);
+    CHECK_HEARS(&l, "\x88\xff\xff\xff\xef");
+    tell(&l, S("\r\0" HOST_TYPE "\xff\xf1\xff\xf3\xff\xef"));
+    CHECK_HEARS(&l, TYPE_IS("IBM-3278-2-E"));
+    CHECK_MEM(l.rec.input + 6, l.rec.length - 6, "\r\0\xff\xef", 4); /* no command among the records */
+    CHECK_STR(l.rec.events, "OB");
+    line_close(&l);
+}
+
+TEST(tn3270_client_has_the_type_that_it_is_given)
+{
+    line l;
+    open_3270(&l, ",terminal-type=IBM-3279-4-E@LU01");
+    tell(&l, S(HOST_OPENS HOST_TYPE HOST_AGREES));
+    CHECK_HEARS(&l, "\xff\xfb\x18" TYPE_IS("IBM-3279-4-E@LU01") AGREED);
+    CHECK_STR(l.rec.events, "O");
+    line_close(&l);
+}
+
+/* At every split of what the host says, and byte by byte. */
+TEST(tn3270_client_and_packets)
+{
+    static const char wire[] = "text\xff\xff\xff\xef" HOST_OPENS HOST_TYPE "\xff\xf3" HOST_AGREES "\xf1\xff\xef\xff\xf3z";
+    size_t            split, i;
+    line              l;
+    for (split = 0; split < sizeof wire; split++) {
+        open_3270(&l, "");
+        if (split == sizeof wire - 1)
+            for (i = 0; i < sizeof wire - 1; i++) tell(&l, wire + i, 1);
+        else {
+            if (split > 0) tell(&l, wire, split);
+            tell(&l, wire + split, sizeof wire - 1 - split);
+        }
+        CHECK_MEM(l.rec.input, l.rec.length, "\xf1\xff\xefz", 4);
+        CHECK_STR(l.rec.events, "OB");
+        CHECK_HEARS(&l, "\xff\xfb\x18" TYPE_IS("IBM-3278-2-E") AGREED);
+        line_close(&l);
+    }
+}
+
+/* A host that goes, or talks without end, or that says nothing, is reported; nobody hears OPENED. */
+TEST(tn3270_hosts_that_do_not_agree)
+{
+    static char much[30000];
+    int         how, i;
+    line        l;
+    memset(much, 'x', sizeof much);
+    for (how = 0; how < 3; how++) {
+        open_3270(&l, "");
+        tell(&l, S(HOST_OPENS "\xff\xfc\x19\xff\xfe\x19"));
+        if (how == 0) close(l.peer), l.peer = -1;
+        for (i = 0; how == 1 && i < 3; i++) {
+            if (send(l.peer, much, sizeof much, MSG_NOSIGNAL) < 0) break;
+            settle(&l.r);
+        }
+        settle(&l.r);
+        if (how == 2) pass_time(&l.r, 10001);
+        CHECK_STR(l.rec.events, "");
+        CHECK_HAS(l.r.log, how == 2 ? "tn3270 handshake" : how == 1 ? "65536" : "the host went");
+        line_close(&l);
+    }
+}
+
+TEST(tn3270_client_and_our_own_server)
+{
+    char      uri[100];
+    chr_error err;
+    chr_info  info;
+    recorder  server, client;
+    rig       r;
+    rig_open(&r);
+    attach(&server, make(&r, "socket,id=s,host=127.0.0.1,port=0,server=on,wait=off,tn3270=on"));
+    chr_query(server.fe.dev, &info);
+    snprintf(uri, sizeof uri, "tn3270:127.0.0.1:%s,reconnect-ms=20", strrchr(info.address, ':') + 1);
+    REQUIRE(chr_new_uri(r.ctx, "c", uri, &err) != NULL);
+    attach(&client, chr_find(r.ctx, "c"));
+    PUMP(&r, server.open && client.open);
+    CHECK_INT(chr_fe_write(&server.fe, "\xf5\xff\xff\xff\xef", 5), 5);
+    CHECK_INT(chr_fe_write(&client.fe, "\x7d\xff\xef", 3), 3);
+    PUMP(&r, client.length == 5 && server.length == 21);
+    CHECK_MEM(client.input, client.length, "\xf5\xff\xff\xff\xef", 5);
+    CHECK_MEM(server.input, server.length, "\xff\xfa\x18\0IBM-3278-2-E\xff\xf0" "\x7d\xff\xef", 21);
+    chr_query(client.fe.dev, &info);
+    CHECK_HAS(info.filename, "tn3270:");
+    detach(&server);
+    detach(&client);
+    rig_close(&r);
 }
 
 TEST(terminal_size_and_break_through_a_mux)
