@@ -6116,18 +6116,28 @@ CHR__COLD void chr__before_input(chr_dev *dev, const void *buf, size_t len)
         chr__record(dev, CHR__RECORD_INPUT, 0, 0, buf, len);
 }
 
+/* After a question: whether those who would get the input are those who have answered. Who is asked may set other handlers. */
+CHR__HOT static int chr__has_answered(const chr_frontend *fe, int (*can_read)(void *), const void *opaque)
+{
+    return fe->opaque == opaque && fe->handlers.can_read == can_read && fe->handlers.read;
+}
+
 /* The question itself. Who is asked may go away, or another may take its place: then there is no answer. */
 CHR__HOT static int chr__ask_room(chr_dev *dev)
 {
     chr_frontend *fe = dev->frontend;
+    int         (*can_read)(void *);
+    void         *opaque;
     int           room;
 
     if (!fe || !fe->handlers.read)
         return 0;
     if (!fe->handlers.can_read)
         return CHR__BUFFER_SIZE;
-    room = fe->handlers.can_read(fe->opaque);
-    return dev->frontend == fe ? room : 0;
+    can_read = fe->handlers.can_read;
+    opaque = fe->opaque;
+    room = can_read(opaque);
+    return dev->frontend == fe && chr__has_answered(fe, can_read, opaque) ? room : 0;
 }
 
 /* What waits to be told comes first: its handlers may change the room. So may what the question itself brings about. */
@@ -6294,34 +6304,47 @@ CHR__COLD void chr__log_record(chr_dev *dev, const void *buf, size_t len)
 struct chr__given {
     struct chr__given *next;
     int                fd;
-    chr__fd_flags      flags; /* as they were */
+    int                is_unused; /* the chardev is played from a recording: nobody will close it */
+    chr__fd_flags      flags;     /* as they were */
 };
 
-static int chr__given_note(chr_dev *dev, int fd)
+/* Whether a backend has to leave a descriptor alone when it closes. */
+CHR__PRIVATE int chr__is_given(const chr_dev *dev, int fd)
+{
+    const struct chr__given *given;
+
+    for (given = dev->given; given && given->fd != fd; given = given->next)
+        ;
+    return given != NULL;
+}
+
+static int chr__given_note(chr_dev *dev, int fd, int is_unused)
 {
     chr__fd_flags      flags;
     struct chr__given *given;
 
-    if (fd < 0 || chr__os_get_flags(fd, &flags) < 0)
+    if (fd < 0 || chr__is_given(dev, fd) || chr__os_get_flags(fd, &flags) < 0)
         return 0;
     given = (struct chr__given *)chr__allocate(dev->ctx, sizeof *given);
     if (!given)
         return CHR_ERR_NO_MEMORY;
     given->fd = fd;
+    given->is_unused = is_unused;
     given->flags = flags;
     given->next = dev->given;
     dev->given = given;
     return 0;
 }
 
-/* Of all rows that hold a descriptor. */
-static int chr__given_note_all(chr_dev *dev, const chr_option *row)
+/* Of all rows that hold a descriptor. `kind` is what the options are of. */
+static int chr__given_note_all(chr_dev *dev, const chr_backend *kind)
 {
-    int code = 0;
+    const chr_option *row;
+    int               code = 0;
 
-    for (; row && row->name && code == 0; row++)
+    for (row = kind->options; row && row->name && code == 0; row++)
         if (row->type == CHR_OPTION_FD)
-            code = chr__given_note(dev, *(const int *)(const void *)((const char *)dev->options + row->offset));
+            code = chr__given_note(dev, *(const int *)(const void *)((const char *)dev->options + row->offset), kind != dev->kind);
     return code;
 }
 
@@ -6332,6 +6355,8 @@ static void chr__given_keep(chr_dev *dev)
 
     while ((given = dev->given) != NULL) {
         dev->given = given->next;
+        if (given->is_unused)
+            chr__os_close(given->fd);
         chr__free(dev->ctx, given);
     }
 }
@@ -6339,21 +6364,13 @@ static void chr__given_keep(chr_dev *dev)
 /* They are the giver's again, as they were. */
 static void chr__given_return(chr_dev *dev)
 {
-    const struct chr__given *given;
+    struct chr__given *given;
 
-    for (given = dev->given; given; given = given->next)
+    for (given = dev->given; given; given = given->next) {
         chr__os_set_flags(given->fd, &given->flags);
+        given->is_unused = 0;
+    }
     chr__given_keep(dev);
-}
-
-/* Whether a backend has to leave a descriptor alone when it closes. */
-CHR__PRIVATE int chr__is_given(const chr_dev *dev, int fd)
-{
-    const struct chr__given *given;
-
-    for (given = dev->given; given && given->fd != fd; given = given->next)
-        ;
-    return given != NULL;
 }
 
 CHR__PRIVATE void chr__close_own(const chr_dev *dev, int fd)
@@ -6414,8 +6431,8 @@ static void chr__give_up(chr_dev *fresh)
     chr__leave(ctx);
 }
 
-/* The backend's `close` comes after its `open`, also a failed one, but never without. */
-static int chr__open(chr_dev *dev, chr_error *err)
+/* The backend's `close` comes after its `open`, also a failed one, but never without. `kind` is what was asked for. */
+static int chr__open(chr_dev *dev, const chr_backend *kind, chr_error *err)
 {
     int code;
 
@@ -6425,7 +6442,7 @@ static int chr__open(chr_dev *dev, chr_error *err)
     code = chr__log_open(dev, err);
     if (code == 0)
         code = chr__outbox_open(dev, err);
-    if (code == 0 && chr__given_note_all(dev, dev->kind->options) < 0)
+    if (code == 0 && chr__given_note_all(dev, kind) < 0)
         code = chr__no_memory(err);
     if (code == 0) {
         code = dev->kind->open(dev, err);
@@ -6459,7 +6476,7 @@ static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend 
     if (played) /* what they did is in the recording */
         ((chr_common_options *)(uintptr_t)dev->options)->history = ((chr_common_options *)(uintptr_t)dev->options)->obuf = 0;
     chr__record_new(dev);
-    code = chr__open(dev, err);
+    code = chr__open(dev, kind, err);
     if (chr__is_recorded(dev))
         chr__record_text(dev, CHR__RECORD_CREATED, code, err);
     if (code == 0) {
@@ -11027,9 +11044,11 @@ static int chr__mux_has(const chr__mux *mux, const chr__mux_slot *slot)
 CHR__HOT static size_t chr__mux_room(const chr__mux *mux, const chr__mux_slot *slot)
 {
     const chr_frontend *fe = slot->fe;
-    int                 room = !fe->handlers.read ? 0 : fe->handlers.can_read ? fe->handlers.can_read(fe->opaque) : CHR__BUFFER_SIZE;
+    void               *opaque = fe->opaque;
+    int               (*can_read)(void *) = fe->handlers.can_read;
+    int                 room = !fe->handlers.read ? 0 : can_read ? can_read(opaque) : CHR__BUFFER_SIZE;
 
-    return room > 0 && chr__mux_has(mux, slot) && slot->fe == fe && fe->handlers.read ? (size_t)room : 0;
+    return room > 0 && chr__mux_has(mux, slot) && slot->fe == fe && chr__has_answered(fe, can_read, opaque) ? (size_t)room : 0;
 }
 
 /* Held input first. */
@@ -18184,6 +18203,9 @@ CHARDEV_API void chr_context_free(chr_context *ctx)
     (void)chr_record_stop(ctx);
     ctx->closing = 1;
     chr__context_close_devs(ctx);
+    chr__enter(ctx);
+    chr__leave(ctx);           /* what was removed outside of a dispatch is freed */
+    (void)chr_record_stop(ctx); /* a handler may have begun another one */
     chr_replay_close(ctx);
     chr__context_forget(ctx);
     chr__context_free_memory(ctx);
@@ -18262,7 +18284,7 @@ static int chr__add_client(chr_dev *dev, int fd, chr_error *err)
 
     if (!dev->kind->peer || !dev->kind->peer->add_client)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': a %s takes no clients", dev->id, dev->kind->name);
-    if (chr__given_note(dev, fd) < 0)
+    if (chr__given_note(dev, fd, 0) < 0)
         return chr__no_memory(err);
     chr__quiet(ctx);
     ctx->outside++;

@@ -142,6 +142,14 @@ static void act(void)
     w.doing = doing;
 }
 
+static const char *kind_of(const ticket *t)
+{
+    int i;
+    for (i = 0; i < USERS; i++)
+        if (w.users[i].now == t && w.users[i].fe && w.users[i].fe->dev) return w.users[i].fe->dev->kind->name;
+    return "none";
+}
+
 static void called(const ticket *t, int has, const char *handler)
 {
     if (getenv("RANDOM_TRACE")) fprintf(stderr, "HANDLER %s\n", handler);
@@ -165,7 +173,7 @@ static void on_read(void *opaque, const void *buf, size_t len)
     called(t, t->has.read != NULL, "read");
     CHECK(len > 0);
     CHECK(((const char *)buf)[len - 1] + 1000 > 0);
-    if (!getenv("KNOWN") && t->has.can_read && !CHECK(len <= (size_t)t->said)) NOTE("%d bytes for a room of %d, during %s", (int)len, t->said, w.doing);
+    if (!getenv("KNOWN") && t->has.can_read && !CHECK(len <= (size_t)t->said)) NOTE("%d bytes for a room of %d, during %s: %s", (int)len, t->said, w.doing, kind_of(t));
     t->said -= (int)len;
     act();
 }
