@@ -6305,6 +6305,7 @@ struct chr__given {
     struct chr__given *next;
     int                fd;
     int                is_unused; /* the chardev is played from a recording: nobody will close it */
+    int                has_flags;
     chr__fd_flags      flags;     /* as they were */
 };
 
@@ -6320,17 +6321,16 @@ CHR__PRIVATE int chr__is_given(const chr_dev *dev, int fd)
 
 static int chr__given_note(chr_dev *dev, int fd, int is_unused)
 {
-    chr__fd_flags      flags;
     struct chr__given *given;
 
-    if (fd < 0 || chr__is_given(dev, fd) || chr__os_get_flags(fd, &flags) < 0)
+    if (fd < 0 || chr__is_given(dev, fd))
         return 0;
     given = (struct chr__given *)chr__allocate(dev->ctx, sizeof *given);
     if (!given)
         return CHR_ERR_NO_MEMORY;
     given->fd = fd;
     given->is_unused = is_unused;
-    given->flags = flags;
+    given->has_flags = chr__os_get_flags(fd, &given->flags) >= 0;
     given->next = dev->given;
     dev->given = given;
     return 0;
@@ -6367,7 +6367,8 @@ static void chr__given_return(chr_dev *dev)
     struct chr__given *given;
 
     for (given = dev->given; given; given = given->next) {
-        chr__os_set_flags(given->fd, &given->flags);
+        if (given->has_flags)
+            chr__os_set_flags(given->fd, &given->flags);
         given->is_unused = 0;
     }
     chr__given_keep(dev);
