@@ -19207,13 +19207,11 @@ static void chr__context_close_devs(chr_context *ctx)
 
 static void chr__context_drain(chr_context *ctx)
 {
-#if CHARDEV_HAS_SOCKET
     chr__enter(ctx);
+#if CHARDEV_HAS_SOCKET
     chr__lingering_wait(ctx);
-    chr__leave(ctx);
-#else
-    (void)ctx;
 #endif
+    chr__leave(ctx); /* what was removed outside of a dispatch is freed */
 }
 
 static void chr__context_forget(chr_context *ctx)
