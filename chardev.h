@@ -19478,6 +19478,8 @@ CHARDEV_API void chr_context_free(chr_context *ctx)
     chr__context_close_devs(ctx);
     (void)chr_record_stop(ctx); /* a handler may have begun another one */
     chr__context_drain(ctx);
+    if (ctx->dead)
+        chr__tidy(ctx); /* removed outside of any dispatch */
     chr_replay_close(ctx);
     chr__context_forget(ctx);
     chr__context_free_memory(ctx);
