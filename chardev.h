@@ -1641,8 +1641,10 @@ CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_ours)
 {
     struct stat info;
 
-    if (fd < 0 || CHR_SYS(fstat)(fd, &info) < 0)
+    if (fd < 0)
         return CHR__FD_PLAIN;
+    if (CHR_SYS(fstat)(fd, &info) < 0) /* unknown: as what needs the most care */
+        return is_ours ? CHR__FD_LOUD : CHR__FD_SHARED;
     if (S_ISSOCK(info.st_mode))
         return CHR__FD_SOCKET;
     if (S_ISREG(info.st_mode) || S_ISBLK(info.st_mode))
@@ -6321,11 +6323,11 @@ static void chr__outbox_event(chr_dev *dev, int event)
     outbox->unsent = event == CHR_EVENT_OPENED ? outbox->history.count : 0;
     if (event == CHR_EVENT_CLOSED && dev->ctx->quiet == 0 && chr__outbox_waits(dev))
         chr__outbox_drain(dev);
-    else if (chr__outbox_waits(dev) && event == CHR_EVENT_CLOSED)
+    else if (event == CHR_EVENT_CLOSED && chr__outbox_waits(dev))
         chr__postpone(dev, CHR__WRITABLE);
-    else if (chr__outbox_waits(dev))
-        chr__update(dev);
     outbox->failure = 0;
+    if (event == CHR_EVENT_OPENED && chr__outbox_waits(dev))
+        chr__update(dev); /* asks can_read: the chardev may be gone after it, and the outbox with it */
 }
 
 CHR__COLD int chr__outbox_write(chr_dev *dev, const void *buf, size_t len)
@@ -6626,18 +6628,28 @@ CHR__COLD void chr__before_input(chr_dev *dev, const void *buf, size_t len)
         chr__record(dev, CHR__RECORD_INPUT, 0, 0, buf, len);
 }
 
+/* After a question: whether those who would get the input are those who have answered. Who is asked may set other handlers. */
+CHR__HOT static int chr__has_answered(const chr_frontend *fe, int (*can_read)(void *), const void *opaque)
+{
+    return fe->opaque == opaque && fe->handlers.can_read == can_read && fe->handlers.read;
+}
+
 /* The question itself. Who is asked may go away, or another may take its place: then there is no answer. */
 CHR__HOT static int chr__ask_room(chr_dev *dev)
 {
     chr_frontend *fe = dev->frontend;
+    int         (*can_read)(void *);
+    void         *opaque;
     int           room;
 
     if (!fe || !fe->handlers.read)
         return 0;
     if (!fe->handlers.can_read)
         return CHR__BUFFER_SIZE;
-    room = fe->handlers.can_read(fe->opaque);
-    return dev->frontend == fe ? room : 0;
+    can_read = fe->handlers.can_read;
+    opaque = fe->opaque;
+    room = can_read(opaque);
+    return dev->frontend == fe && chr__has_answered(fe, can_read, opaque) ? room : 0;
 }
 
 /* What waits to be told comes first: its handlers may change the room. So may what the question itself brings about. */
@@ -6981,34 +6993,52 @@ CHARDEV_API int chr_log_reopen(chr_context *ctx)
 struct chr__given {
     struct chr__given *next;
     int                fd;
-    chr__fd_flags      flags; /* as they were */
+    int                is_unused; /* the backend has closed it meanwhile, or is a replay: nobody will close it when it is kept */
+    int                has_flags;
+    chr__fd_flags      flags;     /* as they were */
 };
 
-static int chr__given_note(chr_dev *dev, int fd)
+/* Whether a backend has to leave a descriptor alone when it closes. */
+static struct chr__given *chr__given_find(const chr_dev *dev, int fd)
 {
-    chr__fd_flags      flags;
     struct chr__given *given;
 
-    if (fd < 0 || chr__os_get_flags(fd, &flags) < 0)
+    for (given = dev->given; given && given->fd != fd; given = given->next)
+        ;
+    return given;
+}
+
+CHR__PRIVATE int chr__is_given(const chr_dev *dev, int fd)
+{
+    return chr__given_find(dev, fd) != NULL;
+}
+
+static int chr__given_note(chr_dev *dev, int fd, int is_unused)
+{
+    struct chr__given *given;
+
+    if (fd < 0 || chr__is_given(dev, fd))
         return 0;
     given = (struct chr__given *)chr__allocate(dev->ctx, sizeof *given);
     if (!given)
         return CHR_ERR_NO_MEMORY;
     given->fd = fd;
-    given->flags = flags;
+    given->is_unused = is_unused;
+    given->has_flags = chr__os_get_flags(fd, &given->flags) >= 0;
     given->next = dev->given;
     dev->given = given;
     return 0;
 }
 
-/* Of all rows that hold a descriptor. */
-static int chr__given_note_all(chr_dev *dev, const chr_option *row)
+/* Of all rows that hold a descriptor. `kind` is what the options are of. */
+static int chr__given_note_all(chr_dev *dev, const chr_backend *kind)
 {
-    int code = 0;
+    const chr_option *row;
+    int               code = 0;
 
-    for (; row && row->name && code == 0; row++)
+    for (row = kind->options; row && row->name && code == 0; row++)
         if (row->type == CHR_OPTION_FD)
-            code = chr__given_note(dev, *(const int *)(const void *)((const char *)dev->options + row->offset));
+            code = chr__given_note(dev, *(const int *)(const void *)((const char *)dev->options + row->offset), kind != dev->kind);
     return code;
 }
 
@@ -7019,6 +7049,8 @@ static void chr__given_keep(chr_dev *dev)
 
     while ((given = dev->given) != NULL) {
         dev->given = given->next;
+        if (given->is_unused)
+            chr__os_close(given->fd);
         chr__free(dev->ctx, given);
     }
 }
@@ -7026,26 +7058,23 @@ static void chr__given_keep(chr_dev *dev)
 /* They are the giver's again, as they were. */
 static void chr__given_return(chr_dev *dev)
 {
-    const struct chr__given *given;
+    struct chr__given *given;
 
-    for (given = dev->given; given; given = given->next)
-        chr__os_set_flags(given->fd, &given->flags);
+    for (given = dev->given; given; given = given->next) {
+        if (given->has_flags)
+            chr__os_set_flags(given->fd, &given->flags);
+        given->is_unused = 0;
+    }
     chr__given_keep(dev);
-}
-
-/* Whether a backend has to leave a descriptor alone when it closes. */
-CHR__PRIVATE int chr__is_given(const chr_dev *dev, int fd)
-{
-    const struct chr__given *given;
-
-    for (given = dev->given; given && given->fd != fd; given = given->next)
-        ;
-    return given != NULL;
 }
 
 CHR__PRIVATE void chr__close_own(const chr_dev *dev, int fd)
 {
-    if (!chr__is_given(dev, fd))
+    struct chr__given *given = chr__given_find(dev, fd);
+
+    if (given)
+        given->is_unused = 1;
+    else
         chr__os_close(fd);
 }
 
@@ -7101,8 +7130,8 @@ static void chr__give_up(chr_dev *fresh)
     chr__leave(ctx);
 }
 
-/* The backend's `close` comes after its `open`, also a failed one, but never without. */
-static int chr__open(chr_dev *dev, chr_error *err)
+/* The backend's `close` comes after its `open`, also a failed one, but never without. `kind` is what was asked for. */
+static int chr__open(chr_dev *dev, const chr_backend *kind, chr_error *err)
 {
     int code;
 
@@ -7112,7 +7141,7 @@ static int chr__open(chr_dev *dev, chr_error *err)
     code = chr__log_open(dev, err);
     if (code == 0)
         code = chr__outbox_open(dev, err);
-    if (code == 0 && chr__given_note_all(dev, dev->kind->options) < 0)
+    if (code == 0 && chr__given_note_all(dev, kind) < 0)
         code = chr__no_memory(err);
     if (code == 0) {
         code = dev->kind->open(dev, err);
@@ -7146,7 +7175,7 @@ static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend 
     if (played) /* what they did is in the recording */
         ((chr_common_options *)(uintptr_t)dev->options)->history = ((chr_common_options *)(uintptr_t)dev->options)->obuf = 0;
     chr__record_new(dev);
-    code = chr__open(dev, err);
+    code = chr__open(dev, kind, err);
     if (chr__is_recorded(dev))
         chr__record_text(dev, CHR__RECORD_CREATED, code, err);
     if (code == 0) {
@@ -11981,9 +12010,11 @@ static int chr__mux_has(const chr__mux *mux, const chr__mux_slot *slot)
 CHR__HOT static size_t chr__mux_room(const chr__mux *mux, const chr__mux_slot *slot)
 {
     const chr_frontend *fe = slot->fe;
-    int                 room = !fe->handlers.read ? 0 : fe->handlers.can_read ? fe->handlers.can_read(fe->opaque) : CHR__BUFFER_SIZE;
+    void               *opaque = fe->opaque;
+    int               (*can_read)(void *) = fe->handlers.can_read;
+    int                 room = !fe->handlers.read ? 0 : can_read ? can_read(opaque) : CHR__BUFFER_SIZE;
 
-    return room > 0 && chr__mux_has(mux, slot) && slot->fe == fe && fe->handlers.read ? (size_t)room : 0;
+    return room > 0 && chr__mux_has(mux, slot) && slot->fe == fe && chr__has_answered(fe, can_read, opaque) ? (size_t)room : 0;
 }
 
 /* Held input first. */
@@ -19415,13 +19446,11 @@ static void chr__context_close_devs(chr_context *ctx)
 
 static void chr__context_drain(chr_context *ctx)
 {
-#if CHARDEV_HAS_SOCKET
     chr__enter(ctx);
+#if CHARDEV_HAS_SOCKET
     chr__lingering_wait(ctx);
-    chr__leave(ctx);
-#else
-    (void)ctx;
 #endif
+    chr__leave(ctx); /* what was removed outside of a dispatch is freed */
 }
 
 static void chr__context_forget(chr_context *ctx)
@@ -19456,6 +19485,7 @@ CHARDEV_API void chr_context_free(chr_context *ctx)
     (void)chr_record_stop(ctx);
     ctx->closing = 1;
     chr__context_close_devs(ctx);
+    (void)chr_record_stop(ctx); /* a handler may have begun another one */
     chr__context_drain(ctx);
     if (ctx->dead)
         chr__tidy(ctx); /* removed outside of any dispatch */
@@ -19537,7 +19567,7 @@ static int chr__add_client(chr_dev *dev, int fd, chr_error *err)
 
     if (!dev->kind->peer || !dev->kind->peer->add_client)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': a %s takes no clients", dev->id, dev->kind->name);
-    if (chr__given_note(dev, fd) < 0)
+    if (chr__given_note(dev, fd, 0) < 0)
         return chr__no_memory(err);
     chr__quiet(ctx);
     ctx->outside++;
