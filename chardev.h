@@ -97,7 +97,11 @@
  *       chr_drain() runs the loop, and a backend's chr_be_...() calls are its own business.
  *     - A descriptor that you give in options is the chardev's from success on. After an error it is yours, open, with the flags
  *       that it had.
- *     - Descriptors become CLOEXEC and non-blocking. SIGPIPE never comes. No signal's disposition is touched.
+ *     - Descriptors of the library are CLOEXEC and non-blocking, and never 0, 1 or 2. No call waits because another process has
+ *       changed O_NONBLOCK of a descriptor that both have. Pipes, terminals and other devices that were inherited keep their flags:
+ *       they are opened anew where that is possible.
+ *     - A write is no signal: neither SIGPIPE nor SIGXFSZ comes, nor SIGTTOU for the settings of a terminal. No signal's disposition is
+ *       touched.
  *
  * THREADS. With CHARDEV_THREADS the calls below may be made from any thread, at any time between chr_fe_init() and
  * chr_context_free(), also while the owner swaps, removes or reconnects the chardev. All others are the owner's. Handlers, the hooks
@@ -346,7 +350,8 @@ typedef struct chr_option {
 /* Every options struct begins with these. */
 typedef struct chr_common_options {
     const char *logfile;      /* what the guest wrote and the backend took goes there too, always at its end; created
-                                 0666&umask, emptied */
+                                 0666&umask, emptied. When it can't be written (a full disk, a FIFO that is full or not
+                                 read) it ends, with one line to `log` */
     chr_bool    logappend;    /* default off */
     chr_bool    logtimestamp; /* UTC time before each line; default off */
     chr_bool    mux;          /* make ID-base, and a mux named ID on it; default off */
@@ -748,7 +753,7 @@ typedef struct chr_hub_options {
     const char *const *chardevs; /* the ids of its members, then NULL; required */
 } chr_hub_options;
 
-typedef struct chr_fd_options { /* from success on the chardev owns the descriptors */
+typedef struct chr_fd_options { /* from success on the chardev owns the descriptors; O_NONBLOCK of theirs is neither needed nor changed */
     chr_common_options common;
     int                in;  /* read from here, -1 = no input */
     int                out; /* write to here, may be the same; -1 = no output */
@@ -771,6 +776,9 @@ typedef struct chr_pty_options {
     const char        *path; /* a symlink to the slave is made here, or NULL; a stale one to a pty is replaced */
 } chr_pty_options;
 
+/* Descriptors 0 and 1 stay the process's. A standard input that is closed has ended, as /dev/null; to a standard output that is closed
+ * writes are CHR_ERR_DISCONNECTED; with both closed the creation is. A terminal is raw while the process is in its foreground; at the
+ * end, also after SIGKILL, its settings are put back unless others have set it since. */
 typedef struct chr_stdio_options {
     chr_common_options common;
     chr_bool           signal; /* default on: ^C and friends are signals, not input */
@@ -778,7 +786,8 @@ typedef struct chr_stdio_options {
 
 typedef struct chr_serial_options {
     chr_common_options common;
-    const char        *path;         /* a terminal device; required */
+    const char        *path;         /* a terminal device; required. Another character device (/dev/null) has data, but no line: its
+                                        ioctls are CHR_ERR_NOT_SUPPORTED, and at the end of its input it can still be written */
     int64_t            reconnect_ms; /* an unplugged device is opened again after so many milliseconds; 0 = never */
 } chr_serial_options;
 
@@ -1638,8 +1647,10 @@ CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_ours)
 {
     struct stat info;
 
-    if (fd < 0 || CHR_SYS(fstat)(fd, &info) < 0)
+    if (fd < 0)
         return CHR__FD_PLAIN;
+    if (CHR_SYS(fstat)(fd, &info) < 0) /* unknown: as what needs the most care */
+        return is_ours ? CHR__FD_LOUD : CHR__FD_SHARED;
     if (S_ISSOCK(info.st_mode))
         return CHR__FD_SOCKET;
     if (S_ISREG(info.st_mode) || S_ISBLK(info.st_mode))
@@ -2277,13 +2288,11 @@ static chr__terminal_state chr__terminal_attend(pid_t owner)
     return last;
 }
 
-/* In a session of its own, so that no signal of the terminal and none to our process group ends it with us. A shell that sees us end
- * sets the terminal at once: it goes first. */
+/* A shell that sees us end sets the terminal at once: it goes first. */
 static void chr__terminal_watch(int pipe_fd, pid_t owner)
 {
     chr__terminal_state last;
 
-    setsid();
     chr__terminal_close_others(pipe_fd);
     if (chdir("/") < 0)
         _exit(1);
@@ -2295,7 +2304,8 @@ static void chr__terminal_watch(int pipe_fd, pid_t owner)
     _exit(0);
 }
 
-/* Twice forked, so that it is nobody's child and no wait() of the program's meets it. Signals stay blocked in it. */
+/* Twice forked, so that it is nobody's child and no wait() of the program's meets it. It is in another session before we go on: no
+ * signal of the terminal and none to our process group ends it with us. Signals stay blocked in it. */
 static pid_t chr__terminal_fork(int pipe_fd, pid_t owner)
 {
     sigset_t all, mask;
@@ -2305,6 +2315,7 @@ static pid_t chr__terminal_fork(int pipe_fd, pid_t owner)
     pthread_sigmask(SIG_SETMASK, &all, &mask);
     child = CHR_SYS(fork)();
     if (child == 0) {
+        setsid();
         if (fork() != 0)
             _exit(0);
         chr__terminal_watch(pipe_fd, owner);
@@ -6348,11 +6359,11 @@ static void chr__outbox_event(chr_dev *dev, int event)
     outbox->unsent = event == CHR_EVENT_OPENED ? outbox->history.count : 0;
     if (event == CHR_EVENT_CLOSED && dev->ctx->quiet == 0 && chr__outbox_waits(dev))
         chr__outbox_drain(dev);
-    else if (chr__outbox_waits(dev) && event == CHR_EVENT_CLOSED)
+    else if (event == CHR_EVENT_CLOSED && chr__outbox_waits(dev))
         chr__postpone(dev, CHR__WRITABLE);
-    else if (chr__outbox_waits(dev))
-        chr__update(dev);
     outbox->failure = 0;
+    if (event == CHR_EVENT_OPENED && chr__outbox_waits(dev))
+        chr__update(dev); /* asks can_read: the chardev may be gone after it, and the outbox with it */
 }
 
 CHR__COLD int chr__outbox_write(chr_dev *dev, const void *buf, size_t len)
@@ -6653,18 +6664,28 @@ CHR__COLD void chr__before_input(chr_dev *dev, const void *buf, size_t len)
         chr__record(dev, CHR__RECORD_INPUT, 0, 0, buf, len);
 }
 
+/* After a question: whether those who would get the input are those who have answered. Who is asked may set other handlers. */
+CHR__HOT static int chr__has_answered(const chr_frontend *fe, int (*can_read)(void *), const void *opaque)
+{
+    return fe->opaque == opaque && fe->handlers.can_read == can_read && fe->handlers.read;
+}
+
 /* The question itself. Who is asked may go away, or another may take its place: then there is no answer. */
 CHR__HOT static int chr__ask_room(chr_dev *dev)
 {
     chr_frontend *fe = dev->frontend;
+    int         (*can_read)(void *);
+    void         *opaque;
     int           room;
 
     if (!fe || !fe->handlers.read)
         return 0;
     if (!fe->handlers.can_read)
         return CHR__BUFFER_SIZE;
-    room = fe->handlers.can_read(fe->opaque);
-    return dev->frontend == fe ? room : 0;
+    can_read = fe->handlers.can_read;
+    opaque = fe->opaque;
+    room = can_read(opaque);
+    return dev->frontend == fe && chr__has_answered(fe, can_read, opaque) ? room : 0;
 }
 
 /* What waits to be told comes first: its handlers may change the room. So may what the question itself brings about. */
@@ -7008,34 +7029,52 @@ CHARDEV_API int chr_log_reopen(chr_context *ctx)
 struct chr__given {
     struct chr__given *next;
     int                fd;
-    chr__fd_flags      flags; /* as they were */
+    int                is_unused; /* the backend has closed it meanwhile, or is a replay: nobody will close it when it is kept */
+    int                has_flags;
+    chr__fd_flags      flags;     /* as they were */
 };
 
-static int chr__given_note(chr_dev *dev, int fd)
+/* Whether a backend has to leave a descriptor alone when it closes. */
+static struct chr__given *chr__given_find(const chr_dev *dev, int fd)
 {
-    chr__fd_flags      flags;
     struct chr__given *given;
 
-    if (fd < 0 || chr__os_get_flags(fd, &flags) < 0)
+    for (given = dev->given; given && given->fd != fd; given = given->next)
+        ;
+    return given;
+}
+
+CHR__PRIVATE int chr__is_given(const chr_dev *dev, int fd)
+{
+    return chr__given_find(dev, fd) != NULL;
+}
+
+static int chr__given_note(chr_dev *dev, int fd, int is_unused)
+{
+    struct chr__given *given;
+
+    if (fd < 0 || chr__is_given(dev, fd))
         return 0;
     given = (struct chr__given *)chr__allocate(dev->ctx, sizeof *given);
     if (!given)
         return CHR_ERR_NO_MEMORY;
     given->fd = fd;
-    given->flags = flags;
+    given->is_unused = is_unused;
+    given->has_flags = chr__os_get_flags(fd, &given->flags) >= 0;
     given->next = dev->given;
     dev->given = given;
     return 0;
 }
 
-/* Of all rows that hold a descriptor. */
-static int chr__given_note_all(chr_dev *dev, const chr_option *row)
+/* Of all rows that hold a descriptor. `kind` is what the options are of. */
+static int chr__given_note_all(chr_dev *dev, const chr_backend *kind)
 {
-    int code = 0;
+    const chr_option *row;
+    int               code = 0;
 
-    for (; row && row->name && code == 0; row++)
+    for (row = kind->options; row && row->name && code == 0; row++)
         if (row->type == CHR_OPTION_FD)
-            code = chr__given_note(dev, *(const int *)(const void *)((const char *)dev->options + row->offset));
+            code = chr__given_note(dev, *(const int *)(const void *)((const char *)dev->options + row->offset), kind != dev->kind);
     return code;
 }
 
@@ -7046,6 +7085,8 @@ static void chr__given_keep(chr_dev *dev)
 
     while ((given = dev->given) != NULL) {
         dev->given = given->next;
+        if (given->is_unused)
+            chr__os_close(given->fd);
         chr__free(dev->ctx, given);
     }
 }
@@ -7053,26 +7094,23 @@ static void chr__given_keep(chr_dev *dev)
 /* They are the giver's again, as they were. */
 static void chr__given_return(chr_dev *dev)
 {
-    const struct chr__given *given;
+    struct chr__given *given;
 
-    for (given = dev->given; given; given = given->next)
-        chr__os_set_flags(given->fd, &given->flags);
+    for (given = dev->given; given; given = given->next) {
+        if (given->has_flags)
+            chr__os_set_flags(given->fd, &given->flags);
+        given->is_unused = 0;
+    }
     chr__given_keep(dev);
-}
-
-/* Whether a backend has to leave a descriptor alone when it closes. */
-CHR__PRIVATE int chr__is_given(const chr_dev *dev, int fd)
-{
-    const struct chr__given *given;
-
-    for (given = dev->given; given && given->fd != fd; given = given->next)
-        ;
-    return given != NULL;
 }
 
 CHR__PRIVATE void chr__close_own(const chr_dev *dev, int fd)
 {
-    if (!chr__is_given(dev, fd))
+    struct chr__given *given = chr__given_find(dev, fd);
+
+    if (given)
+        given->is_unused = 1;
+    else
         chr__os_close(fd);
 }
 
@@ -7128,8 +7166,8 @@ static void chr__give_up(chr_dev *fresh)
     chr__leave(ctx);
 }
 
-/* The backend's `close` comes after its `open`, also a failed one, but never without. */
-static int chr__open(chr_dev *dev, chr_error *err)
+/* The backend's `close` comes after its `open`, also a failed one, but never without. `kind` is what was asked for. */
+static int chr__open(chr_dev *dev, const chr_backend *kind, chr_error *err)
 {
     int code;
 
@@ -7139,7 +7177,7 @@ static int chr__open(chr_dev *dev, chr_error *err)
     code = chr__log_open(dev, err);
     if (code == 0)
         code = chr__outbox_open(dev, err);
-    if (code == 0 && chr__given_note_all(dev, dev->kind->options) < 0)
+    if (code == 0 && chr__given_note_all(dev, kind) < 0)
         code = chr__no_memory(err);
     if (code == 0) {
         code = dev->kind->open(dev, err);
@@ -7173,7 +7211,7 @@ static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend 
     if (played) /* what they did is in the recording */
         ((chr_common_options *)(uintptr_t)dev->options)->history = ((chr_common_options *)(uintptr_t)dev->options)->obuf = 0;
     chr__record_new(dev);
-    code = chr__open(dev, err);
+    code = chr__open(dev, kind, err);
     if (chr__is_recorded(dev))
         chr__record_text(dev, CHR__RECORD_CREATED, code, err);
     if (code == 0) {
@@ -12008,9 +12046,11 @@ static int chr__mux_has(const chr__mux *mux, const chr__mux_slot *slot)
 CHR__HOT static size_t chr__mux_room(const chr__mux *mux, const chr__mux_slot *slot)
 {
     const chr_frontend *fe = slot->fe;
-    int                 room = !fe->handlers.read ? 0 : fe->handlers.can_read ? fe->handlers.can_read(fe->opaque) : CHR__BUFFER_SIZE;
+    void               *opaque = fe->opaque;
+    int               (*can_read)(void *) = fe->handlers.can_read;
+    int                 room = !fe->handlers.read ? 0 : can_read ? can_read(opaque) : CHR__BUFFER_SIZE;
 
-    return room > 0 && chr__mux_has(mux, slot) && slot->fe == fe && fe->handlers.read ? (size_t)room : 0;
+    return room > 0 && chr__mux_has(mux, slot) && slot->fe == fe && chr__has_answered(fe, can_read, opaque) ? (size_t)room : 0;
 }
 
 /* Held input first. */
@@ -19580,13 +19620,11 @@ static void chr__context_close_devs(chr_context *ctx)
 
 static void chr__context_drain(chr_context *ctx)
 {
-#if CHARDEV_HAS_SOCKET
     chr__enter(ctx);
+#if CHARDEV_HAS_SOCKET
     chr__lingering_wait(ctx);
-    chr__leave(ctx);
-#else
-    (void)ctx;
 #endif
+    chr__leave(ctx); /* what was removed outside of a dispatch is freed */
 }
 
 static void chr__context_forget(chr_context *ctx)
@@ -19621,6 +19659,7 @@ CHARDEV_API void chr_context_free(chr_context *ctx)
     (void)chr_record_stop(ctx);
     ctx->closing = 1;
     chr__context_close_devs(ctx);
+    (void)chr_record_stop(ctx); /* a handler may have begun another one */
     chr__context_drain(ctx);
     if (ctx->dead)
         chr__tidy(ctx); /* removed outside of any dispatch */
@@ -19702,7 +19741,7 @@ static int chr__add_client(chr_dev *dev, int fd, chr_error *err)
 
     if (!dev->kind->peer || !dev->kind->peer->add_client)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': a %s takes no clients", dev->id, dev->kind->name);
-    if (chr__given_note(dev, fd) < 0)
+    if (chr__given_note(dev, fd, 0) < 0)
         return chr__no_memory(err);
     chr__quiet(ctx);
     ctx->outside++;
