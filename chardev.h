@@ -59,7 +59,7 @@
  *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>encodings >>the_loop >>the_options
  *                       >>the_record >>core >>front >>the_replay >>stream
  *     backends          >>be_null >>be_ringbuf >>be_testdev (>>answers) >>be_msmouse >>be_wctablet
- *                       >>be_braille (>>brlapi) >>be_mux >>be_hub
+ *                       >>be_braille (>>brlapi) >>be_mux >>fan_out >>be_hub
  *                       >>be_fd >>be_file >>be_pipe >>be_pty >>be_stdio >>be_serial >>be_parallel >>be_udp
  *                       >>be_socket (>>socket_address >>layer_box >>layer_telnet (>>com_port) >>layer_websocket
  *                                    >>socket_tls >>socket_layers >>socket_chardev)
@@ -12396,42 +12396,36 @@ static const chr_backend chr__mux_kind = {
 #endif
 
 /* ====================================================================================================================
- * >>be_hub   several chardevs behind one frontend
+ * >>fan_out   one chardev in front of several: members of a hub, clients of a server
  *
- * far side   other chardevs, each with a peer of its own          options   chardevs.0, chardevs.1, ...
  * events     the first OPENED and the last CLOSED of the members; any other event of any of them
- * output     goes to all that are open. When a slow member takes less, so does the hub; what the others have had already is
+ * output     goes to all that are open. When a slow member takes less, so does the whole; what the others have had already is
  *            not sent to them again: after a partial write the next one must go on where it ended, as always.
  * input      from any member, as it comes
  * ==================================================================================================================== */
-#if CHARDEV_HAS_HUB
+#if CHARDEV_HAS_HUB || CHARDEV_HAS_SOCKET
 
-typedef struct chr__hub_member {
+typedef struct chr__fan_member {
     chr_frontend     fe;
-    struct chr__hub *hub;
-    int              joined;   /* it is open, and the two below are about this time */
+    struct chr__fan *fan;
+    int              joined;     /* it is open, and those below are about this time */
     int              input_over; /* and it says no more */
-    size_t           ahead;    /* how much it has had of what the hub has not yet taken */
-    int              is_short; /* it took less than it was offered: that may have to be waited for */
-} chr__hub_member;
+    size_t           ahead;      /* how much it has had of what the whole has not yet taken */
+    int              is_short;   /* it took less than it was offered: that may have to be waited for */
+} chr__fan_member;
 
-typedef struct chr__hub {
-    chr_dev          dev;
-    chr__hub_member *members;
+typedef struct chr__fan {
+    chr_dev         *dev;     /* the whole; NULL = there is none */
+    chr__fan_member *members;
     size_t           count;
     int              open_count;
-    chr_idle         tell; /* a waiting frontend, when no member has to be waited for */
-} chr__hub;
-
-static const chr_option chr__hub_rows[] = {
-    { "chardevs", CHR_OPTION_LIST, CHR__AT(chr_hub_options, chardevs), CHR_REQUIRED, 0, 0, "ids of the chardevs: chardevs.0=a,chardevs.1=b" },
-    { NULL,       CHR_OPTION_TEXT, 0,                                  NULL,         0, 0, NULL }
-};
+    chr_idle         tell;    /* a waiting frontend, when no member has to be waited for */
+} chr__fan;
 
 /* -- output -- */
 
 /* It joins, or leaves, with whatever comes next: nothing of what was before is its business. */
-static void chr__hub_reset(chr__hub_member *member, int joined)
+static void chr__fan_reset(chr__fan_member *member, int joined)
 {
     member->joined = joined;
     member->input_over = 0;
@@ -12440,17 +12434,17 @@ static void chr__hub_reset(chr__hub_member *member, int joined)
 }
 
 /* Its event may be still on the way. */
-static int chr__hub_is_open(chr__hub_member *member)
+static int chr__fan_is_open(chr__fan_member *member)
 {
     int is_open = member->fe.dev && member->fe.dev->be_open;
 
     if (is_open != member->joined)
-        chr__hub_reset(member, is_open);
+        chr__fan_reset(member, is_open);
     return is_open;
 }
 
 /* Returns how much the member has had in all, or CHR_ERR_DISCONNECTED: lost for this one, which then holds nobody up. */
-static int chr__hub_offer(chr__hub_member *member, const char *buf, size_t len)
+static int chr__fan_offer(chr__fan_member *member, const char *buf, size_t len)
 {
     int n = member->ahead < len ? chr_fe_write(&member->fe, buf + member->ahead, len - member->ahead) : 0;
 
@@ -12464,13 +12458,13 @@ static int chr__hub_offer(chr__hub_member *member, const char *buf, size_t len)
 }
 
 /* To all that are open. Returns how much of it each of them has had, or CHR_ERR_DISCONNECTED when there is none. */
-static int chr__hub_offer_open(chr__hub *hub, const char *buf, size_t len)
+static int chr__fan_offer_open(chr__fan *fan, const char *buf, size_t len)
 {
     size_t i;
     int    taken = CHR_ERR_DISCONNECTED, each;
 
-    for (i = 0; i < hub->count; i++) {
-        each = chr__hub_is_open(&hub->members[i]) ? chr__hub_offer(&hub->members[i], buf, len) : CHR_ERR_DISCONNECTED;
+    for (i = 0; i < fan->count; i++) {
+        each = chr__fan_is_open(&fan->members[i]) ? chr__fan_offer(&fan->members[i], buf, len) : CHR_ERR_DISCONNECTED;
         if (each >= 0 && (taken < 0 || each < taken))
             taken = each;
     }
@@ -12478,44 +12472,42 @@ static int chr__hub_offer_open(chr__hub *hub, const char *buf, size_t len)
 }
 
 /* To those that are closed: they count it as dropped, log and remember it by their own policy. Returns the most that one took. */
-static int chr__hub_offer_closed(chr__hub *hub, const char *buf, size_t len)
+static int chr__fan_offer_closed(chr__fan *fan, const char *buf, size_t len)
 {
     size_t i;
     int    most = CHR_ERR_DISCONNECTED, n;
 
-    for (i = 0; i < hub->count; i++) {
-        n = chr__hub_is_open(&hub->members[i]) ? CHR_ERR_DISCONNECTED : chr_fe_write(&hub->members[i].fe, buf, len);
+    for (i = 0; i < fan->count; i++) {
+        n = chr__fan_is_open(&fan->members[i]) ? CHR_ERR_DISCONNECTED : chr_fe_write(&fan->members[i].fe, buf, len);
         if (n > most)
             most = n;
     }
     return most > 0 ? most : CHR_ERR_DISCONNECTED;
 }
 
-static int chr__hub_write(chr_dev *dev, const void *buf, size_t len)
+static int chr__fan_write(chr__fan *fan, const void *buf, size_t len)
 {
-    chr__hub *hub = (chr__hub *)dev;
     size_t    i;
-    int       taken = chr__hub_offer_open(hub, (const char *)buf, len);
+    int       taken = chr__fan_offer_open(fan, (const char *)buf, len);
 
     if (taken == 0)
         return CHR_ERR_WOULD_BLOCK;
     if (taken < 0)
-        taken = chr__hub_offer_closed(hub, (const char *)buf, len);
+        taken = chr__fan_offer_closed(fan, (const char *)buf, len);
     else
-        chr__hub_offer_closed(hub, (const char *)buf, (size_t)taken);
-    for (i = 0; i < hub->count; i++)
-        hub->members[i].ahead -= chr__min(hub->members[i].ahead, taken > 0 ? (size_t)taken : len);
+        chr__fan_offer_closed(fan, (const char *)buf, (size_t)taken);
+    for (i = 0; i < fan->count; i++)
+        fan->members[i].ahead -= chr__min(fan->members[i].ahead, taken > 0 ? (size_t)taken : len);
     return taken;
 }
 
-static int chr__hub_wait_fd(chr_dev *dev, int *events)
+static int chr__fan_wait_fd(chr__fan *fan, int *events)
 {
-    chr__hub *hub = (chr__hub *)dev;
     chr_dev  *slow;
     size_t    i;
 
-    for (i = 0; i < hub->count && *events == CHR_OUT; i++) {
-        slow = hub->members[i].is_short ? hub->members[i].fe.dev : NULL;
+    for (i = 0; i < fan->count && *events == CHR_OUT; i++) {
+        slow = fan->members[i].is_short ? fan->members[i].fe.dev : NULL;
         if (slow)
             return slow->io->wait_fd ? slow->io->wait_fd(slow, events) : -1;
     }
@@ -12524,134 +12516,131 @@ static int chr__hub_wait_fd(chr_dev *dev, int *events)
 
 /* -- whom to wait for -- */
 
-static void chr__hub_watch(chr__hub *hub);
+static void chr__fan_watch(chr__fan *fan);
 
-static void chr__hub_tell(void *opaque)
+static void chr__fan_tell(void *opaque)
 {
-    chr__hub *hub = (chr__hub *)opaque;
+    chr__fan *fan = (chr__fan *)opaque;
 
-    chr_be_writable(&hub->dev);
-    if (!hub->dev.removed && chr_be_wants_writable(&hub->dev))
-        chr__hub_watch(hub);
+    chr_be_writable(fan->dev);
+    if (!fan->dev->removed && chr_be_wants_writable(fan->dev))
+        chr__fan_watch(fan);
 }
 
-static void chr__hub_member_writable(void *opaque)
+static void chr__fan_member_writable(void *opaque)
 {
-    chr__hub_member *member = (chr__hub_member *)opaque;
+    chr__fan_member *member = (chr__fan_member *)opaque;
 
     member->is_short = 0;
-    chr__hub_tell(member->hub);
+    chr__fan_tell(member->fan);
 }
 
 /* Those that were slow; when there is none, the frontend may write at once. */
-static void chr__hub_watch(chr__hub *hub)
+static void chr__fan_watch(chr__fan *fan)
 {
     size_t i;
     int    waits = 0;
 
-    for (i = 0; i < hub->count; i++)
-        if (hub->members[i].is_short) {
+    for (i = 0; i < fan->count; i++)
+        if (fan->members[i].is_short) {
             waits = 1;
-            if (!hub->members[i].fe.writable)
-                chr_fe_add_watch(&hub->members[i].fe, chr__hub_member_writable, &hub->members[i]);
+            if (!fan->members[i].fe.writable)
+                chr_fe_add_watch(&fan->members[i].fe, chr__fan_member_writable, &fan->members[i]);
         }
     if (!waits)
-        chr_idle_start(hub->dev.ctx, &hub->tell, chr__hub_tell, hub);
+        chr_idle_start(fan->dev->ctx, &fan->tell, chr__fan_tell, fan);
 }
 
-static void chr__hub_update(chr_dev *dev)
+static void chr__fan_update(chr__fan *fan)
 {
-    chr__hub *hub = (chr__hub *)dev;
     size_t    i;
 
-    if (chr_be_wants_writable(dev))
-        chr__hub_watch(hub);
-    for (i = 0; i < hub->count; i++)
-        chr_fe_accept_input(&hub->members[i].fe);
+    if (chr_be_wants_writable(fan->dev))
+        chr__fan_watch(fan);
+    for (i = 0; i < fan->count; i++)
+        chr_fe_accept_input(&fan->members[i].fe);
 }
 
 /* -- the members' side -- */
 
-static int chr__hub_member_can_read(void *opaque)
+static int chr__fan_member_can_read(void *opaque)
 {
-    return chr__room(&((chr__hub_member *)opaque)->hub->dev);
+    return chr__room(((chr__fan_member *)opaque)->fan->dev);
 }
 
-static void chr__hub_member_read(void *opaque, const void *buf, size_t len)
+static void chr__fan_member_read(void *opaque, const void *buf, size_t len)
 {
-    chr__input(&((chr__hub_member *)opaque)->hub->dev, buf, len);
+    chr__input(((chr__fan_member *)opaque)->fan->dev, buf, len);
 }
 
 /* The one that was waited for may be the one that went. */
-static void chr__hub_rejoin(chr__hub_member *member, int joined)
+static void chr__fan_rejoin(chr__fan_member *member, int joined)
 {
-    chr__hub *hub = member->hub;
+    chr__fan *fan = member->fan;
 
     if (joined != member->joined || !joined)
-        chr__hub_reset(member, joined);
-    if (chr_be_wants_writable(&hub->dev))
-        chr_idle_start(hub->dev.ctx, &hub->tell, chr__hub_tell, hub);
+        chr__fan_reset(member, joined);
+    if (chr_be_wants_writable(fan->dev))
+        chr_idle_start(fan->dev->ctx, &fan->tell, chr__fan_tell, fan);
 }
 
-/* The hub's input is over when no member that is open says any more. */
-static void chr__hub_look_at_input(chr__hub *hub)
+/* Its input is over when no member that is open says any more. */
+static void chr__fan_look_at_input(chr__fan *fan)
 {
     size_t i;
     int    speakers = 0;
 
-    for (i = 0; i < hub->count; i++)
-        speakers += hub->members[i].joined && !hub->members[i].input_over;
-    if (speakers == 0 && hub->open_count > 0 && !hub->dev.input_over)
-        chr_be_event(&hub->dev, CHR_EVENT_INPUT_END);
+    for (i = 0; i < fan->count; i++)
+        speakers += fan->members[i].joined && !fan->members[i].input_over;
+    if (speakers == 0 && fan->open_count > 0 && !fan->dev->input_over)
+        chr_be_event(fan->dev, CHR_EVENT_INPUT_END);
 }
 
-static void chr__hub_member_event(void *opaque, int event)
+static void chr__fan_member_event(void *opaque, int event)
 {
-    chr__hub_member *member = (chr__hub_member *)opaque;
-    chr__hub        *hub = member->hub;
+    chr__fan_member *member = (chr__fan_member *)opaque;
+    chr__fan        *fan = member->fan;
 
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
-        chr__hub_rejoin(member, event == CHR_EVENT_OPENED);
-        hub->open_count += event == CHR_EVENT_OPENED ? 1 : -1;
-        if (hub->open_count != (event == CHR_EVENT_OPENED ? 1 : 0)) {
-            chr__hub_look_at_input(hub);
+        chr__fan_rejoin(member, event == CHR_EVENT_OPENED);
+        fan->open_count += event == CHR_EVENT_OPENED ? 1 : -1;
+        if (fan->open_count != (event == CHR_EVENT_OPENED ? 1 : 0)) {
+            chr__fan_look_at_input(fan);
             return;
         }
     } else if (event == CHR_EVENT_INPUT_END) {
         member->input_over = 1;
-        chr__hub_look_at_input(hub);
+        chr__fan_look_at_input(fan);
         return;
     }
-    chr_be_event(&hub->dev, event);
+    chr_be_event(fan->dev, event);
 }
 
 /* Another backend has taken a member's place; if it is closed while the old one was open, CLOSED has come before. */
-static int chr__hub_member_change(void *opaque)
+static int chr__fan_member_change(void *opaque)
 {
-    chr__hub_rejoin((chr__hub_member *)opaque, 0);
+    chr__fan_rejoin((chr__fan_member *)opaque, 0);
     return 0;
 }
 
 /* -- the frontend's side -- */
 
-static void chr__hub_set_open(chr_dev *dev, int is_open)
+static void chr__fan_set_open(chr__fan *fan, int is_open)
 {
-    chr__hub *hub = (chr__hub *)dev;
     size_t    i;
 
-    for (i = 0; i < hub->count; i++)
-        chr_fe_set_open(&hub->members[i].fe, is_open);
+    for (i = 0; i < fan->count; i++)
+        chr_fe_set_open(&fan->members[i].fe, is_open);
 }
 
 /* To all; from last to first, so that of several answers the first member's stays. */
-static int chr__hub_ioctl(chr_dev *dev, int command, void *arg)
+static int chr__fan_ioctl(chr__fan *fan, int command, void *arg)
 {
-    chr__hub *hub = (chr__hub *)dev;
     size_t    i;
     int       code = CHR_ERR_NOT_SUPPORTED, each;
 
-    for (i = hub->count; i > 0; i--) {
-        each = chr_fe_ioctl(&hub->members[i - 1].fe, command, arg);
+    for (i = fan->count; i > 0; i--) {
+        each = chr_fe_ioctl(&fan->members[i - 1].fe, command, arg);
         if (code < 0 && each != CHR_ERR_NOT_SUPPORTED)
             code = each;
     }
@@ -12659,18 +12648,113 @@ static int chr__hub_ioctl(chr_dev *dev, int command, void *arg)
 }
 
 /* To all that are open; supported when one of them can do it. */
-static int chr__hub_shutdown(chr_dev *dev)
+static int chr__fan_shutdown(chr__fan *fan)
 {
-    chr__hub *hub = (chr__hub *)dev;
     size_t    i;
     int       code = CHR_ERR_DISCONNECTED, each;
 
-    for (i = 0; i < hub->count; i++) {
-        each = chr__hub_is_open(&hub->members[i]) ? chr_fe_shutdown(&hub->members[i].fe) : CHR_ERR_DISCONNECTED;
+    for (i = 0; i < fan->count; i++) {
+        each = chr__fan_is_open(&fan->members[i]) ? chr_fe_shutdown(&fan->members[i].fe) : CHR_ERR_DISCONNECTED;
         if (code != 0 && each != CHR_ERR_DISCONNECTED)
             code = each;
     }
     return code;
+}
+
+/* -- life -- */
+
+static int chr__fan_init(chr__fan *fan, chr_dev *dev, size_t most, chr_error *err)
+{
+    fan->dev = dev;
+    fan->members = (chr__fan_member *)chr__allocate(dev->ctx, most * sizeof *fan->members);
+    return fan->members ? 0 : chr__no_memory(err);
+}
+
+static int chr__fan_add(chr__fan *fan, chr_dev *dev, chr_error *err)
+{
+    static const chr_handlers handlers = { chr__fan_member_can_read, chr__fan_member_read, chr__fan_member_event, chr__fan_member_change };
+    chr__fan_member          *member = &fan->members[fan->count];
+    int                       code = chr_fe_init(&member->fe, dev, err);
+
+    if (code < 0)
+        return code;
+    member->fan = fan;
+    fan->count++;
+    chr_fe_set_handlers(&member->fe, &handlers, member);
+    chr_fe_set_open(&member->fe, 0); /* until a frontend comes */
+    return 0;
+}
+
+/* Lets go of the last member, which may be gone already. */
+static chr_dev *chr__fan_drop(chr__fan *fan)
+{
+    chr__fan_member *member = &fan->members[--fan->count];
+    chr_dev         *dev = member->fe.dev;
+
+    chr_fe_deinit(&member->fe);
+    return dev;
+}
+
+static void chr__fan_free(chr__fan *fan)
+{
+    chr_context *ctx = fan->dev ? fan->dev->ctx : NULL;
+
+    if (!ctx)
+        return;
+    chr_idle_stop(&fan->tell);
+    fan->open_count = 0;
+    chr__free(ctx, fan->members);
+    fan->members = NULL;
+}
+#endif
+
+/* ====================================================================================================================
+ * >>be_hub   several chardevs behind one frontend (>>fan_out)
+ *
+ * far side   other chardevs, each with a peer of its own          options   chardevs.0, chardevs.1, ...
+ * ==================================================================================================================== */
+#if CHARDEV_HAS_HUB
+
+typedef struct chr__hub {
+    chr_dev  dev;
+    chr__fan fan;
+} chr__hub;
+
+static const chr_option chr__hub_rows[] = {
+    { "chardevs", CHR_OPTION_LIST, CHR__AT(chr_hub_options, chardevs), CHR_REQUIRED, 0, 0, "ids of the chardevs: chardevs.0=a,chardevs.1=b" },
+    { NULL,       CHR_OPTION_TEXT, 0,                                  NULL,         0, 0, NULL }
+};
+
+/* -- slots -- */
+
+static int chr__hub_write(chr_dev *dev, const void *buf, size_t len)
+{
+    return chr__fan_write(&((chr__hub *)dev)->fan, buf, len);
+}
+
+static void chr__hub_update(chr_dev *dev)
+{
+    chr__fan_update(&((chr__hub *)dev)->fan);
+}
+
+static int chr__hub_wait_fd(chr_dev *dev, int *events)
+{
+    return chr__fan_wait_fd(&((chr__hub *)dev)->fan, events);
+}
+
+static void chr__hub_set_open(chr_dev *dev, int is_open)
+{
+    chr__fan_set_open(&((chr__hub *)dev)->fan, is_open);
+}
+
+static int chr__hub_ioctl(chr_dev *dev, int command, void *arg)
+{
+    return chr__fan_ioctl(&((chr__hub *)dev)->fan, command, arg);
+}
+
+static int chr__hub_shutdown(chr_dev *dev)
+{
+    return chr__fan_shutdown(&((chr__hub *)dev)->fan);
 }
 
 static const chr_peer_slots chr__hub_peer = {
@@ -12685,14 +12769,14 @@ static const chr_peer_slots chr__hub_peer = {
 
 static void chr__hub_describe(const chr_dev *dev, chr_info *info)
 {
-    const chr__hub *hub = (const chr__hub *)dev;
+    const chr__fan *fan = &((const chr__hub *)dev)->fan;
     chr_info        member;
     size_t          i;
 
-    for (i = 0; i < hub->count; i++) {
-        if (!hub->members[i].fe.dev)
+    for (i = 0; i < fan->count; i++) {
+        if (!fan->members[i].fe.dev)
             continue;
-        chr_query(hub->members[i].fe.dev, &member);
+        chr_query(fan->members[i].fe.dev, &member);
         info->comes_back |= member.comes_back;
     }
     chr__format(info->filename, sizeof info->filename, "hub");
@@ -12702,23 +12786,14 @@ static void chr__hub_describe(const chr_dev *dev, chr_info *info)
 
 static int chr__hub_add(chr__hub *hub, const char *id, chr_error *err)
 {
-    static const chr_handlers handlers = { chr__hub_member_can_read, chr__hub_member_read, chr__hub_member_event, chr__hub_member_change };
-    chr__hub_member          *member = &hub->members[hub->count];
-    chr_dev                  *dev = chr_find(hub->dev.ctx, id);
-    int                       code;
+    chr_dev *dev = chr_find(hub->dev.ctx, id);
+    int      nth = (int)hub->fan.count;
 
     if (!dev)
-        return chr__fail(err, CHR_ERR_NOT_FOUND, "hub: chardevs.%d=%s: there is no chardev with that id", (int)hub->count, id);
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "hub: chardevs.%d=%s: there is no chardev with that id", nth, id);
     if (dev->kind->fixed)
-        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "hub: chardevs.%d=%s: a %s can't be stacked on a hub", (int)hub->count, id, dev->kind->name);
-    code = chr_fe_init(&member->fe, dev, err);
-    if (code < 0)
-        return code;
-    member->hub = hub;
-    hub->count++;
-    chr_fe_set_handlers(&member->fe, &handlers, member);
-    chr_fe_set_open(&member->fe, 0); /* until a frontend comes */
-    return 0;
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "hub: chardevs.%d=%s: a %s can't be stacked on a hub", nth, id, dev->kind->name);
+    return chr__fan_add(&hub->fan, dev, err);
 }
 
 static int chr__hub_open(chr_dev *dev, chr_error *err)
@@ -12726,15 +12801,13 @@ static int chr__hub_open(chr_dev *dev, chr_error *err)
     const chr_hub_options *options = (const chr_hub_options *)dev->options;
     chr__hub              *hub = (chr__hub *)dev;
     size_t                 count;
-    int                    code = 0;
+    int                    code;
 
     for (count = 0; options->chardevs[count]; count++)
         ;
-    hub->members = (chr__hub_member *)chr__allocate(dev->ctx, count * sizeof *hub->members);
-    if (!hub->members)
-        return chr__no_memory(err);
-    while (code == 0 && hub->count < count)
-        code = chr__hub_add(hub, options->chardevs[hub->count], err);
+    code = chr__fan_init(&hub->fan, dev, count, err);
+    while (code == 0 && hub->fan.count < count)
+        code = chr__hub_add(hub, options->chardevs[hub->fan.count], err);
     return code;
 }
 
@@ -12742,12 +12815,9 @@ static void chr__hub_close(chr_dev *dev)
 {
     chr__hub *hub = (chr__hub *)dev;
 
-    chr_idle_stop(&hub->tell);
-    while (hub->count > 0)
-        chr_fe_deinit(&hub->members[--hub->count].fe);
-    hub->open_count = 0;
-    chr__free(dev->ctx, hub->members);
-    hub->members = NULL;
+    while (hub->fan.count > 0)
+        (void)chr__fan_drop(&hub->fan);
+    chr__fan_free(&hub->fan);
 }
 
 static const chr_io chr__hub_io = {
