@@ -437,6 +437,8 @@ typedef struct chr_info {
     int         comes_back;    /* when closed, it may open again by itself: a server, a pty, a client with reconnect */
     uint64_t    bytes_in, bytes_out, bytes_dropped; /* from the far side; taken for it; written while nobody was there */
     uint64_t    bytes_queued;  /* those that wait here still, in history=, obuf= or a layer (there as they are encoded) */
+    int         clients;       /* of a socket with server=on: how many peers are connected, and */
+    char        client_addresses[1024]; /* where they are, a blank between ("unix" where they have no name); cut where it is full */
 } chr_info;
 
 CHARDEV_API void chr_query(const chr_dev *dev, chr_info *info);
@@ -839,6 +841,7 @@ typedef struct chr_socket_options {
     int64_t            keep_alive_count; /* unanswered questions that are the end; 0 = as the system has it, websocket: 3 */
     int64_t            idle_timeout; /* seconds: a peer that sends nothing for so long is closed; 0 = never */
     chr_bool           replace;      /* server: a new peer takes the place of the old one; default off: it waits */
+    int64_t            clients;      /* server: so many peers at once, at most 64; output goes to all, input comes from any; default 1 */
     const char        *tls_creds, *tls_authz, *tls_hostname;
 } chr_socket_options;
 
@@ -7225,6 +7228,35 @@ static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend 
     return NULL;
 }
 
+/* A chardev that is part of another one: the registry, the recorder and the log file know nothing of it, and its `open` is not called:
+ * who makes it fills it in. */
+CHR__PRIVATE chr_dev *chr__create_part(const chr_dev *whole, const void *options, chr_error *err)
+{
+    chr_context *ctx = whole->ctx;
+    chr_dev     *dev = (chr_dev *)chr__allocate(ctx, whole->kind->state_size);
+
+    if (!dev)
+        return (void)chr__no_memory(err), (chr_dev *)NULL;
+    dev->ctx = ctx;
+    dev->kind = whole->kind;
+    dev->io = dev->kind->io;
+    dev->id = chr__copy_text(ctx, whole->id, strlen(whole->id));
+    dev->options = dev->id ? chr__options_copy(ctx, dev->kind, options, err) : ((void)chr__no_memory(err), (void *)NULL);
+    if (!dev->options) {
+        chr__free(ctx, dev->id);
+        chr__free(ctx, dev);
+        return NULL;
+    }
+    if (chr__outbox_open(dev, err) == 0) {
+        chr__set_extras(dev);
+        return dev;
+    }
+    chr__enter(ctx);
+    chr__bury(dev);
+    chr__leave(ctx);
+    return NULL;
+}
+
 /* -- the registry -- */
 
 CHARDEV_API chr_dev *chr_find(chr_context *ctx, const char *id)
@@ -9856,8 +9888,8 @@ static void chr__linger_make_room(chr_context *ctx)
 }
 
 /* Takes over the descriptor, the layers (dev, top, fd, is_unix, waits_for_end and release are set, all else is zero) and what waits in
- * the chardev's outbox when `takes_rest`. It may be over before this returns. */
-static void chr__linger_begin(chr__linger *linger, int takes_rest)
+ * the outbox of `source`, or nothing with NULL. It may be over before this returns. */
+static void chr__linger_begin(chr__linger *linger, chr_dev *source)
 {
     chr_context  *ctx = linger->dev->ctx;
     chr__linger **last;
@@ -9869,9 +9901,9 @@ static void chr__linger_begin(chr__linger *linger, int takes_rest)
     *last = linger;
     ctx->lingering_count++;
     linger->dev->holds++;
-    if (takes_rest)
-        linger->rest = chr__outbox_take(linger->dev, &linger->rest_size, &linger->rest_owed);
-    linger->taken = takes_rest ? chr__layers_kept(linger->top) + linger->rest_size - linger->rest_owed : 0;
+    if (source)
+        linger->rest = chr__outbox_take(source, &linger->rest_size, &linger->rest_owed);
+    linger->taken = source ? chr__layers_kept(linger->top) + linger->rest_size - linger->rest_owed : 0;
     linger->moved = chr__real_now(ctx);
     linger->ends = linger->moved + CHR__LINGER_MOST_MS * INT64_C(1000000);
     chr__timer_start_real(ctx, &linger->tick, CHR__LINGER_TICK_MS, chr__linger_tick, linger);
@@ -12419,6 +12451,7 @@ typedef struct chr__fan {
     chr__fan_member *members;
     size_t           count;
     int              open_count;
+    int              of_parts; /* the members are parts of the whole: what nobody is there to take is counted there */
     chr_idle         tell;    /* a waiting frontend, when no member has to be waited for */
 } chr__fan;
 
@@ -12471,6 +12504,14 @@ static int chr__fan_offer_open(chr__fan *fan, const char *buf, size_t len)
     return taken;
 }
 
+/* What a part remembers for its next peer. */
+static int chr__fan_remember(chr_dev *dev, const char *buf, size_t len)
+{
+    if (dev->outbox)
+        chr__outbox_remember(dev->outbox, buf, len);
+    return CHR_ERR_DISCONNECTED;
+}
+
 /* To those that are closed: they count it as dropped, log and remember it by their own policy. Returns the most that one took. */
 static int chr__fan_offer_closed(chr__fan *fan, const char *buf, size_t len)
 {
@@ -12478,7 +12519,9 @@ static int chr__fan_offer_closed(chr__fan *fan, const char *buf, size_t len)
     int    most = CHR_ERR_DISCONNECTED, n;
 
     for (i = 0; i < fan->count; i++) {
-        n = chr__fan_is_open(&fan->members[i]) ? CHR_ERR_DISCONNECTED : chr_fe_write(&fan->members[i].fe, buf, len);
+        if (chr__fan_is_open(&fan->members[i]))
+            continue;
+        n = fan->of_parts ? chr__fan_remember(fan->members[i].fe.dev, buf, len) : chr_fe_write(&fan->members[i].fe, buf, len);
         if (n > most)
             most = n;
     }
@@ -14321,6 +14364,7 @@ static const chr_option chr__socket_rows[] = {
     { "keep-alive-interval", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_interval), NULL, 0, 32767, "seconds between questions (default: the system's; websocket 10)" },
     { "keep-alive-count", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_count), NULL, 0, 127,       "unanswered questions that end it (default: the system's; websocket 3)" },
     { "idle-timeout", CHR_OPTION_NUMBER, CHR__ROW(idle_timeout),      NULL,  0, 2000000,     "close a peer that sends nothing for so many seconds" },
+    { "clients",      CHR_OPTION_NUMBER, CHR__ROW(clients),           "1",   1, 64,          "server: so many peers at once; output goes to all, input comes from any" },
     { "replace",      CHR_OPTION_BOOL,   CHR__ROW(replace),           "off", 0, 0,           "server: a new peer takes the place of the old one; off: it waits" },
     { "tls-creds",    CHR_OPTION_TEXT,   CHR__ROW(tls_creds),         NULL,  0, 0,           "id of TLS credentials" },
     { "tls-authz",    CHR_OPTION_TEXT,   CHR__ROW(tls_authz),         NULL,  0, 0,           "id of the list of peers that are let in" },
@@ -17891,6 +17935,8 @@ typedef struct chr__socket {
     chr__stream       stream;
     chr__com_port     com_port;
     chr_terminal_size terminal;
+    chr__fan          fan;         /* clients=N: each client has a chardev of its own, a seat, behind this one */
+    struct chr__socket *host;      /* of a seat: the server */
     chr__link        *peer;        /* the one that has the chardev: the stream is its */
     chr__link        *shaking;     /* those that may get it, the oldest first */
     int               shaking_count;
@@ -18083,16 +18129,29 @@ static int chr__link_build_layers(chr__link *link, chr_error *err)
     return code;
 }
 
+/* From the server to one of its seats, or back. */
+static void chr__link_move(chr__link *link, chr__socket *to)
+{
+    chr__layer *layer;
+
+    link->linger.dev = &to->dev;
+    for (layer = link->top; layer; layer = layer->below)
+        layer->dev = &to->dev;
+}
+
 /* It ends, and what it holds still goes out. A descriptor that is the giver's again, or a raw one that was given, has no more to say. */
 static void chr__link_end(chr__link *link, int takes_rest)
 {
     chr__linger *linger = &link->linger;
+    chr_dev     *source = takes_rest ? linger->dev : NULL;
 
     chr_watch_stop(&link->watch);
     chr_timer_stop(&link->patience);
     chr_timer_stop(&link->guard);
+    if (chr__link_socket(link)->host)
+        chr__link_move(link, chr__link_socket(link)->host);
     if (chr__is_given(linger->dev, link->fd) ||
-        (link->is_given && !chr__link_has_layers(link) && !chr__outbox_waits(linger->dev))) {
+        (link->is_given && !chr__link_has_layers(link) && !(source && chr__outbox_waits(source)))) {
         chr__close_own(linger->dev, link->fd);
         chr__link_free(linger);
         return;
@@ -18102,7 +18161,7 @@ static void chr__link_end(chr__link *link, int takes_rest)
     linger->is_unix = link->is_unix;
     linger->waits_for_end = chr__link_has_layers(link);
     linger->release = chr__link_free;
-    chr__linger_begin(linger, takes_rest);
+    chr__linger_begin(linger, source);
 }
 
 static void chr__link_unlist(chr__link *link)
@@ -18122,6 +18181,32 @@ static int chr__layers_shake(chr__layer *layer, int *wants, chr_error *err)
     int code = layer->below ? chr__layers_shake(layer->below, wants, err) : 0;
 
     return code == 0 && layer->slots->step ? layer->slots->step(layer, wants, err) : code;
+}
+
+/* -- seats: with clients=N there are N, without a server is its own -- */
+
+static chr__socket *chr__socket_seat(chr__socket *sock, size_t i) { return (chr__socket *)sock->fan.members[i].fe.dev; }
+
+/* One that a new peer may have; NULL = all are taken. */
+static chr__socket *chr__socket_free_seat(chr__socket *sock)
+{
+    size_t i;
+
+    if (!sock->fan.dev)
+        return !sock->peer || chr__socket_options(sock)->replace == CHR_ON ? sock : NULL;
+    for (i = 0; i < sock->fan.count; i++)
+        if (!chr__socket_seat(sock, i)->peer)
+            return chr__socket_seat(sock, i);
+    return NULL;
+}
+
+static int chr__socket_is_connected(chr__socket *sock)
+{
+    size_t i, count = 0;
+
+    for (i = 0; i < sock->fan.count; i++)
+        count += chr__socket_seat(sock, i)->peer != NULL;
+    return sock->peer || count > 0;
 }
 
 /* -- connections end, or attempts -- */
@@ -18312,29 +18397,35 @@ static void chr__link_ready(void *opaque, int events)
     (void)chr__link_shake((chr__link *)opaque);
 }
 
-/* The handshake is over, and it gets the chardev; with replace=on somebody may have it. The frontend is asked for room meanwhile, and may
- * do anything. */
+/* The handshake is over, and it gets the chardev, or a seat; with replace=on somebody may have it. The frontend is asked for room meanwhile,
+ * and may do anything. */
 static int chr__link_up(chr__link *link)
 {
-    chr__socket *sock = chr__link_socket(link);
-    int          was_open = sock->peer != NULL, code;
+    chr__socket *server = chr__link_socket(link), *sock = chr__socket_free_seat(server);
+    int          was_open = sock && sock->peer, code;
 
     chr_watch_stop(&link->watch);
     chr_timer_stop(&link->patience);
     chr__link_unlist(link);
+    if (!sock) {
+        chr__link_end(link, 0);
+        return chr__fail(&server->failure, CHR_ERR_BUSY, "all clients are there already");
+    }
+    chr__link_move(link, sock);
     chr__socket_end_peer(sock);
     sock->peer = link;
-    code = chr__stream_open(&sock->stream, &sock->dev, link->top, link->fd, link->fd, chr__socket_ended, &sock->failure);
+    code = chr__stream_open(&sock->stream, &sock->dev, link->top, link->fd, link->fd, chr__socket_ended, &server->failure);
     if (code < 0) {
         sock->peer = NULL;
         chr__link_end(link, 0);
-        chr__socket_failed(sock);
-    } else {
-        sock->has_failed = 0;
+        chr__socket_failed(server);
+    } else if (sock->peer == link) {
+        server->has_failed = 0;
         link->heard_at = chr__real_now(sock->dev.ctx);
         chr__link_guard(link);
-        chr__socket_end_handshakes(sock);
-        chr__socket_wait_for(sock);
+        if (!chr__socket_free_seat(server))
+            chr__socket_end_handshakes(server);
+        chr__socket_wait_for(server);
     }
     if (was_open)
         chr_be_event(&sock->dev, CHR_EVENT_CLOSED);
@@ -18424,9 +18515,9 @@ static int chr__socket_adopt(chr__socket *sock, int fd, int is_unix, int is_give
 /* -- server -- */
 
 /* Further peers come while handshakes are under way; with one that has the chardev, they wait in the backlog, or may replace it. */
-static int chr__socket_has_room(const chr__socket *sock)
+static int chr__socket_has_room(chr__socket *sock)
 {
-    return (!sock->peer || chr__socket_options(sock)->replace == CHR_ON) && sock->shaking_count < CHR__SHAKING_MOST;
+    return chr__socket_free_seat(sock) && sock->shaking_count < CHR__SHAKING_MOST;
 }
 
 static void chr__socket_listen_again(void *opaque)
@@ -18650,6 +18741,8 @@ static void chr__socket_retry(void *opaque)
 /* A server listens while it has room, a client with reconnect tries again when nothing is under way. */
 static void chr__socket_wait_for(chr__socket *sock)
 {
+    if (sock->host)
+        sock = sock->host;
     if (sock->is_server)
         chr_watch_set(&sock->listen_watch, chr__socket_has_room(sock) ? CHR_IN : 0);
     else if (sock->retry_ms > 0 && sock->state == CHR__SOCKET_IDLE && !sock->peer && !sock->shaking)
@@ -18730,7 +18823,7 @@ static int chr__socket_drive(chr__socket *sock)
     sock->dev.ctx->turn++;
     for (i = 1; i < drive.count; i++)
         chr__drive_link(sock, drive.links[i], ready < 0 || drive.polls[i].revents);
-    if ((drive.polls[0].revents || (ready < 0 && drive.polls[0].fd >= 0)) && !sock->peer)
+    if ((drive.polls[0].revents || (ready < 0 && drive.polls[0].fd >= 0)) && !chr__socket_is_connected(sock))
         code = chr__drive_first(sock);
     return code;
 }
@@ -18758,7 +18851,7 @@ static int chr__socket_wait_connected(chr_dev *dev, chr_error *err)
     int          is_first = 1;
 
     sock->failure.code = 0;
-    for (; !sock->peer; is_first = 0) {
+    for (; !chr__socket_is_connected(sock); is_first = 0) {
         if (sock->is_server || sock->state != CHR__SOCKET_IDLE || sock->shaking) {
             if (chr__socket_drive(sock) < 0 || sock->failure.code == CHR_ERR_NO_MEMORY)
                 return chr__socket_failure(sock, err);
@@ -18776,10 +18869,13 @@ static int chr__socket_wait_connected(chr_dev *dev, chr_error *err)
 /* A connected descriptor: ours from success on. */
 static int chr__socket_take_fd(chr__socket *sock, int fd, int is_unix, chr_error *err)
 {
+    int code;
+
     if (chr__os_adopt(fd) < 0)
         return chr__fail(err, CHR_ERR_IO, "socket: fd=%d: its flags can't be set", fd);
     sock->has_failed = 1;
-    if (chr__socket_adopt(sock, fd, is_unix, 1) != CHR_ERR_WOULD_BLOCK && !sock->peer)
+    code = chr__socket_adopt(sock, fd, is_unix, 1);
+    if (code < 0 && code != CHR_ERR_WOULD_BLOCK)
         return chr__socket_failure(sock, err);
     return sock->has_failed = 0; /* a handshake that goes on may fail later, and nobody is told then */
 }
@@ -18789,8 +18885,12 @@ static int chr__socket_take_fd(chr__socket *sock, int fd, int is_unix, chr_error
 static int chr__socket_disconnect(chr_dev *dev)
 {
     chr__socket *sock = (chr__socket *)dev;
+    size_t       i;
 
-    if (sock->peer) {
+    if (sock->fan.dev && chr__socket_is_connected(sock)) {
+        for (i = 0; i < sock->fan.count; i++)
+            (void)chr__socket_disconnect(&chr__socket_seat(sock, i)->dev);
+    } else if (sock->peer) {
         chr__socket_peer_gone(sock);
     } else if (sock->state != CHR__SOCKET_IDLE || sock->shaking) {
         chr__socket_drop(sock);
@@ -18807,7 +18907,8 @@ static int chr__socket_add_client(chr_dev *dev, int fd, chr_error *err)
     if (!sock->is_server)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s' is no server: it takes no clients", dev->id);
     if (!chr__socket_has_room(sock))
-        return chr__fail(err, CHR_ERR_BUSY, "chardev '%s' has a client already", dev->id);
+        return chr__fail(err, CHR_ERR_BUSY, sock->fan.dev ? "chardev '%s' has all its clients already" : "chardev '%s' has a client already",
+                         dev->id);
     if (chr__address_check_fd(fd, 0, &facts, err) < 0)
         return CHR_ERR_INVALID;
     return chr__socket_take_fd(sock, fd, facts.is_unix, err);
@@ -18819,7 +18920,7 @@ static int chr__socket_set_msgfds(chr_dev *dev, const int *fds, int count)
     chr__msgfds *outgoing = sock->peer ? &sock->peer->bottom.outgoing : NULL;
     int          copy;
 
-    if (sock->peer ? !sock->peer->is_unix : !sock->is_unix)
+    if (sock->fan.dev || (sock->peer ? !sock->peer->is_unix : !sock->is_unix))
         return CHR_ERR_NOT_SUPPORTED;
     if (count < 0 || count > CHR__MAX_MSGFDS)
         return CHR_ERR_INVALID;
@@ -18838,12 +18939,13 @@ static int chr__socket_set_msgfds(chr_dev *dev, const int *fds, int count)
 
 static int chr__socket_get_msgfds(chr_dev *dev, int *fds, int count)
 {
-    chr__link   *peer = ((chr__socket *)dev)->peer;
+    chr__socket *sock = (chr__socket *)dev;
+    chr__link   *peer = sock->peer;
     chr__msgfds *incoming = peer ? &peer->bottom.incoming : NULL;
     int          i, given;
 
     if (!incoming)
-        return 0;
+        return sock->fan.dev ? CHR_ERR_NOT_SUPPORTED : 0;
     given = incoming->count < count ? incoming->count : count;
     for (i = 0; i < incoming->count; i++)
         if (i < given)
@@ -18856,12 +18958,19 @@ static int chr__socket_get_msgfds(chr_dev *dev, int *fds, int count)
 
 static int chr__socket_shutdown(chr_dev *dev)
 {
+    if (((chr__socket *)dev)->fan.dev)
+        return chr__fan_shutdown(&((chr__socket *)dev)->fan);
     return chr__stream_shutdown(&((chr__socket *)dev)->stream);
 }
 
 static size_t chr__socket_queued(const chr_dev *dev)
 {
-    return chr__stream_queued(&((const chr__socket *)dev)->stream);
+    const chr__socket *sock = (const chr__socket *)dev;
+    size_t             i, count = chr__stream_queued(&sock->stream);
+
+    for (i = 0; i < sock->fan.count; i++)
+        count += (size_t)chr__queued(sock->fan.members[i].fe.dev) + (size_t)sock->fan.members[i].fe.dev->ending;
+    return count;
 }
 
 static int chr__socket_ioctl(chr_dev *dev, int command, void *arg)
@@ -18870,6 +18979,8 @@ static int chr__socket_ioctl(chr_dev *dev, int command, void *arg)
     chr__layer  *layer;
     int          code = CHR_ERR_NOT_SUPPORTED;
 
+    if (((chr__socket *)dev)->fan.dev)
+        return chr__fan_ioctl(&((chr__socket *)dev)->fan, command, arg);
     for (layer = stream->top; layer && code == CHR_ERR_NOT_SUPPORTED; layer = layer->below)
         if (layer->slots->ioctl)
             code = layer->slots->ioctl(layer, command, arg);
@@ -18878,6 +18989,31 @@ static int chr__socket_ioctl(chr_dev *dev, int command, void *arg)
     if (chr__stream_unsent(stream))
         chr__stream_update(stream);
     return code;
+}
+
+static void chr__socket_describe_client(const chr__socket *seat, chr_info *info)
+{
+    char   name[300];
+    size_t used = strlen(info->client_addresses);
+
+    if (!seat->is_server || !seat->peer)
+        return;
+    chr__os_socket_name(seat->peer->fd, 1, name, sizeof name);
+    chr__append(info->client_addresses, sizeof info->client_addresses, used, "%s%s", used ? " " : "", name[0] ? name : "unix");
+    info->clients++;
+}
+
+static void chr__socket_describe_clients(const chr__socket *sock, chr_info *info)
+{
+    const chr__socket *seat;
+    size_t             i;
+
+    chr__socket_describe_client(sock, info);
+    for (i = 0; i < sock->fan.count; i++) {
+        seat = (const chr__socket *)sock->fan.members[i].fe.dev;
+        chr__socket_describe_client(seat, info);
+        info->bytes_dropped += seat->dev.bytes_dropped;
+    }
 }
 
 static void chr__socket_describe(const chr_dev *dev, chr_info *info)
@@ -18899,7 +19035,8 @@ static void chr__socket_describe(const chr_dev *dev, chr_info *info)
     }
     if (is_open && !sock->is_server)
         chr__os_socket_name(sock->peer->fd, 1, info->address, sizeof info->address);
-    chr__format(info->filename, sizeof info->filename, "%s%s:%s%s%s%s", is_open ? "" : "disconnected:",
+    chr__socket_describe_clients(sock, info);
+    chr__format(info->filename, sizeof info->filename, "%s%s:%s%s%s%s", is_open || info->clients > 0 ? "" : "disconnected:",
                 scheme ? scheme : schemes[sock->address.type], name, sock->is_server ? ",server=on" : "", peer[0] ? " <-> " : "", peer);
     info->comes_back = sock->is_server || sock->retry_ms > 0;
 }
@@ -18939,6 +19076,12 @@ static int chr__socket_check(chr__socket *sock, chr_error *err)
         return chr__fail(err, CHR_ERR_INVALID, "socket: wait= is for a server: it needs server=on");
     if (options->nodelay != CHR_DEFAULT && options->delay != CHR_DEFAULT)
         return chr__fail(err, CHR_ERR_INVALID, "socket: nodelay= and delay= can't both be given: one is the opposite of the other");
+    if (options->clients > 1 && !sock->is_server)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: clients= is for a server: it needs server=on");
+    if (options->clients > 1 && options->com_port == CHR_ON)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: clients=%d can't be used with com-port=on: a serial line has one end", (int)options->clients);
+    if (options->clients > 1 && options->replace == CHR_ON)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: clients=%d and replace=on can't both be given", (int)options->clients);
     if (options->replace == CHR_ON && !sock->is_server)
         return chr__fail(err, CHR_ERR_INVALID, "socket: replace= is for a server: it needs server=on");
     if (chr__socket_check_keep_alive(sock, options, err) < 0)
@@ -18946,6 +19089,70 @@ static int chr__socket_check(chr__socket *sock, chr_error *err)
     if (sock->is_server && options->wait != CHR_OFF && sock->dev.ctx->depth > 0)
         return chr__fail(err, CHR_ERR_IN_HANDLER, "socket: wait=on would block the loop from inside a handler: say wait=off");
     return 0;
+}
+
+/* -- clients=N: the io of the whole; each seat has that of a stream -- */
+
+static int chr__socket_fan_write(chr_dev *dev, const void *buf, size_t len)
+{
+    return chr__fan_write(&((chr__socket *)dev)->fan, buf, len);
+}
+
+static void chr__socket_fan_update(chr_dev *dev)
+{
+    chr__fan_update(&((chr__socket *)dev)->fan);
+}
+
+static int chr__socket_fan_wait_fd(chr_dev *dev, int *events)
+{
+    return chr__fan_wait_fd(&((chr__socket *)dev)->fan, events);
+}
+
+static const chr_io chr__socket_fan_io = {
+    chr__socket_fan_write,   /* write   */
+    NULL,                    /* read    */
+    chr__socket_fan_update,  /* update  */
+    chr__socket_fan_wait_fd, /* wait_fd */
+};
+
+static int chr__socket_add_seat(chr__socket *sock, const chr_socket_options *options, chr_error *err)
+{
+    chr__socket *seat = (chr__socket *)chr__create_part(&sock->dev, options, err);
+    int          code = seat ? chr__fan_add(&sock->fan, &seat->dev, err) : CHR_ERR_NO_MEMORY;
+
+    if (!seat)
+        return code;
+    seat->listener = seat->fd = -1;
+    seat->is_server = 1;
+    seat->host = sock;
+    if (code < 0)
+        chr__destroy(&seat->dev);
+    return code;
+}
+
+/* history= and obuf= are each client's own. */
+static int chr__socket_open_seats(chr__socket *sock, chr_error *err)
+{
+    chr_socket_options options = *chr__socket_options(sock);
+    size_t             count = (size_t)options.clients;
+    int                code = chr__fan_init(&sock->fan, &sock->dev, count, err);
+
+    options.common.logfile = NULL;
+    options.common.mux = CHR_OFF;
+    options.clients = 1;
+    sock->fan.of_parts = 1;
+    sock->dev.io = &chr__socket_fan_io;
+    chr__outbox_free(&sock->dev);
+    while (code == 0 && sock->fan.count < count)
+        code = chr__socket_add_seat(sock, &options, err);
+    return code;
+}
+
+static void chr__socket_close_seats(chr__socket *sock)
+{
+    while (sock->fan.count > 0)
+        chr__destroy(chr__fan_drop(&sock->fan));
+    chr__fan_free(&sock->fan);
 }
 
 /* The addresses that need no lookup, and for a server the lookup. */
@@ -19008,6 +19215,8 @@ static int chr__socket_open(chr_dev *dev, chr_error *err)
     if (code < 0)
         return code;
     chr__com_port_init(&sock->com_port, sock->is_server);
+    if (chr__socket_options(sock)->clients > 1 && chr__socket_open_seats(sock, err) < 0)
+        return CHR_ERR_NO_MEMORY;
     sock->addresses = (chr__sockaddr *)chr__allocate(dev->ctx, sizeof *sock->addresses * CHR__MAX_ADDRESSES);
     if (!sock->addresses)
         return chr__no_memory(err);
@@ -19035,6 +19244,7 @@ static void chr__socket_close(chr_dev *dev)
     chr_timer_stop(&sock->retry);
     chr_watch_stop(&sock->listen_watch);
     chr__socket_drop(sock);
+    chr__socket_close_seats(sock);
     if (sock->file_path)
         chr__os_unlink_own(sock->file_path, &sock->file); /* while it is bound its inode can't be another file's */
     chr__close_own(&sock->dev, sock->listener);
