@@ -14324,7 +14324,7 @@ static const chr_backend chr__udp_kind = {
 /* ====================================================================================================================
  * >>be_socket   a stream socket: server or client, over TCP, unix, vsock or a descriptor that is open already
  *
- * far side   the peer that is connected: one at a time, the next one waits in the backlog
+ * far side   the peer that is connected: one at a time, the next one waits in the backlog; or several (clients=, >>fan_out)
  * options    exactly one of path, host/port, cid/port, fd; server, wait; reconnect; what is spoken over it
  * events     OPENED when a peer is connected and all handshakes are over; CLOSED when it has gone and its input is read
  * ==================================================================================================================== */
