@@ -435,7 +435,7 @@ typedef struct chr_info {
     char        address[512];  /* the actual address of a socket, port 0 resolved; else empty */
     int         frontend_open, be_open;
     int         comes_back;    /* when closed, it may open again by itself: a server, a pty, a client with reconnect */
-    uint64_t    bytes_in, bytes_out, bytes_dropped; /* from the far side; taken for it; written while nobody was there */
+    uint64_t    bytes_in, bytes_out, bytes_dropped; /* from the far side; taken for it; lost: nobody was there, or it went, or obuf-full= */
     uint64_t    bytes_queued;  /* those that wait here still, in history=, obuf= or a layer (there as they are encoded) */
 } chr_info;
 
