@@ -147,7 +147,8 @@ extern "C" {
     X(CHR_ERR_TIMEOUT,           -10,   "timed out")                      \
     X(CHR_ERR_IN_HANDLER,        -11,   "would block inside a handler")   \
     X(CHR_ERR_PERMISSION,        -12,   "permission denied")              \
-    X(CHR_ERR_HELP,              -13,   "help was asked for")
+    X(CHR_ERR_HELP,              -13,   "help was asked for")             \
+    X(CHR_ERR_NO_SPACE,          -14,   "no space left on device")
 
 typedef enum chr_error_code {
 #define CHR_ERROR_ENUM(name, value, text) name = value,
@@ -435,7 +436,7 @@ CHARDEV_API void chr_fe_set_handlers(chr_frontend *fe, const chr_handlers *handl
 CHARDEV_API void chr_fe_accept_input(chr_frontend *fe);
 
 /* One attempt. Returns the bytes taken, or CHR_ERR_WOULD_BLOCK (none taken: see chr_fe_add_watch), CHR_ERR_DISCONNECTED
- * (nobody there: dropped), CHR_ERR_IO. With CHARDEV_THREADS from any thread. */
+ * (nobody there: dropped), CHR_ERR_NO_SPACE (a file), CHR_ERR_IO. With CHARDEV_THREADS from any thread. */
 CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t len);
 /* Waits until all is taken, at most timeout_ms milliseconds of real time (-1 = without limit). Returns the bytes taken: len, or fewer
  * when the time ran out or the far side went after some; else the error. CHR_ERR_IN_HANDLER from inside a handler. */
@@ -1332,6 +1333,7 @@ static int chr__os_code(int error)
     case ETIMEDOUT:                                             return CHR_ERR_TIMEOUT;
     case EINVAL: case EBADF: case EMSGSIZE:                     return CHR_ERR_INVALID;
     case ENOTTY: case EOPNOTSUPP:                               return CHR_ERR_NOT_SUPPORTED;
+    case ENOSPC: case EDQUOT:                                   return CHR_ERR_NO_SPACE;
     default:                                                    return CHR_ERR_IO;
     }
 }
