@@ -71,7 +71,8 @@
  *     CHARDEV_IMPLEMENTATION   emit the functions: in exactly one file of a program
  *     CHARDEV_STATIC           all functions static: each file has its own copy
  *     CHARDEV_API              what stands before each public function (e.g. a dllexport); default extern
- *     CHARDEV_THREADS          chr_fe_write* from any thread; host names are looked up in the background (pthreads)
+ *     CHARDEV_THREADS          writes and a few more calls from any thread (see THREADS); host names are looked up in the
+ *                              background (pthreads)
  *     CHARDEV_MBEDTLS          TLS for sockets, with mbed TLS 2.28 or 3.x: link -lmbedtls -lmbedx509 -lmbedcrypto
  *     CHARDEV_SPICE            spicevmc and spiceport, for an emulator that runs a spice-server: compile and link as pkg-config
  *                              spice-server says
@@ -84,16 +85,38 @@
  * RULES that hold for all that follows.
  *
  *     - Nothing is global (but the process's terminal, for stdio), nothing is printed, nothing exits or asserts. A context belongs
- *       to one thread. With CHARDEV_THREADS others may write (chr_fe_write and its kin) while that one is in its loop; outside of
- *       it, it says chr_loop_lock() first.
+ *       to one thread, its owner: the one that made it, or that ran its loop last. What others may call stands under THREADS.
  *     - Functions that fail return a negative CHR_ERR_... (or NULL) and, given a chr_error, one line that names what was wrong.
  *     - Any function may be called from inside any handler, also to remove the chardev that is calling. The few that block
  *       (they say so) refuse there with CHR_ERR_IN_HANDLER.
- *     - No call of yours calls your handlers before it returns; what it causes comes from the loop. Exceptions:
- *       chr_fe_set_handlers() on an open chardev gives OPENED at once; chr_change() asks your `change` handler, and tells
- *       CLOSED before and OPENED after it; chr_send_break() gives BREAK; chr_fe_take_focus() gives MUX_OUT and MUX_IN;
- *       chr_context_free() gives CLOSED. (can_read is no event: it may be asked at any time, and only answers.)
+ *     - No call of yours calls your handlers before it returns; what it causes comes from the loop, can_read too. Exceptions:
+ *       chr_fe_set_handlers() on an open chardev gives OPENED at once; chr_change() asks your `change` handler, and tells CLOSED
+ *       before it when the old backend was open and the new one is not, OPENED after it when it is the other way round, and
+ *       nothing when both are open; chr_send_break() gives BREAK; chr_fe_take_focus() gives MUX_OUT and MUX_IN;
+ *       chr_context_free() gives CLOSED. Before these comes what waits for the loop, so that events keep their order.
+ *       chr_drain() runs the loop, and a backend's chr_be_...() calls are its own business.
+ *     - A descriptor that you give in options is the chardev's from success on. After an error it is yours, open, with the flags
+ *       that it had.
  *     - Descriptors become CLOEXEC and non-blocking. SIGPIPE never comes. No signal's disposition is touched.
+ *
+ * THREADS. With CHARDEV_THREADS the calls below may be made from any thread, at any time between chr_fe_init() and
+ * chr_context_free(), also while the owner swaps, removes or reconnects the chardev. All others are the owner's. Handlers, the hooks
+ * watch_changed and timeout_changed, and a backend's slots but write, read and wait_fd run on the owner thread only; the hooks
+ * allocate, log, clock and wall_clock also on a thread that writes, one thread at a time.
+ *
+ *     any thread                                  what it may cost
+ *     chr_fe_write, chr_fe_printf                 the lock; one system call; a wake-up when the loop has to do something for it
+ *     chr_fe_write_all, chr_fe_read_all           the same each time, and waiting in between without the lock, in pieces of 20 ms
+ *     chr_fe_accept_input, chr_fe_add_watch       the lock; a wake-up
+ *     chr_fe_backend_open                         the lock
+ *     chr_idle_start, chr_idle_stop               the lock; a wake-up: the way to post a callback to the owner
+ *     chr_loop_lock, chr_loop_unlock              the lock
+ *     chr_loop_stop, chr_loop_wake                a wake-up, without the lock; from signal handlers too, and without CHARDEV_THREADS
+ *
+ * The lock is one for a context. The owner has it in its loop (handlers included) except while that sleeps, and in each of its calls
+ * except while it blocks: others wait for as long as a handler takes. A wake-up is one byte written to a pipe, and only when the
+ * owner sleeps. A write that another thread's call waits for goes on with the new backend after a swap, and ends with
+ * CHR_ERR_DISCONNECTED (or what was taken) after chr_fe_deinit(), whose frontend must stay in memory as long as others may use it.
  */
 #ifndef CHARDEV_H
 #define CHARDEV_H
@@ -197,8 +220,10 @@ typedef struct chr_config {
  * or descriptors, or when the freestanding profile lacks its `allocate` hook. You own it. */
 CHARDEV_API chr_context *chr_context_new(const chr_config *config);
 
-/* Closes everything in it; each frontend that was told OPENED gets CLOSED and is left without chardev. NULL is allowed.
- * Not from inside a handler. */
+/* Closes everything in it. What waits for the loop is delivered first; then each frontend that was told OPENED gets CLOSED, once, and is
+ * left without chardev. No chardev can be made meanwhile (CHR_ERR_BUSY). NULL is allowed. Not from inside a handler: there it does
+ * nothing but log a line. It blocks while sockets have output to send still, up to two seconds in which nothing moves, ten at most:
+ * chr_drain() before it waits as long as you like. No other thread may be in a call or make one after it. */
 CHARDEV_API void chr_context_free(chr_context *ctx);
 
 /* ====================================================================================================================
@@ -207,20 +232,25 @@ CHARDEV_API void chr_context_free(chr_context *ctx);
  * Three ways to use it. Run it: chr_loop_run(). Step it from your own: chr_loop_step(ctx, 0). Or hand it to another loop:
  * either take its descriptors before each poll (chr_loop_prepare) and hand back what is ready (chr_loop_dispatch), or set
  * the hooks watch_changed and timeout_changed, call chr_watch_ready() when a descriptor is ready, and chr_loop_dispatch(ctx,
- * NULL, 0) when chr_loop_timeout() is over. On the freestanding profile there are no descriptors: step it from your main loop.
+ * NULL, 0) when chr_loop_timeout() is over. That loop may be level-triggered (poll, epoll, GLib) or edge-triggered (EPOLLET): what is
+ * ready still when chr_watch_ready() returns comes again with the next dispatch, and the time-out is 0 until then. While a frontend
+ * has no room the time-out is 100 ms at most, so that it is asked again.
+ * On the freestanding profile there are no descriptors: step it from your main loop.
  */
 
 /* Dispatches once: waits up to timeout_ms milliseconds (0 = not at all, -1 = without limit) for something to happen.
  * Returns how many callbacks ran, or an error: CHR_ERR_IN_HANDLER from inside a handler, and what poll() may fail with. */
 CHARDEV_API int chr_loop_step(chr_context *ctx, int timeout_ms);
-/* Steps until chr_loop_stop() is called (also from a handler, before or during it). Returns 0 or a negative error. */
+/* Steps until chr_loop_stop() is called (also from a handler, before or during it). Returns 0 or a negative error; CHR_ERR_IN_HANDLER
+ * from inside a handler, where a stop that was asked for stays asked for. */
 CHARDEV_API int chr_loop_run(chr_context *ctx);
 /* Ends chr_loop_run(), or the next one; steps don't mind it. From any thread and from signal handlers. */
 CHARDEV_API void chr_loop_stop(chr_context *ctx);
 /* Makes a sleeping loop return from its wait. From any thread and from signal handlers. */
 CHARDEV_API void chr_loop_wake(chr_context *ctx);
-/* With CHARDEV_THREADS: what the owner calls outside of its loop while others write stands between these two, and none of it blocks.
- * In handlers they are not needed. Without it they do nothing. */
+/* With CHARDEV_THREADS: keeps other threads out between these two, for several calls that belong together or for data of your own that
+ * their handlers touch; they nest. Nothing that blocks may be called between them. In handlers they are not needed: the loop has the
+ * lock. Without CHARDEV_THREADS they do nothing. Any thread. */
 CHARDEV_API void chr_loop_lock(chr_context *ctx);
 CHARDEV_API void chr_loop_unlock(chr_context *ctx);
 
@@ -247,7 +277,7 @@ enum { CHR_IN = 1, CHR_OUT = 2, CHR_HUP = 4 }; /* HUP alone: only hang-up and er
                                                   A foreign loop ignores bits that are not named here */
 
 /* The three things a loop holds. Zero-initialise and embed them in your own structs; the loop allocates nothing for them.
- * Stopping is harmless when not started, and after it the callback does not come any more. One owner thread. */
+ * Stopping is harmless when not started, and after it the callback does not come any more. Owner thread; idles from any. */
 struct chr_watch {
     chr_context *ctx;
     void       (*ready)(void *opaque, int events); /* which of CHR_IN, CHR_OUT, CHR_HUP */
@@ -280,7 +310,7 @@ CHARDEV_API void chr_watch_ready(chr_watch *watch, int events); /* from a foreig
 CHARDEV_API void chr_timer_start(chr_context *ctx, chr_timer *timer, int64_t delay_ms, void (*expired)(void *), void *opaque);
 CHARDEV_API void chr_timer_stop(chr_timer *timer);
 
-/* Calls `run` once, at the end of this step or of the next. */
+/* Calls `run` once, from the loop, at the end of this step or of the next. A started one stays as it is. Any thread. */
 CHARDEV_API void chr_idle_start(chr_context *ctx, chr_idle *idle, void (*run)(void *), void *opaque);
 CHARDEV_API void chr_idle_stop(chr_idle *idle);
 
@@ -316,12 +346,15 @@ typedef struct chr_option {
 
 /* Every options struct begins with these. */
 typedef struct chr_common_options {
-    const char *logfile;      /* what the guest wrote and the backend took goes there too; created 0666&umask, truncated */
+    const char *logfile;      /* what the guest wrote and the backend took goes there too, always at its end; created
+                                 0666&umask, emptied */
     chr_bool    logappend;    /* default off */
     chr_bool    logtimestamp; /* UTC time before each line; default off */
     chr_bool    mux;          /* make ID-base, and a mux named ID on it; default off */
     int64_t     history;      /* bytes: the last ones written, also while nobody was there, are sent to each new peer first */
     int64_t     obuf;         /* bytes: output that would block waits here and drains from the loop */
+    int64_t     logsize;      /* bytes: a log file that would grow larger becomes PATH.1, PATH.1 PATH.2, ...; 0 = never */
+    int64_t     logfiles;     /* with logsize: how many there are at most, PATH included, from 1 to 1000; 0 = 5 */
 } chr_common_options;
 
 /* A key=value list while it is being read; backends meet it only in their `uri` slot. */
@@ -368,11 +401,16 @@ CHARDEV_API chr_dev *chr_open(chr_context *ctx, const char *id, const chr_backen
 CHARDEV_API chr_dev *chr_find(chr_context *ctx, const char *id);
 /* Walks all: NULL gives the first; NULL comes after the last. */
 CHARDEV_API chr_dev *chr_next(chr_context *ctx, const chr_dev *dev);
-/* Closes and frees a chardev. CHR_ERR_NOT_FOUND; CHR_ERR_BUSY while a frontend is attached. */
+/* Closes and frees a chardev; one made with mux=on takes its ID-base with it. What a socket has taken is still sent, in the background
+ * (lingering close). Pointers to it are invalid afterwards (inside a handler of its own: when that has returned). CHR_ERR_NOT_FOUND;
+ * CHR_ERR_BUSY while a frontend is attached, which an ID-base always has. */
 CHARDEV_API int chr_remove(chr_context *ctx, const char *id, chr_error *err);
 /* Hot swap: another backend under a living frontend, which must have a `change` handler and may refuse. `options` as in
- * chr_new(), an id in them is ignored. After an error the old one works as before (without frontend: it is gone) and descriptors
- * are still yours. CHR_ERR_NOT_FOUND, CHR_ERR_NOT_SUPPORTED, CHR_ERR_BUSY (refused) and what chr_new() may return. */
+ * chr_new(), an id in them is ignored. The new chr_dev has the id: pointers to the old one are invalid afterwards, use chr_find(). The
+ * frontend is told CLOSED before if the old one was open and the new one is not, OPENED after it if only the new one is. After an
+ * error the old one works as before (without frontend: it is gone, since it lets go of its address first) and descriptors are still
+ * yours, as they were. CHR_ERR_NOT_FOUND; CHR_ERR_NOT_SUPPORTED (no `change` handler; from or to a mux or hub, or with mux=on);
+ * CHR_ERR_BUSY (refused, or being changed already); and what chr_new() may return. */
 CHARDEV_API int chr_change(chr_context *ctx, const char *id, const char *options, chr_error *err);
 CHARDEV_API int chr_change_from(chr_context *ctx, chr_origin origin, const char *id, const char *options, chr_error *err);
 /* Delivers BREAK to the frontend, as if it came from the far side. */
@@ -381,6 +419,11 @@ CHARDEV_API int chr_send_break(chr_context *ctx, const char *id, chr_error *err)
 CHARDEV_API int chr_add_client(chr_context *ctx, const char *id, int fd, chr_error *err);
 /* Blocks until connected or failed; with reconnect, through retries. CHR_ERR_IN_HANDLER from inside a handler. */
 CHARDEV_API int chr_wait_connected(chr_dev *dev, chr_error *err);
+
+/* Opens all log files (logfile=) anew by their paths and adds to them: after logrotate has moved them away. One that can't be
+ * opened is told to the `log` hook, and the old file goes on; a log that was switched off because it could not be written goes
+ * on in the new file. Relative paths are those from the creation. Returns 0, or the first error. The owner thread, any handler. */
+CHARDEV_API int chr_log_reopen(chr_context *ctx);
 
 typedef struct chr_info {
     const char *id, *backend;  /* live as long as the chardev */
@@ -407,7 +450,8 @@ CHARDEV_API int chr_drain(chr_context *ctx, int timeout_ms);
 typedef struct chr_handlers {
     int  (*can_read)(void *opaque);                         /* how many bytes you take now; when it becomes > 0 again, */
     void (*read)(void *opaque, const void *buf, size_t len); /* say chr_fe_accept_input(); read gets never more than that */
-    void (*event)(void *opaque, int event);                 /* CHR_EVENT_...; OPENED and CLOSED strictly alternate */
+    void (*event)(void *opaque, int event);                 /* CHR_EVENT_...; seen from one set of handlers OPENED and CLOSED
+                                                               strictly alternate, OPENED first */
     int  (*change)(void *opaque);                           /* another backend is behind you now; < 0 refuses it */
 } chr_handlers;
 
@@ -425,18 +469,19 @@ struct chr_frontend {
     void        *slot;                 /* the backend's, where it has many frontends */
 };
 
-/* Attaches to a chardev (or to none, with NULL: then writes return CHR_ERR_DISCONNECTED). CHR_ERR_BUSY if it is taken. */
+/* Attaches to a chardev (or to none, with NULL: then writes return CHR_ERR_DISCONNECTED). CHR_ERR_BUSY if the chardev is taken, or if
+ * the frontend is attached already, which it then stays. */
 CHARDEV_API int chr_fe_init(chr_frontend *fe, chr_dev *dev, chr_error *err);
 /* Detaches; no handler comes after it. */
 CHARDEV_API void chr_fe_deinit(chr_frontend *fe);
 /* Sets (copies) the handlers; NULL, or none in it, takes them away and closes this side. On an open chardev OPENED comes at once. On a mux
  * it also takes the focus. */
 CHARDEV_API void chr_fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers, void *opaque);
-/* "I have room again": the loop looks at can_read at once. */
+/* "I have room again": the loop asks can_read before it sleeps next; a sleeping one wakes up. Any thread. */
 CHARDEV_API void chr_fe_accept_input(chr_frontend *fe);
 
 /* One attempt. Returns the bytes taken, or CHR_ERR_WOULD_BLOCK (none taken: see chr_fe_add_watch), CHR_ERR_DISCONNECTED
- * (nobody there: dropped), CHR_ERR_NO_SPACE (a file), CHR_ERR_IO. With CHARDEV_THREADS from any thread. */
+ * (nobody there: dropped), CHR_ERR_NO_SPACE (a file), CHR_ERR_IO. Any thread. */
 CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t len);
 /* Waits until all is taken, at most timeout_ms milliseconds of real time (-1 = without limit). Returns the bytes taken: len, or fewer
  * when the time ran out or the far side went after some; else the error. CHR_ERR_IN_HANDLER from inside a handler. */
@@ -447,7 +492,7 @@ CHARDEV_API int chr_fe_read_all(chr_frontend *fe, void *buf, size_t len, int tim
 /* printf() into chr_fe_write(). */
 CHARDEV_API int chr_fe_printf(chr_frontend *fe, const char *format, ...) CHR_PRINTF(2, 3);
 /* Calls `writable` once, from the loop, when more output can be taken or the far side is gone. One per frontend: the last
- * wins; NULL takes it away. */
+ * wins; NULL takes it away. Any thread. Without chardev nothing happens. */
 CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaque), void *opaque);
 
 /* Commands to the device at the far side. CHR_ERR_NOT_SUPPORTED where it has no such thing. */
@@ -473,8 +518,8 @@ enum {
     CHR_IOCTL_SERIAL_PURGE,         /* int *: CHR_PURGE_...: what the line holds is dropped, with what obuf= holds; CHR_ERR_INVALID */
     CHR_IOCTL_SERIAL_GET_ERRORS,    /* int *: CHR_LINE_...: those since it was asked last */
     CHR_IOCTL_SERIAL_SET_ERRORS,    /* int *: a com-port server's client is told of them, as far as its mask says */
-    CHR_IOCTL_GET_TERMINAL_SIZE = 40, /* chr_terminal_size *: as a telnet peer has told it; NOT_SUPPORTED until it has */
-    CHR_IOCTL_SET_TERMINAL_SIZE     /* chr_terminal_size *: a telnet client tells its server, and each one after it; 0 to 65535 */
+    CHR_IOCTL_GET_TERMINAL_SIZE = 40, /* chr_terminal_size *: of stdio's, or as a telnet peer has told it; NOT_SUPPORTED until it has */
+    CHR_IOCTL_SET_TERMINAL_SIZE     /* chr_terminal_size *, 0 to 65535: of a pty; a telnet client tells its server, and each one after it */
 };
 
 /* A serial line over the network (socket with com-port=on, RFC 2217). A client drives the line at its server: what it sets counts
@@ -549,7 +594,17 @@ CHARDEV_API int  chr_fe_backend_open(const chr_frontend *fe);             /* be_
  * a const chr_backend; register it. The core calls: `open` once (state zeroed, options complete, checked against the table and
  * copied: use dev->options as long as you live); then the slots; `close` once, also after a failed open, to let go of all that
  * open got. The state is freed after that, when the last dispatch that may touch it is over: after chr_be_write() and
- * chr_be_event() look at dev->removed. Call those two from the loop (watches, timers, idles), never from inside a slot.
+ * chr_be_event() look at dev->removed.
+ *
+ * Slots run quiet, inside of somebody's call: no handler comes from there. `open` and all others may send events and say
+ * chr_be_writable(): they come from the loop (of several equal ones one, and of ints that are no CHR_EVENT_... the last). The room that
+ * chr_be_can_write() tells there is 0, and the loop asks again with `update`. chr_be_write() is for the loop (watches, timers, idles)
+ * alone. Outside of slots and of the loop, in a test, the chr_be_...() calls deliver at once, and what handlers remove meanwhile stays
+ * in memory until the next dispatch is over.
+ *
+ * Descriptors in options (CHR_OPTION_FD) may be given back as long as dev->given is not NULL: leave them open in `close` then.
+ * With CHARDEV_THREADS `write`, `read` and `wait_fd` may be called on any thread, with the lock. They start idles and timers, but no
+ * watches, and post what else there is to do with an idle. `update` is called on the owner thread, from the loop.
  */
 
 /* How bytes go: the hot part of a backend. */
@@ -559,7 +614,8 @@ typedef struct chr_io {
     void (*update)(chr_dev *dev);                             /* ask can_read and chr_be_wants_writable again; NULL = no input,
                                                                  and always writable */
     int  (*wait_fd)(chr_dev *dev, int *events);               /* what write_all/read_all wait on: in CHR_OUT or CHR_IN, out
-                                                                 what to poll for; < 0 or NULL = nothing to wait on */
+                                                                 what to poll for, 0 = try again at once; < 0 or NULL =
+                                                                 nothing to wait on */
 } chr_io;
 
 /* For backends with connections that come and go, or whose output can end. Any may be NULL: then CHR_ERR_NOT_SUPPORTED. */
@@ -609,7 +665,8 @@ struct chr_backend {
     void            (*set_open)(chr_dev *dev, int is_open);        /* the frontend's side came or went; or NULL */
     const chr_peer_slots    *peer;                                 /* or NULL */
     const chr_sharing_slots *sharing;                              /* or NULL */
-    int               fixed;                                       /* stands on others: can't be hot-swapped, nor stacked once more */
+    int               fixed;                                       /* 1 = it stands on other chardevs: chr_change() neither takes
+                                                                      it away nor puts it in, and no mux or hub goes on it */
     const chr_input_slots   *input;                                /* or NULL */
 };
 
@@ -624,6 +681,7 @@ struct chr_dev {
     int                frontends;    /* how many are attached */
     int                be_open;      /* set by OPENED, cleared by CLOSED */
     int                removed;      /* closed: only the memory is still there */
+    int                holds;        /* connections that linger: the memory stays for them */
     unsigned           pending;      /* events that wait for the loop, one bit each; and whether a recorder listens */
     int                other_event;  /* one of them that is none of CHR_EVENT_... */
     chr_idle           notify;       /* brings them */
@@ -647,7 +705,8 @@ CHARDEV_API const chr_backend *chr_backend_find(chr_context *ctx, const char *na
 /* Walks all: NULL gives the first; NULL comes after the last. */
 CHARDEV_API const chr_backend *chr_backend_next(chr_context *ctx, const chr_backend *kind);
 
-CHARDEV_API int  chr_be_can_write(chr_dev *dev);                            /* how many bytes the frontend takes now */
+CHARDEV_API int  chr_be_can_write(chr_dev *dev);                            /* how many bytes the frontend takes now; events that
+                                                                               wait come first */
 CHARDEV_API void chr_be_write(chr_dev *dev, const void *buf, size_t len);   /* input for it, at most that many */
 CHARDEV_API void chr_be_event(chr_dev *dev, int event);                     /* CHR_EVENT_..., or any other int */
 CHARDEV_API int  chr_be_wants_writable(const chr_dev *dev);                 /* whether a frontend waits to write more */
@@ -699,7 +758,7 @@ typedef struct chr_fd_options { /* from success on the chardev owns the descript
 typedef struct chr_file_options {
     chr_common_options common;
     const char        *path;       /* written; required */
-    chr_bool           append;     /* default off: truncate */
+    chr_bool           append;     /* default off: emptied, then written at our own position (a hole, if others empty it) */
     const char        *input_path; /* read as input, or NULL */
 } chr_file_options;
 
@@ -786,8 +845,8 @@ typedef struct chr_spiceport_options {
 #ifndef CHARDEV_NO_RINGBUF
 typedef enum chr_format { CHR_UTF8, CHR_BASE64 } chr_format; /* BASE64: RFC 4648 section 4 */
 
-/* Appends text to a ring buffer as if the guest had written it; base64 is decoded first. Returns the bytes stored, or
- * CHR_ERR_NOT_SUPPORTED (not a ringbuf), CHR_ERR_INVALID (bad base64). */
+/* Appends text to a ring buffer as if the guest had written it; base64 is decoded first. Returns the bytes stored: the last ones, as
+ * many as fit, of a longer text; or CHR_ERR_NOT_SUPPORTED (not a ringbuf), CHR_ERR_INVALID (bad base64). */
 CHARDEV_API int chr_ringbuf_write(chr_dev *dev, const char *text, size_t len, chr_format format, chr_error *err);
 /* Takes up to `size` bytes out, oldest first, as text into out[capacity] (no zero is added). Returns the text's length: it
  * takes no more than fits. utf8: whole sequences only; bytes that are none become U+FFFD. CHR_ERR_NOT_SUPPORTED. */
@@ -901,7 +960,8 @@ CHARDEV_API int chr_input_sync(chr_dev *dev);
  */
 
 /* Records all chardevs, those that are there and those to come, into a new file. CHR_ERR_BUSY while one is under way; errors of
- * opening. If the file can't be written later on, recording ends with one line in the log. */
+ * opening. If the file can't be written later on, or chardev number 65537 comes, recording ends with one line in the log: the number
+ * in the file has 16 bits, and one that was removed keeps its own. */
 CHARDEV_API int chr_record_start(chr_context *ctx, const char *path, chr_error *err);
 /* Ends the file. CHR_ERR_NOT_FOUND when nothing is (or was, after a failure) being recorded. chr_context_free() does it, too. */
 CHARDEV_API int chr_record_stop(chr_context *ctx);
@@ -1501,7 +1561,10 @@ CHR__PRIVATE int chr__os_may(int fd, int direction)
     return mode == O_RDWR || mode == (direction == CHR_IN ? O_RDONLY : O_WRONLY);
 }
 
-typedef enum chr__open_mode { CHR__OPEN_READ, CHR__OPEN_BOTH, CHR__OPEN_CREATE, CHR__OPEN_APPEND } chr__open_mode;
+typedef enum chr__open_mode {
+    CHR__OPEN_READ, CHR__OPEN_BOTH, CHR__OPEN_CREATE, CHR__OPEN_APPEND,
+    CHR__OPEN_LOG /* emptied, then written at its end, wherever that is by then */
+} chr__open_mode;
 
 /* ENXIO has a reason that its text does not name. */
 static int chr__os_open_fail(chr_error *err, int error, const char *path)
@@ -1515,7 +1578,8 @@ static int chr__os_open_fail(chr_error *err, int error, const char *path)
 
 CHR__PRIVATE int chr__os_open(const char *path, chr__open_mode mode, chr_error *err)
 {
-    static const int flags[] = { O_RDONLY, O_RDWR, O_WRONLY | O_CREAT | O_TRUNC, O_WRONLY | O_CREAT | O_APPEND };
+    static const int flags[] = { O_RDONLY, O_RDWR, O_WRONLY | O_CREAT | O_TRUNC, O_WRONLY | O_CREAT | O_APPEND,
+                                 O_WRONLY | O_CREAT | O_TRUNC | O_APPEND };
     int              fd;
 
     do
@@ -1842,6 +1906,18 @@ CHR__PRIVATE int chr__os_unread(int fd)
     return CHR_SYS(ioctl)(fd, (chr__request)FIONREAD, &count) < 0 ? 0 : count;
 }
 
+/* Bytes that a TCP socket has sent, and its peer's system has not acknowledged; 0 also where that can't be asked. */
+CHR__PRIVATE int chr__os_unsent(int fd)
+{
+    int count = 0;
+
+#ifdef TIOCOUTQ
+    if (CHR_SYS(ioctl)(fd, (chr__request)TIOCOUTQ, &count) < 0)
+        count = 0;
+#endif
+    return count;
+}
+
 CHR__PRIVATE int chr__os_symlink(const char *target, const char *path, chr_error *err)
 {
     return CHR_SYS(symlink)(target, path) < 0 ? chr__os_fail(err, errno, "cannot make the symlink", path) : 0;
@@ -1892,6 +1968,29 @@ CHR__PRIVATE chr__file_id chr__os_file_id(const char *path)
 CHR__PRIVATE void chr__os_unlink(const char *path)
 {
     (void)CHR_SYS(unlink)(path);
+}
+
+CHR__PRIVATE int chr__os_rename(const char *from, const char *to)
+{
+    return CHR_SYS(rename)(from, to) < 0 ? chr__os_code(errno) : 0;
+}
+
+/* The bytes of a regular file; -1 = it is none. */
+CHR__PRIVATE int64_t chr__os_file_size(int fd)
+{
+    struct stat info;
+
+    return CHR_SYS(fstat)(fd, &info) == 0 && S_ISREG(info.st_mode) ? (int64_t)info.st_size : -1;
+}
+
+/* Whether that is the file's name still. */
+CHR__PRIVATE int chr__os_is_named(int fd, const char *path)
+{
+    struct stat info;
+    struct stat named;
+
+    return CHR_SYS(fstat)(fd, &info) == 0 && CHR_SYS(stat)(path, &named) == 0 && info.st_dev == named.st_dev &&
+           info.st_ino == named.st_ino;
 }
 
 /* Removes the name of one file, and of no other that has it by now. */
@@ -1987,7 +2086,8 @@ static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, i
 
 typedef struct termios chr__termios;
 
-CHR__PRIVATE int chr__os_is_terminal(int fd) { return CHR_SYS(isatty)(fd) == 1; }
+/* EIO: a terminal that is hung up. */
+CHR__PRIVATE int chr__os_is_terminal(int fd) { return CHR_SYS(isatty)(fd) == 1 || errno == EIO; }
 
 CHR__PRIVATE int chr__os_is_character_device(int fd)
 {
@@ -1999,6 +2099,29 @@ CHR__PRIVATE int chr__os_is_character_device(int fd)
 CHR__PRIVATE int chr__os_termios_get(int fd, chr__termios *settings)
 {
     return CHR_SYS(tcgetattr)(fd, settings) < 0 ? chr__os_code(errno) : 0;
+}
+
+/* The size of a terminal's window, in characters. */
+CHR__PRIVATE int chr__os_terminal_size(int fd, int *columns, int *rows)
+{
+    struct winsize size;
+
+    if (CHR_SYS(ioctl)(fd, (chr__request)TIOCGWINSZ, &size) < 0)
+        return chr__os_code(errno);
+    *columns = size.ws_col;
+    *rows = size.ws_row;
+    return 0;
+}
+
+/* Whoever has the slave open gets SIGWINCH. */
+CHR__PRIVATE int chr__os_terminal_resize(int fd, int columns, int rows)
+{
+    struct winsize size;
+
+    memset(&size, 0, sizeof size);
+    size.ws_col = (unsigned short)columns;
+    size.ws_row = (unsigned short)rows;
+    return CHR_SYS(ioctl)(fd, (chr__request)TIOCSWINSZ, &size) < 0 ? chr__os_code(errno) : 0;
 }
 
 CHR__PRIVATE int chr__os_termios_set(int fd, const chr__termios *settings)
@@ -3545,12 +3668,17 @@ CHR__PRIVATE int chr__os_write(int fd, chr__fd_type type, const void *buf, size_
 }
 CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
 {
-    (void)fd, (void)buf, (void)len, (void)offset;
+    (void)fd, (void)offset;
+    memset(buf, 0, len); /* else gcc -Og takes it for a value that callers use */
     return CHR_ERR_NOT_SUPPORTED;
 }
 CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms) { (void)fd; (void)events; return timeout_ms < 0 ? CHR_ERR_NOT_SUPPORTED : 0; }
 
 enum { CHR__PATH_SIZE = 1 };
+
+CHR__PRIVATE int     chr__os_rename(const char *from, const char *to) { return (void)from, (void)to, CHR_ERR_NOT_SUPPORTED; }
+CHR__PRIVATE int64_t chr__os_file_size(int fd) { return (void)fd, -1; }
+CHR__PRIVATE int     chr__os_is_named(int fd, const char *path) { return (void)fd, (void)path, 1; }
 
 CHR__PRIVATE int chr__os_working_directory(char *path, size_t size)
 {
@@ -3558,7 +3686,10 @@ CHR__PRIVATE int chr__os_working_directory(char *path, size_t size)
     return CHR_ERR_NOT_SUPPORTED;
 }
 
-typedef enum chr__open_mode { CHR__OPEN_READ, CHR__OPEN_BOTH, CHR__OPEN_CREATE, CHR__OPEN_APPEND } chr__open_mode;
+typedef enum chr__open_mode {
+    CHR__OPEN_READ, CHR__OPEN_BOTH, CHR__OPEN_CREATE, CHR__OPEN_APPEND,
+    CHR__OPEN_LOG /* emptied, then written at its end, wherever that is by then */
+} chr__open_mode;
 
 CHR__PRIVATE int chr__os_open(const char *path, chr__open_mode mode, chr_error *err)
 {
@@ -3736,6 +3867,9 @@ struct chr_context {
     chr_idle     idles;        /* a ring, oldest first; likewise */
     chr_timer    last_timer;   /* where a dispatch of timers ends, */
     chr_idle     last_idle;    /* and one of idles */
+    chr_timer    real_timers, last_real_timer; /* the same on the system's clock, whatever `clock` is: time limits of peers */
+    int          due;          /* timers and idles that are started */
+    unsigned     turn;         /* of the loop, or of a call that blocks: what bounds work starts anew with it */
     chr__waker   waker;
     chr_watch    wake_watch;
 #if CHARDEV_HAS_PTY
@@ -3761,6 +3895,9 @@ struct chr_context {
     chr__kind_node    *kinds;           /* registered by the user */
     chr_dev           *devs, **last_dev;
     chr_dev           *dead;            /* closed, not yet freed */
+    struct chr__linger *lingering;      /* connections whose last bytes are still being sent, the oldest first */
+    int                lingering_count;
+    uint64_t           lingering_queued; /* what they have still to send, in bytes */
     chr_dev           *starved;
     chr__named_fd     *named_fds;
     const chr_backend *const *object_kinds; /* ends with NULL */
@@ -3775,6 +3912,7 @@ struct chr_context {
 #endif
 #ifdef CHARDEV_THREADS
     chr__mutex         mutex;
+    int                locks;           /* how often it is locked by the thread that has it */
     chr__thread        owner;           /* who made it, or ran its loop last */
     int                rung;            /* with hooks: another thread has rung the waker */
 #endif
@@ -3789,12 +3927,12 @@ enum { CHR__BUFFER_SIZE = 65536 };
 #endif
 
 /* With threads: one recursive lock for a context. Its owner thread holds it while it is in its loop, except when it sleeps in poll(),
- * and in each call that changes something; other threads in each call that they may make. Under it they touch buffers, counters, flags
- * and the ring of idles, never the poll set, timers, layers' handshakes or the registry: what these need is posted to the owner, with
- * an idle or chr__update(). */
+ * and in each call that changes something, except when that blocks; other threads in each call that they may make. Under it they touch
+ * buffers, counters, flags, and the rings of idles and timers, never the poll set, layers' handshakes or the registry: what these need is
+ * posted to the owner, with an idle or chr__update(). */
 #ifdef CHARDEV_THREADS
-#define CHR__LOCK(ctx) chr__os_lock(&(ctx)->mutex)
-#define CHR__UNLOCK(ctx) chr__os_unlock(&(ctx)->mutex)
+#define CHR__LOCK(ctx) (chr__os_lock(&(ctx)->mutex), (void)(ctx)->locks++)
+#define CHR__UNLOCK(ctx) ((void)(ctx)->locks--, chr__os_unlock(&(ctx)->mutex))
 #define CHR__OWN(ctx) ((void)((ctx)->owner = chr__os_thread()))
 #define CHR__IS_FOREIGN(ctx) (!chr__os_is_thread((ctx)->owner))
 #else
@@ -3877,6 +4015,11 @@ CHR__PRIVATE size_t chr__min(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+CHR__PRIVATE size_t chr__max(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
 /* A ring of bytes, fixed in size. */
 typedef struct chr__ring {
     unsigned char *bytes;
@@ -3929,6 +4072,12 @@ CHR__PRIVATE const unsigned char *chr__ring_piece(const chr__ring *ring, size_t 
 
     *len = chr__min(ring->count - at, ring->size - index);
     return ring->bytes + index;
+}
+
+/* Down, also for what is below zero: a time before 1970. */
+CHR__PRIVATE int64_t chr__floor_divide(int64_t value, int64_t by)
+{
+    return value / by - (value % by < 0);
 }
 
 /* All of it, for files. A FIFO that is full is an error (CHR_ERR_WOULD_BLOCK), like a disk that is. */
@@ -4184,13 +4333,29 @@ CHARDEV_API int64_t chr_loop_now(chr_context *ctx)
     return ctx->config.clock(ctx->config.opaque);
 }
 
-/* Whoever blocks waits in real time, on whatever clock the context is: an injected one may well stand still meanwhile. Where the
- * system has no clock, the context's is the real one. */
+/* Calls that block and the time limits of peers count in real time, whatever the context's clock is: an injected one may stand still
+ * meanwhile. Where the system has no clock, the context's is the real one. */
 static int64_t chr__real_now(chr_context *ctx)
 {
     int64_t now = chr__os_clock(NULL);
 
     return now ? now : chr_loop_now(ctx);
+}
+
+static int64_t chr__deadline(chr_context *ctx, int timeout_ms)
+{
+    return timeout_ms < 0 ? -1 : chr__real_now(ctx) + (int64_t)timeout_ms * 1000000;
+}
+
+/* Milliseconds until the deadline, -1 without one. */
+static int chr__time_left(chr_context *ctx, int64_t deadline)
+{
+    int64_t left;
+
+    if (deadline < 0)
+        return -1;
+    left = (deadline - chr__real_now(ctx) + 999999) / 1000000;
+    return left < 0 ? 0 : (int)left;
 }
 
 /* -- watches -- */
@@ -4293,32 +4458,55 @@ static void chr__watches_close_gaps(chr_context *ctx)
 
 /* -- timers -- */
 
-CHARDEV_API void chr_timer_stop(chr_timer *timer)
+static void chr__timer_unlink(chr_timer *timer)
 {
     if (!timer->next)
         return;
+    timer->ctx->due--;
     timer->next->prev = timer->prev;
-    timer->prev->next = timer->next;
-    timer->next = timer->prev = NULL;
+    CHR__STORE(timer->prev->next, timer->next);
+    timer->prev = NULL;
+    CHR__STORE(timer->next, NULL);
 }
 
-static void chr__timer_start_at(chr_context *ctx, chr_timer *timer, int64_t deadline, void (*expired)(void *), void *opaque)
+/* Its neighbours in the ring may be other threads'. After its context, a stopped one is looked at only. */
+CHARDEV_API void chr_timer_stop(chr_timer *timer)
+{
+    chr_context *ctx = CHR__LOAD(timer->next) ? timer->ctx : NULL;
+
+    if (!ctx)
+        return;
+    CHR__LOCK(ctx);
+    chr__timer_unlink(timer);
+    CHR__UNLOCK(ctx);
+}
+
+static void chr__timer_link(chr_timer *ring, chr_timer *timer)
 {
     chr_timer *before; /* from the far end: timers of one period, the usual case, arrive in order */
 
-    chr_timer_stop(timer);
+    for (before = ring->prev; before != ring && before->deadline > timer->deadline; before = before->prev)
+        ;
+    timer->ctx->due++;
+    timer->prev = before;
+    before->next->prev = timer;
+    CHR__STORE(timer->next, before->next);
+    CHR__STORE(before->next, timer);
+}
+
+static void chr__timer_start_at(chr_context *ctx, chr_timer *ring, chr_timer *timer, int64_t deadline, void (*expired)(void *),
+                                void *opaque)
+{
+    CHR__LOCK(ctx);
+    chr__timer_unlink(timer);
     timer->ctx = ctx;
     timer->expired = expired;
     timer->opaque = opaque;
     timer->deadline = deadline;
-    for (before = ctx->timers.prev; before != &ctx->timers && before->deadline > timer->deadline; before = before->prev)
-        ;
-    timer->prev = before;
-    timer->next = before->next;
-    before->next->prev = timer;
-    before->next = timer;
-    if (ctx->timers.next == timer)
+    chr__timer_link(ring, timer);
+    if (ring->next == timer)
         chr__loop_poke(ctx);
+    CHR__UNLOCK(ctx);
 }
 
 CHARDEV_API void chr_timer_start(chr_context *ctx, chr_timer *timer, int64_t delay_ms, void (*expired)(void *), void *opaque)
@@ -4326,29 +4514,49 @@ CHARDEV_API void chr_timer_start(chr_context *ctx, chr_timer *timer, int64_t del
     const int64_t most = INT64_MAX / 2 / 1000000; /* 146 years: later than that is never, and must not wrap around */
 
     delay_ms = delay_ms < 0 ? 0 : delay_ms < most ? delay_ms : most;
-    chr__timer_start_at(ctx, timer, chr_loop_now(ctx) + delay_ms * 1000000, expired, opaque);
+    chr__timer_start_at(ctx, &ctx->timers, timer, chr_loop_now(ctx) + delay_ms * 1000000, expired, opaque);
+}
+
+/* In real time: for peers, who know nothing of the context's clock. */
+CHR__PRIVATE void chr__timer_start_real(chr_context *ctx, chr_timer *timer, int64_t delay_ms, void (*expired)(void *), void *opaque)
+{
+    chr__timer_start_at(ctx, &ctx->real_timers, timer, chr__real_now(ctx) + delay_ms * 1000000, expired, opaque);
 }
 
 CHARDEV_API int64_t chr_loop_deadline(chr_context *ctx)
 {
-    return ctx->timers.next == &ctx->timers ? INT64_MAX : ctx->timers.next->deadline;
+    int64_t deadline;
+
+    CHR__LOCK(ctx);
+    deadline = ctx->timers.next == &ctx->timers ? INT64_MAX : ctx->timers.next->deadline;
+    CHR__UNLOCK(ctx);
+    return deadline;
 }
 
 /* Those that are due now; what they start comes in the next step. */
-CHR__COLD int chr__timers_run(chr_context *ctx)
+CHR__COLD int chr__ring_run(chr_context *ctx, chr_timer *ring, chr_timer *last, int64_t now)
 {
     int        ran = 0;
     chr_timer *timer;
 
-    if (ctx->timers.next == &ctx->timers)
-        return 0;
-    chr_timer_start(ctx, &ctx->last_timer, 0, NULL, NULL);
-    while ((timer = ctx->timers.next) != &ctx->last_timer) {
+    chr__timer_start_at(ctx, ring, last, now, NULL, NULL);
+    while ((timer = ring->next) != last) {
         chr_timer_stop(timer);
         timer->expired(timer->opaque);
         ran++;
     }
-    chr_timer_stop(&ctx->last_timer);
+    chr_timer_stop(last);
+    return ran;
+}
+
+CHR__COLD int chr__timers_run(chr_context *ctx)
+{
+    int ran = 0;
+
+    if (ctx->timers.next != &ctx->timers)
+        ran = chr__ring_run(ctx, &ctx->timers, &ctx->last_timer, chr_loop_now(ctx));
+    if (ctx->real_timers.next != &ctx->real_timers)
+        ran += chr__ring_run(ctx, &ctx->real_timers, &ctx->last_real_timer, chr__real_now(ctx));
     return ran;
 }
 
@@ -4358,14 +4566,16 @@ static void chr__idle_unlink(chr_idle *idle)
 {
     if (!idle->next)
         return;
+    idle->ctx->due--;
     idle->next->prev = idle->prev;
-    idle->prev->next = idle->next;
-    idle->next = idle->prev = NULL;
+    CHR__STORE(idle->prev->next, idle->next);
+    idle->prev = NULL;
+    CHR__STORE(idle->next, NULL);
 }
 
 CHARDEV_API void chr_idle_stop(chr_idle *idle)
 {
-    chr_context *ctx = idle->ctx; /* its neighbours in the ring may be other threads' */
+    chr_context *ctx = CHR__LOAD(idle->next) ? idle->ctx : NULL;
 
     if (!ctx)
         return;
@@ -4379,10 +4589,11 @@ static void chr__idle_link(chr_context *ctx, chr_idle *idle, void (*run)(void *)
     idle->ctx = ctx;
     idle->run = run;
     idle->opaque = opaque;
-    idle->next = &ctx->idles;
     idle->prev = ctx->idles.prev;
-    idle->prev->next = idle;
+    CHR__STORE(idle->next, &ctx->idles);
+    CHR__STORE(idle->prev->next, idle);
     ctx->idles.prev = idle;
+    ctx->due++;
 }
 
 /* The way to post something to the owner thread. */
@@ -4414,6 +4625,48 @@ CHR__COLD int chr__idles_run(chr_context *ctx)
     return ran;
 }
 
+/* -- what blocks: others may go on meanwhile -- */
+
+#ifdef CHARDEV_THREADS
+static int chr__locks(const chr_context *ctx) { return ctx->locks; }
+#else
+static int chr__locks(const chr_context *ctx) { return (void)ctx, 0; }
+#endif
+
+static void chr__unlock_times(chr_context *ctx, int times)
+{
+    for (; times > 0; times--)
+        CHR__UNLOCK(ctx);
+}
+
+static void chr__lock_times(chr_context *ctx, int times)
+{
+    for (; times > 0; times--)
+        CHR__LOCK(ctx);
+}
+
+CHR__PRIVATE int chr__block(chr_context *ctx, int fd, int events, int timeout_ms)
+{
+    int ready, locks = chr__locks(ctx);
+
+    chr__unlock_times(ctx, locks);
+    ready = chr__os_wait(fd, events, timeout_ms);
+    chr__lock_times(ctx, locks);
+    return ready;
+}
+
+#if CHARDEV_HAS_SOCKET
+static int chr__block_on(chr_context *ctx, chr__pollfd *polls, int count, int timeout_ms)
+{
+    int ready, locks = chr__locks(ctx);
+
+    chr__unlock_times(ctx, locks);
+    ready = chr__os_poll(polls, count, timeout_ms);
+    chr__lock_times(ctx, locks);
+    return ready;
+}
+#endif
+
 /* -- dispatch -- */
 
 /* Whoever calls a handler has entered the dispatch: the loop for what runs in it, and for the rest the functions that call handlers,
@@ -4427,12 +4680,16 @@ static void chr__enter(chr_context *ctx)
 /* At the end of the outermost dispatch nothing can touch what was removed in it. */
 CHR__COLD void chr__tidy(chr_context *ctx)
 {
-    chr_dev *dev;
+    chr_dev *dev, **link = &ctx->dead;
 
     ctx->untidy = ctx->config.timeout_changed != NULL;
     chr__watches_close_gaps(ctx);
-    while ((dev = ctx->dead) != NULL) {
-        ctx->dead = dev->next;
+    while ((dev = *link) != NULL) {
+        if (dev->holds > 0) {
+            link = &dev->next;
+            continue;
+        }
+        *link = dev->next;
         chr__free(ctx, (void *)(uintptr_t)dev->options);
         chr__free(ctx, dev->id);
         chr__free(ctx, dev);
@@ -4551,29 +4808,28 @@ static int chr__watches_run(chr_context *ctx, int ready)
     return ran;
 }
 
-static int chr__has_work(const chr_context *ctx)
-{
-    return ctx->idles.next != &ctx->idles || ctx->timers.next != &ctx->timers;
-}
-
 /* Up to milliseconds: not early. */
 static int chr__milliseconds(int64_t left)
 {
     return left <= 0 ? 0 : left > 86400000000000 ? 86400000 : (int)((left + 999999) / 1000000);
 }
 
+/* The sooner of two time-outs; -1 = never. */
+static int chr__sooner(int timeout, int other) { return timeout < 0 || (other >= 0 && other < timeout) ? other : timeout; }
+
 static int chr__loop_timeout(chr_context *ctx)
 {
-    int timeout = -1, ask;
+    int timeout = -1;
 
     if (ctx->idles.next != &ctx->idles || (ctx->starved && ctx->hurry) || ctx->ready_again)
         return 0;
     if (ctx->timers.next != &ctx->timers)
         timeout = chr__milliseconds(ctx->timers.next->deadline - chr_loop_now(ctx));
-    if (!ctx->starved || !ctx->config.timeout_changed)
-        return timeout;
-    ask = chr__milliseconds(ctx->ask_at - chr__real_now(ctx));
-    return timeout < 0 || ask < timeout ? ask : timeout;
+    if (ctx->real_timers.next != &ctx->real_timers)
+        timeout = chr__sooner(timeout, chr__milliseconds(ctx->real_timers.next->deadline - chr__real_now(ctx)));
+    if (ctx->starved && ctx->config.timeout_changed)
+        timeout = chr__sooner(timeout, chr__milliseconds(ctx->ask_at - chr__real_now(ctx)));
+    return timeout;
 }
 
 CHARDEV_API int chr_loop_timeout(chr_context *ctx)
@@ -4590,7 +4846,7 @@ CHR__HOT static int chr__loop_sleep(chr_context *ctx, int timeout_ms)
 {
     int own, ready;
 
-    if (chr__has_work(ctx)) {
+    if (ctx->due) {
         own = chr__loop_timeout(ctx);
         if (own >= 0 && (timeout_ms < 0 || own < timeout_ms))
             timeout_ms = own;
@@ -4610,10 +4866,11 @@ CHR__HOT static int chr__loop_step(chr_context *ctx, int timeout_ms)
     if (ctx->starved)
         chr__ask_starved(ctx);
     ran = chr__loop_sleep(ctx, timeout_ms);
+    ctx->turn++;
     ctx->depth++;
     if (ran > 0)
         ran = chr__watches_run(ctx, ran);
-    if (ran >= 0 && chr__has_work(ctx))
+    if (ran >= 0 && ctx->due)
         ran += chr__timers_run(ctx) + chr__idles_run(ctx);
     if (--ctx->depth == 0 && ctx->untidy)
         chr__tidy(ctx);
@@ -4732,6 +4989,7 @@ CHARDEV_API void chr_watch_ready(chr_watch *watch, int events)
         return;
     chr__enter(ctx);
     CHR__OWN(ctx);
+    ctx->turn++;
     chr__watch_run(ctx, watch, events);
     chr__leave(ctx);
 }
@@ -4752,6 +5010,7 @@ static int chr__loop_dispatch(chr_context *ctx, const chr_poll *polls, int count
     int i, ran = 0;
 
     ctx->sleeping = 0;
+    ctx->turn++;
     chr__enter(ctx);
     if (chr__must_ask(ctx))
         chr__ask_starved(ctx);
@@ -4762,7 +5021,7 @@ static int chr__loop_dispatch(chr_context *ctx, const chr_poll *polls, int count
             chr_watch_ready(polls[i].watch, polls[i].events);
             ran++;
         }
-    if (chr__has_work(ctx))
+    if (ctx->due)
         ran += chr__timers_run(ctx) + chr__idles_run(ctx);
     chr__leave(ctx);
     return ran;
@@ -4908,6 +5167,8 @@ static const chr_option chr__common_rows[] = {
     { "logfile",      CHR_OPTION_TEXT, CHR__AT(chr_common_options, logfile),      NULL,   0, 0,       "what the guest writes goes to this file too" },
     { "logappend",    CHR_OPTION_BOOL, CHR__AT(chr_common_options, logappend),    "off",  0, 0,       "add to the log file instead of starting it anew" },
     { "logtimestamp", CHR_OPTION_BOOL, CHR__AT(chr_common_options, logtimestamp), "off",  0, 0,       "UTC time before each line of the log file" },
+    { "logsize",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, logsize),      NULL,   0, INT64_C(1) << 50, "begin a new log file before it grows larger: PATH becomes PATH.1, PATH.1 PATH.2" },
+    { "logfiles",     CHR_OPTION_NUMBER, CHR__AT(chr_common_options, logfiles),   "5",    0, 1000,    "with logsize: keep so many log files, PATH included" },
     { "mux",          CHR_OPTION_BOOL, CHR__AT(chr_common_options, mux),          "off",  0, 0,       "several frontends share this chardev" },
     { "history",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, history),      NULL,   0, 1 << 30, "send that many of the last bytes to each new peer first" },
     { "obuf",         CHR_OPTION_SIZE, CHR__AT(chr_common_options, obuf),         NULL,   0, 1 << 30, "keep that many bytes of output that would block" },
@@ -5984,6 +6245,34 @@ static void chr__outbox_drop(chr_dev *dev, int failure)
     outbox->failure = failure;
 }
 
+/* Hands over what the peer that goes has still to get, as a block that is freed by the caller; NULL when there is none, or no memory:
+ * then it is lost, and counted. The first *owed bytes of it are history. */
+CHR__PRIVATE unsigned char *chr__outbox_take(chr_dev *dev, size_t *size, size_t *owed)
+{
+    chr__outbox         *outbox = dev->outbox;
+    const unsigned char *piece;
+    unsigned char       *block;
+    size_t               at, len;
+
+    *owed = outbox ? outbox->unsent : 0;
+    *size = outbox ? outbox->unsent + outbox->queue.count : 0;
+    block = *size > 0 ? (unsigned char *)chr__allocate(dev->ctx, *size) : NULL;
+    if (!block) {
+        *size = *owed = 0;
+        return NULL;
+    }
+    for (at = 0; outbox->unsent > 0; at += len, outbox->unsent -= len) {
+        piece = chr__ring_piece(&outbox->history, outbox->history.count - outbox->unsent, &len);
+        memcpy(block + at, piece, len);
+    }
+    for (; outbox->queue.count > 0; at += len, chr__ring_take(&outbox->queue, len)) {
+        piece = chr__ring_piece(&outbox->queue, 0, &len);
+        memcpy(block + at, piece, len);
+        chr__outbox_remember(outbox, piece, len);
+    }
+    return block;
+}
+
 /* A serial line's transmit buffer is purged: what is queued for it goes too. */
 CHR__PRIVATE void chr__outbox_purge(chr_dev *dev)
 {
@@ -6412,9 +6701,61 @@ static void chr__set_open(chr_dev *dev, int is_open)
 /* -- the log file: never disturbs the traffic -- */
 
 typedef struct chr__log {
-    int          fd, stamped, in_line; /* in_line: the last byte was not a newline */
+    int          fd, stamped, in_line; /* -1 = switched off; in_line: the last byte was not a newline */
     chr__fd_type type;
+    int64_t      size, limit;          /* logsize=: what is in the file, and what may be; limit 0 = anything */
+    char        *path, *from, *to;     /* absolute; room for the names of a rotation */
 } chr__log;
+
+enum { CHR__LOG_SUFFIX = 8 }; /* room for .1000 */
+
+static void chr__log_close(chr_dev *dev)
+{
+    chr__log *log = dev->log;
+
+    if (!log)
+        return;
+    dev->log = NULL;
+    chr__os_close(log->fd);
+    chr__free(dev->ctx, log->path);
+    chr__free(dev->ctx, log->from);
+    chr__free(dev->ctx, log->to);
+    chr__free(dev->ctx, log);
+}
+
+/* From here on it is written to this file. */
+static void chr__log_use(chr_dev *dev, int fd)
+{
+    chr__log *log = dev->log;
+
+    if (log->fd >= 0)
+        chr__os_close(log->fd);
+    log->fd = fd;
+    log->type = chr__os_fd_type(fd, 1);
+    log->size = chr__os_file_size(fd);
+    log->limit = log->size < 0 ? 0 : ((const chr_common_options *)dev->options)->logsize;
+}
+
+static int chr__log_begin(chr_dev *dev, const chr_common_options *common, int fd)
+{
+    size_t    size;
+    chr__log *log = dev->log = (chr__log *)chr__allocate(dev->ctx, sizeof *dev->log);
+
+    if (!log)
+        return CHR_ERR_NO_MEMORY;
+    log->fd = -1;
+    log->path = chr__absolute_path(dev->ctx, common->logfile);
+    size = log->path ? strlen(log->path) + CHR__LOG_SUFFIX : 0;
+    log->from = log->path ? (char *)chr__allocate(dev->ctx, size) : NULL;
+    log->to = log->from ? (char *)chr__allocate(dev->ctx, size) : NULL;
+    if (!log->to) {
+        chr__log_close(dev);
+        return CHR_ERR_NO_MEMORY;
+    }
+    log->stamped = common->logtimestamp == CHR_ON;
+    chr__log_use(dev, fd);
+    return 0;
+}
 
 static int chr__log_open(chr_dev *dev, chr_error *err)
 {
@@ -6422,28 +6763,18 @@ static int chr__log_open(chr_dev *dev, chr_error *err)
     int                       fd;
 
     if (!common->logfile)
-        return 0;
-    fd = chr__os_open(common->logfile, common->logappend == CHR_ON ? CHR__OPEN_APPEND : CHR__OPEN_CREATE, err);
+        return common->logsize ? chr__fail(err, CHR_ERR_INVALID, "logsize= needs logfile=") : 0;
+    fd = chr__os_open(common->logfile, common->logappend == CHR_ON ? CHR__OPEN_APPEND : CHR__OPEN_LOG, err);
     if (fd < 0)
         return fd;
-    dev->log = (chr__log *)chr__allocate(dev->ctx, sizeof *dev->log);
-    if (!dev->log) {
+    if (common->logsize && chr__os_file_size(fd) < 0) {
         chr__os_close(fd);
-        return chr__no_memory(err);
+        return chr__fail(err, CHR_ERR_INVALID, "logfile=%s: is no regular file: no logsize= for it", common->logfile);
     }
-    dev->log->fd = fd;
-    dev->log->type = chr__os_fd_type(fd, 1);
-    dev->log->stamped = common->logtimestamp == CHR_ON;
-    return 0;
-}
-
-static void chr__log_close(chr_dev *dev)
-{
-    if (!dev->log)
-        return;
-    chr__os_close(dev->log->fd);
-    chr__free(dev->ctx, dev->log);
-    dev->log = NULL;
+    if (chr__log_begin(dev, common, fd) == 0)
+        return 0;
+    chr__os_close(fd);
+    return chr__no_memory(err);
 }
 
 /* Year, month and day of a day since 1970, by the civil calendar (years begin in March, so that leap days come last). */
@@ -6452,8 +6783,8 @@ static void chr__civil_date(int64_t days, int *year, int *month, int *day)
     int64_t era, day_of_era, year_of_era, day_of_year, shifted;
 
     days += 719468;
-    era = days / 146097;
-    day_of_era = days % 146097;
+    era = chr__floor_divide(days, 146097);
+    day_of_era = days - era * 146097;
     year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
     day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     shifted = (5 * day_of_year + 2) / 153;
@@ -6464,17 +6795,122 @@ static void chr__civil_date(int64_t days, int *year, int *month, int *day)
 
 static int chr__log_stamp(chr_context *ctx, char *text, size_t size)
 {
-    int64_t ms = ctx->config.wall_clock(ctx->config.opaque) / 1000000, in_day = ms % 86400000;
+    int64_t ms = chr__floor_divide(ctx->config.wall_clock(ctx->config.opaque), 1000000), days = chr__floor_divide(ms, 86400000);
+    int64_t in_day = ms - days * 86400000;
     int     year, month, day;
 
-    chr__civil_date(ms / 86400000, &year, &month, &day);
+    chr__civil_date(days, &year, &month, &day);
     return chr__format(text, size, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ ", year, month, day, (int)(in_day / 3600000),
                        (int)(in_day / 60000 % 60), (int)(in_day / 1000 % 60), (int)(in_day % 1000));
 }
 
-static int chr__log_stamped_lines(chr_dev *dev, const char *text, size_t len)
+static void chr__log_name(const chr__log *log, char *name, int64_t number)
+{
+    size_t size = strlen(log->path) + CHR__LOG_SUFFIX;
+
+    if (number > 0)
+        chr__format(name, size, "%s.%d", log->path, (int)number);
+    else
+        chr__format(name, size, "%s", log->path);
+}
+
+/* PATH becomes PATH.1, that PATH.2, ...; the last one goes. */
+static int chr__log_shift(chr__log *log, int64_t files)
+{
+    int64_t number;
+    int     code = 0;
+
+    for (number = files - 1; number > 0; number--) {
+        chr__log_name(log, log->from, number - 1);
+        chr__log_name(log, log->to, number);
+        code = chr__os_rename(log->from, log->to); /* those that there have never been don't count */
+    }
+    return code;
+}
+
+/* Without a new file the old goes on, and the next attempt comes when it has grown by as much once more. */
+static void chr__log_goes_on(chr_dev *dev, int code)
+{
+    char text[300];
+
+    dev->log->size = 0;
+    chr__format(text, sizeof text, "cannot begin a new log file %s: %s: the old one grows", dev->log->path, chr_error_text(code));
+    chr__log_line(dev->ctx, dev->id, text);
+}
+
+static int chr__log_rotate(chr_dev *dev)
+{
+    int64_t   files = ((const chr_common_options *)dev->options)->logfiles;
+    chr__log *log = dev->log;
+    int       fd, code = chr__log_shift(log, files);
+
+    if (code < 0)
+        return code;
+    fd = chr__os_open(log->path, CHR__OPEN_LOG, NULL);
+    if (fd < 0 && files > 1)
+        (void)chr__os_rename(log->to, log->from);
+    return fd;
+}
+
+/* It seems full. Somebody else may have emptied it meanwhile, or moved it away. */
+static void chr__log_full(chr_dev *dev)
+{
+    chr__log *log = dev->log;
+    int64_t   size = chr__os_file_size(log->fd);
+    int       is_named = chr__os_is_named(log->fd, log->path), fd;
+
+    if (is_named && size < log->size) {
+        log->size = size;
+        return;
+    }
+    fd = is_named ? chr__log_rotate(dev) : chr__os_open(log->path, CHR__OPEN_APPEND, NULL);
+    if (fd < 0)
+        chr__log_goes_on(dev, fd);
+    else
+        chr__log_use(dev, fd);
+}
+
+/* How much of it goes into the file as it is: whole lines where that can be; 0 = it is full. */
+static size_t chr__log_room(const chr__log *log, const char *text, size_t len)
+{
+    size_t room = log->size < log->limit ? (size_t)(log->limit - log->size) : 0, line;
+
+    if (len <= room)
+        return len;
+    for (line = room; line > 0 && text[line - 1] != '\n'; line--)
+        ;
+    return line > 0 ? line : log->in_line || log->size == 0 ? room : 0;
+}
+
+static int chr__log_put(chr_dev *dev, const char *text, size_t len)
+{
+    chr__log *log = dev->log;
+    size_t    piece;
+    int       code = 0;
+
+    for (; len > 0 && code == 0; text += piece, len -= piece) {
+        while ((piece = log->limit ? chr__log_room(log, text, len) : len) == 0)
+            chr__log_full(dev);
+        code = chr__write_file(log->fd, log->type, text, piece);
+        log->size += (int64_t)piece;
+        log->in_line = text[piece - 1] != '\n';
+    }
+    return code;
+}
+
+/* The stamp stands before its line, in the same file. */
+static int chr__log_put_stamp(chr_dev *dev, size_t line)
 {
     char   stamp[40];
+    size_t len = (size_t)chr__log_stamp(dev->ctx, stamp, sizeof stamp);
+
+    if (dev->log->limit && dev->log->size > 0 && dev->log->size + (int64_t)(len + line) > dev->log->limit)
+        chr__log_full(dev);
+    return chr__log_put(dev, stamp, len);
+}
+
+static int chr__log_stamped_lines(chr_dev *dev, const char *text, size_t len)
+{
     int    code = 0;
     size_t line;
 
@@ -6482,25 +6918,55 @@ static int chr__log_stamped_lines(chr_dev *dev, const char *text, size_t len)
         const void *newline = memchr(text, '\n', len);
         line = newline ? (size_t)((const char *)newline - text) + 1 : len;
         if (!dev->log->in_line)
-            code = chr__write_file(dev->log->fd, dev->log->type, stamp, (size_t)chr__log_stamp(dev->ctx, stamp, sizeof stamp));
+            code = chr__log_put_stamp(dev, line);
         if (code == 0)
-            code = chr__write_file(dev->log->fd, dev->log->type, text, line);
-        dev->log->in_line = !newline;
+            code = chr__log_put(dev, text, line);
     }
     return code;
 }
 
 CHR__COLD void chr__log_record(chr_dev *dev, const void *buf, size_t len)
 {
-    int  code = dev->log->stamped ? chr__log_stamped_lines(dev, (const char *)buf, len) : chr__write_file(dev->log->fd, dev->log->type, buf, len);
+    int  code;
     char text[300];
 
+    if (dev->log->fd < 0)
+        return;
+    code = dev->log->stamped ? chr__log_stamped_lines(dev, (const char *)buf, len) : chr__log_put(dev, (const char *)buf, len);
     if (code == 0)
         return;
     chr__format(text, sizeof text, "cannot write the log file %s: logging is off from here on",
                 ((const chr_common_options *)dev->options)->logfile);
     chr__log_line(dev->ctx, dev->id, text);
-    chr__log_close(dev);
+    chr__os_close(dev->log->fd);
+    dev->log->fd = -1;
+}
+
+static int chr__log_reopen(chr_dev *dev)
+{
+    chr_error err;
+    int       fd = chr__os_open(dev->log->path, CHR__OPEN_APPEND, &err);
+
+    if (fd < 0) {
+        chr__log_line(dev->ctx, dev->id, err.text);
+        return fd;
+    }
+    chr__log_use(dev, fd);
+    return 0;
+}
+
+CHARDEV_API int chr_log_reopen(chr_context *ctx)
+{
+    chr_dev *dev;
+    int      code, first = 0;
+
+    CHR__LOCK(ctx);
+    for (dev = ctx->devs; dev; dev = dev->next) {
+        code = dev->log ? chr__log_reopen(dev) : 0;
+        first = first ? first : code;
+    }
+    CHR__UNLOCK(ctx);
+    return first;
 }
 
 /* -- descriptors that were given with the options: the giver's until nothing can fail any more -- */
@@ -7486,22 +7952,6 @@ CHR__HOT CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t 
     return n;
 }
 
-static int64_t chr__deadline(chr_context *ctx, int timeout_ms)
-{
-    return timeout_ms < 0 ? -1 : chr__real_now(ctx) + (int64_t)timeout_ms * 1000000;
-}
-
-/* Milliseconds until the deadline, -1 without one. */
-static int chr__time_left(chr_context *ctx, int64_t deadline)
-{
-    int64_t left;
-
-    if (deadline < 0)
-        return -1;
-    left = (deadline - chr__real_now(ctx) + 999999) / 1000000;
-    return left < 0 ? 0 : (int)left;
-}
-
 enum { CHR__WAIT_SLICE_MS = 20 };
 
 /* What write_all and read_all are at: by turns with and without the lock. */
@@ -7524,6 +7974,7 @@ static int chr__transfer_attempt(const chr__transfer *transfer, chr_dev *dev)
 
     if (dev->ctx->depth > 0)
         return CHR_ERR_IN_HANDLER;
+    dev->ctx->turn++;
     if (transfer->direction == CHR_OUT)
         return chr__write_extras(dev, buf, len);
     if (!dev->io->read)
@@ -7578,6 +8029,8 @@ static void chr__transfer_wait(chr__transfer *transfer, chr_context *ctx, const 
 {
     int ready, left = chr__time_left(ctx, transfer->deadline);
 
+    if (transfer->fd >= 0 && transfer->events == 0)
+        left = 0;
 #ifdef CHARDEV_THREADS
     if (left < 0 || left > CHR__WAIT_SLICE_MS)
         left = CHR__WAIT_SLICE_MS;
@@ -7717,6 +8170,11 @@ CHR__PRIVATE int chr__flow(int out, int in) { return out == in ? out : CHR_FLOW_
 CHR__PRIVATE int chr__flow_valid(int flow)
 {
     return flow >= CHR_FLOW_NONE && chr__flow_out(flow) <= CHR_FLOW_RTSCTS && chr__flow_in(flow) <= CHR_FLOW_RTSCTS;
+}
+
+CHR__PRIVATE int chr__terminal_size_valid(const chr_terminal_size *size)
+{
+    return size->columns >= 0 && size->columns <= 0xffff && size->rows >= 0 && size->rows <= 0xffff;
 }
 
 CHR__PRIVATE int chr__purge_valid(int what) { return what >= CHR_PURGE_RECEIVE && what <= (CHR_PURGE_RECEIVE | CHR_PURGE_TRANSMIT); }
@@ -7869,10 +8327,11 @@ static uint64_t chr__queued(const chr_dev *dev)
 static uint64_t chr__queued_in_all(chr_context *ctx, uint64_t *left)
 {
     const chr_dev *dev;
-    uint64_t       each, count = 0;
+    uint64_t       each, count;
 
     CHR__LOCK(ctx);
-    for (*left = 0, dev = ctx->devs; dev; dev = dev->next) {
+    count = ctx->lingering_queued;
+    for (*left = 0 - count, dev = ctx->devs; dev; dev = dev->next) {
         each = chr__queued(dev);
         count += each + (uint64_t)dev->ending;
         *left += dev->bytes_out - each;
@@ -8262,7 +8721,7 @@ static void chr__replay_arm(chr__replay *replay)
     if (first)
         when = chr__replay_when(replay, first);
     if (first || !chr_replay_over(replay->ctx))
-        chr__timer_start_at(replay->ctx, &replay->timer, when, chr__replay_due, replay);
+        chr__timer_start_at(replay->ctx, &replay->ctx->timers, &replay->timer, when, chr__replay_due, replay);
 }
 
 /* All that is due, in the order of the file. Any of it may close the replay. */
@@ -8627,17 +9086,77 @@ typedef struct chr__layer_slots {
     int  (*shutdown)(chr__layer *layer);                              /* no more output, after a flush: 0 = said, or would-block;
                                                                          NULL = ask the layer below */
     int  (*ioctl)(chr__layer *layer, int command, void *arg);         /* or NULL */
-    void (*close)(chr__layer *layer);                                 /* say goodbye if there is time, free; or NULL */
+    int  (*ping)(chr__layer *layer);                                  /* ask the peer for a sign of life; NULL = it has no word
+                                                                         for that */
+    void (*close)(chr__layer *layer);                                 /* free; or NULL */
 } chr__layer_slots;
 
-/* What read answers when bytes came and none of them is for the frontend; an event comes in its place among the bytes. */
+/* What read answers when bytes came and none of them is for the frontend, or when the budget of this turn is spent: more may be there.
+ * An event comes in its place among the bytes. */
 enum { CHR__LAYER_NOTHING = -999, CHR__LAYER_EVENT = -1000 /* minus the event */ };
+
+/* Bounded work: what one turn of the loop reads under layers, or writes through them, whatever the peer sends. */
+enum { CHR__TURN_BYTES = 65536 };
 
 struct chr__layer { /* a layer's state begins with it */
     const chr__layer_slots *slots;
     chr__layer             *below;
     chr_dev                *dev;
+    size_t                  kept; /* of the bytes that it was given: those that it holds still. A frame that is cut is worth nothing */
 };
+
+/* Whether any of them holds output: 1; negative = all that do are told by their peer to wait. */
+CHR__COLD int chr__layers_unsent(const chr__layer *top)
+{
+    const chr__layer *layer;
+    int               unsent, stopped = 0;
+
+    for (layer = top; layer; layer = layer->below) {
+        unsent = layer->slots->unsent ? layer->slots->unsent(layer) : 0;
+        if (unsent > 0)
+            return 1;
+        stopped |= unsent;
+    }
+    return stopped;
+}
+
+/* How many bytes they hold. */
+CHR__COLD size_t chr__layers_kept(const chr__layer *top)
+{
+    const chr__layer *layer;
+    size_t            kept = 0;
+
+    for (layer = top; layer; layer = layer->below)
+        kept += layer->kept;
+    return kept;
+}
+
+/* From the top: each hands down what it holds. 0 = all is gone; else what stopped the last one. */
+CHR__COLD int chr__layers_flush(chr__layer *top)
+{
+    chr__layer *layer;
+    int         code, result = 0;
+
+    for (layer = top; layer; layer = layer->below) {
+        code = layer->slots->flush ? layer->slots->flush(layer) : 0;
+        result = code < 0 ? code : result;
+    }
+    return result;
+}
+
+/* The same for the last time: each says goodbye behind it, and the bottom sends a FIN. One that can't yet stops those below it. */
+CHR__COLD int chr__layers_finish(chr__layer *top)
+{
+    chr__layer *layer;
+    int         code = 0;
+
+    for (layer = top; layer && code == 0; layer = layer->below) {
+        code = layer->slots->flush ? layer->slots->flush(layer) : 0;
+        if (code == 0 && layer->slots->shutdown)
+            code = layer->slots->shutdown(layer);
+    }
+    return code;
+}
 
 /* -- the bottom: plain descriptors -- */
 
@@ -8669,7 +9188,7 @@ CHR__PRIVATE int chr__bottom_swallow(chr__layer *layer, const void *buf, size_t 
 }
 
 static const chr__layer_slots chr__bottom_shut = {
-    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_swallow, NULL, NULL, NULL, NULL, NULL, NULL
+    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_swallow, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 };
 
 static int chr__bottom_shutdown(chr__layer *layer)
@@ -8684,7 +9203,7 @@ static int chr__bottom_shutdown(chr__layer *layer)
 }
 
 static const chr__layer_slots chr__bottom_plain = {
-    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_write, NULL, NULL, NULL, chr__bottom_shutdown, NULL, NULL
+    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_write, NULL, NULL, NULL, chr__bottom_shutdown, NULL, NULL, NULL
 };
 
 /* -- the stream -- */
@@ -8730,36 +9249,16 @@ static int chr__stream_pending(const chr__stream *stream)
     return stream->may_keep ? chr__layers_pending(stream) : 0;
 }
 
-CHR__COLD int chr__layers_unsent(const chr__stream *stream)
-{
-    const chr__layer *layer;
-    int               unsent, stopped = 0;
-
-    for (layer = stream->top; layer; layer = layer->below) {
-        unsent = layer->slots->unsent ? layer->slots->unsent(layer) : 0;
-        if (unsent > 0)
-            return !stream->broken;
-        stopped |= unsent;
-    }
-    return stopped;
-}
-
 static int chr__stream_unsent(const chr__stream *stream)
 {
-    return stream->may_keep ? chr__layers_unsent(stream) : 0;
+    int unsent = stream->may_keep ? chr__layers_unsent(stream->top) : 0;
+
+    return unsent > 0 && stream->broken ? 0 : unsent;
 }
 
-/* From the top: each hands down what it holds. 0 = all is gone; else what stopped the last one. */
-CHR__COLD int chr__stream_flush(chr__stream *stream)
+static int chr__stream_flush(chr__stream *stream)
 {
-    chr__layer *layer;
-    int         code, result = 0;
-
-    for (layer = stream->top; layer; layer = layer->below) {
-        code = layer->slots->flush ? layer->slots->flush(layer) : 0;
-        result = code < 0 ? code : result;
-    }
-    return result;
+    return chr__layers_flush(stream->top);
 }
 
 /* What the layers hold, encoded as it is. */
@@ -9084,17 +9583,20 @@ CHR__HOT static int chr__stream_dev_write(chr_dev *dev, const void *buf, size_t 
 
 static int chr__stream_dev_read(chr_dev *dev, void *buf, size_t len)
 {
+    enum { MOST = 16 };
     chr__stream *stream = &((chr__stream_dev *)dev)->stream;
-    int          n;
+    int          n = CHR__LAYER_NOTHING, i;
 
     if (!stream->top || stream->in < 0)
         return CHR_ERR_DISCONNECTED;
-    while ((n = stream->top->slots->read(stream->top, buf, len)) <= CHR__LAYER_NOTHING)
+    for (i = 0; i < MOST && n <= CHR__LAYER_NOTHING; i++) { /* who waits looks at the clock between */
+        n = stream->top->slots->read(stream->top, buf, len);
         if (n <= CHR__LAYER_EVENT)
             chr_be_event(dev, CHR__LAYER_EVENT - n);
+    }
     if (chr__stream_unsent(stream) || chr_be_wants_writable(dev))
         chr__stream_update(stream);
-    return n;
+    return n <= CHR__LAYER_NOTHING ? (int)CHR_ERR_WOULD_BLOCK : n;
 }
 
 /* Where nobody is, the next write says so at once: there is nothing to wait for. */
@@ -9115,6 +9617,8 @@ static int chr__stream_dev_wait_fd(chr_dev *dev, int *events)
         (void)chr__stream_flush(stream); /* an error will meet the next write */
     if (*events == CHR_OUT && chr__stream_unsent(stream) < 0)
         return -1; /* only the loop reads what sets it going again */
+    if (*events == CHR_IN && chr__stream_pending(stream))
+        *events = 0;
     return *events == CHR_OUT ? stream->out : stream->in;
 }
 
@@ -9124,6 +9628,234 @@ static const chr_io chr__stream_io = {
     chr__stream_dev_update,  /* update  */
     chr__stream_dev_wait_fd, /* wait_fd */
 };
+
+#if CHARDEV_HAS_SOCKET
+/* -- lingering close: what has been taken for a peer is sent though its chardev is done with it, or gone, and the peer is told the end
+ * in the words of each layer. To close the descriptor while something from the peer is unread, or on the way, would be a reset, which
+ * destroys what the peer has not read yet: so its input is thrown away until it closes too. All of it for two seconds in which nothing
+ * moves, and ten at most. What can't be sent is counted in bytes_dropped. The context holds these. -- */
+
+enum {
+    CHR__LINGER_MS = 2000,       /* without progress, */
+    CHR__LINGER_MOST_MS = 10000, /* and in all */
+    CHR__LINGER_TICK_MS = 100,
+    CHR__LINGERING_MOST = 64     /* per context: one more ends the oldest */
+};
+
+typedef struct chr__linger {
+    chr_dev            *dev;                  /* its memory stays as long as this */
+    chr__layer         *top;
+    int                 fd, is_unix;
+    unsigned char      *rest;                 /* of history= and obuf=: what has not gone through the layers yet */
+    size_t              rest_at, rest_size, rest_owed; /* owed: of it, what is only history and counts for nothing */
+    int                 waits_for_end;        /* the peer is given the time to close, too */
+    int                 is_over;              /* all is sent, and the peer knows that no more comes */
+    size_t              taken;                /* of what is left, how much the frontend has written: a goodbye is none of it */
+    size_t              counted;              /* of it in the context's lingering_queued */
+    size_t              left;                 /* when something moved last, and */
+    int64_t             moved, ends;          /* when that was; the end in any case */
+    chr_watch           watch;
+    chr_timer           tick;
+    void              (*release)(struct chr__linger *linger); /* frees it, with its layers */
+    struct chr__linger *next;
+} chr__linger;
+
+static void chr__linger_lost(chr__linger *linger)
+{
+    size_t lost = chr__layers_kept(linger->top) + linger->rest_size - chr__max(linger->rest_at, linger->rest_owed);
+    char   line[120];
+
+    lost = chr__min(lost, linger->taken);
+    if (linger->is_over || lost == 0)
+        return;
+    linger->dev->bytes_dropped += lost;
+    chr__format(line, sizeof line, "the peer has not taken the last %llu bytes: they are lost", (unsigned long long)lost);
+    chr__log_line(linger->dev->ctx, linger->dev->id, line);
+}
+
+/* One more for the goodbye. */
+static void chr__linger_count(chr__linger *linger)
+{
+    size_t now = linger->is_over ? 0 : linger->rest_size - linger->rest_at + chr__layers_kept(linger->top) + 1;
+
+    linger->dev->ctx->lingering_queued += (uint64_t)now - linger->counted;
+    linger->counted = now;
+}
+
+CHR__COLD void chr__linger_end(chr__linger *linger)
+{
+    chr_dev      *dev = linger->dev;
+    chr__linger **link = &dev->ctx->lingering;
+
+    while (*link != linger)
+        link = &(*link)->next;
+    *link = linger->next;
+    dev->ctx->lingering_count--;
+    dev->ctx->lingering_queued -= linger->counted;
+    chr_watch_stop(&linger->watch);
+    chr_timer_stop(&linger->tick);
+    chr__linger_lost(linger);
+    chr__os_close(linger->fd);
+    chr__free(dev->ctx, linger->rest);
+    linger->release(linger);
+    if (--dev->holds == 0 && dev->removed)
+        dev->ctx->untidy = 1;
+}
+
+/* 0 = all has gone out, the goodbyes included. */
+static int chr__linger_send(chr__linger *linger)
+{
+    int n = 1;
+
+    while (linger->rest_at < linger->rest_size && n > 0) {
+        n = linger->top->slots->write(linger->top, linger->rest + linger->rest_at, linger->rest_size - linger->rest_at);
+        linger->rest_at += n > 0 ? (size_t)n : 0;
+    }
+    if (n <= 0)
+        return n < 0 ? n : (int)CHR_ERR_WOULD_BLOCK;
+    return chr__layers_finish(linger->top);
+}
+
+/* Throws input away. Would-block, or the end: 0 or an error. */
+static int chr__linger_discard(chr__linger *linger)
+{
+    char bytes[4096];
+    int  i, n = 1;
+
+    for (i = 0; i < CHR__TURN_BYTES / (int)sizeof bytes && n > 0; i++)
+        n = chr__os_receive_bytes(linger->fd, bytes, sizeof bytes);
+    return n > 0 ? (int)CHR_ERR_WOULD_BLOCK : n;
+}
+
+/* Nothing more is to be sent, and nothing can destroy what was. */
+static int chr__linger_is_done(const chr__linger *linger)
+{
+    return linger->is_over && !linger->waits_for_end && (linger->is_unix || chr__os_unsent(linger->fd) == 0);
+}
+
+/* As far as it goes without waiting. */
+static void chr__linger_go_on(chr__linger *linger)
+{
+    int code = linger->is_over ? 0 : chr__linger_send(linger), input, waits;
+
+    linger->is_over |= code == 0;
+    chr__linger_count(linger);
+    input = chr__linger_discard(linger);
+    if ((code < 0 && code != CHR_ERR_WOULD_BLOCK) || (input != CHR_ERR_WOULD_BLOCK && linger->is_over) || chr__linger_is_done(linger)) {
+        chr__linger_end(linger);
+        return;
+    }
+    waits = !linger->is_over && chr__layers_unsent(linger->top) >= 0;
+    chr_watch_set(&linger->watch, (waits ? CHR_OUT : 0) | (input == CHR_ERR_WOULD_BLOCK ? CHR_IN : 0));
+}
+
+static void chr__linger_ready(void *opaque, int events)
+{
+    (void)events;
+    chr__linger_go_on((chr__linger *)opaque);
+}
+
+/* Whether it has moved lately is seen in what is left, also in the system's buffers. */
+static void chr__linger_tick(void *opaque)
+{
+    chr__linger *linger = (chr__linger *)opaque;
+    chr_context *ctx = linger->dev->ctx;
+    int64_t      now = chr__real_now(ctx);
+    size_t       left = linger->rest_size - linger->rest_at + chr__layers_kept(linger->top) +
+                  (linger->is_unix ? 0 : (size_t)chr__os_unsent(linger->fd));
+
+    if (left != linger->left)
+        linger->moved = now;
+    linger->left = left;
+    if (chr__linger_is_done(linger) || now >= linger->ends || now - linger->moved >= CHR__LINGER_MS * INT64_C(1000000))
+        chr__linger_end(linger);
+    else
+        chr__timer_start_real(ctx, &linger->tick, CHR__LINGER_TICK_MS, chr__linger_tick, linger);
+}
+
+/* The oldest that only waits for its peer, or else the oldest. */
+static void chr__linger_make_room(chr_context *ctx)
+{
+    chr__linger *linger = ctx->lingering;
+
+    while (linger && !linger->is_over)
+        linger = linger->next;
+    chr__linger_end(linger ? linger : ctx->lingering);
+}
+
+/* Takes over the descriptor, the layers (dev, top, fd, is_unix, waits_for_end and release are set, all else is zero) and what waits in
+ * the chardev's outbox when `takes_rest`. It may be over before this returns. */
+static void chr__linger_begin(chr__linger *linger, int takes_rest)
+{
+    chr_context  *ctx = linger->dev->ctx;
+    chr__linger **last;
+
+    if (ctx->lingering_count >= CHR__LINGERING_MOST)
+        chr__linger_make_room(ctx);
+    for (last = &ctx->lingering; *last; last = &(*last)->next)
+        ;
+    *last = linger;
+    ctx->lingering_count++;
+    linger->dev->holds++;
+    if (takes_rest)
+        linger->rest = chr__outbox_take(linger->dev, &linger->rest_size, &linger->rest_owed);
+    linger->taken = takes_rest ? chr__layers_kept(linger->top) + linger->rest_size - linger->rest_owed : 0;
+    linger->moved = chr__real_now(ctx);
+    linger->ends = linger->moved + CHR__LINGER_MOST_MS * INT64_C(1000000);
+    chr__timer_start_real(ctx, &linger->tick, CHR__LINGER_TICK_MS, chr__linger_tick, linger);
+    if (chr_watch_start(ctx, &linger->watch, linger->fd, 0, chr__linger_ready, linger) < 0)
+        chr__linger_end(linger);
+    else
+        chr__linger_go_on(linger);
+}
+
+/* Those that have sent all and whose peers have all: nobody waits for their close any more. */
+static void chr__lingering_release(chr_context *ctx)
+{
+    chr__linger *linger, *next;
+
+    for (linger = ctx->lingering; linger; linger = next) {
+        next = linger->next;
+        linger->waits_for_end = 0;
+        if (chr__linger_is_done(linger))
+            chr__linger_end(linger);
+    }
+}
+
+static int chr__lingering_polls(chr_context *ctx, chr__pollfd *polls)
+{
+    chr__linger *linger;
+    int          count = 0;
+
+    for (linger = ctx->lingering; linger; linger = linger->next, count++) {
+        polls[count].fd = linger->watch.events ? linger->fd : -1;
+        polls[count].events = chr__os_poll_events(linger->watch.events);
+        polls[count].revents = 0;
+    }
+    return count;
+}
+
+/* At the end of a context: blocks until all has gone out, or nothing has moved for two seconds. */
+static void chr__lingering_wait(chr_context *ctx)
+{
+    chr__pollfd  polls[CHR__LINGERING_MOST];
+    chr__linger *linger, *next;
+    int          count, i;
+
+    for (chr__lingering_release(ctx); ctx->lingering; chr__lingering_release(ctx)) {
+        count = chr__lingering_polls(ctx, polls);
+        (void)chr__os_poll(polls, count, CHR__LINGER_TICK_MS / 10);
+        for (linger = ctx->lingering, i = 0; linger; linger = next, i++) {
+            next = linger->next;
+            if (polls[i].revents)
+                chr__linger_go_on(linger);
+            else
+                chr__linger_tick(linger);
+        }
+    }
+}
+
+#endif
 
 /* -- a chardev right on descriptors: what fd, file, pipe, pty and stdio have in common -- */
 
@@ -11140,8 +11872,9 @@ static int chr__mux_flush_stamp(chr__mux *mux)
 static void chr__mux_begin_line(chr__mux *mux)
 {
     chr_context *ctx = mux->dev.ctx;
-    int64_t      ms = ctx->config.wall_clock(ctx->config.opaque) / 1000000 % 86400000;
+    int64_t      ms = chr__floor_divide(ctx->config.wall_clock(ctx->config.opaque), 1000000);
 
+    ms -= chr__floor_divide(ms, 86400000) * 86400000;
     mux->stamp_length = (size_t)chr__format(mux->stamp, sizeof mux->stamp, "[%02d:%02d:%02d.%03d] ", (int)(ms / 3600000),
                                             (int)(ms / 60000 % 60), (int)(ms / 1000 % 60), (int)(ms % 1000));
     mux->stamp_done = 0;
@@ -12369,6 +13102,15 @@ static void chr__pty_close(chr_dev *dev)
     chr__fd_close(dev);
 }
 
+static int chr__pty_ioctl(chr_dev *dev, int command, void *arg)
+{
+    const chr_terminal_size *size = (const chr_terminal_size *)arg;
+
+    if (command != CHR_IOCTL_SET_TERMINAL_SIZE)
+        return CHR_ERR_NOT_SUPPORTED;
+    return chr__terminal_size_valid(size) ? chr__os_terminal_resize(((chr__pty *)dev)->base.in, size->columns, size->rows) : (int)CHR_ERR_INVALID;
+}
+
 static void chr__pty_describe(const chr_dev *dev, chr_info *info)
 {
     chr__format(info->filename, sizeof info->filename, "pty:%s", ((const chr__pty *)dev)->slave);
@@ -12394,7 +13136,7 @@ static const chr_backend chr__pty_kind = {
     chr__pty_close,                           /* close        */
     &chr__pty_io,                             /* io           */
     chr__pty_describe,                        /* describe     */
-    NULL,                                     /* ioctl        */
+    chr__pty_ioctl,                           /* ioctl        */
     NULL,                                     /* set_open     */
     NULL,                                     /* peer         */
     NULL,                                     /* sharing      */
@@ -12406,7 +13148,8 @@ static const chr_backend chr__pty_kind = {
 /* ====================================================================================================================
  * >>be_stdio   descriptors 0 and 1 of the process, which stay open; a terminal becomes raw until the end
  *
- * far side   who started us          options   signal          events   OPENED from creation, CLOSED at end of input
+ * far side   who started us          options   signal
+ * events     OPENED from creation, CLOSED at end of input; RESIZED when the terminal has another size, seen within half a second
  * ==================================================================================================================== */
 #if CHARDEV_HAS_STDIO
 
@@ -12415,7 +13158,8 @@ typedef struct chr__stdio {
     int         has_terminal; /* the process's 0 and 1 are ours */
     int         is_raw;
     int         echo;
-    chr_timer   look;         /* whether a shell has put its own settings in place, after SIGSTOP and SIGCONT */
+    chr_timer   look;         /* whether a shell has put its own settings in place, after SIGSTOP and SIGCONT; and at the size */
+    chr_terminal_size size;   /* as it was told last */
 } chr__stdio;
 
 enum { CHR__STDIO_LOOK_MS = 500 };
@@ -12432,13 +13176,27 @@ static int chr__stdio_make_raw(chr__stdio *stdio)
     return chr__os_terminal_make_raw(options->signal != CHR_OFF, stdio->echo);
 }
 
-/* A handler for SIGCONT would change a signal's disposition; a look now and then does not. */
+/* Whether it is another than before. */
+static int chr__stdio_resized(chr__stdio *stdio)
+{
+    chr_terminal_size now = stdio->size;
+
+    (void)chr__os_terminal_size(0, &now.columns, &now.rows);
+    if (now.columns == stdio->size.columns && now.rows == stdio->size.rows)
+        return 0;
+    stdio->size = now;
+    return 1;
+}
+
+/* Handlers for SIGCONT and SIGWINCH would change a signal's disposition; a look now and then does not. */
 static void chr__stdio_look(void *opaque)
 {
     chr__stdio *stdio = (chr__stdio *)opaque;
 
     (void)chr__stdio_make_raw(stdio);
     chr_timer_start(stdio->base.dev.ctx, &stdio->look, CHR__STDIO_LOOK_MS, chr__stdio_look, stdio);
+    if (chr__stdio_resized(stdio))
+        chr_be_event(&stdio->base.dev, CHR_EVENT_RESIZED);
 }
 
 /* A standard input that is closed, or can't be read, has ended: as /dev/null. */
@@ -12468,6 +13226,7 @@ static int chr__stdio_open(chr_dev *dev, chr_error *err)
     if (code < 0)
         return code;
     stdio->is_raw = chr__os_is_terminal(0);
+    (void)chr__stdio_resized(stdio);
     if (stdio->is_raw)
         chr__stdio_look(stdio);
     chr_be_event(dev, CHR_EVENT_OPENED);
@@ -12484,10 +13243,20 @@ static void chr__stdio_close(chr_dev *dev)
         chr__os_terminal_release();
 }
 
+static int chr__stdio_get_size(chr__stdio *stdio, chr_terminal_size *size)
+{
+    if (!stdio->is_raw || chr__os_terminal_size(0, &size->columns, &size->rows) < 0)
+        return CHR_ERR_NOT_SUPPORTED;
+    stdio->size = *size; /* who asks needs no event */
+    return size->columns || size->rows ? 0 : CHR_ERR_NOT_SUPPORTED;
+}
+
 static int chr__stdio_ioctl(chr_dev *dev, int command, void *arg)
 {
     chr__stdio *stdio = (chr__stdio *)dev;
 
+    if (command == CHR_IOCTL_GET_TERMINAL_SIZE)
+        return chr__stdio_get_size(stdio, (chr_terminal_size *)arg);
     if (command != CHR_IOCTL_SET_ECHO || !stdio->is_raw)
         return CHR_ERR_NOT_SUPPORTED;
     stdio->echo = *(int *)arg;
@@ -12669,7 +13438,7 @@ static int chr__marks_pending(const chr__layer *layer)
 }
 
 static const chr__layer_slots chr__marks_slots = {
-    "marks", NULL, NULL, chr__marks_read, chr__marks_write, chr__marks_pending, NULL, NULL, NULL, NULL, NULL
+    "marks", NULL, NULL, chr__marks_read, chr__marks_write, chr__marks_pending, NULL, NULL, NULL, NULL, NULL, NULL
 };
 
 /* -- plugged and unplugged -- */
@@ -12890,7 +13659,7 @@ static int chr__serial_purge(chr__serial *serial, int what)
 static int chr__serial_errors(chr__serial *serial)
 {
     chr__marks *marks = &serial->marks;
-    int         now[CHR__COUNTS], errors = marks->errors;
+    int         now[CHR__COUNTS] = { 0 }, errors = marks->errors;
 
     if (serial->fd >= 0 && chr__os_serial_counts(serial->fd, now) == 0) {
         errors |= now[CHR__COUNT_OVERRUN] != marks->seen[CHR__COUNT_OVERRUN] ? CHR_LINE_OVERRUN : 0;
@@ -13235,7 +14004,7 @@ static int chr__datagrams_pending(const chr__layer *layer)
 }
 
 static const chr__layer_slots chr__datagrams_slots = {
-    "datagrams", NULL, NULL, chr__datagrams_read, chr__datagrams_write, chr__datagrams_pending, NULL, NULL, NULL, NULL, NULL
+    "datagrams", NULL, NULL, chr__datagrams_read, chr__datagrams_write, chr__datagrams_pending, NULL, NULL, NULL, NULL, NULL, NULL
 };
 
 /* To the stream a refusal looks like a hang-up. Here it is the end of nothing. */
@@ -13699,7 +14468,10 @@ typedef struct chr__telnet {
 
 static int chr__telnet_send_kept(chr__telnet *telnet)
 {
-    return telnet->is_stopped ? (int)CHR_ERR_WOULD_BLOCK : chr__box_flush(&telnet->out, telnet->layer.below);
+    int code = telnet->is_stopped ? (int)CHR_ERR_WOULD_BLOCK : chr__box_flush(&telnet->out, telnet->layer.below);
+
+    telnet->layer.kept = chr__min(telnet->layer.kept, telnet->out.end - telnet->out.start);
+    return code;
 }
 
 static void chr__telnet_send(chr__telnet *telnet, const void *bytes, size_t len)
@@ -14198,12 +14970,13 @@ static void chr__com_port_received(chr__telnet *telnet)
 
 /* -- what the frontend sets and asks; telnet is NULL while nobody is connected -- */
 
+/* What differs from what is in force, or from what was asked for last: answers to older questions may still be on their way. */
 static void chr__com_port_set_params(chr__com_port *port, chr__telnet *telnet, const chr_serial_params *params)
 {
     int command;
 
     for (command = CHR__COM_SET_BAUDRATE; command <= CHR__COM_SET_STOPSIZE && telnet && !telnet->is_server; command++)
-        if (chr__com_port_value(&port->wanted, command) == 0 ||
+        if (chr__com_port_value(&port->wanted, command) != chr__com_port_value(params, command) ||
             chr__com_port_value(&port->params, command) != chr__com_port_value(params, command))
             telnet->to_tell |= 1u << command;
     port->params = port->wanted = *params;
@@ -14214,7 +14987,7 @@ static void chr__com_port_set_flow(chr__com_port *port, chr__telnet *telnet, int
     int was_split = port->flow >> 4 || port->wanted_flow >> 4 > 0;
 
     flow = chr__flow(chr__flow_out(flow), chr__flow_in(flow));
-    if (telnet && !telnet->is_server && (port->wanted_flow < 0 || port->flow != flow))
+    if (telnet && !telnet->is_server && (port->wanted_flow != flow || port->flow != flow))
         telnet->to_tell |= CHR__COM_BIT(FLOW) | (was_split || flow >> 4 ? CHR__COM_BIT(INBOUND_FLOW) : 0);
     port->flow = port->wanted_flow = flow;
 }
@@ -14339,8 +15112,11 @@ static int chr__telnet_write(chr__layer *layer, const void *buf, size_t len)
     size_t               done = 0;
     int                  code = chr__telnet_flush(layer);
 
+    len = chr__min(len, CHR__TURN_BYTES);
     while (code == 0 && done < len) {
-        done += (telnet->is_3270 ? chr__telnet_encode_record : chr__telnet_encode)(telnet, from + done, len - done);
+        size_t count = (telnet->is_3270 ? chr__telnet_encode_record : chr__telnet_encode)(telnet, from + done, len - done);
+        done += count;
+        layer->kept += count;
         code = chr__telnet_flush(layer);
     }
     return done > 0 ? (int)done : code;
@@ -14744,7 +15520,7 @@ static int chr__telnet_set_break(chr__telnet *telnet, int in_break)
 /* Of a client; telnet is NULL while it is not connected. */
 static int chr__telnet_set_size(chr__telnet_dev *state, chr__telnet *telnet, const chr_terminal_size *size)
 {
-    if (size->columns < 0 || size->columns > 0xffff || size->rows < 0 || size->rows > 0xffff)
+    if (!chr__terminal_size_valid(size))
         return CHR_ERR_INVALID;
     state->terminal = *size;
     if (!telnet)
@@ -14795,11 +15571,6 @@ static int chr__telnet_ioctl(chr__layer *layer, int command, void *arg)
     }
 }
 
-static void chr__telnet_close(chr__layer *layer)
-{
-    (void)chr__telnet_flush(layer);
-}
-
 static const chr__layer_slots chr__telnet_slots = {
     "telnet",            /* name    */
     chr__telnet_start,   /* start   */
@@ -14811,7 +15582,8 @@ static const chr__layer_slots chr__telnet_slots = {
     chr__telnet_flush,   /* flush   */
     NULL,                /* shutdown */
     chr__telnet_ioctl,   /* ioctl   */
-    chr__telnet_close,   /* close   */
+    NULL,                /* ping    */
+    NULL,                /* close   */
 };
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -14821,7 +15593,7 @@ static const chr__layer_slots chr__telnet_slots = {
  * bytes       payload of binary frames; of text frames too with websocket-text=on (UTF-8 is checked), else they are refused.
  *             Frames and messages may be of any length: they pass through as they come. Output: one binary frame a write
  * the end     a Close frame is answered, and sent before we hang up; what breaks the protocol is told so with its code. The
- *             descriptor stays, for two seconds at most, until the peer has closed too
+ *             descriptor lingers until the peer has closed too
  * -------------------------------------------------------------------------------------------------------------------- */
 
 /* -- SHA-1 (FIPS 180), for the handshake's proof and for masks -- */
@@ -14988,6 +15760,8 @@ static int chr__ws_flush(chr__layer *layer)
     chr__websocket *ws = (chr__websocket *)layer;
     int             code = chr__box_flush(&ws->out, layer->below);
 
+    if (code == 0)
+        layer->kept = 0;
     if (code != 0 || !ws->owes_pong || ws->state != CHR__WS_OPEN)
         return code;
     chr__ws_try_pong(ws);
@@ -15003,9 +15777,11 @@ static int chr__ws_write(chr__layer *layer, const void *buf, size_t len)
 
     if (ws->state != CHR__WS_OPEN)
         return CHR_ERR_DISCONNECTED;
+    len = chr__min(len, CHR__TURN_BYTES);
     for (; code == 0 && done < len; done += count) {
         count = chr__min(len - done, most);
         (void)chr__ws_frame(ws, CHR__WS_BINARY, from + done, count);
+        layer->kept = count;
         code = chr__ws_flush(layer);
     }
     return done > 0 ? (int)done : code;
@@ -15519,8 +16295,8 @@ static int chr__ws_step(chr__layer *layer, int *wants, chr_error *err)
     chr__websocket *ws = (chr__websocket *)layer;
     int             code = chr__ws_shake(ws, wants);
 
-    if (code == CHR_ERR_WOULD_BLOCK)
-        return code;
+    if (code == CHR_ERR_WOULD_BLOCK || code == CHR__LAYER_NOTHING)
+        return CHR_ERR_WOULD_BLOCK;
     if (ws->state == CHR__WS_REFUSING)
         return chr__fail(err, CHR_ERR_IO, "websocket: the peer's %s %s", ws->is_server ? "request" : "answer", ws->fault);
     if (code < 0)
@@ -15541,9 +16317,13 @@ static int chr__ws_shutdown(chr__layer *layer)
     return chr__ws_flush(layer);
 }
 
-static void chr__ws_close(chr__layer *layer)
+static int chr__ws_ping(chr__layer *layer)
 {
-    chr__ws_say_goodbye((chr__websocket *)layer, CHR__WS_NORMAL);
+    chr__websocket *ws = (chr__websocket *)layer;
+
+    if (chr__box_is_empty(&ws->out)) /* else the peer has more to read than that */
+        (void)chr__ws_frame(ws, CHR__WS_PING, NULL, 0);
+    return chr__ws_flush(layer);
 }
 
 static const chr__layer_slots chr__ws_slots = {
@@ -15557,7 +16337,8 @@ static const chr__layer_slots chr__ws_slots = {
     chr__ws_flush,   /* flush   */
     chr__ws_shutdown, /* shutdown */
     NULL,            /* ioctl   */
-    chr__ws_close,   /* close   */
+    chr__ws_ping,    /* ping    */
+    NULL,            /* close   */
 };
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -16335,6 +17116,7 @@ typedef struct chr__tls {
     int                 is_up, has_ended; /* the handshake is over; so is the input */
     int                 end;              /* of the input: what mbed TLS said */
     int                 write_failed;
+    int                 is_metered;       /* the budget of this turn is spent */
     int                 said_goodbye;     /* close_notify */
     int                 has_heard, is_alien; /* something has come; it is not TLS */
     int                 is_unknown;       /* the peer's name has no key */
@@ -16352,8 +17134,9 @@ static int chr__tls_below_read(void *opaque, unsigned char *buf, size_t len)
     chr__tls *tls = (chr__tls *)opaque;
     int       n = chr__box_is_empty(&tls->ahead) ? chr__box_fill(&tls->ahead, tls->layer.below) : 1;
 
+    tls->is_metered = n == CHR__LAYER_NOTHING;
     if (n <= 0)
-        return n == 0 ? 0 : n == CHR_ERR_WOULD_BLOCK ? MBEDTLS_ERR_SSL_WANT_READ : MBEDTLS_ERR_NET_CONN_RESET;
+        return n == 0 ? 0 : n == CHR_ERR_WOULD_BLOCK || tls->is_metered ? MBEDTLS_ERR_SSL_WANT_READ : MBEDTLS_ERR_NET_CONN_RESET;
     len = chr__min(len, tls->ahead.end - tls->ahead.start);
     memcpy(buf, tls->ahead.bytes + tls->ahead.start, len);
     tls->ahead.start += len;
@@ -16651,15 +17434,15 @@ static int chr__tls_flush(chr__layer *layer)
         n = mbedtls_ssl_write(&tls->ssl, tls->kept + tls->sent, tls->kept_size - tls->sent);
         if (n == MBEDTLS_ERR_SSL_WANT_WRITE || n == MBEDTLS_ERR_SSL_WANT_READ)
             return CHR_ERR_WOULD_BLOCK;
-        if (n < 0) {
-            tls->sent = tls->kept_size = 0;
-            tls->write_failed = 1;
-        }
+        tls->write_failed |= n < 0;
         if (n <= 0)
             break;
     }
     tls->sent = tls->kept_size = 0;
-    return tls->write_failed ? (int)CHR_ERR_DISCONNECTED : 0;
+    if (tls->write_failed)
+        return CHR_ERR_DISCONNECTED;
+    layer->kept = 0;
+    return 0;
 }
 
 static int chr__tls_step(chr__layer *layer, int *wants, chr_error *err)
@@ -16722,6 +17505,7 @@ static int chr__tls_read(chr__layer *layer, void *buf, size_t len)
     size_t    done = 0;
     int       n = LONG_RECORD;
 
+    tls->is_metered = 0;
     while (!tls->has_ended && (n >= LONG_RECORD || !chr__box_is_empty(&tls->ahead)) && done < len) {
         n = mbedtls_ssl_read(&tls->ssl, (unsigned char *)buf + done, len - done);
         if (n > 0) {
@@ -16731,7 +17515,9 @@ static int chr__tls_read(chr__layer *layer, void *buf, size_t len)
             tls->end = n;
         }
     }
-    return done > 0 ? (int)done : tls->has_ended ? chr__tls_ended(tls) : (int)CHR_ERR_WOULD_BLOCK;
+    if (done > 0)
+        return (int)done;
+    return tls->has_ended ? chr__tls_ended(tls) : tls->is_metered ? (int)CHR__LAYER_NOTHING : (int)CHR_ERR_WOULD_BLOCK;
 }
 
 /* Takes record by record. What can't go out at once is kept, and counts as taken: it is encrypted already. */
@@ -16744,12 +17530,13 @@ static int chr__tls_write(chr__layer *layer, const void *buf, size_t len)
 
     if (n < 0)
         return n;
+    len = chr__min(len, CHR__TURN_BYTES);
     for (done = 0; done < len; done += (size_t)n) {
         size = chr__min(len - done, sizeof tls->kept);
         n = mbedtls_ssl_write(&tls->ssl, bytes + done, size);
         if (n == MBEDTLS_ERR_SSL_WANT_WRITE || n == MBEDTLS_ERR_SSL_WANT_READ) {
             memcpy(tls->kept, bytes + done, size);
-            tls->kept_size = size;
+            tls->kept_size = layer->kept = size;
             return (int)(done + size);
         }
         if (n <= 0) {
@@ -16777,8 +17564,11 @@ static int chr__tls_unsent(const chr__layer *layer)
 static int chr__tls_shutdown(chr__layer *layer)
 {
     chr__tls *tls = (chr__tls *)layer;
-    int       n = tls->said_goodbye ? 0 : mbedtls_ssl_close_notify(&tls->ssl);
+    int       n = tls->is_up ? 0 : chr__box_flush(&tls->flight, layer->below); /* an alert */
 
+    if (n < 0)
+        return n;
+    n = tls->said_goodbye || !tls->is_up ? 0 : mbedtls_ssl_close_notify(&tls->ssl); /* again: it sends what is left */
     if (n == MBEDTLS_ERR_SSL_WANT_WRITE || n == MBEDTLS_ERR_SSL_WANT_READ)
         return CHR_ERR_WOULD_BLOCK;
     if (n < 0)
@@ -16791,8 +17581,6 @@ static void chr__tls_close(chr__layer *layer)
 {
     chr__tls *tls = (chr__tls *)layer;
 
-    if (tls->is_up && !tls->write_failed && !tls->said_goodbye && chr__tls_flush(layer) == 0)
-        (void)mbedtls_ssl_close_notify(&tls->ssl);
     mbedtls_ssl_free(&tls->ssl);
     mbedtls_ssl_config_free(&tls->config);
     mbedtls_platform_zeroize(tls->kept, sizeof tls->kept);
@@ -16812,6 +17600,7 @@ static const chr__layer_slots chr__tls_slots = {
     chr__tls_flush,   /* flush   */
     chr__tls_shutdown, /* shutdown */
     NULL,             /* ioctl   */
+    NULL,             /* ping    */
     chr__tls_close,   /* close   */
 };
 
@@ -16833,22 +17622,21 @@ static int chr__tls_check(chr_context *ctx, const chr_socket_options *options, c
 
 typedef struct chr__socket_layer {
     const char             *option;
-    const chr__layer_slots *slots;   /* NULL = not in this build */
-    size_t                  size;    /* of its state */
-    int                     lingers; /* its peer answers a goodbye, and must have the time to read ours */
+    const chr__layer_slots *slots; /* NULL = not in this build */
+    size_t                  size;  /* of its state */
 } chr__socket_layer;
 
 static const chr__socket_layer chr__socket_layers[] = {
-    { "tls-creds", CHR__TLS_LAYER,                             0 },
-    { "telnet",    &chr__telnet_slots, sizeof(chr__telnet),    0 },
-    { "tn3270",    &chr__telnet_slots, sizeof(chr__telnet),    0 },
-    { "websocket", &chr__ws_slots,     sizeof(chr__websocket), 1 },
+    { "tls-creds", CHR__TLS_LAYER                             },
+    { "telnet",    &chr__telnet_slots, sizeof(chr__telnet)    },
+    { "tn3270",    &chr__telnet_slots, sizeof(chr__telnet)    },
+    { "websocket", &chr__ws_slots,     sizeof(chr__websocket) },
 };
 
 enum {
     CHR__LAYERS = sizeof chr__socket_layers / sizeof chr__socket_layers[0],
     CHR__HANDSHAKE_SECONDS = 10,
-    CHR__LINGER_SECONDS = 2
+    CHR__SHAKING_MOST = 16 /* handshakes at once, of one server */
 };
 
 static int chr__layer_is_asked(const chr_socket_options *options, int i)
@@ -16857,15 +17645,6 @@ static int chr__layer_is_asked(const chr_socket_options *options, int i)
                                      options->websocket == CHR_ON };
 
     return asked[i];
-}
-
-static int chr__layers_linger(const chr_socket_options *options)
-{
-    int i, lingers = 0;
-
-    for (i = 0; i < CHR__LAYERS; i++)
-        lingers |= chr__socket_layers[i].lingers && chr__layer_is_asked(options, i);
-    return lingers;
 }
 
 /* The word that query shows for the topmost. */
@@ -16916,14 +17695,13 @@ static int chr__layers_check(chr_context *ctx, const chr_socket_options *options
     return options->tls_creds ? chr__tls_check(ctx, options, err) : 0;
 }
 
-/* -- >>socket_chardev   states: disconnected -> (looking up ->) connecting -> shaking hands -> connected -- */
+/* -- >>socket_chardev   a listener or an attempt to connect, and connections: those whose handshake goes on, and one that has got the
+ * chardev. Each has its own layers. What is left of one that ends lingers in the context. -- */
 
-typedef enum chr__socket_state {
-    CHR__SOCKET_DISCONNECTED,
+typedef enum chr__socket_state { /* of a client's attempt; a server is always idle */
+    CHR__SOCKET_IDLE,
     CHR__SOCKET_LOOKING_UP,
-    CHR__SOCKET_CONNECTING,
-    CHR__SOCKET_SHAKING,
-    CHR__SOCKET_CONNECTED
+    CHR__SOCKET_CONNECTING
 } chr__socket_state;
 
 typedef struct chr__msgfds {
@@ -16932,42 +17710,51 @@ typedef struct chr__msgfds {
 
 typedef struct chr__socket_bottom { /* the lowest layer */
     chr__layer    layer;
-    int           fd;
-    chr__msgfds  *outgoing, *incoming;
+    int           fd, is_unix, is_under; /* other layers */
+    int           budget; /* under layers: what it may read still in this turn of the loop */
+    unsigned      turn;
+    chr__msgfds   outgoing, incoming;
     chr__receiver receiver;
 } chr__socket_bottom;
 
-typedef struct chr__socket {
-    chr_dev            dev;
-    chr__stream        stream;
-    chr__com_port      com_port;
-    chr_terminal_size  terminal;
-    chr__socket_state  state;
-    chr_address        address;     /* with its type found */
-    int                is_server;
-    int                is_unix;     /* its own address */
-    int                peer_is_unix; /* chr_add_client() may have brought it */
-    int                listener, fd; /* -1 = none */
-    char              *file_path;   /* of the socket file that we made, absolute; NULL = none */
-    chr__file_id       file;
-    int64_t            retry_ms;    /* 0 = a client that does not come back */
-    int                has_failed;  /* reported; until the next success */
-    chr_watch          listen_watch;
-    chr_watch          watch;       /* of fd until it is connected, or of the lookup */
-    chr_timer          retry;
-    chr_timer          patience;    /* with a handshake; until the next look at a full backlog */
-    int64_t            gives_up;    /* the same in real time, for whoever blocks */
-    chr__lookup       *lookup;
-    chr__sockaddr     *addresses;   /* of the attempt under way */
-    int                address_count, address_next;
+typedef struct chr__link { /* one connection */
+    chr__linger        linger;   /* what it becomes when it ends */
+    struct chr__link  *next;     /* of those whose handshake goes on */
     chr__socket_bottom bottom;
-    chr__layer        *top;         /* while hands are shaken; then the stream has it */
-    int                wants;       /* CHR_IN or CHR_OUT: what a handshake waits for */
-    chr__msgfds        outgoing, incoming;
-    chr_error          failure;     /* of the last attempt */
-    int                gone_fd;     /* of a peer that was told goodbye and may not have read it; -1 = none */
-    chr_watch          gone_watch;
-    chr_timer          gone_timer;
+    chr__layer        *top;
+    int                fd, is_unix;
+    int                is_given; /* others may have the same socket */
+    int                wants;    /* CHR_IN or CHR_OUT: what its handshake waits for */
+    chr_watch          watch;    /* of its handshake, */
+    chr_timer          patience;
+    int64_t            gives_up; /* and for whoever blocks */
+} chr__link;
+
+typedef struct chr__socket {
+    chr_dev           dev;
+    chr__stream       stream;
+    chr__com_port     com_port;
+    chr_terminal_size terminal;
+    chr__link        *peer;        /* the one that has the chardev: the stream is its */
+    chr__link        *shaking;     /* those that may get it, the oldest first */
+    int               shaking_count;
+    chr__socket_state state;
+    chr_address       address;     /* with its type found */
+    int               is_server;
+    int               is_unix;     /* its own address; chr_add_client() may bring others */
+    int               listener, fd; /* -1 = none; fd: while connecting */
+    char             *file_path;   /* of the socket file that we made, absolute; NULL = none */
+    chr__file_id      file;
+    int64_t           retry_ms;    /* 0 = a client that does not come back */
+    int               has_failed;  /* reported; until the next success */
+    chr_watch         listen_watch;
+    chr_watch         watch;       /* of fd, or of the lookup */
+    chr_timer         retry;       /* the next attempt to connect, or to accept; the next look at a full backlog */
+    int64_t           gives_up;    /* looking at it */
+    chr__lookup      *lookup;
+    chr__sockaddr    *addresses;   /* of the attempt under way */
+    int               address_count, address_next;
+    chr_error         failure;     /* of the last attempt */
 } chr__socket;
 
 enum { CHR__BACKLOG_MS = 20, CHR__BACKLOG_SECONDS = 120 }; /* how often a full backlog is looked at, and how long */
@@ -17004,9 +17791,9 @@ CHR__COLD void chr__socket_got_fds(chr__socket_bottom *bottom, size_t length)
 
     if (count == 0)
         return;
-    chr__msgfds_close(bottom->incoming);
-    memcpy(bottom->incoming->fds, fds, sizeof fds);
-    bottom->incoming->count = count;
+    chr__msgfds_close(&bottom->incoming);
+    memcpy(bottom->incoming.fds, fds, sizeof fds);
+    bottom->incoming.count = count;
 }
 
 CHR__HOT static int chr__socket_read_unix(chr__layer *layer, void *buf, size_t len)
@@ -17022,10 +17809,10 @@ CHR__HOT static int chr__socket_read_unix(chr__layer *layer, void *buf, size_t l
 
 CHR__COLD int chr__socket_write_fds(chr__socket_bottom *bottom, const void *buf, size_t len)
 {
-    int n = chr__os_send_fds(bottom->fd, buf, len, bottom->outgoing->fds, bottom->outgoing->count);
+    int n = chr__os_send_fds(bottom->fd, buf, len, bottom->outgoing.fds, bottom->outgoing.count);
 
     if (n > 0)
-        chr__msgfds_close(bottom->outgoing);
+        chr__msgfds_close(&bottom->outgoing);
     return n;
 }
 
@@ -17033,73 +17820,142 @@ CHR__HOT static int chr__socket_write_unix(chr__layer *layer, const void *buf, s
 {
     chr__socket_bottom *bottom = (chr__socket_bottom *)layer;
 
-    return bottom->outgoing->count == 0 ? chr__os_send(bottom->fd, buf, len) : chr__socket_write_fds(bottom, buf, len);
+    return bottom->outgoing.count == 0 ? chr__os_send(bottom->fd, buf, len) : chr__socket_write_fds(bottom, buf, len);
 }
 
-static const chr__layer_slots chr__socket_shut = {
-    "raw", NULL, NULL, chr__socket_read, chr__bottom_swallow, NULL, NULL, NULL, NULL, NULL, NULL
+/* Under layers much may come of which nothing reaches the frontend, handshakes and flow control included: so it is bounded here, for all
+ * of them. Poll says again what was left. */
+static int chr__socket_read_metered(chr__layer *layer, void *buf, size_t len)
+{
+    chr__socket_bottom *bottom = (chr__socket_bottom *)layer;
+    chr_context        *ctx = layer->dev->ctx;
+    int                 n;
+
+    if (bottom->turn != ctx->turn)
+        bottom->budget = CHR__TURN_BYTES;
+    bottom->turn = ctx->turn;
+    if (bottom->budget == 0)
+        return CHR__LAYER_NOTHING;
+    len = chr__min(len, (size_t)bottom->budget);
+    n = bottom->is_unix ? chr__socket_read_unix(layer, buf, len) : chr__socket_read(layer, buf, len);
+    bottom->budget -= n > 0 ? n : 0;
+    return n;
+}
+
+static int chr__socket_fin(chr__layer *layer);
+
+#define CHR__SOCKET_BOTTOM(read, write, shutdown) { "raw", NULL, NULL, read, write, NULL, NULL, NULL, shutdown, NULL, NULL, NULL }
+
+static const chr__layer_slots chr__socket_bottoms[2][2] = { /* [under layers][unix] */
+    { CHR__SOCKET_BOTTOM(chr__socket_read,         chr__socket_write,      chr__socket_fin),
+      CHR__SOCKET_BOTTOM(chr__socket_read_unix,    chr__socket_write_unix, chr__socket_fin) },
+    { CHR__SOCKET_BOTTOM(chr__socket_read_metered, chr__socket_write,      chr__socket_fin),
+      CHR__SOCKET_BOTTOM(chr__socket_read_metered, chr__socket_write_unix, chr__socket_fin) }
 };
-static const chr__layer_slots chr__socket_shut_unix = {
-    "raw", NULL, NULL, chr__socket_read_unix, chr__bottom_swallow, NULL, NULL, NULL, NULL, NULL, NULL
+static const chr__layer_slots chr__socket_shut[2][2] = { /* and after the FIN */
+    { CHR__SOCKET_BOTTOM(chr__socket_read,         chr__bottom_swallow,    NULL),
+      CHR__SOCKET_BOTTOM(chr__socket_read_unix,    chr__bottom_swallow,    NULL) },
+    { CHR__SOCKET_BOTTOM(chr__socket_read_metered, chr__bottom_swallow,    NULL),
+      CHR__SOCKET_BOTTOM(chr__socket_read_metered, chr__bottom_swallow,    NULL) }
 };
+
+#undef CHR__SOCKET_BOTTOM
 
 static int chr__socket_fin(chr__layer *layer)
 {
-    chr__os_shutdown(((chr__socket_bottom *)layer)->fd);
-    layer->slots = layer->slots->read == chr__socket_read ? &chr__socket_shut : &chr__socket_shut_unix;
+    chr__socket_bottom *bottom = (chr__socket_bottom *)layer;
+
+    chr__os_shutdown(bottom->fd);
+    layer->slots = &chr__socket_shut[bottom->is_under][bottom->is_unix];
     return 0;
 }
 
-static const chr__layer_slots chr__socket_raw = {
-    "raw", NULL, NULL, chr__socket_read, chr__socket_write, NULL, NULL, NULL, chr__socket_fin, NULL, NULL
-};
-static const chr__layer_slots chr__socket_raw_unix = {
-    "raw", NULL, NULL, chr__socket_read_unix, chr__socket_write_unix, NULL, NULL, NULL, chr__socket_fin, NULL, NULL
-};
+/* -- one connection -- */
 
-/* -- the layers of one connection -- */
+static chr__socket *chr__link_socket(const chr__link *link) { return (chr__socket *)link->linger.dev; }
 
-static void chr__socket_close_layers(chr__socket *sock)
+static int chr__link_has_layers(const chr__link *link) { return link->top != &link->bottom.layer; }
+
+static void chr__link_free(chr__linger *linger)
 {
-    chr__layer *layer = sock->top, *below;
+    chr__link   *link = (chr__link *)linger;
+    chr_context *ctx = link->linger.dev->ctx;
+    chr__layer  *layer, *below;
 
-    for (sock->top = NULL; layer; layer = below) {
+    for (layer = link->top; layer; layer = below) {
         below = layer->below;
         if (layer->slots->close)
             layer->slots->close(layer);
-        if (layer != &sock->bottom.layer)
-            chr__free(sock->dev.ctx, layer);
+        if (layer != &link->bottom.layer)
+            chr__free(ctx, layer);
     }
+    chr__msgfds_close(&link->bottom.outgoing);
+    chr__msgfds_close(&link->bottom.incoming);
+    chr__free(ctx, link);
 }
 
-static int chr__socket_push(chr__socket *sock, const chr__socket_layer *kind, chr_error *err)
+static int chr__link_push(chr__link *link, const chr__socket_layer *kind, chr_error *err)
 {
-    chr__layer *layer = (chr__layer *)chr__allocate(sock->dev.ctx, kind->size);
+    chr__layer *layer = (chr__layer *)chr__allocate(link->linger.dev->ctx, kind->size);
 
     if (!layer)
         return chr__no_memory(err);
     layer->slots = kind->slots;
-    layer->below = sock->top;
-    layer->dev = &sock->dev;
-    sock->top = layer;
+    layer->below = link->top;
+    layer->dev = link->linger.dev;
+    link->top = layer;
     return layer->slots->start ? layer->slots->start(layer, err) : 0;
 }
 
-static int chr__socket_build_layers(chr__socket *sock, chr_error *err)
+static int chr__link_build_layers(chr__link *link, chr_error *err)
 {
-    int i, code = 0;
+    const chr_socket_options *options = chr__socket_options(chr__link_socket(link));
+    int                       i, code = 0;
 
-    sock->bottom.layer.slots = sock->peer_is_unix ? &chr__socket_raw_unix : &chr__socket_raw;
-    sock->bottom.layer.dev = &sock->dev;
-    sock->bottom.fd = sock->fd;
-    chr__os_receiver_init(&sock->bottom.receiver);
-    sock->bottom.outgoing = &sock->outgoing;
-    sock->bottom.incoming = &sock->incoming;
-    sock->top = &sock->bottom.layer;
+    link->bottom.is_unix = link->is_unix;
+    link->bottom.is_under = chr__layer_scheme(options) != NULL;
+    link->bottom.layer.slots = &chr__socket_bottoms[link->bottom.is_under][link->is_unix];
+    link->bottom.layer.dev = link->linger.dev;
+    link->bottom.fd = link->fd;
+    link->bottom.turn = link->linger.dev->ctx->turn - 1;
+    chr__os_receiver_init(&link->bottom.receiver);
+    link->top = &link->bottom.layer;
     for (i = 0; i < CHR__LAYERS && code == 0; i++)
-        if (chr__layer_is_asked(chr__socket_options(sock), i))
-            code = chr__socket_push(sock, &chr__socket_layers[i], err);
+        if (chr__layer_is_asked(options, i))
+            code = chr__link_push(link, &chr__socket_layers[i], err);
     return code;
+}
+
+/* It ends, and what it holds still goes out. A descriptor that is the giver's again, or a raw one that was given, has no more to say. */
+static void chr__link_end(chr__link *link, int takes_rest)
+{
+    chr__linger *linger = &link->linger;
+
+    chr_watch_stop(&link->watch);
+    chr_timer_stop(&link->patience);
+    if (chr__is_given(linger->dev, link->fd) ||
+        (link->is_given && !chr__link_has_layers(link) && !chr__outbox_waits(linger->dev))) {
+        chr__close_own(linger->dev, link->fd);
+        chr__link_free(linger);
+        return;
+    }
+    linger->top = link->top;
+    linger->fd = link->fd;
+    linger->is_unix = link->is_unix;
+    linger->waits_for_end = chr__link_has_layers(link);
+    linger->release = chr__link_free;
+    chr__linger_begin(linger, takes_rest);
+}
+
+static void chr__link_unlist(chr__link *link)
+{
+    chr__socket *sock = chr__link_socket(link);
+    chr__link  **at = &sock->shaking;
+
+    while (*at != link)
+        at = &(*at)->next;
+    *at = link->next;
+    sock->shaking_count--;
 }
 
 /* Lower layers first. 0 = all are done. */
@@ -17110,72 +17966,46 @@ static int chr__layers_shake(chr__layer *layer, int *wants, chr_error *err)
     return code == 0 && layer->slots->step ? layer->slots->step(layer, wants, err) : code;
 }
 
-/* -- a peer that was told goodbye. To close while something from it is unread, or on the way, would be a reset: that may overtake the
- * goodbye. So it gets no more, and what still comes is thrown away until it closes too, or for a while. -- */
+/* -- connections end, or attempts -- */
 
-static void chr__socket_forget(void *opaque)
+static void chr__socket_end_peer(chr__socket *sock)
 {
-    chr__socket *sock = (chr__socket *)opaque;
+    chr__link *peer = sock->peer;
 
-    chr_watch_stop(&sock->gone_watch);
-    chr_timer_stop(&sock->gone_timer);
-    chr__os_close(sock->gone_fd);
-    sock->gone_fd = -1;
+    if (!peer)
+        return;
+    sock->peer = NULL;
+    sock->stream.top = NULL; /* the layers are the connection's */
+    chr__stream_close(&sock->stream);
+    chr__link_end(peer, 1);
 }
 
-static void chr__socket_gone_ready(void *opaque, int events)
+static void chr__socket_end_handshakes(chr__socket *sock)
 {
-    chr__socket *sock = (chr__socket *)opaque;
-    char         rest[4096];
-    int          n = chr__os_receive_bytes(sock->gone_fd, rest, sizeof rest);
+    chr__link *link;
 
-    (void)events;
-    if (n <= 0 && n != CHR_ERR_WOULD_BLOCK)
-        chr__socket_forget(sock);
+    while ((link = sock->shaking) != NULL) {
+        chr__link_unlist(link);
+        chr__link_end(link, 0);
+    }
 }
-
-/* Takes over the descriptor. */
-static void chr__socket_linger(chr__socket *sock)
-{
-    chr__socket_forget(sock); /* one at a time */
-    sock->gone_fd = sock->fd;
-    sock->fd = -1;
-    chr__os_shutdown(sock->gone_fd);
-    chr_timer_start(sock->dev.ctx, &sock->gone_timer, CHR__LINGER_SECONDS * 1000, chr__socket_forget, sock);
-    if (chr_watch_start(sock->dev.ctx, &sock->gone_watch, sock->gone_fd, CHR_IN, chr__socket_gone_ready, sock) < 0)
-        chr__socket_forget(sock);
-    else
-        chr__socket_gone_ready(sock, CHR_IN); /* mostly it has closed already */
-}
-
-/* -- a connection ends, or an attempt -- */
 
 static void chr__socket_drop(chr__socket *sock)
 {
-    int has_layers;
-
-    sock->state = CHR__SOCKET_DISCONNECTED;
+    sock->state = CHR__SOCKET_IDLE;
     chr_watch_stop(&sock->watch);
-    chr_timer_stop(&sock->patience);
+    chr_timer_stop(&sock->retry);
     chr__os_lookup_release(sock->lookup);
     sock->lookup = NULL;
-    if (sock->stream.top)
-        sock->top = sock->stream.top;
-    sock->stream.top = NULL;
-    has_layers = sock->top != NULL;
-    chr__socket_close_layers(sock);
-    chr__stream_close(&sock->stream);
-    if (has_layers && !chr__is_given(&sock->dev, sock->fd) && chr__layers_linger(chr__socket_options(sock)))
-        chr__socket_linger(sock);
-    chr__close_own(&sock->dev, sock->fd);
+    chr__os_close(sock->fd);
     sock->fd = -1;
-    chr__msgfds_close(&sock->outgoing);
-    chr__msgfds_close(&sock->incoming);
+    chr__socket_end_handshakes(sock);
+    chr__socket_end_peer(sock);
 }
 
 static void chr__socket_peer_gone(chr__socket *sock)
 {
-    chr__socket_drop(sock);
+    chr__socket_end_peer(sock);
     chr__socket_wait_for(sock);
     chr_be_event(&sock->dev, CHR_EVENT_CLOSED);
 }
@@ -17201,99 +18031,143 @@ static void chr__socket_report(chr__socket *sock)
 /* One attempt has failed, without OPENED and CLOSED. */
 static void chr__socket_failed(chr__socket *sock)
 {
-    chr__socket_drop(sock);
+    sock->state = CHR__SOCKET_IDLE;
+    chr_watch_stop(&sock->watch);
+    chr__os_close(sock->fd);
+    sock->fd = -1;
     chr__socket_report(sock);
     chr__socket_wait_for(sock);
 }
 
+static void chr__link_failed(chr__link *link)
+{
+    chr__socket *sock = chr__link_socket(link);
+
+    chr__link_unlist(link);
+    chr__link_end(link, 0);
+    chr__socket_failed(sock);
+}
+
 /* -- a connection begins -- */
 
-static void chr__socket_shake(chr__socket *sock);
+static int chr__link_shake(chr__link *link);
 
-static void chr__socket_shake_ready(void *opaque, int events)
+static void chr__link_ready(void *opaque, int events)
 {
     (void)events;
-    chr__socket_shake((chr__socket *)opaque);
+    (void)chr__link_shake((chr__link *)opaque);
 }
 
-static int chr__socket_watch(chr__socket *sock, int fd, int events, void (*ready)(void *, int))
+/* The handshake is over, and it gets the chardev. The frontend is asked for room meanwhile, and may do anything. */
+static int chr__link_up(chr__link *link)
 {
-    sock->wants = events;
-    if (chr_watch_start(sock->dev.ctx, &sock->watch, fd, events, ready, sock) == 0)
-        return 0;
-    chr__no_memory(&sock->failure);
-    chr__socket_failed(sock);
-    return CHR_ERR_NO_MEMORY;
-}
+    chr__socket *sock = chr__link_socket(link);
 
-static void chr__socket_connected(chr__socket *sock)
-{
-    chr__layer *top = sock->top;
-
-    chr_watch_stop(&sock->watch);
-    chr_timer_stop(&sock->patience);
-    if (chr__stream_open(&sock->stream, &sock->dev, top, sock->fd, sock->fd, chr__socket_ended, &sock->failure) < 0) {
+    chr_watch_stop(&link->watch);
+    chr_timer_stop(&link->patience);
+    chr__link_unlist(link);
+    sock->peer = link;
+    if (chr__stream_open(&sock->stream, &sock->dev, link->top, link->fd, link->fd, chr__socket_ended, &sock->failure) < 0) {
+        sock->peer = NULL;
+        chr__link_end(link, 0);
         chr__socket_failed(sock);
-        return;
+        return CHR_ERR_NO_MEMORY;
     }
-    sock->top = NULL;
     sock->has_failed = 0;
-    sock->state = CHR__SOCKET_CONNECTED;
-    chr_be_event(&sock->dev, CHR_EVENT_OPENED);
+    chr__socket_end_handshakes(sock);
+    chr__socket_wait_for(sock);
+    if (sock->peer == link)
+        chr_be_event(&sock->dev, CHR_EVENT_OPENED);
+    return 0;
 }
 
-static void chr__socket_shake(chr__socket *sock)
+/* Returns 0 when it has got the chardev, would-block, or why it has failed; then it is gone. */
+static int chr__link_shake(chr__link *link)
 {
-    int code = chr__layers_shake(sock->top, &sock->wants, &sock->failure);
+    chr__socket *sock = chr__link_socket(link);
+    int          code = chr__layers_shake(link->top, &link->wants, &sock->failure);
 
     if (code == 0)
-        chr__socket_connected(sock);
-    else if (code == CHR_ERR_WOULD_BLOCK)
-        (void)chr__socket_watch(sock, sock->fd, sock->wants, chr__socket_shake_ready);
-    else
-        chr__socket_failed(sock);
+        return chr__link_up(link);
+    if (code == CHR_ERR_WOULD_BLOCK) {
+        if (chr_watch_start(sock->dev.ctx, &link->watch, link->fd, link->wants, chr__link_ready, link) == 0)
+            return CHR_ERR_WOULD_BLOCK;
+        code = chr__no_memory(&sock->failure);
+    }
+    chr__link_failed(link);
+    return code;
 }
 
-static void chr__socket_out_of_patience(void *opaque)
+static void chr__link_out_of_patience(void *opaque)
 {
-    chr__socket *sock = (chr__socket *)opaque;
+    chr__link   *link = (chr__link *)opaque;
+    chr__socket *sock = chr__link_socket(link);
 
     chr__fail(&sock->failure, CHR_ERR_TIMEOUT, "the peer has not finished the %s handshake within %d seconds",
               chr__layer_scheme(chr__socket_options(sock)), CHR__HANDSHAKE_SECONDS);
-    chr__socket_failed(sock);
+    chr__link_failed(link);
 }
 
-/* Takes a connected descriptor as the peer. */
-static void chr__socket_adopt(chr__socket *sock, int fd, int is_unix)
+static chr__link *chr__link_new(chr__socket *sock, int fd, int is_unix, int is_given)
+{
+    chr__link *link = (chr__link *)chr__allocate(sock->dev.ctx, sizeof *link), **last;
+
+    if (!link)
+        return NULL;
+    link->linger.dev = &sock->dev;
+    link->fd = fd;
+    link->is_unix = is_unix;
+    link->is_given = is_given;
+    for (last = &sock->shaking; *last; last = &(*last)->next)
+        ;
+    *last = link;
+    sock->shaking_count++;
+    return link;
+}
+
+/* Takes a connected descriptor. Returns as chr__link_shake() does; one that was given stays the giver's when it fails here. */
+static int chr__socket_adopt(chr__socket *sock, int fd, int is_unix, int is_given)
 {
     const chr_socket_options *options = chr__socket_options(sock);
+    chr__link                *link = chr__link_new(sock, fd, is_unix, is_given);
+    int                       code;
 
-    sock->fd = fd;
-    sock->peer_is_unix = is_unix;
-    sock->state = CHR__SOCKET_SHAKING;
+    sock->state = CHR__SOCKET_IDLE;
     chr_watch_stop(&sock->watch);
-    chr_timer_stop(&sock->retry);
-    chr_watch_set(&sock->listen_watch, 0); /* the next one waits in the backlog */
+    if (!link) {
+        chr__close_own(&sock->dev, fd);
+        chr__no_memory(&sock->failure);
+        chr__socket_failed(sock);
+        return CHR_ERR_NO_MEMORY;
+    }
     chr__os_urgent_inline(fd);
     if (!is_unix && (options->nodelay == CHR_ON || options->delay == CHR_OFF))
         chr__os_nodelay(fd);
-    if (chr__socket_build_layers(sock, &sock->failure) < 0) {
-        chr__socket_failed(sock);
-        return;
+    code = chr__link_build_layers(link, &sock->failure);
+    if (code < 0) {
+        chr__link_failed(link);
+        return code;
     }
-    if (sock->top != &sock->bottom.layer)
-        chr_timer_start(sock->dev.ctx, &sock->patience, CHR__HANDSHAKE_SECONDS * 1000, chr__socket_out_of_patience, sock);
-    sock->gives_up = chr__deadline(sock->dev.ctx, CHR__HANDSHAKE_SECONDS * 1000);
-    chr__socket_shake(sock);
+    if (chr__link_has_layers(link))
+        chr__timer_start_real(sock->dev.ctx, &link->patience, CHR__HANDSHAKE_SECONDS * 1000, chr__link_out_of_patience, link);
+    link->gives_up = chr__deadline(sock->dev.ctx, CHR__HANDSHAKE_SECONDS * 1000);
+    code = chr__link_shake(link);
+    if (code == CHR_ERR_WOULD_BLOCK)
+        chr__socket_wait_for(sock);
+    return code;
 }
 
 /* -- server -- */
 
+/* Further peers come while handshakes are under way; with one that has the chardev, they wait in the backlog. */
+static int chr__socket_has_room(const chr__socket *sock)
+{
+    return !sock->peer && sock->shaking_count < CHR__SHAKING_MOST;
+}
+
 static void chr__socket_listen_again(void *opaque)
 {
-    chr__socket *sock = (chr__socket *)opaque;
-
-    chr_watch_set(&sock->listen_watch, CHR_IN);
+    chr__socket_wait_for((chr__socket *)opaque);
 }
 
 static int chr__socket_accept(chr__socket *sock)
@@ -17302,7 +18176,7 @@ static int chr__socket_accept(chr__socket *sock)
 
     if (fd >= 0) {
         sock->has_failed = 0; /* another peer: its failure is news */
-        chr__socket_adopt(sock, fd, sock->is_unix);
+        (void)chr__socket_adopt(sock, fd, sock->is_unix, 0);
     } else if (fd != CHR_ERR_WOULD_BLOCK) {
         return chr__fail(&sock->failure, fd, "cannot accept a peer: %s", chr_error_text(fd));
     }
@@ -17316,7 +18190,7 @@ static void chr__socket_accept_ready(void *opaque, int events)
     (void)events;
     if (chr__socket_accept(sock) == 0)
         return;
-    chr__socket_report(sock); /* no descriptors, say: the peer stays in the backlog, and we don't spin */
+    chr__socket_report(sock); /* EMFILE or the like: the peer stays in the backlog, and the loop does not spin */
     chr_watch_set(&sock->listen_watch, 0);
     chr_timer_start(sock->dev.ctx, &sock->retry, 200, chr__socket_listen_again, sock);
 }
@@ -17383,6 +18257,17 @@ static int chr__socket_listen(chr__socket *sock, chr_error *err)
 
 static void chr__socket_try(chr__socket *sock);
 
+static void chr__socket_watch(chr__socket *sock, chr__socket_state state, int fd, int events, void (*ready)(void *, int))
+{
+    sock->state = state;
+    if (chr_watch_start(sock->dev.ctx, &sock->watch, fd, events, ready, sock) == 0)
+        return;
+    chr__os_lookup_release(sock->lookup);
+    sock->lookup = NULL;
+    chr__no_memory(&sock->failure);
+    chr__socket_failed(sock);
+}
+
 static void chr__socket_connect_ready(void *opaque, int events)
 {
     chr__socket *sock = (chr__socket *)opaque;
@@ -17393,7 +18278,7 @@ static void chr__socket_connect_ready(void *opaque, int events)
     chr__address_name(&sock->address, name, sizeof name);
     sock->fd = -1;
     if (chr__os_connect_result(fd, name, &sock->failure) == 0) {
-        chr__socket_adopt(sock, fd, sock->is_unix);
+        (void)chr__socket_adopt(sock, fd, sock->is_unix, 0);
         return;
     }
     chr_watch_stop(&sock->watch);
@@ -17413,7 +18298,7 @@ static int chr__socket_waits_for_backlog(chr__socket *sock)
         return 0;
     sock->address_next--;
     sock->state = CHR__SOCKET_CONNECTING;
-    chr_timer_start(sock->dev.ctx, &sock->patience, CHR__BACKLOG_MS, chr__socket_try_again, sock);
+    chr_timer_start(sock->dev.ctx, &sock->retry, CHR__BACKLOG_MS, chr__socket_try_again, sock);
     return 1;
 }
 
@@ -17431,12 +18316,11 @@ static void chr__socket_try(chr__socket *sock)
         if (fd < 0)
             continue;
         if (!in_progress) {
-            chr__socket_adopt(sock, fd, sock->is_unix);
+            (void)chr__socket_adopt(sock, fd, sock->is_unix, 0);
             return;
         }
         sock->fd = fd;
-        sock->state = CHR__SOCKET_CONNECTING;
-        (void)chr__socket_watch(sock, fd, CHR_OUT, chr__socket_connect_ready);
+        chr__socket_watch(sock, CHR__SOCKET_CONNECTING, fd, CHR_OUT, chr__socket_connect_ready);
         return;
     }
     chr__socket_failed(sock);
@@ -17475,8 +18359,7 @@ static void chr__socket_look_up(chr__socket *sock, int may_block)
     if (count == CHR_ERR_WOULD_BLOCK && !may_block) {
         sock->lookup = chr__os_lookup_start(host, address->port, family);
         if (sock->lookup) {
-            sock->state = CHR__SOCKET_LOOKING_UP;
-            (void)chr__socket_watch(sock, chr__os_lookup_fd(sock->lookup), CHR_IN, chr__socket_lookup_ready);
+            chr__socket_watch(sock, CHR__SOCKET_LOOKING_UP, chr__os_lookup_fd(sock->lookup), CHR_IN, chr__socket_lookup_ready);
             return;
         }
     }
@@ -17500,48 +18383,92 @@ static void chr__socket_retry(void *opaque)
     chr__socket_attempt((chr__socket *)opaque, 0);
 }
 
-/* Nobody is there: a server listens, a client with reconnect will try again. */
+/* A server listens while it has room, a client with reconnect tries again when nothing is under way. */
 static void chr__socket_wait_for(chr__socket *sock)
 {
     if (sock->is_server)
-        chr_watch_set(&sock->listen_watch, CHR_IN);
-    else if (sock->retry_ms > 0)
+        chr_watch_set(&sock->listen_watch, chr__socket_has_room(sock) ? CHR_IN : 0);
+    else if (sock->retry_ms > 0 && sock->state == CHR__SOCKET_IDLE && !sock->peer && !sock->shaking)
         chr_timer_start(sock->dev.ctx, &sock->retry, sock->retry_ms, chr__socket_retry, sock);
 }
 
 /* -- blocking, where it was asked for: the same state machine, driven by a poll of its own -- */
 
-static int chr__socket_patience(const chr__socket *sock)
+typedef struct chr__drive {
+    chr__pollfd polls[1 + CHR__SHAKING_MOST]; /* the listener, the attempt or the lookup; then handshakes */
+    chr__link  *links[1 + CHR__SHAKING_MOST];
+    int         count, timeout_ms;
+} chr__drive;
+
+static void chr__drive_add(chr__drive *drive, chr__link *link, int fd, int events)
 {
-    return sock->state == CHR__SOCKET_SHAKING ? chr__time_left(sock->dev.ctx, sock->gives_up) : -1;
+    drive->links[drive->count] = link;
+    drive->polls[drive->count].fd = fd;
+    drive->polls[drive->count].events = chr__os_poll_events(events);
+    drive->polls[drive->count++].revents = 0;
+}
+
+static void chr__drive_prepare(chr__drive *drive, chr__socket *sock)
+{
+    chr__link *link;
+    int        left;
+
+    drive->count = 0;
+    drive->timeout_ms = sock->state == CHR__SOCKET_CONNECTING && sock->fd < 0 ? CHR__BACKLOG_MS : -1;
+    if (sock->state == CHR__SOCKET_LOOKING_UP)
+        chr__drive_add(drive, NULL, chr__os_lookup_fd(sock->lookup), CHR_IN);
+    else if (sock->state == CHR__SOCKET_CONNECTING)
+        chr__drive_add(drive, NULL, sock->fd, CHR_OUT);
+    else
+        chr__drive_add(drive, NULL, sock->is_server && chr__socket_has_room(sock) ? sock->listener : -1, CHR_IN);
+    for (link = sock->shaking; link && drive->count <= CHR__SHAKING_MOST; link = link->next) {
+        chr__drive_add(drive, link, link->fd, link->wants);
+        left = chr__time_left(sock->dev.ctx, link->gives_up);
+        drive->timeout_ms = drive->timeout_ms < 0 || left < drive->timeout_ms ? left : drive->timeout_ms;
+    }
+}
+
+static int chr__drive_first(chr__socket *sock)
+{
+    switch (sock->state) {
+    case CHR__SOCKET_LOOKING_UP: chr__socket_lookup_ready(sock, CHR_IN); return 0;
+    case CHR__SOCKET_CONNECTING: chr__socket_connect_ready(sock, CHR_OUT); return 0;
+    case CHR__SOCKET_IDLE:
+    default:                     return chr__socket_accept(sock);
+    }
+}
+
+/* One that got the chardev has ended the others. */
+static void chr__drive_link(chr__socket *sock, chr__link *link, int is_ready)
+{
+    chr__link *at = sock->shaking;
+
+    while (at && at != link)
+        at = at->next;
+    if (at && is_ready)
+        (void)chr__link_shake(at);
+    else if (at && chr__time_left(sock->dev.ctx, at->gives_up) == 0)
+        chr__link_out_of_patience(at);
 }
 
 static int chr__socket_drive(chr__socket *sock)
 {
-    int fd = sock->state == CHR__SOCKET_LOOKING_UP ? chr__os_lookup_fd(sock->lookup)
-           : sock->state == CHR__SOCKET_DISCONNECTED ? sock->listener : sock->fd;
-    int events = sock->state == CHR__SOCKET_DISCONNECTED ? CHR_IN : sock->wants;
+    chr__drive drive;
+    int        i, code = 0, ready;
 
-    if (sock->state == CHR__SOCKET_CONNECTING && fd < 0) {
-        (void)chr__os_wait(-1, 0, CHR__BACKLOG_MS);
-        chr_timer_stop(&sock->patience);
+    chr__drive_prepare(&drive, sock);
+    ready = chr__block_on(sock->dev.ctx, drive.polls, drive.count, drive.timeout_ms); /* an error: all are tried */
+    if (sock->state == CHR__SOCKET_CONNECTING && sock->fd < 0) {
+        chr_timer_stop(&sock->retry);
         chr__socket_try(sock);
         return 0;
     }
-    if (chr__os_wait(fd, events, chr__socket_patience(sock)) == 0) {
-        if (chr__socket_patience(sock) == 0)
-            chr__socket_out_of_patience(sock);
-        return 0;
-    }
-    switch (sock->state) {
-    case CHR__SOCKET_DISCONNECTED: return chr__socket_accept(sock);
-    case CHR__SOCKET_LOOKING_UP:   chr__socket_lookup_ready(sock, CHR_IN); break;
-    case CHR__SOCKET_CONNECTING:   chr__socket_connect_ready(sock, CHR_OUT); break;
-    case CHR__SOCKET_SHAKING:      chr__socket_shake(sock); break;
-    case CHR__SOCKET_CONNECTED:
-    default:                       break;
-    }
-    return 0;
+    sock->dev.ctx->turn++;
+    for (i = 1; i < drive.count; i++)
+        chr__drive_link(sock, drive.links[i], ready < 0 || drive.polls[i].revents);
+    if ((drive.polls[0].revents || (ready < 0 && drive.polls[0].fd >= 0)) && !sock->peer)
+        code = chr__drive_first(sock);
+    return code;
 }
 
 /* A client that is disconnected makes an attempt; one with reconnect first waits until the next is due. */
@@ -17550,7 +18477,7 @@ static void chr__socket_drive_client(chr__socket *sock, int is_first)
     int64_t left = (sock->retry.deadline - chr_loop_now(sock->dev.ctx)) / 1000000 + 1;
 
     if (!is_first && sock->retry_ms > 0 && left > 0)
-        (void)chr__os_wait(-1, 0, (int)left);
+        (void)chr__block(sock->dev.ctx, -1, 0, (int)left);
     chr__socket_attempt(sock, 1);
 }
 
@@ -17567,8 +18494,8 @@ static int chr__socket_wait_connected(chr_dev *dev, chr_error *err)
     int          is_first = 1;
 
     sock->failure.code = 0;
-    for (; sock->state != CHR__SOCKET_CONNECTED; is_first = 0) {
-        if (sock->is_server || sock->state != CHR__SOCKET_DISCONNECTED) {
+    for (; !sock->peer; is_first = 0) {
+        if (sock->is_server || sock->state != CHR__SOCKET_IDLE || sock->shaking) {
             if (chr__socket_drive(sock) < 0 || sock->failure.code == CHR_ERR_NO_MEMORY)
                 return chr__socket_failure(sock, err);
             continue;
@@ -17588,8 +18515,7 @@ static int chr__socket_take_fd(chr__socket *sock, int fd, int is_unix, chr_error
     if (chr__os_adopt(fd) < 0)
         return chr__fail(err, CHR_ERR_IO, "socket: fd=%d: its flags can't be set", fd);
     sock->has_failed = 1;
-    chr__socket_adopt(sock, fd, is_unix);
-    if (sock->state == CHR__SOCKET_DISCONNECTED)
+    if (chr__socket_adopt(sock, fd, is_unix, 1) != CHR_ERR_WOULD_BLOCK && !sock->peer)
         return chr__socket_failure(sock, err);
     return sock->has_failed = 0; /* a handshake that goes on may fail later, and nobody is told then */
 }
@@ -17600,9 +18526,9 @@ static int chr__socket_disconnect(chr_dev *dev)
 {
     chr__socket *sock = (chr__socket *)dev;
 
-    if (sock->state == CHR__SOCKET_CONNECTED) {
+    if (sock->peer) {
         chr__socket_peer_gone(sock);
-    } else if (sock->state != CHR__SOCKET_DISCONNECTED) {
+    } else if (sock->state != CHR__SOCKET_IDLE || sock->shaking) {
         chr__socket_drop(sock);
         chr__socket_wait_for(sock);
     }
@@ -17616,7 +18542,7 @@ static int chr__socket_add_client(chr_dev *dev, int fd, chr_error *err)
 
     if (!sock->is_server)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s' is no server: it takes no clients", dev->id);
-    if (sock->state != CHR__SOCKET_DISCONNECTED)
+    if (!chr__socket_has_room(sock))
         return chr__fail(err, CHR_ERR_BUSY, "chardev '%s' has a client already", dev->id);
     if (chr__address_check_fd(fd, 0, &facts, err) < 0)
         return CHR_ERR_INVALID;
@@ -17626,19 +18552,20 @@ static int chr__socket_add_client(chr_dev *dev, int fd, chr_error *err)
 static int chr__socket_set_msgfds(chr_dev *dev, const int *fds, int count)
 {
     chr__socket *sock = (chr__socket *)dev;
+    chr__msgfds *outgoing = sock->peer ? &sock->peer->bottom.outgoing : NULL;
     int          copy;
 
-    if (sock->state == CHR__SOCKET_CONNECTED ? !sock->peer_is_unix : !sock->is_unix)
+    if (sock->peer ? !sock->peer->is_unix : !sock->is_unix)
         return CHR_ERR_NOT_SUPPORTED;
     if (count < 0 || count > CHR__MAX_MSGFDS)
         return CHR_ERR_INVALID;
-    if (sock->state != CHR__SOCKET_CONNECTED)
+    if (!outgoing)
         return CHR_ERR_DISCONNECTED;
-    chr__msgfds_close(&sock->outgoing);
-    for (; sock->outgoing.count < count; sock->outgoing.fds[sock->outgoing.count++] = copy) {
-        copy = chr__os_dup(fds[sock->outgoing.count], 3);
+    chr__msgfds_close(outgoing);
+    for (; outgoing->count < count; outgoing->fds[outgoing->count++] = copy) {
+        copy = chr__os_dup(fds[outgoing->count], 3);
         if (copy < 0) {
-            chr__msgfds_close(&sock->outgoing);
+            chr__msgfds_close(outgoing);
             return copy;
         }
     }
@@ -17647,9 +18574,13 @@ static int chr__socket_set_msgfds(chr_dev *dev, const int *fds, int count)
 
 static int chr__socket_get_msgfds(chr_dev *dev, int *fds, int count)
 {
-    chr__msgfds *incoming = &((chr__socket *)dev)->incoming;
-    int          i, given = incoming->count < count ? incoming->count : count;
+    chr__link   *peer = ((chr__socket *)dev)->peer;
+    chr__msgfds *incoming = peer ? &peer->bottom.incoming : NULL;
+    int          i, given;
 
+    if (!incoming)
+        return 0;
+    given = incoming->count < count ? incoming->count : count;
     for (i = 0; i < incoming->count; i++)
         if (i < given)
             fds[i] = incoming->fds[i];
@@ -17690,20 +18621,20 @@ static void chr__socket_describe(const chr_dev *dev, chr_info *info)
     static const char *const schemes[] = { "", "tcp", "unix", "vsock", "fd" };
     const chr__socket       *sock = (const chr__socket *)dev;
     const char              *scheme = chr__layer_scheme(chr__socket_options(sock));
-    int                      is_inet = sock->address.type == CHR_ADDR_INET, is_open = sock->state == CHR__SOCKET_CONNECTED;
+    int                      is_inet = sock->address.type == CHR_ADDR_INET, is_open = sock->peer != NULL;
     char                     name[300], peer[200] = "";
 
     chr__address_name(&sock->address, name, sizeof name);
     if (sock->listener >= 0)
         chr__os_socket_name(sock->listener, 0, info->address, sizeof info->address);
     if (is_open && is_inet) {
-        chr__os_socket_name(sock->fd, 1, peer, sizeof peer);
-        chr__os_socket_name(sock->fd, 0, name, sizeof name);
+        chr__os_socket_name(sock->peer->fd, 1, peer, sizeof peer);
+        chr__os_socket_name(sock->peer->fd, 0, name, sizeof name);
     } else if (is_inet && sock->is_server) {
         chr__format(name, sizeof name, "%.*s", (int)sizeof name - 1, info->address);
     }
     if (is_open && !sock->is_server)
-        chr__os_socket_name(sock->fd, 1, info->address, sizeof info->address);
+        chr__os_socket_name(sock->peer->fd, 1, info->address, sizeof info->address);
     chr__format(info->filename, sizeof info->filename, "%s%s:%s%s%s%s", is_open ? "" : "disconnected:",
                 scheme ? scheme : schemes[sock->address.type], name, sock->is_server ? ",server=on" : "", peer[0] ? " <-> " : "", peer);
     info->comes_back = sock->is_server || sock->retry_ms > 0;
@@ -17780,7 +18711,7 @@ static int chr__socket_open_client(chr__socket *sock, chr_error *err)
     chr__socket_attempt(sock, 0);
     if (sock->retry_ms > 0)
         return 0;
-    if (sock->state == CHR__SOCKET_DISCONNECTED)
+    if (!sock->peer && !sock->shaking && sock->state == CHR__SOCKET_IDLE)
         return chr__socket_failure(sock, err);
     sock->has_failed = 0; /* it goes on in the background, and is logged there */
     return 0;
@@ -17792,7 +18723,7 @@ static int chr__socket_open(chr_dev *dev, chr_error *err)
     chr__socket_facts facts;
     int               code;
 
-    sock->listener = sock->fd = sock->gone_fd = -1;
+    sock->listener = sock->fd = -1;
     code = chr__socket_check(sock, err);
     if (code < 0)
         return code;
@@ -17822,7 +18753,6 @@ static void chr__socket_close(chr_dev *dev)
     chr_timer_stop(&sock->retry);
     chr_watch_stop(&sock->listen_watch);
     chr__socket_drop(sock);
-    chr__socket_forget(sock);
     if (sock->file_path)
         chr__os_unlink_own(sock->file_path, &sock->file); /* while it is bound its inode can't be another file's */
     chr__close_own(&sock->dev, sock->listener);
@@ -18390,6 +19320,7 @@ static int chr__context_start(chr_context *ctx)
     int fd;
 
     ctx->timers.next = ctx->timers.prev = &ctx->timers;
+    ctx->real_timers.next = ctx->real_timers.prev = &ctx->real_timers;
     ctx->idles.next = ctx->idles.prev = &ctx->idles;
     ctx->last_dev = &ctx->devs;
     ctx->builtins = chr__builtins;
@@ -18414,6 +19345,8 @@ static void chr__context_free_memory(chr_context *ctx)
 #endif
     while (ctx->timers.next != &ctx->timers)
         chr_timer_stop(ctx->timers.next);
+    while (ctx->real_timers.next != &ctx->real_timers)
+        chr_timer_stop(ctx->real_timers.next);
     while (ctx->idles.next != &ctx->idles)
         chr_idle_stop(ctx->idles.next);
     while (ctx->watch_count > 0)
@@ -18473,6 +19406,17 @@ static void chr__context_close_devs(chr_context *ctx)
     }
 }
 
+static void chr__context_drain(chr_context *ctx)
+{
+#if CHARDEV_HAS_SOCKET
+    chr__enter(ctx);
+    chr__lingering_wait(ctx);
+    chr__leave(ctx);
+#else
+    (void)ctx;
+#endif
+}
+
 static void chr__context_forget(chr_context *ctx)
 {
     chr__named_fd  *named;
@@ -18505,6 +19449,9 @@ CHARDEV_API void chr_context_free(chr_context *ctx)
     (void)chr_record_stop(ctx);
     ctx->closing = 1;
     chr__context_close_devs(ctx);
+    chr__context_drain(ctx);
+    if (ctx->dead)
+        chr__tidy(ctx); /* removed outside of any dispatch */
     chr_replay_close(ctx);
     chr__context_forget(ctx);
     chr__context_free_memory(ctx);

@@ -4,6 +4,7 @@
 #include "rig.h"
 
 #include <limits.h>
+#include <sys/ioctl.h>
 #include <termios.h>
 
 static const char *slave_of(const chr_dev *dev)
@@ -311,6 +312,29 @@ TEST(pty_slave_is_raw)
     CHECK(!(t.c_lflag & (ECHO | ICANON | ISIG | IEXTEN)));
     CHECK(!(t.c_iflag & (ICRNL | INLCR | IGNCR | IXON | ISTRIP)));
     CHECK(!(t.c_oflag & OPOST));
+    detach(&rec);
+    close(slave);
+    rig_close(&r);
+}
+
+TEST(pty_size)
+{
+    static const chr_terminal_size wrong[] = { { -1, 24 }, { 80, -1 }, { 65536, 24 }, { 80, 65536 } };
+    struct winsize                 window;
+    chr_terminal_size              size = { 132, 50 };
+    size_t                         i;
+    recorder                       rec;
+    rig                            r;
+    int                            slave = connected_pty(&r, &rec);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SET_TERMINAL_SIZE, &size), 0);
+    REQUIRE(ioctl(slave, TIOCGWINSZ, &window) == 0);
+    CHECK_INT(window.ws_col, 132);
+    CHECK_INT(window.ws_row, 50);
+    for (i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        size = wrong[i];
+        CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SET_TERMINAL_SIZE, &size), CHR_ERR_INVALID);
+    }
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_GET_TERMINAL_SIZE, &size), CHR_ERR_NOT_SUPPORTED);
     detach(&rec);
     close(slave);
     rig_close(&r);
