@@ -1505,6 +1505,17 @@ static int chr__os_adopt(int fd)
     return flags;
 }
 
+/* Sets or clears O_NONBLOCK of the open file description, where it is otherwise. */
+CHR__PRIVATE void chr__os_set_nonblocking(int fd, int on)
+{
+    int flags = CHR_SYS(fcntl)(fd, F_GETFL);
+
+    if (flags >= 0 && !(flags & O_NONBLOCK) == (on != 0))
+        (void)CHR_SYS(fcntl)(fd, F_SETFL, flags ^ O_NONBLOCK);
+}
+
+CHR__PRIVATE int chr__os_is_nonblocking(int flags) { return (flags & O_NONBLOCK) != 0; }
+
 CHR__PRIVATE int chr__os_is_open(int fd)
 {
     return CHR_SYS(fcntl)(fd, F_GETFD) >= 0;
@@ -2887,6 +2898,7 @@ static int chr__os_accept(int fd)
 {
     int error, peer;
 
+    chr__os_set_nonblocking(fd, 1); /* who shares it may have cleared that, and may take the peer before us */
     do
         peer = CHR_SYS(accept)(fd, NULL, NULL);
     while (peer < 0 && (errno == EINTR || errno == ECONNABORTED));
@@ -17781,6 +17793,7 @@ typedef struct chr__socket {
     int               is_server;
     int               is_unix;     /* its own address; chr_add_client() may bring others */
     int               listener, fd; /* -1 = none; fd: while connecting */
+    int               was_blocking; /* the listener that was given: so it is at the end, for those who share it */
     char             *file_path;   /* of the socket file that we made, absolute; NULL = none */
     chr__file_id      file;
     int64_t           retry_ms;    /* 0 = a client that does not come back */
@@ -18276,14 +18289,17 @@ static int chr__socket_bind(chr__socket *sock, chr_error *err)
 /* What is bound here is ours at once; a descriptor that was given only when nothing can fail any more. */
 static int chr__socket_listen(chr__socket *sock, chr_error *err)
 {
-    int is_given = sock->address.type == CHR_ADDR_FD, fd = is_given ? sock->address.fd : chr__socket_bind(sock, err);
+    int is_given = sock->address.type == CHR_ADDR_FD, fd = is_given ? sock->address.fd : chr__socket_bind(sock, err), flags;
 
     if (fd < 0)
         return fd;
     if (!is_given) {
         sock->listener = fd;
-    } else if (chr__os_adopt(fd) < 0) {
-        return chr__fail(err, CHR_ERR_IO, "socket: fd=%d: its flags can't be set", fd);
+    } else {
+        flags = chr__os_adopt(fd);
+        if (flags < 0)
+            return chr__fail(err, CHR_ERR_IO, "socket: fd=%d: its flags can't be set", fd);
+        sock->was_blocking = !chr__os_is_nonblocking(flags);
     }
     if (chr_watch_start(sock->dev.ctx, &sock->listen_watch, fd, CHR_IN, chr__socket_accept_ready, sock) < 0)
         return chr__no_memory(err);
@@ -18793,6 +18809,8 @@ static void chr__socket_close(chr_dev *dev)
     chr__socket_drop(sock);
     if (sock->file_path)
         chr__os_unlink_own(sock->file_path, &sock->file); /* while it is bound its inode can't be another file's */
+    if (sock->was_blocking && sock->listener >= 0)
+        chr__os_set_nonblocking(sock->listener, 0);
     chr__close_own(&sock->dev, sock->listener);
     chr__free(dev->ctx, sock->file_path);
     chr__free(dev->ctx, sock->addresses);
