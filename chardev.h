@@ -345,12 +345,15 @@ typedef struct chr_option {
 
 /* Every options struct begins with these. */
 typedef struct chr_common_options {
-    const char *logfile;      /* what the guest wrote and the backend took goes there too; created 0666&umask, truncated */
+    const char *logfile;      /* what the guest wrote and the backend took goes there too, always at its end; created
+                                 0666&umask, emptied */
     chr_bool    logappend;    /* default off */
     chr_bool    logtimestamp; /* UTC time before each line; default off */
     chr_bool    mux;          /* make ID-base, and a mux named ID on it; default off */
     int64_t     history;      /* bytes: the last ones written, also while nobody was there, are sent to each new peer first */
     int64_t     obuf;         /* bytes: output that would block waits here and drains from the loop */
+    int64_t     logsize;      /* bytes: a log file that would grow larger becomes PATH.1, PATH.1 PATH.2, ...; 0 = never */
+    int64_t     logfiles;     /* with logsize: how many there are at most, PATH included, from 1 to 1000; 0 = 5 */
 } chr_common_options;
 
 /* A key=value list while it is being read; backends meet it only in their `uri` slot. */
@@ -415,6 +418,11 @@ CHARDEV_API int chr_send_break(chr_context *ctx, const char *id, chr_error *err)
 CHARDEV_API int chr_add_client(chr_context *ctx, const char *id, int fd, chr_error *err);
 /* Blocks until connected or failed; with reconnect, through retries. CHR_ERR_IN_HANDLER from inside a handler. */
 CHARDEV_API int chr_wait_connected(chr_dev *dev, chr_error *err);
+
+/* Opens all log files (logfile=) anew by their paths and adds to them: after logrotate has moved them away. One that can't be
+ * opened is told to the `log` hook, and the old file goes on; a log that was switched off because it could not be written goes
+ * on in the new file. Relative paths are those from the creation. Returns 0, or the first error. The owner thread, any handler. */
+CHARDEV_API int chr_log_reopen(chr_context *ctx);
 
 typedef struct chr_info {
     const char *id, *backend;  /* live as long as the chardev */
@@ -749,7 +757,7 @@ typedef struct chr_fd_options { /* from success on the chardev owns the descript
 typedef struct chr_file_options {
     chr_common_options common;
     const char        *path;       /* written; required */
-    chr_bool           append;     /* default off: truncate */
+    chr_bool           append;     /* default off: emptied, then written at our own position (a hole, if others empty it) */
     const char        *input_path; /* read as input, or NULL */
 } chr_file_options;
 
@@ -1551,7 +1559,10 @@ CHR__PRIVATE int chr__os_may(int fd, int direction)
     return mode == O_RDWR || mode == (direction == CHR_IN ? O_RDONLY : O_WRONLY);
 }
 
-typedef enum chr__open_mode { CHR__OPEN_READ, CHR__OPEN_BOTH, CHR__OPEN_CREATE, CHR__OPEN_APPEND } chr__open_mode;
+typedef enum chr__open_mode {
+    CHR__OPEN_READ, CHR__OPEN_BOTH, CHR__OPEN_CREATE, CHR__OPEN_APPEND,
+    CHR__OPEN_LOG /* emptied, then written at its end, wherever that is by then */
+} chr__open_mode;
 
 /* ENXIO has a reason that its text does not name. */
 static int chr__os_open_fail(chr_error *err, int error, const char *path)
@@ -1565,7 +1576,8 @@ static int chr__os_open_fail(chr_error *err, int error, const char *path)
 
 CHR__PRIVATE int chr__os_open(const char *path, chr__open_mode mode, chr_error *err)
 {
-    static const int flags[] = { O_RDONLY, O_RDWR, O_WRONLY | O_CREAT | O_TRUNC, O_WRONLY | O_CREAT | O_APPEND };
+    static const int flags[] = { O_RDONLY, O_RDWR, O_WRONLY | O_CREAT | O_TRUNC, O_WRONLY | O_CREAT | O_APPEND,
+                                 O_WRONLY | O_CREAT | O_TRUNC | O_APPEND };
     int              fd;
 
     do
@@ -1954,6 +1966,29 @@ CHR__PRIVATE chr__file_id chr__os_file_id(const char *path)
 CHR__PRIVATE void chr__os_unlink(const char *path)
 {
     (void)CHR_SYS(unlink)(path);
+}
+
+CHR__PRIVATE int chr__os_rename(const char *from, const char *to)
+{
+    return CHR_SYS(rename)(from, to) < 0 ? chr__os_code(errno) : 0;
+}
+
+/* The bytes of a regular file; -1 = it is none. */
+CHR__PRIVATE int64_t chr__os_file_size(int fd)
+{
+    struct stat info;
+
+    return CHR_SYS(fstat)(fd, &info) == 0 && S_ISREG(info.st_mode) ? (int64_t)info.st_size : -1;
+}
+
+/* Whether that is the file's name still. */
+CHR__PRIVATE int chr__os_is_named(int fd, const char *path)
+{
+    struct stat info;
+    struct stat named;
+
+    return CHR_SYS(fstat)(fd, &info) == 0 && CHR_SYS(stat)(path, &named) == 0 && info.st_dev == named.st_dev &&
+           info.st_ino == named.st_ino;
 }
 
 /* Removes the name of one file, and of no other that has it by now. */
@@ -3639,13 +3674,20 @@ CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms) { (void)fd; (v
 
 enum { CHR__PATH_SIZE = 1 };
 
+CHR__PRIVATE int     chr__os_rename(const char *from, const char *to) { return (void)from, (void)to, CHR_ERR_NOT_SUPPORTED; }
+CHR__PRIVATE int64_t chr__os_file_size(int fd) { return (void)fd, -1; }
+CHR__PRIVATE int     chr__os_is_named(int fd, const char *path) { return (void)fd, (void)path, 1; }
+
 CHR__PRIVATE int chr__os_working_directory(char *path, size_t size)
 {
     (void)path, (void)size;
     return CHR_ERR_NOT_SUPPORTED;
 }
 
-typedef enum chr__open_mode { CHR__OPEN_READ, CHR__OPEN_BOTH, CHR__OPEN_CREATE, CHR__OPEN_APPEND } chr__open_mode;
+typedef enum chr__open_mode {
+    CHR__OPEN_READ, CHR__OPEN_BOTH, CHR__OPEN_CREATE, CHR__OPEN_APPEND,
+    CHR__OPEN_LOG /* emptied, then written at its end, wherever that is by then */
+} chr__open_mode;
 
 CHR__PRIVATE int chr__os_open(const char *path, chr__open_mode mode, chr_error *err)
 {
@@ -4028,6 +4070,12 @@ CHR__PRIVATE const unsigned char *chr__ring_piece(const chr__ring *ring, size_t 
 
     *len = chr__min(ring->count - at, ring->size - index);
     return ring->bytes + index;
+}
+
+/* Down, also for what is below zero: a time before 1970. */
+CHR__PRIVATE int64_t chr__floor_divide(int64_t value, int64_t by)
+{
+    return value / by - (value % by < 0);
 }
 
 /* All of it, for files. A FIFO that is full is an error (CHR_ERR_WOULD_BLOCK), like a disk that is. */
@@ -5117,6 +5165,8 @@ static const chr_option chr__common_rows[] = {
     { "logfile",      CHR_OPTION_TEXT, CHR__AT(chr_common_options, logfile),      NULL,   0, 0,       "what the guest writes goes to this file too" },
     { "logappend",    CHR_OPTION_BOOL, CHR__AT(chr_common_options, logappend),    "off",  0, 0,       "add to the log file instead of starting it anew" },
     { "logtimestamp", CHR_OPTION_BOOL, CHR__AT(chr_common_options, logtimestamp), "off",  0, 0,       "UTC time before each line of the log file" },
+    { "logsize",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, logsize),      NULL,   0, INT64_C(1) << 50, "begin a new log file before it grows larger: PATH becomes PATH.1, PATH.1 PATH.2" },
+    { "logfiles",     CHR_OPTION_NUMBER, CHR__AT(chr_common_options, logfiles),   "5",    0, 1000,    "with logsize: keep so many log files, PATH included" },
     { "mux",          CHR_OPTION_BOOL, CHR__AT(chr_common_options, mux),          "off",  0, 0,       "several frontends share this chardev" },
     { "history",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, history),      NULL,   0, 1 << 30, "send that many of the last bytes to each new peer first" },
     { "obuf",         CHR_OPTION_SIZE, CHR__AT(chr_common_options, obuf),         NULL,   0, 1 << 30, "keep that many bytes of output that would block" },
@@ -6649,9 +6699,61 @@ static void chr__set_open(chr_dev *dev, int is_open)
 /* -- the log file: never disturbs the traffic -- */
 
 typedef struct chr__log {
-    int          fd, stamped, in_line; /* in_line: the last byte was not a newline */
+    int          fd, stamped, in_line; /* -1 = switched off; in_line: the last byte was not a newline */
     chr__fd_type type;
+    int64_t      size, limit;          /* logsize=: what is in the file, and what may be; limit 0 = anything */
+    char        *path, *from, *to;     /* absolute; room for the names of a rotation */
 } chr__log;
+
+enum { CHR__LOG_SUFFIX = 8 }; /* room for .1000 */
+
+static void chr__log_close(chr_dev *dev)
+{
+    chr__log *log = dev->log;
+
+    if (!log)
+        return;
+    dev->log = NULL;
+    chr__os_close(log->fd);
+    chr__free(dev->ctx, log->path);
+    chr__free(dev->ctx, log->from);
+    chr__free(dev->ctx, log->to);
+    chr__free(dev->ctx, log);
+}
+
+/* From here on it is written to this file. */
+static void chr__log_use(chr_dev *dev, int fd)
+{
+    chr__log *log = dev->log;
+
+    if (log->fd >= 0)
+        chr__os_close(log->fd);
+    log->fd = fd;
+    log->type = chr__os_fd_type(fd, 1);
+    log->size = chr__os_file_size(fd);
+    log->limit = log->size < 0 ? 0 : ((const chr_common_options *)dev->options)->logsize;
+}
+
+static int chr__log_begin(chr_dev *dev, const chr_common_options *common, int fd)
+{
+    size_t    size;
+    chr__log *log = dev->log = (chr__log *)chr__allocate(dev->ctx, sizeof *dev->log);
+
+    if (!log)
+        return CHR_ERR_NO_MEMORY;
+    log->fd = -1;
+    log->path = chr__absolute_path(dev->ctx, common->logfile);
+    size = log->path ? strlen(log->path) + CHR__LOG_SUFFIX : 0;
+    log->from = log->path ? (char *)chr__allocate(dev->ctx, size) : NULL;
+    log->to = log->from ? (char *)chr__allocate(dev->ctx, size) : NULL;
+    if (!log->to) {
+        chr__log_close(dev);
+        return CHR_ERR_NO_MEMORY;
+    }
+    log->stamped = common->logtimestamp == CHR_ON;
+    chr__log_use(dev, fd);
+    return 0;
+}
 
 static int chr__log_open(chr_dev *dev, chr_error *err)
 {
@@ -6659,28 +6761,18 @@ static int chr__log_open(chr_dev *dev, chr_error *err)
     int                       fd;
 
     if (!common->logfile)
-        return 0;
-    fd = chr__os_open(common->logfile, common->logappend == CHR_ON ? CHR__OPEN_APPEND : CHR__OPEN_CREATE, err);
+        return common->logsize ? chr__fail(err, CHR_ERR_INVALID, "logsize= needs logfile=") : 0;
+    fd = chr__os_open(common->logfile, common->logappend == CHR_ON ? CHR__OPEN_APPEND : CHR__OPEN_LOG, err);
     if (fd < 0)
         return fd;
-    dev->log = (chr__log *)chr__allocate(dev->ctx, sizeof *dev->log);
-    if (!dev->log) {
+    if (common->logsize && chr__os_file_size(fd) < 0) {
         chr__os_close(fd);
-        return chr__no_memory(err);
+        return chr__fail(err, CHR_ERR_INVALID, "logfile=%s: is no regular file: no logsize= for it", common->logfile);
     }
-    dev->log->fd = fd;
-    dev->log->type = chr__os_fd_type(fd, 1);
-    dev->log->stamped = common->logtimestamp == CHR_ON;
-    return 0;
-}
-
-static void chr__log_close(chr_dev *dev)
-{
-    if (!dev->log)
-        return;
-    chr__os_close(dev->log->fd);
-    chr__free(dev->ctx, dev->log);
-    dev->log = NULL;
+    if (chr__log_begin(dev, common, fd) == 0)
+        return 0;
+    chr__os_close(fd);
+    return chr__no_memory(err);
 }
 
 /* Year, month and day of a day since 1970, by the civil calendar (years begin in March, so that leap days come last). */
@@ -6689,8 +6781,8 @@ static void chr__civil_date(int64_t days, int *year, int *month, int *day)
     int64_t era, day_of_era, year_of_era, day_of_year, shifted;
 
     days += 719468;
-    era = days / 146097;
-    day_of_era = days % 146097;
+    era = chr__floor_divide(days, 146097);
+    day_of_era = days - era * 146097;
     year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
     day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     shifted = (5 * day_of_year + 2) / 153;
@@ -6701,17 +6793,122 @@ static void chr__civil_date(int64_t days, int *year, int *month, int *day)
 
 static int chr__log_stamp(chr_context *ctx, char *text, size_t size)
 {
-    int64_t ms = ctx->config.wall_clock(ctx->config.opaque) / 1000000, in_day = ms % 86400000;
+    int64_t ms = chr__floor_divide(ctx->config.wall_clock(ctx->config.opaque), 1000000), days = chr__floor_divide(ms, 86400000);
+    int64_t in_day = ms - days * 86400000;
     int     year, month, day;
 
-    chr__civil_date(ms / 86400000, &year, &month, &day);
+    chr__civil_date(days, &year, &month, &day);
     return chr__format(text, size, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ ", year, month, day, (int)(in_day / 3600000),
                        (int)(in_day / 60000 % 60), (int)(in_day / 1000 % 60), (int)(in_day % 1000));
 }
 
-static int chr__log_stamped_lines(chr_dev *dev, const char *text, size_t len)
+static void chr__log_name(const chr__log *log, char *name, int64_t number)
+{
+    size_t size = strlen(log->path) + CHR__LOG_SUFFIX;
+
+    if (number > 0)
+        chr__format(name, size, "%s.%d", log->path, (int)number);
+    else
+        chr__format(name, size, "%s", log->path);
+}
+
+/* PATH becomes PATH.1, that PATH.2, ...; the last one goes. */
+static int chr__log_shift(chr__log *log, int64_t files)
+{
+    int64_t number;
+    int     code = 0;
+
+    for (number = files - 1; number > 0; number--) {
+        chr__log_name(log, log->from, number - 1);
+        chr__log_name(log, log->to, number);
+        code = chr__os_rename(log->from, log->to); /* those that there have never been don't count */
+    }
+    return code;
+}
+
+/* Without a new file the old goes on, and the next attempt comes when it has grown by as much once more. */
+static void chr__log_goes_on(chr_dev *dev, int code)
+{
+    char text[300];
+
+    dev->log->size = 0;
+    chr__format(text, sizeof text, "cannot begin a new log file %s: %s: the old one grows", dev->log->path, chr_error_text(code));
+    chr__log_line(dev->ctx, dev->id, text);
+}
+
+static int chr__log_rotate(chr_dev *dev)
+{
+    int64_t   files = ((const chr_common_options *)dev->options)->logfiles;
+    chr__log *log = dev->log;
+    int       fd, code = chr__log_shift(log, files);
+
+    if (code < 0)
+        return code;
+    fd = chr__os_open(log->path, CHR__OPEN_LOG, NULL);
+    if (fd < 0 && files > 1)
+        (void)chr__os_rename(log->to, log->from);
+    return fd;
+}
+
+/* It seems full. Somebody else may have emptied it meanwhile, or moved it away. */
+static void chr__log_full(chr_dev *dev)
+{
+    chr__log *log = dev->log;
+    int64_t   size = chr__os_file_size(log->fd);
+    int       is_named = chr__os_is_named(log->fd, log->path), fd;
+
+    if (is_named && size < log->size) {
+        log->size = size;
+        return;
+    }
+    fd = is_named ? chr__log_rotate(dev) : chr__os_open(log->path, CHR__OPEN_APPEND, NULL);
+    if (fd < 0)
+        chr__log_goes_on(dev, fd);
+    else
+        chr__log_use(dev, fd);
+}
+
+/* How much of it goes into the file as it is: whole lines where that can be; 0 = it is full. */
+static size_t chr__log_room(const chr__log *log, const char *text, size_t len)
+{
+    size_t room = log->size < log->limit ? (size_t)(log->limit - log->size) : 0, line;
+
+    if (len <= room)
+        return len;
+    for (line = room; line > 0 && text[line - 1] != '\n'; line--)
+        ;
+    return line > 0 ? line : log->in_line || log->size == 0 ? room : 0;
+}
+
+static int chr__log_put(chr_dev *dev, const char *text, size_t len)
+{
+    chr__log *log = dev->log;
+    size_t    piece;
+    int       code = 0;
+
+    for (; len > 0 && code == 0; text += piece, len -= piece) {
+        while ((piece = log->limit ? chr__log_room(log, text, len) : len) == 0)
+            chr__log_full(dev);
+        code = chr__write_file(log->fd, log->type, text, piece);
+        log->size += (int64_t)piece;
+        log->in_line = text[piece - 1] != '\n';
+    }
+    return code;
+}
+
+/* The stamp stands before its line, in the same file. */
+static int chr__log_put_stamp(chr_dev *dev, size_t line)
 {
     char   stamp[40];
+    size_t len = (size_t)chr__log_stamp(dev->ctx, stamp, sizeof stamp);
+
+    if (dev->log->limit && dev->log->size > 0 && dev->log->size + (int64_t)(len + line) > dev->log->limit)
+        chr__log_full(dev);
+    return chr__log_put(dev, stamp, len);
+}
+
+static int chr__log_stamped_lines(chr_dev *dev, const char *text, size_t len)
+{
     int    code = 0;
     size_t line;
 
@@ -6719,25 +6916,55 @@ static int chr__log_stamped_lines(chr_dev *dev, const char *text, size_t len)
         const void *newline = memchr(text, '\n', len);
         line = newline ? (size_t)((const char *)newline - text) + 1 : len;
         if (!dev->log->in_line)
-            code = chr__write_file(dev->log->fd, dev->log->type, stamp, (size_t)chr__log_stamp(dev->ctx, stamp, sizeof stamp));
+            code = chr__log_put_stamp(dev, line);
         if (code == 0)
-            code = chr__write_file(dev->log->fd, dev->log->type, text, line);
-        dev->log->in_line = !newline;
+            code = chr__log_put(dev, text, line);
     }
     return code;
 }
 
 CHR__COLD void chr__log_record(chr_dev *dev, const void *buf, size_t len)
 {
-    int  code = dev->log->stamped ? chr__log_stamped_lines(dev, (const char *)buf, len) : chr__write_file(dev->log->fd, dev->log->type, buf, len);
+    int  code;
     char text[300];
 
+    if (dev->log->fd < 0)
+        return;
+    code = dev->log->stamped ? chr__log_stamped_lines(dev, (const char *)buf, len) : chr__log_put(dev, (const char *)buf, len);
     if (code == 0)
         return;
     chr__format(text, sizeof text, "cannot write the log file %s: logging is off from here on",
                 ((const chr_common_options *)dev->options)->logfile);
     chr__log_line(dev->ctx, dev->id, text);
-    chr__log_close(dev);
+    chr__os_close(dev->log->fd);
+    dev->log->fd = -1;
+}
+
+static int chr__log_reopen(chr_dev *dev)
+{
+    chr_error err;
+    int       fd = chr__os_open(dev->log->path, CHR__OPEN_APPEND, &err);
+
+    if (fd < 0) {
+        chr__log_line(dev->ctx, dev->id, err.text);
+        return fd;
+    }
+    chr__log_use(dev, fd);
+    return 0;
+}
+
+CHARDEV_API int chr_log_reopen(chr_context *ctx)
+{
+    chr_dev *dev;
+    int      code, first = 0;
+
+    CHR__LOCK(ctx);
+    for (dev = ctx->devs; dev; dev = dev->next) {
+        code = dev->log ? chr__log_reopen(dev) : 0;
+        first = first ? first : code;
+    }
+    CHR__UNLOCK(ctx);
+    return first;
 }
 
 /* -- descriptors that were given with the options: the giver's until nothing can fail any more -- */
@@ -11643,8 +11870,9 @@ static int chr__mux_flush_stamp(chr__mux *mux)
 static void chr__mux_begin_line(chr__mux *mux)
 {
     chr_context *ctx = mux->dev.ctx;
-    int64_t      ms = ctx->config.wall_clock(ctx->config.opaque) / 1000000 % 86400000;
+    int64_t      ms = chr__floor_divide(ctx->config.wall_clock(ctx->config.opaque), 1000000);
 
+    ms -= chr__floor_divide(ms, 86400000) * 86400000;
     mux->stamp_length = (size_t)chr__format(mux->stamp, sizeof mux->stamp, "[%02d:%02d:%02d.%03d] ", (int)(ms / 3600000),
                                             (int)(ms / 60000 % 60), (int)(ms / 1000 % 60), (int)(ms % 1000));
     mux->stamp_done = 0;
