@@ -19448,6 +19448,8 @@ CHARDEV_API void chr_context_free(chr_context *ctx)
     ctx->closing = 1;
     chr__context_close_devs(ctx);
     chr__context_drain(ctx);
+    if (ctx->dead)
+        chr__tidy(ctx); /* removed outside of any dispatch */
     chr_replay_close(ctx);
     chr__context_forget(ctx);
     chr__context_free_memory(ctx);

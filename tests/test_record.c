@@ -800,3 +800,24 @@ TEST(out_of_memory)
     rig_close(&r);
     scratch_clean();
 }
+
+/* The file has numbers for 65536 chardevs: the next one ends the recording, and the log says so. */
+TEST(a_recording_that_runs_out_of_numbers)
+{
+    chr_error err;
+    rig       r;
+    int       i;
+    rig_open(&r);
+    CHECK_INT(chr_record_start(r.ctx, scratch("r"), &err), 0);
+    for (i = 0; i < 65536; i++) {
+        make(&r, "null,id=n");
+        REQUIRE(chr_remove(r.ctx, "n", NULL) == 0);
+    }
+    CHECK_INT(r.logs, 0);
+    make(&r, "null,id=late");
+    CHECK_INT(r.logs, 1);
+    CHECK_HAS(r.log, "65536");
+    CHECK_INT(chr_record_stop(r.ctx), CHR_ERR_NOT_FOUND);
+    rig_close(&r);
+    scratch_clean();
+}
