@@ -605,8 +605,8 @@ TEST(an_emulated_device_may_be_removed_when_room_is_asked_for)
     one.answer = 5;
     one.ctx = r.ctx;
     chr_fe_accept_input(&one.fe);
+    settle(&r); /* it is asked from the loop */
     CHECK(chr_find(r.ctx, "x") == NULL);
-    settle(&r);
     rig_close(&r);
 }
 
