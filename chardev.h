@@ -271,7 +271,7 @@ typedef enum chr_option_type {
     CHR_OPTION_SIZE,   /* int64_t in bytes, from min to max */
     CHR_OPTION_TEXT,   /* const char *; NULL = not given */
     CHR_OPTION_FD,     /* int: an inherited descriptor's number, or for a monitor's peer a name; -1 = not given in the text */
-    CHR_OPTION_LIST    /* const char *const *, ends with NULL: NAME.0=text,NAME.1=text...; NULL = none */
+    CHR_OPTION_LIST    /* const char *const *, ends with NULL: NAME.0=text,NAME.1=text...; one alone: NAME=text */
 } chr_option_type;
 
 typedef enum chr_bool { CHR_DEFAULT, CHR_ON, CHR_OFF } chr_bool; /* zero means the default, as everywhere in option structs */
@@ -717,6 +717,9 @@ typedef struct chr_socket_options {
     chr_bool           com_port;     /* telnet: with the settings and modem lines of a serial line, RFC 2217; default off */
     const char        *terminal_type; /* telnet client: the terminal's name for its server; NULL: "unknown", tn3270: "IBM-3278-2-E" */
     chr_bool           websocket_text; /* websocket: text frames are input too; default off: refused */
+    const char        *ws_path;      /* websocket server: which paths are served, with * and ?; default: any. Client: path and query */
+    const char *const *ws_origin;    /* websocket server: web pages of these origins are let in too, with * and ?; then NULL */
+    const char        *ws_page;      /* websocket server: who asks for / without an upgrade gets this file */
     const char        *tls_creds, *tls_authz, *tls_hostname;
 } chr_socket_options;
 
@@ -1730,6 +1733,14 @@ CHR__PRIVATE int chr__os_exists(const char *path)
     return CHR_SYS(access)(path, F_OK) == 0;
 }
 
+/* Bytes in a regular file; -1 = it is none. */
+CHR__PRIVATE int64_t chr__os_file_size(int fd)
+{
+    struct stat status;
+
+    return CHR_SYS(fstat)(fd, &status) == 0 && S_ISREG(status.st_mode) ? (int64_t)status.st_size : -1;
+}
+
 /* Whether others than the file's owner may read or write it. */
 CHR__PRIVATE int chr__os_is_shared(const char *path)
 {
@@ -2531,6 +2542,26 @@ static int chr__os_accept(int fd)
 CHR__PRIVATE size_t chr__os_ip_bytes(const char *text, unsigned char bytes[16])
 {
     return inet_pton(AF_INET, text, bytes) == 1 ? 4 : inet_pton(AF_INET6, text, bytes) == 1 ? 16 : 0;
+}
+
+/* Whether our end of a connection has a loopback address. */
+CHR__PRIVATE int chr__os_is_on_loopback(int fd)
+{
+    static const unsigned char mapped[13] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127 };
+    union {
+        struct sockaddr     any;
+        struct sockaddr_in  in;
+        struct sockaddr_in6 in6;
+    } address;
+    socklen_t size = sizeof address;
+
+    memset(&address, 0, sizeof address);
+    if (CHR_SYS(getsockname)(fd, &address.any, &size) < 0)
+        return 0;
+    if (address.any.sa_family == AF_INET)
+        return ntohl(address.in.sin_addr.s_addr) >> 24 == 127;
+    return address.any.sa_family == AF_INET6 && (memcmp(&address.in6.sin6_addr, &in6addr_loopback, sizeof in6addr_loopback) == 0 ||
+                                                 memcmp(&address.in6.sin6_addr, mapped, sizeof mapped) == 0);
 }
 
 static void chr__os_nodelay(int fd)
@@ -3720,6 +3751,56 @@ CHR__PRIVATE uint64_t chr__get_be(const unsigned char *from, int bytes)
     return value;
 }
 
+CHR__PRIVATE int chr__digit(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : 99;
+}
+
+/* -- patterns -- */
+
+/* The length of one character: an escape, as in a distinguished name (RFC 2253 section 2.4), is one, and so is a UTF-8 sequence of
+ * several escapes. */
+CHR__PRIVATE size_t chr__glob_step(const char *text)
+{
+    size_t len = 1;
+
+    if (text[0] != '\\' || !text[1])
+        return len;
+    len = chr__digit(text[1]) < 16 && chr__digit(text[2]) < 16 ? 3 : 2;
+    if (len == 3 && chr__digit(text[1]) >= 12) /* a lead byte: its continuation bytes are \\80 to \\BF */
+        while (text[len] == '\\' && chr__digit(text[len + 1]) / 4 == 2 && chr__digit(text[len + 2]) < 16)
+            len += 3;
+    return len;
+}
+
+/* Whether all of `text` matches: '*' stands for any text, '?' for one character. Backtracks to the last '*' alone: no recursion, and at most length times length steps. An escaped comma is one character, so that
+ * a comma in the pattern matches only one that separates the parts of a name. */
+CHR__PRIVATE int chr__glob(const char *pattern, const char *text)
+{
+    const char *star = NULL, *from = NULL;
+    size_t      step;
+
+    while (*text) {
+        step = chr__glob_step(text);
+        if (*pattern == '*') {
+            star = pattern++;
+            from = text;
+        } else if (*pattern == '?' || strncmp(pattern, text, step) == 0) {
+            pattern += *pattern == '?' ? 1 : step;
+            text += step;
+        } else if (star) {
+            pattern = star + 1;
+            from += chr__glob_step(from);
+            text = from;
+        } else {
+            return 0;
+        }
+    }
+    while (*pattern == '*')
+        pattern++;
+    return !*pattern;
+}
+
 /* -- base64 -- */
 
 #if CHARDEV_HAS_RINGBUF || CHARDEV_HAS_SOCKET
@@ -4478,12 +4559,14 @@ CHR__PRIVATE int chr__ip_family(chr_bool ipv4, chr_bool ipv6)
 
 /* -- list to struct -- */
 
-/* The N of NAME.N, without leading zeros; -1 when it is none. */
+/* The N of NAME.N, without leading zeros; NAME alone is NAME.0; -1 when it is neither. */
 static int chr__list_index(const chr_option *row, const char *key)
 {
     const char *digits = chr__after(key, row->name), *digit;
     int         index = 0;
 
+    if (digits && !*digits)
+        return 0;
     if (!digits || *digits++ != '.' || !*digits || (*digits == '0' && digits[1]))
         return -1;
     for (digit = digits; *digit >= '0' && *digit <= '9' && index < 100000; digit++)
@@ -4515,11 +4598,6 @@ static const chr_option *chr__row(const chr_backend *kind, const char *key)
     const chr_option *row = chr__row_find(kind->options, key);
 
     return row ? row : chr__row_find(chr__common_rows_of(kind), key);
-}
-
-static int chr__digit(char c)
-{
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : 99;
 }
 
 /* Digits of decimal or 0x hex; NULL when there are none or they pass `max`. */
@@ -4720,22 +4798,32 @@ static void chr__mark_absent_fds(const chr_backend *kind, void *target)
             *(int *)(void *)((char *)target + row->offset) = -1;
 }
 
+static const char *chr__list_value(const chr_options *options, const chr_option *row, int index)
+{
+    const chr__pair *pair;
+    const char      *value = NULL;
+
+    for (pair = options->first; pair; pair = pair->next)
+        if (pair->value && chr__list_index(row, pair->key) == index)
+            value = pair->value;
+    return value;
+}
+
 /* Each element, from NAME.0 on without a gap, into `room`; returns what is left of that, or NULL and err. */
 static const char **chr__set_list(const chr_options *options, const char *backend, const chr_option *row, const char **room, chr_error *err)
 {
     const chr__pair *pair;
     const char      *value;
-    char             key[80];
     int              count = 0;
 
     do {
-        chr__format(key, sizeof key, "%s.%d", row->name, count);
-        value = chr__options_get(options, key);
+        value = chr__list_value(options, row, count);
         room[count++] = value;
     } while (value);
     for (pair = options->first; pair; pair = pair->next)
         if (chr__list_index(row, pair->key) >= count)
-            return (void)chr__fail(err, CHR_ERR_INVALID, "%s: %s=%s: there is no %s", backend, pair->key, pair->value, key),
+            return (void)chr__fail(err, CHR_ERR_INVALID, "%s: %s=%s: there is no %s.%d", backend, pair->key, pair->value, row->name,
+                                   count - 1),
                    (const char **)NULL;
     return room + count;
 }
@@ -11908,6 +11996,9 @@ static const chr_option chr__socket_rows[] = {
     { "tn3270",       CHR_OPTION_BOOL,   CHR__ROW(tn3270),            "off", 0, 0,           "speak tn3270" },
     { "websocket",    CHR_OPTION_BOOL,   CHR__ROW(websocket),         "off", 0, 0,           "speak websocket" },
     { "websocket-text", CHR_OPTION_BOOL, CHR__ROW(websocket_text),    "off", 0, 0,           "with websocket: text frames are input too; off: refused" },
+    { "ws-path",      CHR_OPTION_TEXT,   CHR__ROW(ws_path),           NULL,  0, 0,           "with websocket: path served, * and ? in it (default: any); client: path and query" },
+    { "ws-origin",    CHR_OPTION_LIST,   CHR__ROW(ws_origin),         NULL,  0, 0,           "with websocket: web pages that are let in beside our own, * and ? in it" },
+    { "ws-page",      CHR_OPTION_TEXT,   CHR__ROW(ws_page),           NULL,  0, 0,           "with websocket: file that a browser gets at /" },
     { "tls-creds",    CHR_OPTION_TEXT,   CHR__ROW(tls_creds),         NULL,  0, 0,           "id of TLS credentials" },
     { "tls-authz",    CHR_OPTION_TEXT,   CHR__ROW(tls_authz),         NULL,  0, 0,           "id of the list of peers that are let in" },
     { "tls-hostname", CHR_OPTION_TEXT,   CHR__ROW(tls_hostname),      NULL,  0, 0,           "whom to expect in the server's certificate" },
@@ -13393,6 +13484,7 @@ typedef enum chr__ws_state {
     CHR__WS_SHAKING,    /* the peer's head is not complete */
     CHR__WS_ACCEPTING,  /* ours is not sent */
     CHR__WS_REFUSING,   /* likewise, and then it is over */
+    CHR__WS_PAGE,       /* likewise: a page is being sent */
     CHR__WS_OPEN,
     CHR__WS_OVER        /* a Close frame is queued */
 } chr__ws_state;
@@ -13402,7 +13494,10 @@ typedef struct chr__websocket {
     chr__ws_state   state;
     int             is_server, passes_text;
     char            key[CHR__WS_KEY + 1]; /* the client's */
-    const char     *fault;                /* why the handshake failed */
+    const char     *fault;                /* why the handshake failed, and what of the peer's was wrong */
+    char            detail[128];
+    int             has_page, page;       /* the file that is being sent */
+    int64_t         page_left;            /* bytes of it */
     size_t          scanned, matched;     /* of the peer's head: bytes, and those of its end */
     unsigned char   seed[CHR__SHA1_SIZE + 4], masks[CHR__SHA1_SIZE]; /* the client's masks: SHA-1 of a secret and a count */
     size_t          mask_next;
@@ -13595,7 +13690,7 @@ static int chr__ws_begin_frame(chr__websocket *ws)
 
 static int chr__ws_code_is_good(int code)
 {
-    return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1011) || (code >= 3000 && code <= 4999);
+    return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) || (code >= 3000 && code <= 4999);
 }
 
 /* The peer says goodbye: what we answer. */
@@ -13847,7 +13942,7 @@ static void chr__ws_refuse(chr__websocket *ws, const char *status, const char *f
         return;
     chr__ws_put_text(ws, "HTTP/1.1 ");
     chr__ws_put_text(ws, status);
-    chr__ws_put_text(ws, "\r\nConnection: close\r\nContent-Length: 0\r\n");
+    chr__ws_put_text(ws, "\r\nServer: chardev\r\nConnection: close\r\nContent-Length: 0\r\n");
     if (status[1] == '2') /* 426 tells what to upgrade to */
         chr__ws_put_text(ws, "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n");
     chr__ws_put_text(ws, "\r\n");
@@ -13863,18 +13958,172 @@ static int chr__ws_key_is_good(chr__text key)
     return key.len == CHR__WS_KEY && memcmp(key.at + CHR__WS_KEY - 2, "==", 2) == 0;
 }
 
-/* What is wrong with the request line, as status and fault; NULL = nothing. */
-static const char *chr__ws_check_request(chr__text head, const char **fault)
+/* What a request asks for. */
+typedef struct chr__ws_request {
+    chr__text head, path; /* path: without the query */
+    chr__text host;       /* and its port */
+} chr__ws_request;
+
+/* HTTP/1.1 or a later 1.x (RFC 9110 section 2.5: minor versions are compatible). */
+static int chr__ws_version_is_good(chr__text version)
 {
-    chr__text line = chr__head_line(&head);
-    chr__text method = chr__text_cut(&line, ' '), path = chr__text_cut(&line, ' ');
+    return version.len == 8 && memcmp(version.at, "HTTP/1.", 7) == 0 && version.at[7] >= '1' && version.at[7] <= '9';
+}
+
+/* Origin form, or absolute form (RFC 9112 section 3.2), whose authority goes before the Host field. Returns 0 when it is neither. */
+static int chr__ws_read_target(chr__text target, chr__ws_request *request)
+{
+    const char *slashes;
+
+    target = chr__text_cut(&target, '?');
+    request->path = target;
+    if (target.len > 0 && *target.at == '/')
+        return 1;
+    slashes = target.len > 3 ? (const char *)memchr(target.at, ':', target.len - 2) : NULL;
+    if (!slashes || slashes == target.at || memcmp(slashes, "://", 3) != 0)
+        return 0;
+    request->path.at = slashes + 3;
+    request->path.len = target.len - (size_t)(slashes + 3 - target.at);
+    request->host = chr__text_cut(&request->path, '/');
+    if (request->path.at[-1] == '/') { /* the slash belongs to the path */
+        request->path.at--;
+        request->path.len++;
+    }
+    return request->host.len > 0;
+}
+
+/* What is wrong with the request line, as status and fault; NULL = nothing. */
+static const char *chr__ws_check_line(chr__ws_request *request, const char **fault)
+{
+    chr__text rest = request->head, line = chr__head_line(&rest);
+    chr__text method = chr__text_cut(&line, ' '), target = chr__text_cut(&line, ' ');
 
     *fault = "is no GET request of HTTP/1.1";
-    if (!chr__text_is(method.at, method.len, "GET") || !chr__text_is(line.at, line.len, "HTTP/1.1"))
+    if (!chr__text_is(method.at, method.len, "GET") || !chr__ws_version_is_good(line))
         return "400 Bad Request";
-    *fault = "asks for another path than /";
-    path = chr__text_cut(&path, '?');
-    return chr__text_is(path.at, path.len, "/") ? NULL : "404 Not Found";
+    request->host = chr__head_field(request->head, "Host", 0);
+    *fault = "asks for no path";
+    return chr__ws_read_target(target, request) ? NULL : "400 Bad Request";
+}
+
+/* As a string, for patterns and messages; cut where it does not fit. */
+static const char *chr__text_copy(chr__text text, char *copy, size_t size)
+{
+    chr__format(copy, size, "%.*s", (int)chr__min(text.len, size), text.at ? text.at : "");
+    return copy;
+}
+
+static const char *chr__ws_check_path(chr__websocket *ws, chr__text path, const char **fault)
+{
+    const char *served = chr__layer_options(&ws->layer)->ws_path;
+    char        copy[1024];
+
+    *fault = "asks for another path than ws-path=: ";
+    if (!served || (path.len < sizeof copy && chr__glob(served, path.len > 0 ? chr__text_copy(path, copy, sizeof copy) : "/")))
+        return NULL;
+    (void)chr__text_copy(path, ws->detail, sizeof ws->detail);
+    return "404 Not Found";
+}
+
+/* -- which web pages are let in: a browser tells by Origin whose script it runs (RFC 6455 section 10.2, RFC 6454) -- */
+
+/* HOST of HOST or HOST:PORT; a literal IPv6 address keeps its brackets. Empty when it is neither. */
+static chr__text chr__host_of(chr__text authority)
+{
+    const char *bracket = authority.len > 0 && *authority.at == '[' ? (const char *)memchr(authority.at, ']', authority.len) : NULL;
+    chr__text   host = authority, port;
+    size_t      i;
+
+    if (bracket) {
+        host.len = (size_t)(bracket + 1 - authority.at);
+        port.at = bracket + 1;
+        port.len = authority.len - host.len;
+        host.len = port.len > 0 && *port.at != ':' ? 0 : host.len;
+        port.at += port.len > 0;
+        port.len -= port.len > 0;
+    } else {
+        port = authority;
+        host = chr__text_cut(&port, ':');
+    }
+    for (i = 0; i < port.len; i++)
+        host.len = port.at[i] >= '0' && port.at[i] <= '9' ? host.len : 0;
+    for (i = 0; i < host.len; i++)
+        host.len = strchr("/@?#\\", host.at[i]) ? 0 : host.len;
+    return host;
+}
+
+/* The part of SCHEME://HOST[:PORT]; empty for "null" and all else. */
+static chr__text chr__origin_host(chr__text origin)
+{
+    chr__text scheme = chr__text_cut(&origin, ':');
+
+    if (scheme.len == 0 || origin.len < 3 || memcmp(origin.at, "//", 2) != 0) {
+        origin.len = 0;
+        return origin;
+    }
+    origin.at += 2;
+    origin.len -= 2;
+    return chr__host_of(origin);
+}
+
+static int chr__host_is_loopback(chr__text host)
+{
+    char          copy[64];
+    unsigned char ip[16];
+    size_t        len;
+
+    if (host.len > 1 && *host.at == '[') {
+        host.at++;
+        host.len -= 2;
+    }
+    if (host.len >= sizeof copy)
+        return 0;
+    (void)chr__text_copy(host, copy, sizeof copy);
+    len = chr__os_ip_bytes(copy, ip);
+    if (len == 0)
+        return chr__text_is_like(host, "localhost") ||
+               (host.len > 10 && (host.at += host.len - 10, host.len = 10, chr__text_is_like(host, ".localhost")));
+    return len == 4 ? ip[0] == 127 : memcmp(ip, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1", 16) == 0;
+}
+
+/* On a loopback address names of other hosts have no business: whoever owns one could point it here (DNS rebinding). */
+static int chr__ws_is_own_page(const chr__websocket *ws, chr__text origin, chr__text host)
+{
+    chr__text page = chr__origin_host(origin), server = chr__host_of(host);
+    char      copy[300];
+
+    if (page.len == 0 || page.len >= sizeof copy || page.len != server.len ||
+        !chr__text_is_like(server, chr__text_copy(page, copy, sizeof copy)))
+        return 0;
+    return !chr__os_is_on_loopback(chr__layer_fd(&ws->layer)) || chr__host_is_loopback(page);
+}
+
+static int chr__ws_is_listed(const chr__websocket *ws, chr__text origin)
+{
+    const char *const *pattern = chr__layer_options(&ws->layer)->ws_origin;
+    char               copy[512];
+
+    if (origin.len >= sizeof copy)
+        return 0;
+    (void)chr__text_copy(origin, copy, sizeof copy);
+    while (pattern && *pattern && !chr__glob(*pattern, copy))
+        pattern++;
+    return pattern && *pattern;
+}
+
+/* Programs send no Origin. */
+static const char *chr__ws_check_origin(chr__websocket *ws, const chr__ws_request *request, const char **fault)
+{
+    chr__text origin = chr__head_field(request->head, "Origin", 0);
+
+    *fault = "comes from a web page of another site, which ws-origin= would let in: ";
+    if (!origin.at)
+        return NULL;
+    if (!chr__head_field(request->head, "Origin", 1).at &&
+        (chr__ws_is_listed(ws, origin) || chr__ws_is_own_page(ws, origin, request->host)))
+        return NULL;
+    (void)chr__text_copy(origin, ws->detail, sizeof ws->detail);
+    return "403 Forbidden";
 }
 
 static const char *chr__ws_check_fields(chr__text head, const char **fault)
@@ -13892,23 +14141,94 @@ static const char *chr__ws_check_fields(chr__text head, const char **fault)
     return NULL;
 }
 
+/* -- ws-page=: a browser that asks for / gets a file, and comes back for the websocket -- */
+
+static int chr__ws_wants_page(const chr__websocket *ws, const chr__ws_request *request)
+{
+    return chr__layer_options(&ws->layer)->ws_page && chr__text_is(request->path.at, request->path.len, "/") &&
+           !chr__head_field(request->head, "Upgrade", 0).at;
+}
+
+static void chr__ws_send_page(chr__websocket *ws)
+{
+    const char *path = chr__layer_options(&ws->layer)->ws_page;
+    char        head[300];
+
+    ws->page = chr__os_open(path, CHR__OPEN_READ, NULL);
+    ws->has_page = ws->page >= 0;
+    ws->page_left = ws->has_page ? chr__os_file_size(ws->page) : -1;
+    if (ws->page_left < 0) {
+        chr__format(ws->detail, sizeof ws->detail, "%s", path);
+        chr__ws_refuse(ws, "404 Not Found", "asks for ws-page=, which can't be read: ");
+        return;
+    }
+    chr__format(head, sizeof head, "HTTP/1.1 200 OK\r\nServer: chardev\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: %lld\r\n"
+                "Cache-Control: no-cache\r\nConnection: close\r\n\r\n", (long long)ws->page_left);
+    chr__ws_put_text(ws, head);
+    ws->state = CHR__WS_PAGE;
+}
+
+/* The outbox is empty: the next piece. Returns 0 when the page is over, also where the file has become shorter. */
+static int chr__ws_next_piece(chr__websocket *ws)
+{
+    size_t most = (size_t)(ws->page_left < CHR__BOX_SIZE ? ws->page_left : CHR__BOX_SIZE);
+    int    n = most > 0 ? chr__os_read(ws->page, ws->out.bytes, most) : 0;
+
+    if (n <= 0)
+        return 0;
+    ws->out.end = (size_t)n;
+    ws->page_left -= n;
+    return 1;
+}
+
+static void chr__ws_close_page(chr__websocket *ws)
+{
+    if (ws->has_page)
+        chr__os_close(ws->page);
+    ws->has_page = 0;
+}
+
+/* -- a server answers -- */
+
+/* What is wrong with the request, as status and fault; NULL = nothing. */
+static const char *chr__ws_check_request(chr__websocket *ws, chr__ws_request *request, const char **fault)
+{
+    const char *status = chr__ws_check_path(ws, request->path, fault);
+
+    status = status ? status : chr__ws_check_fields(request->head, fault);
+    return status ? status : chr__ws_check_origin(ws, request, fault);
+}
+
 static void chr__ws_answer_request(chr__websocket *ws, chr__text head)
 {
-    const char *fault, *status = chr__ws_check_request(head, &fault);
-    char        proof[29];
+    chr__ws_request request = { head, head, head };
+    const char     *fault, *status = chr__ws_check_line(&request, &fault);
+    char            proof[29];
 
+    if (!status && chr__ws_wants_page(ws, &request)) {
+        chr__ws_send_page(ws);
+        return;
+    }
     if (!status)
-        status = chr__ws_check_fields(head, &fault);
+        status = chr__ws_check_request(ws, &request, &fault);
     if (status) {
         chr__ws_refuse(ws, status, fault);
         return;
     }
     memcpy(ws->key, chr__head_field(head, "Sec-WebSocket-Key", 0).at, CHR__WS_KEY);
     chr__ws_proof(ws->key, proof);
-    chr__ws_put_text(ws, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ");
+    chr__ws_put_text(ws, "HTTP/1.1 101 Switching Protocols\r\nServer: chardev\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ");
     chr__ws_put_text(ws, proof);
     chr__ws_put_text(ws, chr__head_has(head, "Sec-WebSocket-Protocol", "binary") ? "\r\nSec-WebSocket-Protocol: binary\r\n\r\n" : "\r\n\r\n");
     ws->state = CHR__WS_ACCEPTING;
+}
+
+/* RFC 9112 section 4: version, three digits, and a reason that may be empty. */
+static int chr__ws_status_is_101(chr__text line)
+{
+    chr__text version = chr__text_cut(&line, ' '), status = chr__text_cut(&line, ' ');
+
+    return chr__ws_version_is_good(version) && chr__text_is(status.at, status.len, "101");
 }
 
 static void chr__ws_check_answer(chr__websocket *ws, chr__text head)
@@ -13918,12 +14238,14 @@ static void chr__ws_check_answer(chr__websocket *ws, chr__text head)
     chr__text protocol = chr__head_field(head, "Sec-WebSocket-Protocol", 0);
 
     chr__ws_proof(ws->key, proof);
-    ws->fault = line.len < 12 || memcmp(line.at, "HTTP/1.1 101", 12) != 0                   ? "refuses the upgrade"
+    ws->fault = !chr__ws_status_is_101(line)                                                ? "refuses the upgrade"
               : !chr__head_has(head, "Upgrade", "websocket")                                ? "lacks Upgrade: websocket"
               : !chr__head_has(head, "Connection", "Upgrade")                               ? "lacks Connection: Upgrade"
               : accept.len != 28 || memcmp(accept.at, proof, 28) != 0                       ? "has a wrong Sec-WebSocket-Accept"
+              : chr__head_field(head, "Sec-WebSocket-Accept", 1).at                         ? "has more than one Sec-WebSocket-Accept"
               : chr__head_field(head, "Sec-WebSocket-Extensions", 0).at                     ? "has an extension that nobody asked for"
-              : protocol.at && !chr__text_is(protocol.at, protocol.len, "binary")           ? "has a protocol that nobody asked for"
+              : (protocol.at && !chr__text_is(protocol.at, protocol.len, "binary")) ||
+                chr__head_field(head, "Sec-WebSocket-Protocol", 1).at                       ? "has a protocol that nobody asked for"
                                                                                             : NULL;
     ws->state = ws->fault ? CHR__WS_REFUSING : CHR__WS_ACCEPTING;
 }
@@ -13942,6 +14264,7 @@ static void chr__ws_host(const chr_socket_options *options, char *text, size_t s
 
 static int chr__ws_start_client(chr__websocket *ws, chr_error *err)
 {
+    const char   *path = chr__layer_options(&ws->layer)->ws_path;
     unsigned char random[16 + CHR__SHA1_SIZE];
     char          host[300];
 
@@ -13950,9 +14273,11 @@ static int chr__ws_start_client(chr__websocket *ws, chr_error *err)
     chr__base64_text(random, 16, ws->key);
     memcpy(ws->seed, random + 16, CHR__SHA1_SIZE);
     chr__ws_host(chr__layer_options(&ws->layer), host, sizeof host);
-    chr__ws_put_text(ws, "GET / HTTP/1.1\r\nHost: ");
+    chr__ws_put_text(ws, "GET ");
+    chr__ws_put_text(ws, path ? path : "/");
+    chr__ws_put_text(ws, " HTTP/1.1\r\nHost: ");
     chr__ws_put_text(ws, host);
-    chr__ws_put_text(ws, "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: ");
+    chr__ws_put_text(ws, "\r\nUser-Agent: chardev\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: ");
     chr__ws_put_text(ws, ws->key);
     chr__ws_put_text(ws, "\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: binary\r\n\r\n");
     return 0;
@@ -14004,6 +14329,8 @@ static int chr__ws_shake(chr__websocket *ws, int *wants)
     for (;;) {
         *wants = CHR_OUT;
         code = chr__ws_flush(&ws->layer);
+        if (code == 0 && ws->state == CHR__WS_PAGE && chr__ws_next_piece(ws))
+            return CHR_ERR_WOULD_BLOCK; /* a piece a turn */
         if (code < 0 || ws->state != CHR__WS_SHAKING)
             return code;
         *wants = CHR_IN;
@@ -14021,7 +14348,7 @@ static int chr__ws_step(chr__layer *layer, int *wants, chr_error *err)
     if (code == CHR_ERR_WOULD_BLOCK)
         return code;
     if (ws->state == CHR__WS_REFUSING)
-        return chr__fail(err, CHR_ERR_IO, "websocket: the peer's %s %s", ws->is_server ? "request" : "answer", ws->fault);
+        return chr__fail(err, CHR_ERR_IO, "websocket: the peer's %s %s%s", ws->is_server ? "request" : "answer", ws->fault, ws->detail);
     if (code < 0)
         return chr__fail(err, code, "websocket: the peer went in the middle of the handshake");
     ws->state = CHR__WS_OPEN;
@@ -14031,6 +14358,35 @@ static int chr__ws_step(chr__layer *layer, int *wants, chr_error *err)
 static void chr__ws_close(chr__layer *layer)
 {
     chr__ws_say_goodbye((chr__websocket *)layer, CHR__WS_NORMAL);
+}
+
+/* A client's is sent as it is; a server's is a pattern. */
+static int chr__ws_check_path_option(const chr_socket_options *options, chr_error *err)
+{
+    const char *path = options->ws_path, *c;
+    int         is_server = options->server == CHR_ON;
+
+    for (c = path; *c > ' ' && *c < 127; c++)
+        ;
+    if (*c || c - path > 4096 || (*path != '/' && !(is_server && *path == '*')))
+        return chr__fail(err, CHR_ERR_INVALID, "socket: ws-path=%s: it begins with '/', and is printable ASCII without blanks", path);
+    return 0;
+}
+
+static int chr__ws_check_options(const chr_socket_options *options, chr_error *err)
+{
+    int has_origin = options->ws_origin && *options->ws_origin, file = -1;
+
+    if (options->websocket != CHR_ON && (options->ws_path || has_origin || options->ws_page))
+        return chr__fail(err, CHR_ERR_INVALID, "socket: ws-path=, ws-origin= and ws-page= go with websocket=on only");
+    if (options->server != CHR_ON && (has_origin || options->ws_page))
+        return chr__fail(err, CHR_ERR_INVALID, "socket: ws-origin= and ws-page= are for a server: they need server=on");
+    if (options->ws_path && chr__ws_check_path_option(options, err) < 0)
+        return CHR_ERR_INVALID;
+    if (options->ws_page && (file = chr__os_open(options->ws_page, CHR__OPEN_READ, err)) < 0)
+        return file;
+    chr__os_close(file);
+    return 0;
 }
 
 static const chr__layer_slots chr__ws_slots = {
@@ -14523,48 +14879,6 @@ static int chr__authz_new(const chr_options *list, const chr_backend *kind, chr_
     authz->object.next = rest ? rest->object.next : NULL;
     *link = &authz->object;
     return 0;
-}
-
-/* The length of one character of a name: an escape is one (RFC 2253 section 2.4), and so is the UTF-8 sequence of several. */
-static size_t chr__name_step(const char *text)
-{
-    size_t len = 1;
-
-    if (text[0] != '\\' || !text[1])
-        return len;
-    len = chr__digit(text[1]) < 16 && chr__digit(text[2]) < 16 ? 3 : 2;
-    if (len == 3 && chr__digit(text[1]) >= 12) /* a lead byte: its continuation bytes are \\80 to \\BF */
-        while (text[len] == '\\' && chr__digit(text[len + 1]) / 4 == 2 && chr__digit(text[len + 2]) < 16)
-            len += 3;
-    return len;
-}
-
-/* Backtracks to the last '*' alone: no recursion, and at most length times length steps. An escaped comma is one character, so that
- * a comma in the pattern matches only one that separates the parts of a name. */
-static int chr__glob(const char *pattern, const char *text)
-{
-    const char *star = NULL, *from = NULL;
-    size_t      step;
-
-    while (*text) {
-        step = chr__name_step(text);
-        if (*pattern == '*') {
-            star = pattern++;
-            from = text;
-        } else if (*pattern == '?' || strncmp(pattern, text, step) == 0) {
-            pattern += *pattern == '?' ? 1 : step;
-            text += step;
-        } else if (star) {
-            pattern = star + 1;
-            from += chr__name_step(from);
-            text = from;
-        } else {
-            return 0;
-        }
-    }
-    while (*pattern == '*')
-        pattern++;
-    return !*pattern;
 }
 
 /* What isn't on the list, or has no list, stays out. */
@@ -15360,7 +15674,7 @@ static int chr__terminal_type_valid(const chr_socket_options *options)
 /* `address` is the one in the options, with its type found. */
 static int chr__layers_check(chr_context *ctx, const chr_socket_options *options, const chr_address *address, chr_error *err)
 {
-    int i, is_named = options->tls_hostname != NULL;
+    int i, code, is_named = options->tls_hostname != NULL;
 
     if ((options->telnet == CHR_ON) + (options->tn3270 == CHR_ON) + (options->websocket == CHR_ON) > 1)
         return chr__fail(err, CHR_ERR_INVALID, "socket: only one of telnet=, tn3270= and websocket= can be on");
@@ -15371,6 +15685,9 @@ static int chr__layers_check(chr_context *ctx, const chr_socket_options *options
         return chr__fail(err, CHR_ERR_INVALID, "socket: com-port=on goes with telnet=on only");
     if (options->websocket_text == CHR_ON && options->websocket != CHR_ON)
         return chr__fail(err, CHR_ERR_INVALID, "socket: websocket-text= goes with websocket=on only");
+    code = chr__ws_check_options(options, err);
+    if (code < 0)
+        return code;
     if (!options->tls_creds && (options->tls_authz || is_named))
         return chr__fail(err, CHR_ERR_INVALID, "socket: tls-authz= and tls-hostname= go with tls-creds= only");
     if (options->tls_creds && options->server != CHR_ON && !is_named && address->type != CHR_ADDR_INET)
