@@ -218,7 +218,8 @@ CHARDEV_API int64_t chr_loop_now(chr_context *ctx);
 /* When, on that clock, the nearest timer is due; INT64_MAX = there is none. For whoever drives the clock: what time to jump to. */
 CHARDEV_API int64_t chr_loop_deadline(chr_context *ctx);
 
-enum { CHR_IN = 1, CHR_OUT = 2, CHR_HUP = 4 }; /* HUP alone: only hang-up and errors; 0: nothing at all, not even those */
+enum { CHR_IN = 1, CHR_OUT = 2, CHR_HUP = 4 }; /* HUP alone: only hang-up and errors; 0: nothing at all, not even those.
+                                                  A foreign loop ignores bits that are not named here */
 
 /* The three things a loop holds. Zero-initialise and embed them in your own structs; the loop allocates nothing for them.
  * Stopping is harmless when not started, and after it the callback does not come any more. One owner thread. */
@@ -323,7 +324,8 @@ enum {
     CHR_EVENT_SERIAL,  /* the far side has changed the serial line: CHR_IOCTL_SERIAL_GET_PARAMS, _GET_FLOW, _GET_TIOCM */
     CHR_EVENT_LINE_ERROR,     /* the line has damaged what comes next: CHR_IOCTL_SERIAL_GET_ERRORS */
     CHR_EVENT_PURGE_RECEIVE,  /* a com-port client drops what the line has received and not yet delivered to it: CHR_IOCTL_SERIAL_PURGE */
-    CHR_EVENT_PURGE_TRANSMIT  /* it drops what it has sent and the line has not yet transmitted */
+    CHR_EVENT_PURGE_TRANSMIT, /* it drops what it has sent and the line has not yet transmitted */
+    CHR_EVENT_INPUT_END       /* half-close: no more input comes, output goes on (socket with half-close=on); between OPENED and CLOSED */
 };
 
 /* Makes a chardev from options in text ("socket,id=mon,fd=3,server=on,wait=off"). Its context owns it. NULL and err: any
@@ -362,10 +364,15 @@ typedef struct chr_info {
     int         frontend_open, be_open;
     int         comes_back;    /* when closed, it may open again by itself: a server, a pty, a client with reconnect */
     uint64_t    bytes_in, bytes_out, bytes_dropped; /* from the far side; taken for it; written while nobody was there */
-    uint64_t    bytes_queued;  /* of bytes_out: those that wait here still (history=, obuf=) */
+    uint64_t    bytes_queued;  /* those that wait here still, in history=, obuf= or a layer (there as they are encoded) */
 } chr_info;
 
 CHARDEV_API void chr_query(const chr_dev *dev, chr_info *info);
+/* Drains before the end: runs the loop (handlers are called as ever) until no chardev of the context holds output any more, in obuf=,
+ * history= or a layer (telnet, websocket, TLS). timeout_ms: how long to go on without any byte leaving, -1 = without limit; a
+ * reader that is slow but reads on is waited for. What the kernel holds is not counted. Returns 0, CHR_ERR_TIMEOUT (the rest is
+ * still queued), CHR_ERR_IN_HANDLER from inside a handler, or what chr_loop_step() may fail with. Owner thread. */
+CHARDEV_API int chr_drain(chr_context *ctx, int timeout_ms);
 
 /* ====================================================================================================================
  * >>frontend   your end
@@ -498,6 +505,13 @@ CHARDEV_API void chr_fe_set_open(chr_frontend *fe, int is_open);          /* tel
 CHARDEV_API int  chr_fe_set_echo(chr_frontend *fe, int echo);             /* CHR_IOCTL_SET_ECHO */
 CHARDEV_API void chr_fe_take_focus(chr_frontend *fe);                     /* on a mux: input comes to this frontend from now on */
 CHARDEV_API int  chr_fe_disconnect(chr_frontend *fe);                     /* closes the peer; a server listens again */
+/* Half-close: "I write no more". What was written goes out first (obuf=, layers), then the end of it: FIN on a socket, close_notify
+ * in TLS, a Close frame in websocket (its peer answers with its own, which ends both directions); fd, file and pipe close a
+ * descriptor that serves output alone. Input goes on. Writes return CHR_ERR_DISCONNECTED from here on, until the next OPENED. On a
+ * socket CLOSED comes when the peer ends its side too. Returns 0, also when it was said already or has to wait for what is queued;
+ * CHR_ERR_NOT_SUPPORTED (stdio, pty, serial, udp, null and other kinds without an end of output; a mux with several frontends),
+ * CHR_ERR_DISCONNECTED (nobody there). A hub passes it to all members. Owner thread; any handler may call it; never blocks. */
+CHARDEV_API int  chr_fe_shutdown(chr_frontend *fe);
 CHARDEV_API int  chr_fe_wait_connected(chr_frontend *fe, chr_error *err); /* chr_wait_connected() of its chardev */
 CHARDEV_API int  chr_fe_backend_open(const chr_frontend *fe);             /* be_open: the far side is there */
 
@@ -521,13 +535,16 @@ typedef struct chr_io {
                                                                  what to poll for; < 0 or NULL = nothing to wait on */
 } chr_io;
 
-/* For backends with connections that come and go. */
+/* For backends with connections that come and go, or whose output can end. Any may be NULL: then CHR_ERR_NOT_SUPPORTED. */
 typedef struct chr_peer_slots {
     int (*disconnect)(chr_dev *dev);
     int (*wait_connected)(chr_dev *dev, chr_error *err);
     int (*add_client)(chr_dev *dev, int fd, chr_error *err);
     int (*set_msgfds)(chr_dev *dev, const int *fds, int count);
     int (*get_msgfds)(chr_dev *dev, int *fds, int count);
+    int (*shutdown)(chr_dev *dev);         /* no more output: 0 = said, and `write` is CHR_ERR_DISCONNECTED from now on;
+                                              CHR_ERR_WOULD_BLOCK = call it again when output is possible */
+    size_t (*queued)(const chr_dev *dev);  /* bytes that `write` took and that have not left yet; NULL = none */
 } chr_peer_slots;
 
 /* For backends that serve several frontends. Without it there is one, and the core does all of this itself. */
@@ -581,10 +598,12 @@ struct chr_dev {
     int                removed;      /* closed: only the memory is still there */
     unsigned           pending;      /* events that wait for the loop, one bit each; and whether a recorder listens */
     chr_idle           notify;       /* brings them */
+    int                input_over;   /* set by INPUT_END, cleared by OPENED and CLOSED */
+    int                ending;       /* output ends as soon as what is queued is out */
     int                starved;      /* its frontend had no room when last asked: ask again each step */
     chr_dev           *next_starved;
     uint64_t           bytes_in, bytes_out, bytes_dropped;
-    int                extras;       /* writes take the long way: there is a log, an outbox or a recorder */
+    int                extras;       /* writes take the long way: there is a log, an outbox or a recorder, or output ends */
     struct chr__log   *log;
     struct chr__outbox *outbox;      /* history= and obuf= */
     unsigned           record_number; /* what the recorder calls it */
@@ -720,6 +739,7 @@ typedef struct chr_socket_options {
     const char        *ws_path;      /* websocket server: which paths are served, with * and ?; default: any. Client: path and query */
     const char *const *ws_origin;    /* websocket server: web pages of these origins are let in too, with * and ?; then NULL */
     const char        *ws_page;      /* websocket server: who asks for / without an upgrade gets this file */
+    chr_bool           half_close;   /* the peer's end of input is CHR_EVENT_INPUT_END, output goes on; default off: CLOSED */
     const char        *tls_creds, *tls_authz, *tls_hostname;
 } chr_socket_options;
 
@@ -813,8 +833,8 @@ CHARDEV_API int chr_input_sync(chr_dev *dev);
 /* ====================================================================================================================
  * >>record   what crosses the frontends' edges, written to a file and played again
  * ====================================================================================================================
- * Recorded are, with their time: input and events as they come from the backend, what each write, read, ioctl, disconnect and
- * wait answered, and when more could be written. A replay puts a backend that reads the file in the place of each chardev that
+ * Recorded are, with their time: input and events as they come from the backend, what each write, read, ioctl, disconnect,
+ * shutdown and wait answered, and when more could be written. A replay puts a backend that reads the file in the place of each chardev that
  * was recorded: the same calls get the same answers, and input and events come at the same times, with nobody at the far side.
  * A frontend that does the same at the same times does so again, byte for byte: give the context a clock that says so (see
  * chr_config). A chardev with several frontends (mux) is not recorded but the one under it: it lives again on top of that.
@@ -851,6 +871,7 @@ CHARDEV_API int chr_input_sync(chr_dev *dev);
  *     10 disconnect       what it returned  0
  *     11 wait             what it returned  0                 the error's text
  *     12 the end          0                 0
+ *     13 shutdown         what it returned  0
  */
 
 /* Records all chardevs, those that are there and those to come, into a new file. CHR_ERR_BUSY while one is under way; errors of
@@ -1656,6 +1677,12 @@ CHR__HOT CHR__PRIVATE int chr__os_read_as(int fd, chr__fd_type type, void *buf, 
             : type >= CHR__FD_SHARED  ? chr__os_read_shared(fd, type, buf, len) : CHR_SYS(read)(fd, buf, len);
     while (n < 0 && errno == EINTR);
     return n < 0 ? chr__os_code(errno) : (int)n;
+}
+
+/* The far side learns that no more will come; what it sends can still be read. */
+CHR__PRIVATE void chr__os_shutdown(int fd)
+{
+    (void)CHR_SYS(shutdown)(fd, SHUT_WR); /* fails when the connection is gone already */
 }
 
 CHR__PRIVATE int chr__os_receive_bytes(int fd, void *buf, size_t len)
@@ -2577,12 +2604,6 @@ static void chr__os_urgent_inline(int fd)
     int on = 1;
 
     (void)CHR_SYS(setsockopt)(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on); /* fails where there is no urgent data */
-}
-
-/* The far side learns that no more will come; what it sends can still be read. */
-static void chr__os_shutdown(int fd)
-{
-    (void)CHR_SYS(shutdown)(fd, SHUT_WR); /* fails when the connection is gone already */
 }
 
 /* What a descriptor is that came from elsewhere. */
@@ -5175,7 +5196,8 @@ CHARDEV_API int chr_help(chr_context *ctx, const char *backend, void (*print)(vo
 
 typedef enum chr__record_kind {
     CHR__RECORD_NEW = 1, CHR__RECORD_CREATED, CHR__RECORD_INPUT, CHR__RECORD_EVENT, CHR__RECORD_WRITABLE, CHR__RECORD_WRITE,
-    CHR__RECORD_READ, CHR__RECORD_IOCTL, CHR__RECORD_SET_OPEN, CHR__RECORD_DISCONNECT, CHR__RECORD_WAIT, CHR__RECORD_END
+    CHR__RECORD_READ, CHR__RECORD_IOCTL, CHR__RECORD_SET_OPEN, CHR__RECORD_DISCONNECT, CHR__RECORD_WAIT, CHR__RECORD_END,
+    CHR__RECORD_SHUTDOWN
 } chr__record_kind;
 
 enum { CHR__FILE_HEAD = 24, CHR__RECORD_HEAD = 28, CHR__RECORD_VERSION = 1 };
@@ -5213,7 +5235,7 @@ static uint32_t chr__crc32(uint32_t crc, const void *buf, size_t len)
 
 static void chr__set_extras(chr_dev *dev)
 {
-    dev->extras = dev->log || dev->outbox || chr__is_recorded(dev);
+    dev->extras = dev->log || dev->outbox || dev->ending || chr__is_recorded(dev);
 }
 
 static void chr__record_close(chr_context *ctx)
@@ -5541,7 +5563,21 @@ static int chr__frontend_waits(const chr_dev *dev)
 
 CHARDEV_API int chr_be_wants_writable(const chr_dev *dev)
 {
-    return chr__outbox_waits(dev) || chr__frontend_waits(dev);
+    return chr__outbox_waits(dev) || dev->ending || chr__frontend_waits(dev);
+}
+
+/* Once all that was written is out, the backend says that no more comes. */
+CHR__COLD int chr__end_output(chr_dev *dev)
+{
+    int code = CHR_ERR_WOULD_BLOCK;
+
+    if (dev->outbox)
+        chr__outbox_drain(dev);
+    if (!chr__outbox_waits(dev))
+        code = dev->kind->peer->shutdown(dev);
+    dev->ending = code == CHR_ERR_WOULD_BLOCK;
+    chr__set_extras(dev);
+    return dev->ending ? 0 : code;
 }
 
 CHARDEV_API void chr_be_tell_writable(chr_frontend *fe)
@@ -5558,7 +5594,9 @@ CHARDEV_API void chr_be_writable(chr_dev *dev)
     chr__enter(dev->ctx);
     if (chr__is_recorded(dev) && chr__frontend_waits(dev))
         chr__record(dev, CHR__RECORD_WRITABLE, 0, 0, NULL, 0);
-    if (dev->outbox)
+    if (dev->ending)
+        (void)chr__end_output(dev);
+    else if (dev->outbox)
         chr__outbox_drain(dev);
     if (!chr__outbox_waits(dev) || dev->outbox->queue.count < dev->outbox->queue.size) {
         if (dev->kind->sharing)
@@ -5585,6 +5623,15 @@ CHARDEV_API void chr_be_tell_event(chr_frontend *fe, int event)
         fe->handlers.event(fe->opaque, event);
 }
 
+/* To a frontend that has just come to an open chardev. */
+static void chr__tell_state(chr_frontend *fe, chr_dev *dev)
+{
+    if (dev->be_open)
+        chr_be_tell_event(fe, CHR_EVENT_OPENED);
+    if (dev->input_over && fe->dev == dev && fe->told_open)
+        chr_be_tell_event(fe, CHR_EVENT_INPUT_END);
+}
+
 static void chr__deliver_event(chr_dev *dev, int event)
 {
     chr__enter(dev->ctx);
@@ -5600,7 +5647,7 @@ static void chr__notify(void *opaque)
 {
     static const int order[] = { CHR_EVENT_CLOSED,  CHR_EVENT_OPENED,  CHR_EVENT_BREAK,
                                  CHR_EVENT_RESIZED, CHR_EVENT_SERIAL, CHR_EVENT_LINE_ERROR, CHR_EVENT_PURGE_RECEIVE,
-                                 CHR_EVENT_PURGE_TRANSMIT, CHR_EVENT_MUX_IN, CHR_EVENT_MUX_OUT };
+                                 CHR_EVENT_PURGE_TRANSMIT, CHR_EVENT_MUX_IN, CHR_EVENT_MUX_OUT, CHR_EVENT_INPUT_END };
     chr_dev         *dev = (chr_dev *)opaque;
     unsigned         i, pending = dev->pending;
 
@@ -5626,16 +5673,30 @@ static void chr__postpone(chr_dev *dev, unsigned what)
     chr_idle_start(dev->ctx, &dev->notify, chr__notify, dev);
 }
 
+/* A new peer, or none: what the last one was told, and has said, is over. */
+static void chr__note_open(chr_dev *dev, int event)
+{
+    dev->be_open = event == CHR_EVENT_OPENED;
+    dev->input_over = 0;
+    if (dev->ending && dev->be_open) {
+        dev->ending = 0;
+        chr__set_extras(dev);
+    }
+    if (dev->outbox)
+        chr__outbox_event(dev, event);
+    if (dev->ending)
+        (void)chr__end_output(dev);
+}
+
 static void chr__event(chr_dev *dev, int event)
 {
-    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
-        dev->be_open = event == CHR_EVENT_OPENED;
-        if (dev->outbox)
-            chr__outbox_event(dev, event);
-    }
-    if (dev->ctx->quiet > 0 && event >= CHR_EVENT_BREAK && event <= CHR_EVENT_PURGE_TRANSMIT) {
+    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED)
+        chr__note_open(dev, event);
+    else if (event == CHR_EVENT_INPUT_END)
+        dev->input_over = 1;
+    if (dev->ctx->quiet > 0 && event >= CHR_EVENT_BREAK && event <= CHR_EVENT_INPUT_END) {
         if (event == CHR_EVENT_CLOSED)
-            dev->pending &= ~(1u << CHR_EVENT_OPENED);
+            dev->pending &= ~(1u << CHR_EVENT_OPENED | 1u << CHR_EVENT_INPUT_END);
         chr__postpone(dev, 1u << event);
         return;
     }
@@ -6304,8 +6365,8 @@ static int chr__swap_back(chr_dev *old, chr_dev *fresh, int was_open, chr_error 
     old->frontends = fe != NULL || old->frontend;
     if (fe)
         chr__hand_over(fe, fresh, old);
-    if (fe && was_open && old->be_open)
-        chr_be_tell_event(fe, CHR_EVENT_OPENED);
+    if (fe && was_open)
+        chr__tell_state(fe, old);
     chr__give_up(fresh, fresh->kind->options);
     chr__update(old);
     return chr__fail(err, CHR_ERR_BUSY, "the frontend of '%s' refuses the new backend", old->id);
@@ -6512,8 +6573,8 @@ CHARDEV_API void chr_fe_set_handlers(chr_frontend *fe, const chr_handlers *handl
     chr_fe_set_open(fe, 1);
     chr__update(dev);
     chr_fe_take_focus(fe);
-    if (dev->be_open && !(dev->kind->sharing && dev->ctx->open_suspended))
-        chr_be_tell_event(fe, CHR_EVENT_OPENED);
+    if (!(dev->kind->sharing && dev->ctx->open_suspended))
+        chr__tell_state(fe, dev);
     chr__leave(dev->ctx);
 }
 
@@ -6556,12 +6617,15 @@ CHR__HOT static int chr__write(chr_dev *dev, const void *buf, size_t len)
     return n;
 }
 
-/* With a log, an outbox, a recorder, or any of them. */
+/* With a log, an outbox, a recorder, an end that waits, or any of them. */
 CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
 {
     int n;
 
-    if (!dev->outbox) {
+    if (dev->ending) {
+        n = CHR_ERR_DISCONNECTED;
+        chr__count_out(dev, n, len);
+    } else if (!dev->outbox) {
         n = chr__write(dev, buf, len);
     } else {
         dev->ctx->quiet++;
@@ -6820,6 +6884,39 @@ CHARDEV_API int chr_fe_disconnect(chr_frontend *fe)
     return code;
 }
 
+static int chr__shutdown(chr_dev *dev)
+{
+    int code;
+
+    if (!dev->kind->peer || !dev->kind->peer->shutdown)
+        return CHR_ERR_NOT_SUPPORTED;
+    code = chr__end_output(dev);
+    if (dev->ending)
+        chr__update(dev);
+    return code;
+}
+
+CHARDEV_API int chr_fe_shutdown(chr_frontend *fe)
+{
+    chr_dev     *dev = fe->dev;
+    chr_context *ctx;
+    int          code;
+
+    if (!dev)
+        return CHR_ERR_DISCONNECTED;
+    ctx = dev->ctx;
+    CHR__LOCK(ctx);
+    chr__enter(ctx); /* who is asked for room may remove the chardev */
+    ctx->quiet++;
+    code = chr__shutdown(dev);
+    ctx->quiet--;
+    if (chr__is_recorded(dev))
+        chr__record(dev, CHR__RECORD_SHUTDOWN, code, 0, NULL, 0);
+    chr__leave(ctx);
+    CHR__UNLOCK(ctx);
+    return code;
+}
+
 static int chr__wait_connected(chr_dev *dev, chr_error *err)
 {
     int code;
@@ -6847,6 +6944,51 @@ CHARDEV_API int chr_wait_connected(chr_dev *dev, chr_error *err)
 CHARDEV_API int chr_fe_wait_connected(chr_frontend *fe, chr_error *err)
 {
     return fe->dev ? chr_wait_connected(fe->dev, err) : chr__fail(err, CHR_ERR_DISCONNECTED, "the frontend has no chardev");
+}
+
+/* -- before the end -- */
+
+/* Output that was taken and has not left. */
+static uint64_t chr__queued(const chr_dev *dev)
+{
+    uint64_t count = dev->outbox ? dev->outbox->unsent + dev->outbox->queue.count : 0;
+
+    return count + (dev->kind->peer && dev->kind->peer->queued ? dev->kind->peer->queued(dev) : 0);
+}
+
+/* The same of all; *left counts what has left, from any start: it grows with each byte that goes. */
+static uint64_t chr__queued_in_all(const chr_context *ctx, uint64_t *left)
+{
+    const chr_dev *dev;
+    uint64_t       each, count = 0;
+
+    for (*left = 0, dev = ctx->devs; dev; dev = dev->next) {
+        each = chr__queued(dev);
+        count += each + (uint64_t)dev->ending;
+        *left += dev->bytes_out - each;
+    }
+    return count;
+}
+
+CHARDEV_API int chr_drain(chr_context *ctx, int timeout_ms)
+{
+    int64_t  deadline = chr__deadline(ctx, timeout_ms);
+    uint64_t before, left;
+    int      code, wait_ms;
+
+    if (ctx->depth > 0)
+        return CHR_ERR_IN_HANDLER;
+    for (; chr__queued_in_all(ctx, &before) > 0; ) {
+        wait_ms = chr__time_left(ctx, deadline);
+        if (wait_ms == 0)
+            return CHR_ERR_TIMEOUT;
+        code = chr_loop_step(ctx, wait_ms);
+        if (code < 0)
+            return code;
+        if (chr__queued_in_all(ctx, &left) > 0 && (int64_t)(left - before) > 0)
+            deadline = chr__deadline(ctx, timeout_ms);
+    }
+    return 0;
 }
 
 /* ====================================================================================================================
@@ -6931,7 +7073,7 @@ static int chr__replay_head(const chr__replay *replay, int64_t at, unsigned char
 /* Why the record can't be, or NULL. */
 static const char *chr__replay_fault(const chr__replay *replay, const chr__record_head *record, int64_t time)
 {
-    if (record->kind < CHR__RECORD_NEW || record->kind > CHR__RECORD_END || record->inside > (record->kind == CHR__RECORD_EVENT))
+    if (record->kind < CHR__RECORD_NEW || record->kind > CHR__RECORD_SHUTDOWN || record->inside > (record->kind == CHR__RECORD_EVENT))
         return "a record of an unknown kind";
     if (record->time < time || record->time > INT64_MAX / 4)
         return "time runs backwards";
@@ -7057,7 +7199,8 @@ static int chr__replay_check(chr__replay *replay, const char *path, chr_error *e
 
 static int chr__is_call(const chr__record_head *record)
 {
-    return record->inside || record->kind == CHR__RECORD_CREATED || (record->kind >= CHR__RECORD_WRITE && record->kind <= CHR__RECORD_WAIT);
+    return record->inside || record->kind == CHR__RECORD_CREATED || record->kind == CHR__RECORD_SHUTDOWN ||
+           (record->kind >= CHR__RECORD_WRITE && record->kind <= CHR__RECORD_WAIT);
 }
 
 static void chr__replay_deliver(void *opaque);
@@ -7430,6 +7573,19 @@ static void chr__replay_end(chr_dev *dev)
             replay->known[i].dev = NULL;
 }
 
+static int chr__replay_shutdown(chr_dev *dev)
+{
+    chr__played            *played = (chr__played *)dev;
+    const chr__record_head *call = chr__replay_call(played, CHR__RECORD_SHUTDOWN);
+    int                     code = call ? call->value : CHR_ERR_NOT_SUPPORTED;
+
+    if (call)
+        chr__replay_advance(played, &played->call, 1);
+    else
+        chr__replay_diverges(played, "a shutdown that was not made then", played->call.at);
+    return code;
+}
+
 static const chr_io chr__played_io = {
     chr__replay_write,  /* write   */
     chr__replay_read,   /* read    */
@@ -7443,6 +7599,8 @@ static const chr_peer_slots chr__played_peer = {
     NULL,                   /* add_client     */
     NULL,                   /* set_msgfds     */
     NULL,                   /* get_msgfds     */
+    chr__replay_shutdown,   /* shutdown       */
+    NULL,                   /* queued         */
 };
 
 static const chr_input_slots chr__played_input = {
@@ -7552,9 +7710,11 @@ typedef struct chr__layer_slots {
     int  (*read)(chr__layer *layer, void *buf, size_t len);           /* bytes; 0 = the end; or one of the answers below */
     int  (*write)(chr__layer *layer, const void *buf, size_t len);    /* bytes taken */
     int  (*pending)(const chr__layer *layer);                         /* whether it holds input, -1 = only the end; NULL = never */
-    int  (*unsent)(const chr__layer *layer);                          /* whether it holds output, -1 = the peer wants none now;
-                                                                         NULL = never */
+    int  (*unsent)(const chr__layer *layer);                          /* bytes of output that it holds; minus these minus 1 = the
+                                                                         peer wants none now; NULL = never any */
     int  (*flush)(chr__layer *layer);                                 /* send that: 0 = all is gone; NULL with `unsent` */
+    int  (*shutdown)(chr__layer *layer);                              /* no more output, after a flush: 0 = said, or would-block;
+                                                                         NULL = ask the layer below */
     int  (*ioctl)(chr__layer *layer, int command, void *arg);         /* or NULL */
     void (*close)(chr__layer *layer);                                 /* say goodbye if there is time, free; or NULL */
 } chr__layer_slots;
@@ -7590,11 +7750,36 @@ CHR__HOT static int chr__bottom_write(chr__layer *layer, const void *buf, size_t
     return chr__os_write(bottom->out, bottom->out_type, buf, len);
 }
 
+/* After FIN: what layers still answer is not for the peer any more. */
+CHR__PRIVATE int chr__bottom_swallow(chr__layer *layer, const void *buf, size_t len)
+{
+    (void)layer, (void)buf;
+    return (int)len;
+}
+
+static const chr__layer_slots chr__bottom_shut = {
+    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_swallow, NULL, NULL, NULL, NULL, NULL, NULL
+};
+
+static int chr__bottom_shutdown(chr__layer *layer)
+{
+    chr__bottom *bottom = (chr__bottom *)layer;
+
+    if (bottom->out_type != CHR__FD_SOCKET)
+        return CHR_ERR_NOT_SUPPORTED;
+    chr__os_shutdown(bottom->out);
+    layer->slots = &chr__bottom_shut;
+    return 0;
+}
+
 static const chr__layer_slots chr__bottom_plain = {
-    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_write, NULL, NULL, NULL, NULL, NULL
+    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_write, NULL, NULL, NULL, chr__bottom_shutdown, NULL, NULL
 };
 
 /* -- the stream -- */
+
+enum { CHR__FULL_HUP = 8 }; /* among the events of a watch: no poll() bit, so that only what poll() always tells is told: both
+                               directions are over. CHR_HUP alone means POLLRDHUP too, which a half-close is */
 
 typedef struct chr__stream {
     chr_dev    *dev;
@@ -7606,6 +7791,8 @@ typedef struct chr__stream {
     int         broken;            /* a write has failed: what is left to read comes, then the end */
     int         held;              /* hung up, but the frontend has no room for what is left */
     int         may_keep;          /* some layer may keep bytes that poll can't see */
+    int         input_over;        /* half-close by the peer: only output is left */
+    int         output_over;       /* half-close by us: only input is left */
     void      (*ended)(struct chr__stream *stream, int code); /* 0 = end of input, else why; it closes the stream, or stops the input */
 } chr__stream;
 
@@ -7664,23 +7851,48 @@ CHR__COLD int chr__stream_flush(chr__stream *stream)
     return result;
 }
 
+/* What the layers hold, encoded as it is. */
+CHR__PRIVATE size_t chr__stream_queued(const chr__stream *stream)
+{
+    const chr__layer *layer;
+    size_t            count = 0;
+    int               unsent;
+
+    for (layer = stream->top; layer && !stream->broken; layer = layer->below) {
+        unsent = layer->slots->unsent ? layer->slots->unsent(layer) : 0;
+        count += (size_t)(unsent < 0 ? -1 - unsent : unsent);
+    }
+    return count;
+}
+
 CHR__COLD void chr__stream_look_again(chr__stream *stream)
 {
     chr_idle_start(stream->dev->ctx, &stream->again, chr__stream_again, stream);
 }
 
+/* Output is polled for while somebody waits. */
+static int chr__stream_out_events(const chr__stream *stream)
+{
+    int unsent = chr__stream_unsent(stream);
+
+    return unsent > 0 || (unsent == 0 && !stream->broken && chr_be_wants_writable(stream->dev)) ? CHR_OUT : 0;
+}
+
 /* What to poll for: input while there is room, output while somebody waits, hang-ups always until one is held. */
 static void chr__stream_update(chr__stream *stream)
 {
-    int room, unsent, in_events, out_events;
+    int room, in_events, out_events;
 
+    if (stream->input_over) {
+        chr_watch_set(&stream->in_watch, CHR__FULL_HUP | chr__stream_out_events(stream));
+        return;
+    }
     if (!stream->top)
         return;
     room = stream->in >= 0 ? chr_be_can_write(stream->dev) : 0;
     if (!stream->top)
         return;
-    unsent = chr__stream_unsent(stream);
-    out_events = unsent > 0 || (unsent == 0 && !stream->broken && chr_be_wants_writable(stream->dev)) ? CHR_OUT : 0;
+    out_events = chr__stream_out_events(stream);
     in_events = room > 0 ? CHR_IN | CHR_HUP : stream->held ? 0 : CHR_HUP;
     if (stream->in == stream->out) {
         chr_watch_set(&stream->in_watch, in_events | out_events);
@@ -7779,7 +7991,9 @@ static void chr__stream_again(void *opaque)
 {
     chr__stream *stream = (chr__stream *)opaque;
 
-    if (stream->top && (stream->broken || chr__stream_pending(stream)))
+    if (stream->top && stream->input_over && (stream->broken || stream->output_over))
+        chr__stream_end(stream, 0);
+    else if (stream->top && !stream->input_over && (stream->broken || chr__stream_pending(stream)))
         chr__stream_look(stream, stream->broken);
 }
 
@@ -7817,6 +8031,60 @@ CHR__HOT static void chr__stream_ready(void *opaque, int events)
         chr__stream_look(stream, !(events & CHR_IN));
 }
 
+/* From here on a write finds nobody. */
+CHR__PRIVATE void chr__stream_output_over(chr__stream *stream)
+{
+    stream->output_over = 1;
+    chr_watch_stop(&stream->out_watch);
+    stream->out = -1;
+    if (stream->input_over)
+        chr__stream_look_again(stream);
+    else
+        chr__stream_update(stream);
+}
+
+/* Half-closed by the peer: a hang-up now is the end of both directions. */
+static void chr__stream_half_ready(void *opaque, int events)
+{
+    chr__stream *stream = (chr__stream *)opaque;
+
+    if (events & CHR_OUT)
+        chr__stream_writable(stream);
+    if (stream->top && events & CHR_HUP)
+        chr__stream_end(stream, 0);
+}
+
+/* From `ended`, at the end of input of a descriptor that is both ways: output goes on. 0 = it can't: all is over. */
+CHR__PRIVATE int chr__stream_half_close(chr__stream *stream)
+{
+    if (stream->broken || stream->output_over || chr__os_wait(stream->in, CHR__FULL_HUP, 0) & CHR_HUP)
+        return 0;
+    stream->input_over = 1;
+    stream->in_watch.ready = chr__stream_half_ready;
+    chr__stream_update(stream);
+    return 1;
+}
+
+/* No more output. 0 = it has been said; would-block = what layers hold goes first: call it again when output is possible. */
+CHR__PRIVATE int chr__stream_shutdown(chr__stream *stream)
+{
+    chr__layer *layer;
+    int         code;
+
+    if (!stream->top || stream->broken || (stream->out < 0 && !stream->output_over))
+        return CHR_ERR_DISCONNECTED;
+    if (stream->output_over)
+        return 0;
+    code = chr__stream_flush(stream);
+    for (layer = stream->top; layer && !layer->slots->shutdown; layer = layer->below)
+        ;
+    if (code == 0 || !layer)
+        code = layer ? layer->slots->shutdown(layer) : CHR_ERR_NOT_SUPPORTED;
+    if (code == 0)
+        chr__stream_output_over(stream);
+    return code;
+}
+
 static void chr__stream_out_ready(void *opaque, int events)
 {
     (void)events;
@@ -7848,6 +8116,7 @@ static void chr__stream_close(chr__stream *stream)
     chr_watch_stop(&stream->out_watch);
     chr_idle_stop(&stream->again);
     stream->in = stream->out = -1;
+    stream->input_over = 0;
 }
 
 /* Starts on layers whose handshakes are over. */
@@ -7857,7 +8126,7 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
     stream->dev = dev;
     stream->in = in;
     stream->out = out;
-    stream->broken = stream->held = 0;
+    stream->broken = stream->held = stream->input_over = stream->output_over = 0;
     stream->ended = ended;
     if (chr__need_buffer(dev->ctx) < 0 || (in >= 0 && chr_watch_start(dev->ctx, &stream->in_watch, in, 0, chr__stream_ready, stream) < 0) ||
         (out >= 0 && out != in && chr_watch_start(dev->ctx, &stream->out_watch, out, 0, chr__stream_out_ready, stream) < 0)) {
@@ -7981,6 +8250,36 @@ static int chr__fd_start_inherited(chr__fd_dev *state, int in, int out, void (*e
     state->own_out = state->bottom.out != out ? state->bottom.out : 0;
     return chr__fd_begin(state, ended, err);
 }
+#endif
+
+#if CHARDEV_HAS_FD || CHARDEV_HAS_FILE || CHARDEV_HAS_PIPE
+/* A descriptor that is there for output alone ends with it. */
+static int chr__fd_shutdown(chr_dev *dev)
+{
+    chr__fd_dev *state = (chr__fd_dev *)dev;
+    int          code = chr__stream_shutdown(&state->stream);
+
+    if (code != CHR_ERR_NOT_SUPPORTED || state->in == state->out || !state->is_owner)
+        return code;
+    chr__stream_output_over(&state->stream);
+    chr__os_close(state->out);
+    if (state->own_out)
+        chr__os_close(state->own_out);
+    state->out = -1;
+    state->own_out = 0;
+    return 0;
+}
+
+/* Of fd, file and pipe. */
+static const chr_peer_slots chr__fd_peer = {
+    NULL,             /* disconnect     */
+    NULL,             /* wait_connected */
+    NULL,             /* add_client     */
+    NULL,             /* set_msgfds     */
+    NULL,             /* get_msgfds     */
+    chr__fd_shutdown, /* shutdown       */
+    NULL,             /* queued         */
+};
 #endif
 
 /* Also after a failed open. */
@@ -9790,6 +10089,7 @@ typedef struct chr__mux {
     int            escape, escaped;
     unsigned char *backlog;    /* input that nobody's hold has room for; pushes back the far side */
     size_t         backlog_start, backlog_end;
+    int            forget_at_end; /* of the backlog: an escape that stands there is without its command */
     chr_idle       deliver;
     int            is_waiting, can_deliver; /* what the last look at the slots found: held input, and room for it */
     int            stamps, in_line;
@@ -9821,26 +10121,43 @@ static void chr__mux_each(chr__mux *mux, void (*visit)(chr__mux *, chr__mux_slot
 
 static void chr__mux_tell(chr__mux *mux, chr__mux_slot *slot, int event)
 {
-    if (event != CHR_EVENT_OPENED || !mux->dev.ctx->open_suspended)
+    if ((event != CHR_EVENT_OPENED && event != CHR_EVENT_INPUT_END) || !mux->dev.ctx->open_suspended)
         chr_be_tell_event(slot->fe, event);
 }
 
-/* An event on the mux itself goes to the focus; but open or not is the same for all. */
+/* What is the same for all frontends: the state of the far side. */
+static int chr__mux_is_state(int event)
+{
+    return event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END;
+}
+
+/* An event on the mux itself goes to the focus, unless it is about that state. */
 static void chr__mux_event(chr_dev *dev, int event)
 {
     chr__mux *mux = (chr__mux *)dev;
 
-    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED)
+    if (chr__mux_is_state(event))
         chr__mux_each(mux, chr__mux_tell, event);
     else if (mux->focus)
         chr_be_tell_event(mux->focus->fe, event);
+}
+
+/* Its peer has gone: the next one's first character is no command. What came before and waits in the backlog is still its own. */
+static void chr__mux_forget_escape(chr__mux *mux)
+{
+    if (mux->backlog_start < mux->backlog_end)
+        mux->forget_at_end = 1;
+    else
+        mux->escaped = 0;
 }
 
 static void chr__mux_base_event(void *opaque, int event)
 {
     chr__mux *mux = (chr__mux *)opaque;
 
-    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED)
+    if (event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END)
+        chr__mux_forget_escape(mux);
+    if (chr__mux_is_state(event))
         chr_be_event(&mux->dev, event);
     else
         chr__mux_each(mux, chr__mux_tell, event);
@@ -10131,6 +10448,8 @@ static void chr__mux_deliver(void *opaque)
     chr__mux_each(mux, chr__mux_deliver_held, 0);
     if (!mux->dev.removed && mux->backlog_start < mux->backlog_end)
         mux->backlog_start += chr__mux_process(mux, mux->backlog + mux->backlog_start, mux->backlog_end - mux->backlog_start);
+    if (mux->forget_at_end && mux->backlog_start == mux->backlog_end)
+        mux->forget_at_end = mux->escaped = 0;
     if (!mux->dev.removed)
         chr_fe_accept_input(&mux->base);
 }
@@ -10296,6 +10615,25 @@ static const chr_io chr__mux_io = {
     chr__mux_wait_fd, /* wait_fd */
 };
 
+/* One frontend of several can't end it for the others. */
+static int chr__mux_shutdown(chr_dev *dev)
+{
+    chr__mux *mux = (chr__mux *)dev;
+    int       code = mux->slots && !mux->slots->next ? chr__mux_flush_stamp(mux) : CHR_ERR_NOT_SUPPORTED;
+
+    return code < 0 ? code : chr_fe_shutdown(&mux->base);
+}
+
+static const chr_peer_slots chr__mux_peer = {
+    NULL,              /* disconnect     */
+    NULL,              /* wait_connected */
+    NULL,              /* add_client     */
+    NULL,              /* set_msgfds     */
+    NULL,              /* get_msgfds     */
+    chr__mux_shutdown, /* shutdown       */
+    NULL,              /* queued         */
+};
+
 static const chr_sharing_slots chr__mux_sharing = {
     chr__mux_attach,         /* attach         */
     chr__mux_detach,         /* detach         */
@@ -10324,7 +10662,7 @@ static const chr_backend chr__mux_kind = {
     chr__mux_describe,                                      /* describe     */
     chr__mux_ioctl,                                         /* ioctl        */
     NULL,                                                   /* set_open     */
-    NULL,                                                   /* peer         */
+    &chr__mux_peer,                                         /* peer         */
     &chr__mux_sharing,                                      /* sharing      */
     1,                                                      /* fixed        */
     NULL,                                                   /* input        */
@@ -10346,6 +10684,7 @@ typedef struct chr__hub_member {
     chr_frontend     fe;
     struct chr__hub *hub;
     int              joined;   /* it is open, and the two below are about this time */
+    int              input_over; /* and it says no more */
     size_t           ahead;    /* how much it has had of what the hub has not yet taken */
     int              is_short; /* it took less than it was offered: that may have to be waited for */
 } chr__hub_member;
@@ -10369,6 +10708,7 @@ static const chr_option chr__hub_rows[] = {
 static void chr__hub_reset(chr__hub_member *member, int joined)
 {
     member->joined = joined;
+    member->input_over = 0;
     member->ahead = 0;
     member->is_short = 0;
 }
@@ -10527,6 +10867,18 @@ static void chr__hub_rejoin(chr__hub_member *member, int joined)
         chr_idle_start(hub->dev.ctx, &hub->tell, chr__hub_tell, hub);
 }
 
+/* The hub's input is over when no member that is open says any more. */
+static void chr__hub_look_at_input(chr__hub *hub)
+{
+    size_t i;
+    int    speakers = 0;
+
+    for (i = 0; i < hub->count; i++)
+        speakers += hub->members[i].joined && !hub->members[i].input_over;
+    if (speakers == 0 && hub->open_count > 0 && !hub->dev.input_over)
+        chr_be_event(&hub->dev, CHR_EVENT_INPUT_END);
+}
+
 static void chr__hub_member_event(void *opaque, int event)
 {
     chr__hub_member *member = (chr__hub_member *)opaque;
@@ -10535,8 +10887,14 @@ static void chr__hub_member_event(void *opaque, int event)
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
         chr__hub_rejoin(member, event == CHR_EVENT_OPENED);
         hub->open_count += event == CHR_EVENT_OPENED ? 1 : -1;
-        if (hub->open_count != (event == CHR_EVENT_OPENED ? 1 : 0))
+        if (hub->open_count != (event == CHR_EVENT_OPENED ? 1 : 0)) {
+            chr__hub_look_at_input(hub);
             return;
+        }
+    } else if (event == CHR_EVENT_INPUT_END) {
+        member->input_over = 1;
+        chr__hub_look_at_input(hub);
+        return;
     }
     chr_be_event(&hub->dev, event);
 }
@@ -10573,6 +10931,31 @@ static int chr__hub_ioctl(chr_dev *dev, int command, void *arg)
     }
     return code;
 }
+
+/* To all that are open; supported when one of them can do it. */
+static int chr__hub_shutdown(chr_dev *dev)
+{
+    chr__hub *hub = (chr__hub *)dev;
+    size_t    i;
+    int       code = CHR_ERR_DISCONNECTED, each;
+
+    for (i = 0; i < hub->count; i++) {
+        each = chr__hub_is_open(&hub->members[i]) ? chr_fe_shutdown(&hub->members[i].fe) : CHR_ERR_DISCONNECTED;
+        if (code != 0 && each != CHR_ERR_DISCONNECTED)
+            code = each;
+    }
+    return code;
+}
+
+static const chr_peer_slots chr__hub_peer = {
+    NULL,              /* disconnect     */
+    NULL,              /* wait_connected */
+    NULL,              /* add_client     */
+    NULL,              /* set_msgfds     */
+    NULL,              /* get_msgfds     */
+    chr__hub_shutdown, /* shutdown       */
+    NULL,              /* queued         */
+};
 
 static void chr__hub_describe(const chr_dev *dev, chr_info *info)
 {
@@ -10662,7 +11045,7 @@ static const chr_backend chr__hub_kind = {
     chr__hub_describe,                     /* describe     */
     chr__hub_ioctl,                        /* ioctl        */
     chr__hub_set_open,                     /* set_open     */
-    NULL,                                  /* peer         */
+    &chr__hub_peer,                        /* peer         */
     NULL,                                  /* sharing      */
     1,                                     /* fixed        */
     NULL,                                  /* input        */
@@ -10725,7 +11108,7 @@ static const chr_backend chr__fd_kind = {
     NULL,                                     /* describe     */
     NULL,                                     /* ioctl        */
     NULL,                                     /* set_open     */
-    NULL,                                     /* peer         */
+    &chr__fd_peer,                            /* peer         */
     NULL,                                     /* sharing      */
     0,                                        /* fixed        */
     NULL,                                     /* input        */
@@ -10783,7 +11166,7 @@ static const chr_backend chr__file_kind = {
     NULL,                                          /* describe     */
     NULL,                                          /* ioctl        */
     NULL,                                          /* set_open     */
-    NULL,                                          /* peer         */
+    &chr__fd_peer,                                 /* peer         */
     NULL,                                          /* sharing      */
     0,                                             /* fixed        */
     NULL,                                          /* input        */
@@ -10859,7 +11242,7 @@ static const chr_backend chr__pipe_kind = {
     NULL,                                     /* describe     */
     NULL,                                     /* ioctl        */
     NULL,                                     /* set_open     */
-    NULL,                                     /* peer         */
+    &chr__fd_peer,                            /* peer         */
     NULL,                                     /* sharing      */
     0,                                        /* fixed        */
     NULL,                                     /* input        */
@@ -11263,7 +11646,7 @@ static int chr__marks_pending(const chr__layer *layer)
 }
 
 static const chr__layer_slots chr__marks_slots = {
-    "marks", NULL, NULL, chr__marks_read, chr__marks_write, chr__marks_pending, NULL, NULL, NULL, NULL
+    "marks", NULL, NULL, chr__marks_read, chr__marks_write, chr__marks_pending, NULL, NULL, NULL, NULL, NULL
 };
 
 /* -- plugged and unplugged -- */
@@ -11829,7 +12212,7 @@ static int chr__datagrams_pending(const chr__layer *layer)
 }
 
 static const chr__layer_slots chr__datagrams_slots = {
-    "datagrams", NULL, NULL, chr__datagrams_read, chr__datagrams_write, chr__datagrams_pending, NULL, NULL, NULL, NULL
+    "datagrams", NULL, NULL, chr__datagrams_read, chr__datagrams_write, chr__datagrams_pending, NULL, NULL, NULL, NULL, NULL
 };
 
 /* To the stream a refusal looks like a hang-up. Here it is the end of nothing. */
@@ -11999,6 +12382,7 @@ static const chr_option chr__socket_rows[] = {
     { "ws-path",      CHR_OPTION_TEXT,   CHR__ROW(ws_path),           NULL,  0, 0,           "with websocket: path served, * and ? in it (default: any); client: path and query" },
     { "ws-origin",    CHR_OPTION_LIST,   CHR__ROW(ws_origin),         NULL,  0, 0,           "with websocket: web pages that are let in beside our own, * and ? in it" },
     { "ws-page",      CHR_OPTION_TEXT,   CHR__ROW(ws_page),           NULL,  0, 0,           "with websocket: file that a browser gets at /" },
+    { "half-close",   CHR_OPTION_BOOL,   CHR__ROW(half_close),        "off", 0, 0,           "the peer's end of input is an event, and output goes on; off: CLOSED" },
     { "tls-creds",    CHR_OPTION_TEXT,   CHR__ROW(tls_creds),         NULL,  0, 0,           "id of TLS credentials" },
     { "tls-authz",    CHR_OPTION_TEXT,   CHR__ROW(tls_authz),         NULL,  0, 0,           "id of the list of peers that are let in" },
     { "tls-hostname", CHR_OPTION_TEXT,   CHR__ROW(tls_hostname),      NULL,  0, 0,           "whom to expect in the server's certificate" },
@@ -12145,6 +12529,26 @@ static void chr__address_name(const chr_address *address, char *text, size_t siz
     case CHR_ADDR_NONE:
     default:             chr__format(text, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, address->port); break;
     }
+}
+
+/* -- what all layers stand on -- */
+
+typedef struct chr__msgfds {
+    int fds[CHR__MAX_MSGFDS], count;
+} chr__msgfds;
+
+typedef struct chr__socket_bottom { /* the lowest layer */
+    chr__layer    layer;
+    int           fd;
+    chr__msgfds  *outgoing, *incoming;
+    chr__receiver receiver;
+} chr__socket_bottom;
+
+static int chr__layer_fd(const chr__layer *layer)
+{
+    while (layer->below)
+        layer = layer->below;
+    return ((const chr__socket_bottom *)layer)->fd;
 }
 
 /* -- >>layer_box   bytes that a layer holds: what has come and isn't decoded yet, or what is encoded and not yet sent -- */
@@ -13310,7 +13714,9 @@ static int chr__telnet_unsent(const chr__layer *layer)
 {
     const chr__telnet *telnet = (const chr__telnet *)layer;
 
-    return telnet->is_stopped ? -1 : !chr__box_is_empty(&telnet->out) || chr__telnet_has_to_tell(telnet);
+    int                count = (int)(telnet->out.end - telnet->out.start) + (chr__telnet_has_to_tell(telnet) ? 1 : 0);
+
+    return telnet->is_stopped ? -1 - count : count;
 }
 
 /* In the way that the peer understands. It begins at once or not at all, since its end would take its place among what waits; and it
@@ -13403,6 +13809,7 @@ static const chr__layer_slots chr__telnet_slots = {
     chr__telnet_pending, /* pending */
     chr__telnet_unsent,  /* unsent  */
     chr__telnet_flush,   /* flush   */
+    NULL,                /* shutdown */
     chr__telnet_ioctl,   /* ioctl   */
     chr__telnet_close,   /* close   */
 };
@@ -13486,6 +13893,7 @@ typedef enum chr__ws_state {
     CHR__WS_REFUSING,   /* likewise, and then it is over */
     CHR__WS_PAGE,       /* likewise: a page is being sent */
     CHR__WS_OPEN,
+    CHR__WS_HALF,       /* our Close frame is queued or sent; the peer's has not come yet: it may still send data */
     CHR__WS_OVER        /* a Close frame is queued */
 } chr__ws_state;
 
@@ -13612,6 +14020,8 @@ static void chr__ws_say_goodbye(chr__websocket *ws, int code)
 {
     unsigned char payload[2];
 
+    if (ws->state == CHR__WS_HALF)
+        ws->state = CHR__WS_OVER; /* it has been said */
     if (ws->state != CHR__WS_OPEN)
         return;
     chr__put_be(payload, (uint64_t)code, 2);
@@ -13802,7 +14212,7 @@ static int chr__ws_read(chr__layer *layer, void *buf, size_t len)
     size_t          done;
     int             n = 1;
 
-    if (ws->state != CHR__WS_OPEN)
+    if (ws->state == CHR__WS_OVER)
         return 0;
     if (chr__box_is_empty(&ws->in))
         n = chr__box_fill(&ws->in, layer->below);
@@ -13812,7 +14222,7 @@ static int chr__ws_read(chr__layer *layer, void *buf, size_t len)
     (void)chr__ws_flush(layer); /* the answers; an error will meet the next write or read */
     if (done > 0)
         return (int)done;
-    return ws->state == CHR__WS_OPEN ? (int)CHR__LAYER_NOTHING : 0;
+    return ws->state == CHR__WS_OVER ? 0 : (int)CHR__LAYER_NOTHING;
 }
 
 static int chr__ws_pending(const chr__layer *layer)
@@ -13826,7 +14236,7 @@ static int chr__ws_unsent(const chr__layer *layer)
 {
     const chr__websocket *ws = (const chr__websocket *)layer;
 
-    return ws->owes_pong || !chr__box_is_empty(&ws->out);
+    return (int)(ws->out.end - ws->out.start) + (ws->owes_pong && ws->state == CHR__WS_OPEN ? 1 : 0);
 }
 
 /* -- HTTP heads -- */
@@ -14171,7 +14581,7 @@ static void chr__ws_send_page(chr__websocket *ws)
 /* The outbox is empty: the next piece. Returns 0 when the page is over, also where the file has become shorter. */
 static int chr__ws_next_piece(chr__websocket *ws)
 {
-    size_t most = (size_t)(ws->page_left < CHR__BOX_SIZE ? ws->page_left : CHR__BOX_SIZE);
+    size_t most = ws->page_left < (int64_t)sizeof ws->out.bytes ? (size_t)ws->page_left : sizeof ws->out.bytes;
     int    n = most > 0 ? chr__os_read(ws->page, ws->out.bytes, most) : 0;
 
     if (n <= 0)
@@ -14355,6 +14765,18 @@ static int chr__ws_step(chr__layer *layer, int *wants, chr_error *err)
     return 0;
 }
 
+/* RFC 6455 section 5.5.1: no frame follows our Close; the connection goes when the peer has answered it. */
+static int chr__ws_shutdown(chr__layer *layer)
+{
+    chr__websocket *ws = (chr__websocket *)layer;
+
+    if (ws->state == CHR__WS_OPEN) {
+        chr__ws_say_goodbye(ws, CHR__WS_NORMAL);
+        ws->state = CHR__WS_HALF;
+    }
+    return chr__ws_flush(layer);
+}
+
 static void chr__ws_close(chr__layer *layer)
 {
     chr__ws_say_goodbye((chr__websocket *)layer, CHR__WS_NORMAL);
@@ -14398,6 +14820,7 @@ static const chr__layer_slots chr__ws_slots = {
     chr__ws_pending, /* pending */
     chr__ws_unsent,  /* unsent  */
     chr__ws_flush,   /* flush   */
+    chr__ws_shutdown, /* shutdown */
     NULL,            /* ioctl   */
     chr__ws_close,   /* close   */
 };
@@ -15135,6 +15558,7 @@ typedef struct chr__tls {
     int                 is_up, has_ended; /* the handshake is over; so is the input */
     int                 end;              /* of the input: what mbed TLS said */
     int                 write_failed;
+    int                 said_goodbye;     /* close_notify */
     int                 has_heard, is_alien; /* something has come; it is not TLS */
     int                 is_unknown;       /* the peer's name has no key */
     unsigned char       ip[16];           /* whom a client expects, where it is an address */
@@ -15569,14 +15993,28 @@ static int chr__tls_pending(const chr__layer *layer)
 
 static int chr__tls_unsent(const chr__layer *layer)
 {
-    return ((const chr__tls *)layer)->kept_size > 0;
+    return (int)(((const chr__tls *)layer)->kept_size - ((const chr__tls *)layer)->sent);
+}
+
+/* close_notify, then FIN; the peer's side of the session stays as it is. */
+static int chr__tls_shutdown(chr__layer *layer)
+{
+    chr__tls *tls = (chr__tls *)layer;
+    int       n = tls->said_goodbye ? 0 : mbedtls_ssl_close_notify(&tls->ssl);
+
+    if (n == MBEDTLS_ERR_SSL_WANT_WRITE || n == MBEDTLS_ERR_SSL_WANT_READ)
+        return CHR_ERR_WOULD_BLOCK;
+    if (n < 0)
+        return CHR_ERR_DISCONNECTED;
+    tls->said_goodbye = 1;
+    return layer->below->slots->shutdown(layer->below);
 }
 
 static void chr__tls_close(chr__layer *layer)
 {
     chr__tls *tls = (chr__tls *)layer;
 
-    if (tls->is_up && !tls->write_failed && chr__tls_flush(layer) == 0)
+    if (tls->is_up && !tls->write_failed && !tls->said_goodbye && chr__tls_flush(layer) == 0)
         (void)mbedtls_ssl_close_notify(&tls->ssl);
     mbedtls_ssl_free(&tls->ssl);
     mbedtls_ssl_config_free(&tls->config);
@@ -15595,6 +16033,7 @@ static const chr__layer_slots chr__tls_slots = {
     chr__tls_pending, /* pending */
     chr__tls_unsent,  /* unsent  */
     chr__tls_flush,   /* flush   */
+    chr__tls_shutdown, /* shutdown */
     NULL,             /* ioctl   */
     chr__tls_close,   /* close   */
 };
@@ -15685,6 +16124,8 @@ static int chr__layers_check(chr_context *ctx, const chr_socket_options *options
         return chr__fail(err, CHR_ERR_INVALID, "socket: com-port=on goes with telnet=on only");
     if (options->websocket_text == CHR_ON && options->websocket != CHR_ON)
         return chr__fail(err, CHR_ERR_INVALID, "socket: websocket-text= goes with websocket=on only");
+    if (options->half_close == CHR_ON && options->websocket == CHR_ON)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: half-close=on can't be used with websocket=on: its Close frame ends both directions");
     code = chr__ws_check_options(options, err);
     if (code < 0)
         return code;
@@ -15710,17 +16151,6 @@ typedef enum chr__socket_state {
     CHR__SOCKET_SHAKING,
     CHR__SOCKET_CONNECTED
 } chr__socket_state;
-
-typedef struct chr__msgfds {
-    int fds[CHR__MAX_MSGFDS], count;
-} chr__msgfds;
-
-typedef struct chr__socket_bottom { /* the lowest layer */
-    chr__layer    layer;
-    int           fd;
-    chr__msgfds  *outgoing, *incoming;
-    chr__receiver receiver;
-} chr__socket_bottom;
 
 typedef struct chr__socket {
     chr_dev            dev;
@@ -15822,11 +16252,25 @@ CHR__HOT static int chr__socket_write_unix(chr__layer *layer, const void *buf, s
     return bottom->outgoing->count == 0 ? chr__os_send(bottom->fd, buf, len) : chr__socket_write_fds(bottom, buf, len);
 }
 
+static const chr__layer_slots chr__socket_shut = {
+    "raw", NULL, NULL, chr__socket_read, chr__bottom_swallow, NULL, NULL, NULL, NULL, NULL, NULL
+};
+static const chr__layer_slots chr__socket_shut_unix = {
+    "raw", NULL, NULL, chr__socket_read_unix, chr__bottom_swallow, NULL, NULL, NULL, NULL, NULL, NULL
+};
+
+static int chr__socket_fin(chr__layer *layer)
+{
+    chr__os_shutdown(((chr__socket_bottom *)layer)->fd);
+    layer->slots = layer->slots->read == chr__socket_read ? &chr__socket_shut : &chr__socket_shut_unix;
+    return 0;
+}
+
 static const chr__layer_slots chr__socket_raw = {
-    "raw", NULL, NULL, chr__socket_read, chr__socket_write, NULL, NULL, NULL, NULL, NULL
+    "raw", NULL, NULL, chr__socket_read, chr__socket_write, NULL, NULL, NULL, chr__socket_fin, NULL, NULL
 };
 static const chr__layer_slots chr__socket_raw_unix = {
-    "raw", NULL, NULL, chr__socket_read_unix, chr__socket_write_unix, NULL, NULL, NULL, NULL, NULL
+    "raw", NULL, NULL, chr__socket_read_unix, chr__socket_write_unix, NULL, NULL, NULL, chr__socket_fin, NULL, NULL
 };
 
 /* -- the layers of one connection -- */
@@ -15955,8 +16399,12 @@ static void chr__socket_peer_gone(chr__socket *sock)
 
 static void chr__socket_ended(chr__stream *stream, int code)
 {
-    (void)code;
-    chr__socket_peer_gone((chr__socket *)stream->dev);
+    chr__socket *sock = (chr__socket *)stream->dev;
+
+    if (code == 0 && chr__socket_options(sock)->half_close == CHR_ON && !stream->input_over && chr__stream_half_close(stream))
+        chr_be_event(&sock->dev, CHR_EVENT_INPUT_END);
+    else
+        chr__socket_peer_gone(sock);
 }
 
 /* Once, until the next success. */
@@ -16430,6 +16878,16 @@ static int chr__socket_get_msgfds(chr_dev *dev, int *fds, int count)
     return given;
 }
 
+static int chr__socket_shutdown(chr_dev *dev)
+{
+    return chr__stream_shutdown(&((chr__socket *)dev)->stream);
+}
+
+static size_t chr__socket_queued(const chr_dev *dev)
+{
+    return chr__stream_queued(&((const chr__socket *)dev)->stream);
+}
+
 static int chr__socket_ioctl(chr_dev *dev, int command, void *arg)
 {
     chr__stream *stream = &((chr__socket *)dev)->stream;
@@ -16622,6 +17080,8 @@ static const chr_peer_slots chr__socket_peer = {
     chr__socket_add_client,     /* add_client     */
     chr__socket_set_msgfds,     /* set_msgfds     */
     chr__socket_get_msgfds,     /* get_msgfds     */
+    chr__socket_shutdown,       /* shutdown       */
+    chr__socket_queued,         /* queued         */
 };
 
 static const chr_backend chr__socket_kind = {
@@ -17359,7 +17819,7 @@ CHARDEV_API void chr_query(const chr_dev *dev, chr_info *info)
     info->bytes_in = dev->bytes_in;
     info->bytes_out = dev->bytes_out;
     info->bytes_dropped = dev->bytes_dropped;
-    info->bytes_queued = dev->outbox ? dev->outbox->unsent + dev->outbox->queue.count : 0;
+    info->bytes_queued = chr__queued(dev);
     if (dev->kind->describe)
         dev->kind->describe(dev, info);
     else
@@ -17449,7 +17909,7 @@ CHARDEV_API void chr_mux_resume_open(chr_context *ctx)
     ctx->open_suspended = 0;
     for (dev = ctx->devs; dev; dev = dev->next)
         if (dev->kind->sharing && dev->be_open)
-            chr__postpone(dev, 1u << CHR_EVENT_OPENED);
+            chr__postpone(dev, 1u << CHR_EVENT_OPENED | (dev->input_over ? 1u << CHR_EVENT_INPUT_END : 0));
 }
 
 CHARDEV_API int chr_input_rel(chr_dev *dev, int dx, int dy)

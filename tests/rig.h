@@ -222,7 +222,7 @@ typedef struct recorder {
     char        *input; /* all that came */
     size_t       length, size;
     int          room;       /* what can_read says; reads use it up */
-    char         events[64]; /* O opened, C closed, B break, I mux in, U mux out, S serial, L line error, P and Q purged, ? any other */
+    char         events[64]; /* O opened, C closed, B break, I mux in, U mux out, S serial, L line error, P and Q purged, E input end, ? other */
     int          last_event;
     int          open;       /* told OPENED, and not CLOSED since */
     int          changes, change_answer, writable;
@@ -267,6 +267,7 @@ static inline char recorder_letter(int event)
     case CHR_EVENT_LINE_ERROR: return 'L';
     case CHR_EVENT_PURGE_RECEIVE: return 'P';
     case CHR_EVENT_PURGE_TRANSMIT: return 'Q';
+    case CHR_EVENT_INPUT_END: return 'E';
     default: return '?';
     }
 }

@@ -232,6 +232,68 @@ TEST(escape_split_over_two_reads)
     close_mux(&b);
 }
 
+/* A mux on a server: the next peer's first character is no command of the last one's escape. */
+static void meet(bench *b, const char *typed)
+{
+    if (b->far >= 0) close(b->far);
+    settle(&b->r);
+    b->far = unix_connect(scratch("s"));
+    settle(&b->r);
+    type(b, typed);
+}
+
+static void open_served_mux(bench *b, int room)
+{
+    char options[500];
+    memset(b, 0, sizeof *b);
+    rig_open_virtual(&b->r);
+    snprintf(options, sizeof options, "socket,id=m,path=%s,server=on,wait=off,mux=on,half-close=on", scratch("s"));
+    b->mux = make(&b->r, options);
+    attach_with_room(&b->fe[b->count++], b->mux, room);
+    b->far = -1;
+}
+
+TEST(escape_is_forgotten_with_its_peer)
+{
+    bench b;
+    open_served_mux(&b, UNLIMITED);
+    meet(&b, "a" CTRL_A);
+    meet(&b, "xyz");
+    CHECK_INPUT(&b.fe[0], "axyz");
+    CHECK_INT(b.r.exits, 0);
+    meet(&b, CTRL_A);
+    shutdown(b.far, SHUT_WR);
+    settle(&b.r);
+    CHECK_INT(chr_fe_disconnect(&b.mux->companion->frontend[0]), 0);
+    meet(&b, "x" CTRL_A "x");
+    CHECK_INPUT(&b.fe[0], "axyzx");
+    CHECK_INT(b.r.exits, 1); /* one peer's own goes on working */
+    close_mux(&b);
+    scratch_clean();
+}
+
+/* The escape waits in the backlog, behind input for a frontend that is full; that peer is gone before it is looked at. */
+TEST(escape_in_the_backlog_is_forgotten_too)
+{
+    static char much[4097]; /* as much as is held for one frontend */
+    bench       b;
+    open_served_mux(&b, UNLIMITED);
+    attach_with_room(&b.fe[b.count++], b.mux, 0);
+    memset(much, 'm', sizeof much - 1);
+    meet(&b, much);
+    chr_fe_take_focus(&b.fe[0].fe);
+    type(&b, CTRL_A "chello" CTRL_A);
+    meet(&b, "xyz");
+    give_room(&b.fe[1], UNLIMITED);
+    settle(&b.r);
+    settle(&b.r);
+    CHECK_INT(b.r.exits, 0);
+    CHECK_INT(b.fe[1].length, sizeof much - 1 + 8);
+    CHECK_MEM(b.fe[1].input + b.fe[1].length - 8, 8, "helloxyz", 8);
+    close_mux(&b);
+    scratch_clean();
+}
+
 TEST(escape_exit_and_snapshot_call_the_hooks)
 {
     bench b;

@@ -656,7 +656,7 @@ TEST(lies_with_a_right_checksum)
     static const struct { int record, byte; uint32_t value; const char *why; } lies[] = {
         { 0, 10, 0x0002, "unknown chardev" },     /* a result before there is a chardev */
         { 0, 8, 0x10001, "impossible id" },       /* chardev 1 before chardev 0 */
-        { 1, 10, 0x0d, "unknown kind" },
+        { 1, 10, 0x0e, "unknown kind" },
         { 1, 10, 0, "unknown kind" },
         { 1, 10, 0x0103, "unknown kind" },        /* input inside a call */
         { 1, 8, 0x30007, "unknown chardev" },
