@@ -388,7 +388,9 @@ typedef struct chr_handlers {
 
 /* Embed it in your device; zero-initialise it. You own the memory; it may go as soon as chr_fe_deinit() has returned. */
 struct chr_frontend {
+    chr_context *ctx;                  /* of its chardev; stays when that is swapped or removed */
     chr_dev     *dev;
+    chr_frontend *attached;            /* itself, while it is attached to a chardev */
     chr_handlers handlers;
     void        *opaque;
     int          is_open;              /* fe_open: this side is there */
@@ -572,7 +574,8 @@ struct chr_backend {
     const chr_option *options;      /* its own rows, or NULL */
     size_t            options_size; /* at least sizeof(chr_common_options) */
     size_t            state_size;   /* at least sizeof(chr_dev) */
-    int             (*uri)(const char *uri, chr_options *options); /* 1 = read it, 0 = not mine; NULL: the bare name */
+    int             (*uri)(const char *uri, chr_options *options); /* 1 = read it, 0 = not mine, CHR_ERR_INVALID,
+                                                                      CHR_ERR_NO_MEMORY; NULL: the bare name */
     int             (*open)(chr_dev *dev, chr_error *err);
     void            (*close)(chr_dev *dev);                        /* or NULL */
     const chr_io     *io;
@@ -597,15 +600,16 @@ struct chr_dev {
     int                be_open;      /* set by OPENED, cleared by CLOSED */
     int                removed;      /* closed: only the memory is still there */
     unsigned           pending;      /* events that wait for the loop, one bit each; and whether a recorder listens */
+    int                other_event;  /* one of them that is none of CHR_EVENT_... */
     chr_idle           notify;       /* brings them */
     int                input_over;   /* set by INPUT_END, cleared by OPENED and CLOSED */
     int                ending;       /* output ends as soon as what is queued is out */
-    int                starved;      /* its frontend had no room when last asked: ask again each step */
-    chr_dev           *next_starved;
+    chr_dev           *next_starved, **starved; /* its frontend had no room when last asked: it is asked again each step */
     uint64_t           bytes_in, bytes_out, bytes_dropped;
     int                extras;       /* writes take the long way: there is a log, an outbox or a recorder, or output ends */
     struct chr__log   *log;
     struct chr__outbox *outbox;      /* history= and obuf= */
+    struct chr__given *given;        /* descriptors in the options, while they are the giver's still: `close` leaves them open */
     unsigned           record_number; /* what the recorder calls it */
     chr_dev           *companion;    /* made together with it (ID-base of a mux): goes with it */
     chr_dev           *next;
@@ -729,7 +733,7 @@ typedef struct chr_socket_options {
     chr_bool           server;       /* default off: client */
     chr_bool           wait;         /* server: block creation until a peer has come; default on */
     chr_bool           nodelay;      /* TCP_NODELAY; default off */
-    chr_bool           delay;        /* the old word for its opposite */
+    chr_bool           delay;        /* the old word for its opposite; not both */
     int64_t            reconnect;    /* client: retry after this many seconds; 0 = never */
     int64_t            reconnect_ms; /* the same in milliseconds; not both */
     chr_bool           telnet, tn3270, websocket; /* what is spoken over the connection; default: raw */
@@ -1038,6 +1042,15 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 
 #ifndef CHR_SYS
 #define CHR_SYS(name) name
+#endif
+
+/* What one thread or signal handler sets while another looks at it without the lock. */
+#if defined(CHARDEV_THREADS) && defined(__GNUC__)
+#define CHR__LOAD(variable) __atomic_load_n(&(variable), __ATOMIC_ACQUIRE)
+#define CHR__STORE(variable, value) __atomic_store_n(&(variable), value, __ATOMIC_RELEASE)
+#else
+#define CHR__LOAD(variable) (variable)
+#define CHR__STORE(variable, value) ((variable) = (value))
 #endif
 
 #include <string.h>
@@ -1355,6 +1368,11 @@ static int chr__os_mutex_init(chr__mutex *mutex)
 static void chr__os_mutex_destroy(chr__mutex *mutex) { pthread_mutex_destroy(mutex); }
 static void chr__os_lock(chr__mutex *mutex) { pthread_mutex_lock(mutex); }
 static void chr__os_unlock(chr__mutex *mutex) { pthread_mutex_unlock(mutex); }
+
+typedef pthread_t chr__thread;
+
+static chr__thread chr__os_thread(void) { return pthread_self(); }
+static int chr__os_is_thread(chr__thread thread) { return pthread_equal(thread, pthread_self()) != 0; }
 #endif
 
 /* Descriptors: flags, close, read and write. */
@@ -1400,6 +1418,25 @@ static int chr__os_adopt(int fd)
 CHR__PRIVATE int chr__os_is_open(int fd)
 {
     return CHR_SYS(fcntl)(fd, F_GETFD) >= 0;
+}
+
+/* The flags of a descriptor, of its number and of its open file description. */
+typedef struct chr__fd_flags {
+    int number, description;
+} chr__fd_flags;
+
+/* Negative unless fd is open. */
+static int chr__os_get_flags(int fd, chr__fd_flags *flags)
+{
+    flags->number = CHR_SYS(fcntl)(fd, F_GETFD);
+    flags->description = flags->number < 0 ? -1 : CHR_SYS(fcntl)(fd, F_GETFL);
+    return flags->description;
+}
+
+static void chr__os_set_flags(int fd, const chr__fd_flags *flags)
+{
+    (void)CHR_SYS(fcntl)(fd, F_SETFD, flags->number);
+    (void)CHR_SYS(fcntl)(fd, F_SETFL, flags->description);
 }
 
 /* A pipe for the library's own use. */
@@ -3343,7 +3380,13 @@ static int   chr__os_ready_events(short revents) { return revents; }
 
 CHR__PRIVATE int chr__os_close(int fd) { (void)fd; return 0; }
 CHR__PRIVATE int chr__os_is_open(int fd) { (void)fd; return 0; }
-CHR__PRIVATE int chr__os_dup(int fd, int least) { (void)fd, (void)least; return CHR_ERR_NOT_SUPPORTED; }
+
+typedef struct chr__fd_flags {
+    int nothing;
+} chr__fd_flags;
+
+static int  chr__os_get_flags(int fd, chr__fd_flags *flags) { (void)fd, (void)flags; return CHR_ERR_NOT_SUPPORTED; }
+static void chr__os_set_flags(int fd, const chr__fd_flags *flags) { (void)fd, (void)flags; }
 CHR__PRIVATE void chr__os_close_on_exec(int fd) { (void)fd; }
 
 typedef enum chr__fd_type { CHR__FD_PLAIN } chr__fd_type;
@@ -3424,6 +3467,11 @@ static int chr__os_mutex_init(chr__mutex *mutex)
 static void chr__os_mutex_destroy(chr__mutex *mutex) { DeleteCriticalSection(mutex); }
 static void chr__os_lock(chr__mutex *mutex) { EnterCriticalSection(mutex); }
 static void chr__os_unlock(chr__mutex *mutex) { LeaveCriticalSection(mutex); }
+
+typedef DWORD chr__thread;
+
+static chr__thread chr__os_thread(void) { return GetCurrentThreadId(); }
+static int chr__os_is_thread(chr__thread thread) { return thread == GetCurrentThreadId(); }
 #endif
 
 typedef struct chr__waker {
@@ -3523,6 +3571,14 @@ typedef struct chr__object {
     void              (*release)(chr_context *ctx, struct chr__object *object); /* lets go of what it has beside these; or NULL */
 } chr__object;
 
+enum { CHR__URI_FORMS = 5 };
+
+/* A backend that could be in the table, and is not in this build. */
+typedef struct chr__left_out {
+    const char *name, *alias, *without; /* alias: "" = none; without: what, for the message */
+    const char *uris[CHR__URI_FORMS];   /* how its URIs begin, beside its name */
+} chr__left_out;
+
 struct chr_context {
     chr_config   config;
 
@@ -3537,15 +3593,20 @@ struct chr_context {
     chr__waker   waker;
     chr_watch    wake_watch;
     int          depth;        /* handlers and dispatches that are running: nothing is freed before it is 0 */
-    int          quiet;        /* calls of the user's into a backend: events wait for the loop */
+    int          quiet;        /* calls into a backend's slots: events wait for the loop */
     int          outside;      /* those of them that no frontend makes: to a recorder their events come by themselves */
     int          untidy;       /* something was removed meanwhile, or a foreign loop wants to know the time-out */
     int          sleeping;     /* in poll, ours or a foreign loop's: whoever changes something then must wake it */
-    volatile int stopped;
+    int          hurry;        /* among the starved ones is one to be asked before the loop sleeps */
+    int          ready_again;  /* with hooks: polls[].revents says what is ready still after its callback */
+    int64_t      ask_at;       /* with hooks: when the starved ones are asked, in real time */
+    int          closing;      /* chr_context_free() is under way */
+    volatile int stopped;      /* by CHR__LOAD and CHR__STORE */
+    struct chr__hold *holds;   /* frontends that a function on the stack goes on with after a handler */
 
     /* the registry */
     const chr_backend *const *builtins; /* the table; ends with NULL */
-    const char *const *left_out;        /* the pairs behind it */
+    const chr__left_out *left_out;      /* likewise: those that this build is without */
     const chr_backend *mux;             /* what mux=on puts on a chardev; NULL = left out */
     chr__kind_node    *kinds;           /* registered by the user */
     chr_dev           *devs, **last_dev;
@@ -3564,6 +3625,8 @@ struct chr_context {
 #endif
 #ifdef CHARDEV_THREADS
     chr__mutex         mutex;
+    chr__thread        owner;           /* who made it, or ran its loop last */
+    int                rung;            /* with hooks: another thread has rung the waker */
 #endif
 };
 
@@ -3575,32 +3638,43 @@ enum { CHR__BUFFER_SIZE = 1024 };
 enum { CHR__BUFFER_SIZE = 65536 };
 #endif
 
-/* With threads: one lock for a context, held by its own thread while that is in its loop, except when it sleeps in poll. */
+/* With threads: one recursive lock for a context. Its owner thread holds it while it is in its loop, except when it sleeps in poll(),
+ * and in each call that changes something; other threads in each call that they may make. Under it they touch buffers, counters, flags
+ * and the ring of idles, never the poll set, timers, layers' handshakes or the registry: what these need is posted to the owner, with
+ * an idle or chr__update(). */
 #ifdef CHARDEV_THREADS
 #define CHR__LOCK(ctx) chr__os_lock(&(ctx)->mutex)
 #define CHR__UNLOCK(ctx) chr__os_unlock(&(ctx)->mutex)
+#define CHR__OWN(ctx) ((void)((ctx)->owner = chr__os_thread()))
+#define CHR__IS_FOREIGN(ctx) (!chr__os_is_thread((ctx)->owner))
 #else
 #define CHR__LOCK(ctx) ((void)(ctx))
 #define CHR__UNLOCK(ctx) ((void)(ctx))
+#define CHR__OWN(ctx) ((void)(ctx))
+#define CHR__IS_FOREIGN(ctx) ((void)(ctx), 0)
 #endif
+
+/* The allocator is the user's: one thread at a time. */
+CHR__PRIVATE void *chr__reallocate(chr_context *ctx, void *ptr, size_t size)
+{
+    CHR__LOCK(ctx);
+    ptr = ctx->config.allocate(ctx->config.opaque, ptr, size);
+    CHR__UNLOCK(ctx);
+    return ptr;
+}
 
 /* Zeroed, or NULL. */
 CHR__PRIVATE void *chr__allocate(chr_context *ctx, size_t size)
 {
-    void *ptr = ctx->config.allocate(ctx->config.opaque, NULL, size);
+    void *ptr = chr__reallocate(ctx, NULL, size);
 
     return ptr ? memset(ptr, 0, size) : NULL;
-}
-
-CHR__PRIVATE void *chr__reallocate(chr_context *ctx, void *ptr, size_t size)
-{
-    return ctx->config.allocate(ctx->config.opaque, ptr, size);
 }
 
 CHR__PRIVATE void chr__free(chr_context *ctx, void *ptr)
 {
     if (ptr)
-        ctx->config.allocate(ctx->config.opaque, ptr, 0);
+        (void)chr__reallocate(ctx, ptr, 0);
 }
 
 /* There is a buffer that input can pass through. */
@@ -3727,7 +3801,9 @@ CHR__PRIVATE void chr__log_line(chr_context *ctx, const char *id, const char *te
     if (!ctx->config.log)
         return;
     chr__format(line, sizeof line, "chardev %s: %s", id, text);
+    CHR__LOCK(ctx);
     ctx->config.log(ctx->config.opaque, line);
+    CHR__UNLOCK(ctx);
 }
 
 CHARDEV_API const char *chr_error_text(int code)
@@ -3967,12 +4043,39 @@ CHARDEV_API void chr_loop_unlock(chr_context *ctx)
     CHR__UNLOCK(ctx);
 }
 
-/* Something is due sooner than the sleeper, or the foreign loop, knows. */
-static void chr__loop_poke(chr_context *ctx)
+/* A foreign loop with hooks is told by its own thread: the waker gets it into chr_watch_ready(). */
+#ifdef CHARDEV_THREADS
+CHR__COLD void chr__loop_ring(chr_context *ctx)
 {
+    if (!ctx->rung)
+        chr_loop_wake(ctx);
+    ctx->rung = 1;
+}
+#endif
+
+/* Whoever sleeps in poll() now does not know what has changed. */
+CHR__COLD void chr__loop_disturb(chr_context *ctx)
+{
+    CHR__LOCK(ctx);
     if (ctx->sleeping)
         chr_loop_wake(ctx);
-    if (ctx->config.timeout_changed && ctx->depth == 0)
+    ctx->sleeping = 0; /* once is enough */
+    CHR__UNLOCK(ctx);
+}
+
+/* Something is due sooner than the sleeper, or the foreign loop, knows. */
+CHR__COLD void chr__loop_poke(chr_context *ctx)
+{
+    chr__loop_disturb(ctx);
+    if (!ctx->config.timeout_changed)
+        return;
+#ifdef CHARDEV_THREADS
+    if (CHR__IS_FOREIGN(ctx)) {
+        chr__loop_ring(ctx);
+        return;
+    }
+#endif
+    if (ctx->depth == 0)
         ctx->config.timeout_changed(ctx->config.opaque);
 }
 
@@ -3981,12 +4084,21 @@ CHARDEV_API int64_t chr_loop_now(chr_context *ctx)
     return ctx->config.clock(ctx->config.opaque);
 }
 
+/* Whoever blocks waits in real time, on whatever clock the context is: an injected one may well stand still meanwhile. Where the
+ * system has no clock, the context's is the real one. */
+static int64_t chr__real_now(chr_context *ctx)
+{
+    int64_t now = chr__os_clock(NULL);
+
+    return now ? now : chr_loop_now(ctx);
+}
+
 /* -- watches -- */
 
 static int chr__watches_grow(chr_context *ctx)
 {
-    int    capacity = ctx->watch_capacity ? ctx->watch_capacity * 2 : 16;
-    void  *polls, *watches;
+    int   capacity = ctx->watch_capacity ? ctx->watch_capacity * 2 : 16;
+    void *polls, *watches;
 
     if (ctx->watch_count < ctx->watch_capacity)
         return 0;
@@ -4011,8 +4123,7 @@ CHARDEV_API void chr_watch_set(chr_watch *watch, int events)
     entry = &watch->ctx->polls[watch->slot - 1];
     entry->fd = events ? watch->fd : -1; /* poll() skips negative ones: no hang-up can spin the loop */
     entry->events = chr__os_poll_events(events);
-    if (watch->ctx->sleeping)
-        chr_loop_wake(watch->ctx);
+    chr__loop_disturb(watch->ctx);
     if (watch->ctx->config.watch_changed)
         watch->ctx->config.watch_changed(watch->ctx->config.opaque, watch, watch->fd, events);
 }
@@ -4143,7 +4254,7 @@ CHR__COLD int chr__timers_run(chr_context *ctx)
 
 /* -- idles -- */
 
-CHARDEV_API void chr_idle_stop(chr_idle *idle)
+static void chr__idle_unlink(chr_idle *idle)
 {
     if (!idle->next)
         return;
@@ -4152,10 +4263,19 @@ CHARDEV_API void chr_idle_stop(chr_idle *idle)
     idle->next = idle->prev = NULL;
 }
 
-CHARDEV_API void chr_idle_start(chr_context *ctx, chr_idle *idle, void (*run)(void *), void *opaque)
+CHARDEV_API void chr_idle_stop(chr_idle *idle)
 {
-    if (idle->next)
+    chr_context *ctx = idle->ctx; /* its neighbours in the ring may be other threads' */
+
+    if (!ctx)
         return;
+    CHR__LOCK(ctx);
+    chr__idle_unlink(idle);
+    CHR__UNLOCK(ctx);
+}
+
+static void chr__idle_link(chr_context *ctx, chr_idle *idle, void (*run)(void *), void *opaque)
+{
     idle->ctx = ctx;
     idle->run = run;
     idle->opaque = opaque;
@@ -4163,7 +4283,17 @@ CHARDEV_API void chr_idle_start(chr_context *ctx, chr_idle *idle, void (*run)(vo
     idle->prev = ctx->idles.prev;
     idle->prev->next = idle;
     ctx->idles.prev = idle;
-    chr__loop_poke(ctx);
+}
+
+/* The way to post something to the owner thread. */
+CHARDEV_API void chr_idle_start(chr_context *ctx, chr_idle *idle, void (*run)(void *), void *opaque)
+{
+    CHR__LOCK(ctx);
+    if (!idle->next) {
+        chr__idle_link(ctx, idle, run, opaque);
+        chr__loop_poke(ctx);
+    }
+    CHR__UNLOCK(ctx);
 }
 
 /* Those that are there now; what they start comes in the next step. */
@@ -4174,20 +4304,23 @@ CHR__COLD int chr__idles_run(chr_context *ctx)
 
     if (ctx->idles.next == &ctx->idles)
         return 0;
-    chr_idle_start(ctx, &ctx->last_idle, NULL, NULL);
+    chr__idle_link(ctx, &ctx->last_idle, NULL, NULL);
     while ((idle = ctx->idles.next) != &ctx->last_idle) {
-        chr_idle_stop(idle);
+        chr__idle_unlink(idle);
         idle->run(idle->opaque);
         ran++;
     }
-    chr_idle_stop(&ctx->last_idle);
+    chr__idle_unlink(&ctx->last_idle);
     return ran;
 }
 
 /* -- dispatch -- */
 
+/* Whoever calls a handler has entered the dispatch: the loop for what runs in it, and for the rest the functions that call handlers,
+ * not their callers. What is removed meanwhile is closed at once, and its memory stays. */
 static void chr__enter(chr_context *ctx)
 {
+    CHR__LOCK(ctx);
     ctx->depth++;
 }
 
@@ -4212,22 +4345,76 @@ static void chr__leave(chr_context *ctx)
 {
     if (--ctx->depth == 0 && ctx->untidy)
         chr__tidy(ctx);
+    CHR__UNLOCK(ctx);
 }
 
-/* Frontends that had no room: asked again before each wait, so that one that forgets accept_input is late, not deaf. */
+/* Leaves a function that backends call, also outside of the loop: they look at dev->removed after it, so the memory stays until the
+ * next dispatch is over. */
+static void chr__return(chr_context *ctx)
+{
+    ctx->depth--;
+    CHR__UNLOCK(ctx);
+}
+
+/* Quiet: a slot of a backend runs inside of a call of the user's, maybe on another thread. No handler is called before it is over:
+ * events, writability and the question for room are posted to the loop. The lock is held. */
+static void chr__quiet(chr_context *ctx) { ctx->quiet++; }
+static void chr__loud(chr_context *ctx) { ctx->quiet--; }
+
+/* -- chardevs whose `update` is due: it asks the frontend for room, and what to wait for -- */
+
+static void chr__starved_unlink(chr_dev *dev)
+{
+    if (!dev->starved)
+        return;
+    *dev->starved = dev->next_starved;
+    if (dev->next_starved)
+        dev->next_starved->starved = dev->starved;
+    dev->starved = NULL;
+}
+
+enum { CHR__ASK_AGAIN_MS = 100, CHR__ASK_ROUNDS = 8 }; /* rounds: the update of one on top asks for that of the one below it */
+
+/* A backend found no room: it asks again in each step, until there is. A loop with hooks has no steps: there it is after a while. */
+CHR__PRIVATE void chr__starve(chr_dev *dev)
+{
+    chr_context *ctx = dev->ctx;
+
+    if (dev->starved || dev->removed)
+        return;
+    if (!ctx->starved && ctx->config.timeout_changed)
+        ctx->ask_at = chr__real_now(ctx) + CHR__ASK_AGAIN_MS * 1000000;
+    dev->next_starved = ctx->starved;
+    dev->starved = &ctx->starved;
+    if (ctx->starved)
+        ctx->starved->starved = &dev->next_starved;
+    ctx->starved = dev;
+}
+
+/* Before each wait, so that a frontend that forgets accept_input is late, not deaf. */
 CHR__COLD void chr__ask_starved(chr_context *ctx)
 {
-    chr_dev *dev = ctx->starved, *next;
+    chr_dev *list, *dev;
+    int      rounds = CHR__ASK_ROUNDS;
 
     chr__enter(ctx);
-    ctx->starved = NULL;
-    for (; dev; dev = next) {
-        next = dev->next_starved;
-        dev->starved = 0;
-        if (!dev->removed)
+    do {
+        ctx->hurry = 0;
+        list = ctx->starved;
+        ctx->starved = NULL;
+        if (list)
+            list->starved = &list;
+        while ((dev = list) != NULL) {
+            chr__starved_unlink(dev);
             dev->io->update(dev);
-    }
+        }
+    } while (ctx->hurry && --rounds > 0);
     chr__leave(ctx);
+}
+
+static int chr__must_ask(chr_context *ctx)
+{
+    return ctx->starved && (ctx->hurry || (ctx->config.timeout_changed && ctx->ask_at <= chr__real_now(ctx)));
 }
 
 /* Slot i goes half-way to the front: there the busy ones gather, and those that sleep cost nothing to pass by. */
@@ -4269,16 +4456,34 @@ static int chr__has_work(const chr_context *ctx)
     return ctx->idles.next != &ctx->idles || ctx->timers.next != &ctx->timers;
 }
 
+/* Up to milliseconds: not early. */
+static int chr__milliseconds(int64_t left)
+{
+    return left <= 0 ? 0 : left > 86400000000000 ? 86400000 : (int)((left + 999999) / 1000000);
+}
+
+static int chr__loop_timeout(chr_context *ctx)
+{
+    int timeout = -1, ask;
+
+    if (ctx->idles.next != &ctx->idles || (ctx->starved && ctx->hurry) || ctx->ready_again)
+        return 0;
+    if (ctx->timers.next != &ctx->timers)
+        timeout = chr__milliseconds(ctx->timers.next->deadline - chr_loop_now(ctx));
+    if (!ctx->starved || !ctx->config.timeout_changed)
+        return timeout;
+    ask = chr__milliseconds(ctx->ask_at - chr__real_now(ctx));
+    return timeout < 0 || ask < timeout ? ask : timeout;
+}
+
 CHARDEV_API int chr_loop_timeout(chr_context *ctx)
 {
-    int64_t left;
+    int timeout;
 
-    if (ctx->idles.next != &ctx->idles)
-        return 0;
-    if (ctx->timers.next == &ctx->timers)
-        return -1;
-    left = ctx->timers.next->deadline - chr_loop_now(ctx);
-    return left <= 0 ? 0 : left > 86400000000000 ? 86400000 : (int)((left + 999999) / 1000000); /* up: not early */
+    CHR__LOCK(ctx);
+    timeout = chr__loop_timeout(ctx);
+    CHR__UNLOCK(ctx);
+    return timeout;
 }
 
 CHR__HOT static int chr__loop_sleep(chr_context *ctx, int timeout_ms)
@@ -4286,7 +4491,7 @@ CHR__HOT static int chr__loop_sleep(chr_context *ctx, int timeout_ms)
     int own, ready;
 
     if (chr__has_work(ctx)) {
-        own = chr_loop_timeout(ctx);
+        own = chr__loop_timeout(ctx);
         if (own >= 0 && (timeout_ms < 0 || own < timeout_ms))
             timeout_ms = own;
     }
@@ -4305,12 +4510,13 @@ CHR__HOT static int chr__loop_step(chr_context *ctx, int timeout_ms)
     if (ctx->starved)
         chr__ask_starved(ctx);
     ran = chr__loop_sleep(ctx, timeout_ms);
-    chr__enter(ctx);
+    ctx->depth++;
     if (ran > 0)
         ran = chr__watches_run(ctx, ran);
     if (ran >= 0 && chr__has_work(ctx))
         ran += chr__timers_run(ctx) + chr__idles_run(ctx);
-    chr__leave(ctx);
+    if (--ctx->depth == 0 && ctx->untidy)
+        chr__tidy(ctx);
     return ran;
 }
 
@@ -4319,34 +4525,45 @@ CHR__HOT CHARDEV_API int chr_loop_step(chr_context *ctx, int timeout_ms)
     int ran;
 
     CHR__LOCK(ctx);
+    CHR__OWN(ctx);
     ran = ctx->depth > 0 ? CHR_ERR_IN_HANDLER : chr__loop_step(ctx, timeout_ms);
     CHR__UNLOCK(ctx);
     return ran;
 }
 
+static int chr__in_handler(chr_context *ctx)
+{
+    int depth;
+
+    CHR__LOCK(ctx);
+    depth = ctx->depth;
+    CHR__UNLOCK(ctx);
+    return depth > 0;
+}
+
+/* Inside a handler, and after an error, the wish to stop stays. */
 CHR__HOT CHARDEV_API int chr_loop_run(chr_context *ctx)
 {
-    int ran = 0;
+    int ran = chr__in_handler(ctx) ? CHR_ERR_IN_HANDLER : 0;
 
-    while (!ctx->stopped && ran >= 0)
+    while (ran >= 0 && !CHR__LOAD(ctx->stopped))
         ran = chr_loop_step(ctx, -1);
-    ctx->stopped = 0;
-    return ran < 0 ? ran : 0;
+    if (ran < 0)
+        return ran;
+    CHR__STORE(ctx->stopped, 0);
+    return 0;
 }
 
 CHARDEV_API void chr_loop_stop(chr_context *ctx)
 {
-    ctx->stopped = 1;
+    CHR__STORE(ctx->stopped, 1);
     chr_loop_wake(ctx);
 }
 
-CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity, int *timeout_ms)
+static int chr__watches_list(const chr_context *ctx, chr_poll *polls, int capacity)
 {
     int i, count = 0;
 
-    CHR__LOCK(ctx);
-    if (ctx->starved)
-        chr__ask_starved(ctx);
     for (i = 0; i < ctx->watch_count; i++) {
         chr_watch *watch = ctx->watches[i];
         if (!watch || !watch->events)
@@ -4358,10 +4575,53 @@ CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity
         }
         count++;
     }
-    *timeout_ms = chr_loop_timeout(ctx);
+    return count;
+}
+
+CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity, int *timeout_ms)
+{
+    int count;
+
+    CHR__LOCK(ctx);
+    CHR__OWN(ctx);
+    if (ctx->starved)
+        chr__ask_starved(ctx);
+    count = chr__watches_list(ctx, polls, capacity);
+    *timeout_ms = chr__loop_timeout(ctx);
     ctx->sleeping = 1; /* as it may be from here on */
     CHR__UNLOCK(ctx);
     return count;
+}
+
+/* An edge-triggered loop tells of what is new only. What is ready still after its callback comes again with the next dispatch, for which
+ * the time-out is 0. */
+CHR__COLD void chr__watch_run(chr_context *ctx, chr_watch *watch, int events)
+{
+    int slot = watch->slot - 1, ready;
+
+    watch->ready(watch->opaque, events);
+    if (!ctx->config.watch_changed || ctx->watches[slot] != watch || !watch->events) /* its memory may be gone */
+        return;
+    ready = chr__os_wait(watch->fd, watch->events, 0);
+    ctx->polls[slot].revents = (short)(ready > 0 ? ready : 0);
+    ctx->ready_again |= ready > 0;
+}
+
+/* Those that were found ready still. */
+CHR__COLD int chr__watches_run_again(chr_context *ctx)
+{
+    int i, ready, ran = 0;
+
+    ctx->ready_again = 0;
+    for (i = 0; i < ctx->watch_count; i++) {
+        ready = ctx->polls[i].revents;
+        ctx->polls[i].revents = 0;
+        if (!ready || !ctx->watches[i] || !ctx->watches[i]->events)
+            continue;
+        chr__watch_run(ctx, ctx->watches[i], ready);
+        ran++;
+    }
+    return ran;
 }
 
 CHARDEV_API void chr_watch_ready(chr_watch *watch, int events)
@@ -4370,11 +4630,10 @@ CHARDEV_API void chr_watch_ready(chr_watch *watch, int events)
 
     if (!watch->slot || !watch->events)
         return;
-    CHR__LOCK(ctx);
     chr__enter(ctx);
-    watch->ready(watch->opaque, events);
+    CHR__OWN(ctx);
+    chr__watch_run(ctx, watch, events);
     chr__leave(ctx);
-    CHR__UNLOCK(ctx);
 }
 
 /* A watch that a callback before it has stopped, or moved, or whose memory is gone, is no longer among ours. */
@@ -4394,6 +4653,10 @@ static int chr__loop_dispatch(chr_context *ctx, const chr_poll *polls, int count
 
     ctx->sleeping = 0;
     chr__enter(ctx);
+    if (chr__must_ask(ctx))
+        chr__ask_starved(ctx);
+    if (ctx->ready_again)
+        ran = chr__watches_run_again(ctx);
     for (i = 0; i < count; i++)
         if (polls[i].events && chr__is_watched(ctx, &polls[i])) {
             chr_watch_ready(polls[i].watch, polls[i].events);
@@ -4410,6 +4673,7 @@ CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int c
     int ran;
 
     CHR__LOCK(ctx);
+    CHR__OWN(ctx);
     ran = ctx->depth > 0 ? CHR_ERR_IN_HANDLER : chr__loop_dispatch(ctx, polls, count);
     CHR__UNLOCK(ctx);
     return ran;
@@ -4417,8 +4681,13 @@ CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int c
 
 static void chr__woken(void *opaque, int events)
 {
+    chr_context *ctx = (chr_context *)opaque;
+
     (void)events;
-    chr__os_waker_quiet(&((chr_context *)opaque)->waker);
+#ifdef CHARDEV_THREADS
+    ctx->rung = 0;
+#endif
+    chr__os_waker_quiet(&ctx->waker);
 }
 
 /* ====================================================================================================================
@@ -5200,7 +5469,7 @@ typedef enum chr__record_kind {
     CHR__RECORD_SHUTDOWN
 } chr__record_kind;
 
-enum { CHR__FILE_HEAD = 24, CHR__RECORD_HEAD = 28, CHR__RECORD_VERSION = 1 };
+enum { CHR__FILE_HEAD = 24, CHR__RECORD_HEAD = 28, CHR__RECORD_VERSION = 1, CHR__RECORD_LAST = 0xffff };
 
 static const char chr__record_magic[] = "chardevR";
 
@@ -5251,6 +5520,16 @@ static void chr__record_close(chr_context *ctx)
     ctx->recorder = NULL;
 }
 
+static void chr__record_give_up(chr_context *ctx, const char *why)
+{
+    chr__record_close(ctx);
+    if (!ctx->config.log)
+        return;
+    CHR__LOCK(ctx);
+    ctx->config.log(ctx->config.opaque, why);
+    CHR__UNLOCK(ctx);
+}
+
 /* One record, at once, so that a crash loses none. As with the log file, failure never disturbs the traffic. */
 static int chr__record_write(chr_context *ctx, unsigned number, chr__record_kind kind, int64_t value, uint32_t extra, const void *buf, size_t len)
 {
@@ -5268,11 +5547,8 @@ static int chr__record_write(chr_context *ctx, unsigned number, chr__record_kind
     code = chr__write_file(ctx->recorder->fd, ctx->recorder->type, head, sizeof head);
     if (code == 0)
         code = chr__write_file(ctx->recorder->fd, ctx->recorder->type, buf, len);
-    if (code == 0)
-        return 0;
-    chr__record_close(ctx);
-    if (ctx->config.log)
-        ctx->config.log(ctx->config.opaque, "the recording can't be written: it ends here");
+    if (code < 0)
+        chr__record_give_up(ctx, "the recording can't be written: it ends here");
     return code;
 }
 
@@ -5345,8 +5621,12 @@ static void chr__record_new(chr_dev *dev)
 {
     chr__recorder *recorder = dev->ctx->recorder;
 
-    if (!recorder || dev->kind->sharing || recorder->numbers > 0xffff)
+    if (!recorder || dev->kind->sharing)
         return;
+    if (recorder->numbers > CHR__RECORD_LAST) {
+        chr__record_give_up(dev->ctx, "the recording ends here: the file has numbers for 65536 chardevs");
+        return;
+    }
     dev->record_number = recorder->numbers++;
     dev->pending |= CHR__RECORDED;
     chr__record(dev, CHR__RECORD_NEW, 0, 0, dev->id, strlen(dev->id));
@@ -5358,10 +5638,10 @@ static void chr__record_existing(chr_dev *dev)
     chr__record_new(dev);
     if (!chr__is_recorded(dev))
         return;
-    dev->ctx->quiet++;
+    chr__quiet(dev->ctx);
     if (dev->be_open)
         chr__record(dev, CHR__RECORD_EVENT, CHR_EVENT_OPENED, 0, NULL, 0);
-    dev->ctx->quiet--;
+    chr__loud(dev->ctx);
     chr__record(dev, CHR__RECORD_CREATED, 0, 0, NULL, 0);
     chr__set_extras(dev);
 }
@@ -5377,7 +5657,7 @@ static int chr__record_begin(chr_context *ctx)
     return chr__write_file(ctx->recorder->fd, ctx->recorder->type, head, sizeof head);
 }
 
-CHARDEV_API int chr_record_start(chr_context *ctx, const char *path, chr_error *err)
+static int chr__record_start(chr_context *ctx, const char *path, chr_error *err)
 {
     chr_dev *dev;
     int      code, fd;
@@ -5400,26 +5680,63 @@ CHARDEV_API int chr_record_start(chr_context *ctx, const char *path, chr_error *
         chr__record_close(ctx);
         return chr__fail(err, code, "%s: can't be written: %s", path, chr_error_text(code));
     }
-    for (dev = ctx->devs; dev; dev = dev->next)
+    for (dev = ctx->devs; dev && ctx->recorder; dev = dev->next)
         chr__record_existing(dev);
-    return 0;
+    return ctx->recorder ? 0 : chr__fail(err, CHR_ERR_IO, "%s: the recording could not be begun: the log says why", path);
+}
+
+CHARDEV_API int chr_record_start(chr_context *ctx, const char *path, chr_error *err)
+{
+    int code;
+
+    CHR__LOCK(ctx);
+    code = chr__record_start(ctx, path, err);
+    CHR__UNLOCK(ctx);
+    return code;
 }
 
 CHARDEV_API int chr_record_stop(chr_context *ctx)
 {
-    int code;
+    int code = CHR_ERR_NOT_FOUND;
 
-    if (!ctx->recorder)
-        return CHR_ERR_NOT_FOUND;
-    code = chr__record_write(ctx, 0, CHR__RECORD_END, 0, 0, NULL, 0);
+    CHR__LOCK(ctx);
+    if (ctx->recorder)
+        code = chr__record_write(ctx, 0, CHR__RECORD_END, 0, 0, NULL, 0);
     if (ctx->recorder)
         chr__record_close(ctx);
+    CHR__UNLOCK(ctx);
     return code;
 }
 
 /* ====================================================================================================================
  * >>core   events, input, the log file, the registry, hot swap
  * ==================================================================================================================== */
+
+/* -- asking again, from the loop and before it sleeps -- */
+
+static void chr__postpone(chr_dev *dev, unsigned what);
+static int  chr__frontend_waits(const chr_dev *dev);
+static int  chr__outbox_waits(const chr_dev *dev);
+
+enum { CHR__LAST_EVENT = CHR_EVENT_INPUT_END }; /* each has a bit there */
+#define CHR__OTHER_EVENT (1u << 29) /* among the pending events: an int that is none of CHR_EVENT_...; the last one counts */
+#define CHR__WRITABLE (1u << 31) /* among the pending events: a backend that never blocks answers a waiting frontend */
+
+/* From any thread, and from inside slots: the question for room is a handler, and the poll set is the owner's. A backend that never blocks
+ * has no `update`: it can always be written to. */
+static void chr__update(chr_dev *dev)
+{
+    if (dev->removed)
+        return;
+    if (!dev->io->update) {
+        if (chr__outbox_waits(dev) || chr__frontend_waits(dev))
+            chr__postpone(dev, CHR__WRITABLE);
+        return;
+    }
+    chr__starve(dev);
+    dev->ctx->hurry = 1;
+    chr__loop_poke(dev->ctx);
+}
 
 /* -- output that waits: history= and obuf=, both fixed in size -- */
 
@@ -5511,16 +5828,19 @@ static void chr__outbox_drain(chr_dev *dev)
         chr__outbox_drop(dev, n);
 }
 
-/* Each new peer gets the history first. At CLOSED only the input may have ended, so that the rest still goes. */
+/* Each new peer gets the history first. At CLOSED only the input may have ended, so that the rest still goes: not from inside a slot, which
+ * may be the write that has found nobody. */
 static void chr__outbox_event(chr_dev *dev, int event)
 {
     chr__outbox *outbox = dev->outbox;
 
     outbox->unsent = event == CHR_EVENT_OPENED ? outbox->history.count : 0;
-    if (event == CHR_EVENT_OPENED && dev->io->update)
-        dev->io->update(dev);
-    else if (chr__outbox_waits(dev))
+    if (event == CHR_EVENT_CLOSED && dev->ctx->quiet == 0 && chr__outbox_waits(dev))
         chr__outbox_drain(dev);
+    else if (chr__outbox_waits(dev) && event == CHR_EVENT_CLOSED)
+        chr__postpone(dev, CHR__WRITABLE);
+    else if (chr__outbox_waits(dev))
+        chr__update(dev);
     outbox->failure = 0;
 }
 
@@ -5546,10 +5866,45 @@ CHR__COLD int chr__outbox_write(chr_dev *dev, const void *buf, size_t len)
     queued = chr__min(len - (size_t)n, outbox->queue.size - outbox->queue.count);
     if (queued > 0)
         chr__ring_put(&outbox->queue, (const char *)buf + n, queued);
-    if (chr__outbox_waits(dev) && dev->io->update)
-        dev->io->update(dev);
+    if (chr__outbox_waits(dev))
+        chr__update(dev);
     n += (int)queued;
     return n > 0 ? n : CHR_ERR_WOULD_BLOCK;
+}
+
+/* -- frontends that go away while somebody uses them -- */
+
+/* On the stack of a function that goes on with a frontend after one of its handlers: fe is NULL when it has been detached meanwhile. */
+typedef struct chr__hold {
+    chr_frontend     *fe;
+    struct chr__hold *outer;
+} chr__hold;
+
+static void chr__hold_begin(chr_context *ctx, chr__hold *hold, chr_frontend *fe)
+{
+    hold->fe = fe;
+    hold->outer = ctx->holds;
+    ctx->holds = hold;
+}
+
+static void chr__hold_end(chr_context *ctx, chr__hold *hold)
+{
+    ctx->holds = hold->outer;
+}
+
+/* Its context stays known, for other threads that are about to call: they find no chardev. */
+CHR__PRIVATE void chr__fe_let_go(chr_frontend *fe)
+{
+    chr__hold *hold;
+
+    for (hold = fe->ctx->holds; hold; hold = hold->outer)
+        if (hold->fe == fe)
+            hold->fe = NULL;
+    fe->told_open = 0;
+    fe->attached = NULL;
+    CHR__STORE(fe->dev, NULL);
+    if (fe->ctx->closing)
+        CHR__STORE(fe->ctx, NULL);
 }
 
 /* -- writability -- */
@@ -5563,7 +5918,12 @@ static int chr__frontend_waits(const chr_dev *dev)
 
 CHARDEV_API int chr_be_wants_writable(const chr_dev *dev)
 {
-    return chr__outbox_waits(dev) || dev->ending || chr__frontend_waits(dev);
+    int wants;
+
+    CHR__LOCK(dev->ctx);
+    wants = chr__outbox_waits(dev) || dev->ending || chr__frontend_waits(dev);
+    CHR__UNLOCK(dev->ctx);
+    return wants;
 }
 
 /* Once all that was written is out, the backend says that no more comes. */
@@ -5571,48 +5931,65 @@ CHR__COLD int chr__end_output(chr_dev *dev)
 {
     int code = CHR_ERR_WOULD_BLOCK;
 
+    chr__quiet(dev->ctx);
     if (dev->outbox)
         chr__outbox_drain(dev);
     if (!chr__outbox_waits(dev))
         code = dev->kind->peer->shutdown(dev);
+    chr__loud(dev->ctx);
     dev->ending = code == CHR_ERR_WOULD_BLOCK;
     chr__set_extras(dev);
     return dev->ending ? 0 : code;
 }
 
+/* After the call fe may be gone. */
 CHARDEV_API void chr_be_tell_writable(chr_frontend *fe)
 {
-    void (*writable)(void *) = fe->writable;
+    chr_context *ctx = fe->ctx;
+    void       (*writable)(void *);
 
+    if (!ctx)
+        return;
+    chr__enter(ctx);
+    writable = fe->writable;
     fe->writable = NULL;
     if (writable)
         writable(fe->writable_opaque);
+    chr__return(ctx);
 }
 
-CHARDEV_API void chr_be_writable(chr_dev *dev)
+static void chr__tell_writable(chr_dev *dev)
 {
-    chr__enter(dev->ctx);
     if (chr__is_recorded(dev) && chr__frontend_waits(dev))
         chr__record(dev, CHR__RECORD_WRITABLE, 0, 0, NULL, 0);
     if (dev->ending)
         (void)chr__end_output(dev);
     else if (dev->outbox)
         chr__outbox_drain(dev);
-    if (!chr__outbox_waits(dev) || dev->outbox->queue.count < dev->outbox->queue.size) {
-        if (dev->kind->sharing)
-            dev->kind->sharing->writable(dev);
-        else if (dev->frontend)
-            chr_be_tell_writable(dev->frontend);
-    }
-    chr__leave(dev->ctx);
+    if (chr__outbox_waits(dev) && dev->outbox->queue.count == dev->outbox->queue.size)
+        return;
+    if (dev->kind->sharing)
+        dev->kind->sharing->writable(dev);
+    else if (dev->frontend)
+        chr_be_tell_writable(dev->frontend);
+}
+
+CHARDEV_API void chr_be_writable(chr_dev *dev)
+{
+    chr_context *ctx = dev->ctx;
+
+    chr__enter(ctx);
+    if (ctx->quiet > 0)
+        chr__postpone(dev, CHR__WRITABLE);
+    else
+        chr__tell_writable(dev);
+    chr__return(ctx);
 }
 
 /* -- events -- */
 
-#define CHR__WRITABLE (1u << 31) /* among the pending events: a backend that never blocks answers a waiting frontend */
-
-/* Seen from one set of handlers OPENED and CLOSED strictly alternate, OPENED first. After the call fe may be gone. */
-CHARDEV_API void chr_be_tell_event(chr_frontend *fe, int event)
+/* Seen from one set of handlers OPENED and CLOSED strictly alternate, OPENED first. */
+static void chr__tell_event(chr_frontend *fe, int event)
 {
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
         if (!fe->handlers.event || fe->told_open == (event == CHR_EVENT_OPENED))
@@ -5623,40 +6000,65 @@ CHARDEV_API void chr_be_tell_event(chr_frontend *fe, int event)
         fe->handlers.event(fe->opaque, event);
 }
 
+/* After the call fe may be gone. */
+CHARDEV_API void chr_be_tell_event(chr_frontend *fe, int event)
+{
+    chr_context *ctx = fe->ctx;
+
+    if (!ctx)
+        return;
+    chr__enter(ctx);
+    chr__tell_event(fe, event);
+    chr__return(ctx);
+}
+
 /* To a frontend that has just come to an open chardev. */
 static void chr__tell_state(chr_frontend *fe, chr_dev *dev)
 {
+    chr__hold hold;
+
+    chr__hold_begin(dev->ctx, &hold, fe);
     if (dev->be_open)
         chr_be_tell_event(fe, CHR_EVENT_OPENED);
-    if (dev->input_over && fe->dev == dev && fe->told_open)
+    if (hold.fe && dev->input_over && fe->dev == dev && fe->told_open)
         chr_be_tell_event(fe, CHR_EVENT_INPUT_END);
+    chr__hold_end(dev->ctx, &hold);
 }
 
 static void chr__deliver_event(chr_dev *dev, int event)
 {
-    chr__enter(dev->ctx);
     if (dev->kind->sharing)
         dev->kind->sharing->event(dev, event);
     else if (dev->frontend)
         chr_be_tell_event(dev->frontend, event);
-    chr__leave(dev->ctx);
 }
 
-/* What happened while a call of the user's was under way. CLOSED before OPENED: the other order has cancelled itself out. */
-static void chr__notify(void *opaque)
+static void chr__deliver_pending(chr_dev *dev)
 {
     static const int order[] = { CHR_EVENT_CLOSED,  CHR_EVENT_OPENED,  CHR_EVENT_BREAK,
                                  CHR_EVENT_RESIZED, CHR_EVENT_SERIAL, CHR_EVENT_LINE_ERROR, CHR_EVENT_PURGE_RECEIVE,
                                  CHR_EVENT_PURGE_TRANSMIT, CHR_EVENT_MUX_IN, CHR_EVENT_MUX_OUT, CHR_EVENT_INPUT_END };
-    chr_dev         *dev = (chr_dev *)opaque;
     unsigned         i, pending = dev->pending;
 
     dev->pending &= CHR__RECORDED;
     for (i = 0; i < sizeof order / sizeof order[0] && !dev->removed; i++)
         if (pending & (1u << order[i]))
             chr__deliver_event(dev, order[i]);
+    if ((pending & CHR__OTHER_EVENT) && !dev->removed)
+        chr__deliver_event(dev, dev->other_event);
     if ((pending & CHR__WRITABLE) && !dev->removed)
         chr_be_writable(dev);
+}
+
+/* What happened while a slot was under way. CLOSED before OPENED: the other order has cancelled itself out. */
+static void chr__notify(void *opaque)
+{
+    chr_dev     *dev = (chr_dev *)opaque;
+    chr_context *ctx = dev->ctx;
+
+    chr__enter(ctx);
+    chr__deliver_pending(dev);
+    chr__return(ctx);
 }
 
 /* Before anything newer, so that all comes in the order in which it happened. */
@@ -5673,6 +6075,18 @@ static void chr__postpone(chr_dev *dev, unsigned what)
     chr_idle_start(dev->ctx, &dev->notify, chr__notify, dev);
 }
 
+static void chr__postpone_event(chr_dev *dev, int event)
+{
+    if (event == CHR_EVENT_CLOSED)
+        dev->pending &= ~(1u << CHR_EVENT_OPENED | 1u << CHR_EVENT_INPUT_END);
+    if (event >= CHR_EVENT_BREAK && event <= CHR__LAST_EVENT) {
+        chr__postpone(dev, 1u << event);
+        return;
+    }
+    dev->other_event = event;
+    chr__postpone(dev, CHR__OTHER_EVENT);
+}
+
 /* A new peer, or none: what the last one was told, and has said, is over. */
 static void chr__note_open(chr_dev *dev, int event)
 {
@@ -5684,7 +6098,9 @@ static void chr__note_open(chr_dev *dev, int event)
     }
     if (dev->outbox)
         chr__outbox_event(dev, event);
-    if (dev->ending)
+    if (dev->ending && dev->ctx->quiet > 0)
+        chr__postpone(dev, CHR__WRITABLE);
+    else if (dev->ending)
         (void)chr__end_output(dev);
 }
 
@@ -5694,13 +6110,11 @@ static void chr__event(chr_dev *dev, int event)
         chr__note_open(dev, event);
     else if (event == CHR_EVENT_INPUT_END)
         dev->input_over = 1;
-    if (dev->ctx->quiet > 0 && event >= CHR_EVENT_BREAK && event <= CHR_EVENT_INPUT_END) {
-        if (event == CHR_EVENT_CLOSED)
-            dev->pending &= ~(1u << CHR_EVENT_OPENED | 1u << CHR_EVENT_INPUT_END);
-        chr__postpone(dev, 1u << event);
+    if (dev->ctx->quiet > 0) {
+        chr__postpone_event(dev, event);
         return;
     }
-    if (dev->pending)
+    if (dev->pending & ~CHR__RECORDED)
         chr__notify_now(dev);
     if (!dev->removed)
         chr__deliver_event(dev, event);
@@ -5714,7 +6128,7 @@ CHARDEV_API void chr_be_event(chr_dev *dev, int event)
     if (chr__is_recorded(dev))
         chr__record(dev, CHR__RECORD_EVENT, event, 0, NULL, 0);
     chr__event(dev, event);
-    chr__leave(ctx);
+    chr__return(ctx);
 }
 
 /* -- input -- */
@@ -5728,16 +6142,39 @@ CHR__COLD void chr__before_input(chr_dev *dev, const void *buf, size_t len)
         chr__record(dev, CHR__RECORD_INPUT, 0, 0, buf, len);
 }
 
-CHR__HOT CHARDEV_API int chr_be_can_write(chr_dev *dev)
+/* The question itself. Who is asked may go away, or another may take its place: then there is no answer. */
+CHR__HOT static int chr__ask_room(chr_dev *dev)
 {
     chr_frontend *fe = dev->frontend;
+    int           room;
 
     if (!fe || !fe->handlers.read)
         return 0;
-    return fe->handlers.can_read ? fe->handlers.can_read(fe->opaque) : CHR__BUFFER_SIZE;
+    if (!fe->handlers.can_read)
+        return CHR__BUFFER_SIZE;
+    room = fe->handlers.can_read(fe->opaque);
+    return dev->frontend == fe ? room : 0;
 }
 
-CHR__HOT CHARDEV_API void chr_be_write(chr_dev *dev, const void *buf, size_t len)
+/* What waits to be told comes first: its handlers may change the room. So may what the question itself brings about. */
+CHR__COLD int chr__room_after_events(chr_dev *dev)
+{
+    int room = 0, tries;
+
+    for (tries = 0; tries < 4 && dev->pending & ~CHR__RECORDED; tries++) {
+        chr__notify_now(dev);
+        room = dev->removed ? 0 : chr__ask_room(dev);
+    }
+    return dev->pending & ~CHR__RECORDED ? 0 : room;
+}
+
+/* The two for backends in this file, which run in the loop: it has entered the dispatch. */
+CHR__HOT static int chr__room(chr_dev *dev)
+{
+    return dev->pending & ~CHR__RECORDED ? chr__room_after_events(dev) : chr__ask_room(dev);
+}
+
+CHR__HOT static void chr__input(chr_dev *dev, const void *buf, size_t len)
 {
     chr_frontend *fe;
 
@@ -5749,50 +6186,39 @@ CHR__HOT CHARDEV_API void chr_be_write(chr_dev *dev, const void *buf, size_t len
         fe->handlers.read(fe->opaque, buf, len);
 }
 
-/* A backend found no room: ask again in each step, until there is. */
-CHR__PRIVATE void chr__starve(chr_dev *dev)
+/* From inside a slot: asked later, from the loop. */
+CHARDEV_API int chr_be_can_write(chr_dev *dev)
 {
-    if (dev->starved || dev->removed)
-        return;
-    dev->starved = 1;
-    dev->next_starved = dev->ctx->starved;
-    dev->ctx->starved = dev;
+    chr_context *ctx = dev->ctx;
+    int          room = 0;
+
+    chr__enter(ctx);
+    if (ctx->quiet > 0)
+        chr__update(dev);
+    else
+        room = chr__room(dev);
+    chr__return(ctx);
+    return room;
 }
 
-static void chr__unstarve(chr_dev *dev)
+CHARDEV_API void chr_be_write(chr_dev *dev, const void *buf, size_t len)
 {
-    chr_dev **link;
+    chr_context *ctx = dev->ctx;
 
-    for (link = &dev->ctx->starved; dev->starved && *link; link = &(*link)->next_starved)
-        if (*link == dev) {
-            *link = dev->next_starved;
-            dev->starved = 0;
-            return;
-        }
+    chr__enter(ctx);
+    chr__input(dev, buf, len);
+    chr__return(ctx);
 }
 
 /* Whether the frontend's side is there. */
 static void chr__set_open(chr_dev *dev, int is_open)
 {
-    dev->ctx->quiet++;
+    chr__quiet(dev->ctx);
     if (dev->kind->set_open)
         dev->kind->set_open(dev, is_open);
-    dev->ctx->quiet--;
+    chr__loud(dev->ctx);
     if (chr__is_recorded(dev))
         chr__record(dev, CHR__RECORD_SET_OPEN, is_open, 0, NULL, 0);
-}
-
-/* A backend that never blocks has no `update`: it can always be written to. Who is asked for room may remove the chardev. */
-static void chr__update(chr_dev *dev)
-{
-    chr_context *ctx = dev->ctx;
-
-    chr__enter(ctx);
-    if (dev->io->update && !dev->removed)
-        dev->io->update(dev);
-    else if (!dev->removed && chr_be_wants_writable(dev))
-        chr__postpone(dev, CHR__WRITABLE);
-    chr__leave(ctx);
 }
 
 /* -- the log file: never disturbs the traffic -- */
@@ -5889,17 +6315,90 @@ CHR__COLD void chr__log_record(chr_dev *dev, const void *buf, size_t len)
     chr__log_close(dev);
 }
 
+/* -- descriptors that were given with the options: the giver's until nothing can fail any more -- */
+
+struct chr__given {
+    struct chr__given *next;
+    int                fd;
+    chr__fd_flags      flags; /* as they were */
+};
+
+static int chr__given_note(chr_dev *dev, int fd)
+{
+    chr__fd_flags      flags;
+    struct chr__given *given;
+
+    if (fd < 0 || chr__os_get_flags(fd, &flags) < 0)
+        return 0;
+    given = (struct chr__given *)chr__allocate(dev->ctx, sizeof *given);
+    if (!given)
+        return CHR_ERR_NO_MEMORY;
+    given->fd = fd;
+    given->flags = flags;
+    given->next = dev->given;
+    dev->given = given;
+    return 0;
+}
+
+/* Of all rows that hold a descriptor. */
+static int chr__given_note_all(chr_dev *dev, const chr_option *row)
+{
+    int code = 0;
+
+    for (; row && row->name && code == 0; row++)
+        if (row->type == CHR_OPTION_FD)
+            code = chr__given_note(dev, *(const int *)(const void *)((const char *)dev->options + row->offset));
+    return code;
+}
+
+/* They are the chardev's. */
+static void chr__given_keep(chr_dev *dev)
+{
+    struct chr__given *given;
+
+    while ((given = dev->given) != NULL) {
+        dev->given = given->next;
+        chr__free(dev->ctx, given);
+    }
+}
+
+/* They are the giver's again, as they were. */
+static void chr__given_return(chr_dev *dev)
+{
+    const struct chr__given *given;
+
+    for (given = dev->given; given; given = given->next)
+        chr__os_set_flags(given->fd, &given->flags);
+    chr__given_keep(dev);
+}
+
+/* Whether a backend has to leave a descriptor alone when it closes. */
+CHR__PRIVATE int chr__is_given(const chr_dev *dev, int fd)
+{
+    const struct chr__given *given;
+
+    for (given = dev->given; given && given->fd != fd; given = given->next)
+        ;
+    return given != NULL;
+}
+
+CHR__PRIVATE void chr__close_own(const chr_dev *dev, int fd)
+{
+    if (!chr__is_given(dev, fd))
+        chr__os_close(fd);
+}
+
 /* -- making and unmaking one chardev; the registry doesn't know it yet, or any more -- */
 
 /* What the core itself holds of it. */
 static void chr__bury(chr_dev *dev)
 {
     if (dev->frontend)
-        dev->frontend->dev = NULL;
+        chr__fe_let_go(dev->frontend);
     dev->frontend = NULL;
     dev->removed = 1;
     chr_idle_stop(&dev->notify);
-    chr__unstarve(dev);
+    chr__starved_unlink(dev);
     chr__log_close(dev);
     chr__outbox_free(dev);
     dev->next = dev->ctx->dead;
@@ -5911,10 +6410,12 @@ static void chr__close(chr_dev *dev)
 {
     if (dev->removed)
         return;
+    chr__quiet(dev->ctx);
     if (chr__outbox_waits(dev))
         chr__outbox_drain(dev); /* what still goes without waiting */
     if (dev->kind->close)
         dev->kind->close(dev);
+    chr__loud(dev->ctx);
     chr__bury(dev);
 }
 
@@ -5928,24 +6429,15 @@ static void chr__destroy(chr_dev *dev)
     chr__leave(ctx);
 }
 
-/* What it was given is its giver's again, under the same number. Once for each row that holds a descriptor. */
-static void chr__give_up(chr_dev *fresh, const chr_option *row)
+/* What it was given is its giver's again. */
+static void chr__give_up(chr_dev *fresh)
 {
-    int fd, copy, again;
+    chr_context *ctx = fresh->ctx;
 
-    while (row && row->name && row->type != CHR_OPTION_FD)
-        row++;
-    if (!row || !row->name) {
-        chr__destroy(fresh);
-        return;
-    }
-    fd = *(const int *)(const void *)((const char *)fresh->options + row->offset);
-    copy = fd >= 0 ? chr__os_dup(fd, fd) : -1;
-    chr__give_up(fresh, row + 1);
-    again = copy >= 0 ? chr__os_dup(copy, fd) : fd;
-    if (again != fd)
-        chr__os_close(again);
-    chr__os_close(copy);
+    chr__enter(ctx);
+    chr__close(fresh);
+    chr__given_return(fresh);
+    chr__leave(ctx);
 }
 
 /* The backend's `close` comes after its `open`, also a failed one, but never without. */
@@ -5955,16 +6447,18 @@ static int chr__open(chr_dev *dev, chr_error *err)
 
     if (err)
         err->code = 0;
-    dev->ctx->quiet++;
+    chr__quiet(dev->ctx);
     code = chr__log_open(dev, err);
     if (code == 0)
         code = chr__outbox_open(dev, err);
+    if (code == 0 && chr__given_note_all(dev, dev->kind->options) < 0)
+        code = chr__no_memory(err);
     if (code == 0) {
         code = dev->kind->open(dev, err);
         if (code < 0 && dev->kind->close)
             dev->kind->close(dev);
     }
-    dev->ctx->quiet--;
+    chr__loud(dev->ctx);
     if (code < 0 && err && err->code == 0)
         chr__fail(err, code, "%s", chr_error_text(code));
     return code;
@@ -5999,6 +6493,7 @@ static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend 
         return dev;
     }
     chr__enter(ctx);
+    chr__given_return(dev);
     chr__bury(dev);
     chr__leave(ctx);
     return NULL;
@@ -6091,7 +6586,7 @@ static chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_back
     chr_dev        *base, *dev;
 
     if (!ctx->mux)
-        return (void)chr__fail(err, CHR_ERR_NOT_SUPPORTED, "mux=on: this build has no mux"), (chr_dev *)NULL;
+        return (void)chr__fail(err, CHR_ERR_NOT_SUPPORTED, "mux=on: built without mux"), (chr_dev *)NULL;
     chr__format(base_id, sizeof base_id, "%s-base", id);
     if (chr__check_id(ctx, base_id, err) < 0)
         return NULL;
@@ -6105,25 +6600,41 @@ static chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_back
     if (dev) {
         dev->companion = base;
         chr__register(dev);
+        chr__given_keep(base);
         return dev;
     }
     chr__unregister(base);
-    chr__give_up(base, base->kind->options);
+    chr__give_up(base);
     return NULL;
+}
+
+static chr_dev *chr__open_new(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err)
+{
+    chr_dev *dev;
+
+    if (ctx->closing)
+        return (void)chr__fail(err, CHR_ERR_BUSY, "the context is being freed"), (chr_dev *)NULL;
+    if (chr__check_id(ctx, id, err) < 0)
+        return NULL;
+    if (options && ((const chr_common_options *)options)->mux == CHR_ON)
+        return chr__open_muxed(ctx, id, kind, options, err);
+    dev = chr__create(ctx, id, kind, options, err);
+    if (dev) {
+        chr__register(dev);
+        chr__given_keep(dev);
+    }
+    return dev;
 }
 
 CHARDEV_API chr_dev *chr_open(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err)
 {
-    chr_dev *dev = NULL;
+    chr_dev *dev;
 
     if (!kind)
         return (void)chr__fail(err, CHR_ERR_NOT_FOUND, "there is no such backend"), (chr_dev *)NULL;
-    if (chr__check_id(ctx, id, err) == 0) {
-        if (options && ((const chr_common_options *)options)->mux == CHR_ON)
-            dev = chr__open_muxed(ctx, id, kind, options, err);
-        else if ((dev = chr__create(ctx, id, kind, options, err)) != NULL)
-            chr__register(dev);
-    }
+    CHR__LOCK(ctx);
+    dev = chr__open_new(ctx, id, kind, options, err);
+    CHR__UNLOCK(ctx);
     if (!dev)
         chr__name_error(err, kind);
     return dev;
@@ -6142,12 +6653,12 @@ static int chr__options_has_help(const chr_options *options)
 
 static void chr__no_backend(chr_context *ctx, const char *name, chr_error *err)
 {
-    const char *const *pair;
+    const chr__left_out *kind;
 
-    for (pair = ctx->left_out; *pair && strcmp(pair[0], name) != 0; pair += 2)
+    for (kind = ctx->left_out; kind->name && strcmp(kind->name, name) != 0 && strcmp(kind->alias, name) != 0; kind++)
         ;
-    if (*pair)
-        chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: built without %s", pair[0], pair[1]);
+    if (kind->name)
+        chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: built without %s", name, kind->without);
     else
         chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is not the name of a backend ('help' lists them)", name);
 }
@@ -6268,13 +6779,15 @@ CHR__PRIVATE int chr__uri_part(chr_options *options, const char *key, const char
     return 1;
 }
 
-/* [HOST]:PORT, under these keys. A host with colons stands in brackets. */
+/* [HOST]:PORT, under these keys. A host with colons stands in brackets, and behind those comes the port. */
 CHR__PRIVATE int chr__uri_host_port(const char *text, size_t len, const char *host, const char *port, chr_options *options)
 {
     const char *end = text + len, *bracket = len > 0 && *text == '[' ? (const char *)memchr(text, ']', len) : NULL;
     const char *colon = (const char *)memchr(bracket ? bracket : text, ':', (size_t)(end - (bracket ? bracket : text)));
     int         code;
 
+    if (len > 0 && *text == '[' && (!bracket || (colon ? colon : end) != bracket + 1))
+        return CHR_ERR_INVALID;
     if (bracket)
         code = chr__uri_part(options, host, text + 1, (size_t)(bracket - text) - 1);
     else
@@ -6282,6 +6795,29 @@ CHR__PRIVATE int chr__uri_host_port(const char *text, size_t len, const char *ho
     if (code < 0 || !colon)
         return code;
     return chr__uri_part(options, port, colon + 1, (size_t)(end - colon) - 1);
+}
+
+static int chr__is_uri_of(const char *uri, const chr__left_out *kind)
+{
+    const char *rest = chr__after(uri, kind->name);
+    int         i;
+
+    for (i = 0; i < CHR__URI_FORMS && kind->uris[i]; i++)
+        if (chr__after(uri, kind->uris[i]))
+            return 1;
+    return rest && (*rest == 0 || *rest == ':');
+}
+
+static void chr__no_uri(chr_context *ctx, const char *uri, chr_error *err)
+{
+    const chr__left_out *kind;
+
+    for (kind = ctx->left_out; kind->name && !chr__is_uri_of(uri, kind); kind++)
+        ;
+    if (kind->name)
+        chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: built without %s", uri, kind->without);
+    else
+        chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is not a URI of any backend", uri);
 }
 
 /* Which backend reads the URI, with its keys added to the list; NULL and err. */
@@ -6294,10 +6830,12 @@ static const chr_backend *chr__uri_kind(const char *uri, chr_options *options, c
         code = kind->uri ? kind->uri(uri, options) : strcmp(uri, kind->name) == 0;
         if (code > 0)
             return kind;
-        if (code < 0)
+        if (code == CHR_ERR_NO_MEMORY)
             return (void)chr__no_memory(err), (const chr_backend *)NULL;
+        if (code < 0)
+            return (void)chr__fail(err, code, "%s: is no valid URI of a %s", uri, kind->name), (const chr_backend *)NULL;
     }
-    chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is not a URI of any backend", uri);
+    chr__no_uri(options->ctx, uri, err);
     return NULL;
 }
 
@@ -6340,6 +6878,7 @@ static void chr__replace(chr_dev *old, chr_dev *fresh)
 {
     chr__unregister(old);
     chr__register(fresh);
+    chr__given_keep(fresh);
     chr__destroy(old);
 }
 
@@ -6352,7 +6891,7 @@ static void chr__hand_over(chr_frontend *fe, chr_dev *from, chr_dev *to)
     from->frontend = NULL;
     to->frontend = fe;
     to->frontends = 1;
-    fe->dev = to;
+    CHR__STORE(fe->dev, to);
     if (fe->is_open)
         chr__set_open(to, 1);
 }
@@ -6365,30 +6904,35 @@ static int chr__swap_back(chr_dev *old, chr_dev *fresh, int was_open, chr_error 
     old->frontends = fe != NULL || old->frontend;
     if (fe)
         chr__hand_over(fe, fresh, old);
+    chr__give_up(fresh);
+    chr__update(old);
+    chr__fail(err, CHR_ERR_BUSY, "the frontend of '%s' refuses the new backend", old->id);
     if (fe && was_open)
         chr__tell_state(fe, old);
-    chr__give_up(fresh, fresh->kind->options);
-    chr__update(old);
-    return chr__fail(err, CHR_ERR_BUSY, "the frontend of '%s' refuses the new backend", old->id);
+    return CHR_ERR_BUSY;
 }
 
 /* Under a living frontend: it is told CLOSED if the new one is not open, and may refuse, or go away. */
 static int chr__swap(chr_dev *old, chr_dev *fresh, chr_error *err)
 {
-    chr_frontend *fe = old->frontend;
-    int           was_open = fe->told_open;
+    chr_frontend *fe;
+    int           was_open;
 
+    if (old->pending & ~CHR__RECORDED) /* it won't come any more after this */
+        chr__notify_now(old);
+    fe = old->frontend;
+    was_open = fe && fe->told_open;
     if (was_open && !fresh->be_open)
         chr_be_tell_event(fe, CHR_EVENT_CLOSED);
-    if (old->frontend != fe || !fe->handlers.change)
+    if (!fe || old->frontend != fe || !fe->handlers.change)
         return chr__swap_back(old, fresh, 0, err);
     chr__hand_over(fe, old, fresh);
     if (fe->handlers.change(fe->opaque) < 0)
         return chr__swap_back(old, fresh, was_open, err);
     chr__replace(old, fresh);
-    if (fresh->be_open && fresh->frontend == fe)
-        chr_be_tell_event(fe, CHR_EVENT_OPENED);
     chr__update(fresh);
+    if (fresh->frontend == fe)
+        chr__tell_state(fe, fresh);
     return 0;
 }
 
@@ -6408,21 +6952,29 @@ static int chr__change_unattached(chr_dev *old, const chr_backend *kind, const v
     return code;
 }
 
+/* No handler runs while the new one is made: it may wait for its peer as any other. */
 static int chr__change_to(chr_dev *old, const chr_backend *kind, const void *options, chr_error *err)
 {
-    chr_dev *fresh;
+    chr_context *ctx = old->ctx;
+    chr_dev     *fresh;
+    int          code;
 
     if (((const chr_common_options *)options)->mux == CHR_ON)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: mux=on can't be used in a change", kind->name);
     if (!old->frontend)
         return chr__change_unattached(old, kind, options, err);
-    fresh = chr__create(old->ctx, old->id, kind, options, err);
-    if (fresh)
-        return chr__swap(old, fresh, err);
-    chr__name_error(err, kind);
-    return err->code;
+    fresh = chr__create(ctx, old->id, kind, options, err);
+    if (!fresh) {
+        chr__name_error(err, kind);
+        return err->code;
+    }
+    chr__enter(ctx);
+    code = chr__swap(old, fresh, err);
+    chr__leave(ctx);
+    return code;
 }
 
+/* What stands on other chardevs, or serves several frontends, is not swapped: neither away nor in. */
 static int chr__check_change(chr_dev *dev, const char *id, chr_error *err)
 {
     if (!dev)
@@ -6436,6 +6988,15 @@ static int chr__check_change(chr_dev *dev, const char *id, chr_error *err)
     return 0;
 }
 
+static int chr__check_change_to(chr_dev *dev, const chr_backend *kind, chr_error *err)
+{
+    if (!kind)
+        return err->code;
+    if (kind->fixed || kind->sharing)
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: chardev '%s' can't be changed into a %s", kind->name, dev->id, kind->name);
+    return 0;
+}
+
 static int chr__change(chr_options *list, chr_origin origin, chr_dev *old, const char *text, chr_error *err)
 {
     const chr_backend *kind;
@@ -6445,7 +7006,9 @@ static int chr__change(chr_options *list, chr_origin origin, chr_dev *old, const
     if (code < 0)
         return code;
     kind = chr__options_kind(list, err);
-    target = kind ? chr__options_parse(list, kind, origin, err) : NULL;
+    if (chr__check_change_to(old, kind, err) < 0)
+        return err->code;
+    target = chr__options_parse(list, kind, origin, err);
     if (!target)
         return err->code;
     code = chr__change_to(old, kind, target, err);
@@ -6460,19 +7023,20 @@ static int chr__change(chr_options *list, chr_origin origin, chr_dev *old, const
 CHARDEV_API int chr_change_from(chr_context *ctx, chr_origin origin, const char *id, const char *options, chr_error *err)
 {
     chr_options list;
-    chr_dev    *dev = chr_find(ctx, id);
+    chr_dev    *dev;
     chr_error   own;
     int         code;
 
     err = err ? err : &own;
+    CHR__LOCK(ctx);
+    dev = chr_find(ctx, id);
     code = chr__check_change(dev, id, err);
-    if (code < 0)
-        return code;
-    chr__options_init(&list, ctx);
-    chr__enter(ctx);
-    code = chr__change(&list, origin, dev, options, err);
-    chr__leave(ctx);
-    chr__options_free(&list);
+    if (code == 0) {
+        chr__options_init(&list, ctx);
+        code = chr__change(&list, origin, dev, options, err);
+        chr__options_free(&list);
+    }
+    CHR__UNLOCK(ctx);
     return code;
 }
 
@@ -6485,13 +7049,10 @@ CHARDEV_API int chr_change(chr_context *ctx, const char *id, const char *options
  * >>front   the frontend's calls
  * ==================================================================================================================== */
 
-CHARDEV_API int chr_fe_init(chr_frontend *fe, chr_dev *dev, chr_error *err)
+static int chr__fe_attach(chr_frontend *fe, chr_dev *dev, chr_error *err)
 {
     int code = 0;
 
-    memset(fe, 0, sizeof *fe);
-    if (!dev)
-        return 0;
     if (dev->kind->sharing)
         code = dev->kind->sharing->attach(dev, fe, err);
     else if (dev->frontends > 0)
@@ -6501,19 +7062,63 @@ CHARDEV_API int chr_fe_init(chr_frontend *fe, chr_dev *dev, chr_error *err)
     if (code < 0)
         return code;
     dev->frontends++;
-    fe->dev = dev;
+    fe->attached = fe;
+    CHR__STORE(fe->dev, dev);
     return 0;
 }
 
+/* The mark is its own address: memory that holds anything else is not attached, nor is a copy. Another thread may be about to call. */
+CHARDEV_API int chr_fe_init(chr_frontend *fe, chr_dev *dev, chr_error *err)
+{
+    int code = 0;
+
+    if (fe->attached == fe)
+        return chr__fail(err, CHR_ERR_BUSY, "the frontend is attached to chardev '%s' already", fe->dev->id);
+    if (dev)
+        CHR__LOCK(dev->ctx);
+    memset(&fe->handlers, 0, sizeof fe->handlers);
+    fe->opaque = fe->writable_opaque = fe->slot = NULL;
+    fe->writable = NULL;
+    fe->is_open = fe->told_open = 0;
+    CHR__STORE(fe->ctx, dev ? dev->ctx : NULL);
+    CHR__STORE(fe->dev, NULL);
+    if (dev) {
+        code = chr__fe_attach(fe, dev, err);
+        CHR__UNLOCK(dev->ctx);
+    }
+    return code;
+}
+
+/* Its chardev and the lock, which is the same when another chardev takes this one's place; NULL, and no lock, when it has none. */
+#ifdef CHARDEV_THREADS
+static chr_dev *chr__fe_lock(const chr_frontend *frontend)
+{
+    chr_frontend *fe = (chr_frontend *)(uintptr_t)frontend;
+    chr_context  *ctx = CHR__LOAD(fe->dev) ? CHR__LOAD(fe->ctx) : NULL;
+
+    if (!ctx)
+        return NULL;
+    CHR__LOCK(ctx);
+    if (fe->dev)
+        return fe->dev;
+    CHR__UNLOCK(ctx);
+    return NULL;
+}
+#else
+static chr_dev *chr__fe_lock(const chr_frontend *fe) { return fe->dev; }
+#endif
+
 CHARDEV_API void chr_fe_set_open(chr_frontend *fe, int is_open)
 {
-    chr_dev *dev = fe->dev;
+    chr_dev *dev = chr__fe_lock(fe);
 
-    if (fe->is_open == is_open)
-        return;
-    fe->is_open = is_open;
+    if (fe->is_open != is_open) {
+        fe->is_open = is_open;
+        if (dev)
+            chr__set_open(dev, is_open);
+    }
     if (dev)
-        chr__set_open(dev, is_open);
+        CHR__UNLOCK(dev->ctx);
 }
 
 static void chr__fe_drop_handlers(chr_frontend *fe)
@@ -6531,7 +7136,7 @@ static int chr__has_handlers(const chr_handlers *handlers)
 
 CHARDEV_API void chr_fe_deinit(chr_frontend *fe)
 {
-    chr_dev *dev = fe->dev;
+    chr_dev *dev = chr__fe_lock(fe);
 
     if (!dev)
         return;
@@ -6541,59 +7146,89 @@ CHARDEV_API void chr_fe_deinit(chr_frontend *fe)
     else
         dev->frontend = NULL;
     dev->frontends--;
-    fe->dev = NULL;
+    chr__fe_let_go(fe);
     chr__update(dev);
+    CHR__UNLOCK(dev->ctx);
+}
+
+static void chr__fe_take_focus(chr_frontend *fe)
+{
+    if (fe->dev->kind->sharing)
+        fe->dev->kind->sharing->focus(fe->dev, fe);
 }
 
 CHARDEV_API void chr_fe_take_focus(chr_frontend *fe)
 {
-    chr_dev *dev = fe->dev;
-
-    if (!dev || !dev->kind->sharing)
-        return;
-    chr__enter(dev->ctx);
-    dev->kind->sharing->focus(dev, fe);
-    chr__leave(dev->ctx);
-}
-
-CHARDEV_API void chr_fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers, void *opaque)
-{
-    chr_dev *dev = fe->dev;
-
-    if (!dev || !chr__has_handlers(handlers)) {
-        chr__fe_drop_handlers(fe);
-        if (dev)
-            chr__update(dev);
-        return;
-    }
-    fe->handlers = *handlers;
-    fe->opaque = opaque;
-    fe->told_open = 0;
-    chr__enter(dev->ctx);
-    chr_fe_set_open(fe, 1);
-    chr__update(dev);
-    chr_fe_take_focus(fe);
-    if (!(dev->kind->sharing && dev->ctx->open_suspended))
-        chr__tell_state(fe, dev);
-    chr__leave(dev->ctx);
-}
-
-CHARDEV_API void chr_fe_accept_input(chr_frontend *fe)
-{
-    chr_dev     *dev = fe->dev;
+    chr_dev     *dev = chr__fe_lock(fe);
     chr_context *ctx;
 
     if (!dev)
         return;
     ctx = dev->ctx;
-    CHR__LOCK(ctx);
-    chr__update(dev);
+    chr__enter(ctx);
+    chr__fe_take_focus(fe);
+    chr__leave(ctx);
     CHR__UNLOCK(ctx);
+}
+
+/* Taking the focus calls the handlers of who had it: fe may be gone after that. */
+static void chr__fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers, void *opaque)
+{
+    chr_dev    *dev = fe->dev;
+    chr__hold   hold;
+
+    fe->handlers = *handlers;
+    fe->opaque = opaque;
+    fe->told_open = 0;
+    chr_fe_set_open(fe, 1);
+    chr__update(dev);
+    chr__hold_begin(dev->ctx, &hold, fe);
+    chr__fe_take_focus(fe);
+    chr__hold_end(dev->ctx, &hold);
+    if (hold.fe && !(dev->kind->sharing && dev->ctx->open_suspended))
+        chr__tell_state(fe, dev);
+}
+
+CHARDEV_API void chr_fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers, void *opaque)
+{
+    chr_dev     *dev = chr__fe_lock(fe);
+    chr_context *ctx = dev ? dev->ctx : NULL;
+
+    if (!dev) {
+        chr__fe_drop_handlers(fe);
+        return;
+    }
+    chr__enter(ctx);
+    if (chr__has_handlers(handlers)) {
+        chr__fe_set_handlers(fe, handlers, opaque);
+    } else {
+        chr__fe_drop_handlers(fe);
+        chr__update(dev);
+    }
+    chr__leave(ctx);
+    CHR__UNLOCK(ctx);
+}
+
+CHARDEV_API void chr_fe_accept_input(chr_frontend *fe)
+{
+    chr_dev *dev = chr__fe_lock(fe);
+
+    if (!dev)
+        return;
+    chr__update(dev);
+    CHR__UNLOCK(dev->ctx);
 }
 
 CHARDEV_API int chr_fe_backend_open(const chr_frontend *fe)
 {
-    return fe->dev && fe->dev->be_open;
+    chr_dev *dev = chr__fe_lock(fe);
+    int      is_open;
+
+    if (!dev)
+        return 0;
+    is_open = dev->be_open;
+    CHR__UNLOCK(dev->ctx);
+    return is_open;
 }
 
 /* -- output -- */
@@ -6610,9 +7245,9 @@ CHR__HOT static int chr__write(chr_dev *dev, const void *buf, size_t len)
 {
     int n;
 
-    dev->ctx->quiet++;
+    chr__quiet(dev->ctx);
     n = dev->io->write(dev, buf, chr__min(len, INT32_MAX));
-    dev->ctx->quiet--;
+    chr__loud(dev->ctx);
     chr__count_out(dev, n, len);
     return n;
 }
@@ -6628,9 +7263,9 @@ CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
     } else if (!dev->outbox) {
         n = chr__write(dev, buf, len);
     } else {
-        dev->ctx->quiet++;
+        chr__quiet(dev->ctx);
         n = chr__outbox_write(dev, buf, chr__min(len, INT32_MAX));
-        dev->ctx->quiet--;
+        chr__loud(dev->ctx);
         chr__count_out(dev, n, len);
     }
     if (dev->log && (n > 0 || n == CHR_ERR_DISCONNECTED)) /* by its own policy: also what nobody was there to take */
@@ -6649,26 +7284,18 @@ CHR__COLD int chr__fe_write_extras(chr_dev *dev, const void *buf, size_t len)
 
 CHR__HOT CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t len)
 {
-    chr_dev *dev = fe->dev;
+    chr_dev *dev = chr__fe_lock(fe);
     int      n;
 
     if (!dev)
         return CHR_ERR_DISCONNECTED;
-    if (len == 0)
+    if (len == 0) {
+        CHR__UNLOCK(dev->ctx);
         return 0;
-    CHR__LOCK(dev->ctx);
+    }
     n = dev->extras ? chr__fe_write_extras(dev, buf, len) : chr__write(dev, buf, len);
     CHR__UNLOCK(dev->ctx);
     return n;
-}
-
-/* Whoever blocks waits in real time, on whatever clock the context is: an injected one may well stand still meanwhile. Where the
- * system has no clock, the context's is the real one. */
-static int64_t chr__real_now(chr_context *ctx)
-{
-    int64_t now = chr__os_clock(NULL);
-
-    return now ? now : chr_loop_now(ctx);
 }
 
 static int64_t chr__deadline(chr_context *ctx, int timeout_ms)
@@ -6687,131 +7314,202 @@ static int chr__time_left(chr_context *ctx, int64_t deadline)
     return left < 0 ? 0 : (int)left;
 }
 
-/* Until it is worth another attempt: 0, or why not. */
-static int chr__wait(chr_dev *dev, int events, int64_t deadline)
-{
-    int fd, ready, left = chr__time_left(dev->ctx, deadline);
+enum { CHR__WAIT_SLICE_MS = 20 };
 
-    if (left == 0)
-        return CHR_ERR_TIMEOUT;
-    fd = dev->io->wait_fd ? dev->io->wait_fd(dev, &events) : -1;
-    if (fd < 0)
-        return CHR_ERR_WOULD_BLOCK;
-    ready = chr__os_wait(fd, events, left);
-    if (ready == CHR_HUP && events == CHR_OUT) /* nobody will ever take it */
-        return CHR_ERR_DISCONNECTED;
-    return ready < 0 ? ready : 0;
-}
+/* What write_all and read_all are at: by turns with and without the lock. */
+typedef struct chr__transfer {
+    chr_frontend  *fe;
+    int            direction; /* CHR_OUT or CHR_IN */
+    unsigned char *buf;
+    size_t         len, done;
+    int64_t        deadline;  /* in real time; -1 = none */
+    int            fd, events; /* what to wait for; -1 = for the owner, who does what is needed in its loop */
+    int            failure;   /* of the last wait: it ends the transfer, unless the next attempt takes something */
+    const chr_dev *failed;    /* to whom it happened: another one may be in its place by now */
+} chr__transfer;
 
-static int chr__attempt(chr_dev *dev, int direction, unsigned char *buf, size_t len)
+static int chr__transfer_attempt(const chr__transfer *transfer, chr_dev *dev)
 {
-    int n;
+    unsigned char *buf = transfer->buf + transfer->done;
+    size_t         len = transfer->len - transfer->done;
+    int            n;
 
     if (dev->ctx->depth > 0)
         return CHR_ERR_IN_HANDLER;
-    dev->ctx->quiet++;
-    n = direction == CHR_OUT ? chr__write_extras(dev, buf, len) : dev->io->read(dev, buf, len);
-    dev->ctx->quiet--;
+    if (transfer->direction == CHR_OUT)
+        return chr__write_extras(dev, buf, len);
+    if (!dev->io->read)
+        return CHR_ERR_NOT_SUPPORTED;
+    chr__quiet(dev->ctx);
+    n = dev->io->read(dev, buf, len);
+    chr__loud(dev->ctx);
+    dev->bytes_in += n > 0 ? (uint64_t)n : 0;
     return n;
 }
 
+/* 0 when there is something to wait for, else why not. */
+static int chr__transfer_blocks(chr__transfer *transfer, chr_dev *dev)
+{
+    if (transfer->failure && transfer->failed == dev)
+        return transfer->failure;
+    if (chr__time_left(dev->ctx, transfer->deadline) == 0)
+        return CHR_ERR_TIMEOUT;
+    transfer->events = transfer->direction;
+    chr__quiet(dev->ctx);
+    transfer->fd = dev->io->wait_fd ? dev->io->wait_fd(dev, &transfer->events) : -1;
+    chr__loud(dev->ctx);
+    return transfer->fd < 0 && !CHR__IS_FOREIGN(dev->ctx) ? CHR_ERR_WOULD_BLOCK : 0;
+}
+
 /* A recorder is told how the waiting ended, not how it went on: a replay need not wait. */
-static void chr__record_attempt(chr_dev *dev, int direction, int n, const void *buf, size_t len)
+static void chr__transfer_record(const chr__transfer *transfer, chr_dev *dev, int n)
 {
-    if (chr__is_recorded(dev) && n != CHR_ERR_WOULD_BLOCK && n != CHR_ERR_IN_HANDLER)
-        chr__record_transfer(dev, direction == CHR_OUT ? CHR__RECORD_WRITE : CHR__RECORD_READ, n, buf, len);
+    chr__record_kind kind = transfer->direction == CHR_OUT ? CHR__RECORD_WRITE : CHR__RECORD_READ;
+
+    if (chr__is_recorded(dev) && n != 0 && n != CHR_ERR_IN_HANDLER)
+        chr__record_transfer(dev, kind, n, transfer->buf + transfer->done, transfer->len - transfer->done);
 }
 
-static void chr__record_gave_up(chr_dev *dev, int direction, int why, size_t len)
+/* Under the lock. Returns the bytes that went; 0 = wait; or why it ends. */
+static int chr__transfer_turn(chr__transfer *transfer, chr_dev *dev)
 {
-    CHR__LOCK(dev->ctx);
-    if (chr__is_recorded(dev))
-        chr__record(dev, direction == CHR_OUT ? CHR__RECORD_WRITE : CHR__RECORD_READ, why, (uint32_t)len, NULL, 0);
-    CHR__UNLOCK(dev->ctx);
+    int n = chr__transfer_attempt(transfer, dev);
+
+    if (n == 0)
+        n = CHR_ERR_DISCONNECTED;
+    else if (n == CHR_ERR_WOULD_BLOCK)
+        n = chr__transfer_blocks(transfer, dev);
+    chr__transfer_record(transfer, dev, n);
+    transfer->done += n > 0 ? (size_t)n : 0;
+    return n;
 }
 
-/* The common loop of write_all and read_all: attempt, wait, attempt. */
-static int chr__transfer_all(chr_dev *dev, int direction, unsigned char *buf, size_t len, int timeout_ms)
+/* Without the lock. Where other threads are possible in short pieces: meanwhile the owner may close the descriptor, or put another chardev
+ * in the place of this one, and a new look at the frontend is all that notices it. */
+static void chr__transfer_wait(chr__transfer *transfer, chr_context *ctx, const chr_dev *dev)
 {
-    int64_t deadline = chr__deadline(dev->ctx, timeout_ms);
-    size_t  done = 0;
-    int     n = 0;
+    int ready, left = chr__time_left(ctx, transfer->deadline);
 
-    len = chr__min(len, INT32_MAX);
-    while (done < len) {
-        CHR__LOCK(dev->ctx);
-        n = chr__attempt(dev, direction, buf + done, len - done);
-        chr__record_attempt(dev, direction, n, buf + done, len - done);
-        CHR__UNLOCK(dev->ctx);
-        if (n > 0) {
-            done += (size_t)n;
-        } else if (n == CHR_ERR_WOULD_BLOCK) {
-            n = chr__wait(dev, direction, deadline);
-            if (n < 0)
-                chr__record_gave_up(dev, direction, n, len - done);
-        } else if (n == 0) {
+#ifdef CHARDEV_THREADS
+    if (left < 0 || left > CHR__WAIT_SLICE_MS)
+        left = CHR__WAIT_SLICE_MS;
+#endif
+    ready = chr__os_wait(transfer->fd, transfer->fd < 0 ? 0 : transfer->events, left);
+    if (ready == CHR_HUP && transfer->events == CHR_OUT) /* nobody will ever take it */
+        ready = CHR_ERR_DISCONNECTED;
+    transfer->failure = ready < 0 ? ready : 0;
+    transfer->failed = dev;
+}
+
+/* Attempt, wait, attempt. */
+static int chr__transfer_all(chr__transfer *transfer)
+{
+    chr_context *ctx;
+    chr_dev     *dev;
+    int          n = 0;
+
+    while (transfer->done < transfer->len && n >= 0) {
+        dev = chr__fe_lock(transfer->fe);
+        if (!dev) {
             n = CHR_ERR_DISCONNECTED;
-        }
-        if (n < 0)
             break;
+        }
+        ctx = dev->ctx;
+        n = chr__transfer_turn(transfer, dev);
+        CHR__UNLOCK(ctx);
+        if (n == 0)
+            chr__transfer_wait(transfer, ctx, dev);
     }
-    if (direction == CHR_IN)
-        dev->bytes_in += done;
-    return done > 0 || n == 0 ? (int)done : n;
+    return transfer->done > 0 || n == 0 ? (int)transfer->done : n;
+}
+
+/* The first look: 0 when it may begin. */
+static int chr__transfer_begin(chr__transfer *transfer, chr_frontend *fe, int direction, void *buf, size_t len, int timeout_ms)
+{
+    chr_dev *dev = chr__fe_lock(fe);
+    int      code = 0;
+
+    if (!dev)
+        return CHR_ERR_DISCONNECTED;
+    memset(transfer, 0, sizeof *transfer);
+    transfer->fe = fe;
+    transfer->direction = direction;
+    transfer->buf = (unsigned char *)buf;
+    transfer->len = chr__min(len, INT32_MAX);
+    transfer->deadline = chr__deadline(dev->ctx, timeout_ms);
+    if (direction == CHR_IN && !dev->io->read)
+        code = CHR_ERR_NOT_SUPPORTED;
+    CHR__UNLOCK(dev->ctx);
+    return code;
 }
 
 CHARDEV_API int chr_fe_write_all(chr_frontend *fe, const void *buf, size_t len, int timeout_ms)
 {
-    if (!fe->dev)
-        return CHR_ERR_DISCONNECTED;
-    return chr__transfer_all(fe->dev, CHR_OUT, (unsigned char *)(uintptr_t)buf, len, timeout_ms);
+    chr__transfer transfer;
+    int           code = chr__transfer_begin(&transfer, fe, CHR_OUT, (void *)(uintptr_t)buf, len, timeout_ms);
+
+    return code < 0 ? code : chr__transfer_all(&transfer);
 }
 
 CHARDEV_API int chr_fe_read_all(chr_frontend *fe, void *buf, size_t len, int timeout_ms)
 {
-    if (!fe->dev)
-        return CHR_ERR_DISCONNECTED;
-    if (!fe->dev->io->read)
-        return CHR_ERR_NOT_SUPPORTED;
-    return chr__transfer_all(fe->dev, CHR_IN, (unsigned char *)buf, len, timeout_ms);
+    chr__transfer transfer;
+    int           code = chr__transfer_begin(&transfer, fe, CHR_IN, buf, len, timeout_ms);
+
+    return code < 0 ? code : chr__transfer_all(&transfer);
+}
+
+/* Long texts are formatted in memory of the context. */
+static char *chr__fe_format(chr_frontend *fe, const char *format, va_list args, size_t size, int *code)
+{
+    chr_dev *dev = chr__fe_lock(fe);
+    char    *text;
+
+    *code = CHR_ERR_DISCONNECTED;
+    if (!dev)
+        return NULL;
+    *code = CHR_ERR_NO_MEMORY;
+    text = (char *)chr__allocate(dev->ctx, size);
+    CHR__UNLOCK(dev->ctx);
+    if (text)
+        chr__os_format(text, size, format, args);
+    return text;
 }
 
 CHARDEV_API int chr_fe_printf(chr_frontend *fe, const char *format, ...)
 {
-    va_list args, again;
-    char    text[512], *longer;
-    int     len, n;
+    chr_context *ctx = CHR__LOAD(fe->ctx);
+    va_list      args, again;
+    char         text[512], *longer = NULL;
+    int          len, n;
 
-    if (!fe->dev)
+    if (!ctx)
         return CHR_ERR_DISCONNECTED;
     va_start(args, format);
     va_copy(again, args);
-    len = chr__os_format(text, sizeof text, format, args);
+    len = n = chr__os_format(text, sizeof text, format, args);
     va_end(args);
-    longer = len >= (int)sizeof text ? (char *)chr__allocate(fe->dev->ctx, (size_t)len + 1) : NULL;
-    if (longer)
-        chr__os_format(longer, (size_t)len + 1, format, again);
+    if (len >= (int)sizeof text)
+        longer = chr__fe_format(fe, format, again, (size_t)len + 1, &n);
     va_end(again);
     if (len < 0 || (len >= (int)sizeof text && !longer))
-        return len < 0 ? CHR_ERR_INVALID : CHR_ERR_NO_MEMORY;
+        return len < 0 ? CHR_ERR_INVALID : n;
     n = chr_fe_write(fe, longer ? longer : text, (size_t)len);
-    chr__free(fe->dev->ctx, longer);
+    chr__free(ctx, longer);
     return n;
 }
 
 CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaque), void *opaque)
 {
-    chr_dev     *dev = fe->dev;
-    chr_context *ctx;
+    chr_dev *dev = chr__fe_lock(fe);
 
+    if (!dev)
+        return;
     fe->writable = writable;
     fe->writable_opaque = opaque;
-    if (!dev || !writable)
-        return;
-    ctx = dev->ctx;
-    CHR__LOCK(ctx);
-    chr__update(dev);
-    CHR__UNLOCK(ctx);
+    if (writable)
+        chr__update(dev);
+    CHR__UNLOCK(dev->ctx);
 }
 
 /* -- what only some backends can do -- */
@@ -6837,16 +7535,18 @@ CHR__PRIVATE int chr__purge_valid(int what) { return what >= CHR_PURGE_RECEIVE &
 
 CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg)
 {
-    chr_dev *dev = fe->dev;
-    int      code;
+    chr_dev *dev = chr__fe_lock(fe);
+    int      code = CHR_ERR_NOT_SUPPORTED;
 
     if (!dev)
-        return CHR_ERR_NOT_SUPPORTED;
-    dev->ctx->quiet++;
-    code = dev->kind->ioctl ? dev->kind->ioctl(dev, command, arg) : CHR_ERR_NOT_SUPPORTED;
-    dev->ctx->quiet--;
+        return code;
+    chr__quiet(dev->ctx);
+    if (dev->kind->ioctl)
+        code = dev->kind->ioctl(dev, command, arg);
+    chr__loud(dev->ctx);
     if (chr__is_recorded(dev))
         chr__record_ioctl(dev, command, code, arg);
+    CHR__UNLOCK(dev->ctx);
     return code;
 }
 
@@ -6857,30 +7557,48 @@ CHARDEV_API int chr_fe_set_echo(chr_frontend *fe, int echo)
 
 CHARDEV_API int chr_fe_set_msgfds(chr_frontend *fe, const int *fds, int count)
 {
-    if (!fe->dev || !fe->dev->kind->peer || !fe->dev->kind->peer->set_msgfds)
-        return CHR_ERR_NOT_SUPPORTED;
-    return fe->dev->kind->peer->set_msgfds(fe->dev, fds, count);
+    chr_dev *dev = chr__fe_lock(fe);
+    int      code = CHR_ERR_NOT_SUPPORTED;
+
+    if (!dev)
+        return code;
+    chr__quiet(dev->ctx);
+    if (dev->kind->peer && dev->kind->peer->set_msgfds)
+        code = dev->kind->peer->set_msgfds(dev, fds, count);
+    chr__loud(dev->ctx);
+    CHR__UNLOCK(dev->ctx);
+    return code;
 }
 
 CHARDEV_API int chr_fe_get_msgfds(chr_frontend *fe, int *fds, int count)
 {
-    if (!fe->dev || !fe->dev->kind->peer || !fe->dev->kind->peer->get_msgfds)
-        return CHR_ERR_NOT_SUPPORTED;
-    return fe->dev->kind->peer->get_msgfds(fe->dev, fds, count);
+    chr_dev *dev = chr__fe_lock(fe);
+    int      code = CHR_ERR_NOT_SUPPORTED;
+
+    if (!dev)
+        return code;
+    chr__quiet(dev->ctx);
+    if (dev->kind->peer && dev->kind->peer->get_msgfds)
+        code = dev->kind->peer->get_msgfds(dev, fds, count);
+    chr__loud(dev->ctx);
+    CHR__UNLOCK(dev->ctx);
+    return code;
 }
 
 CHARDEV_API int chr_fe_disconnect(chr_frontend *fe)
 {
-    chr_dev *dev = fe->dev;
-    int      code;
+    chr_dev *dev = chr__fe_lock(fe);
+    int      code = CHR_ERR_NOT_SUPPORTED;
 
     if (!dev)
-        return CHR_ERR_NOT_SUPPORTED;
-    dev->ctx->quiet++;
-    code = dev->kind->peer && dev->kind->peer->disconnect ? dev->kind->peer->disconnect(dev) : CHR_ERR_NOT_SUPPORTED;
-    dev->ctx->quiet--;
+        return code;
+    chr__quiet(dev->ctx);
+    if (dev->kind->peer && dev->kind->peer->disconnect)
+        code = dev->kind->peer->disconnect(dev);
+    chr__loud(dev->ctx);
     if (chr__is_recorded(dev))
         chr__record(dev, CHR__RECORD_DISCONNECT, code, 0, NULL, 0);
+    CHR__UNLOCK(dev->ctx);
     return code;
 }
 
@@ -6898,22 +7616,15 @@ static int chr__shutdown(chr_dev *dev)
 
 CHARDEV_API int chr_fe_shutdown(chr_frontend *fe)
 {
-    chr_dev     *dev = fe->dev;
-    chr_context *ctx;
-    int          code;
+    chr_dev *dev = chr__fe_lock(fe);
+    int      code;
 
     if (!dev)
         return CHR_ERR_DISCONNECTED;
-    ctx = dev->ctx;
-    CHR__LOCK(ctx);
-    chr__enter(ctx); /* who is asked for room may remove the chardev */
-    ctx->quiet++;
     code = chr__shutdown(dev);
-    ctx->quiet--;
     if (chr__is_recorded(dev))
         chr__record(dev, CHR__RECORD_SHUTDOWN, code, 0, NULL, 0);
-    chr__leave(ctx);
-    CHR__UNLOCK(ctx);
+    CHR__UNLOCK(dev->ctx);
     return code;
 }
 
@@ -6923,27 +7634,37 @@ static int chr__wait_connected(chr_dev *dev, chr_error *err)
 
     if (!dev->kind->peer || !dev->kind->peer->wait_connected)
         return dev->be_open ? 0 : chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': a %s can't be waited for", dev->id, dev->kind->name);
-    dev->ctx->quiet++;
+    if (dev->ctx->depth > 0)
+        return chr__fail(err, CHR_ERR_IN_HANDLER, "chardev '%s': waiting inside a handler would block the loop", dev->id);
+    chr__quiet(dev->ctx);
     code = dev->kind->peer->wait_connected(dev, err);
-    dev->ctx->quiet--;
+    chr__loud(dev->ctx);
     return code;
 }
 
 CHARDEV_API int chr_wait_connected(chr_dev *dev, chr_error *err)
 {
-    int code;
+    chr_context *ctx = dev->ctx;
+    int          code;
 
-    if (dev->ctx->depth > 0 && dev->kind->peer && dev->kind->peer->wait_connected)
-        return chr__fail(err, CHR_ERR_IN_HANDLER, "chardev '%s': waiting inside a handler would block the loop", dev->id);
+    CHR__LOCK(ctx);
     code = chr__wait_connected(dev, err);
-    if (chr__is_recorded(dev))
+    if (code != CHR_ERR_IN_HANDLER && chr__is_recorded(dev))
         chr__record_text(dev, CHR__RECORD_WAIT, code, err);
+    CHR__UNLOCK(ctx);
     return code;
 }
 
 CHARDEV_API int chr_fe_wait_connected(chr_frontend *fe, chr_error *err)
 {
-    return fe->dev ? chr_wait_connected(fe->dev, err) : chr__fail(err, CHR_ERR_DISCONNECTED, "the frontend has no chardev");
+    chr_dev *dev = chr__fe_lock(fe);
+    int      code;
+
+    if (!dev)
+        return chr__fail(err, CHR_ERR_DISCONNECTED, "the frontend has no chardev");
+    code = chr_wait_connected(dev, err);
+    CHR__UNLOCK(dev->ctx);
+    return code;
 }
 
 /* -- before the end -- */
@@ -6957,16 +7678,18 @@ static uint64_t chr__queued(const chr_dev *dev)
 }
 
 /* The same of all; *left counts what has left, from any start: it grows with each byte that goes. */
-static uint64_t chr__queued_in_all(const chr_context *ctx, uint64_t *left)
+static uint64_t chr__queued_in_all(chr_context *ctx, uint64_t *left)
 {
     const chr_dev *dev;
     uint64_t       each, count = 0;
 
+    CHR__LOCK(ctx);
     for (*left = 0, dev = ctx->devs; dev; dev = dev->next) {
         each = chr__queued(dev);
         count += each + (uint64_t)dev->ending;
         *left += dev->bytes_out - each;
     }
+    CHR__UNLOCK(ctx);
     return count;
 }
 
@@ -6976,7 +7699,7 @@ CHARDEV_API int chr_drain(chr_context *ctx, int timeout_ms)
     uint64_t before, left;
     int      code, wait_ms;
 
-    if (ctx->depth > 0)
+    if (chr__in_handler(ctx))
         return CHR_ERR_IN_HANDLER;
     for (; chr__queued_in_all(ctx, &before) > 0; ) {
         wait_ms = chr__time_left(ctx, deadline);
@@ -7889,7 +8612,11 @@ static void chr__stream_update(chr__stream *stream)
     }
     if (!stream->top)
         return;
-    room = stream->in >= 0 ? chr_be_can_write(stream->dev) : 0;
+    if (stream->dev->ctx->quiet > 0) { /* inside a slot: neither the question nor the poll set is ours to touch */
+        chr__update(stream->dev);
+        return;
+    }
+    room = stream->in >= 0 ? chr__room(stream->dev) : 0;
     if (!stream->top)
         return;
     out_events = chr__stream_out_events(stream);
@@ -7952,7 +8679,7 @@ CHR__HOT static void chr__stream_input(chr__stream *stream, int hung_up)
     size_t   want;
 
     do {
-        room = chr_be_can_write(dev);
+        room = chr__room(dev);
         if (!stream->top)
             return;
         if (room <= 0) {
@@ -7965,7 +8692,7 @@ CHR__HOT static void chr__stream_input(chr__stream *stream, int hung_up)
             chr__stream_nothing(stream, n, hung_up);
             return;
         }
-        chr_be_write(dev, dev->ctx->buffer, (size_t)n);
+        chr__input(dev, dev->ctx->buffer, (size_t)n);
     } while (stream->top && (size_t)n == want && (budget -= n) > 0);
     if (stream->top && (stream->broken || chr__stream_pending(stream)))
         chr__stream_look_again(stream);
@@ -8187,7 +8914,7 @@ static void chr__stream_dev_update(chr_dev *dev)
 {
     chr__stream *stream = &((chr__stream_dev *)dev)->stream;
 
-    if ((!stream->top || stream->out < 0) && chr__frontend_waits(dev))
+    if ((!stream->top || stream->out < 0 || stream->broken) && chr__frontend_waits(dev))
         chr__postpone(dev, CHR__WRITABLE);
     chr__stream_update(stream);
 }
@@ -8294,9 +9021,9 @@ CHR__PRIVATE void chr__fd_close(chr_dev *dev)
         chr__os_close(state->own_out);
     if (!state->is_owner)
         return;
-    chr__os_close(state->in);
+    chr__close_own(dev, state->in);
     if (state->out != state->in)
-        chr__os_close(state->out);
+        chr__close_own(dev, state->out);
 }
 
 /* The usual end: nothing more comes, writing goes on where it has a descriptor of its own. */
@@ -10328,7 +11055,7 @@ CHR__HOT static size_t chr__mux_room(const chr__mux *mux, const chr__mux_slot *s
     const chr_frontend *fe = slot->fe;
     int                 room = !fe->handlers.read ? 0 : fe->handlers.can_read ? fe->handlers.can_read(fe->opaque) : CHR__BUFFER_SIZE;
 
-    return room > 0 && chr__mux_has(mux, slot) && fe->handlers.read ? (size_t)room : 0;
+    return room > 0 && chr__mux_has(mux, slot) && slot->fe == fe && fe->handlers.read ? (size_t)room : 0;
 }
 
 /* Held input first. */
@@ -10411,6 +11138,10 @@ CHR__HOT static int chr__mux_base_can_read(void *opaque)
     const chr__mux_slot *slot = mux->focus;
     size_t               room;
 
+    if (mux->dev.pending) { /* first what happened before */
+        chr__notify_now((chr_dev *)(uintptr_t)&mux->dev);
+        slot = mux->focus;
+    }
     if (!slot || mux->backlog_start < mux->backlog_end)
         return 0;
     room = slot->count == 0 ? chr__mux_room(mux, slot) : 0;
@@ -10543,9 +11274,9 @@ static void chr__mux_detach(chr_dev *dev, chr_frontend *fe)
     if (had_focus) {
         for (mux->focus = mux->slots; mux->focus && (mux->focus == slot || !mux->focus->fe->is_open); mux->focus = mux->focus->next)
             ;
-        dev->ctx->quiet++; /* the new one learns it from the loop */
+        chr__quiet(dev->ctx); /* the new one learns it from the loop */
         chr_be_event(dev, CHR_EVENT_MUX_IN);
-        dev->ctx->quiet--;
+        chr__loud(dev->ctx);
     }
     chr__mux_unlink(mux, slot);
 }
@@ -10599,7 +11330,7 @@ static void chr__mux_close(chr_dev *dev)
 
     chr_idle_stop(&mux->deliver);
     while (mux->slots) {
-        mux->slots->fe->dev = NULL;
+        chr__fe_let_go(mux->slots->fe);
         chr__mux_unlink(mux, mux->slots);
     }
     mux->focus = NULL;
@@ -10848,12 +11579,12 @@ static void chr__hub_update(chr_dev *dev)
 
 static int chr__hub_member_can_read(void *opaque)
 {
-    return chr_be_can_write(&((chr__hub_member *)opaque)->hub->dev);
+    return chr__room(&((chr__hub_member *)opaque)->hub->dev);
 }
 
 static void chr__hub_member_read(void *opaque, const void *buf, size_t len)
 {
-    chr_be_write(&((chr__hub_member *)opaque)->hub->dev, buf, len);
+    chr__input(&((chr__hub_member *)opaque)->hub->dev, buf, len);
 }
 
 /* The one that was waited for may be the one that went. */
@@ -12369,8 +13100,8 @@ static const chr_option chr__socket_rows[] = {
     { "group",        CHR_OPTION_TEXT,   CHR__ROW(address.group),     NULL,  0, 0,           "server: group of the socket file at path, name or number" },
     { "server",       CHR_OPTION_BOOL,   CHR__ROW(server),            "off", 0, 0,           "listen for a peer" },
     { "wait",         CHR_OPTION_BOOL,   CHR__ROW(wait),              NULL,  0, 0,           "server: block until a peer has come (default: on)" },
-    { "nodelay",      CHR_OPTION_BOOL,   CHR__ROW(nodelay),           "off", 0, 0,           "send small packets at once (TCP_NODELAY)" },
-    { "delay",        CHR_OPTION_BOOL,   CHR__ROW(delay),             NULL,  0, 0,           "old word for the opposite of nodelay" },
+    { "nodelay",      CHR_OPTION_BOOL,   CHR__ROW(nodelay),           NULL,  0, 0,           "send small packets at once (TCP_NODELAY; default: off)" },
+    { "delay",        CHR_OPTION_BOOL,   CHR__ROW(delay),             NULL,  0, 0,           "old word for the opposite of nodelay: not both" },
     { "reconnect",    CHR_OPTION_NUMBER, CHR__ROW(reconnect),         NULL,  0, 2000000,     "client: try again every so many seconds" },
     { "reconnect-ms", CHR_OPTION_NUMBER, CHR__ROW(reconnect_ms),      NULL,  0, 2000000000,  "client: try again every so many milliseconds" },
     { "telnet",       CHR_OPTION_BOOL,   CHR__ROW(telnet),            "off", 0, 0,           "speak telnet" },
@@ -16167,7 +16898,6 @@ typedef struct chr__socket {
     chr__file_id       file;
     int64_t            retry_ms;    /* 0 = a client that does not come back */
     int                has_failed;  /* reported; until the next success */
-    int                keeps_fd;    /* while it may still fail, a descriptor that was given is the giver's */
     chr_watch          listen_watch;
     chr_watch          watch;       /* of fd until it is connected, or of the lookup */
     chr_timer          retry;
@@ -16381,10 +17111,9 @@ static void chr__socket_drop(chr__socket *sock)
     has_layers = sock->top != NULL;
     chr__socket_close_layers(sock);
     chr__stream_close(&sock->stream);
-    if (has_layers && !sock->keeps_fd && chr__layers_linger(chr__socket_options(sock)))
+    if (has_layers && !chr__is_given(&sock->dev, sock->fd) && chr__layers_linger(chr__socket_options(sock)))
         chr__socket_linger(sock);
-    if (!sock->keeps_fd)
-        chr__os_close(sock->fd);
+    chr__close_own(&sock->dev, sock->fd);
     sock->fd = -1;
     chr__msgfds_close(&sock->outgoing);
     chr__msgfds_close(&sock->incoming);
@@ -16805,9 +17534,7 @@ static int chr__socket_take_fd(chr__socket *sock, int fd, int is_unix, chr_error
     if (chr__os_adopt(fd) < 0)
         return chr__fail(err, CHR_ERR_IO, "socket: fd=%d: its flags can't be set", fd);
     sock->has_failed = 1;
-    sock->keeps_fd = 1;
     chr__socket_adopt(sock, fd, is_unix);
-    sock->keeps_fd = 0;
     if (sock->state == CHR__SOCKET_DISCONNECTED)
         return chr__socket_failure(sock, err);
     return sock->has_failed = 0; /* a handshake that goes on may fail later, and nobody is told then */
@@ -16949,6 +17676,8 @@ static int chr__socket_check(chr__socket *sock, chr_error *err)
         return chr__fail(err, CHR_ERR_INVALID, "socket: reconnect= can't be used with fd=: there is no address to connect to again");
     if (options->wait != CHR_DEFAULT && !sock->is_server)
         return chr__fail(err, CHR_ERR_INVALID, "socket: wait= is for a server: it needs server=on");
+    if (options->nodelay != CHR_DEFAULT && options->delay != CHR_DEFAULT)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: nodelay= and delay= can't both be given: one is the opposite of the other");
     if (sock->is_server && options->wait != CHR_OFF && sock->dev.ctx->depth > 0)
         return chr__fail(err, CHR_ERR_IN_HANDLER, "socket: wait=on would block the loop from inside a handler: say wait=off");
     return 0;
@@ -16985,12 +17714,7 @@ static int chr__socket_open_server(chr__socket *sock, chr_error *err)
 
     if (code < 0 || chr__socket_options(sock)->wait == CHR_OFF)
         return code;
-    code = chr__socket_wait_connected(&sock->dev, err);
-    if (code < 0 && sock->address.type == CHR_ADDR_FD) { /* it stays the giver's */
-        chr_watch_stop(&sock->listen_watch);
-        sock->listener = -1;
-    }
-    return code;
+    return chr__socket_wait_connected(&sock->dev, err);
 }
 
 /* What fails in the creation of one that does not retry is returned, not logged. */
@@ -17047,7 +17771,7 @@ static void chr__socket_close(chr_dev *dev)
     chr__socket_forget(sock);
     if (sock->file_path)
         chr__os_unlink_own(sock->file_path, &sock->file); /* while it is bound its inode can't be another file's */
-    chr__os_close(sock->listener);
+    chr__close_own(&sock->dev, sock->listener);
     chr__free(dev->ctx, sock->file_path);
     chr__free(dev->ctx, sock->addresses);
 }
@@ -17534,71 +18258,55 @@ static const chr_backend chr__spiceport_kind = {
  * >>table   the built-in backends
  * ==================================================================================================================== */
 
-static const chr_backend *const chr__builtins[] = {
-    &chr__null_kind,
-#if CHARDEV_HAS_RINGBUF
-    &chr__ringbuf_kind,
-#endif
-#if CHARDEV_HAS_TESTDEV
-    &chr__testdev_kind,
-#endif
-#if CHARDEV_HAS_MSMOUSE
-    &chr__msmouse_kind,
-#endif
-#if CHARDEV_HAS_WCTABLET
-    &chr__wctablet_kind,
-#endif
-#if CHARDEV_HAS_BRAILLE
-    &chr__braille_kind,
-#endif
-#if CHARDEV_HAS_MUX
-    &chr__mux_kind,
-#endif
-#if CHARDEV_HAS_HUB
-    &chr__hub_kind,
-#endif
-#if CHARDEV_HAS_FD
-    &chr__fd_kind,
-#endif
-#if CHARDEV_HAS_FILE
-    &chr__file_kind,
-#endif
-#if CHARDEV_HAS_PIPE
-    &chr__pipe_kind,
-#endif
-#if CHARDEV_HAS_PTY
-    &chr__pty_kind,
-#endif
-#if CHARDEV_HAS_STDIO
-    &chr__stdio_kind,
-#endif
-#if CHARDEV_HAS_SERIAL
-    &chr__serial_kind,
-#endif
-#if CHARDEV_HAS_PARALLEL
-    &chr__parallel_kind,
-#endif
-#if CHARDEV_HAS_UDP
-    &chr__udp_kind,
-#endif
-#if CHARDEV_HAS_SOCKET
-    &chr__socket_kind,
-#endif
-#if CHARDEV_HAS_SPICE
-    &chr__spicevmc_kind,
-    &chr__spiceport_kind,
-#endif
-    NULL
-};
+/* One line a backend, from which both tables come: what is not in the one is in the other.
+ *
+ *    CHARDEV_HAS_  kind       alias      without      its URIs begin, beside NAME: */
+#define CHR__KINDS(X)                                                                                        \
+    X(RINGBUF,      ringbuf,   "memory",  "ringbuf",   (NULL))                                               \
+    X(TESTDEV,      testdev,   "",        "testdev",   (NULL))                                               \
+    X(MSMOUSE,      msmouse,   "",        "msmouse",   (NULL))                                               \
+    X(WCTABLET,     wctablet,  "",        "wctablet",  (NULL))                                               \
+    X(BRAILLE,      braille,   "",        "braille",   (NULL))                                               \
+    X(MUX,          mux,       "",        "mux",       (NULL))                                               \
+    X(HUB,          hub,       "",        "hub",       (NULL))                                               \
+    X(FD,           fd,        "",        "fd",        (NULL))                                               \
+    X(FILE,         file,      "",        "file",      (NULL))                                               \
+    X(PIPE,         pipe,      "",        "pipe",      (NULL))                                               \
+    X(PTY,          pty,       "",        "pty",       (NULL))                                               \
+    X(STDIO,        stdio,     "",        "stdio",     (NULL))                                               \
+    X(SERIAL,       serial,    "tty",     "serial",    ("/dev/", "COM"))                                     \
+    X(PARALLEL,     parallel,  "parport", "parallel",  ("/dev/parport", "/dev/ppi"))                         \
+    X(UDP,          udp,       "",        "udp",       (NULL))                                               \
+    X(SOCKET,       socket,    "",        "socket",    ("unix:", "tcp:", "telnet:", "tn3270:", "websocket:")) \
+    X(SPICE,        spicevmc,  "",        "spice",     (NULL))                                               \
+    X(SPICE,        spiceport, "",        "spice",     (NULL))
 
-/* Backends that want a library: the name, and what this build is without. */
-static const char *const chr__left_out[] = {
-#if !CHARDEV_HAS_SPICE
-    "spicevmc", "spice",
-    "spiceport", "spice",
-#endif
-    NULL
-};
+#define CHR__PASTE_(a, b) a##b
+#define CHR__PASTE(a, b) CHR__PASTE_(a, b)
+#define CHR__BRACES(...) { __VA_ARGS__ }
+
+#define CHR__BUILTIN_1(kind) &chr__##kind##_kind,
+#define CHR__BUILTIN_0(kind)
+#define CHR__BUILTIN(feature, kind, alias, without, uris) CHR__PASTE(CHR__BUILTIN_, CHARDEV_HAS_##feature)(kind)
+
+static const chr_backend *const chr__builtins[] = { &chr__null_kind, CHR__KINDS(CHR__BUILTIN) NULL };
+
+#define CHR__ABSENT_1(kind, alias, without, uris)
+#define CHR__ABSENT_0(kind, alias, without, uris) { #kind, alias, without, CHR__BRACES uris },
+#define CHR__ABSENT(feature, kind, alias, without, uris) CHR__PASTE(CHR__ABSENT_, CHARDEV_HAS_##feature)(kind, alias, without, uris)
+
+static const chr__left_out chr__left_outs[] = { CHR__KINDS(CHR__ABSENT) { NULL, NULL, NULL, { NULL } } };
+
+#undef CHR__KINDS
+#undef CHR__PASTE_
+#undef CHR__PASTE
+#undef CHR__BRACES
+#undef CHR__BUILTIN_1
+#undef CHR__BUILTIN_0
+#undef CHR__BUILTIN
+#undef CHR__ABSENT_1
+#undef CHR__ABSENT_0
+#undef CHR__ABSENT
 
 static const chr_backend *const chr__object_kinds[] = {
 #if CHARDEV_HAS_TLS
@@ -17631,7 +18339,7 @@ static int chr__context_start(chr_context *ctx)
     ctx->idles.next = ctx->idles.prev = &ctx->idles;
     ctx->last_dev = &ctx->devs;
     ctx->builtins = chr__builtins;
-    ctx->left_out = chr__left_out;
+    ctx->left_out = chr__left_outs;
     ctx->untidy = ctx->config.timeout_changed != NULL;
     ctx->object_kinds = chr__object_kinds;
 #if CHARDEV_HAS_MUX
@@ -17640,13 +18348,8 @@ static int chr__context_start(chr_context *ctx)
     if (chr__os_waker_open(&ctx->waker) < 0)
         return CHR_ERR_NO_MEMORY;
     fd = chr__os_waker_fd(&ctx->waker);
-    if (fd >= 0 && chr_watch_start(ctx, &ctx->wake_watch, fd, CHR_IN, chr__woken, ctx) < 0)
-        return CHR_ERR_NO_MEMORY;
-#ifdef CHARDEV_THREADS
-    return chr__os_mutex_init(&ctx->mutex);
-#else
-    return 0;
-#endif
+    CHR__OWN(ctx);
+    return fd < 0 ? 0 : chr_watch_start(ctx, &ctx->wake_watch, fd, CHR_IN, chr__woken, ctx);
 }
 
 /* The user's timers, idles and watches are stopped, so that stopping them later on is harmless. */
@@ -17662,7 +18365,10 @@ static void chr__context_free_memory(chr_context *ctx)
     chr__free(ctx, ctx->polls);
     chr__free(ctx, ctx->watches);
     chr__free(ctx, ctx->buffer);
-    chr__free(ctx, ctx);
+#ifdef CHARDEV_THREADS
+    chr__os_mutex_destroy(&ctx->mutex);
+#endif
+    (void)ctx->config.allocate(ctx->config.opaque, ctx, 0);
 }
 
 CHARDEV_API chr_context *chr_context_new(const chr_config *config)
@@ -17679,20 +18385,28 @@ CHARDEV_API chr_context *chr_context_new(const chr_config *config)
         return NULL;
     memset(ctx, 0, sizeof *ctx);
     ctx->config = complete;
+#ifdef CHARDEV_THREADS
+    if (chr__os_mutex_init(&ctx->mutex) < 0) {
+        (void)complete.allocate(complete.opaque, ctx, 0);
+        return NULL;
+    }
+#endif
     if (chr__context_start(ctx) == 0)
         return ctx;
     chr__context_free_memory(ctx);
     return NULL;
 }
 
-/* Each frontend that was told OPENED gets CLOSED. Its handler may remove this chardev and others. */
+/* What waits to be told is told, then each frontend that was told OPENED gets CLOSED. Its handlers may remove this chardev and others. */
 static void chr__context_close_devs(chr_context *ctx)
 {
     chr_dev *dev;
 
     while ((dev = ctx->devs) != NULL) {
         chr__enter(ctx);
-        if (dev->be_open)
+        if (dev->pending & ~CHR__RECORDED)
+            chr__notify_now(dev);
+        if (!dev->removed && dev->be_open)
             chr_be_event(dev, CHR_EVENT_CLOSED);
         if (!dev->removed) {
             chr__unregister(dev);
@@ -17725,15 +18439,17 @@ static void chr__context_forget(chr_context *ctx)
 
 CHARDEV_API void chr_context_free(chr_context *ctx)
 {
-    if (!ctx || ctx->depth > 0)
+    if (!ctx)
         return;
+    if (chr__in_handler(ctx)) {
+        chr__log_line(ctx, "context", "chr_context_free() inside a handler does nothing");
+        return;
+    }
     (void)chr_record_stop(ctx);
+    ctx->closing = 1;
     chr__context_close_devs(ctx);
     chr_replay_close(ctx);
     chr__context_forget(ctx);
-#ifdef CHARDEV_THREADS
-    chr__os_mutex_destroy(&ctx->mutex);
-#endif
     chr__context_free_memory(ctx);
 }
 
@@ -17764,7 +18480,7 @@ static chr_dev *chr__find(chr_context *ctx, const char *id, chr_error *err)
     return dev;
 }
 
-CHARDEV_API int chr_remove(chr_context *ctx, const char *id, chr_error *err)
+static int chr__remove(chr_context *ctx, const char *id, chr_error *err)
 {
     chr_dev *dev = chr__find(ctx, id, err), *companion;
 
@@ -17772,46 +18488,74 @@ CHARDEV_API int chr_remove(chr_context *ctx, const char *id, chr_error *err)
         return CHR_ERR_NOT_FOUND;
     if (dev->frontends > 0)
         return chr__fail(err, CHR_ERR_BUSY, "chardev '%s' is busy: a frontend is attached", id);
-    chr__enter(ctx);
     for (; dev; dev = companion) {
         companion = dev->companion;
         chr__unregister(dev);
         chr__close(dev);
     }
-    chr__leave(ctx);
     return 0;
+}
+
+CHARDEV_API int chr_remove(chr_context *ctx, const char *id, chr_error *err)
+{
+    int code;
+
+    chr__enter(ctx);
+    code = chr__remove(ctx, id, err);
+    chr__leave(ctx);
+    return code;
 }
 
 CHARDEV_API int chr_send_break(chr_context *ctx, const char *id, chr_error *err)
 {
-    chr_dev *dev = chr__find(ctx, id, err);
+    chr_dev *dev;
 
-    if (!dev)
-        return CHR_ERR_NOT_FOUND;
-    chr__event(dev, CHR_EVENT_BREAK); /* not from the far side: a recorder would have it twice */
-    return 0;
+    chr__enter(ctx);
+    dev = chr__find(ctx, id, err);
+    if (dev)
+        chr__event(dev, CHR_EVENT_BREAK); /* not from the far side: a recorder would have it twice */
+    chr__leave(ctx);
+    return dev ? 0 : CHR_ERR_NOT_FOUND;
+}
+
+/* A descriptor that is refused is its giver's still, as it was. */
+static int chr__add_client(chr_dev *dev, int fd, chr_error *err)
+{
+    chr_context *ctx = dev->ctx;
+    int          code;
+
+    if (!dev->kind->peer || !dev->kind->peer->add_client)
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': a %s takes no clients", dev->id, dev->kind->name);
+    if (chr__given_note(dev, fd) < 0)
+        return chr__no_memory(err);
+    chr__quiet(ctx);
+    ctx->outside++;
+    code = dev->kind->peer->add_client(dev, fd, err);
+    ctx->outside--;
+    chr__loud(ctx);
+    if (code < 0)
+        chr__given_return(dev);
+    else
+        chr__given_keep(dev);
+    return code;
 }
 
 CHARDEV_API int chr_add_client(chr_context *ctx, const char *id, int fd, chr_error *err)
 {
-    chr_dev *dev = chr__find(ctx, id, err);
+    chr_dev *dev;
     int      code;
 
-    if (!dev)
-        return CHR_ERR_NOT_FOUND;
-    if (!dev->kind->peer || !dev->kind->peer->add_client)
-        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': a %s takes no clients", id, dev->kind->name);
-    ctx->quiet++;
-    ctx->outside++;
-    code = dev->kind->peer->add_client(dev, fd, err);
-    ctx->outside--;
-    ctx->quiet--;
+    CHR__LOCK(ctx);
+    dev = chr__find(ctx, id, err);
+    code = dev ? chr__add_client(dev, fd, err) : CHR_ERR_NOT_FOUND;
+    CHR__UNLOCK(ctx);
     return code;
 }
 
 CHARDEV_API void chr_query(const chr_dev *dev, chr_info *info)
 {
     memset(info, 0, sizeof *info);
+    CHR__LOCK(dev->ctx);
     info->id = dev->id;
     info->backend = dev->kind->name;
     info->frontend_open = dev->frontend ? dev->frontend->is_open : dev->frontends > 0;
@@ -17824,6 +18568,7 @@ CHARDEV_API void chr_query(const chr_dev *dev, chr_info *info)
         dev->kind->describe(dev, info);
     else
         chr__format(info->filename, sizeof info->filename, "%s", dev->kind->name);
+    CHR__UNLOCK(dev->ctx);
 }
 
 /* -- >>extras -- */
@@ -17837,55 +18582,88 @@ static chr__ring *chr__as_ringbuf(const chr_dev *dev, chr_error *err)
     return NULL;
 }
 
-CHARDEV_API int chr_ringbuf_write(chr_dev *dev, const char *text, size_t len, chr_format format, chr_error *err)
+static size_t chr__ringbuf_decode(chr_dev *dev, const char *text, size_t len)
 {
     unsigned char bytes[3];
-    size_t        at;
-    int           count, total = 0;
+    size_t        at, total = 0;
+    int           count;
 
-    if (!chr__as_ringbuf(dev, err))
-        return CHR_ERR_NOT_SUPPORTED;
-    if (format == CHR_UTF8)
-        return chr__ringbuf_put(dev, text, len);
-    if (!chr__base64_check(text, len))
-        return chr__fail(err, CHR_ERR_INVALID, "ringbuf '%s': the data is not base64", dev->id);
-    for (at = 0; at < len; at += 4, total += count) {
+    for (at = 0; at < len; at += 4, total += (size_t)count) {
         count = chr__base64_ungroup(text + at, at + 4 == len, bytes);
         chr__ringbuf_put(dev, bytes, (size_t)count);
     }
     return total;
 }
 
-CHARDEV_API int chr_ringbuf_read(chr_dev *dev, size_t size, chr_format format, char *out, size_t capacity, chr_error *err)
+/* Of more than fits the last bytes are stored. */
+CHARDEV_API int chr_ringbuf_write(chr_dev *dev, const char *text, size_t len, chr_format format, chr_error *err)
 {
     chr__ring *ring = chr__as_ringbuf(dev, err);
 
     if (!ring)
         return CHR_ERR_NOT_SUPPORTED;
+    if (format != CHR_UTF8 && !chr__base64_check(text, len))
+        return chr__fail(err, CHR_ERR_INVALID, "ringbuf '%s': the data is not base64", dev->id);
+    CHR__LOCK(dev->ctx);
     if (format == CHR_UTF8)
-        return chr__ringbuf_read_utf8(ring, size, out, capacity);
-    return chr__ringbuf_read_base64(ring, size, out, capacity);
+        chr__ringbuf_put(dev, text, len);
+    else
+        len = chr__ringbuf_decode(dev, text, len);
+    len = chr__min(len, ring->size);
+    CHR__UNLOCK(dev->ctx);
+    return (int)len;
+}
+
+CHARDEV_API int chr_ringbuf_read(chr_dev *dev, size_t size, chr_format format, char *out, size_t capacity, chr_error *err)
+{
+    chr__ring *ring = chr__as_ringbuf(dev, err);
+    int        n;
+
+    if (!ring)
+        return CHR_ERR_NOT_SUPPORTED;
+    CHR__LOCK(dev->ctx);
+    if (format == CHR_UTF8)
+        n = chr__ringbuf_read_utf8(ring, size, out, capacity);
+    else
+        n = chr__ringbuf_read_base64(ring, size, out, capacity);
+    CHR__UNLOCK(dev->ctx);
+    return n;
 }
 
 CHARDEV_API int chr_ringbuf_count(const chr_dev *dev)
 {
     const chr__ring *ring = chr__as_ringbuf(dev, NULL);
+    int              count;
 
-    return ring ? (int)ring->count : CHR_ERR_NOT_SUPPORTED;
+    if (!ring)
+        return CHR_ERR_NOT_SUPPORTED;
+    CHR__LOCK(dev->ctx);
+    count = (int)ring->count;
+    CHR__UNLOCK(dev->ctx);
+    return count;
 }
 #endif
 
 #if CHARDEV_HAS_BRAILLE
 CHARDEV_API int chr_braille_key(chr_dev *dev, chr_braille_keys group, int down)
 {
-    return dev->kind == &chr__braille_kind ? chr__braille_key((chr__braille *)dev, group, down) : CHR_ERR_NOT_SUPPORTED;
+    int code;
+
+    if (dev->kind != &chr__braille_kind)
+        return CHR_ERR_NOT_SUPPORTED;
+    CHR__LOCK(dev->ctx);
+    code = chr__braille_key((chr__braille *)dev, group, down);
+    CHR__UNLOCK(dev->ctx);
+    return code;
 }
 
 CHARDEV_API int chr_braille_resized(chr_dev *dev)
 {
     if (dev->kind != &chr__braille_kind)
         return CHR_ERR_NOT_SUPPORTED;
+    CHR__LOCK(dev->ctx);
     chr__braille_resized((chr__braille *)dev);
+    CHR__UNLOCK(dev->ctx);
     return 0;
 }
 #endif
@@ -17906,40 +18684,61 @@ CHARDEV_API void chr_mux_resume_open(chr_context *ctx)
 {
     chr_dev *dev;
 
+    CHR__LOCK(ctx);
     ctx->open_suspended = 0;
     for (dev = ctx->devs; dev; dev = dev->next)
         if (dev->kind->sharing && dev->be_open)
             chr__postpone(dev, 1u << CHR_EVENT_OPENED | (dev->input_over ? 1u << CHR_EVENT_INPUT_END : 0));
+    CHR__UNLOCK(ctx);
+}
+
+/* What the hand does, to the slot that is asked for; none is given where the backend has none. */
+static int chr__input_move(chr_dev *dev, int (*slot)(chr_dev *, int, int), int x, int y)
+{
+    int code;
+
+    if (!slot)
+        return CHR_ERR_NOT_SUPPORTED;
+    CHR__LOCK(dev->ctx);
+    chr__quiet(dev->ctx);
+    code = slot(dev, x, y);
+    chr__loud(dev->ctx);
+    CHR__UNLOCK(dev->ctx);
+    return code;
 }
 
 CHARDEV_API int chr_input_rel(chr_dev *dev, int dx, int dy)
 {
-    const chr_input_slots *input = dev->kind->input;
-
-    return input && input->rel ? input->rel(dev, dx, dy) : CHR_ERR_NOT_SUPPORTED;
+    return chr__input_move(dev, dev->kind->input ? dev->kind->input->rel : NULL, dx, dy);
 }
 
 CHARDEV_API int chr_input_abs(chr_dev *dev, int x, int y)
 {
-    const chr_input_slots *input = dev->kind->input;
-
-    return input && input->abs ? input->abs(dev, x, y) : CHR_ERR_NOT_SUPPORTED;
+    return chr__input_move(dev, dev->kind->input ? dev->kind->input->abs : NULL, x, y);
 }
 
 CHARDEV_API int chr_input_button(chr_dev *dev, int button, int down)
 {
     const chr_input_slots *input = dev->kind->input;
 
-    if (!input || !input->button)
-        return CHR_ERR_NOT_SUPPORTED;
-    return button >= CHR_BUTTON_LEFT && button <= CHR_BUTTON_RIGHT ? input->button(dev, button, down) : CHR_ERR_INVALID;
+    if (input && input->button && (button < CHR_BUTTON_LEFT || button > CHR_BUTTON_RIGHT))
+        return CHR_ERR_INVALID;
+    return chr__input_move(dev, input ? input->button : NULL, button, down);
 }
 
 CHARDEV_API int chr_input_sync(chr_dev *dev)
 {
     const chr_input_slots *input = dev->kind->input;
+    int                    code;
 
-    return input && input->sync ? input->sync(dev) : CHR_ERR_NOT_SUPPORTED;
+    if (!input || !input->sync)
+        return CHR_ERR_NOT_SUPPORTED;
+    CHR__LOCK(dev->ctx);
+    chr__quiet(dev->ctx);
+    code = input->sync(dev);
+    chr__loud(dev->ctx);
+    CHR__UNLOCK(dev->ctx);
+    return code;
 }
 
 #if CHARDEV_HAS_TLS
@@ -18038,32 +18837,42 @@ CHARDEV_API int chr_authz_remove(chr_context *ctx, const char *id, chr_error *er
 
 /* -- >>descriptors -- */
 
-CHARDEV_API int chr_fd_put(chr_context *ctx, const char *name, int fd, chr_error *err)
+/* Two owners would close it twice. */
+static int chr__fd_check_name(chr_context *ctx, const char *name, int fd, chr_error *err)
 {
-    chr__named_fd *named;
+    const chr__named_fd *named;
 
     if (!name[0] || (name[0] >= '0' && name[0] <= '9'))
         return chr__fail(err, CHR_ERR_INVALID, "descriptor name '%s': may not be empty or begin with a digit", name);
     if (!chr__os_is_open(fd))
         return chr__fail(err, CHR_ERR_INVALID, "descriptor %d for the name '%s' is not open", fd, name);
-    for (named = ctx->named_fds; named; named = named->next) /* two owners would close it twice */
+    for (named = ctx->named_fds; named; named = named->next)
         if (named->fd == fd && strcmp(named->name, name) != 0)
             return chr__fail(err, CHR_ERR_EXISTS, "descriptor %d for the name '%s' has the name '%s' already", fd, name, named->name);
-    chr__os_close_on_exec(fd);
+    return 0;
+}
+
+CHARDEV_API int chr_fd_put(chr_context *ctx, const char *name, int fd, chr_error *err)
+{
+    chr__named_fd *named;
+    int            code = chr__fd_check_name(ctx, name, fd, err);
+
+    if (code < 0)
+        return code;
     named = *chr__named_fd_link(ctx, name);
-    if (named) {
-        if (named->fd != fd)
-            chr__os_close(named->fd);
+    if (!named) {
+        named = (chr__named_fd *)chr__allocate(ctx, sizeof *named + strlen(name));
+        if (!named)
+            return chr__no_memory(err);
+        memcpy(named->name, name, strlen(name));
         named->fd = fd;
-        return 0;
+        named->next = ctx->named_fds;
+        ctx->named_fds = named;
     }
-    named = (chr__named_fd *)chr__allocate(ctx, sizeof *named + strlen(name));
-    if (!named)
-        return chr__no_memory(err);
-    memcpy(named->name, name, strlen(name));
+    if (named->fd != fd)
+        chr__os_close(named->fd);
     named->fd = fd;
-    named->next = ctx->named_fds;
-    ctx->named_fds = named;
+    chr__os_close_on_exec(fd); /* not before: after an error it is as it was */
     return 0;
 }
 
@@ -18104,6 +18913,11 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__HARDWARE_IN
 #undef CHR__TLS_LAYER
 #undef CHR__WRITABLE
+#undef CHR__OTHER_EVENT
+#undef CHR__LOAD
+#undef CHR__STORE
+#undef CHR__OWN
+#undef CHR__IS_FOREIGN
 #undef CHR__RECORDED
 #endif /* CHARDEV_IMPLEMENTATION */
 
