@@ -15488,6 +15488,8 @@ static int chr__ws_step(chr__layer *layer, int *wants, chr_error *err)
 
     if (code == CHR_ERR_WOULD_BLOCK)
         return code;
+    if (ws->state == CHR__WS_PAGE) /* it had no more to ask for: no failure, and nothing to log */
+        return chr__fail(err, CHR_ERR_DISCONNECTED, "%s", "");
     if (ws->state == CHR__WS_REFUSING)
         return chr__fail(err, CHR_ERR_IO, "websocket: the peer's %s %s%s", ws->is_server ? "request" : "answer", ws->fault, ws->detail);
     if (code < 0)

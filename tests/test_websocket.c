@@ -859,7 +859,7 @@ TEST(origins_on_a_loopback_address)
         { "localhost", "http://127.0.0.1", 0 },      { "127.0.0.1.evil.example", "http://127.0.0.1.evil.example", 0 },
         { "xlocalhost", "http://xlocalhost", 0 },    { "10.0.0.1", "http://10.0.0.1", 0 },   { "[::2]", "http://[::2]", 0 },
     };
-    char   request[400], options[100];
+    char   text[400], options[100];
     int    port, listening = tcp_listen(&port);
     size_t i;
 
@@ -872,9 +872,9 @@ TEST(origins_on_a_loopback_address)
         attach(&l->rec, l->dev);
         l->peer = tcp_connect(port);
         settle(&l->r);
-        snprintf(request, sizeof request, "GET / HTTP/1.1\r\nHost: %s:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: %s\r\n" KEY VERSION
+        snprintf(text, sizeof text, "GET / HTTP/1.1\r\nHost: %s:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: %s\r\n" KEY VERSION
                  "\r\n", table[i].host, port, table[i].origin);
-        say(l->peer, request);
+        say(l->peer, text);
         settle(&l->r);
         listen_in(l);
         if (!CHECK_STR(l->rec.events, table[i].comes_in ? "O" : "")) NOTE("for %s and %s", table[i].host, table[i].origin);
@@ -893,9 +893,9 @@ static line *line_with_page(const char *page)
 
 static void ask_for_page(line *l, const char *target)
 {
-    char request[200];
-    snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", target);
-    say(l->peer, request);
+    char text[200];
+    snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", target);
+    say(l->peer, text);
     settle(&l->r);
     listen_in(l);
 }
