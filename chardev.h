@@ -9,23 +9,47 @@
  *     #define CHARDEV_IMPLEMENTATION
  *     #include "chardev.h"
  *     #include <stdio.h>
+ *     #include <string.h>
  *
- *     static chr_frontend uart;
- *     static void got(void *opaque, const void *buf, size_t len)            // bytes from the far side: send them back
+ *     static chr_context *ctx;
+ *     static chr_frontend con;
+ *     static char text[4096];
+ *     static size_t at, end; // text[at..end) is not sent yet
+ *
+ *     static void send_rest(void *opaque)
  *     {
- *         (void)opaque;
- *         chr_fe_write(&uart, buf, len);
+ *         int n = chr_fe_write(&con, text + at, end - at);
+ *         at = n > 0 ? at + (size_t)n : n == CHR_ERR_WOULD_BLOCK ? at : end; // another error: nobody is there
+ *         if (at < end) chr_fe_add_watch(&con, send_rest, opaque);           // short write: wait for room
+ *         else chr_fe_accept_input(&con);                                    // all is sent: more may come
+ *     }
+ *     static int can_read(void *opaque) { return (void)opaque, at < end ? 0 : (int)sizeof text; } // back-pressure
+ *     static void got(void *opaque, const void *buf, size_t len)
+ *     {
+ *         memcpy(text, buf, len);
+ *         at = 0, end = len;
+ *         send_rest(opaque);
+ *     }
+ *     static void happened(void *opaque, int event)
+ *     {
+ *         chr_info info;
+ *         chr_query(con.dev, &info);
+ *         if (event == CHR_EVENT_OPENED) got(opaque, "hello\r\n", 7);
+ *         if (event == CHR_EVENT_CLOSED && !info.comes_back) chr_loop_stop(ctx); // a server goes on with its next peer
  *     }
  *     int main(int argc, char **argv)
  *     {
- *         static const chr_handlers handlers = { NULL, got, NULL, NULL };
- *         chr_error err;
- *         chr_context *ctx = chr_context_new(NULL);
- *         chr_dev *dev = chr_new(ctx, argc > 1 ? argv[1] : "pty,id=con,path=/tmp/console", &err);
- *         if (!dev || chr_fe_init(&uart, dev, &err) < 0) return fprintf(stderr, "%s\n", err.text), 1;
- *         chr_fe_set_handlers(&uart, &handlers, NULL);
+ *         const chr_handlers handlers = { can_read, got, happened, NULL };
+ *         const char *options = argc > 1 ? argv[1] : "stdio,id=con";
+ *         chr_error err = { CHR_ERR_NO_MEMORY, "out of memory" };
+ *         chr_dev *dev = (ctx = chr_context_new(NULL)) != NULL ? chr_new(ctx, options, &err) : NULL;
+ *         if (!dev || chr_fe_init(&con, dev, &err) < 0) return fprintf(stderr, "%s\n", err.text), 2;
+ *         chr_fe_set_handlers(&con, &handlers, NULL);
  *         chr_loop_run(ctx);
+ *         chr_fe_write_all(&con, text + at, end - at, -1); // what still waits here,
+ *         chr_drain(ctx, 2000);                            // and in the chardev, for two seconds without progress
  *         chr_context_free(ctx);
+ *         return 0;
  *     }
  *
  * CONTENTS. Search for the tag to get there.
@@ -1619,11 +1643,21 @@ static int chr__os_shared_ready(int fd, short events)
     return -1;
 }
 
-/* One piece to a description that blocks. Where the system can say "not now" for a single call, it does; else what poll() calls
- * writable takes so much at least: PIPE_BUF bytes in a pipe, a few hundred in a terminal, where each may become two. */
+/* What poll() calls writable takes so much at least: PIPE_BUF bytes in a pipe; in a terminal one byte that it expands (a newline), or a
+ * few that it does not. */
+static size_t chr__os_piece(chr__fd_type type, const char *from, size_t len)
+{
+    size_t most = type == CHR__FD_SHARED_PIPE ? _POSIX_PIPE_BUF : 16, i;
+
+    for (i = 0; type == CHR__FD_SHARED && i < most && i < len; i++)
+        if ((unsigned char)from[i] < ' ')
+            most = i > 0 ? i : 1;
+    return len < most ? len : most;
+}
+
+/* One piece to a description that blocks. Where the system can say "not now" for a single call, it does. */
 static ssize_t chr__os_write_piece(int fd, chr__fd_type type, const void *buf, size_t len)
 {
-    const size_t most = type == CHR__FD_SHARED_PIPE ? _POSIX_PIPE_BUF : 128;
 #ifdef RWF_NOWAIT
     struct iovec part;
     ssize_t      n;
@@ -1634,7 +1668,9 @@ static ssize_t chr__os_write_piece(int fd, chr__fd_type type, const void *buf, s
     if (type == CHR__FD_SHARED_PIPE && (n >= 0 || errno == EAGAIN || errno == EPIPE || errno == EINTR))
         return n;
 #endif
-    return chr__os_shared_ready(fd, POLLOUT) < 0 ? -1 : CHR_SYS(write)(fd, buf, len < most ? len : most);
+    if (chr__os_shared_ready(fd, POLLOUT) < 0)
+        return -1;
+    return CHR_SYS(write)(fd, buf, chr__os_piece(type, (const char *)buf, len));
 }
 
 /* Piece by piece, until all is written or one is not taken. */
@@ -1650,7 +1686,7 @@ CHR__COLD ssize_t chr__os_write_shared(int fd, chr__fd_type type, const void *bu
     return done > 0 ? (ssize_t)done : n;
 }
 
-/* Pipes and files: as one call of write(), with the signals blocked. */
+/* What may raise a signal: with the signals blocked. */
 CHR__COLD int chr__os_write_hushed(int fd, chr__fd_type type, const void *buf, size_t len)
 {
     chr__hush hush;
@@ -1667,23 +1703,35 @@ CHR__COLD int chr__os_write_hushed(int fd, chr__fd_type type, const void *buf, s
     return n < 0 ? chr__os_code(error) : (int)n;
 }
 
-/* The one function that writes bytes to a descriptor, whatever it is. It does not block, and no signal comes of it. Bytes taken, or an
- * error. For sockets, terminals and other devices it is one system call. */
-CHR__HOT CHR__PRIVATE int chr__os_write(int fd, chr__fd_type type, const void *buf, size_t len)
+CHR__PRIVATE int chr__os_send(int fd, const void *buf, size_t len)
 {
     ssize_t n;
 
-    if (type >= CHR__FD_LOUD || (CHR__SOCKETS_RAISE && type == CHR__FD_SOCKET))
-        return chr__os_write_hushed(fd, type, buf, len);
+    if (CHR__SOCKETS_RAISE)
+        return chr__os_write_hushed(fd, CHR__FD_SOCKET, buf, len);
     do
-        n = type == CHR__FD_SOCKET ? CHR_SYS(send)(fd, buf, len, CHR__SEND_FLAGS) : CHR_SYS(write)(fd, buf, len);
+        n = CHR_SYS(send)(fd, buf, len, CHR__SEND_FLAGS);
     while (n < 0 && errno == EINTR);
     return n < 0 ? chr__os_code(errno) : (int)n;
 }
 
-CHR__PRIVATE int chr__os_send(int fd, const void *buf, size_t len)
+CHR__PRIVATE int chr__os_write_plain(int fd, const void *buf, size_t len)
 {
-    return chr__os_write(fd, CHR__FD_SOCKET, buf, len);
+    ssize_t n;
+
+    do
+        n = CHR_SYS(write)(fd, buf, len);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? chr__os_code(errno) : (int)n;
+}
+
+/* The one function that writes bytes to a descriptor, whatever it is. It does not block, and no signal comes of it. Bytes taken, or an
+ * error. For sockets, terminals and other devices it is one system call. */
+CHR__PRIVATE int chr__os_write(int fd, chr__fd_type type, const void *buf, size_t len)
+{
+    if (type == CHR__FD_SOCKET)
+        return chr__os_send(fd, buf, len);
+    return type == CHR__FD_PLAIN ? chr__os_write_plain(fd, buf, len) : chr__os_write_hushed(fd, type, buf, len);
 }
 
 /* A description that blocks: what is there now. */
@@ -1704,14 +1752,12 @@ CHR__COLD ssize_t chr__os_read_shared(int fd, chr__fd_type type, void *buf, size
     return chr__os_shared_ready(fd, POLLIN) < 0 ? -1 : CHR_SYS(read)(fd, buf, len);
 }
 
-/* The same for input. */
-CHR__HOT CHR__PRIVATE int chr__os_read_as(int fd, chr__fd_type type, void *buf, size_t len)
+CHR__PRIVATE int chr__os_receive_bytes(int fd, void *buf, size_t len)
 {
     ssize_t n;
 
     do
-        n = type == CHR__FD_SOCKET    ? CHR_SYS(recv)(fd, buf, len, MSG_DONTWAIT)
-            : type >= CHR__FD_SHARED  ? chr__os_read_shared(fd, type, buf, len) : CHR_SYS(read)(fd, buf, len);
+        n = CHR_SYS(recv)(fd, buf, len, MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
     return n < 0 ? chr__os_code(errno) : (int)n;
 }
@@ -1722,9 +1768,19 @@ CHR__PRIVATE void chr__os_shutdown(int fd)
     (void)CHR_SYS(shutdown)(fd, SHUT_WR); /* fails when the connection is gone already */
 }
 
-CHR__PRIVATE int chr__os_receive_bytes(int fd, void *buf, size_t len)
+/* The same for input. */
+CHR__PRIVATE int chr__os_read_as(int fd, chr__fd_type type, void *buf, size_t len)
 {
-    return chr__os_read_as(fd, CHR__FD_SOCKET, buf, len);
+    ssize_t n;
+
+    if (type == CHR__FD_SOCKET)
+        return chr__os_receive_bytes(fd, buf, len);
+    if (type < CHR__FD_SHARED)
+        return chr__os_read(fd, buf, len);
+    do
+        n = chr__os_read_shared(fd, type, buf, len);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? chr__os_code(errno) : (int)n;
 }
 
 #if CHARDEV_HAS_FD || CHARDEV_HAS_STDIO
@@ -2066,14 +2122,18 @@ static void chr__terminal_close_others(int pipe_fd)
         close((int)fd);
 }
 
-/* Readable when the process is gone, also where a child of its own still has the pipe; -1 = the system has no such thing. */
-static int chr__terminal_pidfd(pid_t owner)
+/* Readable when the process is gone, also where a child of its own still has the pipe. -1 = the system has no such thing; then *is_gone
+ * may say that the process is gone already. */
+static int chr__terminal_pidfd(pid_t owner, int *is_gone)
 {
+    int fd = -1;
+
+    *is_gone = 0;
 #ifdef SYS_pidfd_open
-    return (int)syscall(SYS_pidfd_open, owner, 0);
-#else
-    return (void)owner, -1;
+    fd = (int)syscall(SYS_pidfd_open, owner, 0);
+    *is_gone = fd < 0 && errno == ESRCH;
 #endif
+    return (void)owner, fd;
 }
 
 /* Until the owner has ended, be it by exec(). Returns what it said last. */
@@ -2082,18 +2142,18 @@ static chr__terminal_state chr__terminal_attend(pid_t owner)
     chr__terminal_state last, next;
     struct pollfd       ends[2];
     ssize_t             n = 1;
+    int                 is_gone;
 
     memset(&last, 0, sizeof last);
     memset(ends, 0, sizeof ends);
     ends[0].fd = 1;
-    ends[1].fd = chr__terminal_pidfd(owner);
+    ends[1].fd = chr__terminal_pidfd(owner, &is_gone);
     ends[0].events = ends[1].events = POLLIN;
     while (n != 0 && !last.is_over) {
-        ends[1].revents = 0;
-        (void)poll(ends, 2, -1);
+        (void)poll(ends, 2, is_gone ? 0 : -1);
         while ((n = read(1, &next, sizeof next)) == (ssize_t)sizeof next)
             last = next;
-        if (ends[1].revents)
+        if (is_gone || ends[1].revents)
             n = 0;
     }
     return last;

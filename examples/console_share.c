@@ -4,54 +4,101 @@
  *     build/console_share PTY_LINK PORT LOGFILE
  *     build/console_share /tmp/console 4444 /tmp/console.log      then: picocom /tmp/console, nc localhost 4444, tail -f /tmp/console.log
  *
- * The guest here only greets and sends back what anybody types; all see all of it. Who comes late gets the last 4 KiB first.
+ * The guest here only greets and sends back what anybody types; all see all of it. Who comes late gets the last 4 KiB first. A reader
+ * that is slow has 64 KiB (obuf=); behind that it holds up the others: back-pressure, so that nobody loses a byte. Ctrl-C or SIGTERM
+ * ends it: what waits is sent, the link is removed.
  */
 #ifndef CHARDEV_LINKED /* the Makefile compiles the implementation once for several programs */
 #define CHARDEV_IMPLEMENTATION
 #endif
 #include "chardev.h"
 
+#include <signal.h>
 #include <stdio.h>
+#include <string.h>
 
+static chr_context *ctx;
 static chr_frontend console;
+static char         text[8192]; /* text[at] up to text[end] is not written yet */
+static size_t       at, end;
+
+static void write_rest(void *opaque)
+{
+    int n = chr_fe_write(&console, text + at, end - at);
+
+    if (n > 0) at += (size_t)n;
+    else if (n != CHR_ERR_WOULD_BLOCK) at = end; /* nobody is there: log and history have it */
+    if (at < end) chr_fe_add_watch(&console, write_rest, opaque);
+    else chr_fe_accept_input(&console);
+}
+
+/* Twice as many bytes may become of it. */
+static int can_read(void *opaque)
+{
+    (void)opaque;
+    return at < end ? 0 : (int)sizeof text / 2;
+}
 
 /* As a terminal driver does: a line ends with CR and LF. */
 static void typed(void *opaque, const void *buf, size_t len)
 {
-    const char *text = (const char *)buf;
+    const char *from = (const char *)buf;
     size_t      i;
-    (void)opaque;
-    for (i = 0; i < len; i++) chr_fe_write(&console, text[i] == '\r' ? "\r\n" : &text[i], text[i] == '\r' ? 2 : 1);
+
+    for (at = end = i = 0; i < len; i++) {
+        text[end++] = from[i];
+        if (from[i] == '\r') text[end++] = '\n';
+    }
+    write_rest(opaque);
 }
 
-static int make(chr_context *ctx, const char *format, const char *value)
+static int make(const char *format, const char *value)
 {
-    char      options[400];
+    char      options[4300];
     chr_error err;
-    snprintf(options, sizeof options, format, value);
+
+    if (snprintf(options, sizeof options, format, value) >= (int)sizeof options) return fprintf(stderr, "console_share: too long\n"), 0;
     if (chr_new(ctx, options, &err)) return 1;
     fprintf(stderr, "console_share: %s\n", err.text);
     return 0;
 }
 
-static int make_all(chr_context *ctx, char **argv)
+static int make_all(char **argv)
 {
-    return make(ctx, "pty,id=here,path=%s,history=4K,obuf=64K", argv[1]) &&
-           make(ctx, "socket,id=there,host=localhost,port=%s,server=on,wait=off,history=4K,obuf=64K", argv[2]) &&
-           make(ctx, "file,id=log,path=%s", argv[3]) &&
-           make(ctx, "%s", "hub,id=console,chardevs.0=here,chardevs.1=there,chardevs.2=log");
+    chr_error err;
+
+    if (!make("pty,id=here,path=%s,history=4K,obuf=64K", argv[1]) ||
+        !make("socket,id=there,host=localhost,port=%s,server=on,wait=off,history=4K,obuf=64K", argv[2]) ||
+        !make("file,id=log,path=%s", argv[3]) || !make("%s", "hub,id=console,chardevs.0=here,chardevs.1=there,chardevs.2=log"))
+        return 0;
+    if (chr_fe_init(&console, chr_find(ctx, "console"), &err) == 0) return 1;
+    fprintf(stderr, "console_share: %s\n", err.text);
+    return 0;
+}
+
+static void on_signal(int number)
+{
+    (void)number;
+    chr_loop_stop(ctx);
 }
 
 int main(int argc, char **argv)
 {
-    static const chr_handlers handlers = { NULL, typed, NULL, NULL };
-    chr_context              *ctx = chr_context_new(NULL);
+    static const chr_handlers handlers = { can_read, typed, NULL, NULL };
+    int                       status = 2;
 
     if (argc != 4) return fprintf(stderr, "usage: console_share PTY_LINK PORT LOGFILE\n"), 2;
-    if (!ctx || !make_all(ctx, argv) || chr_fe_init(&console, chr_find(ctx, "console"), NULL) < 0) return 2;
-    chr_fe_set_handlers(&console, &handlers, NULL);
-    chr_fe_printf(&console, "one console for all\r\n");
-    chr_loop_run(ctx);
+    ctx = chr_context_new(NULL);
+    if (!ctx) return fprintf(stderr, "console_share: out of memory or descriptors\n"), 2;
+    if (make_all(argv)) {
+        signal(SIGINT, on_signal);
+        signal(SIGTERM, on_signal);
+        signal(SIGHUP, on_signal);
+        chr_fe_set_handlers(&console, &handlers, NULL);
+        typed(NULL, "one console for all\r", 20);
+        status = chr_loop_run(ctx) < 0;
+        chr_drain(ctx, 2000);
+    }
     chr_context_free(ctx);
-    return 0;
+    return status;
 }

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,13 +26,16 @@ enum { VM_FD = 3, ANSWER_MS = 10000, LINE = 16384, MOST_WORDS = 128 };
 #define MONITOR_OPTIONS "socket,id=mon,fd=3,server=on,wait=off"
 #define BAD_OPTIONS     "socket,id=extra,pth=/nowhere"
 
-static char directory[64]; /* holds the sockets; removed at the end */
-static char socket_path[2][80];
+static char  directory[64]; /* holds the sockets; removed at the end */
+static char  socket_path[2][80];
+static pid_t vm_pid; /* the VM that runs; 0 = none */
 
 /* ---- small things -------------------------------------------------------------------------------------------------- */
 
-static void remove_directory(void)
+/* At any exit: no VM outlives a manager that gave up. */
+static void clean_up(void)
 {
+    if (vm_pid > 0 && kill(vm_pid, SIGTERM) == 0) (void)waitpid(vm_pid, NULL, 0);
     unlink(socket_path[0]);
     unlink(socket_path[1]);
     rmdir(directory);
@@ -62,7 +66,7 @@ static void make_directory(void)
     strcpy(directory, "/tmp/fd_handoff.XXXXXX");
     if (!mkdtemp(directory)) fail("mkdtemp");
     for (i = 0; i < 2; i++) snprintf(socket_path[i], sizeof socket_path[i], "%s/%d.sock", directory, i);
-    atexit(remove_directory);
+    atexit(clean_up);
 }
 
 static struct sockaddr_un address_of(const char *path)
@@ -138,6 +142,7 @@ static pid_t start(char **command, int listener, int errors)
     pid = (pid_t)checked((int)fork(), "fork");
     if (pid == 0) become_vm(command, listener, errors);
     close(listener); /* The VM holds the only one now: when it dies, nobody listens. */
+    vm_pid = pid;
     return pid;
 }
 
@@ -148,6 +153,7 @@ static int status_of(pid_t pid)
 
     while (waitpid(pid, &status, 0) < 0)
         if (errno != EINTR) fail("waitpid");
+    vm_pid = 0;
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
@@ -175,12 +181,16 @@ static int read_line(int fd, char *line, size_t size)
     return (int)len;
 }
 
+/* All of it: send() may take less than it was offered. */
 static void send_text(int fd, const char *text)
 {
-    checked((int)send(fd, text, strlen(text), MSG_NOSIGNAL), "send");
+    size_t len = strlen(text);
+    int    sent;
+
+    for (; len > 0; text += sent, len -= (size_t)sent) sent = checked((int)send(fd, text, len, MSG_NOSIGNAL), "send");
 }
 
-/* Sends `text` with a descriptor on its first byte. */
+/* Sends `text` with a descriptor on its first byte; what a short write leaves goes after it. */
 static void send_with_fd(int fd, const char *text, int passed)
 {
     union {
@@ -202,7 +212,7 @@ static void send_with_fd(int fd, const char *text, int passed)
     control.header.cmsg_level = SOL_SOCKET;
     control.header.cmsg_type = SCM_RIGHTS;
     memcpy(CMSG_DATA(&control.header), &passed, sizeof passed);
-    checked((int)sendmsg(fd, &message, MSG_NOSIGNAL), "sendmsg");
+    send_text(fd, text + checked((int)sendmsg(fd, &message, MSG_NOSIGNAL), "sendmsg"));
 }
 
 /* Prints what the VM says until a line holds `word` (NULL: until it closes). Returns whether that line came. */

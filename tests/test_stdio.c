@@ -3,6 +3,7 @@
 #include "rig.h"
 
 #include <pty.h>
+#include <sys/mman.h>
 #include <termios.h>
 
 static int real_stdout = -1;
@@ -52,6 +53,20 @@ static void wait_readable(int fd)
     CHECK_INT(poll(&p, 1, RIG_PATIENCE_MS), 1);
 }
 
+/* A terminal may hand it over in parts. */
+static const char *hear_line(int fd)
+{
+    static char line[200];
+    size_t      len = 0;
+    while (!len || line[len - 1] != '\n') {
+        const char *part = (wait_readable(fd), hear(fd));
+        if (len + strlen(part) >= sizeof line || test_failures) break;
+        memcpy(line + len, part, strlen(part) + 1);
+        len += strlen(part);
+    }
+    return line;
+}
+
 TEST(stdio_on_a_terminal)
 {
     recorder rec;
@@ -65,8 +80,7 @@ TEST(stdio_on_a_terminal)
     CHECK_INPUT(&rec, "keys\r"); /* the carriage return stays one */
     CHECK_STR(hear(master), ""); /* nothing is echoed */
     CHECK_INT(chr_fe_write(&rec.fe, "hi\n", 3), 3);
-    wait_readable(master);
-    CHECK_STR(hear(master), "hi\r\n"); /* OPOST stays */
+    CHECK_STR(hear_line(master), "hi\r\n"); /* OPOST stays */
     detach(&rec);
     rig_close(&r);
     redirect_back();
@@ -350,6 +364,359 @@ TEST(stdio_back_pressure)
     CHECK_INT(drain(&r, out[0], sent), sent);
     settle(&r);
     CHECK_INT(rec.writable, 1);
+    detach(&rec);
+    rig_close(&r);
+    redirect_back();
+}
+
+/* ---- the process that puts the terminal back after a kill --------------------------------------------------------------- */
+
+static int put_back(const struct termios *before)
+{
+    struct termios now;
+    int64_t        end = real_ms() + RIG_PATIENCE_MS;
+    do {
+        tcgetattr(0, &now);
+        usleep(2000);
+    } while (!same_settings(before, &now) && real_ms() < end);
+    return same_settings(before, &now);
+}
+
+static int is_raw(void)
+{
+    struct termios now;
+    return tcgetattr(0, &now) == 0 && !(now.c_lflag & ICANON);
+}
+
+/* A child with a stdio chardev, which says a byte into `told` when it is there and then does what `then` says. */
+static pid_t start_holder(int told[2], void (*then)(chr_context *ctx, chr_frontend *fe))
+{
+    pid_t child;
+    REQUIRE(pipe(told) == 0);
+    child = fork();
+    if (child == 0) {
+        static chr_context *volatile ctx;
+        chr_frontend fe;
+        chr_error    err;
+        memset(&fe, 0, sizeof fe);
+        setpgid(0, 0);
+        signal(SIGTTOU, SIG_IGN);
+        tcsetpgrp(0, getpgrp());
+        signal(SIGTTOU, SIG_DFL);
+        ctx = chr_context_new(NULL);
+        if (chr_fe_init(&fe, chr_new(ctx, "stdio,id=s", &err), &err) < 0) _exit(3);
+        if (!is_raw() || write(told[1], "x", 1) != 1) _exit(4);
+        then(ctx, &fe);
+        _exit(0);
+    }
+    wait_readable(told[0]);
+    return child;
+}
+
+/* The shell has its terminal back. */
+static void take_terminal_back(void)
+{
+    signal(SIGTTOU, SIG_IGN);
+    tcsetpgrp(0, getpgrp());
+}
+
+static void just_wait(chr_context *ctx, chr_frontend *fe)
+{
+    (void)ctx, (void)fe;
+    pause();
+}
+
+TEST(stdio_put_back_when_the_whole_job_is_killed)
+{
+    struct termios before;
+    int            status, told[2], master = terminal();
+    pid_t          child;
+    (void)master;
+    tcgetattr(0, &before);
+    child = start_holder(told, just_wait);
+    CHECK(is_raw());
+    kill(-child, SIGKILL);
+    waitpid(child, &status, 0);
+    CHECK(put_back(&before));
+    redirect_back();
+}
+
+static pid_t *left_behind;
+
+static void leave_a_child(chr_context *ctx, chr_frontend *fe)
+{
+    pid_t child = fork();
+    (void)ctx, (void)fe;
+    if (child == 0) {
+        sleep(50);
+        _exit(0);
+    }
+    *left_behind = child;
+    kill(getpid(), SIGKILL);
+}
+
+/* A child that never calls exec() has all descriptors too: the pipe to the watcher has no end yet, but the process has. */
+TEST(stdio_put_back_though_a_child_lives_on)
+{
+    struct termios before;
+    int            status, told[2], master = terminal();
+    pid_t          child;
+    (void)master;
+    left_behind = (pid_t *)mmap(NULL, sizeof *left_behind, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    tcgetattr(0, &before);
+    child = start_holder(told, leave_a_child);
+    waitpid(child, &status, 0);
+    CHECK(put_back(&before));
+    CHECK(*left_behind > 0 && kill(*left_behind, SIGKILL) == 0);
+    redirect_back();
+}
+
+static void change_echo_and_die(chr_context *ctx, chr_frontend *fe)
+{
+    (void)ctx;
+    if (chr_fe_set_echo(fe, 1) == 0) kill(getpid(), SIGKILL);
+}
+
+TEST(stdio_put_back_after_the_echo_was_changed)
+{
+    struct termios before;
+    int            status, told[2], master = terminal();
+    (void)master;
+    tcgetattr(0, &before);
+    waitpid(start_holder(told, change_echo_and_die), &status, 0);
+    CHECK(WIFSIGNALED(status));
+    CHECK(put_back(&before));
+    redirect_back();
+}
+
+static void become_another_program(chr_context *ctx, chr_frontend *fe)
+{
+    (void)ctx, (void)fe;
+    execl("/bin/sleep", "sleep", "20", (char *)NULL);
+}
+
+TEST(stdio_put_back_at_exec)
+{
+    struct termios before;
+    int            status, told[2], master = terminal();
+    pid_t          child;
+    (void)master;
+    tcgetattr(0, &before);
+    child = start_holder(told, become_another_program);
+    CHECK(put_back(&before));
+    kill(child, SIGKILL);
+    waitpid(child, &status, 0);
+    redirect_back();
+}
+
+/* What others have set since is theirs, whichever way we end. */
+static void keeps_what_others_set(int how)
+{
+    struct termios shells, now;
+    int            status, told[2], master = terminal();
+    pid_t          child;
+    (void)master;
+    child = start_holder(told, just_wait);
+    take_terminal_back();
+    tcgetattr(0, &shells);
+    shells.c_lflag |= ECHO | ECHOE;
+    shells.c_cc[VERASE] = 'H';
+    tcsetattr(0, TCSANOW, &shells);
+    kill(child, how);
+    waitpid(child, &status, 0);
+    usleep(200000); /* time to do it wrong */
+    tcgetattr(0, &now);
+    CHECK(same_settings(&shells, &now));
+    redirect_back();
+}
+
+TEST(stdio_killed_keeps_what_others_set) { keeps_what_others_set(SIGKILL); }
+TEST(stdio_terminated_keeps_what_others_set) { keeps_what_others_set(SIGTERM); }
+
+TEST(stdio_closed_keeps_what_others_set)
+{
+    struct termios others, now;
+    rig            r;
+    int            master = terminal();
+    (void)master;
+    rig_open(&r);
+    make(&r, "stdio,id=s");
+    tcgetattr(0, &others);
+    others.c_lflag |= ECHO;
+    tcsetattr(0, TCSANOW, &others);
+    chr_remove(r.ctx, "s", NULL);
+    tcgetattr(0, &now);
+    CHECK(same_settings(&others, &now));
+    rig_close(&r);
+    redirect_back();
+}
+
+/* The watcher is nobody's child, and holds nothing of ours open. */
+TEST(stdio_watcher_keeps_nothing_open)
+{
+    int master, fds[2], out[2], slave;
+    rig r;
+    REQUIRE(pipe(fds) == 0 && pipe(out) == 0);
+    fcntl(out[0], F_SETFD, FD_CLOEXEC);
+    REQUIRE(openpty(&master, &slave, NULL, NULL, NULL) == 0);
+    ioctl(slave, TIOCSCTTY, 0);
+    redirect(slave, out[1]);
+    dup2(fds[1], 300); /* a high number too */
+    close(fds[1]);
+    rig_open(&r);
+    make(&r, "stdio,id=s");
+    CHECK(is_raw());
+    CHECK(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
+    close(300);
+    wait_readable(fds[0]);
+    CHECK_STR(hear(fds[0]), "(eof)");
+    chr_remove(r.ctx, "s", NULL);
+    CHECK(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
+    make(&r, "stdio,id=s");
+    close(1);
+    chr_remove(r.ctx, "s", NULL);
+    wait_readable(out[0]);
+    CHECK_STR(hear(out[0]), "(eof)");
+    chr_context_free(r.ctx);
+    redirect_back();
+}
+
+/* ---- a job in the background ------------------------------------------------------------------------------------------------- */
+
+static int order[2]; /* the shell's orders to the job, a letter each */
+
+/* f: waits until it is in the foreground and raw. e: echo on. E: echo off. l: the loop runs on for a while. r: removes the chardev. */
+static void obey(chr_context *ctx, chr_frontend *fe)
+{
+    char    what;
+    int64_t end;
+    close(order[1]);
+    while (read(order[0], &what, 1) == 1) {
+        if (what == 'e' || what == 'E')
+            if (chr_fe_set_echo(fe, what == 'e') != 0) _exit(5);
+        for (end = real_ms() + 700; (what == 'l' || what == 'f') && real_ms() < end && !(what == 'f' && is_raw());) chr_loop_step(ctx, 10);
+        if (what == 'r') {
+            chr_fe_deinit(fe);
+            chr_context_free(ctx);
+        }
+    }
+}
+
+static void end_job(pid_t child)
+{
+    int status = 0;
+    close(order[1]);
+    CHECK_INT(waitpid(child, &status, WUNTRACED), child);
+    if (!CHECK(!WIFSTOPPED(status))) {
+        NOTE("stopped by signal %d", WSTOPSIG(status));
+        kill(child, SIGKILL);
+    }
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static void in_background(const char *orders)
+{
+    struct termios shells, now;
+    int            told[2], master = terminal();
+    pid_t          child;
+    (void)master;
+    REQUIRE(pipe(order) == 0);
+    tcgetattr(0, &shells);
+    child = start_holder(told, obey);
+    close(order[0]);
+    take_terminal_back();
+    tcsetattr(0, TCSANOW, &shells);
+    say(order[1], orders);
+    end_job(child);
+    usleep(50000);
+    tcgetattr(0, &now);
+    CHECK(same_settings(&shells, &now));
+    redirect_back();
+}
+
+TEST(stdio_in_the_background_changes_the_echo) { in_background("eE"); }
+TEST(stdio_in_the_background_runs_on) { in_background("l"); }
+TEST(stdio_in_the_background_is_removed) { in_background("r"); }
+TEST(stdio_in_the_background_changes_runs_and_is_removed) { in_background("elEr"); }
+TEST(stdio_in_the_background_ends) { in_background(""); }
+
+/* What was asked for in the background comes true in the foreground; what the shell had set by then is put back. */
+TEST(stdio_back_in_the_foreground)
+{
+    struct termios shells, now;
+    int            told[2], master = terminal();
+    int64_t        end = real_ms() + RIG_PATIENCE_MS;
+    pid_t          child;
+    (void)master;
+    REQUIRE(pipe(order) == 0);
+    child = start_holder(told, obey);
+    close(order[0]);
+    take_terminal_back();
+    tcgetattr(0, &shells);
+    shells.c_lflag |= ECHO | ICANON;
+    shells.c_cc[VERASE] = 'H';
+    tcsetattr(0, TCSANOW, &shells);
+    say(order[1], "e");
+    usleep(100000);
+    tcgetattr(0, &now);
+    CHECK(same_settings(&shells, &now));
+    tcsetpgrp(0, child);
+    say(order[1], "f");
+    do tcgetattr(0, &now);
+    while ((now.c_lflag & ICANON) && real_ms() < end);
+    CHECK(!(now.c_lflag & ICANON) && (now.c_lflag & ECHO));
+    say(order[1], "r");
+    end_job(child);
+    CHECK(put_back(&shells));
+    redirect_back();
+}
+
+/* Another chardev that sets a terminal leaves that of the shell alone, and is not stopped: it says why. */
+TEST(serial_on_the_shells_terminal_in_the_background)
+{
+    struct termios shells, now;
+    int            told[2], status = 0, master = terminal();
+    pid_t          child;
+    (void)master;
+    REQUIRE(pipe(told) == 0);
+    tcgetattr(0, &shells);
+    take_terminal_back();
+    child = fork();
+    if (child == 0) {
+        chr_error    err;
+        chr_context *ctx = chr_context_new(NULL);
+        setpgid(0, 0);
+        signal(SIGTTOU, SIG_DFL);
+        err.code = 0;
+        if (chr_new(ctx, "serial,id=s,path=/dev/tty", &err) || err.code != CHR_ERR_BUSY) _exit(6);
+        chr_context_free(ctx);
+        _exit(0);
+    }
+    CHECK_INT(waitpid(child, &status, WUNTRACED), child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    tcgetattr(0, &now);
+    CHECK(same_settings(&shells, &now));
+    redirect_back();
+}
+
+/* ---- others on the same terminal --------------------------------------------------------------------------------------------- */
+
+/* Somebody clears O_NONBLOCK, as bash does at fg, and nobody reads: no call sleeps. */
+TEST_WITHIN(stdio_on_a_stuck_terminal_that_blocks, 20)
+{
+    recorder rec;
+    int      i, master = terminal();
+    rig      r;
+    rig_open(&r);
+    attach(&rec, make(&r, "stdio,id=s"));
+    fcntl(0, F_SETFL, fcntl(0, F_GETFL) & ~O_NONBLOCK);
+    for (i = 0; i < 20; i++) {
+        (void)fill_up(&rec.fe); /* the terminal takes some on: then there is room again */
+        chr_loop_step(r.ctx, 5);
+    }
+    chr_fe_add_watch(&rec.fe, recorder_writable, &rec);
+    hear(master);
+    PUMP(&r, rec.writable == 1);
     detach(&rec);
     rig_close(&r);
     redirect_back();

@@ -3,6 +3,8 @@
 import os
 import socket
 import sys
+import threading
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from vm import BUILD, Process, Stream, check, open_tty, run_all, until
@@ -44,5 +46,26 @@ def share(directory):
         program.signal(15)
 
 
+def loses_nothing(directory):
+    """Ten thousand lines and a reader in no hurry: back-pressure. SIGTERM ends it with status 0, and the link is gone."""
+    link, log = os.path.join(directory, "pty"), os.path.join(directory, "log")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with Process([PROGRAM, link, str(port), log]) as program:
+        until(lambda: os.path.exists(log), "the log file")
+        there = Stream(socket.create_connection(("localhost", port)).detach())
+        there.expect("one console for all\r\n")
+        typed = "".join("line %d\r" % i for i in range(200000))
+        threading.Thread(target=there.send, args=(typed,), daemon=True).start()
+        time.sleep(0.5)
+        there.expect(typed.replace("\r", "\r\n"))
+        program.signal(15)
+        check(program.status() == 0, "status %d: %s" % (program.status(), program.stderr()))
+        check(not os.path.lexists(link), "the link is left behind")
+        check(os.path.getsize(log) == len("one console for all\r\n") + len(typed) + 200000, "the log has %d bytes" % os.path.getsize(log))
+        os.close(there.fd)
+
+
 if __name__ == "__main__":
-    run_all([share])
+    run_all([share, loses_nothing])

@@ -4,9 +4,12 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 
 BUILD = os.environ.get("BUILD", "build")
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Werror"]
@@ -57,6 +60,77 @@ def program(text, directory):
         check("the program, " + compiler, done.returncode == 0, done.stderr)
         if done.returncode == 0:
             talk(binary, directory, compiler)
+            slow_reader(binary, directory, compiler)
+            ends_with_its_input(binary, directory, compiler)
+
+
+def quick_start():
+    """The program in the comment at the top of the header."""
+    with open("chardev.h") as f:
+        comment = f.read().split("QUICK START.", 1)[1].split("CONTENTS.", 1)[0]
+    return "".join(line[7:] + "\n" for line in comment.splitlines() if line.startswith(" *     ") or line == " *").lstrip("\n")
+
+
+def statements(text):
+    """Without comments and layout."""
+    return re.sub(r"\s+", " ", re.sub(r"//[^\n]*|/\*.*?\*/", " ", text, flags=re.S)).strip()
+
+
+def same_everywhere(text):
+    """Whoever copies it gets the same program from README, from the header and from examples/."""
+    with open("examples/hello.c") as f:
+        hello = f.read()
+    check("the header's quick start is README's program", statements(quick_start()) == statements(text), quick_start())
+    check("examples/hello.c is README's program", statements(hello) == statements(text), hello)
+
+
+def slow_reader(binary, directory, name):
+    """Far more than the kernel holds goes there and comes back, to a peer that is in no hurry."""
+    path, data = os.path.join(directory, name + ".slow"), os.urandom(1 << 16) * 48
+    server = subprocess.Popen([binary, "socket,id=con,path=%s,server=on,wait=off" % path])
+    try:
+        peer = socket.socket(socket.AF_UNIX)
+        deadline = time.monotonic() + 30
+        while peer.connect_ex(path) != 0 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        threading.Thread(target=lambda: peer.sendall(data), daemon=True).start()
+        time.sleep(0.5)
+        got, want = bytearray(), b"hello\r\n" + data
+        peer.settimeout(20)
+        while len(got) < len(want):
+            more = peer.recv(1 << 16)
+            if not more:
+                break
+            got += more
+            time.sleep(0.001)
+        check("the program, %s, loses nothing" % name, got == want, "%d bytes of %d" % (len(got), len(want)))
+        peer.close()
+        time.sleep(0.2)
+        check("the program, %s, serves the next peer" % name, server.poll() is None, "exit status %s" % server.returncode)
+    except OSError as error:
+        check("the program, %s, loses nothing" % name, False, repr(error))
+    finally:
+        server.kill()
+        server.wait()
+
+
+def ends_with_its_input(binary, directory, name):
+    """Also when the reader is late, and when the server that it was connected to goes."""
+    text = b"".join(b"%d\n" % i for i in range(30000))
+    for options in ("stdio,id=con", "stdio,id=con,obuf=64K"):
+        done = subprocess.run("%s %s | (sleep 0.5; cat)" % (binary, options), shell=True, input=text, capture_output=True, timeout=60, check=False)
+        check("the program, %s, ends with its input, %s" % (name, options), done.stdout == b"hello\r\n" + text, "%d bytes" % len(done.stdout))
+    path = os.path.join(directory, name + ".end")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(1)
+        client = subprocess.Popen([binary, "socket,id=con,path=" + path])
+        listener.accept()[0].close()
+    try:
+        check("the program, %s, ends with its server" % name, client.wait(20) == 0)
+    except subprocess.TimeoutExpired:
+        check("the program, %s, ends with its server" % name, False, "it goes on")
+        client.kill()
 
 
 def talk(binary, directory, name):
@@ -85,6 +159,7 @@ def main():
         for kind, text in blocks:
             if kind == "c":
                 program(text, directory)
+                same_everywhere(text)
             elif kind == "sh" and missing(text):
                 print("block %r: skipped: %s" % (text.splitlines()[0], missing(text)))
                 skipped += 1
