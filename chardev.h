@@ -558,7 +558,8 @@ typedef struct chr_io {
     void (*update)(chr_dev *dev);                             /* ask can_read and chr_be_wants_writable again; NULL = no input,
                                                                  and always writable */
     int  (*wait_fd)(chr_dev *dev, int *events);               /* what write_all/read_all wait on: in CHR_OUT or CHR_IN, out
-                                                                 what to poll for; < 0 or NULL = nothing to wait on */
+                                                                 what to poll for, 0 = try again at once; < 0 or NULL =
+                                                                 nothing to wait on */
 } chr_io;
 
 /* For backends with connections that come and go, or whose output can end. Any may be NULL: then CHR_ERR_NOT_SUPPORTED. */
@@ -623,6 +624,7 @@ struct chr_dev {
     int                frontends;    /* how many are attached */
     int                be_open;      /* set by OPENED, cleared by CLOSED */
     int                removed;      /* closed: only the memory is still there */
+    int                holds;        /* connections that linger: the memory stays for them */
     unsigned           pending;      /* events that wait for the loop, one bit each; and whether a recorder listens */
     int                other_event;  /* one of them that is none of CHR_EVENT_... */
     chr_idle           notify;       /* brings them */
@@ -1841,6 +1843,18 @@ CHR__PRIVATE int chr__os_unread(int fd)
     int count = 0;
 
     return CHR_SYS(ioctl)(fd, (chr__request)FIONREAD, &count) < 0 ? 0 : count;
+}
+
+/* Bytes that a TCP socket has sent, and its peer's system has not acknowledged; 0 also where that can't be asked. */
+CHR__PRIVATE int chr__os_unsent(int fd)
+{
+    int count = 0;
+
+#ifdef TIOCOUTQ
+    if (CHR_SYS(ioctl)(fd, (chr__request)TIOCOUTQ, &count) < 0)
+        count = 0;
+#endif
+    return count;
 }
 
 CHR__PRIVATE int chr__os_symlink(const char *target, const char *path, chr_error *err)
@@ -3650,6 +3664,9 @@ struct chr_context {
     chr_idle     idles;        /* a ring, oldest first; likewise */
     chr_timer    last_timer;   /* where a dispatch of timers ends, */
     chr_idle     last_idle;    /* and one of idles */
+    chr_timer    real_timers, last_real_timer; /* the same on the system's clock, whatever `clock` is: time limits of peers */
+    int          due;          /* timers and idles that are started */
+    unsigned     turn;         /* of the loop, or of a call that blocks: what bounds work starts anew with it */
     chr__waker   waker;
     chr_watch    wake_watch;
     int          depth;        /* handlers and dispatches that are running: nothing is freed before it is 0 */
@@ -3671,6 +3688,9 @@ struct chr_context {
     chr__kind_node    *kinds;           /* registered by the user */
     chr_dev           *devs, **last_dev;
     chr_dev           *dead;            /* closed, not yet freed */
+    struct chr__linger *lingering;      /* connections whose last bytes are still being sent, the oldest first */
+    int                lingering_count;
+    uint64_t           lingering_queued; /* what they have still to send, in bytes */
     chr_dev           *starved;
     chr__named_fd     *named_fds;
     const chr_backend *const *object_kinds; /* ends with NULL */
@@ -3785,6 +3805,11 @@ CHR__PRIVATE const char *chr__after(const char *text, const char *prefix)
 CHR__PRIVATE size_t chr__min(size_t a, size_t b)
 {
     return a < b ? a : b;
+}
+
+CHR__PRIVATE size_t chr__max(size_t a, size_t b)
+{
+    return a > b ? a : b;
 }
 
 /* A ring of bytes, fixed in size. */
@@ -4144,13 +4169,29 @@ CHARDEV_API int64_t chr_loop_now(chr_context *ctx)
     return ctx->config.clock(ctx->config.opaque);
 }
 
-/* Whoever blocks waits in real time, on whatever clock the context is: an injected one may well stand still meanwhile. Where the
- * system has no clock, the context's is the real one. */
+/* Calls that block and the time limits of peers count in real time, whatever the context's clock is: an injected one may stand still
+ * meanwhile. Where the system has no clock, the context's is the real one. */
 static int64_t chr__real_now(chr_context *ctx)
 {
     int64_t now = chr__os_clock(NULL);
 
     return now ? now : chr_loop_now(ctx);
+}
+
+static int64_t chr__deadline(chr_context *ctx, int timeout_ms)
+{
+    return timeout_ms < 0 ? -1 : chr__real_now(ctx) + (int64_t)timeout_ms * 1000000;
+}
+
+/* Milliseconds until the deadline, -1 without one. */
+static int chr__time_left(chr_context *ctx, int64_t deadline)
+{
+    int64_t left;
+
+    if (deadline < 0)
+        return -1;
+    left = (deadline - chr__real_now(ctx) + 999999) / 1000000;
+    return left < 0 ? 0 : (int)left;
 }
 
 /* -- watches -- */
@@ -4257,12 +4298,14 @@ CHARDEV_API void chr_timer_stop(chr_timer *timer)
 {
     if (!timer->next)
         return;
+    timer->ctx->due--;
     timer->next->prev = timer->prev;
     timer->prev->next = timer->next;
     timer->next = timer->prev = NULL;
 }
 
-static void chr__timer_start_at(chr_context *ctx, chr_timer *timer, int64_t deadline, void (*expired)(void *), void *opaque)
+static void chr__timer_start_at(chr_context *ctx, chr_timer *ring, chr_timer *timer, int64_t deadline, void (*expired)(void *),
+                                void *opaque)
 {
     chr_timer *before; /* from the far end: timers of one period, the usual case, arrive in order */
 
@@ -4271,13 +4314,14 @@ static void chr__timer_start_at(chr_context *ctx, chr_timer *timer, int64_t dead
     timer->expired = expired;
     timer->opaque = opaque;
     timer->deadline = deadline;
-    for (before = ctx->timers.prev; before != &ctx->timers && before->deadline > timer->deadline; before = before->prev)
+    for (before = ring->prev; before != ring && before->deadline > timer->deadline; before = before->prev)
         ;
     timer->prev = before;
     timer->next = before->next;
     before->next->prev = timer;
     before->next = timer;
-    if (ctx->timers.next == timer)
+    ctx->due++;
+    if (ring->next == timer)
         chr__loop_poke(ctx);
 }
 
@@ -4286,7 +4330,13 @@ CHARDEV_API void chr_timer_start(chr_context *ctx, chr_timer *timer, int64_t del
     const int64_t most = INT64_MAX / 2 / 1000000; /* 146 years: later than that is never, and must not wrap around */
 
     delay_ms = delay_ms < 0 ? 0 : delay_ms < most ? delay_ms : most;
-    chr__timer_start_at(ctx, timer, chr_loop_now(ctx) + delay_ms * 1000000, expired, opaque);
+    chr__timer_start_at(ctx, &ctx->timers, timer, chr_loop_now(ctx) + delay_ms * 1000000, expired, opaque);
+}
+
+/* In real time: for peers, who know nothing of the context's clock. */
+CHR__PRIVATE void chr__timer_start_real(chr_context *ctx, chr_timer *timer, int64_t delay_ms, void (*expired)(void *), void *opaque)
+{
+    chr__timer_start_at(ctx, &ctx->real_timers, timer, chr__real_now(ctx) + delay_ms * 1000000, expired, opaque);
 }
 
 CHARDEV_API int64_t chr_loop_deadline(chr_context *ctx)
@@ -4295,20 +4345,29 @@ CHARDEV_API int64_t chr_loop_deadline(chr_context *ctx)
 }
 
 /* Those that are due now; what they start comes in the next step. */
-CHR__COLD int chr__timers_run(chr_context *ctx)
+CHR__COLD int chr__ring_run(chr_context *ctx, chr_timer *ring, chr_timer *last, int64_t now)
 {
     int        ran = 0;
     chr_timer *timer;
 
-    if (ctx->timers.next == &ctx->timers)
-        return 0;
-    chr_timer_start(ctx, &ctx->last_timer, 0, NULL, NULL);
-    while ((timer = ctx->timers.next) != &ctx->last_timer) {
+    chr__timer_start_at(ctx, ring, last, now, NULL, NULL);
+    while ((timer = ring->next) != last) {
         chr_timer_stop(timer);
         timer->expired(timer->opaque);
         ran++;
     }
-    chr_timer_stop(&ctx->last_timer);
+    chr_timer_stop(last);
+    return ran;
+}
+
+CHR__COLD int chr__timers_run(chr_context *ctx)
+{
+    int ran = 0;
+
+    if (ctx->timers.next != &ctx->timers)
+        ran = chr__ring_run(ctx, &ctx->timers, &ctx->last_timer, chr_loop_now(ctx));
+    if (ctx->real_timers.next != &ctx->real_timers)
+        ran += chr__ring_run(ctx, &ctx->real_timers, &ctx->last_real_timer, chr__real_now(ctx));
     return ran;
 }
 
@@ -4318,6 +4377,7 @@ static void chr__idle_unlink(chr_idle *idle)
 {
     if (!idle->next)
         return;
+    idle->ctx->due--;
     idle->next->prev = idle->prev;
     idle->prev->next = idle->next;
     idle->next = idle->prev = NULL;
@@ -4343,6 +4403,7 @@ static void chr__idle_link(chr_context *ctx, chr_idle *idle, void (*run)(void *)
     idle->prev = ctx->idles.prev;
     idle->prev->next = idle;
     ctx->idles.prev = idle;
+    ctx->due++;
 }
 
 /* The way to post something to the owner thread. */
@@ -4387,12 +4448,16 @@ static void chr__enter(chr_context *ctx)
 /* At the end of the outermost dispatch nothing can touch what was removed in it. */
 CHR__COLD void chr__tidy(chr_context *ctx)
 {
-    chr_dev *dev;
+    chr_dev *dev, **link = &ctx->dead;
 
     ctx->untidy = ctx->config.timeout_changed != NULL;
     chr__watches_close_gaps(ctx);
-    while ((dev = ctx->dead) != NULL) {
-        ctx->dead = dev->next;
+    while ((dev = *link) != NULL) {
+        if (dev->holds > 0) {
+            link = &dev->next;
+            continue;
+        }
+        *link = dev->next;
         chr__free(ctx, (void *)(uintptr_t)dev->options);
         chr__free(ctx, dev->id);
         chr__free(ctx, dev);
@@ -4511,29 +4576,28 @@ static int chr__watches_run(chr_context *ctx, int ready)
     return ran;
 }
 
-static int chr__has_work(const chr_context *ctx)
-{
-    return ctx->idles.next != &ctx->idles || ctx->timers.next != &ctx->timers;
-}
-
 /* Up to milliseconds: not early. */
 static int chr__milliseconds(int64_t left)
 {
     return left <= 0 ? 0 : left > 86400000000000 ? 86400000 : (int)((left + 999999) / 1000000);
 }
 
+/* The sooner of two time-outs; -1 = never. */
+static int chr__sooner(int timeout, int other) { return timeout < 0 || (other >= 0 && other < timeout) ? other : timeout; }
+
 static int chr__loop_timeout(chr_context *ctx)
 {
-    int timeout = -1, ask;
+    int timeout = -1;
 
     if (ctx->idles.next != &ctx->idles || (ctx->starved && ctx->hurry) || ctx->ready_again)
         return 0;
     if (ctx->timers.next != &ctx->timers)
         timeout = chr__milliseconds(ctx->timers.next->deadline - chr_loop_now(ctx));
-    if (!ctx->starved || !ctx->config.timeout_changed)
-        return timeout;
-    ask = chr__milliseconds(ctx->ask_at - chr__real_now(ctx));
-    return timeout < 0 || ask < timeout ? ask : timeout;
+    if (ctx->real_timers.next != &ctx->real_timers)
+        timeout = chr__sooner(timeout, chr__milliseconds(ctx->real_timers.next->deadline - chr__real_now(ctx)));
+    if (ctx->starved && ctx->config.timeout_changed)
+        timeout = chr__sooner(timeout, chr__milliseconds(ctx->ask_at - chr__real_now(ctx)));
+    return timeout;
 }
 
 CHARDEV_API int chr_loop_timeout(chr_context *ctx)
@@ -4550,7 +4614,7 @@ CHR__HOT static int chr__loop_sleep(chr_context *ctx, int timeout_ms)
 {
     int own, ready;
 
-    if (chr__has_work(ctx)) {
+    if (ctx->due) {
         own = chr__loop_timeout(ctx);
         if (own >= 0 && (timeout_ms < 0 || own < timeout_ms))
             timeout_ms = own;
@@ -4570,10 +4634,11 @@ CHR__HOT static int chr__loop_step(chr_context *ctx, int timeout_ms)
     if (ctx->starved)
         chr__ask_starved(ctx);
     ran = chr__loop_sleep(ctx, timeout_ms);
+    ctx->turn++;
     ctx->depth++;
     if (ran > 0)
         ran = chr__watches_run(ctx, ran);
-    if (ran >= 0 && chr__has_work(ctx))
+    if (ran >= 0 && ctx->due)
         ran += chr__timers_run(ctx) + chr__idles_run(ctx);
     if (--ctx->depth == 0 && ctx->untidy)
         chr__tidy(ctx);
@@ -4692,6 +4757,7 @@ CHARDEV_API void chr_watch_ready(chr_watch *watch, int events)
         return;
     chr__enter(ctx);
     CHR__OWN(ctx);
+    ctx->turn++;
     chr__watch_run(ctx, watch, events);
     chr__leave(ctx);
 }
@@ -4712,6 +4778,7 @@ static int chr__loop_dispatch(chr_context *ctx, const chr_poll *polls, int count
     int i, ran = 0;
 
     ctx->sleeping = 0;
+    ctx->turn++;
     chr__enter(ctx);
     if (chr__must_ask(ctx))
         chr__ask_starved(ctx);
@@ -4722,7 +4789,7 @@ static int chr__loop_dispatch(chr_context *ctx, const chr_poll *polls, int count
             chr_watch_ready(polls[i].watch, polls[i].events);
             ran++;
         }
-    if (chr__has_work(ctx))
+    if (ctx->due)
         ran += chr__timers_run(ctx) + chr__idles_run(ctx);
     chr__leave(ctx);
     return ran;
@@ -5854,6 +5921,34 @@ static void chr__outbox_drop(chr_dev *dev, int failure)
         dev->bytes_dropped += len;
     }
     outbox->failure = failure;
+}
+
+/* Hands over what the peer that goes has still to get, as a block that is freed by the caller; NULL when there is none, or no memory:
+ * then it is lost, and counted. The first *owed bytes of it are history. */
+CHR__PRIVATE unsigned char *chr__outbox_take(chr_dev *dev, size_t *size, size_t *owed)
+{
+    chr__outbox         *outbox = dev->outbox;
+    const unsigned char *piece;
+    unsigned char       *block;
+    size_t               at, len;
+
+    *owed = outbox ? outbox->unsent : 0;
+    *size = outbox ? outbox->unsent + outbox->queue.count : 0;
+    block = *size > 0 ? (unsigned char *)chr__allocate(dev->ctx, *size) : NULL;
+    if (!block) {
+        *size = *owed = 0;
+        return NULL;
+    }
+    for (at = 0; outbox->unsent > 0; at += len, outbox->unsent -= len) {
+        piece = chr__ring_piece(&outbox->history, outbox->history.count - outbox->unsent, &len);
+        memcpy(block + at, piece, len);
+    }
+    for (; outbox->queue.count > 0; at += len, chr__ring_take(&outbox->queue, len)) {
+        piece = chr__ring_piece(&outbox->queue, 0, &len);
+        memcpy(block + at, piece, len);
+        chr__outbox_remember(outbox, piece, len);
+    }
+    return block;
 }
 
 /* A serial line's transmit buffer is purged: what is queued for it goes too. */
@@ -7358,22 +7453,6 @@ CHR__HOT CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t 
     return n;
 }
 
-static int64_t chr__deadline(chr_context *ctx, int timeout_ms)
-{
-    return timeout_ms < 0 ? -1 : chr__real_now(ctx) + (int64_t)timeout_ms * 1000000;
-}
-
-/* Milliseconds until the deadline, -1 without one. */
-static int chr__time_left(chr_context *ctx, int64_t deadline)
-{
-    int64_t left;
-
-    if (deadline < 0)
-        return -1;
-    left = (deadline - chr__real_now(ctx) + 999999) / 1000000;
-    return left < 0 ? 0 : (int)left;
-}
-
 enum { CHR__WAIT_SLICE_MS = 20 };
 
 /* What write_all and read_all are at: by turns with and without the lock. */
@@ -7396,6 +7475,7 @@ static int chr__transfer_attempt(const chr__transfer *transfer, chr_dev *dev)
 
     if (dev->ctx->depth > 0)
         return CHR_ERR_IN_HANDLER;
+    dev->ctx->turn++;
     if (transfer->direction == CHR_OUT)
         return chr__write_extras(dev, buf, len);
     if (!dev->io->read)
@@ -7450,6 +7530,8 @@ static void chr__transfer_wait(chr__transfer *transfer, chr_context *ctx, const 
 {
     int ready, left = chr__time_left(ctx, transfer->deadline);
 
+    if (transfer->fd >= 0 && transfer->events == 0)
+        left = 0;
 #ifdef CHARDEV_THREADS
     if (left < 0 || left > CHR__WAIT_SLICE_MS)
         left = CHR__WAIT_SLICE_MS;
@@ -7741,10 +7823,11 @@ static uint64_t chr__queued(const chr_dev *dev)
 static uint64_t chr__queued_in_all(chr_context *ctx, uint64_t *left)
 {
     const chr_dev *dev;
-    uint64_t       each, count = 0;
+    uint64_t       each, count;
 
     CHR__LOCK(ctx);
-    for (*left = 0, dev = ctx->devs; dev; dev = dev->next) {
+    count = ctx->lingering_queued;
+    for (*left = 0 - count, dev = ctx->devs; dev; dev = dev->next) {
         each = chr__queued(dev);
         count += each + (uint64_t)dev->ending;
         *left += dev->bytes_out - each;
@@ -8134,7 +8217,7 @@ static void chr__replay_arm(chr__replay *replay)
     if (first)
         when = chr__replay_when(replay, first);
     if (first || !chr_replay_over(replay->ctx))
-        chr__timer_start_at(replay->ctx, &replay->timer, when, chr__replay_due, replay);
+        chr__timer_start_at(replay->ctx, &replay->ctx->timers, &replay->timer, when, chr__replay_due, replay);
 }
 
 /* All that is due, in the order of the file. Any of it may close the replay. */
@@ -8499,17 +8582,77 @@ typedef struct chr__layer_slots {
     int  (*shutdown)(chr__layer *layer);                              /* no more output, after a flush: 0 = said, or would-block;
                                                                          NULL = ask the layer below */
     int  (*ioctl)(chr__layer *layer, int command, void *arg);         /* or NULL */
-    void (*close)(chr__layer *layer);                                 /* say goodbye if there is time, free; or NULL */
+    int  (*ping)(chr__layer *layer);                                  /* ask the peer for a sign of life; NULL = it has no word
+                                                                         for that */
+    void (*close)(chr__layer *layer);                                 /* free; or NULL */
 } chr__layer_slots;
 
-/* What read answers when bytes came and none of them is for the frontend; an event comes in its place among the bytes. */
+/* What read answers when bytes came and none of them is for the frontend, or when the budget of this turn is spent: more may be there.
+ * An event comes in its place among the bytes. */
 enum { CHR__LAYER_NOTHING = -999, CHR__LAYER_EVENT = -1000 /* minus the event */ };
+
+/* Bounded work: what one turn of the loop reads under layers, or writes through them, whatever the peer sends. */
+enum { CHR__TURN_BYTES = 65536 };
 
 struct chr__layer { /* a layer's state begins with it */
     const chr__layer_slots *slots;
     chr__layer             *below;
     chr_dev                *dev;
+    size_t                  kept; /* of the bytes that it was given: those that it holds still. A frame that is cut is worth nothing */
 };
+
+/* Whether any of them holds output: 1; negative = all that do are told by their peer to wait. */
+CHR__COLD int chr__layers_unsent(const chr__layer *top)
+{
+    const chr__layer *layer;
+    int               unsent, stopped = 0;
+
+    for (layer = top; layer; layer = layer->below) {
+        unsent = layer->slots->unsent ? layer->slots->unsent(layer) : 0;
+        if (unsent > 0)
+            return 1;
+        stopped |= unsent;
+    }
+    return stopped;
+}
+
+/* How many bytes they hold. */
+CHR__COLD size_t chr__layers_kept(const chr__layer *top)
+{
+    const chr__layer *layer;
+    size_t            kept = 0;
+
+    for (layer = top; layer; layer = layer->below)
+        kept += layer->kept;
+    return kept;
+}
+
+/* From the top: each hands down what it holds. 0 = all is gone; else what stopped the last one. */
+CHR__COLD int chr__layers_flush(chr__layer *top)
+{
+    chr__layer *layer;
+    int         code, result = 0;
+
+    for (layer = top; layer; layer = layer->below) {
+        code = layer->slots->flush ? layer->slots->flush(layer) : 0;
+        result = code < 0 ? code : result;
+    }
+    return result;
+}
+
+/* The same for the last time: each says goodbye behind it, and the bottom sends a FIN. One that can't yet stops those below it. */
+CHR__COLD int chr__layers_finish(chr__layer *top)
+{
+    chr__layer *layer;
+    int         code = 0;
+
+    for (layer = top; layer && code == 0; layer = layer->below) {
+        code = layer->slots->flush ? layer->slots->flush(layer) : 0;
+        if (code == 0 && layer->slots->shutdown)
+            code = layer->slots->shutdown(layer);
+    }
+    return code;
+}
 
 /* -- the bottom: plain descriptors -- */
 
@@ -8541,7 +8684,7 @@ CHR__PRIVATE int chr__bottom_swallow(chr__layer *layer, const void *buf, size_t 
 }
 
 static const chr__layer_slots chr__bottom_shut = {
-    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_swallow, NULL, NULL, NULL, NULL, NULL, NULL
+    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_swallow, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 };
 
 static int chr__bottom_shutdown(chr__layer *layer)
@@ -8556,7 +8699,7 @@ static int chr__bottom_shutdown(chr__layer *layer)
 }
 
 static const chr__layer_slots chr__bottom_plain = {
-    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_write, NULL, NULL, NULL, chr__bottom_shutdown, NULL, NULL
+    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_write, NULL, NULL, NULL, chr__bottom_shutdown, NULL, NULL, NULL
 };
 
 /* -- the stream -- */
@@ -8602,36 +8745,16 @@ static int chr__stream_pending(const chr__stream *stream)
     return stream->may_keep ? chr__layers_pending(stream) : 0;
 }
 
-CHR__COLD int chr__layers_unsent(const chr__stream *stream)
-{
-    const chr__layer *layer;
-    int               unsent, stopped = 0;
-
-    for (layer = stream->top; layer; layer = layer->below) {
-        unsent = layer->slots->unsent ? layer->slots->unsent(layer) : 0;
-        if (unsent > 0)
-            return !stream->broken;
-        stopped |= unsent;
-    }
-    return stopped;
-}
-
 static int chr__stream_unsent(const chr__stream *stream)
 {
-    return stream->may_keep ? chr__layers_unsent(stream) : 0;
+    int unsent = stream->may_keep ? chr__layers_unsent(stream->top) : 0;
+
+    return unsent > 0 && stream->broken ? 0 : unsent;
 }
 
-/* From the top: each hands down what it holds. 0 = all is gone; else what stopped the last one. */
-CHR__COLD int chr__stream_flush(chr__stream *stream)
+static int chr__stream_flush(chr__stream *stream)
 {
-    chr__layer *layer;
-    int         code, result = 0;
-
-    for (layer = stream->top; layer; layer = layer->below) {
-        code = layer->slots->flush ? layer->slots->flush(layer) : 0;
-        result = code < 0 ? code : result;
-    }
-    return result;
+    return chr__layers_flush(stream->top);
 }
 
 /* What the layers hold, encoded as it is. */
@@ -8956,17 +9079,20 @@ CHR__HOT static int chr__stream_dev_write(chr_dev *dev, const void *buf, size_t 
 
 static int chr__stream_dev_read(chr_dev *dev, void *buf, size_t len)
 {
+    enum { MOST = 16 };
     chr__stream *stream = &((chr__stream_dev *)dev)->stream;
-    int          n;
+    int          n = CHR__LAYER_NOTHING, i;
 
     if (!stream->top || stream->in < 0)
         return CHR_ERR_DISCONNECTED;
-    while ((n = stream->top->slots->read(stream->top, buf, len)) <= CHR__LAYER_NOTHING)
+    for (i = 0; i < MOST && n <= CHR__LAYER_NOTHING; i++) { /* who waits looks at the clock between */
+        n = stream->top->slots->read(stream->top, buf, len);
         if (n <= CHR__LAYER_EVENT)
             chr_be_event(dev, CHR__LAYER_EVENT - n);
+    }
     if (chr__stream_unsent(stream) || chr_be_wants_writable(dev))
         chr__stream_update(stream);
-    return n;
+    return n <= CHR__LAYER_NOTHING ? (int)CHR_ERR_WOULD_BLOCK : n;
 }
 
 /* Where nobody is, the next write says so at once: there is nothing to wait for. */
@@ -8987,6 +9113,8 @@ static int chr__stream_dev_wait_fd(chr_dev *dev, int *events)
         (void)chr__stream_flush(stream); /* an error will meet the next write */
     if (*events == CHR_OUT && chr__stream_unsent(stream) < 0)
         return -1; /* only the loop reads what sets it going again */
+    if (*events == CHR_IN && chr__stream_pending(stream))
+        *events = 0;
     return *events == CHR_OUT ? stream->out : stream->in;
 }
 
@@ -8996,6 +9124,234 @@ static const chr_io chr__stream_io = {
     chr__stream_dev_update,  /* update  */
     chr__stream_dev_wait_fd, /* wait_fd */
 };
+
+#if CHARDEV_HAS_SOCKET
+/* -- lingering close: what has been taken for a peer is sent though its chardev is done with it, or gone, and the peer is told the end
+ * in the words of each layer. To close the descriptor while something from the peer is unread, or on the way, would be a reset, which
+ * destroys what the peer has not read yet: so its input is thrown away until it closes too. All of it for two seconds in which nothing
+ * moves, and ten at most. What can't be sent is counted in bytes_dropped. The context holds these. -- */
+
+enum {
+    CHR__LINGER_MS = 2000,       /* without progress, */
+    CHR__LINGER_MOST_MS = 10000, /* and in all */
+    CHR__LINGER_TICK_MS = 100,
+    CHR__LINGERING_MOST = 64     /* per context: one more ends the oldest */
+};
+
+typedef struct chr__linger {
+    chr_dev            *dev;                  /* its memory stays as long as this */
+    chr__layer         *top;
+    int                 fd, is_unix;
+    unsigned char      *rest;                 /* of history= and obuf=: what has not gone through the layers yet */
+    size_t              rest_at, rest_size, rest_owed; /* owed: of it, what is only history and counts for nothing */
+    int                 waits_for_end;        /* the peer is given the time to close, too */
+    int                 is_over;              /* all is sent, and the peer knows that no more comes */
+    size_t              taken;                /* of what is left, how much the frontend has written: a goodbye is none of it */
+    size_t              counted;              /* of it in the context's lingering_queued */
+    size_t              left;                 /* when something moved last, and */
+    int64_t             moved, ends;          /* when that was; the end in any case */
+    chr_watch           watch;
+    chr_timer           tick;
+    void              (*release)(struct chr__linger *linger); /* frees it, with its layers */
+    struct chr__linger *next;
+} chr__linger;
+
+static void chr__linger_lost(chr__linger *linger)
+{
+    size_t lost = chr__layers_kept(linger->top) + linger->rest_size - chr__max(linger->rest_at, linger->rest_owed);
+    char   line[120];
+
+    lost = chr__min(lost, linger->taken);
+    if (linger->is_over || lost == 0)
+        return;
+    linger->dev->bytes_dropped += lost;
+    chr__format(line, sizeof line, "the peer has not taken the last %llu bytes: they are lost", (unsigned long long)lost);
+    chr__log_line(linger->dev->ctx, linger->dev->id, line);
+}
+
+/* One more for the goodbye. */
+static void chr__linger_count(chr__linger *linger)
+{
+    size_t now = linger->is_over ? 0 : linger->rest_size - linger->rest_at + chr__layers_kept(linger->top) + 1;
+
+    linger->dev->ctx->lingering_queued += (uint64_t)now - linger->counted;
+    linger->counted = now;
+}
+
+CHR__COLD void chr__linger_end(chr__linger *linger)
+{
+    chr_dev      *dev = linger->dev;
+    chr__linger **link = &dev->ctx->lingering;
+
+    while (*link != linger)
+        link = &(*link)->next;
+    *link = linger->next;
+    dev->ctx->lingering_count--;
+    dev->ctx->lingering_queued -= linger->counted;
+    chr_watch_stop(&linger->watch);
+    chr_timer_stop(&linger->tick);
+    chr__linger_lost(linger);
+    chr__os_close(linger->fd);
+    chr__free(dev->ctx, linger->rest);
+    linger->release(linger);
+    if (--dev->holds == 0 && dev->removed)
+        dev->ctx->untidy = 1;
+}
+
+/* 0 = all has gone out, the goodbyes included. */
+static int chr__linger_send(chr__linger *linger)
+{
+    int n = 1;
+
+    while (linger->rest_at < linger->rest_size && n > 0) {
+        n = linger->top->slots->write(linger->top, linger->rest + linger->rest_at, linger->rest_size - linger->rest_at);
+        linger->rest_at += n > 0 ? (size_t)n : 0;
+    }
+    if (n <= 0)
+        return n < 0 ? n : (int)CHR_ERR_WOULD_BLOCK;
+    return chr__layers_finish(linger->top);
+}
+
+/* Throws input away. Would-block, or the end: 0 or an error. */
+static int chr__linger_discard(chr__linger *linger)
+{
+    char bytes[4096];
+    int  i, n = 1;
+
+    for (i = 0; i < CHR__TURN_BYTES / (int)sizeof bytes && n > 0; i++)
+        n = chr__os_receive_bytes(linger->fd, bytes, sizeof bytes);
+    return n > 0 ? (int)CHR_ERR_WOULD_BLOCK : n;
+}
+
+/* Nothing more is to be sent, and nothing can destroy what was. */
+static int chr__linger_is_done(const chr__linger *linger)
+{
+    return linger->is_over && !linger->waits_for_end && (linger->is_unix || chr__os_unsent(linger->fd) == 0);
+}
+
+/* As far as it goes without waiting. */
+static void chr__linger_go_on(chr__linger *linger)
+{
+    int code = linger->is_over ? 0 : chr__linger_send(linger), input, waits;
+
+    linger->is_over |= code == 0;
+    chr__linger_count(linger);
+    input = chr__linger_discard(linger);
+    if ((code < 0 && code != CHR_ERR_WOULD_BLOCK) || (input != CHR_ERR_WOULD_BLOCK && linger->is_over) || chr__linger_is_done(linger)) {
+        chr__linger_end(linger);
+        return;
+    }
+    waits = !linger->is_over && chr__layers_unsent(linger->top) >= 0;
+    chr_watch_set(&linger->watch, (waits ? CHR_OUT : 0) | (input == CHR_ERR_WOULD_BLOCK ? CHR_IN : 0));
+}
+
+static void chr__linger_ready(void *opaque, int events)
+{
+    (void)events;
+    chr__linger_go_on((chr__linger *)opaque);
+}
+
+/* Whether it has moved lately is seen in what is left, also in the system's buffers. */
+static void chr__linger_tick(void *opaque)
+{
+    chr__linger *linger = (chr__linger *)opaque;
+    chr_context *ctx = linger->dev->ctx;
+    int64_t      now = chr__real_now(ctx);
+    size_t       left = linger->rest_size - linger->rest_at + chr__layers_kept(linger->top) +
+                  (linger->is_unix ? 0 : (size_t)chr__os_unsent(linger->fd));
+
+    if (left != linger->left)
+        linger->moved = now;
+    linger->left = left;
+    if (chr__linger_is_done(linger) || now >= linger->ends || now - linger->moved >= CHR__LINGER_MS * INT64_C(1000000))
+        chr__linger_end(linger);
+    else
+        chr__timer_start_real(ctx, &linger->tick, CHR__LINGER_TICK_MS, chr__linger_tick, linger);
+}
+
+/* The oldest that only waits for its peer, or else the oldest. */
+static void chr__linger_make_room(chr_context *ctx)
+{
+    chr__linger *linger = ctx->lingering;
+
+    while (linger && !linger->is_over)
+        linger = linger->next;
+    chr__linger_end(linger ? linger : ctx->lingering);
+}
+
+/* Takes over the descriptor, the layers (dev, top, fd, is_unix, waits_for_end and release are set, all else is zero) and what waits in
+ * the chardev's outbox when `takes_rest`. It may be over before this returns. */
+static void chr__linger_begin(chr__linger *linger, int takes_rest)
+{
+    chr_context  *ctx = linger->dev->ctx;
+    chr__linger **last;
+
+    if (ctx->lingering_count >= CHR__LINGERING_MOST)
+        chr__linger_make_room(ctx);
+    for (last = &ctx->lingering; *last; last = &(*last)->next)
+        ;
+    *last = linger;
+    ctx->lingering_count++;
+    linger->dev->holds++;
+    if (takes_rest)
+        linger->rest = chr__outbox_take(linger->dev, &linger->rest_size, &linger->rest_owed);
+    linger->taken = takes_rest ? chr__layers_kept(linger->top) + linger->rest_size - linger->rest_owed : 0;
+    linger->moved = chr__real_now(ctx);
+    linger->ends = linger->moved + CHR__LINGER_MOST_MS * INT64_C(1000000);
+    chr__timer_start_real(ctx, &linger->tick, CHR__LINGER_TICK_MS, chr__linger_tick, linger);
+    if (chr_watch_start(ctx, &linger->watch, linger->fd, 0, chr__linger_ready, linger) < 0)
+        chr__linger_end(linger);
+    else
+        chr__linger_go_on(linger);
+}
+
+/* Those that have sent all and whose peers have all: nobody waits for their close any more. */
+static void chr__lingering_release(chr_context *ctx)
+{
+    chr__linger *linger, *next;
+
+    for (linger = ctx->lingering; linger; linger = next) {
+        next = linger->next;
+        linger->waits_for_end = 0;
+        if (chr__linger_is_done(linger))
+            chr__linger_end(linger);
+    }
+}
+
+static int chr__lingering_polls(chr_context *ctx, chr__pollfd *polls)
+{
+    chr__linger *linger;
+    int          count = 0;
+
+    for (linger = ctx->lingering; linger; linger = linger->next, count++) {
+        polls[count].fd = linger->watch.events ? linger->fd : -1;
+        polls[count].events = chr__os_poll_events(linger->watch.events);
+        polls[count].revents = 0;
+    }
+    return count;
+}
+
+/* At the end of a context: blocks until all has gone out, or nothing has moved for two seconds. */
+static void chr__lingering_wait(chr_context *ctx)
+{
+    chr__pollfd  polls[CHR__LINGERING_MOST];
+    chr__linger *linger, *next;
+    int          count, i;
+
+    for (chr__lingering_release(ctx); ctx->lingering; chr__lingering_release(ctx)) {
+        count = chr__lingering_polls(ctx, polls);
+        (void)chr__os_poll(polls, count, CHR__LINGER_TICK_MS / 10);
+        for (linger = ctx->lingering, i = 0; linger; linger = next, i++) {
+            next = linger->next;
+            if (polls[i].revents)
+                chr__linger_go_on(linger);
+            else
+                chr__linger_tick(linger);
+        }
+    }
+}
+
+#endif
 
 /* -- a chardev right on descriptors: what fd, file, pipe, pty and stdio have in common -- */
 
@@ -12437,7 +12793,7 @@ static int chr__marks_pending(const chr__layer *layer)
 }
 
 static const chr__layer_slots chr__marks_slots = {
-    "marks", NULL, NULL, chr__marks_read, chr__marks_write, chr__marks_pending, NULL, NULL, NULL, NULL, NULL
+    "marks", NULL, NULL, chr__marks_read, chr__marks_write, chr__marks_pending, NULL, NULL, NULL, NULL, NULL, NULL
 };
 
 /* -- plugged and unplugged -- */
@@ -13003,7 +13359,7 @@ static int chr__datagrams_pending(const chr__layer *layer)
 }
 
 static const chr__layer_slots chr__datagrams_slots = {
-    "datagrams", NULL, NULL, chr__datagrams_read, chr__datagrams_write, chr__datagrams_pending, NULL, NULL, NULL, NULL, NULL
+    "datagrams", NULL, NULL, chr__datagrams_read, chr__datagrams_write, chr__datagrams_pending, NULL, NULL, NULL, NULL, NULL, NULL
 };
 
 /* To the stream a refusal looks like a hang-up. Here it is the end of nothing. */
@@ -13330,8 +13686,10 @@ typedef struct chr__msgfds {
 
 typedef struct chr__socket_bottom { /* the lowest layer */
     chr__layer    layer;
-    int           fd;
-    chr__msgfds  *outgoing, *incoming;
+    int           fd, is_unix, is_under; /* other layers */
+    int           budget; /* under layers: what it may read still in this turn of the loop */
+    unsigned      turn;
+    chr__msgfds   outgoing, incoming;
     chr__receiver receiver;
 } chr__socket_bottom;
 
@@ -13490,7 +13848,10 @@ typedef struct chr__telnet {
 
 static int chr__telnet_send_kept(chr__telnet *telnet)
 {
-    return telnet->is_stopped ? (int)CHR_ERR_WOULD_BLOCK : chr__box_flush(&telnet->out, telnet->layer.below);
+    int code = telnet->is_stopped ? (int)CHR_ERR_WOULD_BLOCK : chr__box_flush(&telnet->out, telnet->layer.below);
+
+    telnet->layer.kept = chr__min(telnet->layer.kept, telnet->out.end - telnet->out.start);
+    return code;
 }
 
 static void chr__telnet_send(chr__telnet *telnet, const void *bytes, size_t len)
@@ -14130,8 +14491,11 @@ static int chr__telnet_write(chr__layer *layer, const void *buf, size_t len)
     size_t               done = 0;
     int                  code = chr__telnet_flush(layer);
 
+    len = chr__min(len, CHR__TURN_BYTES);
     while (code == 0 && done < len) {
-        done += (telnet->is_3270 ? chr__telnet_encode_record : chr__telnet_encode)(telnet, from + done, len - done);
+        size_t count = (telnet->is_3270 ? chr__telnet_encode_record : chr__telnet_encode)(telnet, from + done, len - done);
+        done += count;
+        layer->kept += count;
         code = chr__telnet_flush(layer);
     }
     return done > 0 ? (int)done : code;
@@ -14586,11 +14950,6 @@ static int chr__telnet_ioctl(chr__layer *layer, int command, void *arg)
     }
 }
 
-static void chr__telnet_close(chr__layer *layer)
-{
-    (void)chr__telnet_flush(layer);
-}
-
 static const chr__layer_slots chr__telnet_slots = {
     "telnet",            /* name    */
     chr__telnet_start,   /* start   */
@@ -14602,7 +14961,8 @@ static const chr__layer_slots chr__telnet_slots = {
     chr__telnet_flush,   /* flush   */
     NULL,                /* shutdown */
     chr__telnet_ioctl,   /* ioctl   */
-    chr__telnet_close,   /* close   */
+    NULL,                /* ping    */
+    NULL,                /* close   */
 };
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -14783,6 +15143,8 @@ static int chr__ws_flush(chr__layer *layer)
     chr__websocket *ws = (chr__websocket *)layer;
     int             code = chr__box_flush(&ws->out, layer->below);
 
+    if (code == 0)
+        layer->kept = 0;
     if (code != 0 || !ws->owes_pong || ws->state != CHR__WS_OPEN)
         return code;
     chr__ws_try_pong(ws);
@@ -14798,9 +15160,11 @@ static int chr__ws_write(chr__layer *layer, const void *buf, size_t len)
 
     if (ws->state != CHR__WS_OPEN)
         return CHR_ERR_DISCONNECTED;
+    len = chr__min(len, CHR__TURN_BYTES);
     for (; code == 0 && done < len; done += count) {
         count = chr__min(len - done, most);
         (void)chr__ws_frame(ws, CHR__WS_BINARY, from + done, count);
+        layer->kept = count;
         code = chr__ws_flush(layer);
     }
     return done > 0 ? (int)done : code;
@@ -15382,8 +15746,10 @@ static int chr__ws_next_piece(chr__websocket *ws)
     return 1;
 }
 
-static void chr__ws_close_page(chr__websocket *ws)
+static void chr__ws_close(chr__layer *layer)
 {
+    chr__websocket *ws = (chr__websocket *)layer;
+
     if (ws->has_page)
         chr__os_close(ws->page);
     ws->has_page = 0;
@@ -15546,8 +15912,8 @@ static int chr__ws_step(chr__layer *layer, int *wants, chr_error *err)
     chr__websocket *ws = (chr__websocket *)layer;
     int             code = chr__ws_shake(ws, wants);
 
-    if (code == CHR_ERR_WOULD_BLOCK)
-        return code;
+    if (code == CHR_ERR_WOULD_BLOCK || code == CHR__LAYER_NOTHING)
+        return CHR_ERR_WOULD_BLOCK;
     if (ws->state == CHR__WS_PAGE) /* it had no more to ask for: no failure, and nothing to log */
         return chr__fail(err, CHR_ERR_DISCONNECTED, "%s", "");
     if (ws->state == CHR__WS_REFUSING)
@@ -15570,9 +15936,13 @@ static int chr__ws_shutdown(chr__layer *layer)
     return chr__ws_flush(layer);
 }
 
-static void chr__ws_close(chr__layer *layer)
+static int chr__ws_ping(chr__layer *layer)
 {
-    chr__ws_say_goodbye((chr__websocket *)layer, CHR__WS_NORMAL);
+    chr__websocket *ws = (chr__websocket *)layer;
+
+    if (chr__box_is_empty(&ws->out)) /* else the peer has more to read than that */
+        (void)chr__ws_frame(ws, CHR__WS_PING, NULL, 0);
+    return chr__ws_flush(layer);
 }
 
 /* A client's is sent as it is; a server's is a pattern. */
@@ -15615,6 +15985,7 @@ static const chr__layer_slots chr__ws_slots = {
     chr__ws_flush,   /* flush   */
     chr__ws_shutdown, /* shutdown */
     NULL,            /* ioctl   */
+    chr__ws_ping,    /* ping    */
     chr__ws_close,   /* close   */
 };
 
@@ -16351,6 +16722,7 @@ typedef struct chr__tls {
     int                 is_up, has_ended; /* the handshake is over; so is the input */
     int                 end;              /* of the input: what mbed TLS said */
     int                 write_failed;
+    int                 is_metered;       /* the budget of this turn is spent */
     int                 said_goodbye;     /* close_notify */
     int                 has_heard, is_alien; /* something has come; it is not TLS */
     int                 is_unknown;       /* the peer's name has no key */
@@ -16368,8 +16740,9 @@ static int chr__tls_below_read(void *opaque, unsigned char *buf, size_t len)
     chr__tls *tls = (chr__tls *)opaque;
     int       n = chr__box_is_empty(&tls->ahead) ? chr__box_fill(&tls->ahead, tls->layer.below) : 1;
 
+    tls->is_metered = n == CHR__LAYER_NOTHING;
     if (n <= 0)
-        return n == 0 ? 0 : n == CHR_ERR_WOULD_BLOCK ? MBEDTLS_ERR_SSL_WANT_READ : MBEDTLS_ERR_NET_CONN_RESET;
+        return n == 0 ? 0 : n == CHR_ERR_WOULD_BLOCK || tls->is_metered ? MBEDTLS_ERR_SSL_WANT_READ : MBEDTLS_ERR_NET_CONN_RESET;
     len = chr__min(len, tls->ahead.end - tls->ahead.start);
     memcpy(buf, tls->ahead.bytes + tls->ahead.start, len);
     tls->ahead.start += len;
@@ -16667,15 +17040,15 @@ static int chr__tls_flush(chr__layer *layer)
         n = mbedtls_ssl_write(&tls->ssl, tls->kept + tls->sent, tls->kept_size - tls->sent);
         if (n == MBEDTLS_ERR_SSL_WANT_WRITE || n == MBEDTLS_ERR_SSL_WANT_READ)
             return CHR_ERR_WOULD_BLOCK;
-        if (n < 0) {
-            tls->sent = tls->kept_size = 0;
-            tls->write_failed = 1;
-        }
+        tls->write_failed |= n < 0;
         if (n <= 0)
             break;
     }
     tls->sent = tls->kept_size = 0;
-    return tls->write_failed ? (int)CHR_ERR_DISCONNECTED : 0;
+    if (tls->write_failed)
+        return CHR_ERR_DISCONNECTED;
+    layer->kept = 0;
+    return 0;
 }
 
 static int chr__tls_step(chr__layer *layer, int *wants, chr_error *err)
@@ -16738,6 +17111,7 @@ static int chr__tls_read(chr__layer *layer, void *buf, size_t len)
     size_t    done = 0;
     int       n = LONG_RECORD;
 
+    tls->is_metered = 0;
     while (!tls->has_ended && (n >= LONG_RECORD || !chr__box_is_empty(&tls->ahead)) && done < len) {
         n = mbedtls_ssl_read(&tls->ssl, (unsigned char *)buf + done, len - done);
         if (n > 0) {
@@ -16747,7 +17121,9 @@ static int chr__tls_read(chr__layer *layer, void *buf, size_t len)
             tls->end = n;
         }
     }
-    return done > 0 ? (int)done : tls->has_ended ? chr__tls_ended(tls) : (int)CHR_ERR_WOULD_BLOCK;
+    if (done > 0)
+        return (int)done;
+    return tls->has_ended ? chr__tls_ended(tls) : tls->is_metered ? (int)CHR__LAYER_NOTHING : (int)CHR_ERR_WOULD_BLOCK;
 }
 
 /* Takes record by record. What can't go out at once is kept, and counts as taken: it is encrypted already. */
@@ -16760,12 +17136,13 @@ static int chr__tls_write(chr__layer *layer, const void *buf, size_t len)
 
     if (n < 0)
         return n;
+    len = chr__min(len, CHR__TURN_BYTES);
     for (done = 0; done < len; done += (size_t)n) {
         size = chr__min(len - done, sizeof tls->kept);
         n = mbedtls_ssl_write(&tls->ssl, bytes + done, size);
         if (n == MBEDTLS_ERR_SSL_WANT_WRITE || n == MBEDTLS_ERR_SSL_WANT_READ) {
             memcpy(tls->kept, bytes + done, size);
-            tls->kept_size = size;
+            tls->kept_size = layer->kept = size;
             return (int)(done + size);
         }
         if (n <= 0) {
@@ -16793,8 +17170,11 @@ static int chr__tls_unsent(const chr__layer *layer)
 static int chr__tls_shutdown(chr__layer *layer)
 {
     chr__tls *tls = (chr__tls *)layer;
-    int       n = tls->said_goodbye ? 0 : mbedtls_ssl_close_notify(&tls->ssl);
+    int       n = tls->is_up ? 0 : chr__box_flush(&tls->flight, layer->below); /* an alert */
 
+    if (n < 0)
+        return n;
+    n = tls->said_goodbye || !tls->is_up ? 0 : mbedtls_ssl_close_notify(&tls->ssl); /* again: it sends what is left */
     if (n == MBEDTLS_ERR_SSL_WANT_WRITE || n == MBEDTLS_ERR_SSL_WANT_READ)
         return CHR_ERR_WOULD_BLOCK;
     if (n < 0)
@@ -16807,8 +17187,6 @@ static void chr__tls_close(chr__layer *layer)
 {
     chr__tls *tls = (chr__tls *)layer;
 
-    if (tls->is_up && !tls->write_failed && !tls->said_goodbye && chr__tls_flush(layer) == 0)
-        (void)mbedtls_ssl_close_notify(&tls->ssl);
     mbedtls_ssl_free(&tls->ssl);
     mbedtls_ssl_config_free(&tls->config);
     mbedtls_platform_zeroize(tls->kept, sizeof tls->kept);
@@ -16828,6 +17206,7 @@ static const chr__layer_slots chr__tls_slots = {
     chr__tls_flush,   /* flush   */
     chr__tls_shutdown, /* shutdown */
     NULL,             /* ioctl   */
+    NULL,             /* ping    */
     chr__tls_close,   /* close   */
 };
 
@@ -16849,22 +17228,21 @@ static int chr__tls_check(chr_context *ctx, const chr_socket_options *options, c
 
 typedef struct chr__socket_layer {
     const char             *option;
-    const chr__layer_slots *slots;   /* NULL = not in this build */
-    size_t                  size;    /* of its state */
-    int                     lingers; /* its peer answers a goodbye, and must have the time to read ours */
+    const chr__layer_slots *slots; /* NULL = not in this build */
+    size_t                  size;  /* of its state */
 } chr__socket_layer;
 
 static const chr__socket_layer chr__socket_layers[] = {
-    { "tls-creds", CHR__TLS_LAYER,                             0 },
-    { "telnet",    &chr__telnet_slots, sizeof(chr__telnet),    0 },
-    { "tn3270",    &chr__telnet_slots, sizeof(chr__telnet),    0 },
-    { "websocket", &chr__ws_slots,     sizeof(chr__websocket), 1 },
+    { "tls-creds", CHR__TLS_LAYER                             },
+    { "telnet",    &chr__telnet_slots, sizeof(chr__telnet)    },
+    { "tn3270",    &chr__telnet_slots, sizeof(chr__telnet)    },
+    { "websocket", &chr__ws_slots,     sizeof(chr__websocket) },
 };
 
 enum {
     CHR__LAYERS = sizeof chr__socket_layers / sizeof chr__socket_layers[0],
     CHR__HANDSHAKE_SECONDS = 10,
-    CHR__LINGER_SECONDS = 2
+    CHR__SHAKING_MOST = 16 /* handshakes at once, of one server */
 };
 
 static int chr__layer_is_asked(const chr_socket_options *options, int i)
@@ -16873,15 +17251,6 @@ static int chr__layer_is_asked(const chr_socket_options *options, int i)
                                      options->websocket == CHR_ON };
 
     return asked[i];
-}
-
-static int chr__layers_linger(const chr_socket_options *options)
-{
-    int i, lingers = 0;
-
-    for (i = 0; i < CHR__LAYERS; i++)
-        lingers |= chr__socket_layers[i].lingers && chr__layer_is_asked(options, i);
-    return lingers;
 }
 
 /* The word that query shows for the topmost. */
@@ -16935,47 +17304,53 @@ static int chr__layers_check(chr_context *ctx, const chr_socket_options *options
     return options->tls_creds ? chr__tls_check(ctx, options, err) : 0;
 }
 
-/* -- >>socket_chardev   states: disconnected -> (looking up ->) connecting -> shaking hands -> connected -- */
+/* -- >>socket_chardev   a listener or an attempt to connect, and connections: those whose handshake goes on, and one that has got the
+ * chardev. Each has its own layers. What is left of one that ends lingers in the context. -- */
 
-typedef enum chr__socket_state {
-    CHR__SOCKET_DISCONNECTED,
+typedef enum chr__socket_state { /* of a client's attempt; a server is always idle */
+    CHR__SOCKET_IDLE,
     CHR__SOCKET_LOOKING_UP,
-    CHR__SOCKET_CONNECTING,
-    CHR__SOCKET_SHAKING,
-    CHR__SOCKET_CONNECTED
+    CHR__SOCKET_CONNECTING
 } chr__socket_state;
 
-typedef struct chr__socket {
-    chr_dev            dev;
-    chr__stream        stream;
-    chr__com_port      com_port;
-    chr_terminal_size  terminal;
-    chr__socket_state  state;
-    chr_address        address;     /* with its type found */
-    int                is_server;
-    int                is_unix;     /* its own address */
-    int                peer_is_unix; /* chr_add_client() may have brought it */
-    int                listener, fd; /* -1 = none */
-    char              *file_path;   /* of the socket file that we made, absolute; NULL = none */
-    chr__file_id       file;
-    int64_t            retry_ms;    /* 0 = a client that does not come back */
-    int                has_failed;  /* reported; until the next success */
-    chr_watch          listen_watch;
-    chr_watch          watch;       /* of fd until it is connected, or of the lookup */
-    chr_timer          retry;
-    chr_timer          patience;    /* with a handshake; until the next look at a full backlog */
-    int64_t            gives_up;    /* the same in real time, for whoever blocks */
-    chr__lookup       *lookup;
-    chr__sockaddr     *addresses;   /* of the attempt under way */
-    int                address_count, address_next;
+typedef struct chr__link { /* one connection */
+    chr__linger        linger;   /* what it becomes when it ends */
+    struct chr__link  *next;     /* of those whose handshake goes on */
     chr__socket_bottom bottom;
-    chr__layer        *top;         /* while hands are shaken; then the stream has it */
-    int                wants;       /* CHR_IN or CHR_OUT: what a handshake waits for */
-    chr__msgfds        outgoing, incoming;
-    chr_error          failure;     /* of the last attempt */
-    int                gone_fd;     /* of a peer that was told goodbye and may not have read it; -1 = none */
-    chr_watch          gone_watch;
-    chr_timer          gone_timer;
+    chr__layer        *top;
+    int                fd, is_unix;
+    int                is_given; /* others may have the same socket */
+    int                wants;    /* CHR_IN or CHR_OUT: what its handshake waits for */
+    chr_watch          watch;    /* of its handshake, */
+    chr_timer          patience;
+    int64_t            gives_up; /* and for whoever blocks */
+} chr__link;
+
+typedef struct chr__socket {
+    chr_dev           dev;
+    chr__stream       stream;
+    chr__com_port     com_port;
+    chr_terminal_size terminal;
+    chr__link        *peer;        /* the one that has the chardev: the stream is its */
+    chr__link        *shaking;     /* those that may get it, the oldest first */
+    int               shaking_count;
+    chr__socket_state state;
+    chr_address       address;     /* with its type found */
+    int               is_server;
+    int               is_unix;     /* its own address; chr_add_client() may bring others */
+    int               listener, fd; /* -1 = none; fd: while connecting */
+    char             *file_path;   /* of the socket file that we made, absolute; NULL = none */
+    chr__file_id      file;
+    int64_t           retry_ms;    /* 0 = a client that does not come back */
+    int               has_failed;  /* reported; until the next success */
+    chr_watch         listen_watch;
+    chr_watch         watch;       /* of fd, or of the lookup */
+    chr_timer         retry;       /* the next attempt to connect, or to accept; the next look at a full backlog */
+    int64_t           gives_up;    /* looking at it */
+    chr__lookup      *lookup;
+    chr__sockaddr    *addresses;   /* of the attempt under way */
+    int               address_count, address_next;
+    chr_error         failure;     /* of the last attempt */
 } chr__socket;
 
 enum { CHR__BACKLOG_MS = 20, CHR__BACKLOG_SECONDS = 120 }; /* how often a full backlog is looked at, and how long */
@@ -17012,9 +17387,9 @@ CHR__COLD void chr__socket_got_fds(chr__socket_bottom *bottom, size_t length)
 
     if (count == 0)
         return;
-    chr__msgfds_close(bottom->incoming);
-    memcpy(bottom->incoming->fds, fds, sizeof fds);
-    bottom->incoming->count = count;
+    chr__msgfds_close(&bottom->incoming);
+    memcpy(bottom->incoming.fds, fds, sizeof fds);
+    bottom->incoming.count = count;
 }
 
 CHR__HOT static int chr__socket_read_unix(chr__layer *layer, void *buf, size_t len)
@@ -17030,10 +17405,10 @@ CHR__HOT static int chr__socket_read_unix(chr__layer *layer, void *buf, size_t l
 
 CHR__COLD int chr__socket_write_fds(chr__socket_bottom *bottom, const void *buf, size_t len)
 {
-    int n = chr__os_send_fds(bottom->fd, buf, len, bottom->outgoing->fds, bottom->outgoing->count);
+    int n = chr__os_send_fds(bottom->fd, buf, len, bottom->outgoing.fds, bottom->outgoing.count);
 
     if (n > 0)
-        chr__msgfds_close(bottom->outgoing);
+        chr__msgfds_close(&bottom->outgoing);
     return n;
 }
 
@@ -17041,73 +17416,142 @@ CHR__HOT static int chr__socket_write_unix(chr__layer *layer, const void *buf, s
 {
     chr__socket_bottom *bottom = (chr__socket_bottom *)layer;
 
-    return bottom->outgoing->count == 0 ? chr__os_send(bottom->fd, buf, len) : chr__socket_write_fds(bottom, buf, len);
+    return bottom->outgoing.count == 0 ? chr__os_send(bottom->fd, buf, len) : chr__socket_write_fds(bottom, buf, len);
 }
 
-static const chr__layer_slots chr__socket_shut = {
-    "raw", NULL, NULL, chr__socket_read, chr__bottom_swallow, NULL, NULL, NULL, NULL, NULL, NULL
+/* Under layers much may come of which nothing reaches the frontend, handshakes and flow control included: so it is bounded here, for all
+ * of them. Poll says again what was left. */
+static int chr__socket_read_metered(chr__layer *layer, void *buf, size_t len)
+{
+    chr__socket_bottom *bottom = (chr__socket_bottom *)layer;
+    chr_context        *ctx = layer->dev->ctx;
+    int                 n;
+
+    if (bottom->turn != ctx->turn)
+        bottom->budget = CHR__TURN_BYTES;
+    bottom->turn = ctx->turn;
+    if (bottom->budget == 0)
+        return CHR__LAYER_NOTHING;
+    len = chr__min(len, (size_t)bottom->budget);
+    n = bottom->is_unix ? chr__socket_read_unix(layer, buf, len) : chr__socket_read(layer, buf, len);
+    bottom->budget -= n > 0 ? n : 0;
+    return n;
+}
+
+static int chr__socket_fin(chr__layer *layer);
+
+#define CHR__SOCKET_BOTTOM(read, write, shutdown) { "raw", NULL, NULL, read, write, NULL, NULL, NULL, shutdown, NULL, NULL, NULL }
+
+static const chr__layer_slots chr__socket_bottoms[2][2] = { /* [under layers][unix] */
+    { CHR__SOCKET_BOTTOM(chr__socket_read,         chr__socket_write,      chr__socket_fin),
+      CHR__SOCKET_BOTTOM(chr__socket_read_unix,    chr__socket_write_unix, chr__socket_fin) },
+    { CHR__SOCKET_BOTTOM(chr__socket_read_metered, chr__socket_write,      chr__socket_fin),
+      CHR__SOCKET_BOTTOM(chr__socket_read_metered, chr__socket_write_unix, chr__socket_fin) }
 };
-static const chr__layer_slots chr__socket_shut_unix = {
-    "raw", NULL, NULL, chr__socket_read_unix, chr__bottom_swallow, NULL, NULL, NULL, NULL, NULL, NULL
+static const chr__layer_slots chr__socket_shut[2][2] = { /* and after the FIN */
+    { CHR__SOCKET_BOTTOM(chr__socket_read,         chr__bottom_swallow,    NULL),
+      CHR__SOCKET_BOTTOM(chr__socket_read_unix,    chr__bottom_swallow,    NULL) },
+    { CHR__SOCKET_BOTTOM(chr__socket_read_metered, chr__bottom_swallow,    NULL),
+      CHR__SOCKET_BOTTOM(chr__socket_read_metered, chr__bottom_swallow,    NULL) }
 };
+
+#undef CHR__SOCKET_BOTTOM
 
 static int chr__socket_fin(chr__layer *layer)
 {
-    chr__os_shutdown(((chr__socket_bottom *)layer)->fd);
-    layer->slots = layer->slots->read == chr__socket_read ? &chr__socket_shut : &chr__socket_shut_unix;
+    chr__socket_bottom *bottom = (chr__socket_bottom *)layer;
+
+    chr__os_shutdown(bottom->fd);
+    layer->slots = &chr__socket_shut[bottom->is_under][bottom->is_unix];
     return 0;
 }
 
-static const chr__layer_slots chr__socket_raw = {
-    "raw", NULL, NULL, chr__socket_read, chr__socket_write, NULL, NULL, NULL, chr__socket_fin, NULL, NULL
-};
-static const chr__layer_slots chr__socket_raw_unix = {
-    "raw", NULL, NULL, chr__socket_read_unix, chr__socket_write_unix, NULL, NULL, NULL, chr__socket_fin, NULL, NULL
-};
+/* -- one connection -- */
 
-/* -- the layers of one connection -- */
+static chr__socket *chr__link_socket(const chr__link *link) { return (chr__socket *)link->linger.dev; }
 
-static void chr__socket_close_layers(chr__socket *sock)
+static int chr__link_has_layers(const chr__link *link) { return link->top != &link->bottom.layer; }
+
+static void chr__link_free(chr__linger *linger)
 {
-    chr__layer *layer = sock->top, *below;
+    chr__link   *link = (chr__link *)linger;
+    chr_context *ctx = link->linger.dev->ctx;
+    chr__layer  *layer, *below;
 
-    for (sock->top = NULL; layer; layer = below) {
+    for (layer = link->top; layer; layer = below) {
         below = layer->below;
         if (layer->slots->close)
             layer->slots->close(layer);
-        if (layer != &sock->bottom.layer)
-            chr__free(sock->dev.ctx, layer);
+        if (layer != &link->bottom.layer)
+            chr__free(ctx, layer);
     }
+    chr__msgfds_close(&link->bottom.outgoing);
+    chr__msgfds_close(&link->bottom.incoming);
+    chr__free(ctx, link);
 }
 
-static int chr__socket_push(chr__socket *sock, const chr__socket_layer *kind, chr_error *err)
+static int chr__link_push(chr__link *link, const chr__socket_layer *kind, chr_error *err)
 {
-    chr__layer *layer = (chr__layer *)chr__allocate(sock->dev.ctx, kind->size);
+    chr__layer *layer = (chr__layer *)chr__allocate(link->linger.dev->ctx, kind->size);
 
     if (!layer)
         return chr__no_memory(err);
     layer->slots = kind->slots;
-    layer->below = sock->top;
-    layer->dev = &sock->dev;
-    sock->top = layer;
+    layer->below = link->top;
+    layer->dev = link->linger.dev;
+    link->top = layer;
     return layer->slots->start ? layer->slots->start(layer, err) : 0;
 }
 
-static int chr__socket_build_layers(chr__socket *sock, chr_error *err)
+static int chr__link_build_layers(chr__link *link, chr_error *err)
 {
-    int i, code = 0;
+    const chr_socket_options *options = chr__socket_options(chr__link_socket(link));
+    int                       i, code = 0;
 
-    sock->bottom.layer.slots = sock->peer_is_unix ? &chr__socket_raw_unix : &chr__socket_raw;
-    sock->bottom.layer.dev = &sock->dev;
-    sock->bottom.fd = sock->fd;
-    chr__os_receiver_init(&sock->bottom.receiver);
-    sock->bottom.outgoing = &sock->outgoing;
-    sock->bottom.incoming = &sock->incoming;
-    sock->top = &sock->bottom.layer;
+    link->bottom.is_unix = link->is_unix;
+    link->bottom.is_under = chr__layer_scheme(options) != NULL;
+    link->bottom.layer.slots = &chr__socket_bottoms[link->bottom.is_under][link->is_unix];
+    link->bottom.layer.dev = link->linger.dev;
+    link->bottom.fd = link->fd;
+    link->bottom.turn = link->linger.dev->ctx->turn - 1;
+    chr__os_receiver_init(&link->bottom.receiver);
+    link->top = &link->bottom.layer;
     for (i = 0; i < CHR__LAYERS && code == 0; i++)
-        if (chr__layer_is_asked(chr__socket_options(sock), i))
-            code = chr__socket_push(sock, &chr__socket_layers[i], err);
+        if (chr__layer_is_asked(options, i))
+            code = chr__link_push(link, &chr__socket_layers[i], err);
     return code;
+}
+
+/* It ends, and what it holds still goes out. A descriptor that is the giver's again, or a raw one that was given, has no more to say. */
+static void chr__link_end(chr__link *link, int takes_rest)
+{
+    chr__linger *linger = &link->linger;
+
+    chr_watch_stop(&link->watch);
+    chr_timer_stop(&link->patience);
+    if (chr__is_given(linger->dev, link->fd) ||
+        (link->is_given && !chr__link_has_layers(link) && !chr__outbox_waits(linger->dev))) {
+        chr__close_own(linger->dev, link->fd);
+        chr__link_free(linger);
+        return;
+    }
+    linger->top = link->top;
+    linger->fd = link->fd;
+    linger->is_unix = link->is_unix;
+    linger->waits_for_end = chr__link_has_layers(link);
+    linger->release = chr__link_free;
+    chr__linger_begin(linger, takes_rest);
+}
+
+static void chr__link_unlist(chr__link *link)
+{
+    chr__socket *sock = chr__link_socket(link);
+    chr__link  **at = &sock->shaking;
+
+    while (*at != link)
+        at = &(*at)->next;
+    *at = link->next;
+    sock->shaking_count--;
 }
 
 /* Lower layers first. 0 = all are done. */
@@ -17118,72 +17562,46 @@ static int chr__layers_shake(chr__layer *layer, int *wants, chr_error *err)
     return code == 0 && layer->slots->step ? layer->slots->step(layer, wants, err) : code;
 }
 
-/* -- a peer that was told goodbye. To close while something from it is unread, or on the way, would be a reset: that may overtake the
- * goodbye. So it gets no more, and what still comes is thrown away until it closes too, or for a while. -- */
+/* -- connections end, or attempts -- */
 
-static void chr__socket_forget(void *opaque)
+static void chr__socket_end_peer(chr__socket *sock)
 {
-    chr__socket *sock = (chr__socket *)opaque;
+    chr__link *peer = sock->peer;
 
-    chr_watch_stop(&sock->gone_watch);
-    chr_timer_stop(&sock->gone_timer);
-    chr__os_close(sock->gone_fd);
-    sock->gone_fd = -1;
+    if (!peer)
+        return;
+    sock->peer = NULL;
+    sock->stream.top = NULL; /* the layers are the connection's */
+    chr__stream_close(&sock->stream);
+    chr__link_end(peer, 1);
 }
 
-static void chr__socket_gone_ready(void *opaque, int events)
+static void chr__socket_end_handshakes(chr__socket *sock)
 {
-    chr__socket *sock = (chr__socket *)opaque;
-    char         rest[4096];
-    int          n = chr__os_receive_bytes(sock->gone_fd, rest, sizeof rest);
+    chr__link *link;
 
-    (void)events;
-    if (n <= 0 && n != CHR_ERR_WOULD_BLOCK)
-        chr__socket_forget(sock);
+    while ((link = sock->shaking) != NULL) {
+        chr__link_unlist(link);
+        chr__link_end(link, 0);
+    }
 }
-
-/* Takes over the descriptor. */
-static void chr__socket_linger(chr__socket *sock)
-{
-    chr__socket_forget(sock); /* one at a time */
-    sock->gone_fd = sock->fd;
-    sock->fd = -1;
-    chr__os_shutdown(sock->gone_fd);
-    chr_timer_start(sock->dev.ctx, &sock->gone_timer, CHR__LINGER_SECONDS * 1000, chr__socket_forget, sock);
-    if (chr_watch_start(sock->dev.ctx, &sock->gone_watch, sock->gone_fd, CHR_IN, chr__socket_gone_ready, sock) < 0)
-        chr__socket_forget(sock);
-    else
-        chr__socket_gone_ready(sock, CHR_IN); /* mostly it has closed already */
-}
-
-/* -- a connection ends, or an attempt -- */
 
 static void chr__socket_drop(chr__socket *sock)
 {
-    int has_layers;
-
-    sock->state = CHR__SOCKET_DISCONNECTED;
+    sock->state = CHR__SOCKET_IDLE;
     chr_watch_stop(&sock->watch);
-    chr_timer_stop(&sock->patience);
+    chr_timer_stop(&sock->retry);
     chr__os_lookup_release(sock->lookup);
     sock->lookup = NULL;
-    if (sock->stream.top)
-        sock->top = sock->stream.top;
-    sock->stream.top = NULL;
-    has_layers = sock->top != NULL;
-    chr__socket_close_layers(sock);
-    chr__stream_close(&sock->stream);
-    if (has_layers && !chr__is_given(&sock->dev, sock->fd) && chr__layers_linger(chr__socket_options(sock)))
-        chr__socket_linger(sock);
-    chr__close_own(&sock->dev, sock->fd);
+    chr__os_close(sock->fd);
     sock->fd = -1;
-    chr__msgfds_close(&sock->outgoing);
-    chr__msgfds_close(&sock->incoming);
+    chr__socket_end_handshakes(sock);
+    chr__socket_end_peer(sock);
 }
 
 static void chr__socket_peer_gone(chr__socket *sock)
 {
-    chr__socket_drop(sock);
+    chr__socket_end_peer(sock);
     chr__socket_wait_for(sock);
     chr_be_event(&sock->dev, CHR_EVENT_CLOSED);
 }
@@ -17198,9 +17616,11 @@ static void chr__socket_ended(chr__stream *stream, int code)
         chr__socket_peer_gone(sock);
 }
 
-/* Once, until the next success. */
+/* Once, until the next success. A peer that came for a page has not failed. */
 static void chr__socket_report(chr__socket *sock)
 {
+    if (!sock->failure.text[0])
+        return;
     if (!sock->has_failed)
         chr__log_line(sock->dev.ctx, sock->dev.id, sock->failure.text);
     sock->has_failed = 1;
@@ -17209,99 +17629,143 @@ static void chr__socket_report(chr__socket *sock)
 /* One attempt has failed, without OPENED and CLOSED. */
 static void chr__socket_failed(chr__socket *sock)
 {
-    chr__socket_drop(sock);
+    sock->state = CHR__SOCKET_IDLE;
+    chr_watch_stop(&sock->watch);
+    chr__os_close(sock->fd);
+    sock->fd = -1;
     chr__socket_report(sock);
     chr__socket_wait_for(sock);
 }
 
+static void chr__link_failed(chr__link *link)
+{
+    chr__socket *sock = chr__link_socket(link);
+
+    chr__link_unlist(link);
+    chr__link_end(link, 0);
+    chr__socket_failed(sock);
+}
+
 /* -- a connection begins -- */
 
-static void chr__socket_shake(chr__socket *sock);
+static int chr__link_shake(chr__link *link);
 
-static void chr__socket_shake_ready(void *opaque, int events)
+static void chr__link_ready(void *opaque, int events)
 {
     (void)events;
-    chr__socket_shake((chr__socket *)opaque);
+    (void)chr__link_shake((chr__link *)opaque);
 }
 
-static int chr__socket_watch(chr__socket *sock, int fd, int events, void (*ready)(void *, int))
+/* The handshake is over, and it gets the chardev. The frontend is asked for room meanwhile, and may do anything. */
+static int chr__link_up(chr__link *link)
 {
-    sock->wants = events;
-    if (chr_watch_start(sock->dev.ctx, &sock->watch, fd, events, ready, sock) == 0)
-        return 0;
-    chr__no_memory(&sock->failure);
-    chr__socket_failed(sock);
-    return CHR_ERR_NO_MEMORY;
-}
+    chr__socket *sock = chr__link_socket(link);
 
-static void chr__socket_connected(chr__socket *sock)
-{
-    chr__layer *top = sock->top;
-
-    chr_watch_stop(&sock->watch);
-    chr_timer_stop(&sock->patience);
-    if (chr__stream_open(&sock->stream, &sock->dev, top, sock->fd, sock->fd, chr__socket_ended, &sock->failure) < 0) {
+    chr_watch_stop(&link->watch);
+    chr_timer_stop(&link->patience);
+    chr__link_unlist(link);
+    sock->peer = link;
+    if (chr__stream_open(&sock->stream, &sock->dev, link->top, link->fd, link->fd, chr__socket_ended, &sock->failure) < 0) {
+        sock->peer = NULL;
+        chr__link_end(link, 0);
         chr__socket_failed(sock);
-        return;
+        return CHR_ERR_NO_MEMORY;
     }
-    sock->top = NULL;
     sock->has_failed = 0;
-    sock->state = CHR__SOCKET_CONNECTED;
-    chr_be_event(&sock->dev, CHR_EVENT_OPENED);
+    chr__socket_end_handshakes(sock);
+    chr__socket_wait_for(sock);
+    if (sock->peer == link)
+        chr_be_event(&sock->dev, CHR_EVENT_OPENED);
+    return 0;
 }
 
-static void chr__socket_shake(chr__socket *sock)
+/* Returns 0 when it has got the chardev, would-block, or why it has failed; then it is gone. */
+static int chr__link_shake(chr__link *link)
 {
-    int code = chr__layers_shake(sock->top, &sock->wants, &sock->failure);
+    chr__socket *sock = chr__link_socket(link);
+    int          code = chr__layers_shake(link->top, &link->wants, &sock->failure);
 
     if (code == 0)
-        chr__socket_connected(sock);
-    else if (code == CHR_ERR_WOULD_BLOCK)
-        (void)chr__socket_watch(sock, sock->fd, sock->wants, chr__socket_shake_ready);
-    else
-        chr__socket_failed(sock);
+        return chr__link_up(link);
+    if (code == CHR_ERR_WOULD_BLOCK) {
+        if (chr_watch_start(sock->dev.ctx, &link->watch, link->fd, link->wants, chr__link_ready, link) == 0)
+            return CHR_ERR_WOULD_BLOCK;
+        code = chr__no_memory(&sock->failure);
+    }
+    chr__link_failed(link);
+    return code;
 }
 
-static void chr__socket_out_of_patience(void *opaque)
+static void chr__link_out_of_patience(void *opaque)
 {
-    chr__socket *sock = (chr__socket *)opaque;
+    chr__link   *link = (chr__link *)opaque;
+    chr__socket *sock = chr__link_socket(link);
 
     chr__fail(&sock->failure, CHR_ERR_TIMEOUT, "the peer has not finished the %s handshake within %d seconds",
               chr__layer_scheme(chr__socket_options(sock)), CHR__HANDSHAKE_SECONDS);
-    chr__socket_failed(sock);
+    chr__link_failed(link);
 }
 
-/* Takes a connected descriptor as the peer. */
-static void chr__socket_adopt(chr__socket *sock, int fd, int is_unix)
+static chr__link *chr__link_new(chr__socket *sock, int fd, int is_unix, int is_given)
+{
+    chr__link *link = (chr__link *)chr__allocate(sock->dev.ctx, sizeof *link), **last;
+
+    if (!link)
+        return NULL;
+    link->linger.dev = &sock->dev;
+    link->fd = fd;
+    link->is_unix = is_unix;
+    link->is_given = is_given;
+    for (last = &sock->shaking; *last; last = &(*last)->next)
+        ;
+    *last = link;
+    sock->shaking_count++;
+    return link;
+}
+
+/* Takes a connected descriptor. Returns as chr__link_shake() does; one that was given stays the giver's when it fails here. */
+static int chr__socket_adopt(chr__socket *sock, int fd, int is_unix, int is_given)
 {
     const chr_socket_options *options = chr__socket_options(sock);
+    chr__link                *link = chr__link_new(sock, fd, is_unix, is_given);
+    int                       code;
 
-    sock->fd = fd;
-    sock->peer_is_unix = is_unix;
-    sock->state = CHR__SOCKET_SHAKING;
+    sock->state = CHR__SOCKET_IDLE;
     chr_watch_stop(&sock->watch);
-    chr_timer_stop(&sock->retry);
-    chr_watch_set(&sock->listen_watch, 0); /* the next one waits in the backlog */
+    if (!link) {
+        chr__close_own(&sock->dev, fd);
+        chr__no_memory(&sock->failure);
+        chr__socket_failed(sock);
+        return CHR_ERR_NO_MEMORY;
+    }
     chr__os_urgent_inline(fd);
     if (!is_unix && (options->nodelay == CHR_ON || options->delay == CHR_OFF))
         chr__os_nodelay(fd);
-    if (chr__socket_build_layers(sock, &sock->failure) < 0) {
-        chr__socket_failed(sock);
-        return;
+    code = chr__link_build_layers(link, &sock->failure);
+    if (code < 0) {
+        chr__link_failed(link);
+        return code;
     }
-    if (sock->top != &sock->bottom.layer)
-        chr_timer_start(sock->dev.ctx, &sock->patience, CHR__HANDSHAKE_SECONDS * 1000, chr__socket_out_of_patience, sock);
-    sock->gives_up = chr__deadline(sock->dev.ctx, CHR__HANDSHAKE_SECONDS * 1000);
-    chr__socket_shake(sock);
+    if (chr__link_has_layers(link))
+        chr__timer_start_real(sock->dev.ctx, &link->patience, CHR__HANDSHAKE_SECONDS * 1000, chr__link_out_of_patience, link);
+    link->gives_up = chr__deadline(sock->dev.ctx, CHR__HANDSHAKE_SECONDS * 1000);
+    code = chr__link_shake(link);
+    if (code == CHR_ERR_WOULD_BLOCK)
+        chr__socket_wait_for(sock);
+    return code;
 }
 
 /* -- server -- */
 
+/* Further peers come while handshakes are under way; with one that has the chardev, they wait in the backlog. */
+static int chr__socket_has_room(const chr__socket *sock)
+{
+    return !sock->peer && sock->shaking_count < CHR__SHAKING_MOST;
+}
+
 static void chr__socket_listen_again(void *opaque)
 {
-    chr__socket *sock = (chr__socket *)opaque;
-
-    chr_watch_set(&sock->listen_watch, CHR_IN);
+    chr__socket_wait_for((chr__socket *)opaque);
 }
 
 static int chr__socket_accept(chr__socket *sock)
@@ -17310,7 +17774,7 @@ static int chr__socket_accept(chr__socket *sock)
 
     if (fd >= 0) {
         sock->has_failed = 0; /* another peer: its failure is news */
-        chr__socket_adopt(sock, fd, sock->is_unix);
+        (void)chr__socket_adopt(sock, fd, sock->is_unix, 0);
     } else if (fd != CHR_ERR_WOULD_BLOCK) {
         return chr__fail(&sock->failure, fd, "cannot accept a peer: %s", chr_error_text(fd));
     }
@@ -17324,7 +17788,7 @@ static void chr__socket_accept_ready(void *opaque, int events)
     (void)events;
     if (chr__socket_accept(sock) == 0)
         return;
-    chr__socket_report(sock); /* no descriptors, say: the peer stays in the backlog, and we don't spin */
+    chr__socket_report(sock); /* EMFILE or the like: the peer stays in the backlog, and the loop does not spin */
     chr_watch_set(&sock->listen_watch, 0);
     chr_timer_start(sock->dev.ctx, &sock->retry, 200, chr__socket_listen_again, sock);
 }
@@ -17391,6 +17855,17 @@ static int chr__socket_listen(chr__socket *sock, chr_error *err)
 
 static void chr__socket_try(chr__socket *sock);
 
+static void chr__socket_watch(chr__socket *sock, chr__socket_state state, int fd, int events, void (*ready)(void *, int))
+{
+    sock->state = state;
+    if (chr_watch_start(sock->dev.ctx, &sock->watch, fd, events, ready, sock) == 0)
+        return;
+    chr__os_lookup_release(sock->lookup);
+    sock->lookup = NULL;
+    chr__no_memory(&sock->failure);
+    chr__socket_failed(sock);
+}
+
 static void chr__socket_connect_ready(void *opaque, int events)
 {
     chr__socket *sock = (chr__socket *)opaque;
@@ -17401,7 +17876,7 @@ static void chr__socket_connect_ready(void *opaque, int events)
     chr__address_name(&sock->address, name, sizeof name);
     sock->fd = -1;
     if (chr__os_connect_result(fd, name, &sock->failure) == 0) {
-        chr__socket_adopt(sock, fd, sock->is_unix);
+        (void)chr__socket_adopt(sock, fd, sock->is_unix, 0);
         return;
     }
     chr_watch_stop(&sock->watch);
@@ -17421,7 +17896,7 @@ static int chr__socket_waits_for_backlog(chr__socket *sock)
         return 0;
     sock->address_next--;
     sock->state = CHR__SOCKET_CONNECTING;
-    chr_timer_start(sock->dev.ctx, &sock->patience, CHR__BACKLOG_MS, chr__socket_try_again, sock);
+    chr__timer_start_real(sock->dev.ctx, &sock->retry, CHR__BACKLOG_MS, chr__socket_try_again, sock);
     return 1;
 }
 
@@ -17439,12 +17914,11 @@ static void chr__socket_try(chr__socket *sock)
         if (fd < 0)
             continue;
         if (!in_progress) {
-            chr__socket_adopt(sock, fd, sock->is_unix);
+            (void)chr__socket_adopt(sock, fd, sock->is_unix, 0);
             return;
         }
         sock->fd = fd;
-        sock->state = CHR__SOCKET_CONNECTING;
-        (void)chr__socket_watch(sock, fd, CHR_OUT, chr__socket_connect_ready);
+        chr__socket_watch(sock, CHR__SOCKET_CONNECTING, fd, CHR_OUT, chr__socket_connect_ready);
         return;
     }
     chr__socket_failed(sock);
@@ -17483,8 +17957,7 @@ static void chr__socket_look_up(chr__socket *sock, int may_block)
     if (count == CHR_ERR_WOULD_BLOCK && !may_block) {
         sock->lookup = chr__os_lookup_start(host, address->port, family);
         if (sock->lookup) {
-            sock->state = CHR__SOCKET_LOOKING_UP;
-            (void)chr__socket_watch(sock, chr__os_lookup_fd(sock->lookup), CHR_IN, chr__socket_lookup_ready);
+            chr__socket_watch(sock, CHR__SOCKET_LOOKING_UP, chr__os_lookup_fd(sock->lookup), CHR_IN, chr__socket_lookup_ready);
             return;
         }
     }
@@ -17508,48 +17981,92 @@ static void chr__socket_retry(void *opaque)
     chr__socket_attempt((chr__socket *)opaque, 0);
 }
 
-/* Nobody is there: a server listens, a client with reconnect will try again. */
+/* A server listens while it has room, a client with reconnect tries again when nothing is under way. */
 static void chr__socket_wait_for(chr__socket *sock)
 {
     if (sock->is_server)
-        chr_watch_set(&sock->listen_watch, CHR_IN);
-    else if (sock->retry_ms > 0)
+        chr_watch_set(&sock->listen_watch, chr__socket_has_room(sock) ? CHR_IN : 0);
+    else if (sock->retry_ms > 0 && sock->state == CHR__SOCKET_IDLE && !sock->peer && !sock->shaking)
         chr_timer_start(sock->dev.ctx, &sock->retry, sock->retry_ms, chr__socket_retry, sock);
 }
 
 /* -- blocking, where it was asked for: the same state machine, driven by a poll of its own -- */
 
-static int chr__socket_patience(const chr__socket *sock)
+typedef struct chr__drive {
+    chr__pollfd polls[1 + CHR__SHAKING_MOST]; /* the listener, the attempt or the lookup; then handshakes */
+    chr__link  *links[1 + CHR__SHAKING_MOST];
+    int         count, timeout_ms;
+} chr__drive;
+
+static void chr__drive_add(chr__drive *drive, chr__link *link, int fd, int events)
 {
-    return sock->state == CHR__SOCKET_SHAKING ? chr__time_left(sock->dev.ctx, sock->gives_up) : -1;
+    drive->links[drive->count] = link;
+    drive->polls[drive->count].fd = fd;
+    drive->polls[drive->count].events = chr__os_poll_events(events);
+    drive->polls[drive->count++].revents = 0;
+}
+
+static void chr__drive_prepare(chr__drive *drive, chr__socket *sock)
+{
+    chr__link *link;
+    int        left;
+
+    drive->count = 0;
+    drive->timeout_ms = sock->state == CHR__SOCKET_CONNECTING && sock->fd < 0 ? CHR__BACKLOG_MS : -1;
+    if (sock->state == CHR__SOCKET_LOOKING_UP)
+        chr__drive_add(drive, NULL, chr__os_lookup_fd(sock->lookup), CHR_IN);
+    else if (sock->state == CHR__SOCKET_CONNECTING)
+        chr__drive_add(drive, NULL, sock->fd, CHR_OUT);
+    else
+        chr__drive_add(drive, NULL, sock->is_server && chr__socket_has_room(sock) ? sock->listener : -1, CHR_IN);
+    for (link = sock->shaking; link && drive->count <= CHR__SHAKING_MOST; link = link->next) {
+        chr__drive_add(drive, link, link->fd, link->wants);
+        left = chr__time_left(sock->dev.ctx, link->gives_up);
+        drive->timeout_ms = drive->timeout_ms < 0 || left < drive->timeout_ms ? left : drive->timeout_ms;
+    }
+}
+
+static int chr__drive_first(chr__socket *sock)
+{
+    switch (sock->state) {
+    case CHR__SOCKET_LOOKING_UP: chr__socket_lookup_ready(sock, CHR_IN); return 0;
+    case CHR__SOCKET_CONNECTING: chr__socket_connect_ready(sock, CHR_OUT); return 0;
+    case CHR__SOCKET_IDLE:
+    default:                     return chr__socket_accept(sock);
+    }
+}
+
+/* One that got the chardev has ended the others. */
+static void chr__drive_link(chr__socket *sock, chr__link *link, int is_ready)
+{
+    chr__link *at = sock->shaking;
+
+    while (at && at != link)
+        at = at->next;
+    if (at && is_ready)
+        (void)chr__link_shake(at);
+    else if (at && chr__time_left(sock->dev.ctx, at->gives_up) == 0)
+        chr__link_out_of_patience(at);
 }
 
 static int chr__socket_drive(chr__socket *sock)
 {
-    int fd = sock->state == CHR__SOCKET_LOOKING_UP ? chr__os_lookup_fd(sock->lookup)
-           : sock->state == CHR__SOCKET_DISCONNECTED ? sock->listener : sock->fd;
-    int events = sock->state == CHR__SOCKET_DISCONNECTED ? CHR_IN : sock->wants;
+    chr__drive drive;
+    int        i, code = 0, ready;
 
-    if (sock->state == CHR__SOCKET_CONNECTING && fd < 0) {
-        (void)chr__os_wait(-1, 0, CHR__BACKLOG_MS);
-        chr_timer_stop(&sock->patience);
+    chr__drive_prepare(&drive, sock);
+    ready = chr__os_poll(drive.polls, drive.count, drive.timeout_ms); /* an error: all are tried */
+    if (sock->state == CHR__SOCKET_CONNECTING && sock->fd < 0) {
+        chr_timer_stop(&sock->retry);
         chr__socket_try(sock);
         return 0;
     }
-    if (chr__os_wait(fd, events, chr__socket_patience(sock)) == 0) {
-        if (chr__socket_patience(sock) == 0)
-            chr__socket_out_of_patience(sock);
-        return 0;
-    }
-    switch (sock->state) {
-    case CHR__SOCKET_DISCONNECTED: return chr__socket_accept(sock);
-    case CHR__SOCKET_LOOKING_UP:   chr__socket_lookup_ready(sock, CHR_IN); break;
-    case CHR__SOCKET_CONNECTING:   chr__socket_connect_ready(sock, CHR_OUT); break;
-    case CHR__SOCKET_SHAKING:      chr__socket_shake(sock); break;
-    case CHR__SOCKET_CONNECTED:
-    default:                       break;
-    }
-    return 0;
+    sock->dev.ctx->turn++;
+    for (i = 1; i < drive.count; i++)
+        chr__drive_link(sock, drive.links[i], ready < 0 || drive.polls[i].revents);
+    if ((drive.polls[0].revents || (ready < 0 && drive.polls[0].fd >= 0)) && !sock->peer)
+        code = chr__drive_first(sock);
+    return code;
 }
 
 /* A client that is disconnected makes an attempt; one with reconnect first waits until the next is due. */
@@ -17575,8 +18092,8 @@ static int chr__socket_wait_connected(chr_dev *dev, chr_error *err)
     int          is_first = 1;
 
     sock->failure.code = 0;
-    for (; sock->state != CHR__SOCKET_CONNECTED; is_first = 0) {
-        if (sock->is_server || sock->state != CHR__SOCKET_DISCONNECTED) {
+    for (; !sock->peer; is_first = 0) {
+        if (sock->is_server || sock->state != CHR__SOCKET_IDLE || sock->shaking) {
             if (chr__socket_drive(sock) < 0 || sock->failure.code == CHR_ERR_NO_MEMORY)
                 return chr__socket_failure(sock, err);
             continue;
@@ -17596,8 +18113,7 @@ static int chr__socket_take_fd(chr__socket *sock, int fd, int is_unix, chr_error
     if (chr__os_adopt(fd) < 0)
         return chr__fail(err, CHR_ERR_IO, "socket: fd=%d: its flags can't be set", fd);
     sock->has_failed = 1;
-    chr__socket_adopt(sock, fd, is_unix);
-    if (sock->state == CHR__SOCKET_DISCONNECTED)
+    if (chr__socket_adopt(sock, fd, is_unix, 1) != CHR_ERR_WOULD_BLOCK && !sock->peer)
         return chr__socket_failure(sock, err);
     return sock->has_failed = 0; /* a handshake that goes on may fail later, and nobody is told then */
 }
@@ -17608,9 +18124,9 @@ static int chr__socket_disconnect(chr_dev *dev)
 {
     chr__socket *sock = (chr__socket *)dev;
 
-    if (sock->state == CHR__SOCKET_CONNECTED) {
+    if (sock->peer) {
         chr__socket_peer_gone(sock);
-    } else if (sock->state != CHR__SOCKET_DISCONNECTED) {
+    } else if (sock->state != CHR__SOCKET_IDLE || sock->shaking) {
         chr__socket_drop(sock);
         chr__socket_wait_for(sock);
     }
@@ -17624,7 +18140,7 @@ static int chr__socket_add_client(chr_dev *dev, int fd, chr_error *err)
 
     if (!sock->is_server)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s' is no server: it takes no clients", dev->id);
-    if (sock->state != CHR__SOCKET_DISCONNECTED)
+    if (!chr__socket_has_room(sock))
         return chr__fail(err, CHR_ERR_BUSY, "chardev '%s' has a client already", dev->id);
     if (chr__address_check_fd(fd, 0, &facts, err) < 0)
         return CHR_ERR_INVALID;
@@ -17634,19 +18150,20 @@ static int chr__socket_add_client(chr_dev *dev, int fd, chr_error *err)
 static int chr__socket_set_msgfds(chr_dev *dev, const int *fds, int count)
 {
     chr__socket *sock = (chr__socket *)dev;
+    chr__msgfds *outgoing = sock->peer ? &sock->peer->bottom.outgoing : NULL;
     int          copy;
 
-    if (sock->state == CHR__SOCKET_CONNECTED ? !sock->peer_is_unix : !sock->is_unix)
+    if (sock->peer ? !sock->peer->is_unix : !sock->is_unix)
         return CHR_ERR_NOT_SUPPORTED;
     if (count < 0 || count > CHR__MAX_MSGFDS)
         return CHR_ERR_INVALID;
-    if (sock->state != CHR__SOCKET_CONNECTED)
+    if (!outgoing)
         return CHR_ERR_DISCONNECTED;
-    chr__msgfds_close(&sock->outgoing);
-    for (; sock->outgoing.count < count; sock->outgoing.fds[sock->outgoing.count++] = copy) {
-        copy = chr__os_dup(fds[sock->outgoing.count], 3);
+    chr__msgfds_close(outgoing);
+    for (; outgoing->count < count; outgoing->fds[outgoing->count++] = copy) {
+        copy = chr__os_dup(fds[outgoing->count], 3);
         if (copy < 0) {
-            chr__msgfds_close(&sock->outgoing);
+            chr__msgfds_close(outgoing);
             return copy;
         }
     }
@@ -17655,9 +18172,13 @@ static int chr__socket_set_msgfds(chr_dev *dev, const int *fds, int count)
 
 static int chr__socket_get_msgfds(chr_dev *dev, int *fds, int count)
 {
-    chr__msgfds *incoming = &((chr__socket *)dev)->incoming;
-    int          i, given = incoming->count < count ? incoming->count : count;
+    chr__link   *peer = ((chr__socket *)dev)->peer;
+    chr__msgfds *incoming = peer ? &peer->bottom.incoming : NULL;
+    int          i, given;
 
+    if (!incoming)
+        return 0;
+    given = incoming->count < count ? incoming->count : count;
     for (i = 0; i < incoming->count; i++)
         if (i < given)
             fds[i] = incoming->fds[i];
@@ -17698,20 +18219,20 @@ static void chr__socket_describe(const chr_dev *dev, chr_info *info)
     static const char *const schemes[] = { "", "tcp", "unix", "vsock", "fd" };
     const chr__socket       *sock = (const chr__socket *)dev;
     const char              *scheme = chr__layer_scheme(chr__socket_options(sock));
-    int                      is_inet = sock->address.type == CHR_ADDR_INET, is_open = sock->state == CHR__SOCKET_CONNECTED;
+    int                      is_inet = sock->address.type == CHR_ADDR_INET, is_open = sock->peer != NULL;
     char                     name[300], peer[200] = "";
 
     chr__address_name(&sock->address, name, sizeof name);
     if (sock->listener >= 0)
         chr__os_socket_name(sock->listener, 0, info->address, sizeof info->address);
     if (is_open && is_inet) {
-        chr__os_socket_name(sock->fd, 1, peer, sizeof peer);
-        chr__os_socket_name(sock->fd, 0, name, sizeof name);
+        chr__os_socket_name(sock->peer->fd, 1, peer, sizeof peer);
+        chr__os_socket_name(sock->peer->fd, 0, name, sizeof name);
     } else if (is_inet && sock->is_server) {
         chr__format(name, sizeof name, "%.*s", (int)sizeof name - 1, info->address);
     }
     if (is_open && !sock->is_server)
-        chr__os_socket_name(sock->fd, 1, info->address, sizeof info->address);
+        chr__os_socket_name(sock->peer->fd, 1, info->address, sizeof info->address);
     chr__format(info->filename, sizeof info->filename, "%s%s:%s%s%s%s", is_open ? "" : "disconnected:",
                 scheme ? scheme : schemes[sock->address.type], name, sock->is_server ? ",server=on" : "", peer[0] ? " <-> " : "", peer);
     info->comes_back = sock->is_server || sock->retry_ms > 0;
@@ -17788,7 +18309,7 @@ static int chr__socket_open_client(chr__socket *sock, chr_error *err)
     chr__socket_attempt(sock, 0);
     if (sock->retry_ms > 0)
         return 0;
-    if (sock->state == CHR__SOCKET_DISCONNECTED)
+    if (!sock->peer && !sock->shaking && sock->state == CHR__SOCKET_IDLE)
         return chr__socket_failure(sock, err);
     sock->has_failed = 0; /* it goes on in the background, and is logged there */
     return 0;
@@ -17800,7 +18321,7 @@ static int chr__socket_open(chr_dev *dev, chr_error *err)
     chr__socket_facts facts;
     int               code;
 
-    sock->listener = sock->fd = sock->gone_fd = -1;
+    sock->listener = sock->fd = -1;
     code = chr__socket_check(sock, err);
     if (code < 0)
         return code;
@@ -17830,7 +18351,6 @@ static void chr__socket_close(chr_dev *dev)
     chr_timer_stop(&sock->retry);
     chr_watch_stop(&sock->listen_watch);
     chr__socket_drop(sock);
-    chr__socket_forget(sock);
     if (sock->file_path)
         chr__os_unlink_own(sock->file_path, &sock->file); /* while it is bound its inode can't be another file's */
     chr__close_own(&sock->dev, sock->listener);
@@ -18398,6 +18918,7 @@ static int chr__context_start(chr_context *ctx)
     int fd;
 
     ctx->timers.next = ctx->timers.prev = &ctx->timers;
+    ctx->real_timers.next = ctx->real_timers.prev = &ctx->real_timers;
     ctx->idles.next = ctx->idles.prev = &ctx->idles;
     ctx->last_dev = &ctx->devs;
     ctx->builtins = chr__builtins;
@@ -18419,6 +18940,8 @@ static void chr__context_free_memory(chr_context *ctx)
 {
     while (ctx->timers.next != &ctx->timers)
         chr_timer_stop(ctx->timers.next);
+    while (ctx->real_timers.next != &ctx->real_timers)
+        chr_timer_stop(ctx->real_timers.next);
     while (ctx->idles.next != &ctx->idles)
         chr_idle_stop(ctx->idles.next);
     while (ctx->watch_count > 0)
@@ -18478,6 +19001,17 @@ static void chr__context_close_devs(chr_context *ctx)
     }
 }
 
+static void chr__context_drain(chr_context *ctx)
+{
+#if CHARDEV_HAS_SOCKET
+    chr__enter(ctx);
+    chr__lingering_wait(ctx);
+    chr__leave(ctx);
+#else
+    (void)ctx;
+#endif
+}
+
 static void chr__context_forget(chr_context *ctx)
 {
     chr__named_fd  *named;
@@ -18510,6 +19044,7 @@ CHARDEV_API void chr_context_free(chr_context *ctx)
     (void)chr_record_stop(ctx);
     ctx->closing = 1;
     chr__context_close_devs(ctx);
+    chr__context_drain(ctx);
     chr_replay_close(ctx);
     chr__context_forget(ctx);
     chr__context_free_memory(ctx);

@@ -52,6 +52,9 @@ struct fault_plan {
     int        for_good; /* and all after it */
     int        deny;     /* nothing outside is touched: all but waiting and closing fails (EPERM) */
     int        haste;    /* real time goes so many times as fast; 0 = as it does */
+    const char *flood;   /* what each read from a socket gives instead of what is there, again and again; NULL = none */
+    size_t     flood_size, flood_at;
+    size_t     flooded;  /* how much of it was read */
     long       fired;
     long       counts[FAULT_COUNT];
 } fault_plan;
@@ -224,9 +227,24 @@ static inline void fault_freeaddrinfo(struct addrinfo *list)
     freeaddrinfo(list);
 }
 
+static inline int fault_floods(int fd)
+{
+    struct stat info;
+    return fault_plan.flood && fstat(fd, &info) == 0 && S_ISSOCK(info.st_mode);
+}
+
+static inline ssize_t fault_flood(void *buf, size_t len)
+{
+    size_t i;
+    for (i = 0; i < len; i++) ((char *)buf)[i] = fault_plan.flood[fault_plan.flood_at++ % fault_plan.flood_size];
+    fault_plan.flooded += len;
+    return (ssize_t)len;
+}
+
 static inline ssize_t fault_read(int fd, void *buf, size_t len)
 {
     ssize_t most = fault_length(FAULT_read, len);
+    if (most >= 0 && fault_floods(fd)) return fault_flood(buf, (size_t)most);
     return most < 0 ? -1 : read(fd, buf, (size_t)most);
 }
 
@@ -278,6 +296,11 @@ static inline ssize_t fault_recvmsg(int fd, struct msghdr *message, int flags)
     size_t  whole = message->msg_iov->iov_len;
     ssize_t got;
     if (most < 0) return -1;
+    if (fault_floods(fd)) {
+        message->msg_controllen = 0;
+        message->msg_flags = 0;
+        return fault_flood(message->msg_iov->iov_base, (size_t)most);
+    }
     message->msg_iov->iov_len = (size_t)most;
     got = recvmsg(fd, message, flags);
     message->msg_iov->iov_len = whole;

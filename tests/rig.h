@@ -178,6 +178,15 @@ static inline void pass_time(rig *r, int64_t ms)
     settle(r);
 }
 
+#ifdef CHARDEV_FAULT_H
+/* Lets real time pass, so many times as fast as fault_plan.haste says. The virtual clock stands still. */
+static inline void pass_real_time(rig *r, int64_t ms)
+{
+    int64_t end = real_ms() + ms / (fault_plan.haste ? fault_plan.haste : 1);
+    while (real_ms() < end) chr_loop_step(r->ctx, 2);
+}
+#endif
+
 /* How long a test waits for what must come: only one that fails waits so long. */
 enum { RIG_PATIENCE_MS = 30000 };
 

@@ -573,30 +573,34 @@ TEST(a_goodbye_is_read_though_the_peer_was_speaking)
     }
 }
 
+/* Two seconds of real time, in haste; the context's clock stands still. */
 TEST(a_goodbye_is_not_waited_for_forever)
 {
     line *l = line_open(1, "", UNLIMITED);
     int   fds = count_fds(), first = l->peer;
+    fault_plan.haste = 20;
     CHECK_INT(chr_fe_disconnect(&l->rec.fe), 0);
     connect_peer(l); /* the next one need not wait */
     say(l->peer, REQUEST);
-    pass_time(&l->r, 1999);
+    pass_real_time(&l->r, 1000);
     CHECK_STR(l->rec.events, "OCO");
     CHECK_INT(count_fds(), fds + 2);
     say(first, "chatter");
-    pass_time(&l->r, 1);
+    pass_real_time(&l->r, 1400);
     CHECK_INT(count_fds(), fds + 1);
     CHECK_INT(send(first, "x", 1, MSG_NOSIGNAL), -1);
     close(first);
     CHECK_INT(chr_fe_disconnect(&l->rec.fe), 0);
     first = l->peer;
     connect_peer(l);
-    CHECK_INT(chr_fe_disconnect(&l->rec.fe), 0); /* in its handshake: it takes the place of the one before */
+    CHECK_INT(chr_fe_disconnect(&l->rec.fe), 0); /* in its handshake */
     settle(&l->r);
-    CHECK_INT(send(first, "x", 1, MSG_NOSIGNAL), -1);
+    CHECK_INT(send(first, "x", 1, MSG_NOSIGNAL), 1); /* both are waited for, and each for itself */
     CHECK_INT(send(l->peer, "x", 1, MSG_NOSIGNAL), 1);
     close(first);
-    line_close(l); /* removal waits for nobody */
+    settle(&l->r);
+    CHECK_INT(count_fds(), fds);
+    line_close(l);
 }
 
 /* Payload of unmasked binary frames. Returns how many bytes; all frames must be whole. */
@@ -993,16 +997,19 @@ TEST(a_head_has_8_kib_and_no_more)
     line_close(l);
 }
 
+/* The context's clock stands still meanwhile. */
 TEST(a_silent_peer_is_dropped_after_a_while)
 {
     int is_server;
     for (is_server = 0; is_server < 2; is_server++) {
-        line *l = line_new(is_server, "", UNLIMITED);
-        pass_time(&l->r, 9000);
+        line *l;
+        fault_plan.haste = 20;
+        l = line_new(is_server, "", UNLIMITED);
+        pass_real_time(&l->r, 7000);
         say(l->peer, is_server ? "GET / HT" : "HTTP/1.1 "); /* slowly doesn't help */
         settle(&l->r);
         CHECK_STR(l->r.log, "");
-        pass_time(&l->r, 1001);
+        pass_real_time(&l->r, 3100);
         CHECK_HAS(l->r.log, "websocket handshake within 10 seconds");
         CHECK_STR(l->rec.events, "");
         listen_in(l);
@@ -1029,7 +1036,9 @@ TEST(patience_is_for_handshakes_only)
     int is_server;
     for (is_server = 0; is_server < 2; is_server++) {
         line *l = line_open(is_server, "", UNLIMITED);
+        fault_plan.haste = 200;
         pass_time(&l->r, 60000);
+        pass_real_time(&l->r, 60000);
         CHECK_STR(l->rec.events, "O");
         CHECK_STR(l->r.log, "");
         line_close(l);

@@ -1,0 +1,652 @@
+/* Connections of a socket chardev, layer by layer: hostile peers get a bounded share of each turn, handshakes don't keep others out, and
+ * what was taken for a peer arrives, or is counted, when its connection ends. The peer is a second context, which sleeps as long as the
+ * test does not step it, or a bare socket. */
+#include "chardev.h"
+#include "fault.h"
+#include "rig.h"
+
+#include <pthread.h>
+
+#define WS_REQUEST                                                                                                    \
+    "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" \
+    "Sec-WebSocket-Version: 13\r\n\r\n"
+
+typedef struct layer {
+    const char *name, *server, *client;
+    const char *begins; /* what a peer sends that never finishes its handshake; NULL = there is none to finish */
+    const char *chatter; /* sent for ever it is no input */
+    size_t      chatter_size;
+} layer;
+
+static const layer layers[] = {
+    { "raw", "", "", NULL, NULL, 0 },
+    { "telnet", ",telnet=on", ",telnet=on", NULL, "\xff\xf1", 2 },
+    { "websocket", ",websocket=on", ",websocket=on", "GET / HT", "\x8a\x80\1\2\3\4", 6 },
+#ifdef CHARDEV_MBEDTLS
+    { "tls", ",tls-creds=ts", ",tls-creds=tc,tls-hostname=x", "\x16\x03\x01", NULL, 0 },
+    { "wss", ",tls-creds=ts,websocket=on", ",tls-creds=tc,tls-hostname=x,websocket=on", "\x16\x03\x01", NULL, 0 },
+#endif
+};
+
+enum { LAYERS = sizeof layers / sizeof layers[0] };
+
+/* ---- a server and a client, each in a context of its own -------------------------------------------------------------- */
+
+typedef struct pair {
+    rig          near_rig, far_rig;
+    recorder     near, far;
+    const layer *layer;
+    size_t       taken;
+} pair;
+
+static void add_key(rig *r, const char *options)
+{
+#ifdef CHARDEV_MBEDTLS
+    chr_error err;
+    char      text[300];
+    write_file(scratch("keys.psk"), "fred:000102030405060708090a0b0c0d0e0f\n");
+    chmod(scratch("keys.psk"), 0600);
+    snprintf(text, sizeof text, "tls-creds-psk,%s,keyfile=%s", options, scratch("keys.psk"));
+    if (!CHECK_INT(chr_tls_creds_add(r->ctx, text, &err), 0)) NOTE("%s", err.text);
+#else
+    (void)r, (void)options;
+#endif
+}
+
+static chr_dev *open_server(pair *p, const layer *l, const char *address, const char *more)
+{
+    char     text[600];
+    chr_dev *dev;
+    memset(p, 0, sizeof *p);
+    p->layer = l;
+    rig_open_virtual(&p->near_rig);
+    add_key(&p->near_rig, "id=ts,endpoint=server");
+    snprintf(text, sizeof text, "socket,id=s,server=on,wait=off,%s%s%s", address, l->server, more);
+    dev = make(&p->near_rig, text);
+    attach(&p->near, dev);
+    return dev;
+}
+
+static const char *unix_address(char *text, size_t size)
+{
+    snprintf(text, size, "path=%s", scratch("s"));
+    return text;
+}
+
+static int tcp_port(const pair *p)
+{
+    chr_info info;
+    chr_query(p->near.fe.dev, &info);
+    return atoi(strrchr(info.address, ':') + 1);
+}
+
+/* Both sides, until the condition holds. */
+#define BOTH(p, condition)                                                        \
+    do {                                                                          \
+        int64_t both_end = real_ms() + RIG_PATIENCE_MS * test_time_scale();       \
+        while (!(condition) && real_ms() < both_end) {                            \
+            if ((p)->near_rig.ctx) chr_loop_step((p)->near_rig.ctx, 1);           \
+            chr_loop_step((p)->far_rig.ctx, 1);                                   \
+        }                                                                         \
+        test_check(!!(condition), __FILE__, __LINE__, "never came: " #condition); \
+    } while (0)
+
+static void open_pair(pair *p, const layer *l, int is_tcp, const char *more)
+{
+    char address[500], text[600];
+    open_server(p, l, is_tcp ? "host=127.0.0.1,port=0" : unix_address(address, sizeof address), more);
+    rig_open_virtual(&p->far_rig);
+    add_key(&p->far_rig, "id=tc,endpoint=client,username=fred");
+    if (is_tcp) snprintf(address, sizeof address, "host=127.0.0.1,port=%d", tcp_port(p));
+    snprintf(text, sizeof text, "socket,id=c,reconnect-ms=1000000,%s%s", address, l->client);
+    attach(&p->far, make(&p->far_rig, text));
+    BOTH(p, p->near.open && p->far.open);
+    while (chr_loop_step(p->near_rig.ctx, 2) > 0 || chr_loop_step(p->far_rig.ctx, 2) > 0) {} /* negotiation */
+}
+
+static void close_pair(pair *p)
+{
+    if (p->far.fe.dev) detach(&p->far);
+    p->far_rig.fds = count_fds();
+    chr_context_free(p->far_rig.ctx);
+    CHECK_INT(p->far_rig.live, 0);
+    if (p->near.fe.dev) detach(&p->near);
+    free(p->near.input);
+    if (p->near_rig.ctx) rig_close(&p->near_rig);
+    scratch_clean();
+}
+
+static unsigned char pattern(size_t at) { return (unsigned char)('a' + at % 23); }
+
+/* Writes until nothing more is taken, while the peer sleeps. */
+static void write_much(pair *p)
+{
+    unsigned char block[4000];
+    int           idle = 0, n;
+    size_t        i;
+    while (idle < 10) {
+        for (i = 0; i < sizeof block; i++) block[i] = pattern(p->taken + i);
+        n = chr_fe_write(&p->near.fe, block, sizeof block);
+        if (n > 0) p->taken += (size_t)n;
+        if (n <= 0) chr_loop_step(p->near_rig.ctx, 1);
+        idle = n > 0 ? 0 : idle + 1;
+    }
+}
+
+static void check_pattern(const recorder *rec)
+{
+    size_t i;
+    for (i = 0; i < rec->length && (unsigned char)rec->input[i] == pattern(i); i++) {}
+    CHECK_INT(i, rec->length);
+}
+
+/* ---- the end of a connection ------------------------------------------------------------------------------------------ */
+
+typedef struct ending {
+    const layer *layer;
+    int          how, is_tcp;
+    const char  *more;
+} ending;
+
+static void *free_context(void *ctx)
+{
+    chr_context_free((chr_context *)ctx);
+    return NULL;
+}
+
+static void end_connection(pair *p, int how, pthread_t *thread)
+{
+    chr_error err;
+    if (how == 'd') CHECK_INT(chr_fe_disconnect(&p->near.fe), 0);
+    if (how == 'c' && !CHECK_INT(chr_change(p->near_rig.ctx, "s", "null", &err), 0)) NOTE("%s", err.text);
+    if (how == 'r' || how == 'f') chr_fe_deinit(&p->near.fe);
+    if (how == 'r') CHECK_INT(chr_remove(p->near_rig.ctx, "s", &err), 0);
+    if (how == 'f') REQUIRE(pthread_create(thread, NULL, free_context, p->near_rig.ctx) == 0);
+}
+
+/* The peer sleeps until all was said, and then has all that was taken. */
+static void all_arrives(const void *arg)
+{
+    const ending *e = (const ending *)arg;
+    pair          p;
+    pthread_t     thread;
+    chr_context  *ctx;
+    open_pair(&p, e->layer, e->is_tcp, e->more);
+    write_much(&p);
+    ctx = p.near_rig.ctx;
+    end_connection(&p, e->how, &thread);
+    if (e->how == 'f') p.near_rig.ctx = NULL;
+    BOTH(&p, !p.far.open);
+    if (e->how == 'f') pthread_join(thread, NULL);
+    (void)ctx;
+    CHECK_INT(p.far.length, p.taken);
+    check_pattern(&p.far);
+    CHECK_STR(p.near_rig.log, "");
+    CHECK_STR(p.far_rig.log, ""); /* TLS: not cut */
+    if (e->how == 'f') CHECK_INT(p.near_rig.live, 0);
+    close_pair(&p);
+}
+
+TEST_FAMILY(all_arrives)
+{
+    static ending      endings[LAYERS * 4 * 2 * 2];
+    static const char  hows[] = "drcf";
+    static const char *mores[] = { "", ",obuf=100K,history=10K" };
+    char               name[100];
+    ending            *e = endings;
+    int                i, how, is_tcp, more;
+    for (i = 0; i < LAYERS; i++)
+        for (how = 0; how < 4; how++)
+            for (is_tcp = 0; is_tcp < 2; is_tcp++)
+                for (more = 0; more < 2; more++, e++) {
+                    e->layer = &layers[i];
+                    e->how = hows[how];
+                    e->is_tcp = is_tcp;
+                    e->more = mores[more];
+                    snprintf(name, sizeof name, "all_arrives_%s_%c_%s%s", layers[i].name, hows[how], is_tcp ? "tcp" : "unix", mores[more]);
+                    test_add_case(name, all_arrives, e, TEST_SECONDS);
+                }
+}
+
+/* A peer that reads nothing: for two seconds (in haste) it is waited for, then each byte that it has not had is counted. */
+static void lost_is_counted(const void *arg)
+{
+    const ending *e = (const ending *)arg;
+    pair          p;
+    chr_info      info;
+    int           fds;
+    fault_plan.haste = 10;
+    open_pair(&p, e->layer, e->is_tcp, e->more);
+    fds = count_fds();
+    write_much(&p);
+    CHECK_INT(chr_fe_disconnect(&p.near.fe), 0);
+    pass_real_time(&p.near_rig, 1000);
+    chr_query(p.near.fe.dev, &info);
+    CHECK_INT(info.bytes_dropped, 0);
+    CHECK_INT(count_fds(), fds);
+    PUMP(&p.near_rig, count_fds() == fds - 1);
+    chr_query(p.near.fe.dev, &info);
+    CHECK(info.bytes_dropped > 0);
+    CHECK_INT(info.bytes_queued, 0);
+    CHECK_HAS(p.near_rig.log, "chardev s: the peer has not taken the last ");
+    CHECK_INT(p.near_rig.logs, 1);
+    BOTH(&p, !p.far.open);
+    check_pattern(&p.far);
+    CHECK(p.far.length + info.bytes_dropped >= p.taken);
+    CHECK(p.far.length + info.bytes_dropped <= p.taken + 32768); /* a frame that was cut counts as a whole */
+    close_pair(&p);
+}
+
+TEST_FAMILY(lost_is_counted)
+{
+    static ending      endings[LAYERS * 2 * 2];
+    static const char *mores[] = { "", ",obuf=100K" };
+    char               name[100];
+    ending            *e = endings;
+    int                i, is_tcp, more;
+    for (i = 0; i < LAYERS; i++)
+        for (is_tcp = 0; is_tcp < 2; is_tcp++)
+            for (more = i == 0; more < 2; more++, e++) { /* raw: nothing waits but in the queue */
+                e->layer = &layers[i];
+                e->is_tcp = is_tcp;
+                e->more = mores[more];
+                snprintf(name, sizeof name, "lost_is_counted_%s_%s%s", layers[i].name, is_tcp ? "tcp" : "unix", mores[more]);
+                test_add_case(name, lost_is_counted, e, TEST_SECONDS);
+            }
+}
+
+/* What waits inside a layer is told as queued. */
+TEST(layers_tell_what_they_hold)
+{
+    int i;
+    for (i = 2; i < LAYERS; i++) {
+        pair     p;
+        chr_info info;
+        open_pair(&p, &layers[i], 0, "");
+        write_much(&p);
+        chr_query(p.near.fe.dev, &info);
+        CHECK(info.bytes_queued > 0);
+        CHECK(info.bytes_queued <= 32768);
+        BOTH(&p, p.far.length == p.taken);
+        chr_query(p.near.fe.dev, &info);
+        CHECK_INT(info.bytes_queued, 0);
+        close_pair(&p);
+    }
+}
+
+/* To close while something from the peer is unread would be a reset, and what it has not read yet would be lost. */
+TEST(what_the_peer_typed_does_not_destroy_what_it_was_sent)
+{
+    static char bytes[1 << 16];
+    char        text[500];
+    int         i, fd, how;
+    for (i = 0; i < 6; i++) {
+        pair    p;
+        size_t  got = 0;
+        ssize_t n;
+        open_server(&p, &layers[0], i < 3 ? "host=127.0.0.1,port=0" : unix_address(text, sizeof text), "");
+        p.near.room = 0;
+        fd = i < 3 ? tcp_connect(tcp_port(&p)) : unix_connect(scratch("s"));
+        PUMP(&p.near_rig, p.near.open);
+        say(fd, "typed");
+        write_much(&p);
+        how = "drc"[i % 3];
+        end_connection(&p, how, NULL);
+        CHECK(send(fd, "typed", 5, MSG_NOSIGNAL) == 5 || i >= 3);
+        fcntl(fd, F_SETFL, O_NONBLOCK);
+        PUMP(&p.near_rig, (n = recv(fd, bytes, sizeof bytes, 0), got += n > 0 ? (size_t)n : 0, n == 0 || (n < 0 && errno != EAGAIN)));
+        CHECK_INT(n, 0);
+        CHECK_INT(got, p.taken);
+        close(fd);
+        if (p.near.fe.dev) detach(&p.near);
+        rig_close(&p.near_rig);
+        scratch_clean();
+    }
+}
+
+/* One that reads a little now and then is waited for, ten seconds in all. */
+TEST(a_trickle_ends)
+{
+    static char bytes[1 << 16];
+    pair        p;
+    int         fd, fds;
+    int64_t     began;
+    fault_plan.haste = 10;
+    open_server(&p, &layers[0], "host=127.0.0.1,port=0", ",obuf=64M");
+    fd = tcp_connect(tcp_port(&p));
+    PUMP(&p.near_rig, p.near.open);
+    write_much(&p);
+    fds = count_fds();
+    CHECK_INT(chr_fe_disconnect(&p.near.fe), 0);
+    for (began = real_ms(); real_ms() < began + 700;) {
+        CHECK(recv(fd, bytes, sizeof bytes, 0) > 0);
+        pass_real_time(&p.near_rig, 400);
+    }
+    CHECK_INT(count_fds(), fds);
+    for (; real_ms() < began + 1200;) {
+        (void)recv(fd, bytes, sizeof bytes, MSG_DONTWAIT);
+        pass_real_time(&p.near_rig, 400);
+    }
+    CHECK_INT(count_fds(), fds - 1);
+    CHECK_HAS(p.near_rig.log, "are lost");
+    close(fd);
+    detach(&p.near);
+    rig_close(&p.near_rig);
+}
+
+/* Each peer that sleeps lingers for itself; there is a limit to how many. */
+TEST(there_is_a_limit_to_those_that_linger)
+{
+    enum { MANY = 100 };
+    int  peers[MANY], i, fds;
+    char text[500];
+    pair p;
+    open_server(&p, &layers[2], unix_address(text, sizeof text), "");
+    fds = count_fds();
+    for (i = 0; i < MANY; i++) {
+        peers[i] = unix_connect(scratch("s"));
+        say(peers[i], WS_REQUEST);
+        PUMP(&p.near_rig, p.near.open);
+        CHECK_INT(chr_fe_disconnect(&p.near.fe), 0);
+        settle(&p.near_rig);
+    }
+    CHECK_INT(count_fds(), fds + MANY + 64);
+    for (i = 0; i < MANY; i++) close(peers[i]);
+    settle(&p.near_rig);
+    CHECK_INT(count_fds(), fds);
+    detach(&p.near);
+    rig_close(&p.near_rig);
+    scratch_clean();
+}
+
+/* The context's end waits two seconds for a peer that reads nothing, and not at all for one that has had everything. */
+TEST(the_end_of_a_context_is_bounded)
+{
+    int i;
+    for (i = 0; i < 2; i++) {
+        pair    p;
+        int64_t began;
+        open_pair(&p, &layers[2], 1, "");
+        if (i == 1) write_much(&p);
+        detach(&p.near);
+        began = real_ms();
+        chr_context_free(p.near_rig.ctx);
+        p.near_rig.ctx = NULL;
+        if (i == 0) CHECK(real_ms() - began < 1000);
+        if (i == 1) CHECK(real_ms() - began >= 1900 && real_ms() - began < 6000 * test_time_scale());
+        CHECK_INT(p.near_rig.live, 0);
+        close_pair(&p);
+    }
+}
+
+/* ---- handshakes ------------------------------------------------------------------------------------------------------- */
+
+static int connect_and_say(const char *text)
+{
+    int fd = unix_connect(scratch("s"));
+    REQUIRE(fd >= 0);
+    if (text) say(fd, text);
+    return fd;
+}
+
+/* Fifteen say nothing, or begin and don't go on: the sixteenth gets the chardev, and they are told the end. */
+TEST(silent_peers_keep_nobody_out)
+{
+    int i, k;
+    for (i = 2; i < LAYERS; i++) {
+        int  silent[15], fds;
+        char text[500];
+        pair p;
+        open_server(&p, &layers[i], unix_address(text, sizeof text), "");
+        fds = count_fds();
+        for (k = 0; k < 15; k++) silent[k] = connect_and_say(k % 2 ? layers[i].begins : NULL);
+        settle(&p.near_rig);
+        CHECK_INT(count_fds(), fds + 30);
+        CHECK_STR(p.near.events, "");
+        rig_open_virtual(&p.far_rig);
+        add_key(&p.far_rig, "id=tc,endpoint=client,username=fred");
+        snprintf(text, sizeof text, "socket,id=c,reconnect-ms=1000000,path=%s%s", scratch("s"), layers[i].client);
+        attach(&p.far, make(&p.far_rig, text));
+        BOTH(&p, p.near.open && p.far.open);
+        for (k = 0; k < 15; k++) {
+            hear(silent[k]); /* TLS may say something before */
+            CHECK_STR(hear(silent[k]), "(eof)");
+            close(silent[k]);
+        }
+        CHECK_INT(chr_fe_write(&p.far.fe, "hello", 5), 5);
+        BOTH(&p, p.near.length == 5);
+        CHECK_STR(p.near_rig.log, "");
+        settle(&p.near_rig);
+        CHECK_INT(count_fds(), fds + 4); /* one here; there one, and the waker */
+        close_pair(&p);
+    }
+}
+
+/* Sixteen are all that there may be: the next one waits in the backlog until one goes, or its ten seconds are over. */
+TEST(sixteen_handshakes_at_once)
+{
+    int  silent[16], k, fds, late;
+    char text[500];
+    pair p;
+    fault_plan.haste = 10;
+    open_server(&p, &layers[2], unix_address(text, sizeof text), "");
+    fds = count_fds();
+    for (k = 0; k < 16; k++) silent[k] = connect_and_say(NULL);
+    settle(&p.near_rig);
+    CHECK_INT(count_fds(), fds + 32);
+    late = connect_and_say(WS_REQUEST);
+    settle(&p.near_rig);
+    CHECK_STR(hear(late), "");
+    CHECK_STR(p.near.events, "");
+    close(silent[3]);
+    settle(&p.near_rig);
+    CHECK_HAS(hear(late), "HTTP/1.1 101");
+    CHECK_STR(p.near.events, "O");
+    for (k = 0; k < 16; k++)
+        if (k != 3) close(silent[k]);
+    close(late);
+    settle(&p.near_rig);
+    CHECK_STR(p.near.events, "OC");
+    for (k = 0; k < 16; k++) silent[k] = connect_and_say(NULL);
+    settle(&p.near_rig);
+    late = connect_and_say(WS_REQUEST);
+    pass_real_time(&p.near_rig, 10500);
+    CHECK_HAS(hear(late), "HTTP/1.1 101");
+    for (k = 0; k < 16; k++) close(silent[k]);
+    close(late);
+    detach(&p.near);
+    rig_close(&p.near_rig);
+    scratch_clean();
+}
+
+/* A descriptor that is given joins those whose handshakes are under way. */
+TEST(clients_are_added_beside_handshakes)
+{
+    int       silent, fds[2];
+    char      text[500];
+    chr_error err;
+    pair      p;
+    open_server(&p, &layers[2], unix_address(text, sizeof text), "");
+    silent = connect_and_say("GET ");
+    settle(&p.near_rig);
+    socket_pair(fds);
+    CHECK_INT(chr_add_client(p.near_rig.ctx, "s", fds[1], &err), 0);
+    say(fds[0], WS_REQUEST);
+    settle(&p.near_rig);
+    CHECK_HAS(hear(fds[0]), "HTTP/1.1 101");
+    CHECK_STR(p.near.events, "O");
+    CHECK_STR(hear(silent), "(eof)");
+    close(silent);
+    close(fds[0]);
+    settle(&p.near_rig);
+    socket_pair(fds);
+    CHECK_INT(chr_add_client(p.near_rig.ctx, "s", fds[1], &err), 0);
+    close(fds[0]);
+    detach(&p.near);
+    rig_close(&p.near_rig);
+    scratch_clean();
+}
+
+/* wait=on, and chr_wait_connected(): the silent ones before don't count. */
+TEST(who_waits_for_a_peer_waits_past_silent_ones)
+{
+    int       i, status;
+    char      text[500];
+    chr_error err;
+    for (i = 0; i < 2; i++) {
+        pair  p;
+        pid_t child;
+        memset(&p, 0, sizeof p);
+        (void)scratch("s"); /* for both */
+        child = fork();
+        if (child == 0) {
+            int silent[3], k, fd;
+            for (k = 0; k < 3; k++)
+                while ((silent[k] = unix_connect(scratch("s"))) < 0) usleep(10000);
+            fd = connect_and_say(WS_REQUEST);
+            while (strncmp(hear(fd), "HTTP/1.1 101", 12) != 0) usleep(10000);
+            while (strcmp(hear(fd), "(eof)") != 0) usleep(10000);
+            _exit(0);
+        }
+        rig_open(&p.near_rig);
+        snprintf(text, sizeof text, "socket,id=s,server=on,wait=%s,websocket=on,path=%s", i ? "on" : "off", scratch("s"));
+        attach(&p.near, make(&p.near_rig, text));
+        if (!i && !CHECK_INT(chr_fe_wait_connected(&p.near.fe, &err), 0)) NOTE("%s", err.text);
+        settle(&p.near_rig);
+        CHECK_STR(p.near.events, "O");
+        detach(&p.near);
+        rig_close(&p.near_rig);
+        waitpid(child, &status, 0);
+        CHECK_INT(status, 0);
+        unlink(scratch("s"));
+    }
+    scratch_clean();
+}
+
+/* Three thousand times a peer comes and goes: in the middle of its handshake, right after it, with a reset, with words that are none. */
+static void come_and_go(const void *arg)
+{
+    const layer *l = (const layer *)arg;
+    char         text[500];
+    pair         p;
+    int          k, fd, fds;
+    long         live = 0;
+    open_server(&p, l, unix_address(text, sizeof text), ",obuf=4K");
+    fds = count_fds();
+    for (k = 0; k < 3000; k++) {
+        fd = connect_and_say(k % 3 == 0 ? l->begins : k % 3 == 1 ? "\r\n\r\n no such thing \r\n\r\n" : strstr(l->name, "ws") ? WS_REQUEST : NULL);
+        settle(&p.near_rig);
+        if (k % 2) CHECK(chr_fe_write(&p.near.fe, "bytes", 5) != 0);
+        close(fd);
+        settle(&p.near_rig);
+        if (k == 10) live = p.near_rig.live;
+        if (k > 10 && !CHECK(p.near_rig.live <= live + 1)) break;
+    }
+    CHECK_INT(count_fds(), fds);
+    detach(&p.near);
+    rig_close(&p.near_rig);
+    scratch_clean();
+}
+
+TEST_FAMILY(come_and_go)
+{
+    char name[100];
+    int  i;
+    for (i = 0; i < LAYERS; i++) {
+        snprintf(name, sizeof name, "come_and_go_%s", layers[i].name);
+        test_add_case(name, come_and_go, &layers[i], 2 * TEST_SECONDS);
+    }
+}
+
+/* ---- floods: each read gives as much as is asked for, for ever ---------------------------------------------------------- */
+
+enum { TURN = 65536 };
+
+static int open_flooded(pair *p, const layer *l)
+{
+    char text[500];
+    int  fd;
+    open_server(p, l, unix_address(text, sizeof text), "");
+    fd = connect_and_say(strcmp(l->name, "websocket") == 0 ? WS_REQUEST : NULL);
+    PUMP(&p->near_rig, p->near.open);
+    settle(&p->near_rig);
+    say(fd, "!"); /* stays unread, so that poll says so */
+    fault_plan.flood = l->chatter;
+    fault_plan.flood_size = l->chatter_size;
+    fault_plan.flood_at = 0;
+    return fd;
+}
+
+static void close_flooded(pair *p, int fd)
+{
+    fault_plan.flood = NULL;
+    close(fd);
+    detach(&p->near);
+    rig_close(&p->near_rig);
+    scratch_clean();
+}
+
+TEST(a_flood_gets_a_bounded_share_of_each_turn)
+{
+    int i, k;
+    for (i = 1; i < 3; i++) {
+        pair p;
+        int  fd = open_flooded(&p, &layers[i]);
+        for (k = 0; k < 10; k++) {
+            fault_plan.flooded = 0;
+            CHECK(chr_loop_step(p.near_rig.ctx, 0) > 0);
+            CHECK(fault_plan.flooded > 0);
+            CHECK(fault_plan.flooded <= TURN);
+        }
+        CHECK_STR(p.near.events, "O");
+        close_flooded(&p, fd);
+    }
+}
+
+TEST(who_blocks_keeps_its_time_in_a_flood)
+{
+    int i;
+    for (i = 1; i < 3; i++) {
+        pair    p;
+        char    four[4];
+        int     fd = open_flooded(&p, &layers[i]);
+        int64_t began = real_ms();
+        CHECK_INT(chr_fe_read_all(&p.near.fe, four, 4, 200), CHR_ERR_TIMEOUT);
+        CHECK(real_ms() - began >= 190);
+        CHECK(real_ms() - began < 2000 * test_time_scale());
+        CHECK_INT(chr_fe_read_all(&p.near.fe, four, 4, 0), CHR_ERR_TIMEOUT);
+        close_flooded(&p, fd);
+    }
+}
+
+#ifdef CHARDEV_MBEDTLS
+/* Warnings in plain text, in the middle of the handshake: mbed TLS would read them for as long as they come. The ten seconds go on. */
+TEST(alerts_in_a_handshake_are_bounded_in_bytes_and_in_time)
+{
+    static const char alert[] = { 21, 3, 3, 0, 2, 1, 90 };
+    char              text[500];
+    pair              p;
+    int               k, fds;
+    fault_plan.haste = 10;
+    open_server(&p, &layers[3], unix_address(text, sizeof text), "");
+    fds = count_fds();
+    rig_open_virtual(&p.far_rig);
+    add_key(&p.far_rig, "id=tc,endpoint=client,username=fred");
+    snprintf(text, sizeof text, "socket,id=c,reconnect-ms=1000000,path=%s%s", scratch("s"), layers[3].client);
+    attach(&p.far, make(&p.far_rig, text));
+    for (k = 0; k < 10 && count_fds() < fds + 4; k++) chr_loop_step(p.near_rig.ctx, 1); /* its hello is answered */
+    settle(&p.near_rig);
+    chr_loop_step(p.far_rig.ctx, 10); /* the answer to that will not be read: so poll says that there is something */
+    fault_plan.flood = alert;
+    fault_plan.flood_size = sizeof alert;
+    for (k = 0; k < 5000 && !p.near_rig.log[0]; k++) {
+        fault_plan.flooded = 0;
+        chr_loop_step(p.near_rig.ctx, 1);
+        CHECK(fault_plan.flooded <= 2 * TURN); /* twice when it ends, and the rest is thrown away */
+    }
+    CHECK_HAS(p.near_rig.log, "chardev s: ");
+    CHECK_STR(p.near.events, "");
+    fault_plan.flood = NULL;
+    close_pair(&p);
+}
+#endif
