@@ -71,7 +71,8 @@
  *     CHARDEV_IMPLEMENTATION   emit the functions: in exactly one file of a program
  *     CHARDEV_STATIC           all functions static: each file has its own copy
  *     CHARDEV_API              what stands before each public function (e.g. a dllexport); default extern
- *     CHARDEV_THREADS          chr_fe_write* from any thread; host names are looked up in the background (pthreads)
+ *     CHARDEV_THREADS          writes and a few more calls from any thread (see THREADS); host names are looked up in the
+ *                              background (pthreads)
  *     CHARDEV_MBEDTLS          TLS for sockets, with mbed TLS 2.28 or 3.x: link -lmbedtls -lmbedx509 -lmbedcrypto
  *     CHARDEV_SPICE            spicevmc and spiceport, for an emulator that runs a spice-server: compile and link as pkg-config
  *                              spice-server says
@@ -84,16 +85,38 @@
  * RULES that hold for all that follows.
  *
  *     - Nothing is global (but the process's terminal, for stdio), nothing is printed, nothing exits or asserts. A context belongs
- *       to one thread. With CHARDEV_THREADS others may write (chr_fe_write and its kin) while that one is in its loop; outside of
- *       it, it says chr_loop_lock() first.
+ *       to one thread, its owner: the one that made it, or that ran its loop last. What others may call stands under THREADS.
  *     - Functions that fail return a negative CHR_ERR_... (or NULL) and, given a chr_error, one line that names what was wrong.
  *     - Any function may be called from inside any handler, also to remove the chardev that is calling. The few that block
  *       (they say so) refuse there with CHR_ERR_IN_HANDLER.
- *     - No call of yours calls your handlers before it returns; what it causes comes from the loop. Exceptions:
- *       chr_fe_set_handlers() on an open chardev gives OPENED at once; chr_change() asks your `change` handler, and tells
- *       CLOSED before and OPENED after it; chr_send_break() gives BREAK; chr_fe_take_focus() gives MUX_OUT and MUX_IN;
- *       chr_context_free() gives CLOSED. (can_read is no event: it may be asked at any time, and only answers.)
+ *     - No call of yours calls your handlers before it returns; what it causes comes from the loop, can_read too. Exceptions:
+ *       chr_fe_set_handlers() on an open chardev gives OPENED at once; chr_change() asks your `change` handler, and tells CLOSED
+ *       before it when the old backend was open and the new one is not, OPENED after it when it is the other way round, and
+ *       nothing when both are open; chr_send_break() gives BREAK; chr_fe_take_focus() gives MUX_OUT and MUX_IN;
+ *       chr_context_free() gives CLOSED. Before these comes what waits for the loop, so that events keep their order.
+ *       chr_drain() runs the loop, and a backend's chr_be_...() calls are its own business.
+ *     - A descriptor that you give in options is the chardev's from success on. After an error it is yours, open, with the flags
+ *       that it had.
  *     - Descriptors become CLOEXEC and non-blocking. SIGPIPE never comes. No signal's disposition is touched.
+ *
+ * THREADS. With CHARDEV_THREADS the calls below may be made from any thread, at any time between chr_fe_init() and
+ * chr_context_free(), also while the owner swaps, removes or reconnects the chardev. All others are the owner's. Handlers, the hooks
+ * watch_changed and timeout_changed, and a backend's slots but write, read and wait_fd run on the owner thread only; the hooks
+ * allocate, log, clock and wall_clock also on a thread that writes, one thread at a time.
+ *
+ *     any thread                                  what it may cost
+ *     chr_fe_write, chr_fe_printf                 the lock; one system call; a wake-up when the loop has to do something for it
+ *     chr_fe_write_all, chr_fe_read_all           the same each time, and waiting in between without the lock, in pieces of 20 ms
+ *     chr_fe_accept_input, chr_fe_add_watch       the lock; a wake-up
+ *     chr_fe_backend_open                         the lock
+ *     chr_idle_start, chr_idle_stop               the lock; a wake-up: the way to post a callback to the owner
+ *     chr_loop_lock, chr_loop_unlock              the lock
+ *     chr_loop_stop, chr_loop_wake                a wake-up, without the lock; from signal handlers too, and without CHARDEV_THREADS
+ *
+ * The lock is one for a context. The owner has it in its loop (handlers included) except while that sleeps, and in each of its calls
+ * except while it blocks: others wait for as long as a handler takes. A wake-up is one byte written to a pipe, and only when the
+ * owner sleeps. A write that another thread's call waits for goes on with the new backend after a swap, and ends with
+ * CHR_ERR_DISCONNECTED (or what was taken) after chr_fe_deinit(), whose frontend must stay in memory as long as others may use it.
  */
 #ifndef CHARDEV_H
 #define CHARDEV_H
@@ -196,8 +219,10 @@ typedef struct chr_config {
  * or descriptors, or when the freestanding profile lacks its `allocate` hook. You own it. */
 CHARDEV_API chr_context *chr_context_new(const chr_config *config);
 
-/* Closes everything in it; each frontend that was told OPENED gets CLOSED and is left without chardev. NULL is allowed.
- * Not from inside a handler. */
+/* Closes everything in it. What waits for the loop is delivered first; then each frontend that was told OPENED gets CLOSED, once, and is
+ * left without chardev. No chardev can be made meanwhile (CHR_ERR_BUSY). NULL is allowed. Not from inside a handler: there it does
+ * nothing but log a line. It blocks while sockets have output to send still, up to two seconds in which nothing moves, ten at most:
+ * chr_drain() before it waits as long as you like. No other thread may be in a call or make one after it. */
 CHARDEV_API void chr_context_free(chr_context *ctx);
 
 /* ====================================================================================================================
@@ -206,20 +231,25 @@ CHARDEV_API void chr_context_free(chr_context *ctx);
  * Three ways to use it. Run it: chr_loop_run(). Step it from your own: chr_loop_step(ctx, 0). Or hand it to another loop:
  * either take its descriptors before each poll (chr_loop_prepare) and hand back what is ready (chr_loop_dispatch), or set
  * the hooks watch_changed and timeout_changed, call chr_watch_ready() when a descriptor is ready, and chr_loop_dispatch(ctx,
- * NULL, 0) when chr_loop_timeout() is over. On the freestanding profile there are no descriptors: step it from your main loop.
+ * NULL, 0) when chr_loop_timeout() is over. That loop may be level-triggered (poll, epoll, GLib) or edge-triggered (EPOLLET): what is
+ * ready still when chr_watch_ready() returns comes again with the next dispatch, and the time-out is 0 until then. While a frontend
+ * has no room the time-out is 100 ms at most, so that it is asked again.
+ * On the freestanding profile there are no descriptors: step it from your main loop.
  */
 
 /* Dispatches once: waits up to timeout_ms milliseconds (0 = not at all, -1 = without limit) for something to happen.
  * Returns how many callbacks ran, or an error: CHR_ERR_IN_HANDLER from inside a handler, and what poll() may fail with. */
 CHARDEV_API int chr_loop_step(chr_context *ctx, int timeout_ms);
-/* Steps until chr_loop_stop() is called (also from a handler, before or during it). Returns 0 or a negative error. */
+/* Steps until chr_loop_stop() is called (also from a handler, before or during it). Returns 0 or a negative error; CHR_ERR_IN_HANDLER
+ * from inside a handler, where a stop that was asked for stays asked for. */
 CHARDEV_API int chr_loop_run(chr_context *ctx);
 /* Ends chr_loop_run(), or the next one; steps don't mind it. From any thread and from signal handlers. */
 CHARDEV_API void chr_loop_stop(chr_context *ctx);
 /* Makes a sleeping loop return from its wait. From any thread and from signal handlers. */
 CHARDEV_API void chr_loop_wake(chr_context *ctx);
-/* With CHARDEV_THREADS: what the owner calls outside of its loop while others write stands between these two, and none of it blocks.
- * In handlers they are not needed. Without it they do nothing. */
+/* With CHARDEV_THREADS: keeps other threads out between these two, for several calls that belong together or for data of your own that
+ * their handlers touch; they nest. Nothing that blocks may be called between them. In handlers they are not needed: the loop has the
+ * lock. Without CHARDEV_THREADS they do nothing. Any thread. */
 CHARDEV_API void chr_loop_lock(chr_context *ctx);
 CHARDEV_API void chr_loop_unlock(chr_context *ctx);
 
@@ -246,7 +276,7 @@ enum { CHR_IN = 1, CHR_OUT = 2, CHR_HUP = 4 }; /* HUP alone: only hang-up and er
                                                   A foreign loop ignores bits that are not named here */
 
 /* The three things a loop holds. Zero-initialise and embed them in your own structs; the loop allocates nothing for them.
- * Stopping is harmless when not started, and after it the callback does not come any more. One owner thread. */
+ * Stopping is harmless when not started, and after it the callback does not come any more. Owner thread; idles from any. */
 struct chr_watch {
     chr_context *ctx;
     void       (*ready)(void *opaque, int events); /* which of CHR_IN, CHR_OUT, CHR_HUP */
@@ -279,7 +309,7 @@ CHARDEV_API void chr_watch_ready(chr_watch *watch, int events); /* from a foreig
 CHARDEV_API void chr_timer_start(chr_context *ctx, chr_timer *timer, int64_t delay_ms, void (*expired)(void *), void *opaque);
 CHARDEV_API void chr_timer_stop(chr_timer *timer);
 
-/* Calls `run` once, at the end of this step or of the next. */
+/* Calls `run` once, from the loop, at the end of this step or of the next. A started one stays as it is. Any thread. */
 CHARDEV_API void chr_idle_start(chr_context *ctx, chr_idle *idle, void (*run)(void *), void *opaque);
 CHARDEV_API void chr_idle_stop(chr_idle *idle);
 
@@ -367,11 +397,16 @@ CHARDEV_API chr_dev *chr_open(chr_context *ctx, const char *id, const chr_backen
 CHARDEV_API chr_dev *chr_find(chr_context *ctx, const char *id);
 /* Walks all: NULL gives the first; NULL comes after the last. */
 CHARDEV_API chr_dev *chr_next(chr_context *ctx, const chr_dev *dev);
-/* Closes and frees a chardev. CHR_ERR_NOT_FOUND; CHR_ERR_BUSY while a frontend is attached. */
+/* Closes and frees a chardev; one made with mux=on takes its ID-base with it. What a socket has taken is still sent, in the background
+ * (lingering close). Pointers to it are invalid afterwards (inside a handler of its own: when that has returned). CHR_ERR_NOT_FOUND;
+ * CHR_ERR_BUSY while a frontend is attached, which an ID-base always has. */
 CHARDEV_API int chr_remove(chr_context *ctx, const char *id, chr_error *err);
 /* Hot swap: another backend under a living frontend, which must have a `change` handler and may refuse. `options` as in
- * chr_new(), an id in them is ignored. After an error the old one works as before (without frontend: it is gone) and descriptors
- * are still yours. CHR_ERR_NOT_FOUND, CHR_ERR_NOT_SUPPORTED, CHR_ERR_BUSY (refused) and what chr_new() may return. */
+ * chr_new(), an id in them is ignored. The new chr_dev has the id: pointers to the old one are invalid afterwards, use chr_find(). The
+ * frontend is told CLOSED before if the old one was open and the new one is not, OPENED after it if only the new one is. After an
+ * error the old one works as before (without frontend: it is gone, since it lets go of its address first) and descriptors are still
+ * yours, as they were. CHR_ERR_NOT_FOUND; CHR_ERR_NOT_SUPPORTED (no `change` handler; from or to a mux or hub, or with mux=on);
+ * CHR_ERR_BUSY (refused, or being changed already); and what chr_new() may return. */
 CHARDEV_API int chr_change(chr_context *ctx, const char *id, const char *options, chr_error *err);
 CHARDEV_API int chr_change_from(chr_context *ctx, chr_origin origin, const char *id, const char *options, chr_error *err);
 /* Delivers BREAK to the frontend, as if it came from the far side. */
@@ -406,7 +441,8 @@ CHARDEV_API int chr_drain(chr_context *ctx, int timeout_ms);
 typedef struct chr_handlers {
     int  (*can_read)(void *opaque);                         /* how many bytes you take now; when it becomes > 0 again, */
     void (*read)(void *opaque, const void *buf, size_t len); /* say chr_fe_accept_input(); read gets never more than that */
-    void (*event)(void *opaque, int event);                 /* CHR_EVENT_...; OPENED and CLOSED strictly alternate */
+    void (*event)(void *opaque, int event);                 /* CHR_EVENT_...; seen from one set of handlers OPENED and CLOSED
+                                                               strictly alternate, OPENED first */
     int  (*change)(void *opaque);                           /* another backend is behind you now; < 0 refuses it */
 } chr_handlers;
 
@@ -424,18 +460,19 @@ struct chr_frontend {
     void        *slot;                 /* the backend's, where it has many frontends */
 };
 
-/* Attaches to a chardev (or to none, with NULL: then writes return CHR_ERR_DISCONNECTED). CHR_ERR_BUSY if it is taken. */
+/* Attaches to a chardev (or to none, with NULL: then writes return CHR_ERR_DISCONNECTED). CHR_ERR_BUSY if the chardev is taken, or if
+ * the frontend is attached already, which it then stays. */
 CHARDEV_API int chr_fe_init(chr_frontend *fe, chr_dev *dev, chr_error *err);
 /* Detaches; no handler comes after it. */
 CHARDEV_API void chr_fe_deinit(chr_frontend *fe);
 /* Sets (copies) the handlers; NULL, or none in it, takes them away and closes this side. On an open chardev OPENED comes at once. On a mux
  * it also takes the focus. */
 CHARDEV_API void chr_fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers, void *opaque);
-/* "I have room again": the loop looks at can_read at once. */
+/* "I have room again": the loop asks can_read before it sleeps next; a sleeping one wakes up. Any thread. */
 CHARDEV_API void chr_fe_accept_input(chr_frontend *fe);
 
 /* One attempt. Returns the bytes taken, or CHR_ERR_WOULD_BLOCK (none taken: see chr_fe_add_watch), CHR_ERR_DISCONNECTED
- * (nobody there: dropped), CHR_ERR_IO. With CHARDEV_THREADS from any thread. */
+ * (nobody there: dropped), CHR_ERR_IO. Any thread. */
 CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t len);
 /* Waits until all is taken, at most timeout_ms milliseconds of real time (-1 = without limit). Returns the bytes taken: len, or fewer
  * when the time ran out or the far side went after some; else the error. CHR_ERR_IN_HANDLER from inside a handler. */
@@ -446,7 +483,7 @@ CHARDEV_API int chr_fe_read_all(chr_frontend *fe, void *buf, size_t len, int tim
 /* printf() into chr_fe_write(). */
 CHARDEV_API int chr_fe_printf(chr_frontend *fe, const char *format, ...) CHR_PRINTF(2, 3);
 /* Calls `writable` once, from the loop, when more output can be taken or the far side is gone. One per frontend: the last
- * wins; NULL takes it away. */
+ * wins; NULL takes it away. Any thread. Without chardev nothing happens. */
 CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaque), void *opaque);
 
 /* Commands to the device at the far side. CHR_ERR_NOT_SUPPORTED where it has no such thing. */
@@ -472,8 +509,8 @@ enum {
     CHR_IOCTL_SERIAL_PURGE,         /* int *: CHR_PURGE_...: what the line holds is dropped, with what obuf= holds; CHR_ERR_INVALID */
     CHR_IOCTL_SERIAL_GET_ERRORS,    /* int *: CHR_LINE_...: those since it was asked last */
     CHR_IOCTL_SERIAL_SET_ERRORS,    /* int *: a com-port server's client is told of them, as far as its mask says */
-    CHR_IOCTL_GET_TERMINAL_SIZE = 40, /* chr_terminal_size *: as a telnet peer has told it; NOT_SUPPORTED until it has */
-    CHR_IOCTL_SET_TERMINAL_SIZE     /* chr_terminal_size *: a telnet client tells its server, and each one after it; 0 to 65535 */
+    CHR_IOCTL_GET_TERMINAL_SIZE = 40, /* chr_terminal_size *: of stdio's, or as a telnet peer has told it; NOT_SUPPORTED until it has */
+    CHR_IOCTL_SET_TERMINAL_SIZE     /* chr_terminal_size *, 0 to 65535: of a pty; a telnet client tells its server, and each one after it */
 };
 
 /* A serial line over the network (socket with com-port=on, RFC 2217). A client drives the line at its server: what it sets counts
@@ -548,7 +585,17 @@ CHARDEV_API int  chr_fe_backend_open(const chr_frontend *fe);             /* be_
  * a const chr_backend; register it. The core calls: `open` once (state zeroed, options complete, checked against the table and
  * copied: use dev->options as long as you live); then the slots; `close` once, also after a failed open, to let go of all that
  * open got. The state is freed after that, when the last dispatch that may touch it is over: after chr_be_write() and
- * chr_be_event() look at dev->removed. Call those two from the loop (watches, timers, idles), never from inside a slot.
+ * chr_be_event() look at dev->removed.
+ *
+ * Slots run quiet, inside of somebody's call: no handler comes from there. `open` and all others may send events and say
+ * chr_be_writable(): they come from the loop (of several equal ones one, and of ints that are no CHR_EVENT_... the last). The room that
+ * chr_be_can_write() tells there is 0, and the loop asks again with `update`. chr_be_write() is for the loop (watches, timers, idles)
+ * alone. Outside of slots and of the loop, in a test, the chr_be_...() calls deliver at once, and what handlers remove meanwhile stays
+ * in memory until the next dispatch is over.
+ *
+ * Descriptors in options (CHR_OPTION_FD) may be given back as long as dev->given is not NULL: leave them open in `close` then.
+ * With CHARDEV_THREADS `write`, `read` and `wait_fd` may be called on any thread, with the lock. They start idles and timers, but no
+ * watches, and post what else there is to do with an idle. `update` is called on the owner thread, from the loop.
  */
 
 /* How bytes go: the hot part of a backend. */
@@ -609,7 +656,8 @@ struct chr_backend {
     void            (*set_open)(chr_dev *dev, int is_open);        /* the frontend's side came or went; or NULL */
     const chr_peer_slots    *peer;                                 /* or NULL */
     const chr_sharing_slots *sharing;                              /* or NULL */
-    int               fixed;                                       /* stands on others: can't be hot-swapped, nor stacked once more */
+    int               fixed;                                       /* 1 = it stands on other chardevs: chr_change() neither takes
+                                                                      it away nor puts it in, and no mux or hub goes on it */
     const chr_input_slots   *input;                                /* or NULL */
 };
 
@@ -648,7 +696,8 @@ CHARDEV_API const chr_backend *chr_backend_find(chr_context *ctx, const char *na
 /* Walks all: NULL gives the first; NULL comes after the last. */
 CHARDEV_API const chr_backend *chr_backend_next(chr_context *ctx, const chr_backend *kind);
 
-CHARDEV_API int  chr_be_can_write(chr_dev *dev);                            /* how many bytes the frontend takes now */
+CHARDEV_API int  chr_be_can_write(chr_dev *dev);                            /* how many bytes the frontend takes now; events that
+                                                                               wait come first */
 CHARDEV_API void chr_be_write(chr_dev *dev, const void *buf, size_t len);   /* input for it, at most that many */
 CHARDEV_API void chr_be_event(chr_dev *dev, int event);                     /* CHR_EVENT_..., or any other int */
 CHARDEV_API int  chr_be_wants_writable(const chr_dev *dev);                 /* whether a frontend waits to write more */
@@ -711,7 +760,7 @@ typedef struct chr_pipe_options {
 
 typedef struct chr_pty_options {
     chr_common_options common;
-    const char        *path; /* a symlink to the slave is made here, or NULL */
+    const char        *path; /* a symlink to the slave is made here, or NULL; a stale one to a pty is replaced */
 } chr_pty_options;
 
 typedef struct chr_stdio_options {
@@ -790,8 +839,8 @@ typedef struct chr_spiceport_options {
 #ifndef CHARDEV_NO_RINGBUF
 typedef enum chr_format { CHR_UTF8, CHR_BASE64 } chr_format; /* BASE64: RFC 4648 section 4 */
 
-/* Appends text to a ring buffer as if the guest had written it; base64 is decoded first. Returns the bytes stored, or
- * CHR_ERR_NOT_SUPPORTED (not a ringbuf), CHR_ERR_INVALID (bad base64). */
+/* Appends text to a ring buffer as if the guest had written it; base64 is decoded first. Returns the bytes stored: the last ones, as
+ * many as fit, of a longer text; or CHR_ERR_NOT_SUPPORTED (not a ringbuf), CHR_ERR_INVALID (bad base64). */
 CHARDEV_API int chr_ringbuf_write(chr_dev *dev, const char *text, size_t len, chr_format format, chr_error *err);
 /* Takes up to `size` bytes out, oldest first, as text into out[capacity] (no zero is added). Returns the text's length: it
  * takes no more than fits. utf8: whole sequences only; bytes that are none become U+FFFD. CHR_ERR_NOT_SUPPORTED. */
@@ -905,7 +954,8 @@ CHARDEV_API int chr_input_sync(chr_dev *dev);
  */
 
 /* Records all chardevs, those that are there and those to come, into a new file. CHR_ERR_BUSY while one is under way; errors of
- * opening. If the file can't be written later on, recording ends with one line in the log. */
+ * opening. If the file can't be written later on, or chardev number 65537 comes, recording ends with one line in the log: the number
+ * in the file has 16 bits, and one that was removed keeps its own. */
 CHARDEV_API int chr_record_start(chr_context *ctx, const char *path, chr_error *err);
 /* Ends the file. CHR_ERR_NOT_FOUND when nothing is (or was, after a failure) being recorded. chr_context_free() does it, too. */
 CHARDEV_API int chr_record_stop(chr_context *ctx);
@@ -2010,7 +2060,8 @@ static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, i
 
 typedef struct termios chr__termios;
 
-CHR__PRIVATE int chr__os_is_terminal(int fd) { return CHR_SYS(isatty)(fd) == 1; }
+/* EIO: a terminal that is hung up. */
+CHR__PRIVATE int chr__os_is_terminal(int fd) { return CHR_SYS(isatty)(fd) == 1 || errno == EIO; }
 
 CHR__PRIVATE int chr__os_is_character_device(int fd)
 {
@@ -2022,6 +2073,29 @@ CHR__PRIVATE int chr__os_is_character_device(int fd)
 CHR__PRIVATE int chr__os_termios_get(int fd, chr__termios *settings)
 {
     return CHR_SYS(tcgetattr)(fd, settings) < 0 ? chr__os_code(errno) : 0;
+}
+
+/* The size of a terminal's window, in characters. */
+CHR__PRIVATE int chr__os_terminal_size(int fd, int *columns, int *rows)
+{
+    struct winsize size;
+
+    if (CHR_SYS(ioctl)(fd, (chr__request)TIOCGWINSZ, &size) < 0)
+        return chr__os_code(errno);
+    *columns = size.ws_col;
+    *rows = size.ws_row;
+    return 0;
+}
+
+/* Whoever has the slave open gets SIGWINCH. */
+CHR__PRIVATE int chr__os_terminal_resize(int fd, int columns, int rows)
+{
+    struct winsize size;
+
+    memset(&size, 0, sizeof size);
+    size.ws_col = (unsigned short)columns;
+    size.ws_row = (unsigned short)rows;
+    return CHR_SYS(ioctl)(fd, (chr__request)TIOCSWINSZ, &size) < 0 ? chr__os_code(errno) : 0;
 }
 
 CHR__PRIVATE int chr__os_termios_set(int fd, const chr__termios *settings)
@@ -2306,6 +2380,111 @@ static int chr__os_terminal_make_raw(int with_signals, int echo)
 #endif
 
 #if CHARDEV_HAS_PTY
+/* What happens to a file by others. Linux: inotify. */
+
+enum { CHR__FILE_OPENED = 1, CHR__FILE_CLOSED = 2, CHR__FILE_CHANGED = 4, CHR__FILE_ANY = 8 }; /* CHANGED: owner, mode */
+enum { CHR__NEWS = 16 };                                                 /* at a time; ANY: some were lost */
+
+typedef struct chr__file_news {
+    int number, what; /* of the watch: what chr__os_notifier_add() returned */
+} chr__file_news;
+
+#if defined(__linux__)
+#include <sys/inotify.h>
+
+static int chr__os_notifier_open(void)
+{
+    int fd = chr__os_above_standard(CHR_SYS(inotify_init1)(IN_NONBLOCK | IN_CLOEXEC));
+
+    return fd < 0 ? chr__os_code(errno) : fd;
+}
+
+/* A number above 0, or an error. */
+static int chr__os_notifier_add(int fd, const char *path)
+{
+    int number = CHR_SYS(inotify_add_watch)(fd, path, IN_OPEN | IN_CLOSE | IN_ATTRIB);
+
+    return number < 0 ? chr__os_code(errno) : number;
+}
+
+static void chr__os_notifier_remove(int fd, int number)
+{
+    (void)CHR_SYS(inotify_rm_watch)(fd, number);
+}
+
+/* Up to CHR__NEWS; how many. Those of files have no name behind them. */
+static int chr__os_notifier_read(int fd, chr__file_news *news)
+{
+    char                 bytes[CHR__NEWS * sizeof(struct inotify_event)];
+    struct inotify_event event;
+    int                  i, n = chr__os_read(fd, bytes, sizeof bytes);
+
+    n = n < 0 ? 0 : n / (int)sizeof event;
+    for (i = 0; i < n; i++) {
+        memcpy(&event, bytes + (size_t)i * sizeof event, sizeof event);
+        news[i].number = event.wd;
+        news[i].what = (event.mask & IN_OPEN ? CHR__FILE_OPENED : 0) | (event.mask & IN_CLOSE ? CHR__FILE_CLOSED : 0) |
+                       (event.mask & IN_ATTRIB ? CHR__FILE_CHANGED : 0) | (event.mask & IN_Q_OVERFLOW ? CHR__FILE_ANY : 0);
+    }
+    return n;
+}
+#else
+static int  chr__os_notifier_open(void) { return CHR_ERR_NOT_SUPPORTED; }
+static int  chr__os_notifier_add(int fd, const char *path) { return (void)fd, (void)path, CHR_ERR_NOT_SUPPORTED; }
+static void chr__os_notifier_remove(int fd, int number) { (void)fd, (void)number; }
+static int  chr__os_notifier_read(int fd, chr__file_news *news) { return (void)fd, (void)news, 0; }
+#endif
+
+#if defined(__APPLE__)
+#define CHR__STAT_TIME(info, which) ((info).st_##which##timespec)
+#else
+#define CHR__STAT_TIME(info, which) ((info).st_##which##tim)
+#endif
+
+/* Whether the symlink leads there. */
+static int chr__os_link_leads_to(const char *path, const char *target)
+{
+    char    text[256];
+    ssize_t n = CHR_SYS(readlink)(path, text, sizeof text);
+
+    return n >= 0 && (size_t)n == strlen(target) && memcmp(text, target, (size_t)n) == 0;
+}
+
+/* The symlink to a terminal bears the time of that terminal's last change (ctime), to be told from one to a later terminal of the
+ * same name. Afresh after each change of owner or mode. */
+static void chr__os_link_stamp(const char *path, const char *terminal)
+{
+    struct stat     info;
+    struct timespec times[2];
+
+    if (CHR_SYS(stat)(terminal, &info) < 0)
+        return;
+    times[0] = times[1] = CHR__STAT_TIME(info, c);
+    (void)CHR_SYS(utimensat)(AT_FDCWD, path, times, AT_SYMLINK_NOFOLLOW);
+}
+
+/* 1 = a symlink into the file system of the pty `own`, left behind by a process that is gone: its terminal is gone too, or another
+ * has its name by now, made after the link. -1 = one to a terminal in use; 0 = any other file. */
+static int chr__os_link_is_stale(const char *path, const char *own)
+{
+    size_t          directory = (size_t)(strrchr(own, '/') - own) + 1;
+    struct stat     link, terminal;
+    struct timespec made, changed;
+    char            target[256];
+    ssize_t         n = CHR_SYS(readlink)(path, target, sizeof target - 1);
+
+    target[n < 0 ? 0 : n] = 0;
+    if (strncmp(target, own, directory) != 0 || strchr(target + directory, '/') || CHR_SYS(lstat)(path, &link) < 0)
+        return 0;
+    if (CHR_SYS(stat)(target, &terminal) < 0)
+        return errno == ENOENT ? 1 : -1;
+    made = CHR__STAT_TIME(link, m);
+    changed = CHR__STAT_TIME(terminal, c);
+    if (made.tv_nsec == 0) /* a file system that counts in seconds */
+        changed.tv_nsec = 0;
+    return changed.tv_sec > made.tv_sec || (changed.tv_sec == made.tv_sec && changed.tv_nsec > made.tv_nsec) ? 1 : -1;
+}
+
 /* The master of a new pty, and the name of its slave in name[size]. */
 static int chr__os_pty_open(char *name, size_t size, chr_error *err)
 {
@@ -2333,6 +2512,16 @@ static int chr__os_pty_open(char *name, size_t size, chr_error *err)
     chr__format(name, size, "%s", slave);
     return fd;
 #endif
+}
+
+/* What has come to the slave and nobody has read is thrown away. That can be asked of the slave only. */
+static void chr__os_pty_flush(const char *name)
+{
+    int fd = chr__os_open(name, CHR__OPEN_BOTH, NULL);
+
+    if (fd >= 0)
+        (void)CHR_SYS(tcflush)(fd, TCIFLUSH);
+    chr__os_close(fd);
 }
 
 /* Makes the slave raw. That opens and closes it, after which the master reports a hang-up as long as nobody has it open. */
@@ -3473,7 +3662,8 @@ CHR__PRIVATE int chr__os_write(int fd, chr__fd_type type, const void *buf, size_
 }
 CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
 {
-    (void)fd, (void)buf, (void)len, (void)offset;
+    (void)fd, (void)offset;
+    memset(buf, 0, len); /* else gcc -Og takes it for a value that callers use */
     return CHR_ERR_NOT_SUPPORTED;
 }
 CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms) { (void)fd; (void)events; return timeout_ms < 0 ? CHR_ERR_NOT_SUPPORTED : 0; }
@@ -3669,6 +3859,10 @@ struct chr_context {
     unsigned     turn;         /* of the loop, or of a call that blocks: what bounds work starts anew with it */
     chr__waker   waker;
     chr_watch    wake_watch;
+#if CHARDEV_HAS_PTY
+    struct chr__file_watch *file_watches;
+    chr_watch    notifier;     /* of the descriptor that tells of all of them; made with the first */
+#endif
     int          depth;        /* handlers and dispatches that are running: nothing is freed before it is 0 */
     int          quiet;        /* calls into a backend's slots: events wait for the loop */
     int          outside;      /* those of them that no frontend makes: to a recorder their events come by themselves */
@@ -3705,6 +3899,7 @@ struct chr_context {
 #endif
 #ifdef CHARDEV_THREADS
     chr__mutex         mutex;
+    int                locks;           /* how often it is locked by the thread that has it */
     chr__thread        owner;           /* who made it, or ran its loop last */
     int                rung;            /* with hooks: another thread has rung the waker */
 #endif
@@ -3719,12 +3914,12 @@ enum { CHR__BUFFER_SIZE = 65536 };
 #endif
 
 /* With threads: one recursive lock for a context. Its owner thread holds it while it is in its loop, except when it sleeps in poll(),
- * and in each call that changes something; other threads in each call that they may make. Under it they touch buffers, counters, flags
- * and the ring of idles, never the poll set, timers, layers' handshakes or the registry: what these need is posted to the owner, with
- * an idle or chr__update(). */
+ * and in each call that changes something, except when that blocks; other threads in each call that they may make. Under it they touch
+ * buffers, counters, flags, and the rings of idles and timers, never the poll set, layers' handshakes or the registry: what these need is
+ * posted to the owner, with an idle or chr__update(). */
 #ifdef CHARDEV_THREADS
-#define CHR__LOCK(ctx) chr__os_lock(&(ctx)->mutex)
-#define CHR__UNLOCK(ctx) chr__os_unlock(&(ctx)->mutex)
+#define CHR__LOCK(ctx) (chr__os_lock(&(ctx)->mutex), (void)(ctx)->locks++)
+#define CHR__UNLOCK(ctx) ((void)(ctx)->locks--, chr__os_unlock(&(ctx)->mutex))
 #define CHR__OWN(ctx) ((void)((ctx)->owner = chr__os_thread()))
 #define CHR__IS_FOREIGN(ctx) (!chr__os_is_thread((ctx)->owner))
 #else
@@ -4294,35 +4489,55 @@ static void chr__watches_close_gaps(chr_context *ctx)
 
 /* -- timers -- */
 
-CHARDEV_API void chr_timer_stop(chr_timer *timer)
+static void chr__timer_unlink(chr_timer *timer)
 {
     if (!timer->next)
         return;
     timer->ctx->due--;
     timer->next->prev = timer->prev;
-    timer->prev->next = timer->next;
-    timer->next = timer->prev = NULL;
+    CHR__STORE(timer->prev->next, timer->next);
+    timer->prev = NULL;
+    CHR__STORE(timer->next, NULL);
+}
+
+/* Its neighbours in the ring may be other threads'. After its context, a stopped one is looked at only. */
+CHARDEV_API void chr_timer_stop(chr_timer *timer)
+{
+    chr_context *ctx = CHR__LOAD(timer->next) ? timer->ctx : NULL;
+
+    if (!ctx)
+        return;
+    CHR__LOCK(ctx);
+    chr__timer_unlink(timer);
+    CHR__UNLOCK(ctx);
+}
+
+static void chr__timer_link(chr_timer *ring, chr_timer *timer)
+{
+    chr_timer *before; /* from the far end: timers of one period, the usual case, arrive in order */
+
+    for (before = ring->prev; before != ring && before->deadline > timer->deadline; before = before->prev)
+        ;
+    timer->ctx->due++;
+    timer->prev = before;
+    before->next->prev = timer;
+    CHR__STORE(timer->next, before->next);
+    CHR__STORE(before->next, timer);
 }
 
 static void chr__timer_start_at(chr_context *ctx, chr_timer *ring, chr_timer *timer, int64_t deadline, void (*expired)(void *),
                                 void *opaque)
 {
-    chr_timer *before; /* from the far end: timers of one period, the usual case, arrive in order */
-
-    chr_timer_stop(timer);
+    CHR__LOCK(ctx);
+    chr__timer_unlink(timer);
     timer->ctx = ctx;
     timer->expired = expired;
     timer->opaque = opaque;
     timer->deadline = deadline;
-    for (before = ring->prev; before != ring && before->deadline > timer->deadline; before = before->prev)
-        ;
-    timer->prev = before;
-    timer->next = before->next;
-    before->next->prev = timer;
-    before->next = timer;
-    ctx->due++;
+    chr__timer_link(ring, timer);
     if (ring->next == timer)
         chr__loop_poke(ctx);
+    CHR__UNLOCK(ctx);
 }
 
 CHARDEV_API void chr_timer_start(chr_context *ctx, chr_timer *timer, int64_t delay_ms, void (*expired)(void *), void *opaque)
@@ -4341,7 +4556,12 @@ CHR__PRIVATE void chr__timer_start_real(chr_context *ctx, chr_timer *timer, int6
 
 CHARDEV_API int64_t chr_loop_deadline(chr_context *ctx)
 {
-    return ctx->timers.next == &ctx->timers ? INT64_MAX : ctx->timers.next->deadline;
+    int64_t deadline;
+
+    CHR__LOCK(ctx);
+    deadline = ctx->timers.next == &ctx->timers ? INT64_MAX : ctx->timers.next->deadline;
+    CHR__UNLOCK(ctx);
+    return deadline;
 }
 
 /* Those that are due now; what they start comes in the next step. */
@@ -4379,13 +4599,14 @@ static void chr__idle_unlink(chr_idle *idle)
         return;
     idle->ctx->due--;
     idle->next->prev = idle->prev;
-    idle->prev->next = idle->next;
-    idle->next = idle->prev = NULL;
+    CHR__STORE(idle->prev->next, idle->next);
+    idle->prev = NULL;
+    CHR__STORE(idle->next, NULL);
 }
 
 CHARDEV_API void chr_idle_stop(chr_idle *idle)
 {
-    chr_context *ctx = idle->ctx; /* its neighbours in the ring may be other threads' */
+    chr_context *ctx = CHR__LOAD(idle->next) ? idle->ctx : NULL;
 
     if (!ctx)
         return;
@@ -4399,9 +4620,9 @@ static void chr__idle_link(chr_context *ctx, chr_idle *idle, void (*run)(void *)
     idle->ctx = ctx;
     idle->run = run;
     idle->opaque = opaque;
-    idle->next = &ctx->idles;
     idle->prev = ctx->idles.prev;
-    idle->prev->next = idle;
+    CHR__STORE(idle->next, &ctx->idles);
+    CHR__STORE(idle->prev->next, idle);
     ctx->idles.prev = idle;
     ctx->due++;
 }
@@ -4434,6 +4655,48 @@ CHR__COLD int chr__idles_run(chr_context *ctx)
     chr__idle_unlink(&ctx->last_idle);
     return ran;
 }
+
+/* -- what blocks: others may go on meanwhile -- */
+
+#ifdef CHARDEV_THREADS
+static int chr__locks(const chr_context *ctx) { return ctx->locks; }
+#else
+static int chr__locks(const chr_context *ctx) { return (void)ctx, 0; }
+#endif
+
+static void chr__unlock_times(chr_context *ctx, int times)
+{
+    for (; times > 0; times--)
+        CHR__UNLOCK(ctx);
+}
+
+static void chr__lock_times(chr_context *ctx, int times)
+{
+    for (; times > 0; times--)
+        CHR__LOCK(ctx);
+}
+
+CHR__PRIVATE int chr__block(chr_context *ctx, int fd, int events, int timeout_ms)
+{
+    int ready, locks = chr__locks(ctx);
+
+    chr__unlock_times(ctx, locks);
+    ready = chr__os_wait(fd, events, timeout_ms);
+    chr__lock_times(ctx, locks);
+    return ready;
+}
+
+#if CHARDEV_HAS_SOCKET
+static int chr__block_on(chr_context *ctx, chr__pollfd *polls, int count, int timeout_ms)
+{
+    int ready, locks = chr__locks(ctx);
+
+    chr__unlock_times(ctx, locks);
+    ready = chr__os_poll(polls, count, timeout_ms);
+    chr__lock_times(ctx, locks);
+    return ready;
+}
+#endif
 
 /* -- dispatch -- */
 
@@ -4816,6 +5079,101 @@ static void chr__woken(void *opaque, int events)
 #endif
     chr__os_waker_quiet(&ctx->waker);
 }
+
+#if CHARDEV_HAS_PTY
+/* -- files that are watched for being opened. One descriptor for all, since a user may have few of that kind (128). Closing it
+ * takes the system long: it stays until the context goes. -- */
+
+typedef struct chr__file_watch {
+    chr_context            *ctx;
+    int                     number; /* the system's; 0 = stopped */
+    void                  (*changed)(void *opaque, int what);
+    void                   *opaque;
+    struct chr__file_watch *next;
+} chr__file_watch;
+
+static void chr__file_news_one(chr_context *ctx, const chr__file_news *news)
+{
+    chr__file_watch *watch, *next;
+
+    for (watch = ctx->file_watches; watch; watch = next) {
+        next = watch->next;
+        if (watch->number != news->number && !(news->what & CHR__FILE_ANY))
+            continue;
+        watch->changed(watch->opaque, news->what); /* it may stop this one, but no other */
+    }
+}
+
+static void chr__file_news_ready(void *opaque, int events)
+{
+    chr_context   *ctx = (chr_context *)opaque;
+    chr__file_news news[CHR__NEWS];
+    int            i, count = chr__os_notifier_read(ctx->notifier.fd, news);
+
+    (void)events;
+    for (i = 0; i < count; i++)
+        chr__file_news_one(ctx, &news[i]);
+}
+
+static int chr__file_notifier(chr_context *ctx)
+{
+    int fd;
+
+    if (ctx->notifier.slot)
+        return ctx->notifier.fd;
+    fd = chr__os_notifier_open();
+    if (fd >= 0 && chr_watch_start(ctx, &ctx->notifier, fd, CHR_IN, chr__file_news_ready, ctx) < 0) {
+        chr__os_close(fd);
+        return CHR_ERR_NO_MEMORY;
+    }
+    return fd;
+}
+
+/* Fails where the system has no such thing, or no more of it: then the file has to be looked at from time to time. `changed` only
+ * notes what it is told. */
+static int chr__file_watch_start(chr_context *ctx, chr__file_watch *watch, const char *path, void (*changed)(void *, int), void *opaque)
+{
+    int fd = chr__file_notifier(ctx), number = fd < 0 ? fd : chr__os_notifier_add(fd, path);
+
+    if (number < 0)
+        return number;
+    watch->ctx = ctx;
+    watch->number = number;
+    watch->changed = changed;
+    watch->opaque = opaque;
+    watch->next = ctx->file_watches;
+    ctx->file_watches = watch;
+    return 0;
+}
+
+static void chr__file_watch_stop(chr__file_watch *watch)
+{
+    chr__file_watch **link;
+
+    if (!watch->number)
+        return;
+    chr__os_notifier_remove(watch->ctx->notifier.fd, watch->number);
+    watch->number = 0;
+    for (link = &watch->ctx->file_watches; *link != watch; link = &(*link)->next)
+        ;
+    *link = watch->next;
+}
+
+/* What has happened by now is told before it returns. */
+static void chr__file_watch_look(chr__file_watch *watch)
+{
+    if (watch->number)
+        chr__file_news_ready(watch->ctx, CHR_IN);
+}
+
+static void chr__file_notifier_close(chr_context *ctx)
+{
+    if (!ctx->notifier.slot)
+        return;
+    chr_watch_stop(&ctx->notifier);
+    chr__os_close(ctx->notifier.fd);
+}
+#endif
 
 /* ====================================================================================================================
  * >>the_options   text to key=value list, list to options struct, by the backend's table
@@ -7671,6 +8029,11 @@ CHR__PRIVATE int chr__flow(int out, int in) { return out == in ? out : CHR_FLOW_
 CHR__PRIVATE int chr__flow_valid(int flow)
 {
     return flow >= CHR_FLOW_NONE && chr__flow_out(flow) <= CHR_FLOW_RTSCTS && chr__flow_in(flow) <= CHR_FLOW_RTSCTS;
+}
+
+CHR__PRIVATE int chr__terminal_size_valid(const chr_terminal_size *size)
+{
+    return size->columns >= 0 && size->columns <= 0xffff && size->rows >= 0 && size->rows <= 0xffff;
 }
 
 CHR__PRIVATE int chr__purge_valid(int what) { return what >= CHR_PURGE_RECEIVE && what <= (CHR_PURGE_RECEIVE | CHR_PURGE_TRANSMIT); }
@@ -12400,16 +12763,22 @@ static const chr_backend chr__pipe_kind = {
  * >>be_pty   the master of a new pseudo terminal
  *
  * far side   who opens the slave          options   path: a symlink to it
- * events     OPENED when somebody has the slave open: seen about each second, and at each write; CLOSED at hang-up
+ * events     OPENED when somebody has the slave open: told by the system at once, or else seen about each second and after each
+ *            write; CLOSED at hang-up
  * ==================================================================================================================== */
 #if CHARDEV_HAS_PTY
 
 typedef struct chr__pty {
-    chr__fd_dev base;
-    chr_timer   look;       /* whether the slave is open */
-    char        slave[64];
-    int         has_symlink;
-    int         is_closing; /* CLOSED is being told: who is there already comes after it */
+    chr__fd_dev     base;
+    chr__file_watch opened;  /* of the slave */
+    int             is_told; /* that watch works: it has told of our own opening */
+    int             openers; /* of which it has told; fewer than there are, where it has taken two for one */
+    int             is_left, is_renewed; /* since the last look: the last of them has gone; and another has come after that */
+    chr_timer       look;    /* whether the slave is open */
+    chr_idle        look_soon;
+    char            slave[64];
+    char           *link;    /* the symlink that we made, absolute; NULL = none */
+    chr__file_id    link_id;
 } chr__pty;
 
 enum { CHR__PTY_LOOK_MS = 1000 };
@@ -12421,48 +12790,141 @@ static const chr_option chr__pty_rows[] = {
 
 static void chr__pty_look(void *opaque);
 
+/* From any thread: the rest is the loop's. */
+static void chr__pty_look_soon(chr__pty *pty)
+{
+    chr_idle_start(pty->base.dev.ctx, &pty->look_soon, chr__pty_look, pty);
+}
+
+/* The next one may have opened it meanwhile, and what tells of it was read, or is read here. */
 static void chr__pty_hung_up(chr__stream *stream, int code)
 {
     chr__pty *pty = (chr__pty *)stream->dev;
 
     (void)code;
     chr__stream_close(stream);
-    chr_timer_start(stream->dev->ctx, &pty->look, CHR__PTY_LOOK_MS, chr__pty_look, pty);
-    pty->is_closing = 1;
+    chr__file_watch_look(&pty->opened);
+    pty->openers = pty->is_renewed ? pty->openers : 0;
+    pty->is_left = pty->is_renewed = 0;
+    chr__pty_look_soon(pty);
     chr_be_event(stream->dev, CHR_EVENT_CLOSED);
-    pty->is_closing = 0;
 }
 
-/* The master reports a hang-up as long as nobody has the slave open; with input, somebody was here since we last looked. */
+/* The master reports a hang-up as long as nobody has the slave open; with input, somebody was here since we last looked. 1 = it is
+ * open now; 0 = nobody is there; or an error. */
 static int chr__pty_try(chr__pty *pty)
 {
     chr__fd_dev *base = &pty->base;
-    int          ready = chr__os_wait(base->in, CHR_IN | CHR_HUP, 0);
+    int          ready = chr__os_wait(base->in, CHR_IN | CHR_HUP, 0), code;
 
-    if (ready < 0 || (ready & (CHR_IN | CHR_HUP)) == CHR_HUP || chr__fd_start(base, base->in, base->in, chr__pty_hung_up, NULL) < 0)
-        return 0;
-    chr_timer_stop(&pty->look);
-    chr_be_event(&base->dev, CHR_EVENT_OPENED);
-    return 1;
+    if (ready < 0 || (ready & (CHR_IN | CHR_HUP)) == CHR_HUP)
+        return ready < 0 ? ready : 0;
+    if (((const chr_common_options *)base->dev.options)->history > 0)
+        chr__os_pty_flush(pty->slave); /* what the last peer has left unread: the history has it */
+    code = chr__fd_start(base, base->in, base->in, chr__pty_hung_up, NULL);
+    return code < 0 ? code : 1;
+}
+
+/* Between two looks the last one has gone and another has come: poll() can't tell. */
+static void chr__pty_renew(chr__pty *pty)
+{
+    chr__stream_look(&pty->base.stream, 0);
+    if (pty->base.stream.top)
+        chr__pty_hung_up(&pty->base.stream, 0);
+}
+
+/* Whether poll() can still tell of the hang-up when the last one has gone: else another has come, or some have not been counted. */
+static void chr__pty_check_left(chr__pty *pty)
+{
+    int ready = chr__os_wait(pty->base.in, CHR_IN | CHR_HUP, 0);
+
+    chr__file_watch_look(&pty->opened);
+    if (!pty->is_left || ready < 0 || (ready & CHR_HUP))
+        return;
+    pty->is_left = 0;
+    pty->openers = 1;
+}
+
+static void chr__pty_look_for_opener(chr__pty *pty)
+{
+    int found = chr__pty_try(pty);
+
+    pty->is_left = pty->is_renewed = 0;
+    if (found > 0)
+        chr_be_event(&pty->base.dev, CHR_EVENT_OPENED);
+    else if (found < 0 || !pty->is_told)
+        chr_timer_start(pty->base.dev.ctx, &pty->look, CHR__PTY_LOOK_MS, chr__pty_look, pty);
 }
 
 static void chr__pty_look(void *opaque)
 {
     chr__pty *pty = (chr__pty *)opaque;
 
-    if (!chr__pty_try(pty))
-        chr_timer_start(pty->base.dev.ctx, &pty->look, CHR__PTY_LOOK_MS, chr__pty_look, pty);
+    chr_timer_stop(&pty->look);
+    if (!pty->base.stream.top) {
+        chr__pty_look_for_opener(pty);
+        return;
+    }
+    if (pty->is_left)
+        chr__pty_check_left(pty);
+    if (pty->is_renewed)
+        chr__pty_renew(pty);
 }
 
+/* Only notes. */
+static void chr__pty_told(void *opaque, int what)
+{
+    chr__pty *pty = (chr__pty *)opaque;
+
+    if (what & CHR__FILE_OPENED) {
+        pty->is_told = 1;
+        pty->is_renewed |= pty->is_left;
+        pty->is_left = 0;
+        pty->openers++;
+    } else if (what & CHR__FILE_CLOSED && pty->openers > 0) {
+        pty->is_left = --pty->openers == 0;
+    }
+    if (what & CHR__FILE_CHANGED && pty->link && chr__os_link_leads_to(pty->link, pty->slave))
+        chr__os_link_stamp(pty->link, pty->slave);
+    chr__pty_look_soon(pty);
+}
+
+/* What is written before OPENED comes has met nobody, so that history= has it, once. */
 static int chr__pty_write(chr_dev *dev, const void *buf, size_t len)
 {
     chr__pty *pty = (chr__pty *)dev;
 
-    if (!pty->base.stream.top && (pty->is_closing || !chr__pty_try(pty)))
-        return CHR_ERR_DISCONNECTED;
-    return chr__stream_write(&pty->base.stream, buf, len);
+    if (pty->base.stream.top)
+        return chr__stream_write(&pty->base.stream, buf, len);
+    if (!pty->is_told)
+        chr__pty_look_soon(pty);
+    return CHR_ERR_DISCONNECTED;
 }
 
+/* A link that is left from a process that is gone is replaced. */
+static int chr__pty_make_link(chr__pty *pty, const char *path, chr_error *err)
+{
+    int code = chr__os_symlink(pty->slave, path, err), stale = code == CHR_ERR_EXISTS ? chr__os_link_is_stale(path, pty->slave) : 0;
+
+    if (stale > 0) {
+        chr__os_unlink(path);
+        code = chr__os_symlink(pty->slave, path, err);
+    } else if (stale < 0 && err) {
+        chr__append(err->text, sizeof err->text, strlen(err->text), " (a link to a terminal that is in use)");
+    }
+    if (code < 0)
+        return code;
+    pty->link = chr__absolute_path(pty->base.dev.ctx, path);
+    if (!pty->link) {
+        chr__os_unlink(path);
+        return chr__no_memory(err);
+    }
+    chr__os_link_stamp(path, pty->slave);
+    pty->link_id = chr__os_file_id(path);
+    return 0;
+}
+
+/* Made raw by opening it, behind the watch: so that shows whether it works. */
 static int chr__pty_open(chr_dev *dev, chr_error *err)
 {
     const char *path = ((const chr_pty_options *)dev->options)->path;
@@ -12473,12 +12935,13 @@ static int chr__pty_open(chr_dev *dev, chr_error *err)
     pty->base.is_owner = 1;
     if (fd < 0)
         return fd;
-    code = chr__os_pty_make_raw(pty->slave, err);
-    if (code == 0 && path)
-        code = chr__os_symlink(pty->slave, path, err);
+    code = path ? chr__pty_make_link(pty, path, err) : 0;
     if (code < 0)
         return code;
-    pty->has_symlink = path != NULL;
+    (void)chr__file_watch_start(dev->ctx, &pty->opened, pty->slave, chr__pty_told, pty);
+    code = chr__os_pty_make_raw(pty->slave, err);
+    if (code < 0)
+        return code;
     chr_timer_start(dev->ctx, &pty->look, CHR__PTY_LOOK_MS / 10, chr__pty_look, pty);
     return 0;
 }
@@ -12488,9 +12951,22 @@ static void chr__pty_close(chr_dev *dev)
     chr__pty *pty = (chr__pty *)dev;
 
     chr_timer_stop(&pty->look);
+    chr_idle_stop(&pty->look_soon);
+    chr__file_watch_stop(&pty->opened);
+    if (pty->link && chr__os_link_leads_to(pty->link, pty->slave)) /* its number is ours until the master is closed */
+        chr__os_unlink_own(pty->link, &pty->link_id);
+    chr__free(dev->ctx, pty->link);
+    pty->link = NULL;
     chr__fd_close(dev);
-    if (pty->has_symlink)
-        chr__os_unlink(((const chr_pty_options *)dev->options)->path);
+}
+
+static int chr__pty_ioctl(chr_dev *dev, int command, void *arg)
+{
+    const chr_terminal_size *size = (const chr_terminal_size *)arg;
+
+    if (command != CHR_IOCTL_SET_TERMINAL_SIZE)
+        return CHR_ERR_NOT_SUPPORTED;
+    return chr__terminal_size_valid(size) ? chr__os_terminal_resize(((chr__pty *)dev)->base.in, size->columns, size->rows) : (int)CHR_ERR_INVALID;
 }
 
 static void chr__pty_describe(const chr_dev *dev, chr_info *info)
@@ -12518,7 +12994,7 @@ static const chr_backend chr__pty_kind = {
     chr__pty_close,                           /* close        */
     &chr__pty_io,                             /* io           */
     chr__pty_describe,                        /* describe     */
-    NULL,                                     /* ioctl        */
+    chr__pty_ioctl,                           /* ioctl        */
     NULL,                                     /* set_open     */
     NULL,                                     /* peer         */
     NULL,                                     /* sharing      */
@@ -12530,7 +13006,8 @@ static const chr_backend chr__pty_kind = {
 /* ====================================================================================================================
  * >>be_stdio   descriptors 0 and 1 of the process, which stay open; a terminal becomes raw until the end
  *
- * far side   who started us          options   signal          events   OPENED from creation, CLOSED at end of input
+ * far side   who started us          options   signal
+ * events     OPENED from creation, CLOSED at end of input; RESIZED when the terminal has another size, seen within half a second
  * ==================================================================================================================== */
 #if CHARDEV_HAS_STDIO
 
@@ -12539,7 +13016,8 @@ typedef struct chr__stdio {
     int         has_terminal; /* the process's 0 and 1 are ours */
     int         is_raw;
     int         echo;
-    chr_timer   look;         /* whether a shell has put its own settings in place, after SIGSTOP and SIGCONT */
+    chr_timer   look;         /* whether a shell has put its own settings in place, after SIGSTOP and SIGCONT; and at the size */
+    chr_terminal_size size;   /* as it was told last */
 } chr__stdio;
 
 enum { CHR__STDIO_LOOK_MS = 500 };
@@ -12556,13 +13034,27 @@ static int chr__stdio_make_raw(chr__stdio *stdio)
     return chr__os_terminal_make_raw(options->signal != CHR_OFF, stdio->echo);
 }
 
-/* A handler for SIGCONT would change a signal's disposition; a look now and then does not. */
+/* Whether it is another than before. */
+static int chr__stdio_resized(chr__stdio *stdio)
+{
+    chr_terminal_size now = stdio->size;
+
+    (void)chr__os_terminal_size(0, &now.columns, &now.rows);
+    if (now.columns == stdio->size.columns && now.rows == stdio->size.rows)
+        return 0;
+    stdio->size = now;
+    return 1;
+}
+
+/* Handlers for SIGCONT and SIGWINCH would change a signal's disposition; a look now and then does not. */
 static void chr__stdio_look(void *opaque)
 {
     chr__stdio *stdio = (chr__stdio *)opaque;
 
     (void)chr__stdio_make_raw(stdio);
     chr_timer_start(stdio->base.dev.ctx, &stdio->look, CHR__STDIO_LOOK_MS, chr__stdio_look, stdio);
+    if (chr__stdio_resized(stdio))
+        chr_be_event(&stdio->base.dev, CHR_EVENT_RESIZED);
 }
 
 /* A standard input that is closed, or can't be read, has ended: as /dev/null. */
@@ -12592,6 +13084,7 @@ static int chr__stdio_open(chr_dev *dev, chr_error *err)
     if (code < 0)
         return code;
     stdio->is_raw = chr__os_is_terminal(0);
+    (void)chr__stdio_resized(stdio);
     if (stdio->is_raw)
         chr__stdio_look(stdio);
     chr_be_event(dev, CHR_EVENT_OPENED);
@@ -12608,10 +13101,20 @@ static void chr__stdio_close(chr_dev *dev)
         chr__os_terminal_release();
 }
 
+static int chr__stdio_get_size(chr__stdio *stdio, chr_terminal_size *size)
+{
+    if (!stdio->is_raw || chr__os_terminal_size(0, &size->columns, &size->rows) < 0)
+        return CHR_ERR_NOT_SUPPORTED;
+    stdio->size = *size; /* who asks needs no event */
+    return size->columns || size->rows ? 0 : CHR_ERR_NOT_SUPPORTED;
+}
+
 static int chr__stdio_ioctl(chr_dev *dev, int command, void *arg)
 {
     chr__stdio *stdio = (chr__stdio *)dev;
 
+    if (command == CHR_IOCTL_GET_TERMINAL_SIZE)
+        return chr__stdio_get_size(stdio, (chr_terminal_size *)arg);
     if (command != CHR_IOCTL_SET_ECHO || !stdio->is_raw)
         return CHR_ERR_NOT_SUPPORTED;
     stdio->echo = *(int *)arg;
@@ -13014,7 +13517,7 @@ static int chr__serial_purge(chr__serial *serial, int what)
 static int chr__serial_errors(chr__serial *serial)
 {
     chr__marks *marks = &serial->marks;
-    int         now[CHR__COUNTS], errors = marks->errors;
+    int         now[CHR__COUNTS] = { 0 }, errors = marks->errors;
 
     if (serial->fd >= 0 && chr__os_serial_counts(serial->fd, now) == 0) {
         errors |= now[CHR__COUNT_OVERRUN] != marks->seen[CHR__COUNT_OVERRUN] ? CHR_LINE_OVERRUN : 0;
@@ -14350,12 +14853,13 @@ static void chr__com_port_received(chr__telnet *telnet)
 
 /* -- what the frontend sets and asks; telnet is NULL while nobody is connected -- */
 
+/* What differs from what is in force, or from what was asked for last: answers to older questions may still be on their way. */
 static void chr__com_port_set_params(chr__com_port *port, chr__telnet *telnet, const chr_serial_params *params)
 {
     int command;
 
     for (command = CHR__COM_SET_BAUDRATE; command <= CHR__COM_SET_STOPSIZE && telnet && !telnet->is_server; command++)
-        if (chr__com_port_value(&port->wanted, command) == 0 ||
+        if (chr__com_port_value(&port->wanted, command) != chr__com_port_value(params, command) ||
             chr__com_port_value(&port->params, command) != chr__com_port_value(params, command))
             telnet->to_tell |= 1u << command;
     port->params = port->wanted = *params;
@@ -14366,7 +14870,7 @@ static void chr__com_port_set_flow(chr__com_port *port, chr__telnet *telnet, int
     int was_split = port->flow >> 4 || port->wanted_flow >> 4 > 0;
 
     flow = chr__flow(chr__flow_out(flow), chr__flow_in(flow));
-    if (telnet && !telnet->is_server && (port->wanted_flow < 0 || port->flow != flow))
+    if (telnet && !telnet->is_server && (port->wanted_flow != flow || port->flow != flow))
         telnet->to_tell |= CHR__COM_BIT(FLOW) | (was_split || flow >> 4 ? CHR__COM_BIT(INBOUND_FLOW) : 0);
     port->flow = port->wanted_flow = flow;
 }
@@ -14899,7 +15403,7 @@ static int chr__telnet_set_break(chr__telnet *telnet, int in_break)
 /* Of a client; telnet is NULL while it is not connected. */
 static int chr__telnet_set_size(chr__telnet_dev *state, chr__telnet *telnet, const chr_terminal_size *size)
 {
-    if (size->columns < 0 || size->columns > 0xffff || size->rows < 0 || size->rows > 0xffff)
+    if (!chr__terminal_size_valid(size))
         return CHR_ERR_INVALID;
     state->terminal = *size;
     if (!telnet)
@@ -14972,7 +15476,7 @@ static const chr__layer_slots chr__telnet_slots = {
  * bytes       payload of binary frames; of text frames too with websocket-text=on (UTF-8 is checked), else they are refused.
  *             Frames and messages may be of any length: they pass through as they come. Output: one binary frame a write
  * the end     a Close frame is answered, and sent before we hang up; what breaks the protocol is told so with its code. The
- *             descriptor stays, for two seconds at most, until the peer has closed too
+ *             descriptor lingers until the peer has closed too
  * -------------------------------------------------------------------------------------------------------------------- */
 
 /* -- SHA-1 (FIPS 180), for the handshake's proof and for masks -- */
@@ -17896,7 +18400,7 @@ static int chr__socket_waits_for_backlog(chr__socket *sock)
         return 0;
     sock->address_next--;
     sock->state = CHR__SOCKET_CONNECTING;
-    chr__timer_start_real(sock->dev.ctx, &sock->retry, CHR__BACKLOG_MS, chr__socket_try_again, sock);
+    chr_timer_start(sock->dev.ctx, &sock->retry, CHR__BACKLOG_MS, chr__socket_try_again, sock);
     return 1;
 }
 
@@ -18055,7 +18559,7 @@ static int chr__socket_drive(chr__socket *sock)
     int        i, code = 0, ready;
 
     chr__drive_prepare(&drive, sock);
-    ready = chr__os_poll(drive.polls, drive.count, drive.timeout_ms); /* an error: all are tried */
+    ready = chr__block_on(sock->dev.ctx, drive.polls, drive.count, drive.timeout_ms); /* an error: all are tried */
     if (sock->state == CHR__SOCKET_CONNECTING && sock->fd < 0) {
         chr_timer_stop(&sock->retry);
         chr__socket_try(sock);
@@ -18075,7 +18579,7 @@ static void chr__socket_drive_client(chr__socket *sock, int is_first)
     int64_t left = (sock->retry.deadline - chr_loop_now(sock->dev.ctx)) / 1000000 + 1;
 
     if (!is_first && sock->retry_ms > 0 && left > 0)
-        (void)chr__os_wait(-1, 0, (int)left);
+        (void)chr__block(sock->dev.ctx, -1, 0, (int)left);
     chr__socket_attempt(sock, 1);
 }
 
@@ -18938,6 +19442,9 @@ static int chr__context_start(chr_context *ctx)
 /* The user's timers, idles and watches are stopped, so that stopping them later on is harmless. */
 static void chr__context_free_memory(chr_context *ctx)
 {
+#if CHARDEV_HAS_PTY
+    chr__file_notifier_close(ctx);
+#endif
     while (ctx->timers.next != &ctx->timers)
         chr_timer_stop(ctx->timers.next);
     while (ctx->real_timers.next != &ctx->real_timers)

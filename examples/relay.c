@@ -14,7 +14,8 @@
  * nothing any more, what came from it goes out to the other; then the way back stays until nothing has come for half a second.
  * --keep goes on even so, and drops what nobody takes. Ctrl-A x on a mux and a testdev end it at once.
  *
- * Where a side is a serial line over the network (com-port=on), settings, modem lines and break go on to the other side.
+ * Where a side is a serial line over the network (com-port=on), settings, modem lines, line errors and break go on to the other side, and
+ * what its client purges is dropped. The size of a terminal goes on, too: from stdio or a telnet client to a telnet server or a pty.
  */
 #ifndef CHARDEV_LINKED /* the Makefile compiles the implementation once for several programs */
 #define CHARDEV_IMPLEMENTATION
@@ -192,12 +193,41 @@ static void pass_lines(struct side *from)
     chr_fe_ioctl(&from->other->fe, CHR_IOCTL_SERIAL_SET_TIOCM, &lines);
 }
 
+/* Bytes that came in damaged. */
+static void pass_errors(struct side *from)
+{
+    int errors;
+
+    if (chr_fe_ioctl(&from->fe, CHR_IOCTL_SERIAL_GET_ERRORS, &errors) == 0 && errors)
+        chr_fe_ioctl(&from->other->fe, CHR_IOCTL_SERIAL_SET_ERRORS, &errors);
+}
+
 static void look_at_lines(void *opaque)
 {
     struct side *s = (struct side *)opaque;
 
     pass_lines(s->other);
+    pass_errors(s->other); /* of an overrun nothing else tells */
     chr_timer_start(s->relay->ctx, &s->look, LINES_MS, look_at_lines, s);
+}
+
+/* Its client wants none of what the other side's line has received and we have not passed on, or none of what it has sent itself. */
+static void purge(struct side *s, int what)
+{
+    struct side *from = what == CHR_PURGE_RECEIVE ? s->other : s;
+
+    from->start = from->end = 0;
+    chr_fe_ioctl(&s->other->fe, CHR_IOCTL_SERIAL_PURGE, &what);
+    chr_fe_accept_input(&from->fe);
+    consider_ending(s->relay);
+}
+
+static void pass_size(struct side *from)
+{
+    chr_terminal_size size;
+
+    if (chr_fe_ioctl(&from->fe, CHR_IOCTL_GET_TERMINAL_SIZE, &size) == 0)
+        chr_fe_ioctl(&from->other->fe, CHR_IOCTL_SET_TERMINAL_SIZE, &size);
 }
 
 /* Its far side has changed something. */
@@ -259,6 +289,8 @@ static void happened(void *opaque, int event)
 
     if (event == CHR_EVENT_OPENED) {
         s->gone = s->deaf = 0;
+        pass_size(s);
+        pass_size(s->other);
         flush_into(s);
         chr_fe_accept_input(&s->other->fe);
     } else if (event == CHR_EVENT_CLOSED) {
@@ -269,6 +301,12 @@ static void happened(void *opaque, int event)
         flush_into(s);
     } else if (event == CHR_EVENT_SERIAL) {
         pass_line(s);
+    } else if (event == CHR_EVENT_LINE_ERROR) {
+        pass_errors(s);
+    } else if (event == CHR_EVENT_PURGE_RECEIVE || event == CHR_EVENT_PURGE_TRANSMIT) {
+        purge(s, event == CHR_EVENT_PURGE_RECEIVE ? CHR_PURGE_RECEIVE : CHR_PURGE_TRANSMIT);
+    } else if (event == CHR_EVENT_RESIZED) {
+        pass_size(s);
     } else if (event == CHR_EVENT_BREAK) {
         pass_break(s->other);
     }

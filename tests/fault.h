@@ -12,6 +12,7 @@
 #include <poll.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -20,12 +21,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#define FAULT_CALLS(X)                                                                                              \
-    X(access) X(accept) X(bind) X(chmod) X(clock_gettime) X(close) X(connect) X(fcntl) X(fork) X(fstat)             \
-    X(getaddrinfo) X(getcwd) X(getpeername) X(getsockname) X(getsockopt) X(ioctl) X(isatty) X(lchown)               \
-    X(listen) X(lstat) X(open) X(pipe) X(poll) X(pread) X(preadv2) X(pwritev2) X(read) X(recv) X(recvmsg)           \
-    X(send) X(sendmsg) X(setsockopt) X(shutdown) X(socket) X(stat) X(symlink) X(tcflush) X(tcgetattr)               \
-    X(tcsetattr) X(unlink) X(write)
+#define FAULT_CALLS(X)                                                                                            \
+    X(accept) X(access) X(bind) X(chmod) X(clock_gettime) X(close) X(connect) X(fcntl) X(fork) X(fstat)           \
+    X(getaddrinfo) X(getcwd) X(getpeername) X(getsockname) X(getsockopt) X(inotify_add_watch) X(inotify_init1)    \
+    X(inotify_rm_watch) X(ioctl) X(isatty) X(lchown) X(listen) X(lstat) X(open) X(pipe) X(poll) X(pread)          \
+    X(preadv2) X(pwritev2) X(read) X(readlink) X(recv) X(recvmsg) X(send) X(sendmsg) X(setsockopt) X(shutdown)    \
+    X(socket) X(stat) X(symlink) X(tcflush) X(tcgetattr) X(tcsetattr) X(unlink) X(utimensat) X(write)
 
 typedef enum fault_call {
 #define FAULT_ENUM(name) FAULT_##name,
@@ -131,6 +132,11 @@ FAULT_PLAIN(int, getpeername, (int fd, struct sockaddr *address, socklen_t *leng
 FAULT_PLAIN(int, getsockname, (int fd, struct sockaddr *address, socklen_t *length), (fd, address, length))
 FAULT_PLAIN(int, getsockopt, (int fd, int level, int name, void *value, socklen_t *length), (fd, level, name, value, length))
 FAULT_PLAIN(int, isatty, (int fd), (fd))
+FAULT_PLAIN(int, inotify_add_watch, (int fd, const char *path, uint32_t events), (fd, path, events))
+FAULT_PLAIN(int, inotify_init1, (int flags), (flags))
+FAULT_PLAIN(int, inotify_rm_watch, (int fd, int watch), (fd, watch))
+FAULT_PLAIN(ssize_t, readlink, (const char *path, char *buf, size_t size), (path, buf, size))
+FAULT_PLAIN(int, utimensat, (int at, const char *path, const struct timespec *times, int flags), (at, path, times, flags))
 FAULT_PLAIN(int, lchown, (const char *path, uid_t user, gid_t group), (path, user, group))
 FAULT_PLAIN(int, lstat, (const char *path, struct stat *info), (path, info))
 FAULT_PLAIN(int, listen, (int fd, int backlog), (fd, backlog))

@@ -571,6 +571,27 @@ TEST(client_is_corrected_by_its_server)
     line_close(&l);
 }
 
+/* Answers to what was set before last come late: what is set then goes out, though it looks as if it was in force. */
+TEST(client_sets_to_and_fro_faster_than_its_server_answers)
+{
+    line l;
+    com_open(&l, 0);
+    CHECK_INT(set_params(&l, 9600, 'N', 8, 1), 0);
+    CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_SET_FLOW, CHR_FLOW_NONE), 0);
+    CHECK_INT(set_params(&l, 4800, 'N', 8, 1), 0);
+    CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_SET_FLOW, CHR_FLOW_RTSCTS), 0);
+    tell(&l, S(SUB("\x65\0\0\x25\x80") SUB("\x69\x01")));
+    listen_in(&l);
+    CHECK_INT(set_params(&l, 9600, 'N', 8, 1), 0);
+    CHECK_HEARS(&l, SUB("\x01\0\0\x25\x80"));
+    CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_SET_FLOW, CHR_FLOW_NONE), 0);
+    CHECK_HEARS(&l, SUB("\x05\x01"));
+    tell(&l, S(SUB("\x65\0\0\x12\xc0") SUB("\x69\x03") SUB("\x65\0\0\x25\x80") SUB("\x69\x01")));
+    check_params(&l.rec, 9600, 'N', 8, 1);
+    CHECK_INT(GET_FLOW(&l), CHR_FLOW_NONE);
+    line_close(&l);
+}
+
 TEST(client_keeps_the_modem_state)
 {
     line l;

@@ -1,7 +1,10 @@
-/* pty: a new pseudo terminal; the far side is whoever opens the slave. Virtual time: the poll each second needs no waiting. */
+/* pty: a new pseudo terminal; the far side is whoever opens the slave. Virtual time: what comes in it came without waiting. */
 #include "chardev.h"
+#include "fault.h"
 #include "rig.h"
 
+#include <limits.h>
+#include <sys/ioctl.h>
 #include <termios.h>
 
 static const char *slave_of(const chr_dev *dev)
@@ -52,14 +55,179 @@ TEST(pty_is_closed_until_the_slave_is_opened)
     rig_close(&r);
 }
 
-/* Nobody there: about one wake-up a second, not more, and no more than that late. */
-TEST(pty_poll_is_quiet)
+/* No time passes: the system tells. The frontend's greeting is what the one who has opened it reads first. */
+static void greet(recorder *rec, int what)
 {
-    int      wakes = 0, i;
+    if (what == 'e' && rec->last_event == CHR_EVENT_OPENED) chr_fe_write(&rec->fe, "welcome\n", 8);
+}
+
+TEST(pty_opened_is_told_at_once)
+{
+    static const int how[] = { O_RDWR, O_RDONLY, O_WRONLY };
+    size_t           i;
+    recorder         rec;
+    rig              r;
+    rig_open_virtual(&r);
+    attach(&rec, make(&r, "pty,id=p"));
+    rec.then = greet;
+    settle(&r);
+    for (i = 0; i < 3 * sizeof how / sizeof *how; i++) {
+        int slave = open(slave_of(rec.fe.dev), how[i % 3] | O_NOCTTY), more = open_slave(rec.fe.dev);
+        REQUIRE(slave >= 0);
+        settle(&r);
+        CHECK_STR(rec.events, "O");
+        CHECK_STR(hear(how[i % 3] == O_WRONLY ? more : slave), "welcome\n");
+        close(more);
+        settle(&r);
+        CHECK_STR(rec.events, "O"); /* there is one left */
+        close(slave);
+        settle(&r);
+        CHECK_STR(rec.events, "OC");
+        memset(rec.events, 0, sizeof rec.events);
+    }
+    detach(&rec);
+    rig_close(&r);
+}
+
+/* Opened, written to and closed before the loop has looked; and opened anew before it knows of the hang-up. */
+TEST(pty_opened_and_closed_between_two_looks)
+{
+    int      i, slave;
     recorder rec;
     rig      r;
     rig_open_virtual(&r);
     attach(&rec, make(&r, "pty,id=p"));
+    settle(&r);
+    for (i = 0; i < 10; i++) {
+        forget_input(&rec);
+        memset(rec.events, 0, sizeof rec.events);
+        slave = open_slave(rec.fe.dev);
+        say(slave, "in passing");
+        close(slave);
+        settle(&r);
+        CHECK_STR(rec.events, "OC");
+        CHECK_INPUT(&rec, "in passing");
+    }
+    close(open_slave(rec.fe.dev)); /* who said nothing may be missed, and nothing spins for it */
+    settle(&r);
+    CHECK(!rec.open);
+    for (i = 0; i < 50; i++) {
+        slave = open_slave(rec.fe.dev);
+        if (i % 2) settle(&r);
+        say(slave, "x");
+        close(slave);
+        slave = open_slave(rec.fe.dev);
+        settle(&r);
+        CHECK(rec.open);
+        close(slave);
+        settle(&r);
+        CHECK(!rec.open);
+        memset(rec.events, 0, sizeof rec.events);
+    }
+    detach(&rec);
+    rig_close(&r);
+}
+
+/* Each who comes is told of, also the moment after the one before has gone: then poll() has nothing to say. What the one before has
+ * left unread is not repeated where the history has it. */
+TEST(pty_next_one_before_the_hang_up_was_seen)
+{
+    int      i, slave;
+    recorder rec;
+    rig      r;
+    rig_open_virtual(&r);
+    attach(&rec, make(&r, "pty,id=p,history=64"));
+    chr_fe_write(&rec.fe, "past ", 5);
+    settle(&r);
+    slave = open_slave(rec.fe.dev);
+    settle(&r);
+    for (i = 0; i < 20; i++) {
+        CHECK_STR(rec.events, "O");
+        if (i % 3 == 0) CHECK_STR(hear(slave), "past ");
+        forget_input(&rec);
+        say(slave, "last words");
+        close(slave);
+        slave = open_slave(rec.fe.dev);
+        if (i % 2) settle(&r);
+        chr_loop_step(r.ctx, 0);
+        settle(&r);
+        CHECK_STR(rec.events, "OCO");
+        CHECK_INPUT(&rec, "last words");
+        memset(rec.events, 0, sizeof rec.events);
+        rec.events[0] = 'O';
+    }
+    CHECK_STR(hear(slave), "past ");
+    i = open_slave(rec.fe.dev); /* two at once: the first may go and another come, and nobody is told */
+    settle(&r);
+    close(slave);
+    settle(&r);
+    slave = open_slave(rec.fe.dev);
+    close(i);
+    settle(&r);
+    CHECK_STR(rec.events, "O");
+    close(slave);
+    settle(&r);
+    CHECK_STR(rec.events, "OC");
+    detach(&rec);
+    rig_close(&r);
+}
+
+/* What is there when CLOSED comes is told after it. */
+static int newcomer;
+
+static void come_at_closed(recorder *rec, int what)
+{
+    if (what == 'e' && rec->last_event == CHR_EVENT_CLOSED && newcomer < 0) newcomer = open_slave(rec->fe.dev);
+}
+
+TEST(pty_opened_while_closed_is_told)
+{
+    recorder rec;
+    rig      r;
+    int      slave = connected_pty(&r, &rec);
+    newcomer = -1;
+    rec.then = come_at_closed;
+    close(slave);
+    settle(&r);
+    CHECK_STR(rec.events, "OCO");
+    detach(&rec);
+    close(newcomer);
+    rig_close(&r);
+}
+
+/* Nobody there: nothing is due, ever, and nothing runs. */
+TEST(pty_costs_nothing_while_nobody_is_there)
+{
+    int      i, ran = 0;
+    recorder rec;
+    rig      r;
+    rig_open_virtual(&r);
+    attach(&rec, make(&r, "pty,id=p"));
+    settle(&r);
+    for (i = 0; i < 1000; i++) {
+        CHECK_INT(chr_loop_timeout(r.ctx), -1);
+        r.now += 10000000;
+        ran += chr_loop_step(r.ctx, 0) > 0;
+    }
+    CHECK_INT(ran, 0);
+    close(open_slave(rec.fe.dev));
+    settle(&r);
+    CHECK_INT(chr_loop_timeout(r.ctx), -1);
+    detach(&rec);
+    rig_close(&r);
+}
+
+/* Where the system doesn't tell: about one wake-up a second, not more, and no more than that late. */
+static void check_fallback(fault_call call, int error)
+{
+    int      wakes = 0, i, slave;
+    recorder rec;
+    rig      r;
+    rig_open_virtual(&r);
+    fault_arm(call, error, 1, 1);
+    attach(&rec, make(&r, "pty,id=p"));
+    CHECK_INT(fault_plan.fired, 1);
+    fault_disarm();
     settle(&r);
     for (i = 0; i < 1000; i++) {
         int timeout = chr_loop_timeout(r.ctx);
@@ -68,7 +236,49 @@ TEST(pty_poll_is_quiet)
         wakes += chr_loop_step(r.ctx, 0) > 0;
     }
     CHECK(wakes >= 5 && wakes <= 25); /* in ten seconds */
+    slave = open_slave(rec.fe.dev);
+    pass_time(&r, 1500);
+    CHECK_STR(rec.events, "O");
+    close(slave);
+    settle(&r);
+    CHECK_STR(rec.events, "OC");
+    slave = open_slave(rec.fe.dev);
+    CHECK_INT(chr_fe_write(&rec.fe, "too soon", 8), CHR_ERR_DISCONNECTED);
+    settle(&r); /* a write makes the loop look, and no time passes */
+    CHECK_STR(rec.events, "OCO");
     detach(&rec);
+    close(slave);
+    rig_close(&r);
+}
+
+TEST(pty_without_a_notifier_is_polled_quietly) { check_fallback(FAULT_inotify_init1, EMFILE); }
+TEST(pty_without_a_watch_is_polled_quietly) { check_fallback(FAULT_inotify_add_watch, ENOSPC); }
+
+/* One descriptor for all of them, and it goes with the context. */
+TEST(many_ptys)
+{
+    enum { COUNT = 40 };
+    static recorder recs[COUNT];
+    int             slaves[COUNT], i, fds;
+    char            options[20];
+    rig             r;
+    rig_open_virtual(&r);
+    fds = count_fds();
+    for (i = 0; i < COUNT; i++) {
+        snprintf(options, sizeof options, "pty,id=p%d", i);
+        attach(&recs[i], make(&r, options));
+    }
+    CHECK_INT(count_fds(), fds + COUNT + 1);
+    for (i = 0; i < COUNT; i += 2) slaves[i] = open_slave(recs[i].fe.dev);
+    settle(&r);
+    for (i = 0; i < COUNT; i++) CHECK_STR(recs[i].events, i % 2 ? "" : "O");
+    for (i = 0; i < COUNT; i++) {
+        snprintf(options, sizeof options, "p%d", i);
+        detach(&recs[i]);
+        CHECK_INT(chr_remove(r.ctx, options, NULL), 0);
+        if (i % 2 == 0) close(slaves[i]);
+    }
+    settle(&r);
     rig_close(&r);
 }
 
@@ -102,6 +312,29 @@ TEST(pty_slave_is_raw)
     CHECK(!(t.c_lflag & (ECHO | ICANON | ISIG | IEXTEN)));
     CHECK(!(t.c_iflag & (ICRNL | INLCR | IGNCR | IXON | ISTRIP)));
     CHECK(!(t.c_oflag & OPOST));
+    detach(&rec);
+    close(slave);
+    rig_close(&r);
+}
+
+TEST(pty_size)
+{
+    static const chr_terminal_size wrong[] = { { -1, 24 }, { 80, -1 }, { 65536, 24 }, { 80, 65536 } };
+    struct winsize                 window;
+    chr_terminal_size              size = { 132, 50 };
+    size_t                         i;
+    recorder                       rec;
+    rig                            r;
+    int                            slave = connected_pty(&r, &rec);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SET_TERMINAL_SIZE, &size), 0);
+    REQUIRE(ioctl(slave, TIOCGWINSZ, &window) == 0);
+    CHECK_INT(window.ws_col, 132);
+    CHECK_INT(window.ws_row, 50);
+    for (i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        size = wrong[i];
+        CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SET_TERMINAL_SIZE, &size), CHR_ERR_INVALID);
+    }
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_GET_TERMINAL_SIZE, &size), CHR_ERR_NOT_SUPPORTED);
     detach(&rec);
     close(slave);
     rig_close(&r);
@@ -205,6 +438,149 @@ TEST(pty_link)
     rig_close(&r);
     CHECK(!exists(scratch("link")));
     scratch_clean();
+}
+
+static void check_link_is_kept(rig *r, const char *what)
+{
+    chr_error   err;
+    struct stat before, after;
+    char        options[200];
+    snprintf(options, sizeof options, "pty,id=other,path=%s", scratch("link"));
+    REQUIRE(lstat(scratch("link"), &before) == 0);
+    CHECK(chr_new(r->ctx, options, &err) == NULL);
+    CHECK_HAS(err.text, scratch("link"));
+    CHECK_HAS(err.text, what);
+    CHECK(lstat(scratch("link"), &after) == 0 && after.st_ino == before.st_ino && after.st_mode == before.st_mode);
+}
+
+/* Replaced: a link to a terminal that is gone, or whose name has gone to somebody else since. Kept: all others. */
+TEST(pty_link_that_is_stale_is_replaced)
+{
+    char        options[200], taken[64];
+    int         other;
+    pid_t       child;
+    chr_dev    *dev;
+    rig         r;
+    snprintf(options, sizeof options, "pty,id=p,path=%s", scratch("link"));
+    fflush(stdout);
+    child = fork();
+    if (child == 0) {
+        rig_open(&r);
+        make(&r, options);
+        raise(SIGKILL);
+    }
+    REQUIRE(waitpid(child, NULL, 0) == child);
+    CHECK(exists(scratch("link")));
+    rig_open_virtual(&r);
+    dev = make(&r, options);
+    CHECK(access(scratch("link"), R_OK) == 0);
+    check_link_is_kept(&r, "in use");
+    chmod(slave_of(dev), 0666); /* it is in use all the same */
+    settle(&r);
+    check_link_is_kept(&r, "in use");
+    CHECK_INT(chr_remove(r.ctx, "p", NULL), 0);
+    CHECK(!exists(scratch("link")));
+
+    other = open("/dev/ptmx", O_RDWR | O_NOCTTY); /* the first free number */
+    REQUIRE(other >= 0 && ptsname_r(other, taken, sizeof taken) == 0);
+    REQUIRE(symlink(taken, scratch("link")) == 0);
+    check_link_is_kept(&r, "in use");
+    close(other);
+    usleep(20000);
+    other = open("/dev/ptmx", O_RDWR | O_NOCTTY);
+    REQUIRE(other >= 0 && ptsname_r(other, taken, sizeof taken) == 0);
+    make(&r, options); /* the link is older than the terminal that has the name now */
+    CHECK_INT(chr_remove(r.ctx, "p", NULL), 0);
+    close(other);
+    rig_close(&r);
+    scratch_clean();
+}
+
+TEST(pty_link_to_elsewhere_is_kept)
+{
+    static const char *const targets[] = { "/etc/passwd", "/dev/null", "/dev/pts", "/nonexistent", "/dev/pts/../null", "link" };
+    size_t                   i;
+    rig                      r;
+    rig_open(&r);
+    for (i = 0; i < sizeof targets / sizeof *targets; i++) {
+        REQUIRE(symlink(targets[i], scratch("link")) == 0);
+        check_link_is_kept(&r, "exists");
+        unlink(scratch("link"));
+    }
+    REQUIRE(mkfifo(scratch("link"), 0600) == 0);
+    check_link_is_kept(&r, "exists");
+    unlink(scratch("link"));
+    REQUIRE(mkdir(scratch("link"), 0700) == 0);
+    check_link_is_kept(&r, "exists");
+    rmdir(scratch("link"));
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* At the end the link goes if it is still ours, wherever the working directory is by then. */
+TEST(pty_link_of_another_stays)
+{
+    char cwd[300];
+    rig  r;
+    rig_open(&r);
+    (void)scratch("link");
+    REQUIRE(getcwd(cwd, sizeof cwd) && chdir(scratch_dir) == 0);
+    make(&r, "pty,id=p,path=link");
+    CHECK(exists("link"));
+    REQUIRE(chdir("/") == 0);
+    CHECK_INT(chr_remove(r.ctx, "p", NULL), 0);
+    CHECK(!exists(scratch("link")));
+    REQUIRE(chdir(scratch_dir) == 0);
+    make(&r, "pty,id=p,path=link");
+    REQUIRE(unlink("link") == 0);
+    write_file("link", "not ours");
+    CHECK_INT(chr_remove(r.ctx, "p", NULL), 0);
+    CHECK_STR(read_file("link"), "not ours");
+    unlink("link");
+    make(&r, "pty,id=p,path=link");
+    REQUIRE(unlink("link") == 0 && symlink("/dev/pts/99999", "link") == 0);
+    CHECK_INT(chr_remove(r.ctx, "p", NULL), 0);
+    CHECK(exists("link"));
+    REQUIRE(chdir(cwd) == 0);
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* Each byte once, in order: also those written after the slave was opened, and before the loop has told OPENED. */
+TEST(pty_history_when_the_slave_is_opened_during_a_write)
+{
+    static const char *const more[] = { "", ",obuf=4K" };
+    size_t                   i;
+    char                     options[100];
+    recorder                 rec;
+    int                      slave;
+    rig                      r;
+    for (i = 0; i < 2; i++) {
+        rig_open_virtual(&r);
+        snprintf(options, sizeof options, "pty,id=p,history=64%s", more[i]);
+        attach(&rec, make(&r, options));
+        settle(&r);
+        chr_fe_write(&rec.fe, "AAAA ", 5);
+        slave = open_slave(rec.fe.dev);
+        chr_fe_write(&rec.fe, "BBBB ", 5);
+        chr_fe_write(&rec.fe, "CCCC ", 5);
+        settle(&r);
+        CHECK_STR(rec.events, "O");
+        CHECK_INT(chr_fe_write(&rec.fe, "DDDD ", 5), 5);
+        settle(&r);
+        CHECK_STR(hear(slave), "AAAA BBBB CCCC DDDD ");
+        close(slave);
+        slave = open_slave(rec.fe.dev); /* another, before the hang-up is known: it may get only what is new */
+        close(slave);
+        settle(&r);
+        slave = open_slave(rec.fe.dev);
+        chr_fe_write(&rec.fe, "EEEE ", 5);
+        settle(&r);
+        CHECK_STR(hear(slave), "AAAA BBBB CCCC DDDD EEEE ");
+        close(slave);
+        detach(&rec);
+        rig_close(&r);
+    }
 }
 
 TEST(pty_link_that_exists_is_refused_and_stays)

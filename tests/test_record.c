@@ -248,6 +248,55 @@ TEST(time_is_counted_from_the_opening)
     scratch_clean();
 }
 
+/* What commands about lines and terminals answered; what they brought back comes again. */
+static void give_commands(diary *d)
+{
+    chr_terminal_size size = { 80, 24 }, nonsense = { -1, 0 };
+    int               errors = 0, what = CHR_PURGE_RECEIVE | CHR_PURGE_TRANSMIT, none = 0;
+    note(d, "set size", "", chr_fe_ioctl(&d->fe, CHR_IOCTL_SET_TERMINAL_SIZE, &size));
+    note(d, "set nonsense", "", chr_fe_ioctl(&d->fe, CHR_IOCTL_SET_TERMINAL_SIZE, &nonsense));
+    note(d, "get errors", "", chr_fe_ioctl(&d->fe, CHR_IOCTL_SERIAL_GET_ERRORS, &errors));
+    note(d, "errors", "", errors);
+    note(d, "purge", "", chr_fe_ioctl(&d->fe, CHR_IOCTL_SERIAL_PURGE, &what));
+    note(d, "purge nothing", "", chr_fe_ioctl(&d->fe, CHR_IOCTL_SERIAL_PURGE, &none));
+    note(d, "set errors", "", chr_fe_ioctl(&d->fe, CHR_IOCTL_SERIAL_SET_ERRORS, &what));
+}
+
+TEST(commands_are_played_again)
+{
+    static diary then, now;
+    char         options[100];
+    const char  *file = scratch("tape");
+    int          fds[2];
+    rig          r;
+    rig_open_virtual(&r);
+    REQUIRE(chr_record_start(r.ctx, file, NULL) == 0);
+    socket_pair(fds);
+    snprintf(options, sizeof options, "socket,id=con,fd=%d,telnet=on,com-port=on", fds[1]);
+    diary_attach(&then, &r, make(&r, options));
+    CHECK(write(fds[0], "\xff\xfd\x2c" "a\xff\xfa\x2c\x6a\x06\xff\xf0" "b", 12) == 12);
+    at(&r, 5);
+    give_commands(&then);
+    CHECK_INT(chr_record_stop(r.ctx), 0);
+    chr_fe_deinit(&then.fe);
+    close(fds[0]);
+    rig_close(&r);
+    CHECK_HAS(then.text, "event 7"); /* LINE_ERROR */
+    CHECK_HAS(then.text, "set size 0");
+    CHECK_HAS(then.text, "errors 6");
+    CHECK_HAS(then.text, "purge 0");
+    rig_open_virtual(&r);
+    REQUIRE(chr_replay_open(r.ctx, file, NULL) == 0);
+    diary_attach(&now, &r, make(&r, "null,id=con"));
+    at(&r, 5);
+    give_commands(&now);
+    CHECK_STR(now.text, then.text);
+    CHECK_STR(r.log, "");
+    chr_fe_deinit(&now.fe);
+    rig_close(&r);
+    scratch_clean();
+}
+
 /* ---- bare chardevs, driven by hand ------------------------------------------------------------------------------------ */
 
 TEST(what_is_there_already_is_recorded_too)

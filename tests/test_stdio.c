@@ -3,6 +3,7 @@
 #include "rig.h"
 
 #include <pty.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <termios.h>
 
@@ -106,6 +107,33 @@ TEST(stdio_makes_the_terminal_raw_and_puts_it_back)
     tcgetattr(0, &after);
     CHECK(same_settings(&before, &after));
     CHECK_INT(fcntl(0, F_GETFL), flags);
+    rig_close(&r);
+    redirect_back();
+}
+
+/* Its size is told when asked, and each change of it within half a second. */
+TEST(stdio_size_of_the_terminal)
+{
+    struct winsize    window = { 24, 80, 0, 0 };
+    chr_terminal_size size = { 0, 0 };
+    recorder          rec;
+    rig               r;
+    int               master = terminal();
+    rig_open(&r);
+    attach(&rec, make(&r, "stdio,id=s"));
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_GET_TERMINAL_SIZE, &size), CHR_ERR_NOT_SUPPORTED); /* it has none yet */
+    REQUIRE(ioctl(master, TIOCSWINSZ, &window) == 0);
+    PUMP(&r, rec.last_event == CHR_EVENT_RESIZED);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_GET_TERMINAL_SIZE, &size), 0);
+    CHECK_INT(size.columns, 80);
+    CHECK_INT(size.rows, 24);
+    window.ws_row = 50;
+    REQUIRE(ioctl(master, TIOCSWINSZ, &window) == 0);
+    PUMP(&r, strcmp(rec.events, "O??") == 0);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_GET_TERMINAL_SIZE, &size), 0);
+    CHECK_INT(size.rows, 50);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SET_TERMINAL_SIZE, &size), CHR_ERR_NOT_SUPPORTED);
+    detach(&rec);
     rig_close(&r);
     redirect_back();
 }

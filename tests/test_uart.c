@@ -90,3 +90,39 @@ TEST(msr_shows_the_far_lines)
     CHECK_INT(uart_read(&m.uart, REG_MSR, 1), MSR_CTS | MSR_DSR | MSR_DCD);
     machine_off(&m);
 }
+
+/* Stick parity is mark or space; with 5 data bits the second stop bit is half a one. */
+TEST(lcr_sets_the_format)
+{
+    static const struct {
+        uint8_t     lcr;
+        const char *heard;
+    } rows[] = { { 0x2b, "\xff\xfa\x2c\x03\x04\xff\xf0" }, { 0x3b, "\xff\xfa\x2c\x03\x05\xff\xf0" }, { 0x0b, "\xff\xfa\x2c\x03\x02\xff\xf0" },
+                 { 0x1b, "\xff\xfa\x2c\x03\x03\xff\xf0" }, { 0x33, "\xff\xfa\x2c\x03\x01\xff\xf0" }, { 0x07, "\xff\xfa\x2c\x04\x02\xff\xf0" },
+                 { 0x04, "\xff\xfa\x2c\x04\x03\xff\xf0" } };
+    size_t  i;
+    machine m;
+    machine_on(&m);
+    for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        uart_write(&m.uart, REG_LCR, 1, rows[i].lcr);
+        if (!CHECK(hears(&m, rows[i].heard))) NOTE("for an LCR of %d", rows[i].lcr);
+    }
+    machine_off(&m);
+}
+
+/* An overrun is seen in LSR at once, a damaged byte when it is the next to be read. */
+TEST(lsr_shows_the_lines_errors)
+{
+    machine m;
+    machine_on(&m);
+    uart_write(&m.uart, REG_IIR_FCR, 1, FCR_ENABLE);
+    say_bytes(&m.l, S("a\xff\xfa\x2c\x6a\x06\xff\xf0" "bc")); /* overrun and parity */
+    settle(&m.l.r);
+    CHECK_INT(uart_read(&m.uart, REG_LSR, 1) & 0x1f, LSR_READY | LSR_OVERRUN);
+    CHECK_INT(uart_read(&m.uart, REG_DATA, 1), 'a');
+    CHECK_INT(uart_read(&m.uart, REG_LSR, 1) & 0x1f, LSR_READY | CHR_LINE_PARITY);
+    CHECK_INT(uart_read(&m.uart, REG_DATA, 1), 'b');
+    CHECK_INT(uart_read(&m.uart, REG_LSR, 1) & 0x1f, LSR_READY);
+    CHECK_INT(uart_read(&m.uart, REG_DATA, 1), 'c');
+    machine_off(&m);
+}

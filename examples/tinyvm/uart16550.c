@@ -221,9 +221,10 @@ static void drive_break(struct uart *uart)
 /* Speed and format of the line, where the chardev has one. */
 static void drive_params(struct uart *uart)
 {
-    static const int  parities[4] = { 'N', 'O', 'N', 'E' };
+    static const int  parities[8] = { 'N', 'O', 'N', 'E', 'N', 'M', 'N', 'S' };
     int               divisor = uart->divisor_low | uart->divisor_high << 8;
-    chr_serial_params params = { 0, parities[uart->lcr >> 3 & 3], 5 + (uart->lcr & 3), uart->lcr & 4 ? 2 : 1 };
+    chr_serial_params params = { 0, parities[uart->lcr >> 3 & 7], 5 + (uart->lcr & 3), uart->lcr & 4 ? 2 : 1 };
+    if (params.data_bits == 5 && params.stop_bits == 2) params.stop_bits = CHR_STOP_BITS_1_5;
     params.speed = divisor ? 115200 / divisor : 0;
     if (params.speed > 0) chr_fe_ioctl(&uart->fe, CHR_IOCTL_SERIAL_SET_PARAMS, &params);
 }
@@ -369,9 +370,19 @@ static void got_input(void *opaque, const void *buf, size_t len)
 {
     struct uart   *uart = opaque;
     const uint8_t *bytes = buf;
-    for (size_t i = 0; i < len; i++) receive(uart, bytes[i], 0);
+    for (size_t i = 0; i < len; i++) receive(uart, bytes[i], i == 0 ? uart->next_error : 0);
+    uart->next_error = 0;
     restart_stale_timer(uart);
     update_irq(uart);
+}
+
+/* The line's errors are LSR's bits: an overrun counts at once, the others belong to the byte that comes next. */
+static void note_errors(struct uart *uart)
+{
+    int errors = 0;
+    if (chr_fe_ioctl(&uart->fe, CHR_IOCTL_SERIAL_GET_ERRORS, &errors) < 0) return;
+    uart->line_errors |= (uint8_t)(errors & LSR_OVERRUN);
+    uart->next_error |= (uint8_t)(errors & ~LSR_OVERRUN);
 }
 
 static void got_event(void *opaque, int event)
@@ -380,6 +391,8 @@ static void got_event(void *opaque, int event)
     if (event == CHR_EVENT_BREAK && !(uart->mcr & MCR_LOOP)) {
         receive(uart, 0, LSR_BREAK);
         restart_stale_timer(uart);
+    } else if (event == CHR_EVENT_LINE_ERROR) {
+        note_errors(uart);
     } else if (event == CHR_EVENT_SERIAL || event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
         look_at_far_lines(uart);
     }
@@ -418,7 +431,7 @@ void uart_deinit(struct uart *uart)
 /* Bytes on their way out still go: the wire doesn't notice a reset of the machine. */
 void uart_reset(struct uart *uart)
 {
-    uart->ier = uart->fcr = uart->lcr = uart->scr = uart->msr_delta = uart->line_errors = 0;
+    uart->ier = uart->fcr = uart->lcr = uart->scr = uart->msr_delta = uart->line_errors = uart->next_error = 0;
     uart->mcr = MCR_OUT2;
     uart->divisor_low = 12; /* 9600 baud */
     uart->divisor_high = 0;

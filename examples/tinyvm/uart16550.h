@@ -30,6 +30,7 @@ struct uart {
     uint8_t          far_lines;   /* the far side's, as MSR shows them */
     int              in_break;    /* the far side sees a break */
     uint8_t          line_errors; /* LSR's OE, PE, FE, BI, until it is read */
+    uint8_t          next_error;  /* PE or FE, of the byte that comes next */
     int              thr_interrupt; /* "the transmitter has become empty", until IIR tells it or a byte is written */
     int              stale;         /* the receive time-out has expired */
     chr_timer        stale_timer;

@@ -98,6 +98,7 @@ static void tape_attach(tape_guest *guest, chr_context *ctx, int number)
 static void tape_act(tape_guest *guest)
 {
     chr_serial_params params = { 9600, 'N', 8, 1 };
+    chr_terminal_size size = { 80, 24 };
     chr_parallel_epp  epp;
     unsigned char     cycles[5];
     char              buf[40];
@@ -112,7 +113,11 @@ static void tape_act(tape_guest *guest)
     case 1: n = chr_fe_write_all(&guest->fe, "abcdef", 6, 0); FUZZ_CHECK(n <= 6); break;
     case 2: n = chr_fe_read_all(&guest->fe, buf, sizeof buf, 0); FUZZ_CHECK(n <= (int)sizeof buf); break;
     case 3: chr_fe_ioctl(&guest->fe, CHR_IOCTL_SERIAL_SET_PARAMS, &params); break;
-    case 4: chr_fe_ioctl(&guest->fe, CHR_IOCTL_SERIAL_GET_TIOCM, &lines); break;
+    case 4:
+        chr_fe_ioctl(&guest->fe, CHR_IOCTL_SERIAL_GET_TIOCM, &lines);
+        chr_fe_ioctl(&guest->fe, CHR_IOCTL_SERIAL_GET_ERRORS, &lines);
+        chr_fe_ioctl(&guest->fe, CHR_IOCTL_SET_TERMINAL_SIZE, &size);
+        break;
     case 5: chr_fe_ioctl(&guest->fe, CHR_IOCTL_PP_EPP_READ, &epp); break;
     case 6: chr_fe_add_watch(&guest->fe, tape_writable, guest); break;
     case 7: chr_fe_disconnect(&guest->fe); break;

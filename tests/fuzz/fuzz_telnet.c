@@ -1,7 +1,7 @@
 /*
- * What a peer sends to a telnet or tn3270 chardev, or to one with com-port=on, against a model that decodes it in one piece: the data,
- * where BREAK stands among them, and no more answers than requests, each of them complete. First byte: which chardev; second: how the
- * stream is cut.
+ * What a peer sends to a telnet or tn3270 chardev, server or client, or to one with com-port=on, against a model that decodes it in one
+ * piece: the data, where BREAK stands among them, and no more answers than requests, each of them complete. A tn3270 client gets it behind
+ * the agreement, or instead of that. First byte: which chardev; second: how the stream is cut.
  */
 #include "fuzz_line.h"
 
@@ -59,7 +59,7 @@ static size_t tn_command(tn_model *m, const uint8_t *bytes, size_t len, int is_3
 {
     size_t i;
     if (len < 2) return 0;
-    if (bytes[1] == 255 || (is_3270 && (bytes[1] == 239 || bytes[1] == 240 || bytes[1] == 250))) {
+    if (bytes[1] == 255 || (is_3270 && bytes[1] == 239) || (is_3270 == 1 && (bytes[1] == 240 || bytes[1] == 250))) { /* 2: a client */
         m->data[m->length++] = 255;
         if (is_3270) m->data[m->length++] = bytes[1];
         return 2;
@@ -113,7 +113,7 @@ static size_t tn_check_heard(const unsigned char *bytes, size_t len)
         end = at + 3;
         if (bytes[at + 1] != 250) continue;
         for (; end + 1 < len && !(bytes[end] == 255 && bytes[end + 1] == 240); end += bytes[end] == 255 ? 2 : 1) {}
-        FUZZ_CHECK(end + 1 < len && bytes[at + 2] == 44 && end - at <= 60);
+        FUZZ_CHECK(end + 1 < len && (bytes[at + 2] == 44 || bytes[at + 2] == 24 || bytes[at + 2] == 31) && end - at <= 60);
         end += 2;
     }
     return there;
@@ -123,36 +123,63 @@ static size_t tn_check_heard(const unsigned char *bytes, size_t len)
 static void tn_use_com_port(fuzz_line *l, uint8_t cuts)
 {
     chr_serial_params params = { 9600, 'E', 7, 2 };
-    int               lines = cuts & 2 ? CHR_TIOCM_DTR : CHR_TIOCM_RI, flow = CHR_FLOW_RTSCTS, code;
+    int               lines = cuts & 2 ? CHR_TIOCM_DTR : CHR_TIOCM_RI, code;
+    int               flow = cuts & 32 ? CHR_FLOW_RTSCTS : CHR_FLOW_SPLIT(CHR_FLOW_XONXOFF, CHR_FLOW_NONE), what = 1 + cuts % 3, errors = cuts;
     if (cuts & 4) FUZZ_CHECK(chr_fe_ioctl(&l->fe, CHR_IOCTL_SERIAL_SET_PARAMS, &params) != CHR_ERR_INVALID);
     if (cuts & 8) chr_fe_ioctl(&l->fe, CHR_IOCTL_SERIAL_SET_TIOCM, &lines);
     if (cuts & 16) chr_fe_ioctl(&l->fe, CHR_IOCTL_SERIAL_SET_FLOW, &flow);
+    if (cuts & 64) FUZZ_CHECK(chr_fe_ioctl(&l->fe, CHR_IOCTL_SERIAL_PURGE, &what) != CHR_ERR_INVALID);
+    chr_fe_ioctl(&l->fe, CHR_IOCTL_SERIAL_SET_ERRORS, &errors);
+    code = chr_fe_ioctl(&l->fe, CHR_IOCTL_SERIAL_GET_ERRORS, &errors);
+    FUZZ_CHECK(code < 0 || (errors & ~0x0e) == 0);
     code = chr_fe_ioctl(&l->fe, CHR_IOCTL_SERIAL_GET_PARAMS, &params);
     FUZZ_CHECK(code == 0 || code == CHR_ERR_NOT_SUPPORTED);
     FUZZ_CHECK(code < 0 || chr_fe_ioctl(&l->fe, CHR_IOCTL_SERIAL_SET_PARAMS, &params) == 0);
     code = chr_fe_ioctl(&l->fe, CHR_IOCTL_SERIAL_GET_FLOW, &flow);
-    FUZZ_CHECK(code < 0 || (flow >= CHR_FLOW_NONE && flow <= CHR_FLOW_RTSCTS));
+    FUZZ_CHECK(code < 0 || ((flow & 15) <= CHR_FLOW_RTSCTS && flow >> 4 <= 1 + CHR_FLOW_RTSCTS && flow >= 0));
     fuzz_line_settle(l);
+}
+
+static const char tn_agreement[] = "hello\xff\xfd\x18\xff\xfa\x18\x01\xff\xf0\xff\xfd\x19\xff\xfb\x19\xff\xfd\x00\xff\xfb\x00";
+
+/* A host that says anything before a tn3270 client has opened: without an agreement it never does. */
+static void tn_hosts(fuzz_line *l, const uint8_t *bytes, size_t len, uint8_t cuts)
+{
+    FUZZ_CHECK(!l->opened);
+    fuzz_line_feed(l, bytes, len, cuts);
+    if (!memmem(bytes, len, "\xfb\x19", 2) || !memmem(bytes, len, "\xfd\x19", 2)) FUZZ_CHECK(!l->opened);
+    if (!l->opened) FUZZ_CHECK(chr_fe_write(&l->fe, "x", 1) == CHR_ERR_DISCONNECTED);
+    FUZZ_CHECK(tn_check_heard(l->heard, l->heard_length) == 0);
+    fuzz_line_close(l);
 }
 
 int FUZZ_TARGET(const uint8_t *data, size_t size)
 {
-    static const char *const protocols[] = { "telnet=on", "telnet=on", "tn3270=on", "telnet=on,com-port=on", "telnet=on,com-port=on" };
+    static const char *const protocols[] = { "telnet=on", "telnet=on", "tn3270=on", "telnet=on,com-port=on", "telnet=on,com-port=on",
+                                             "tn3270=on", "tn3270=on" };
     static tn_model          m;
     fuzz_bytes               in = { data, size };
-    int                      which = fuzz_byte(&in) % 5;
+    int                      which = fuzz_byte(&in) % 7, is_3270 = which == 2 ? 1 : which == 5 ? 2 : 0;
     uint8_t                  cuts = fuzz_byte(&in);
+    chr_terminal_size        window = { 255, 65535 };
     size_t                   greeting, there, i;
     fuzz_line               *l;
     if (in.size > LINE_MOST / 4) return 0;
     m.length = m.breaks = m.requests = m.subs = m.are_you_there = 0;
-    m.role = which < 3 ? 0 : which == 3 ? 's' : 'c';
+    m.role = which == 3 ? 's' : which == 4 ? 'c' : 0;
     m.is_on = m.in_break = 0;
     m.is_asked = 1;
-    tn_decode(&m, in.data, in.size, which == 2);
-    l = fuzz_line_open(which != 1 && which != 4, protocols[which]);
+    tn_decode(&m, in.data, in.size, is_3270);
+    l = fuzz_line_open(which != 1 && which < 4, protocols[which]);
+    if (which == 6) {
+        tn_hosts(l, in.data, in.size, cuts);
+        return 0;
+    }
+    if (which == 5) FUZZ_CHECK(!l->opened && fuzz_line_say(l, tn_agreement, sizeof tn_agreement - 1));
     FUZZ_CHECK(l->opened);
-    l->may_stop = which >= 3;
+    if (which == 1) FUZZ_CHECK(chr_fe_ioctl(&l->fe, CHR_IOCTL_SET_TERMINAL_SIZE, &window) == 0);
+    fuzz_line_settle(l);
+    l->may_stop = m.role != 0;
     greeting = l->heard_length;
     fuzz_line_feed(l, in.data, in.size, cuts);
     FUZZ_CHECK(!l->closed);
@@ -161,9 +188,9 @@ int FUZZ_TARGET(const uint8_t *data, size_t size)
     for (i = 0; i < m.breaks; i++) FUZZ_CHECK(l->event_at[i] == m.break_at[i]);
     if (m.role) tn_use_com_port(l, cuts);
     there = tn_check_heard(l->heard + greeting, l->heard_length - greeting);
-    FUZZ_CHECK(m.role ? there <= m.are_you_there : there == (which == 2 ? 0 : m.are_you_there)); /* a com port's client may say SUSPEND */
+    FUZZ_CHECK(m.role ? there <= m.are_you_there : there == (is_3270 ? 0 : m.are_you_there)); /* a com port's client may say SUSPEND */
     FUZZ_CHECK(l->heard_length - greeting <=
-               (m.role ? 200 : 3) * (m.requests + 1) + (m.role ? 40 : 0) * (m.subs + 8) + 9 * m.are_you_there);
+               (m.role ? 200 : 13) * (m.requests + 1) + (m.role ? 40 : 20) * (m.subs + 8) + 9 * m.are_you_there);
     fuzz_line_close(l);
     return 0;
 }

@@ -42,7 +42,13 @@ def settings(directory):
             probe.until("serial 65535 E 7 2 0 160")
             client.parity = "O"
             probe.until("serial 65535 O 7 2 0 160")
-            client.bytesize, client.stopbits, client.parity = 5, 1, "N"
+            client.parity = "M"
+            probe.until("serial 65535 M 7 2 0 160")
+            client.parity = "S"
+            probe.until("serial 65535 S 7 2 0 160")
+            client.bytesize, client.stopbits, client.parity = 5, 1.5, "N"
+            probe.until("serial 65535 N 5 15 0 160")
+            client.stopbits = 1
             probe.until("serial 65535 N 5 1 0 160")
             client.rtscts = True
             probe.until("serial 65535 N 5 1 2 160")
@@ -58,7 +64,9 @@ def settings(directory):
             client.send_break(0.01)
             probe.expect("break")
             client.reset_input_buffer()
+            probe.expect("purged receive")
             client.reset_output_buffer()
+            probe.expect("purged transmit")
             client.write(EVERY_BYTE)
             probe.data(EVERY_BYTE)
             probe.write(EVERY_BYTE)
@@ -69,17 +77,20 @@ def settings(directory):
     probe.close()
 
 
+def refuse(client, name, value):
+    before = getattr(client, name)
+    try:
+        setattr(client, name, value)
+        raise AssertionError("%s=%s was not refused" % (name, value))
+    except ValueError:
+        setattr(client, name, before)
+
+
 def refused_settings(directory):
     """What a chardev can't have is answered with what it has, which pyserial calls an error."""
     probe, port = server("telnet", ",com-port=on")
     with open_port(port) as client:
-        for name, value in (("parity", "M"), ("stopbits", 1.5), ("baudrate", 5000000)):
-            before = getattr(client, name)
-            try:
-                setattr(client, name, value)
-                raise AssertionError("%s=%s was not refused" % (name, value))
-            except ValueError:
-                setattr(client, name, before)
+        refuse(client, "baudrate", 5000000)
         client.baudrate = 300
         probe.until("serial 300 N 8 1 0 160")
     probe.close()
@@ -135,6 +146,8 @@ def relay_to_a_serial_line(directory):
             client.baudrate, client.stopbits, client.rtscts, client.xonxoff = 57600, 1, False, True
             until(lambda: cable.look() == (termios.B57600, False, False, True), "other settings")
             client.xonxoff = False
+            for name, value in (("bytesize", 5), ("bytesize", 6), ("bytesize", 7), ("parity", "E"), ("parity", "M"), ("stopbits", 1.5)):
+                refuse(client, name, value)  # a pty has none of these, and says so
             client.send_break(0.01)
             client.write(b"there\xff")
             got = b""
@@ -148,6 +161,30 @@ def relay_to_a_serial_line(directory):
         relay.terminate()
         relay.wait(LIMIT)
         cable.end()
+
+
+def purge(directory):
+    """What waits in the relay and in the terminal goes; what is written after it arrives."""
+    port = free_port()
+    far, near = os.openpty()
+    relay = subprocess.Popen([os.path.join(BUILD, "relay"), "--keep", "telnet:127.0.0.1:%d,server=on,wait=off,com-port=on" % port,
+                              "serial,path=" + os.ttyname(near)])
+    try:
+        wait_for_port(port)
+        with open_port(port) as client:
+            client.write(b"x" * 50000)  # the terminal takes a few thousand
+            client.reset_output_buffer()
+            client.write(b"new")
+            got = b""
+            while not got.endswith(b"new"):
+                got += os.read(far, 65536)
+            assert len(got) < 20000, len(got)
+            assert not got.strip(b"x").strip(b"new"), got
+    finally:
+        relay.terminate()
+        relay.wait(LIMIT)
+        os.close(far)
+        os.close(near)
 
 
 def guest(directory):
@@ -232,6 +269,6 @@ signal.alarm(int(8 * LIMIT))  # whatever hangs
 need("socat")
 build_probe()
 tally = Tally()
-for each in (settings, refused_settings, modem_state, relay_to_a_serial_line, tinyvm_is_the_port, tinyvm_has_its_port_elsewhere):
+for each in (settings, refused_settings, modem_state, relay_to_a_serial_line, purge, tinyvm_is_the_port, tinyvm_has_its_port_elsewhere):
     tally.run(each)
 tally.end()

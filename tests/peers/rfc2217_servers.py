@@ -205,12 +205,21 @@ def port_manager(directory):
         probe.expect("opened")
         until(lambda: (manager.serial.baudrate, manager.serial.parity, manager.serial.bytesize, manager.serial.stopbits) == (9600, "E", 7, 2),
               "the settings")
+        probe.say("params 9600 M 5 15")
+        until(lambda: (manager.serial.parity, manager.serial.bytesize, manager.serial.stopbits) == ("M", 5, 1.5), "mark parity, one and a half stop bits")
+        probe.say("params 9600 E 7 2")
         until(lambda: not manager.serial.dtr and not manager.serial.rts, "DTR and RTS")
         for ours, theirs in (("2", "140"), ("4", "60"), ("6", "160"), ("0", "40")):
             probe.say("lines " + ours)
             probe.until("serial 9600 E 7 2 0 " + theirs)
         probe.write(EVERY_BYTE)
         probe.data_until(EVERY_BYTE)
+        purged = []
+        manager.serial.reset_input_buffer = lambda: purged.append(1)
+        manager.serial.reset_output_buffer = lambda: purged.append(2)
+        probe.say("purge 1")
+        probe.say("purge 2")
+        until(lambda: purged == [1, 2], "PURGE-DATA")
         probe.close()
     finally:
         manager.end()

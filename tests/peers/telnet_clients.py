@@ -16,7 +16,7 @@ except ImportError:
 
 
 def inetutils(directory):
-    """Both ways, 0xFF and CR included; BREAK; the window's size; and a second client after the first."""
+    """Both ways, 0xFF and CR included; BREAK; Synch; the window's size; and a second client after the first."""
     probe, port = server("telnet")
     for _ in range(2):
         client = pexpect.spawn("telnet", ["-e", "^]", "127.0.0.1", str(port)], timeout=LIMIT, dimensions=(24, 80))
@@ -32,8 +32,12 @@ def inetutils(directory):
         client.expect_exact(b"telnet> ")
         client.send(b"send brk\r")
         probe.expect("break")
-        client.send(b"after")
-        probe.data(b"after")
+        for sent in (b"before", b"after"):  # a Synch takes nothing away and leaves nothing
+            client.send(b"\x1d")
+            client.expect_exact(b"telnet> ")
+            client.send(b"send synch\r")
+            client.send(sent)
+            probe.data(sent)
         client.setwinsize(50, 132)
         probe.expect("resized 132 50")
         client.send(b"\x1d")

@@ -4,9 +4,10 @@
  * standard input say.
  *
  *   prints   made ADDRESS | failed TEXT | opened | closed | break | resized COLUMNS ROWS | data HEX | wrote N | log TEXT
- *            serial SPEED PARITY DATA-BITS STOP-BITS FLOW LINES (in hex), or: serial none
+ *            serial SPEED PARITY DATA-BITS STOP-BITS FLOW LINES (in hex), or: serial none; errors N; purged receive | purged transmit
  *   takes    write HEX | break | disconnect | open | close | room N (how many bytes it takes; -1 = any) | quit
- *            params SPEED PARITY DATA-BITS STOP-BITS | flow FLOW | lines LINES (in hex) | line (prints as for an event)
+ *            params SPEED PARITY DATA-BITS STOP-BITS | flow FLOW | lines LINES | errors N | purge N (in hex) | line (prints as for an event)
+ *            size COLUMNS ROWS
  *
  * Built with CHARDEV_SPICE it knows the object "spice,fd=N": a spice server that takes its clients from this listening socket.
  */
@@ -66,6 +67,7 @@ static void print_serial(void)
 static void set_serial(const char *line)
 {
     chr_serial_params params;
+    chr_terminal_size size;
     char              parity;
     unsigned          value;
     int               code = CHR_ERR_INVALID;
@@ -76,6 +78,12 @@ static void set_serial(const char *line)
         code = chr_fe_ioctl(&p.fe, CHR_IOCTL_SERIAL_SET_FLOW, &value);
     } else if (sscanf(line, "lines %x", &value) == 1) {
         code = chr_fe_ioctl(&p.fe, CHR_IOCTL_SERIAL_SET_TIOCM, &value);
+    } else if (sscanf(line, "errors %x", &value) == 1) {
+        code = chr_fe_ioctl(&p.fe, CHR_IOCTL_SERIAL_SET_ERRORS, &value);
+    } else if (sscanf(line, "purge %x", &value) == 1) {
+        code = chr_fe_ioctl(&p.fe, CHR_IOCTL_SERIAL_PURGE, &value);
+    } else if (sscanf(line, "size %d %d", &size.columns, &size.rows) == 2) {
+        code = chr_fe_ioctl(&p.fe, CHR_IOCTL_SET_TERMINAL_SIZE, &size);
     }
     printf("ioctl %d\n", code);
 }
@@ -85,14 +93,13 @@ static void obey(const char *line)
     int on = 1;
     if (strncmp(line, "write ", 6) == 0) write_hex(line + 6);
     else if (strcmp(line, "line") == 0) print_serial();
-    else if (strncmp(line, "params ", 7) == 0 || strncmp(line, "flow ", 5) == 0 || strncmp(line, "lines ", 6) == 0) set_serial(line);
     else if (strcmp(line, "break") == 0) printf("ioctl %d\n", chr_fe_ioctl(&p.fe, CHR_IOCTL_SERIAL_SET_BREAK, &on));
     else if (strcmp(line, "disconnect") == 0) chr_fe_disconnect(&p.fe);
     else if (strcmp(line, "open") == 0) chr_fe_set_open(&p.fe, 1);
     else if (strcmp(line, "close") == 0) chr_fe_set_open(&p.fe, 0);
     else if (strcmp(line, "quit") == 0) chr_loop_stop(p.ctx);
     else if (strncmp(line, "room ", 5) == 0) p.room = atoi(line + 5), chr_fe_accept_input(&p.fe);
-    else printf("what is '%s'?\n", line);
+    else set_serial(line);
 }
 
 static void script_read(void *opaque, const void *buf, size_t len)
@@ -135,11 +142,15 @@ static void got(void *opaque, const void *buf, size_t len)
 static void happened(void *opaque, int event)
 {
     chr_terminal_size size = { 0, 0 };
+    int               errors = 0;
     (void)opaque;
     if (event == CHR_EVENT_OPENED) puts("opened");
     else if (event == CHR_EVENT_CLOSED) puts("closed");
     else if (event == CHR_EVENT_BREAK) puts("break");
     else if (event == CHR_EVENT_SERIAL) print_serial();
+    else if (event == CHR_EVENT_PURGE_RECEIVE) puts("purged receive");
+    else if (event == CHR_EVENT_PURGE_TRANSMIT) puts("purged transmit");
+    else if (event == CHR_EVENT_LINE_ERROR && chr_fe_ioctl(&p.fe, CHR_IOCTL_SERIAL_GET_ERRORS, &errors) == 0) printf("errors %x\n", (unsigned)errors);
     else if (event == CHR_EVENT_RESIZED && chr_fe_ioctl(&p.fe, CHR_IOCTL_GET_TERMINAL_SIZE, &size) == 0)
         printf("resized %d %d\n", size.columns, size.rows);
     else printf("event %d\n", event);
