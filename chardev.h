@@ -9065,6 +9065,67 @@ static const chr__layer_slots chr__bottom_plain = {
     "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_write, NULL, NULL, NULL, chr__bottom_shutdown, NULL, NULL, NULL
 };
 
+/* -- >>layer_box   bytes that a layer holds: what has come and isn't decoded yet, or what is encoded and not yet sent -- */
+
+enum {
+    CHR__BOX_SIZE = 16384,
+    CHR__BOX_RESERVE = 1024 /* of an outbox, for answers: data leaves it free. A peer that fills it and reads nothing is dropped */
+};
+
+typedef struct chr__box {
+    size_t        start, end;
+    unsigned char bytes[CHR__BOX_SIZE];
+} chr__box;
+
+static int chr__box_is_empty(const chr__box *box) { return box->start == box->end; }
+
+/* What data may take of an outbox. */
+static size_t chr__box_room(const chr__box *box)
+{
+    return box->end < CHR__BOX_SIZE - CHR__BOX_RESERVE ? CHR__BOX_SIZE - CHR__BOX_RESERVE - box->end : 0;
+}
+
+/* All of it, the reserve included, or nothing. */
+static int chr__box_put(chr__box *box, const void *buf, size_t len)
+{
+    if (len > sizeof box->bytes - box->end)
+        return CHR_ERR_WOULD_BLOCK;
+    memcpy(box->bytes + box->end, buf, len);
+    box->end += len;
+    return 0;
+}
+
+/* What lies below gives as much as there is room for. */
+static int chr__box_fill(chr__box *box, chr__layer *below)
+{
+    int n;
+
+    if (chr__box_is_empty(box))
+        box->start = box->end = 0;
+    n = below->slots->read(below, box->bytes + box->end, sizeof box->bytes - box->end);
+    if (n > 0)
+        box->end += (size_t)n;
+    return n;
+}
+
+/* Hands down what is in it. 0 = nothing is left. */
+static int chr__box_flush(chr__box *box, chr__layer *below)
+{
+    int n;
+
+    for (; !chr__box_is_empty(box); box->start += (size_t)n) {
+        n = below->slots->write(below, box->bytes + box->start, box->end - box->start);
+        if (n <= 0) {
+            memmove(box->bytes, box->bytes + box->start, box->end - box->start);
+            box->end -= box->start;
+            box->start = 0;
+            return n < 0 ? n : CHR_ERR_WOULD_BLOCK;
+        }
+    }
+    box->start = box->end = 0;
+    return 0;
+}
+
 /* -- the stream -- */
 
 enum { CHR__FULL_HUP = 8 }; /* among the events of a watch: no poll() bit, so that only what poll() always tells is told: both
@@ -9080,6 +9141,9 @@ typedef struct chr__stream {
     int         broken;            /* a write has failed: what is left to read comes, then the end */
     int         held;              /* hung up, but the frontend has no room for what is left */
     int         may_keep;          /* some layer may keep bytes that poll can't see */
+    chr__box   *ahead;             /* input that was read while the frontend had no room, so that layers could answer the peer */
+    int         ahead_stop;        /* what read has answered behind it: an event, or why the input ends; 0 with */
+    int         is_ahead_stopped;
     int         input_over;        /* half-close by the peer: only output is left */
     int         output_over;       /* half-close by us: only input is left */
     void      (*ended)(struct chr__stream *stream, int code); /* 0 = end of input, else why; it closes the stream, or stops the input */
@@ -9103,8 +9167,46 @@ CHR__COLD int chr__layers_pending(const chr__stream *stream)
     return pending;
 }
 
+/* -- read-ahead: layers answer pings, offers and questions though the frontend takes no input. One box is read ahead, then back-pressure
+ * holds the peer. -- */
+
+static int chr__stream_has_ahead(const chr__stream *stream)
+{
+    return stream->ahead && (!chr__box_is_empty(stream->ahead) || stream->is_ahead_stopped);
+}
+
+static int chr__stream_can_read_ahead(const chr__stream *stream)
+{
+    return stream->ahead && !stream->is_ahead_stopped && stream->ahead->end < sizeof stream->ahead->bytes;
+}
+
+/* First the bytes, then what stood behind them. */
+CHR__COLD int chr__stream_read_kept(chr__stream *stream, void *buf, size_t len)
+{
+    chr__box *ahead = stream->ahead;
+
+    if (!chr__box_is_empty(ahead)) {
+        len = chr__min(len, ahead->end - ahead->start);
+        memcpy(buf, ahead->bytes + ahead->start, len);
+        ahead->start += len;
+        return (int)len;
+    }
+    ahead->start = ahead->end = 0;
+    if (!stream->is_ahead_stopped)
+        return stream->top->slots->read(stream->top, buf, len);
+    stream->is_ahead_stopped = 0;
+    return stream->ahead_stop;
+}
+
+CHR__HOT static int chr__stream_read(chr__stream *stream, void *buf, size_t len)
+{
+    return stream->ahead ? chr__stream_read_kept(stream, buf, len) : stream->top->slots->read(stream->top, buf, len);
+}
+
 static int chr__stream_pending(const chr__stream *stream)
 {
+    if (chr__stream_has_ahead(stream))
+        return chr__box_is_empty(stream->ahead) && stream->ahead_stop > CHR__LAYER_NOTHING ? -1 : 1;
     return stream->may_keep ? chr__layers_pending(stream) : 0;
 }
 
@@ -9166,7 +9268,7 @@ static void chr__stream_update(chr__stream *stream)
     if (!stream->top)
         return;
     out_events = chr__stream_out_events(stream);
-    in_events = room > 0 ? CHR_IN | CHR_HUP : stream->held ? 0 : CHR_HUP;
+    in_events = room > 0 || chr__stream_can_read_ahead(stream) ? CHR_IN | CHR_HUP : stream->held ? 0 : CHR_HUP;
     if (stream->in == stream->out) {
         chr_watch_set(&stream->in_watch, in_events | out_events);
     } else {
@@ -9197,14 +9299,33 @@ CHR__COLD void chr__stream_nothing(chr__stream *stream, int code, int hung_up)
     }
 }
 
+/* One read a turn. What can't be delivered in its place yet stops it. */
+CHR__COLD void chr__stream_read_ahead(chr__stream *stream)
+{
+    chr__box *ahead = stream->ahead;
+    int       n = stream->top->slots->read(stream->top, ahead->bytes + ahead->end, sizeof ahead->bytes - ahead->end);
+
+    if (n > 0) {
+        ahead->end += (size_t)n;
+    } else if (n != CHR__LAYER_NOTHING && n != CHR_ERR_WOULD_BLOCK) {
+        stream->ahead_stop = n;
+        stream->is_ahead_stopped = 1;
+    }
+    if (chr__stream_can_read_ahead(stream) && chr__layers_pending(stream) > 0)
+        chr__stream_look_again(stream);
+}
+
 /* The frontend takes nothing now. A hang-up with nothing behind it is the end all the same: the next peer must be able to come. */
 CHR__COLD void chr__stream_no_room(chr__stream *stream, int hung_up)
 {
     chr_dev *dev = stream->dev;
-    int      pending = chr__stream_pending(stream);
+    int      pending;
 
+    if (chr__stream_can_read_ahead(stream))
+        chr__stream_read_ahead(stream);
+    pending = chr__stream_pending(stream);
     if (pending < 0) {
-        chr__stream_nothing(stream, stream->top->slots->read(stream->top, dev->ctx->buffer, CHR__BUFFER_SIZE), 1);
+        chr__stream_nothing(stream, chr__stream_read(stream, dev->ctx->buffer, CHR__BUFFER_SIZE), 1);
     } else if (hung_up && !pending && chr__os_unread(stream->in) == 0) {
         chr__stream_end(stream, 0);
     } else {
@@ -9233,7 +9354,7 @@ CHR__HOT static void chr__stream_input(chr__stream *stream, int hung_up)
             return;
         }
         want = chr__min((size_t)room, CHR__BUFFER_SIZE);
-        n = stream->top->slots->read(stream->top, dev->ctx->buffer, want);
+        n = chr__stream_read(stream, dev->ctx->buffer, want);
         if (n <= 0) {
             chr__stream_nothing(stream, n, hung_up);
             return;
@@ -9388,6 +9509,10 @@ static void chr__stream_close(chr__stream *stream)
     chr_watch_stop(&stream->in_watch);
     chr_watch_stop(&stream->out_watch);
     chr_idle_stop(&stream->again);
+    if (stream->ahead)
+        chr__free(stream->dev->ctx, stream->ahead);
+    stream->ahead = NULL;
+    stream->is_ahead_stopped = 0;
     stream->in = stream->out = -1;
     stream->input_over = 0;
 }
@@ -9396,19 +9521,23 @@ static void chr__stream_close(chr__stream *stream)
 static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, int in, int out, void (*ended)(chr__stream *, int),
                             chr_error *err)
 {
+    chr__layer *layer;
+
     stream->dev = dev;
     stream->in = in;
     stream->out = out;
     stream->broken = stream->held = stream->input_over = stream->output_over = 0;
     stream->ended = ended;
+    for (stream->may_keep = 0, layer = top; layer; layer = layer->below)
+        stream->may_keep |= layer->slots->pending != NULL || layer->slots->unsent != NULL;
+    if (stream->may_keep && !(stream->ahead = (chr__box *)chr__allocate(dev->ctx, sizeof *stream->ahead)))
+        return chr__no_memory(err);
     if (chr__need_buffer(dev->ctx) < 0 || (in >= 0 && chr_watch_start(dev->ctx, &stream->in_watch, in, 0, chr__stream_ready, stream) < 0) ||
         (out >= 0 && out != in && chr_watch_start(dev->ctx, &stream->out_watch, out, 0, chr__stream_out_ready, stream) < 0)) {
         chr__stream_close(stream);
         return chr__no_memory(err);
     }
     stream->top = top;
-    for (stream->may_keep = 0; top; top = top->below)
-        stream->may_keep |= top->slots->pending != NULL || top->slots->unsent != NULL;
     chr__stream_update(stream);
     return 0;
 }
@@ -9449,7 +9578,7 @@ static int chr__stream_dev_read(chr_dev *dev, void *buf, size_t len)
     if (!stream->top || stream->in < 0)
         return CHR_ERR_DISCONNECTED;
     for (i = 0; i < MOST && n <= CHR__LAYER_NOTHING; i++) { /* who waits looks at the clock between */
-        n = stream->top->slots->read(stream->top, buf, len);
+        n = chr__stream_read(stream, buf, len);
         if (n <= CHR__LAYER_EVENT)
             chr_be_event(dev, CHR__LAYER_EVENT - n);
     }
@@ -14201,67 +14330,6 @@ static int chr__layer_fd(const chr__layer *layer)
     while (layer->below)
         layer = layer->below;
     return ((const chr__socket_bottom *)layer)->fd;
-}
-
-/* -- >>layer_box   bytes that a layer holds: what has come and isn't decoded yet, or what is encoded and not yet sent -- */
-
-enum {
-    CHR__BOX_SIZE = 16384,
-    CHR__BOX_RESERVE = 1024 /* of an outbox, for answers: data leaves it free. A peer that fills it and reads nothing is dropped */
-};
-
-typedef struct chr__box {
-    size_t        start, end;
-    unsigned char bytes[CHR__BOX_SIZE];
-} chr__box;
-
-static int chr__box_is_empty(const chr__box *box) { return box->start == box->end; }
-
-/* What data may take of an outbox. */
-static size_t chr__box_room(const chr__box *box)
-{
-    return box->end < CHR__BOX_SIZE - CHR__BOX_RESERVE ? CHR__BOX_SIZE - CHR__BOX_RESERVE - box->end : 0;
-}
-
-/* All of it, the reserve included, or nothing. */
-static int chr__box_put(chr__box *box, const void *buf, size_t len)
-{
-    if (len > sizeof box->bytes - box->end)
-        return CHR_ERR_WOULD_BLOCK;
-    memcpy(box->bytes + box->end, buf, len);
-    box->end += len;
-    return 0;
-}
-
-/* What lies below gives as much as there is room for. */
-static int chr__box_fill(chr__box *box, chr__layer *below)
-{
-    int n;
-
-    if (chr__box_is_empty(box))
-        box->start = box->end = 0;
-    n = below->slots->read(below, box->bytes + box->end, sizeof box->bytes - box->end);
-    if (n > 0)
-        box->end += (size_t)n;
-    return n;
-}
-
-/* Hands down what is in it. 0 = nothing is left. */
-static int chr__box_flush(chr__box *box, chr__layer *below)
-{
-    int n;
-
-    for (; !chr__box_is_empty(box); box->start += (size_t)n) {
-        n = below->slots->write(below, box->bytes + box->start, box->end - box->start);
-        if (n <= 0) {
-            memmove(box->bytes, box->bytes + box->start, box->end - box->start);
-            box->end -= box->start;
-            box->start = 0;
-            return n < 0 ? n : CHR_ERR_WOULD_BLOCK;
-        }
-    }
-    box->start = box->end = 0;
-    return 0;
 }
 
 static const chr_socket_options *chr__layer_options(const chr__layer *layer)

@@ -723,6 +723,72 @@ TEST(goodbye_needs_no_room)
     line_close(l);
 }
 
+/* A peer that checks the connection by pings must not give it up because a guest is busy; and nothing overtakes anything. */
+TEST(pings_need_no_room)
+{
+    static frames f, want;
+    line         *l = line_open(1, "", 0);
+
+    f.length = want.length = 0;
+    add_frame(&f, 1, 0x89, "one", 3);
+    add_frame(&f, 1, 0x82, "hello", 5);
+    add_frame(&f, 1, 0x89, "two", 3);
+    say_bytes(l, f.bytes, f.length);
+    settle(&l->r);
+    add_frame(&want, 0, 0x8a, "one", 3);
+    add_frame(&want, 0, 0x8a, "two", 3);
+    listen_in(l);
+    CHECK_MEM(l->heard + l->length - 5, 5, want.bytes + 5, 5); /* the last one's answer is enough (RFC 6455 section 5.5.3) */
+    CHECK_INPUT(&l->rec, "");
+    f.length = 0;
+    add_frame(&f, 1, 0x82, " again", 6);
+    add_frame(&f, 1, 0x88, "\x03\xe8", 2);
+    say_bytes(l, f.bytes, f.length);
+    settle(&l->r);
+    CHECK_STR(l->rec.events, "O");
+    give_room(&l->rec, 7);
+    settle(&l->r);
+    CHECK_INPUT(&l->rec, "hello a");
+    CHECK_STR(l->rec.events, "O");
+    give_room(&l->rec, UNLIMITED);
+    settle(&l->r);
+    CHECK_INPUT(&l->rec, "hello again");
+    CHECK_STR(l->rec.events, "OC");
+    line_close(l);
+}
+
+/* The guest takes nothing, the peer sends without end: what is read ahead is bounded, and so is what answers take. */
+TEST(a_flood_while_there_is_no_room_is_pushed_back)
+{
+    static frames f;
+    line         *l = line_open(1, "", 0);
+    size_t        sent = 0;
+    int           i;
+
+    f.length = 0;
+    for (i = 0; i < 1000; i++) add_frame(&f, 1, 0x89, "ping", 4);
+    for (i = 0; i < 100; i++) {
+        ssize_t n = send(l->peer, f.bytes, f.length, MSG_DONTWAIT);
+        if (n < (ssize_t)f.length) break; /* mid-frame: no more of these */
+        settle(&l->r);
+    }
+    CHECK_INT(i, 100);
+    forget_heard(l);
+    f.length = 0;
+    for (i = 0; i < 60; i++) add_frame(&f, 1, 0x82, REQUEST, sizeof REQUEST);
+    for (i = 0; i < 1000; i++) {
+        ssize_t n = send(l->peer, f.bytes, f.length, MSG_DONTWAIT);
+        if (n < 0) break;
+        sent += (size_t)n;
+        settle(&l->r);
+        if ((size_t)n < f.length) break;
+    }
+    CHECK(sent < 1000000);
+    CHECK_INPUT(&l->rec, "");
+    CHECK_STR(l->rec.events, "O");
+    line_close(l);
+}
+
 TEST(read_all_takes_payload_only)
 {
     static frames f;
