@@ -1740,3 +1740,14 @@ TEST(descriptors_are_cloexec_and_nonblocking)
     close(far);
     finish(&r, &rec);
 }
+
+TEST(nodelay_and_delay_exclude_each_other)
+{
+    chr_error err;
+    rig       r;
+    rig_open(&r);
+    CHECK_INT(refuse(&r, "socket,id=s,host=localhost,port=0,server=on,wait=off,nodelay=on,delay=on", &err), CHR_ERR_INVALID);
+    CHECK_HAS(err.text, "nodelay=");
+    CHECK_INT(refuse(&r, "socket,id=s,host=localhost,port=0,server=on,wait=off,nodelay,nodelay=off,nodelay=on,delay=off", &err), CHR_ERR_INVALID);
+    rig_close(&r);
+}

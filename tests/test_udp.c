@@ -569,3 +569,17 @@ TEST(udp_removed_inside_its_handler)
     CHECK(chr_find(r.ctx, "u") == NULL);
     end_pair(&r, &rec, far);
 }
+
+TEST(uri_with_junk_around_the_brackets)
+{
+    static const char *const bad[] = { "udp:[::1]junk:5000", "udp:[::1]:5000@[::1]junk:0", "udp:[::1:5000", "tcp:[::1]x:1", "telnet:[::1:1" };
+    chr_error                err;
+    size_t                   i;
+    rig                      r;
+    rig_open(&r);
+    for (i = 0; i < sizeof bad / sizeof *bad; i++) {
+        CHECK(chr_new_uri(r.ctx, "u", bad[i], &err) == NULL);
+        if (!CHECK_INT(err.code, CHR_ERR_INVALID) || !CHECK_HAS(err.text, bad[i])) NOTE("%s", err.text);
+    }
+    rig_close(&r);
+}
