@@ -1953,14 +1953,6 @@ CHR__PRIVATE int chr__os_exists(const char *path)
     return CHR_SYS(access)(path, F_OK) == 0;
 }
 
-/* Bytes in a regular file; -1 = it is none. */
-CHR__PRIVATE int64_t chr__os_file_size(int fd)
-{
-    struct stat status;
-
-    return CHR_SYS(fstat)(fd, &status) == 0 && S_ISREG(status.st_mode) ? (int64_t)status.st_size : -1;
-}
-
 /* Whether others than the file's owner may read or write it. */
 CHR__PRIVATE int chr__os_is_shared(const char *path)
 {
