@@ -432,8 +432,11 @@ CHARDEV_API int chr_log_reopen(chr_context *ctx);
 
 typedef struct chr_info {
     const char *id, *backend;  /* live as long as the chardev */
-    char        filename[512]; /* where the far side is: "unix:/tmp/s,server=on", "disconnected:tcp:...", "pty:/dev/pts/3" */
-    char        address[512];  /* the actual address of a socket, port 0 resolved; else empty */
+    char        filename[512]; /* where the far side is: "unix:/tmp/s,server=on", "disconnected:tcp:...", "pty:/dev/pts/3"; a connected
+                                  TCP socket: "tcp:OWN:PORT,server=on <-> PEER:PORT"; what came as fd= shows what it is */
+    char        address[512];  /* of a socket: where a server listens (port 0 resolved), whom a client is connected to; of udp its own.
+                                  HOST:PORT in numbers, IPv6 in brackets; CID:PORT; a path, "@NAME" if it is abstract. Else empty */
+    char        peer[512];     /* the same of the peer that is connected, or of udp's; empty when it has no name (most unix clients) */
     int         frontend_open, be_open;
     int         comes_back;    /* when closed, it may open again by itself: a server, a pty, a client with reconnect */
     uint64_t    bytes_in, bytes_out, bytes_dropped; /* from the far side; taken for it; written while nobody was there */
@@ -14187,6 +14190,7 @@ static void chr__udp_describe(const chr_dev *dev, chr_info *info)
 
     chr__format(info->filename, sizeof info->filename, "udp:%s", udp->name);
     chr__os_socket_name(udp->fd, 0, info->address, sizeof info->address);
+    chr__os_socket_name(udp->fd, 1, info->peer, sizeof info->peer);
 }
 
 static const chr_backend chr__udp_kind = {
@@ -18812,27 +18816,40 @@ static int chr__socket_ioctl(chr_dev *dev, int command, void *arg)
     return code;
 }
 
+/* Of a descriptor that was given: what it has turned out to be, as long as it is there. */
+static chr_address_type chr__socket_shown_type(const chr__socket *sock)
+{
+    chr__socket_facts facts;
+
+    if (sock->address.type != CHR_ADDR_FD || (sock->listener < 0 && !sock->peer))
+        return sock->address.type;
+    chr__os_socket_facts(sock->listener >= 0 ? sock->listener : sock->peer->fd, &facts);
+    return facts.is_unix ? CHR_ADDR_UNIX : facts.is_inet ? CHR_ADDR_INET : CHR_ADDR_VSOCK;
+}
+
 static void chr__socket_describe(const chr_dev *dev, chr_info *info)
 {
     static const char *const schemes[] = { "", "tcp", "unix", "vsock", "fd" };
     const chr__socket       *sock = (const chr__socket *)dev;
     const char              *scheme = chr__layer_scheme(chr__socket_options(sock));
-    int                      is_inet = sock->address.type == CHR_ADDR_INET, is_open = sock->peer != NULL;
-    char                     name[300], peer[200] = "";
+    chr_address_type         type = chr__socket_shown_type(sock);
+    int                      is_given = type != sock->address.type, is_open = sock->peer != NULL;
+    int                      has_two = is_open && type == CHR_ADDR_INET; /* our end's number is news too */
+    char                     name[512];
 
     chr__address_name(&sock->address, name, sizeof name);
+    if (is_open)
+        chr__os_socket_name(sock->peer->fd, 1, info->peer, sizeof info->peer);
     if (sock->listener >= 0)
         chr__os_socket_name(sock->listener, 0, info->address, sizeof info->address);
-    if (is_open && is_inet) {
-        chr__os_socket_name(sock->peer->fd, 1, peer, sizeof peer);
+    else if (!sock->is_server)
+        memcpy(info->address, info->peer, sizeof info->address);
+    if (has_two || (is_given && !sock->is_server && !info->peer[0]))
         chr__os_socket_name(sock->peer->fd, 0, name, sizeof name);
-    } else if (is_inet && sock->is_server) {
-        chr__format(name, sizeof name, "%.*s", (int)sizeof name - 1, info->address);
-    }
-    if (is_open && !sock->is_server)
-        chr__os_socket_name(sock->peer->fd, 1, info->address, sizeof info->address);
-    chr__format(info->filename, sizeof info->filename, "%s%s:%s%s%s%s", is_open ? "" : "disconnected:",
-                scheme ? scheme : schemes[sock->address.type], name, sock->is_server ? ",server=on" : "", peer[0] ? " <-> " : "", peer);
+    else if (is_given || (type == CHR_ADDR_INET && sock->is_server))
+        memcpy(name, info->address, sizeof name);
+    chr__format(info->filename, sizeof info->filename, "%s%s:%.300s%s%s%.180s", is_open ? "" : "disconnected:",
+                scheme ? scheme : schemes[type], name, sock->is_server ? ",server=on" : "", has_two ? " <-> " : "", has_two ? info->peer : "");
     info->comes_back = sock->is_server || sock->retry_ms > 0;
 }
 
