@@ -17661,7 +17661,7 @@ static int chr__tls_shutdown(chr__layer *layer)
     if (n < 0)
         return CHR_ERR_DISCONNECTED;
     tls->said_goodbye = 1;
-    return layer->below->slots->shutdown(layer->below);
+    return layer->below->slots->shutdown ? layer->below->slots->shutdown(layer->below) : 0; /* its FIN may have gone already */
 }
 
 static void chr__tls_close(chr__layer *layer)
