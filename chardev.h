@@ -6033,6 +6033,7 @@ static void chr__record_give_up(chr_context *ctx, const char *why)
 static int chr__record_write(chr_context *ctx, unsigned number, chr__record_kind kind, int64_t value, uint32_t extra, const void *buf, size_t len)
 {
     unsigned char head[CHR__RECORD_HEAD];
+    char          line[120];
     int           code;
 
     chr__put_le(head, len, 4);
@@ -6046,8 +6047,10 @@ static int chr__record_write(chr_context *ctx, unsigned number, chr__record_kind
     code = chr__write_file(ctx->recorder->fd, ctx->recorder->type, head, sizeof head);
     if (code == 0)
         code = chr__write_file(ctx->recorder->fd, ctx->recorder->type, buf, len);
-    if (code < 0)
-        chr__record_give_up(ctx, "the recording can't be written: it ends here");
+    if (code < 0) {
+        chr__format(line, sizeof line, "the recording can't be written: %s: it ends here", chr_error_text(code));
+        chr__record_give_up(ctx, line);
+    }
     return code;
 }
 
@@ -6995,8 +6998,8 @@ CHR__COLD void chr__log_record(chr_dev *dev, const void *buf, size_t len)
     code = dev->log->stamped ? chr__log_stamped_lines(dev, (const char *)buf, len) : chr__log_put(dev, (const char *)buf, len);
     if (code == 0)
         return;
-    chr__format(text, sizeof text, "cannot write the log file %s: logging is off from here on",
-                ((const chr_common_options *)dev->options)->logfile);
+    chr__format(text, sizeof text, "cannot write the log file %.160s: %s: logging is off from here on",
+                ((const chr_common_options *)dev->options)->logfile, chr_error_text(code));
     chr__log_line(dev->ctx, dev->id, text);
     chr__os_close(dev->log->fd);
     dev->log->fd = -1;
