@@ -359,12 +359,12 @@ typedef struct chr_common_options {
     int64_t     history;      /* bytes: the last ones written, also while nobody was there, are sent to each new peer first */
     int64_t     obuf;         /* bytes: output that would block waits here and drains from the loop; when it is full,
                                  obuf_full says what happens */
-    int64_t     logsize;      /* bytes: a log file that would grow larger becomes PATH.1, PATH.1 PATH.2, ...; 0 = never */
+    int64_t     logsize;      /* bytes: a log file that would be larger becomes PATH.1, that PATH.2, ...; 0 = never */
     int64_t     logfiles;     /* with logsize: how many there are at most, PATH included, from 1 to 1000; 0 = 5 */
-    const char *obuf_full;    /* with obuf, when a write finds no room in it: "wait" (the frontend does: CHR_ERR_WOULD_BLOCK;
-                                 NULL is the same), "drop-oldest" (what has waited longest is lost, and a write takes all), or
-                                 "disconnect" (the peer, from the loop; what waits for it and the write are lost). What is
-                                 lost is counted in bytes_dropped, and kept by history= */
+    const char *obuf_full;    /* when a write finds no room in obuf: "wait" (the frontend does, CHR_ERR_WOULD_BLOCK; NULL
+                                 is the same), "drop-oldest" (what has waited longest is lost, and a write takes all),
+                                 or "disconnect" (the peer, from the loop; what waits for it and the write are lost).
+                                 What is lost is counted in bytes_dropped, and kept by history */
 } chr_common_options;
 
 /* A key=value list while it is being read; backends meet it only in their `uri` slot. */
@@ -430,9 +430,10 @@ CHARDEV_API int chr_add_client(chr_context *ctx, const char *id, int fd, chr_err
 /* Blocks until connected or failed; with reconnect, through retries. CHR_ERR_IN_HANDLER from inside a handler. */
 CHARDEV_API int chr_wait_connected(chr_dev *dev, chr_error *err);
 
-/* Opens all log files (logfile=) anew by their paths and adds to them: after logrotate has moved them away. One that can't be
- * opened is told to the `log` hook, and the old file goes on; a log that was switched off because it could not be written goes
- * on in the new file. Relative paths are those from the creation. Returns 0, or the first error. The owner thread, any handler. */
+/* Opens all log files (logfile=) anew by their paths and adds to them: after logrotate has moved them away. One
+ * that can't be opened is told to the `log` hook, and the old file goes on; a log that was switched off because it
+ * could not be written goes on in the new file. Relative paths are those from the creation. Returns 0, or the first
+ * error. The owner thread, any handler. */
 CHARDEV_API int chr_log_reopen(chr_context *ctx);
 
 typedef struct chr_info {
@@ -441,7 +442,7 @@ typedef struct chr_info {
     char        address[512];  /* the actual address of a socket, port 0 resolved; else empty */
     int         frontend_open, be_open;
     int         comes_back;    /* when closed, it may open again by itself: a server, a pty, a client with reconnect */
-    uint64_t    bytes_in, bytes_out, bytes_dropped; /* from the far side; taken for it; lost: nobody was there, or it went, or obuf-full= */
+    uint64_t    bytes_in, bytes_out, bytes_dropped; /* from the far side; taken for it; lost */
     uint64_t    bytes_queued;  /* those that wait here still, in history=, obuf= or a layer (there as they are encoded) */
 } chr_info;
 
@@ -768,7 +769,7 @@ typedef struct chr_fd_options { /* from success on the chardev owns the descript
 typedef struct chr_file_options {
     chr_common_options common;
     const char        *path;       /* written; required */
-    chr_bool           append;     /* default off: emptied, then written at our own position (a hole, if others empty it) */
+    chr_bool           append;     /* default off: emptied first, then written at our own position */
     const char        *input_path; /* read as input, or NULL */
 } chr_file_options;
 
@@ -2498,8 +2499,8 @@ static int chr__os_link_leads_to(const char *path, const char *target)
     return n >= 0 && (size_t)n == strlen(target) && memcmp(text, target, (size_t)n) == 0;
 }
 
-/* The symlink to a terminal bears the time of that terminal's last change (ctime), to be told from one to a later terminal of the
- * same name. Afresh after each change of owner or mode. */
+/* The symlink to a terminal bears the time of that terminal's last change (ctime), to be told from one to a later
+ * terminal of the same name. Afresh after each change of owner or mode. */
 static void chr__os_link_stamp(const char *path, const char *terminal)
 {
     struct stat     info;
@@ -2511,8 +2512,8 @@ static void chr__os_link_stamp(const char *path, const char *terminal)
     (void)CHR_SYS(utimensat)(AT_FDCWD, path, times, AT_SYMLINK_NOFOLLOW);
 }
 
-/* 1 = a symlink into the file system of the pty `own`, left behind by a process that is gone: its terminal is gone too, or another
- * has its name by now, made after the link. -1 = one to a terminal in use; 0 = any other file. */
+/* 1 = a symlink into the file system of the pty `own`, left behind by a process that is gone: its terminal is gone
+ * too, or another has its name by now, made after the link. -1 = one to a terminal in use; 0 = any other file. */
 static int chr__os_link_is_stale(const char *path, const char *own)
 {
     size_t          directory = (size_t)(strrchr(own, '/') - own) + 1;
@@ -5150,9 +5151,10 @@ static int chr__file_notifier(chr_context *ctx)
     return fd;
 }
 
-/* Fails where the system has no such thing, or no more of it: then the file has to be looked at from time to time. `changed` only
- * notes what it is told. */
-static int chr__file_watch_start(chr_context *ctx, chr__file_watch *watch, const char *path, void (*changed)(void *, int), void *opaque)
+/* Fails where the system has no such thing, or no more of it: then the file has to be looked at from time to time.
+ * `changed` only notes what it is told. */
+static int chr__file_watch_start(chr_context *ctx, chr__file_watch *watch, const char *path,
+                                 void (*changed)(void *, int), void *opaque)
 {
     int fd = chr__file_notifier(ctx), number = fd < 0 ? fd : chr__os_notifier_add(fd, path);
 
@@ -6411,8 +6413,8 @@ static void chr__outbox_event(chr_dev *dev, int event)
 
 /* -- obuf-full= -- */
 
-/* The oldest bytes go out of the queue. Behind history that the peer has still to get they are history that it has still to get; then
- * it is the oldest of that which is lost. */
+/* The oldest bytes go out of the queue. Behind history that the peer has still to get they are history that it has
+ * still to get; then it is the oldest of that which is lost. */
 static void chr__outbox_forget(chr_dev *dev, const void *buf, size_t len)
 {
     chr__outbox *outbox = dev->outbox;
@@ -6428,7 +6430,7 @@ static void chr__outbox_push(chr_dev *dev, const char *buf, size_t len)
 {
     chr__outbox         *outbox = dev->outbox;
     const unsigned char *piece;
-    size_t               size, excess = outbox->queue.count + len > outbox->queue.size ? outbox->queue.count + len - outbox->queue.size : 0;
+    size_t               size, room = outbox->queue.size - outbox->queue.count, excess = len > room ? len - room : 0;
 
     for (; excess > 0 && outbox->queue.count > 0; excess -= size, chr__ring_take(&outbox->queue, size)) {
         piece = chr__ring_piece(&outbox->queue, 0, &size);
@@ -6966,8 +6968,8 @@ static void chr__civil_date(int64_t days, int *year, int *month, int *day)
 
 static int chr__log_stamp(chr_context *ctx, char *text, size_t size)
 {
-    int64_t ms = chr__floor_divide(ctx->config.wall_clock(ctx->config.opaque), 1000000), days = chr__floor_divide(ms, 86400000);
-    int64_t in_day = ms - days * 86400000;
+    int64_t ms = chr__floor_divide(ctx->config.wall_clock(ctx->config.opaque), 1000000);
+    int64_t days = chr__floor_divide(ms, 86400000), in_day = ms - days * 86400000;
     int     year, month, day;
 
     chr__civil_date(days, &year, &month, &day);
@@ -7005,7 +7007,8 @@ static void chr__log_goes_on(chr_dev *dev, int code)
     char text[300];
 
     dev->log->size = 0;
-    chr__format(text, sizeof text, "cannot begin a new log file %s: %s: the old one grows", dev->log->path, chr_error_text(code));
+    chr__format(text, sizeof text, "cannot begin a new log file %s: %s: the old one grows", dev->log->path,
+                chr_error_text(code));
     chr__log_line(dev->ctx, dev->id, text);
 }
 
@@ -7103,7 +7106,10 @@ CHR__COLD void chr__log_record(chr_dev *dev, const void *buf, size_t len)
 
     if (dev->log->fd < 0)
         return;
-    code = dev->log->stamped ? chr__log_stamped_lines(dev, (const char *)buf, len) : chr__log_put(dev, (const char *)buf, len);
+    if (dev->log->stamped)
+        code = chr__log_stamped_lines(dev, (const char *)buf, len);
+    else
+        code = chr__log_put(dev, (const char *)buf, len);
     if (code == 0)
         return;
     chr__format(text, sizeof text, "cannot write the log file %s: logging is off from here on",
@@ -13105,7 +13111,7 @@ typedef struct chr__pty {
     chr__file_watch opened;  /* of the slave */
     int             is_told; /* that watch works: it has told of our own opening */
     int             openers; /* of which it has told; fewer than there are, where it has taken two for one */
-    int             is_left, is_renewed; /* since the last look: the last of them has gone; and another has come after that */
+    int             is_left, is_renewed; /* since the last look: the last has gone; and another has come after that */
     chr_timer       look;    /* whether the slave is open */
     chr_idle        look_soon;
     char            slave[64];
@@ -13142,8 +13148,8 @@ static void chr__pty_hung_up(chr__stream *stream, int code)
     chr_be_event(stream->dev, CHR_EVENT_CLOSED);
 }
 
-/* The master reports a hang-up as long as nobody has the slave open; with input, somebody was here since we last looked. 1 = it is
- * open now; 0 = nobody is there; or an error. */
+/* The master reports a hang-up as long as nobody has the slave open; with input, somebody was here since we last
+ * looked. 1 = it is open now; 0 = nobody is there; or an error. */
 static int chr__pty_try(chr__pty *pty)
 {
     chr__fd_dev *base = &pty->base;
@@ -13165,7 +13171,8 @@ static void chr__pty_renew(chr__pty *pty)
         chr__pty_hung_up(&pty->base.stream, 0);
 }
 
-/* Whether poll() can still tell of the hang-up when the last one has gone: else another has come, or some have not been counted. */
+/* Whether poll() can still tell of the hang-up when the last one has gone: else another has come, or some have not
+ * been counted. */
 static void chr__pty_check_left(chr__pty *pty)
 {
     int ready = chr__os_wait(pty->base.in, CHR_IN | CHR_HUP, 0);
@@ -13236,7 +13243,8 @@ static int chr__pty_write(chr_dev *dev, const void *buf, size_t len)
 /* A link that is left from a process that is gone is replaced. */
 static int chr__pty_make_link(chr__pty *pty, const char *path, chr_error *err)
 {
-    int code = chr__os_symlink(pty->slave, path, err), stale = code == CHR_ERR_EXISTS ? chr__os_link_is_stale(path, pty->slave) : 0;
+    int code = chr__os_symlink(pty->slave, path, err);
+    int stale = code == CHR_ERR_EXISTS ? chr__os_link_is_stale(path, pty->slave) : 0;
 
     if (stale > 0) {
         chr__os_unlink(path);
@@ -18601,7 +18609,8 @@ static void chr__socket_try_again(void *opaque)
     chr__socket_try((chr__socket *)opaque);
 }
 
-/* A unix server's backlog is full (EAGAIN), and poll() can't tell when there is room. As TCP does, wait, though not for ever. */
+/* A unix server's backlog is full (EAGAIN), and poll() can't tell when there is room. As TCP does, wait, though not
+ * for ever. */
 static int chr__socket_waits_for_backlog(chr__socket *sock)
 {
     if (!sock->is_unix || chr__time_left(sock->dev.ctx, sock->gives_up) == 0)
