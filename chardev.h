@@ -9935,11 +9935,12 @@ static void chr__linger_go_on(chr__linger *linger)
     linger->is_over |= code == 0;
     chr__linger_count(linger);
     input = chr__linger_discard(linger);
-    if ((code < 0 && code != CHR_ERR_WOULD_BLOCK) || (input != CHR_ERR_WOULD_BLOCK && linger->is_over) || chr__linger_is_done(linger)) {
+    waits = !linger->is_over && chr__layers_unsent(linger->top) >= 0;
+    /* At the end of its input a peer that has suspended us can't resume us. */
+    if ((code < 0 && code != CHR_ERR_WOULD_BLOCK) || (input != CHR_ERR_WOULD_BLOCK && !waits) || chr__linger_is_done(linger)) {
         chr__linger_end(linger);
         return;
     }
-    waits = !linger->is_over && chr__layers_unsent(linger->top) >= 0;
     chr_watch_set(&linger->watch, (waits ? CHR_OUT : 0) | (input == CHR_ERR_WOULD_BLOCK ? CHR_IN : 0));
 }
 
