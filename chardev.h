@@ -97,7 +97,11 @@
  *       chr_drain() runs the loop, and a backend's chr_be_...() calls are its own business.
  *     - A descriptor that you give in options is the chardev's from success on. After an error it is yours, open, with the flags
  *       that it had.
- *     - Descriptors become CLOEXEC and non-blocking. SIGPIPE never comes. No signal's disposition is touched.
+ *     - Descriptors of the library are CLOEXEC and non-blocking, and never 0, 1 or 2. No call waits because another process has
+ *       changed O_NONBLOCK of a descriptor that both have. Pipes, terminals and other devices that were inherited keep their flags:
+ *       they are opened anew where that is possible.
+ *     - A write is no signal: neither SIGPIPE nor SIGXFSZ comes, nor SIGTTOU for the settings of a terminal. No signal's disposition is
+ *       touched.
  *
  * THREADS. With CHARDEV_THREADS the calls below may be made from any thread, at any time between chr_fe_init() and
  * chr_context_free(), also while the owner swaps, removes or reconnects the chardev. All others are the owner's. Handlers, the hooks
@@ -346,7 +350,8 @@ typedef struct chr_option {
 /* Every options struct begins with these. */
 typedef struct chr_common_options {
     const char *logfile;      /* what the guest wrote and the backend took goes there too, always at its end; created
-                                 0666&umask, emptied */
+                                 0666&umask, emptied. When it can't be written (a full disk, a FIFO that is full or not
+                                 read) it ends, with one line to `log` */
     chr_bool    logappend;    /* default off */
     chr_bool    logtimestamp; /* UTC time before each line; default off */
     chr_bool    mux;          /* make ID-base, and a mux named ID on it; default off */
@@ -748,7 +753,7 @@ typedef struct chr_hub_options {
     const char *const *chardevs; /* the ids of its members, then NULL; required */
 } chr_hub_options;
 
-typedef struct chr_fd_options { /* from success on the chardev owns the descriptors */
+typedef struct chr_fd_options { /* from success on the chardev owns the descriptors; O_NONBLOCK of theirs is neither needed nor changed */
     chr_common_options common;
     int                in;  /* read from here, -1 = no input */
     int                out; /* write to here, may be the same; -1 = no output */
@@ -771,6 +776,9 @@ typedef struct chr_pty_options {
     const char        *path; /* a symlink to the slave is made here, or NULL; a stale one to a pty is replaced */
 } chr_pty_options;
 
+/* Descriptors 0 and 1 stay the process's. A standard input that is closed has ended, as /dev/null; to a standard output that is closed
+ * writes are CHR_ERR_DISCONNECTED; with both closed the creation is. A terminal is raw while the process is in its foreground; at the
+ * end, also after SIGKILL, its settings are put back unless others have set it since. */
 typedef struct chr_stdio_options {
     chr_common_options common;
     chr_bool           signal; /* default on: ^C and friends are signals, not input */
@@ -778,7 +786,8 @@ typedef struct chr_stdio_options {
 
 typedef struct chr_serial_options {
     chr_common_options common;
-    const char        *path;         /* a terminal device; required */
+    const char        *path;         /* a terminal device; required. Another character device (/dev/null) has data, but no line: its
+                                        ioctls are CHR_ERR_NOT_SUPPORTED, and at the end of its input it can still be written */
     int64_t            reconnect_ms; /* an unplugged device is opened again after so many milliseconds; 0 = never */
 } chr_serial_options;
 
@@ -2273,13 +2282,11 @@ static chr__terminal_state chr__terminal_attend(pid_t owner)
     return last;
 }
 
-/* In a session of its own, so that no signal of the terminal and none to our process group ends it with us. A shell that sees us end
- * sets the terminal at once: it goes first. */
+/* A shell that sees us end sets the terminal at once: it goes first. */
 static void chr__terminal_watch(int pipe_fd, pid_t owner)
 {
     chr__terminal_state last;
 
-    setsid();
     chr__terminal_close_others(pipe_fd);
     if (chdir("/") < 0)
         _exit(1);
@@ -2291,7 +2298,8 @@ static void chr__terminal_watch(int pipe_fd, pid_t owner)
     _exit(0);
 }
 
-/* Twice forked, so that it is nobody's child and no wait() of the program's meets it. Signals stay blocked in it. */
+/* Twice forked, so that it is nobody's child and no wait() of the program's meets it. It is in another session before we go on: no
+ * signal of the terminal and none to our process group ends it with us. Signals stay blocked in it. */
 static pid_t chr__terminal_fork(int pipe_fd, pid_t owner)
 {
     sigset_t all, mask;
@@ -2301,6 +2309,7 @@ static pid_t chr__terminal_fork(int pipe_fd, pid_t owner)
     pthread_sigmask(SIG_SETMASK, &all, &mask);
     child = CHR_SYS(fork)();
     if (child == 0) {
+        setsid();
         if (fork() != 0)
             _exit(0);
         chr__terminal_watch(pipe_fd, owner);
