@@ -796,7 +796,7 @@ TEST(paths_that_do_not_work)
     CHECK_INT(chr_replay_open(r.ctx, "/nowhere/at/all", &err), CHR_ERR_NOT_FOUND);
     CHECK(chr_replay_open(r.ctx, "/dev/null", &err) < 0);
     CHECK(chr_replay_open(r.ctx, "/", &err) < 0);
-    CHECK_INT(chr_record_start(r.ctx, "/dev/full", &err), CHR_ERR_IO);
+    CHECK_INT(chr_record_start(r.ctx, "/dev/full", &err), CHR_ERR_NO_SPACE);
     CHECK_INT(chr_record_stop(r.ctx), CHR_ERR_NOT_FOUND);
     rig_close(&r);
 }
