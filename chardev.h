@@ -7745,7 +7745,7 @@ static void chr__hand_over(chr_frontend *fe, chr_dev *from, chr_dev *to)
 }
 
 /* The frontend takes its old backend again, if it is still there itself. */
-static int chr__swap_back(chr_dev *old, chr_dev *fresh, int was_open, chr_error *err)
+static int chr__swap_back(chr_dev *old, chr_dev *fresh, chr_error *err)
 {
     chr_frontend *fe = fresh->frontend;
 
@@ -7755,7 +7755,9 @@ static int chr__swap_back(chr_dev *old, chr_dev *fresh, int was_open, chr_error 
     chr__give_up(fresh);
     chr__update(old);
     chr__fail(err, CHR_ERR_BUSY, "the frontend of '%s' refuses the new backend", old->id);
-    if (fe && was_open)
+    if (fe && fe->told_open && !old->be_open) /* the new one was, and has told it */
+        chr_be_tell_event(fe, CHR_EVENT_CLOSED);
+    else if (fe)
         chr__tell_state(fe, old);
     return CHR_ERR_BUSY;
 }
@@ -7764,19 +7766,17 @@ static int chr__swap_back(chr_dev *old, chr_dev *fresh, int was_open, chr_error 
 static int chr__swap(chr_dev *old, chr_dev *fresh, chr_error *err)
 {
     chr_frontend *fe;
-    int           was_open;
 
     if (old->pending & ~CHR__RECORDED) /* it won't come any more after this */
         chr__notify_now(old);
     fe = old->frontend;
-    was_open = fe && fe->told_open;
-    if (was_open && !fresh->be_open)
+    if (fe && fe->told_open && !fresh->be_open)
         chr_be_tell_event(fe, CHR_EVENT_CLOSED);
     if (!fe || old->frontend != fe || !fe->handlers.change)
-        return chr__swap_back(old, fresh, 0, err);
+        return chr__swap_back(old, fresh, err);
     chr__hand_over(fe, old, fresh);
     if (fe->handlers.change(fe->opaque) < 0)
-        return chr__swap_back(old, fresh, was_open, err);
+        return chr__swap_back(old, fresh, err);
     chr__replace(old, fresh);
     chr__update(fresh);
     if (fresh->frontend == fe)
