@@ -357,9 +357,14 @@ typedef struct chr_common_options {
     chr_bool    logtimestamp; /* UTC time before each line; default off */
     chr_bool    mux;          /* make ID-base, and a mux named ID on it; default off */
     int64_t     history;      /* bytes: the last ones written, also while nobody was there, are sent to each new peer first */
-    int64_t     obuf;         /* bytes: output that would block waits here and drains from the loop */
-    int64_t     logsize;      /* bytes: a log file that would grow larger becomes PATH.1, PATH.1 PATH.2, ...; 0 = never */
+    int64_t     obuf;         /* bytes: output that would block waits here and drains from the loop; when it is full,
+                                 obuf_full says what happens */
+    int64_t     logsize;      /* bytes: a log file that would be larger becomes PATH.1, that PATH.2, ...; 0 = never */
     int64_t     logfiles;     /* with logsize: how many there are at most, PATH included, from 1 to 1000; 0 = 5 */
+    const char *obuf_full;    /* when a write finds no room in obuf: "wait" (the frontend does, CHR_ERR_WOULD_BLOCK; NULL
+                                 is the same), "drop-oldest" (what has waited longest is lost, and a write takes all),
+                                 or "disconnect" (the peer, from the loop; what waits for it and the write are lost).
+                                 What is lost is counted in bytes_dropped, and kept by history */
 } chr_common_options;
 
 /* A key=value list while it is being read; backends meet it only in their `uri` slot. */
@@ -425,9 +430,10 @@ CHARDEV_API int chr_add_client(chr_context *ctx, const char *id, int fd, chr_err
 /* Blocks until connected or failed; with reconnect, through retries. CHR_ERR_IN_HANDLER from inside a handler. */
 CHARDEV_API int chr_wait_connected(chr_dev *dev, chr_error *err);
 
-/* Opens all log files (logfile=) anew by their paths and adds to them: after logrotate has moved them away. One that can't be
- * opened is told to the `log` hook, and the old file goes on; a log that was switched off because it could not be written goes
- * on in the new file. Relative paths are those from the creation. Returns 0, or the first error. The owner thread, any handler. */
+/* Opens all log files (logfile=) anew by their paths and adds to them: after logrotate has moved them away. One
+ * that can't be opened is told to the `log` hook, and the old file goes on; a log that was switched off because it
+ * could not be written goes on in the new file. Relative paths are those from the creation. Returns 0, or the first
+ * error. The owner thread, any handler. */
 CHARDEV_API int chr_log_reopen(chr_context *ctx);
 
 typedef struct chr_info {
@@ -439,7 +445,7 @@ typedef struct chr_info {
     char        peer[512];     /* the same of the peer that is connected, or of udp's; empty when it has no name (most unix clients) */
     int         frontend_open, be_open;
     int         comes_back;    /* when closed, it may open again by itself: a server, a pty, a client with reconnect */
-    uint64_t    bytes_in, bytes_out, bytes_dropped; /* from the far side; taken for it; written while nobody was there */
+    uint64_t    bytes_in, bytes_out, bytes_dropped; /* from the far side; taken for it; lost */
     uint64_t    bytes_queued;  /* those that wait here still, in history=, obuf= or a layer (there as they are encoded) */
 } chr_info;
 
@@ -766,7 +772,7 @@ typedef struct chr_fd_options { /* from success on the chardev owns the descript
 typedef struct chr_file_options {
     chr_common_options common;
     const char        *path;       /* written; required */
-    chr_bool           append;     /* default off: emptied, then written at our own position (a hole, if others empty it) */
+    chr_bool           append;     /* default off: emptied first, then written at our own position */
     const char        *input_path; /* read as input, or NULL */
 } chr_file_options;
 
@@ -2496,8 +2502,8 @@ static int chr__os_link_leads_to(const char *path, const char *target)
     return n >= 0 && (size_t)n == strlen(target) && memcmp(text, target, (size_t)n) == 0;
 }
 
-/* The symlink to a terminal bears the time of that terminal's last change (ctime), to be told from one to a later terminal of the
- * same name. Afresh after each change of owner or mode. */
+/* The symlink to a terminal bears the time of that terminal's last change (ctime), to be told from one to a later
+ * terminal of the same name. Afresh after each change of owner or mode. */
 static void chr__os_link_stamp(const char *path, const char *terminal)
 {
     struct stat     info;
@@ -2509,8 +2515,8 @@ static void chr__os_link_stamp(const char *path, const char *terminal)
     (void)CHR_SYS(utimensat)(AT_FDCWD, path, times, AT_SYMLINK_NOFOLLOW);
 }
 
-/* 1 = a symlink into the file system of the pty `own`, left behind by a process that is gone: its terminal is gone too, or another
- * has its name by now, made after the link. -1 = one to a terminal in use; 0 = any other file. */
+/* 1 = a symlink into the file system of the pty `own`, left behind by a process that is gone: its terminal is gone
+ * too, or another has its name by now, made after the link. -1 = one to a terminal in use; 0 = any other file. */
 static int chr__os_link_is_stale(const char *path, const char *own)
 {
     size_t          directory = (size_t)(strrchr(own, '/') - own) + 1;
@@ -5148,9 +5154,10 @@ static int chr__file_notifier(chr_context *ctx)
     return fd;
 }
 
-/* Fails where the system has no such thing, or no more of it: then the file has to be looked at from time to time. `changed` only
- * notes what it is told. */
-static int chr__file_watch_start(chr_context *ctx, chr__file_watch *watch, const char *path, void (*changed)(void *, int), void *opaque)
+/* Fails where the system has no such thing, or no more of it: then the file has to be looked at from time to time.
+ * `changed` only notes what it is told. */
+static int chr__file_watch_start(chr_context *ctx, chr__file_watch *watch, const char *path,
+                                 void (*changed)(void *, int), void *opaque)
 {
     int fd = chr__file_notifier(ctx), number = fd < 0 ? fd : chr__os_notifier_add(fd, path);
 
@@ -5222,6 +5229,7 @@ static const chr_option chr__common_rows[] = {
     { "mux",          CHR_OPTION_BOOL, CHR__AT(chr_common_options, mux),          "off",  0, 0,       "several frontends share this chardev" },
     { "history",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, history),      NULL,   0, 1 << 30, "send that many of the last bytes to each new peer first" },
     { "obuf",         CHR_OPTION_SIZE, CHR__AT(chr_common_options, obuf),         NULL,   0, 1 << 30, "keep that many bytes of output that would block" },
+    { "obuf-full",    CHR_OPTION_TEXT, CHR__AT(chr_common_options, obuf_full),    "wait", 0, 0,       "when obuf is full: wait, drop-oldest or disconnect" },
     { NULL,           CHR_OPTION_TEXT, 0,                                         NULL,   0, 0,       NULL }
 };
 
@@ -6242,33 +6250,67 @@ static void chr__update(chr_dev *dev)
 
 /* -- output that waits: history= and obuf=, both fixed in size -- */
 
+typedef enum chr__when_full { CHR__FULL_WAIT, CHR__FULL_DROP, CHR__FULL_DISCONNECT } chr__when_full;
+
 typedef struct chr__outbox {
-    chr__ring history, queue; /* size 0 = not asked for */
-    size_t    unsent;         /* of the history: what the peer has still to get */
-    int       failure;        /* what draining has met: the next write returns it */
+    chr__ring       history, queue; /* size 0 = not asked for */
+    size_t          unsent;         /* of the history: what the peer has still to get */
+    int             failure;        /* what draining has met: the next write returns it */
+    chr__when_full  when_full;
+    int             is_cut_off;     /* the peer is too slow: it is about to be disconnected, */
+    chr_idle        cut_off;        /* from the loop */
 } chr__outbox;
 
 static void chr__outbox_free(chr_dev *dev)
 {
     if (!dev->outbox)
         return;
+    chr_idle_stop(&dev->outbox->cut_off);
     chr__free(dev->ctx, dev->outbox->history.bytes);
     chr__free(dev->ctx, dev->outbox->queue.bytes);
     chr__free(dev->ctx, dev->outbox);
     dev->outbox = NULL;
 }
 
+static int chr__outbox_when_full(const chr_dev *dev, chr__when_full *when_full, chr_error *err)
+{
+    static const char *const  words[] = { "wait", "drop-oldest", "disconnect" };
+    const chr_common_options *common = (const chr_common_options *)dev->options;
+    const char               *word = common->obuf_full ? common->obuf_full : "wait";
+    int                       i;
+
+    for (i = 0; i < 3 && strcmp(word, words[i]) != 0; i++)
+        ;
+    if (i == 3)
+        return chr__fail(err, CHR_ERR_INVALID, "obuf-full=%s: is none of wait, drop-oldest, disconnect", word);
+    if (i > 0 && !common->obuf)
+        return chr__fail(err, CHR_ERR_INVALID, "obuf-full=%s: needs obuf=", word);
+    if (i == CHR__FULL_DISCONNECT && !(dev->kind->peer && dev->kind->peer->disconnect))
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "obuf-full=disconnect: a %s has no peer to disconnect", dev->kind->name);
+    *when_full = (chr__when_full)i;
+    return 0;
+}
+
+static void chr__outbox_none(chr_common_options *common)
+{
+    common->history = common->obuf = 0;
+    common->obuf_full = NULL;
+}
+
 static int chr__outbox_open(chr_dev *dev, chr_error *err)
 {
     const chr_common_options *common = (const chr_common_options *)dev->options;
+    chr__when_full            when_full = CHR__FULL_WAIT;
     chr__outbox              *outbox;
+    int                       code = chr__outbox_when_full(dev, &when_full, err);
 
-    if (!common->history && !common->obuf)
-        return 0;
+    if (code < 0 || (!common->history && !common->obuf))
+        return code;
     dev->outbox = outbox = (chr__outbox *)chr__allocate(dev->ctx, sizeof *outbox);
     if (!outbox || (common->history && chr__ring_init(dev->ctx, &outbox->history, (size_t)common->history) < 0) ||
         (common->obuf && chr__ring_init(dev->ctx, &outbox->queue, (size_t)common->obuf) < 0))
         return chr__no_memory(err);
+    outbox->when_full = when_full;
     return 0;
 }
 
@@ -6364,6 +6406,7 @@ static void chr__outbox_event(chr_dev *dev, int event)
 {
     chr__outbox *outbox = dev->outbox;
 
+    outbox->is_cut_off = 0;
     outbox->unsent = event == CHR_EVENT_OPENED ? outbox->history.count : 0;
     if (event == CHR_EVENT_CLOSED && dev->ctx->quiet == 0 && chr__outbox_waits(dev))
         chr__outbox_drain(dev);
@@ -6374,32 +6417,105 @@ static void chr__outbox_event(chr_dev *dev, int event)
         chr__update(dev); /* asks can_read: the chardev may be gone after it, and the outbox with it */
 }
 
+/* -- obuf-full= -- */
+
+/* The oldest bytes go out of the queue. Behind history that the peer has still to get they are history that it has
+ * still to get; then it is the oldest of that which is lost. */
+static void chr__outbox_forget(chr_dev *dev, const void *buf, size_t len)
+{
+    chr__outbox *outbox = dev->outbox;
+    size_t       unsent = outbox->unsent > 0 ? outbox->unsent + len : 0;
+
+    chr__outbox_remember(outbox, buf, len);
+    outbox->unsent = chr__min(unsent, outbox->history.count);
+    dev->bytes_dropped += unsent > 0 ? unsent - outbox->unsent : len;
+}
+
+/* Takes all of it; what has waited longest makes room. */
+static void chr__outbox_push(chr_dev *dev, const char *buf, size_t len)
+{
+    chr__outbox         *outbox = dev->outbox;
+    const unsigned char *piece;
+    size_t               size, room = outbox->queue.size - outbox->queue.count, excess = len > room ? len - room : 0;
+
+    for (; excess > 0 && outbox->queue.count > 0; excess -= size, chr__ring_take(&outbox->queue, size)) {
+        piece = chr__ring_piece(&outbox->queue, 0, &size);
+        size = chr__min(size, excess);
+        chr__outbox_forget(dev, piece, size);
+    }
+    if (excess > 0)
+        chr__outbox_forget(dev, buf, excess);
+    chr__ring_put(&outbox->queue, buf + excess, len - excess);
+}
+
+static void chr__outbox_disconnect(void *opaque)
+{
+    chr_dev *dev = (chr_dev *)opaque;
+
+    if (!dev->outbox->is_cut_off)
+        return;
+    chr__log_line(dev->ctx, dev->id, "the peer is too slow, obuf= is full: it is disconnected");
+    (void)dev->kind->peer->disconnect(dev);
+}
+
+/* What waits is lost, and nothing more is taken for this peer. */
+static void chr__outbox_cut_off(chr_dev *dev)
+{
+    chr__outbox_drop(dev, 0);
+    dev->outbox->is_cut_off = 1;
+    chr_idle_start(dev->ctx, &dev->outbox->cut_off, chr__outbox_disconnect, dev);
+}
+
+/* As much of it as goes into the queue. */
+static size_t chr__outbox_queue(chr_dev *dev, const char *buf, size_t len)
+{
+    chr__outbox *outbox = dev->outbox;
+    size_t       room = outbox->queue.size - outbox->queue.count;
+
+    if (len > room && outbox->when_full == CHR__FULL_DISCONNECT) {
+        chr__outbox_cut_off(dev);
+        return 0;
+    }
+    if (len > room && outbox->when_full == CHR__FULL_DROP)
+        chr__outbox_push(dev, buf, len);
+    else if ((len = chr__min(len, room)) > 0)
+        chr__ring_put(&outbox->queue, buf, len);
+    return len;
+}
+
+/* To the backend, unless some waits still, or an error that was met before is told. */
+static int chr__outbox_attempt(chr_dev *dev, const void *buf, size_t len)
+{
+    chr__outbox *outbox = dev->outbox;
+    int          failure;
+
+    if (outbox->is_cut_off)
+        return CHR_ERR_DISCONNECTED;
+    if (chr__outbox_waits(dev))
+        chr__outbox_drain(dev);
+    failure = outbox->failure;
+    outbox->failure = 0;
+    return failure ? failure : chr__outbox_waits(dev) ? CHR_ERR_WOULD_BLOCK : dev->io->write(dev, buf, len);
+}
+
 CHR__COLD int chr__outbox_write(chr_dev *dev, const void *buf, size_t len)
 {
     chr__outbox *outbox = dev->outbox;
-    size_t       queued;
-    int          n = CHR_ERR_WOULD_BLOCK;
+    int          n = chr__outbox_attempt(dev, buf, len);
 
-    if (chr__outbox_waits(dev))
-        chr__outbox_drain(dev);
-    if (outbox->failure) {
-        n = outbox->failure;
-        outbox->failure = 0;
-    } else if (!chr__outbox_waits(dev)) {
-        n = dev->io->write(dev, buf, len);
+    if (n > 0)
+        chr__outbox_remember(outbox, buf, (size_t)n);
+    if (n >= 0 || n == CHR_ERR_WOULD_BLOCK) {
+        n = n > 0 ? n : 0;
+        n += (int)chr__outbox_queue(dev, (const char *)buf + n, len - (size_t)n);
+        if (n == 0)
+            n = outbox->is_cut_off ? CHR_ERR_DISCONNECTED : CHR_ERR_WOULD_BLOCK;
+        if (chr__outbox_waits(dev))
+            chr__update(dev);
     }
-    if (n > 0 || n == CHR_ERR_DISCONNECTED)
-        chr__outbox_remember(outbox, buf, n > 0 ? (size_t)n : len);
-    if (n < 0 && n != CHR_ERR_WOULD_BLOCK)
-        return n;
-    n = n > 0 ? n : 0;
-    queued = chr__min(len - (size_t)n, outbox->queue.size - outbox->queue.count);
-    if (queued > 0)
-        chr__ring_put(&outbox->queue, (const char *)buf + n, queued);
-    if (chr__outbox_waits(dev))
-        chr__update(dev);
-    n += (int)queued;
-    return n > 0 ? n : CHR_ERR_WOULD_BLOCK;
+    if (n == CHR_ERR_DISCONNECTED)
+        chr__outbox_remember(outbox, buf, len);
+    return n;
 }
 
 /* -- frontends that go away while somebody uses them -- */
@@ -6496,7 +6612,7 @@ static void chr__tell_writable(chr_dev *dev)
         (void)chr__end_output(dev);
     else if (dev->outbox)
         chr__outbox_drain(dev);
-    if (chr__outbox_waits(dev) && dev->outbox->queue.count == dev->outbox->queue.size)
+    if (chr__outbox_waits(dev) && dev->outbox->queue.count == dev->outbox->queue.size && dev->outbox->when_full == CHR__FULL_WAIT)
         return;
     if (dev->kind->sharing)
         dev->kind->sharing->writable(dev);
@@ -6858,8 +6974,8 @@ static void chr__civil_date(int64_t days, int *year, int *month, int *day)
 
 static int chr__log_stamp(chr_context *ctx, char *text, size_t size)
 {
-    int64_t ms = chr__floor_divide(ctx->config.wall_clock(ctx->config.opaque), 1000000), days = chr__floor_divide(ms, 86400000);
-    int64_t in_day = ms - days * 86400000;
+    int64_t ms = chr__floor_divide(ctx->config.wall_clock(ctx->config.opaque), 1000000);
+    int64_t days = chr__floor_divide(ms, 86400000), in_day = ms - days * 86400000;
     int     year, month, day;
 
     chr__civil_date(days, &year, &month, &day);
@@ -6897,7 +7013,8 @@ static void chr__log_goes_on(chr_dev *dev, int code)
     char text[300];
 
     dev->log->size = 0;
-    chr__format(text, sizeof text, "cannot begin a new log file %s: %s: the old one grows", dev->log->path, chr_error_text(code));
+    chr__format(text, sizeof text, "cannot begin a new log file %s: %s: the old one grows", dev->log->path,
+                chr_error_text(code));
     chr__log_line(dev->ctx, dev->id, text);
 }
 
@@ -6995,7 +7112,10 @@ CHR__COLD void chr__log_record(chr_dev *dev, const void *buf, size_t len)
 
     if (dev->log->fd < 0)
         return;
-    code = dev->log->stamped ? chr__log_stamped_lines(dev, (const char *)buf, len) : chr__log_put(dev, (const char *)buf, len);
+    if (dev->log->stamped)
+        code = chr__log_stamped_lines(dev, (const char *)buf, len);
+    else
+        code = chr__log_put(dev, (const char *)buf, len);
     if (code == 0)
         return;
     chr__format(text, sizeof text, "cannot write the log file %.160s: %s: logging is off from here on",
@@ -7217,7 +7337,7 @@ static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend 
         return NULL;
     }
     if (played) /* what they did is in the recording */
-        ((chr_common_options *)(uintptr_t)dev->options)->history = ((chr_common_options *)(uintptr_t)dev->options)->obuf = 0;
+        chr__outbox_none((chr_common_options *)(uintptr_t)dev->options);
     chr__record_new(dev);
     code = chr__open(dev, kind, err);
     if (chr__is_recorded(dev))
@@ -7631,7 +7751,7 @@ static void chr__hand_over(chr_frontend *fe, chr_dev *from, chr_dev *to)
 }
 
 /* The frontend takes its old backend again, if it is still there itself. */
-static int chr__swap_back(chr_dev *old, chr_dev *fresh, int was_open, chr_error *err)
+static int chr__swap_back(chr_dev *old, chr_dev *fresh, chr_error *err)
 {
     chr_frontend *fe = fresh->frontend;
 
@@ -7641,7 +7761,9 @@ static int chr__swap_back(chr_dev *old, chr_dev *fresh, int was_open, chr_error 
     chr__give_up(fresh);
     chr__update(old);
     chr__fail(err, CHR_ERR_BUSY, "the frontend of '%s' refuses the new backend", old->id);
-    if (fe && was_open)
+    if (fe && fe->told_open && !old->be_open) /* the new one was, and has told it */
+        chr_be_tell_event(fe, CHR_EVENT_CLOSED);
+    else if (fe)
         chr__tell_state(fe, old);
     return CHR_ERR_BUSY;
 }
@@ -7650,19 +7772,17 @@ static int chr__swap_back(chr_dev *old, chr_dev *fresh, int was_open, chr_error 
 static int chr__swap(chr_dev *old, chr_dev *fresh, chr_error *err)
 {
     chr_frontend *fe;
-    int           was_open;
 
     if (old->pending & ~CHR__RECORDED) /* it won't come any more after this */
         chr__notify_now(old);
     fe = old->frontend;
-    was_open = fe && fe->told_open;
-    if (was_open && !fresh->be_open)
+    if (fe && fe->told_open && !fresh->be_open)
         chr_be_tell_event(fe, CHR_EVENT_CLOSED);
     if (!fe || old->frontend != fe || !fe->handlers.change)
-        return chr__swap_back(old, fresh, 0, err);
+        return chr__swap_back(old, fresh, err);
     chr__hand_over(fe, old, fresh);
     if (fe->handlers.change(fe->opaque) < 0)
-        return chr__swap_back(old, fresh, was_open, err);
+        return chr__swap_back(old, fresh, err);
     chr__replace(old, fresh);
     chr__update(fresh);
     if (fresh->frontend == fe)
@@ -9821,11 +9941,12 @@ static void chr__linger_go_on(chr__linger *linger)
     linger->is_over |= code == 0;
     chr__linger_count(linger);
     input = chr__linger_discard(linger);
-    if ((code < 0 && code != CHR_ERR_WOULD_BLOCK) || (input != CHR_ERR_WOULD_BLOCK && linger->is_over) || chr__linger_is_done(linger)) {
+    waits = !linger->is_over && chr__layers_unsent(linger->top) >= 0;
+    /* At the end of its input a peer that has suspended us can't resume us. */
+    if ((code < 0 && code != CHR_ERR_WOULD_BLOCK) || (input != CHR_ERR_WOULD_BLOCK && !waits) || chr__linger_is_done(linger)) {
         chr__linger_end(linger);
         return;
     }
-    waits = !linger->is_over && chr__layers_unsent(linger->top) >= 0;
     chr_watch_set(&linger->watch, (waits ? CHR_OUT : 0) | (input == CHR_ERR_WOULD_BLOCK ? CHR_IN : 0));
 }
 
@@ -12997,7 +13118,7 @@ typedef struct chr__pty {
     chr__file_watch opened;  /* of the slave */
     int             is_told; /* that watch works: it has told of our own opening */
     int             openers; /* of which it has told; fewer than there are, where it has taken two for one */
-    int             is_left, is_renewed; /* since the last look: the last of them has gone; and another has come after that */
+    int             is_left, is_renewed; /* since the last look: the last has gone; and another has come after that */
     chr_timer       look;    /* whether the slave is open */
     chr_idle        look_soon;
     char            slave[64];
@@ -13034,8 +13155,8 @@ static void chr__pty_hung_up(chr__stream *stream, int code)
     chr_be_event(stream->dev, CHR_EVENT_CLOSED);
 }
 
-/* The master reports a hang-up as long as nobody has the slave open; with input, somebody was here since we last looked. 1 = it is
- * open now; 0 = nobody is there; or an error. */
+/* The master reports a hang-up as long as nobody has the slave open; with input, somebody was here since we last
+ * looked. 1 = it is open now; 0 = nobody is there; or an error. */
 static int chr__pty_try(chr__pty *pty)
 {
     chr__fd_dev *base = &pty->base;
@@ -13057,7 +13178,8 @@ static void chr__pty_renew(chr__pty *pty)
         chr__pty_hung_up(&pty->base.stream, 0);
 }
 
-/* Whether poll() can still tell of the hang-up when the last one has gone: else another has come, or some have not been counted. */
+/* Whether poll() can still tell of the hang-up when the last one has gone: else another has come, or some have not
+ * been counted. */
 static void chr__pty_check_left(chr__pty *pty)
 {
     int ready = chr__os_wait(pty->base.in, CHR_IN | CHR_HUP, 0);
@@ -13128,7 +13250,8 @@ static int chr__pty_write(chr_dev *dev, const void *buf, size_t len)
 /* A link that is left from a process that is gone is replaced. */
 static int chr__pty_make_link(chr__pty *pty, const char *path, chr_error *err)
 {
-    int code = chr__os_symlink(pty->slave, path, err), stale = code == CHR_ERR_EXISTS ? chr__os_link_is_stale(path, pty->slave) : 0;
+    int code = chr__os_symlink(pty->slave, path, err);
+    int stale = code == CHR_ERR_EXISTS ? chr__os_link_is_stale(path, pty->slave) : 0;
 
     if (stale > 0) {
         chr__os_unlink(path);
@@ -18494,7 +18617,8 @@ static void chr__socket_try_again(void *opaque)
     chr__socket_try((chr__socket *)opaque);
 }
 
-/* A unix server's backlog is full (EAGAIN), and poll() can't tell when there is room. As TCP does, wait, though not for ever. */
+/* A unix server's backlog is full (EAGAIN), and poll() can't tell when there is room. As TCP does, wait, though not
+ * for ever. */
 static int chr__socket_waits_for_backlog(chr__socket *sock)
 {
     if (!sock->is_unix || chr__time_left(sock->dev.ctx, sock->gives_up) == 0)

@@ -653,7 +653,8 @@ TEST(unix_client_waits_for_a_full_backlog)
     scratch_clean();
 }
 
-/* Creation blocks until there is room. A server that ends meanwhile is the usual error; removal while it waits leaves nothing. */
+/* Creation blocks until there is room. A server that ends meanwhile is the usual error; removal while it waits
+ * leaves nothing. */
 TEST(unix_client_is_created_after_a_full_backlog)
 {
     chr_error err;
@@ -830,7 +831,8 @@ static int serves_both_on_one_port(rig *r)
     return right;
 }
 
-/* ipv6=on and ipv4=off are only that family; else all interfaces are those of both. A server of each shares one port. */
+/* ipv6=on and ipv4=off are only that family; else all interfaces are those of both. A server of each shares one
+ * port. */
 TEST(servers_of_one_family)
 {
     static const struct {

@@ -9,12 +9,18 @@
 #define GOODBYE_MS 2000 /* how long the last output may wait without any progress */
 
 /* A signal handler has nothing but globals. */
-static volatile sig_atomic_t interrupted;
+static volatile sig_atomic_t interrupted, hung_up;
 static chr_context          *interrupted_loop;
 
 void vm_interrupt(void)
 {
     interrupted = 1;
+    if (interrupted_loop) chr_loop_wake(interrupted_loop);
+}
+
+void vm_hang_up(void)
+{
+    hung_up = 1;
     if (interrupted_loop) chr_loop_wake(interrupted_loop);
 }
 
@@ -159,6 +165,10 @@ int vm_run(struct vm *vm)
         int sleep_ms = run_machine(vm);
         if (serve_loop(vm, sleep_ms) < 0) vm_request_shutdown(vm, 0, "host-error", 1);
         if (interrupted) vm_request_shutdown(vm, 0, "host-signal", 0);
+        if (hung_up) {
+            hung_up = 0;
+            chr_log_reopen(vm->ctx);
+        }
         if (vm->reset_reason && !vm->shutdown_reason) carry_out_reset(vm);
     }
     if (vm->print_digest) print_digest(vm);
