@@ -661,7 +661,10 @@ TEST(descriptors_of_refused_clients_and_names)
         if (code < 0) check_flags(&f, "an allocation that fails");
     }
     CHECK(i > 2);
-    CHECK_INT(chr_add_client(r.ctx, "s", sockets[1], &err), CHR_ERR_BUSY);
+    snprintf(options, sizeof options, "socket,id=t,path=%s,server=on,wait=off", scratch("t"));
+    make(&r, options);
+    CHECK_INT(chr_add_client(r.ctx, "t", dup(sockets[1]), &err), 0);
+    CHECK_INT(chr_add_client(r.ctx, "t", sockets[1], &err), CHR_ERR_BUSY);
     f = flags_of(sockets[1]);
     CHECK_INT(chr_fd_put(r.ctx, "1x", sockets[1], &err), CHR_ERR_INVALID);
     check_flags(&f, "a bad name");
