@@ -607,6 +607,25 @@ TEST(tn3270_client_and_packets)
     }
 }
 
+/* What the frontend writes at OPENED goes behind all answers to what has come with the agreement; a break in there is told. */
+static void write_at_opened(recorder *rec, int what)
+{
+    if (what == 'e' && rec->last_event == CHR_EVENT_OPENED) CHECK_INT(chr_fe_write(&rec->fe, "\x88\xff\xef", 3), 3);
+}
+
+TEST(tn3270_client_answers_before_it_opens)
+{
+    line l;
+    open_3270(&l, "");
+    l.rec.then = write_at_opened;
+    tell(&l, S("\xff\xf3" HOST_AGREES HOST_OPENS "\xff\xf3" HOST_TYPE "\xff\xef" "\xff"));
+    CHECK_HEARS(&l, AGREED "\xff\xfb\x18" TYPE_IS("IBM-3278-2-E") "\x88\xff\xef");
+    tell(&l, S("\xff"));
+    CHECK_MEM(l.rec.input, l.rec.length, "\xff\xef\xff\xff", 4);
+    CHECK_STR(l.rec.events, "OB");
+    line_close(&l);
+}
+
 /* A host that goes, or talks without end, or that says nothing, is reported; nobody hears OPENED. */
 TEST(tn3270_hosts_that_do_not_agree)
 {
@@ -645,8 +664,8 @@ TEST(tn3270_client_and_our_own_server)
     REQUIRE(chr_new_uri(r.ctx, "c", uri, &err) != NULL);
     attach(&client, chr_find(r.ctx, "c"));
     PUMP(&r, server.open && client.open);
+    CHECK_INT(chr_fe_write(&client.fe, "\x7d\xff\xef", 3), 3); /* behind the terminal's type */
     CHECK_INT(chr_fe_write(&server.fe, "\xf5\xff\xff\xff\xef", 5), 5);
-    CHECK_INT(chr_fe_write(&client.fe, "\x7d\xff\xef", 3), 3);
     PUMP(&r, client.length == 5 && server.length == 21);
     CHECK_MEM(client.input, client.length, "\xf5\xff\xff\xff\xef", 5);
     CHECK_MEM(server.input, server.length, "\xff\xfa\x18\0IBM-3278-2-E\xff\xf0" "\x7d\xff\xef", 21);
