@@ -74,6 +74,7 @@ EXAMPLES =
 SOURCES := $(filter tests/test_threads%,$(SOURCES))
 endif
 TESTS    = $(patsubst tests/%.c,$(B)/tests/%,$(SOURCES))
+LONG     = $(filter $(B)/tests/test_faults $(B)/tests/test_tls,$(TESTS)) # they start first
 
 all: $(EXAMPLES)
 
@@ -133,7 +134,7 @@ demo: $(B)/tinyvm $(B)/fd_handoff
 	@echo 'demo: ok'
 
 test: all $(TESTS)
-	@BUILD=$(B) STARTED=$(STARTED) JOBS=$(JOBS) $(if $(filter thread,$(SAN)),PEERS=0) sh tests/run.sh $(TESTS)
+	@BUILD=$(B) STARTED=$(STARTED) JOBS=$(JOBS) $(if $(filter thread,$(SAN)),PEERS=0) LONG='$(LONG)' sh tests/run.sh $(TESTS)
 
 test-peers: all
 	@BUILD=$(B) sh tests/run.sh
@@ -144,10 +145,18 @@ bench:
 cross:
 	@sh tests/cross.sh
 
-build/fuzz/%: tests/fuzz/%.c $(wildcard tests/*.h tests/fuzz/*.h) chardev.h Makefile
+# Likewise: those that look inside hold the implementation themselves.
+FUZZ_CC  = clang -I. -Itests -std=gnu99 $(DEFINES) $(WARNINGS) -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -pthread
+OWN_FUZZ = $(shell grep -l 'chr__\|define CHARDEV_IMPLEMENTATION' tests/fuzz/*.c)
+
+build/fuzz/impl.o: tests/impl.c tests/fault.h tests/private.h chardev.h Makefile
 	@mkdir -p $(@D)
-	clang -I. -Itests -std=gnu99 $(DEFINES) $(WARNINGS) -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
-	    -pthread $(FUZZ_FLAGS) -o $@ $< $(LDFLAGS)
+	$(SAY)$(FUZZ_CC) -DTEST_FAULTS -c -o $@ $<
+
+$(FUZZERS): build/fuzz/%: tests/fuzz/%.c $(wildcard tests/*.h tests/fuzz/*.h) chardev.h Makefile \
+    $$(if $$(filter tests/fuzz/$$*.c,$$(OWN_FUZZ)),,build/fuzz/impl.o)
+	@mkdir -p $(@D)
+	$(SAY)$(FUZZ_CC) $(FUZZ_FLAGS) $(if $(filter %.o,$^),-DCHARDEV_LINKED) -o $@ $(filter %.c %.o,$^) $(LDFLAGS)
 
 build/fuzz/fuzz_tls: FUZZ_FLAGS = $(TLS_FLAGS)
 build/fuzz/fuzz_tls: LDFLAGS += $(TLS_LIBS)

@@ -85,10 +85,39 @@ compile_all "tcc -std=c99" tcc -std=c99 -Wall -Werror
 compile_all "musl-gcc -std=c99" musl-gcc -std=c99 -O2 $warnings
 compile_all "g++ -std=c++17" g++ -x c++ -std=c++17 -O2 $warnings
 compile_all "clang++ -std=c++17" clang++ -x c++ -std=c++17 -O2 $warnings
+compile_all "g++ -std=c++20" g++ -x c++ -std=c++20 -O2 $warnings
+compile_all "clang++ -std=c++20" clang++ -x c++ -std=c++20 -O2 $warnings
 compile_all "gcc with CHARDEV_THREADS" gcc -std=c99 -O2 -DCHARDEV_THREADS $warnings
 compile_all "g++ with CHARDEV_THREADS" g++ -x c++ -std=c++17 -O2 -DCHARDEV_THREADS $warnings
 compile_all "gcc with CHARDEV_FREESTANDING" gcc -std=c99 -O2 -DCHARDEV_FREESTANDING $warnings
 compile_all "g++ with CHARDEV_FREESTANDING" g++ -x c++ -std=c++17 -O2 -DCHARDEV_FREESTANDING $warnings
+
+# What is warned of depends on how much the compiler knows, which every level of optimization changes.
+levels() { # NAME COMPILE...
+    levels_name=$1
+    shift
+    have "$levels_name, -O0 to -Os" "$1" || return 0
+    check "$levels_name, -O0 to -Os" every_level "$@"
+}
+
+every_level() { # COMPILE...
+    printf '%s\n' O0 O1 Og O2 O3 Os | xargs -P "$(nproc)" -I '{}' sh -c '
+        level=$1 out=$2
+        shift 2
+        "$@" "-$level" -I. -c examples/hello.c -o "$out/$level.o" >"$out/$level.log" 2>&1 && [ ! -s "$out/$level.log" ] && exit
+        echo "with -$level:"
+        cat "$out/$level.log"
+        exit 1' sh '{}' "$out" "$@"
+}
+
+levels "gcc" gcc -std=c99 $warnings -DCHARDEV_THREADS
+levels "clang" clang -std=c99 $warnings -DCHARDEV_THREADS
+levels "g++ -std=c++20" g++ -x c++ -std=c++20 $warnings -DCHARDEV_THREADS
+levels "clang++ -std=c++20" clang++ -x c++ -std=c++20 $warnings -DCHARDEV_THREADS
+levels "gcc with CHARDEV_FREESTANDING" gcc -std=c99 $warnings -DCHARDEV_FREESTANDING
+levels "gcc -ffreestanding" gcc -std=c99 -ffreestanding $warnings -DCHARDEV_FREESTANDING
+levels "clang with CHARDEV_FREESTANDING" clang -std=c99 $warnings -DCHARDEV_FREESTANDING
+levels "g++ -std=c++20 with CHARDEV_FREESTANDING" g++ -x c++ -std=c++20 $warnings -DCHARDEV_FREESTANDING
 
 # ---- other machines ------------------------------------------------------------------------------------------------------
 

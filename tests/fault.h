@@ -11,6 +11,7 @@
 #include <netdb.h>
 #include <poll.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
@@ -25,7 +26,7 @@
     X(accept) X(access) X(bind) X(chmod) X(clock_gettime) X(close) X(connect) X(fcntl) X(fork) X(fstat)           \
     X(getaddrinfo) X(getcwd) X(getpeername) X(getsockname) X(getsockopt) X(inotify_add_watch) X(inotify_init1)    \
     X(inotify_rm_watch) X(ioctl) X(isatty) X(lchown) X(listen) X(lstat) X(open) X(pipe) X(poll) X(pread)          \
-    X(preadv2) X(pwritev2) X(read) X(readlink) X(recv) X(recvmsg) X(send) X(sendmsg) X(setsockopt) X(shutdown)    \
+    X(preadv2) X(pwritev2) X(read) X(readlink) X(recv) X(recvmsg) X(rename) X(send) X(sendmsg) X(setsockopt) X(shutdown)    \
     X(socket) X(stat) X(symlink) X(tcflush) X(tcgetattr) X(tcsetattr) X(unlink) X(utimensat) X(write)
 
 typedef enum fault_call {
@@ -136,6 +137,7 @@ FAULT_PLAIN(int, inotify_add_watch, (int fd, const char *path, uint32_t events),
 FAULT_PLAIN(int, inotify_init1, (int flags), (flags))
 FAULT_PLAIN(int, inotify_rm_watch, (int fd, int watch), (fd, watch))
 FAULT_PLAIN(ssize_t, readlink, (const char *path, char *buf, size_t size), (path, buf, size))
+FAULT_PLAIN(int, rename, (const char *from, const char *to), (from, to))
 FAULT_PLAIN(int, utimensat, (int at, const char *path, const struct timespec *times, int flags), (at, path, times, flags))
 FAULT_PLAIN(int, lchown, (const char *path, uid_t user, gid_t group), (path, user, group))
 FAULT_PLAIN(int, lstat, (const char *path, struct stat *info), (path, info))

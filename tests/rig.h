@@ -8,12 +8,43 @@
 #include "test.h"
 
 #include <dirent.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
+
+/* ---- what this machine may lack ------------------------------------------------------------------------------------- */
+
+/* Where there is neither a hosts file nor a name server that knows it, what is about names can't be tested. */
+static inline int localhost_resolves(void)
+{
+    struct addrinfo hints, *list = NULL;
+    memset(&hints, 0, sizeof hints);
+    hints.ai_family = AF_INET;
+    if (getaddrinfo("localhost", "9", &hints, &list) != 0) return 0;
+    freeaddrinfo(list);
+    return 1;
+}
+
+static inline int has_ipv6_loopback(void)
+{
+    struct sockaddr_in6 address;
+    int                 fd = socket(AF_INET6, SOCK_STREAM, 0), ok;
+    memset(&address, 0, sizeof address);
+    address.sin6_family = AF_INET6;
+    address.sin6_addr.s6_addr[15] = 1;
+    ok = fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof address) == 0;
+    if (fd >= 0) close(fd);
+    return ok;
+}
+
+#define NEED_LOCALHOST()                                              \
+    do {                                                              \
+        if (!localhost_resolves()) SKIP("localhost does not resolve"); \
+    } while (0)
 
 /* ---- the rig: a context under observation ------------------------------------------------------------------------- */
 

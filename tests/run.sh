@@ -2,6 +2,7 @@
 # Runs the test programs given as arguments, then (unless PEERS=0) every script in tests/peers/, and adds them up.
 #   BUILD=DIR            where the examples are (default build); scripts find it in the environment
 #   TEST_SECONDS=N       time limit of each program and script (default 900)
+#   LONG=PROGRAMS        those of them that start first
 #   JOBS=N               so many test programs side by side (default: as many as there are processors); scripts run one at a time
 #   STARTED=SECONDS      when make was started, to tell how long the build took
 #   CHARDEV_NO_SKIP=1    what is skipped counts as failed
@@ -87,7 +88,8 @@ tested=$(date +%s)
 # The programs run JOBS at a time; how each went is said in their order.
 if [ $# -gt 0 ]; then
     for program in "$@"; do rm -f "$BUILD/tests/${program##*/}.end"; done
-    printf '%s\n' "$@" | xargs -P "${JOBS:-$(nproc 2>/dev/null || echo 2)}" -n 1 sh tests/run.sh one &
+    # shellcheck disable=SC2086
+    printf '%s\n' ${LONG:-} "$@" | awk '$0 != "" && !seen[$0]++' | xargs -P "${JOBS:-$(nproc 2>/dev/null || echo 2)}" -n 1 sh tests/run.sh one &
     for program in "$@"; do
         until [ -f "$BUILD/tests/${program##*/}.end" ]; do
             kill -0 $! 2>/dev/null || [ -f "$BUILD/tests/${program##*/}.end" ] || break

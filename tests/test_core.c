@@ -519,6 +519,312 @@ TEST(log_with_time)
     scratch_clean();
 }
 
+static const char *log_line_of(int64_t seconds, int64_t ns, const char *more)
+{
+    recorder rec;
+    rig      r;
+    rig_open_virtual(&r);
+    r.wall = seconds * 1000000000 + ns;
+    attach(&rec, make_logged(&r, "null", more));
+    chr_fe_write(&rec.fe, "x\n", 2);
+    detach(&rec);
+    rig_close(&r);
+    return read_file(scratch("log"));
+}
+
+/* All times that the clock can say: 64 bits of nanoseconds. */
+TEST(log_with_time_of_all_ages)
+{
+    CHECK_STR(log_line_of(0, 0, ",logtimestamp=on"), "1970-01-01T00:00:00.000Z x\n");
+    CHECK_STR(log_line_of(-1, 0, ",logtimestamp=on"), "1969-12-31T23:59:59.000Z x\n");
+    CHECK_STR(log_line_of(0, -1, ",logtimestamp=on"), "1969-12-31T23:59:59.999Z x\n");
+    CHECK_STR(log_line_of(-1, -500000000, ",logtimestamp=on"), "1969-12-31T23:59:58.500Z x\n");
+    CHECK_STR(log_line_of(-86400, 0, ",logtimestamp=on"), "1969-12-31T00:00:00.000Z x\n");
+    CHECK_STR(log_line_of(-INT64_C(2203891200), 0, ",logtimestamp=on"), "1900-03-01T00:00:00.000Z x\n");
+    CHECK_STR(log_line_of(-INT64_C(2203891201), 0, ",logtimestamp=on"), "1900-02-28T23:59:59.000Z x\n");
+    CHECK_STR(log_line_of(951782400, 0, ",logtimestamp=on"), "2000-02-29T00:00:00.000Z x\n");
+    CHECK_STR(log_line_of(0, INT64_MIN, ",logtimestamp=on"), "1677-09-21T00:12:43.145Z x\n");
+    CHECK_STR(log_line_of(0, INT64_MAX, ",logtimestamp=on"), "2262-04-11T23:47:16.854Z x\n");
+    scratch_clean();
+}
+
+/* Another program empties the file: what comes then stands at its beginning, without a hole. */
+TEST(log_that_is_emptied_by_others)
+{
+    static const char *const more[] = { "", ",logappend=on", ",logtimestamp=on", ",logsize=1K" };
+    size_t                   i;
+    recorder                 rec;
+    rig                      r;
+    for (i = 0; i < sizeof more / sizeof *more; i++) {
+        rig_open_virtual(&r);
+        attach(&rec, make_logged(&r, "null", more[i]));
+        chr_fe_write(&rec.fe, "before\n", 7);
+        REQUIRE(truncate(scratch("log"), 0) == 0);
+        chr_fe_write(&rec.fe, "after\n", 6);
+        detach(&rec);
+        rig_close(&r);
+        CHECK_STR(read_file(scratch("log")), strstr(more[i], "stamp") ? "2017-07-14T02:40:00.000Z after\n" : "after\n");
+        unlink(scratch("log"));
+    }
+    scratch_clean();
+}
+
+static const char *read_old_log(int number)
+{
+    char name[20];
+    snprintf(name, sizeof name, "log.%d", number);
+    return read_file(scratch(name));
+}
+
+/* Whole lines, where a line fits; no file is larger; the oldest go. */
+TEST(log_rotation)
+{
+    recorder rec;
+    rig      r;
+    rig_open_virtual(&r);
+    attach(&rec, make_logged(&r, "null", ",logsize=10,logfiles=3"));
+    chr_fe_write(&rec.fe, "one\ntwo\n", 8);
+    CHECK(!exists(scratch("log.1")));
+    chr_fe_write(&rec.fe, "x\n", 2);
+    CHECK(!exists(scratch("log.1"))); /* as large as may be */
+    chr_fe_write(&rec.fe, "thr", 3);
+    CHECK_STR(read_old_log(1), "one\ntwo\nx\n");
+    CHECK_STR(read_file(scratch("log")), "thr");
+    chr_fe_write(&rec.fe, "ee\nfour\nfive\nsix\n", 17); /* in one piece */
+    CHECK_STR(read_old_log(2), "three\n");
+    CHECK_STR(read_old_log(1), "four\nfive\n");
+    CHECK_STR(read_file(scratch("log")), "six\n");
+    chr_fe_write(&rec.fe, "abcdefghijklmnopqrstuvwxyz\n", 27); /* longer than a file: split, and nothing is lost */
+    CHECK_STR(read_old_log(2), "abcdefghij");
+    CHECK_STR(read_old_log(1), "klmnopqrst");
+    CHECK_STR(read_file(scratch("log")), "uvwxyz\n");
+    CHECK(!exists(scratch("log.3")));
+    CHECK_INT(r.logs, 0);
+    detach(&rec);
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* Every byte in its place, whatever the sizes. */
+TEST(log_rotation_of_much)
+{
+    static char text[6000], found[8000];
+    size_t      sizes[] = { 1, 2, 7, 64, 333, 5000 }, i, at, piece, length;
+    char        more[60], name[20];
+    int         number;
+    recorder    rec;
+    rig         r;
+    for (i = 0; i < sizeof text; i++) text[i] = i % 23 == 11 || i % 47 == 3 ? '\n' : (char)('a' + i % 26);
+    for (i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        size_t total = sizes[i] * 300 < sizeof text ? sizes[i] * 300 : sizeof text;
+        rig_open_virtual(&r);
+        snprintf(more, sizeof more, ",logsize=%d,logfiles=1000", (int)sizes[i]);
+        attach(&rec, make_logged(&r, "null", more));
+        for (at = 0, piece = 1; at < total; at += piece, piece = 1 + piece * 7 % 97) {
+            if (piece > total - at) piece = total - at;
+            CHECK_INT(chr_fe_write(&rec.fe, text + at, piece), piece);
+        }
+        detach(&rec);
+        rig_close(&r);
+        for (number = 999, length = 0; number >= 0; number--) {
+            const char *part;
+            snprintf(name, sizeof name, number ? "log.%d" : "log", number);
+            if (!exists(scratch(name))) continue;
+            part = read_file(scratch(name));
+            if (sizes[i] < 4096) CHECK(strlen(part) <= sizes[i]);
+            if (sizes[i] < 4096) memcpy(found + length, part, strlen(part)), length += strlen(part);
+        }
+        if (sizes[i] < 4096 && !CHECK_MEM(found, length, text, total)) NOTE("with logsize=%d", (int)sizes[i]);
+        scratch_clean();
+    }
+}
+
+/* The stamp begins the line, in its file; a file that is kept alone is emptied. */
+TEST(log_rotation_with_time)
+{
+    recorder rec;
+    rig      r;
+    rig_open_virtual(&r);
+    attach(&rec, make_logged(&r, "null", ",logsize=60,logfiles=2,logtimestamp=on"));
+    chr_fe_write(&rec.fe, "one\ntw", 6);
+    chr_fe_write(&rec.fe, "o\nthree\n", 8);
+    CHECK_STR(read_old_log(1), "2017-07-14T02:40:00.000Z one\n2017-07-14T02:40:00.000Z two\n");
+    CHECK_STR(read_file(scratch("log")), "2017-07-14T02:40:00.000Z three\n");
+    detach(&rec);
+    rig_close(&r);
+    rig_open_virtual(&r);
+    attach(&rec, make_logged(&r, "null", ",logsize=4,logfiles=1"));
+    chr_fe_write(&rec.fe, "one\ntwo\n", 8);
+    CHECK_STR(read_file(scratch("log")), "two\n");
+    detach(&rec);
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* What was there counts; five files by default; the program may have gone elsewhere. */
+TEST(log_rotation_goes_on)
+{
+    char     cwd[300];
+    int      i;
+    recorder rec;
+    rig      r;
+    write_file(scratch("log"), "12345");
+    REQUIRE(getcwd(cwd, sizeof cwd) && chdir(scratch_dir) == 0);
+    rig_open_virtual(&r);
+    attach(&rec, make(&r, "null,id=l,logfile=log,logappend=on,logsize=8"));
+    REQUIRE(chdir("/") == 0);
+    for (i = 0; i < 10; i++) chr_fe_write(&rec.fe, "abcd\n", 5);
+    CHECK_STR(read_file(scratch("log")), "abcd\n");
+    CHECK_STR(read_old_log(4), "abcd\n");
+    CHECK(!exists(scratch("log.5")) && !exists("/log"));
+    detach(&rec);
+    rig_close(&r);
+    REQUIRE(chdir(cwd) == 0);
+    scratch_clean();
+}
+
+/* Where it can't be: the old file goes on, each byte in it, with one line of complaint for each `logsize`. */
+TEST(log_rotation_that_fails)
+{
+    char     path[300];
+    int      i;
+    recorder rec;
+    rig      r;
+    snprintf(path, sizeof path, "%s", scratch("log.1"));
+    REQUIRE(mkdir(path, 0700) == 0 && mkdir(scratch("log.2"), 0700) == 0);
+    write_file(scratch("log.2/in"), "the way");
+    rig_open_virtual(&r);
+    attach(&rec, make_logged(&r, "null", ",logsize=10,logfiles=3"));
+    for (i = 0; i < 5; i++) CHECK_INT(chr_fe_write(&rec.fe, "abcd\n", 5), 5);
+    CHECK_STR(read_file(scratch("log")), "abcd\nabcd\nabcd\nabcd\nabcd\n");
+    CHECK_INT(r.logs, 2);
+    CHECK_HAS(r.log, "log: ");
+    rmdir(path);
+    for (i = 0; i < 3; i++) CHECK_INT(chr_fe_write(&rec.fe, "efgh\n", 5), 5);
+    CHECK_STR(read_old_log(1), "abcd\nabcd\nabcd\nabcd\nabcd\nefgh\n");
+    CHECK_STR(read_file(scratch("log")), "efgh\nefgh\n");
+    detach(&rec);
+    rig_close(&r);
+    unlink(scratch("log.2/in"));
+    rmdir(scratch("log.2"));
+    scratch_clean();
+}
+
+TEST(log_rotation_options)
+{
+    chr_error err;
+    char      options[300];
+    rig       r;
+    rig_open_virtual(&r);
+    CHECK_INT(refuse(&r, "null,id=l,logsize=1K", &err), CHR_ERR_INVALID);
+    CHECK_HAS(err.text, "logsize= needs logfile=");
+    CHECK_INT(refuse(&r, "null,id=l,logfile=/dev/null,logsize=1K", &err), CHR_ERR_INVALID);
+    CHECK_HAS(err.text, "/dev/null");
+    snprintf(options, sizeof options, "null,id=l,logfile=%s,logsize=1K,logfiles=1001", scratch("log"));
+    CHECK_INT(refuse(&r, options, &err), CHR_ERR_INVALID);
+    CHECK_HAS(err.text, "logfiles=1001");
+    snprintf(options, sizeof options, "null,id=l,logfile=%s,logsize=-1", scratch("log"));
+    CHECK_INT(refuse(&r, options, &err), CHR_ERR_INVALID);
+    CHECK_HAS(err.text, "logsize=-1");
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* As logrotate does it: the file is moved away, and the program told. Until then the old one goes on. */
+TEST(log_reopened)
+{
+    recorder rec, other;
+    char     options[300], old_name[300];
+    int      fds;
+    rig      r;
+    rig_open_virtual(&r);
+    attach(&rec, make_logged(&r, "null", ",logtimestamp=on"));
+    snprintf(options, sizeof options, "null,id=m,mux=on,logfile=%s", scratch("second"));
+    attach(&other, make(&r, options));
+    make(&r, "null,id=without");
+    fds = count_fds();
+    chr_fe_write(&rec.fe, "one\nsplit", 9);
+    chr_fe_write(&other.fe, "one\n", 4);
+    snprintf(old_name, sizeof old_name, "%s", scratch("old"));
+    REQUIRE(rename(scratch("log"), old_name) == 0);
+    snprintf(old_name, sizeof old_name, "%s", scratch("old2"));
+    REQUIRE(rename(scratch("second"), old_name) == 0);
+    chr_fe_write(&rec.fe, " line", 5);
+    CHECK(!exists(scratch("log")));
+    CHECK_INT(chr_log_reopen(r.ctx), 0);
+    chr_fe_write(&rec.fe, " here\ntwo\n", 10);
+    chr_fe_write(&other.fe, "two\n", 4);
+    CHECK_INT(chr_log_reopen(r.ctx), 0); /* nothing was moved: it goes on */
+    chr_fe_write(&other.fe, "three\n", 6);
+    CHECK_STR(read_file(scratch("old")), "2017-07-14T02:40:00.000Z one\n2017-07-14T02:40:00.000Z split line");
+    CHECK_STR(read_file(scratch("log")), " here\n2017-07-14T02:40:00.000Z two\n");
+    CHECK_STR(read_file(scratch("old2")), "one\n");
+    CHECK_STR(read_file(scratch("second")), "two\nthree\n");
+    CHECK_INT(count_fds(), fds);
+    detach(&rec), detach(&other);
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* What can't be opened: the error is returned and told, and the old file goes on. What was switched off comes back. */
+TEST(log_reopened_in_vain)
+{
+    recorder rec, other;
+    char     options[400], link_path[300];
+    rig      r;
+    rig_open_virtual(&r);
+    snprintf(link_path, sizeof link_path, "%s", scratch("link"));
+    REQUIRE(symlink("/dev/full", link_path) == 0);
+    snprintf(options, sizeof options, "null,id=full,logfile=%s", link_path);
+    attach(&other, make(&r, options));
+    attach(&rec, make_logged(&r, "null", ""));
+    chr_fe_write(&other.fe, "lost\n", 5);
+    CHECK_INT(r.logs, 1);
+    chr_fe_write(&rec.fe, "one\n", 4);
+    {
+        char moved[300];
+        snprintf(moved, sizeof moved, "%s", scratch("moved"));
+        REQUIRE(rename(scratch("log"), moved) == 0 && mkdir(scratch("log"), 0700) == 0);
+        unlink(link_path);
+        CHECK_INT(chr_log_reopen(r.ctx), CHR_ERR_IO);
+        CHECK_INT(r.logs, 2);
+        CHECK_HAS(r.log, "/log");
+        chr_fe_write(&rec.fe, "two\n", 4);
+        chr_fe_write(&other.fe, "again\n", 6);
+        CHECK_STR(read_file(moved), "one\ntwo\n");
+        CHECK_STR(read_file(link_path), "again\n");
+    }
+    rmdir(scratch("log"));
+    detach(&rec), detach(&other);
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* Two chardevs, one file that is rotated: each goes on at its end. */
+TEST(log_file_of_two)
+{
+    recorder a, b;
+    char     options[300], text[3000] = "";
+    int      i;
+    rig      r;
+    rig_open_virtual(&r);
+    snprintf(options, sizeof options, "null,id=a,logfile=%s,logsize=20,logfiles=50", scratch("log"));
+    attach(&a, make(&r, options));
+    snprintf(options, sizeof options, "null,id=b,logfile=%s,logsize=20,logfiles=50,logappend=on", scratch("log"));
+    attach(&b, make(&r, options));
+    for (i = 0; i < 40; i++) {
+        chr_fe_write(&a.fe, "aaaa\n", 5);
+        chr_fe_write(&b.fe, "bbbb\n", 5);
+    }
+    for (i = 50; i > 0; i--)
+        if (read_old_log(i)[0] != '(') strcat(text, read_old_log(i));
+    strcat(text, read_file(scratch("log")));
+    CHECK_INT(strlen(text), 400);
+    detach(&a), detach(&b);
+    rig_close(&r);
+    scratch_clean();
+}
+
 TEST(log_that_cannot_be_opened)
 {
     chr_error err;

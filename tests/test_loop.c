@@ -1187,3 +1187,125 @@ TEST(starved_chardev_on_a_foreign_loop)
     close(fds[1]);
     rig_close(&r);
 }
+
+/* ---- stops, and foreign loops that are told of what is new only ---------------------------------------------------------------- */
+
+static int nested_code;
+
+static void stop_and_run(void *opaque)
+{
+    chr_loop_stop((chr_context *)opaque);
+    nested_code = chr_loop_run((chr_context *)opaque);
+}
+
+static void run_in_vain(void *opaque) { (*(int *)opaque)++; }
+
+TEST(run_inside_a_handler_leaves_the_stop)
+{
+    chr_timer first, second;
+    int       late = 0;
+    rig       r;
+    rig_open(&r);
+    memset(&first, 0, sizeof first);
+    memset(&second, 0, sizeof second);
+    chr_timer_start(r.ctx, &first, 0, stop_and_run, r.ctx);
+    chr_timer_start(r.ctx, &second, 2000, run_in_vain, &late);
+    CHECK_INT(chr_loop_run(r.ctx), 0);
+    CHECK_INT(nested_code, CHR_ERR_IN_HANDLER);
+    CHECK_INT(late, 0);
+    chr_timer_stop(&second);
+    chr_loop_stop(r.ctx);
+    CHECK_INT(chr_loop_run(r.ctx), 0); /* one stop ends one run */
+    rig_close(&r);
+}
+
+static void edge_watch_changed(void *opaque, chr_watch *watch, int fd, int events)
+{
+    struct epoll_event event;
+    (void)opaque;
+    memset(&event, 0, sizeof event);
+    event.events = (events & CHR_IN ? (uint32_t)EPOLLIN : 0) | (events & CHR_OUT ? (uint32_t)EPOLLOUT : 0) |
+                   (events & CHR_HUP ? (uint32_t)EPOLLRDHUP : 0) | (uint32_t)EPOLLET;
+    event.data.ptr = watch;
+    if (events == 0) epoll_ctl(host->epoll, EPOLL_CTL_DEL, fd, &event);
+    else if (epoll_ctl(host->epoll, EPOLL_CTL_MOD, fd, &event) < 0) CHECK_INT(epoll_ctl(host->epoll, EPOLL_CTL_ADD, fd, &event), 0);
+}
+
+static void open_edge_rig(rig *r, foreign *f)
+{
+    chr_config config = rig_config(r);
+    rig_init(r);
+    memset(f, 0, sizeof *f);
+    f->epoll = epoll_create1(EPOLL_CLOEXEC);
+    r->fds = count_fds();
+    host = f;
+    config.watch_changed = edge_watch_changed;
+    config.timeout_changed = host_timeout_changed;
+    r->ctx = chr_context_new(&config);
+    REQUIRE(r->ctx != NULL);
+}
+
+/* More than one turn reads, a frontend with room for a few bytes at a time, and the end right behind it. */
+static void check_edges(int room, size_t size)
+{
+    static char bytes[200000];
+    recorder    rec;
+    char        options[80];
+    int         fds[2];
+    int64_t     end = real_ms() + RIG_PATIENCE_MS;
+    size_t      sent = 0;
+    ssize_t     n;
+    foreign     f;
+    rig         r;
+    open_edge_rig(&r, &f);
+    socket_pair(fds);
+    snprintf(options, sizeof options, "fd,id=x,in=%d,out=%d", fds[0], fds[0]);
+    attach_with_room(&rec, make(&r, options), room);
+    host_turn(r.ctx, 0);
+    while (sent < size && (n = send(fds[1], bytes, size - sent, MSG_DONTWAIT | MSG_NOSIGNAL)) > 0) sent += (size_t)n;
+    shutdown(fds[1], SHUT_WR);
+    while (!strchr(rec.events, 'C') && real_ms() < end) {
+        host_turn(r.ctx, 20);
+        if (rec.room == 0) rec.room = room; /* without a word */
+    }
+    CHECK_INT(rec.length, sent);
+    CHECK_STR(rec.events, "OC");
+    detach(&rec);
+    close(fds[1]);
+    chr_remove(r.ctx, "x", NULL);
+    close(f.epoll);
+    r.fds--;
+    rig_close(&r);
+}
+
+TEST(edge_triggered_loop_loses_nothing) { check_edges(UNLIMITED, 200000); }
+TEST(edge_triggered_loop_hears_the_end_behind_a_few_bytes) { check_edges(UNLIMITED, 5); }
+TEST(edge_triggered_loop_and_little_room) { check_edges(4, 12); }
+
+TEST(foreign_loop_asks_again_for_room)
+{
+    recorder rec;
+    char     options[80];
+    int      fds[2], i, timeout;
+    foreign  f;
+    rig      r;
+    open_edge_rig(&r, &f);
+    socket_pair(fds);
+    snprintf(options, sizeof options, "fd,id=x,in=%d,out=%d", fds[0], fds[0]);
+    attach_with_room(&rec, make(&r, options), 0);
+    say(fds[1], "hello");
+    for (i = 0; i < 10; i++) host_turn(r.ctx, 0);
+    timeout = chr_loop_timeout(r.ctx);
+    CHECK(timeout > 0 && timeout <= 100);
+    rec.room = 100;
+    for (i = 0; i < 1000 && rec.length < 5; i++) host_turn(r.ctx, 20);
+    CHECK_INT(rec.length, 5);
+    for (i = 0; i < 10; i++) host_turn(r.ctx, 0);
+    CHECK_INT(chr_loop_timeout(r.ctx), -1); /* and then it rests */
+    detach(&rec);
+    chr_remove(r.ctx, "x", NULL);
+    close(fds[1]);
+    close(f.epoll);
+    r.fds--;
+    rig_close(&r);
+}

@@ -391,6 +391,20 @@ TEST(escape_timestamps)
     close_mux(&b);
 }
 
+/* A wall clock before 1970 has times of the day like any other. */
+TEST(timestamps_before_1970)
+{
+    bench b;
+    open_mux(&b, 1);
+    type(&b, CTRL_A "t");
+    b.r.wall = -1500000001;
+    chr_fe_write(&b.fe[0].fe, "one\n", 4);
+    b.r.wall = INT64_C(-86400) * 1000000000 - 1;
+    chr_fe_write(&b.fe[0].fe, "two\n", 4);
+    CHECK_STR(hear(b.far), "[23:59:58.499] one\n[23:59:59.999] two\n");
+    close_mux(&b);
+}
+
 /* Bytes taken are counted in the guest's bytes, not in those that went out with stamps. */
 TEST(timestamps_do_not_disturb_the_count)
 {

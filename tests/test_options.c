@@ -773,7 +773,10 @@ TEST(uris_of_tcp)
     for (i = 0; i < sizeof table / sizeof *table; i++) {
         chr_error           err;
         const chr_address  *address;
-        chr_dev            *dev = from_uri(&r, table[i].uri);
+        chr_dev            *dev;
+        if (strstr(table[i].uri, "::1") && !has_ipv6_loopback()) continue;
+        if (strstr(table[i].uri, "localhost") && !localhost_resolves()) continue;
+        dev = from_uri(&r, table[i].uri);
         if (!dev) continue;
         CHECK_STR(dev->kind->name, "socket");
         address = &socket_options(dev)->address;

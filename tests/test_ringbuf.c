@@ -294,3 +294,20 @@ TEST(ringbuf_calls_on_others)
     CHECK(chr_ringbuf_count(dev) <= 0);
     rig_close(&r);
 }
+
+TEST(write_returns_what_is_stored)
+{
+    char     longer[101];
+    chr_dev *dev;
+    rig      r;
+    rig_open(&r);
+    dev = make(&r, "ringbuf,id=r,size=8");
+    memset(longer, 'a', sizeof longer);
+    CHECK_INT(chr_ringbuf_write(dev, longer, 5, CHR_UTF8, NULL), 5);
+    CHECK_INT(chr_ringbuf_write(dev, longer, 100, CHR_UTF8, NULL), 8);
+    CHECK_INT(chr_ringbuf_count(dev), 8);
+    CHECK_INT(chr_ringbuf_write(dev, "QUFBQUFBQUFBQUFB", 16, CHR_BASE64, NULL), 8); /* 12 bytes */
+    CHECK_INT(chr_ringbuf_write(dev, "QUE=", 4, CHR_BASE64, NULL), 2);
+    CHECK_INT(chr_ringbuf_count(dev), 8);
+    rig_close(&r);
+}

@@ -289,3 +289,275 @@ TEST(lookups_outlived)
         CHECK_INT(r.live, 0);
     }
 }
+
+/* ---- swaps, removal and the owner thread --------------------------------------------------------------------------------------- */
+
+typedef struct shared {
+    rig          r;
+    chr_frontend fe;
+    pthread_t    owner;
+    int          is_over;  /* atomic: set by the owner */
+    int          strays;   /* atomic: handlers that ran on another thread */
+    int          swaps;
+} shared;
+
+static void note_thread(shared *s)
+{
+    if (!pthread_equal(pthread_self(), s->owner)) __atomic_add_fetch(&s->strays, 1, __ATOMIC_RELAXED);
+}
+
+static int  shared_can_read(void *opaque) { note_thread((shared *)opaque); return 100; }
+static void shared_read(void *opaque, const void *buf, size_t len) { (void)buf, (void)len; note_thread((shared *)opaque); }
+static void shared_event(void *opaque, int event) { (void)event; note_thread((shared *)opaque); }
+static int  shared_change(void *opaque) { note_thread((shared *)opaque); return 0; }
+static void shared_writable(void *opaque) { note_thread((shared *)opaque); }
+
+static const chr_handlers shared_handlers = { shared_can_read, shared_read, shared_event, shared_change };
+
+/* Everything that any thread may call, round and round. */
+static void *call_all(void *opaque)
+{
+    shared     *s = (shared *)opaque;
+    static char big[40000];
+    char        two[2];
+    int         i;
+    for (i = 0; !__atomic_load_n(&s->is_over, __ATOMIC_ACQUIRE); i++) {
+        switch (i % 7) {
+        case 0: chr_fe_write(&s->fe, "abc", 3); break;
+        case 1: if (chr_fe_write(&s->fe, big, sizeof big) < 0) chr_fe_add_watch(&s->fe, shared_writable, s); break;
+        case 2: chr_fe_printf(&s->fe, "%0700d", i); break;
+        case 3: chr_fe_write_all(&s->fe, big, 2000, 1); break;
+        case 4: chr_fe_read_all(&s->fe, two, sizeof two, 1); break;
+        case 5: chr_fe_accept_input(&s->fe); break;
+        default:
+            (void)chr_fe_backend_open(&s->fe);
+            chr_loop_lock(s->r.ctx);
+            chr_loop_unlock(s->r.ctx);
+            chr_loop_stop(s->r.ctx);
+            break;
+        }
+    }
+    return NULL;
+}
+
+static const char *const swap_kinds[] = { "pty", "ringbuf", "null,obuf=4K", "pty,history=1K,obuf=1K", "socket", "msmouse", "braille", "testdev" };
+
+enum { SWAP_KINDS = sizeof swap_kinds / sizeof *swap_kinds };
+
+static void swap_once(void *opaque)
+{
+    shared     *s = (shared *)opaque;
+    char        options[200];
+    const char *kind = swap_kinds[s->swaps++ % SWAP_KINDS];
+    chr_error   err;
+    snprintf(options, sizeof options, "%s%s%s", kind, strcmp(kind, "socket") == 0 ? ",server=on,wait=off,path=" : "",
+             strcmp(kind, "socket") == 0 ? scratch("s") : "");
+    if (!CHECK_INT(chr_change(s->r.ctx, "x", options, &err), 0)) NOTE("%s: %s", options, err.text);
+}
+
+/* The frontend goes, the chardev too, and both come back. */
+static void remove_once(void *opaque)
+{
+    shared   *s = (shared *)opaque;
+    chr_error err;
+    chr_fe_deinit(&s->fe);
+    CHECK_INT(chr_remove(s->r.ctx, "x", &err), 0);
+    make(&s->r, s->swaps % 2 ? "ringbuf,id=x" : "pty,id=x");
+    CHECK_INT(chr_fe_init(&s->fe, chr_find(s->r.ctx, "x"), &err), 0);
+    chr_fe_set_handlers(&s->fe, &shared_handlers, s);
+}
+
+static void touch_peers(void)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    struct sockaddr_un address;
+    memset(&address, 0, sizeof address);
+    address.sun_family = AF_UNIX;
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", scratch("s"));
+    if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0) (void)!write(fd, "hi", 2);
+    close(fd);
+}
+
+/* In its loop, and outside of it: what the owner does there needs no lock of its own. */
+static void check_owner(int in_handlers)
+{
+    static shared s;
+    pthread_t     threads[3];
+    int           i;
+    memset(&s, 0, sizeof s);
+    rig_open(&s.r);
+    s.owner = pthread_self();
+    REQUIRE(chr_fe_init(&s.fe, make(&s.r, "ringbuf,id=x"), NULL) == 0);
+    chr_fe_set_handlers(&s.fe, &shared_handlers, &s);
+    for (i = 0; i < 3; i++) REQUIRE(pthread_create(&threads[i], NULL, call_all, &s) == 0);
+    for (i = 0; i < 120; i++) {
+        if (in_handlers) {
+            chr_idle idle;
+            memset(&idle, 0, sizeof idle);
+            chr_idle_start(s.r.ctx, &idle, i % 5 ? swap_once : remove_once, &s);
+            chr_loop_step(s.r.ctx, 0);
+            chr_idle_stop(&idle);
+        } else if (i % 5) {
+            swap_once(&s);
+        } else {
+            remove_once(&s);
+        }
+        touch_peers();
+        chr_fe_disconnect(&s.fe);
+        chr_loop_step(s.r.ctx, 2);
+    }
+    __atomic_store_n(&s.is_over, 1, __ATOMIC_RELEASE);
+    for (i = 0; i < 3; i++) pthread_join(threads[i], NULL);
+    CHECK_INT(s.strays, 0);
+    chr_fe_deinit(&s.fe);
+    rig_close(&s.r);
+    scratch_clean();
+}
+
+TEST(all_calls_while_the_owner_swaps_and_removes_in_handlers) { check_owner(1); }
+TEST(all_calls_while_the_owner_swaps_and_removes_outside) { check_owner(0); }
+
+/* ---- a writer that blocks notices what becomes of its chardev ------------------------------------------------------------------ */
+
+typedef struct blocked {
+    pthread_t    thread;
+    chr_frontend fe;
+    int          result, is_over;
+} blocked;
+
+static char much[4 << 20];
+
+static void *write_much(void *opaque)
+{
+    blocked *b = (blocked *)opaque;
+    int      n = chr_fe_write_all(&b->fe, much, sizeof much, -1);
+    __atomic_store_n(&b->result, n, __ATOMIC_RELAXED);
+    __atomic_store_n(&b->is_over, 1, __ATOMIC_RELEASE);
+    return NULL;
+}
+
+static int take_change(void *opaque) { (void)opaque; return 0; }
+
+static void start_blocked(rig *r, blocked *b, int *peer)
+{
+    static const chr_handlers handlers = { NULL, NULL, NULL, take_change };
+    char                      options[80];
+    int                       fds[2], i;
+    rig_open(r);
+    socket_pair(fds);
+    *peer = fds[1];
+    snprintf(options, sizeof options, "fd,id=x,in=%d,out=%d", fds[0], fds[0]);
+    memset(b, 0, sizeof *b);
+    REQUIRE(chr_fe_init(&b->fe, make(r, options), NULL) == 0);
+    chr_fe_set_handlers(&b->fe, &handlers, NULL);
+    REQUIRE(pthread_create(&b->thread, NULL, write_much, b) == 0);
+    for (i = 0; i < 10; i++) chr_loop_step(r->ctx, 10);
+    CHECK_INT(__atomic_load_n(&b->is_over, __ATOMIC_ACQUIRE), 0);
+}
+
+TEST(blocked_writer_goes_on_after_a_swap)
+{
+    blocked   b;
+    chr_error err;
+    int       peer;
+    rig       r;
+    start_blocked(&r, &b, &peer);
+    CHECK_INT(chr_change(r.ctx, "x", "ringbuf", &err), 0);
+    PUMP(&r, __atomic_load_n(&b.is_over, __ATOMIC_ACQUIRE));
+    pthread_join(b.thread, NULL);
+    CHECK_INT(b.result, sizeof much);
+    CHECK(chr_ringbuf_count(chr_find(r.ctx, "x")) > 0);
+    chr_fe_deinit(&b.fe);
+    close(peer);
+    rig_close(&r);
+}
+
+TEST(blocked_writer_ends_when_its_frontend_goes)
+{
+    blocked b;
+    int     peer;
+    rig     r;
+    start_blocked(&r, &b, &peer);
+    chr_fe_deinit(&b.fe);
+    CHECK_INT(chr_remove(r.ctx, "x", NULL), 0);
+    PUMP(&r, __atomic_load_n(&b.is_over, __ATOMIC_ACQUIRE));
+    pthread_join(b.thread, NULL);
+    CHECK(b.result > 0 && b.result < (int)sizeof much);
+    CHECK_INT(chr_fe_write(&b.fe, "x", 1), CHR_ERR_DISCONNECTED);
+    close(peer);
+    rig_close(&r);
+}
+
+/* ---- posted callbacks, and other calls of the owner's that block ----------------------------------------------------------------- */
+
+typedef struct posted {
+    chr_context *ctx;
+    chr_idle     idle;
+    pthread_t    ran_on;
+    int          ran;
+} posted;
+
+static void run_posted(void *opaque)
+{
+    posted *p = (posted *)opaque;
+    p->ran_on = pthread_self();
+    p->ran++;
+}
+
+static void *post(void *opaque)
+{
+    posted         *p = (posted *)opaque;
+    struct timespec t = { 0, 50 * 1000000 };
+    nanosleep(&t, NULL);
+    chr_idle_start(p->ctx, &p->idle, run_posted, p);
+    return NULL;
+}
+
+TEST(idle_from_another_thread_runs_on_the_owner)
+{
+    posted    p;
+    pthread_t thread;
+    int       i;
+    rig       r;
+    rig_open(&r);
+    memset(&p, 0, sizeof p);
+    p.ctx = r.ctx;
+    REQUIRE(pthread_create(&thread, NULL, post, &p) == 0);
+    for (i = 0; i < 10 && !p.ran; i++) chr_loop_step(r.ctx, RIG_PATIENCE_MS); /* it wakes up for it */
+    pthread_join(thread, NULL);
+    CHECK_INT(p.ran, 1);
+    CHECK(pthread_equal(p.ran_on, pthread_self()));
+    rig_close(&r);
+}
+
+static void *write_then_connect(void *opaque)
+{
+    chr_frontend   *fe = (chr_frontend *)opaque;
+    struct timespec t = { 0, 100 * 1000000 };
+    int             n, fd;
+    nanosleep(&t, NULL);
+    n = chr_fe_write(fe, "abc", 3); /* while the owner blocks */
+    fd = unix_connect(scratch("w"));
+    close(fd);
+    return n == 3 ? NULL : opaque;
+}
+
+TEST(others_write_while_the_owner_waits_for_a_peer)
+{
+    chr_frontend fe;
+    pthread_t    thread;
+    char         options[200];
+    void        *failed;
+    rig          r;
+    rig_open(&r);
+    memset(&fe, 0, sizeof fe);
+    REQUIRE(chr_fe_init(&fe, make(&r, "ringbuf,id=x"), NULL) == 0);
+    REQUIRE(pthread_create(&thread, NULL, write_then_connect, &fe) == 0);
+    snprintf(options, sizeof options, "socket,id=s,path=%s,server=on", scratch("w"));
+    make(&r, options);
+    pthread_join(thread, &failed);
+    CHECK(failed == NULL);
+    chr_fe_deinit(&fe);
+    rig_close(&r);
+    scratch_clean();
+}

@@ -7,7 +7,9 @@
 
 #ifndef CHARDEV_H
 #include "fault.h"
+#ifndef CHARDEV_LINKED
 #define CHARDEV_IMPLEMENTATION
+#endif
 #include "chardev.h"
 #endif
 
