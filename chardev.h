@@ -357,9 +357,14 @@ typedef struct chr_common_options {
     chr_bool    logtimestamp; /* UTC time before each line; default off */
     chr_bool    mux;          /* make ID-base, and a mux named ID on it; default off */
     int64_t     history;      /* bytes: the last ones written, also while nobody was there, are sent to each new peer first */
-    int64_t     obuf;         /* bytes: output that would block waits here and drains from the loop */
+    int64_t     obuf;         /* bytes: output that would block waits here and drains from the loop; when it is full,
+                                 obuf_full says what happens */
     int64_t     logsize;      /* bytes: a log file that would grow larger becomes PATH.1, PATH.1 PATH.2, ...; 0 = never */
     int64_t     logfiles;     /* with logsize: how many there are at most, PATH included, from 1 to 1000; 0 = 5 */
+    const char *obuf_full;    /* with obuf, when a write finds no room in it: "wait" (the frontend does: CHR_ERR_WOULD_BLOCK;
+                                 NULL is the same), "drop-oldest" (what has waited longest is lost, and a write takes all), or
+                                 "disconnect" (the peer, from the loop; what waits for it and the write are lost). What is
+                                 lost is counted in bytes_dropped, and kept by history= */
 } chr_common_options;
 
 /* A key=value list while it is being read; backends meet it only in their `uri` slot. */
@@ -436,7 +441,7 @@ typedef struct chr_info {
     char        address[512];  /* the actual address of a socket, port 0 resolved; else empty */
     int         frontend_open, be_open;
     int         comes_back;    /* when closed, it may open again by itself: a server, a pty, a client with reconnect */
-    uint64_t    bytes_in, bytes_out, bytes_dropped; /* from the far side; taken for it; written while nobody was there */
+    uint64_t    bytes_in, bytes_out, bytes_dropped; /* from the far side; taken for it; lost: nobody was there, or it went, or obuf-full= */
     uint64_t    bytes_queued;  /* those that wait here still, in history=, obuf= or a layer (there as they are encoded) */
 } chr_info;
 
@@ -5219,6 +5224,7 @@ static const chr_option chr__common_rows[] = {
     { "mux",          CHR_OPTION_BOOL, CHR__AT(chr_common_options, mux),          "off",  0, 0,       "several frontends share this chardev" },
     { "history",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, history),      NULL,   0, 1 << 30, "send that many of the last bytes to each new peer first" },
     { "obuf",         CHR_OPTION_SIZE, CHR__AT(chr_common_options, obuf),         NULL,   0, 1 << 30, "keep that many bytes of output that would block" },
+    { "obuf-full",    CHR_OPTION_TEXT, CHR__AT(chr_common_options, obuf_full),    "wait", 0, 0,       "when obuf is full: wait, drop-oldest or disconnect" },
     { NULL,           CHR_OPTION_TEXT, 0,                                         NULL,   0, 0,       NULL }
 };
 
@@ -6236,33 +6242,67 @@ static void chr__update(chr_dev *dev)
 
 /* -- output that waits: history= and obuf=, both fixed in size -- */
 
+typedef enum chr__when_full { CHR__FULL_WAIT, CHR__FULL_DROP, CHR__FULL_DISCONNECT } chr__when_full;
+
 typedef struct chr__outbox {
-    chr__ring history, queue; /* size 0 = not asked for */
-    size_t    unsent;         /* of the history: what the peer has still to get */
-    int       failure;        /* what draining has met: the next write returns it */
+    chr__ring       history, queue; /* size 0 = not asked for */
+    size_t          unsent;         /* of the history: what the peer has still to get */
+    int             failure;        /* what draining has met: the next write returns it */
+    chr__when_full  when_full;
+    int             is_cut_off;     /* the peer is too slow: it is about to be disconnected, */
+    chr_idle        cut_off;        /* from the loop */
 } chr__outbox;
 
 static void chr__outbox_free(chr_dev *dev)
 {
     if (!dev->outbox)
         return;
+    chr_idle_stop(&dev->outbox->cut_off);
     chr__free(dev->ctx, dev->outbox->history.bytes);
     chr__free(dev->ctx, dev->outbox->queue.bytes);
     chr__free(dev->ctx, dev->outbox);
     dev->outbox = NULL;
 }
 
+static int chr__outbox_when_full(const chr_dev *dev, chr__when_full *when_full, chr_error *err)
+{
+    static const char *const  words[] = { "wait", "drop-oldest", "disconnect" };
+    const chr_common_options *common = (const chr_common_options *)dev->options;
+    const char               *word = common->obuf_full ? common->obuf_full : "wait";
+    int                       i;
+
+    for (i = 0; i < 3 && strcmp(word, words[i]) != 0; i++)
+        ;
+    if (i == 3)
+        return chr__fail(err, CHR_ERR_INVALID, "obuf-full=%s: is none of wait, drop-oldest, disconnect", word);
+    if (i > 0 && !common->obuf)
+        return chr__fail(err, CHR_ERR_INVALID, "obuf-full=%s: needs obuf=", word);
+    if (i == CHR__FULL_DISCONNECT && !(dev->kind->peer && dev->kind->peer->disconnect))
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "obuf-full=disconnect: a %s has no peer to disconnect", dev->kind->name);
+    *when_full = (chr__when_full)i;
+    return 0;
+}
+
+static void chr__outbox_none(chr_common_options *common)
+{
+    common->history = common->obuf = 0;
+    common->obuf_full = NULL;
+}
+
 static int chr__outbox_open(chr_dev *dev, chr_error *err)
 {
     const chr_common_options *common = (const chr_common_options *)dev->options;
+    chr__when_full            when_full = CHR__FULL_WAIT;
     chr__outbox              *outbox;
+    int                       code = chr__outbox_when_full(dev, &when_full, err);
 
-    if (!common->history && !common->obuf)
-        return 0;
+    if (code < 0 || (!common->history && !common->obuf))
+        return code;
     dev->outbox = outbox = (chr__outbox *)chr__allocate(dev->ctx, sizeof *outbox);
     if (!outbox || (common->history && chr__ring_init(dev->ctx, &outbox->history, (size_t)common->history) < 0) ||
         (common->obuf && chr__ring_init(dev->ctx, &outbox->queue, (size_t)common->obuf) < 0))
         return chr__no_memory(err);
+    outbox->when_full = when_full;
     return 0;
 }
 
@@ -6358,6 +6398,7 @@ static void chr__outbox_event(chr_dev *dev, int event)
 {
     chr__outbox *outbox = dev->outbox;
 
+    outbox->is_cut_off = 0;
     outbox->unsent = event == CHR_EVENT_OPENED ? outbox->history.count : 0;
     if (event == CHR_EVENT_CLOSED && dev->ctx->quiet == 0 && chr__outbox_waits(dev))
         chr__outbox_drain(dev);
@@ -6368,32 +6409,105 @@ static void chr__outbox_event(chr_dev *dev, int event)
         chr__update(dev); /* asks can_read: the chardev may be gone after it, and the outbox with it */
 }
 
+/* -- obuf-full= -- */
+
+/* The oldest bytes go out of the queue. Behind history that the peer has still to get they are history that it has still to get; then
+ * it is the oldest of that which is lost. */
+static void chr__outbox_forget(chr_dev *dev, const void *buf, size_t len)
+{
+    chr__outbox *outbox = dev->outbox;
+    size_t       unsent = outbox->unsent > 0 ? outbox->unsent + len : 0;
+
+    chr__outbox_remember(outbox, buf, len);
+    outbox->unsent = chr__min(unsent, outbox->history.count);
+    dev->bytes_dropped += unsent > 0 ? unsent - outbox->unsent : len;
+}
+
+/* Takes all of it; what has waited longest makes room. */
+static void chr__outbox_push(chr_dev *dev, const char *buf, size_t len)
+{
+    chr__outbox         *outbox = dev->outbox;
+    const unsigned char *piece;
+    size_t               size, excess = outbox->queue.count + len > outbox->queue.size ? outbox->queue.count + len - outbox->queue.size : 0;
+
+    for (; excess > 0 && outbox->queue.count > 0; excess -= size, chr__ring_take(&outbox->queue, size)) {
+        piece = chr__ring_piece(&outbox->queue, 0, &size);
+        size = chr__min(size, excess);
+        chr__outbox_forget(dev, piece, size);
+    }
+    if (excess > 0)
+        chr__outbox_forget(dev, buf, excess);
+    chr__ring_put(&outbox->queue, buf + excess, len - excess);
+}
+
+static void chr__outbox_disconnect(void *opaque)
+{
+    chr_dev *dev = (chr_dev *)opaque;
+
+    if (!dev->outbox->is_cut_off)
+        return;
+    chr__log_line(dev->ctx, dev->id, "the peer is too slow, obuf= is full: it is disconnected");
+    (void)dev->kind->peer->disconnect(dev);
+}
+
+/* What waits is lost, and nothing more is taken for this peer. */
+static void chr__outbox_cut_off(chr_dev *dev)
+{
+    chr__outbox_drop(dev, 0);
+    dev->outbox->is_cut_off = 1;
+    chr_idle_start(dev->ctx, &dev->outbox->cut_off, chr__outbox_disconnect, dev);
+}
+
+/* As much of it as goes into the queue. */
+static size_t chr__outbox_queue(chr_dev *dev, const char *buf, size_t len)
+{
+    chr__outbox *outbox = dev->outbox;
+    size_t       room = outbox->queue.size - outbox->queue.count;
+
+    if (len > room && outbox->when_full == CHR__FULL_DISCONNECT) {
+        chr__outbox_cut_off(dev);
+        return 0;
+    }
+    if (len > room && outbox->when_full == CHR__FULL_DROP)
+        chr__outbox_push(dev, buf, len);
+    else if ((len = chr__min(len, room)) > 0)
+        chr__ring_put(&outbox->queue, buf, len);
+    return len;
+}
+
+/* To the backend, unless some waits still, or an error that was met before is told. */
+static int chr__outbox_attempt(chr_dev *dev, const void *buf, size_t len)
+{
+    chr__outbox *outbox = dev->outbox;
+    int          failure;
+
+    if (outbox->is_cut_off)
+        return CHR_ERR_DISCONNECTED;
+    if (chr__outbox_waits(dev))
+        chr__outbox_drain(dev);
+    failure = outbox->failure;
+    outbox->failure = 0;
+    return failure ? failure : chr__outbox_waits(dev) ? CHR_ERR_WOULD_BLOCK : dev->io->write(dev, buf, len);
+}
+
 CHR__COLD int chr__outbox_write(chr_dev *dev, const void *buf, size_t len)
 {
     chr__outbox *outbox = dev->outbox;
-    size_t       queued;
-    int          n = CHR_ERR_WOULD_BLOCK;
+    int          n = chr__outbox_attempt(dev, buf, len);
 
-    if (chr__outbox_waits(dev))
-        chr__outbox_drain(dev);
-    if (outbox->failure) {
-        n = outbox->failure;
-        outbox->failure = 0;
-    } else if (!chr__outbox_waits(dev)) {
-        n = dev->io->write(dev, buf, len);
+    if (n > 0)
+        chr__outbox_remember(outbox, buf, (size_t)n);
+    if (n >= 0 || n == CHR_ERR_WOULD_BLOCK) {
+        n = n > 0 ? n : 0;
+        n += (int)chr__outbox_queue(dev, (const char *)buf + n, len - (size_t)n);
+        if (n == 0)
+            n = outbox->is_cut_off ? CHR_ERR_DISCONNECTED : CHR_ERR_WOULD_BLOCK;
+        if (chr__outbox_waits(dev))
+            chr__update(dev);
     }
-    if (n > 0 || n == CHR_ERR_DISCONNECTED)
-        chr__outbox_remember(outbox, buf, n > 0 ? (size_t)n : len);
-    if (n < 0 && n != CHR_ERR_WOULD_BLOCK)
-        return n;
-    n = n > 0 ? n : 0;
-    queued = chr__min(len - (size_t)n, outbox->queue.size - outbox->queue.count);
-    if (queued > 0)
-        chr__ring_put(&outbox->queue, (const char *)buf + n, queued);
-    if (chr__outbox_waits(dev))
-        chr__update(dev);
-    n += (int)queued;
-    return n > 0 ? n : CHR_ERR_WOULD_BLOCK;
+    if (n == CHR_ERR_DISCONNECTED)
+        chr__outbox_remember(outbox, buf, len);
+    return n;
 }
 
 /* -- frontends that go away while somebody uses them -- */
@@ -6490,7 +6604,7 @@ static void chr__tell_writable(chr_dev *dev)
         (void)chr__end_output(dev);
     else if (dev->outbox)
         chr__outbox_drain(dev);
-    if (chr__outbox_waits(dev) && dev->outbox->queue.count == dev->outbox->queue.size)
+    if (chr__outbox_waits(dev) && dev->outbox->queue.count == dev->outbox->queue.size && dev->outbox->when_full == CHR__FULL_WAIT)
         return;
     if (dev->kind->sharing)
         dev->kind->sharing->writable(dev);
@@ -7211,7 +7325,7 @@ static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend 
         return NULL;
     }
     if (played) /* what they did is in the recording */
-        ((chr_common_options *)(uintptr_t)dev->options)->history = ((chr_common_options *)(uintptr_t)dev->options)->obuf = 0;
+        chr__outbox_none((chr_common_options *)(uintptr_t)dev->options);
     chr__record_new(dev);
     code = chr__open(dev, kind, err);
     if (chr__is_recorded(dev))
