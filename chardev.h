@@ -204,7 +204,8 @@ typedef struct chr_idle     chr_idle;
 typedef struct chr_config {
     void *opaque;
     void *(*allocate)(void *opaque, void *ptr, size_t size); /* like realloc(); size 0 frees. Default: realloc and free */
-    void  (*log)(void *opaque, const char *line);            /* what no caller can be told, e.g. a failed reconnect */
+    void  (*log)(void *opaque, const char *line);            /* what no caller can be told, e.g. a failed reconnect; it may
+                                                                call what a handler may */
     int64_t (*clock)(void *opaque);                          /* monotonic nanoseconds, for timers; what blocks counts in
                                                                 real time. Default: the system's */
     int64_t (*wall_clock)(void *opaque);                     /* nanoseconds since 1970 UTC, for log files and mux stamps */
@@ -900,7 +901,8 @@ CHARDEV_API int chr_braille_resized(chr_dev *dev);
 CHARDEV_API void chr_spice_set_server(chr_context *ctx, void *server);
 #endif
 
-/* Between the two, OPENED is held back on every mux, so that banners go to the frontend that has the focus in the end. */
+/* Between the two, OPENED is held back on every mux, so that banners go to the frontend that has the focus in the end; and so is input for
+ * frontends that have not been told OPENED. */
 CHARDEV_API void chr_mux_suspend_open(chr_context *ctx);
 CHARDEV_API void chr_mux_resume_open(chr_context *ctx);
 
@@ -4090,17 +4092,25 @@ static int chr__write_file(int fd, chr__fd_type type, const void *buf, size_t le
     return 0;
 }
 
+/* The hook is a handler like any other: what it removes stays in memory, since the one who logs goes on. */
+static void chr__log_text(chr_context *ctx, const char *line)
+{
+    if (!ctx->config.log)
+        return;
+    CHR__LOCK(ctx);
+    ctx->depth++;
+    ctx->config.log(ctx->config.opaque, line);
+    ctx->depth--;
+    CHR__UNLOCK(ctx);
+}
+
 /* For what no caller can be told. */
 CHR__PRIVATE void chr__log_line(chr_context *ctx, const char *id, const char *text)
 {
     char line[sizeof(((chr_error *)0)->text) + 160];
 
-    if (!ctx->config.log)
-        return;
     chr__format(line, sizeof line, "chardev %s: %s", id, text);
-    CHR__LOCK(ctx);
-    ctx->config.log(ctx->config.opaque, line);
-    CHR__UNLOCK(ctx);
+    chr__log_text(ctx, line);
 }
 
 CHARDEV_API const char *chr_error_text(int code)
@@ -5970,11 +5980,7 @@ static void chr__record_close(chr_context *ctx)
 static void chr__record_give_up(chr_context *ctx, const char *why)
 {
     chr__record_close(ctx);
-    if (!ctx->config.log)
-        return;
-    CHR__LOCK(ctx);
-    ctx->config.log(ctx->config.opaque, why);
-    CHR__UNLOCK(ctx);
+    chr__log_text(ctx, why);
 }
 
 /* One record, at once, so that a crash loses none. As with the log file, failure never disturbs the traffic. */
@@ -6935,9 +6941,9 @@ CHR__COLD void chr__log_record(chr_dev *dev, const void *buf, size_t len)
         return;
     chr__format(text, sizeof text, "cannot write the log file %s: logging is off from here on",
                 ((const chr_common_options *)dev->options)->logfile);
-    chr__log_line(dev->ctx, dev->id, text);
     chr__os_close(dev->log->fd);
     dev->log->fd = -1;
+    chr__log_line(dev->ctx, dev->id, text); /* last: the hook may well write to this chardev, or remove it */
 }
 
 static int chr__log_reopen(chr_dev *dev)
@@ -11968,12 +11974,15 @@ static int chr__mux_has(const chr__mux *mux, const chr__mux_slot *slot)
     return each != NULL;
 }
 
-/* What its frontend takes now. It may go away when it is asked: then nothing. */
+/* What its frontend takes now: nothing before OPENED. It may go away when it is asked: then nothing. */
 CHR__HOT static size_t chr__mux_room(const chr__mux *mux, const chr__mux_slot *slot)
 {
     const chr_frontend *fe = slot->fe;
-    int                 room = !fe->handlers.read ? 0 : fe->handlers.can_read ? fe->handlers.can_read(fe->opaque) : CHR__BUFFER_SIZE;
+    int                 room;
 
+    if (!fe->handlers.read || (mux->dev.ctx->open_suspended && fe->handlers.event && !fe->told_open))
+        return 0;
+    room = fe->handlers.can_read ? fe->handlers.can_read(fe->opaque) : CHR__BUFFER_SIZE;
     return room > 0 && chr__mux_has(mux, slot) && slot->fe == fe && fe->handlers.read ? (size_t)room : 0;
 }
 
@@ -12095,6 +12104,8 @@ static void chr__mux_deliver(void *opaque)
 {
     chr__mux *mux = (chr__mux *)opaque;
 
+    if (mux->dev.pending) /* first what happened before */
+        chr__notify_now(&mux->dev);
     chr__mux_each(mux, chr__mux_deliver_held, 0);
     if (!mux->dev.removed && mux->backlog_start < mux->backlog_end)
         mux->backlog_start += chr__mux_process(mux, mux->backlog + mux->backlog_start, mux->backlog_end - mux->backlog_start);
@@ -19441,7 +19452,7 @@ CHARDEV_API void chr_context_free(chr_context *ctx)
     if (!ctx)
         return;
     if (chr__in_handler(ctx)) {
-        chr__log_line(ctx, "context", "chr_context_free() inside a handler does nothing");
+        chr__log_text(ctx, "chr_context_free() inside a handler does nothing");
         return;
     }
     (void)chr_record_stop(ctx);
@@ -19682,6 +19693,13 @@ CHARDEV_API void chr_mux_suspend_open(chr_context *ctx)
     ctx->open_suspended = 1;
 }
 
+/* OPENED, and after it the input that waits for that. */
+static void chr__mux_reopen(chr_dev *dev)
+{
+    chr__postpone(dev, 1u << CHR_EVENT_OPENED | (dev->input_over ? 1u << CHR_EVENT_INPUT_END : 0));
+    chr__update(dev);
+}
+
 CHARDEV_API void chr_mux_resume_open(chr_context *ctx)
 {
     chr_dev *dev;
@@ -19690,7 +19708,7 @@ CHARDEV_API void chr_mux_resume_open(chr_context *ctx)
     ctx->open_suspended = 0;
     for (dev = ctx->devs; dev; dev = dev->next)
         if (dev->kind->sharing && dev->be_open)
-            chr__postpone(dev, 1u << CHR_EVENT_OPENED | (dev->input_over ? 1u << CHR_EVENT_INPUT_END : 0));
+            chr__mux_reopen(dev);
     CHR__UNLOCK(ctx);
 }
 
