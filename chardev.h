@@ -3877,8 +3877,8 @@ struct chr_context {
     chr_watch    notifier;     /* of the descriptor that tells of all of them; made with the first */
 #endif
     int          depth;        /* handlers and dispatches that are running: nothing is freed before it is 0 */
-    int          quiet;        /* calls into a backend's slots: events wait for the loop */
-    int          outside;      /* those of them that no frontend makes: to a recorder their events come by themselves */
+    int          quiet;        /* slots that run: events wait for the loop */
+    int          outside;      /* those of them that no call of a frontend's has led to */
     int          untidy;       /* something was removed meanwhile, or a foreign loop wants to know the time-out */
     int          sleeping;     /* in poll, ours or a foreign loop's: whoever changes something then must wake it */
     int          hurry;        /* among the starved ones is one to be asked before the loop sleeps */
@@ -4725,6 +4725,19 @@ static void chr__return(chr_context *ctx)
  * events, writability and the question for room are posted to the loop. The lock is held. */
 static void chr__quiet(chr_context *ctx) { ctx->quiet++; }
 static void chr__loud(chr_context *ctx) { ctx->quiet--; }
+
+/* The same for a slot that no call of a frontend's has led to: for a recorder its events come by themselves. */
+static void chr__quiet_outside(chr_context *ctx)
+{
+    ctx->quiet++;
+    ctx->outside++;
+}
+
+static void chr__loud_outside(chr_context *ctx)
+{
+    ctx->quiet--;
+    ctx->outside--;
+}
 
 /* -- chardevs whose `update` is due: it asks the frontend for room, and what to wait for -- */
 
@@ -6285,7 +6298,7 @@ CHR__PRIVATE void chr__outbox_purge(chr_dev *dev)
 }
 
 /* As much as the backend takes: first the history, then what was queued behind it. */
-static void chr__outbox_drain(chr_dev *dev)
+static void chr__outbox_send(chr_dev *dev)
 {
     chr__outbox         *outbox = dev->outbox;
     const unsigned char *piece;
@@ -6307,6 +6320,13 @@ static void chr__outbox_drain(chr_dev *dev)
     }
     if (n < 0 && n != CHR_ERR_WOULD_BLOCK)
         chr__outbox_drop(dev, n);
+}
+
+static void chr__outbox_drain(chr_dev *dev)
+{
+    chr__quiet_outside(dev->ctx);
+    chr__outbox_send(dev);
+    chr__loud_outside(dev->ctx);
 }
 
 /* Each new peer gets the history first. At CLOSED only the input may have ended, so that the rest still goes: not from inside a slot, which
@@ -6412,12 +6432,12 @@ CHR__COLD int chr__end_output(chr_dev *dev)
 {
     int code = CHR_ERR_WOULD_BLOCK;
 
-    chr__quiet(dev->ctx);
+    chr__quiet_outside(dev->ctx);
     if (dev->outbox)
         chr__outbox_drain(dev);
     if (!chr__outbox_waits(dev))
         code = dev->kind->peer->shutdown(dev);
-    chr__loud(dev->ctx);
+    chr__loud_outside(dev->ctx);
     dev->ending = code == CHR_ERR_WOULD_BLOCK;
     chr__set_extras(dev);
     return dev->ending ? 0 : code;
@@ -7068,12 +7088,12 @@ static void chr__close(chr_dev *dev)
 {
     if (dev->removed)
         return;
-    chr__quiet(dev->ctx);
+    chr__quiet_outside(dev->ctx);
     if (chr__outbox_waits(dev))
         chr__outbox_drain(dev); /* what still goes without waiting */
     if (dev->kind->close)
         dev->kind->close(dev);
-    chr__loud(dev->ctx);
+    chr__loud_outside(dev->ctx);
     chr__bury(dev);
 }
 
@@ -8258,7 +8278,9 @@ static int chr__shutdown(chr_dev *dev)
 
     if (!dev->kind->peer || !dev->kind->peer->shutdown)
         return CHR_ERR_NOT_SUPPORTED;
+    chr__quiet(dev->ctx);
     code = chr__end_output(dev);
+    chr__loud(dev->ctx);
     if (dev->ending)
         chr__update(dev);
     return code;
@@ -19541,11 +19563,9 @@ static int chr__add_client(chr_dev *dev, int fd, chr_error *err)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': a %s takes no clients", dev->id, dev->kind->name);
     if (chr__given_note(dev, fd) < 0)
         return chr__no_memory(err);
-    chr__quiet(ctx);
-    ctx->outside++;
+    chr__quiet_outside(ctx);
     code = dev->kind->peer->add_client(dev, fd, err);
-    ctx->outside--;
-    chr__loud(ctx);
+    chr__loud_outside(ctx);
     if (code < 0)
         chr__given_return(dev);
     else
@@ -19720,9 +19740,9 @@ static int chr__input_move(chr_dev *dev, int (*slot)(chr_dev *, int, int), int x
     if (!slot)
         return CHR_ERR_NOT_SUPPORTED;
     CHR__LOCK(dev->ctx);
-    chr__quiet(dev->ctx);
+    chr__quiet_outside(dev->ctx);
     code = slot(dev, x, y);
-    chr__loud(dev->ctx);
+    chr__loud_outside(dev->ctx);
     CHR__UNLOCK(dev->ctx);
     return code;
 }
@@ -19754,9 +19774,9 @@ CHARDEV_API int chr_input_sync(chr_dev *dev)
     if (!input || !input->sync)
         return CHR_ERR_NOT_SUPPORTED;
     CHR__LOCK(dev->ctx);
-    chr__quiet(dev->ctx);
+    chr__quiet_outside(dev->ctx);
     code = input->sync(dev);
-    chr__loud(dev->ctx);
+    chr__loud_outside(dev->ctx);
     CHR__UNLOCK(dev->ctx);
     return code;
 }
