@@ -97,7 +97,11 @@
  *       chr_drain() runs the loop, and a backend's chr_be_...() calls are its own business.
  *     - A descriptor that you give in options is the chardev's from success on. After an error it is yours, open, with the flags
  *       that it had.
- *     - Descriptors become CLOEXEC and non-blocking. SIGPIPE never comes. No signal's disposition is touched.
+ *     - Descriptors of the library are CLOEXEC and non-blocking, and never 0, 1 or 2. No call waits because another process has
+ *       changed O_NONBLOCK of a descriptor that both have. Pipes, terminals and other devices that were inherited keep their flags:
+ *       they are opened anew where that is possible.
+ *     - A write is no signal: neither SIGPIPE nor SIGXFSZ comes, nor SIGTTOU for the settings of a terminal. No signal's disposition is
+ *       touched.
  *
  * THREADS. With CHARDEV_THREADS the calls below may be made from any thread, at any time between chr_fe_init() and
  * chr_context_free(), also while the owner swaps, removes or reconnects the chardev. All others are the owner's. Handlers, the hooks
@@ -170,7 +174,8 @@ extern "C" {
     X(CHR_ERR_TIMEOUT,           -10,   "timed out")                      \
     X(CHR_ERR_IN_HANDLER,        -11,   "would block inside a handler")   \
     X(CHR_ERR_PERMISSION,        -12,   "permission denied")              \
-    X(CHR_ERR_HELP,              -13,   "help was asked for")
+    X(CHR_ERR_HELP,              -13,   "help was asked for")             \
+    X(CHR_ERR_NO_SPACE,          -14,   "no space left on device")
 
 typedef enum chr_error_code {
 #define CHR_ERROR_ENUM(name, value, text) name = value,
@@ -347,14 +352,20 @@ typedef struct chr_option {
 /* Every options struct begins with these. */
 typedef struct chr_common_options {
     const char *logfile;      /* what the guest wrote and the backend took goes there too, always at its end; created
-                                 0666&umask, emptied */
+                                 0666&umask, emptied. When it can't be written (a full disk, a FIFO that is full or not
+                                 read) it ends, with one line to `log` */
     chr_bool    logappend;    /* default off */
     chr_bool    logtimestamp; /* UTC time before each line; default off */
     chr_bool    mux;          /* make ID-base, and a mux named ID on it; default off */
     int64_t     history;      /* bytes: the last ones written, also while nobody was there, are sent to each new peer first */
-    int64_t     obuf;         /* bytes: output that would block waits here and drains from the loop */
+    int64_t     obuf;         /* bytes: output that would block waits here and drains from the loop; when it is full,
+                                 obuf_full says what happens */
     int64_t     logsize;      /* bytes: a log file that would grow larger becomes PATH.1, PATH.1 PATH.2, ...; 0 = never */
     int64_t     logfiles;     /* with logsize: how many there are at most, PATH included, from 1 to 1000; 0 = 5 */
+    const char *obuf_full;    /* with obuf, when a write finds no room in it: "wait" (the frontend does: CHR_ERR_WOULD_BLOCK;
+                                 NULL is the same), "drop-oldest" (what has waited longest is lost, and a write takes all), or
+                                 "disconnect" (the peer, from the loop; what waits for it and the write are lost). What is
+                                 lost is counted in bytes_dropped, and kept by history= */
 } chr_common_options;
 
 /* A key=value list while it is being read; backends meet it only in their `uri` slot. */
@@ -431,7 +442,7 @@ typedef struct chr_info {
     char        address[512];  /* the actual address of a socket, port 0 resolved; else empty */
     int         frontend_open, be_open;
     int         comes_back;    /* when closed, it may open again by itself: a server, a pty, a client with reconnect */
-    uint64_t    bytes_in, bytes_out, bytes_dropped; /* from the far side; taken for it; written while nobody was there */
+    uint64_t    bytes_in, bytes_out, bytes_dropped; /* from the far side; taken for it; lost: nobody was there, or it went, or obuf-full= */
     uint64_t    bytes_queued;  /* those that wait here still, in history=, obuf= or a layer (there as they are encoded) */
 } chr_info;
 
@@ -481,7 +492,7 @@ CHARDEV_API void chr_fe_set_handlers(chr_frontend *fe, const chr_handlers *handl
 CHARDEV_API void chr_fe_accept_input(chr_frontend *fe);
 
 /* One attempt. Returns the bytes taken, or CHR_ERR_WOULD_BLOCK (none taken: see chr_fe_add_watch), CHR_ERR_DISCONNECTED
- * (nobody there: dropped), CHR_ERR_IO. Any thread. */
+ * (nobody there: dropped), CHR_ERR_NO_SPACE (a file), CHR_ERR_IO. Any thread. */
 CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t len);
 /* Waits until all is taken, at most timeout_ms milliseconds of real time (-1 = without limit). Returns the bytes taken: len, or fewer
  * when the time ran out or the far side went after some; else the error. CHR_ERR_IN_HANDLER from inside a handler. */
@@ -749,7 +760,7 @@ typedef struct chr_hub_options {
     const char *const *chardevs; /* the ids of its members, then NULL; required */
 } chr_hub_options;
 
-typedef struct chr_fd_options { /* from success on the chardev owns the descriptors */
+typedef struct chr_fd_options { /* from success on the chardev owns the descriptors; O_NONBLOCK of theirs is neither needed nor changed */
     chr_common_options common;
     int                in;  /* read from here, -1 = no input */
     int                out; /* write to here, may be the same; -1 = no output */
@@ -772,6 +783,9 @@ typedef struct chr_pty_options {
     const char        *path; /* a symlink to the slave is made here, or NULL; a stale one to a pty is replaced */
 } chr_pty_options;
 
+/* Descriptors 0 and 1 stay the process's. A standard input that is closed has ended, as /dev/null; to a standard output that is closed
+ * writes are CHR_ERR_DISCONNECTED; with both closed the creation is. A terminal is raw while the process is in its foreground; at the
+ * end, also after SIGKILL, its settings are put back unless others have set it since. */
 typedef struct chr_stdio_options {
     chr_common_options common;
     chr_bool           signal; /* default on: ^C and friends are signals, not input */
@@ -779,7 +793,8 @@ typedef struct chr_stdio_options {
 
 typedef struct chr_serial_options {
     chr_common_options common;
-    const char        *path;         /* a terminal device; required */
+    const char        *path;         /* a terminal device; required. Another character device (/dev/null) has data, but no line: its
+                                        ioctls are CHR_ERR_NOT_SUPPORTED, and at the end of its input it can still be written */
     int64_t            reconnect_ms; /* an unplugged device is opened again after so many milliseconds; 0 = never */
 } chr_serial_options;
 
@@ -825,6 +840,12 @@ typedef struct chr_socket_options {
     const char        *terminal_type; /* telnet client: the terminal's name for its server; NULL: "unknown", tn3270: "IBM-3278-2-E" */
     chr_bool           websocket_text; /* websocket: text frames are input too; default off: refused */
     chr_bool           half_close;   /* the peer's end of input is CHR_EVENT_INPUT_END, output goes on; default off: CLOSED */
+    chr_bool           keep_alive;   /* a peer that has vanished is found out: TCP keep-alive, and pings on a websocket; default off */
+    int64_t            keep_alive_idle, keep_alive_interval; /* seconds without a sign of life until the first question, and between
+                                        questions; 0 = as the system has it, websocket: 30 and 10 */
+    int64_t            keep_alive_count; /* unanswered questions that are the end; 0 = as the system has it, websocket: 3 */
+    int64_t            idle_timeout; /* seconds: a peer that sends nothing for so long is closed; 0 = never */
+    chr_bool           replace;      /* server: a new peer takes the place of the old one; default off: it waits */
     const char        *tls_creds, *tls_authz, *tls_hostname;
 } chr_socket_options;
 
@@ -1394,6 +1415,7 @@ static int chr__os_code(int error)
     case ETIMEDOUT:                                             return CHR_ERR_TIMEOUT;
     case EINVAL: case EBADF: case EMSGSIZE:                     return CHR_ERR_INVALID;
     case ENOTTY: case EOPNOTSUPP:                               return CHR_ERR_NOT_SUPPORTED;
+    case ENOSPC: case EDQUOT:                                   return CHR_ERR_NO_SPACE;
     default:                                                    return CHR_ERR_IO;
     }
 }
@@ -1634,8 +1656,10 @@ CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_ours)
 {
     struct stat info;
 
-    if (fd < 0 || CHR_SYS(fstat)(fd, &info) < 0)
+    if (fd < 0)
         return CHR__FD_PLAIN;
+    if (CHR_SYS(fstat)(fd, &info) < 0) /* unknown: as what needs the most care */
+        return is_ours ? CHR__FD_LOUD : CHR__FD_SHARED;
     if (S_ISSOCK(info.st_mode))
         return CHR__FD_SOCKET;
     if (S_ISREG(info.st_mode) || S_ISBLK(info.st_mode))
@@ -2273,13 +2297,11 @@ static chr__terminal_state chr__terminal_attend(pid_t owner)
     return last;
 }
 
-/* In a session of its own, so that no signal of the terminal and none to our process group ends it with us. A shell that sees us end
- * sets the terminal at once: it goes first. */
+/* A shell that sees us end sets the terminal at once: it goes first. */
 static void chr__terminal_watch(int pipe_fd, pid_t owner)
 {
     chr__terminal_state last;
 
-    setsid();
     chr__terminal_close_others(pipe_fd);
     if (chdir("/") < 0)
         _exit(1);
@@ -2291,7 +2313,8 @@ static void chr__terminal_watch(int pipe_fd, pid_t owner)
     _exit(0);
 }
 
-/* Twice forked, so that it is nobody's child and no wait() of the program's meets it. Signals stay blocked in it. */
+/* Twice forked, so that it is nobody's child and no wait() of the program's meets it. It is in another session before we go on: no
+ * signal of the terminal and none to our process group ends it with us. Signals stay blocked in it. */
 static pid_t chr__terminal_fork(int pipe_fd, pid_t owner)
 {
     sigset_t all, mask;
@@ -2301,6 +2324,7 @@ static pid_t chr__terminal_fork(int pipe_fd, pid_t owner)
     pthread_sigmask(SIG_SETMASK, &all, &mask);
     child = CHR_SYS(fork)();
     if (child == 0) {
+        setsid();
         if (fork() != 0)
             _exit(0);
         chr__terminal_watch(pipe_fd, owner);
@@ -2889,6 +2913,36 @@ static int chr__os_accept(int fd)
     error = errno;
     chr__os_close(peer);
     return chr__os_code(error == EAGAIN ? EIO : error);
+}
+
+/* TCP asks a silent peer whether it is there: seconds, seconds and a count; 0 = as the system has it. Output that nobody acknowledges is
+ * given up after as long. What a system has no name for stays as it is. */
+static void chr__os_keep_alive(int fd, int idle, int interval, int count)
+{
+    int on = 1;
+
+    (void)CHR_SYS(setsockopt)(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+#ifdef TCP_KEEPIDLE
+    if (idle > 0)
+        (void)CHR_SYS(setsockopt)(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+#elif defined(TCP_KEEPALIVE)
+    if (idle > 0)
+        (void)CHR_SYS(setsockopt)(fd, IPPROTO_TCP, TCP_KEEPALIVE, &idle, sizeof idle);
+#endif
+#ifdef TCP_KEEPINTVL
+    if (interval > 0)
+        (void)CHR_SYS(setsockopt)(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
+#endif
+#ifdef TCP_KEEPCNT
+    if (count > 0)
+        (void)CHR_SYS(setsockopt)(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof count);
+#endif
+#ifdef TCP_USER_TIMEOUT
+    if (idle > 0) {
+        unsigned ms = 1000u * ((unsigned)idle + (interval > 0 ? (unsigned)interval : 75u) * (count > 0 ? (unsigned)count : 9u));
+        (void)CHR_SYS(setsockopt)(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms);
+    }
+#endif
 }
 
 /* The four or sixteen bytes of an address in digits; 0 = it is something else. */
@@ -5193,6 +5247,7 @@ static const chr_option chr__common_rows[] = {
     { "mux",          CHR_OPTION_BOOL, CHR__AT(chr_common_options, mux),          "off",  0, 0,       "several frontends share this chardev" },
     { "history",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, history),      NULL,   0, 1 << 30, "send that many of the last bytes to each new peer first" },
     { "obuf",         CHR_OPTION_SIZE, CHR__AT(chr_common_options, obuf),         NULL,   0, 1 << 30, "keep that many bytes of output that would block" },
+    { "obuf-full",    CHR_OPTION_TEXT, CHR__AT(chr_common_options, obuf_full),    "wait", 0, 0,       "when obuf is full: wait, drop-oldest or disconnect" },
     { NULL,           CHR_OPTION_TEXT, 0,                                         NULL,   0, 0,       NULL }
 };
 
@@ -6206,33 +6261,67 @@ static void chr__update(chr_dev *dev)
 
 /* -- output that waits: history= and obuf=, both fixed in size -- */
 
+typedef enum chr__when_full { CHR__FULL_WAIT, CHR__FULL_DROP, CHR__FULL_DISCONNECT } chr__when_full;
+
 typedef struct chr__outbox {
-    chr__ring history, queue; /* size 0 = not asked for */
-    size_t    unsent;         /* of the history: what the peer has still to get */
-    int       failure;        /* what draining has met: the next write returns it */
+    chr__ring       history, queue; /* size 0 = not asked for */
+    size_t          unsent;         /* of the history: what the peer has still to get */
+    int             failure;        /* what draining has met: the next write returns it */
+    chr__when_full  when_full;
+    int             is_cut_off;     /* the peer is too slow: it is about to be disconnected, */
+    chr_idle        cut_off;        /* from the loop */
 } chr__outbox;
 
 static void chr__outbox_free(chr_dev *dev)
 {
     if (!dev->outbox)
         return;
+    chr_idle_stop(&dev->outbox->cut_off);
     chr__free(dev->ctx, dev->outbox->history.bytes);
     chr__free(dev->ctx, dev->outbox->queue.bytes);
     chr__free(dev->ctx, dev->outbox);
     dev->outbox = NULL;
 }
 
+static int chr__outbox_when_full(const chr_dev *dev, chr__when_full *when_full, chr_error *err)
+{
+    static const char *const  words[] = { "wait", "drop-oldest", "disconnect" };
+    const chr_common_options *common = (const chr_common_options *)dev->options;
+    const char               *word = common->obuf_full ? common->obuf_full : "wait";
+    int                       i;
+
+    for (i = 0; i < 3 && strcmp(word, words[i]) != 0; i++)
+        ;
+    if (i == 3)
+        return chr__fail(err, CHR_ERR_INVALID, "obuf-full=%s: is none of wait, drop-oldest, disconnect", word);
+    if (i > 0 && !common->obuf)
+        return chr__fail(err, CHR_ERR_INVALID, "obuf-full=%s: needs obuf=", word);
+    if (i == CHR__FULL_DISCONNECT && !(dev->kind->peer && dev->kind->peer->disconnect))
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "obuf-full=disconnect: a %s has no peer to disconnect", dev->kind->name);
+    *when_full = (chr__when_full)i;
+    return 0;
+}
+
+static void chr__outbox_none(chr_common_options *common)
+{
+    common->history = common->obuf = 0;
+    common->obuf_full = NULL;
+}
+
 static int chr__outbox_open(chr_dev *dev, chr_error *err)
 {
     const chr_common_options *common = (const chr_common_options *)dev->options;
+    chr__when_full            when_full = CHR__FULL_WAIT;
     chr__outbox              *outbox;
+    int                       code = chr__outbox_when_full(dev, &when_full, err);
 
-    if (!common->history && !common->obuf)
-        return 0;
+    if (code < 0 || (!common->history && !common->obuf))
+        return code;
     dev->outbox = outbox = (chr__outbox *)chr__allocate(dev->ctx, sizeof *outbox);
     if (!outbox || (common->history && chr__ring_init(dev->ctx, &outbox->history, (size_t)common->history) < 0) ||
         (common->obuf && chr__ring_init(dev->ctx, &outbox->queue, (size_t)common->obuf) < 0))
         return chr__no_memory(err);
+    outbox->when_full = when_full;
     return 0;
 }
 
@@ -6335,42 +6424,116 @@ static void chr__outbox_event(chr_dev *dev, int event)
 {
     chr__outbox *outbox = dev->outbox;
 
+    outbox->is_cut_off = 0;
     outbox->unsent = event == CHR_EVENT_OPENED ? outbox->history.count : 0;
     if (event == CHR_EVENT_CLOSED && dev->ctx->quiet == 0 && chr__outbox_waits(dev))
         chr__outbox_drain(dev);
-    else if (chr__outbox_waits(dev) && event == CHR_EVENT_CLOSED)
+    else if (event == CHR_EVENT_CLOSED && chr__outbox_waits(dev))
         chr__postpone(dev, CHR__WRITABLE);
-    else if (chr__outbox_waits(dev))
-        chr__update(dev);
     outbox->failure = 0;
+    if (event == CHR_EVENT_OPENED && chr__outbox_waits(dev))
+        chr__update(dev); /* asks can_read: the chardev may be gone after it, and the outbox with it */
+}
+
+/* -- obuf-full= -- */
+
+/* The oldest bytes go out of the queue. Behind history that the peer has still to get they are history that it has still to get; then
+ * it is the oldest of that which is lost. */
+static void chr__outbox_forget(chr_dev *dev, const void *buf, size_t len)
+{
+    chr__outbox *outbox = dev->outbox;
+    size_t       unsent = outbox->unsent > 0 ? outbox->unsent + len : 0;
+
+    chr__outbox_remember(outbox, buf, len);
+    outbox->unsent = chr__min(unsent, outbox->history.count);
+    dev->bytes_dropped += unsent > 0 ? unsent - outbox->unsent : len;
+}
+
+/* Takes all of it; what has waited longest makes room. */
+static void chr__outbox_push(chr_dev *dev, const char *buf, size_t len)
+{
+    chr__outbox         *outbox = dev->outbox;
+    const unsigned char *piece;
+    size_t               size, excess = outbox->queue.count + len > outbox->queue.size ? outbox->queue.count + len - outbox->queue.size : 0;
+
+    for (; excess > 0 && outbox->queue.count > 0; excess -= size, chr__ring_take(&outbox->queue, size)) {
+        piece = chr__ring_piece(&outbox->queue, 0, &size);
+        size = chr__min(size, excess);
+        chr__outbox_forget(dev, piece, size);
+    }
+    if (excess > 0)
+        chr__outbox_forget(dev, buf, excess);
+    chr__ring_put(&outbox->queue, buf + excess, len - excess);
+}
+
+static void chr__outbox_disconnect(void *opaque)
+{
+    chr_dev *dev = (chr_dev *)opaque;
+
+    if (!dev->outbox->is_cut_off)
+        return;
+    chr__log_line(dev->ctx, dev->id, "the peer is too slow, obuf= is full: it is disconnected");
+    (void)dev->kind->peer->disconnect(dev);
+}
+
+/* What waits is lost, and nothing more is taken for this peer. */
+static void chr__outbox_cut_off(chr_dev *dev)
+{
+    chr__outbox_drop(dev, 0);
+    dev->outbox->is_cut_off = 1;
+    chr_idle_start(dev->ctx, &dev->outbox->cut_off, chr__outbox_disconnect, dev);
+}
+
+/* As much of it as goes into the queue. */
+static size_t chr__outbox_queue(chr_dev *dev, const char *buf, size_t len)
+{
+    chr__outbox *outbox = dev->outbox;
+    size_t       room = outbox->queue.size - outbox->queue.count;
+
+    if (len > room && outbox->when_full == CHR__FULL_DISCONNECT) {
+        chr__outbox_cut_off(dev);
+        return 0;
+    }
+    if (len > room && outbox->when_full == CHR__FULL_DROP)
+        chr__outbox_push(dev, buf, len);
+    else if ((len = chr__min(len, room)) > 0)
+        chr__ring_put(&outbox->queue, buf, len);
+    return len;
+}
+
+/* To the backend, unless some waits still, or an error that was met before is told. */
+static int chr__outbox_attempt(chr_dev *dev, const void *buf, size_t len)
+{
+    chr__outbox *outbox = dev->outbox;
+    int          failure;
+
+    if (outbox->is_cut_off)
+        return CHR_ERR_DISCONNECTED;
+    if (chr__outbox_waits(dev))
+        chr__outbox_drain(dev);
+    failure = outbox->failure;
+    outbox->failure = 0;
+    return failure ? failure : chr__outbox_waits(dev) ? CHR_ERR_WOULD_BLOCK : dev->io->write(dev, buf, len);
 }
 
 CHR__COLD int chr__outbox_write(chr_dev *dev, const void *buf, size_t len)
 {
     chr__outbox *outbox = dev->outbox;
-    size_t       queued;
-    int          n = CHR_ERR_WOULD_BLOCK;
+    int          n = chr__outbox_attempt(dev, buf, len);
 
-    if (chr__outbox_waits(dev))
-        chr__outbox_drain(dev);
-    if (outbox->failure) {
-        n = outbox->failure;
-        outbox->failure = 0;
-    } else if (!chr__outbox_waits(dev)) {
-        n = dev->io->write(dev, buf, len);
+    if (n > 0)
+        chr__outbox_remember(outbox, buf, (size_t)n);
+    if (n >= 0 || n == CHR_ERR_WOULD_BLOCK) {
+        n = n > 0 ? n : 0;
+        n += (int)chr__outbox_queue(dev, (const char *)buf + n, len - (size_t)n);
+        if (n == 0)
+            n = outbox->is_cut_off ? CHR_ERR_DISCONNECTED : CHR_ERR_WOULD_BLOCK;
+        if (chr__outbox_waits(dev))
+            chr__update(dev);
     }
-    if (n > 0 || n == CHR_ERR_DISCONNECTED)
-        chr__outbox_remember(outbox, buf, n > 0 ? (size_t)n : len);
-    if (n < 0 && n != CHR_ERR_WOULD_BLOCK)
-        return n;
-    n = n > 0 ? n : 0;
-    queued = chr__min(len - (size_t)n, outbox->queue.size - outbox->queue.count);
-    if (queued > 0)
-        chr__ring_put(&outbox->queue, (const char *)buf + n, queued);
-    if (chr__outbox_waits(dev))
-        chr__update(dev);
-    n += (int)queued;
-    return n > 0 ? n : CHR_ERR_WOULD_BLOCK;
+    if (n == CHR_ERR_DISCONNECTED)
+        chr__outbox_remember(outbox, buf, len);
+    return n;
 }
 
 /* -- frontends that go away while somebody uses them -- */
@@ -6467,7 +6630,7 @@ static void chr__tell_writable(chr_dev *dev)
         (void)chr__end_output(dev);
     else if (dev->outbox)
         chr__outbox_drain(dev);
-    if (chr__outbox_waits(dev) && dev->outbox->queue.count == dev->outbox->queue.size)
+    if (chr__outbox_waits(dev) && dev->outbox->queue.count == dev->outbox->queue.size && dev->outbox->when_full == CHR__FULL_WAIT)
         return;
     if (dev->kind->sharing)
         dev->kind->sharing->writable(dev);
@@ -6643,18 +6806,28 @@ CHR__COLD void chr__before_input(chr_dev *dev, const void *buf, size_t len)
         chr__record(dev, CHR__RECORD_INPUT, 0, 0, buf, len);
 }
 
+/* After a question: whether those who would get the input are those who have answered. Who is asked may set other handlers. */
+CHR__HOT static int chr__has_answered(const chr_frontend *fe, int (*can_read)(void *), const void *opaque)
+{
+    return fe->opaque == opaque && fe->handlers.can_read == can_read && fe->handlers.read;
+}
+
 /* The question itself. Who is asked may go away, or another may take its place: then there is no answer. */
 CHR__HOT static int chr__ask_room(chr_dev *dev)
 {
     chr_frontend *fe = dev->frontend;
+    int         (*can_read)(void *);
+    void         *opaque;
     int           room;
 
     if (!fe || !fe->handlers.read)
         return 0;
     if (!fe->handlers.can_read)
         return CHR__BUFFER_SIZE;
-    room = fe->handlers.can_read(fe->opaque);
-    return dev->frontend == fe ? room : 0;
+    can_read = fe->handlers.can_read;
+    opaque = fe->opaque;
+    room = can_read(opaque);
+    return dev->frontend == fe && chr__has_answered(fe, can_read, opaque) ? room : 0;
 }
 
 /* What waits to be told comes first: its handlers may change the room. So may what the question itself brings about. */
@@ -6998,34 +7171,52 @@ CHARDEV_API int chr_log_reopen(chr_context *ctx)
 struct chr__given {
     struct chr__given *next;
     int                fd;
-    chr__fd_flags      flags; /* as they were */
+    int                is_unused; /* the backend has closed it meanwhile, or is a replay: nobody will close it when it is kept */
+    int                has_flags;
+    chr__fd_flags      flags;     /* as they were */
 };
 
-static int chr__given_note(chr_dev *dev, int fd)
+/* Whether a backend has to leave a descriptor alone when it closes. */
+static struct chr__given *chr__given_find(const chr_dev *dev, int fd)
 {
-    chr__fd_flags      flags;
     struct chr__given *given;
 
-    if (fd < 0 || chr__os_get_flags(fd, &flags) < 0)
+    for (given = dev->given; given && given->fd != fd; given = given->next)
+        ;
+    return given;
+}
+
+CHR__PRIVATE int chr__is_given(const chr_dev *dev, int fd)
+{
+    return chr__given_find(dev, fd) != NULL;
+}
+
+static int chr__given_note(chr_dev *dev, int fd, int is_unused)
+{
+    struct chr__given *given;
+
+    if (fd < 0 || chr__is_given(dev, fd))
         return 0;
     given = (struct chr__given *)chr__allocate(dev->ctx, sizeof *given);
     if (!given)
         return CHR_ERR_NO_MEMORY;
     given->fd = fd;
-    given->flags = flags;
+    given->is_unused = is_unused;
+    given->has_flags = chr__os_get_flags(fd, &given->flags) >= 0;
     given->next = dev->given;
     dev->given = given;
     return 0;
 }
 
-/* Of all rows that hold a descriptor. */
-static int chr__given_note_all(chr_dev *dev, const chr_option *row)
+/* Of all rows that hold a descriptor. `kind` is what the options are of. */
+static int chr__given_note_all(chr_dev *dev, const chr_backend *kind)
 {
-    int code = 0;
+    const chr_option *row;
+    int               code = 0;
 
-    for (; row && row->name && code == 0; row++)
+    for (row = kind->options; row && row->name && code == 0; row++)
         if (row->type == CHR_OPTION_FD)
-            code = chr__given_note(dev, *(const int *)(const void *)((const char *)dev->options + row->offset));
+            code = chr__given_note(dev, *(const int *)(const void *)((const char *)dev->options + row->offset), kind != dev->kind);
     return code;
 }
 
@@ -7036,6 +7227,8 @@ static void chr__given_keep(chr_dev *dev)
 
     while ((given = dev->given) != NULL) {
         dev->given = given->next;
+        if (given->is_unused)
+            chr__os_close(given->fd);
         chr__free(dev->ctx, given);
     }
 }
@@ -7043,26 +7236,23 @@ static void chr__given_keep(chr_dev *dev)
 /* They are the giver's again, as they were. */
 static void chr__given_return(chr_dev *dev)
 {
-    const struct chr__given *given;
+    struct chr__given *given;
 
-    for (given = dev->given; given; given = given->next)
-        chr__os_set_flags(given->fd, &given->flags);
+    for (given = dev->given; given; given = given->next) {
+        if (given->has_flags)
+            chr__os_set_flags(given->fd, &given->flags);
+        given->is_unused = 0;
+    }
     chr__given_keep(dev);
-}
-
-/* Whether a backend has to leave a descriptor alone when it closes. */
-CHR__PRIVATE int chr__is_given(const chr_dev *dev, int fd)
-{
-    const struct chr__given *given;
-
-    for (given = dev->given; given && given->fd != fd; given = given->next)
-        ;
-    return given != NULL;
 }
 
 CHR__PRIVATE void chr__close_own(const chr_dev *dev, int fd)
 {
-    if (!chr__is_given(dev, fd))
+    struct chr__given *given = chr__given_find(dev, fd);
+
+    if (given)
+        given->is_unused = 1;
+    else
         chr__os_close(fd);
 }
 
@@ -7118,8 +7308,8 @@ static void chr__give_up(chr_dev *fresh)
     chr__leave(ctx);
 }
 
-/* The backend's `close` comes after its `open`, also a failed one, but never without. */
-static int chr__open(chr_dev *dev, chr_error *err)
+/* The backend's `close` comes after its `open`, also a failed one, but never without. `kind` is what was asked for. */
+static int chr__open(chr_dev *dev, const chr_backend *kind, chr_error *err)
 {
     int code;
 
@@ -7129,7 +7319,7 @@ static int chr__open(chr_dev *dev, chr_error *err)
     code = chr__log_open(dev, err);
     if (code == 0)
         code = chr__outbox_open(dev, err);
-    if (code == 0 && chr__given_note_all(dev, dev->kind->options) < 0)
+    if (code == 0 && chr__given_note_all(dev, kind) < 0)
         code = chr__no_memory(err);
     if (code == 0) {
         code = dev->kind->open(dev, err);
@@ -7161,9 +7351,9 @@ static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend 
         return NULL;
     }
     if (played) /* what they did is in the recording */
-        ((chr_common_options *)(uintptr_t)dev->options)->history = ((chr_common_options *)(uintptr_t)dev->options)->obuf = 0;
+        chr__outbox_none((chr_common_options *)(uintptr_t)dev->options);
     chr__record_new(dev);
-    code = chr__open(dev, err);
+    code = chr__open(dev, kind, err);
     if (chr__is_recorded(dev))
         chr__record_text(dev, CHR__RECORD_CREATED, code, err);
     if (code == 0) {
@@ -12000,12 +12190,14 @@ static int chr__mux_has(const chr__mux *mux, const chr__mux_slot *slot)
 CHR__HOT static size_t chr__mux_room(const chr__mux *mux, const chr__mux_slot *slot)
 {
     const chr_frontend *fe = slot->fe;
+    void               *opaque = fe->opaque;
+    int               (*can_read)(void *) = fe->handlers.can_read;
     int                 room;
 
     if (!fe->handlers.read || (mux->dev.ctx->open_suspended && fe->handlers.event && !fe->told_open))
         return 0;
-    room = fe->handlers.can_read ? fe->handlers.can_read(fe->opaque) : CHR__BUFFER_SIZE;
-    return room > 0 && chr__mux_has(mux, slot) && slot->fe == fe && fe->handlers.read ? (size_t)room : 0;
+    room = can_read ? can_read(opaque) : CHR__BUFFER_SIZE;
+    return room > 0 && chr__mux_has(mux, slot) && slot->fe == fe && chr__has_answered(fe, can_read, opaque) ? (size_t)room : 0;
 }
 
 /* Held input first. */
@@ -14203,6 +14395,12 @@ static const chr_option chr__socket_rows[] = {
     { "websocket",    CHR_OPTION_BOOL,   CHR__ROW(websocket),         "off", 0, 0,           "speak websocket" },
     { "websocket-text", CHR_OPTION_BOOL, CHR__ROW(websocket_text),    "off", 0, 0,           "with websocket: text frames are input too; off: refused" },
     { "half-close",   CHR_OPTION_BOOL,   CHR__ROW(half_close),        "off", 0, 0,           "the peer's end of input is an event, and output goes on; off: CLOSED" },
+    { "keep-alive",   CHR_OPTION_BOOL,   CHR__ROW(keep_alive),        "off", 0, 0,           "find out peers that have vanished: TCP keep-alive, websocket pings" },
+    { "keep-alive-idle", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_idle), NULL, 0, 32767,       "seconds of silence before the first question (default: the system's; websocket 30)" },
+    { "keep-alive-interval", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_interval), NULL, 0, 32767, "seconds between questions (default: the system's; websocket 10)" },
+    { "keep-alive-count", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_count), NULL, 0, 127,       "unanswered questions that end it (default: the system's; websocket 3)" },
+    { "idle-timeout", CHR_OPTION_NUMBER, CHR__ROW(idle_timeout),      NULL,  0, 2000000,     "close a peer that sends nothing for so many seconds" },
+    { "replace",      CHR_OPTION_BOOL,   CHR__ROW(replace),           "off", 0, 0,           "server: a new peer takes the place of the old one; off: it waits" },
     { "tls-creds",    CHR_OPTION_TEXT,   CHR__ROW(tls_creds),         NULL,  0, 0,           "id of TLS credentials" },
     { "tls-authz",    CHR_OPTION_TEXT,   CHR__ROW(tls_authz),         NULL,  0, 0,           "id of the list of peers that are let in" },
     { "tls-hostname", CHR_OPTION_TEXT,   CHR__ROW(tls_hostname),      NULL,  0, 0,           "whom to expect in the server's certificate" },
@@ -15437,7 +15635,6 @@ static void chr__telnet_start_3270_client(chr__telnet *telnet)
 /* There are some that say both WILL and DO. */
 static void chr__telnet_start_com_port(chr__telnet *telnet)
 {
-    chr__com_port_of(telnet)->theirs = telnet->is_server ? CHR_TIOCM_DTR | CHR_TIOCM_RTS : 0; /* many clients never say so */
     telnet->ours_allowed |= CHR__TELNET_BIT(COM_PORT);
     telnet->theirs_allowed |= CHR__TELNET_BIT(COM_PORT);
     chr__telnet_ask(telnet, telnet->is_server ? CHR__TELNET_DO : CHR__TELNET_WILL, CHR__TELNET_COM_PORT);
@@ -15493,10 +15690,10 @@ static int chr__telnet_step_3270(chr__telnet *telnet, int *wants, chr_error *err
     while (!chr__telnet_is_agreed(telnet)) {
         n = chr__box_fill(&telnet->in, telnet->layer.below);
         *wants = CHR_IN;
-        if (n == CHR_ERR_WOULD_BLOCK)
-            return n;
+        if (n == CHR_ERR_WOULD_BLOCK || n == CHR__LAYER_NOTHING)
+            return CHR_ERR_WOULD_BLOCK;
         telnet->greeting += n > 0 ? n : 1;
-        if (n <= 0 && n != CHR__LAYER_NOTHING)
+        if (n <= 0)
             return chr__fail(err, n == 0 ? (int)CHR_ERR_DISCONNECTED : n, "tn3270: the host went before it agreed to records");
         if (telnet->greeting > CHR__TELNET_GREETING || telnet->is_flooded)
             return chr__fail(err, CHR_ERR_IO, "tn3270: the host sent more than %d bytes and has not agreed to records", CHR__TELNET_GREETING);
@@ -15514,6 +15711,8 @@ static int chr__telnet_step(chr__layer *layer, int *wants, chr_error *err)
     *wants = CHR_OUT;
     if (code == 0 && telnet->is_3270 && !telnet->is_server)
         return chr__telnet_step_3270(telnet, wants, err);
+    if (code == 0 && telnet->has_com_port) /* the line is this peer's now */
+        chr__com_port_of(telnet)->theirs = telnet->is_server ? CHR_TIOCM_DTR | CHR_TIOCM_RTS : 0; /* many clients never say so */
     return code == 0 || code == CHR_ERR_WOULD_BLOCK ? code : chr__fail(err, code, "telnet: the peer went before it was greeted");
 }
 
@@ -17744,6 +17943,7 @@ typedef struct chr__socket_bottom { /* the lowest layer */
     int           fd, is_unix, is_under; /* other layers */
     int           budget; /* under layers: what it may read still in this turn of the loop */
     unsigned      turn;
+    uint64_t      received; /* likewise; what has come in all */
     chr__msgfds   outgoing, incoming;
     chr__receiver receiver;
 } chr__socket_bottom;
@@ -17759,6 +17959,10 @@ typedef struct chr__link { /* one connection */
     chr_watch          watch;    /* of its handshake, */
     chr_timer          patience;
     int64_t            gives_up; /* and for whoever blocks */
+    chr_timer          guard;    /* of a peer that has the chardev: looks for signs of life */
+    uint64_t           heard;    /* bytes, when it looked last */
+    int64_t            heard_at; /* when it heard something last */
+    int                pings;    /* since then */
 } chr__link;
 
 typedef struct chr__socket {
@@ -17870,6 +18074,7 @@ static int chr__socket_read_metered(chr__layer *layer, void *buf, size_t len)
     len = chr__min(len, (size_t)bottom->budget);
     n = bottom->is_unix ? chr__socket_read_unix(layer, buf, len) : chr__socket_read(layer, buf, len);
     bottom->budget -= n > 0 ? n : 0;
+    bottom->received += n > 0 ? (uint64_t)n : 0;
     return n;
 }
 
@@ -17964,6 +18169,7 @@ static void chr__link_end(chr__link *link, int takes_rest)
 
     chr_watch_stop(&link->watch);
     chr_timer_stop(&link->patience);
+    chr_timer_stop(&link->guard);
     if (chr__is_given(linger->dev, link->fd) ||
         (link->is_given && !chr__link_has_layers(link) && !chr__outbox_waits(linger->dev))) {
         chr__close_own(linger->dev, link->fd);
@@ -18079,6 +18285,102 @@ static void chr__link_failed(chr__link *link)
     chr__socket_failed(sock);
 }
 
+/* -- signs of life: idle-timeout=, and pings where a layer has such. In real time, looked for a few times in each span. -- */
+
+static int chr__link_pings(const chr__link *link)
+{
+    return link->top->slots->ping && chr__socket_options(chr__link_socket(link))->keep_alive == CHR_ON;
+}
+
+/* What is unread, because the frontend has no room, is a sign of life too. */
+static int64_t chr__link_silence(chr__link *link)
+{
+    chr_context *ctx = link->linger.dev->ctx;
+    int64_t      now = chr__real_now(ctx);
+    uint64_t     heard = link->bottom.received + link->linger.dev->bytes_in;
+
+    if (heard != link->heard || chr__os_unread(link->fd) > 0) {
+        link->heard_at = now;
+        link->pings = 0;
+    }
+    link->heard = heard;
+    return (now - link->heard_at) / 1000000;
+}
+
+static void chr__link_look(void *opaque);
+
+/* In milliseconds: the spans that count, with the defaults of websocket's pings. */
+typedef struct chr__spans {
+    int64_t idle, interval, count, silence; /* silence: idle-timeout=, 0 = none */
+} chr__spans;
+
+static chr__spans chr__link_spans(const chr__link *link)
+{
+    const chr_socket_options *options = chr__socket_options(chr__link_socket(link));
+    chr__spans                spans;
+
+    spans.idle = 1000 * (options->keep_alive_idle ? options->keep_alive_idle : 30);
+    spans.interval = 1000 * (options->keep_alive_interval ? options->keep_alive_interval : 10);
+    spans.count = options->keep_alive_count ? options->keep_alive_count : 3;
+    spans.silence = 1000 * options->idle_timeout;
+    return spans;
+}
+
+/* Begins to look for signs of life, or goes on. */
+static void chr__link_guard(chr__link *link)
+{
+    chr__spans spans = chr__link_spans(link);
+    int64_t    span = 8000;
+
+    if (spans.silence == 0 && !chr__link_pings(link))
+        return;
+    if (chr__link_pings(link))
+        span = spans.idle < span ? spans.idle : span;
+    if (spans.silence > 0)
+        span = spans.silence < span ? spans.silence : span;
+    chr__timer_start_real(link->linger.dev->ctx, &link->guard, span / 8, chr__link_look, link);
+}
+
+static void chr__link_give_up(chr__link *link, const char *format, int64_t value)
+{
+    chr__socket *sock = chr__link_socket(link);
+    char         line[120];
+
+    chr__format(line, sizeof line, format, (long long)value);
+    chr__log_line(sock->dev.ctx, sock->dev.id, line);
+    if (sock->peer == link)
+        chr__socket_peer_gone(sock);
+}
+
+/* Sending makes the stream ask the frontend for room, which may do anything. */
+static void chr__link_ping(chr__link *link)
+{
+    chr__socket *sock = chr__link_socket(link);
+
+    link->pings++;
+    (void)link->top->slots->ping(link->top);
+    chr__stream_update(&sock->stream);
+    if (sock->peer == link)
+        chr__link_guard(link);
+}
+
+static void chr__link_look(void *opaque)
+{
+    chr__link *link = (chr__link *)opaque;
+    chr__spans spans = chr__link_spans(link);
+    int64_t    silence = chr__link_silence(link);
+    int        is_late = chr__link_pings(link) && silence >= spans.idle + link->pings * spans.interval;
+
+    if (spans.silence > 0 && silence >= spans.silence)
+        chr__link_give_up(link, "the peer has sent nothing for %lld seconds: it is closed", spans.silence / 1000);
+    else if (is_late && link->pings >= spans.count)
+        chr__link_give_up(link, "the peer has not answered %lld pings: it is closed", spans.count);
+    else if (is_late)
+        chr__link_ping(link);
+    else
+        chr__link_guard(link);
+}
+
 /* -- a connection begins -- */
 
 static int chr__link_shake(chr__link *link);
@@ -18089,27 +18391,35 @@ static void chr__link_ready(void *opaque, int events)
     (void)chr__link_shake((chr__link *)opaque);
 }
 
-/* The handshake is over, and it gets the chardev. The frontend is asked for room meanwhile, and may do anything. */
+/* The handshake is over, and it gets the chardev; with replace=on somebody may have it. The frontend is asked for room meanwhile, and may
+ * do anything. */
 static int chr__link_up(chr__link *link)
 {
     chr__socket *sock = chr__link_socket(link);
+    int          was_open = sock->peer != NULL, code;
 
     chr_watch_stop(&link->watch);
     chr_timer_stop(&link->patience);
     chr__link_unlist(link);
+    chr__socket_end_peer(sock);
     sock->peer = link;
-    if (chr__stream_open(&sock->stream, &sock->dev, link->top, link->fd, link->fd, chr__socket_ended, &sock->failure) < 0) {
+    code = chr__stream_open(&sock->stream, &sock->dev, link->top, link->fd, link->fd, chr__socket_ended, &sock->failure);
+    if (code < 0) {
         sock->peer = NULL;
         chr__link_end(link, 0);
         chr__socket_failed(sock);
-        return CHR_ERR_NO_MEMORY;
+    } else {
+        sock->has_failed = 0;
+        link->heard_at = chr__real_now(sock->dev.ctx);
+        chr__link_guard(link);
+        chr__socket_end_handshakes(sock);
+        chr__socket_wait_for(sock);
     }
-    sock->has_failed = 0;
-    chr__socket_end_handshakes(sock);
-    chr__socket_wait_for(sock);
-    if (sock->peer == link)
+    if (was_open)
+        chr_be_event(&sock->dev, CHR_EVENT_CLOSED);
+    if (code == 0 && sock->peer == link)
         chr_be_event(&sock->dev, CHR_EVENT_OPENED);
-    return 0;
+    return code;
 }
 
 /* Returns 0 when it has got the chardev, would-block, or why it has failed; then it is gone. */
@@ -18174,6 +18484,8 @@ static int chr__socket_adopt(chr__socket *sock, int fd, int is_unix, int is_give
     chr__os_urgent_inline(fd);
     if (!is_unix && (options->nodelay == CHR_ON || options->delay == CHR_OFF))
         chr__os_nodelay(fd);
+    if (!is_unix && options->keep_alive == CHR_ON)
+        chr__os_keep_alive(fd, (int)options->keep_alive_idle, (int)options->keep_alive_interval, (int)options->keep_alive_count);
     code = chr__link_build_layers(link, &sock->failure);
     if (code < 0) {
         chr__link_failed(link);
@@ -18190,10 +18502,10 @@ static int chr__socket_adopt(chr__socket *sock, int fd, int is_unix, int is_give
 
 /* -- server -- */
 
-/* Further peers come while handshakes are under way; with one that has the chardev, they wait in the backlog. */
+/* Further peers come while handshakes are under way; with one that has the chardev, they wait in the backlog, or may replace it. */
 static int chr__socket_has_room(const chr__socket *sock)
 {
-    return !sock->peer && sock->shaking_count < CHR__SHAKING_MOST;
+    return (!sock->peer || chr__socket_options(sock)->replace == CHR_ON) && sock->shaking_count < CHR__SHAKING_MOST;
 }
 
 static void chr__socket_listen_again(void *opaque)
@@ -18673,6 +18985,18 @@ static void chr__socket_describe(const chr_dev *dev, chr_info *info)
 
 /* -- open and close -- */
 
+static int chr__socket_check_keep_alive(const chr__socket *sock, const chr_socket_options *options, chr_error *err)
+{
+    int has_times = options->keep_alive_idle || options->keep_alive_interval || options->keep_alive_count;
+    int has_tcp = sock->address.type == CHR_ADDR_INET || sock->address.type == CHR_ADDR_FD;
+
+    if (has_times && options->keep_alive != CHR_ON)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: keep-alive-idle=, keep-alive-interval= and keep-alive-count= need keep-alive=on");
+    if (options->keep_alive == CHR_ON && !has_tcp && options->websocket != CHR_ON)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: keep-alive=on is for TCP and for websocket=on only");
+    return 0;
+}
+
 static int chr__socket_check(chr__socket *sock, chr_error *err)
 {
     const chr_socket_options *options = chr__socket_options(sock);
@@ -18694,6 +19018,10 @@ static int chr__socket_check(chr__socket *sock, chr_error *err)
         return chr__fail(err, CHR_ERR_INVALID, "socket: wait= is for a server: it needs server=on");
     if (options->nodelay != CHR_DEFAULT && options->delay != CHR_DEFAULT)
         return chr__fail(err, CHR_ERR_INVALID, "socket: nodelay= and delay= can't both be given: one is the opposite of the other");
+    if (options->replace == CHR_ON && !sock->is_server)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: replace= is for a server: it needs server=on");
+    if (chr__socket_check_keep_alive(sock, options, err) < 0)
+        return CHR_ERR_INVALID;
     if (sock->is_server && options->wait != CHR_OFF && sock->dev.ctx->depth > 0)
         return chr__fail(err, CHR_ERR_IN_HANDLER, "socket: wait=on would block the loop from inside a handler: say wait=off");
     return 0;
@@ -18769,6 +19097,8 @@ static int chr__socket_open(chr_dev *dev, chr_error *err)
         if (chr__address_check_fd(sock->address.fd, sock->is_server, &facts, err) < 0)
             return CHR_ERR_INVALID;
         sock->is_unix = facts.is_unix;
+        if (!facts.is_inet && chr__socket_options(sock)->keep_alive == CHR_ON && chr__socket_options(sock)->websocket != CHR_ON)
+            return chr__fail(err, CHR_ERR_INVALID, "socket: fd=%d: is not TCP, as keep-alive=on needs", sock->address.fd);
     }
     if (sock->is_server)
         return chr__socket_open_server(sock, err);
@@ -19439,13 +19769,11 @@ static void chr__context_close_devs(chr_context *ctx)
 
 static void chr__context_drain(chr_context *ctx)
 {
-#if CHARDEV_HAS_SOCKET
     chr__enter(ctx);
+#if CHARDEV_HAS_SOCKET
     chr__lingering_wait(ctx);
-    chr__leave(ctx);
-#else
-    (void)ctx;
 #endif
+    chr__leave(ctx); /* what was removed outside of a dispatch is freed */
 }
 
 static void chr__context_forget(chr_context *ctx)
@@ -19480,6 +19808,7 @@ CHARDEV_API void chr_context_free(chr_context *ctx)
     (void)chr_record_stop(ctx);
     ctx->closing = 1;
     chr__context_close_devs(ctx);
+    (void)chr_record_stop(ctx); /* a handler may have begun another one */
     chr__context_drain(ctx);
     if (ctx->dead)
         chr__tidy(ctx); /* removed outside of any dispatch */
@@ -19561,7 +19890,7 @@ static int chr__add_client(chr_dev *dev, int fd, chr_error *err)
 
     if (!dev->kind->peer || !dev->kind->peer->add_client)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': a %s takes no clients", dev->id, dev->kind->name);
-    if (chr__given_note(dev, fd) < 0)
+    if (chr__given_note(dev, fd, 0) < 0)
         return chr__no_memory(err);
     chr__quiet_outside(ctx);
     code = dev->kind->peer->add_client(dev, fd, err);

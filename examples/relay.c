@@ -10,9 +10,12 @@
  * O is what they refer to by id: TLS credentials (tls-creds-x509,id=t,dir=certs; tls-creds-psk,...), or a list of the peers that are
  * let in (authz-list,id=who,match=NAME).
  *
- * While one side is away but may come back, the other is not read: no byte is lost. When a side has closed for good, or takes
- * nothing any more, what came from it goes out to the other; then the way back stays until nothing has come for half a second.
- * --keep goes on even so, and drops what nobody takes. Ctrl-A x on a mux and a testdev end it at once.
+ * While one side is away but may come back, the other is not read: no byte is lost. The end of input of a side is passed on behind its
+ * last byte, where the other has such a thing (chr_fe_shutdown), and output to it goes on: relay ends when both sides have ended. Where
+ * the end can't be passed on, or the side was a file, the way back stays until nothing has come for half a second. For that a socket
+ * that is connected once gets half-close=on; one that comes back (server, reconnect) has it when its options say so.
+ * --keep goes on even so, and drops what nobody takes. Ctrl-A x on a mux, a testdev, SIGINT, SIGTERM and SIGHUP end it: what was read goes
+ * out first, as long as somebody takes it, and terminals and files are put back.
  *
  * Where a side is a serial line over the network (com-port=on), settings, modem lines, line errors and break go on to the other side, and
  * what its client purges is dropped. The size of a terminal goes on, too: from stdio or a telnet client to a telnet server or a pty.
@@ -22,11 +25,13 @@
 #endif
 #include "chardev.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
-enum { BUFFER = 65536, QUIET_MS = 500, BREAK_MS = 250, LINES_MS = 50, INSIST_MS = 1000, TROUBLE = 2 };
+enum { BUFFER = 65536, QUIET_MS = 500, SENT_MS = 20, DRAIN_MS = 2000, BREAK_MS = 250, LINES_MS = 50, INSIST_MS = 1000, TROUBLE = 2 };
 
 struct relay;
 
@@ -43,7 +48,10 @@ struct side {
     struct side    *other;
     struct relay   *relay;
     int             comes_back; /* when closed, it may open again */
-    int             gone;       /* closed for good: nothing will come from it any more */
+    int             converses;  /* its input ends some day, and at that end it may wait for an answer: no file, FIFO or line */
+    int             ended;      /* its input is over */
+    int             gone;       /* closed for good */
+    int             told;       /* the other's end of input was passed on to it: 1; 0 = not yet; -1 = it has no such thing */
     int             deaf;       /* it takes nothing any more */
     int             in_break;   /* we hold it in break, for a while */
     int             has_line;   /* it is a serial line over the network, and open */
@@ -60,6 +68,7 @@ struct relay {
     struct side  a, b;
     chr_timer    quiet;
     int          keep;
+    int          draining; /* nothing more is read */
     int          done;
     int          status;
 };
@@ -75,7 +84,7 @@ static void end(struct relay *r, int status)
     r->status = status;
 }
 
-/* With obuf= bytes may still wait inside a chardev. */
+/* With obuf= and layers bytes may still wait inside a chardev. */
 static int is_sent(const struct side *s)
 {
     chr_info info;
@@ -84,12 +93,12 @@ static int is_sent(const struct side *s)
     return info.bytes_queued == 0 || !info.be_open;
 }
 
-static void end_when_quiet(void *opaque)
+static void end_when_sent(void *opaque)
 {
     struct relay *r = (struct relay *)opaque;
 
     if (is_sent(&r->a) && is_sent(&r->b)) end(r, 0);
-    else chr_timer_start(r->ctx, &r->quiet, QUIET_MS, end_when_quiet, r);
+    else chr_timer_start(r->ctx, &r->quiet, SENT_MS, end_when_sent, r);
 }
 
 static int is_empty(const struct side *s)
@@ -97,23 +106,51 @@ static int is_empty(const struct side *s)
     return s->start == s->end;
 }
 
-/* Called whenever bytes moved or a side went. Nothing ends while a byte is still on its way to someone who can take it. */
-static void consider_ending(struct relay *r)
-{
-    chr_timer_stop(&r->quiet);
-    if (r->keep || !(r->a.gone || r->b.gone || r->a.deaf || r->b.deaf) || !is_empty(&r->a) || !is_empty(&r->b)) return;
-    if ((r->a.gone && r->a.deaf) || (r->b.gone && r->b.deaf)) end(r, 0);
-    else chr_timer_start(r->ctx, &r->quiet, QUIET_MS, end_when_quiet, r);
-}
-
-/* ---- moving bytes -------------------------------------------------------------------------------------------------- */
-
 static int is_away(const struct side *s)
 {
     return s->comes_back && !chr_fe_backend_open(&s->fe);
 }
 
+/* Its end was passed on, and it can hear the answer: the other ends in its own time. */
+static int waits_for_answer(const struct side *s)
+{
+    return s->ended && !s->deaf && (!s->gone || s->converses) && s->other->told > 0 && s->other->converses && !s->other->ended;
+}
+
+/* The other side's end can't be told to it, and it still has its own to come: what is piped into us goes on. */
+static int has_more_to_say(const struct side *s)
+{
+    return s->other->ended && !s->other->gone && !s->ended && s->converses && !is_away(s) && !isatty(0);
+}
+
+/* Called whenever bytes moved or a side went. Nothing ends while a byte is still on its way to someone who can take it. */
+static void consider_ending(struct relay *r)
+{
+    struct side *a = &r->a, *b = &r->b;
+
+    chr_timer_stop(&r->quiet);
+    if (r->keep || !(a->ended || b->ended || a->deaf || b->deaf) || !is_empty(a) || !is_empty(b)) return;
+    if ((a->ended && (b->ended || a->deaf)) || (b->ended && b->deaf)) end_when_sent(r);
+    else if (!waits_for_answer(a) && !waits_for_answer(b) && !has_more_to_say(a) && !has_more_to_say(b))
+        chr_timer_start(r->ctx, &r->quiet, QUIET_MS, end_when_sent, r);
+}
+
+/* ---- moving bytes -------------------------------------------------------------------------------------------------- */
+
 static void flush_into(void *opaque);
+
+static const char *reason(int error)
+{
+    return error == CHR_ERR_NO_SPACE ? strerror(ENOSPC) : chr_error_text(error);
+}
+
+/* Behind the last byte. One that comes back is told whenever it is there. */
+static void pass_end(struct side *from)
+{
+    struct side *to = from->other;
+
+    if (from->ended && !from->relay->keep && is_empty(from) && !to->told && !is_away(to)) to->told = chr_fe_shutdown(&to->fe) == 0 ? 1 : -1;
+}
 
 /* The other side took nothing: it is full, or away, or gone, or broken. */
 static void not_taken(struct side *from, int error)
@@ -128,7 +165,8 @@ static void not_taken(struct side *from, int error)
         to->deaf = 1;
         from->start = from->end;
     } else {
-        fprintf(stderr, "relay: %s: writing: %s\n", to->name, chr_error_text(error));
+        fprintf(stderr, "relay: %s: writing: %s\n", to->name, reason(error));
+        from->start = from->end;
         end(from->relay, TROUBLE);
     }
 }
@@ -146,6 +184,7 @@ static void flush_from(struct side *from)
     if (is_empty(from)) {
         from->start = from->end = 0;
         chr_fe_accept_input(&from->fe);
+        pass_end(from);
     }
     consider_ending(from->relay);
 }
@@ -261,7 +300,7 @@ static void pass_break(struct side *to)
 static int can_read(void *opaque)
 {
     const struct side *s = (const struct side *)opaque;
-    int                nobody = is_away(s->other) || (s->other->deaf && !s->relay->keep);
+    int                nobody = is_away(s->other) || (s->other->deaf && !s->relay->keep) || s->relay->draining;
 
     return nobody ? 0 : (int)(BUFFER - s->end);
 }
@@ -275,12 +314,36 @@ static void got(void *opaque, const void *bytes, size_t len)
     flush_from(s);
 }
 
-static void look_at(struct side *s)
+/* A socket that is closed for good takes nothing either; of others a write tells. */
+static void look_at(struct side *s, int is_closed)
 {
     chr_info info;
 
     chr_query(s->dev, &info);
     s->comes_back = info.comes_back;
+    s->gone = s->ended = is_closed && !s->comes_back;
+    s->deaf |= s->gone && strcmp(info.backend, "socket") == 0;
+}
+
+static void opened(struct side *s)
+{
+    s->ended = s->gone = s->deaf = s->told = 0;
+    pass_size(s);
+    pass_size(s->other);
+    flush_into(s);
+    chr_fe_accept_input(&s->other->fe);
+}
+
+/* The next peer of one that comes back begins anew; the last one's conversation is over, if the other only waited for its answer. */
+static void closed(struct side *s)
+{
+    look_at(s, 1);
+    s->told = 0;
+    s->has_line = 0;
+    chr_timer_stop(&s->look);
+    if (s->comes_back && s->other->ended && !s->other->gone && is_empty(s)) s->other->told = chr_fe_shutdown(&s->other->fe) == 0 ? 1 : -1;
+    flush_into(s);
+    flush_from(s);
 }
 
 static void happened(void *opaque, int event)
@@ -288,17 +351,12 @@ static void happened(void *opaque, int event)
     struct side *s = (struct side *)opaque;
 
     if (event == CHR_EVENT_OPENED) {
-        s->gone = s->deaf = 0;
-        pass_size(s);
-        pass_size(s->other);
-        flush_into(s);
-        chr_fe_accept_input(&s->other->fe);
+        opened(s);
     } else if (event == CHR_EVENT_CLOSED) {
-        look_at(s);
-        s->gone = !s->comes_back;
-        s->has_line = 0;
-        chr_timer_stop(&s->look);
-        flush_into(s);
+        closed(s);
+    } else if (event == CHR_EVENT_INPUT_END) {
+        s->ended = 1;
+        flush_from(s);
     } else if (event == CHR_EVENT_SERIAL) {
         pass_line(s);
     } else if (event == CHR_EVENT_LINE_ERROR) {
@@ -320,15 +378,47 @@ static int is_uri(const char *text)
     return text[0] == '/' || text[strcspn(text, ":,=")] == ':';
 }
 
+static int begins_with(const char *text, const char *word)
+{
+    return strncmp(text, word, strlen(word)) == 0;
+}
+
+static int is_socket(const char *text)
+{
+    static const char *const schemes[] = { "socket,", "unix:", "tcp:", "telnet:", "tn3270:", "websocket:" };
+    size_t                   i;
+
+    for (i = 0; i < sizeof schemes / sizeof schemes[0]; i++)
+        if (begins_with(text, schemes[i])) return 1;
+    return 0;
+}
+
+static int converses(const char *text)
+{
+    return is_socket(text) || begins_with(text, "stdio") || begins_with(text, "mon:stdio") || (begins_with(text, "fd,") && strstr(text, ",in="));
+}
+
+/* A socket that is connected once, and whose layers have a half-close; options are words behind commas. */
+static int wants_half_close(const char *text)
+{
+    static const char *const others[] = { ",server", ",reconnect", ",websocket", ",half-close" };
+    size_t                   i;
+
+    for (i = 0; i < sizeof others / sizeof others[0]; i++)
+        if (strstr(text, others[i])) return 0;
+    return is_socket(text) && !begins_with(text, "websocket:");
+}
+
 /* Options get an id behind their first word; a user's own id comes later, and the last one wins. */
 static chr_dev *open_chardev(chr_context *ctx, const char *id, const char *text, chr_error *err)
 {
-    char options[4096];
-    int  first = (int)strcspn(text, ",");
+    const char *more = wants_half_close(text) ? ",half-close=on" : "";
+    char        options[4200];
+    int         first = (int)strcspn(text, ","), length;
 
-    if (is_uri(text)) return chr_new_uri(ctx, id, text, err);
-    if (snprintf(options, sizeof options, "%.*s,id=%s%s", first, text, id, text + first) < (int)sizeof options)
-        return chr_new(ctx, options, err);
+    if (is_uri(text)) length = snprintf(options, sizeof options, "%s%s", text, more);
+    else length = snprintf(options, sizeof options, "%.*s,id=%s%s%s", first, text, id, more, text + first);
+    if (length < (int)sizeof options) return is_uri(text) ? chr_new_uri(ctx, id, options, err) : chr_new(ctx, options, err);
     snprintf(err->text, sizeof err->text, "too long");
     return NULL;
 }
@@ -340,12 +430,13 @@ static int open_side(struct relay *r, struct side *s, struct side *other, const 
     s->name = text;
     s->other = other;
     s->relay = r;
+    s->converses = converses(text);
     s->dev = open_chardev(r->ctx, id, text, &err);
     if (!s->dev || chr_fe_init(&s->fe, s->dev, &err) < 0) {
         fprintf(stderr, "relay: %s: %s\n", text, err.text);
         return 0;
     }
-    look_at(s);
+    look_at(s, 0);
     return 1;
 }
 
@@ -410,16 +501,39 @@ static int usage(void)
     return TROUBLE;
 }
 
-/* The first signal ends the relay in order; a second one ends it at once. */
+/* The first signal ends the relay in order; a second one ends it at once. What nohup ignores stays ignored. */
 static void catch_signals(void)
 {
-    struct sigaction action;
+    static const int numbers[] = { SIGINT, SIGTERM, SIGHUP };
+    struct sigaction action, before;
+    size_t           i;
 
     memset(&action, 0, sizeof action);
     action.sa_handler = on_signal;
     action.sa_flags = (int)SA_RESETHAND;
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    for (i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        if (sigaction(numbers[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN) sigaction(numbers[i], &action, NULL);
+}
+
+/* What was read and can still be taken. */
+static size_t waiting(const struct side *from)
+{
+    return is_away(from->other) || from->other->deaf ? 0 : from->end - from->start;
+}
+
+/* Before the end: what was read goes out, then what chardevs hold, as long as there is progress. */
+static void drain(struct relay *r)
+{
+    int64_t limit = (int64_t)DRAIN_MS * 1000000, deadline = chr_loop_now(r->ctx) + limit;
+    size_t  before, left;
+
+    r->draining = 1;
+    for (left = waiting(&r->a) + waiting(&r->b); left > 0 && chr_loop_now(r->ctx) < deadline; left = waiting(&r->a) + waiting(&r->b)) {
+        before = left;
+        if (chr_loop_step(r->ctx, (int)((deadline - chr_loop_now(r->ctx)) / 1000000) + 1) < 0) return;
+        if (waiting(&r->a) + waiting(&r->b) < before) deadline = chr_loop_now(r->ctx) + limit;
+    }
+    if (left > 0 || chr_drain(r->ctx, DRAIN_MS) < 0) fprintf(stderr, "relay: the rest was not taken within %d seconds\n", DRAIN_MS / 1000);
 }
 
 static void leave(struct side *s)
@@ -437,6 +551,7 @@ static void relay_until_done(struct relay *r)
     chr_fe_set_handlers(&r->b.fe, &handlers, &r->b);
     while (!r->done && !told_to_stop)
         if (chr_loop_step(r->ctx, -1) < 0) end(r, TROUBLE);
+    drain(r);
     leave(&r->a);
     leave(&r->b);
 }

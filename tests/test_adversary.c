@@ -605,8 +605,8 @@ TEST(an_emulated_device_may_be_removed_when_room_is_asked_for)
     one.answer = 5;
     one.ctx = r.ctx;
     chr_fe_accept_input(&one.fe);
-    CHECK(chr_find(r.ctx, "x") == NULL);
     settle(&r);
+    CHECK(chr_find(r.ctx, "x") == NULL);
     rig_close(&r);
 }
 
@@ -1100,4 +1100,177 @@ TEST(a_replay_may_be_closed_when_room_is_asked_for)
     chr_fe_deinit(&one.fe);
     rig_close(&r);
     scratch_clean();
+}
+
+/* fstat() says nothing of these pipes: they are read without blocking all the same, and a write without reader raises no signal. */
+TEST(a_descriptor_of_unknown_type_neither_blocks_nor_raises_a_signal)
+{
+    recorder rec;
+    char     options[60], bytes[10];
+    int      in[2], out[2];
+    rig      r;
+    rig_open(&r);
+    REQUIRE(pipe(in) == 0 && pipe(out) == 0);
+    snprintf(options, sizeof options, "fd,id=x,in=%d,out=%d", in[0], out[1]);
+    fault_arm(FAULT_fstat, EIO, 1, 1);
+    attach(&rec, make(&r, options));
+    CHECK(fault_plan.fired > 0);
+    fault_disarm();
+    say(in[1], "1234567");
+    CHECK_INT(chr_fe_read_all(&rec.fe, bytes, sizeof bytes, 20), 7);
+    close(out[0]);
+    CHECK(chr_fe_write(&rec.fe, "x", 1) < 0);
+    detach(&rec);
+    CHECK_INT(chr_remove(r.ctx, "x", NULL), 0);
+    close(in[1]);
+    rig_close(&r);
+}
+
+/* At the question number `changes`. */
+static int leave_when_asked(void *opaque)
+{
+    recorder    *rec = (recorder *)opaque;
+    chr_context *ctx = rec->fe.dev->ctx;
+    if (--rec->changes != 0) return 0;
+    chr_fe_deinit(&rec->fe);
+    CHECK_INT(chr_remove(ctx, "s", NULL), 0);
+    return 0;
+}
+
+/* A peer comes: can_read is asked for it, before OPENED, and takes the chardev away with its history. */
+TEST(can_read_removes_a_chardev_with_history_as_its_peer_comes)
+{
+    static const chr_handlers handlers = { leave_when_asked, recorder_read, recorder_event, NULL };
+    recorder rec;
+    char     options[200];
+    int      fd, question, asked = 0;
+    rig      r;
+    rig_open(&r);
+    snprintf(options, sizeof options, "socket,id=s,path=%s,server=on,wait=off,history=64", scratch("s"));
+    for (question = 1; question <= 3; question++) {
+        attach(&rec, make(&r, options));
+        chr_fe_set_handlers(&rec.fe, &handlers, &rec);
+        rec.changes = question;
+        fd = unix_connect(scratch("s"));
+        settle(&r);
+        asked += rec.fe.dev == NULL;
+        if (rec.fe.dev) detach(&rec);
+        chr_remove(r.ctx, "s", NULL);
+        close(fd);
+    }
+    CHECK(asked > 0);
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* ---- found by random lives --------------------------------------------------------------------------------------------------- */
+
+static int other_can_read(void *opaque)
+{
+    (void)opaque;
+    return 3;
+}
+
+static void other_read(void *opaque, const void *buf, size_t len)
+{
+    (void)buf;
+    CHECK(len <= 3);
+    *(size_t *)opaque += len;
+}
+
+static size_t other_has;
+
+static int hand_over_when_asked(void *opaque)
+{
+    static const chr_handlers others = { other_can_read, other_read, NULL, NULL };
+    recorder                 *rec = (recorder *)opaque;
+    if (!rec->user) return 0;
+    chr_fe_set_handlers(&rec->fe, &others, &other_has);
+    return 100;
+}
+
+/* The room is that of the handlers that have gone: those that came have not been asked. */
+static void check_handover_in_can_read(const char *more)
+{
+    static const chr_handlers handlers = { hand_over_when_asked, recorder_read, recorder_event, NULL };
+    recorder rec;
+    char     options[80];
+    int      fds[2];
+    rig      r;
+    rig_open(&r);
+    socket_pair(fds);
+    snprintf(options, sizeof options, "socket,id=s,fd=%d%s", fds[0], more);
+    attach(&rec, make(&r, options));
+    rec.open = 0;
+    chr_fe_set_handlers(&rec.fe, &handlers, &rec);
+    settle(&r);
+    other_has = 0;
+    rec.user = &r;
+    say(fds[1], "0123456789");
+    settle(&r);
+    CHECK_INT(rec.length, 0);
+    CHECK_INT(other_has, 10);
+    close(fds[1]);
+    detach(&rec);
+    rig_close(&r);
+}
+
+TEST(can_read_that_sets_other_handlers_has_not_answered_for_them)
+{
+    check_handover_in_can_read("");
+    check_handover_in_can_read(",mux=on");
+}
+
+static void disconnect_in_change(recorder *rec, int what)
+{
+    if (what == 'c') CHECK_INT(chr_fe_disconnect(&rec->fe), 0);
+}
+
+/* The new backend's descriptor is still its giver's while the frontend is asked: it goes when the change is made, not before. */
+TEST(a_change_handler_that_disconnects_its_new_backend)
+{
+    recorder rec;
+    char     options[80];
+    int      fds[2], refuse;
+    rig      r;
+    rig_open(&r);
+    for (refuse = 0; refuse < 2; refuse++) {
+        attach(&rec, make(&r, "null,id=x"));
+        rec.then = disconnect_in_change;
+        rec.change_answer = -refuse;
+        socket_pair(fds);
+        snprintf(options, sizeof options, "socket,fd=%d", fds[0]);
+        CHECK_INT(chr_change(r.ctx, "x", options, NULL), refuse ? CHR_ERR_BUSY : 0);
+        CHECK_STR(hear(fds[1]), refuse ? "" : "(eof)");
+        if (refuse) close(fds[0]);
+        close(fds[1]);
+        detach(&rec);
+        CHECK_INT(chr_remove(r.ctx, "x", NULL), 0);
+    }
+    rig_close(&r);
+}
+
+/* Its flags can't be read: it is the giver's all the same. */
+TEST(a_refused_change_leaves_a_descriptor_open_whose_flags_are_unknown)
+{
+    recorder rec;
+    char     options[80];
+    int      fds[2], at, refused = 0;
+    rig      r;
+    rig_open(&r);
+    attach(&rec, make(&r, "null,id=x"));
+    rec.change_answer = -1;
+    for (at = 1; at < 6; at++) {
+        socket_pair(fds);
+        snprintf(options, sizeof options, "fd,in=%d", fds[0]);
+        fault_arm(FAULT_fcntl, EIO, at, 0);
+        refused += chr_change(r.ctx, "x", options, NULL) == CHR_ERR_BUSY;
+        fault_disarm();
+        CHECK(fcntl(fds[0], F_GETFD) >= 0);
+        close(fds[0]);
+        close(fds[1]);
+    }
+    CHECK(refused > 0);
+    detach(&rec);
+    rig_close(&r);
 }

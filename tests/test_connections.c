@@ -5,6 +5,7 @@
 #include "fault.h"
 #include "rig.h"
 
+#include <netinet/tcp.h>
 #include <pthread.h>
 
 #define WS_REQUEST                                                                                                    \
@@ -650,3 +651,186 @@ TEST(alerts_in_a_handshake_are_bounded_in_bytes_and_in_time)
     close_pair(&p);
 }
 #endif
+
+/* ---- signs of life, and a new peer in the place of the old one ----------------------------------------------------------- */
+
+static int open_with(pair *p, const layer *l, const char *more)
+{
+    char text[500];
+    open_server(p, l, unix_address(text, sizeof text), more);
+    return connect_and_say(strcmp(l->name, "websocket") == 0 ? WS_REQUEST : NULL);
+}
+
+static void close_with(pair *p, int fd)
+{
+    if (fd >= 0) close(fd);
+    detach(&p->near);
+    rig_close(&p->near_rig);
+    scratch_clean();
+}
+
+/* A websocket peer that answers pings, or says anything at all, stays; one that is silent is gone after two of them. The context's clock
+ * stands still. */
+TEST(pings_find_out_who_has_vanished)
+{
+    pair p;
+    int  fd, i;
+    fault_plan.haste = 10;
+    fd = open_with(&p, &layers[2], ",keep-alive=on,keep-alive-idle=2,keep-alive-interval=1,keep-alive-count=2");
+    PUMP(&p.near_rig, p.near.open);
+    CHECK_HAS(hear(fd), "HTTP/1.1 101");
+    pass_real_time(&p.near_rig, 1500);
+    CHECK_STR(hear(fd), "");
+    for (i = 0; i < 3; i++) { /* it answers */
+        struct pollfd poll_in = { 0, POLLIN, 0 };
+        char          ping[8];
+        poll_in.fd = fd;
+        PUMP(&p.near_rig, poll(&poll_in, 1, 0) > 0);
+        CHECK_INT(read(fd, ping, sizeof ping), 2);
+        CHECK(ping[0] == (char)0x89 && ping[1] == 0);
+        CHECK_INT(write(fd, "\x8a\x80mask", 6), 6);
+    }
+    for (i = 0; i < 8; i++) { /* or says something */
+        CHECK_INT(write(fd, "\x82\x81\0\0\0\0x", 7), 7);
+        pass_real_time(&p.near_rig, 1000);
+        CHECK_STR(hear(fd), "");
+    }
+    CHECK_INPUT(&p.near, "xxxxxxxx");
+    CHECK_STR(p.near.events, "O");
+    CHECK_STR(p.near_rig.log, "");
+    pass_real_time(&p.near_rig, 2500);
+    CHECK_STR(p.near.events, "O");
+    PUMP(&p.near_rig, !p.near.open);
+    CHECK_MEM(hear(fd), 4, "\x89\0\x89\0", 4);
+    CHECK_STR(p.near_rig.log, "chardev s: the peer has not answered 2 pings: it is closed\n");
+    close_with(&p, fd);
+}
+
+/* What was not read yet is a sign of life. */
+TEST(an_idle_peer_is_closed)
+{
+    int i;
+    for (i = 0; i < 3; i++) {
+        pair p;
+        int  fd, k;
+        fault_plan.haste = 10;
+        fd = open_with(&p, &layers[i], ",idle-timeout=2");
+        PUMP(&p.near_rig, p.near.open);
+        for (k = 0; k < 4; k++) {
+            pass_real_time(&p.near_rig, 1200);
+            CHECK_INT(write(fd, "\x82\x81\0\0\0\0x", 7), 7);
+        }
+        pass_real_time(&p.near_rig, 100);
+        CHECK_STR(p.near.events, "O");
+        p.near.room = 0;
+        CHECK_INT(write(fd, "\x82\x81\0\0\0\0x", 7), 7);
+        pass_real_time(&p.near_rig, 6000);
+        CHECK_STR(p.near.events, "O");
+        give_room(&p.near, 1000);
+        settle(&p.near_rig);
+        pass_real_time(&p.near_rig, 1000);
+        CHECK_STR(p.near.events, "O");
+        PUMP(&p.near_rig, !p.near.open);
+        CHECK_STR(p.near_rig.log, "chardev s: the peer has sent nothing for 2 seconds: it is closed\n");
+        hear(fd); /* greetings and goodbyes */
+        CHECK_STR(hear(fd), "(eof)");
+        close_with(&p, fd);
+    }
+}
+
+TEST(tcp_keep_alive_is_set)
+{
+    char      text[200];
+    int       port, listener, fds[2], value = 0;
+    socklen_t size = sizeof value;
+    rig       r;
+    chr_error err;
+    rig_open(&r);
+    listener = tcp_listen(&port);
+    fds[0] = tcp_connect(port);
+    fds[1] = dup(fds[0]);
+    snprintf(text, sizeof text, "socket,id=k,fd=%d,keep-alive=on,keep-alive-idle=7,keep-alive-interval=3,keep-alive-count=4", fds[0]);
+    make(&r, text);
+    CHECK_INT(getsockopt(fds[1], SOL_SOCKET, SO_KEEPALIVE, &value, &size), 0);
+    CHECK_INT(value, 1);
+    CHECK_INT(getsockopt(fds[1], IPPROTO_TCP, TCP_KEEPIDLE, &value, &size), 0);
+    CHECK_INT(value, 7);
+    CHECK_INT(getsockopt(fds[1], IPPROTO_TCP, TCP_KEEPINTVL, &value, &size), 0);
+    CHECK_INT(value, 3);
+    CHECK_INT(getsockopt(fds[1], IPPROTO_TCP, TCP_KEEPCNT, &value, &size), 0);
+    CHECK_INT(value, 4);
+#ifdef TCP_USER_TIMEOUT
+    CHECK_INT(getsockopt(fds[1], IPPROTO_TCP, TCP_USER_TIMEOUT, &value, &size), 0);
+    CHECK_INT(value, 19000);
+#endif
+    CHECK_INT(chr_remove(r.ctx, "k", &err), 0);
+    close(fds[1]);
+    close(listener);
+    rig_close(&r);
+}
+
+TEST(bad_options)
+{
+    static const char *const bad[][2] = {
+        { "path=/tmp/x,server=on,wait=off,keep-alive=on", "keep-alive=on is for TCP and for websocket=on only" },
+        { "cid=1,port=1,server=on,wait=off,keep-alive=on", "keep-alive=on is for TCP" },
+        { "host=127.0.0.1,port=0,server=on,wait=off,keep-alive-idle=3", "keep-alive-idle= , keep-alive-interval=" },
+        { "host=127.0.0.1,port=0,server=on,wait=off,keep-alive=on,keep-alive-idle=40000", "keep-alive-idle=40000" },
+        { "host=127.0.0.1,port=0,server=on,wait=off,keep-alive=on,keep-alive-count=128", "keep-alive-count=128" },
+        { "host=127.0.0.1,port=1,replace=on", "replace= is for a server" },
+        { "host=127.0.0.1,port=0,server=on,wait=off,idle-timeout=-1", "idle-timeout=-1" },
+    };
+    size_t    i;
+    chr_error err;
+    rig       r;
+    rig_open(&r);
+    for (i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        char text[300], want[100];
+        snprintf(text, sizeof text, "socket,id=b,%s", bad[i][0]);
+        snprintf(want, sizeof want, "%.*s", (int)strcspn(bad[i][1], " ,"), bad[i][1]);
+        refuse(&r, text, &err);
+        CHECK_HAS(err.text, want);
+    }
+    rig_close(&r);
+}
+
+/* The old one gets a proper close, and the new one only counts when its handshake is over. */
+TEST(a_new_peer_replaces_the_old_one)
+{
+    int i;
+    for (i = 0; i < 3; i++) {
+        pair      p;
+        int       old, silent, fresh, fds[2];
+        chr_error err;
+        old = open_with(&p, &layers[i], ",replace=on");
+        PUMP(&p.near_rig, p.near.open);
+        hear(old);
+        if (i == 2) {
+            silent = connect_and_say("GET ");
+            settle(&p.near_rig);
+            CHECK_STR(p.near.events, "O");
+            close(silent);
+            settle(&p.near_rig);
+            CHECK_STR(p.near.events, "O");
+        }
+        fresh = connect_and_say(i == 2 ? WS_REQUEST : NULL);
+        settle(&p.near_rig);
+        CHECK_STR(p.near.events, "OCO");
+        if (i == 2) CHECK_MEM(hear(old), 4, "\x88\2\3\xe8", 4);
+        CHECK_STR(hear(old), "(eof)");
+        hear(fresh);
+        CHECK_INT(chr_fe_write(&p.near.fe, "x", 1), 1);
+        CHECK_HAS(hear(fresh) + (i == 2 ? 2 : 0), "x");
+        close(old);
+        socket_pair(fds);
+        if (!CHECK_INT(chr_add_client(p.near_rig.ctx, "s", fds[1], &err), 0)) NOTE("%s", err.text);
+        if (i == 2) say(fds[0], WS_REQUEST);
+        settle(&p.near_rig);
+        CHECK_STR(p.near.events, "OCOCO");
+        hear(fresh);
+        CHECK_STR(hear(fresh), "(eof)");
+        close(fresh);
+        settle(&p.near_rig);
+        close_with(&p, fds[0]);
+    }
+}

@@ -239,3 +239,273 @@ TEST(through_a_mux)
     detach(&rec);
     rig_close(&r);
 }
+/* ---- obuf-full -------------------------------------------------------------------------------------------------------- */
+
+enum { LINES = 100000, LINE_SIZE = 8 };
+
+/* Numbered lines, each in one write, one after the other until `last`. */
+static int write_lines(rig *r, chr_frontend *fe, int first, int last)
+{
+    char text[20];
+    int  i, n = LINE_SIZE;
+    for (i = first; i < last && n == LINE_SIZE; i++) {
+        snprintf(text, sizeof text, "%07d\n", i);
+        n = chr_fe_write(fe, text, LINE_SIZE);
+        if (i % 1000 == 0) settle(r);
+    }
+    return n == LINE_SIZE ? i : i - 1;
+}
+
+/* All that comes, into one static buffer, until nothing more does. */
+static char   heard[LINES * LINE_SIZE * 2];
+static size_t hear_lines(rig *r, int fd)
+{
+    size_t  length = 0;
+    ssize_t n = 1;
+    int     idle;
+    for (idle = 0; idle < 3; idle = n > 0 ? 0 : idle + 1) {
+        settle(r);
+        n = read(fd, heard + length, sizeof heard - length);
+        if (n > 0) length += (size_t)n;
+        if (n <= 0) usleep(1000);
+    }
+    return length;
+}
+
+/* They grow, none comes twice or torn but where some were lost. Returns the number of the last one. */
+static int check_lines(size_t length)
+{
+    int    last = -1, torn = 0;
+    size_t at = 0;
+    while (at < length) {
+        char  *end = (char *)memchr(heard + at, '\n', length - at);
+        size_t size = end ? (size_t)(end - heard) + 1 - at : length - at;
+        if (size == LINE_SIZE && atoi(heard + at) > last) last = atoi(heard + at);
+        else torn++;
+        at += size;
+    }
+    CHECK(torn <= 2);
+    return last;
+}
+
+static uint64_t dropped_of(const chr_dev *dev)
+{
+    chr_info info;
+    chr_query(dev, &info);
+    return info.bytes_dropped;
+}
+
+static void nonblocking(int fd)
+{
+    REQUIRE(fcntl(fd, F_SETFL, O_NONBLOCK) == 0);
+}
+
+/* The writer never waits. The peer gets the beginning and the newest, and what lies between is counted. */
+TEST(obuf_full_drops_the_oldest)
+{
+    static const char *const table[] = { "obuf=1000,obuf-full=drop-oldest", "obuf=1000,obuf-full=drop-oldest,history=5000",
+                                         "obuf=7,obuf-full=drop-oldest", "obuf=1000,obuf-full=drop-oldest,telnet=on" };
+    size_t   i, length;
+    chr_info info;
+    line     l;
+    int      fd;
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        line_open(&l, table[i]);
+        fd = line_connect(&l);
+        nonblocking(fd);
+        PUMP(&l.r, l.rec.open);
+        if (strstr(table[i], "telnet")) while (read(fd, heard, sizeof heard) > 0) continue;
+        CHECK_INT(write_lines(&l.r, &l.rec.fe, 0, LINES), LINES);
+        chr_query(l.dev, &info);
+        CHECK_INT(info.bytes_out, LINES * LINE_SIZE);
+        CHECK(info.bytes_dropped > 0);
+        CHECK(info.bytes_queued <= 1000 || strstr(table[i], "telnet"));
+        length = hear_lines(&l.r, fd);
+        CHECK_INT(length, LINES * LINE_SIZE - dropped_of(l.dev));
+        if (!strstr(table[i], "obuf=7")) CHECK_INT(check_lines(length), LINES - 1);
+        CHECK_STR(l.rec.events, "O");
+        CHECK_INT(line_write(&l, "on"), 2);
+        settle(&l.r);
+        CHECK_STR(hear(fd), "on");
+        close(fd);
+        line_close(&l);
+        scratch_clean();
+    }
+}
+
+/* More in one write than there is room for in all. */
+TEST(obuf_full_and_a_write_larger_than_it)
+{
+    static char big[2000000];
+    size_t      length, i;
+    line        l;
+    int         fd;
+    for (i = 0; i < sizeof big; i++) big[i] = (char)('a' + i % 26);
+    line_open(&l, "obuf=100,obuf-full=drop-oldest,history=50");
+    fd = line_connect(&l);
+    nonblocking(fd);
+    CHECK_INT(chr_fe_write(&l.rec.fe, big, sizeof big), sizeof big);
+    length = hear_lines(&l.r, fd);
+    CHECK_INT(length, sizeof big - dropped_of(l.dev));
+    CHECK_MEM(heard, length - 100, big, length - 100);
+    CHECK_MEM(heard + length - 100, 100, big + sizeof big - 100, 100);
+    close(fd);
+    settle(&l.r);
+    fd = line_connect(&l);
+    CHECK_MEM(hear(fd), 50, big + sizeof big - 50, 50);
+    close(fd);
+    line_close(&l);
+}
+
+/* A newcomer that reads nothing, with more history than it takes: the oldest of all that waits is lost, and nothing is told twice. */
+TEST(obuf_full_behind_a_long_history)
+{
+    size_t   length;
+    uint64_t before;
+    line     l;
+    int      fd;
+    line_open(&l, "obuf=1000,obuf-full=drop-oldest,history=600000");
+    write_lines(&l.r, &l.rec.fe, 0, 1); /* nobody is there: remembered */
+    {
+        int  i;
+        char text[20];
+        for (i = 1; i < 75000; i++) {
+            snprintf(text, sizeof text, "%07d\n", i);
+            CHECK_INT(chr_fe_write(&l.rec.fe, text, LINE_SIZE), CHR_ERR_DISCONNECTED);
+        }
+    }
+    before = dropped_of(l.dev);
+    fd = line_connect(&l);
+    nonblocking(fd);
+    CHECK_INT(write_lines(&l.r, &l.rec.fe, 75000, LINES), LINES);
+    length = hear_lines(&l.r, fd);
+    CHECK_INT(length, (uint64_t)LINES * LINE_SIZE - (dropped_of(l.dev) - before));
+    CHECK_INT(check_lines(length), LINES - 1);
+    close(fd);
+    line_close(&l);
+}
+
+/* The peer that is too slow goes, told once; the next one can come. All that it did not get is counted. */
+TEST(obuf_full_disconnects)
+{
+    static const char *const table[] = { "obuf=1000,obuf-full=disconnect", "obuf=1000,obuf-full=disconnect,history=20" };
+    size_t   i, length;
+    line     l;
+    int      fd, written;
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        line_open(&l, table[i]);
+        fd = line_connect(&l);
+        nonblocking(fd);
+        written = write_lines(&l.r, &l.rec.fe, 0, LINES);
+        CHECK(written < LINES);
+        settle(&l.r);
+        CHECK_STR(l.rec.events, "OC");
+        CHECK_INT(l.r.logs, 1);
+        CHECK_HAS(l.r.log, "chardev s");
+        CHECK_INT(line_write(&l, "nobody\n"), CHR_ERR_DISCONNECTED);
+        length = hear_lines(&l.r, fd);
+        CHECK_INT(length, (uint64_t)(written + 1) * LINE_SIZE + 7 - dropped_of(l.dev));
+        CHECK_INT(read(fd, heard, 1), 0);
+        close(fd);
+        settle(&l.r);
+        fd = line_connect(&l);
+        CHECK_INT(line_write(&l, "next\n"), 5);
+        settle(&l.r);
+        CHECK_HAS(hear(fd), i ? "nobody\nnext\n" : "next\n");
+        CHECK_STR(l.rec.events, "OCO");
+        close(fd);
+        line_close(&l);
+        scratch_clean();
+    }
+}
+
+/* The peer goes by itself, or the chardev, between the write that found it too slow and the loop. */
+TEST(obuf_full_disconnects_who_has_gone)
+{
+    line l;
+    int  fd, again;
+    line_open(&l, "obuf=10,obuf-full=disconnect");
+    fd = line_connect(&l);
+    while (line_write(&l, "0123456789abcdef") > 0) continue;
+    close(fd);
+    again = line_connect(&l);
+    settle(&l.r);
+    CHECK_STR(l.rec.events, "OCO");
+    while (line_write(&l, "0123456789abcdef") > 0) continue;
+    detach(&l.rec);
+    CHECK_INT(chr_remove(l.r.ctx, "s", NULL), 0);
+    settle(&l.r);
+    close(again);
+    rig_close(&l.r);
+}
+
+/* On whatever there is; where there is no peer to be disconnected, that is an error. */
+TEST(obuf_full_of_other_backends)
+{
+    chr_error err;
+    recorder  rec;
+    char      options[300];
+    int       fds[2];
+    size_t    length;
+    rig       r;
+    rig_open(&r);
+    REQUIRE(pipe(fds) == 0);
+    nonblocking(fds[0]);
+    snprintf(options, sizeof options, "fd,id=f,out=%d,obuf=1000,obuf-full=drop-oldest", fds[1]);
+    attach(&rec, make(&r, options));
+    CHECK_INT(write_lines(&r, &rec.fe, 0, LINES), LINES);
+    length = hear_lines(&r, fds[0]);
+    CHECK_INT(check_lines(length), LINES - 1);
+    CHECK_INT(length, LINES * LINE_SIZE - dropped_of(rec.fe.dev));
+    detach(&rec);
+    CHECK_INT(chr_remove(r.ctx, "f", NULL), 0);
+    close(fds[0]);
+    CHECK_INT(refuse(&r, "pty,id=p,obuf=1K,obuf-full=disconnect", &err), CHR_ERR_NOT_SUPPORTED);
+    CHECK_HAS(err.text, "obuf-full=disconnect");
+    CHECK_HAS(err.text, "pty");
+    CHECK_INT(refuse(&r, "null,id=p,obuf=1K,obuf-full=forget", &err), CHR_ERR_INVALID);
+    CHECK_HAS(err.text, "obuf-full=forget");
+    CHECK_INT(refuse(&r, "null,id=p,obuf-full=drop-oldest", &err), CHR_ERR_INVALID);
+    CHECK_HAS(err.text, "needs obuf=");
+    make(&r, "null,id=n,obuf-full=wait");
+    rig_close(&r);
+}
+
+/* One sleeper stops nobody: each member of a hub has its own queue. */
+static void check_hub_with_sleeper(const char *policy, const char *events)
+{
+    char     options[300];
+    recorder rec;
+    chr_dev *one;
+    size_t   length = 0;
+    int      sleeper[2], reader[2], i;
+    rig      r;
+    rig_open(&r);
+    REQUIRE(socketpair(AF_UNIX, SOCK_STREAM, 0, sleeper) == 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, reader) == 0);
+    nonblocking(reader[0]);
+    snprintf(options, sizeof options, "socket,id=one,fd=%d,obuf=1000,obuf-full=%s", sleeper[1], policy);
+    one = make(&r, options);
+    snprintf(options, sizeof options, "socket,id=two,fd=%d,obuf=64K", reader[1]);
+    make(&r, options);
+    attach(&rec, make(&r, "hub,id=h,chardevs.0=one,chardevs.1=two"));
+    settle(&r);
+    for (i = 0; i < LINES; i += 1000) {
+        ssize_t n;
+        CHECK_INT(write_lines(&r, &rec.fe, i, i + 1000), i + 1000);
+        settle(&r);
+        while ((n = read(reader[0], heard + length, sizeof heard - length)) > 0) length += (size_t)n, settle(&r);
+    }
+    CHECK_INT(length, LINES * LINE_SIZE);
+    CHECK_INT(check_lines(length), LINES - 1);
+    CHECK_STR(rec.events, events);
+    CHECK(dropped_of(one) > 0);
+    CHECK_INT(one->be_open, strcmp(policy, "disconnect") != 0);
+    detach(&rec);
+    close(sleeper[0]), close(reader[0]);
+    rig_close(&r);
+}
+
+TEST(obuf_full_of_one_hub_member_drops) { check_hub_with_sleeper("drop-oldest", "O"); }
+TEST(obuf_full_of_one_hub_member_disconnects) { check_hub_with_sleeper("disconnect", "O"); }
+
+

@@ -574,6 +574,52 @@ static void close_the_replay(recorder *rec, int what)
     if (what == 'r') chr_replay_close(rec->fe.dev->ctx);
 }
 
+/* It opens nothing, so its peer finds nobody; a creation that fails leaves the descriptor as it is. */
+TEST(what_a_played_chardev_was_given_is_closed)
+{
+    char      options[80];
+    int       fds[2];
+    chr_error err;
+    rig       r;
+    rig_open_virtual(&r);
+    CHECK_INT(chr_record_start(r.ctx, scratch("played"), &err), 0);
+    make(&r, "null,id=x");
+    CHECK_INT(chr_remove(r.ctx, "x", &err), 0);
+    CHECK_INT(chr_record_stop(r.ctx), 0);
+    CHECK_INT(chr_replay_open(r.ctx, scratch("played"), &err), 0);
+    socket_pair(fds);
+    snprintf(options, sizeof options, "fd,id=x,in=%d,out=%d,logfile=/no/such/directory", fds[0], fds[0]);
+    CHECK(chr_new(r.ctx, options, &err) == NULL);
+    CHECK_STR(hear(fds[1]), "");
+    snprintf(options, sizeof options, "fd,id=x,in=%d,out=%d", fds[0], fds[0]);
+    make(&r, options);
+    CHECK_STR(hear(fds[1]), "(eof)");
+    close(fds[1]);
+    rig_close(&r);
+    scratch_clean();
+}
+
+static void record_at_closed(void *opaque, int event)
+{
+    if (event == CHR_EVENT_CLOSED) CHECK_INT(chr_record_start((chr_context *)opaque, scratch("late"), NULL), 0);
+}
+
+TEST(a_recording_that_begins_as_the_context_is_freed_is_ended)
+{
+    static const chr_handlers handlers = { NULL, NULL, record_at_closed, NULL };
+    chr_frontend fe;
+    rig          r;
+    rig_open_virtual(&r);
+    memset(&fe, 0, sizeof fe);
+    REQUIRE(chr_fe_init(&fe, make(&r, "ringbuf,id=x"), NULL) == 0);
+    chr_fe_set_handlers(&fe, &handlers, r.ctx);
+    settle(&r);
+    CHECK(fe.told_open);
+    rig_close(&r);
+    CHECK(exists(scratch("late")));
+    scratch_clean();
+}
+
 TEST(closed_in_the_middle)
 {
     static diary then;
@@ -750,7 +796,7 @@ TEST(paths_that_do_not_work)
     CHECK_INT(chr_replay_open(r.ctx, "/nowhere/at/all", &err), CHR_ERR_NOT_FOUND);
     CHECK(chr_replay_open(r.ctx, "/dev/null", &err) < 0);
     CHECK(chr_replay_open(r.ctx, "/", &err) < 0);
-    CHECK_INT(chr_record_start(r.ctx, "/dev/full", &err), CHR_ERR_IO);
+    CHECK_INT(chr_record_start(r.ctx, "/dev/full", &err), CHR_ERR_NO_SPACE);
     CHECK_INT(chr_record_stop(r.ctx), CHR_ERR_NOT_FOUND);
     rig_close(&r);
 }

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pty
+import shutil
 import signal
 import socket
 import subprocess
@@ -99,27 +100,202 @@ def failed_start_leaves_nothing(directory):
     assert status == 2 and not os.path.exists(path), "the socket is left behind"
 
 
-def question_and_answer(directory):
-    """Input ends at once; the answer still comes back, as with socat. Half a second for that can be too little on a busy machine."""
-    path = os.path.join(directory, "s")
-    listening = listener(path)
+def call(path):
+    """Once the file is there, it may be a moment until somebody listens."""
+    peer = socket.socket(socket.AF_UNIX)
+    peer.settimeout(LIMIT)
+    until(lambda: peer.connect_ex(path) == 0, "a listener")
+    return peer
 
-    def answer():
+
+def answering(listening, delay):
+    """Answers how many bytes came, a while after their end."""
+    def serve():
         while True:
             peer = accept(listening)
-            assert peer.recv(100) == b"question\n"
-            peer.sendall(b"answer\n")
-            peer.recv(100)
+            question = read_to_end(peer)
+            time.sleep(delay)
+            peer.sendall(b"%d\n" % len(question))
             peer.close()
 
-    threading.Thread(target=answer, daemon=True).start()
-    for _ in range(5):
+    threading.Thread(target=serve, daemon=True).start()
+
+
+def question_and_answer(directory, family, delay):
+    """Input ends at once: the server sees that, as with socat, and what it answers still comes back, however long that takes."""
+    if family == "tcp":
+        listening = socket.create_server(("127.0.0.1", 0))
+        listening.settimeout(LIMIT)
+        argument = "tcp:127.0.0.1:%d" % listening.getsockname()[1]
+    else:
+        listening = listener(os.path.join(directory, "s"))
+        argument = "unix:%s/s" % directory
+    answering(listening, delay)
+    started = time.monotonic()
+    got = output_of("stdio", argument, stdin=b"question\n")
+    assert got == (0, "9\n", ""), "the relay says %r" % (got,)
+    assert time.monotonic() - started < delay + 20, "it went on after both had ended"
+
+
+def with_socat(directory):
+    if not shutil.which("socat"):
+        return ", skipped: no socat"
+    path = os.path.join(directory, "s")
+    with subprocess.Popen(["socat", "UNIX-LISTEN:" + path, "SYSTEM:wc -c"]) as server:
+        until(lambda: os.path.exists(path), "socat's socket")
+        got = output_of("stdio", "unix:" + path, stdin=b"hello\n")
+        assert (got[0], got[1].strip()) == (0, "6"), "the relay says %r" % (got,)
+        server.wait(LIMIT)
+    return None
+
+
+def server_ends_first(directory):
+    """It says all it has to say and reads on; what is piped into us goes on, and ends the relay."""
+    listening = listener(os.path.join(directory, "s"))
+    relay = Relay("stdio", "unix:%s/s" % directory, stdio=True)
+    try:
+        peer = accept(listening)
+        peer.sendall(b"greeting")
+        peer.shutdown(socket.SHUT_WR)
+        assert exactly_from(relay.process.stdout, 8) == b"greeting"
+        time.sleep(1)  # twice the quiet time
+        relay.rests(0.3)
+        relay.process.stdin.write(b"more")
+        assert exactly(peer, 4) == b"more"
+        relay.process.stdin.close()
+        assert read_to_end(peer) == b"", "the end of input is not passed on"
+        relay.ends(0)
+    finally:
+        relay.kill()
+
+
+def exactly_from(pipe, size):
+    data = b""
+    while len(data) < size:
+        more = os.read(pipe.fileno(), size - len(data))
+        assert more, "end of file after %r" % data
+        data += more
+    return data
+
+
+def both_are_sockets(directory):
+    """The end of each is passed on to the other; the relay ends with the second one."""
+    one, two = listener(os.path.join(directory, "1")), listener(os.path.join(directory, "2"))
+    relay = Relay("unix:%s/1" % directory, "unix:%s/2" % directory)
+    try:
+        a, b = accept(one), accept(two)
+        a.sendall(b"question")
+        a.shutdown(socket.SHUT_WR)
+        assert read_to_end(b) == b"question"
+        time.sleep(0.8)  # longer than the quiet time
+        relay.runs()
+        b.sendall(b"answer")
+        b.shutdown(socket.SHUT_WR)
+        assert read_to_end(a) == b"answer"
+        relay.ends(0)
+    finally:
+        relay.kill()
+
+
+def server_side_asked_to(directory):
+    """A server comes back, and so keeps the other side; with half-close=on it passes ends on as well."""
+    path = os.path.join(directory, "a")
+    listening = listener(os.path.join(directory, "s"))
+    answering(listening, 0.7)
+    relay = Relay("socket,path=%s,server=on,wait=off,half-close=on" % path, "unix:%s/s" % directory)
+    try:
+        until(lambda: os.path.exists(path) or relay.runs(), "the socket")
+        peer = call(path)
+        peer.sendall(b"12345")
+        peer.shutdown(socket.SHUT_WR)
+        assert read_to_end(peer) == b"5\n"
+        relay.ends(0)
+    finally:
+        relay.kill()
+
+
+def layered(directory, option):
+    """The end comes behind what telnet and websocket hold: relay to relay, into a file, the first reader in no hurry."""
+    path, data = os.path.join(directory, "s"), os.urandom(1 << 20)
+    with open(os.path.join(directory, "in"), "wb") as f:
+        f.write(data)
+    server = Relay("file,path=/dev/null,input-path=%s/in" % directory, "socket,path=%s,server=on,wait=off,%s=on" % (path, option))
+    try:
+        until(lambda: os.path.exists(path) or server.runs(), "the socket")
+        client = Relay("socket,path=%s,%s=on" % (path, option), "file,path=%s/out" % directory)
+        client.process.send_signal(signal.SIGSTOP)
+        time.sleep(0.7)
+        client.process.send_signal(signal.SIGCONT)
+        client.ends(0)
+        server.ends(0)
+        with open(os.path.join(directory, "out"), "rb") as f:
+            assert f.read() == data, "the bytes differ"
+    finally:
+        server.kill()
+
+
+def told_to_end(directory, number):
+    """What was read goes out first, to a reader that is slow but reads on; the socket's file goes."""
+    path = os.path.join(directory, "s")
+    relay = Relay("fd,in=0,out=1", "socket,path=%s,server=on,wait=off,obuf=1M" % path, stdio=True)
+    try:
+        until(lambda: os.path.exists(path) or relay.runs(), "the socket")
+        reader = call(path)
+        data = os.urandom(600000)
+        sender = threading.Thread(target=relay.process.stdin.write, args=(data,), daemon=True)
+        sender.start()
+        sender.join(LIMIT)
+        time.sleep(0.3)
+        relay.process.send_signal(number)
+        got = b""
+        while True:
+            more = reader.recv(20000)
+            if not more:
+                break
+            got += more
+            time.sleep(0.1)
+        relay.ends(0)
+        assert got == data, "%d bytes of %d" % (len(got), len(data))
+        assert not os.path.exists(path), "the socket is left behind"
+    finally:
+        relay.kill()
+
+
+def nobody_reads(directory):
+    """Two seconds, then it says that there was a rest."""
+    path = os.path.join(directory, "s")
+    relay = Relay("fd,in=0,out=1", "socket,path=%s,server=on,wait=off,obuf=1M" % path, stdio=True)
+    try:
+        until(lambda: os.path.exists(path) or relay.runs(), "the socket")
+        reader = call(path)
+        relay.process.stdin.write(os.urandom(600000))
         started = time.monotonic()
-        got = output_of("stdio", "unix:" + path, stdin=b"question\n")
-        assert time.monotonic() - started >= 0.4, "it didn't wait for more"
-        if got == (0, "answer\n", ""):
-            return
-    raise AssertionError("the relay says %r" % (got,))
+        relay.process.send_signal(signal.SIGTERM)
+        relay.ends(0)
+        assert time.monotonic() - started > 1.5
+        assert "not taken" in relay.stderr(), relay.stderr()
+    finally:
+        relay.kill()
+
+
+def nohup(directory):
+    """What is ignored at the start stays ignored."""
+    process = subprocess.Popen([RELAY, "null", "pty"], preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    try:
+        time.sleep(0.5)
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.3)
+        assert process.poll() is None, "SIGHUP ended it"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LIMIT) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def full_disk(directory):
+    status, _, err = output_of("stdio", "file:/dev/full", stdin=b"hello\n")
+    assert status == 2 and "No space left on device" in err and err.count("\n") == 1 and "/dev/full" in err, (status, err)
 
 
 def file_goes_out_whole(directory):
@@ -306,12 +482,19 @@ def terminal_is_put_back(directory, number):
 
 def main():
     tally = Tally()
-    for case in (help_text, errors, ends_when_asked, failed_start_leaves_nothing, question_and_answer, file_goes_out_whole,
+    for case in (help_text, errors, ends_when_asked, failed_start_leaves_nothing, with_socat, server_ends_first, both_are_sockets,
+                 server_side_asked_to, nobody_reads, nohup, full_disk, file_goes_out_whole,
                  file_waits_for_the_first_peer, last_words_arrive, last_words_wait, ends_under_a_flood, keep_goes_on, idle_costs_nothing):
         tally.run(case.__name__.replace("_", " "), case)
+    for family, delay in (("unix", 0), ("unix", 1.2), ("tcp", 0), ("tcp", 1.2)):
+        tally.run("question and answer, %s, after %g s" % (family, delay), question_and_answer, family, delay)
+    for option in ("telnet", "websocket"):
+        tally.run("the end behind " + option, layered, option)
+    for number, name in ((signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "SIGINT"), (signal.SIGHUP, "SIGHUP")):
+        tally.run("told to end by " + name, told_to_end, number)
     for sink in ("null", "ringbuf", "ringbuf,size=1K"):
         tally.run("into " + sink, with_a_sink, sink)
-    for number, name in ((signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "SIGINT"), (None, "^C")):
+    for number, name in ((signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "SIGINT"), (signal.SIGHUP, "SIGHUP"), (None, "^C")):
         tally.run("terminal is put back after " + name, terminal_is_put_back, number)
     tally.end()
 
