@@ -360,12 +360,12 @@ typedef struct chr_common_options {
     int64_t     history;      /* bytes: the last ones written, also while nobody was there, are sent to each new peer first */
     int64_t     obuf;         /* bytes: output that would block waits here and drains from the loop; when it is full,
                                  obuf_full says what happens */
-    int64_t     logsize;      /* bytes: a log file that would grow larger becomes PATH.1, PATH.1 PATH.2, ...; 0 = never */
+    int64_t     logsize;      /* bytes: a log file that would be larger becomes PATH.1, that PATH.2, ...; 0 = never */
     int64_t     logfiles;     /* with logsize: how many there are at most, PATH included, from 1 to 1000; 0 = 5 */
-    const char *obuf_full;    /* with obuf, when a write finds no room in it: "wait" (the frontend does: CHR_ERR_WOULD_BLOCK;
-                                 NULL is the same), "drop-oldest" (what has waited longest is lost, and a write takes all), or
-                                 "disconnect" (the peer, from the loop; what waits for it and the write are lost). What is
-                                 lost is counted in bytes_dropped, and kept by history= */
+    const char *obuf_full;    /* when a write finds no room in obuf: "wait" (the frontend does, CHR_ERR_WOULD_BLOCK; NULL
+                                 is the same), "drop-oldest" (what has waited longest is lost, and a write takes all),
+                                 or "disconnect" (the peer, from the loop; what waits for it and the write are lost).
+                                 What is lost is counted in bytes_dropped, and kept by history */
 } chr_common_options;
 
 /* A key=value list while it is being read; backends meet it only in their `uri` slot. */
@@ -431,18 +431,22 @@ CHARDEV_API int chr_add_client(chr_context *ctx, const char *id, int fd, chr_err
 /* Blocks until connected or failed; with reconnect, through retries. CHR_ERR_IN_HANDLER from inside a handler. */
 CHARDEV_API int chr_wait_connected(chr_dev *dev, chr_error *err);
 
-/* Opens all log files (logfile=) anew by their paths and adds to them: after logrotate has moved them away. One that can't be
- * opened is told to the `log` hook, and the old file goes on; a log that was switched off because it could not be written goes
- * on in the new file. Relative paths are those from the creation. Returns 0, or the first error. The owner thread, any handler. */
+/* Opens all log files (logfile=) anew by their paths and adds to them: after logrotate has moved them away. One
+ * that can't be opened is told to the `log` hook, and the old file goes on; a log that was switched off because it
+ * could not be written goes on in the new file. Relative paths are those from the creation. Returns 0, or the first
+ * error. The owner thread, any handler. */
 CHARDEV_API int chr_log_reopen(chr_context *ctx);
 
 typedef struct chr_info {
     const char *id, *backend;  /* live as long as the chardev */
-    char        filename[512]; /* where the far side is: "unix:/tmp/s,server=on", "disconnected:tcp:...", "pty:/dev/pts/3" */
-    char        address[512];  /* the actual address of a socket, port 0 resolved; else empty */
+    char        filename[512]; /* where the far side is: "unix:/tmp/s,server=on", "disconnected:tcp:...", "pty:/dev/pts/3"; a connected
+                                  TCP socket: "tcp:OWN:PORT,server=on <-> PEER:PORT"; what came as fd= shows what it is */
+    char        address[512];  /* of a socket: where a server listens (port 0 resolved), whom a client is connected to; of udp its own.
+                                  HOST:PORT in numbers, IPv6 in brackets; CID:PORT; a path, "@NAME" if it is abstract. Else empty */
+    char        peer[512];     /* the same of the peer that is connected, or of udp's; empty when it has no name (most unix clients) */
     int         frontend_open, be_open;
     int         comes_back;    /* when closed, it may open again by itself: a server, a pty, a client with reconnect */
-    uint64_t    bytes_in, bytes_out, bytes_dropped; /* from the far side; taken for it; lost: nobody was there, or it went, or obuf-full= */
+    uint64_t    bytes_in, bytes_out, bytes_dropped; /* from the far side; taken for it; lost */
     uint64_t    bytes_queued;  /* those that wait here still, in history=, obuf= or a layer (there as they are encoded) */
 } chr_info;
 
@@ -769,7 +773,7 @@ typedef struct chr_fd_options { /* from success on the chardev owns the descript
 typedef struct chr_file_options {
     chr_common_options common;
     const char        *path;       /* written; required */
-    chr_bool           append;     /* default off: emptied, then written at our own position (a hole, if others empty it) */
+    chr_bool           append;     /* default off: emptied first, then written at our own position */
     const char        *input_path; /* read as input, or NULL */
 } chr_file_options;
 
@@ -2500,8 +2504,8 @@ static int chr__os_link_leads_to(const char *path, const char *target)
     return n >= 0 && (size_t)n == strlen(target) && memcmp(text, target, (size_t)n) == 0;
 }
 
-/* The symlink to a terminal bears the time of that terminal's last change (ctime), to be told from one to a later terminal of the
- * same name. Afresh after each change of owner or mode. */
+/* The symlink to a terminal bears the time of that terminal's last change (ctime), to be told from one to a later
+ * terminal of the same name. Afresh after each change of owner or mode. */
 static void chr__os_link_stamp(const char *path, const char *terminal)
 {
     struct stat     info;
@@ -2513,8 +2517,8 @@ static void chr__os_link_stamp(const char *path, const char *terminal)
     (void)CHR_SYS(utimensat)(AT_FDCWD, path, times, AT_SYMLINK_NOFOLLOW);
 }
 
-/* 1 = a symlink into the file system of the pty `own`, left behind by a process that is gone: its terminal is gone too, or another
- * has its name by now, made after the link. -1 = one to a terminal in use; 0 = any other file. */
+/* 1 = a symlink into the file system of the pty `own`, left behind by a process that is gone: its terminal is gone
+ * too, or another has its name by now, made after the link. -1 = one to a terminal in use; 0 = any other file. */
 static int chr__os_link_is_stale(const char *path, const char *own)
 {
     size_t          directory = (size_t)(strrchr(own, '/') - own) + 1;
@@ -5173,9 +5177,10 @@ static int chr__file_notifier(chr_context *ctx)
     return fd;
 }
 
-/* Fails where the system has no such thing, or no more of it: then the file has to be looked at from time to time. `changed` only
- * notes what it is told. */
-static int chr__file_watch_start(chr_context *ctx, chr__file_watch *watch, const char *path, void (*changed)(void *, int), void *opaque)
+/* Fails where the system has no such thing, or no more of it: then the file has to be looked at from time to time.
+ * `changed` only notes what it is told. */
+static int chr__file_watch_start(chr_context *ctx, chr__file_watch *watch, const char *path,
+                                 void (*changed)(void *, int), void *opaque)
 {
     int fd = chr__file_notifier(ctx), number = fd < 0 ? fd : chr__os_notifier_add(fd, path);
 
@@ -6055,6 +6060,7 @@ static void chr__record_give_up(chr_context *ctx, const char *why)
 static int chr__record_write(chr_context *ctx, unsigned number, chr__record_kind kind, int64_t value, uint32_t extra, const void *buf, size_t len)
 {
     unsigned char head[CHR__RECORD_HEAD];
+    char          line[120];
     int           code;
 
     chr__put_le(head, len, 4);
@@ -6068,8 +6074,10 @@ static int chr__record_write(chr_context *ctx, unsigned number, chr__record_kind
     code = chr__write_file(ctx->recorder->fd, ctx->recorder->type, head, sizeof head);
     if (code == 0)
         code = chr__write_file(ctx->recorder->fd, ctx->recorder->type, buf, len);
-    if (code < 0)
-        chr__record_give_up(ctx, "the recording can't be written: it ends here");
+    if (code < 0) {
+        chr__format(line, sizeof line, "the recording can't be written: %s: it ends here", chr_error_text(code));
+        chr__record_give_up(ctx, line);
+    }
     return code;
 }
 
@@ -6437,8 +6445,8 @@ static void chr__outbox_event(chr_dev *dev, int event)
 
 /* -- obuf-full= -- */
 
-/* The oldest bytes go out of the queue. Behind history that the peer has still to get they are history that it has still to get; then
- * it is the oldest of that which is lost. */
+/* The oldest bytes go out of the queue. Behind history that the peer has still to get they are history that it has
+ * still to get; then it is the oldest of that which is lost. */
 static void chr__outbox_forget(chr_dev *dev, const void *buf, size_t len)
 {
     chr__outbox *outbox = dev->outbox;
@@ -6454,7 +6462,7 @@ static void chr__outbox_push(chr_dev *dev, const char *buf, size_t len)
 {
     chr__outbox         *outbox = dev->outbox;
     const unsigned char *piece;
-    size_t               size, excess = outbox->queue.count + len > outbox->queue.size ? outbox->queue.count + len - outbox->queue.size : 0;
+    size_t               size, room = outbox->queue.size - outbox->queue.count, excess = len > room ? len - room : 0;
 
     for (; excess > 0 && outbox->queue.count > 0; excess -= size, chr__ring_take(&outbox->queue, size)) {
         piece = chr__ring_piece(&outbox->queue, 0, &size);
@@ -6992,8 +7000,8 @@ static void chr__civil_date(int64_t days, int *year, int *month, int *day)
 
 static int chr__log_stamp(chr_context *ctx, char *text, size_t size)
 {
-    int64_t ms = chr__floor_divide(ctx->config.wall_clock(ctx->config.opaque), 1000000), days = chr__floor_divide(ms, 86400000);
-    int64_t in_day = ms - days * 86400000;
+    int64_t ms = chr__floor_divide(ctx->config.wall_clock(ctx->config.opaque), 1000000);
+    int64_t days = chr__floor_divide(ms, 86400000), in_day = ms - days * 86400000;
     int     year, month, day;
 
     chr__civil_date(days, &year, &month, &day);
@@ -7031,7 +7039,8 @@ static void chr__log_goes_on(chr_dev *dev, int code)
     char text[300];
 
     dev->log->size = 0;
-    chr__format(text, sizeof text, "cannot begin a new log file %s: %s: the old one grows", dev->log->path, chr_error_text(code));
+    chr__format(text, sizeof text, "cannot begin a new log file %s: %s: the old one grows", dev->log->path,
+                chr_error_text(code));
     chr__log_line(dev->ctx, dev->id, text);
 }
 
@@ -7129,11 +7138,14 @@ CHR__COLD void chr__log_record(chr_dev *dev, const void *buf, size_t len)
 
     if (dev->log->fd < 0)
         return;
-    code = dev->log->stamped ? chr__log_stamped_lines(dev, (const char *)buf, len) : chr__log_put(dev, (const char *)buf, len);
+    if (dev->log->stamped)
+        code = chr__log_stamped_lines(dev, (const char *)buf, len);
+    else
+        code = chr__log_put(dev, (const char *)buf, len);
     if (code == 0)
         return;
-    chr__format(text, sizeof text, "cannot write the log file %s: logging is off from here on",
-                ((const chr_common_options *)dev->options)->logfile);
+    chr__format(text, sizeof text, "cannot write the log file %.160s: %s: logging is off from here on",
+                ((const chr_common_options *)dev->options)->logfile, chr_error_text(code));
     chr__os_close(dev->log->fd);
     dev->log->fd = -1;
     chr__log_line(dev->ctx, dev->id, text); /* last: the hook may well write to this chardev, or remove it */
@@ -7765,7 +7777,7 @@ static void chr__hand_over(chr_frontend *fe, chr_dev *from, chr_dev *to)
 }
 
 /* The frontend takes its old backend again, if it is still there itself. */
-static int chr__swap_back(chr_dev *old, chr_dev *fresh, int was_open, chr_error *err)
+static int chr__swap_back(chr_dev *old, chr_dev *fresh, chr_error *err)
 {
     chr_frontend *fe = fresh->frontend;
 
@@ -7775,7 +7787,9 @@ static int chr__swap_back(chr_dev *old, chr_dev *fresh, int was_open, chr_error 
     chr__give_up(fresh);
     chr__update(old);
     chr__fail(err, CHR_ERR_BUSY, "the frontend of '%s' refuses the new backend", old->id);
-    if (fe && was_open)
+    if (fe && fe->told_open && !old->be_open) /* the new one was, and has told it */
+        chr_be_tell_event(fe, CHR_EVENT_CLOSED);
+    else if (fe)
         chr__tell_state(fe, old);
     return CHR_ERR_BUSY;
 }
@@ -7784,19 +7798,17 @@ static int chr__swap_back(chr_dev *old, chr_dev *fresh, int was_open, chr_error 
 static int chr__swap(chr_dev *old, chr_dev *fresh, chr_error *err)
 {
     chr_frontend *fe;
-    int           was_open;
 
     if (old->pending & ~CHR__RECORDED) /* it won't come any more after this */
         chr__notify_now(old);
     fe = old->frontend;
-    was_open = fe && fe->told_open;
-    if (was_open && !fresh->be_open)
+    if (fe && fe->told_open && !fresh->be_open)
         chr_be_tell_event(fe, CHR_EVENT_CLOSED);
     if (!fe || old->frontend != fe || !fe->handlers.change)
-        return chr__swap_back(old, fresh, 0, err);
+        return chr__swap_back(old, fresh, err);
     chr__hand_over(fe, old, fresh);
     if (fe->handlers.change(fe->opaque) < 0)
-        return chr__swap_back(old, fresh, was_open, err);
+        return chr__swap_back(old, fresh, err);
     chr__replace(old, fresh);
     chr__update(fresh);
     if (fresh->frontend == fe)
@@ -9957,11 +9969,12 @@ static void chr__linger_go_on(chr__linger *linger)
     linger->is_over |= code == 0;
     chr__linger_count(linger);
     input = chr__linger_discard(linger);
-    if ((code < 0 && code != CHR_ERR_WOULD_BLOCK) || (input != CHR_ERR_WOULD_BLOCK && linger->is_over) || chr__linger_is_done(linger)) {
+    waits = !linger->is_over && chr__layers_unsent(linger->top) >= 0;
+    /* At the end of its input a peer that has suspended us can't resume us. */
+    if ((code < 0 && code != CHR_ERR_WOULD_BLOCK) || (input != CHR_ERR_WOULD_BLOCK && !waits) || chr__linger_is_done(linger)) {
         chr__linger_end(linger);
         return;
     }
-    waits = !linger->is_over && chr__layers_unsent(linger->top) >= 0;
     chr_watch_set(&linger->watch, (waits ? CHR_OUT : 0) | (input == CHR_ERR_WOULD_BLOCK ? CHR_IN : 0));
 }
 
@@ -13138,7 +13151,7 @@ typedef struct chr__pty {
     chr__file_watch opened;  /* of the slave */
     int             is_told; /* that watch works: it has told of our own opening */
     int             openers; /* of which it has told; fewer than there are, where it has taken two for one */
-    int             is_left, is_renewed; /* since the last look: the last of them has gone; and another has come after that */
+    int             is_left, is_renewed; /* since the last look: the last has gone; and another has come after that */
     chr_timer       look;    /* whether the slave is open */
     chr_idle        look_soon;
     char            slave[64];
@@ -13175,8 +13188,8 @@ static void chr__pty_hung_up(chr__stream *stream, int code)
     chr_be_event(stream->dev, CHR_EVENT_CLOSED);
 }
 
-/* The master reports a hang-up as long as nobody has the slave open; with input, somebody was here since we last looked. 1 = it is
- * open now; 0 = nobody is there; or an error. */
+/* The master reports a hang-up as long as nobody has the slave open; with input, somebody was here since we last
+ * looked. 1 = it is open now; 0 = nobody is there; or an error. */
 static int chr__pty_try(chr__pty *pty)
 {
     chr__fd_dev *base = &pty->base;
@@ -13198,7 +13211,8 @@ static void chr__pty_renew(chr__pty *pty)
         chr__pty_hung_up(&pty->base.stream, 0);
 }
 
-/* Whether poll() can still tell of the hang-up when the last one has gone: else another has come, or some have not been counted. */
+/* Whether poll() can still tell of the hang-up when the last one has gone: else another has come, or some have not
+ * been counted. */
 static void chr__pty_check_left(chr__pty *pty)
 {
     int ready = chr__os_wait(pty->base.in, CHR_IN | CHR_HUP, 0);
@@ -13269,7 +13283,8 @@ static int chr__pty_write(chr_dev *dev, const void *buf, size_t len)
 /* A link that is left from a process that is gone is replaced. */
 static int chr__pty_make_link(chr__pty *pty, const char *path, chr_error *err)
 {
-    int code = chr__os_symlink(pty->slave, path, err), stale = code == CHR_ERR_EXISTS ? chr__os_link_is_stale(path, pty->slave) : 0;
+    int code = chr__os_symlink(pty->slave, path, err);
+    int stale = code == CHR_ERR_EXISTS ? chr__os_link_is_stale(path, pty->slave) : 0;
 
     if (stale > 0) {
         chr__os_unlink(path);
@@ -14334,6 +14349,7 @@ static void chr__udp_describe(const chr_dev *dev, chr_info *info)
 
     chr__format(info->filename, sizeof info->filename, "udp:%s", udp->name);
     chr__os_socket_name(udp->fd, 0, info->address, sizeof info->address);
+    chr__os_socket_name(udp->fd, 1, info->peer, sizeof info->peer);
 }
 
 static const chr_backend chr__udp_kind = {
@@ -17804,7 +17820,7 @@ static int chr__tls_shutdown(chr__layer *layer)
     if (n < 0)
         return CHR_ERR_DISCONNECTED;
     tls->said_goodbye = 1;
-    return layer->below->slots->shutdown(layer->below);
+    return layer->below->slots->shutdown ? layer->below->slots->shutdown(layer->below) : 0; /* its FIN may have gone already */
 }
 
 static void chr__tls_close(chr__layer *layer)
@@ -18634,7 +18650,8 @@ static void chr__socket_try_again(void *opaque)
     chr__socket_try((chr__socket *)opaque);
 }
 
-/* A unix server's backlog is full (EAGAIN), and poll() can't tell when there is room. As TCP does, wait, though not for ever. */
+/* A unix server's backlog is full (EAGAIN), and poll() can't tell when there is room. As TCP does, wait, though not
+ * for ever. */
 static int chr__socket_waits_for_backlog(chr__socket *sock)
 {
     if (!sock->is_unix || chr__time_left(sock->dev.ctx, sock->gives_up) == 0)
@@ -18959,27 +18976,40 @@ static int chr__socket_ioctl(chr_dev *dev, int command, void *arg)
     return code;
 }
 
+/* Of a descriptor that was given: what it has turned out to be, as long as it is there. */
+static chr_address_type chr__socket_shown_type(const chr__socket *sock)
+{
+    chr__socket_facts facts;
+
+    if (sock->address.type != CHR_ADDR_FD || (sock->listener < 0 && !sock->peer))
+        return sock->address.type;
+    chr__os_socket_facts(sock->listener >= 0 ? sock->listener : sock->peer->fd, &facts);
+    return facts.is_unix ? CHR_ADDR_UNIX : facts.is_inet ? CHR_ADDR_INET : CHR_ADDR_VSOCK;
+}
+
 static void chr__socket_describe(const chr_dev *dev, chr_info *info)
 {
     static const char *const schemes[] = { "", "tcp", "unix", "vsock", "fd" };
     const chr__socket       *sock = (const chr__socket *)dev;
     const char              *scheme = chr__layer_scheme(chr__socket_options(sock));
-    int                      is_inet = sock->address.type == CHR_ADDR_INET, is_open = sock->peer != NULL;
-    char                     name[300], peer[200] = "";
+    chr_address_type         type = chr__socket_shown_type(sock);
+    int                      is_given = type != sock->address.type, is_open = sock->peer != NULL;
+    int                      has_two = is_open && type == CHR_ADDR_INET; /* our end's number is news too */
+    char                     name[512];
 
     chr__address_name(&sock->address, name, sizeof name);
+    if (is_open)
+        chr__os_socket_name(sock->peer->fd, 1, info->peer, sizeof info->peer);
     if (sock->listener >= 0)
         chr__os_socket_name(sock->listener, 0, info->address, sizeof info->address);
-    if (is_open && is_inet) {
-        chr__os_socket_name(sock->peer->fd, 1, peer, sizeof peer);
+    else if (!sock->is_server)
+        memcpy(info->address, info->peer, sizeof info->address);
+    if (has_two || (is_given && !sock->is_server && !info->peer[0]))
         chr__os_socket_name(sock->peer->fd, 0, name, sizeof name);
-    } else if (is_inet && sock->is_server) {
-        chr__format(name, sizeof name, "%.*s", (int)sizeof name - 1, info->address);
-    }
-    if (is_open && !sock->is_server)
-        chr__os_socket_name(sock->peer->fd, 1, info->address, sizeof info->address);
-    chr__format(info->filename, sizeof info->filename, "%s%s:%s%s%s%s", is_open ? "" : "disconnected:",
-                scheme ? scheme : schemes[sock->address.type], name, sock->is_server ? ",server=on" : "", peer[0] ? " <-> " : "", peer);
+    else if (is_given || (type == CHR_ADDR_INET && sock->is_server))
+        memcpy(name, info->address, sizeof name);
+    chr__format(info->filename, sizeof info->filename, "%s%s:%.300s%s%s%.180s", is_open ? "" : "disconnected:",
+                scheme ? scheme : schemes[type], name, sock->is_server ? ",server=on" : "", has_two ? " <-> " : "", has_two ? info->peer : "");
     info->comes_back = sock->is_server || sock->retry_ms > 0;
 }
 

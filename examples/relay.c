@@ -1,7 +1,7 @@
 /*
  * relay - joins two chardevs, as socat does: what comes out of one goes into the other.
  *
- *     build/relay [--keep] [-object O]... A B
+ *     build/relay [--keep] [-log-reopen-on-hup] [-object O]... A B
  *     build/relay help            all backends
  *     build/relay socket,help     the options of one
  *
@@ -68,13 +68,14 @@ struct relay {
     struct side  a, b;
     chr_timer    quiet;
     int          keep;
+    int          reopens;    /* its log files, on SIGHUP */
     int          draining; /* nothing more is read */
     int          done;
     int          status;
 };
 
 static struct relay          relay;
-static volatile sig_atomic_t told_to_stop;
+static volatile sig_atomic_t told_to_stop, told_to_reopen;
 
 /* ---- the end ------------------------------------------------------------------------------------------------------- */
 
@@ -449,6 +450,13 @@ static void on_signal(int number)
     chr_loop_wake(relay.ctx);
 }
 
+static void on_hang_up(int number)
+{
+    (void)number;
+    told_to_reopen = 1;
+    chr_loop_wake(relay.ctx);
+}
+
 static void on_log(void *opaque, const char *line)
 {
     (void)opaque;
@@ -488,9 +496,10 @@ static int help(chr_context *ctx, const char *text)
 }
 
 static const char usage_text[] =
-    "usage: relay [--keep] [-object O]... A B\n"
+    "usage: relay [--keep] [-log-reopen-on-hup] [-object O]... A B\n"
     "  A, B       the chardevs to join: socket,path=/tmp/a,server=on,wait=off and the like, or a URI, tcp:localhost:4444\n"
     "  --keep     go on when a side has closed for good, and drop what nobody takes\n"
+    "  -log-reopen-on-hup  open all log files anew on SIGHUP, instead of ending: for logrotate\n"
     "  -object O  TLS credentials that a socket names, tls-creds-x509,id=t,dir=DIR, or a list of the peers that are let in,\n"
     "             authz-list,id=who,match=NAME\n"
     "relay help lists all backends, relay BACKEND,help the options of one.\n";
@@ -502,7 +511,7 @@ static int usage(void)
 }
 
 /* The first signal ends the relay in order; a second one ends it at once. What nohup ignores stays ignored. */
-static void catch_signals(void)
+static void catch_signals(const struct relay *r)
 {
     static const int numbers[] = { SIGINT, SIGTERM, SIGHUP };
     struct sigaction action, before;
@@ -513,6 +522,16 @@ static void catch_signals(void)
     action.sa_flags = (int)SA_RESETHAND;
     for (i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         if (sigaction(numbers[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN) sigaction(numbers[i], &action, NULL);
+    if (!r->reopens) return;
+    action.sa_handler = on_hang_up;
+    action.sa_flags = 0;
+    sigaction(SIGHUP, &action, NULL);
+}
+
+static void reopen_logs(struct relay *r)
+{
+    told_to_reopen = 0;
+    chr_log_reopen(r->ctx); /* on_log() gets what fails */
 }
 
 /* What was read and can still be taken. */
@@ -549,8 +568,10 @@ static void relay_until_done(struct relay *r)
 
     chr_fe_set_handlers(&r->a.fe, &handlers, &r->a);
     chr_fe_set_handlers(&r->b.fe, &handlers, &r->b);
-    while (!r->done && !told_to_stop)
+    while (!r->done && !told_to_stop) {
         if (chr_loop_step(r->ctx, -1) < 0) end(r, TROUBLE);
+        if (told_to_reopen) reopen_logs(r);
+    }
     drain(r);
     leave(&r->a);
     leave(&r->b);
@@ -559,7 +580,7 @@ static void relay_until_done(struct relay *r)
 static int run(struct relay *r, const char *a, const char *b)
 {
     if (!open_side(r, &r->a, &r->b, "a", a) || !open_side(r, &r->b, &r->a, "b", b)) return TROUBLE;
-    catch_signals();
+    catch_signals(r);
     relay_until_done(r);
     return r->status;
 }
@@ -581,6 +602,9 @@ static int run_arguments(struct relay *r, int argc, char **argv)
     r->keep = argc > 1 && strcmp(argv[1], "--keep") == 0;
     argc -= 1 + r->keep;
     argv += 1 + r->keep;
+    r->reopens = argc > 0 && strcmp(argv[0], "-log-reopen-on-hup") == 0;
+    argc -= r->reopens;
+    argv += r->reopens;
     for (; argc > 1 && strcmp(argv[0], "-object") == 0; argc -= 2, argv += 2)
         if (add_object(r->ctx, argv[1]) < 0) return TROUBLE;
     for (i = 0; i < argc; i++)

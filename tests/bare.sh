@@ -10,7 +10,7 @@ export LC_ALL=C
 
 fail() {
     echo "bare: FAILED: $1"
-    [ $# -lt 2 ] || tail -n 60 "$2"
+    [ $# -lt 2 ] || grep -Ev '^CC |: skipped: |: [0-9]+ passed, 0 failed' "$2" | tail -n 100
     exit 1
 }
 

@@ -204,6 +204,10 @@ int main(int argc, char **argv)
     char             text[80];
     const char      *program = strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];
 
+    if (!test_first) {
+        printf("    %s: no tests: this compiler has no constructors (__attribute__); gcc and clang do\n", program);
+        failed++;
+    }
     for (test = test_first; test; test = test->next) {
         const char *verdict;
         if (!test_wanted(test->name, argc, argv)) continue;

@@ -1274,3 +1274,42 @@ TEST(a_refused_change_leaves_a_descriptor_open_whose_flags_are_unknown)
     detach(&rec);
     rig_close(&r);
 }
+
+static int prepare_and_refuse(void *opaque)
+{
+    recorder *rec = (recorder *)opaque;
+    chr_poll  polls[8];
+    int       timeout;
+    (void)chr_loop_prepare((chr_context *)rec->user, polls, 8, &timeout); /* asks the new backend for its state */
+    return -1;
+}
+
+/* The old backend is closed, the new one is open and has told so: the frontend that goes back is told CLOSED. */
+TEST(a_refused_backend_that_was_open_is_closed_again)
+{
+    static const chr_handlers handlers = { recorder_can_read, recorder_read, recorder_event, prepare_and_refuse };
+    recorder rec;
+    char     options[80];
+    int      fds[2];
+    rig      r;
+    rig_open(&r);
+    socket_pair(fds);
+    snprintf(options, sizeof options, "socket,id=x,fd=%d", fds[0]);
+    attach(&rec, make(&r, options));
+    close(fds[1]);
+    settle(&r);
+    CHECK_STR(rec.events, "OC");
+    rec.user = r.ctx;
+    chr_fe_set_handlers(&rec.fe, &handlers, &rec);
+    socket_pair(fds);
+    snprintf(options, sizeof options, "socket,fd=%d", fds[0]);
+    CHECK_INT(chr_change(r.ctx, "x", options, NULL), CHR_ERR_BUSY);
+    settle(&r);
+    CHECK(!rec.open && !rec.fe.told_open);
+    CHECK_STR(rec.events + strlen(rec.events) - 2, "OC");
+    CHECK_INT(strlen(rec.events), 4);
+    close(fds[0]);
+    close(fds[1]);
+    detach(&rec);
+    rig_close(&r);
+}

@@ -11,7 +11,7 @@
 #include <pthread.h>
 #include <sched.h>
 
-enum { MOST_THREADS = 10, PATTERN = 251 };
+enum { MOST_THREADS = 12, PATTERN = 251 };
 
 typedef struct combination combination;
 
@@ -48,6 +48,7 @@ typedef struct call_thread {
     pthread_t    thread;
     combination *of;
     void       (*call)(struct call_thread *);
+    chr_idle     idle;
     long         taken, wrong, turns;
 } call_thread;
 
@@ -63,7 +64,7 @@ struct combination {
     long              heard, out_of_order;        /* atomic: by the far side */
     call_thread       threads[MOST_THREADS];
     int               count, saved[2];
-    long              read, writable, opened;
+    long              read, writable, opened, idles;
     pthread_t         far_thread;
     char              buffer[1 << 14];            /* of stdout, while it is the chardev's */
 };
@@ -144,6 +145,17 @@ static void call_wake(call_thread *t)
     chr_loop_wake(t->of->r.ctx);
 }
 
+static void on_idle(void *opaque)
+{
+    ((combination *)opaque)->idles++; /* on the owner's thread: nobody else counts */
+}
+
+static void call_idle(call_thread *t)
+{
+    if (t->turns % 3) chr_idle_start(t->of->r.ctx, &t->idle, on_idle, t->of);
+    else chr_idle_stop(&t->idle);
+}
+
 /* The owner locks once in a while; so may others. */
 static void call_lock(call_thread *t)
 {
@@ -158,7 +170,7 @@ static const struct call_kind {
     { "write", call_write },               { "write_all", call_write_all },   { "read_all", call_read_all },
     { "printf", call_printf },             { "accept_input", call_accept_input }, { "add_watch", call_add_watch },
     { "backend_open", call_backend_open }, { "loop_stop", call_stop },        { "loop_wake", call_wake },
-    { "loop_lock", call_lock },
+    { "loop_lock", call_lock },            { "idle_start", call_idle },
 };
 enum { CALLS = sizeof calls / sizeof *calls };
 
@@ -274,9 +286,7 @@ static void owner_swaps(combination *c)
     int       code = chr_change(c->r.ctx, "d", "ringbuf,size=64", &err);
     CHECK(code == 0 || code == CHR_ERR_NOT_SUPPORTED || code == CHR_ERR_BUSY);
     if (code < 0 || c->kind->far == 'f') return; /* its descriptors are gone with it */
-    chr_loop_unlock(c->r.ctx);
-    chr_loop_step(c->r.ctx, 1);
-    chr_loop_lock(c->r.ctx);
+    chr_loop_step(c->r.ctx, 0);
     if (!CHECK_INT(chr_change(c->r.ctx, "d", c->text, &err), 0)) NOTE("%s", err.text);
 }
 
@@ -311,7 +321,8 @@ static void owner_main(combination *c, int ms)
     int     turn;
     for (turn = 0; real_ms() < end; turn++) {
         chr_loop_step(c->r.ctx, turn % 2);
-        if (turn % 8 == 7) {
+        if (turn % 8 == 7) c->owner->acts(c);
+        if (turn % 16 == 3) { /* as one: nobody is in between */
             chr_loop_lock(c->r.ctx);
             c->owner->acts(c);
             chr_loop_unlock(c->r.ctx);

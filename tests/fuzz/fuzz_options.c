@@ -57,12 +57,12 @@ static int options_try(chr_context *ctx, const char *key, const char *value)
     return dev ? 0 : err.code;
 }
 
-/* The slow truth: digits, or 0x and hex digits, one sign; 128 bits wide. Returns 0 where it is no number in 64 bits. */
+/* The slow truth: digits, or 0x and hex digits, one sign. Returns 0 where it is no number in 64 bits. */
 static int options_number(const char *text, int64_t *value)
 {
     const char *digits = "0123456789abcdef";
-    __extension__ __int128 sum = 0;
-    int base = 10, negative = *text == '-';
+    uint64_t    sum = 0, digit, base = 10;
+    int         negative = *text == '-';
     if (negative) text++;
     if (text[0] == '0' && (text[1] == 'x' || text[1] == 'X')) {
         base = 16;
@@ -71,13 +71,12 @@ static int options_number(const char *text, int64_t *value)
     if (!*text) return 0;
     for (; *text; text++) {
         const char *found = strchr(digits, tolower((unsigned char)*text));
-        if (!found || found - digits >= base) return 0;
-        sum = sum * base + (found - digits);
-        if (sum > (__extension__(__int128)1 << 64)) return 0;
+        digit = found ? (uint64_t)(found - digits) : base;
+        if (digit >= base || sum > (UINT64_MAX - digit) / base) return 0;
+        sum = sum * base + digit;
     }
-    if (negative) sum = -sum;
-    if (sum > INT64_MAX || sum < INT64_MIN) return 0;
-    *value = (int64_t)sum;
+    if (sum > (uint64_t)INT64_MAX + (uint64_t)negative) return 0;
+    *value = (int64_t)(negative ? 0 - sum : sum);
     return 1;
 }
 
