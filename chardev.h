@@ -209,7 +209,8 @@ typedef struct chr_idle     chr_idle;
 typedef struct chr_config {
     void *opaque;
     void *(*allocate)(void *opaque, void *ptr, size_t size); /* like realloc(); size 0 frees. Default: realloc and free */
-    void  (*log)(void *opaque, const char *line);            /* what no caller can be told, e.g. a failed reconnect */
+    void  (*log)(void *opaque, const char *line);            /* what no caller can be told, e.g. a failed reconnect; it may
+                                                                call what a handler may */
     int64_t (*clock)(void *opaque);                          /* monotonic nanoseconds, for timers; what blocks counts in
                                                                 real time. Default: the system's */
     int64_t (*wall_clock)(void *opaque);                     /* nanoseconds since 1970 UTC, for log files and mux stamps */
@@ -931,7 +932,8 @@ CHARDEV_API int chr_braille_resized(chr_dev *dev);
 CHARDEV_API void chr_spice_set_server(chr_context *ctx, void *server);
 #endif
 
-/* Between the two, OPENED is held back on every mux, so that banners go to the frontend that has the focus in the end. */
+/* Between the two, OPENED is held back on every mux, so that banners go to the frontend that has the focus in the end; and so is input for
+ * frontends that have not been told OPENED. */
 CHARDEV_API void chr_mux_suspend_open(chr_context *ctx);
 CHARDEV_API void chr_mux_resume_open(chr_context *ctx);
 
@@ -3971,8 +3973,8 @@ struct chr_context {
     chr_watch    notifier;     /* of the descriptor that tells of all of them; made with the first */
 #endif
     int          depth;        /* handlers and dispatches that are running: nothing is freed before it is 0 */
-    int          quiet;        /* calls into a backend's slots: events wait for the loop */
-    int          outside;      /* those of them that no frontend makes: to a recorder their events come by themselves */
+    int          quiet;        /* slots that run: events wait for the loop */
+    int          outside;      /* those of them that no call of a frontend's has led to */
     int          untidy;       /* something was removed meanwhile, or a foreign loop wants to know the time-out */
     int          sleeping;     /* in poll, ours or a foreign loop's: whoever changes something then must wake it */
     int          hurry;        /* among the starved ones is one to be asked before the loop sleeps */
@@ -4186,17 +4188,25 @@ static int chr__write_file(int fd, chr__fd_type type, const void *buf, size_t le
     return 0;
 }
 
+/* The hook is a handler like any other: what it removes stays in memory, since the one who logs goes on. */
+static void chr__log_text(chr_context *ctx, const char *line)
+{
+    if (!ctx->config.log)
+        return;
+    CHR__LOCK(ctx);
+    ctx->depth++;
+    ctx->config.log(ctx->config.opaque, line);
+    ctx->depth--;
+    CHR__UNLOCK(ctx);
+}
+
 /* For what no caller can be told. */
 CHR__PRIVATE void chr__log_line(chr_context *ctx, const char *id, const char *text)
 {
     char line[sizeof(((chr_error *)0)->text) + 160];
 
-    if (!ctx->config.log)
-        return;
     chr__format(line, sizeof line, "chardev %s: %s", id, text);
-    CHR__LOCK(ctx);
-    ctx->config.log(ctx->config.opaque, line);
-    CHR__UNLOCK(ctx);
+    chr__log_text(ctx, line);
 }
 
 CHARDEV_API const char *chr_error_text(int code)
@@ -4861,6 +4871,19 @@ static void chr__return(chr_context *ctx)
  * events, writability and the question for room are posted to the loop. The lock is held. */
 static void chr__quiet(chr_context *ctx) { ctx->quiet++; }
 static void chr__loud(chr_context *ctx) { ctx->quiet--; }
+
+/* The same for a slot that no call of a frontend's has led to: for a recorder its events come by themselves. */
+static void chr__quiet_outside(chr_context *ctx)
+{
+    ctx->quiet++;
+    ctx->outside++;
+}
+
+static void chr__loud_outside(chr_context *ctx)
+{
+    ctx->quiet--;
+    ctx->outside--;
+}
 
 /* -- chardevs whose `update` is due: it asks the frontend for room, and what to wait for -- */
 
@@ -6125,11 +6148,7 @@ static void chr__record_close(chr_context *ctx)
 static void chr__record_give_up(chr_context *ctx, const char *why)
 {
     chr__record_close(ctx);
-    if (!ctx->config.log)
-        return;
-    CHR__LOCK(ctx);
-    ctx->config.log(ctx->config.opaque, why);
-    CHR__UNLOCK(ctx);
+    chr__log_text(ctx, why);
 }
 
 /* One record, at once, so that a crash loses none. As with the log file, failure never disturbs the traffic. */
@@ -6471,7 +6490,7 @@ CHR__PRIVATE void chr__outbox_purge(chr_dev *dev)
 }
 
 /* As much as the backend takes: first the history, then what was queued behind it. */
-static void chr__outbox_drain(chr_dev *dev)
+static void chr__outbox_send(chr_dev *dev)
 {
     chr__outbox         *outbox = dev->outbox;
     const unsigned char *piece;
@@ -6493,6 +6512,13 @@ static void chr__outbox_drain(chr_dev *dev)
     }
     if (n < 0 && n != CHR_ERR_WOULD_BLOCK)
         chr__outbox_drop(dev, n);
+}
+
+static void chr__outbox_drain(chr_dev *dev)
+{
+    chr__quiet_outside(dev->ctx);
+    chr__outbox_send(dev);
+    chr__loud_outside(dev->ctx);
 }
 
 /* Each new peer gets the history first. At CLOSED only the input may have ended, so that the rest still goes: not from inside a slot, which
@@ -6672,12 +6698,12 @@ CHR__COLD int chr__end_output(chr_dev *dev)
 {
     int code = CHR_ERR_WOULD_BLOCK;
 
-    chr__quiet(dev->ctx);
+    chr__quiet_outside(dev->ctx);
     if (dev->outbox)
         chr__outbox_drain(dev);
     if (!chr__outbox_waits(dev))
         code = dev->kind->peer->shutdown(dev);
-    chr__loud(dev->ctx);
+    chr__loud_outside(dev->ctx);
     dev->ending = code == CHR_ERR_WOULD_BLOCK;
     chr__set_extras(dev);
     return dev->ending ? 0 : code;
@@ -7215,9 +7241,9 @@ CHR__COLD void chr__log_record(chr_dev *dev, const void *buf, size_t len)
         return;
     chr__format(text, sizeof text, "cannot write the log file %.160s: %s: logging is off from here on",
                 ((const chr_common_options *)dev->options)->logfile, chr_error_text(code));
-    chr__log_line(dev->ctx, dev->id, text);
     chr__os_close(dev->log->fd);
     dev->log->fd = -1;
+    chr__log_line(dev->ctx, dev->id, text); /* last: the hook may well write to this chardev, or remove it */
 }
 
 static int chr__log_reopen(chr_dev *dev)
@@ -7359,12 +7385,12 @@ static void chr__close(chr_dev *dev)
 {
     if (dev->removed)
         return;
-    chr__quiet(dev->ctx);
+    chr__quiet_outside(dev->ctx);
     if (chr__outbox_waits(dev))
         chr__outbox_drain(dev); /* what still goes without waiting */
     if (dev->kind->close)
         dev->kind->close(dev);
-    chr__loud(dev->ctx);
+    chr__loud_outside(dev->ctx);
     chr__bury(dev);
 }
 
@@ -8578,7 +8604,9 @@ static int chr__shutdown(chr_dev *dev)
 
     if (!dev->kind->peer || !dev->kind->peer->shutdown)
         return CHR_ERR_NOT_SUPPORTED;
+    chr__quiet(dev->ctx);
     code = chr__end_output(dev);
+    chr__loud(dev->ctx);
     if (dev->ending)
         chr__update(dev);
     return code;
@@ -10186,21 +10214,20 @@ static int chr__linger_is_done(const chr__linger *linger)
     return linger->is_over && !linger->waits_for_end && (linger->is_unix || chr__os_unsent(linger->fd) == 0);
 }
 
-/* As far as it goes without waiting. */
+/* As far as it goes without waiting. A peer that wants no output now can't change that any more: what it says is thrown away. */
 static void chr__linger_go_on(chr__linger *linger)
 {
-    int code = linger->is_over ? 0 : chr__linger_send(linger), input, waits;
+    int code = linger->is_over ? 0 : chr__linger_send(linger), input;
 
     linger->is_over |= code == 0;
     chr__linger_count(linger);
     input = chr__linger_discard(linger);
-    waits = !linger->is_over && chr__layers_unsent(linger->top) >= 0;
-    /* At the end of its input a peer that has suspended us can't resume us. */
-    if ((code < 0 && code != CHR_ERR_WOULD_BLOCK) || (input != CHR_ERR_WOULD_BLOCK && !waits) || chr__linger_is_done(linger)) {
+    if ((code < 0 && code != CHR_ERR_WOULD_BLOCK) || (!linger->is_over && chr__layers_unsent(linger->top) < 0) ||
+        (input != CHR_ERR_WOULD_BLOCK && linger->is_over) || chr__linger_is_done(linger)) {
         chr__linger_end(linger);
         return;
     }
-    chr_watch_set(&linger->watch, (waits ? CHR_OUT : 0) | (input == CHR_ERR_WOULD_BLOCK ? CHR_IN : 0));
+    chr_watch_set(&linger->watch, (linger->is_over ? 0 : CHR_OUT) | (input == CHR_ERR_WOULD_BLOCK ? CHR_IN : 0));
 }
 
 static void chr__linger_ready(void *opaque, int events)
@@ -12424,14 +12451,17 @@ static int chr__mux_has(const chr__mux *mux, const chr__mux_slot *slot)
     return each != NULL;
 }
 
-/* What its frontend takes now. It may go away when it is asked: then nothing. */
+/* What its frontend takes now: nothing before OPENED. It may go away when it is asked: then nothing. */
 CHR__HOT static size_t chr__mux_room(const chr__mux *mux, const chr__mux_slot *slot)
 {
     const chr_frontend *fe = slot->fe;
     void               *opaque = fe->opaque;
     int               (*can_read)(void *) = fe->handlers.can_read;
-    int                 room = !fe->handlers.read ? 0 : can_read ? can_read(opaque) : CHR__BUFFER_SIZE;
+    int                 room;
 
+    if (!fe->handlers.read || (mux->dev.ctx->open_suspended && fe->handlers.event && !fe->told_open))
+        return 0;
+    room = can_read ? can_read(opaque) : CHR__BUFFER_SIZE;
     return room > 0 && chr__mux_has(mux, slot) && slot->fe == fe && chr__has_answered(fe, can_read, opaque) ? (size_t)room : 0;
 }
 
@@ -12553,6 +12583,8 @@ static void chr__mux_deliver(void *opaque)
 {
     chr__mux *mux = (chr__mux *)opaque;
 
+    if (mux->dev.pending) /* first what happened before */
+        chr__notify_now(&mux->dev);
     chr__mux_each(mux, chr__mux_deliver_held, 0);
     if (!mux->dev.removed && mux->backlog_start < mux->backlog_end)
         mux->backlog_start += chr__mux_process(mux, mux->backlog + mux->backlog_start, mux->backlog_end - mux->backlog_start);
@@ -15955,15 +15987,28 @@ static int chr__telnet_is_agreed(const chr__telnet *telnet)
            ours[CHR__TELNET_BINARY] == CHR__TELNET_YES && theirs[CHR__TELNET_BINARY] == CHR__TELNET_YES;
 }
 
-/* What a host says before it agrees is for people, like a greeting: it is dropped. What follows the agreement stays in the inbox. */
+/* Whether what comes next is no data. */
+static int chr__telnet_is_at_command(const chr__telnet *telnet)
+{
+    const unsigned char *next = telnet->in.bytes + telnet->in.start;
+
+    return telnet->state != CHR__TELNET_IN_DATA || (telnet->in.end - telnet->in.start >= 2 && next[0] == CHR__TELNET_IAC &&
+                                                    next[1] != CHR__TELNET_IAC && next[1] != CHR__TELNET_EOR);
+}
+
+/* What a host says before it agrees is for people, like a greeting: it is dropped. The rest of the negotiation is answered, and the first
+ * record stays in the inbox. */
 static void chr__telnet_agree(chr__telnet *telnet)
 {
     unsigned char dropped;
 
-    while (!chr__box_is_empty(&telnet->in) && !chr__telnet_is_agreed(telnet))
+    while (!chr__box_is_empty(&telnet->in) && (!chr__telnet_is_agreed(telnet) || chr__telnet_is_at_command(telnet))) {
         (void)chr__telnet_byte(telnet, telnet->in.bytes[telnet->in.start++], &dropped);
-    telnet->events = 0;
-    telnet->owed = -1;
+        if (!chr__telnet_is_agreed(telnet)) {
+            telnet->events = 0;
+            telnet->owed = -1;
+        }
+    }
 }
 
 static int chr__telnet_step_3270(chr__telnet *telnet, int *wants, chr_error *err)
@@ -20489,7 +20534,7 @@ CHARDEV_API void chr_context_free(chr_context *ctx)
     if (!ctx)
         return;
     if (chr__in_handler(ctx)) {
-        chr__log_line(ctx, "context", "chr_context_free() inside a handler does nothing");
+        chr__log_text(ctx, "chr_context_free() inside a handler does nothing");
         return;
     }
     (void)chr_record_stop(ctx);
@@ -20579,11 +20624,9 @@ static int chr__add_client(chr_dev *dev, int fd, chr_error *err)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': a %s takes no clients", dev->id, dev->kind->name);
     if (chr__given_note(dev, fd, 0) < 0)
         return chr__no_memory(err);
-    chr__quiet(ctx);
-    ctx->outside++;
+    chr__quiet_outside(ctx);
     code = dev->kind->peer->add_client(dev, fd, err);
-    ctx->outside--;
-    chr__loud(ctx);
+    chr__loud_outside(ctx);
     if (code < 0)
         chr__given_return(dev);
     else
@@ -20731,6 +20774,13 @@ CHARDEV_API void chr_mux_suspend_open(chr_context *ctx)
     ctx->open_suspended = 1;
 }
 
+/* OPENED, and after it the input that waits for that. */
+static void chr__mux_reopen(chr_dev *dev)
+{
+    chr__postpone(dev, 1u << CHR_EVENT_OPENED | (dev->input_over ? 1u << CHR_EVENT_INPUT_END : 0));
+    chr__update(dev);
+}
+
 CHARDEV_API void chr_mux_resume_open(chr_context *ctx)
 {
     chr_dev *dev;
@@ -20739,7 +20789,7 @@ CHARDEV_API void chr_mux_resume_open(chr_context *ctx)
     ctx->open_suspended = 0;
     for (dev = ctx->devs; dev; dev = dev->next)
         if (dev->kind->sharing && dev->be_open)
-            chr__postpone(dev, 1u << CHR_EVENT_OPENED | (dev->input_over ? 1u << CHR_EVENT_INPUT_END : 0));
+            chr__mux_reopen(dev);
     CHR__UNLOCK(ctx);
 }
 
@@ -20751,9 +20801,9 @@ static int chr__input_move(chr_dev *dev, int (*slot)(chr_dev *, int, int), int x
     if (!slot)
         return CHR_ERR_NOT_SUPPORTED;
     CHR__LOCK(dev->ctx);
-    chr__quiet(dev->ctx);
+    chr__quiet_outside(dev->ctx);
     code = slot(dev, x, y);
-    chr__loud(dev->ctx);
+    chr__loud_outside(dev->ctx);
     CHR__UNLOCK(dev->ctx);
     return code;
 }
@@ -20785,9 +20835,9 @@ CHARDEV_API int chr_input_sync(chr_dev *dev)
     if (!input || !input->sync)
         return CHR_ERR_NOT_SUPPORTED;
     CHR__LOCK(dev->ctx);
-    chr__quiet(dev->ctx);
+    chr__quiet_outside(dev->ctx);
     code = input->sync(dev);
-    chr__loud(dev->ctx);
+    chr__loud_outside(dev->ctx);
     CHR__UNLOCK(dev->ctx);
     return code;
 }
