@@ -642,7 +642,7 @@ TEST(descriptors_of_a_failed_creation)
 TEST(descriptors_of_refused_clients_and_names)
 {
     chr_error err;
-    int       sockets[2], i, code = -1;
+    int       sockets[2], more[2], i, code = -1;
     flags     f;
     char      options[200];
     rig       r;
@@ -661,8 +661,13 @@ TEST(descriptors_of_refused_clients_and_names)
         if (code < 0) check_flags(&f, "an allocation that fails");
     }
     CHECK(i > 2);
-    CHECK_INT(chr_add_client(r.ctx, "s", sockets[1], &err), CHR_ERR_BUSY);
     f = flags_of(sockets[1]);
+    make(&r, "socket,id=busy,host=127.0.0.1,port=0,server=on,wait=off"); /* without a handshake there is one client */
+    REQUIRE(socketpair(AF_UNIX, SOCK_STREAM, 0, more) == 0);
+    CHECK_INT(chr_add_client(r.ctx, "busy", more[0], &err), 0);
+    CHECK_INT(chr_add_client(r.ctx, "busy", sockets[1], &err), CHR_ERR_BUSY);
+    check_flags(&f, "a server that has its client");
+    close(more[1]);
     CHECK_INT(chr_fd_put(r.ctx, "1x", sockets[1], &err), CHR_ERR_INVALID);
     check_flags(&f, "a bad name");
     r.fail_at = r.calls + 1;
