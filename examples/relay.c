@@ -617,6 +617,7 @@ int main(int argc, char **argv)
     chr_config config;
     int        status;
 
+    signal(SIGPIPE, SIG_IGN); /* for what is said on stderr: who reads it may leave */
     memset(&config, 0, sizeof config);
     config.log = on_log;
     config.exit = on_exit_asked;

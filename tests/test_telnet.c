@@ -192,6 +192,28 @@ TEST(remove_inside_the_break_handler)
     line_close(&l);
 }
 
+/* A peer that asks whether we are there gets its answer also while a guest takes nothing; nothing overtakes anything. */
+TEST(answers_need_no_room)
+{
+    line l;
+    line_open_with_room(&l, "telnet", 1, 0);
+    listen_in(&l);
+    say_bytes(&l, "ab\xff\xf6" "c\xff\xf3" "d\xff\xf6", 10);
+    settle(&l.r);
+    CHECK_HEARD(&l, "\r\n[Yes]\r\n", 9);
+    CHECK_STR(l.rec.events, "O");
+    give_room(&l.rec, 2);
+    settle(&l.r);
+    CHECK_INPUT(&l.rec, "ab");
+    CHECK_STR(l.rec.events, "O");
+    give_room(&l.rec, UNLIMITED);
+    settle(&l.r);
+    CHECK_INPUT(&l.rec, "abcd");
+    CHECK_STR(l.rec.events, "OB");
+    CHECK_HEARD(&l, "\r\n[Yes]\r\n", 9);
+    line_close(&l);
+}
+
 TEST(terminal_size_is_told)
 {
     chr_terminal_size size = { 0, 0 };

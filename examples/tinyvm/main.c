@@ -200,6 +200,7 @@ int main(int argc, char **argv)
         fputs(o.help ? options_help : "tinyvm " CHARDEV_VERSION "\n", stdout);
         return 0;
     }
+    signal(SIGPIPE, SIG_IGN); /* for what is said on stderr: who reads it may leave */
     memset(&config, 0, sizeof config);
     config.opaque = &vm;
     config.log = log_line;

@@ -13,7 +13,7 @@ typedef struct wsm {
 
 static int wsm_good_code(int code)
 {
-    return code >= 1000 && code < 5000 && (code >= 3000 || (code <= 1011 && code != 1004 && code != 1005 && code != 1006));
+    return code >= 1000 && code < 5000 && (code >= 3000 || (code <= 1014 && code != 1004 && code != 1005 && code != 1006));
 }
 
 static int wsm_close(const unsigned char *payload, size_t len)
