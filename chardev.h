@@ -10182,21 +10182,20 @@ static int chr__linger_is_done(const chr__linger *linger)
     return linger->is_over && !linger->waits_for_end && (linger->is_unix || chr__os_unsent(linger->fd) == 0);
 }
 
-/* As far as it goes without waiting. */
+/* As far as it goes without waiting. A peer that wants no output now can't change that any more: what it says is thrown away. */
 static void chr__linger_go_on(chr__linger *linger)
 {
-    int code = linger->is_over ? 0 : chr__linger_send(linger), input, waits;
+    int code = linger->is_over ? 0 : chr__linger_send(linger), input;
 
     linger->is_over |= code == 0;
     chr__linger_count(linger);
     input = chr__linger_discard(linger);
-    waits = !linger->is_over && chr__layers_unsent(linger->top) >= 0;
-    /* At the end of its input a peer that has suspended us can't resume us. */
-    if ((code < 0 && code != CHR_ERR_WOULD_BLOCK) || (input != CHR_ERR_WOULD_BLOCK && !waits) || chr__linger_is_done(linger)) {
+    if ((code < 0 && code != CHR_ERR_WOULD_BLOCK) || (!linger->is_over && chr__layers_unsent(linger->top) < 0) ||
+        (input != CHR_ERR_WOULD_BLOCK && linger->is_over) || chr__linger_is_done(linger)) {
         chr__linger_end(linger);
         return;
     }
-    chr_watch_set(&linger->watch, (waits ? CHR_OUT : 0) | (input == CHR_ERR_WOULD_BLOCK ? CHR_IN : 0));
+    chr_watch_set(&linger->watch, (linger->is_over ? 0 : CHR_OUT) | (input == CHR_ERR_WOULD_BLOCK ? CHR_IN : 0));
 }
 
 static void chr__linger_ready(void *opaque, int events)
@@ -15874,15 +15873,28 @@ static int chr__telnet_is_agreed(const chr__telnet *telnet)
            ours[CHR__TELNET_BINARY] == CHR__TELNET_YES && theirs[CHR__TELNET_BINARY] == CHR__TELNET_YES;
 }
 
-/* What a host says before it agrees is for people, like a greeting: it is dropped. What follows the agreement stays in the inbox. */
+/* Whether what comes next is no data. */
+static int chr__telnet_is_at_command(const chr__telnet *telnet)
+{
+    const unsigned char *next = telnet->in.bytes + telnet->in.start;
+
+    return telnet->state != CHR__TELNET_IN_DATA || (telnet->in.end - telnet->in.start >= 2 && next[0] == CHR__TELNET_IAC &&
+                                                    next[1] != CHR__TELNET_IAC && next[1] != CHR__TELNET_EOR);
+}
+
+/* What a host says before it agrees is for people, like a greeting: it is dropped. The rest of the negotiation is answered, and the first
+ * record stays in the inbox. */
 static void chr__telnet_agree(chr__telnet *telnet)
 {
     unsigned char dropped;
 
-    while (!chr__box_is_empty(&telnet->in) && !chr__telnet_is_agreed(telnet))
+    while (!chr__box_is_empty(&telnet->in) && (!chr__telnet_is_agreed(telnet) || chr__telnet_is_at_command(telnet))) {
         (void)chr__telnet_byte(telnet, telnet->in.bytes[telnet->in.start++], &dropped);
-    telnet->events = 0;
-    telnet->owed = -1;
+        if (!chr__telnet_is_agreed(telnet)) {
+            telnet->events = 0;
+            telnet->owed = -1;
+        }
+    }
 }
 
 static int chr__telnet_step_3270(chr__telnet *telnet, int *wants, chr_error *err)

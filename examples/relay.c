@@ -55,6 +55,7 @@ struct side {
     int             deaf;       /* it takes nothing any more */
     int             in_break;   /* we hold it in break, for a while */
     int             has_line;   /* it is a serial line over the network, and open */
+    int             refuses;    /* it has no server that corrects us later: it says at once what it can't have */
     struct settings said;       /* its own, that we have passed on last */
     int64_t         said_at;
     chr_timer       break_over; /* when that has been long enough */
@@ -215,11 +216,16 @@ static void pass_settings(struct side *from)
     struct settings now;
 
     if (chr_fe_ioctl(back, CHR_IOCTL_SERIAL_GET_PARAMS, &now.params) < 0) return;
-    if (chr_fe_ioctl(back, CHR_IOCTL_SERIAL_GET_FLOW, &now.flow) < 0 || insists(from, &now)) return;
-    if (chr_fe_ioctl(to, CHR_IOCTL_SERIAL_SET_PARAMS, &now.params) < 0 && chr_fe_ioctl(to, CHR_IOCTL_SERIAL_GET_PARAMS, &now.params) == 0)
+    if (chr_fe_ioctl(back, CHR_IOCTL_SERIAL_GET_FLOW, &now.flow) < 0 || (insists(from, &now) && !from->other->refuses)) return;
+    from->other->refuses = 0;
+    if (chr_fe_ioctl(to, CHR_IOCTL_SERIAL_SET_PARAMS, &now.params) < 0 && chr_fe_ioctl(to, CHR_IOCTL_SERIAL_GET_PARAMS, &now.params) == 0) {
         chr_fe_ioctl(back, CHR_IOCTL_SERIAL_SET_PARAMS, &now.params);
-    if (chr_fe_ioctl(to, CHR_IOCTL_SERIAL_SET_FLOW, &now.flow) < 0 && chr_fe_ioctl(to, CHR_IOCTL_SERIAL_GET_FLOW, &now.flow) == 0)
+        from->other->refuses = 1;
+    }
+    if (chr_fe_ioctl(to, CHR_IOCTL_SERIAL_SET_FLOW, &now.flow) < 0 && chr_fe_ioctl(to, CHR_IOCTL_SERIAL_GET_FLOW, &now.flow) == 0) {
         chr_fe_ioctl(back, CHR_IOCTL_SERIAL_SET_FLOW, &now.flow);
+        from->other->refuses = 1;
+    }
 }
 
 /* What comes in at one side goes out at the other: DSR as DTR, CTS as RTS; and all as they are, to whom can tell them. */

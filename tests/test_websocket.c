@@ -377,6 +377,140 @@ TEST_FAMILY(cases)
     }
 }
 
+/* ---- UTF-8 (6) -------------------------------------------------------------------------------------------------------- */
+
+/* Each is one text message: those of a good group pass, those of a bad one end the connection with 1007, and at the first byte that
+ * can't go on. Hexadecimal. */
+static const struct utf8_group {
+    const char *name;
+    int         is_good;
+    const char *texts;
+} utf8_groups[] = {
+    { "first and last of each length", 1,
+      "00 7f c280 dfbf e0a080 efbfbf f0908080 ed9fbf ee8080 efbfbd f48fbfbf" },
+    { "beyond U+10FFFF", 0,
+      "f4908080 f7bfbfbf f888808080 fbbfbfbfbf fc8480808080 fdbfbfbfbfbf" },
+    { "continuation bytes alone", 0,
+      "80 bf 80bf 80bf80 80bf80bf 618062 "
+      "808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9fa0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9babbbcbdbebf" },
+    { "lead bytes alone", 0,
+      "c020c120c220c320c420c520c620c720c820c920ca20cb20cc20cd20ce20cf20d020d120d220d320d420d520d620d720d820d920da20db20dc20dd20de20df20 "
+      "e020e120e220e320e420e520e620e720e820e920ea20eb20ec20ed20ee20ef20 f020f120f220f320f420f520f620f720 "
+      "f820f920fa20fb20 fc20fd20" },
+    { "last byte missing", 0,
+      "c3 e0a0 f09080 df efbf f48fbf e1 f1 f180 c361 e18061 f1808061" },
+    { "impossible bytes", 0,
+      "fe ff fefeffff" },
+    { "over-long", 0,
+      "c0af e080af f08080af f8808080af fc80808080af c1bf e09fbf f08fbfbf c080 e08080 f0808080" },
+    { "surrogates", 0,
+      "eda080 edadbf edae80 edafbf edb080 edbe80 edbfbf eda080edb080 eda080edbfbf edadbfedb080 edadbfedbfbf "
+      "edae80edb080 edae80edbfbf edafbfedb080 edafbfedbfbf" },
+    { "noncharacters", 1,
+      "efbfbe efbfbf f09fbfbe f09fbfbf f0afbfbe f0afbfbf f0bfbfbe f0bfbfbf f18fbfbe f18fbfbf f19fbfbe "
+      "f19fbfbf f1afbfbe f1afbfbf f1bfbfbe f1bfbfbf f28fbfbe f28fbfbf f29fbfbe f29fbfbf f2afbfbe f2afbfbf "
+      "f2bfbfbe f2bfbfbf f38fbfbe f38fbfbf f39fbfbe f39fbfbf f3afbfbe f3afbfbf f3bfbfbe f3bfbfbf f48fbfbe "
+      "f48fbfbf" },
+    { "words", 1,
+      "cebacf8ccf83cebcceb5 e697a5e69cace8aa9e 6e61c3af766520636166c3a9 f09d849ef09d84a2 efbbbf78 "
+      "48656c6c6f2dc2b540c39fc3b6c3a4c3bcc3a0c3a12d5554462d382121" },
+};
+
+static size_t from_hex(const char **text, char *bytes)
+{
+    const char *s = *text;
+    size_t      len = 0;
+    for (; *s && *s != ' '; s += 2) bytes[len++] = (char)(hex(s[0]) << 4 | hex(s[1]));
+    while (*s == ' ') s++;
+    *text = s;
+    return len;
+}
+
+/* Bytes of it after which no continuation can make it good; 0 = none: it is good, or only unfinished. By definition, sequence by sequence. */
+static size_t first_bad(const unsigned char *b, size_t len)
+{
+    size_t at = 0, i, want;
+    while (at < len) {
+        unsigned char c = b[at], low = 0x80, high = 0xbf;
+        want = c < 0x80 ? 0 : c >= 0xc2 && c <= 0xdf ? 1 : c >= 0xe0 && c <= 0xef ? 2 : c >= 0xf0 && c <= 0xf4 ? 3 : 9;
+        if (want == 9) return at + 1;
+        if (c == 0xe0) low = 0xa0;
+        if (c == 0xed) high = 0x9f;
+        if (c == 0xf0) low = 0x90;
+        if (c == 0xf4) high = 0x8f;
+        for (i = 1; i <= want && at + i < len; i++, low = 0x80, high = 0xbf)
+            if (b[at + i] < low || b[at + i] > high) return at + i + 1;
+        at += want + 1;
+    }
+    return 0;
+}
+
+/* In one frame, or in two fragments that part at `split`. */
+static void run_text(const char *bytes, size_t len, size_t split, int is_good)
+{
+    static frames f;
+    line         *l = line_open(1, ",websocket-text=on", UNLIMITED);
+    f.length = 0;
+    if (split == 0) add_frame(&f, 1, 0x81, bytes, len);
+    else {
+        add_frame(&f, 1, 0x01, bytes, split);
+        add_frame(&f, 1, 0x80, bytes + split, len - split);
+    }
+    say_bytes(l, f.bytes, f.length);
+    settle(&l->r);
+    if (is_good) CHECK_MEM(l->rec.input, l->rec.length, bytes, len);
+    CHECK_STR(l->rec.events, is_good ? "O" : "OC");
+    listen_in(l);
+    if (!is_good) CHECK_MEM(l->heard, l->length, "\x88\x02\x03\xef", 4);
+    line_close(l);
+}
+
+/* What is wrong is told while the rest of its frame is still to come. */
+static void run_text_fast(const char *bytes, size_t len)
+{
+    static frames f;
+    line         *l;
+    size_t        bad = first_bad((const unsigned char *)bytes, len);
+    if (bad == 0) return;
+    l = line_open(1, ",websocket-text=on", UNLIMITED);
+    f.length = 0;
+    add_frame_sized(&f, 1, 0x81, bytes, len + 1000, 2);
+    say_bytes(l, f.bytes, 8 + bad - 1);
+    settle(&l->r);
+    CHECK_STR(l->rec.events, "O");
+    say_bytes(l, f.bytes + 8 + bad - 1, 1);
+    settle(&l->r);
+    CHECK_STR(l->rec.events, "OC");
+    line_close(l);
+}
+
+static void run_utf8_group(const void *arg)
+{
+    const struct utf8_group *group = (const struct utf8_group *)arg;
+    const char              *text = group->texts;
+    char                     bytes[1200];
+    size_t                   len, split;
+    while (*text) {
+        int before = test_failures;
+        const char *from = text;
+        len = from_hex(&text, bytes);
+        memset(bytes + len, 'x', 1000);
+        for (split = 0; split < len && split < 12; split++) run_text(bytes, len, split, group->is_good);
+        if (!group->is_good) run_text_fast(bytes, len);
+        if (test_failures > before) NOTE("for %.*s", (int)(text - from), from);
+    }
+}
+
+TEST_FAMILY(utf8)
+{
+    char   name[100];
+    size_t i;
+    for (i = 0; i < sizeof utf8_groups / sizeof utf8_groups[0]; i++) {
+        snprintf(name, sizeof name, "utf8_%s_%s", utf8_groups[i].name, utf8_groups[i].is_good ? "pass" : "end_it");
+        test_add_case(name, run_utf8_group, &utf8_groups[i], TEST_SECONDS);
+    }
+}
+
 /* ---- lengths (1), and control frames that are too long (2, 7) ------------------------------------------------------- */
 
 typedef struct length_case {
@@ -489,6 +623,38 @@ static void stream_through(size_t total, size_t frame_size, size_t packet)
     line_close(l);
 }
 
+/* A thousand messages of one size, there and back. */
+static void many_messages(size_t size)
+{
+    static char   payload[4096];
+    static frames f, want;
+    int           i;
+    line         *l = line_open(1, "", UNLIMITED);
+    memset(payload, 'm', sizeof payload);
+    f.length = want.length = 0;
+    add_frame(&f, 1, 0x82, payload, size);
+    add_frame(&want, 0, 0x82, payload, size);
+    for (i = 0; i < 1000; i++) {
+        forget_input(&l->rec);
+        say_bytes(l, f.bytes, f.length);
+        settle(&l->r);
+        CHECK_INT(l->rec.length, size);
+        if (size == 0) continue;
+        CHECK_INT(chr_fe_write(&l->rec.fe, payload, size), size);
+        listen_in(l);
+        CHECK_MEM(l->heard, l->length, want.bytes, want.length);
+        l->length = 0;
+    }
+    CHECK_STR(l->rec.events, "O");
+    line_close(l);
+}
+
+TEST(big_9_messages_of_0) { many_messages(0); }
+TEST(big_9_messages_of_16) { many_messages(16); }
+TEST(big_9_messages_of_125) { many_messages(125); }
+TEST(big_9_messages_of_126) { many_messages(126); }
+TEST(big_9_messages_of_4096) { many_messages(4096); }
+TEST(big_9_message_of_16_mib) { stream_through(16 << 20, 1 << 16, 65000); }
 TEST(big_9_fragments_of_64k) { stream_through(8 << 20, 1 << 16, 30000); }
 TEST(big_9_fragments_of_4k) { stream_through(1 << 20, 4096, 30000); }
 TEST(big_9_fragments_of_64) { stream_through(1 << 18, 64, 30000); }
