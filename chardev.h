@@ -699,6 +699,7 @@ struct chr_dev {
     int                holds;        /* connections that linger: the memory stays for them */
     unsigned           pending;      /* events that wait for the loop, one bit each; and whether a recorder listens */
     int                other_event;  /* one of them that is none of CHR_EVENT_... */
+    int                is_asked;     /* for room; cleared when the frontend or its handlers change, or an event waits */
     chr_idle           notify;       /* brings them */
     int                input_over;   /* set by INPUT_END, cleared by OPENED and CLOSED */
     int                ending;       /* output ends as soon as what is queued is out */
@@ -1144,10 +1145,12 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #if defined(__GNUC__)
 #define CHR__PRIVATE static __attribute__((unused))
 #define CHR__HOT __attribute__((hot))
+#define CHR__HOT_INLINE static inline __attribute__((always_inline)) /* a few instructions that every message runs through */
 #define CHR__COLD static __attribute__((unused, noinline, cold))
 #else
 #define CHR__PRIVATE static
 #define CHR__HOT
+#define CHR__HOT_INLINE static
 #define CHR__COLD static
 #endif
 
@@ -6841,6 +6844,7 @@ static void chr__postpone(chr_dev *dev, unsigned what)
 
 static void chr__postpone_event(chr_dev *dev, int event)
 {
+    dev->is_asked = 0;
     if (event == CHR_EVENT_CLOSED)
         dev->pending &= ~(1u << CHR_EVENT_OPENED | 1u << CHR_EVENT_INPUT_END);
     if (event >= CHR_EVENT_BREAK && event <= CHR__LAST_EVENT) {
@@ -6912,40 +6916,24 @@ CHR__HOT static int chr__has_answered(const chr_frontend *fe, int (*can_read)(vo
     return fe->opaque == opaque && fe->handlers.can_read == can_read && fe->handlers.read;
 }
 
-/* The question itself. Who is asked may go away, or another may take its place: then there is no answer. */
-CHR__HOT static int chr__ask_room(chr_dev *dev)
+/* The two for backends in this file, which run in the loop: it has entered the dispatch. Before the question comes what waits to be told:
+ * those handlers may change the room. Who is asked may go away, set other handlers, let another take its place or cause an event: then
+ * there is no answer. */
+CHR__HOT_INLINE int chr__room(chr_dev *dev)
 {
-    chr_frontend *fe = dev->frontend;
-    int         (*can_read)(void *);
-    void         *opaque;
+    chr_frontend *fe;
     int           room;
 
+    if (dev->pending & ~CHR__RECORDED)
+        chr__notify_now(dev);
+    fe = dev->frontend;
     if (!fe || !fe->handlers.read)
         return 0;
     if (!fe->handlers.can_read)
         return CHR__BUFFER_SIZE;
-    can_read = fe->handlers.can_read;
-    opaque = fe->opaque;
-    room = can_read(opaque);
-    return dev->frontend == fe && chr__has_answered(fe, can_read, opaque) ? room : 0;
-}
-
-/* What waits to be told comes first: its handlers may change the room. So may what the question itself brings about. */
-CHR__COLD int chr__room_after_events(chr_dev *dev)
-{
-    int room = 0, tries;
-
-    for (tries = 0; tries < 4 && dev->pending & ~CHR__RECORDED; tries++) {
-        chr__notify_now(dev);
-        room = dev->removed ? 0 : chr__ask_room(dev);
-    }
-    return dev->pending & ~CHR__RECORDED ? 0 : room;
-}
-
-/* The two for backends in this file, which run in the loop: it has entered the dispatch. */
-CHR__HOT static int chr__room(chr_dev *dev)
-{
-    return dev->pending & ~CHR__RECORDED ? chr__room_after_events(dev) : chr__ask_room(dev);
+    dev->is_asked = 1;
+    room = fe->handlers.can_read(fe->opaque);
+    return dev->is_asked ? room : 0;
 }
 
 CHR__HOT static void chr__input(chr_dev *dev, const void *buf, size_t len)
@@ -7368,6 +7356,7 @@ static void chr__bury(chr_dev *dev)
     if (dev->frontend)
         chr__fe_let_go(dev->frontend);
     dev->frontend = NULL;
+    dev->is_asked = 0;
     dev->removed = 1;
     chr_idle_stop(&dev->notify);
     chr__starved_unlink(dev);
@@ -7861,6 +7850,7 @@ static void chr__hand_over(chr_frontend *fe, chr_dev *from, chr_dev *to)
     if (fe->is_open)
         chr__set_open(from, 0);
     from->frontend = NULL;
+    from->is_asked = to->is_asked = 0;
     to->frontend = fe;
     to->frontends = 1;
     CHR__STORE(fe->dev, to);
@@ -8095,6 +8085,8 @@ CHARDEV_API void chr_fe_set_open(chr_frontend *fe, int is_open)
 
 static void chr__fe_drop_handlers(chr_frontend *fe)
 {
+    if (fe->dev)
+        fe->dev->is_asked = 0;
     memset(&fe->handlers, 0, sizeof fe->handlers);
     fe->told_open = 0;
     fe->writable = NULL;
@@ -8149,6 +8141,7 @@ static void chr__fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers,
     chr_dev    *dev = fe->dev;
     chr__hold   hold;
 
+    dev->is_asked = 0;
     fe->handlers = *handlers;
     fe->opaque = opaque;
     fe->told_open = 0;
@@ -9664,11 +9657,16 @@ CHR__HOT static int chr__stream_read(chr__stream *stream, void *buf, size_t len)
     return stream->ahead ? chr__stream_read_kept(stream, buf, len) : stream->top->slots->read(stream->top, buf, len);
 }
 
-static int chr__stream_pending(const chr__stream *stream)
+CHR__COLD int chr__stream_pending_kept(const chr__stream *stream)
 {
     if (chr__stream_has_ahead(stream))
         return chr__box_is_empty(stream->ahead) && stream->ahead_stop > CHR__LAYER_NOTHING ? -1 : 1;
-    return stream->may_keep ? chr__layers_pending(stream) : 0;
+    return chr__layers_pending(stream);
+}
+
+static int chr__stream_pending(const chr__stream *stream)
+{
+    return stream->may_keep ? chr__stream_pending_kept(stream) : 0; /* reading ahead is for layers that may keep something */
 }
 
 static int chr__stream_unsent(const chr__stream *stream)
@@ -20718,6 +20716,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__POSIX
 #undef CHR__PRIVATE
 #undef CHR__HOT
+#undef CHR__HOT_INLINE
 #undef CHR__COLD
 #undef CHR__POLLRDHUP
 #undef CHR__MAX_ADDRESSES
