@@ -9738,7 +9738,7 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
     stream->top = top;
     for (stream->may_keep = 0; top; top = top->below)
         stream->may_keep |= top->slots->pending != NULL || top->slots->unsent != NULL;
-    chr__stream_update(stream);
+    chr__update(dev); /* from the loop: whoever is asked for room may remove the chardev, and the caller goes on with it */
     return 0;
 }
 
@@ -10098,7 +10098,7 @@ static int chr__fd_shutdown(chr_dev *dev)
     if (code != CHR_ERR_NOT_SUPPORTED || state->in == state->out || !state->is_owner)
         return code;
     chr__stream_output_over(&state->stream);
-    chr__os_close(state->out);
+    chr__close_own(dev, state->out);
     if (state->own_out)
         chr__os_close(state->own_out);
     state->out = -1;
@@ -18359,8 +18359,8 @@ static void chr__link_ready(void *opaque, int events)
     (void)chr__link_shake((chr__link *)opaque);
 }
 
-/* The handshake is over, and it gets the chardev; with replace=on somebody may have it. The frontend is asked for room meanwhile, and may
- * do anything. */
+/* The handshake is over, and it gets the chardev; with replace=on somebody may have it. Handlers are called at the end only: they may do
+ * anything. */
 static int chr__link_up(chr__link *link)
 {
     chr__socket *sock = chr__link_socket(link);
@@ -18387,6 +18387,8 @@ static int chr__link_up(chr__link *link)
         chr_be_event(&sock->dev, CHR_EVENT_CLOSED);
     if (code == 0 && sock->peer == link)
         chr_be_event(&sock->dev, CHR_EVENT_OPENED);
+    if (code == 0 && sock->peer == link)
+        chr__stream_update(&sock->stream); /* what came with the handshake is in the layers already */
     return code;
 }
 
