@@ -209,7 +209,8 @@ typedef struct chr_idle     chr_idle;
 typedef struct chr_config {
     void *opaque;
     void *(*allocate)(void *opaque, void *ptr, size_t size); /* like realloc(); size 0 frees. Default: realloc and free */
-    void  (*log)(void *opaque, const char *line);            /* what no caller can be told, e.g. a failed reconnect */
+    void  (*log)(void *opaque, const char *line);            /* what no caller can be told, e.g. a failed reconnect; it may
+                                                                call what a handler may */
     int64_t (*clock)(void *opaque);                          /* monotonic nanoseconds, for timers; what blocks counts in
                                                                 real time. Default: the system's */
     int64_t (*wall_clock)(void *opaque);                     /* nanoseconds since 1970 UTC, for log files and mux stamps */
@@ -331,7 +332,7 @@ typedef enum chr_option_type {
     CHR_OPTION_SIZE,   /* int64_t in bytes, from min to max */
     CHR_OPTION_TEXT,   /* const char *; NULL = not given */
     CHR_OPTION_FD,     /* int: an inherited descriptor's number, or for a monitor's peer a name; -1 = not given in the text */
-    CHR_OPTION_LIST    /* const char *const *, ends with NULL: NAME.0=text,NAME.1=text...; NULL = none */
+    CHR_OPTION_LIST    /* const char *const *, ends with NULL: NAME.0=text,NAME.1=text...; one alone: NAME=text */
 } chr_option_type;
 
 typedef enum chr_bool { CHR_DEFAULT, CHR_ON, CHR_OFF } chr_bool; /* zero means the default, as everywhere in option structs */
@@ -359,12 +360,12 @@ typedef struct chr_common_options {
     int64_t     history;      /* bytes: the last ones written, also while nobody was there, are sent to each new peer first */
     int64_t     obuf;         /* bytes: output that would block waits here and drains from the loop; when it is full,
                                  obuf_full says what happens */
-    int64_t     logsize;      /* bytes: a log file that would grow larger becomes PATH.1, PATH.1 PATH.2, ...; 0 = never */
+    int64_t     logsize;      /* bytes: a log file that would be larger becomes PATH.1, that PATH.2, ...; 0 = never */
     int64_t     logfiles;     /* with logsize: how many there are at most, PATH included, from 1 to 1000; 0 = 5 */
-    const char *obuf_full;    /* with obuf, when a write finds no room in it: "wait" (the frontend does: CHR_ERR_WOULD_BLOCK;
-                                 NULL is the same), "drop-oldest" (what has waited longest is lost, and a write takes all), or
-                                 "disconnect" (the peer, from the loop; what waits for it and the write are lost). What is
-                                 lost is counted in bytes_dropped, and kept by history= */
+    const char *obuf_full;    /* when a write finds no room in obuf: "wait" (the frontend does, CHR_ERR_WOULD_BLOCK; NULL
+                                 is the same), "drop-oldest" (what has waited longest is lost, and a write takes all),
+                                 or "disconnect" (the peer, from the loop; what waits for it and the write are lost).
+                                 What is lost is counted in bytes_dropped, and kept by history */
 } chr_common_options;
 
 /* A key=value list while it is being read; backends meet it only in their `uri` slot. */
@@ -430,18 +431,22 @@ CHARDEV_API int chr_add_client(chr_context *ctx, const char *id, int fd, chr_err
 /* Blocks until connected or failed; with reconnect, through retries. CHR_ERR_IN_HANDLER from inside a handler. */
 CHARDEV_API int chr_wait_connected(chr_dev *dev, chr_error *err);
 
-/* Opens all log files (logfile=) anew by their paths and adds to them: after logrotate has moved them away. One that can't be
- * opened is told to the `log` hook, and the old file goes on; a log that was switched off because it could not be written goes
- * on in the new file. Relative paths are those from the creation. Returns 0, or the first error. The owner thread, any handler. */
+/* Opens all log files (logfile=) anew by their paths and adds to them: after logrotate has moved them away. One
+ * that can't be opened is told to the `log` hook, and the old file goes on; a log that was switched off because it
+ * could not be written goes on in the new file. Relative paths are those from the creation. Returns 0, or the first
+ * error. The owner thread, any handler. */
 CHARDEV_API int chr_log_reopen(chr_context *ctx);
 
 typedef struct chr_info {
     const char *id, *backend;  /* live as long as the chardev */
-    char        filename[512]; /* where the far side is: "unix:/tmp/s,server=on", "disconnected:tcp:...", "pty:/dev/pts/3" */
-    char        address[512];  /* the actual address of a socket, port 0 resolved; else empty */
+    char        filename[512]; /* where the far side is: "unix:/tmp/s,server=on", "disconnected:tcp:...", "pty:/dev/pts/3"; a connected
+                                  TCP socket: "tcp:OWN:PORT,server=on <-> PEER:PORT"; what came as fd= shows what it is */
+    char        address[512];  /* of a socket: where a server listens (port 0 resolved), whom a client is connected to; of udp its own.
+                                  HOST:PORT in numbers, IPv6 in brackets; CID:PORT; a path, "@NAME" if it is abstract. Else empty */
+    char        peer[512];     /* the same of the peer that is connected, or of udp's; empty when it has no name (most unix clients) */
     int         frontend_open, be_open;
     int         comes_back;    /* when closed, it may open again by itself: a server, a pty, a client with reconnect */
-    uint64_t    bytes_in, bytes_out, bytes_dropped; /* from the far side; taken for it; lost: nobody was there, or it went, or obuf-full= */
+    uint64_t    bytes_in, bytes_out, bytes_dropped; /* from the far side; taken for it; lost */
     uint64_t    bytes_queued;  /* those that wait here still, in history=, obuf= or a layer (there as they are encoded) */
 } chr_info;
 
@@ -768,7 +773,7 @@ typedef struct chr_fd_options { /* from success on the chardev owns the descript
 typedef struct chr_file_options {
     chr_common_options common;
     const char        *path;       /* written; required */
-    chr_bool           append;     /* default off: emptied, then written at our own position (a hole, if others empty it) */
+    chr_bool           append;     /* default off: emptied first, then written at our own position */
     const char        *input_path; /* read as input, or NULL */
 } chr_file_options;
 
@@ -838,6 +843,9 @@ typedef struct chr_socket_options {
     chr_bool           com_port;     /* telnet: with the settings and modem lines of a serial line, RFC 2217; default off */
     const char        *terminal_type; /* telnet client: the terminal's name for its server; NULL: "unknown", tn3270: "IBM-3278-2-E" */
     chr_bool           websocket_text; /* websocket: text frames are input too; default off: refused */
+    const char        *ws_path;      /* websocket server: which paths are served, with * and ?; default: any. Client: path and query */
+    const char *const *ws_origin;    /* websocket server: web pages of these origins are let in too, with * and ?; then NULL */
+    const char        *ws_page;      /* websocket server: who asks for / without an upgrade gets this file */
     chr_bool           half_close;   /* the peer's end of input is CHR_EVENT_INPUT_END, output goes on; default off: CLOSED */
     chr_bool           keep_alive;   /* a peer that has vanished is found out: TCP keep-alive, and pings on a websocket; default off */
     int64_t            keep_alive_idle, keep_alive_interval; /* seconds without a sign of life until the first question, and between
@@ -921,7 +929,8 @@ CHARDEV_API int chr_braille_resized(chr_dev *dev);
 CHARDEV_API void chr_spice_set_server(chr_context *ctx, void *server);
 #endif
 
-/* Between the two, OPENED is held back on every mux, so that banners go to the frontend that has the focus in the end. */
+/* Between the two, OPENED is held back on every mux, so that banners go to the frontend that has the focus in the end; and so is input for
+ * frontends that have not been told OPENED. */
 CHARDEV_API void chr_mux_suspend_open(chr_context *ctx);
 CHARDEV_API void chr_mux_resume_open(chr_context *ctx);
 
@@ -1517,6 +1526,17 @@ static int chr__os_adopt(int fd)
         return -1;
     return flags;
 }
+
+/* Sets or clears O_NONBLOCK of the open file description, where it is otherwise. */
+CHR__PRIVATE void chr__os_set_nonblocking(int fd, int on)
+{
+    int flags = CHR_SYS(fcntl)(fd, F_GETFL);
+
+    if (flags >= 0 && !(flags & O_NONBLOCK) == (on != 0))
+        (void)CHR_SYS(fcntl)(fd, F_SETFL, flags ^ O_NONBLOCK);
+}
+
+CHR__PRIVATE int chr__os_is_nonblocking(int flags) { return (flags & O_NONBLOCK) != 0; }
 
 CHR__PRIVATE int chr__os_is_open(int fd)
 {
@@ -2498,8 +2518,8 @@ static int chr__os_link_leads_to(const char *path, const char *target)
     return n >= 0 && (size_t)n == strlen(target) && memcmp(text, target, (size_t)n) == 0;
 }
 
-/* The symlink to a terminal bears the time of that terminal's last change (ctime), to be told from one to a later terminal of the
- * same name. Afresh after each change of owner or mode. */
+/* The symlink to a terminal bears the time of that terminal's last change (ctime), to be told from one to a later
+ * terminal of the same name. Afresh after each change of owner or mode. */
 static void chr__os_link_stamp(const char *path, const char *terminal)
 {
     struct stat     info;
@@ -2511,8 +2531,8 @@ static void chr__os_link_stamp(const char *path, const char *terminal)
     (void)CHR_SYS(utimensat)(AT_FDCWD, path, times, AT_SYMLINK_NOFOLLOW);
 }
 
-/* 1 = a symlink into the file system of the pty `own`, left behind by a process that is gone: its terminal is gone too, or another
- * has its name by now, made after the link. -1 = one to a terminal in use; 0 = any other file. */
+/* 1 = a symlink into the file system of the pty `own`, left behind by a process that is gone: its terminal is gone
+ * too, or another has its name by now, made after the link. -1 = one to a terminal in use; 0 = any other file. */
 static int chr__os_link_is_stale(const char *path, const char *own)
 {
     size_t          directory = (size_t)(strrchr(own, '/') - own) + 1;
@@ -2900,6 +2920,7 @@ static int chr__os_accept(int fd)
 {
     int error, peer;
 
+    chr__os_set_nonblocking(fd, 1); /* who shares it may have cleared that, and may take the peer before us */
     do
         peer = CHR_SYS(accept)(fd, NULL, NULL);
     while (peer < 0 && (errno == EINTR || errno == ECONNABORTED));
@@ -2947,6 +2968,26 @@ static void chr__os_keep_alive(int fd, int idle, int interval, int count)
 CHR__PRIVATE size_t chr__os_ip_bytes(const char *text, unsigned char bytes[16])
 {
     return inet_pton(AF_INET, text, bytes) == 1 ? 4 : inet_pton(AF_INET6, text, bytes) == 1 ? 16 : 0;
+}
+
+/* Whether our end of a connection has a loopback address. */
+CHR__PRIVATE int chr__os_is_on_loopback(int fd)
+{
+    static const unsigned char mapped[13] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127 };
+    union {
+        struct sockaddr     any;
+        struct sockaddr_in  in;
+        struct sockaddr_in6 in6;
+    } address;
+    socklen_t size = sizeof address;
+
+    memset(&address, 0, sizeof address);
+    if (CHR_SYS(getsockname)(fd, &address.any, &size) < 0)
+        return 0;
+    if (address.any.sa_family == AF_INET)
+        return ntohl(address.in.sin_addr.s_addr) >> 24 == 127;
+    return address.any.sa_family == AF_INET6 && (memcmp(&address.in6.sin6_addr, &in6addr_loopback, sizeof in6addr_loopback) == 0 ||
+                                                 memcmp(&address.in6.sin6_addr, mapped, sizeof mapped) == 0);
 }
 
 static void chr__os_nodelay(int fd)
@@ -3929,8 +3970,8 @@ struct chr_context {
     chr_watch    notifier;     /* of the descriptor that tells of all of them; made with the first */
 #endif
     int          depth;        /* handlers and dispatches that are running: nothing is freed before it is 0 */
-    int          quiet;        /* calls into a backend's slots: events wait for the loop */
-    int          outside;      /* those of them that no frontend makes: to a recorder their events come by themselves */
+    int          quiet;        /* slots that run: events wait for the loop */
+    int          outside;      /* those of them that no call of a frontend's has led to */
     int          untidy;       /* something was removed meanwhile, or a foreign loop wants to know the time-out */
     int          sleeping;     /* in poll, ours or a foreign loop's: whoever changes something then must wake it */
     int          hurry;        /* among the starved ones is one to be asked before the loop sleeps */
@@ -4144,17 +4185,25 @@ static int chr__write_file(int fd, chr__fd_type type, const void *buf, size_t le
     return 0;
 }
 
+/* The hook is a handler like any other: what it removes stays in memory, since the one who logs goes on. */
+static void chr__log_text(chr_context *ctx, const char *line)
+{
+    if (!ctx->config.log)
+        return;
+    CHR__LOCK(ctx);
+    ctx->depth++;
+    ctx->config.log(ctx->config.opaque, line);
+    ctx->depth--;
+    CHR__UNLOCK(ctx);
+}
+
 /* For what no caller can be told. */
 CHR__PRIVATE void chr__log_line(chr_context *ctx, const char *id, const char *text)
 {
     char line[sizeof(((chr_error *)0)->text) + 160];
 
-    if (!ctx->config.log)
-        return;
     chr__format(line, sizeof line, "chardev %s: %s", id, text);
-    CHR__LOCK(ctx);
-    ctx->config.log(ctx->config.opaque, line);
-    CHR__UNLOCK(ctx);
+    chr__log_text(ctx, line);
 }
 
 CHARDEV_API const char *chr_error_text(int code)
@@ -4197,6 +4246,56 @@ CHR__PRIVATE uint64_t chr__get_be(const unsigned char *from, int bytes)
     for (; bytes > 0; bytes--)
         value = value << 8 | *from++;
     return value;
+}
+
+CHR__PRIVATE int chr__digit(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : 99;
+}
+
+/* -- patterns -- */
+
+/* The length of one character: an escape, as in a distinguished name (RFC 2253 section 2.4), is one, and so is a UTF-8 sequence of
+ * several escapes. */
+CHR__PRIVATE size_t chr__glob_step(const char *text)
+{
+    size_t len = 1;
+
+    if (text[0] != '\\' || !text[1])
+        return len;
+    len = chr__digit(text[1]) < 16 && chr__digit(text[2]) < 16 ? 3 : 2;
+    if (len == 3 && chr__digit(text[1]) >= 12) /* a lead byte: its continuation bytes are \\80 to \\BF */
+        while (text[len] == '\\' && chr__digit(text[len + 1]) / 4 == 2 && chr__digit(text[len + 2]) < 16)
+            len += 3;
+    return len;
+}
+
+/* Whether all of `text` matches: '*' stands for any text, '?' for one character. Backtracks to the last '*' alone: no recursion, and at most length times length steps. An escaped comma is one character, so that
+ * a comma in the pattern matches only one that separates the parts of a name. */
+CHR__PRIVATE int chr__glob(const char *pattern, const char *text)
+{
+    const char *star = NULL, *from = NULL;
+    size_t      step;
+
+    while (*text) {
+        step = chr__glob_step(text);
+        if (*pattern == '*') {
+            star = pattern++;
+            from = text;
+        } else if (*pattern == '?' || strncmp(pattern, text, step) == 0) {
+            pattern += *pattern == '?' ? 1 : step;
+            text += step;
+        } else if (star) {
+            pattern = star + 1;
+            from += chr__glob_step(from);
+            text = from;
+        } else {
+            return 0;
+        }
+    }
+    while (*pattern == '*')
+        pattern++;
+    return !*pattern;
 }
 
 /* -- base64 -- */
@@ -4770,6 +4869,19 @@ static void chr__return(chr_context *ctx)
 static void chr__quiet(chr_context *ctx) { ctx->quiet++; }
 static void chr__loud(chr_context *ctx) { ctx->quiet--; }
 
+/* The same for a slot that no call of a frontend's has led to: for a recorder its events come by themselves. */
+static void chr__quiet_outside(chr_context *ctx)
+{
+    ctx->quiet++;
+    ctx->outside++;
+}
+
+static void chr__loud_outside(chr_context *ctx)
+{
+    ctx->quiet--;
+    ctx->outside--;
+}
+
 /* -- chardevs whose `update` is due: it asks the frontend for room, and what to wait for -- */
 
 static void chr__starved_unlink(chr_dev *dev)
@@ -5150,9 +5262,10 @@ static int chr__file_notifier(chr_context *ctx)
     return fd;
 }
 
-/* Fails where the system has no such thing, or no more of it: then the file has to be looked at from time to time. `changed` only
- * notes what it is told. */
-static int chr__file_watch_start(chr_context *ctx, chr__file_watch *watch, const char *path, void (*changed)(void *, int), void *opaque)
+/* Fails where the system has no such thing, or no more of it: then the file has to be looked at from time to time.
+ * `changed` only notes what it is told. */
+static int chr__file_watch_start(chr_context *ctx, chr__file_watch *watch, const char *path,
+                                 void (*changed)(void *, int), void *opaque)
 {
     int fd = chr__file_notifier(ctx), number = fd < 0 ? fd : chr__os_notifier_add(fd, path);
 
@@ -5358,12 +5471,14 @@ CHR__PRIVATE int chr__ip_family(chr_bool ipv4, chr_bool ipv6)
 
 /* -- list to struct -- */
 
-/* The N of NAME.N, without leading zeros; -1 when it is none. */
+/* The N of NAME.N, without leading zeros; NAME alone is NAME.0; -1 when it is neither. */
 static int chr__list_index(const chr_option *row, const char *key)
 {
     const char *digits = chr__after(key, row->name), *digit;
     int         index = 0;
 
+    if (digits && !*digits)
+        return 0;
     if (!digits || *digits++ != '.' || !*digits || (*digits == '0' && digits[1]))
         return -1;
     for (digit = digits; *digit >= '0' && *digit <= '9' && index < 100000; digit++)
@@ -5395,11 +5510,6 @@ static const chr_option *chr__row(const chr_backend *kind, const char *key)
     const chr_option *row = chr__row_find(kind->options, key);
 
     return row ? row : chr__row_find(chr__common_rows_of(kind), key);
-}
-
-static int chr__digit(char c)
-{
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : 99;
 }
 
 /* Digits of decimal or 0x hex; NULL when there are none or they pass `max`. */
@@ -5600,22 +5710,32 @@ static void chr__mark_absent_fds(const chr_backend *kind, void *target)
             *(int *)(void *)((char *)target + row->offset) = -1;
 }
 
+static const char *chr__list_value(const chr_options *options, const chr_option *row, int index)
+{
+    const chr__pair *pair;
+    const char      *value = NULL;
+
+    for (pair = options->first; pair; pair = pair->next)
+        if (pair->value && chr__list_index(row, pair->key) == index)
+            value = pair->value;
+    return value;
+}
+
 /* Each element, from NAME.0 on without a gap, into `room`; returns what is left of that, or NULL and err. */
 static const char **chr__set_list(const chr_options *options, const char *backend, const chr_option *row, const char **room, chr_error *err)
 {
     const chr__pair *pair;
     const char      *value;
-    char             key[80];
     int              count = 0;
 
     do {
-        chr__format(key, sizeof key, "%s.%d", row->name, count);
-        value = chr__options_get(options, key);
+        value = chr__list_value(options, row, count);
         room[count++] = value;
     } while (value);
     for (pair = options->first; pair; pair = pair->next)
         if (chr__list_index(row, pair->key) >= count)
-            return (void)chr__fail(err, CHR_ERR_INVALID, "%s: %s=%s: there is no %s", backend, pair->key, pair->value, key),
+            return (void)chr__fail(err, CHR_ERR_INVALID, "%s: %s=%s: there is no %s.%d", backend, pair->key, pair->value, row->name,
+                                   count - 1),
                    (const char **)NULL;
     return room + count;
 }
@@ -6025,17 +6145,14 @@ static void chr__record_close(chr_context *ctx)
 static void chr__record_give_up(chr_context *ctx, const char *why)
 {
     chr__record_close(ctx);
-    if (!ctx->config.log)
-        return;
-    CHR__LOCK(ctx);
-    ctx->config.log(ctx->config.opaque, why);
-    CHR__UNLOCK(ctx);
+    chr__log_text(ctx, why);
 }
 
 /* One record, at once, so that a crash loses none. As with the log file, failure never disturbs the traffic. */
 static int chr__record_write(chr_context *ctx, unsigned number, chr__record_kind kind, int64_t value, uint32_t extra, const void *buf, size_t len)
 {
     unsigned char head[CHR__RECORD_HEAD];
+    char          line[120];
     int           code;
 
     chr__put_le(head, len, 4);
@@ -6049,8 +6166,10 @@ static int chr__record_write(chr_context *ctx, unsigned number, chr__record_kind
     code = chr__write_file(ctx->recorder->fd, ctx->recorder->type, head, sizeof head);
     if (code == 0)
         code = chr__write_file(ctx->recorder->fd, ctx->recorder->type, buf, len);
-    if (code < 0)
-        chr__record_give_up(ctx, "the recording can't be written: it ends here");
+    if (code < 0) {
+        chr__format(line, sizeof line, "the recording can't be written: %s: it ends here", chr_error_text(code));
+        chr__record_give_up(ctx, line);
+    }
     return code;
 }
 
@@ -6368,7 +6487,7 @@ CHR__PRIVATE void chr__outbox_purge(chr_dev *dev)
 }
 
 /* As much as the backend takes: first the history, then what was queued behind it. */
-static void chr__outbox_drain(chr_dev *dev)
+static void chr__outbox_send(chr_dev *dev)
 {
     chr__outbox         *outbox = dev->outbox;
     const unsigned char *piece;
@@ -6392,6 +6511,13 @@ static void chr__outbox_drain(chr_dev *dev)
         chr__outbox_drop(dev, n);
 }
 
+static void chr__outbox_drain(chr_dev *dev)
+{
+    chr__quiet_outside(dev->ctx);
+    chr__outbox_send(dev);
+    chr__loud_outside(dev->ctx);
+}
+
 /* Each new peer gets the history first. At CLOSED only the input may have ended, so that the rest still goes: not from inside a slot, which
  * may be the write that has found nobody. */
 static void chr__outbox_event(chr_dev *dev, int event)
@@ -6411,8 +6537,8 @@ static void chr__outbox_event(chr_dev *dev, int event)
 
 /* -- obuf-full= -- */
 
-/* The oldest bytes go out of the queue. Behind history that the peer has still to get they are history that it has still to get; then
- * it is the oldest of that which is lost. */
+/* The oldest bytes go out of the queue. Behind history that the peer has still to get they are history that it has
+ * still to get; then it is the oldest of that which is lost. */
 static void chr__outbox_forget(chr_dev *dev, const void *buf, size_t len)
 {
     chr__outbox *outbox = dev->outbox;
@@ -6428,7 +6554,7 @@ static void chr__outbox_push(chr_dev *dev, const char *buf, size_t len)
 {
     chr__outbox         *outbox = dev->outbox;
     const unsigned char *piece;
-    size_t               size, excess = outbox->queue.count + len > outbox->queue.size ? outbox->queue.count + len - outbox->queue.size : 0;
+    size_t               size, room = outbox->queue.size - outbox->queue.count, excess = len > room ? len - room : 0;
 
     for (; excess > 0 && outbox->queue.count > 0; excess -= size, chr__ring_take(&outbox->queue, size)) {
         piece = chr__ring_piece(&outbox->queue, 0, &size);
@@ -6569,12 +6695,12 @@ CHR__COLD int chr__end_output(chr_dev *dev)
 {
     int code = CHR_ERR_WOULD_BLOCK;
 
-    chr__quiet(dev->ctx);
+    chr__quiet_outside(dev->ctx);
     if (dev->outbox)
         chr__outbox_drain(dev);
     if (!chr__outbox_waits(dev))
         code = dev->kind->peer->shutdown(dev);
-    chr__loud(dev->ctx);
+    chr__loud_outside(dev->ctx);
     dev->ending = code == CHR_ERR_WOULD_BLOCK;
     chr__set_extras(dev);
     return dev->ending ? 0 : code;
@@ -6966,8 +7092,8 @@ static void chr__civil_date(int64_t days, int *year, int *month, int *day)
 
 static int chr__log_stamp(chr_context *ctx, char *text, size_t size)
 {
-    int64_t ms = chr__floor_divide(ctx->config.wall_clock(ctx->config.opaque), 1000000), days = chr__floor_divide(ms, 86400000);
-    int64_t in_day = ms - days * 86400000;
+    int64_t ms = chr__floor_divide(ctx->config.wall_clock(ctx->config.opaque), 1000000);
+    int64_t days = chr__floor_divide(ms, 86400000), in_day = ms - days * 86400000;
     int     year, month, day;
 
     chr__civil_date(days, &year, &month, &day);
@@ -7005,7 +7131,8 @@ static void chr__log_goes_on(chr_dev *dev, int code)
     char text[300];
 
     dev->log->size = 0;
-    chr__format(text, sizeof text, "cannot begin a new log file %s: %s: the old one grows", dev->log->path, chr_error_text(code));
+    chr__format(text, sizeof text, "cannot begin a new log file %s: %s: the old one grows", dev->log->path,
+                chr_error_text(code));
     chr__log_line(dev->ctx, dev->id, text);
 }
 
@@ -7103,14 +7230,17 @@ CHR__COLD void chr__log_record(chr_dev *dev, const void *buf, size_t len)
 
     if (dev->log->fd < 0)
         return;
-    code = dev->log->stamped ? chr__log_stamped_lines(dev, (const char *)buf, len) : chr__log_put(dev, (const char *)buf, len);
+    if (dev->log->stamped)
+        code = chr__log_stamped_lines(dev, (const char *)buf, len);
+    else
+        code = chr__log_put(dev, (const char *)buf, len);
     if (code == 0)
         return;
-    chr__format(text, sizeof text, "cannot write the log file %s: logging is off from here on",
-                ((const chr_common_options *)dev->options)->logfile);
-    chr__log_line(dev->ctx, dev->id, text);
+    chr__format(text, sizeof text, "cannot write the log file %.160s: %s: logging is off from here on",
+                ((const chr_common_options *)dev->options)->logfile, chr_error_text(code));
     chr__os_close(dev->log->fd);
     dev->log->fd = -1;
+    chr__log_line(dev->ctx, dev->id, text); /* last: the hook may well write to this chardev, or remove it */
 }
 
 static int chr__log_reopen(chr_dev *dev)
@@ -7252,12 +7382,12 @@ static void chr__close(chr_dev *dev)
 {
     if (dev->removed)
         return;
-    chr__quiet(dev->ctx);
+    chr__quiet_outside(dev->ctx);
     if (chr__outbox_waits(dev))
         chr__outbox_drain(dev); /* what still goes without waiting */
     if (dev->kind->close)
         dev->kind->close(dev);
-    chr__loud(dev->ctx);
+    chr__loud_outside(dev->ctx);
     chr__bury(dev);
 }
 
@@ -8442,7 +8572,9 @@ static int chr__shutdown(chr_dev *dev)
 
     if (!dev->kind->peer || !dev->kind->peer->shutdown)
         return CHR_ERR_NOT_SUPPORTED;
+    chr__quiet(dev->ctx);
     code = chr__end_output(dev);
+    chr__loud(dev->ctx);
     if (dev->ending)
         chr__update(dev);
     return code;
@@ -9394,6 +9526,67 @@ static const chr__layer_slots chr__bottom_plain = {
     "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_write, NULL, NULL, NULL, chr__bottom_shutdown, NULL, NULL, NULL
 };
 
+/* -- >>layer_box   bytes that a layer holds: what has come and isn't decoded yet, or what is encoded and not yet sent -- */
+
+enum {
+    CHR__BOX_SIZE = 16384,
+    CHR__BOX_RESERVE = 1024 /* of an outbox, for answers: data leaves it free. A peer that fills it and reads nothing is dropped */
+};
+
+typedef struct chr__box {
+    size_t        start, end;
+    unsigned char bytes[CHR__BOX_SIZE];
+} chr__box;
+
+static int chr__box_is_empty(const chr__box *box) { return box->start == box->end; }
+
+/* What data may take of an outbox. */
+static size_t chr__box_room(const chr__box *box)
+{
+    return box->end < CHR__BOX_SIZE - CHR__BOX_RESERVE ? CHR__BOX_SIZE - CHR__BOX_RESERVE - box->end : 0;
+}
+
+/* All of it, the reserve included, or nothing. */
+static int chr__box_put(chr__box *box, const void *buf, size_t len)
+{
+    if (len > sizeof box->bytes - box->end)
+        return CHR_ERR_WOULD_BLOCK;
+    memcpy(box->bytes + box->end, buf, len);
+    box->end += len;
+    return 0;
+}
+
+/* What lies below gives as much as there is room for. */
+static int chr__box_fill(chr__box *box, chr__layer *below)
+{
+    int n;
+
+    if (chr__box_is_empty(box))
+        box->start = box->end = 0;
+    n = below->slots->read(below, box->bytes + box->end, sizeof box->bytes - box->end);
+    if (n > 0)
+        box->end += (size_t)n;
+    return n;
+}
+
+/* Hands down what is in it. 0 = nothing is left. */
+static int chr__box_flush(chr__box *box, chr__layer *below)
+{
+    int n;
+
+    for (; !chr__box_is_empty(box); box->start += (size_t)n) {
+        n = below->slots->write(below, box->bytes + box->start, box->end - box->start);
+        if (n <= 0) {
+            memmove(box->bytes, box->bytes + box->start, box->end - box->start);
+            box->end -= box->start;
+            box->start = 0;
+            return n < 0 ? n : CHR_ERR_WOULD_BLOCK;
+        }
+    }
+    box->start = box->end = 0;
+    return 0;
+}
+
 /* -- the stream -- */
 
 enum { CHR__FULL_HUP = 8 }; /* among the events of a watch: no poll() bit, so that only what poll() always tells is told: both
@@ -9409,6 +9602,9 @@ typedef struct chr__stream {
     int         broken;            /* a write has failed: what is left to read comes, then the end */
     int         held;              /* hung up, but the frontend has no room for what is left */
     int         may_keep;          /* some layer may keep bytes that poll can't see */
+    chr__box   *ahead;             /* input that was read while the frontend had no room, so that layers could answer the peer */
+    int         ahead_stop;        /* what read has answered behind it: an event, or why the input ends; 0 with */
+    int         is_ahead_stopped;
     int         input_over;        /* half-close by the peer: only output is left */
     int         output_over;       /* half-close by us: only input is left */
     void      (*ended)(struct chr__stream *stream, int code); /* 0 = end of input, else why; it closes the stream, or stops the input */
@@ -9432,8 +9628,46 @@ CHR__COLD int chr__layers_pending(const chr__stream *stream)
     return pending;
 }
 
+/* -- read-ahead: layers answer pings, offers and questions though the frontend takes no input. One box is read ahead, then back-pressure
+ * holds the peer. -- */
+
+static int chr__stream_has_ahead(const chr__stream *stream)
+{
+    return stream->ahead && (!chr__box_is_empty(stream->ahead) || stream->is_ahead_stopped);
+}
+
+static int chr__stream_can_read_ahead(const chr__stream *stream)
+{
+    return stream->ahead && !stream->is_ahead_stopped && stream->ahead->end < sizeof stream->ahead->bytes;
+}
+
+/* First the bytes, then what stood behind them. */
+CHR__COLD int chr__stream_read_kept(chr__stream *stream, void *buf, size_t len)
+{
+    chr__box *ahead = stream->ahead;
+
+    if (!chr__box_is_empty(ahead)) {
+        len = chr__min(len, ahead->end - ahead->start);
+        memcpy(buf, ahead->bytes + ahead->start, len);
+        ahead->start += len;
+        return (int)len;
+    }
+    ahead->start = ahead->end = 0;
+    if (!stream->is_ahead_stopped)
+        return stream->top->slots->read(stream->top, buf, len);
+    stream->is_ahead_stopped = 0;
+    return stream->ahead_stop;
+}
+
+CHR__HOT static int chr__stream_read(chr__stream *stream, void *buf, size_t len)
+{
+    return stream->ahead ? chr__stream_read_kept(stream, buf, len) : stream->top->slots->read(stream->top, buf, len);
+}
+
 static int chr__stream_pending(const chr__stream *stream)
 {
+    if (chr__stream_has_ahead(stream))
+        return chr__box_is_empty(stream->ahead) && stream->ahead_stop > CHR__LAYER_NOTHING ? -1 : 1;
     return stream->may_keep ? chr__layers_pending(stream) : 0;
 }
 
@@ -9495,7 +9729,7 @@ static void chr__stream_update(chr__stream *stream)
     if (!stream->top)
         return;
     out_events = chr__stream_out_events(stream);
-    in_events = room > 0 ? CHR_IN | CHR_HUP : stream->held ? 0 : CHR_HUP;
+    in_events = room > 0 || chr__stream_can_read_ahead(stream) ? CHR_IN | CHR_HUP : stream->held ? 0 : CHR_HUP;
     if (stream->in == stream->out) {
         chr_watch_set(&stream->in_watch, in_events | out_events);
     } else {
@@ -9526,14 +9760,33 @@ CHR__COLD void chr__stream_nothing(chr__stream *stream, int code, int hung_up)
     }
 }
 
+/* One read a turn. What can't be delivered in its place yet stops it. */
+CHR__COLD void chr__stream_read_ahead(chr__stream *stream)
+{
+    chr__box *ahead = stream->ahead;
+    int       n = stream->top->slots->read(stream->top, ahead->bytes + ahead->end, sizeof ahead->bytes - ahead->end);
+
+    if (n > 0) {
+        ahead->end += (size_t)n;
+    } else if (n != CHR__LAYER_NOTHING && n != CHR_ERR_WOULD_BLOCK) {
+        stream->ahead_stop = n;
+        stream->is_ahead_stopped = 1;
+    }
+    if (chr__stream_can_read_ahead(stream) && chr__layers_pending(stream) > 0)
+        chr__stream_look_again(stream);
+}
+
 /* The frontend takes nothing now. A hang-up with nothing behind it is the end all the same: the next peer must be able to come. */
 CHR__COLD void chr__stream_no_room(chr__stream *stream, int hung_up)
 {
     chr_dev *dev = stream->dev;
-    int      pending = chr__stream_pending(stream);
+    int      pending;
 
+    if (chr__stream_can_read_ahead(stream))
+        chr__stream_read_ahead(stream);
+    pending = chr__stream_pending(stream);
     if (pending < 0) {
-        chr__stream_nothing(stream, stream->top->slots->read(stream->top, dev->ctx->buffer, CHR__BUFFER_SIZE), 1);
+        chr__stream_nothing(stream, chr__stream_read(stream, dev->ctx->buffer, CHR__BUFFER_SIZE), 1);
     } else if (hung_up && !pending && chr__os_unread(stream->in) == 0) {
         chr__stream_end(stream, 0);
     } else {
@@ -9562,7 +9815,7 @@ CHR__HOT static void chr__stream_input(chr__stream *stream, int hung_up)
             return;
         }
         want = chr__min((size_t)room, CHR__BUFFER_SIZE);
-        n = stream->top->slots->read(stream->top, dev->ctx->buffer, want);
+        n = chr__stream_read(stream, dev->ctx->buffer, want);
         if (n <= 0) {
             chr__stream_nothing(stream, n, hung_up);
             return;
@@ -9717,6 +9970,10 @@ static void chr__stream_close(chr__stream *stream)
     chr_watch_stop(&stream->in_watch);
     chr_watch_stop(&stream->out_watch);
     chr_idle_stop(&stream->again);
+    if (stream->ahead)
+        chr__free(stream->dev->ctx, stream->ahead);
+    stream->ahead = NULL;
+    stream->is_ahead_stopped = 0;
     stream->in = stream->out = -1;
     stream->input_over = 0;
 }
@@ -9725,19 +9982,23 @@ static void chr__stream_close(chr__stream *stream)
 static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, int in, int out, void (*ended)(chr__stream *, int),
                             chr_error *err)
 {
+    chr__layer *layer;
+
     stream->dev = dev;
     stream->in = in;
     stream->out = out;
     stream->broken = stream->held = stream->input_over = stream->output_over = 0;
     stream->ended = ended;
+    for (stream->may_keep = 0, layer = top; layer; layer = layer->below)
+        stream->may_keep |= layer->slots->pending != NULL || layer->slots->unsent != NULL;
+    if (stream->may_keep && !(stream->ahead = (chr__box *)chr__allocate(dev->ctx, sizeof *stream->ahead)))
+        return chr__no_memory(err);
     if (chr__need_buffer(dev->ctx) < 0 || (in >= 0 && chr_watch_start(dev->ctx, &stream->in_watch, in, 0, chr__stream_ready, stream) < 0) ||
         (out >= 0 && out != in && chr_watch_start(dev->ctx, &stream->out_watch, out, 0, chr__stream_out_ready, stream) < 0)) {
         chr__stream_close(stream);
         return chr__no_memory(err);
     }
     stream->top = top;
-    for (stream->may_keep = 0; top; top = top->below)
-        stream->may_keep |= top->slots->pending != NULL || top->slots->unsent != NULL;
     chr__update(dev); /* from the loop: whoever is asked for room may remove the chardev, and the caller goes on with it */
     return 0;
 }
@@ -9778,7 +10039,7 @@ static int chr__stream_dev_read(chr_dev *dev, void *buf, size_t len)
     if (!stream->top || stream->in < 0)
         return CHR_ERR_DISCONNECTED;
     for (i = 0; i < MOST && n <= CHR__LAYER_NOTHING; i++) { /* who waits looks at the clock between */
-        n = stream->top->slots->read(stream->top, buf, len);
+        n = chr__stream_read(stream, buf, len);
         if (n <= CHR__LAYER_EVENT)
             chr_be_event(dev, CHR__LAYER_EVENT - n);
     }
@@ -9921,21 +10182,20 @@ static int chr__linger_is_done(const chr__linger *linger)
     return linger->is_over && !linger->waits_for_end && (linger->is_unix || chr__os_unsent(linger->fd) == 0);
 }
 
-/* As far as it goes without waiting. */
+/* As far as it goes without waiting. A peer that wants no output now can't change that any more: what it says is thrown away. */
 static void chr__linger_go_on(chr__linger *linger)
 {
-    int code = linger->is_over ? 0 : chr__linger_send(linger), input, waits;
+    int code = linger->is_over ? 0 : chr__linger_send(linger), input;
 
     linger->is_over |= code == 0;
     chr__linger_count(linger);
     input = chr__linger_discard(linger);
-    waits = !linger->is_over && chr__layers_unsent(linger->top) >= 0;
-    /* At the end of its input a peer that has suspended us can't resume us. */
-    if ((code < 0 && code != CHR_ERR_WOULD_BLOCK) || (input != CHR_ERR_WOULD_BLOCK && !waits) || chr__linger_is_done(linger)) {
+    if ((code < 0 && code != CHR_ERR_WOULD_BLOCK) || (!linger->is_over && chr__layers_unsent(linger->top) < 0) ||
+        (input != CHR_ERR_WOULD_BLOCK && linger->is_over) || chr__linger_is_done(linger)) {
         chr__linger_end(linger);
         return;
     }
-    chr_watch_set(&linger->watch, (waits ? CHR_OUT : 0) | (input == CHR_ERR_WOULD_BLOCK ? CHR_IN : 0));
+    chr_watch_set(&linger->watch, (linger->is_over ? 0 : CHR_OUT) | (input == CHR_ERR_WOULD_BLOCK ? CHR_IN : 0));
 }
 
 static void chr__linger_ready(void *opaque, int events)
@@ -12159,14 +12419,17 @@ static int chr__mux_has(const chr__mux *mux, const chr__mux_slot *slot)
     return each != NULL;
 }
 
-/* What its frontend takes now. It may go away when it is asked: then nothing. */
+/* What its frontend takes now: nothing before OPENED. It may go away when it is asked: then nothing. */
 CHR__HOT static size_t chr__mux_room(const chr__mux *mux, const chr__mux_slot *slot)
 {
     const chr_frontend *fe = slot->fe;
     void               *opaque = fe->opaque;
     int               (*can_read)(void *) = fe->handlers.can_read;
-    int                 room = !fe->handlers.read ? 0 : can_read ? can_read(opaque) : CHR__BUFFER_SIZE;
+    int                 room;
 
+    if (!fe->handlers.read || (mux->dev.ctx->open_suspended && fe->handlers.event && !fe->told_open))
+        return 0;
+    room = can_read ? can_read(opaque) : CHR__BUFFER_SIZE;
     return room > 0 && chr__mux_has(mux, slot) && slot->fe == fe && chr__has_answered(fe, can_read, opaque) ? (size_t)room : 0;
 }
 
@@ -12288,6 +12551,8 @@ static void chr__mux_deliver(void *opaque)
 {
     chr__mux *mux = (chr__mux *)opaque;
 
+    if (mux->dev.pending) /* first what happened before */
+        chr__notify_now(&mux->dev);
     chr__mux_each(mux, chr__mux_deliver_held, 0);
     if (!mux->dev.removed && mux->backlog_start < mux->backlog_end)
         mux->backlog_start += chr__mux_process(mux, mux->backlog + mux->backlog_start, mux->backlog_end - mux->backlog_start);
@@ -13106,7 +13371,7 @@ typedef struct chr__pty {
     chr__file_watch opened;  /* of the slave */
     int             is_told; /* that watch works: it has told of our own opening */
     int             openers; /* of which it has told; fewer than there are, where it has taken two for one */
-    int             is_left, is_renewed; /* since the last look: the last of them has gone; and another has come after that */
+    int             is_left, is_renewed; /* since the last look: the last has gone; and another has come after that */
     chr_timer       look;    /* whether the slave is open */
     chr_idle        look_soon;
     char            slave[64];
@@ -13143,8 +13408,8 @@ static void chr__pty_hung_up(chr__stream *stream, int code)
     chr_be_event(stream->dev, CHR_EVENT_CLOSED);
 }
 
-/* The master reports a hang-up as long as nobody has the slave open; with input, somebody was here since we last looked. 1 = it is
- * open now; 0 = nobody is there; or an error. */
+/* The master reports a hang-up as long as nobody has the slave open; with input, somebody was here since we last
+ * looked. 1 = it is open now; 0 = nobody is there; or an error. */
 static int chr__pty_try(chr__pty *pty)
 {
     chr__fd_dev *base = &pty->base;
@@ -13166,7 +13431,8 @@ static void chr__pty_renew(chr__pty *pty)
         chr__pty_hung_up(&pty->base.stream, 0);
 }
 
-/* Whether poll() can still tell of the hang-up when the last one has gone: else another has come, or some have not been counted. */
+/* Whether poll() can still tell of the hang-up when the last one has gone: else another has come, or some have not
+ * been counted. */
 static void chr__pty_check_left(chr__pty *pty)
 {
     int ready = chr__os_wait(pty->base.in, CHR_IN | CHR_HUP, 0);
@@ -13237,7 +13503,8 @@ static int chr__pty_write(chr_dev *dev, const void *buf, size_t len)
 /* A link that is left from a process that is gone is replaced. */
 static int chr__pty_make_link(chr__pty *pty, const char *path, chr_error *err)
 {
-    int code = chr__os_symlink(pty->slave, path, err), stale = code == CHR_ERR_EXISTS ? chr__os_link_is_stale(path, pty->slave) : 0;
+    int code = chr__os_symlink(pty->slave, path, err);
+    int stale = code == CHR_ERR_EXISTS ? chr__os_link_is_stale(path, pty->slave) : 0;
 
     if (stale > 0) {
         chr__os_unlink(path);
@@ -14302,6 +14569,7 @@ static void chr__udp_describe(const chr_dev *dev, chr_info *info)
 
     chr__format(info->filename, sizeof info->filename, "udp:%s", udp->name);
     chr__os_socket_name(udp->fd, 0, info->address, sizeof info->address);
+    chr__os_socket_name(udp->fd, 1, info->peer, sizeof info->peer);
 }
 
 static const chr_backend chr__udp_kind = {
@@ -14362,6 +14630,9 @@ static const chr_option chr__socket_rows[] = {
     { "tn3270",       CHR_OPTION_BOOL,   CHR__ROW(tn3270),            "off", 0, 0,           "speak tn3270" },
     { "websocket",    CHR_OPTION_BOOL,   CHR__ROW(websocket),         "off", 0, 0,           "speak websocket" },
     { "websocket-text", CHR_OPTION_BOOL, CHR__ROW(websocket_text),    "off", 0, 0,           "with websocket: text frames are input too; off: refused" },
+    { "ws-path",      CHR_OPTION_TEXT,   CHR__ROW(ws_path),           NULL,  0, 0,           "with websocket: path served, * and ? in it (default: any); client: path and query" },
+    { "ws-origin",    CHR_OPTION_LIST,   CHR__ROW(ws_origin),         NULL,  0, 0,           "with websocket: web pages that are let in beside our own, * and ? in it" },
+    { "ws-page",      CHR_OPTION_TEXT,   CHR__ROW(ws_page),           NULL,  0, 0,           "with websocket: file that a browser gets at /" },
     { "half-close",   CHR_OPTION_BOOL,   CHR__ROW(half_close),        "off", 0, 0,           "the peer's end of input is an event, and output goes on; off: CLOSED" },
     { "keep-alive",   CHR_OPTION_BOOL,   CHR__ROW(keep_alive),        "off", 0, 0,           "find out peers that have vanished: TCP keep-alive, websocket pings" },
     { "keep-alive-idle", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_idle), NULL, 0, 32767,       "seconds of silence before the first question (default: the system's; websocket 30)" },
@@ -14517,65 +14788,27 @@ static void chr__address_name(const chr_address *address, char *text, size_t siz
     }
 }
 
-/* -- >>layer_box   bytes that a layer holds: what has come and isn't decoded yet, or what is encoded and not yet sent -- */
+/* -- what all layers stand on -- */
 
-enum {
-    CHR__BOX_SIZE = 16384,
-    CHR__BOX_RESERVE = 1024 /* of an outbox, for answers: data leaves it free. A peer that fills it and reads nothing is dropped */
-};
+typedef struct chr__msgfds {
+    int fds[CHR__MAX_MSGFDS], count;
+} chr__msgfds;
 
-typedef struct chr__box {
-    size_t        start, end;
-    unsigned char bytes[CHR__BOX_SIZE];
-} chr__box;
+typedef struct chr__socket_bottom { /* the lowest layer */
+    chr__layer    layer;
+    int           fd, is_unix, is_under; /* other layers */
+    int           budget; /* under layers: what it may read still in this turn of the loop */
+    unsigned      turn;
+    uint64_t      received; /* likewise; what has come in all */
+    chr__msgfds   outgoing, incoming;
+    chr__receiver receiver;
+} chr__socket_bottom;
 
-static int chr__box_is_empty(const chr__box *box) { return box->start == box->end; }
-
-/* What data may take of an outbox. */
-static size_t chr__box_room(const chr__box *box)
+static int chr__layer_fd(const chr__layer *layer)
 {
-    return box->end < CHR__BOX_SIZE - CHR__BOX_RESERVE ? CHR__BOX_SIZE - CHR__BOX_RESERVE - box->end : 0;
-}
-
-/* All of it, the reserve included, or nothing. */
-static int chr__box_put(chr__box *box, const void *buf, size_t len)
-{
-    if (len > sizeof box->bytes - box->end)
-        return CHR_ERR_WOULD_BLOCK;
-    memcpy(box->bytes + box->end, buf, len);
-    box->end += len;
-    return 0;
-}
-
-/* What lies below gives as much as there is room for. */
-static int chr__box_fill(chr__box *box, chr__layer *below)
-{
-    int n;
-
-    if (chr__box_is_empty(box))
-        box->start = box->end = 0;
-    n = below->slots->read(below, box->bytes + box->end, sizeof box->bytes - box->end);
-    if (n > 0)
-        box->end += (size_t)n;
-    return n;
-}
-
-/* Hands down what is in it. 0 = nothing is left. */
-static int chr__box_flush(chr__box *box, chr__layer *below)
-{
-    int n;
-
-    for (; !chr__box_is_empty(box); box->start += (size_t)n) {
-        n = below->slots->write(below, box->bytes + box->start, box->end - box->start);
-        if (n <= 0) {
-            memmove(box->bytes, box->bytes + box->start, box->end - box->start);
-            box->end -= box->start;
-            box->start = 0;
-            return n < 0 ? n : CHR_ERR_WOULD_BLOCK;
-        }
-    }
-    box->start = box->end = 0;
-    return 0;
+    while (layer->below)
+        layer = layer->below;
+    return ((const chr__socket_bottom *)layer)->fd;
 }
 
 static const chr_socket_options *chr__layer_options(const chr__layer *layer)
@@ -15640,15 +15873,28 @@ static int chr__telnet_is_agreed(const chr__telnet *telnet)
            ours[CHR__TELNET_BINARY] == CHR__TELNET_YES && theirs[CHR__TELNET_BINARY] == CHR__TELNET_YES;
 }
 
-/* What a host says before it agrees is for people, like a greeting: it is dropped. What follows the agreement stays in the inbox. */
+/* Whether what comes next is no data. */
+static int chr__telnet_is_at_command(const chr__telnet *telnet)
+{
+    const unsigned char *next = telnet->in.bytes + telnet->in.start;
+
+    return telnet->state != CHR__TELNET_IN_DATA || (telnet->in.end - telnet->in.start >= 2 && next[0] == CHR__TELNET_IAC &&
+                                                    next[1] != CHR__TELNET_IAC && next[1] != CHR__TELNET_EOR);
+}
+
+/* What a host says before it agrees is for people, like a greeting: it is dropped. The rest of the negotiation is answered, and the first
+ * record stays in the inbox. */
 static void chr__telnet_agree(chr__telnet *telnet)
 {
     unsigned char dropped;
 
-    while (!chr__box_is_empty(&telnet->in) && !chr__telnet_is_agreed(telnet))
+    while (!chr__box_is_empty(&telnet->in) && (!chr__telnet_is_agreed(telnet) || chr__telnet_is_at_command(telnet))) {
         (void)chr__telnet_byte(telnet, telnet->in.bytes[telnet->in.start++], &dropped);
-    telnet->events = 0;
-    telnet->owed = -1;
+        if (!chr__telnet_is_agreed(telnet)) {
+            telnet->events = 0;
+            telnet->owed = -1;
+        }
+    }
 }
 
 static int chr__telnet_step_3270(chr__telnet *telnet, int *wants, chr_error *err)
@@ -15861,6 +16107,7 @@ typedef enum chr__ws_state {
     CHR__WS_SHAKING,    /* the peer's head is not complete */
     CHR__WS_ACCEPTING,  /* ours is not sent */
     CHR__WS_REFUSING,   /* likewise, and then it is over */
+    CHR__WS_PAGE,       /* likewise: a page is being sent */
     CHR__WS_OPEN,
     CHR__WS_HALF,       /* our Close frame is queued or sent; the peer's has not come yet: it may still send data */
     CHR__WS_OVER        /* a Close frame is queued */
@@ -15871,7 +16118,10 @@ typedef struct chr__websocket {
     chr__ws_state   state;
     int             is_server, passes_text;
     char            key[CHR__WS_KEY + 1]; /* the client's */
-    const char     *fault;                /* why the handshake failed */
+    const char     *fault;                /* why the handshake failed, and what of the peer's was wrong */
+    char            detail[128];
+    int             has_page, page;       /* the file that is being sent */
+    int64_t         page_left;            /* bytes of it */
     size_t          scanned, matched;     /* of the peer's head: bytes, and those of its end */
     unsigned char   seed[CHR__SHA1_SIZE + 4], masks[CHR__SHA1_SIZE]; /* the client's masks: SHA-1 of a secret and a count */
     size_t          mask_next;
@@ -16070,7 +16320,7 @@ static int chr__ws_begin_frame(chr__websocket *ws)
 
 static int chr__ws_code_is_good(int code)
 {
-    return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1011) || (code >= 3000 && code <= 4999);
+    return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) || (code >= 3000 && code <= 4999);
 }
 
 /* The peer says goodbye: what we answer. */
@@ -16322,7 +16572,7 @@ static void chr__ws_refuse(chr__websocket *ws, const char *status, const char *f
         return;
     chr__ws_put_text(ws, "HTTP/1.1 ");
     chr__ws_put_text(ws, status);
-    chr__ws_put_text(ws, "\r\nConnection: close\r\nContent-Length: 0\r\n");
+    chr__ws_put_text(ws, "\r\nServer: chardev\r\nConnection: close\r\nContent-Length: 0\r\n");
     if (status[1] == '2') /* 426 tells what to upgrade to */
         chr__ws_put_text(ws, "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n");
     chr__ws_put_text(ws, "\r\n");
@@ -16338,18 +16588,172 @@ static int chr__ws_key_is_good(chr__text key)
     return key.len == CHR__WS_KEY && memcmp(key.at + CHR__WS_KEY - 2, "==", 2) == 0;
 }
 
-/* What is wrong with the request line, as status and fault; NULL = nothing. */
-static const char *chr__ws_check_request(chr__text head, const char **fault)
+/* What a request asks for. */
+typedef struct chr__ws_request {
+    chr__text head, path; /* path: without the query */
+    chr__text host;       /* and its port */
+} chr__ws_request;
+
+/* HTTP/1.1 or a later 1.x (RFC 9110 section 2.5: minor versions are compatible). */
+static int chr__ws_version_is_good(chr__text version)
 {
-    chr__text line = chr__head_line(&head);
-    chr__text method = chr__text_cut(&line, ' '), path = chr__text_cut(&line, ' ');
+    return version.len == 8 && memcmp(version.at, "HTTP/1.", 7) == 0 && version.at[7] >= '1' && version.at[7] <= '9';
+}
+
+/* Origin form, or absolute form (RFC 9112 section 3.2), whose authority goes before the Host field. Returns 0 when it is neither. */
+static int chr__ws_read_target(chr__text target, chr__ws_request *request)
+{
+    const char *slashes;
+
+    target = chr__text_cut(&target, '?');
+    request->path = target;
+    if (target.len > 0 && *target.at == '/')
+        return 1;
+    slashes = target.len > 3 ? (const char *)memchr(target.at, ':', target.len - 2) : NULL;
+    if (!slashes || slashes == target.at || memcmp(slashes, "://", 3) != 0)
+        return 0;
+    request->path.at = slashes + 3;
+    request->path.len = target.len - (size_t)(slashes + 3 - target.at);
+    request->host = chr__text_cut(&request->path, '/');
+    if (request->path.at[-1] == '/') { /* the slash belongs to the path */
+        request->path.at--;
+        request->path.len++;
+    }
+    return request->host.len > 0;
+}
+
+/* What is wrong with the request line, as status and fault; NULL = nothing. */
+static const char *chr__ws_check_line(chr__ws_request *request, const char **fault)
+{
+    chr__text rest = request->head, line = chr__head_line(&rest);
+    chr__text method = chr__text_cut(&line, ' '), target = chr__text_cut(&line, ' ');
 
     *fault = "is no GET request of HTTP/1.1";
-    if (!chr__text_is(method.at, method.len, "GET") || !chr__text_is(line.at, line.len, "HTTP/1.1"))
+    if (!chr__text_is(method.at, method.len, "GET") || !chr__ws_version_is_good(line))
         return "400 Bad Request";
-    *fault = "asks for another path than /";
-    path = chr__text_cut(&path, '?');
-    return chr__text_is(path.at, path.len, "/") ? NULL : "404 Not Found";
+    request->host = chr__head_field(request->head, "Host", 0);
+    *fault = "asks for no path";
+    return chr__ws_read_target(target, request) ? NULL : "400 Bad Request";
+}
+
+/* As a string, for patterns and messages; cut where it does not fit. */
+static const char *chr__text_copy(chr__text text, char *copy, size_t size)
+{
+    chr__format(copy, size, "%.*s", (int)chr__min(text.len, size), text.at ? text.at : "");
+    return copy;
+}
+
+static const char *chr__ws_check_path(chr__websocket *ws, chr__text path, const char **fault)
+{
+    const char *served = chr__layer_options(&ws->layer)->ws_path;
+    char        copy[1024];
+
+    *fault = "asks for another path than ws-path=: ";
+    if (!served || (path.len < sizeof copy && chr__glob(served, path.len > 0 ? chr__text_copy(path, copy, sizeof copy) : "/")))
+        return NULL;
+    (void)chr__text_copy(path, ws->detail, sizeof ws->detail);
+    return "404 Not Found";
+}
+
+/* -- which web pages are let in: a browser tells by Origin whose script it runs (RFC 6455 section 10.2, RFC 6454) -- */
+
+/* HOST of HOST or HOST:PORT; a literal IPv6 address keeps its brackets. Empty when it is neither. */
+static chr__text chr__host_of(chr__text authority)
+{
+    const char *bracket = authority.len > 0 && *authority.at == '[' ? (const char *)memchr(authority.at, ']', authority.len) : NULL;
+    chr__text   host = authority, port;
+    size_t      i;
+
+    if (bracket) {
+        host.len = (size_t)(bracket + 1 - authority.at);
+        port.at = bracket + 1;
+        port.len = authority.len - host.len;
+        host.len = port.len > 0 && *port.at != ':' ? 0 : host.len;
+        port.at += port.len > 0;
+        port.len -= port.len > 0;
+    } else {
+        port = authority;
+        host = chr__text_cut(&port, ':');
+    }
+    for (i = 0; i < port.len; i++)
+        host.len = port.at[i] >= '0' && port.at[i] <= '9' ? host.len : 0;
+    for (i = 0; i < host.len; i++)
+        host.len = strchr("/@?#\\", host.at[i]) ? 0 : host.len;
+    return host;
+}
+
+/* The part of SCHEME://HOST[:PORT]; empty for "null" and all else. */
+static chr__text chr__origin_host(chr__text origin)
+{
+    chr__text scheme = chr__text_cut(&origin, ':');
+
+    if (scheme.len == 0 || origin.len < 3 || memcmp(origin.at, "//", 2) != 0) {
+        origin.len = 0;
+        return origin;
+    }
+    origin.at += 2;
+    origin.len -= 2;
+    return chr__host_of(origin);
+}
+
+static int chr__host_is_loopback(chr__text host)
+{
+    char          copy[64];
+    unsigned char ip[16];
+    size_t        len;
+
+    if (host.len > 1 && *host.at == '[') {
+        host.at++;
+        host.len -= 2;
+    }
+    if (host.len >= sizeof copy)
+        return 0;
+    (void)chr__text_copy(host, copy, sizeof copy);
+    len = chr__os_ip_bytes(copy, ip);
+    if (len == 0)
+        return chr__text_is_like(host, "localhost") ||
+               (host.len > 10 && (host.at += host.len - 10, host.len = 10, chr__text_is_like(host, ".localhost")));
+    return len == 4 ? ip[0] == 127 : memcmp(ip, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1", 16) == 0;
+}
+
+/* On a loopback address names of other hosts have no business: whoever owns one could point it here (DNS rebinding). */
+static int chr__ws_is_own_page(const chr__websocket *ws, chr__text origin, chr__text host)
+{
+    chr__text page = chr__origin_host(origin), server = chr__host_of(host);
+    char      copy[300];
+
+    if (page.len == 0 || page.len >= sizeof copy || page.len != server.len ||
+        !chr__text_is_like(server, chr__text_copy(page, copy, sizeof copy)))
+        return 0;
+    return !chr__os_is_on_loopback(chr__layer_fd(&ws->layer)) || chr__host_is_loopback(page);
+}
+
+static int chr__ws_is_listed(const chr__websocket *ws, chr__text origin)
+{
+    const char *const *pattern = chr__layer_options(&ws->layer)->ws_origin;
+    char               copy[512];
+
+    if (origin.len >= sizeof copy)
+        return 0;
+    (void)chr__text_copy(origin, copy, sizeof copy);
+    while (pattern && *pattern && !chr__glob(*pattern, copy))
+        pattern++;
+    return pattern && *pattern;
+}
+
+/* Programs send no Origin. */
+static const char *chr__ws_check_origin(chr__websocket *ws, const chr__ws_request *request, const char **fault)
+{
+    chr__text origin = chr__head_field(request->head, "Origin", 0);
+
+    *fault = "comes from a web page of another site, which ws-origin= would let in: ";
+    if (!origin.at)
+        return NULL;
+    if (!chr__head_field(request->head, "Origin", 1).at &&
+        (chr__ws_is_listed(ws, origin) || chr__ws_is_own_page(ws, origin, request->host)))
+        return NULL;
+    (void)chr__text_copy(origin, ws->detail, sizeof ws->detail);
+    return "403 Forbidden";
 }
 
 static const char *chr__ws_check_fields(chr__text head, const char **fault)
@@ -16367,23 +16771,96 @@ static const char *chr__ws_check_fields(chr__text head, const char **fault)
     return NULL;
 }
 
+/* -- ws-page=: a browser that asks for / gets a file, and comes back for the websocket -- */
+
+static int chr__ws_wants_page(const chr__websocket *ws, const chr__ws_request *request)
+{
+    return chr__layer_options(&ws->layer)->ws_page && chr__text_is(request->path.at, request->path.len, "/") &&
+           !chr__head_field(request->head, "Upgrade", 0).at;
+}
+
+static void chr__ws_send_page(chr__websocket *ws)
+{
+    const char *path = chr__layer_options(&ws->layer)->ws_page;
+    char        head[300];
+
+    ws->page = chr__os_open(path, CHR__OPEN_READ, NULL);
+    ws->has_page = ws->page >= 0;
+    ws->page_left = ws->has_page ? chr__os_file_size(ws->page) : -1;
+    if (ws->page_left < 0) {
+        chr__format(ws->detail, sizeof ws->detail, "%s", path);
+        chr__ws_refuse(ws, "404 Not Found", "asks for ws-page=, which can't be read: ");
+        return;
+    }
+    chr__format(head, sizeof head, "HTTP/1.1 200 OK\r\nServer: chardev\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: %lld\r\n"
+                "Cache-Control: no-cache\r\nConnection: close\r\n\r\n", (long long)ws->page_left);
+    chr__ws_put_text(ws, head);
+    ws->state = CHR__WS_PAGE;
+}
+
+/* The outbox is empty: the next piece. Returns 0 when the page is over, also where the file has become shorter. */
+static int chr__ws_next_piece(chr__websocket *ws)
+{
+    size_t most = ws->page_left < (int64_t)sizeof ws->out.bytes ? (size_t)ws->page_left : sizeof ws->out.bytes;
+    int    n = most > 0 ? chr__os_read(ws->page, ws->out.bytes, most) : 0;
+
+    if (n <= 0)
+        return 0;
+    ws->out.end = (size_t)n;
+    ws->page_left -= n;
+    return 1;
+}
+
+static void chr__ws_close(chr__layer *layer)
+{
+    chr__websocket *ws = (chr__websocket *)layer;
+
+    if (ws->has_page)
+        chr__os_close(ws->page);
+    ws->has_page = 0;
+}
+
+/* -- a server answers -- */
+
+/* What is wrong with the request, as status and fault; NULL = nothing. */
+static const char *chr__ws_check_request(chr__websocket *ws, chr__ws_request *request, const char **fault)
+{
+    const char *status = chr__ws_check_path(ws, request->path, fault);
+
+    status = status ? status : chr__ws_check_fields(request->head, fault);
+    return status ? status : chr__ws_check_origin(ws, request, fault);
+}
+
 static void chr__ws_answer_request(chr__websocket *ws, chr__text head)
 {
-    const char *fault, *status = chr__ws_check_request(head, &fault);
-    char        proof[29];
+    chr__ws_request request = { head, head, head };
+    const char     *fault, *status = chr__ws_check_line(&request, &fault);
+    char            proof[29];
 
+    if (!status && chr__ws_wants_page(ws, &request)) {
+        chr__ws_send_page(ws);
+        return;
+    }
     if (!status)
-        status = chr__ws_check_fields(head, &fault);
+        status = chr__ws_check_request(ws, &request, &fault);
     if (status) {
         chr__ws_refuse(ws, status, fault);
         return;
     }
     memcpy(ws->key, chr__head_field(head, "Sec-WebSocket-Key", 0).at, CHR__WS_KEY);
     chr__ws_proof(ws->key, proof);
-    chr__ws_put_text(ws, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ");
+    chr__ws_put_text(ws, "HTTP/1.1 101 Switching Protocols\r\nServer: chardev\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ");
     chr__ws_put_text(ws, proof);
     chr__ws_put_text(ws, chr__head_has(head, "Sec-WebSocket-Protocol", "binary") ? "\r\nSec-WebSocket-Protocol: binary\r\n\r\n" : "\r\n\r\n");
     ws->state = CHR__WS_ACCEPTING;
+}
+
+/* RFC 9112 section 4: version, three digits, and a reason that may be empty. */
+static int chr__ws_status_is_101(chr__text line)
+{
+    chr__text version = chr__text_cut(&line, ' '), status = chr__text_cut(&line, ' ');
+
+    return chr__ws_version_is_good(version) && chr__text_is(status.at, status.len, "101");
 }
 
 static void chr__ws_check_answer(chr__websocket *ws, chr__text head)
@@ -16393,12 +16870,14 @@ static void chr__ws_check_answer(chr__websocket *ws, chr__text head)
     chr__text protocol = chr__head_field(head, "Sec-WebSocket-Protocol", 0);
 
     chr__ws_proof(ws->key, proof);
-    ws->fault = line.len < 12 || memcmp(line.at, "HTTP/1.1 101", 12) != 0                   ? "refuses the upgrade"
+    ws->fault = !chr__ws_status_is_101(line)                                                ? "refuses the upgrade"
               : !chr__head_has(head, "Upgrade", "websocket")                                ? "lacks Upgrade: websocket"
               : !chr__head_has(head, "Connection", "Upgrade")                               ? "lacks Connection: Upgrade"
               : accept.len != 28 || memcmp(accept.at, proof, 28) != 0                       ? "has a wrong Sec-WebSocket-Accept"
+              : chr__head_field(head, "Sec-WebSocket-Accept", 1).at                         ? "has more than one Sec-WebSocket-Accept"
               : chr__head_field(head, "Sec-WebSocket-Extensions", 0).at                     ? "has an extension that nobody asked for"
-              : protocol.at && !chr__text_is(protocol.at, protocol.len, "binary")           ? "has a protocol that nobody asked for"
+              : (protocol.at && !chr__text_is(protocol.at, protocol.len, "binary")) ||
+                chr__head_field(head, "Sec-WebSocket-Protocol", 1).at                       ? "has a protocol that nobody asked for"
                                                                                             : NULL;
     ws->state = ws->fault ? CHR__WS_REFUSING : CHR__WS_ACCEPTING;
 }
@@ -16417,6 +16896,7 @@ static void chr__ws_host(const chr_socket_options *options, char *text, size_t s
 
 static int chr__ws_start_client(chr__websocket *ws, chr_error *err)
 {
+    const char   *path = chr__layer_options(&ws->layer)->ws_path;
     unsigned char random[16 + CHR__SHA1_SIZE];
     char          host[300];
 
@@ -16425,9 +16905,11 @@ static int chr__ws_start_client(chr__websocket *ws, chr_error *err)
     chr__base64_text(random, 16, ws->key);
     memcpy(ws->seed, random + 16, CHR__SHA1_SIZE);
     chr__ws_host(chr__layer_options(&ws->layer), host, sizeof host);
-    chr__ws_put_text(ws, "GET / HTTP/1.1\r\nHost: ");
+    chr__ws_put_text(ws, "GET ");
+    chr__ws_put_text(ws, path ? path : "/");
+    chr__ws_put_text(ws, " HTTP/1.1\r\nHost: ");
     chr__ws_put_text(ws, host);
-    chr__ws_put_text(ws, "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: ");
+    chr__ws_put_text(ws, "\r\nUser-Agent: chardev\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: ");
     chr__ws_put_text(ws, ws->key);
     chr__ws_put_text(ws, "\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: binary\r\n\r\n");
     return 0;
@@ -16479,6 +16961,8 @@ static int chr__ws_shake(chr__websocket *ws, int *wants)
     for (;;) {
         *wants = CHR_OUT;
         code = chr__ws_flush(&ws->layer);
+        if (code == 0 && ws->state == CHR__WS_PAGE && chr__ws_next_piece(ws))
+            return CHR_ERR_WOULD_BLOCK; /* a piece a turn */
         if (code < 0 || ws->state != CHR__WS_SHAKING)
             return code;
         *wants = CHR_IN;
@@ -16495,8 +16979,10 @@ static int chr__ws_step(chr__layer *layer, int *wants, chr_error *err)
 
     if (code == CHR_ERR_WOULD_BLOCK || code == CHR__LAYER_NOTHING)
         return CHR_ERR_WOULD_BLOCK;
+    if (ws->state == CHR__WS_PAGE) /* it had no more to ask for: no failure, and nothing to log */
+        return chr__fail(err, CHR_ERR_DISCONNECTED, "%s", "");
     if (ws->state == CHR__WS_REFUSING)
-        return chr__fail(err, CHR_ERR_IO, "websocket: the peer's %s %s", ws->is_server ? "request" : "answer", ws->fault);
+        return chr__fail(err, CHR_ERR_IO, "websocket: the peer's %s %s%s", ws->is_server ? "request" : "answer", ws->fault, ws->detail);
     if (code < 0)
         return chr__fail(err, code, "websocket: the peer went in the middle of the handshake");
     ws->state = CHR__WS_OPEN;
@@ -16524,6 +17010,35 @@ static int chr__ws_ping(chr__layer *layer)
     return chr__ws_flush(layer);
 }
 
+/* A client's is sent as it is; a server's is a pattern. */
+static int chr__ws_check_path_option(const chr_socket_options *options, chr_error *err)
+{
+    const char *path = options->ws_path, *c;
+    int         is_server = options->server == CHR_ON;
+
+    for (c = path; *c > ' ' && *c < 127; c++)
+        ;
+    if (*c || c - path > 4096 || (*path != '/' && !(is_server && *path == '*')))
+        return chr__fail(err, CHR_ERR_INVALID, "socket: ws-path=%s: it begins with '/', and is printable ASCII without blanks", path);
+    return 0;
+}
+
+static int chr__ws_check_options(const chr_socket_options *options, chr_error *err)
+{
+    int has_origin = options->ws_origin && *options->ws_origin, file = -1;
+
+    if (options->websocket != CHR_ON && (options->ws_path || has_origin || options->ws_page))
+        return chr__fail(err, CHR_ERR_INVALID, "socket: ws-path=, ws-origin= and ws-page= go with websocket=on only");
+    if (options->server != CHR_ON && (has_origin || options->ws_page))
+        return chr__fail(err, CHR_ERR_INVALID, "socket: ws-origin= and ws-page= are for a server: they need server=on");
+    if (options->ws_path && chr__ws_check_path_option(options, err) < 0)
+        return CHR_ERR_INVALID;
+    if (options->ws_page && (file = chr__os_open(options->ws_page, CHR__OPEN_READ, err)) < 0)
+        return file;
+    chr__os_close(file);
+    return 0;
+}
+
 static const chr__layer_slots chr__ws_slots = {
     "websocket",     /* name    */
     chr__ws_start,   /* start   */
@@ -16536,7 +17051,7 @@ static const chr__layer_slots chr__ws_slots = {
     chr__ws_shutdown, /* shutdown */
     NULL,            /* ioctl   */
     chr__ws_ping,    /* ping    */
-    NULL,            /* close   */
+    chr__ws_close,   /* close   */
 };
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -17016,48 +17531,6 @@ static int chr__authz_new(const chr_options *list, const chr_backend *kind, chr_
     authz->object.next = rest ? rest->object.next : NULL;
     *link = &authz->object;
     return 0;
-}
-
-/* The length of one character of a name: an escape is one (RFC 2253 section 2.4), and so is the UTF-8 sequence of several. */
-static size_t chr__name_step(const char *text)
-{
-    size_t len = 1;
-
-    if (text[0] != '\\' || !text[1])
-        return len;
-    len = chr__digit(text[1]) < 16 && chr__digit(text[2]) < 16 ? 3 : 2;
-    if (len == 3 && chr__digit(text[1]) >= 12) /* a lead byte: its continuation bytes are \\80 to \\BF */
-        while (text[len] == '\\' && chr__digit(text[len + 1]) / 4 == 2 && chr__digit(text[len + 2]) < 16)
-            len += 3;
-    return len;
-}
-
-/* Backtracks to the last '*' alone: no recursion, and at most length times length steps. An escaped comma is one character, so that
- * a comma in the pattern matches only one that separates the parts of a name. */
-static int chr__glob(const char *pattern, const char *text)
-{
-    const char *star = NULL, *from = NULL;
-    size_t      step;
-
-    while (*text) {
-        step = chr__name_step(text);
-        if (*pattern == '*') {
-            star = pattern++;
-            from = text;
-        } else if (*pattern == '?' || strncmp(pattern, text, step) == 0) {
-            pattern += *pattern == '?' ? 1 : step;
-            text += step;
-        } else if (star) {
-            pattern = star + 1;
-            from += chr__name_step(from);
-            text = from;
-        } else {
-            return 0;
-        }
-    }
-    while (*pattern == '*')
-        pattern++;
-    return !*pattern;
 }
 
 /* What isn't on the list, or has no list, stays out. */
@@ -17772,7 +18245,7 @@ static int chr__tls_shutdown(chr__layer *layer)
     if (n < 0)
         return CHR_ERR_DISCONNECTED;
     tls->said_goodbye = 1;
-    return layer->below->slots->shutdown(layer->below);
+    return layer->below->slots->shutdown ? layer->below->slots->shutdown(layer->below) : 0; /* its FIN may have gone already */
 }
 
 static void chr__tls_close(chr__layer *layer)
@@ -17867,7 +18340,7 @@ static int chr__terminal_type_valid(const chr_socket_options *options)
 /* `address` is the one in the options, with its type found. */
 static int chr__layers_check(chr_context *ctx, const chr_socket_options *options, const chr_address *address, chr_error *err)
 {
-    int i, is_named = options->tls_hostname != NULL;
+    int i, code, is_named = options->tls_hostname != NULL;
 
     if ((options->telnet == CHR_ON) + (options->tn3270 == CHR_ON) + (options->websocket == CHR_ON) > 1)
         return chr__fail(err, CHR_ERR_INVALID, "socket: only one of telnet=, tn3270= and websocket= can be on");
@@ -17880,6 +18353,9 @@ static int chr__layers_check(chr_context *ctx, const chr_socket_options *options
         return chr__fail(err, CHR_ERR_INVALID, "socket: websocket-text= goes with websocket=on only");
     if (options->half_close == CHR_ON && options->websocket == CHR_ON)
         return chr__fail(err, CHR_ERR_INVALID, "socket: half-close=on can't be used with websocket=on: its Close frame ends both directions");
+    code = chr__ws_check_options(options, err);
+    if (code < 0)
+        return code;
     if (!options->tls_creds && (options->tls_authz || is_named))
         return chr__fail(err, CHR_ERR_INVALID, "socket: tls-authz= and tls-hostname= go with tls-creds= only");
     if (options->tls_creds && options->server != CHR_ON && !is_named && address->type != CHR_ADDR_INET)
@@ -17901,20 +18377,6 @@ typedef enum chr__socket_state { /* of a client's attempt; a server is always id
     CHR__SOCKET_LOOKING_UP,
     CHR__SOCKET_CONNECTING
 } chr__socket_state;
-
-typedef struct chr__msgfds {
-    int fds[CHR__MAX_MSGFDS], count;
-} chr__msgfds;
-
-typedef struct chr__socket_bottom { /* the lowest layer */
-    chr__layer    layer;
-    int           fd, is_unix, is_under; /* other layers */
-    int           budget; /* under layers: what it may read still in this turn of the loop */
-    unsigned      turn;
-    uint64_t      received; /* likewise; what has come in all */
-    chr__msgfds   outgoing, incoming;
-    chr__receiver receiver;
-} chr__socket_bottom;
 
 typedef struct chr__link { /* one connection */
     chr__linger        linger;   /* what it becomes when it ends */
@@ -17946,6 +18408,7 @@ typedef struct chr__socket {
     int               is_server;
     int               is_unix;     /* its own address; chr_add_client() may bring others */
     int               listener, fd; /* -1 = none; fd: while connecting */
+    int               was_blocking; /* the listener that was given: so it is at the end, for those who share it */
     char             *file_path;   /* of the socket file that we made, absolute; NULL = none */
     chr__file_id      file;
     int64_t           retry_ms;    /* 0 = a client that does not come back */
@@ -18225,9 +18688,11 @@ static void chr__socket_ended(chr__stream *stream, int code)
         chr__socket_peer_gone(sock);
 }
 
-/* Once, until the next success. */
+/* Once, until the next success. A peer that came for a page has not failed. */
 static void chr__socket_report(chr__socket *sock)
 {
+    if (!sock->failure.text[0])
+        return;
     if (!sock->has_failed)
         chr__log_line(sock->dev.ctx, sock->dev.id, sock->failure.text);
     sock->has_failed = 1;
@@ -18551,14 +19016,17 @@ static int chr__socket_bind(chr__socket *sock, chr_error *err)
 /* What is bound here is ours at once; a descriptor that was given only when nothing can fail any more. */
 static int chr__socket_listen(chr__socket *sock, chr_error *err)
 {
-    int is_given = sock->address.type == CHR_ADDR_FD, fd = is_given ? sock->address.fd : chr__socket_bind(sock, err);
+    int is_given = sock->address.type == CHR_ADDR_FD, fd = is_given ? sock->address.fd : chr__socket_bind(sock, err), flags;
 
     if (fd < 0)
         return fd;
     if (!is_given) {
         sock->listener = fd;
-    } else if (chr__os_adopt(fd) < 0) {
-        return chr__fail(err, CHR_ERR_IO, "socket: fd=%d: its flags can't be set", fd);
+    } else {
+        flags = chr__os_adopt(fd);
+        if (flags < 0)
+            return chr__fail(err, CHR_ERR_IO, "socket: fd=%d: its flags can't be set", fd);
+        sock->was_blocking = !chr__os_is_nonblocking(flags);
     }
     if (chr_watch_start(sock->dev.ctx, &sock->listen_watch, fd, CHR_IN, chr__socket_accept_ready, sock) < 0)
         return chr__no_memory(err);
@@ -18604,7 +19072,8 @@ static void chr__socket_try_again(void *opaque)
     chr__socket_try((chr__socket *)opaque);
 }
 
-/* A unix server's backlog is full (EAGAIN), and poll() can't tell when there is room. As TCP does, wait, though not for ever. */
+/* A unix server's backlog is full (EAGAIN), and poll() can't tell when there is room. As TCP does, wait, though not
+ * for ever. */
 static int chr__socket_waits_for_backlog(chr__socket *sock)
 {
     if (!sock->is_unix || chr__time_left(sock->dev.ctx, sock->gives_up) == 0)
@@ -18929,27 +19398,40 @@ static int chr__socket_ioctl(chr_dev *dev, int command, void *arg)
     return code;
 }
 
+/* Of a descriptor that was given: what it has turned out to be, as long as it is there. */
+static chr_address_type chr__socket_shown_type(const chr__socket *sock)
+{
+    chr__socket_facts facts;
+
+    if (sock->address.type != CHR_ADDR_FD || (sock->listener < 0 && !sock->peer))
+        return sock->address.type;
+    chr__os_socket_facts(sock->listener >= 0 ? sock->listener : sock->peer->fd, &facts);
+    return facts.is_unix ? CHR_ADDR_UNIX : facts.is_inet ? CHR_ADDR_INET : CHR_ADDR_VSOCK;
+}
+
 static void chr__socket_describe(const chr_dev *dev, chr_info *info)
 {
     static const char *const schemes[] = { "", "tcp", "unix", "vsock", "fd" };
     const chr__socket       *sock = (const chr__socket *)dev;
     const char              *scheme = chr__layer_scheme(chr__socket_options(sock));
-    int                      is_inet = sock->address.type == CHR_ADDR_INET, is_open = sock->peer != NULL;
-    char                     name[300], peer[200] = "";
+    chr_address_type         type = chr__socket_shown_type(sock);
+    int                      is_given = type != sock->address.type, is_open = sock->peer != NULL;
+    int                      has_two = is_open && type == CHR_ADDR_INET; /* our end's number is news too */
+    char                     name[512];
 
     chr__address_name(&sock->address, name, sizeof name);
+    if (is_open)
+        chr__os_socket_name(sock->peer->fd, 1, info->peer, sizeof info->peer);
     if (sock->listener >= 0)
         chr__os_socket_name(sock->listener, 0, info->address, sizeof info->address);
-    if (is_open && is_inet) {
-        chr__os_socket_name(sock->peer->fd, 1, peer, sizeof peer);
+    else if (!sock->is_server)
+        memcpy(info->address, info->peer, sizeof info->address);
+    if (has_two || (is_given && !sock->is_server && !info->peer[0]))
         chr__os_socket_name(sock->peer->fd, 0, name, sizeof name);
-    } else if (is_inet && sock->is_server) {
-        chr__format(name, sizeof name, "%.*s", (int)sizeof name - 1, info->address);
-    }
-    if (is_open && !sock->is_server)
-        chr__os_socket_name(sock->peer->fd, 1, info->address, sizeof info->address);
-    chr__format(info->filename, sizeof info->filename, "%s%s:%s%s%s%s", is_open ? "" : "disconnected:",
-                scheme ? scheme : schemes[sock->address.type], name, sock->is_server ? ",server=on" : "", peer[0] ? " <-> " : "", peer);
+    else if (is_given || (type == CHR_ADDR_INET && sock->is_server))
+        memcpy(name, info->address, sizeof name);
+    chr__format(info->filename, sizeof info->filename, "%s%s:%.300s%s%s%.180s", is_open ? "" : "disconnected:",
+                scheme ? scheme : schemes[type], name, sock->is_server ? ",server=on" : "", has_two ? " <-> " : "", has_two ? info->peer : "");
     info->comes_back = sock->is_server || sock->retry_ms > 0;
 }
 
@@ -19086,6 +19568,8 @@ static void chr__socket_close(chr_dev *dev)
     chr__socket_drop(sock);
     if (sock->file_path)
         chr__os_unlink_own(sock->file_path, &sock->file); /* while it is bound its inode can't be another file's */
+    if (sock->was_blocking && sock->listener >= 0)
+        chr__os_set_nonblocking(sock->listener, 0);
     chr__close_own(&sock->dev, sock->listener);
     chr__free(dev->ctx, sock->file_path);
     chr__free(dev->ctx, sock->addresses);
@@ -19772,7 +20256,7 @@ CHARDEV_API void chr_context_free(chr_context *ctx)
     if (!ctx)
         return;
     if (chr__in_handler(ctx)) {
-        chr__log_line(ctx, "context", "chr_context_free() inside a handler does nothing");
+        chr__log_text(ctx, "chr_context_free() inside a handler does nothing");
         return;
     }
     (void)chr_record_stop(ctx);
@@ -19862,11 +20346,9 @@ static int chr__add_client(chr_dev *dev, int fd, chr_error *err)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': a %s takes no clients", dev->id, dev->kind->name);
     if (chr__given_note(dev, fd, 0) < 0)
         return chr__no_memory(err);
-    chr__quiet(ctx);
-    ctx->outside++;
+    chr__quiet_outside(ctx);
     code = dev->kind->peer->add_client(dev, fd, err);
-    ctx->outside--;
-    chr__loud(ctx);
+    chr__loud_outside(ctx);
     if (code < 0)
         chr__given_return(dev);
     else
@@ -20014,6 +20496,13 @@ CHARDEV_API void chr_mux_suspend_open(chr_context *ctx)
     ctx->open_suspended = 1;
 }
 
+/* OPENED, and after it the input that waits for that. */
+static void chr__mux_reopen(chr_dev *dev)
+{
+    chr__postpone(dev, 1u << CHR_EVENT_OPENED | (dev->input_over ? 1u << CHR_EVENT_INPUT_END : 0));
+    chr__update(dev);
+}
+
 CHARDEV_API void chr_mux_resume_open(chr_context *ctx)
 {
     chr_dev *dev;
@@ -20022,7 +20511,7 @@ CHARDEV_API void chr_mux_resume_open(chr_context *ctx)
     ctx->open_suspended = 0;
     for (dev = ctx->devs; dev; dev = dev->next)
         if (dev->kind->sharing && dev->be_open)
-            chr__postpone(dev, 1u << CHR_EVENT_OPENED | (dev->input_over ? 1u << CHR_EVENT_INPUT_END : 0));
+            chr__mux_reopen(dev);
     CHR__UNLOCK(ctx);
 }
 
@@ -20034,9 +20523,9 @@ static int chr__input_move(chr_dev *dev, int (*slot)(chr_dev *, int, int), int x
     if (!slot)
         return CHR_ERR_NOT_SUPPORTED;
     CHR__LOCK(dev->ctx);
-    chr__quiet(dev->ctx);
+    chr__quiet_outside(dev->ctx);
     code = slot(dev, x, y);
-    chr__loud(dev->ctx);
+    chr__loud_outside(dev->ctx);
     CHR__UNLOCK(dev->ctx);
     return code;
 }
@@ -20068,9 +20557,9 @@ CHARDEV_API int chr_input_sync(chr_dev *dev)
     if (!input || !input->sync)
         return CHR_ERR_NOT_SUPPORTED;
     CHR__LOCK(dev->ctx);
-    chr__quiet(dev->ctx);
+    chr__quiet_outside(dev->ctx);
     code = input->sync(dev);
-    chr__loud(dev->ctx);
+    chr__loud_outside(dev->ctx);
     CHR__UNLOCK(dev->ctx);
     return code;
 }

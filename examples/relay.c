@@ -1,7 +1,7 @@
 /*
  * relay - joins two chardevs, as socat does: what comes out of one goes into the other.
  *
- *     build/relay [--keep] [-object O]... A B
+ *     build/relay [--keep] [-log-reopen-on-hup] [-object O]... A B
  *     build/relay help            all backends
  *     build/relay socket,help     the options of one
  *
@@ -55,6 +55,7 @@ struct side {
     int             deaf;       /* it takes nothing any more */
     int             in_break;   /* we hold it in break, for a while */
     int             has_line;   /* it is a serial line over the network, and open */
+    int             refuses;    /* it has no server that corrects us later: it says at once what it can't have */
     struct settings said;       /* its own, that we have passed on last */
     int64_t         said_at;
     chr_timer       break_over; /* when that has been long enough */
@@ -68,13 +69,14 @@ struct relay {
     struct side  a, b;
     chr_timer    quiet;
     int          keep;
+    int          reopens;    /* its log files, on SIGHUP */
     int          draining; /* nothing more is read */
     int          done;
     int          status;
 };
 
 static struct relay          relay;
-static volatile sig_atomic_t told_to_stop;
+static volatile sig_atomic_t told_to_stop, told_to_reopen;
 
 /* ---- the end ------------------------------------------------------------------------------------------------------- */
 
@@ -214,11 +216,16 @@ static void pass_settings(struct side *from)
     struct settings now;
 
     if (chr_fe_ioctl(back, CHR_IOCTL_SERIAL_GET_PARAMS, &now.params) < 0) return;
-    if (chr_fe_ioctl(back, CHR_IOCTL_SERIAL_GET_FLOW, &now.flow) < 0 || insists(from, &now)) return;
-    if (chr_fe_ioctl(to, CHR_IOCTL_SERIAL_SET_PARAMS, &now.params) < 0 && chr_fe_ioctl(to, CHR_IOCTL_SERIAL_GET_PARAMS, &now.params) == 0)
+    if (chr_fe_ioctl(back, CHR_IOCTL_SERIAL_GET_FLOW, &now.flow) < 0 || (insists(from, &now) && !from->other->refuses)) return;
+    from->other->refuses = 0;
+    if (chr_fe_ioctl(to, CHR_IOCTL_SERIAL_SET_PARAMS, &now.params) < 0 && chr_fe_ioctl(to, CHR_IOCTL_SERIAL_GET_PARAMS, &now.params) == 0) {
         chr_fe_ioctl(back, CHR_IOCTL_SERIAL_SET_PARAMS, &now.params);
-    if (chr_fe_ioctl(to, CHR_IOCTL_SERIAL_SET_FLOW, &now.flow) < 0 && chr_fe_ioctl(to, CHR_IOCTL_SERIAL_GET_FLOW, &now.flow) == 0)
+        from->other->refuses = 1;
+    }
+    if (chr_fe_ioctl(to, CHR_IOCTL_SERIAL_SET_FLOW, &now.flow) < 0 && chr_fe_ioctl(to, CHR_IOCTL_SERIAL_GET_FLOW, &now.flow) == 0) {
         chr_fe_ioctl(back, CHR_IOCTL_SERIAL_SET_FLOW, &now.flow);
+        from->other->refuses = 1;
+    }
 }
 
 /* What comes in at one side goes out at the other: DSR as DTR, CTS as RTS; and all as they are, to whom can tell them. */
@@ -449,6 +456,13 @@ static void on_signal(int number)
     chr_loop_wake(relay.ctx);
 }
 
+static void on_hang_up(int number)
+{
+    (void)number;
+    told_to_reopen = 1;
+    chr_loop_wake(relay.ctx);
+}
+
 static void on_log(void *opaque, const char *line)
 {
     (void)opaque;
@@ -488,9 +502,10 @@ static int help(chr_context *ctx, const char *text)
 }
 
 static const char usage_text[] =
-    "usage: relay [--keep] [-object O]... A B\n"
+    "usage: relay [--keep] [-log-reopen-on-hup] [-object O]... A B\n"
     "  A, B       the chardevs to join: socket,path=/tmp/a,server=on,wait=off and the like, or a URI, tcp:localhost:4444\n"
     "  --keep     go on when a side has closed for good, and drop what nobody takes\n"
+    "  -log-reopen-on-hup  open all log files anew on SIGHUP, instead of ending: for logrotate\n"
     "  -object O  TLS credentials that a socket names, tls-creds-x509,id=t,dir=DIR, or a list of the peers that are let in,\n"
     "             authz-list,id=who,match=NAME\n"
     "relay help lists all backends, relay BACKEND,help the options of one.\n";
@@ -502,7 +517,7 @@ static int usage(void)
 }
 
 /* The first signal ends the relay in order; a second one ends it at once. What nohup ignores stays ignored. */
-static void catch_signals(void)
+static void catch_signals(const struct relay *r)
 {
     static const int numbers[] = { SIGINT, SIGTERM, SIGHUP };
     struct sigaction action, before;
@@ -513,6 +528,16 @@ static void catch_signals(void)
     action.sa_flags = (int)SA_RESETHAND;
     for (i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         if (sigaction(numbers[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN) sigaction(numbers[i], &action, NULL);
+    if (!r->reopens) return;
+    action.sa_handler = on_hang_up;
+    action.sa_flags = 0;
+    sigaction(SIGHUP, &action, NULL);
+}
+
+static void reopen_logs(struct relay *r)
+{
+    told_to_reopen = 0;
+    chr_log_reopen(r->ctx); /* on_log() gets what fails */
 }
 
 /* What was read and can still be taken. */
@@ -549,8 +574,10 @@ static void relay_until_done(struct relay *r)
 
     chr_fe_set_handlers(&r->a.fe, &handlers, &r->a);
     chr_fe_set_handlers(&r->b.fe, &handlers, &r->b);
-    while (!r->done && !told_to_stop)
+    while (!r->done && !told_to_stop) {
         if (chr_loop_step(r->ctx, -1) < 0) end(r, TROUBLE);
+        if (told_to_reopen) reopen_logs(r);
+    }
     drain(r);
     leave(&r->a);
     leave(&r->b);
@@ -559,7 +586,7 @@ static void relay_until_done(struct relay *r)
 static int run(struct relay *r, const char *a, const char *b)
 {
     if (!open_side(r, &r->a, &r->b, "a", a) || !open_side(r, &r->b, &r->a, "b", b)) return TROUBLE;
-    catch_signals();
+    catch_signals(r);
     relay_until_done(r);
     return r->status;
 }
@@ -581,6 +608,9 @@ static int run_arguments(struct relay *r, int argc, char **argv)
     r->keep = argc > 1 && strcmp(argv[1], "--keep") == 0;
     argc -= 1 + r->keep;
     argv += 1 + r->keep;
+    r->reopens = argc > 0 && strcmp(argv[0], "-log-reopen-on-hup") == 0;
+    argc -= r->reopens;
+    argv += r->reopens;
     for (; argc > 1 && strcmp(argv[0], "-object") == 0; argc -= 2, argv += 2)
         if (add_object(r->ctx, argv[1]) < 0) return TROUBLE;
     for (i = 0; i < argc; i++)
@@ -593,6 +623,7 @@ int main(int argc, char **argv)
     chr_config config;
     int        status;
 
+    signal(SIGPIPE, SIG_IGN); /* for what is said on stderr: who reads it may leave */
     memset(&config, 0, sizeof config);
     config.log = on_log;
     config.exit = on_exit_asked;

@@ -744,6 +744,22 @@ TEST(resume_is_noticed_though_somebody_blocks_to_read)
     line_close(&l);
 }
 
+/* Nobody waits for a peer that has suspended all output to take what it is still to be told. */
+TEST(suspended_peer_and_the_end)
+{
+    int64_t began;
+    line    l;
+    com_open(&l, 1);
+    tell(&l, S(SUB("\x08") SUB("\x01\0\0\0\0")));
+    CHECK_HEARD(&l, "", 0);
+    began = real_ms();
+    detach(&l.rec);
+    l.r.fds++; /* the peer is still there */
+    rig_close(&l.r);
+    CHECK(real_ms() - began < 1000);
+    close(l.peer);
+}
+
 TEST(suspended_peer_leaves)
 {
     line l;

@@ -847,6 +847,7 @@ TEST(log_failure_does_not_disturb)
     CHECK_INT(chr_ringbuf_count(rec.fe.dev), 40);
     CHECK_INT(r.logs, 1);
     CHECK_HAS(r.log, "chardev l");
+    CHECK_HAS(r.log, "/dev/full: no space left on device");
     detach(&rec);
     rig_close(&r);
 }

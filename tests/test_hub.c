@@ -355,7 +355,7 @@ TEST(refusals)
 {
     static const struct { const char *options; int code; const char *error; } table[] = {
         { "hub,id=x", CHR_ERR_INVALID, "hub: needs chardevs.0=" },
-        { "hub,id=x,chardevs=a", CHR_ERR_INVALID, "chardevs.N" },
+        { "hub,id=x,chardevs=nobody", CHR_ERR_NOT_FOUND, "chardevs.0=nobody: there is no chardev" },
         { "hub,id=x,chardevs.1=a", CHR_ERR_INVALID, "there is no chardevs.0" },
         { "hub,id=x,chardevs.0=a,chardevs.1=nobody", CHR_ERR_NOT_FOUND, "chardevs.1=nobody: there is no chardev" },
         { "hub,id=x,chardevs.0=a,chardevs.1=a", CHR_ERR_BUSY, "'a' has a frontend" },

@@ -98,19 +98,47 @@ TEST(what_slots_tell_comes_from_the_loop)
     rig_close(&r);
 }
 
-/* With obuf= and history= too, whose output goes through the same slot. */
+/* A write that finds nobody and tells so, below obuf= and history=: what waits there is not sent from inside of it. */
+static int write_depth, write_deepest;
+
+static int shy_write(chr_dev *dev, const void *buf, size_t len)
+{
+    (void)buf, (void)len;
+    write_depth++;
+    write_deepest = write_depth > write_deepest ? write_depth : write_deepest;
+    if (dev->be_open) chr_be_event(dev, CHR_EVENT_CLOSED);
+    write_depth--;
+    return CHR_ERR_DISCONNECTED;
+}
+
+static int blocked_write(chr_dev *dev, const void *buf, size_t len) { return (void)dev, (void)buf, (void)len, CHR_ERR_WOULD_BLOCK; }
+
+static int  shy;
+static int  odd_or_shy(chr_dev *dev, const void *buf, size_t len) { return shy ? shy_write(dev, buf, len) : blocked_write(dev, buf, len); }
+static int  shy_open(chr_dev *dev, chr_error *err) { (void)err; chr_be_event(dev, CHR_EVENT_OPENED); return 0; }
+static void shy_update(chr_dev *dev) { if (chr_be_wants_writable(dev)) chr_be_writable(dev); }
+
+static const chr_io shy_io = { odd_or_shy, NULL, shy_update, NULL };
+
+static const chr_backend shy_backend = { "shy", NULL, "tells CLOSED in write", NULL, sizeof(chr_common_options), sizeof(chr_dev),
+                                         NULL, shy_open, NULL, &shy_io, NULL, NULL, NULL, NULL, NULL, 0, NULL };
+
 TEST(a_slot_that_tells_closed_is_not_entered_again)
 {
-    recorder rec;
-    rig      r;
-    open_odd_rig(&r);
-    odd_in_open = tell_all;
-    attach(&rec, make(&r, "odd,id=o,history=64,obuf=64"));
+    recorder  rec;
+    chr_error err;
+    rig       r;
+    rig_open(&r);
+    REQUIRE(chr_backend_register(r.ctx, &shy_backend, &err) == 0);
+    attach(&rec, make(&r, "shy,id=s,history=64,obuf=64"));
+    CHECK_INT(chr_fe_write(&rec.fe, "abc", 3), 3); /* it waits in obuf= */
     settle(&r);
-    odd_in_write = tell_all;
-    CHECK_INT(chr_fe_write(&rec.fe, "abc", 3), 3);
-    odd_in_write = NULL;
+    CHECK_STR(rec.events, "O");
+    shy = 1;
+    chr_fe_accept_input(&rec.fe); /* the loop drains, and finds nobody */
     settle(&r);
+    CHECK_STR(rec.events, "OC");
+    CHECK_INT(write_deepest, 1);
     detach(&rec);
     rig_close(&r);
 }
@@ -350,6 +378,9 @@ TEST(opened_of_a_mux_comes_before_input)
     chr_mux_suspend_open(r.ctx);
     attach(&rec, make(&r, options));
     say(fds[1], "abc");
+    settle(&r);
+    CHECK_INT(rec.length, 0);
+    CHECK_STR(strchr(rec.events, 'O') ? "O" : "", "");
     chr_mux_resume_open(r.ctx);
     settle(&r); /* the recorder complains about input before OPENED */
     CHECK_INT(rec.length, 3);
@@ -652,6 +683,7 @@ TEST(descriptors_of_refused_clients_and_names)
     snprintf(options, sizeof options, "socket,id=s,path=%s,server=on,wait=off,websocket=on", scratch("s"));
     make(&r, options);
     make(&r, "null,id=n");
+    make(&r, "socket,id=c,host=127.0.0.1,port=1,reconnect=60");
     CHECK_INT(chr_add_client(r.ctx, "n", sockets[0], &err), CHR_ERR_NOT_SUPPORTED);
     check_flags(&f, "a kind that takes no clients");
     for (i = 1; code < 0 && i < 20; i++) {
@@ -661,8 +693,9 @@ TEST(descriptors_of_refused_clients_and_names)
         if (code < 0) check_flags(&f, "an allocation that fails");
     }
     CHECK(i > 2);
-    CHECK_INT(chr_add_client(r.ctx, "s", sockets[1], &err), CHR_ERR_BUSY);
     f = flags_of(sockets[1]);
+    CHECK_INT(chr_add_client(r.ctx, "c", sockets[1], &err), CHR_ERR_NOT_SUPPORTED);
+    check_flags(&f, "a client that takes no clients");
     CHECK_INT(chr_fd_put(r.ctx, "1x", sockets[1], &err), CHR_ERR_INVALID);
     check_flags(&f, "a bad name");
     r.fail_at = r.calls + 1;
@@ -715,4 +748,41 @@ TEST(add_watch_when_the_peer_has_gone)
     check_watch_of_the_gone(&r, "null,id=x", -1, UNLIMITED);
     rig_close(&r);
     scratch_clean();
+}
+
+/* ---- the log hook may call too, also from inside a slot --------------------------------------------------------------------- */
+
+static recorder *logging;
+static int       log_calls, log_run;
+
+static void log_and_remove(void *opaque, const char *line)
+{
+    chr_context *ctx = logging->fe.ctx;
+    (void)opaque, (void)line;
+    if (log_calls++ > 0) return;
+    CHECK_INT(chr_fe_write(&logging->fe, "again", 5), 5); /* no second line, no recursion */
+    log_run = chr_loop_run(ctx);
+    chr_context_free(ctx);
+    chr_fe_deinit(&logging->fe);
+    CHECK_INT(chr_remove(ctx, "o", NULL), 0);
+}
+
+TEST(log_hook_writes_to_and_removes_the_chardev_that_logs)
+{
+    recorder    rec;
+    rig         r;
+    chr_config  config;
+    if (access("/dev/full", W_OK) < 0) SKIP("there is no /dev/full");
+    config = rig_config(&r);
+    config.log = log_and_remove;
+    rig_init(&r);
+    r.ctx = chr_context_new(&config);
+    REQUIRE(r.ctx != NULL);
+    attach(&rec, make(&r, "ringbuf,id=o,logfile=/dev/full"));
+    logging = &rec;
+    CHECK_INT(chr_fe_write(&rec.fe, "abc", 3), 3);
+    CHECK(log_calls > 0);
+    CHECK_INT(log_run, CHR_ERR_IN_HANDLER);
+    CHECK(chr_find(r.ctx, "o") == NULL);
+    rig_close(&r);
 }

@@ -113,11 +113,12 @@ TEST(lists)
     static const struct { const char *text, *items; } table[] = {
         { "", "" }, { "item.0=a", "a|" }, { "item.0=a,item.1=b", "a|b|" }, { "item.1=b,text=x,item.0=a", "a|b|" },
         { "item.0=,item.1=,,", "|,|" }, { "item.0=a,item.0=c", "c|" },
+        { "item=a", "a|" }, { "item=a,item.1=b", "a|b|" }, { "item=a,item.0=b", "b|" }, { "item.0=b,item=a", "a|" },
         { "item.0=0,item.1=1,item.2=2,item.3=3,item.4=4,item.5=5,item.6=6,item.7=7,item.8=8,item.9=9,item.10=10", "0|1|2|3|4|5|6|7|8|9|10|" },
     };
     static const struct { const char *text, *error; } bad[] = {
         { "item.1=b", "item.1=b: there is no item.0" }, { "item.0=a,item.2=c", "item.2=c: there is no item.1" },
-        { "item=a", "unknown option 'item=a'" },        { "item.=a", "unknown option 'item.=a'" },
+        { "item,item.0=a", "item: needs a value" },     { "item.=a", "unknown option 'item.=a'" },
         { "item.00=a", "unknown option 'item.00=a'" },  { "item.x=a", "unknown option" },
         { "item.0x=a", "unknown option" },              { "item.-1=a", "unknown option" },
         { "item.0", "needs a value" },                  { "item.99999999999999999999=a", "item" },

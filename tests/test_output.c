@@ -357,7 +357,8 @@ TEST(obuf_full_and_a_write_larger_than_it)
     line_close(&l);
 }
 
-/* A newcomer that reads nothing, with more history than it takes: the oldest of all that waits is lost, and nothing is told twice. */
+/* A newcomer that reads nothing, with more history than it takes: the oldest of all that waits is lost, and nothing
+ * is told twice. */
 TEST(obuf_full_behind_a_long_history)
 {
     size_t   length;

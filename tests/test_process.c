@@ -519,6 +519,37 @@ TEST(a_socket_that_somebody_makes_blocking)
     rig_close(&r);
 }
 
+/* A listener that others have too: one that blocks again and whose peer another process takes first does not hold the loop, and at the
+ * end it blocks for them as it did. */
+TEST_WITHIN(a_listener_that_is_shared, 20)
+{
+    int          listener, mine, far, taken, count, timeout, i;
+    chr_poll     polls[8];
+    recorder     rec;
+    rig          r;
+    rig_open(&r);
+    listener = unix_listen(scratch("l"));
+    mine = fcntl(listener, F_DUPFD_CLOEXEC, 3);
+    attach(&rec, makef(&r, "socket,id=s,fd=%d,server=on,wait=off", listener));
+    fcntl(mine, F_SETFL, fcntl(mine, F_GETFL) & ~O_NONBLOCK);
+    far = unix_connect(scratch("l"));
+    count = chr_loop_prepare(r.ctx, polls, 8, &timeout);
+    REQUIRE(count > 0 && count <= 8);
+    taken = accept(mine, NULL, NULL);
+    for (i = 0; i < count; i++) polls[i].events = polls[i].fd == listener ? CHR_IN : 0;
+    chr_loop_dispatch(r.ctx, polls, count);
+    CHECK_STR(rec.events, "");
+    close(far), close(taken);
+    far = unix_connect(scratch("l"));
+    PUMP(&r, rec.open);
+    detach(&rec);
+    chr_remove(r.ctx, "s", NULL);
+    CHECK(!flag_set(mine, F_GETFL, O_NONBLOCK));
+    close(far), close(mine);
+    rig_close(&r);
+    scratch_clean();
+}
+
 /* Its path leads to another new pty: the descriptor itself is used. */
 TEST(the_master_of_a_pty_is_not_opened_anew)
 {

@@ -204,7 +204,7 @@ TEST(fd_connected)
     CHECK(flag_set(fds[0], F_GETFD, FD_CLOEXEC) && flag_set(fds[0], F_GETFL, O_NONBLOCK));
     settle(&r);
     CHECK_STR(rec.events, "O");
-    CHECK_STR(filename_of(rec.fe.dev), optionsf("fd:%d", fds[0]));
+    CHECK_STR(filename_of(rec.fe.dev), "unix:"); /* a pair has no names */
     say(fds[1], "ping");
     settle(&r);
     CHECK_INPUT(&rec, "ping");
@@ -217,6 +217,54 @@ TEST(fd_connected)
     rig_close(&r);
 }
 
+/* Where it came from is no matter: a descriptor is shown as what it is, and its far side. */
+TEST(fd_shows_its_far_side)
+{
+    int      listener, port, fd, far;
+    chr_info info;
+    recorder rec;
+    rig      r;
+    rig_open(&r);
+    listener = tcp_listen(&port);
+    fd = tcp_connect(port);
+    far = accept(listener, NULL, NULL);
+    attach(&rec, make(&r, optionsf("socket,id=s,fd=%d", fd)));
+    chr_query(rec.fe.dev, &info);
+    CHECK_STR(info.peer, optionsf("127.0.0.1:%d", port));
+    CHECK_STR(info.address, info.peer);
+    CHECK_HAS(info.filename, "tcp:127.0.0.1:");
+    CHECK_HAS(info.filename, optionsf(" <-> 127.0.0.1:%d", port));
+    close(far);
+    PUMP(&r, !rec.open);
+    chr_query(rec.fe.dev, &info);
+    CHECK_STR(info.peer, "");
+    CHECK_STR(info.filename, optionsf("disconnected:fd:%d", fd));
+    detach(&rec);
+    CHECK_INT(chr_remove(r.ctx, "s", NULL), 0);
+    attach(&rec, make(&r, optionsf("socket,id=s,fd=%d,server=on,wait=off", listener)));
+    chr_query(rec.fe.dev, &info);
+    CHECK_STR(info.filename, optionsf("disconnected:tcp:127.0.0.1:%d,server=on", port));
+    far = tcp_connect(port);
+    PUMP(&r, rec.open);
+    chr_query(rec.fe.dev, &info);
+    CHECK_HAS(info.filename, optionsf("tcp:127.0.0.1:%d,server=on <-> 127.0.0.1:", port));
+    CHECK_STR(info.address, optionsf("127.0.0.1:%d", port));
+    CHECK_HAS(info.filename, info.peer);
+    CHECK(strlen(info.peer) > 10);
+    close(far);
+    detach(&rec);
+    CHECK_INT(chr_remove(r.ctx, "s", NULL), 0);
+    listener = unix_listen(scratch("l"));
+    attach(&rec, make(&r, optionsf("socket,id=s,fd=%d", unix_connect(scratch("l")))));
+    chr_query(rec.fe.dev, &info);
+    CHECK_STR(info.filename, optionsf("unix:%s", scratch("l")));
+    CHECK_STR(info.peer, scratch("l"));
+    close(listener);
+    detach(&rec);
+    rig_close(&r);
+    scratch_clean();
+}
+
 TEST(fd_listening)
 {
     int      listener, far;
@@ -225,8 +273,8 @@ TEST(fd_listening)
     rig_open(&r);
     listener = unix_listen(scratch("l"));
     attach(&rec, make(&r, optionsf("socket,id=s,fd=%d,server=on,wait=off", listener)));
-    CHECK_HAS(filename_of(rec.fe.dev), optionsf("fd:%d,server=on", listener));
-    CHECK(strncmp(filename_of(rec.fe.dev), "disconnected:", 13) == 0);
+    CHECK_STR(filename_of(rec.fe.dev), optionsf("disconnected:unix:%s,server=on", scratch("l")));
+    CHECK_STR(address_of(rec.fe.dev), scratch("l"));
     far = unix_connect(scratch("l"));
     PUMP(&r, rec.open);
     CHECK(strncmp(filename_of(rec.fe.dev), "disconnected:", 13) != 0);
@@ -605,7 +653,8 @@ TEST(unix_client_waits_for_a_full_backlog)
     scratch_clean();
 }
 
-/* Creation blocks until there is room. A server that ends meanwhile is the usual error; removal while it waits leaves nothing. */
+/* Creation blocks until there is room. A server that ends meanwhile is the usual error; removal while it waits
+ * leaves nothing. */
 TEST(unix_client_is_created_after_a_full_backlog)
 {
     chr_error err;
@@ -782,7 +831,8 @@ static int serves_both_on_one_port(rig *r)
     return right;
 }
 
-/* ipv6=on and ipv4=off are only that family; else all interfaces are those of both. A server of each shares one port. */
+/* ipv6=on and ipv4=off are only that family; else all interfaces are those of both. A server of each shares one
+ * port. */
 TEST(servers_of_one_family)
 {
     static const struct {

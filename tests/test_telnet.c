@@ -192,6 +192,28 @@ TEST(remove_inside_the_break_handler)
     line_close(&l);
 }
 
+/* A peer that asks whether we are there gets its answer also while a guest takes nothing; nothing overtakes anything. */
+TEST(answers_need_no_room)
+{
+    line l;
+    line_open_with_room(&l, "telnet", 1, 0);
+    listen_in(&l);
+    say_bytes(&l, "ab\xff\xf6" "c\xff\xf3" "d\xff\xf6", 10);
+    settle(&l.r);
+    CHECK_HEARD(&l, "\r\n[Yes]\r\n", 9);
+    CHECK_STR(l.rec.events, "O");
+    give_room(&l.rec, 2);
+    settle(&l.r);
+    CHECK_INPUT(&l.rec, "ab");
+    CHECK_STR(l.rec.events, "O");
+    give_room(&l.rec, UNLIMITED);
+    settle(&l.r);
+    CHECK_INPUT(&l.rec, "abcd");
+    CHECK_STR(l.rec.events, "OB");
+    CHECK_HEARD(&l, "\r\n[Yes]\r\n", 9);
+    line_close(&l);
+}
+
 TEST(terminal_size_is_told)
 {
     chr_terminal_size size = { 0, 0 };
@@ -368,6 +390,104 @@ TEST(a_server_that_asks_for_the_type_and_never_reads)
     line_close(&l);
 }
 
+/* A question that is answered with more than it takes: whoever asks without end and reads nothing is dropped. */
+TEST(a_peer_that_asks_are_you_there_and_never_reads)
+{
+    static char block[6000];
+    long        live;
+    size_t      i;
+    int         turn, small = 4096;
+    line        l;
+    line_open(&l, "telnet", 1);
+    setsockopt(l.peer, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    live = l.r.live;
+    for (i = 0; i < sizeof block; i += 2) memcpy(block + i, "\xff\xf6", 2);
+    for (turn = 0; turn < 500 && !strchr(l.rec.events, 'C'); turn++) {
+        (void)!send(l.peer, block, sizeof block, MSG_DONTWAIT | MSG_NOSIGNAL);
+        settle(&l.r);
+        CHECK(l.r.live <= live);
+    }
+    CHECK_STR(l.rec.events, "OC");
+    line_close(&l);
+}
+
+/* A peer that answers each with its opposite, which RFC 854 forbids: one answer for each of its words, no more, and the line lives. */
+static void contradict(const void *arg)
+{
+    const char *protocol = *(const char *const *)arg;
+    char        answer[3000];
+    int         round, i, n, said = 0;
+    line        l;
+    line_open(&l, protocol, strcmp(protocol, "tn3270") == 0 || strcmp(protocol, "telnet") == 0);
+    tell(&l, S("\xff\xfd\x03\xff\xfb\x03\xff\xfd\x00\xff\xfb\x00\xff\xfd\x18\xff\xfd\x1f\xff\xfb\x1f\xff\xfb\x2c\xff\xfd\x2c\xff\xfb\x19\xff\xfd\x19"));
+    for (round = 0; round < 300; round++) {
+        listen_in(&l);
+        for (i = n = 0; i + 2 < hear_length && n + 3 < (int)sizeof answer; i++) {
+            unsigned char verb = (unsigned char)hear_text[i + 1];
+            if ((unsigned char)hear_text[i] != 0xff || verb < 251) continue;
+            answer[n++] = (char)0xff;
+            answer[n++] = (char)(verb == 251 ? 254 : verb == 252 ? 253 : verb == 253 ? 252 : 251);
+            answer[n++] = hear_text[i + 2];
+            i += 2;
+        }
+        CHECK(said == 0 || n <= said);
+        said = n;
+        if (n == 0) break;
+        tell(&l, answer, (size_t)n);
+    }
+    forget_input(&l.rec);
+    tell(&l, S("alive"));
+    CHECK_INPUT(&l.rec, "alive");
+    CHECK(!strchr(l.rec.events, 'C'));
+    line_close(&l);
+}
+
+TEST_FAMILY(contradictions)
+{
+    static const char *const protocols[] = { "telnet", "nodelay=on,telnet", "tn3270", "com-port=on,telnet" };
+    static const char *const names[] = { "server", "client", "tn3270", "com_port_client" };
+    char                     name[100];
+    size_t                   i;
+    for (i = 0; i < 4; i++) {
+        snprintf(name, sizeof name, "a_peer_that_contradicts_%s", names[i]);
+        test_add_case(name, contradict, &protocols[i], TEST_SECONDS);
+    }
+}
+
+/* Neither of two of ours keeps the other busy. */
+TEST(two_of_ours_agree_and_rest)
+{
+    static const char *const both[] = { "telnet=on", "telnet=on,com-port=on", "tn3270=on" };
+    chr_terminal_size        size = { 80, 24 };
+    char                     options[200];
+    size_t                   i;
+    int                      turn, fds[2];
+    chr_error                err;
+    recorder                 server, client;
+    rig                      r;
+    for (i = 0; i < sizeof both / sizeof both[0]; i++) {
+        rig_open_virtual(&r);
+        socket_pair(fds);
+        snprintf(options, sizeof options, "socket,id=s,path=%s,server=on,wait=off,%s", scratch("rest"), both[i]);
+        attach(&server, make(&r, options));
+        REQUIRE(chr_add_client(r.ctx, "s", fds[0], &err) == 0);
+        snprintf(options, sizeof options, "socket,id=c,fd=%d,%s", fds[1], both[i]);
+        attach(&client, make(&r, options));
+        (void)chr_fe_ioctl(&client.fe, CHR_IOCTL_SET_TERMINAL_SIZE, &size);
+        settle(&r);
+        CHECK(server.open && client.open);
+        for (turn = 0; turn < 5; turn++) CHECK_INT(chr_loop_step(r.ctx, 0), 0);
+        size.rows = 0;
+        if (i < 2) CHECK_INT(chr_fe_ioctl(&server.fe, CHR_IOCTL_GET_TERMINAL_SIZE, &size), 0);
+        if (i < 2) CHECK_INT(size.rows, 24);
+        detach(&server);
+        detach(&client);
+        rig_close(&r);
+        scratch_clean();
+        size.rows = 24;
+    }
+}
+
 /* ---- Synch: urgent data changes nothing ---------------------------------------------------------------------------- */
 
 typedef struct urgent {
@@ -509,6 +629,25 @@ TEST(tn3270_client_and_packets)
     }
 }
 
+/* What the frontend writes at OPENED goes behind all answers to what has come with the agreement; a break in there is told. */
+static void write_at_opened(recorder *rec, int what)
+{
+    if (what == 'e' && rec->last_event == CHR_EVENT_OPENED) CHECK_INT(chr_fe_write(&rec->fe, "\x88\xff\xef", 3), 3);
+}
+
+TEST(tn3270_client_answers_before_it_opens)
+{
+    line l;
+    open_3270(&l, "");
+    l.rec.then = write_at_opened;
+    tell(&l, S("\xff\xf3" HOST_AGREES HOST_OPENS "\xff\xf3" HOST_TYPE "\xff\xef" "\xff"));
+    CHECK_HEARS(&l, AGREED "\xff\xfb\x18" TYPE_IS("IBM-3278-2-E") "\x88\xff\xef");
+    tell(&l, S("\xff"));
+    CHECK_MEM(l.rec.input, l.rec.length, "\xff\xef\xff\xff", 4);
+    CHECK_STR(l.rec.events, "OB");
+    line_close(&l);
+}
+
 /* A host that goes, or talks without end, or that says nothing, is reported; nobody hears OPENED. */
 TEST(tn3270_hosts_that_do_not_agree)
 {
@@ -547,8 +686,8 @@ TEST(tn3270_client_and_our_own_server)
     REQUIRE(chr_new_uri(r.ctx, "c", uri, &err) != NULL);
     attach(&client, chr_find(r.ctx, "c"));
     PUMP(&r, server.open && client.open);
+    CHECK_INT(chr_fe_write(&client.fe, "\x7d\xff\xef", 3), 3); /* behind the terminal's type */
     CHECK_INT(chr_fe_write(&server.fe, "\xf5\xff\xff\xff\xef", 5), 5);
-    CHECK_INT(chr_fe_write(&client.fe, "\x7d\xff\xef", 3), 3);
     PUMP(&r, client.length == 5 && server.length == 21);
     CHECK_MEM(client.input, client.length, "\xf5\xff\xff\xff\xef", 5);
     CHECK_MEM(server.input, server.length, "\xff\xfa\x18\0IBM-3278-2-E\xff\xf0" "\x7d\xff\xef", 21);

@@ -8,7 +8,7 @@
 #define KEY          "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" /* the RFC's own example */
 #define VERSION      "Sec-WebSocket-Version: 13\r\n"
 #define REQUEST      REQUEST_HEAD KEY VERSION "\r\n"
-#define ACCEPTED     "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" \
+#define ACCEPTED     "HTTP/1.1 101 Switching Protocols\r\nServer: chardev\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" \
                      "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
 
 /* ---- a websocket chardev, and the peer's end of its connection ------------------------------------------------------ */
@@ -255,7 +255,10 @@ static const ws_case cases[] = {
     { "7", "close_1004", "c:\\03\\ec", "", "", "c:\\03\\ea", 1 },
     { "7", "close_1005", "c:\\03\\ed", "", "", "c:\\03\\ea", 1 },
     { "7", "close_1006", "c:\\03\\ee", "", "", "c:\\03\\ea", 1 },
-    { "7", "close_1012", "c:\\03\\f4", "", "", "c:\\03\\ea", 1 },
+    { "7", "close_1012", "c:\\03\\f4", "", "", "c:\\03\\f4", 1 },
+    { "7", "close_1013", "c:\\03\\f5", "", "", "c:\\03\\f5", 1 },
+    { "7", "close_1014", "c:\\03\\f6", "", "", "c:\\03\\f6", 1 },
+    { "7", "close_1015", "c:\\03\\f7", "", "", "c:\\03\\ea", 1 },
     { "7", "close_2999", "c:\\0b\\b7", "", "", "c:\\03\\ea", 1 },
     { "7", "close_5000", "c:\\13\\88", "", "", "c:\\03\\ea", 1 },
     { "7", "close_65535", "c:\\ff\\ff", "", "", "c:\\03\\ea", 1 },
@@ -374,6 +377,140 @@ TEST_FAMILY(cases)
     }
 }
 
+/* ---- UTF-8 (6) -------------------------------------------------------------------------------------------------------- */
+
+/* Each is one text message: those of a good group pass, those of a bad one end the connection with 1007, and at the first byte that
+ * can't go on. Hexadecimal. */
+static const struct utf8_group {
+    const char *name;
+    int         is_good;
+    const char *texts;
+} utf8_groups[] = {
+    { "first and last of each length", 1,
+      "00 7f c280 dfbf e0a080 efbfbf f0908080 ed9fbf ee8080 efbfbd f48fbfbf" },
+    { "beyond U+10FFFF", 0,
+      "f4908080 f7bfbfbf f888808080 fbbfbfbfbf fc8480808080 fdbfbfbfbfbf" },
+    { "continuation bytes alone", 0,
+      "80 bf 80bf 80bf80 80bf80bf 618062 "
+      "808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9fa0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9babbbcbdbebf" },
+    { "lead bytes alone", 0,
+      "c020c120c220c320c420c520c620c720c820c920ca20cb20cc20cd20ce20cf20d020d120d220d320d420d520d620d720d820d920da20db20dc20dd20de20df20 "
+      "e020e120e220e320e420e520e620e720e820e920ea20eb20ec20ed20ee20ef20 f020f120f220f320f420f520f620f720 "
+      "f820f920fa20fb20 fc20fd20" },
+    { "last byte missing", 0,
+      "c3 e0a0 f09080 df efbf f48fbf e1 f1 f180 c361 e18061 f1808061" },
+    { "impossible bytes", 0,
+      "fe ff fefeffff" },
+    { "over-long", 0,
+      "c0af e080af f08080af f8808080af fc80808080af c1bf e09fbf f08fbfbf c080 e08080 f0808080" },
+    { "surrogates", 0,
+      "eda080 edadbf edae80 edafbf edb080 edbe80 edbfbf eda080edb080 eda080edbfbf edadbfedb080 edadbfedbfbf "
+      "edae80edb080 edae80edbfbf edafbfedb080 edafbfedbfbf" },
+    { "noncharacters", 1,
+      "efbfbe efbfbf f09fbfbe f09fbfbf f0afbfbe f0afbfbf f0bfbfbe f0bfbfbf f18fbfbe f18fbfbf f19fbfbe "
+      "f19fbfbf f1afbfbe f1afbfbf f1bfbfbe f1bfbfbf f28fbfbe f28fbfbf f29fbfbe f29fbfbf f2afbfbe f2afbfbf "
+      "f2bfbfbe f2bfbfbf f38fbfbe f38fbfbf f39fbfbe f39fbfbf f3afbfbe f3afbfbf f3bfbfbe f3bfbfbf f48fbfbe "
+      "f48fbfbf" },
+    { "words", 1,
+      "cebacf8ccf83cebcceb5 e697a5e69cace8aa9e 6e61c3af766520636166c3a9 f09d849ef09d84a2 efbbbf78 "
+      "48656c6c6f2dc2b540c39fc3b6c3a4c3bcc3a0c3a12d5554462d382121" },
+};
+
+static size_t from_hex(const char **text, char *bytes)
+{
+    const char *s = *text;
+    size_t      len = 0;
+    for (; *s && *s != ' '; s += 2) bytes[len++] = (char)(hex(s[0]) << 4 | hex(s[1]));
+    while (*s == ' ') s++;
+    *text = s;
+    return len;
+}
+
+/* Bytes of it after which no continuation can make it good; 0 = none: it is good, or only unfinished. By definition, sequence by sequence. */
+static size_t first_bad(const unsigned char *b, size_t len)
+{
+    size_t at = 0, i, want;
+    while (at < len) {
+        unsigned char c = b[at], low = 0x80, high = 0xbf;
+        want = c < 0x80 ? 0 : c >= 0xc2 && c <= 0xdf ? 1 : c >= 0xe0 && c <= 0xef ? 2 : c >= 0xf0 && c <= 0xf4 ? 3 : 9;
+        if (want == 9) return at + 1;
+        if (c == 0xe0) low = 0xa0;
+        if (c == 0xed) high = 0x9f;
+        if (c == 0xf0) low = 0x90;
+        if (c == 0xf4) high = 0x8f;
+        for (i = 1; i <= want && at + i < len; i++, low = 0x80, high = 0xbf)
+            if (b[at + i] < low || b[at + i] > high) return at + i + 1;
+        at += want + 1;
+    }
+    return 0;
+}
+
+/* In one frame, or in two fragments that part at `split`. */
+static void run_text(const char *bytes, size_t len, size_t split, int is_good)
+{
+    static frames f;
+    line         *l = line_open(1, ",websocket-text=on", UNLIMITED);
+    f.length = 0;
+    if (split == 0) add_frame(&f, 1, 0x81, bytes, len);
+    else {
+        add_frame(&f, 1, 0x01, bytes, split);
+        add_frame(&f, 1, 0x80, bytes + split, len - split);
+    }
+    say_bytes(l, f.bytes, f.length);
+    settle(&l->r);
+    if (is_good) CHECK_MEM(l->rec.input, l->rec.length, bytes, len);
+    CHECK_STR(l->rec.events, is_good ? "O" : "OC");
+    listen_in(l);
+    if (!is_good) CHECK_MEM(l->heard, l->length, "\x88\x02\x03\xef", 4);
+    line_close(l);
+}
+
+/* What is wrong is told while the rest of its frame is still to come. */
+static void run_text_fast(const char *bytes, size_t len)
+{
+    static frames f;
+    line         *l;
+    size_t        bad = first_bad((const unsigned char *)bytes, len);
+    if (bad == 0) return;
+    l = line_open(1, ",websocket-text=on", UNLIMITED);
+    f.length = 0;
+    add_frame_sized(&f, 1, 0x81, bytes, len + 1000, 2);
+    say_bytes(l, f.bytes, 8 + bad - 1);
+    settle(&l->r);
+    CHECK_STR(l->rec.events, "O");
+    say_bytes(l, f.bytes + 8 + bad - 1, 1);
+    settle(&l->r);
+    CHECK_STR(l->rec.events, "OC");
+    line_close(l);
+}
+
+static void run_utf8_group(const void *arg)
+{
+    const struct utf8_group *group = (const struct utf8_group *)arg;
+    const char              *text = group->texts;
+    char                     bytes[1200];
+    size_t                   len, split;
+    while (*text) {
+        int before = test_failures;
+        const char *from = text;
+        len = from_hex(&text, bytes);
+        memset(bytes + len, 'x', 1000);
+        for (split = 0; split < len && split < 12; split++) run_text(bytes, len, split, group->is_good);
+        if (!group->is_good) run_text_fast(bytes, len);
+        if (test_failures > before) NOTE("for %.*s", (int)(text - from), from);
+    }
+}
+
+TEST_FAMILY(utf8)
+{
+    char   name[100];
+    size_t i;
+    for (i = 0; i < sizeof utf8_groups / sizeof utf8_groups[0]; i++) {
+        snprintf(name, sizeof name, "utf8_%s_%s", utf8_groups[i].name, utf8_groups[i].is_good ? "pass" : "end_it");
+        test_add_case(name, run_utf8_group, &utf8_groups[i], TEST_SECONDS);
+    }
+}
+
 /* ---- lengths (1), and control frames that are too long (2, 7) ------------------------------------------------------- */
 
 typedef struct length_case {
@@ -486,6 +623,38 @@ static void stream_through(size_t total, size_t frame_size, size_t packet)
     line_close(l);
 }
 
+/* A thousand messages of one size, there and back. */
+static void many_messages(size_t size)
+{
+    static char   payload[4096];
+    static frames f, want;
+    int           i;
+    line         *l = line_open(1, "", UNLIMITED);
+    memset(payload, 'm', sizeof payload);
+    f.length = want.length = 0;
+    add_frame(&f, 1, 0x82, payload, size);
+    add_frame(&want, 0, 0x82, payload, size);
+    for (i = 0; i < 1000; i++) {
+        forget_input(&l->rec);
+        say_bytes(l, f.bytes, f.length);
+        settle(&l->r);
+        CHECK_INT(l->rec.length, size);
+        if (size == 0) continue;
+        CHECK_INT(chr_fe_write(&l->rec.fe, payload, size), size);
+        listen_in(l);
+        CHECK_MEM(l->heard, l->length, want.bytes, want.length);
+        l->length = 0;
+    }
+    CHECK_STR(l->rec.events, "O");
+    line_close(l);
+}
+
+TEST(big_9_messages_of_0) { many_messages(0); }
+TEST(big_9_messages_of_16) { many_messages(16); }
+TEST(big_9_messages_of_125) { many_messages(125); }
+TEST(big_9_messages_of_126) { many_messages(126); }
+TEST(big_9_messages_of_4096) { many_messages(4096); }
+TEST(big_9_message_of_16_mib) { stream_through(16 << 20, 1 << 16, 65000); }
 TEST(big_9_fragments_of_64k) { stream_through(8 << 20, 1 << 16, 30000); }
 TEST(big_9_fragments_of_4k) { stream_through(1 << 20, 4096, 30000); }
 TEST(big_9_fragments_of_64) { stream_through(1 << 18, 64, 30000); }
@@ -720,6 +889,72 @@ TEST(goodbye_needs_no_room)
     line_close(l);
 }
 
+/* A peer that checks the connection by pings must not give it up because a guest is busy; and nothing overtakes anything. */
+TEST(pings_need_no_room)
+{
+    static frames f, want;
+    line         *l = line_open(1, "", 0);
+
+    f.length = want.length = 0;
+    add_frame(&f, 1, 0x89, "one", 3);
+    add_frame(&f, 1, 0x82, "hello", 5);
+    add_frame(&f, 1, 0x89, "two", 3);
+    say_bytes(l, f.bytes, f.length);
+    settle(&l->r);
+    add_frame(&want, 0, 0x8a, "one", 3);
+    add_frame(&want, 0, 0x8a, "two", 3);
+    listen_in(l);
+    CHECK_MEM(l->heard + l->length - 5, 5, want.bytes + 5, 5); /* the last one's answer is enough (RFC 6455 section 5.5.3) */
+    CHECK_INPUT(&l->rec, "");
+    f.length = 0;
+    add_frame(&f, 1, 0x82, " again", 6);
+    add_frame(&f, 1, 0x88, "\x03\xe8", 2);
+    say_bytes(l, f.bytes, f.length);
+    settle(&l->r);
+    CHECK_STR(l->rec.events, "O");
+    give_room(&l->rec, 7);
+    settle(&l->r);
+    CHECK_INPUT(&l->rec, "hello a");
+    CHECK_STR(l->rec.events, "O");
+    give_room(&l->rec, UNLIMITED);
+    settle(&l->r);
+    CHECK_INPUT(&l->rec, "hello again");
+    CHECK_STR(l->rec.events, "OC");
+    line_close(l);
+}
+
+/* The guest takes nothing, the peer sends without end: what is read ahead is bounded, and so is what answers take. */
+TEST(a_flood_while_there_is_no_room_is_pushed_back)
+{
+    static frames f;
+    line         *l = line_open(1, "", 0);
+    size_t        sent = 0;
+    int           i;
+
+    f.length = 0;
+    for (i = 0; i < 1000; i++) add_frame(&f, 1, 0x89, "ping", 4);
+    for (i = 0; i < 100; i++) {
+        ssize_t n = send(l->peer, f.bytes, f.length, MSG_DONTWAIT);
+        if (n < (ssize_t)f.length) break; /* mid-frame: no more of these */
+        settle(&l->r);
+    }
+    CHECK_INT(i, 100);
+    forget_heard(l);
+    f.length = 0;
+    for (i = 0; i < 60; i++) add_frame(&f, 1, 0x82, REQUEST, sizeof REQUEST);
+    for (i = 0; i < 1000; i++) {
+        ssize_t n = send(l->peer, f.bytes, f.length, MSG_DONTWAIT);
+        if (n < 0) break;
+        sent += (size_t)n;
+        settle(&l->r);
+        if ((size_t)n < f.length) break;
+    }
+    CHECK(sent < 1000000);
+    CHECK_INPUT(&l->rec, "");
+    CHECK_STR(l->rec.events, "O");
+    line_close(l);
+}
+
 TEST(read_all_takes_payload_only)
 {
     static frames f;
@@ -757,35 +992,70 @@ TEST(hash_and_base64_of_the_rfc)
 
 typedef struct request {
     const char *name, *text, *answer, *log; /* log: NULL when it is accepted */
+    const char *options;                    /* more of the server's; NULL = none */
 } request;
 
-#define REFUSED(status) "HTTP/1.1 " status "\r\nConnection: close\r\nContent-Length: 0\r\n"
+#define REFUSED(status) "HTTP/1.1 " status "\r\nServer: chardev\r\nConnection: close\r\nContent-Length: 0\r\n"
+
+#define UPGRADE(target, version) "GET " target " HTTP/" version "\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" KEY VERSION "\r\n"
+#define FROM(origin)             REQUEST_HEAD "Origin: " origin "\r\n" KEY VERSION "\r\n"
 
 static const request requests[] = {
-    { "plain", REQUEST, ACCEPTED "\r\n", NULL },
-    { "binary_offered", REQUEST_HEAD KEY VERSION "Sec-WebSocket-Protocol: chat, binary\r\n\r\n", ACCEPTED "Sec-WebSocket-Protocol: binary\r\n\r\n", NULL },
+    { "plain", REQUEST, ACCEPTED "\r\n", NULL, NULL },
+    { "binary_offered", REQUEST_HEAD KEY VERSION "Sec-WebSocket-Protocol: chat, binary\r\n\r\n", ACCEPTED "Sec-WebSocket-Protocol: binary\r\n\r\n", NULL, NULL },
     { "binary_offered_in_a_second_line", REQUEST_HEAD KEY VERSION "Sec-WebSocket-Protocol: chat\r\nsec-websocket-protocol: binary\r\n\r\n",
-      ACCEPTED "Sec-WebSocket-Protocol: binary\r\n\r\n", NULL },
-    { "other_protocol_offered", REQUEST_HEAD KEY VERSION "Sec-WebSocket-Protocol: chat\r\n\r\n", ACCEPTED "\r\n", NULL },
-    { "names_in_any_case", "GET / HTTP/1.1\r\nhOST:x\r\nupgrade:WebSocket\r\nCONNECTION: keep-alive,  Upgrade \r\n" KEY VERSION "\r\n", ACCEPTED "\r\n", NULL },
-    { "query_in_the_path", "GET /?a=b HTTP/1.1" "\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" KEY VERSION "\r\n", ACCEPTED "\r\n", NULL },
-    { "post", "POST / HTTP/1.1\r\nHost: x\r\n\r\n", REFUSED("400 Bad Request"), "GET" },
-    { "http_1_0", "GET / HTTP/1.0\r\nHost: x\r\n\r\n", REFUSED("400 Bad Request"), "HTTP/1.1" },
-    { "no_http", "\r\n\r\n", REFUSED("400 Bad Request"), "GET" },
-    { "other_path", "GET /other HTTP/1.1\r\nHost: x\r\n\r\n", REFUSED("404 Not Found"), "path" },
-    { "no_upgrade", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", REFUSED("426 Upgrade Required") "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n", "upgrade" },
-    { "version_8", REQUEST_HEAD KEY "Sec-WebSocket-Version: 8\r\n\r\n", REFUSED("426 Upgrade Required") "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n", "13" },
-    { "no_connection", "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n" KEY VERSION "\r\n", REFUSED("400 Bad Request"), "Connection" },
-    { "no_host", "GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" KEY VERSION "\r\n", REFUSED("400 Bad Request"), "Host" },
-    { "no_key", REQUEST_HEAD VERSION "\r\n", REFUSED("400 Bad Request"), "Key" },
-    { "two_keys", REQUEST_HEAD KEY KEY VERSION "\r\n", REFUSED("400 Bad Request"), "Key" },
-    { "short_key", REQUEST_HEAD "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=\r\n" VERSION "\r\n", REFUSED("400 Bad Request"), "Key" },
-    { "key_that_is_not_base64", REQUEST_HEAD "Sec-WebSocket-Key: dGhlIHNhbXBsZSB!b25jZQ==\r\n" VERSION "\r\n", REFUSED("400 Bad Request"), "Key" },
+      ACCEPTED "Sec-WebSocket-Protocol: binary\r\n\r\n", NULL, NULL },
+    { "other_protocol_offered", REQUEST_HEAD KEY VERSION "Sec-WebSocket-Protocol: chat\r\n\r\n", ACCEPTED "\r\n", NULL, NULL },
+    { "names_in_any_case", "GET / HTTP/1.1\r\nhOST:x\r\nupgrade:WebSocket\r\nCONNECTION: keep-alive,  Upgrade \r\n" KEY VERSION "\r\n", ACCEPTED "\r\n", NULL, NULL },
+    { "query_in_the_path", "GET /?a=b HTTP/1.1" "\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" KEY VERSION "\r\n", ACCEPTED "\r\n", NULL, NULL },
+    { "post", "POST / HTTP/1.1\r\nHost: x\r\n\r\n", REFUSED("400 Bad Request"), "GET", NULL },
+    { "http_1_0", "GET / HTTP/1.0\r\nHost: x\r\n\r\n", REFUSED("400 Bad Request"), "HTTP/1.1", NULL },
+    { "no_http", "\r\n\r\n", REFUSED("400 Bad Request"), "GET", NULL },
+    { "absolute_target", UPGRADE("http://x/", "1.1"), ACCEPTED "\r\n", NULL, NULL },
+    { "absolute_target_without_path", UPGRADE("ws://x", "1.1"), ACCEPTED "\r\n", NULL, ",ws-path=/" },
+    { "target_without_a_slash", UPGRADE("x", "1.1"), REFUSED("400 Bad Request"), "asks for no path", NULL },
+    { "target_without_a_host", UPGRADE("http:///", "1.1"), REFUSED("400 Bad Request"), "asks for no path", NULL },
+    { "http_1_2", UPGRADE("/", "1.2"), ACCEPTED "\r\n", NULL, NULL },
+    { "http_1_10", UPGRADE("/", "1.10"), REFUSED("400 Bad Request"), "HTTP/1.1", NULL },
+    { "http_2_0", UPGRADE("/", "2.0"), REFUSED("400 Bad Request"), "HTTP/1.1", NULL },
+    { "any_path", UPGRADE("/websockify?token=x", "1.1"), ACCEPTED "\r\n", NULL, NULL },
+    { "path_served", UPGRADE("/a?b=c", "1.1"), ACCEPTED "\r\n", NULL, ",ws-path=/a" },
+    { "absolute_path_served", UPGRADE("http://x/a", "1.1"), ACCEPTED "\r\n", NULL, ",ws-path=/a" },
+    { "path_in_a_pattern", UPGRADE("/console/7", "1.1"), ACCEPTED "\r\n", NULL, ",ws-path=/console/?" },
+    { "other_path", UPGRADE("/b", "1.1"), REFUSED("404 Not Found"), "asks for another path than ws-path=: /b", ",ws-path=/a" },
+    { "longer_path", UPGRADE("/ab", "1.1"), REFUSED("404 Not Found"), "another path", ",ws-path=/a" },
+    { "own_origin", FROM("http://x"), ACCEPTED "\r\n", NULL, NULL },
+    { "own_origin_on_another_port", FROM("https://X:8443"), ACCEPTED "\r\n", NULL, NULL },
+    { "foreign_origin", FROM("https://evil.example"), REFUSED("403 Forbidden"), "ws-origin= would let in: https://evil.example", NULL },
+    { "null_origin", FROM("null"), REFUSED("403 Forbidden"), "ws-origin=", NULL },
+    { "empty_origin", FROM(""), REFUSED("403 Forbidden"), "ws-origin=", NULL },
+    { "longer_origin", FROM("http://x.evil"), REFUSED("403 Forbidden"), "ws-origin=", NULL },
+    { "shorter_origin", FROM("http://"), REFUSED("403 Forbidden"), "ws-origin=", NULL },
+    { "origin_with_a_user", FROM("http://x@evil"), REFUSED("403 Forbidden"), "ws-origin=", NULL },
+    { "origin_with_a_password", FROM("http://x:80@evil"), REFUSED("403 Forbidden"), "ws-origin=", NULL },
+    { "origin_with_a_path", FROM("http://x/evil"), REFUSED("403 Forbidden"), "ws-origin=", NULL },
+    { "origin_without_a_scheme", FROM("//x"), REFUSED("403 Forbidden"), "ws-origin=", NULL },
+    { "two_origins", FROM("http://x\r\nOrigin: http://x"), REFUSED("403 Forbidden"), "ws-origin=", NULL },
+    { "listed_origin", FROM("https://a.example"), ACCEPTED "\r\n", NULL, ",ws-origin=https://a.example" },
+    { "origin_in_a_pattern", FROM("https://a.example"), ACCEPTED "\r\n", NULL, ",ws-origin.0=http://b,ws-origin.1=https://*.example" },
+    { "any_origin", FROM("null"), ACCEPTED "\r\n", NULL, ",ws-origin=*" },
+    { "unlisted_origin", FROM("https://a.example.evil"), REFUSED("403 Forbidden"), "ws-origin=", ",ws-origin=https://*.example" },
+    { "own_origin_beside_a_list", FROM("http://x"), ACCEPTED "\r\n", NULL, ",ws-origin=http://b" },
+    { "authority_goes_before_host", "GET http://y/ HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: http://x\r\n"
+      KEY VERSION "\r\n", REFUSED("403 Forbidden"), "ws-origin=", NULL },
+    { "no_upgrade", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", REFUSED("426 Upgrade Required") "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n", "upgrade", NULL },
+    { "version_8", REQUEST_HEAD KEY "Sec-WebSocket-Version: 8\r\n\r\n", REFUSED("426 Upgrade Required") "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n", "13", NULL },
+    { "no_connection", "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n" KEY VERSION "\r\n", REFUSED("400 Bad Request"), "Connection", NULL },
+    { "no_host", "GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" KEY VERSION "\r\n", REFUSED("400 Bad Request"), "Host", NULL },
+    { "no_key", REQUEST_HEAD VERSION "\r\n", REFUSED("400 Bad Request"), "Key", NULL },
+    { "two_keys", REQUEST_HEAD KEY KEY VERSION "\r\n", REFUSED("400 Bad Request"), "Key", NULL },
+    { "short_key", REQUEST_HEAD "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=\r\n" VERSION "\r\n", REFUSED("400 Bad Request"), "Key", NULL },
+    { "key_that_is_not_base64", REQUEST_HEAD "Sec-WebSocket-Key: dGhlIHNhbXBsZSB!b25jZQ==\r\n" VERSION "\r\n", REFUSED("400 Bad Request"), "Key", NULL },
 };
 
 static void feed_request(const request *q, size_t split)
 {
-    line  *l = line_new(1, "", UNLIMITED);
+    line  *l = line_new(1, q->options ? q->options : "", UNLIMITED);
     size_t len = strlen(q->text);
     CHECK_STR(l->rec.events, "");
     say_bytes(l, q->text, split);
@@ -814,6 +1084,108 @@ TEST_FAMILY(requests)
         snprintf(name, sizeof name, "request_%s", requests[i].name);
         test_add_case(name, feed_request_split, &requests[i], TEST_SECONDS);
     }
+}
+
+/* A name that points at a loopback address may be anybody's: only those that always mean this host are one with it. */
+TEST(origins_on_a_loopback_address)
+{
+    static const struct { const char *host, *origin; int comes_in; } table[] = {
+        { "127.0.0.1", "http://127.0.0.1:8080", 1 }, { "localhost", "http://localhost", 1 }, { "a.localhost", "http://a.localhost:1", 1 },
+        { "[::1]", "http://[::1]:8080", 1 },         { "127.0.0.2", "http://127.0.0.2", 1 }, { "evil.example", "http://evil.example", 0 },
+        { "localhost", "http://127.0.0.1", 0 },      { "127.0.0.1.evil.example", "http://127.0.0.1.evil.example", 0 },
+        { "xlocalhost", "http://xlocalhost", 0 },    { "10.0.0.1", "http://10.0.0.1", 0 },   { "[::2]", "http://[::2]", 0 },
+    };
+    char   text[400], options[100];
+    int    port, listening = tcp_listen(&port);
+    size_t i;
+
+    for (i = 0; i < sizeof table / sizeof table[0]; i++) {
+        line *l = (line *)calloc(1, sizeof *l);
+        REQUIRE(l != NULL);
+        rig_open_virtual(&l->r);
+        snprintf(options, sizeof options, "socket,id=w,fd=%d,server=on,wait=off,websocket=on", dup(listening));
+        l->dev = make(&l->r, options);
+        attach(&l->rec, l->dev);
+        l->peer = tcp_connect(port);
+        settle(&l->r);
+        snprintf(text, sizeof text, "GET / HTTP/1.1\r\nHost: %s:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: %s\r\n" KEY VERSION
+                 "\r\n", table[i].host, port, table[i].origin);
+        say(l->peer, text);
+        settle(&l->r);
+        listen_in(l);
+        if (!CHECK_STR(l->rec.events, table[i].comes_in ? "O" : "")) NOTE("for %s and %s", table[i].host, table[i].origin);
+        CHECK(strncmp(l->heard, table[i].comes_in ? "HTTP/1.1 101" : "HTTP/1.1 403", 12) == 0);
+        line_close(l);
+    }
+    close(listening);
+}
+
+static line *line_with_page(const char *page)
+{
+    char options[200];
+    snprintf(options, sizeof options, ",ws-page=%s", page);
+    return line_new(1, options, UNLIMITED);
+}
+
+static void ask_for_page(line *l, const char *target)
+{
+    char text[200];
+    snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", target);
+    say(l->peer, text);
+    settle(&l->r);
+    listen_in(l);
+}
+
+/* A browser gets the file, and comes back for the websocket. */
+TEST(a_page_is_served)
+{
+    static char  text[100001];
+    char         head[400];
+    const char  *page = scratch("page.html");
+    line        *l;
+    size_t       i;
+
+    for (i = 0; i + 1 < sizeof text; i++) text[i] = (char)('a' + i % 26);
+    write_file(page, text);
+    l = line_with_page(page);
+    ask_for_page(l, "/?x=y");
+    for (i = 0; i < 100; i++) {
+        settle(&l->r);
+        listen_in(l);
+    }
+    snprintf(head, sizeof head, "HTTP/1.1 200 OK\r\nServer: chardev\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: %zu\r\n"
+             "Cache-Control: no-cache\r\nConnection: close\r\n\r\n", strlen(text));
+    CHECK_INT(strncmp(l->heard, head, strlen(head)), 0);
+    CHECK_MEM(l->heard + strlen(head), l->length - strlen(head), text, strlen(text));
+    CHECK_STR(l->rec.events, "");
+    CHECK_STR(l->r.log, "");
+    close(l->peer);
+    settle(&l->r);
+    connect_peer(l);
+    say(l->peer, REQUEST);
+    settle(&l->r);
+    CHECK_STR(l->rec.events, "O");
+    line_close(l);
+}
+
+TEST(a_page_is_all_that_is_served)
+{
+    const char *page = scratch("page.html");
+    line       *l;
+
+    write_file(page, "<p>");
+    l = line_with_page(page);
+    ask_for_page(l, "/etc/passwd");
+    CHECK(strncmp(l->heard, "HTTP/1.1 426", 12) == 0);
+    line_close(l);
+    write_file(page, "<p>");
+    l = line_with_page(page);
+    CHECK_INT(unlink(page), 0);
+    ask_for_page(l, "/");
+    CHECK(strncmp(l->heard, "HTTP/1.1 404", 12) == 0);
+    CHECK_HAS(l->r.log, "asks for ws-page=, which can't be read: ");
+    CHECK_HAS(l->r.log, page);
+    line_close(l);
 }
 
 TEST(frames_right_behind_the_request)
@@ -951,6 +1323,12 @@ static const reply replies[] = {
     { "good", "", "", NULL },
     { "binary", "Upgrade: W", "Sec-WebSocket-Protocol: binary\r\nUpgrade: W", NULL },
     { "status_200", " 101 ", " 200 ", "refuses" },
+    { "status_1010", " 101 ", " 1010 ", "refuses" },
+    { "status_without_reason", " 101 Switching Protocols", " 101", NULL },
+    { "http_1_2", "HTTP/1.1", "HTTP/1.2", NULL },
+    { "http_2_0", "HTTP/1.1", "HTTP/2.0", "refuses" },
+    { "second_proof", "Upgrade: W", "sec-websocket-accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\nUpgrade: W", "Accept" },
+    { "second_protocol", "Upgrade: W", "Sec-WebSocket-Protocol: binary\r\nSec-WebSocket-Protocol: x\r\nUpgrade: W", "protocol" },
     { "status_404", " 101 ", " 404 ", "refuses" },
     { "no_upgrade", "Upgrade: W", "Upgrad: W", "lacks Upgrade" },
     { "no_connection", "Connection", "Connectio", "lacks Connection" },
@@ -1015,6 +1393,18 @@ TEST(options_that_do_not_go_together)
     CHECK_HAS(err.text, "websocket-text");
     CHECK_INT(refuse(&r, "socket,id=w,path=/x,websocket=on,telnet=on", &err), CHR_ERR_INVALID);
     CHECK_HAS(err.text, "only one");
+    CHECK_INT(refuse(&r, "socket,id=w,path=/x,server=on,wait=off,ws-path=/", &err), CHR_ERR_INVALID);
+    CHECK_HAS(err.text, "go with websocket=on only");
+    CHECK_INT(refuse(&r, "socket,id=w,path=/x,websocket=on,ws-origin=*", &err), CHR_ERR_INVALID);
+    CHECK_HAS(err.text, "they need server=on");
+    CHECK_INT(refuse(&r, "socket,id=w,path=/x,websocket=on,ws-page=/", &err), CHR_ERR_INVALID);
+    CHECK_HAS(err.text, "they need server=on");
+    CHECK_INT(refuse(&r, "socket,id=w,path=/x,websocket=on,ws-path=x", &err), CHR_ERR_INVALID);
+    CHECK_HAS(err.text, "ws-path=x: it begins with '/'");
+    CHECK_INT(refuse(&r, "socket,id=w,path=/x,websocket=on,ws-path=/a b", &err), CHR_ERR_INVALID);
+    CHECK_HAS(err.text, "without blanks");
+    CHECK_INT(refuse(&r, "socket,id=w,path=/x,server=on,wait=off,websocket=on,ws-page=/nowhere/x.html", &err), CHR_ERR_NOT_FOUND);
+    CHECK_HAS(err.text, "/nowhere/x.html");
     rig_close(&r);
 }
 

@@ -337,9 +337,12 @@ static struct json *read_list(struct reader *r, enum json_type type, char closer
     r->at++;
     if (accept(r, closer)) return list;
     do {
-        *tail = type == JSON_OBJECT ? read_member(r) : read_value(r);
-        if (!*tail) break;
-        tail = &(*tail)->next;
+        struct json *value = type == JSON_OBJECT ? read_member(r) : read_value(r);
+        if (!value) break;
+        int is_twice = type == JSON_OBJECT && json_member(list, value->key) != NULL;
+        *tail = value;
+        tail = &value->next;
+        if (is_twice && !read_fail(r, "duplicate key")) break;
     } while (accept(r, ','));
     if (!r->error && accept(r, closer)) return list;
     read_fail(r, "expected ',' or a closing bracket");

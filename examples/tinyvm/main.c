@@ -152,13 +152,20 @@ static void on_signal(int number)
     vm_interrupt();
 }
 
-static void catch_signals(void)
+static void on_hang_up(int number)
+{
+    (void)number;
+    vm_hang_up();
+}
+
+static void catch_signals(const struct options *o)
 {
     struct sigaction action;
     memset(&action, 0, sizeof action);
     action.sa_handler = on_signal;
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    if (o->log_reopen) action.sa_handler = on_hang_up;
     sigaction(SIGHUP, &action, NULL);
 }
 
@@ -174,7 +181,7 @@ static int build_and_run(struct vm *vm, const struct options *o)
     int status = 1;
     if (o->words) status = print_chardev_help(vm->ctx, o->words);
     else if (build(vm, o) == 0) {
-        catch_signals();
+        catch_signals(o);
         status = run(vm, o);
     }
     monitors_free(vm->monitors);
@@ -193,6 +200,7 @@ int main(int argc, char **argv)
         fputs(o.help ? options_help : "tinyvm " CHARDEV_VERSION "\n", stdout);
         return 0;
     }
+    signal(SIGPIPE, SIG_IGN); /* for what is said on stderr: who reads it may leave */
     memset(&config, 0, sizeof config);
     config.opaque = &vm;
     config.log = log_line;

@@ -77,7 +77,7 @@ int monitor_getfd(struct vm *vm, chr_frontend *fe, const char *name, chr_error *
     int fd;
     if (chr_fe_get_msgfds(fe, &fd, 1) < 1) {
         err->code = CHR_ERR_NOT_FOUND;
-        snprintf(err->text, sizeof err->text, "no descriptor came along with SCM_RIGHTS");
+        snprintf(err->text, sizeof err->text, "No file descriptor supplied via SCM_RIGHTS");
         return err->code;
     }
     int rc = chr_fd_put(vm->ctx, name, fd, err);

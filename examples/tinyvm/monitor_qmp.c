@@ -2,7 +2,8 @@
  * monitor_qmp.c - the control monitor: QMP, as existing clients speak it.
  *
  * Commands come as JSON objects, split or joined as the transport pleases. Each gets one answer, in order; events come between.
- * A session begins with a greeting and takes qmp_capabilities first. When the peer goes, the next one begins anew.
+ * A session begins with a greeting and takes qmp_capabilities first. When the peer goes, the next one begins anew. After
+ * enable: ["oob"] a command may come as exec-oob too; none of them takes long, so all are done in their order.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -21,6 +22,7 @@ struct qmp {
     struct json_cutter cutter;
     struct buf         input;      /* came, but wasn't looked at: the output queue is long */
     int                negotiated; /* this session has left the negotiation */
+    int                oob;        /* and enabled exec-oob there */
     int                working;    /* in work(): what a command's own output drains doesn't come in again */
 };
 
@@ -66,7 +68,12 @@ static const char *text_arg(const struct call *c, const char *name)
 static int qmp_capabilities(struct call *c)
 {
     const struct json *enable = json_member(c->args, "enable");
-    if (enable && enable->child) return fail(c, CHR_ERR_INVALID, "there is no capability to enable");
+    int                i = 0;
+    for (const struct json *word = enable ? enable->child : NULL; word; word = word->next, i++) {
+        if (!json_is_text(word)) return fail(c, CHR_ERR_INVALID, "Invalid parameter type for 'enable[%d]', expected: string", i);
+        if (strcmp(word->text, "oob") != 0) return fail(c, CHR_ERR_INVALID, "Parameter 'enable[%d]' does not accept value '%s'", i, word->text);
+    }
+    c->qmp->oob = i > 0;
     c->qmp->negotiated = 1;
     return 0;
 }
@@ -337,12 +344,18 @@ static int has_type(const struct json *value, char letter)
     }
 }
 
+static const char *expected_type(char letter)
+{
+    return letter == 's' || letter == 'd' ? "string" : letter == 'n' ? "integer" : letter == 'o' ? "object" : "array";
+}
+
 static int check_args(struct call *c, const char *params)
 {
     for (const struct json *m = c->args->child; m; m = m->next) {
         const char *type = find_param(params, m->key);
         if (!type) return fail(c, CHR_ERR_INVALID, "Parameter '%s' is unexpected", m->key);
-        if (!has_type(m, *type)) return fail(c, CHR_ERR_INVALID, "Parameter '%s' has the wrong type: %s", m->key, json_type_name(m->type));
+        if (!has_type(m, *type))
+            return fail(c, CHR_ERR_INVALID, "Invalid parameter type for '%s', expected: %s", m->key, expected_type(*type));
     }
     for (const char *p = params; *p; p += strcspn(p, " "), p += strspn(p, " ")) {
         char   name[32];
@@ -361,11 +374,14 @@ static const char *check_message(struct call *c, const struct json *message)
         return NULL;
     }
     const struct json *execute = json_member(message, "execute"), *args = json_member(message, "arguments");
+    const struct json *oob = c->qmp->oob ? json_member(message, "exec-oob") : NULL;
     for (const struct json *m = message->child; m; m = m->next)
-        if (strcmp(m->key, "execute") != 0 && strcmp(m->key, "arguments") != 0 && strcmp(m->key, "id") != 0)
+        if (strcmp(m->key, "execute") != 0 && strcmp(m->key, "arguments") != 0 && strcmp(m->key, "id") != 0 && m != oob)
             fail(c, CHR_ERR_INVALID, "QMP input member '%s' is unexpected", m->key);
+    if (!c->err.code && oob && execute) fail(c, CHR_ERR_INVALID, "QMP input member 'execute' clashes with 'exec-oob'");
+    if (oob) execute = oob;
     if (!c->err.code && !execute) fail(c, CHR_ERR_INVALID, "QMP input lacks member 'execute'");
-    if (!c->err.code && !json_is_text(execute)) fail(c, CHR_ERR_INVALID, "QMP input member 'execute' must be a string");
+    if (!c->err.code && !json_is_text(execute)) fail(c, CHR_ERR_INVALID, "QMP input member '%s' must be a string", execute->key);
     if (!c->err.code && args && args->type != JSON_OBJECT) fail(c, CHR_ERR_INVALID, "QMP input member 'arguments' must be an object");
     return c->err.code ? NULL : execute->text;
 }
@@ -375,7 +391,7 @@ static const struct command *find_command(struct call *c, const char *name)
     int negotiation = !strcmp(name, "qmp_capabilities");
     c->error_class = "CommandNotFound";
     if (!c->qmp->negotiated && !negotiation) fail(c, CHR_ERR_NOT_FOUND, "Expecting capabilities negotiation with 'qmp_capabilities'");
-    else if (c->qmp->negotiated && negotiation) fail(c, CHR_ERR_NOT_FOUND, "The capabilities negotiation is over already");
+    else if (c->qmp->negotiated && negotiation) fail(c, CHR_ERR_NOT_FOUND, "Capabilities negotiation is already complete, command ignored");
     else
         for (const struct command *cmd = c->commands; cmd->name; cmd++)
             if (!strcmp(cmd->name, name)) return cmd;
@@ -498,7 +514,7 @@ static void greet(struct qmp *q)
     json_key(&line, "QMP");
     json_open(&line, '{');
     json_key(&line, "version"), put_version(&line);
-    json_key(&line, "capabilities"), json_raw(&line, "[]");
+    json_key(&line, "capabilities"), json_raw(&line, "[\"oob\"]");
     json_close(&line, '}');
     json_close(&line, '}');
     send_line(q, &line);
@@ -509,7 +525,7 @@ static void forget_session(struct qmp *q)
     monitor_forget(&q->base);
     json_cut_reset(&q->cutter);
     buf_clear(&q->input);
-    q->negotiated = 0;
+    q->negotiated = q->oob = 0;
 }
 
 static void got_event(void *opaque, int event)

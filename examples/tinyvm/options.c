@@ -24,6 +24,7 @@ const char options_help[] =
     "  -record FILE              write all that crosses the chardevs to FILE; time is then counted in instructions\n"
     "  -replay FILE              the same run again, instruction for instruction, with nobody at the chardevs' far sides\n"
     "  -digest                   at the end, say how many instructions have run and what registers and memory came to\n"
+    "  -log-reopen-on-hup        open all log files anew on SIGHUP, instead of ending: for logrotate\n"
     "  -S                        don't start the CPU; the monitor's `cont` does\n"
     "  -h, -help                 this text\n"
     "  -version                  the version\n";
@@ -133,6 +134,7 @@ static int take_switch(struct options *o, const char *name, int *nographic)
 {
     if (!strcmp(name, "S")) o->stopped = 1;
     else if (!strcmp(name, "digest")) o->digest = 1;
+    else if (!strcmp(name, "log-reopen-on-hup")) o->log_reopen = 1;
     else if (!strcmp(name, "nographic")) *nographic = 1;
     else if (!strcmp(name, "h") || !strcmp(name, "help")) o->help = 1;
     else if (!strcmp(name, "version")) o->version = 1;

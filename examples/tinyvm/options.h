@@ -17,6 +17,7 @@ struct options {
     const char *record, *replay; /* NULL = not asked for */
     const char *words; /* `help` or `BACKEND,help`, when -chardev asks for that; else NULL */
     int         help, version;
+    int         log_reopen; /* on SIGHUP */
 };
 
 /* Returns 0, or -1 after one line on stderr. */

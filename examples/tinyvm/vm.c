@@ -4,15 +4,23 @@
 #include <signal.h>
 #include <stdio.h>
 
-#define GOODBYE_MS 500 /* how long the last output may take when nobody reads it */
+#include "options.h"
+
+#define GOODBYE_MS 2000 /* how long the last output may wait without any progress */
 
 /* A signal handler has nothing but globals. */
-static volatile sig_atomic_t interrupted;
+static volatile sig_atomic_t interrupted, hung_up;
 static chr_context          *interrupted_loop;
 
 void vm_interrupt(void)
 {
     interrupted = 1;
+    if (interrupted_loop) chr_loop_wake(interrupted_loop);
+}
+
+void vm_hang_up(void)
+{
+    hung_up = 1;
     if (interrupted_loop) chr_loop_wake(interrupted_loop);
 }
 
@@ -111,15 +119,33 @@ static int all_is_out(const struct vm *vm)
     return monitors_flushed(vm->monitors) && machine_flushed(&vm->machine);
 }
 
-/* The last words: what monitors and UARTs still have to say gets a moment to leave, but nobody can keep us waiting. */
+/* Bytes that chardevs have taken or dropped: it grows as long as there is progress. */
+static uint64_t output_count(const struct vm *vm)
+{
+    uint64_t count = 0;
+    for (const chr_dev *dev = chr_next(vm->ctx, NULL); dev; dev = chr_next(vm->ctx, dev)) {
+        chr_info info;
+        chr_query(dev, &info);
+        count += info.bytes_out + info.bytes_dropped;
+    }
+    return count;
+}
+
+/* The last words: what monitors and UARTs still have to say, then what chardevs hold. A slow reader gets it all; one that reads
+ * nothing can't keep us waiting. */
 static void say_goodbye(struct vm *vm)
 {
-    int64_t end = host_clock() + (int64_t)GOODBYE_MS * 1000000;
+    int64_t  end = host_clock() + (int64_t)GOODBYE_MS * 1000000;
+    uint64_t count = output_count(vm);
     tell_monitors(vm, "SHUTDOWN", vm->shutdown_by_guest, vm->shutdown_reason);
     while (!all_is_out(vm)) {
         int64_t left = end - host_clock(); /* the context's clock may stand still */
         if (left <= 0 || chr_loop_step(vm->ctx, (int)(left / 1000000) + 1) < 0) break;
+        if (output_count(vm) == count) continue;
+        count = output_count(vm);
+        end = host_clock() + (int64_t)GOODBYE_MS * 1000000;
     }
+    if (chr_drain(vm->ctx, GOODBYE_MS) == CHR_ERR_TIMEOUT) complain("the last output was not taken within %d seconds", GOODBYE_MS / 1000);
 }
 
 /* With a recording, time is what the machine's instructions make of it. */
@@ -139,6 +165,10 @@ int vm_run(struct vm *vm)
         int sleep_ms = run_machine(vm);
         if (serve_loop(vm, sleep_ms) < 0) vm_request_shutdown(vm, 0, "host-error", 1);
         if (interrupted) vm_request_shutdown(vm, 0, "host-signal", 0);
+        if (hung_up) {
+            hung_up = 0;
+            chr_log_reopen(vm->ctx);
+        }
         if (vm->reset_reason && !vm->shutdown_reason) carry_out_reset(vm);
     }
     if (vm->print_digest) print_digest(vm);

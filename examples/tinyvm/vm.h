@@ -35,6 +35,8 @@ void vm_request_reset(struct vm *vm, int by_guest, const char *reason);
 void vm_request_shutdown(struct vm *vm, int by_guest, const char *reason, int exit_code);
 /* From a signal handler: the loop of this program ends. */
 void vm_interrupt(void);
+/* The same: it opens its log files anew. */
+void vm_hang_up(void);
 
 /* Runs until a shutdown. Returns the exit status. */
 int vm_run(struct vm *vm);

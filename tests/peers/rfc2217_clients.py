@@ -147,7 +147,8 @@ def relay_to_a_serial_line(directory):
             until(lambda: cable.look() == (termios.B57600, False, False, True), "other settings")
             client.xonxoff = False
             for name, value in (("bytesize", 5), ("bytesize", 6), ("bytesize", 7), ("parity", "E"), ("parity", "M"), ("stopbits", 1.5)):
-                refuse(client, name, value)  # a pty has none of these, and says so
+                for _ in range(3):
+                    refuse(client, name, value)  # a pty has none of these, and says so each time
             client.send_break(0.01)
             client.write(b"there\xff")
             got = b""

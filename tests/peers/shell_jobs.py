@@ -243,6 +243,28 @@ def log_on_a_fifo(directory):
         peer.close()
 
 
+def nobody_reads_stderr(directory):
+    """What relay has to say goes nowhere; it goes on."""
+    read, write = os.pipe()
+    os.close(read)
+    child = subprocess.Popen([RELAY, "stdio", "unix:%s,reconnect-ms=20" % os.path.join(directory, "nobody")], stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE, stderr=write)
+    try:
+        os.close(write)
+        listening = socket.socket(socket.AF_UNIX)
+        time.sleep(0.2)
+        listening.bind(os.path.join(directory, "nobody"))
+        listening.listen(1)
+        listening.settimeout(LIMIT)
+        peer = listening.accept()[0]
+        child.stdin.write(b"on")
+        child.stdin.flush()
+        assert peer.recv(2) == b"on"
+    finally:
+        child.kill()
+        child.wait()
+
+
 def main():
     tally = Tally()
     shells = [shell for shell in (BASH, DASH) if shutil.which(shell[0])]
@@ -256,7 +278,7 @@ def main():
             tally.run("bash: in the background until " + end.name, in_the_background, end)
         for case in (stopped_job_is_killed, seq_beside_it, nothing_is_held_open):
             tally.run("bash: " + case.__name__.replace("_", " "), case)
-    for case in (python_parent_on_the_same_pipes, log_on_a_fifo):
+    for case in (python_parent_on_the_same_pipes, log_on_a_fifo, nobody_reads_stderr):
         tally.run(case.__name__.replace("_", " "), case)
     tally.end()
 

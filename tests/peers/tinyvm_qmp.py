@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """tinyvm's control monitor as a QMP client sees it: sessions, errors, chardevs made and changed, descriptors passed, events."""
 import base64
+import array
 import json
 import os
 import signal
@@ -33,10 +34,11 @@ def session(directory):
     with Monitored(directory, greet=False) as vm:
         greeting = vm.qmp.receive()
         version = greeting["QMP"]["version"]["qemu"]
-        check(sorted(version) == ["major", "micro", "minor"] and greeting["QMP"]["capabilities"] == [], greeting)
+        check(sorted(version) == ["major", "micro", "minor"] and greeting["QMP"]["capabilities"] == ["oob"], greeting)
         desc = vm.qmp.fails("query-status", error_class="CommandNotFound")
         check("qmp_capabilities" in desc, desc)
-        vm.qmp.fails("qmp_capabilities", enable=["oob"])
+        check("nonsense" in vm.qmp.fails("qmp_capabilities", enable=["nonsense"]), "which one")
+        check("'enable[1]', expected: string" in vm.qmp.fails("qmp_capabilities", enable=["oob", 1]), "which one")
         vm.qmp.ok("qmp_capabilities", enable=[])
         vm.qmp.fails("qmp_capabilities", error_class="CommandNotFound")
         desc = vm.qmp.fails("no-such-thing", error_class="CommandNotFound")
@@ -55,6 +57,48 @@ def session(directory):
         check("QMP" in vm.qmp.receive(), "the second peer gets a greeting")
         check("qmp_capabilities" in vm.qmp.fails("query-status", error_class="CommandNotFound"), "it must negotiate anew")
         vm.qmp.ok("qmp_capabilities")
+
+
+def out_of_band(directory):
+    """As clients do that pass files: oob is offered and enabled, then getfd comes as exec-oob with the descriptor. Worded as QEMU does."""
+    with Monitored(directory, "-serial", "none", greet=False) as vm:
+        vm.qmp.receive()
+        check("exec-oob" in vm.qmp.raw('{"exec-oob": "query-status"}\n')["error"]["desc"], "before it is enabled")
+        vm.qmp.ok("qmp_capabilities", enable=["oob"])
+        ours, theirs = socket.socketpair()
+        data = b'{"exec-oob": "getfd", "arguments": {"fdname": "pair"}, "id": 7}\n'
+        vm.qmp.socket.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [theirs.fileno()]))])
+        answer = vm.qmp.answer()
+        check(answer == {"return": {}, "id": 7}, answer)
+        theirs.close()
+        vm.qmp.ok("chardev-add", id="c", backend=fd_socket("pair", server=False))
+        check(labels(vm.qmp)["c"]["filename"] == "unix:", labels(vm.qmp))
+        ours.close()
+        for text, desc in (('{"exec-oob": 1}', "QMP input member 'exec-oob' must be a string"),
+                           ('{"exec-oob": "query-status", "execute": "query-status"}', "QMP input member 'execute' clashes with 'exec-oob'"),
+                           ('{"exec-oob": "getfd", "arguments": {"fdname": "x"}}', "No file descriptor supplied via SCM_RIGHTS"),
+                           ('{"execute": "getfd", "arguments": {"fdname": 1}}', "Invalid parameter type for 'fdname', expected: string")):
+            answer = vm.qmp.raw(text + "\n")
+            check(answer["error"]["desc"] == desc, text, answer)
+        check("return" in vm.qmp.raw('{"exec-oob": "query-status"}\n'), "a command as well")
+        vm.qmp.close()
+        vm.qmp = Qmp(connect(vm.path))
+        vm.qmp.receive()
+        vm.qmp.ok("qmp_capabilities")
+        check("unexpected" in vm.qmp.raw('{"exec-oob": "query-status"}\n')["error"]["desc"], "the next session has not enabled it")
+
+
+def twice(directory):
+    """A key given twice is an error at any depth; the next command is done."""
+    with Monitored(directory) as vm:
+        for text in ('{"execute": "query-status", "execute": "query-chardev"}', '{"execute": "query-status", "id": 1, "id": 2}',
+                     '{"execute": "query-status", "id": [{"a": 1, "b": 2, "a": 3}]}', '{"execute": "query-status", "id": {"x": {"": 1, "": 2}}}',
+                     '{"execute": "chardev-remove", "arguments": {"id": "a", "\\u0069d": "b"}}'):
+            answer = vm.qmp.raw(text + "\n")
+            check(answer["error"] == {"class": "GenericError", "desc": "JSON parse error, duplicate key"} and "id" not in answer, text, answer)
+            check("return" in vm.qmp.raw('{"execute": "query-status"}\n'), "the session goes on after", text)
+        answer = vm.qmp.raw('{"execute": "query-status", "id": [{"a": 1}, {"a": 1, "A": 2}]}\n')
+        check("return" in answer and answer["id"] == [{"a": 1}, {"a": 1, "A": 2}], answer)
 
 
 def malformed(directory):
@@ -403,5 +447,5 @@ def inherited(directory):
     os.close(dup)
 
 
-run_all([session, malformed, pieces, pushback, queries, run_state, endings, add_and_remove, ringbuf, hot_swap, history, descriptors,
+run_all([session, out_of_band, twice, malformed, pieces, pushback, queries, run_state, endings, add_and_remove, ringbuf, hot_swap, history, descriptors,
          second_monitor, human, long_messages, inherited])

@@ -3,12 +3,13 @@
 import asyncio
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from probing import LIMIT, Probe, Tally, build_probe, find, has_tls, need, server, skip  # noqa: E402
+from probing import LIMIT, Probe, Tally, build_probe, find, free_port, has_tls, need, server, skip, wait_for_port  # noqa: E402
 from tls import creds, make_certs  # noqa: E402
 
 try:
@@ -175,7 +176,7 @@ def curl(directory, url, *args):
 
 def refusals(directory, scheme):
     """curl asks wrongly, and sees why."""
-    probe, url = our_server(directory, scheme)
+    probe, url = our_server(directory, scheme, ",ws-path=/")
     for path, args, status in (("", [], "426"), ("other", [], "404"), ("", ["-X", "POST"], "400"), ("", ["--http1.0", *UPGRADE], "400"),
                                ("other", UPGRADE, "404"), ("", UPGRADE[2:], "400"), ("", UPGRADE[:6], "400"),
                                ("", [*UPGRADE[:4], "-H", "Sec-WebSocket-Version: 12", *UPGRADE[6:]], "426")):
@@ -279,6 +280,58 @@ def node_server_of_ours(directory, scheme):
     talk_to_node(our_client(directory, scheme, port), node)
 
 
+def websockify_in_front(directory):
+    """A proxy that finds its TCP target by the token in the path."""
+    target = socket.create_server(("127.0.0.1", 0))
+    target.settimeout(LIMIT)
+    with open(os.path.join(directory, "tokens"), "w", encoding="ascii") as tokens:
+        tokens.write("x: 127.0.0.1:%d\n" % target.getsockname()[1])
+    port = free_port()
+    with open(os.path.join(directory, "log"), "wb") as log:
+        proxy = subprocess.Popen(["websockify", "--token-plugin", "TokenFile", "--token-source", directory + "/tokens",
+                                  "127.0.0.1:%d" % port], stdout=log, stderr=log)
+    try:
+        wait_for_port(port)
+        probe = our_client(directory, "ws", port, ",ws-path=/websockify?token=x")
+        far = target.accept()[0]
+        far.settimeout(LIMIT)
+        probe.expect("opened")
+        probe.write(bytes(range(256)))
+        got = b""
+        while len(got) < 256:
+            got += far.recv(256)
+        assert got == bytes(range(256)), got
+        far.sendall(b"back")
+        probe.data(b"back")
+        far.close()
+        probe.expect("closed")
+        probe.close()
+    finally:
+        proxy.kill()
+        proxy.wait()
+        target.close()
+
+
+def websockify_as_client(directory):
+    """It can't send: Debian's has an error in its masks."""
+    from websockify.websocket import WebSocket
+    probe, url = our_server(directory, "ws")
+    peer = WebSocket()
+    peer.connect(url + "websockify", protocols=["binary"])
+    probe.expect("opened")
+    probe.write(b"back")
+    while True:  # it raises when nothing has come yet
+        try:
+            got = peer.recvmsg()
+            break
+        except Exception as error:  # pylint: disable=broad-except
+            assert "Want" in type(error).__name__, error
+    assert got == b"back", got
+    peer.socket.close()
+    probe.expect("closed")
+    probe.close()
+
+
 need("curl")
 os.environ["NODE_PATH"] = os.environ.get("NODE_PATH", "") + ":/usr/share/nodejs:/usr/lib/nodejs"  # where Debian has it
 signal.alarm(int(12 * LIMIT))  # whatever hangs
@@ -287,6 +340,11 @@ tally = Tally()
 with_node = node_has_ws()
 for each in (text_is_refused, text_passes, wrong_server):
     tally.run(each)
+for each in (websockify_in_front, websockify_as_client):
+    if find("websockify"):
+        tally.run(each)
+    else:
+        tally.skip(each, "there is no websockify")
 for kind in ("ws", "wss"):
     if kind == "wss" and not (has_tls() and find("openssl")):
         tally.skip(our_server, "wss: mbedtls/ssl.h or openssl is missing")
