@@ -63,7 +63,7 @@ static uint32_t any(void)
     return (uint32_t)(w.random >> 16);
 }
 
-enum { LOWEST = CHR_ERR_NO_SPACE }; /* of the errors */
+static int is_code(int n) { return n >= CHR_ERR_NO_SPACE && n != CHR_ERR_HELP; }
 
 static int below(int n) { return (int)(any() % (uint32_t)n); }
 
@@ -445,7 +445,7 @@ static const char *any_text(char *text, size_t size, const char *id)
 /* A code that is an error has its text; what was given and not taken is still open, and ours. */
 static void told(int code, const chr_error *err)
 {
-    CHECK(code <= 0 && code >= LOWEST);
+    CHECK(code <= 0 && code >= CHR_ERR_NO_SPACE);
     if (code < 0 && (!CHECK_INT(err->code, code) || !CHECK(err->text[0]) || !CHECK(!strchr(err->text, '\n')))) NOTE("%s: \"%s\"", w.doing, err->text);
     for (; w.givens > w.given_before; w.givens--)
         if (code < 0 && CHECK(fcntl(w.given[w.givens - 1], F_GETFD) >= 0)) close(w.given[w.givens - 1]);
@@ -609,7 +609,7 @@ static void detach_user(user *u)
 static void op_detach(void) { detach_user(&w.users[below(USERS)]); }
 
 /* The calls of one frontend. */
-static void sent(int n, int len) { CHECK(n <= len && n >= LOWEST && n != CHR_ERR_HELP); }
+static void sent(int n, int len) { CHECK(n <= len && is_code(n)); }
 
 static void op_write(void)
 {
@@ -672,7 +672,7 @@ static void op_ioctl(void)
     if (command >= CHR_IOCTL_PP_EPP_READ_ADDRESS && command <= CHR_IOCTL_PP_EPP_WRITE) arg.epp.buf = bytes, arg.epp.count = 8;
     if (!fe) return;
     code = one_in(9) ? chr_fe_set_echo(fe, below(2)) : chr_fe_ioctl(fe, command, &arg);
-    CHECK(code <= 0 && code >= LOWEST);
+    CHECK(code <= 0 && is_code(code));
 }
 
 static void op_msgfds(void)
@@ -681,9 +681,9 @@ static void op_msgfds(void)
     int           fds[16] = { 2, 2, 2 }, n;
     if (!fe) return;
     n = chr_fe_set_msgfds(fe, fds, below(4));
-    CHECK(n <= 0 && n >= LOWEST);
+    CHECK(n <= 0 && is_code(n));
     n = chr_fe_get_msgfds(fe, fds, 16);
-    CHECK(n <= 16 && n >= LOWEST);
+    CHECK(n <= 16 && is_code(n));
     while (n > 0) close(fds[--n]);
 }
 
@@ -703,7 +703,7 @@ static void op_disconnect(void)
 {
     chr_frontend *fe = any_fe();
     int           code = !fe ? 0 : one_in(3) ? chr_fe_shutdown(fe) : chr_fe_disconnect(fe);
-    CHECK(code <= 0 && code >= LOWEST);
+    CHECK(code <= 0 && is_code(code));
     if (fe) CHECK(chr_fe_backend_open(fe) == (fe->dev && fe->dev->be_open));
 }
 
@@ -713,7 +713,7 @@ static void op_step(void)
 {
     int in_handler = w.depth > 0, n = chr_loop_step(w.r.ctx, 0);
     if (in_handler) CHECK_INT(n, CHR_ERR_IN_HANDLER);
-    else CHECK(n >= LOWEST);
+    else CHECK(is_code(n));
 }
 
 static void op_run(void)
@@ -749,9 +749,9 @@ static void op_drain(void)
 {
     int in_handler = w.depth > 0, n = chr_drain(w.r.ctx, below(2));
     if (in_handler) CHECK_INT(n, CHR_ERR_IN_HANDLER);
-    else CHECK(n <= 0 && n >= LOWEST);
+    else CHECK(n <= 0 && is_code(n));
     n = chr_log_reopen(w.r.ctx);
-    CHECK(n <= 0 && n >= LOWEST);
+    CHECK(n <= 0 && is_code(n));
 }
 
 static void op_time(void)
@@ -840,7 +840,7 @@ static void op_input(void)
     case 4: n = chr_braille_resized(dev); break;
     default: n = chr_input_sync(dev);
     }
-    CHECK(n <= 0 && n >= LOWEST);
+    CHECK(n <= 0 && is_code(n));
 }
 
 static void op_mux(void)
@@ -855,7 +855,7 @@ static void op_record(void)
     int       code;
     switch (below(5)) {
     case 0: told(chr_record_start(w.r.ctx, scratch(one_in(2) ? "r0" : "r1"), &err), &err); break;
-    case 1: code = chr_record_stop(w.r.ctx); CHECK(code <= 0 && code >= LOWEST); break;
+    case 1: code = chr_record_stop(w.r.ctx); CHECK(code <= 0 && is_code(code)); break;
     case 2: told(chr_replay_open(w.r.ctx, scratch(one_in(2) ? "r0" : "r1"), &err), &err); break;
     case 3: chr_replay_close(w.r.ctx); break;
     default: CHECK(chr_replay_over(w.r.ctx) >= 0);
