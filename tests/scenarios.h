@@ -351,7 +351,7 @@ static inline int scene_write(scene *s)
     for (i = 0; i < len; i++) text[i] = scene_byte(s->written + i);
     n = chr_fe_write(&s->rec.fe, text, len);
     s->offered = s->written + len;
-    CHECK(n >= 0 ? n <= (int)len && n > 0 : n >= CHR_ERR_HELP);
+    CHECK(n >= 0 ? n <= (int)len && n > 0 : n >= CHR_ERR_NO_SPACE);
     if (s->strict) CHECK(n > 0 || n == CHR_ERR_WOULD_BLOCK);
     if (n > 0) s->written += (size_t)n;
     return n > 0;
@@ -637,7 +637,7 @@ static inline int scene_make(scene *s)
     if (!s->r.ctx) return 0;
     s->dev = scene_make_parts(s) ? chr_new(s->r.ctx, s->options, &s->err) : NULL;
     if (!s->dev) {
-        CHECK(s->err.code < 0 && s->err.code >= CHR_ERR_HELP);
+        CHECK(s->err.code < 0 && s->err.code >= CHR_ERR_NO_SPACE);
         CHECK(s->err.text[0] != 0);
         CHECK(s->parts[0][0] ? chr_find(s->r.ctx, "d") == NULL : chr_next(s->r.ctx, NULL) == NULL);
         return 0;

@@ -1076,8 +1076,8 @@ TEST(serial_dev_full_takes_nothing)
     rig      r;
     rig_open(&r);
     attach_with_room(&rec, make(&r, "serial,id=s,path=/dev/full,reconnect-ms=10"), 0);
-    CHECK_INT(chr_fe_write(&rec.fe, "x", 1), CHR_ERR_IO);
-    CHECK_INT(chr_fe_write_all(&rec.fe, "x", 1, 1000), CHR_ERR_IO);
+    CHECK_INT(chr_fe_write(&rec.fe, "x", 1), CHR_ERR_NO_SPACE);
+    CHECK_INT(chr_fe_write_all(&rec.fe, "x", 1, 1000), CHR_ERR_NO_SPACE);
     settle(&r);
     CHECK_STR(rec.events, "O");
     detach(&rec);

@@ -550,6 +550,7 @@ TEST(unix_mode_and_group)
     size_t      i;
     struct stat info;
     mode_t      old = umask(022);
+    char        group[20];
     rig         r;
     rig_open(&r);
     for (i = 0; i < sizeof table / sizeof *table; i++) {
@@ -560,7 +561,8 @@ TEST(unix_mode_and_group)
         CHECK_INT(info.st_gid, strstr(table[i].options, "group") ? 12345 : getegid());
         CHECK_INT(chr_remove(r.ctx, "s", NULL), 0);
     }
-    make(&r, optionsf("socket,id=s,path=%s,server=on,wait=off,mode=0640,group=%s", scratch("s"), getuid() ? "0" : "root"));
+    snprintf(group, sizeof group, "%d", (int)getegid());
+    make(&r, optionsf("socket,id=s,path=%s,server=on,wait=off,mode=0640,group=%s", scratch("s"), getuid() ? group : "root"));
     REQUIRE(stat(scratch("s"), &info) == 0);
     CHECK_INT(info.st_mode & 07777, 0640);
     umask(old);
