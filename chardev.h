@@ -701,6 +701,7 @@ struct chr_dev {
     int                holds;        /* connections that linger: the memory stays for them */
     unsigned           pending;      /* events that wait for the loop, one bit each; and whether a recorder listens */
     int                other_event;  /* one of them that is none of CHR_EVENT_... */
+    int                is_asked;     /* for room; cleared when the frontend or its handlers change, or an event waits */
     chr_idle           notify;       /* brings them */
     int                input_over;   /* set by INPUT_END, cleared by OPENED and CLOSED */
     int                ending;       /* output ends as soon as what is queued is out */
@@ -1147,10 +1148,12 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #if defined(__GNUC__)
 #define CHR__PRIVATE static __attribute__((unused))
 #define CHR__HOT __attribute__((hot))
+#define CHR__HOT_INLINE static inline __attribute__((always_inline)) /* a few instructions that every message runs through */
 #define CHR__COLD static __attribute__((unused, noinline, cold))
 #else
 #define CHR__PRIVATE static
 #define CHR__HOT
+#define CHR__HOT_INLINE static
 #define CHR__COLD static
 #endif
 
@@ -6844,6 +6847,7 @@ static void chr__postpone(chr_dev *dev, unsigned what)
 
 static void chr__postpone_event(chr_dev *dev, int event)
 {
+    dev->is_asked = 0;
     if (event == CHR_EVENT_CLOSED)
         dev->pending &= ~(1u << CHR_EVENT_OPENED | 1u << CHR_EVENT_INPUT_END);
     if (event >= CHR_EVENT_BREAK && event <= CHR__LAST_EVENT) {
@@ -6915,40 +6919,24 @@ CHR__HOT static int chr__has_answered(const chr_frontend *fe, int (*can_read)(vo
     return fe->opaque == opaque && fe->handlers.can_read == can_read && fe->handlers.read;
 }
 
-/* The question itself. Who is asked may go away, or another may take its place: then there is no answer. */
-CHR__HOT static int chr__ask_room(chr_dev *dev)
+/* The two for backends in this file, which run in the loop: it has entered the dispatch. Before the question comes what waits to be told:
+ * those handlers may change the room. Who is asked may go away, set other handlers, let another take its place or cause an event: then
+ * there is no answer. */
+CHR__HOT_INLINE int chr__room(chr_dev *dev)
 {
-    chr_frontend *fe = dev->frontend;
-    int         (*can_read)(void *);
-    void         *opaque;
+    chr_frontend *fe;
     int           room;
 
+    if (dev->pending & ~CHR__RECORDED)
+        chr__notify_now(dev);
+    fe = dev->frontend;
     if (!fe || !fe->handlers.read)
         return 0;
     if (!fe->handlers.can_read)
         return CHR__BUFFER_SIZE;
-    can_read = fe->handlers.can_read;
-    opaque = fe->opaque;
-    room = can_read(opaque);
-    return dev->frontend == fe && chr__has_answered(fe, can_read, opaque) ? room : 0;
-}
-
-/* What waits to be told comes first: its handlers may change the room. So may what the question itself brings about. */
-CHR__COLD int chr__room_after_events(chr_dev *dev)
-{
-    int room = 0, tries;
-
-    for (tries = 0; tries < 4 && dev->pending & ~CHR__RECORDED; tries++) {
-        chr__notify_now(dev);
-        room = dev->removed ? 0 : chr__ask_room(dev);
-    }
-    return dev->pending & ~CHR__RECORDED ? 0 : room;
-}
-
-/* The two for backends in this file, which run in the loop: it has entered the dispatch. */
-CHR__HOT static int chr__room(chr_dev *dev)
-{
-    return dev->pending & ~CHR__RECORDED ? chr__room_after_events(dev) : chr__ask_room(dev);
+    dev->is_asked = 1;
+    room = fe->handlers.can_read(fe->opaque);
+    return dev->is_asked ? room : 0;
 }
 
 CHR__HOT static void chr__input(chr_dev *dev, const void *buf, size_t len)
@@ -7371,6 +7359,7 @@ static void chr__bury(chr_dev *dev)
     if (dev->frontend)
         chr__fe_let_go(dev->frontend);
     dev->frontend = NULL;
+    dev->is_asked = 0;
     dev->removed = 1;
     chr_idle_stop(&dev->notify);
     chr__starved_unlink(dev);
@@ -7893,6 +7882,7 @@ static void chr__hand_over(chr_frontend *fe, chr_dev *from, chr_dev *to)
     if (fe->is_open)
         chr__set_open(from, 0);
     from->frontend = NULL;
+    from->is_asked = to->is_asked = 0;
     to->frontend = fe;
     to->frontends = 1;
     CHR__STORE(fe->dev, to);
@@ -8127,6 +8117,8 @@ CHARDEV_API void chr_fe_set_open(chr_frontend *fe, int is_open)
 
 static void chr__fe_drop_handlers(chr_frontend *fe)
 {
+    if (fe->dev)
+        fe->dev->is_asked = 0;
     memset(&fe->handlers, 0, sizeof fe->handlers);
     fe->told_open = 0;
     fe->writable = NULL;
@@ -8181,6 +8173,7 @@ static void chr__fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers,
     chr_dev    *dev = fe->dev;
     chr__hold   hold;
 
+    dev->is_asked = 0;
     fe->handlers = *handlers;
     fe->opaque = opaque;
     fe->told_open = 0;
@@ -9696,11 +9689,16 @@ CHR__HOT static int chr__stream_read(chr__stream *stream, void *buf, size_t len)
     return stream->ahead ? chr__stream_read_kept(stream, buf, len) : stream->top->slots->read(stream->top, buf, len);
 }
 
-static int chr__stream_pending(const chr__stream *stream)
+CHR__COLD int chr__stream_pending_kept(const chr__stream *stream)
 {
     if (chr__stream_has_ahead(stream))
         return chr__box_is_empty(stream->ahead) && stream->ahead_stop > CHR__LAYER_NOTHING ? -1 : 1;
-    return stream->may_keep ? chr__layers_pending(stream) : 0;
+    return chr__layers_pending(stream);
+}
+
+static int chr__stream_pending(const chr__stream *stream)
+{
+    return stream->may_keep ? chr__stream_pending_kept(stream) : 0; /* reading ahead is for layers that may keep something */
 }
 
 static int chr__stream_unsent(const chr__stream *stream)
@@ -10031,7 +10029,7 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
         return chr__no_memory(err);
     }
     stream->top = top;
-    chr__stream_update(stream);
+    chr__update(dev); /* from the loop: whoever is asked for room may remove the chardev, and the caller goes on with it */
     return 0;
 }
 
@@ -10390,7 +10388,7 @@ static int chr__fd_shutdown(chr_dev *dev)
     if (code != CHR_ERR_NOT_SUPPORTED || state->in == state->out || !state->is_owner)
         return code;
     chr__stream_output_over(&state->stream);
-    chr__os_close(state->out);
+    chr__close_own(dev, state->out);
     if (state->own_out)
         chr__os_close(state->own_out);
     state->out = -1;
@@ -18979,8 +18977,8 @@ static void chr__link_ready(void *opaque, int events)
     (void)chr__link_shake((chr__link *)opaque);
 }
 
-/* The handshake is over, and it gets the chardev, or a seat; with replace=on somebody may have it. The frontend is asked for room meanwhile,
- * and may do anything. */
+/* The handshake is over, and it gets the chardev, or a seat; with replace=on somebody may have it. Handlers are called at the end only: they
+ * may do anything. */
 static int chr__link_up(chr__link *link)
 {
     chr__socket *server = chr__link_socket(link), *sock = chr__socket_free_seat(server);
@@ -19013,6 +19011,8 @@ static int chr__link_up(chr__link *link)
         chr_be_event(&sock->dev, CHR_EVENT_CLOSED);
     if (code == 0 && sock->peer == link)
         chr_be_event(&sock->dev, CHR_EVENT_OPENED);
+    if (code == 0 && sock->peer == link)
+        chr__stream_update(&sock->stream); /* what came with the handshake is in the layers already */
     return code;
 }
 
@@ -20998,6 +20998,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__POSIX
 #undef CHR__PRIVATE
 #undef CHR__HOT
+#undef CHR__HOT_INLINE
 #undef CHR__COLD
 #undef CHR__POLLRDHUP
 #undef CHR__MAX_ADDRESSES
