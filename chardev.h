@@ -59,7 +59,7 @@
  *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>encodings >>the_loop >>the_options
  *                       >>the_record >>core >>front >>the_replay >>stream
  *     backends          >>be_null >>be_ringbuf >>be_testdev (>>answers) >>be_msmouse >>be_wctablet
- *                       >>be_braille (>>brlapi) >>be_mux >>be_hub
+ *                       >>be_braille (>>brlapi) >>be_mux >>fan_out >>be_hub
  *                       >>be_fd >>be_file >>be_pipe >>be_pty >>be_stdio >>be_serial >>be_parallel >>be_udp
  *                       >>be_socket (>>socket_address >>layer_box >>layer_telnet (>>com_port) >>layer_websocket
  *                                    >>socket_tls >>socket_layers >>socket_chardev)
@@ -448,6 +448,8 @@ typedef struct chr_info {
     int         comes_back;    /* when closed, it may open again by itself: a server, a pty, a client with reconnect */
     uint64_t    bytes_in, bytes_out, bytes_dropped; /* from the far side; taken for it; lost */
     uint64_t    bytes_queued;  /* those that wait here still, in history=, obuf= or a layer (there as they are encoded) */
+    int         clients;       /* of a socket with server=on: how many peers are connected, and */
+    char        client_addresses[1024]; /* where they are, a blank between ("unix" where they have no name); cut where it is full */
 } chr_info;
 
 CHARDEV_API void chr_query(const chr_dev *dev, chr_info *info);
@@ -699,6 +701,7 @@ struct chr_dev {
     int                holds;        /* connections that linger: the memory stays for them */
     unsigned           pending;      /* events that wait for the loop, one bit each; and whether a recorder listens */
     int                other_event;  /* one of them that is none of CHR_EVENT_... */
+    int                is_asked;     /* for room; cleared when the frontend or its handlers change, or an event waits */
     chr_idle           notify;       /* brings them */
     int                input_over;   /* set by INPUT_END, cleared by OPENED and CLOSED */
     int                ending;       /* output ends as soon as what is queued is out */
@@ -853,6 +856,7 @@ typedef struct chr_socket_options {
     int64_t            keep_alive_count; /* unanswered questions that are the end; 0 = as the system has it, websocket: 3 */
     int64_t            idle_timeout; /* seconds: a peer that sends nothing for so long is closed; 0 = never */
     chr_bool           replace;      /* server: a new peer takes the place of the old one; default off: it waits */
+    int64_t            clients;      /* server: so many peers at once, at most 64; output goes to all, input comes from any; default 1 */
     const char        *tls_creds, *tls_authz, *tls_hostname;
 } chr_socket_options;
 
@@ -1144,10 +1148,12 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #if defined(__GNUC__)
 #define CHR__PRIVATE static __attribute__((unused))
 #define CHR__HOT __attribute__((hot))
+#define CHR__HOT_INLINE static inline __attribute__((always_inline)) /* a few instructions that every message runs through */
 #define CHR__COLD static __attribute__((unused, noinline, cold))
 #else
 #define CHR__PRIVATE static
 #define CHR__HOT
+#define CHR__HOT_INLINE static
 #define CHR__COLD static
 #endif
 
@@ -6841,6 +6847,7 @@ static void chr__postpone(chr_dev *dev, unsigned what)
 
 static void chr__postpone_event(chr_dev *dev, int event)
 {
+    dev->is_asked = 0;
     if (event == CHR_EVENT_CLOSED)
         dev->pending &= ~(1u << CHR_EVENT_OPENED | 1u << CHR_EVENT_INPUT_END);
     if (event >= CHR_EVENT_BREAK && event <= CHR__LAST_EVENT) {
@@ -6912,40 +6919,24 @@ CHR__HOT static int chr__has_answered(const chr_frontend *fe, int (*can_read)(vo
     return fe->opaque == opaque && fe->handlers.can_read == can_read && fe->handlers.read;
 }
 
-/* The question itself. Who is asked may go away, or another may take its place: then there is no answer. */
-CHR__HOT static int chr__ask_room(chr_dev *dev)
+/* The two for backends in this file, which run in the loop: it has entered the dispatch. Before the question comes what waits to be told:
+ * those handlers may change the room. Who is asked may go away, set other handlers, let another take its place or cause an event: then
+ * there is no answer. */
+CHR__HOT_INLINE int chr__room(chr_dev *dev)
 {
-    chr_frontend *fe = dev->frontend;
-    int         (*can_read)(void *);
-    void         *opaque;
+    chr_frontend *fe;
     int           room;
 
+    if (dev->pending & ~CHR__RECORDED)
+        chr__notify_now(dev);
+    fe = dev->frontend;
     if (!fe || !fe->handlers.read)
         return 0;
     if (!fe->handlers.can_read)
         return CHR__BUFFER_SIZE;
-    can_read = fe->handlers.can_read;
-    opaque = fe->opaque;
-    room = can_read(opaque);
-    return dev->frontend == fe && chr__has_answered(fe, can_read, opaque) ? room : 0;
-}
-
-/* What waits to be told comes first: its handlers may change the room. So may what the question itself brings about. */
-CHR__COLD int chr__room_after_events(chr_dev *dev)
-{
-    int room = 0, tries;
-
-    for (tries = 0; tries < 4 && dev->pending & ~CHR__RECORDED; tries++) {
-        chr__notify_now(dev);
-        room = dev->removed ? 0 : chr__ask_room(dev);
-    }
-    return dev->pending & ~CHR__RECORDED ? 0 : room;
-}
-
-/* The two for backends in this file, which run in the loop: it has entered the dispatch. */
-CHR__HOT static int chr__room(chr_dev *dev)
-{
-    return dev->pending & ~CHR__RECORDED ? chr__room_after_events(dev) : chr__ask_room(dev);
+    dev->is_asked = 1;
+    room = fe->handlers.can_read(fe->opaque);
+    return dev->is_asked ? room : 0;
 }
 
 CHR__HOT static void chr__input(chr_dev *dev, const void *buf, size_t len)
@@ -7368,6 +7359,7 @@ static void chr__bury(chr_dev *dev)
     if (dev->frontend)
         chr__fe_let_go(dev->frontend);
     dev->frontend = NULL;
+    dev->is_asked = 0;
     dev->removed = 1;
     chr_idle_stop(&dev->notify);
     chr__starved_unlink(dev);
@@ -7466,6 +7458,35 @@ static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend 
     }
     chr__enter(ctx);
     chr__given_return(dev);
+    chr__bury(dev);
+    chr__leave(ctx);
+    return NULL;
+}
+
+/* A chardev that is part of another one: the registry, the recorder and the log file know nothing of it, and its `open` is not called:
+ * who makes it fills it in. */
+CHR__PRIVATE chr_dev *chr__create_part(const chr_dev *whole, const void *options, chr_error *err)
+{
+    chr_context *ctx = whole->ctx;
+    chr_dev     *dev = (chr_dev *)chr__allocate(ctx, whole->kind->state_size);
+
+    if (!dev)
+        return (void)chr__no_memory(err), (chr_dev *)NULL;
+    dev->ctx = ctx;
+    dev->kind = whole->kind;
+    dev->io = dev->kind->io;
+    dev->id = chr__copy_text(ctx, whole->id, strlen(whole->id));
+    dev->options = dev->id ? chr__options_copy(ctx, dev->kind, options, err) : ((void)chr__no_memory(err), (void *)NULL);
+    if (!dev->options) {
+        chr__free(ctx, dev->id);
+        chr__free(ctx, dev);
+        return NULL;
+    }
+    if (chr__outbox_open(dev, err) == 0) {
+        chr__set_extras(dev);
+        return dev;
+    }
+    chr__enter(ctx);
     chr__bury(dev);
     chr__leave(ctx);
     return NULL;
@@ -7861,6 +7882,7 @@ static void chr__hand_over(chr_frontend *fe, chr_dev *from, chr_dev *to)
     if (fe->is_open)
         chr__set_open(from, 0);
     from->frontend = NULL;
+    from->is_asked = to->is_asked = 0;
     to->frontend = fe;
     to->frontends = 1;
     CHR__STORE(fe->dev, to);
@@ -8095,6 +8117,8 @@ CHARDEV_API void chr_fe_set_open(chr_frontend *fe, int is_open)
 
 static void chr__fe_drop_handlers(chr_frontend *fe)
 {
+    if (fe->dev)
+        fe->dev->is_asked = 0;
     memset(&fe->handlers, 0, sizeof fe->handlers);
     fe->told_open = 0;
     fe->writable = NULL;
@@ -8149,6 +8173,7 @@ static void chr__fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers,
     chr_dev    *dev = fe->dev;
     chr__hold   hold;
 
+    dev->is_asked = 0;
     fe->handlers = *handlers;
     fe->opaque = opaque;
     fe->told_open = 0;
@@ -9664,11 +9689,16 @@ CHR__HOT static int chr__stream_read(chr__stream *stream, void *buf, size_t len)
     return stream->ahead ? chr__stream_read_kept(stream, buf, len) : stream->top->slots->read(stream->top, buf, len);
 }
 
-static int chr__stream_pending(const chr__stream *stream)
+CHR__COLD int chr__stream_pending_kept(const chr__stream *stream)
 {
     if (chr__stream_has_ahead(stream))
         return chr__box_is_empty(stream->ahead) && stream->ahead_stop > CHR__LAYER_NOTHING ? -1 : 1;
-    return stream->may_keep ? chr__layers_pending(stream) : 0;
+    return chr__layers_pending(stream);
+}
+
+static int chr__stream_pending(const chr__stream *stream)
+{
+    return stream->may_keep ? chr__stream_pending_kept(stream) : 0; /* reading ahead is for layers that may keep something */
 }
 
 static int chr__stream_unsent(const chr__stream *stream)
@@ -9999,7 +10029,7 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
         return chr__no_memory(err);
     }
     stream->top = top;
-    chr__stream_update(stream);
+    chr__update(dev); /* from the loop: whoever is asked for room may remove the chardev, and the caller goes on with it */
     return 0;
 }
 
@@ -10233,8 +10263,8 @@ static void chr__linger_make_room(chr_context *ctx)
 }
 
 /* Takes over the descriptor, the layers (dev, top, fd, is_unix, waits_for_end and release are set, all else is zero) and what waits in
- * the chardev's outbox when `takes_rest`. It may be over before this returns. */
-static void chr__linger_begin(chr__linger *linger, int takes_rest)
+ * the outbox of `source`, or nothing with NULL. It may be over before this returns. */
+static void chr__linger_begin(chr__linger *linger, chr_dev *source)
 {
     chr_context  *ctx = linger->dev->ctx;
     chr__linger **last;
@@ -10246,9 +10276,9 @@ static void chr__linger_begin(chr__linger *linger, int takes_rest)
     *last = linger;
     ctx->lingering_count++;
     linger->dev->holds++;
-    if (takes_rest)
-        linger->rest = chr__outbox_take(linger->dev, &linger->rest_size, &linger->rest_owed);
-    linger->taken = takes_rest ? chr__layers_kept(linger->top) + linger->rest_size - linger->rest_owed : 0;
+    if (source)
+        linger->rest = chr__outbox_take(source, &linger->rest_size, &linger->rest_owed);
+    linger->taken = source ? chr__layers_kept(linger->top) + linger->rest_size - linger->rest_owed : 0;
     linger->moved = chr__real_now(ctx);
     linger->ends = linger->moved + CHR__LINGER_MOST_MS * INT64_C(1000000);
     chr__timer_start_real(ctx, &linger->tick, CHR__LINGER_TICK_MS, chr__linger_tick, linger);
@@ -10358,7 +10388,7 @@ static int chr__fd_shutdown(chr_dev *dev)
     if (code != CHR_ERR_NOT_SUPPORTED || state->in == state->out || !state->is_owner)
         return code;
     chr__stream_output_over(&state->stream);
-    chr__os_close(state->out);
+    chr__close_own(dev, state->out);
     if (state->own_out)
         chr__os_close(state->own_out);
     state->out = -1;
@@ -12778,42 +12808,37 @@ static const chr_backend chr__mux_kind = {
 #endif
 
 /* ====================================================================================================================
- * >>be_hub   several chardevs behind one frontend
+ * >>fan_out   one chardev in front of several: members of a hub, clients of a server
  *
- * far side   other chardevs, each with a peer of its own          options   chardevs.0, chardevs.1, ...
  * events     the first OPENED and the last CLOSED of the members; any other event of any of them
- * output     goes to all that are open. When a slow member takes less, so does the hub; what the others have had already is
+ * output     goes to all that are open. When a slow member takes less, so does the whole; what the others have had already is
  *            not sent to them again: after a partial write the next one must go on where it ended, as always.
  * input      from any member, as it comes
  * ==================================================================================================================== */
-#if CHARDEV_HAS_HUB
+#if CHARDEV_HAS_HUB || CHARDEV_HAS_SOCKET
 
-typedef struct chr__hub_member {
+typedef struct chr__fan_member {
     chr_frontend     fe;
-    struct chr__hub *hub;
-    int              joined;   /* it is open, and the two below are about this time */
+    struct chr__fan *fan;
+    int              joined;     /* it is open, and those below are about this time */
     int              input_over; /* and it says no more */
-    size_t           ahead;    /* how much it has had of what the hub has not yet taken */
-    int              is_short; /* it took less than it was offered: that may have to be waited for */
-} chr__hub_member;
+    size_t           ahead;      /* how much it has had of what the whole has not yet taken */
+    int              is_short;   /* it took less than it was offered: that may have to be waited for */
+} chr__fan_member;
 
-typedef struct chr__hub {
-    chr_dev          dev;
-    chr__hub_member *members;
+typedef struct chr__fan {
+    chr_dev         *dev;     /* the whole; NULL = there is none */
+    chr__fan_member *members;
     size_t           count;
     int              open_count;
-    chr_idle         tell; /* a waiting frontend, when no member has to be waited for */
-} chr__hub;
-
-static const chr_option chr__hub_rows[] = {
-    { "chardevs", CHR_OPTION_LIST, CHR__AT(chr_hub_options, chardevs), CHR_REQUIRED, 0, 0, "ids of the chardevs: chardevs.0=a,chardevs.1=b" },
-    { NULL,       CHR_OPTION_TEXT, 0,                                  NULL,         0, 0, NULL }
-};
+    int              of_parts; /* the members are parts of the whole: what nobody is there to take is counted there */
+    chr_idle         tell;    /* a waiting frontend, when no member has to be waited for */
+} chr__fan;
 
 /* -- output -- */
 
 /* It joins, or leaves, with whatever comes next: nothing of what was before is its business. */
-static void chr__hub_reset(chr__hub_member *member, int joined)
+static void chr__fan_reset(chr__fan_member *member, int joined)
 {
     member->joined = joined;
     member->input_over = 0;
@@ -12822,17 +12847,17 @@ static void chr__hub_reset(chr__hub_member *member, int joined)
 }
 
 /* Its event may be still on the way. */
-static int chr__hub_is_open(chr__hub_member *member)
+static int chr__fan_is_open(chr__fan_member *member)
 {
     int is_open = member->fe.dev && member->fe.dev->be_open;
 
     if (is_open != member->joined)
-        chr__hub_reset(member, is_open);
+        chr__fan_reset(member, is_open);
     return is_open;
 }
 
 /* Returns how much the member has had in all, or CHR_ERR_DISCONNECTED: lost for this one, which then holds nobody up. */
-static int chr__hub_offer(chr__hub_member *member, const char *buf, size_t len)
+static int chr__fan_offer(chr__fan_member *member, const char *buf, size_t len)
 {
     int n = member->ahead < len ? chr_fe_write(&member->fe, buf + member->ahead, len - member->ahead) : 0;
 
@@ -12846,58 +12871,66 @@ static int chr__hub_offer(chr__hub_member *member, const char *buf, size_t len)
 }
 
 /* To all that are open. Returns how much of it each of them has had, or CHR_ERR_DISCONNECTED when there is none. */
-static int chr__hub_offer_open(chr__hub *hub, const char *buf, size_t len)
+static int chr__fan_offer_open(chr__fan *fan, const char *buf, size_t len)
 {
     size_t i;
     int    taken = CHR_ERR_DISCONNECTED, each;
 
-    for (i = 0; i < hub->count; i++) {
-        each = chr__hub_is_open(&hub->members[i]) ? chr__hub_offer(&hub->members[i], buf, len) : CHR_ERR_DISCONNECTED;
+    for (i = 0; i < fan->count; i++) {
+        each = chr__fan_is_open(&fan->members[i]) ? chr__fan_offer(&fan->members[i], buf, len) : CHR_ERR_DISCONNECTED;
         if (each >= 0 && (taken < 0 || each < taken))
             taken = each;
     }
     return taken;
 }
 
+/* What a part remembers for its next peer. */
+static int chr__fan_remember(chr_dev *dev, const char *buf, size_t len)
+{
+    if (dev->outbox)
+        chr__outbox_remember(dev->outbox, buf, len);
+    return CHR_ERR_DISCONNECTED;
+}
+
 /* To those that are closed: they count it as dropped, log and remember it by their own policy. Returns the most that one took. */
-static int chr__hub_offer_closed(chr__hub *hub, const char *buf, size_t len)
+static int chr__fan_offer_closed(chr__fan *fan, const char *buf, size_t len)
 {
     size_t i;
     int    most = CHR_ERR_DISCONNECTED, n;
 
-    for (i = 0; i < hub->count; i++) {
-        n = chr__hub_is_open(&hub->members[i]) ? CHR_ERR_DISCONNECTED : chr_fe_write(&hub->members[i].fe, buf, len);
+    for (i = 0; i < fan->count; i++) {
+        if (chr__fan_is_open(&fan->members[i]))
+            continue;
+        n = fan->of_parts ? chr__fan_remember(fan->members[i].fe.dev, buf, len) : chr_fe_write(&fan->members[i].fe, buf, len);
         if (n > most)
             most = n;
     }
     return most > 0 ? most : CHR_ERR_DISCONNECTED;
 }
 
-static int chr__hub_write(chr_dev *dev, const void *buf, size_t len)
+static int chr__fan_write(chr__fan *fan, const void *buf, size_t len)
 {
-    chr__hub *hub = (chr__hub *)dev;
     size_t    i;
-    int       taken = chr__hub_offer_open(hub, (const char *)buf, len);
+    int       taken = chr__fan_offer_open(fan, (const char *)buf, len);
 
     if (taken == 0)
         return CHR_ERR_WOULD_BLOCK;
     if (taken < 0)
-        taken = chr__hub_offer_closed(hub, (const char *)buf, len);
+        taken = chr__fan_offer_closed(fan, (const char *)buf, len);
     else
-        chr__hub_offer_closed(hub, (const char *)buf, (size_t)taken);
-    for (i = 0; i < hub->count; i++)
-        hub->members[i].ahead -= chr__min(hub->members[i].ahead, taken > 0 ? (size_t)taken : len);
+        chr__fan_offer_closed(fan, (const char *)buf, (size_t)taken);
+    for (i = 0; i < fan->count; i++)
+        fan->members[i].ahead -= chr__min(fan->members[i].ahead, taken > 0 ? (size_t)taken : len);
     return taken;
 }
 
-static int chr__hub_wait_fd(chr_dev *dev, int *events)
+static int chr__fan_wait_fd(chr__fan *fan, int *events)
 {
-    chr__hub *hub = (chr__hub *)dev;
     chr_dev  *slow;
     size_t    i;
 
-    for (i = 0; i < hub->count && *events == CHR_OUT; i++) {
-        slow = hub->members[i].is_short ? hub->members[i].fe.dev : NULL;
+    for (i = 0; i < fan->count && *events == CHR_OUT; i++) {
+        slow = fan->members[i].is_short ? fan->members[i].fe.dev : NULL;
         if (slow)
             return slow->io->wait_fd ? slow->io->wait_fd(slow, events) : -1;
     }
@@ -12906,134 +12939,131 @@ static int chr__hub_wait_fd(chr_dev *dev, int *events)
 
 /* -- whom to wait for -- */
 
-static void chr__hub_watch(chr__hub *hub);
+static void chr__fan_watch(chr__fan *fan);
 
-static void chr__hub_tell(void *opaque)
+static void chr__fan_tell(void *opaque)
 {
-    chr__hub *hub = (chr__hub *)opaque;
+    chr__fan *fan = (chr__fan *)opaque;
 
-    chr_be_writable(&hub->dev);
-    if (!hub->dev.removed && chr_be_wants_writable(&hub->dev))
-        chr__hub_watch(hub);
+    chr_be_writable(fan->dev);
+    if (!fan->dev->removed && chr_be_wants_writable(fan->dev))
+        chr__fan_watch(fan);
 }
 
-static void chr__hub_member_writable(void *opaque)
+static void chr__fan_member_writable(void *opaque)
 {
-    chr__hub_member *member = (chr__hub_member *)opaque;
+    chr__fan_member *member = (chr__fan_member *)opaque;
 
     member->is_short = 0;
-    chr__hub_tell(member->hub);
+    chr__fan_tell(member->fan);
 }
 
 /* Those that were slow; when there is none, the frontend may write at once. */
-static void chr__hub_watch(chr__hub *hub)
+static void chr__fan_watch(chr__fan *fan)
 {
     size_t i;
     int    waits = 0;
 
-    for (i = 0; i < hub->count; i++)
-        if (hub->members[i].is_short) {
+    for (i = 0; i < fan->count; i++)
+        if (fan->members[i].is_short) {
             waits = 1;
-            if (!hub->members[i].fe.writable)
-                chr_fe_add_watch(&hub->members[i].fe, chr__hub_member_writable, &hub->members[i]);
+            if (!fan->members[i].fe.writable)
+                chr_fe_add_watch(&fan->members[i].fe, chr__fan_member_writable, &fan->members[i]);
         }
     if (!waits)
-        chr_idle_start(hub->dev.ctx, &hub->tell, chr__hub_tell, hub);
+        chr_idle_start(fan->dev->ctx, &fan->tell, chr__fan_tell, fan);
 }
 
-static void chr__hub_update(chr_dev *dev)
+static void chr__fan_update(chr__fan *fan)
 {
-    chr__hub *hub = (chr__hub *)dev;
     size_t    i;
 
-    if (chr_be_wants_writable(dev))
-        chr__hub_watch(hub);
-    for (i = 0; i < hub->count; i++)
-        chr_fe_accept_input(&hub->members[i].fe);
+    if (chr_be_wants_writable(fan->dev))
+        chr__fan_watch(fan);
+    for (i = 0; i < fan->count; i++)
+        chr_fe_accept_input(&fan->members[i].fe);
 }
 
 /* -- the members' side -- */
 
-static int chr__hub_member_can_read(void *opaque)
+static int chr__fan_member_can_read(void *opaque)
 {
-    return chr__room(&((chr__hub_member *)opaque)->hub->dev);
+    return chr__room(((chr__fan_member *)opaque)->fan->dev);
 }
 
-static void chr__hub_member_read(void *opaque, const void *buf, size_t len)
+static void chr__fan_member_read(void *opaque, const void *buf, size_t len)
 {
-    chr__input(&((chr__hub_member *)opaque)->hub->dev, buf, len);
+    chr__input(((chr__fan_member *)opaque)->fan->dev, buf, len);
 }
 
 /* The one that was waited for may be the one that went. */
-static void chr__hub_rejoin(chr__hub_member *member, int joined)
+static void chr__fan_rejoin(chr__fan_member *member, int joined)
 {
-    chr__hub *hub = member->hub;
+    chr__fan *fan = member->fan;
 
     if (joined != member->joined || !joined)
-        chr__hub_reset(member, joined);
-    if (chr_be_wants_writable(&hub->dev))
-        chr_idle_start(hub->dev.ctx, &hub->tell, chr__hub_tell, hub);
+        chr__fan_reset(member, joined);
+    if (chr_be_wants_writable(fan->dev))
+        chr_idle_start(fan->dev->ctx, &fan->tell, chr__fan_tell, fan);
 }
 
-/* The hub's input is over when no member that is open says any more. */
-static void chr__hub_look_at_input(chr__hub *hub)
+/* Its input is over when no member that is open says any more. */
+static void chr__fan_look_at_input(chr__fan *fan)
 {
     size_t i;
     int    speakers = 0;
 
-    for (i = 0; i < hub->count; i++)
-        speakers += hub->members[i].joined && !hub->members[i].input_over;
-    if (speakers == 0 && hub->open_count > 0 && !hub->dev.input_over)
-        chr_be_event(&hub->dev, CHR_EVENT_INPUT_END);
+    for (i = 0; i < fan->count; i++)
+        speakers += fan->members[i].joined && !fan->members[i].input_over;
+    if (speakers == 0 && fan->open_count > 0 && !fan->dev->input_over)
+        chr_be_event(fan->dev, CHR_EVENT_INPUT_END);
 }
 
-static void chr__hub_member_event(void *opaque, int event)
+static void chr__fan_member_event(void *opaque, int event)
 {
-    chr__hub_member *member = (chr__hub_member *)opaque;
-    chr__hub        *hub = member->hub;
+    chr__fan_member *member = (chr__fan_member *)opaque;
+    chr__fan        *fan = member->fan;
 
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
-        chr__hub_rejoin(member, event == CHR_EVENT_OPENED);
-        hub->open_count += event == CHR_EVENT_OPENED ? 1 : -1;
-        if (hub->open_count != (event == CHR_EVENT_OPENED ? 1 : 0)) {
-            chr__hub_look_at_input(hub);
+        chr__fan_rejoin(member, event == CHR_EVENT_OPENED);
+        fan->open_count += event == CHR_EVENT_OPENED ? 1 : -1;
+        if (fan->open_count != (event == CHR_EVENT_OPENED ? 1 : 0)) {
+            chr__fan_look_at_input(fan);
             return;
         }
     } else if (event == CHR_EVENT_INPUT_END) {
         member->input_over = 1;
-        chr__hub_look_at_input(hub);
+        chr__fan_look_at_input(fan);
         return;
     }
-    chr_be_event(&hub->dev, event);
+    chr_be_event(fan->dev, event);
 }
 
 /* Another backend has taken a member's place; if it is closed while the old one was open, CLOSED has come before. */
-static int chr__hub_member_change(void *opaque)
+static int chr__fan_member_change(void *opaque)
 {
-    chr__hub_rejoin((chr__hub_member *)opaque, 0);
+    chr__fan_rejoin((chr__fan_member *)opaque, 0);
     return 0;
 }
 
 /* -- the frontend's side -- */
 
-static void chr__hub_set_open(chr_dev *dev, int is_open)
+static void chr__fan_set_open(chr__fan *fan, int is_open)
 {
-    chr__hub *hub = (chr__hub *)dev;
     size_t    i;
 
-    for (i = 0; i < hub->count; i++)
-        chr_fe_set_open(&hub->members[i].fe, is_open);
+    for (i = 0; i < fan->count; i++)
+        chr_fe_set_open(&fan->members[i].fe, is_open);
 }
 
 /* To all; from last to first, so that of several answers the first member's stays. */
-static int chr__hub_ioctl(chr_dev *dev, int command, void *arg)
+static int chr__fan_ioctl(chr__fan *fan, int command, void *arg)
 {
-    chr__hub *hub = (chr__hub *)dev;
     size_t    i;
     int       code = CHR_ERR_NOT_SUPPORTED, each;
 
-    for (i = hub->count; i > 0; i--) {
-        each = chr_fe_ioctl(&hub->members[i - 1].fe, command, arg);
+    for (i = fan->count; i > 0; i--) {
+        each = chr_fe_ioctl(&fan->members[i - 1].fe, command, arg);
         if (code < 0 && each != CHR_ERR_NOT_SUPPORTED)
             code = each;
     }
@@ -13041,18 +13071,113 @@ static int chr__hub_ioctl(chr_dev *dev, int command, void *arg)
 }
 
 /* To all that are open; supported when one of them can do it. */
-static int chr__hub_shutdown(chr_dev *dev)
+static int chr__fan_shutdown(chr__fan *fan)
 {
-    chr__hub *hub = (chr__hub *)dev;
     size_t    i;
     int       code = CHR_ERR_DISCONNECTED, each;
 
-    for (i = 0; i < hub->count; i++) {
-        each = chr__hub_is_open(&hub->members[i]) ? chr_fe_shutdown(&hub->members[i].fe) : CHR_ERR_DISCONNECTED;
+    for (i = 0; i < fan->count; i++) {
+        each = chr__fan_is_open(&fan->members[i]) ? chr_fe_shutdown(&fan->members[i].fe) : CHR_ERR_DISCONNECTED;
         if (code != 0 && each != CHR_ERR_DISCONNECTED)
             code = each;
     }
     return code;
+}
+
+/* -- life -- */
+
+static int chr__fan_init(chr__fan *fan, chr_dev *dev, size_t most, chr_error *err)
+{
+    fan->dev = dev;
+    fan->members = (chr__fan_member *)chr__allocate(dev->ctx, most * sizeof *fan->members);
+    return fan->members ? 0 : chr__no_memory(err);
+}
+
+static int chr__fan_add(chr__fan *fan, chr_dev *dev, chr_error *err)
+{
+    static const chr_handlers handlers = { chr__fan_member_can_read, chr__fan_member_read, chr__fan_member_event, chr__fan_member_change };
+    chr__fan_member          *member = &fan->members[fan->count];
+    int                       code = chr_fe_init(&member->fe, dev, err);
+
+    if (code < 0)
+        return code;
+    member->fan = fan;
+    fan->count++;
+    chr_fe_set_handlers(&member->fe, &handlers, member);
+    chr_fe_set_open(&member->fe, 0); /* until a frontend comes */
+    return 0;
+}
+
+/* Lets go of the last member, which may be gone already. */
+static chr_dev *chr__fan_drop(chr__fan *fan)
+{
+    chr__fan_member *member = &fan->members[--fan->count];
+    chr_dev         *dev = member->fe.dev;
+
+    chr_fe_deinit(&member->fe);
+    return dev;
+}
+
+static void chr__fan_free(chr__fan *fan)
+{
+    chr_context *ctx = fan->dev ? fan->dev->ctx : NULL;
+
+    if (!ctx)
+        return;
+    chr_idle_stop(&fan->tell);
+    fan->open_count = 0;
+    chr__free(ctx, fan->members);
+    fan->members = NULL;
+}
+#endif
+
+/* ====================================================================================================================
+ * >>be_hub   several chardevs behind one frontend (>>fan_out)
+ *
+ * far side   other chardevs, each with a peer of its own          options   chardevs.0, chardevs.1, ...
+ * ==================================================================================================================== */
+#if CHARDEV_HAS_HUB
+
+typedef struct chr__hub {
+    chr_dev  dev;
+    chr__fan fan;
+} chr__hub;
+
+static const chr_option chr__hub_rows[] = {
+    { "chardevs", CHR_OPTION_LIST, CHR__AT(chr_hub_options, chardevs), CHR_REQUIRED, 0, 0, "ids of the chardevs: chardevs.0=a,chardevs.1=b" },
+    { NULL,       CHR_OPTION_TEXT, 0,                                  NULL,         0, 0, NULL }
+};
+
+/* -- slots -- */
+
+static int chr__hub_write(chr_dev *dev, const void *buf, size_t len)
+{
+    return chr__fan_write(&((chr__hub *)dev)->fan, buf, len);
+}
+
+static void chr__hub_update(chr_dev *dev)
+{
+    chr__fan_update(&((chr__hub *)dev)->fan);
+}
+
+static int chr__hub_wait_fd(chr_dev *dev, int *events)
+{
+    return chr__fan_wait_fd(&((chr__hub *)dev)->fan, events);
+}
+
+static void chr__hub_set_open(chr_dev *dev, int is_open)
+{
+    chr__fan_set_open(&((chr__hub *)dev)->fan, is_open);
+}
+
+static int chr__hub_ioctl(chr_dev *dev, int command, void *arg)
+{
+    return chr__fan_ioctl(&((chr__hub *)dev)->fan, command, arg);
+}
+
+static int chr__hub_shutdown(chr_dev *dev)
+{
+    return chr__fan_shutdown(&((chr__hub *)dev)->fan);
 }
 
 static const chr_peer_slots chr__hub_peer = {
@@ -13067,14 +13192,14 @@ static const chr_peer_slots chr__hub_peer = {
 
 static void chr__hub_describe(const chr_dev *dev, chr_info *info)
 {
-    const chr__hub *hub = (const chr__hub *)dev;
+    const chr__fan *fan = &((const chr__hub *)dev)->fan;
     chr_info        member;
     size_t          i;
 
-    for (i = 0; i < hub->count; i++) {
-        if (!hub->members[i].fe.dev)
+    for (i = 0; i < fan->count; i++) {
+        if (!fan->members[i].fe.dev)
             continue;
-        chr_query(hub->members[i].fe.dev, &member);
+        chr_query(fan->members[i].fe.dev, &member);
         info->comes_back |= member.comes_back;
     }
     chr__format(info->filename, sizeof info->filename, "hub");
@@ -13084,23 +13209,14 @@ static void chr__hub_describe(const chr_dev *dev, chr_info *info)
 
 static int chr__hub_add(chr__hub *hub, const char *id, chr_error *err)
 {
-    static const chr_handlers handlers = { chr__hub_member_can_read, chr__hub_member_read, chr__hub_member_event, chr__hub_member_change };
-    chr__hub_member          *member = &hub->members[hub->count];
-    chr_dev                  *dev = chr_find(hub->dev.ctx, id);
-    int                       code;
+    chr_dev *dev = chr_find(hub->dev.ctx, id);
+    int      nth = (int)hub->fan.count;
 
     if (!dev)
-        return chr__fail(err, CHR_ERR_NOT_FOUND, "hub: chardevs.%d=%s: there is no chardev with that id", (int)hub->count, id);
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "hub: chardevs.%d=%s: there is no chardev with that id", nth, id);
     if (dev->kind->fixed)
-        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "hub: chardevs.%d=%s: a %s can't be stacked on a hub", (int)hub->count, id, dev->kind->name);
-    code = chr_fe_init(&member->fe, dev, err);
-    if (code < 0)
-        return code;
-    member->hub = hub;
-    hub->count++;
-    chr_fe_set_handlers(&member->fe, &handlers, member);
-    chr_fe_set_open(&member->fe, 0); /* until a frontend comes */
-    return 0;
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "hub: chardevs.%d=%s: a %s can't be stacked on a hub", nth, id, dev->kind->name);
+    return chr__fan_add(&hub->fan, dev, err);
 }
 
 static int chr__hub_open(chr_dev *dev, chr_error *err)
@@ -13108,15 +13224,13 @@ static int chr__hub_open(chr_dev *dev, chr_error *err)
     const chr_hub_options *options = (const chr_hub_options *)dev->options;
     chr__hub              *hub = (chr__hub *)dev;
     size_t                 count;
-    int                    code = 0;
+    int                    code;
 
     for (count = 0; options->chardevs[count]; count++)
         ;
-    hub->members = (chr__hub_member *)chr__allocate(dev->ctx, count * sizeof *hub->members);
-    if (!hub->members)
-        return chr__no_memory(err);
-    while (code == 0 && hub->count < count)
-        code = chr__hub_add(hub, options->chardevs[hub->count], err);
+    code = chr__fan_init(&hub->fan, dev, count, err);
+    while (code == 0 && hub->fan.count < count)
+        code = chr__hub_add(hub, options->chardevs[hub->fan.count], err);
     return code;
 }
 
@@ -13124,12 +13238,9 @@ static void chr__hub_close(chr_dev *dev)
 {
     chr__hub *hub = (chr__hub *)dev;
 
-    chr_idle_stop(&hub->tell);
-    while (hub->count > 0)
-        chr_fe_deinit(&hub->members[--hub->count].fe);
-    hub->open_count = 0;
-    chr__free(dev->ctx, hub->members);
-    hub->members = NULL;
+    while (hub->fan.count > 0)
+        (void)chr__fan_drop(&hub->fan);
+    chr__fan_free(&hub->fan);
 }
 
 static const chr_io chr__hub_io = {
@@ -14596,7 +14707,7 @@ static const chr_backend chr__udp_kind = {
 /* ====================================================================================================================
  * >>be_socket   a stream socket: server or client, over TCP, unix, vsock or a descriptor that is open already
  *
- * far side   the peer that is connected: one at a time, the next one waits in the backlog
+ * far side   the peer that is connected: one at a time, the next one waits in the backlog; or several (clients=, >>fan_out)
  * options    exactly one of path, host/port, cid/port, fd; server, wait; reconnect; what is spoken over it
  * events     OPENED when a peer is connected and all handshakes are over; CLOSED when it has gone and its input is read
  * ==================================================================================================================== */
@@ -14639,6 +14750,7 @@ static const chr_option chr__socket_rows[] = {
     { "keep-alive-interval", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_interval), NULL, 0, 32767, "seconds between questions (default: the system's; websocket 10)" },
     { "keep-alive-count", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_count), NULL, 0, 127,       "unanswered questions that end it (default: the system's; websocket 3)" },
     { "idle-timeout", CHR_OPTION_NUMBER, CHR__ROW(idle_timeout),      NULL,  0, 2000000,     "close a peer that sends nothing for so many seconds" },
+    { "clients",      CHR_OPTION_NUMBER, CHR__ROW(clients),           "1",   1, 64,          "server: so many peers at once; output goes to all, input comes from any" },
     { "replace",      CHR_OPTION_BOOL,   CHR__ROW(replace),           "off", 0, 0,           "server: a new peer takes the place of the old one; off: it waits" },
     { "tls-creds",    CHR_OPTION_TEXT,   CHR__ROW(tls_creds),         NULL,  0, 0,           "id of TLS credentials" },
     { "tls-authz",    CHR_OPTION_TEXT,   CHR__ROW(tls_authz),         NULL,  0, 0,           "id of the list of peers that are let in" },
@@ -18400,6 +18512,8 @@ typedef struct chr__socket {
     chr__stream       stream;
     chr__com_port     com_port;
     chr_terminal_size terminal;
+    chr__fan          fan;         /* clients=N: each client has a chardev of its own, a seat, behind this one */
+    struct chr__socket *host;      /* of a seat: the server */
     chr__link        *peer;        /* the one that has the chardev: the stream is its */
     chr__link        *shaking;     /* those that may get it, the oldest first */
     int               shaking_count;
@@ -18593,16 +18707,29 @@ static int chr__link_build_layers(chr__link *link, chr_error *err)
     return code;
 }
 
+/* From the server to one of its seats, or back. */
+static void chr__link_move(chr__link *link, chr__socket *to)
+{
+    chr__layer *layer;
+
+    link->linger.dev = &to->dev;
+    for (layer = link->top; layer; layer = layer->below)
+        layer->dev = &to->dev;
+}
+
 /* It ends, and what it holds still goes out. A descriptor that is the giver's again, or a raw one that was given, has no more to say. */
 static void chr__link_end(chr__link *link, int takes_rest)
 {
     chr__linger *linger = &link->linger;
+    chr_dev     *source = takes_rest ? linger->dev : NULL;
 
     chr_watch_stop(&link->watch);
     chr_timer_stop(&link->patience);
     chr_timer_stop(&link->guard);
+    if (chr__link_socket(link)->host)
+        chr__link_move(link, chr__link_socket(link)->host);
     if (chr__is_given(linger->dev, link->fd) ||
-        (link->is_given && !chr__link_has_layers(link) && !chr__outbox_waits(linger->dev))) {
+        (link->is_given && !chr__link_has_layers(link) && !(source && chr__outbox_waits(source)))) {
         chr__close_own(linger->dev, link->fd);
         chr__link_free(linger);
         return;
@@ -18612,7 +18739,7 @@ static void chr__link_end(chr__link *link, int takes_rest)
     linger->is_unix = link->is_unix;
     linger->waits_for_end = chr__link_has_layers(link);
     linger->release = chr__link_free;
-    chr__linger_begin(linger, takes_rest);
+    chr__linger_begin(linger, source);
 }
 
 static void chr__link_unlist(chr__link *link)
@@ -18632,6 +18759,32 @@ static int chr__layers_shake(chr__layer *layer, int *wants, chr_error *err)
     int code = layer->below ? chr__layers_shake(layer->below, wants, err) : 0;
 
     return code == 0 && layer->slots->step ? layer->slots->step(layer, wants, err) : code;
+}
+
+/* -- seats: with clients=N there are N, without a server is its own -- */
+
+static chr__socket *chr__socket_seat(chr__socket *sock, size_t i) { return (chr__socket *)sock->fan.members[i].fe.dev; }
+
+/* One that a new peer may have; NULL = all are taken. */
+static chr__socket *chr__socket_free_seat(chr__socket *sock)
+{
+    size_t i;
+
+    if (!sock->fan.dev)
+        return !sock->peer || chr__socket_options(sock)->replace == CHR_ON ? sock : NULL;
+    for (i = 0; i < sock->fan.count; i++)
+        if (!chr__socket_seat(sock, i)->peer)
+            return chr__socket_seat(sock, i);
+    return NULL;
+}
+
+static int chr__socket_is_connected(chr__socket *sock)
+{
+    size_t i, count = 0;
+
+    for (i = 0; i < sock->fan.count; i++)
+        count += chr__socket_seat(sock, i)->peer != NULL;
+    return sock->peer || count > 0;
 }
 
 /* -- connections end, or attempts -- */
@@ -18824,34 +18977,42 @@ static void chr__link_ready(void *opaque, int events)
     (void)chr__link_shake((chr__link *)opaque);
 }
 
-/* The handshake is over, and it gets the chardev; with replace=on somebody may have it. The frontend is asked for room meanwhile, and may
- * do anything. */
+/* The handshake is over, and it gets the chardev, or a seat; with replace=on somebody may have it. Handlers are called at the end only: they
+ * may do anything. */
 static int chr__link_up(chr__link *link)
 {
-    chr__socket *sock = chr__link_socket(link);
-    int          was_open = sock->peer != NULL, code;
+    chr__socket *server = chr__link_socket(link), *sock = chr__socket_free_seat(server);
+    int          was_open = sock && sock->peer, code;
 
     chr_watch_stop(&link->watch);
     chr_timer_stop(&link->patience);
     chr__link_unlist(link);
+    if (!sock) {
+        chr__link_end(link, 0);
+        return chr__fail(&server->failure, CHR_ERR_BUSY, "all clients are there already");
+    }
+    chr__link_move(link, sock);
     chr__socket_end_peer(sock);
     sock->peer = link;
-    code = chr__stream_open(&sock->stream, &sock->dev, link->top, link->fd, link->fd, chr__socket_ended, &sock->failure);
+    code = chr__stream_open(&sock->stream, &sock->dev, link->top, link->fd, link->fd, chr__socket_ended, &server->failure);
     if (code < 0) {
         sock->peer = NULL;
         chr__link_end(link, 0);
-        chr__socket_failed(sock);
-    } else {
-        sock->has_failed = 0;
+        chr__socket_failed(server);
+    } else if (sock->peer == link) {
+        server->has_failed = 0;
         link->heard_at = chr__real_now(sock->dev.ctx);
         chr__link_guard(link);
-        chr__socket_end_handshakes(sock);
-        chr__socket_wait_for(sock);
+        if (!chr__socket_free_seat(server))
+            chr__socket_end_handshakes(server);
+        chr__socket_wait_for(server);
     }
     if (was_open)
         chr_be_event(&sock->dev, CHR_EVENT_CLOSED);
     if (code == 0 && sock->peer == link)
         chr_be_event(&sock->dev, CHR_EVENT_OPENED);
+    if (code == 0 && sock->peer == link)
+        chr__stream_update(&sock->stream); /* what came with the handshake is in the layers already */
     return code;
 }
 
@@ -18936,9 +19097,9 @@ static int chr__socket_adopt(chr__socket *sock, int fd, int is_unix, int is_give
 /* -- server -- */
 
 /* Further peers come while handshakes are under way; with one that has the chardev, they wait in the backlog, or may replace it. */
-static int chr__socket_has_room(const chr__socket *sock)
+static int chr__socket_has_room(chr__socket *sock)
 {
-    return (!sock->peer || chr__socket_options(sock)->replace == CHR_ON) && sock->shaking_count < CHR__SHAKING_MOST;
+    return chr__socket_free_seat(sock) && sock->shaking_count < CHR__SHAKING_MOST;
 }
 
 static void chr__socket_listen_again(void *opaque)
@@ -19166,6 +19327,8 @@ static void chr__socket_retry(void *opaque)
 /* A server listens while it has room, a client with reconnect tries again when nothing is under way. */
 static void chr__socket_wait_for(chr__socket *sock)
 {
+    if (sock->host)
+        sock = sock->host;
     if (sock->is_server)
         chr_watch_set(&sock->listen_watch, chr__socket_has_room(sock) ? CHR_IN : 0);
     else if (sock->retry_ms > 0 && sock->state == CHR__SOCKET_IDLE && !sock->peer && !sock->shaking)
@@ -19246,7 +19409,7 @@ static int chr__socket_drive(chr__socket *sock)
     sock->dev.ctx->turn++;
     for (i = 1; i < drive.count; i++)
         chr__drive_link(sock, drive.links[i], ready < 0 || drive.polls[i].revents);
-    if ((drive.polls[0].revents || (ready < 0 && drive.polls[0].fd >= 0)) && !sock->peer)
+    if ((drive.polls[0].revents || (ready < 0 && drive.polls[0].fd >= 0)) && !chr__socket_is_connected(sock))
         code = chr__drive_first(sock);
     return code;
 }
@@ -19274,7 +19437,7 @@ static int chr__socket_wait_connected(chr_dev *dev, chr_error *err)
     int          is_first = 1;
 
     sock->failure.code = 0;
-    for (; !sock->peer; is_first = 0) {
+    for (; !chr__socket_is_connected(sock); is_first = 0) {
         if (sock->is_server || sock->state != CHR__SOCKET_IDLE || sock->shaking) {
             if (chr__socket_drive(sock) < 0 || sock->failure.code == CHR_ERR_NO_MEMORY)
                 return chr__socket_failure(sock, err);
@@ -19292,10 +19455,13 @@ static int chr__socket_wait_connected(chr_dev *dev, chr_error *err)
 /* A connected descriptor: ours from success on. */
 static int chr__socket_take_fd(chr__socket *sock, int fd, int is_unix, chr_error *err)
 {
+    int code;
+
     if (chr__os_adopt(fd) < 0)
         return chr__fail(err, CHR_ERR_IO, "socket: fd=%d: its flags can't be set", fd);
     sock->has_failed = 1;
-    if (chr__socket_adopt(sock, fd, is_unix, 1) != CHR_ERR_WOULD_BLOCK && !sock->peer)
+    code = chr__socket_adopt(sock, fd, is_unix, 1);
+    if (code < 0 && code != CHR_ERR_WOULD_BLOCK)
         return chr__socket_failure(sock, err);
     return sock->has_failed = 0; /* a handshake that goes on may fail later, and nobody is told then */
 }
@@ -19305,8 +19471,12 @@ static int chr__socket_take_fd(chr__socket *sock, int fd, int is_unix, chr_error
 static int chr__socket_disconnect(chr_dev *dev)
 {
     chr__socket *sock = (chr__socket *)dev;
+    size_t       i;
 
-    if (sock->peer) {
+    if (sock->fan.dev && chr__socket_is_connected(sock)) {
+        for (i = 0; i < sock->fan.count; i++)
+            (void)chr__socket_disconnect(&chr__socket_seat(sock, i)->dev);
+    } else if (sock->peer) {
         chr__socket_peer_gone(sock);
     } else if (sock->state != CHR__SOCKET_IDLE || sock->shaking) {
         chr__socket_drop(sock);
@@ -19323,7 +19493,8 @@ static int chr__socket_add_client(chr_dev *dev, int fd, chr_error *err)
     if (!sock->is_server)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s' is no server: it takes no clients", dev->id);
     if (!chr__socket_has_room(sock))
-        return chr__fail(err, CHR_ERR_BUSY, "chardev '%s' has a client already", dev->id);
+        return chr__fail(err, CHR_ERR_BUSY, sock->fan.dev ? "chardev '%s' has all its clients already" : "chardev '%s' has a client already",
+                         dev->id);
     if (chr__address_check_fd(fd, 0, &facts, err) < 0)
         return CHR_ERR_INVALID;
     return chr__socket_take_fd(sock, fd, facts.is_unix, err);
@@ -19335,7 +19506,7 @@ static int chr__socket_set_msgfds(chr_dev *dev, const int *fds, int count)
     chr__msgfds *outgoing = sock->peer ? &sock->peer->bottom.outgoing : NULL;
     int          copy;
 
-    if (sock->peer ? !sock->peer->is_unix : !sock->is_unix)
+    if (sock->fan.dev || (sock->peer ? !sock->peer->is_unix : !sock->is_unix))
         return CHR_ERR_NOT_SUPPORTED;
     if (count < 0 || count > CHR__MAX_MSGFDS)
         return CHR_ERR_INVALID;
@@ -19354,12 +19525,13 @@ static int chr__socket_set_msgfds(chr_dev *dev, const int *fds, int count)
 
 static int chr__socket_get_msgfds(chr_dev *dev, int *fds, int count)
 {
-    chr__link   *peer = ((chr__socket *)dev)->peer;
+    chr__socket *sock = (chr__socket *)dev;
+    chr__link   *peer = sock->peer;
     chr__msgfds *incoming = peer ? &peer->bottom.incoming : NULL;
     int          i, given;
 
     if (!incoming)
-        return 0;
+        return sock->fan.dev ? CHR_ERR_NOT_SUPPORTED : 0;
     given = incoming->count < count ? incoming->count : count;
     for (i = 0; i < incoming->count; i++)
         if (i < given)
@@ -19372,12 +19544,19 @@ static int chr__socket_get_msgfds(chr_dev *dev, int *fds, int count)
 
 static int chr__socket_shutdown(chr_dev *dev)
 {
+    if (((chr__socket *)dev)->fan.dev)
+        return chr__fan_shutdown(&((chr__socket *)dev)->fan);
     return chr__stream_shutdown(&((chr__socket *)dev)->stream);
 }
 
 static size_t chr__socket_queued(const chr_dev *dev)
 {
-    return chr__stream_queued(&((const chr__socket *)dev)->stream);
+    const chr__socket *sock = (const chr__socket *)dev;
+    size_t             i, count = chr__stream_queued(&sock->stream);
+
+    for (i = 0; i < sock->fan.count; i++)
+        count += (size_t)chr__queued(sock->fan.members[i].fe.dev) + (size_t)sock->fan.members[i].fe.dev->ending;
+    return count;
 }
 
 static int chr__socket_ioctl(chr_dev *dev, int command, void *arg)
@@ -19386,6 +19565,8 @@ static int chr__socket_ioctl(chr_dev *dev, int command, void *arg)
     chr__layer  *layer;
     int          code = CHR_ERR_NOT_SUPPORTED;
 
+    if (((chr__socket *)dev)->fan.dev)
+        return chr__fan_ioctl(&((chr__socket *)dev)->fan, command, arg);
     for (layer = stream->top; layer && code == CHR_ERR_NOT_SUPPORTED; layer = layer->below)
         if (layer->slots->ioctl)
             code = layer->slots->ioctl(layer, command, arg);
@@ -19394,6 +19575,31 @@ static int chr__socket_ioctl(chr_dev *dev, int command, void *arg)
     if (chr__stream_unsent(stream))
         chr__stream_update(stream);
     return code;
+}
+
+static void chr__socket_describe_client(const chr__socket *seat, chr_info *info)
+{
+    char   name[300];
+    size_t used = strlen(info->client_addresses);
+
+    if (!seat->is_server || !seat->peer)
+        return;
+    chr__os_socket_name(seat->peer->fd, 1, name, sizeof name);
+    chr__append(info->client_addresses, sizeof info->client_addresses, used, "%s%s", used ? " " : "", name[0] ? name : "unix");
+    info->clients++;
+}
+
+static void chr__socket_describe_clients(const chr__socket *sock, chr_info *info)
+{
+    const chr__socket *seat;
+    size_t             i;
+
+    chr__socket_describe_client(sock, info);
+    for (i = 0; i < sock->fan.count; i++) {
+        seat = (const chr__socket *)sock->fan.members[i].fe.dev;
+        chr__socket_describe_client(seat, info);
+        info->bytes_dropped += seat->dev.bytes_dropped;
+    }
 }
 
 /* Of a descriptor that was given: what it has turned out to be, as long as it is there. */
@@ -19428,7 +19634,8 @@ static void chr__socket_describe(const chr_dev *dev, chr_info *info)
         chr__os_socket_name(sock->peer->fd, 0, name, sizeof name);
     else if (is_given || (type == CHR_ADDR_INET && sock->is_server))
         memcpy(name, info->address, sizeof name);
-    chr__format(info->filename, sizeof info->filename, "%s%s:%.300s%s%s%.180s", is_open ? "" : "disconnected:",
+    chr__socket_describe_clients(sock, info);
+    chr__format(info->filename, sizeof info->filename, "%s%s:%.300s%s%s%.180s", is_open || info->clients > 0 ? "" : "disconnected:",
                 scheme ? scheme : schemes[type], name, sock->is_server ? ",server=on" : "", has_two ? " <-> " : "", has_two ? info->peer : "");
     info->comes_back = sock->is_server || sock->retry_ms > 0;
 }
@@ -19468,6 +19675,12 @@ static int chr__socket_check(chr__socket *sock, chr_error *err)
         return chr__fail(err, CHR_ERR_INVALID, "socket: wait= is for a server: it needs server=on");
     if (options->nodelay != CHR_DEFAULT && options->delay != CHR_DEFAULT)
         return chr__fail(err, CHR_ERR_INVALID, "socket: nodelay= and delay= can't both be given: one is the opposite of the other");
+    if (options->clients > 1 && !sock->is_server)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: clients= is for a server: it needs server=on");
+    if (options->clients > 1 && options->com_port == CHR_ON)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: clients=%d can't be used with com-port=on: a serial line has one end", (int)options->clients);
+    if (options->clients > 1 && options->replace == CHR_ON)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: clients=%d and replace=on can't both be given", (int)options->clients);
     if (options->replace == CHR_ON && !sock->is_server)
         return chr__fail(err, CHR_ERR_INVALID, "socket: replace= is for a server: it needs server=on");
     if (chr__socket_check_keep_alive(sock, options, err) < 0)
@@ -19475,6 +19688,70 @@ static int chr__socket_check(chr__socket *sock, chr_error *err)
     if (sock->is_server && options->wait != CHR_OFF && sock->dev.ctx->depth > 0)
         return chr__fail(err, CHR_ERR_IN_HANDLER, "socket: wait=on would block the loop from inside a handler: say wait=off");
     return 0;
+}
+
+/* -- clients=N: the io of the whole; each seat has that of a stream -- */
+
+static int chr__socket_fan_write(chr_dev *dev, const void *buf, size_t len)
+{
+    return chr__fan_write(&((chr__socket *)dev)->fan, buf, len);
+}
+
+static void chr__socket_fan_update(chr_dev *dev)
+{
+    chr__fan_update(&((chr__socket *)dev)->fan);
+}
+
+static int chr__socket_fan_wait_fd(chr_dev *dev, int *events)
+{
+    return chr__fan_wait_fd(&((chr__socket *)dev)->fan, events);
+}
+
+static const chr_io chr__socket_fan_io = {
+    chr__socket_fan_write,   /* write   */
+    NULL,                    /* read    */
+    chr__socket_fan_update,  /* update  */
+    chr__socket_fan_wait_fd, /* wait_fd */
+};
+
+static int chr__socket_add_seat(chr__socket *sock, const chr_socket_options *options, chr_error *err)
+{
+    chr__socket *seat = (chr__socket *)chr__create_part(&sock->dev, options, err);
+    int          code = seat ? chr__fan_add(&sock->fan, &seat->dev, err) : CHR_ERR_NO_MEMORY;
+
+    if (!seat)
+        return code;
+    seat->listener = seat->fd = -1;
+    seat->is_server = 1;
+    seat->host = sock;
+    if (code < 0)
+        chr__destroy(&seat->dev);
+    return code;
+}
+
+/* history= and obuf= are each client's own. */
+static int chr__socket_open_seats(chr__socket *sock, chr_error *err)
+{
+    chr_socket_options options = *chr__socket_options(sock);
+    size_t             count = (size_t)options.clients;
+    int                code = chr__fan_init(&sock->fan, &sock->dev, count, err);
+
+    options.common.logfile = NULL;
+    options.common.mux = CHR_OFF;
+    options.clients = 1;
+    sock->fan.of_parts = 1;
+    sock->dev.io = &chr__socket_fan_io;
+    chr__outbox_free(&sock->dev);
+    while (code == 0 && sock->fan.count < count)
+        code = chr__socket_add_seat(sock, &options, err);
+    return code;
+}
+
+static void chr__socket_close_seats(chr__socket *sock)
+{
+    while (sock->fan.count > 0)
+        chr__destroy(chr__fan_drop(&sock->fan));
+    chr__fan_free(&sock->fan);
 }
 
 /* The addresses that need no lookup, and for a server the lookup. */
@@ -19537,6 +19814,8 @@ static int chr__socket_open(chr_dev *dev, chr_error *err)
     if (code < 0)
         return code;
     chr__com_port_init(&sock->com_port, sock->is_server);
+    if (chr__socket_options(sock)->clients > 1 && chr__socket_open_seats(sock, err) < 0)
+        return CHR_ERR_NO_MEMORY;
     sock->addresses = (chr__sockaddr *)chr__allocate(dev->ctx, sizeof *sock->addresses * CHR__MAX_ADDRESSES);
     if (!sock->addresses)
         return chr__no_memory(err);
@@ -19564,6 +19843,7 @@ static void chr__socket_close(chr_dev *dev)
     chr_timer_stop(&sock->retry);
     chr_watch_stop(&sock->listen_watch);
     chr__socket_drop(sock);
+    chr__socket_close_seats(sock);
     if (sock->file_path)
         chr__os_unlink_own(sock->file_path, &sock->file); /* while it is bound its inode can't be another file's */
     if (sock->was_blocking && sock->listener >= 0)
@@ -20718,6 +20998,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__POSIX
 #undef CHR__PRIVATE
 #undef CHR__HOT
+#undef CHR__HOT_INLINE
 #undef CHR__COLD
 #undef CHR__POLLRDHUP
 #undef CHR__MAX_ADDRESSES

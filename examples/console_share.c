@@ -4,9 +4,9 @@
  *     build/console_share PTY_LINK PORT LOGFILE
  *     build/console_share /tmp/console 4444 /tmp/console.log      then: picocom /tmp/console, nc localhost 4444, tail -f /tmp/console.log
  *
- * The guest here only greets and sends back what anybody types; all see all of it. Who comes late gets the last 4 KiB first. A reader
- * that is slow has 64 KiB (obuf=); behind that it holds up the others: back-pressure, so that nobody loses a byte. Ctrl-C or SIGTERM
- * ends it: what waits is sent, the link is removed.
+ * Up to eight may be on the port. The guest here only greets and sends back what anybody types; all see all of it. Who comes late
+ * gets the last 4 KiB first. A reader that is slow has 64 KiB (obuf=); behind that it holds up the others: back-pressure, so that
+ * nobody loses a byte. Ctrl-C or SIGTERM ends it: what waits is sent, the link is removed.
  */
 #ifndef CHARDEV_LINKED /* the Makefile compiles the implementation once for several programs */
 #define CHARDEV_IMPLEMENTATION
@@ -68,7 +68,7 @@ static int make_all(char **argv)
     chr_error err;
 
     if (!make("pty,id=here,path=%s,history=4K,obuf=64K", argv[1]) ||
-        !make("socket,id=there,host=localhost,port=%s,server=on,wait=off,history=4K,obuf=64K", argv[2]) ||
+        !make("socket,id=there,host=localhost,port=%s,server=on,wait=off,clients=8,history=4K,obuf=64K", argv[2]) ||
         !make("file,id=log,path=%s", argv[3]) || !make("%s", "hub,id=console,chardevs.0=here,chardevs.1=there,chardevs.2=log"))
         return 0;
     if (chr_fe_init(&console, chr_find(ctx, "console"), &err) == 0) return 1;

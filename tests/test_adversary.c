@@ -1146,7 +1146,7 @@ TEST(can_read_removes_a_chardev_with_history_as_its_peer_comes)
     int      fd, question, asked = 0;
     rig      r;
     rig_open(&r);
-    snprintf(options, sizeof options, "socket,id=s,path=%s,server=on,wait=off,history=64", scratch("s"));
+    snprintf(options, sizeof options, "socket,id=s,path=%s,server=on,wait=off,history=64,idle-timeout=9", scratch("s"));
     for (question = 1; question <= 3; question++) {
         attach(&rec, make(&r, options));
         chr_fe_set_handlers(&rec.fe, &handlers, &rec);
@@ -1223,7 +1223,7 @@ TEST(can_read_that_sets_other_handlers_has_not_answered_for_them)
 
 static void disconnect_in_change(recorder *rec, int what)
 {
-    if (what == 'c') CHECK_INT(chr_fe_disconnect(&rec->fe), 0);
+    if (what == 'c') CHECK_INT(rec->user ? chr_fe_shutdown(&rec->fe) : chr_fe_disconnect(&rec->fe), 0);
 }
 
 /* The new backend's descriptor is still its giver's while the frontend is asked: it goes when the change is made, not before. */
@@ -1247,6 +1247,30 @@ TEST(a_change_handler_that_disconnects_its_new_backend)
         detach(&rec);
         CHECK_INT(chr_remove(r.ctx, "x", NULL), 0);
     }
+    rig_close(&r);
+}
+
+TEST(a_change_handler_that_ends_the_output_of_its_new_backend)
+{
+    recorder rec;
+    char     options[80];
+    int      in[2], out[2];
+    rig      r;
+    rig_open(&r);
+    REQUIRE(pipe(in) == 0 && pipe(out) == 0);
+    attach(&rec, make(&r, "null,id=x"));
+    rec.then = disconnect_in_change;
+    rec.user = &r;
+    rec.change_answer = -1;
+    snprintf(options, sizeof options, "fd,in=%d,out=%d", in[0], out[1]);
+    CHECK_INT(chr_change(r.ctx, "x", options, NULL), CHR_ERR_BUSY);
+    CHECK(fcntl(out[1], F_GETFD) >= 0); /* refused: it is the giver's again */
+    rec.change_answer = 0;
+    CHECK_INT(chr_change(r.ctx, "x", options, NULL), 0);
+    CHECK_STR(hear(out[0]), "(eof)");
+    close(in[1]);
+    close(out[0]);
+    detach(&rec);
     rig_close(&r);
 }
 

@@ -63,6 +63,8 @@ static uint32_t any(void)
     return (uint32_t)(w.random >> 16);
 }
 
+static int is_code(int n) { return n >= CHR_ERR_NO_SPACE && n != CHR_ERR_HELP; }
+
 static int below(int n) { return (int)(any() % (uint32_t)n); }
 
 static int one_in(int n) { return below(n) == 0; }
@@ -111,10 +113,7 @@ static const char *new_id(void)
     return id;
 }
 
-static chr_dev *any_dev(void)
-{
-    return chr_find(w.r.ctx, any_id());
-}
+static chr_dev *any_dev(void) { return chr_find(w.r.ctx, any_id()); }
 
 static chr_frontend *any_fe(void)
 {
@@ -227,10 +226,7 @@ static void on_exit_hook(void *opaque, int code)
     act();
 }
 
-static void on_snapshot(void *opaque)
-{
-    on_exit_hook(opaque, 0);
-}
+static void on_snapshot(void *opaque) { on_exit_hook(opaque, 0); }
 
 /* A log line may come in the middle of anything: what is done there is a write to a monitor. */
 static void on_log(void *opaque, const char *line)
@@ -402,7 +398,8 @@ static const char *const device_texts[] = {
 };
 static const char *const extra_texts[] = { ",history=32", ",obuf=64", ",obuf=64,history=16", ",logfile=$p", ",logfile=$p,logtimestamp=on,logappend=on",
                                            ",logfile=/dev/full", ",mux=on", ",mux=on,obuf=99", ",nonsense=1" };
-static const char *const layer_texts[] = { ",telnet=on", ",telnet=on,com-port=on", ",tn3270=on", ",websocket=on", ",websocket=on,websocket-text=on" };
+static const char *const layer_texts[] = { ",telnet=on", ",telnet=on,com-port=on", ",tn3270=on", ",websocket=on", ",websocket=on,websocket-text=on",
+                                           ",half-close=on", ",keep-alive=on", ",idle-timeout=1", ",replace=on", ",websocket=on,half-close=on" };
 
 static void fill_in(char *out, size_t size, char what)
 {
@@ -431,7 +428,7 @@ static const char *any_text(char *text, size_t size, const char *id)
     const char *p;
     size_t      used;
     snprintf(pattern, sizeof pattern, "%s", device_texts[below((int)(sizeof device_texts / sizeof *device_texts))]);
-    if (strncmp(pattern, "socket,", 7) == 0 && one_in(2)) strcat(pattern, layer_texts[below(5)]);
+    if (strncmp(pattern, "socket,", 7) == 0 && one_in(2)) strcat(pattern, layer_texts[below(10)]);
     if (one_in(2)) strcat(pattern, extra_texts[below(9)]);
     used = (size_t)snprintf(text, size, "%.*s%s%s%s", (int)strcspn(pattern, ","), pattern, id ? ",id=" : "", id ? id : "", "");
     for (p = pattern + strcspn(pattern, ","); *p; p++)
@@ -612,7 +609,7 @@ static void detach_user(user *u)
 static void op_detach(void) { detach_user(&w.users[below(USERS)]); }
 
 /* The calls of one frontend. */
-static void sent(int n, int len) { CHECK(n <= len && (n >= 0 || (n >= CHR_ERR_NO_SPACE && n != CHR_ERR_HELP))); }
+static void sent(int n, int len) { CHECK(n <= len && is_code(n)); }
 
 static void op_write(void)
 {
@@ -675,7 +672,7 @@ static void op_ioctl(void)
     if (command >= CHR_IOCTL_PP_EPP_READ_ADDRESS && command <= CHR_IOCTL_PP_EPP_WRITE) arg.epp.buf = bytes, arg.epp.count = 8;
     if (!fe) return;
     code = one_in(9) ? chr_fe_set_echo(fe, below(2)) : chr_fe_ioctl(fe, command, &arg);
-    CHECK(code <= 0 && code >= CHR_ERR_NO_SPACE && code != CHR_ERR_HELP);
+    CHECK(code <= 0 && is_code(code));
 }
 
 static void op_msgfds(void)
@@ -684,9 +681,9 @@ static void op_msgfds(void)
     int           fds[16] = { 2, 2, 2 }, n;
     if (!fe) return;
     n = chr_fe_set_msgfds(fe, fds, below(4));
-    CHECK(n <= 0 && n >= CHR_ERR_NO_SPACE && n != CHR_ERR_HELP);
+    CHECK(n <= 0 && is_code(n));
     n = chr_fe_get_msgfds(fe, fds, 16);
-    CHECK(n <= 16 && n >= CHR_ERR_NO_SPACE && n != CHR_ERR_HELP);
+    CHECK(n <= 16 && is_code(n));
     while (n > 0) close(fds[--n]);
 }
 
@@ -705,8 +702,8 @@ static void op_focus(void)
 static void op_disconnect(void)
 {
     chr_frontend *fe = any_fe();
-    int           code = fe ? chr_fe_disconnect(fe) : 0;
-    CHECK(code <= 0 && code >= CHR_ERR_NO_SPACE && code != CHR_ERR_HELP);
+    int           code = !fe ? 0 : one_in(3) ? chr_fe_shutdown(fe) : chr_fe_disconnect(fe);
+    CHECK(code <= 0 && is_code(code));
     if (fe) CHECK(chr_fe_backend_open(fe) == (fe->dev && fe->dev->be_open));
 }
 
@@ -716,7 +713,7 @@ static void op_step(void)
 {
     int in_handler = w.depth > 0, n = chr_loop_step(w.r.ctx, 0);
     if (in_handler) CHECK_INT(n, CHR_ERR_IN_HANDLER);
-    else CHECK(n >= CHR_ERR_NO_SPACE && n != CHR_ERR_HELP);
+    else CHECK(is_code(n));
 }
 
 static void op_run(void)
@@ -746,6 +743,15 @@ static void op_dispatch(void)
     n = chr_loop_dispatch(w.r.ctx, polls, count);
     if (in_handler) CHECK_INT(n, CHR_ERR_IN_HANDLER);
     else CHECK(n >= 0);
+}
+
+static void op_drain(void)
+{
+    int in_handler = w.depth > 0, n = chr_drain(w.r.ctx, below(2));
+    if (in_handler) CHECK_INT(n, CHR_ERR_IN_HANDLER);
+    else CHECK(n <= 0 && is_code(n));
+    n = chr_log_reopen(w.r.ctx);
+    CHECK(n <= 0 && is_code(n));
 }
 
 static void op_time(void)
@@ -834,7 +840,7 @@ static void op_input(void)
     case 4: n = chr_braille_resized(dev); break;
     default: n = chr_input_sync(dev);
     }
-    CHECK(n <= 0 && n >= CHR_ERR_NO_SPACE && n != CHR_ERR_HELP);
+    CHECK(n <= 0 && is_code(n));
 }
 
 static void op_mux(void)
@@ -849,7 +855,7 @@ static void op_record(void)
     int       code;
     switch (below(5)) {
     case 0: told(chr_record_start(w.r.ctx, scratch(one_in(2) ? "r0" : "r1"), &err), &err); break;
-    case 1: code = chr_record_stop(w.r.ctx); CHECK(code <= 0 && code >= CHR_ERR_NO_SPACE && code != CHR_ERR_HELP); break;
+    case 1: code = chr_record_stop(w.r.ctx); CHECK(code <= 0 && is_code(code)); break;
     case 2: told(chr_replay_open(w.r.ctx, scratch(one_in(2) ? "r0" : "r1"), &err), &err); break;
     case 3: chr_replay_close(w.r.ctx); break;
     default: CHECK(chr_replay_over(w.r.ctx) >= 0);
@@ -921,7 +927,8 @@ static const struct operation {
     { "printf", op_printf, 2, 0 },          { "accept_input", op_accept_input, 4, 0 }, { "add_watch", op_add_watch, 4, 0 },
     { "ioctl", op_ioctl, 3, 0 },            { "msgfds", op_msgfds, 2, 0 },          { "set_open", op_set_open, 2, 0 },
     { "focus", op_focus, 3, 1 },            { "disconnect", op_disconnect, 3, 0 },  { "step", op_step, 40, 1 },
-    { "run", op_run, 1, 0 },                { "dispatch", op_dispatch, 5, 1 },      { "time", op_time, 4, 0 },
+    { "run", op_run, 1, 0 },                { "drain", op_drain, 1, 1 },
+    { "dispatch", op_dispatch, 5, 1 },      { "time", op_time, 4, 0 },
     { "wake", op_wake, 1, 0 },              { "watch", op_watch, 3, 0 },            { "timer", op_timer, 3, 0 },
     { "idle", op_idle, 3, 0 },              { "backends", op_backends, 1, 0 },      { "probe", op_probe, 4, 1 },
     { "ringbuf", op_ringbuf, 2, 0 },        { "input", op_input, 3, 0 },            { "mux", op_mux, 2, 0 },
