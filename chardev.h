@@ -593,7 +593,7 @@ CHARDEV_API int chr_fe_get_msgfds(chr_frontend *fe, int *fds, int count);
 CHARDEV_API void chr_fe_set_open(chr_frontend *fe, int is_open);          /* tells the backend whether this side is there */
 CHARDEV_API int  chr_fe_set_echo(chr_frontend *fe, int echo);             /* CHR_IOCTL_SET_ECHO */
 CHARDEV_API void chr_fe_take_focus(chr_frontend *fe);                     /* on a mux: input comes to this frontend from now on */
-CHARDEV_API int  chr_fe_disconnect(chr_frontend *fe);                     /* closes the peer; a server listens again */
+CHARDEV_API int  chr_fe_disconnect(chr_frontend *fe);                     /* closes the peer, or all clients; a server listens again */
 /* Half-close: "I write no more". What was written goes out first (obuf=, layers), then the end of it: FIN on a socket, close_notify
  * in TLS, a Close frame in websocket (its peer answers with its own, which ends both directions); fd, file and pipe close a
  * descriptor that serves output alone. Input goes on. Writes return CHR_ERR_DISCONNECTED from here on, until the next OPENED. On a
@@ -18878,14 +18878,14 @@ static int chr__link_pings(const chr__link *link)
     return link->top->slots->ping && chr__socket_options(chr__link_socket(link))->keep_alive == CHR_ON;
 }
 
-/* What is unread, because the frontend has no room, is a sign of life too. */
+/* What is unread, because the frontend has no room, is a sign of life too, also inside a layer: it would be lost. */
 static int64_t chr__link_silence(chr__link *link)
 {
     chr_context *ctx = link->linger.dev->ctx;
     int64_t      now = chr__real_now(ctx);
     uint64_t     heard = link->bottom.received + link->linger.dev->bytes_in;
 
-    if (heard != link->heard || chr__os_unread(link->fd) > 0) {
+    if (heard != link->heard || chr__os_unread(link->fd) > 0 || chr__stream_pending(&chr__link_socket(link)->stream)) {
         link->heard_at = now;
         link->pings = 0;
     }
