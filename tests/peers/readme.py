@@ -1,7 +1,10 @@
 #!/usr/bin/python3
-"""README.md doesn't rot: its program compiles without a warning and works, its sh blocks run as they stand, its tables are complete."""
+"""README.md doesn't rot: its program compiles without a warning and works, its sh and console blocks run as they stand, its tables are
+complete."""
 import os
+import pty
 import re
+import select
 import shutil
 import signal
 import socket
@@ -47,6 +50,51 @@ def run_shell(script):
     except subprocess.TimeoutExpired:
         os.killpg(shell.pid, signal.SIGKILL)
         return "none within 300 s", shell.communicate()[0]
+
+
+def read_terminal(master, seconds):
+    """What comes out of a terminal in that time."""
+    out, deadline = b"", time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if select.select([master], [], [], 0.05)[0]:
+            try:
+                out += os.read(master, 65536)
+            except OSError:
+                break
+    return out.decode(errors="replace")
+
+
+def console(text):
+    """Each command has a terminal of its own and the ones before it still beside it; it goes on, or ends without an error."""
+    global skipped
+    running = []
+    for line in text.splitlines():
+        command = line[2:].split(" #")[0].strip()
+        if command == "make":
+            continue
+        if not shutil.which(command.split()[0]):
+            print("%s: skipped: not installed" % command)
+            skipped += 1
+            continue
+        master, slave = pty.openpty()
+        shell = subprocess.Popen(["setsid", "-c", "sh", "-c", "exec " + command.replace("build/", BUILD + "/")], stdin=slave, stdout=slave, stderr=slave)
+        os.close(slave)
+        running.append((shell, master))
+        out = read_terminal(master, 1.5)
+        check("console: " + command, shell.poll() in (None, 0) and "rror" not in out, "exit status %s\n%s" % (shell.poll(), out))
+        if "relay stdio" in command:
+            check("console: %s talks" % command, "hello" in out, out)
+        if "ws-page" in command:
+            page = subprocess.run(["curl", "-s", "http://127.0.0.1:8080/"], capture_output=True, text=True, check=False) if shutil.which("curl") else None
+            check("console: the page is served", page is None or "</html>" in page.stdout, page)
+    for shell, master in reversed(running):
+        shell.terminate()
+        try:
+            shell.wait(5)
+        except subprocess.TimeoutExpired:
+            shell.kill()
+            shell.wait()
+        os.close(master)
 
 
 def program(text, directory):
@@ -141,13 +189,14 @@ def talk(binary, directory, name):
 
 
 def documented(readme):
-    """Each backend and each socket option that the help names stands in README."""
+    """Each backend and each option of every backend that the help names stands in README."""
     backends = subprocess.run([BUILD + "/relay", "help"], capture_output=True, text=True, check=True).stdout
     for name in re.findall(r"^\s+([a-z][\w-]*)", backends, re.M):
         check("backend %s is in README" % name, "`%s`" % name in readme, backends)
-    options = subprocess.run([BUILD + "/relay", "socket,help"], capture_output=True, text=True, check=True).stdout
-    for name in re.findall(r"^\s+([a-z][\w-]*)=?", options, re.M):
-        check("socket option %s is in README" % name, "`%s`" % name in readme or "`%s=" % name in readme, options)
+    for backend in re.findall(r"^\s+([a-z][\w-]*)", backends, re.M) + ["tls-creds-x509", "tls-creds-psk", "authz-list"]:
+        options = subprocess.run([BUILD + "/relay", backend + ",help"], capture_output=True, text=True, check=True).stdout
+        for name in re.findall(r"^\s+([a-z][\w-]*)(?:\.N)?=", options, re.M):
+            check("option %s of %s is in README" % (name, backend), re.search(r"[`, ]%s(=|`|\.0)" % name, readme), options)
 
 
 def main():
@@ -160,6 +209,8 @@ def main():
             if kind == "c":
                 program(text, directory)
                 same_everywhere(text)
+            elif kind == "console":
+                console(text)
             elif kind == "sh" and missing(text):
                 print("block %r: skipped: %s" % (text.splitlines()[0], missing(text)))
                 skipped += 1
