@@ -131,7 +131,7 @@ def as_stty_sees_it(directory):
             said = subprocess.run(["stty", "-F", cable.a, "-a"], check=True, stdout=subprocess.PIPE).stdout.decode()
             assert "speed 115200 baud" in said, said
             words = said.replace(";", " ").split()
-            for word in "cs8 cread clocal -parenb -cstopb -crtscts -ixon -ixoff -icrnl -inlcr -igncr -istrip -ignbrk -brkint parmrk -inpck " \
+            for word in "cs8 cread clocal -parenb -cstopb -crtscts -ixon -ixoff -icrnl -inlcr -igncr -istrip -ignbrk -brkint parmrk inpck " \
                         "-opost -isig -icanon -iexten -echo".split():
                 assert word in words, word + " is not among " + said
 
