@@ -1127,3 +1127,22 @@ TEST(each_failed_allocation_of_several_clients_leaks_nothing)
     CHECK(n > 1000);
     scratch_clean();
 }
+
+/* What lingers counts for chr_drain(), though its chardev has no peer any more, or is gone. */
+TEST(draining_waits_for_those_that_linger)
+{
+    int i;
+    for (i = 0; i < LAYERS; i++) {
+        pair      p;
+        chr_error err;
+        open_pair(&p, &layers[i], 0, ",obuf=100K");
+        write_much(&p);
+        chr_fe_deinit(&p.near.fe);
+        CHECK_INT(chr_remove(p.near_rig.ctx, "s", &err), 0);
+        CHECK_INT(chr_drain(p.near_rig.ctx, 50), CHR_ERR_TIMEOUT);
+        BOTH(&p, !p.far.open);
+        CHECK_INT(chr_drain(p.near_rig.ctx, 50), 0);
+        CHECK_INT(p.far.length, p.taken);
+        close_pair(&p);
+    }
+}
