@@ -18977,42 +18977,48 @@ static void chr__link_ready(void *opaque, int events)
     (void)chr__link_shake((chr__link *)opaque);
 }
 
-/* The handshake is over, and it gets the chardev, or a seat; with replace=on somebody may have it. Handlers are called at the end only: they
- * may do anything. */
-static int chr__link_up(chr__link *link)
+/* The stream begins. The frontend is asked for room meanwhile, and may do anything. */
+static int chr__link_take_seat(chr__link *link, chr__socket *server, chr__socket *seat)
 {
-    chr__socket *server = chr__link_socket(link), *sock = chr__socket_free_seat(server);
-    int          was_open = sock && sock->peer, code;
+    int code;
 
-    chr_watch_stop(&link->watch);
-    chr_timer_stop(&link->patience);
-    chr__link_unlist(link);
-    if (!sock) {
-        chr__link_end(link, 0);
-        return chr__fail(&server->failure, CHR_ERR_BUSY, "all clients are there already");
-    }
-    chr__link_move(link, sock);
-    chr__socket_end_peer(sock);
-    sock->peer = link;
-    code = chr__stream_open(&sock->stream, &sock->dev, link->top, link->fd, link->fd, chr__socket_ended, &server->failure);
+    chr__link_move(link, seat);
+    chr__socket_end_peer(seat);
+    seat->peer = link;
+    code = chr__stream_open(&seat->stream, &seat->dev, link->top, link->fd, link->fd, chr__socket_ended, &server->failure);
     if (code < 0) {
-        sock->peer = NULL;
+        seat->peer = NULL;
         chr__link_end(link, 0);
         chr__socket_failed(server);
-    } else if (sock->peer == link) {
+    } else if (seat->peer == link) {
         server->has_failed = 0;
-        link->heard_at = chr__real_now(sock->dev.ctx);
+        link->heard_at = chr__real_now(seat->dev.ctx);
         chr__link_guard(link);
         if (!chr__socket_free_seat(server))
             chr__socket_end_handshakes(server);
         chr__socket_wait_for(server);
     }
+    return code;
+}
+
+/* The handshake is over, and it gets the chardev, or a seat; with replace=on somebody may have it. */
+static int chr__link_up(chr__link *link)
+{
+    chr__socket *server = chr__link_socket(link), *seat = chr__socket_free_seat(server);
+    int          was_open = seat && seat->peer, code;
+
+    chr_watch_stop(&link->watch);
+    chr_timer_stop(&link->patience);
+    chr__link_unlist(link);
+    if (!seat) {
+        chr__link_end(link, 0);
+        return chr__fail(&server->failure, CHR_ERR_BUSY, "all clients are there already");
+    }
+    code = chr__link_take_seat(link, server, seat);
     if (was_open)
-        chr_be_event(&sock->dev, CHR_EVENT_CLOSED);
-    if (code == 0 && sock->peer == link)
-        chr_be_event(&sock->dev, CHR_EVENT_OPENED);
-    if (code == 0 && sock->peer == link)
-        chr__stream_update(&sock->stream); /* what came with the handshake is in the layers already */
+        chr_be_event(&seat->dev, CHR_EVENT_CLOSED);
+    if (code == 0 && seat->peer == link)
+        chr_be_event(&seat->dev, CHR_EVENT_OPENED);
     return code;
 }
 
@@ -19654,6 +19660,21 @@ static int chr__socket_check_keep_alive(const chr__socket *sock, const chr_socke
     return 0;
 }
 
+static int chr__socket_check_clients(const chr__socket *sock, const chr_socket_options *options, chr_error *err)
+{
+    int count = (int)options->clients;
+
+    if (count > 1 && !sock->is_server)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: clients= is for a server: it needs server=on");
+    if (count > 1 && options->com_port == CHR_ON)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: clients=%d can't be used with com-port=on: a serial line has one end", count);
+    if (count > 1 && options->replace == CHR_ON)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: clients=%d and replace=on can't both be given", count);
+    if (options->replace == CHR_ON && !sock->is_server)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: replace= is for a server: it needs server=on");
+    return 0;
+}
+
 static int chr__socket_check(chr__socket *sock, chr_error *err)
 {
     const chr_socket_options *options = chr__socket_options(sock);
@@ -19675,15 +19696,7 @@ static int chr__socket_check(chr__socket *sock, chr_error *err)
         return chr__fail(err, CHR_ERR_INVALID, "socket: wait= is for a server: it needs server=on");
     if (options->nodelay != CHR_DEFAULT && options->delay != CHR_DEFAULT)
         return chr__fail(err, CHR_ERR_INVALID, "socket: nodelay= and delay= can't both be given: one is the opposite of the other");
-    if (options->clients > 1 && !sock->is_server)
-        return chr__fail(err, CHR_ERR_INVALID, "socket: clients= is for a server: it needs server=on");
-    if (options->clients > 1 && options->com_port == CHR_ON)
-        return chr__fail(err, CHR_ERR_INVALID, "socket: clients=%d can't be used with com-port=on: a serial line has one end", (int)options->clients);
-    if (options->clients > 1 && options->replace == CHR_ON)
-        return chr__fail(err, CHR_ERR_INVALID, "socket: clients=%d and replace=on can't both be given", (int)options->clients);
-    if (options->replace == CHR_ON && !sock->is_server)
-        return chr__fail(err, CHR_ERR_INVALID, "socket: replace= is for a server: it needs server=on");
-    if (chr__socket_check_keep_alive(sock, options, err) < 0)
+    if (chr__socket_check_clients(sock, options, err) < 0 || chr__socket_check_keep_alive(sock, options, err) < 0)
         return CHR_ERR_INVALID;
     if (sock->is_server && options->wait != CHR_OFF && sock->dev.ctx->depth > 0)
         return chr__fail(err, CHR_ERR_IN_HANDLER, "socket: wait=on would block the loop from inside a handler: say wait=off");
