@@ -100,8 +100,8 @@
  *     - Descriptors of the library are CLOEXEC and non-blocking, and never 0, 1 or 2. No call waits because another process has
  *       changed O_NONBLOCK of a descriptor that both have. Pipes, terminals and other devices that were inherited keep their flags:
  *       they are opened anew where that is possible.
- *     - A write is no signal: neither SIGPIPE nor SIGXFSZ comes, nor SIGTTOU for the settings of a terminal. No signal's disposition is
- *       touched.
+ *     - A write raises no signal: an error stands for SIGPIPE and SIGXFSZ. Settings of a terminal raise no SIGTTOU. No signal's
+ *       disposition is changed.
  *
  * THREADS. With CHARDEV_THREADS the calls below may be made from any thread, at any time between chr_fe_init() and
  * chr_context_free(), also while the owner swaps, removes or reconnects the chardev. All others are the owner's. Handlers, the hooks
@@ -418,8 +418,8 @@ CHARDEV_API chr_dev *chr_next(chr_context *ctx, const chr_dev *dev);
 CHARDEV_API int chr_remove(chr_context *ctx, const char *id, chr_error *err);
 /* Hot swap: another backend under a living frontend, which must have a `change` handler and may refuse. `options` as in
  * chr_new(), an id in them is ignored. The new chr_dev has the id: pointers to the old one are invalid afterwards, use chr_find(). The
- * frontend is told CLOSED before if the old one was open and the new one is not, OPENED after it if only the new one is. After an
- * error the old one works as before (without frontend: it is gone, since it lets go of its address first) and descriptors are still
+ * frontend is told CLOSED before if the old one was open and the new one is not, OPENED after it if only the new one is. A frontend
+ * that refuses after CLOSED gets OPENED again. After an error the old one works as before (without frontend: it is gone, since it lets go of its address first) and descriptors are still
  * yours, as they were. CHR_ERR_NOT_FOUND; CHR_ERR_NOT_SUPPORTED (no `change` handler; from or to a mux or hub, or with mux=on);
  * CHR_ERR_BUSY (refused, or being changed already); and what chr_new() may return. */
 CHARDEV_API int chr_change(chr_context *ctx, const char *id, const char *options, chr_error *err);
@@ -463,7 +463,7 @@ CHARDEV_API int chr_drain(chr_context *ctx, int timeout_ms);
  * >>frontend   your end
  * ==================================================================================================================== */
 
-/* Any may be NULL. Without `read` nothing is read and the far side is pushed back; without `can_read` there is always room. */
+/* Any may be NULL. Without `read` nothing is read (back-pressure); without `can_read` there is always room. */
 typedef struct chr_handlers {
     int  (*can_read)(void *opaque);                         /* how many bytes you take now; when it becomes > 0 again, */
     void (*read)(void *opaque, const void *buf, size_t len); /* say chr_fe_accept_input(); read gets never more than that */
@@ -593,7 +593,8 @@ CHARDEV_API int chr_fe_get_msgfds(chr_frontend *fe, int *fds, int count);
 CHARDEV_API void chr_fe_set_open(chr_frontend *fe, int is_open);          /* tells the backend whether this side is there */
 CHARDEV_API int  chr_fe_set_echo(chr_frontend *fe, int echo);             /* CHR_IOCTL_SET_ECHO */
 CHARDEV_API void chr_fe_take_focus(chr_frontend *fe);                     /* on a mux: input comes to this frontend from now on */
-CHARDEV_API int  chr_fe_disconnect(chr_frontend *fe);                     /* closes the peer, or all clients; a server listens again */
+CHARDEV_API int  chr_fe_disconnect(chr_frontend *fe);                     /* closes the peer, or all clients; a server listens
+                                                                             again. 0, CHR_ERR_NOT_SUPPORTED */
 /* Half-close: "I write no more". What was written goes out first (obuf=, layers), then the end of it: FIN on a socket, close_notify
  * in TLS, a Close frame in websocket (its peer answers with its own, which ends both directions); fd, file and pipe close a
  * descriptor that serves output alone. Input goes on. Writes return CHR_ERR_DISCONNECTED from here on, until the next OPENED. On a
@@ -846,18 +847,20 @@ typedef struct chr_socket_options {
     chr_bool           com_port;     /* telnet: with the settings and modem lines of a serial line, RFC 2217; default off */
     const char        *terminal_type; /* telnet client: the terminal's name for its server; NULL: "unknown", tn3270: "IBM-3278-2-E" */
     chr_bool           websocket_text; /* websocket: text frames are input too; default off: refused */
-    const char        *ws_path;      /* websocket server: which paths are served, with * and ?; default: any. Client: path and query */
+    const char        *ws_path;      /* websocket server: the paths served, with * and ?; NULL: any. Client: path and query; NULL: / */
     const char *const *ws_origin;    /* websocket server: web pages of these origins are let in too, with * and ?; then NULL */
-    const char        *ws_page;      /* websocket server: who asks for / without an upgrade gets this file */
+    const char        *ws_page;      /* websocket server: the file that a plain GET / gets; NULL: 426 */
     chr_bool           half_close;   /* the peer's end of input is CHR_EVENT_INPUT_END, output goes on; default off: CLOSED */
-    chr_bool           keep_alive;   /* a peer that has vanished is found out: TCP keep-alive, and pings on a websocket; default off */
-    int64_t            keep_alive_idle, keep_alive_interval; /* seconds without a sign of life until the first question, and between
-                                        questions; 0 = as the system has it, websocket: 30 and 10 */
-    int64_t            keep_alive_count; /* unanswered questions that are the end; 0 = as the system has it, websocket: 3 */
+    chr_bool           keep_alive;   /* detects a peer that has vanished: TCP keep-alive, pings on a websocket; default off */
+    int64_t            keep_alive_idle, keep_alive_interval; /* seconds of silence before the first probe, and between
+                                        probes; 0 = as the system has it, websocket: 30 and 10 */
+    int64_t            keep_alive_count; /* unanswered probes that end the connection; 0 = as the system has it, websocket: 3 */
     int64_t            idle_timeout; /* seconds: a peer that sends nothing for so long is closed; 0 = never */
     chr_bool           replace;      /* server: a new peer takes the place of the old one; default off: it waits */
     int64_t            clients;      /* server: so many peers at once, at most 64; output goes to all, input comes from any; default 1 */
-    const char        *tls_creds, *tls_authz, *tls_hostname;
+    const char        *tls_creds;    /* id of TLS credentials, chr_tls_creds_add(); NULL = no TLS */
+    const char        *tls_authz;    /* server: id of the list of peers that are let in, chr_authz_add(); NULL = all */
+    const char        *tls_hostname; /* client: whom to expect in the server's certificate; NULL = host */
 } chr_socket_options;
 
 typedef struct chr_spicevmc_options {
@@ -14746,9 +14749,9 @@ static const chr_option chr__socket_rows[] = {
     { "ws-page",      CHR_OPTION_TEXT,   CHR__ROW(ws_page),           NULL,  0, 0,           "with websocket: file that a browser gets at /" },
     { "half-close",   CHR_OPTION_BOOL,   CHR__ROW(half_close),        "off", 0, 0,           "the peer's end of input is an event, and output goes on; off: CLOSED" },
     { "keep-alive",   CHR_OPTION_BOOL,   CHR__ROW(keep_alive),        "off", 0, 0,           "find out peers that have vanished: TCP keep-alive, websocket pings" },
-    { "keep-alive-idle", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_idle), NULL, 0, 32767,       "seconds of silence before the first question (default: the system's; websocket 30)" },
-    { "keep-alive-interval", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_interval), NULL, 0, 32767, "seconds between questions (default: the system's; websocket 10)" },
-    { "keep-alive-count", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_count), NULL, 0, 127,       "unanswered questions that end it (default: the system's; websocket 3)" },
+    { "keep-alive-idle", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_idle), NULL, 0, 32767,       "seconds of silence before the first probe (default: the system's; websocket 30)" },
+    { "keep-alive-interval", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_interval), NULL, 0, 32767, "seconds between probes (default: the system's; websocket 10)" },
+    { "keep-alive-count", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_count), NULL, 0, 127,       "unanswered probes that end it (default: the system's; websocket 3)" },
     { "idle-timeout", CHR_OPTION_NUMBER, CHR__ROW(idle_timeout),      NULL,  0, 2000000,     "close a peer that sends nothing for so many seconds" },
     { "clients",      CHR_OPTION_NUMBER, CHR__ROW(clients),           "1",   1, 64,          "server: so many peers at once; output goes to all, input comes from any" },
     { "replace",      CHR_OPTION_BOOL,   CHR__ROW(replace),           "off", 0, 0,           "server: a new peer takes the place of the old one; off: it waits" },
