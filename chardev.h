@@ -17121,7 +17121,7 @@ static int chr__ws_ping(chr__layer *layer)
     chr__websocket *ws = (chr__websocket *)layer;
 
     if (chr__box_is_empty(&ws->out)) /* else the peer has more to read than that */
-        (void)chr__ws_frame(ws, CHR__WS_PING, NULL, 0);
+        (void)chr__ws_frame(ws, CHR__WS_PING, "", 0);
     return chr__ws_flush(layer);
 }
 
