@@ -10120,15 +10120,18 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
                             chr_error *err)
 {
     chr__layer *layer;
+    int         has_answers;
 
     stream->dev = dev;
     stream->in = in;
     stream->out = out;
     stream->broken = stream->held = stream->input_over = stream->output_over = 0;
     stream->ended = ended;
-    for (stream->may_keep = 0, layer = top; layer; layer = layer->below)
-        stream->may_keep |= layer->slots->pending != NULL || layer->slots->unsent != NULL;
-    if (stream->may_keep && !(stream->ahead = (chr__box *)chr__allocate(dev->ctx, sizeof *stream->ahead)))
+    for (stream->may_keep = has_answers = 0, layer = top; layer; layer = layer->below) {
+        has_answers |= layer->slots->unsent != NULL;
+        stream->may_keep |= has_answers || layer->slots->pending != NULL;
+    }
+    if (has_answers && !(stream->ahead = (chr__box *)chr__allocate(dev->ctx, sizeof *stream->ahead)))
         return chr__no_memory(err);
     if (chr__need_buffer(dev->ctx) < 0 || (in >= 0 && chr_watch_start(dev->ctx, &stream->in_watch, in, 0, chr__stream_ready, stream) < 0) ||
         (out >= 0 && out != in && chr_watch_start(dev->ctx, &stream->out_watch, out, 0, chr__stream_out_ready, stream) < 0)) {
