@@ -337,6 +337,7 @@ TEST(serial_no_handlers_no_reading)
     rig      r;
     int      master = serial_line(&r, &rec, UNLIMITED, ""), i;
     chr_fe_set_handlers(&rec.fe, NULL, NULL);
+    settle(&r);
     say(master, "kept");
     for (i = 0; i < 5; i++) CHECK_INT(chr_loop_step(r.ctx, 10), 0);
     CHECK_INT(rec.length, 0);

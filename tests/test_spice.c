@@ -956,6 +956,7 @@ TEST(removed_when_room_is_asked_for)
     for (i = 0; i < 20; i++) chr_loop_step(r.ctx, 5);
     rec.room = 1;
     chr_fe_accept_input(&rec.fe);
+    chr_loop_step(r.ctx, 5); /* the question comes from the loop */
     CHECK(chr_find(r.ctx, "s") == NULL);
     TALK(&r, &line, line.fd < 0);
     free(rec.input);

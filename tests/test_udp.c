@@ -322,6 +322,7 @@ TEST(udp_no_handlers_no_reading)
     rig      r;
     int      far = udp_pair(&r, &rec, UNLIMITED), i;
     chr_fe_set_handlers(&rec.fe, NULL, NULL);
+    settle(&r);
     for (i = 0; i < 5; i++) send(far, "kept", 4, 0);
     CHECK_INT(chr_loop_step(r.ctx, 20), 0);
     listen_to(&rec);
