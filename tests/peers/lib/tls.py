@@ -1,6 +1,9 @@
 """What the TLS scripts share: certificates, peers on pipes, and how a refusal looks from the probe."""
+import atexit
 import os
+import shutil
 import subprocess
+import tempfile
 import time
 
 from probing import LIMIT, PROBE, ROOT, build_probe, has_tls, need, skip
@@ -15,8 +18,17 @@ def prepare(*programs):
     build_probe()
 
 
+MADE = []  # where this script's certificates are
+
+
 def make_certs(directory):
-    subprocess.run(["sh", os.path.join(ROOT, "tests", "tls_certs.sh"), directory], check=True)
+    """They are made once; each case has a copy."""
+    if not MADE:
+        made = tempfile.mkdtemp(prefix="chardev.")
+        atexit.register(shutil.rmtree, made, ignore_errors=True)
+        subprocess.run(["sh", os.path.join(ROOT, "tests", "tls_certs.sh"), made], check=True)
+        MADE.append(made)
+    shutil.copytree(MADE[0], directory, dirs_exist_ok=True)
 
 
 def creds(directory, role, name=None, more=""):
