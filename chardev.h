@@ -6997,13 +6997,6 @@ CHR__COLD void chr__before_input(chr_dev *dev, const void *buf, size_t len)
         chr__record(dev, CHR__RECORD_INPUT, 0, 0, buf, len);
 }
 
-/* After a question: whether those who would get the input are those who have answered. Who is asked may set other
- * handlers. */
-CHR__HOT static int chr__has_answered(const chr_frontend *fe, int (*can_read)(void *), const void *opaque)
-{
-    return fe->opaque == opaque && fe->handlers.can_read == can_read && fe->handlers.read;
-}
-
 /* The two for backends in this file, which run in the loop: it has entered the dispatch. Before the question comes
  * what waits to be told: those handlers may change the room. Who is asked may go away, set other handlers, let
  * another take its place or cause an event: then there is no answer. */
@@ -12567,6 +12560,13 @@ static int chr__mux_has(const chr__mux *mux, const chr__mux_slot *slot)
     return each != NULL;
 }
 
+/* After a question: whether those who would get the input are those who have answered. Who is asked may set other
+ * handlers. */
+CHR__HOT static int chr__mux_has_answered(const chr_frontend *fe, int (*can_read)(void *), const void *opaque)
+{
+    return fe->opaque == opaque && fe->handlers.can_read == can_read && fe->handlers.read;
+}
+
 /* What its frontend takes now: nothing before OPENED. It may go away when it is asked: then nothing. */
 CHR__HOT static size_t chr__mux_room(const chr__mux *mux, const chr__mux_slot *slot)
 {
@@ -12579,7 +12579,7 @@ CHR__HOT static size_t chr__mux_room(const chr__mux *mux, const chr__mux_slot *s
         return 0;
     room = can_read ? can_read(opaque) : CHR__BUFFER_SIZE;
     return room > 0 && chr__mux_has(mux, slot) && slot->fe == fe &&
-        chr__has_answered(fe, can_read, opaque) ? (size_t)room : 0;
+        chr__mux_has_answered(fe, can_read, opaque) ? (size_t)room : 0;
 }
 
 /* Held input first. */
@@ -13656,13 +13656,6 @@ static int chr__pty_try(chr__pty *pty)
     return code < 0 ? code : 1;
 }
 
-/* Between two looks the last one has gone and another has come: poll() can't tell. */
-static void chr__pty_renew(chr__pty *pty)
-{
-    chr__stream_look(&pty->base.stream, 0);
-    if (pty->base.stream.top)
-        chr__pty_hung_up(&pty->base.stream, 0);
-}
 
 /* Whether poll() can still tell of the hang-up when the last one has gone: else another has come, or some have not
  * been counted. */
@@ -13686,6 +13679,17 @@ static void chr__pty_look_for_opener(chr__pty *pty)
         chr_be_event(&pty->base.dev, CHR_EVENT_OPENED);
     else if (found < 0 || !pty->is_told)
         chr_timer_start(pty->base.dev.ctx, &pty->look, CHR__PTY_LOOK_MS, chr__pty_look, pty);
+}
+
+/* Between two looks the last one has gone and another has come: poll() can't tell. OPENED follows CLOSED at once: an
+ * answer to what the new one has said already would be lost between the two. */
+static void chr__pty_renew(chr__pty *pty)
+{
+    chr__stream_look(&pty->base.stream, 0);
+    if (pty->base.stream.top)
+        chr__pty_hung_up(&pty->base.stream, 0);
+    if (!pty->base.dev.removed && !pty->base.stream.top)
+        chr__pty_look_for_opener(pty);
 }
 
 static void chr__pty_look(void *opaque)

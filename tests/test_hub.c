@@ -548,7 +548,7 @@ static void model_check_output(const model *m)
         CHECK(m->joined[p] + ports[p]->length >= m->position);
         for (i = 0; i < ports[p]->length; i++)
             if (ports[p]->got[i] != stream_byte(m->joined[p] + i)) {
-                CHECK(!"lost, doubled or changed");
+                CHECK(0 && "lost, doubled or changed");
                 return;
             }
     }

@@ -173,6 +173,52 @@ TEST(pty_next_one_before_the_hang_up_was_seen)
     rig_close(&r);
 }
 
+/* A frontend that answers from the loop, as a guest does that runs there: the next one hears it. */
+static chr_idle answer;
+static int      answered;
+
+static void say_answer(void *opaque)
+{
+    recorder *rec = opaque;
+    answered = chr_fe_write(&rec->fe, "answer", 6);
+}
+
+static void answer_soon(recorder *rec, int what)
+{
+    if (what == 'r') chr_idle_start(rec->fe.ctx, &answer, say_answer, rec);
+}
+
+TEST(pty_next_one_is_answered)
+{
+    int      i, slave;
+    recorder rec;
+    rig      r;
+    rig_open_virtual(&r);
+    attach(&rec, make(&r, "pty,id=p"));
+    rec.then = answer_soon;
+    slave = open_slave(rec.fe.dev);
+    settle(&r);
+    for (i = 0; i < 20; i++) {
+        say(slave, "question");
+        settle(&r);
+        CHECK_STR(hear(slave), "answer");
+        close(slave);
+        slave = open_slave(rec.fe.dev);
+        answered = 0;
+        say(slave, "question");
+        settle(&r);
+        CHECK_INT(answered, 6);
+        CHECK_STR(hear(slave), "answer");
+        close(slave);
+        settle(&r);
+        slave = open_slave(rec.fe.dev);
+        settle(&r);
+    }
+    close(slave);
+    detach(&rec);
+    rig_close(&r);
+}
+
 /* What is there when CLOSED comes is told after it. */
 static int newcomer;
 
@@ -468,6 +514,7 @@ TEST(pty_link_that_is_stale_is_replaced)
     if (child == 0) {
         rig_open(&r);
         make(&r, options);
+        usleep(20000); /* the kernel's clock for files is coarse: another program may take the number */
         raise(SIGKILL);
     }
     REQUIRE(waitpid(child, NULL, 0) == child);
@@ -487,8 +534,8 @@ TEST(pty_link_that_is_stale_is_replaced)
     REQUIRE(other >= 0 && ptsname_r(other, taken, sizeof taken) == 0);
     REQUIRE(symlink(taken, scratch("link")) == 0);
     check_link_is_kept(&r, "in use");
-    close(other);
     usleep(20000);
+    close(other);
     other = open("/dev/ptmx", O_RDWR | O_NOCTTY);
     REQUIRE(other >= 0 && ptsname_r(other, taken, sizeof taken) == 0);
     make(&r, options); /* the link is older than the terminal that has the name now */

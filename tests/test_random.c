@@ -73,8 +73,9 @@ static const char *text_of(char *text, int len)
 {
     static const char *const words[] = {
         "\1h", "\1c", "\1b", "\1t", "\1s", "\1x", "\1\1", "\1", "3q", "\377\373\1", "\377\375\54", "\377\372\54\5\7\377\360", "\377\361", "\377\377",
-        "~#", "\33\204", "\33\1abc", "\33\5", "a\r\nb", "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: binary\r\n\r\n",
+        "~#", "\33\204", "\33\1abc", "\33\5", "a\r\nb",
+        ("GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: binary\r\n\r\n"),
         "\202\205abcdxyzuv", "\210\202abcdbk", "\211\200abcd", "HTTP/1.1 101 x\r\n\r\n",
     };
     int used = 0, n;
@@ -1064,7 +1065,7 @@ static void world_close(void)
     for (i = 0; i < THINGS; i++) close(w.pipes[i][0]), close(w.pipes[i][1]);
     put_back();
     while ((t = w.tickets) != NULL) {
-        if (t->live && t->open && !CHECK(!"every OPENED has its CLOSED")) NOTE("set %d", t->number);
+        if (t->live && t->open && !CHECK(0 && "every OPENED has its CLOSED")) NOTE("set %d", t->number);
         w.tickets = t->next;
         free(t);
     }
