@@ -71,8 +71,8 @@
  *     CHARDEV_IMPLEMENTATION   emit the functions: in exactly one file of a program
  *     CHARDEV_STATIC           all functions static: each file has its own copy
  *     CHARDEV_API              what stands before each public function (e.g. a dllexport); default extern
- *     CHARDEV_THREADS          writes and a few more calls from any thread (see THREADS); host names are looked up in the
- *                              background (pthreads)
+ *     CHARDEV_THREADS          writes and a few more calls from any thread (see THREADS); host names are looked up in
+ *                              the background (pthreads)
  *     CHARDEV_MBEDTLS          TLS for sockets, with mbed TLS 2.28 or 3.x: link -lmbedtls -lmbedx509 -lmbedcrypto
  *     CHARDEV_SPICE            spicevmc and spiceport, for an emulator that runs a spice-server: compile and link as pkg-config
  *                              spice-server says
@@ -84,43 +84,45 @@
  *
  * RULES that hold for all that follows.
  *
- *     - Nothing is global (but the process's terminal, for stdio), nothing is printed, nothing exits or asserts. A context belongs
- *       to one thread, its owner: the one that made it, or that ran its loop last. What others may call stands under THREADS.
+ *     - Nothing is global (but the process's terminal, for stdio), nothing is printed, nothing exits or asserts. A
+ *       context belongs to one thread, its owner: the one that made it, or that ran its loop last. What others may call
+ *       stands under THREADS.
  *     - Functions that fail return a negative CHR_ERR_... (or NULL) and, given a chr_error, one line that names what was wrong.
  *     - Any function may be called from inside any handler, also to remove the chardev that is calling. The few that block
  *       (they say so) refuse there with CHR_ERR_IN_HANDLER.
- *     - No call of yours calls your handlers before it returns; what it causes comes from the loop, can_read too. Exceptions:
- *       chr_fe_set_handlers() on an open chardev gives OPENED at once; chr_change() asks your `change` handler, and tells CLOSED
- *       before it when the old backend was open and the new one is not, OPENED after it when it is the other way round, and
- *       nothing when both are open; chr_send_break() gives BREAK; chr_fe_take_focus() gives MUX_OUT and MUX_IN;
- *       chr_context_free() gives CLOSED. Before these comes what waits for the loop, so that events keep their order.
- *       chr_drain() runs the loop, and a backend's chr_be_...() calls are its own business.
- *     - A descriptor that you give in options is the chardev's from success on. After an error it is yours, open, with the flags
- *       that it had.
- *     - Descriptors of the library are CLOEXEC and non-blocking, and never 0, 1 or 2. No call waits because another process has
- *       changed O_NONBLOCK of a descriptor that both have. Pipes, terminals and other devices that were inherited keep their flags:
- *       they are opened anew where that is possible.
- *     - A write is no signal: neither SIGPIPE nor SIGXFSZ comes, nor SIGTTOU for the settings of a terminal. No signal's disposition is
- *       touched.
+ *     - No call of yours calls your handlers before it returns; what it causes comes from the loop, can_read too.
+ *       Exceptions: chr_fe_set_handlers() on an open chardev gives OPENED at once; chr_change() asks your `change`
+ *       handler, and tells CLOSED before it when the old backend was open and the new one is not, OPENED after it when
+ *       it is the other way round, and nothing when both are open; chr_send_break() gives BREAK; chr_fe_take_focus()
+ *       gives MUX_OUT and MUX_IN; chr_context_free() gives CLOSED. Before these comes what waits for the loop, so that
+ *       events keep their order. chr_drain() runs the loop, and a backend's chr_be_...() calls are its own business.
+ *     - A descriptor that you give in options is the chardev's from success on. After an error it is yours, open, with
+ *       the flags that it had.
+ *     - Descriptors of the library are CLOEXEC and non-blocking, and never 0, 1 or 2. No call waits because another
+ *       process has changed O_NONBLOCK of a descriptor that both have. Pipes, terminals and other devices that were
+ *       inherited keep their flags: they are opened anew where that is possible.
+ *     - A write raises no signal: an error stands for SIGPIPE and SIGXFSZ. Settings of a terminal raise no SIGTTOU. No
+ *       signal's disposition is changed.
  *
  * THREADS. With CHARDEV_THREADS the calls below may be made from any thread, at any time between chr_fe_init() and
- * chr_context_free(), also while the owner swaps, removes or reconnects the chardev. All others are the owner's. Handlers, the hooks
- * watch_changed and timeout_changed, and a backend's slots but write, read and wait_fd run on the owner thread only; the hooks
- * allocate, log, clock and wall_clock also on a thread that writes, one thread at a time.
+ * chr_context_free(), also while the owner swaps, removes or reconnects the chardev. All others are the owner's.
+ * Handlers, the hooks watch_changed and timeout_changed, and a backend's slots but write, read and wait_fd run on the
+ * owner thread only; the hooks allocate, log, clock and wall_clock also on a thread that writes, one thread at a time.
  *
  *     any thread                                  what it may cost
- *     chr_fe_write, chr_fe_printf                 the lock; one system call; a wake-up when the loop has to do something for it
- *     chr_fe_write_all, chr_fe_read_all           the same each time, and waiting in between without the lock, in pieces of 20 ms
+ *     chr_fe_write, chr_fe_printf                 the lock; one system call; a wake-up when the loop has more to do
+ *     chr_fe_write_all, chr_fe_read_all           the same each time, and waits in pieces of 20 ms without the lock
  *     chr_fe_accept_input, chr_fe_add_watch       the lock; a wake-up
  *     chr_fe_backend_open                         the lock
  *     chr_idle_start, chr_idle_stop               the lock; a wake-up: the way to post a callback to the owner
  *     chr_loop_lock, chr_loop_unlock              the lock
- *     chr_loop_stop, chr_loop_wake                a wake-up, without the lock; from signal handlers too, and without CHARDEV_THREADS
+ *     chr_loop_stop, chr_loop_wake                a wake-up; from signal handlers too, and without CHARDEV_THREADS
  *
- * The lock is one for a context. The owner has it in its loop (handlers included) except while that sleeps, and in each of its calls
- * except while it blocks: others wait for as long as a handler takes. A wake-up is one byte written to a pipe, and only when the
- * owner sleeps. A write that another thread's call waits for goes on with the new backend after a swap, and ends with
- * CHR_ERR_DISCONNECTED (or what was taken) after chr_fe_deinit(), whose frontend must stay in memory as long as others may use it.
+ * The lock is one for a context. The owner has it in its loop (handlers included) except while that sleeps, and in each
+ * of its calls except while it blocks: others wait for as long as a handler takes. A wake-up is one byte written to a
+ * pipe, and only when the owner sleeps. A write that another thread's call waits for goes on with the new backend after
+ * a swap, and ends with CHR_ERR_DISCONNECTED (or what was taken) after chr_fe_deinit(), whose frontend must stay in
+ * memory as long as others may use it.
  */
 #ifndef CHARDEV_H
 #define CHARDEV_H
@@ -209,8 +211,8 @@ typedef struct chr_idle     chr_idle;
 typedef struct chr_config {
     void *opaque;
     void *(*allocate)(void *opaque, void *ptr, size_t size); /* like realloc(); size 0 frees. Default: realloc and free */
-    void  (*log)(void *opaque, const char *line);            /* what no caller can be told, e.g. a failed reconnect; it may
-                                                                call what a handler may */
+    void  (*log)(void *opaque, const char *line);            /* what no caller can be told, e.g. a failed reconnect;
+                                                                it may call what a handler may */
     int64_t (*clock)(void *opaque);                          /* monotonic nanoseconds, for timers; what blocks counts in
                                                                 real time. Default: the system's */
     int64_t (*wall_clock)(void *opaque);                     /* nanoseconds since 1970 UTC, for log files and mux stamps */
@@ -225,38 +227,39 @@ typedef struct chr_config {
  * or descriptors, or when the freestanding profile lacks its `allocate` hook. You own it. */
 CHARDEV_API chr_context *chr_context_new(const chr_config *config);
 
-/* Closes everything in it. What waits for the loop is delivered first; then each frontend that was told OPENED gets CLOSED, once, and is
- * left without chardev. No chardev can be made meanwhile (CHR_ERR_BUSY). NULL is allowed. Not from inside a handler: there it does
- * nothing but log a line. It blocks while sockets have output to send still, up to two seconds in which nothing moves, ten at most:
- * chr_drain() before it waits as long as you like. The time that output has waited in vain before counts (half a second is left then).
- * No other thread may be in a call or make one after it. */
+/* Closes everything in it. What waits for the loop is delivered first; then each frontend that was told OPENED gets
+ * CLOSED, once, and is left without chardev. No chardev can be made meanwhile (CHR_ERR_BUSY). NULL is allowed. Not
+ * from inside a handler: there it does nothing but log a line. It blocks while sockets have output to send still, up
+ * to two seconds in which nothing moves, ten at most: chr_drain() before it waits as long as you like. The time that
+ * output has waited in vain before counts (half a second is left then). No other thread may be in a call or make one
+ * after it. */
 CHARDEV_API void chr_context_free(chr_context *ctx);
 
 /* ====================================================================================================================
  * >>loop   descriptors, timers, idle callbacks: a whole VM can live on this loop
  * ====================================================================================================================
- * Three ways to use it. Run it: chr_loop_run(). Step it from your own: chr_loop_step(ctx, 0). Or hand it to another loop:
- * either take its descriptors before each poll (chr_loop_prepare) and hand back what is ready (chr_loop_dispatch), or set
- * the hooks watch_changed and timeout_changed, call chr_watch_ready() when a descriptor is ready, and chr_loop_dispatch(ctx,
- * NULL, 0) when chr_loop_timeout() is over. That loop may be level-triggered (poll, epoll, GLib) or edge-triggered (EPOLLET): what is
- * ready still when chr_watch_ready() returns comes again with the next dispatch, and the time-out is 0 until then. While a frontend
- * has no room the time-out is 100 ms at most, so that it is asked again.
- * On the freestanding profile there are no descriptors: step it from your main loop.
+ * Three ways to use it. Run it: chr_loop_run(). Step it from your own: chr_loop_step(ctx, 0). Or hand it to another
+ * loop: either take its descriptors before each poll (chr_loop_prepare) and hand back what is ready
+ * (chr_loop_dispatch), or set the hooks watch_changed and timeout_changed, call chr_watch_ready() when a descriptor is
+ * ready, and chr_loop_dispatch(ctx, NULL, 0) when chr_loop_timeout() is over. That loop may be level-triggered (poll,
+ * epoll, GLib) or edge-triggered (EPOLLET): what is ready still when chr_watch_ready() returns comes again with the
+ * next dispatch, and the time-out is 0 until then. While a frontend has no room the time-out is 100 ms at most, so that
+ * it is asked again. On the freestanding profile there are no descriptors: step it from your main loop.
  */
 
 /* Dispatches once: waits up to timeout_ms milliseconds (0 = not at all, -1 = without limit) for something to happen.
  * Returns how many callbacks ran, or an error: CHR_ERR_IN_HANDLER from inside a handler, and what poll() may fail with. */
 CHARDEV_API int chr_loop_step(chr_context *ctx, int timeout_ms);
-/* Steps until chr_loop_stop() is called (also from a handler, before or during it). Returns 0 or a negative error; CHR_ERR_IN_HANDLER
- * from inside a handler, where a stop that was asked for stays asked for. */
+/* Steps until chr_loop_stop() is called (also from a handler, before or during it). Returns 0 or a negative error;
+ * CHR_ERR_IN_HANDLER from inside a handler, where a stop that was asked for stays asked for. */
 CHARDEV_API int chr_loop_run(chr_context *ctx);
 /* Ends chr_loop_run(), or the next one; steps don't mind it. From any thread and from signal handlers. */
 CHARDEV_API void chr_loop_stop(chr_context *ctx);
 /* Makes a sleeping loop return from its wait. From any thread and from signal handlers. */
 CHARDEV_API void chr_loop_wake(chr_context *ctx);
-/* With CHARDEV_THREADS: keeps other threads out between these two, for several calls that belong together or for data of your own that
- * their handlers touch; they nest. Nothing that blocks may be called between them. In handlers they are not needed: the loop has the
- * lock. Without CHARDEV_THREADS they do nothing. Any thread. */
+/* With CHARDEV_THREADS: keeps other threads out between these two, for several calls that belong together or for
+ * data of your own that their handlers touch; they nest. Nothing that blocks may be called between them. In handlers
+ * they are not needed: the loop has the lock. Without CHARDEV_THREADS they do nothing. Any thread. */
 CHARDEV_API void chr_loop_lock(chr_context *ctx);
 CHARDEV_API void chr_loop_unlock(chr_context *ctx);
 
@@ -282,8 +285,9 @@ CHARDEV_API int64_t chr_loop_deadline(chr_context *ctx);
 enum { CHR_IN = 1, CHR_OUT = 2, CHR_HUP = 4 }; /* HUP alone: only hang-up and errors; 0: nothing at all, not even those.
                                                   A foreign loop ignores bits that are not named here */
 
-/* The three things a loop holds. Zero-initialise and embed them in your own structs; the loop allocates nothing for them.
- * Stopping is harmless when not started, and after it the callback does not come any more. Owner thread; idles from any. */
+/* The three things a loop holds. Zero-initialise and embed them in your own structs; the loop allocates nothing for
+ * them. Stopping is harmless when not started, and after it the callback does not come any more. Owner thread; idles
+ * from any. */
 struct chr_watch {
     chr_context *ctx;
     void       (*ready)(void *opaque, int events); /* which of CHR_IN, CHR_OUT, CHR_HUP */
@@ -363,10 +367,10 @@ typedef struct chr_common_options {
                                  obuf_full says what happens */
     int64_t     logsize;      /* bytes: a log file that would be larger becomes PATH.1, that PATH.2, ...; 0 = never */
     int64_t     logfiles;     /* with logsize: how many there are at most, PATH included, from 1 to 1000; 0 = 5 */
-    const char *obuf_full;    /* when a write finds no room in obuf: "wait" (the frontend does, CHR_ERR_WOULD_BLOCK; NULL
-                                 is the same), "drop-oldest" (what has waited longest is lost, and a write takes all),
-                                 or "disconnect" (the peer, from the loop; what waits for it and the write are lost).
-                                 What is lost is counted in bytes_dropped, and kept by history */
+    const char *obuf_full;    /* when a write finds no room in obuf: "wait" (the frontend does, CHR_ERR_WOULD_BLOCK;
+                                 NULL is the same), "drop-oldest" (what has waited longest is lost, and a write takes
+                                 all), or "disconnect" (the peer, from the loop; what waits for it and the write are
+                                 lost). What is lost is counted in bytes_dropped, and kept by history */
 } chr_common_options;
 
 /* A key=value list while it is being read; backends meet it only in their `uri` slot. */
@@ -391,11 +395,13 @@ CHARDEV_API int chr_help(chr_context *ctx, const char *backend, void (*print)(vo
 enum {
     CHR_EVENT_BREAK, CHR_EVENT_OPENED, CHR_EVENT_MUX_IN, CHR_EVENT_MUX_OUT, CHR_EVENT_CLOSED,
     CHR_EVENT_RESIZED, /* the terminal at the far side has another size: CHR_IOCTL_GET_TERMINAL_SIZE */
-    CHR_EVENT_SERIAL,  /* the far side has changed the serial line: CHR_IOCTL_SERIAL_GET_PARAMS, _GET_FLOW, _GET_TIOCM */
+    CHR_EVENT_SERIAL,  /* the far side has changed the serial line: CHR_IOCTL_SERIAL_GET_PARAMS, _GET_FLOW,
+                          _GET_TIOCM */
     CHR_EVENT_LINE_ERROR,     /* the line has damaged what comes next: CHR_IOCTL_SERIAL_GET_ERRORS */
-    CHR_EVENT_PURGE_RECEIVE,  /* a com-port client drops what the line has received and not yet delivered to it: CHR_IOCTL_SERIAL_PURGE */
+    CHR_EVENT_PURGE_RECEIVE,  /* a com-port client drops what the line has received and not yet delivered to it:
+                                 CHR_IOCTL_SERIAL_PURGE */
     CHR_EVENT_PURGE_TRANSMIT, /* it drops what it has sent and the line has not yet transmitted */
-    CHR_EVENT_INPUT_END       /* half-close: no more input comes, output goes on (socket with half-close=on); between OPENED and CLOSED */
+    CHR_EVENT_INPUT_END       /* half-close=on: no more input comes, output goes on; between OPENED and CLOSED */
 };
 
 /* Makes a chardev from options in text ("socket,id=mon,fd=3,server=on,wait=off"). Its context owns it. NULL and err: any
@@ -413,16 +419,17 @@ CHARDEV_API chr_dev *chr_open(chr_context *ctx, const char *id, const chr_backen
 CHARDEV_API chr_dev *chr_find(chr_context *ctx, const char *id);
 /* Walks all: NULL gives the first; NULL comes after the last. */
 CHARDEV_API chr_dev *chr_next(chr_context *ctx, const chr_dev *dev);
-/* Closes and frees a chardev; one made with mux=on takes its ID-base with it. What a socket has taken is still sent, in the background
- * (lingering close). Pointers to it are invalid afterwards (inside a handler of its own: when that has returned). CHR_ERR_NOT_FOUND;
- * CHR_ERR_BUSY while a frontend is attached, which an ID-base always has. */
+/* Closes and frees a chardev; one made with mux=on takes its ID-base with it. What a socket has taken is still sent,
+ * in the background (lingering close). Pointers to it are invalid afterwards (inside a handler of its own: when that
+ * has returned). CHR_ERR_NOT_FOUND; CHR_ERR_BUSY while a frontend is attached, which an ID-base always has. */
 CHARDEV_API int chr_remove(chr_context *ctx, const char *id, chr_error *err);
-/* Hot swap: another backend under a living frontend, which must have a `change` handler and may refuse. `options` as in
- * chr_new(), an id in them is ignored. The new chr_dev has the id: pointers to the old one are invalid afterwards, use chr_find(). The
- * frontend is told CLOSED before if the old one was open and the new one is not, OPENED after it if only the new one is. After an
- * error the old one works as before (without frontend: it is gone, since it lets go of its address first) and descriptors are still
- * yours, as they were. CHR_ERR_NOT_FOUND; CHR_ERR_NOT_SUPPORTED (no `change` handler; from or to a mux or hub, or with mux=on);
- * CHR_ERR_BUSY (refused, or being changed already); and what chr_new() may return. */
+/* Hot swap: another backend under a living frontend, which must have a `change` handler and may refuse. `options` as
+ * in chr_new(), an id in them is ignored. The new chr_dev has the id: pointers to the old one are invalid
+ * afterwards, use chr_find(). The frontend is told CLOSED before if the old one was open and the new one is not,
+ * OPENED after it if only the new one is. A frontend that refuses after CLOSED gets OPENED again. After an error the
+ * old one works as before (without frontend: it is gone, since it lets go of its address first) and descriptors are
+ * still yours, as they were. CHR_ERR_NOT_FOUND; CHR_ERR_NOT_SUPPORTED (no `change` handler; from or to a mux or hub,
+ * or with mux=on); CHR_ERR_BUSY (refused, or being changed already); and what chr_new() may return. */
 CHARDEV_API int chr_change(chr_context *ctx, const char *id, const char *options, chr_error *err);
 CHARDEV_API int chr_change_from(chr_context *ctx, chr_origin origin, const char *id, const char *options, chr_error *err);
 /* Delivers BREAK to the frontend, as if it came from the far side. */
@@ -440,36 +447,42 @@ CHARDEV_API int chr_log_reopen(chr_context *ctx);
 
 typedef struct chr_info {
     const char *id, *backend;  /* live as long as the chardev */
-    char        filename[512]; /* where the far side is: "unix:/tmp/s,server=on", "disconnected:tcp:...", "pty:/dev/pts/3"; a connected
-                                  TCP socket: "tcp:OWN:PORT,server=on <-> PEER:PORT"; what came as fd= shows what it is */
-    char        address[512];  /* of a socket: where a server listens (port 0 resolved), whom a client is connected to; of udp its own.
-                                  HOST:PORT in numbers, IPv6 in brackets; CID:PORT; a path, "@NAME" if it is abstract. Else empty */
-    char        peer[512];     /* the same of the peer that is connected, or of udp's; empty when it has no name (most unix clients) */
+    char        filename[512]; /* where the far side is: "unix:/tmp/s,server=on", "disconnected:tcp:...",
+                                  "pty:/dev/pts/3"; a connected TCP socket: "tcp:OWN:PORT,server=on <-> PEER:PORT";
+                                  what came as fd= shows what it is */
+    char        address[512];  /* of a socket: where a server listens (port 0 resolved), whom a client is connected
+                                  to; of udp its own. HOST:PORT in numbers, IPv6 in brackets; CID:PORT; a path,
+                                  "@NAME" if it is abstract. Else empty */
+    char        peer[512];     /* the same of the peer that is connected, or of udp's; empty when it has no name
+                                  (most unix clients) */
     int         frontend_open, be_open;
     int         comes_back;    /* when closed, it may open again by itself: a server, a pty, a client with reconnect */
     uint64_t    bytes_in, bytes_out, bytes_dropped; /* from the far side; taken for it; lost */
-    uint64_t    bytes_queued;  /* those that wait here still, in history=, obuf= or a layer (there as they are encoded) */
+    uint64_t    bytes_queued;  /* those that wait here still, in history=, obuf= or a layer (there as they are
+                                  encoded) */
     int         clients;       /* of a socket with server=on: how many peers are connected, and */
-    char        client_addresses[1024]; /* where they are, a blank between ("unix" where they have no name); cut where it is full */
+    char        client_addresses[1024]; /* where they are, a blank between ("unix" where they have no name); cut
+                                           where it is full */
 } chr_info;
 
 CHARDEV_API void chr_query(const chr_dev *dev, chr_info *info);
-/* Drains before the end: runs the loop (handlers are called as ever) until no chardev of the context holds output any more, in obuf=,
- * history= or a layer (telnet, websocket, TLS). timeout_ms: how long to go on without any byte leaving, -1 = without limit; a
- * reader that is slow but reads on is waited for. What the kernel holds is not counted. Returns 0, CHR_ERR_TIMEOUT (the rest is
- * still queued), CHR_ERR_IN_HANDLER from inside a handler, or what chr_loop_step() may fail with. Owner thread. */
+/* Drains before the end: runs the loop (handlers are called as ever) until no chardev of the context holds output
+ * any more, in obuf=, history= or a layer (telnet, websocket, TLS). timeout_ms: how long to go on without any byte
+ * leaving, -1 = without limit; a reader that is slow but reads on is waited for. What the kernel holds is not
+ * counted. Returns 0, CHR_ERR_TIMEOUT (the rest is still queued), CHR_ERR_IN_HANDLER from inside a handler, or what
+ * chr_loop_step() may fail with. Owner thread. */
 CHARDEV_API int chr_drain(chr_context *ctx, int timeout_ms);
 
 /* ====================================================================================================================
  * >>frontend   your end
  * ==================================================================================================================== */
 
-/* Any may be NULL. Without `read` nothing is read and the far side is pushed back; without `can_read` there is always room. */
+/* Any may be NULL. Without `read` nothing is read (back-pressure); without `can_read` there is always room. */
 typedef struct chr_handlers {
     int  (*can_read)(void *opaque);                         /* how many bytes you take now; when it becomes > 0 again, */
     void (*read)(void *opaque, const void *buf, size_t len); /* say chr_fe_accept_input(); read gets never more than that */
-    void (*event)(void *opaque, int event);                 /* CHR_EVENT_...; seen from one set of handlers OPENED and CLOSED
-                                                               strictly alternate, OPENED first */
+    void (*event)(void *opaque, int event);                 /* CHR_EVENT_...; seen from one set of handlers OPENED
+                                                               and CLOSED strictly alternate, OPENED first */
     int  (*change)(void *opaque);                           /* another backend is behind you now; < 0 refuses it */
 } chr_handlers;
 
@@ -487,8 +500,8 @@ struct chr_frontend {
     void        *slot;                 /* the backend's, where it has many frontends */
 };
 
-/* Attaches to a chardev (or to none, with NULL: then writes return CHR_ERR_DISCONNECTED). CHR_ERR_BUSY if the chardev is taken, or if
- * the frontend is attached already, which it then stays. */
+/* Attaches to a chardev (or to none, with NULL: then writes return CHR_ERR_DISCONNECTED). CHR_ERR_BUSY if the
+ * chardev is taken, or if the frontend is attached already, which it then stays. */
 CHARDEV_API int chr_fe_init(chr_frontend *fe, chr_dev *dev, chr_error *err);
 /* Detaches; no handler comes after it. */
 CHARDEV_API void chr_fe_deinit(chr_frontend *fe);
@@ -516,12 +529,14 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
 /* Commands to the device at the far side. CHR_ERR_NOT_SUPPORTED where it has no such thing. */
 enum {
     CHR_IOCTL_SET_ECHO = 1,         /* int *: 1 = the terminal echoes */
-    CHR_IOCTL_SERIAL_SET_PARAMS,    /* chr_serial_params *: speed and format of the line; CHR_ERR_INVALID: GET_PARAMS says what it has */
+    CHR_IOCTL_SERIAL_SET_PARAMS,    /* chr_serial_params *: speed and format of the line; CHR_ERR_INVALID: GET_PARAMS
+                                       says what it has */
     CHR_IOCTL_SERIAL_SET_BREAK,     /* int *: 1 = the line is held in break, 0 = no longer; telnet sends its BREAK for 1 */
     CHR_IOCTL_SERIAL_GET_TIOCM,     /* int *: the modem lines, CHR_TIOCM_... */
     CHR_IOCTL_SERIAL_SET_TIOCM,     /* int *: CHR_TIOCM_DTR and CHR_TIOCM_RTS, the others are ignored (but see below) */
     CHR_IOCTL_SERIAL_GET_PARAMS,    /* chr_serial_params *: those in force */
-    CHR_IOCTL_SERIAL_SET_FLOW,      /* int *: CHR_FLOW_...: who stops the senders on the line; CHR_ERR_INVALID as SET_PARAMS */
+    CHR_IOCTL_SERIAL_SET_FLOW,      /* int *: CHR_FLOW_...: who stops the senders on the line; CHR_ERR_INVALID as
+                                       SET_PARAMS */
     CHR_IOCTL_SERIAL_GET_FLOW,      /* int * */
     CHR_IOCTL_PP_READ_DATA = 10,    /* unsigned char *: the data register of a parallel port */
     CHR_IOCTL_PP_WRITE_DATA,        /* unsigned char * */
@@ -533,22 +548,26 @@ enum {
     CHR_IOCTL_PP_EPP_READ,          /* chr_parallel_epp * */
     CHR_IOCTL_PP_EPP_WRITE_ADDRESS, /* chr_parallel_epp * */
     CHR_IOCTL_PP_EPP_WRITE,         /* chr_parallel_epp * */
-    CHR_IOCTL_SERIAL_PURGE,         /* int *: CHR_PURGE_...: what the line holds is dropped, with what obuf= holds; CHR_ERR_INVALID */
+    CHR_IOCTL_SERIAL_PURGE,         /* int *: CHR_PURGE_...: what the line holds is dropped, with what obuf= holds;
+                                       CHR_ERR_INVALID */
     CHR_IOCTL_SERIAL_GET_ERRORS,    /* int *: CHR_LINE_...: those since it was asked last */
     CHR_IOCTL_SERIAL_SET_ERRORS,    /* int *: a com-port server's client is told of them, as far as its mask says */
-    CHR_IOCTL_GET_TERMINAL_SIZE = 40, /* chr_terminal_size *: of stdio's, or as a telnet peer has told it; NOT_SUPPORTED until it has */
-    CHR_IOCTL_SET_TERMINAL_SIZE     /* chr_terminal_size *, 0 to 65535: of a pty; a telnet client tells its server, and each one after it */
+    CHR_IOCTL_GET_TERMINAL_SIZE = 40, /* chr_terminal_size *: of stdio's, or as a telnet peer has told it;
+                                         NOT_SUPPORTED until it has */
+    CHR_IOCTL_SET_TERMINAL_SIZE     /* chr_terminal_size *, 0 to 65535: of a pty; a telnet client tells each server */
 };
 
-/* A serial line over the network (socket with com-port=on, RFC 2217). A client drives the line at its server: what it sets counts
- * from then on, is sent to each new server, and is corrected by CHR_EVENT_SERIAL where the server has something else in force. The
- * modem lines are as the server told them last. A server is that line: what its client sets is in force at once, and told by
- * CHR_EVENT_SERIAL; a frontend that can't have it says what it has, by SET_PARAMS or SET_FLOW from inside the handler, and that is
- * what the client is answered. Between the two lies a null modem: a client's DTR is CHR_TIOCM_DSR and CAR here, its RTS is CTS, and
- * SET_TIOCM the other way round; a frontend with CTS, CAR, RI or DSR to tell sets just those. Break is CHR_EVENT_BREAK and SET_BREAK.
- * A server's frontend that holds bytes of its own drops them at CHR_EVENT_PURGE_RECEIVE (on their way to the client) and PURGE_TRANSMIT
- * (from it), and tells by SET_ERRORS of bytes that came to it damaged; a client has CHR_EVENT_LINE_ERROR and GET_ERRORS for that.
- * A peer that knows nothing of this leaves a plain telnet line: then CHR_ERR_NOT_SUPPORTED. */
+/* A serial line over the network (socket with com-port=on, RFC 2217). A client drives the line at its server: what
+ * it sets counts from then on, is sent to each new server, and is corrected by CHR_EVENT_SERIAL where the server has
+ * something else in force. The modem lines are as the server told them last. A server is that line: what its client
+ * sets is in force at once, and told by CHR_EVENT_SERIAL; a frontend that can't have it says what it has, by
+ * SET_PARAMS or SET_FLOW from inside the handler, and that is what the client is answered. Between the two lies a
+ * null modem: a client's DTR is CHR_TIOCM_DSR and CAR here, its RTS is CTS, and SET_TIOCM the other way round; a
+ * frontend with CTS, CAR, RI or DSR to tell sets just those. Break is CHR_EVENT_BREAK and SET_BREAK. A server's
+ * frontend that holds bytes of its own drops them at CHR_EVENT_PURGE_RECEIVE (on their way to the client) and
+ * PURGE_TRANSMIT (from it), and tells by SET_ERRORS of bytes that came to it damaged; a client has
+ * CHR_EVENT_LINE_ERROR and GET_ERRORS for that. A peer that knows nothing of this leaves a plain telnet line: then
+ * CHR_ERR_NOT_SUPPORTED. */
 
 /* A line that is unplugged or not connected at the moment takes these when it comes back (serial with reconnect-ms, com-port). */
 typedef struct chr_serial_params {
@@ -567,10 +586,12 @@ enum {
 
 enum { CHR_FLOW_NONE, CHR_FLOW_XONXOFF, CHR_FLOW_RTSCTS }; /* both ways */
 
-/* One for what the line sends, another for what it receives. The same for both is that one itself: CHR_FLOW_SPLIT(f, f) reads back as f. */
+/* One for what the line sends, another for what it receives. The same for both is that one itself: CHR_FLOW_SPLIT(f,
+ * f) reads back as f. */
 #define CHR_FLOW_SPLIT(outbound, inbound) ((outbound) | ((inbound) + 1) << 4)
 
-enum { CHR_PURGE_RECEIVE = 1, CHR_PURGE_TRANSMIT = 2 }; /* what has come in and is not yet read; what is written and not yet sent */
+enum { CHR_PURGE_RECEIVE = 1, CHR_PURGE_TRANSMIT = 2 }; /* what has come in and is not yet read; what is written and
+                                                           not yet sent */
 
 enum { CHR_LINE_OVERRUN = 0x02, CHR_LINE_PARITY = 0x04, CHR_LINE_FRAMING = 0x08 };
 
@@ -594,13 +615,17 @@ CHARDEV_API int chr_fe_get_msgfds(chr_frontend *fe, int *fds, int count);
 CHARDEV_API void chr_fe_set_open(chr_frontend *fe, int is_open);          /* tells the backend whether this side is there */
 CHARDEV_API int  chr_fe_set_echo(chr_frontend *fe, int echo);             /* CHR_IOCTL_SET_ECHO */
 CHARDEV_API void chr_fe_take_focus(chr_frontend *fe);                     /* on a mux: input comes to this frontend from now on */
-CHARDEV_API int  chr_fe_disconnect(chr_frontend *fe);                     /* closes the peer, or all clients; a server listens again */
-/* Half-close: "I write no more". What was written goes out first (obuf=, layers), then the end of it: FIN on a socket, close_notify
- * in TLS, a Close frame in websocket (its peer answers with its own, which ends both directions); fd, file and pipe close a
- * descriptor that serves output alone. Input goes on. Writes return CHR_ERR_DISCONNECTED from here on, until the next OPENED. On a
- * socket CLOSED comes when the peer ends its side too. Returns 0, also when it was said already or has to wait for what is queued;
- * CHR_ERR_NOT_SUPPORTED (stdio, pty, serial, udp, null and other kinds without an end of output; a mux with several frontends),
- * CHR_ERR_DISCONNECTED (nobody there). A hub passes it to all members. Owner thread; any handler may call it; never blocks. */
+CHARDEV_API int  chr_fe_disconnect(chr_frontend *fe);                     /* closes the peer, or all clients; a
+                                                                             server listens again. 0,
+                                                                             CHR_ERR_NOT_SUPPORTED */
+/* Half-close: "I write no more". What was written goes out first (obuf=, layers), then the end of it: FIN on a
+ * socket, close_notify in TLS, a Close frame in websocket (its peer answers with its own, which ends both
+ * directions); fd, file and pipe close a descriptor that serves output alone. Input goes on. Writes return
+ * CHR_ERR_DISCONNECTED from here on, until the next OPENED. On a socket CLOSED comes when the peer ends its side
+ * too. Returns 0, also when it was said already or has to wait for what is queued; CHR_ERR_NOT_SUPPORTED (stdio,
+ * pty, serial, udp, null and other kinds without an end of output; a mux with several frontends),
+ * CHR_ERR_DISCONNECTED (nobody there). A hub passes it to all members. Owner thread; any handler may call it; never
+ * blocks. */
 CHARDEV_API int  chr_fe_shutdown(chr_frontend *fe);
 CHARDEV_API int  chr_fe_wait_connected(chr_frontend *fe, chr_error *err); /* chr_wait_connected() of its chardev */
 CHARDEV_API int  chr_fe_backend_open(const chr_frontend *fe);             /* be_open: the far side is there */
@@ -614,15 +639,16 @@ CHARDEV_API int  chr_fe_backend_open(const chr_frontend *fe);             /* be_
  * open got. The state is freed after that, when the last dispatch that may touch it is over: after chr_be_write() and
  * chr_be_event() look at dev->removed.
  *
- * Slots run quiet, inside of somebody's call: no handler comes from there. `open` and all others may send events and say
- * chr_be_writable(): they come from the loop (of several equal ones one, and of ints that are no CHR_EVENT_... the last). The room that
- * chr_be_can_write() tells there is 0, and the loop asks again with `update`. chr_be_write() is for the loop (watches, timers, idles)
- * alone. Outside of slots and of the loop, in a test, the chr_be_...() calls deliver at once, and what handlers remove meanwhile stays
- * in memory until the next dispatch is over.
+ * Slots run quiet, inside of somebody's call: no handler comes from there. `open` and all others may send events and
+ * say chr_be_writable(): they come from the loop (of several equal ones one, and of ints that are no CHR_EVENT_... the
+ * last). The room that chr_be_can_write() tells there is 0, and the loop asks again with `update`. chr_be_write() is
+ * for the loop (watches, timers, idles) alone. Outside of slots and of the loop, in a test, the chr_be_...() calls
+ * deliver at once, and what handlers remove meanwhile stays in memory until the next dispatch is over.
  *
- * Descriptors in options (CHR_OPTION_FD) may be given back as long as dev->given is not NULL: leave them open in `close` then.
- * With CHARDEV_THREADS `write`, `read` and `wait_fd` may be called on any thread, with the lock. They start idles and timers, but no
- * watches, and post what else there is to do with an idle. `update` is called on the owner thread, from the loop.
+ * Descriptors in options (CHR_OPTION_FD) may be given back as long as dev->given is not NULL: leave them open in
+ * `close` then. With CHARDEV_THREADS `write`, `read` and `wait_fd` may be called on any thread, with the lock. They
+ * start idles and timers, but no watches, and post what else there is to do with an idle. `update` is called on the
+ * owner thread, from the loop.
  */
 
 /* How bytes go: the hot part of a backend. */
@@ -636,7 +662,8 @@ typedef struct chr_io {
                                                                  nothing to wait on */
 } chr_io;
 
-/* For backends with connections that come and go, or whose output can end. Any may be NULL: then CHR_ERR_NOT_SUPPORTED. */
+/* For backends with connections that come and go, or whose output can end. Any may be NULL: then
+ * CHR_ERR_NOT_SUPPORTED. */
 typedef struct chr_peer_slots {
     int (*disconnect)(chr_dev *dev);
     int (*wait_connected)(chr_dev *dev, chr_error *err);
@@ -683,8 +710,9 @@ struct chr_backend {
     void            (*set_open)(chr_dev *dev, int is_open);        /* the frontend's side came or went; or NULL */
     const chr_peer_slots    *peer;                                 /* or NULL */
     const chr_sharing_slots *sharing;                              /* or NULL */
-    int               fixed;                                       /* 1 = it stands on other chardevs: chr_change() neither takes
-                                                                      it away nor puts it in, and no mux or hub goes on it */
+    int               fixed;                                       /* 1 = it stands on other chardevs: chr_change()
+                                                                      neither takes it away nor puts it in, and no
+                                                                      mux or hub goes on it */
     const chr_input_slots   *input;                                /* or NULL */
 };
 
@@ -706,14 +734,17 @@ struct chr_dev {
     chr_idle           notify;       /* brings them */
     int                input_over;   /* set by INPUT_END, cleared by OPENED and CLOSED */
     int                ending;       /* output ends as soon as what is queued is out */
-    int64_t            stalled;      /* since when output has been waiting and none has left; 0 = that is not known */
+    int64_t            stalled;      /* since when output has been waiting and none has left; 0 = not known */
     uint64_t           stalled_left; /* how much had left by then */
-    chr_dev           *next_starved, **starved; /* its frontend had no room when last asked: it is asked again each step */
+    chr_dev           *next_starved, **starved; /* its frontend had no room when last asked: it is asked again each
+                                                   step */
     uint64_t           bytes_in, bytes_out, bytes_dropped;
-    int                extras;       /* writes take the long way: there is a log, an outbox or a recorder, or output ends */
+    int                extras;       /* writes take the long way: there is a log, an outbox or a recorder, or output
+                                        ends */
     struct chr__log   *log;
     struct chr__outbox *outbox;      /* history= and obuf= */
-    struct chr__given *given;        /* descriptors in the options, while they are the giver's still: `close` leaves them open */
+    struct chr__given *given;        /* descriptors in the options, while they are the giver's still: `close` leaves
+                                        them open */
     unsigned           record_number; /* what the recorder calls it */
     chr_dev           *companion;    /* made together with it (ID-base of a mux): goes with it */
     chr_dev           *next;
@@ -726,8 +757,8 @@ CHARDEV_API const chr_backend *chr_backend_find(chr_context *ctx, const char *na
 /* Walks all: NULL gives the first; NULL comes after the last. */
 CHARDEV_API const chr_backend *chr_backend_next(chr_context *ctx, const chr_backend *kind);
 
-CHARDEV_API int  chr_be_can_write(chr_dev *dev);                            /* how many bytes the frontend takes now; events that
-                                                                               wait come first */
+CHARDEV_API int  chr_be_can_write(chr_dev *dev);                            /* how many bytes the frontend takes now;
+                                                                               events that wait come first */
 CHARDEV_API void chr_be_write(chr_dev *dev, const void *buf, size_t len);   /* input for it, at most that many */
 CHARDEV_API void chr_be_event(chr_dev *dev, int event);                     /* CHR_EVENT_..., or any other int */
 CHARDEV_API int  chr_be_wants_writable(const chr_dev *dev);                 /* whether a frontend waits to write more */
@@ -770,7 +801,8 @@ typedef struct chr_hub_options {
     const char *const *chardevs; /* the ids of its members, then NULL; required */
 } chr_hub_options;
 
-typedef struct chr_fd_options { /* from success on the chardev owns the descriptors; O_NONBLOCK of theirs is neither needed nor changed */
+typedef struct chr_fd_options { /* from success on the chardev owns the descriptors; O_NONBLOCK of theirs is neither
+                                   needed nor changed */
     chr_common_options common;
     int                in;  /* read from here, -1 = no input */
     int                out; /* write to here, may be the same; -1 = no output */
@@ -793,9 +825,10 @@ typedef struct chr_pty_options {
     const char        *path; /* a symlink to the slave is made here, or NULL; a stale one to a pty is replaced */
 } chr_pty_options;
 
-/* Descriptors 0 and 1 stay the process's. A standard input that is closed has ended, as /dev/null; to a standard output that is closed
- * writes are CHR_ERR_DISCONNECTED; with both closed the creation is. A terminal is raw while the process is in its foreground; at the
- * end, also after SIGKILL, its settings are put back unless others have set it since. */
+/* Descriptors 0 and 1 stay the process's. A standard input that is closed has ended, as /dev/null; to a standard
+ * output that is closed writes are CHR_ERR_DISCONNECTED; with both closed the creation is. A terminal is raw while
+ * the process is in its foreground; at the end, also after SIGKILL, its settings are put back unless others have set
+ * it since. */
 typedef struct chr_stdio_options {
     chr_common_options common;
     chr_bool           signal; /* default on: ^C and friends are signals, not input */
@@ -803,8 +836,9 @@ typedef struct chr_stdio_options {
 
 typedef struct chr_serial_options {
     chr_common_options common;
-    const char        *path;         /* a terminal device; required. Another character device (/dev/null) has data, but no line: its
-                                        ioctls are CHR_ERR_NOT_SUPPORTED, and at the end of its input it can still be written */
+    const char        *path;         /* a terminal device; required. Another character device (/dev/null) has data,
+                                        but no line: its ioctls are CHR_ERR_NOT_SUPPORTED, and at the end of its
+                                        input it can still be written */
     int64_t            reconnect_ms; /* an unplugged device is opened again after so many milliseconds; 0 = never */
 } chr_serial_options;
 
@@ -847,20 +881,29 @@ typedef struct chr_socket_options {
     int64_t            reconnect_ms; /* the same in milliseconds; not both */
     chr_bool           telnet, tn3270, websocket; /* what is spoken over the connection; default: raw */
     chr_bool           com_port;     /* telnet: with the settings and modem lines of a serial line, RFC 2217; default off */
-    const char        *terminal_type; /* telnet client: the terminal's name for its server; NULL: "unknown", tn3270: "IBM-3278-2-E" */
+    const char        *terminal_type; /* telnet client: the terminal's name for its server; NULL: "unknown", tn3270:
+                                         "IBM-3278-2-E" */
     chr_bool           websocket_text; /* websocket: text frames are input too; default off: refused */
-    const char        *ws_path;      /* websocket server: which paths are served, with * and ?; default: any. Client: path and query */
-    const char *const *ws_origin;    /* websocket server: web pages of these origins are let in too, with * and ?; then NULL */
-    const char        *ws_page;      /* websocket server: who asks for / without an upgrade gets this file */
-    chr_bool           half_close;   /* the peer's end of input is CHR_EVENT_INPUT_END, output goes on; default off: CLOSED */
-    chr_bool           keep_alive;   /* a peer that has vanished is found out: TCP keep-alive, and pings on a websocket; default off */
-    int64_t            keep_alive_idle, keep_alive_interval; /* seconds without a sign of life until the first question, and between
-                                        questions; 0 = as the system has it, websocket: 30 and 10 */
-    int64_t            keep_alive_count; /* unanswered questions that are the end; 0 = as the system has it, websocket: 3 */
+    const char        *ws_path;      /* websocket server: the paths served, with * and ?; NULL: any. Client: path and
+                                        query; NULL: / */
+    const char *const *ws_origin;    /* websocket server: web pages of these origins are let in too, with * and ?;
+                                        then NULL */
+    const char        *ws_page;      /* websocket server: the file that a plain GET / gets; NULL: 426 */
+    chr_bool           half_close;   /* the peer's end of input is CHR_EVENT_INPUT_END, output goes on; default off:
+                                        CLOSED */
+    chr_bool           keep_alive;   /* detects a peer that has vanished: TCP keep-alive, pings on a websocket;
+                                        default off */
+    int64_t            keep_alive_idle, keep_alive_interval; /* seconds of silence before the first probe, and between
+                                        probes; 0 = as the system has it, websocket: 30 and 10 */
+    int64_t            keep_alive_count; /* unanswered probes that end the connection; 0 = as the system has it,
+                                            websocket: 3 */
     int64_t            idle_timeout; /* seconds: a peer that sends nothing for so long is closed; 0 = never */
     chr_bool           replace;      /* server: a new peer takes the place of the old one; default off: it waits */
-    int64_t            clients;      /* server: so many peers at once, at most 64; output goes to all, input comes from any; default 1 */
-    const char        *tls_creds, *tls_authz, *tls_hostname;
+    int64_t            clients;      /* server: so many peers at once, at most 64; output goes to all, input comes
+                                        from any; default 1 */
+    const char        *tls_creds;    /* id of TLS credentials, chr_tls_creds_add(); NULL = no TLS */
+    const char        *tls_authz;    /* server: id of the list of peers that are let in, chr_authz_add(); NULL = all */
+    const char        *tls_hostname; /* client: whom to expect in the server's certificate; NULL = host */
 } chr_socket_options;
 
 typedef struct chr_spicevmc_options {
@@ -880,8 +923,9 @@ typedef struct chr_spiceport_options {
 #ifndef CHARDEV_NO_RINGBUF
 typedef enum chr_format { CHR_UTF8, CHR_BASE64 } chr_format; /* BASE64: RFC 4648 section 4 */
 
-/* Appends text to a ring buffer as if the guest had written it; base64 is decoded first. Returns the bytes stored: the last ones, as
- * many as fit, of a longer text; or CHR_ERR_NOT_SUPPORTED (not a ringbuf), CHR_ERR_INVALID (bad base64). */
+/* Appends text to a ring buffer as if the guest had written it; base64 is decoded first. Returns the bytes stored:
+ * the last ones, as many as fit, of a longer text; or CHR_ERR_NOT_SUPPORTED (not a ringbuf), CHR_ERR_INVALID (bad
+ * base64). */
 CHARDEV_API int chr_ringbuf_write(chr_dev *dev, const char *text, size_t len, chr_format format, chr_error *err);
 /* Takes up to `size` bytes out, oldest first, as text into out[capacity] (no zero is added). Returns the text's length: it
  * takes no more than fits. utf8: whole sequences only; bytes that are none become U+FFFD. CHR_ERR_NOT_SUPPORTED. */
@@ -893,19 +937,21 @@ CHARDEV_API int chr_ringbuf_count(const chr_dev *dev);
 /* TLS for sockets: tls-creds=ID, tls-authz=ID. Without CHARDEV_MBEDTLS the first two are CHR_ERR_NOT_SUPPORTED. Both objects are
  * looked up at each new connection, so that they may be replaced while chardevs live; what is connected goes on with what it has.
  *
- * "tls-creds-x509,id=ID,endpoint=server|client,dir=DIR" takes ca-cert.pem, ca-crl.pem (if there), and server-cert.pem and
- * server-key.pem, or client-... (if there), from DIR; cafile= crlfile= certfile= keyfile= name them one by one. A client always
- * verifies its server and the name it goes by; a server asks for certificates unless verify-peer=off.
- * "tls-creds-psk,id=ID,endpoint=...,keyfile=PATH" (or dir=DIR, for DIR/keys.psk) has keys shared by both sides: lines of NAME:HEX;
- * a client is username=NAME. Both take min-version=1.2|1.3, and priority=SUITE:SUITE...: only these cipher suites, by mbed TLS's
- * names, the best first. Files are read here, once; a file of secret keys that others than its owner may read or write gets one line
- * in the log. The memory inside mbed TLS comes from its own allocator.
+ * "tls-creds-x509,id=ID,endpoint=server|client,dir=DIR" takes ca-cert.pem, ca-crl.pem (if there), and server-cert.pem
+ * and server-key.pem, or client-... (if there), from DIR; cafile= crlfile= certfile= keyfile= name them one by one. A
+ * client always verifies its server and the name it goes by; a server asks for certificates unless verify-peer=off.
+ * "tls-creds-psk,id=ID,endpoint=...,keyfile=PATH" (or dir=DIR, for DIR/keys.psk) has keys shared by both sides: lines
+ * of NAME:HEX; a client is username=NAME. Both take min-version=1.2|1.3, and priority=SUITE:SUITE...: only these cipher
+ * suites, by mbed TLS's names, the best first. Files are read here, once; a file of secret keys that others than its
+ * owner may read or write gets one line in the log. The memory inside mbed TLS comes from its own allocator.
  * CHR_ERR_INVALID, CHR_ERR_EXISTS, CHR_ERR_NOT_FOUND, CHR_ERR_NO_MEMORY, CHR_ERR_HELP. */
 CHARDEV_API int chr_tls_creds_add(chr_context *ctx, const char *options, chr_error *err);
-/* "authz-list,id=ID,match=NAME" lets a peer in by its certificate's distinguished name (RFC 2253, written and escaped exactly as
- * `openssl x509 -noout -subject -nameopt RFC2253` prints it: "CN=fred,,O=Example,,C=DE", a comma is doubled in options), or by its psk
- * name. With format=glob, '*' matches any text and '?' one character; a comma in the pattern never matches one that is escaped in the
- * name. A name that is malformed, or longer than 4095 bytes, matches nothing. The same id again adds to the list. A socket with tls-authz= lets nobody in who is on no list of that id, nobody at all where there is none. */
+/* "authz-list,id=ID,match=NAME" lets a peer in by its certificate's distinguished name (RFC 2253, written and
+ * escaped exactly as `openssl x509 -noout -subject -nameopt RFC2253` prints it: "CN=fred,,O=Example,,C=DE", a comma
+ * is doubled in options), or by its psk name. With format=glob, '*' matches any text and '?' one character; a comma
+ * in the pattern never matches one that is escaped in the name. A name that is malformed, or longer than 4095 bytes,
+ * matches nothing. The same id again adds to the list. A socket with tls-authz= lets nobody in who is on no list of
+ * that id, nobody at all where there is none. */
 CHARDEV_API int chr_authz_add(chr_context *ctx, const char *options, chr_error *err);
 /* CHR_ERR_NOT_FOUND. */
 CHARDEV_API int chr_tls_creds_remove(chr_context *ctx, const char *id, chr_error *err);
@@ -936,8 +982,8 @@ CHARDEV_API int chr_braille_resized(chr_dev *dev);
 CHARDEV_API void chr_spice_set_server(chr_context *ctx, void *server);
 #endif
 
-/* Between the two, OPENED is held back on every mux, so that banners go to the frontend that has the focus in the end; and so is input for
- * frontends that have not been told OPENED. */
+/* Between the two, OPENED is held back on every mux, so that banners go to the frontend that has the focus in the
+ * end; and so is input for frontends that have not been told OPENED. */
 CHARDEV_API void chr_mux_suspend_open(chr_context *ctx);
 CHARDEV_API void chr_mux_resume_open(chr_context *ctx);
 
@@ -954,12 +1000,13 @@ CHARDEV_API int chr_input_sync(chr_dev *dev);
 /* ====================================================================================================================
  * >>record   what crosses the frontends' edges, written to a file and played again
  * ====================================================================================================================
- * Recorded are, with their time: input and events as they come from the backend, what each write, read, ioctl, disconnect,
- * shutdown and wait answered, and when more could be written. A replay puts a backend that reads the file in the place of each chardev that
- * was recorded: the same calls get the same answers, and input and events come at the same times, with nobody at the far side.
- * A frontend that does the same at the same times does so again, byte for byte: give the context a clock that says so (see
- * chr_config). A chardev with several frontends (mux) is not recorded but the one under it: it lives again on top of that.
- * Not recorded are passed descriptors, what chr_query() tells, and calls at the back of a chardev (chr_ringbuf_read()).
+ * Recorded are, with their time: input and events as they come from the backend, what each write, read, ioctl,
+ * disconnect, shutdown and wait answered, and when more could be written. A replay puts a backend that reads the file
+ * in the place of each chardev that was recorded: the same calls get the same answers, and input and events come at the
+ * same times, with nobody at the far side. A frontend that does the same at the same times does so again, byte for
+ * byte: give the context a clock that says so (see chr_config). A chardev with several frontends (mux) is not recorded
+ * but the one under it: it lives again on top of that. Not recorded are passed descriptors, what chr_query() tells, and
+ * calls at the back of a chardev (chr_ringbuf_read()).
  *
  * The file, all numbers little-endian. First 24 bytes:
  *
@@ -995,9 +1042,9 @@ CHARDEV_API int chr_input_sync(chr_dev *dev);
  *     13 shutdown         what it returned  0
  */
 
-/* Records all chardevs, those that are there and those to come, into a new file. CHR_ERR_BUSY while one is under way; errors of
- * opening. If the file can't be written later on, or chardev number 65537 comes, recording ends with one line in the log: the number
- * in the file has 16 bits, and one that was removed keeps its own. */
+/* Records all chardevs, those that are there and those to come, into a new file. CHR_ERR_BUSY while one is under
+ * way; errors of opening. If the file can't be written later on, or chardev number 65537 comes, recording ends with
+ * one line in the log: the number in the file has 16 bits, and one that was removed keeps its own. */
 CHARDEV_API int chr_record_start(chr_context *ctx, const char *path, chr_error *err);
 /* Ends the file. CHR_ERR_NOT_FOUND when nothing is (or was, after a failure) being recorded. chr_context_free() does it, too. */
 CHARDEV_API int chr_record_stop(chr_context *ctx);
@@ -1151,7 +1198,8 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #if defined(__GNUC__)
 #define CHR__PRIVATE static __attribute__((unused))
 #define CHR__HOT __attribute__((hot))
-#define CHR__HOT_INLINE static inline __attribute__((always_inline)) /* a few instructions that every message runs through */
+#define CHR__HOT_INLINE static inline __attribute__((always_inline)) /* a few instructions that every message runs
+                                                                        through */
 #define CHR__COLD static __attribute__((unused, noinline, cold))
 #else
 #define CHR__PRIVATE static
@@ -1503,8 +1551,9 @@ static int chr__os_close(int fd)
     return fd < 0 ? 0 : CHR_SYS(close)(fd); /* not again after EINTR: the descriptor is gone on the systems we know */
 }
 
-/* Every descriptor that the library creates passes through here. None is ever 0, 1 or 2: with those the whole process, and what it
- * starts, reads and writes. Takes the result of the call that created it; -1 and errno on failure. */
+/* Every descriptor that the library creates passes through here. None is ever 0, 1 or 2: with those the whole
+ * process, and what it starts, reads and writes. Takes the result of the call that created it; -1 and errno on
+ * failure. */
 static int chr__os_above_standard(int fd)
 {
     int error, moved;
@@ -1671,13 +1720,15 @@ CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
     return n < 0 ? chr__os_code(errno) : (int)n;
 }
 
-/* -- input and output that neither blocks nor raises a signal: by the type of the descriptor, found once, when it is opened -- */
+/* -- input and output that neither blocks nor raises a signal: by the type of the descriptor, found once, when it is
+ * opened -- */
 
 typedef enum chr__fd_type {
     CHR__FD_PLAIN,       /* never blocks, or O_NONBLOCK is ours to set; a write raises no signal */
     CHR__FD_SOCKET,      /* the flags of send() and recv() say both */
     CHR__FD_LOUD,        /* as plain, but a write may raise SIGPIPE (a pipe) or SIGXFSZ (a file) */
-    CHR__FD_SHARED,      /* others have the open file description too, so it blocks and O_NONBLOCK is not ours to set: a device */
+    CHR__FD_SHARED,      /* others have the open file description too, so it blocks and O_NONBLOCK is not ours to
+                            set: a device */
     CHR__FD_SHARED_PIPE  /* the same, and a write may raise SIGPIPE */
 } chr__fd_type;
 
@@ -1709,8 +1760,9 @@ CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_ours)
     return is_ours || !S_ISCHR(info.st_mode) || chr__os_is_memory_device(&info) ? CHR__FD_PLAIN : CHR__FD_SHARED;
 }
 
-/* SIGPIPE and SIGXFSZ are for programs that forget to look at the results of write(), SIGTTOU for those that don't know of jobs.
- * They are blocked in this thread for the length of one call, and what the call has raised is taken away again. */
+/* SIGPIPE and SIGXFSZ are for programs that forget to look at the results of write(), SIGTTOU for those that don't
+ * know of jobs. They are blocked in this thread for the length of one call, and what the call has raised is taken
+ * away again. */
 typedef struct chr__hush {
     sigset_t mask, before; /* before: pending already, so not ours to take away */
 } chr__hush;
@@ -1770,8 +1822,8 @@ static int chr__os_shared_ready(int fd, short events)
     return -1;
 }
 
-/* What poll() calls writable takes so much at least: PIPE_BUF bytes in a pipe; in a terminal one byte that it expands (a newline), or a
- * few that it does not. */
+/* What poll() calls writable takes so much at least: PIPE_BUF bytes in a pipe; in a terminal one byte that it
+ * expands (a newline), or a few that it does not. */
 static size_t chr__os_piece(chr__fd_type type, const char *from, size_t len)
 {
     size_t most = type == CHR__FD_SHARED_PIPE ? _POSIX_PIPE_BUF : 16, i;
@@ -1852,8 +1904,8 @@ CHR__PRIVATE int chr__os_write_plain(int fd, const void *buf, size_t len)
     return n < 0 ? chr__os_code(errno) : (int)n;
 }
 
-/* The one function that writes bytes to a descriptor, whatever it is. It does not block, and no signal comes of it. Bytes taken, or an
- * error. For sockets, terminals and other devices it is one system call. */
+/* The one function that writes bytes to a descriptor, whatever it is. It does not block, and no signal comes of it.
+ * Bytes taken, or an error. For sockets, terminals and other devices it is one system call. */
 CHR__PRIVATE int chr__os_write(int fd, chr__fd_type type, const void *buf, size_t len)
 {
     if (type == CHR__FD_SOCKET)
@@ -1919,8 +1971,8 @@ static int chr__os_open_same(const char *path, int flags, const struct stat *as)
 
     if (fd < 0)
         return -1;
-    if (CHR_SYS(fstat)(fd, &info) == 0 && info.st_dev == as->st_dev && info.st_ino == as->st_ino && info.st_rdev == as->st_rdev &&
-        (CHR_SYS(fcntl)(fd, F_GETFL) & O_NONBLOCK))
+    if (CHR_SYS(fstat)(fd, &info) == 0 && info.st_dev == as->st_dev && info.st_ino == as->st_ino &&
+        info.st_rdev == as->st_rdev && (CHR_SYS(fcntl)(fd, F_GETFL) & O_NONBLOCK))
         return fd;
     chr__os_close(fd); /* where /dev/fd/N is a dup(), its flags are those of fd */
     return -1;
@@ -1938,9 +1990,9 @@ static int chr__os_is_pty_master(int fd)
 #endif
 }
 
-/* An inherited pipe or terminal is one open file description that others have too: a shell, a parent, a neighbour. Its O_NONBLOCK would
- * be theirs, and theirs is ours. So it is opened anew for one direction, under a number of its own; where that can't be, the result is
- * `fd` itself. Either way *type says how it is read and written. */
+/* An inherited pipe or terminal is one open file description that others have too: a shell, a parent, a neighbour.
+ * Its O_NONBLOCK would be theirs, and theirs is ours. So it is opened anew for one direction, under a number of its
+ * own; where that can't be, the result is `fd` itself. Either way *type says how it is read and written. */
 static int chr__os_unshare(int fd, int direction, chr__fd_type *type)
 {
     struct stat info;
@@ -2215,8 +2267,8 @@ CHR__PRIVATE int chr__os_terminal_ioctl(int fd, chr__request request, void *arg)
     return n < 0 ? chr__os_code(error) : 0;
 }
 
-/* A terminal from which a shell has started us, and which it has given to another job since, or taken back: its settings are that
- * one's business. Any other terminal has no such jobs. */
+/* A terminal from which a shell has started us, and which it has given to another job since, or taken back: its
+ * settings are that one's business. Any other terminal has no such jobs. */
 CHR__PRIVATE int chr__os_is_background(int fd)
 {
     pid_t foreground = tcgetpgrp(fd);
@@ -2247,10 +2299,10 @@ CHR__PRIVATE void chr__os_termios_echo(chr__termios *settings, int echo)
 }
 
 #if CHARDEV_HAS_STDIO
-/* The process's terminal: the one thing that is there once per process, and so the one global. Its settings are put back at close and
- * by atexit(). For all other ends (a signal, _exit, SIGKILL) a small watcher process stays behind that puts them back when it sees us
- * gone: a handler would change a signal's disposition, and could not see SIGKILL. Both put back only what is still as we have set it:
- * what a shell or stty has set since is theirs. */
+/* The process's terminal: the one thing that is there once per process, and so the one global. Its settings are put
+ * back at close and by atexit(). For all other ends (a signal, _exit, SIGKILL) a small watcher process stays behind
+ * that puts them back when it sees us gone: a handler would change a signal's disposition, and could not see
+ * SIGKILL. Both put back only what is still as we have set it: what a shell or stty has set since is theirs. */
 typedef struct chr__terminal_state {
     int          is_over;      /* to the watcher: all is put back, go */
     int          is_set;
@@ -2271,7 +2323,8 @@ enum { CHR__TERMINAL_SHELL_MS = 20 };
 
 static int chr__termios_same(const chr__termios *a, const chr__termios *b)
 {
-    return a->c_iflag == b->c_iflag && a->c_oflag == b->c_oflag && a->c_cflag == b->c_cflag && a->c_lflag == b->c_lflag &&
+    return a->c_iflag == b->c_iflag && a->c_oflag == b->c_oflag && a->c_cflag == b->c_cflag &&
+        a->c_lflag == b->c_lflag &&
            memcmp(a->c_cc, b->c_cc, sizeof a->c_cc) == 0;
 }
 
@@ -2300,8 +2353,8 @@ static void chr__terminal_close_others(int pipe_fd)
         close((int)fd);
 }
 
-/* Readable when the process is gone, also where a child of its own still has the pipe. -1 = the system has no such thing; then *is_gone
- * may say that the process is gone already. */
+/* Readable when the process is gone, also where a child of its own still has the pipe. -1 = the system has no such
+ * thing; then *is_gone may say that the process is gone already. */
 static int chr__terminal_pidfd(pid_t owner, int *is_gone)
 {
     int fd = -1;
@@ -2353,8 +2406,9 @@ static void chr__terminal_watch(int pipe_fd, pid_t owner)
     _exit(0);
 }
 
-/* Twice forked, so that it is nobody's child and no wait() of the program's meets it. It is in another session before we go on: no
- * signal of the terminal and none to our process group ends it with us. Signals stay blocked in it. */
+/* Twice forked, so that it is nobody's child and no wait() of the program's meets it. It is in another session
+ * before we go on: no signal of the terminal and none to our process group ends it with us. Signals stay blocked in
+ * it. */
 static pid_t chr__terminal_fork(int pipe_fd, pid_t owner)
 {
     sigset_t all, mask;
@@ -2437,8 +2491,9 @@ static int chr__os_terminal_acquire(const char *id, chr_error *err)
     return code;
 }
 
-/* The terminal as the holder wants it; nothing happens when it is so already. In the background nothing is touched, and it is no error:
- * the next call from the foreground does it. What others have set meanwhile is what is put back at the end. */
+/* The terminal as the holder wants it; nothing happens when it is so already. In the background nothing is touched,
+ * and it is no error: the next call from the foreground does it. What others have set meanwhile is what is put back
+ * at the end. */
 static int chr__os_terminal_make_raw(int with_signals, int echo)
 {
     chr__terminal_state *state = &chr__terminal.state;
@@ -2514,7 +2569,8 @@ static int chr__os_notifier_read(int fd, chr__file_news *news)
         memcpy(&event, bytes + (size_t)i * sizeof event, sizeof event);
         news[i].number = event.wd;
         news[i].what = (event.mask & IN_OPEN ? CHR__FILE_OPENED : 0) | (event.mask & IN_CLOSE ? CHR__FILE_CLOSED : 0) |
-                       (event.mask & IN_ATTRIB ? CHR__FILE_CHANGED : 0) | (event.mask & IN_Q_OVERFLOW ? CHR__FILE_ANY : 0);
+                       (event.mask & IN_ATTRIB ? CHR__FILE_CHANGED : 0) |
+                       (event.mask & IN_Q_OVERFLOW ? CHR__FILE_ANY : 0);
     }
     return n;
 }
@@ -2956,8 +3012,8 @@ static int chr__os_accept(int fd)
     return chr__os_code(error == EAGAIN ? EIO : error);
 }
 
-/* TCP asks a silent peer whether it is there: seconds, seconds and a count; 0 = as the system has it. Output that nobody acknowledges is
- * given up after as long. What a system has no name for stays as it is. */
+/* TCP asks a silent peer whether it is there: seconds, seconds and a count; 0 = as the system has it. Output that
+ * nobody acknowledges is given up after as long. What a system has no name for stays as it is. */
 static void chr__os_keep_alive(int fd, int idle, int interval, int count)
 {
     int on = 1;
@@ -2980,7 +3036,8 @@ static void chr__os_keep_alive(int fd, int idle, int interval, int count)
 #endif
 #ifdef TCP_USER_TIMEOUT
     if (idle > 0) {
-        unsigned ms = 1000u * ((unsigned)idle + (interval > 0 ? (unsigned)interval : 75u) * (count > 0 ? (unsigned)count : 9u));
+        unsigned ms = 1000u * ((unsigned)idle + (interval > 0 ? (unsigned)interval : 75u) *
+                               (count > 0 ? (unsigned)count : 9u));
         (void)CHR_SYS(setsockopt)(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms);
     }
 #endif
@@ -3008,8 +3065,9 @@ CHR__PRIVATE int chr__os_is_on_loopback(int fd)
         return 0;
     if (address.any.sa_family == AF_INET)
         return ntohl(address.in.sin_addr.s_addr) >> 24 == 127;
-    return address.any.sa_family == AF_INET6 && (memcmp(&address.in6.sin6_addr, &in6addr_loopback, sizeof in6addr_loopback) == 0 ||
-                                                 memcmp(&address.in6.sin6_addr, mapped, sizeof mapped) == 0);
+    return address.any.sa_family == AF_INET6 &&
+        (memcmp(&address.in6.sin6_addr, &in6addr_loopback, sizeof in6addr_loopback) == 0 ||
+         memcmp(&address.in6.sin6_addr, mapped, sizeof mapped) == 0);
 }
 
 static void chr__os_nodelay(int fd)
@@ -3019,7 +3077,8 @@ static void chr__os_nodelay(int fd)
     (void)CHR_SYS(setsockopt)(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* fails where it means nothing */
 }
 
-/* Urgent data stays in its place among the bytes (RFC 6093 section 6): without it, the system takes the byte at the mark out of the stream. */
+/* Urgent data stays in its place among the bytes (RFC 6093 section 6): without it, the system takes the byte at the
+ * mark out of the stream. */
 static void chr__os_urgent_inline(int fd)
 {
     int on = 1;
@@ -3104,7 +3163,8 @@ static int chr__os_send_fds(int fd, const void *buf, size_t len, const int *fds,
     return n < 0 ? chr__os_code(errno) : (int)n;
 }
 
-/* As they should arrive: CLOEXEC and blocking, whatever the sender had, and above the standard ones. -1 when that fails: it is gone. */
+/* As they should arrive: CLOEXEC and blocking, whatever the sender had, and above the standard ones. -1 when that
+ * fails: it is gone. */
 static int chr__os_received_fd(int fd)
 {
     int flags;
@@ -3334,7 +3394,8 @@ static const struct {
     speed_t code;
 } chr__speeds[] = {
     { 50, B50 }, { 75, B75 }, { 110, B110 }, { 134, B134 }, { 150, B150 }, { 200, B200 }, { 300, B300 }, { 600, B600 },
-    { 1200, B1200 }, { 1800, B1800 }, { 2400, B2400 }, { 4800, B4800 }, { 9600, B9600 }, { 19200, B19200 }, { 38400, B38400 },
+    { 1200, B1200 }, { 1800, B1800 }, { 2400, B2400 }, { 4800, B4800 }, { 9600, B9600 }, { 19200, B19200 },
+        { 38400, B38400 },
     { 57600, B57600 }, { 115200, B115200 }, { 230400, B230400 },
 #ifdef B4000000
     { 460800, B460800 }, { 500000, B500000 }, { 576000, B576000 }, { 921600, B921600 }, { 1000000, B1000000 },
@@ -3415,7 +3476,8 @@ static int chr__os_speed_now(int fd)
 {
     struct chr__termios2 settings;
 
-    return CHR_SYS(ioctl)(fd, (chr__request)_IOR('T', 0x2a, struct chr__termios2), &settings) < 0 ? 0 : (int)settings.ospeed;
+    return CHR_SYS(ioctl)(fd, (chr__request)_IOR('T', 0x2a, struct chr__termios2), &settings) < 0 ? 0 :
+        (int)settings.ospeed;
 }
 #else
 static int chr__os_speed_exact(int fd, int speed)
@@ -3450,7 +3512,8 @@ static int chr__os_speed_now(int fd)
 
 static tcflag_t chr__os_parity_flags(int parity)
 {
-    tcflag_t stick = parity == 'M' || parity == 'S' ? CHR__STICK_PARITY : 0, odd = parity == 'O' || parity == 'M' ? PARODD : 0;
+    tcflag_t stick = parity == 'M' || parity == 'S' ? CHR__STICK_PARITY : 0,
+        odd = parity == 'O' || parity == 'M' ? PARODD : 0;
 
     return parity == 'N' || (stick == 0 && (parity == 'M' || parity == 'S')) ? 0 : PARENB | odd | stick;
 }
@@ -3462,7 +3525,8 @@ static void chr__os_serial_raw(chr__termios *settings, const chr_serial_params *
     tcflag_t              cflag = settings->c_cflag & ~(tcflag_t)(CSIZE | CSTOPB | PARENB | PARODD);
 
     cflag &= ~(CHR__STICK_PARITY | CHR__HARDWARE_OUT | CHR__HARDWARE_IN);
-    cflag |= (flow_out == CHR_FLOW_RTSCTS ? CHR__HARDWARE_OUT : 0) | (flow_in == CHR_FLOW_RTSCTS ? CHR__HARDWARE_IN : 0);
+    cflag |= (flow_out == CHR_FLOW_RTSCTS ? CHR__HARDWARE_OUT : 0) |
+        (flow_in == CHR_FLOW_RTSCTS ? CHR__HARDWARE_IN : 0);
     cflag |= CREAD | CLOCAL | sizes[params->data_bits - 5] | chr__os_parity_flags(params->parity);
     cflag |= params->stop_bits == 1 ? 0 : CSTOPB;
     settings->c_cflag = cflag;
@@ -3474,8 +3538,8 @@ static void chr__os_serial_raw(chr__termios *settings, const chr_serial_params *
     settings->c_cc[VTIME] = 0;
 }
 
-/* A speed that is no standard one: exactly, where the system can; else the next. A line that can't have all of it is no error here: see
- * chr__os_serial_settings(). Some libraries say EINVAL then, and some don't. */
+/* A speed that is no standard one: exactly, where the system can; else the next. A line that can't have all of it is
+ * no error here: see chr__os_serial_settings(). Some libraries say EINVAL then, and some don't. */
 static int chr__os_serial_configure(int fd, const chr_serial_params *params, int flow_out, int flow_in)
 {
     chr__termios settings;
@@ -3505,7 +3569,8 @@ static int chr__os_serial_parity(tcflag_t cflag)
     return !(cflag & PARENB) ? 'N' : cflag & PARODD ? (is_stick ? 'M' : 'O') : is_stick ? 'S' : 'E';
 }
 
-/* What the line has now. With 5 data bits, a device that is told to have two stop bits has one and a half: *params says which were meant. */
+/* What the line has now. With 5 data bits, a device that is told to have two stop bits has one and a half: *params
+ * says which were meant. */
 static int chr__os_serial_settings(int fd, chr_serial_params *params, int *flow_out, int *flow_in)
 {
     chr__termios settings;
@@ -3791,7 +3856,10 @@ CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms) { (void)fd; (v
 
 enum { CHR__PATH_SIZE = 1 };
 
-CHR__PRIVATE int     chr__os_rename(const char *from, const char *to) { return (void)from, (void)to, CHR_ERR_NOT_SUPPORTED; }
+CHR__PRIVATE int     chr__os_rename(const char *from, const char *to)
+{
+    return (void)from, (void)to, CHR_ERR_NOT_SUPPORTED;
+}
 CHR__PRIVATE int64_t chr__os_file_size(int fd) { return (void)fd, -1; }
 CHR__PRIVATE int     chr__os_is_named(int fd, const char *path) { return (void)fd, (void)path, 1; }
 
@@ -3982,7 +4050,8 @@ struct chr_context {
     chr_idle     idles;        /* a ring, oldest first; likewise */
     chr_timer    last_timer;   /* where a dispatch of timers ends, */
     chr_idle     last_idle;    /* and one of idles */
-    chr_timer    real_timers, last_real_timer; /* the same on the system's clock, whatever `clock` is: time limits of peers */
+    chr_timer    real_timers, last_real_timer; /* the same on the system's clock, whatever `clock` is: time limits of
+                                                  peers */
     int          due;          /* timers and idles that are started */
     unsigned     turn;         /* of the loop, or of a call that blocks: what bounds work starts anew with it */
     chr__waker   waker;
@@ -4041,10 +4110,11 @@ enum { CHR__BUFFER_SIZE = 1024 };
 enum { CHR__BUFFER_SIZE = 65536 };
 #endif
 
-/* With threads: one recursive lock for a context. Its owner thread holds it while it is in its loop, except when it sleeps in poll(),
- * and in each call that changes something, except when that blocks; other threads in each call that they may make. Under it they touch
- * buffers, counters, flags, and the rings of idles and timers, never the poll set, layers' handshakes or the registry: what these need is
- * posted to the owner, with an idle or chr__update(). */
+/* With threads: one recursive lock for a context. Its owner thread holds it while it is in its loop, except when it
+ * sleeps in poll(), and in each call that changes something, except when that blocks; other threads in each call
+ * that they may make. Under it they touch buffers, counters, flags, and the rings of idles and timers, never the
+ * poll set, layers' handshakes or the registry: what these need is posted to the owner, with an idle or
+ * chr__update(). */
 #ifdef CHARDEV_THREADS
 #define CHR__LOCK(ctx) (chr__os_lock(&(ctx)->mutex), (void)(ctx)->locks++)
 #define CHR__UNLOCK(ctx) ((void)(ctx)->locks--, chr__os_unlock(&(ctx)->mutex))
@@ -4272,13 +4342,14 @@ CHR__PRIVATE uint64_t chr__get_be(const unsigned char *from, int bytes)
 
 CHR__PRIVATE int chr__digit(char c)
 {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : 99;
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10
+        : c >= 'A' && c <= 'F' ? c - 'A' + 10 : 99;
 }
 
 /* -- patterns -- */
 
-/* The length of one character: an escape, as in a distinguished name (RFC 2253 section 2.4), is one, and so is a UTF-8 sequence of
- * several escapes. */
+/* The length of one character: an escape, as in a distinguished name (RFC 2253 section 2.4), is one, and so is a
+ * UTF-8 sequence of several escapes. */
 CHR__PRIVATE size_t chr__glob_step(const char *text)
 {
     size_t len = 1;
@@ -4292,8 +4363,9 @@ CHR__PRIVATE size_t chr__glob_step(const char *text)
     return len;
 }
 
-/* Whether all of `text` matches: '*' stands for any text, '?' for one character. Backtracks to the last '*' alone: no recursion, and at most length times length steps. An escaped comma is one character, so that
- * a comma in the pattern matches only one that separates the parts of a name. */
+/* Whether all of `text` matches: '*' stands for any text, '?' for one character. Backtracks to the last '*' alone:
+ * no recursion, and at most length times length steps. An escaped comma is one character, so that a comma in the
+ * pattern matches only one that separates the parts of a name. */
 CHR__PRIVATE int chr__glob(const char *pattern, const char *text)
 {
     const char *star = NULL, *from = NULL;
@@ -4506,8 +4578,8 @@ CHARDEV_API int64_t chr_loop_now(chr_context *ctx)
     return ctx->config.clock(ctx->config.opaque);
 }
 
-/* Calls that block and the time limits of peers count in real time, whatever the context's clock is: an injected one may stand still
- * meanwhile. Where the system has no clock, the context's is the real one. */
+/* Calls that block and the time limits of peers count in real time, whatever the context's clock is: an injected one
+ * may stand still meanwhile. Where the system has no clock, the context's is the real one. */
 static int64_t chr__real_now(chr_context *ctx)
 {
     int64_t now = chr__os_clock(NULL);
@@ -4667,8 +4739,8 @@ static void chr__timer_link(chr_timer *ring, chr_timer *timer)
     CHR__STORE(before->next, timer);
 }
 
-static void chr__timer_start_at(chr_context *ctx, chr_timer *ring, chr_timer *timer, int64_t deadline, void (*expired)(void *),
-                                void *opaque)
+static void chr__timer_start_at(chr_context *ctx, chr_timer *ring, chr_timer *timer, int64_t deadline,
+                                void (*expired)(void *), void *opaque)
 {
     CHR__LOCK(ctx);
     chr__timer_unlink(timer);
@@ -4691,7 +4763,8 @@ CHARDEV_API void chr_timer_start(chr_context *ctx, chr_timer *timer, int64_t del
 }
 
 /* In real time: for peers, who know nothing of the context's clock. */
-CHR__PRIVATE void chr__timer_start_real(chr_context *ctx, chr_timer *timer, int64_t delay_ms, void (*expired)(void *), void *opaque)
+CHR__PRIVATE void chr__timer_start_real(chr_context *ctx, chr_timer *timer, int64_t delay_ms, void (*expired)(void *),
+                                        void *opaque)
 {
     chr__timer_start_at(ctx, &ctx->real_timers, timer, chr__real_now(ctx) + delay_ms * 1000000, expired, opaque);
 }
@@ -4842,8 +4915,8 @@ static int chr__block_on(chr_context *ctx, chr__pollfd *polls, int count, int ti
 
 /* -- dispatch -- */
 
-/* Whoever calls a handler has entered the dispatch: the loop for what runs in it, and for the rest the functions that call handlers,
- * not their callers. What is removed meanwhile is closed at once, and its memory stays. */
+/* Whoever calls a handler has entered the dispatch: the loop for what runs in it, and for the rest the functions
+ * that call handlers, not their callers. What is removed meanwhile is closed at once, and its memory stays. */
 static void chr__enter(chr_context *ctx)
 {
     CHR__LOCK(ctx);
@@ -4878,16 +4951,16 @@ static void chr__leave(chr_context *ctx)
     CHR__UNLOCK(ctx);
 }
 
-/* Leaves a function that backends call, also outside of the loop: they look at dev->removed after it, so the memory stays until the
- * next dispatch is over. */
+/* Leaves a function that backends call, also outside of the loop: they look at dev->removed after it, so the memory
+ * stays until the next dispatch is over. */
 static void chr__return(chr_context *ctx)
 {
     ctx->depth--;
     CHR__UNLOCK(ctx);
 }
 
-/* Quiet: a slot of a backend runs inside of a call of the user's, maybe on another thread. No handler is called before it is over:
- * events, writability and the question for room are posted to the loop. The lock is held. */
+/* Quiet: a slot of a backend runs inside of a call of the user's, maybe on another thread. No handler is called
+ * before it is over: events, writability and the question for room are posted to the loop. The lock is held. */
 static void chr__quiet(chr_context *ctx) { ctx->quiet++; }
 static void chr__loud(chr_context *ctx) { ctx->quiet--; }
 
@@ -4916,9 +4989,11 @@ static void chr__starved_unlink(chr_dev *dev)
     dev->starved = NULL;
 }
 
-enum { CHR__ASK_AGAIN_MS = 100, CHR__ASK_ROUNDS = 8 }; /* rounds: the update of one on top asks for that of the one below it */
+enum { CHR__ASK_AGAIN_MS = 100, CHR__ASK_ROUNDS = 8 }; /* rounds: the update of one on top asks for that of the one
+                                                          below it */
 
-/* A backend found no room: it asks again in each step, until there is. A loop with hooks has no steps: there it is after a while. */
+/* A backend found no room: it asks again in each step, until there is. A loop with hooks has no steps: there it is
+ * after a while. */
 CHR__PRIVATE void chr__starve(chr_dev *dev)
 {
     chr_context *ctx = dev->ctx;
@@ -5001,7 +5076,10 @@ static int chr__milliseconds(int64_t left)
 }
 
 /* The sooner of two time-outs; -1 = never. */
-static int chr__sooner(int timeout, int other) { return timeout < 0 || (other >= 0 && other < timeout) ? other : timeout; }
+static int chr__sooner(int timeout, int other)
+{
+    return timeout < 0 || (other >= 0 && other < timeout) ? other : timeout;
+}
 
 static int chr__loop_timeout(chr_context *ctx)
 {
@@ -5136,8 +5214,8 @@ CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity
     return count;
 }
 
-/* An edge-triggered loop tells of what is new only. What is ready still after its callback comes again with the next dispatch, for which
- * the time-out is 0. */
+/* An edge-triggered loop tells of what is new only. What is ready still after its callback comes again with the next
+ * dispatch, for which the time-out is 0. */
 CHR__COLD void chr__watch_run(chr_context *ctx, chr_watch *watch, int events)
 {
     int slot = watch->slot - 1, ready;
@@ -5236,8 +5314,8 @@ static void chr__woken(void *opaque, int events)
 }
 
 #if CHARDEV_HAS_PTY
-/* -- files that are watched for being opened. One descriptor for all, since a user may have few of that kind (128). Closing it
- * takes the system long: it stays until the context goes. -- */
+/* -- files that are watched for being opened. One descriptor for all, since a user may have few of that kind (128).
+ * Closing it takes the system long: it stays until the context goes. -- */
 
 typedef struct chr__file_watch {
     chr_context            *ctx;
@@ -5756,8 +5834,8 @@ static const char **chr__set_list(const chr_options *options, const char *backen
     } while (value);
     for (pair = options->first; pair; pair = pair->next)
         if (chr__list_index(row, pair->key) >= count)
-            return (void)chr__fail(err, CHR_ERR_INVALID, "%s: %s=%s: there is no %s.%d", backend, pair->key, pair->value, row->name,
-                                   count - 1),
+            return (void)chr__fail(err, CHR_ERR_INVALID, "%s: %s=%s: there is no %s.%d", backend, pair->key,
+                                   pair->value, row->name, count - 1),
                    (const char **)NULL;
     return room + count;
 }
@@ -6109,7 +6187,8 @@ CHARDEV_API int chr_help(chr_context *ctx, const char *backend, void (*print)(vo
 
 typedef enum chr__record_kind {
     CHR__RECORD_NEW = 1, CHR__RECORD_CREATED, CHR__RECORD_INPUT, CHR__RECORD_EVENT, CHR__RECORD_WRITABLE, CHR__RECORD_WRITE,
-    CHR__RECORD_READ, CHR__RECORD_IOCTL, CHR__RECORD_SET_OPEN, CHR__RECORD_DISCONNECT, CHR__RECORD_WAIT, CHR__RECORD_END,
+    CHR__RECORD_READ, CHR__RECORD_IOCTL, CHR__RECORD_SET_OPEN, CHR__RECORD_DISCONNECT, CHR__RECORD_WAIT,
+        CHR__RECORD_END,
     CHR__RECORD_SHUTDOWN
 } chr__record_kind;
 
@@ -6325,7 +6404,8 @@ static int chr__record_start(chr_context *ctx, const char *path, chr_error *err)
     }
     for (dev = ctx->devs; dev && ctx->recorder; dev = dev->next)
         chr__record_existing(dev);
-    return ctx->recorder ? 0 : chr__fail(err, CHR_ERR_IO, "%s: the recording could not be begun: the log says why", path);
+    return ctx->recorder ? 0 : chr__fail(err, CHR_ERR_IO, "%s: the recording could not be begun: the log says why",
+                                         path);
 }
 
 CHARDEV_API int chr_record_start(chr_context *ctx, const char *path, chr_error *err)
@@ -6362,11 +6442,12 @@ static int  chr__frontend_waits(const chr_dev *dev);
 static int  chr__outbox_waits(const chr_dev *dev);
 
 enum { CHR__LAST_EVENT = CHR_EVENT_INPUT_END }; /* each has a bit there */
-#define CHR__OTHER_EVENT (1u << 29) /* among the pending events: an int that is none of CHR_EVENT_...; the last one counts */
+#define CHR__OTHER_EVENT (1u << 29) /* among the pending events: an int that is none of CHR_EVENT_...; the last one
+                                       counts */
 #define CHR__WRITABLE (1u << 31) /* among the pending events: a backend that never blocks answers a waiting frontend */
 
-/* From any thread, and from inside slots: the question for room is a handler, and the poll set is the owner's. A backend that never blocks
- * has no `update`: it can always be written to. */
+/* From any thread, and from inside slots: the question for room is a handler, and the poll set is the owner's. A
+ * backend that never blocks has no `update`: it can always be written to. */
 static void chr__update(chr_dev *dev)
 {
     if (dev->removed)
@@ -6419,7 +6500,8 @@ static int chr__outbox_when_full(const chr_dev *dev, chr__when_full *when_full, 
     if (i > 0 && !common->obuf)
         return chr__fail(err, CHR_ERR_INVALID, "obuf-full=%s: needs obuf=", word);
     if (i == CHR__FULL_DISCONNECT && !(dev->kind->peer && dev->kind->peer->disconnect))
-        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "obuf-full=disconnect: a %s has no peer to disconnect", dev->kind->name);
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "obuf-full=disconnect: a %s has no peer to disconnect",
+                         dev->kind->name);
     *when_full = (chr__when_full)i;
     return 0;
 }
@@ -6473,8 +6555,8 @@ static void chr__outbox_drop(chr_dev *dev, int failure)
     outbox->failure = failure;
 }
 
-/* Hands over what the peer that goes has still to get, as a block that is freed by the caller; NULL when there is none, or no memory:
- * then it is lost, and counted. The first *owed bytes of it are history. */
+/* Hands over what the peer that goes has still to get, as a block that is freed by the caller; NULL when there is
+ * none, or no memory: then it is lost, and counted. The first *owed bytes of it are history. */
 CHR__PRIVATE unsigned char *chr__outbox_take(chr_dev *dev, size_t *size, size_t *owed)
 {
     chr__outbox         *outbox = dev->outbox;
@@ -6540,8 +6622,8 @@ static void chr__outbox_drain(chr_dev *dev)
     chr__loud_outside(dev->ctx);
 }
 
-/* Each new peer gets the history first. At CLOSED only the input may have ended, so that the rest still goes: not from inside a slot, which
- * may be the write that has found nobody. */
+/* Each new peer gets the history first. At CLOSED only the input may have ended, so that the rest still goes: not
+ * from inside a slot, which may be the write that has found nobody. */
 static void chr__outbox_event(chr_dev *dev, int event)
 {
     chr__outbox *outbox = dev->outbox;
@@ -6660,7 +6742,8 @@ CHR__COLD int chr__outbox_write(chr_dev *dev, const void *buf, size_t len)
 
 /* -- frontends that go away while somebody uses them -- */
 
-/* On the stack of a function that goes on with a frontend after one of its handlers: fe is NULL when it has been detached meanwhile. */
+/* On the stack of a function that goes on with a frontend after one of its handlers: fe is NULL when it has been
+ * detached meanwhile. */
 typedef struct chr__hold {
     chr_frontend     *fe;
     struct chr__hold *outer;
@@ -6752,7 +6835,8 @@ static void chr__tell_writable(chr_dev *dev)
         (void)chr__end_output(dev);
     else if (dev->outbox)
         chr__outbox_drain(dev);
-    if (chr__outbox_waits(dev) && dev->outbox->queue.count == dev->outbox->queue.size && dev->outbox->when_full == CHR__FULL_WAIT)
+    if (chr__outbox_waits(dev) && dev->outbox->queue.count == dev->outbox->queue.size &&
+        dev->outbox->when_full == CHR__FULL_WAIT)
         return;
     if (dev->kind->sharing)
         dev->kind->sharing->writable(dev);
@@ -6930,15 +7014,16 @@ CHR__COLD void chr__before_input(chr_dev *dev, const void *buf, size_t len)
         chr__record(dev, CHR__RECORD_INPUT, 0, 0, buf, len);
 }
 
-/* After a question: whether those who would get the input are those who have answered. Who is asked may set other handlers. */
+/* After a question: whether those who would get the input are those who have answered. Who is asked may set other
+ * handlers. */
 CHR__HOT static int chr__has_answered(const chr_frontend *fe, int (*can_read)(void *), const void *opaque)
 {
     return fe->opaque == opaque && fe->handlers.can_read == can_read && fe->handlers.read;
 }
 
-/* The two for backends in this file, which run in the loop: it has entered the dispatch. Before the question comes what waits to be told:
- * those handlers may change the room. Who is asked may go away, set other handlers, let another take its place or cause an event: then
- * there is no answer. */
+/* The two for backends in this file, which run in the loop: it has entered the dispatch. Before the question comes
+ * what waits to be told: those handlers may change the room. Who is asked may go away, set other handlers, let
+ * another take its place or cause an event: then there is no answer. */
 CHR__HOT_INLINE int chr__room(chr_dev *dev)
 {
     chr_frontend *fe;
@@ -7283,7 +7368,8 @@ CHARDEV_API int chr_log_reopen(chr_context *ctx)
 struct chr__given {
     struct chr__given *next;
     int                fd;
-    int                is_unused; /* the backend has closed it meanwhile, or is a replay: nobody will close it when it is kept */
+    int                is_unused; /* the backend has closed it meanwhile, or is a replay: nobody will close it when
+                                     it is kept */
     int                has_flags;
     chr__fd_flags      flags;     /* as they were */
 };
@@ -7328,7 +7414,8 @@ static int chr__given_note_all(chr_dev *dev, const chr_backend *kind)
 
     for (row = kind->options; row && row->name && code == 0; row++)
         if (row->type == CHR_OPTION_FD)
-            code = chr__given_note(dev, *(const int *)(const void *)((const char *)dev->options + row->offset), kind != dev->kind);
+            code = chr__given_note(dev, *(const int *)(const void *)((const char *)dev->options + row->offset),
+                                   kind != dev->kind);
     return code;
 }
 
@@ -7480,8 +7567,8 @@ static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend 
     return NULL;
 }
 
-/* A chardev that is part of another one: the registry, the recorder and the log file know nothing of it, and its `open` is not called:
- * who makes it fills it in. */
+/* A chardev that is part of another one: the registry, the recorder and the log file know nothing of it, and its
+ * `open` is not called: who makes it fills it in. */
 CHR__PRIVATE chr_dev *chr__create_part(const chr_dev *whole, const void *options, chr_error *err)
 {
     chr_context *ctx = whole->ctx;
@@ -7493,7 +7580,8 @@ CHR__PRIVATE chr_dev *chr__create_part(const chr_dev *whole, const void *options
     dev->kind = whole->kind;
     dev->io = dev->kind->io;
     dev->id = chr__copy_text(ctx, whole->id, strlen(whole->id));
-    dev->options = dev->id ? chr__options_copy(ctx, dev->kind, options, err) : ((void)chr__no_memory(err), (void *)NULL);
+    dev->options = dev->id ? chr__options_copy(ctx, dev->kind, options, err) :
+        ((void)chr__no_memory(err), (void *)NULL);
     if (!dev->options) {
         chr__free(ctx, dev->id);
         chr__free(ctx, dev);
@@ -7618,7 +7706,8 @@ static chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_back
     return NULL;
 }
 
-static chr_dev *chr__open_new(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err)
+static chr_dev *chr__open_new(chr_context *ctx, const char *id, const chr_backend *kind, const void *options,
+                              chr_error *err)
 {
     chr_dev *dev;
 
@@ -7843,7 +7932,8 @@ static const chr_backend *chr__uri_kind(const char *uri, chr_options *options, c
         if (code == CHR_ERR_NO_MEMORY)
             return (void)chr__no_memory(err), (const chr_backend *)NULL;
         if (code < 0)
-            return (void)chr__fail(err, code, "%s: is no valid URI of a %s", uri, kind->name), (const chr_backend *)NULL;
+            return (void)chr__fail(err, code, "%s: is no valid URI of a %s", uri, kind->name),
+                (const chr_backend *)NULL;
     }
     chr__no_uri(options->ctx, uri, err);
     return NULL;
@@ -8004,7 +8094,8 @@ static int chr__check_change_to(chr_dev *dev, const chr_backend *kind, chr_error
     if (!kind)
         return err->code;
     if (kind->fixed || kind->sharing)
-        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: chardev '%s' can't be changed into a %s", kind->name, dev->id, kind->name);
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: chardev '%s' can't be changed into a %s", kind->name, dev->id,
+                         kind->name);
     return 0;
 }
 
@@ -8078,7 +8169,8 @@ static int chr__fe_attach(chr_frontend *fe, chr_dev *dev, chr_error *err)
     return 0;
 }
 
-/* The mark is its own address: memory that holds anything else is not attached, nor is a copy. Another thread may be about to call. */
+/* The mark is its own address: memory that holds anything else is not attached, nor is a copy. Another thread may be
+ * about to call. */
 CHARDEV_API int chr_fe_init(chr_frontend *fe, chr_dev *dev, chr_error *err)
 {
     int code = 0;
@@ -8100,7 +8192,8 @@ CHARDEV_API int chr_fe_init(chr_frontend *fe, chr_dev *dev, chr_error *err)
     return code;
 }
 
-/* Its chardev and the lock, which is the same when another chardev takes this one's place; NULL, and no lock, when it has none. */
+/* Its chardev and the lock, which is the same when another chardev takes this one's place; NULL, and no lock, when
+ * it has none. */
 #ifdef CHARDEV_THREADS
 static chr_dev *chr__fe_lock(const chr_frontend *frontend)
 {
@@ -8404,8 +8497,8 @@ static int chr__transfer_turn(chr__transfer *transfer, chr_dev *dev)
     return n;
 }
 
-/* Without the lock. Where other threads are possible in short pieces: meanwhile the owner may close the descriptor, or put another chardev
- * in the place of this one, and a new look at the frontend is all that notices it. */
+/* Without the lock. Where other threads are possible in short pieces: meanwhile the owner may close the descriptor,
+ * or put another chardev in the place of this one, and a new look at the frontend is all that notices it. */
 static void chr__transfer_wait(chr__transfer *transfer, chr_context *ctx, const chr_dev *dev)
 {
     int ready, left = chr__time_left(ctx, transfer->deadline);
@@ -8446,7 +8539,8 @@ static int chr__transfer_all(chr__transfer *transfer)
 }
 
 /* The first look: 0 when it may begin. */
-static int chr__transfer_begin(chr__transfer *transfer, chr_frontend *fe, int direction, void *buf, size_t len, int timeout_ms)
+static int chr__transfer_begin(chr__transfer *transfer, chr_frontend *fe, int direction, void *buf, size_t len,
+                               int timeout_ms)
 {
     chr_dev *dev = chr__fe_lock(fe);
     int      code = 0;
@@ -8558,7 +8652,10 @@ CHR__PRIVATE int chr__terminal_size_valid(const chr_terminal_size *size)
     return size->columns >= 0 && size->columns <= 0xffff && size->rows >= 0 && size->rows <= 0xffff;
 }
 
-CHR__PRIVATE int chr__purge_valid(int what) { return what >= CHR_PURGE_RECEIVE && what <= (CHR_PURGE_RECEIVE | CHR_PURGE_TRANSMIT); }
+CHR__PRIVATE int chr__purge_valid(int what)
+{
+    return what >= CHR_PURGE_RECEIVE && what <= (CHR_PURGE_RECEIVE | CHR_PURGE_TRANSMIT);
+}
 
 CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg)
 {
@@ -8664,7 +8761,8 @@ static int chr__wait_connected(chr_dev *dev, chr_error *err)
     if (!dev->kind->peer || !dev->kind->peer->wait_connected)
         return dev->be_open ? 0 : chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': a %s can't be waited for", dev->id, dev->kind->name);
     if (dev->ctx->depth > 0)
-        return chr__fail(err, CHR_ERR_IN_HANDLER, "chardev '%s': waiting inside a handler would block the loop", dev->id);
+        return chr__fail(err, CHR_ERR_IN_HANDLER, "chardev '%s': waiting inside a handler would block the loop",
+                         dev->id);
     chr__quiet(dev->ctx);
     code = dev->kind->peer->wait_connected(dev, err);
     chr__loud(dev->ctx);
@@ -8830,7 +8928,8 @@ static int chr__replay_head(const chr__replay *replay, int64_t at, unsigned char
 /* Why the record can't be, or NULL. */
 static const char *chr__replay_fault(const chr__replay *replay, const chr__record_head *record, int64_t time)
 {
-    if (record->kind < CHR__RECORD_NEW || record->kind > CHR__RECORD_SHUTDOWN || record->inside > (record->kind == CHR__RECORD_EVENT))
+    if (record->kind < CHR__RECORD_NEW || record->kind > CHR__RECORD_SHUTDOWN ||
+        record->inside > (record->kind == CHR__RECORD_EVENT))
         return "a record of an unknown kind";
     if (record->time < time || record->time > INT64_MAX / 4)
         return "time runs backwards";
@@ -9467,19 +9566,20 @@ typedef struct chr__layer_slots {
     int  (*read)(chr__layer *layer, void *buf, size_t len);           /* bytes; 0 = the end; or one of the answers below */
     int  (*write)(chr__layer *layer, const void *buf, size_t len);    /* bytes taken */
     int  (*pending)(const chr__layer *layer);                         /* whether it holds input, -1 = only the end; NULL = never */
-    int  (*unsent)(const chr__layer *layer);                          /* bytes of output that it holds; minus these minus 1 = the
-                                                                         peer wants none now; NULL = never any */
+    int  (*unsent)(const chr__layer *layer);                          /* bytes of output that it holds; minus these
+                                                                         minus 1 = the peer wants none now; NULL =
+                                                                         never any */
     int  (*flush)(chr__layer *layer);                                 /* send that: 0 = all is gone; NULL with `unsent` */
-    int  (*shutdown)(chr__layer *layer);                              /* no more output, after a flush: 0 = said, or would-block;
-                                                                         NULL = ask the layer below */
+    int  (*shutdown)(chr__layer *layer);                              /* no more output, after a flush: 0 = said, or
+                                                                         would-block; NULL = ask the layer below */
     int  (*ioctl)(chr__layer *layer, int command, void *arg);         /* or NULL */
-    int  (*ping)(chr__layer *layer);                                  /* ask the peer for a sign of life; NULL = it has no word
-                                                                         for that */
+    int  (*ping)(chr__layer *layer);                                  /* ask the peer for a sign of life; NULL = it
+                                                                         has no word for that */
     void (*close)(chr__layer *layer);                                 /* free; or NULL */
 } chr__layer_slots;
 
-/* What read answers when bytes came and none of them is for the frontend, or when the budget of this turn is spent: more may be there.
- * An event comes in its place among the bytes. */
+/* What read answers when bytes came and none of them is for the frontend, or when the budget of this turn is spent:
+ * more may be there. An event comes in its place among the bytes. */
 enum { CHR__LAYER_NOTHING = -999, CHR__LAYER_EVENT = -1000 /* minus the event */ };
 
 /* Bounded work: what one turn of the loop reads under layers, or writes through them, whatever the peer sends. */
@@ -9489,7 +9589,8 @@ struct chr__layer { /* a layer's state begins with it */
     const chr__layer_slots *slots;
     chr__layer             *below;
     chr_dev                *dev;
-    size_t                  kept; /* of the bytes that it was given: those that it holds still. A frame that is cut is worth nothing */
+    size_t                  kept; /* of the bytes that it was given: those that it holds still. A frame that is cut
+                                     is worth nothing */
 };
 
 /* Whether any of them holds output: 1; negative = all that do are told by their peer to wait. */
@@ -9531,7 +9632,8 @@ CHR__COLD int chr__layers_flush(chr__layer *top)
     return result;
 }
 
-/* The same for the last time: each says goodbye behind it, and the bottom sends a FIN. One that can't yet stops those below it. */
+/* The same for the last time: each says goodbye behind it, and the bottom sends a FIN. One that can't yet stops
+ * those below it. */
 CHR__COLD int chr__layers_finish(chr__layer *top)
 {
     chr__layer *layer;
@@ -9590,7 +9692,8 @@ static int chr__bottom_shutdown(chr__layer *layer)
 }
 
 static const chr__layer_slots chr__bottom_plain = {
-    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_write, NULL, NULL, NULL, chr__bottom_shutdown, NULL, NULL, NULL
+    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_write, NULL, NULL, NULL, chr__bottom_shutdown, NULL, NULL,
+        NULL
 };
 
 /* -- >>layer_box   bytes that a layer holds: what has come and isn't decoded yet, or what is encoded and not yet sent -- */
@@ -9656,8 +9759,9 @@ static int chr__box_flush(chr__box *box, chr__layer *below)
 
 /* -- the stream -- */
 
-enum { CHR__FULL_HUP = 8 }; /* among the events of a watch: no poll() bit, so that only what poll() always tells is told: both
-                               directions are over. CHR_HUP alone means POLLRDHUP too, which a half-close is */
+enum { CHR__FULL_HUP = 8 }; /* among the events of a watch: no poll() bit, so that only what poll() always tells is
+                               told: both directions are over. CHR_HUP alone means POLLRDHUP too, which a half-close
+                               is */
 
 typedef struct chr__stream {
     chr_dev    *dev;
@@ -9669,7 +9773,8 @@ typedef struct chr__stream {
     int         broken;            /* a write has failed: what is left to read comes, then the end */
     int         held;              /* hung up, but the frontend has no room for what is left */
     int         may_keep;          /* some layer may keep bytes that poll can't see */
-    chr__box   *ahead;             /* input that was read while the frontend had no room, so that layers could answer the peer */
+    chr__box   *ahead;             /* input that was read while the frontend had no room, so that layers could answer
+                                      the peer */
     int         ahead_stop;        /* what read has answered behind it: an event, or why the input ends; 0 with */
     int         is_ahead_stopped;
     int         input_over;        /* half-close by the peer: only output is left */
@@ -9695,8 +9800,8 @@ CHR__COLD int chr__layers_pending(const chr__stream *stream)
     return pending;
 }
 
-/* -- read-ahead: layers answer pings, offers and questions though the frontend takes no input. One box is read ahead, then back-pressure
- * holds the peer. -- */
+/* -- read-ahead: layers answer pings, offers and questions though the frontend takes no input. One box is read
+ * ahead, then back-pressure holds the peer. -- */
 
 static int chr__stream_has_ahead(const chr__stream *stream)
 {
@@ -9740,7 +9845,8 @@ CHR__COLD int chr__stream_pending_kept(const chr__stream *stream)
 
 static int chr__stream_pending(const chr__stream *stream)
 {
-    return stream->may_keep ? chr__stream_pending_kept(stream) : 0; /* reading ahead is for layers that may keep something */
+    /* reading ahead is for layers that may keep something */
+    return stream->may_keep ? chr__stream_pending_kept(stream) : 0;
 }
 
 static int chr__stream_unsent(const chr__stream *stream)
@@ -9992,7 +10098,8 @@ CHR__PRIVATE int chr__stream_half_close(chr__stream *stream)
     return 1;
 }
 
-/* No more output. 0 = it has been said; would-block = what layers hold goes first: call it again when output is possible. */
+/* No more output. 0 = it has been said; would-block = what layers hold goes first: call it again when output is
+ * possible. */
 CHR__PRIVATE int chr__stream_shutdown(chr__stream *stream)
 {
     chr__layer *layer;
@@ -10074,7 +10181,8 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
         return chr__no_memory(err);
     }
     stream->top = top;
-    chr__update(dev); /* from the loop: whoever is asked for room may remove the chardev, and the caller goes on with it */
+    chr__update(dev); /* from the loop: whoever is asked for room may remove the chardev, and the caller goes on with
+                         it */
     return 0;
 }
 
@@ -10154,11 +10262,11 @@ static const chr_io chr__stream_io = {
 };
 
 #if CHARDEV_HAS_SOCKET
-/* -- lingering close: what has been taken for a peer is sent though its chardev is done with it, or gone, and the peer is told the end
- * in the words of each layer. To close the descriptor while something from the peer is unread, or on the way, would be a reset, which
- * destroys what the peer has not read yet: so its input is thrown away until it closes too. All of it for two seconds in which nothing
- * moves (at the end of a context those count in which output has waited before), and ten at most. What can't be sent is
- * counted in bytes_dropped. The context holds these. -- */
+/* -- lingering close: what has been taken for a peer is sent though its chardev is done with it, or gone, and the
+ * peer is told the end in the words of each layer. To close the descriptor while something from the peer is unread,
+ * or on the way, would be a reset, which destroys what the peer has not read yet: so its input is thrown away until
+ * it closes too. All of it for two seconds in which nothing moves (at the end of a context those count in which
+ * output has waited before), and ten at most. What can't be sent is counted in bytes_dropped. The context holds these. -- */
 
 enum {
     CHR__LINGER_MS = 2000,       /* without progress, */
@@ -10176,7 +10284,8 @@ typedef struct chr__linger {
     size_t              rest_at, rest_size, rest_owed; /* owed: of it, what is only history and counts for nothing */
     int                 waits_for_end;        /* the peer is given the time to close, too */
     int                 is_over;              /* all is sent, and the peer knows that no more comes */
-    size_t              taken;                /* of what is left, how much the frontend has written: a goodbye is none of it */
+    size_t              taken;                /* of what is left, how much the frontend has written: a goodbye is
+                                                 none of it */
     size_t              counted;              /* of it in the context's lingering_queued */
     size_t              left;                 /* when something moved last, and */
     int64_t             moved, ends;          /* when that was; the end in any case */
@@ -10195,7 +10304,8 @@ static void chr__linger_lost(chr__linger *linger)
     if (linger->is_over || lost == 0)
         return;
     linger->dev->bytes_dropped += lost;
-    chr__format(line, sizeof line, "the peer has not taken the last %llu bytes: they are lost", (unsigned long long)lost);
+    chr__format(line, sizeof line, "the peer has not taken the last %llu bytes: they are lost",
+                (unsigned long long)lost);
     chr__log_line(linger->dev->ctx, linger->dev->id, line);
 }
 
@@ -10259,7 +10369,8 @@ static int chr__linger_is_done(const chr__linger *linger)
     return linger->is_over && !linger->waits_for_end && (linger->is_unix || chr__os_unsent(linger->fd) == 0);
 }
 
-/* As far as it goes without waiting. A peer that wants no output now can't change that any more: what it says is thrown away. */
+/* As far as it goes without waiting. A peer that wants no output now can't change that any more: what it says is
+ * thrown away. */
 static void chr__linger_go_on(chr__linger *linger)
 {
     int code = linger->is_over ? 0 : chr__linger_send(linger), input;
@@ -10330,8 +10441,8 @@ static void chr__linger_clock(chr__linger *linger)
     }
 }
 
-/* Takes over the descriptor, the layers (dev, top, fd, is_unix, waits_for_end and release are set, all else is zero) and what waits in
- * the outbox of `source`, or nothing with NULL. It may be over before this returns. */
+/* Takes over the descriptor, the layers (dev, top, fd, is_unix, waits_for_end and release are set, all else is zero)
+ * and what waits in the outbox of `source`, or nothing with NULL. It may be over before this returns. */
 static void chr__linger_begin(chr__linger *linger, chr_dev *source)
 {
     chr_context  *ctx = linger->dev->ctx;
@@ -10432,8 +10543,10 @@ CHR__PRIVATE int chr__fd_start(chr__fd_dev *state, int in, int out, void (*ended
 }
 
 #if CHARDEV_HAS_FD || CHARDEV_HAS_STDIO
-/* On inherited ones, whose flags stay as they are. poll() looks at those, since only they know of the writers that a FIFO had before. */
-static int chr__fd_start_inherited(chr__fd_dev *state, int in, int out, void (*ended)(chr__stream *, int), chr_error *err)
+/* On inherited ones, whose flags stay as they are. poll() looks at those, since only they know of the writers that a
+ * FIFO had before. */
+static int chr__fd_start_inherited(chr__fd_dev *state, int in, int out, void (*ended)(chr__stream *, int),
+                                   chr_error *err)
 {
     state->in = in;
     state->out = out;
@@ -12335,7 +12448,8 @@ static void chr__mux_event(chr_dev *dev, int event)
         chr_be_tell_event(mux->focus->fe, event);
 }
 
-/* Its peer has gone: the next one's first character is no command. What came before and waits in the backlog is still its own. */
+/* Its peer has gone: the next one's first character is no command. What came before and waits in the backlog is
+ * still its own. */
 static void chr__mux_forget_escape(chr__mux *mux)
 {
     if (mux->backlog_start < mux->backlog_end)
@@ -12527,7 +12641,8 @@ CHR__HOT static size_t chr__mux_room(const chr__mux *mux, const chr__mux_slot *s
     if (!fe->handlers.read || (mux->dev.ctx->open_suspended && fe->handlers.event && !fe->told_open))
         return 0;
     room = can_read ? can_read(opaque) : CHR__BUFFER_SIZE;
-    return room > 0 && chr__mux_has(mux, slot) && slot->fe == fe && chr__has_answered(fe, can_read, opaque) ? (size_t)room : 0;
+    return room > 0 && chr__mux_has(mux, slot) && slot->fe == fe &&
+        chr__has_answered(fe, can_read, opaque) ? (size_t)room : 0;
 }
 
 /* Held input first. */
@@ -12878,8 +12993,8 @@ static const chr_backend chr__mux_kind = {
  * >>fan_out   one chardev in front of several: members of a hub, clients of a server
  *
  * events     the first OPENED and the last CLOSED of the members; any other event of any of them
- * output     goes to all that are open. When a slow member takes less, so does the whole; what the others have had already is
- *            not sent to them again: after a partial write the next one must go on where it ended, as always.
+ * output     goes to all that are open. When a slow member takes less, so does the whole; what the others have had
+ *            already is not sent to them again: after a partial write the next one must go on where it ended, as always.
  * input      from any member, as it comes
  * ==================================================================================================================== */
 #if CHARDEV_HAS_HUB || CHARDEV_HAS_SOCKET
@@ -12968,7 +13083,8 @@ static int chr__fan_offer_closed(chr__fan *fan, const char *buf, size_t len)
     for (i = 0; i < fan->count; i++) {
         if (chr__fan_is_open(&fan->members[i]))
             continue;
-        n = fan->of_parts ? chr__fan_remember(fan->members[i].fe.dev, buf, len) : chr_fe_write(&fan->members[i].fe, buf, len);
+        n = fan->of_parts ? chr__fan_remember(fan->members[i].fe.dev, buf, len) :
+            chr_fe_write(&fan->members[i].fe, buf, len);
         if (n > most)
             most = n;
     }
@@ -13162,7 +13278,8 @@ static int chr__fan_init(chr__fan *fan, chr_dev *dev, size_t most, chr_error *er
 
 static int chr__fan_add(chr__fan *fan, chr_dev *dev, chr_error *err)
 {
-    static const chr_handlers handlers = { chr__fan_member_can_read, chr__fan_member_read, chr__fan_member_event, chr__fan_member_change };
+    static const chr_handlers handlers = { chr__fan_member_can_read, chr__fan_member_read, chr__fan_member_event,
+                                          chr__fan_member_change };
     chr__fan_member          *member = &fan->members[fan->count];
     int                       code = chr_fe_init(&member->fe, dev, err);
 
@@ -13282,7 +13399,8 @@ static int chr__hub_add(chr__hub *hub, const char *id, chr_error *err)
     if (!dev)
         return chr__fail(err, CHR_ERR_NOT_FOUND, "hub: chardevs.%d=%s: there is no chardev with that id", nth, id);
     if (dev->kind->fixed)
-        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "hub: chardevs.%d=%s: a %s can't be stacked on a hub", nth, id, dev->kind->name);
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "hub: chardevs.%d=%s: a %s can't be stacked on a hub", nth, id,
+                         dev->kind->name);
     return chr__fan_add(&hub->fan, dev, err);
 }
 
@@ -13539,8 +13657,8 @@ static const chr_backend chr__pipe_kind = {
  * >>be_pty   the master of a new pseudo terminal
  *
  * far side   who opens the slave          options   path: a symlink to it
- * events     OPENED when somebody has the slave open: told by the system at once, or else seen about each second and after each
- *            write; CLOSED at hang-up
+ * events     OPENED when somebody has the slave open: told by the system at once, or else seen about each second and
+ *            after each write; CLOSED at hang-up
  * ==================================================================================================================== */
 #if CHARDEV_HAS_PTY
 
@@ -13744,7 +13862,8 @@ static int chr__pty_ioctl(chr_dev *dev, int command, void *arg)
 
     if (command != CHR_IOCTL_SET_TERMINAL_SIZE)
         return CHR_ERR_NOT_SUPPORTED;
-    return chr__terminal_size_valid(size) ? chr__os_terminal_resize(((chr__pty *)dev)->base.in, size->columns, size->rows) : (int)CHR_ERR_INVALID;
+    return chr__terminal_size_valid(size)
+        ? chr__os_terminal_resize(((chr__pty *)dev)->base.in, size->columns, size->rows) : (int)CHR_ERR_INVALID;
 }
 
 static void chr__pty_describe(const chr_dev *dev, chr_info *info)
@@ -13785,7 +13904,8 @@ static const chr_backend chr__pty_kind = {
  * >>be_stdio   descriptors 0 and 1 of the process, which stay open; a terminal becomes raw until the end
  *
  * far side   who started us          options   signal
- * events     OPENED from creation, CLOSED at end of input; RESIZED when the terminal has another size, seen within half a second
+ * events     OPENED from creation, CLOSED at end of input; RESIZED when the terminal has another size, seen within half
+ *            a second
  * ==================================================================================================================== */
 #if CHARDEV_HAS_STDIO
 
@@ -13794,7 +13914,8 @@ typedef struct chr__stdio {
     int         has_terminal; /* the process's 0 and 1 are ours */
     int         is_raw;
     int         echo;
-    chr_timer   look;         /* whether a shell has put its own settings in place, after SIGSTOP and SIGCONT; and at the size */
+    chr_timer   look;         /* whether a shell has put its own settings in place, after SIGSTOP and SIGCONT; and at
+                                 the size */
     chr_terminal_size size;   /* as it was told last */
 } chr__stdio;
 
@@ -13840,7 +13961,8 @@ static int chr__stdio_start(chr__stdio *stdio, chr_error *err)
 {
     chr__fd_dev *base = &stdio->base;
     int          in = chr__os_may(0, CHR_IN) ? 0 : chr__os_open("/dev/null", CHR__OPEN_READ, NULL);
-    int          code = chr__fd_start_inherited(base, in >= 0 ? in : -1, chr__os_may(1, CHR_OUT) ? 1 : -1, chr__stream_input_over, err);
+    int          code = chr__fd_start_inherited(base, in >= 0 ? in : -1, chr__os_may(1, CHR_OUT) ? 1 : -1,
+                                                chr__stream_input_over, err);
 
     if (in > 0)
         base->own_in = in;
@@ -13924,14 +14046,15 @@ static const chr_backend chr__stdio_kind = {
  * >>be_serial   a serial line, or any other terminal
  *
  * far side   what the line leads to          options   path, reconnect-ms
- * events     OPENED from creation; BREAK and LINE_ERROR; CLOSED when the device hangs up (unplugged); with reconnect-ms OPENED when it is
- *            back, and SERIAL if it can't have the settings that it shall
+ * events     OPENED from creation; BREAK and LINE_ERROR; CLOSED when the device hangs up (unplugged); with reconnect-ms OPENED
+ *            when it is back, and SERIAL if it can't have the settings that it shall
  *
  * It is opened at 115200 8N1, raw, without flow control, without waiting for a carrier. The line keeps its last settings at the end.
  * ==================================================================================================================== */
 #if CHARDEV_HAS_SERIAL
 
-/* The one layer above the descriptor: the system marks a break in the input as 0xff 0 0, a damaged byte X as 0xff 0 X, and doubles 0xff. */
+/* The one layer above the descriptor: the system marks a break in the input as 0xff 0 0, a damaged byte X as 0xff 0
+ * X, and doubles 0xff. */
 typedef struct chr__marks {
     chr__layer    layer;
     unsigned char raw[4096];      /* read, not yet looked at: from `at` to `end` */
@@ -13951,7 +14074,8 @@ typedef struct chr__serial {
     chr__bottom       bottom;
     chr__marks        marks;
     int               fd;         /* -1 = unplugged */
-    int               out;        /* of a device that is no terminal: its second number, so that output outlives the input; or -1 */
+    int               out;        /* of a device that is no terminal: its second number, so that output outlives the
+                                     input; or -1 */
     chr_serial_params params;     /* what the line has, or shall have when it is back */
     int               flow;       /* the same of CHR_FLOW_... */
     int               lines;      /* the same of DTR and RTS; -1 = never set */
@@ -13975,7 +14099,8 @@ static int chr__serial_uri(const char *uri, chr_options *options)
 
 /* -- marks -- */
 
-/* Which it is, break or one of the errors: the one that the system has counted. Where it doesn't count, the likely one. */
+/* Which it is, break or one of the errors: the one that the system has counted. Where it doesn't count, the likely
+ * one. */
 static int chr__marks_cause(chr__marks *marks, unsigned char byte)
 {
     int now[CHR__COUNTS], i;
@@ -14124,20 +14249,23 @@ static int chr__serial_start(chr__serial *serial)
     return chr__stream_open(&serial->stream, &serial->dev, &serial->marks.layer, serial->fd, serial->fd, chr__serial_hung_up, NULL);
 }
 
-/* A device that is no terminal (/dev/null): bytes as they are, no marks, no settings. At the end of its input it can still be written. */
+/* A device that is no terminal (/dev/null): bytes as they are, no marks, no settings. At the end of its input it can
+ * still be written. */
 static int chr__serial_start_plain(chr__serial *serial, const char *path, chr_error *err)
 {
     if (!chr__os_is_character_device(serial->fd))
         return chr__fail(err, CHR_ERR_INVALID, "serial: path=%s: is not a terminal or another character device", path);
     serial->out = chr__os_dup(serial->fd, 3);
     if (serial->out < 0)
-        return chr__fail(err, serial->out, "serial: path=%s: no descriptor is left: %s", path, chr_error_text(serial->out));
+        return chr__fail(err, serial->out, "serial: path=%s: no descriptor is left: %s", path,
+                         chr_error_text(serial->out));
     serial->bottom.layer.slots = &chr__bottom_plain;
     serial->bottom.layer.dev = &serial->dev;
     serial->bottom.in = serial->fd;
     serial->bottom.out = serial->out;
     serial->bottom.in_type = serial->bottom.out_type = chr__os_fd_type(serial->fd, 1);
-    return chr__stream_open(&serial->stream, &serial->dev, &serial->bottom.layer, serial->fd, serial->out, chr__stream_input_over, err);
+    return chr__stream_open(&serial->stream, &serial->dev, &serial->bottom.layer, serial->fd, serial->out,
+                            chr__stream_input_over, err);
 }
 
 /* Makes the settings, and notes which of them the line has: *is_all is whether that is all. */
@@ -14145,14 +14273,16 @@ static int chr__serial_apply(chr__serial *serial, const chr_serial_params *param
 {
     chr_serial_params has = *params;
     int               out = chr__flow_out(flow), in = chr__flow_in(flow), off;
-    int               code = chr__os_serial_configure(serial->fd, params, out, in), read = chr__os_serial_settings(serial->fd, &has, &out, &in);
+    int               code = chr__os_serial_configure(serial->fd, params, out, in),
+        read = chr__os_serial_settings(serial->fd, &has, &out, &in);
 
     if (code < 0 && code != CHR_ERR_INVALID)
         return code;
     if (read < 0)
         return read;
     off = has.speed > params->speed ? has.speed - params->speed : params->speed - has.speed;
-    *is_all = code == 0 && off <= params->speed / 10 && has.parity == params->parity && has.data_bits == params->data_bits &&
+    *is_all = code == 0 && off <= params->speed / 10 && has.parity == params->parity &&
+              has.data_bits == params->data_bits &&
               has.stop_bits == params->stop_bits && chr__flow(out, in) == flow;
     serial->params = has;
     serial->flow = chr__flow(out, in);
@@ -14190,7 +14320,8 @@ static int chr__serial_plug(chr__serial *serial, chr_error *err)
 
     if (code < 0)
         return code;
-    code = chr__os_is_terminal(serial->fd) ? chr__serial_start_line(serial, path, &is_all, err) : chr__serial_start_plain(serial, path, err);
+    code = chr__os_is_terminal(serial->fd) ? chr__serial_start_line(serial, path, &is_all, err) :
+        chr__serial_start_plain(serial, path, err);
     if (code < 0) {
         chr__serial_unplug(serial);
         return code;
@@ -14251,7 +14382,8 @@ static void chr__serial_close(chr_dev *dev)
 
 /* -- what the guest sets -- */
 
-/* What a line that is there can't have is an error, behind which it has what comes next to it; one that is away takes it all for now. */
+/* What a line that is there can't have is an error, behind which it has what comes next to it; one that is away
+ * takes it all for now. */
 static int chr__serial_set(chr__serial *serial, const chr_serial_params *params, int flow)
 {
     int code, is_all = 1;
@@ -14640,7 +14772,8 @@ static int chr__datagrams_pending(const chr__layer *layer)
 }
 
 static const chr__layer_slots chr__datagrams_slots = {
-    "datagrams", NULL, NULL, chr__datagrams_read, chr__datagrams_write, chr__datagrams_pending, NULL, NULL, NULL, NULL, NULL, NULL
+    "datagrams", NULL, NULL, chr__datagrams_read, chr__datagrams_write, chr__datagrams_pending, NULL, NULL, NULL, NULL,
+        NULL, NULL
 };
 
 /* To the stream a refusal looks like a hang-up. Here it is the end of nothing. */
@@ -14774,7 +14907,8 @@ static const chr_backend chr__udp_kind = {
 /* ====================================================================================================================
  * >>be_socket   a stream socket: server or client, over TCP, unix, vsock or a descriptor that is open already
  *
- * far side   the peer that is connected: one at a time, the next one waits in the backlog; or several (clients=, >>fan_out)
+ * far side   the peer that is connected: one at a time, the next one waits in the backlog; or several (clients=,
+ *            >>fan_out)
  * options    exactly one of path, host/port, cid/port, fd; server, wait; reconnect; what is spoken over it
  * events     OPENED when a peer is connected and all handshakes are over; CLOSED when it has gone and its input is read
  * ==================================================================================================================== */
@@ -14813,9 +14947,9 @@ static const chr_option chr__socket_rows[] = {
     { "ws-page",      CHR_OPTION_TEXT,   CHR__ROW(ws_page),           NULL,  0, 0,           "with websocket: file that a browser gets at /" },
     { "half-close",   CHR_OPTION_BOOL,   CHR__ROW(half_close),        "off", 0, 0,           "the peer's end of input is an event, and output goes on; off: CLOSED" },
     { "keep-alive",   CHR_OPTION_BOOL,   CHR__ROW(keep_alive),        "off", 0, 0,           "find out peers that have vanished: TCP keep-alive, websocket pings" },
-    { "keep-alive-idle", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_idle), NULL, 0, 32767,       "seconds of silence before the first question (default: the system's; websocket 30)" },
-    { "keep-alive-interval", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_interval), NULL, 0, 32767, "seconds between questions (default: the system's; websocket 10)" },
-    { "keep-alive-count", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_count), NULL, 0, 127,       "unanswered questions that end it (default: the system's; websocket 3)" },
+    { "keep-alive-idle", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_idle), NULL, 0, 32767,       "seconds of silence before the first probe (default: the system's; websocket 30)" },
+    { "keep-alive-interval", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_interval), NULL, 0, 32767, "seconds between probes (default: the system's; websocket 10)" },
+    { "keep-alive-count", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_count), NULL, 0, 127,       "unanswered probes that end it (default: the system's; websocket 3)" },
     { "idle-timeout", CHR_OPTION_NUMBER, CHR__ROW(idle_timeout),      NULL,  0, 2000000,     "close a peer that sends nothing for so many seconds" },
     { "clients",      CHR_OPTION_NUMBER, CHR__ROW(clients),           "1",   1, 64,          "server: so many peers at once; output goes to all, input comes from any" },
     { "replace",      CHR_OPTION_BOOL,   CHR__ROW(replace),           "off", 0, 0,           "server: a new peer takes the place of the old one; off: it waits" },
@@ -14875,7 +15009,8 @@ static int chr__address_check(const chr_address *address, int is_server, chr_err
         return chr__fail(err, CHR_ERR_INVALID, "socket: abstract=on goes with path= only");
     if (!is_inet && (address->ipv4 != CHR_DEFAULT || address->ipv6 != CHR_DEFAULT))
         return chr__fail(err, CHR_ERR_INVALID, "socket: ipv4= and ipv6= go with host= only");
-    if ((address->mode || address->group) && (address->type != CHR_ADDR_UNIX || address->abstract == CHR_ON || !is_server))
+    if ((address->mode || address->group) &&
+        (address->type != CHR_ADDR_UNIX || address->abstract == CHR_ON || !is_server))
         return chr__fail(err, CHR_ERR_INVALID, "socket: %s= goes with server=on and path= only, not with abstract=on",
                          address->mode ? "mode" : "group");
     if ((address->ipv4 == CHR_OFF && address->ipv6 == CHR_OFF) || (address->ipv4 == CHR_ON && address->ipv6 == CHR_ON && !is_server))
@@ -14998,8 +15133,8 @@ static const chr_socket_options *chr__layer_options(const chr__layer *layer)
 /* --------------------------------------------------------------------------------------------------------------------
  * >>layer_telnet   telnet (RFC 854 to 858, 1073, 1091, 1143), server and client, and tn3270 (RFC 1576), server and client
  *
- * handshake   the opening offers are sent; a peer that answers none of them, like nc, is welcome too. A tn3270 client waits for its host
- *             to agree to records and to all byte values, both ways
+ * handshake   the opening offers are sent; a peer that answers none of them, like nc, is welcome too. A tn3270 client waits for
+ *             its host to agree to records and to all byte values, both ways
  * bytes       telnet: all 256 values, 0xFF doubled on the wire; in is CR NUL a CR until the peer says WILL BINARY, out is a
  *             lone CR sent as CR NUL once the peer has refused BINARY
  *             tn3270: records as they are on the wire: IAC EOR ends one, 0xFF in them is doubled, in and out
@@ -15020,7 +15155,8 @@ enum { /* options; all that we ever agree to are below 64 */
 
 #define CHR__TELNET_BIT(option) (UINT64_C(1) << (CHR__TELNET_##option))
 
-enum { CHR__TELNET_TYPE_IS, CHR__TELNET_TYPE_SEND, CHR__TELNET_TYPE_MOST = 40, CHR__TELNET_SUB_SIZE = 96, CHR__TELNET_GREETING = 1 << 16 };
+enum { CHR__TELNET_TYPE_IS, CHR__TELNET_TYPE_SEND, CHR__TELNET_TYPE_MOST = 40, CHR__TELNET_SUB_SIZE = 96,
+      CHR__TELNET_GREETING = 1 << 16 };
 
 typedef enum chr__telnet_state {
     CHR__TELNET_IN_DATA,
@@ -15164,12 +15300,14 @@ enum { /* a client's commands; a server's are 100 more */
     CHR__COM_SET_MODEMSTATE_MASK, CHR__COM_PURGE_DATA, CHR__COM_COMMANDS,
     /* SET-CONTROL stands for five things that are told one by one, like the commands */
     CHR__COM_FLOW = CHR__COM_COMMANDS, CHR__COM_BREAK, CHR__COM_DTR, CHR__COM_RTS, CHR__COM_INBOUND_FLOW, CHR__COM_FACTS,
-    CHR__TELNET_TYPE = CHR__COM_FACTS, CHR__TELNET_SIZE, CHR__TELNET_FACTS, /* and what a telnet client without it has to tell */
+    CHR__TELNET_TYPE = CHR__COM_FACTS, CHR__TELNET_SIZE, CHR__TELNET_FACTS, /* and what a telnet client without it
+                                                                               has to tell */
     CHR__COM_SERVER = 100
 };
 
 enum { /* line state; modem state, whose lower four bits say which of the upper ones have changed */
-    CHR__COM_LINE_ERRORS = CHR_LINE_OVERRUN | CHR_LINE_PARITY | CHR_LINE_FRAMING, CHR__COM_LINE_BREAK = 0x10, CHR__COM_LINE_EMPTY = 0x60,
+    CHR__COM_LINE_ERRORS = CHR_LINE_OVERRUN | CHR_LINE_PARITY | CHR_LINE_FRAMING, CHR__COM_LINE_BREAK = 0x10,
+        CHR__COM_LINE_EMPTY = 0x60,
     CHR__COM_MODEM_CTS = 0x10, CHR__COM_MODEM_DSR = 0x20, CHR__COM_MODEM_RI = 0x40, CHR__COM_MODEM_CD = 0x80
 };
 
@@ -15321,7 +15459,8 @@ static int chr__com_port_line_state(const chr__telnet *telnet)
 /* The errors are told once, the rest is as it is now. */
 static void chr__com_port_say_line_state(chr__telnet *telnet)
 {
-    chr__com_port_say(telnet, CHR__COM_NOTIFY_LINESTATE, (uint32_t)(chr__com_port_line_state(telnet) & telnet->line_mask));
+    chr__com_port_say(telnet, CHR__COM_NOTIFY_LINESTATE,
+                      (uint32_t)(chr__com_port_line_state(telnet) & telnet->line_mask));
     telnet->errors = 0;
 }
 
@@ -15444,7 +15583,8 @@ static void chr__com_port_negotiated(chr__telnet *telnet, int was_on)
 
 /* -- in -- */
 
-/* The value of SET-CONTROL that sets an outbound flow control sets the inbound one too, until that gets another of its own. */
+/* The value of SET-CONTROL that sets an outbound flow control sets the inbound one too, until that gets another of
+ * its own. */
 static void chr__com_port_set_control_flow(chr__telnet *telnet, int value)
 {
     chr__com_port *port = chr__com_port_of(telnet);
@@ -15579,7 +15719,8 @@ static void chr__com_port_received(chr__telnet *telnet)
 
 /* -- what the frontend sets and asks; telnet is NULL while nobody is connected -- */
 
-/* What differs from what is in force, or from what was asked for last: answers to older questions may still be on their way. */
+/* What differs from what is in force, or from what was asked for last: answers to older questions may still be on
+ * their way. */
 static void chr__com_port_set_params(chr__com_port *port, chr__telnet *telnet, const chr_serial_params *params)
 {
     int command;
@@ -15693,7 +15834,8 @@ static int chr__com_port_get(chr__com_port *port, int is_server, int command, vo
 
 static int chr__com_port_ioctl(chr__com_port *port, chr__telnet *telnet, int command, void *arg)
 {
-    int is_get = command == CHR_IOCTL_SERIAL_GET_PARAMS || command == CHR_IOCTL_SERIAL_GET_FLOW || command == CHR_IOCTL_SERIAL_GET_TIOCM ||
+    int is_get = command == CHR_IOCTL_SERIAL_GET_PARAMS || command == CHR_IOCTL_SERIAL_GET_FLOW ||
+        command == CHR_IOCTL_SERIAL_GET_TIOCM ||
                  command == CHR_IOCTL_SERIAL_GET_ERRORS;
     int is_on = telnet && chr__com_port_is_on(telnet), code;
 
@@ -15723,7 +15865,8 @@ static int chr__telnet_write(chr__layer *layer, const void *buf, size_t len)
 
     len = chr__min(len, CHR__TURN_BYTES);
     while (code == 0 && done < len) {
-        size_t count = (telnet->is_3270 ? chr__telnet_encode_record : chr__telnet_encode)(telnet, from + done, len - done);
+        size_t count = (telnet->is_3270 ? chr__telnet_encode_record : chr__telnet_encode)(telnet, from + done,
+                                                                                          len - done);
         done += count;
         layer->kept += count;
         code = chr__telnet_flush(layer);
@@ -15981,7 +16124,8 @@ static void chr__telnet_start_server(chr__telnet *telnet)
 /* The guest's line is transparent: nothing between is to edit or translate. */
 static void chr__telnet_start_client(chr__telnet *telnet)
 {
-    telnet->ours_allowed = CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY) | CHR__TELNET_BIT(TERMINAL_TYPE) | CHR__TELNET_BIT(WINDOW_SIZE);
+    telnet->ours_allowed = CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY) | CHR__TELNET_BIT(TERMINAL_TYPE) |
+        CHR__TELNET_BIT(WINDOW_SIZE);
     telnet->theirs_allowed = CHR__TELNET_BIT(ECHO) | CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY);
     chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_SGA);
     chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_BINARY);
@@ -16057,12 +16201,13 @@ static int chr__telnet_is_at_command(const chr__telnet *telnet)
 {
     const unsigned char *next = telnet->in.bytes + telnet->in.start;
 
-    return telnet->state != CHR__TELNET_IN_DATA || (telnet->in.end - telnet->in.start >= 2 && next[0] == CHR__TELNET_IAC &&
-                                                    next[1] != CHR__TELNET_IAC && next[1] != CHR__TELNET_EOR);
+    return telnet->state != CHR__TELNET_IN_DATA ||
+        (telnet->in.end - telnet->in.start >= 2 && next[0] == CHR__TELNET_IAC &&
+         next[1] != CHR__TELNET_IAC && next[1] != CHR__TELNET_EOR);
 }
 
-/* What a host says before it agrees is for people, like a greeting: it is dropped. The rest of the negotiation is answered, and the first
- * record stays in the inbox. */
+/* What a host says before it agrees is for people, like a greeting: it is dropped. The rest of the negotiation is
+ * answered, and the first record stays in the inbox. */
 static void chr__telnet_agree(chr__telnet *telnet)
 {
     unsigned char dropped;
@@ -16087,9 +16232,11 @@ static int chr__telnet_step_3270(chr__telnet *telnet, int *wants, chr_error *err
             return CHR_ERR_WOULD_BLOCK;
         telnet->greeting += n > 0 ? n : 1;
         if (n <= 0)
-            return chr__fail(err, n == 0 ? (int)CHR_ERR_DISCONNECTED : n, "tn3270: the host went before it agreed to records");
+            return chr__fail(err, n == 0 ? (int)CHR_ERR_DISCONNECTED : n,
+                             "tn3270: the host went before it agreed to records");
         if (telnet->greeting > CHR__TELNET_GREETING || telnet->is_flooded)
-            return chr__fail(err, CHR_ERR_IO, "tn3270: the host sent more than %d bytes and has not agreed to records", CHR__TELNET_GREETING);
+            return chr__fail(err, CHR_ERR_IO, "tn3270: the host sent more than %d bytes and has not agreed to records",
+                             CHR__TELNET_GREETING);
         chr__telnet_agree(telnet);
         (void)chr__telnet_flush(&telnet->layer); /* an error will meet the next step, write or read */
     }
@@ -16105,7 +16252,8 @@ static int chr__telnet_step(chr__layer *layer, int *wants, chr_error *err)
     if (code == 0 && telnet->is_3270 && !telnet->is_server)
         return chr__telnet_step_3270(telnet, wants, err);
     if (code == 0 && telnet->has_com_port) /* the line is this peer's now */
-        chr__com_port_of(telnet)->theirs = telnet->is_server ? CHR_TIOCM_DTR | CHR_TIOCM_RTS : 0; /* many clients never say so */
+        /* many clients never say so */
+        chr__com_port_of(telnet)->theirs = telnet->is_server ? CHR_TIOCM_DTR | CHR_TIOCM_RTS : 0;
     return code == 0 || code == CHR_ERR_WOULD_BLOCK ? code : chr__fail(err, code, "telnet: the peer went before it was greeted");
 }
 
@@ -16163,7 +16311,8 @@ static int chr__telnet_ioctl_away(chr_dev *dev, int command, void *arg)
 
     if (command == CHR_IOCTL_SET_TERMINAL_SIZE && options->telnet == CHR_ON && options->server != CHR_ON)
         return chr__telnet_set_size(state, NULL, (const chr_terminal_size *)arg);
-    return options->com_port == CHR_ON ? chr__com_port_ioctl(&state->com_port, NULL, command, arg) : CHR_ERR_NOT_SUPPORTED;
+    return options->com_port == CHR_ON ? chr__com_port_ioctl(&state->com_port, NULL, command, arg) :
+        CHR_ERR_NOT_SUPPORTED;
 }
 
 static int chr__telnet_com_port_ioctl(chr__telnet *telnet, int command, void *arg)
@@ -16171,7 +16320,8 @@ static int chr__telnet_com_port_ioctl(chr__telnet *telnet, int command, void *ar
     int code = chr__com_port_ioctl(chr__com_port_of(telnet), telnet, command, arg);
 
     /* a server's handler may go on correcting */
-    chr__telnet_tell(telnet, telnet->is_server ? CHR__COM_BIT(NOTIFY_MODEMSTATE) | CHR__COM_BIT(NOTIFY_LINESTATE) : ~0u);
+    chr__telnet_tell(telnet, telnet->is_server ? CHR__COM_BIT(NOTIFY_MODEMSTATE) | CHR__COM_BIT(NOTIFY_LINESTATE) :
+                     ~0u);
     (void)chr__telnet_send_kept(telnet);
     return code;
 }
@@ -16779,7 +16929,8 @@ static int chr__ws_version_is_good(chr__text version)
     return version.len == 8 && memcmp(version.at, "HTTP/1.", 7) == 0 && version.at[7] >= '1' && version.at[7] <= '9';
 }
 
-/* Origin form, or absolute form (RFC 9112 section 3.2), whose authority goes before the Host field. Returns 0 when it is neither. */
+/* Origin form, or absolute form (RFC 9112 section 3.2), whose authority goes before the Host field. Returns 0 when
+ * it is neither. */
 static int chr__ws_read_target(chr__text target, chr__ws_request *request)
 {
     const char *slashes;
@@ -16828,7 +16979,8 @@ static const char *chr__ws_check_path(chr__websocket *ws, chr__text path, const 
     char        copy[1024];
 
     *fault = "asks for another path than ws-path=: ";
-    if (!served || (path.len < sizeof copy && chr__glob(served, path.len > 0 ? chr__text_copy(path, copy, sizeof copy) : "/")))
+    if (!served || (path.len < sizeof copy && chr__glob(served,
+                                                        path.len > 0 ? chr__text_copy(path, copy, sizeof copy) : "/")))
         return NULL;
     (void)chr__text_copy(path, ws->detail, sizeof ws->detail);
     return "404 Not Found";
@@ -16839,7 +16991,8 @@ static const char *chr__ws_check_path(chr__websocket *ws, chr__text path, const 
 /* HOST of HOST or HOST:PORT; a literal IPv6 address keeps its brackets. Empty when it is neither. */
 static chr__text chr__host_of(chr__text authority)
 {
-    const char *bracket = authority.len > 0 && *authority.at == '[' ? (const char *)memchr(authority.at, ']', authority.len) : NULL;
+    const char *bracket = authority.len > 0 && *authority.at == '['
+        ? (const char *)memchr(authority.at, ']', authority.len) : NULL;
     chr__text   host = authority, port;
     size_t      i;
 
@@ -16971,7 +17124,8 @@ static void chr__ws_send_page(chr__websocket *ws)
         chr__ws_refuse(ws, "404 Not Found", "asks for ws-page=, which can't be read: ");
         return;
     }
-    chr__format(head, sizeof head, "HTTP/1.1 200 OK\r\nServer: chardev\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: %lld\r\n"
+    chr__format(head, sizeof head, "HTTP/1.1 200 OK\r\nServer: chardev\r\n"
+                                   "Content-Type: text/html; charset=utf-8\r\nContent-Length: %lld\r\n"
                 "Cache-Control: no-cache\r\nConnection: close\r\n\r\n", (long long)ws->page_left);
     chr__ws_put_text(ws, head);
     ws->state = CHR__WS_PAGE;
@@ -17028,7 +17182,8 @@ static void chr__ws_answer_request(chr__websocket *ws, chr__text head)
     }
     memcpy(ws->key, chr__head_field(head, "Sec-WebSocket-Key", 0).at, CHR__WS_KEY);
     chr__ws_proof(ws->key, proof);
-    chr__ws_put_text(ws, "HTTP/1.1 101 Switching Protocols\r\nServer: chardev\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ");
+    chr__ws_put_text(ws, "HTTP/1.1 101 Switching Protocols\r\nServer: chardev\r\nUpgrade: websocket\r\n"
+                         "Connection: Upgrade\r\nSec-WebSocket-Accept: ");
     chr__ws_put_text(ws, proof);
     chr__ws_put_text(ws, chr__head_has(head, "Sec-WebSocket-Protocol", "binary") ? "\r\nSec-WebSocket-Protocol: binary\r\n\r\n" : "\r\n\r\n");
     ws->state = CHR__WS_ACCEPTING;
@@ -17161,7 +17316,8 @@ static int chr__ws_step(chr__layer *layer, int *wants, chr_error *err)
     if (ws->state == CHR__WS_PAGE) /* it had no more to ask for: no failure, and nothing to log */
         return chr__fail(err, CHR_ERR_DISCONNECTED, "%s", "");
     if (ws->state == CHR__WS_REFUSING)
-        return chr__fail(err, CHR_ERR_IO, "websocket: the peer's %s %s%s", ws->is_server ? "request" : "answer", ws->fault, ws->detail);
+        return chr__fail(err, CHR_ERR_IO, "websocket: the peer's %s %s%s", ws->is_server ? "request" : "answer",
+                         ws->fault, ws->detail);
     if (code < 0)
         return chr__fail(err, code, "websocket: the peer went in the middle of the handshake");
     ws->state = CHR__WS_OPEN;
@@ -17198,7 +17354,8 @@ static int chr__ws_check_path_option(const chr_socket_options *options, chr_erro
     for (c = path; *c > ' ' && *c < 127; c++)
         ;
     if (*c || c - path > 4096 || (*path != '/' && !(is_server && *path == '*')))
-        return chr__fail(err, CHR_ERR_INVALID, "socket: ws-path=%s: it begins with '/', and is printable ASCII without blanks", path);
+        return chr__fail(err, CHR_ERR_INVALID,
+                         "socket: ws-path=%s: it begins with '/', and is printable ASCII without blanks", path);
     return 0;
 }
 
@@ -17373,8 +17530,8 @@ static int chr__tls_path(const chr__tls_creds *creds, const char *given, const c
 }
 
 /* One file. Returns 1 when it was there, 0 when it is none and need not be. */
-static int chr__tls_load(chr__tls_creds *creds, chr_context *ctx, chr__tls_file what, const char *given, const char *usual,
-                         int is_needed, chr_error *err)
+static int chr__tls_load(chr__tls_creds *creds, chr_context *ctx, chr__tls_file what, const char *given,
+                         const char *usual, int is_needed, chr_error *err)
 {
     const char *dir = ((const chr__tls_options *)creds->object.options)->dir;
     char        path[1024];
@@ -17401,7 +17558,8 @@ static int chr__tls_is_for(const mbedtls_x509_crt *certificate, int is_server)
 #if MBEDTLS_VERSION_MAJOR >= 3 || defined(MBEDTLS_X509_CHECK_EXTENDED_KEY_USAGE)
     const char *usage = is_server ? MBEDTLS_OID_SERVER_AUTH : MBEDTLS_OID_CLIENT_AUTH;
 
-    return mbedtls_x509_crt_check_extended_key_usage(certificate, usage, MBEDTLS_OID_SIZE(MBEDTLS_OID_SERVER_AUTH)) == 0;
+    return mbedtls_x509_crt_check_extended_key_usage(certificate, usage,
+                                                     MBEDTLS_OID_SIZE(MBEDTLS_OID_SERVER_AUTH)) == 0;
 #else
     (void)certificate;
     (void)is_server;
@@ -17433,11 +17591,13 @@ static int chr__x509_load(chr__tls_creds *creds, chr_context *ctx, chr_error *er
         code = chr__tls_load(creds, ctx, CHR__TLS_REVOKED, options->crlfile, "ca-crl.pem", 0, err);
     if (code < 0)
         return code;
-    has_cert = chr__tls_load(creds, ctx, CHR__TLS_CERT, options->certfile, is_server ? "server-cert.pem" : "client-cert.pem", is_server, err);
+    has_cert = chr__tls_load(creds, ctx, CHR__TLS_CERT, options->certfile,
+                             is_server ? "server-cert.pem" : "client-cert.pem", is_server, err);
     if (has_cert <= 0)
         return has_cert;
     chr__tls_warn_role(creds, ctx);
-    code = chr__tls_load(creds, ctx, CHR__TLS_KEY, options->keyfile, is_server ? "server-key.pem" : "client-key.pem", 1, err);
+    code = chr__tls_load(creds, ctx, CHR__TLS_KEY, options->keyfile, is_server ? "server-key.pem" : "client-key.pem", 1,
+                         err);
     if (code > 0 && chr__tls_check_key(creds) != 0)
         return chr__fail(err, CHR_ERR_INVALID, "%s '%s': the certificate and the private key don't belong together",
                          creds->object.kind->name, creds->object.id);
@@ -17502,8 +17662,8 @@ static int chr__psk_read(chr__tls_creds *creds, chr_context *ctx, const char *pa
     int         code = text ? chr__tls_read_file(path, text, MOST, err) : chr__no_memory(err);
 
     if (code >= 0 && strlen(text) < (size_t)code) /* the rest of the keys would be lost */
-        code = chr__fail(err, CHR_ERR_INVALID, "%s '%s': %s: the key file holds a NUL byte, at offset %d", creds->object.kind->name,
-                         creds->object.id, path, (int)strlen(text));
+        code = chr__fail(err, CHR_ERR_INVALID, "%s '%s': %s: the key file holds a NUL byte, at offset %d",
+                         creds->object.kind->name, creds->object.id, path, (int)strlen(text));
     while (code >= 0 && *line) {
         size_t len = strcspn(line, "\r\n");
         code = chr__psk_add(creds, ctx, line, len, err);
@@ -17761,7 +17921,8 @@ static void chr__oid_text(const unsigned char *at, size_t len, chr__name *oid)
         first = oid->len > 0 ? 0 : arc < 80 ? arc / 40 : 2;
         if (oid->len == 0) /* the first two arcs share a number */
             chr__name_put(oid, number, (size_t)chr__format(number, sizeof number, "%d", (int)first));
-        chr__name_put(oid, number, (size_t)chr__format(number, sizeof number, ".%llu", (unsigned long long)(arc - 40 * first)));
+        chr__name_put(oid, number, (size_t)chr__format(number, sizeof number, ".%llu",
+                                                       (unsigned long long)(arc - 40 * first)));
         arc = 0;
     }
 }
@@ -17827,7 +17988,8 @@ static const char *chr__oid_short_name(const char *oid)
     return NULL;
 }
 
-/* A value without a text of its own, or of an attribute type that has no name: its DER encoding in hexadecimal (RFC 2253 section 2.4). */
+/* A value without a text of its own, or of an attribute type that has no name: its DER encoding in hexadecimal (RFC
+ * 2253 section 2.4). */
 static void chr__name_put_der(chr__name *name, const unsigned char *at, const unsigned char *end)
 {
     char digits[3];
@@ -17914,7 +18076,8 @@ static void chr__name_put_attribute(chr__name *name, unsigned char *at, const un
         chr__name_put_der(name, value, at + len);
 }
 
-/* Cuts the last element off a SET OF or SEQUENCE OF: *end moves to where it begins. NULL = there is none, or it is malformed. */
+/* Cuts the last element off a SET OF or SEQUENCE OF: *end moves to where it begins. NULL = there is none, or it is
+ * malformed. */
 static unsigned char *chr__der_last(unsigned char *at, unsigned char **end, int tag, size_t *len)
 {
     unsigned char *element = at, *content = NULL;
@@ -17930,7 +18093,8 @@ static unsigned char *chr__der_last(unsigned char *at, unsigned char **end, int 
     return content;
 }
 
-/* The certificate has them from the least specific to the most; as text they go the other way, those of one RDN with a '+' between. */
+/* The certificate has them from the least specific to the most; as text they go the other way, those of one RDN with
+ * a '+' between. */
 static void chr__name_read(chr__name *name, const mbedtls_x509_buf *subject)
 {
     unsigned char *at = subject->p, *end = at + subject->len, *rdn, *rdn_end, *attribute;
@@ -17986,7 +18150,8 @@ static int chr__tls_below_read(void *opaque, unsigned char *buf, size_t len)
 
     tls->is_metered = n == CHR__LAYER_NOTHING;
     if (n <= 0)
-        return n == 0 ? 0 : n == CHR_ERR_WOULD_BLOCK || tls->is_metered ? MBEDTLS_ERR_SSL_WANT_READ : MBEDTLS_ERR_NET_CONN_RESET;
+        return n == 0 ? 0 : n == CHR_ERR_WOULD_BLOCK || tls->is_metered ? MBEDTLS_ERR_SSL_WANT_READ :
+            MBEDTLS_ERR_NET_CONN_RESET;
     len = chr__min(len, tls->ahead.end - tls->ahead.start);
     memcpy(buf, tls->ahead.bytes + tls->ahead.start, len);
     tls->ahead.start += len;
@@ -18198,8 +18363,10 @@ static const char *chr__tls_fault(uint32_t flags)
         { MBEDTLS_X509_BADCERT_CN_MISMATCH, "the peer's certificate is for another name" },
         { MBEDTLS_X509_BADCERT_EXT_KEY_USAGE, "the peer's certificate is not for this role (extended key usage)" },
         { MBEDTLS_X509_BADCERT_KEY_USAGE,   "the peer's certificate may not be used for this (key usage)" },
-        { MBEDTLS_X509_BADCERT_NS_CERT_TYPE, "the peer's certificate is not for this role (Netscape certificate type)" },
-        { MBEDTLS_X509_BADCRL_NOT_TRUSTED,  "the list of revoked certificates is not signed by a CA that is trusted here" },
+        { MBEDTLS_X509_BADCERT_NS_CERT_TYPE,
+         "the peer's certificate is not for this role (Netscape certificate type)" },
+        { MBEDTLS_X509_BADCRL_NOT_TRUSTED,
+         "the list of revoked certificates is not signed by a CA that is trusted here" },
         { MBEDTLS_X509_BADCRL_EXPIRED,      "the list of revoked certificates has expired" },
         { MBEDTLS_X509_BADCRL_FUTURE,       "the list of revoked certificates is not valid yet" },
     };
@@ -18211,8 +18378,8 @@ static const char *chr__tls_fault(uint32_t flags)
     return "the peer's certificate, or the one that signed it, has a key or a signature that is too weak";
 }
 
-/* Why the peer's certificate is not accepted; 0 = it is, or none has been asked for. mbed TLS reports some of the reasons by other
- * codes than CERT_VERIFY_FAILED. */
+/* Why the peer's certificate is not accepted; 0 = it is, or none has been asked for. mbed TLS reports some of the
+ * reasons by other codes than CERT_VERIFY_FAILED. */
 static uint32_t chr__tls_faults(const chr__tls *tls)
 {
     uint32_t flags = mbedtls_ssl_get_verify_result(&tls->ssl);
@@ -18424,7 +18591,8 @@ static int chr__tls_shutdown(chr__layer *layer)
     if (n < 0)
         return CHR_ERR_DISCONNECTED;
     tls->said_goodbye = 1;
-    return layer->below->slots->shutdown ? layer->below->slots->shutdown(layer->below) : 0; /* its FIN may have gone already */
+    /* its FIN may have gone already */
+    return layer->below->slots->shutdown ? layer->below->slots->shutdown(layer->below) : 0;
 }
 
 static void chr__tls_close(chr__layer *layer)
@@ -18524,14 +18692,16 @@ static int chr__layers_check(chr_context *ctx, const chr_socket_options *options
     if ((options->telnet == CHR_ON) + (options->tn3270 == CHR_ON) + (options->websocket == CHR_ON) > 1)
         return chr__fail(err, CHR_ERR_INVALID, "socket: only one of telnet=, tn3270= and websocket= can be on");
     if (!chr__terminal_type_valid(options))
-        return chr__fail(err, CHR_ERR_INVALID, "socket: terminal-type=%s: goes with telnet=on or tn3270=on on a client, up to %d characters "
+        return chr__fail(err, CHR_ERR_INVALID,
+                         "socket: terminal-type=%s: goes with telnet=on or tn3270=on on a client, up to %d characters "
                          "and no blanks", options->terminal_type, CHR__TELNET_TYPE_MOST);
     if (options->com_port == CHR_ON && options->telnet != CHR_ON)
         return chr__fail(err, CHR_ERR_INVALID, "socket: com-port=on goes with telnet=on only");
     if (options->websocket_text == CHR_ON && options->websocket != CHR_ON)
         return chr__fail(err, CHR_ERR_INVALID, "socket: websocket-text= goes with websocket=on only");
     if (options->half_close == CHR_ON && options->websocket == CHR_ON)
-        return chr__fail(err, CHR_ERR_INVALID, "socket: half-close=on can't be used with websocket=on: its Close frame ends both directions");
+        return chr__fail(err, CHR_ERR_INVALID,
+                         "socket: half-close=on can't be used with websocket=on: its Close frame ends both directions");
     code = chr__ws_check_options(options, err);
     if (code < 0)
         return code;
@@ -18548,8 +18718,8 @@ static int chr__layers_check(chr_context *ctx, const chr_socket_options *options
     return options->tls_creds ? chr__tls_check(ctx, options, err) : 0;
 }
 
-/* -- >>socket_chardev   a listener or an attempt to connect, and connections: those whose handshake goes on, and one that has got the
- * chardev. Each has its own layers. What is left of one that ends lingers in the context. -- */
+/* -- >>socket_chardev   a listener or an attempt to connect, and connections: those whose handshake goes on, and one
+ * that has got the chardev. Each has its own layers. What is left of one that ends lingers in the context. -- */
 
 typedef enum chr__socket_state { /* of a client's attempt; a server is always idle */
     CHR__SOCKET_IDLE,
@@ -18670,8 +18840,8 @@ CHR__HOT static int chr__socket_write_unix(chr__layer *layer, const void *buf, s
     return bottom->outgoing.count == 0 ? chr__os_send(bottom->fd, buf, len) : chr__socket_write_fds(bottom, buf, len);
 }
 
-/* Under layers much may come of which nothing reaches the frontend, handshakes and flow control included: so it is bounded here, for all
- * of them. Poll says again what was left. */
+/* Under layers much may come of which nothing reaches the frontend, handshakes and flow control included: so it is
+ * bounded here, for all of them. Poll says again what was left. */
 static int chr__socket_read_metered(chr__layer *layer, void *buf, size_t len)
 {
     chr__socket_bottom *bottom = (chr__socket_bottom *)layer;
@@ -18784,7 +18954,8 @@ static void chr__link_move(chr__link *link, chr__socket *to)
         layer->dev = &to->dev;
 }
 
-/* It ends, and what it holds still goes out. A descriptor that is the giver's again, or a raw one that was given, has no more to say. */
+/* It ends, and what it holds still goes out. A descriptor that is the giver's again, or a raw one that was given,
+ * has no more to say. */
 static void chr__link_end(chr__link *link, int takes_rest)
 {
     chr__linger *linger = &link->linger;
@@ -18902,7 +19073,8 @@ static void chr__socket_ended(chr__stream *stream, int code)
 {
     chr__socket *sock = (chr__socket *)stream->dev;
 
-    if (code == 0 && chr__socket_options(sock)->half_close == CHR_ON && !stream->input_over && chr__stream_half_close(stream))
+    if (code == 0 && chr__socket_options(sock)->half_close == CHR_ON && !stream->input_over &&
+        chr__stream_half_close(stream))
         chr_be_event(&sock->dev, CHR_EVENT_INPUT_END);
     else
         chr__socket_peer_gone(sock);
@@ -18938,7 +19110,8 @@ static void chr__link_failed(chr__link *link)
     chr__socket_failed(sock);
 }
 
-/* -- signs of life: idle-timeout=, and pings where a layer has such. In real time, looked for a few times in each span. -- */
+/* -- signs of life: idle-timeout=, and pings where a layer has such. In real time, looked for a few times in each
+ * span. -- */
 
 static int chr__link_pings(const chr__link *link)
 {
@@ -19044,42 +19217,49 @@ static void chr__link_ready(void *opaque, int events)
     (void)chr__link_shake((chr__link *)opaque);
 }
 
-/* The handshake is over, and it gets the chardev, or a seat; with replace=on somebody may have it. Handlers are called at the end only: they
- * may do anything. */
-static int chr__link_up(chr__link *link)
+/* The stream begins. The frontend is asked for room meanwhile, and may do anything. */
+static int chr__link_take_seat(chr__link *link, chr__socket *server, chr__socket *seat)
 {
-    chr__socket *server = chr__link_socket(link), *sock = chr__socket_free_seat(server);
-    int          was_open = sock && sock->peer, code;
+    int code;
 
-    chr_watch_stop(&link->watch);
-    chr_timer_stop(&link->patience);
-    chr__link_unlist(link);
-    if (!sock) {
-        chr__link_end(link, 0);
-        return chr__fail(&server->failure, CHR_ERR_BUSY, "all clients are there already");
-    }
-    chr__link_move(link, sock);
-    chr__socket_end_peer(sock);
-    sock->peer = link;
-    code = chr__stream_open(&sock->stream, &sock->dev, link->top, link->fd, link->fd, chr__socket_ended, &server->failure);
+    chr__link_move(link, seat);
+    chr__socket_end_peer(seat);
+    seat->peer = link;
+    code = chr__stream_open(&seat->stream, &seat->dev, link->top, link->fd, link->fd, chr__socket_ended,
+                            &server->failure);
     if (code < 0) {
-        sock->peer = NULL;
+        seat->peer = NULL;
         chr__link_end(link, 0);
         chr__socket_failed(server);
-    } else if (sock->peer == link) {
+    } else if (seat->peer == link) {
         server->has_failed = 0;
-        link->heard_at = chr__real_now(sock->dev.ctx);
+        link->heard_at = chr__real_now(seat->dev.ctx);
         chr__link_guard(link);
         if (!chr__socket_free_seat(server))
             chr__socket_end_handshakes(server);
         chr__socket_wait_for(server);
     }
+    return code;
+}
+
+/* The handshake is over, and it gets the chardev, or a seat; with replace=on somebody may have it. */
+static int chr__link_up(chr__link *link)
+{
+    chr__socket *server = chr__link_socket(link), *seat = chr__socket_free_seat(server);
+    int          was_open = seat && seat->peer, code;
+
+    chr_watch_stop(&link->watch);
+    chr_timer_stop(&link->patience);
+    chr__link_unlist(link);
+    if (!seat) {
+        chr__link_end(link, 0);
+        return chr__fail(&server->failure, CHR_ERR_BUSY, "all clients are there already");
+    }
+    code = chr__link_take_seat(link, server, seat);
     if (was_open)
-        chr_be_event(&sock->dev, CHR_EVENT_CLOSED);
-    if (code == 0 && sock->peer == link)
-        chr_be_event(&sock->dev, CHR_EVENT_OPENED);
-    if (code == 0 && sock->peer == link)
-        chr__stream_update(&sock->stream); /* what came with the handshake is in the layers already */
+        chr_be_event(&seat->dev, CHR_EVENT_CLOSED);
+    if (code == 0 && seat->peer == link)
+        chr_be_event(&seat->dev, CHR_EVENT_OPENED);
     return code;
 }
 
@@ -19127,7 +19307,8 @@ static chr__link *chr__link_new(chr__socket *sock, int fd, int is_unix, int is_g
     return link;
 }
 
-/* Takes a connected descriptor. Returns as chr__link_shake() does; one that was given stays the giver's when it fails here. */
+/* Takes a connected descriptor. Returns as chr__link_shake() does; one that was given stays the giver's when it
+ * fails here. */
 static int chr__socket_adopt(chr__socket *sock, int fd, int is_unix, int is_given)
 {
     const chr_socket_options *options = chr__socket_options(sock);
@@ -19146,14 +19327,16 @@ static int chr__socket_adopt(chr__socket *sock, int fd, int is_unix, int is_give
     if (!is_unix && (options->nodelay == CHR_ON || options->delay == CHR_OFF))
         chr__os_nodelay(fd);
     if (!is_unix && options->keep_alive == CHR_ON)
-        chr__os_keep_alive(fd, (int)options->keep_alive_idle, (int)options->keep_alive_interval, (int)options->keep_alive_count);
+        chr__os_keep_alive(fd, (int)options->keep_alive_idle, (int)options->keep_alive_interval,
+                           (int)options->keep_alive_count);
     code = chr__link_build_layers(link, &sock->failure);
     if (code < 0) {
         chr__link_failed(link);
         return code;
     }
     if (chr__link_has_layers(link))
-        chr__timer_start_real(sock->dev.ctx, &link->patience, CHR__HANDSHAKE_SECONDS * 1000, chr__link_out_of_patience, link);
+        chr__timer_start_real(sock->dev.ctx, &link->patience, CHR__HANDSHAKE_SECONDS * 1000, chr__link_out_of_patience,
+                              link);
     link->gives_up = chr__deadline(sock->dev.ctx, CHR__HANDSHAKE_SECONDS * 1000);
     code = chr__link_shake(link);
     if (code == CHR_ERR_WOULD_BLOCK)
@@ -19163,7 +19346,8 @@ static int chr__socket_adopt(chr__socket *sock, int fd, int is_unix, int is_give
 
 /* -- server -- */
 
-/* Further peers come while handshakes are under way; with one that has the chardev, they wait in the backlog, or may replace it. */
+/* Further peers come while handshakes are under way; with one that has the chardev, they wait in the backlog, or may
+ * replace it. */
 static int chr__socket_has_room(chr__socket *sock)
 {
     return chr__socket_free_seat(sock) && sock->shaking_count < CHR__SHAKING_MOST;
@@ -19242,7 +19426,8 @@ static int chr__socket_bind(chr__socket *sock, chr_error *err)
 /* What is bound here is ours at once; a descriptor that was given only when nothing can fail any more. */
 static int chr__socket_listen(chr__socket *sock, chr_error *err)
 {
-    int is_given = sock->address.type == CHR_ADDR_FD, fd = is_given ? sock->address.fd : chr__socket_bind(sock, err), flags;
+    int is_given = sock->address.type == CHR_ADDR_FD, fd = is_given ? sock->address.fd : chr__socket_bind(sock, err),
+        flags;
 
     if (fd < 0)
         return fd;
@@ -19264,7 +19449,8 @@ static int chr__socket_listen(chr__socket *sock, chr_error *err)
 
 static void chr__socket_try(chr__socket *sock);
 
-static void chr__socket_watch(chr__socket *sock, chr__socket_state state, int fd, int events, void (*ready)(void *, int))
+static void chr__socket_watch(chr__socket *sock, chr__socket_state state, int fd, int events,
+                              void (*ready)(void *, int))
 {
     sock->state = state;
     if (chr_watch_start(sock->dev.ctx, &sock->watch, fd, events, ready, sock) == 0)
@@ -19367,7 +19553,8 @@ static void chr__socket_look_up(chr__socket *sock, int may_block)
     if (count == CHR_ERR_WOULD_BLOCK && !may_block) {
         sock->lookup = chr__os_lookup_start(host, address->port, family);
         if (sock->lookup) {
-            chr__socket_watch(sock, CHR__SOCKET_LOOKING_UP, chr__os_lookup_fd(sock->lookup), CHR_IN, chr__socket_lookup_ready);
+            chr__socket_watch(sock, CHR__SOCKET_LOOKING_UP, chr__os_lookup_fd(sock->lookup), CHR_IN,
+                              chr__socket_lookup_ready);
             return;
         }
     }
@@ -19560,8 +19747,8 @@ static int chr__socket_add_client(chr_dev *dev, int fd, chr_error *err)
     if (!sock->is_server)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s' is no server: it takes no clients", dev->id);
     if (!chr__socket_has_room(sock))
-        return chr__fail(err, CHR_ERR_BUSY, sock->fan.dev ? "chardev '%s' has all its clients already" : "chardev '%s' has a client already",
-                         dev->id);
+        return chr__fail(err, CHR_ERR_BUSY, sock->fan.dev ? "chardev '%s' has all its clients already" :
+                         "chardev '%s' has a client already", dev->id);
     if (chr__address_check_fd(fd, 0, &facts, err) < 0)
         return CHR_ERR_INVALID;
     return chr__socket_take_fd(sock, fd, facts.is_unix, err);
@@ -19652,7 +19839,8 @@ static void chr__socket_describe_client(const chr__socket *seat, chr_info *info)
     if (!seat->is_server || !seat->peer)
         return;
     chr__os_socket_name(seat->peer->fd, 1, name, sizeof name);
-    chr__append(info->client_addresses, sizeof info->client_addresses, used, "%s%s", used ? " " : "", name[0] ? name : "unix");
+    chr__append(info->client_addresses, sizeof info->client_addresses, used, "%s%s", used ? " " : "",
+                name[0] ? name : "unix");
     info->clients++;
 }
 
@@ -19702,8 +19890,10 @@ static void chr__socket_describe(const chr_dev *dev, chr_info *info)
     else if (is_given || (type == CHR_ADDR_INET && sock->is_server))
         memcpy(name, info->address, sizeof name);
     chr__socket_describe_clients(sock, info);
-    chr__format(info->filename, sizeof info->filename, "%s%s:%.300s%s%s%.180s", is_open || info->clients > 0 ? "" : "disconnected:",
-                scheme ? scheme : schemes[type], name, sock->is_server ? ",server=on" : "", has_two ? " <-> " : "", has_two ? info->peer : "");
+    chr__format(info->filename, sizeof info->filename, "%s%s:%.300s%s%s%.180s",
+                is_open || info->clients > 0 ? "" : "disconnected:",
+                scheme ? scheme : schemes[type], name, sock->is_server ? ",server=on" : "", has_two ? " <-> " : "",
+                has_two ? info->peer : "");
     info->comes_back = sock->is_server || sock->retry_ms > 0;
 }
 
@@ -19715,9 +19905,26 @@ static int chr__socket_check_keep_alive(const chr__socket *sock, const chr_socke
     int has_tcp = sock->address.type == CHR_ADDR_INET || sock->address.type == CHR_ADDR_FD;
 
     if (has_times && options->keep_alive != CHR_ON)
-        return chr__fail(err, CHR_ERR_INVALID, "socket: keep-alive-idle=, keep-alive-interval= and keep-alive-count= need keep-alive=on");
+        return chr__fail(err, CHR_ERR_INVALID,
+                         "socket: keep-alive-idle=, keep-alive-interval= and keep-alive-count= need keep-alive=on");
     if (options->keep_alive == CHR_ON && !has_tcp && options->websocket != CHR_ON)
         return chr__fail(err, CHR_ERR_INVALID, "socket: keep-alive=on is for TCP and for websocket=on only");
+    return 0;
+}
+
+static int chr__socket_check_clients(const chr__socket *sock, const chr_socket_options *options, chr_error *err)
+{
+    int count = (int)options->clients;
+
+    if (count > 1 && !sock->is_server)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: clients= is for a server: it needs server=on");
+    if (count > 1 && options->com_port == CHR_ON)
+        return chr__fail(err, CHR_ERR_INVALID,
+                         "socket: clients=%d can't be used with com-port=on: a serial line has one end", count);
+    if (count > 1 && options->replace == CHR_ON)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: clients=%d and replace=on can't both be given", count);
+    if (options->replace == CHR_ON && !sock->is_server)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: replace= is for a server: it needs server=on");
     return 0;
 }
 
@@ -19741,16 +19948,9 @@ static int chr__socket_check(chr__socket *sock, chr_error *err)
     if (options->wait != CHR_DEFAULT && !sock->is_server)
         return chr__fail(err, CHR_ERR_INVALID, "socket: wait= is for a server: it needs server=on");
     if (options->nodelay != CHR_DEFAULT && options->delay != CHR_DEFAULT)
-        return chr__fail(err, CHR_ERR_INVALID, "socket: nodelay= and delay= can't both be given: one is the opposite of the other");
-    if (options->clients > 1 && !sock->is_server)
-        return chr__fail(err, CHR_ERR_INVALID, "socket: clients= is for a server: it needs server=on");
-    if (options->clients > 1 && options->com_port == CHR_ON)
-        return chr__fail(err, CHR_ERR_INVALID, "socket: clients=%d can't be used with com-port=on: a serial line has one end", (int)options->clients);
-    if (options->clients > 1 && options->replace == CHR_ON)
-        return chr__fail(err, CHR_ERR_INVALID, "socket: clients=%d and replace=on can't both be given", (int)options->clients);
-    if (options->replace == CHR_ON && !sock->is_server)
-        return chr__fail(err, CHR_ERR_INVALID, "socket: replace= is for a server: it needs server=on");
-    if (chr__socket_check_keep_alive(sock, options, err) < 0)
+        return chr__fail(err, CHR_ERR_INVALID,
+                         "socket: nodelay= and delay= can't both be given: one is the opposite of the other");
+    if (chr__socket_check_clients(sock, options, err) < 0 || chr__socket_check_keep_alive(sock, options, err) < 0)
         return CHR_ERR_INVALID;
     if (sock->is_server && options->wait != CHR_OFF && sock->dev.ctx->depth > 0)
         return chr__fail(err, CHR_ERR_IN_HANDLER, "socket: wait=on would block the loop from inside a handler: say wait=off");
@@ -19893,8 +20093,10 @@ static int chr__socket_open(chr_dev *dev, chr_error *err)
         if (chr__address_check_fd(sock->address.fd, sock->is_server, &facts, err) < 0)
             return CHR_ERR_INVALID;
         sock->is_unix = facts.is_unix;
-        if (!facts.is_inet && chr__socket_options(sock)->keep_alive == CHR_ON && chr__socket_options(sock)->websocket != CHR_ON)
-            return chr__fail(err, CHR_ERR_INVALID, "socket: fd=%d: is not TCP, as keep-alive=on needs", sock->address.fd);
+        if (!facts.is_inet && chr__socket_options(sock)->keep_alive == CHR_ON &&
+            chr__socket_options(sock)->websocket != CHR_ON)
+            return chr__fail(err, CHR_ERR_INVALID, "socket: fd=%d: is not TCP, as keep-alive=on needs",
+                             sock->address.fd);
     }
     if (sock->is_server)
         return chr__socket_open_server(sock, err);
@@ -20547,7 +20749,8 @@ CHARDEV_API chr_context *chr_context_new(const chr_config *config)
     return NULL;
 }
 
-/* What waits to be told is told, then each frontend that was told OPENED gets CLOSED. Its handlers may remove this chardev and others. */
+/* What waits to be told is told, then each frontend that was told OPENED gets CLOSED. Its handlers may remove this
+ * chardev and others. */
 static void chr__context_close_devs(chr_context *ctx)
 {
     chr_dev *dev;

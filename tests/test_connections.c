@@ -1127,3 +1127,49 @@ TEST(each_failed_allocation_of_several_clients_leaks_nothing)
     CHECK(n > 1000);
     scratch_clean();
 }
+
+/* What lingers counts for chr_drain(), though its chardev has no peer any more, or is gone. */
+TEST(draining_waits_for_those_that_linger)
+{
+    int i;
+    for (i = 0; i < LAYERS; i++) {
+        pair      p;
+        chr_error err;
+        open_pair(&p, &layers[i], 0, ",obuf=100K");
+        write_much(&p);
+        chr_fe_deinit(&p.near.fe);
+        CHECK_INT(chr_remove(p.near_rig.ctx, "s", &err), 0);
+        CHECK_INT(chr_drain(p.near_rig.ctx, 50), CHR_ERR_TIMEOUT);
+        BOTH(&p, !p.far.open);
+        CHECK_INT(chr_drain(p.near_rig.ctx, 50), 0);
+        CHECK_INT(p.far.length, p.taken);
+        close_pair(&p);
+    }
+}
+
+/* A full obuf= is each client's own: a sleeper is closed, or loses what is oldest, and the others have all. */
+TEST(a_sleeper_among_several_clients_stops_nobody)
+{
+    unsigned char block[4000];
+    size_t        i, taken;
+    int           how, n, k;
+    for (how = 0; how < 2; how++) {
+        crowd *c = open_crowd(&layers[2], how ? ",clients=3,obuf=64K,obuf-full=disconnect" : ",clients=3,obuf=64K,obuf-full=drop-oldest");
+        for (n = 0; n < 2; n++) join(c, n);
+        CROWD_UNTIL(c, 3, c->far[0].open && c->far[1].open && info_of(c).clients == 2);
+        for (taken = 0; taken < 2000000;) {
+            for (i = 0; i < sizeof block; i++) block[i] = pattern(taken + i);
+            n = chr_fe_write(&c->p.near.fe, block, sizeof block);
+            CHECK_INT(n, sizeof block);
+            taken += n > 0 ? (size_t)n : 0;
+            for (k = 0; k < 4; k++) step_crowd(c, 1); /* the second sleeps */
+            if (n <= 0) break;
+        }
+        CROWD_UNTIL(c, 1, c->far[0].length == taken);
+        check_pattern(&c->far[0]);
+        CHECK_INT(info_of(c).clients, how ? 1 : 2);
+        CHECK_STR(c->p.near.events, "O");
+        if (!how) CHECK(info_of(c).bytes_dropped > 0);
+        close_crowd(c);
+    }
+}

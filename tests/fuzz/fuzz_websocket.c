@@ -1,6 +1,7 @@
 /*
  * What a peer sends to a websocket chardev, against a model that reads the frames in one piece: the payload, and whether and with which
- * code it ends. First byte: 1 = client, 2 = text passes, 4 = the input begins with the HTTP head; second: how the stream is cut.
+ * code it ends. First byte: 1 = client, 2 = text passes, 4 = the input begins with the HTTP head, 16 = a server of several clients,
+ * 32 = one that replaces; second: how the stream is cut.
  */
 #include "fuzz_line.h"
 
@@ -123,9 +124,12 @@ int FUZZ_TARGET(const uint8_t *data, size_t size)
     fuzz_bytes in = { data, size };
     int        flags = fuzz_byte(&in), is_client = flags & 1, passes_text = !!(flags & 2), with_head = flags & 4, is_half = !with_head && flags & 8;
     uint8_t    cuts = fuzz_byte(&in);
+    char       options[120];
     fuzz_line *l;
     if (in.size > LINE_MOST / 4) return 0;
-    l = fuzz_line_open(!is_client, passes_text ? "websocket=on,websocket-text=on" : "websocket=on");
+    snprintf(options, sizeof options, "websocket=on%s%s%s", passes_text ? ",websocket-text=on" : "", !is_client && flags & 16 ? ",clients=2" : "",
+             !is_client && (flags & 48) == 32 ? ",replace=on,keep-alive=on,idle-timeout=9" : "");
+    l = fuzz_line_open(!is_client, options);
     FUZZ_CHECK(!l->opened);
     if (!with_head) {
         wsm_read(&m, in.data, in.size, !is_client, passes_text);
