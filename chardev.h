@@ -230,8 +230,9 @@ CHARDEV_API chr_context *chr_context_new(const chr_config *config);
 /* Closes everything in it. What waits for the loop is delivered first; then each frontend that was told OPENED gets
  * CLOSED, once, and is left without chardev. No chardev can be made meanwhile (CHR_ERR_BUSY). NULL is allowed. Not
  * from inside a handler: there it does nothing but log a line. It blocks while sockets have output to send still, up
- * to two seconds in which nothing moves, ten at most: chr_drain() before it waits as long as you like. No other
- * thread may be in a call or make one after it. */
+ * to two seconds in which nothing moves, ten at most: chr_drain() before it waits as long as you like. The time that
+ * output has waited in vain before counts (half a second is left then). No other thread may be in a call or make one
+ * after it. */
 CHARDEV_API void chr_context_free(chr_context *ctx);
 
 /* ====================================================================================================================
@@ -733,6 +734,8 @@ struct chr_dev {
     chr_idle           notify;       /* brings them */
     int                input_over;   /* set by INPUT_END, cleared by OPENED and CLOSED */
     int                ending;       /* output ends as soon as what is queued is out */
+    int64_t            stalled;      /* since when output has been waiting and none has left; 0 = not known */
+    uint64_t           stalled_left; /* how much had left by then */
     chr_dev           *next_starved, **starved; /* its frontend had no room when last asked: it is asked again each
                                                    step */
     uint64_t           bytes_in, bytes_out, bytes_dropped;
@@ -1476,7 +1479,7 @@ static int chr__os_code(int error)
     case ETIMEDOUT:                                             return CHR_ERR_TIMEOUT;
     case EINVAL: case EBADF: case EMSGSIZE:                     return CHR_ERR_INVALID;
     case ENOTTY: case EOPNOTSUPP:                               return CHR_ERR_NOT_SUPPORTED;
-    case ENOSPC: case EDQUOT:                                   return CHR_ERR_NO_SPACE;
+    case ENOSPC: case EDQUOT: case EFBIG:                       return CHR_ERR_NO_SPACE;
     default:                                                    return CHR_ERR_IO;
     }
 }
@@ -1671,6 +1674,15 @@ static int chr__os_open_fail(chr_error *err, int error, const char *path)
     return chr__os_fail(err, error, "cannot open", path);
 }
 
+/* The end of a disk is no place to write. */
+static void chr__os_log_opened(int fd)
+{
+    struct stat info;
+
+    if (CHR_SYS(fstat)(fd, &info) == 0 && S_ISBLK(info.st_mode))
+        (void)CHR_SYS(fcntl)(fd, F_SETFL, O_NONBLOCK);
+}
+
 CHR__PRIVATE int chr__os_open(const char *path, chr__open_mode mode, chr_error *err)
 {
     static const int flags[] = { O_RDONLY, O_RDWR, O_WRONLY | O_CREAT | O_TRUNC, O_WRONLY | O_CREAT | O_APPEND,
@@ -1681,7 +1693,11 @@ CHR__PRIVATE int chr__os_open(const char *path, chr__open_mode mode, chr_error *
         fd = CHR_SYS(open)(path, flags[mode] | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0666);
     while (fd < 0 && errno == EINTR);
     fd = chr__os_above_standard(fd);
-    return fd < 0 ? chr__os_open_fail(err, errno, path) : fd;
+    if (fd < 0)
+        return chr__os_open_fail(err, errno, path);
+    if (mode == CHR__OPEN_LOG)
+        chr__os_log_opened(fd);
+    return fd;
 }
 
 CHR__PRIVATE int chr__os_read(int fd, void *buf, size_t len)
@@ -6833,6 +6849,7 @@ CHARDEV_API void chr_be_writable(chr_dev *dev)
     chr_context *ctx = dev->ctx;
 
     chr__enter(ctx);
+    dev->stalled = 0;
     if (ctx->quiet > 0)
         chr__postpone(dev, CHR__WRITABLE);
     else
@@ -8316,12 +8333,33 @@ CHARDEV_API int chr_fe_backend_open(const chr_frontend *fe)
 
 /* -- output -- */
 
+/* Output that was taken and has not left. */
+static uint64_t chr__queued(const chr_dev *dev)
+{
+    uint64_t count = dev->outbox ? dev->outbox->unsent + dev->outbox->queue.count : 0;
+
+    return count + (dev->kind->peer && dev->kind->peer->queued ? dev->kind->peer->queued(dev) : 0);
+}
+
+/* Output waits. */
+CHR__COLD void chr__note_stall(chr_dev *dev)
+{
+    uint64_t left = dev->bytes_out - chr__queued(dev);
+
+    if (dev->stalled && dev->stalled_left == left)
+        return;
+    dev->stalled = chr__real_now(dev->ctx);
+    dev->stalled_left = left;
+}
+
 static void chr__count_out(chr_dev *dev, int n, size_t len)
 {
     if (n > 0)
         dev->bytes_out += (uint64_t)n;
     else if (n == CHR_ERR_DISCONNECTED)
         dev->bytes_dropped += len;
+    else if (n == CHR_ERR_WOULD_BLOCK)
+        chr__note_stall(dev);
 }
 
 CHR__HOT static int chr__write(chr_dev *dev, const void *buf, size_t len)
@@ -8751,25 +8789,19 @@ CHARDEV_API int chr_fe_wait_connected(chr_frontend *fe, chr_error *err)
 
 /* -- before the end -- */
 
-/* Output that was taken and has not left. */
-static uint64_t chr__queued(const chr_dev *dev)
-{
-    uint64_t count = dev->outbox ? dev->outbox->unsent + dev->outbox->queue.count : 0;
-
-    return count + (dev->kind->peer && dev->kind->peer->queued ? dev->kind->peer->queued(dev) : 0);
-}
-
-/* The same of all; *left counts what has left, from any start: it grows with each byte that goes. */
+/* chr__queued() of all; *left counts what has left, from any start: it grows with each byte that goes. */
 static uint64_t chr__queued_in_all(chr_context *ctx, uint64_t *left)
 {
-    const chr_dev *dev;
-    uint64_t       each, count;
+    chr_dev *dev;
+    uint64_t each, count;
 
     CHR__LOCK(ctx);
     count = ctx->lingering_queued;
     for (*left = 0 - count, dev = ctx->devs; dev; dev = dev->next) {
         each = chr__queued(dev);
         count += each + (uint64_t)dev->ending;
+        if (each > 0)
+            chr__note_stall(dev);
         *left += dev->bytes_out - each;
     }
     CHR__UNLOCK(ctx);
@@ -8795,6 +8827,16 @@ CHARDEV_API int chr_drain(chr_context *ctx, int timeout_ms)
             deadline = chr__deadline(ctx, timeout_ms);
     }
     return 0;
+}
+
+/* What was waited for in vain counts for the lingering close at the end, if nothing has left since. */
+static void chr__stalls_hand_over(chr_context *ctx)
+{
+    chr_dev *dev;
+
+    for (dev = ctx->devs; dev; dev = dev->next)
+        if (dev->stalled && dev->bytes_out - chr__queued(dev) != dev->stalled_left)
+            dev->stalled = 0;
 }
 
 /* ====================================================================================================================
@@ -10216,12 +10258,13 @@ static const chr_io chr__stream_io = {
 /* -- lingering close: what has been taken for a peer is sent though its chardev is done with it, or gone, and the
  * peer is told the end in the words of each layer. To close the descriptor while something from the peer is unread,
  * or on the way, would be a reset, which destroys what the peer has not read yet: so its input is thrown away until
- * it closes too. All of it for two seconds in which nothing moves, and ten at most. What can't be sent is counted in
- * bytes_dropped. The context holds these. -- */
+ * it closes too. All of it for two seconds in which nothing moves (at the end of a context those count in which
+ * output has waited before), and ten at most. What can't be sent is counted in bytes_dropped. The context holds these. -- */
 
 enum {
     CHR__LINGER_MS = 2000,       /* without progress, */
-    CHR__LINGER_MOST_MS = 10000, /* and in all */
+    CHR__LINGER_MOST_MS = 10000, /* and in all; */
+    CHR__LINGER_LEAST_MS = 500,  /* at the end of a context, when so much has been waited already */
     CHR__LINGER_TICK_MS = 100,
     CHR__LINGERING_MOST = 64     /* per context: one more ends the oldest */
 };
@@ -10342,16 +10385,22 @@ static void chr__linger_ready(void *opaque, int events)
     chr__linger_go_on((chr__linger *)opaque);
 }
 
-/* Whether it has moved lately is seen in what is left, also in the system's buffers. */
+/* As much as is left, also in the system's buffers. */
+static size_t chr__linger_left(const chr__linger *linger)
+{
+    return linger->rest_size - linger->rest_at + chr__layers_kept(linger->top) +
+           (linger->is_unix ? 0 : (size_t)chr__os_unsent(linger->fd));
+}
+
+/* Whether it has moved lately is seen in what is left. */
 static void chr__linger_tick(void *opaque)
 {
     chr__linger *linger = (chr__linger *)opaque;
     chr_context *ctx = linger->dev->ctx;
     int64_t      now = chr__real_now(ctx);
-    size_t       left = linger->rest_size - linger->rest_at + chr__layers_kept(linger->top) +
-                  (linger->is_unix ? 0 : (size_t)chr__os_unsent(linger->fd));
+    size_t       left = chr__linger_left(linger);
 
-    if (left != linger->left)
+    if (left < linger->left) /* the end of the stream makes it more */
         linger->moved = now;
     linger->left = left;
     if (chr__linger_is_done(linger) || now >= linger->ends || now - linger->moved >= CHR__LINGER_MS * INT64_C(1000000))
@@ -10368,6 +10417,21 @@ static void chr__linger_make_room(chr_context *ctx)
     while (linger && !linger->is_over)
         linger = linger->next;
     chr__linger_end(linger ? linger : ctx->lingering);
+}
+
+/* Since when nothing has moved. */
+static void chr__linger_clock(chr__linger *linger)
+{
+    chr_dev *dev = linger->dev;
+    int64_t  now = chr__real_now(dev->ctx);
+
+    linger->ends = now + CHR__LINGER_MOST_MS * INT64_C(1000000);
+    linger->left = chr__linger_left(linger);
+    linger->moved = now;
+    if (dev->ctx->closing && dev->stalled) {
+        now -= (CHR__LINGER_MS - CHR__LINGER_LEAST_MS) * INT64_C(1000000);
+        linger->moved = dev->stalled > now ? dev->stalled : now;
+    }
 }
 
 /* Takes over the descriptor, the layers (dev, top, fd, is_unix, waits_for_end and release are set, all else is zero)
@@ -10387,8 +10451,7 @@ static void chr__linger_begin(chr__linger *linger, chr_dev *source)
     if (source)
         linger->rest = chr__outbox_take(source, &linger->rest_size, &linger->rest_owed);
     linger->taken = source ? chr__layers_kept(linger->top) + linger->rest_size - linger->rest_owed : 0;
-    linger->moved = chr__real_now(ctx);
-    linger->ends = linger->moved + CHR__LINGER_MOST_MS * INT64_C(1000000);
+    chr__linger_clock(linger);
     chr__timer_start_real(ctx, &linger->tick, CHR__LINGER_TICK_MS, chr__linger_tick, linger);
     if (chr_watch_start(ctx, &linger->watch, linger->fd, 0, chr__linger_ready, linger) < 0)
         chr__linger_end(linger);
@@ -13484,7 +13547,7 @@ static int chr__file_open(chr_dev *dev, chr_error *err)
     state->is_owner = 1;
     if (options->input_path && (state->in = chr__os_open(options->input_path, CHR__OPEN_READ, err)) < 0)
         return state->in;
-    state->out = chr__os_open(options->path, options->append == CHR_ON ? CHR__OPEN_APPEND : CHR__OPEN_CREATE, err);
+    state->out = chr__os_open(options->path, options->append == CHR_ON ? CHR__OPEN_APPEND : CHR__OPEN_LOG, err);
     if (state->out < 0)
         return state->out;
     if (chr__fd_start(state, state->in, state->out, chr__stream_input_over, err) < 0)
@@ -20750,6 +20813,7 @@ CHARDEV_API void chr_context_free(chr_context *ctx)
     }
     (void)chr_record_stop(ctx);
     ctx->closing = 1;
+    chr__stalls_hand_over(ctx);
     chr__context_close_devs(ctx);
     (void)chr_record_stop(ctx); /* a handler may have begun another one */
     chr__context_drain(ctx);

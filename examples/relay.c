@@ -168,6 +168,7 @@ static void not_taken(struct side *from, int error)
         from->start = from->end;
     } else {
         fprintf(stderr, "relay: %s: writing: %s\n", to->name, reason(error));
+        to->deaf = 1;
         from->start = from->end;
         end(from->relay, TROUBLE);
     }

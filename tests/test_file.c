@@ -44,6 +44,22 @@ TEST(file_is_truncated_or_appended)
     scratch_clean();
 }
 
+/* By another program, while we write: what comes then is at the start, without a hole before it. */
+TEST(file_truncated_meanwhile)
+{
+    recorder rec;
+    rig      r;
+    rig_open(&r);
+    attach(&rec, make_file(&r, ""));
+    CHECK_INT(chr_fe_write(&rec.fe, "one", 3), 3);
+    REQUIRE(truncate(scratch("out"), 0) == 0);
+    CHECK_INT(chr_fe_write(&rec.fe, "two", 3), 3);
+    CHECK_STR(read_file(scratch("out")), "two");
+    detach(&rec);
+    rig_close(&r);
+    scratch_clean();
+}
+
 TEST(file_mode_follows_umask)
 {
     struct stat st;

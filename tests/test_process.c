@@ -187,8 +187,8 @@ static void check_limit(recorder *rec)
     limit_files_to(8);
     CHECK_INT(chr_fe_write(&rec->fe, "12345", 5), 5);
     CHECK_INT(chr_fe_write(&rec->fe, "12345", 5), 3);
-    CHECK_INT(chr_fe_write(&rec->fe, "45", 2), CHR_ERR_IO);
-    CHECK_INT(chr_fe_write_all(&rec->fe, "45", 2, 1000), CHR_ERR_IO);
+    CHECK_INT(chr_fe_write(&rec->fe, "45", 2), CHR_ERR_NO_SPACE);
+    CHECK_INT(chr_fe_write_all(&rec->fe, "45", 2, 1000), CHR_ERR_NO_SPACE);
     check_signals();
 }
 

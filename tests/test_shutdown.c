@@ -744,6 +744,74 @@ TEST_FAMILY(gives_up)
 }
 
 /* An end that waits is waited for. */
+/* One budget: what chr_drain() has waited for in vain is not waited for again. */
+static void drain_and_free(const void *arg)
+{
+    int64_t started;
+    line    l;
+    line_open(&l, (const char *)arg);
+    if (strstr((const char *)arg, "websocket")) shake_hands(&l);
+    (void)fill_up(&l.rec.fe);
+    CHECK_INT(chr_drain(l.r.ctx, 1500), CHR_ERR_TIMEOUT);
+    detach(&l.rec);
+    started = real_ms();
+    chr_context_free(l.r.ctx);
+    CHECK(real_ms() - started >= 400);
+    CHECK(real_ms() - started < 1900);
+    close(l.fd);
+    scratch_clean();
+}
+
+/* The same when a write has waited, and for TCP, where the system's buffers count, too. */
+TEST(write_in_vain_and_free)
+{
+    static char much[65536];
+    chr_info    info;
+    int64_t     started;
+    int         fd;
+    recorder    rec;
+    rig         r;
+    rig_open(&r);
+    attach(&rec, make(&r, "socket,id=s,host=127.0.0.1,port=0,server=on,wait=off"));
+    chr_query(rec.fe.dev, &info);
+    fd = tcp_connect(atoi(strrchr(info.address, ':') + 1));
+    PUMP(&r, rec.open);
+    while (chr_fe_write_all(&rec.fe, much, sizeof much, 1500) >= 0) continue;
+    detach(&rec);
+    started = real_ms();
+    chr_context_free(r.ctx);
+    CHECK(real_ms() - started < 1900);
+    close(fd);
+    scratch_clean();
+}
+
+/* But after new progress, it is. */
+TEST(drain_in_vain_and_then_progress)
+{
+    size_t  taken;
+    int64_t started;
+    line    l;
+    line_open(&l, ",obuf=64K");
+    taken = fill_up(&l.rec.fe);
+    CHECK(taken > 0);
+    CHECK_INT(chr_drain(l.r.ctx, 600), CHR_ERR_TIMEOUT);
+    while (hear(l.fd)[0]) settle(&l.r);
+    (void)fill_up(&l.rec.fe);
+    detach(&l.rec);
+    started = real_ms();
+    chr_context_free(l.r.ctx);
+    CHECK(real_ms() - started >= 1800);
+    close(l.fd);
+    scratch_clean();
+}
+
+TEST_FAMILY(drain_and_free)
+{
+    test_add_case("drain_and_free_obuf", drain_and_free, ",obuf=64K", TEST_SECONDS);
+    test_add_case("drain_and_free_telnet", drain_and_free, ",telnet=on", TEST_SECONDS);
+    test_add_case("drain_and_free_websocket", drain_and_free, ",websocket=on", TEST_SECONDS);
+}
+
 TEST(drain_and_shutdown)
 {
     size_t taken;
