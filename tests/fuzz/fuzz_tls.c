@@ -6,6 +6,7 @@
  *   3     files of credentials (CA, revocations, certificate, key, shared keys), names in certificates, and globs, by bits 2 to 4
  */
 #define _GNU_SOURCE 1
+#include <ctype.h>
 #include "fault.h"
 
 #include <mbedtls/ctr_drbg.h>
@@ -249,44 +250,94 @@ static const char *read_value(const char *text, const char *stop, uint8_t *value
         c = (uint8_t)*text++;
         if (c != '\\') continue;
         FUZZ_CHECK(text < stop);
-        if (sscanf(text, "%2x", &c) == 1 && strchr("01237", *text)) text += 2;
+        if (isxdigit((unsigned char)text[0]) && isxdigit((unsigned char)text[1])) sscanf(text, "%2x", &c), text += 2;
         else c = (uint8_t)*text++;
     }
     return text;
 }
 
+/* A type that has no name is followed by '#' and the hexadecimal digits of its value's encoding. */
+static const char *read_encoding(const char *text, const char *stop, uint8_t *value, size_t *len)
+{
+    unsigned c;
+    FUZZ_CHECK(*text++ == '#');
+    for (*len = 0; text < stop && *text != ','; text += 2) {
+        FUZZ_CHECK(sscanf(text, "%2X", &c) == 1);
+        value[(*len)++] = (uint8_t)c;
+    }
+    FUZZ_CHECK(*len >= 2);
+    memmove(value, value + 2, *len -= 2);
+    return text;
+}
+
+/* What is behind `len` bytes of content gets its head before it. */
+static size_t put_head(uint8_t *to, unsigned tag, size_t len)
+{
+    memmove(to + 2 + (len > 127), to, len);
+    to[0] = (uint8_t)tag;
+    to[1] = len > 127 ? 0x81 : (uint8_t)len;
+    if (len > 127) to[2] = (uint8_t)len;
+    return len + 2 + (len > 127);
+}
+
+/* A part of a name: SET { SEQUENCE { type, value } }. */
+static size_t put_part(uint8_t *to, unsigned type, const uint8_t *value, size_t len)
+{
+    memcpy(to, value, len);
+    len = put_head(to, 0x0c, len);
+    memmove(to + 5, to, len);
+    memcpy(to, "\x06\x03\x55\x04", 4);
+    to[4] = (uint8_t)type;
+    return put_head(to, 0x31, put_head(to, 0x30, len + 5));
+}
+
 /* As text it can be read back in one way only. */
 static void fuzz_name(fuzz_bytes *in)
 {
-    static unsigned char oids[3][4] = { "\x55\x04\x03", "\x55\x04\x0a", "\x55\x04\x7f" };
-    mbedtls_x509_name    parts[4];
-    uint8_t              values[4][64], value[1024];
+    static const uint8_t types[] = { 3, 10, 127 };
+    uint8_t              values[4][40], value[1024], der[400];
+    size_t               lens[4], size = 0, j, len;
+    unsigned             chosen[4];
+    mbedtls_x509_buf     subject;
     chr__name            name;
     int                  i, count = 1 + (fuzz_byte(in) & 3);
-    size_t               j, len;
     const char          *text, *stop;
-    memset(parts, 0, sizeof parts);
     for (i = 0; i < count; i++) {
-        parts[i].oid.p = oids[fuzz_byte(in) % 3];
-        parts[i].oid.len = 3;
-        parts[i].val.p = values[i];
-        parts[i].val.len = fuzz_byte(in) % 64;
-        for (j = 0; j < parts[i].val.len; j++) values[i][j] = fuzz_byte(in);
-        parts[i].next = i + 1 < count ? &parts[i + 1] : NULL;
+        chosen[i] = types[fuzz_byte(in) % 3];
+        lens[i] = fuzz_byte(in) % 40;
+        for (j = 0; j < lens[i]; j++) values[i][j] = fuzz_byte(in);
+        size += put_part(der + size, chosen[i], values[i], lens[i]);
     }
+    memset(&subject, 0, sizeof subject);
+    subject.len = put_head(der, 0x30, size);
+    subject.p = der;
     memset(&name, 0xff, sizeof name);
-    name.is_cut = 0;
-    chr__name_read(&name, parts);
+    chr__name_read(&name, &subject);
     FUZZ_CHECK(!name.is_cut && name.len == strlen(name.text));
     text = name.text;
     stop = text + name.len;
     for (i = count; i-- > 0; text++) {
         text = strchr(text, '=');
         FUZZ_CHECK(text != NULL);
-        text = read_value(text + 1, stop, value, &len);
-        FUZZ_CHECK(len == parts[i].val.len && memcmp(value, values[i], len) == 0);
+        text = chosen[i] == 127 ? read_encoding(text + 1, stop, value, &len) : read_value(text + 1, stop, value, &len);
+        FUZZ_CHECK(len == lens[i] && memcmp(value, values[i], len) == 0);
         FUZZ_CHECK(i > 0 ? *text == ',' : text == stop);
     }
+}
+
+/* Any bytes at all: nothing is read or written outside. */
+static void fuzz_der(fuzz_bytes *in)
+{
+    mbedtls_x509_buf subject;
+    chr__name        name;
+    memset(&subject, 0, sizeof subject);
+    subject.len = in->size;
+    subject.p = (unsigned char *)malloc(in->size + !in->size);
+    if (!subject.p) abort();
+    memcpy(subject.p, in->data, in->size);
+    chr__name_read(&name, &subject);
+    FUZZ_CHECK(name.len == strlen(name.text) && name.len < sizeof name.text);
+    free(subject.p);
 }
 
 static void fuzz_glob(fuzz_bytes *in)
@@ -318,7 +369,8 @@ int FUZZ_TARGET(const uint8_t *data, size_t size)
     default:
         if (more < 5) fuzz_file(&in, more);
         else if (more == 5) fuzz_name(&in);
-        else fuzz_glob(&in);
+        else if (more == 6) fuzz_glob(&in);
+        else fuzz_der(&in);
         break;
     }
     return 0;
