@@ -3865,7 +3865,8 @@ CHR__PRIVATE int     chr__os_is_named(int fd, const char *path) { return (void)f
 
 CHR__PRIVATE int chr__os_working_directory(char *path, size_t size)
 {
-    (void)path, (void)size;
+    if (size > 0)
+        *path = 0;
     return CHR_ERR_NOT_SUPPORTED;
 }
 
@@ -9083,7 +9084,7 @@ static chr__known *chr__replay_find(chr_context *ctx, const char *id)
 {
     chr__replay *replay = ctx->replay;
     size_t       len = strlen(id);
-    char         text[139];
+    char         text[139] = "";
     unsigned     i;
 
     for (i = 0; replay && i < replay->count; i++)
@@ -9701,16 +9702,16 @@ typedef struct chr__box {
     unsigned char bytes[CHR__BOX_SIZE];
 } chr__box;
 
-static int chr__box_is_empty(const chr__box *box) { return box->start == box->end; }
+CHR__PRIVATE int chr__box_is_empty(const chr__box *box) { return box->start == box->end; }
 
 /* What data may take of an outbox. */
-static size_t chr__box_room(const chr__box *box)
+CHR__PRIVATE size_t chr__box_room(const chr__box *box)
 {
     return box->end < CHR__BOX_SIZE - CHR__BOX_RESERVE ? CHR__BOX_SIZE - CHR__BOX_RESERVE - box->end : 0;
 }
 
 /* All of it, the reserve included, or nothing. */
-static int chr__box_put(chr__box *box, const void *buf, size_t len)
+CHR__PRIVATE int chr__box_put(chr__box *box, const void *buf, size_t len)
 {
     if (len > sizeof box->bytes - box->end)
         return CHR_ERR_WOULD_BLOCK;
@@ -9720,7 +9721,7 @@ static int chr__box_put(chr__box *box, const void *buf, size_t len)
 }
 
 /* What lies below gives as much as there is room for. */
-static int chr__box_fill(chr__box *box, chr__layer *below)
+CHR__PRIVATE int chr__box_fill(chr__box *box, chr__layer *below)
 {
     int n;
 
@@ -9733,7 +9734,7 @@ static int chr__box_fill(chr__box *box, chr__layer *below)
 }
 
 /* Hands down what is in it. 0 = nothing is left. */
-static int chr__box_flush(chr__box *box, chr__layer *below)
+CHR__PRIVATE int chr__box_flush(chr__box *box, chr__layer *below)
 {
     int n;
 
@@ -13231,7 +13232,7 @@ static int chr__fan_member_change(void *opaque)
 
 /* -- the frontend's side -- */
 
-static void chr__fan_set_open(chr__fan *fan, int is_open)
+CHR__PRIVATE void chr__fan_set_open(chr__fan *fan, int is_open)
 {
     size_t    i;
 
@@ -21276,6 +21277,9 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__HOT_INLINE
 #undef CHR__COLD
 #undef CHR__POLLRDHUP
+#undef CHR__SEND_FLAGS
+#undef CHR__SOCKETS_RAISE
+#undef CHR__STAT_TIME
 #undef CHR__MAX_ADDRESSES
 #undef CHR__MAX_MSGFDS
 #undef CHR__LOCK
