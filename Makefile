@@ -74,7 +74,7 @@ EXAMPLES =
 SOURCES := $(filter tests/test_threads%,$(SOURCES))
 endif
 TESTS    = $(patsubst tests/%.c,$(B)/tests/%,$(SOURCES))
-LONG     = $(filter $(B)/tests/test_faults $(B)/tests/test_tls,$(TESTS)) # they start first
+LONG     = $(filter $(patsubst %,$(B)/tests/test_%,connections threads_matrix shutdown faults tls),$(TESTS)) # they start first
 
 all: $(EXAMPLES)
 
