@@ -2,8 +2,9 @@
 # Runs the test programs given as arguments, then (unless PEERS=0) every script in tests/peers/, and adds them up.
 #   BUILD=DIR            where the examples are (default build); scripts find it in the environment
 #   TEST_SECONDS=N       time limit of each program and script (default 900)
-#   LONG=PROGRAMS        those of them that start first
-#   JOBS=N               so many test programs side by side (default: as many as there are processors); scripts run one at a time
+#   LONG=PROGRAMS        those of them that wait most of their time: they start first, in PARTS parts side by side
+#   JOBS=N               twice so many test programs side by side (default: as many as there are processors), as most of them wait;
+#                        scripts run one at a time
 #   STARTED=SECONDS      when make was started, to tell how long the build took
 #   CHARDEV_NO_SKIP=1    what is skipped counts as failed
 # A program ends with the line "N passed, N failed, N skipped". A script does so too, or counts as one test by its exit status;
@@ -79,17 +80,32 @@ run_script() {
 }
 
 if [ "$1" = one ]; then
-    run "${2##*/}" "$2"
+    program=${2%@*} part=${2#"${2%@*}"}
+    TEST_PART=${part#@}
+    export TEST_PART
+    run "${2##*/}" "$program"
     exit
 fi
 
+PARTS=4
+parts() { # PROGRAM...
+    for program in "$@"; do
+        part=1
+        while [ "$part" -le "$PARTS" ]; do echo "$program@${part}of$PARTS" && part=$((part + 1)); done
+    done
+}
+
 tested=$(date +%s)
 
-# The programs run JOBS at a time; how each went is said in their order.
+# How each went is said in their order.
 if [ $# -gt 0 ]; then
-    for program in "$@"; do rm -f "$BUILD/tests/${program##*/}.end"; done
     # shellcheck disable=SC2086
-    printf '%s\n' ${LONG:-} "$@" | awk '$0 != "" && !seen[$0]++' | xargs -P "${JOBS:-$(nproc 2>/dev/null || echo 2)}" -n 1 sh tests/run.sh one &
+    long=$(parts ${LONG:-})
+    others=$(for program in "$@"; do case " ${LONG:-} " in *" $program "*) ;; *) echo "$program" ;; esac; done)
+    # shellcheck disable=SC2086
+    set -- $long $others
+    for program in "$@"; do rm -f "$BUILD/tests/${program##*/}.end"; done
+    printf '%s\n' "$@" | xargs -P $((2 * ${JOBS:-$(nproc 2>/dev/null || echo 2)})) -n 1 sh tests/run.sh one &
     for program in "$@"; do
         until [ -f "$BUILD/tests/${program##*/}.end" ]; do
             kill -0 $! 2>/dev/null || [ -f "$BUILD/tests/${program##*/}.end" ] || break
