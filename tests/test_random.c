@@ -16,7 +16,7 @@ enum { SEEDS = 1000 };
 enum { SEEDS = 300 };
 #endif
 
-enum { USERS = 6, FARS = 24, THINGS = 3, NEST = 3, OPERATIONS = 500, HANDLED = 600, REST = 400, BATCH = 50 };
+enum { USERS = 6, FARS = 24, TERMINALS = 400, THINGS = 3, NEST = 3, OPERATIONS = 500, HANDLED = 600, REST = 400, BATCH = 50 };
 
 /* One set of handlers. It outlives them, so that a call that comes too late is seen. */
 typedef struct ticket {
@@ -37,6 +37,7 @@ static struct {
     user      users[USERS];
     ticket   *tickets;
     int       far[FARS]; /* descriptors of far sides, listeners among them; -1 = none */
+    int       terminals[TERMINALS], terminal_count; /* slaves of ptys that chardevs were made on */
     int       given[32], givens, given_before; /* to the call under way; to those around it */
     int       port;
     int       depth;     /* handlers that run */
@@ -402,6 +403,14 @@ static const char *const extra_texts[] = { ",history=32", ",obuf=64", ",obuf=64,
 static const char *const layer_texts[] = { ",telnet=on", ",telnet=on,com-port=on", ",tn3270=on", ",websocket=on", ",websocket=on,websocket-text=on",
                                            ",half-close=on", ",keep-alive=on", ",idle-timeout=1", ",replace=on", ",websocket=on,half-close=on" };
 
+/* A chardev opens its terminal by name again and again: as long as it may, no other program gets the number. */
+static void keep_terminal(const char *name)
+{
+    int fd = open(name, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+    REQUIRE(fd >= 0 && w.terminal_count < TERMINALS);
+    w.terminals[w.terminal_count++] = fd;
+}
+
 static void fill_in(char *out, size_t size, char what)
 {
     int fds[2];
@@ -416,6 +425,7 @@ static void fill_in(char *out, size_t size, char what)
     case 't': fds[0] = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
               REQUIRE(fds[0] >= 0 && grantpt(fds[0]) == 0 && unlockpt(fds[0]) == 0 && ptsname_r(fds[0], out, size) == 0);
               keep_far(fds[0]);
+              keep_terminal(out);
               break;
     case 'n': snprintf(out, size, "%d", w.port); break;
     case 'N': snprintf(out, size, "name"); break;
@@ -1070,6 +1080,7 @@ static void world_close(void)
         free(t);
     }
     CHECK_INT(w.r.live, 0);
+    while (w.terminal_count > 0) close(w.terminals[--w.terminal_count]);
     if (!CHECK_INT(count_fds(), w.r.fds - 2)) list_fds();
     scratch_clean();
 }
