@@ -11,7 +11,7 @@ int second_file(chr_context *ctx);
 
 int second_file(chr_context *ctx)
 {
-    chr_frontend fe = { NULL, { NULL, NULL, NULL, NULL }, NULL, 0, 0, NULL, NULL, NULL };
+    chr_frontend fe;
     chr_dev     *dev = chr_new(ctx, "null,id=second", NULL);
     int          taken;
 

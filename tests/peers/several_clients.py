@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from vm import Process, Skipped, Stream, Vm, check, run_all, until
@@ -137,5 +138,38 @@ def silent_peers_keep_nobody_out(_):
     check(True, "")
 
 
+def a_newcomer_takes_the_place(_):
+    """replace=on: the one that came before sees the end, the new one has the console."""
+    need("socat")
+    port = free_port()
+    options = "socket,id=c,host=127.0.0.1,port=%d,server=on,wait=off,replace=on" % port
+    with Vm("-chardev", options, "-serial", "chardev:c"):
+        until(lambda: listens(port), "the port")
+        with Typist("socat", "STDIO", "TCP:127.0.0.1:%d" % port) as first:
+            first.type("the first\n")
+            first.out.expect("the first")
+            with Typist("socat", "STDIO", "TCP:127.0.0.1:%d" % port) as second:
+                check(first.status() == 0, "the first socat sees the end")
+                second.type("the second\n")
+                second.out.expect("the second")
+
+
+def a_silent_one_is_closed(_):
+    """idle-timeout=1: not while it types, and then after a second."""
+    need("socat")
+    port = free_port()
+    options = "socket,id=c,host=127.0.0.1,port=%d,server=on,wait=off,idle-timeout=1" % port
+    with Vm("-chardev", options, "-serial", "chardev:c"):
+        until(lambda: listens(port), "the port")
+        with Typist("socat", "STDIO", "TCP:127.0.0.1:%d" % port) as peer:
+            for i in range(6):
+                peer.type("line %d\n" % i)
+                peer.out.expect("line %d" % i)
+                time.sleep(0.3)
+            started = time.monotonic()
+            check(peer.status() == 0, "socat sees the end")
+            check(0.3 < time.monotonic() - started < 20, "after a second or so")
+
+
 if __name__ == "__main__":
-    run_all([two_nc, two_openssl, two_websockets, silent_peers_keep_nobody_out])
+    run_all([two_nc, two_openssl, two_websockets, silent_peers_keep_nobody_out, a_newcomer_takes_the_place, a_silent_one_is_closed])
