@@ -37,7 +37,11 @@ report() { # name log status seconds
         return
     fi
     if [ -z "$numbers" ] && [ "$3" = 0 ] && [ "${1##*.}" != "$1" ]; then numbers='1 0 0'; fi
-    if [ -z "$numbers" ] || [ "$numbers" = '0 0 0' ]; then numbers='0 1 0'; fi
+    case $1 in
+    *@[2-9]of*) ;; # a part of few tests may be empty; a program may not
+    *) if [ "$numbers" = '0 0 0' ]; then numbers=; fi ;;
+    esac
+    if [ -z "$numbers" ]; then numbers='0 1 0'; fi
     set -- "$1" "$2" "$3" "$4" $numbers
     if [ "$3" != 0 ] && [ "$6" = 0 ]; then set -- "$1" "$2" "$3" "$4" "$5" 1 "$7"; fi
     count "$5" "$6" "$7"
