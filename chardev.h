@@ -730,7 +730,7 @@ struct chr_dev {
     int                holds;        /* connections that linger: the memory stays for them */
     unsigned           pending;      /* events that wait for the loop, one bit each; and whether a recorder listens */
     int                other_event;  /* one of them that is none of CHR_EVENT_... */
-    int                is_asked;     /* for room; cleared when the frontend or its handlers change, or an event waits */
+    unsigned           room_epoch;   /* counts changes of frontend and handlers, and events: older answers of can_read are void */
     chr_idle           notify;       /* brings them */
     int                input_over;   /* set by INPUT_END, cleared by OPENED and CLOSED */
     int                ending;       /* output ends as soon as what is queued is out */
@@ -6949,7 +6949,7 @@ static void chr__postpone(chr_dev *dev, unsigned what)
 
 static void chr__postpone_event(chr_dev *dev, int event)
 {
-    dev->is_asked = 0;
+    dev->room_epoch++;
     if (event == CHR_EVENT_CLOSED)
         dev->pending &= ~(1u << CHR_EVENT_OPENED | 1u << CHR_EVENT_INPUT_END);
     if (event >= CHR_EVENT_BREAK && event <= CHR__LAST_EVENT) {
@@ -7021,6 +7021,7 @@ CHR__COLD void chr__before_input(chr_dev *dev, const void *buf, size_t len)
 CHR__HOT_INLINE int chr__room(chr_dev *dev)
 {
     chr_frontend *fe;
+    unsigned      epoch;
     int           room;
 
     if (dev->pending & ~CHR__RECORDED)
@@ -7030,9 +7031,9 @@ CHR__HOT_INLINE int chr__room(chr_dev *dev)
         return 0;
     if (!fe->handlers.can_read)
         return CHR__BUFFER_SIZE;
-    dev->is_asked = 1;
+    epoch = dev->room_epoch;
     room = fe->handlers.can_read(fe->opaque);
-    return dev->is_asked ? room : 0;
+    return dev->room_epoch == epoch ? room : 0;
 }
 
 CHR__HOT static void chr__input(chr_dev *dev, const void *buf, size_t len)
@@ -7457,7 +7458,7 @@ static void chr__bury(chr_dev *dev)
     if (dev->frontend)
         chr__fe_let_go(dev->frontend);
     dev->frontend = NULL;
-    dev->is_asked = 0;
+    dev->room_epoch++;
     dev->removed = 1;
     chr_idle_stop(&dev->notify);
     chr__starved_unlink(dev);
@@ -7983,7 +7984,8 @@ static void chr__hand_over(chr_frontend *fe, chr_dev *from, chr_dev *to)
     if (fe->is_open)
         chr__set_open(from, 0);
     from->frontend = NULL;
-    from->is_asked = to->is_asked = 0;
+    from->room_epoch++;
+    to->room_epoch++;
     to->frontend = fe;
     to->frontends = 1;
     CHR__STORE(fe->dev, to);
@@ -8222,7 +8224,7 @@ CHARDEV_API void chr_fe_set_open(chr_frontend *fe, int is_open)
 static void chr__fe_drop_handlers(chr_frontend *fe)
 {
     if (fe->dev)
-        fe->dev->is_asked = 0;
+        fe->dev->room_epoch++;
     memset(&fe->handlers, 0, sizeof fe->handlers);
     fe->told_open = 0;
     fe->writable = NULL;
@@ -8277,7 +8279,7 @@ static void chr__fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers,
     chr_dev    *dev = fe->dev;
     chr__hold   hold;
 
-    dev->is_asked = 0;
+    dev->room_epoch++;
     fe->handlers = *handlers;
     fe->opaque = opaque;
     fe->told_open = 0;

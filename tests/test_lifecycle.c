@@ -427,6 +427,38 @@ TEST(room_of_one_is_not_that_of_the_next)
     rig_close(&r);
 }
 
+static int listen_and_ask_in_can_read(void *opaque)
+{
+    recorder *rec = (recorder *)opaque;
+    if (asked++ == 0) return 1000; /* whether to poll; with the next answer it is read */
+    listen_to(rec);
+    CHECK_INT(chr_be_can_write(rec->fe.dev), 2);
+    return 1000;
+}
+
+/* New handlers that are asked before the old ones answer: that does not make the old answer good again. */
+TEST(room_of_old_handlers_is_not_that_of_new_ones)
+{
+    static const chr_handlers handlers = { listen_and_ask_in_can_read, recorder_read, recorder_event, NULL };
+    char                      options[60];
+    recorder                  rec;
+    int                       fds[2];
+    rig                       r;
+    rig_open(&r);
+    socket_pair(fds);
+    snprintf(options, sizeof options, "fd,id=f,in=%d,out=%d", fds[0], fds[0]);
+    say(fds[1], "0123456789");
+    attach_with_room(&rec, make(&r, options), 2);
+    rec.open = asked = 0;
+    chr_fe_set_handlers(&rec.fe, &handlers, &rec);
+    settle(&r);
+    CHECK_INT(asked, 2);
+    CHECK_INT(rec.length, 2);
+    detach(&rec);
+    close(fds[1]);
+    rig_close(&r);
+}
+
 /* ---- frontends that are attached already --------------------------------------------------------------------------------- */
 
 static void check_init_again(const char *options, const char *second)
