@@ -6885,14 +6885,13 @@ CHARDEV_API void chr_be_tell_event(chr_frontend *fe, int event)
     chr__return(ctx);
 }
 
-/* To a frontend that has just come to an open chardev. */
+/* To a frontend that has just come to this chardev, unless it knows it already. */
 static void chr__tell_state(chr_frontend *fe, chr_dev *dev)
 {
     chr__hold hold;
 
     chr__hold_begin(dev->ctx, &hold, fe);
-    if (dev->be_open)
-        chr_be_tell_event(fe, CHR_EVENT_OPENED);
+    chr_be_tell_event(fe, dev->be_open ? CHR_EVENT_OPENED : CHR_EVENT_CLOSED);
     if (hold.fe && dev->input_over && fe->dev == dev && fe->told_open)
         chr_be_tell_event(fe, CHR_EVENT_INPUT_END);
     chr__hold_end(dev->ctx, &hold);
@@ -8010,9 +8009,7 @@ static int chr__swap_back(chr_dev *old, chr_dev *fresh, chr_error *err)
     chr__give_up(fresh);
     chr__update(old);
     chr__fail(err, CHR_ERR_BUSY, "the frontend of '%s' refuses the new backend", old->id);
-    if (fe && fe->told_open && !old->be_open) /* the new one was, and has told it */
-        chr_be_tell_event(fe, CHR_EVENT_CLOSED);
-    else if (fe)
+    if (fe)
         chr__tell_state(fe, old);
     return CHR_ERR_BUSY;
 }
