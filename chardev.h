@@ -231,7 +231,7 @@ typedef struct chr_config {
 CHARDEV_API chr_context *chr_context_new(const chr_config *config);
 
 /* Closes everything in it. What waits for the loop is delivered first; then each frontend that was told OPENED gets
- * CLOSED, once, and is left without chardev. No chardev can be made meanwhile (CHR_ERR_BUSY). NULL is allowed. Not
+ * CLOSED, once, and is left without chardev. No chardev can be made or changed meanwhile (CHR_ERR_BUSY). NULL is allowed. Not
  * from inside a handler: there it does nothing but log a line. It blocks while sockets have output to send still, up
  * to two seconds in which nothing moves, ten at most: chr_drain() before it waits as long as you like. The time that
  * output has waited in vain before counts (half a second is left then). No other thread may be in a call or make one
@@ -757,6 +757,7 @@ struct chr_dev {
     int                other_event;  /* one of them that is none of CHR_EVENT_... */
     unsigned           room_epoch;   /* counts changes of frontend and handlers, and events: older answers of can_read are void */
     chr_idle           notify;       /* brings them */
+    int                closing;      /* by chr_context_free(): it doesn't open any more */
     int                input_over;   /* set by INPUT_END, cleared by OPENED and CLOSED */
     int                ending;       /* output ends as soon as what is queued is out */
     int64_t            stalled;      /* since when output has been waiting and none has left; 0 = not known */
@@ -7072,6 +7073,8 @@ static void chr__note_open(chr_dev *dev, int event)
 
 static void chr__event(chr_dev *dev, int event)
 {
+    if (event == CHR_EVENT_OPENED && dev->closing)
+        return;
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED)
         chr__note_open(dev, event);
     else if (event == CHR_EVENT_INPUT_END)
@@ -7794,14 +7797,17 @@ static chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_back
     return NULL;
 }
 
+static int chr__check_closing(const chr_context *ctx, chr_error *err)
+{
+    return ctx->closing ? chr__fail(err, CHR_ERR_BUSY, "the context is being freed") : 0;
+}
+
 static chr_dev *chr__open_new(chr_context *ctx, const char *id, const chr_backend *kind, const void *options,
                               chr_error *err)
 {
     chr_dev *dev;
 
-    if (ctx->closing)
-        return (void)chr__fail(err, CHR_ERR_BUSY, "the context is being freed"), (chr_dev *)NULL;
-    if (chr__check_id(ctx, id, err) < 0)
+    if (chr__check_closing(ctx, err) < 0 || chr__check_id(ctx, id, err) < 0)
         return NULL;
     if (options && ((const chr_common_options *)options)->mux == CHR_ON)
         return chr__open_muxed(ctx, id, kind, options, err);
@@ -8169,6 +8175,8 @@ static int chr__check_change(chr_dev *dev, const char *id, chr_error *err)
 {
     if (!dev)
         return chr__fail(err, CHR_ERR_NOT_FOUND, "there is no chardev '%s'", id);
+    if (chr__check_closing(dev->ctx, err) < 0)
+        return err->code;
     if (dev->kind->fixed)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s' is a %s: that can't be changed", id, dev->kind->name);
     if (dev->frontends > 0 && !dev->frontend)
@@ -20865,21 +20873,27 @@ CHARDEV_API chr_context *chr_context_new(const chr_config *config)
 }
 
 /* What waits to be told is told, then each frontend that was told OPENED gets CLOSED. Its handlers may remove this
- * chardev and others. */
+ * chardev and others, disconnect it or let a client in: what that causes is told too. */
+static void chr__context_close_dev(chr_dev *dev)
+{
+    if (dev->pending & ~CHR__RECORDED)
+        chr__notify_now(dev);
+    dev->closing = 1;
+    while (!dev->removed && (dev->pending & (1u << CHR_EVENT_OPENED | 1u << CHR_EVENT_CLOSED)))
+        chr__notify_now(dev);
+    if (!dev->removed && dev->be_open)
+        chr_be_event(dev, CHR_EVENT_CLOSED);
+    if (!dev->removed) {
+        chr__unregister(dev);
+        chr__close(dev);
+    }
+}
+
 static void chr__context_close_devs(chr_context *ctx)
 {
-    chr_dev *dev;
-
-    while ((dev = ctx->devs) != NULL) {
+    while (ctx->devs) {
         chr__enter(ctx);
-        if (dev->pending & ~CHR__RECORDED)
-            chr__notify_now(dev);
-        if (!dev->removed && dev->be_open)
-            chr_be_event(dev, CHR_EVENT_CLOSED);
-        if (!dev->removed) {
-            chr__unregister(dev);
-            chr__close(dev);
-        }
+        chr__context_close_dev(ctx->devs);
         chr__leave(ctx);
     }
 }
