@@ -113,7 +113,7 @@
  *     chr_fe_write, chr_fe_printf                 the lock; one system call; a wake-up when the loop has more to do
  *     chr_fe_write_all, chr_fe_read_all           the same each time, and waits in pieces of 20 ms without the lock
  *     chr_fe_accept_input, chr_fe_add_watch       the lock; a wake-up
- *     chr_fe_backend_open                         the lock
+ *     chr_fe_backend_open, chr_fe_eof             the lock
  *     chr_idle_start, chr_idle_stop               the lock; a wake-up: the way to post a callback to the owner
  *     chr_loop_lock, chr_loop_unlock              the lock
  *     chr_loop_stop, chr_loop_wake                a wake-up; from signal handlers too, and without CHARDEV_THREADS
@@ -629,6 +629,11 @@ CHARDEV_API int  chr_fe_disconnect(chr_frontend *fe);                     /* clo
 CHARDEV_API int  chr_fe_shutdown(chr_frontend *fe);
 CHARDEV_API int  chr_fe_wait_connected(chr_frontend *fe, chr_error *err); /* chr_wait_connected() of its chardev */
 CHARDEV_API int  chr_fe_backend_open(const chr_frontend *fe);             /* be_open: the far side is there */
+/* End of file: 1 when the far side was there and has gone for good (comes_back of chr_info is 0), or has ended its
+ * output and does not come back (CHR_EVENT_INPUT_END), and all that it sent has been read; 1 without chardev. 0 as long
+ * as more may come, from the next peer of a server too, and always on null. For emulators that end with their input. A
+ * replay doesn't know it. Any thread. */
+CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
 
 /* ====================================================================================================================
  * >>backend   how to add one, with as much right as the built-in ones
@@ -733,6 +738,7 @@ struct chr_dev {
     unsigned           room_epoch;   /* counts changes of frontend and handlers, and events: older answers of can_read are void */
     chr_idle           notify;       /* brings them */
     int                input_over;   /* set by INPUT_END, cleared by OPENED and CLOSED */
+    int                was_open;     /* set by OPENED for good */
     int                ending;       /* output ends as soon as what is queued is out */
     int64_t            stalled;      /* since when output has been waiting and none has left; 0 = not known */
     uint64_t           stalled_left; /* how much had left by then */
@@ -6964,6 +6970,7 @@ static void chr__postpone_event(chr_dev *dev, int event)
 static void chr__note_open(chr_dev *dev, int event)
 {
     dev->be_open = event == CHR_EVENT_OPENED;
+    dev->was_open |= dev->be_open;
     dev->input_over = 0;
     if (dev->ending && dev->be_open) {
         dev->ending = 0;
@@ -8332,6 +8339,28 @@ CHARDEV_API int chr_fe_backend_open(const chr_frontend *fe)
     is_open = dev->be_open;
     CHR__UNLOCK(dev->ctx);
     return is_open;
+}
+
+static int chr__comes_back(const chr_dev *dev)
+{
+    chr_info info;
+
+    memset(&info, 0, sizeof info);
+    if (dev->kind->describe)
+        dev->kind->describe(dev, &info);
+    return info.comes_back;
+}
+
+CHARDEV_API int chr_fe_eof(const chr_frontend *fe)
+{
+    chr_dev *dev = chr__fe_lock(fe);
+    int      is_over;
+
+    if (!dev)
+        return 1;
+    is_over = dev->was_open && (!dev->be_open || dev->input_over) && !chr__comes_back(dev);
+    CHR__UNLOCK(dev->ctx);
+    return is_over;
 }
 
 /* -- output -- */
