@@ -93,8 +93,8 @@
  *     - No call of yours calls your handlers before it returns; what it causes comes from the loop, can_read too.
  *       Exceptions: chr_fe_set_handlers() on an open chardev gives OPENED at once; chr_change() asks your `change`
  *       handler, and tells CLOSED before it when the old backend was open and the new one is not, OPENED after it when
- *       it is the other way round, and nothing when both are open; chr_send_break() gives BREAK; chr_fe_take_focus()
- *       gives MUX_OUT and MUX_IN; chr_context_free() gives CLOSED. Before these comes what waits for the loop, so that
+ *       it is the other way round, and nothing when both are open; chr_send_break() gives BREAK and chr_inject() input;
+ *       chr_fe_take_focus() gives MUX_OUT and MUX_IN; chr_context_free() and chr_context_reset() give CLOSED. Before these comes what waits for the loop, so that
  *       events keep their order. chr_drain() runs the loop, and a backend's chr_be_...() calls are its own business.
  *     - A descriptor that you give in options is the chardev's from success on. After an error it is yours, open, with
  *       the flags that it had.
@@ -221,6 +221,9 @@ typedef struct chr_config {
     void  (*watch_changed)(void *opaque, chr_watch *watch, int fd, int events); /* foreign loop: see >>loop */
     void  (*timeout_changed)(void *opaque);                  /* foreign loop: ask chr_loop_timeout() again */
     int   mux_escape;                                        /* the mux escape character; 0 = 1 (Ctrl-A) */
+    int   virtual_clock;                                     /* 1 = the clock is virtual: it begins at 0, stands still, and
+                                                                only chr_loop_run_until() moves it; `clock` is not
+                                                                asked. Without `wall_clock` that is 1970 and this time */
 } chr_config;
 
 /* A new context: loop, registry, named descriptors. `config` is copied; NULL means the defaults. NULL when out of memory
@@ -228,12 +231,19 @@ typedef struct chr_config {
 CHARDEV_API chr_context *chr_context_new(const chr_config *config);
 
 /* Closes everything in it. What waits for the loop is delivered first; then each frontend that was told OPENED gets
- * CLOSED, once, and is left without chardev. No chardev can be made meanwhile (CHR_ERR_BUSY). NULL is allowed. Not
+ * CLOSED, once, and is left without chardev. No chardev can be made or changed meanwhile (CHR_ERR_BUSY). NULL is allowed. Not
  * from inside a handler: there it does nothing but log a line. It blocks while sockets have output to send still, up
  * to two seconds in which nothing moves, ten at most: chr_drain() before it waits as long as you like. The time that
  * output has waited in vain before counts (half a second is left then). No other thread may be in a call or make one
  * after it. */
 CHARDEV_API void chr_context_free(chr_context *ctx);
+
+/* As new, without the cost of a new one: what chr_context_free() does, but the context stays, with its configuration and
+ * the memory of its loop. Chardevs, registered backends, TLS objects and named descriptors are gone; watches, timers and
+ * idles are stopped, a virtual clock is 0 again, a stop that was asked for is forgotten. For fuzzers and tests that begin
+ * anew thousands of times a second. Returns 0, or CHR_ERR_IN_HANDLER from inside a handler. Owner thread; blocks as
+ * chr_context_free() does. */
+CHARDEV_API int chr_context_reset(chr_context *ctx);
 
 /* ====================================================================================================================
  * >>loop   descriptors, timers, idle callbacks: a whole VM can live on this loop
@@ -253,6 +263,12 @@ CHARDEV_API int chr_loop_step(chr_context *ctx, int timeout_ms);
 /* Steps until chr_loop_stop() is called (also from a handler, before or during it). Returns 0 or a negative error;
  * CHR_ERR_IN_HANDLER from inside a handler, where a stop that was asked for stays asked for. */
 CHARDEV_API int chr_loop_run(chr_context *ctx);
+/* Runs all that happens until the clock shows `until` (nanoseconds, as chr_loop_now()). With chr_config.virtual_clock
+ * nothing is waited for: at each moment all that is ready is dispatched, what comes of it too, then time jumps to the
+ * next deadline, and to `until` at last; a time that has passed dispatches what is ready now. A callback that keeps itself
+ * ready stops time for 1000 rounds at most. With the system's clock it sleeps in between. Returns how many callbacks ran,
+ * or what chr_loop_step() may fail with; CHR_ERR_NOT_SUPPORTED with a `clock` hook: only you can move that. */
+CHARDEV_API int chr_loop_run_until(chr_context *ctx, int64_t until);
 /* Ends chr_loop_run(), or the next one; steps don't mind it. From any thread and from signal handlers. */
 CHARDEV_API void chr_loop_stop(chr_context *ctx);
 /* Makes a sleeping loop return from its wait. From any thread and from signal handlers. */
@@ -434,6 +450,14 @@ CHARDEV_API int chr_change(chr_context *ctx, const char *id, const char *options
 CHARDEV_API int chr_change_from(chr_context *ctx, chr_origin origin, const char *id, const char *options, chr_error *err);
 /* Delivers BREAK to the frontend, as if it came from the far side. */
 CHARDEV_API int chr_send_break(chr_context *ctx, const char *id, chr_error *err);
+/* Input as if it came from the far side, on any backend, open or not: for tests, fuzzers and macros. It comes in above
+ * the layers (telnet, websocket, TLS see nothing of it) and what the backend itself has read; on a mux it is what its
+ * chardev would get, so that the escape character counts. The frontend is asked for room, and its `read` called, before
+ * it returns. Returns the bytes taken: fewer than len where the frontend has less room; CHR_ERR_WOULD_BLOCK when it has
+ * none, or nobody reads (try again when the frontend has called chr_fe_accept_input()), and from inside a backend's slot;
+ * CHR_ERR_NOT_SUPPORTED on a foreign backend with several frontends. It is not recorded: what plays a recording injects
+ * it again. Owner thread, any handler. */
+CHARDEV_API int chr_inject(chr_dev *dev, const void *data, size_t len);
 /* Gives a connected socket to a server chardev as its peer. From success on it owns fd. CHR_ERR_BUSY while one is connected. */
 CHARDEV_API int chr_add_client(chr_context *ctx, const char *id, int fd, chr_error *err);
 /* Blocks until connected or failed; with reconnect, through retries. CHR_ERR_IN_HANDLER from inside a handler. */
@@ -688,6 +712,7 @@ typedef struct chr_sharing_slots {
     void (*event)(chr_dev *dev, int event);     /* an event on this chardev: pass it on */
     int  (*wants_writable)(const chr_dev *dev); /* whether any frontend waits */
     void (*writable)(chr_dev *dev);             /* tell them: chr_be_tell_writable() */
+    int  (*inject)(chr_dev *dev, const void *data, size_t len); /* chr_inject(); NULL = not supported */
 } chr_sharing_slots;
 
 /* For emulated mice and tablets: what the user's hand does, as chr_input_...() of >>extras tell it. Any may be NULL. */
@@ -737,6 +762,7 @@ struct chr_dev {
     int                other_event;  /* one of them that is none of CHR_EVENT_... */
     unsigned           room_epoch;   /* counts changes of frontend and handlers, and events: older answers of can_read are void */
     chr_idle           notify;       /* brings them */
+    int                closing;      /* by chr_context_free(): it doesn't open any more */
     int                input_over;   /* set by INPUT_END, cleared by OPENED and CLOSED */
     int                was_open;     /* set by OPENED for good */
     int                ending;       /* output ends as soon as what is queued is out */
@@ -4076,6 +4102,7 @@ struct chr_context {
     int          ready_again;  /* with hooks: polls[].revents says what is ready still after its callback */
     int64_t      ask_at;       /* with hooks: when the starved ones are asked, in real time */
     int          closing;      /* chr_context_free() is under way */
+    int64_t      now;          /* the virtual clock */
     volatile int stopped;      /* by CHR__LOAD and CHR__STORE */
     struct chr__hold *holds;   /* frontends that a function on the stack goes on with after a handler */
 
@@ -4582,7 +4609,15 @@ CHR__COLD void chr__loop_poke(chr_context *ctx)
 
 CHARDEV_API int64_t chr_loop_now(chr_context *ctx)
 {
-    return ctx->config.clock(ctx->config.opaque);
+    return ctx->config.virtual_clock ? ctx->now : ctx->config.clock(ctx->config.opaque);
+}
+
+/* Nanoseconds since 1970 UTC. A virtual context has no other time than its own, unless it is given one. */
+CHR__PRIVATE int64_t chr__wall_now(chr_context *ctx)
+{
+    int is_virtual = ctx->config.virtual_clock && ctx->config.wall_clock == chr__os_wall_clock;
+
+    return is_virtual ? ctx->now : ctx->config.wall_clock(ctx->config.opaque);
 }
 
 /* Calls that block and the time limits of peers count in real time, whatever the context's clock is: an injected one
@@ -5180,6 +5215,65 @@ CHR__HOT CHARDEV_API int chr_loop_run(chr_context *ctx)
         return ran;
     CHR__STORE(ctx->stopped, 0);
     return 0;
+}
+
+/* -- until a time -- */
+
+enum { CHR__SETTLE_ROUNDS = 1000 };
+
+/* All that is ready at this moment, and what comes of it at once. */
+CHR__COLD int chr__loop_settle(chr_context *ctx)
+{
+    int ran, total = 0, rounds = CHR__SETTLE_ROUNDS;
+
+    do {
+        ran = chr_loop_step(ctx, 0);
+        total += ran > 0 ? ran : 0;
+    } while (ran > 0 && --rounds > 0);
+    return ran < 0 ? ran : total;
+}
+
+/* To the next deadline, or to the end. Returns 1 when that is reached. */
+static int chr__clock_jump(chr_context *ctx, int64_t until)
+{
+    int64_t next = chr_loop_deadline(ctx);
+
+    if (next <= until && next > ctx->now)
+        ctx->now = next;
+    else if (next > until && until > ctx->now)
+        ctx->now = until;
+    return next > until;
+}
+
+CHR__COLD int chr__run_virtual(chr_context *ctx, int64_t until)
+{
+    int ran, total = 0;
+
+    do {
+        ran = chr__loop_settle(ctx);
+        total += ran > 0 ? ran : 0;
+    } while (ran >= 0 && !chr__clock_jump(ctx, until));
+    return ran < 0 ? ran : total;
+}
+
+CHR__COLD int chr__run_real(chr_context *ctx, int64_t until)
+{
+    int     ran, total = 0;
+    int64_t left;
+
+    do {
+        left = until - chr_loop_now(ctx);
+        ran = chr_loop_step(ctx, chr__milliseconds(left));
+        total += ran > 0 ? ran : 0;
+    } while (ran >= 0 && left > 0);
+    return ran < 0 ? ran : total;
+}
+
+CHARDEV_API int chr_loop_run_until(chr_context *ctx, int64_t until)
+{
+    if (ctx->config.virtual_clock)
+        return chr__run_virtual(ctx, until);
+    return ctx->config.clock == chr__os_clock ? chr__run_real(ctx, until) : CHR_ERR_NOT_SUPPORTED;
 }
 
 CHARDEV_API void chr_loop_stop(chr_context *ctx)
@@ -6986,6 +7080,8 @@ static void chr__note_open(chr_dev *dev, int event)
 
 static void chr__event(chr_dev *dev, int event)
 {
+    if (event == CHR_EVENT_OPENED && dev->closing)
+        return;
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED)
         chr__note_open(dev, event);
     else if (event == CHR_EVENT_INPUT_END)
@@ -7187,7 +7283,7 @@ static void chr__civil_date(int64_t days, int *year, int *month, int *day)
 
 static int chr__log_stamp(chr_context *ctx, char *text, size_t size)
 {
-    int64_t ms = chr__floor_divide(ctx->config.wall_clock(ctx->config.opaque), 1000000);
+    int64_t ms = chr__floor_divide(chr__wall_now(ctx), 1000000);
     int64_t days = chr__floor_divide(ms, 86400000), in_day = ms - days * 86400000;
     int     year, month, day;
 
@@ -7708,14 +7804,17 @@ static chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_back
     return NULL;
 }
 
+static int chr__check_closing(const chr_context *ctx, chr_error *err)
+{
+    return ctx->closing ? chr__fail(err, CHR_ERR_BUSY, "the context is being freed") : 0;
+}
+
 static chr_dev *chr__open_new(chr_context *ctx, const char *id, const chr_backend *kind, const void *options,
                               chr_error *err)
 {
     chr_dev *dev;
 
-    if (ctx->closing)
-        return (void)chr__fail(err, CHR_ERR_BUSY, "the context is being freed"), (chr_dev *)NULL;
-    if (chr__check_id(ctx, id, err) < 0)
+    if (chr__check_closing(ctx, err) < 0 || chr__check_id(ctx, id, err) < 0)
         return NULL;
     if (options && ((const chr_common_options *)options)->mux == CHR_ON)
         return chr__open_muxed(ctx, id, kind, options, err);
@@ -8083,6 +8182,8 @@ static int chr__check_change(chr_dev *dev, const char *id, chr_error *err)
 {
     if (!dev)
         return chr__fail(err, CHR_ERR_NOT_FOUND, "there is no chardev '%s'", id);
+    if (chr__check_closing(dev->ctx, err) < 0)
+        return err->code;
     if (dev->kind->fixed)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s' is a %s: that can't be changed", id, dev->kind->name);
     if (dev->frontends > 0 && !dev->frontend)
@@ -12557,7 +12658,7 @@ static int chr__mux_flush_stamp(chr__mux *mux)
 static void chr__mux_begin_line(chr__mux *mux)
 {
     chr_context *ctx = mux->dev.ctx;
-    int64_t      ms = chr__floor_divide(ctx->config.wall_clock(ctx->config.opaque), 1000000);
+    int64_t      ms = chr__floor_divide(chr__wall_now(ctx), 1000000);
 
     ms -= chr__floor_divide(ms, 86400000) * 86400000;
     mux->stamp_length = (size_t)chr__format(mux->stamp, sizeof mux->stamp, "[%02d:%02d:%02d.%03d] ", (int)(ms / 3600000),
@@ -12922,6 +13023,14 @@ static void chr__mux_writable(chr_dev *dev)
     chr__mux_each((chr__mux *)dev, chr__mux_tell_writable, 0);
 }
 
+/* What its chardev would get. */
+static int chr__mux_inject(chr_dev *dev, const void *data, size_t len)
+{
+    chr_dev *base = ((chr__mux *)dev)->base.dev;
+
+    return base ? chr_inject(base, data, len) : CHR_ERR_WOULD_BLOCK;
+}
+
 /* -- life -- */
 
 static int chr__mux_open(chr_dev *dev, chr_error *err)
@@ -12993,6 +13102,7 @@ static const chr_sharing_slots chr__mux_sharing = {
     chr__mux_event,          /* event          */
     chr__mux_wants_writable, /* wants_writable */
     chr__mux_writable,       /* writable       */
+    chr__mux_inject,         /* inject         */
 };
 
 static int chr__mux_ioctl(chr_dev *dev, int command, void *arg)
@@ -20735,18 +20845,24 @@ static int chr__context_start(chr_context *ctx)
     return fd < 0 ? 0 : chr_watch_start(ctx, &ctx->wake_watch, fd, CHR_IN, chr__woken, ctx);
 }
 
-/* The user's timers, idles and watches are stopped, so that stopping them later on is harmless. */
-static void chr__context_free_memory(chr_context *ctx)
+/* The user's timers and idles are stopped, so that stopping them later on is harmless. */
+static void chr__context_stop(chr_context *ctx)
 {
-#if CHARDEV_HAS_PTY
-    chr__file_notifier_close(ctx);
-#endif
     while (ctx->timers.next != &ctx->timers)
         chr_timer_stop(ctx->timers.next);
     while (ctx->real_timers.next != &ctx->real_timers)
         chr_timer_stop(ctx->real_timers.next);
     while (ctx->idles.next != &ctx->idles)
         chr_idle_stop(ctx->idles.next);
+}
+
+/* Likewise the watches. */
+static void chr__context_free_memory(chr_context *ctx)
+{
+#if CHARDEV_HAS_PTY
+    chr__file_notifier_close(ctx);
+#endif
+    chr__context_stop(ctx);
     while (ctx->watch_count > 0)
         chr_watch_stop(ctx->watches[0]);
     chr__os_waker_close(&ctx->waker);
@@ -20786,21 +20902,27 @@ CHARDEV_API chr_context *chr_context_new(const chr_config *config)
 }
 
 /* What waits to be told is told, then each frontend that was told OPENED gets CLOSED. Its handlers may remove this
- * chardev and others. */
+ * chardev and others, disconnect it or let a client in: what that causes is told too. */
+static void chr__context_close_dev(chr_dev *dev)
+{
+    if (dev->pending & ~CHR__RECORDED)
+        chr__notify_now(dev);
+    dev->closing = 1;
+    while (!dev->removed && (dev->pending & (1u << CHR_EVENT_OPENED | 1u << CHR_EVENT_CLOSED)))
+        chr__notify_now(dev);
+    if (!dev->removed && dev->be_open)
+        chr_be_event(dev, CHR_EVENT_CLOSED);
+    if (!dev->removed) {
+        chr__unregister(dev);
+        chr__close(dev);
+    }
+}
+
 static void chr__context_close_devs(chr_context *ctx)
 {
-    chr_dev *dev;
-
-    while ((dev = ctx->devs) != NULL) {
+    while (ctx->devs) {
         chr__enter(ctx);
-        if (dev->pending & ~CHR__RECORDED)
-            chr__notify_now(dev);
-        if (!dev->removed && dev->be_open)
-            chr_be_event(dev, CHR_EVENT_CLOSED);
-        if (!dev->removed) {
-            chr__unregister(dev);
-            chr__close(dev);
-        }
+        chr__context_close_dev(ctx->devs);
         chr__leave(ctx);
     }
 }
@@ -20835,14 +20957,8 @@ static void chr__context_forget(chr_context *ctx)
     }
 }
 
-CHARDEV_API void chr_context_free(chr_context *ctx)
+static void chr__context_close(chr_context *ctx)
 {
-    if (!ctx)
-        return;
-    if (chr__in_handler(ctx)) {
-        chr__log_text(ctx, "chr_context_free() inside a handler does nothing");
-        return;
-    }
     (void)chr_record_stop(ctx);
     ctx->closing = 1;
     chr__stalls_hand_over(ctx);
@@ -20853,7 +20969,56 @@ CHARDEV_API void chr_context_free(chr_context *ctx)
         chr__tidy(ctx); /* removed outside of any dispatch */
     chr_replay_close(ctx);
     chr__context_forget(ctx);
+}
+
+CHARDEV_API void chr_context_free(chr_context *ctx)
+{
+    if (!ctx)
+        return;
+    if (chr__in_handler(ctx)) {
+        chr__log_text(ctx, "chr_context_free() inside a handler does nothing");
+        return;
+    }
+    chr__context_close(ctx);
     chr__context_free_memory(ctx);
+}
+
+/* Those that the loop has for itself go on. */
+static int chr__is_own_watch(const chr_context *ctx, const chr_watch *watch)
+{
+#if CHARDEV_HAS_PTY
+    if (watch == &ctx->notifier)
+        return 1;
+#endif
+    return watch == &ctx->wake_watch;
+}
+
+static void chr__context_stop_watches(chr_context *ctx)
+{
+    int i;
+
+    for (i = ctx->watch_count - 1; i >= 0; i--)
+        if (!chr__is_own_watch(ctx, ctx->watches[i]))
+            chr_watch_stop(ctx->watches[i]);
+}
+
+CHARDEV_API int chr_context_reset(chr_context *ctx)
+{
+    if (chr__in_handler(ctx))
+        return CHR_ERR_IN_HANDLER;
+    chr__context_close(ctx);
+    chr__context_stop(ctx);
+    chr__context_stop_watches(ctx);
+    CHR__OWN(ctx);
+    ctx->closing = ctx->open_suspended = ctx->hurry = ctx->ready_again = 0;
+    ctx->turn = 0;
+    ctx->now = 0;
+#if CHARDEV_HAS_SPICE
+    ctx->spice_server = NULL;
+#endif
+    CHR__STORE(ctx->stopped, 0);
+    chr__os_waker_quiet(&ctx->waker);
+    return 0;
 }
 
 CHARDEV_API int chr_backend_register(chr_context *ctx, const chr_backend *kind, chr_error *err)
@@ -20919,6 +21084,35 @@ CHARDEV_API int chr_send_break(chr_context *ctx, const char *id, chr_error *err)
         chr__event(dev, CHR_EVENT_BREAK); /* not from the far side: a recorder would have it twice */
     chr__leave(ctx);
     return dev ? 0 : CHR_ERR_NOT_FOUND;
+}
+
+/* Not as backends do it: a recorder would have it twice. */
+static int chr__inject(chr_dev *dev, const void *data, size_t len)
+{
+    int room;
+
+    if (dev->ctx->quiet > 0)
+        return CHR_ERR_WOULD_BLOCK;
+    if (dev->kind->sharing)
+        return dev->kind->sharing->inject ? dev->kind->sharing->inject(dev, data, len) : CHR_ERR_NOT_SUPPORTED;
+    room = chr__room(dev);
+    if (room <= 0 || dev->removed || !dev->frontend)
+        return CHR_ERR_WOULD_BLOCK;
+    len = chr__min(len, (size_t)room);
+    dev->bytes_in += len;
+    dev->frontend->handlers.read(dev->frontend->opaque, data, len);
+    return (int)len;
+}
+
+CHARDEV_API int chr_inject(chr_dev *dev, const void *data, size_t len)
+{
+    chr_context *ctx = dev->ctx;
+    int          n;
+
+    chr__enter(ctx);
+    n = len > 0 ? chr__inject(dev, data, len) : 0;
+    chr__return(ctx);
+    return n;
 }
 
 /* A descriptor that is refused is its giver's still, as it was. */
