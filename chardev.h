@@ -113,7 +113,7 @@
  *     chr_fe_write, chr_fe_printf                 the lock; one system call; a wake-up when the loop has more to do
  *     chr_fe_write_all, chr_fe_read_all           the same each time, and waits in pieces of 20 ms without the lock
  *     chr_fe_accept_input, chr_fe_add_watch       the lock; a wake-up
- *     chr_fe_backend_open                         the lock
+ *     chr_fe_backend_open, chr_fe_eof             the lock
  *     chr_idle_start, chr_idle_stop               the lock; a wake-up: the way to post a callback to the owner
  *     chr_loop_lock, chr_loop_unlock              the lock
  *     chr_loop_stop, chr_loop_wake                a wake-up; from signal handlers too, and without CHARDEV_THREADS
@@ -666,6 +666,11 @@ CHARDEV_API int  chr_fe_disconnect(chr_frontend *fe);                     /* clo
 CHARDEV_API int  chr_fe_shutdown(chr_frontend *fe);
 CHARDEV_API int  chr_fe_wait_connected(chr_frontend *fe, chr_error *err); /* chr_wait_connected() of its chardev */
 CHARDEV_API int  chr_fe_backend_open(const chr_frontend *fe);             /* be_open: the far side is there */
+/* End of file: 1 when the far side was there and has gone for good (comes_back of chr_info is 0), or has ended its
+ * output and does not come back (CHR_EVENT_INPUT_END), and all that it sent has been read; 1 without chardev. 0 as long
+ * as more may come, from the next peer of a server too, and always on null. For emulators that end with their input. Any
+ * thread. */
+CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
 
 /* ====================================================================================================================
  * >>backend   how to add one, with as much right as the built-in ones
@@ -772,6 +777,7 @@ struct chr_dev {
     chr_idle           notify;       /* brings them */
     int                closing;      /* by chr_context_free(): it doesn't open any more */
     int                input_over;   /* set by INPUT_END, cleared by OPENED and CLOSED */
+    int                was_open;     /* set by OPENED for good */
     int                ending;       /* output ends as soon as what is queued is out */
     int64_t            stalled;      /* since when output has been waiting and none has left; 0 = not known */
     uint64_t           stalled_left; /* how much had left by then */
@@ -1069,7 +1075,7 @@ CHARDEV_API int chr_input_sync(chr_dev *dev);
  *      1 a new chardev    0                 0                 its id; numbers count up from 0
  *      2 created          0 or an error     0                 the error's text
  *      3 input            0                 0                 the bytes
- *      4 event            CHR_EVENT_...     0
+ *      4 event            CHR_EVENT_...     CLOSED and INPUT_END: 1 = more may come, with the next peer; else 0
  *      5 writable         0                 0
  *      6 write            what it returned  bytes offered     those taken, or dropped because nobody was there
  *      7 read             what it returned  bytes asked for   the bytes
@@ -7182,6 +7188,7 @@ static void chr__postpone_event(chr_dev *dev, int event)
 static void chr__note_open(chr_dev *dev, int event)
 {
     dev->be_open = event == CHR_EVENT_OPENED;
+    dev->was_open |= dev->be_open;
     dev->input_over = 0;
     if (dev->ending && dev->be_open) {
         dev->ending = 0;
@@ -7213,13 +7220,31 @@ static void chr__event(chr_dev *dev, int event)
         chr__deliver_event(dev, event);
 }
 
+static int chr__comes_back(const chr_dev *dev)
+{
+    chr_info info;
+
+    memset(&info, 0, sizeof info);
+    if (dev->kind->describe)
+        dev->kind->describe(dev, &info);
+    return info.comes_back;
+}
+
+/* With the end of its input goes what a replay can't ask anybody: whether more may come. */
+static void chr__record_event(chr_dev *dev, int event)
+{
+    int is_end = event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END;
+
+    chr__record(dev, CHR__RECORD_EVENT, event, is_end && chr__comes_back(dev), NULL, 0);
+}
+
 CHARDEV_API void chr_be_event(chr_dev *dev, int event)
 {
     chr_context *ctx = dev->ctx;
 
     chr__enter(ctx);
     if (chr__is_recorded(dev))
-        chr__record(dev, CHR__RECORD_EVENT, event, 0, NULL, 0);
+        chr__record_event(dev, event);
     chr__event(dev, event);
     chr__return(ctx);
 }
@@ -8559,6 +8584,18 @@ CHARDEV_API int chr_fe_backend_open(const chr_frontend *fe)
     return is_open;
 }
 
+CHARDEV_API int chr_fe_eof(const chr_frontend *fe)
+{
+    chr_dev *dev = chr__fe_lock(fe);
+    int      is_over;
+
+    if (!dev)
+        return 1;
+    is_over = dev->was_open && (!dev->be_open || dev->input_over) && !chr__comes_back(dev);
+    CHR__UNLOCK(dev->ctx);
+    return is_over;
+}
+
 /* -- output -- */
 
 /* Output that was taken and has not left. */
@@ -9121,6 +9158,7 @@ typedef struct chr__played {
     uint32_t         delivered; /* of the input in `ahead` */
     int              waits;     /* its time has come, but the frontend has no room */
     int              diverged;
+    int              comes_back; /* as the last CLOSED or INPUT_END said */
     uint64_t         written;   /* bytes that the frontend has written */
 } chr__played;
 
@@ -9380,15 +9418,22 @@ static int chr__replay_input(chr__played *played)
     return 1;
 }
 
+static void chr__replay_event(chr__played *played, int event, uint32_t extra)
+{
+    played->comes_back = extra != 0;
+    chr_be_event(&played->dev, event);
+}
+
 static int chr__replay_play(chr__played *played)
 {
-    int kind = played->ahead.kind, event = played->ahead.value;
+    int      kind = played->ahead.kind, event = played->ahead.value;
+    uint32_t extra = played->ahead.extra;
 
     if (kind == CHR__RECORD_INPUT)
         return chr__replay_input(played);
     chr__replay_advance(played, &played->ahead, 0);
     if (kind == CHR__RECORD_EVENT)
-        chr_be_event(&played->dev, event);
+        chr__replay_event(played, event, extra);
     else
         chr_be_writable(&played->dev);
     return 1;
@@ -9469,10 +9514,11 @@ static const chr__record_head *chr__replay_call(chr__played *played, int kind)
     if (!played->dev.ctx->replay)
         return NULL;
     while (call->inside || (call->kind == CHR__RECORD_SET_OPEN && kind != CHR__RECORD_SET_OPEN)) {
-        int event = call->value, inside = call->inside;
+        int      event = call->value, inside = call->inside;
+        uint32_t extra = call->extra;
         chr__replay_advance(played, call, 1);
         if (inside)
-            chr_be_event(&played->dev, event);
+            chr__replay_event(played, event, extra);
     }
     return call->kind == kind ? call : NULL;
 }
@@ -9675,6 +9721,12 @@ static int chr__replay_shutdown(chr_dev *dev)
     return code;
 }
 
+static void chr__replay_describe(const chr_dev *dev, chr_info *info)
+{
+    chr__format(info->filename, sizeof info->filename, "%s", dev->kind->name);
+    info->comes_back = ((const chr__played *)dev)->comes_back;
+}
+
 static const chr_io chr__played_io = {
     chr__replay_write,  /* write   */
     chr__replay_read,   /* read    */
@@ -9710,7 +9762,7 @@ static const chr_backend chr__played_kind = {
     chr__replay_start,          /* open         */
     chr__replay_end,            /* close        */
     &chr__played_io,            /* io           */
-    NULL,                       /* describe     */
+    chr__replay_describe,       /* describe     */
     chr__replay_ioctl,          /* ioctl        */
     chr__replay_set_open,       /* set_open     */
     &chr__played_peer,          /* peer         */
