@@ -297,11 +297,12 @@ struct chr_watch {
     int          slot; /* in the poll array, plus one; 0 = stopped */
 };
 struct chr_timer {
-    chr_context *ctx;
+    chr_context *ctx;      /* NULL = stopped */
     void       (*expired)(void *opaque);
     void        *opaque;
     int64_t      deadline; /* nanoseconds */
-    chr_timer   *next, *prev;
+    uint64_t     order;    /* of equal deadlines the one that was started first comes first */
+    chr_timer   *child, *next, **link; /* in the heap */
 };
 struct chr_idle {
     chr_context *ctx;
@@ -4047,12 +4048,11 @@ struct chr_context {
     chr__pollfd *polls;        /* slot by slot the same as `watches` */
     chr_watch  **watches;      /* NULL = stopped during a dispatch */
     int          watch_count, watch_capacity, holes;
-    chr_timer    timers;       /* a ring, nearest first; this one is only its head */
-    chr_idle     idles;        /* a ring, oldest first; likewise */
-    chr_timer    last_timer;   /* where a dispatch of timers ends, */
-    chr_idle     last_idle;    /* and one of idles */
-    chr_timer    real_timers, last_real_timer; /* the same on the system's clock, whatever `clock` is: time limits of
-                                                  peers */
+    chr_timer   *timers;       /* a heap: the nearest is on top; NULL = none */
+    chr_timer   *real_timers;  /* the same on the system's clock, whatever `clock` is: time limits of peers */
+    uint64_t     timer_order;  /* of the next one that is started */
+    chr_idle     idles;        /* a ring, oldest first; this one is only its head */
+    chr_idle     last_idle;    /* where a dispatch of idles ends */
     int          due;          /* timers and idles that are started */
     unsigned     turn;         /* of the loop, or of a call that blocks: what bounds work starts anew with it */
     chr__waker   waker;
@@ -4520,7 +4520,7 @@ CHR__PRIVATE int chr__utf8_is_good(chr__utf8 *utf8, const unsigned char *bytes, 
 #endif
 
 /* ====================================================================================================================
- * >>the_loop   watches in one poll array that is kept, timers and idles in rings
+ * >>the_loop   watches in one poll array that is kept, timers in a heap, idles in a ring
  * ==================================================================================================================== */
 
 CHARDEV_API void chr_loop_wake(chr_context *ctx)
@@ -4702,23 +4702,82 @@ static void chr__watches_close_gaps(chr_context *ctx)
     ctx->holes = 0;
 }
 
-/* -- timers -- */
+/* -- timers: a pairing heap that needs no memory but the timers. To start one costs a constant time, to stop one or
+ * to run the nearest O(log n) on average. -- */
 
-static void chr__timer_unlink(chr_timer *timer)
+static int chr__timer_is_sooner(const chr_timer *timer, const chr_timer *other)
 {
-    if (!timer->next)
-        return;
-    timer->ctx->due--;
-    timer->next->prev = timer->prev;
-    CHR__STORE(timer->prev->next, timer->next);
-    timer->prev = NULL;
-    CHR__STORE(timer->next, NULL);
+    return timer->deadline != other->deadline ? timer->deadline < other->deadline : timer->order < other->order;
 }
 
-/* Its neighbours in the ring may be other threads'. After its context, a stopped one is looked at only. */
+/* Two heaps become one: the later top goes under the sooner one. Either may be NULL. */
+static chr_timer *chr__timers_merge(chr_timer *heap, chr_timer *other)
+{
+    chr_timer *top, *child;
+
+    if (!heap || !other)
+        return heap ? heap : other;
+    top = chr__timer_is_sooner(heap, other) ? heap : other;
+    child = top == heap ? other : heap;
+    child->next = top->child;
+    child->link = &top->child;
+    if (child->next)
+        child->next->link = &child->next;
+    top->child = child;
+    return top;
+}
+
+/* A list of heaps becomes one: neighbours are merged in pairs, then the pairs from the last to the first. */
+static chr_timer *chr__timers_merge_list(chr_timer *list)
+{
+    chr_timer *pairs = NULL, *heap = NULL, *first, *second;
+
+    while ((first = list) != NULL) {
+        second = first->next;
+        list = second ? second->next : NULL;
+        first = chr__timers_merge(first, second);
+        first->next = pairs;
+        pairs = first;
+    }
+    while ((first = pairs) != NULL) {
+        pairs = first->next;
+        heap = chr__timers_merge(heap, first);
+    }
+    return heap;
+}
+
+static void chr__timer_place(chr_timer *heap, chr_timer **link, chr_timer *next)
+{
+    *link = heap;
+    heap->link = link;
+    heap->next = next;
+    if (next)
+        next->link = &heap->next;
+}
+
+/* What was below it takes its place. */
+static void chr__timer_unlink(chr_timer *timer)
+{
+    chr_timer *heap;
+
+    if (!timer->ctx)
+        return;
+    timer->ctx->due--;
+    heap = chr__timers_merge_list(timer->child);
+    if (heap) {
+        chr__timer_place(heap, timer->link, timer->next);
+    } else {
+        *timer->link = timer->next;
+        if (timer->next)
+            timer->next->link = timer->link;
+    }
+    CHR__STORE(timer->ctx, NULL);
+}
+
+/* Its neighbours in the heap may be other threads'. After its context, a stopped one is looked at only. */
 CHARDEV_API void chr_timer_stop(chr_timer *timer)
 {
-    chr_context *ctx = CHR__LOAD(timer->next) ? timer->ctx : NULL;
+    chr_context *ctx = CHR__LOAD(timer->ctx);
 
     if (!ctx)
         return;
@@ -4727,30 +4786,20 @@ CHARDEV_API void chr_timer_stop(chr_timer *timer)
     CHR__UNLOCK(ctx);
 }
 
-static void chr__timer_link(chr_timer *ring, chr_timer *timer)
-{
-    chr_timer *before; /* from the far end: timers of one period, the usual case, arrive in order */
-
-    for (before = ring->prev; before != ring && before->deadline > timer->deadline; before = before->prev)
-        ;
-    timer->ctx->due++;
-    timer->prev = before;
-    before->next->prev = timer;
-    CHR__STORE(timer->next, before->next);
-    CHR__STORE(before->next, timer);
-}
-
-static void chr__timer_start_at(chr_context *ctx, chr_timer *ring, chr_timer *timer, int64_t deadline,
+static void chr__timer_start_at(chr_context *ctx, chr_timer **heap, chr_timer *timer, int64_t deadline,
                                 void (*expired)(void *), void *opaque)
 {
     CHR__LOCK(ctx);
     chr__timer_unlink(timer);
-    timer->ctx = ctx;
+    CHR__STORE(timer->ctx, ctx);
     timer->expired = expired;
     timer->opaque = opaque;
     timer->deadline = deadline;
-    chr__timer_link(ring, timer);
-    if (ring->next == timer)
+    timer->order = ctx->timer_order++;
+    timer->child = NULL;
+    chr__timer_place(chr__timers_merge(*heap, timer), heap, NULL);
+    ctx->due++;
+    if (*heap == timer)
         chr__loop_poke(ctx);
     CHR__UNLOCK(ctx);
 }
@@ -4775,24 +4824,24 @@ CHARDEV_API int64_t chr_loop_deadline(chr_context *ctx)
     int64_t deadline;
 
     CHR__LOCK(ctx);
-    deadline = ctx->timers.next == &ctx->timers ? INT64_MAX : ctx->timers.next->deadline;
+    deadline = ctx->timers ? ctx->timers->deadline : INT64_MAX;
     CHR__UNLOCK(ctx);
     return deadline;
 }
 
 /* Those that are due now; what they start comes in the next step. */
-CHR__COLD int chr__ring_run(chr_context *ctx, chr_timer *ring, chr_timer *last, int64_t now)
+CHR__COLD int chr__timers_run_due(chr_context *ctx, chr_timer **heap, int64_t now)
 {
     int        ran = 0;
-    chr_timer *timer;
+    chr_timer *timer, last;
 
-    chr__timer_start_at(ctx, ring, last, now, NULL, NULL);
-    while ((timer = ring->next) != last) {
+    last.deadline = now;
+    last.order = ctx->timer_order++;
+    while ((timer = *heap) != NULL && chr__timer_is_sooner(timer, &last)) {
         chr_timer_stop(timer);
         timer->expired(timer->opaque);
         ran++;
     }
-    chr_timer_stop(last);
     return ran;
 }
 
@@ -4800,10 +4849,10 @@ CHR__COLD int chr__timers_run(chr_context *ctx)
 {
     int ran = 0;
 
-    if (ctx->timers.next != &ctx->timers)
-        ran = chr__ring_run(ctx, &ctx->timers, &ctx->last_timer, chr_loop_now(ctx));
-    if (ctx->real_timers.next != &ctx->real_timers)
-        ran += chr__ring_run(ctx, &ctx->real_timers, &ctx->last_real_timer, chr__real_now(ctx));
+    if (ctx->timers)
+        ran = chr__timers_run_due(ctx, &ctx->timers, chr_loop_now(ctx));
+    if (ctx->real_timers)
+        ran += chr__timers_run_due(ctx, &ctx->real_timers, chr__real_now(ctx));
     return ran;
 }
 
@@ -5088,10 +5137,10 @@ static int chr__loop_timeout(chr_context *ctx)
 
     if (ctx->idles.next != &ctx->idles || (ctx->starved && ctx->hurry) || ctx->ready_again)
         return 0;
-    if (ctx->timers.next != &ctx->timers)
-        timeout = chr__milliseconds(ctx->timers.next->deadline - chr_loop_now(ctx));
-    if (ctx->real_timers.next != &ctx->real_timers)
-        timeout = chr__sooner(timeout, chr__milliseconds(ctx->real_timers.next->deadline - chr__real_now(ctx)));
+    if (ctx->timers)
+        timeout = chr__milliseconds(ctx->timers->deadline - chr_loop_now(ctx));
+    if (ctx->real_timers)
+        timeout = chr__sooner(timeout, chr__milliseconds(ctx->real_timers->deadline - chr__real_now(ctx)));
     if (ctx->starved && ctx->config.timeout_changed)
         timeout = chr__sooner(timeout, chr__milliseconds(ctx->ask_at - chr__real_now(ctx)));
     return timeout;
@@ -11543,7 +11592,7 @@ static void chr__baum_begin(chr__braille *braille, int request)
 {
     int size = chr__braille_size(braille);
 
-    if (braille->patience.next) { /* the last row was too short */
+    if (braille->patience.ctx) { /* the last row was too short */
         chr_timer_stop(&braille->patience);
         chr__baum_tell_cell_count(braille);
     }
@@ -20688,8 +20737,6 @@ static int chr__context_start(chr_context *ctx)
 {
     int fd;
 
-    ctx->timers.next = ctx->timers.prev = &ctx->timers;
-    ctx->real_timers.next = ctx->real_timers.prev = &ctx->real_timers;
     ctx->idles.next = ctx->idles.prev = &ctx->idles;
     ctx->last_dev = &ctx->devs;
     ctx->builtins = chr__builtins;
@@ -20712,10 +20759,10 @@ static void chr__context_free_memory(chr_context *ctx)
 #if CHARDEV_HAS_PTY
     chr__file_notifier_close(ctx);
 #endif
-    while (ctx->timers.next != &ctx->timers)
-        chr_timer_stop(ctx->timers.next);
-    while (ctx->real_timers.next != &ctx->real_timers)
-        chr_timer_stop(ctx->real_timers.next);
+    while (ctx->timers)
+        chr_timer_stop(ctx->timers);
+    while (ctx->real_timers)
+        chr_timer_stop(ctx->real_timers);
     while (ctx->idles.next != &ctx->idles)
         chr_idle_stop(ctx->idles.next);
     while (ctx->watch_count > 0)
