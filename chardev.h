@@ -56,8 +56,8 @@
  *
  *     the manual        >>errors >>config >>loop >>options >>chardev >>frontend >>backend >>structs >>extras >>record
  *                       >>descriptors
- *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>encodings >>the_loop >>the_options
- *                       >>the_record >>core >>front >>the_replay >>stream
+ *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>encodings >>tables >>the_loop
+ *                       >>the_options >>the_record >>core >>front >>the_replay >>stream
  *     backends          >>be_null >>be_ringbuf >>be_testdev (>>answers) >>be_msmouse >>be_wctablet
  *                       >>be_braille (>>brlapi) >>be_mux >>fan_out >>be_hub
  *                       >>be_fd >>be_file >>be_pipe >>be_pty >>be_stdio >>be_serial >>be_parallel >>be_udp
@@ -717,6 +717,14 @@ struct chr_backend {
     const chr_input_slots   *input;                                /* or NULL */
 };
 
+/* What a table finds by its key. It is part of what is found. */
+typedef struct chr__entry {
+    struct chr__entry *next;
+    const void        *key;
+    size_t             length;
+    void              *owner; /* what it is part of */
+} chr__entry;
+
 /* What the core keeps of a chardev; a backend's state begins with it. Only backends look inside. */
 struct chr_dev {
     chr_context       *ctx;
@@ -748,7 +756,8 @@ struct chr_dev {
                                         them open */
     unsigned           record_number; /* what the recorder calls it */
     chr_dev           *companion;    /* made together with it (ID-base of a mux): goes with it */
-    chr_dev           *next;
+    chr__entry         by_id;
+    chr_dev           *next, **link; /* in the order of creation */
 };
 
 /* A kind of your own, beside the built-in ones. `kind` must outlive the context. CHR_ERR_EXISTS, CHR_ERR_NO_MEMORY. */
@@ -1709,6 +1718,21 @@ CHR__PRIVATE int chr__os_read(int fd, void *buf, size_t len)
         n = CHR_SYS(read)(fd, buf, len);
     while (n < 0 && errno == EINTR);
     return n < 0 ? chr__os_code(errno) : (int)n;
+}
+
+/* For keys: unpredictable bytes. */
+CHR__PRIVATE int chr__os_random(void *buf, size_t len)
+{
+    unsigned char *to = (unsigned char *)buf;
+    int            fd = chr__os_open("/dev/urandom", CHR__OPEN_READ, NULL), n = fd;
+
+    for (; n >= 0 && len > 0; to += n, len -= (size_t)n) {
+        n = chr__os_read(fd, to, len);
+        if (n == 0)
+            n = CHR_ERR_IO;
+    }
+    chr__os_close(fd);
+    return n < 0 ? n : 0;
 }
 
 CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
@@ -3234,21 +3258,6 @@ static int chr__os_receive(int fd, chr__receiver *receiver, void *buf, size_t le
     return n < 0 ? chr__os_code(errno) : (int)n;
 }
 
-/* For keys: unpredictable bytes. */
-static int chr__os_random(void *buf, size_t len)
-{
-    unsigned char *to = (unsigned char *)buf;
-    int            fd = chr__os_open("/dev/urandom", CHR__OPEN_READ, NULL), n = fd;
-
-    for (; n >= 0 && len > 0; to += n, len -= (size_t)n) {
-        n = chr__os_read(fd, to, len);
-        if (n == 0)
-            n = CHR_ERR_IO;
-    }
-    chr__os_close(fd);
-    return n < 0 ? n : 0;
-}
-
 #ifdef CHARDEV_THREADS
 /* A name is looked up in the background. Asker and thread hold it together; who lets go last frees it. It lives outside the context's
  * allocator, which belongs to the asker's thread. */
@@ -3855,6 +3864,8 @@ CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
 }
 CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms) { (void)fd; (void)events; return timeout_ms < 0 ? CHR_ERR_NOT_SUPPORTED : 0; }
 
+CHR__PRIVATE int chr__os_random(void *buf, size_t len) { return (void)buf, (void)len, CHR_ERR_NOT_SUPPORTED; }
+
 enum { CHR__PATH_SIZE = 1 };
 
 CHR__PRIVATE int     chr__os_rename(const char *from, const char *to)
@@ -4011,6 +4022,14 @@ static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, i
  * >>memory   memory, text, error, log
  * ==================================================================================================================== */
 
+/* Things by a key (>>tables). */
+typedef struct chr__table {
+    chr__entry **chains;  /* `size` of them, a power of two; NULL = there is one, */
+    chr__entry  *few;     /* this */
+    size_t       size, count;
+    uint32_t     hash_key[2];
+} chr__table;
+
 /* A descriptor that a monitor's peer has passed. */
 typedef struct chr__named_fd {
     struct chr__named_fd *next;
@@ -4078,8 +4097,9 @@ struct chr_context {
     const chr__left_out *left_out;      /* likewise: those that this build is without */
     const chr_backend *mux;             /* what mux=on puts on a chardev; NULL = left out */
     chr__kind_node    *kinds;           /* registered by the user */
-    chr_dev           *devs, **last_dev;
-    chr_dev           *dead;            /* closed, not yet freed */
+    chr_dev           *devs, **last_dev; /* in the order of creation */
+    chr__table         devs_by_id;
+    chr_dev           *dead;            /* closed, not yet freed; those that linger join them later */
     struct chr__linger *lingering;      /* connections whose last bytes are still being sent, the oldest first */
     int                lingering_count;
     uint64_t           lingering_queued; /* what they have still to send, in bytes */
@@ -4518,6 +4538,130 @@ CHR__PRIVATE int chr__utf8_is_good(chr__utf8 *utf8, const unsigned char *bytes, 
     return 1;
 }
 #endif
+
+/* ====================================================================================================================
+ * >>tables   things by a key: few in a list, many in a hash table
+ * ====================================================================================================================
+ * The keys may be a monitor's peer's choice: they are hashed with a key of the table's own that nobody else knows, so
+ * that no choice makes long chains. Where there is no memory for more chains they become longer.
+ */
+
+CHR__PRIVATE uint32_t chr__rotate(uint32_t word, int bits)
+{
+    return word << bits | word >> (32 - bits);
+}
+
+static void chr__hash_round(uint32_t *v)
+{
+    v[0] += v[1], v[2] += v[3];
+    v[1] = chr__rotate(v[1], 5) ^ v[0], v[3] = chr__rotate(v[3], 8) ^ v[2];
+    v[0] = chr__rotate(v[0], 16);
+    v[0] += v[3], v[2] += v[1];
+    v[3] = chr__rotate(v[3], 7) ^ v[0], v[1] = chr__rotate(v[1], 13) ^ v[2];
+    v[2] = chr__rotate(v[2], 16);
+}
+
+/* HalfSipHash-1-3. */
+static uint32_t chr__hash(const uint32_t *key, const void *bytes, size_t len)
+{
+    const unsigned char *from = (const unsigned char *)bytes;
+    uint32_t             word, v[4];
+    size_t               at;
+
+    v[0] = key[0], v[1] = key[1], v[2] = 0x6c796765 ^ key[0], v[3] = 0x74656462 ^ key[1];
+    for (at = 0; at <= len; at += 4) {
+        word = (uint32_t)chr__get_le(from + at, (int)chr__min(4, len - at)) | (len - at < 4 ? (uint32_t)len << 24 : 0);
+        v[3] ^= word;
+        chr__hash_round(v);
+        v[0] ^= word;
+    }
+    v[2] ^= 0xff;
+    for (at = 0; at < 3; at++)
+        chr__hash_round(v);
+    return v[1] ^ v[3];
+}
+
+enum { CHR__TABLE_FEW = 16, CHR__TABLE_CHAINS = 64 };
+
+static chr__entry **chr__table_chain(chr__table *table, const void *key, size_t length)
+{
+    return table->chains ? &table->chains[chr__hash(table->hash_key, key, length) & (table->size - 1)] : &table->few;
+}
+
+static void chr__table_put(chr__table *table, chr__entry *entry)
+{
+    chr__entry **chain = chr__table_chain(table, entry->key, entry->length);
+
+    entry->next = *chain;
+    *chain = entry;
+}
+
+/* The clock serves where the system has no random bytes. */
+static void chr__table_key(chr__table *table)
+{
+    uint64_t now = (uint64_t)chr__os_clock(NULL) ^ (uint64_t)(uintptr_t)table;
+
+    table->hash_key[0] = (uint32_t)now;
+    table->hash_key[1] = (uint32_t)(now >> 32);
+    (void)chr__os_random(table->hash_key, sizeof table->hash_key);
+}
+
+CHR__COLD void chr__table_grow(chr_context *ctx, chr__table *table)
+{
+    chr__table   old = *table;
+    chr__entry **chains = old.chains ? old.chains : &old.few, *entry;
+    size_t       i, size = old.chains ? old.size * 2 : (size_t)CHR__TABLE_CHAINS;
+
+    table->chains = (chr__entry **)chr__allocate(ctx, size * sizeof *table->chains);
+    if (!table->chains) {
+        table->chains = old.chains;
+        return;
+    }
+    table->size = size;
+    if (!old.chains)
+        chr__table_key(table);
+    for (i = 0; i < (old.chains ? old.size : 1); i++)
+        while ((entry = chains[i]) != NULL) {
+            chains[i] = entry->next;
+            chr__table_put(table, entry);
+        }
+    chr__free(ctx, old.chains);
+}
+
+/* `key` belongs to `owner`, as `entry` does. */
+CHR__PRIVATE void chr__table_add(chr_context *ctx, chr__table *table, chr__entry *entry, void *owner, const void *key,
+                                 size_t length)
+{
+    if (table->count++ >= (table->chains ? table->size : (size_t)CHR__TABLE_FEW))
+        chr__table_grow(ctx, table);
+    entry->owner = owner;
+    entry->key = key;
+    entry->length = length;
+    chr__table_put(table, entry);
+}
+
+CHR__PRIVATE void chr__table_remove(chr_context *ctx, chr__table *table, chr__entry *entry)
+{
+    chr__entry **link = chr__table_chain(table, entry->key, entry->length);
+
+    while (*link != entry)
+        link = &(*link)->next;
+    *link = entry->next;
+    if (--table->count > 0)
+        return;
+    chr__free(ctx, table->chains);
+    memset(table, 0, sizeof *table);
+}
+
+/* The owner, or NULL. */
+CHR__PRIVATE void *chr__table_find(const chr__table *table, const void *key, size_t length)
+{
+    const chr__entry *entry = *chr__table_chain((chr__table *)(uintptr_t)table, key, length);
+
+    while (entry && (entry->length != length || memcmp(entry->key, key, length) != 0))
+        entry = entry->next;
+    return entry ? entry->owner : NULL;
+}
 
 /* ====================================================================================================================
  * >>the_loop   watches in one poll array that is kept, timers in a heap, idles in a ring
@@ -4976,22 +5120,26 @@ static void chr__enter(chr_context *ctx)
 /* At the end of the outermost dispatch nothing can touch what was removed in it. */
 CHR__COLD void chr__tidy(chr_context *ctx)
 {
-    chr_dev *dev, **link = &ctx->dead;
+    chr_dev *dev;
 
     ctx->untidy = ctx->config.timeout_changed != NULL;
     chr__watches_close_gaps(ctx);
-    while ((dev = *link) != NULL) {
-        if (dev->holds > 0) {
-            link = &dev->next;
-            continue;
-        }
-        *link = dev->next;
+    while ((dev = ctx->dead) != NULL) {
+        ctx->dead = dev->next;
         chr__free(ctx, (void *)(uintptr_t)dev->options);
         chr__free(ctx, dev->id);
         chr__free(ctx, dev);
     }
     if (ctx->config.timeout_changed)
         ctx->config.timeout_changed(ctx->config.opaque);
+}
+
+/* It is closed, and nothing of it lingers: the next tidying frees it. */
+CHR__PRIVATE void chr__dead(chr_dev *dev)
+{
+    dev->next = dev->ctx->dead;
+    dev->ctx->dead = dev;
+    dev->ctx->untidy = 1;
 }
 
 static void chr__leave(chr_context *ctx)
@@ -7513,9 +7661,8 @@ static void chr__bury(chr_dev *dev)
     chr__starved_unlink(dev);
     chr__log_close(dev);
     chr__outbox_free(dev);
-    dev->next = dev->ctx->dead;
-    dev->ctx->dead = dev;
-    dev->ctx->untidy = 1;
+    if (dev->holds == 0)
+        chr__dead(dev);
 }
 
 static void chr__close(chr_dev *dev)
@@ -7645,12 +7792,7 @@ CHR__PRIVATE chr_dev *chr__create_part(const chr_dev *whole, const void *options
 
 CHARDEV_API chr_dev *chr_find(chr_context *ctx, const char *id)
 {
-    chr_dev *dev;
-
-    for (dev = ctx->devs; dev; dev = dev->next)
-        if (strcmp(dev->id, id) == 0)
-            return dev;
-    return NULL;
+    return (chr_dev *)chr__table_find(&ctx->devs_by_id, id, strlen(id));
 }
 
 CHARDEV_API chr_dev *chr_next(chr_context *ctx, const chr_dev *dev)
@@ -7660,23 +7802,28 @@ CHARDEV_API chr_dev *chr_next(chr_context *ctx, const chr_dev *dev)
 
 static void chr__register(chr_dev *dev)
 {
+    chr_context *ctx = dev->ctx;
+
     dev->next = NULL;
-    *dev->ctx->last_dev = dev;
-    dev->ctx->last_dev = &dev->next;
+    dev->link = ctx->last_dev;
+    *dev->link = dev;
+    ctx->last_dev = &dev->next;
+    chr__table_add(ctx, &ctx->devs_by_id, &dev->by_id, dev, dev->id, strlen(dev->id));
 }
 
 static void chr__unregister(chr_dev *dev)
 {
     chr_context *ctx = dev->ctx;
-    chr_dev    **link;
 
-    for (link = &ctx->devs; *link; link = &(*link)->next)
-        if (*link == dev) {
-            *link = dev->next;
-            break;
-        }
-    for (ctx->last_dev = &ctx->devs; *ctx->last_dev; ctx->last_dev = &(*ctx->last_dev)->next)
-        ;
+    if (!dev->link)
+        return;
+    *dev->link = dev->next;
+    if (dev->next)
+        dev->next->link = dev->link;
+    else
+        ctx->last_dev = dev->link;
+    dev->link = NULL;
+    chr__table_remove(ctx, &ctx->devs_by_id, &dev->by_id);
 }
 
 static int chr__is_letter(char c)
@@ -10380,7 +10527,7 @@ CHR__COLD void chr__linger_end(chr__linger *linger)
     chr__free(dev->ctx, linger->rest);
     linger->release(linger);
     if (--dev->holds == 0 && dev->removed)
-        dev->ctx->untidy = 1;
+        chr__dead(dev);
 }
 
 /* 0 = all has gone out, the goodbyes included. */
@@ -16429,7 +16576,6 @@ static const chr__layer_slots chr__telnet_slots = {
 
 enum { CHR__SHA1_SIZE = 20, CHR__SHA1_BLOCK = 64 };
 
-static uint32_t chr__rotate(uint32_t word, int bits) { return word << bits | word >> (32 - bits); }
 
 static uint32_t chr__sha1_mix(int round, uint32_t b, uint32_t c, uint32_t d)
 {
