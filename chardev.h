@@ -317,7 +317,8 @@ CHARDEV_API void chr_watch_set(chr_watch *watch, int events); /* no allocation, 
 CHARDEV_API void chr_watch_stop(chr_watch *watch);
 CHARDEV_API void chr_watch_ready(chr_watch *watch, int events); /* from a foreign loop with hooks: runs the callback */
 
-/* Calls `expired` once, delay_ms milliseconds from now (less than 0 is 0). Starting a started timer moves it. */
+/* Calls `expired` once, delay_ms milliseconds from now (less than 0 is 0); of equal times the one that was started first
+ * comes first. Starting a started timer moves it. A start costs a constant time, a stop O(log n) on average. */
 CHARDEV_API void chr_timer_start(chr_context *ctx, chr_timer *timer, int64_t delay_ms, void (*expired)(void *), void *opaque);
 CHARDEV_API void chr_timer_stop(chr_timer *timer);
 
@@ -416,9 +417,9 @@ CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *u
 /* The same from a kind (chr_backend_find()) and its options struct (>>structs; NULL = all defaults). Strings are copied. */
 CHARDEV_API chr_dev *chr_open(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err);
 
-/* The chardev with that id, or NULL. */
+/* The chardev with that id, or NULL. In constant time, as creation and removal, however many there are. */
 CHARDEV_API chr_dev *chr_find(chr_context *ctx, const char *id);
-/* Walks all: NULL gives the first; NULL comes after the last. */
+/* Walks all in the order of creation: NULL gives the first; NULL comes after the last. */
 CHARDEV_API chr_dev *chr_next(chr_context *ctx, const chr_dev *dev);
 /* Closes and frees a chardev; one made with mux=on takes its ID-base with it. What a socket has taken is still sent,
  * in the background (lingering close). Pointers to it are invalid afterwards (inside a handler of its own: when that
