@@ -56,10 +56,17 @@
  *
  *     the manual        >>errors >>config >>loop >>options >>chardev >>frontend >>backend >>structs >>extras >>record
  *                       >>descriptors
+<<<<<<< HEAD
  *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>encodings >>the_loop >>the_options
  *                       >>the_record >>core >>front >>the_replay >>stream
  *     backends          >>be_null >>be_ringbuf >>be_testdev >>be_script (>>answers) >>be_msmouse >>be_wctablet
  *                       >>be_braille (>>brlapi) >>be_mux >>fan_out >>be_hub >>be_fault
+=======
+ *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>encodings >>tables >>the_loop
+ *                       >>the_options >>the_record >>core >>front >>the_replay >>stream
+ *     backends          >>be_null >>be_ringbuf >>be_testdev (>>answers) >>be_msmouse >>be_wctablet
+ *                       >>be_braille (>>brlapi) >>be_mux >>fan_out >>be_hub
+>>>>>>> main
  *                       >>be_fd >>be_file >>be_pipe >>be_pty >>be_stdio >>be_serial >>be_parallel >>be_udp
  *                       >>be_socket (>>socket_address >>layer_box >>layer_telnet (>>com_port) >>layer_websocket
  *                                    >>socket_tls >>socket_layers >>socket_chardev)
@@ -113,7 +120,7 @@
  *     chr_fe_write, chr_fe_printf                 the lock; one system call; a wake-up when the loop has more to do
  *     chr_fe_write_all, chr_fe_read_all           the same each time, and waits in pieces of 20 ms without the lock
  *     chr_fe_accept_input, chr_fe_add_watch       the lock; a wake-up
- *     chr_fe_backend_open                         the lock
+ *     chr_fe_backend_open, chr_fe_eof             the lock
  *     chr_idle_start, chr_idle_stop               the lock; a wake-up: the way to post a callback to the owner
  *     chr_loop_lock, chr_loop_unlock              the lock
  *     chr_loop_stop, chr_loop_wake                a wake-up; from signal handlers too, and without CHARDEV_THREADS
@@ -177,7 +184,8 @@ extern "C" {
     X(CHR_ERR_IN_HANDLER,        -11,   "would block inside a handler")   \
     X(CHR_ERR_PERMISSION,        -12,   "permission denied")              \
     X(CHR_ERR_HELP,              -13,   "help was asked for")             \
-    X(CHR_ERR_NO_SPACE,          -14,   "no space left on device")
+    X(CHR_ERR_NO_SPACE,          -14,   "no space left on device")        \
+    X(CHR_ERR_STOPPED,           -15,   "the loop was stopped")
 
 typedef enum chr_error_code {
 #define CHR_ERROR_ENUM(name, value, text) name = value,
@@ -258,8 +266,16 @@ CHARDEV_API int chr_context_reset(chr_context *ctx);
  */
 
 /* Dispatches once: waits up to timeout_ms milliseconds (0 = not at all, -1 = without limit) for something to happen.
- * Returns how many callbacks ran, or an error: CHR_ERR_IN_HANDLER from inside a handler, and what poll() may fail with. */
+ * Returns how many callbacks ran, or an error: CHR_ERR_STOPPED after chr_loop_stop(), CHR_ERR_IN_HANDLER from inside a
+ * handler, and what poll() may fail with. Owner thread. */
 CHARDEV_API int chr_loop_step(chr_context *ctx, int timeout_ms);
+/* For a CPU loop, which calls it often: the same as chr_loop_step(ctx, 0), but only when the last step was `ns`
+ * nanoseconds of real time ago (0 or less: always), or at once when something was posted: chr_idle_start(),
+ * chr_loop_wake(), chr_loop_stop(), chr_fe_accept_input(), from any thread. Otherwise it returns 0 and takes a few
+ * nanoseconds: it looks at the clock in one of up to 64 calls, as often as the calls' own pace demands. Call it after
+ * each basic block or every 100 to 1000 guest instructions, with 100000 (0.1 ms: half a percent of the time goes into
+ * steps). Timers and descriptors are at most so late. Owner thread. */
+CHARDEV_API int chr_loop_step_every(chr_context *ctx, int64_t ns);
 /* Steps until chr_loop_stop() is called (also from a handler, before or during it). Returns 0 or a negative error;
  * CHR_ERR_IN_HANDLER from inside a handler, where a stop that was asked for stays asked for. */
 CHARDEV_API int chr_loop_run(chr_context *ctx);
@@ -269,7 +285,10 @@ CHARDEV_API int chr_loop_run(chr_context *ctx);
  * ready stops time for 1000 rounds at most. With the system's clock it sleeps in between. Returns how many callbacks ran,
  * or what chr_loop_step() may fail with; CHR_ERR_NOT_SUPPORTED with a `clock` hook: only you can move that. */
 CHARDEV_API int chr_loop_run_until(chr_context *ctx, int64_t until);
-/* Ends chr_loop_run(), or the next one; steps don't mind it. From any thread and from signal handlers. */
+/* Ends the loop, whoever runs it: one call of chr_loop_run() returns, or one of chr_loop_step(),
+ * chr_loop_step_every() and chr_loop_dispatch() returns CHR_ERR_STOPPED. The one that is under way does so behind its
+ * callbacks; without one it is the next, which dispatches nothing. Several stops before that are one; what is called
+ * afterwards goes on. chr_drain() leaves the stop to what follows. From any thread and from signal handlers. */
 CHARDEV_API void chr_loop_stop(chr_context *ctx);
 /* Makes a sleeping loop return from its wait. From any thread and from signal handlers. */
 CHARDEV_API void chr_loop_wake(chr_context *ctx);
@@ -289,7 +308,8 @@ typedef struct chr_poll {
  * descriptors that are watched: when it is more than `capacity`, call again with room for all. Always dispatch after it, be it
  * with a count of 0. */
 CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity, int *timeout_ms);
-/* Runs what is ready among `count` entries of the last prepare, then due timers and idle callbacks. Returns how many ran. */
+/* Runs what is ready among `count` entries of the last prepare, then due timers and idle callbacks. Returns how many ran,
+ * or CHR_ERR_STOPPED after chr_loop_stop(), or CHR_ERR_IN_HANDLER. Owner thread. */
 CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int count);
 /* Milliseconds until chr_loop_dispatch() has something to do without any descriptor; 0 = now, -1 = never. */
 CHARDEV_API int chr_loop_timeout(chr_context *ctx);
@@ -313,11 +333,12 @@ struct chr_watch {
     int          slot; /* in the poll array, plus one; 0 = stopped */
 };
 struct chr_timer {
-    chr_context *ctx;
+    chr_context *ctx;      /* NULL = stopped */
     void       (*expired)(void *opaque);
     void        *opaque;
     int64_t      deadline; /* nanoseconds */
-    chr_timer   *next, *prev;
+    uint64_t     order;    /* of equal deadlines the one that was started first comes first */
+    chr_timer   *child, *next, **link; /* in the heap */
 };
 struct chr_idle {
     chr_context *ctx;
@@ -332,7 +353,8 @@ CHARDEV_API void chr_watch_set(chr_watch *watch, int events); /* no allocation, 
 CHARDEV_API void chr_watch_stop(chr_watch *watch);
 CHARDEV_API void chr_watch_ready(chr_watch *watch, int events); /* from a foreign loop with hooks: runs the callback */
 
-/* Calls `expired` once, delay_ms milliseconds from now (less than 0 is 0). Starting a started timer moves it. */
+/* Calls `expired` once, delay_ms milliseconds from now (less than 0 is 0); of equal times the one that was started first
+ * comes first. Starting a started timer moves it. A start costs a constant time, a stop O(log n) on average. */
 CHARDEV_API void chr_timer_start(chr_context *ctx, chr_timer *timer, int64_t delay_ms, void (*expired)(void *), void *opaque);
 CHARDEV_API void chr_timer_stop(chr_timer *timer);
 
@@ -398,10 +420,10 @@ CHARDEV_API int chr_options_add(chr_options *options, const char *key, const cha
 /* On whose behalf a chardev is made: fd= is a number for a local user, a name (see >>descriptors) for a monitor's peer. */
 typedef enum chr_origin { CHR_LOCAL, CHR_REMOTE } chr_origin;
 
-/* Prints, line by line, all backends (backend NULL or "help") or the options of one ("socket" or "socket,help"; also of the
- * objects that chr_tls_creds_add() and chr_authz_add() make).
- * CHR_ERR_NOT_FOUND for an unknown one. */
-CHARDEV_API int chr_help(chr_context *ctx, const char *backend, void (*print)(void *opaque, const char *line), void *opaque);
+/* Calls `print` with each line of help, without a newline: all backends (NULL, "help", "?") or the options of one, or of an
+ * object that chr_tls_creds_add() and chr_authz_add() make. `text` is its name or all of a text that got CHR_ERR_HELP
+ * ("socket,help", "tcp::4444,help"). Returns 0, CHR_ERR_NOT_FOUND for an unknown one, CHR_ERR_NO_MEMORY. */
+CHARDEV_API int chr_help(chr_context *ctx, const char *text, void (*print)(void *opaque, const char *line), void *opaque);
 
 /* ====================================================================================================================
  * >>chardev   made, found, changed, removed
@@ -426,14 +448,37 @@ enum {
  * inside a handler the first is an error and the second goes on in the background. */
 CHARDEV_API chr_dev *chr_new(chr_context *ctx, const char *options, chr_error *err);
 CHARDEV_API chr_dev *chr_new_from(chr_context *ctx, chr_origin origin, const char *options, chr_error *err);
-/* The same from a URI ("tcp::4444,server=on", "mon:stdio", "chardev:ID" for an existing one). No fd= there. */
+/* The same from a URI ("tcp::4444,server=on", "mon:stdio"; all stand at chr_new_any()). Its id is `id`. */
 CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *uri, chr_error *err);
+/* The same from whatever a local user writes after -serial or -chardev: a URI or options. `id` is the chardev's unless
+ * the text has an id= of its own (chr_find() with yours finds nothing then); NULL = the text must have one.
+ *
+ *     NAME  NAME,OPTIONS           options: stdio   stdio,signal=off   pty,path=/tmp/tty   socket,fd=3,server=on
+ *     none                         the same as null: the guest has its device, and nobody is at the far side
+ *     pty:PATH  file:PATH          all behind the colon is the path, commas too; with options: pty,path=PATH,OPTIONS
+ *     pipe:PATH
+ *     /dev/NAME                    serial; /dev/parport... and /dev/ppi... are parallel. Likewise without options
+ *     unix:PATH[,OPTIONS]          socket; a comma in the path is doubled
+ *     tcp:[HOST]:PORT[,OPTIONS]    socket; an IPv6 HOST stands in brackets; also telnet: tn3270: websocket:
+ *     udp:[HOST]:PORT[@[LOCALADDR]:LOCALPORT][,OPTIONS]
+ *     mon:...                      any of the above with mux=on, and with signal=off where there is such an option and
+ *                                  the text doesn't say otherwise
+ *     chardev:ID                   the chardev that exists; nothing is made
+ *     help  NAME,help              CHR_ERR_HELP: print chr_help() of the same text, and end with success
+ *
+ * It is a URI when it begins with '/' or a ':' stands before the first ',' and '='; else options. No descriptors in URIs:
+ * tcp:...,fd=3 is CHR_ERR_INVALID. COM1 and other paths than those of /dev have no meaning: CHR_ERR_NOT_FOUND.
+ *
+ *     chr_dev *dev = chr_new_any(ctx, "serial0", text, &err);
+ *     if (!dev && err.code == CHR_ERR_HELP) exit(chr_help(ctx, text, print_line, NULL) != 0);
+ *     if (!dev) ... "-serial TEXT: err.text" */
+CHARDEV_API chr_dev *chr_new_any(chr_context *ctx, const char *id, const char *text, chr_error *err);
 /* The same from a kind (chr_backend_find()) and its options struct (>>structs; NULL = all defaults). Strings are copied. */
 CHARDEV_API chr_dev *chr_open(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err);
 
-/* The chardev with that id, or NULL. */
+/* The chardev with that id, or NULL. In constant time, as creation and removal, however many there are. */
 CHARDEV_API chr_dev *chr_find(chr_context *ctx, const char *id);
-/* Walks all: NULL gives the first; NULL comes after the last. */
+/* Walks all in the order of creation: NULL gives the first; NULL comes after the last. */
 CHARDEV_API chr_dev *chr_next(chr_context *ctx, const chr_dev *dev);
 /* Closes and frees a chardev; one made with mux=on takes its ID-base with it. What a socket has taken is still sent,
  * in the background (lingering close). Pointers to it are invalid afterwards (inside a handler of its own: when that
@@ -653,6 +698,11 @@ CHARDEV_API int  chr_fe_disconnect(chr_frontend *fe);                     /* clo
 CHARDEV_API int  chr_fe_shutdown(chr_frontend *fe);
 CHARDEV_API int  chr_fe_wait_connected(chr_frontend *fe, chr_error *err); /* chr_wait_connected() of its chardev */
 CHARDEV_API int  chr_fe_backend_open(const chr_frontend *fe);             /* be_open: the far side is there */
+/* End of file: 1 when the far side was there and has gone for good (comes_back of chr_info is 0), or has ended its
+ * output and does not come back (CHR_EVENT_INPUT_END), and all that it sent has been read; 1 without chardev. 0 as long
+ * as more may come, from the next peer of a server too, and always on null. For emulators that end with their input. Any
+ * thread. */
+CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
 
 /* ====================================================================================================================
  * >>backend   how to add one, with as much right as the built-in ones
@@ -741,6 +791,14 @@ struct chr_backend {
     const chr_input_slots   *input;                                /* or NULL */
 };
 
+/* What a table finds by its key. It is part of what is found. */
+typedef struct chr__entry {
+    struct chr__entry *next;
+    const void        *key;
+    size_t             length;
+    void              *owner; /* what it is part of */
+} chr__entry;
+
 /* What the core keeps of a chardev; a backend's state begins with it. Only backends look inside. */
 struct chr_dev {
     chr_context       *ctx;
@@ -759,6 +817,7 @@ struct chr_dev {
     chr_idle           notify;       /* brings them */
     int                closing;      /* by chr_context_free(): it doesn't open any more */
     int                input_over;   /* set by INPUT_END, cleared by OPENED and CLOSED */
+    int                was_open;     /* set by OPENED for good */
     int                ending;       /* output ends as soon as what is queued is out */
     int64_t            stalled;      /* since when output has been waiting and none has left; 0 = not known */
     uint64_t           stalled_left; /* how much had left by then */
@@ -773,7 +832,8 @@ struct chr_dev {
                                         them open */
     unsigned           record_number; /* what the recorder calls it */
     chr_dev           *companion;    /* made together with it (ID-base of a mux): goes with it */
-    chr_dev           *next;
+    chr__entry         by_id;
+    chr_dev           *next, **link; /* in the order of creation */
 };
 
 /* A kind of your own, beside the built-in ones. `kind` must outlive the context. CHR_ERR_EXISTS, CHR_ERR_NO_MEMORY. */
@@ -1127,7 +1187,7 @@ CHARDEV_API int chr_input_sync(chr_dev *dev);
  *      1 a new chardev    0                 0                 its id; numbers count up from 0
  *      2 created          0 or an error     0                 the error's text
  *      3 input            0                 0                 the bytes
- *      4 event            CHR_EVENT_...     0
+ *      4 event            CHR_EVENT_...     CLOSED and INPUT_END: 1 = more may come, with the next peer; else 0
  *      5 writable         0                 0
  *      6 write            what it returned  bytes offered     those taken, or dropped because nobody was there
  *      7 read             what it returned  bytes asked for   the bytes
@@ -1366,7 +1426,8 @@ CHR__PRIVATE int chr__os_format(char *buf, size_t size, const char *format, va_l
 
 #else
 
-/* Enough of vsnprintf for the messages in this file and for firmware: %s %.*s %c %d %u %x %lld %llu %llx %%, width, zero pad. */
+/* Enough of vsnprintf for the messages in this file and for firmware: %s %.9s %.*s %c %d %u %x %lld %llu %llx %%, width,
+ * zero pad. */
 
 static size_t chr__digits(char *end, unsigned long long value, unsigned base)
 {
@@ -1402,6 +1463,7 @@ typedef struct chr__text_spec {
     char   pad, letter;
     size_t width;
     int    longs, is_cut; /* is_cut: the length of a %.*s comes first */
+    int    most;          /* that of a %.9s; -1 = none */
 } chr__text_spec;
 
 static const char *chr__read_spec(const char *format, chr__text_spec *spec)
@@ -1412,6 +1474,10 @@ static const char *chr__read_spec(const char *format, chr__text_spec *spec)
     spec->is_cut = format[0] == '.' && format[1] == '*';
     if (spec->is_cut)
         format += 2;
+    spec->most = *format == '.' ? 0 : -1;
+    if (*format == '.')
+        for (format++; *format >= '0' && *format <= '9'; format++)
+            spec->most = spec->most * 10 + (*format - '0');
     for (spec->longs = 0; *format == 'l'; format++)
         spec->longs++;
     spec->letter = *format;
@@ -1453,7 +1519,7 @@ CHR__PRIVATE int chr__os_format(char *buf, size_t size, const char *format, va_l
         }
         format = chr__read_spec(format + 1, &spec);
         if (spec.letter == 's') {
-            int         most = spec.is_cut ? va_arg(args, int) : -1;
+            int         most = spec.is_cut ? va_arg(args, int) : spec.most;
             const char *text = va_arg(args, const char *);
             chr__sink_padded(&sink, text, chr__text_length(text, most), spec.width, ' ');
         } else if (spec.letter == 'c' || spec.letter == '%') {
@@ -1494,22 +1560,51 @@ CHR__PRIVATE size_t chr__append(char *text, size_t size, size_t len, const char 
     return added < 0 ? len : (size_t)added < size - len ? len + (size_t)added : size - 1;
 }
 
-/* Fills err, which may be NULL, and returns the code. A message is one line, whatever came in with the values in it. */
-CHR__PRIVATE int chr__fail(chr_error *err, int code, const char *format, ...) CHR_PRINTF(3, 4);
-CHR__PRIVATE int chr__fail(chr_error *err, int code, const char *format, ...)
+/* Each plain %s becomes a %.300s, so that no text that somebody gave hides what is wrong with it. */
+static const char *chr__bound_texts(char *out, size_t size, const char *format)
 {
-    va_list args;
-    char   *c;
+    const char *from = format;
+    char       *to = out;
+
+    if (strlen(format) * 3 >= size)
+        return format;
+    while (*from) {
+        *to++ = *from++;
+        if (from[-1] != '%' || !*from)
+            continue;
+        if (*from == 's')
+            to = (char *)memcpy(to, ".300", 4) + 4;
+        *to++ = *from++;
+    }
+    *to = 0;
+    return out;
+}
+
+/* A message is one line, whatever came in with the values in it. */
+static int chr__fail_with(chr_error *err, int code, const char *format, va_list args)
+{
+    char  bounded[sizeof err->text];
+    char *c;
 
     if (!err)
         return code;
-    va_start(args, format);
-    chr__os_format(err->text, sizeof err->text, format, args);
-    va_end(args);
+    chr__os_format(err->text, sizeof err->text, chr__bound_texts(bounded, sizeof bounded, format), args);
     for (c = err->text; *c; c++)
         if ((unsigned char)*c < ' ')
             *c = '?';
     err->code = code;
+    return code;
+}
+
+/* Fills err, which may be NULL, and returns the code. */
+CHR__PRIVATE int chr__fail(chr_error *err, int code, const char *format, ...) CHR_PRINTF(3, 4);
+CHR__PRIVATE int chr__fail(chr_error *err, int code, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    code = chr__fail_with(err, code, format, args);
+    va_end(args);
     return code;
 }
 
@@ -1815,6 +1910,21 @@ CHR__PRIVATE int chr__os_read(int fd, void *buf, size_t len)
         n = CHR_SYS(read)(fd, buf, len);
     while (n < 0 && errno == EINTR);
     return n < 0 ? chr__os_code(errno) : (int)n;
+}
+
+/* For keys: unpredictable bytes. */
+CHR__PRIVATE int chr__os_random(void *buf, size_t len)
+{
+    unsigned char *to = (unsigned char *)buf;
+    int            fd = chr__os_open("/dev/urandom", CHR__OPEN_READ, NULL), n = fd;
+
+    for (; n >= 0 && len > 0; to += n, len -= (size_t)n) {
+        n = chr__os_read(fd, to, len);
+        if (n == 0)
+            n = CHR_ERR_IO;
+    }
+    chr__os_close(fd);
+    return n < 0 ? n : 0;
 }
 
 CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
@@ -3340,21 +3450,6 @@ static int chr__os_receive(int fd, chr__receiver *receiver, void *buf, size_t le
     return n < 0 ? chr__os_code(errno) : (int)n;
 }
 
-/* For keys: unpredictable bytes. */
-static int chr__os_random(void *buf, size_t len)
-{
-    unsigned char *to = (unsigned char *)buf;
-    int            fd = chr__os_open("/dev/urandom", CHR__OPEN_READ, NULL), n = fd;
-
-    for (; n >= 0 && len > 0; to += n, len -= (size_t)n) {
-        n = chr__os_read(fd, to, len);
-        if (n == 0)
-            n = CHR_ERR_IO;
-    }
-    chr__os_close(fd);
-    return n < 0 ? n : 0;
-}
-
 #ifdef CHARDEV_THREADS
 /* A name is looked up in the background. Asker and thread hold it together; who lets go last frees it. It lives outside the context's
  * allocator, which belongs to the asker's thread. */
@@ -3961,6 +4056,8 @@ CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
 }
 CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms) { (void)fd; (void)events; return timeout_ms < 0 ? CHR_ERR_NOT_SUPPORTED : 0; }
 
+CHR__PRIVATE int chr__os_random(void *buf, size_t len) { return (void)buf, (void)len, CHR_ERR_NOT_SUPPORTED; }
+
 enum { CHR__PATH_SIZE = 1 };
 
 CHR__PRIVATE int     chr__os_rename(const char *from, const char *to)
@@ -4117,6 +4214,14 @@ static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, i
  * >>memory   memory, text, error, log
  * ==================================================================================================================== */
 
+/* Things by a key (>>tables). */
+typedef struct chr__table {
+    chr__entry **chains;  /* `size` of them, a power of two; NULL = there is one, */
+    chr__entry  *few;     /* this */
+    size_t       size, count;
+    uint32_t     hash_key[2];
+} chr__table;
+
 /* A descriptor that a monitor's peer has passed. */
 typedef struct chr__named_fd {
     struct chr__named_fd *next;
@@ -4147,6 +4252,11 @@ typedef struct chr__left_out {
     const char *uris[CHR__URI_FORMS];   /* how its URIs begin, beside its name */
 } chr__left_out;
 
+/* Chardevs in line, linked through next_starved. */
+typedef struct chr__dev_queue {
+    chr_dev *first, **last;
+} chr__dev_queue;
+
 struct chr_context {
     chr_config   config;
 
@@ -4154,12 +4264,11 @@ struct chr_context {
     chr__pollfd *polls;        /* slot by slot the same as `watches` */
     chr_watch  **watches;      /* NULL = stopped during a dispatch */
     int          watch_count, watch_capacity, holes;
-    chr_timer    timers;       /* a ring, nearest first; this one is only its head */
-    chr_idle     idles;        /* a ring, oldest first; likewise */
-    chr_timer    last_timer;   /* where a dispatch of timers ends, */
-    chr_idle     last_idle;    /* and one of idles */
-    chr_timer    real_timers, last_real_timer; /* the same on the system's clock, whatever `clock` is: time limits of
-                                                  peers */
+    chr_timer   *timers;       /* a heap: the nearest is on top; NULL = none */
+    chr_timer   *real_timers;  /* the same on the system's clock, whatever `clock` is: time limits of peers */
+    uint64_t     timer_order;  /* of the next one that is started */
+    chr_idle     idles;        /* a ring, oldest first; this one is only its head */
+    chr_idle     last_idle;    /* where a dispatch of idles ends */
     int          due;          /* timers and idles that are started */
     unsigned     turn;         /* of the loop, or of a call that blocks: what bounds work starts anew with it */
     chr__waker   waker;
@@ -4173,12 +4282,16 @@ struct chr_context {
     int          outside;      /* those of them that no call of a frontend's has led to */
     int          untidy;       /* something was removed meanwhile, or a foreign loop wants to know the time-out */
     int          sleeping;     /* in poll, ours or a foreign loop's: whoever changes something then must wake it */
-    int          hurry;        /* among the starved ones is one to be asked before the loop sleeps */
     int          ready_again;  /* with hooks: polls[].revents says what is ready still after its callback */
-    int64_t      ask_at;       /* with hooks: when the starved ones are asked, in real time */
+    int64_t      ask_at;       /* when all starved ones are asked, in real time */
     int          closing;      /* chr_context_free() is under way */
     int64_t      now;          /* the virtual clock */
-    volatile int stopped;      /* by CHR__LOAD and CHR__STORE */
+    volatile int stopped;      /* by CHR__LOAD and CHR__STORE, as what follows */
+    volatile int posted;       /* something waits for the next step of chr_loop_step_every() */
+    int          calls_left;   /* of that, until it looks at the clock; */
+    int          stride;       /* out of so many, */
+    int64_t      looked_at;    /* when it did last, */
+    int64_t      stepped_at;   /* and when it stepped, in real time */
     struct chr__hold *holds;   /* frontends that a function on the stack goes on with after a handler */
 
     /* the registry */
@@ -4186,12 +4299,14 @@ struct chr_context {
     const chr__left_out *left_out;      /* likewise: those that this build is without */
     const chr_backend *mux;             /* what mux=on puts on a chardev; NULL = left out */
     chr__kind_node    *kinds;           /* registered by the user */
-    chr_dev           *devs, **last_dev;
-    chr_dev           *dead;            /* closed, not yet freed */
+    chr_dev           *devs, **last_dev; /* in the order of creation */
+    chr__table         devs_by_id;
+    chr_dev           *dead;            /* closed, not yet freed; those that linger join them later */
     struct chr__linger *lingering;      /* connections whose last bytes are still being sent, the oldest first */
     int                lingering_count;
     uint64_t           lingering_queued; /* what they have still to send, in bytes */
-    chr_dev           *starved;
+    chr__dev_queue     urgent;          /* those whose `update` comes before the loop sleeps, */
+    chr__dev_queue     starved;         /* and those whose frontends had no room */
     chr__named_fd     *named_fds;
     const chr_backend *const *object_kinds; /* ends with NULL */
     chr__object       *objects;
@@ -4628,11 +4743,136 @@ CHR__PRIVATE int chr__utf8_is_good(chr__utf8 *utf8, const unsigned char *bytes, 
 #endif
 
 /* ====================================================================================================================
- * >>the_loop   watches in one poll array that is kept, timers and idles in rings
+ * >>tables   things by a key: few in a list, many in a hash table
+ * ====================================================================================================================
+ * The keys may be a monitor's peer's choice: they are hashed with a key of the table's own that nobody else knows, so
+ * that no choice makes long chains. Where there is no memory for more chains they become longer.
+ */
+
+CHR__PRIVATE uint32_t chr__rotate(uint32_t word, int bits)
+{
+    return word << bits | word >> (32 - bits);
+}
+
+static void chr__hash_round(uint32_t *v)
+{
+    v[0] += v[1], v[2] += v[3];
+    v[1] = chr__rotate(v[1], 5) ^ v[0], v[3] = chr__rotate(v[3], 8) ^ v[2];
+    v[0] = chr__rotate(v[0], 16);
+    v[0] += v[3], v[2] += v[1];
+    v[3] = chr__rotate(v[3], 7) ^ v[0], v[1] = chr__rotate(v[1], 13) ^ v[2];
+    v[2] = chr__rotate(v[2], 16);
+}
+
+/* HalfSipHash-1-3. */
+static uint32_t chr__hash(const uint32_t *key, const void *bytes, size_t len)
+{
+    const unsigned char *from = (const unsigned char *)bytes;
+    uint32_t             word, v[4];
+    size_t               at;
+
+    v[0] = key[0], v[1] = key[1], v[2] = 0x6c796765 ^ key[0], v[3] = 0x74656462 ^ key[1];
+    for (at = 0; at <= len; at += 4) {
+        word = (uint32_t)chr__get_le(from + at, (int)chr__min(4, len - at)) | (len - at < 4 ? (uint32_t)len << 24 : 0);
+        v[3] ^= word;
+        chr__hash_round(v);
+        v[0] ^= word;
+    }
+    v[2] ^= 0xff;
+    for (at = 0; at < 3; at++)
+        chr__hash_round(v);
+    return v[1] ^ v[3];
+}
+
+enum { CHR__TABLE_FEW = 16, CHR__TABLE_CHAINS = 64 };
+
+static chr__entry **chr__table_chain(chr__table *table, const void *key, size_t length)
+{
+    return table->chains ? &table->chains[chr__hash(table->hash_key, key, length) & (table->size - 1)] : &table->few;
+}
+
+static void chr__table_put(chr__table *table, chr__entry *entry)
+{
+    chr__entry **chain = chr__table_chain(table, entry->key, entry->length);
+
+    entry->next = *chain;
+    *chain = entry;
+}
+
+/* The clock serves where the system has no random bytes. */
+static void chr__table_key(chr__table *table)
+{
+    uint64_t now = (uint64_t)chr__os_clock(NULL) ^ (uint64_t)(uintptr_t)table;
+
+    table->hash_key[0] = (uint32_t)now;
+    table->hash_key[1] = (uint32_t)(now >> 32);
+    (void)chr__os_random(table->hash_key, sizeof table->hash_key);
+}
+
+CHR__COLD void chr__table_grow(chr_context *ctx, chr__table *table)
+{
+    chr__table   old = *table;
+    chr__entry **chains = old.chains ? old.chains : &old.few, *entry;
+    size_t       i, size = old.chains ? old.size * 2 : (size_t)CHR__TABLE_CHAINS;
+
+    table->chains = (chr__entry **)chr__allocate(ctx, size * sizeof *table->chains);
+    if (!table->chains) {
+        table->chains = old.chains;
+        return;
+    }
+    table->size = size;
+    if (!old.chains)
+        chr__table_key(table);
+    for (i = 0; i < (old.chains ? old.size : 1); i++)
+        while ((entry = chains[i]) != NULL) {
+            chains[i] = entry->next;
+            chr__table_put(table, entry);
+        }
+    chr__free(ctx, old.chains);
+}
+
+/* `key` belongs to `owner`, as `entry` does. */
+CHR__PRIVATE void chr__table_add(chr_context *ctx, chr__table *table, chr__entry *entry, void *owner, const void *key,
+                                 size_t length)
+{
+    if (table->count++ >= (table->chains ? table->size : (size_t)CHR__TABLE_FEW))
+        chr__table_grow(ctx, table);
+    entry->owner = owner;
+    entry->key = key;
+    entry->length = length;
+    chr__table_put(table, entry);
+}
+
+CHR__PRIVATE void chr__table_remove(chr_context *ctx, chr__table *table, chr__entry *entry)
+{
+    chr__entry **link = chr__table_chain(table, entry->key, entry->length);
+
+    while (*link != entry)
+        link = &(*link)->next;
+    *link = entry->next;
+    if (--table->count > 0)
+        return;
+    chr__free(ctx, table->chains);
+    memset(table, 0, sizeof *table);
+}
+
+/* The owner, or NULL. */
+CHR__PRIVATE void *chr__table_find(const chr__table *table, const void *key, size_t length)
+{
+    const chr__entry *entry = *chr__table_chain((chr__table *)(uintptr_t)table, key, length);
+
+    while (entry && (entry->length != length || memcmp(entry->key, key, length) != 0))
+        entry = entry->next;
+    return entry ? entry->owner : NULL;
+}
+
+/* ====================================================================================================================
+ * >>the_loop   watches in one poll array that is kept, timers in a heap, idles in a ring
  * ==================================================================================================================== */
 
 CHARDEV_API void chr_loop_wake(chr_context *ctx)
 {
+    CHR__STORE(ctx->posted, 1);
     chr__os_waker_ring(&ctx->waker);
 }
 
@@ -4818,23 +5058,82 @@ static void chr__watches_close_gaps(chr_context *ctx)
     ctx->holes = 0;
 }
 
-/* -- timers -- */
+/* -- timers: a pairing heap that needs no memory but the timers. To start one costs a constant time, to stop one or
+ * to run the nearest O(log n) on average. -- */
 
-static void chr__timer_unlink(chr_timer *timer)
+static int chr__timer_is_sooner(const chr_timer *timer, const chr_timer *other)
 {
-    if (!timer->next)
-        return;
-    timer->ctx->due--;
-    timer->next->prev = timer->prev;
-    CHR__STORE(timer->prev->next, timer->next);
-    timer->prev = NULL;
-    CHR__STORE(timer->next, NULL);
+    return timer->deadline != other->deadline ? timer->deadline < other->deadline : timer->order < other->order;
 }
 
-/* Its neighbours in the ring may be other threads'. After its context, a stopped one is looked at only. */
+/* Two heaps become one: the later top goes under the sooner one. Either may be NULL. */
+static chr_timer *chr__timers_merge(chr_timer *heap, chr_timer *other)
+{
+    chr_timer *top, *child;
+
+    if (!heap || !other)
+        return heap ? heap : other;
+    top = chr__timer_is_sooner(heap, other) ? heap : other;
+    child = top == heap ? other : heap;
+    child->next = top->child;
+    child->link = &top->child;
+    if (child->next)
+        child->next->link = &child->next;
+    top->child = child;
+    return top;
+}
+
+/* A list of heaps becomes one: neighbours are merged in pairs, then the pairs from the last to the first. */
+static chr_timer *chr__timers_merge_list(chr_timer *list)
+{
+    chr_timer *pairs = NULL, *heap = NULL, *first, *second;
+
+    while ((first = list) != NULL) {
+        second = first->next;
+        list = second ? second->next : NULL;
+        first = chr__timers_merge(first, second);
+        first->next = pairs;
+        pairs = first;
+    }
+    while ((first = pairs) != NULL) {
+        pairs = first->next;
+        heap = chr__timers_merge(heap, first);
+    }
+    return heap;
+}
+
+static void chr__timer_place(chr_timer *heap, chr_timer **link, chr_timer *next)
+{
+    *link = heap;
+    heap->link = link;
+    heap->next = next;
+    if (next)
+        next->link = &heap->next;
+}
+
+/* What was below it takes its place. */
+static void chr__timer_unlink(chr_timer *timer)
+{
+    chr_timer *heap;
+
+    if (!timer->ctx)
+        return;
+    timer->ctx->due--;
+    heap = chr__timers_merge_list(timer->child);
+    if (heap) {
+        chr__timer_place(heap, timer->link, timer->next);
+    } else {
+        *timer->link = timer->next;
+        if (timer->next)
+            timer->next->link = timer->link;
+    }
+    CHR__STORE(timer->ctx, NULL);
+}
+
+/* Its neighbours in the heap may be other threads'. After its context, a stopped one is looked at only. */
 CHARDEV_API void chr_timer_stop(chr_timer *timer)
 {
-    chr_context *ctx = CHR__LOAD(timer->next) ? timer->ctx : NULL;
+    chr_context *ctx = CHR__LOAD(timer->ctx);
 
     if (!ctx)
         return;
@@ -4843,30 +5142,20 @@ CHARDEV_API void chr_timer_stop(chr_timer *timer)
     CHR__UNLOCK(ctx);
 }
 
-static void chr__timer_link(chr_timer *ring, chr_timer *timer)
-{
-    chr_timer *before; /* from the far end: timers of one period, the usual case, arrive in order */
-
-    for (before = ring->prev; before != ring && before->deadline > timer->deadline; before = before->prev)
-        ;
-    timer->ctx->due++;
-    timer->prev = before;
-    before->next->prev = timer;
-    CHR__STORE(timer->next, before->next);
-    CHR__STORE(before->next, timer);
-}
-
-static void chr__timer_start_at(chr_context *ctx, chr_timer *ring, chr_timer *timer, int64_t deadline,
+static void chr__timer_start_at(chr_context *ctx, chr_timer **heap, chr_timer *timer, int64_t deadline,
                                 void (*expired)(void *), void *opaque)
 {
     CHR__LOCK(ctx);
     chr__timer_unlink(timer);
-    timer->ctx = ctx;
+    CHR__STORE(timer->ctx, ctx);
     timer->expired = expired;
     timer->opaque = opaque;
     timer->deadline = deadline;
-    chr__timer_link(ring, timer);
-    if (ring->next == timer)
+    timer->order = ctx->timer_order++;
+    timer->child = NULL;
+    chr__timer_place(chr__timers_merge(*heap, timer), heap, NULL);
+    ctx->due++;
+    if (*heap == timer)
         chr__loop_poke(ctx);
     CHR__UNLOCK(ctx);
 }
@@ -4891,24 +5180,24 @@ CHARDEV_API int64_t chr_loop_deadline(chr_context *ctx)
     int64_t deadline;
 
     CHR__LOCK(ctx);
-    deadline = ctx->timers.next == &ctx->timers ? INT64_MAX : ctx->timers.next->deadline;
+    deadline = ctx->timers ? ctx->timers->deadline : INT64_MAX;
     CHR__UNLOCK(ctx);
     return deadline;
 }
 
 /* Those that are due now; what they start comes in the next step. */
-CHR__COLD int chr__ring_run(chr_context *ctx, chr_timer *ring, chr_timer *last, int64_t now)
+CHR__COLD int chr__timers_run_due(chr_context *ctx, chr_timer **heap, int64_t now)
 {
     int        ran = 0;
-    chr_timer *timer;
+    chr_timer *timer, last;
 
-    chr__timer_start_at(ctx, ring, last, now, NULL, NULL);
-    while ((timer = ring->next) != last) {
+    last.deadline = now;
+    last.order = ctx->timer_order++;
+    while ((timer = *heap) != NULL && chr__timer_is_sooner(timer, &last)) {
         chr_timer_stop(timer);
         timer->expired(timer->opaque);
         ran++;
     }
-    chr_timer_stop(last);
     return ran;
 }
 
@@ -4916,10 +5205,10 @@ CHR__COLD int chr__timers_run(chr_context *ctx)
 {
     int ran = 0;
 
-    if (ctx->timers.next != &ctx->timers)
-        ran = chr__ring_run(ctx, &ctx->timers, &ctx->last_timer, chr_loop_now(ctx));
-    if (ctx->real_timers.next != &ctx->real_timers)
-        ran += chr__ring_run(ctx, &ctx->real_timers, &ctx->last_real_timer, chr__real_now(ctx));
+    if (ctx->timers)
+        ran = chr__timers_run_due(ctx, &ctx->timers, chr_loop_now(ctx));
+    if (ctx->real_timers)
+        ran += chr__timers_run_due(ctx, &ctx->real_timers, chr__real_now(ctx));
     return ran;
 }
 
@@ -4965,6 +5254,7 @@ CHARDEV_API void chr_idle_start(chr_context *ctx, chr_idle *idle, void (*run)(vo
     CHR__LOCK(ctx);
     if (!idle->next) {
         chr__idle_link(ctx, idle, run, opaque);
+        CHR__STORE(ctx->posted, 1);
         chr__loop_poke(ctx);
     }
     CHR__UNLOCK(ctx);
@@ -5043,22 +5333,26 @@ static void chr__enter(chr_context *ctx)
 /* At the end of the outermost dispatch nothing can touch what was removed in it. */
 CHR__COLD void chr__tidy(chr_context *ctx)
 {
-    chr_dev *dev, **link = &ctx->dead;
+    chr_dev *dev;
 
     ctx->untidy = ctx->config.timeout_changed != NULL;
     chr__watches_close_gaps(ctx);
-    while ((dev = *link) != NULL) {
-        if (dev->holds > 0) {
-            link = &dev->next;
-            continue;
-        }
-        *link = dev->next;
+    while ((dev = ctx->dead) != NULL) {
+        ctx->dead = dev->next;
         chr__free(ctx, (void *)(uintptr_t)dev->options);
         chr__free(ctx, dev->id);
         chr__free(ctx, dev);
     }
     if (ctx->config.timeout_changed)
         ctx->config.timeout_changed(ctx->config.opaque);
+}
+
+/* It is closed, and nothing of it lingers: the next tidying frees it. */
+CHR__PRIVATE void chr__dead(chr_dev *dev)
+{
+    dev->next = dev->ctx->dead;
+    dev->ctx->dead = dev;
+    dev->ctx->untidy = 1;
 }
 
 static void chr__leave(chr_context *ctx)
@@ -5098,18 +5392,49 @@ static void chr__loud_outside(chr_context *ctx)
 
 static void chr__starved_unlink(chr_dev *dev)
 {
+    chr_context *ctx = dev->ctx;
+
     if (!dev->starved)
         return;
     *dev->starved = dev->next_starved;
     if (dev->next_starved)
         dev->next_starved->starved = dev->starved;
+    else if (ctx->starved.last == &dev->next_starved)
+        ctx->starved.last = dev->starved;
+    else if (ctx->urgent.last == &dev->next_starved)
+        ctx->urgent.last = dev->starved;
+    dev->next_starved = NULL;
     dev->starved = NULL;
 }
 
-enum { CHR__ASK_AGAIN_MS = 100, CHR__ASK_ROUNDS = 8 }; /* rounds: the update of one on top asks for that of the one
-                                                          below it */
+static void chr__starved_link(chr__dev_queue *queue, chr_dev *dev)
+{
+    dev->next_starved = NULL;
+    dev->starved = queue->last;
+    *queue->last = dev;
+    queue->last = &dev->next_starved;
+}
 
-/* A backend found no room: it asks again in each step, until there is. A loop with hooks has no steps: there it is
+static void chr__dev_queue_init(chr__dev_queue *queue)
+{
+    queue->first = NULL;
+    queue->last = &queue->first;
+}
+
+enum {
+    CHR__ASK_MOST = 16,      /* starved ones a step: with many of them the rest waits for its turn, */
+    CHR__ASK_AGAIN_MS = 100, /* or for the time when all are asked; */
+    CHR__ASK_ROUNDS = 8      /* the update of one on top asks for that of the one below it */
+};
+
+static int chr__has_hooks(const chr_context *ctx) { return ctx->config.timeout_changed != NULL; }
+
+static void chr__ask_later(chr_context *ctx)
+{
+    ctx->ask_at = chr__real_now(ctx) + CHR__ASK_AGAIN_MS * 1000000;
+}
+
+/* A backend found no room: it asks again in the next steps, until there is. A loop with hooks has no steps: there it is
  * after a while. */
 CHR__PRIVATE void chr__starve(chr_dev *dev)
 {
@@ -5117,39 +5442,62 @@ CHR__PRIVATE void chr__starve(chr_dev *dev)
 
     if (dev->starved || dev->removed)
         return;
-    if (!ctx->starved && ctx->config.timeout_changed)
-        ctx->ask_at = chr__real_now(ctx) + CHR__ASK_AGAIN_MS * 1000000;
-    dev->next_starved = ctx->starved;
-    dev->starved = &ctx->starved;
-    if (ctx->starved)
-        ctx->starved->starved = &dev->next_starved;
-    ctx->starved = dev;
+    if (!ctx->starved.first && chr__has_hooks(ctx))
+        chr__ask_later(ctx);
+    chr__starved_link(&ctx->starved, dev);
 }
 
-/* Before each wait, so that a frontend that forgets accept_input is late, not deaf. */
+/* The `update` of this one comes before the loop sleeps. */
+static void chr__urge(chr_dev *dev)
+{
+    chr__starved_unlink(dev);
+    chr__starved_link(&dev->ctx->urgent, dev);
+    CHR__STORE(dev->ctx->posted, 1);
+}
+
+/* Those at the head of the queue, up to `most` or (-1) all. What their updates put in line comes behind them. */
+static void chr__ask(chr__dev_queue *queue, int most)
+{
+    chr_dev *list, *dev, **end = &queue->first;
+
+    for (; *end && most != 0; most--)
+        end = &(*end)->next_starved;
+    if (end == &queue->first)
+        return;
+    list = queue->first;
+    list->starved = &list;
+    queue->first = *end;
+    if (*end)
+        (*end)->starved = &queue->first;
+    else
+        queue->last = &queue->first;
+    *end = NULL;
+    while ((dev = list) != NULL) {
+        chr__starved_unlink(dev);
+        dev->io->update(dev);
+    }
+}
+
+/* A frontend that forgets accept_input is late, not deaf: a few of them are asked in each step in turn, and all after a
+ * while. A loop with hooks has no steps, and only that. */
 CHR__COLD void chr__ask_starved(chr_context *ctx)
 {
-    chr_dev *list, *dev;
-    int      rounds = CHR__ASK_ROUNDS;
+    int rounds = CHR__ASK_ROUNDS, most = chr__has_hooks(ctx) ? 0 : CHR__ASK_MOST;
 
     chr__enter(ctx);
-    do {
-        ctx->hurry = 0;
-        list = ctx->starved;
-        ctx->starved = NULL;
-        if (list)
-            list->starved = &list;
-        while ((dev = list) != NULL) {
-            chr__starved_unlink(dev);
-            dev->io->update(dev);
-        }
-    } while (ctx->hurry && --rounds > 0);
+    if (ctx->starved.first && ctx->ask_at <= chr__real_now(ctx)) {
+        chr__ask_later(ctx);
+        most = -1;
+    }
+    chr__ask(&ctx->starved, most);
+    for (; ctx->urgent.first && rounds > 0; rounds--)
+        chr__ask(&ctx->urgent, -1);
     chr__leave(ctx);
 }
 
 static int chr__must_ask(chr_context *ctx)
 {
-    return ctx->starved && (ctx->hurry || (ctx->config.timeout_changed && ctx->ask_at <= chr__real_now(ctx)));
+    return ctx->urgent.first || (ctx->starved.first && chr__has_hooks(ctx) && ctx->ask_at <= chr__real_now(ctx));
 }
 
 /* Slot i goes half-way to the front: there the busy ones gather, and those that sleep cost nothing to pass by. */
@@ -5202,13 +5550,13 @@ static int chr__loop_timeout(chr_context *ctx)
 {
     int timeout = -1;
 
-    if (ctx->idles.next != &ctx->idles || (ctx->starved && ctx->hurry) || ctx->ready_again)
+    if (ctx->idles.next != &ctx->idles || ctx->urgent.first || ctx->ready_again || CHR__LOAD(ctx->stopped))
         return 0;
-    if (ctx->timers.next != &ctx->timers)
-        timeout = chr__milliseconds(ctx->timers.next->deadline - chr_loop_now(ctx));
-    if (ctx->real_timers.next != &ctx->real_timers)
-        timeout = chr__sooner(timeout, chr__milliseconds(ctx->real_timers.next->deadline - chr__real_now(ctx)));
-    if (ctx->starved && ctx->config.timeout_changed)
+    if (ctx->timers)
+        timeout = chr__milliseconds(ctx->timers->deadline - chr_loop_now(ctx));
+    if (ctx->real_timers)
+        timeout = chr__sooner(timeout, chr__milliseconds(ctx->real_timers->deadline - chr__real_now(ctx)));
+    if (ctx->starved.first && chr__has_hooks(ctx))
         timeout = chr__sooner(timeout, chr__milliseconds(ctx->ask_at - chr__real_now(ctx)));
     return timeout;
 }
@@ -5240,11 +5588,11 @@ CHR__HOT static int chr__loop_sleep(chr_context *ctx, int timeout_ms)
     return ready;
 }
 
-CHR__HOT static int chr__loop_step(chr_context *ctx, int timeout_ms)
+CHR__HOT_INLINE int chr__loop_step(chr_context *ctx, int timeout_ms)
 {
     int ran;
 
-    if (ctx->starved)
+    if (ctx->urgent.first || ctx->starved.first)
         chr__ask_starved(ctx);
     ran = chr__loop_sleep(ctx, timeout_ms);
     ctx->turn++;
@@ -5258,13 +5606,24 @@ CHR__HOT static int chr__loop_step(chr_context *ctx, int timeout_ms)
     return ran;
 }
 
+/* A stop is told once. */
+CHR__COLD int chr__loop_stopped(chr_context *ctx)
+{
+    CHR__STORE(ctx->stopped, 0);
+    return CHR_ERR_STOPPED;
+}
+
 CHR__HOT CHARDEV_API int chr_loop_step(chr_context *ctx, int timeout_ms)
 {
-    int ran;
+    int ran = CHR_ERR_IN_HANDLER;
 
     CHR__LOCK(ctx);
     CHR__OWN(ctx);
-    ran = ctx->depth > 0 ? CHR_ERR_IN_HANDLER : chr__loop_step(ctx, timeout_ms);
+    if (ctx->depth == 0) {
+        ran = CHR__LOAD(ctx->stopped) ? 0 : chr__loop_step(ctx, timeout_ms);
+        if (CHR__LOAD(ctx->stopped) && ran >= 0)
+            ran = chr__loop_stopped(ctx);
+    }
     CHR__UNLOCK(ctx);
     return ran;
 }
@@ -5279,17 +5638,48 @@ static int chr__in_handler(chr_context *ctx)
     return depth > 0;
 }
 
-/* Inside a handler, and after an error, the wish to stop stays. */
 CHR__HOT CHARDEV_API int chr_loop_run(chr_context *ctx)
 {
-    int ran = chr__in_handler(ctx) ? CHR_ERR_IN_HANDLER : 0;
+    int ran;
 
-    while (ran >= 0 && !CHR__LOAD(ctx->stopped))
+    do
         ran = chr_loop_step(ctx, -1);
-    if (ran < 0)
-        return ran;
-    CHR__STORE(ctx->stopped, 0);
-    return 0;
+    while (ran >= 0);
+    return ran == CHR_ERR_STOPPED ? 0 : ran;
+}
+
+/* The next look at the clock comes after a quarter of the interval, as far as the pace of the calls tells. A clock that
+ * has not moved is too coarse to say when. Returns whether it is time. */
+static int chr__step_is_due(chr_context *ctx, int64_t ns)
+{
+    enum { MOST = 64 };
+    int64_t now = chr__real_now(ctx), passed = now - ctx->looked_at;
+
+    ctx->looked_at = now;
+    if (passed > ns / 4)
+        ctx->stride = (int)(ctx->stride * (ns / 4) / passed) + 1;
+    else if (passed <= ns / 8 && ctx->stride < MOST)
+        ctx->stride = ctx->stride > 0 ? ctx->stride * 2 : 1;
+    ctx->calls_left = ctx->stride;
+    return passed == 0 || now - ctx->stepped_at >= ns;
+}
+
+CHR__COLD int chr__loop_step_now(chr_context *ctx, int64_t ns)
+{
+    int is_posted = CHR__LOAD(ctx->posted);
+
+    if (!chr__step_is_due(ctx, ns) && !is_posted)
+        return 0;
+    CHR__STORE(ctx->posted, 0); /* what is posted from here on comes with the next call, at the latest */
+    ctx->stepped_at = ctx->looked_at;
+    return chr_loop_step(ctx, 0);
+}
+
+CHR__HOT CHARDEV_API int chr_loop_step_every(chr_context *ctx, int64_t ns)
+{
+    if (!CHR__LOAD(ctx->posted) && --ctx->calls_left > 0)
+        return 0;
+    return chr__loop_step_now(ctx, ns);
 }
 
 /* -- until a time -- */
@@ -5381,7 +5771,7 @@ CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity
 
     CHR__LOCK(ctx);
     CHR__OWN(ctx);
-    if (ctx->starved)
+    if (ctx->urgent.first || ctx->starved.first)
         chr__ask_starved(ctx);
     count = chr__watches_list(ctx, polls, capacity);
     *timeout_ms = chr__loop_timeout(ctx);
@@ -5469,11 +5859,15 @@ static int chr__loop_dispatch(chr_context *ctx, const chr_poll *polls, int count
 
 CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int count)
 {
-    int ran;
+    int ran = CHR_ERR_IN_HANDLER;
 
     CHR__LOCK(ctx);
     CHR__OWN(ctx);
-    ran = ctx->depth > 0 ? CHR_ERR_IN_HANDLER : chr__loop_dispatch(ctx, polls, count);
+    if (ctx->depth == 0) {
+        ran = CHR__LOAD(ctx->stopped) ? 0 : chr__loop_dispatch(ctx, polls, count);
+        if (CHR__LOAD(ctx->stopped))
+            ran = chr__loop_stopped(ctx);
+    }
     CHR__UNLOCK(ctx);
     return ran;
 }
@@ -5710,9 +6104,25 @@ static int chr__options_part(chr_options *options, const char *part, size_t len)
     return 0;
 }
 
+/* A value that counts unless the text has another for that key: it goes before what is there. */
+static int chr__options_default(chr_options *options, const char *key, const char *value)
+{
+    chr__pair **end = options->last, *pair = chr__options_pair(options, key, strlen(key), value, strlen(value));
+
+    if (!pair)
+        return CHR_ERR_NO_MEMORY;
+    if (pair == options->first)
+        return 0;
+    *end = NULL;
+    options->last = end;
+    pair->next = options->first;
+    options->first = pair;
+    return 0;
+}
+
 static int chr__options_read(chr_options *options, const char *text, chr_error *err)
 {
-    for (;;) {
+    for (text = text ? text : "";;) {
         size_t len = chr__part_length(text);
         if (len > 0 && chr__options_part(options, text, len) < 0)
             return chr__no_memory(err);
@@ -5957,8 +6367,8 @@ static int chr__unknown_key(const chr_backend *kind, const chr__pair *pair, chr_
     for (i = 0, len = 2; i < 2; i++)
         for (; rows[i] && rows[i]->name; rows[i]++)
             len = chr__append(allowed, sizeof allowed, len, ", %s%s", rows[i]->name, chr__row_suffix(rows[i], ".N"));
-    return chr__fail(err, CHR_ERR_INVALID, "%s: unknown option '%.*s%s%.*s' (allowed: %s)", kind->name, CHR__SHOWN, pair->key,
-                     pair->value ? "=" : "", 80, pair->value ? pair->value : "", allowed);
+    return chr__fail(err, CHR_ERR_INVALID, "%s: unknown option '%.*s%s%.*s' (allowed: %.*s)", kind->name, CHR__SHOWN,
+                     pair->key, pair->value ? "=" : "", 80, pair->value ? pair->value : "", (int)sizeof allowed, allowed);
 }
 
 /* A bare word: `word` is word=on, `noword` word=off. */
@@ -6331,28 +6741,18 @@ static int chr__is_help(const char *text, size_t len)
     return chr__text_is(text, len, "help") || chr__text_is(text, len, "?");
 }
 
-CHARDEV_API int chr_help(chr_context *ctx, const char *backend, void (*print)(void *, const char *), void *opaque)
+static void chr__help_all(chr_context *ctx, void (*print)(void *, const char *), void *opaque)
 {
     const chr_backend *kind;
-    size_t             len = backend ? strcspn(backend, ",") : 0;
+    size_t             len;
     char               line[256];
 
-    if (backend && !chr__is_help(backend, len)) {
-        kind = chr__kind_find(ctx, backend, len);
-        if (!kind)
-            kind = chr__object_kind_find(ctx, backend, len);
-        if (!kind)
-            return CHR_ERR_NOT_FOUND;
-        chr__help_backend(kind, print, opaque);
-        return 0;
-    }
     print(opaque, "backends (BACKEND,help lists the options of one):");
     for (kind = chr_backend_next(ctx, NULL); kind; kind = chr_backend_next(ctx, kind)) {
         len = chr__append(line, sizeof line, 0, "  %s", kind->name);
         chr__append(line, sizeof line, chr__pad(line, len, 13), "%s", kind->help);
         print(opaque, line);
     }
-    return 0;
 }
 
 /* ====================================================================================================================
@@ -6633,8 +7033,7 @@ static void chr__update(chr_dev *dev)
             chr__postpone(dev, CHR__WRITABLE);
         return;
     }
-    chr__starve(dev);
-    dev->ctx->hurry = 1;
+    chr__urge(dev);
     chr__loop_poke(dev->ctx);
 }
 
@@ -7059,14 +7458,13 @@ CHARDEV_API void chr_be_tell_event(chr_frontend *fe, int event)
     chr__return(ctx);
 }
 
-/* To a frontend that has just come to an open chardev. */
+/* To a frontend that has just come to this chardev, unless it knows it already. */
 static void chr__tell_state(chr_frontend *fe, chr_dev *dev)
 {
     chr__hold hold;
 
     chr__hold_begin(dev->ctx, &hold, fe);
-    if (dev->be_open)
-        chr_be_tell_event(fe, CHR_EVENT_OPENED);
+    chr_be_tell_event(fe, dev->be_open ? CHR_EVENT_OPENED : CHR_EVENT_CLOSED);
     if (hold.fe && dev->input_over && fe->dev == dev && fe->told_open)
         chr_be_tell_event(fe, CHR_EVENT_INPUT_END);
     chr__hold_end(dev->ctx, &hold);
@@ -7139,6 +7537,7 @@ static void chr__postpone_event(chr_dev *dev, int event)
 static void chr__note_open(chr_dev *dev, int event)
 {
     dev->be_open = event == CHR_EVENT_OPENED;
+    dev->was_open |= dev->be_open;
     dev->input_over = 0;
     if (dev->ending && dev->be_open) {
         dev->ending = 0;
@@ -7170,13 +7569,31 @@ static void chr__event(chr_dev *dev, int event)
         chr__deliver_event(dev, event);
 }
 
+static int chr__comes_back(const chr_dev *dev)
+{
+    chr_info info;
+
+    memset(&info, 0, sizeof info);
+    if (dev->kind->describe)
+        dev->kind->describe(dev, &info);
+    return info.comes_back;
+}
+
+/* With the end of its input goes what a replay can't ask anybody: whether more may come. */
+static void chr__record_event(chr_dev *dev, int event)
+{
+    int is_end = event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END;
+
+    chr__record(dev, CHR__RECORD_EVENT, event, is_end && chr__comes_back(dev), NULL, 0);
+}
+
 CHARDEV_API void chr_be_event(chr_dev *dev, int event)
 {
     chr_context *ctx = dev->ctx;
 
     chr__enter(ctx);
     if (chr__is_recorded(dev))
-        chr__record(dev, CHR__RECORD_EVENT, event, 0, NULL, 0);
+        chr__record_event(dev, event);
     chr__event(dev, event);
     chr__return(ctx);
 }
@@ -7641,9 +8058,8 @@ static void chr__bury(chr_dev *dev)
     chr__starved_unlink(dev);
     chr__log_close(dev);
     chr__outbox_free(dev);
-    dev->next = dev->ctx->dead;
-    dev->ctx->dead = dev;
-    dev->ctx->untidy = 1;
+    if (dev->holds == 0)
+        chr__dead(dev);
 }
 
 static void chr__close(chr_dev *dev)
@@ -7773,12 +8189,7 @@ CHR__PRIVATE chr_dev *chr__create_part(const chr_dev *whole, const void *options
 
 CHARDEV_API chr_dev *chr_find(chr_context *ctx, const char *id)
 {
-    chr_dev *dev;
-
-    for (dev = ctx->devs; dev; dev = dev->next)
-        if (strcmp(dev->id, id) == 0)
-            return dev;
-    return NULL;
+    return (chr_dev *)chr__table_find(&ctx->devs_by_id, id, strlen(id));
 }
 
 CHARDEV_API chr_dev *chr_next(chr_context *ctx, const chr_dev *dev)
@@ -7788,23 +8199,28 @@ CHARDEV_API chr_dev *chr_next(chr_context *ctx, const chr_dev *dev)
 
 static void chr__register(chr_dev *dev)
 {
+    chr_context *ctx = dev->ctx;
+
     dev->next = NULL;
-    *dev->ctx->last_dev = dev;
-    dev->ctx->last_dev = &dev->next;
+    dev->link = ctx->last_dev;
+    *dev->link = dev;
+    ctx->last_dev = &dev->next;
+    chr__table_add(ctx, &ctx->devs_by_id, &dev->by_id, dev, dev->id, strlen(dev->id));
 }
 
 static void chr__unregister(chr_dev *dev)
 {
     chr_context *ctx = dev->ctx;
-    chr_dev    **link;
 
-    for (link = &ctx->devs; *link; link = &(*link)->next)
-        if (*link == dev) {
-            *link = dev->next;
-            break;
-        }
-    for (ctx->last_dev = &ctx->devs; *ctx->last_dev; ctx->last_dev = &(*ctx->last_dev)->next)
-        ;
+    if (!dev->link)
+        return;
+    *dev->link = dev->next;
+    if (dev->next)
+        dev->next->link = dev->link;
+    else
+        ctx->last_dev = dev->link;
+    dev->link = NULL;
+    chr__table_remove(ctx, &ctx->devs_by_id, &dev->by_id);
 }
 
 static int chr__is_letter(char c)
@@ -7916,11 +8332,18 @@ CHARDEV_API chr_dev *chr_open(chr_context *ctx, const char *id, const chr_backen
 
 /* -- from text -- */
 
+static int chr__pair_is_help(const chr__pair *pair)
+{
+    const char *word = strcmp(pair->key, "backend") == 0 && pair->value ? pair->value : pair->key;
+
+    return chr__is_help(word, strlen(word));
+}
+
 static int chr__options_has_help(const chr_options *options)
 {
     const chr__pair *pair;
 
-    for (pair = options->first; pair && !chr__is_help(pair->key, strlen(pair->key)); pair = pair->next)
+    for (pair = options->first; pair && !chr__pair_is_help(pair); pair = pair->next)
         ;
     return pair != NULL;
 }
@@ -7933,8 +8356,16 @@ static void chr__no_backend(chr_context *ctx, const char *name, chr_error *err)
         ;
     if (kind->name)
         chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: built without %s", name, kind->without);
+    else if (chr_find(ctx, name))
+        chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is not the name of a backend; the chardev with that id is chardev:%s", name,
+                  name);
     else
         chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is not the name of a backend ('help' lists them)", name);
+}
+
+static int chr__asks_for_help(const chr_options *options, chr_error *err)
+{
+    return chr__options_has_help(options) ? chr__fail(err, CHR_ERR_HELP, "help was asked for") : 0;
 }
 
 static const chr_backend *chr__options_kind(chr_options *options, chr_error *err)
@@ -7945,9 +8376,9 @@ static const chr_backend *chr__options_kind(chr_options *options, chr_error *err
     chr__options_name_backend(options);
     name = chr__options_get(options, "backend");
     if (!name)
-        return (void)chr__fail(err, CHR_ERR_INVALID, "no backend is named"), (const chr_backend *)NULL;
-    if (chr__options_has_help(options) || chr__is_help(name, strlen(name)))
-        return (void)chr__fail(err, CHR_ERR_HELP, "help was asked for"), (const chr_backend *)NULL;
+        return (void)chr__fail(err, CHR_ERR_INVALID, "no backend is named ('help' lists them)"), (const chr_backend *)NULL;
+    if (chr__asks_for_help(options, err) < 0)
+        return NULL;
     kind = chr_backend_find(options->ctx, name);
     if (!kind)
         chr__no_backend(options->ctx, name, err);
@@ -8039,7 +8470,19 @@ CHR__PRIVATE int chr__uri_path(const char *uri, const char *prefix, chr_options 
 {
     const char *path = chr__after(uri, prefix);
 
-    return path ? (chr_options_add(options, "path", path, (size_t)-1) < 0 ? CHR_ERR_NO_MEMORY : 1) : 0;
+    if (!path || !*path)
+        return path ? CHR_ERR_INVALID : 0;
+    return chr_options_add(options, "path", path, (size_t)-1) < 0 ? CHR_ERR_NO_MEMORY : 1;
+}
+
+/* NAME or NAME,OPTIONS. */
+CHR__PRIVATE int chr__uri_name(const char *uri, const char *name, chr_options *options)
+{
+    const char *rest = chr__after(uri, name);
+
+    if (!rest || chr__part_length(uri) != (size_t)(rest - uri))
+        return 0;
+    return *rest && chr__options_read(options, rest + 1, NULL) < 0 ? CHR_ERR_NO_MEMORY : 1;
 }
 
 /* Up to a comma, which may be doubled. */
@@ -8079,7 +8522,7 @@ static int chr__is_uri_of(const char *uri, const chr__left_out *kind)
     for (i = 0; i < CHR__URI_FORMS && kind->uris[i]; i++)
         if (chr__after(uri, kind->uris[i]))
             return 1;
-    return rest && (*rest == 0 || *rest == ':');
+    return rest && (*rest == 0 || *rest == ':' || *rest == ',');
 }
 
 static void chr__no_uri(chr_context *ctx, const char *uri, chr_error *err)
@@ -8090,61 +8533,171 @@ static void chr__no_uri(chr_context *ctx, const char *uri, chr_error *err)
         ;
     if (kind->name)
         chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: built without %s", uri, kind->without);
+    else if (chr__after(uri, "chardev:"))
+        chr__fail(err, CHR_ERR_INVALID, "%s: mon: does not go before a chardev that exists: make it with mux=on", uri);
+    else if (*uri == '/')
+        chr__fail(err, CHR_ERR_NOT_FOUND, "'%s': only a path in /dev may stand alone: unix:, pipe:, file: or pty: goes before",
+                  uri);
     else
         chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is not a URI of any backend", uri);
 }
 
+static int chr__uri_check(const char *uri, const chr_backend *kind, const chr_options *options, chr_error *err)
+{
+    const chr_option *row;
+
+    for (row = kind->options; row && row->name; row++)
+        if (row->type == CHR_OPTION_FD && chr__options_get(options, row->name))
+            return chr__fail(err, CHR_ERR_INVALID, "%s: no %s= in a URI: a descriptor needs the option syntax", uri,
+                             row->name);
+    return chr__asks_for_help(options, err);
+}
+
 /* Which backend reads the URI, with its keys added to the list; NULL and err. */
-static const chr_backend *chr__uri_kind(const char *uri, chr_options *options, chr_error *err)
+static const chr_backend *chr__uri_read(const char *uri, chr_options *options, chr_error *err)
 {
     const chr_backend *kind;
     int                code;
 
     for (kind = chr_backend_next(options->ctx, NULL); kind; kind = chr_backend_next(options->ctx, kind)) {
-        code = kind->uri ? kind->uri(uri, options) : strcmp(uri, kind->name) == 0;
+        code = kind->uri ? kind->uri(uri, options) : chr__uri_name(uri, kind->name, options);
         if (code > 0)
             return kind;
         if (code == CHR_ERR_NO_MEMORY)
             return (void)chr__no_memory(err), (const chr_backend *)NULL;
         if (code < 0)
             return (void)chr__fail(err, code, "%s: is no valid URI of a %s", uri, kind->name),
-                (const chr_backend *)NULL;
+                   (const chr_backend *)NULL;
     }
     chr__no_uri(options->ctx, uri, err);
     return NULL;
 }
 
-static chr_dev *chr__new_uri(chr_options *list, const char *id, const char *uri, int with_mux, chr_error *err)
+/* The same, with what no URI may have refused. */
+static const chr_backend *chr__uri_kind(const char *uri, chr_options *options, chr_error *err)
 {
-    const chr_backend *kind = chr__uri_kind(uri, list, err);
+    const chr_backend *kind = chr__uri_read(uri, options, err);
 
+    return kind && chr__uri_check(uri, kind, options, err) == 0 ? kind : NULL;
+}
+
+/* mon:, for a console and a monitor on one chardev: a mux, and no signals unless the text says otherwise. */
+static int chr__options_for_mon(chr_options *list, const chr_backend *kind)
+{
+    if (chr__row(kind, "signal") && chr__options_default(list, "signal", "off") < 0)
+        return CHR_ERR_NO_MEMORY;
+    return chr_options_add(list, "mux", "on", 2);
+}
+
+/* chardev:ID */
+static chr_dev *chr__existing(chr_context *ctx, const char *id, chr_error *err)
+{
+    chr_dev *dev = chr_find(ctx, id);
+
+    if (!dev)
+        chr__fail(err, CHR_ERR_NOT_FOUND, "chardev:%s: there is no chardev with that id", id);
+    return dev;
+}
+
+/* `kind` has read the list; NULL after an error. */
+static chr_dev *chr__new_from_read(chr_options *list, const chr_backend *kind, int is_mon, chr_error *err)
+{
     if (!kind)
         return NULL;
-    if (chr__options_get(list, "fd"))
-        return (void)chr__fail(err, CHR_ERR_INVALID, "%s: no fd= in a URI: a descriptor needs the option syntax", uri), (chr_dev *)NULL;
-    if ((id && chr_options_add(list, "id", id, (size_t)-1) < 0) || (with_mux && chr_options_add(list, "mux", "on", 2) < 0))
-        return (void)chr__no_memory(err), (chr_dev *)NULL;
-    if (with_mux && chr__row(kind, "signal") && chr_options_add(list, "signal", "off", 3) < 0)
+    if (is_mon && chr__options_for_mon(list, kind) < 0)
         return (void)chr__no_memory(err), (chr_dev *)NULL;
     return chr__new_from_list(list, kind, CHR_LOCAL, err);
 }
 
 CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *uri, chr_error *err)
 {
-    const char *existing = chr__after(uri, "chardev:"), *muxed = chr__after(uri, "mon:");
-    chr_options list;
-    chr_dev    *dev;
+    const char        *text = uri ? uri : "", *existing = chr__after(text, "chardev:"), *rest = chr__after(text, "mon:");
+    const chr_backend *kind;
+    chr_options        list;
+    chr_dev           *dev = NULL;
 
-    if (existing) {
-        dev = chr_find(ctx, existing);
-        if (!dev)
-            chr__fail(err, CHR_ERR_NOT_FOUND, "%s: there is no chardev with that id", uri);
-        return dev;
-    }
+    if (existing)
+        return chr__existing(ctx, existing, err);
     chr__options_init(&list, ctx);
-    dev = chr__new_uri(&list, id, muxed ? muxed : uri, muxed != NULL, err);
+    kind = chr__uri_kind(rest ? rest : text, &list, err);
+    if (kind && id && chr_options_add(&list, "id", id, (size_t)-1) < 0)
+        chr__no_memory(err);
+    else
+        dev = chr__new_from_read(&list, kind, rest != NULL, err);
     chr__options_free(&list);
     return dev;
+}
+
+/* -- from either -- */
+
+/* A ':' in its first word, or a path from the root, makes it a URI. */
+static int chr__is_uri(const char *text)
+{
+    return *text == '/' || text[strcspn(text, ":,=")] == ':';
+}
+
+static const chr_backend *chr__any_kind(const char *text, chr_options *list, chr_error *err)
+{
+    if (strcmp(text, "none") == 0)
+        text = "null";
+    if (chr__is_uri(text))
+        return chr__uri_kind(text, list, err);
+    return chr__options_read(list, text, err) < 0 ? NULL : chr__options_kind(list, err);
+}
+
+CHARDEV_API chr_dev *chr_new_any(chr_context *ctx, const char *id, const char *any, chr_error *err)
+{
+    const char *text = any ? any : "", *existing = chr__after(text, "chardev:"), *rest = chr__after(text, "mon:");
+    chr_options list;
+    chr_dev    *dev = NULL;
+
+    if (existing)
+        return chr__existing(ctx, existing, err);
+    chr__options_init(&list, ctx);
+    if (id && chr_options_add(&list, "id", id, (size_t)-1) < 0) /* before the text: an id= in that comes later, and counts */
+        chr__no_memory(err);
+    else
+        dev = chr__new_from_read(&list, chr__any_kind(rest ? rest : text, &list, err), rest != NULL, err);
+    chr__options_free(&list);
+    return dev;
+}
+
+/* What such a text asks help for: one kind, or all (*kind = NULL), whatever else is wrong with it. */
+static int chr__help_about(const char *text, chr_options *list, const chr_backend **kind)
+{
+    const char *name;
+
+    if (chr__is_uri(text)) {
+        *kind = chr__uri_read(text, list, NULL);
+        return *kind ? 0 : CHR_ERR_NOT_FOUND;
+    }
+    if (chr__options_read(list, text, NULL) < 0)
+        return CHR_ERR_NO_MEMORY;
+    chr__options_name_backend(list);
+    name = chr__options_get(list, "backend");
+    if (!name || chr__is_help(name, strlen(name)))
+        return 0;
+    *kind = chr_backend_find(list->ctx, name);
+    if (!*kind)
+        *kind = chr__object_kind_find(list->ctx, name, strlen(name));
+    return *kind ? 0 : CHR_ERR_NOT_FOUND;
+}
+
+CHARDEV_API int chr_help(chr_context *ctx, const char *text, void (*print)(void *, const char *), void *opaque)
+{
+    const char        *rest = text ? chr__after(text, "mon:") : NULL;
+    const chr_backend *kind = NULL;
+    chr_options        list;
+    int                code;
+
+    chr__options_init(&list, ctx);
+    code = chr__help_about(rest ? rest : text ? text : "", &list, &kind);
+    chr__options_free(&list);
+    if (code == 0 && kind)
+        chr__help_backend(kind, print, opaque);
+    else if (code == 0)
+        chr__help_all(ctx, print, opaque);
+    return code;
 }
 
 /* -- hot swap -- */
@@ -8184,9 +8737,7 @@ static int chr__swap_back(chr_dev *old, chr_dev *fresh, chr_error *err)
     chr__give_up(fresh);
     chr__update(old);
     chr__fail(err, CHR_ERR_BUSY, "the frontend of '%s' refuses the new backend", old->id);
-    if (fe && fe->told_open && !old->be_open) /* the new one was, and has told it */
-        chr_be_tell_event(fe, CHR_EVENT_CLOSED);
-    else if (fe)
+    if (fe)
         chr__tell_state(fe, old);
     return CHR_ERR_BUSY;
 }
@@ -8514,6 +9065,18 @@ CHARDEV_API int chr_fe_backend_open(const chr_frontend *fe)
     is_open = dev->be_open;
     CHR__UNLOCK(dev->ctx);
     return is_open;
+}
+
+CHARDEV_API int chr_fe_eof(const chr_frontend *fe)
+{
+    chr_dev *dev = chr__fe_lock(fe);
+    int      is_over;
+
+    if (!dev)
+        return 1;
+    is_over = dev->was_open && (!dev->be_open || dev->input_over) && !chr__comes_back(dev);
+    CHR__UNLOCK(dev->ctx);
+    return is_over;
 }
 
 /* -- output -- */
@@ -8993,6 +9556,18 @@ static uint64_t chr__queued_in_all(chr_context *ctx, uint64_t *left)
     return count;
 }
 
+/* Without an eye for chr_loop_stop(): that is for the loop that follows. */
+static int chr__drain_step(chr_context *ctx, int timeout_ms)
+{
+    int ran;
+
+    CHR__LOCK(ctx);
+    CHR__OWN(ctx);
+    ran = chr__loop_step(ctx, timeout_ms);
+    CHR__UNLOCK(ctx);
+    return ran;
+}
+
 CHARDEV_API int chr_drain(chr_context *ctx, int timeout_ms)
 {
     int64_t  deadline = chr__deadline(ctx, timeout_ms);
@@ -9005,7 +9580,7 @@ CHARDEV_API int chr_drain(chr_context *ctx, int timeout_ms)
         wait_ms = chr__time_left(ctx, deadline);
         if (wait_ms == 0)
             return CHR_ERR_TIMEOUT;
-        code = chr_loop_step(ctx, wait_ms);
+        code = chr__drain_step(ctx, wait_ms);
         if (code < 0)
             return code;
         if (chr__queued_in_all(ctx, &left) > 0 && (int64_t)(left - before) > 0)
@@ -9066,6 +9641,7 @@ typedef struct chr__played {
     uint32_t         delivered; /* of the input in `ahead` */
     int              waits;     /* its time has come, but the frontend has no room */
     int              diverged;
+    int              comes_back; /* as the last CLOSED or INPUT_END said */
     uint64_t         written;   /* bytes that the frontend has written */
 } chr__played;
 
@@ -9325,15 +9901,22 @@ static int chr__replay_input(chr__played *played)
     return 1;
 }
 
+static void chr__replay_event(chr__played *played, int event, uint32_t extra)
+{
+    played->comes_back = extra != 0;
+    chr_be_event(&played->dev, event);
+}
+
 static int chr__replay_play(chr__played *played)
 {
-    int kind = played->ahead.kind, event = played->ahead.value;
+    int      kind = played->ahead.kind, event = played->ahead.value;
+    uint32_t extra = played->ahead.extra;
 
     if (kind == CHR__RECORD_INPUT)
         return chr__replay_input(played);
     chr__replay_advance(played, &played->ahead, 0);
     if (kind == CHR__RECORD_EVENT)
-        chr_be_event(&played->dev, event);
+        chr__replay_event(played, event, extra);
     else
         chr_be_writable(&played->dev);
     return 1;
@@ -9414,10 +9997,11 @@ static const chr__record_head *chr__replay_call(chr__played *played, int kind)
     if (!played->dev.ctx->replay)
         return NULL;
     while (call->inside || (call->kind == CHR__RECORD_SET_OPEN && kind != CHR__RECORD_SET_OPEN)) {
-        int event = call->value, inside = call->inside;
+        int      event = call->value, inside = call->inside;
+        uint32_t extra = call->extra;
         chr__replay_advance(played, call, 1);
         if (inside)
-            chr_be_event(&played->dev, event);
+            chr__replay_event(played, event, extra);
     }
     return call->kind == kind ? call : NULL;
 }
@@ -9556,7 +10140,7 @@ static int chr__replay_result(chr__played *played, const chr__record_head *call,
         len = 0;
     text[len] = 0;
     chr__replay_advance(played, &played->call, 1);
-    return code < 0 ? chr__fail(err, code, "%s", text) : 0;
+    return code < 0 ? chr__fail(err, code, "%.*s", (int)len, text) : 0;
 }
 
 static int chr__replay_wait(chr_dev *dev, chr_error *err)
@@ -9620,6 +10204,12 @@ static int chr__replay_shutdown(chr_dev *dev)
     return code;
 }
 
+static void chr__replay_describe(const chr_dev *dev, chr_info *info)
+{
+    chr__format(info->filename, sizeof info->filename, "%s", dev->kind->name);
+    info->comes_back = ((const chr__played *)dev)->comes_back;
+}
+
 static const chr_io chr__played_io = {
     chr__replay_write,  /* write   */
     chr__replay_read,   /* read    */
@@ -9655,7 +10245,7 @@ static const chr_backend chr__played_kind = {
     chr__replay_start,          /* open         */
     chr__replay_end,            /* close        */
     &chr__played_io,            /* io           */
-    NULL,                       /* describe     */
+    chr__replay_describe,       /* describe     */
     chr__replay_ioctl,          /* ioctl        */
     chr__replay_set_open,       /* set_open     */
     &chr__played_peer,          /* peer         */
@@ -10513,7 +11103,7 @@ CHR__COLD void chr__linger_end(chr__linger *linger)
     chr__free(dev->ctx, linger->rest);
     linger->release(linger);
     if (--dev->holds == 0 && dev->removed)
-        dev->ctx->untidy = 1;
+        chr__dead(dev);
 }
 
 /* 0 = all has gone out, the goodbyes included. */
@@ -12581,7 +13171,7 @@ static void chr__baum_begin(chr__braille *braille, int request)
 {
     int size = chr__braille_size(braille);
 
-    if (braille->patience.next) { /* the last row was too short */
+    if (braille->patience.ctx) { /* the last row was too short */
         chr_timer_stop(&braille->patience);
         chr__baum_tell_cell_count(braille);
     }
@@ -15536,6 +16126,12 @@ static const chr_io chr__pty_io = {
     chr__stream_dev_wait_fd, /* wait_fd */
 };
 
+/* pty, pty,OPTIONS or pty:PATH. */
+static int chr__pty_uri(const char *uri, chr_options *options)
+{
+    return chr__after(uri, "pty:") ? chr__uri_path(uri, "pty:", options) : chr__uri_name(uri, "pty", options);
+}
+
 static const chr_backend chr__pty_kind = {
     "pty",                                    /* name         */
     NULL,                                     /* alias        */
@@ -15543,7 +16139,7 @@ static const chr_backend chr__pty_kind = {
     chr__pty_rows,                            /* options      */
     sizeof(chr_pty_options),                  /* options_size */
     sizeof(chr__pty),                         /* state_size   */
-    NULL,                                     /* uri          */
+    chr__pty_uri,                             /* uri          */
     chr__pty_open,                            /* open         */
     chr__pty_close,                           /* close        */
     &chr__pty_io,                             /* io           */
@@ -18030,7 +18626,6 @@ static const chr__layer_slots chr__telnet_slots = {
 
 enum { CHR__SHA1_SIZE = 20, CHR__SHA1_BLOCK = 64 };
 
-static uint32_t chr__rotate(uint32_t word, int bits) { return word << bits | word >> (32 - bits); }
 
 static uint32_t chr__sha1_mix(int round, uint32_t b, uint32_t c, uint32_t d)
 {
@@ -22340,10 +22935,10 @@ static int chr__context_start(chr_context *ctx)
 {
     int fd;
 
-    ctx->timers.next = ctx->timers.prev = &ctx->timers;
-    ctx->real_timers.next = ctx->real_timers.prev = &ctx->real_timers;
     ctx->idles.next = ctx->idles.prev = &ctx->idles;
     ctx->last_dev = &ctx->devs;
+    chr__dev_queue_init(&ctx->urgent);
+    chr__dev_queue_init(&ctx->starved);
     ctx->builtins = chr__builtins;
     ctx->left_out = chr__left_outs;
     ctx->untidy = ctx->config.timeout_changed != NULL;
@@ -22361,10 +22956,10 @@ static int chr__context_start(chr_context *ctx)
 /* The user's timers and idles are stopped, so that stopping them later on is harmless. */
 static void chr__context_stop(chr_context *ctx)
 {
-    while (ctx->timers.next != &ctx->timers)
-        chr_timer_stop(ctx->timers.next);
-    while (ctx->real_timers.next != &ctx->real_timers)
-        chr_timer_stop(ctx->real_timers.next);
+    while (ctx->timers)
+        chr_timer_stop(ctx->timers);
+    while (ctx->real_timers)
+        chr_timer_stop(ctx->real_timers);
     while (ctx->idles.next != &ctx->idles)
         chr_idle_stop(ctx->idles.next);
 }
@@ -22523,7 +23118,7 @@ CHARDEV_API int chr_context_reset(chr_context *ctx)
     chr__context_stop(ctx);
     chr__context_stop_watches(ctx);
     CHR__OWN(ctx);
-    ctx->closing = ctx->open_suspended = ctx->hurry = ctx->ready_again = 0;
+    ctx->closing = ctx->open_suspended = ctx->ready_again = 0;
     ctx->turn = 0;
     ctx->now = 0;
 #if CHARDEV_HAS_SPICE
