@@ -117,8 +117,13 @@
  * owner thread only; the hooks allocate, log, clock and wall_clock also on a thread that writes, one thread at a time.
  *
  *     any thread                                  what it may cost
- *     chr_fe_write, chr_fe_printf                 the lock; one system call; a wake-up when the loop has more to do
- *     chr_fe_write_all, chr_fe_read_all           the same each time, and waits in pieces of 20 ms without the lock
+ *     chr_fe_write, chr_fe_printf                 the lock; one system call; a wake-up when the loop has more to do.
+ *                                                 With buffers: a wake-up when the first byte is gathered
+ *     chr_fe_write_all, chr_fe_read_all,          the same each time, and waits in pieces of 20 ms without the lock
+ *     chr_fe_flush
+ *     chr_fe_read                                 the lock; a wake-up when half of a full buffer is free again, or an
+ *                                                 event comes next
+ *     chr_fe_readable, chr_fe_writable            the lock
  *     chr_fe_accept_input, chr_fe_add_watch       the lock; a wake-up
  *     chr_fe_backend_open, chr_fe_eof             the lock
  *     chr_idle_start, chr_idle_stop               the lock; a wake-up: the way to post a callback to the owner
@@ -439,7 +444,8 @@ enum {
     CHR_EVENT_PURGE_RECEIVE,  /* a com-port client drops what the line has received and not yet delivered to it:
                                  CHR_IOCTL_SERIAL_PURGE */
     CHR_EVENT_PURGE_TRANSMIT, /* it drops what it has sent and the line has not yet transmitted */
-    CHR_EVENT_INPUT_END       /* half-close=on: no more input comes, output goes on; between OPENED and CLOSED */
+    CHR_EVENT_INPUT_END,      /* half-close=on: no more input comes, output goes on; between OPENED and CLOSED */
+    CHR_EVENT_READABLE        /* bytes have come into an empty input buffer: chr_fe_read(); see chr_fe_set_buffers() */
 };
 
 /* Makes a chardev from options in text ("socket,id=mon,fd=3,server=on,wait=off"). Its context owns it. NULL and err: any
@@ -567,6 +573,7 @@ struct chr_frontend {
     void       (*writable)(void *opaque); /* chr_fe_add_watch() */
     void        *writable_opaque;
     void        *slot;                 /* the backend's, where it has many frontends */
+    struct chr__buffers *buffers;      /* chr_fe_set_buffers(); NULL = none. They put themselves before the handlers */
 };
 
 /* Attaches to a chardev (or to none, with NULL: then writes return CHR_ERR_DISCONNECTED). CHR_ERR_BUSY if the
@@ -594,6 +601,69 @@ CHARDEV_API int chr_fe_printf(chr_frontend *fe, const char *format, ...) CHR_PRI
 /* Calls `writable` once, from the loop, when more output can be taken or the far side is gone. One per frontend: the last
  * wins; NULL takes it away. Any thread. Without chardev nothing happens. */
 CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaque), void *opaque);
+
+/* BUFFERS. A device whose guest polls registers and moves a byte at a time wants few system calls all the same. With
+ * buffers, input is read ahead in large pieces and pulled out by chr_fe_read(), and small writes are gathered:
+ *
+ *     your device                 buffers                        the chardev
+ *
+ *     chr_fe_read()      <--  [ in: bytes, events ]  <--  history=, obuf=, log file, recorder, mux, hub, layers  <--> peer
+ *     chr_fe_write()     -->  [ out: bytes        ]  -->
+ *
+ * What is in `in` has been taken from the peer, recorded and counted (bytes_in). What is in `out` has been seen by
+ * nobody: it is logged, recorded, kept by history= and counted (bytes_out; bytes_queued until then) when it leaves.
+ *
+ *     input    at most `in` bytes are taken that you have not taken yet (back-pressure). Without a `read` handler they
+ *              wait for chr_fe_read(), and CHR_EVENT_READABLE tells, from the loop, that bytes have come where there
+ *              were none. With one they are delivered as can_read allows, without a system call each; then there is no
+ *              READABLE. Without any handlers the frontend is there too, as if chr_fe_set_handlers() had been called.
+ *     events   OPENED, CLOSED, INPUT_END, BREAK, LINE_ERROR keep their place among the bytes: they are told when you
+ *              have taken what came before. The next bytes are readable after that: at CLOSED, chr_fe_read() is
+ *              CHR_ERR_DISCONNECTED first. The others are told at once: RESIZED and SERIAL (ask for what is in force
+ *              now), MUX_IN and MUX_OUT; and PURGE_..., which drops what is in the buffers, as CHR_IOCTL_SERIAL_PURGE.
+ *     output   leaves before the loop waits, in each step; when the buffer is full; at chr_fe_flush(), before
+ *              chr_fe_write_all() writes past it; before a chr_fe_ioctl(), chr_fe_set_msgfds(), chr_fe_shutdown(),
+ *              chr_fe_disconnect(), a hot swap and chr_fe_deinit(); at the end of the context. What a slow peer has not
+ *              taken by then goes: after a swap to the new backend, else as with obuf= (a socket lingers).
+ *              One peer's bytes don't go to the next one: when nobody is there any more, they are lost as in any write.
+ *     errors   A write that is gathered can't tell them: the next chr_fe_flush() does. Until the far side takes bytes
+ *              again, writes go straight to it and return what it says.
+ *     moves    Both stay with the frontend in a hot swap, also one that is refused.
+ *     udp      is a stream of bytes then: what is gathered is one datagram.
+ *     SCM_RIGHTS  Where descriptors have come along with the input it is not read ahead any more (the log gets one line),
+ *              since bytes and descriptors would lose each other: then can_read is asked as without buffers, or the next
+ *              bytes come when all have been pulled. chr_fe_set_msgfds() belongs to the next write as ever.
+ *     replay   A recording is made between buffers and backend. A device that does the same at the same times, buffers
+ *              and steps of the loop included, does it again in a replay.
+ */
+
+/* Gives the frontend buffers of so many bytes, or others; 0 = none in that direction, 0, 0 takes them away. What they
+ * hold is not lost: it is used up first. Once for a frontend, after chr_fe_init(), which forgets them as
+ * chr_fe_deinit() does; without chardev nothing happens. Returns 0, or CHR_ERR_NO_MEMORY, CHR_ERR_INVALID (more than
+ * INT32_MAX/4), CHR_ERR_NOT_SUPPORTED (`in` where descriptors have come along, see above), CHR_ERR_BUSY (from a log hook
+ * that they have called); then all is as it was. Owner thread, any handler. */
+CHARDEV_API int chr_fe_set_buffers(chr_frontend *fe, size_t in, size_t out);
+/* The same in memory of yours, CHR_BUFFERS_MEMORY(in, out) bytes: for machines without malloc. It is in use until
+ * chr_fe_deinit(), the end of the context, or the next call of one of the two. CHR_ERR_BUSY: what is buffered now does
+ * not fit. NULL = from the context's allocator. */
+CHARDEV_API int chr_fe_set_buffers_at(chr_frontend *fe, void *memory, size_t in, size_t out);
+#define CHR_BUFFERS_MEMORY(in, out) ((in) + (out) + 128 * sizeof(void *))
+
+/* Takes what has been read ahead, up to len bytes and up to the next event. Returns how many; CHR_ERR_WOULD_BLOCK: none
+ * now; CHR_ERR_DISCONNECTED: none, and nobody is at the far side, or it says no more (INPUT_END). CHR_ERR_NOT_SUPPORTED
+ * without an input buffer. Never a system call: bytes come in while the loop runs. Any thread, any handler. */
+CHARDEV_API int chr_fe_read(chr_frontend *fe, void *buf, size_t len);
+/* How many bytes chr_fe_read() gives now: a UART's "data ready". 0 without an input buffer. Any thread, any handler. */
+CHARDEV_API int chr_fe_readable(const chr_frontend *fe);
+/* How many bytes chr_fe_write() takes now for sure; 0 = the buffer is full, and the peer slow: chr_fe_add_watch() tells
+ * when there is room. CHR_ERR_NOT_SUPPORTED without an output buffer, CHR_ERR_DISCONNECTED without chardev. A UART's
+ * "transmitter empty" is `!= 0`: bytes for nobody are taken, and dropped. Any thread, any handler. */
+CHARDEV_API int chr_fe_writable(const chr_frontend *fe);
+/* Sends what is gathered, and what obuf= or a layer (telnet, websocket, TLS) of this chardev holds. Waits at most
+ * timeout_ms milliseconds of real time (-1 = without limit). Returns 0 when all is out; the error that met what was
+ * gathered since the last flush, once; CHR_ERR_TIMEOUT, CHR_ERR_WOULD_BLOCK (there is nothing to wait on); inside a
+ * handler CHR_ERR_IN_HANDLER when something is left. Any thread, any handler. */
+CHARDEV_API int chr_fe_flush(chr_frontend *fe, int timeout_ms);
 
 /* Commands to the device at the far side. CHR_ERR_NOT_SUPPORTED where it has no such thing. */
 enum {
@@ -824,8 +894,10 @@ struct chr_dev {
     chr_dev           *next_starved, **starved; /* its frontend had no room when last asked: it is asked again each
                                                    step */
     uint64_t           bytes_in, bytes_out, bytes_dropped;
-    int                extras;       /* writes take the long way: there is a log, an outbox or a recorder, or output
-                                        ends */
+    int                extras;       /* writes take the long way: there is a log, an outbox, a recorder or a buffered
+                                        frontend, or output ends */
+    struct chr__buffers *buffers;    /* of its frontends; a list */
+    int                with_fds;     /* descriptors have come along with its input: that is not read ahead any more */
     struct chr__log   *log;
     struct chr__outbox *outbox;      /* history= and obuf= */
     struct chr__given *given;        /* descriptors in the options, while they are the giver's still: `close` leaves
@@ -4253,6 +4325,13 @@ typedef struct chr__left_out {
 } chr__left_out;
 
 /* Chardevs in line, linked through next_starved. */
+typedef struct chr__prepare {
+    void               (*run)(void *opaque);
+    void                *opaque;
+    int                  is_urgent;
+    struct chr__prepare *next, *prev;
+} chr__prepare;
+
 typedef struct chr__dev_queue {
     chr_dev *first, **last;
 } chr__dev_queue;
@@ -4282,6 +4361,11 @@ struct chr_context {
     int          outside;      /* those of them that no call of a frontend's has led to */
     int          untidy;       /* something was removed meanwhile, or a foreign loop wants to know the time-out */
     int          sleeping;     /* in poll, ours or a foreign loop's: whoever changes something then must wake it */
+    chr__prepare prepares;     /* a ring: what runs before the loop waits. Buffered frontends send and deliver then, */
+    chr__prepare lazy;         /* and those that can't deliver ask again */
+    chr__prepare last_prepare; /* where one run of them ends */
+    int          prepare_count; /* in both */
+    int          prepare_ran;  /* handlers that they have called */
     int          ready_again;  /* with hooks: polls[].revents says what is ready still after its callback */
     int64_t      ask_at;       /* when all starved ones are asked, in real time */
     int          closing;      /* chr_context_free() is under way */
@@ -5434,6 +5518,78 @@ static void chr__ask_later(chr_context *ctx)
     ctx->ask_at = chr__real_now(ctx) + CHR__ASK_AGAIN_MS * 1000000;
 }
 
+/* -- prepares: callbacks before the loop waits, once for each start. A lazy one makes no time-out shorter: it comes in one
+ * of the next steps. -- */
+
+static int chr__prepares_are_none(const chr__prepare *ring) { return ring->next == ring; }
+
+static int chr__has_starved(const chr_context *ctx)
+{
+    return ctx->starved.first || !chr__prepares_are_none(&ctx->lazy);
+}
+
+static void chr__prepare_stop(chr_context *ctx, chr__prepare *prepare)
+{
+    if (!prepare->next)
+        return;
+    ctx->prepare_count--;
+    prepare->next->prev = prepare->prev;
+    prepare->prev->next = prepare->next;
+    prepare->next = prepare->prev = NULL;
+    prepare->is_urgent = 0;
+}
+
+static void chr__prepare_link(chr_context *ctx, chr__prepare *ring, chr__prepare *prepare)
+{
+    ctx->prepare_count++;
+    prepare->next = ring;
+    prepare->prev = ring->prev;
+    prepare->prev->next = prepare;
+    ring->prev = prepare;
+}
+
+static void chr__prepare_lazily(chr_context *ctx, chr__prepare *prepare, void (*run)(void *), void *opaque)
+{
+    if (prepare->next)
+        return;
+    if (!chr__has_starved(ctx) && chr__has_hooks(ctx))
+        chr__ask_later(ctx);
+    prepare->run = run;
+    prepare->opaque = opaque;
+    chr__prepare_link(ctx, &ctx->lazy, prepare);
+}
+
+/* The lock is held, by any thread. */
+static void chr__prepare_start(chr_context *ctx, chr__prepare *prepare, void (*run)(void *), void *opaque)
+{
+    int is_first = chr__prepares_are_none(&ctx->prepares);
+
+    if (prepare->is_urgent)
+        return;
+    chr__prepare_stop(ctx, prepare);
+    prepare->run = run;
+    prepare->opaque = opaque;
+    prepare->is_urgent = 1;
+    chr__prepare_link(ctx, &ctx->prepares, prepare);
+    if (is_first)
+        chr__loop_poke(ctx);
+}
+
+/* Those at the head, up to `most` or (-1) all that are there now. */
+static void chr__prepares_run(chr_context *ctx, chr__prepare *ring, int most)
+{
+    chr__prepare *prepare;
+
+    if (ctx->last_prepare.next)
+        return;
+    chr__prepare_link(ctx, ring, &ctx->last_prepare);
+    for (; (prepare = ring->next) != &ctx->last_prepare && most != 0; most--) {
+        chr__prepare_stop(ctx, prepare);
+        prepare->run(prepare->opaque);
+    }
+    chr__prepare_stop(ctx, &ctx->last_prepare);
+}
+
 /* A backend found no room: it asks again in the next steps, until there is. A loop with hooks has no steps: there it is
  * after a while. */
 CHR__PRIVATE void chr__starve(chr_dev *dev)
@@ -5478,26 +5634,40 @@ static void chr__ask(chr__dev_queue *queue, int most)
     }
 }
 
-/* A frontend that forgets accept_input is late, not deaf: a few of them are asked in each step in turn, and all after a
- * while. A loop with hooks has no steps, and only that. */
-CHR__COLD void chr__ask_starved(chr_context *ctx)
+/* How many of those that starve are asked now. A frontend that forgets accept_input is late, not deaf: a few of them are
+ * asked in each step in turn, and all after a while. A loop with hooks has no steps, and only that. */
+static int chr__ask_how_many(chr_context *ctx)
 {
-    int rounds = CHR__ASK_ROUNDS, most = chr__has_hooks(ctx) ? 0 : CHR__ASK_MOST;
+    if (!chr__has_starved(ctx) || ctx->ask_at > chr__real_now(ctx))
+        return chr__has_hooks(ctx) ? 0 : CHR__ASK_MOST;
+    chr__ask_later(ctx);
+    return -1;
+}
+
+/* Before each wait: gathered output goes, what is read ahead is delivered, and who has new room is asked. Returns how many
+ * handlers were called in that. */
+CHR__COLD int chr__before_wait(chr_context *ctx)
+{
+    int rounds = CHR__ASK_ROUNDS, most = chr__ask_how_many(ctx);
 
     chr__enter(ctx);
-    if (ctx->starved.first && ctx->ask_at <= chr__real_now(ctx)) {
-        chr__ask_later(ctx);
-        most = -1;
-    }
+    ctx->prepare_ran = 0;
+    if (!chr__prepares_are_none(&ctx->lazy))
+        chr__prepares_run(ctx, &ctx->lazy, most);
     chr__ask(&ctx->starved, most);
-    for (; ctx->urgent.first && rounds > 0; rounds--)
+    do {
+        if (!chr__prepares_are_none(&ctx->prepares))
+            chr__prepares_run(ctx, &ctx->prepares, -1);
         chr__ask(&ctx->urgent, -1);
+    } while ((ctx->urgent.first || !chr__prepares_are_none(&ctx->prepares)) && --rounds > 0);
     chr__leave(ctx);
+    return ctx->prepare_ran;
 }
 
 static int chr__must_ask(chr_context *ctx)
 {
-    return ctx->urgent.first || (ctx->starved.first && chr__has_hooks(ctx) && ctx->ask_at <= chr__real_now(ctx));
+    return ctx->urgent.first || !chr__prepares_are_none(&ctx->prepares) ||
+           (chr__has_starved(ctx) && chr__has_hooks(ctx) && ctx->ask_at <= chr__real_now(ctx));
 }
 
 /* Slot i goes half-way to the front: there the busy ones gather, and those that sleep cost nothing to pass by. */
@@ -5550,13 +5720,14 @@ static int chr__loop_timeout(chr_context *ctx)
 {
     int timeout = -1;
 
-    if (ctx->idles.next != &ctx->idles || ctx->urgent.first || ctx->ready_again || CHR__LOAD(ctx->stopped))
+    if (ctx->idles.next != &ctx->idles || ctx->urgent.first || !chr__prepares_are_none(&ctx->prepares) ||
+        ctx->ready_again || CHR__LOAD(ctx->stopped))
         return 0;
     if (ctx->timers)
         timeout = chr__milliseconds(ctx->timers->deadline - chr_loop_now(ctx));
     if (ctx->real_timers)
         timeout = chr__sooner(timeout, chr__milliseconds(ctx->real_timers->deadline - chr__real_now(ctx)));
-    if (ctx->starved.first && chr__has_hooks(ctx))
+    if (chr__has_starved(ctx) && chr__has_hooks(ctx))
         timeout = chr__sooner(timeout, chr__milliseconds(ctx->ask_at - chr__real_now(ctx)));
     return timeout;
 }
@@ -5588,13 +5759,10 @@ CHR__HOT static int chr__loop_sleep(chr_context *ctx, int timeout_ms)
     return ready;
 }
 
-CHR__HOT_INLINE int chr__loop_step(chr_context *ctx, int timeout_ms)
+CHR__HOT_INLINE int chr__loop_turn(chr_context *ctx, int timeout_ms)
 {
-    int ran;
+    int ran = chr__loop_sleep(ctx, timeout_ms);
 
-    if (ctx->urgent.first || ctx->starved.first)
-        chr__ask_starved(ctx);
-    ran = chr__loop_sleep(ctx, timeout_ms);
     ctx->turn++;
     ctx->depth++;
     if (ran > 0)
@@ -5604,6 +5772,21 @@ CHR__HOT_INLINE int chr__loop_step(chr_context *ctx, int timeout_ms)
     if (--ctx->depth == 0 && ctx->untidy)
         chr__tidy(ctx);
     return ran;
+}
+
+/* What a handler was told before the wait may be what the caller waits for. */
+static int chr__loop_step_asked(chr_context *ctx, int timeout_ms)
+{
+    int early = chr__before_wait(ctx), is_late = early > 0 || !chr__prepares_are_none(&ctx->prepares);
+    int ran = chr__loop_turn(ctx, is_late ? 0 : timeout_ms);
+
+    return ran < 0 ? ran : ran + early;
+}
+
+CHR__HOT_INLINE int chr__loop_step(chr_context *ctx, int timeout_ms)
+{
+    return ctx->urgent.first || ctx->starved.first || ctx->prepare_count ? chr__loop_step_asked(ctx, timeout_ms) :
+                                                                           chr__loop_turn(ctx, timeout_ms);
 }
 
 /* A stop is told once. */
@@ -5767,14 +5950,14 @@ static int chr__watches_list(const chr_context *ctx, chr_poll *polls, int capaci
 
 CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity, int *timeout_ms)
 {
-    int count;
+    int count, early = 0;
 
     CHR__LOCK(ctx);
     CHR__OWN(ctx);
-    if (ctx->urgent.first || ctx->starved.first)
-        chr__ask_starved(ctx);
+    if (ctx->urgent.first || ctx->starved.first || ctx->prepare_count)
+        early = chr__before_wait(ctx);
     count = chr__watches_list(ctx, polls, capacity);
-    *timeout_ms = chr__loop_timeout(ctx);
+    *timeout_ms = early ? 0 : chr__loop_timeout(ctx);
     ctx->sleeping = 1; /* as it may be from here on */
     CHR__UNLOCK(ctx);
     return count;
@@ -5843,9 +6026,9 @@ static int chr__loop_dispatch(chr_context *ctx, const chr_poll *polls, int count
     ctx->turn++;
     chr__enter(ctx);
     if (chr__must_ask(ctx))
-        chr__ask_starved(ctx);
+        ran = chr__before_wait(ctx);
     if (ctx->ready_again)
-        ran = chr__watches_run_again(ctx);
+        ran += chr__watches_run_again(ctx);
     for (i = 0; i < count; i++)
         if (polls[i].events && chr__is_watched(ctx, &polls[i])) {
             chr_watch_ready(polls[i].watch, polls[i].events);
@@ -6803,7 +6986,7 @@ static uint32_t chr__crc32(uint32_t crc, const void *buf, size_t len)
 
 static void chr__set_extras(chr_dev *dev)
 {
-    dev->extras = dev->log || dev->outbox || dev->ending || chr__is_recorded(dev);
+    dev->extras = dev->log || dev->outbox || dev->ending || dev->buffers || chr__is_recorded(dev);
 }
 
 static void chr__record_close(chr_context *ctx)
@@ -7104,6 +7287,32 @@ static int chr__outbox_open(chr_dev *dev, chr_error *err)
     return 0;
 }
 
+/* There is room in the queue for so much. */
+CHR__COLD int chr__outbox_reserve(chr_dev *dev, size_t len)
+{
+    chr__ring            larger;
+    const unsigned char *piece;
+    size_t               n;
+
+    if (!dev->outbox)
+        dev->outbox = (chr__outbox *)chr__allocate(dev->ctx, sizeof *dev->outbox);
+    if (!dev->outbox)
+        return CHR_ERR_NO_MEMORY;
+    chr__set_extras(dev);
+    if (len <= dev->outbox->queue.size - dev->outbox->queue.count)
+        return 0;
+    memset(&larger, 0, sizeof larger);
+    if (chr__ring_init(dev->ctx, &larger, dev->outbox->queue.count + len) < 0)
+        return CHR_ERR_NO_MEMORY;
+    for (; dev->outbox->queue.count > 0; chr__ring_take(&dev->outbox->queue, n)) {
+        piece = chr__ring_piece(&dev->outbox->queue, 0, &n);
+        chr__ring_put(&larger, piece, n);
+    }
+    chr__free(dev->ctx, dev->outbox->queue.bytes);
+    dev->outbox->queue = larger;
+    return 0;
+}
+
 static int chr__outbox_waits(const chr_dev *dev)
 {
     return dev->outbox && (dev->outbox->unsent > 0 || dev->outbox->queue.count > 0);
@@ -7336,11 +7545,86 @@ static void chr__hold_end(chr_context *ctx, chr__hold *hold)
     ctx->holds = hold->outer;
 }
 
+/* -- >>buffers (their state; what they do stands below the log file) -- */
+
+enum { CHR__MARKS = 32, CHR__MARKS_HIGH = 16 }; /* the latter: from here on no more bytes come between them */
+
+/* An event among the bytes of the input buffer. */
+typedef struct chr__mark {
+    unsigned at; /* so many bytes after the first that was ever in the buffer */
+    int      event;
+} chr__mark;
+
+/* In front of the handlers of a buffered frontend stand those of its buffers (chr__buffered_...), and these are its own. */
+typedef struct chr__buffers {
+    chr_frontend        *fe;
+    struct chr__buffers *next;     /* of the same chardev */
+    int                  is_given; /* its memory is the caller's */
+    chr_handlers         handlers;
+    void                *opaque;
+    int                  told_open;
+    chr__prepare         prepare;  /* before the loop waits: sends, delivers */
+
+    chr__ring            in;       /* at least as large as in_limit; larger while it holds more than that */
+    size_t               in_limit;
+    int                  in_full;  /* it was: it takes nothing until half of it is free, so that reads stay large */
+    unsigned             taken;    /* bytes that have left it; wraps */
+    chr__mark            marks[CHR__MARKS];
+    int                  mark_count;
+    int                  is_open, input_over; /* the far side, as of the bytes that have been taken */
+    int                  is_told;       /* READABLE, for what is in it now */
+    int                  is_off;        /* the handlers were taken away */
+    int                  is_delivering;
+    unsigned             epoch;         /* counts changes of handlers: older answers of can_read are void */
+
+    chr__ring            out;
+    size_t               out_limit;
+    int                  is_blocked;    /* the backend takes no more before it says so */
+    int                  is_sending, is_dropped; /* dropped: freed as soon as the send that is under way is over */
+    int                  failure;       /* of the last send: writes go straight to the backend until that takes something */
+    int                  lost;          /* the same, for the next flush to tell */
+    void               (*writable)(void *opaque);
+    void                *writable_opaque;
+} chr__buffers;
+
+typedef char chr__buffers_fit[sizeof(chr__buffers) + 16 <= CHR_BUFFERS_MEMORY(0, 0) ? 1 : -1];
+
+static chr__buffers **chr__buffers_link(const chr__buffers *buffers)
+{
+    chr__buffers **link = &buffers->fe->dev->buffers;
+
+    while (*link != buffers)
+        link = &(*link)->next;
+    return link;
+}
+
+static void chr__buffers_free(chr_context *ctx, chr__buffers *buffers)
+{
+    if (!buffers->is_given)
+        chr__free(ctx, buffers);
+}
+
+static void chr__buffers_drop(chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+    chr_context  *ctx = fe->ctx;
+
+    fe->buffers = NULL;
+    *chr__buffers_link(buffers) = buffers->next;
+    chr__set_extras(fe->dev);
+    chr__prepare_stop(ctx, &buffers->prepare);
+    buffers->is_dropped = 1;
+    if (!buffers->is_sending)
+        chr__buffers_free(ctx, buffers);
+}
+
 /* Its context stays known, for other threads that are about to call: they find no chardev. */
 CHR__PRIVATE void chr__fe_let_go(chr_frontend *fe)
 {
     chr__hold *hold;
 
+    if (fe->buffers)
+        chr__buffers_drop(fe);
     for (hold = fe->ctx->holds; hold; hold = hold->outer)
         if (hold->fe == fe)
             hold->fe = NULL;
@@ -8044,6 +8328,609 @@ CHR__PRIVATE void chr__close_own(const chr_dev *dev, int fd)
         chr__os_close(fd);
 }
 
+/* -- output -- */
+
+/* Output that was taken and has not left: without what frontends have gathered. */
+static uint64_t chr__queued(const chr_dev *dev)
+{
+    uint64_t count = dev->outbox ? dev->outbox->unsent + dev->outbox->queue.count : 0;
+
+    return count + (dev->kind->peer && dev->kind->peer->queued ? dev->kind->peer->queued(dev) : 0);
+}
+
+/* Output waits. */
+CHR__COLD void chr__note_stall(chr_dev *dev)
+{
+    uint64_t left = dev->bytes_out - chr__queued(dev);
+
+    if (dev->stalled && dev->stalled_left == left)
+        return;
+    dev->stalled = chr__real_now(dev->ctx);
+    dev->stalled_left = left;
+}
+
+static void chr__count_out(chr_dev *dev, int n, size_t len)
+{
+    if (n > 0)
+        dev->bytes_out += (uint64_t)n;
+    else if (n == CHR_ERR_DISCONNECTED)
+        dev->bytes_dropped += len;
+    else if (n == CHR_ERR_WOULD_BLOCK)
+        chr__note_stall(dev);
+}
+
+CHR__HOT static int chr__write(chr_dev *dev, const void *buf, size_t len)
+{
+    int n;
+
+    chr__quiet(dev->ctx);
+    n = dev->io->write(dev, buf, chr__min(len, INT32_MAX));
+    chr__loud(dev->ctx);
+    chr__count_out(dev, n, len);
+    return n;
+}
+
+/* With a log, an outbox, a recorder, an end that waits, or any of them. */
+CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
+{
+    int n;
+
+    if (dev->ending) {
+        n = CHR_ERR_DISCONNECTED;
+        chr__count_out(dev, n, len);
+    } else if (!dev->outbox) {
+        n = chr__write(dev, buf, len);
+    } else {
+        chr__quiet(dev->ctx);
+        n = chr__outbox_write(dev, buf, chr__min(len, INT32_MAX));
+        chr__loud(dev->ctx);
+        chr__count_out(dev, n, len);
+    }
+    if (dev->log && (n > 0 || n == CHR_ERR_DISCONNECTED)) /* by its own policy: also what nobody was there to take */
+        chr__log_record(dev, buf, n > 0 ? (size_t)n : len);
+    return n;
+}
+
+CHR__COLD int chr__write_recorded(chr_dev *dev, const void *buf, size_t len)
+{
+    int n = chr__write_extras(dev, buf, len);
+
+    if (chr__is_recorded(dev))
+        chr__record_transfer(dev, CHR__RECORD_WRITE, n, buf, len);
+    return n;
+}
+
+/* -- >>buffers   what stands between a frontend's calls and its chardev, when chr_fe_set_buffers() has been called. They
+ * know nothing of kinds: for the chardev they are the frontend, whose handlers they have replaced by their own. -- */
+
+static size_t chr__in_readable(const chr__buffers *buffers)
+{
+    return buffers->mark_count > 0 ? buffers->marks[0].at - buffers->taken : buffers->in.count;
+}
+
+static void chr__tend(void *opaque);
+
+static void chr__tend_soon(chr__buffers *buffers)
+{
+    chr__prepare_start(buffers->fe->ctx, &buffers->prepare, chr__tend, buffers->fe);
+}
+
+/* -- output -- */
+
+/* One piece. What meets an error is lost, as it would be without buffers. Returns 1 = there may be more to send. */
+static int chr__send_piece(chr_frontend *fe)
+{
+    chr__buffers        *buffers = fe->buffers;
+    chr_dev             *dev = fe->dev;
+    size_t               len;
+    const unsigned char *piece = chr__ring_piece(&buffers->out, 0, &len);
+    int                  n = chr__write_recorded(dev, piece, len);
+
+    if (n == 0 || n == CHR_ERR_WOULD_BLOCK) {
+        buffers->is_blocked = 1;
+        return 0;
+    }
+    if (n < 0)
+        buffers->failure = buffers->lost = n;
+    if (n < 0 && n != CHR_ERR_DISCONNECTED) /* that one was counted */
+        dev->bytes_dropped += len;
+    chr__ring_take(&buffers->out, n > 0 ? (size_t)n : len);
+    return !buffers->is_dropped && fe->dev == dev;
+}
+
+static void chr__buffered_writable(void *opaque);
+
+/* As much as the backend takes. A hook that logs may do anything meanwhile, but not change these buffers. */
+CHR__HOT static void chr__send(chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+    chr_context  *ctx = fe->ctx;
+
+    if (buffers->is_sending || buffers->out.count == 0)
+        return;
+    buffers->is_sending = 1;
+    buffers->is_blocked = 0;
+    while (buffers->out.count > 0 && chr__send_piece(fe))
+        ;
+    buffers->is_sending = 0;
+    if (buffers->is_dropped) {
+        chr__buffers_free(ctx, buffers);
+        return;
+    }
+    if (buffers->out.count == 0)
+        buffers->out.start = 0;
+    if (buffers->is_blocked) {
+        fe->writable = chr__buffered_writable;
+        fe->writable_opaque = fe;
+        chr__update(fe->dev);
+    }
+}
+
+/* What others have gathered for the same chardev goes before what this one is about to write. */
+CHR__COLD void chr__send_others(chr_dev *dev, const chr_frontend *fe)
+{
+    chr__buffers *buffers = dev->buffers;
+
+    while (buffers) {
+        if (buffers->fe == fe || buffers->is_sending || buffers->is_blocked || buffers->out.count == 0) {
+            buffers = buffers->next;
+            continue;
+        }
+        chr__send(buffers->fe);
+        buffers = dev->buffers; /* the log hook may have changed the list */
+    }
+}
+
+/* Past the buffer, which is empty. */
+static int chr__write_past(chr_frontend *fe, const char *buf, size_t len)
+{
+    chr__buffers *buffers = fe->buffers;
+    int           n = chr__write_recorded(fe->dev, buf, len);
+
+    if (fe->buffers == buffers && n >= 0)
+        buffers->failure = 0;
+    return n;
+}
+
+static size_t chr__out_room(const chr__buffers *buffers)
+{
+    return buffers->out_limit > buffers->out.count ? buffers->out_limit - buffers->out.count : 0;
+}
+
+/* It does not fit. A large one that finds the buffer empty goes past it. */
+static int chr__gather_much(chr_frontend *fe, const char *buf, size_t len)
+{
+    chr__buffers *buffers = fe->buffers;
+    int           n = 0;
+
+    if (!buffers->is_blocked)
+        chr__send(fe);
+    if (fe->buffers != buffers)
+        return CHR_ERR_DISCONNECTED;
+    if (buffers->out.count == 0 && (buffers->failure || len >= buffers->out_limit) && !buffers->is_sending) {
+        n = chr__write_past(fe, buf, len);
+        if (n != CHR_ERR_WOULD_BLOCK || fe->buffers != buffers)
+            return n;
+        n = 0;
+    }
+    len = chr__min(len, chr__out_room(buffers));
+    if (len == 0)
+        return CHR_ERR_WOULD_BLOCK;
+    chr__ring_put(&buffers->out, buf, len);
+    chr__tend_soon(buffers);
+    return (int)len;
+}
+
+/* A write of a buffered frontend. */
+CHR__HOT static int chr__gather(chr_frontend *fe, const char *buf, size_t len)
+{
+    chr__buffers *buffers = fe->buffers;
+
+    if (len > chr__out_room(buffers) || buffers->failure)
+        return chr__gather_much(fe, buf, len);
+    chr__ring_put(&buffers->out, buf, len);
+    if (!buffers->prepare.is_urgent)
+        chr__tend_soon(buffers);
+    return (int)len;
+}
+
+/* Whoever waits to write learns that there is room. */
+static void chr__tell_room(chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+    void        (*writable)(void *) = buffers->writable;
+
+    if (!writable || (buffers->out.count > 0 && chr__out_room(buffers) == 0))
+        return;
+    buffers->writable = NULL;
+    if (buffers->out_limit == 0) { /* the backend says it */
+        fe->writable = writable;
+        fe->writable_opaque = buffers->writable_opaque;
+        chr__update(fe->dev);
+        return;
+    }
+    fe->ctx->prepare_ran++;
+    writable(buffers->writable_opaque);
+}
+
+/* What a frontend leaves behind waits with what is in obuf=, for which that grows. */
+CHR__COLD void chr__send_rest(chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+
+    chr__send(fe);
+    if (fe->buffers != buffers || buffers->out.count == 0)
+        return;
+    if (chr__outbox_reserve(fe->dev, buffers->out.count) == 0)
+        chr__send(fe);
+    if (fe->buffers != buffers)
+        return;
+    fe->dev->bytes_dropped += buffers->out.count; /* out of memory */
+    buffers->out.start = buffers->out.count = 0;
+}
+
+/* All of them, before the chardev goes. */
+static void chr__send_all_rest(chr_dev *dev)
+{
+    chr__buffers *buffers = dev->buffers;
+
+    while (buffers) {
+        if (buffers->is_sending || buffers->out.count == 0) {
+            buffers = buffers->next;
+            continue;
+        }
+        chr__send_rest(buffers->fe);
+        buffers = dev->buffers; /* the log hook may have changed the list */
+    }
+}
+
+/* -- input -- */
+
+/* Bytes leave the buffer. Whoever has made room says so: from any thread. */
+static void chr__in_take(chr__buffers *buffers, size_t len)
+{
+    chr__ring_take(&buffers->in, len);
+    buffers->taken += (unsigned)len;
+    if (buffers->in.count == 0)
+        buffers->in.start = 0;
+    if (chr__in_readable(buffers) == 0)
+        buffers->is_told = 0;
+    if (buffers->in_full && buffers->in.count <= buffers->in_limit / 2) {
+        buffers->in_full = 0;
+        chr__update(buffers->fe->dev);
+    }
+}
+
+/* The same, when a call of the frontend's takes them: events that come next are told from the loop. */
+static void chr__in_take_by_call(chr__buffers *buffers, void *buf, size_t len)
+{
+    char                *to = (char *)buf;
+    const unsigned char *piece;
+    size_t               n;
+
+    for (; len > 0; to += n, len -= n) {
+        piece = chr__ring_piece(&buffers->in, 0, &n);
+        n = chr__min(n, len);
+        memcpy(to, piece, n);
+        chr__in_take(buffers, n);
+    }
+    if (buffers->mark_count > 0 && chr__in_readable(buffers) == 0)
+        chr__tend_soon(buffers);
+}
+
+/* At the end of the input. When there are many, equal ones behind the last byte become one. */
+static void chr__mark_put(chr__buffers *buffers, int event)
+{
+    unsigned at = buffers->taken + (unsigned)buffers->in.count;
+    int      i, from = buffers->mark_count >= CHR__MARKS_HIGH ? 0 : buffers->mark_count;
+
+    for (i = from; i < buffers->mark_count; i++)
+        if (buffers->marks[i].at == at && buffers->marks[i].event == event) {
+            memmove(&buffers->marks[i], &buffers->marks[i + 1],
+                    (size_t)(buffers->mark_count - i - 1) * sizeof buffers->marks[0]);
+            buffers->mark_count--;
+        }
+    if (buffers->mark_count == CHR__MARKS)
+        buffers->mark_count--;
+    buffers->marks[buffers->mark_count].at = at;
+    buffers->marks[buffers->mark_count++].event = event;
+}
+
+static int chr__mark_take(chr__buffers *buffers)
+{
+    int event = buffers->marks[0].event;
+
+    memmove(&buffers->marks[0], &buffers->marks[1], (size_t)--buffers->mark_count * sizeof buffers->marks[0]);
+    return event;
+}
+
+/* How many events stand before the next byte. CHR_ERR_DISCONNECTED: one of them ends the input. */
+static int chr__marks_here(const chr__buffers *buffers)
+{
+    int i;
+
+    for (i = 0; i < buffers->mark_count && buffers->marks[i].at == buffers->taken; i++)
+        if (buffers->marks[i].event == CHR_EVENT_CLOSED || buffers->marks[i].event == CHR_EVENT_INPUT_END)
+            return CHR_ERR_DISCONNECTED;
+    return i;
+}
+
+/* To the frontend's own handler, in the order of the bytes. */
+static void chr__tell_mark(chr__buffers *buffers, int event)
+{
+    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
+        buffers->is_open = event == CHR_EVENT_OPENED;
+        buffers->input_over = 0;
+        if (!buffers->handlers.event || buffers->told_open == buffers->is_open)
+            return;
+        buffers->told_open = buffers->is_open;
+    } else if (event == CHR_EVENT_INPUT_END) {
+        buffers->input_over = 1;
+    }
+    if (!buffers->handlers.event)
+        return;
+    buffers->fe->ctx->prepare_ran++;
+    buffers->handlers.event(buffers->opaque, event);
+}
+
+enum { CHR__DELIVERED = 512 };
+
+/* To a read handler, as far as it has room. The bytes are copied out first: it may come back here. */
+static int chr__deliver_bytes(chr_frontend *fe, const chr__hold *hold)
+{
+    chr__buffers *buffers = fe->buffers;
+    unsigned      epoch = buffers->epoch;
+    unsigned char bytes[CHR__DELIVERED];
+    size_t        len;
+    int           room = buffers->handlers.can_read ? buffers->handlers.can_read(buffers->opaque) : CHR__DELIVERED;
+
+    if (!hold->fe || !fe->buffers)
+        return 0;
+    buffers = fe->buffers;
+    len = chr__min(chr__in_readable(buffers), sizeof bytes);
+    if (buffers->epoch != epoch || room <= 0) {
+        if (buffers->epoch != epoch)
+            chr__tend_soon(buffers);
+        else
+            chr__prepare_lazily(fe->ctx, &buffers->prepare, chr__tend, fe);
+        return 0;
+    }
+    len = chr__min(len, (size_t)room);
+    chr__in_take_by_call(buffers, bytes, len);
+    fe->ctx->prepare_ran++;
+    if (len > 0)
+        buffers->handlers.read(buffers->opaque, bytes, len);
+    return 1;
+}
+
+/* The next event, bytes, or the news that there are some. Returns 0 when nothing can be told now. */
+static int chr__deliver_next(chr_frontend *fe, const chr__hold *hold)
+{
+    chr__buffers *buffers = fe->buffers;
+
+    if (buffers->mark_count > 0 && chr__in_readable(buffers) == 0) {
+        if (buffers->mark_count == CHR__MARKS_HIGH)
+            chr__update(fe->dev);
+        chr__tell_mark(buffers, chr__mark_take(buffers));
+        return 1;
+    }
+    if (chr__in_readable(buffers) == 0 || buffers->is_off)
+        return 0;
+    if (buffers->handlers.read)
+        return chr__deliver_bytes(fe, hold);
+    if (buffers->is_told)
+        return 0;
+    buffers->is_told = 1;
+    chr__tell_mark(buffers, CHR_EVENT_READABLE);
+    return 1;
+}
+
+/* All that can be told now. Handlers may do anything; what they add is told by the call that is under way. */
+CHR__HOT static void chr__deliver(chr_frontend *fe)
+{
+    chr_context *ctx = fe->ctx;
+    chr__hold    hold;
+
+    if (fe->buffers->is_delivering)
+        return;
+    chr__enter(ctx);
+    chr__hold_begin(ctx, &hold, fe);
+    fe->buffers->is_delivering = 1;
+    while (hold.fe && fe->buffers && chr__deliver_next(fe, &hold))
+        ;
+    if (hold.fe && fe->buffers)
+        fe->buffers->is_delivering = 0;
+    chr__hold_end(ctx, &hold);
+    chr__return(ctx);
+}
+
+/* At the end of the context all is told, though nobody takes the bytes before it. */
+CHR__COLD void chr__deliver_last(chr_frontend *fe)
+{
+    chr_context *ctx = fe->ctx;
+    chr__hold    hold;
+
+    chr__enter(ctx);
+    chr__hold_begin(ctx, &hold, fe);
+    while (hold.fe && fe->buffers && fe->buffers->mark_count > 0)
+        chr__tell_mark(fe->buffers, chr__mark_take(fe->buffers));
+    chr__hold_end(ctx, &hold);
+    chr__return(ctx);
+}
+
+/* Before the loop sleeps, and when the backend takes output again. */
+CHR__HOT static void chr__tend(void *opaque)
+{
+    chr_frontend *fe = (chr_frontend *)opaque;
+    chr_context  *ctx = fe->ctx;
+    chr__hold     hold;
+
+    chr__hold_begin(ctx, &hold, fe);
+    if (!fe->buffers->is_blocked)
+        chr__send(fe);
+    if (hold.fe && fe->buffers)
+        chr__deliver(fe);
+    if (hold.fe && fe->buffers)
+        chr__tell_room(fe);
+    chr__hold_end(ctx, &hold);
+}
+
+/* -- the handlers that stand before the frontend's own -- */
+
+static void chr__buffered_writable(void *opaque)
+{
+    chr_frontend *fe = (chr_frontend *)opaque;
+
+    if (!fe->buffers)
+        return;
+    fe->buffers->is_blocked = 0;
+    chr__tend(fe);
+}
+
+/* Without an input buffer, and where descriptors come along: as much as the frontend itself takes. */
+static int chr__unbuffered_room(const chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+    unsigned      epoch = buffers->epoch;
+    int           room = CHR__BUFFER_SIZE;
+
+    buffers->in_full = buffers->in.count > 0;
+    if (buffers->in_full || buffers->mark_count > 0 || (!buffers->in_limit && !buffers->handlers.read))
+        return 0;
+    if (buffers->handlers.read && buffers->handlers.can_read)
+        room = buffers->handlers.can_read(buffers->opaque);
+    if (!fe->buffers || fe->buffers->epoch != epoch)
+        return 0;
+    return buffers->in_limit ? (int)chr__min(room > 0 ? (size_t)room : 0, buffers->in_limit) : room;
+}
+
+CHR__COLD void chr__note_fds(chr_dev *dev)
+{
+    dev->with_fds = 2;
+    chr__log_line(dev->ctx, dev->id, "descriptors come along with the input: it is not read ahead any more");
+}
+
+CHR__HOT static int chr__buffered_can_read(void *opaque)
+{
+    const chr_frontend *fe = (const chr_frontend *)opaque;
+    chr__buffers       *buffers = fe->buffers;
+
+    if (buffers->is_off || buffers->mark_count >= CHR__MARKS_HIGH)
+        return 0;
+    if (fe->dev->with_fds == 1)
+        chr__note_fds(fe->dev);
+    if (!buffers->in_limit || fe->dev->with_fds)
+        return fe->buffers ? chr__unbuffered_room(fe) : 0;
+    if (buffers->in.count >= buffers->in_limit)
+        buffers->in_full = 1;
+    return buffers->in_full ? 0 : (int)(buffers->in_limit - buffers->in.count);
+}
+
+CHR__HOT static void chr__buffered_read(void *opaque, const void *buf, size_t len)
+{
+    chr_frontend *fe = (chr_frontend *)opaque;
+    chr__buffers *buffers = fe->buffers;
+    size_t        room = buffers->in.size - buffers->in.count;
+
+    if (!buffers->in_limit && buffers->in.count == 0 && buffers->handlers.read) {
+        buffers->handlers.read(buffers->opaque, buf, len);
+        return;
+    }
+    if (len > room) { /* a backend that doesn't keep to what it was told */
+        fe->dev->bytes_dropped += len - room;
+        len = room;
+    }
+    chr__ring_put(&buffers->in, buf, len);
+    chr__deliver(fe);
+}
+
+/* A com-port client drops what is on the line: in both buffers. */
+static void chr__buffered_purge(chr__buffers *buffers, int in, int out)
+{
+    chr_dev *dev = buffers->fe->dev;
+    int      i;
+
+    if (out && !buffers->is_sending) {
+        dev->bytes_dropped += buffers->out.count;
+        buffers->out.count = buffers->out.start = 0;
+    }
+    if (!in || buffers->in.count == 0)
+        return;
+    dev->bytes_dropped += buffers->in.count;
+    chr__in_take(buffers, buffers->in.count);
+    for (i = 0; i < buffers->mark_count; i++)
+        buffers->marks[i].at = buffers->taken;
+    chr__tend_soon(buffers);
+}
+
+/* What the far side is told an answer to from inside the handler, or can be asked for at any time, is not a matter of
+ * the bytes. */
+static int chr__is_in_band(int event)
+{
+    switch (event) {
+    case CHR_EVENT_SERIAL: case CHR_EVENT_RESIZED: case CHR_EVENT_MUX_IN: case CHR_EVENT_MUX_OUT:
+    case CHR_EVENT_PURGE_RECEIVE: case CHR_EVENT_PURGE_TRANSMIT:
+        return 0;
+    default:
+        return 1;
+    }
+}
+
+/* Another peer, or none: what was gathered for the last one still goes, where only its input has ended. */
+static void chr__buffered_open(chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+
+    if (!fe->dev->be_open)
+        chr__send(fe);
+    if (fe->buffers != buffers)
+        return;
+    if (fe->dev->be_open)
+        buffers->failure = 0;
+    if (buffers->writable)
+        chr__tend_soon(buffers);
+}
+
+static void chr__buffered_event(void *opaque, int event)
+{
+    chr_frontend *fe = (chr_frontend *)opaque;
+    chr_context  *ctx = fe->ctx;
+    chr__hold     hold;
+
+    if (event == CHR_EVENT_PURGE_RECEIVE || event == CHR_EVENT_PURGE_TRANSMIT)
+        chr__buffered_purge(fe->buffers, event == CHR_EVENT_PURGE_TRANSMIT, event == CHR_EVENT_PURGE_RECEIVE);
+    if (!chr__is_in_band(event)) {
+        chr__tell_mark(fe->buffers, event);
+        return;
+    }
+    chr__hold_begin(ctx, &hold, fe);
+    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED)
+        chr__buffered_open(fe);
+    if (hold.fe && fe->buffers) {
+        chr__mark_put(fe->buffers, event);
+        chr__deliver(fe);
+    }
+    if (hold.fe && fe->buffers && ctx->closing)
+        chr__deliver_last(fe);
+    chr__hold_end(ctx, &hold);
+}
+
+static int chr__buffered_change(void *opaque)
+{
+    chr__buffers *buffers = ((chr_frontend *)opaque)->buffers;
+
+    return buffers->handlers.change(buffers->opaque);
+}
+
+static void chr__buffers_interpose(chr_frontend *fe)
+{
+    fe->handlers.can_read = chr__buffered_can_read;
+    fe->handlers.read = chr__buffered_read;
+    fe->handlers.event = chr__buffered_event;
+    fe->handlers.change = fe->buffers->handlers.change ? chr__buffered_change : NULL;
+    fe->opaque = fe;
+}
+
 /* -- making and unmaking one chardev; the registry doesn't know it yet, or any more -- */
 
 /* What the core itself holds of it. */
@@ -8066,6 +8953,8 @@ static void chr__close(chr_dev *dev)
 {
     if (dev->removed)
         return;
+    if (dev->buffers)
+        chr__send_all_rest(dev);
     chr__quiet_outside(dev->ctx);
     if (chr__outbox_waits(dev))
         chr__outbox_drain(dev); /* what still goes without waiting */
@@ -8710,12 +9599,26 @@ static void chr__replace(chr_dev *old, chr_dev *fresh)
     chr__destroy(old);
 }
 
+/* What has come stays readable; what the old one has not taken goes to the new one. */
+static void chr__buffers_move(chr__buffers *buffers, chr_dev *from, chr_dev *to)
+{
+    *chr__buffers_link(buffers) = buffers->next;
+    buffers->next = to->buffers;
+    to->buffers = buffers;
+    buffers->is_blocked = buffers->failure = 0;
+    chr__set_extras(from);
+    chr__set_extras(to);
+    chr__tend_soon(buffers);
+}
+
 /* The old one hears that its frontend has gone before the new one hears that it is there. It stays busy: until it is gone or has its
  * frontend back, it can neither be removed nor changed. */
 static void chr__hand_over(chr_frontend *fe, chr_dev *from, chr_dev *to)
 {
     if (fe->is_open)
         chr__set_open(from, 0);
+    if (fe->buffers)
+        chr__buffers_move(fe->buffers, from, to);
     from->frontend = NULL;
     from->room_epoch++;
     to->room_epoch++;
@@ -8749,6 +9652,9 @@ static int chr__swap(chr_dev *old, chr_dev *fresh, chr_error *err)
 
     if (old->pending & ~CHR__RECORDED) /* it won't come any more after this */
         chr__notify_now(old);
+    fe = old->frontend;
+    if (fe && fe->buffers && !fe->buffers->is_blocked)
+        chr__send(fe);
     fe = old->frontend;
     if (fe && fe->told_open && !fresh->be_open)
         chr_be_tell_event(fe, CHR_EVENT_CLOSED);
@@ -8911,6 +9817,7 @@ CHARDEV_API int chr_fe_init(chr_frontend *fe, chr_dev *dev, chr_error *err)
     memset(&fe->handlers, 0, sizeof fe->handlers);
     fe->opaque = fe->writable_opaque = fe->slot = NULL;
     fe->writable = NULL;
+    fe->buffers = NULL;
     fe->is_open = fe->told_open = 0;
     CHR__STORE(fe->ctx, dev ? dev->ctx : NULL);
     CHR__STORE(fe->dev, NULL);
@@ -8954,6 +9861,20 @@ CHARDEV_API void chr_fe_set_open(chr_frontend *fe, int is_open)
         CHR__UNLOCK(dev->ctx);
 }
 
+/* The buffers go on holding what they hold, and send it. */
+static void chr__buffers_drop_handlers(chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+
+    buffers->epoch++;
+    memset(&buffers->handlers, 0, sizeof buffers->handlers);
+    fe->handlers.change = NULL;
+    buffers->writable = NULL;
+    buffers->told_open = 0;
+    buffers->is_off = 1;
+    chr_fe_set_open(fe, 0);
+}
+
 static void chr__fe_drop_handlers(chr_frontend *fe)
 {
     if (fe->dev)
@@ -8975,6 +9896,12 @@ CHARDEV_API void chr_fe_deinit(chr_frontend *fe)
 
     if (!dev)
         return;
+    if (fe->buffers)
+        chr__send_rest(fe);
+    if (fe->dev != dev) { /* the log hook has done it */
+        CHR__UNLOCK(dev->ctx);
+        return;
+    }
     chr__fe_drop_handlers(fe);
     if (dev->kind->sharing)
         dev->kind->sharing->detach(dev, fe);
@@ -9006,7 +9933,23 @@ CHARDEV_API void chr_fe_take_focus(chr_frontend *fe)
     CHR__UNLOCK(ctx);
 }
 
-/* Taking the focus calls the handlers of who had it: fe may be gone after that. */
+/* This side is there. Taking the focus calls the handlers of who had it: fe may be gone after that. */
+static void chr__fe_come(chr_frontend *fe, chr__hold *hold)
+{
+    chr_dev *dev = fe->dev;
+
+    chr_fe_set_open(fe, 1);
+    chr__update(dev);
+    chr__hold_begin(dev->ctx, hold, fe);
+    chr__fe_take_focus(fe);
+    chr__hold_end(dev->ctx, hold);
+}
+
+static int chr__fe_is_suspended(const chr_dev *dev)
+{
+    return dev->kind->sharing && dev->ctx->open_suspended;
+}
+
 static void chr__fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers, void *opaque)
 {
     chr_dev    *dev = fe->dev;
@@ -9016,13 +9959,45 @@ static void chr__fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers,
     fe->handlers = *handlers;
     fe->opaque = opaque;
     fe->told_open = 0;
-    chr_fe_set_open(fe, 1);
-    chr__update(dev);
-    chr__hold_begin(dev->ctx, &hold, fe);
-    chr__fe_take_focus(fe);
-    chr__hold_end(dev->ctx, &hold);
-    if (hold.fe && !(dev->kind->sharing && dev->ctx->open_suspended))
+    chr__fe_come(fe, &hold);
+    if (hold.fe && !chr__fe_is_suspended(dev))
         chr__tell_state(fe, dev);
+}
+
+/* Of the far side, as of the bytes that have been taken. */
+static void chr__buffers_tell_state(chr_frontend *fe)
+{
+    chr_context *ctx = fe->ctx;
+    int          input_over = fe->buffers->input_over;
+    chr__hold    hold;
+
+    chr__hold_begin(ctx, &hold, fe);
+    if (fe->buffers->is_open)
+        chr__tell_mark(fe->buffers, CHR_EVENT_OPENED);
+    if (hold.fe && fe->buffers && input_over && fe->buffers->told_open)
+        chr__tell_mark(fe->buffers, CHR_EVENT_INPUT_END);
+    chr__hold_end(ctx, &hold);
+}
+
+static void chr__buffers_set_handlers(chr_frontend *fe, const chr_handlers *handlers, void *opaque)
+{
+    chr_dev      *dev = fe->dev;
+    chr__buffers *buffers = fe->buffers;
+    chr__hold     hold;
+
+    buffers->epoch++;
+    buffers->handlers = *handlers;
+    buffers->opaque = opaque;
+    buffers->told_open = buffers->is_told = buffers->is_off = 0;
+    chr__buffers_interpose(fe);
+    if (chr__fe_is_suspended(dev))
+        fe->told_open = buffers->is_open = 0;
+    chr__fe_come(fe, &hold);
+    if (!hold.fe || !fe->buffers)
+        return;
+    chr__tend_soon(fe->buffers);
+    if (!chr__fe_is_suspended(dev))
+        chr__buffers_tell_state(fe);
 }
 
 CHARDEV_API void chr_fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers, void *opaque)
@@ -9035,11 +10010,16 @@ CHARDEV_API void chr_fe_set_handlers(chr_frontend *fe, const chr_handlers *handl
         return;
     }
     chr__enter(ctx);
-    if (chr__has_handlers(handlers)) {
-        chr__fe_set_handlers(fe, handlers, opaque);
-    } else {
-        chr__fe_drop_handlers(fe);
+    if (!chr__has_handlers(handlers)) {
+        if (fe->buffers)
+            chr__buffers_drop_handlers(fe);
+        else
+            chr__fe_drop_handlers(fe);
         chr__update(dev);
+    } else if (fe->buffers) {
+        chr__buffers_set_handlers(fe, handlers, opaque);
+    } else {
+        chr__fe_set_handlers(fe, handlers, opaque);
     }
     chr__leave(ctx);
     CHR__UNLOCK(ctx);
@@ -9051,6 +10031,8 @@ CHARDEV_API void chr_fe_accept_input(chr_frontend *fe)
 
     if (!dev)
         return;
+    if (fe->buffers)
+        chr__tend_soon(fe->buffers);
     chr__update(dev);
     CHR__UNLOCK(dev->ctx);
 }
@@ -9067,6 +10049,12 @@ CHARDEV_API int chr_fe_backend_open(const chr_frontend *fe)
     return is_open;
 }
 
+/* Nothing that has been read ahead waits for the frontend. */
+static int chr__is_all_read(const chr_frontend *fe)
+{
+    return !fe->buffers || (fe->buffers->in.count == 0 && fe->buffers->mark_count == 0);
+}
+
 CHARDEV_API int chr_fe_eof(const chr_frontend *fe)
 {
     chr_dev *dev = chr__fe_lock(fe);
@@ -9074,81 +10062,274 @@ CHARDEV_API int chr_fe_eof(const chr_frontend *fe)
 
     if (!dev)
         return 1;
-    is_over = dev->was_open && (!dev->be_open || dev->input_over) && !chr__comes_back(dev);
+    is_over = chr__is_all_read(fe) && dev->was_open && (!dev->be_open || dev->input_over) && !chr__comes_back(dev);
     CHR__UNLOCK(dev->ctx);
     return is_over;
 }
 
+/* -- >>buffers   the calls that set and use them -- */
+
+static int chr__buffers_are_empty(const chr__buffers *buffers)
+{
+    return buffers->in.count == 0 && buffers->out.count == 0 && buffers->mark_count == 0;
+}
+
+/* The frontend has its handlers back. */
+static void chr__buffers_remove(chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+    chr_dev      *dev = fe->dev;
+
+    dev->room_epoch++;
+    fe->handlers = buffers->handlers;
+    fe->opaque = buffers->opaque;
+    fe->told_open = buffers->told_open;
+    fe->writable = buffers->writable;
+    fe->writable_opaque = buffers->writable_opaque;
+    chr__buffers_drop(fe);
+    if (!chr__has_handlers(&fe->handlers))
+        chr_fe_set_open(fe, 0);
+    chr__update(dev);
+}
+
+static void chr__ring_move(chr__ring *to, chr__ring *from)
+{
+    const unsigned char *piece;
+    size_t               len;
+
+    for (; from->count > 0; chr__ring_take(from, len)) {
+        piece = chr__ring_piece(from, 0, &len);
+        chr__ring_put(to, piece, len);
+    }
+}
+
+/* In one block: the state, the input, the output. `old` may be NULL; what it holds moves over. */
+static chr__buffers *chr__buffers_lay_out(void *block, chr__buffers *old, size_t in, size_t out)
+{
+    chr__buffers *fresh = (chr__buffers *)block;
+
+    if (old)
+        *fresh = *old;
+    else
+        memset(fresh, 0, sizeof *fresh);
+    memset(&fresh->prepare, 0, sizeof fresh->prepare);
+    memset(&fresh->in, 0, sizeof fresh->in);
+    memset(&fresh->out, 0, sizeof fresh->out);
+    fresh->in.bytes = (unsigned char *)block + sizeof *fresh;
+    fresh->out.bytes = fresh->in.bytes + in;
+    fresh->in.size = in;
+    fresh->out.size = out;
+    if (old) {
+        chr__ring_move(&fresh->in, &old->in);
+        chr__ring_move(&fresh->out, &old->out);
+    }
+    return fresh;
+}
+
+/* The first ones: they know what the frontend has been told so far. */
+static void chr__buffers_begin(chr_frontend *fe, chr__buffers *buffers)
+{
+    chr_dev *dev = fe->dev;
+
+    buffers->fe = fe;
+    buffers->handlers = fe->handlers;
+    buffers->opaque = fe->opaque;
+    buffers->told_open = buffers->is_open = fe->told_open;
+    buffers->input_over = fe->told_open && dev->input_over;
+    buffers->writable = fe->writable;
+    buffers->writable_opaque = fe->writable_opaque;
+    fe->writable = NULL;
+    fe->buffers = buffers;
+    buffers->next = dev->buffers;
+    dev->buffers = buffers;
+    chr__set_extras(dev);
+    chr__buffers_interpose(fe);
+    if (!buffers->handlers.event && !chr__fe_is_suspended(dev)) /* no handler is called */
+        chr__tell_state(fe, dev);
+}
+
+/* These take the place of those. */
+static void chr__buffers_take_place(chr_frontend *fe, chr__buffers *old, chr__buffers *fresh)
+{
+    fe->buffers = fresh;
+    *chr__buffers_link(old) = fresh;
+    chr__prepare_stop(fe->ctx, &old->prepare);
+    chr__buffers_free(fe->ctx, old);
+}
+
+static void *chr__buffers_block(chr_context *ctx, void *memory, size_t in, size_t out)
+{
+    return memory ? (char *)memory + (16 - (uintptr_t)memory % 16) % 16 :
+                    chr__allocate(ctx, sizeof(chr__buffers) + in + out);
+}
+
+static int chr__buffers_set(chr_frontend *fe, void *memory, size_t in, size_t out)
+{
+    chr__buffers *old = fe->buffers, *fresh;
+    size_t        in_size = old ? chr__max(in, old->in.count) : in;
+    size_t        out_size = old ? chr__max(out, old->out.count) : out;
+    void         *block;
+
+    if (memory && (in_size > in || out_size > out))
+        return CHR_ERR_BUSY;
+    block = chr__buffers_block(fe->ctx, memory, in_size, out_size);
+    if (!block)
+        return CHR_ERR_NO_MEMORY;
+    fresh = chr__buffers_lay_out(block, old, in_size, out_size);
+    fresh->is_given = memory != NULL;
+    fresh->in_limit = in;
+    fresh->out_limit = out;
+    fresh->in_full = fresh->is_off = 0;
+    if (old)
+        chr__buffers_take_place(fe, old, fresh);
+    else
+        chr__buffers_begin(fe, fresh);
+    return 0;
+}
+
+/* The rest of it: input comes to this frontend from now on, and is asked for anew. */
+static void chr__buffers_start(chr_frontend *fe, size_t in)
+{
+    chr__hold hold;
+
+    fe->dev->room_epoch++;
+    chr__tend_soon(fe->buffers);
+    if (!fe->is_open && in > 0)
+        chr__fe_come(fe, &hold);
+    else
+        chr__update(fe->dev);
+}
+
+static int chr__fe_set_buffers(chr_frontend *fe, void *memory, size_t in, size_t out)
+{
+    chr_dev *dev = fe->dev;
+    int      code;
+
+    if (in > INT32_MAX / 4 || out > INT32_MAX / 4)
+        return CHR_ERR_INVALID;
+    if (in > 0 && dev->with_fds)
+        return CHR_ERR_NOT_SUPPORTED;
+    if (fe->buffers && fe->buffers->is_sending)
+        return CHR_ERR_BUSY;
+    if (fe->buffers && out < fe->buffers->out_limit)
+        chr__send(fe);
+    if (fe->dev != dev)
+        return CHR_ERR_DISCONNECTED;
+    if (in == 0 && out == 0 && (!fe->buffers || chr__buffers_are_empty(fe->buffers))) {
+        if (fe->buffers)
+            chr__buffers_remove(fe);
+        return 0;
+    }
+    code = chr__buffers_set(fe, memory, in, out);
+    if (code == 0)
+        chr__buffers_start(fe, in);
+    return code;
+}
+
+CHARDEV_API int chr_fe_set_buffers_at(chr_frontend *fe, void *memory, size_t in, size_t out)
+{
+    chr_dev     *dev = chr__fe_lock(fe);
+    chr_context *ctx = dev ? dev->ctx : NULL;
+    int          code;
+
+    if (!dev)
+        return 0;
+    chr__enter(ctx);
+    code = chr__fe_set_buffers(fe, memory, in, out);
+    chr__leave(ctx);
+    CHR__UNLOCK(ctx);
+    return code;
+}
+
+CHARDEV_API int chr_fe_set_buffers(chr_frontend *fe, size_t in, size_t out)
+{
+    return chr_fe_set_buffers_at(fe, NULL, in, out);
+}
+
+/* Why there is nothing to read. */
+static int chr__fe_read_nothing(const chr__buffers *buffers)
+{
+    if (!buffers || (!buffers->in_limit && buffers->mark_count == 0))
+        return CHR_ERR_NOT_SUPPORTED;
+    if (chr__marks_here(buffers) < 0 || !buffers->is_open || buffers->input_over)
+        return CHR_ERR_DISCONNECTED;
+    return CHR_ERR_WOULD_BLOCK;
+}
+
+CHR__HOT CHARDEV_API int chr_fe_read(chr_frontend *fe, void *buf, size_t len)
+{
+    chr_dev *dev = chr__fe_lock(fe);
+    size_t   readable;
+    int      n;
+
+    if (!dev)
+        return CHR_ERR_DISCONNECTED;
+    readable = fe->buffers ? chr__in_readable(fe->buffers) : 0;
+    len = chr__min(len, readable);
+    n = readable > 0 ? (int)len : chr__fe_read_nothing(fe->buffers);
+    if (n > 0)
+        chr__in_take_by_call(fe->buffers, buf, len);
+    CHR__UNLOCK(dev->ctx);
+    return n;
+}
+
+CHR__HOT CHARDEV_API int chr_fe_readable(const chr_frontend *fe)
+{
+    chr_dev *dev = chr__fe_lock(fe);
+    int      count;
+
+    if (!dev)
+        return 0;
+    count = fe->buffers ? (int)chr__in_readable(fe->buffers) : 0;
+    CHR__UNLOCK(dev->ctx);
+    return count;
+}
+
+CHR__HOT CHARDEV_API int chr_fe_writable(const chr_frontend *fe)
+{
+    chr_dev *dev = chr__fe_lock(fe);
+    int      room;
+
+    if (!dev)
+        return CHR_ERR_DISCONNECTED;
+    if (!fe->buffers || !fe->buffers->out_limit)
+        room = CHR_ERR_NOT_SUPPORTED;
+    else
+        room = (int)chr__out_room(fe->buffers);
+    CHR__UNLOCK(dev->ctx);
+    return room;
+}
+
+/* Before a command goes what was written before it, as far as the backend takes it. What is purged is purged here,
+ * too. NULL = the frontend has no chardev any more. */
+static chr_dev *chr__fe_ioctl_order(chr_frontend *fe, int command, const void *arg)
+{
+    chr_context *ctx = fe->ctx;
+    int          what = command == CHR_IOCTL_SERIAL_PURGE && arg ? *(const int *)arg : 0;
+
+    if (what)
+        chr__buffered_purge(fe->buffers, what & CHR_PURGE_RECEIVE, what & CHR_PURGE_TRANSMIT);
+    else
+        chr__send(fe);
+    if (!fe->dev)
+        CHR__UNLOCK(ctx);
+    return fe->dev;
+}
+
 /* -- output -- */
 
-/* Output that was taken and has not left. */
-static uint64_t chr__queued(const chr_dev *dev)
+/* Those that share the chardev keep their order: what others have gathered goes first. */
+CHR__HOT static int chr__fe_write_extras(chr_frontend *fe, const void *buf, size_t len)
 {
-    uint64_t count = dev->outbox ? dev->outbox->unsent + dev->outbox->queue.count : 0;
+    chr_dev *dev = fe->dev;
 
-    return count + (dev->kind->peer && dev->kind->peer->queued ? dev->kind->peer->queued(dev) : 0);
-}
-
-/* Output waits. */
-CHR__COLD void chr__note_stall(chr_dev *dev)
-{
-    uint64_t left = dev->bytes_out - chr__queued(dev);
-
-    if (dev->stalled && dev->stalled_left == left)
-        return;
-    dev->stalled = chr__real_now(dev->ctx);
-    dev->stalled_left = left;
-}
-
-static void chr__count_out(chr_dev *dev, int n, size_t len)
-{
-    if (n > 0)
-        dev->bytes_out += (uint64_t)n;
-    else if (n == CHR_ERR_DISCONNECTED)
-        dev->bytes_dropped += len;
-    else if (n == CHR_ERR_WOULD_BLOCK)
-        chr__note_stall(dev);
-}
-
-CHR__HOT static int chr__write(chr_dev *dev, const void *buf, size_t len)
-{
-    int n;
-
-    chr__quiet(dev->ctx);
-    n = dev->io->write(dev, buf, chr__min(len, INT32_MAX));
-    chr__loud(dev->ctx);
-    chr__count_out(dev, n, len);
-    return n;
-}
-
-/* With a log, an outbox, a recorder, an end that waits, or any of them. */
-CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
-{
-    int n;
-
-    if (dev->ending) {
-        n = CHR_ERR_DISCONNECTED;
-        chr__count_out(dev, n, len);
-    } else if (!dev->outbox) {
-        n = chr__write(dev, buf, len);
-    } else {
-        chr__quiet(dev->ctx);
-        n = chr__outbox_write(dev, buf, chr__min(len, INT32_MAX));
-        chr__loud(dev->ctx);
-        chr__count_out(dev, n, len);
-    }
-    if (dev->log && (n > 0 || n == CHR_ERR_DISCONNECTED)) /* by its own policy: also what nobody was there to take */
-        chr__log_record(dev, buf, n > 0 ? (size_t)n : len);
-    return n;
-}
-
-CHR__COLD int chr__fe_write_extras(chr_dev *dev, const void *buf, size_t len)
-{
-    int n = chr__write_extras(dev, buf, len);
-
-    if (chr__is_recorded(dev))
-        chr__record_transfer(dev, CHR__RECORD_WRITE, n, buf, len);
-    return n;
+    if (!dev->buffers)
+        return chr__write_recorded(dev, buf, len);
+    if (dev->buffers->next || !fe->buffers)
+        chr__send_others(dev, fe);
+    if (!fe->dev)
+        return CHR_ERR_DISCONNECTED;
+    return fe->buffers ? chr__gather(fe, (const char *)buf, len) : chr__write_recorded(fe->dev, buf, len);
 }
 
 CHR__HOT CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t len)
@@ -9162,7 +10343,7 @@ CHR__HOT CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t 
         CHR__UNLOCK(dev->ctx);
         return 0;
     }
-    n = dev->extras ? chr__fe_write_extras(dev, buf, len) : chr__write(dev, buf, len);
+    n = dev->extras ? chr__fe_write_extras(fe, buf, len) : chr__write(dev, buf, len);
     CHR__UNLOCK(dev->ctx);
     return n;
 }
@@ -9173,6 +10354,7 @@ enum { CHR__WAIT_SLICE_MS = 20 };
 typedef struct chr__transfer {
     chr_frontend  *fe;
     int            direction; /* CHR_OUT or CHR_IN */
+    int            is_flush;  /* nothing but what is gathered: `done` is 1 when all of it is out */
     unsigned char *buf;
     size_t         len, done;
     int64_t        deadline;  /* in real time; -1 = none */
@@ -9193,7 +10375,7 @@ static int chr__transfer_attempt(const chr__transfer *transfer, chr_dev *dev)
     if (transfer->direction == CHR_OUT)
         return chr__write_extras(dev, buf, len);
     if (!dev->io->read)
-        return CHR_ERR_NOT_SUPPORTED;
+        return transfer->fe->buffers && CHR__IS_FOREIGN(dev->ctx) ? CHR_ERR_WOULD_BLOCK : CHR_ERR_NOT_SUPPORTED;
     chr__quiet(dev->ctx);
     n = dev->io->read(dev, buf, len);
     chr__loud(dev->ctx);
@@ -9224,16 +10406,69 @@ static void chr__transfer_record(const chr__transfer *transfer, chr_dev *dev, in
         chr__record_transfer(dev, kind, n, transfer->buf + transfer->done, transfer->len - transfer->done);
 }
 
+/* Gathered output first. 0 = there is none. */
+static int chr__transfer_send(const chr__transfer *transfer, const chr_dev *dev)
+{
+    chr__buffers *buffers = transfer->fe->buffers;
+    int           code;
+
+    if (!buffers || (buffers->out.count == 0 && !buffers->lost))
+        return 0;
+    if (buffers->out.count > 0)
+        chr__send(transfer->fe);
+    if (transfer->fe->buffers != buffers || transfer->fe->dev != dev)
+        return CHR_ERR_DISCONNECTED;
+    code = buffers->lost;
+    buffers->lost = 0;
+    return code ? code : buffers->out.count > 0 ? (int)CHR_ERR_WOULD_BLOCK : 0;
+}
+
+/* Input that has been read ahead, past events: those come from the loop, after it. 0 = there is none. */
+static int chr__transfer_take(const chr__transfer *transfer)
+{
+    chr__buffers *buffers = transfer->fe->buffers;
+    int           i, passed = buffers ? chr__marks_here(buffers) : 0;
+    size_t        len;
+
+    if (!buffers || passed < 0)
+        return passed;
+    len = passed < buffers->mark_count ? buffers->marks[passed].at - buffers->taken : buffers->in.count;
+    len = chr__min(len, transfer->len - transfer->done);
+    for (i = 0; i < passed; i++)
+        buffers->marks[i].at += (unsigned)len;
+    chr__in_take_by_call(buffers, transfer->buf + transfer->done, len);
+    return (int)len;
+}
+
+/* Output that an outbox or a layer holds. */
+static int chr__transfer_flush(chr_dev *dev)
+{
+    if (dev->outbox && chr__outbox_waits(dev))
+        chr__outbox_drain(dev);
+    return chr__queued(dev) > 0 ? (int)CHR_ERR_WOULD_BLOCK : 1;
+}
+
 /* Under the lock. Returns the bytes that went; 0 = wait; or why it ends. */
 static int chr__transfer_turn(chr__transfer *transfer, chr_dev *dev)
 {
-    int n = chr__transfer_attempt(transfer, dev);
+    int n, is_direct;
 
+    if (dev->ctx->depth > 0 && !transfer->is_flush)
+        return CHR_ERR_IN_HANDLER;
+    n = transfer->direction == CHR_OUT ? chr__transfer_send(transfer, dev) : chr__transfer_take(transfer);
+    is_direct = n == 0;
+    if (is_direct && transfer->is_flush)
+        n = chr__transfer_flush(dev);
+    else if (is_direct)
+        n = chr__transfer_attempt(transfer, dev);
     if (n == 0)
         n = CHR_ERR_DISCONNECTED;
+    else if (n == CHR_ERR_WOULD_BLOCK && dev->ctx->depth > 0)
+        n = CHR_ERR_IN_HANDLER;
     else if (n == CHR_ERR_WOULD_BLOCK)
         n = chr__transfer_blocks(transfer, dev);
-    chr__transfer_record(transfer, dev, n);
+    if (is_direct && !transfer->is_flush)
+        chr__transfer_record(transfer, dev, n);
     transfer->done += n > 0 ? (size_t)n : 0;
     return n;
 }
@@ -9294,7 +10529,7 @@ static int chr__transfer_begin(chr__transfer *transfer, chr_frontend *fe, int di
     transfer->buf = (unsigned char *)buf;
     transfer->len = chr__min(len, INT32_MAX);
     transfer->deadline = chr__deadline(dev->ctx, timeout_ms);
-    if (direction == CHR_IN && !dev->io->read)
+    if (direction == CHR_IN && !dev->io->read && !fe->buffers)
         code = CHR_ERR_NOT_SUPPORTED;
     CHR__UNLOCK(dev->ctx);
     return code;
@@ -9314,6 +10549,18 @@ CHARDEV_API int chr_fe_read_all(chr_frontend *fe, void *buf, size_t len, int tim
     int           code = chr__transfer_begin(&transfer, fe, CHR_IN, buf, len, timeout_ms);
 
     return code < 0 ? code : chr__transfer_all(&transfer);
+}
+
+CHARDEV_API int chr_fe_flush(chr_frontend *fe, int timeout_ms)
+{
+    chr__transfer transfer;
+    int           code = chr__transfer_begin(&transfer, fe, CHR_OUT, NULL, 1, timeout_ms);
+
+    if (code < 0)
+        return code;
+    transfer.is_flush = 1;
+    code = chr__transfer_all(&transfer);
+    return code > 0 ? 0 : code;
 }
 
 /* Long texts are formatted in memory of the context. */
@@ -9362,8 +10609,14 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
 
     if (!dev)
         return;
-    fe->writable = writable;
-    fe->writable_opaque = opaque;
+    if (fe->buffers) {
+        fe->buffers->writable = writable;
+        fe->buffers->writable_opaque = opaque;
+        chr__tend_soon(fe->buffers);
+    } else {
+        fe->writable = writable;
+        fe->writable_opaque = opaque;
+    }
     if (writable)
         chr__update(dev);
     CHR__UNLOCK(dev->ctx);
@@ -9405,6 +10658,8 @@ CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg)
 
     if (!dev)
         return code;
+    if (fe->buffers && (dev = chr__fe_ioctl_order(fe, command, arg)) == NULL)
+        return code;
     chr__quiet(dev->ctx);
     if (dev->kind->ioctl)
         code = dev->kind->ioctl(dev, command, arg);
@@ -9427,6 +10682,12 @@ CHARDEV_API int chr_fe_set_msgfds(chr_frontend *fe, const int *fds, int count)
 
     if (!dev)
         return code;
+    if (fe->buffers)
+        chr__send(fe);
+    if (fe->buffers && fe->buffers->out.count > 0) {
+        CHR__UNLOCK(dev->ctx);
+        return CHR_ERR_WOULD_BLOCK;
+    }
     chr__quiet(dev->ctx);
     if (dev->kind->peer && dev->kind->peer->set_msgfds)
         code = dev->kind->peer->set_msgfds(dev, fds, count);
@@ -9457,6 +10718,8 @@ CHARDEV_API int chr_fe_disconnect(chr_frontend *fe)
 
     if (!dev)
         return code;
+    if (dev->buffers && dev->kind->peer && dev->kind->peer->disconnect)
+        chr__send_all_rest(dev);
     chr__quiet(dev->ctx);
     if (dev->kind->peer && dev->kind->peer->disconnect)
         code = dev->kind->peer->disconnect(dev);
@@ -9469,13 +10732,17 @@ CHARDEV_API int chr_fe_disconnect(chr_frontend *fe)
 
 static int chr__shutdown(chr_dev *dev)
 {
-    int code;
+    chr__buffers *buffers;
+    int           code;
 
     if (!dev->kind->peer || !dev->kind->peer->shutdown)
         return CHR_ERR_NOT_SUPPORTED;
+    chr__send_all_rest(dev);
     chr__quiet(dev->ctx);
     code = chr__end_output(dev);
     chr__loud(dev->ctx);
+    for (buffers = dev->buffers; buffers && code == 0; buffers = buffers->next)
+        buffers->failure = CHR_ERR_DISCONNECTED; /* writes learn it at once */
     if (dev->ending)
         chr__update(dev);
     return code;
@@ -9537,6 +10804,17 @@ CHARDEV_API int chr_fe_wait_connected(chr_frontend *fe, chr_error *err)
 
 /* -- before the end -- */
 
+/* What its frontends have gathered. */
+static uint64_t chr__gathered(const chr_dev *dev)
+{
+    const chr__buffers *buffers;
+    uint64_t            count = 0;
+
+    for (buffers = dev->buffers; buffers; buffers = buffers->next)
+        count += buffers->out.count;
+    return count;
+}
+
 /* chr__queued() of all; *left counts what has left, from any start: it grows with each byte that goes. */
 static uint64_t chr__queued_in_all(chr_context *ctx, uint64_t *left)
 {
@@ -9547,7 +10825,7 @@ static uint64_t chr__queued_in_all(chr_context *ctx, uint64_t *left)
     count = ctx->lingering_queued;
     for (*left = 0 - count, dev = ctx->devs; dev; dev = dev->next) {
         each = chr__queued(dev);
-        count += each + (uint64_t)dev->ending;
+        count += each + chr__gathered(dev) + (uint64_t)dev->ending;
         if (each > 0)
             chr__note_stall(dev);
         *left += dev->bytes_out - each;
@@ -21060,6 +22338,7 @@ CHR__COLD void chr__socket_got_fds(chr__socket_bottom *bottom, size_t length)
 
     if (count == 0)
         return;
+    bottom->layer.dev->with_fds = 1;
     chr__msgfds_close(&bottom->incoming);
     memcpy(bottom->incoming.fds, fds, sizeof fds);
     bottom->incoming.count = count;
@@ -22936,6 +24215,8 @@ static int chr__context_start(chr_context *ctx)
     int fd;
 
     ctx->idles.next = ctx->idles.prev = &ctx->idles;
+    ctx->prepares.next = ctx->prepares.prev = &ctx->prepares;
+    ctx->lazy.next = ctx->lazy.prev = &ctx->lazy;
     ctx->last_dev = &ctx->devs;
     chr__dev_queue_init(&ctx->urgent);
     chr__dev_queue_init(&ctx->starved);
@@ -23266,7 +24547,7 @@ CHARDEV_API void chr_query(const chr_dev *dev, chr_info *info)
     info->bytes_in = dev->bytes_in;
     info->bytes_out = dev->bytes_out;
     info->bytes_dropped = dev->bytes_dropped;
-    info->bytes_queued = chr__queued(dev);
+    info->bytes_queued = chr__queued(dev) + chr__gathered(dev);
     if (dev->kind->describe)
         dev->kind->describe(dev, info);
     else
