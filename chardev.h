@@ -13726,7 +13726,11 @@ static int chr__script_uri(const char *uri, chr_options *options)
 {
     const char *file = chr__after(uri, "script:");
 
-    return file ? (chr_options_add(options, "file", file, (size_t)-1) < 0 ? CHR_ERR_NO_MEMORY : 1) : 0;
+    if (!file)
+        return chr__uri_name(uri, "script", options);
+    if (!*file)
+        return CHR_ERR_INVALID;
+    return chr_options_add(options, "file", file, (size_t)-1) < 0 ? CHR_ERR_NO_MEMORY : 1;
 }
 
 static const chr_io chr__script_io = {

@@ -447,6 +447,20 @@ TEST(results_of_what_is_none)
     rig_close(&s.r);
 }
 
+TEST(uris)
+{
+    stage s;
+    open_stage(&s);
+    write_file(scratch("play"), "send \"x\"");
+    CHECK(chr_new_uri(s.r.ctx, "a", "script,text=pass,exit=off", &s.err) != NULL);
+    CHECK(chr_new_any(s.r.ctx, "b", "script,text=wait 1ms,window=1K", &s.err) != NULL);
+    CHECK(chr_new_uri(s.r.ctx, "c", "script:", &s.err) == NULL);
+    CHECK(chr_new_uri(s.r.ctx, "c", "script", &s.err) == NULL);
+    CHECK_STR(s.err.text, "script: needs either file= or text=");
+    scratch_clean();
+    rig_close(&s.r);
+}
+
 /* Without an exit hook the loop ends. */
 TEST(ends_the_loop)
 {
