@@ -16671,8 +16671,7 @@ static const char *const chr__fault_names[CHR__FAULT_KINDS] = { "short", "block"
 #define CHR__FAULTS_EVENT CHR__FAULT_BIT(CHR__FAULT_REORDER)
 
 typedef struct chr__fault {
-    chr_dev          dev;
-    chr_frontend     base;        /* our end of the chardev below */
+    chr_stacked      on;
     unsigned         enabled;     /* CHR__FAULT_BIT() */
     uint64_t         state;       /* of the generator; 0 = there is none */
     unsigned char   *feed;        /* given bytes, feed[fed..feed_size) are to be used */
@@ -16741,7 +16740,7 @@ static int chr__fault_count_bits(unsigned kinds)
 /* One decision. A given byte: from 0 to 127 nothing happens, above that the kinds come in turn. */
 static int chr__fault_decide(chr__fault *fault, unsigned kinds)
 {
-    const chr_fault_options *options = (const chr_fault_options *)fault->dev.options;
+    const chr_fault_options *options = (const chr_fault_options *)fault->on.dev.options;
     int                      count, byte;
 
     kinds &= fault->enabled;
@@ -16759,7 +16758,7 @@ static int chr__fault_decide(chr__fault *fault, unsigned kinds)
 
 static int64_t chr__fault_ms(chr__fault *fault)
 {
-    return 1 + chr__fault_number(fault, (int)((const chr_fault_options *)fault->dev.options)->delay);
+    return 1 + chr__fault_number(fault, (int)((const chr_fault_options *)fault->on.dev.options)->delay);
 }
 
 /* -- events -- */
@@ -16770,8 +16769,8 @@ static void chr__fault_tell_late(void *opaque)
     chr__fault *fault = (chr__fault *)opaque;
 
     chr_timer_stop(&fault->late);
-    while (fault->late_count > 0 && !fault->dev.removed)
-        chr_be_event(&fault->dev, fault->late_events[--fault->late_count]);
+    while (fault->late_count > 0 && !fault->on.dev.removed)
+        chr_be_event(&fault->on.dev, fault->late_events[--fault->late_count]);
 }
 
 /* Those that nothing binds to a place among the bytes, or to each other. */
@@ -16784,18 +16783,18 @@ static void chr__fault_pass_event(chr__fault *fault, int event)
 {
     if (!chr__fault_may_be_late(event) || fault->late_count == CHR__FAULT_LATE ||
         chr__fault_decide(fault, CHR__FAULTS_EVENT) == CHR__FAULT_NONE) {
-        chr_be_event(&fault->dev, event);
+        chr_be_event(&fault->on.dev, event);
         return;
     }
     fault->counts.reorders++;
     fault->late_events[fault->late_count++] = event;
-    chr_timer_start(fault->dev.ctx, &fault->late, chr__fault_ms(fault), chr__fault_tell_late, fault);
+    chr_timer_start(fault->on.dev.ctx, &fault->late, chr__fault_ms(fault), chr__fault_tell_late, fault);
 }
 
 /* OPENED and CLOSED as the frontend is to see them. Late events are still the old peer's. */
 static void chr__fault_set_state(chr__fault *fault)
 {
-    chr_dev *dev = &fault->dev;
+    chr_dev *dev = &fault->on.dev;
     int      is_open = fault->base_open && !fault->is_down;
 
     if (dev->be_open == is_open)
@@ -16808,10 +16807,17 @@ static void chr__fault_set_state(chr__fault *fault)
         chr_be_event(dev, CHR_EVENT_INPUT_END);
 }
 
+static void chr__fault_update(chr_dev *dev);
+
+/* obuf= may wait still. */
 static void chr__fault_tell_writable(chr__fault *fault)
 {
-    if (!fault->dev.removed && chr_be_wants_writable(&fault->dev))
-        chr_be_writable(&fault->dev);
+    chr_dev *dev = &fault->on.dev;
+
+    if (!dev->removed && chr_be_wants_writable(dev))
+        chr_be_writable(dev);
+    if (!dev->removed && chr_be_wants_writable(dev))
+        chr__fault_update(dev);
 }
 
 static void chr__fault_up(void *opaque)
@@ -16821,29 +16827,29 @@ static void chr__fault_up(void *opaque)
     fault->is_down = 0;
     chr__fault_set_state(fault);
     chr__fault_tell_writable(fault);
-    if (!fault->dev.removed)
-        chr_fe_accept_input(&fault->base);
+    if (!fault->on.dev.removed)
+        chr_fe_accept_input(&fault->on.below);
 }
 
 /* The peer goes, and comes again after a while. */
 static void chr__fault_hang_up(chr__fault *fault)
 {
-    if (!fault->dev.be_open)
+    if (!fault->on.dev.be_open)
         return;
     fault->counts.disconnects++;
     fault->is_down = 1;
     fault->refusals = fault->piece = 0;
-    chr_timer_start(fault->dev.ctx, &fault->down, chr__fault_ms(fault), chr__fault_up, fault);
+    chr_timer_start(fault->on.dev.ctx, &fault->down, chr__fault_ms(fault), chr__fault_up, fault);
     chr__fault_set_state(fault);
     chr__fault_tell_writable(fault);
 }
 
 static void chr__fault_break(chr__fault *fault)
 {
-    if (!fault->dev.be_open)
+    if (!fault->on.dev.be_open)
         return;
     fault->counts.breaks++;
-    chr_be_event(&fault->dev, CHR_EVENT_BREAK);
+    chr_be_event(&fault->on.dev, CHR_EVENT_BREAK);
 }
 
 /* -- output -- */
@@ -16872,7 +16878,7 @@ static int chr__fault_stall_out(chr__fault *fault)
 {
     fault->counts.delays++;
     fault->is_stalled_out = 1;
-    chr_timer_start(fault->dev.ctx, &fault->stall_out, chr__fault_ms(fault), chr__fault_out_again, fault);
+    chr_timer_start(fault->on.dev.ctx, &fault->stall_out, chr__fault_ms(fault), chr__fault_out_again, fault);
     return CHR_ERR_WOULD_BLOCK;
 }
 
@@ -16918,12 +16924,7 @@ static int chr__fault_write(chr_dev *dev, const void *buf, size_t len)
     int         part = chr__fault_attempt(fault, len);
 
     fault->is_refused = part == CHR_ERR_WOULD_BLOCK;
-    return part < 0 ? part : chr_fe_write(&fault->base, buf, (size_t)part);
-}
-
-static void chr__fault_base_writable(void *opaque)
-{
-    chr_be_writable(&((chr__fault *)opaque)->dev);
+    return part < 0 ? part : chr_stacked_write(dev, buf, (size_t)part);
 }
 
 /* -- input -- */
@@ -16933,13 +16934,13 @@ static void chr__fault_in_again(void *opaque)
     chr__fault *fault = (chr__fault *)opaque;
 
     fault->is_stalled_in = 0;
-    chr_fe_accept_input(&fault->base);
+    chr_fe_accept_input(&fault->on.below);
 }
 
 static int chr__fault_base_can_read(void *opaque)
 {
     chr__fault *fault = (chr__fault *)opaque;
-    int         room = fault->is_down || fault->is_stalled_in ? 0 : chr_be_can_write(&fault->dev);
+    int         room = fault->is_down || fault->is_stalled_in ? 0 : chr_be_can_write(&fault->on.dev);
 
     return fault->piece > 0 && room > fault->piece ? fault->piece : room;
 }
@@ -16955,7 +16956,7 @@ static void chr__fault_of_input(chr__fault *fault)
     case CHR__FAULT_DELAY:
         fault->counts.delays++;
         fault->is_stalled_in = 1;
-        chr_timer_start(fault->dev.ctx, &fault->stall_in, chr__fault_ms(fault), chr__fault_in_again, fault);
+        chr_timer_start(fault->on.dev.ctx, &fault->stall_in, chr__fault_ms(fault), chr__fault_in_again, fault);
         return;
     case CHR__FAULT_DISCONNECT: chr__fault_hang_up(fault); return;
     case CHR__FAULT_BREAK:      chr__fault_break(fault); return;
@@ -16968,10 +16969,10 @@ static void chr__fault_base_read(void *opaque, const void *buf, size_t len)
     chr__fault *fault = (chr__fault *)opaque;
 
     fault->piece = 0;
-    chr_be_write(&fault->dev, buf, len);
-    if (!fault->dev.removed)
+    chr_be_write(&fault->on.dev, buf, len);
+    if (!fault->on.dev.removed)
         chr__fault_tell_late(fault);
-    if (!fault->dev.removed)
+    if (!fault->on.dev.removed)
         chr__fault_of_input(fault);
 }
 
@@ -16986,15 +16987,8 @@ static void chr__fault_base_event(void *opaque, int event)
         return;
     }
     fault->base_input_over |= event == CHR_EVENT_INPUT_END;
-    if (event != CHR_EVENT_INPUT_END || fault->dev.be_open)
+    if (event != CHR_EVENT_INPUT_END || fault->on.dev.be_open)
         chr__fault_pass_event(fault, event);
-}
-
-/* Another backend has taken the place of the one below. */
-static int chr__fault_base_change(void *opaque)
-{
-    (void)opaque;
-    return 0;
 }
 
 /* -- slots -- */
@@ -17003,37 +16997,31 @@ static void chr__fault_update(chr_dev *dev)
 {
     chr__fault *fault = (chr__fault *)dev;
 
-    if (chr_be_wants_writable(dev) && !fault->is_stalled_out) {
-        if (fault->is_down || fault->is_refused)
-            chr_idle_start(dev->ctx, &fault->retry, chr__fault_retry, fault);
-        else if (!fault->base.writable)
-            chr_fe_add_watch(&fault->base, chr__fault_base_writable, fault);
-    }
-    chr_fe_accept_input(&fault->base);
+    if (chr_be_wants_writable(dev) && !fault->is_stalled_out && (fault->is_down || fault->is_refused))
+        chr_idle_start(dev->ctx, &fault->retry, chr__fault_retry, fault);
+    else if (!fault->is_stalled_out)
+        chr_stacked_update(dev);
+    chr_fe_accept_input(&fault->on.below);
 }
 
 /* Short reads and nothing else: who waits for bytes waits for all of them. */
 static int chr__fault_read(chr_dev *dev, void *buf, size_t len)
 {
     chr__fault *fault = (chr__fault *)dev;
-    chr_dev    *base = fault->base.dev;
 
-    if (fault->is_down || !base)
+    if (fault->is_down)
         return CHR_ERR_DISCONNECTED;
-    if (!base->io->read)
-        return CHR_ERR_NOT_SUPPORTED;
     if (len > 1 && chr__fault_decide(fault, CHR__FAULT_BIT(CHR__FAULT_SHORT)) == CHR__FAULT_SHORT) {
         fault->counts.short_reads++;
         len = 1 + (size_t)chr__fault_number(fault, (int)chr__min(len - 1, 255));
     }
-    return base->io->read(base, buf, len);
+    return chr_stacked_read(dev, buf, len);
 }
 
 /* Who blocks has no time that passes: what delays its output ends. */
 static int chr__fault_wait_fd(chr_dev *dev, int *events)
 {
     chr__fault *fault = (chr__fault *)dev;
-    chr_dev    *base = fault->base.dev;
 
     if (*events == CHR_OUT && fault->is_refused) {
         chr_timer_stop(&fault->stall_out);
@@ -17041,42 +17029,7 @@ static int chr__fault_wait_fd(chr_dev *dev, int *events)
         *events = 0;
         return 0;
     }
-    return base && base->io->wait_fd ? base->io->wait_fd(base, events) : -1;
-}
-
-static void chr__fault_set_open(chr_dev *dev, int is_open)
-{
-    chr_fe_set_open(&((chr__fault *)dev)->base, is_open);
-}
-
-static int chr__fault_ioctl(chr_dev *dev, int command, void *arg)
-{
-    return chr_fe_ioctl(&((chr__fault *)dev)->base, command, arg);
-}
-
-static int chr__fault_disconnect(chr_dev *dev)
-{
-    return chr_fe_disconnect(&((chr__fault *)dev)->base);
-}
-
-static int chr__fault_wait_connected(chr_dev *dev, chr_error *err)
-{
-    return chr_fe_wait_connected(&((chr__fault *)dev)->base, err);
-}
-
-static int chr__fault_set_msgfds(chr_dev *dev, const int *fds, int count)
-{
-    return chr_fe_set_msgfds(&((chr__fault *)dev)->base, fds, count);
-}
-
-static int chr__fault_get_msgfds(chr_dev *dev, int *fds, int count)
-{
-    return chr_fe_get_msgfds(&((chr__fault *)dev)->base, fds, count);
-}
-
-static int chr__fault_shutdown(chr_dev *dev)
-{
-    return chr_fe_shutdown(&((chr__fault *)dev)->base);
+    return chr_stacked_wait_fd(dev, events);
 }
 
 static void chr__fault_describe(const chr_dev *dev, chr_info *info)
@@ -17086,8 +17039,8 @@ static void chr__fault_describe(const chr_dev *dev, chr_info *info)
     chr_info                base;
 
     memset(&base, 0, sizeof base);
-    if (fault->base.dev)
-        chr_query(fault->base.dev, &base);
+    if (fault->on.below.dev)
+        chr_query(fault->on.below.dev, &base);
     chr__format(info->filename, sizeof info->filename,
                 "fault:%s,short=%u,block=%u,delay=%u,disconnect=%u,break=%u,error=%u,reorder=%u",
                 ((const chr_fault_options *)dev->options)->chardev, counts->short_writes + counts->short_reads,
@@ -17118,46 +17071,17 @@ static int chr__fault_read_names(chr__fault *fault, const char *text, chr_error 
     }
 }
 
-/* In a hot swap the one with our id goes on living until ours takes its place: what is stacked on it can't be below us. */
-static int chr__fault_is_circle(const chr__fault *fault, const chr_dev *base)
-{
-    const chr_dev *old = chr_find(fault->dev.ctx, fault->dev.id);
-
-    while (old && base && base != old && base->kind == fault->dev.kind)
-        base = ((const chr__fault *)base)->base.dev;
-    return old && base && (base == old || base->kind->fixed);
-}
-
-static int chr__fault_attach(chr__fault *fault, const char *id, chr_error *err)
-{
-    static const chr_handlers handlers = { chr__fault_base_can_read, chr__fault_base_read, chr__fault_base_event,
-                                           chr__fault_base_change };
-    chr_dev                  *base = chr_find(fault->dev.ctx, id);
-    int                       code;
-
-    if (!base)
-        return chr__fail(err, CHR_ERR_NOT_FOUND, "chardev=%s: there is no chardev with that id", id);
-    if (chr__fault_is_circle(fault, base))
-        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev=%s: a %s can't be put below '%s' by a change", id,
-                         base->kind->name, fault->dev.id);
-    code = chr_fe_init(&fault->base, base, err);
-    if (code < 0)
-        return code;
-    chr_fe_set_handlers(&fault->base, &handlers, fault);
-    chr_fe_set_open(&fault->base, 0); /* until a frontend comes */
-    return 0;
-}
-
 static int chr__fault_open(chr_dev *dev, chr_error *err)
 {
-    const chr_fault_options *options = (const chr_fault_options *)dev->options;
-    chr__fault              *fault = (chr__fault *)dev;
+    static const chr_handlers handlers = { chr__fault_base_can_read, chr__fault_base_read, chr__fault_base_event, NULL };
+    const chr_fault_options  *options = (const chr_fault_options *)dev->options;
+    chr__fault               *fault = (chr__fault *)dev;
 
     fault->enabled = CHR__FAULT_BIT(CHR__FAULT_KINDS) - 1;
     fault->state = options->seed ? (uint64_t)options->seed * UINT64_C(0x9e3779b97f4a7c15) : 0;
     if (options->faults && chr__fault_read_names(fault, options->faults, err) < 0)
         return CHR_ERR_INVALID;
-    return chr__fault_attach(fault, options->chardev, err);
+    return chr_stacked_open(dev, options->chardev, &handlers, err);
 }
 
 static void chr__fault_close(chr_dev *dev)
@@ -17169,7 +17093,7 @@ static void chr__fault_close(chr_dev *dev)
     chr_timer_stop(&fault->down);
     chr_timer_stop(&fault->late);
     chr_idle_stop(&fault->retry);
-    chr_fe_deinit(&fault->base);
+    chr_stacked_close(dev);
     chr__free(dev->ctx, fault->feed);
     fault->feed = NULL;
     fault->fed = fault->feed_size = 0;
@@ -17183,13 +17107,13 @@ static const chr_io chr__fault_io = {
 };
 
 static const chr_peer_slots chr__fault_peer = {
-    chr__fault_disconnect,     /* disconnect     */
-    chr__fault_wait_connected, /* wait_connected */
-    NULL,                      /* add_client     */
-    chr__fault_set_msgfds,     /* set_msgfds     */
-    chr__fault_get_msgfds,     /* get_msgfds     */
-    chr__fault_shutdown,       /* shutdown       */
-    NULL,                      /* queued         */
+    chr_stacked_disconnect,     /* disconnect     */
+    chr_stacked_wait_connected, /* wait_connected */
+    chr_stacked_add_client,     /* add_client     */
+    chr_stacked_set_msgfds,     /* set_msgfds     */
+    chr_stacked_get_msgfds,     /* get_msgfds     */
+    chr_stacked_shutdown,       /* shutdown       */
+    chr_stacked_queued,         /* queued         */
 };
 
 static const chr_backend chr__fault_kind = {
@@ -17204,8 +17128,8 @@ static const chr_backend chr__fault_kind = {
     chr__fault_close,                                     /* close        */
     &chr__fault_io,                                       /* io           */
     chr__fault_describe,                                  /* describe     */
-    chr__fault_ioctl,                                     /* ioctl        */
-    chr__fault_set_open,                                  /* set_open     */
+    chr_stacked_ioctl,                                    /* ioctl        */
+    chr_stacked_set_open,                                 /* set_open     */
     &chr__fault_peer,                                     /* peer         */
     NULL,                                                 /* sharing      */
     0,                                                    /* fixed        */
@@ -17225,7 +17149,7 @@ static int chr__fault_feed(chr__fault *fault, const void *data, size_t len)
         memmove(fault->feed, fault->feed + fault->fed, left);
     fault->fed = 0;
     fault->feed_size = left;
-    feed = len > 0 ? chr__reallocate(fault->dev.ctx, fault->feed, left + len) : fault->feed;
+    feed = len > 0 ? chr__reallocate(fault->on.dev.ctx, fault->feed, left + len) : fault->feed;
     if (len > 0 && !feed)
         return CHR_ERR_NO_MEMORY;
     fault->feed = (unsigned char *)feed;
