@@ -231,8 +231,8 @@ relays() { # unix|tcp
     done
     timeout 300 "$out/relay_peer" compare $relay_rounds $relay_mib $arguments >"$out/relay.txt"
     end_servers
-    while read -r name cpu speed ratio; do
-        note "relay_$1" "$name" cpu_s_gib "$cpu"
+    while read -r name seconds speed ratio; do
+        note "relay_$1" "$name" cpu_s_gib "$seconds"
         note "relay_$1" "$name" mib_s "$speed"
         if have socat; then note "relay_$1" "$name" cpu_ratio "$ratio"; fi
     done <"$out/relay.txt"
