@@ -56,10 +56,17 @@
  *
  *     the manual        >>errors >>config >>loop >>options >>chardev >>frontend >>backend >>structs >>extras >>record
  *                       >>descriptors
+<<<<<<< HEAD
  *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>encodings >>the_loop >>the_options
  *                       >>the_record >>core >>front >>the_replay >>stream
+ *     backends          >>be_null >>be_ringbuf >>be_testdev >>be_script (>>answers) >>be_msmouse >>be_wctablet
+ *                       >>be_braille (>>brlapi) >>be_mux >>fan_out >>be_hub >>be_fault
+=======
+ *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>encodings >>tables >>the_loop
+ *                       >>the_options >>the_record >>core >>front >>the_replay >>stream
  *     backends          >>be_null >>be_ringbuf >>be_testdev (>>answers) >>be_msmouse >>be_wctablet
  *                       >>be_braille (>>brlapi) >>be_mux >>fan_out >>be_hub
+>>>>>>> main
  *                       >>be_fd >>be_file >>be_pipe >>be_pty >>be_stdio >>be_serial >>be_parallel >>be_udp
  *                       >>be_socket (>>socket_address >>layer_box >>layer_telnet (>>com_port) >>layer_websocket
  *                                    >>socket_tls >>socket_layers >>socket_chardev)
@@ -77,8 +84,8 @@
  *     CHARDEV_SPICE            spicevmc and spiceport, for an emulator that runs a spice-server: compile and link as pkg-config
  *                              spice-server says
  *     CHARDEV_FREESTANDING     no operating system: the backends from null to hub and your own; hooks for memory and clock
- *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV MSMOUSE WCTABLET BRAILLE (or its BRLAPI alone) MUX HUB FD
- *                              FILE PIPE PTY STDIO SERIAL PARALLEL UDP SOCKET SPICE
+ *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV SCRIPT MSMOUSE WCTABLET BRAILLE (or its BRLAPI alone) MUX
+ *                              HUB FAULT FD FILE PIPE PTY STDIO SERIAL PARALLEL UDP SOCKET SPICE
  *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and what a mux may keep; default 65536, freestanding 1024
  *     CHR_SYS(name)            how a system call is reached; default `name`. Tests put faults in here.
  *
@@ -93,8 +100,8 @@
  *     - No call of yours calls your handlers before it returns; what it causes comes from the loop, can_read too.
  *       Exceptions: chr_fe_set_handlers() on an open chardev gives OPENED at once; chr_change() asks your `change`
  *       handler, and tells CLOSED before it when the old backend was open and the new one is not, OPENED after it when
- *       it is the other way round, and nothing when both are open; chr_send_break() gives BREAK; chr_fe_take_focus()
- *       gives MUX_OUT and MUX_IN; chr_context_free() gives CLOSED. Before these comes what waits for the loop, so that
+ *       it is the other way round, and nothing when both are open; chr_send_break() gives BREAK and chr_inject() input;
+ *       chr_fe_take_focus() gives MUX_OUT and MUX_IN; chr_context_free() and chr_context_reset() give CLOSED. Before these comes what waits for the loop, so that
  *       events keep their order. chr_drain() runs the loop, and a backend's chr_be_...() calls are its own business.
  *     - A descriptor that you give in options is the chardev's from success on. After an error it is yours, open, with
  *       the flags that it had.
@@ -110,10 +117,15 @@
  * owner thread only; the hooks allocate, log, clock and wall_clock also on a thread that writes, one thread at a time.
  *
  *     any thread                                  what it may cost
- *     chr_fe_write, chr_fe_printf                 the lock; one system call; a wake-up when the loop has more to do
- *     chr_fe_write_all, chr_fe_read_all           the same each time, and waits in pieces of 20 ms without the lock
+ *     chr_fe_write, chr_fe_printf                 the lock; one system call; a wake-up when the loop has more to do.
+ *                                                 With buffers: a wake-up when the first byte is gathered
+ *     chr_fe_write_all, chr_fe_read_all,          the same each time, and waits in pieces of 20 ms without the lock
+ *     chr_fe_flush
+ *     chr_fe_read                                 the lock; a wake-up when half of a full buffer is free again, or an
+ *                                                 event comes next
+ *     chr_fe_readable, chr_fe_writable            the lock
  *     chr_fe_accept_input, chr_fe_add_watch       the lock; a wake-up
- *     chr_fe_backend_open                         the lock
+ *     chr_fe_backend_open, chr_fe_eof             the lock
  *     chr_idle_start, chr_idle_stop               the lock; a wake-up: the way to post a callback to the owner
  *     chr_loop_lock, chr_loop_unlock              the lock
  *     chr_loop_stop, chr_loop_wake                a wake-up; from signal handlers too, and without CHARDEV_THREADS
@@ -177,7 +189,8 @@ extern "C" {
     X(CHR_ERR_IN_HANDLER,        -11,   "would block inside a handler")   \
     X(CHR_ERR_PERMISSION,        -12,   "permission denied")              \
     X(CHR_ERR_HELP,              -13,   "help was asked for")             \
-    X(CHR_ERR_NO_SPACE,          -14,   "no space left on device")
+    X(CHR_ERR_NO_SPACE,          -14,   "no space left on device")        \
+    X(CHR_ERR_STOPPED,           -15,   "the loop was stopped")
 
 typedef enum chr_error_code {
 #define CHR_ERROR_ENUM(name, value, text) name = value,
@@ -221,6 +234,9 @@ typedef struct chr_config {
     void  (*watch_changed)(void *opaque, chr_watch *watch, int fd, int events); /* foreign loop: see >>loop */
     void  (*timeout_changed)(void *opaque);                  /* foreign loop: ask chr_loop_timeout() again */
     int   mux_escape;                                        /* the mux escape character; 0 = 1 (Ctrl-A) */
+    int   virtual_clock;                                     /* 1 = the clock is virtual: it begins at 0, stands still, and
+                                                                only chr_loop_run_until() moves it; `clock` is not
+                                                                asked. Without `wall_clock` that is 1970 and this time */
 } chr_config;
 
 /* A new context: loop, registry, named descriptors. `config` is copied; NULL means the defaults. NULL when out of memory
@@ -228,12 +244,19 @@ typedef struct chr_config {
 CHARDEV_API chr_context *chr_context_new(const chr_config *config);
 
 /* Closes everything in it. What waits for the loop is delivered first; then each frontend that was told OPENED gets
- * CLOSED, once, and is left without chardev. No chardev can be made meanwhile (CHR_ERR_BUSY). NULL is allowed. Not
+ * CLOSED, once, and is left without chardev. No chardev can be made or changed meanwhile (CHR_ERR_BUSY). NULL is allowed. Not
  * from inside a handler: there it does nothing but log a line. It blocks while sockets have output to send still, up
  * to two seconds in which nothing moves, ten at most: chr_drain() before it waits as long as you like. The time that
  * output has waited in vain before counts (half a second is left then). No other thread may be in a call or make one
  * after it. */
 CHARDEV_API void chr_context_free(chr_context *ctx);
+
+/* As new, without the cost of a new one: what chr_context_free() does, but the context stays, with its configuration and
+ * the memory of its loop. Chardevs, registered backends, TLS objects and named descriptors are gone; watches, timers and
+ * idles are stopped, a virtual clock is 0 again, a stop that was asked for is forgotten. For fuzzers and tests that begin
+ * anew thousands of times a second. Returns 0, or CHR_ERR_IN_HANDLER from inside a handler. Owner thread; blocks as
+ * chr_context_free() does. */
+CHARDEV_API int chr_context_reset(chr_context *ctx);
 
 /* ====================================================================================================================
  * >>loop   descriptors, timers, idle callbacks: a whole VM can live on this loop
@@ -248,12 +271,29 @@ CHARDEV_API void chr_context_free(chr_context *ctx);
  */
 
 /* Dispatches once: waits up to timeout_ms milliseconds (0 = not at all, -1 = without limit) for something to happen.
- * Returns how many callbacks ran, or an error: CHR_ERR_IN_HANDLER from inside a handler, and what poll() may fail with. */
+ * Returns how many callbacks ran, or an error: CHR_ERR_STOPPED after chr_loop_stop(), CHR_ERR_IN_HANDLER from inside a
+ * handler, and what poll() may fail with. Owner thread. */
 CHARDEV_API int chr_loop_step(chr_context *ctx, int timeout_ms);
+/* For a CPU loop, which calls it often: the same as chr_loop_step(ctx, 0), but only when the last step was `ns`
+ * nanoseconds of real time ago (0 or less: always), or at once when something was posted: chr_idle_start(),
+ * chr_loop_wake(), chr_loop_stop(), chr_fe_accept_input(), from any thread. Otherwise it returns 0 and takes a few
+ * nanoseconds: it looks at the clock in one of up to 64 calls, as often as the calls' own pace demands. Call it after
+ * each basic block or every 100 to 1000 guest instructions, with 100000 (0.1 ms: half a percent of the time goes into
+ * steps). Timers and descriptors are at most so late. Owner thread. */
+CHARDEV_API int chr_loop_step_every(chr_context *ctx, int64_t ns);
 /* Steps until chr_loop_stop() is called (also from a handler, before or during it). Returns 0 or a negative error;
  * CHR_ERR_IN_HANDLER from inside a handler, where a stop that was asked for stays asked for. */
 CHARDEV_API int chr_loop_run(chr_context *ctx);
-/* Ends chr_loop_run(), or the next one; steps don't mind it. From any thread and from signal handlers. */
+/* Runs all that happens until the clock shows `until` (nanoseconds, as chr_loop_now()). With chr_config.virtual_clock
+ * nothing is waited for: at each moment all that is ready is dispatched, what comes of it too, then time jumps to the
+ * next deadline, and to `until` at last; a time that has passed dispatches what is ready now. A callback that keeps itself
+ * ready stops time for 1000 rounds at most. With the system's clock it sleeps in between. Returns how many callbacks ran,
+ * or what chr_loop_step() may fail with; CHR_ERR_NOT_SUPPORTED with a `clock` hook: only you can move that. */
+CHARDEV_API int chr_loop_run_until(chr_context *ctx, int64_t until);
+/* Ends the loop, whoever runs it: one call of chr_loop_run() returns, or one of chr_loop_step(),
+ * chr_loop_step_every() and chr_loop_dispatch() returns CHR_ERR_STOPPED. The one that is under way does so behind its
+ * callbacks; without one it is the next, which dispatches nothing. Several stops before that are one; what is called
+ * afterwards goes on. chr_drain() leaves the stop to what follows. From any thread and from signal handlers. */
 CHARDEV_API void chr_loop_stop(chr_context *ctx);
 /* Makes a sleeping loop return from its wait. From any thread and from signal handlers. */
 CHARDEV_API void chr_loop_wake(chr_context *ctx);
@@ -273,7 +313,8 @@ typedef struct chr_poll {
  * descriptors that are watched: when it is more than `capacity`, call again with room for all. Always dispatch after it, be it
  * with a count of 0. */
 CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity, int *timeout_ms);
-/* Runs what is ready among `count` entries of the last prepare, then due timers and idle callbacks. Returns how many ran. */
+/* Runs what is ready among `count` entries of the last prepare, then due timers and idle callbacks. Returns how many ran,
+ * or CHR_ERR_STOPPED after chr_loop_stop(), or CHR_ERR_IN_HANDLER. Owner thread. */
 CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int count);
 /* Milliseconds until chr_loop_dispatch() has something to do without any descriptor; 0 = now, -1 = never. */
 CHARDEV_API int chr_loop_timeout(chr_context *ctx);
@@ -297,11 +338,12 @@ struct chr_watch {
     int          slot; /* in the poll array, plus one; 0 = stopped */
 };
 struct chr_timer {
-    chr_context *ctx;
+    chr_context *ctx;      /* NULL = stopped */
     void       (*expired)(void *opaque);
     void        *opaque;
     int64_t      deadline; /* nanoseconds */
-    chr_timer   *next, *prev;
+    uint64_t     order;    /* of equal deadlines the one that was started first comes first */
+    chr_timer   *child, *next, **link; /* in the heap */
 };
 struct chr_idle {
     chr_context *ctx;
@@ -316,7 +358,8 @@ CHARDEV_API void chr_watch_set(chr_watch *watch, int events); /* no allocation, 
 CHARDEV_API void chr_watch_stop(chr_watch *watch);
 CHARDEV_API void chr_watch_ready(chr_watch *watch, int events); /* from a foreign loop with hooks: runs the callback */
 
-/* Calls `expired` once, delay_ms milliseconds from now (less than 0 is 0). Starting a started timer moves it. */
+/* Calls `expired` once, delay_ms milliseconds from now (less than 0 is 0); of equal times the one that was started first
+ * comes first. Starting a started timer moves it. A start costs a constant time, a stop O(log n) on average. */
 CHARDEV_API void chr_timer_start(chr_context *ctx, chr_timer *timer, int64_t delay_ms, void (*expired)(void *), void *opaque);
 CHARDEV_API void chr_timer_stop(chr_timer *timer);
 
@@ -382,10 +425,10 @@ CHARDEV_API int chr_options_add(chr_options *options, const char *key, const cha
 /* On whose behalf a chardev is made: fd= is a number for a local user, a name (see >>descriptors) for a monitor's peer. */
 typedef enum chr_origin { CHR_LOCAL, CHR_REMOTE } chr_origin;
 
-/* Prints, line by line, all backends (backend NULL or "help") or the options of one ("socket" or "socket,help"; also of the
- * objects that chr_tls_creds_add() and chr_authz_add() make).
- * CHR_ERR_NOT_FOUND for an unknown one. */
-CHARDEV_API int chr_help(chr_context *ctx, const char *backend, void (*print)(void *opaque, const char *line), void *opaque);
+/* Calls `print` with each line of help, without a newline: all backends (NULL, "help", "?") or the options of one, or of an
+ * object that chr_tls_creds_add() and chr_authz_add() make. `text` is its name or all of a text that got CHR_ERR_HELP
+ * ("socket,help", "tcp::4444,help"). Returns 0, CHR_ERR_NOT_FOUND for an unknown one, CHR_ERR_NO_MEMORY. */
+CHARDEV_API int chr_help(chr_context *ctx, const char *text, void (*print)(void *opaque, const char *line), void *opaque);
 
 /* ====================================================================================================================
  * >>chardev   made, found, changed, removed
@@ -401,7 +444,8 @@ enum {
     CHR_EVENT_PURGE_RECEIVE,  /* a com-port client drops what the line has received and not yet delivered to it:
                                  CHR_IOCTL_SERIAL_PURGE */
     CHR_EVENT_PURGE_TRANSMIT, /* it drops what it has sent and the line has not yet transmitted */
-    CHR_EVENT_INPUT_END       /* half-close=on: no more input comes, output goes on; between OPENED and CLOSED */
+    CHR_EVENT_INPUT_END,      /* half-close=on: no more input comes, output goes on; between OPENED and CLOSED */
+    CHR_EVENT_READABLE        /* bytes have come into an empty input buffer: chr_fe_read(); see chr_fe_set_buffers() */
 };
 
 /* Makes a chardev from options in text ("socket,id=mon,fd=3,server=on,wait=off"). Its context owns it. NULL and err: any
@@ -410,14 +454,37 @@ enum {
  * inside a handler the first is an error and the second goes on in the background. */
 CHARDEV_API chr_dev *chr_new(chr_context *ctx, const char *options, chr_error *err);
 CHARDEV_API chr_dev *chr_new_from(chr_context *ctx, chr_origin origin, const char *options, chr_error *err);
-/* The same from a URI ("tcp::4444,server=on", "mon:stdio", "chardev:ID" for an existing one). No fd= there. */
+/* The same from a URI ("tcp::4444,server=on", "mon:stdio"; all stand at chr_new_any()). Its id is `id`. */
 CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *uri, chr_error *err);
+/* The same from whatever a local user writes after -serial or -chardev: a URI or options. `id` is the chardev's unless
+ * the text has an id= of its own (chr_find() with yours finds nothing then); NULL = the text must have one.
+ *
+ *     NAME  NAME,OPTIONS           options: stdio   stdio,signal=off   pty,path=/tmp/tty   socket,fd=3,server=on
+ *     none                         the same as null: the guest has its device, and nobody is at the far side
+ *     pty:PATH  file:PATH          all behind the colon is the path, commas too; with options: pty,path=PATH,OPTIONS
+ *     pipe:PATH
+ *     /dev/NAME                    serial; /dev/parport... and /dev/ppi... are parallel. Likewise without options
+ *     unix:PATH[,OPTIONS]          socket; a comma in the path is doubled
+ *     tcp:[HOST]:PORT[,OPTIONS]    socket; an IPv6 HOST stands in brackets; also telnet: tn3270: websocket:
+ *     udp:[HOST]:PORT[@[LOCALADDR]:LOCALPORT][,OPTIONS]
+ *     mon:...                      any of the above with mux=on, and with signal=off where there is such an option and
+ *                                  the text doesn't say otherwise
+ *     chardev:ID                   the chardev that exists; nothing is made
+ *     help  NAME,help              CHR_ERR_HELP: print chr_help() of the same text, and end with success
+ *
+ * It is a URI when it begins with '/' or a ':' stands before the first ',' and '='; else options. No descriptors in URIs:
+ * tcp:...,fd=3 is CHR_ERR_INVALID. COM1 and other paths than those of /dev have no meaning: CHR_ERR_NOT_FOUND.
+ *
+ *     chr_dev *dev = chr_new_any(ctx, "serial0", text, &err);
+ *     if (!dev && err.code == CHR_ERR_HELP) exit(chr_help(ctx, text, print_line, NULL) != 0);
+ *     if (!dev) ... "-serial TEXT: err.text" */
+CHARDEV_API chr_dev *chr_new_any(chr_context *ctx, const char *id, const char *text, chr_error *err);
 /* The same from a kind (chr_backend_find()) and its options struct (>>structs; NULL = all defaults). Strings are copied. */
 CHARDEV_API chr_dev *chr_open(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err);
 
-/* The chardev with that id, or NULL. */
+/* The chardev with that id, or NULL. In constant time, as creation and removal, however many there are. */
 CHARDEV_API chr_dev *chr_find(chr_context *ctx, const char *id);
-/* Walks all: NULL gives the first; NULL comes after the last. */
+/* Walks all in the order of creation: NULL gives the first; NULL comes after the last. */
 CHARDEV_API chr_dev *chr_next(chr_context *ctx, const chr_dev *dev);
 /* Closes and frees a chardev; one made with mux=on takes its ID-base with it. What a socket has taken is still sent,
  * in the background (lingering close). Pointers to it are invalid afterwards (inside a handler of its own: when that
@@ -434,6 +501,14 @@ CHARDEV_API int chr_change(chr_context *ctx, const char *id, const char *options
 CHARDEV_API int chr_change_from(chr_context *ctx, chr_origin origin, const char *id, const char *options, chr_error *err);
 /* Delivers BREAK to the frontend, as if it came from the far side. */
 CHARDEV_API int chr_send_break(chr_context *ctx, const char *id, chr_error *err);
+/* Input as if it came from the far side, on any backend, open or not: for tests, fuzzers and macros. It comes in above
+ * the layers (telnet, websocket, TLS see nothing of it) and what the backend itself has read; on a mux it is what its
+ * chardev would get, so that the escape character counts. The frontend is asked for room, and its `read` called, before
+ * it returns. Returns the bytes taken: fewer than len where the frontend has less room; CHR_ERR_WOULD_BLOCK when it has
+ * none, or nobody reads (try again when the frontend has called chr_fe_accept_input()), and from inside a backend's slot;
+ * CHR_ERR_NOT_SUPPORTED on a foreign backend with several frontends. It is not recorded: what plays a recording injects
+ * it again. Owner thread, any handler. */
+CHARDEV_API int chr_inject(chr_dev *dev, const void *data, size_t len);
 /* Gives a connected socket to a server chardev as its peer. From success on it owns fd. CHR_ERR_BUSY while one is connected. */
 CHARDEV_API int chr_add_client(chr_context *ctx, const char *id, int fd, chr_error *err);
 /* Blocks until connected or failed; with reconnect, through retries. CHR_ERR_IN_HANDLER from inside a handler. */
@@ -498,6 +573,7 @@ struct chr_frontend {
     void       (*writable)(void *opaque); /* chr_fe_add_watch() */
     void        *writable_opaque;
     void        *slot;                 /* the backend's, where it has many frontends */
+    struct chr__buffers *buffers;      /* chr_fe_set_buffers(); NULL = none. They put themselves before the handlers */
 };
 
 /* Attaches to a chardev (or to none, with NULL: then writes return CHR_ERR_DISCONNECTED). CHR_ERR_BUSY if the
@@ -525,6 +601,69 @@ CHARDEV_API int chr_fe_printf(chr_frontend *fe, const char *format, ...) CHR_PRI
 /* Calls `writable` once, from the loop, when more output can be taken or the far side is gone. One per frontend: the last
  * wins; NULL takes it away. Any thread. Without chardev nothing happens. */
 CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaque), void *opaque);
+
+/* BUFFERS. A device whose guest polls registers and moves a byte at a time wants few system calls all the same. With
+ * buffers, input is read ahead in large pieces and pulled out by chr_fe_read(), and small writes are gathered:
+ *
+ *     your device                 buffers                        the chardev
+ *
+ *     chr_fe_read()      <--  [ in: bytes, events ]  <--  history=, obuf=, log file, recorder, mux, hub, layers  <--> peer
+ *     chr_fe_write()     -->  [ out: bytes        ]  -->
+ *
+ * What is in `in` has been taken from the peer, recorded and counted (bytes_in). What is in `out` has been seen by
+ * nobody: it is logged, recorded, kept by history= and counted (bytes_out; bytes_queued until then) when it leaves.
+ *
+ *     input    at most `in` bytes are taken that you have not taken yet (back-pressure). Without a `read` handler they
+ *              wait for chr_fe_read(), and CHR_EVENT_READABLE tells, from the loop, that bytes have come where there
+ *              were none. With one they are delivered as can_read allows, without a system call each; then there is no
+ *              READABLE. Without any handlers the frontend is there too, as if chr_fe_set_handlers() had been called.
+ *     events   OPENED, CLOSED, INPUT_END, BREAK, LINE_ERROR keep their place among the bytes: they are told when you
+ *              have taken what came before. The next bytes are readable after that: at CLOSED, chr_fe_read() is
+ *              CHR_ERR_DISCONNECTED first. The others are told at once: RESIZED and SERIAL (ask for what is in force
+ *              now), MUX_IN and MUX_OUT; and PURGE_..., which drops what is in the buffers, as CHR_IOCTL_SERIAL_PURGE.
+ *     output   leaves before the loop waits, in each step; when the buffer is full; at chr_fe_flush(), before
+ *              chr_fe_write_all() writes past it; before a chr_fe_ioctl(), chr_fe_set_msgfds(), chr_fe_shutdown(),
+ *              chr_fe_disconnect(), a hot swap and chr_fe_deinit(); at the end of the context. What a slow peer has not
+ *              taken by then goes: after a swap to the new backend, else as with obuf= (a socket lingers).
+ *              One peer's bytes don't go to the next one: when nobody is there any more, they are lost as in any write.
+ *     errors   A write that is gathered can't tell them: the next chr_fe_flush() does. Until the far side takes bytes
+ *              again, writes go straight to it and return what it says.
+ *     moves    Both stay with the frontend in a hot swap, also one that is refused.
+ *     udp      is a stream of bytes then: what is gathered is one datagram.
+ *     SCM_RIGHTS  Where descriptors have come along with the input it is not read ahead any more (the log gets one line),
+ *              since bytes and descriptors would lose each other: then can_read is asked as without buffers, or the next
+ *              bytes come when all have been pulled. chr_fe_set_msgfds() belongs to the next write as ever.
+ *     replay   A recording is made between buffers and backend. A device that does the same at the same times, buffers
+ *              and steps of the loop included, does it again in a replay.
+ */
+
+/* Gives the frontend buffers of so many bytes, or others; 0 = none in that direction, 0, 0 takes them away. What they
+ * hold is not lost: it is used up first. Once for a frontend, after chr_fe_init(), which forgets them as
+ * chr_fe_deinit() does; without chardev nothing happens. Returns 0, or CHR_ERR_NO_MEMORY, CHR_ERR_INVALID (more than
+ * INT32_MAX/4), CHR_ERR_NOT_SUPPORTED (`in` where descriptors have come along, see above), CHR_ERR_BUSY (from a log hook
+ * that they have called); then all is as it was. Owner thread, any handler. */
+CHARDEV_API int chr_fe_set_buffers(chr_frontend *fe, size_t in, size_t out);
+/* The same in memory of yours, CHR_BUFFERS_MEMORY(in, out) bytes: for machines without malloc. It is in use until
+ * chr_fe_deinit(), the end of the context, or the next call of one of the two. CHR_ERR_BUSY: what is buffered now does
+ * not fit. NULL = from the context's allocator. */
+CHARDEV_API int chr_fe_set_buffers_at(chr_frontend *fe, void *memory, size_t in, size_t out);
+#define CHR_BUFFERS_MEMORY(in, out) ((in) + (out) + 128 * sizeof(void *))
+
+/* Takes what has been read ahead, up to len bytes and up to the next event. Returns how many; CHR_ERR_WOULD_BLOCK: none
+ * now; CHR_ERR_DISCONNECTED: none, and nobody is at the far side, or it says no more (INPUT_END). CHR_ERR_NOT_SUPPORTED
+ * without an input buffer. Never a system call: bytes come in while the loop runs. Any thread, any handler. */
+CHARDEV_API int chr_fe_read(chr_frontend *fe, void *buf, size_t len);
+/* How many bytes chr_fe_read() gives now: a UART's "data ready". 0 without an input buffer. Any thread, any handler. */
+CHARDEV_API int chr_fe_readable(const chr_frontend *fe);
+/* How many bytes chr_fe_write() takes now for sure; 0 = the buffer is full, and the peer slow: chr_fe_add_watch() tells
+ * when there is room. CHR_ERR_NOT_SUPPORTED without an output buffer, CHR_ERR_DISCONNECTED without chardev. A UART's
+ * "transmitter empty" is `!= 0`: bytes for nobody are taken, and dropped. Any thread, any handler. */
+CHARDEV_API int chr_fe_writable(const chr_frontend *fe);
+/* Sends what is gathered, and what obuf= or a layer (telnet, websocket, TLS) of this chardev holds. Waits at most
+ * timeout_ms milliseconds of real time (-1 = without limit). Returns 0 when all is out; the error that met what was
+ * gathered since the last flush, once; CHR_ERR_TIMEOUT, CHR_ERR_WOULD_BLOCK (there is nothing to wait on); inside a
+ * handler CHR_ERR_IN_HANDLER when something is left. Any thread, any handler. */
+CHARDEV_API int chr_fe_flush(chr_frontend *fe, int timeout_ms);
 
 /* Commands to the device at the far side. CHR_ERR_NOT_SUPPORTED where it has no such thing. */
 enum {
@@ -629,6 +768,11 @@ CHARDEV_API int  chr_fe_disconnect(chr_frontend *fe);                     /* clo
 CHARDEV_API int  chr_fe_shutdown(chr_frontend *fe);
 CHARDEV_API int  chr_fe_wait_connected(chr_frontend *fe, chr_error *err); /* chr_wait_connected() of its chardev */
 CHARDEV_API int  chr_fe_backend_open(const chr_frontend *fe);             /* be_open: the far side is there */
+/* End of file: 1 when the far side was there and has gone for good (comes_back of chr_info is 0), or has ended its
+ * output and does not come back (CHR_EVENT_INPUT_END), and all that it sent has been read; 1 without chardev. 0 as long
+ * as more may come, from the next peer of a server too, and always on null. For emulators that end with their input. Any
+ * thread. */
+CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
 
 /* ====================================================================================================================
  * >>backend   how to add one, with as much right as the built-in ones
@@ -683,6 +827,7 @@ typedef struct chr_sharing_slots {
     void (*event)(chr_dev *dev, int event);     /* an event on this chardev: pass it on */
     int  (*wants_writable)(const chr_dev *dev); /* whether any frontend waits */
     void (*writable)(chr_dev *dev);             /* tell them: chr_be_tell_writable() */
+    int  (*inject)(chr_dev *dev, const void *data, size_t len); /* chr_inject(); NULL = not supported */
 } chr_sharing_slots;
 
 /* For emulated mice and tablets: what the user's hand does, as chr_input_...() of >>extras tell it. Any may be NULL. */
@@ -716,6 +861,14 @@ struct chr_backend {
     const chr_input_slots   *input;                                /* or NULL */
 };
 
+/* What a table finds by its key. It is part of what is found. */
+typedef struct chr__entry {
+    struct chr__entry *next;
+    const void        *key;
+    size_t             length;
+    void              *owner; /* what it is part of */
+} chr__entry;
+
 /* What the core keeps of a chardev; a backend's state begins with it. Only backends look inside. */
 struct chr_dev {
     chr_context       *ctx;
@@ -732,22 +885,27 @@ struct chr_dev {
     int                other_event;  /* one of them that is none of CHR_EVENT_... */
     unsigned           room_epoch;   /* counts changes of frontend and handlers, and events: older answers of can_read are void */
     chr_idle           notify;       /* brings them */
+    int                closing;      /* by chr_context_free(): it doesn't open any more */
     int                input_over;   /* set by INPUT_END, cleared by OPENED and CLOSED */
+    int                was_open;     /* set by OPENED for good */
     int                ending;       /* output ends as soon as what is queued is out */
     int64_t            stalled;      /* since when output has been waiting and none has left; 0 = not known */
     uint64_t           stalled_left; /* how much had left by then */
     chr_dev           *next_starved, **starved; /* its frontend had no room when last asked: it is asked again each
                                                    step */
     uint64_t           bytes_in, bytes_out, bytes_dropped;
-    int                extras;       /* writes take the long way: there is a log, an outbox or a recorder, or output
-                                        ends */
+    int                extras;       /* writes take the long way: there is a log, an outbox, a recorder or a buffered
+                                        frontend, or output ends */
+    struct chr__buffers *buffers;    /* of its frontends; a list */
+    int                with_fds;     /* descriptors have come along with its input: that is not read ahead any more */
     struct chr__log   *log;
     struct chr__outbox *outbox;      /* history= and obuf= */
     struct chr__given *given;        /* descriptors in the options, while they are the giver's still: `close` leaves
                                         them open */
     unsigned           record_number; /* what the recorder calls it */
     chr_dev           *companion;    /* made together with it (ID-base of a mux): goes with it */
-    chr_dev           *next;
+    chr__entry         by_id;
+    chr_dev           *next, **link; /* in the order of creation */
 };
 
 /* A kind of your own, beside the built-in ones. `kind` must outlive the context. CHR_ERR_EXISTS, CHR_ERR_NO_MEMORY. */
@@ -800,6 +958,54 @@ typedef struct chr_hub_options {
     chr_common_options common;
     const char *const *chardevs; /* the ids of its members, then NULL; required */
 } chr_hub_options;
+
+/* A script: statements, each on a line of its own or with ';' behind it; '#' begins a comment. The file has 1 MiB at most.
+ *
+ *     expect "TEXT" [within TIME]   output until TEXT has come, in as many pieces as it may; what is behind it is for the
+ *                                   next expect. TEXT has 4096 bytes at most
+ *     reject "TEXT"                 from the last expect on, to the end, the script fails when TEXT comes; 16 at most
+ *     send "TEXT"                   input, as the frontend has room
+ *     wait TIME                     does nothing
+ *     break   eof   close   open    BREAK, INPUT_END, CLOSED, OPENED
+ *     timeout TIME                  for every expect and send from here on; 0s = none
+ *     pass   fail "TEXT"            the script ends here
+ *
+ * TIME is a number of ms, s or min, on the context's clock. Escapes in texts are C's: \n \r \t \b \a \f \v \\ \" \',
+ * \0 and other octal numbers, \xHH with two digits, and \e for ESC. The script begins when a frontend is there; at its
+ * end, passed or failed, the far side is CLOSED and output is dropped. See chr_script_result(). */
+typedef struct chr_script_options {
+    chr_common_options common;
+    const char        *file;    /* the script's path; either this, */
+    const char        *text;    /* or the script itself; in option text a comma is doubled */
+    int64_t            timeout; /* seconds that an expect or a send may take; 0 = 10 */
+    int64_t            window;  /* bytes of output that wait for the next expect, the newest ones; 0 = 64K (freestanding
+                                   1K) */
+    chr_bool           exit;    /* at the end the context's `exit` gets 0 (when no other script with exit=on goes on) or
+                                   1 when it failed; default on */
+} chr_script_options;
+
+/* Stacked on another chardev, which it passes on. Faults, in front of it:
+ *
+ *     short        a write takes a part; input comes in pieces of up to 8 bytes
+ *     block        a write and up to 7 more would block
+ *     delay        output would block, or input waits, for up to `delay` ms
+ *     disconnect   CLOSED, and OPENED up to `delay` ms later; the peer of the other chardev stays connected
+ *     break        BREAK out of nowhere
+ *     error        a write fails with CHR_ERR_IO
+ *     reorder      BREAK, RESIZED and SERIAL come behind the input that followed them, the last one first (other events
+ *                  have a fixed place)
+ *
+ * No byte is lost but those that the frontend writes while it is disconnected. Delays are on the context's clock. One
+ * decision is made for each write, for each piece of input, and for each event that may be reordered. */
+typedef struct chr_fault_options {
+    chr_common_options common;
+    const char        *chardev; /* id of the chardev below; required */
+    int64_t            seed;    /* of the generator: the same seed, output and input lead to the same faults; 0 = only the
+                                   bytes of chr_fault_feed() do */
+    int64_t            rate;    /* with a seed: faults in a hundred decisions; 0 = 10 */
+    const char        *faults;  /* "short+block": these; NULL = all */
+    int64_t            delay;   /* ms: the longest; 0 = 10 */
+} chr_fault_options;
 
 typedef struct chr_fd_options { /* from success on the chardev owns the descriptors; O_NONBLOCK of theirs is neither
                                    needed nor changed */
@@ -934,6 +1140,29 @@ CHARDEV_API int chr_ringbuf_read(chr_dev *dev, size_t size, chr_format format, c
 CHARDEV_API int chr_ringbuf_count(const chr_dev *dev);
 #endif
 
+#ifndef CHARDEV_NO_SCRIPT
+/* How a script went: CHR_ERR_WOULD_BLOCK while it goes on, 0 when it has passed, or why it failed: CHR_ERR_TIMEOUT (of an
+ * expect or a send), CHR_ERR_DISCONNECTED (the frontend has ended its output), CHR_ERR_IO (reject, fail),
+ * CHR_ERR_NO_MEMORY. Except for 0, err says where: "FILE: line N: expect "login:": timed out; what came instead: ..."
+ * with the last 160 bytes. CHR_ERR_NOT_SUPPORTED on another chardev. A failure is logged, too. Owner thread, any handler. */
+CHARDEV_API int chr_script_result(const chr_dev *dev, chr_error *err);
+#endif
+
+#ifndef CHARDEV_NO_FAULT
+typedef struct chr_fault_counts {
+    unsigned short_writes, short_reads, blocks, delays, disconnects, breaks, errors, reorders;
+    unsigned bytes_used; /* of chr_fault_feed() */
+} chr_fault_counts;
+
+/* Bytes that decide what goes wrong from here on, before any seed does: a fuzzer's input. Each decision takes one: from 0
+ * to 127 nothing goes wrong, else the faults that are possible there take turns; how long or how much is a byte more. When
+ * they are used up, and without a seed, nothing goes wrong. They are copied, behind those that are still to be used; 1 MiB
+ * waits at most. Returns how many were taken, or CHR_ERR_NO_MEMORY, CHR_ERR_NOT_SUPPORTED (not a fault). Owner thread. */
+CHARDEV_API int chr_fault_feed(chr_dev *dev, const void *data, size_t len);
+/* What it has done so far; chr_query() has it in `filename`. Returns 0 or CHR_ERR_NOT_SUPPORTED. */
+CHARDEV_API int chr_fault_query(const chr_dev *dev, chr_fault_counts *counts);
+#endif
+
 /* TLS for sockets: tls-creds=ID, tls-authz=ID. Without CHARDEV_MBEDTLS the first two are CHR_ERR_NOT_SUPPORTED. Both objects are
  * looked up at each new connection, so that they may be replaced while chardevs live; what is connected goes on with what it has.
  *
@@ -1030,7 +1259,7 @@ CHARDEV_API int chr_input_sync(chr_dev *dev);
  *      1 a new chardev    0                 0                 its id; numbers count up from 0
  *      2 created          0 or an error     0                 the error's text
  *      3 input            0                 0                 the bytes
- *      4 event            CHR_EVENT_...     0
+ *      4 event            CHR_EVENT_...     CLOSED and INPUT_END: 1 = more may come, with the next peer; else 0
  *      5 writable         0                 0
  *      6 write            what it returned  bytes offered     those taken, or dropped because nobody was there
  *      7 read             what it returned  bytes asked for   the bytes
@@ -1107,6 +1336,11 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #else
 #define CHARDEV_HAS_TESTDEV 1
 #endif
+#if defined(CHARDEV_NO_SCRIPT)
+#define CHARDEV_HAS_SCRIPT 0
+#else
+#define CHARDEV_HAS_SCRIPT 1
+#endif
 #if defined(CHARDEV_NO_MSMOUSE)
 #define CHARDEV_HAS_MSMOUSE 0
 #else
@@ -1131,6 +1365,11 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHARDEV_HAS_HUB 0
 #else
 #define CHARDEV_HAS_HUB 1
+#endif
+#if defined(CHARDEV_NO_FAULT)
+#define CHARDEV_HAS_FAULT 0
+#else
+#define CHARDEV_HAS_FAULT 1
 #endif
 #if defined(CHARDEV_NO_FD) || !defined(CHR__POSIX)
 #define CHARDEV_HAS_FD 0
@@ -1259,7 +1498,8 @@ CHR__PRIVATE int chr__os_format(char *buf, size_t size, const char *format, va_l
 
 #else
 
-/* Enough of vsnprintf for the messages in this file and for firmware: %s %.*s %c %d %u %x %lld %llu %llx %%, width, zero pad. */
+/* Enough of vsnprintf for the messages in this file and for firmware: %s %.9s %.*s %c %d %u %x %lld %llu %llx %%, width,
+ * zero pad. */
 
 static size_t chr__digits(char *end, unsigned long long value, unsigned base)
 {
@@ -1295,6 +1535,7 @@ typedef struct chr__text_spec {
     char   pad, letter;
     size_t width;
     int    longs, is_cut; /* is_cut: the length of a %.*s comes first */
+    int    most;          /* that of a %.9s; -1 = none */
 } chr__text_spec;
 
 static const char *chr__read_spec(const char *format, chr__text_spec *spec)
@@ -1305,6 +1546,10 @@ static const char *chr__read_spec(const char *format, chr__text_spec *spec)
     spec->is_cut = format[0] == '.' && format[1] == '*';
     if (spec->is_cut)
         format += 2;
+    spec->most = *format == '.' ? 0 : -1;
+    if (*format == '.')
+        for (format++; *format >= '0' && *format <= '9'; format++)
+            spec->most = spec->most * 10 + (*format - '0');
     for (spec->longs = 0; *format == 'l'; format++)
         spec->longs++;
     spec->letter = *format;
@@ -1346,7 +1591,7 @@ CHR__PRIVATE int chr__os_format(char *buf, size_t size, const char *format, va_l
         }
         format = chr__read_spec(format + 1, &spec);
         if (spec.letter == 's') {
-            int         most = spec.is_cut ? va_arg(args, int) : -1;
+            int         most = spec.is_cut ? va_arg(args, int) : spec.most;
             const char *text = va_arg(args, const char *);
             chr__sink_padded(&sink, text, chr__text_length(text, most), spec.width, ' ');
         } else if (spec.letter == 'c' || spec.letter == '%') {
@@ -1387,22 +1632,51 @@ CHR__PRIVATE size_t chr__append(char *text, size_t size, size_t len, const char 
     return added < 0 ? len : (size_t)added < size - len ? len + (size_t)added : size - 1;
 }
 
-/* Fills err, which may be NULL, and returns the code. A message is one line, whatever came in with the values in it. */
-CHR__PRIVATE int chr__fail(chr_error *err, int code, const char *format, ...) CHR_PRINTF(3, 4);
-CHR__PRIVATE int chr__fail(chr_error *err, int code, const char *format, ...)
+/* Each plain %s becomes a %.300s, so that no text that somebody gave hides what is wrong with it. */
+static const char *chr__bound_texts(char *out, size_t size, const char *format)
 {
-    va_list args;
-    char   *c;
+    const char *from = format;
+    char       *to = out;
+
+    if (strlen(format) * 3 >= size)
+        return format;
+    while (*from) {
+        *to++ = *from++;
+        if (from[-1] != '%' || !*from)
+            continue;
+        if (*from == 's')
+            to = (char *)memcpy(to, ".300", 4) + 4;
+        *to++ = *from++;
+    }
+    *to = 0;
+    return out;
+}
+
+/* A message is one line, whatever came in with the values in it. */
+static int chr__fail_with(chr_error *err, int code, const char *format, va_list args)
+{
+    char  bounded[sizeof err->text];
+    char *c;
 
     if (!err)
         return code;
-    va_start(args, format);
-    chr__os_format(err->text, sizeof err->text, format, args);
-    va_end(args);
+    chr__os_format(err->text, sizeof err->text, chr__bound_texts(bounded, sizeof bounded, format), args);
     for (c = err->text; *c; c++)
         if ((unsigned char)*c < ' ')
             *c = '?';
     err->code = code;
+    return code;
+}
+
+/* Fills err, which may be NULL, and returns the code. */
+CHR__PRIVATE int chr__fail(chr_error *err, int code, const char *format, ...) CHR_PRINTF(3, 4);
+CHR__PRIVATE int chr__fail(chr_error *err, int code, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    code = chr__fail_with(err, code, format, args);
+    va_end(args);
     return code;
 }
 
@@ -1708,6 +1982,21 @@ CHR__PRIVATE int chr__os_read(int fd, void *buf, size_t len)
         n = CHR_SYS(read)(fd, buf, len);
     while (n < 0 && errno == EINTR);
     return n < 0 ? chr__os_code(errno) : (int)n;
+}
+
+/* For keys: unpredictable bytes. */
+CHR__PRIVATE int chr__os_random(void *buf, size_t len)
+{
+    unsigned char *to = (unsigned char *)buf;
+    int            fd = chr__os_open("/dev/urandom", CHR__OPEN_READ, NULL), n = fd;
+
+    for (; n >= 0 && len > 0; to += n, len -= (size_t)n) {
+        n = chr__os_read(fd, to, len);
+        if (n == 0)
+            n = CHR_ERR_IO;
+    }
+    chr__os_close(fd);
+    return n < 0 ? n : 0;
 }
 
 CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
@@ -3233,21 +3522,6 @@ static int chr__os_receive(int fd, chr__receiver *receiver, void *buf, size_t le
     return n < 0 ? chr__os_code(errno) : (int)n;
 }
 
-/* For keys: unpredictable bytes. */
-static int chr__os_random(void *buf, size_t len)
-{
-    unsigned char *to = (unsigned char *)buf;
-    int            fd = chr__os_open("/dev/urandom", CHR__OPEN_READ, NULL), n = fd;
-
-    for (; n >= 0 && len > 0; to += n, len -= (size_t)n) {
-        n = chr__os_read(fd, to, len);
-        if (n == 0)
-            n = CHR_ERR_IO;
-    }
-    chr__os_close(fd);
-    return n < 0 ? n : 0;
-}
-
 #ifdef CHARDEV_THREADS
 /* A name is looked up in the background. Asker and thread hold it together; who lets go last frees it. It lives outside the context's
  * allocator, which belongs to the asker's thread. */
@@ -3854,6 +4128,8 @@ CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
 }
 CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms) { (void)fd; (void)events; return timeout_ms < 0 ? CHR_ERR_NOT_SUPPORTED : 0; }
 
+CHR__PRIVATE int chr__os_random(void *buf, size_t len) { return (void)buf, (void)len, CHR_ERR_NOT_SUPPORTED; }
+
 enum { CHR__PATH_SIZE = 1 };
 
 CHR__PRIVATE int     chr__os_rename(const char *from, const char *to)
@@ -4010,6 +4286,14 @@ static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, i
  * >>memory   memory, text, error, log
  * ==================================================================================================================== */
 
+/* Things by a key (>>tables). */
+typedef struct chr__table {
+    chr__entry **chains;  /* `size` of them, a power of two; NULL = there is one, */
+    chr__entry  *few;     /* this */
+    size_t       size, count;
+    uint32_t     hash_key[2];
+} chr__table;
+
 /* A descriptor that a monitor's peer has passed. */
 typedef struct chr__named_fd {
     struct chr__named_fd *next;
@@ -4040,6 +4324,18 @@ typedef struct chr__left_out {
     const char *uris[CHR__URI_FORMS];   /* how its URIs begin, beside its name */
 } chr__left_out;
 
+/* Chardevs in line, linked through next_starved. */
+typedef struct chr__prepare {
+    void               (*run)(void *opaque);
+    void                *opaque;
+    int                  is_urgent;
+    struct chr__prepare *next, *prev;
+} chr__prepare;
+
+typedef struct chr__dev_queue {
+    chr_dev *first, **last;
+} chr__dev_queue;
+
 struct chr_context {
     chr_config   config;
 
@@ -4047,12 +4343,11 @@ struct chr_context {
     chr__pollfd *polls;        /* slot by slot the same as `watches` */
     chr_watch  **watches;      /* NULL = stopped during a dispatch */
     int          watch_count, watch_capacity, holes;
-    chr_timer    timers;       /* a ring, nearest first; this one is only its head */
-    chr_idle     idles;        /* a ring, oldest first; likewise */
-    chr_timer    last_timer;   /* where a dispatch of timers ends, */
-    chr_idle     last_idle;    /* and one of idles */
-    chr_timer    real_timers, last_real_timer; /* the same on the system's clock, whatever `clock` is: time limits of
-                                                  peers */
+    chr_timer   *timers;       /* a heap: the nearest is on top; NULL = none */
+    chr_timer   *real_timers;  /* the same on the system's clock, whatever `clock` is: time limits of peers */
+    uint64_t     timer_order;  /* of the next one that is started */
+    chr_idle     idles;        /* a ring, oldest first; this one is only its head */
+    chr_idle     last_idle;    /* where a dispatch of idles ends */
     int          due;          /* timers and idles that are started */
     unsigned     turn;         /* of the loop, or of a call that blocks: what bounds work starts anew with it */
     chr__waker   waker;
@@ -4066,11 +4361,21 @@ struct chr_context {
     int          outside;      /* those of them that no call of a frontend's has led to */
     int          untidy;       /* something was removed meanwhile, or a foreign loop wants to know the time-out */
     int          sleeping;     /* in poll, ours or a foreign loop's: whoever changes something then must wake it */
-    int          hurry;        /* among the starved ones is one to be asked before the loop sleeps */
+    chr__prepare prepares;     /* a ring: what runs before the loop waits. Buffered frontends send and deliver then, */
+    chr__prepare lazy;         /* and those that can't deliver ask again */
+    chr__prepare last_prepare; /* where one run of them ends */
+    int          prepare_count; /* in both */
+    int          prepare_ran;  /* handlers that they have called */
     int          ready_again;  /* with hooks: polls[].revents says what is ready still after its callback */
-    int64_t      ask_at;       /* with hooks: when the starved ones are asked, in real time */
+    int64_t      ask_at;       /* when all starved ones are asked, in real time */
     int          closing;      /* chr_context_free() is under way */
-    volatile int stopped;      /* by CHR__LOAD and CHR__STORE */
+    int64_t      now;          /* the virtual clock */
+    volatile int stopped;      /* by CHR__LOAD and CHR__STORE, as what follows */
+    volatile int posted;       /* something waits for the next step of chr_loop_step_every() */
+    int          calls_left;   /* of that, until it looks at the clock; */
+    int          stride;       /* out of so many, */
+    int64_t      looked_at;    /* when it did last, */
+    int64_t      stepped_at;   /* and when it stepped, in real time */
     struct chr__hold *holds;   /* frontends that a function on the stack goes on with after a handler */
 
     /* the registry */
@@ -4078,12 +4383,14 @@ struct chr_context {
     const chr__left_out *left_out;      /* likewise: those that this build is without */
     const chr_backend *mux;             /* what mux=on puts on a chardev; NULL = left out */
     chr__kind_node    *kinds;           /* registered by the user */
-    chr_dev           *devs, **last_dev;
-    chr_dev           *dead;            /* closed, not yet freed */
+    chr_dev           *devs, **last_dev; /* in the order of creation */
+    chr__table         devs_by_id;
+    chr_dev           *dead;            /* closed, not yet freed; those that linger join them later */
     struct chr__linger *lingering;      /* connections whose last bytes are still being sent, the oldest first */
     int                lingering_count;
     uint64_t           lingering_queued; /* what they have still to send, in bytes */
-    chr_dev           *starved;
+    chr__dev_queue     urgent;          /* those whose `update` comes before the loop sleeps, */
+    chr__dev_queue     starved;         /* and those whose frontends had no room */
     chr__named_fd     *named_fds;
     const chr_backend *const *object_kinds; /* ends with NULL */
     chr__object       *objects;
@@ -4520,11 +4827,136 @@ CHR__PRIVATE int chr__utf8_is_good(chr__utf8 *utf8, const unsigned char *bytes, 
 #endif
 
 /* ====================================================================================================================
- * >>the_loop   watches in one poll array that is kept, timers and idles in rings
+ * >>tables   things by a key: few in a list, many in a hash table
+ * ====================================================================================================================
+ * The keys may be a monitor's peer's choice: they are hashed with a key of the table's own that nobody else knows, so
+ * that no choice makes long chains. Where there is no memory for more chains they become longer.
+ */
+
+CHR__PRIVATE uint32_t chr__rotate(uint32_t word, int bits)
+{
+    return word << bits | word >> (32 - bits);
+}
+
+static void chr__hash_round(uint32_t *v)
+{
+    v[0] += v[1], v[2] += v[3];
+    v[1] = chr__rotate(v[1], 5) ^ v[0], v[3] = chr__rotate(v[3], 8) ^ v[2];
+    v[0] = chr__rotate(v[0], 16);
+    v[0] += v[3], v[2] += v[1];
+    v[3] = chr__rotate(v[3], 7) ^ v[0], v[1] = chr__rotate(v[1], 13) ^ v[2];
+    v[2] = chr__rotate(v[2], 16);
+}
+
+/* HalfSipHash-1-3. */
+static uint32_t chr__hash(const uint32_t *key, const void *bytes, size_t len)
+{
+    const unsigned char *from = (const unsigned char *)bytes;
+    uint32_t             word, v[4];
+    size_t               at;
+
+    v[0] = key[0], v[1] = key[1], v[2] = 0x6c796765 ^ key[0], v[3] = 0x74656462 ^ key[1];
+    for (at = 0; at <= len; at += 4) {
+        word = (uint32_t)chr__get_le(from + at, (int)chr__min(4, len - at)) | (len - at < 4 ? (uint32_t)len << 24 : 0);
+        v[3] ^= word;
+        chr__hash_round(v);
+        v[0] ^= word;
+    }
+    v[2] ^= 0xff;
+    for (at = 0; at < 3; at++)
+        chr__hash_round(v);
+    return v[1] ^ v[3];
+}
+
+enum { CHR__TABLE_FEW = 16, CHR__TABLE_CHAINS = 64 };
+
+static chr__entry **chr__table_chain(chr__table *table, const void *key, size_t length)
+{
+    return table->chains ? &table->chains[chr__hash(table->hash_key, key, length) & (table->size - 1)] : &table->few;
+}
+
+static void chr__table_put(chr__table *table, chr__entry *entry)
+{
+    chr__entry **chain = chr__table_chain(table, entry->key, entry->length);
+
+    entry->next = *chain;
+    *chain = entry;
+}
+
+/* The clock serves where the system has no random bytes. */
+static void chr__table_key(chr__table *table)
+{
+    uint64_t now = (uint64_t)chr__os_clock(NULL) ^ (uint64_t)(uintptr_t)table;
+
+    table->hash_key[0] = (uint32_t)now;
+    table->hash_key[1] = (uint32_t)(now >> 32);
+    (void)chr__os_random(table->hash_key, sizeof table->hash_key);
+}
+
+CHR__COLD void chr__table_grow(chr_context *ctx, chr__table *table)
+{
+    chr__table   old = *table;
+    chr__entry **chains = old.chains ? old.chains : &old.few, *entry;
+    size_t       i, size = old.chains ? old.size * 2 : (size_t)CHR__TABLE_CHAINS;
+
+    table->chains = (chr__entry **)chr__allocate(ctx, size * sizeof *table->chains);
+    if (!table->chains) {
+        table->chains = old.chains;
+        return;
+    }
+    table->size = size;
+    if (!old.chains)
+        chr__table_key(table);
+    for (i = 0; i < (old.chains ? old.size : 1); i++)
+        while ((entry = chains[i]) != NULL) {
+            chains[i] = entry->next;
+            chr__table_put(table, entry);
+        }
+    chr__free(ctx, old.chains);
+}
+
+/* `key` belongs to `owner`, as `entry` does. */
+CHR__PRIVATE void chr__table_add(chr_context *ctx, chr__table *table, chr__entry *entry, void *owner, const void *key,
+                                 size_t length)
+{
+    if (table->count++ >= (table->chains ? table->size : (size_t)CHR__TABLE_FEW))
+        chr__table_grow(ctx, table);
+    entry->owner = owner;
+    entry->key = key;
+    entry->length = length;
+    chr__table_put(table, entry);
+}
+
+CHR__PRIVATE void chr__table_remove(chr_context *ctx, chr__table *table, chr__entry *entry)
+{
+    chr__entry **link = chr__table_chain(table, entry->key, entry->length);
+
+    while (*link != entry)
+        link = &(*link)->next;
+    *link = entry->next;
+    if (--table->count > 0)
+        return;
+    chr__free(ctx, table->chains);
+    memset(table, 0, sizeof *table);
+}
+
+/* The owner, or NULL. */
+CHR__PRIVATE void *chr__table_find(const chr__table *table, const void *key, size_t length)
+{
+    const chr__entry *entry = *chr__table_chain((chr__table *)(uintptr_t)table, key, length);
+
+    while (entry && (entry->length != length || memcmp(entry->key, key, length) != 0))
+        entry = entry->next;
+    return entry ? entry->owner : NULL;
+}
+
+/* ====================================================================================================================
+ * >>the_loop   watches in one poll array that is kept, timers in a heap, idles in a ring
  * ==================================================================================================================== */
 
 CHARDEV_API void chr_loop_wake(chr_context *ctx)
 {
+    CHR__STORE(ctx->posted, 1);
     chr__os_waker_ring(&ctx->waker);
 }
 
@@ -4576,7 +5008,15 @@ CHR__COLD void chr__loop_poke(chr_context *ctx)
 
 CHARDEV_API int64_t chr_loop_now(chr_context *ctx)
 {
-    return ctx->config.clock(ctx->config.opaque);
+    return ctx->config.virtual_clock ? ctx->now : ctx->config.clock(ctx->config.opaque);
+}
+
+/* Nanoseconds since 1970 UTC. A virtual context has no other time than its own, unless it is given one. */
+CHR__PRIVATE int64_t chr__wall_now(chr_context *ctx)
+{
+    int is_virtual = ctx->config.virtual_clock && ctx->config.wall_clock == chr__os_wall_clock;
+
+    return is_virtual ? ctx->now : ctx->config.wall_clock(ctx->config.opaque);
 }
 
 /* Calls that block and the time limits of peers count in real time, whatever the context's clock is: an injected one
@@ -4702,23 +5142,82 @@ static void chr__watches_close_gaps(chr_context *ctx)
     ctx->holes = 0;
 }
 
-/* -- timers -- */
+/* -- timers: a pairing heap that needs no memory but the timers. To start one costs a constant time, to stop one or
+ * to run the nearest O(log n) on average. -- */
 
-static void chr__timer_unlink(chr_timer *timer)
+static int chr__timer_is_sooner(const chr_timer *timer, const chr_timer *other)
 {
-    if (!timer->next)
-        return;
-    timer->ctx->due--;
-    timer->next->prev = timer->prev;
-    CHR__STORE(timer->prev->next, timer->next);
-    timer->prev = NULL;
-    CHR__STORE(timer->next, NULL);
+    return timer->deadline != other->deadline ? timer->deadline < other->deadline : timer->order < other->order;
 }
 
-/* Its neighbours in the ring may be other threads'. After its context, a stopped one is looked at only. */
+/* Two heaps become one: the later top goes under the sooner one. Either may be NULL. */
+static chr_timer *chr__timers_merge(chr_timer *heap, chr_timer *other)
+{
+    chr_timer *top, *child;
+
+    if (!heap || !other)
+        return heap ? heap : other;
+    top = chr__timer_is_sooner(heap, other) ? heap : other;
+    child = top == heap ? other : heap;
+    child->next = top->child;
+    child->link = &top->child;
+    if (child->next)
+        child->next->link = &child->next;
+    top->child = child;
+    return top;
+}
+
+/* A list of heaps becomes one: neighbours are merged in pairs, then the pairs from the last to the first. */
+static chr_timer *chr__timers_merge_list(chr_timer *list)
+{
+    chr_timer *pairs = NULL, *heap = NULL, *first, *second;
+
+    while ((first = list) != NULL) {
+        second = first->next;
+        list = second ? second->next : NULL;
+        first = chr__timers_merge(first, second);
+        first->next = pairs;
+        pairs = first;
+    }
+    while ((first = pairs) != NULL) {
+        pairs = first->next;
+        heap = chr__timers_merge(heap, first);
+    }
+    return heap;
+}
+
+static void chr__timer_place(chr_timer *heap, chr_timer **link, chr_timer *next)
+{
+    *link = heap;
+    heap->link = link;
+    heap->next = next;
+    if (next)
+        next->link = &heap->next;
+}
+
+/* What was below it takes its place. */
+static void chr__timer_unlink(chr_timer *timer)
+{
+    chr_timer *heap;
+
+    if (!timer->ctx)
+        return;
+    timer->ctx->due--;
+    heap = chr__timers_merge_list(timer->child);
+    if (heap) {
+        chr__timer_place(heap, timer->link, timer->next);
+    } else {
+        *timer->link = timer->next;
+        if (timer->next)
+            timer->next->link = timer->link;
+    }
+    CHR__STORE(timer->ctx, NULL);
+}
+
+/* Its neighbours in the heap may be other threads'. After its context, a stopped one is looked at only. */
 CHARDEV_API void chr_timer_stop(chr_timer *timer)
 {
-    chr_context *ctx = CHR__LOAD(timer->next) ? timer->ctx : NULL;
+    chr_context *ctx = CHR__LOAD(timer->ctx);
 
     if (!ctx)
         return;
@@ -4727,30 +5226,20 @@ CHARDEV_API void chr_timer_stop(chr_timer *timer)
     CHR__UNLOCK(ctx);
 }
 
-static void chr__timer_link(chr_timer *ring, chr_timer *timer)
-{
-    chr_timer *before; /* from the far end: timers of one period, the usual case, arrive in order */
-
-    for (before = ring->prev; before != ring && before->deadline > timer->deadline; before = before->prev)
-        ;
-    timer->ctx->due++;
-    timer->prev = before;
-    before->next->prev = timer;
-    CHR__STORE(timer->next, before->next);
-    CHR__STORE(before->next, timer);
-}
-
-static void chr__timer_start_at(chr_context *ctx, chr_timer *ring, chr_timer *timer, int64_t deadline,
+static void chr__timer_start_at(chr_context *ctx, chr_timer **heap, chr_timer *timer, int64_t deadline,
                                 void (*expired)(void *), void *opaque)
 {
     CHR__LOCK(ctx);
     chr__timer_unlink(timer);
-    timer->ctx = ctx;
+    CHR__STORE(timer->ctx, ctx);
     timer->expired = expired;
     timer->opaque = opaque;
     timer->deadline = deadline;
-    chr__timer_link(ring, timer);
-    if (ring->next == timer)
+    timer->order = ctx->timer_order++;
+    timer->child = NULL;
+    chr__timer_place(chr__timers_merge(*heap, timer), heap, NULL);
+    ctx->due++;
+    if (*heap == timer)
         chr__loop_poke(ctx);
     CHR__UNLOCK(ctx);
 }
@@ -4775,24 +5264,24 @@ CHARDEV_API int64_t chr_loop_deadline(chr_context *ctx)
     int64_t deadline;
 
     CHR__LOCK(ctx);
-    deadline = ctx->timers.next == &ctx->timers ? INT64_MAX : ctx->timers.next->deadline;
+    deadline = ctx->timers ? ctx->timers->deadline : INT64_MAX;
     CHR__UNLOCK(ctx);
     return deadline;
 }
 
 /* Those that are due now; what they start comes in the next step. */
-CHR__COLD int chr__ring_run(chr_context *ctx, chr_timer *ring, chr_timer *last, int64_t now)
+CHR__COLD int chr__timers_run_due(chr_context *ctx, chr_timer **heap, int64_t now)
 {
     int        ran = 0;
-    chr_timer *timer;
+    chr_timer *timer, last;
 
-    chr__timer_start_at(ctx, ring, last, now, NULL, NULL);
-    while ((timer = ring->next) != last) {
+    last.deadline = now;
+    last.order = ctx->timer_order++;
+    while ((timer = *heap) != NULL && chr__timer_is_sooner(timer, &last)) {
         chr_timer_stop(timer);
         timer->expired(timer->opaque);
         ran++;
     }
-    chr_timer_stop(last);
     return ran;
 }
 
@@ -4800,10 +5289,10 @@ CHR__COLD int chr__timers_run(chr_context *ctx)
 {
     int ran = 0;
 
-    if (ctx->timers.next != &ctx->timers)
-        ran = chr__ring_run(ctx, &ctx->timers, &ctx->last_timer, chr_loop_now(ctx));
-    if (ctx->real_timers.next != &ctx->real_timers)
-        ran += chr__ring_run(ctx, &ctx->real_timers, &ctx->last_real_timer, chr__real_now(ctx));
+    if (ctx->timers)
+        ran = chr__timers_run_due(ctx, &ctx->timers, chr_loop_now(ctx));
+    if (ctx->real_timers)
+        ran += chr__timers_run_due(ctx, &ctx->real_timers, chr__real_now(ctx));
     return ran;
 }
 
@@ -4849,6 +5338,7 @@ CHARDEV_API void chr_idle_start(chr_context *ctx, chr_idle *idle, void (*run)(vo
     CHR__LOCK(ctx);
     if (!idle->next) {
         chr__idle_link(ctx, idle, run, opaque);
+        CHR__STORE(ctx->posted, 1);
         chr__loop_poke(ctx);
     }
     CHR__UNLOCK(ctx);
@@ -4927,22 +5417,26 @@ static void chr__enter(chr_context *ctx)
 /* At the end of the outermost dispatch nothing can touch what was removed in it. */
 CHR__COLD void chr__tidy(chr_context *ctx)
 {
-    chr_dev *dev, **link = &ctx->dead;
+    chr_dev *dev;
 
     ctx->untidy = ctx->config.timeout_changed != NULL;
     chr__watches_close_gaps(ctx);
-    while ((dev = *link) != NULL) {
-        if (dev->holds > 0) {
-            link = &dev->next;
-            continue;
-        }
-        *link = dev->next;
+    while ((dev = ctx->dead) != NULL) {
+        ctx->dead = dev->next;
         chr__free(ctx, (void *)(uintptr_t)dev->options);
         chr__free(ctx, dev->id);
         chr__free(ctx, dev);
     }
     if (ctx->config.timeout_changed)
         ctx->config.timeout_changed(ctx->config.opaque);
+}
+
+/* It is closed, and nothing of it lingers: the next tidying frees it. */
+CHR__PRIVATE void chr__dead(chr_dev *dev)
+{
+    dev->next = dev->ctx->dead;
+    dev->ctx->dead = dev;
+    dev->ctx->untidy = 1;
 }
 
 static void chr__leave(chr_context *ctx)
@@ -4982,18 +5476,121 @@ static void chr__loud_outside(chr_context *ctx)
 
 static void chr__starved_unlink(chr_dev *dev)
 {
+    chr_context *ctx = dev->ctx;
+
     if (!dev->starved)
         return;
     *dev->starved = dev->next_starved;
     if (dev->next_starved)
         dev->next_starved->starved = dev->starved;
+    else if (ctx->starved.last == &dev->next_starved)
+        ctx->starved.last = dev->starved;
+    else if (ctx->urgent.last == &dev->next_starved)
+        ctx->urgent.last = dev->starved;
+    dev->next_starved = NULL;
     dev->starved = NULL;
 }
 
-enum { CHR__ASK_AGAIN_MS = 100, CHR__ASK_ROUNDS = 8 }; /* rounds: the update of one on top asks for that of the one
-                                                          below it */
+static void chr__starved_link(chr__dev_queue *queue, chr_dev *dev)
+{
+    dev->next_starved = NULL;
+    dev->starved = queue->last;
+    *queue->last = dev;
+    queue->last = &dev->next_starved;
+}
 
-/* A backend found no room: it asks again in each step, until there is. A loop with hooks has no steps: there it is
+static void chr__dev_queue_init(chr__dev_queue *queue)
+{
+    queue->first = NULL;
+    queue->last = &queue->first;
+}
+
+enum {
+    CHR__ASK_MOST = 16,      /* starved ones a step: with many of them the rest waits for its turn, */
+    CHR__ASK_AGAIN_MS = 100, /* or for the time when all are asked; */
+    CHR__ASK_ROUNDS = 8      /* the update of one on top asks for that of the one below it */
+};
+
+static int chr__has_hooks(const chr_context *ctx) { return ctx->config.timeout_changed != NULL; }
+
+static void chr__ask_later(chr_context *ctx)
+{
+    ctx->ask_at = chr__real_now(ctx) + CHR__ASK_AGAIN_MS * 1000000;
+}
+
+/* -- prepares: callbacks before the loop waits, once for each start. A lazy one makes no time-out shorter: it comes in one
+ * of the next steps. -- */
+
+static int chr__prepares_are_none(const chr__prepare *ring) { return ring->next == ring; }
+
+static int chr__has_starved(const chr_context *ctx)
+{
+    return ctx->starved.first || !chr__prepares_are_none(&ctx->lazy);
+}
+
+static void chr__prepare_stop(chr_context *ctx, chr__prepare *prepare)
+{
+    if (!prepare->next)
+        return;
+    ctx->prepare_count--;
+    prepare->next->prev = prepare->prev;
+    prepare->prev->next = prepare->next;
+    prepare->next = prepare->prev = NULL;
+    prepare->is_urgent = 0;
+}
+
+static void chr__prepare_link(chr_context *ctx, chr__prepare *ring, chr__prepare *prepare)
+{
+    ctx->prepare_count++;
+    prepare->next = ring;
+    prepare->prev = ring->prev;
+    prepare->prev->next = prepare;
+    ring->prev = prepare;
+}
+
+static void chr__prepare_lazily(chr_context *ctx, chr__prepare *prepare, void (*run)(void *), void *opaque)
+{
+    if (prepare->next)
+        return;
+    if (!chr__has_starved(ctx) && chr__has_hooks(ctx))
+        chr__ask_later(ctx);
+    prepare->run = run;
+    prepare->opaque = opaque;
+    chr__prepare_link(ctx, &ctx->lazy, prepare);
+}
+
+/* The lock is held, by any thread. */
+static void chr__prepare_start(chr_context *ctx, chr__prepare *prepare, void (*run)(void *), void *opaque)
+{
+    int is_first = chr__prepares_are_none(&ctx->prepares);
+
+    if (prepare->is_urgent)
+        return;
+    chr__prepare_stop(ctx, prepare);
+    prepare->run = run;
+    prepare->opaque = opaque;
+    prepare->is_urgent = 1;
+    chr__prepare_link(ctx, &ctx->prepares, prepare);
+    if (is_first)
+        chr__loop_poke(ctx);
+}
+
+/* Those at the head, up to `most` or (-1) all that are there now. */
+static void chr__prepares_run(chr_context *ctx, chr__prepare *ring, int most)
+{
+    chr__prepare *prepare;
+
+    if (ctx->last_prepare.next)
+        return;
+    chr__prepare_link(ctx, ring, &ctx->last_prepare);
+    for (; (prepare = ring->next) != &ctx->last_prepare && most != 0; most--) {
+        chr__prepare_stop(ctx, prepare);
+        prepare->run(prepare->opaque);
+    }
+    chr__prepare_stop(ctx, &ctx->last_prepare);
+}
+
+/* A backend found no room: it asks again in the next steps, until there is. A loop with hooks has no steps: there it is
  * after a while. */
 CHR__PRIVATE void chr__starve(chr_dev *dev)
 {
@@ -5001,39 +5598,76 @@ CHR__PRIVATE void chr__starve(chr_dev *dev)
 
     if (dev->starved || dev->removed)
         return;
-    if (!ctx->starved && ctx->config.timeout_changed)
-        ctx->ask_at = chr__real_now(ctx) + CHR__ASK_AGAIN_MS * 1000000;
-    dev->next_starved = ctx->starved;
-    dev->starved = &ctx->starved;
-    if (ctx->starved)
-        ctx->starved->starved = &dev->next_starved;
-    ctx->starved = dev;
+    if (!ctx->starved.first && chr__has_hooks(ctx))
+        chr__ask_later(ctx);
+    chr__starved_link(&ctx->starved, dev);
 }
 
-/* Before each wait, so that a frontend that forgets accept_input is late, not deaf. */
-CHR__COLD void chr__ask_starved(chr_context *ctx)
+/* The `update` of this one comes before the loop sleeps. */
+static void chr__urge(chr_dev *dev)
 {
-    chr_dev *list, *dev;
-    int      rounds = CHR__ASK_ROUNDS;
+    chr__starved_unlink(dev);
+    chr__starved_link(&dev->ctx->urgent, dev);
+    CHR__STORE(dev->ctx->posted, 1);
+}
+
+/* Those at the head of the queue, up to `most` or (-1) all. What their updates put in line comes behind them. */
+static void chr__ask(chr__dev_queue *queue, int most)
+{
+    chr_dev *list, *dev, **end = &queue->first;
+
+    for (; *end && most != 0; most--)
+        end = &(*end)->next_starved;
+    if (end == &queue->first)
+        return;
+    list = queue->first;
+    list->starved = &list;
+    queue->first = *end;
+    if (*end)
+        (*end)->starved = &queue->first;
+    else
+        queue->last = &queue->first;
+    *end = NULL;
+    while ((dev = list) != NULL) {
+        chr__starved_unlink(dev);
+        dev->io->update(dev);
+    }
+}
+
+/* How many of those that starve are asked now. A frontend that forgets accept_input is late, not deaf: a few of them are
+ * asked in each step in turn, and all after a while. A loop with hooks has no steps, and only that. */
+static int chr__ask_how_many(chr_context *ctx)
+{
+    if (!chr__has_starved(ctx) || ctx->ask_at > chr__real_now(ctx))
+        return chr__has_hooks(ctx) ? 0 : CHR__ASK_MOST;
+    chr__ask_later(ctx);
+    return -1;
+}
+
+/* Before each wait: gathered output goes, what is read ahead is delivered, and who has new room is asked. Returns how many
+ * handlers were called in that. */
+CHR__COLD int chr__before_wait(chr_context *ctx)
+{
+    int rounds = CHR__ASK_ROUNDS, most = chr__ask_how_many(ctx);
 
     chr__enter(ctx);
+    ctx->prepare_ran = 0;
+    if (!chr__prepares_are_none(&ctx->lazy))
+        chr__prepares_run(ctx, &ctx->lazy, most);
+    chr__ask(&ctx->starved, most);
     do {
-        ctx->hurry = 0;
-        list = ctx->starved;
-        ctx->starved = NULL;
-        if (list)
-            list->starved = &list;
-        while ((dev = list) != NULL) {
-            chr__starved_unlink(dev);
-            dev->io->update(dev);
-        }
-    } while (ctx->hurry && --rounds > 0);
+        if (!chr__prepares_are_none(&ctx->prepares))
+            chr__prepares_run(ctx, &ctx->prepares, -1);
+        chr__ask(&ctx->urgent, -1);
+    } while ((ctx->urgent.first || !chr__prepares_are_none(&ctx->prepares)) && --rounds > 0);
     chr__leave(ctx);
+    return ctx->prepare_ran;
 }
 
 static int chr__must_ask(chr_context *ctx)
 {
-    return ctx->starved && (ctx->hurry || (ctx->config.timeout_changed && ctx->ask_at <= chr__real_now(ctx)));
+    return ctx->urgent.first || !chr__prepares_are_none(&ctx->prepares) ||
+           (chr__has_starved(ctx) && chr__has_hooks(ctx) && ctx->ask_at <= chr__real_now(ctx));
 }
 
 /* Slot i goes half-way to the front: there the busy ones gather, and those that sleep cost nothing to pass by. */
@@ -5086,13 +5720,14 @@ static int chr__loop_timeout(chr_context *ctx)
 {
     int timeout = -1;
 
-    if (ctx->idles.next != &ctx->idles || (ctx->starved && ctx->hurry) || ctx->ready_again)
+    if (ctx->idles.next != &ctx->idles || ctx->urgent.first || !chr__prepares_are_none(&ctx->prepares) ||
+        ctx->ready_again || CHR__LOAD(ctx->stopped))
         return 0;
-    if (ctx->timers.next != &ctx->timers)
-        timeout = chr__milliseconds(ctx->timers.next->deadline - chr_loop_now(ctx));
-    if (ctx->real_timers.next != &ctx->real_timers)
-        timeout = chr__sooner(timeout, chr__milliseconds(ctx->real_timers.next->deadline - chr__real_now(ctx)));
-    if (ctx->starved && ctx->config.timeout_changed)
+    if (ctx->timers)
+        timeout = chr__milliseconds(ctx->timers->deadline - chr_loop_now(ctx));
+    if (ctx->real_timers)
+        timeout = chr__sooner(timeout, chr__milliseconds(ctx->real_timers->deadline - chr__real_now(ctx)));
+    if (chr__has_starved(ctx) && chr__has_hooks(ctx))
         timeout = chr__sooner(timeout, chr__milliseconds(ctx->ask_at - chr__real_now(ctx)));
     return timeout;
 }
@@ -5124,13 +5759,10 @@ CHR__HOT static int chr__loop_sleep(chr_context *ctx, int timeout_ms)
     return ready;
 }
 
-CHR__HOT static int chr__loop_step(chr_context *ctx, int timeout_ms)
+CHR__HOT_INLINE int chr__loop_turn(chr_context *ctx, int timeout_ms)
 {
-    int ran;
+    int ran = chr__loop_sleep(ctx, timeout_ms);
 
-    if (ctx->starved)
-        chr__ask_starved(ctx);
-    ran = chr__loop_sleep(ctx, timeout_ms);
     ctx->turn++;
     ctx->depth++;
     if (ran > 0)
@@ -5142,13 +5774,39 @@ CHR__HOT static int chr__loop_step(chr_context *ctx, int timeout_ms)
     return ran;
 }
 
+/* What a handler was told before the wait may be what the caller waits for. */
+static int chr__loop_step_asked(chr_context *ctx, int timeout_ms)
+{
+    int early = chr__before_wait(ctx), is_late = early > 0 || !chr__prepares_are_none(&ctx->prepares);
+    int ran = chr__loop_turn(ctx, is_late ? 0 : timeout_ms);
+
+    return ran < 0 ? ran : ran + early;
+}
+
+CHR__HOT_INLINE int chr__loop_step(chr_context *ctx, int timeout_ms)
+{
+    return ctx->urgent.first || ctx->starved.first || ctx->prepare_count ? chr__loop_step_asked(ctx, timeout_ms) :
+                                                                           chr__loop_turn(ctx, timeout_ms);
+}
+
+/* A stop is told once. */
+CHR__COLD int chr__loop_stopped(chr_context *ctx)
+{
+    CHR__STORE(ctx->stopped, 0);
+    return CHR_ERR_STOPPED;
+}
+
 CHR__HOT CHARDEV_API int chr_loop_step(chr_context *ctx, int timeout_ms)
 {
-    int ran;
+    int ran = CHR_ERR_IN_HANDLER;
 
     CHR__LOCK(ctx);
     CHR__OWN(ctx);
-    ran = ctx->depth > 0 ? CHR_ERR_IN_HANDLER : chr__loop_step(ctx, timeout_ms);
+    if (ctx->depth == 0) {
+        ran = CHR__LOAD(ctx->stopped) ? 0 : chr__loop_step(ctx, timeout_ms);
+        if (CHR__LOAD(ctx->stopped) && ran >= 0)
+            ran = chr__loop_stopped(ctx);
+    }
     CHR__UNLOCK(ctx);
     return ran;
 }
@@ -5163,17 +5821,107 @@ static int chr__in_handler(chr_context *ctx)
     return depth > 0;
 }
 
-/* Inside a handler, and after an error, the wish to stop stays. */
 CHR__HOT CHARDEV_API int chr_loop_run(chr_context *ctx)
 {
-    int ran = chr__in_handler(ctx) ? CHR_ERR_IN_HANDLER : 0;
+    int ran;
 
-    while (ran >= 0 && !CHR__LOAD(ctx->stopped))
+    do
         ran = chr_loop_step(ctx, -1);
-    if (ran < 0)
-        return ran;
-    CHR__STORE(ctx->stopped, 0);
-    return 0;
+    while (ran >= 0);
+    return ran == CHR_ERR_STOPPED ? 0 : ran;
+}
+
+/* The next look at the clock comes after a quarter of the interval, as far as the pace of the calls tells. A clock that
+ * has not moved is too coarse to say when. Returns whether it is time. */
+static int chr__step_is_due(chr_context *ctx, int64_t ns)
+{
+    enum { MOST = 64 };
+    int64_t now = chr__real_now(ctx), passed = now - ctx->looked_at;
+
+    ctx->looked_at = now;
+    if (passed > ns / 4)
+        ctx->stride = (int)(ctx->stride * (ns / 4) / passed) + 1;
+    else if (passed <= ns / 8 && ctx->stride < MOST)
+        ctx->stride = ctx->stride > 0 ? ctx->stride * 2 : 1;
+    ctx->calls_left = ctx->stride;
+    return passed == 0 || now - ctx->stepped_at >= ns;
+}
+
+CHR__COLD int chr__loop_step_now(chr_context *ctx, int64_t ns)
+{
+    int is_posted = CHR__LOAD(ctx->posted);
+
+    if (!chr__step_is_due(ctx, ns) && !is_posted)
+        return 0;
+    CHR__STORE(ctx->posted, 0); /* what is posted from here on comes with the next call, at the latest */
+    ctx->stepped_at = ctx->looked_at;
+    return chr_loop_step(ctx, 0);
+}
+
+CHR__HOT CHARDEV_API int chr_loop_step_every(chr_context *ctx, int64_t ns)
+{
+    if (!CHR__LOAD(ctx->posted) && --ctx->calls_left > 0)
+        return 0;
+    return chr__loop_step_now(ctx, ns);
+}
+
+/* -- until a time -- */
+
+enum { CHR__SETTLE_ROUNDS = 1000 };
+
+/* All that is ready at this moment, and what comes of it at once. */
+CHR__COLD int chr__loop_settle(chr_context *ctx)
+{
+    int ran, total = 0, rounds = CHR__SETTLE_ROUNDS;
+
+    do {
+        ran = chr_loop_step(ctx, 0);
+        total += ran > 0 ? ran : 0;
+    } while (ran > 0 && --rounds > 0);
+    return ran < 0 ? ran : total;
+}
+
+/* To the next deadline, or to the end. Returns 1 when that is reached. */
+static int chr__clock_jump(chr_context *ctx, int64_t until)
+{
+    int64_t next = chr_loop_deadline(ctx);
+
+    if (next <= until && next > ctx->now)
+        ctx->now = next;
+    else if (next > until && until > ctx->now)
+        ctx->now = until;
+    return next > until;
+}
+
+CHR__COLD int chr__run_virtual(chr_context *ctx, int64_t until)
+{
+    int ran, total = 0;
+
+    do {
+        ran = chr__loop_settle(ctx);
+        total += ran > 0 ? ran : 0;
+    } while (ran >= 0 && !chr__clock_jump(ctx, until));
+    return ran < 0 ? ran : total;
+}
+
+CHR__COLD int chr__run_real(chr_context *ctx, int64_t until)
+{
+    int     ran, total = 0;
+    int64_t left;
+
+    do {
+        left = until - chr_loop_now(ctx);
+        ran = chr_loop_step(ctx, chr__milliseconds(left));
+        total += ran > 0 ? ran : 0;
+    } while (ran >= 0 && left > 0);
+    return ran < 0 ? ran : total;
+}
+
+CHARDEV_API int chr_loop_run_until(chr_context *ctx, int64_t until)
+{
+    if (ctx->config.virtual_clock)
+        return chr__run_virtual(ctx, until);
+    return ctx->config.clock == chr__os_clock ? chr__run_real(ctx, until) : CHR_ERR_NOT_SUPPORTED;
 }
 
 CHARDEV_API void chr_loop_stop(chr_context *ctx)
@@ -5202,14 +5950,14 @@ static int chr__watches_list(const chr_context *ctx, chr_poll *polls, int capaci
 
 CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity, int *timeout_ms)
 {
-    int count;
+    int count, early = 0;
 
     CHR__LOCK(ctx);
     CHR__OWN(ctx);
-    if (ctx->starved)
-        chr__ask_starved(ctx);
+    if (ctx->urgent.first || ctx->starved.first || ctx->prepare_count)
+        early = chr__before_wait(ctx);
     count = chr__watches_list(ctx, polls, capacity);
-    *timeout_ms = chr__loop_timeout(ctx);
+    *timeout_ms = early ? 0 : chr__loop_timeout(ctx);
     ctx->sleeping = 1; /* as it may be from here on */
     CHR__UNLOCK(ctx);
     return count;
@@ -5278,9 +6026,9 @@ static int chr__loop_dispatch(chr_context *ctx, const chr_poll *polls, int count
     ctx->turn++;
     chr__enter(ctx);
     if (chr__must_ask(ctx))
-        chr__ask_starved(ctx);
+        ran = chr__before_wait(ctx);
     if (ctx->ready_again)
-        ran = chr__watches_run_again(ctx);
+        ran += chr__watches_run_again(ctx);
     for (i = 0; i < count; i++)
         if (polls[i].events && chr__is_watched(ctx, &polls[i])) {
             chr_watch_ready(polls[i].watch, polls[i].events);
@@ -5294,11 +6042,15 @@ static int chr__loop_dispatch(chr_context *ctx, const chr_poll *polls, int count
 
 CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int count)
 {
-    int ran;
+    int ran = CHR_ERR_IN_HANDLER;
 
     CHR__LOCK(ctx);
     CHR__OWN(ctx);
-    ran = ctx->depth > 0 ? CHR_ERR_IN_HANDLER : chr__loop_dispatch(ctx, polls, count);
+    if (ctx->depth == 0) {
+        ran = CHR__LOAD(ctx->stopped) ? 0 : chr__loop_dispatch(ctx, polls, count);
+        if (CHR__LOAD(ctx->stopped))
+            ran = chr__loop_stopped(ctx);
+    }
     CHR__UNLOCK(ctx);
     return ran;
 }
@@ -5535,9 +6287,25 @@ static int chr__options_part(chr_options *options, const char *part, size_t len)
     return 0;
 }
 
+/* A value that counts unless the text has another for that key: it goes before what is there. */
+static int chr__options_default(chr_options *options, const char *key, const char *value)
+{
+    chr__pair **end = options->last, *pair = chr__options_pair(options, key, strlen(key), value, strlen(value));
+
+    if (!pair)
+        return CHR_ERR_NO_MEMORY;
+    if (pair == options->first)
+        return 0;
+    *end = NULL;
+    options->last = end;
+    pair->next = options->first;
+    options->first = pair;
+    return 0;
+}
+
 static int chr__options_read(chr_options *options, const char *text, chr_error *err)
 {
-    for (;;) {
+    for (text = text ? text : "";;) {
         size_t len = chr__part_length(text);
         if (len > 0 && chr__options_part(options, text, len) < 0)
             return chr__no_memory(err);
@@ -5782,8 +6550,8 @@ static int chr__unknown_key(const chr_backend *kind, const chr__pair *pair, chr_
     for (i = 0, len = 2; i < 2; i++)
         for (; rows[i] && rows[i]->name; rows[i]++)
             len = chr__append(allowed, sizeof allowed, len, ", %s%s", rows[i]->name, chr__row_suffix(rows[i], ".N"));
-    return chr__fail(err, CHR_ERR_INVALID, "%s: unknown option '%.*s%s%.*s' (allowed: %s)", kind->name, CHR__SHOWN, pair->key,
-                     pair->value ? "=" : "", 80, pair->value ? pair->value : "", allowed);
+    return chr__fail(err, CHR_ERR_INVALID, "%s: unknown option '%.*s%s%.*s' (allowed: %.*s)", kind->name, CHR__SHOWN,
+                     pair->key, pair->value ? "=" : "", 80, pair->value ? pair->value : "", (int)sizeof allowed, allowed);
 }
 
 /* A bare word: `word` is word=on, `noword` word=off. */
@@ -6156,28 +6924,18 @@ static int chr__is_help(const char *text, size_t len)
     return chr__text_is(text, len, "help") || chr__text_is(text, len, "?");
 }
 
-CHARDEV_API int chr_help(chr_context *ctx, const char *backend, void (*print)(void *, const char *), void *opaque)
+static void chr__help_all(chr_context *ctx, void (*print)(void *, const char *), void *opaque)
 {
     const chr_backend *kind;
-    size_t             len = backend ? strcspn(backend, ",") : 0;
+    size_t             len;
     char               line[256];
 
-    if (backend && !chr__is_help(backend, len)) {
-        kind = chr__kind_find(ctx, backend, len);
-        if (!kind)
-            kind = chr__object_kind_find(ctx, backend, len);
-        if (!kind)
-            return CHR_ERR_NOT_FOUND;
-        chr__help_backend(kind, print, opaque);
-        return 0;
-    }
     print(opaque, "backends (BACKEND,help lists the options of one):");
     for (kind = chr_backend_next(ctx, NULL); kind; kind = chr_backend_next(ctx, kind)) {
         len = chr__append(line, sizeof line, 0, "  %s", kind->name);
         chr__append(line, sizeof line, chr__pad(line, len, 13), "%s", kind->help);
         print(opaque, line);
     }
-    return 0;
 }
 
 /* ====================================================================================================================
@@ -6228,7 +6986,7 @@ static uint32_t chr__crc32(uint32_t crc, const void *buf, size_t len)
 
 static void chr__set_extras(chr_dev *dev)
 {
-    dev->extras = dev->log || dev->outbox || dev->ending || chr__is_recorded(dev);
+    dev->extras = dev->log || dev->outbox || dev->ending || dev->buffers || chr__is_recorded(dev);
 }
 
 static void chr__record_close(chr_context *ctx)
@@ -6458,8 +7216,7 @@ static void chr__update(chr_dev *dev)
             chr__postpone(dev, CHR__WRITABLE);
         return;
     }
-    chr__starve(dev);
-    dev->ctx->hurry = 1;
+    chr__urge(dev);
     chr__loop_poke(dev->ctx);
 }
 
@@ -6527,6 +7284,32 @@ static int chr__outbox_open(chr_dev *dev, chr_error *err)
         (common->obuf && chr__ring_init(dev->ctx, &outbox->queue, (size_t)common->obuf) < 0))
         return chr__no_memory(err);
     outbox->when_full = when_full;
+    return 0;
+}
+
+/* There is room in the queue for so much. */
+CHR__COLD int chr__outbox_reserve(chr_dev *dev, size_t len)
+{
+    chr__ring            larger;
+    const unsigned char *piece;
+    size_t               n;
+
+    if (!dev->outbox)
+        dev->outbox = (chr__outbox *)chr__allocate(dev->ctx, sizeof *dev->outbox);
+    if (!dev->outbox)
+        return CHR_ERR_NO_MEMORY;
+    chr__set_extras(dev);
+    if (len <= dev->outbox->queue.size - dev->outbox->queue.count)
+        return 0;
+    memset(&larger, 0, sizeof larger);
+    if (chr__ring_init(dev->ctx, &larger, dev->outbox->queue.count + len) < 0)
+        return CHR_ERR_NO_MEMORY;
+    for (; dev->outbox->queue.count > 0; chr__ring_take(&dev->outbox->queue, n)) {
+        piece = chr__ring_piece(&dev->outbox->queue, 0, &n);
+        chr__ring_put(&larger, piece, n);
+    }
+    chr__free(dev->ctx, dev->outbox->queue.bytes);
+    dev->outbox->queue = larger;
     return 0;
 }
 
@@ -6762,11 +7545,86 @@ static void chr__hold_end(chr_context *ctx, chr__hold *hold)
     ctx->holds = hold->outer;
 }
 
+/* -- >>buffers (their state; what they do stands below the log file) -- */
+
+enum { CHR__MARKS = 32, CHR__MARKS_HIGH = 16 }; /* the latter: from here on no more bytes come between them */
+
+/* An event among the bytes of the input buffer. */
+typedef struct chr__mark {
+    unsigned at; /* so many bytes after the first that was ever in the buffer */
+    int      event;
+} chr__mark;
+
+/* In front of the handlers of a buffered frontend stand those of its buffers (chr__buffered_...), and these are its own. */
+typedef struct chr__buffers {
+    chr_frontend        *fe;
+    struct chr__buffers *next;     /* of the same chardev */
+    int                  is_given; /* its memory is the caller's */
+    chr_handlers         handlers;
+    void                *opaque;
+    int                  told_open;
+    chr__prepare         prepare;  /* before the loop waits: sends, delivers */
+
+    chr__ring            in;       /* at least as large as in_limit; larger while it holds more than that */
+    size_t               in_limit;
+    int                  in_full;  /* it was: it takes nothing until half of it is free, so that reads stay large */
+    unsigned             taken;    /* bytes that have left it; wraps */
+    chr__mark            marks[CHR__MARKS];
+    int                  mark_count;
+    int                  is_open, input_over; /* the far side, as of the bytes that have been taken */
+    int                  is_told;       /* READABLE, for what is in it now */
+    int                  is_off;        /* the handlers were taken away */
+    int                  is_delivering;
+    unsigned             epoch;         /* counts changes of handlers: older answers of can_read are void */
+
+    chr__ring            out;
+    size_t               out_limit;
+    int                  is_blocked;    /* the backend takes no more before it says so */
+    int                  is_sending, is_dropped; /* dropped: freed as soon as the send that is under way is over */
+    int                  failure;       /* of the last send: writes go straight to the backend until that takes something */
+    int                  lost;          /* the same, for the next flush to tell */
+    void               (*writable)(void *opaque);
+    void                *writable_opaque;
+} chr__buffers;
+
+typedef char chr__buffers_fit[sizeof(chr__buffers) + 16 <= CHR_BUFFERS_MEMORY(0, 0) ? 1 : -1];
+
+static chr__buffers **chr__buffers_link(const chr__buffers *buffers)
+{
+    chr__buffers **link = &buffers->fe->dev->buffers;
+
+    while (*link != buffers)
+        link = &(*link)->next;
+    return link;
+}
+
+static void chr__buffers_free(chr_context *ctx, chr__buffers *buffers)
+{
+    if (!buffers->is_given)
+        chr__free(ctx, buffers);
+}
+
+static void chr__buffers_drop(chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+    chr_context  *ctx = fe->ctx;
+
+    fe->buffers = NULL;
+    *chr__buffers_link(buffers) = buffers->next;
+    chr__set_extras(fe->dev);
+    chr__prepare_stop(ctx, &buffers->prepare);
+    buffers->is_dropped = 1;
+    if (!buffers->is_sending)
+        chr__buffers_free(ctx, buffers);
+}
+
 /* Its context stays known, for other threads that are about to call: they find no chardev. */
 CHR__PRIVATE void chr__fe_let_go(chr_frontend *fe)
 {
     chr__hold *hold;
 
+    if (fe->buffers)
+        chr__buffers_drop(fe);
     for (hold = fe->ctx->holds; hold; hold = hold->outer)
         if (hold->fe == fe)
             hold->fe = NULL;
@@ -6884,14 +7742,13 @@ CHARDEV_API void chr_be_tell_event(chr_frontend *fe, int event)
     chr__return(ctx);
 }
 
-/* To a frontend that has just come to an open chardev. */
+/* To a frontend that has just come to this chardev, unless it knows it already. */
 static void chr__tell_state(chr_frontend *fe, chr_dev *dev)
 {
     chr__hold hold;
 
     chr__hold_begin(dev->ctx, &hold, fe);
-    if (dev->be_open)
-        chr_be_tell_event(fe, CHR_EVENT_OPENED);
+    chr_be_tell_event(fe, dev->be_open ? CHR_EVENT_OPENED : CHR_EVENT_CLOSED);
     if (hold.fe && dev->input_over && fe->dev == dev && fe->told_open)
         chr_be_tell_event(fe, CHR_EVENT_INPUT_END);
     chr__hold_end(dev->ctx, &hold);
@@ -6964,6 +7821,7 @@ static void chr__postpone_event(chr_dev *dev, int event)
 static void chr__note_open(chr_dev *dev, int event)
 {
     dev->be_open = event == CHR_EVENT_OPENED;
+    dev->was_open |= dev->be_open;
     dev->input_over = 0;
     if (dev->ending && dev->be_open) {
         dev->ending = 0;
@@ -6979,6 +7837,8 @@ static void chr__note_open(chr_dev *dev, int event)
 
 static void chr__event(chr_dev *dev, int event)
 {
+    if (event == CHR_EVENT_OPENED && dev->closing)
+        return;
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED)
         chr__note_open(dev, event);
     else if (event == CHR_EVENT_INPUT_END)
@@ -6993,13 +7853,31 @@ static void chr__event(chr_dev *dev, int event)
         chr__deliver_event(dev, event);
 }
 
+static int chr__comes_back(const chr_dev *dev)
+{
+    chr_info info;
+
+    memset(&info, 0, sizeof info);
+    if (dev->kind->describe)
+        dev->kind->describe(dev, &info);
+    return info.comes_back;
+}
+
+/* With the end of its input goes what a replay can't ask anybody: whether more may come. */
+static void chr__record_event(chr_dev *dev, int event)
+{
+    int is_end = event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END;
+
+    chr__record(dev, CHR__RECORD_EVENT, event, is_end && chr__comes_back(dev), NULL, 0);
+}
+
 CHARDEV_API void chr_be_event(chr_dev *dev, int event)
 {
     chr_context *ctx = dev->ctx;
 
     chr__enter(ctx);
     if (chr__is_recorded(dev))
-        chr__record(dev, CHR__RECORD_EVENT, event, 0, NULL, 0);
+        chr__record_event(dev, event);
     chr__event(dev, event);
     chr__return(ctx);
 }
@@ -7180,7 +8058,7 @@ static void chr__civil_date(int64_t days, int *year, int *month, int *day)
 
 static int chr__log_stamp(chr_context *ctx, char *text, size_t size)
 {
-    int64_t ms = chr__floor_divide(ctx->config.wall_clock(ctx->config.opaque), 1000000);
+    int64_t ms = chr__floor_divide(chr__wall_now(ctx), 1000000);
     int64_t days = chr__floor_divide(ms, 86400000), in_day = ms - days * 86400000;
     int     year, month, day;
 
@@ -7450,6 +8328,609 @@ CHR__PRIVATE void chr__close_own(const chr_dev *dev, int fd)
         chr__os_close(fd);
 }
 
+/* -- output -- */
+
+/* Output that was taken and has not left: without what frontends have gathered. */
+static uint64_t chr__queued(const chr_dev *dev)
+{
+    uint64_t count = dev->outbox ? dev->outbox->unsent + dev->outbox->queue.count : 0;
+
+    return count + (dev->kind->peer && dev->kind->peer->queued ? dev->kind->peer->queued(dev) : 0);
+}
+
+/* Output waits. */
+CHR__COLD void chr__note_stall(chr_dev *dev)
+{
+    uint64_t left = dev->bytes_out - chr__queued(dev);
+
+    if (dev->stalled && dev->stalled_left == left)
+        return;
+    dev->stalled = chr__real_now(dev->ctx);
+    dev->stalled_left = left;
+}
+
+static void chr__count_out(chr_dev *dev, int n, size_t len)
+{
+    if (n > 0)
+        dev->bytes_out += (uint64_t)n;
+    else if (n == CHR_ERR_DISCONNECTED)
+        dev->bytes_dropped += len;
+    else if (n == CHR_ERR_WOULD_BLOCK)
+        chr__note_stall(dev);
+}
+
+CHR__HOT static int chr__write(chr_dev *dev, const void *buf, size_t len)
+{
+    int n;
+
+    chr__quiet(dev->ctx);
+    n = dev->io->write(dev, buf, chr__min(len, INT32_MAX));
+    chr__loud(dev->ctx);
+    chr__count_out(dev, n, len);
+    return n;
+}
+
+/* With a log, an outbox, a recorder, an end that waits, or any of them. */
+CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
+{
+    int n;
+
+    if (dev->ending) {
+        n = CHR_ERR_DISCONNECTED;
+        chr__count_out(dev, n, len);
+    } else if (!dev->outbox) {
+        n = chr__write(dev, buf, len);
+    } else {
+        chr__quiet(dev->ctx);
+        n = chr__outbox_write(dev, buf, chr__min(len, INT32_MAX));
+        chr__loud(dev->ctx);
+        chr__count_out(dev, n, len);
+    }
+    if (dev->log && (n > 0 || n == CHR_ERR_DISCONNECTED)) /* by its own policy: also what nobody was there to take */
+        chr__log_record(dev, buf, n > 0 ? (size_t)n : len);
+    return n;
+}
+
+CHR__COLD int chr__write_recorded(chr_dev *dev, const void *buf, size_t len)
+{
+    int n = chr__write_extras(dev, buf, len);
+
+    if (chr__is_recorded(dev))
+        chr__record_transfer(dev, CHR__RECORD_WRITE, n, buf, len);
+    return n;
+}
+
+/* -- >>buffers   what stands between a frontend's calls and its chardev, when chr_fe_set_buffers() has been called. They
+ * know nothing of kinds: for the chardev they are the frontend, whose handlers they have replaced by their own. -- */
+
+static size_t chr__in_readable(const chr__buffers *buffers)
+{
+    return buffers->mark_count > 0 ? buffers->marks[0].at - buffers->taken : buffers->in.count;
+}
+
+static void chr__tend(void *opaque);
+
+static void chr__tend_soon(chr__buffers *buffers)
+{
+    chr__prepare_start(buffers->fe->ctx, &buffers->prepare, chr__tend, buffers->fe);
+}
+
+/* -- output -- */
+
+/* One piece. What meets an error is lost, as it would be without buffers. Returns 1 = there may be more to send. */
+static int chr__send_piece(chr_frontend *fe)
+{
+    chr__buffers        *buffers = fe->buffers;
+    chr_dev             *dev = fe->dev;
+    size_t               len;
+    const unsigned char *piece = chr__ring_piece(&buffers->out, 0, &len);
+    int                  n = chr__write_recorded(dev, piece, len);
+
+    if (n == 0 || n == CHR_ERR_WOULD_BLOCK) {
+        buffers->is_blocked = 1;
+        return 0;
+    }
+    if (n < 0)
+        buffers->failure = buffers->lost = n;
+    if (n < 0 && n != CHR_ERR_DISCONNECTED) /* that one was counted */
+        dev->bytes_dropped += len;
+    chr__ring_take(&buffers->out, n > 0 ? (size_t)n : len);
+    return !buffers->is_dropped && fe->dev == dev;
+}
+
+static void chr__buffered_writable(void *opaque);
+
+/* As much as the backend takes. A hook that logs may do anything meanwhile, but not change these buffers. */
+CHR__HOT static void chr__send(chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+    chr_context  *ctx = fe->ctx;
+
+    if (buffers->is_sending || buffers->out.count == 0)
+        return;
+    buffers->is_sending = 1;
+    buffers->is_blocked = 0;
+    while (buffers->out.count > 0 && chr__send_piece(fe))
+        ;
+    buffers->is_sending = 0;
+    if (buffers->is_dropped) {
+        chr__buffers_free(ctx, buffers);
+        return;
+    }
+    if (buffers->out.count == 0)
+        buffers->out.start = 0;
+    if (buffers->is_blocked) {
+        fe->writable = chr__buffered_writable;
+        fe->writable_opaque = fe;
+        chr__update(fe->dev);
+    }
+}
+
+/* What others have gathered for the same chardev goes before what this one is about to write. */
+CHR__COLD void chr__send_others(chr_dev *dev, const chr_frontend *fe)
+{
+    chr__buffers *buffers = dev->buffers;
+
+    while (buffers) {
+        if (buffers->fe == fe || buffers->is_sending || buffers->is_blocked || buffers->out.count == 0) {
+            buffers = buffers->next;
+            continue;
+        }
+        chr__send(buffers->fe);
+        buffers = dev->buffers; /* the log hook may have changed the list */
+    }
+}
+
+/* Past the buffer, which is empty. */
+static int chr__write_past(chr_frontend *fe, const char *buf, size_t len)
+{
+    chr__buffers *buffers = fe->buffers;
+    int           n = chr__write_recorded(fe->dev, buf, len);
+
+    if (fe->buffers == buffers && n >= 0)
+        buffers->failure = 0;
+    return n;
+}
+
+static size_t chr__out_room(const chr__buffers *buffers)
+{
+    return buffers->out_limit > buffers->out.count ? buffers->out_limit - buffers->out.count : 0;
+}
+
+/* It does not fit. A large one that finds the buffer empty goes past it. */
+static int chr__gather_much(chr_frontend *fe, const char *buf, size_t len)
+{
+    chr__buffers *buffers = fe->buffers;
+    int           n = 0;
+
+    if (!buffers->is_blocked)
+        chr__send(fe);
+    if (fe->buffers != buffers)
+        return CHR_ERR_DISCONNECTED;
+    if (buffers->out.count == 0 && (buffers->failure || len >= buffers->out_limit) && !buffers->is_sending) {
+        n = chr__write_past(fe, buf, len);
+        if (n != CHR_ERR_WOULD_BLOCK || fe->buffers != buffers)
+            return n;
+        n = 0;
+    }
+    len = chr__min(len, chr__out_room(buffers));
+    if (len == 0)
+        return CHR_ERR_WOULD_BLOCK;
+    chr__ring_put(&buffers->out, buf, len);
+    chr__tend_soon(buffers);
+    return (int)len;
+}
+
+/* A write of a buffered frontend. */
+CHR__HOT static int chr__gather(chr_frontend *fe, const char *buf, size_t len)
+{
+    chr__buffers *buffers = fe->buffers;
+
+    if (len > chr__out_room(buffers) || buffers->failure)
+        return chr__gather_much(fe, buf, len);
+    chr__ring_put(&buffers->out, buf, len);
+    if (!buffers->prepare.is_urgent)
+        chr__tend_soon(buffers);
+    return (int)len;
+}
+
+/* Whoever waits to write learns that there is room. */
+static void chr__tell_room(chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+    void        (*writable)(void *) = buffers->writable;
+
+    if (!writable || (buffers->out.count > 0 && chr__out_room(buffers) == 0))
+        return;
+    buffers->writable = NULL;
+    if (buffers->out_limit == 0) { /* the backend says it */
+        fe->writable = writable;
+        fe->writable_opaque = buffers->writable_opaque;
+        chr__update(fe->dev);
+        return;
+    }
+    fe->ctx->prepare_ran++;
+    writable(buffers->writable_opaque);
+}
+
+/* What a frontend leaves behind waits with what is in obuf=, for which that grows. */
+CHR__COLD void chr__send_rest(chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+
+    chr__send(fe);
+    if (fe->buffers != buffers || buffers->out.count == 0)
+        return;
+    if (chr__outbox_reserve(fe->dev, buffers->out.count) == 0)
+        chr__send(fe);
+    if (fe->buffers != buffers)
+        return;
+    fe->dev->bytes_dropped += buffers->out.count; /* out of memory */
+    buffers->out.start = buffers->out.count = 0;
+}
+
+/* All of them, before the chardev goes. */
+static void chr__send_all_rest(chr_dev *dev)
+{
+    chr__buffers *buffers = dev->buffers;
+
+    while (buffers) {
+        if (buffers->is_sending || buffers->out.count == 0) {
+            buffers = buffers->next;
+            continue;
+        }
+        chr__send_rest(buffers->fe);
+        buffers = dev->buffers; /* the log hook may have changed the list */
+    }
+}
+
+/* -- input -- */
+
+/* Bytes leave the buffer. Whoever has made room says so: from any thread. */
+static void chr__in_take(chr__buffers *buffers, size_t len)
+{
+    chr__ring_take(&buffers->in, len);
+    buffers->taken += (unsigned)len;
+    if (buffers->in.count == 0)
+        buffers->in.start = 0;
+    if (chr__in_readable(buffers) == 0)
+        buffers->is_told = 0;
+    if (buffers->in_full && buffers->in.count <= buffers->in_limit / 2) {
+        buffers->in_full = 0;
+        chr__update(buffers->fe->dev);
+    }
+}
+
+/* The same, when a call of the frontend's takes them: events that come next are told from the loop. */
+static void chr__in_take_by_call(chr__buffers *buffers, void *buf, size_t len)
+{
+    char                *to = (char *)buf;
+    const unsigned char *piece;
+    size_t               n;
+
+    for (; len > 0; to += n, len -= n) {
+        piece = chr__ring_piece(&buffers->in, 0, &n);
+        n = chr__min(n, len);
+        memcpy(to, piece, n);
+        chr__in_take(buffers, n);
+    }
+    if (buffers->mark_count > 0 && chr__in_readable(buffers) == 0)
+        chr__tend_soon(buffers);
+}
+
+/* At the end of the input. When there are many, equal ones behind the last byte become one. */
+static void chr__mark_put(chr__buffers *buffers, int event)
+{
+    unsigned at = buffers->taken + (unsigned)buffers->in.count;
+    int      i, from = buffers->mark_count >= CHR__MARKS_HIGH ? 0 : buffers->mark_count;
+
+    for (i = from; i < buffers->mark_count; i++)
+        if (buffers->marks[i].at == at && buffers->marks[i].event == event) {
+            memmove(&buffers->marks[i], &buffers->marks[i + 1],
+                    (size_t)(buffers->mark_count - i - 1) * sizeof buffers->marks[0]);
+            buffers->mark_count--;
+        }
+    if (buffers->mark_count == CHR__MARKS)
+        buffers->mark_count--;
+    buffers->marks[buffers->mark_count].at = at;
+    buffers->marks[buffers->mark_count++].event = event;
+}
+
+static int chr__mark_take(chr__buffers *buffers)
+{
+    int event = buffers->marks[0].event;
+
+    memmove(&buffers->marks[0], &buffers->marks[1], (size_t)--buffers->mark_count * sizeof buffers->marks[0]);
+    return event;
+}
+
+/* How many events stand before the next byte. CHR_ERR_DISCONNECTED: one of them ends the input. */
+static int chr__marks_here(const chr__buffers *buffers)
+{
+    int i;
+
+    for (i = 0; i < buffers->mark_count && buffers->marks[i].at == buffers->taken; i++)
+        if (buffers->marks[i].event == CHR_EVENT_CLOSED || buffers->marks[i].event == CHR_EVENT_INPUT_END)
+            return CHR_ERR_DISCONNECTED;
+    return i;
+}
+
+/* To the frontend's own handler, in the order of the bytes. */
+static void chr__tell_mark(chr__buffers *buffers, int event)
+{
+    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
+        buffers->is_open = event == CHR_EVENT_OPENED;
+        buffers->input_over = 0;
+        if (!buffers->handlers.event || buffers->told_open == buffers->is_open)
+            return;
+        buffers->told_open = buffers->is_open;
+    } else if (event == CHR_EVENT_INPUT_END) {
+        buffers->input_over = 1;
+    }
+    if (!buffers->handlers.event)
+        return;
+    buffers->fe->ctx->prepare_ran++;
+    buffers->handlers.event(buffers->opaque, event);
+}
+
+enum { CHR__DELIVERED = 512 };
+
+/* To a read handler, as far as it has room. The bytes are copied out first: it may come back here. */
+static int chr__deliver_bytes(chr_frontend *fe, const chr__hold *hold)
+{
+    chr__buffers *buffers = fe->buffers;
+    unsigned      epoch = buffers->epoch;
+    unsigned char bytes[CHR__DELIVERED];
+    size_t        len;
+    int           room = buffers->handlers.can_read ? buffers->handlers.can_read(buffers->opaque) : CHR__DELIVERED;
+
+    if (!hold->fe || !fe->buffers)
+        return 0;
+    buffers = fe->buffers;
+    len = chr__min(chr__in_readable(buffers), sizeof bytes);
+    if (buffers->epoch != epoch || room <= 0) {
+        if (buffers->epoch != epoch)
+            chr__tend_soon(buffers);
+        else
+            chr__prepare_lazily(fe->ctx, &buffers->prepare, chr__tend, fe);
+        return 0;
+    }
+    len = chr__min(len, (size_t)room);
+    chr__in_take_by_call(buffers, bytes, len);
+    fe->ctx->prepare_ran++;
+    if (len > 0)
+        buffers->handlers.read(buffers->opaque, bytes, len);
+    return 1;
+}
+
+/* The next event, bytes, or the news that there are some. Returns 0 when nothing can be told now. */
+static int chr__deliver_next(chr_frontend *fe, const chr__hold *hold)
+{
+    chr__buffers *buffers = fe->buffers;
+
+    if (buffers->mark_count > 0 && chr__in_readable(buffers) == 0) {
+        if (buffers->mark_count == CHR__MARKS_HIGH)
+            chr__update(fe->dev);
+        chr__tell_mark(buffers, chr__mark_take(buffers));
+        return 1;
+    }
+    if (chr__in_readable(buffers) == 0 || buffers->is_off)
+        return 0;
+    if (buffers->handlers.read)
+        return chr__deliver_bytes(fe, hold);
+    if (buffers->is_told)
+        return 0;
+    buffers->is_told = 1;
+    chr__tell_mark(buffers, CHR_EVENT_READABLE);
+    return 1;
+}
+
+/* All that can be told now. Handlers may do anything; what they add is told by the call that is under way. */
+CHR__HOT static void chr__deliver(chr_frontend *fe)
+{
+    chr_context *ctx = fe->ctx;
+    chr__hold    hold;
+
+    if (fe->buffers->is_delivering)
+        return;
+    chr__enter(ctx);
+    chr__hold_begin(ctx, &hold, fe);
+    fe->buffers->is_delivering = 1;
+    while (hold.fe && fe->buffers && chr__deliver_next(fe, &hold))
+        ;
+    if (hold.fe && fe->buffers)
+        fe->buffers->is_delivering = 0;
+    chr__hold_end(ctx, &hold);
+    chr__return(ctx);
+}
+
+/* At the end of the context all is told, though nobody takes the bytes before it. */
+CHR__COLD void chr__deliver_last(chr_frontend *fe)
+{
+    chr_context *ctx = fe->ctx;
+    chr__hold    hold;
+
+    chr__enter(ctx);
+    chr__hold_begin(ctx, &hold, fe);
+    while (hold.fe && fe->buffers && fe->buffers->mark_count > 0)
+        chr__tell_mark(fe->buffers, chr__mark_take(fe->buffers));
+    chr__hold_end(ctx, &hold);
+    chr__return(ctx);
+}
+
+/* Before the loop sleeps, and when the backend takes output again. */
+CHR__HOT static void chr__tend(void *opaque)
+{
+    chr_frontend *fe = (chr_frontend *)opaque;
+    chr_context  *ctx = fe->ctx;
+    chr__hold     hold;
+
+    chr__hold_begin(ctx, &hold, fe);
+    if (!fe->buffers->is_blocked)
+        chr__send(fe);
+    if (hold.fe && fe->buffers)
+        chr__deliver(fe);
+    if (hold.fe && fe->buffers)
+        chr__tell_room(fe);
+    chr__hold_end(ctx, &hold);
+}
+
+/* -- the handlers that stand before the frontend's own -- */
+
+static void chr__buffered_writable(void *opaque)
+{
+    chr_frontend *fe = (chr_frontend *)opaque;
+
+    if (!fe->buffers)
+        return;
+    fe->buffers->is_blocked = 0;
+    chr__tend(fe);
+}
+
+/* Without an input buffer, and where descriptors come along: as much as the frontend itself takes. */
+static int chr__unbuffered_room(const chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+    unsigned      epoch = buffers->epoch;
+    int           room = CHR__BUFFER_SIZE;
+
+    buffers->in_full = buffers->in.count > 0;
+    if (buffers->in_full || buffers->mark_count > 0 || (!buffers->in_limit && !buffers->handlers.read))
+        return 0;
+    if (buffers->handlers.read && buffers->handlers.can_read)
+        room = buffers->handlers.can_read(buffers->opaque);
+    if (!fe->buffers || fe->buffers->epoch != epoch)
+        return 0;
+    return buffers->in_limit ? (int)chr__min(room > 0 ? (size_t)room : 0, buffers->in_limit) : room;
+}
+
+CHR__COLD void chr__note_fds(chr_dev *dev)
+{
+    dev->with_fds = 2;
+    chr__log_line(dev->ctx, dev->id, "descriptors come along with the input: it is not read ahead any more");
+}
+
+CHR__HOT static int chr__buffered_can_read(void *opaque)
+{
+    const chr_frontend *fe = (const chr_frontend *)opaque;
+    chr__buffers       *buffers = fe->buffers;
+
+    if (buffers->is_off || buffers->mark_count >= CHR__MARKS_HIGH)
+        return 0;
+    if (fe->dev->with_fds == 1)
+        chr__note_fds(fe->dev);
+    if (!buffers->in_limit || fe->dev->with_fds)
+        return fe->buffers ? chr__unbuffered_room(fe) : 0;
+    if (buffers->in.count >= buffers->in_limit)
+        buffers->in_full = 1;
+    return buffers->in_full ? 0 : (int)(buffers->in_limit - buffers->in.count);
+}
+
+CHR__HOT static void chr__buffered_read(void *opaque, const void *buf, size_t len)
+{
+    chr_frontend *fe = (chr_frontend *)opaque;
+    chr__buffers *buffers = fe->buffers;
+    size_t        room = buffers->in.size - buffers->in.count;
+
+    if (!buffers->in_limit && buffers->in.count == 0 && buffers->handlers.read) {
+        buffers->handlers.read(buffers->opaque, buf, len);
+        return;
+    }
+    if (len > room) { /* a backend that doesn't keep to what it was told */
+        fe->dev->bytes_dropped += len - room;
+        len = room;
+    }
+    chr__ring_put(&buffers->in, buf, len);
+    chr__deliver(fe);
+}
+
+/* A com-port client drops what is on the line: in both buffers. */
+static void chr__buffered_purge(chr__buffers *buffers, int in, int out)
+{
+    chr_dev *dev = buffers->fe->dev;
+    int      i;
+
+    if (out && !buffers->is_sending) {
+        dev->bytes_dropped += buffers->out.count;
+        buffers->out.count = buffers->out.start = 0;
+    }
+    if (!in || buffers->in.count == 0)
+        return;
+    dev->bytes_dropped += buffers->in.count;
+    chr__in_take(buffers, buffers->in.count);
+    for (i = 0; i < buffers->mark_count; i++)
+        buffers->marks[i].at = buffers->taken;
+    chr__tend_soon(buffers);
+}
+
+/* What the far side is told an answer to from inside the handler, or can be asked for at any time, is not a matter of
+ * the bytes. */
+static int chr__is_in_band(int event)
+{
+    switch (event) {
+    case CHR_EVENT_SERIAL: case CHR_EVENT_RESIZED: case CHR_EVENT_MUX_IN: case CHR_EVENT_MUX_OUT:
+    case CHR_EVENT_PURGE_RECEIVE: case CHR_EVENT_PURGE_TRANSMIT:
+        return 0;
+    default:
+        return 1;
+    }
+}
+
+/* Another peer, or none: what was gathered for the last one still goes, where only its input has ended. */
+static void chr__buffered_open(chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+
+    if (!fe->dev->be_open)
+        chr__send(fe);
+    if (fe->buffers != buffers)
+        return;
+    if (fe->dev->be_open)
+        buffers->failure = 0;
+    if (buffers->writable)
+        chr__tend_soon(buffers);
+}
+
+static void chr__buffered_event(void *opaque, int event)
+{
+    chr_frontend *fe = (chr_frontend *)opaque;
+    chr_context  *ctx = fe->ctx;
+    chr__hold     hold;
+
+    if (event == CHR_EVENT_PURGE_RECEIVE || event == CHR_EVENT_PURGE_TRANSMIT)
+        chr__buffered_purge(fe->buffers, event == CHR_EVENT_PURGE_TRANSMIT, event == CHR_EVENT_PURGE_RECEIVE);
+    if (!chr__is_in_band(event)) {
+        chr__tell_mark(fe->buffers, event);
+        return;
+    }
+    chr__hold_begin(ctx, &hold, fe);
+    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED)
+        chr__buffered_open(fe);
+    if (hold.fe && fe->buffers) {
+        chr__mark_put(fe->buffers, event);
+        chr__deliver(fe);
+    }
+    if (hold.fe && fe->buffers && ctx->closing)
+        chr__deliver_last(fe);
+    chr__hold_end(ctx, &hold);
+}
+
+static int chr__buffered_change(void *opaque)
+{
+    chr__buffers *buffers = ((chr_frontend *)opaque)->buffers;
+
+    return buffers->handlers.change(buffers->opaque);
+}
+
+static void chr__buffers_interpose(chr_frontend *fe)
+{
+    fe->handlers.can_read = chr__buffered_can_read;
+    fe->handlers.read = chr__buffered_read;
+    fe->handlers.event = chr__buffered_event;
+    fe->handlers.change = fe->buffers->handlers.change ? chr__buffered_change : NULL;
+    fe->opaque = fe;
+}
+
 /* -- making and unmaking one chardev; the registry doesn't know it yet, or any more -- */
 
 /* What the core itself holds of it. */
@@ -7464,15 +8945,16 @@ static void chr__bury(chr_dev *dev)
     chr__starved_unlink(dev);
     chr__log_close(dev);
     chr__outbox_free(dev);
-    dev->next = dev->ctx->dead;
-    dev->ctx->dead = dev;
-    dev->ctx->untidy = 1;
+    if (dev->holds == 0)
+        chr__dead(dev);
 }
 
 static void chr__close(chr_dev *dev)
 {
     if (dev->removed)
         return;
+    if (dev->buffers)
+        chr__send_all_rest(dev);
     chr__quiet_outside(dev->ctx);
     if (chr__outbox_waits(dev))
         chr__outbox_drain(dev); /* what still goes without waiting */
@@ -7596,12 +9078,7 @@ CHR__PRIVATE chr_dev *chr__create_part(const chr_dev *whole, const void *options
 
 CHARDEV_API chr_dev *chr_find(chr_context *ctx, const char *id)
 {
-    chr_dev *dev;
-
-    for (dev = ctx->devs; dev; dev = dev->next)
-        if (strcmp(dev->id, id) == 0)
-            return dev;
-    return NULL;
+    return (chr_dev *)chr__table_find(&ctx->devs_by_id, id, strlen(id));
 }
 
 CHARDEV_API chr_dev *chr_next(chr_context *ctx, const chr_dev *dev)
@@ -7611,23 +9088,28 @@ CHARDEV_API chr_dev *chr_next(chr_context *ctx, const chr_dev *dev)
 
 static void chr__register(chr_dev *dev)
 {
+    chr_context *ctx = dev->ctx;
+
     dev->next = NULL;
-    *dev->ctx->last_dev = dev;
-    dev->ctx->last_dev = &dev->next;
+    dev->link = ctx->last_dev;
+    *dev->link = dev;
+    ctx->last_dev = &dev->next;
+    chr__table_add(ctx, &ctx->devs_by_id, &dev->by_id, dev, dev->id, strlen(dev->id));
 }
 
 static void chr__unregister(chr_dev *dev)
 {
     chr_context *ctx = dev->ctx;
-    chr_dev    **link;
 
-    for (link = &ctx->devs; *link; link = &(*link)->next)
-        if (*link == dev) {
-            *link = dev->next;
-            break;
-        }
-    for (ctx->last_dev = &ctx->devs; *ctx->last_dev; ctx->last_dev = &(*ctx->last_dev)->next)
-        ;
+    if (!dev->link)
+        return;
+    *dev->link = dev->next;
+    if (dev->next)
+        dev->next->link = dev->link;
+    else
+        ctx->last_dev = dev->link;
+    dev->link = NULL;
+    chr__table_remove(ctx, &ctx->devs_by_id, &dev->by_id);
 }
 
 static int chr__is_letter(char c)
@@ -7701,14 +9183,17 @@ static chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_back
     return NULL;
 }
 
+static int chr__check_closing(const chr_context *ctx, chr_error *err)
+{
+    return ctx->closing ? chr__fail(err, CHR_ERR_BUSY, "the context is being freed") : 0;
+}
+
 static chr_dev *chr__open_new(chr_context *ctx, const char *id, const chr_backend *kind, const void *options,
                               chr_error *err)
 {
     chr_dev *dev;
 
-    if (ctx->closing)
-        return (void)chr__fail(err, CHR_ERR_BUSY, "the context is being freed"), (chr_dev *)NULL;
-    if (chr__check_id(ctx, id, err) < 0)
+    if (chr__check_closing(ctx, err) < 0 || chr__check_id(ctx, id, err) < 0)
         return NULL;
     if (options && ((const chr_common_options *)options)->mux == CHR_ON)
         return chr__open_muxed(ctx, id, kind, options, err);
@@ -7736,11 +9221,18 @@ CHARDEV_API chr_dev *chr_open(chr_context *ctx, const char *id, const chr_backen
 
 /* -- from text -- */
 
+static int chr__pair_is_help(const chr__pair *pair)
+{
+    const char *word = strcmp(pair->key, "backend") == 0 && pair->value ? pair->value : pair->key;
+
+    return chr__is_help(word, strlen(word));
+}
+
 static int chr__options_has_help(const chr_options *options)
 {
     const chr__pair *pair;
 
-    for (pair = options->first; pair && !chr__is_help(pair->key, strlen(pair->key)); pair = pair->next)
+    for (pair = options->first; pair && !chr__pair_is_help(pair); pair = pair->next)
         ;
     return pair != NULL;
 }
@@ -7753,8 +9245,16 @@ static void chr__no_backend(chr_context *ctx, const char *name, chr_error *err)
         ;
     if (kind->name)
         chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: built without %s", name, kind->without);
+    else if (chr_find(ctx, name))
+        chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is not the name of a backend; the chardev with that id is chardev:%s", name,
+                  name);
     else
         chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is not the name of a backend ('help' lists them)", name);
+}
+
+static int chr__asks_for_help(const chr_options *options, chr_error *err)
+{
+    return chr__options_has_help(options) ? chr__fail(err, CHR_ERR_HELP, "help was asked for") : 0;
 }
 
 static const chr_backend *chr__options_kind(chr_options *options, chr_error *err)
@@ -7765,9 +9265,9 @@ static const chr_backend *chr__options_kind(chr_options *options, chr_error *err
     chr__options_name_backend(options);
     name = chr__options_get(options, "backend");
     if (!name)
-        return (void)chr__fail(err, CHR_ERR_INVALID, "no backend is named"), (const chr_backend *)NULL;
-    if (chr__options_has_help(options) || chr__is_help(name, strlen(name)))
-        return (void)chr__fail(err, CHR_ERR_HELP, "help was asked for"), (const chr_backend *)NULL;
+        return (void)chr__fail(err, CHR_ERR_INVALID, "no backend is named ('help' lists them)"), (const chr_backend *)NULL;
+    if (chr__asks_for_help(options, err) < 0)
+        return NULL;
     kind = chr_backend_find(options->ctx, name);
     if (!kind)
         chr__no_backend(options->ctx, name, err);
@@ -7859,7 +9359,19 @@ CHR__PRIVATE int chr__uri_path(const char *uri, const char *prefix, chr_options 
 {
     const char *path = chr__after(uri, prefix);
 
-    return path ? (chr_options_add(options, "path", path, (size_t)-1) < 0 ? CHR_ERR_NO_MEMORY : 1) : 0;
+    if (!path || !*path)
+        return path ? CHR_ERR_INVALID : 0;
+    return chr_options_add(options, "path", path, (size_t)-1) < 0 ? CHR_ERR_NO_MEMORY : 1;
+}
+
+/* NAME or NAME,OPTIONS. */
+CHR__PRIVATE int chr__uri_name(const char *uri, const char *name, chr_options *options)
+{
+    const char *rest = chr__after(uri, name);
+
+    if (!rest || chr__part_length(uri) != (size_t)(rest - uri))
+        return 0;
+    return *rest && chr__options_read(options, rest + 1, NULL) < 0 ? CHR_ERR_NO_MEMORY : 1;
 }
 
 /* Up to a comma, which may be doubled. */
@@ -7899,7 +9411,7 @@ static int chr__is_uri_of(const char *uri, const chr__left_out *kind)
     for (i = 0; i < CHR__URI_FORMS && kind->uris[i]; i++)
         if (chr__after(uri, kind->uris[i]))
             return 1;
-    return rest && (*rest == 0 || *rest == ':');
+    return rest && (*rest == 0 || *rest == ':' || *rest == ',');
 }
 
 static void chr__no_uri(chr_context *ctx, const char *uri, chr_error *err)
@@ -7910,61 +9422,171 @@ static void chr__no_uri(chr_context *ctx, const char *uri, chr_error *err)
         ;
     if (kind->name)
         chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: built without %s", uri, kind->without);
+    else if (chr__after(uri, "chardev:"))
+        chr__fail(err, CHR_ERR_INVALID, "%s: mon: does not go before a chardev that exists: make it with mux=on", uri);
+    else if (*uri == '/')
+        chr__fail(err, CHR_ERR_NOT_FOUND, "'%s': only a path in /dev may stand alone: unix:, pipe:, file: or pty: goes before",
+                  uri);
     else
         chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is not a URI of any backend", uri);
 }
 
+static int chr__uri_check(const char *uri, const chr_backend *kind, const chr_options *options, chr_error *err)
+{
+    const chr_option *row;
+
+    for (row = kind->options; row && row->name; row++)
+        if (row->type == CHR_OPTION_FD && chr__options_get(options, row->name))
+            return chr__fail(err, CHR_ERR_INVALID, "%s: no %s= in a URI: a descriptor needs the option syntax", uri,
+                             row->name);
+    return chr__asks_for_help(options, err);
+}
+
 /* Which backend reads the URI, with its keys added to the list; NULL and err. */
-static const chr_backend *chr__uri_kind(const char *uri, chr_options *options, chr_error *err)
+static const chr_backend *chr__uri_read(const char *uri, chr_options *options, chr_error *err)
 {
     const chr_backend *kind;
     int                code;
 
     for (kind = chr_backend_next(options->ctx, NULL); kind; kind = chr_backend_next(options->ctx, kind)) {
-        code = kind->uri ? kind->uri(uri, options) : strcmp(uri, kind->name) == 0;
+        code = kind->uri ? kind->uri(uri, options) : chr__uri_name(uri, kind->name, options);
         if (code > 0)
             return kind;
         if (code == CHR_ERR_NO_MEMORY)
             return (void)chr__no_memory(err), (const chr_backend *)NULL;
         if (code < 0)
             return (void)chr__fail(err, code, "%s: is no valid URI of a %s", uri, kind->name),
-                (const chr_backend *)NULL;
+                   (const chr_backend *)NULL;
     }
     chr__no_uri(options->ctx, uri, err);
     return NULL;
 }
 
-static chr_dev *chr__new_uri(chr_options *list, const char *id, const char *uri, int with_mux, chr_error *err)
+/* The same, with what no URI may have refused. */
+static const chr_backend *chr__uri_kind(const char *uri, chr_options *options, chr_error *err)
 {
-    const chr_backend *kind = chr__uri_kind(uri, list, err);
+    const chr_backend *kind = chr__uri_read(uri, options, err);
 
+    return kind && chr__uri_check(uri, kind, options, err) == 0 ? kind : NULL;
+}
+
+/* mon:, for a console and a monitor on one chardev: a mux, and no signals unless the text says otherwise. */
+static int chr__options_for_mon(chr_options *list, const chr_backend *kind)
+{
+    if (chr__row(kind, "signal") && chr__options_default(list, "signal", "off") < 0)
+        return CHR_ERR_NO_MEMORY;
+    return chr_options_add(list, "mux", "on", 2);
+}
+
+/* chardev:ID */
+static chr_dev *chr__existing(chr_context *ctx, const char *id, chr_error *err)
+{
+    chr_dev *dev = chr_find(ctx, id);
+
+    if (!dev)
+        chr__fail(err, CHR_ERR_NOT_FOUND, "chardev:%s: there is no chardev with that id", id);
+    return dev;
+}
+
+/* `kind` has read the list; NULL after an error. */
+static chr_dev *chr__new_from_read(chr_options *list, const chr_backend *kind, int is_mon, chr_error *err)
+{
     if (!kind)
         return NULL;
-    if (chr__options_get(list, "fd"))
-        return (void)chr__fail(err, CHR_ERR_INVALID, "%s: no fd= in a URI: a descriptor needs the option syntax", uri), (chr_dev *)NULL;
-    if ((id && chr_options_add(list, "id", id, (size_t)-1) < 0) || (with_mux && chr_options_add(list, "mux", "on", 2) < 0))
-        return (void)chr__no_memory(err), (chr_dev *)NULL;
-    if (with_mux && chr__row(kind, "signal") && chr_options_add(list, "signal", "off", 3) < 0)
+    if (is_mon && chr__options_for_mon(list, kind) < 0)
         return (void)chr__no_memory(err), (chr_dev *)NULL;
     return chr__new_from_list(list, kind, CHR_LOCAL, err);
 }
 
 CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *uri, chr_error *err)
 {
-    const char *existing = chr__after(uri, "chardev:"), *muxed = chr__after(uri, "mon:");
-    chr_options list;
-    chr_dev    *dev;
+    const char        *text = uri ? uri : "", *existing = chr__after(text, "chardev:"), *rest = chr__after(text, "mon:");
+    const chr_backend *kind;
+    chr_options        list;
+    chr_dev           *dev = NULL;
 
-    if (existing) {
-        dev = chr_find(ctx, existing);
-        if (!dev)
-            chr__fail(err, CHR_ERR_NOT_FOUND, "%s: there is no chardev with that id", uri);
-        return dev;
-    }
+    if (existing)
+        return chr__existing(ctx, existing, err);
     chr__options_init(&list, ctx);
-    dev = chr__new_uri(&list, id, muxed ? muxed : uri, muxed != NULL, err);
+    kind = chr__uri_kind(rest ? rest : text, &list, err);
+    if (kind && id && chr_options_add(&list, "id", id, (size_t)-1) < 0)
+        chr__no_memory(err);
+    else
+        dev = chr__new_from_read(&list, kind, rest != NULL, err);
     chr__options_free(&list);
     return dev;
+}
+
+/* -- from either -- */
+
+/* A ':' in its first word, or a path from the root, makes it a URI. */
+static int chr__is_uri(const char *text)
+{
+    return *text == '/' || text[strcspn(text, ":,=")] == ':';
+}
+
+static const chr_backend *chr__any_kind(const char *text, chr_options *list, chr_error *err)
+{
+    if (strcmp(text, "none") == 0)
+        text = "null";
+    if (chr__is_uri(text))
+        return chr__uri_kind(text, list, err);
+    return chr__options_read(list, text, err) < 0 ? NULL : chr__options_kind(list, err);
+}
+
+CHARDEV_API chr_dev *chr_new_any(chr_context *ctx, const char *id, const char *any, chr_error *err)
+{
+    const char *text = any ? any : "", *existing = chr__after(text, "chardev:"), *rest = chr__after(text, "mon:");
+    chr_options list;
+    chr_dev    *dev = NULL;
+
+    if (existing)
+        return chr__existing(ctx, existing, err);
+    chr__options_init(&list, ctx);
+    if (id && chr_options_add(&list, "id", id, (size_t)-1) < 0) /* before the text: an id= in that comes later, and counts */
+        chr__no_memory(err);
+    else
+        dev = chr__new_from_read(&list, chr__any_kind(rest ? rest : text, &list, err), rest != NULL, err);
+    chr__options_free(&list);
+    return dev;
+}
+
+/* What such a text asks help for: one kind, or all (*kind = NULL), whatever else is wrong with it. */
+static int chr__help_about(const char *text, chr_options *list, const chr_backend **kind)
+{
+    const char *name;
+
+    if (chr__is_uri(text)) {
+        *kind = chr__uri_read(text, list, NULL);
+        return *kind ? 0 : CHR_ERR_NOT_FOUND;
+    }
+    if (chr__options_read(list, text, NULL) < 0)
+        return CHR_ERR_NO_MEMORY;
+    chr__options_name_backend(list);
+    name = chr__options_get(list, "backend");
+    if (!name || chr__is_help(name, strlen(name)))
+        return 0;
+    *kind = chr_backend_find(list->ctx, name);
+    if (!*kind)
+        *kind = chr__object_kind_find(list->ctx, name, strlen(name));
+    return *kind ? 0 : CHR_ERR_NOT_FOUND;
+}
+
+CHARDEV_API int chr_help(chr_context *ctx, const char *text, void (*print)(void *, const char *), void *opaque)
+{
+    const char        *rest = text ? chr__after(text, "mon:") : NULL;
+    const chr_backend *kind = NULL;
+    chr_options        list;
+    int                code;
+
+    chr__options_init(&list, ctx);
+    code = chr__help_about(rest ? rest : text ? text : "", &list, &kind);
+    chr__options_free(&list);
+    if (code == 0 && kind)
+        chr__help_backend(kind, print, opaque);
+    else if (code == 0)
+        chr__help_all(ctx, print, opaque);
+    return code;
 }
 
 /* -- hot swap -- */
@@ -7977,12 +9599,26 @@ static void chr__replace(chr_dev *old, chr_dev *fresh)
     chr__destroy(old);
 }
 
+/* What has come stays readable; what the old one has not taken goes to the new one. */
+static void chr__buffers_move(chr__buffers *buffers, chr_dev *from, chr_dev *to)
+{
+    *chr__buffers_link(buffers) = buffers->next;
+    buffers->next = to->buffers;
+    to->buffers = buffers;
+    buffers->is_blocked = buffers->failure = 0;
+    chr__set_extras(from);
+    chr__set_extras(to);
+    chr__tend_soon(buffers);
+}
+
 /* The old one hears that its frontend has gone before the new one hears that it is there. It stays busy: until it is gone or has its
  * frontend back, it can neither be removed nor changed. */
 static void chr__hand_over(chr_frontend *fe, chr_dev *from, chr_dev *to)
 {
     if (fe->is_open)
         chr__set_open(from, 0);
+    if (fe->buffers)
+        chr__buffers_move(fe->buffers, from, to);
     from->frontend = NULL;
     from->room_epoch++;
     to->room_epoch++;
@@ -8004,9 +9640,7 @@ static int chr__swap_back(chr_dev *old, chr_dev *fresh, chr_error *err)
     chr__give_up(fresh);
     chr__update(old);
     chr__fail(err, CHR_ERR_BUSY, "the frontend of '%s' refuses the new backend", old->id);
-    if (fe && fe->told_open && !old->be_open) /* the new one was, and has told it */
-        chr_be_tell_event(fe, CHR_EVENT_CLOSED);
-    else if (fe)
+    if (fe)
         chr__tell_state(fe, old);
     return CHR_ERR_BUSY;
 }
@@ -8018,6 +9652,9 @@ static int chr__swap(chr_dev *old, chr_dev *fresh, chr_error *err)
 
     if (old->pending & ~CHR__RECORDED) /* it won't come any more after this */
         chr__notify_now(old);
+    fe = old->frontend;
+    if (fe && fe->buffers && !fe->buffers->is_blocked)
+        chr__send(fe);
     fe = old->frontend;
     if (fe && fe->told_open && !fresh->be_open)
         chr_be_tell_event(fe, CHR_EVENT_CLOSED);
@@ -8076,6 +9713,8 @@ static int chr__check_change(chr_dev *dev, const char *id, chr_error *err)
 {
     if (!dev)
         return chr__fail(err, CHR_ERR_NOT_FOUND, "there is no chardev '%s'", id);
+    if (chr__check_closing(dev->ctx, err) < 0)
+        return err->code;
     if (dev->kind->fixed)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s' is a %s: that can't be changed", id, dev->kind->name);
     if (dev->frontends > 0 && !dev->frontend)
@@ -8178,6 +9817,7 @@ CHARDEV_API int chr_fe_init(chr_frontend *fe, chr_dev *dev, chr_error *err)
     memset(&fe->handlers, 0, sizeof fe->handlers);
     fe->opaque = fe->writable_opaque = fe->slot = NULL;
     fe->writable = NULL;
+    fe->buffers = NULL;
     fe->is_open = fe->told_open = 0;
     CHR__STORE(fe->ctx, dev ? dev->ctx : NULL);
     CHR__STORE(fe->dev, NULL);
@@ -8221,6 +9861,20 @@ CHARDEV_API void chr_fe_set_open(chr_frontend *fe, int is_open)
         CHR__UNLOCK(dev->ctx);
 }
 
+/* The buffers go on holding what they hold, and send it. */
+static void chr__buffers_drop_handlers(chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+
+    buffers->epoch++;
+    memset(&buffers->handlers, 0, sizeof buffers->handlers);
+    fe->handlers.change = NULL;
+    buffers->writable = NULL;
+    buffers->told_open = 0;
+    buffers->is_off = 1;
+    chr_fe_set_open(fe, 0);
+}
+
 static void chr__fe_drop_handlers(chr_frontend *fe)
 {
     if (fe->dev)
@@ -8242,6 +9896,12 @@ CHARDEV_API void chr_fe_deinit(chr_frontend *fe)
 
     if (!dev)
         return;
+    if (fe->buffers)
+        chr__send_rest(fe);
+    if (fe->dev != dev) { /* the log hook has done it */
+        CHR__UNLOCK(dev->ctx);
+        return;
+    }
     chr__fe_drop_handlers(fe);
     if (dev->kind->sharing)
         dev->kind->sharing->detach(dev, fe);
@@ -8273,7 +9933,23 @@ CHARDEV_API void chr_fe_take_focus(chr_frontend *fe)
     CHR__UNLOCK(ctx);
 }
 
-/* Taking the focus calls the handlers of who had it: fe may be gone after that. */
+/* This side is there. Taking the focus calls the handlers of who had it: fe may be gone after that. */
+static void chr__fe_come(chr_frontend *fe, chr__hold *hold)
+{
+    chr_dev *dev = fe->dev;
+
+    chr_fe_set_open(fe, 1);
+    chr__update(dev);
+    chr__hold_begin(dev->ctx, hold, fe);
+    chr__fe_take_focus(fe);
+    chr__hold_end(dev->ctx, hold);
+}
+
+static int chr__fe_is_suspended(const chr_dev *dev)
+{
+    return dev->kind->sharing && dev->ctx->open_suspended;
+}
+
 static void chr__fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers, void *opaque)
 {
     chr_dev    *dev = fe->dev;
@@ -8283,13 +9959,45 @@ static void chr__fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers,
     fe->handlers = *handlers;
     fe->opaque = opaque;
     fe->told_open = 0;
-    chr_fe_set_open(fe, 1);
-    chr__update(dev);
-    chr__hold_begin(dev->ctx, &hold, fe);
-    chr__fe_take_focus(fe);
-    chr__hold_end(dev->ctx, &hold);
-    if (hold.fe && !(dev->kind->sharing && dev->ctx->open_suspended))
+    chr__fe_come(fe, &hold);
+    if (hold.fe && !chr__fe_is_suspended(dev))
         chr__tell_state(fe, dev);
+}
+
+/* Of the far side, as of the bytes that have been taken. */
+static void chr__buffers_tell_state(chr_frontend *fe)
+{
+    chr_context *ctx = fe->ctx;
+    int          input_over = fe->buffers->input_over;
+    chr__hold    hold;
+
+    chr__hold_begin(ctx, &hold, fe);
+    if (fe->buffers->is_open)
+        chr__tell_mark(fe->buffers, CHR_EVENT_OPENED);
+    if (hold.fe && fe->buffers && input_over && fe->buffers->told_open)
+        chr__tell_mark(fe->buffers, CHR_EVENT_INPUT_END);
+    chr__hold_end(ctx, &hold);
+}
+
+static void chr__buffers_set_handlers(chr_frontend *fe, const chr_handlers *handlers, void *opaque)
+{
+    chr_dev      *dev = fe->dev;
+    chr__buffers *buffers = fe->buffers;
+    chr__hold     hold;
+
+    buffers->epoch++;
+    buffers->handlers = *handlers;
+    buffers->opaque = opaque;
+    buffers->told_open = buffers->is_told = buffers->is_off = 0;
+    chr__buffers_interpose(fe);
+    if (chr__fe_is_suspended(dev))
+        fe->told_open = buffers->is_open = 0;
+    chr__fe_come(fe, &hold);
+    if (!hold.fe || !fe->buffers)
+        return;
+    chr__tend_soon(fe->buffers);
+    if (!chr__fe_is_suspended(dev))
+        chr__buffers_tell_state(fe);
 }
 
 CHARDEV_API void chr_fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers, void *opaque)
@@ -8302,11 +10010,16 @@ CHARDEV_API void chr_fe_set_handlers(chr_frontend *fe, const chr_handlers *handl
         return;
     }
     chr__enter(ctx);
-    if (chr__has_handlers(handlers)) {
-        chr__fe_set_handlers(fe, handlers, opaque);
-    } else {
-        chr__fe_drop_handlers(fe);
+    if (!chr__has_handlers(handlers)) {
+        if (fe->buffers)
+            chr__buffers_drop_handlers(fe);
+        else
+            chr__fe_drop_handlers(fe);
         chr__update(dev);
+    } else if (fe->buffers) {
+        chr__buffers_set_handlers(fe, handlers, opaque);
+    } else {
+        chr__fe_set_handlers(fe, handlers, opaque);
     }
     chr__leave(ctx);
     CHR__UNLOCK(ctx);
@@ -8318,6 +10031,8 @@ CHARDEV_API void chr_fe_accept_input(chr_frontend *fe)
 
     if (!dev)
         return;
+    if (fe->buffers)
+        chr__tend_soon(fe->buffers);
     chr__update(dev);
     CHR__UNLOCK(dev->ctx);
 }
@@ -8334,76 +10049,287 @@ CHARDEV_API int chr_fe_backend_open(const chr_frontend *fe)
     return is_open;
 }
 
+/* Nothing that has been read ahead waits for the frontend. */
+static int chr__is_all_read(const chr_frontend *fe)
+{
+    return !fe->buffers || (fe->buffers->in.count == 0 && fe->buffers->mark_count == 0);
+}
+
+CHARDEV_API int chr_fe_eof(const chr_frontend *fe)
+{
+    chr_dev *dev = chr__fe_lock(fe);
+    int      is_over;
+
+    if (!dev)
+        return 1;
+    is_over = chr__is_all_read(fe) && dev->was_open && (!dev->be_open || dev->input_over) && !chr__comes_back(dev);
+    CHR__UNLOCK(dev->ctx);
+    return is_over;
+}
+
+/* -- >>buffers   the calls that set and use them -- */
+
+static int chr__buffers_are_empty(const chr__buffers *buffers)
+{
+    return buffers->in.count == 0 && buffers->out.count == 0 && buffers->mark_count == 0;
+}
+
+/* The frontend has its handlers back. */
+static void chr__buffers_remove(chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+    chr_dev      *dev = fe->dev;
+
+    dev->room_epoch++;
+    fe->handlers = buffers->handlers;
+    fe->opaque = buffers->opaque;
+    fe->told_open = buffers->told_open;
+    fe->writable = buffers->writable;
+    fe->writable_opaque = buffers->writable_opaque;
+    chr__buffers_drop(fe);
+    if (!chr__has_handlers(&fe->handlers))
+        chr_fe_set_open(fe, 0);
+    chr__update(dev);
+}
+
+static void chr__ring_move(chr__ring *to, chr__ring *from)
+{
+    const unsigned char *piece;
+    size_t               len;
+
+    for (; from->count > 0; chr__ring_take(from, len)) {
+        piece = chr__ring_piece(from, 0, &len);
+        chr__ring_put(to, piece, len);
+    }
+}
+
+/* In one block: the state, the input, the output. `old` may be NULL; what it holds moves over. */
+static chr__buffers *chr__buffers_lay_out(void *block, chr__buffers *old, size_t in, size_t out)
+{
+    chr__buffers *fresh = (chr__buffers *)block;
+
+    if (old)
+        *fresh = *old;
+    else
+        memset(fresh, 0, sizeof *fresh);
+    memset(&fresh->prepare, 0, sizeof fresh->prepare);
+    memset(&fresh->in, 0, sizeof fresh->in);
+    memset(&fresh->out, 0, sizeof fresh->out);
+    fresh->in.bytes = (unsigned char *)block + sizeof *fresh;
+    fresh->out.bytes = fresh->in.bytes + in;
+    fresh->in.size = in;
+    fresh->out.size = out;
+    if (old) {
+        chr__ring_move(&fresh->in, &old->in);
+        chr__ring_move(&fresh->out, &old->out);
+    }
+    return fresh;
+}
+
+/* The first ones: they know what the frontend has been told so far. */
+static void chr__buffers_begin(chr_frontend *fe, chr__buffers *buffers)
+{
+    chr_dev *dev = fe->dev;
+
+    buffers->fe = fe;
+    buffers->handlers = fe->handlers;
+    buffers->opaque = fe->opaque;
+    buffers->told_open = buffers->is_open = fe->told_open;
+    buffers->input_over = fe->told_open && dev->input_over;
+    buffers->writable = fe->writable;
+    buffers->writable_opaque = fe->writable_opaque;
+    fe->writable = NULL;
+    fe->buffers = buffers;
+    buffers->next = dev->buffers;
+    dev->buffers = buffers;
+    chr__set_extras(dev);
+    chr__buffers_interpose(fe);
+    if (!buffers->handlers.event && !chr__fe_is_suspended(dev)) /* no handler is called */
+        chr__tell_state(fe, dev);
+}
+
+/* These take the place of those. */
+static void chr__buffers_take_place(chr_frontend *fe, chr__buffers *old, chr__buffers *fresh)
+{
+    fe->buffers = fresh;
+    *chr__buffers_link(old) = fresh;
+    chr__prepare_stop(fe->ctx, &old->prepare);
+    chr__buffers_free(fe->ctx, old);
+}
+
+static void *chr__buffers_block(chr_context *ctx, void *memory, size_t in, size_t out)
+{
+    return memory ? (char *)memory + (16 - (uintptr_t)memory % 16) % 16 :
+                    chr__allocate(ctx, sizeof(chr__buffers) + in + out);
+}
+
+static int chr__buffers_set(chr_frontend *fe, void *memory, size_t in, size_t out)
+{
+    chr__buffers *old = fe->buffers, *fresh;
+    size_t        in_size = old ? chr__max(in, old->in.count) : in;
+    size_t        out_size = old ? chr__max(out, old->out.count) : out;
+    void         *block;
+
+    if (memory && (in_size > in || out_size > out))
+        return CHR_ERR_BUSY;
+    block = chr__buffers_block(fe->ctx, memory, in_size, out_size);
+    if (!block)
+        return CHR_ERR_NO_MEMORY;
+    fresh = chr__buffers_lay_out(block, old, in_size, out_size);
+    fresh->is_given = memory != NULL;
+    fresh->in_limit = in;
+    fresh->out_limit = out;
+    fresh->in_full = fresh->is_off = 0;
+    if (old)
+        chr__buffers_take_place(fe, old, fresh);
+    else
+        chr__buffers_begin(fe, fresh);
+    return 0;
+}
+
+/* The rest of it: input comes to this frontend from now on, and is asked for anew. */
+static void chr__buffers_start(chr_frontend *fe, size_t in)
+{
+    chr__hold hold;
+
+    fe->dev->room_epoch++;
+    chr__tend_soon(fe->buffers);
+    if (!fe->is_open && in > 0)
+        chr__fe_come(fe, &hold);
+    else
+        chr__update(fe->dev);
+}
+
+static int chr__fe_set_buffers(chr_frontend *fe, void *memory, size_t in, size_t out)
+{
+    chr_dev *dev = fe->dev;
+    int      code;
+
+    if (in > INT32_MAX / 4 || out > INT32_MAX / 4)
+        return CHR_ERR_INVALID;
+    if (in > 0 && dev->with_fds)
+        return CHR_ERR_NOT_SUPPORTED;
+    if (fe->buffers && fe->buffers->is_sending)
+        return CHR_ERR_BUSY;
+    if (fe->buffers && out < fe->buffers->out_limit)
+        chr__send(fe);
+    if (fe->dev != dev)
+        return CHR_ERR_DISCONNECTED;
+    if (in == 0 && out == 0 && (!fe->buffers || chr__buffers_are_empty(fe->buffers))) {
+        if (fe->buffers)
+            chr__buffers_remove(fe);
+        return 0;
+    }
+    code = chr__buffers_set(fe, memory, in, out);
+    if (code == 0)
+        chr__buffers_start(fe, in);
+    return code;
+}
+
+CHARDEV_API int chr_fe_set_buffers_at(chr_frontend *fe, void *memory, size_t in, size_t out)
+{
+    chr_dev     *dev = chr__fe_lock(fe);
+    chr_context *ctx = dev ? dev->ctx : NULL;
+    int          code;
+
+    if (!dev)
+        return 0;
+    chr__enter(ctx);
+    code = chr__fe_set_buffers(fe, memory, in, out);
+    chr__leave(ctx);
+    CHR__UNLOCK(ctx);
+    return code;
+}
+
+CHARDEV_API int chr_fe_set_buffers(chr_frontend *fe, size_t in, size_t out)
+{
+    return chr_fe_set_buffers_at(fe, NULL, in, out);
+}
+
+/* Why there is nothing to read. */
+static int chr__fe_read_nothing(const chr__buffers *buffers)
+{
+    if (!buffers || (!buffers->in_limit && buffers->mark_count == 0))
+        return CHR_ERR_NOT_SUPPORTED;
+    if (chr__marks_here(buffers) < 0 || !buffers->is_open || buffers->input_over)
+        return CHR_ERR_DISCONNECTED;
+    return CHR_ERR_WOULD_BLOCK;
+}
+
+CHR__HOT CHARDEV_API int chr_fe_read(chr_frontend *fe, void *buf, size_t len)
+{
+    chr_dev *dev = chr__fe_lock(fe);
+    size_t   readable;
+    int      n;
+
+    if (!dev)
+        return CHR_ERR_DISCONNECTED;
+    readable = fe->buffers ? chr__in_readable(fe->buffers) : 0;
+    len = chr__min(len, readable);
+    n = readable > 0 ? (int)len : chr__fe_read_nothing(fe->buffers);
+    if (n > 0)
+        chr__in_take_by_call(fe->buffers, buf, len);
+    CHR__UNLOCK(dev->ctx);
+    return n;
+}
+
+CHR__HOT CHARDEV_API int chr_fe_readable(const chr_frontend *fe)
+{
+    chr_dev *dev = chr__fe_lock(fe);
+    int      count;
+
+    if (!dev)
+        return 0;
+    count = fe->buffers ? (int)chr__in_readable(fe->buffers) : 0;
+    CHR__UNLOCK(dev->ctx);
+    return count;
+}
+
+CHR__HOT CHARDEV_API int chr_fe_writable(const chr_frontend *fe)
+{
+    chr_dev *dev = chr__fe_lock(fe);
+    int      room;
+
+    if (!dev)
+        return CHR_ERR_DISCONNECTED;
+    if (!fe->buffers || !fe->buffers->out_limit)
+        room = CHR_ERR_NOT_SUPPORTED;
+    else
+        room = (int)chr__out_room(fe->buffers);
+    CHR__UNLOCK(dev->ctx);
+    return room;
+}
+
+/* Before a command goes what was written before it, as far as the backend takes it. What is purged is purged here,
+ * too. NULL = the frontend has no chardev any more. */
+static chr_dev *chr__fe_ioctl_order(chr_frontend *fe, int command, const void *arg)
+{
+    chr_context *ctx = fe->ctx;
+    int          what = command == CHR_IOCTL_SERIAL_PURGE && arg ? *(const int *)arg : 0;
+
+    if (what)
+        chr__buffered_purge(fe->buffers, what & CHR_PURGE_RECEIVE, what & CHR_PURGE_TRANSMIT);
+    else
+        chr__send(fe);
+    if (!fe->dev)
+        CHR__UNLOCK(ctx);
+    return fe->dev;
+}
+
 /* -- output -- */
 
-/* Output that was taken and has not left. */
-static uint64_t chr__queued(const chr_dev *dev)
+/* Those that share the chardev keep their order: what others have gathered goes first. */
+CHR__HOT static int chr__fe_write_extras(chr_frontend *fe, const void *buf, size_t len)
 {
-    uint64_t count = dev->outbox ? dev->outbox->unsent + dev->outbox->queue.count : 0;
+    chr_dev *dev = fe->dev;
 
-    return count + (dev->kind->peer && dev->kind->peer->queued ? dev->kind->peer->queued(dev) : 0);
-}
-
-/* Output waits. */
-CHR__COLD void chr__note_stall(chr_dev *dev)
-{
-    uint64_t left = dev->bytes_out - chr__queued(dev);
-
-    if (dev->stalled && dev->stalled_left == left)
-        return;
-    dev->stalled = chr__real_now(dev->ctx);
-    dev->stalled_left = left;
-}
-
-static void chr__count_out(chr_dev *dev, int n, size_t len)
-{
-    if (n > 0)
-        dev->bytes_out += (uint64_t)n;
-    else if (n == CHR_ERR_DISCONNECTED)
-        dev->bytes_dropped += len;
-    else if (n == CHR_ERR_WOULD_BLOCK)
-        chr__note_stall(dev);
-}
-
-CHR__HOT static int chr__write(chr_dev *dev, const void *buf, size_t len)
-{
-    int n;
-
-    chr__quiet(dev->ctx);
-    n = dev->io->write(dev, buf, chr__min(len, INT32_MAX));
-    chr__loud(dev->ctx);
-    chr__count_out(dev, n, len);
-    return n;
-}
-
-/* With a log, an outbox, a recorder, an end that waits, or any of them. */
-CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
-{
-    int n;
-
-    if (dev->ending) {
-        n = CHR_ERR_DISCONNECTED;
-        chr__count_out(dev, n, len);
-    } else if (!dev->outbox) {
-        n = chr__write(dev, buf, len);
-    } else {
-        chr__quiet(dev->ctx);
-        n = chr__outbox_write(dev, buf, chr__min(len, INT32_MAX));
-        chr__loud(dev->ctx);
-        chr__count_out(dev, n, len);
-    }
-    if (dev->log && (n > 0 || n == CHR_ERR_DISCONNECTED)) /* by its own policy: also what nobody was there to take */
-        chr__log_record(dev, buf, n > 0 ? (size_t)n : len);
-    return n;
-}
-
-CHR__COLD int chr__fe_write_extras(chr_dev *dev, const void *buf, size_t len)
-{
-    int n = chr__write_extras(dev, buf, len);
-
-    if (chr__is_recorded(dev))
-        chr__record_transfer(dev, CHR__RECORD_WRITE, n, buf, len);
-    return n;
+    if (!dev->buffers)
+        return chr__write_recorded(dev, buf, len);
+    if (dev->buffers->next || !fe->buffers)
+        chr__send_others(dev, fe);
+    if (!fe->dev)
+        return CHR_ERR_DISCONNECTED;
+    return fe->buffers ? chr__gather(fe, (const char *)buf, len) : chr__write_recorded(fe->dev, buf, len);
 }
 
 CHR__HOT CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t len)
@@ -8417,7 +10343,7 @@ CHR__HOT CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t 
         CHR__UNLOCK(dev->ctx);
         return 0;
     }
-    n = dev->extras ? chr__fe_write_extras(dev, buf, len) : chr__write(dev, buf, len);
+    n = dev->extras ? chr__fe_write_extras(fe, buf, len) : chr__write(dev, buf, len);
     CHR__UNLOCK(dev->ctx);
     return n;
 }
@@ -8428,6 +10354,7 @@ enum { CHR__WAIT_SLICE_MS = 20 };
 typedef struct chr__transfer {
     chr_frontend  *fe;
     int            direction; /* CHR_OUT or CHR_IN */
+    int            is_flush;  /* nothing but what is gathered: `done` is 1 when all of it is out */
     unsigned char *buf;
     size_t         len, done;
     int64_t        deadline;  /* in real time; -1 = none */
@@ -8448,7 +10375,7 @@ static int chr__transfer_attempt(const chr__transfer *transfer, chr_dev *dev)
     if (transfer->direction == CHR_OUT)
         return chr__write_extras(dev, buf, len);
     if (!dev->io->read)
-        return CHR_ERR_NOT_SUPPORTED;
+        return transfer->fe->buffers && CHR__IS_FOREIGN(dev->ctx) ? CHR_ERR_WOULD_BLOCK : CHR_ERR_NOT_SUPPORTED;
     chr__quiet(dev->ctx);
     n = dev->io->read(dev, buf, len);
     chr__loud(dev->ctx);
@@ -8479,16 +10406,69 @@ static void chr__transfer_record(const chr__transfer *transfer, chr_dev *dev, in
         chr__record_transfer(dev, kind, n, transfer->buf + transfer->done, transfer->len - transfer->done);
 }
 
+/* Gathered output first. 0 = there is none. */
+static int chr__transfer_send(const chr__transfer *transfer, const chr_dev *dev)
+{
+    chr__buffers *buffers = transfer->fe->buffers;
+    int           code;
+
+    if (!buffers || (buffers->out.count == 0 && !buffers->lost))
+        return 0;
+    if (buffers->out.count > 0)
+        chr__send(transfer->fe);
+    if (transfer->fe->buffers != buffers || transfer->fe->dev != dev)
+        return CHR_ERR_DISCONNECTED;
+    code = buffers->lost;
+    buffers->lost = 0;
+    return code ? code : buffers->out.count > 0 ? (int)CHR_ERR_WOULD_BLOCK : 0;
+}
+
+/* Input that has been read ahead, past events: those come from the loop, after it. 0 = there is none. */
+static int chr__transfer_take(const chr__transfer *transfer)
+{
+    chr__buffers *buffers = transfer->fe->buffers;
+    int           i, passed = buffers ? chr__marks_here(buffers) : 0;
+    size_t        len;
+
+    if (!buffers || passed < 0)
+        return passed;
+    len = passed < buffers->mark_count ? buffers->marks[passed].at - buffers->taken : buffers->in.count;
+    len = chr__min(len, transfer->len - transfer->done);
+    for (i = 0; i < passed; i++)
+        buffers->marks[i].at += (unsigned)len;
+    chr__in_take_by_call(buffers, transfer->buf + transfer->done, len);
+    return (int)len;
+}
+
+/* Output that an outbox or a layer holds. */
+static int chr__transfer_flush(chr_dev *dev)
+{
+    if (dev->outbox && chr__outbox_waits(dev))
+        chr__outbox_drain(dev);
+    return chr__queued(dev) > 0 ? (int)CHR_ERR_WOULD_BLOCK : 1;
+}
+
 /* Under the lock. Returns the bytes that went; 0 = wait; or why it ends. */
 static int chr__transfer_turn(chr__transfer *transfer, chr_dev *dev)
 {
-    int n = chr__transfer_attempt(transfer, dev);
+    int n, is_direct;
 
+    if (dev->ctx->depth > 0 && !transfer->is_flush)
+        return CHR_ERR_IN_HANDLER;
+    n = transfer->direction == CHR_OUT ? chr__transfer_send(transfer, dev) : chr__transfer_take(transfer);
+    is_direct = n == 0;
+    if (is_direct && transfer->is_flush)
+        n = chr__transfer_flush(dev);
+    else if (is_direct)
+        n = chr__transfer_attempt(transfer, dev);
     if (n == 0)
         n = CHR_ERR_DISCONNECTED;
+    else if (n == CHR_ERR_WOULD_BLOCK && dev->ctx->depth > 0)
+        n = CHR_ERR_IN_HANDLER;
     else if (n == CHR_ERR_WOULD_BLOCK)
         n = chr__transfer_blocks(transfer, dev);
-    chr__transfer_record(transfer, dev, n);
+    if (is_direct && !transfer->is_flush)
+        chr__transfer_record(transfer, dev, n);
     transfer->done += n > 0 ? (size_t)n : 0;
     return n;
 }
@@ -8549,7 +10529,7 @@ static int chr__transfer_begin(chr__transfer *transfer, chr_frontend *fe, int di
     transfer->buf = (unsigned char *)buf;
     transfer->len = chr__min(len, INT32_MAX);
     transfer->deadline = chr__deadline(dev->ctx, timeout_ms);
-    if (direction == CHR_IN && !dev->io->read)
+    if (direction == CHR_IN && !dev->io->read && !fe->buffers)
         code = CHR_ERR_NOT_SUPPORTED;
     CHR__UNLOCK(dev->ctx);
     return code;
@@ -8569,6 +10549,18 @@ CHARDEV_API int chr_fe_read_all(chr_frontend *fe, void *buf, size_t len, int tim
     int           code = chr__transfer_begin(&transfer, fe, CHR_IN, buf, len, timeout_ms);
 
     return code < 0 ? code : chr__transfer_all(&transfer);
+}
+
+CHARDEV_API int chr_fe_flush(chr_frontend *fe, int timeout_ms)
+{
+    chr__transfer transfer;
+    int           code = chr__transfer_begin(&transfer, fe, CHR_OUT, NULL, 1, timeout_ms);
+
+    if (code < 0)
+        return code;
+    transfer.is_flush = 1;
+    code = chr__transfer_all(&transfer);
+    return code > 0 ? 0 : code;
 }
 
 /* Long texts are formatted in memory of the context. */
@@ -8617,8 +10609,14 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
 
     if (!dev)
         return;
-    fe->writable = writable;
-    fe->writable_opaque = opaque;
+    if (fe->buffers) {
+        fe->buffers->writable = writable;
+        fe->buffers->writable_opaque = opaque;
+        chr__tend_soon(fe->buffers);
+    } else {
+        fe->writable = writable;
+        fe->writable_opaque = opaque;
+    }
     if (writable)
         chr__update(dev);
     CHR__UNLOCK(dev->ctx);
@@ -8660,6 +10658,8 @@ CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg)
 
     if (!dev)
         return code;
+    if (fe->buffers && (dev = chr__fe_ioctl_order(fe, command, arg)) == NULL)
+        return code;
     chr__quiet(dev->ctx);
     if (dev->kind->ioctl)
         code = dev->kind->ioctl(dev, command, arg);
@@ -8682,6 +10682,12 @@ CHARDEV_API int chr_fe_set_msgfds(chr_frontend *fe, const int *fds, int count)
 
     if (!dev)
         return code;
+    if (fe->buffers)
+        chr__send(fe);
+    if (fe->buffers && fe->buffers->out.count > 0) {
+        CHR__UNLOCK(dev->ctx);
+        return CHR_ERR_WOULD_BLOCK;
+    }
     chr__quiet(dev->ctx);
     if (dev->kind->peer && dev->kind->peer->set_msgfds)
         code = dev->kind->peer->set_msgfds(dev, fds, count);
@@ -8712,6 +10718,8 @@ CHARDEV_API int chr_fe_disconnect(chr_frontend *fe)
 
     if (!dev)
         return code;
+    if (dev->buffers && dev->kind->peer && dev->kind->peer->disconnect)
+        chr__send_all_rest(dev);
     chr__quiet(dev->ctx);
     if (dev->kind->peer && dev->kind->peer->disconnect)
         code = dev->kind->peer->disconnect(dev);
@@ -8724,13 +10732,17 @@ CHARDEV_API int chr_fe_disconnect(chr_frontend *fe)
 
 static int chr__shutdown(chr_dev *dev)
 {
-    int code;
+    chr__buffers *buffers;
+    int           code;
 
     if (!dev->kind->peer || !dev->kind->peer->shutdown)
         return CHR_ERR_NOT_SUPPORTED;
+    chr__send_all_rest(dev);
     chr__quiet(dev->ctx);
     code = chr__end_output(dev);
     chr__loud(dev->ctx);
+    for (buffers = dev->buffers; buffers && code == 0; buffers = buffers->next)
+        buffers->failure = CHR_ERR_DISCONNECTED; /* writes learn it at once */
     if (dev->ending)
         chr__update(dev);
     return code;
@@ -8792,6 +10804,17 @@ CHARDEV_API int chr_fe_wait_connected(chr_frontend *fe, chr_error *err)
 
 /* -- before the end -- */
 
+/* What its frontends have gathered. */
+static uint64_t chr__gathered(const chr_dev *dev)
+{
+    const chr__buffers *buffers;
+    uint64_t            count = 0;
+
+    for (buffers = dev->buffers; buffers; buffers = buffers->next)
+        count += buffers->out.count;
+    return count;
+}
+
 /* chr__queued() of all; *left counts what has left, from any start: it grows with each byte that goes. */
 static uint64_t chr__queued_in_all(chr_context *ctx, uint64_t *left)
 {
@@ -8802,13 +10825,25 @@ static uint64_t chr__queued_in_all(chr_context *ctx, uint64_t *left)
     count = ctx->lingering_queued;
     for (*left = 0 - count, dev = ctx->devs; dev; dev = dev->next) {
         each = chr__queued(dev);
-        count += each + (uint64_t)dev->ending;
+        count += each + chr__gathered(dev) + (uint64_t)dev->ending;
         if (each > 0)
             chr__note_stall(dev);
         *left += dev->bytes_out - each;
     }
     CHR__UNLOCK(ctx);
     return count;
+}
+
+/* Without an eye for chr_loop_stop(): that is for the loop that follows. */
+static int chr__drain_step(chr_context *ctx, int timeout_ms)
+{
+    int ran;
+
+    CHR__LOCK(ctx);
+    CHR__OWN(ctx);
+    ran = chr__loop_step(ctx, timeout_ms);
+    CHR__UNLOCK(ctx);
+    return ran;
 }
 
 CHARDEV_API int chr_drain(chr_context *ctx, int timeout_ms)
@@ -8823,7 +10858,7 @@ CHARDEV_API int chr_drain(chr_context *ctx, int timeout_ms)
         wait_ms = chr__time_left(ctx, deadline);
         if (wait_ms == 0)
             return CHR_ERR_TIMEOUT;
-        code = chr_loop_step(ctx, wait_ms);
+        code = chr__drain_step(ctx, wait_ms);
         if (code < 0)
             return code;
         if (chr__queued_in_all(ctx, &left) > 0 && (int64_t)(left - before) > 0)
@@ -8884,6 +10919,7 @@ typedef struct chr__played {
     uint32_t         delivered; /* of the input in `ahead` */
     int              waits;     /* its time has come, but the frontend has no room */
     int              diverged;
+    int              comes_back; /* as the last CLOSED or INPUT_END said */
     uint64_t         written;   /* bytes that the frontend has written */
 } chr__played;
 
@@ -9143,15 +11179,22 @@ static int chr__replay_input(chr__played *played)
     return 1;
 }
 
+static void chr__replay_event(chr__played *played, int event, uint32_t extra)
+{
+    played->comes_back = extra != 0;
+    chr_be_event(&played->dev, event);
+}
+
 static int chr__replay_play(chr__played *played)
 {
-    int kind = played->ahead.kind, event = played->ahead.value;
+    int      kind = played->ahead.kind, event = played->ahead.value;
+    uint32_t extra = played->ahead.extra;
 
     if (kind == CHR__RECORD_INPUT)
         return chr__replay_input(played);
     chr__replay_advance(played, &played->ahead, 0);
     if (kind == CHR__RECORD_EVENT)
-        chr_be_event(&played->dev, event);
+        chr__replay_event(played, event, extra);
     else
         chr_be_writable(&played->dev);
     return 1;
@@ -9232,10 +11275,11 @@ static const chr__record_head *chr__replay_call(chr__played *played, int kind)
     if (!played->dev.ctx->replay)
         return NULL;
     while (call->inside || (call->kind == CHR__RECORD_SET_OPEN && kind != CHR__RECORD_SET_OPEN)) {
-        int event = call->value, inside = call->inside;
+        int      event = call->value, inside = call->inside;
+        uint32_t extra = call->extra;
         chr__replay_advance(played, call, 1);
         if (inside)
-            chr_be_event(&played->dev, event);
+            chr__replay_event(played, event, extra);
     }
     return call->kind == kind ? call : NULL;
 }
@@ -9374,7 +11418,7 @@ static int chr__replay_result(chr__played *played, const chr__record_head *call,
         len = 0;
     text[len] = 0;
     chr__replay_advance(played, &played->call, 1);
-    return code < 0 ? chr__fail(err, code, "%s", text) : 0;
+    return code < 0 ? chr__fail(err, code, "%.*s", (int)len, text) : 0;
 }
 
 static int chr__replay_wait(chr_dev *dev, chr_error *err)
@@ -9438,6 +11482,12 @@ static int chr__replay_shutdown(chr_dev *dev)
     return code;
 }
 
+static void chr__replay_describe(const chr_dev *dev, chr_info *info)
+{
+    chr__format(info->filename, sizeof info->filename, "%s", dev->kind->name);
+    info->comes_back = ((const chr__played *)dev)->comes_back;
+}
+
 static const chr_io chr__played_io = {
     chr__replay_write,  /* write   */
     chr__replay_read,   /* read    */
@@ -9473,7 +11523,7 @@ static const chr_backend chr__played_kind = {
     chr__replay_start,          /* open         */
     chr__replay_end,            /* close        */
     &chr__played_io,            /* io           */
-    NULL,                       /* describe     */
+    chr__replay_describe,       /* describe     */
     chr__replay_ioctl,          /* ioctl        */
     chr__replay_set_open,       /* set_open     */
     &chr__played_peer,          /* peer         */
@@ -10331,7 +12381,7 @@ CHR__COLD void chr__linger_end(chr__linger *linger)
     chr__free(dev->ctx, linger->rest);
     linger->release(linger);
     if (--dev->holds == 0 && dev->removed)
-        dev->ctx->untidy = 1;
+        chr__dead(dev);
 }
 
 /* 0 = all has gone out, the goodbyes included. */
@@ -10876,6 +12926,866 @@ static const chr_backend chr__testdev_kind = {
     0,                                           /* fixed        */
     NULL,                                        /* input        */
 };
+#endif
+
+/* ====================================================================================================================
+ * >>be_script   a far side that plays a text: it expects output, sends input, waits, breaks, hangs up
+ *
+ * far side   the script; the manual is at chr_script_options          options   file or text, timeout, window, exit
+ * events     OPENED from creation, CLOSED, OPENED, BREAK and INPUT_END as the script says, CLOSED at its end
+ * clock      the context's. It begins when a frontend is there
+ * ==================================================================================================================== */
+#if CHARDEV_HAS_SCRIPT
+
+enum {
+    CHR__SCRIPT_SIZE = 1 << 20,   /* bytes of text */
+    CHR__SCRIPT_PATTERN = 4096,   /* bytes of what is expected or rejected */
+    CHR__SCRIPT_REJECTS = 16,     /* how many of them */
+    CHR__SCRIPT_MS = 1000000000,  /* the longest time */
+    CHR__SCRIPT_SHOWN = 160       /* bytes of what came instead */
+};
+
+/* -- the text: statements are read one at a time, first all of them to check, then each as it is played -- */
+
+typedef enum chr__script_verb {
+    CHR__SCRIPT_EXPECT, CHR__SCRIPT_REJECT, CHR__SCRIPT_SEND, CHR__SCRIPT_WAIT, CHR__SCRIPT_TIMEOUT, CHR__SCRIPT_BREAK,
+    CHR__SCRIPT_EOF, CHR__SCRIPT_CLOSE, CHR__SCRIPT_OPEN, CHR__SCRIPT_PASS, CHR__SCRIPT_FAIL,
+    CHR__SCRIPT_VERBS
+} chr__script_verb;
+
+typedef struct chr__script_word {
+    const char *name;
+    int         needs_text, needs_time, is_silent; /* silent: does nothing that the frontend sees */
+    int         needs_open;                        /* 2: and that its input has not ended */
+} chr__script_word;
+
+static const chr__script_word chr__script_words[CHR__SCRIPT_VERBS] = {
+    /* name       text time silent open */
+    { "expect",   1,   0,   1,     1 },
+    { "reject",   1,   0,   1,     0 },
+    { "send",     1,   0,   0,     2 },
+    { "wait",     0,   1,   0,     0 },
+    { "timeout",  0,   1,   1,     0 },
+    { "break",    0,   0,   0,     2 },
+    { "eof",      0,   0,   0,     2 },
+    { "close",    0,   0,   0,     1 },
+    { "open",     0,   0,   0,     0 },
+    { "pass",     0,   0,   0,     0 },
+    { "fail",     1,   0,   0,     0 }
+};
+
+typedef struct chr__script_cursor {
+    const char *at, *end;
+    int         line;
+} chr__script_cursor;
+
+typedef struct chr__script_step {
+    chr__script_verb verb;
+    const char      *text, *text_end; /* between the quotes */
+    size_t           length;          /* of it, in bytes, with its escapes resolved */
+    int64_t          ms;              /* -1 = none given */
+    int              line;
+} chr__script_step;
+
+static int chr__script_wrong(const chr__script_cursor *cursor, chr_error *err, const char *what, const char *text, size_t len)
+{
+    return chr__fail(err, CHR_ERR_INVALID, "line %d: %s'%.*s'", cursor->line, what, (int)chr__min(len, 40), text);
+}
+
+/* To the next statement: over blanks, ends of lines, semicolons and comments. */
+static void chr__script_skip(chr__script_cursor *cursor)
+{
+    for (; cursor->at < cursor->end; cursor->at++) {
+        if (*cursor->at == '#')
+            while (cursor->at + 1 < cursor->end && cursor->at[1] != '\n')
+                cursor->at++;
+        else if (*cursor->at == '\n')
+            cursor->line++;
+        else if (*cursor->at == 0 || !strchr(" \t\r;", *cursor->at))
+            return;
+    }
+}
+
+static void chr__script_blanks(chr__script_cursor *cursor)
+{
+    while (cursor->at < cursor->end && (*cursor->at == ' ' || *cursor->at == '\t' || *cursor->at == '\r'))
+        cursor->at++;
+}
+
+/* What stands there up to a blank or the end of the statement: also what is shown of what is wrong. */
+static size_t chr__script_word_length(const chr__script_cursor *cursor)
+{
+    const char *end = cursor->at;
+
+    while (end < cursor->end && *end != 0 && !strchr(" \t\r\n;#\"", *end))
+        end++;
+    return end > cursor->at ? (size_t)(end - cursor->at) : cursor->at < cursor->end;
+}
+
+/* \ and up to three octal digits. */
+static int chr__script_octal(const char **at, const char *end)
+{
+    int value = 0, digits;
+
+    for (digits = 0; digits < 3 && *at < end && chr__digit(**at) < 8; digits++, ++*at)
+        value = value * 8 + (int)chr__digit(**at);
+    return value <= 255 ? value : -1;
+}
+
+/* The next byte of a text, with its escapes resolved; -1 = no such escape. */
+static int chr__script_byte(const char **at, const char *end)
+{
+    static const char letters[] = "nrtbafve\\\"'", bytes[] = "\n\r\t\b\a\f\v\033\\\"'";
+    const char       *letter;
+    int               value;
+
+    if (**at != '\\')
+        return (unsigned char)*(*at)++;
+    if (++*at == end)
+        return -1;
+    if (chr__digit(**at) < 8)
+        return chr__script_octal(at, end);
+    if (**at == 'x' && end - *at >= 3 && chr__digit((*at)[1]) < 16 && chr__digit((*at)[2]) < 16) {
+        value = (int)chr__digit((*at)[1]) * 16 + (int)chr__digit((*at)[2]);
+        *at += 3;
+        return value;
+    }
+    letter = **at ? strchr(letters, **at) : NULL;
+    ++*at;
+    return letter ? (unsigned char)bytes[letter - letters] : -1;
+}
+
+/* "TEXT" */
+static int chr__script_read_text(chr__script_cursor *cursor, chr__script_step *step, chr_error *err)
+{
+    const char *at, *begun;
+
+    if (cursor->at == cursor->end || *cursor->at != '"')
+        return chr__fail(err, CHR_ERR_INVALID, "line %d: %s needs a \"text\"", step->line,
+                         chr__script_words[step->verb].name);
+    for (at = step->text = cursor->at + 1; at < cursor->end && *at != '"' && *at != '\n'; step->length++) {
+        begun = at;
+        if (chr__script_byte(&at, cursor->end) < 0)
+            return chr__script_wrong(cursor, err, "no such escape: ", begun, (size_t)(at - begun));
+    }
+    if (at >= cursor->end || *at != '"')
+        return chr__fail(err, CHR_ERR_INVALID, "line %d: a text without its closing quote", step->line);
+    step->text_end = at;
+    cursor->at = at + 1;
+    if (step->verb > CHR__SCRIPT_REJECT || (step->length > 0 && step->length <= CHR__SCRIPT_PATTERN))
+        return 0;
+    return chr__fail(err, CHR_ERR_INVALID, "line %d: %s: %s", step->line, chr__script_words[step->verb].name,
+                     step->length > 0 ? "a text of more than 4096 bytes" : "an empty text");
+}
+
+/* 100ms, 5s, 2min */
+static int chr__script_read_time(chr__script_cursor *cursor, int64_t *ms, chr_error *err)
+{
+    size_t  len = chr__script_word_length(cursor), digits = 0;
+    int64_t unit;
+
+    for (*ms = 0; digits < len && chr__digit(cursor->at[digits]) < 10 && *ms <= CHR__SCRIPT_MS; digits++)
+        *ms = *ms * 10 + chr__digit(cursor->at[digits]);
+    unit = chr__text_is(cursor->at + digits, len - digits, "ms") ? 1 :
+        chr__text_is(cursor->at + digits, len - digits, "s") ? 1000 :
+        chr__text_is(cursor->at + digits, len - digits, "min") ? 60000 : 0;
+    if (len == 0 || digits == 0 || unit == 0)
+        return chr__script_wrong(cursor, err, "not a time such as 100ms, 5s or 2min: ", cursor->at, len);
+    if (*ms > CHR__SCRIPT_MS / unit)
+        return chr__script_wrong(cursor, err, "longer than 1000000 s: ", cursor->at, len);
+    *ms *= unit;
+    cursor->at += len;
+    return 0;
+}
+
+static int chr__script_read_verb(chr__script_cursor *cursor, chr__script_step *step, chr_error *err)
+{
+    size_t len = chr__script_word_length(cursor);
+    int    verb;
+
+    for (verb = 0; verb < CHR__SCRIPT_VERBS && !chr__text_is(cursor->at, len, chr__script_words[verb].name); verb++)
+        ;
+    if (verb == CHR__SCRIPT_VERBS)
+        return chr__script_wrong(cursor, err, "none of expect, reject, send, wait, timeout, break, eof, close, open, pass, fail: ",
+                                 cursor->at, len);
+    step->verb = (chr__script_verb)verb;
+    step->line = cursor->line;
+    step->ms = -1;
+    step->text = step->text_end = NULL;
+    step->length = 0;
+    cursor->at += len;
+    chr__script_blanks(cursor);
+    return 0;
+}
+
+/* within TIME, behind an expect */
+static int chr__script_read_limit(chr__script_cursor *cursor, chr__script_step *step, chr_error *err)
+{
+    chr__script_blanks(cursor);
+    if (step->verb != CHR__SCRIPT_EXPECT || !chr__text_is(cursor->at, chr__script_word_length(cursor), "within"))
+        return 0;
+    cursor->at += 6;
+    chr__script_blanks(cursor);
+    return chr__script_read_time(cursor, &step->ms, err);
+}
+
+/* The statement that comes next. Returns 1; 0 at the end of the script; or err, with the line and what is wrong there. */
+static int chr__script_read(chr__script_cursor *cursor, chr__script_step *step, chr_error *err)
+{
+    int code;
+
+    chr__script_skip(cursor);
+    if (cursor->at == cursor->end)
+        return 0;
+    code = chr__script_read_verb(cursor, step, err);
+    if (code == 0 && chr__script_words[step->verb].needs_text)
+        code = chr__script_read_text(cursor, step, err);
+    if (code == 0 && chr__script_words[step->verb].needs_time)
+        code = chr__script_read_time(cursor, &step->ms, err);
+    if (code == 0)
+        code = chr__script_read_limit(cursor, step, err);
+    if (code < 0)
+        return code;
+    chr__script_blanks(cursor);
+    if (cursor->at < cursor->end && !memchr(";\n#", *cursor->at, 3))
+        return chr__script_wrong(cursor, err, "a ';' or the end of the line is missing before ", cursor->at,
+                                 chr__script_word_length(cursor));
+    return 1;
+}
+
+/* -- a text that is looked for in a stream (Knuth, Morris, Pratt), however it is cut into pieces -- */
+
+typedef struct chr__matcher {
+    uint16_t      *back;  /* of the first n bytes: how many of the last ones are the first ones again */
+    unsigned char *bytes; /* behind them, in the same block */
+    size_t         length, matched;
+} chr__matcher;
+
+static int chr__matcher_init(chr_context *ctx, chr__matcher *matcher, size_t most)
+{
+    matcher->back = (uint16_t *)chr__allocate(ctx, (most + 1) * sizeof *matcher->back + most);
+    matcher->bytes = (unsigned char *)(matcher->back ? matcher->back + most + 1 : NULL);
+    return matcher->back ? 0 : CHR_ERR_NO_MEMORY;
+}
+
+/* One byte more. Returns 1 when it is the last one of the text. */
+static int chr__matcher_feed(chr__matcher *matcher, unsigned char byte)
+{
+    while (matcher->matched > 0 && (matcher->matched == matcher->length || matcher->bytes[matcher->matched] != byte))
+        matcher->matched = matcher->back[matcher->matched];
+    matcher->matched += matcher->bytes[matcher->matched] == byte;
+    return matcher->matched == matcher->length;
+}
+
+static void chr__matcher_set(chr__matcher *matcher, const char *text, const char *end)
+{
+    size_t at;
+
+    for (at = 0; text < end; at++)
+        matcher->bytes[at] = (unsigned char)chr__script_byte(&text, end);
+    matcher->length = at;
+    matcher->matched = 0;
+    for (at = 1; at < matcher->length; at++) {
+        chr__matcher_feed(matcher, matcher->bytes[at]);
+        matcher->back[at + 1] = (uint16_t)matcher->matched;
+    }
+    matcher->matched = 0;
+}
+
+/* -- the player -- */
+
+typedef struct chr__script {
+    chr_dev            dev;
+    char              *text;       /* of file=; text= is in the options */
+    chr__script_cursor next;
+    chr__script_step   step;       /* that is being played, */
+    int                is_playing; /* unless this is 0 */
+    int                is_there, has_begun; /* a frontend, now; one has been there when the loop came by */
+    int                opens;      /* statements `open` that are still to come */
+    int                is_over;    /* a wait is: its time has come */
+    int                output_over; /* the frontend says no more */
+    chr__matcher       expected, rejected[CHR__SCRIPT_REJECTS];
+    chr__script_step   rejects[CHR__SCRIPT_REJECTS];
+    int                reject_count;
+    chr__ring          output;     /* since the last match */
+    size_t             seen;       /* how much of it `expected` has been fed with */
+    const char        *send_at;    /* what is still to be sent of a send */
+    int64_t            timeout;    /* ms; 0 = none */
+    chr_timer          timer;
+    chr_idle           play, end;
+    chr_error          verdict;    /* code: CHR_ERR_WOULD_BLOCK while it goes on */
+} chr__script;
+
+static const chr_option chr__script_rows[] = {
+    { "file",    CHR_OPTION_TEXT,   CHR__AT(chr_script_options, file),    NULL, 0, 0,       "the script's file" },
+    { "text",    CHR_OPTION_TEXT,   CHR__AT(chr_script_options, text),    NULL, 0, 0,       "the script itself: expect \"login:\"; send \"root\\n\"; wait 100ms; ..." },
+    { "timeout", CHR_OPTION_NUMBER, CHR__AT(chr_script_options, timeout), "10", 1, 1000000, "seconds that an expect or a send may take" },
+    { "window",  CHR_OPTION_SIZE,   CHR__AT(chr_script_options, window),  NULL, 1, 1 << 24, "bytes of output that wait for the next expect (default: 64K)" },
+    { "exit",    CHR_OPTION_BOOL,   CHR__AT(chr_script_options, exit),    "on", 0, 0,       "the end of the script ends the emulator: status 0, or 1 when it failed" },
+    { NULL,      CHR_OPTION_TEXT,   0,                                    NULL, 0, 0,       NULL }
+};
+
+static int chr__script_goes_on(const chr__script *script)
+{
+    return script->verdict.code == CHR_ERR_WOULD_BLOCK && !script->dev.removed;
+}
+
+static const char *chr__script_name(const chr__script *script)
+{
+    const char *file = ((const chr_script_options *)script->dev.options)->file;
+
+    return file ? file : "script";
+}
+
+/* -- its end -- */
+
+static int chr__script_exits(const chr_dev *dev)
+{
+    return ((const chr_script_options *)dev->options)->exit != CHR_OFF;
+}
+
+/* The first one to fail ends the emulator, else the last one to pass. */
+static int chr__script_is_last(const chr__script *script)
+{
+    const chr_dev *dev;
+
+    for (dev = chr_next(script->dev.ctx, NULL); dev; dev = chr_next(script->dev.ctx, dev))
+        if (dev->kind == script->dev.kind && dev != &script->dev && chr__script_exits(dev) &&
+            chr__script_goes_on((const chr__script *)dev))
+            return 0;
+    return 1;
+}
+
+static void chr__script_exit(chr__script *script)
+{
+    const chr_config *config = &script->dev.ctx->config;
+    int               failed = script->verdict.code < 0;
+
+    if (!chr__script_exits(&script->dev) || (!failed && !chr__script_is_last(script)))
+        return;
+    if (config->exit)
+        config->exit(config->opaque, failed);
+    else
+        chr_loop_stop(script->dev.ctx);
+}
+
+static void chr__script_over(void *opaque)
+{
+    chr__script *script = (chr__script *)opaque;
+
+    if (script->verdict.code < 0)
+        chr__log_line(script->dev.ctx, script->dev.id, script->verdict.text);
+    if (!script->dev.removed && script->dev.be_open)
+        chr_be_event(&script->dev, CHR_EVENT_CLOSED);
+    if (!script->dev.removed && chr_be_wants_writable(&script->dev))
+        chr_be_writable(&script->dev);
+    if (!script->dev.removed)
+        chr__script_exit(script);
+}
+
+/* What follows from it comes from the loop. */
+static void chr__script_finish(chr__script *script, int code)
+{
+    chr_timer_stop(&script->timer);
+    script->is_playing = 0;
+    script->verdict.code = code;
+    chr_idle_start(script->dev.ctx, &script->end, chr__script_over, script);
+}
+
+/* As text that could stand in a script; what does not fit is left out at the front. */
+static void chr__script_show(const chr__ring *ring, char *out, size_t size)
+{
+    static const char letters[] = "nrt\"\\", bytes[] = "\n\r\t\"\\";
+    const char       *found;
+    size_t            at = ring->count > CHR__SCRIPT_SHOWN ? ring->count - CHR__SCRIPT_SHOWN : 0, len, piece;
+    int               byte;
+
+    len = chr__append(out, size, 0, ring->count == 0 ? "nothing" : at > 0 ? "...\"" : "\"");
+    for (; at < ring->count; at++) {
+        byte = *chr__ring_piece(ring, at, &piece);
+        found = byte ? strchr(bytes, byte) : NULL;
+        if (found)
+            len = chr__append(out, size, len, "\\%c", letters[found - bytes]);
+        else if (byte >= ' ' && byte < 127)
+            len = chr__append(out, size, len, "%c", byte);
+        else
+            len = chr__append(out, size, len, "\\x%02x", byte);
+    }
+    if (ring->count > 0)
+        chr__append(out, size, len, "\"");
+}
+
+/* FILE: line N: STATEMENT */
+static void chr__script_place(const chr__script *script, const chr__script_step *step, char *out, size_t size)
+{
+    size_t len = chr__append(out, size, 0, "%.200s: line %d: %s", chr__script_name(script), step->line,
+                             chr__script_words[step->verb].name);
+
+    if (step->text_end)
+        chr__append(out, size, len, " \"%.*s\"", (int)chr__min((size_t)(step->text_end - step->text), 80), step->text);
+}
+
+static void chr__script_fail(chr__script *script, const chr__script_step *step, int code, const char *what)
+{
+    char came[CHR__SCRIPT_SHOWN * 4 + 8], place[400];
+
+    chr__script_show(&script->output, came, sizeof came);
+    chr__script_place(script, step, place, sizeof place);
+    chr__fail(&script->verdict, code, "%s: %s %s", place, what, came);
+    chr__script_finish(script, code);
+}
+
+/* -- statements: each is begun once, and gone on with until it is done (1) -- */
+
+static void chr__script_play(void *opaque);
+
+static void chr__script_go_on(chr__script *script)
+{
+    chr_idle_start(script->dev.ctx, &script->play, chr__script_play, script);
+}
+
+static void chr__script_time_out(void *opaque)
+{
+    chr__script *script = (chr__script *)opaque;
+
+    if (script->step.verb == CHR__SCRIPT_EXPECT) {
+        chr__script_fail(script, &script->step, CHR_ERR_TIMEOUT, "timed out; what came instead:");
+    } else if (script->step.verb == CHR__SCRIPT_SEND) {
+        chr__script_fail(script, &script->step, CHR_ERR_TIMEOUT, "timed out, it is not read; what came meanwhile:");
+    } else {
+        script->is_over = 1;
+        chr__script_go_on(script);
+    }
+}
+
+static void chr__script_time(chr__script *script, int64_t ms)
+{
+    if (ms > 0 || script->step.verb == CHR__SCRIPT_WAIT)
+        chr_timer_start(script->dev.ctx, &script->timer, ms, chr__script_time_out, script);
+}
+
+static void chr__script_look_for_rejects(chr__script *script, int first, unsigned char byte)
+{
+    int i;
+
+    for (i = first; i < script->reject_count && chr__script_goes_on(script); i++)
+        if (chr__matcher_feed(&script->rejected[i], byte))
+            chr__script_fail(script, &script->rejects[i], CHR_ERR_IO, "it came:");
+}
+
+/* All that came since the last match counts. */
+static void chr__script_reject(chr__script *script)
+{
+    int    nth = script->reject_count;
+    size_t at, len;
+
+    if (chr__matcher_init(script->dev.ctx, &script->rejected[nth], script->step.length) < 0) {
+        chr__script_fail(script, &script->step, CHR_ERR_NO_MEMORY, "out of memory; what came:");
+        return;
+    }
+    chr__matcher_set(&script->rejected[nth], script->step.text, script->step.text_end);
+    script->rejects[nth] = script->step;
+    script->reject_count++;
+    for (at = 0; at < script->output.count; at++)
+        chr__script_look_for_rejects(script, nth, *chr__ring_piece(&script->output, at, &len));
+}
+
+static void chr__script_begin(chr__script *script)
+{
+    const chr__script_step *step = &script->step;
+
+    script->is_playing = 1;
+    script->is_over = 0;
+    if (step->verb == CHR__SCRIPT_EXPECT) {
+        chr__matcher_set(&script->expected, step->text, step->text_end);
+        script->seen = 0;
+        chr__script_time(script, step->ms >= 0 ? step->ms : script->timeout);
+    } else if (step->verb == CHR__SCRIPT_SEND) {
+        script->send_at = step->text;
+        chr__script_time(script, script->timeout);
+    } else if (step->verb == CHR__SCRIPT_WAIT) {
+        chr__script_time(script, step->ms);
+    }
+}
+
+static int chr__script_expect(chr__script *script)
+{
+    const unsigned char *piece;
+    size_t               len, i;
+
+    while (script->seen < script->output.count) {
+        piece = chr__ring_piece(&script->output, script->seen, &len);
+        for (i = 0; i < len && !chr__matcher_feed(&script->expected, piece[i]); i++)
+            ;
+        script->seen += i;
+        if (i == len)
+            continue;
+        chr__ring_take(&script->output, script->seen + 1);
+        return 1;
+    }
+    if (script->output_over)
+        chr__script_fail(script, &script->step, CHR_ERR_DISCONNECTED, "the output has ended; what came instead:");
+    return 0;
+}
+
+/* In pieces, as the frontend has room. */
+static int chr__script_send(chr__script *script)
+{
+    const char   *end = script->step.text_end;
+    unsigned char bytes[256];
+    size_t        len;
+    int           room = 1;
+
+    while (room > 0 && script->send_at < end) {
+        room = chr_be_can_write(&script->dev);
+        if (!chr__script_goes_on(script))
+            return 0;
+        for (len = 0; len < sizeof bytes && (int)len < room && script->send_at < end; len++)
+            bytes[len] = (unsigned char)chr__script_byte(&script->send_at, end);
+        if (len > 0)
+            chr_be_write(&script->dev, bytes, len);
+        if (!chr__script_goes_on(script))
+            return 0;
+    }
+    if (script->send_at < end)
+        chr__starve(&script->dev);
+    return script->send_at == end;
+}
+
+static void chr__script_open_again(chr__script *script)
+{
+    script->opens--;
+    script->output_over = 0;
+    if (!script->dev.be_open)
+        chr_be_event(&script->dev, CHR_EVENT_OPENED);
+}
+
+/* Returns 1 when it is done. */
+static int chr__script_do(chr__script *script)
+{
+    switch (script->step.verb) {
+    case CHR__SCRIPT_EXPECT:  return chr__script_expect(script);
+    case CHR__SCRIPT_SEND:    return chr__script_send(script);
+    case CHR__SCRIPT_WAIT:    return script->is_over;
+    case CHR__SCRIPT_REJECT:  chr__script_reject(script); return 1;
+    case CHR__SCRIPT_TIMEOUT: script->timeout = script->step.ms; return 1;
+    case CHR__SCRIPT_BREAK:   chr_be_event(&script->dev, CHR_EVENT_BREAK); return 1;
+    case CHR__SCRIPT_EOF:     chr_be_event(&script->dev, CHR_EVENT_INPUT_END); return 1;
+    case CHR__SCRIPT_CLOSE:   chr_be_event(&script->dev, CHR_EVENT_CLOSED); return 1;
+    case CHR__SCRIPT_OPEN:    chr__script_open_again(script); return 1;
+    case CHR__SCRIPT_PASS:    chr__script_finish(script, 0); return 1;
+    case CHR__SCRIPT_FAIL:    chr__script_fail(script, &script->step, CHR_ERR_IO, "so it says; what came:"); return 1;
+    case CHR__SCRIPT_VERBS:
+    default:                  return 1;
+    }
+}
+
+/* The next statement is begun, if there is one, and if it may be now. */
+static int chr__script_next(chr__script *script, int only_silent)
+{
+    chr__script_cursor next = script->next;
+    chr__script_step   step;
+
+    if (chr__script_read(&next, &step, NULL) <= 0) {
+        chr__script_finish(script, 0);
+        return 0;
+    }
+    if (only_silent && !chr__script_words[step.verb].is_silent) {
+        chr__script_go_on(script);
+        return 0;
+    }
+    script->next = next;
+    script->step = step;
+    chr__script_begin(script);
+    return 1;
+}
+
+/* As far as it goes now. From inside a write only what the frontend does not see: the rest is for the loop. */
+static void chr__script_advance(chr__script *script, int only_silent)
+{
+    while (chr__script_goes_on(script)) {
+        if (!script->is_playing && !chr__script_next(script, only_silent))
+            return;
+        if (!chr__script_do(script))
+            return;
+        script->is_playing = 0;
+        if (chr__script_goes_on(script))
+            chr_timer_stop(&script->timer);
+    }
+}
+
+static void chr__script_play(void *opaque)
+{
+    chr__script *script = (chr__script *)opaque;
+
+    if (chr_be_wants_writable(&script->dev))
+        chr_be_writable(&script->dev);
+    script->has_begun |= script->is_there;
+    if (script->has_begun)
+        chr__script_advance(script, 0);
+}
+
+/* -- slots -- */
+
+/* It makes room for the newest, by what is oldest: what was not looked at counts only while something is expected. */
+static void chr__script_take(chr__script *script, const unsigned char *bytes, size_t len)
+{
+    size_t i, room = script->output.size - script->output.count, lost = len > room ? len - room : 0;
+
+    chr__ring_put(&script->output, bytes, len);
+    script->seen -= chr__min(script->seen, lost);
+    for (i = 0; i < len && script->reject_count > 0; i++)
+        chr__script_look_for_rejects(script, 0, bytes[i]);
+    if (script->is_playing && script->step.verb == CHR__SCRIPT_EXPECT)
+        chr__script_advance(script, 1);
+}
+
+static int chr__script_write(chr_dev *dev, const void *buf, size_t len)
+{
+    chr__script *script = (chr__script *)dev;
+    size_t       done, piece;
+
+    if (!dev->be_open || script->output_over)
+        return CHR_ERR_DISCONNECTED;
+    for (done = 0; done < len && chr__script_goes_on(script); done += piece) {
+        piece = chr__min(len - done, script->output.size);
+        chr__script_take(script, (const unsigned char *)buf + done, piece);
+    }
+    return (int)len;
+}
+
+static void chr__script_update(chr_dev *dev)
+{
+    chr__script *script = (chr__script *)dev;
+    int          sends = script->is_playing && script->step.verb == CHR__SCRIPT_SEND;
+    int          room = sends ? chr_be_can_write(dev) : 0;
+
+    if (dev->removed) /* by whom we asked */
+        return;
+    if (chr_be_wants_writable(dev) || room > 0)
+        chr__script_go_on(script);
+    else if (sends)
+        chr__starve(dev);
+}
+
+/* A hub that has no frontend takes it back at once. */
+static void chr__script_set_open(chr_dev *dev, int is_open)
+{
+    chr__script *script = (chr__script *)dev;
+
+    script->is_there = is_open;
+    if (is_open && !script->has_begun)
+        chr__script_go_on(script);
+}
+
+static int chr__script_shutdown(chr_dev *dev)
+{
+    chr__script *script = (chr__script *)dev;
+
+    if (!dev->be_open)
+        return CHR_ERR_DISCONNECTED;
+    script->output_over = 1;
+    if (chr__script_goes_on(script) && script->is_playing && script->step.verb == CHR__SCRIPT_EXPECT)
+        (void)chr__script_expect(script);
+    return 0;
+}
+
+static void chr__script_describe(const chr_dev *dev, chr_info *info)
+{
+    const chr__script *script = (const chr__script *)dev;
+    const char        *file = ((const chr_script_options *)dev->options)->file;
+    size_t             len = chr__append(info->filename, sizeof info->filename, 0, "%sscript%s%.300s",
+                                         chr__script_goes_on(script) ? "" : script->verdict.code == 0 ? "passed:" : "failed:",
+                                         file ? ":" : "", file ? file : "");
+
+    if (script->step.line > 0 && script->verdict.code < 0)
+        chr__append(info->filename, sizeof info->filename, len, ",line=%d", script->step.line);
+    info->comes_back = chr__script_goes_on(script) && script->opens > 0;
+}
+
+/* -- life -- */
+
+static int chr__script_load(chr__script *script, const char *path, chr_error *err)
+{
+    int     n = 0, fd = chr__os_open(path, CHR__OPEN_READ, err);
+    int64_t size = fd < 0 ? 0 : chr__os_file_size(fd), at;
+
+    if (fd < 0)
+        return fd;
+    script->text = size >= 0 && size <= CHR__SCRIPT_SIZE ? (char *)chr__allocate(script->dev.ctx, (size_t)size + 1) : NULL;
+    for (at = 0; script->text && at < size && n >= 0; at += n)
+        if ((n = chr__os_read_at(fd, script->text + at, (size_t)(size - at), at)) == 0)
+            n = CHR_ERR_IO;
+    chr__os_close(fd);
+    if (size < 0)
+        return chr__fail(err, CHR_ERR_INVALID, "file=%s: is no regular file", path);
+    if (size > CHR__SCRIPT_SIZE)
+        return chr__fail(err, CHR_ERR_INVALID, "file=%s: larger than 1 MiB", path);
+    if (!script->text)
+        return chr__no_memory(err);
+    script->next.at = script->text;
+    script->next.end = script->text + size;
+    return n < 0 ? chr__fail(err, n, "file=%s: %s", path, chr_error_text(n)) : 0;
+}
+
+/* What makes sense alone, but not there. `state`: 0 closed, 1 open without further input, 2 open. */
+static int chr__script_check_step(chr__script *script, const chr__script_step *step, int *state, int *rejects, chr_error *err)
+{
+    const chr__script_word *word = &chr__script_words[step->verb];
+
+    if (*state < word->needs_open)
+        return chr__fail(err, CHR_ERR_INVALID, "line %d: %s while %s: open comes first", step->line, word->name,
+                         *state == 0 ? "it is closed" : "its input has ended");
+    if (step->verb == CHR__SCRIPT_REJECT && ++*rejects > CHR__SCRIPT_REJECTS)
+        return chr__fail(err, CHR_ERR_INVALID, "line %d: more than %d times reject", step->line, CHR__SCRIPT_REJECTS);
+    script->opens += step->verb == CHR__SCRIPT_OPEN;
+    if (step->verb == CHR__SCRIPT_OPEN && *state != 1)
+        *state = 2;
+    else if (step->verb == CHR__SCRIPT_CLOSE)
+        *state = 0;
+    else if (step->verb == CHR__SCRIPT_EOF)
+        *state = 1;
+    return 0;
+}
+
+/* All of it, before anything of it is played. *longest: of what is expected. */
+static int chr__script_check(chr__script *script, size_t *longest, chr_error *err)
+{
+    chr__script_cursor cursor = script->next;
+    chr__script_step   step;
+    int                code, state = 2, rejects = 0;
+
+    for (*longest = 0; (code = chr__script_read(&cursor, &step, err)) > 0; ) {
+        if (step.verb == CHR__SCRIPT_EXPECT)
+            *longest = chr__max(*longest, step.length);
+        code = chr__script_check_step(script, &step, &state, &rejects, err);
+        if (code < 0)
+            return code;
+    }
+    return code;
+}
+
+static int chr__script_get(chr__script *script, chr_error *err)
+{
+    const chr_script_options *options = (const chr_script_options *)script->dev.options;
+    size_t                    longest;
+    int                       code = 0;
+    chr_error                 why;
+
+    if (!options->file == !options->text)
+        return chr__fail(err, CHR_ERR_INVALID, "needs either file= or text=");
+    script->next.line = 1;
+    if (options->text) {
+        script->next.at = options->text;
+        script->next.end = options->text + strlen(options->text);
+    } else {
+        code = chr__script_load(script, options->file, err);
+    }
+    if (script->next.end - script->next.at > CHR__SCRIPT_SIZE)
+        return chr__fail(err, CHR_ERR_INVALID, "text=: larger than 1 MiB");
+    if (code < 0)
+        return code;
+    code = chr__script_check(script, &longest, &why);
+    if (code < 0)
+        return chr__fail(err, code, "%.200s: %.*s", options->file ? options->file : "text", 700, why.text);
+    return chr__matcher_init(script->dev.ctx, &script->expected, longest) < 0 ? chr__no_memory(err) : 0;
+}
+
+static int chr__script_open(chr_dev *dev, chr_error *err)
+{
+    const chr_script_options *options = (const chr_script_options *)dev->options;
+    chr__script              *script = (chr__script *)dev;
+    int                       code = chr__script_get(script, err);
+
+    if (code < 0)
+        return code;
+    script->timeout = options->timeout * 1000;
+    script->verdict.code = CHR_ERR_WOULD_BLOCK;
+    if (chr__ring_init(dev->ctx, &script->output, (size_t)(options->window ? options->window : (int64_t)CHR__BUFFER_SIZE)) < 0)
+        return chr__no_memory(err);
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    return 0;
+}
+
+static void chr__script_close(chr_dev *dev)
+{
+    chr__script *script = (chr__script *)dev;
+    int          i;
+
+    chr_timer_stop(&script->timer);
+    chr_idle_stop(&script->play);
+    chr_idle_stop(&script->end);
+    for (i = 0; i < CHR__SCRIPT_REJECTS; i++)
+        chr__free(dev->ctx, script->rejected[i].back);
+    chr__free(dev->ctx, script->expected.back);
+    chr__free(dev->ctx, script->output.bytes);
+    chr__free(dev->ctx, script->text);
+}
+
+static int chr__script_uri(const char *uri, chr_options *options)
+{
+    const char *file = chr__after(uri, "script:");
+
+    if (!file)
+        return chr__uri_name(uri, "script", options);
+    if (!*file)
+        return CHR_ERR_INVALID;
+    return chr_options_add(options, "file", file, (size_t)-1) < 0 ? CHR_ERR_NO_MEMORY : 1;
+}
+
+static const chr_io chr__script_io = {
+    chr__script_write,  /* write   */
+    NULL,               /* read    */
+    chr__script_update, /* update  */
+    NULL,               /* wait_fd */
+};
+
+static const chr_peer_slots chr__script_peer = {
+    NULL,                 /* disconnect     */
+    NULL,                 /* wait_connected */
+    NULL,                 /* add_client     */
+    NULL,                 /* set_msgfds     */
+    NULL,                 /* get_msgfds     */
+    chr__script_shutdown, /* shutdown       */
+    NULL,                 /* queued         */
+};
+
+static const chr_backend chr__script_kind = {
+    "script",                                                  /* name         */
+    NULL,                                                      /* alias        */
+    "a far side that plays a text: expect, send, wait, ...",   /* help         */
+    chr__script_rows,                                          /* options      */
+    sizeof(chr_script_options),                                /* options_size */
+    sizeof(chr__script),                                       /* state_size   */
+    chr__script_uri,                                           /* uri          */
+    chr__script_open,                                          /* open         */
+    chr__script_close,                                         /* close        */
+    &chr__script_io,                                           /* io           */
+    chr__script_describe,                                      /* describe     */
+    NULL,                                                      /* ioctl        */
+    chr__script_set_open,                                      /* set_open     */
+    &chr__script_peer,                                         /* peer         */
+    NULL,                                                      /* sharing      */
+    0,                                                         /* fixed        */
+    NULL,                                                      /* input        */
+};
+
+/* -- what the call of >>extras does -- */
+
+static int chr__script_result(const chr__script *script, chr_error *err)
+{
+    char place[400];
+
+    if (script->verdict.code == 0)
+        return 0;
+    if (script->verdict.code != CHR_ERR_WOULD_BLOCK)
+        return chr__fail(err, script->verdict.code, "%s", script->verdict.text);
+    if (!script->is_playing)
+        return chr__fail(err, CHR_ERR_WOULD_BLOCK, "%.200s: it has not got beyond line %d", chr__script_name(script),
+                         script->step.line);
+    chr__script_place(script, &script->step, place, sizeof place);
+    return chr__fail(err, CHR_ERR_WOULD_BLOCK, "%s: this is not done yet", place);
+}
 #endif
 
 /* ====================================================================================================================
@@ -11543,7 +14453,7 @@ static void chr__baum_begin(chr__braille *braille, int request)
 {
     int size = chr__braille_size(braille);
 
-    if (braille->patience.next) { /* the last row was too short */
+    if (braille->patience.ctx) { /* the last row was too short */
         chr_timer_stop(&braille->patience);
         chr__baum_tell_cell_count(braille);
     }
@@ -12528,7 +15438,7 @@ static int chr__mux_flush_stamp(chr__mux *mux)
 static void chr__mux_begin_line(chr__mux *mux)
 {
     chr_context *ctx = mux->dev.ctx;
-    int64_t      ms = chr__floor_divide(ctx->config.wall_clock(ctx->config.opaque), 1000000);
+    int64_t      ms = chr__floor_divide(chr__wall_now(ctx), 1000000);
 
     ms -= chr__floor_divide(ms, 86400000) * 86400000;
     mux->stamp_length = (size_t)chr__format(mux->stamp, sizeof mux->stamp, "[%02d:%02d:%02d.%03d] ", (int)(ms / 3600000),
@@ -12893,6 +15803,14 @@ static void chr__mux_writable(chr_dev *dev)
     chr__mux_each((chr__mux *)dev, chr__mux_tell_writable, 0);
 }
 
+/* What its chardev would get. */
+static int chr__mux_inject(chr_dev *dev, const void *data, size_t len)
+{
+    chr_dev *base = ((chr__mux *)dev)->base.dev;
+
+    return base ? chr_inject(base, data, len) : CHR_ERR_WOULD_BLOCK;
+}
+
 /* -- life -- */
 
 static int chr__mux_open(chr_dev *dev, chr_error *err)
@@ -12964,6 +15882,7 @@ static const chr_sharing_slots chr__mux_sharing = {
     chr__mux_event,          /* event          */
     chr__mux_wants_writable, /* wants_writable */
     chr__mux_writable,       /* writable       */
+    chr__mux_inject,         /* inject         */
 };
 
 static int chr__mux_ioctl(chr_dev *dev, int command, void *arg)
@@ -13460,6 +16379,609 @@ static const chr_backend chr__hub_kind = {
 #endif
 
 /* ====================================================================================================================
+ * >>be_fault   stacked on another chardev: what can go wrong in front of it does, from a seed or from given bytes
+ *
+ * far side   the other chardev's          options   chardev, seed, rate, faults, delay
+ * events     those of the other chardev; CLOSED and OPENED of its own in pairs, and BREAK
+ * faults     the manual is at chr_fault_options. A byte of chance a decision: from chr_fault_feed(), else from the seed
+ * ==================================================================================================================== */
+#if CHARDEV_HAS_FAULT
+
+enum {
+    CHR__FAULT_SHORT, CHR__FAULT_BLOCK, CHR__FAULT_DELAY, CHR__FAULT_DISCONNECT, CHR__FAULT_BREAK, CHR__FAULT_ERROR,
+    CHR__FAULT_REORDER, CHR__FAULT_KINDS,
+    CHR__FAULT_NONE = CHR__FAULT_KINDS
+};
+
+enum {
+    CHR__FAULT_ATTEMPTS = 8,     /* the longest storm of would-blocks */
+    CHR__FAULT_PIECE = 8,        /* the longest piece of short input */
+    CHR__FAULT_LATE = 4,         /* events that are held back at once */
+    CHR__FAULT_FEED = 1 << 20    /* bytes that wait to be used */
+};
+
+static const char *const chr__fault_names[CHR__FAULT_KINDS] = { "short", "block", "delay", "disconnect", "break", "error",
+                                                                "reorder" };
+
+#define CHR__FAULT_BIT(kind) (1u << (kind))
+
+/* What can happen where. */
+#define CHR__FAULTS_OUT (CHR__FAULT_BIT(CHR__FAULT_REORDER) - 1)
+#define CHR__FAULTS_IN (CHR__FAULT_BIT(CHR__FAULT_SHORT) | CHR__FAULT_BIT(CHR__FAULT_DELAY) | \
+                        CHR__FAULT_BIT(CHR__FAULT_DISCONNECT) | CHR__FAULT_BIT(CHR__FAULT_BREAK))
+#define CHR__FAULTS_EVENT CHR__FAULT_BIT(CHR__FAULT_REORDER)
+
+typedef struct chr__fault {
+    chr_dev          dev;
+    chr_frontend     base;        /* our end of the chardev below */
+    unsigned         enabled;     /* CHR__FAULT_BIT() */
+    uint64_t         state;       /* of the generator; 0 = there is none */
+    unsigned char   *feed;        /* given bytes, feed[fed..feed_size) are to be used */
+    size_t           fed, feed_size;
+    chr_fault_counts counts;
+    int              base_open, base_input_over; /* what the base has told */
+    int              is_down;     /* disconnected, by us */
+    int              is_stalled_out, is_stalled_in;
+    int              refusals;    /* attempts to write that are still to be refused */
+    int              is_refused;  /* the last one was, by us */
+    int              piece;       /* the largest that input may come in now; 0 = any */
+    chr_timer        stall_out, stall_in, down, late;
+    int              late_events[CHR__FAULT_LATE], late_count;
+    chr_idle         retry;
+} chr__fault;
+
+static const chr_option chr__fault_rows[] = {
+    { "chardev", CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, chardev), CHR_REQUIRED, 0, 0,         "id of the chardev below" },
+    { "seed",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, seed),    NULL,         0, INT64_MAX, "chance: the same seed does the same (default: only what chr_fault_feed() gives)" },
+    { "rate",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, rate),    "10",         1, 100,       "faults in a hundred writes, reads and events; with a seed" },
+    { "faults",  CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, faults),  NULL,         0, 0,         "of short+block+delay+disconnect+break+error+reorder (default: all)" },
+    { "delay",   CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, delay),   "10",         1, 3600000,   "milliseconds: the longest delay and disconnection" },
+    { NULL,      CHR_OPTION_TEXT,   0,                                   NULL,         0, 0,         NULL }
+};
+
+/* -- chance -- */
+
+/* xorshift64*: small, and the same everywhere. */
+static unsigned chr__fault_random(chr__fault *fault)
+{
+    fault->state ^= fault->state >> 12;
+    fault->state ^= fault->state << 25;
+    fault->state ^= fault->state >> 27;
+    return (unsigned)((fault->state * UINT64_C(2685821657736338717)) >> 40);
+}
+
+/* From 0 to below - 1; given bytes first. 0 where there are neither. */
+static int chr__fault_number(chr__fault *fault, int below)
+{
+    if (fault->fed < fault->feed_size) {
+        fault->counts.bytes_used++;
+        return fault->feed[fault->fed++] % below;
+    }
+    return fault->state ? (int)(chr__fault_random(fault) % (unsigned)below) : 0;
+}
+
+static int chr__fault_nth(unsigned kinds, int nth)
+{
+    int kind;
+
+    for (kind = 0; kind < CHR__FAULT_KINDS; kind++)
+        if ((kinds & CHR__FAULT_BIT(kind)) && nth-- == 0)
+            return kind;
+    return CHR__FAULT_NONE;
+}
+
+static int chr__fault_count_bits(unsigned kinds)
+{
+    int count;
+
+    for (count = 0; kinds; kinds &= kinds - 1)
+        count++;
+    return count;
+}
+
+/* One decision. A given byte: from 0 to 127 nothing happens, above that the kinds come in turn. */
+static int chr__fault_decide(chr__fault *fault, unsigned kinds)
+{
+    const chr_fault_options *options = (const chr_fault_options *)fault->dev.options;
+    int                      count, byte;
+
+    kinds &= fault->enabled;
+    count = chr__fault_count_bits(kinds);
+    if (count == 0)
+        return CHR__FAULT_NONE;
+    if (fault->fed < fault->feed_size) {
+        byte = chr__fault_number(fault, 256);
+        return byte < 128 ? CHR__FAULT_NONE : chr__fault_nth(kinds, (byte - 128) % count);
+    }
+    if (!fault->state || (int64_t)(chr__fault_random(fault) % 100) >= options->rate)
+        return CHR__FAULT_NONE;
+    return chr__fault_nth(kinds, (int)(chr__fault_random(fault) % (unsigned)count));
+}
+
+static int64_t chr__fault_ms(chr__fault *fault)
+{
+    return 1 + chr__fault_number(fault, (int)((const chr_fault_options *)fault->dev.options)->delay);
+}
+
+/* -- events -- */
+
+/* Those that were held back, the last one first. */
+static void chr__fault_tell_late(void *opaque)
+{
+    chr__fault *fault = (chr__fault *)opaque;
+
+    chr_timer_stop(&fault->late);
+    while (fault->late_count > 0 && !fault->dev.removed)
+        chr_be_event(&fault->dev, fault->late_events[--fault->late_count]);
+}
+
+/* Those that nothing binds to a place among the bytes, or to each other. */
+static int chr__fault_may_be_late(int event)
+{
+    return event == CHR_EVENT_BREAK || event == CHR_EVENT_RESIZED || event == CHR_EVENT_SERIAL;
+}
+
+static void chr__fault_pass_event(chr__fault *fault, int event)
+{
+    if (!chr__fault_may_be_late(event) || fault->late_count == CHR__FAULT_LATE ||
+        chr__fault_decide(fault, CHR__FAULTS_EVENT) == CHR__FAULT_NONE) {
+        chr_be_event(&fault->dev, event);
+        return;
+    }
+    fault->counts.reorders++;
+    fault->late_events[fault->late_count++] = event;
+    chr_timer_start(fault->dev.ctx, &fault->late, chr__fault_ms(fault), chr__fault_tell_late, fault);
+}
+
+/* OPENED and CLOSED as the frontend is to see them. Late events are still the old peer's. */
+static void chr__fault_set_state(chr__fault *fault)
+{
+    chr_dev *dev = &fault->dev;
+    int      is_open = fault->base_open && !fault->is_down;
+
+    if (dev->be_open == is_open)
+        return;
+    if (!is_open)
+        chr__fault_tell_late(fault);
+    if (!dev->removed)
+        chr_be_event(dev, is_open ? CHR_EVENT_OPENED : CHR_EVENT_CLOSED);
+    if (is_open && !dev->removed && dev->be_open && fault->base_input_over)
+        chr_be_event(dev, CHR_EVENT_INPUT_END);
+}
+
+static void chr__fault_tell_writable(chr__fault *fault)
+{
+    if (!fault->dev.removed && chr_be_wants_writable(&fault->dev))
+        chr_be_writable(&fault->dev);
+}
+
+static void chr__fault_up(void *opaque)
+{
+    chr__fault *fault = (chr__fault *)opaque;
+
+    fault->is_down = 0;
+    chr__fault_set_state(fault);
+    chr__fault_tell_writable(fault);
+    if (!fault->dev.removed)
+        chr_fe_accept_input(&fault->base);
+}
+
+/* The peer goes, and comes again after a while. */
+static void chr__fault_hang_up(chr__fault *fault)
+{
+    if (!fault->dev.be_open)
+        return;
+    fault->counts.disconnects++;
+    fault->is_down = 1;
+    fault->refusals = fault->piece = 0;
+    chr_timer_start(fault->dev.ctx, &fault->down, chr__fault_ms(fault), chr__fault_up, fault);
+    chr__fault_set_state(fault);
+    chr__fault_tell_writable(fault);
+}
+
+static void chr__fault_break(chr__fault *fault)
+{
+    if (!fault->dev.be_open)
+        return;
+    fault->counts.breaks++;
+    chr_be_event(&fault->dev, CHR_EVENT_BREAK);
+}
+
+/* -- output -- */
+
+static void chr__fault_out_again(void *opaque)
+{
+    chr__fault *fault = (chr__fault *)opaque;
+
+    fault->is_stalled_out = 0;
+    chr__fault_tell_writable(fault);
+}
+
+static void chr__fault_retry(void *opaque)
+{
+    chr__fault_tell_writable((chr__fault *)opaque);
+}
+
+static int chr__fault_refuse(chr__fault *fault)
+{
+    fault->refusals = chr__fault_number(fault, CHR__FAULT_ATTEMPTS);
+    fault->counts.blocks++;
+    return CHR_ERR_WOULD_BLOCK;
+}
+
+static int chr__fault_stall_out(chr__fault *fault)
+{
+    fault->counts.delays++;
+    fault->is_stalled_out = 1;
+    chr_timer_start(fault->dev.ctx, &fault->stall_out, chr__fault_ms(fault), chr__fault_out_again, fault);
+    return CHR_ERR_WOULD_BLOCK;
+}
+
+/* How much of a write goes on now: all, a part, or none, with a reason. */
+static int chr__fault_of_write(chr__fault *fault, size_t len)
+{
+    switch (chr__fault_decide(fault, CHR__FAULTS_OUT)) {
+    case CHR__FAULT_SHORT:
+        if (len < 2)
+            break;
+        fault->counts.short_writes++;
+        return 1 + chr__fault_number(fault, (int)chr__min(len - 1, 255));
+    case CHR__FAULT_BLOCK: return chr__fault_refuse(fault);
+    case CHR__FAULT_DELAY: return chr__fault_stall_out(fault);
+    case CHR__FAULT_ERROR: fault->counts.errors++; return CHR_ERR_IO;
+    case CHR__FAULT_BREAK: chr__fault_break(fault); break;
+    case CHR__FAULT_DISCONNECT:
+        chr__fault_hang_up(fault);
+        if (fault->is_down)
+            return CHR_ERR_DISCONNECTED;
+        break;
+    default: break;
+    }
+    return (int)chr__min(len, INT32_MAX);
+}
+
+/* What the last attempt has begun goes on. */
+static int chr__fault_attempt(chr__fault *fault, size_t len)
+{
+    if (fault->is_down)
+        return CHR_ERR_DISCONNECTED;
+    if (fault->is_stalled_out)
+        return CHR_ERR_WOULD_BLOCK;
+    if (fault->refusals == 0)
+        return chr__fault_of_write(fault, len);
+    fault->refusals--;
+    return CHR_ERR_WOULD_BLOCK;
+}
+
+static int chr__fault_write(chr_dev *dev, const void *buf, size_t len)
+{
+    chr__fault *fault = (chr__fault *)dev;
+    int         part = chr__fault_attempt(fault, len);
+
+    fault->is_refused = part == CHR_ERR_WOULD_BLOCK;
+    return part < 0 ? part : chr_fe_write(&fault->base, buf, (size_t)part);
+}
+
+static void chr__fault_base_writable(void *opaque)
+{
+    chr_be_writable(&((chr__fault *)opaque)->dev);
+}
+
+/* -- input -- */
+
+static void chr__fault_in_again(void *opaque)
+{
+    chr__fault *fault = (chr__fault *)opaque;
+
+    fault->is_stalled_in = 0;
+    chr_fe_accept_input(&fault->base);
+}
+
+static int chr__fault_base_can_read(void *opaque)
+{
+    chr__fault *fault = (chr__fault *)opaque;
+    int         room = fault->is_down || fault->is_stalled_in ? 0 : chr_be_can_write(&fault->dev);
+
+    return fault->piece > 0 && room > fault->piece ? fault->piece : room;
+}
+
+/* It is decided behind one piece of input how the next one comes: how often room is asked for does not count. */
+static void chr__fault_of_input(chr__fault *fault)
+{
+    switch (chr__fault_decide(fault, CHR__FAULTS_IN)) {
+    case CHR__FAULT_SHORT:
+        fault->counts.short_reads++;
+        fault->piece = 1 + chr__fault_number(fault, CHR__FAULT_PIECE);
+        return;
+    case CHR__FAULT_DELAY:
+        fault->counts.delays++;
+        fault->is_stalled_in = 1;
+        chr_timer_start(fault->dev.ctx, &fault->stall_in, chr__fault_ms(fault), chr__fault_in_again, fault);
+        return;
+    case CHR__FAULT_DISCONNECT: chr__fault_hang_up(fault); return;
+    case CHR__FAULT_BREAK:      chr__fault_break(fault); return;
+    default:                    return;
+    }
+}
+
+static void chr__fault_base_read(void *opaque, const void *buf, size_t len)
+{
+    chr__fault *fault = (chr__fault *)opaque;
+
+    fault->piece = 0;
+    chr_be_write(&fault->dev, buf, len);
+    if (!fault->dev.removed)
+        chr__fault_tell_late(fault);
+    if (!fault->dev.removed)
+        chr__fault_of_input(fault);
+}
+
+static void chr__fault_base_event(void *opaque, int event)
+{
+    chr__fault *fault = (chr__fault *)opaque;
+
+    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
+        fault->base_open = event == CHR_EVENT_OPENED;
+        fault->base_input_over = 0;
+        chr__fault_set_state(fault);
+        return;
+    }
+    fault->base_input_over |= event == CHR_EVENT_INPUT_END;
+    if (event != CHR_EVENT_INPUT_END || fault->dev.be_open)
+        chr__fault_pass_event(fault, event);
+}
+
+/* Another backend has taken the place of the one below. */
+static int chr__fault_base_change(void *opaque)
+{
+    (void)opaque;
+    return 0;
+}
+
+/* -- slots -- */
+
+static void chr__fault_update(chr_dev *dev)
+{
+    chr__fault *fault = (chr__fault *)dev;
+
+    if (chr_be_wants_writable(dev) && !fault->is_stalled_out) {
+        if (fault->is_down || fault->is_refused)
+            chr_idle_start(dev->ctx, &fault->retry, chr__fault_retry, fault);
+        else if (!fault->base.writable)
+            chr_fe_add_watch(&fault->base, chr__fault_base_writable, fault);
+    }
+    chr_fe_accept_input(&fault->base);
+}
+
+/* Short reads and nothing else: who waits for bytes waits for all of them. */
+static int chr__fault_read(chr_dev *dev, void *buf, size_t len)
+{
+    chr__fault *fault = (chr__fault *)dev;
+    chr_dev    *base = fault->base.dev;
+
+    if (fault->is_down || !base)
+        return CHR_ERR_DISCONNECTED;
+    if (!base->io->read)
+        return CHR_ERR_NOT_SUPPORTED;
+    if (len > 1 && chr__fault_decide(fault, CHR__FAULT_BIT(CHR__FAULT_SHORT)) == CHR__FAULT_SHORT) {
+        fault->counts.short_reads++;
+        len = 1 + (size_t)chr__fault_number(fault, (int)chr__min(len - 1, 255));
+    }
+    return base->io->read(base, buf, len);
+}
+
+/* Who blocks has no time that passes: what delays its output ends. */
+static int chr__fault_wait_fd(chr_dev *dev, int *events)
+{
+    chr__fault *fault = (chr__fault *)dev;
+    chr_dev    *base = fault->base.dev;
+
+    if (*events == CHR_OUT && fault->is_refused) {
+        chr_timer_stop(&fault->stall_out);
+        fault->is_stalled_out = 0;
+        *events = 0;
+        return 0;
+    }
+    return base && base->io->wait_fd ? base->io->wait_fd(base, events) : -1;
+}
+
+static void chr__fault_set_open(chr_dev *dev, int is_open)
+{
+    chr_fe_set_open(&((chr__fault *)dev)->base, is_open);
+}
+
+static int chr__fault_ioctl(chr_dev *dev, int command, void *arg)
+{
+    return chr_fe_ioctl(&((chr__fault *)dev)->base, command, arg);
+}
+
+static int chr__fault_disconnect(chr_dev *dev)
+{
+    return chr_fe_disconnect(&((chr__fault *)dev)->base);
+}
+
+static int chr__fault_wait_connected(chr_dev *dev, chr_error *err)
+{
+    return chr_fe_wait_connected(&((chr__fault *)dev)->base, err);
+}
+
+static int chr__fault_set_msgfds(chr_dev *dev, const int *fds, int count)
+{
+    return chr_fe_set_msgfds(&((chr__fault *)dev)->base, fds, count);
+}
+
+static int chr__fault_get_msgfds(chr_dev *dev, int *fds, int count)
+{
+    return chr_fe_get_msgfds(&((chr__fault *)dev)->base, fds, count);
+}
+
+static int chr__fault_shutdown(chr_dev *dev)
+{
+    return chr_fe_shutdown(&((chr__fault *)dev)->base);
+}
+
+static void chr__fault_describe(const chr_dev *dev, chr_info *info)
+{
+    const chr__fault       *fault = (const chr__fault *)dev;
+    const chr_fault_counts *counts = &fault->counts;
+    chr_info                base;
+
+    memset(&base, 0, sizeof base);
+    if (fault->base.dev)
+        chr_query(fault->base.dev, &base);
+    chr__format(info->filename, sizeof info->filename,
+                "fault:%s,short=%u,block=%u,delay=%u,disconnect=%u,break=%u,error=%u,reorder=%u",
+                ((const chr_fault_options *)dev->options)->chardev, counts->short_writes + counts->short_reads,
+                counts->blocks, counts->delays, counts->disconnects, counts->breaks, counts->errors, counts->reorders);
+    memcpy(info->address, base.address, sizeof info->address);
+    memcpy(info->peer, base.peer, sizeof info->peer);
+    info->comes_back = base.comes_back || fault->is_down;
+}
+
+/* -- life -- */
+
+/* NAME+NAME... */
+static int chr__fault_read_names(chr__fault *fault, const char *text, chr_error *err)
+{
+    size_t len;
+    int    kind;
+
+    for (fault->enabled = 0; ; text += len + 1) {
+        len = strcspn(text, "+");
+        for (kind = 0; kind < CHR__FAULT_KINDS && !chr__text_is(text, len, chr__fault_names[kind]); kind++)
+            ;
+        if (kind == CHR__FAULT_KINDS)
+            return chr__fail(err, CHR_ERR_INVALID, "faults=: '%.*s' is none of short, block, delay, disconnect, break, error, "
+                             "reorder, with a '+' between them", (int)chr__min(len, CHR__SHOWN), text);
+        fault->enabled |= CHR__FAULT_BIT(kind);
+        if (!text[len])
+            return 0;
+    }
+}
+
+/* In a hot swap the one with our id goes on living until ours takes its place: what is stacked on it can't be below us. */
+static int chr__fault_is_circle(const chr__fault *fault, const chr_dev *base)
+{
+    const chr_dev *old = chr_find(fault->dev.ctx, fault->dev.id);
+
+    while (old && base && base != old && base->kind == fault->dev.kind)
+        base = ((const chr__fault *)base)->base.dev;
+    return old && base && (base == old || base->kind->fixed);
+}
+
+static int chr__fault_attach(chr__fault *fault, const char *id, chr_error *err)
+{
+    static const chr_handlers handlers = { chr__fault_base_can_read, chr__fault_base_read, chr__fault_base_event,
+                                           chr__fault_base_change };
+    chr_dev                  *base = chr_find(fault->dev.ctx, id);
+    int                       code;
+
+    if (!base)
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "chardev=%s: there is no chardev with that id", id);
+    if (chr__fault_is_circle(fault, base))
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev=%s: a %s can't be put below '%s' by a change", id,
+                         base->kind->name, fault->dev.id);
+    code = chr_fe_init(&fault->base, base, err);
+    if (code < 0)
+        return code;
+    chr_fe_set_handlers(&fault->base, &handlers, fault);
+    chr_fe_set_open(&fault->base, 0); /* until a frontend comes */
+    return 0;
+}
+
+static int chr__fault_open(chr_dev *dev, chr_error *err)
+{
+    const chr_fault_options *options = (const chr_fault_options *)dev->options;
+    chr__fault              *fault = (chr__fault *)dev;
+
+    fault->enabled = CHR__FAULT_BIT(CHR__FAULT_KINDS) - 1;
+    fault->state = options->seed ? (uint64_t)options->seed * UINT64_C(0x9e3779b97f4a7c15) : 0;
+    if (options->faults && chr__fault_read_names(fault, options->faults, err) < 0)
+        return CHR_ERR_INVALID;
+    return chr__fault_attach(fault, options->chardev, err);
+}
+
+static void chr__fault_close(chr_dev *dev)
+{
+    chr__fault *fault = (chr__fault *)dev;
+
+    chr_timer_stop(&fault->stall_out);
+    chr_timer_stop(&fault->stall_in);
+    chr_timer_stop(&fault->down);
+    chr_timer_stop(&fault->late);
+    chr_idle_stop(&fault->retry);
+    chr_fe_deinit(&fault->base);
+    chr__free(dev->ctx, fault->feed);
+    fault->feed = NULL;
+    fault->fed = fault->feed_size = 0;
+}
+
+static const chr_io chr__fault_io = {
+    chr__fault_write,   /* write   */
+    chr__fault_read,    /* read    */
+    chr__fault_update,  /* update  */
+    chr__fault_wait_fd, /* wait_fd */
+};
+
+static const chr_peer_slots chr__fault_peer = {
+    chr__fault_disconnect,     /* disconnect     */
+    chr__fault_wait_connected, /* wait_connected */
+    NULL,                      /* add_client     */
+    chr__fault_set_msgfds,     /* set_msgfds     */
+    chr__fault_get_msgfds,     /* get_msgfds     */
+    chr__fault_shutdown,       /* shutdown       */
+    NULL,                      /* queued         */
+};
+
+static const chr_backend chr__fault_kind = {
+    "fault",                                              /* name         */
+    NULL,                                                 /* alias        */
+    "stacked on a chardev: short writes, delays, breaks", /* help         */
+    chr__fault_rows,                                      /* options      */
+    sizeof(chr_fault_options),                            /* options_size */
+    sizeof(chr__fault),                                   /* state_size   */
+    NULL,                                                 /* uri          */
+    chr__fault_open,                                      /* open         */
+    chr__fault_close,                                     /* close        */
+    &chr__fault_io,                                       /* io           */
+    chr__fault_describe,                                  /* describe     */
+    chr__fault_ioctl,                                     /* ioctl        */
+    chr__fault_set_open,                                  /* set_open     */
+    &chr__fault_peer,                                     /* peer         */
+    NULL,                                                 /* sharing      */
+    0,                                                    /* fixed        */
+    NULL,                                                 /* input        */
+};
+
+/* -- what the calls of >>extras do -- */
+
+/* Used ones make room. Returns how many it took. */
+static int chr__fault_feed(chr__fault *fault, const void *data, size_t len)
+{
+    size_t left = fault->feed_size - fault->fed;
+    void  *feed;
+
+    len = chr__min(len, CHR__FAULT_FEED - left);
+    if (left > 0)
+        memmove(fault->feed, fault->feed + fault->fed, left);
+    fault->fed = 0;
+    fault->feed_size = left;
+    feed = len > 0 ? chr__reallocate(fault->dev.ctx, fault->feed, left + len) : fault->feed;
+    if (len > 0 && !feed)
+        return CHR_ERR_NO_MEMORY;
+    fault->feed = (unsigned char *)feed;
+    if (len > 0)
+        memcpy(fault->feed + left, data, len);
+    fault->feed_size = left + len;
+    return (int)len;
+}
+#undef CHR__FAULT_BIT
+#undef CHR__FAULTS_OUT
+#undef CHR__FAULTS_IN
+#undef CHR__FAULTS_EVENT
+#endif
+
+/* ====================================================================================================================
  * >>be_fd   two descriptors of any kind that poll() takes
  *
  * far side   whoever has the other ends          options   in, out          events   OPENED from creation, CLOSED at end of input
@@ -13886,6 +17408,12 @@ static const chr_io chr__pty_io = {
     chr__stream_dev_wait_fd, /* wait_fd */
 };
 
+/* pty, pty,OPTIONS or pty:PATH. */
+static int chr__pty_uri(const char *uri, chr_options *options)
+{
+    return chr__after(uri, "pty:") ? chr__uri_path(uri, "pty:", options) : chr__uri_name(uri, "pty", options);
+}
+
 static const chr_backend chr__pty_kind = {
     "pty",                                    /* name         */
     NULL,                                     /* alias        */
@@ -13893,7 +17421,7 @@ static const chr_backend chr__pty_kind = {
     chr__pty_rows,                            /* options      */
     sizeof(chr_pty_options),                  /* options_size */
     sizeof(chr__pty),                         /* state_size   */
-    NULL,                                     /* uri          */
+    chr__pty_uri,                             /* uri          */
     chr__pty_open,                            /* open         */
     chr__pty_close,                           /* close        */
     &chr__pty_io,                             /* io           */
@@ -16380,7 +19908,6 @@ static const chr__layer_slots chr__telnet_slots = {
 
 enum { CHR__SHA1_SIZE = 20, CHR__SHA1_BLOCK = 64 };
 
-static uint32_t chr__rotate(uint32_t word, int bits) { return word << bits | word >> (32 - bits); }
 
 static uint32_t chr__sha1_mix(int round, uint32_t b, uint32_t c, uint32_t d)
 {
@@ -18815,6 +22342,7 @@ CHR__COLD void chr__socket_got_fds(chr__socket_bottom *bottom, size_t length)
 
     if (count == 0)
         return;
+    bottom->layer.dev->with_fds = 1;
     chr__msgfds_close(&bottom->incoming);
     memcpy(bottom->incoming.fds, fds, sizeof fds);
     bottom->incoming.count = count;
@@ -20617,11 +24145,13 @@ static const chr_backend chr__spiceport_kind = {
 #define CHR__KINDS(X)                                                                                        \
     X(RINGBUF,      ringbuf,   "memory",  "ringbuf",   (NULL))                                               \
     X(TESTDEV,      testdev,   "",        "testdev",   (NULL))                                               \
+    X(SCRIPT,       script,    "",        "script",    (NULL))                                               \
     X(MSMOUSE,      msmouse,   "",        "msmouse",   (NULL))                                               \
     X(WCTABLET,     wctablet,  "",        "wctablet",  (NULL))                                               \
     X(BRAILLE,      braille,   "",        "braille",   (NULL))                                               \
     X(MUX,          mux,       "",        "mux",       (NULL))                                               \
     X(HUB,          hub,       "",        "hub",       (NULL))                                               \
+    X(FAULT,        fault,     "",        "fault",     (NULL))                                               \
     X(FD,           fd,        "",        "fd",        (NULL))                                               \
     X(FILE,         file,      "",        "file",      (NULL))                                               \
     X(PIPE,         pipe,      "",        "pipe",      (NULL))                                               \
@@ -20688,10 +24218,12 @@ static int chr__context_start(chr_context *ctx)
 {
     int fd;
 
-    ctx->timers.next = ctx->timers.prev = &ctx->timers;
-    ctx->real_timers.next = ctx->real_timers.prev = &ctx->real_timers;
     ctx->idles.next = ctx->idles.prev = &ctx->idles;
+    ctx->prepares.next = ctx->prepares.prev = &ctx->prepares;
+    ctx->lazy.next = ctx->lazy.prev = &ctx->lazy;
     ctx->last_dev = &ctx->devs;
+    chr__dev_queue_init(&ctx->urgent);
+    chr__dev_queue_init(&ctx->starved);
     ctx->builtins = chr__builtins;
     ctx->left_out = chr__left_outs;
     ctx->untidy = ctx->config.timeout_changed != NULL;
@@ -20706,18 +24238,24 @@ static int chr__context_start(chr_context *ctx)
     return fd < 0 ? 0 : chr_watch_start(ctx, &ctx->wake_watch, fd, CHR_IN, chr__woken, ctx);
 }
 
-/* The user's timers, idles and watches are stopped, so that stopping them later on is harmless. */
+/* The user's timers and idles are stopped, so that stopping them later on is harmless. */
+static void chr__context_stop(chr_context *ctx)
+{
+    while (ctx->timers)
+        chr_timer_stop(ctx->timers);
+    while (ctx->real_timers)
+        chr_timer_stop(ctx->real_timers);
+    while (ctx->idles.next != &ctx->idles)
+        chr_idle_stop(ctx->idles.next);
+}
+
+/* Likewise the watches. */
 static void chr__context_free_memory(chr_context *ctx)
 {
 #if CHARDEV_HAS_PTY
     chr__file_notifier_close(ctx);
 #endif
-    while (ctx->timers.next != &ctx->timers)
-        chr_timer_stop(ctx->timers.next);
-    while (ctx->real_timers.next != &ctx->real_timers)
-        chr_timer_stop(ctx->real_timers.next);
-    while (ctx->idles.next != &ctx->idles)
-        chr_idle_stop(ctx->idles.next);
+    chr__context_stop(ctx);
     while (ctx->watch_count > 0)
         chr_watch_stop(ctx->watches[0]);
     chr__os_waker_close(&ctx->waker);
@@ -20757,21 +24295,27 @@ CHARDEV_API chr_context *chr_context_new(const chr_config *config)
 }
 
 /* What waits to be told is told, then each frontend that was told OPENED gets CLOSED. Its handlers may remove this
- * chardev and others. */
+ * chardev and others, disconnect it or let a client in: what that causes is told too. */
+static void chr__context_close_dev(chr_dev *dev)
+{
+    if (dev->pending & ~CHR__RECORDED)
+        chr__notify_now(dev);
+    dev->closing = 1;
+    while (!dev->removed && (dev->pending & (1u << CHR_EVENT_OPENED | 1u << CHR_EVENT_CLOSED)))
+        chr__notify_now(dev);
+    if (!dev->removed && dev->be_open)
+        chr_be_event(dev, CHR_EVENT_CLOSED);
+    if (!dev->removed) {
+        chr__unregister(dev);
+        chr__close(dev);
+    }
+}
+
 static void chr__context_close_devs(chr_context *ctx)
 {
-    chr_dev *dev;
-
-    while ((dev = ctx->devs) != NULL) {
+    while (ctx->devs) {
         chr__enter(ctx);
-        if (dev->pending & ~CHR__RECORDED)
-            chr__notify_now(dev);
-        if (!dev->removed && dev->be_open)
-            chr_be_event(dev, CHR_EVENT_CLOSED);
-        if (!dev->removed) {
-            chr__unregister(dev);
-            chr__close(dev);
-        }
+        chr__context_close_dev(ctx->devs);
         chr__leave(ctx);
     }
 }
@@ -20806,14 +24350,8 @@ static void chr__context_forget(chr_context *ctx)
     }
 }
 
-CHARDEV_API void chr_context_free(chr_context *ctx)
+static void chr__context_close(chr_context *ctx)
 {
-    if (!ctx)
-        return;
-    if (chr__in_handler(ctx)) {
-        chr__log_text(ctx, "chr_context_free() inside a handler does nothing");
-        return;
-    }
     (void)chr_record_stop(ctx);
     ctx->closing = 1;
     chr__stalls_hand_over(ctx);
@@ -20824,7 +24362,56 @@ CHARDEV_API void chr_context_free(chr_context *ctx)
         chr__tidy(ctx); /* removed outside of any dispatch */
     chr_replay_close(ctx);
     chr__context_forget(ctx);
+}
+
+CHARDEV_API void chr_context_free(chr_context *ctx)
+{
+    if (!ctx)
+        return;
+    if (chr__in_handler(ctx)) {
+        chr__log_text(ctx, "chr_context_free() inside a handler does nothing");
+        return;
+    }
+    chr__context_close(ctx);
     chr__context_free_memory(ctx);
+}
+
+/* Those that the loop has for itself go on. */
+static int chr__is_own_watch(const chr_context *ctx, const chr_watch *watch)
+{
+#if CHARDEV_HAS_PTY
+    if (watch == &ctx->notifier)
+        return 1;
+#endif
+    return watch == &ctx->wake_watch;
+}
+
+static void chr__context_stop_watches(chr_context *ctx)
+{
+    int i;
+
+    for (i = ctx->watch_count - 1; i >= 0; i--)
+        if (!chr__is_own_watch(ctx, ctx->watches[i]))
+            chr_watch_stop(ctx->watches[i]);
+}
+
+CHARDEV_API int chr_context_reset(chr_context *ctx)
+{
+    if (chr__in_handler(ctx))
+        return CHR_ERR_IN_HANDLER;
+    chr__context_close(ctx);
+    chr__context_stop(ctx);
+    chr__context_stop_watches(ctx);
+    CHR__OWN(ctx);
+    ctx->closing = ctx->open_suspended = ctx->ready_again = 0;
+    ctx->turn = 0;
+    ctx->now = 0;
+#if CHARDEV_HAS_SPICE
+    ctx->spice_server = NULL;
+#endif
+    CHR__STORE(ctx->stopped, 0);
+    chr__os_waker_quiet(&ctx->waker);
+    return 0;
 }
 
 CHARDEV_API int chr_backend_register(chr_context *ctx, const chr_backend *kind, chr_error *err)
@@ -20892,6 +24479,35 @@ CHARDEV_API int chr_send_break(chr_context *ctx, const char *id, chr_error *err)
     return dev ? 0 : CHR_ERR_NOT_FOUND;
 }
 
+/* Not as backends do it: a recorder would have it twice. */
+static int chr__inject(chr_dev *dev, const void *data, size_t len)
+{
+    int room;
+
+    if (dev->ctx->quiet > 0)
+        return CHR_ERR_WOULD_BLOCK;
+    if (dev->kind->sharing)
+        return dev->kind->sharing->inject ? dev->kind->sharing->inject(dev, data, len) : CHR_ERR_NOT_SUPPORTED;
+    room = chr__room(dev);
+    if (room <= 0 || dev->removed || !dev->frontend)
+        return CHR_ERR_WOULD_BLOCK;
+    len = chr__min(len, (size_t)room);
+    dev->bytes_in += len;
+    dev->frontend->handlers.read(dev->frontend->opaque, data, len);
+    return (int)len;
+}
+
+CHARDEV_API int chr_inject(chr_dev *dev, const void *data, size_t len)
+{
+    chr_context *ctx = dev->ctx;
+    int          n;
+
+    chr__enter(ctx);
+    n = len > 0 ? chr__inject(dev, data, len) : 0;
+    chr__return(ctx);
+    return n;
+}
+
 /* A descriptor that is refused is its giver's still, as it was. */
 static int chr__add_client(chr_dev *dev, int fd, chr_error *err)
 {
@@ -20935,7 +24551,7 @@ CHARDEV_API void chr_query(const chr_dev *dev, chr_info *info)
     info->bytes_in = dev->bytes_in;
     info->bytes_out = dev->bytes_out;
     info->bytes_dropped = dev->bytes_dropped;
-    info->bytes_queued = chr__queued(dev);
+    info->bytes_queued = chr__queued(dev) + chr__gathered(dev);
     if (dev->kind->describe)
         dev->kind->describe(dev, info);
     else
@@ -21013,6 +24629,44 @@ CHARDEV_API int chr_ringbuf_count(const chr_dev *dev)
     count = (int)ring->count;
     CHR__UNLOCK(dev->ctx);
     return count;
+}
+#endif
+
+#if CHARDEV_HAS_SCRIPT
+CHARDEV_API int chr_script_result(const chr_dev *dev, chr_error *err)
+{
+    int code;
+
+    if (dev->kind != &chr__script_kind)
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s' is a %s, not a script", dev->id, dev->kind->name);
+    CHR__LOCK(dev->ctx);
+    code = chr__script_result((const chr__script *)dev, err);
+    CHR__UNLOCK(dev->ctx);
+    return code;
+}
+#endif
+
+#if CHARDEV_HAS_FAULT
+CHARDEV_API int chr_fault_feed(chr_dev *dev, const void *data, size_t len)
+{
+    int n;
+
+    if (dev->kind != &chr__fault_kind)
+        return CHR_ERR_NOT_SUPPORTED;
+    CHR__LOCK(dev->ctx);
+    n = chr__fault_feed((chr__fault *)dev, data, len);
+    CHR__UNLOCK(dev->ctx);
+    return n;
+}
+
+CHARDEV_API int chr_fault_query(const chr_dev *dev, chr_fault_counts *counts)
+{
+    if (dev->kind != &chr__fault_kind)
+        return CHR_ERR_NOT_SUPPORTED;
+    CHR__LOCK(dev->ctx);
+    *counts = ((const chr__fault *)dev)->counts;
+    CHR__UNLOCK(dev->ctx);
+    return 0;
 }
 #endif
 

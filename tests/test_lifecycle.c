@@ -311,6 +311,53 @@ TEST(context_free_with_a_mux)
     CHECK(strstr(recs[1].events, "O") && strstr(recs[1].events, "C"));
 }
 
+/* The last CLOSED makes another one open, which is disconnected when it says so; and opens itself again. */
+static void turn_about(recorder *rec, int what)
+{
+    chr_dev *server = chr_find(rec->fe.ctx, "o");
+    if (what != 'e') return;
+    if (rec->last_event == CHR_EVENT_OPENED) chr_fe_disconnect(&rec->fe);
+    if (rec->last_event == CHR_EVENT_CLOSED) chr_be_event(rec->fe.dev, CHR_EVENT_OPENED);
+    if (rec->last_event == CHR_EVENT_CLOSED && server) chr_be_event(server, CHR_EVENT_OPENED);
+}
+
+/* Whichever of them is freed first, each OPENED has its CLOSED. */
+TEST(context_free_ends_with_closed_whatever_the_handlers_do)
+{
+    recorder recs[3];
+    int      fd, i;
+    rig      r;
+    rig_open(&r);
+    attach(&recs[0], make(&r, "ringbuf,id=before"));
+    make_server(&r, &recs[1], &fd);
+    attach(&recs[2], make(&r, "ringbuf,id=after"));
+    settle(&r);
+    for (i = 0; i < 3; i++) recs[i].then = turn_about;
+    close(fd);
+    rig_close(&r);
+    for (i = 0; i < 3; i++) CHECK_INT(recs[i].events[strlen(recs[i].events) - 1], 'C');
+    scratch_clean();
+}
+
+static void change_another(recorder *rec, int what)
+{
+    chr_error err;
+    if (what == 'e' && rec->last_event == CHR_EVENT_CLOSED) CHECK_INT(chr_change(rec->fe.ctx, "other", "ringbuf", &err), CHR_ERR_BUSY);
+}
+
+TEST(nothing_is_changed_while_the_context_is_freed)
+{
+    recorder recs[2];
+    int      i;
+    rig      r;
+    rig_open(&r);
+    attach(&recs[0], make(&r, "ringbuf,id=one"));
+    attach(&recs[1], make(&r, "ringbuf,id=other"));
+    for (i = 0; i < 2; i++) recs[i].then = change_another;
+    rig_close(&r);
+    CHECK_STR(recs[1].events, "OC");
+}
+
 static rig *made_in;
 static int  made_code;
 
@@ -457,6 +504,34 @@ TEST(room_of_old_handlers_is_not_that_of_new_ones)
     detach(&rec);
     close(fds[1]);
     rig_close(&r);
+}
+
+static void listen_again(recorder *rec, int what)
+{
+    if (what == 'e' && rec->last_event == CHR_EVENT_CLOSED && rec->then) {
+        rec->then = NULL;
+        listen_to(rec);
+    }
+}
+
+/* The CLOSED of a change makes the frontend set its handlers anew: those hear OPENED of the old backend, and CLOSED then. */
+TEST(handlers_that_are_set_during_a_change_know_that_the_new_backend_is_closed)
+{
+    char      options[200];
+    recorder  rec;
+    chr_error err;
+    rig       r;
+    rig_open(&r);
+    attach(&rec, make(&r, "ringbuf,id=r"));
+    settle(&r);
+    rec.then = listen_again;
+    snprintf(options, sizeof options, "socket,path=%s,server=on,wait=off", scratch("later"));
+    REQUIRE(chr_change(r.ctx, "r", options, &err) == 0);
+    settle(&r);
+    CHECK_STR(rec.events, "OCOC");
+    detach(&rec);
+    rig_close(&r);
+    scratch_clean();
 }
 
 /* ---- frontends that are attached already --------------------------------------------------------------------------------- */

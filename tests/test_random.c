@@ -64,7 +64,7 @@ static uint32_t any(void)
     return (uint32_t)(w.random >> 16);
 }
 
-static int is_code(int n) { return n >= CHR_ERR_NO_SPACE && n != CHR_ERR_HELP; }
+static int is_code(int n) { return n >= CHR_ERR_STOPPED && n != CHR_ERR_HELP; }
 
 static int below(int n) { return (int)(any() % (uint32_t)n); }
 
@@ -153,7 +153,7 @@ static const char *kind_of(const ticket *t)
 
 static void called(const ticket *t, int has, const char *handler)
 {
-    if (getenv("RANDOM_TRACE")) fprintf(stderr, "HANDLER %s\n", handler);
+    if (getenv("RANDOM_TRACE")) fprintf(stderr, "HANDLER %s of set %d: %s\n", handler, t->number, kind_of(t));
     if (!CHECK(t->live) || !CHECK(has) || !CHECK(!w.calm)) NOTE("%s of set %d came during %s", handler, t->number, w.doing);
 }
 
@@ -183,6 +183,7 @@ static void on_event(void *opaque, int event)
 {
     ticket *t = (ticket *)opaque;
     called(t, t->has.event != NULL, "event");
+    if (getenv("RANDOM_TRACE")) fprintf(stderr, "  event %d\n", event);
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
         if (!CHECK_INT(t->open, event == CHR_EVENT_CLOSED)) NOTE("set %d gets %s twice, during %s", t->number, event == CHR_EVENT_CLOSED ? "CLOSED" : "OPENED", w.doing);
         t->open = event == CHR_EVENT_OPENED;
@@ -369,6 +370,19 @@ static void op_far(void)
     for (n = below(FARS); n > 0; n--) far_act();
 }
 
+/* Without waiting where the backlog is full: nobody would accept meanwhile. */
+static int meet_unix(const char *path)
+{
+    struct sockaddr_un address;
+    int                fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    memset(&address, 0, sizeof address);
+    address.sun_family = AF_UNIX;
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0) return fd;
+    if (fd >= 0) close(fd);
+    return -1;
+}
+
 /* The far side comes, by what the query says. */
 static void op_meet(void)
 {
@@ -380,7 +394,7 @@ static void op_meet(void)
     CHECK_STR(info.id, dev->id);
     if ((at = strstr(info.filename, "/dev/pts/")) != NULL) keep_far(open(at, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC));
     else if (strncmp(info.address, "127.0.0.1:", 10) == 0) keep_far(tcp_connect(atoi(info.address + 10)));
-    else if (strncmp(info.backend, "socket", 6) == 0) keep_far(unix_connect(scratch(one_in(2) ? "u0" : "u1")));
+    else if (strncmp(info.backend, "socket", 6) == 0) keep_far(meet_unix(scratch(one_in(2) ? "u0" : "u1")));
     w.progress++;
 }
 
@@ -492,9 +506,10 @@ static void op_uri(void)
 {
     static const char *const uris[] = { "null", "pty", "stdio", "mon:stdio", "mon:pty", "tcp:127.0.0.1:0,server=on,wait=off", "chardev:a", "chardev:no",
                                         "telnet:127.0.0.1:0,server=on,wait=off", "websocket:127.0.0.1:0,server=on,wait=off", "udp:127.0.0.1:9@127.0.0.1:0",
-                                        "vc", "none", "file:", "tcp:", "", "x:y" };
-    chr_error err = { 0, "" };
-    told(chr_new_uri(w.r.ctx, new_id(), uris[below((int)(sizeof uris / sizeof *uris))], &err) ? 0 : err.code, &err);
+                                        "vc", "none", "file:", "tcp:", "", "x:y", "pty,history=16", "stdio,signal=off", "help" };
+    const char *uri = uris[below((int)(sizeof uris / sizeof *uris))];
+    chr_error   err = { 0, "" };
+    told((one_in(2) ? chr_new_uri(w.r.ctx, new_id(), uri, &err) : chr_new_any(w.r.ctx, new_id(), uri, &err)) ? 0 : err.code, &err);
 }
 
 static void op_remove(void)
@@ -753,7 +768,7 @@ static void op_dispatch(void)
         polls[i].events = (fds[i].revents & POLLIN ? CHR_IN : 0) | (fds[i].revents & POLLOUT ? CHR_OUT : 0) | (fds[i].revents & (POLLHUP | POLLERR) ? CHR_HUP : 0);
     n = chr_loop_dispatch(w.r.ctx, polls, count);
     if (in_handler) CHECK_INT(n, CHR_ERR_IN_HANDLER);
-    else CHECK(n >= 0);
+    else CHECK(n >= 0 || n == CHR_ERR_STOPPED);
 }
 
 static void op_drain(void)
@@ -1026,13 +1041,13 @@ static void world_open(int seed)
 /* Nothing fails any more, handlers do nothing and have room, time goes on: the loop comes to rest. */
 static void come_to_rest(void)
 {
-    int steps, hour, before = 0, idle;
+    int steps, hour, before = 0, idle, ran;
     fault_disarm();
     w.r.fail_at = 0;
     w.budget = 0;
     w.doing = "the last steps";
     for (hour = 0; hour < 6; hour++) {
-        for (steps = idle = 0; chr_loop_step(w.r.ctx, 0) > 0; steps++) {
+        for (steps = idle = 0; (ran = chr_loop_step(w.r.ctx, 0)) > 0 || ran == CHR_ERR_STOPPED; steps++) {
             idle = w.progress == before ? idle + 1 : 0;
             before = w.progress;
             if (!CHECK(idle < REST && steps < 20 * REST)) return; /* it spins */

@@ -93,7 +93,12 @@ static void diary_read(void *opaque, const void *buf, size_t len)
     note(d, "read", buf, (int)len);
 }
 
-static void diary_event(void *opaque, int event) { note((diary *)opaque, "event", "", event); }
+static void diary_event(void *opaque, int event)
+{
+    note((diary *)opaque, "event", "", event);
+    note((diary *)opaque, "eof", "", chr_fe_eof(&((diary *)opaque)->fe));
+}
+
 static int  diary_change(void *opaque) { (void)opaque; return 0; }
 static void diary_writable(void *opaque) { note((diary *)opaque, "writable", "", 0); }
 
@@ -212,6 +217,50 @@ TEST(played_again_byte_for_byte)
     load(&second, copy);
     CHECK(first.len > 500);
     CHECK_MEM(second.data, second.len, first.data, first.len); /* a recording of the replay is the recording */
+    scratch_clean();
+}
+
+/* A peer says something and goes. Its end is the other one's end of file, or not: `eof`. fd is -1 in the replay. */
+static void last_words(rig *r, diary *d, const char *options, int fd, int eof)
+{
+    diary_attach(d, r, make(r, options));
+    at(r, 1000);
+    far_side(fd, "last words");
+    at(r, 2000);
+    if (fd >= 0) close(fd);
+    at(r, 3000);
+    CHECK_INT(chr_fe_eof(&d->fe), eof);
+    CHECK_STR(r->log, "");
+    chr_fe_deinit(&d->fe);
+    rig_close(r);
+}
+
+/* A descriptor that has ended is the end of all input, a server's peer that has gone is not: a replay can't ask them. */
+TEST(the_end_of_file_is_played_again)
+{
+    static diary then, now;
+    int          is_server, fds[2], listener;
+    char         options[500];
+    rig          r;
+    const char  *file = scratch("tape");
+    for (is_server = 0; is_server < 2; is_server++) {
+        rig_open_virtual(&r);
+        REQUIRE(chr_record_start(r.ctx, file, NULL) == 0);
+        if (is_server) {
+            listener = unix_listen(scratch("socket"));
+            fds[0] = unix_connect(scratch("socket"));
+            snprintf(options, sizeof options, "socket,id=con,fd=%d,server=on,wait=off", listener);
+        } else {
+            socket_pair(fds);
+            snprintf(options, sizeof options, "socket,id=con,fd=%d", fds[1]);
+        }
+        last_words(&r, &then, options, fds[0], !is_server);
+        rig_open_virtual(&r);
+        REQUIRE(chr_replay_open(r.ctx, file, NULL) == 0);
+        last_words(&r, &now, "socket,id=con,path=/nowhere", -1, !is_server);
+        CHECK_HAS(then.text, "last words");
+        CHECK_STR(now.text, then.text);
+    }
     scratch_clean();
 }
 
