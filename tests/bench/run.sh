@@ -70,7 +70,7 @@ build_echo() {
     build plain
     build client
     build chardev
-    servers="plain chardev chardev-mux"
+    servers="plain chardev chardev-mux chardev-buffers"
     build_if libuv uv.h -luv
     build_if gensio gensio/gensio.h -lgensio -lgensioosh
     if have socat; then servers="$servers socat"; else skip socat; fi
@@ -92,6 +92,7 @@ command_of() { # NAME PATH: the command line of an echo server
     plain_tls) echo "$out/plain_tls $2 $sockets" ;;
     chardev_tls) echo "$out/chardev_tls socket,id=e,path=$2,server=on,wait=off,tls-creds=t,tls-hostname=localhost" \
         "tls-creds-x509,id=t,endpoint=server,dir=$sockets,verify-peer=off" ;;
+    chardev-buffers) echo "$out/chardev -b socket,id=e,path=$2,server=on,wait=off" ;;
     chardev-mux) echo "$out/chardev socket,id=e,path=$2,server=on,wait=off,mux=on" ;;
     socat) echo "socat -b 65536 UNIX-LISTEN:$2 PIPE" ;;
     *) echo "$out/$1 $2" ;;

@@ -17,15 +17,15 @@ function figure(got, target, worse, counted,    verdict) {
 
 function echo_table(section, title,    count, name, n, s, limit) {
     print title
-    printf "%-12s %9s %9s %-13s %9s %9s %-13s %9s %-13s %9s\n", "", "us", "ratio", "(target)", "MiB/s", "ratio", "(target)", "calls", "(target)", "instrs (target)"
+    printf "%-15s %9s %9s %-13s %9s %9s %-13s %9s %-13s %9s\n", "", "us", "ratio", "(target)", "MiB/s", "ratio", "(target)", "calls", "(target)", "instrs (target)"
     count = split(names[section], name, " ")
     for (n = 1; n <= count; n++) {
         s = name[n]
         limit = s == "chardev" ? 0.97 : s ~ /^chardev/ ? 0.90 : ""
-        printf "%-12s %9s %s %9s %s %s %s\n", s, get(section, s, "roundtrip_us"), figure(get(section, s, "roundtrip_ratio"), limit, "<", 0), \
+        printf "%-15s %9s %s %9s %s %s %s\n", s, get(section, s, "roundtrip_us"), figure(get(section, s, "roundtrip_ratio"), limit, "<", 0), \
             get(section, s, "stream_mib_s"), figure(get(section, s, "stream_ratio"), limit, "<", 0), \
-            figure(get(section, s, "calls"), s == "chardev" || s == "chardev_tls" ? 3 : "", ">", 1), \
-            figure(get(section, s, "instructions"), s == "chardev" ? 350 : "", ">", 1)
+            figure(get(section, s, "calls"), s ~ /^chardev(_tls|-buffers)?$/ ? 3 : "", ">", 1), \
+            figure(get(section, s, "instructions"), s == "chardev" ? 350 : s == "chardev-buffers" ? 450 : "", ">", 1)
     }
     print ""
 }
