@@ -56,17 +56,10 @@
  *
  *     the manual        >>errors >>config >>loop >>options >>chardev >>frontend >>backend >>structs >>extras >>record
  *                       >>descriptors
-<<<<<<< HEAD
- *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>encodings >>the_loop >>the_options
- *                       >>the_record >>core >>front >>the_replay >>stream
+ *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>encodings >>tables >>the_loop
+ *                       >>the_options >>the_record >>core >>front >>stacked >>the_replay >>stream
  *     backends          >>be_null >>be_ringbuf >>be_testdev >>be_script (>>answers) >>be_msmouse >>be_wctablet
  *                       >>be_braille (>>brlapi) >>be_mux >>fan_out >>be_hub >>be_fault
-=======
- *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>encodings >>tables >>the_loop
- *                       >>the_options >>the_record >>core >>front >>the_replay >>stream
- *     backends          >>be_null >>be_ringbuf >>be_testdev (>>answers) >>be_msmouse >>be_wctablet
- *                       >>be_braille (>>brlapi) >>be_mux >>fan_out >>be_hub
->>>>>>> main
  *                       >>be_fd >>be_file >>be_pipe >>be_pty >>be_stdio >>be_serial >>be_parallel >>be_udp
  *                       >>be_socket (>>socket_address >>layer_box >>layer_telnet (>>com_port) >>layer_websocket
  *                                    >>socket_tls >>socket_layers >>socket_chardev)
@@ -207,6 +200,10 @@ typedef struct chr_error {
 
 /* The text of a code, for calls that have no chr_error. Never NULL. */
 CHARDEV_API const char *chr_error_text(int code);
+/* Fills `err` (NULL: does nothing) as printf() does and returns `code`, for backends of your own: return chr_error_set(...).
+ * The text stays one line: control characters become '?', and a plain %s shows 300 bytes at most. The freestanding
+ * profile knows %s %.9s %.*s %c %d %u %x %lld %llu %llx, a width and zeros before it. */
+CHARDEV_API int chr_error_set(chr_error *err, int code, const char *format, ...) CHR_PRINTF(3, 4);
 
 /* ====================================================================================================================
  * >>config   the context and its hooks
@@ -904,6 +901,7 @@ struct chr_dev {
                                         them open */
     unsigned           record_number; /* what the recorder calls it */
     chr_dev           *companion;    /* made together with it (ID-base of a mux): goes with it */
+    chr_frontend      *below;        /* of a stacked one (chr_stacked_open): its end of the chardev that it is on */
     chr__entry         by_id;
     chr_dev           *next, **link; /* in the order of creation */
 };
@@ -923,6 +921,51 @@ CHARDEV_API int  chr_be_wants_writable(const chr_dev *dev);                 /* w
 CHARDEV_API void chr_be_writable(chr_dev *dev);                             /* tells it */
 CHARDEV_API void chr_be_tell_writable(chr_frontend *fe);                    /* one frontend of many, from sharing.writable */
 CHARDEV_API void chr_be_tell_event(chr_frontend *fe, int event);            /* one frontend of many, from sharing.event */
+/* One line to the context's `log` hook, after the chardev's id: what no caller can be told. */
+CHARDEV_API void chr_be_log(chr_dev *dev, const char *format, ...) CHR_PRINTF(2, 3);
+/* The context's allocator, as realloc(): a new block is not zeroed, size 0 frees. NULL = out of memory. From any slot. */
+CHARDEV_API void *chr_be_allocate(chr_dev *dev, void *block, size_t size);
+
+/* A backend that is stacked on another chardev: a filter, a protocol. Its state begins with chr_stacked, and the functions
+ * below are its slots: each passes on to the chardev below, or up from it. Put those into your tables that you have
+ * nothing to add to, and call them from those that you write. examples/filter_rot13.c is one, with all that belongs to
+ * it.
+ *
+ *     output   your `write` changes the bytes and passes them to chr_stacked_write(). It returns how many of yours
+ *              that were; when none, the error of that. After a short write `update` waits for room below, and the
+ *              frontend is asked to go on. Bytes that are taken and not written (a filter that makes two of one) are
+ *              counted by `queued`; your `write` asks for room with chr_fe_add_watch(&state->below, ...), and what you
+ *              give that sends them, says chr_be_writable(), and asks again while chr_be_wants_writable().
+ *     input    your `read` handler gets what came, never more than the frontend takes, and passes it to chr_be_write();
+ *              look at dev->removed after it. A filter that makes two bytes of one has a `can_read` that says half.
+ *     events   go up by themselves, unless your `event` handler does that: chr_be_event().
+ *
+ * mux=on and hubs work on it, and it works on any chardev, a mux or hub too. While it lives the chardev below is busy.
+ * chr_change() may put another chardev below it, or another in its place. It may come in the place of one that has a
+ * frontend, unless it would stand on that one itself, or on a mux or hub. With all this `fixed` is 0. */
+typedef struct chr_stacked {
+    chr_dev      dev;
+    chr_frontend below; /* its frontend of the chardev below; without that (below.dev is NULL) all calls are errors */
+} chr_stacked;
+
+/* From `open`: attaches to the chardev `id`. Handlers that are NULL, or all with NULL, pass on what comes from below, up to
+ * yours; `opaque` of all is dev. CHR_ERR_NOT_FOUND, CHR_ERR_BUSY, CHR_ERR_NOT_SUPPORTED. */
+CHARDEV_API int    chr_stacked_open(chr_dev *dev, const char *id, const chr_handlers *handlers, chr_error *err);
+CHARDEV_API void   chr_stacked_close(chr_dev *dev);                                      /* also after a failed open */
+CHARDEV_API int    chr_stacked_write(chr_dev *dev, const void *buf, size_t len);         /* io.write */
+CHARDEV_API int    chr_stacked_read(chr_dev *dev, void *buf, size_t len);                /* io.read */
+CHARDEV_API void   chr_stacked_update(chr_dev *dev);                                     /* io.update */
+CHARDEV_API int    chr_stacked_wait_fd(chr_dev *dev, int *events);                       /* io.wait_fd */
+CHARDEV_API void   chr_stacked_describe(const chr_dev *dev, chr_info *info);             /* "rot13:unix:/tmp/s,server=on" */
+CHARDEV_API int    chr_stacked_ioctl(chr_dev *dev, int command, void *arg);
+CHARDEV_API void   chr_stacked_set_open(chr_dev *dev, int is_open);
+CHARDEV_API int    chr_stacked_disconnect(chr_dev *dev);                                 /* these are peer.... */
+CHARDEV_API int    chr_stacked_wait_connected(chr_dev *dev, chr_error *err);
+CHARDEV_API int    chr_stacked_add_client(chr_dev *dev, int fd, chr_error *err);
+CHARDEV_API int    chr_stacked_set_msgfds(chr_dev *dev, const int *fds, int count);
+CHARDEV_API int    chr_stacked_get_msgfds(chr_dev *dev, int *fds, int count);
+CHARDEV_API int    chr_stacked_shutdown(chr_dev *dev);
+CHARDEV_API size_t chr_stacked_queued(const chr_dev *dev);
 
 /* ====================================================================================================================
  * >>structs   the options of each built-in backend, for chr_open(); zero = the defaults. See chr_help() for the keys.
@@ -4604,6 +4647,16 @@ CHR__PRIVATE void chr__log_line(chr_context *ctx, const char *id, const char *te
 
     chr__format(line, sizeof line, "chardev %s: %s", id, text);
     chr__log_text(ctx, line);
+}
+
+CHARDEV_API int chr_error_set(chr_error *err, int code, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    code = chr__fail_with(err, code, format, args);
+    va_end(args);
+    return code;
 }
 
 CHARDEV_API const char *chr_error_text(int code)
@@ -10878,6 +10931,207 @@ static void chr__stalls_hand_over(chr_context *ctx)
 }
 
 /* ====================================================================================================================
+ * >>stacked   slots for backends of the user's that are on another chardev: down to it, and up from it
+ * ==================================================================================================================== */
+
+CHARDEV_API void chr_be_log(chr_dev *dev, const char *format, ...)
+{
+    va_list args;
+    char    text[512];
+
+    va_start(args, format);
+    chr__os_format(text, sizeof text, format, args);
+    va_end(args);
+    chr__log_line(dev->ctx, dev->id, text);
+}
+
+CHARDEV_API void *chr_be_allocate(chr_dev *dev, void *block, size_t size)
+{
+    return chr__reallocate(dev->ctx, block, size);
+}
+
+/* -- up -- */
+
+static int chr__stacked_can_read(void *opaque)
+{
+    return chr_be_can_write((chr_dev *)opaque);
+}
+
+static void chr__stacked_got(void *opaque, const void *buf, size_t len)
+{
+    chr_be_write((chr_dev *)opaque, buf, len);
+}
+
+static void chr__stacked_happened(void *opaque, int event)
+{
+    chr_be_event((chr_dev *)opaque, event);
+}
+
+static int chr__stacked_changed(void *opaque)
+{
+    (void)opaque;
+    return 0;
+}
+
+/* obuf= may wait still. */
+static void chr__stacked_writable(void *opaque)
+{
+    chr_dev *dev = (chr_dev *)opaque;
+
+    chr_be_writable(dev);
+    if (!dev->removed && chr_be_wants_writable(dev))
+        chr_stacked_update(dev);
+}
+
+/* -- life -- */
+
+/* In a hot swap the one that goes may not be below the one that comes. What a mux or hub stands on is theirs to know. */
+static int chr__stacked_check(const chr_dev *dev, const chr_dev *below, chr_error *err)
+{
+    const chr_dev *on;
+
+    if (!chr_find(dev->ctx, dev->id))
+        return 0;
+    for (on = below; on; on = on->below ? on->below->dev : NULL) {
+        if (strcmp(on->id, dev->id) == 0)
+            return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev=%s: would stand on '%s', which it replaces", below->id,
+                             on->id);
+        if (on->kind->fixed || on->kind->sharing)
+            return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev=%s: '%s' is a %s: it can't be put under another in a change",
+                             below->id, on->id, on->kind->name);
+    }
+    return 0;
+}
+
+CHARDEV_API int chr_stacked_open(chr_dev *dev, const char *id, const chr_handlers *handlers, chr_error *err)
+{
+    chr_stacked *stacked = (chr_stacked *)dev;
+    chr_dev     *below = chr_find(dev->ctx, id);
+    chr_handlers all = { chr__stacked_can_read, chr__stacked_got, chr__stacked_happened, chr__stacked_changed };
+    int          code;
+
+    if (!below)
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "chardev=%s: there is no chardev with that id", id);
+    code = chr__stacked_check(dev, below, err);
+    if (code == 0)
+        code = chr_fe_init(&stacked->below, below, err);
+    if (code < 0)
+        return code;
+    dev->below = &stacked->below;
+    if (handlers) {
+        all.can_read = handlers->can_read ? handlers->can_read : all.can_read;
+        all.read = handlers->read ? handlers->read : all.read;
+        all.event = handlers->event ? handlers->event : all.event;
+        all.change = handlers->change ? handlers->change : all.change;
+    }
+    chr_fe_set_handlers(&stacked->below, &all, dev);
+    chr_fe_set_open(&stacked->below, 0); /* until a frontend comes */
+    return 0;
+}
+
+CHARDEV_API void chr_stacked_close(chr_dev *dev)
+{
+    chr_fe_deinit(&((chr_stacked *)dev)->below);
+}
+
+/* -- down -- */
+
+CHARDEV_API int chr_stacked_write(chr_dev *dev, const void *buf, size_t len)
+{
+    return chr_fe_write(&((chr_stacked *)dev)->below, buf, len);
+}
+
+CHARDEV_API int chr_stacked_read(chr_dev *dev, void *buf, size_t len)
+{
+    chr_dev *below = ((chr_stacked *)dev)->below.dev;
+    int      n;
+
+    if (!below)
+        return CHR_ERR_DISCONNECTED;
+    n = below->io->read ? below->io->read(below, buf, len) : CHR_ERR_NOT_SUPPORTED;
+    below->bytes_in += n > 0 ? (uint64_t)n : 0;
+    return n;
+}
+
+CHARDEV_API void chr_stacked_update(chr_dev *dev)
+{
+    chr_frontend *below = &((chr_stacked *)dev)->below;
+
+    if (chr_be_wants_writable(dev) && !below->writable)
+        chr_fe_add_watch(below, chr__stacked_writable, dev);
+    chr_fe_accept_input(below);
+}
+
+CHARDEV_API int chr_stacked_wait_fd(chr_dev *dev, int *events)
+{
+    chr_dev *below = ((chr_stacked *)dev)->below.dev;
+
+    return below && below->io->wait_fd ? below->io->wait_fd(below, events) : -1;
+}
+
+CHARDEV_API void chr_stacked_describe(const chr_dev *dev, chr_info *info)
+{
+    const chr_dev *below = ((const chr_stacked *)dev)->below.dev;
+    char           filename[sizeof info->filename] = "";
+
+    if (below && below->kind->describe)
+        below->kind->describe(below, info);
+    chr__format(filename, sizeof filename, "%s", below && !below->kind->describe ? below->kind->name : info->filename);
+    chr__format(info->filename, sizeof info->filename, "%s%s%.*s", dev->kind->name, *filename ? ":" : "",
+                (int)sizeof filename, filename);
+}
+
+CHARDEV_API int chr_stacked_ioctl(chr_dev *dev, int command, void *arg)
+{
+    return chr_fe_ioctl(&((chr_stacked *)dev)->below, command, arg);
+}
+
+CHARDEV_API void chr_stacked_set_open(chr_dev *dev, int is_open)
+{
+    chr_fe_set_open(&((chr_stacked *)dev)->below, is_open);
+}
+
+CHARDEV_API int chr_stacked_disconnect(chr_dev *dev)
+{
+    return chr_fe_disconnect(&((chr_stacked *)dev)->below);
+}
+
+CHARDEV_API int chr_stacked_wait_connected(chr_dev *dev, chr_error *err)
+{
+    return chr_fe_wait_connected(&((chr_stacked *)dev)->below, err);
+}
+
+CHARDEV_API int chr_stacked_add_client(chr_dev *dev, int fd, chr_error *err)
+{
+    chr_dev *below = ((chr_stacked *)dev)->below.dev;
+
+    return below ? chr_add_client(dev->ctx, below->id, fd, err) :
+                   chr__fail(err, CHR_ERR_DISCONNECTED, "the chardev below is gone");
+}
+
+CHARDEV_API int chr_stacked_set_msgfds(chr_dev *dev, const int *fds, int count)
+{
+    return chr_fe_set_msgfds(&((chr_stacked *)dev)->below, fds, count);
+}
+
+CHARDEV_API int chr_stacked_get_msgfds(chr_dev *dev, int *fds, int count)
+{
+    return chr_fe_get_msgfds(&((chr_stacked *)dev)->below, fds, count);
+}
+
+CHARDEV_API int chr_stacked_shutdown(chr_dev *dev)
+{
+    return chr_fe_shutdown(&((chr_stacked *)dev)->below);
+}
+
+CHARDEV_API size_t chr_stacked_queued(const chr_dev *dev)
+{
+    const chr_dev *below = ((const chr_stacked *)dev)->below.dev;
+
+    return below ? (size_t)chr__queued(below) : 0;
+}
+
+/* ====================================================================================================================
  * >>the_replay   a recording is checked, and played by a backend that stands in for the real ones
  * ====================================================================================================================
  * What comes by itself (input, events, writability, the end) waits for its time, and at that time for the calls that lie before it in
@@ -15697,9 +15951,14 @@ static void chr__mux_ask(chr__mux *mux, chr__mux_slot *slot, int arg)
         mux->can_deliver = chr__mux_room(mux, slot) > 0;
 }
 
+/* obuf= may wait still. */
 static void chr__mux_base_writable(void *opaque)
 {
-    chr_be_writable(&((chr__mux *)opaque)->dev);
+    chr__mux *mux = (chr__mux *)opaque;
+
+    chr_be_writable(&mux->dev);
+    if (!mux->dev.removed && chr_be_wants_writable(&mux->dev) && !mux->base.writable)
+        chr_fe_add_watch(&mux->base, chr__mux_base_writable, mux);
 }
 
 static void chr__mux_update(chr_dev *dev)
