@@ -202,6 +202,20 @@ static int serve_loop(struct vm *vm, int sleep_ms)
     return rc;
 }
 
+/* What a script has not got to when the machine ends, it has missed. One that has failed was logged. */
+static int scripts_passed(const struct vm *vm)
+{
+    int passed = 1;
+    for (const chr_dev *dev = chr_next(vm->ctx, NULL); dev; dev = chr_next(vm->ctx, dev)) {
+        chr_error err;
+        int       code = chr_script_result(dev, &err);
+        if (code == 0 || code == CHR_ERR_NOT_SUPPORTED) continue;
+        if (code == CHR_ERR_WOULD_BLOCK) complain("%s: and the machine has ended", err.text);
+        passed = 0;
+    }
+    return passed;
+}
+
 int vm_run(struct vm *vm)
 {
     interrupted_loop = vm->ctx;
@@ -219,5 +233,5 @@ int vm_run(struct vm *vm)
     if (vm->print_digest) print_digest(vm);
     say_goodbye(vm);
     interrupted_loop = NULL;
-    return vm->exit_code;
+    return !scripts_passed(vm) && !vm->exit_code ? 1 : vm->exit_code;
 }
