@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from vm import BUILD, LIMIT, Monitored, Qmp, Stream, Vm, check, connect, listener, run_all
+from vm import BUILD, LIMIT, Monitored, Qmp, Stream, Vm, check, connect, listener, run_all, until
 
 TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 FIRMWARE = os.path.join(TOP, "examples", "tinyvm", "firmware.script")
@@ -173,7 +173,7 @@ def two_monitors(directory):
         vm.qmp.ok("query-status")
         tty.expect("> ")
         tty.send("x\r")
-        vm.qmp.ok("clock_step", ns=1000000)
+        until(lambda: "return" in vm.qmp.ask("clock_step", ns=1000000), "the other's step is over")
         tty.expect("x\r\nx\r\n> ")
 
 
