@@ -76,7 +76,7 @@
  *     CHARDEV_MBEDTLS          TLS for sockets, with mbed TLS 2.28 or 3.x: link -lmbedtls -lmbedx509 -lmbedcrypto
  *     CHARDEV_SPICE            spicevmc and spiceport, for an emulator that runs a spice-server: compile and link as pkg-config
  *                              spice-server says
- *     CHARDEV_FREESTANDING     no operating system: the backends from null to hub and your own; hooks for memory and clock
+ *     CHARDEV_FREESTANDING     no operating system: the backends from null to fault and your own; hooks for memory and clock
  *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV SCRIPT MSMOUSE WCTABLET BRAILLE (or its BRLAPI alone) MUX
  *                              HUB FAULT FD FILE PIPE PTY STDIO SERIAL PARALLEL UDP SOCKET SPICE
  *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and what a mux may keep; default 65536, freestanding 1024
@@ -485,7 +485,7 @@ CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *u
  *     NAME  NAME,OPTIONS           options: stdio   stdio,signal=off   pty,path=/tmp/tty   socket,fd=3,server=on
  *     none                         the same as null: the guest has its device, and nobody is at the far side
  *     pty:PATH  file:PATH          all behind the colon is the path, commas too; with options: pty,path=PATH,OPTIONS
- *     pipe:PATH
+ *     pipe:PATH  script:PATH
  *     /dev/NAME                    serial; /dev/parport... and /dev/ppi... are parallel. Likewise without options
  *     unix:PATH[,OPTIONS]          socket; a comma in the path is doubled
  *     tcp:[HOST]:PORT[,OPTIONS]    socket; an IPv6 HOST stands in brackets; also telnet: tn3270: websocket:
