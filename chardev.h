@@ -4227,6 +4227,9 @@ struct chr_context {
     struct chr__recorder *recorder;
     struct chr__replay   *replay;
     const chr_backend *(*replay_kind)(chr_context *ctx, const char *id); /* what plays this id; NULL = it was not recorded */
+#if CHARDEV_HAS_SOCKET
+    chr_error          failure;         /* of a socket that has no memory for its own */
+#endif
 #if CHARDEV_HAS_SPICE
     SpiceServer       *spice_server;
 #endif
@@ -19439,11 +19442,9 @@ typedef struct chr__link { /* one connection */
     chr__layer        *top;
     int                fd, is_unix;
     int                is_given; /* others may have the same socket */
-    int                wants;    /* CHR_IN or CHR_OUT: what its handshake waits for */
-    chr_watch          watch;    /* of its handshake, */
-    chr_timer          patience;
-    int64_t            gives_up; /* and for whoever blocks */
-    chr_timer          guard;    /* of a peer that has the chardev: looks for signs of life */
+    int                wants;    /* CHR_IN or CHR_OUT: what its handshake waits for, with the watch of `linger` */
+    int64_t            gives_up; /* the end of the handshake's time, also a timer: the tick of `linger`. With the peer
+                                    that has the chardev that looks for signs of life */
     uint64_t           heard;    /* bytes, when it looked last */
     int64_t            heard_at; /* when it heard something last */
     int                pings;    /* since then */
@@ -19474,9 +19475,10 @@ typedef struct chr__socket {
     chr_timer         retry;       /* the next attempt to connect, or to accept; the next look at a full backlog */
     int64_t           gives_up;    /* looking at it */
     chr__lookup      *lookup;
-    chr__sockaddr    *addresses;   /* of the attempt under way */
+    chr__sockaddr    *addresses;   /* of the attempt under way; one that needs no lookup stays. NULL = none */
     int               address_count, address_next;
-    chr_error         failure;     /* of the last attempt */
+    chr_error        *failure;     /* of the last attempt, until it is told; NULL = none */
+    int               asked;       /* who blocks, or makes the chardev, is told: it stays for so many */
 } chr__socket;
 
 enum { CHR__BACKLOG_MS = 20, CHR__BACKLOG_SECONDS = 120 }; /* how often a full backlog is looked at, and how long */
@@ -19666,9 +19668,8 @@ static void chr__link_end(chr__link *link, int takes_rest)
     chr__linger *linger = &link->linger;
     chr_dev     *source = takes_rest ? linger->dev : NULL;
 
-    chr_watch_stop(&link->watch);
-    chr_timer_stop(&link->patience);
-    chr_timer_stop(&link->guard);
+    chr_watch_stop(&linger->watch);
+    chr_timer_stop(&linger->tick);
     if (chr__link_socket(link)->host)
         chr__link_move(link, chr__link_socket(link)->host);
     if (chr__is_given(linger->dev, link->fd) ||
@@ -19730,6 +19731,60 @@ static int chr__socket_is_connected(chr__socket *sock)
     return sock->peer || count > 0;
 }
 
+/* -- what only an attempt needs: it goes with the attempt -- */
+
+/* Where to say why something fails. */
+static chr_error *chr__socket_why(chr__socket *sock)
+{
+    chr_context *ctx = sock->dev.ctx;
+
+    if (!sock->failure && !sock->dev.removed)
+        sock->failure = (chr_error *)chr__allocate(ctx, sizeof *sock->failure);
+    return sock->failure ? sock->failure : &ctx->failure;
+}
+
+static void chr__socket_forget(chr__socket *sock)
+{
+    if (sock->asked > 0)
+        return;
+    chr__free(sock->dev.ctx, sock->failure);
+    sock->failure = NULL;
+}
+
+/* Between these two a failure stays for whoever asks. */
+static int chr__socket_ask(chr__socket *sock, chr_error *err)
+{
+    if (chr__socket_why(sock) != sock->failure)
+        return chr__no_memory(err);
+    sock->failure->code = 0;
+    sock->asked++;
+    return 0;
+}
+
+static int chr__socket_answer(chr__socket *sock, int code)
+{
+    sock->asked--;
+    chr__socket_forget(sock);
+    return code;
+}
+
+static int chr__socket_allocate_addresses(chr__socket *sock, size_t count, chr_error *err)
+{
+    if (!sock->addresses)
+        sock->addresses = (chr__sockaddr *)chr__allocate(sock->dev.ctx, count * sizeof *sock->addresses);
+    return sock->addresses ? 0 : chr__no_memory(err);
+}
+
+/* What was looked up is looked up anew for the next attempt. A server listens once. */
+static void chr__socket_drop_addresses(chr__socket *sock)
+{
+    if (sock->address.type != CHR_ADDR_INET && !sock->is_server)
+        return;
+    chr__free(sock->dev.ctx, sock->addresses);
+    sock->addresses = NULL;
+    sock->address_count = 0;
+}
+
 /* -- connections end, or attempts -- */
 
 static void chr__socket_end_peer(chr__socket *sock)
@@ -19763,6 +19818,8 @@ static void chr__socket_drop(chr__socket *sock)
     sock->lookup = NULL;
     chr__os_close(sock->fd);
     sock->fd = -1;
+    chr__socket_drop_addresses(sock);
+    chr__socket_forget(sock);
     chr__socket_end_handshakes(sock);
     chr__socket_end_peer(sock);
 }
@@ -19788,11 +19845,13 @@ static void chr__socket_ended(chr__stream *stream, int code)
 /* Once, until the next success. A peer that came for a page has not failed. */
 static void chr__socket_report(chr__socket *sock)
 {
-    if (!sock->failure.text[0])
-        return;
-    if (!sock->has_failed)
-        chr__log_line(sock->dev.ctx, sock->dev.id, sock->failure.text);
-    sock->has_failed = 1;
+    const chr_error *failure = chr__socket_why(sock);
+
+    if (failure->text[0] && !sock->has_failed) {
+        sock->has_failed = 1;
+        chr__log_line(sock->dev.ctx, sock->dev.id, failure->text);
+    }
+    chr__socket_forget(sock);
 }
 
 /* One attempt has failed, without OPENED and CLOSED. */
@@ -19802,6 +19861,7 @@ static void chr__socket_failed(chr__socket *sock)
     chr_watch_stop(&sock->watch);
     chr__os_close(sock->fd);
     sock->fd = -1;
+    chr__socket_drop_addresses(sock);
     chr__socket_report(sock);
     chr__socket_wait_for(sock);
 }
@@ -19869,7 +19929,7 @@ static void chr__link_guard(chr__link *link)
         span = spans.idle < span ? spans.idle : span;
     if (spans.silence > 0)
         span = spans.silence < span ? spans.silence : span;
-    chr__timer_start_real(link->linger.dev->ctx, &link->guard, span / 8, chr__link_look, link);
+    chr__timer_start_real(link->linger.dev->ctx, &link->linger.tick, span / 8, chr__link_look, link);
 }
 
 static void chr__link_give_up(chr__link *link, const char *format, int64_t value)
@@ -19931,13 +19991,14 @@ static int chr__link_take_seat(chr__link *link, chr__socket *server, chr__socket
     chr__socket_end_peer(seat);
     seat->peer = link;
     code = chr__stream_open(&seat->stream, &seat->dev, link->top, link->fd, link->fd, chr__socket_ended,
-                            &server->failure);
+                            chr__socket_why(server));
     if (code < 0) {
         seat->peer = NULL;
         chr__link_end(link, 0);
         chr__socket_failed(server);
     } else if (seat->peer == link) {
         server->has_failed = 0;
+        chr__socket_forget(server);
         link->heard_at = chr__real_now(seat->dev.ctx);
         chr__link_guard(link);
         if (!chr__socket_free_seat(server))
@@ -19953,12 +20014,14 @@ static int chr__link_up(chr__link *link)
     chr__socket *server = chr__link_socket(link), *seat = chr__socket_free_seat(server);
     int          was_open = seat && seat->peer, code;
 
-    chr_watch_stop(&link->watch);
-    chr_timer_stop(&link->patience);
+    chr_watch_stop(&link->linger.watch);
+    chr_timer_stop(&link->linger.tick);
     chr__link_unlist(link);
     if (!seat) {
         chr__link_end(link, 0);
-        return chr__fail(&server->failure, CHR_ERR_BUSY, "all clients are there already");
+        code = chr__fail(chr__socket_why(server), CHR_ERR_BUSY, "all clients are there already");
+        chr__socket_forget(server);
+        return code;
     }
     code = chr__link_take_seat(link, server, seat);
     if (was_open)
@@ -19972,14 +20035,14 @@ static int chr__link_up(chr__link *link)
 static int chr__link_shake(chr__link *link)
 {
     chr__socket *sock = chr__link_socket(link);
-    int          code = chr__layers_shake(link->top, &link->wants, &sock->failure);
+    int          code = chr__layers_shake(link->top, &link->wants, chr__socket_why(sock));
 
     if (code == 0)
         return chr__link_up(link);
     if (code == CHR_ERR_WOULD_BLOCK) {
-        if (chr_watch_start(sock->dev.ctx, &link->watch, link->fd, link->wants, chr__link_ready, link) == 0)
+        if (chr_watch_start(sock->dev.ctx, &link->linger.watch, link->fd, link->wants, chr__link_ready, link) == 0)
             return CHR_ERR_WOULD_BLOCK;
-        code = chr__no_memory(&sock->failure);
+        code = chr__no_memory(chr__socket_why(sock));
     }
     chr__link_failed(link);
     return code;
@@ -19990,7 +20053,7 @@ static void chr__link_out_of_patience(void *opaque)
     chr__link   *link = (chr__link *)opaque;
     chr__socket *sock = chr__link_socket(link);
 
-    chr__fail(&sock->failure, CHR_ERR_TIMEOUT, "the peer has not finished the %s handshake within %d seconds",
+    chr__fail(chr__socket_why(sock), CHR_ERR_TIMEOUT, "the peer has not finished the %s handshake within %d seconds",
               chr__layer_scheme(chr__socket_options(sock)), CHR__HANDSHAKE_SECONDS);
     chr__link_failed(link);
 }
@@ -20022,9 +20085,10 @@ static int chr__socket_adopt(chr__socket *sock, int fd, int is_unix, int is_give
 
     sock->state = CHR__SOCKET_IDLE;
     chr_watch_stop(&sock->watch);
+    chr__socket_drop_addresses(sock);
     if (!link) {
         chr__close_own(&sock->dev, fd);
-        chr__no_memory(&sock->failure);
+        chr__no_memory(chr__socket_why(sock));
         chr__socket_failed(sock);
         return CHR_ERR_NO_MEMORY;
     }
@@ -20034,14 +20098,14 @@ static int chr__socket_adopt(chr__socket *sock, int fd, int is_unix, int is_give
     if (!is_unix && options->keep_alive == CHR_ON)
         chr__os_keep_alive(fd, (int)options->keep_alive_idle, (int)options->keep_alive_interval,
                            (int)options->keep_alive_count);
-    code = chr__link_build_layers(link, &sock->failure);
+    code = chr__link_build_layers(link, chr__socket_why(sock));
     if (code < 0) {
         chr__link_failed(link);
         return code;
     }
     if (chr__link_has_layers(link))
-        chr__timer_start_real(sock->dev.ctx, &link->patience, CHR__HANDSHAKE_SECONDS * 1000, chr__link_out_of_patience,
-                              link);
+        chr__timer_start_real(sock->dev.ctx, &link->linger.tick, CHR__HANDSHAKE_SECONDS * 1000,
+                              chr__link_out_of_patience, link);
     link->gives_up = chr__deadline(sock->dev.ctx, CHR__HANDSHAKE_SECONDS * 1000);
     code = chr__link_shake(link);
     if (code == CHR_ERR_WOULD_BLOCK)
@@ -20071,7 +20135,7 @@ static int chr__socket_accept(chr__socket *sock)
         sock->has_failed = 0; /* another peer: its failure is news */
         (void)chr__socket_adopt(sock, fd, sock->is_unix, 0);
     } else if (fd != CHR_ERR_WOULD_BLOCK) {
-        return chr__fail(&sock->failure, fd, "cannot accept a peer: %s", chr_error_text(fd));
+        return chr__fail(chr__socket_why(sock), fd, "cannot accept a peer: %s", chr_error_text(fd));
     }
     return 0;
 }
@@ -20162,7 +20226,7 @@ static void chr__socket_watch(chr__socket *sock, chr__socket_state state, int fd
         return;
     chr__os_lookup_release(sock->lookup);
     sock->lookup = NULL;
-    chr__no_memory(&sock->failure);
+    chr__no_memory(chr__socket_why(sock));
     chr__socket_failed(sock);
 }
 
@@ -20175,7 +20239,7 @@ static void chr__socket_connect_ready(void *opaque, int events)
     (void)events;
     chr__address_name(&sock->address, name, sizeof name);
     sock->fd = -1;
-    if (chr__os_connect_result(fd, name, &sock->failure) == 0) {
+    if (chr__os_connect_result(fd, name, chr__socket_why(sock)) == 0) {
         (void)chr__socket_adopt(sock, fd, sock->is_unix, 0);
         return;
     }
@@ -20209,7 +20273,7 @@ static void chr__socket_try(chr__socket *sock)
 
     chr__address_name(&sock->address, name, sizeof name);
     for (; sock->address_next < sock->address_count; ) {
-        fd = chr__os_connect(&sock->addresses[sock->address_next++], name, &in_progress, &sock->failure);
+        fd = chr__os_connect(&sock->addresses[sock->address_next++], name, &in_progress, chr__socket_why(sock));
         if (fd == CHR_ERR_WOULD_BLOCK && chr__socket_waits_for_backlog(sock))
             return;
         if (fd < 0)
@@ -20238,9 +20302,11 @@ static void chr__socket_looked_up(chr__socket *sock, int count)
 static void chr__socket_lookup_ready(void *opaque, int events)
 {
     chr__socket *sock = (chr__socket *)opaque;
-    int          count = chr__os_lookup_result(sock->lookup, sock->addresses, &sock->failure);
+    int          count = chr__socket_allocate_addresses(sock, CHR__MAX_ADDRESSES, chr__socket_why(sock));
 
     (void)events;
+    if (count == 0)
+        count = chr__os_lookup_result(sock->lookup, sock->addresses, chr__socket_why(sock));
     chr_watch_stop(&sock->watch);
     chr__os_lookup_release(sock->lookup);
     sock->lookup = NULL;
@@ -20253,8 +20319,11 @@ static void chr__socket_look_up(chr__socket *sock, int may_block)
     const chr_address *address = &sock->address;
     const char        *host = address->host && address->host[0] ? address->host : NULL;
     int                family = chr__ip_family(address->ipv4, address->ipv6);
-    int                count = chr__os_lookup(host, address->port, family, 0, 1, sock->addresses, &sock->failure);
+    chr_error         *why = chr__socket_why(sock);
+    int                count = chr__socket_allocate_addresses(sock, CHR__MAX_ADDRESSES, why);
 
+    if (count == 0)
+        count = chr__os_lookup(host, address->port, family, 0, 1, sock->addresses, why);
     if (count == CHR_ERR_WOULD_BLOCK && !may_block) {
         sock->lookup = chr__os_lookup_start(host, address->port, family);
         if (sock->lookup) {
@@ -20264,7 +20333,7 @@ static void chr__socket_look_up(chr__socket *sock, int may_block)
         }
     }
     if (count == CHR_ERR_WOULD_BLOCK)
-        count = chr__os_lookup(host, address->port, family, 0, 0, sock->addresses, &sock->failure);
+        count = chr__os_lookup(host, address->port, family, 0, 0, sock->addresses, why);
     chr__socket_looked_up(sock, count);
 }
 
@@ -20288,6 +20357,8 @@ static void chr__socket_wait_for(chr__socket *sock)
 {
     if (sock->host)
         sock = sock->host;
+    if (sock->dev.removed) /* by the hook that was told of the failure */
+        return;
     if (sock->is_server)
         chr_watch_set(&sock->listen_watch, chr__socket_has_room(sock) ? CHR_IN : 0);
     else if (sock->retry_ms > 0 && sock->state == CHR__SOCKET_IDLE && !sock->peer && !sock->shaking)
@@ -20383,22 +20454,23 @@ static void chr__socket_drive_client(chr__socket *sock, int is_first)
     chr__socket_attempt(sock, 1);
 }
 
-static int chr__socket_failure(const chr__socket *sock, chr_error *err)
+static int chr__socket_failure(chr__socket *sock, chr_error *err)
 {
+    const chr_error *failure = chr__socket_why(sock);
+
     if (err)
-        *err = sock->failure;
-    return sock->failure.code;
+        *err = *failure;
+    return failure->code;
 }
 
-static int chr__socket_wait_connected(chr_dev *dev, chr_error *err)
+/* The failure is asked for. */
+static int chr__socket_connect(chr__socket *sock, chr_error *err)
 {
-    chr__socket *sock = (chr__socket *)dev;
-    int          is_first = 1;
+    int is_first = 1;
 
-    sock->failure.code = 0;
     for (; !chr__socket_is_connected(sock); is_first = 0) {
         if (sock->is_server || sock->state != CHR__SOCKET_IDLE || sock->shaking) {
-            if (chr__socket_drive(sock) < 0 || sock->failure.code == CHR_ERR_NO_MEMORY)
+            if (chr__socket_drive(sock) < 0 || chr__socket_why(sock)->code == CHR_ERR_NO_MEMORY)
                 return chr__socket_failure(sock, err);
             continue;
         }
@@ -20409,6 +20481,17 @@ static int chr__socket_wait_connected(chr_dev *dev, chr_error *err)
         chr__socket_drive_client(sock, is_first);
     }
     return 0;
+}
+
+static int chr__socket_wait_connected(chr_dev *dev, chr_error *err)
+{
+    chr__socket *sock = (chr__socket *)dev;
+
+    if (chr__socket_is_connected(sock))
+        return 0;
+    if (chr__socket_ask(sock, err) < 0)
+        return CHR_ERR_NO_MEMORY;
+    return chr__socket_answer(sock, chr__socket_connect(sock, err));
 }
 
 /* A connected descriptor: ours from success on. */
@@ -20456,7 +20539,9 @@ static int chr__socket_add_client(chr_dev *dev, int fd, chr_error *err)
                          "chardev '%s' has a client already", dev->id);
     if (chr__address_check_fd(fd, 0, &facts, err) < 0)
         return CHR_ERR_INVALID;
-    return chr__socket_take_fd(sock, fd, facts.is_unix, err);
+    if (chr__socket_ask(sock, err) < 0)
+        return CHR_ERR_NO_MEMORY;
+    return chr__socket_answer(sock, chr__socket_take_fd(sock, fd, facts.is_unix, err));
 }
 
 static int chr__socket_set_msgfds(chr_dev *dev, const int *fds, int count)
@@ -20735,6 +20820,9 @@ static int chr__socket_resolve(chr__socket *sock, chr_error *err)
     int                i;
 
     sock->is_unix = address->type == CHR_ADDR_UNIX;
+    if (address->type != CHR_ADDR_FD && (address->type != CHR_ADDR_INET || sock->is_server) &&
+        chr__socket_allocate_addresses(sock, address->type == CHR_ADDR_INET ? CHR__MAX_ADDRESSES : 1, err) < 0)
+        return CHR_ERR_NO_MEMORY;
     if (address->type == CHR_ADDR_UNIX)
         return chr__os_sockaddr_unix(address->path, address->abstract == CHR_ON, address->tight != CHR_OFF, sock->addresses, err);
     if (address->type == CHR_ADDR_VSOCK && chr__read_number(address->port, &port))
@@ -20755,6 +20843,7 @@ static int chr__socket_open_server(chr__socket *sock, chr_error *err)
 {
     int code = chr__socket_listen(sock, err);
 
+    chr__socket_drop_addresses(sock);
     if (code < 0 || chr__socket_options(sock)->wait == CHR_OFF)
         return code;
     return chr__socket_wait_connected(&sock->dev, err);
@@ -20775,22 +20864,16 @@ static int chr__socket_open_client(chr__socket *sock, chr_error *err)
     return 0;
 }
 
-static int chr__socket_open(chr_dev *dev, chr_error *err)
+static int chr__socket_begin(chr__socket *sock, chr_error *err)
 {
-    chr__socket      *sock = (chr__socket *)dev;
     chr__socket_facts facts;
-    int               code;
+    int               code = chr__socket_check(sock, err);
 
-    sock->listener = sock->fd = -1;
-    code = chr__socket_check(sock, err);
     if (code < 0)
         return code;
     chr__com_port_init(&sock->com_port, sock->is_server);
     if (chr__socket_options(sock)->clients > 1 && chr__socket_open_seats(sock, err) < 0)
         return CHR_ERR_NO_MEMORY;
-    sock->addresses = (chr__sockaddr *)chr__allocate(dev->ctx, sizeof *sock->addresses * CHR__MAX_ADDRESSES);
-    if (!sock->addresses)
-        return chr__no_memory(err);
     code = chr__socket_resolve(sock, err);
     if (code < 0)
         return code;
@@ -20810,6 +20893,16 @@ static int chr__socket_open(chr_dev *dev, chr_error *err)
     return chr__socket_open_client(sock, err);
 }
 
+static int chr__socket_open(chr_dev *dev, chr_error *err)
+{
+    chr__socket *sock = (chr__socket *)dev;
+
+    sock->listener = sock->fd = -1;
+    if (chr__socket_ask(sock, err) < 0)
+        return CHR_ERR_NO_MEMORY;
+    return chr__socket_answer(sock, chr__socket_begin(sock, err));
+}
+
 static void chr__socket_close(chr_dev *dev)
 {
     chr__socket *sock = (chr__socket *)dev;
@@ -20825,6 +20918,9 @@ static void chr__socket_close(chr_dev *dev)
     chr__close_own(&sock->dev, sock->listener);
     chr__free(dev->ctx, sock->file_path);
     chr__free(dev->ctx, sock->addresses);
+    chr__free(dev->ctx, sock->failure);
+    sock->addresses = NULL;
+    sock->failure = NULL;
 }
 
 /* -- URI: tcp: telnet: tn3270: websocket: HOST:PORT[,opts]; unix:PATH[,opts] -- */
