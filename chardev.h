@@ -57,9 +57,9 @@
  *     the manual        >>errors >>config >>loop >>options >>chardev >>frontend >>backend >>structs >>extras >>record
  *                       >>descriptors
  *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>encodings >>tables >>the_loop
- *                       >>the_options >>the_record >>core >>front >>the_replay >>stream
- *     backends          >>be_null >>be_ringbuf >>be_testdev (>>answers) >>be_msmouse >>be_wctablet
- *                       >>be_braille (>>brlapi) >>be_mux >>fan_out >>be_hub
+ *                       >>the_options >>the_record >>core >>front >>stacked >>the_replay >>stream
+ *     backends          >>be_null >>be_ringbuf >>be_testdev >>be_script (>>answers) >>be_msmouse >>be_wctablet
+ *                       >>be_braille (>>brlapi) >>be_mux >>fan_out >>be_hub >>be_fault
  *                       >>be_fd >>be_file >>be_pipe >>be_pty >>be_stdio >>be_serial >>be_parallel >>be_udp
  *                       >>be_socket (>>socket_address >>layer_box >>layer_telnet (>>com_port) >>layer_websocket
  *                                    >>socket_tls >>socket_layers >>socket_chardev)
@@ -77,8 +77,8 @@
  *     CHARDEV_SPICE            spicevmc and spiceport, for an emulator that runs a spice-server: compile and link as pkg-config
  *                              spice-server says
  *     CHARDEV_FREESTANDING     no operating system: the backends from null to hub and your own; hooks for memory and clock
- *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV MSMOUSE WCTABLET BRAILLE (or its BRLAPI alone) MUX HUB FD
- *                              FILE PIPE PTY STDIO SERIAL PARALLEL UDP SOCKET SPICE
+ *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV SCRIPT MSMOUSE WCTABLET BRAILLE (or its BRLAPI alone) MUX
+ *                              HUB FAULT FD FILE PIPE PTY STDIO SERIAL PARALLEL UDP SOCKET SPICE
  *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and what a mux may keep; default 65536, freestanding 1024
  *     CHR_SYS(name)            how a system call is reached; default `name`. Tests put faults in here.
  *
@@ -110,8 +110,13 @@
  * owner thread only; the hooks allocate, log, clock and wall_clock also on a thread that writes, one thread at a time.
  *
  *     any thread                                  what it may cost
- *     chr_fe_write, chr_fe_printf                 the lock; one system call; a wake-up when the loop has more to do
- *     chr_fe_write_all, chr_fe_read_all           the same each time, and waits in pieces of 20 ms without the lock
+ *     chr_fe_write, chr_fe_printf                 the lock; one system call; a wake-up when the loop has more to do.
+ *                                                 With buffers: a wake-up when the first byte is gathered
+ *     chr_fe_write_all, chr_fe_read_all,          the same each time, and waits in pieces of 20 ms without the lock
+ *     chr_fe_flush
+ *     chr_fe_read                                 the lock; a wake-up when half of a full buffer is free again, or an
+ *                                                 event comes next
+ *     chr_fe_readable, chr_fe_writable            the lock
  *     chr_fe_accept_input, chr_fe_add_watch       the lock; a wake-up
  *     chr_fe_backend_open, chr_fe_eof             the lock
  *     chr_idle_start, chr_idle_stop               the lock; a wake-up: the way to post a callback to the owner
@@ -195,6 +200,10 @@ typedef struct chr_error {
 
 /* The text of a code, for calls that have no chr_error. Never NULL. */
 CHARDEV_API const char *chr_error_text(int code);
+/* Fills `err` (NULL: does nothing) as printf() does and returns `code`, for backends of your own: return chr_error_set(...).
+ * The text stays one line: control characters become '?', and a plain %s shows 300 bytes at most. The freestanding
+ * profile knows %s %.9s %.*s %c %d %u %x %lld %llu %llx, a width and zeros before it. */
+CHARDEV_API int chr_error_set(chr_error *err, int code, const char *format, ...) CHR_PRINTF(3, 4);
 
 /* ====================================================================================================================
  * >>config   the context and its hooks
@@ -432,7 +441,8 @@ enum {
     CHR_EVENT_PURGE_RECEIVE,  /* a com-port client drops what the line has received and not yet delivered to it:
                                  CHR_IOCTL_SERIAL_PURGE */
     CHR_EVENT_PURGE_TRANSMIT, /* it drops what it has sent and the line has not yet transmitted */
-    CHR_EVENT_INPUT_END       /* half-close=on: no more input comes, output goes on; between OPENED and CLOSED */
+    CHR_EVENT_INPUT_END,      /* half-close=on: no more input comes, output goes on; between OPENED and CLOSED */
+    CHR_EVENT_READABLE        /* bytes have come into an empty input buffer: chr_fe_read(); see chr_fe_set_buffers() */
 };
 
 /* Makes a chardev from options in text ("socket,id=mon,fd=3,server=on,wait=off"). Its context owns it. NULL and err: any
@@ -560,6 +570,7 @@ struct chr_frontend {
     void       (*writable)(void *opaque); /* chr_fe_add_watch() */
     void        *writable_opaque;
     void        *slot;                 /* the backend's, where it has many frontends */
+    struct chr__buffers *buffers;      /* chr_fe_set_buffers(); NULL = none. They put themselves before the handlers */
 };
 
 /* Attaches to a chardev (or to none, with NULL: then writes return CHR_ERR_DISCONNECTED). CHR_ERR_BUSY if the
@@ -587,6 +598,69 @@ CHARDEV_API int chr_fe_printf(chr_frontend *fe, const char *format, ...) CHR_PRI
 /* Calls `writable` once, from the loop, when more output can be taken or the far side is gone. One per frontend: the last
  * wins; NULL takes it away. Any thread. Without chardev nothing happens. */
 CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaque), void *opaque);
+
+/* BUFFERS. A device whose guest polls registers and moves a byte at a time wants few system calls all the same. With
+ * buffers, input is read ahead in large pieces and pulled out by chr_fe_read(), and small writes are gathered:
+ *
+ *     your device                 buffers                        the chardev
+ *
+ *     chr_fe_read()      <--  [ in: bytes, events ]  <--  history=, obuf=, log file, recorder, mux, hub, layers  <--> peer
+ *     chr_fe_write()     -->  [ out: bytes        ]  -->
+ *
+ * What is in `in` has been taken from the peer, recorded and counted (bytes_in). What is in `out` has been seen by
+ * nobody: it is logged, recorded, kept by history= and counted (bytes_out; bytes_queued until then) when it leaves.
+ *
+ *     input    at most `in` bytes are taken that you have not taken yet (back-pressure). Without a `read` handler they
+ *              wait for chr_fe_read(), and CHR_EVENT_READABLE tells, from the loop, that bytes have come where there
+ *              were none. With one they are delivered as can_read allows, without a system call each; then there is no
+ *              READABLE. Without any handlers the frontend is there too, as if chr_fe_set_handlers() had been called.
+ *     events   OPENED, CLOSED, INPUT_END, BREAK, LINE_ERROR keep their place among the bytes: they are told when you
+ *              have taken what came before. The next bytes are readable after that: at CLOSED, chr_fe_read() is
+ *              CHR_ERR_DISCONNECTED first. The others are told at once: RESIZED and SERIAL (ask for what is in force
+ *              now), MUX_IN and MUX_OUT; and PURGE_..., which drops what is in the buffers, as CHR_IOCTL_SERIAL_PURGE.
+ *     output   leaves before the loop waits, in each step; when the buffer is full; at chr_fe_flush(), before
+ *              chr_fe_write_all() writes past it; before a chr_fe_ioctl(), chr_fe_set_msgfds(), chr_fe_shutdown(),
+ *              chr_fe_disconnect(), a hot swap and chr_fe_deinit(); at the end of the context. What a slow peer has not
+ *              taken by then goes: after a swap to the new backend, else as with obuf= (a socket lingers).
+ *              One peer's bytes don't go to the next one: when nobody is there any more, they are lost as in any write.
+ *     errors   A write that is gathered can't tell them: the next chr_fe_flush() does. Until the far side takes bytes
+ *              again, writes go straight to it and return what it says.
+ *     moves    Both stay with the frontend in a hot swap, also one that is refused.
+ *     udp      is a stream of bytes then: what is gathered is one datagram.
+ *     SCM_RIGHTS  Where descriptors have come along with the input it is not read ahead any more (the log gets one line),
+ *              since bytes and descriptors would lose each other: then can_read is asked as without buffers, or the next
+ *              bytes come when all have been pulled. chr_fe_set_msgfds() belongs to the next write as ever.
+ *     replay   A recording is made between buffers and backend. A device that does the same at the same times, buffers
+ *              and steps of the loop included, does it again in a replay.
+ */
+
+/* Gives the frontend buffers of so many bytes, or others; 0 = none in that direction, 0, 0 takes them away. What they
+ * hold is not lost: it is used up first. Once for a frontend, after chr_fe_init(), which forgets them as
+ * chr_fe_deinit() does; without chardev nothing happens. Returns 0, or CHR_ERR_NO_MEMORY, CHR_ERR_INVALID (more than
+ * INT32_MAX/4), CHR_ERR_NOT_SUPPORTED (`in` where descriptors have come along, see above), CHR_ERR_BUSY (from a log hook
+ * that they have called); then all is as it was. Owner thread, any handler. */
+CHARDEV_API int chr_fe_set_buffers(chr_frontend *fe, size_t in, size_t out);
+/* The same in memory of yours, CHR_BUFFERS_MEMORY(in, out) bytes: for machines without malloc. It is in use until
+ * chr_fe_deinit(), the end of the context, or the next call of one of the two. CHR_ERR_BUSY: what is buffered now does
+ * not fit. NULL = from the context's allocator. */
+CHARDEV_API int chr_fe_set_buffers_at(chr_frontend *fe, void *memory, size_t in, size_t out);
+#define CHR_BUFFERS_MEMORY(in, out) ((in) + (out) + 128 * sizeof(void *))
+
+/* Takes what has been read ahead, up to len bytes and up to the next event. Returns how many; CHR_ERR_WOULD_BLOCK: none
+ * now; CHR_ERR_DISCONNECTED: none, and nobody is at the far side, or it says no more (INPUT_END). CHR_ERR_NOT_SUPPORTED
+ * without an input buffer. Never a system call: bytes come in while the loop runs. Any thread, any handler. */
+CHARDEV_API int chr_fe_read(chr_frontend *fe, void *buf, size_t len);
+/* How many bytes chr_fe_read() gives now: a UART's "data ready". 0 without an input buffer. Any thread, any handler. */
+CHARDEV_API int chr_fe_readable(const chr_frontend *fe);
+/* How many bytes chr_fe_write() takes now for sure; 0 = the buffer is full, and the peer slow: chr_fe_add_watch() tells
+ * when there is room. CHR_ERR_NOT_SUPPORTED without an output buffer, CHR_ERR_DISCONNECTED without chardev. A UART's
+ * "transmitter empty" is `!= 0`: bytes for nobody are taken, and dropped. Any thread, any handler. */
+CHARDEV_API int chr_fe_writable(const chr_frontend *fe);
+/* Sends what is gathered, and what obuf= or a layer (telnet, websocket, TLS) of this chardev holds. Waits at most
+ * timeout_ms milliseconds of real time (-1 = without limit). Returns 0 when all is out; the error that met what was
+ * gathered since the last flush, once; CHR_ERR_TIMEOUT, CHR_ERR_WOULD_BLOCK (there is nothing to wait on); inside a
+ * handler CHR_ERR_IN_HANDLER when something is left. Any thread, any handler. */
+CHARDEV_API int chr_fe_flush(chr_frontend *fe, int timeout_ms);
 
 /* Commands to the device at the far side. CHR_ERR_NOT_SUPPORTED where it has no such thing. */
 enum {
@@ -817,14 +891,17 @@ struct chr_dev {
     chr_dev           *next_starved, **starved; /* its frontend had no room when last asked: it is asked again each
                                                    step */
     uint64_t           bytes_in, bytes_out, bytes_dropped;
-    int                extras;       /* writes take the long way: there is a log, an outbox or a recorder, or output
-                                        ends */
+    int                extras;       /* writes take the long way: there is a log, an outbox, a recorder or a buffered
+                                        frontend, or output ends */
+    struct chr__buffers *buffers;    /* of its frontends; a list */
+    int                with_fds;     /* descriptors have come along with its input: that is not read ahead any more */
     struct chr__log   *log;
     struct chr__outbox *outbox;      /* history= and obuf= */
     struct chr__given *given;        /* descriptors in the options, while they are the giver's still: `close` leaves
                                         them open */
     unsigned           record_number; /* what the recorder calls it */
     chr_dev           *companion;    /* made together with it (ID-base of a mux): goes with it */
+    chr_frontend      *below;        /* of a stacked one (chr_stacked_open): its end of the chardev that it is on */
     chr__entry         by_id;
     chr_dev           *next, **link; /* in the order of creation */
 };
@@ -844,6 +921,51 @@ CHARDEV_API int  chr_be_wants_writable(const chr_dev *dev);                 /* w
 CHARDEV_API void chr_be_writable(chr_dev *dev);                             /* tells it */
 CHARDEV_API void chr_be_tell_writable(chr_frontend *fe);                    /* one frontend of many, from sharing.writable */
 CHARDEV_API void chr_be_tell_event(chr_frontend *fe, int event);            /* one frontend of many, from sharing.event */
+/* One line to the context's `log` hook, after the chardev's id: what no caller can be told. */
+CHARDEV_API void chr_be_log(chr_dev *dev, const char *format, ...) CHR_PRINTF(2, 3);
+/* The context's allocator, as realloc(): a new block is not zeroed, size 0 frees. NULL = out of memory. From any slot. */
+CHARDEV_API void *chr_be_allocate(chr_dev *dev, void *block, size_t size);
+
+/* A backend that is stacked on another chardev: a filter, a protocol. Its state begins with chr_stacked, and the functions
+ * below are its slots: each passes on to the chardev below, or up from it. Put those into your tables that you have
+ * nothing to add to, and call them from those that you write. examples/filter_rot13.c is one, with all that belongs to
+ * it.
+ *
+ *     output   your `write` changes the bytes and passes them to chr_stacked_write(). It returns how many of yours
+ *              that were; when none, the error of that. After a short write `update` waits for room below, and the
+ *              frontend is asked to go on. Bytes that are taken and not written (a filter that makes two of one) are
+ *              counted by `queued`; your `write` asks for room with chr_fe_add_watch(&state->below, ...), and what you
+ *              give that sends them, says chr_be_writable(), and asks again while chr_be_wants_writable().
+ *     input    your `read` handler gets what came, never more than the frontend takes, and passes it to chr_be_write();
+ *              look at dev->removed after it. A filter that makes two bytes of one has a `can_read` that says half.
+ *     events   go up by themselves, unless your `event` handler does that: chr_be_event().
+ *
+ * mux=on and hubs work on it, and it works on any chardev, a mux or hub too. While it lives the chardev below is busy.
+ * chr_change() may put another chardev below it, or another in its place. It may come in the place of one that has a
+ * frontend, unless it would stand on that one itself, or on a mux or hub. With all this `fixed` is 0. */
+typedef struct chr_stacked {
+    chr_dev      dev;
+    chr_frontend below; /* its frontend of the chardev below; without that (below.dev is NULL) all calls are errors */
+} chr_stacked;
+
+/* From `open`: attaches to the chardev `id`. Handlers that are NULL, or all with NULL, pass on what comes from below, up to
+ * yours; `opaque` of all is dev. CHR_ERR_NOT_FOUND, CHR_ERR_BUSY, CHR_ERR_NOT_SUPPORTED. */
+CHARDEV_API int    chr_stacked_open(chr_dev *dev, const char *id, const chr_handlers *handlers, chr_error *err);
+CHARDEV_API void   chr_stacked_close(chr_dev *dev);                                      /* also after a failed open */
+CHARDEV_API int    chr_stacked_write(chr_dev *dev, const void *buf, size_t len);         /* io.write */
+CHARDEV_API int    chr_stacked_read(chr_dev *dev, void *buf, size_t len);                /* io.read */
+CHARDEV_API void   chr_stacked_update(chr_dev *dev);                                     /* io.update */
+CHARDEV_API int    chr_stacked_wait_fd(chr_dev *dev, int *events);                       /* io.wait_fd */
+CHARDEV_API void   chr_stacked_describe(const chr_dev *dev, chr_info *info);             /* "rot13:unix:/tmp/s,server=on" */
+CHARDEV_API int    chr_stacked_ioctl(chr_dev *dev, int command, void *arg);
+CHARDEV_API void   chr_stacked_set_open(chr_dev *dev, int is_open);
+CHARDEV_API int    chr_stacked_disconnect(chr_dev *dev);                                 /* these are peer.... */
+CHARDEV_API int    chr_stacked_wait_connected(chr_dev *dev, chr_error *err);
+CHARDEV_API int    chr_stacked_add_client(chr_dev *dev, int fd, chr_error *err);
+CHARDEV_API int    chr_stacked_set_msgfds(chr_dev *dev, const int *fds, int count);
+CHARDEV_API int    chr_stacked_get_msgfds(chr_dev *dev, int *fds, int count);
+CHARDEV_API int    chr_stacked_shutdown(chr_dev *dev);
+CHARDEV_API size_t chr_stacked_queued(const chr_dev *dev);
 
 /* ====================================================================================================================
  * >>structs   the options of each built-in backend, for chr_open(); zero = the defaults. See chr_help() for the keys.
@@ -879,6 +1001,54 @@ typedef struct chr_hub_options {
     chr_common_options common;
     const char *const *chardevs; /* the ids of its members, then NULL; required */
 } chr_hub_options;
+
+/* A script: statements, each on a line of its own or with ';' behind it; '#' begins a comment. The file has 1 MiB at most.
+ *
+ *     expect "TEXT" [within TIME]   output until TEXT has come, in as many pieces as it may; what is behind it is for the
+ *                                   next expect. TEXT has 4096 bytes at most
+ *     reject "TEXT"                 from the last expect on, to the end, the script fails when TEXT comes; 16 at most
+ *     send "TEXT"                   input, as the frontend has room
+ *     wait TIME                     does nothing
+ *     break   eof   close   open    BREAK, INPUT_END, CLOSED, OPENED
+ *     timeout TIME                  for every expect and send from here on; 0s = none
+ *     pass   fail "TEXT"            the script ends here
+ *
+ * TIME is a number of ms, s or min, on the context's clock. Escapes in texts are C's: \n \r \t \b \a \f \v \\ \" \',
+ * \0 and other octal numbers, \xHH with two digits, and \e for ESC. The script begins when a frontend is there; at its
+ * end, passed or failed, the far side is CLOSED and output is dropped. See chr_script_result(). */
+typedef struct chr_script_options {
+    chr_common_options common;
+    const char        *file;    /* the script's path; either this, */
+    const char        *text;    /* or the script itself; in option text a comma is doubled */
+    int64_t            timeout; /* seconds that an expect or a send may take; 0 = 10 */
+    int64_t            window;  /* bytes of output that wait for the next expect, the newest ones; 0 = 64K (freestanding
+                                   1K) */
+    chr_bool           exit;    /* at the end the context's `exit` gets 0 (when no other script with exit=on goes on) or
+                                   1 when it failed; default on */
+} chr_script_options;
+
+/* Stacked on another chardev, which it passes on. Faults, in front of it:
+ *
+ *     short        a write takes a part; input comes in pieces of up to 8 bytes
+ *     block        a write and up to 7 more would block
+ *     delay        output would block, or input waits, for up to `delay` ms
+ *     disconnect   CLOSED, and OPENED up to `delay` ms later; the peer of the other chardev stays connected
+ *     break        BREAK out of nowhere
+ *     error        a write fails with CHR_ERR_IO
+ *     reorder      BREAK, RESIZED and SERIAL come behind the input that followed them, the last one first (other events
+ *                  have a fixed place)
+ *
+ * No byte is lost but those that the frontend writes while it is disconnected. Delays are on the context's clock. One
+ * decision is made for each write, for each piece of input, and for each event that may be reordered. */
+typedef struct chr_fault_options {
+    chr_common_options common;
+    const char        *chardev; /* id of the chardev below; required */
+    int64_t            seed;    /* of the generator: the same seed, output and input lead to the same faults; 0 = only the
+                                   bytes of chr_fault_feed() do */
+    int64_t            rate;    /* with a seed: faults in a hundred decisions; 0 = 10 */
+    const char        *faults;  /* "short+block": these; NULL = all */
+    int64_t            delay;   /* ms: the longest; 0 = 10 */
+} chr_fault_options;
 
 typedef struct chr_fd_options { /* from success on the chardev owns the descriptors; O_NONBLOCK of theirs is neither
                                    needed nor changed */
@@ -949,6 +1119,8 @@ typedef struct chr_address {
     int              fd;          /* FD: open already; listening with server on, else connected */
 } chr_address;
 
+/* One that is idle (listening, connected, or a client that waits for its next attempt; raw or telnet) takes at most 2 KiB
+ * of memory beside these; a websocket 2.25 KiB, TLS what mbed TLS takes; each of `clients` counts as one. */
 typedef struct chr_socket_options {
     chr_common_options common;
     chr_address        address;
@@ -1011,6 +1183,29 @@ CHARDEV_API int chr_ringbuf_write(chr_dev *dev, const char *text, size_t len, ch
 CHARDEV_API int chr_ringbuf_read(chr_dev *dev, size_t size, chr_format format, char *out, size_t capacity, chr_error *err);
 /* How many bytes are in it. */
 CHARDEV_API int chr_ringbuf_count(const chr_dev *dev);
+#endif
+
+#ifndef CHARDEV_NO_SCRIPT
+/* How a script went: CHR_ERR_WOULD_BLOCK while it goes on, 0 when it has passed, or why it failed: CHR_ERR_TIMEOUT (of an
+ * expect or a send), CHR_ERR_DISCONNECTED (the frontend has ended its output), CHR_ERR_IO (reject, fail),
+ * CHR_ERR_NO_MEMORY. Except for 0, err says where: "FILE: line N: expect "login:": timed out; what came instead: ..."
+ * with the last 160 bytes. CHR_ERR_NOT_SUPPORTED on another chardev. A failure is logged, too. Owner thread, any handler. */
+CHARDEV_API int chr_script_result(const chr_dev *dev, chr_error *err);
+#endif
+
+#ifndef CHARDEV_NO_FAULT
+typedef struct chr_fault_counts {
+    unsigned short_writes, short_reads, blocks, delays, disconnects, breaks, errors, reorders;
+    unsigned bytes_used; /* of chr_fault_feed() */
+} chr_fault_counts;
+
+/* Bytes that decide what goes wrong from here on, before any seed does: a fuzzer's input. Each decision takes one: from 0
+ * to 127 nothing goes wrong, else the faults that are possible there take turns; how long or how much is a byte more. When
+ * they are used up, and without a seed, nothing goes wrong. They are copied, behind those that are still to be used; 1 MiB
+ * waits at most. Returns how many were taken, or CHR_ERR_NO_MEMORY, CHR_ERR_NOT_SUPPORTED (not a fault). Owner thread. */
+CHARDEV_API int chr_fault_feed(chr_dev *dev, const void *data, size_t len);
+/* What it has done so far; chr_query() has it in `filename`. Returns 0 or CHR_ERR_NOT_SUPPORTED. */
+CHARDEV_API int chr_fault_query(const chr_dev *dev, chr_fault_counts *counts);
 #endif
 
 /* TLS for sockets: tls-creds=ID, tls-authz=ID. Without CHARDEV_MBEDTLS the first two are CHR_ERR_NOT_SUPPORTED. Both objects are
@@ -1186,6 +1381,11 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #else
 #define CHARDEV_HAS_TESTDEV 1
 #endif
+#if defined(CHARDEV_NO_SCRIPT)
+#define CHARDEV_HAS_SCRIPT 0
+#else
+#define CHARDEV_HAS_SCRIPT 1
+#endif
 #if defined(CHARDEV_NO_MSMOUSE)
 #define CHARDEV_HAS_MSMOUSE 0
 #else
@@ -1210,6 +1410,11 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHARDEV_HAS_HUB 0
 #else
 #define CHARDEV_HAS_HUB 1
+#endif
+#if defined(CHARDEV_NO_FAULT)
+#define CHARDEV_HAS_FAULT 0
+#else
+#define CHARDEV_HAS_FAULT 1
 #endif
 #if defined(CHARDEV_NO_FD) || !defined(CHR__POSIX)
 #define CHARDEV_HAS_FD 0
@@ -4165,6 +4370,13 @@ typedef struct chr__left_out {
 } chr__left_out;
 
 /* Chardevs in line, linked through next_starved. */
+typedef struct chr__prepare {
+    void               (*run)(void *opaque);
+    void                *opaque;
+    int                  is_urgent;
+    struct chr__prepare *next, *prev;
+} chr__prepare;
+
 typedef struct chr__dev_queue {
     chr_dev *first, **last;
 } chr__dev_queue;
@@ -4194,6 +4406,11 @@ struct chr_context {
     int          outside;      /* those of them that no call of a frontend's has led to */
     int          untidy;       /* something was removed meanwhile, or a foreign loop wants to know the time-out */
     int          sleeping;     /* in poll, ours or a foreign loop's: whoever changes something then must wake it */
+    chr__prepare prepares;     /* a ring: what runs before the loop waits. Buffered frontends send and deliver then, */
+    chr__prepare lazy;         /* and those that can't deliver ask again */
+    chr__prepare last_prepare; /* where one run of them ends */
+    int          prepare_count; /* in both */
+    int          prepare_ran;  /* handlers that they have called */
     int          ready_again;  /* with hooks: polls[].revents says what is ready still after its callback */
     int64_t      ask_at;       /* when all starved ones are asked, in real time */
     int          closing;      /* chr_context_free() is under way */
@@ -4438,6 +4655,16 @@ CHR__PRIVATE void chr__log_line(chr_context *ctx, const char *id, const char *te
 
     chr__format(line, sizeof line, "chardev %s: %s", id, text);
     chr__log_text(ctx, line);
+}
+
+CHARDEV_API int chr_error_set(chr_error *err, int code, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    code = chr__fail_with(err, code, format, args);
+    va_end(args);
+    return code;
 }
 
 CHARDEV_API const char *chr_error_text(int code)
@@ -5352,6 +5579,78 @@ static void chr__ask_later(chr_context *ctx)
     ctx->ask_at = chr__real_now(ctx) + CHR__ASK_AGAIN_MS * 1000000;
 }
 
+/* -- prepares: callbacks before the loop waits, once for each start. A lazy one makes no time-out shorter: it comes in one
+ * of the next steps. -- */
+
+static int chr__prepares_are_none(const chr__prepare *ring) { return ring->next == ring; }
+
+static int chr__has_starved(const chr_context *ctx)
+{
+    return ctx->starved.first || !chr__prepares_are_none(&ctx->lazy);
+}
+
+static void chr__prepare_stop(chr_context *ctx, chr__prepare *prepare)
+{
+    if (!prepare->next)
+        return;
+    ctx->prepare_count--;
+    prepare->next->prev = prepare->prev;
+    prepare->prev->next = prepare->next;
+    prepare->next = prepare->prev = NULL;
+    prepare->is_urgent = 0;
+}
+
+static void chr__prepare_link(chr_context *ctx, chr__prepare *ring, chr__prepare *prepare)
+{
+    ctx->prepare_count++;
+    prepare->next = ring;
+    prepare->prev = ring->prev;
+    prepare->prev->next = prepare;
+    ring->prev = prepare;
+}
+
+static void chr__prepare_lazily(chr_context *ctx, chr__prepare *prepare, void (*run)(void *), void *opaque)
+{
+    if (prepare->next)
+        return;
+    if (!chr__has_starved(ctx) && chr__has_hooks(ctx))
+        chr__ask_later(ctx);
+    prepare->run = run;
+    prepare->opaque = opaque;
+    chr__prepare_link(ctx, &ctx->lazy, prepare);
+}
+
+/* The lock is held, by any thread. */
+static void chr__prepare_start(chr_context *ctx, chr__prepare *prepare, void (*run)(void *), void *opaque)
+{
+    int is_first = chr__prepares_are_none(&ctx->prepares);
+
+    if (prepare->is_urgent)
+        return;
+    chr__prepare_stop(ctx, prepare);
+    prepare->run = run;
+    prepare->opaque = opaque;
+    prepare->is_urgent = 1;
+    chr__prepare_link(ctx, &ctx->prepares, prepare);
+    if (is_first)
+        chr__loop_poke(ctx);
+}
+
+/* Those at the head, up to `most` or (-1) all that are there now. */
+static void chr__prepares_run(chr_context *ctx, chr__prepare *ring, int most)
+{
+    chr__prepare *prepare;
+
+    if (ctx->last_prepare.next)
+        return;
+    chr__prepare_link(ctx, ring, &ctx->last_prepare);
+    for (; (prepare = ring->next) != &ctx->last_prepare && most != 0; most--) {
+        chr__prepare_stop(ctx, prepare);
+        prepare->run(prepare->opaque);
+    }
+    chr__prepare_stop(ctx, &ctx->last_prepare);
+}
+
 /* A backend found no room: it asks again in the next steps, until there is. A loop with hooks has no steps: there it is
  * after a while. */
 CHR__PRIVATE void chr__starve(chr_dev *dev)
@@ -5396,26 +5695,40 @@ static void chr__ask(chr__dev_queue *queue, int most)
     }
 }
 
-/* A frontend that forgets accept_input is late, not deaf: a few of them are asked in each step in turn, and all after a
- * while. A loop with hooks has no steps, and only that. */
-CHR__COLD void chr__ask_starved(chr_context *ctx)
+/* How many of those that starve are asked now. A frontend that forgets accept_input is late, not deaf: a few of them are
+ * asked in each step in turn, and all after a while. A loop with hooks has no steps, and only that. */
+static int chr__ask_how_many(chr_context *ctx)
 {
-    int rounds = CHR__ASK_ROUNDS, most = chr__has_hooks(ctx) ? 0 : CHR__ASK_MOST;
+    if (!chr__has_starved(ctx) || ctx->ask_at > chr__real_now(ctx))
+        return chr__has_hooks(ctx) ? 0 : CHR__ASK_MOST;
+    chr__ask_later(ctx);
+    return -1;
+}
+
+/* Before each wait: gathered output goes, what is read ahead is delivered, and who has new room is asked. Returns how many
+ * handlers were called in that. */
+CHR__COLD int chr__before_wait(chr_context *ctx)
+{
+    int rounds = CHR__ASK_ROUNDS, most = chr__ask_how_many(ctx);
 
     chr__enter(ctx);
-    if (ctx->starved.first && ctx->ask_at <= chr__real_now(ctx)) {
-        chr__ask_later(ctx);
-        most = -1;
-    }
+    ctx->prepare_ran = 0;
+    if (!chr__prepares_are_none(&ctx->lazy))
+        chr__prepares_run(ctx, &ctx->lazy, most);
     chr__ask(&ctx->starved, most);
-    for (; ctx->urgent.first && rounds > 0; rounds--)
+    do {
+        if (!chr__prepares_are_none(&ctx->prepares))
+            chr__prepares_run(ctx, &ctx->prepares, -1);
         chr__ask(&ctx->urgent, -1);
+    } while ((ctx->urgent.first || !chr__prepares_are_none(&ctx->prepares)) && --rounds > 0);
     chr__leave(ctx);
+    return ctx->prepare_ran;
 }
 
 static int chr__must_ask(chr_context *ctx)
 {
-    return ctx->urgent.first || (ctx->starved.first && chr__has_hooks(ctx) && ctx->ask_at <= chr__real_now(ctx));
+    return ctx->urgent.first || !chr__prepares_are_none(&ctx->prepares) ||
+           (chr__has_starved(ctx) && chr__has_hooks(ctx) && ctx->ask_at <= chr__real_now(ctx));
 }
 
 /* Slot i goes half-way to the front: there the busy ones gather, and those that sleep cost nothing to pass by. */
@@ -5468,13 +5781,14 @@ static int chr__loop_timeout(chr_context *ctx)
 {
     int timeout = -1;
 
-    if (ctx->idles.next != &ctx->idles || ctx->urgent.first || ctx->ready_again || CHR__LOAD(ctx->stopped))
+    if (ctx->idles.next != &ctx->idles || ctx->urgent.first || !chr__prepares_are_none(&ctx->prepares) ||
+        ctx->ready_again || CHR__LOAD(ctx->stopped))
         return 0;
     if (ctx->timers)
         timeout = chr__milliseconds(ctx->timers->deadline - chr_loop_now(ctx));
     if (ctx->real_timers)
         timeout = chr__sooner(timeout, chr__milliseconds(ctx->real_timers->deadline - chr__real_now(ctx)));
-    if (ctx->starved.first && chr__has_hooks(ctx))
+    if (chr__has_starved(ctx) && chr__has_hooks(ctx))
         timeout = chr__sooner(timeout, chr__milliseconds(ctx->ask_at - chr__real_now(ctx)));
     return timeout;
 }
@@ -5506,13 +5820,10 @@ CHR__HOT static int chr__loop_sleep(chr_context *ctx, int timeout_ms)
     return ready;
 }
 
-CHR__HOT_INLINE int chr__loop_step(chr_context *ctx, int timeout_ms)
+CHR__HOT_INLINE int chr__loop_turn(chr_context *ctx, int timeout_ms)
 {
-    int ran;
+    int ran = chr__loop_sleep(ctx, timeout_ms);
 
-    if (ctx->urgent.first || ctx->starved.first)
-        chr__ask_starved(ctx);
-    ran = chr__loop_sleep(ctx, timeout_ms);
     ctx->turn++;
     ctx->depth++;
     if (ran > 0)
@@ -5522,6 +5833,21 @@ CHR__HOT_INLINE int chr__loop_step(chr_context *ctx, int timeout_ms)
     if (--ctx->depth == 0 && ctx->untidy)
         chr__tidy(ctx);
     return ran;
+}
+
+/* What a handler was told before the wait may be what the caller waits for. */
+static int chr__loop_step_asked(chr_context *ctx, int timeout_ms)
+{
+    int early = chr__before_wait(ctx), is_late = early > 0 || !chr__prepares_are_none(&ctx->prepares);
+    int ran = chr__loop_turn(ctx, is_late ? 0 : timeout_ms);
+
+    return ran < 0 ? ran : ran + early;
+}
+
+CHR__HOT_INLINE int chr__loop_step(chr_context *ctx, int timeout_ms)
+{
+    return ctx->urgent.first || ctx->starved.first || ctx->prepare_count ? chr__loop_step_asked(ctx, timeout_ms) :
+                                                                           chr__loop_turn(ctx, timeout_ms);
 }
 
 /* A stop is told once. */
@@ -5685,14 +6011,14 @@ static int chr__watches_list(const chr_context *ctx, chr_poll *polls, int capaci
 
 CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity, int *timeout_ms)
 {
-    int count;
+    int count, early = 0;
 
     CHR__LOCK(ctx);
     CHR__OWN(ctx);
-    if (ctx->urgent.first || ctx->starved.first)
-        chr__ask_starved(ctx);
+    if (ctx->urgent.first || ctx->starved.first || ctx->prepare_count)
+        early = chr__before_wait(ctx);
     count = chr__watches_list(ctx, polls, capacity);
-    *timeout_ms = chr__loop_timeout(ctx);
+    *timeout_ms = early ? 0 : chr__loop_timeout(ctx);
     ctx->sleeping = 1; /* as it may be from here on */
     CHR__UNLOCK(ctx);
     return count;
@@ -5761,9 +6087,9 @@ static int chr__loop_dispatch(chr_context *ctx, const chr_poll *polls, int count
     ctx->turn++;
     chr__enter(ctx);
     if (chr__must_ask(ctx))
-        chr__ask_starved(ctx);
+        ran = chr__before_wait(ctx);
     if (ctx->ready_again)
-        ran = chr__watches_run_again(ctx);
+        ran += chr__watches_run_again(ctx);
     for (i = 0; i < count; i++)
         if (polls[i].events && chr__is_watched(ctx, &polls[i])) {
             chr_watch_ready(polls[i].watch, polls[i].events);
@@ -6721,7 +7047,7 @@ static uint32_t chr__crc32(uint32_t crc, const void *buf, size_t len)
 
 static void chr__set_extras(chr_dev *dev)
 {
-    dev->extras = dev->log || dev->outbox || dev->ending || chr__is_recorded(dev);
+    dev->extras = dev->log || dev->outbox || dev->ending || dev->buffers || chr__is_recorded(dev);
 }
 
 static void chr__record_close(chr_context *ctx)
@@ -7022,6 +7348,32 @@ static int chr__outbox_open(chr_dev *dev, chr_error *err)
     return 0;
 }
 
+/* There is room in the queue for so much. */
+CHR__COLD int chr__outbox_reserve(chr_dev *dev, size_t len)
+{
+    chr__ring            larger;
+    const unsigned char *piece;
+    size_t               n;
+
+    if (!dev->outbox)
+        dev->outbox = (chr__outbox *)chr__allocate(dev->ctx, sizeof *dev->outbox);
+    if (!dev->outbox)
+        return CHR_ERR_NO_MEMORY;
+    chr__set_extras(dev);
+    if (len <= dev->outbox->queue.size - dev->outbox->queue.count)
+        return 0;
+    memset(&larger, 0, sizeof larger);
+    if (chr__ring_init(dev->ctx, &larger, dev->outbox->queue.count + len) < 0)
+        return CHR_ERR_NO_MEMORY;
+    for (; dev->outbox->queue.count > 0; chr__ring_take(&dev->outbox->queue, n)) {
+        piece = chr__ring_piece(&dev->outbox->queue, 0, &n);
+        chr__ring_put(&larger, piece, n);
+    }
+    chr__free(dev->ctx, dev->outbox->queue.bytes);
+    dev->outbox->queue = larger;
+    return 0;
+}
+
 static int chr__outbox_waits(const chr_dev *dev)
 {
     return dev->outbox && (dev->outbox->unsent > 0 || dev->outbox->queue.count > 0);
@@ -7254,11 +7606,86 @@ static void chr__hold_end(chr_context *ctx, chr__hold *hold)
     ctx->holds = hold->outer;
 }
 
+/* -- >>buffers (their state; what they do stands below the log file) -- */
+
+enum { CHR__MARKS = 32, CHR__MARKS_HIGH = 16 }; /* the latter: from here on no more bytes come between them */
+
+/* An event among the bytes of the input buffer. */
+typedef struct chr__mark {
+    unsigned at; /* so many bytes after the first that was ever in the buffer */
+    int      event;
+} chr__mark;
+
+/* In front of the handlers of a buffered frontend stand those of its buffers (chr__buffered_...), and these are its own. */
+typedef struct chr__buffers {
+    chr_frontend        *fe;
+    struct chr__buffers *next;     /* of the same chardev */
+    int                  is_given; /* its memory is the caller's */
+    chr_handlers         handlers;
+    void                *opaque;
+    int                  told_open;
+    chr__prepare         prepare;  /* before the loop waits: sends, delivers */
+
+    chr__ring            in;       /* at least as large as in_limit; larger while it holds more than that */
+    size_t               in_limit;
+    int                  in_full;  /* it was: it takes nothing until half of it is free, so that reads stay large */
+    unsigned             taken;    /* bytes that have left it; wraps */
+    chr__mark            marks[CHR__MARKS];
+    int                  mark_count;
+    int                  is_open, input_over; /* the far side, as of the bytes that have been taken */
+    int                  is_told;       /* READABLE, for what is in it now */
+    int                  is_off;        /* the handlers were taken away */
+    int                  is_delivering;
+    unsigned             epoch;         /* counts changes of handlers: older answers of can_read are void */
+
+    chr__ring            out;
+    size_t               out_limit;
+    int                  is_blocked;    /* the backend takes no more before it says so */
+    int                  is_sending, is_dropped; /* dropped: freed as soon as the send that is under way is over */
+    int                  failure;       /* of the last send: writes go straight to the backend until that takes something */
+    int                  lost;          /* the same, for the next flush to tell */
+    void               (*writable)(void *opaque);
+    void                *writable_opaque;
+} chr__buffers;
+
+typedef char chr__buffers_fit[sizeof(chr__buffers) + 16 <= CHR_BUFFERS_MEMORY(0, 0) ? 1 : -1];
+
+static chr__buffers **chr__buffers_link(const chr__buffers *buffers)
+{
+    chr__buffers **link = &buffers->fe->dev->buffers;
+
+    while (*link != buffers)
+        link = &(*link)->next;
+    return link;
+}
+
+static void chr__buffers_free(chr_context *ctx, chr__buffers *buffers)
+{
+    if (!buffers->is_given)
+        chr__free(ctx, buffers);
+}
+
+static void chr__buffers_drop(chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+    chr_context  *ctx = fe->ctx;
+
+    fe->buffers = NULL;
+    *chr__buffers_link(buffers) = buffers->next;
+    chr__set_extras(fe->dev);
+    chr__prepare_stop(ctx, &buffers->prepare);
+    buffers->is_dropped = 1;
+    if (!buffers->is_sending)
+        chr__buffers_free(ctx, buffers);
+}
+
 /* Its context stays known, for other threads that are about to call: they find no chardev. */
 CHR__PRIVATE void chr__fe_let_go(chr_frontend *fe)
 {
     chr__hold *hold;
 
+    if (fe->buffers)
+        chr__buffers_drop(fe);
     for (hold = fe->ctx->holds; hold; hold = hold->outer)
         if (hold->fe == fe)
             hold->fe = NULL;
@@ -7962,6 +8389,609 @@ CHR__PRIVATE void chr__close_own(const chr_dev *dev, int fd)
         chr__os_close(fd);
 }
 
+/* -- output -- */
+
+/* Output that was taken and has not left: without what frontends have gathered. */
+static uint64_t chr__queued(const chr_dev *dev)
+{
+    uint64_t count = dev->outbox ? dev->outbox->unsent + dev->outbox->queue.count : 0;
+
+    return count + (dev->kind->peer && dev->kind->peer->queued ? dev->kind->peer->queued(dev) : 0);
+}
+
+/* Output waits. */
+CHR__COLD void chr__note_stall(chr_dev *dev)
+{
+    uint64_t left = dev->bytes_out - chr__queued(dev);
+
+    if (dev->stalled && dev->stalled_left == left)
+        return;
+    dev->stalled = chr__real_now(dev->ctx);
+    dev->stalled_left = left;
+}
+
+static void chr__count_out(chr_dev *dev, int n, size_t len)
+{
+    if (n > 0)
+        dev->bytes_out += (uint64_t)n;
+    else if (n == CHR_ERR_DISCONNECTED)
+        dev->bytes_dropped += len;
+    else if (n == CHR_ERR_WOULD_BLOCK)
+        chr__note_stall(dev);
+}
+
+CHR__HOT static int chr__write(chr_dev *dev, const void *buf, size_t len)
+{
+    int n;
+
+    chr__quiet(dev->ctx);
+    n = dev->io->write(dev, buf, chr__min(len, INT32_MAX));
+    chr__loud(dev->ctx);
+    chr__count_out(dev, n, len);
+    return n;
+}
+
+/* With a log, an outbox, a recorder, an end that waits, or any of them. */
+CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
+{
+    int n;
+
+    if (dev->ending) {
+        n = CHR_ERR_DISCONNECTED;
+        chr__count_out(dev, n, len);
+    } else if (!dev->outbox) {
+        n = chr__write(dev, buf, len);
+    } else {
+        chr__quiet(dev->ctx);
+        n = chr__outbox_write(dev, buf, chr__min(len, INT32_MAX));
+        chr__loud(dev->ctx);
+        chr__count_out(dev, n, len);
+    }
+    if (dev->log && (n > 0 || n == CHR_ERR_DISCONNECTED)) /* by its own policy: also what nobody was there to take */
+        chr__log_record(dev, buf, n > 0 ? (size_t)n : len);
+    return n;
+}
+
+CHR__COLD int chr__write_recorded(chr_dev *dev, const void *buf, size_t len)
+{
+    int n = chr__write_extras(dev, buf, len);
+
+    if (chr__is_recorded(dev))
+        chr__record_transfer(dev, CHR__RECORD_WRITE, n, buf, len);
+    return n;
+}
+
+/* -- >>buffers   what stands between a frontend's calls and its chardev, when chr_fe_set_buffers() has been called. They
+ * know nothing of kinds: for the chardev they are the frontend, whose handlers they have replaced by their own. -- */
+
+static size_t chr__in_readable(const chr__buffers *buffers)
+{
+    return buffers->mark_count > 0 ? buffers->marks[0].at - buffers->taken : buffers->in.count;
+}
+
+static void chr__tend(void *opaque);
+
+static void chr__tend_soon(chr__buffers *buffers)
+{
+    chr__prepare_start(buffers->fe->ctx, &buffers->prepare, chr__tend, buffers->fe);
+}
+
+/* -- output -- */
+
+/* One piece. What meets an error is lost, as it would be without buffers. Returns 1 = there may be more to send. */
+static int chr__send_piece(chr_frontend *fe)
+{
+    chr__buffers        *buffers = fe->buffers;
+    chr_dev             *dev = fe->dev;
+    size_t               len;
+    const unsigned char *piece = chr__ring_piece(&buffers->out, 0, &len);
+    int                  n = chr__write_recorded(dev, piece, len);
+
+    if (n == 0 || n == CHR_ERR_WOULD_BLOCK) {
+        buffers->is_blocked = 1;
+        return 0;
+    }
+    if (n < 0)
+        buffers->failure = buffers->lost = n;
+    if (n < 0 && n != CHR_ERR_DISCONNECTED) /* that one was counted */
+        dev->bytes_dropped += len;
+    chr__ring_take(&buffers->out, n > 0 ? (size_t)n : len);
+    return !buffers->is_dropped && fe->dev == dev;
+}
+
+static void chr__buffered_writable(void *opaque);
+
+/* As much as the backend takes. A hook that logs may do anything meanwhile, but not change these buffers. */
+CHR__HOT static void chr__send(chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+    chr_context  *ctx = fe->ctx;
+
+    if (buffers->is_sending || buffers->out.count == 0)
+        return;
+    buffers->is_sending = 1;
+    buffers->is_blocked = 0;
+    while (buffers->out.count > 0 && chr__send_piece(fe))
+        ;
+    buffers->is_sending = 0;
+    if (buffers->is_dropped) {
+        chr__buffers_free(ctx, buffers);
+        return;
+    }
+    if (buffers->out.count == 0)
+        buffers->out.start = 0;
+    if (buffers->is_blocked) {
+        fe->writable = chr__buffered_writable;
+        fe->writable_opaque = fe;
+        chr__update(fe->dev);
+    }
+}
+
+/* What others have gathered for the same chardev goes before what this one is about to write. */
+CHR__COLD void chr__send_others(chr_dev *dev, const chr_frontend *fe)
+{
+    chr__buffers *buffers = dev->buffers;
+
+    while (buffers) {
+        if (buffers->fe == fe || buffers->is_sending || buffers->is_blocked || buffers->out.count == 0) {
+            buffers = buffers->next;
+            continue;
+        }
+        chr__send(buffers->fe);
+        buffers = dev->buffers; /* the log hook may have changed the list */
+    }
+}
+
+/* Past the buffer, which is empty. */
+static int chr__write_past(chr_frontend *fe, const char *buf, size_t len)
+{
+    chr__buffers *buffers = fe->buffers;
+    int           n = chr__write_recorded(fe->dev, buf, len);
+
+    if (fe->buffers == buffers && n >= 0)
+        buffers->failure = 0;
+    return n;
+}
+
+static size_t chr__out_room(const chr__buffers *buffers)
+{
+    return buffers->out_limit > buffers->out.count ? buffers->out_limit - buffers->out.count : 0;
+}
+
+/* It does not fit. A large one that finds the buffer empty goes past it. */
+static int chr__gather_much(chr_frontend *fe, const char *buf, size_t len)
+{
+    chr__buffers *buffers = fe->buffers;
+    int           n = 0;
+
+    if (!buffers->is_blocked)
+        chr__send(fe);
+    if (fe->buffers != buffers)
+        return CHR_ERR_DISCONNECTED;
+    if (buffers->out.count == 0 && (buffers->failure || len >= buffers->out_limit) && !buffers->is_sending) {
+        n = chr__write_past(fe, buf, len);
+        if (n != CHR_ERR_WOULD_BLOCK || fe->buffers != buffers)
+            return n;
+        n = 0;
+    }
+    len = chr__min(len, chr__out_room(buffers));
+    if (len == 0)
+        return CHR_ERR_WOULD_BLOCK;
+    chr__ring_put(&buffers->out, buf, len);
+    chr__tend_soon(buffers);
+    return (int)len;
+}
+
+/* A write of a buffered frontend. */
+CHR__HOT static int chr__gather(chr_frontend *fe, const char *buf, size_t len)
+{
+    chr__buffers *buffers = fe->buffers;
+
+    if (len > chr__out_room(buffers) || buffers->failure)
+        return chr__gather_much(fe, buf, len);
+    chr__ring_put(&buffers->out, buf, len);
+    if (!buffers->prepare.is_urgent)
+        chr__tend_soon(buffers);
+    return (int)len;
+}
+
+/* Whoever waits to write learns that there is room. */
+static void chr__tell_room(chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+    void        (*writable)(void *) = buffers->writable;
+
+    if (!writable || (buffers->out.count > 0 && chr__out_room(buffers) == 0))
+        return;
+    buffers->writable = NULL;
+    if (buffers->out_limit == 0) { /* the backend says it */
+        fe->writable = writable;
+        fe->writable_opaque = buffers->writable_opaque;
+        chr__update(fe->dev);
+        return;
+    }
+    fe->ctx->prepare_ran++;
+    writable(buffers->writable_opaque);
+}
+
+/* What a frontend leaves behind waits with what is in obuf=, for which that grows. */
+CHR__COLD void chr__send_rest(chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+
+    chr__send(fe);
+    if (fe->buffers != buffers || buffers->out.count == 0)
+        return;
+    if (chr__outbox_reserve(fe->dev, buffers->out.count) == 0)
+        chr__send(fe);
+    if (fe->buffers != buffers)
+        return;
+    fe->dev->bytes_dropped += buffers->out.count; /* out of memory */
+    buffers->out.start = buffers->out.count = 0;
+}
+
+/* All of them, before the chardev goes. */
+static void chr__send_all_rest(chr_dev *dev)
+{
+    chr__buffers *buffers = dev->buffers;
+
+    while (buffers) {
+        if (buffers->is_sending || buffers->out.count == 0) {
+            buffers = buffers->next;
+            continue;
+        }
+        chr__send_rest(buffers->fe);
+        buffers = dev->buffers; /* the log hook may have changed the list */
+    }
+}
+
+/* -- input -- */
+
+/* Bytes leave the buffer. Whoever has made room says so: from any thread. */
+static void chr__in_take(chr__buffers *buffers, size_t len)
+{
+    chr__ring_take(&buffers->in, len);
+    buffers->taken += (unsigned)len;
+    if (buffers->in.count == 0)
+        buffers->in.start = 0;
+    if (chr__in_readable(buffers) == 0)
+        buffers->is_told = 0;
+    if (buffers->in_full && buffers->in.count <= buffers->in_limit / 2) {
+        buffers->in_full = 0;
+        chr__update(buffers->fe->dev);
+    }
+}
+
+/* The same, when a call of the frontend's takes them: events that come next are told from the loop. */
+static void chr__in_take_by_call(chr__buffers *buffers, void *buf, size_t len)
+{
+    char                *to = (char *)buf;
+    const unsigned char *piece;
+    size_t               n;
+
+    for (; len > 0; to += n, len -= n) {
+        piece = chr__ring_piece(&buffers->in, 0, &n);
+        n = chr__min(n, len);
+        memcpy(to, piece, n);
+        chr__in_take(buffers, n);
+    }
+    if (buffers->mark_count > 0 && chr__in_readable(buffers) == 0)
+        chr__tend_soon(buffers);
+}
+
+/* At the end of the input. When there are many, equal ones behind the last byte become one. */
+static void chr__mark_put(chr__buffers *buffers, int event)
+{
+    unsigned at = buffers->taken + (unsigned)buffers->in.count;
+    int      i, from = buffers->mark_count >= CHR__MARKS_HIGH ? 0 : buffers->mark_count;
+
+    for (i = from; i < buffers->mark_count; i++)
+        if (buffers->marks[i].at == at && buffers->marks[i].event == event) {
+            memmove(&buffers->marks[i], &buffers->marks[i + 1],
+                    (size_t)(buffers->mark_count - i - 1) * sizeof buffers->marks[0]);
+            buffers->mark_count--;
+        }
+    if (buffers->mark_count == CHR__MARKS)
+        buffers->mark_count--;
+    buffers->marks[buffers->mark_count].at = at;
+    buffers->marks[buffers->mark_count++].event = event;
+}
+
+static int chr__mark_take(chr__buffers *buffers)
+{
+    int event = buffers->marks[0].event;
+
+    memmove(&buffers->marks[0], &buffers->marks[1], (size_t)--buffers->mark_count * sizeof buffers->marks[0]);
+    return event;
+}
+
+/* How many events stand before the next byte. CHR_ERR_DISCONNECTED: one of them ends the input. */
+static int chr__marks_here(const chr__buffers *buffers)
+{
+    int i;
+
+    for (i = 0; i < buffers->mark_count && buffers->marks[i].at == buffers->taken; i++)
+        if (buffers->marks[i].event == CHR_EVENT_CLOSED || buffers->marks[i].event == CHR_EVENT_INPUT_END)
+            return CHR_ERR_DISCONNECTED;
+    return i;
+}
+
+/* To the frontend's own handler, in the order of the bytes. */
+static void chr__tell_mark(chr__buffers *buffers, int event)
+{
+    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
+        buffers->is_open = event == CHR_EVENT_OPENED;
+        buffers->input_over = 0;
+        if (!buffers->handlers.event || buffers->told_open == buffers->is_open)
+            return;
+        buffers->told_open = buffers->is_open;
+    } else if (event == CHR_EVENT_INPUT_END) {
+        buffers->input_over = 1;
+    }
+    if (!buffers->handlers.event)
+        return;
+    buffers->fe->ctx->prepare_ran++;
+    buffers->handlers.event(buffers->opaque, event);
+}
+
+enum { CHR__DELIVERED = 512 };
+
+/* To a read handler, as far as it has room. The bytes are copied out first: it may come back here. */
+static int chr__deliver_bytes(chr_frontend *fe, const chr__hold *hold)
+{
+    chr__buffers *buffers = fe->buffers;
+    unsigned      epoch = buffers->epoch;
+    unsigned char bytes[CHR__DELIVERED];
+    size_t        len;
+    int           room = buffers->handlers.can_read ? buffers->handlers.can_read(buffers->opaque) : CHR__DELIVERED;
+
+    if (!hold->fe || !fe->buffers)
+        return 0;
+    buffers = fe->buffers;
+    len = chr__min(chr__in_readable(buffers), sizeof bytes);
+    if (buffers->epoch != epoch || room <= 0) {
+        if (buffers->epoch != epoch)
+            chr__tend_soon(buffers);
+        else
+            chr__prepare_lazily(fe->ctx, &buffers->prepare, chr__tend, fe);
+        return 0;
+    }
+    len = chr__min(len, (size_t)room);
+    chr__in_take_by_call(buffers, bytes, len);
+    fe->ctx->prepare_ran++;
+    if (len > 0)
+        buffers->handlers.read(buffers->opaque, bytes, len);
+    return 1;
+}
+
+/* The next event, bytes, or the news that there are some. Returns 0 when nothing can be told now. */
+static int chr__deliver_next(chr_frontend *fe, const chr__hold *hold)
+{
+    chr__buffers *buffers = fe->buffers;
+
+    if (buffers->mark_count > 0 && chr__in_readable(buffers) == 0) {
+        if (buffers->mark_count == CHR__MARKS_HIGH)
+            chr__update(fe->dev);
+        chr__tell_mark(buffers, chr__mark_take(buffers));
+        return 1;
+    }
+    if (chr__in_readable(buffers) == 0 || buffers->is_off)
+        return 0;
+    if (buffers->handlers.read)
+        return chr__deliver_bytes(fe, hold);
+    if (buffers->is_told)
+        return 0;
+    buffers->is_told = 1;
+    chr__tell_mark(buffers, CHR_EVENT_READABLE);
+    return 1;
+}
+
+/* All that can be told now. Handlers may do anything; what they add is told by the call that is under way. */
+CHR__HOT static void chr__deliver(chr_frontend *fe)
+{
+    chr_context *ctx = fe->ctx;
+    chr__hold    hold;
+
+    if (fe->buffers->is_delivering)
+        return;
+    chr__enter(ctx);
+    chr__hold_begin(ctx, &hold, fe);
+    fe->buffers->is_delivering = 1;
+    while (hold.fe && fe->buffers && chr__deliver_next(fe, &hold))
+        ;
+    if (hold.fe && fe->buffers)
+        fe->buffers->is_delivering = 0;
+    chr__hold_end(ctx, &hold);
+    chr__return(ctx);
+}
+
+/* At the end of the context all is told, though nobody takes the bytes before it. */
+CHR__COLD void chr__deliver_last(chr_frontend *fe)
+{
+    chr_context *ctx = fe->ctx;
+    chr__hold    hold;
+
+    chr__enter(ctx);
+    chr__hold_begin(ctx, &hold, fe);
+    while (hold.fe && fe->buffers && fe->buffers->mark_count > 0)
+        chr__tell_mark(fe->buffers, chr__mark_take(fe->buffers));
+    chr__hold_end(ctx, &hold);
+    chr__return(ctx);
+}
+
+/* Before the loop sleeps, and when the backend takes output again. */
+CHR__HOT static void chr__tend(void *opaque)
+{
+    chr_frontend *fe = (chr_frontend *)opaque;
+    chr_context  *ctx = fe->ctx;
+    chr__hold     hold;
+
+    chr__hold_begin(ctx, &hold, fe);
+    if (!fe->buffers->is_blocked)
+        chr__send(fe);
+    if (hold.fe && fe->buffers)
+        chr__deliver(fe);
+    if (hold.fe && fe->buffers)
+        chr__tell_room(fe);
+    chr__hold_end(ctx, &hold);
+}
+
+/* -- the handlers that stand before the frontend's own -- */
+
+static void chr__buffered_writable(void *opaque)
+{
+    chr_frontend *fe = (chr_frontend *)opaque;
+
+    if (!fe->buffers)
+        return;
+    fe->buffers->is_blocked = 0;
+    chr__tend(fe);
+}
+
+/* Without an input buffer, and where descriptors come along: as much as the frontend itself takes. */
+static int chr__unbuffered_room(const chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+    unsigned      epoch = buffers->epoch;
+    int           room = CHR__BUFFER_SIZE;
+
+    buffers->in_full = buffers->in.count > 0;
+    if (buffers->in_full || buffers->mark_count > 0 || (!buffers->in_limit && !buffers->handlers.read))
+        return 0;
+    if (buffers->handlers.read && buffers->handlers.can_read)
+        room = buffers->handlers.can_read(buffers->opaque);
+    if (!fe->buffers || fe->buffers->epoch != epoch)
+        return 0;
+    return buffers->in_limit ? (int)chr__min(room > 0 ? (size_t)room : 0, buffers->in_limit) : room;
+}
+
+CHR__COLD void chr__note_fds(chr_dev *dev)
+{
+    dev->with_fds = 2;
+    chr__log_line(dev->ctx, dev->id, "descriptors come along with the input: it is not read ahead any more");
+}
+
+CHR__HOT static int chr__buffered_can_read(void *opaque)
+{
+    const chr_frontend *fe = (const chr_frontend *)opaque;
+    chr__buffers       *buffers = fe->buffers;
+
+    if (buffers->is_off || buffers->mark_count >= CHR__MARKS_HIGH)
+        return 0;
+    if (fe->dev->with_fds == 1)
+        chr__note_fds(fe->dev);
+    if (!buffers->in_limit || fe->dev->with_fds)
+        return fe->buffers ? chr__unbuffered_room(fe) : 0;
+    if (buffers->in.count >= buffers->in_limit)
+        buffers->in_full = 1;
+    return buffers->in_full ? 0 : (int)(buffers->in_limit - buffers->in.count);
+}
+
+CHR__HOT static void chr__buffered_read(void *opaque, const void *buf, size_t len)
+{
+    chr_frontend *fe = (chr_frontend *)opaque;
+    chr__buffers *buffers = fe->buffers;
+    size_t        room = buffers->in.size - buffers->in.count;
+
+    if (!buffers->in_limit && buffers->in.count == 0 && buffers->handlers.read) {
+        buffers->handlers.read(buffers->opaque, buf, len);
+        return;
+    }
+    if (len > room) { /* a backend that doesn't keep to what it was told */
+        fe->dev->bytes_dropped += len - room;
+        len = room;
+    }
+    chr__ring_put(&buffers->in, buf, len);
+    chr__deliver(fe);
+}
+
+/* A com-port client drops what is on the line: in both buffers. */
+static void chr__buffered_purge(chr__buffers *buffers, int in, int out)
+{
+    chr_dev *dev = buffers->fe->dev;
+    int      i;
+
+    if (out && !buffers->is_sending) {
+        dev->bytes_dropped += buffers->out.count;
+        buffers->out.count = buffers->out.start = 0;
+    }
+    if (!in || buffers->in.count == 0)
+        return;
+    dev->bytes_dropped += buffers->in.count;
+    chr__in_take(buffers, buffers->in.count);
+    for (i = 0; i < buffers->mark_count; i++)
+        buffers->marks[i].at = buffers->taken;
+    chr__tend_soon(buffers);
+}
+
+/* What the far side is told an answer to from inside the handler, or can be asked for at any time, is not a matter of
+ * the bytes. */
+static int chr__is_in_band(int event)
+{
+    switch (event) {
+    case CHR_EVENT_SERIAL: case CHR_EVENT_RESIZED: case CHR_EVENT_MUX_IN: case CHR_EVENT_MUX_OUT:
+    case CHR_EVENT_PURGE_RECEIVE: case CHR_EVENT_PURGE_TRANSMIT:
+        return 0;
+    default:
+        return 1;
+    }
+}
+
+/* Another peer, or none: what was gathered for the last one still goes, where only its input has ended. */
+static void chr__buffered_open(chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+
+    if (!fe->dev->be_open)
+        chr__send(fe);
+    if (fe->buffers != buffers)
+        return;
+    if (fe->dev->be_open)
+        buffers->failure = 0;
+    if (buffers->writable)
+        chr__tend_soon(buffers);
+}
+
+static void chr__buffered_event(void *opaque, int event)
+{
+    chr_frontend *fe = (chr_frontend *)opaque;
+    chr_context  *ctx = fe->ctx;
+    chr__hold     hold;
+
+    if (event == CHR_EVENT_PURGE_RECEIVE || event == CHR_EVENT_PURGE_TRANSMIT)
+        chr__buffered_purge(fe->buffers, event == CHR_EVENT_PURGE_TRANSMIT, event == CHR_EVENT_PURGE_RECEIVE);
+    if (!chr__is_in_band(event)) {
+        chr__tell_mark(fe->buffers, event);
+        return;
+    }
+    chr__hold_begin(ctx, &hold, fe);
+    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED)
+        chr__buffered_open(fe);
+    if (hold.fe && fe->buffers) {
+        chr__mark_put(fe->buffers, event);
+        chr__deliver(fe);
+    }
+    if (hold.fe && fe->buffers && ctx->closing)
+        chr__deliver_last(fe);
+    chr__hold_end(ctx, &hold);
+}
+
+static int chr__buffered_change(void *opaque)
+{
+    chr__buffers *buffers = ((chr_frontend *)opaque)->buffers;
+
+    return buffers->handlers.change(buffers->opaque);
+}
+
+static void chr__buffers_interpose(chr_frontend *fe)
+{
+    fe->handlers.can_read = chr__buffered_can_read;
+    fe->handlers.read = chr__buffered_read;
+    fe->handlers.event = chr__buffered_event;
+    fe->handlers.change = fe->buffers->handlers.change ? chr__buffered_change : NULL;
+    fe->opaque = fe;
+}
+
 /* -- making and unmaking one chardev; the registry doesn't know it yet, or any more -- */
 
 /* What the core itself holds of it. */
@@ -7984,6 +9014,8 @@ static void chr__close(chr_dev *dev)
 {
     if (dev->removed)
         return;
+    if (dev->buffers)
+        chr__send_all_rest(dev);
     chr__quiet_outside(dev->ctx);
     if (chr__outbox_waits(dev))
         chr__outbox_drain(dev); /* what still goes without waiting */
@@ -8628,12 +9660,26 @@ static void chr__replace(chr_dev *old, chr_dev *fresh)
     chr__destroy(old);
 }
 
+/* What has come stays readable; what the old one has not taken goes to the new one. */
+static void chr__buffers_move(chr__buffers *buffers, chr_dev *from, chr_dev *to)
+{
+    *chr__buffers_link(buffers) = buffers->next;
+    buffers->next = to->buffers;
+    to->buffers = buffers;
+    buffers->is_blocked = buffers->failure = 0;
+    chr__set_extras(from);
+    chr__set_extras(to);
+    chr__tend_soon(buffers);
+}
+
 /* The old one hears that its frontend has gone before the new one hears that it is there. It stays busy: until it is gone or has its
  * frontend back, it can neither be removed nor changed. */
 static void chr__hand_over(chr_frontend *fe, chr_dev *from, chr_dev *to)
 {
     if (fe->is_open)
         chr__set_open(from, 0);
+    if (fe->buffers)
+        chr__buffers_move(fe->buffers, from, to);
     from->frontend = NULL;
     from->room_epoch++;
     to->room_epoch++;
@@ -8667,6 +9713,9 @@ static int chr__swap(chr_dev *old, chr_dev *fresh, chr_error *err)
 
     if (old->pending & ~CHR__RECORDED) /* it won't come any more after this */
         chr__notify_now(old);
+    fe = old->frontend;
+    if (fe && fe->buffers && !fe->buffers->is_blocked)
+        chr__send(fe);
     fe = old->frontend;
     if (fe && fe->told_open && !fresh->be_open)
         chr_be_tell_event(fe, CHR_EVENT_CLOSED);
@@ -8829,6 +9878,7 @@ CHARDEV_API int chr_fe_init(chr_frontend *fe, chr_dev *dev, chr_error *err)
     memset(&fe->handlers, 0, sizeof fe->handlers);
     fe->opaque = fe->writable_opaque = fe->slot = NULL;
     fe->writable = NULL;
+    fe->buffers = NULL;
     fe->is_open = fe->told_open = 0;
     CHR__STORE(fe->ctx, dev ? dev->ctx : NULL);
     CHR__STORE(fe->dev, NULL);
@@ -8872,6 +9922,20 @@ CHARDEV_API void chr_fe_set_open(chr_frontend *fe, int is_open)
         CHR__UNLOCK(dev->ctx);
 }
 
+/* The buffers go on holding what they hold, and send it. */
+static void chr__buffers_drop_handlers(chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+
+    buffers->epoch++;
+    memset(&buffers->handlers, 0, sizeof buffers->handlers);
+    fe->handlers.change = NULL;
+    buffers->writable = NULL;
+    buffers->told_open = 0;
+    buffers->is_off = 1;
+    chr_fe_set_open(fe, 0);
+}
+
 static void chr__fe_drop_handlers(chr_frontend *fe)
 {
     if (fe->dev)
@@ -8893,6 +9957,12 @@ CHARDEV_API void chr_fe_deinit(chr_frontend *fe)
 
     if (!dev)
         return;
+    if (fe->buffers)
+        chr__send_rest(fe);
+    if (fe->dev != dev) { /* the log hook has done it */
+        CHR__UNLOCK(dev->ctx);
+        return;
+    }
     chr__fe_drop_handlers(fe);
     if (dev->kind->sharing)
         dev->kind->sharing->detach(dev, fe);
@@ -8924,7 +9994,23 @@ CHARDEV_API void chr_fe_take_focus(chr_frontend *fe)
     CHR__UNLOCK(ctx);
 }
 
-/* Taking the focus calls the handlers of who had it: fe may be gone after that. */
+/* This side is there. Taking the focus calls the handlers of who had it: fe may be gone after that. */
+static void chr__fe_come(chr_frontend *fe, chr__hold *hold)
+{
+    chr_dev *dev = fe->dev;
+
+    chr_fe_set_open(fe, 1);
+    chr__update(dev);
+    chr__hold_begin(dev->ctx, hold, fe);
+    chr__fe_take_focus(fe);
+    chr__hold_end(dev->ctx, hold);
+}
+
+static int chr__fe_is_suspended(const chr_dev *dev)
+{
+    return dev->kind->sharing && dev->ctx->open_suspended;
+}
+
 static void chr__fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers, void *opaque)
 {
     chr_dev    *dev = fe->dev;
@@ -8934,13 +10020,45 @@ static void chr__fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers,
     fe->handlers = *handlers;
     fe->opaque = opaque;
     fe->told_open = 0;
-    chr_fe_set_open(fe, 1);
-    chr__update(dev);
-    chr__hold_begin(dev->ctx, &hold, fe);
-    chr__fe_take_focus(fe);
-    chr__hold_end(dev->ctx, &hold);
-    if (hold.fe && !(dev->kind->sharing && dev->ctx->open_suspended))
+    chr__fe_come(fe, &hold);
+    if (hold.fe && !chr__fe_is_suspended(dev))
         chr__tell_state(fe, dev);
+}
+
+/* Of the far side, as of the bytes that have been taken. */
+static void chr__buffers_tell_state(chr_frontend *fe)
+{
+    chr_context *ctx = fe->ctx;
+    int          input_over = fe->buffers->input_over;
+    chr__hold    hold;
+
+    chr__hold_begin(ctx, &hold, fe);
+    if (fe->buffers->is_open)
+        chr__tell_mark(fe->buffers, CHR_EVENT_OPENED);
+    if (hold.fe && fe->buffers && input_over && fe->buffers->told_open)
+        chr__tell_mark(fe->buffers, CHR_EVENT_INPUT_END);
+    chr__hold_end(ctx, &hold);
+}
+
+static void chr__buffers_set_handlers(chr_frontend *fe, const chr_handlers *handlers, void *opaque)
+{
+    chr_dev      *dev = fe->dev;
+    chr__buffers *buffers = fe->buffers;
+    chr__hold     hold;
+
+    buffers->epoch++;
+    buffers->handlers = *handlers;
+    buffers->opaque = opaque;
+    buffers->told_open = buffers->is_told = buffers->is_off = 0;
+    chr__buffers_interpose(fe);
+    if (chr__fe_is_suspended(dev))
+        fe->told_open = buffers->is_open = 0;
+    chr__fe_come(fe, &hold);
+    if (!hold.fe || !fe->buffers)
+        return;
+    chr__tend_soon(fe->buffers);
+    if (!chr__fe_is_suspended(dev))
+        chr__buffers_tell_state(fe);
 }
 
 CHARDEV_API void chr_fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers, void *opaque)
@@ -8953,11 +10071,16 @@ CHARDEV_API void chr_fe_set_handlers(chr_frontend *fe, const chr_handlers *handl
         return;
     }
     chr__enter(ctx);
-    if (chr__has_handlers(handlers)) {
-        chr__fe_set_handlers(fe, handlers, opaque);
-    } else {
-        chr__fe_drop_handlers(fe);
+    if (!chr__has_handlers(handlers)) {
+        if (fe->buffers)
+            chr__buffers_drop_handlers(fe);
+        else
+            chr__fe_drop_handlers(fe);
         chr__update(dev);
+    } else if (fe->buffers) {
+        chr__buffers_set_handlers(fe, handlers, opaque);
+    } else {
+        chr__fe_set_handlers(fe, handlers, opaque);
     }
     chr__leave(ctx);
     CHR__UNLOCK(ctx);
@@ -8969,6 +10092,8 @@ CHARDEV_API void chr_fe_accept_input(chr_frontend *fe)
 
     if (!dev)
         return;
+    if (fe->buffers)
+        chr__tend_soon(fe->buffers);
     chr__update(dev);
     CHR__UNLOCK(dev->ctx);
 }
@@ -8985,6 +10110,12 @@ CHARDEV_API int chr_fe_backend_open(const chr_frontend *fe)
     return is_open;
 }
 
+/* Nothing that has been read ahead waits for the frontend. */
+static int chr__is_all_read(const chr_frontend *fe)
+{
+    return !fe->buffers || (fe->buffers->in.count == 0 && fe->buffers->mark_count == 0);
+}
+
 CHARDEV_API int chr_fe_eof(const chr_frontend *fe)
 {
     chr_dev *dev = chr__fe_lock(fe);
@@ -8992,81 +10123,274 @@ CHARDEV_API int chr_fe_eof(const chr_frontend *fe)
 
     if (!dev)
         return 1;
-    is_over = dev->was_open && (!dev->be_open || dev->input_over) && !chr__comes_back(dev);
+    is_over = chr__is_all_read(fe) && dev->was_open && (!dev->be_open || dev->input_over) && !chr__comes_back(dev);
     CHR__UNLOCK(dev->ctx);
     return is_over;
 }
 
+/* -- >>buffers   the calls that set and use them -- */
+
+static int chr__buffers_are_empty(const chr__buffers *buffers)
+{
+    return buffers->in.count == 0 && buffers->out.count == 0 && buffers->mark_count == 0;
+}
+
+/* The frontend has its handlers back. */
+static void chr__buffers_remove(chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+    chr_dev      *dev = fe->dev;
+
+    dev->room_epoch++;
+    fe->handlers = buffers->handlers;
+    fe->opaque = buffers->opaque;
+    fe->told_open = buffers->told_open;
+    fe->writable = buffers->writable;
+    fe->writable_opaque = buffers->writable_opaque;
+    chr__buffers_drop(fe);
+    if (!chr__has_handlers(&fe->handlers))
+        chr_fe_set_open(fe, 0);
+    chr__update(dev);
+}
+
+static void chr__ring_move(chr__ring *to, chr__ring *from)
+{
+    const unsigned char *piece;
+    size_t               len;
+
+    for (; from->count > 0; chr__ring_take(from, len)) {
+        piece = chr__ring_piece(from, 0, &len);
+        chr__ring_put(to, piece, len);
+    }
+}
+
+/* In one block: the state, the input, the output. `old` may be NULL; what it holds moves over. */
+static chr__buffers *chr__buffers_lay_out(void *block, chr__buffers *old, size_t in, size_t out)
+{
+    chr__buffers *fresh = (chr__buffers *)block;
+
+    if (old)
+        *fresh = *old;
+    else
+        memset(fresh, 0, sizeof *fresh);
+    memset(&fresh->prepare, 0, sizeof fresh->prepare);
+    memset(&fresh->in, 0, sizeof fresh->in);
+    memset(&fresh->out, 0, sizeof fresh->out);
+    fresh->in.bytes = (unsigned char *)block + sizeof *fresh;
+    fresh->out.bytes = fresh->in.bytes + in;
+    fresh->in.size = in;
+    fresh->out.size = out;
+    if (old) {
+        chr__ring_move(&fresh->in, &old->in);
+        chr__ring_move(&fresh->out, &old->out);
+    }
+    return fresh;
+}
+
+/* The first ones: they know what the frontend has been told so far. */
+static void chr__buffers_begin(chr_frontend *fe, chr__buffers *buffers)
+{
+    chr_dev *dev = fe->dev;
+
+    buffers->fe = fe;
+    buffers->handlers = fe->handlers;
+    buffers->opaque = fe->opaque;
+    buffers->told_open = buffers->is_open = fe->told_open;
+    buffers->input_over = fe->told_open && dev->input_over;
+    buffers->writable = fe->writable;
+    buffers->writable_opaque = fe->writable_opaque;
+    fe->writable = NULL;
+    fe->buffers = buffers;
+    buffers->next = dev->buffers;
+    dev->buffers = buffers;
+    chr__set_extras(dev);
+    chr__buffers_interpose(fe);
+    if (!buffers->handlers.event && !chr__fe_is_suspended(dev)) /* no handler is called */
+        chr__tell_state(fe, dev);
+}
+
+/* These take the place of those. */
+static void chr__buffers_take_place(chr_frontend *fe, chr__buffers *old, chr__buffers *fresh)
+{
+    fe->buffers = fresh;
+    *chr__buffers_link(old) = fresh;
+    chr__prepare_stop(fe->ctx, &old->prepare);
+    chr__buffers_free(fe->ctx, old);
+}
+
+static void *chr__buffers_block(chr_context *ctx, void *memory, size_t in, size_t out)
+{
+    return memory ? (char *)memory + (16 - (uintptr_t)memory % 16) % 16 :
+                    chr__allocate(ctx, sizeof(chr__buffers) + in + out);
+}
+
+static int chr__buffers_set(chr_frontend *fe, void *memory, size_t in, size_t out)
+{
+    chr__buffers *old = fe->buffers, *fresh;
+    size_t        in_size = old ? chr__max(in, old->in.count) : in;
+    size_t        out_size = old ? chr__max(out, old->out.count) : out;
+    void         *block;
+
+    if (memory && (in_size > in || out_size > out))
+        return CHR_ERR_BUSY;
+    block = chr__buffers_block(fe->ctx, memory, in_size, out_size);
+    if (!block)
+        return CHR_ERR_NO_MEMORY;
+    fresh = chr__buffers_lay_out(block, old, in_size, out_size);
+    fresh->is_given = memory != NULL;
+    fresh->in_limit = in;
+    fresh->out_limit = out;
+    fresh->in_full = fresh->is_off = 0;
+    if (old)
+        chr__buffers_take_place(fe, old, fresh);
+    else
+        chr__buffers_begin(fe, fresh);
+    return 0;
+}
+
+/* The rest of it: input comes to this frontend from now on, and is asked for anew. */
+static void chr__buffers_start(chr_frontend *fe, size_t in)
+{
+    chr__hold hold;
+
+    fe->dev->room_epoch++;
+    chr__tend_soon(fe->buffers);
+    if (!fe->is_open && in > 0)
+        chr__fe_come(fe, &hold);
+    else
+        chr__update(fe->dev);
+}
+
+static int chr__fe_set_buffers(chr_frontend *fe, void *memory, size_t in, size_t out)
+{
+    chr_dev *dev = fe->dev;
+    int      code;
+
+    if (in > INT32_MAX / 4 || out > INT32_MAX / 4)
+        return CHR_ERR_INVALID;
+    if (in > 0 && dev->with_fds)
+        return CHR_ERR_NOT_SUPPORTED;
+    if (fe->buffers && fe->buffers->is_sending)
+        return CHR_ERR_BUSY;
+    if (fe->buffers && out < fe->buffers->out_limit)
+        chr__send(fe);
+    if (fe->dev != dev)
+        return CHR_ERR_DISCONNECTED;
+    if (in == 0 && out == 0 && (!fe->buffers || chr__buffers_are_empty(fe->buffers))) {
+        if (fe->buffers)
+            chr__buffers_remove(fe);
+        return 0;
+    }
+    code = chr__buffers_set(fe, memory, in, out);
+    if (code == 0)
+        chr__buffers_start(fe, in);
+    return code;
+}
+
+CHARDEV_API int chr_fe_set_buffers_at(chr_frontend *fe, void *memory, size_t in, size_t out)
+{
+    chr_dev     *dev = chr__fe_lock(fe);
+    chr_context *ctx = dev ? dev->ctx : NULL;
+    int          code;
+
+    if (!dev)
+        return 0;
+    chr__enter(ctx);
+    code = chr__fe_set_buffers(fe, memory, in, out);
+    chr__leave(ctx);
+    CHR__UNLOCK(ctx);
+    return code;
+}
+
+CHARDEV_API int chr_fe_set_buffers(chr_frontend *fe, size_t in, size_t out)
+{
+    return chr_fe_set_buffers_at(fe, NULL, in, out);
+}
+
+/* Why there is nothing to read. */
+static int chr__fe_read_nothing(const chr__buffers *buffers)
+{
+    if (!buffers || (!buffers->in_limit && buffers->mark_count == 0))
+        return CHR_ERR_NOT_SUPPORTED;
+    if (chr__marks_here(buffers) < 0 || !buffers->is_open || buffers->input_over)
+        return CHR_ERR_DISCONNECTED;
+    return CHR_ERR_WOULD_BLOCK;
+}
+
+CHR__HOT CHARDEV_API int chr_fe_read(chr_frontend *fe, void *buf, size_t len)
+{
+    chr_dev *dev = chr__fe_lock(fe);
+    size_t   readable;
+    int      n;
+
+    if (!dev)
+        return CHR_ERR_DISCONNECTED;
+    readable = fe->buffers ? chr__in_readable(fe->buffers) : 0;
+    len = chr__min(len, readable);
+    n = readable > 0 ? (int)len : chr__fe_read_nothing(fe->buffers);
+    if (n > 0)
+        chr__in_take_by_call(fe->buffers, buf, len);
+    CHR__UNLOCK(dev->ctx);
+    return n;
+}
+
+CHR__HOT CHARDEV_API int chr_fe_readable(const chr_frontend *fe)
+{
+    chr_dev *dev = chr__fe_lock(fe);
+    int      count;
+
+    if (!dev)
+        return 0;
+    count = fe->buffers ? (int)chr__in_readable(fe->buffers) : 0;
+    CHR__UNLOCK(dev->ctx);
+    return count;
+}
+
+CHR__HOT CHARDEV_API int chr_fe_writable(const chr_frontend *fe)
+{
+    chr_dev *dev = chr__fe_lock(fe);
+    int      room;
+
+    if (!dev)
+        return CHR_ERR_DISCONNECTED;
+    if (!fe->buffers || !fe->buffers->out_limit)
+        room = CHR_ERR_NOT_SUPPORTED;
+    else
+        room = (int)chr__out_room(fe->buffers);
+    CHR__UNLOCK(dev->ctx);
+    return room;
+}
+
+/* Before a command goes what was written before it, as far as the backend takes it. What is purged is purged here,
+ * too. NULL = the frontend has no chardev any more. */
+static chr_dev *chr__fe_ioctl_order(chr_frontend *fe, int command, const void *arg)
+{
+    chr_context *ctx = fe->ctx;
+    int          what = command == CHR_IOCTL_SERIAL_PURGE && arg ? *(const int *)arg : 0;
+
+    if (what)
+        chr__buffered_purge(fe->buffers, what & CHR_PURGE_RECEIVE, what & CHR_PURGE_TRANSMIT);
+    else
+        chr__send(fe);
+    if (!fe->dev)
+        CHR__UNLOCK(ctx);
+    return fe->dev;
+}
+
 /* -- output -- */
 
-/* Output that was taken and has not left. */
-static uint64_t chr__queued(const chr_dev *dev)
+/* Those that share the chardev keep their order: what others have gathered goes first. */
+CHR__HOT static int chr__fe_write_extras(chr_frontend *fe, const void *buf, size_t len)
 {
-    uint64_t count = dev->outbox ? dev->outbox->unsent + dev->outbox->queue.count : 0;
+    chr_dev *dev = fe->dev;
 
-    return count + (dev->kind->peer && dev->kind->peer->queued ? dev->kind->peer->queued(dev) : 0);
-}
-
-/* Output waits. */
-CHR__COLD void chr__note_stall(chr_dev *dev)
-{
-    uint64_t left = dev->bytes_out - chr__queued(dev);
-
-    if (dev->stalled && dev->stalled_left == left)
-        return;
-    dev->stalled = chr__real_now(dev->ctx);
-    dev->stalled_left = left;
-}
-
-static void chr__count_out(chr_dev *dev, int n, size_t len)
-{
-    if (n > 0)
-        dev->bytes_out += (uint64_t)n;
-    else if (n == CHR_ERR_DISCONNECTED)
-        dev->bytes_dropped += len;
-    else if (n == CHR_ERR_WOULD_BLOCK)
-        chr__note_stall(dev);
-}
-
-CHR__HOT static int chr__write(chr_dev *dev, const void *buf, size_t len)
-{
-    int n;
-
-    chr__quiet(dev->ctx);
-    n = dev->io->write(dev, buf, chr__min(len, INT32_MAX));
-    chr__loud(dev->ctx);
-    chr__count_out(dev, n, len);
-    return n;
-}
-
-/* With a log, an outbox, a recorder, an end that waits, or any of them. */
-CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
-{
-    int n;
-
-    if (dev->ending) {
-        n = CHR_ERR_DISCONNECTED;
-        chr__count_out(dev, n, len);
-    } else if (!dev->outbox) {
-        n = chr__write(dev, buf, len);
-    } else {
-        chr__quiet(dev->ctx);
-        n = chr__outbox_write(dev, buf, chr__min(len, INT32_MAX));
-        chr__loud(dev->ctx);
-        chr__count_out(dev, n, len);
-    }
-    if (dev->log && (n > 0 || n == CHR_ERR_DISCONNECTED)) /* by its own policy: also what nobody was there to take */
-        chr__log_record(dev, buf, n > 0 ? (size_t)n : len);
-    return n;
-}
-
-CHR__COLD int chr__fe_write_extras(chr_dev *dev, const void *buf, size_t len)
-{
-    int n = chr__write_extras(dev, buf, len);
-
-    if (chr__is_recorded(dev))
-        chr__record_transfer(dev, CHR__RECORD_WRITE, n, buf, len);
-    return n;
+    if (!dev->buffers)
+        return chr__write_recorded(dev, buf, len);
+    if (dev->buffers->next || !fe->buffers)
+        chr__send_others(dev, fe);
+    if (!fe->dev)
+        return CHR_ERR_DISCONNECTED;
+    return fe->buffers ? chr__gather(fe, (const char *)buf, len) : chr__write_recorded(fe->dev, buf, len);
 }
 
 CHR__HOT CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t len)
@@ -9080,7 +10404,7 @@ CHR__HOT CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t 
         CHR__UNLOCK(dev->ctx);
         return 0;
     }
-    n = dev->extras ? chr__fe_write_extras(dev, buf, len) : chr__write(dev, buf, len);
+    n = dev->extras ? chr__fe_write_extras(fe, buf, len) : chr__write(dev, buf, len);
     CHR__UNLOCK(dev->ctx);
     return n;
 }
@@ -9091,6 +10415,7 @@ enum { CHR__WAIT_SLICE_MS = 20 };
 typedef struct chr__transfer {
     chr_frontend  *fe;
     int            direction; /* CHR_OUT or CHR_IN */
+    int            is_flush;  /* nothing but what is gathered: `done` is 1 when all of it is out */
     unsigned char *buf;
     size_t         len, done;
     int64_t        deadline;  /* in real time; -1 = none */
@@ -9111,7 +10436,7 @@ static int chr__transfer_attempt(const chr__transfer *transfer, chr_dev *dev)
     if (transfer->direction == CHR_OUT)
         return chr__write_extras(dev, buf, len);
     if (!dev->io->read)
-        return CHR_ERR_NOT_SUPPORTED;
+        return transfer->fe->buffers && CHR__IS_FOREIGN(dev->ctx) ? CHR_ERR_WOULD_BLOCK : CHR_ERR_NOT_SUPPORTED;
     chr__quiet(dev->ctx);
     n = dev->io->read(dev, buf, len);
     chr__loud(dev->ctx);
@@ -9142,16 +10467,69 @@ static void chr__transfer_record(const chr__transfer *transfer, chr_dev *dev, in
         chr__record_transfer(dev, kind, n, transfer->buf + transfer->done, transfer->len - transfer->done);
 }
 
+/* Gathered output first. 0 = there is none. */
+static int chr__transfer_send(const chr__transfer *transfer, const chr_dev *dev)
+{
+    chr__buffers *buffers = transfer->fe->buffers;
+    int           code;
+
+    if (!buffers || (buffers->out.count == 0 && !buffers->lost))
+        return 0;
+    if (buffers->out.count > 0)
+        chr__send(transfer->fe);
+    if (transfer->fe->buffers != buffers || transfer->fe->dev != dev)
+        return CHR_ERR_DISCONNECTED;
+    code = buffers->lost;
+    buffers->lost = 0;
+    return code ? code : buffers->out.count > 0 ? (int)CHR_ERR_WOULD_BLOCK : 0;
+}
+
+/* Input that has been read ahead, past events: those come from the loop, after it. 0 = there is none. */
+static int chr__transfer_take(const chr__transfer *transfer)
+{
+    chr__buffers *buffers = transfer->fe->buffers;
+    int           i, passed = buffers ? chr__marks_here(buffers) : 0;
+    size_t        len;
+
+    if (!buffers || passed < 0)
+        return passed;
+    len = passed < buffers->mark_count ? buffers->marks[passed].at - buffers->taken : buffers->in.count;
+    len = chr__min(len, transfer->len - transfer->done);
+    for (i = 0; i < passed; i++)
+        buffers->marks[i].at += (unsigned)len;
+    chr__in_take_by_call(buffers, transfer->buf + transfer->done, len);
+    return (int)len;
+}
+
+/* Output that an outbox or a layer holds. */
+static int chr__transfer_flush(chr_dev *dev)
+{
+    if (dev->outbox && chr__outbox_waits(dev))
+        chr__outbox_drain(dev);
+    return chr__queued(dev) > 0 ? (int)CHR_ERR_WOULD_BLOCK : 1;
+}
+
 /* Under the lock. Returns the bytes that went; 0 = wait; or why it ends. */
 static int chr__transfer_turn(chr__transfer *transfer, chr_dev *dev)
 {
-    int n = chr__transfer_attempt(transfer, dev);
+    int n, is_direct;
 
+    if (dev->ctx->depth > 0 && !transfer->is_flush)
+        return CHR_ERR_IN_HANDLER;
+    n = transfer->direction == CHR_OUT ? chr__transfer_send(transfer, dev) : chr__transfer_take(transfer);
+    is_direct = n == 0;
+    if (is_direct && transfer->is_flush)
+        n = chr__transfer_flush(dev);
+    else if (is_direct)
+        n = chr__transfer_attempt(transfer, dev);
     if (n == 0)
         n = CHR_ERR_DISCONNECTED;
+    else if (n == CHR_ERR_WOULD_BLOCK && dev->ctx->depth > 0)
+        n = CHR_ERR_IN_HANDLER;
     else if (n == CHR_ERR_WOULD_BLOCK)
         n = chr__transfer_blocks(transfer, dev);
-    chr__transfer_record(transfer, dev, n);
+    if (is_direct && !transfer->is_flush)
+        chr__transfer_record(transfer, dev, n);
     transfer->done += n > 0 ? (size_t)n : 0;
     return n;
 }
@@ -9212,7 +10590,7 @@ static int chr__transfer_begin(chr__transfer *transfer, chr_frontend *fe, int di
     transfer->buf = (unsigned char *)buf;
     transfer->len = chr__min(len, INT32_MAX);
     transfer->deadline = chr__deadline(dev->ctx, timeout_ms);
-    if (direction == CHR_IN && !dev->io->read)
+    if (direction == CHR_IN && !dev->io->read && !fe->buffers)
         code = CHR_ERR_NOT_SUPPORTED;
     CHR__UNLOCK(dev->ctx);
     return code;
@@ -9232,6 +10610,18 @@ CHARDEV_API int chr_fe_read_all(chr_frontend *fe, void *buf, size_t len, int tim
     int           code = chr__transfer_begin(&transfer, fe, CHR_IN, buf, len, timeout_ms);
 
     return code < 0 ? code : chr__transfer_all(&transfer);
+}
+
+CHARDEV_API int chr_fe_flush(chr_frontend *fe, int timeout_ms)
+{
+    chr__transfer transfer;
+    int           code = chr__transfer_begin(&transfer, fe, CHR_OUT, NULL, 1, timeout_ms);
+
+    if (code < 0)
+        return code;
+    transfer.is_flush = 1;
+    code = chr__transfer_all(&transfer);
+    return code > 0 ? 0 : code;
 }
 
 /* Long texts are formatted in memory of the context. */
@@ -9280,8 +10670,14 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
 
     if (!dev)
         return;
-    fe->writable = writable;
-    fe->writable_opaque = opaque;
+    if (fe->buffers) {
+        fe->buffers->writable = writable;
+        fe->buffers->writable_opaque = opaque;
+        chr__tend_soon(fe->buffers);
+    } else {
+        fe->writable = writable;
+        fe->writable_opaque = opaque;
+    }
     if (writable)
         chr__update(dev);
     CHR__UNLOCK(dev->ctx);
@@ -9323,6 +10719,8 @@ CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg)
 
     if (!dev)
         return code;
+    if (fe->buffers && (dev = chr__fe_ioctl_order(fe, command, arg)) == NULL)
+        return code;
     chr__quiet(dev->ctx);
     if (dev->kind->ioctl)
         code = dev->kind->ioctl(dev, command, arg);
@@ -9345,6 +10743,12 @@ CHARDEV_API int chr_fe_set_msgfds(chr_frontend *fe, const int *fds, int count)
 
     if (!dev)
         return code;
+    if (fe->buffers)
+        chr__send(fe);
+    if (fe->buffers && fe->buffers->out.count > 0) {
+        CHR__UNLOCK(dev->ctx);
+        return CHR_ERR_WOULD_BLOCK;
+    }
     chr__quiet(dev->ctx);
     if (dev->kind->peer && dev->kind->peer->set_msgfds)
         code = dev->kind->peer->set_msgfds(dev, fds, count);
@@ -9375,6 +10779,8 @@ CHARDEV_API int chr_fe_disconnect(chr_frontend *fe)
 
     if (!dev)
         return code;
+    if (dev->buffers && dev->kind->peer && dev->kind->peer->disconnect)
+        chr__send_all_rest(dev);
     chr__quiet(dev->ctx);
     if (dev->kind->peer && dev->kind->peer->disconnect)
         code = dev->kind->peer->disconnect(dev);
@@ -9387,13 +10793,17 @@ CHARDEV_API int chr_fe_disconnect(chr_frontend *fe)
 
 static int chr__shutdown(chr_dev *dev)
 {
-    int code;
+    chr__buffers *buffers;
+    int           code;
 
     if (!dev->kind->peer || !dev->kind->peer->shutdown)
         return CHR_ERR_NOT_SUPPORTED;
+    chr__send_all_rest(dev);
     chr__quiet(dev->ctx);
     code = chr__end_output(dev);
     chr__loud(dev->ctx);
+    for (buffers = dev->buffers; buffers && code == 0; buffers = buffers->next)
+        buffers->failure = CHR_ERR_DISCONNECTED; /* writes learn it at once */
     if (dev->ending)
         chr__update(dev);
     return code;
@@ -9455,6 +10865,17 @@ CHARDEV_API int chr_fe_wait_connected(chr_frontend *fe, chr_error *err)
 
 /* -- before the end -- */
 
+/* What its frontends have gathered. */
+static uint64_t chr__gathered(const chr_dev *dev)
+{
+    const chr__buffers *buffers;
+    uint64_t            count = 0;
+
+    for (buffers = dev->buffers; buffers; buffers = buffers->next)
+        count += buffers->out.count;
+    return count;
+}
+
 /* chr__queued() of all; *left counts what has left, from any start: it grows with each byte that goes. */
 static uint64_t chr__queued_in_all(chr_context *ctx, uint64_t *left)
 {
@@ -9465,7 +10886,7 @@ static uint64_t chr__queued_in_all(chr_context *ctx, uint64_t *left)
     count = ctx->lingering_queued;
     for (*left = 0 - count, dev = ctx->devs; dev; dev = dev->next) {
         each = chr__queued(dev);
-        count += each + (uint64_t)dev->ending;
+        count += each + chr__gathered(dev) + (uint64_t)dev->ending;
         if (each > 0)
             chr__note_stall(dev);
         *left += dev->bytes_out - each;
@@ -9515,6 +10936,207 @@ static void chr__stalls_hand_over(chr_context *ctx)
     for (dev = ctx->devs; dev; dev = dev->next)
         if (dev->stalled && dev->bytes_out - chr__queued(dev) != dev->stalled_left)
             dev->stalled = 0;
+}
+
+/* ====================================================================================================================
+ * >>stacked   slots for backends of the user's that are on another chardev: down to it, and up from it
+ * ==================================================================================================================== */
+
+CHARDEV_API void chr_be_log(chr_dev *dev, const char *format, ...)
+{
+    va_list args;
+    char    text[512];
+
+    va_start(args, format);
+    chr__os_format(text, sizeof text, format, args);
+    va_end(args);
+    chr__log_line(dev->ctx, dev->id, text);
+}
+
+CHARDEV_API void *chr_be_allocate(chr_dev *dev, void *block, size_t size)
+{
+    return chr__reallocate(dev->ctx, block, size);
+}
+
+/* -- up -- */
+
+static int chr__stacked_can_read(void *opaque)
+{
+    return chr_be_can_write((chr_dev *)opaque);
+}
+
+static void chr__stacked_got(void *opaque, const void *buf, size_t len)
+{
+    chr_be_write((chr_dev *)opaque, buf, len);
+}
+
+static void chr__stacked_happened(void *opaque, int event)
+{
+    chr_be_event((chr_dev *)opaque, event);
+}
+
+static int chr__stacked_changed(void *opaque)
+{
+    (void)opaque;
+    return 0;
+}
+
+/* obuf= may wait still. */
+static void chr__stacked_writable(void *opaque)
+{
+    chr_dev *dev = (chr_dev *)opaque;
+
+    chr_be_writable(dev);
+    if (!dev->removed && chr_be_wants_writable(dev))
+        chr_stacked_update(dev);
+}
+
+/* -- life -- */
+
+/* In a hot swap the one that goes may not be below the one that comes. What a mux or hub stands on is theirs to know. */
+static int chr__stacked_check(const chr_dev *dev, const chr_dev *below, chr_error *err)
+{
+    const chr_dev *on;
+
+    if (!chr_find(dev->ctx, dev->id))
+        return 0;
+    for (on = below; on; on = on->below ? on->below->dev : NULL) {
+        if (strcmp(on->id, dev->id) == 0)
+            return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev=%s: would stand on '%s', which it replaces", below->id,
+                             on->id);
+        if (on->kind->fixed || on->kind->sharing)
+            return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev=%s: '%s' is a %s: it can't be put under another in a change",
+                             below->id, on->id, on->kind->name);
+    }
+    return 0;
+}
+
+CHARDEV_API int chr_stacked_open(chr_dev *dev, const char *id, const chr_handlers *handlers, chr_error *err)
+{
+    chr_stacked *stacked = (chr_stacked *)dev;
+    chr_dev     *below = chr_find(dev->ctx, id);
+    chr_handlers all = { chr__stacked_can_read, chr__stacked_got, chr__stacked_happened, chr__stacked_changed };
+    int          code;
+
+    if (!below)
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "chardev=%s: there is no chardev with that id", id);
+    code = chr__stacked_check(dev, below, err);
+    if (code == 0)
+        code = chr_fe_init(&stacked->below, below, err);
+    if (code < 0)
+        return code;
+    dev->below = &stacked->below;
+    if (handlers) {
+        all.can_read = handlers->can_read ? handlers->can_read : all.can_read;
+        all.read = handlers->read ? handlers->read : all.read;
+        all.event = handlers->event ? handlers->event : all.event;
+        all.change = handlers->change ? handlers->change : all.change;
+    }
+    chr_fe_set_handlers(&stacked->below, &all, dev);
+    chr_fe_set_open(&stacked->below, 0); /* until a frontend comes */
+    return 0;
+}
+
+CHARDEV_API void chr_stacked_close(chr_dev *dev)
+{
+    chr_fe_deinit(&((chr_stacked *)dev)->below);
+}
+
+/* -- down -- */
+
+CHARDEV_API int chr_stacked_write(chr_dev *dev, const void *buf, size_t len)
+{
+    return chr_fe_write(&((chr_stacked *)dev)->below, buf, len);
+}
+
+CHARDEV_API int chr_stacked_read(chr_dev *dev, void *buf, size_t len)
+{
+    chr_dev *below = ((chr_stacked *)dev)->below.dev;
+    int      n;
+
+    if (!below)
+        return CHR_ERR_DISCONNECTED;
+    n = below->io->read ? below->io->read(below, buf, len) : CHR_ERR_NOT_SUPPORTED;
+    below->bytes_in += n > 0 ? (uint64_t)n : 0;
+    return n;
+}
+
+CHARDEV_API void chr_stacked_update(chr_dev *dev)
+{
+    chr_frontend *below = &((chr_stacked *)dev)->below;
+
+    if (chr_be_wants_writable(dev) && !below->writable)
+        chr_fe_add_watch(below, chr__stacked_writable, dev);
+    chr_fe_accept_input(below);
+}
+
+CHARDEV_API int chr_stacked_wait_fd(chr_dev *dev, int *events)
+{
+    chr_dev *below = ((chr_stacked *)dev)->below.dev;
+
+    return below && below->io->wait_fd ? below->io->wait_fd(below, events) : -1;
+}
+
+CHARDEV_API void chr_stacked_describe(const chr_dev *dev, chr_info *info)
+{
+    const chr_dev *below = ((const chr_stacked *)dev)->below.dev;
+    char           filename[sizeof info->filename] = "";
+
+    if (below && below->kind->describe)
+        below->kind->describe(below, info);
+    chr__format(filename, sizeof filename, "%s", below && !below->kind->describe ? below->kind->name : info->filename);
+    chr__format(info->filename, sizeof info->filename, "%s%s%.*s", dev->kind->name, *filename ? ":" : "",
+                (int)sizeof filename, filename);
+}
+
+CHARDEV_API int chr_stacked_ioctl(chr_dev *dev, int command, void *arg)
+{
+    return chr_fe_ioctl(&((chr_stacked *)dev)->below, command, arg);
+}
+
+CHARDEV_API void chr_stacked_set_open(chr_dev *dev, int is_open)
+{
+    chr_fe_set_open(&((chr_stacked *)dev)->below, is_open);
+}
+
+CHARDEV_API int chr_stacked_disconnect(chr_dev *dev)
+{
+    return chr_fe_disconnect(&((chr_stacked *)dev)->below);
+}
+
+CHARDEV_API int chr_stacked_wait_connected(chr_dev *dev, chr_error *err)
+{
+    return chr_fe_wait_connected(&((chr_stacked *)dev)->below, err);
+}
+
+CHARDEV_API int chr_stacked_add_client(chr_dev *dev, int fd, chr_error *err)
+{
+    chr_dev *below = ((chr_stacked *)dev)->below.dev;
+
+    return below ? chr_add_client(dev->ctx, below->id, fd, err) :
+                   chr__fail(err, CHR_ERR_DISCONNECTED, "the chardev below is gone");
+}
+
+CHARDEV_API int chr_stacked_set_msgfds(chr_dev *dev, const int *fds, int count)
+{
+    return chr_fe_set_msgfds(&((chr_stacked *)dev)->below, fds, count);
+}
+
+CHARDEV_API int chr_stacked_get_msgfds(chr_dev *dev, int *fds, int count)
+{
+    return chr_fe_get_msgfds(&((chr_stacked *)dev)->below, fds, count);
+}
+
+CHARDEV_API int chr_stacked_shutdown(chr_dev *dev)
+{
+    return chr_fe_shutdown(&((chr_stacked *)dev)->below);
+}
+
+CHARDEV_API size_t chr_stacked_queued(const chr_dev *dev)
+{
+    const chr_dev *below = ((const chr_stacked *)dev)->below.dev;
+
+    return below ? (size_t)chr__queued(below) : 0;
 }
 
 /* ====================================================================================================================
@@ -11644,6 +13266,866 @@ static const chr_backend chr__testdev_kind = {
 #endif
 
 /* ====================================================================================================================
+ * >>be_script   a far side that plays a text: it expects output, sends input, waits, breaks, hangs up
+ *
+ * far side   the script; the manual is at chr_script_options          options   file or text, timeout, window, exit
+ * events     OPENED from creation, CLOSED, OPENED, BREAK and INPUT_END as the script says, CLOSED at its end
+ * clock      the context's. It begins when a frontend is there
+ * ==================================================================================================================== */
+#if CHARDEV_HAS_SCRIPT
+
+enum {
+    CHR__SCRIPT_SIZE = 1 << 20,   /* bytes of text */
+    CHR__SCRIPT_PATTERN = 4096,   /* bytes of what is expected or rejected */
+    CHR__SCRIPT_REJECTS = 16,     /* how many of them */
+    CHR__SCRIPT_MS = 1000000000,  /* the longest time */
+    CHR__SCRIPT_SHOWN = 160       /* bytes of what came instead */
+};
+
+/* -- the text: statements are read one at a time, first all of them to check, then each as it is played -- */
+
+typedef enum chr__script_verb {
+    CHR__SCRIPT_EXPECT, CHR__SCRIPT_REJECT, CHR__SCRIPT_SEND, CHR__SCRIPT_WAIT, CHR__SCRIPT_TIMEOUT, CHR__SCRIPT_BREAK,
+    CHR__SCRIPT_EOF, CHR__SCRIPT_CLOSE, CHR__SCRIPT_OPEN, CHR__SCRIPT_PASS, CHR__SCRIPT_FAIL,
+    CHR__SCRIPT_VERBS
+} chr__script_verb;
+
+typedef struct chr__script_word {
+    const char *name;
+    int         needs_text, needs_time, is_silent; /* silent: does nothing that the frontend sees */
+    int         needs_open;                        /* 2: and that its input has not ended */
+} chr__script_word;
+
+static const chr__script_word chr__script_words[CHR__SCRIPT_VERBS] = {
+    /* name       text time silent open */
+    { "expect",   1,   0,   1,     1 },
+    { "reject",   1,   0,   1,     0 },
+    { "send",     1,   0,   0,     2 },
+    { "wait",     0,   1,   0,     0 },
+    { "timeout",  0,   1,   1,     0 },
+    { "break",    0,   0,   0,     2 },
+    { "eof",      0,   0,   0,     2 },
+    { "close",    0,   0,   0,     1 },
+    { "open",     0,   0,   0,     0 },
+    { "pass",     0,   0,   0,     0 },
+    { "fail",     1,   0,   0,     0 }
+};
+
+typedef struct chr__script_cursor {
+    const char *at, *end;
+    int         line;
+} chr__script_cursor;
+
+typedef struct chr__script_step {
+    chr__script_verb verb;
+    const char      *text, *text_end; /* between the quotes */
+    size_t           length;          /* of it, in bytes, with its escapes resolved */
+    int64_t          ms;              /* -1 = none given */
+    int              line;
+} chr__script_step;
+
+static int chr__script_wrong(const chr__script_cursor *cursor, chr_error *err, const char *what, const char *text, size_t len)
+{
+    return chr__fail(err, CHR_ERR_INVALID, "line %d: %s'%.*s'", cursor->line, what, (int)chr__min(len, 40), text);
+}
+
+/* To the next statement: over blanks, ends of lines, semicolons and comments. */
+static void chr__script_skip(chr__script_cursor *cursor)
+{
+    for (; cursor->at < cursor->end; cursor->at++) {
+        if (*cursor->at == '#')
+            while (cursor->at + 1 < cursor->end && cursor->at[1] != '\n')
+                cursor->at++;
+        else if (*cursor->at == '\n')
+            cursor->line++;
+        else if (*cursor->at == 0 || !strchr(" \t\r;", *cursor->at))
+            return;
+    }
+}
+
+static void chr__script_blanks(chr__script_cursor *cursor)
+{
+    while (cursor->at < cursor->end && (*cursor->at == ' ' || *cursor->at == '\t' || *cursor->at == '\r'))
+        cursor->at++;
+}
+
+/* What stands there up to a blank or the end of the statement: also what is shown of what is wrong. */
+static size_t chr__script_word_length(const chr__script_cursor *cursor)
+{
+    const char *end = cursor->at;
+
+    while (end < cursor->end && *end != 0 && !strchr(" \t\r\n;#\"", *end))
+        end++;
+    return end > cursor->at ? (size_t)(end - cursor->at) : cursor->at < cursor->end;
+}
+
+/* \ and up to three octal digits. */
+static int chr__script_octal(const char **at, const char *end)
+{
+    int value = 0, digits;
+
+    for (digits = 0; digits < 3 && *at < end && chr__digit(**at) < 8; digits++, ++*at)
+        value = value * 8 + (int)chr__digit(**at);
+    return value <= 255 ? value : -1;
+}
+
+/* The next byte of a text, with its escapes resolved; -1 = no such escape. */
+static int chr__script_byte(const char **at, const char *end)
+{
+    static const char letters[] = "nrtbafve\\\"'", bytes[] = "\n\r\t\b\a\f\v\033\\\"'";
+    const char       *letter;
+    int               value;
+
+    if (**at != '\\')
+        return (unsigned char)*(*at)++;
+    if (++*at == end)
+        return -1;
+    if (chr__digit(**at) < 8)
+        return chr__script_octal(at, end);
+    if (**at == 'x' && end - *at >= 3 && chr__digit((*at)[1]) < 16 && chr__digit((*at)[2]) < 16) {
+        value = (int)chr__digit((*at)[1]) * 16 + (int)chr__digit((*at)[2]);
+        *at += 3;
+        return value;
+    }
+    letter = **at ? strchr(letters, **at) : NULL;
+    ++*at;
+    return letter ? (unsigned char)bytes[letter - letters] : -1;
+}
+
+/* "TEXT" */
+static int chr__script_read_text(chr__script_cursor *cursor, chr__script_step *step, chr_error *err)
+{
+    const char *at, *begun;
+
+    if (cursor->at == cursor->end || *cursor->at != '"')
+        return chr__fail(err, CHR_ERR_INVALID, "line %d: %s needs a \"text\"", step->line,
+                         chr__script_words[step->verb].name);
+    for (at = step->text = cursor->at + 1; at < cursor->end && *at != '"' && *at != '\n'; step->length++) {
+        begun = at;
+        if (chr__script_byte(&at, cursor->end) < 0)
+            return chr__script_wrong(cursor, err, "no such escape: ", begun, (size_t)(at - begun));
+    }
+    if (at >= cursor->end || *at != '"')
+        return chr__fail(err, CHR_ERR_INVALID, "line %d: a text without its closing quote", step->line);
+    step->text_end = at;
+    cursor->at = at + 1;
+    if (step->verb > CHR__SCRIPT_REJECT || (step->length > 0 && step->length <= CHR__SCRIPT_PATTERN))
+        return 0;
+    return chr__fail(err, CHR_ERR_INVALID, "line %d: %s: %s", step->line, chr__script_words[step->verb].name,
+                     step->length > 0 ? "a text of more than 4096 bytes" : "an empty text");
+}
+
+/* 100ms, 5s, 2min */
+static int chr__script_read_time(chr__script_cursor *cursor, int64_t *ms, chr_error *err)
+{
+    size_t  len = chr__script_word_length(cursor), digits = 0;
+    int64_t unit;
+
+    for (*ms = 0; digits < len && chr__digit(cursor->at[digits]) < 10 && *ms <= CHR__SCRIPT_MS; digits++)
+        *ms = *ms * 10 + chr__digit(cursor->at[digits]);
+    unit = chr__text_is(cursor->at + digits, len - digits, "ms") ? 1 :
+        chr__text_is(cursor->at + digits, len - digits, "s") ? 1000 :
+        chr__text_is(cursor->at + digits, len - digits, "min") ? 60000 : 0;
+    if (len == 0 || digits == 0 || unit == 0)
+        return chr__script_wrong(cursor, err, "not a time such as 100ms, 5s or 2min: ", cursor->at, len);
+    if (*ms > CHR__SCRIPT_MS / unit)
+        return chr__script_wrong(cursor, err, "longer than 1000000 s: ", cursor->at, len);
+    *ms *= unit;
+    cursor->at += len;
+    return 0;
+}
+
+static int chr__script_read_verb(chr__script_cursor *cursor, chr__script_step *step, chr_error *err)
+{
+    size_t len = chr__script_word_length(cursor);
+    int    verb;
+
+    for (verb = 0; verb < CHR__SCRIPT_VERBS && !chr__text_is(cursor->at, len, chr__script_words[verb].name); verb++)
+        ;
+    if (verb == CHR__SCRIPT_VERBS)
+        return chr__script_wrong(cursor, err, "none of expect, reject, send, wait, timeout, break, eof, close, open, pass, fail: ",
+                                 cursor->at, len);
+    step->verb = (chr__script_verb)verb;
+    step->line = cursor->line;
+    step->ms = -1;
+    step->text = step->text_end = NULL;
+    step->length = 0;
+    cursor->at += len;
+    chr__script_blanks(cursor);
+    return 0;
+}
+
+/* within TIME, behind an expect */
+static int chr__script_read_limit(chr__script_cursor *cursor, chr__script_step *step, chr_error *err)
+{
+    chr__script_blanks(cursor);
+    if (step->verb != CHR__SCRIPT_EXPECT || !chr__text_is(cursor->at, chr__script_word_length(cursor), "within"))
+        return 0;
+    cursor->at += 6;
+    chr__script_blanks(cursor);
+    return chr__script_read_time(cursor, &step->ms, err);
+}
+
+/* The statement that comes next. Returns 1; 0 at the end of the script; or err, with the line and what is wrong there. */
+static int chr__script_read(chr__script_cursor *cursor, chr__script_step *step, chr_error *err)
+{
+    int code;
+
+    chr__script_skip(cursor);
+    if (cursor->at == cursor->end)
+        return 0;
+    code = chr__script_read_verb(cursor, step, err);
+    if (code == 0 && chr__script_words[step->verb].needs_text)
+        code = chr__script_read_text(cursor, step, err);
+    if (code == 0 && chr__script_words[step->verb].needs_time)
+        code = chr__script_read_time(cursor, &step->ms, err);
+    if (code == 0)
+        code = chr__script_read_limit(cursor, step, err);
+    if (code < 0)
+        return code;
+    chr__script_blanks(cursor);
+    if (cursor->at < cursor->end && !memchr(";\n#", *cursor->at, 3))
+        return chr__script_wrong(cursor, err, "a ';' or the end of the line is missing before ", cursor->at,
+                                 chr__script_word_length(cursor));
+    return 1;
+}
+
+/* -- a text that is looked for in a stream (Knuth, Morris, Pratt), however it is cut into pieces -- */
+
+typedef struct chr__matcher {
+    uint16_t      *back;  /* of the first n bytes: how many of the last ones are the first ones again */
+    unsigned char *bytes; /* behind them, in the same block */
+    size_t         length, matched;
+} chr__matcher;
+
+static int chr__matcher_init(chr_context *ctx, chr__matcher *matcher, size_t most)
+{
+    matcher->back = (uint16_t *)chr__allocate(ctx, (most + 1) * sizeof *matcher->back + most);
+    matcher->bytes = (unsigned char *)(matcher->back ? matcher->back + most + 1 : NULL);
+    return matcher->back ? 0 : CHR_ERR_NO_MEMORY;
+}
+
+/* One byte more. Returns 1 when it is the last one of the text. */
+static int chr__matcher_feed(chr__matcher *matcher, unsigned char byte)
+{
+    while (matcher->matched > 0 && (matcher->matched == matcher->length || matcher->bytes[matcher->matched] != byte))
+        matcher->matched = matcher->back[matcher->matched];
+    matcher->matched += matcher->bytes[matcher->matched] == byte;
+    return matcher->matched == matcher->length;
+}
+
+static void chr__matcher_set(chr__matcher *matcher, const char *text, const char *end)
+{
+    size_t at;
+
+    for (at = 0; text < end; at++)
+        matcher->bytes[at] = (unsigned char)chr__script_byte(&text, end);
+    matcher->length = at;
+    matcher->matched = 0;
+    for (at = 1; at < matcher->length; at++) {
+        chr__matcher_feed(matcher, matcher->bytes[at]);
+        matcher->back[at + 1] = (uint16_t)matcher->matched;
+    }
+    matcher->matched = 0;
+}
+
+/* -- the player -- */
+
+typedef struct chr__script {
+    chr_dev            dev;
+    char              *text;       /* of file=; text= is in the options */
+    chr__script_cursor next;
+    chr__script_step   step;       /* that is being played, */
+    int                is_playing; /* unless this is 0 */
+    int                is_there, has_begun; /* a frontend, now; one has been there when the loop came by */
+    int                opens;      /* statements `open` that are still to come */
+    int                is_over;    /* a wait is: its time has come */
+    int                output_over; /* the frontend says no more */
+    chr__matcher       expected, rejected[CHR__SCRIPT_REJECTS];
+    chr__script_step   rejects[CHR__SCRIPT_REJECTS];
+    int                reject_count;
+    chr__ring          output;     /* since the last match */
+    size_t             seen;       /* how much of it `expected` has been fed with */
+    const char        *send_at;    /* what is still to be sent of a send */
+    int64_t            timeout;    /* ms; 0 = none */
+    chr_timer          timer;
+    chr_idle           play, end;
+    chr_error          verdict;    /* code: CHR_ERR_WOULD_BLOCK while it goes on */
+} chr__script;
+
+static const chr_option chr__script_rows[] = {
+    { "file",    CHR_OPTION_TEXT,   CHR__AT(chr_script_options, file),    NULL, 0, 0,       "the script's file" },
+    { "text",    CHR_OPTION_TEXT,   CHR__AT(chr_script_options, text),    NULL, 0, 0,       "the script itself: expect \"login:\"; send \"root\\n\"; wait 100ms; ..." },
+    { "timeout", CHR_OPTION_NUMBER, CHR__AT(chr_script_options, timeout), "10", 1, 1000000, "seconds that an expect or a send may take" },
+    { "window",  CHR_OPTION_SIZE,   CHR__AT(chr_script_options, window),  NULL, 1, 1 << 24, "bytes of output that wait for the next expect (default: 64K)" },
+    { "exit",    CHR_OPTION_BOOL,   CHR__AT(chr_script_options, exit),    "on", 0, 0,       "the end of the script ends the emulator: status 0, or 1 when it failed" },
+    { NULL,      CHR_OPTION_TEXT,   0,                                    NULL, 0, 0,       NULL }
+};
+
+static int chr__script_goes_on(const chr__script *script)
+{
+    return script->verdict.code == CHR_ERR_WOULD_BLOCK && !script->dev.removed;
+}
+
+static const char *chr__script_name(const chr__script *script)
+{
+    const char *file = ((const chr_script_options *)script->dev.options)->file;
+
+    return file ? file : "script";
+}
+
+/* -- its end -- */
+
+static int chr__script_exits(const chr_dev *dev)
+{
+    return ((const chr_script_options *)dev->options)->exit != CHR_OFF;
+}
+
+/* The first one to fail ends the emulator, else the last one to pass. */
+static int chr__script_is_last(const chr__script *script)
+{
+    const chr_dev *dev;
+
+    for (dev = chr_next(script->dev.ctx, NULL); dev; dev = chr_next(script->dev.ctx, dev))
+        if (dev->kind == script->dev.kind && dev != &script->dev && chr__script_exits(dev) &&
+            chr__script_goes_on((const chr__script *)dev))
+            return 0;
+    return 1;
+}
+
+static void chr__script_exit(chr__script *script)
+{
+    const chr_config *config = &script->dev.ctx->config;
+    int               failed = script->verdict.code < 0;
+
+    if (!chr__script_exits(&script->dev) || (!failed && !chr__script_is_last(script)))
+        return;
+    if (config->exit)
+        config->exit(config->opaque, failed);
+    else
+        chr_loop_stop(script->dev.ctx);
+}
+
+static void chr__script_over(void *opaque)
+{
+    chr__script *script = (chr__script *)opaque;
+
+    if (script->verdict.code < 0)
+        chr__log_line(script->dev.ctx, script->dev.id, script->verdict.text);
+    if (!script->dev.removed && script->dev.be_open)
+        chr_be_event(&script->dev, CHR_EVENT_CLOSED);
+    if (!script->dev.removed && chr_be_wants_writable(&script->dev))
+        chr_be_writable(&script->dev);
+    if (!script->dev.removed)
+        chr__script_exit(script);
+}
+
+/* What follows from it comes from the loop. */
+static void chr__script_finish(chr__script *script, int code)
+{
+    chr_timer_stop(&script->timer);
+    script->is_playing = 0;
+    script->verdict.code = code;
+    chr_idle_start(script->dev.ctx, &script->end, chr__script_over, script);
+}
+
+/* As text that could stand in a script; what does not fit is left out at the front. */
+static void chr__script_show(const chr__ring *ring, char *out, size_t size)
+{
+    static const char letters[] = "nrt\"\\", bytes[] = "\n\r\t\"\\";
+    const char       *found;
+    size_t            at = ring->count > CHR__SCRIPT_SHOWN ? ring->count - CHR__SCRIPT_SHOWN : 0, len, piece;
+    int               byte;
+
+    len = chr__append(out, size, 0, ring->count == 0 ? "nothing" : at > 0 ? "...\"" : "\"");
+    for (; at < ring->count; at++) {
+        byte = *chr__ring_piece(ring, at, &piece);
+        found = byte ? strchr(bytes, byte) : NULL;
+        if (found)
+            len = chr__append(out, size, len, "\\%c", letters[found - bytes]);
+        else if (byte >= ' ' && byte < 127)
+            len = chr__append(out, size, len, "%c", byte);
+        else
+            len = chr__append(out, size, len, "\\x%02x", byte);
+    }
+    if (ring->count > 0)
+        chr__append(out, size, len, "\"");
+}
+
+/* FILE: line N: STATEMENT */
+static void chr__script_place(const chr__script *script, const chr__script_step *step, char *out, size_t size)
+{
+    size_t len = chr__append(out, size, 0, "%.200s: line %d: %s", chr__script_name(script), step->line,
+                             chr__script_words[step->verb].name);
+
+    if (step->text_end)
+        chr__append(out, size, len, " \"%.*s\"", (int)chr__min((size_t)(step->text_end - step->text), 80), step->text);
+}
+
+static void chr__script_fail(chr__script *script, const chr__script_step *step, int code, const char *what)
+{
+    char came[CHR__SCRIPT_SHOWN * 4 + 8], place[400];
+
+    chr__script_show(&script->output, came, sizeof came);
+    chr__script_place(script, step, place, sizeof place);
+    chr__fail(&script->verdict, code, "%s: %s %s", place, what, came);
+    chr__script_finish(script, code);
+}
+
+/* -- statements: each is begun once, and gone on with until it is done (1) -- */
+
+static void chr__script_play(void *opaque);
+
+static void chr__script_go_on(chr__script *script)
+{
+    chr_idle_start(script->dev.ctx, &script->play, chr__script_play, script);
+}
+
+static void chr__script_time_out(void *opaque)
+{
+    chr__script *script = (chr__script *)opaque;
+
+    if (script->step.verb == CHR__SCRIPT_EXPECT) {
+        chr__script_fail(script, &script->step, CHR_ERR_TIMEOUT, "timed out; what came instead:");
+    } else if (script->step.verb == CHR__SCRIPT_SEND) {
+        chr__script_fail(script, &script->step, CHR_ERR_TIMEOUT, "timed out, it is not read; what came meanwhile:");
+    } else {
+        script->is_over = 1;
+        chr__script_go_on(script);
+    }
+}
+
+static void chr__script_time(chr__script *script, int64_t ms)
+{
+    if (ms > 0 || script->step.verb == CHR__SCRIPT_WAIT)
+        chr_timer_start(script->dev.ctx, &script->timer, ms, chr__script_time_out, script);
+}
+
+static void chr__script_look_for_rejects(chr__script *script, int first, unsigned char byte)
+{
+    int i;
+
+    for (i = first; i < script->reject_count && chr__script_goes_on(script); i++)
+        if (chr__matcher_feed(&script->rejected[i], byte))
+            chr__script_fail(script, &script->rejects[i], CHR_ERR_IO, "it came:");
+}
+
+/* All that came since the last match counts. */
+static void chr__script_reject(chr__script *script)
+{
+    int    nth = script->reject_count;
+    size_t at, len;
+
+    if (chr__matcher_init(script->dev.ctx, &script->rejected[nth], script->step.length) < 0) {
+        chr__script_fail(script, &script->step, CHR_ERR_NO_MEMORY, "out of memory; what came:");
+        return;
+    }
+    chr__matcher_set(&script->rejected[nth], script->step.text, script->step.text_end);
+    script->rejects[nth] = script->step;
+    script->reject_count++;
+    for (at = 0; at < script->output.count; at++)
+        chr__script_look_for_rejects(script, nth, *chr__ring_piece(&script->output, at, &len));
+}
+
+static void chr__script_begin(chr__script *script)
+{
+    const chr__script_step *step = &script->step;
+
+    script->is_playing = 1;
+    script->is_over = 0;
+    if (step->verb == CHR__SCRIPT_EXPECT) {
+        chr__matcher_set(&script->expected, step->text, step->text_end);
+        script->seen = 0;
+        chr__script_time(script, step->ms >= 0 ? step->ms : script->timeout);
+    } else if (step->verb == CHR__SCRIPT_SEND) {
+        script->send_at = step->text;
+        chr__script_time(script, script->timeout);
+    } else if (step->verb == CHR__SCRIPT_WAIT) {
+        chr__script_time(script, step->ms);
+    }
+}
+
+static int chr__script_expect(chr__script *script)
+{
+    const unsigned char *piece;
+    size_t               len, i;
+
+    while (script->seen < script->output.count) {
+        piece = chr__ring_piece(&script->output, script->seen, &len);
+        for (i = 0; i < len && !chr__matcher_feed(&script->expected, piece[i]); i++)
+            ;
+        script->seen += i;
+        if (i == len)
+            continue;
+        chr__ring_take(&script->output, script->seen + 1);
+        return 1;
+    }
+    if (script->output_over)
+        chr__script_fail(script, &script->step, CHR_ERR_DISCONNECTED, "the output has ended; what came instead:");
+    return 0;
+}
+
+/* In pieces, as the frontend has room. */
+static int chr__script_send(chr__script *script)
+{
+    const char   *end = script->step.text_end;
+    unsigned char bytes[256];
+    size_t        len;
+    int           room = 1;
+
+    while (room > 0 && script->send_at < end) {
+        room = chr_be_can_write(&script->dev);
+        if (!chr__script_goes_on(script))
+            return 0;
+        for (len = 0; len < sizeof bytes && (int)len < room && script->send_at < end; len++)
+            bytes[len] = (unsigned char)chr__script_byte(&script->send_at, end);
+        if (len > 0)
+            chr_be_write(&script->dev, bytes, len);
+        if (!chr__script_goes_on(script))
+            return 0;
+    }
+    if (script->send_at < end)
+        chr__starve(&script->dev);
+    return script->send_at == end;
+}
+
+static void chr__script_open_again(chr__script *script)
+{
+    script->opens--;
+    script->output_over = 0;
+    if (!script->dev.be_open)
+        chr_be_event(&script->dev, CHR_EVENT_OPENED);
+}
+
+/* Returns 1 when it is done. */
+static int chr__script_do(chr__script *script)
+{
+    switch (script->step.verb) {
+    case CHR__SCRIPT_EXPECT:  return chr__script_expect(script);
+    case CHR__SCRIPT_SEND:    return chr__script_send(script);
+    case CHR__SCRIPT_WAIT:    return script->is_over;
+    case CHR__SCRIPT_REJECT:  chr__script_reject(script); return 1;
+    case CHR__SCRIPT_TIMEOUT: script->timeout = script->step.ms; return 1;
+    case CHR__SCRIPT_BREAK:   chr_be_event(&script->dev, CHR_EVENT_BREAK); return 1;
+    case CHR__SCRIPT_EOF:     chr_be_event(&script->dev, CHR_EVENT_INPUT_END); return 1;
+    case CHR__SCRIPT_CLOSE:   chr_be_event(&script->dev, CHR_EVENT_CLOSED); return 1;
+    case CHR__SCRIPT_OPEN:    chr__script_open_again(script); return 1;
+    case CHR__SCRIPT_PASS:    chr__script_finish(script, 0); return 1;
+    case CHR__SCRIPT_FAIL:    chr__script_fail(script, &script->step, CHR_ERR_IO, "so it says; what came:"); return 1;
+    case CHR__SCRIPT_VERBS:
+    default:                  return 1;
+    }
+}
+
+/* The next statement is begun, if there is one, and if it may be now. */
+static int chr__script_next(chr__script *script, int only_silent)
+{
+    chr__script_cursor next = script->next;
+    chr__script_step   step;
+
+    if (chr__script_read(&next, &step, NULL) <= 0) {
+        chr__script_finish(script, 0);
+        return 0;
+    }
+    if (only_silent && !chr__script_words[step.verb].is_silent) {
+        chr__script_go_on(script);
+        return 0;
+    }
+    script->next = next;
+    script->step = step;
+    chr__script_begin(script);
+    return 1;
+}
+
+/* As far as it goes now. From inside a write only what the frontend does not see: the rest is for the loop. */
+static void chr__script_advance(chr__script *script, int only_silent)
+{
+    while (chr__script_goes_on(script)) {
+        if (!script->is_playing && !chr__script_next(script, only_silent))
+            return;
+        if (!chr__script_do(script))
+            return;
+        script->is_playing = 0;
+        if (chr__script_goes_on(script))
+            chr_timer_stop(&script->timer);
+    }
+}
+
+static void chr__script_play(void *opaque)
+{
+    chr__script *script = (chr__script *)opaque;
+
+    if (chr_be_wants_writable(&script->dev))
+        chr_be_writable(&script->dev);
+    script->has_begun |= script->is_there;
+    if (script->has_begun)
+        chr__script_advance(script, 0);
+}
+
+/* -- slots -- */
+
+/* It makes room for the newest, by what is oldest: what was not looked at counts only while something is expected. */
+static void chr__script_take(chr__script *script, const unsigned char *bytes, size_t len)
+{
+    size_t i, room = script->output.size - script->output.count, lost = len > room ? len - room : 0;
+
+    chr__ring_put(&script->output, bytes, len);
+    script->seen -= chr__min(script->seen, lost);
+    for (i = 0; i < len && script->reject_count > 0; i++)
+        chr__script_look_for_rejects(script, 0, bytes[i]);
+    if (script->is_playing && script->step.verb == CHR__SCRIPT_EXPECT)
+        chr__script_advance(script, 1);
+}
+
+static int chr__script_write(chr_dev *dev, const void *buf, size_t len)
+{
+    chr__script *script = (chr__script *)dev;
+    size_t       done, piece;
+
+    if (!dev->be_open || script->output_over)
+        return CHR_ERR_DISCONNECTED;
+    for (done = 0; done < len && chr__script_goes_on(script); done += piece) {
+        piece = chr__min(len - done, script->output.size);
+        chr__script_take(script, (const unsigned char *)buf + done, piece);
+    }
+    return (int)len;
+}
+
+static void chr__script_update(chr_dev *dev)
+{
+    chr__script *script = (chr__script *)dev;
+    int          sends = script->is_playing && script->step.verb == CHR__SCRIPT_SEND;
+    int          room = sends ? chr_be_can_write(dev) : 0;
+
+    if (dev->removed) /* by whom we asked */
+        return;
+    if (chr_be_wants_writable(dev) || room > 0)
+        chr__script_go_on(script);
+    else if (sends)
+        chr__starve(dev);
+}
+
+/* A hub that has no frontend takes it back at once. */
+static void chr__script_set_open(chr_dev *dev, int is_open)
+{
+    chr__script *script = (chr__script *)dev;
+
+    script->is_there = is_open;
+    if (is_open && !script->has_begun)
+        chr__script_go_on(script);
+}
+
+static int chr__script_shutdown(chr_dev *dev)
+{
+    chr__script *script = (chr__script *)dev;
+
+    if (!dev->be_open)
+        return CHR_ERR_DISCONNECTED;
+    script->output_over = 1;
+    if (chr__script_goes_on(script) && script->is_playing && script->step.verb == CHR__SCRIPT_EXPECT)
+        (void)chr__script_expect(script);
+    return 0;
+}
+
+static void chr__script_describe(const chr_dev *dev, chr_info *info)
+{
+    const chr__script *script = (const chr__script *)dev;
+    const char        *file = ((const chr_script_options *)dev->options)->file;
+    size_t             len = chr__append(info->filename, sizeof info->filename, 0, "%sscript%s%.300s",
+                                         chr__script_goes_on(script) ? "" : script->verdict.code == 0 ? "passed:" : "failed:",
+                                         file ? ":" : "", file ? file : "");
+
+    if (script->step.line > 0 && script->verdict.code < 0)
+        chr__append(info->filename, sizeof info->filename, len, ",line=%d", script->step.line);
+    info->comes_back = chr__script_goes_on(script) && script->opens > 0;
+}
+
+/* -- life -- */
+
+static int chr__script_load(chr__script *script, const char *path, chr_error *err)
+{
+    int     n = 0, fd = chr__os_open(path, CHR__OPEN_READ, err);
+    int64_t size = fd < 0 ? 0 : chr__os_file_size(fd), at;
+
+    if (fd < 0)
+        return fd;
+    script->text = size >= 0 && size <= CHR__SCRIPT_SIZE ? (char *)chr__allocate(script->dev.ctx, (size_t)size + 1) : NULL;
+    for (at = 0; script->text && at < size && n >= 0; at += n)
+        if ((n = chr__os_read_at(fd, script->text + at, (size_t)(size - at), at)) == 0)
+            n = CHR_ERR_IO;
+    chr__os_close(fd);
+    if (size < 0)
+        return chr__fail(err, CHR_ERR_INVALID, "file=%s: is no regular file", path);
+    if (size > CHR__SCRIPT_SIZE)
+        return chr__fail(err, CHR_ERR_INVALID, "file=%s: larger than 1 MiB", path);
+    if (!script->text)
+        return chr__no_memory(err);
+    script->next.at = script->text;
+    script->next.end = script->text + size;
+    return n < 0 ? chr__fail(err, n, "file=%s: %s", path, chr_error_text(n)) : 0;
+}
+
+/* What makes sense alone, but not there. `state`: 0 closed, 1 open without further input, 2 open. */
+static int chr__script_check_step(chr__script *script, const chr__script_step *step, int *state, int *rejects, chr_error *err)
+{
+    const chr__script_word *word = &chr__script_words[step->verb];
+
+    if (*state < word->needs_open)
+        return chr__fail(err, CHR_ERR_INVALID, "line %d: %s while %s: open comes first", step->line, word->name,
+                         *state == 0 ? "it is closed" : "its input has ended");
+    if (step->verb == CHR__SCRIPT_REJECT && ++*rejects > CHR__SCRIPT_REJECTS)
+        return chr__fail(err, CHR_ERR_INVALID, "line %d: more than %d times reject", step->line, CHR__SCRIPT_REJECTS);
+    script->opens += step->verb == CHR__SCRIPT_OPEN;
+    if (step->verb == CHR__SCRIPT_OPEN && *state != 1)
+        *state = 2;
+    else if (step->verb == CHR__SCRIPT_CLOSE)
+        *state = 0;
+    else if (step->verb == CHR__SCRIPT_EOF)
+        *state = 1;
+    return 0;
+}
+
+/* All of it, before anything of it is played. *longest: of what is expected. */
+static int chr__script_check(chr__script *script, size_t *longest, chr_error *err)
+{
+    chr__script_cursor cursor = script->next;
+    chr__script_step   step;
+    int                code, state = 2, rejects = 0;
+
+    for (*longest = 0; (code = chr__script_read(&cursor, &step, err)) > 0; ) {
+        if (step.verb == CHR__SCRIPT_EXPECT)
+            *longest = chr__max(*longest, step.length);
+        code = chr__script_check_step(script, &step, &state, &rejects, err);
+        if (code < 0)
+            return code;
+    }
+    return code;
+}
+
+static int chr__script_get(chr__script *script, chr_error *err)
+{
+    const chr_script_options *options = (const chr_script_options *)script->dev.options;
+    size_t                    longest;
+    int                       code = 0;
+    chr_error                 why;
+
+    if (!options->file == !options->text)
+        return chr__fail(err, CHR_ERR_INVALID, "needs either file= or text=");
+    script->next.line = 1;
+    if (options->text) {
+        script->next.at = options->text;
+        script->next.end = options->text + strlen(options->text);
+    } else {
+        code = chr__script_load(script, options->file, err);
+    }
+    if (script->next.end - script->next.at > CHR__SCRIPT_SIZE)
+        return chr__fail(err, CHR_ERR_INVALID, "text=: larger than 1 MiB");
+    if (code < 0)
+        return code;
+    code = chr__script_check(script, &longest, &why);
+    if (code < 0)
+        return chr__fail(err, code, "%.200s: %.*s", options->file ? options->file : "text", 700, why.text);
+    return chr__matcher_init(script->dev.ctx, &script->expected, longest) < 0 ? chr__no_memory(err) : 0;
+}
+
+static int chr__script_open(chr_dev *dev, chr_error *err)
+{
+    const chr_script_options *options = (const chr_script_options *)dev->options;
+    chr__script              *script = (chr__script *)dev;
+    int                       code = chr__script_get(script, err);
+
+    if (code < 0)
+        return code;
+    script->timeout = options->timeout * 1000;
+    script->verdict.code = CHR_ERR_WOULD_BLOCK;
+    if (chr__ring_init(dev->ctx, &script->output, (size_t)(options->window ? options->window : (int64_t)CHR__BUFFER_SIZE)) < 0)
+        return chr__no_memory(err);
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    return 0;
+}
+
+static void chr__script_close(chr_dev *dev)
+{
+    chr__script *script = (chr__script *)dev;
+    int          i;
+
+    chr_timer_stop(&script->timer);
+    chr_idle_stop(&script->play);
+    chr_idle_stop(&script->end);
+    for (i = 0; i < CHR__SCRIPT_REJECTS; i++)
+        chr__free(dev->ctx, script->rejected[i].back);
+    chr__free(dev->ctx, script->expected.back);
+    chr__free(dev->ctx, script->output.bytes);
+    chr__free(dev->ctx, script->text);
+}
+
+static int chr__script_uri(const char *uri, chr_options *options)
+{
+    const char *file = chr__after(uri, "script:");
+
+    if (!file)
+        return chr__uri_name(uri, "script", options);
+    if (!*file)
+        return CHR_ERR_INVALID;
+    return chr_options_add(options, "file", file, (size_t)-1) < 0 ? CHR_ERR_NO_MEMORY : 1;
+}
+
+static const chr_io chr__script_io = {
+    chr__script_write,  /* write   */
+    NULL,               /* read    */
+    chr__script_update, /* update  */
+    NULL,               /* wait_fd */
+};
+
+static const chr_peer_slots chr__script_peer = {
+    NULL,                 /* disconnect     */
+    NULL,                 /* wait_connected */
+    NULL,                 /* add_client     */
+    NULL,                 /* set_msgfds     */
+    NULL,                 /* get_msgfds     */
+    chr__script_shutdown, /* shutdown       */
+    NULL,                 /* queued         */
+};
+
+static const chr_backend chr__script_kind = {
+    "script",                                                  /* name         */
+    NULL,                                                      /* alias        */
+    "a far side that plays a text: expect, send, wait, ...",   /* help         */
+    chr__script_rows,                                          /* options      */
+    sizeof(chr_script_options),                                /* options_size */
+    sizeof(chr__script),                                       /* state_size   */
+    chr__script_uri,                                           /* uri          */
+    chr__script_open,                                          /* open         */
+    chr__script_close,                                         /* close        */
+    &chr__script_io,                                           /* io           */
+    chr__script_describe,                                      /* describe     */
+    NULL,                                                      /* ioctl        */
+    chr__script_set_open,                                      /* set_open     */
+    &chr__script_peer,                                         /* peer         */
+    NULL,                                                      /* sharing      */
+    0,                                                         /* fixed        */
+    NULL,                                                      /* input        */
+};
+
+/* -- what the call of >>extras does -- */
+
+static int chr__script_result(const chr__script *script, chr_error *err)
+{
+    char place[400];
+
+    if (script->verdict.code == 0)
+        return 0;
+    if (script->verdict.code != CHR_ERR_WOULD_BLOCK)
+        return chr__fail(err, script->verdict.code, "%s", script->verdict.text);
+    if (!script->is_playing)
+        return chr__fail(err, CHR_ERR_WOULD_BLOCK, "%.200s: it has not got beyond line %d", chr__script_name(script),
+                         script->step.line);
+    chr__script_place(script, &script->step, place, sizeof place);
+    return chr__fail(err, CHR_ERR_WOULD_BLOCK, "%s: this is not done yet", place);
+}
+#endif
+
+/* ====================================================================================================================
  * >>answers   what an emulated device says waits in fixed memory and goes, from the loop, as the frontend has room
  * ==================================================================================================================== */
 #if CHARDEV_HAS_MSMOUSE || CHARDEV_HAS_WCTABLET || CHARDEV_HAS_BRAILLE
@@ -13552,9 +16034,14 @@ static void chr__mux_ask(chr__mux *mux, chr__mux_slot *slot, int arg)
         mux->can_deliver = chr__mux_room(mux, slot) > 0;
 }
 
+/* obuf= may wait still. */
 static void chr__mux_base_writable(void *opaque)
 {
-    chr_be_writable(&((chr__mux *)opaque)->dev);
+    chr__mux *mux = (chr__mux *)opaque;
+
+    chr_be_writable(&mux->dev);
+    if (!mux->dev.removed && chr_be_wants_writable(&mux->dev) && !mux->base.writable)
+        chr_fe_add_watch(&mux->base, chr__mux_base_writable, mux);
 }
 
 static void chr__mux_update(chr_dev *dev)
@@ -14231,6 +16718,609 @@ static const chr_backend chr__hub_kind = {
     1,                                     /* fixed        */
     NULL,                                  /* input        */
 };
+#endif
+
+/* ====================================================================================================================
+ * >>be_fault   stacked on another chardev: what can go wrong in front of it does, from a seed or from given bytes
+ *
+ * far side   the other chardev's          options   chardev, seed, rate, faults, delay
+ * events     those of the other chardev; CLOSED and OPENED of its own in pairs, and BREAK
+ * faults     the manual is at chr_fault_options. A byte of chance a decision: from chr_fault_feed(), else from the seed
+ * ==================================================================================================================== */
+#if CHARDEV_HAS_FAULT
+
+enum {
+    CHR__FAULT_SHORT, CHR__FAULT_BLOCK, CHR__FAULT_DELAY, CHR__FAULT_DISCONNECT, CHR__FAULT_BREAK, CHR__FAULT_ERROR,
+    CHR__FAULT_REORDER, CHR__FAULT_KINDS,
+    CHR__FAULT_NONE = CHR__FAULT_KINDS
+};
+
+enum {
+    CHR__FAULT_ATTEMPTS = 8,     /* the longest storm of would-blocks */
+    CHR__FAULT_PIECE = 8,        /* the longest piece of short input */
+    CHR__FAULT_LATE = 4,         /* events that are held back at once */
+    CHR__FAULT_FEED = 1 << 20    /* bytes that wait to be used */
+};
+
+static const char *const chr__fault_names[CHR__FAULT_KINDS] = { "short", "block", "delay", "disconnect", "break", "error",
+                                                                "reorder" };
+
+#define CHR__FAULT_BIT(kind) (1u << (kind))
+
+/* What can happen where. */
+#define CHR__FAULTS_OUT (CHR__FAULT_BIT(CHR__FAULT_REORDER) - 1)
+#define CHR__FAULTS_IN (CHR__FAULT_BIT(CHR__FAULT_SHORT) | CHR__FAULT_BIT(CHR__FAULT_DELAY) | \
+                        CHR__FAULT_BIT(CHR__FAULT_DISCONNECT) | CHR__FAULT_BIT(CHR__FAULT_BREAK))
+#define CHR__FAULTS_EVENT CHR__FAULT_BIT(CHR__FAULT_REORDER)
+
+typedef struct chr__fault {
+    chr_dev          dev;
+    chr_frontend     base;        /* our end of the chardev below */
+    unsigned         enabled;     /* CHR__FAULT_BIT() */
+    uint64_t         state;       /* of the generator; 0 = there is none */
+    unsigned char   *feed;        /* given bytes, feed[fed..feed_size) are to be used */
+    size_t           fed, feed_size;
+    chr_fault_counts counts;
+    int              base_open, base_input_over; /* what the base has told */
+    int              is_down;     /* disconnected, by us */
+    int              is_stalled_out, is_stalled_in;
+    int              refusals;    /* attempts to write that are still to be refused */
+    int              is_refused;  /* the last one was, by us */
+    int              piece;       /* the largest that input may come in now; 0 = any */
+    chr_timer        stall_out, stall_in, down, late;
+    int              late_events[CHR__FAULT_LATE], late_count;
+    chr_idle         retry;
+} chr__fault;
+
+static const chr_option chr__fault_rows[] = {
+    { "chardev", CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, chardev), CHR_REQUIRED, 0, 0,         "id of the chardev below" },
+    { "seed",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, seed),    NULL,         0, INT64_MAX, "chance: the same seed does the same (default: only what chr_fault_feed() gives)" },
+    { "rate",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, rate),    "10",         1, 100,       "faults in a hundred writes, reads and events; with a seed" },
+    { "faults",  CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, faults),  NULL,         0, 0,         "of short+block+delay+disconnect+break+error+reorder (default: all)" },
+    { "delay",   CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, delay),   "10",         1, 3600000,   "milliseconds: the longest delay and disconnection" },
+    { NULL,      CHR_OPTION_TEXT,   0,                                   NULL,         0, 0,         NULL }
+};
+
+/* -- chance -- */
+
+/* xorshift64*: small, and the same everywhere. */
+static unsigned chr__fault_random(chr__fault *fault)
+{
+    fault->state ^= fault->state >> 12;
+    fault->state ^= fault->state << 25;
+    fault->state ^= fault->state >> 27;
+    return (unsigned)((fault->state * UINT64_C(2685821657736338717)) >> 40);
+}
+
+/* From 0 to below - 1; given bytes first. 0 where there are neither. */
+static int chr__fault_number(chr__fault *fault, int below)
+{
+    if (fault->fed < fault->feed_size) {
+        fault->counts.bytes_used++;
+        return fault->feed[fault->fed++] % below;
+    }
+    return fault->state ? (int)(chr__fault_random(fault) % (unsigned)below) : 0;
+}
+
+static int chr__fault_nth(unsigned kinds, int nth)
+{
+    int kind;
+
+    for (kind = 0; kind < CHR__FAULT_KINDS; kind++)
+        if ((kinds & CHR__FAULT_BIT(kind)) && nth-- == 0)
+            return kind;
+    return CHR__FAULT_NONE;
+}
+
+static int chr__fault_count_bits(unsigned kinds)
+{
+    int count;
+
+    for (count = 0; kinds; kinds &= kinds - 1)
+        count++;
+    return count;
+}
+
+/* One decision. A given byte: from 0 to 127 nothing happens, above that the kinds come in turn. */
+static int chr__fault_decide(chr__fault *fault, unsigned kinds)
+{
+    const chr_fault_options *options = (const chr_fault_options *)fault->dev.options;
+    int                      count, byte;
+
+    kinds &= fault->enabled;
+    count = chr__fault_count_bits(kinds);
+    if (count == 0)
+        return CHR__FAULT_NONE;
+    if (fault->fed < fault->feed_size) {
+        byte = chr__fault_number(fault, 256);
+        return byte < 128 ? CHR__FAULT_NONE : chr__fault_nth(kinds, (byte - 128) % count);
+    }
+    if (!fault->state || (int64_t)(chr__fault_random(fault) % 100) >= options->rate)
+        return CHR__FAULT_NONE;
+    return chr__fault_nth(kinds, (int)(chr__fault_random(fault) % (unsigned)count));
+}
+
+static int64_t chr__fault_ms(chr__fault *fault)
+{
+    return 1 + chr__fault_number(fault, (int)((const chr_fault_options *)fault->dev.options)->delay);
+}
+
+/* -- events -- */
+
+/* Those that were held back, the last one first. */
+static void chr__fault_tell_late(void *opaque)
+{
+    chr__fault *fault = (chr__fault *)opaque;
+
+    chr_timer_stop(&fault->late);
+    while (fault->late_count > 0 && !fault->dev.removed)
+        chr_be_event(&fault->dev, fault->late_events[--fault->late_count]);
+}
+
+/* Those that nothing binds to a place among the bytes, or to each other. */
+static int chr__fault_may_be_late(int event)
+{
+    return event == CHR_EVENT_BREAK || event == CHR_EVENT_RESIZED || event == CHR_EVENT_SERIAL;
+}
+
+static void chr__fault_pass_event(chr__fault *fault, int event)
+{
+    if (!chr__fault_may_be_late(event) || fault->late_count == CHR__FAULT_LATE ||
+        chr__fault_decide(fault, CHR__FAULTS_EVENT) == CHR__FAULT_NONE) {
+        chr_be_event(&fault->dev, event);
+        return;
+    }
+    fault->counts.reorders++;
+    fault->late_events[fault->late_count++] = event;
+    chr_timer_start(fault->dev.ctx, &fault->late, chr__fault_ms(fault), chr__fault_tell_late, fault);
+}
+
+/* OPENED and CLOSED as the frontend is to see them. Late events are still the old peer's. */
+static void chr__fault_set_state(chr__fault *fault)
+{
+    chr_dev *dev = &fault->dev;
+    int      is_open = fault->base_open && !fault->is_down;
+
+    if (dev->be_open == is_open)
+        return;
+    if (!is_open)
+        chr__fault_tell_late(fault);
+    if (!dev->removed)
+        chr_be_event(dev, is_open ? CHR_EVENT_OPENED : CHR_EVENT_CLOSED);
+    if (is_open && !dev->removed && dev->be_open && fault->base_input_over)
+        chr_be_event(dev, CHR_EVENT_INPUT_END);
+}
+
+static void chr__fault_tell_writable(chr__fault *fault)
+{
+    if (!fault->dev.removed && chr_be_wants_writable(&fault->dev))
+        chr_be_writable(&fault->dev);
+}
+
+static void chr__fault_up(void *opaque)
+{
+    chr__fault *fault = (chr__fault *)opaque;
+
+    fault->is_down = 0;
+    chr__fault_set_state(fault);
+    chr__fault_tell_writable(fault);
+    if (!fault->dev.removed)
+        chr_fe_accept_input(&fault->base);
+}
+
+/* The peer goes, and comes again after a while. */
+static void chr__fault_hang_up(chr__fault *fault)
+{
+    if (!fault->dev.be_open)
+        return;
+    fault->counts.disconnects++;
+    fault->is_down = 1;
+    fault->refusals = fault->piece = 0;
+    chr_timer_start(fault->dev.ctx, &fault->down, chr__fault_ms(fault), chr__fault_up, fault);
+    chr__fault_set_state(fault);
+    chr__fault_tell_writable(fault);
+}
+
+static void chr__fault_break(chr__fault *fault)
+{
+    if (!fault->dev.be_open)
+        return;
+    fault->counts.breaks++;
+    chr_be_event(&fault->dev, CHR_EVENT_BREAK);
+}
+
+/* -- output -- */
+
+static void chr__fault_out_again(void *opaque)
+{
+    chr__fault *fault = (chr__fault *)opaque;
+
+    fault->is_stalled_out = 0;
+    chr__fault_tell_writable(fault);
+}
+
+static void chr__fault_retry(void *opaque)
+{
+    chr__fault_tell_writable((chr__fault *)opaque);
+}
+
+static int chr__fault_refuse(chr__fault *fault)
+{
+    fault->refusals = chr__fault_number(fault, CHR__FAULT_ATTEMPTS);
+    fault->counts.blocks++;
+    return CHR_ERR_WOULD_BLOCK;
+}
+
+static int chr__fault_stall_out(chr__fault *fault)
+{
+    fault->counts.delays++;
+    fault->is_stalled_out = 1;
+    chr_timer_start(fault->dev.ctx, &fault->stall_out, chr__fault_ms(fault), chr__fault_out_again, fault);
+    return CHR_ERR_WOULD_BLOCK;
+}
+
+/* How much of a write goes on now: all, a part, or none, with a reason. */
+static int chr__fault_of_write(chr__fault *fault, size_t len)
+{
+    switch (chr__fault_decide(fault, CHR__FAULTS_OUT)) {
+    case CHR__FAULT_SHORT:
+        if (len < 2)
+            break;
+        fault->counts.short_writes++;
+        return 1 + chr__fault_number(fault, (int)chr__min(len - 1, 255));
+    case CHR__FAULT_BLOCK: return chr__fault_refuse(fault);
+    case CHR__FAULT_DELAY: return chr__fault_stall_out(fault);
+    case CHR__FAULT_ERROR: fault->counts.errors++; return CHR_ERR_IO;
+    case CHR__FAULT_BREAK: chr__fault_break(fault); break;
+    case CHR__FAULT_DISCONNECT:
+        chr__fault_hang_up(fault);
+        if (fault->is_down)
+            return CHR_ERR_DISCONNECTED;
+        break;
+    default: break;
+    }
+    return (int)chr__min(len, INT32_MAX);
+}
+
+/* What the last attempt has begun goes on. */
+static int chr__fault_attempt(chr__fault *fault, size_t len)
+{
+    if (fault->is_down)
+        return CHR_ERR_DISCONNECTED;
+    if (fault->is_stalled_out)
+        return CHR_ERR_WOULD_BLOCK;
+    if (fault->refusals == 0)
+        return chr__fault_of_write(fault, len);
+    fault->refusals--;
+    return CHR_ERR_WOULD_BLOCK;
+}
+
+static int chr__fault_write(chr_dev *dev, const void *buf, size_t len)
+{
+    chr__fault *fault = (chr__fault *)dev;
+    int         part = chr__fault_attempt(fault, len);
+
+    fault->is_refused = part == CHR_ERR_WOULD_BLOCK;
+    return part < 0 ? part : chr_fe_write(&fault->base, buf, (size_t)part);
+}
+
+static void chr__fault_base_writable(void *opaque)
+{
+    chr_be_writable(&((chr__fault *)opaque)->dev);
+}
+
+/* -- input -- */
+
+static void chr__fault_in_again(void *opaque)
+{
+    chr__fault *fault = (chr__fault *)opaque;
+
+    fault->is_stalled_in = 0;
+    chr_fe_accept_input(&fault->base);
+}
+
+static int chr__fault_base_can_read(void *opaque)
+{
+    chr__fault *fault = (chr__fault *)opaque;
+    int         room = fault->is_down || fault->is_stalled_in ? 0 : chr_be_can_write(&fault->dev);
+
+    return fault->piece > 0 && room > fault->piece ? fault->piece : room;
+}
+
+/* It is decided behind one piece of input how the next one comes: how often room is asked for does not count. */
+static void chr__fault_of_input(chr__fault *fault)
+{
+    switch (chr__fault_decide(fault, CHR__FAULTS_IN)) {
+    case CHR__FAULT_SHORT:
+        fault->counts.short_reads++;
+        fault->piece = 1 + chr__fault_number(fault, CHR__FAULT_PIECE);
+        return;
+    case CHR__FAULT_DELAY:
+        fault->counts.delays++;
+        fault->is_stalled_in = 1;
+        chr_timer_start(fault->dev.ctx, &fault->stall_in, chr__fault_ms(fault), chr__fault_in_again, fault);
+        return;
+    case CHR__FAULT_DISCONNECT: chr__fault_hang_up(fault); return;
+    case CHR__FAULT_BREAK:      chr__fault_break(fault); return;
+    default:                    return;
+    }
+}
+
+static void chr__fault_base_read(void *opaque, const void *buf, size_t len)
+{
+    chr__fault *fault = (chr__fault *)opaque;
+
+    fault->piece = 0;
+    chr_be_write(&fault->dev, buf, len);
+    if (!fault->dev.removed)
+        chr__fault_tell_late(fault);
+    if (!fault->dev.removed)
+        chr__fault_of_input(fault);
+}
+
+static void chr__fault_base_event(void *opaque, int event)
+{
+    chr__fault *fault = (chr__fault *)opaque;
+
+    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
+        fault->base_open = event == CHR_EVENT_OPENED;
+        fault->base_input_over = 0;
+        chr__fault_set_state(fault);
+        return;
+    }
+    fault->base_input_over |= event == CHR_EVENT_INPUT_END;
+    if (event != CHR_EVENT_INPUT_END || fault->dev.be_open)
+        chr__fault_pass_event(fault, event);
+}
+
+/* Another backend has taken the place of the one below. */
+static int chr__fault_base_change(void *opaque)
+{
+    (void)opaque;
+    return 0;
+}
+
+/* -- slots -- */
+
+static void chr__fault_update(chr_dev *dev)
+{
+    chr__fault *fault = (chr__fault *)dev;
+
+    if (chr_be_wants_writable(dev) && !fault->is_stalled_out) {
+        if (fault->is_down || fault->is_refused)
+            chr_idle_start(dev->ctx, &fault->retry, chr__fault_retry, fault);
+        else if (!fault->base.writable)
+            chr_fe_add_watch(&fault->base, chr__fault_base_writable, fault);
+    }
+    chr_fe_accept_input(&fault->base);
+}
+
+/* Short reads and nothing else: who waits for bytes waits for all of them. */
+static int chr__fault_read(chr_dev *dev, void *buf, size_t len)
+{
+    chr__fault *fault = (chr__fault *)dev;
+    chr_dev    *base = fault->base.dev;
+
+    if (fault->is_down || !base)
+        return CHR_ERR_DISCONNECTED;
+    if (!base->io->read)
+        return CHR_ERR_NOT_SUPPORTED;
+    if (len > 1 && chr__fault_decide(fault, CHR__FAULT_BIT(CHR__FAULT_SHORT)) == CHR__FAULT_SHORT) {
+        fault->counts.short_reads++;
+        len = 1 + (size_t)chr__fault_number(fault, (int)chr__min(len - 1, 255));
+    }
+    return base->io->read(base, buf, len);
+}
+
+/* Who blocks has no time that passes: what delays its output ends. */
+static int chr__fault_wait_fd(chr_dev *dev, int *events)
+{
+    chr__fault *fault = (chr__fault *)dev;
+    chr_dev    *base = fault->base.dev;
+
+    if (*events == CHR_OUT && fault->is_refused) {
+        chr_timer_stop(&fault->stall_out);
+        fault->is_stalled_out = 0;
+        *events = 0;
+        return 0;
+    }
+    return base && base->io->wait_fd ? base->io->wait_fd(base, events) : -1;
+}
+
+static void chr__fault_set_open(chr_dev *dev, int is_open)
+{
+    chr_fe_set_open(&((chr__fault *)dev)->base, is_open);
+}
+
+static int chr__fault_ioctl(chr_dev *dev, int command, void *arg)
+{
+    return chr_fe_ioctl(&((chr__fault *)dev)->base, command, arg);
+}
+
+static int chr__fault_disconnect(chr_dev *dev)
+{
+    return chr_fe_disconnect(&((chr__fault *)dev)->base);
+}
+
+static int chr__fault_wait_connected(chr_dev *dev, chr_error *err)
+{
+    return chr_fe_wait_connected(&((chr__fault *)dev)->base, err);
+}
+
+static int chr__fault_set_msgfds(chr_dev *dev, const int *fds, int count)
+{
+    return chr_fe_set_msgfds(&((chr__fault *)dev)->base, fds, count);
+}
+
+static int chr__fault_get_msgfds(chr_dev *dev, int *fds, int count)
+{
+    return chr_fe_get_msgfds(&((chr__fault *)dev)->base, fds, count);
+}
+
+static int chr__fault_shutdown(chr_dev *dev)
+{
+    return chr_fe_shutdown(&((chr__fault *)dev)->base);
+}
+
+static void chr__fault_describe(const chr_dev *dev, chr_info *info)
+{
+    const chr__fault       *fault = (const chr__fault *)dev;
+    const chr_fault_counts *counts = &fault->counts;
+    chr_info                base;
+
+    memset(&base, 0, sizeof base);
+    if (fault->base.dev)
+        chr_query(fault->base.dev, &base);
+    chr__format(info->filename, sizeof info->filename,
+                "fault:%s,short=%u,block=%u,delay=%u,disconnect=%u,break=%u,error=%u,reorder=%u",
+                ((const chr_fault_options *)dev->options)->chardev, counts->short_writes + counts->short_reads,
+                counts->blocks, counts->delays, counts->disconnects, counts->breaks, counts->errors, counts->reorders);
+    memcpy(info->address, base.address, sizeof info->address);
+    memcpy(info->peer, base.peer, sizeof info->peer);
+    info->comes_back = base.comes_back || fault->is_down;
+}
+
+/* -- life -- */
+
+/* NAME+NAME... */
+static int chr__fault_read_names(chr__fault *fault, const char *text, chr_error *err)
+{
+    size_t len;
+    int    kind;
+
+    for (fault->enabled = 0; ; text += len + 1) {
+        len = strcspn(text, "+");
+        for (kind = 0; kind < CHR__FAULT_KINDS && !chr__text_is(text, len, chr__fault_names[kind]); kind++)
+            ;
+        if (kind == CHR__FAULT_KINDS)
+            return chr__fail(err, CHR_ERR_INVALID, "faults=: '%.*s' is none of short, block, delay, disconnect, break, error, "
+                             "reorder, with a '+' between them", (int)chr__min(len, CHR__SHOWN), text);
+        fault->enabled |= CHR__FAULT_BIT(kind);
+        if (!text[len])
+            return 0;
+    }
+}
+
+/* In a hot swap the one with our id goes on living until ours takes its place: what is stacked on it can't be below us. */
+static int chr__fault_is_circle(const chr__fault *fault, const chr_dev *base)
+{
+    const chr_dev *old = chr_find(fault->dev.ctx, fault->dev.id);
+
+    while (old && base && base != old && base->kind == fault->dev.kind)
+        base = ((const chr__fault *)base)->base.dev;
+    return old && base && (base == old || base->kind->fixed);
+}
+
+static int chr__fault_attach(chr__fault *fault, const char *id, chr_error *err)
+{
+    static const chr_handlers handlers = { chr__fault_base_can_read, chr__fault_base_read, chr__fault_base_event,
+                                           chr__fault_base_change };
+    chr_dev                  *base = chr_find(fault->dev.ctx, id);
+    int                       code;
+
+    if (!base)
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "chardev=%s: there is no chardev with that id", id);
+    if (chr__fault_is_circle(fault, base))
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev=%s: a %s can't be put below '%s' by a change", id,
+                         base->kind->name, fault->dev.id);
+    code = chr_fe_init(&fault->base, base, err);
+    if (code < 0)
+        return code;
+    chr_fe_set_handlers(&fault->base, &handlers, fault);
+    chr_fe_set_open(&fault->base, 0); /* until a frontend comes */
+    return 0;
+}
+
+static int chr__fault_open(chr_dev *dev, chr_error *err)
+{
+    const chr_fault_options *options = (const chr_fault_options *)dev->options;
+    chr__fault              *fault = (chr__fault *)dev;
+
+    fault->enabled = CHR__FAULT_BIT(CHR__FAULT_KINDS) - 1;
+    fault->state = options->seed ? (uint64_t)options->seed * UINT64_C(0x9e3779b97f4a7c15) : 0;
+    if (options->faults && chr__fault_read_names(fault, options->faults, err) < 0)
+        return CHR_ERR_INVALID;
+    return chr__fault_attach(fault, options->chardev, err);
+}
+
+static void chr__fault_close(chr_dev *dev)
+{
+    chr__fault *fault = (chr__fault *)dev;
+
+    chr_timer_stop(&fault->stall_out);
+    chr_timer_stop(&fault->stall_in);
+    chr_timer_stop(&fault->down);
+    chr_timer_stop(&fault->late);
+    chr_idle_stop(&fault->retry);
+    chr_fe_deinit(&fault->base);
+    chr__free(dev->ctx, fault->feed);
+    fault->feed = NULL;
+    fault->fed = fault->feed_size = 0;
+}
+
+static const chr_io chr__fault_io = {
+    chr__fault_write,   /* write   */
+    chr__fault_read,    /* read    */
+    chr__fault_update,  /* update  */
+    chr__fault_wait_fd, /* wait_fd */
+};
+
+static const chr_peer_slots chr__fault_peer = {
+    chr__fault_disconnect,     /* disconnect     */
+    chr__fault_wait_connected, /* wait_connected */
+    NULL,                      /* add_client     */
+    chr__fault_set_msgfds,     /* set_msgfds     */
+    chr__fault_get_msgfds,     /* get_msgfds     */
+    chr__fault_shutdown,       /* shutdown       */
+    NULL,                      /* queued         */
+};
+
+static const chr_backend chr__fault_kind = {
+    "fault",                                              /* name         */
+    NULL,                                                 /* alias        */
+    "stacked on a chardev: short writes, delays, breaks", /* help         */
+    chr__fault_rows,                                      /* options      */
+    sizeof(chr_fault_options),                            /* options_size */
+    sizeof(chr__fault),                                   /* state_size   */
+    NULL,                                                 /* uri          */
+    chr__fault_open,                                      /* open         */
+    chr__fault_close,                                     /* close        */
+    &chr__fault_io,                                       /* io           */
+    chr__fault_describe,                                  /* describe     */
+    chr__fault_ioctl,                                     /* ioctl        */
+    chr__fault_set_open,                                  /* set_open     */
+    &chr__fault_peer,                                     /* peer         */
+    NULL,                                                 /* sharing      */
+    0,                                                    /* fixed        */
+    NULL,                                                 /* input        */
+};
+
+/* -- what the calls of >>extras do -- */
+
+/* Used ones make room. Returns how many it took. */
+static int chr__fault_feed(chr__fault *fault, const void *data, size_t len)
+{
+    size_t left = fault->feed_size - fault->fed;
+    void  *feed;
+
+    len = chr__min(len, CHR__FAULT_FEED - left);
+    if (left > 0)
+        memmove(fault->feed, fault->feed + fault->fed, left);
+    fault->fed = 0;
+    fault->feed_size = left;
+    feed = len > 0 ? chr__reallocate(fault->dev.ctx, fault->feed, left + len) : fault->feed;
+    if (len > 0 && !feed)
+        return CHR_ERR_NO_MEMORY;
+    fault->feed = (unsigned char *)feed;
+    if (len > 0)
+        memcpy(fault->feed + left, data, len);
+    fault->feed_size = left + len;
+    return (int)len;
+}
+#undef CHR__FAULT_BIT
+#undef CHR__FAULTS_OUT
+#undef CHR__FAULTS_IN
+#undef CHR__FAULTS_EVENT
 #endif
 
 /* ====================================================================================================================
@@ -19646,6 +22736,7 @@ CHR__COLD void chr__socket_got_fds(chr__socket_bottom *bottom, size_t length)
     got.count = chr__os_control_fds(&ctx->receiver.control, length, got.fds);
     if (got.count == 0)
         return;
+    bottom->layer.dev->with_fds = 1;
     chr__msgfds_close(ctx, &bottom->incoming);
     kept = bottom->incoming = (chr__msgfds *)chr__allocate(ctx, sizeof *kept);
     if (kept)
@@ -21558,11 +24649,13 @@ static const chr_backend chr__spiceport_kind = {
 #define CHR__KINDS(X)                                                                                        \
     X(RINGBUF,      ringbuf,   "memory",  "ringbuf",   (NULL))                                               \
     X(TESTDEV,      testdev,   "",        "testdev",   (NULL))                                               \
+    X(SCRIPT,       script,    "",        "script",    (NULL))                                               \
     X(MSMOUSE,      msmouse,   "",        "msmouse",   (NULL))                                               \
     X(WCTABLET,     wctablet,  "",        "wctablet",  (NULL))                                               \
     X(BRAILLE,      braille,   "",        "braille",   (NULL))                                               \
     X(MUX,          mux,       "",        "mux",       (NULL))                                               \
     X(HUB,          hub,       "",        "hub",       (NULL))                                               \
+    X(FAULT,        fault,     "",        "fault",     (NULL))                                               \
     X(FD,           fd,        "",        "fd",        (NULL))                                               \
     X(FILE,         file,      "",        "file",      (NULL))                                               \
     X(PIPE,         pipe,      "",        "pipe",      (NULL))                                               \
@@ -21630,6 +24723,8 @@ static int chr__context_start(chr_context *ctx)
     int fd;
 
     ctx->idles.next = ctx->idles.prev = &ctx->idles;
+    ctx->prepares.next = ctx->prepares.prev = &ctx->prepares;
+    ctx->lazy.next = ctx->lazy.prev = &ctx->lazy;
     ctx->last_dev = &ctx->devs;
     chr__dev_queue_init(&ctx->urgent);
     chr__dev_queue_init(&ctx->starved);
@@ -21966,7 +25061,7 @@ CHARDEV_API void chr_query(const chr_dev *dev, chr_info *info)
     info->bytes_in = dev->bytes_in;
     info->bytes_out = dev->bytes_out;
     info->bytes_dropped = dev->bytes_dropped;
-    info->bytes_queued = chr__queued(dev);
+    info->bytes_queued = chr__queued(dev) + chr__gathered(dev);
     if (dev->kind->describe)
         dev->kind->describe(dev, info);
     else
@@ -22044,6 +25139,44 @@ CHARDEV_API int chr_ringbuf_count(const chr_dev *dev)
     count = (int)ring->count;
     CHR__UNLOCK(dev->ctx);
     return count;
+}
+#endif
+
+#if CHARDEV_HAS_SCRIPT
+CHARDEV_API int chr_script_result(const chr_dev *dev, chr_error *err)
+{
+    int code;
+
+    if (dev->kind != &chr__script_kind)
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s' is a %s, not a script", dev->id, dev->kind->name);
+    CHR__LOCK(dev->ctx);
+    code = chr__script_result((const chr__script *)dev, err);
+    CHR__UNLOCK(dev->ctx);
+    return code;
+}
+#endif
+
+#if CHARDEV_HAS_FAULT
+CHARDEV_API int chr_fault_feed(chr_dev *dev, const void *data, size_t len)
+{
+    int n;
+
+    if (dev->kind != &chr__fault_kind)
+        return CHR_ERR_NOT_SUPPORTED;
+    CHR__LOCK(dev->ctx);
+    n = chr__fault_feed((chr__fault *)dev, data, len);
+    CHR__UNLOCK(dev->ctx);
+    return n;
+}
+
+CHARDEV_API int chr_fault_query(const chr_dev *dev, chr_fault_counts *counts)
+{
+    if (dev->kind != &chr__fault_kind)
+        return CHR_ERR_NOT_SUPPORTED;
+    CHR__LOCK(dev->ctx);
+    *counts = ((const chr__fault *)dev)->counts;
+    CHR__UNLOCK(dev->ctx);
+    return 0;
 }
 #endif
 

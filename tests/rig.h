@@ -265,7 +265,7 @@ typedef struct recorder {
     char        *input; /* all that came */
     size_t       length, size;
     int          room;       /* what can_read says; reads use it up */
-    char         events[64]; /* O opened, C closed, B break, I mux in, U mux out, S serial, L line error, P and Q purged, E input end, ? other */
+    char         events[64]; /* O opened, C closed, B break, I mux in, U mux out, S serial, L line error, P and Q purged, E input end, R readable, ? other */
     int          last_event;
     int          open;       /* told OPENED, and not CLOSED since */
     int          changes, change_answer, writable;
@@ -311,6 +311,7 @@ static inline char recorder_letter(int event)
     case CHR_EVENT_PURGE_RECEIVE: return 'P';
     case CHR_EVENT_PURGE_TRANSMIT: return 'Q';
     case CHR_EVENT_INPUT_END: return 'E';
+    case CHR_EVENT_READABLE: return 'R';
     default: return '?';
     }
 }
