@@ -128,6 +128,32 @@
  * pipe, and only when the owner sleeps. A write that another thread's call waits for goes on with the new backend after
  * a swap, and ends with CHR_ERR_DISCONNECTED (or what was taken) after chr_fe_deinit(), whose frontend must stay in
  * memory as long as others may use it.
+ *
+ * THE END of a program begins with chr_loop_stop(), from a handler, a signal handler or another thread; Ctrl-A x on a
+ * mux and a testdev's `q` call it too, unless chr_config.exit is set. Then chr_loop_run() returns 0, or chr_loop_step()
+ * CHR_ERR_STOPPED. This belongs behind it, and gives the first column:
+ *
+ *     chr_drain(ctx, 2000);      // what is still on its way goes, as long as the reader makes progress
+ *     chr_context_free(ctx);     // and all is put back
+ *     return 0;
+ *
+ * The library never ends the process and has no signal handlers: SIGINT and SIGTERM end it at once (third column), unless
+ * you handle them: a signal handler that calls chr_loop_stop() is enough. exit() may be called anywhere, in handlers too.
+ * A function of yours for atexit() may call chr_context_free(): that works unless exit() came from inside a handler.
+ *
+ *                                   chr_context_free()    exit(), return from main()    _exit(), abort(), a signal, SIGKILL
+ *     terminal of stdio             put back              put back                      put back by a small process of
+ *                                                                                       ours, some 20 ms later
+ *     pty's link, unix socket file  removed               stay: whoever is started with the same path replaces them
+ *     obuf=, layers, what           sent: chr_drain()     lost; what the kernel has taken arrives, unless TCP resets
+ *     chr_fe_write() has gathered   says for how long     because bytes of the peer's were not read
+ *     close_notify, Close frame     sent                  not sent: the peer sees the connection break off
+ *     log files                     complete              complete: each write is in the file when it returns
+ *     a recording                   complete              without its end, so that chr_replay_open() refuses it
+ *     line settings of serial       stay as they are, in all cases
+ *
+ * A child of fork() that ends puts nothing back: that is for the process that has set it. Descriptors don't live on behind
+ * exec(), a terminal that exec() has come over is put back.
  */
 #ifndef CHARDEV_H
 #define CHARDEV_H
