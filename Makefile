@@ -142,7 +142,7 @@ test: all $(TESTS)
 test-peers: all
 	@BUILD=$(B) sh tests/run.sh
 
-bench:
+bench: $(B)/tinyvm $(B)/relay
 	@sh tests/bench/run.sh
 
 cross:
