@@ -683,6 +683,45 @@ TEST(filter_with_history_and_obuf)
     rig_close(&r);
 }
 
+/* Buffers at the frontend: what is pulled has been turned, what is gathered is turned when it leaves. */
+TEST(filter_under_a_buffered_frontend)
+{
+    chr_frontend fe;
+    char         buf[600];
+    size_t       got = 0;
+    int          n, i;
+    rig          r;
+    int          peer;
+    open_filter_rig(&r);
+    memset(&fe, 0, sizeof fe);
+    peer = make_socket(&r, "s");
+    REQUIRE(chr_fe_init(&fe, make(&r, "rot13,id=f,chardev=s"), NULL) == 0);
+    CHECK_INT(chr_fe_set_buffers(&fe, 16, 600), 0);
+    settle(&r);
+    for (i = 0; i < 100; i++) CHECK_INT(chr_fe_write(&fe, "hello ", 6), 6);
+    CHECK_INT(recv(peer, buf, sizeof buf, MSG_DONTWAIT), -1);
+    CHECK_INT(chr_fe_flush(&fe, 1000), 0);
+    CHECK_INT(recv(peer, buf, sizeof buf, 0), 600);
+    for (i = 0; i < 600; i += 6) CHECK_MEM(buf + i, 6, "uryyb ", 6);
+    CHECK_INT(write(peer, "gur dhvpx oebja sbk whzcf", 25), 25);
+    settle(&r);
+    CHECK_INT(chr_fe_readable(&fe), 16);
+    while (got < 25) {
+        n = chr_fe_read(&fe, buf + got, 3);
+        if (n > 0) got += (size_t)n;
+        else if (!CHECK_INT(n, CHR_ERR_WOULD_BLOCK)) break;
+        settle(&r);
+    }
+    CHECK_MEM(buf, got, "the quick brown fox jumps", 25);
+    CHECK_INT(write(peer, "raq", 3), 3);
+    close(peer);
+    settle(&r);
+    CHECK_INT(chr_fe_read(&fe, buf, 8), 3);
+    CHECK_INT(chr_fe_read(&fe, buf, 8), CHR_ERR_DISCONNECTED);
+    chr_fe_deinit(&fe);
+    rig_close(&r);
+}
+
 /* It lives again from a recording, with nothing below it. */
 TEST(filter_recorded_and_replayed)
 {
