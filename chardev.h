@@ -137,13 +137,15 @@
  *     chr_context_free(ctx);     // and all is put back
  *     return 0;
  *
- * The library never ends the process and has no signal handlers: SIGINT and SIGTERM end it at once (third column), unless
- * you handle them: a signal handler that calls chr_loop_stop() is enough. exit() may be called anywhere, in handlers too.
- * A function of yours for atexit() may call chr_context_free(): that works unless exit() came from inside a handler.
+ * The library never ends the process and has no signal handlers: SIGINT and SIGTERM end it at once (third column),
+ * unless you handle them: a signal handler that calls chr_loop_stop() is enough. exit() may be called anywhere, in
+ * handlers too. A function of yours for atexit() may call chr_context_free(): that works unless exit() came from inside
+ * a handler.
  *
- *                                   chr_context_free()    exit(), return from main()    _exit(), abort(), a signal, SIGKILL
+ *                                   chr_context_free()    exit(), return from main()    _exit(), abort(), a signal
  *     terminal of stdio             put back              put back                      put back by a small process of
- *                                                                                       ours, some 20 ms later
+ *                                                                                       ours, some 20 ms later (after
+ *                                                                                       SIGKILL too)
  *     pty's link, unix socket file  removed               stay: whoever is started with the same path replaces them
  *     obuf=, layers, what           sent: chr_drain()     lost; what the kernel has taken arrives, unless TCP resets
  *     chr_fe_write() has gathered   says for how long     because bytes of the peer's were not read
@@ -152,8 +154,8 @@
  *     a recording                   complete              without its end, so that chr_replay_open() refuses it
  *     line settings of serial       stay as they are, in all cases
  *
- * A child of fork() that ends puts nothing back: that is for the process that has set it. Descriptors don't live on behind
- * exec(), a terminal that exec() has come over is put back.
+ * A child of fork() that ends puts nothing back: that is for the process that has set it. Descriptors don't live on
+ * behind exec(), and a terminal is put back then.
  */
 #ifndef CHARDEV_H
 #define CHARDEV_H
@@ -526,7 +528,8 @@ CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *u
  *     help  NAME,help              CHR_ERR_HELP: print chr_help() of the same text, and end with success
  *
  * It is a URI when it begins with '/' or a ':' stands before the first ',' and '='; else options. No descriptors in URIs:
- * tcp:...,fd=3 is CHR_ERR_INVALID. COM1 and other paths than those of /dev have no meaning: CHR_ERR_NOT_FOUND.
+ * tcp:...,fd=3 is CHR_ERR_INVALID. COM1 and other paths than those of /dev have no meaning: CHR_ERR_NOT_FOUND. As in
+ * chr_new(), a server blocks here until its first peer has come, unless the text says wait=off.
  *
  *     chr_dev *dev = chr_new_any(ctx, "serial0", text, &err);
  *     if (!dev && err.code == CHR_ERR_HELP) exit(chr_help(ctx, text, print_line, NULL) != 0);
@@ -1335,8 +1338,9 @@ CHARDEV_API int chr_input_sync(chr_dev *dev);
  * in the place of each chardev that was recorded: the same calls get the same answers, and input and events come at the
  * same times, with nobody at the far side. A frontend that does the same at the same times does so again, byte for
  * byte: give the context a clock that says so (see chr_config). A chardev with several frontends (mux) is not recorded
- * but the one under it: it lives again on top of that. Not recorded are passed descriptors, what chr_query() tells, and
- * calls at the back of a chardev (chr_ringbuf_read()).
+ * but the one under it: it lives again on top of that. A hub or a filter is recorded, and what it is on too: in a replay
+ * it plays its own part, and there is no frontend at those below. Not recorded are passed descriptors, what chr_query()
+ * tells, and calls at the back of a chardev (chr_ringbuf_read()).
  *
  * The file, all numbers little-endian. First 24 bytes:
  *
@@ -12272,7 +12276,7 @@ static int chr__replay_input(chr__played *played)
 
     if (!ctx->replay) /* it was closed when asked */
         return 0;
-    if (room <= 0 || (size_t)room < left)
+    if (played->dev.frontend && (room <= 0 || (size_t)room < left)) /* below a hub or filter nobody is: that is played */
         chr__replay_diverges(played, "the frontend has less room for input", played->ahead.at);
     if (room <= 0) {
         played->waits = 1;
