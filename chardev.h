@@ -76,7 +76,8 @@
  *     CHARDEV_MBEDTLS          TLS for sockets, with mbed TLS 2.28 or 3.x: link -lmbedtls -lmbedx509 -lmbedcrypto
  *     CHARDEV_SPICE            spicevmc and spiceport, for an emulator that runs a spice-server: compile and link as pkg-config
  *                              spice-server says
- *     CHARDEV_FREESTANDING     no operating system: the backends from null to fault and your own; hooks for memory and clock
+ *     CHARDEV_FREESTANDING     no operating system: the backends from null to fault and your own; hooks for memory and
+ *                              clock
  *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV SCRIPT MSMOUSE WCTABLET BRAILLE (or its BRLAPI alone) MUX
  *                              HUB FAULT FD FILE PIPE PTY STDIO SERIAL PARALLEL UDP SOCKET SPICE
  *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and what a mux may keep; default 65536, freestanding 1024
@@ -94,8 +95,9 @@
  *       Exceptions: chr_fe_set_handlers() on an open chardev gives OPENED at once; chr_change() asks your `change`
  *       handler, and tells CLOSED before it when the old backend was open and the new one is not, OPENED after it when
  *       it is the other way round, and nothing when both are open; chr_send_break() gives BREAK and chr_inject() input;
- *       chr_fe_take_focus() gives MUX_OUT and MUX_IN; chr_context_free() and chr_context_reset() give CLOSED. Before these comes what waits for the loop, so that
- *       events keep their order. chr_drain() runs the loop, and a backend's chr_be_...() calls are its own business.
+ *       chr_fe_take_focus() gives MUX_OUT and MUX_IN; chr_context_free() and chr_context_reset() give CLOSED. Before
+ *       these comes what waits for the loop, so that events keep their order. chr_drain() runs the loop, and a
+ *       backend's chr_be_...() calls are its own business.
  *     - A descriptor that you give in options is the chardev's from success on. After an error it is yours, open, with
  *       the flags that it had.
  *     - Descriptors of the library are CLOEXEC and non-blocking, and never 0, 1 or 2. No call waits because another
@@ -14968,8 +14970,11 @@ static int chr__script_result(const chr__script *script, chr_error *err)
         return 0;
     if (script->verdict.code != CHR_ERR_WOULD_BLOCK)
         return chr__fail(err, script->verdict.code, "%s", script->verdict.text);
+    if (!script->has_begun)
+        return chr__fail(err, CHR_ERR_WOULD_BLOCK, "%.200s: line 1: no frontend has come yet",
+                         chr__script_name(script));
     if (!script->is_playing)
-        return chr__fail(err, CHR_ERR_WOULD_BLOCK, "%.200s: it has not got beyond line %d", chr__script_name(script),
+        return chr__fail(err, CHR_ERR_WOULD_BLOCK, "%.200s: line %d: it is behind this", chr__script_name(script),
                          script->step.line);
     chr__script_place(script, &script->step, place, sizeof place);
     return chr__fail(err, CHR_ERR_WOULD_BLOCK, "%s: this is not done yet", place);
@@ -18007,7 +18012,8 @@ static int chr__fault_read_names(chr__fault *fault, const char *text, chr_error 
 
 static int chr__fault_open(chr_dev *dev, chr_error *err)
 {
-    static const chr_handlers handlers = { chr__fault_base_can_read, chr__fault_base_read, chr__fault_base_event, NULL };
+    static const chr_handlers handlers = { chr__fault_base_can_read, chr__fault_base_read, chr__fault_base_event,
+                                           NULL };
     const chr_fault_options  *options = (const chr_fault_options *)dev->options;
     chr__fault               *fault = (chr__fault *)dev;
 

@@ -326,6 +326,30 @@ TEST(inside_the_handler_that_gets_it)
     rig_close(&r);
 }
 
+/* No more than its buffer has room for. */
+TEST(into_a_buffered_frontend)
+{
+    rig          r;
+    chr_frontend fe;
+    chr_dev     *dev;
+    char         bytes[32];
+    rig_open_own_clock(&r);
+    memset(&fe, 0, sizeof fe);
+    dev = make(&r, "null,id=x");
+    CHECK_INT(chr_fe_init(&fe, dev, NULL), 0);
+    CHECK_INT(chr_fe_set_buffers(&fe, 16, 16), 0);
+    settle(&r);
+    CHECK_INT(chr_inject(dev, "0123456789", 10), 10);
+    CHECK_INT(chr_fe_readable(&fe), 10);
+    CHECK_INT(chr_inject(dev, "abcdefghij", 10), 6);
+    CHECK_INT(chr_inject(dev, "x", 1), CHR_ERR_WOULD_BLOCK);
+    CHECK_INT(chr_fe_read(&fe, bytes, sizeof bytes), 16);
+    CHECK_MEM(bytes, 16, "0123456789abcdef", 16);
+    CHECK_INT(chr_inject(dev, "x", 1), 1);
+    chr_fe_deinit(&fe);
+    rig_close(&r);
+}
+
 /* What waits to be told comes before it; what plays a recording injects it again. */
 TEST(injected_among_events_and_recordings)
 {
