@@ -4689,9 +4689,9 @@ typedef struct chr__table {
 
 /* A descriptor that a monitor's peer has passed. */
 typedef struct chr__named_fd {
-    struct chr__named_fd *next;
-    int                   fd;
-    char                  name[1];
+    chr__entry by_name, by_number;
+    int        fd;
+    char       name[1];
 } chr__named_fd;
 
 typedef struct chr__kind_node {
@@ -4701,7 +4701,7 @@ typedef struct chr__kind_node {
 
 /* What chardevs refer to by id and isn't one: TLS credentials, lists of peers. Its kind serves for its name and options. */
 typedef struct chr__object {
-    struct chr__object *next;
+    chr__entry          by_id;
     const chr_backend  *kind;
     char               *id;
     void               *options;
@@ -4762,7 +4762,7 @@ struct chr_context {
     chr__waker   waker;
     chr_watch    wake_watch;
 #if CHARDEV_HAS_PTY
-    struct chr__file_watch *file_watches;
+    chr__table   file_watches; /* by number */
     chr_watch    notifier;     /* of the descriptor that tells of all of them; made with the first */
 #endif
     int          depth;        /* handlers and dispatches that are running: nothing is freed before it is 0 */
@@ -4799,9 +4799,9 @@ struct chr_context {
     uint64_t           lingering_queued; /* what they have still to send, in bytes */
     chr__dev_queue     urgent;          /* those whose `update` comes before the loop sleeps, */
     chr__dev_queue     starved;         /* and those whose frontends had no room */
-    chr__named_fd     *named_fds;
+    chr__table         fds_by_name, fds_by_number;
     const chr_backend *const *object_kinds; /* ends with NULL */
-    chr__object       *objects;
+    chr__table         objects;
     int                open_suspended;
     unsigned char     *buffer;          /* input of streams passes through here: nobody keeps it across calls */
     struct chr__recorder *recorder;
@@ -5262,6 +5262,21 @@ CHR__PRIVATE uint32_t chr__rotate(uint32_t word, int bits)
     return word << bits | word >> (32 - bits);
 }
 
+#ifdef CHR__FREESTANDING
+
+/* FNV-1a: a firmware's ids are its own choice, and its memory is small. */
+static uint32_t chr__hash(const uint32_t *key, const void *bytes, size_t len)
+{
+    const unsigned char *byte = (const unsigned char *)bytes;
+    uint32_t             hash = 2166136261u ^ *key;
+
+    for (; len > 0; len--)
+        hash = (hash ^ *byte++) * 16777619u;
+    return hash;
+}
+
+#else
+
 static void chr__hash_round(uint32_t *v)
 {
     v[0] += v[1], v[2] += v[3];
@@ -5291,6 +5306,8 @@ static uint32_t chr__hash(const uint32_t *key, const void *bytes, size_t len)
         chr__hash_round(v);
     return v[1] ^ v[3];
 }
+
+#endif
 
 enum { CHR__TABLE_FEW = 16, CHR__TABLE_CHAINS = 64 };
 
@@ -5351,6 +5368,12 @@ CHR__PRIVATE void chr__table_add(chr_context *ctx, chr__table *table, chr__entry
     chr__table_put(table, entry);
 }
 
+CHR__PRIVATE void chr__table_free(chr_context *ctx, chr__table *table)
+{
+    chr__free(ctx, table->chains);
+    memset(table, 0, sizeof *table);
+}
+
 CHR__PRIVATE void chr__table_remove(chr_context *ctx, chr__table *table, chr__entry *entry)
 {
     chr__entry **link = chr__table_chain(table, entry->key, entry->length);
@@ -5358,10 +5381,13 @@ CHR__PRIVATE void chr__table_remove(chr_context *ctx, chr__table *table, chr__en
     while (*link != entry)
         link = &(*link)->next;
     *link = entry->next;
-    if (--table->count > 0)
-        return;
-    chr__free(ctx, table->chains);
-    memset(table, 0, sizeof *table);
+    if (--table->count == 0)
+        chr__table_free(ctx, table);
+}
+
+static int chr__entry_has(const chr__entry *entry, const void *key, size_t length)
+{
+    return entry->length == length && memcmp(entry->key, key, length) == 0;
 }
 
 /* The owner, or NULL. */
@@ -5369,9 +5395,25 @@ CHR__PRIVATE void *chr__table_find(const chr__table *table, const void *key, siz
 {
     const chr__entry *entry = *chr__table_chain((chr__table *)(uintptr_t)table, key, length);
 
-    while (entry && (entry->length != length || memcmp(entry->key, key, length) != 0))
+    while (entry && !chr__entry_has(entry, key, length))
         entry = entry->next;
     return entry ? entry->owner : NULL;
+}
+
+/* All that have the key, or all with NULL. `visit` may remove its own entry, but no other. */
+CHR__PRIVATE void chr__table_each(chr__table *table, const void *key, size_t length,
+                                  void (*visit)(void *owner, void *arg), void *arg)
+{
+    chr__entry **chain = key ? chr__table_chain(table, key, length) : table->chains ? table->chains : &table->few;
+    chr__entry  *entry, *next;
+    size_t       count = key || !table->chains ? 1 : table->size;
+
+    for (; count > 0 && table->count > 0; count--, chain++)
+        for (entry = *chain; entry; entry = next) {
+            next = entry->next;
+            if (!key || chr__entry_has(entry, key, length))
+                visit(entry->owner, arg);
+        }
 }
 
 /* ====================================================================================================================
@@ -6993,19 +7035,15 @@ typedef struct chr__file_watch {
     int                     number; /* the system's; 0 = stopped */
     void                  (*changed)(void *opaque, int what);
     void                   *opaque;
-    struct chr__file_watch *next;
+    chr__entry              by_number;
 } chr__file_watch;
 
-static void chr__file_news_one(chr_context *ctx, const chr__file_news *news)
+/* Its `changed` may stop this one, but no other. */
+static void chr__file_news_one(void *owner, void *what)
 {
-    chr__file_watch *watch, *next;
+    chr__file_watch *watch = (chr__file_watch *)owner;
 
-    for (watch = ctx->file_watches; watch; watch = next) {
-        next = watch->next;
-        if (watch->number != news->number && !(news->what & CHR__FILE_ANY))
-            continue;
-        watch->changed(watch->opaque, news->what); /* it may stop this one, but no other */
-    }
+    watch->changed(watch->opaque, *(int *)what);
 }
 
 static void chr__file_news_ready(void *opaque, int events)
@@ -7016,7 +7054,8 @@ static void chr__file_news_ready(void *opaque, int events)
 
     (void)events;
     for (i = 0; i < count; i++)
-        chr__file_news_one(ctx, &news[i]);
+        chr__table_each(&ctx->file_watches, news[i].what & CHR__FILE_ANY ? NULL : &news[i].number,
+                        sizeof news[i].number, chr__file_news_one, &news[i].what);
 }
 
 static int chr__file_notifier(chr_context *ctx)
@@ -7046,22 +7085,17 @@ static int chr__file_watch_start(chr_context *ctx, chr__file_watch *watch, const
     watch->number = number;
     watch->changed = changed;
     watch->opaque = opaque;
-    watch->next = ctx->file_watches;
-    ctx->file_watches = watch;
+    chr__table_add(ctx, &ctx->file_watches, &watch->by_number, watch, &watch->number, sizeof watch->number);
     return 0;
 }
 
 static void chr__file_watch_stop(chr__file_watch *watch)
 {
-    chr__file_watch **link;
-
     if (!watch->number)
         return;
     chr__os_notifier_remove(watch->ctx->notifier.fd, watch->number);
+    chr__table_remove(watch->ctx, &watch->ctx->file_watches, &watch->by_number);
     watch->number = 0;
-    for (link = &watch->ctx->file_watches; *link != watch; link = &(*link)->next)
-        ;
-    *link = watch->next;
 }
 
 /* What has happened by now is told before it returns. */
@@ -7401,14 +7435,17 @@ static int chr__set_integer(const char *backend, const chr_option *row, const ch
     return 0;
 }
 
-/* The link to a named descriptor, or to the end of the list. */
-static chr__named_fd **chr__named_fd_link(chr_context *ctx, const char *name)
+CHR__PRIVATE chr__named_fd *chr__named_fd_find(chr_context *ctx, const char *name)
 {
-    chr__named_fd **link;
+    return (chr__named_fd *)chr__table_find(&ctx->fds_by_name, name, strlen(name));
+}
 
-    for (link = &ctx->named_fds; *link && strcmp((*link)->name, name) != 0; link = &(*link)->next)
-        ;
-    return link;
+/* The descriptor is somebody else's, or closed. */
+CHR__PRIVATE void chr__named_fd_forget(chr_context *ctx, chr__named_fd *named)
+{
+    chr__table_remove(ctx, &ctx->fds_by_name, &named->by_name);
+    chr__table_remove(ctx, &ctx->fds_by_number, &named->by_number);
+    chr__free(ctx, named);
 }
 
 /* A number for a local user, a name for a monitor's peer, who must not be able to name our own descriptors. */
@@ -7426,7 +7463,7 @@ static int chr__set_fd(const char *backend, const chr_option *row, const char *t
     }
     if (*text >= '0' && *text <= '9')
         return chr__bad_value(backend, row, text, "a number is not allowed here: pass the descriptor with getfd and give its name", err);
-    named = *chr__named_fd_link(ctx, text);
+    named = chr__named_fd_find(ctx, text);
     if (!named)
         return chr__fail(err, CHR_ERR_NOT_FOUND, "%s: %s=%s: no descriptor has been passed under that name", backend, row->name, text);
     *fd = named->fd;
@@ -7713,13 +7750,14 @@ static void *chr__options_copy(chr_context *ctx, const chr_backend *kind, const 
 
 /* -- objects that are no chardevs, from the same tables -- */
 
-CHR__PRIVATE chr__object **chr__object_link(chr_context *ctx, const char *id)
+CHR__PRIVATE chr__object *chr__object_find(chr_context *ctx, const char *id)
 {
-    chr__object **link;
+    return (chr__object *)chr__table_find(&ctx->objects, id, strlen(id));
+}
 
-    for (link = &ctx->objects; *link && strcmp((*link)->id, id) != 0; link = &(*link)->next)
-        ;
-    return link;
+CHR__PRIVATE void chr__object_add(chr_context *ctx, chr__object *object)
+{
+    chr__table_add(ctx, &ctx->objects, &object->by_id, object, object->id, strlen(object->id));
 }
 
 /* One user less; the last one frees it. */
@@ -10210,16 +10248,13 @@ static void chr__consume_fds(const chr_options *options, const chr_backend *kind
 {
     const chr_option *row;
     const char       *name;
-    chr__named_fd   **link, *named;
+    chr__named_fd    *named;
 
     for (row = kind->options; row && row->name; row++) {
         name = row->type == CHR_OPTION_FD ? chr__options_get(options, row->name) : NULL;
-        link = name ? chr__named_fd_link(options->ctx, name) : NULL;
-        named = link ? *link : NULL;
-        if (!named)
-            continue;
-        *link = named->next;
-        chr__free(options->ctx, named);
+        named = name ? chr__named_fd_find(options->ctx, name) : NULL;
+        if (named)
+            chr__named_fd_forget(options->ctx, named);
     }
 }
 
@@ -22490,11 +22525,10 @@ static int chr__tls_creds_new(const chr_options *list, const chr_backend *kind, 
 {
     chr_context    *ctx = list->ctx;
     const char     *id = chr__options_get(list, "id");
-    chr__object   **end = chr__object_link(ctx, id);
     chr__tls_creds *creds;
     int             code;
 
-    if (*end)
+    if (chr__object_find(ctx, id))
         return chr__fail(err, CHR_ERR_EXISTS, "%s: id=%s: there is an object with that id already", kind->name, id);
     creds = (chr__tls_creds *)chr__object_new(list, kind, err);
     if (!creds)
@@ -22506,7 +22540,7 @@ static int chr__tls_creds_new(const chr_options *list, const chr_backend *kind, 
     if (code == 0)
         code = creds->is_psk ? chr__psk_load(creds, ctx, err) : chr__x509_load(creds, ctx, err);
     if (code == 0)
-        *end = &creds->object;
+        chr__object_add(ctx, &creds->object);
     else
         chr__object_drop(ctx, &creds->object);
     return code;
@@ -22537,18 +22571,20 @@ static const chr_backend chr__authz_kind = {
 
 static void chr__authz_release(chr_context *ctx, chr__object *object)
 {
-    chr__authz *next = ((chr__authz *)object)->next;
+    chr__authz *authz = ((chr__authz *)object)->next, *next;
 
-    if (next)
-        chr__object_drop(ctx, &next->object);
+    for (; authz; authz = next) {
+        next = authz->next;
+        authz->next = NULL;
+        chr__object_drop(ctx, &authz->object);
+    }
 }
 
 static int chr__authz_new(const chr_options *list, const chr_backend *kind, chr_error *err)
 {
     chr_context              *ctx = list->ctx;
     const char               *id = chr__options_get(list, "id");
-    chr__object             **link = chr__object_link(ctx, id);
-    chr__authz               *authz, *rest = (chr__authz *)*link;
+    chr__authz               *authz, *rest = (chr__authz *)chr__object_find(ctx, id);
     const chr__authz_options *options;
 
     if (rest && rest->object.kind != kind)
@@ -22565,15 +22601,16 @@ static int chr__authz_new(const chr_options *list, const chr_backend *kind, chr_
     }
     authz->object.release = chr__authz_release;
     authz->next = rest;
-    authz->object.next = rest ? rest->object.next : NULL;
-    *link = &authz->object;
+    if (rest)
+        chr__table_remove(ctx, &ctx->objects, &rest->object.by_id);
+    chr__object_add(ctx, &authz->object);
     return 0;
 }
 
 /* What isn't on the list, or has no list, stays out. */
 static int chr__authz_allows(chr_context *ctx, const char *id, const char *name)
 {
-    const chr__object *object = *chr__object_link(ctx, id);
+    const chr__object *object = chr__object_find(ctx, id);
     const chr__authz  *authz = object && object->kind == &chr__authz_kind ? (const chr__authz *)object : NULL;
 
     for (; authz; authz = authz->next) {
@@ -23016,7 +23053,7 @@ static int chr__tls_setup(chr__tls *tls)
 static int chr__tls_find(chr_context *ctx, const chr_socket_options *options, chr__tls_creds **found, chr_error *err)
 {
     const char  *id = options->tls_creds;
-    chr__object *object = *chr__object_link(ctx, id);
+    chr__object *object = chr__object_find(ctx, id);
     int          is_server = options->server == CHR_ON;
 
     if (!object || object->kind == &chr__authz_kind)
@@ -25623,21 +25660,26 @@ static void chr__context_drain(chr_context *ctx)
     chr__leave(ctx); /* what was removed outside of a dispatch is freed */
 }
 
+static void chr__named_fd_end(void *named, void *ctx)
+{
+    chr__os_close(((chr__named_fd *)named)->fd);
+    chr__free((chr_context *)ctx, named);
+}
+
+static void chr__object_end(void *object, void *ctx)
+{
+    chr__object_drop((chr_context *)ctx, (chr__object *)object);
+}
+
 static void chr__context_forget(chr_context *ctx)
 {
-    chr__named_fd  *named;
     chr__kind_node *node;
-    chr__object    *object;
 
-    while ((named = ctx->named_fds) != NULL) {
-        ctx->named_fds = named->next;
-        chr__os_close(named->fd);
-        chr__free(ctx, named);
-    }
-    while ((object = ctx->objects) != NULL) {
-        ctx->objects = object->next;
-        chr__object_drop(ctx, object);
-    }
+    chr__table_each(&ctx->fds_by_name, NULL, 0, chr__named_fd_end, ctx);
+    chr__table_free(ctx, &ctx->fds_by_name);
+    chr__table_free(ctx, &ctx->fds_by_number);
+    chr__table_each(&ctx->objects, NULL, 0, chr__object_end, ctx);
+    chr__table_free(ctx, &ctx->objects);
     while ((node = ctx->kinds) != NULL) {
         ctx->kinds = node->next;
         chr__free(ctx, node);
@@ -26073,11 +26115,11 @@ CHARDEV_API int chr_input_sync(chr_dev *dev)
 #if CHARDEV_HAS_TLS
 static int chr__object_remove(chr_context *ctx, const char *id, int is_creds, chr_error *err)
 {
-    chr__object **link = chr__object_link(ctx, id), *object = *link;
+    chr__object *object = chr__object_find(ctx, id);
 
     if (!object || (object->kind == &chr__authz_kind) == is_creds)
         return chr__fail(err, CHR_ERR_NOT_FOUND, "there is no object '%s' of that kind", id);
-    *link = object->next;
+    chr__table_remove(ctx, &ctx->objects, &object->by_id);
     chr__object_drop(ctx, object);
     return 0;
 }
@@ -26102,7 +26144,7 @@ static const chr_backend *chr__object_read(chr_options *list, const char *text, 
     return kind;
 }
 
-static int chr__object_add(chr_context *ctx, const char *text, const char *prefix,
+static int chr__object_from_text(chr_context *ctx, const char *text, const char *prefix,
                            int (*make)(const chr_options *, const chr_backend *, chr_error *), chr_error *err)
 {
     chr_error          why;
@@ -26121,12 +26163,12 @@ static int chr__object_add(chr_context *ctx, const char *text, const char *prefi
 
 CHARDEV_API int chr_tls_creds_add(chr_context *ctx, const char *options, chr_error *err)
 {
-    return chr__object_add(ctx, options, "tls-creds", chr__tls_creds_new, err);
+    return chr__object_from_text(ctx, options, "tls-creds", chr__tls_creds_new, err);
 }
 
 CHARDEV_API int chr_authz_add(chr_context *ctx, const char *options, chr_error *err)
 {
-    return chr__object_add(ctx, options, "authz", chr__authz_new, err);
+    return chr__object_from_text(ctx, options, "authz", chr__authz_new, err);
 }
 
 CHARDEV_API int chr_tls_creds_remove(chr_context *ctx, const char *id, chr_error *err)
@@ -26175,9 +26217,10 @@ static int chr__fd_check_name(chr_context *ctx, const char *name, int fd, chr_er
         return chr__fail(err, CHR_ERR_INVALID, "descriptor name '%s': may not be empty or begin with a digit", name);
     if (!chr__os_is_open(fd))
         return chr__fail(err, CHR_ERR_INVALID, "descriptor %d for the name '%s' is not open", fd, name);
-    for (named = ctx->named_fds; named; named = named->next)
-        if (named->fd == fd && strcmp(named->name, name) != 0)
-            return chr__fail(err, CHR_ERR_EXISTS, "descriptor %d for the name '%s' has the name '%s' already", fd, name, named->name);
+    named = (const chr__named_fd *)chr__table_find(&ctx->fds_by_number, &fd, sizeof fd);
+    if (named && strcmp(named->name, name) != 0)
+        return chr__fail(err, CHR_ERR_EXISTS, "descriptor %d for the name '%s' has the name '%s' already", fd, name,
+                         named->name);
     return 0;
 }
 
@@ -26188,32 +26231,32 @@ CHARDEV_API int chr_fd_put(chr_context *ctx, const char *name, int fd, chr_error
 
     if (code < 0)
         return code;
-    named = *chr__named_fd_link(ctx, name);
-    if (!named) {
+    named = chr__named_fd_find(ctx, name);
+    if (named) {
+        chr__table_remove(ctx, &ctx->fds_by_number, &named->by_number);
+        if (named->fd != fd)
+            chr__os_close(named->fd);
+    } else {
         named = (chr__named_fd *)chr__allocate(ctx, sizeof *named + strlen(name));
         if (!named)
             return chr__no_memory(err);
         memcpy(named->name, name, strlen(name));
-        named->fd = fd;
-        named->next = ctx->named_fds;
-        ctx->named_fds = named;
+        chr__table_add(ctx, &ctx->fds_by_name, &named->by_name, named, named->name, strlen(name));
     }
-    if (named->fd != fd)
-        chr__os_close(named->fd);
     named->fd = fd;
+    chr__table_add(ctx, &ctx->fds_by_number, &named->by_number, named, &named->fd, sizeof named->fd);
     chr__os_close_on_exec(fd); /* not before: after an error it is as it was */
     return 0;
 }
 
 CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 {
-    chr__named_fd **link = chr__named_fd_link(ctx, name), *named = *link;
+    chr__named_fd *named = chr__named_fd_find(ctx, name);
 
     if (!named)
         return chr__fail(err, CHR_ERR_NOT_FOUND, "no descriptor has the name '%s'", name);
-    *link = named->next;
     chr__os_close(named->fd);
-    chr__free(ctx, named);
+    chr__named_fd_forget(ctx, named);
     return 0;
 }
 
