@@ -4275,9 +4275,8 @@ struct chr_context {
     int          sleeping;     /* in poll, ours or a foreign loop's: whoever changes something then must wake it */
     chr__prepare prepares;     /* a ring: what runs before the loop waits. Buffered frontends send and deliver then, */
     chr__prepare lazy;         /* and those that can't deliver ask again */
-    chr__prepare last_prepare; /* where one run of them ends */
     int          prepare_count; /* in both */
-    int          prepare_ran;  /* handlers that they have called */
+    int          prepare_ran, ran_early; /* handlers that they have called, in all and before a wait */
     int          ready_again;  /* with hooks: polls[].revents says what is ready still after its callback */
     int64_t      ask_at;       /* when all starved ones are asked, in real time */
     int          closing;      /* chr_context_free() is under way */
@@ -5447,7 +5446,7 @@ static void chr__prepare_stop(chr_context *ctx, chr__prepare *prepare)
     ctx->prepare_count--;
     prepare->next->prev = prepare->prev;
     prepare->prev->next = prepare->next;
-    prepare->next = prepare->prev = NULL;
+    prepare->next = NULL;
     prepare->is_urgent = 0;
 }
 
@@ -5488,18 +5487,24 @@ static void chr__prepare_start(chr_context *ctx, chr__prepare *prepare, void (*r
 }
 
 /* Those at the head, up to `most` or (-1) all that are there now. */
-static void chr__prepares_run(chr_context *ctx, chr__prepare *ring, int most)
+CHR__HOT static void chr__prepares_run(chr_context *ctx, chr__prepare *ring, int most)
 {
-    chr__prepare *prepare;
+    chr__prepare now, *prepare;
 
-    if (ctx->last_prepare.next)
-        return;
-    chr__prepare_link(ctx, ring, &ctx->last_prepare);
-    for (; (prepare = ring->next) != &ctx->last_prepare && most != 0; most--) {
+    now.next = ring->next;
+    now.prev = ring->prev;
+    now.next->prev = now.prev->next = &now;
+    ring->next = ring->prev = ring;
+    for (; (prepare = now.next) != &now && most != 0; most--) {
         chr__prepare_stop(ctx, prepare);
         prepare->run(prepare->opaque);
     }
-    chr__prepare_stop(ctx, &ctx->last_prepare);
+    if (now.next == &now)
+        return;
+    now.prev->next = ring->next; /* the rest stays at the head */
+    ring->next->prev = now.prev;
+    ring->next = now.next;
+    now.next->prev = ring;
 }
 
 /* A backend found no room: it asks again in the next steps, until there is. A loop with hooks has no steps: there it is
@@ -5556,24 +5561,46 @@ static int chr__ask_how_many(chr_context *ctx)
     return -1;
 }
 
-/* Before each wait: gathered output goes, what is read ahead is delivered, and who has new room is asked. Returns how many
- * handlers were called in that. */
-CHR__COLD int chr__before_wait(chr_context *ctx)
+CHR__COLD void chr__ask_before_wait(chr_context *ctx)
 {
     int rounds = CHR__ASK_ROUNDS, most = chr__ask_how_many(ctx);
 
-    chr__enter(ctx);
-    ctx->prepare_ran = 0;
     if (!chr__prepares_are_none(&ctx->lazy))
         chr__prepares_run(ctx, &ctx->lazy, most);
     chr__ask(&ctx->starved, most);
-    do {
+    for (; (ctx->urgent.first || !chr__prepares_are_none(&ctx->prepares)) && rounds > 0; rounds--) {
+        chr__ask(&ctx->urgent, -1);
         if (!chr__prepares_are_none(&ctx->prepares))
             chr__prepares_run(ctx, &ctx->prepares, -1);
-        chr__ask(&ctx->urgent, -1);
-    } while ((ctx->urgent.first || !chr__prepares_are_none(&ctx->prepares)) && --rounds > 0);
-    chr__leave(ctx);
-    return ctx->prepare_ran;
+    }
+}
+
+/* Gathered output goes, what is read ahead is delivered, and who has new room is asked. Returns the time-out: none where
+ * a handler was told what the caller may be waiting for. */
+CHR__HOT static int chr__before_wait(chr_context *ctx, int timeout_ms)
+{
+    ctx->depth++;
+    ctx->prepare_ran = 0;
+    if (!chr__prepares_are_none(&ctx->prepares))
+        chr__prepares_run(ctx, &ctx->prepares, -1);
+    if (ctx->urgent.first || ctx->starved.first || ctx->prepare_count)
+        chr__ask_before_wait(ctx);
+    if (--ctx->depth == 0 && ctx->untidy)
+        chr__tidy(ctx);
+    if (ctx->prepare_ran == 0)
+        return chr__prepares_are_none(&ctx->prepares) ? timeout_ms : 0;
+    ctx->ran_early += ctx->prepare_ran;
+    ctx->untidy = 1; /* the end of the turn counts them */
+    return 0;
+}
+
+/* Handlers that were called before the wait. */
+static int chr__ran_early(chr_context *ctx)
+{
+    int ran = ctx->ran_early;
+
+    ctx->ran_early = 0;
+    return ran;
 }
 
 static int chr__must_ask(chr_context *ctx)
@@ -5671,10 +5698,19 @@ CHR__HOT static int chr__loop_sleep(chr_context *ctx, int timeout_ms)
     return ready;
 }
 
-CHR__HOT_INLINE int chr__loop_turn(chr_context *ctx, int timeout_ms)
+CHR__COLD int chr__loop_end_turn(chr_context *ctx, int ran)
 {
-    int ran = chr__loop_sleep(ctx, timeout_ms);
+    chr__tidy(ctx);
+    return ran < 0 ? ran : ran + chr__ran_early(ctx);
+}
 
+CHR__HOT_INLINE int chr__loop_step(chr_context *ctx, int timeout_ms)
+{
+    int ran;
+
+    if (ctx->urgent.first || ctx->starved.first || ctx->prepare_count)
+        timeout_ms = chr__before_wait(ctx, timeout_ms);
+    ran = chr__loop_sleep(ctx, timeout_ms);
     ctx->turn++;
     ctx->depth++;
     if (ran > 0)
@@ -5682,23 +5718,8 @@ CHR__HOT_INLINE int chr__loop_turn(chr_context *ctx, int timeout_ms)
     if (ran >= 0 && ctx->due)
         ran += chr__timers_run(ctx) + chr__idles_run(ctx);
     if (--ctx->depth == 0 && ctx->untidy)
-        chr__tidy(ctx);
+        ran = chr__loop_end_turn(ctx, ran);
     return ran;
-}
-
-/* What a handler was told before the wait may be what the caller waits for. */
-static int chr__loop_step_asked(chr_context *ctx, int timeout_ms)
-{
-    int early = chr__before_wait(ctx), is_late = early > 0 || !chr__prepares_are_none(&ctx->prepares);
-    int ran = chr__loop_turn(ctx, is_late ? 0 : timeout_ms);
-
-    return ran < 0 ? ran : ran + early;
-}
-
-CHR__HOT_INLINE int chr__loop_step(chr_context *ctx, int timeout_ms)
-{
-    return ctx->urgent.first || ctx->starved.first || ctx->prepare_count ? chr__loop_step_asked(ctx, timeout_ms) :
-                                                                           chr__loop_turn(ctx, timeout_ms);
 }
 
 /* A stop is told once. */
@@ -5862,14 +5883,14 @@ static int chr__watches_list(const chr_context *ctx, chr_poll *polls, int capaci
 
 CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity, int *timeout_ms)
 {
-    int count, early = 0;
+    int count, longest = -1;
 
     CHR__LOCK(ctx);
     CHR__OWN(ctx);
     if (ctx->urgent.first || ctx->starved.first || ctx->prepare_count)
-        early = chr__before_wait(ctx);
+        longest = chr__before_wait(ctx, -1);
     count = chr__watches_list(ctx, polls, capacity);
-    *timeout_ms = early ? 0 : chr__loop_timeout(ctx);
+    *timeout_ms = longest < 0 ? chr__loop_timeout(ctx) : 0;
     ctx->sleeping = 1; /* as it may be from here on */
     CHR__UNLOCK(ctx);
     return count;
@@ -5932,13 +5953,14 @@ static int chr__is_watched(chr_context *ctx, const chr_poll *entry)
 
 static int chr__loop_dispatch(chr_context *ctx, const chr_poll *polls, int count)
 {
-    int i, ran = 0;
+    int i, ran;
 
     ctx->sleeping = 0;
     ctx->turn++;
     chr__enter(ctx);
     if (chr__must_ask(ctx))
-        ran = chr__before_wait(ctx);
+        (void)chr__before_wait(ctx, 0);
+    ran = chr__ran_early(ctx);
     if (ctx->ready_again)
         ran += chr__watches_run_again(ctx);
     for (i = 0; i < count; i++)
@@ -6896,9 +6918,13 @@ static uint32_t chr__crc32(uint32_t crc, const void *buf, size_t len)
 
 /* -- writing -- */
 
+enum { CHR__EXTRA_BUFFERS = 1, CHR__EXTRA_OTHERS = 2 };
+
 static void chr__set_extras(chr_dev *dev)
 {
-    dev->extras = dev->log || dev->outbox || dev->ending || dev->buffers || chr__is_recorded(dev);
+    int others = dev->log || dev->outbox || dev->ending || chr__is_recorded(dev);
+
+    dev->extras = (dev->buffers ? CHR__EXTRA_BUFFERS : 0) | (others ? CHR__EXTRA_OTHERS : 0);
 }
 
 static void chr__record_close(chr_context *ctx)
@@ -7480,6 +7506,7 @@ typedef struct chr__buffers {
     chr__ring            in;       /* at least as large as in_limit; larger while it holds more than that */
     size_t               in_limit;
     int                  in_full;  /* it was: it takes nothing until half of it is free, so that reads stay large */
+    int                  is_slow;  /* the question for room takes the long way */
     unsigned             taken;    /* bytes that have left it; wraps */
     chr__mark            marks[CHR__MARKS];
     int                  mark_count;
@@ -8327,30 +8354,55 @@ static void chr__tend_soon(chr__buffers *buffers)
     chr__prepare_start(buffers->fe->ctx, &buffers->prepare, chr__tend, buffers->fe);
 }
 
+/* Descriptors came along with the input. */
+CHR__PRIVATE void chr__input_has_fds(chr_dev *dev)
+{
+    chr__buffers *buffers;
+
+    dev->with_fds |= 1;
+    for (buffers = dev->buffers; buffers; buffers = buffers->next)
+        buffers->is_slow = 1;
+}
+
 /* -- output -- */
 
-/* One piece. What meets an error is lost, as it would be without buffers. Returns 1 = there may be more to send. */
-static int chr__send_piece(chr_frontend *fe)
+/* The backend takes no more, or an error has met it: what was gathered is lost, as it would be without buffers. */
+CHR__COLD void chr__send_failed(chr__buffers *buffers, chr_dev *dev, size_t len, int code)
+{
+    if (code == 0 || code == CHR_ERR_WOULD_BLOCK) {
+        buffers->is_blocked = 1;
+        return;
+    }
+    buffers->failure = buffers->lost = code;
+    if (code != CHR_ERR_DISCONNECTED) /* that one was counted */
+        dev->bytes_dropped += len;
+    chr__ring_take(&buffers->out, len);
+}
+
+/* One piece. Returns 1 = there may be more to send. */
+CHR__HOT_INLINE int chr__send_piece(chr_frontend *fe)
 {
     chr__buffers        *buffers = fe->buffers;
     chr_dev             *dev = fe->dev;
     size_t               len;
     const unsigned char *piece = chr__ring_piece(&buffers->out, 0, &len);
-    int                  n = chr__write_recorded(dev, piece, len);
+    int                  n = dev->extras & CHR__EXTRA_OTHERS ? chr__write_recorded(dev, piece, len) : chr__write(dev, piece, len);
 
-    if (n == 0 || n == CHR_ERR_WOULD_BLOCK) {
-        buffers->is_blocked = 1;
-        return 0;
-    }
-    if (n < 0)
-        buffers->failure = buffers->lost = n;
-    if (n < 0 && n != CHR_ERR_DISCONNECTED) /* that one was counted */
-        dev->bytes_dropped += len;
-    chr__ring_take(&buffers->out, n > 0 ? (size_t)n : len);
-    return !buffers->is_dropped && fe->dev == dev;
+    if (n > 0)
+        chr__ring_take(&buffers->out, (size_t)n);
+    else
+        chr__send_failed(buffers, dev, len, n);
+    return !buffers->is_blocked && !buffers->is_dropped && fe->dev == dev;
 }
 
 static void chr__buffered_writable(void *opaque);
+
+static void chr__watch_out(chr_frontend *fe)
+{
+    fe->writable = chr__buffered_writable;
+    fe->writable_opaque = fe;
+    chr__update(fe->dev);
+}
 
 /* As much as the backend takes. A hook that logs may do anything meanwhile, but not change these buffers. */
 CHR__HOT static void chr__send(chr_frontend *fe)
@@ -8365,17 +8417,12 @@ CHR__HOT static void chr__send(chr_frontend *fe)
     while (buffers->out.count > 0 && chr__send_piece(fe))
         ;
     buffers->is_sending = 0;
-    if (buffers->is_dropped) {
-        chr__buffers_free(ctx, buffers);
-        return;
-    }
     if (buffers->out.count == 0)
         buffers->out.start = 0;
-    if (buffers->is_blocked) {
-        fe->writable = chr__buffered_writable;
-        fe->writable_opaque = fe;
-        chr__update(fe->dev);
-    }
+    if (buffers->is_dropped)
+        chr__buffers_free(ctx, buffers);
+    else if (buffers->is_blocked)
+        chr__watch_out(fe);
 }
 
 /* What others have gathered for the same chardev goes before what this one is about to write. */
@@ -8438,9 +8485,16 @@ CHR__HOT static int chr__gather(chr_frontend *fe, const char *buf, size_t len)
 {
     chr__buffers *buffers = fe->buffers;
 
+    size_t        end = buffers->out.start + buffers->out.count;
+
     if (len > chr__out_room(buffers) || buffers->failure)
         return chr__gather_much(fe, buf, len);
-    chr__ring_put(&buffers->out, buf, len);
+    if (end + len <= buffers->out.size) {
+        memcpy(buffers->out.bytes + end, buf, len);
+        buffers->out.count += len;
+    } else {
+        chr__ring_put(&buffers->out, buf, len);
+    }
     if (!buffers->prepare.is_urgent)
         chr__tend_soon(buffers);
     return (int)len;
@@ -8544,6 +8598,7 @@ static void chr__mark_put(chr__buffers *buffers, int event)
         }
     if (buffers->mark_count == CHR__MARKS)
         buffers->mark_count--;
+    buffers->is_slow |= buffers->mark_count + 1 >= CHR__MARKS_HIGH;
     buffers->marks[buffers->mark_count].at = at;
     buffers->marks[buffers->mark_count++].event = event;
 }
@@ -8670,10 +8725,9 @@ CHR__COLD void chr__deliver_last(chr_frontend *fe)
     chr__return(ctx);
 }
 
-/* Before the loop sleeps, and when the backend takes output again. */
-CHR__HOT static void chr__tend(void *opaque)
+/* All that is due: output goes first. */
+static void chr__tend_all(chr_frontend *fe)
 {
-    chr_frontend *fe = (chr_frontend *)opaque;
     chr_context  *ctx = fe->ctx;
     chr__hold     hold;
 
@@ -8685,6 +8739,18 @@ CHR__HOT static void chr__tend(void *opaque)
     if (hold.fe && fe->buffers)
         chr__tell_room(fe);
     chr__hold_end(ctx, &hold);
+}
+
+/* Before the loop waits, and when the backend takes output again. */
+CHR__HOT static void chr__tend(void *opaque)
+{
+    chr_frontend       *fe = (chr_frontend *)opaque;
+    const chr__buffers *buffers = fe->buffers;
+
+    if (buffers->in.count > 0 || buffers->mark_count > 0 || buffers->writable)
+        chr__tend_all(fe);
+    else if (!buffers->is_blocked)
+        chr__send(fe);
 }
 
 /* -- the handlers that stand before the frontend's own -- */
@@ -8722,38 +8788,74 @@ CHR__COLD void chr__note_fds(chr_dev *dev)
     chr__log_line(dev->ctx, dev->id, "descriptors come along with the input: it is not read ahead any more");
 }
 
-CHR__HOT static int chr__buffered_can_read(void *opaque)
+CHR__COLD int chr__slow_room(chr_frontend *fe)
 {
-    const chr_frontend *fe = (const chr_frontend *)opaque;
-    chr__buffers       *buffers = fe->buffers;
+    chr__buffers *buffers = fe->buffers;
 
-    if (buffers->is_off || buffers->mark_count >= CHR__MARKS_HIGH)
-        return 0;
     if (fe->dev->with_fds == 1)
         chr__note_fds(fe->dev);
+    if (fe->buffers != buffers || buffers->is_off || buffers->mark_count >= CHR__MARKS_HIGH)
+        return 0;
     if (!buffers->in_limit || fe->dev->with_fds)
-        return fe->buffers ? chr__unbuffered_room(fe) : 0;
-    if (buffers->in.count >= buffers->in_limit)
-        buffers->in_full = 1;
+        return chr__unbuffered_room(fe);
+    buffers->in_full |= buffers->in.count >= buffers->in_limit;
+    buffers->is_slow = buffers->in_full;
     return buffers->in_full ? 0 : (int)(buffers->in_limit - buffers->in.count);
 }
 
-CHR__HOT static void chr__buffered_read(void *opaque, const void *buf, size_t len)
+CHR__HOT static int chr__buffered_can_read(void *opaque)
 {
-    chr_frontend *fe = (chr_frontend *)opaque;
+    chr_frontend       *fe = (chr_frontend *)opaque;
+    const chr__buffers *buffers = fe->buffers;
+
+    if (buffers->is_slow || buffers->in.count >= buffers->in_limit)
+        return chr__slow_room(fe);
+    return (int)(buffers->in_limit - buffers->in.count);
+}
+
+/* After a handler: compares addresses only. */
+static int chr__is_buffered(const chr_dev *dev, const chr_frontend *fe)
+{
+    const chr__buffers *buffers = dev->buffers;
+
+    while (buffers && buffers->fe != fe)
+        buffers = buffers->next;
+    return buffers != NULL;
+}
+
+CHR__COLD void chr__in_put(chr_frontend *fe, const void *buf, size_t len)
+{
     chr__buffers *buffers = fe->buffers;
     size_t        room = buffers->in.size - buffers->in.count;
 
-    if (!buffers->in_limit && buffers->in.count == 0 && buffers->handlers.read) {
-        buffers->handlers.read(buffers->opaque, buf, len);
-        return;
-    }
     if (len > room) { /* a backend that doesn't keep to what it was told */
         fe->dev->bytes_dropped += len - room;
         len = room;
     }
-    chr__ring_put(&buffers->in, buf, len);
+    if (len > 0)
+        chr__ring_put(&buffers->in, buf, len);
     chr__deliver(fe);
+}
+
+/* Where nothing waits and the frontend has room for all, it goes straight there. */
+CHR__HOT static void chr__buffered_read(void *opaque, const void *buf, size_t len)
+{
+    chr_frontend *fe = (chr_frontend *)opaque;
+    chr__buffers *buffers = fe->buffers;
+    chr_dev      *dev = fe->dev;
+    unsigned      epoch = dev->room_epoch;
+    int           room;
+
+    if (buffers->handlers.read && buffers->in.count == 0 && buffers->mark_count == 0 && !buffers->is_delivering) {
+        room = buffers->handlers.can_read && buffers->in_limit ? buffers->handlers.can_read(buffers->opaque) : (int)len;
+        if (dev->room_epoch == epoch && room >= (int)len) {
+            buffers->handlers.read(buffers->opaque, buf, len);
+            return;
+        }
+        if (!chr__is_buffered(dev, fe))
+            return;
+    }
+    chr__in_put(fe, buf, len);
 }
 
 /* A com-port client drops what is on the line: in both buffers. */
@@ -9518,6 +9620,7 @@ static void chr__buffers_move(chr__buffers *buffers, chr_dev *from, chr_dev *to)
     buffers->next = to->buffers;
     to->buffers = buffers;
     buffers->is_blocked = buffers->failure = 0;
+    buffers->is_slow = 1;
     chr__set_extras(from);
     chr__set_extras(to);
     chr__tend_soon(buffers);
@@ -9778,12 +9881,13 @@ static void chr__buffers_drop_handlers(chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
 
+    fe->dev->room_epoch++;
     buffers->epoch++;
     memset(&buffers->handlers, 0, sizeof buffers->handlers);
     fe->handlers.change = NULL;
     buffers->writable = NULL;
     buffers->told_open = 0;
-    buffers->is_off = 1;
+    buffers->is_off = buffers->is_slow = 1;
     chr_fe_set_open(fe, 0);
 }
 
@@ -9897,6 +10001,7 @@ static void chr__buffers_set_handlers(chr_frontend *fe, const chr_handlers *hand
     chr__buffers *buffers = fe->buffers;
     chr__hold     hold;
 
+    dev->room_epoch++;
     buffers->epoch++;
     buffers->handlers = *handlers;
     buffers->opaque = opaque;
@@ -10092,6 +10197,7 @@ static int chr__buffers_set(chr_frontend *fe, void *memory, size_t in, size_t ou
     fresh->in_limit = in;
     fresh->out_limit = out;
     fresh->in_full = fresh->is_off = 0;
+    fresh->is_slow = 1; /* the first question finds out */
     if (old)
         chr__buffers_take_place(fe, old, fresh);
     else
@@ -20791,7 +20897,7 @@ CHR__COLD void chr__socket_got_fds(chr__socket_bottom *bottom, size_t length)
 
     if (count == 0)
         return;
-    bottom->layer.dev->with_fds = 1;
+    chr__input_has_fds(bottom->layer.dev);
     chr__msgfds_close(&bottom->incoming);
     memcpy(bottom->incoming.fds, fds, sizeof fds);
     bottom->incoming.count = count;
