@@ -56,10 +56,17 @@
  *
  *     the manual        >>errors >>config >>loop >>options >>chardev >>frontend >>backend >>structs >>extras >>record
  *                       >>descriptors
+<<<<<<< HEAD
+ *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>encodings >>the_loop >>the_options
+ *                       >>the_record >>core >>front >>the_replay >>stream
+ *     backends          >>be_null >>be_ringbuf >>be_testdev >>be_script (>>answers) >>be_msmouse >>be_wctablet
+ *                       >>be_braille (>>brlapi) >>be_mux >>fan_out >>be_hub >>be_fault
+=======
  *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>encodings >>tables >>the_loop
  *                       >>the_options >>the_record >>core >>front >>the_replay >>stream
  *     backends          >>be_null >>be_ringbuf >>be_testdev (>>answers) >>be_msmouse >>be_wctablet
  *                       >>be_braille (>>brlapi) >>be_mux >>fan_out >>be_hub
+>>>>>>> main
  *                       >>be_fd >>be_file >>be_pipe >>be_pty >>be_stdio >>be_serial >>be_parallel >>be_udp
  *                       >>be_socket (>>socket_address >>layer_box >>layer_telnet (>>com_port) >>layer_websocket
  *                                    >>socket_tls >>socket_layers >>socket_chardev)
@@ -77,8 +84,8 @@
  *     CHARDEV_SPICE            spicevmc and spiceport, for an emulator that runs a spice-server: compile and link as pkg-config
  *                              spice-server says
  *     CHARDEV_FREESTANDING     no operating system: the backends from null to hub and your own; hooks for memory and clock
- *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV MSMOUSE WCTABLET BRAILLE (or its BRLAPI alone) MUX HUB FD
- *                              FILE PIPE PTY STDIO SERIAL PARALLEL UDP SOCKET SPICE
+ *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV SCRIPT MSMOUSE WCTABLET BRAILLE (or its BRLAPI alone) MUX
+ *                              HUB FAULT FD FILE PIPE PTY STDIO SERIAL PARALLEL UDP SOCKET SPICE
  *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and what a mux may keep; default 65536, freestanding 1024
  *     CHR_SYS(name)            how a system call is reached; default `name`. Tests put faults in here.
  *
@@ -952,6 +959,54 @@ typedef struct chr_hub_options {
     const char *const *chardevs; /* the ids of its members, then NULL; required */
 } chr_hub_options;
 
+/* A script: statements, each on a line of its own or with ';' behind it; '#' begins a comment. The file has 1 MiB at most.
+ *
+ *     expect "TEXT" [within TIME]   output until TEXT has come, in as many pieces as it may; what is behind it is for the
+ *                                   next expect. TEXT has 4096 bytes at most
+ *     reject "TEXT"                 from the last expect on, to the end, the script fails when TEXT comes; 16 at most
+ *     send "TEXT"                   input, as the frontend has room
+ *     wait TIME                     does nothing
+ *     break   eof   close   open    BREAK, INPUT_END, CLOSED, OPENED
+ *     timeout TIME                  for every expect and send from here on; 0s = none
+ *     pass   fail "TEXT"            the script ends here
+ *
+ * TIME is a number of ms, s or min, on the context's clock. Escapes in texts are C's: \n \r \t \b \a \f \v \\ \" \',
+ * \0 and other octal numbers, \xHH with two digits, and \e for ESC. The script begins when a frontend is there; at its
+ * end, passed or failed, the far side is CLOSED and output is dropped. See chr_script_result(). */
+typedef struct chr_script_options {
+    chr_common_options common;
+    const char        *file;    /* the script's path; either this, */
+    const char        *text;    /* or the script itself; in option text a comma is doubled */
+    int64_t            timeout; /* seconds that an expect or a send may take; 0 = 10 */
+    int64_t            window;  /* bytes of output that wait for the next expect, the newest ones; 0 = 64K (freestanding
+                                   1K) */
+    chr_bool           exit;    /* at the end the context's `exit` gets 0 (when no other script with exit=on goes on) or
+                                   1 when it failed; default on */
+} chr_script_options;
+
+/* Stacked on another chardev, which it passes on. Faults, in front of it:
+ *
+ *     short        a write takes a part; input comes in pieces of up to 8 bytes
+ *     block        a write and up to 7 more would block
+ *     delay        output would block, or input waits, for up to `delay` ms
+ *     disconnect   CLOSED, and OPENED up to `delay` ms later; the peer of the other chardev stays connected
+ *     break        BREAK out of nowhere
+ *     error        a write fails with CHR_ERR_IO
+ *     reorder      BREAK, RESIZED and SERIAL come behind the input that followed them, the last one first (other events
+ *                  have a fixed place)
+ *
+ * No byte is lost but those that the frontend writes while it is disconnected. Delays are on the context's clock. One
+ * decision is made for each write, for each piece of input, and for each event that may be reordered. */
+typedef struct chr_fault_options {
+    chr_common_options common;
+    const char        *chardev; /* id of the chardev below; required */
+    int64_t            seed;    /* of the generator: the same seed, output and input lead to the same faults; 0 = only the
+                                   bytes of chr_fault_feed() do */
+    int64_t            rate;    /* with a seed: faults in a hundred decisions; 0 = 10 */
+    const char        *faults;  /* "short+block": these; NULL = all */
+    int64_t            delay;   /* ms: the longest; 0 = 10 */
+} chr_fault_options;
+
 typedef struct chr_fd_options { /* from success on the chardev owns the descriptors; O_NONBLOCK of theirs is neither
                                    needed nor changed */
     chr_common_options common;
@@ -1083,6 +1138,29 @@ CHARDEV_API int chr_ringbuf_write(chr_dev *dev, const char *text, size_t len, ch
 CHARDEV_API int chr_ringbuf_read(chr_dev *dev, size_t size, chr_format format, char *out, size_t capacity, chr_error *err);
 /* How many bytes are in it. */
 CHARDEV_API int chr_ringbuf_count(const chr_dev *dev);
+#endif
+
+#ifndef CHARDEV_NO_SCRIPT
+/* How a script went: CHR_ERR_WOULD_BLOCK while it goes on, 0 when it has passed, or why it failed: CHR_ERR_TIMEOUT (of an
+ * expect or a send), CHR_ERR_DISCONNECTED (the frontend has ended its output), CHR_ERR_IO (reject, fail),
+ * CHR_ERR_NO_MEMORY. Except for 0, err says where: "FILE: line N: expect "login:": timed out; what came instead: ..."
+ * with the last 160 bytes. CHR_ERR_NOT_SUPPORTED on another chardev. A failure is logged, too. Owner thread, any handler. */
+CHARDEV_API int chr_script_result(const chr_dev *dev, chr_error *err);
+#endif
+
+#ifndef CHARDEV_NO_FAULT
+typedef struct chr_fault_counts {
+    unsigned short_writes, short_reads, blocks, delays, disconnects, breaks, errors, reorders;
+    unsigned bytes_used; /* of chr_fault_feed() */
+} chr_fault_counts;
+
+/* Bytes that decide what goes wrong from here on, before any seed does: a fuzzer's input. Each decision takes one: from 0
+ * to 127 nothing goes wrong, else the faults that are possible there take turns; how long or how much is a byte more. When
+ * they are used up, and without a seed, nothing goes wrong. They are copied, behind those that are still to be used; 1 MiB
+ * waits at most. Returns how many were taken, or CHR_ERR_NO_MEMORY, CHR_ERR_NOT_SUPPORTED (not a fault). Owner thread. */
+CHARDEV_API int chr_fault_feed(chr_dev *dev, const void *data, size_t len);
+/* What it has done so far; chr_query() has it in `filename`. Returns 0 or CHR_ERR_NOT_SUPPORTED. */
+CHARDEV_API int chr_fault_query(const chr_dev *dev, chr_fault_counts *counts);
 #endif
 
 /* TLS for sockets: tls-creds=ID, tls-authz=ID. Without CHARDEV_MBEDTLS the first two are CHR_ERR_NOT_SUPPORTED. Both objects are
@@ -1258,6 +1336,11 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #else
 #define CHARDEV_HAS_TESTDEV 1
 #endif
+#if defined(CHARDEV_NO_SCRIPT)
+#define CHARDEV_HAS_SCRIPT 0
+#else
+#define CHARDEV_HAS_SCRIPT 1
+#endif
 #if defined(CHARDEV_NO_MSMOUSE)
 #define CHARDEV_HAS_MSMOUSE 0
 #else
@@ -1282,6 +1365,11 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHARDEV_HAS_HUB 0
 #else
 #define CHARDEV_HAS_HUB 1
+#endif
+#if defined(CHARDEV_NO_FAULT)
+#define CHARDEV_HAS_FAULT 0
+#else
+#define CHARDEV_HAS_FAULT 1
 #endif
 #if defined(CHARDEV_NO_FD) || !defined(CHR__POSIX)
 #define CHARDEV_HAS_FD 0
@@ -12947,6 +13035,866 @@ static const chr_backend chr__testdev_kind = {
 #endif
 
 /* ====================================================================================================================
+ * >>be_script   a far side that plays a text: it expects output, sends input, waits, breaks, hangs up
+ *
+ * far side   the script; the manual is at chr_script_options          options   file or text, timeout, window, exit
+ * events     OPENED from creation, CLOSED, OPENED, BREAK and INPUT_END as the script says, CLOSED at its end
+ * clock      the context's. It begins when a frontend is there
+ * ==================================================================================================================== */
+#if CHARDEV_HAS_SCRIPT
+
+enum {
+    CHR__SCRIPT_SIZE = 1 << 20,   /* bytes of text */
+    CHR__SCRIPT_PATTERN = 4096,   /* bytes of what is expected or rejected */
+    CHR__SCRIPT_REJECTS = 16,     /* how many of them */
+    CHR__SCRIPT_MS = 1000000000,  /* the longest time */
+    CHR__SCRIPT_SHOWN = 160       /* bytes of what came instead */
+};
+
+/* -- the text: statements are read one at a time, first all of them to check, then each as it is played -- */
+
+typedef enum chr__script_verb {
+    CHR__SCRIPT_EXPECT, CHR__SCRIPT_REJECT, CHR__SCRIPT_SEND, CHR__SCRIPT_WAIT, CHR__SCRIPT_TIMEOUT, CHR__SCRIPT_BREAK,
+    CHR__SCRIPT_EOF, CHR__SCRIPT_CLOSE, CHR__SCRIPT_OPEN, CHR__SCRIPT_PASS, CHR__SCRIPT_FAIL,
+    CHR__SCRIPT_VERBS
+} chr__script_verb;
+
+typedef struct chr__script_word {
+    const char *name;
+    int         needs_text, needs_time, is_silent; /* silent: does nothing that the frontend sees */
+    int         needs_open;                        /* 2: and that its input has not ended */
+} chr__script_word;
+
+static const chr__script_word chr__script_words[CHR__SCRIPT_VERBS] = {
+    /* name       text time silent open */
+    { "expect",   1,   0,   1,     1 },
+    { "reject",   1,   0,   1,     0 },
+    { "send",     1,   0,   0,     2 },
+    { "wait",     0,   1,   0,     0 },
+    { "timeout",  0,   1,   1,     0 },
+    { "break",    0,   0,   0,     2 },
+    { "eof",      0,   0,   0,     2 },
+    { "close",    0,   0,   0,     1 },
+    { "open",     0,   0,   0,     0 },
+    { "pass",     0,   0,   0,     0 },
+    { "fail",     1,   0,   0,     0 }
+};
+
+typedef struct chr__script_cursor {
+    const char *at, *end;
+    int         line;
+} chr__script_cursor;
+
+typedef struct chr__script_step {
+    chr__script_verb verb;
+    const char      *text, *text_end; /* between the quotes */
+    size_t           length;          /* of it, in bytes, with its escapes resolved */
+    int64_t          ms;              /* -1 = none given */
+    int              line;
+} chr__script_step;
+
+static int chr__script_wrong(const chr__script_cursor *cursor, chr_error *err, const char *what, const char *text, size_t len)
+{
+    return chr__fail(err, CHR_ERR_INVALID, "line %d: %s'%.*s'", cursor->line, what, (int)chr__min(len, 40), text);
+}
+
+/* To the next statement: over blanks, ends of lines, semicolons and comments. */
+static void chr__script_skip(chr__script_cursor *cursor)
+{
+    for (; cursor->at < cursor->end; cursor->at++) {
+        if (*cursor->at == '#')
+            while (cursor->at + 1 < cursor->end && cursor->at[1] != '\n')
+                cursor->at++;
+        else if (*cursor->at == '\n')
+            cursor->line++;
+        else if (*cursor->at == 0 || !strchr(" \t\r;", *cursor->at))
+            return;
+    }
+}
+
+static void chr__script_blanks(chr__script_cursor *cursor)
+{
+    while (cursor->at < cursor->end && (*cursor->at == ' ' || *cursor->at == '\t' || *cursor->at == '\r'))
+        cursor->at++;
+}
+
+/* What stands there up to a blank or the end of the statement: also what is shown of what is wrong. */
+static size_t chr__script_word_length(const chr__script_cursor *cursor)
+{
+    const char *end = cursor->at;
+
+    while (end < cursor->end && *end != 0 && !strchr(" \t\r\n;#\"", *end))
+        end++;
+    return end > cursor->at ? (size_t)(end - cursor->at) : cursor->at < cursor->end;
+}
+
+/* \ and up to three octal digits. */
+static int chr__script_octal(const char **at, const char *end)
+{
+    int value = 0, digits;
+
+    for (digits = 0; digits < 3 && *at < end && chr__digit(**at) < 8; digits++, ++*at)
+        value = value * 8 + (int)chr__digit(**at);
+    return value <= 255 ? value : -1;
+}
+
+/* The next byte of a text, with its escapes resolved; -1 = no such escape. */
+static int chr__script_byte(const char **at, const char *end)
+{
+    static const char letters[] = "nrtbafve\\\"'", bytes[] = "\n\r\t\b\a\f\v\033\\\"'";
+    const char       *letter;
+    int               value;
+
+    if (**at != '\\')
+        return (unsigned char)*(*at)++;
+    if (++*at == end)
+        return -1;
+    if (chr__digit(**at) < 8)
+        return chr__script_octal(at, end);
+    if (**at == 'x' && end - *at >= 3 && chr__digit((*at)[1]) < 16 && chr__digit((*at)[2]) < 16) {
+        value = (int)chr__digit((*at)[1]) * 16 + (int)chr__digit((*at)[2]);
+        *at += 3;
+        return value;
+    }
+    letter = **at ? strchr(letters, **at) : NULL;
+    ++*at;
+    return letter ? (unsigned char)bytes[letter - letters] : -1;
+}
+
+/* "TEXT" */
+static int chr__script_read_text(chr__script_cursor *cursor, chr__script_step *step, chr_error *err)
+{
+    const char *at, *begun;
+
+    if (cursor->at == cursor->end || *cursor->at != '"')
+        return chr__fail(err, CHR_ERR_INVALID, "line %d: %s needs a \"text\"", step->line,
+                         chr__script_words[step->verb].name);
+    for (at = step->text = cursor->at + 1; at < cursor->end && *at != '"' && *at != '\n'; step->length++) {
+        begun = at;
+        if (chr__script_byte(&at, cursor->end) < 0)
+            return chr__script_wrong(cursor, err, "no such escape: ", begun, (size_t)(at - begun));
+    }
+    if (at >= cursor->end || *at != '"')
+        return chr__fail(err, CHR_ERR_INVALID, "line %d: a text without its closing quote", step->line);
+    step->text_end = at;
+    cursor->at = at + 1;
+    if (step->verb > CHR__SCRIPT_REJECT || (step->length > 0 && step->length <= CHR__SCRIPT_PATTERN))
+        return 0;
+    return chr__fail(err, CHR_ERR_INVALID, "line %d: %s: %s", step->line, chr__script_words[step->verb].name,
+                     step->length > 0 ? "a text of more than 4096 bytes" : "an empty text");
+}
+
+/* 100ms, 5s, 2min */
+static int chr__script_read_time(chr__script_cursor *cursor, int64_t *ms, chr_error *err)
+{
+    size_t  len = chr__script_word_length(cursor), digits = 0;
+    int64_t unit;
+
+    for (*ms = 0; digits < len && chr__digit(cursor->at[digits]) < 10 && *ms <= CHR__SCRIPT_MS; digits++)
+        *ms = *ms * 10 + chr__digit(cursor->at[digits]);
+    unit = chr__text_is(cursor->at + digits, len - digits, "ms") ? 1 :
+        chr__text_is(cursor->at + digits, len - digits, "s") ? 1000 :
+        chr__text_is(cursor->at + digits, len - digits, "min") ? 60000 : 0;
+    if (len == 0 || digits == 0 || unit == 0)
+        return chr__script_wrong(cursor, err, "not a time such as 100ms, 5s or 2min: ", cursor->at, len);
+    if (*ms > CHR__SCRIPT_MS / unit)
+        return chr__script_wrong(cursor, err, "longer than 1000000 s: ", cursor->at, len);
+    *ms *= unit;
+    cursor->at += len;
+    return 0;
+}
+
+static int chr__script_read_verb(chr__script_cursor *cursor, chr__script_step *step, chr_error *err)
+{
+    size_t len = chr__script_word_length(cursor);
+    int    verb;
+
+    for (verb = 0; verb < CHR__SCRIPT_VERBS && !chr__text_is(cursor->at, len, chr__script_words[verb].name); verb++)
+        ;
+    if (verb == CHR__SCRIPT_VERBS)
+        return chr__script_wrong(cursor, err, "none of expect, reject, send, wait, timeout, break, eof, close, open, pass, fail: ",
+                                 cursor->at, len);
+    step->verb = (chr__script_verb)verb;
+    step->line = cursor->line;
+    step->ms = -1;
+    step->text = step->text_end = NULL;
+    step->length = 0;
+    cursor->at += len;
+    chr__script_blanks(cursor);
+    return 0;
+}
+
+/* within TIME, behind an expect */
+static int chr__script_read_limit(chr__script_cursor *cursor, chr__script_step *step, chr_error *err)
+{
+    chr__script_blanks(cursor);
+    if (step->verb != CHR__SCRIPT_EXPECT || !chr__text_is(cursor->at, chr__script_word_length(cursor), "within"))
+        return 0;
+    cursor->at += 6;
+    chr__script_blanks(cursor);
+    return chr__script_read_time(cursor, &step->ms, err);
+}
+
+/* The statement that comes next. Returns 1; 0 at the end of the script; or err, with the line and what is wrong there. */
+static int chr__script_read(chr__script_cursor *cursor, chr__script_step *step, chr_error *err)
+{
+    int code;
+
+    chr__script_skip(cursor);
+    if (cursor->at == cursor->end)
+        return 0;
+    code = chr__script_read_verb(cursor, step, err);
+    if (code == 0 && chr__script_words[step->verb].needs_text)
+        code = chr__script_read_text(cursor, step, err);
+    if (code == 0 && chr__script_words[step->verb].needs_time)
+        code = chr__script_read_time(cursor, &step->ms, err);
+    if (code == 0)
+        code = chr__script_read_limit(cursor, step, err);
+    if (code < 0)
+        return code;
+    chr__script_blanks(cursor);
+    if (cursor->at < cursor->end && !memchr(";\n#", *cursor->at, 3))
+        return chr__script_wrong(cursor, err, "a ';' or the end of the line is missing before ", cursor->at,
+                                 chr__script_word_length(cursor));
+    return 1;
+}
+
+/* -- a text that is looked for in a stream (Knuth, Morris, Pratt), however it is cut into pieces -- */
+
+typedef struct chr__matcher {
+    uint16_t      *back;  /* of the first n bytes: how many of the last ones are the first ones again */
+    unsigned char *bytes; /* behind them, in the same block */
+    size_t         length, matched;
+} chr__matcher;
+
+static int chr__matcher_init(chr_context *ctx, chr__matcher *matcher, size_t most)
+{
+    matcher->back = (uint16_t *)chr__allocate(ctx, (most + 1) * sizeof *matcher->back + most);
+    matcher->bytes = (unsigned char *)(matcher->back ? matcher->back + most + 1 : NULL);
+    return matcher->back ? 0 : CHR_ERR_NO_MEMORY;
+}
+
+/* One byte more. Returns 1 when it is the last one of the text. */
+static int chr__matcher_feed(chr__matcher *matcher, unsigned char byte)
+{
+    while (matcher->matched > 0 && (matcher->matched == matcher->length || matcher->bytes[matcher->matched] != byte))
+        matcher->matched = matcher->back[matcher->matched];
+    matcher->matched += matcher->bytes[matcher->matched] == byte;
+    return matcher->matched == matcher->length;
+}
+
+static void chr__matcher_set(chr__matcher *matcher, const char *text, const char *end)
+{
+    size_t at;
+
+    for (at = 0; text < end; at++)
+        matcher->bytes[at] = (unsigned char)chr__script_byte(&text, end);
+    matcher->length = at;
+    matcher->matched = 0;
+    for (at = 1; at < matcher->length; at++) {
+        chr__matcher_feed(matcher, matcher->bytes[at]);
+        matcher->back[at + 1] = (uint16_t)matcher->matched;
+    }
+    matcher->matched = 0;
+}
+
+/* -- the player -- */
+
+typedef struct chr__script {
+    chr_dev            dev;
+    char              *text;       /* of file=; text= is in the options */
+    chr__script_cursor next;
+    chr__script_step   step;       /* that is being played, */
+    int                is_playing; /* unless this is 0 */
+    int                is_there, has_begun; /* a frontend, now; one has been there when the loop came by */
+    int                opens;      /* statements `open` that are still to come */
+    int                is_over;    /* a wait is: its time has come */
+    int                output_over; /* the frontend says no more */
+    chr__matcher       expected, rejected[CHR__SCRIPT_REJECTS];
+    chr__script_step   rejects[CHR__SCRIPT_REJECTS];
+    int                reject_count;
+    chr__ring          output;     /* since the last match */
+    size_t             seen;       /* how much of it `expected` has been fed with */
+    const char        *send_at;    /* what is still to be sent of a send */
+    int64_t            timeout;    /* ms; 0 = none */
+    chr_timer          timer;
+    chr_idle           play, end;
+    chr_error          verdict;    /* code: CHR_ERR_WOULD_BLOCK while it goes on */
+} chr__script;
+
+static const chr_option chr__script_rows[] = {
+    { "file",    CHR_OPTION_TEXT,   CHR__AT(chr_script_options, file),    NULL, 0, 0,       "the script's file" },
+    { "text",    CHR_OPTION_TEXT,   CHR__AT(chr_script_options, text),    NULL, 0, 0,       "the script itself: expect \"login:\"; send \"root\\n\"; wait 100ms; ..." },
+    { "timeout", CHR_OPTION_NUMBER, CHR__AT(chr_script_options, timeout), "10", 1, 1000000, "seconds that an expect or a send may take" },
+    { "window",  CHR_OPTION_SIZE,   CHR__AT(chr_script_options, window),  NULL, 1, 1 << 24, "bytes of output that wait for the next expect (default: 64K)" },
+    { "exit",    CHR_OPTION_BOOL,   CHR__AT(chr_script_options, exit),    "on", 0, 0,       "the end of the script ends the emulator: status 0, or 1 when it failed" },
+    { NULL,      CHR_OPTION_TEXT,   0,                                    NULL, 0, 0,       NULL }
+};
+
+static int chr__script_goes_on(const chr__script *script)
+{
+    return script->verdict.code == CHR_ERR_WOULD_BLOCK && !script->dev.removed;
+}
+
+static const char *chr__script_name(const chr__script *script)
+{
+    const char *file = ((const chr_script_options *)script->dev.options)->file;
+
+    return file ? file : "script";
+}
+
+/* -- its end -- */
+
+static int chr__script_exits(const chr_dev *dev)
+{
+    return ((const chr_script_options *)dev->options)->exit != CHR_OFF;
+}
+
+/* The first one to fail ends the emulator, else the last one to pass. */
+static int chr__script_is_last(const chr__script *script)
+{
+    const chr_dev *dev;
+
+    for (dev = chr_next(script->dev.ctx, NULL); dev; dev = chr_next(script->dev.ctx, dev))
+        if (dev->kind == script->dev.kind && dev != &script->dev && chr__script_exits(dev) &&
+            chr__script_goes_on((const chr__script *)dev))
+            return 0;
+    return 1;
+}
+
+static void chr__script_exit(chr__script *script)
+{
+    const chr_config *config = &script->dev.ctx->config;
+    int               failed = script->verdict.code < 0;
+
+    if (!chr__script_exits(&script->dev) || (!failed && !chr__script_is_last(script)))
+        return;
+    if (config->exit)
+        config->exit(config->opaque, failed);
+    else
+        chr_loop_stop(script->dev.ctx);
+}
+
+static void chr__script_over(void *opaque)
+{
+    chr__script *script = (chr__script *)opaque;
+
+    if (script->verdict.code < 0)
+        chr__log_line(script->dev.ctx, script->dev.id, script->verdict.text);
+    if (!script->dev.removed && script->dev.be_open)
+        chr_be_event(&script->dev, CHR_EVENT_CLOSED);
+    if (!script->dev.removed && chr_be_wants_writable(&script->dev))
+        chr_be_writable(&script->dev);
+    if (!script->dev.removed)
+        chr__script_exit(script);
+}
+
+/* What follows from it comes from the loop. */
+static void chr__script_finish(chr__script *script, int code)
+{
+    chr_timer_stop(&script->timer);
+    script->is_playing = 0;
+    script->verdict.code = code;
+    chr_idle_start(script->dev.ctx, &script->end, chr__script_over, script);
+}
+
+/* As text that could stand in a script; what does not fit is left out at the front. */
+static void chr__script_show(const chr__ring *ring, char *out, size_t size)
+{
+    static const char letters[] = "nrt\"\\", bytes[] = "\n\r\t\"\\";
+    const char       *found;
+    size_t            at = ring->count > CHR__SCRIPT_SHOWN ? ring->count - CHR__SCRIPT_SHOWN : 0, len, piece;
+    int               byte;
+
+    len = chr__append(out, size, 0, ring->count == 0 ? "nothing" : at > 0 ? "...\"" : "\"");
+    for (; at < ring->count; at++) {
+        byte = *chr__ring_piece(ring, at, &piece);
+        found = byte ? strchr(bytes, byte) : NULL;
+        if (found)
+            len = chr__append(out, size, len, "\\%c", letters[found - bytes]);
+        else if (byte >= ' ' && byte < 127)
+            len = chr__append(out, size, len, "%c", byte);
+        else
+            len = chr__append(out, size, len, "\\x%02x", byte);
+    }
+    if (ring->count > 0)
+        chr__append(out, size, len, "\"");
+}
+
+/* FILE: line N: STATEMENT */
+static void chr__script_place(const chr__script *script, const chr__script_step *step, char *out, size_t size)
+{
+    size_t len = chr__append(out, size, 0, "%.200s: line %d: %s", chr__script_name(script), step->line,
+                             chr__script_words[step->verb].name);
+
+    if (step->text_end)
+        chr__append(out, size, len, " \"%.*s\"", (int)chr__min((size_t)(step->text_end - step->text), 80), step->text);
+}
+
+static void chr__script_fail(chr__script *script, const chr__script_step *step, int code, const char *what)
+{
+    char came[CHR__SCRIPT_SHOWN * 4 + 8], place[400];
+
+    chr__script_show(&script->output, came, sizeof came);
+    chr__script_place(script, step, place, sizeof place);
+    chr__fail(&script->verdict, code, "%s: %s %s", place, what, came);
+    chr__script_finish(script, code);
+}
+
+/* -- statements: each is begun once, and gone on with until it is done (1) -- */
+
+static void chr__script_play(void *opaque);
+
+static void chr__script_go_on(chr__script *script)
+{
+    chr_idle_start(script->dev.ctx, &script->play, chr__script_play, script);
+}
+
+static void chr__script_time_out(void *opaque)
+{
+    chr__script *script = (chr__script *)opaque;
+
+    if (script->step.verb == CHR__SCRIPT_EXPECT) {
+        chr__script_fail(script, &script->step, CHR_ERR_TIMEOUT, "timed out; what came instead:");
+    } else if (script->step.verb == CHR__SCRIPT_SEND) {
+        chr__script_fail(script, &script->step, CHR_ERR_TIMEOUT, "timed out, it is not read; what came meanwhile:");
+    } else {
+        script->is_over = 1;
+        chr__script_go_on(script);
+    }
+}
+
+static void chr__script_time(chr__script *script, int64_t ms)
+{
+    if (ms > 0 || script->step.verb == CHR__SCRIPT_WAIT)
+        chr_timer_start(script->dev.ctx, &script->timer, ms, chr__script_time_out, script);
+}
+
+static void chr__script_look_for_rejects(chr__script *script, int first, unsigned char byte)
+{
+    int i;
+
+    for (i = first; i < script->reject_count && chr__script_goes_on(script); i++)
+        if (chr__matcher_feed(&script->rejected[i], byte))
+            chr__script_fail(script, &script->rejects[i], CHR_ERR_IO, "it came:");
+}
+
+/* All that came since the last match counts. */
+static void chr__script_reject(chr__script *script)
+{
+    int    nth = script->reject_count;
+    size_t at, len;
+
+    if (chr__matcher_init(script->dev.ctx, &script->rejected[nth], script->step.length) < 0) {
+        chr__script_fail(script, &script->step, CHR_ERR_NO_MEMORY, "out of memory; what came:");
+        return;
+    }
+    chr__matcher_set(&script->rejected[nth], script->step.text, script->step.text_end);
+    script->rejects[nth] = script->step;
+    script->reject_count++;
+    for (at = 0; at < script->output.count; at++)
+        chr__script_look_for_rejects(script, nth, *chr__ring_piece(&script->output, at, &len));
+}
+
+static void chr__script_begin(chr__script *script)
+{
+    const chr__script_step *step = &script->step;
+
+    script->is_playing = 1;
+    script->is_over = 0;
+    if (step->verb == CHR__SCRIPT_EXPECT) {
+        chr__matcher_set(&script->expected, step->text, step->text_end);
+        script->seen = 0;
+        chr__script_time(script, step->ms >= 0 ? step->ms : script->timeout);
+    } else if (step->verb == CHR__SCRIPT_SEND) {
+        script->send_at = step->text;
+        chr__script_time(script, script->timeout);
+    } else if (step->verb == CHR__SCRIPT_WAIT) {
+        chr__script_time(script, step->ms);
+    }
+}
+
+static int chr__script_expect(chr__script *script)
+{
+    const unsigned char *piece;
+    size_t               len, i;
+
+    while (script->seen < script->output.count) {
+        piece = chr__ring_piece(&script->output, script->seen, &len);
+        for (i = 0; i < len && !chr__matcher_feed(&script->expected, piece[i]); i++)
+            ;
+        script->seen += i;
+        if (i == len)
+            continue;
+        chr__ring_take(&script->output, script->seen + 1);
+        return 1;
+    }
+    if (script->output_over)
+        chr__script_fail(script, &script->step, CHR_ERR_DISCONNECTED, "the output has ended; what came instead:");
+    return 0;
+}
+
+/* In pieces, as the frontend has room. */
+static int chr__script_send(chr__script *script)
+{
+    const char   *end = script->step.text_end;
+    unsigned char bytes[256];
+    size_t        len;
+    int           room = 1;
+
+    while (room > 0 && script->send_at < end) {
+        room = chr_be_can_write(&script->dev);
+        if (!chr__script_goes_on(script))
+            return 0;
+        for (len = 0; len < sizeof bytes && (int)len < room && script->send_at < end; len++)
+            bytes[len] = (unsigned char)chr__script_byte(&script->send_at, end);
+        if (len > 0)
+            chr_be_write(&script->dev, bytes, len);
+        if (!chr__script_goes_on(script))
+            return 0;
+    }
+    if (script->send_at < end)
+        chr__starve(&script->dev);
+    return script->send_at == end;
+}
+
+static void chr__script_open_again(chr__script *script)
+{
+    script->opens--;
+    script->output_over = 0;
+    if (!script->dev.be_open)
+        chr_be_event(&script->dev, CHR_EVENT_OPENED);
+}
+
+/* Returns 1 when it is done. */
+static int chr__script_do(chr__script *script)
+{
+    switch (script->step.verb) {
+    case CHR__SCRIPT_EXPECT:  return chr__script_expect(script);
+    case CHR__SCRIPT_SEND:    return chr__script_send(script);
+    case CHR__SCRIPT_WAIT:    return script->is_over;
+    case CHR__SCRIPT_REJECT:  chr__script_reject(script); return 1;
+    case CHR__SCRIPT_TIMEOUT: script->timeout = script->step.ms; return 1;
+    case CHR__SCRIPT_BREAK:   chr_be_event(&script->dev, CHR_EVENT_BREAK); return 1;
+    case CHR__SCRIPT_EOF:     chr_be_event(&script->dev, CHR_EVENT_INPUT_END); return 1;
+    case CHR__SCRIPT_CLOSE:   chr_be_event(&script->dev, CHR_EVENT_CLOSED); return 1;
+    case CHR__SCRIPT_OPEN:    chr__script_open_again(script); return 1;
+    case CHR__SCRIPT_PASS:    chr__script_finish(script, 0); return 1;
+    case CHR__SCRIPT_FAIL:    chr__script_fail(script, &script->step, CHR_ERR_IO, "so it says; what came:"); return 1;
+    case CHR__SCRIPT_VERBS:
+    default:                  return 1;
+    }
+}
+
+/* The next statement is begun, if there is one, and if it may be now. */
+static int chr__script_next(chr__script *script, int only_silent)
+{
+    chr__script_cursor next = script->next;
+    chr__script_step   step;
+
+    if (chr__script_read(&next, &step, NULL) <= 0) {
+        chr__script_finish(script, 0);
+        return 0;
+    }
+    if (only_silent && !chr__script_words[step.verb].is_silent) {
+        chr__script_go_on(script);
+        return 0;
+    }
+    script->next = next;
+    script->step = step;
+    chr__script_begin(script);
+    return 1;
+}
+
+/* As far as it goes now. From inside a write only what the frontend does not see: the rest is for the loop. */
+static void chr__script_advance(chr__script *script, int only_silent)
+{
+    while (chr__script_goes_on(script)) {
+        if (!script->is_playing && !chr__script_next(script, only_silent))
+            return;
+        if (!chr__script_do(script))
+            return;
+        script->is_playing = 0;
+        if (chr__script_goes_on(script))
+            chr_timer_stop(&script->timer);
+    }
+}
+
+static void chr__script_play(void *opaque)
+{
+    chr__script *script = (chr__script *)opaque;
+
+    if (chr_be_wants_writable(&script->dev))
+        chr_be_writable(&script->dev);
+    script->has_begun |= script->is_there;
+    if (script->has_begun)
+        chr__script_advance(script, 0);
+}
+
+/* -- slots -- */
+
+/* It makes room for the newest, by what is oldest: what was not looked at counts only while something is expected. */
+static void chr__script_take(chr__script *script, const unsigned char *bytes, size_t len)
+{
+    size_t i, room = script->output.size - script->output.count, lost = len > room ? len - room : 0;
+
+    chr__ring_put(&script->output, bytes, len);
+    script->seen -= chr__min(script->seen, lost);
+    for (i = 0; i < len && script->reject_count > 0; i++)
+        chr__script_look_for_rejects(script, 0, bytes[i]);
+    if (script->is_playing && script->step.verb == CHR__SCRIPT_EXPECT)
+        chr__script_advance(script, 1);
+}
+
+static int chr__script_write(chr_dev *dev, const void *buf, size_t len)
+{
+    chr__script *script = (chr__script *)dev;
+    size_t       done, piece;
+
+    if (!dev->be_open || script->output_over)
+        return CHR_ERR_DISCONNECTED;
+    for (done = 0; done < len && chr__script_goes_on(script); done += piece) {
+        piece = chr__min(len - done, script->output.size);
+        chr__script_take(script, (const unsigned char *)buf + done, piece);
+    }
+    return (int)len;
+}
+
+static void chr__script_update(chr_dev *dev)
+{
+    chr__script *script = (chr__script *)dev;
+    int          sends = script->is_playing && script->step.verb == CHR__SCRIPT_SEND;
+    int          room = sends ? chr_be_can_write(dev) : 0;
+
+    if (dev->removed) /* by whom we asked */
+        return;
+    if (chr_be_wants_writable(dev) || room > 0)
+        chr__script_go_on(script);
+    else if (sends)
+        chr__starve(dev);
+}
+
+/* A hub that has no frontend takes it back at once. */
+static void chr__script_set_open(chr_dev *dev, int is_open)
+{
+    chr__script *script = (chr__script *)dev;
+
+    script->is_there = is_open;
+    if (is_open && !script->has_begun)
+        chr__script_go_on(script);
+}
+
+static int chr__script_shutdown(chr_dev *dev)
+{
+    chr__script *script = (chr__script *)dev;
+
+    if (!dev->be_open)
+        return CHR_ERR_DISCONNECTED;
+    script->output_over = 1;
+    if (chr__script_goes_on(script) && script->is_playing && script->step.verb == CHR__SCRIPT_EXPECT)
+        (void)chr__script_expect(script);
+    return 0;
+}
+
+static void chr__script_describe(const chr_dev *dev, chr_info *info)
+{
+    const chr__script *script = (const chr__script *)dev;
+    const char        *file = ((const chr_script_options *)dev->options)->file;
+    size_t             len = chr__append(info->filename, sizeof info->filename, 0, "%sscript%s%.300s",
+                                         chr__script_goes_on(script) ? "" : script->verdict.code == 0 ? "passed:" : "failed:",
+                                         file ? ":" : "", file ? file : "");
+
+    if (script->step.line > 0 && script->verdict.code < 0)
+        chr__append(info->filename, sizeof info->filename, len, ",line=%d", script->step.line);
+    info->comes_back = chr__script_goes_on(script) && script->opens > 0;
+}
+
+/* -- life -- */
+
+static int chr__script_load(chr__script *script, const char *path, chr_error *err)
+{
+    int     n = 0, fd = chr__os_open(path, CHR__OPEN_READ, err);
+    int64_t size = fd < 0 ? 0 : chr__os_file_size(fd), at;
+
+    if (fd < 0)
+        return fd;
+    script->text = size >= 0 && size <= CHR__SCRIPT_SIZE ? (char *)chr__allocate(script->dev.ctx, (size_t)size + 1) : NULL;
+    for (at = 0; script->text && at < size && n >= 0; at += n)
+        if ((n = chr__os_read_at(fd, script->text + at, (size_t)(size - at), at)) == 0)
+            n = CHR_ERR_IO;
+    chr__os_close(fd);
+    if (size < 0)
+        return chr__fail(err, CHR_ERR_INVALID, "file=%s: is no regular file", path);
+    if (size > CHR__SCRIPT_SIZE)
+        return chr__fail(err, CHR_ERR_INVALID, "file=%s: larger than 1 MiB", path);
+    if (!script->text)
+        return chr__no_memory(err);
+    script->next.at = script->text;
+    script->next.end = script->text + size;
+    return n < 0 ? chr__fail(err, n, "file=%s: %s", path, chr_error_text(n)) : 0;
+}
+
+/* What makes sense alone, but not there. `state`: 0 closed, 1 open without further input, 2 open. */
+static int chr__script_check_step(chr__script *script, const chr__script_step *step, int *state, int *rejects, chr_error *err)
+{
+    const chr__script_word *word = &chr__script_words[step->verb];
+
+    if (*state < word->needs_open)
+        return chr__fail(err, CHR_ERR_INVALID, "line %d: %s while %s: open comes first", step->line, word->name,
+                         *state == 0 ? "it is closed" : "its input has ended");
+    if (step->verb == CHR__SCRIPT_REJECT && ++*rejects > CHR__SCRIPT_REJECTS)
+        return chr__fail(err, CHR_ERR_INVALID, "line %d: more than %d times reject", step->line, CHR__SCRIPT_REJECTS);
+    script->opens += step->verb == CHR__SCRIPT_OPEN;
+    if (step->verb == CHR__SCRIPT_OPEN && *state != 1)
+        *state = 2;
+    else if (step->verb == CHR__SCRIPT_CLOSE)
+        *state = 0;
+    else if (step->verb == CHR__SCRIPT_EOF)
+        *state = 1;
+    return 0;
+}
+
+/* All of it, before anything of it is played. *longest: of what is expected. */
+static int chr__script_check(chr__script *script, size_t *longest, chr_error *err)
+{
+    chr__script_cursor cursor = script->next;
+    chr__script_step   step;
+    int                code, state = 2, rejects = 0;
+
+    for (*longest = 0; (code = chr__script_read(&cursor, &step, err)) > 0; ) {
+        if (step.verb == CHR__SCRIPT_EXPECT)
+            *longest = chr__max(*longest, step.length);
+        code = chr__script_check_step(script, &step, &state, &rejects, err);
+        if (code < 0)
+            return code;
+    }
+    return code;
+}
+
+static int chr__script_get(chr__script *script, chr_error *err)
+{
+    const chr_script_options *options = (const chr_script_options *)script->dev.options;
+    size_t                    longest;
+    int                       code = 0;
+    chr_error                 why;
+
+    if (!options->file == !options->text)
+        return chr__fail(err, CHR_ERR_INVALID, "needs either file= or text=");
+    script->next.line = 1;
+    if (options->text) {
+        script->next.at = options->text;
+        script->next.end = options->text + strlen(options->text);
+    } else {
+        code = chr__script_load(script, options->file, err);
+    }
+    if (script->next.end - script->next.at > CHR__SCRIPT_SIZE)
+        return chr__fail(err, CHR_ERR_INVALID, "text=: larger than 1 MiB");
+    if (code < 0)
+        return code;
+    code = chr__script_check(script, &longest, &why);
+    if (code < 0)
+        return chr__fail(err, code, "%.200s: %.*s", options->file ? options->file : "text", 700, why.text);
+    return chr__matcher_init(script->dev.ctx, &script->expected, longest) < 0 ? chr__no_memory(err) : 0;
+}
+
+static int chr__script_open(chr_dev *dev, chr_error *err)
+{
+    const chr_script_options *options = (const chr_script_options *)dev->options;
+    chr__script              *script = (chr__script *)dev;
+    int                       code = chr__script_get(script, err);
+
+    if (code < 0)
+        return code;
+    script->timeout = options->timeout * 1000;
+    script->verdict.code = CHR_ERR_WOULD_BLOCK;
+    if (chr__ring_init(dev->ctx, &script->output, (size_t)(options->window ? options->window : (int64_t)CHR__BUFFER_SIZE)) < 0)
+        return chr__no_memory(err);
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    return 0;
+}
+
+static void chr__script_close(chr_dev *dev)
+{
+    chr__script *script = (chr__script *)dev;
+    int          i;
+
+    chr_timer_stop(&script->timer);
+    chr_idle_stop(&script->play);
+    chr_idle_stop(&script->end);
+    for (i = 0; i < CHR__SCRIPT_REJECTS; i++)
+        chr__free(dev->ctx, script->rejected[i].back);
+    chr__free(dev->ctx, script->expected.back);
+    chr__free(dev->ctx, script->output.bytes);
+    chr__free(dev->ctx, script->text);
+}
+
+static int chr__script_uri(const char *uri, chr_options *options)
+{
+    const char *file = chr__after(uri, "script:");
+
+    if (!file)
+        return chr__uri_name(uri, "script", options);
+    if (!*file)
+        return CHR_ERR_INVALID;
+    return chr_options_add(options, "file", file, (size_t)-1) < 0 ? CHR_ERR_NO_MEMORY : 1;
+}
+
+static const chr_io chr__script_io = {
+    chr__script_write,  /* write   */
+    NULL,               /* read    */
+    chr__script_update, /* update  */
+    NULL,               /* wait_fd */
+};
+
+static const chr_peer_slots chr__script_peer = {
+    NULL,                 /* disconnect     */
+    NULL,                 /* wait_connected */
+    NULL,                 /* add_client     */
+    NULL,                 /* set_msgfds     */
+    NULL,                 /* get_msgfds     */
+    chr__script_shutdown, /* shutdown       */
+    NULL,                 /* queued         */
+};
+
+static const chr_backend chr__script_kind = {
+    "script",                                                  /* name         */
+    NULL,                                                      /* alias        */
+    "a far side that plays a text: expect, send, wait, ...",   /* help         */
+    chr__script_rows,                                          /* options      */
+    sizeof(chr_script_options),                                /* options_size */
+    sizeof(chr__script),                                       /* state_size   */
+    chr__script_uri,                                           /* uri          */
+    chr__script_open,                                          /* open         */
+    chr__script_close,                                         /* close        */
+    &chr__script_io,                                           /* io           */
+    chr__script_describe,                                      /* describe     */
+    NULL,                                                      /* ioctl        */
+    chr__script_set_open,                                      /* set_open     */
+    &chr__script_peer,                                         /* peer         */
+    NULL,                                                      /* sharing      */
+    0,                                                         /* fixed        */
+    NULL,                                                      /* input        */
+};
+
+/* -- what the call of >>extras does -- */
+
+static int chr__script_result(const chr__script *script, chr_error *err)
+{
+    char place[400];
+
+    if (script->verdict.code == 0)
+        return 0;
+    if (script->verdict.code != CHR_ERR_WOULD_BLOCK)
+        return chr__fail(err, script->verdict.code, "%s", script->verdict.text);
+    if (!script->is_playing)
+        return chr__fail(err, CHR_ERR_WOULD_BLOCK, "%.200s: it has not got beyond line %d", chr__script_name(script),
+                         script->step.line);
+    chr__script_place(script, &script->step, place, sizeof place);
+    return chr__fail(err, CHR_ERR_WOULD_BLOCK, "%s: this is not done yet", place);
+}
+#endif
+
+/* ====================================================================================================================
  * >>answers   what an emulated device says waits in fixed memory and goes, from the loop, as the frontend has room
  * ==================================================================================================================== */
 #if CHARDEV_HAS_MSMOUSE || CHARDEV_HAS_WCTABLET || CHARDEV_HAS_BRAILLE
@@ -15534,6 +16482,609 @@ static const chr_backend chr__hub_kind = {
     1,                                     /* fixed        */
     NULL,                                  /* input        */
 };
+#endif
+
+/* ====================================================================================================================
+ * >>be_fault   stacked on another chardev: what can go wrong in front of it does, from a seed or from given bytes
+ *
+ * far side   the other chardev's          options   chardev, seed, rate, faults, delay
+ * events     those of the other chardev; CLOSED and OPENED of its own in pairs, and BREAK
+ * faults     the manual is at chr_fault_options. A byte of chance a decision: from chr_fault_feed(), else from the seed
+ * ==================================================================================================================== */
+#if CHARDEV_HAS_FAULT
+
+enum {
+    CHR__FAULT_SHORT, CHR__FAULT_BLOCK, CHR__FAULT_DELAY, CHR__FAULT_DISCONNECT, CHR__FAULT_BREAK, CHR__FAULT_ERROR,
+    CHR__FAULT_REORDER, CHR__FAULT_KINDS,
+    CHR__FAULT_NONE = CHR__FAULT_KINDS
+};
+
+enum {
+    CHR__FAULT_ATTEMPTS = 8,     /* the longest storm of would-blocks */
+    CHR__FAULT_PIECE = 8,        /* the longest piece of short input */
+    CHR__FAULT_LATE = 4,         /* events that are held back at once */
+    CHR__FAULT_FEED = 1 << 20    /* bytes that wait to be used */
+};
+
+static const char *const chr__fault_names[CHR__FAULT_KINDS] = { "short", "block", "delay", "disconnect", "break", "error",
+                                                                "reorder" };
+
+#define CHR__FAULT_BIT(kind) (1u << (kind))
+
+/* What can happen where. */
+#define CHR__FAULTS_OUT (CHR__FAULT_BIT(CHR__FAULT_REORDER) - 1)
+#define CHR__FAULTS_IN (CHR__FAULT_BIT(CHR__FAULT_SHORT) | CHR__FAULT_BIT(CHR__FAULT_DELAY) | \
+                        CHR__FAULT_BIT(CHR__FAULT_DISCONNECT) | CHR__FAULT_BIT(CHR__FAULT_BREAK))
+#define CHR__FAULTS_EVENT CHR__FAULT_BIT(CHR__FAULT_REORDER)
+
+typedef struct chr__fault {
+    chr_dev          dev;
+    chr_frontend     base;        /* our end of the chardev below */
+    unsigned         enabled;     /* CHR__FAULT_BIT() */
+    uint64_t         state;       /* of the generator; 0 = there is none */
+    unsigned char   *feed;        /* given bytes, feed[fed..feed_size) are to be used */
+    size_t           fed, feed_size;
+    chr_fault_counts counts;
+    int              base_open, base_input_over; /* what the base has told */
+    int              is_down;     /* disconnected, by us */
+    int              is_stalled_out, is_stalled_in;
+    int              refusals;    /* attempts to write that are still to be refused */
+    int              is_refused;  /* the last one was, by us */
+    int              piece;       /* the largest that input may come in now; 0 = any */
+    chr_timer        stall_out, stall_in, down, late;
+    int              late_events[CHR__FAULT_LATE], late_count;
+    chr_idle         retry;
+} chr__fault;
+
+static const chr_option chr__fault_rows[] = {
+    { "chardev", CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, chardev), CHR_REQUIRED, 0, 0,         "id of the chardev below" },
+    { "seed",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, seed),    NULL,         0, INT64_MAX, "chance: the same seed does the same (default: only what chr_fault_feed() gives)" },
+    { "rate",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, rate),    "10",         1, 100,       "faults in a hundred writes, reads and events; with a seed" },
+    { "faults",  CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, faults),  NULL,         0, 0,         "of short+block+delay+disconnect+break+error+reorder (default: all)" },
+    { "delay",   CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, delay),   "10",         1, 3600000,   "milliseconds: the longest delay and disconnection" },
+    { NULL,      CHR_OPTION_TEXT,   0,                                   NULL,         0, 0,         NULL }
+};
+
+/* -- chance -- */
+
+/* xorshift64*: small, and the same everywhere. */
+static unsigned chr__fault_random(chr__fault *fault)
+{
+    fault->state ^= fault->state >> 12;
+    fault->state ^= fault->state << 25;
+    fault->state ^= fault->state >> 27;
+    return (unsigned)((fault->state * UINT64_C(2685821657736338717)) >> 40);
+}
+
+/* From 0 to below - 1; given bytes first. 0 where there are neither. */
+static int chr__fault_number(chr__fault *fault, int below)
+{
+    if (fault->fed < fault->feed_size) {
+        fault->counts.bytes_used++;
+        return fault->feed[fault->fed++] % below;
+    }
+    return fault->state ? (int)(chr__fault_random(fault) % (unsigned)below) : 0;
+}
+
+static int chr__fault_nth(unsigned kinds, int nth)
+{
+    int kind;
+
+    for (kind = 0; kind < CHR__FAULT_KINDS; kind++)
+        if ((kinds & CHR__FAULT_BIT(kind)) && nth-- == 0)
+            return kind;
+    return CHR__FAULT_NONE;
+}
+
+static int chr__fault_count_bits(unsigned kinds)
+{
+    int count;
+
+    for (count = 0; kinds; kinds &= kinds - 1)
+        count++;
+    return count;
+}
+
+/* One decision. A given byte: from 0 to 127 nothing happens, above that the kinds come in turn. */
+static int chr__fault_decide(chr__fault *fault, unsigned kinds)
+{
+    const chr_fault_options *options = (const chr_fault_options *)fault->dev.options;
+    int                      count, byte;
+
+    kinds &= fault->enabled;
+    count = chr__fault_count_bits(kinds);
+    if (count == 0)
+        return CHR__FAULT_NONE;
+    if (fault->fed < fault->feed_size) {
+        byte = chr__fault_number(fault, 256);
+        return byte < 128 ? CHR__FAULT_NONE : chr__fault_nth(kinds, (byte - 128) % count);
+    }
+    if (!fault->state || (int64_t)(chr__fault_random(fault) % 100) >= options->rate)
+        return CHR__FAULT_NONE;
+    return chr__fault_nth(kinds, (int)(chr__fault_random(fault) % (unsigned)count));
+}
+
+static int64_t chr__fault_ms(chr__fault *fault)
+{
+    return 1 + chr__fault_number(fault, (int)((const chr_fault_options *)fault->dev.options)->delay);
+}
+
+/* -- events -- */
+
+/* Those that were held back, the last one first. */
+static void chr__fault_tell_late(void *opaque)
+{
+    chr__fault *fault = (chr__fault *)opaque;
+
+    chr_timer_stop(&fault->late);
+    while (fault->late_count > 0 && !fault->dev.removed)
+        chr_be_event(&fault->dev, fault->late_events[--fault->late_count]);
+}
+
+/* Those that nothing binds to a place among the bytes, or to each other. */
+static int chr__fault_may_be_late(int event)
+{
+    return event == CHR_EVENT_BREAK || event == CHR_EVENT_RESIZED || event == CHR_EVENT_SERIAL;
+}
+
+static void chr__fault_pass_event(chr__fault *fault, int event)
+{
+    if (!chr__fault_may_be_late(event) || fault->late_count == CHR__FAULT_LATE ||
+        chr__fault_decide(fault, CHR__FAULTS_EVENT) == CHR__FAULT_NONE) {
+        chr_be_event(&fault->dev, event);
+        return;
+    }
+    fault->counts.reorders++;
+    fault->late_events[fault->late_count++] = event;
+    chr_timer_start(fault->dev.ctx, &fault->late, chr__fault_ms(fault), chr__fault_tell_late, fault);
+}
+
+/* OPENED and CLOSED as the frontend is to see them. Late events are still the old peer's. */
+static void chr__fault_set_state(chr__fault *fault)
+{
+    chr_dev *dev = &fault->dev;
+    int      is_open = fault->base_open && !fault->is_down;
+
+    if (dev->be_open == is_open)
+        return;
+    if (!is_open)
+        chr__fault_tell_late(fault);
+    if (!dev->removed)
+        chr_be_event(dev, is_open ? CHR_EVENT_OPENED : CHR_EVENT_CLOSED);
+    if (is_open && !dev->removed && dev->be_open && fault->base_input_over)
+        chr_be_event(dev, CHR_EVENT_INPUT_END);
+}
+
+static void chr__fault_tell_writable(chr__fault *fault)
+{
+    if (!fault->dev.removed && chr_be_wants_writable(&fault->dev))
+        chr_be_writable(&fault->dev);
+}
+
+static void chr__fault_up(void *opaque)
+{
+    chr__fault *fault = (chr__fault *)opaque;
+
+    fault->is_down = 0;
+    chr__fault_set_state(fault);
+    chr__fault_tell_writable(fault);
+    if (!fault->dev.removed)
+        chr_fe_accept_input(&fault->base);
+}
+
+/* The peer goes, and comes again after a while. */
+static void chr__fault_hang_up(chr__fault *fault)
+{
+    if (!fault->dev.be_open)
+        return;
+    fault->counts.disconnects++;
+    fault->is_down = 1;
+    fault->refusals = fault->piece = 0;
+    chr_timer_start(fault->dev.ctx, &fault->down, chr__fault_ms(fault), chr__fault_up, fault);
+    chr__fault_set_state(fault);
+    chr__fault_tell_writable(fault);
+}
+
+static void chr__fault_break(chr__fault *fault)
+{
+    if (!fault->dev.be_open)
+        return;
+    fault->counts.breaks++;
+    chr_be_event(&fault->dev, CHR_EVENT_BREAK);
+}
+
+/* -- output -- */
+
+static void chr__fault_out_again(void *opaque)
+{
+    chr__fault *fault = (chr__fault *)opaque;
+
+    fault->is_stalled_out = 0;
+    chr__fault_tell_writable(fault);
+}
+
+static void chr__fault_retry(void *opaque)
+{
+    chr__fault_tell_writable((chr__fault *)opaque);
+}
+
+static int chr__fault_refuse(chr__fault *fault)
+{
+    fault->refusals = chr__fault_number(fault, CHR__FAULT_ATTEMPTS);
+    fault->counts.blocks++;
+    return CHR_ERR_WOULD_BLOCK;
+}
+
+static int chr__fault_stall_out(chr__fault *fault)
+{
+    fault->counts.delays++;
+    fault->is_stalled_out = 1;
+    chr_timer_start(fault->dev.ctx, &fault->stall_out, chr__fault_ms(fault), chr__fault_out_again, fault);
+    return CHR_ERR_WOULD_BLOCK;
+}
+
+/* How much of a write goes on now: all, a part, or none, with a reason. */
+static int chr__fault_of_write(chr__fault *fault, size_t len)
+{
+    switch (chr__fault_decide(fault, CHR__FAULTS_OUT)) {
+    case CHR__FAULT_SHORT:
+        if (len < 2)
+            break;
+        fault->counts.short_writes++;
+        return 1 + chr__fault_number(fault, (int)chr__min(len - 1, 255));
+    case CHR__FAULT_BLOCK: return chr__fault_refuse(fault);
+    case CHR__FAULT_DELAY: return chr__fault_stall_out(fault);
+    case CHR__FAULT_ERROR: fault->counts.errors++; return CHR_ERR_IO;
+    case CHR__FAULT_BREAK: chr__fault_break(fault); break;
+    case CHR__FAULT_DISCONNECT:
+        chr__fault_hang_up(fault);
+        if (fault->is_down)
+            return CHR_ERR_DISCONNECTED;
+        break;
+    default: break;
+    }
+    return (int)chr__min(len, INT32_MAX);
+}
+
+/* What the last attempt has begun goes on. */
+static int chr__fault_attempt(chr__fault *fault, size_t len)
+{
+    if (fault->is_down)
+        return CHR_ERR_DISCONNECTED;
+    if (fault->is_stalled_out)
+        return CHR_ERR_WOULD_BLOCK;
+    if (fault->refusals == 0)
+        return chr__fault_of_write(fault, len);
+    fault->refusals--;
+    return CHR_ERR_WOULD_BLOCK;
+}
+
+static int chr__fault_write(chr_dev *dev, const void *buf, size_t len)
+{
+    chr__fault *fault = (chr__fault *)dev;
+    int         part = chr__fault_attempt(fault, len);
+
+    fault->is_refused = part == CHR_ERR_WOULD_BLOCK;
+    return part < 0 ? part : chr_fe_write(&fault->base, buf, (size_t)part);
+}
+
+static void chr__fault_base_writable(void *opaque)
+{
+    chr_be_writable(&((chr__fault *)opaque)->dev);
+}
+
+/* -- input -- */
+
+static void chr__fault_in_again(void *opaque)
+{
+    chr__fault *fault = (chr__fault *)opaque;
+
+    fault->is_stalled_in = 0;
+    chr_fe_accept_input(&fault->base);
+}
+
+static int chr__fault_base_can_read(void *opaque)
+{
+    chr__fault *fault = (chr__fault *)opaque;
+    int         room = fault->is_down || fault->is_stalled_in ? 0 : chr_be_can_write(&fault->dev);
+
+    return fault->piece > 0 && room > fault->piece ? fault->piece : room;
+}
+
+/* It is decided behind one piece of input how the next one comes: how often room is asked for does not count. */
+static void chr__fault_of_input(chr__fault *fault)
+{
+    switch (chr__fault_decide(fault, CHR__FAULTS_IN)) {
+    case CHR__FAULT_SHORT:
+        fault->counts.short_reads++;
+        fault->piece = 1 + chr__fault_number(fault, CHR__FAULT_PIECE);
+        return;
+    case CHR__FAULT_DELAY:
+        fault->counts.delays++;
+        fault->is_stalled_in = 1;
+        chr_timer_start(fault->dev.ctx, &fault->stall_in, chr__fault_ms(fault), chr__fault_in_again, fault);
+        return;
+    case CHR__FAULT_DISCONNECT: chr__fault_hang_up(fault); return;
+    case CHR__FAULT_BREAK:      chr__fault_break(fault); return;
+    default:                    return;
+    }
+}
+
+static void chr__fault_base_read(void *opaque, const void *buf, size_t len)
+{
+    chr__fault *fault = (chr__fault *)opaque;
+
+    fault->piece = 0;
+    chr_be_write(&fault->dev, buf, len);
+    if (!fault->dev.removed)
+        chr__fault_tell_late(fault);
+    if (!fault->dev.removed)
+        chr__fault_of_input(fault);
+}
+
+static void chr__fault_base_event(void *opaque, int event)
+{
+    chr__fault *fault = (chr__fault *)opaque;
+
+    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
+        fault->base_open = event == CHR_EVENT_OPENED;
+        fault->base_input_over = 0;
+        chr__fault_set_state(fault);
+        return;
+    }
+    fault->base_input_over |= event == CHR_EVENT_INPUT_END;
+    if (event != CHR_EVENT_INPUT_END || fault->dev.be_open)
+        chr__fault_pass_event(fault, event);
+}
+
+/* Another backend has taken the place of the one below. */
+static int chr__fault_base_change(void *opaque)
+{
+    (void)opaque;
+    return 0;
+}
+
+/* -- slots -- */
+
+static void chr__fault_update(chr_dev *dev)
+{
+    chr__fault *fault = (chr__fault *)dev;
+
+    if (chr_be_wants_writable(dev) && !fault->is_stalled_out) {
+        if (fault->is_down || fault->is_refused)
+            chr_idle_start(dev->ctx, &fault->retry, chr__fault_retry, fault);
+        else if (!fault->base.writable)
+            chr_fe_add_watch(&fault->base, chr__fault_base_writable, fault);
+    }
+    chr_fe_accept_input(&fault->base);
+}
+
+/* Short reads and nothing else: who waits for bytes waits for all of them. */
+static int chr__fault_read(chr_dev *dev, void *buf, size_t len)
+{
+    chr__fault *fault = (chr__fault *)dev;
+    chr_dev    *base = fault->base.dev;
+
+    if (fault->is_down || !base)
+        return CHR_ERR_DISCONNECTED;
+    if (!base->io->read)
+        return CHR_ERR_NOT_SUPPORTED;
+    if (len > 1 && chr__fault_decide(fault, CHR__FAULT_BIT(CHR__FAULT_SHORT)) == CHR__FAULT_SHORT) {
+        fault->counts.short_reads++;
+        len = 1 + (size_t)chr__fault_number(fault, (int)chr__min(len - 1, 255));
+    }
+    return base->io->read(base, buf, len);
+}
+
+/* Who blocks has no time that passes: what delays its output ends. */
+static int chr__fault_wait_fd(chr_dev *dev, int *events)
+{
+    chr__fault *fault = (chr__fault *)dev;
+    chr_dev    *base = fault->base.dev;
+
+    if (*events == CHR_OUT && fault->is_refused) {
+        chr_timer_stop(&fault->stall_out);
+        fault->is_stalled_out = 0;
+        *events = 0;
+        return 0;
+    }
+    return base && base->io->wait_fd ? base->io->wait_fd(base, events) : -1;
+}
+
+static void chr__fault_set_open(chr_dev *dev, int is_open)
+{
+    chr_fe_set_open(&((chr__fault *)dev)->base, is_open);
+}
+
+static int chr__fault_ioctl(chr_dev *dev, int command, void *arg)
+{
+    return chr_fe_ioctl(&((chr__fault *)dev)->base, command, arg);
+}
+
+static int chr__fault_disconnect(chr_dev *dev)
+{
+    return chr_fe_disconnect(&((chr__fault *)dev)->base);
+}
+
+static int chr__fault_wait_connected(chr_dev *dev, chr_error *err)
+{
+    return chr_fe_wait_connected(&((chr__fault *)dev)->base, err);
+}
+
+static int chr__fault_set_msgfds(chr_dev *dev, const int *fds, int count)
+{
+    return chr_fe_set_msgfds(&((chr__fault *)dev)->base, fds, count);
+}
+
+static int chr__fault_get_msgfds(chr_dev *dev, int *fds, int count)
+{
+    return chr_fe_get_msgfds(&((chr__fault *)dev)->base, fds, count);
+}
+
+static int chr__fault_shutdown(chr_dev *dev)
+{
+    return chr_fe_shutdown(&((chr__fault *)dev)->base);
+}
+
+static void chr__fault_describe(const chr_dev *dev, chr_info *info)
+{
+    const chr__fault       *fault = (const chr__fault *)dev;
+    const chr_fault_counts *counts = &fault->counts;
+    chr_info                base;
+
+    memset(&base, 0, sizeof base);
+    if (fault->base.dev)
+        chr_query(fault->base.dev, &base);
+    chr__format(info->filename, sizeof info->filename,
+                "fault:%s,short=%u,block=%u,delay=%u,disconnect=%u,break=%u,error=%u,reorder=%u",
+                ((const chr_fault_options *)dev->options)->chardev, counts->short_writes + counts->short_reads,
+                counts->blocks, counts->delays, counts->disconnects, counts->breaks, counts->errors, counts->reorders);
+    memcpy(info->address, base.address, sizeof info->address);
+    memcpy(info->peer, base.peer, sizeof info->peer);
+    info->comes_back = base.comes_back || fault->is_down;
+}
+
+/* -- life -- */
+
+/* NAME+NAME... */
+static int chr__fault_read_names(chr__fault *fault, const char *text, chr_error *err)
+{
+    size_t len;
+    int    kind;
+
+    for (fault->enabled = 0; ; text += len + 1) {
+        len = strcspn(text, "+");
+        for (kind = 0; kind < CHR__FAULT_KINDS && !chr__text_is(text, len, chr__fault_names[kind]); kind++)
+            ;
+        if (kind == CHR__FAULT_KINDS)
+            return chr__fail(err, CHR_ERR_INVALID, "faults=: '%.*s' is none of short, block, delay, disconnect, break, error, "
+                             "reorder, with a '+' between them", (int)chr__min(len, CHR__SHOWN), text);
+        fault->enabled |= CHR__FAULT_BIT(kind);
+        if (!text[len])
+            return 0;
+    }
+}
+
+/* In a hot swap the one with our id goes on living until ours takes its place: what is stacked on it can't be below us. */
+static int chr__fault_is_circle(const chr__fault *fault, const chr_dev *base)
+{
+    const chr_dev *old = chr_find(fault->dev.ctx, fault->dev.id);
+
+    while (old && base && base != old && base->kind == fault->dev.kind)
+        base = ((const chr__fault *)base)->base.dev;
+    return old && base && (base == old || base->kind->fixed);
+}
+
+static int chr__fault_attach(chr__fault *fault, const char *id, chr_error *err)
+{
+    static const chr_handlers handlers = { chr__fault_base_can_read, chr__fault_base_read, chr__fault_base_event,
+                                           chr__fault_base_change };
+    chr_dev                  *base = chr_find(fault->dev.ctx, id);
+    int                       code;
+
+    if (!base)
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "chardev=%s: there is no chardev with that id", id);
+    if (chr__fault_is_circle(fault, base))
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev=%s: a %s can't be put below '%s' by a change", id,
+                         base->kind->name, fault->dev.id);
+    code = chr_fe_init(&fault->base, base, err);
+    if (code < 0)
+        return code;
+    chr_fe_set_handlers(&fault->base, &handlers, fault);
+    chr_fe_set_open(&fault->base, 0); /* until a frontend comes */
+    return 0;
+}
+
+static int chr__fault_open(chr_dev *dev, chr_error *err)
+{
+    const chr_fault_options *options = (const chr_fault_options *)dev->options;
+    chr__fault              *fault = (chr__fault *)dev;
+
+    fault->enabled = CHR__FAULT_BIT(CHR__FAULT_KINDS) - 1;
+    fault->state = options->seed ? (uint64_t)options->seed * UINT64_C(0x9e3779b97f4a7c15) : 0;
+    if (options->faults && chr__fault_read_names(fault, options->faults, err) < 0)
+        return CHR_ERR_INVALID;
+    return chr__fault_attach(fault, options->chardev, err);
+}
+
+static void chr__fault_close(chr_dev *dev)
+{
+    chr__fault *fault = (chr__fault *)dev;
+
+    chr_timer_stop(&fault->stall_out);
+    chr_timer_stop(&fault->stall_in);
+    chr_timer_stop(&fault->down);
+    chr_timer_stop(&fault->late);
+    chr_idle_stop(&fault->retry);
+    chr_fe_deinit(&fault->base);
+    chr__free(dev->ctx, fault->feed);
+    fault->feed = NULL;
+    fault->fed = fault->feed_size = 0;
+}
+
+static const chr_io chr__fault_io = {
+    chr__fault_write,   /* write   */
+    chr__fault_read,    /* read    */
+    chr__fault_update,  /* update  */
+    chr__fault_wait_fd, /* wait_fd */
+};
+
+static const chr_peer_slots chr__fault_peer = {
+    chr__fault_disconnect,     /* disconnect     */
+    chr__fault_wait_connected, /* wait_connected */
+    NULL,                      /* add_client     */
+    chr__fault_set_msgfds,     /* set_msgfds     */
+    chr__fault_get_msgfds,     /* get_msgfds     */
+    chr__fault_shutdown,       /* shutdown       */
+    NULL,                      /* queued         */
+};
+
+static const chr_backend chr__fault_kind = {
+    "fault",                                              /* name         */
+    NULL,                                                 /* alias        */
+    "stacked on a chardev: short writes, delays, breaks", /* help         */
+    chr__fault_rows,                                      /* options      */
+    sizeof(chr_fault_options),                            /* options_size */
+    sizeof(chr__fault),                                   /* state_size   */
+    NULL,                                                 /* uri          */
+    chr__fault_open,                                      /* open         */
+    chr__fault_close,                                     /* close        */
+    &chr__fault_io,                                       /* io           */
+    chr__fault_describe,                                  /* describe     */
+    chr__fault_ioctl,                                     /* ioctl        */
+    chr__fault_set_open,                                  /* set_open     */
+    &chr__fault_peer,                                     /* peer         */
+    NULL,                                                 /* sharing      */
+    0,                                                    /* fixed        */
+    NULL,                                                 /* input        */
+};
+
+/* -- what the calls of >>extras do -- */
+
+/* Used ones make room. Returns how many it took. */
+static int chr__fault_feed(chr__fault *fault, const void *data, size_t len)
+{
+    size_t left = fault->feed_size - fault->fed;
+    void  *feed;
+
+    len = chr__min(len, CHR__FAULT_FEED - left);
+    if (left > 0)
+        memmove(fault->feed, fault->feed + fault->fed, left);
+    fault->fed = 0;
+    fault->feed_size = left;
+    feed = len > 0 ? chr__reallocate(fault->dev.ctx, fault->feed, left + len) : fault->feed;
+    if (len > 0 && !feed)
+        return CHR_ERR_NO_MEMORY;
+    fault->feed = (unsigned char *)feed;
+    if (len > 0)
+        memcpy(fault->feed + left, data, len);
+    fault->feed_size = left + len;
+    return (int)len;
+}
+#undef CHR__FAULT_BIT
+#undef CHR__FAULTS_OUT
+#undef CHR__FAULTS_IN
+#undef CHR__FAULTS_EVENT
 #endif
 
 /* ====================================================================================================================
@@ -22700,11 +24251,13 @@ static const chr_backend chr__spiceport_kind = {
 #define CHR__KINDS(X)                                                                                        \
     X(RINGBUF,      ringbuf,   "memory",  "ringbuf",   (NULL))                                               \
     X(TESTDEV,      testdev,   "",        "testdev",   (NULL))                                               \
+    X(SCRIPT,       script,    "",        "script",    (NULL))                                               \
     X(MSMOUSE,      msmouse,   "",        "msmouse",   (NULL))                                               \
     X(WCTABLET,     wctablet,  "",        "wctablet",  (NULL))                                               \
     X(BRAILLE,      braille,   "",        "braille",   (NULL))                                               \
     X(MUX,          mux,       "",        "mux",       (NULL))                                               \
     X(HUB,          hub,       "",        "hub",       (NULL))                                               \
+    X(FAULT,        fault,     "",        "fault",     (NULL))                                               \
     X(FD,           fd,        "",        "fd",        (NULL))                                               \
     X(FILE,         file,      "",        "file",      (NULL))                                               \
     X(PIPE,         pipe,      "",        "pipe",      (NULL))                                               \
@@ -23182,6 +24735,44 @@ CHARDEV_API int chr_ringbuf_count(const chr_dev *dev)
     count = (int)ring->count;
     CHR__UNLOCK(dev->ctx);
     return count;
+}
+#endif
+
+#if CHARDEV_HAS_SCRIPT
+CHARDEV_API int chr_script_result(const chr_dev *dev, chr_error *err)
+{
+    int code;
+
+    if (dev->kind != &chr__script_kind)
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s' is a %s, not a script", dev->id, dev->kind->name);
+    CHR__LOCK(dev->ctx);
+    code = chr__script_result((const chr__script *)dev, err);
+    CHR__UNLOCK(dev->ctx);
+    return code;
+}
+#endif
+
+#if CHARDEV_HAS_FAULT
+CHARDEV_API int chr_fault_feed(chr_dev *dev, const void *data, size_t len)
+{
+    int n;
+
+    if (dev->kind != &chr__fault_kind)
+        return CHR_ERR_NOT_SUPPORTED;
+    CHR__LOCK(dev->ctx);
+    n = chr__fault_feed((chr__fault *)dev, data, len);
+    CHR__UNLOCK(dev->ctx);
+    return n;
+}
+
+CHARDEV_API int chr_fault_query(const chr_dev *dev, chr_fault_counts *counts)
+{
+    if (dev->kind != &chr__fault_kind)
+        return CHR_ERR_NOT_SUPPORTED;
+    CHR__LOCK(dev->ctx);
+    *counts = ((const chr__fault *)dev)->counts;
+    CHR__UNLOCK(dev->ctx);
+    return 0;
 }
 #endif
 
