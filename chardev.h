@@ -1440,11 +1440,13 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHR__HOT_INLINE static inline __attribute__((always_inline)) /* a few instructions that every message runs
                                                                         through */
 #define CHR__COLD static __attribute__((unused, noinline, cold))
+#define CHR__APART static __attribute__((unused, noinline)) /* hot, but not for all: its callers stay small */
 #else
 #define CHR__PRIVATE static
 #define CHR__HOT
 #define CHR__HOT_INLINE static
 #define CHR__COLD static
+#define CHR__APART static
 #endif
 
 #ifndef CHR_SYS
@@ -4363,7 +4365,8 @@ struct chr_context {
     int          sleeping;     /* in poll, ours or a foreign loop's: whoever changes something then must wake it */
     chr__prepare prepares;     /* a ring: what runs before the loop waits. Buffered frontends send and deliver then, */
     chr__prepare lazy;         /* and those that can't deliver ask again */
-    int          prepare_count; /* in both */
+    chr__prepare *prepare_alone; /* the same as a ring with one, in a shorter way */
+    int          prepare_count; /* of all three */
     int          prepare_ran, ran_early; /* handlers that they have called, in all and before a wait */
     int          ready_again;  /* with hooks: polls[].revents says what is ready still after its callback */
     int64_t      ask_at;       /* when all starved ones are asked, in real time */
@@ -5529,11 +5532,13 @@ static int chr__has_starved(const chr_context *ctx)
 
 static void chr__prepare_stop(chr_context *ctx, chr__prepare *prepare)
 {
-    if (!prepare->next)
-        return;
-    ctx->prepare_count--;
-    prepare->next->prev = prepare->prev;
-    prepare->prev->next = prepare->next;
+    ctx->prepare_count -= prepare->next || prepare->is_urgent;
+    if (prepare->next) {
+        prepare->next->prev = prepare->prev;
+        prepare->prev->next = prepare->next;
+    } else if (prepare->is_urgent) {
+        ctx->prepare_alone = NULL;
+    }
     prepare->next = NULL;
     prepare->is_urgent = 0;
 }
@@ -5547,30 +5552,51 @@ static void chr__prepare_link(chr_context *ctx, chr__prepare *ring, chr__prepare
     ring->prev = prepare;
 }
 
-static void chr__prepare_lazily(chr_context *ctx, chr__prepare *prepare, void (*run)(void *), void *opaque)
+static void chr__prepare_lazily(chr_context *ctx, chr__prepare *prepare)
 {
-    if (prepare->next)
+    if (prepare->next || prepare->is_urgent)
         return;
     if (!chr__has_starved(ctx) && chr__has_hooks(ctx))
         chr__ask_later(ctx);
-    prepare->run = run;
-    prepare->opaque = opaque;
     chr__prepare_link(ctx, &ctx->lazy, prepare);
 }
 
-/* The lock is held, by any thread. */
-static void chr__prepare_start(chr_context *ctx, chr__prepare *prepare, void (*run)(void *), void *opaque)
+/* Where there are others. The one that was alone stays first. */
+CHR__COLD void chr__prepare_among(chr_context *ctx, chr__prepare *prepare)
 {
-    int is_first = chr__prepares_are_none(&ctx->prepares);
+    chr__prepare *first = ctx->prepare_alone;
+    int           is_first = !first && chr__prepares_are_none(&ctx->prepares);
 
-    if (prepare->is_urgent)
-        return;
+    if (first) {
+        chr__prepare_stop(ctx, first);
+        first->is_urgent = 1;
+        chr__prepare_link(ctx, &ctx->prepares, first);
+    }
     chr__prepare_stop(ctx, prepare);
-    prepare->run = run;
-    prepare->opaque = opaque;
     prepare->is_urgent = 1;
     chr__prepare_link(ctx, &ctx->prepares, prepare);
     if (is_first)
+        chr__loop_poke(ctx);
+}
+
+static int chr__is_due(const chr_context *ctx)
+{
+    return ctx->prepare_alone || !chr__prepares_are_none(&ctx->prepares);
+}
+
+/* The lock is held, by any thread. */
+CHR__HOT_INLINE void chr__prepare_start(chr_context *ctx, chr__prepare *prepare)
+{
+    if (prepare->is_urgent)
+        return;
+    if (ctx->prepare_count > 0) {
+        chr__prepare_among(ctx, prepare);
+        return;
+    }
+    prepare->is_urgent = 1;
+    ctx->prepare_alone = prepare;
+    ctx->prepare_count = 1;
+    if (ctx->sleeping || chr__has_hooks(ctx))
         chr__loop_poke(ctx);
 }
 
@@ -5649,6 +5675,21 @@ static int chr__ask_how_many(chr_context *ctx)
     return -1;
 }
 
+/* Those that are there now. */
+CHR__HOT_INLINE void chr__prepares_run_urgent(chr_context *ctx)
+{
+    chr__prepare *alone = ctx->prepare_alone;
+
+    if (alone) {
+        ctx->prepare_alone = NULL;
+        ctx->prepare_count--;
+        alone->is_urgent = 0;
+        alone->run(alone->opaque);
+    } else if (!chr__prepares_are_none(&ctx->prepares)) {
+        chr__prepares_run(ctx, &ctx->prepares, -1);
+    }
+}
+
 CHR__COLD void chr__ask_before_wait(chr_context *ctx)
 {
     int rounds = CHR__ASK_ROUNDS, most = chr__ask_how_many(ctx);
@@ -5656,27 +5697,25 @@ CHR__COLD void chr__ask_before_wait(chr_context *ctx)
     if (!chr__prepares_are_none(&ctx->lazy))
         chr__prepares_run(ctx, &ctx->lazy, most);
     chr__ask(&ctx->starved, most);
-    for (; (ctx->urgent.first || !chr__prepares_are_none(&ctx->prepares)) && rounds > 0; rounds--) {
+    for (; (ctx->urgent.first || chr__is_due(ctx)) && rounds > 0; rounds--) {
         chr__ask(&ctx->urgent, -1);
-        if (!chr__prepares_are_none(&ctx->prepares))
-            chr__prepares_run(ctx, &ctx->prepares, -1);
+        chr__prepares_run_urgent(ctx);
     }
 }
 
 /* Gathered output goes, what is read ahead is delivered, and who has new room is asked. Returns the time-out: none where
  * a handler was told what the caller may be waiting for. */
-CHR__HOT static int chr__before_wait(chr_context *ctx, int timeout_ms)
+CHR__APART int chr__before_wait(chr_context *ctx, int timeout_ms)
 {
     ctx->depth++;
     ctx->prepare_ran = 0;
-    if (!chr__prepares_are_none(&ctx->prepares))
-        chr__prepares_run(ctx, &ctx->prepares, -1);
+    chr__prepares_run_urgent(ctx);
     if (ctx->urgent.first || ctx->starved.first || ctx->prepare_count)
         chr__ask_before_wait(ctx);
     if (--ctx->depth == 0 && ctx->untidy)
         chr__tidy(ctx);
     if (ctx->prepare_ran == 0)
-        return chr__prepares_are_none(&ctx->prepares) ? timeout_ms : 0;
+        return chr__is_due(ctx) ? 0 : timeout_ms;
     ctx->ran_early += ctx->prepare_ran;
     ctx->untidy = 1; /* the end of the turn counts them */
     return 0;
@@ -5693,7 +5732,7 @@ static int chr__ran_early(chr_context *ctx)
 
 static int chr__must_ask(chr_context *ctx)
 {
-    return ctx->urgent.first || !chr__prepares_are_none(&ctx->prepares) ||
+    return ctx->urgent.first || chr__is_due(ctx) ||
            (chr__has_starved(ctx) && chr__has_hooks(ctx) && ctx->ask_at <= chr__real_now(ctx));
 }
 
@@ -5747,7 +5786,7 @@ static int chr__loop_timeout(chr_context *ctx)
 {
     int timeout = -1;
 
-    if (ctx->idles.next != &ctx->idles || ctx->urgent.first || !chr__prepares_are_none(&ctx->prepares) ||
+    if (ctx->idles.next != &ctx->idles || ctx->urgent.first || chr__is_due(ctx) ||
         ctx->ready_again || CHR__LOAD(ctx->stopped))
         return 0;
     if (ctx->timers)
@@ -8435,11 +8474,9 @@ static size_t chr__in_readable(const chr__buffers *buffers)
     return buffers->mark_count > 0 ? buffers->marks[0].at - buffers->taken : buffers->in.count;
 }
 
-static void chr__tend(void *opaque);
-
-static void chr__tend_soon(chr__buffers *buffers)
+CHR__HOT_INLINE void chr__tend_soon(chr__buffers *buffers)
 {
-    chr__prepare_start(buffers->fe->ctx, &buffers->prepare, chr__tend, buffers->fe);
+    chr__prepare_start(buffers->fe->ctx, &buffers->prepare);
 }
 
 /* Descriptors came along with the input. */
@@ -8468,7 +8505,7 @@ CHR__COLD void chr__send_failed(chr__buffers *buffers, chr_dev *dev, size_t len,
 }
 
 /* One piece. Returns 1 = there may be more to send. */
-CHR__HOT_INLINE int chr__send_piece(chr_frontend *fe)
+static int chr__send_piece(chr_frontend *fe)
 {
     chr__buffers        *buffers = fe->buffers;
     chr_dev             *dev = fe->dev;
@@ -8492,8 +8529,19 @@ static void chr__watch_out(chr_frontend *fe)
     chr__update(fe->dev);
 }
 
+static void chr__send_over(chr_frontend *fe, chr_context *ctx, chr__buffers *buffers)
+{
+    buffers->is_sending = 0;
+    if (buffers->out.count == 0)
+        buffers->out.start = 0;
+    if (buffers->is_dropped)
+        chr__buffers_free(ctx, buffers);
+    else if (buffers->is_blocked)
+        chr__watch_out(fe);
+}
+
 /* As much as the backend takes. A hook that logs may do anything meanwhile, but not change these buffers. */
-CHR__HOT static void chr__send(chr_frontend *fe)
+static void chr__send(chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
     chr_context  *ctx = fe->ctx;
@@ -8504,13 +8552,42 @@ CHR__HOT static void chr__send(chr_frontend *fe)
     buffers->is_blocked = 0;
     while (buffers->out.count > 0 && chr__send_piece(fe))
         ;
-    buffers->is_sending = 0;
-    if (buffers->out.count == 0)
+    chr__send_over(fe, ctx, buffers);
+}
+
+CHR__COLD void chr__send_on(chr_frontend *fe, chr_context *ctx, chr__buffers *buffers, int n)
+{
+    if (n <= 0 && !buffers->is_dropped)
+        chr__send_failed(buffers, fe->dev, buffers->out.count, n);
+    while (n > 0 && !buffers->is_dropped && buffers->out.count > 0 && chr__send_piece(fe))
+        ;
+    chr__send_over(fe, ctx, buffers);
+}
+
+/* The usual case: all of it in one piece, to a backend with nothing before it. */
+CHR__HOT_INLINE void chr__send_plainly(chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+    chr_dev      *dev = fe->dev;
+    chr_context  *ctx = dev->ctx;
+    size_t        count = buffers->out.count;
+    int           n;
+
+    if (dev->extras != CHR__EXTRA_BUFFERS || buffers->out.start > 0 || buffers->is_sending || count == 0 ||
+        count == buffers->out.size) {
+        chr__send(fe);
+        return;
+    }
+    buffers->is_sending = 1;
+    n = chr__write(dev, buffers->out.bytes, count);
+    if (n > 0)
+        chr__ring_take(&buffers->out, (size_t)n);
+    if ((size_t)n == count && !buffers->is_dropped) {
         buffers->out.start = 0;
-    if (buffers->is_dropped)
-        chr__buffers_free(ctx, buffers);
-    else if (buffers->is_blocked)
-        chr__watch_out(fe);
+        buffers->is_sending = 0;
+        return;
+    }
+    chr__send_on(fe, ctx, buffers, n);
 }
 
 /* What others have gathered for the same chardev goes before what this one is about to write. */
@@ -8747,7 +8824,7 @@ static int chr__deliver_bytes(chr_frontend *fe, const chr__hold *hold)
         if (buffers->epoch != epoch)
             chr__tend_soon(buffers);
         else
-            chr__prepare_lazily(fe->ctx, &buffers->prepare, chr__tend, fe);
+            chr__prepare_lazily(fe->ctx, &buffers->prepare);
         return 0;
     }
     len = chr__min(len, (size_t)room);
@@ -8838,7 +8915,7 @@ CHR__HOT static void chr__tend(void *opaque)
     if (buffers->in.count > 0 || buffers->mark_count > 0 || buffers->writable)
         chr__tend_all(fe);
     else if (!buffers->is_blocked)
-        chr__send(fe);
+        chr__send_plainly(fe);
 }
 
 /* -- the handlers that stand before the frontend's own -- */
@@ -8934,7 +9011,7 @@ CHR__HOT static void chr__buffered_read(void *opaque, const void *buf, size_t le
     unsigned      epoch = dev->room_epoch;
     int           room;
 
-    if (buffers->handlers.read && buffers->in.count == 0 && buffers->mark_count == 0 && !buffers->is_delivering) {
+    if (buffers->handlers.read && buffers->in.count == 0 && buffers->mark_count == 0) {
         room = buffers->handlers.can_read && buffers->in_limit ? buffers->handlers.can_read(buffers->opaque) : (int)len;
         if (dev->room_epoch == epoch && room >= (int)len) {
             buffers->handlers.read(buffers->opaque, buf, len);
@@ -10209,7 +10286,7 @@ static void chr__ring_move(chr__ring *to, chr__ring *from)
 }
 
 /* In one block: the state, the input, the output. `old` may be NULL; what it holds moves over. */
-static chr__buffers *chr__buffers_lay_out(void *block, chr__buffers *old, size_t in, size_t out)
+static chr__buffers *chr__buffers_lay_out(chr_frontend *fe, void *block, chr__buffers *old, size_t in, size_t out)
 {
     chr__buffers *fresh = (chr__buffers *)block;
 
@@ -10218,6 +10295,8 @@ static chr__buffers *chr__buffers_lay_out(void *block, chr__buffers *old, size_t
     else
         memset(fresh, 0, sizeof *fresh);
     memset(&fresh->prepare, 0, sizeof fresh->prepare);
+    fresh->prepare.run = chr__tend;
+    fresh->prepare.opaque = fe;
     memset(&fresh->in, 0, sizeof fresh->in);
     memset(&fresh->out, 0, sizeof fresh->out);
     fresh->in.bytes = (unsigned char *)block + sizeof *fresh;
@@ -10280,7 +10359,7 @@ static int chr__buffers_set(chr_frontend *fe, void *memory, size_t in, size_t ou
     block = chr__buffers_block(fe->ctx, memory, in_size, out_size);
     if (!block)
         return CHR_ERR_NO_MEMORY;
-    fresh = chr__buffers_lay_out(block, old, in_size, out_size);
+    fresh = chr__buffers_lay_out(fe, block, old, in_size, out_size);
     fresh->is_given = memory != NULL;
     fresh->in_limit = in;
     fresh->out_limit = out;
@@ -10425,17 +10504,24 @@ static chr_dev *chr__fe_ioctl_order(chr_frontend *fe, int command, const void *a
 /* -- output -- */
 
 /* Those that share the chardev keep their order: what others have gathered goes first. */
-CHR__HOT static int chr__fe_write_extras(chr_frontend *fe, const void *buf, size_t len)
+CHR__COLD int chr__fe_write_among(chr_frontend *fe, const void *buf, size_t len)
 {
-    chr_dev *dev = fe->dev;
-
-    if (!dev->buffers)
-        return chr__write_recorded(dev, buf, len);
-    if (dev->buffers->next || !fe->buffers)
-        chr__send_others(dev, fe);
+    chr__send_others(fe->dev, fe);
     if (!fe->dev)
         return CHR_ERR_DISCONNECTED;
     return fe->buffers ? chr__gather(fe, (const char *)buf, len) : chr__write_recorded(fe->dev, buf, len);
+}
+
+CHR__APART int chr__fe_write_extras(chr_frontend *fe, const void *buf, size_t len)
+{
+    chr_dev      *dev = fe->dev;
+    chr__buffers *buffers = dev->buffers;
+
+    if (!buffers)
+        return chr__write_recorded(dev, buf, len);
+    if (buffers->next || !fe->buffers)
+        return chr__fe_write_among(fe, buf, len);
+    return chr__gather(fe, (const char *)buf, len);
 }
 
 CHR__HOT CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t len)
@@ -25038,6 +25124,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__HOT
 #undef CHR__HOT_INLINE
 #undef CHR__COLD
+#undef CHR__APART
 #undef CHR__POLLRDHUP
 #undef CHR__SEND_FLAGS
 #undef CHR__SOCKETS_RAISE
