@@ -56,17 +56,10 @@
  *
  *     the manual        >>errors >>config >>loop >>options >>chardev >>frontend >>backend >>structs >>extras >>record
  *                       >>descriptors
-<<<<<<< HEAD
- *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>encodings >>the_loop >>the_options
- *                       >>the_record >>core >>front >>the_replay >>stream
+ *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>encodings >>tables >>the_loop
+ *                       >>the_options >>the_record >>core >>front >>stacked >>the_replay >>stream
  *     backends          >>be_null >>be_ringbuf >>be_testdev >>be_script (>>answers) >>be_msmouse >>be_wctablet
  *                       >>be_braille (>>brlapi) >>be_mux >>fan_out >>be_hub >>be_fault
-=======
- *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>encodings >>tables >>the_loop
- *                       >>the_options >>the_record >>core >>front >>the_replay >>stream
- *     backends          >>be_null >>be_ringbuf >>be_testdev (>>answers) >>be_msmouse >>be_wctablet
- *                       >>be_braille (>>brlapi) >>be_mux >>fan_out >>be_hub
->>>>>>> main
  *                       >>be_fd >>be_file >>be_pipe >>be_pty >>be_stdio >>be_serial >>be_parallel >>be_udp
  *                       >>be_socket (>>socket_address >>layer_box >>layer_telnet (>>com_port) >>layer_websocket
  *                                    >>socket_tls >>socket_layers >>socket_chardev)
@@ -135,6 +128,32 @@
  * pipe, and only when the owner sleeps. A write that another thread's call waits for goes on with the new backend after
  * a swap, and ends with CHR_ERR_DISCONNECTED (or what was taken) after chr_fe_deinit(), whose frontend must stay in
  * memory as long as others may use it.
+ *
+ * THE END of a program begins with chr_loop_stop(), from a handler, a signal handler or another thread; Ctrl-A x on a
+ * mux and a testdev's `q` call it too, unless chr_config.exit is set. Then chr_loop_run() returns 0, or chr_loop_step()
+ * CHR_ERR_STOPPED. This belongs behind it, and gives the first column:
+ *
+ *     chr_drain(ctx, 2000);      // what is still on its way goes, as long as the reader makes progress
+ *     chr_context_free(ctx);     // and all is put back
+ *     return 0;
+ *
+ * The library never ends the process and has no signal handlers: SIGINT and SIGTERM end it at once (third column), unless
+ * you handle them: a signal handler that calls chr_loop_stop() is enough. exit() may be called anywhere, in handlers too.
+ * A function of yours for atexit() may call chr_context_free(): that works unless exit() came from inside a handler.
+ *
+ *                                   chr_context_free()    exit(), return from main()    _exit(), abort(), a signal, SIGKILL
+ *     terminal of stdio             put back              put back                      put back by a small process of
+ *                                                                                       ours, some 20 ms later
+ *     pty's link, unix socket file  removed               stay: whoever is started with the same path replaces them
+ *     obuf=, layers, what           sent: chr_drain()     lost; what the kernel has taken arrives, unless TCP resets
+ *     chr_fe_write() has gathered   says for how long     because bytes of the peer's were not read
+ *     close_notify, Close frame     sent                  not sent: the peer sees the connection break off
+ *     log files                     complete              complete: each write is in the file when it returns
+ *     a recording                   complete              without its end, so that chr_replay_open() refuses it
+ *     line settings of serial       stay as they are, in all cases
+ *
+ * A child of fork() that ends puts nothing back: that is for the process that has set it. Descriptors don't live on behind
+ * exec(), a terminal that exec() has come over is put back.
  */
 #ifndef CHARDEV_H
 #define CHARDEV_H
@@ -207,6 +226,10 @@ typedef struct chr_error {
 
 /* The text of a code, for calls that have no chr_error. Never NULL. */
 CHARDEV_API const char *chr_error_text(int code);
+/* Fills `err` (NULL: does nothing) as printf() does and returns `code`, for backends of your own: return chr_error_set(...).
+ * The text stays one line: control characters become '?', and a plain %s shows 300 bytes at most. The freestanding
+ * profile knows %s %.9s %.*s %c %d %u %x %lld %llu %llx, a width and zeros before it. */
+CHARDEV_API int chr_error_set(chr_error *err, int code, const char *format, ...) CHR_PRINTF(3, 4);
 
 /* ====================================================================================================================
  * >>config   the context and its hooks
@@ -904,6 +927,7 @@ struct chr_dev {
                                         them open */
     unsigned           record_number; /* what the recorder calls it */
     chr_dev           *companion;    /* made together with it (ID-base of a mux): goes with it */
+    chr_frontend      *below;        /* of a stacked one (chr_stacked_open): its end of the chardev that it is on */
     chr__entry         by_id;
     chr_dev           *next, **link; /* in the order of creation */
 };
@@ -923,6 +947,51 @@ CHARDEV_API int  chr_be_wants_writable(const chr_dev *dev);                 /* w
 CHARDEV_API void chr_be_writable(chr_dev *dev);                             /* tells it */
 CHARDEV_API void chr_be_tell_writable(chr_frontend *fe);                    /* one frontend of many, from sharing.writable */
 CHARDEV_API void chr_be_tell_event(chr_frontend *fe, int event);            /* one frontend of many, from sharing.event */
+/* One line to the context's `log` hook, after the chardev's id: what no caller can be told. */
+CHARDEV_API void chr_be_log(chr_dev *dev, const char *format, ...) CHR_PRINTF(2, 3);
+/* The context's allocator, as realloc(): a new block is not zeroed, size 0 frees. NULL = out of memory. From any slot. */
+CHARDEV_API void *chr_be_allocate(chr_dev *dev, void *block, size_t size);
+
+/* A backend that is stacked on another chardev: a filter, a protocol. Its state begins with chr_stacked, and the functions
+ * below are its slots: each passes on to the chardev below, or up from it. Put those into your tables that you have
+ * nothing to add to, and call them from those that you write. examples/filter_rot13.c is one, with all that belongs to
+ * it.
+ *
+ *     output   your `write` changes the bytes and passes them to chr_stacked_write(). It returns how many of yours
+ *              that were; when none, the error of that. After a short write `update` waits for room below, and the
+ *              frontend is asked to go on. Bytes that are taken and not written (a filter that makes two of one) are
+ *              counted by `queued`; your `write` asks for room with chr_fe_add_watch(&state->below, ...), and what you
+ *              give that sends them, says chr_be_writable(), and asks again while chr_be_wants_writable().
+ *     input    your `read` handler gets what came, never more than the frontend takes, and passes it to chr_be_write();
+ *              look at dev->removed after it. A filter that makes two bytes of one has a `can_read` that says half.
+ *     events   go up by themselves, unless your `event` handler does that: chr_be_event().
+ *
+ * mux=on and hubs work on it, and it works on any chardev, a mux or hub too. While it lives the chardev below is busy.
+ * chr_change() may put another chardev below it, or another in its place. It may come in the place of one that has a
+ * frontend, unless it would stand on that one itself, or on a mux or hub. With all this `fixed` is 0. */
+typedef struct chr_stacked {
+    chr_dev      dev;
+    chr_frontend below; /* its frontend of the chardev below; without that (below.dev is NULL) all calls are errors */
+} chr_stacked;
+
+/* From `open`: attaches to the chardev `id`. Handlers that are NULL, or all with NULL, pass on what comes from below, up to
+ * yours; `opaque` of all is dev. CHR_ERR_NOT_FOUND, CHR_ERR_BUSY, CHR_ERR_NOT_SUPPORTED. */
+CHARDEV_API int    chr_stacked_open(chr_dev *dev, const char *id, const chr_handlers *handlers, chr_error *err);
+CHARDEV_API void   chr_stacked_close(chr_dev *dev);                                      /* also after a failed open */
+CHARDEV_API int    chr_stacked_write(chr_dev *dev, const void *buf, size_t len);         /* io.write */
+CHARDEV_API int    chr_stacked_read(chr_dev *dev, void *buf, size_t len);                /* io.read */
+CHARDEV_API void   chr_stacked_update(chr_dev *dev);                                     /* io.update */
+CHARDEV_API int    chr_stacked_wait_fd(chr_dev *dev, int *events);                       /* io.wait_fd */
+CHARDEV_API void   chr_stacked_describe(const chr_dev *dev, chr_info *info);             /* "rot13:unix:/tmp/s,server=on" */
+CHARDEV_API int    chr_stacked_ioctl(chr_dev *dev, int command, void *arg);
+CHARDEV_API void   chr_stacked_set_open(chr_dev *dev, int is_open);
+CHARDEV_API int    chr_stacked_disconnect(chr_dev *dev);                                 /* these are peer.... */
+CHARDEV_API int    chr_stacked_wait_connected(chr_dev *dev, chr_error *err);
+CHARDEV_API int    chr_stacked_add_client(chr_dev *dev, int fd, chr_error *err);
+CHARDEV_API int    chr_stacked_set_msgfds(chr_dev *dev, const int *fds, int count);
+CHARDEV_API int    chr_stacked_get_msgfds(chr_dev *dev, int *fds, int count);
+CHARDEV_API int    chr_stacked_shutdown(chr_dev *dev);
+CHARDEV_API size_t chr_stacked_queued(const chr_dev *dev);
 
 /* ====================================================================================================================
  * >>structs   the options of each built-in backend, for chr_open(); zero = the defaults. See chr_help() for the keys.
@@ -1076,6 +1145,8 @@ typedef struct chr_address {
     int              fd;          /* FD: open already; listening with server on, else connected */
 } chr_address;
 
+/* One that is idle (listening, connected, or a client that waits for its next attempt; raw or telnet) takes at most 2 KiB
+ * of memory beside these; a websocket 2.25 KiB, TLS what mbed TLS takes; each of `clients` counts as one. */
 typedef struct chr_socket_options {
     chr_common_options common;
     chr_address        address;
@@ -3494,7 +3565,7 @@ static int chr__os_control_fds(chr__control *control, size_t length, int *fds)
     return count;
 }
 
-/* What recvmsg() is told, made once for a connection. */
+/* What recvmsg() is told, made once for a context. */
 typedef struct chr__receiver {
     struct msghdr message;
     struct iovec  part;
@@ -4401,6 +4472,12 @@ struct chr_context {
     struct chr__recorder *recorder;
     struct chr__replay   *replay;
     const chr_backend *(*replay_kind)(chr_context *ctx, const char *id); /* what plays this id; NULL = it was not recorded */
+    struct chr__spare_box *spare_boxes; /* of layers, for all connections */
+    int                spare_count;
+#if CHARDEV_HAS_SOCKET
+    chr__receiver      receiver;        /* of unix sockets; what it holds is used at once */
+    chr_error          failure;         /* of a socket that has no memory for its own */
+#endif
 #if CHARDEV_HAS_SPICE
     SpiceServer       *spice_server;
 #endif
@@ -4606,6 +4683,16 @@ CHR__PRIVATE void chr__log_line(chr_context *ctx, const char *id, const char *te
 
     chr__format(line, sizeof line, "chardev %s: %s", id, text);
     chr__log_text(ctx, line);
+}
+
+CHARDEV_API int chr_error_set(chr_error *err, int code, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    code = chr__fail_with(err, code, format, args);
+    va_end(args);
+    return code;
 }
 
 CHARDEV_API const char *chr_error_text(int code)
@@ -11070,6 +11157,207 @@ static void chr__stalls_hand_over(chr_context *ctx)
 }
 
 /* ====================================================================================================================
+ * >>stacked   slots for backends of the user's that are on another chardev: down to it, and up from it
+ * ==================================================================================================================== */
+
+CHARDEV_API void chr_be_log(chr_dev *dev, const char *format, ...)
+{
+    va_list args;
+    char    text[512];
+
+    va_start(args, format);
+    chr__os_format(text, sizeof text, format, args);
+    va_end(args);
+    chr__log_line(dev->ctx, dev->id, text);
+}
+
+CHARDEV_API void *chr_be_allocate(chr_dev *dev, void *block, size_t size)
+{
+    return chr__reallocate(dev->ctx, block, size);
+}
+
+/* -- up -- */
+
+static int chr__stacked_can_read(void *opaque)
+{
+    return chr_be_can_write((chr_dev *)opaque);
+}
+
+static void chr__stacked_got(void *opaque, const void *buf, size_t len)
+{
+    chr_be_write((chr_dev *)opaque, buf, len);
+}
+
+static void chr__stacked_happened(void *opaque, int event)
+{
+    chr_be_event((chr_dev *)opaque, event);
+}
+
+static int chr__stacked_changed(void *opaque)
+{
+    (void)opaque;
+    return 0;
+}
+
+/* obuf= may wait still. */
+static void chr__stacked_writable(void *opaque)
+{
+    chr_dev *dev = (chr_dev *)opaque;
+
+    chr_be_writable(dev);
+    if (!dev->removed && chr_be_wants_writable(dev))
+        chr_stacked_update(dev);
+}
+
+/* -- life -- */
+
+/* In a hot swap the one that goes may not be below the one that comes. What a mux or hub stands on is theirs to know. */
+static int chr__stacked_check(const chr_dev *dev, const chr_dev *below, chr_error *err)
+{
+    const chr_dev *on;
+
+    if (!chr_find(dev->ctx, dev->id))
+        return 0;
+    for (on = below; on; on = on->below ? on->below->dev : NULL) {
+        if (strcmp(on->id, dev->id) == 0)
+            return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev=%s: would stand on '%s', which it replaces", below->id,
+                             on->id);
+        if (on->kind->fixed || on->kind->sharing)
+            return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev=%s: '%s' is a %s: it can't be put under another in a change",
+                             below->id, on->id, on->kind->name);
+    }
+    return 0;
+}
+
+CHARDEV_API int chr_stacked_open(chr_dev *dev, const char *id, const chr_handlers *handlers, chr_error *err)
+{
+    chr_stacked *stacked = (chr_stacked *)dev;
+    chr_dev     *below = chr_find(dev->ctx, id);
+    chr_handlers all = { chr__stacked_can_read, chr__stacked_got, chr__stacked_happened, chr__stacked_changed };
+    int          code;
+
+    if (!below)
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "chardev=%s: there is no chardev with that id", id);
+    code = chr__stacked_check(dev, below, err);
+    if (code == 0)
+        code = chr_fe_init(&stacked->below, below, err);
+    if (code < 0)
+        return code;
+    dev->below = &stacked->below;
+    if (handlers) {
+        all.can_read = handlers->can_read ? handlers->can_read : all.can_read;
+        all.read = handlers->read ? handlers->read : all.read;
+        all.event = handlers->event ? handlers->event : all.event;
+        all.change = handlers->change ? handlers->change : all.change;
+    }
+    chr_fe_set_handlers(&stacked->below, &all, dev);
+    chr_fe_set_open(&stacked->below, 0); /* until a frontend comes */
+    return 0;
+}
+
+CHARDEV_API void chr_stacked_close(chr_dev *dev)
+{
+    chr_fe_deinit(&((chr_stacked *)dev)->below);
+}
+
+/* -- down -- */
+
+CHARDEV_API int chr_stacked_write(chr_dev *dev, const void *buf, size_t len)
+{
+    return chr_fe_write(&((chr_stacked *)dev)->below, buf, len);
+}
+
+CHARDEV_API int chr_stacked_read(chr_dev *dev, void *buf, size_t len)
+{
+    chr_dev *below = ((chr_stacked *)dev)->below.dev;
+    int      n;
+
+    if (!below)
+        return CHR_ERR_DISCONNECTED;
+    n = below->io->read ? below->io->read(below, buf, len) : CHR_ERR_NOT_SUPPORTED;
+    below->bytes_in += n > 0 ? (uint64_t)n : 0;
+    return n;
+}
+
+CHARDEV_API void chr_stacked_update(chr_dev *dev)
+{
+    chr_frontend *below = &((chr_stacked *)dev)->below;
+
+    if (chr_be_wants_writable(dev) && !below->writable)
+        chr_fe_add_watch(below, chr__stacked_writable, dev);
+    chr_fe_accept_input(below);
+}
+
+CHARDEV_API int chr_stacked_wait_fd(chr_dev *dev, int *events)
+{
+    chr_dev *below = ((chr_stacked *)dev)->below.dev;
+
+    return below && below->io->wait_fd ? below->io->wait_fd(below, events) : -1;
+}
+
+CHARDEV_API void chr_stacked_describe(const chr_dev *dev, chr_info *info)
+{
+    const chr_dev *below = ((const chr_stacked *)dev)->below.dev;
+    char           filename[sizeof info->filename] = "";
+
+    if (below && below->kind->describe)
+        below->kind->describe(below, info);
+    chr__format(filename, sizeof filename, "%s", below && !below->kind->describe ? below->kind->name : info->filename);
+    chr__format(info->filename, sizeof info->filename, "%s%s%.*s", dev->kind->name, *filename ? ":" : "",
+                (int)sizeof filename, filename);
+}
+
+CHARDEV_API int chr_stacked_ioctl(chr_dev *dev, int command, void *arg)
+{
+    return chr_fe_ioctl(&((chr_stacked *)dev)->below, command, arg);
+}
+
+CHARDEV_API void chr_stacked_set_open(chr_dev *dev, int is_open)
+{
+    chr_fe_set_open(&((chr_stacked *)dev)->below, is_open);
+}
+
+CHARDEV_API int chr_stacked_disconnect(chr_dev *dev)
+{
+    return chr_fe_disconnect(&((chr_stacked *)dev)->below);
+}
+
+CHARDEV_API int chr_stacked_wait_connected(chr_dev *dev, chr_error *err)
+{
+    return chr_fe_wait_connected(&((chr_stacked *)dev)->below, err);
+}
+
+CHARDEV_API int chr_stacked_add_client(chr_dev *dev, int fd, chr_error *err)
+{
+    chr_dev *below = ((chr_stacked *)dev)->below.dev;
+
+    return below ? chr_add_client(dev->ctx, below->id, fd, err) :
+                   chr__fail(err, CHR_ERR_DISCONNECTED, "the chardev below is gone");
+}
+
+CHARDEV_API int chr_stacked_set_msgfds(chr_dev *dev, const int *fds, int count)
+{
+    return chr_fe_set_msgfds(&((chr_stacked *)dev)->below, fds, count);
+}
+
+CHARDEV_API int chr_stacked_get_msgfds(chr_dev *dev, int *fds, int count)
+{
+    return chr_fe_get_msgfds(&((chr_stacked *)dev)->below, fds, count);
+}
+
+CHARDEV_API int chr_stacked_shutdown(chr_dev *dev)
+{
+    return chr_fe_shutdown(&((chr_stacked *)dev)->below);
+}
+
+CHARDEV_API size_t chr_stacked_queued(const chr_dev *dev)
+{
+    const chr_dev *below = ((const chr_stacked *)dev)->below.dev;
+
+    return below ? (size_t)chr__queued(below) : 0;
+}
+
+/* ====================================================================================================================
  * >>the_replay   a recording is checked, and played by a backend that stands in for the real ones
  * ====================================================================================================================
  * What comes by itself (input, events, writability, the end) waits for its time, and at that time for the calls that lie before it in
@@ -11941,12 +12229,84 @@ enum {
     CHR__BOX_RESERVE = 1024 /* of an outbox, for answers: data leaves it free. A peer that fills it and reads nothing is dropped */
 };
 
+/* It has memory only while there is something in it: an idle connection costs none. */
 typedef struct chr__box {
-    size_t        start, end;
-    unsigned char bytes[CHR__BOX_SIZE];
+    size_t         start, end;
+    unsigned char *bytes; /* NULL or CHR__BOX_SIZE */
 } chr__box;
 
+/* As many spare ones wait in the context, so that traffic allocates nothing: a connection seldom uses more at once. */
+enum { CHR__SPARE_BOXES = 4 };
+
+typedef struct chr__spare_box {
+    struct chr__spare_box *next;
+} chr__spare_box;
+
 CHR__PRIVATE int chr__box_is_empty(const chr__box *box) { return box->start == box->end; }
+
+CHR__PRIVATE int chr__box_open(chr__box *box, chr_context *ctx)
+{
+    chr__spare_box *spare = ctx->spare_boxes;
+
+    if (box->bytes)
+        return 0;
+    if (spare) {
+        ctx->spare_boxes = spare->next;
+        ctx->spare_count--;
+    } else {
+        spare = (chr__spare_box *)chr__reallocate(ctx, NULL, CHR__BOX_SIZE);
+    }
+    box->bytes = (unsigned char *)spare;
+    return spare ? 0 : CHR_ERR_NO_MEMORY;
+}
+
+/* What is in it is lost. */
+CHR__PRIVATE void chr__box_close(chr__box *box, chr_context *ctx)
+{
+    chr__spare_box *spare = (chr__spare_box *)(void *)box->bytes;
+
+    memset(box, 0, sizeof *box);
+    if (!spare)
+        return;
+    if (ctx->spare_count >= CHR__SPARE_BOXES) {
+        chr__free(ctx, spare);
+        return;
+    }
+    spare->next = ctx->spare_boxes;
+    ctx->spare_boxes = spare;
+    ctx->spare_count++;
+}
+
+CHR__PRIVATE void chr__box_close_empty(chr__box *box, chr_context *ctx)
+{
+    if (chr__box_is_empty(box))
+        chr__box_close(box, ctx);
+}
+
+/* For a connection that begins. */
+CHR__PRIVATE int chr__boxes_reserve(chr_context *ctx)
+{
+    chr__box box;
+
+    memset(&box, 0, sizeof box);
+    while (ctx->spare_count < CHR__SPARE_BOXES) {
+        box.bytes = (unsigned char *)chr__reallocate(ctx, NULL, CHR__BOX_SIZE);
+        if (!box.bytes)
+            return CHR_ERR_NO_MEMORY;
+        chr__box_close(&box, ctx);
+    }
+    return 0;
+}
+
+CHR__PRIVATE void chr__boxes_free(chr_context *ctx)
+{
+    chr__spare_box *spare;
+
+    while ((spare = ctx->spare_boxes) != NULL) {
+        ctx->spare_boxes = spare->next;
+        chr__free(ctx, spare);
+    }
+}
 
 /* What data may take of an outbox. */
 CHR__PRIVATE size_t chr__box_room(const chr__box *box)
@@ -11955,9 +12315,9 @@ CHR__PRIVATE size_t chr__box_room(const chr__box *box)
 }
 
 /* All of it, the reserve included, or nothing. */
-CHR__PRIVATE int chr__box_put(chr__box *box, const void *buf, size_t len)
+CHR__PRIVATE int chr__box_put(chr__box *box, chr_context *ctx, const void *buf, size_t len)
 {
-    if (len > sizeof box->bytes - box->end)
+    if (len > CHR__BOX_SIZE - box->end || chr__box_open(box, ctx) < 0)
         return CHR_ERR_WOULD_BLOCK;
     memcpy(box->bytes + box->end, buf, len);
     box->end += len;
@@ -11969,9 +12329,11 @@ CHR__PRIVATE int chr__box_fill(chr__box *box, chr__layer *below)
 {
     int n;
 
+    if (chr__box_open(box, below->dev->ctx) < 0)
+        return CHR_ERR_NO_MEMORY;
     if (chr__box_is_empty(box))
         box->start = box->end = 0;
-    n = below->slots->read(below, box->bytes + box->end, sizeof box->bytes - box->end);
+    n = below->slots->read(below, box->bytes + box->end, CHR__BOX_SIZE - box->end);
     if (n > 0)
         box->end += (size_t)n;
     return n;
@@ -12011,8 +12373,8 @@ typedef struct chr__stream {
     int         broken;            /* a write has failed: what is left to read comes, then the end */
     int         held;              /* hung up, but the frontend has no room for what is left */
     int         may_keep;          /* some layer may keep bytes that poll can't see */
-    chr__box   *ahead;             /* input that was read while the frontend had no room, so that layers could answer
-                                      the peer */
+    int         reads_ahead;       /* while the frontend has no room, so that layers can answer the peer: */
+    chr__box    ahead;             /* into this */
     int         ahead_stop;        /* what read has answered behind it: an event, or why the input ends; 0 with */
     int         is_ahead_stopped;
     int         input_over;        /* half-close by the peer: only output is left */
@@ -12043,26 +12405,26 @@ CHR__COLD int chr__layers_pending(const chr__stream *stream)
 
 static int chr__stream_has_ahead(const chr__stream *stream)
 {
-    return stream->ahead && (!chr__box_is_empty(stream->ahead) || stream->is_ahead_stopped);
+    return !chr__box_is_empty(&stream->ahead) || stream->is_ahead_stopped;
 }
 
 static int chr__stream_can_read_ahead(const chr__stream *stream)
 {
-    return stream->ahead && !stream->is_ahead_stopped && stream->ahead->end < sizeof stream->ahead->bytes;
+    return stream->reads_ahead && !stream->is_ahead_stopped && stream->ahead.end < CHR__BOX_SIZE;
 }
 
 /* First the bytes, then what stood behind them. */
 CHR__COLD int chr__stream_read_kept(chr__stream *stream, void *buf, size_t len)
 {
-    chr__box *ahead = stream->ahead;
+    chr__box *ahead = &stream->ahead;
 
     if (!chr__box_is_empty(ahead)) {
         len = chr__min(len, ahead->end - ahead->start);
         memcpy(buf, ahead->bytes + ahead->start, len);
         ahead->start += len;
+        chr__box_close_empty(ahead, stream->dev->ctx);
         return (int)len;
     }
-    ahead->start = ahead->end = 0;
     if (!stream->is_ahead_stopped)
         return stream->top->slots->read(stream->top, buf, len);
     stream->is_ahead_stopped = 0;
@@ -12071,13 +12433,14 @@ CHR__COLD int chr__stream_read_kept(chr__stream *stream, void *buf, size_t len)
 
 CHR__HOT static int chr__stream_read(chr__stream *stream, void *buf, size_t len)
 {
-    return stream->ahead ? chr__stream_read_kept(stream, buf, len) : stream->top->slots->read(stream->top, buf, len);
+    return stream->reads_ahead ? chr__stream_read_kept(stream, buf, len) :
+        stream->top->slots->read(stream->top, buf, len);
 }
 
 CHR__COLD int chr__stream_pending_kept(const chr__stream *stream)
 {
     if (chr__stream_has_ahead(stream))
-        return chr__box_is_empty(stream->ahead) && stream->ahead_stop > CHR__LAYER_NOTHING ? -1 : 1;
+        return chr__box_is_empty(&stream->ahead) && stream->ahead_stop > CHR__LAYER_NOTHING ? -1 : 1;
     return chr__layers_pending(stream);
 }
 
@@ -12179,12 +12542,14 @@ CHR__COLD void chr__stream_nothing(chr__stream *stream, int code, int hung_up)
 /* One read a turn. What can't be delivered in its place yet stops it. */
 CHR__COLD void chr__stream_read_ahead(chr__stream *stream)
 {
-    chr__box *ahead = stream->ahead;
-    int       n = stream->top->slots->read(stream->top, ahead->bytes + ahead->end, sizeof ahead->bytes - ahead->end);
+    chr__box *ahead = &stream->ahead;
+    int       n = CHR_ERR_NO_MEMORY;
 
-    if (n > 0) {
-        ahead->end += (size_t)n;
-    } else if (n != CHR__LAYER_NOTHING && n != CHR_ERR_WOULD_BLOCK) {
+    if (chr__box_open(ahead, stream->dev->ctx) == 0)
+        n = stream->top->slots->read(stream->top, ahead->bytes + ahead->end, CHR__BOX_SIZE - ahead->end);
+    ahead->end += n > 0 ? (size_t)n : 0;
+    chr__box_close_empty(ahead, stream->dev->ctx);
+    if (n <= 0 && n != CHR__LAYER_NOTHING && n != CHR_ERR_WOULD_BLOCK) {
         stream->ahead_stop = n;
         stream->is_ahead_stopped = 1;
     }
@@ -12387,10 +12752,9 @@ static void chr__stream_close(chr__stream *stream)
     chr_watch_stop(&stream->in_watch);
     chr_watch_stop(&stream->out_watch);
     chr_idle_stop(&stream->again);
-    if (stream->ahead)
-        chr__free(stream->dev->ctx, stream->ahead);
-    stream->ahead = NULL;
-    stream->is_ahead_stopped = 0;
+    if (stream->dev)
+        chr__box_close(&stream->ahead, stream->dev->ctx);
+    stream->reads_ahead = stream->is_ahead_stopped = 0;
     stream->in = stream->out = -1;
     stream->input_over = 0;
 }
@@ -12411,8 +12775,7 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
         has_answers |= layer->slots->unsent != NULL;
         stream->may_keep |= has_answers || layer->slots->pending != NULL;
     }
-    if (has_answers && !(stream->ahead = (chr__box *)chr__allocate(dev->ctx, sizeof *stream->ahead)))
-        return chr__no_memory(err);
+    stream->reads_ahead = has_answers;
     if (chr__need_buffer(dev->ctx) < 0 || (in >= 0 && chr_watch_start(dev->ctx, &stream->in_watch, in, 0, chr__stream_ready, stream) < 0) ||
         (out >= 0 && out != in && chr_watch_start(dev->ctx, &stream->out_watch, out, 0, chr__stream_out_ready, stream) < 0)) {
         chr__stream_close(stream);
@@ -15889,9 +16252,14 @@ static void chr__mux_ask(chr__mux *mux, chr__mux_slot *slot, int arg)
         mux->can_deliver = chr__mux_room(mux, slot) > 0;
 }
 
+/* obuf= may wait still. */
 static void chr__mux_base_writable(void *opaque)
 {
-    chr_be_writable(&((chr__mux *)opaque)->dev);
+    chr__mux *mux = (chr__mux *)opaque;
+
+    chr_be_writable(&mux->dev);
+    if (!mux->dev.removed && chr_be_wants_writable(&mux->dev) && !mux->base.writable)
+        chr_fe_add_watch(&mux->base, chr__mux_base_writable, mux);
 }
 
 static void chr__mux_update(chr_dev *dev)
@@ -18841,8 +19209,7 @@ typedef struct chr__socket_bottom { /* the lowest layer */
     int           budget; /* under layers: what it may read still in this turn of the loop */
     unsigned      turn;
     uint64_t      received; /* likewise; what has come in all */
-    chr__msgfds   outgoing, incoming;
-    chr__receiver receiver;
+    chr__msgfds  *outgoing, *incoming; /* NULL = none */
 } chr__socket_bottom;
 
 static int chr__layer_fd(const chr__layer *layer)
@@ -18943,15 +19310,16 @@ static int chr__telnet_send_kept(chr__telnet *telnet)
     int code = telnet->is_stopped ? (int)CHR_ERR_WOULD_BLOCK : chr__box_flush(&telnet->out, telnet->layer.below);
 
     telnet->layer.kept = chr__min(telnet->layer.kept, telnet->out.end - telnet->out.start);
+    chr__box_close_empty(&telnet->out, telnet->layer.dev->ctx);
     return code;
 }
 
 static void chr__telnet_send(chr__telnet *telnet, const void *bytes, size_t len)
 {
-    if (chr__box_put(&telnet->out, bytes, len) == 0)
+    if (chr__box_put(&telnet->out, telnet->layer.dev->ctx, bytes, len) == 0)
         return;
     (void)chr__telnet_send_kept(telnet);
-    if (chr__box_put(&telnet->out, bytes, len) < 0)
+    if (chr__box_put(&telnet->out, telnet->layer.dev->ctx, bytes, len) < 0)
         telnet->is_flooded = 1;
 }
 
@@ -18991,10 +19359,13 @@ static void chr__telnet_ask(chr__telnet *telnet, int verb, int option)
  * the peer refuses it; then a CR gets its NUL, as soon as it is known that no LF follows. */
 static size_t chr__telnet_encode(chr__telnet *telnet, const unsigned char *buf, size_t len)
 {
-    unsigned char *to = telnet->out.bytes + telnet->out.end;
+    unsigned char *to;
     size_t         room = chr__box_room(&telnet->out), done = 0;
     int            is_text = telnet->ours[CHR__TELNET_BINARY] == CHR__TELNET_NO;
 
+    if (chr__box_open(&telnet->out, telnet->layer.dev->ctx) < 0)
+        return 0;
+    to = telnet->out.bytes + telnet->out.end;
     for (; done < len && room >= 3; done++) {
         unsigned char *first = to;
         if (telnet->last_out == '\r' && buf[done] != '\n' && is_text)
@@ -19012,8 +19383,7 @@ static size_t chr__telnet_encode(chr__telnet *telnet, const unsigned char *buf, 
 static size_t chr__telnet_encode_record(chr__telnet *telnet, const unsigned char *buf, size_t len)
 {
     len = chr__min(len, chr__box_room(&telnet->out));
-    (void)chr__box_put(&telnet->out, buf, len);
-    return len;
+    return chr__box_put(&telnet->out, telnet->layer.dev->ctx, buf, len) == 0 ? len : 0;
 }
 
 /* -- >>com_port   a serial line over the network (RFC 2217): a server's client sets it, a client sets its server's --
@@ -19596,7 +19966,7 @@ static int chr__telnet_write(chr__layer *layer, const void *buf, size_t len)
                                                                                           len - done);
         done += count;
         layer->kept += count;
-        code = chr__telnet_flush(layer);
+        code = count > 0 ? chr__telnet_flush(layer) : (int)CHR_ERR_WOULD_BLOCK; /* 0: there is no memory */
     }
     return done > 0 ? (int)done : code;
 }
@@ -19805,16 +20175,18 @@ static int chr__telnet_next_event(chr__telnet *telnet)
 static int chr__telnet_read(chr__layer *layer, void *buf, size_t len)
 {
     chr__telnet *telnet = (chr__telnet *)layer;
-    size_t       done;
+    size_t       done = 0;
     int          n = 1;
 
     if (telnet->events)
         return CHR__LAYER_EVENT - chr__telnet_next_event(telnet);
     if (telnet->owed < 0 && chr__box_is_empty(&telnet->in))
         n = chr__box_fill(&telnet->in, layer->below);
+    if (n > 0)
+        done = chr__telnet_decode(telnet, (unsigned char *)buf, len);
+    chr__box_close_empty(&telnet->in, layer->dev->ctx);
     if (n <= 0)
         return n;
-    done = chr__telnet_decode(telnet, (unsigned char *)buf, len);
     (void)chr__telnet_flush(layer); /* the answers; an error will meet the next write or read */
     if (done > 0)
         return (int)done;
@@ -19955,6 +20327,8 @@ static int chr__telnet_step_3270(chr__telnet *telnet, int *wants, chr_error *err
     while (!chr__telnet_is_agreed(telnet)) {
         n = chr__box_fill(&telnet->in, telnet->layer.below);
         *wants = CHR_IN;
+        if (n <= 0)
+            chr__box_close_empty(&telnet->in, telnet->layer.dev->ctx);
         if (n == CHR_ERR_WOULD_BLOCK || n == CHR__LAYER_NOTHING)
             return CHR_ERR_WOULD_BLOCK;
         telnet->greeting += n > 0 ? n : 1;
@@ -19967,6 +20341,7 @@ static int chr__telnet_step_3270(chr__telnet *telnet, int *wants, chr_error *err
         chr__telnet_agree(telnet);
         (void)chr__telnet_flush(&telnet->layer); /* an error will meet the next step, write or read */
     }
+    chr__box_close_empty(&telnet->in, telnet->layer.dev->ctx);
     return 0;
 }
 
@@ -20071,6 +20446,12 @@ static int chr__telnet_ioctl(chr__layer *layer, int command, void *arg)
     }
 }
 
+static void chr__telnet_close(chr__layer *layer)
+{
+    chr__box_close(&((chr__telnet *)layer)->in, layer->dev->ctx);
+    chr__box_close(&((chr__telnet *)layer)->out, layer->dev->ctx);
+}
+
 static const chr__layer_slots chr__telnet_slots = {
     "telnet",            /* name    */
     chr__telnet_start,   /* start   */
@@ -20083,7 +20464,7 @@ static const chr__layer_slots chr__telnet_slots = {
     NULL,                /* shutdown */
     chr__telnet_ioctl,   /* ioctl   */
     NULL,                /* ping    */
-    NULL,                /* close   */
+    chr__telnet_close,   /* close   */
 };
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -20168,16 +20549,19 @@ typedef enum chr__ws_state {
     CHR__WS_OVER        /* a Close frame is queued */
 } chr__ws_state;
 
+typedef struct chr__ws_handshake { /* what only the handshake needs */
+    char        key[CHR__WS_KEY + 1]; /* the client's */
+    const char *fault;                /* why it failed, and what of the peer's was wrong */
+    char        detail[128];
+    int64_t     page_left;            /* bytes of the file that is being sent */
+    size_t      scanned, matched;     /* of the peer's head: bytes, and those of its end */
+} chr__ws_handshake;
+
 typedef struct chr__websocket {
     chr__layer      layer;
     chr__ws_state   state;
     int             is_server, passes_text;
-    char            key[CHR__WS_KEY + 1]; /* the client's */
-    const char     *fault;                /* why the handshake failed, and what of the peer's was wrong */
-    char            detail[128];
     int             has_page, page;       /* the file that is being sent */
-    int64_t         page_left;            /* bytes of it */
-    size_t          scanned, matched;     /* of the peer's head: bytes, and those of its end */
     unsigned char   seed[CHR__SHA1_SIZE + 4], masks[CHR__SHA1_SIZE]; /* the client's masks: SHA-1 of a secret and a count */
     size_t          mask_next;
     /* the frame that is coming in */
@@ -20188,11 +20572,15 @@ typedef struct chr__websocket {
     int             opcode, is_final;
     int             message;              /* opcode of the message that is under way, or 0 */
     chr__utf8       utf8;
-    unsigned char   control[CHR__WS_CONTROL]; /* payload of a control frame */
-    size_t          control_length;
-    unsigned char   pong[CHR__WS_CONTROL];    /* what the last Ping said, until there is room to answer */
-    size_t          pong_length;
+    size_t          control_length, pong_length;
     int             owes_pong;
+    union {
+        chr__ws_handshake shake;
+        struct {
+            unsigned char control[CHR__WS_CONTROL]; /* payload of a control frame */
+            unsigned char pong[CHR__WS_CONTROL];    /* what the last Ping said, until there is room to answer */
+        } open;
+    } as; /* in the state that it is in */
     chr__box        in, out;
 } chr__websocket;
 
@@ -20240,13 +20628,13 @@ static int chr__ws_frame(chr__websocket *ws, int opcode, const void *payload, si
 
     if (!ws->is_server)
         count += 4;
-    if (count + len > sizeof ws->out.bytes - ws->out.end)
+    if (count + len > CHR__BOX_SIZE - ws->out.end || chr__box_open(&ws->out, ws->layer.dev->ctx) < 0)
         return CHR_ERR_WOULD_BLOCK;
     count = chr__ws_header(ws, opcode, len, header);
     to = ws->out.bytes + ws->out.end + count;
     mask = ws->is_server ? header : header + count - 4;
-    (void)chr__box_put(&ws->out, header, count);
-    (void)chr__box_put(&ws->out, payload, len);
+    (void)chr__box_put(&ws->out, ws->layer.dev->ctx, header, count);
+    (void)chr__box_put(&ws->out, ws->layer.dev->ctx, payload, len);
     for (i = 0; i < len && !ws->is_server; i++)
         to[i] ^= mask[i & 3];
     return 0;
@@ -20254,14 +20642,15 @@ static int chr__ws_frame(chr__websocket *ws, int opcode, const void *payload, si
 
 static void chr__ws_try_pong(chr__websocket *ws)
 {
-    if (ws->owes_pong && ws->state == CHR__WS_OPEN && chr__ws_frame(ws, CHR__WS_PONG, ws->pong, ws->pong_length) == 0)
+    if (ws->owes_pong && ws->state == CHR__WS_OPEN &&
+        chr__ws_frame(ws, CHR__WS_PONG, ws->as.open.pong, ws->pong_length) == 0)
         ws->owes_pong = 0;
 }
 
-static int chr__ws_flush(chr__layer *layer)
+static int chr__ws_flush_kept(chr__websocket *ws)
 {
-    chr__websocket *ws = (chr__websocket *)layer;
-    int             code = chr__box_flush(&ws->out, layer->below);
+    chr__layer *layer = &ws->layer;
+    int         code = chr__box_flush(&ws->out, layer->below);
 
     if (code == 0)
         layer->kept = 0;
@@ -20269,6 +20658,17 @@ static int chr__ws_flush(chr__layer *layer)
         return code;
     chr__ws_try_pong(ws);
     return chr__box_flush(&ws->out, layer->below);
+}
+
+/* In the handshake its outbox stays. */
+static int chr__ws_flush(chr__layer *layer)
+{
+    chr__websocket *ws = (chr__websocket *)layer;
+    int             code = chr__ws_flush_kept(ws);
+
+    if (ws->state != CHR__WS_SHAKING && ws->state != CHR__WS_PAGE && ws->state != CHR__WS_REFUSING)
+        chr__box_close_empty(&ws->out, layer->dev->ctx);
+    return code;
 }
 
 static int chr__ws_write(chr__layer *layer, const void *buf, size_t len)
@@ -20381,14 +20781,15 @@ static int chr__ws_code_is_good(int code)
 /* The peer says goodbye: what we answer. */
 static int chr__ws_goodbye_code(const chr__websocket *ws)
 {
-    int       code = ws->control_length >= 2 ? (int)chr__get_be(ws->control, 2) : CHR__WS_NO_CODE;
+    int       code = ws->control_length >= 2 ? (int)chr__get_be(ws->as.open.control, 2) : CHR__WS_NO_CODE;
     chr__utf8 utf8 = { 0, 0, 0 };
 
     if (ws->control_length == 0)
         return CHR__WS_NO_CODE;
     if (!chr__ws_code_is_good(code))
         return CHR__WS_PROTOCOL;
-    return chr__utf8_is_good(&utf8, ws->control + 2, ws->control_length - 2) && utf8.left == 0 ? code : CHR__WS_NOT_UTF8;
+    return chr__utf8_is_good(&utf8, ws->as.open.control + 2, ws->control_length - 2) && utf8.left == 0 ? code :
+        CHR__WS_NOT_UTF8;
 }
 
 /* A frame's payload is complete. Returns 0 or a close code. */
@@ -20399,7 +20800,7 @@ static int chr__ws_end_frame(chr__websocket *ws)
     case CHR__WS_CLOSE:
         return chr__ws_goodbye_code(ws);
     case CHR__WS_PING: /* only the last of several needs its answer: so a fixed amount of memory will do */
-        memcpy(ws->pong, ws->control, ws->control_length);
+        memcpy(ws->as.open.pong, ws->as.open.control, ws->control_length);
         ws->pong_length = ws->control_length;
         ws->owes_pong = 1;
         chr__ws_try_pong(ws);
@@ -20429,8 +20830,8 @@ static void chr__ws_unmask(chr__websocket *ws, unsigned char *bytes, size_t len)
 static int chr__ws_payload(chr__websocket *ws, unsigned char *buf, size_t len, size_t *done)
 {
     int            is_control = ws->opcode >= CHR__WS_CLOSE;
-    unsigned char *to = is_control ? ws->control + ws->control_length : buf + *done;
-    size_t         count = chr__min(is_control ? sizeof ws->control : len - *done, ws->in.end - ws->in.start);
+    unsigned char *to = is_control ? ws->as.open.control + ws->control_length : buf + *done;
+    size_t         count = chr__min(is_control ? sizeof ws->as.open.control : len - *done, ws->in.end - ws->in.start);
 
     count = ws->left < count ? (size_t)ws->left : count;
     memcpy(to, ws->in.bytes + ws->in.start, count);
@@ -20484,16 +20885,18 @@ static size_t chr__ws_decode(chr__websocket *ws, unsigned char *buf, size_t len)
 static int chr__ws_read(chr__layer *layer, void *buf, size_t len)
 {
     chr__websocket *ws = (chr__websocket *)layer;
-    size_t          done;
+    size_t          done = 0;
     int             n = 1;
 
     if (ws->state == CHR__WS_OVER)
         return 0;
     if (chr__box_is_empty(&ws->in))
         n = chr__box_fill(&ws->in, layer->below);
+    if (n > 0)
+        done = chr__ws_decode(ws, (unsigned char *)buf, len);
+    chr__box_close_empty(&ws->in, layer->dev->ctx);
     if (n <= 0)
         return n;
-    done = chr__ws_decode(ws, (unsigned char *)buf, len);
     (void)chr__ws_flush(layer); /* the answers; an error will meet the next write or read */
     if (done > 0)
         return (int)done;
@@ -20595,11 +20998,11 @@ static size_t chr__ws_head_length(chr__websocket *ws)
     static const char end[] = "\r\n\r\n";
     unsigned char     c;
 
-    for (; ws->scanned < ws->in.end && ws->matched < 4; ws->scanned++) {
-        c = ws->in.bytes[ws->scanned];
-        ws->matched = c == end[ws->matched] ? ws->matched + 1 : c == '\r';
+    for (; ws->as.shake.scanned < ws->in.end && ws->as.shake.matched < 4; ws->as.shake.scanned++) {
+        c = ws->in.bytes[ws->as.shake.scanned];
+        ws->as.shake.matched = c == end[ws->as.shake.matched] ? ws->as.shake.matched + 1 : c == '\r';
     }
-    return ws->matched == 4 ? ws->scanned : 0;
+    return ws->as.shake.matched == 4 ? ws->as.shake.scanned : 0;
 }
 
 /* -- the handshake -- */
@@ -20616,12 +21019,12 @@ static void chr__ws_proof(const char *key, char text[29])
 
 static void chr__ws_put_text(chr__websocket *ws, const char *text)
 {
-    (void)chr__box_put(&ws->out, text, strlen(text));
+    (void)chr__box_put(&ws->out, ws->layer.dev->ctx, text, strlen(text));
 }
 
 static void chr__ws_refuse(chr__websocket *ws, const char *status, const char *fault)
 {
-    ws->fault = fault;
+    ws->as.shake.fault = fault;
     ws->state = CHR__WS_REFUSING;
     if (!ws->is_server)
         return;
@@ -20708,7 +21111,7 @@ static const char *chr__ws_check_path(chr__websocket *ws, chr__text path, const 
     if (!served || (path.len < sizeof copy && chr__glob(served,
                                                         path.len > 0 ? chr__text_copy(path, copy, sizeof copy) : "/")))
         return NULL;
-    (void)chr__text_copy(path, ws->detail, sizeof ws->detail);
+    (void)chr__text_copy(path, ws->as.shake.detail, sizeof ws->as.shake.detail);
     return "404 Not Found";
 }
 
@@ -20810,7 +21213,7 @@ static const char *chr__ws_check_origin(chr__websocket *ws, const chr__ws_reques
     if (!chr__head_field(request->head, "Origin", 1).at &&
         (chr__ws_is_listed(ws, origin) || chr__ws_is_own_page(ws, origin, request->host)))
         return NULL;
-    (void)chr__text_copy(origin, ws->detail, sizeof ws->detail);
+    (void)chr__text_copy(origin, ws->as.shake.detail, sizeof ws->as.shake.detail);
     return "403 Forbidden";
 }
 
@@ -20844,15 +21247,15 @@ static void chr__ws_send_page(chr__websocket *ws)
 
     ws->page = chr__os_open(path, CHR__OPEN_READ, NULL);
     ws->has_page = ws->page >= 0;
-    ws->page_left = ws->has_page ? chr__os_file_size(ws->page) : -1;
-    if (ws->page_left < 0) {
-        chr__format(ws->detail, sizeof ws->detail, "%s", path);
+    ws->as.shake.page_left = ws->has_page ? chr__os_file_size(ws->page) : -1;
+    if (ws->as.shake.page_left < 0) {
+        chr__format(ws->as.shake.detail, sizeof ws->as.shake.detail, "%s", path);
         chr__ws_refuse(ws, "404 Not Found", "asks for ws-page=, which can't be read: ");
         return;
     }
     chr__format(head, sizeof head, "HTTP/1.1 200 OK\r\nServer: chardev\r\n"
                                    "Content-Type: text/html; charset=utf-8\r\nContent-Length: %lld\r\n"
-                "Cache-Control: no-cache\r\nConnection: close\r\n\r\n", (long long)ws->page_left);
+                "Cache-Control: no-cache\r\nConnection: close\r\n\r\n", (long long)ws->as.shake.page_left);
     chr__ws_put_text(ws, head);
     ws->state = CHR__WS_PAGE;
 }
@@ -20860,13 +21263,13 @@ static void chr__ws_send_page(chr__websocket *ws)
 /* The outbox is empty: the next piece. Returns 0 when the page is over, also where the file has become shorter. */
 static int chr__ws_next_piece(chr__websocket *ws)
 {
-    size_t most = ws->page_left < (int64_t)sizeof ws->out.bytes ? (size_t)ws->page_left : sizeof ws->out.bytes;
+    size_t most = chr__min((size_t)ws->as.shake.page_left, CHR__BOX_SIZE);
     int    n = most > 0 ? chr__os_read(ws->page, ws->out.bytes, most) : 0;
 
     if (n <= 0)
         return 0;
     ws->out.end = (size_t)n;
-    ws->page_left -= n;
+    ws->as.shake.page_left -= n;
     return 1;
 }
 
@@ -20877,6 +21280,8 @@ static void chr__ws_close(chr__layer *layer)
     if (ws->has_page)
         chr__os_close(ws->page);
     ws->has_page = 0;
+    chr__box_close(&ws->in, layer->dev->ctx);
+    chr__box_close(&ws->out, layer->dev->ctx);
 }
 
 /* -- a server answers -- */
@@ -20906,8 +21311,8 @@ static void chr__ws_answer_request(chr__websocket *ws, chr__text head)
         chr__ws_refuse(ws, status, fault);
         return;
     }
-    memcpy(ws->key, chr__head_field(head, "Sec-WebSocket-Key", 0).at, CHR__WS_KEY);
-    chr__ws_proof(ws->key, proof);
+    memcpy(ws->as.shake.key, chr__head_field(head, "Sec-WebSocket-Key", 0).at, CHR__WS_KEY);
+    chr__ws_proof(ws->as.shake.key, proof);
     chr__ws_put_text(ws, "HTTP/1.1 101 Switching Protocols\r\nServer: chardev\r\nUpgrade: websocket\r\n"
                          "Connection: Upgrade\r\nSec-WebSocket-Accept: ");
     chr__ws_put_text(ws, proof);
@@ -20929,8 +21334,8 @@ static void chr__ws_check_answer(chr__websocket *ws, chr__text head)
     chr__text rest = head, line = chr__head_line(&rest), accept = chr__head_field(head, "Sec-WebSocket-Accept", 0);
     chr__text protocol = chr__head_field(head, "Sec-WebSocket-Protocol", 0);
 
-    chr__ws_proof(ws->key, proof);
-    ws->fault = !chr__ws_status_is_101(line)                                                ? "refuses the upgrade"
+    chr__ws_proof(ws->as.shake.key, proof);
+    ws->as.shake.fault = !chr__ws_status_is_101(line)                                                ? "refuses the upgrade"
               : !chr__head_has(head, "Upgrade", "websocket")                                ? "lacks Upgrade: websocket"
               : !chr__head_has(head, "Connection", "Upgrade")                               ? "lacks Connection: Upgrade"
               : accept.len != 28 || memcmp(accept.at, proof, 28) != 0                       ? "has a wrong Sec-WebSocket-Accept"
@@ -20939,7 +21344,7 @@ static void chr__ws_check_answer(chr__websocket *ws, chr__text head)
               : (protocol.at && !chr__text_is(protocol.at, protocol.len, "binary")) ||
                 chr__head_field(head, "Sec-WebSocket-Protocol", 1).at                       ? "has a protocol that nobody asked for"
                                                                                             : NULL;
-    ws->state = ws->fault ? CHR__WS_REFUSING : CHR__WS_ACCEPTING;
+    ws->state = ws->as.shake.fault ? CHR__WS_REFUSING : CHR__WS_ACCEPTING;
 }
 
 /* Whom the client asks for: the name it connects to. */
@@ -20962,7 +21367,7 @@ static int chr__ws_start_client(chr__websocket *ws, chr_error *err)
 
     if (chr__os_random(random, sizeof random) < 0)
         return chr__fail(err, CHR_ERR_IO, "websocket: the system gives no random bytes");
-    chr__base64_text(random, 16, ws->key);
+    chr__base64_text(random, 16, ws->as.shake.key);
     memcpy(ws->seed, random + 16, CHR__SHA1_SIZE);
     chr__ws_host(chr__layer_options(&ws->layer), host, sizeof host);
     chr__ws_put_text(ws, "GET ");
@@ -20970,7 +21375,7 @@ static int chr__ws_start_client(chr__websocket *ws, chr_error *err)
     chr__ws_put_text(ws, " HTTP/1.1\r\nHost: ");
     chr__ws_put_text(ws, host);
     chr__ws_put_text(ws, "\r\nUser-Agent: chardev\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: ");
-    chr__ws_put_text(ws, ws->key);
+    chr__ws_put_text(ws, ws->as.shake.key);
     chr__ws_put_text(ws, "\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: binary\r\n\r\n");
     return 0;
 }
@@ -20982,6 +21387,8 @@ static int chr__ws_start(chr__layer *layer, chr_error *err)
 
     ws->is_server = options->server == CHR_ON;
     ws->passes_text = options->websocket_text == CHR_ON;
+    if (chr__box_open(&ws->out, layer->dev->ctx) < 0)
+        return chr__no_memory(err);
     return ws->is_server ? 0 : chr__ws_start_client(ws, err);
 }
 
@@ -21043,10 +21450,12 @@ static int chr__ws_step(chr__layer *layer, int *wants, chr_error *err)
         return chr__fail(err, CHR_ERR_DISCONNECTED, "%s", "");
     if (ws->state == CHR__WS_REFUSING)
         return chr__fail(err, CHR_ERR_IO, "websocket: the peer's %s %s%s", ws->is_server ? "request" : "answer",
-                         ws->fault, ws->detail);
+                         ws->as.shake.fault, ws->as.shake.detail);
     if (code < 0)
         return chr__fail(err, code, "websocket: the peer went in the middle of the handshake");
     ws->state = CHR__WS_OPEN;
+    chr__box_close_empty(&ws->in, layer->dev->ctx);
+    chr__box_close_empty(&ws->out, layer->dev->ctx);
     return 0;
 }
 
@@ -21876,11 +22285,14 @@ static int chr__tls_below_read(void *opaque, unsigned char *buf, size_t len)
 
     tls->is_metered = n == CHR__LAYER_NOTHING;
     if (n <= 0)
+        chr__box_close_empty(&tls->ahead, tls->layer.dev->ctx);
+    if (n <= 0)
         return n == 0 ? 0 : n == CHR_ERR_WOULD_BLOCK || tls->is_metered ? MBEDTLS_ERR_SSL_WANT_READ :
             MBEDTLS_ERR_NET_CONN_RESET;
     len = chr__min(len, tls->ahead.end - tls->ahead.start);
     memcpy(buf, tls->ahead.bytes + tls->ahead.start, len);
     tls->ahead.start += len;
+    chr__box_close_empty(&tls->ahead, tls->layer.dev->ctx);
     if (!tls->has_heard) {
         tls->has_heard = 1;
         tls->is_alien = buf[0] != MBEDTLS_SSL_MSG_HANDSHAKE && buf[0] != MBEDTLS_SSL_MSG_ALERT;
@@ -21895,7 +22307,7 @@ static int chr__tls_below_write(void *opaque, const unsigned char *buf, size_t l
     chr__layer *below = tls->layer.below;
     int         n = 0;
 
-    if (!tls->is_up && chr__box_put(&tls->flight, buf, len) == 0)
+    if (!tls->is_up && chr__box_put(&tls->flight, tls->layer.dev->ctx, buf, len) == 0)
         return (int)len;
     if (!chr__box_is_empty(&tls->flight))
         n = chr__box_flush(&tls->flight, below);
@@ -22207,6 +22619,7 @@ static int chr__tls_step(chr__layer *layer, int *wants, chr_error *err)
     if (n != 0 || code < 0)
         return chr__tls_explain(tls, n != 0 ? n : MBEDTLS_ERR_NET_SEND_FAILED, err);
     code = chr__tls_authorize(tls, err);
+    chr__box_close_empty(&tls->flight, layer->dev->ctx);
     tls->is_up = code == 0;
     return code;
 }
@@ -22328,6 +22741,8 @@ static void chr__tls_close(chr__layer *layer)
     mbedtls_ssl_free(&tls->ssl);
     mbedtls_ssl_config_free(&tls->config);
     mbedtls_platform_zeroize(tls->kept, sizeof tls->kept);
+    chr__box_close(&tls->ahead, layer->dev->ctx);
+    chr__box_close(&tls->flight, layer->dev->ctx);
     if (tls->creds)
         chr__object_drop(layer->dev->ctx, &tls->creds->object);
     tls->creds = NULL;
@@ -22460,11 +22875,9 @@ typedef struct chr__link { /* one connection */
     chr__layer        *top;
     int                fd, is_unix;
     int                is_given; /* others may have the same socket */
-    int                wants;    /* CHR_IN or CHR_OUT: what its handshake waits for */
-    chr_watch          watch;    /* of its handshake, */
-    chr_timer          patience;
-    int64_t            gives_up; /* and for whoever blocks */
-    chr_timer          guard;    /* of a peer that has the chardev: looks for signs of life */
+    int                wants;    /* CHR_IN or CHR_OUT: what its handshake waits for, with the watch of `linger` */
+    int64_t            gives_up; /* the end of the handshake's time, also a timer: the tick of `linger`. With the peer
+                                    that has the chardev that looks for signs of life */
     uint64_t           heard;    /* bytes, when it looked last */
     int64_t            heard_at; /* when it heard something last */
     int                pings;    /* since then */
@@ -22495,9 +22908,10 @@ typedef struct chr__socket {
     chr_timer         retry;       /* the next attempt to connect, or to accept; the next look at a full backlog */
     int64_t           gives_up;    /* looking at it */
     chr__lookup      *lookup;
-    chr__sockaddr    *addresses;   /* of the attempt under way */
+    chr__sockaddr    *addresses;   /* of the attempt under way; one that needs no lookup stays. NULL = none */
     int               address_count, address_next;
-    chr_error         failure;     /* of the last attempt */
+    chr_error        *failure;     /* of the last attempt, until it is told; NULL = none */
+    int               asked;       /* who blocks, or makes the chardev, is told: it stays for so many */
 } chr__socket;
 
 enum { CHR__BACKLOG_MS = 20, CHR__BACKLOG_SECONDS = 120 }; /* how often a full backlog is looked at, and how long */
@@ -22511,10 +22925,14 @@ static const chr_socket_options *chr__socket_options(const chr__socket *sock)
 
 /* -- descriptors that come and go beside the bytes (SCM_RIGHTS) -- */
 
-static void chr__msgfds_close(chr__msgfds *message)
+static void chr__msgfds_close(chr_context *ctx, chr__msgfds **message)
 {
-    while (message->count > 0)
-        chr__os_close(message->fds[--message->count]);
+    chr__msgfds *closed = *message;
+
+    *message = NULL;
+    while (closed && closed->count > 0)
+        chr__os_close(closed->fds[--closed->count]);
+    chr__free(ctx, closed);
 }
 
 static int chr__socket_read(chr__layer *layer, void *buf, size_t len)
@@ -22527,24 +22945,29 @@ static int chr__socket_write(chr__layer *layer, const void *buf, size_t len)
     return chr__os_send(((chr__socket_bottom *)layer)->fd, buf, len);
 }
 
-/* What nobody has claimed goes when newer ones come. */
+/* What nobody has claimed goes when newer ones come, or when there is no memory for them. */
 CHR__COLD void chr__socket_got_fds(chr__socket_bottom *bottom, size_t length)
 {
-    int fds[CHR__MAX_MSGFDS], count = chr__os_control_fds(&bottom->receiver.control, length, fds);
+    chr_context *ctx = bottom->layer.dev->ctx;
+    chr__msgfds  got, *kept;
 
-    if (count == 0)
+    got.count = chr__os_control_fds(&ctx->receiver.control, length, got.fds);
+    if (got.count == 0)
         return;
     chr__input_has_fds(bottom->layer.dev);
-    chr__msgfds_close(&bottom->incoming);
-    memcpy(bottom->incoming.fds, fds, sizeof fds);
-    bottom->incoming.count = count;
+    chr__msgfds_close(ctx, &bottom->incoming);
+    kept = bottom->incoming = (chr__msgfds *)chr__allocate(ctx, sizeof *kept);
+    if (kept)
+        *kept = got;
+    while (!kept && got.count > 0)
+        chr__os_close(got.fds[--got.count]);
 }
 
 CHR__HOT static int chr__socket_read_unix(chr__layer *layer, void *buf, size_t len)
 {
     chr__socket_bottom *bottom = (chr__socket_bottom *)layer;
     size_t              length;
-    int                 n = chr__os_receive(bottom->fd, &bottom->receiver, buf, len, &length);
+    int                 n = chr__os_receive(bottom->fd, &layer->dev->ctx->receiver, buf, len, &length);
 
     if (length > 0)
         chr__socket_got_fds(bottom, length);
@@ -22553,10 +22976,10 @@ CHR__HOT static int chr__socket_read_unix(chr__layer *layer, void *buf, size_t l
 
 CHR__COLD int chr__socket_write_fds(chr__socket_bottom *bottom, const void *buf, size_t len)
 {
-    int n = chr__os_send_fds(bottom->fd, buf, len, bottom->outgoing.fds, bottom->outgoing.count);
+    int n = chr__os_send_fds(bottom->fd, buf, len, bottom->outgoing->fds, bottom->outgoing->count);
 
     if (n > 0)
-        chr__msgfds_close(&bottom->outgoing);
+        chr__msgfds_close(bottom->layer.dev->ctx, &bottom->outgoing);
     return n;
 }
 
@@ -22564,7 +22987,7 @@ CHR__HOT static int chr__socket_write_unix(chr__layer *layer, const void *buf, s
 {
     chr__socket_bottom *bottom = (chr__socket_bottom *)layer;
 
-    return bottom->outgoing.count == 0 ? chr__os_send(bottom->fd, buf, len) : chr__socket_write_fds(bottom, buf, len);
+    return !bottom->outgoing ? chr__os_send(bottom->fd, buf, len) : chr__socket_write_fds(bottom, buf, len);
 }
 
 /* Under layers much may come of which nothing reaches the frontend, handshakes and flow control included: so it is
@@ -22634,8 +23057,8 @@ static void chr__link_free(chr__linger *linger)
         if (layer != &link->bottom.layer)
             chr__free(ctx, layer);
     }
-    chr__msgfds_close(&link->bottom.outgoing);
-    chr__msgfds_close(&link->bottom.incoming);
+    chr__msgfds_close(ctx, &link->bottom.outgoing);
+    chr__msgfds_close(ctx, &link->bottom.incoming);
     chr__free(ctx, link);
 }
 
@@ -22645,6 +23068,10 @@ static int chr__link_push(chr__link *link, const chr__socket_layer *kind, chr_er
 
     if (!layer)
         return chr__no_memory(err);
+    if (chr__boxes_reserve(link->linger.dev->ctx) < 0) {
+        chr__free(link->linger.dev->ctx, layer);
+        return chr__no_memory(err);
+    }
     layer->slots = kind->slots;
     layer->below = link->top;
     layer->dev = link->linger.dev;
@@ -22663,7 +23090,6 @@ static int chr__link_build_layers(chr__link *link, chr_error *err)
     link->bottom.layer.dev = link->linger.dev;
     link->bottom.fd = link->fd;
     link->bottom.turn = link->linger.dev->ctx->turn - 1;
-    chr__os_receiver_init(&link->bottom.receiver);
     link->top = &link->bottom.layer;
     for (i = 0; i < CHR__LAYERS && code == 0; i++)
         if (chr__layer_is_asked(options, i))
@@ -22688,9 +23114,8 @@ static void chr__link_end(chr__link *link, int takes_rest)
     chr__linger *linger = &link->linger;
     chr_dev     *source = takes_rest ? linger->dev : NULL;
 
-    chr_watch_stop(&link->watch);
-    chr_timer_stop(&link->patience);
-    chr_timer_stop(&link->guard);
+    chr_watch_stop(&linger->watch);
+    chr_timer_stop(&linger->tick);
     if (chr__link_socket(link)->host)
         chr__link_move(link, chr__link_socket(link)->host);
     if (chr__is_given(linger->dev, link->fd) ||
@@ -22752,6 +23177,60 @@ static int chr__socket_is_connected(chr__socket *sock)
     return sock->peer || count > 0;
 }
 
+/* -- what only an attempt needs: it goes with the attempt -- */
+
+/* Where to say why something fails. */
+static chr_error *chr__socket_why(chr__socket *sock)
+{
+    chr_context *ctx = sock->dev.ctx;
+
+    if (!sock->failure && !sock->dev.removed)
+        sock->failure = (chr_error *)chr__allocate(ctx, sizeof *sock->failure);
+    return sock->failure ? sock->failure : &ctx->failure;
+}
+
+static void chr__socket_forget(chr__socket *sock)
+{
+    if (sock->asked > 0)
+        return;
+    chr__free(sock->dev.ctx, sock->failure);
+    sock->failure = NULL;
+}
+
+/* Between these two a failure stays for whoever asks. */
+static int chr__socket_ask(chr__socket *sock, chr_error *err)
+{
+    if (chr__socket_why(sock) != sock->failure)
+        return chr__no_memory(err);
+    sock->failure->code = 0;
+    sock->asked++;
+    return 0;
+}
+
+static int chr__socket_answer(chr__socket *sock, int code)
+{
+    sock->asked--;
+    chr__socket_forget(sock);
+    return code;
+}
+
+static int chr__socket_allocate_addresses(chr__socket *sock, size_t count, chr_error *err)
+{
+    if (!sock->addresses)
+        sock->addresses = (chr__sockaddr *)chr__allocate(sock->dev.ctx, count * sizeof *sock->addresses);
+    return sock->addresses ? 0 : chr__no_memory(err);
+}
+
+/* What was looked up is looked up anew for the next attempt. A server listens once. */
+static void chr__socket_drop_addresses(chr__socket *sock)
+{
+    if (sock->address.type != CHR_ADDR_INET && !sock->is_server)
+        return;
+    chr__free(sock->dev.ctx, sock->addresses);
+    sock->addresses = NULL;
+    sock->address_count = 0;
+}
+
 /* -- connections end, or attempts -- */
 
 static void chr__socket_end_peer(chr__socket *sock)
@@ -22785,6 +23264,8 @@ static void chr__socket_drop(chr__socket *sock)
     sock->lookup = NULL;
     chr__os_close(sock->fd);
     sock->fd = -1;
+    chr__socket_drop_addresses(sock);
+    chr__socket_forget(sock);
     chr__socket_end_handshakes(sock);
     chr__socket_end_peer(sock);
 }
@@ -22810,11 +23291,13 @@ static void chr__socket_ended(chr__stream *stream, int code)
 /* Once, until the next success. A peer that came for a page has not failed. */
 static void chr__socket_report(chr__socket *sock)
 {
-    if (!sock->failure.text[0])
-        return;
-    if (!sock->has_failed)
-        chr__log_line(sock->dev.ctx, sock->dev.id, sock->failure.text);
-    sock->has_failed = 1;
+    const chr_error *failure = chr__socket_why(sock);
+
+    if (failure->text[0] && !sock->has_failed) {
+        sock->has_failed = 1;
+        chr__log_line(sock->dev.ctx, sock->dev.id, failure->text);
+    }
+    chr__socket_forget(sock);
 }
 
 /* One attempt has failed, without OPENED and CLOSED. */
@@ -22824,6 +23307,7 @@ static void chr__socket_failed(chr__socket *sock)
     chr_watch_stop(&sock->watch);
     chr__os_close(sock->fd);
     sock->fd = -1;
+    chr__socket_drop_addresses(sock);
     chr__socket_report(sock);
     chr__socket_wait_for(sock);
 }
@@ -22891,7 +23375,7 @@ static void chr__link_guard(chr__link *link)
         span = spans.idle < span ? spans.idle : span;
     if (spans.silence > 0)
         span = spans.silence < span ? spans.silence : span;
-    chr__timer_start_real(link->linger.dev->ctx, &link->guard, span / 8, chr__link_look, link);
+    chr__timer_start_real(link->linger.dev->ctx, &link->linger.tick, span / 8, chr__link_look, link);
 }
 
 static void chr__link_give_up(chr__link *link, const char *format, int64_t value)
@@ -22953,13 +23437,14 @@ static int chr__link_take_seat(chr__link *link, chr__socket *server, chr__socket
     chr__socket_end_peer(seat);
     seat->peer = link;
     code = chr__stream_open(&seat->stream, &seat->dev, link->top, link->fd, link->fd, chr__socket_ended,
-                            &server->failure);
+                            chr__socket_why(server));
     if (code < 0) {
         seat->peer = NULL;
         chr__link_end(link, 0);
         chr__socket_failed(server);
     } else if (seat->peer == link) {
         server->has_failed = 0;
+        chr__socket_forget(server);
         link->heard_at = chr__real_now(seat->dev.ctx);
         chr__link_guard(link);
         if (!chr__socket_free_seat(server))
@@ -22975,12 +23460,14 @@ static int chr__link_up(chr__link *link)
     chr__socket *server = chr__link_socket(link), *seat = chr__socket_free_seat(server);
     int          was_open = seat && seat->peer, code;
 
-    chr_watch_stop(&link->watch);
-    chr_timer_stop(&link->patience);
+    chr_watch_stop(&link->linger.watch);
+    chr_timer_stop(&link->linger.tick);
     chr__link_unlist(link);
     if (!seat) {
         chr__link_end(link, 0);
-        return chr__fail(&server->failure, CHR_ERR_BUSY, "all clients are there already");
+        code = chr__fail(chr__socket_why(server), CHR_ERR_BUSY, "all clients are there already");
+        chr__socket_forget(server);
+        return code;
     }
     code = chr__link_take_seat(link, server, seat);
     if (was_open)
@@ -22994,14 +23481,14 @@ static int chr__link_up(chr__link *link)
 static int chr__link_shake(chr__link *link)
 {
     chr__socket *sock = chr__link_socket(link);
-    int          code = chr__layers_shake(link->top, &link->wants, &sock->failure);
+    int          code = chr__layers_shake(link->top, &link->wants, chr__socket_why(sock));
 
     if (code == 0)
         return chr__link_up(link);
     if (code == CHR_ERR_WOULD_BLOCK) {
-        if (chr_watch_start(sock->dev.ctx, &link->watch, link->fd, link->wants, chr__link_ready, link) == 0)
+        if (chr_watch_start(sock->dev.ctx, &link->linger.watch, link->fd, link->wants, chr__link_ready, link) == 0)
             return CHR_ERR_WOULD_BLOCK;
-        code = chr__no_memory(&sock->failure);
+        code = chr__no_memory(chr__socket_why(sock));
     }
     chr__link_failed(link);
     return code;
@@ -23012,7 +23499,7 @@ static void chr__link_out_of_patience(void *opaque)
     chr__link   *link = (chr__link *)opaque;
     chr__socket *sock = chr__link_socket(link);
 
-    chr__fail(&sock->failure, CHR_ERR_TIMEOUT, "the peer has not finished the %s handshake within %d seconds",
+    chr__fail(chr__socket_why(sock), CHR_ERR_TIMEOUT, "the peer has not finished the %s handshake within %d seconds",
               chr__layer_scheme(chr__socket_options(sock)), CHR__HANDSHAKE_SECONDS);
     chr__link_failed(link);
 }
@@ -23044,9 +23531,10 @@ static int chr__socket_adopt(chr__socket *sock, int fd, int is_unix, int is_give
 
     sock->state = CHR__SOCKET_IDLE;
     chr_watch_stop(&sock->watch);
+    chr__socket_drop_addresses(sock);
     if (!link) {
         chr__close_own(&sock->dev, fd);
-        chr__no_memory(&sock->failure);
+        chr__no_memory(chr__socket_why(sock));
         chr__socket_failed(sock);
         return CHR_ERR_NO_MEMORY;
     }
@@ -23056,14 +23544,14 @@ static int chr__socket_adopt(chr__socket *sock, int fd, int is_unix, int is_give
     if (!is_unix && options->keep_alive == CHR_ON)
         chr__os_keep_alive(fd, (int)options->keep_alive_idle, (int)options->keep_alive_interval,
                            (int)options->keep_alive_count);
-    code = chr__link_build_layers(link, &sock->failure);
+    code = chr__link_build_layers(link, chr__socket_why(sock));
     if (code < 0) {
         chr__link_failed(link);
         return code;
     }
     if (chr__link_has_layers(link))
-        chr__timer_start_real(sock->dev.ctx, &link->patience, CHR__HANDSHAKE_SECONDS * 1000, chr__link_out_of_patience,
-                              link);
+        chr__timer_start_real(sock->dev.ctx, &link->linger.tick, CHR__HANDSHAKE_SECONDS * 1000,
+                              chr__link_out_of_patience, link);
     link->gives_up = chr__deadline(sock->dev.ctx, CHR__HANDSHAKE_SECONDS * 1000);
     code = chr__link_shake(link);
     if (code == CHR_ERR_WOULD_BLOCK)
@@ -23093,7 +23581,7 @@ static int chr__socket_accept(chr__socket *sock)
         sock->has_failed = 0; /* another peer: its failure is news */
         (void)chr__socket_adopt(sock, fd, sock->is_unix, 0);
     } else if (fd != CHR_ERR_WOULD_BLOCK) {
-        return chr__fail(&sock->failure, fd, "cannot accept a peer: %s", chr_error_text(fd));
+        return chr__fail(chr__socket_why(sock), fd, "cannot accept a peer: %s", chr_error_text(fd));
     }
     return 0;
 }
@@ -23184,7 +23672,7 @@ static void chr__socket_watch(chr__socket *sock, chr__socket_state state, int fd
         return;
     chr__os_lookup_release(sock->lookup);
     sock->lookup = NULL;
-    chr__no_memory(&sock->failure);
+    chr__no_memory(chr__socket_why(sock));
     chr__socket_failed(sock);
 }
 
@@ -23197,7 +23685,7 @@ static void chr__socket_connect_ready(void *opaque, int events)
     (void)events;
     chr__address_name(&sock->address, name, sizeof name);
     sock->fd = -1;
-    if (chr__os_connect_result(fd, name, &sock->failure) == 0) {
+    if (chr__os_connect_result(fd, name, chr__socket_why(sock)) == 0) {
         (void)chr__socket_adopt(sock, fd, sock->is_unix, 0);
         return;
     }
@@ -23231,7 +23719,7 @@ static void chr__socket_try(chr__socket *sock)
 
     chr__address_name(&sock->address, name, sizeof name);
     for (; sock->address_next < sock->address_count; ) {
-        fd = chr__os_connect(&sock->addresses[sock->address_next++], name, &in_progress, &sock->failure);
+        fd = chr__os_connect(&sock->addresses[sock->address_next++], name, &in_progress, chr__socket_why(sock));
         if (fd == CHR_ERR_WOULD_BLOCK && chr__socket_waits_for_backlog(sock))
             return;
         if (fd < 0)
@@ -23260,9 +23748,11 @@ static void chr__socket_looked_up(chr__socket *sock, int count)
 static void chr__socket_lookup_ready(void *opaque, int events)
 {
     chr__socket *sock = (chr__socket *)opaque;
-    int          count = chr__os_lookup_result(sock->lookup, sock->addresses, &sock->failure);
+    int          count = chr__socket_allocate_addresses(sock, CHR__MAX_ADDRESSES, chr__socket_why(sock));
 
     (void)events;
+    if (count == 0)
+        count = chr__os_lookup_result(sock->lookup, sock->addresses, chr__socket_why(sock));
     chr_watch_stop(&sock->watch);
     chr__os_lookup_release(sock->lookup);
     sock->lookup = NULL;
@@ -23275,8 +23765,11 @@ static void chr__socket_look_up(chr__socket *sock, int may_block)
     const chr_address *address = &sock->address;
     const char        *host = address->host && address->host[0] ? address->host : NULL;
     int                family = chr__ip_family(address->ipv4, address->ipv6);
-    int                count = chr__os_lookup(host, address->port, family, 0, 1, sock->addresses, &sock->failure);
+    chr_error         *why = chr__socket_why(sock);
+    int                count = chr__socket_allocate_addresses(sock, CHR__MAX_ADDRESSES, why);
 
+    if (count == 0)
+        count = chr__os_lookup(host, address->port, family, 0, 1, sock->addresses, why);
     if (count == CHR_ERR_WOULD_BLOCK && !may_block) {
         sock->lookup = chr__os_lookup_start(host, address->port, family);
         if (sock->lookup) {
@@ -23286,7 +23779,7 @@ static void chr__socket_look_up(chr__socket *sock, int may_block)
         }
     }
     if (count == CHR_ERR_WOULD_BLOCK)
-        count = chr__os_lookup(host, address->port, family, 0, 0, sock->addresses, &sock->failure);
+        count = chr__os_lookup(host, address->port, family, 0, 0, sock->addresses, why);
     chr__socket_looked_up(sock, count);
 }
 
@@ -23310,6 +23803,8 @@ static void chr__socket_wait_for(chr__socket *sock)
 {
     if (sock->host)
         sock = sock->host;
+    if (sock->dev.removed) /* by the hook that was told of the failure */
+        return;
     if (sock->is_server)
         chr_watch_set(&sock->listen_watch, chr__socket_has_room(sock) ? CHR_IN : 0);
     else if (sock->retry_ms > 0 && sock->state == CHR__SOCKET_IDLE && !sock->peer && !sock->shaking)
@@ -23405,22 +23900,23 @@ static void chr__socket_drive_client(chr__socket *sock, int is_first)
     chr__socket_attempt(sock, 1);
 }
 
-static int chr__socket_failure(const chr__socket *sock, chr_error *err)
+static int chr__socket_failure(chr__socket *sock, chr_error *err)
 {
+    const chr_error *failure = chr__socket_why(sock);
+
     if (err)
-        *err = sock->failure;
-    return sock->failure.code;
+        *err = *failure;
+    return failure->code;
 }
 
-static int chr__socket_wait_connected(chr_dev *dev, chr_error *err)
+/* The failure is asked for. */
+static int chr__socket_connect(chr__socket *sock, chr_error *err)
 {
-    chr__socket *sock = (chr__socket *)dev;
-    int          is_first = 1;
+    int is_first = 1;
 
-    sock->failure.code = 0;
     for (; !chr__socket_is_connected(sock); is_first = 0) {
         if (sock->is_server || sock->state != CHR__SOCKET_IDLE || sock->shaking) {
-            if (chr__socket_drive(sock) < 0 || sock->failure.code == CHR_ERR_NO_MEMORY)
+            if (chr__socket_drive(sock) < 0 || chr__socket_why(sock)->code == CHR_ERR_NO_MEMORY)
                 return chr__socket_failure(sock, err);
             continue;
         }
@@ -23431,6 +23927,17 @@ static int chr__socket_wait_connected(chr_dev *dev, chr_error *err)
         chr__socket_drive_client(sock, is_first);
     }
     return 0;
+}
+
+static int chr__socket_wait_connected(chr_dev *dev, chr_error *err)
+{
+    chr__socket *sock = (chr__socket *)dev;
+
+    if (chr__socket_is_connected(sock))
+        return 0;
+    if (chr__socket_ask(sock, err) < 0)
+        return CHR_ERR_NO_MEMORY;
+    return chr__socket_answer(sock, chr__socket_connect(sock, err));
 }
 
 /* A connected descriptor: ours from success on. */
@@ -23478,14 +23985,33 @@ static int chr__socket_add_client(chr_dev *dev, int fd, chr_error *err)
                          "chardev '%s' has a client already", dev->id);
     if (chr__address_check_fd(fd, 0, &facts, err) < 0)
         return CHR_ERR_INVALID;
-    return chr__socket_take_fd(sock, fd, facts.is_unix, err);
+    if (chr__socket_ask(sock, err) < 0)
+        return CHR_ERR_NO_MEMORY;
+    return chr__socket_answer(sock, chr__socket_take_fd(sock, fd, facts.is_unix, err));
+}
+
+static int chr__socket_duplicate_fds(chr_context *ctx, chr__msgfds **message, const int *fds, int count)
+{
+    int i, copy;
+
+    *message = (chr__msgfds *)chr__allocate(ctx, sizeof **message);
+    if (!*message)
+        return CHR_ERR_NO_MEMORY;
+    for (i = 0; i < count; i++) {
+        copy = chr__os_dup(fds[i], 3);
+        if (copy < 0) {
+            chr__msgfds_close(ctx, message);
+            return copy;
+        }
+        (*message)->fds[(*message)->count++] = copy;
+    }
+    return 0;
 }
 
 static int chr__socket_set_msgfds(chr_dev *dev, const int *fds, int count)
 {
-    chr__socket *sock = (chr__socket *)dev;
-    chr__msgfds *outgoing = sock->peer ? &sock->peer->bottom.outgoing : NULL;
-    int          copy;
+    chr__socket  *sock = (chr__socket *)dev;
+    chr__msgfds **outgoing = sock->peer ? &sock->peer->bottom.outgoing : NULL;
 
     if (sock->fan.dev || (sock->peer ? !sock->peer->is_unix : !sock->is_unix))
         return CHR_ERR_NOT_SUPPORTED;
@@ -23493,33 +24019,26 @@ static int chr__socket_set_msgfds(chr_dev *dev, const int *fds, int count)
         return CHR_ERR_INVALID;
     if (!outgoing)
         return CHR_ERR_DISCONNECTED;
-    chr__msgfds_close(outgoing);
-    for (; outgoing->count < count; outgoing->fds[outgoing->count++] = copy) {
-        copy = chr__os_dup(fds[outgoing->count], 3);
-        if (copy < 0) {
-            chr__msgfds_close(outgoing);
-            return copy;
-        }
-    }
-    return 0;
+    chr__msgfds_close(dev->ctx, outgoing);
+    return count > 0 ? chr__socket_duplicate_fds(dev->ctx, outgoing, fds, count) : 0;
 }
 
 static int chr__socket_get_msgfds(chr_dev *dev, int *fds, int count)
 {
     chr__socket *sock = (chr__socket *)dev;
     chr__link   *peer = sock->peer;
-    chr__msgfds *incoming = peer ? &peer->bottom.incoming : NULL;
+    chr__msgfds *incoming = peer ? peer->bottom.incoming : NULL;
     int          i, given;
 
     if (!incoming)
         return sock->fan.dev ? CHR_ERR_NOT_SUPPORTED : 0;
-    given = incoming->count < count ? incoming->count : count;
-    for (i = 0; i < incoming->count; i++)
-        if (i < given)
-            fds[i] = incoming->fds[i];
-        else
-            chr__os_close(incoming->fds[i]);
-    incoming->count = 0;
+    given = incoming->count < count ? incoming->count : count < 0 ? 0 : count;
+    for (i = 0; i < given; i++)
+        fds[i] = incoming->fds[i];
+    for (i = given; i < incoming->count; i++)
+        incoming->fds[i - given] = incoming->fds[i]; /* those that are not wanted are closed */
+    incoming->count -= given;
+    chr__msgfds_close(dev->ctx, &peer->bottom.incoming);
     return given;
 }
 
@@ -23757,6 +24276,9 @@ static int chr__socket_resolve(chr__socket *sock, chr_error *err)
     int                i;
 
     sock->is_unix = address->type == CHR_ADDR_UNIX;
+    if (address->type != CHR_ADDR_FD && (address->type != CHR_ADDR_INET || sock->is_server) &&
+        chr__socket_allocate_addresses(sock, address->type == CHR_ADDR_INET ? CHR__MAX_ADDRESSES : 1, err) < 0)
+        return CHR_ERR_NO_MEMORY;
     if (address->type == CHR_ADDR_UNIX)
         return chr__os_sockaddr_unix(address->path, address->abstract == CHR_ON, address->tight != CHR_OFF, sock->addresses, err);
     if (address->type == CHR_ADDR_VSOCK && chr__read_number(address->port, &port))
@@ -23777,6 +24299,7 @@ static int chr__socket_open_server(chr__socket *sock, chr_error *err)
 {
     int code = chr__socket_listen(sock, err);
 
+    chr__socket_drop_addresses(sock);
     if (code < 0 || chr__socket_options(sock)->wait == CHR_OFF)
         return code;
     return chr__socket_wait_connected(&sock->dev, err);
@@ -23797,22 +24320,16 @@ static int chr__socket_open_client(chr__socket *sock, chr_error *err)
     return 0;
 }
 
-static int chr__socket_open(chr_dev *dev, chr_error *err)
+static int chr__socket_begin(chr__socket *sock, chr_error *err)
 {
-    chr__socket      *sock = (chr__socket *)dev;
     chr__socket_facts facts;
-    int               code;
+    int               code = chr__socket_check(sock, err);
 
-    sock->listener = sock->fd = -1;
-    code = chr__socket_check(sock, err);
     if (code < 0)
         return code;
     chr__com_port_init(&sock->com_port, sock->is_server);
     if (chr__socket_options(sock)->clients > 1 && chr__socket_open_seats(sock, err) < 0)
         return CHR_ERR_NO_MEMORY;
-    sock->addresses = (chr__sockaddr *)chr__allocate(dev->ctx, sizeof *sock->addresses * CHR__MAX_ADDRESSES);
-    if (!sock->addresses)
-        return chr__no_memory(err);
     code = chr__socket_resolve(sock, err);
     if (code < 0)
         return code;
@@ -23832,6 +24349,16 @@ static int chr__socket_open(chr_dev *dev, chr_error *err)
     return chr__socket_open_client(sock, err);
 }
 
+static int chr__socket_open(chr_dev *dev, chr_error *err)
+{
+    chr__socket *sock = (chr__socket *)dev;
+
+    sock->listener = sock->fd = -1;
+    if (chr__socket_ask(sock, err) < 0)
+        return CHR_ERR_NO_MEMORY;
+    return chr__socket_answer(sock, chr__socket_begin(sock, err));
+}
+
 static void chr__socket_close(chr_dev *dev)
 {
     chr__socket *sock = (chr__socket *)dev;
@@ -23847,6 +24374,9 @@ static void chr__socket_close(chr_dev *dev)
     chr__close_own(&sock->dev, sock->listener);
     chr__free(dev->ctx, sock->file_path);
     chr__free(dev->ctx, sock->addresses);
+    chr__free(dev->ctx, sock->failure);
+    sock->addresses = NULL;
+    sock->failure = NULL;
 }
 
 /* -- URI: tcp: telnet: tn3270: websocket: HOST:PORT[,opts]; unix:PATH[,opts] -- */
@@ -24423,6 +24953,9 @@ static int chr__context_start(chr_context *ctx)
 #if CHARDEV_HAS_MUX
     ctx->mux = &chr__mux_kind;
 #endif
+#if CHARDEV_HAS_SOCKET
+    chr__os_receiver_init(&ctx->receiver);
+#endif
     if (chr__os_waker_open(&ctx->waker) < 0)
         return CHR_ERR_NO_MEMORY;
     fd = chr__os_waker_fd(&ctx->waker);
@@ -24451,6 +24984,9 @@ static void chr__context_free_memory(chr_context *ctx)
     while (ctx->watch_count > 0)
         chr_watch_stop(ctx->watches[0]);
     chr__os_waker_close(&ctx->waker);
+#if CHARDEV_HAS_SOCKET
+    chr__boxes_free(ctx);
+#endif
     chr__free(ctx, ctx->polls);
     chr__free(ctx, ctx->watches);
     chr__free(ctx, ctx->buffer);
