@@ -137,13 +137,15 @@
  *     chr_context_free(ctx);     // and all is put back
  *     return 0;
  *
- * The library never ends the process and has no signal handlers: SIGINT and SIGTERM end it at once (third column), unless
- * you handle them: a signal handler that calls chr_loop_stop() is enough. exit() may be called anywhere, in handlers too.
- * A function of yours for atexit() may call chr_context_free(): that works unless exit() came from inside a handler.
+ * The library never ends the process and has no signal handlers: SIGINT and SIGTERM end it at once (third column),
+ * unless you handle them: a signal handler that calls chr_loop_stop() is enough. exit() may be called anywhere, in
+ * handlers too. A function of yours for atexit() may call chr_context_free(): that works unless exit() came from inside
+ * a handler.
  *
- *                                   chr_context_free()    exit(), return from main()    _exit(), abort(), a signal, SIGKILL
+ *                                   chr_context_free()    exit(), return from main()    _exit(), abort(), a signal
  *     terminal of stdio             put back              put back                      put back by a small process of
- *                                                                                       ours, some 20 ms later
+ *                                                                                       ours, some 20 ms later (after
+ *                                                                                       SIGKILL too)
  *     pty's link, unix socket file  removed               stay: whoever is started with the same path replaces them
  *     obuf=, layers, what           sent: chr_drain()     lost; what the kernel has taken arrives, unless TCP resets
  *     chr_fe_write() has gathered   says for how long     because bytes of the peer's were not read
@@ -152,8 +154,8 @@
  *     a recording                   complete              without its end, so that chr_replay_open() refuses it
  *     line settings of serial       stay as they are, in all cases
  *
- * A child of fork() that ends puts nothing back: that is for the process that has set it. Descriptors don't live on behind
- * exec(), a terminal that exec() has come over is put back.
+ * A child of fork() that ends puts nothing back: that is for the process that has set it. Descriptors don't live on
+ * behind exec(), and a terminal is put back then.
  */
 #ifndef CHARDEV_H
 #define CHARDEV_H
@@ -284,13 +286,23 @@ CHARDEV_API int chr_context_reset(chr_context *ctx);
 /* ====================================================================================================================
  * >>loop   descriptors, timers, idle callbacks: a whole VM can live on this loop
  * ====================================================================================================================
- * Three ways to use it. Run it: chr_loop_run(). Step it from your own: chr_loop_step(ctx, 0). Or hand it to another
- * loop: either take its descriptors before each poll (chr_loop_prepare) and hand back what is ready
- * (chr_loop_dispatch), or set the hooks watch_changed and timeout_changed, call chr_watch_ready() when a descriptor is
- * ready, and chr_loop_dispatch(ctx, NULL, 0) when chr_loop_timeout() is over. That loop may be level-triggered (poll,
- * epoll, GLib) or edge-triggered (EPOLLET): what is ready still when chr_watch_ready() returns comes again with the
- * next dispatch, and the time-out is 0 until then. While a frontend has no room the time-out is 100 ms at most, so that
- * it is asked again. On the freestanding profile there are no descriptors: step it from your main loop.
+ * Run it: chr_loop_run(). Step it from your own: chr_loop_step(ctx, 0), or from a CPU loop chr_loop_step_every(). Or nest
+ * it in another loop, in one of three ways. The simplest is one descriptor, chr_loop_fd(): when it is readable, step. Or
+ * take all descriptors before each poll (chr_loop_prepare) and hand back what is ready (chr_loop_dispatch):
+ *
+ *     n = chr_loop_prepare(ctx, polls, MOST, &timeout_ms);
+ *     poll((struct pollfd *)polls, n, timeout_ms);
+ *     chr_loop_dispatch(ctx, polls, n);
+ *
+ * Or set the hooks watch_changed and timeout_changed, call chr_watch_ready() when a descriptor is ready, and
+ * chr_loop_dispatch(ctx, NULL, 0) when chr_loop_timeout() is over. That loop may be level-triggered (poll, epoll, GLib) or
+ * edge-triggered (EPOLLET): what is ready still when chr_watch_ready() returns comes again with the next dispatch, and the
+ * time-out is 0 until then. While a frontend has no room the time-out of a nested loop is 100 ms at most, so that it is
+ * asked again.
+ *
+ * Our own loop waits with poll() while there are few descriptors, and from some thirty on with epoll (Linux) or kqueue
+ * (BSD, macOS), of which a user notices nothing: what these refuse (files) poll() still waits for. After fork() the child
+ * has a set of its own. On the freestanding profile there are no descriptors: step it from your main loop.
  */
 
 /* Dispatches once: waits up to timeout_ms milliseconds (0 = not at all, -1 = without limit) for something to happen.
@@ -326,19 +338,28 @@ CHARDEV_API void chr_loop_wake(chr_context *ctx);
 CHARDEV_API void chr_loop_lock(chr_context *ctx);
 CHARDEV_API void chr_loop_unlock(chr_context *ctx);
 
+/* On systems with poll() this is its struct pollfd: cast the array to that, poll it, and dispatch it. */
 typedef struct chr_poll {
-    int        fd;
-    int        events; /* CHR_IN | CHR_OUT | CHR_HUP: out of prepare, what is wanted; into dispatch, what is ready */
-    chr_watch *watch;  /* not yours */
+    int   fd;
+    short events;  /* out of prepare: what is wanted, CHR_IN | CHR_OUT | CHR_HUP, and bits of the library's own */
+    short revents; /* into dispatch: what is ready. Overwriting `events` with that, and nothing here, does the same */
 } chr_poll;
 
-/* Fills up to `capacity` entries and *timeout_ms (how long poll may sleep, -1 = without limit). Returns the number of
- * descriptors that are watched: when it is more than `capacity`, call again with room for all. Always dispatch after it, be it
- * with a count of 0. */
+/* Fills up to `capacity` entries, one for each descriptor, and *timeout_ms (how long poll may sleep, -1 = without limit).
+ * Returns the number of descriptors that are watched: when it is more than `capacity`, call again with room for all.
+ * Always dispatch after it, be it with a count of 0. Entries may be left out, copied and sorted; those of watches that
+ * were stopped or started since are skipped. Owner thread. */
 CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity, int *timeout_ms);
 /* Runs what is ready among `count` entries of the last prepare, then due timers and idle callbacks. Returns how many ran,
  * or CHR_ERR_STOPPED after chr_loop_stop(), or CHR_ERR_IN_HANDLER. Owner thread. */
 CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int count);
+/* One descriptor for all: it is readable when chr_loop_step(ctx, 0) has work, timers and what other threads post
+ * included. Any loop that waits for descriptors takes it (GLib, libuv, Qt, SDL, Go, epoll): when it is readable, call
+ * chr_loop_step(ctx, 0), and where the other loop is edge-triggered again until that returns 0. Time is rounded up to
+ * milliseconds. It is the context's: don't read or close it. It stays the same until chr_context_free() or
+ * chr_context_reset(). Returns the descriptor; CHR_ERR_NOT_SUPPORTED where the system has neither epoll nor kqueue;
+ * CHR_ERR_NO_MEMORY or CHR_ERR_IO when it has none to give. Owner thread. */
+CHARDEV_API int chr_loop_fd(chr_context *ctx);
 /* Milliseconds until chr_loop_dispatch() has something to do without any descriptor; 0 = now, -1 = never. */
 CHARDEV_API int chr_loop_timeout(chr_context *ctx);
 /* Nanoseconds on the context's monotonic clock. */
@@ -346,8 +367,9 @@ CHARDEV_API int64_t chr_loop_now(chr_context *ctx);
 /* When, on that clock, the nearest timer is due; INT64_MAX = there is none. For whoever drives the clock: what time to jump to. */
 CHARDEV_API int64_t chr_loop_deadline(chr_context *ctx);
 
-enum { CHR_IN = 1, CHR_OUT = 2, CHR_HUP = 4 }; /* HUP alone: only hang-up and errors; 0: nothing at all, not even those.
-                                                  A foreign loop ignores bits that are not named here */
+enum { CHR_IN = 1, CHR_OUT = 4, CHR_HUP = 16 }; /* the same as POLLIN, POLLOUT and POLLHUP. HUP alone: only hang-up and
+                                                   errors; 0: nothing at all, not even those. A foreign loop ignores
+                                                   bits that are not named here */
 
 /* The three things a loop holds. Zero-initialise and embed them in your own structs; the loop allocates nothing for
  * them. Stopping is harmless when not started, and after it the callback does not come any more. Owner thread; idles
@@ -359,6 +381,14 @@ struct chr_watch {
     int          fd;
     int          events;
     int          slot; /* in the poll array, plus one; 0 = stopped */
+    /* notes of the loop's */
+    int          again;              /* foreign loop with hooks: what is ready still after its callback */
+    int          known;              /* the kernel's set has this descriptor's entry, and waits for this; 0 = not */
+    unsigned     key;                /* of that entry */
+    unsigned     round;              /* when it ran, or was started */
+    int          listed;             /* by the last prepare */
+    chr_watch   *next;               /* of those whose descriptors share a bucket */
+    chr_watch   *next_again, **link; /* of those that are ready still */
 };
 struct chr_timer {
     chr_context *ctx;      /* NULL = stopped */
@@ -375,7 +405,9 @@ struct chr_idle {
     chr_idle    *next, *prev;
 };
 
-/* Watches fd, which stays yours. Starting a started watch moves it. Errors: CHR_ERR_NO_MEMORY. */
+/* Watches fd, which stays yours. Starting a started watch moves it. Several watches may have one descriptor. Stop them
+ * before you close it: where the kernel keeps the set of descriptors, one that is closed says nothing any more. Errors:
+ * CHR_ERR_NO_MEMORY. */
 CHARDEV_API int  chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int events, void (*ready)(void *, int), void *opaque);
 CHARDEV_API void chr_watch_set(chr_watch *watch, int events); /* no allocation, no system call */
 CHARDEV_API void chr_watch_stop(chr_watch *watch);
@@ -496,7 +528,8 @@ CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *u
  *     help  NAME,help              CHR_ERR_HELP: print chr_help() of the same text, and end with success
  *
  * It is a URI when it begins with '/' or a ':' stands before the first ',' and '='; else options. No descriptors in URIs:
- * tcp:...,fd=3 is CHR_ERR_INVALID. COM1 and other paths than those of /dev have no meaning: CHR_ERR_NOT_FOUND.
+ * tcp:...,fd=3 is CHR_ERR_INVALID. COM1 and other paths than those of /dev have no meaning: CHR_ERR_NOT_FOUND. As in
+ * chr_new(), a server blocks here until its first peer has come, unless the text says wait=off.
  *
  *     chr_dev *dev = chr_new_any(ctx, "serial0", text, &err);
  *     if (!dev && err.code == CHR_ERR_HELP) exit(chr_help(ctx, text, print_line, NULL) != 0);
@@ -1305,8 +1338,9 @@ CHARDEV_API int chr_input_sync(chr_dev *dev);
  * in the place of each chardev that was recorded: the same calls get the same answers, and input and events come at the
  * same times, with nobody at the far side. A frontend that does the same at the same times does so again, byte for
  * byte: give the context a clock that says so (see chr_config). A chardev with several frontends (mux) is not recorded
- * but the one under it: it lives again on top of that. Not recorded are passed descriptors, what chr_query() tells, and
- * calls at the back of a chardev (chr_ringbuf_read()).
+ * but the one under it: it lives again on top of that. A hub or a filter is recorded, and what it is on too: in a replay
+ * it plays its own part, and there is no frontend at those below. Not recorded are passed descriptors, what chr_query()
+ * tells, and calls at the back of a chardev (chr_ringbuf_read()).
  *
  * The file, all numbers little-endian. First 24 bytes:
  *
@@ -1758,6 +1792,20 @@ CHR__PRIVATE int chr__no_memory(chr_error *err)
     return chr__fail(err, CHR_ERR_NO_MEMORY, "out of memory");
 }
 
+/* What the kernel's set of descriptors says of one: its number and key, and CHR_IN, CHR_OUT, CHR_HUP, CHR__HALF_HUP. */
+typedef struct chr__ready {
+    int      fd;
+    unsigned key;
+    int      events;
+} chr__ready;
+
+enum {
+    CHR__READY_MOST = 64, /* at a time */
+    CHR__HALF_HUP = 32,   /* the peer has ended its direction: a hang-up for who waits for that alone */
+    CHR__FULL_HUP = 8     /* among the events of a watch: no poll() bit, so that only what poll() always tells is told:
+                             both directions are over. CHR_HUP alone means POLLRDHUP too, which a half-close is */
+};
+
 /* -- >>posix --------------------------------------------------------------------------------------------------------- */
 #ifdef CHR__POSIX
 
@@ -1786,7 +1834,17 @@ CHR__PRIVATE int chr__no_memory(chr_error *err)
 #include <time.h>
 #include <unistd.h>
 #if defined(__linux__)
+#include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
+#elif defined(__FreeBSD__) || defined(__NetBSD__) || defined(__OpenBSD__) || defined(__DragonFly__) || defined(__APPLE__)
+#include <sys/event.h>
+#include <sys/time.h>
+#define CHR__KQUEUE
+#endif
+#if POLLIN != 1 || POLLOUT != 4 || POLLHUP != 16 || POLLNVAL != 32
+#error "chardev.h: chr_poll is struct pollfd, and this system's poll() has other values for CHR_IN, CHR_OUT and CHR_HUP"
 #endif
 
 #ifdef MSG_NOSIGNAL
@@ -2559,6 +2617,243 @@ static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, i
     (void)waker; /* it is one of the descriptors */
     return chr__os_poll(polls, count, timeout_ms);
 }
+
+/* The kernel's set of descriptors: epoll, kqueue, or none. An entry has what is waited for (CHR_IN, CHR_OUT; CHR_HUP: a
+ * half-close too, else hang-up and errors alone, but always those) and a key, which comes back with what is ready. It
+ * is gone when the last copy of its descriptor is closed. After fork() the child's set is the parent's, and not to be
+ * touched. One alarm makes the set itself readable at a time. */
+
+#if defined(__linux__)
+#define CHR__HAS_SET
+typedef struct chr__set {
+    int  fd, alarm;    /* alarm: a timerfd; -1 = not asked for */
+    int *mark;         /* a page that fork() wipes in the child */
+} chr__set;
+
+static int chr__os_set_is_ours(const chr__set *set) { return *set->mark; }
+
+static void chr__os_set_close(chr__set *set)
+{
+    chr__os_close(set->fd);
+    chr__os_close(set->alarm);
+    if (set->mark)
+        (void)CHR_SYS(munmap)(set->mark, sizeof *set->mark);
+    set->fd = set->alarm = -1;
+    set->mark = NULL;
+}
+
+static int chr__os_set_mark(chr__set *set)
+{
+    const int wipe_on_fork = 18; /* MADV_WIPEONFORK: some headers are older than their kernel */
+    void     *page = CHR_SYS(mmap)(NULL, sizeof *set->mark, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (page == MAP_FAILED)
+        return -1;
+    set->mark = (int *)page;
+    *set->mark = 1;
+    return CHR_SYS(madvise)(page, sizeof *set->mark, wipe_on_fork);
+}
+
+static int chr__os_set_open(chr__set *set)
+{
+    int error;
+
+    set->alarm = -1;
+    set->mark = NULL;
+    set->fd = chr__os_above_standard(CHR_SYS(epoll_create1)(EPOLL_CLOEXEC));
+    if (set->fd >= 0 && chr__os_set_mark(set) == 0)
+        return 0;
+    error = errno;
+    chr__os_set_close(set);
+    return chr__os_code(error);
+}
+
+static int chr__os_set_control(chr__set *set, int operation, int fd, int events, unsigned key)
+{
+    struct epoll_event entry;
+
+    memset(&entry, 0, sizeof entry);
+    entry.events = (events & CHR_IN ? (unsigned)EPOLLIN : 0u) | (events & CHR_OUT ? (unsigned)EPOLLOUT : 0u) |
+                   (events & CHR_HUP ? (unsigned)EPOLLRDHUP : 0u);
+    entry.data.u64 = (uint64_t)key << 32 | (unsigned)fd;
+    return CHR_SYS(epoll_ctl)(set->fd, operation, fd, &entry);
+}
+
+/* `before`: what the entry waits for now; 0 = there is none. What the set does not know as told was closed meanwhile, or
+ * has come back under its number. */
+static int chr__os_set_put(chr__set *set, int fd, int before, int events, unsigned key)
+{
+    int n = chr__os_set_control(set, !before ? EPOLL_CTL_ADD : events ? EPOLL_CTL_MOD : EPOLL_CTL_DEL, fd, events, key);
+
+    if (n < 0 && errno == ENOENT && events)
+        n = chr__os_set_control(set, EPOLL_CTL_ADD, fd, events, key);
+    else if (n < 0 && errno == EEXIST)
+        n = chr__os_set_control(set, EPOLL_CTL_MOD, fd, events, key);
+    return n < 0 ? chr__os_code(errno) : 0;
+}
+
+/* How many are ready, up to `most`; 0 also when a signal or the alarm came. */
+static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int timeout_ms)
+{
+    struct epoll_event entries[CHR__READY_MOST];
+    int                i, count = 0, n = CHR_SYS(epoll_wait)(set->fd, entries, most, timeout_ms);
+
+    for (i = 0; i < n; i++) {
+        unsigned events = entries[i].events, key = (unsigned)(entries[i].data.u64 >> 32);
+        if (key == 0) /* the alarm */
+            continue;
+        ready[count].fd = (int)(entries[i].data.u64 & 0xffffffff);
+        ready[count].key = key;
+        ready[count++].events = (events & EPOLLIN ? CHR_IN : 0) | (events & EPOLLOUT ? CHR_OUT : 0) |
+                                (events & (EPOLLHUP | EPOLLERR) ? CHR_HUP : 0) | (events & EPOLLRDHUP ? CHR__HALF_HUP : 0);
+    }
+    return n >= 0 ? count : errno == EINTR ? 0 : chr__os_code(errno);
+}
+
+static int chr__os_set_alarm_open(chr__set *set)
+{
+    int code;
+
+    set->alarm = chr__os_above_standard(CHR_SYS(timerfd_create)(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+    code = set->alarm < 0 ? chr__os_code(errno) : chr__os_set_put(set, set->alarm, 0, CHR_IN, 0);
+    if (code == 0)
+        return 0;
+    chr__os_close(set->alarm);
+    set->alarm = -1;
+    return code;
+}
+
+/* In so many milliseconds; -1 = never. It goes off until it is set anew. */
+static void chr__os_set_alarm(chr__set *set, int ms)
+{
+    struct itimerspec time;
+
+    memset(&time, 0, sizeof time);
+    time.it_value.tv_sec = ms > 0 ? ms / 1000 : 0;
+    time.it_value.tv_nsec = ms > 0 ? (long)(ms % 1000) * 1000000 : ms == 0;
+    (void)CHR_SYS(timerfd_settime)(set->alarm, 0, &time, NULL);
+}
+
+/* A new set under the number of the old one. */
+static int chr__os_set_renew(chr__set *set)
+{
+    chr__set fresh;
+    int      error;
+
+    if (chr__os_set_open(&fresh) < 0)
+        return CHR_ERR_IO;
+    if (CHR_SYS(dup2)(fresh.fd, set->fd) < 0) {
+        error = errno;
+        chr__os_set_close(&fresh);
+        return chr__os_code(error);
+    }
+    chr__os_close_on_exec(set->fd);
+    chr__os_close(fresh.fd);
+    fresh.fd = set->fd;
+    set->fd = -1;
+    error = set->alarm < 0 ? 0 : chr__os_set_alarm_open(&fresh);
+    chr__os_set_close(set);
+    *set = fresh;
+    return error;
+}
+
+#elif defined(CHR__KQUEUE)
+#define CHR__HAS_SET
+typedef struct chr__set {
+    int   fd;
+    pid_t owner; /* a child has no kqueue of its parent's, but maybe another descriptor of that number */
+} chr__set;
+
+static int chr__os_set_is_ours(const chr__set *set) { return set->owner == getpid(); }
+
+static void chr__os_set_close(chr__set *set)
+{
+    if (chr__os_set_is_ours(set))
+        chr__os_close(set->fd);
+    set->fd = -1;
+}
+
+static int chr__os_set_open(chr__set *set)
+{
+    set->owner = getpid();
+    set->fd = chr__os_above_standard(CHR_SYS(kqueue)());
+    if (set->fd < 0)
+        return chr__os_code(errno);
+    chr__os_close_on_exec(set->fd);
+    return 0;
+}
+
+/* One filter. What was not there need not go. */
+static int chr__os_set_filter(chr__set *set, int fd, int filter, int flags, unsigned key)
+{
+    struct kevent   change;
+    struct timespec now = { 0, 0 };
+
+    memset(&change, 0, sizeof change);
+    change.ident = (uintptr_t)fd;
+    change.filter = (short)filter;
+    change.flags = (unsigned short)flags;
+    memcpy(&change.udata, &key, sizeof key);
+    return CHR_SYS(kevent)(set->fd, &change, 1, NULL, 0, &now) < 0 && !(flags & EV_DELETE) ? -1 : 0;
+}
+
+/* Hang-ups alone come edge-triggered, since bytes and room would come along with them again and again. */
+static int chr__os_set_put(chr__set *set, int fd, int before, int events, unsigned key)
+{
+    int failed, in = events & (CHR_IN | CHR_HUP), out = events & CHR_OUT || (events && !in);
+
+    if (before) {
+        (void)chr__os_set_filter(set, fd, EVFILT_READ, EV_DELETE, key);
+        (void)chr__os_set_filter(set, fd, EVFILT_WRITE, EV_DELETE, key);
+    }
+    failed = in && chr__os_set_filter(set, fd, EVFILT_READ, EV_ADD | (events & CHR_IN ? 0 : EV_CLEAR), key) < 0;
+    failed |= out && !failed &&
+              chr__os_set_filter(set, fd, EVFILT_WRITE, EV_ADD | (events & CHR_OUT ? 0 : EV_CLEAR), key) < 0;
+    return failed ? chr__os_code(errno) : 0;
+}
+
+static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int timeout_ms)
+{
+    struct kevent   entries[CHR__READY_MOST];
+    struct timespec time;
+    int             i, count = 0, n;
+
+    time.tv_sec = timeout_ms / 1000;
+    time.tv_nsec = (long)(timeout_ms % 1000) * 1000000;
+    n = CHR_SYS(kevent)(set->fd, NULL, 0, entries, most, timeout_ms < 0 ? NULL : &time);
+    for (i = 0; i < n; i++) {
+        int ended = (entries[i].flags & EV_EOF) != 0;
+        if (entries[i].filter == EVFILT_TIMER)
+            continue;
+        ready[count].fd = (int)entries[i].ident;
+        memcpy(&ready[count].key, &entries[i].udata, sizeof ready[count].key);
+        ready[count++].events = entries[i].filter == EVFILT_READ ? CHR_IN | (ended ? CHR__HALF_HUP : 0)
+                                                                  : CHR_OUT | (ended ? CHR_HUP : 0);
+    }
+    return n >= 0 ? count : errno == EINTR ? 0 : chr__os_code(errno);
+}
+
+static int chr__os_set_alarm_open(chr__set *set) { return (void)set, 0; }
+
+static void chr__os_set_alarm(chr__set *set, int ms)
+{
+    struct kevent   change;
+    struct timespec now = { 0, 0 };
+
+    memset(&change, 0, sizeof change);
+    change.filter = EVFILT_TIMER;
+    change.flags = (unsigned short)(ms < 0 ? EV_DELETE : EV_ADD);
+    change.data = ms > 0 ? ms : 1;
+    (void)CHR_SYS(kevent)(set->fd, &change, 1, NULL, 0, &now);
+}
+
+static int chr__os_set_renew(chr__set *set)
+{
+    chr__os_set_close(set);
+    return chr__os_set_open(set);
+}
+
+#endif
 
 /* Terminals. */
 
@@ -4355,6 +4650,31 @@ static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, i
 }
 #endif
 
+/* -- systems without a set of descriptors in the kernel -------------------------------------------------------------- */
+#ifndef CHR__HAS_SET
+
+typedef struct chr__set {
+    int fd;
+} chr__set;
+
+static int  chr__os_set_open(chr__set *set) { set->fd = -1; return CHR_ERR_NOT_SUPPORTED; }
+static int  chr__os_set_renew(chr__set *set) { return (void)set, CHR_ERR_NOT_SUPPORTED; }
+static void chr__os_set_close(chr__set *set) { (void)set; }
+static int  chr__os_set_is_ours(const chr__set *set) { return (void)set, 1; }
+static int  chr__os_set_alarm_open(chr__set *set) { return (void)set, CHR_ERR_NOT_SUPPORTED; }
+static void chr__os_set_alarm(chr__set *set, int ms) { (void)set, (void)ms; }
+
+static int chr__os_set_put(chr__set *set, int fd, int before, int events, unsigned key)
+{
+    return (void)set, (void)fd, (void)before, (void)events, (void)key, CHR_ERR_NOT_SUPPORTED;
+}
+
+static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int timeout_ms)
+{
+    return (void)set, (void)ready, (void)most, (void)timeout_ms, CHR_ERR_NOT_SUPPORTED;
+}
+#endif
+
 /* ====================================================================================================================
  * >>memory   memory, text, error, log
  * ==================================================================================================================== */
@@ -4409,19 +4729,35 @@ typedef struct chr__dev_queue {
     chr_dev *first, **last;
 } chr__dev_queue;
 
+/* poll() for few descriptors; from some number on the kernel's set pays. */
+typedef enum chr__many { CHR__FEW, CHR__MANY, CHR__IN_SET } chr__many;
+
 struct chr_context {
     chr_config   config;
 
     /* the loop */
-    chr__pollfd *polls;        /* slot by slot the same as `watches` */
-    chr_watch  **watches;      /* NULL = stopped during a dispatch */
-    int          watch_count, watch_capacity, holes;
+    chr_watch  **watches;
+    chr__pollfd *polls;        /* slot by slot the same, as far as they are poll()'s */
+    chr_watch  **buckets;      /* the same by descriptor: lists, as many as there is capacity */
+    int          watch_count, watch_capacity;
+    int          polled;       /* poll() asks for the first so many: all, or those that the kernel's set refuses */
+    int          settled;      /* what those before this slot want the set knows; what those behind it want is new */
+    int          walk;         /* the slot whose callback runs; -1 = none */
+    unsigned     round, keys;  /* each time that a descriptor's watches run; the set's last key */
+    chr_watch   *again;        /* with hooks: those that are ready still after their callbacks */
+    chr__many    many;         /* whether the kernel's set is in use, */
+    int          nested;       /* and whether another loop waits for it: chr_loop_fd() */
+    int64_t      alarm_at;     /* when that is woken, in real time; 0 = never */
+    chr__set     set;
+    chr__ready  *ready;        /* what it has said, */
+    int          ready_count;
+    unsigned     stops, stops_before; /* entries that have left it: ever, and before it was asked */
     chr_timer   *timers;       /* a heap: the nearest is on top; NULL = none */
     chr_timer   *real_timers;  /* the same on the system's clock, whatever `clock` is: time limits of peers */
     uint64_t     timer_order;  /* of the next one that is started */
     chr_idle     idles;        /* a ring, oldest first; this one is only its head */
     chr_idle     last_idle;    /* where a dispatch of idles ends */
-    int          due;          /* timers and idles that are started */
+    int          due;          /* timers and idles that are started, and one more with `many` */
     unsigned     turn;         /* of the loop, or of a call that blocks: what bounds work starts anew with it */
     chr__waker   waker;
     chr_watch    wake_watch;
@@ -4438,8 +4774,7 @@ struct chr_context {
     chr__prepare lazy;         /* and those that can't deliver ask again */
     chr__prepare *prepare_alone; /* the same as a ring with one, in a shorter way */
     int          prepare_count; /* of all three */
-    int          prepare_ran, ran_early; /* handlers that they have called, in all and before a wait */
-    int          ready_again;  /* with hooks: polls[].revents says what is ready still after its callback */
+    int          prepare_ran;  /* handlers that they have called */
     int64_t      ask_at;       /* when all starved ones are asked, in real time */
     int          closing;      /* chr_context_free() is under way */
     int64_t      now;          /* the virtual clock */
@@ -5135,6 +5470,52 @@ static int chr__time_left(chr_context *ctx, int64_t deadline)
 
 /* -- watches -- */
 
+enum { CHR__MANY_WATCHES = 32 }; /* the kernel's set pays from about here on */
+
+static void chr__set_many(chr_context *ctx, chr__many many)
+{
+    ctx->due += (many != CHR__FEW) - (ctx->many != CHR__FEW);
+    ctx->many = many;
+}
+
+static chr_watch **chr__bucket(const chr_context *ctx, int fd)
+{
+    return &ctx->buckets[(unsigned)fd & (unsigned)(ctx->watch_capacity - 1)];
+}
+
+static void chr__bucket_put(chr_context *ctx, chr_watch *watch)
+{
+    chr_watch **bucket = chr__bucket(ctx, watch->fd);
+
+    watch->next = *bucket;
+    *bucket = watch;
+}
+
+static void chr__bucket_remove(chr_context *ctx, chr_watch *watch)
+{
+    chr_watch **link = chr__bucket(ctx, watch->fd);
+
+    while (*link != watch)
+        link = &(*link)->next;
+    *link = watch->next;
+}
+
+static int chr__buckets_grow(chr_context *ctx, int capacity)
+{
+    void *buckets = chr__reallocate(ctx, ctx->buckets, sizeof *ctx->buckets * (size_t)capacity);
+    int   i;
+
+    if (!buckets)
+        return CHR_ERR_NO_MEMORY;
+    ctx->buckets = (chr_watch **)buckets;
+    ctx->watch_capacity = capacity;
+    memset(buckets, 0, sizeof *ctx->buckets * (size_t)capacity);
+    for (i = 0; i < ctx->watch_count; i++)
+        chr__bucket_put(ctx, ctx->watches[i]);
+    return 0;
+}
+
+/* One entry more than watches: poll() asks for the set there. */
 static int chr__watches_grow(chr_context *ctx)
 {
     int   capacity = ctx->watch_capacity ? ctx->watch_capacity * 2 : 16;
@@ -5142,93 +5523,310 @@ static int chr__watches_grow(chr_context *ctx)
 
     if (ctx->watch_count < ctx->watch_capacity)
         return 0;
-    polls = chr__reallocate(ctx, ctx->polls, sizeof *ctx->polls * (size_t)capacity);
+    polls = chr__reallocate(ctx, ctx->polls, sizeof *ctx->polls * ((size_t)capacity + 1));
     if (polls)
         ctx->polls = (chr__pollfd *)polls;
     watches = polls ? chr__reallocate(ctx, ctx->watches, sizeof *ctx->watches * (size_t)capacity) : NULL;
-    if (!watches)
+    if (watches)
+        ctx->watches = (chr_watch **)watches;
+    if (!watches || chr__buckets_grow(ctx, capacity) < 0)
         return CHR_ERR_NO_MEMORY;
-    ctx->watches = (chr_watch **)watches;
-    ctx->watch_capacity = capacity;
+    if (ctx->many == CHR__FEW && capacity > CHR__MANY_WATCHES)
+        chr__set_many(ctx, CHR__MANY);
     return 0;
+}
+
+/* A watch that a callback may have stopped, or whose memory may be gone. */
+static int chr__is_watched(const chr_context *ctx, const chr_watch *watch, int fd)
+{
+    const chr_watch *each;
+
+    for (each = *chr__bucket(ctx, fd); each; each = each->next)
+        if (each == watch)
+            return each->fd == fd;
+    return 0;
+}
+
+static void chr__watch_put(chr_context *ctx, chr_watch *watch, int slot)
+{
+    ctx->watches[slot] = watch;
+    watch->slot = slot + 1;
+}
+
+static void chr__watch_swap(chr_context *ctx, int a, int b)
+{
+    chr_watch *watch = ctx->watches[a];
+
+    chr__watch_put(ctx, ctx->watches[b], a);
+    chr__watch_put(ctx, watch, b);
+}
+
+/* The last of a part of the array closes the gap that is before it. */
+static int chr__watch_close_gap(chr_context *ctx, int slot, int last)
+{
+    if (slot < last) {
+        if (last < ctx->polled)
+            ctx->polls[slot] = ctx->polls[last];
+        chr__watch_put(ctx, ctx->watches[last], slot);
+    }
+    return last;
+}
+
+/* What poll() is to ask. It skips negative descriptors: no hang-up can spin the loop. */
+static void chr__watch_poll(chr_context *ctx, const chr_watch *watch)
+{
+    chr__pollfd *entry = &ctx->polls[watch->slot - 1];
+
+    entry->fd = watch->events ? watch->fd : -1;
+    entry->events = chr__os_poll_events(watch->events);
+}
+
+/* -- the kernel's set. All watches of one descriptor have one entry there, which one of them notes (`known`, `key`). What
+ * the set waits for follows what they want with delay: more than that is taken out when it says so, or with the output
+ * that it would say at once; nothing is put in before the loop sleeps. So interest that comes and goes costs no call. -- */
+
+/* What a watch wants to be told. Behind input a half-close shows by itself. */
+static int chr__watch_wants(const chr_watch *watch)
+{
+    return watch->events & CHR_IN ? watch->events & ~CHR_HUP : watch->events;
+}
+
+/* What of it concerns this one. */
+static int chr__watch_ready(const chr_watch *watch, int events)
+{
+    int half = events & CHR__HALF_HUP && chr__watch_wants(watch) & CHR_HUP ? CHR_HUP : 0;
+
+    return (events & watch->events & (CHR_IN | CHR_OUT)) | (events & CHR_HUP) | half;
+}
+
+/* Whether the set must be told before the loop sleeps. */
+static int chr__set_lacks(int known, int wants)
+{
+    return (wants & ~known) || (known & ~wants & CHR_OUT);
+}
+
+/* What all watches of a descriptor that are in the set want; *holder is the one that notes their entry. */
+static int chr__set_wants(const chr_context *ctx, int fd, chr_watch **holder)
+{
+    chr_watch *each;
+    int        wants = 0;
+
+    *holder = NULL;
+    for (each = *chr__bucket(ctx, fd); each; each = each->next)
+        if (each->fd == fd && each->slot > ctx->polled) {
+            wants |= chr__watch_wants(each);
+            if (each->known)
+                *holder = each;
+        }
+    return wants;
+}
+
+static void chr__set_unsettle(chr_context *ctx, const chr_watch *watch)
+{
+    if (watch->slot <= ctx->settled)
+        chr__watch_swap(ctx, watch->slot - 1, --ctx->settled);
+}
+
+/* Files, what is closed, and what there is no memory for: poll() asks. */
+CHR__COLD void chr__set_refuse(chr_context *ctx, chr_watch *watch)
+{
+    watch->known = 0;
+    if (watch->slot > ctx->settled)
+        chr__watch_swap(ctx, watch->slot - 1, ctx->settled++);
+    chr__watch_swap(ctx, watch->slot - 1, ctx->polled++);
+    chr__watch_poll(ctx, watch);
+    ctx->polls[watch->slot - 1].revents = 0;
+}
+
+/* A new watch of a descriptor that the set has may be of another file under the same number. */
+static void chr__set_apply(chr_context *ctx, chr_watch *watch)
+{
+    chr_watch *holder;
+    int        wants = chr__set_wants(ctx, watch->fd, &holder), is_new = !watch->key;
+
+    if (holder ? !is_new && !chr__set_lacks(holder->known, wants) : !wants)
+        return;
+    if (!holder) {
+        holder = watch;
+        ctx->keys += ctx->keys + 1 == 0 ? 2 : 1;
+        holder->key = ctx->keys;
+    }
+    watch->key = holder->key;
+    if (chr__os_set_put(&ctx->set, watch->fd, holder->known, wants, holder->key) == 0) {
+        holder->known = wants;
+        return;
+    }
+    chr__set_refuse(ctx, watch);
+    if (holder != watch)
+        chr__set_refuse(ctx, holder);
+}
+
+static void chr__set_apply_all(chr_context *ctx)
+{
+    chr_watch *watch;
+
+    while (ctx->settled < ctx->watch_count) {
+        watch = ctx->watches[ctx->settled];
+        chr__set_apply(ctx, watch);
+        if (watch->slot == ctx->settled + 1)
+            ctx->settled++;
+    }
+}
+
+/* All are new. */
+static void chr__set_forget(chr_context *ctx)
+{
+    int i;
+
+    ctx->settled = ctx->polled;
+    for (i = ctx->polled; i < ctx->watch_count; i++)
+        ctx->watches[i]->known = 0, ctx->watches[i]->key = 0;
+}
+
+/* Back to poll(). */
+CHR__COLD void chr__set_end(chr_context *ctx)
+{
+    int i;
+
+    if (ctx->many != CHR__IN_SET)
+        return;
+    chr__set_forget(ctx);
+    chr__os_set_close(&ctx->set);
+    chr__set_many(ctx, CHR__FEW);
+    ctx->nested = ctx->ready_count = 0;
+    for (i = ctx->polled; i < ctx->watch_count; i++) {
+        chr__watch_poll(ctx, ctx->watches[i]);
+        ctx->polls[i].revents = 0;
+    }
+    ctx->polled = ctx->settled = ctx->watch_count;
+}
+
+/* Without a descriptor or memory for it poll() does, until the next time that the array has grown. */
+CHR__COLD int chr__set_begin(chr_context *ctx)
+{
+    int code = ctx->ready || (ctx->ready = (chr__ready *)chr__allocate(ctx, sizeof *ctx->ready * CHR__READY_MOST)) != NULL
+                   ? chr__os_set_open(&ctx->set) : CHR_ERR_NO_MEMORY;
+
+    chr__set_many(ctx, code < 0 ? CHR__FEW : CHR__IN_SET);
+    if (code < 0)
+        return code;
+    ctx->polled = ctx->ready_count = 0;
+    chr__set_forget(ctx);
+    return 0;
+}
+
+/* A child has its parent's set after fork(): it makes one of its own. The same where an entry tells again and again what
+ * can't be taken out: its descriptor was closed while it was watched, and a copy of it lives on. */
+CHR__COLD void chr__set_renew(chr_context *ctx)
+{
+    ctx->ready_count = 0;
+    ctx->alarm_at = 0;
+    if (chr__os_set_renew(&ctx->set) < 0)
+        chr__set_end(ctx);
+    else
+        chr__set_forget(ctx);
+}
+
+/* A watch leaves: another one of its descriptor takes over the entry. */
+static void chr__set_leave(chr_context *ctx, chr_watch *watch)
+{
+    chr_watch *each;
+
+    if (!chr__os_set_is_ours(&ctx->set))
+        chr__set_renew(ctx);
+    for (each = *chr__bucket(ctx, watch->fd); each && watch->known; each = each->next)
+        if (each != watch && each->fd == watch->fd && each->slot > ctx->polled && each->key) {
+            each->known = watch->known;
+            each->key = watch->key;
+            watch->known = 0;
+        }
+    if (watch->known)
+        (void)chr__os_set_put(&ctx->set, watch->fd, watch->known, 0, watch->key);
+    watch->known = 0;
+    ctx->stops++;
 }
 
 CHARDEV_API void chr_watch_set(chr_watch *watch, int events)
 {
-    chr__pollfd *entry;
+    chr_context *ctx = watch->ctx;
 
     if (!watch->slot || watch->events == events)
         return;
     watch->events = events;
-    entry = &watch->ctx->polls[watch->slot - 1];
-    entry->fd = events ? watch->fd : -1; /* poll() skips negative ones: no hang-up can spin the loop */
-    entry->events = chr__os_poll_events(events);
-    chr__loop_disturb(watch->ctx);
-    if (watch->ctx->config.watch_changed)
-        watch->ctx->config.watch_changed(watch->ctx->config.opaque, watch, watch->fd, events);
+    if (watch->slot <= ctx->polled)
+        chr__watch_poll(ctx, watch);
+    else if (!watch->known || chr__set_lacks(watch->known, chr__watch_wants(watch)))
+        chr__set_unsettle(ctx, watch);
+    chr__loop_disturb(ctx);
+    if (ctx->config.watch_changed)
+        ctx->config.watch_changed(ctx->config.opaque, watch, watch->fd, events);
 }
 
-static void chr__watch_move(chr_context *ctx, int from, int to)
+static void chr__again_unlink(chr_watch *watch)
 {
-    ctx->polls[to] = ctx->polls[from];
-    ctx->watches[to] = ctx->watches[from];
-    if (ctx->watches[to])
-        ctx->watches[to]->slot = to + 1;
+    if (!watch->again)
+        return;
+    watch->again = 0;
+    *watch->link = watch->next_again;
+    if (watch->next_again)
+        watch->next_again->link = watch->link;
 }
 
+/* While callbacks run, slot by slot, what has not had its turn stays behind the one that runs. */
 CHARDEV_API void chr_watch_stop(chr_watch *watch)
 {
     chr_context *ctx = watch->ctx;
-    int          slot = watch->slot - 1;
+    int          slot;
 
     if (!watch->slot)
         return;
     chr_watch_set(watch, 0);
+    chr__again_unlink(watch);
+    if (ctx->many == CHR__IN_SET && watch->slot > ctx->polled)
+        chr__set_leave(ctx, watch);
+    chr__bucket_remove(ctx, watch);
+    slot = watch->slot - 1;
     watch->slot = 0;
-    ctx->watches[slot] = NULL;
-    if (ctx->depth == 0) {
-        chr__watch_move(ctx, --ctx->watch_count, slot);
-        return;
-    }
-    ctx->holes++; /* a dispatch walks the array: it closes the gap at its end */
-    ctx->untidy = 1;
+    if (slot <= ctx->walk)
+        slot = chr__watch_close_gap(ctx, slot, ctx->walk--);
+    if (slot < ctx->polled)
+        slot = chr__watch_close_gap(ctx, slot, ctx->polled - 1), ctx->polled--;
+    if (slot < ctx->settled)
+        slot = chr__watch_close_gap(ctx, slot, --ctx->settled);
+    (void)chr__watch_close_gap(ctx, slot, --ctx->watch_count);
 }
 
 CHARDEV_API int chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int events, void (*ready)(void *, int), void *opaque)
 {
-    int slot;
-
     chr_watch_stop(watch);
     if (chr__watches_grow(ctx) < 0)
         return CHR_ERR_NO_MEMORY;
-    slot = ctx->watch_count++;
-    ctx->watches[slot] = watch;
-    ctx->polls[slot].fd = -1;
-    ctx->polls[slot].events = 0;
-    ctx->polls[slot].revents = 0;
+    memset(watch, 0, sizeof *watch);
     watch->ctx = ctx;
     watch->ready = ready;
     watch->opaque = opaque;
     watch->fd = fd;
-    watch->events = 0;
-    watch->slot = slot + 1;
+    watch->round = ctx->round;
+    chr__watch_put(ctx, watch, ctx->watch_count++);
+    chr__bucket_put(ctx, watch);
+    if (ctx->many != CHR__IN_SET) {
+        ctx->polled = ctx->settled = ctx->watch_count;
+        chr__watch_poll(ctx, watch);
+        ctx->polls[watch->slot - 1].revents = 0;
+    }
     chr_watch_set(watch, events);
     return 0;
 }
 
-static void chr__watches_close_gaps(chr_context *ctx)
+/* The next watch of a descriptor that has not run in this round. */
+static chr_watch *chr__watch_of(const chr_context *ctx, int fd, unsigned round)
 {
-    int from, to = 0;
+    chr_watch *watch;
 
-    for (from = 0; ctx->holes > 0 && from < ctx->watch_count; from++)
-        if (ctx->watches[from]) {
-            if (from != to)
-                chr__watch_move(ctx, from, to);
-            to++;
-        }
-    if (ctx->holes > 0)
-        ctx->watch_count = to;
-    ctx->holes = 0;
+    for (watch = *chr__bucket(ctx, fd); watch; watch = watch->next)
+        if (watch->fd == fd && watch->round != round && watch->events)
+            return watch;
+    return NULL;
 }
 
 /* -- timers: a pairing heap that needs no memory but the timers. To start one costs a constant time, to stop one or
@@ -5503,21 +6101,26 @@ static void chr__enter(chr_context *ctx)
     ctx->depth++;
 }
 
+static int chr__has_hooks(const chr_context *ctx) { return ctx->config.timeout_changed != NULL; }
+
+static void chr__loop_nest(chr_context *ctx);
+
 /* At the end of the outermost dispatch nothing can touch what was removed in it. */
 CHR__COLD void chr__tidy(chr_context *ctx)
 {
     chr_dev *dev;
 
-    ctx->untidy = ctx->config.timeout_changed != NULL;
-    chr__watches_close_gaps(ctx);
+    ctx->untidy = chr__has_hooks(ctx) || ctx->nested;
     while ((dev = ctx->dead) != NULL) {
         ctx->dead = dev->next;
         chr__free(ctx, (void *)(uintptr_t)dev->options);
         chr__free(ctx, dev->id);
         chr__free(ctx, dev);
     }
-    if (ctx->config.timeout_changed)
+    if (chr__has_hooks(ctx))
         ctx->config.timeout_changed(ctx->config.opaque);
+    if (ctx->nested)
+        chr__loop_nest(ctx);
 }
 
 /* It is closed, and nothing of it lingers: the next tidying frees it. */
@@ -5600,7 +6203,8 @@ enum {
     CHR__ASK_ROUNDS = 8      /* the update of one on top asks for that of the one below it */
 };
 
-static int chr__has_hooks(const chr_context *ctx) { return ctx->config.timeout_changed != NULL; }
+/* Another loop must be told when it is time for the next look. */
+static int chr__looks_by_time(const chr_context *ctx) { return chr__has_hooks(ctx) || ctx->nested; }
 
 static void chr__ask_later(chr_context *ctx)
 {
@@ -5643,7 +6247,7 @@ static void chr__prepare_lazily(chr_context *ctx, chr__prepare *prepare)
 {
     if (prepare->next || prepare->is_urgent)
         return;
-    if (!chr__has_starved(ctx) && chr__has_hooks(ctx))
+    if (!chr__has_starved(ctx) && chr__looks_by_time(ctx))
         chr__ask_later(ctx);
     chr__prepare_link(ctx, &ctx->lazy, prepare);
 }
@@ -5716,7 +6320,7 @@ CHR__PRIVATE void chr__starve(chr_dev *dev)
 
     if (dev->starved || dev->removed)
         return;
-    if (!ctx->starved.first && chr__has_hooks(ctx))
+    if (!ctx->starved.first && chr__looks_by_time(ctx))
         chr__ask_later(ctx);
     chr__starved_link(&ctx->starved, dev);
 }
@@ -5790,49 +6394,43 @@ CHR__COLD void chr__ask_before_wait(chr_context *ctx)
     }
 }
 
-/* Gathered output goes, what is read ahead is delivered, and who has new room is asked. Returns the time-out: none where
- * a handler was told what the caller may be waiting for. */
-CHR__APART int chr__before_wait(chr_context *ctx, int timeout_ms)
+/* Whether anything is to be done before the wait. One look: most turns find nothing. */
+CHR__HOT_INLINE int chr__somebody_waits(const chr_context *ctx)
 {
-    ctx->depth++;
-    ctx->prepare_ran = 0;
-    chr__prepares_run_urgent(ctx);
-    if (ctx->urgent.first || ctx->starved.first || ctx->prepare_count)
-        chr__ask_before_wait(ctx);
-    if (--ctx->depth == 0 && ctx->untidy)
-        chr__tidy(ctx);
-    if (ctx->prepare_ran == 0)
-        return chr__is_due(ctx) ? 0 : timeout_ms;
-    ctx->ran_early += ctx->prepare_ran;
-    ctx->untidy = 1; /* the end of the turn counts them */
-    return 0;
+    return ((uintptr_t)ctx->urgent.first | (uintptr_t)ctx->starved.first | (uintptr_t)ctx->prepare_count) != 0;
 }
 
-/* Handlers that were called before the wait. */
-static int chr__ran_early(chr_context *ctx)
+/* Gathered output goes, what is read ahead is delivered, and who has new room is asked. Returns how many handlers were
+ * called in that. */
+CHR__APART int chr__before_wait(chr_context *ctx)
 {
-    int ran = ctx->ran_early;
-
-    ctx->ran_early = 0;
-    return ran;
+    CHR__LOCK(ctx);
+    ctx->depth++;
+    ctx->sleeping = 0;
+    ctx->prepare_ran = 0;
+    chr__prepares_run_urgent(ctx);
+    if (chr__somebody_waits(ctx))
+        chr__ask_before_wait(ctx);
+    chr__leave(ctx);
+    return ctx->prepare_ran;
 }
 
 static int chr__must_ask(chr_context *ctx)
 {
     return ctx->urgent.first || chr__is_due(ctx) ||
-           (chr__has_starved(ctx) && chr__has_hooks(ctx) && ctx->ask_at <= chr__real_now(ctx));
+           (chr__has_starved(ctx) && chr__looks_by_time(ctx) && ctx->ask_at <= chr__real_now(ctx));
 }
 
 /* Slot i goes half-way to the front: there the busy ones gather, and those that sleep cost nothing to pass by. */
 CHR__COLD void chr__watch_promote(chr_context *ctx, int i)
 {
     chr__pollfd entry = ctx->polls[i];
-    chr_watch  *watch = ctx->watches[i];
 
-    chr__watch_move(ctx, i / 2, i);
+    if (i >= ctx->polled) /* the callback has let the set take over */
+        return;
+    ctx->polls[i] = ctx->polls[i / 2];
     ctx->polls[i / 2] = entry;
-    ctx->watches[i / 2] = watch;
-    watch->slot = i / 2 + 1;
+    chr__watch_swap(ctx, i / 2, i);
 }
 
 /* As many as poll() has counted. A callback may stop, start and change any watch; the arrays may move. */
@@ -5840,21 +6438,105 @@ static int chr__watches_run(chr_context *ctx, int ready)
 {
     int i, ran = 0;
 
-    for (i = 0; ready > 0 && i < ctx->watch_count; i++) {
+    for (i = 0; ready > 0 && i < ctx->polled; i++) {
         short      revents = ctx->polls[i].revents;
         chr_watch *watch = ctx->watches[i];
         if (!revents)
             continue;
         ready--;
         ctx->polls[i].revents = 0;
-        if (!watch || !watch->events)
+        if (!watch->events)
             continue;
+        ctx->walk = i;
         watch->ready(watch->opaque, chr__os_ready_events(revents));
         ran++;
+        i = ctx->walk;
         if (i > 0 && ctx->watches[i] == watch)
             chr__watch_promote(ctx, i);
     }
+    ctx->walk = -1;
     return ran;
+}
+
+/* Nobody wants what the set has said: it is told. */
+CHR__COLD void chr__set_narrow(chr_context *ctx, chr_watch *holder)
+{
+    int wants = chr__set_wants(ctx, holder->fd, &holder);
+
+    if (!holder || wants == holder->known)
+        return;
+    if (chr__os_set_put(&ctx->set, holder->fd, holder->known, wants, holder->key) < 0) {
+        wants = 0;
+        holder->key = 0;
+        chr__set_unsettle(ctx, holder);
+    }
+    holder->known = wants;
+}
+
+/* One entry of the set is ready: all watches of its descriptor run, once in a round. */
+static int chr__set_run_one(chr_context *ctx, const chr__ready *ready, unsigned round)
+{
+    chr_watch *watch, *holder;
+    int        events, ran = 0;
+
+    (void)chr__set_wants(ctx, ready->fd, &holder);
+    if (!holder || holder->key != ready->key) {
+        if (ctx->stops == ctx->stops_before) /* else it has just left */
+            chr__set_renew(ctx);
+        return 0;
+    }
+    while ((watch = chr__watch_of(ctx, ready->fd, round)) != NULL) {
+        watch->round = round;
+        events = watch->slot > ctx->polled ? chr__watch_ready(watch, ready->events) : 0;
+        if (!events)
+            continue;
+        watch->ready(watch->opaque, events);
+        ran++;
+    }
+    if (ran == 0 && chr__is_watched(ctx, holder, ready->fd))
+        chr__set_narrow(ctx, holder);
+    return ran;
+}
+
+/* All that are ready: where they are more than fit, those that have had their turn are behind the others. */
+CHR__COLD int chr__set_run(chr_context *ctx)
+{
+    unsigned round = ++ctx->round;
+    int      i, count, total = 0, ran = 0;
+
+    do {
+        count = ctx->ready_count;
+        ctx->ready_count = 0;
+        for (i = 0; i < count && ctx->many == CHR__IN_SET; i++)
+            ran += chr__set_run_one(ctx, &ctx->ready[i], round);
+        total += count;
+        if (count == CHR__READY_MOST && total < ctx->watch_count && ctx->many == CHR__IN_SET) {
+            ctx->stops_before = ctx->stops;
+            count = chr__os_set_wait(&ctx->set, ctx->ready, CHR__READY_MOST, 0);
+            ctx->ready_count = count > 0 ? count : 0;
+        }
+    } while (ctx->ready_count > 0);
+    return ran;
+}
+
+/* poll() asks for the set among those that it refuses, if there are such. */
+CHR__COLD int chr__set_wait(chr_context *ctx, int timeout_ms)
+{
+    chr__pollfd *last = &ctx->polls[ctx->polled];
+    int          ready = 0;
+
+    if (ctx->polled > 0) {
+        last->fd = ctx->set.fd;
+        last->events = chr__os_poll_events(CHR_IN);
+        last->revents = 0;
+        ready = chr__os_loop_wait(&ctx->waker, ctx->polls, ctx->polled + 1, timeout_ms);
+        if (ready <= 0 || !last->revents)
+            return ready;
+        timeout_ms = 0;
+        ready--;
+    }
+    ctx->ready_count = chr__os_set_wait(&ctx->set, ctx->ready, CHR__READY_MOST, timeout_ms);
+    return ctx->ready_count < 0 ? ctx->ready_count : ready;
 }
 
 /* Up to milliseconds: not early. */
@@ -5874,13 +6556,13 @@ static int chr__loop_timeout(chr_context *ctx)
     int timeout = -1;
 
     if (ctx->idles.next != &ctx->idles || ctx->urgent.first || chr__is_due(ctx) ||
-        ctx->ready_again || CHR__LOAD(ctx->stopped))
+        ctx->again || CHR__LOAD(ctx->stopped))
         return 0;
     if (ctx->timers)
         timeout = chr__milliseconds(ctx->timers->deadline - chr_loop_now(ctx));
     if (ctx->real_timers)
         timeout = chr__sooner(timeout, chr__milliseconds(ctx->real_timers->deadline - chr__real_now(ctx)));
-    if (chr__has_starved(ctx) && chr__has_hooks(ctx))
+    if (chr__has_starved(ctx) && chr__looks_by_time(ctx))
         timeout = chr__sooner(timeout, chr__milliseconds(ctx->ask_at - chr__real_now(ctx)));
     return timeout;
 }
@@ -5895,45 +6577,78 @@ CHARDEV_API int chr_loop_timeout(chr_context *ctx)
     return timeout;
 }
 
-CHR__HOT static int chr__loop_sleep(chr_context *ctx, int timeout_ms)
+/* Before the set is asked: it is ours, and knows what is wanted. */
+CHR__COLD void chr__set_settle(chr_context *ctx)
 {
-    int own, ready;
+    if (ctx->many == CHR__MANY)
+        (void)chr__set_begin(ctx);
+    else if (!chr__os_set_is_ours(&ctx->set))
+        chr__set_renew(ctx);
+    if (ctx->many == CHR__IN_SET)
+        chr__set_apply_all(ctx);
+    ctx->stops_before = ctx->stops;
+}
 
-    if (ctx->due) {
-        own = chr__loop_timeout(ctx);
-        if (own >= 0 && (timeout_ms < 0 || own < timeout_ms))
-            timeout_ms = own;
-    }
+static int chr__loop_wait(chr_context *ctx, int timeout_ms, int (*wait)(chr_context *ctx, int timeout_ms))
+{
+    int ready;
+
     ctx->sleeping = timeout_ms != 0;
     CHR__UNLOCK(ctx);
-    ready = chr__os_loop_wait(&ctx->waker, ctx->polls, ctx->watch_count, timeout_ms);
+    ready = wait(ctx, timeout_ms);
     CHR__LOCK(ctx);
     ctx->sleeping = 0;
     return ready;
 }
 
-CHR__COLD int chr__loop_end_turn(chr_context *ctx, int ran)
+static int chr__poll_wait(chr_context *ctx, int timeout_ms)
 {
-    chr__tidy(ctx);
-    return ran < 0 ? ran : ran + chr__ran_early(ctx);
+    return chr__os_loop_wait(&ctx->waker, ctx->polls, ctx->polled, timeout_ms);
 }
 
-CHR__HOT_INLINE int chr__loop_step(chr_context *ctx, int timeout_ms)
+/* Until the nearest timer, with the set if there is one. */
+CHR__COLD int chr__loop_sleep_due(chr_context *ctx, int timeout_ms)
 {
-    int ran;
+    timeout_ms = chr__sooner(timeout_ms, chr__loop_timeout(ctx));
+    if (ctx->many != CHR__FEW)
+        chr__set_settle(ctx);
+    return chr__loop_wait(ctx, timeout_ms, ctx->many != CHR__FEW ? chr__set_wait : chr__poll_wait);
+}
 
-    if (ctx->urgent.first || ctx->starved.first || ctx->prepare_count)
-        timeout_ms = chr__before_wait(ctx, timeout_ms);
-    ran = chr__loop_sleep(ctx, timeout_ms);
+CHR__COLD int chr__due_run(chr_context *ctx)
+{
+    int ran = ctx->ready_count > 0 ? chr__set_run(ctx) : 0;
+
+    return ran + chr__timers_run(ctx) + chr__idles_run(ctx);
+}
+
+CHR__HOT static int chr__loop_turn(chr_context *ctx, int timeout_ms)
+{
+    int ran = ctx->due ? chr__loop_sleep_due(ctx, timeout_ms) : chr__loop_wait(ctx, timeout_ms, chr__poll_wait);
+
     ctx->turn++;
     ctx->depth++;
     if (ran > 0)
         ran = chr__watches_run(ctx, ran);
     if (ran >= 0 && ctx->due)
-        ran += chr__timers_run(ctx) + chr__idles_run(ctx);
+        ran += chr__due_run(ctx);
     if (--ctx->depth == 0 && ctx->untidy)
-        ran = chr__loop_end_turn(ctx, ran);
+        chr__tidy(ctx);
     return ran;
+}
+
+/* What a handler was told before the wait may be what the caller waits for. */
+CHR__APART int chr__loop_step_asked(chr_context *ctx, int timeout_ms)
+{
+    int early = chr__before_wait(ctx), is_late = early > 0 || chr__is_due(ctx);
+    int ran = chr__loop_turn(ctx, is_late ? 0 : timeout_ms);
+
+    return ran < 0 ? ran : ran + early;
+}
+
+CHR__HOT_INLINE int chr__loop_step(chr_context *ctx, int timeout_ms)
+{
+    return chr__somebody_waits(ctx) ? chr__loop_step_asked(ctx, timeout_ms) : chr__loop_turn(ctx, timeout_ms);
 }
 
 /* A stop is told once. */
@@ -6077,34 +6792,50 @@ CHARDEV_API void chr_loop_stop(chr_context *ctx)
     chr_loop_wake(ctx);
 }
 
+enum { CHR__POLL_ASKED = 32 }; /* POLLNVAL, which poll() ignores there: `events` is as prepare has left it */
+
+/* One entry for all watches of a descriptor: the first of them in its bucket fills it. */
+static int chr__watch_list(const chr_context *ctx, chr_watch *watch, chr_poll *entry)
+{
+    chr_watch *each = *chr__bucket(ctx, watch->fd);
+
+    watch->listed = 1;
+    while (each->fd != watch->fd || !each->events)
+        each = each->next;
+    if (each != watch)
+        return 0;
+    if (entry) {
+        entry->fd = watch->fd;
+        entry->events = CHR__POLL_ASKED;
+        entry->revents = 0;
+    }
+    for (; each && entry; each = each->next)
+        if (each->fd == watch->fd)
+            entry->events = (short)(entry->events | chr__os_poll_events(each->events) |
+                                    (each->events & (CHR_IN | CHR_OUT | CHR_HUP)));
+    return 1;
+}
+
 static int chr__watches_list(const chr_context *ctx, chr_poll *polls, int capacity)
 {
     int i, count = 0;
 
-    for (i = 0; i < ctx->watch_count; i++) {
-        chr_watch *watch = ctx->watches[i];
-        if (!watch || !watch->events)
-            continue;
-        if (count < capacity) {
-            polls[count].fd = watch->fd;
-            polls[count].events = watch->events;
-            polls[count].watch = watch;
-        }
-        count++;
-    }
+    for (i = 0; i < ctx->watch_count; i++)
+        if (ctx->watches[i]->events)
+            count += chr__watch_list(ctx, ctx->watches[i], count < capacity ? &polls[count] : NULL);
     return count;
 }
 
 CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity, int *timeout_ms)
 {
-    int count, longest = -1;
+    int count, early = 0;
 
     CHR__LOCK(ctx);
     CHR__OWN(ctx);
-    if (ctx->urgent.first || ctx->starved.first || ctx->prepare_count)
-        longest = chr__before_wait(ctx, -1);
+    if (chr__somebody_waits(ctx))
+        early = chr__before_wait(ctx);
     count = chr__watches_list(ctx, polls, capacity);
-    *timeout_ms = longest < 0 ? chr__loop_timeout(ctx) : 0;
+    *timeout_ms = early ? 0 : chr__loop_timeout(ctx);
     ctx->sleeping = 1; /* as it may be from here on */
     CHR__UNLOCK(ctx);
     return count;
@@ -6114,28 +6845,37 @@ CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity
  * dispatch, for which the time-out is 0. */
 CHR__COLD void chr__watch_run(chr_context *ctx, chr_watch *watch, int events)
 {
-    int slot = watch->slot - 1, ready;
+    int fd = watch->fd, ready;
 
+    chr__again_unlink(watch);
     watch->ready(watch->opaque, events);
-    if (!ctx->config.watch_changed || ctx->watches[slot] != watch || !watch->events) /* its memory may be gone */
+    if (!ctx->config.watch_changed || !chr__is_watched(ctx, watch, fd) || !watch->events) /* its memory may be gone */
         return;
     ready = chr__os_wait(watch->fd, watch->events, 0);
-    ctx->polls[slot].revents = (short)(ready > 0 ? ready : 0);
-    ctx->ready_again |= ready > 0;
+    if (ready <= 0 || watch->again)
+        return;
+    watch->again = ready;
+    watch->link = &ctx->again;
+    watch->next_again = ctx->again;
+    if (ctx->again)
+        ctx->again->link = &watch->next_again;
+    ctx->again = watch;
 }
 
 /* Those that were found ready still. */
 CHR__COLD int chr__watches_run_again(chr_context *ctx)
 {
-    int i, ready, ran = 0;
+    chr_watch *list = ctx->again, *watch;
+    int        ready, ran = 0;
 
-    ctx->ready_again = 0;
-    for (i = 0; i < ctx->watch_count; i++) {
-        ready = ctx->polls[i].revents;
-        ctx->polls[i].revents = 0;
-        if (!ready || !ctx->watches[i] || !ctx->watches[i]->events)
+    ctx->again = NULL;
+    list->link = &list;
+    while ((watch = list) != NULL) {
+        ready = watch->again;
+        chr__again_unlink(watch);
+        if (!watch->events)
             continue;
-        chr__watch_run(ctx, ctx->watches[i], ready);
+        chr__watch_run(ctx, watch, ready);
         ran++;
     }
     return ran;
@@ -6154,34 +6894,44 @@ CHARDEV_API void chr_watch_ready(chr_watch *watch, int events)
     chr__leave(ctx);
 }
 
-/* A watch that a callback before it has stopped, or moved, or whose memory is gone, is no longer among ours. */
-static int chr__is_watched(chr_context *ctx, const chr_poll *entry)
+/* What was made ready by poll() itself, or in its place. */
+static int chr__poll_ready(const chr_poll *entry)
 {
-    int i;
+    return entry->events & CHR__POLL_ASKED ? chr__os_ready_events(entry->revents) : entry->events;
+}
 
-    for (i = 0; i < ctx->watch_count; i++)
-        if (ctx->watches[i] == entry->watch)
-            return entry->watch->fd == entry->fd;
-    return 0;
+/* Watches that a callback has started meanwhile are not among them. */
+static int chr__poll_run(chr_context *ctx, int fd, int events)
+{
+    unsigned   round = ++ctx->round;
+    chr_watch *watch;
+    int        mine, ran = 0;
+
+    while ((watch = chr__watch_of(ctx, fd, round)) != NULL) {
+        watch->round = round;
+        mine = watch->listed ? chr__watch_ready(watch, events) : 0;
+        if (!mine)
+            continue;
+        chr__watch_run(ctx, watch, mine);
+        ran++;
+    }
+    return ran;
 }
 
 static int chr__loop_dispatch(chr_context *ctx, const chr_poll *polls, int count)
 {
-    int i, ran;
+    int i, ready, ran = 0;
 
     ctx->sleeping = 0;
     ctx->turn++;
     chr__enter(ctx);
     if (chr__must_ask(ctx))
-        (void)chr__before_wait(ctx, 0);
-    ran = chr__ran_early(ctx);
-    if (ctx->ready_again)
+        ran = chr__before_wait(ctx);
+    if (ctx->again)
         ran += chr__watches_run_again(ctx);
     for (i = 0; i < count; i++)
-        if (polls[i].events && chr__is_watched(ctx, &polls[i])) {
-            chr_watch_ready(polls[i].watch, polls[i].events);
-            ran++;
-        }
+        if ((ready = chr__poll_ready(&polls[i])) != 0)
+            ran += chr__poll_run(ctx, polls[i].fd, ready);
     if (ctx->due)
         ran += chr__timers_run(ctx) + chr__idles_run(ctx);
     chr__leave(ctx);
@@ -6201,6 +6951,77 @@ CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int c
     }
     CHR__UNLOCK(ctx);
     return ran;
+}
+
+/* -- one descriptor for another loop -- */
+
+/* Milliseconds until a step has work that the set does not show; 0 = it has some now. */
+static int chr__loop_unseen(chr_context *ctx)
+{
+    int timeout = chr__loop_timeout(ctx);
+
+    if (timeout == 0 || ctx->polled == 0)
+        return timeout;
+    return chr__os_loop_wait(&ctx->waker, ctx->polls, ctx->polled, 0) > 0 ? 0 : chr__sooner(timeout, CHR__ASK_AGAIN_MS);
+}
+
+/* The other loop sleeps from here on: the set knows what to wait for, and until when. Time is rounded up to milliseconds:
+ * an alarm that goes off so much earlier stays. */
+CHR__COLD void chr__loop_nest_now(chr_context *ctx)
+{
+    const int64_t millisecond = 1000000;
+    int64_t       now = chr__real_now(ctx), at;
+    int           ms;
+
+    chr__set_settle(ctx);
+    if (!ctx->nested)
+        return;
+    ms = chr__loop_unseen(ctx);
+    at = ms < 0 ? 0 : now + ms * millisecond;
+    ctx->sleeping = 1;
+    if (ctx->alarm_at > now && at - ctx->alarm_at <= millisecond && ctx->alarm_at <= at)
+        return;
+    if (at != ctx->alarm_at)
+        chr__os_set_alarm(&ctx->set, ms);
+    ctx->alarm_at = at;
+}
+
+static void chr__loop_nest(chr_context *ctx)
+{
+    if (CHR__IS_FOREIGN(ctx))
+        chr__loop_disturb(ctx);
+    else
+        chr__loop_nest_now(ctx);
+}
+
+/* Makes the set, if it is not in use yet, and its alarm. */
+static int chr__loop_fd_open(chr_context *ctx)
+{
+    int code = ctx->many == CHR__IN_SET ? 0 : chr__set_begin(ctx);
+
+    if (code < 0 || ctx->nested)
+        return code;
+    code = chr__os_set_alarm_open(&ctx->set);
+    if (code < 0)
+        return code;
+    ctx->nested = ctx->untidy = 1;
+    ctx->alarm_at = 0;
+    if (chr__has_starved(ctx))
+        chr__ask_later(ctx);
+    return 0;
+}
+
+CHARDEV_API int chr_loop_fd(chr_context *ctx)
+{
+    int code;
+
+    chr__enter(ctx);
+    CHR__OWN(ctx);
+    code = chr__loop_fd_open(ctx);
+    if (code == 0)
+        code = ctx->set.fd;
+    chr__leave(ctx);
+    return code;
 }
 
 static void chr__woken(void *opaque, int events)
@@ -11639,7 +12460,7 @@ static int chr__replay_input(chr__played *played)
 
     if (!ctx->replay) /* it was closed when asked */
         return 0;
-    if (room <= 0 || (size_t)room < left)
+    if (played->dev.frontend && (room <= 0 || (size_t)room < left)) /* below a hub or filter nobody is: that is played */
         chr__replay_diverges(played, "the frontend has less room for input", played->ahead.at);
     if (room <= 0) {
         played->waits = 1;
@@ -12358,10 +13179,6 @@ CHR__PRIVATE int chr__box_flush(chr__box *box, chr__layer *below)
 }
 
 /* -- the stream -- */
-
-enum { CHR__FULL_HUP = 8 }; /* among the events of a watch: no poll() bit, so that only what poll() always tells is
-                               told: both directions are over. CHR_HUP alone means POLLRDHUP too, which a half-close
-                               is */
 
 typedef struct chr__stream {
     chr_dev    *dev;
@@ -24944,6 +25761,7 @@ static int chr__context_start(chr_context *ctx)
     ctx->prepares.next = ctx->prepares.prev = &ctx->prepares;
     ctx->lazy.next = ctx->lazy.prev = &ctx->lazy;
     ctx->last_dev = &ctx->devs;
+    ctx->walk = -1;
     chr__dev_queue_init(&ctx->urgent);
     chr__dev_queue_init(&ctx->starved);
     ctx->builtins = chr__builtins;
@@ -24989,6 +25807,8 @@ static void chr__context_free_memory(chr_context *ctx)
 #endif
     chr__free(ctx, ctx->polls);
     chr__free(ctx, ctx->watches);
+    chr__free(ctx, ctx->buckets);
+    chr__free(ctx, ctx->ready);
     chr__free(ctx, ctx->buffer);
 #ifdef CHARDEV_THREADS
     chr__os_mutex_destroy(&ctx->mutex);
@@ -25082,6 +25902,7 @@ static void chr__context_close(chr_context *ctx)
 {
     (void)chr_record_stop(ctx);
     ctx->closing = 1;
+    chr__set_end(ctx); /* at once: a child that goes on after fork() may have it too */
     chr__stalls_hand_over(ctx);
     chr__context_close_devs(ctx);
     (void)chr_record_stop(ctx); /* a handler may have begun another one */
@@ -25131,7 +25952,8 @@ CHARDEV_API int chr_context_reset(chr_context *ctx)
     chr__context_stop(ctx);
     chr__context_stop_watches(ctx);
     CHR__OWN(ctx);
-    ctx->closing = ctx->open_suspended = ctx->ready_again = 0;
+    ctx->closing = ctx->open_suspended = 0;
+    chr__set_many(ctx, ctx->watch_capacity > CHR__MANY_WATCHES ? CHR__MANY : CHR__FEW);
     ctx->turn = 0;
     ctx->now = 0;
 #if CHARDEV_HAS_SPICE
@@ -25654,6 +26476,8 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #endif
 
 #undef CHR__FREESTANDING
+#undef CHR__HAS_SET
+#undef CHR__KQUEUE
 #undef CHR__WINDOWS
 #undef CHR__POSIX
 #undef CHR__PRIVATE
