@@ -16695,6 +16695,7 @@ enum { CHR__MUX_HELD = CHR__BUFFER_SIZE / 16, CHR__MUX_BACKLOG = CHR__BUFFER_SIZ
 typedef struct chr__mux_slot {
     struct chr__mux_slot *next;
     chr_frontend         *fe;
+    int                   told_in; /* the last it heard of the focus is that it has it */
     size_t                count;
     unsigned char         held[CHR__MUX_HELD];
 } chr__mux_slot;
@@ -16755,6 +16756,24 @@ static int chr__mux_is_state(int event)
     return event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END;
 }
 
+static void chr__mux_tell_out(chr__mux *mux, chr__mux_slot *slot, int event)
+{
+    if (!slot->told_in || slot == mux->focus)
+        return;
+    slot->told_in = 0;
+    chr_be_tell_event(slot->fe, event);
+}
+
+/* To who has heard that it has the focus and has lost it, then to who has it now. */
+static void chr__mux_tell_focus(chr__mux *mux)
+{
+    chr__mux_each(mux, chr__mux_tell_out, CHR_EVENT_MUX_OUT);
+    if (!mux->focus || mux->focus->told_in)
+        return;
+    mux->focus->told_in = 1;
+    chr_be_tell_event(mux->focus->fe, CHR_EVENT_MUX_IN);
+}
+
 /* An event on the mux itself goes to the focus, unless it is about that state. */
 static void chr__mux_event(chr_dev *dev, int event)
 {
@@ -16762,6 +16781,8 @@ static void chr__mux_event(chr_dev *dev, int event)
 
     if (chr__mux_is_state(event))
         chr__mux_each(mux, chr__mux_tell, event);
+    else if (event == CHR_EVENT_MUX_IN)
+        chr__mux_tell_focus(mux);
     else if (mux->focus)
         chr_be_tell_event(mux->focus->fe, event);
 }
@@ -16797,19 +16818,16 @@ static chr__mux_slot *chr__mux_find(const chr__mux *mux, const chr_frontend *fe)
     return slot;
 }
 
+/* While another chardev is being stacked on the mux, who has had the focus hears of it from the loop. */
 static void chr__mux_set_focus(chr__mux *mux, chr__mux_slot *slot)
 {
-    chr__mux_slot *old = mux->focus;
-    unsigned       untold = mux->dev.pending & (1u << CHR_EVENT_MUX_IN); /* the old one has inherited it, and not heard of it yet */
-
-    if (slot == old)
+    if (slot == mux->focus)
         return;
     mux->focus = slot;
-    mux->dev.pending &= ~untold;
-    if (old && !untold)
-        chr_be_tell_event(old->fe, CHR_EVENT_MUX_OUT);
-    if (mux->focus == slot && slot) /* the handler may have changed it, or taken the slot away */
-        chr_be_tell_event(slot->fe, CHR_EVENT_MUX_IN);
+    if (mux->dev.ctx->quiet > 0)
+        chr_be_event(&mux->dev, CHR_EVENT_MUX_IN);
+    else
+        chr__mux_tell_focus(mux);
     chr_fe_accept_input(&mux->base);
 }
 
