@@ -563,9 +563,9 @@ CHARDEV_API int chr_send_break(chr_context *ctx, const char *id, chr_error *err)
  * the layers (telnet, websocket, TLS see nothing of it) and what the backend itself has read; on a mux it is what its
  * chardev would get, so that the escape character counts. The frontend is asked for room, and its `read` called, before
  * it returns. Returns the bytes taken: fewer than len where the frontend has less room; CHR_ERR_WOULD_BLOCK when it has
- * none, or nobody reads (try again when the frontend has called chr_fe_accept_input()), and from inside a backend's slot;
- * CHR_ERR_NOT_SUPPORTED on a foreign backend with several frontends. It is not recorded: what plays a recording injects
- * it again. Owner thread, any handler. */
+ * none, or nobody reads (try again when the frontend has called chr_fe_accept_input()), from inside a backend's slot, and
+ * on a mux while that delivers input; CHR_ERR_NOT_SUPPORTED on a foreign backend with several frontends. It is not
+ * recorded: what plays a recording injects it again. Owner thread, any handler. */
 CHARDEV_API int chr_inject(chr_dev *dev, const void *data, size_t len);
 /* Gives a connected socket to a server chardev as its peer. From success on it owns fd. CHR_ERR_BUSY while one is connected. */
 CHARDEV_API int chr_add_client(chr_context *ctx, const char *id, int fd, chr_error *err);
@@ -16712,6 +16712,7 @@ typedef struct chr__mux {
     chr__mux_slot *slots, *focus;
     chr__mux_walk *walks;
     int            escape, escaped;
+    int            is_giving;  /* input is on its way to a frontend: what its handlers inject has to wait */
     unsigned char *backlog;    /* input that nobody's hold has room for; pushes back the far side */
     size_t         backlog_start, backlog_end;
     int            forget_at_end; /* of the backlog: an escape that stands there is without its command */
@@ -17072,10 +17073,10 @@ CHR__HOT static int chr__mux_base_can_read(void *opaque)
         chr__notify_now((chr_dev *)(uintptr_t)&mux->dev);
         slot = mux->focus;
     }
-    if (!slot || mux->backlog_start < mux->backlog_end)
+    if (!slot || mux->is_giving || mux->backlog_start < mux->backlog_end)
         return 0;
     room = slot->count == 0 ? chr__mux_room(mux, slot) : 0;
-    if (mux->focus != slot)
+    if (mux->focus != slot || mux->backlog_start < mux->backlog_end) /* who is asked may have injected some */
         return 0;
     return (int)chr__min(room ? room : CHR__MUX_HELD - slot->count, CHR__MUX_BACKLOG);
 }
@@ -17086,7 +17087,9 @@ CHR__HOT static void chr__mux_base_read(void *opaque, const void *buf, size_t le
     size_t    done;
 
     mux->dev.bytes_in += len;
+    mux->is_giving = 1;
     done = chr__mux_process(mux, (const unsigned char *)buf, len);
+    mux->is_giving = 0;
     if (done == len || mux->dev.removed)
         return;
     memcpy(mux->backlog, (const char *)buf + done, len - done);
@@ -17108,9 +17111,11 @@ static void chr__mux_deliver(void *opaque)
 
     if (mux->dev.pending) /* first what happened before */
         chr__notify_now(&mux->dev);
+    mux->is_giving = 1;
     chr__mux_each(mux, chr__mux_deliver_held, 0);
     if (!mux->dev.removed && mux->backlog_start < mux->backlog_end)
         mux->backlog_start += chr__mux_process(mux, mux->backlog + mux->backlog_start, mux->backlog_end - mux->backlog_start);
+    mux->is_giving = 0;
     if (mux->forget_at_end && mux->backlog_start == mux->backlog_end)
         mux->forget_at_end = mux->escaped = 0;
     if (!mux->dev.removed)

@@ -326,6 +326,50 @@ TEST(inside_the_handler_that_gets_it)
     rig_close(&r);
 }
 
+static int ask_and_inject(void *opaque)
+{
+    recorder *rec = (recorder *)opaque;
+    if (rec->room > 0 && rec->changes < 3) {
+        rec->changes++;
+        rec->changes += chr_inject(chr_find(((rig *)rec->user)->ctx, "x"), "INJECTED", 8) == CHR_ERR_WOULD_BLOCK ? 100 : 0;
+    }
+    return rec->room;
+}
+
+static void read_and_inject(void *opaque, const void *buf, size_t len)
+{
+    recorder *rec = (recorder *)opaque;
+    recorder_read(opaque, buf, len);
+    if (rec->length < 40) chr_inject(chr_find(((rig *)rec->user)->ctx, "x"), "more", 4);
+}
+
+/* What waits in the mux keeps its order, and no handler is called with nothing. */
+TEST(injected_while_a_mux_asks_and_delivers)
+{
+    static const chr_handlers handlers = { ask_and_inject, read_and_inject, recorder_event, NULL };
+    rig      r;
+    recorder rec;
+    chr_dev *dev;
+    rig_open_own_clock(&r);
+    dev = make(&r, "ringbuf,id=x,size=16,mux=on");
+    attach_with_room(&rec, dev, 0);
+    settle(&r);
+    CHECK_INT(chr_inject(dev, "held", 4), 4);
+    rec.user = &r;
+    rec.changes = 0;
+    rec.open = 0;
+    chr_fe_set_handlers(&rec.fe, &handlers, &rec);
+    give_room(&rec, UNLIMITED);
+    settle(&r);
+    CHECK(rec.length >= 4 && memcmp(rec.input, "held", 4) == 0);
+    rec.changes = 0;
+    forget_input(&rec);
+    CHECK_INT(chr_inject(chr_find(r.ctx, "x-base"), "one\1\1two", 8), 8);
+    CHECK(rec.length >= 6);
+    detach(&rec);
+    rig_close(&r);
+}
+
 /* No more than its buffer has room for. */
 TEST(into_a_buffered_frontend)
 {
