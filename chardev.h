@@ -903,7 +903,7 @@ struct chr_backend {
     size_t            options_size; /* at least sizeof(chr_common_options) */
     size_t            state_size;   /* at least sizeof(chr_dev) */
     int             (*uri)(const char *uri, chr_options *options); /* 1 = read it, 0 = not mine, CHR_ERR_INVALID,
-                                                                      CHR_ERR_NO_MEMORY; NULL: the bare name */
+                                                                      CHR_ERR_NO_MEMORY; NULL: NAME or NAME,OPTIONS */
     int             (*open)(chr_dev *dev, chr_error *err);         /* 0, or an error: chr_error_set(err, ...); an err
                                                                       that is not filled gets the text of the code */
     void            (*close)(chr_dev *dev);                        /* or NULL */
