@@ -765,6 +765,7 @@ struct chr_dev {
     int                closing;      /* by chr_context_free(): it doesn't open any more */
     int                input_over;   /* set by INPUT_END, cleared by OPENED and CLOSED */
     int                was_open;     /* set by OPENED for good */
+    int                is_over;      /* closed for good: 1; it comes back: -1; 0 = not asked since the last event */
     int                ending;       /* output ends as soon as what is queued is out */
     int64_t            stalled;      /* since when output has been waiting and none has left; 0 = not known */
     uint64_t           stalled_left; /* how much had left by then */
@@ -7065,7 +7066,7 @@ static void chr__note_open(chr_dev *dev, int event)
 {
     dev->be_open = event == CHR_EVENT_OPENED;
     dev->was_open |= dev->be_open;
-    dev->input_over = 0;
+    dev->input_over = dev->is_over = 0;
     if (dev->ending && dev->be_open) {
         dev->ending = 0;
         chr__set_extras(dev);
@@ -8460,6 +8461,16 @@ CHARDEV_API int chr_fe_backend_open(const chr_frontend *fe)
     return is_open;
 }
 
+/* A guest may ask all the time, and to describe a chardev may cost system calls. */
+static int chr__is_over(chr_dev *dev)
+{
+    if (!dev->was_open || (dev->be_open && !dev->input_over))
+        return 0;
+    if (!dev->is_over)
+        dev->is_over = chr__comes_back(dev) ? -1 : 1;
+    return dev->is_over > 0;
+}
+
 CHARDEV_API int chr_fe_eof(const chr_frontend *fe)
 {
     chr_dev *dev = chr__fe_lock(fe);
@@ -8467,7 +8478,7 @@ CHARDEV_API int chr_fe_eof(const chr_frontend *fe)
 
     if (!dev)
         return 1;
-    is_over = dev->was_open && (!dev->be_open || dev->input_over) && !chr__comes_back(dev);
+    is_over = chr__is_over(dev);
     CHR__UNLOCK(dev->ctx);
     return is_over;
 }
