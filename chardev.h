@@ -177,7 +177,8 @@ extern "C" {
     X(CHR_ERR_IN_HANDLER,        -11,   "would block inside a handler")   \
     X(CHR_ERR_PERMISSION,        -12,   "permission denied")              \
     X(CHR_ERR_HELP,              -13,   "help was asked for")             \
-    X(CHR_ERR_NO_SPACE,          -14,   "no space left on device")
+    X(CHR_ERR_NO_SPACE,          -14,   "no space left on device")        \
+    X(CHR_ERR_STOPPED,           -15,   "the loop was stopped")
 
 typedef enum chr_error_code {
 #define CHR_ERROR_ENUM(name, value, text) name = value,
@@ -258,8 +259,16 @@ CHARDEV_API int chr_context_reset(chr_context *ctx);
  */
 
 /* Dispatches once: waits up to timeout_ms milliseconds (0 = not at all, -1 = without limit) for something to happen.
- * Returns how many callbacks ran, or an error: CHR_ERR_IN_HANDLER from inside a handler, and what poll() may fail with. */
+ * Returns how many callbacks ran, or an error: CHR_ERR_STOPPED after chr_loop_stop(), CHR_ERR_IN_HANDLER from inside a
+ * handler, and what poll() may fail with. Owner thread. */
 CHARDEV_API int chr_loop_step(chr_context *ctx, int timeout_ms);
+/* For a CPU loop, which calls it often: the same as chr_loop_step(ctx, 0), but only when the last step was `ns`
+ * nanoseconds of real time ago (0 or less: always), or at once when something was posted: chr_idle_start(),
+ * chr_loop_wake(), chr_loop_stop(), chr_fe_accept_input(), from any thread. Otherwise it returns 0 and takes a few
+ * nanoseconds: it looks at the clock in one of up to 64 calls, as often as the calls' own pace demands. Call it after
+ * each basic block or every 100 to 1000 guest instructions, with 100000 (0.1 ms: half a percent of the time goes into
+ * steps). Timers and descriptors are at most so late. Owner thread. */
+CHARDEV_API int chr_loop_step_every(chr_context *ctx, int64_t ns);
 /* Steps until chr_loop_stop() is called (also from a handler, before or during it). Returns 0 or a negative error;
  * CHR_ERR_IN_HANDLER from inside a handler, where a stop that was asked for stays asked for. */
 CHARDEV_API int chr_loop_run(chr_context *ctx);
@@ -269,7 +278,10 @@ CHARDEV_API int chr_loop_run(chr_context *ctx);
  * ready stops time for 1000 rounds at most. With the system's clock it sleeps in between. Returns how many callbacks ran,
  * or what chr_loop_step() may fail with; CHR_ERR_NOT_SUPPORTED with a `clock` hook: only you can move that. */
 CHARDEV_API int chr_loop_run_until(chr_context *ctx, int64_t until);
-/* Ends chr_loop_run(), or the next one; steps don't mind it. From any thread and from signal handlers. */
+/* Ends the loop, whoever runs it: one call of chr_loop_run() returns, or one of chr_loop_step(),
+ * chr_loop_step_every() and chr_loop_dispatch() returns CHR_ERR_STOPPED. The one that is under way does so behind its
+ * callbacks; without one it is the next, which dispatches nothing. Several stops before that are one; what is called
+ * afterwards goes on. chr_drain() leaves the stop to what follows. From any thread and from signal handlers. */
 CHARDEV_API void chr_loop_stop(chr_context *ctx);
 /* Makes a sleeping loop return from its wait. From any thread and from signal handlers. */
 CHARDEV_API void chr_loop_wake(chr_context *ctx);
@@ -289,7 +301,8 @@ typedef struct chr_poll {
  * descriptors that are watched: when it is more than `capacity`, call again with room for all. Always dispatch after it, be it
  * with a count of 0. */
 CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity, int *timeout_ms);
-/* Runs what is ready among `count` entries of the last prepare, then due timers and idle callbacks. Returns how many ran. */
+/* Runs what is ready among `count` entries of the last prepare, then due timers and idle callbacks. Returns how many ran,
+ * or CHR_ERR_STOPPED after chr_loop_stop(), or CHR_ERR_IN_HANDLER. Owner thread. */
 CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int count);
 /* Milliseconds until chr_loop_dispatch() has something to do without any descriptor; 0 = now, -1 = never. */
 CHARDEV_API int chr_loop_timeout(chr_context *ctx);
@@ -4073,6 +4086,11 @@ typedef struct chr__left_out {
     const char *uris[CHR__URI_FORMS];   /* how its URIs begin, beside its name */
 } chr__left_out;
 
+/* Chardevs in line, linked through next_starved. */
+typedef struct chr__dev_queue {
+    chr_dev *first, **last;
+} chr__dev_queue;
+
 struct chr_context {
     chr_config   config;
 
@@ -4099,12 +4117,16 @@ struct chr_context {
     int          outside;      /* those of them that no call of a frontend's has led to */
     int          untidy;       /* something was removed meanwhile, or a foreign loop wants to know the time-out */
     int          sleeping;     /* in poll, ours or a foreign loop's: whoever changes something then must wake it */
-    int          hurry;        /* among the starved ones is one to be asked before the loop sleeps */
     int          ready_again;  /* with hooks: polls[].revents says what is ready still after its callback */
-    int64_t      ask_at;       /* with hooks: when the starved ones are asked, in real time */
+    int64_t      ask_at;       /* when all starved ones are asked, in real time */
     int          closing;      /* chr_context_free() is under way */
     int64_t      now;          /* the virtual clock */
-    volatile int stopped;      /* by CHR__LOAD and CHR__STORE */
+    volatile int stopped;      /* by CHR__LOAD and CHR__STORE, as what follows */
+    volatile int posted;       /* something waits for the next step of chr_loop_step_every() */
+    int          calls_left;   /* of that, until it looks at the clock; */
+    int          stride;       /* out of so many, */
+    int64_t      looked_at;    /* when it did last, */
+    int64_t      stepped_at;   /* and when it stepped, in real time */
     struct chr__hold *holds;   /* frontends that a function on the stack goes on with after a handler */
 
     /* the registry */
@@ -4117,7 +4139,8 @@ struct chr_context {
     struct chr__linger *lingering;      /* connections whose last bytes are still being sent, the oldest first */
     int                lingering_count;
     uint64_t           lingering_queued; /* what they have still to send, in bytes */
-    chr_dev           *starved;
+    chr__dev_queue     urgent;          /* those whose `update` comes before the loop sleeps, */
+    chr__dev_queue     starved;         /* and those whose frontends had no room */
     chr__named_fd     *named_fds;
     const chr_backend *const *object_kinds; /* ends with NULL */
     chr__object       *objects;
@@ -4559,6 +4582,7 @@ CHR__PRIVATE int chr__utf8_is_good(chr__utf8 *utf8, const unsigned char *bytes, 
 
 CHARDEV_API void chr_loop_wake(chr_context *ctx)
 {
+    CHR__STORE(ctx->posted, 1);
     chr__os_waker_ring(&ctx->waker);
 }
 
@@ -4891,6 +4915,7 @@ CHARDEV_API void chr_idle_start(chr_context *ctx, chr_idle *idle, void (*run)(vo
     CHR__LOCK(ctx);
     if (!idle->next) {
         chr__idle_link(ctx, idle, run, opaque);
+        CHR__STORE(ctx->posted, 1);
         chr__loop_poke(ctx);
     }
     CHR__UNLOCK(ctx);
@@ -5024,18 +5049,49 @@ static void chr__loud_outside(chr_context *ctx)
 
 static void chr__starved_unlink(chr_dev *dev)
 {
+    chr_context *ctx = dev->ctx;
+
     if (!dev->starved)
         return;
     *dev->starved = dev->next_starved;
     if (dev->next_starved)
         dev->next_starved->starved = dev->starved;
+    else if (ctx->starved.last == &dev->next_starved)
+        ctx->starved.last = dev->starved;
+    else if (ctx->urgent.last == &dev->next_starved)
+        ctx->urgent.last = dev->starved;
+    dev->next_starved = NULL;
     dev->starved = NULL;
 }
 
-enum { CHR__ASK_AGAIN_MS = 100, CHR__ASK_ROUNDS = 8 }; /* rounds: the update of one on top asks for that of the one
-                                                          below it */
+static void chr__starved_link(chr__dev_queue *queue, chr_dev *dev)
+{
+    dev->next_starved = NULL;
+    dev->starved = queue->last;
+    *queue->last = dev;
+    queue->last = &dev->next_starved;
+}
 
-/* A backend found no room: it asks again in each step, until there is. A loop with hooks has no steps: there it is
+static void chr__dev_queue_init(chr__dev_queue *queue)
+{
+    queue->first = NULL;
+    queue->last = &queue->first;
+}
+
+enum {
+    CHR__ASK_MOST = 16,      /* starved ones a step: with many of them the rest waits for its turn, */
+    CHR__ASK_AGAIN_MS = 100, /* or for the time when all are asked; */
+    CHR__ASK_ROUNDS = 8      /* the update of one on top asks for that of the one below it */
+};
+
+static int chr__has_hooks(const chr_context *ctx) { return ctx->config.timeout_changed != NULL; }
+
+static void chr__ask_later(chr_context *ctx)
+{
+    ctx->ask_at = chr__real_now(ctx) + CHR__ASK_AGAIN_MS * 1000000;
+}
+
+/* A backend found no room: it asks again in the next steps, until there is. A loop with hooks has no steps: there it is
  * after a while. */
 CHR__PRIVATE void chr__starve(chr_dev *dev)
 {
@@ -5043,39 +5099,62 @@ CHR__PRIVATE void chr__starve(chr_dev *dev)
 
     if (dev->starved || dev->removed)
         return;
-    if (!ctx->starved && ctx->config.timeout_changed)
-        ctx->ask_at = chr__real_now(ctx) + CHR__ASK_AGAIN_MS * 1000000;
-    dev->next_starved = ctx->starved;
-    dev->starved = &ctx->starved;
-    if (ctx->starved)
-        ctx->starved->starved = &dev->next_starved;
-    ctx->starved = dev;
+    if (!ctx->starved.first && chr__has_hooks(ctx))
+        chr__ask_later(ctx);
+    chr__starved_link(&ctx->starved, dev);
 }
 
-/* Before each wait, so that a frontend that forgets accept_input is late, not deaf. */
+/* The `update` of this one comes before the loop sleeps. */
+static void chr__urge(chr_dev *dev)
+{
+    chr__starved_unlink(dev);
+    chr__starved_link(&dev->ctx->urgent, dev);
+    CHR__STORE(dev->ctx->posted, 1);
+}
+
+/* Those at the head of the queue, up to `most` or (-1) all. What their updates put in line comes behind them. */
+static void chr__ask(chr__dev_queue *queue, int most)
+{
+    chr_dev *list, *dev, **end = &queue->first;
+
+    for (; *end && most != 0; most--)
+        end = &(*end)->next_starved;
+    if (end == &queue->first)
+        return;
+    list = queue->first;
+    list->starved = &list;
+    queue->first = *end;
+    if (*end)
+        (*end)->starved = &queue->first;
+    else
+        queue->last = &queue->first;
+    *end = NULL;
+    while ((dev = list) != NULL) {
+        chr__starved_unlink(dev);
+        dev->io->update(dev);
+    }
+}
+
+/* A frontend that forgets accept_input is late, not deaf: a few of them are asked in each step in turn, and all after a
+ * while. A loop with hooks has no steps, and only that. */
 CHR__COLD void chr__ask_starved(chr_context *ctx)
 {
-    chr_dev *list, *dev;
-    int      rounds = CHR__ASK_ROUNDS;
+    int rounds = CHR__ASK_ROUNDS, most = chr__has_hooks(ctx) ? 0 : CHR__ASK_MOST;
 
     chr__enter(ctx);
-    do {
-        ctx->hurry = 0;
-        list = ctx->starved;
-        ctx->starved = NULL;
-        if (list)
-            list->starved = &list;
-        while ((dev = list) != NULL) {
-            chr__starved_unlink(dev);
-            dev->io->update(dev);
-        }
-    } while (ctx->hurry && --rounds > 0);
+    if (ctx->starved.first && ctx->ask_at <= chr__real_now(ctx)) {
+        chr__ask_later(ctx);
+        most = -1;
+    }
+    chr__ask(&ctx->starved, most);
+    for (; ctx->urgent.first && rounds > 0; rounds--)
+        chr__ask(&ctx->urgent, -1);
     chr__leave(ctx);
 }
 
 static int chr__must_ask(chr_context *ctx)
 {
-    return ctx->starved && (ctx->hurry || (ctx->config.timeout_changed && ctx->ask_at <= chr__real_now(ctx)));
+    return ctx->urgent.first || (ctx->starved.first && chr__has_hooks(ctx) && ctx->ask_at <= chr__real_now(ctx));
 }
 
 /* Slot i goes half-way to the front: there the busy ones gather, and those that sleep cost nothing to pass by. */
@@ -5128,13 +5207,13 @@ static int chr__loop_timeout(chr_context *ctx)
 {
     int timeout = -1;
 
-    if (ctx->idles.next != &ctx->idles || (ctx->starved && ctx->hurry) || ctx->ready_again)
+    if (ctx->idles.next != &ctx->idles || ctx->urgent.first || ctx->ready_again || CHR__LOAD(ctx->stopped))
         return 0;
     if (ctx->timers.next != &ctx->timers)
         timeout = chr__milliseconds(ctx->timers.next->deadline - chr_loop_now(ctx));
     if (ctx->real_timers.next != &ctx->real_timers)
         timeout = chr__sooner(timeout, chr__milliseconds(ctx->real_timers.next->deadline - chr__real_now(ctx)));
-    if (ctx->starved && ctx->config.timeout_changed)
+    if (ctx->starved.first && chr__has_hooks(ctx))
         timeout = chr__sooner(timeout, chr__milliseconds(ctx->ask_at - chr__real_now(ctx)));
     return timeout;
 }
@@ -5166,11 +5245,11 @@ CHR__HOT static int chr__loop_sleep(chr_context *ctx, int timeout_ms)
     return ready;
 }
 
-CHR__HOT static int chr__loop_step(chr_context *ctx, int timeout_ms)
+CHR__HOT_INLINE int chr__loop_step(chr_context *ctx, int timeout_ms)
 {
     int ran;
 
-    if (ctx->starved)
+    if (ctx->urgent.first || ctx->starved.first)
         chr__ask_starved(ctx);
     ran = chr__loop_sleep(ctx, timeout_ms);
     ctx->turn++;
@@ -5184,13 +5263,24 @@ CHR__HOT static int chr__loop_step(chr_context *ctx, int timeout_ms)
     return ran;
 }
 
+/* A stop is told once. */
+CHR__COLD int chr__loop_stopped(chr_context *ctx)
+{
+    CHR__STORE(ctx->stopped, 0);
+    return CHR_ERR_STOPPED;
+}
+
 CHR__HOT CHARDEV_API int chr_loop_step(chr_context *ctx, int timeout_ms)
 {
-    int ran;
+    int ran = CHR_ERR_IN_HANDLER;
 
     CHR__LOCK(ctx);
     CHR__OWN(ctx);
-    ran = ctx->depth > 0 ? CHR_ERR_IN_HANDLER : chr__loop_step(ctx, timeout_ms);
+    if (ctx->depth == 0) {
+        ran = CHR__LOAD(ctx->stopped) ? 0 : chr__loop_step(ctx, timeout_ms);
+        if (CHR__LOAD(ctx->stopped) && ran >= 0)
+            ran = chr__loop_stopped(ctx);
+    }
     CHR__UNLOCK(ctx);
     return ran;
 }
@@ -5205,17 +5295,48 @@ static int chr__in_handler(chr_context *ctx)
     return depth > 0;
 }
 
-/* Inside a handler, and after an error, the wish to stop stays. */
 CHR__HOT CHARDEV_API int chr_loop_run(chr_context *ctx)
 {
-    int ran = chr__in_handler(ctx) ? CHR_ERR_IN_HANDLER : 0;
+    int ran;
 
-    while (ran >= 0 && !CHR__LOAD(ctx->stopped))
+    do
         ran = chr_loop_step(ctx, -1);
-    if (ran < 0)
-        return ran;
-    CHR__STORE(ctx->stopped, 0);
-    return 0;
+    while (ran >= 0);
+    return ran == CHR_ERR_STOPPED ? 0 : ran;
+}
+
+/* The next look at the clock comes after a quarter of the interval, as far as the pace of the calls tells. A clock that
+ * has not moved is too coarse to say when. Returns whether it is time. */
+static int chr__step_is_due(chr_context *ctx, int64_t ns)
+{
+    enum { MOST = 64 };
+    int64_t now = chr__real_now(ctx), passed = now - ctx->looked_at;
+
+    ctx->looked_at = now;
+    if (passed > ns / 4)
+        ctx->stride = (int)(ctx->stride * (ns / 4) / passed) + 1;
+    else if (passed <= ns / 8 && ctx->stride < MOST)
+        ctx->stride = ctx->stride > 0 ? ctx->stride * 2 : 1;
+    ctx->calls_left = ctx->stride;
+    return passed == 0 || now - ctx->stepped_at >= ns;
+}
+
+CHR__COLD int chr__loop_step_now(chr_context *ctx, int64_t ns)
+{
+    int is_posted = CHR__LOAD(ctx->posted);
+
+    if (!chr__step_is_due(ctx, ns) && !is_posted)
+        return 0;
+    CHR__STORE(ctx->posted, 0); /* what is posted from here on comes with the next call, at the latest */
+    ctx->stepped_at = ctx->looked_at;
+    return chr_loop_step(ctx, 0);
+}
+
+CHR__HOT CHARDEV_API int chr_loop_step_every(chr_context *ctx, int64_t ns)
+{
+    if (!CHR__LOAD(ctx->posted) && --ctx->calls_left > 0)
+        return 0;
+    return chr__loop_step_now(ctx, ns);
 }
 
 /* -- until a time -- */
@@ -5307,7 +5428,7 @@ CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity
 
     CHR__LOCK(ctx);
     CHR__OWN(ctx);
-    if (ctx->starved)
+    if (ctx->urgent.first || ctx->starved.first)
         chr__ask_starved(ctx);
     count = chr__watches_list(ctx, polls, capacity);
     *timeout_ms = chr__loop_timeout(ctx);
@@ -5395,11 +5516,15 @@ static int chr__loop_dispatch(chr_context *ctx, const chr_poll *polls, int count
 
 CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int count)
 {
-    int ran;
+    int ran = CHR_ERR_IN_HANDLER;
 
     CHR__LOCK(ctx);
     CHR__OWN(ctx);
-    ran = ctx->depth > 0 ? CHR_ERR_IN_HANDLER : chr__loop_dispatch(ctx, polls, count);
+    if (ctx->depth == 0) {
+        ran = CHR__LOAD(ctx->stopped) ? 0 : chr__loop_dispatch(ctx, polls, count);
+        if (CHR__LOAD(ctx->stopped))
+            ran = chr__loop_stopped(ctx);
+    }
     CHR__UNLOCK(ctx);
     return ran;
 }
@@ -6559,8 +6684,7 @@ static void chr__update(chr_dev *dev)
             chr__postpone(dev, CHR__WRITABLE);
         return;
     }
-    chr__starve(dev);
-    dev->ctx->hurry = 1;
+    chr__urge(dev);
     chr__loop_poke(dev->ctx);
 }
 
@@ -8960,6 +9084,18 @@ static uint64_t chr__queued_in_all(chr_context *ctx, uint64_t *left)
     return count;
 }
 
+/* Without an eye for chr_loop_stop(): that is for the loop that follows. */
+static int chr__drain_step(chr_context *ctx, int timeout_ms)
+{
+    int ran;
+
+    CHR__LOCK(ctx);
+    CHR__OWN(ctx);
+    ran = chr__loop_step(ctx, timeout_ms);
+    CHR__UNLOCK(ctx);
+    return ran;
+}
+
 CHARDEV_API int chr_drain(chr_context *ctx, int timeout_ms)
 {
     int64_t  deadline = chr__deadline(ctx, timeout_ms);
@@ -8972,7 +9108,7 @@ CHARDEV_API int chr_drain(chr_context *ctx, int timeout_ms)
         wait_ms = chr__time_left(ctx, deadline);
         if (wait_ms == 0)
             return CHR_ERR_TIMEOUT;
-        code = chr_loop_step(ctx, wait_ms);
+        code = chr__drain_step(ctx, wait_ms);
         if (code < 0)
             return code;
         if (chr__queued_in_all(ctx, &left) > 0 && (int64_t)(left - before) > 0)
@@ -20865,6 +21001,8 @@ static int chr__context_start(chr_context *ctx)
     ctx->real_timers.next = ctx->real_timers.prev = &ctx->real_timers;
     ctx->idles.next = ctx->idles.prev = &ctx->idles;
     ctx->last_dev = &ctx->devs;
+    chr__dev_queue_init(&ctx->urgent);
+    chr__dev_queue_init(&ctx->starved);
     ctx->builtins = chr__builtins;
     ctx->left_out = chr__left_outs;
     ctx->untidy = ctx->config.timeout_changed != NULL;
@@ -21044,7 +21182,7 @@ CHARDEV_API int chr_context_reset(chr_context *ctx)
     chr__context_stop(ctx);
     chr__context_stop_watches(ctx);
     CHR__OWN(ctx);
-    ctx->closing = ctx->open_suspended = ctx->hurry = ctx->ready_again = 0;
+    ctx->closing = ctx->open_suspended = ctx->ready_again = 0;
     ctx->turn = 0;
     ctx->now = 0;
 #if CHARDEV_HAS_SPICE
