@@ -411,10 +411,10 @@ CHARDEV_API int chr_options_add(chr_options *options, const char *key, const cha
 /* On whose behalf a chardev is made: fd= is a number for a local user, a name (see >>descriptors) for a monitor's peer. */
 typedef enum chr_origin { CHR_LOCAL, CHR_REMOTE } chr_origin;
 
-/* Prints, line by line, all backends (backend NULL or "help") or the options of one ("socket" or "socket,help"; also of the
- * objects that chr_tls_creds_add() and chr_authz_add() make).
- * CHR_ERR_NOT_FOUND for an unknown one. */
-CHARDEV_API int chr_help(chr_context *ctx, const char *backend, void (*print)(void *opaque, const char *line), void *opaque);
+/* Calls `print` with each line of help, without a newline: all backends (NULL, "help", "?") or the options of one, or of an
+ * object that chr_tls_creds_add() and chr_authz_add() make. `text` is its name or all of a text that got CHR_ERR_HELP
+ * ("socket,help", "tcp::4444,help"). Returns 0, CHR_ERR_NOT_FOUND for an unknown one, CHR_ERR_NO_MEMORY. */
+CHARDEV_API int chr_help(chr_context *ctx, const char *text, void (*print)(void *opaque, const char *line), void *opaque);
 
 /* ====================================================================================================================
  * >>chardev   made, found, changed, removed
@@ -439,8 +439,31 @@ enum {
  * inside a handler the first is an error and the second goes on in the background. */
 CHARDEV_API chr_dev *chr_new(chr_context *ctx, const char *options, chr_error *err);
 CHARDEV_API chr_dev *chr_new_from(chr_context *ctx, chr_origin origin, const char *options, chr_error *err);
-/* The same from a URI ("tcp::4444,server=on", "mon:stdio", "chardev:ID" for an existing one). No fd= there. */
+/* The same from a URI ("tcp::4444,server=on", "mon:stdio"; all stand at chr_new_any()). Its id is `id`. */
 CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *uri, chr_error *err);
+/* The same from whatever a local user writes after -serial or -chardev: a URI or options. `id` is the chardev's unless
+ * the text has an id= of its own (chr_find() with yours finds nothing then); NULL = the text must have one.
+ *
+ *     NAME  NAME,OPTIONS           options: stdio   stdio,signal=off   pty,path=/tmp/tty   socket,fd=3,server=on
+ *     none                         the same as null: the guest has its device, and nobody is at the far side
+ *     pty:PATH  file:PATH          all behind the colon is the path, commas too; with options: pty,path=PATH,OPTIONS
+ *     pipe:PATH
+ *     /dev/NAME                    serial; /dev/parport... and /dev/ppi... are parallel. Likewise without options
+ *     unix:PATH[,OPTIONS]          socket; a comma in the path is doubled
+ *     tcp:[HOST]:PORT[,OPTIONS]    socket; an IPv6 HOST stands in brackets; also telnet: tn3270: websocket:
+ *     udp:[HOST]:PORT[@[LOCALADDR]:LOCALPORT][,OPTIONS]
+ *     mon:...                      any of the above with mux=on, and with signal=off where there is such an option and
+ *                                  the text doesn't say otherwise
+ *     chardev:ID                   the chardev that exists; nothing is made
+ *     help  NAME,help              CHR_ERR_HELP: print chr_help() of the same text, and end with success
+ *
+ * It is a URI when it begins with '/' or a ':' stands before the first ',' and '='; else options. No descriptors in URIs:
+ * tcp:...,fd=3 is CHR_ERR_INVALID. COM1 and other paths than those of /dev have no meaning: CHR_ERR_NOT_FOUND.
+ *
+ *     chr_dev *dev = chr_new_any(ctx, "serial0", text, &err);
+ *     if (!dev && err.code == CHR_ERR_HELP) exit(chr_help(ctx, text, print_line, NULL) != 0);
+ *     if (!dev) ... "-serial TEXT: err.text" */
+CHARDEV_API chr_dev *chr_new_any(chr_context *ctx, const char *id, const char *text, chr_error *err);
 /* The same from a kind (chr_backend_find()) and its options struct (>>structs; NULL = all defaults). Strings are copied. */
 CHARDEV_API chr_dev *chr_open(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err);
 
@@ -1305,7 +1328,8 @@ CHR__PRIVATE int chr__os_format(char *buf, size_t size, const char *format, va_l
 
 #else
 
-/* Enough of vsnprintf for the messages in this file and for firmware: %s %.*s %c %d %u %x %lld %llu %llx %%, width, zero pad. */
+/* Enough of vsnprintf for the messages in this file and for firmware: %s %.9s %.*s %c %d %u %x %lld %llu %llx %%, width,
+ * zero pad. */
 
 static size_t chr__digits(char *end, unsigned long long value, unsigned base)
 {
@@ -1341,6 +1365,7 @@ typedef struct chr__text_spec {
     char   pad, letter;
     size_t width;
     int    longs, is_cut; /* is_cut: the length of a %.*s comes first */
+    int    most;          /* that of a %.9s; -1 = none */
 } chr__text_spec;
 
 static const char *chr__read_spec(const char *format, chr__text_spec *spec)
@@ -1351,6 +1376,10 @@ static const char *chr__read_spec(const char *format, chr__text_spec *spec)
     spec->is_cut = format[0] == '.' && format[1] == '*';
     if (spec->is_cut)
         format += 2;
+    spec->most = *format == '.' ? 0 : -1;
+    if (*format == '.')
+        for (format++; *format >= '0' && *format <= '9'; format++)
+            spec->most = spec->most * 10 + (*format - '0');
     for (spec->longs = 0; *format == 'l'; format++)
         spec->longs++;
     spec->letter = *format;
@@ -1392,7 +1421,7 @@ CHR__PRIVATE int chr__os_format(char *buf, size_t size, const char *format, va_l
         }
         format = chr__read_spec(format + 1, &spec);
         if (spec.letter == 's') {
-            int         most = spec.is_cut ? va_arg(args, int) : -1;
+            int         most = spec.is_cut ? va_arg(args, int) : spec.most;
             const char *text = va_arg(args, const char *);
             chr__sink_padded(&sink, text, chr__text_length(text, most), spec.width, ' ');
         } else if (spec.letter == 'c' || spec.letter == '%') {
@@ -1433,22 +1462,51 @@ CHR__PRIVATE size_t chr__append(char *text, size_t size, size_t len, const char 
     return added < 0 ? len : (size_t)added < size - len ? len + (size_t)added : size - 1;
 }
 
-/* Fills err, which may be NULL, and returns the code. A message is one line, whatever came in with the values in it. */
-CHR__PRIVATE int chr__fail(chr_error *err, int code, const char *format, ...) CHR_PRINTF(3, 4);
-CHR__PRIVATE int chr__fail(chr_error *err, int code, const char *format, ...)
+/* Each plain %s becomes a %.300s, so that no text that somebody gave hides what is wrong with it. */
+static const char *chr__bound_texts(char *out, size_t size, const char *format)
 {
-    va_list args;
-    char   *c;
+    const char *from = format;
+    char       *to = out;
+
+    if (strlen(format) * 3 >= size)
+        return format;
+    while (*from) {
+        *to++ = *from++;
+        if (from[-1] != '%' || !*from)
+            continue;
+        if (*from == 's')
+            to = (char *)memcpy(to, ".300", 4) + 4;
+        *to++ = *from++;
+    }
+    *to = 0;
+    return out;
+}
+
+/* A message is one line, whatever came in with the values in it. */
+static int chr__fail_with(chr_error *err, int code, const char *format, va_list args)
+{
+    char  bounded[sizeof err->text];
+    char *c;
 
     if (!err)
         return code;
-    va_start(args, format);
-    chr__os_format(err->text, sizeof err->text, format, args);
-    va_end(args);
+    chr__os_format(err->text, sizeof err->text, chr__bound_texts(bounded, sizeof bounded, format), args);
     for (c = err->text; *c; c++)
         if ((unsigned char)*c < ' ')
             *c = '?';
     err->code = code;
+    return code;
+}
+
+/* Fills err, which may be NULL, and returns the code. */
+CHR__PRIVATE int chr__fail(chr_error *err, int code, const char *format, ...) CHR_PRINTF(3, 4);
+CHR__PRIVATE int chr__fail(chr_error *err, int code, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    code = chr__fail_with(err, code, format, args);
+    va_end(args);
     return code;
 }
 
@@ -5761,9 +5819,25 @@ static int chr__options_part(chr_options *options, const char *part, size_t len)
     return 0;
 }
 
+/* A value that counts unless the text has another for that key: it goes before what is there. */
+static int chr__options_default(chr_options *options, const char *key, const char *value)
+{
+    chr__pair **end = options->last, *pair = chr__options_pair(options, key, strlen(key), value, strlen(value));
+
+    if (!pair)
+        return CHR_ERR_NO_MEMORY;
+    if (pair == options->first)
+        return 0;
+    *end = NULL;
+    options->last = end;
+    pair->next = options->first;
+    options->first = pair;
+    return 0;
+}
+
 static int chr__options_read(chr_options *options, const char *text, chr_error *err)
 {
-    for (;;) {
+    for (text = text ? text : "";;) {
         size_t len = chr__part_length(text);
         if (len > 0 && chr__options_part(options, text, len) < 0)
             return chr__no_memory(err);
@@ -6008,8 +6082,8 @@ static int chr__unknown_key(const chr_backend *kind, const chr__pair *pair, chr_
     for (i = 0, len = 2; i < 2; i++)
         for (; rows[i] && rows[i]->name; rows[i]++)
             len = chr__append(allowed, sizeof allowed, len, ", %s%s", rows[i]->name, chr__row_suffix(rows[i], ".N"));
-    return chr__fail(err, CHR_ERR_INVALID, "%s: unknown option '%.*s%s%.*s' (allowed: %s)", kind->name, CHR__SHOWN, pair->key,
-                     pair->value ? "=" : "", 80, pair->value ? pair->value : "", allowed);
+    return chr__fail(err, CHR_ERR_INVALID, "%s: unknown option '%.*s%s%.*s' (allowed: %.*s)", kind->name, CHR__SHOWN,
+                     pair->key, pair->value ? "=" : "", 80, pair->value ? pair->value : "", (int)sizeof allowed, allowed);
 }
 
 /* A bare word: `word` is word=on, `noword` word=off. */
@@ -6382,28 +6456,18 @@ static int chr__is_help(const char *text, size_t len)
     return chr__text_is(text, len, "help") || chr__text_is(text, len, "?");
 }
 
-CHARDEV_API int chr_help(chr_context *ctx, const char *backend, void (*print)(void *, const char *), void *opaque)
+static void chr__help_all(chr_context *ctx, void (*print)(void *, const char *), void *opaque)
 {
     const chr_backend *kind;
-    size_t             len = backend ? strcspn(backend, ",") : 0;
+    size_t             len;
     char               line[256];
 
-    if (backend && !chr__is_help(backend, len)) {
-        kind = chr__kind_find(ctx, backend, len);
-        if (!kind)
-            kind = chr__object_kind_find(ctx, backend, len);
-        if (!kind)
-            return CHR_ERR_NOT_FOUND;
-        chr__help_backend(kind, print, opaque);
-        return 0;
-    }
     print(opaque, "backends (BACKEND,help lists the options of one):");
     for (kind = chr_backend_next(ctx, NULL); kind; kind = chr_backend_next(ctx, kind)) {
         len = chr__append(line, sizeof line, 0, "  %s", kind->name);
         chr__append(line, sizeof line, chr__pad(line, len, 13), "%s", kind->help);
         print(opaque, line);
     }
-    return 0;
 }
 
 /* ====================================================================================================================
@@ -7109,14 +7173,13 @@ CHARDEV_API void chr_be_tell_event(chr_frontend *fe, int event)
     chr__return(ctx);
 }
 
-/* To a frontend that has just come to an open chardev. */
+/* To a frontend that has just come to this chardev, unless it knows it already. */
 static void chr__tell_state(chr_frontend *fe, chr_dev *dev)
 {
     chr__hold hold;
 
     chr__hold_begin(dev->ctx, &hold, fe);
-    if (dev->be_open)
-        chr_be_tell_event(fe, CHR_EVENT_OPENED);
+    chr_be_tell_event(fe, dev->be_open ? CHR_EVENT_OPENED : CHR_EVENT_CLOSED);
     if (hold.fe && dev->input_over && fe->dev == dev && fe->told_open)
         chr_be_tell_event(fe, CHR_EVENT_INPUT_END);
     chr__hold_end(dev->ctx, &hold);
@@ -7985,11 +8048,18 @@ CHARDEV_API chr_dev *chr_open(chr_context *ctx, const char *id, const chr_backen
 
 /* -- from text -- */
 
+static int chr__pair_is_help(const chr__pair *pair)
+{
+    const char *word = strcmp(pair->key, "backend") == 0 && pair->value ? pair->value : pair->key;
+
+    return chr__is_help(word, strlen(word));
+}
+
 static int chr__options_has_help(const chr_options *options)
 {
     const chr__pair *pair;
 
-    for (pair = options->first; pair && !chr__is_help(pair->key, strlen(pair->key)); pair = pair->next)
+    for (pair = options->first; pair && !chr__pair_is_help(pair); pair = pair->next)
         ;
     return pair != NULL;
 }
@@ -8002,8 +8072,16 @@ static void chr__no_backend(chr_context *ctx, const char *name, chr_error *err)
         ;
     if (kind->name)
         chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: built without %s", name, kind->without);
+    else if (chr_find(ctx, name))
+        chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is not the name of a backend; the chardev with that id is chardev:%s", name,
+                  name);
     else
         chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is not the name of a backend ('help' lists them)", name);
+}
+
+static int chr__asks_for_help(const chr_options *options, chr_error *err)
+{
+    return chr__options_has_help(options) ? chr__fail(err, CHR_ERR_HELP, "help was asked for") : 0;
 }
 
 static const chr_backend *chr__options_kind(chr_options *options, chr_error *err)
@@ -8014,9 +8092,9 @@ static const chr_backend *chr__options_kind(chr_options *options, chr_error *err
     chr__options_name_backend(options);
     name = chr__options_get(options, "backend");
     if (!name)
-        return (void)chr__fail(err, CHR_ERR_INVALID, "no backend is named"), (const chr_backend *)NULL;
-    if (chr__options_has_help(options) || chr__is_help(name, strlen(name)))
-        return (void)chr__fail(err, CHR_ERR_HELP, "help was asked for"), (const chr_backend *)NULL;
+        return (void)chr__fail(err, CHR_ERR_INVALID, "no backend is named ('help' lists them)"), (const chr_backend *)NULL;
+    if (chr__asks_for_help(options, err) < 0)
+        return NULL;
     kind = chr_backend_find(options->ctx, name);
     if (!kind)
         chr__no_backend(options->ctx, name, err);
@@ -8108,7 +8186,19 @@ CHR__PRIVATE int chr__uri_path(const char *uri, const char *prefix, chr_options 
 {
     const char *path = chr__after(uri, prefix);
 
-    return path ? (chr_options_add(options, "path", path, (size_t)-1) < 0 ? CHR_ERR_NO_MEMORY : 1) : 0;
+    if (!path || !*path)
+        return path ? CHR_ERR_INVALID : 0;
+    return chr_options_add(options, "path", path, (size_t)-1) < 0 ? CHR_ERR_NO_MEMORY : 1;
+}
+
+/* NAME or NAME,OPTIONS. */
+CHR__PRIVATE int chr__uri_name(const char *uri, const char *name, chr_options *options)
+{
+    const char *rest = chr__after(uri, name);
+
+    if (!rest || chr__part_length(uri) != (size_t)(rest - uri))
+        return 0;
+    return *rest && chr__options_read(options, rest + 1, NULL) < 0 ? CHR_ERR_NO_MEMORY : 1;
 }
 
 /* Up to a comma, which may be doubled. */
@@ -8148,7 +8238,7 @@ static int chr__is_uri_of(const char *uri, const chr__left_out *kind)
     for (i = 0; i < CHR__URI_FORMS && kind->uris[i]; i++)
         if (chr__after(uri, kind->uris[i]))
             return 1;
-    return rest && (*rest == 0 || *rest == ':');
+    return rest && (*rest == 0 || *rest == ':' || *rest == ',');
 }
 
 static void chr__no_uri(chr_context *ctx, const char *uri, chr_error *err)
@@ -8159,61 +8249,171 @@ static void chr__no_uri(chr_context *ctx, const char *uri, chr_error *err)
         ;
     if (kind->name)
         chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: built without %s", uri, kind->without);
+    else if (chr__after(uri, "chardev:"))
+        chr__fail(err, CHR_ERR_INVALID, "%s: mon: does not go before a chardev that exists: make it with mux=on", uri);
+    else if (*uri == '/')
+        chr__fail(err, CHR_ERR_NOT_FOUND, "'%s': only a path in /dev may stand alone: unix:, pipe:, file: or pty: goes before",
+                  uri);
     else
         chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is not a URI of any backend", uri);
 }
 
+static int chr__uri_check(const char *uri, const chr_backend *kind, const chr_options *options, chr_error *err)
+{
+    const chr_option *row;
+
+    for (row = kind->options; row && row->name; row++)
+        if (row->type == CHR_OPTION_FD && chr__options_get(options, row->name))
+            return chr__fail(err, CHR_ERR_INVALID, "%s: no %s= in a URI: a descriptor needs the option syntax", uri,
+                             row->name);
+    return chr__asks_for_help(options, err);
+}
+
 /* Which backend reads the URI, with its keys added to the list; NULL and err. */
-static const chr_backend *chr__uri_kind(const char *uri, chr_options *options, chr_error *err)
+static const chr_backend *chr__uri_read(const char *uri, chr_options *options, chr_error *err)
 {
     const chr_backend *kind;
     int                code;
 
     for (kind = chr_backend_next(options->ctx, NULL); kind; kind = chr_backend_next(options->ctx, kind)) {
-        code = kind->uri ? kind->uri(uri, options) : strcmp(uri, kind->name) == 0;
+        code = kind->uri ? kind->uri(uri, options) : chr__uri_name(uri, kind->name, options);
         if (code > 0)
             return kind;
         if (code == CHR_ERR_NO_MEMORY)
             return (void)chr__no_memory(err), (const chr_backend *)NULL;
         if (code < 0)
             return (void)chr__fail(err, code, "%s: is no valid URI of a %s", uri, kind->name),
-                (const chr_backend *)NULL;
+                   (const chr_backend *)NULL;
     }
     chr__no_uri(options->ctx, uri, err);
     return NULL;
 }
 
-static chr_dev *chr__new_uri(chr_options *list, const char *id, const char *uri, int with_mux, chr_error *err)
+/* The same, with what no URI may have refused. */
+static const chr_backend *chr__uri_kind(const char *uri, chr_options *options, chr_error *err)
 {
-    const chr_backend *kind = chr__uri_kind(uri, list, err);
+    const chr_backend *kind = chr__uri_read(uri, options, err);
 
+    return kind && chr__uri_check(uri, kind, options, err) == 0 ? kind : NULL;
+}
+
+/* mon:, for a console and a monitor on one chardev: a mux, and no signals unless the text says otherwise. */
+static int chr__options_for_mon(chr_options *list, const chr_backend *kind)
+{
+    if (chr__row(kind, "signal") && chr__options_default(list, "signal", "off") < 0)
+        return CHR_ERR_NO_MEMORY;
+    return chr_options_add(list, "mux", "on", 2);
+}
+
+/* chardev:ID */
+static chr_dev *chr__existing(chr_context *ctx, const char *id, chr_error *err)
+{
+    chr_dev *dev = chr_find(ctx, id);
+
+    if (!dev)
+        chr__fail(err, CHR_ERR_NOT_FOUND, "chardev:%s: there is no chardev with that id", id);
+    return dev;
+}
+
+/* `kind` has read the list; NULL after an error. */
+static chr_dev *chr__new_from_read(chr_options *list, const chr_backend *kind, int is_mon, chr_error *err)
+{
     if (!kind)
         return NULL;
-    if (chr__options_get(list, "fd"))
-        return (void)chr__fail(err, CHR_ERR_INVALID, "%s: no fd= in a URI: a descriptor needs the option syntax", uri), (chr_dev *)NULL;
-    if ((id && chr_options_add(list, "id", id, (size_t)-1) < 0) || (with_mux && chr_options_add(list, "mux", "on", 2) < 0))
-        return (void)chr__no_memory(err), (chr_dev *)NULL;
-    if (with_mux && chr__row(kind, "signal") && chr_options_add(list, "signal", "off", 3) < 0)
+    if (is_mon && chr__options_for_mon(list, kind) < 0)
         return (void)chr__no_memory(err), (chr_dev *)NULL;
     return chr__new_from_list(list, kind, CHR_LOCAL, err);
 }
 
 CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *uri, chr_error *err)
 {
-    const char *existing = chr__after(uri, "chardev:"), *muxed = chr__after(uri, "mon:");
-    chr_options list;
-    chr_dev    *dev;
+    const char        *text = uri ? uri : "", *existing = chr__after(text, "chardev:"), *rest = chr__after(text, "mon:");
+    const chr_backend *kind;
+    chr_options        list;
+    chr_dev           *dev = NULL;
 
-    if (existing) {
-        dev = chr_find(ctx, existing);
-        if (!dev)
-            chr__fail(err, CHR_ERR_NOT_FOUND, "%s: there is no chardev with that id", uri);
-        return dev;
-    }
+    if (existing)
+        return chr__existing(ctx, existing, err);
     chr__options_init(&list, ctx);
-    dev = chr__new_uri(&list, id, muxed ? muxed : uri, muxed != NULL, err);
+    kind = chr__uri_kind(rest ? rest : text, &list, err);
+    if (kind && id && chr_options_add(&list, "id", id, (size_t)-1) < 0)
+        chr__no_memory(err);
+    else
+        dev = chr__new_from_read(&list, kind, rest != NULL, err);
     chr__options_free(&list);
     return dev;
+}
+
+/* -- from either -- */
+
+/* A ':' in its first word, or a path from the root, makes it a URI. */
+static int chr__is_uri(const char *text)
+{
+    return *text == '/' || text[strcspn(text, ":,=")] == ':';
+}
+
+static const chr_backend *chr__any_kind(const char *text, chr_options *list, chr_error *err)
+{
+    if (strcmp(text, "none") == 0)
+        text = "null";
+    if (chr__is_uri(text))
+        return chr__uri_kind(text, list, err);
+    return chr__options_read(list, text, err) < 0 ? NULL : chr__options_kind(list, err);
+}
+
+CHARDEV_API chr_dev *chr_new_any(chr_context *ctx, const char *id, const char *any, chr_error *err)
+{
+    const char *text = any ? any : "", *existing = chr__after(text, "chardev:"), *rest = chr__after(text, "mon:");
+    chr_options list;
+    chr_dev    *dev = NULL;
+
+    if (existing)
+        return chr__existing(ctx, existing, err);
+    chr__options_init(&list, ctx);
+    if (id && chr_options_add(&list, "id", id, (size_t)-1) < 0) /* before the text: an id= in that comes later, and counts */
+        chr__no_memory(err);
+    else
+        dev = chr__new_from_read(&list, chr__any_kind(rest ? rest : text, &list, err), rest != NULL, err);
+    chr__options_free(&list);
+    return dev;
+}
+
+/* What such a text asks help for: one kind, or all (*kind = NULL), whatever else is wrong with it. */
+static int chr__help_about(const char *text, chr_options *list, const chr_backend **kind)
+{
+    const char *name;
+
+    if (chr__is_uri(text)) {
+        *kind = chr__uri_read(text, list, NULL);
+        return *kind ? 0 : CHR_ERR_NOT_FOUND;
+    }
+    if (chr__options_read(list, text, NULL) < 0)
+        return CHR_ERR_NO_MEMORY;
+    chr__options_name_backend(list);
+    name = chr__options_get(list, "backend");
+    if (!name || chr__is_help(name, strlen(name)))
+        return 0;
+    *kind = chr_backend_find(list->ctx, name);
+    if (!*kind)
+        *kind = chr__object_kind_find(list->ctx, name, strlen(name));
+    return *kind ? 0 : CHR_ERR_NOT_FOUND;
+}
+
+CHARDEV_API int chr_help(chr_context *ctx, const char *text, void (*print)(void *, const char *), void *opaque)
+{
+    const char        *rest = text ? chr__after(text, "mon:") : NULL;
+    const chr_backend *kind = NULL;
+    chr_options        list;
+    int                code;
+
+    chr__options_init(&list, ctx);
+    code = chr__help_about(rest ? rest : text ? text : "", &list, &kind);
+    chr__options_free(&list);
+    if (code == 0 && kind)
+        chr__help_backend(kind, print, opaque);
+    else if (code == 0)
+        chr__help_all(ctx, print, opaque);
+    return code;
 }
 
 /* -- hot swap -- */
@@ -8253,9 +8453,7 @@ static int chr__swap_back(chr_dev *old, chr_dev *fresh, chr_error *err)
     chr__give_up(fresh);
     chr__update(old);
     chr__fail(err, CHR_ERR_BUSY, "the frontend of '%s' refuses the new backend", old->id);
-    if (fe && fe->told_open && !old->be_open) /* the new one was, and has told it */
-        chr_be_tell_event(fe, CHR_EVENT_CLOSED);
-    else if (fe)
+    if (fe)
         chr__tell_state(fe, old);
     return CHR_ERR_BUSY;
 }
@@ -9668,7 +9866,7 @@ static int chr__replay_result(chr__played *played, const chr__record_head *call,
         len = 0;
     text[len] = 0;
     chr__replay_advance(played, &played->call, 1);
-    return code < 0 ? chr__fail(err, code, "%s", text) : 0;
+    return code < 0 ? chr__fail(err, code, "%.*s", (int)len, text) : 0;
 }
 
 static int chr__replay_wait(chr_dev *dev, chr_error *err)
@@ -14195,6 +14393,12 @@ static const chr_io chr__pty_io = {
     chr__stream_dev_wait_fd, /* wait_fd */
 };
 
+/* pty, pty,OPTIONS or pty:PATH. */
+static int chr__pty_uri(const char *uri, chr_options *options)
+{
+    return chr__after(uri, "pty:") ? chr__uri_path(uri, "pty:", options) : chr__uri_name(uri, "pty", options);
+}
+
 static const chr_backend chr__pty_kind = {
     "pty",                                    /* name         */
     NULL,                                     /* alias        */
@@ -14202,7 +14406,7 @@ static const chr_backend chr__pty_kind = {
     chr__pty_rows,                            /* options      */
     sizeof(chr_pty_options),                  /* options_size */
     sizeof(chr__pty),                         /* state_size   */
-    NULL,                                     /* uri          */
+    chr__pty_uri,                             /* uri          */
     chr__pty_open,                            /* open         */
     chr__pty_close,                           /* close        */
     &chr__pty_io,                             /* io           */

@@ -380,12 +380,6 @@ static void happened(void *opaque, int event)
 
 /* ---- opening ------------------------------------------------------------------------------------------------------- */
 
-/* A ':' in the first word, or a path, makes it a URI; "stdio" and its like are options without any. */
-static int is_uri(const char *text)
-{
-    return text[0] == '/' || text[strcspn(text, ":,=")] == ':';
-}
-
 static int begins_with(const char *text, const char *word)
 {
     return strncmp(text, word, strlen(word)) == 0;
@@ -417,16 +411,12 @@ static int wants_half_close(const char *text)
     return is_socket(text) && !begins_with(text, "websocket:");
 }
 
-/* Options get an id behind their first word; a user's own id comes later, and the last one wins. */
 static chr_dev *open_chardev(chr_context *ctx, const char *id, const char *text, chr_error *err)
 {
-    const char *more = wants_half_close(text) ? ",half-close=on" : "";
-    char        options[4200];
-    int         first = (int)strcspn(text, ","), length;
+    char options[4200];
 
-    if (is_uri(text)) length = snprintf(options, sizeof options, "%s%s", text, more);
-    else length = snprintf(options, sizeof options, "%.*s,id=%s%s%s", first, text, id, more, text + first);
-    if (length < (int)sizeof options) return is_uri(text) ? chr_new_uri(ctx, id, options, err) : chr_new(ctx, options, err);
+    if (!wants_half_close(text)) return chr_new_any(ctx, id, text, err);
+    if (snprintf(options, sizeof options, "%s,half-close=on", text) < (int)sizeof options) return chr_new_any(ctx, id, options, err);
     snprintf(err->text, sizeof err->text, "too long");
     return NULL;
 }
@@ -494,11 +484,8 @@ static int is_help(const char *text)
 
 static int help(chr_context *ctx, const char *text)
 {
-    char backend[64];
-
-    snprintf(backend, sizeof backend, "%.*s", (int)strcspn(text, ","), text);
-    if (chr_help(ctx, is_help(backend) ? NULL : backend, print_line, NULL) == 0) return 0;
-    fprintf(stderr, "relay: there is no backend '%s'; see relay help\n", backend);
+    if (chr_help(ctx, text, print_line, NULL) == 0) return 0;
+    fprintf(stderr, "relay: there is no backend '%.*s'; see relay help\n", (int)strcspn(text, ","), text);
     return TROUBLE;
 }
 

@@ -37,12 +37,13 @@ TEST(names_of_what_is_left_out)
     static const char *const names[] = { "ringbuf", "memory", "testdev", "msmouse", "wctablet", "braille", "mux", "hub", "fd", "file", "pipe",
                                          "pty", "stdio", "serial", "tty", "parallel", "parport", "udp", "socket", "spicevmc", "spiceport" };
     static const char *const uris[] = { "pty", "stdio", "msmouse", "testdev", "file:x", "pipe:x", "/dev/ttyS9", "/dev/parport9", "udp::1", "tcp::1",
-                                        "unix:x", "telnet:h:1", "tn3270::1", "websocket::1" };
+                                        "unix:x", "telnet:h:1", "tn3270::1", "websocket::1", "pty:x", "pty,path=x", "stdio,signal=off" };
     size_t                   i;
     rig                      r;
     rig_open(&r);
     for (i = 0; i < sizeof names / sizeof *names; i++) check_left_out(&r, names[i], 0);
     for (i = 0; i < sizeof uris / sizeof *uris; i++) check_left_out(&r, uris[i], 1);
+    CHECK(chr_new_any(r.ctx, "x", "mon:stdio,signal=off", NULL) == NULL);
     rig_close(&r);
 }
 

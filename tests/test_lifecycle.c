@@ -506,6 +506,34 @@ TEST(room_of_old_handlers_is_not_that_of_new_ones)
     rig_close(&r);
 }
 
+static void listen_again(recorder *rec, int what)
+{
+    if (what == 'e' && rec->last_event == CHR_EVENT_CLOSED && rec->then) {
+        rec->then = NULL;
+        listen_to(rec);
+    }
+}
+
+/* The CLOSED of a change makes the frontend set its handlers anew: those hear OPENED of the old backend, and CLOSED then. */
+TEST(handlers_that_are_set_during_a_change_know_that_the_new_backend_is_closed)
+{
+    char      options[200];
+    recorder  rec;
+    chr_error err;
+    rig       r;
+    rig_open(&r);
+    attach(&rec, make(&r, "ringbuf,id=r"));
+    settle(&r);
+    rec.then = listen_again;
+    snprintf(options, sizeof options, "socket,path=%s,server=on,wait=off", scratch("later"));
+    REQUIRE(chr_change(r.ctx, "r", options, &err) == 0);
+    settle(&r);
+    CHECK_STR(rec.events, "OCOC");
+    detach(&rec);
+    rig_close(&r);
+    scratch_clean();
+}
+
 /* ---- frontends that are attached already --------------------------------------------------------------------------------- */
 
 static void check_init_again(const char *options, const char *second)

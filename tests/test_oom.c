@@ -125,6 +125,35 @@ TEST(oom_uri_with_mux)
     sweep_step(NULL, step_uri);
 }
 
+static void step_any(rig *r, chr_error *err, int *code)
+{
+    if (!chr_new_any(r->ctx, "a", "mon:ringbuf,size=16", err) || !chr_new_any(r->ctx, "b", "null,id=c", err)) *code = err->code;
+    if (*code < 0 && chr_find(r->ctx, "a")) chr_remove(r->ctx, "a", NULL);
+    if (*code < 0) CHECK(chr_next(r->ctx, NULL) == NULL);
+}
+
+TEST(oom_any)
+{
+    sweep_step(NULL, step_any);
+}
+
+static void ignore_line(void *opaque, const char *line)
+{
+    (void)opaque;
+    (void)line;
+}
+
+static void step_any_help(rig *r, chr_error *err, int *code)
+{
+    *code = err->code = chr_help(r->ctx, "id=x,ringbuf,help", ignore_line, NULL);
+    snprintf(err->text, sizeof err->text, "help"); /* it has no error to fill */
+}
+
+TEST(oom_help_of_any)
+{
+    sweep_step(NULL, step_any_help);
+}
+
 static void step_register(rig *r, chr_error *err, int *code)
 {
     static chr_backend mine;
@@ -138,12 +167,6 @@ static void step_register(rig *r, chr_error *err, int *code)
 TEST(oom_register)
 {
     sweep_step(NULL, step_register);
-}
-
-static void ignore_line(void *opaque, const char *line)
-{
-    (void)opaque;
-    (void)line;
 }
 
 static void step_help(rig *r, chr_error *err, int *code)

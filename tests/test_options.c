@@ -886,6 +886,261 @@ TEST(uri_refuses_fd_and_says_so)
     rig_close(&r);
 }
 
+TEST(uris_of_a_pty)
+{
+    chr_dev *dev;
+    char     uri[200], link[200];
+    rig      r;
+    rig_open(&r);
+    snprintf(uri, sizeof uri, "pty:%s", scratch("tty,nosignal")); /* the rest is the path, as it stands */
+    dev = from_uri(&r, uri);
+    if (dev) CHECK_STR(((const chr_pty_options *)dev->options)->path, scratch("tty,nosignal"));
+    CHECK(readlink(scratch("tty,nosignal"), link, sizeof link) > 0);
+    CHECK_INT(chr_remove(r.ctx, "u", NULL), 0);
+    CHECK(readlink(scratch("tty,nosignal"), link, sizeof link) < 0);
+    snprintf(uri, sizeof uri, "pty,history=4K,path=%s", scratch("tty"));
+    dev = from_uri(&r, uri);
+    if (dev) CHECK_INT(((const chr_common_options *)dev->options)->history, 4096);
+    CHECK(readlink(scratch("tty"), link, sizeof link) > 0);
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* NAME,OPTIONS is a URI of the backends that have none of their own; mon: leaves to the text what it says itself. */
+TEST(uris_with_options)
+{
+    static const struct { const char *uri; int signal, muxed; } table[] = {
+        { "stdio,signal=off", CHR_OFF, 0 }, { "stdio,nosignal", CHR_OFF, 0 }, { "stdio", CHR_ON, 0 },
+        { "mon:stdio,signal=on", CHR_ON, 1 }, { "mon:stdio,signal", CHR_ON, 1 }, { "mon:stdio,history=1K", CHR_OFF, 1 },
+    };
+    chr_dev *dev;
+    size_t   i;
+    rig      r;
+    int      null = open("/dev/null", O_RDWR);
+    dup2(null, 0);
+    close(null);
+    rig_open(&r);
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        CHECK(from_uri(&r, table[i].uri) != NULL);
+        dev = chr_find(r.ctx, table[i].muxed ? "u-base" : "u");
+        if (!CHECK(dev != NULL) || !CHECK_INT(((const chr_stdio_options *)dev->options)->signal, table[i].signal)) NOTE("%s", table[i].uri);
+        CHECK_INT(chr_remove(r.ctx, "u", NULL), 0);
+    }
+    dev = from_uri(&r, "ringbuf,size=16");
+    if (dev) CHECK_INT(((const chr_ringbuf_options *)dev->options)->size, 16);
+    rig_close(&r);
+}
+
+/* Each kind of descriptor, not only the one of sockets. */
+TEST(uris_name_no_descriptor)
+{
+    static const char *const table[] = { "fd,in=0,out=1", "fd,in=0", "fd,out=1", "mon:fd,in=0,out=1", "tcp::0,server=on,wait=off,fd=0" };
+    chr_error err;
+    size_t    i;
+    rig       r;
+    rig_open_virtual(&r);
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        CHECK(chr_new_uri(r.ctx, "u", table[i], &err) == NULL);
+        CHECK_INT(err.code, CHR_ERR_INVALID);
+        if (!CHECK_HAS(err.text, "in a URI")) NOTE("%s: %s", table[i], err.text);
+    }
+    CHECK(chr_next(r.ctx, NULL) == NULL);
+    rig_close(&r);
+}
+
+/* ---- whatever a person writes ----------------------------------------------------------------------------------------- */
+
+static chr_dev *from_any(rig *r, const char *id, const char *text)
+{
+    chr_error err;
+    chr_dev  *dev = chr_new_any(r->ctx, id, text, &err);
+    if (!dev) NOTE("%s: %s", text, err.text);
+    CHECK(dev != NULL);
+    return dev;
+}
+
+TEST(any_takes_options_and_uris)
+{
+    static const struct { const char *text, *id, *kind; } table[] = {
+        { "null", "u", "null" },
+        { "none", "u", "null" },
+        { "null,id=mine", "mine", "null" },
+        { "id=mine,backend=null", "mine", "null" },
+        { "size=16,ringbuf", "u", "ringbuf" },
+        { "memory,size=16", "u", "ringbuf" },
+        { "mon:null", "u", "mux" },
+        { "mon:none", "u", "mux" },
+        { "mon:ringbuf,size=16,id=mine", "mine", "mux" },
+        { "pty", "u", "pty" },
+        { "tcp:127.0.0.1:0,server=on,wait=off", "u", "socket" },
+        { "tcp:127.0.0.1:0,server,nowait,id=mine", "mine", "socket" },
+        { "socket,host=127.0.0.1,port=0,server=on,wait=off", "u", "socket" },
+        { "host=127.0.0.1,port=0,server=on,wait=off,backend=socket", "u", "socket" },
+        { "mon:socket,host=127.0.0.1,port=0,server=on,wait=off", "u", "mux" },
+        { "udp:127.0.0.1:9", "u", "udp" },
+        { "/dev/null", "u", "serial" },
+        { "file:/dev/null", "u", "file" },
+        { "null,logfile=/dev/null", "u", "null" }, /* no URI: the ':' and '/' come behind a ',' */
+    };
+    chr_info info;
+    chr_dev *dev;
+    size_t   i;
+    rig      r;
+    rig_open(&r);
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        dev = from_any(&r, "u", table[i].text);
+        if (!dev) continue;
+        chr_query(dev, &info);
+        CHECK_STR(info.id, table[i].id);
+        if (!CHECK_STR(info.backend, table[i].kind)) NOTE("for %s", table[i].text);
+        CHECK_INT(chr_remove(r.ctx, table[i].id, NULL), 0);
+        CHECK(chr_next(r.ctx, NULL) == NULL);
+    }
+    rig_close(&r);
+}
+
+/* As options they may name descriptors; the id of the text counts, and without a default it has to be there. */
+TEST(any_takes_descriptors_and_ids)
+{
+    chr_error err;
+    chr_dev  *dev;
+    char      text[100];
+    int       pair[2];
+    rig       r;
+    rig_open(&r);
+    REQUIRE(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+    snprintf(text, sizeof text, "socket,fd=%d", pair[0]);
+    dev = from_any(&r, "u", text);
+    if (dev) CHECK_STR(dev->kind->name, "socket");
+    CHECK(chr_new_any(r.ctx, "u", "null", &err) == NULL);
+    CHECK_INT(err.code, CHR_ERR_EXISTS);
+    CHECK_HAS(err.text, "id=u");
+    CHECK(chr_new_any(r.ctx, NULL, "null", &err) == NULL);
+    CHECK_INT(err.code, CHR_ERR_INVALID);
+    CHECK_HAS(err.text, "needs id=");
+    CHECK(from_any(&r, NULL, "null,id=n") == chr_find(r.ctx, "n"));
+    CHECK(from_any(&r, "other", "chardev:n") == chr_find(r.ctx, "n"));
+    CHECK(chr_find(r.ctx, "other") == NULL);
+    close(pair[1]);
+    rig_close(&r);
+}
+
+/* What asks for help gets it, of the same text. */
+TEST(any_asks_for_help)
+{
+    static const struct { const char *text, *first; } table[] = {
+        { "help", "backends" }, { "?", "backends" }, { "mon:help", "backends" }, { "id=x,help", "backends" },
+        { "socket,help", "socket:" }, { "socket,?", "socket:" }, { "path=/x,socket,help", "" }, { "tcp::4444,help", "socket:" },
+        { "mon:stdio,help", "stdio:" }, { "mon:tcp::1,server=on,help", "socket:" }, { "unix:/x,help", "socket:" },
+    };
+    chr_error err;
+    size_t    i;
+    rig       r;
+    rig_open_virtual(&r);
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        int fds = count_fds();
+        memset(&err, 0, sizeof err);
+        CHECK(chr_new_any(r.ctx, "u", table[i].text, &err) == NULL);
+        if (!CHECK_INT(err.code, CHR_ERR_HELP)) NOTE("for %s: %s", table[i].text, err.text);
+        CHECK_INT(help(&r, table[i].text), 0);
+        if (table[i].first[0] && !CHECK(strncmp(help_text, table[i].first, strlen(table[i].first)) == 0)) NOTE("for %s", table[i].text);
+        CHECK_INT(count_fds(), fds);
+    }
+    CHECK(chr_next(r.ctx, NULL) == NULL);
+    CHECK_INT(help(&r, "nonsense,help"), CHR_ERR_NOT_FOUND);
+    CHECK_INT(help_lines, 0);
+    CHECK_INT(help(&r, "nonsense:x,help"), CHR_ERR_NOT_FOUND);
+    CHECK_INT(help_lines, 0);
+    rig_close(&r);
+}
+
+/* Each says what was wrong, in one line, and leaves nothing behind. */
+TEST(any_that_is_nothing)
+{
+    static const struct { const char *text; int code; const char *words; } table[] = {
+        { NULL, CHR_ERR_INVALID, "no backend is named" },
+        { "", CHR_ERR_INVALID, "no backend is named" },
+        { "mon:", CHR_ERR_INVALID, "no backend is named" },
+        { ",", CHR_ERR_INVALID, "no backend is named" },
+        { "path=/tmp/x", CHR_ERR_INVALID, "no backend is named" },
+        { "sockt,path=/tmp/x", CHR_ERR_NOT_FOUND, "'sockt' is not the name of a backend" },
+        { "COM1", CHR_ERR_NOT_FOUND, "'COM1'" },
+        { "con:", CHR_ERR_NOT_FOUND, "'con:' is not a URI" },
+        { "fd:3", CHR_ERR_NOT_FOUND, "'fd:3' is not a URI" },
+        { "stdio:", CHR_ERR_NOT_FOUND, "'stdio:' is not a URI" },
+        { "mon:nonsense", CHR_ERR_NOT_FOUND, "'nonsense'" },
+        { "/tmp/x", CHR_ERR_NOT_FOUND, "'/tmp/x': only a path in /dev may stand alone" },
+        { "/dev/no-such-line", CHR_ERR_NOT_FOUND, "/dev/no-such-line: No such file" },
+        { "file:", CHR_ERR_INVALID, "file:" },
+        { "pty:", CHR_ERR_INVALID, "pty:" },
+        { "pipe:", CHR_ERR_INVALID, "pipe:" },
+        { "tcp:somewhere", CHR_ERR_INVALID, "port=" },
+        { "tcp:[::1:5", CHR_ERR_INVALID, "tcp:[::1:5" },
+        { "tcp::0,server=on,wait=off,fd=3", CHR_ERR_INVALID, "fd=" },
+        { "tcp::0,sever=on", CHR_ERR_INVALID, "'sever=on'" },
+        { "stdio,signal=maybe", CHR_ERR_INVALID, "signal=maybe" },
+        { "chardev:", CHR_ERR_NOT_FOUND, "chardev:" },
+        { "chardev:nothing", CHR_ERR_NOT_FOUND, "nothing" },
+        { "mon:chardev:there", CHR_ERR_INVALID, "chardev:there" },
+        { "there", CHR_ERR_NOT_FOUND, "chardev:there" },
+        { "null,id=9", CHR_ERR_INVALID, "id=9" },
+        { "null,id=", CHR_ERR_INVALID, "needs id=" },
+        { "null,id=there", CHR_ERR_EXISTS, "id=there" },
+    };
+    chr_error err;
+    size_t    i;
+    rig       r;
+    rig_open_virtual(&r);
+    make(&r, "null,id=there");
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        int fds = count_fds();
+        memset(&err, 0, sizeof err);
+        CHECK(chr_new_any(r.ctx, "u", table[i].text, &err) == NULL);
+        if (!CHECK_INT(err.code, table[i].code) || !CHECK_HAS(err.text, table[i].words)) NOTE("for %s: %s", table[i].text, err.text);
+        CHECK(!strchr(err.text, '\n'));
+        CHECK_INT(count_fds(), fds);
+        CHECK(chr_next(r.ctx, chr_next(r.ctx, NULL)) == NULL);
+    }
+    CHECK(chr_new_uri(r.ctx, "u", NULL, &err) == NULL);
+    CHECK_INT(err.code, CHR_ERR_NOT_FOUND);
+    CHECK(chr_new(r.ctx, NULL, &err) == NULL);
+    CHECK_INT(err.code, CHR_ERR_INVALID);
+    rig_close(&r);
+}
+
+/* A text of any length; what is wrong with it stays to be read where that is cut. */
+TEST(any_that_is_too_long)
+{
+    static const struct { const char *text, *words; } table[] = {
+        { "%s", "is not the name of a backend" }, { "%s:1", "is not a URI" }, { "/%s", "only a path in /dev" }, { "mon:%s", "backend" },
+        { "unix:%s", "has 5000 bytes: 1 to 107 fit" }, { "unix:%s,server=on,wait=off", "1 to 107 fit" },
+        { "socket,path=%s", "1 to 107 fit" }, { "/dev/%s", "File name too long" }, { "file:%s", "File name too long" },
+        { "pipe:%s", "File name too long" }, { "pty:%s", "File name too long" }, { "pty,path=%s", "File name too long" },
+        { "null,logfile=%s", "File name too long" }, { "null,id=%s", "longer than 127" }, { "null,id=9%s", "not a letter followed by" },
+        { "null,%s=1", "allowed: id, logfile" }, { "null,%s", "allowed: id, logfile" }, { "chardev:%s", "no chardev with that id" },
+        { "ringbuf,size=%s", "not a size" }, { "ringbuf,size=7%s", "not a size" }, { "stdio,signal=%s", "not on or off" },
+        { "mux,chardev=%s", "no chardev with that id" }, { "hub,chardevs=%s", "no chardev with that id" },
+        { "fd,in=%s", "not a descriptor's number" }, { "tcp::1,fd=%s", "in a URI" },
+    };
+    char      text[6000], filler[5001];
+    chr_error err;
+    size_t    i;
+    rig       r;
+    rig_open_virtual(&r);
+    memset(filler, 'a', 5000);
+    filler[5000] = 0;
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        const char *at = strstr(table[i].text, "%s");
+        memset(&err, 0, sizeof err);
+        snprintf(text, sizeof text, "%.*s%s%s", (int)(at - table[i].text), table[i].text, filler, at + 2);
+        CHECK(chr_new_any(r.ctx, "u", text, &err) == NULL);
+        CHECK(err.code < 0);
+        if (!CHECK_HAS(err.text, table[i].words)) NOTE("for %s: %s", table[i].text, err.text);
+        CHECK(chr_next(r.ctx, NULL) == NULL);
+    }
+    rig_close(&r);
+}
+
 /* ---- codes ------------------------------------------------------------------------------------------------------------ */
 
 TEST(every_code_has_a_text)

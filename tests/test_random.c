@@ -506,9 +506,10 @@ static void op_uri(void)
 {
     static const char *const uris[] = { "null", "pty", "stdio", "mon:stdio", "mon:pty", "tcp:127.0.0.1:0,server=on,wait=off", "chardev:a", "chardev:no",
                                         "telnet:127.0.0.1:0,server=on,wait=off", "websocket:127.0.0.1:0,server=on,wait=off", "udp:127.0.0.1:9@127.0.0.1:0",
-                                        "vc", "none", "file:", "tcp:", "", "x:y" };
-    chr_error err = { 0, "" };
-    told(chr_new_uri(w.r.ctx, new_id(), uris[below((int)(sizeof uris / sizeof *uris))], &err) ? 0 : err.code, &err);
+                                        "vc", "none", "file:", "tcp:", "", "x:y", "pty,history=16", "stdio,signal=off", "help" };
+    const char *uri = uris[below((int)(sizeof uris / sizeof *uris))];
+    chr_error   err = { 0, "" };
+    told((one_in(2) ? chr_new_uri(w.r.ctx, new_id(), uri, &err) : chr_new_any(w.r.ctx, new_id(), uri, &err)) ? 0 : err.code, &err);
 }
 
 static void op_remove(void)

@@ -43,11 +43,8 @@ static void print_line(void *opaque, const char *line)
 
 static int print_chardev_help(chr_context *ctx, const char *words)
 {
-    char backend[64];
-    snprintf(backend, sizeof backend, "%.*s", (int)strcspn(words, ","), words);
-    if (!strcmp(backend, "?")) snprintf(backend, sizeof backend, "help");
-    if (chr_help(ctx, backend, print_line, NULL) == 0) return 0;
-    complain("-chardev %s: there is no backend '%s' (-chardev help lists them)", words, backend);
+    if (chr_help(ctx, words, print_line, NULL) == 0) return 0;
+    complain("-chardev %s: there is no backend '%.*s' (-chardev help lists them)", words, (int)strcspn(words, ","), words);
     return 1;
 }
 
@@ -95,16 +92,16 @@ static int add_monitors(struct vm *vm, const struct options *o)
 }
 
 /* "none" leaves the port there with nothing plugged in; "mon:..." shares it with a readline monitor. */
-static int open_serial(struct vm *vm, const char *uri, int number, chr_dev **dev)
+static int open_serial(struct vm *vm, const char *text, int number, chr_dev **dev)
 {
     char      id[24];
     chr_error err;
     *dev = NULL;
-    if (!strcmp(uri, "none")) return 0;
+    if (!strcmp(text, "none")) return 0;
     snprintf(id, sizeof id, "serial%d", number);
-    *dev = chr_new_uri(vm->ctx, id, uri, &err);
-    if (!*dev) return complain("-serial %s: %s", uri, err.text);
-    return !strncmp(uri, "mon:", 4) ? add_monitor(vm, *dev, 0, "-serial", uri) : 0;
+    *dev = chr_new_any(vm->ctx, id, text, &err);
+    if (!*dev) return complain("-serial %s: %s", text, err.text);
+    return !strncmp(text, "mon:", 4) ? add_monitor(vm, *dev, 0, "-serial", text) : 0;
 }
 
 /* As on the virt board the first port is always there. */

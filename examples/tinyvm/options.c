@@ -14,7 +14,9 @@ const char options_help[] =
     "                            (-chardev help lists the kinds, -chardev socket,help the options of one)\n"
     "  -object OPTIONS           TLS credentials for them, tls-creds-x509,id=t,dir=DIR,endpoint=server, or a list of the peers\n"
     "                            that are let in, authz-list,id=who,match=NAME\n"
-    "  -serial URI|chardev:ID    what is behind the next serial port: stdio, pty, tcp:..., unix:..., mon:stdio, none\n"
+    "  -serial URI|OPTIONS|chardev:ID\n"
+    "                            what is behind the next serial port: stdio, pty, pty,path=/tmp/tty, tcp:..., unix:...,\n"
+    "                            mon:stdio, none\n"
     "  -mon chardev=ID[,mode=readline|control]\n"
     "                            a monitor on a chardev: for people (readline) or for programs (control = QMP)\n"
     "  -nographic                serial port and monitor on this terminal (= -serial mon:stdio; Ctrl-A h shows the keys);\n"
@@ -110,6 +112,7 @@ static int asks_for_help(const char *chardev)
 static int take_value(struct options *o, const char *name, const char *value)
 {
     if (!strcmp(name, "m")) return read_ram_size(value, &o->ram_size);
+    if ((!strcmp(name, "serial") || !strcmp(name, "chardev")) && asks_for_help(value)) o->words = value;
     if (!strcmp(name, "serial")) return add_to(o->serials, &o->serial_count, "-serial", value);
     if (!strcmp(name, "object")) return add_to(o->objects, &o->object_count, "-object", value);
     if (!strcmp(name, "mon")) return add_to(o->mons, &o->mon_count, "-mon", value);
@@ -118,7 +121,6 @@ static int take_value(struct options *o, const char *name, const char *value)
         *text = value;
         return 0;
     }
-    if (asks_for_help(value)) o->words = value;
     return add_to(o->chardevs, &o->chardev_count, "-chardev", value);
 }
 
