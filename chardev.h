@@ -54,7 +54,7 @@
  *
  * CONTENTS. Search for the tag to get there.
  *
- *     the manual        >>errors >>config >>loop >>options >>chardev >>frontend >>backend >>structs >>extras >>record
+ *     the manual        >>errors >>config >>loop >>options >>chardev >>frontend >>recipes >>backend >>structs >>extras >>record
  *                       >>descriptors
  *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>encodings >>the_loop >>the_options
  *                       >>the_record >>core >>front >>the_replay >>stream
@@ -694,6 +694,74 @@ CHARDEV_API int  chr_fe_backend_open(const chr_frontend *fe);             /* be_
  * as more may come, from the next peer of a server too, and always on null. For emulators that end with their input. Any
  * thread. */
 CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
+
+/* ====================================================================================================================
+ * >>recipes   a guest's console, to copy: a test compiles and runs both
+ * ====================================================================================================================
+ * RECIPE getch, for an emulator whose console is kbhit(), getch() and putch(). `text` is what its user writes after
+ * -serial. The program ends with its input (but waits for the next peer of a server) and at Ctrl-A x of mon:stdio.
+ *
+ *     static chr_frontend fe;
+ *     static void check(int rc) { if (rc < 0 || chr_fe_eof(&fe)) exit(0); }
+ *     int kbhit(void) { check(chr_loop_step_every(fe.ctx, 100000)); return chr_fe_readable(&fe) > 0; }
+ *     int getch(void) { char c; while (chr_fe_read(&fe, &c, 1) < 1) check(chr_loop_step(fe.ctx, -1)); return c & 255; }
+ *     void putch(char c) { chr_fe_write_all(&fe, &c, 1, -1); }
+ *     void console_off(void) { chr_drain(fe.ctx, 2000); chr_context_free(fe.ctx); } // a terminal is put back
+ *     void console_on(const char *text)
+ *     {
+ *         chr_error err = { CHR_ERR_NO_MEMORY, "out of memory" };
+ *         chr_fe_init(&fe, chr_new_any(chr_context_new(NULL), "serial0", text, &err), &err);
+ *         if (!fe.dev || chr_fe_set_buffers(&fe, 4096, 4096) < 0) fprintf(stderr, "%s\n", err.text), exit(2);
+ *         atexit(console_off);
+ *     }
+ *
+ * What putch() gathers leaves when kbhit() or getch() steps the loop. A guest that may compute for long without asking
+ * for a key needs check(chr_loop_step_every(fe.ctx, 100000)) in the CPU loop too, every 100 to 1000 instructions; or
+ * chr_fe_set_buffers(&fe, 4096, 0), and each putch() is a system call.
+ *
+ * RECIPE 16550, for registers: RBR and THR, IER, IIR, LCR, LSR and SCR, with the interrupt line. `interrupt` is yours,
+ * and so is the loop: chr_loop_step_every() in the CPU loop, chr_loop_step() while the CPU waits for an interrupt.
+ *
+ *     struct uart { chr_frontend fe; unsigned char reg[8], told; }; // told: IIR has said that THR is empty
+ *     void interrupt(struct uart *u, int level);
+ *     static void uart_update(void *opaque)
+ *     {
+ *         struct uart *u = (struct uart *)opaque;
+ *         int ready = chr_fe_readable(&u->fe) > 0, room = chr_fe_writable(&u->fe) > 0;
+ *         if (!room) chr_fe_add_watch(&u->fe, uart_update, u);
+ *         u->reg[5] = (unsigned char)(ready | (room ? 0x60 : 0));                             // LSR
+ *         u->reg[2] = ready && u->reg[1] & 1 ? 4 : room && u->reg[1] & 2 && !u->told ? 2 : 1; // IIR by IER
+ *         interrupt(u, u->reg[2] != 1);
+ *     }
+ *     static void uart_event(void *opaque, int event) { (void)event; uart_update(opaque); }
+ *     unsigned char uart_load(struct uart *u, unsigned at)
+ *     {
+ *         unsigned char value = u->reg[at];
+ *         if (at == 0 && u->reg[3] < 0x80) chr_fe_read(&u->fe, &value, 1); // RBR, unless LCR selects the divisor
+ *         if (at == 2 && value == 2) u->told = 1;
+ *         return uart_update(u), value;
+ *     }
+ *     void uart_store(struct uart *u, unsigned at, unsigned char value)
+ *     {
+ *         if (at < 2 && u->reg[3] >= 0x80) return; // the divisor
+ *         if (at == 0) chr_fe_write(&u->fe, &value, 1); // THR
+ *         if (at < 2) u->told = 0;
+ *         if (at == 1 || at == 3 || at == 4 || at == 7) u->reg[at] = value;
+ *         uart_update(u);
+ *     }
+ *     int uart_init(struct uart *u, chr_dev *dev, chr_error *err)
+ *     {
+ *         static const chr_handlers handlers = { NULL, NULL, uart_event, NULL };
+ *         u->reg[6] = 0xb0; // MSR: CTS, DSR, DCD
+ *         if (chr_fe_init(&u->fe, dev, err) < 0 || chr_fe_set_buffers(&u->fe, 4096, 4096) < 0) return -1;
+ *         return chr_fe_set_handlers(&u->fe, &handlers, u), 0;
+ *     }
+ *
+ * A CPU with a thread of its own (CHARDEV_THREADS) takes the lock around both, chr_loop_lock(u->fe.ctx) and
+ * chr_loop_unlock(), while the owner of the context is in chr_loop_run(): that keeps its handlers out of the registers.
+ * interrupt() is called on either thread then, with the lock. examples/tinyvm/uart16550.c is a whole 16550A: FIFOs,
+ * trigger levels, modem lines, break and line errors.
+ */
 
 /* ====================================================================================================================
  * >>backend   how to add one, with as much right as the built-in ones
