@@ -56,8 +56,8 @@
  *
  *     the manual        >>errors >>config >>loop >>options >>chardev >>frontend >>recipes >>backend >>structs >>extras >>record
  *                       >>descriptors
- *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>encodings >>the_loop >>the_options
- *                       >>the_record >>core >>front >>the_replay >>stream
+ *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>encodings >>tables >>the_loop
+ *                       >>the_options >>the_record >>core >>front >>the_replay >>stream
  *     backends          >>be_null >>be_ringbuf >>be_testdev (>>answers) >>be_msmouse >>be_wctablet
  *                       >>be_braille (>>brlapi) >>be_mux >>fan_out >>be_hub
  *                       >>be_fd >>be_file >>be_pipe >>be_pty >>be_stdio >>be_serial >>be_parallel >>be_udp
@@ -326,11 +326,12 @@ struct chr_watch {
     int          slot; /* in the poll array, plus one; 0 = stopped */
 };
 struct chr_timer {
-    chr_context *ctx;
+    chr_context *ctx;      /* NULL = stopped */
     void       (*expired)(void *opaque);
     void        *opaque;
     int64_t      deadline; /* nanoseconds */
-    chr_timer   *next, *prev;
+    uint64_t     order;    /* of equal deadlines the one that was started first comes first */
+    chr_timer   *child, *next, **link; /* in the heap */
 };
 struct chr_idle {
     chr_context *ctx;
@@ -345,7 +346,8 @@ CHARDEV_API void chr_watch_set(chr_watch *watch, int events); /* no allocation, 
 CHARDEV_API void chr_watch_stop(chr_watch *watch);
 CHARDEV_API void chr_watch_ready(chr_watch *watch, int events); /* from a foreign loop with hooks: runs the callback */
 
-/* Calls `expired` once, delay_ms milliseconds from now (less than 0 is 0). Starting a started timer moves it. */
+/* Calls `expired` once, delay_ms milliseconds from now (less than 0 is 0); of equal times the one that was started first
+ * comes first. Starting a started timer moves it. A start costs a constant time, a stop O(log n) on average. */
 CHARDEV_API void chr_timer_start(chr_context *ctx, chr_timer *timer, int64_t delay_ms, void (*expired)(void *), void *opaque);
 CHARDEV_API void chr_timer_stop(chr_timer *timer);
 
@@ -467,9 +469,9 @@ CHARDEV_API chr_dev *chr_new_any(chr_context *ctx, const char *id, const char *t
 /* The same from a kind (chr_backend_find()) and its options struct (>>structs; NULL = all defaults). Strings are copied. */
 CHARDEV_API chr_dev *chr_open(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err);
 
-/* The chardev with that id, or NULL. */
+/* The chardev with that id, or NULL. In constant time, as creation and removal, however many there are. */
 CHARDEV_API chr_dev *chr_find(chr_context *ctx, const char *id);
-/* Walks all: NULL gives the first; NULL comes after the last. */
+/* Walks all in the order of creation: NULL gives the first; NULL comes after the last. */
 CHARDEV_API chr_dev *chr_next(chr_context *ctx, const chr_dev *dev);
 /* Closes and frees a chardev; one made with mux=on takes its ID-base with it. What a socket has taken is still sent,
  * in the background (lingering close). Pointers to it are invalid afterwards (inside a handler of its own: when that
@@ -850,6 +852,14 @@ struct chr_backend {
     const chr_input_slots   *input;                                /* or NULL */
 };
 
+/* What a table finds by its key. It is part of what is found. */
+typedef struct chr__entry {
+    struct chr__entry *next;
+    const void        *key;
+    size_t             length;
+    void              *owner; /* what it is part of */
+} chr__entry;
+
 /* What the core keeps of a chardev; a backend's state begins with it. Only backends look inside. */
 struct chr_dev {
     chr_context       *ctx;
@@ -884,7 +894,8 @@ struct chr_dev {
                                         them open */
     unsigned           record_number; /* what the recorder calls it */
     chr_dev           *companion;    /* made together with it (ID-base of a mux): goes with it */
-    chr_dev           *next;
+    chr__entry         by_id;
+    chr_dev           *next, **link; /* in the order of creation */
 };
 
 /* A kind of your own, beside the built-in ones. `kind` must outlive the context. CHR_ERR_EXISTS, CHR_ERR_NO_MEMORY. */
@@ -1880,6 +1891,21 @@ CHR__PRIVATE int chr__os_read(int fd, void *buf, size_t len)
         n = CHR_SYS(read)(fd, buf, len);
     while (n < 0 && errno == EINTR);
     return n < 0 ? chr__os_code(errno) : (int)n;
+}
+
+/* For keys: unpredictable bytes. */
+CHR__PRIVATE int chr__os_random(void *buf, size_t len)
+{
+    unsigned char *to = (unsigned char *)buf;
+    int            fd = chr__os_open("/dev/urandom", CHR__OPEN_READ, NULL), n = fd;
+
+    for (; n >= 0 && len > 0; to += n, len -= (size_t)n) {
+        n = chr__os_read(fd, to, len);
+        if (n == 0)
+            n = CHR_ERR_IO;
+    }
+    chr__os_close(fd);
+    return n < 0 ? n : 0;
 }
 
 CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
@@ -3405,21 +3431,6 @@ static int chr__os_receive(int fd, chr__receiver *receiver, void *buf, size_t le
     return n < 0 ? chr__os_code(errno) : (int)n;
 }
 
-/* For keys: unpredictable bytes. */
-static int chr__os_random(void *buf, size_t len)
-{
-    unsigned char *to = (unsigned char *)buf;
-    int            fd = chr__os_open("/dev/urandom", CHR__OPEN_READ, NULL), n = fd;
-
-    for (; n >= 0 && len > 0; to += n, len -= (size_t)n) {
-        n = chr__os_read(fd, to, len);
-        if (n == 0)
-            n = CHR_ERR_IO;
-    }
-    chr__os_close(fd);
-    return n < 0 ? n : 0;
-}
-
 #ifdef CHARDEV_THREADS
 /* A name is looked up in the background. Asker and thread hold it together; who lets go last frees it. It lives outside the context's
  * allocator, which belongs to the asker's thread. */
@@ -4026,6 +4037,8 @@ CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
 }
 CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms) { (void)fd; (void)events; return timeout_ms < 0 ? CHR_ERR_NOT_SUPPORTED : 0; }
 
+CHR__PRIVATE int chr__os_random(void *buf, size_t len) { return (void)buf, (void)len, CHR_ERR_NOT_SUPPORTED; }
+
 enum { CHR__PATH_SIZE = 1 };
 
 CHR__PRIVATE int     chr__os_rename(const char *from, const char *to)
@@ -4182,6 +4195,14 @@ static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, i
  * >>memory   memory, text, error, log
  * ==================================================================================================================== */
 
+/* Things by a key (>>tables). */
+typedef struct chr__table {
+    chr__entry **chains;  /* `size` of them, a power of two; NULL = there is one, */
+    chr__entry  *few;     /* this */
+    size_t       size, count;
+    uint32_t     hash_key[2];
+} chr__table;
+
 /* A descriptor that a monitor's peer has passed. */
 typedef struct chr__named_fd {
     struct chr__named_fd *next;
@@ -4224,12 +4245,11 @@ struct chr_context {
     chr__pollfd *polls;        /* slot by slot the same as `watches` */
     chr_watch  **watches;      /* NULL = stopped during a dispatch */
     int          watch_count, watch_capacity, holes;
-    chr_timer    timers;       /* a ring, nearest first; this one is only its head */
-    chr_idle     idles;        /* a ring, oldest first; likewise */
-    chr_timer    last_timer;   /* where a dispatch of timers ends, */
-    chr_idle     last_idle;    /* and one of idles */
-    chr_timer    real_timers, last_real_timer; /* the same on the system's clock, whatever `clock` is: time limits of
-                                                  peers */
+    chr_timer   *timers;       /* a heap: the nearest is on top; NULL = none */
+    chr_timer   *real_timers;  /* the same on the system's clock, whatever `clock` is: time limits of peers */
+    uint64_t     timer_order;  /* of the next one that is started */
+    chr_idle     idles;        /* a ring, oldest first; this one is only its head */
+    chr_idle     last_idle;    /* where a dispatch of idles ends */
     int          due;          /* timers and idles that are started */
     unsigned     turn;         /* of the loop, or of a call that blocks: what bounds work starts anew with it */
     chr__waker   waker;
@@ -4260,8 +4280,9 @@ struct chr_context {
     const chr__left_out *left_out;      /* likewise: those that this build is without */
     const chr_backend *mux;             /* what mux=on puts on a chardev; NULL = left out */
     chr__kind_node    *kinds;           /* registered by the user */
-    chr_dev           *devs, **last_dev;
-    chr_dev           *dead;            /* closed, not yet freed */
+    chr_dev           *devs, **last_dev; /* in the order of creation */
+    chr__table         devs_by_id;
+    chr_dev           *dead;            /* closed, not yet freed; those that linger join them later */
     struct chr__linger *lingering;      /* connections whose last bytes are still being sent, the oldest first */
     int                lingering_count;
     uint64_t           lingering_queued; /* what they have still to send, in bytes */
@@ -4703,7 +4724,131 @@ CHR__PRIVATE int chr__utf8_is_good(chr__utf8 *utf8, const unsigned char *bytes, 
 #endif
 
 /* ====================================================================================================================
- * >>the_loop   watches in one poll array that is kept, timers and idles in rings
+ * >>tables   things by a key: few in a list, many in a hash table
+ * ====================================================================================================================
+ * The keys may be a monitor's peer's choice: they are hashed with a key of the table's own that nobody else knows, so
+ * that no choice makes long chains. Where there is no memory for more chains they become longer.
+ */
+
+CHR__PRIVATE uint32_t chr__rotate(uint32_t word, int bits)
+{
+    return word << bits | word >> (32 - bits);
+}
+
+static void chr__hash_round(uint32_t *v)
+{
+    v[0] += v[1], v[2] += v[3];
+    v[1] = chr__rotate(v[1], 5) ^ v[0], v[3] = chr__rotate(v[3], 8) ^ v[2];
+    v[0] = chr__rotate(v[0], 16);
+    v[0] += v[3], v[2] += v[1];
+    v[3] = chr__rotate(v[3], 7) ^ v[0], v[1] = chr__rotate(v[1], 13) ^ v[2];
+    v[2] = chr__rotate(v[2], 16);
+}
+
+/* HalfSipHash-1-3. */
+static uint32_t chr__hash(const uint32_t *key, const void *bytes, size_t len)
+{
+    const unsigned char *from = (const unsigned char *)bytes;
+    uint32_t             word, v[4];
+    size_t               at;
+
+    v[0] = key[0], v[1] = key[1], v[2] = 0x6c796765 ^ key[0], v[3] = 0x74656462 ^ key[1];
+    for (at = 0; at <= len; at += 4) {
+        word = (uint32_t)chr__get_le(from + at, (int)chr__min(4, len - at)) | (len - at < 4 ? (uint32_t)len << 24 : 0);
+        v[3] ^= word;
+        chr__hash_round(v);
+        v[0] ^= word;
+    }
+    v[2] ^= 0xff;
+    for (at = 0; at < 3; at++)
+        chr__hash_round(v);
+    return v[1] ^ v[3];
+}
+
+enum { CHR__TABLE_FEW = 16, CHR__TABLE_CHAINS = 64 };
+
+static chr__entry **chr__table_chain(chr__table *table, const void *key, size_t length)
+{
+    return table->chains ? &table->chains[chr__hash(table->hash_key, key, length) & (table->size - 1)] : &table->few;
+}
+
+static void chr__table_put(chr__table *table, chr__entry *entry)
+{
+    chr__entry **chain = chr__table_chain(table, entry->key, entry->length);
+
+    entry->next = *chain;
+    *chain = entry;
+}
+
+/* The clock serves where the system has no random bytes. */
+static void chr__table_key(chr__table *table)
+{
+    uint64_t now = (uint64_t)chr__os_clock(NULL) ^ (uint64_t)(uintptr_t)table;
+
+    table->hash_key[0] = (uint32_t)now;
+    table->hash_key[1] = (uint32_t)(now >> 32);
+    (void)chr__os_random(table->hash_key, sizeof table->hash_key);
+}
+
+CHR__COLD void chr__table_grow(chr_context *ctx, chr__table *table)
+{
+    chr__table   old = *table;
+    chr__entry **chains = old.chains ? old.chains : &old.few, *entry;
+    size_t       i, size = old.chains ? old.size * 2 : (size_t)CHR__TABLE_CHAINS;
+
+    table->chains = (chr__entry **)chr__allocate(ctx, size * sizeof *table->chains);
+    if (!table->chains) {
+        table->chains = old.chains;
+        return;
+    }
+    table->size = size;
+    if (!old.chains)
+        chr__table_key(table);
+    for (i = 0; i < (old.chains ? old.size : 1); i++)
+        while ((entry = chains[i]) != NULL) {
+            chains[i] = entry->next;
+            chr__table_put(table, entry);
+        }
+    chr__free(ctx, old.chains);
+}
+
+/* `key` belongs to `owner`, as `entry` does. */
+CHR__PRIVATE void chr__table_add(chr_context *ctx, chr__table *table, chr__entry *entry, void *owner, const void *key,
+                                 size_t length)
+{
+    if (table->count++ >= (table->chains ? table->size : (size_t)CHR__TABLE_FEW))
+        chr__table_grow(ctx, table);
+    entry->owner = owner;
+    entry->key = key;
+    entry->length = length;
+    chr__table_put(table, entry);
+}
+
+CHR__PRIVATE void chr__table_remove(chr_context *ctx, chr__table *table, chr__entry *entry)
+{
+    chr__entry **link = chr__table_chain(table, entry->key, entry->length);
+
+    while (*link != entry)
+        link = &(*link)->next;
+    *link = entry->next;
+    if (--table->count > 0)
+        return;
+    chr__free(ctx, table->chains);
+    memset(table, 0, sizeof *table);
+}
+
+/* The owner, or NULL. */
+CHR__PRIVATE void *chr__table_find(const chr__table *table, const void *key, size_t length)
+{
+    const chr__entry *entry = *chr__table_chain((chr__table *)(uintptr_t)table, key, length);
+
+    while (entry && (entry->length != length || memcmp(entry->key, key, length) != 0))
+        entry = entry->next;
+    return entry ? entry->owner : NULL;
+}
+
+/* ====================================================================================================================
+ * >>the_loop   watches in one poll array that is kept, timers in a heap, idles in a ring
  * ==================================================================================================================== */
 
 CHARDEV_API void chr_loop_wake(chr_context *ctx)
@@ -4894,23 +5039,82 @@ static void chr__watches_close_gaps(chr_context *ctx)
     ctx->holes = 0;
 }
 
-/* -- timers -- */
+/* -- timers: a pairing heap that needs no memory but the timers. To start one costs a constant time, to stop one or
+ * to run the nearest O(log n) on average. -- */
 
-static void chr__timer_unlink(chr_timer *timer)
+static int chr__timer_is_sooner(const chr_timer *timer, const chr_timer *other)
 {
-    if (!timer->next)
-        return;
-    timer->ctx->due--;
-    timer->next->prev = timer->prev;
-    CHR__STORE(timer->prev->next, timer->next);
-    timer->prev = NULL;
-    CHR__STORE(timer->next, NULL);
+    return timer->deadline != other->deadline ? timer->deadline < other->deadline : timer->order < other->order;
 }
 
-/* Its neighbours in the ring may be other threads'. After its context, a stopped one is looked at only. */
+/* Two heaps become one: the later top goes under the sooner one. Either may be NULL. */
+static chr_timer *chr__timers_merge(chr_timer *heap, chr_timer *other)
+{
+    chr_timer *top, *child;
+
+    if (!heap || !other)
+        return heap ? heap : other;
+    top = chr__timer_is_sooner(heap, other) ? heap : other;
+    child = top == heap ? other : heap;
+    child->next = top->child;
+    child->link = &top->child;
+    if (child->next)
+        child->next->link = &child->next;
+    top->child = child;
+    return top;
+}
+
+/* A list of heaps becomes one: neighbours are merged in pairs, then the pairs from the last to the first. */
+static chr_timer *chr__timers_merge_list(chr_timer *list)
+{
+    chr_timer *pairs = NULL, *heap = NULL, *first, *second;
+
+    while ((first = list) != NULL) {
+        second = first->next;
+        list = second ? second->next : NULL;
+        first = chr__timers_merge(first, second);
+        first->next = pairs;
+        pairs = first;
+    }
+    while ((first = pairs) != NULL) {
+        pairs = first->next;
+        heap = chr__timers_merge(heap, first);
+    }
+    return heap;
+}
+
+static void chr__timer_place(chr_timer *heap, chr_timer **link, chr_timer *next)
+{
+    *link = heap;
+    heap->link = link;
+    heap->next = next;
+    if (next)
+        next->link = &heap->next;
+}
+
+/* What was below it takes its place. */
+static void chr__timer_unlink(chr_timer *timer)
+{
+    chr_timer *heap;
+
+    if (!timer->ctx)
+        return;
+    timer->ctx->due--;
+    heap = chr__timers_merge_list(timer->child);
+    if (heap) {
+        chr__timer_place(heap, timer->link, timer->next);
+    } else {
+        *timer->link = timer->next;
+        if (timer->next)
+            timer->next->link = timer->link;
+    }
+    CHR__STORE(timer->ctx, NULL);
+}
+
+/* Its neighbours in the heap may be other threads'. After its context, a stopped one is looked at only. */
 CHARDEV_API void chr_timer_stop(chr_timer *timer)
 {
-    chr_context *ctx = CHR__LOAD(timer->next) ? timer->ctx : NULL;
+    chr_context *ctx = CHR__LOAD(timer->ctx);
 
     if (!ctx)
         return;
@@ -4919,30 +5123,20 @@ CHARDEV_API void chr_timer_stop(chr_timer *timer)
     CHR__UNLOCK(ctx);
 }
 
-static void chr__timer_link(chr_timer *ring, chr_timer *timer)
-{
-    chr_timer *before; /* from the far end: timers of one period, the usual case, arrive in order */
-
-    for (before = ring->prev; before != ring && before->deadline > timer->deadline; before = before->prev)
-        ;
-    timer->ctx->due++;
-    timer->prev = before;
-    before->next->prev = timer;
-    CHR__STORE(timer->next, before->next);
-    CHR__STORE(before->next, timer);
-}
-
-static void chr__timer_start_at(chr_context *ctx, chr_timer *ring, chr_timer *timer, int64_t deadline,
+static void chr__timer_start_at(chr_context *ctx, chr_timer **heap, chr_timer *timer, int64_t deadline,
                                 void (*expired)(void *), void *opaque)
 {
     CHR__LOCK(ctx);
     chr__timer_unlink(timer);
-    timer->ctx = ctx;
+    CHR__STORE(timer->ctx, ctx);
     timer->expired = expired;
     timer->opaque = opaque;
     timer->deadline = deadline;
-    chr__timer_link(ring, timer);
-    if (ring->next == timer)
+    timer->order = ctx->timer_order++;
+    timer->child = NULL;
+    chr__timer_place(chr__timers_merge(*heap, timer), heap, NULL);
+    ctx->due++;
+    if (*heap == timer)
         chr__loop_poke(ctx);
     CHR__UNLOCK(ctx);
 }
@@ -4967,24 +5161,24 @@ CHARDEV_API int64_t chr_loop_deadline(chr_context *ctx)
     int64_t deadline;
 
     CHR__LOCK(ctx);
-    deadline = ctx->timers.next == &ctx->timers ? INT64_MAX : ctx->timers.next->deadline;
+    deadline = ctx->timers ? ctx->timers->deadline : INT64_MAX;
     CHR__UNLOCK(ctx);
     return deadline;
 }
 
 /* Those that are due now; what they start comes in the next step. */
-CHR__COLD int chr__ring_run(chr_context *ctx, chr_timer *ring, chr_timer *last, int64_t now)
+CHR__COLD int chr__timers_run_due(chr_context *ctx, chr_timer **heap, int64_t now)
 {
     int        ran = 0;
-    chr_timer *timer;
+    chr_timer *timer, last;
 
-    chr__timer_start_at(ctx, ring, last, now, NULL, NULL);
-    while ((timer = ring->next) != last) {
+    last.deadline = now;
+    last.order = ctx->timer_order++;
+    while ((timer = *heap) != NULL && chr__timer_is_sooner(timer, &last)) {
         chr_timer_stop(timer);
         timer->expired(timer->opaque);
         ran++;
     }
-    chr_timer_stop(last);
     return ran;
 }
 
@@ -4992,10 +5186,10 @@ CHR__COLD int chr__timers_run(chr_context *ctx)
 {
     int ran = 0;
 
-    if (ctx->timers.next != &ctx->timers)
-        ran = chr__ring_run(ctx, &ctx->timers, &ctx->last_timer, chr_loop_now(ctx));
-    if (ctx->real_timers.next != &ctx->real_timers)
-        ran += chr__ring_run(ctx, &ctx->real_timers, &ctx->last_real_timer, chr__real_now(ctx));
+    if (ctx->timers)
+        ran = chr__timers_run_due(ctx, &ctx->timers, chr_loop_now(ctx));
+    if (ctx->real_timers)
+        ran += chr__timers_run_due(ctx, &ctx->real_timers, chr__real_now(ctx));
     return ran;
 }
 
@@ -5120,22 +5314,26 @@ static void chr__enter(chr_context *ctx)
 /* At the end of the outermost dispatch nothing can touch what was removed in it. */
 CHR__COLD void chr__tidy(chr_context *ctx)
 {
-    chr_dev *dev, **link = &ctx->dead;
+    chr_dev *dev;
 
     ctx->untidy = ctx->config.timeout_changed != NULL;
     chr__watches_close_gaps(ctx);
-    while ((dev = *link) != NULL) {
-        if (dev->holds > 0) {
-            link = &dev->next;
-            continue;
-        }
-        *link = dev->next;
+    while ((dev = ctx->dead) != NULL) {
+        ctx->dead = dev->next;
         chr__free(ctx, (void *)(uintptr_t)dev->options);
         chr__free(ctx, dev->id);
         chr__free(ctx, dev);
     }
     if (ctx->config.timeout_changed)
         ctx->config.timeout_changed(ctx->config.opaque);
+}
+
+/* It is closed, and nothing of it lingers: the next tidying frees it. */
+CHR__PRIVATE void chr__dead(chr_dev *dev)
+{
+    dev->next = dev->ctx->dead;
+    dev->ctx->dead = dev;
+    dev->ctx->untidy = 1;
 }
 
 static void chr__leave(chr_context *ctx)
@@ -5335,10 +5533,10 @@ static int chr__loop_timeout(chr_context *ctx)
 
     if (ctx->idles.next != &ctx->idles || ctx->urgent.first || ctx->ready_again || CHR__LOAD(ctx->stopped))
         return 0;
-    if (ctx->timers.next != &ctx->timers)
-        timeout = chr__milliseconds(ctx->timers.next->deadline - chr_loop_now(ctx));
-    if (ctx->real_timers.next != &ctx->real_timers)
-        timeout = chr__sooner(timeout, chr__milliseconds(ctx->real_timers.next->deadline - chr__real_now(ctx)));
+    if (ctx->timers)
+        timeout = chr__milliseconds(ctx->timers->deadline - chr_loop_now(ctx));
+    if (ctx->real_timers)
+        timeout = chr__sooner(timeout, chr__milliseconds(ctx->real_timers->deadline - chr__real_now(ctx)));
     if (ctx->starved.first && chr__has_hooks(ctx))
         timeout = chr__sooner(timeout, chr__milliseconds(ctx->ask_at - chr__real_now(ctx)));
     return timeout;
@@ -7841,9 +8039,8 @@ static void chr__bury(chr_dev *dev)
     chr__starved_unlink(dev);
     chr__log_close(dev);
     chr__outbox_free(dev);
-    dev->next = dev->ctx->dead;
-    dev->ctx->dead = dev;
-    dev->ctx->untidy = 1;
+    if (dev->holds == 0)
+        chr__dead(dev);
 }
 
 static void chr__close(chr_dev *dev)
@@ -7973,12 +8170,7 @@ CHR__PRIVATE chr_dev *chr__create_part(const chr_dev *whole, const void *options
 
 CHARDEV_API chr_dev *chr_find(chr_context *ctx, const char *id)
 {
-    chr_dev *dev;
-
-    for (dev = ctx->devs; dev; dev = dev->next)
-        if (strcmp(dev->id, id) == 0)
-            return dev;
-    return NULL;
+    return (chr_dev *)chr__table_find(&ctx->devs_by_id, id, strlen(id));
 }
 
 CHARDEV_API chr_dev *chr_next(chr_context *ctx, const chr_dev *dev)
@@ -7988,23 +8180,28 @@ CHARDEV_API chr_dev *chr_next(chr_context *ctx, const chr_dev *dev)
 
 static void chr__register(chr_dev *dev)
 {
+    chr_context *ctx = dev->ctx;
+
     dev->next = NULL;
-    *dev->ctx->last_dev = dev;
-    dev->ctx->last_dev = &dev->next;
+    dev->link = ctx->last_dev;
+    *dev->link = dev;
+    ctx->last_dev = &dev->next;
+    chr__table_add(ctx, &ctx->devs_by_id, &dev->by_id, dev, dev->id, strlen(dev->id));
 }
 
 static void chr__unregister(chr_dev *dev)
 {
     chr_context *ctx = dev->ctx;
-    chr_dev    **link;
 
-    for (link = &ctx->devs; *link; link = &(*link)->next)
-        if (*link == dev) {
-            *link = dev->next;
-            break;
-        }
-    for (ctx->last_dev = &ctx->devs; *ctx->last_dev; ctx->last_dev = &(*ctx->last_dev)->next)
-        ;
+    if (!dev->link)
+        return;
+    *dev->link = dev->next;
+    if (dev->next)
+        dev->next->link = dev->link;
+    else
+        ctx->last_dev = dev->link;
+    dev->link = NULL;
+    chr__table_remove(ctx, &ctx->devs_by_id, &dev->by_id);
 }
 
 static int chr__is_letter(char c)
@@ -10897,7 +11094,7 @@ CHR__COLD void chr__linger_end(chr__linger *linger)
     chr__free(dev->ctx, linger->rest);
     linger->release(linger);
     if (--dev->holds == 0 && dev->removed)
-        dev->ctx->untidy = 1;
+        chr__dead(dev);
 }
 
 /* 0 = all has gone out, the goodbyes included. */
@@ -12109,7 +12306,7 @@ static void chr__baum_begin(chr__braille *braille, int request)
 {
     int size = chr__braille_size(braille);
 
-    if (braille->patience.next) { /* the last row was too short */
+    if (braille->patience.ctx) { /* the last row was too short */
         chr_timer_stop(&braille->patience);
         chr__baum_tell_cell_count(braille);
     }
@@ -16961,7 +17158,6 @@ static const chr__layer_slots chr__telnet_slots = {
 
 enum { CHR__SHA1_SIZE = 20, CHR__SHA1_BLOCK = 64 };
 
-static uint32_t chr__rotate(uint32_t word, int bits) { return word << bits | word >> (32 - bits); }
 
 static uint32_t chr__sha1_mix(int round, uint32_t b, uint32_t c, uint32_t d)
 {
@@ -21269,8 +21465,6 @@ static int chr__context_start(chr_context *ctx)
 {
     int fd;
 
-    ctx->timers.next = ctx->timers.prev = &ctx->timers;
-    ctx->real_timers.next = ctx->real_timers.prev = &ctx->real_timers;
     ctx->idles.next = ctx->idles.prev = &ctx->idles;
     ctx->last_dev = &ctx->devs;
     chr__dev_queue_init(&ctx->urgent);
@@ -21292,10 +21486,10 @@ static int chr__context_start(chr_context *ctx)
 /* The user's timers and idles are stopped, so that stopping them later on is harmless. */
 static void chr__context_stop(chr_context *ctx)
 {
-    while (ctx->timers.next != &ctx->timers)
-        chr_timer_stop(ctx->timers.next);
-    while (ctx->real_timers.next != &ctx->real_timers)
-        chr_timer_stop(ctx->real_timers.next);
+    while (ctx->timers)
+        chr_timer_stop(ctx->timers);
+    while (ctx->real_timers)
+        chr_timer_stop(ctx->real_timers);
     while (ctx->idles.next != &ctx->idles)
         chr_idle_stop(ctx->idles.next);
 }

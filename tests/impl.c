@@ -30,6 +30,25 @@ size_t private_unsent(chr_dev *dev)
     return (size_t)chr__stream_unsent(&((chr__stream_dev *)dev)->stream);
 }
 
+unsigned private_hash(chr_context *ctx, const char *id)
+{
+    return ctx->devs_by_id.chains ? chr__hash(ctx->devs_by_id.hash_key, id, strlen(id)) : 0;
+}
+
+size_t private_longest_chain(chr_context *ctx)
+{
+    const chr__table *table = &ctx->devs_by_id;
+    const chr__entry *entry;
+    size_t            i, length, longest = 0;
+
+    for (i = 0; i < (table->chains ? table->size : 1); i++) {
+        length = 0;
+        for (entry = table->chains ? table->chains[i] : table->few; entry; entry = entry->next) length++;
+        if (length > longest) longest = length;
+    }
+    return longest;
+}
+
 void private_sha1(const void *data, size_t len, unsigned char digest[20])
 {
     chr__sha1(data, len, digest);

@@ -11,6 +11,8 @@ int    private_quiet(chr_context *ctx);                                      /* 
 int    private_depth(chr_context *ctx);                                      /* how many handlers are under way */
 int    private_replays(chr_context *ctx);                                    /* whether a recording is being played */
 size_t private_unsent(chr_dev *dev);                                         /* of a stream's layers: bytes that wait for the descriptor */
+unsigned private_hash(chr_context *ctx, const char *id);                     /* of the table of ids; 0 while that is a list */
+size_t private_longest_chain(chr_context *ctx);                              /* in it */
 void   private_sha1(const void *data, size_t len, unsigned char digest[20]);
 void   private_base64(const unsigned char *data, size_t len, char *text);
 void   private_ws_proof(const char *key, char *proof);                       /* what a server answers to a websocket client's key */

@@ -1,0 +1,443 @@
+/*
+ * Many: chardevs, timers and idles by the ten thousand in one context, and what each of them costs. What is linear takes for four
+ * times as many about four times as long, and what walks over all of them at each call sixteen times: processor time tells the two
+ * apart, also on a machine that is busy with other things.
+ */
+#include "chardev.h"
+#include "private.h"
+#include "rig.h"
+
+#include <sys/resource.h>
+
+enum { MANY = 50000, LESS = MANY / 4, MOST_RATIO = 10, ATTEMPTS = 5 };
+
+/* ---- the measure -------------------------------------------------------------------------------------------------------- */
+
+static double cpu_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static uint64_t chance = 88172645463325252u;
+
+static unsigned any(unsigned below)
+{
+    chance ^= chance << 13;
+    chance ^= chance >> 7;
+    chance ^= chance << 17;
+    return (unsigned)(chance >> 16) % below;
+}
+
+enum { MOST_PHASES = 8 };
+
+typedef struct phases {
+    const char *names[MOST_PHASES];
+    double      seconds[MOST_PHASES]; /* the least that it has taken */
+    double      since;
+    int         count;
+} phases;
+
+static void phases_begin(phases *p)
+{
+    p->count = 0;
+    p->since = cpu_seconds();
+}
+
+/* What was done since the last one. */
+static void phase(phases *p, const char *name)
+{
+    double took = cpu_seconds() - p->since;
+    REQUIRE(p->count < MOST_PHASES);
+    p->names[p->count] = name;
+    if (p->seconds[p->count] == 0 || took < p->seconds[p->count]) p->seconds[p->count] = took;
+    p->count++;
+    p->since = cpu_seconds();
+}
+
+static int is_linear(const phases *few, const phases *many, int i)
+{
+    return many->seconds[i] < few->seconds[i] * MOST_RATIO + 0.002;
+}
+
+/* The least of several attempts, of which the first that shows it is enough. */
+static void check_linear(void (*measure)(int count, phases *p))
+{
+    static phases few, many;
+    int           i, attempt, good = 0;
+    memset(&few, 0, sizeof few);
+    memset(&many, 0, sizeof many);
+    for (attempt = 0; attempt < ATTEMPTS && !good; attempt++) {
+        measure(LESS, &few);
+        measure(MANY, &many);
+        for (good = 1, i = 0; i < few.count; i++) good &= is_linear(&few, &many, i);
+    }
+    for (i = 0; i < few.count; i++)
+        if (!CHECK(is_linear(&few, &many, i)))
+            NOTE("%s: %d take %.1f ms, %d take %.1f ms", few.names[i], LESS, few.seconds[i] * 1e3, MANY, many.seconds[i] * 1e3);
+}
+
+/* ---- chardevs ----------------------------------------------------------------------------------------------------------- */
+
+static const char *numbered(int number)
+{
+    static char id[32];
+    snprintf(id, sizeof id, "dev-%d", number);
+    return id;
+}
+
+static void make_many(rig *r, int count)
+{
+    char text[64];
+    int  i;
+    for (i = 0; i < count; i++) {
+        snprintf(text, sizeof text, "null,id=%s", numbered(i));
+        make(r, text);
+    }
+}
+
+static void remove_one(rig *r, int number)
+{
+    CHECK_INT(chr_remove(r->ctx, numbered(number), NULL), 0);
+}
+
+/* In some order that has nothing to do with that of creation. */
+static int shuffled(int i, int count)
+{
+    return (int)((int64_t)i * 7919 % count);
+}
+
+static void registry(int count, phases *p)
+{
+    chr_error err;
+    rig       r;
+    int       i;
+    rig_open(&r);
+    phases_begin(p);
+    make_many(&r, count);
+    phase(p, "creation");
+    for (i = 0; i < count; i++) REQUIRE(chr_find(r.ctx, numbered(i)) != NULL);
+    for (i = 0; i < count; i++) CHECK(chr_find(r.ctx, numbered(i + count)) == NULL);
+    phase(p, "chr_find");
+    for (i = 0; i < count; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "null,id=%s", numbered(i));
+        CHECK(chr_new(r.ctx, text, &err) == NULL);
+    }
+    phase(p, "ids that are taken");
+    for (i = 0; i < count; i += 2) remove_one(&r, i);
+    phase(p, "removal from the front");
+    for (i = (count - 1) | 1; i > count / 2; i -= 2)
+        if (i < count) remove_one(&r, i);
+    phase(p, "removal from the end");
+    chr_context_free(r.ctx);
+    phase(p, "chr_context_free");
+    rig_open(&r);
+    make_many(&r, count);
+    p->since = cpu_seconds();
+    for (i = 0; i < count; i++) remove_one(&r, shuffled(i, count));
+    phase(p, "removal of any");
+    CHECK(chr_next(r.ctx, NULL) == NULL);
+    rig_close(&r);
+}
+
+TEST_WITHIN(many_chardevs, 300) { check_linear(registry); }
+
+/* chr_next() goes in the order of creation, whatever was removed and made anew meanwhile. */
+TEST(order_of_creation_stays)
+{
+    enum { COUNT = 1000 };
+    chr_dev *dev;
+    rig      r;
+    int      i, expected;
+    rig_open(&r);
+    make_many(&r, COUNT);
+    for (i = 0; i < COUNT; i += 3) remove_one(&r, i);
+    make(&r, "null,id=late");
+    for (dev = chr_next(r.ctx, NULL), expected = 0; dev; dev = chr_next(r.ctx, dev)) {
+        chr_info info;
+        chr_query(dev, &info);
+        while (expected < COUNT && expected % 3 == 0) expected++;
+        if (!CHECK_STR(info.id, expected < COUNT ? numbered(expected) : "late")) break;
+        expected++;
+    }
+    CHECK_INT(expected, COUNT + 1);
+    rig_close(&r);
+}
+
+/* The last and the first go, and others come behind them. */
+TEST(ends_of_the_list)
+{
+    rig r;
+    int i;
+    rig_open(&r);
+    make_many(&r, 3);
+    remove_one(&r, 2);
+    make(&r, "null,id=x");
+    remove_one(&r, 0);
+    CHECK(chr_next(r.ctx, NULL) == chr_find(r.ctx, numbered(1)));
+    CHECK(chr_next(r.ctx, chr_find(r.ctx, numbered(1))) == chr_find(r.ctx, "x"));
+    CHECK(chr_next(r.ctx, chr_find(r.ctx, "x")) == NULL);
+    remove_one(&r, 1);
+    CHECK_INT(chr_remove(r.ctx, "x", NULL), 0);
+    CHECK(chr_next(r.ctx, NULL) == NULL);
+    for (i = 0; i < 100; i++) {
+        make(&r, "null,id=x");
+        CHECK(chr_next(r.ctx, NULL) == chr_find(r.ctx, "x"));
+        CHECK_INT(chr_remove(r.ctx, "x", NULL), 0);
+    }
+    rig_close(&r);
+}
+
+/* Ids against a set of flags, around the numbers at which the table changes its size. */
+TEST(ids_come_and_go)
+{
+    enum { COUNT = 400 };
+    static int there[COUNT];
+    char       text[64];
+    rig        r;
+    int        i, id, count = 0, grow;
+    rig_open(&r);
+    for (i = 0; i < 20000; i++) {
+        grow = i / 2000 % 2 == 0;
+        id = (int)any(COUNT);
+        CHECK_INT(chr_find(r.ctx, numbered(id)) != NULL, there[id]);
+        if (!there[id] && (grow || any(4) == 0)) {
+            snprintf(text, sizeof text, "null,id=%s", numbered(id));
+            make(&r, text);
+            there[id] = 1, count++;
+        } else if (there[id] && (!grow || any(4) == 0)) {
+            remove_one(&r, id);
+            there[id] = 0, count--;
+        }
+    }
+    for (id = 0; id < COUNT; id++) {
+        CHECK_INT(chr_find(r.ctx, numbered(id)) != NULL, there[id]);
+        if (there[id]) remove_one(&r, id);
+    }
+    CHECK(chr_find(r.ctx, numbered(0)) == NULL);
+    CHECK(chr_find(r.ctx, "") == NULL);
+    rig_close(&r);
+}
+
+/* A monitor's peer chooses ids. Those that one context would keep in few chains are spread over all in another one. */
+TEST(flood_of_chosen_ids)
+{
+    enum { COUNT = 4000, CHAINS = 1024, LONGEST = 20 };
+    char text[64];
+    rig  known, r;
+    int  i, number;
+    rig_open(&known);
+    make_many(&known, 100); /* beyond this it has a key */
+    rig_open(&r);
+    for (i = number = 0; i < COUNT; number++) {
+        if (private_hash(known.ctx, numbered(number)) % CHAINS) continue;
+        snprintf(text, sizeof text, "null,id=%s", numbered(number));
+        make(&r, text);
+        i++;
+    }
+    CHECK(private_longest_chain(r.ctx) <= LONGEST);
+    CHECK(private_hash(known.ctx, "a") != private_hash(r.ctx, "a") || private_hash(known.ctx, "b") != private_hash(r.ctx, "b"));
+    rig_close(&r);
+    rig_close(&known);
+}
+
+/* Without memory for more chains the ids stay where they are. */
+TEST(table_that_cannot_grow)
+{
+    char text[64];
+    rig  r;
+    long calls, most;
+    int  i;
+    rig_open(&r);
+    make(&r, "null,id=first");
+    calls = r.calls;
+    make(&r, "null,id=second");
+    calls = r.calls - calls; /* of one creation; one more is the table's */
+    for (i = 0; i < 500; i++) {
+        snprintf(text, sizeof text, "null,id=%s", numbered(i));
+        r.failed = 0;
+        r.fail_at = r.calls + calls + 1;
+        make(&r, text);
+        r.fail_at = 0;
+    }
+    most = (long)private_longest_chain(r.ctx);
+    CHECK_INT(most, 502);
+    for (i = 0; i < 500; i++) CHECK(chr_find(r.ctx, numbered(i)) != NULL);
+    make(&r, "null,id=late"); /* now there is */
+    CHECK(private_longest_chain(r.ctx) < 100);
+    for (i = 0; i < 500; i++) CHECK(chr_find(r.ctx, numbered(i)) != NULL);
+    for (i = 0; i < 500; i++) remove_one(&r, i);
+    rig_close(&r);
+}
+
+/* ---- timers ------------------------------------------------------------------------------------------------------------- */
+
+static int fired;
+
+static void on_time(void *opaque)
+{
+    (void)opaque;
+    fired++;
+}
+
+static void on_time_again(void *opaque)
+{
+    chr_timer *timer = (chr_timer *)opaque;
+    if (fired++ % 4) chr_timer_start(*(chr_context **)(timer + 1), timer, 1 + any(100), on_time_again, timer);
+}
+
+typedef struct own_timer {
+    chr_timer    timer;
+    chr_context *ctx; /* right behind it */
+} own_timer;
+
+static void start_any(rig *r, own_timer *timers, int count)
+{
+    int i;
+    for (i = 0; i < count; i++) chr_timer_start(r->ctx, &timers[i].timer, 1000 + any(1000000), on_time, NULL);
+}
+
+static void timers(int count, phases *p)
+{
+    own_timer *list = (own_timer *)calloc((size_t)count, sizeof *list);
+    rig        r;
+    int        i;
+    REQUIRE(list != NULL);
+    rig_open_virtual(&r);
+    for (i = 0; i < count; i++) list[i].ctx = r.ctx;
+    phases_begin(p);
+    start_any(&r, list, count);
+    phase(p, "start");
+    start_any(&r, list, count);
+    phase(p, "start again");
+    for (i = 0; i < count; i++) chr_timer_stop(&list[shuffled(i, count)].timer);
+    phase(p, "stop");
+    CHECK_INT(chr_loop_timeout(r.ctx), -1);
+    for (i = 0; i < count; i++) chr_timer_start(r.ctx, &list[i].timer, 1000, on_time, NULL);
+    for (i = 0; i < count; i++) chr_timer_start(r.ctx, &list[i].timer, count - i, on_time, NULL);
+    phase(p, "start in order, and backwards");
+    fired = 0;
+    pass_time(&r, 2000000);
+    CHECK_INT(fired, count);
+    phase(p, "all run at once");
+    for (i = 0; i < count; i++) chr_timer_start(r.ctx, &list[i].timer, any(1000), on_time_again, &list[i].timer);
+    for (i = 0; i < 2000; i++) pass_time(&r, 1);
+    phase(p, "they start themselves again");
+    rig_close(&r);
+    free(list);
+}
+
+TEST_WITHIN(many_timers, 300) { check_linear(timers); }
+
+/* The heap against a table: which timers run in a step, and in which order. Handlers start and stop any of them, too. */
+enum { TIMERS = 200 };
+
+typedef struct model_timer {
+    chr_timer timer;
+    int       number, is_started;
+    int64_t   deadline; /* in milliseconds */
+    int64_t   order;
+} model_timer;
+
+static struct {
+    rig         r;
+    model_timer timers[TIMERS];
+    int64_t     order, last, now; /* last: order at the begin of the step */
+    int         ran, nested;
+} model;
+
+static void model_change(void);
+
+static model_timer *model_nearest(void)
+{
+    model_timer *nearest = NULL, *t;
+    for (t = model.timers; t < model.timers + TIMERS; t++)
+        if (t->is_started && (!nearest || t->deadline < nearest->deadline ||
+                              (t->deadline == nearest->deadline && t->order < nearest->order)))
+            nearest = t;
+    return nearest;
+}
+
+static void model_expired(void *opaque)
+{
+    model_timer *t = (model_timer *)opaque;
+    CHECK(t == model_nearest());
+    CHECK(t->is_started);
+    CHECK(t->deadline <= model.now);
+    if (t->deadline == model.now) CHECK(t->order < model.last); /* what is started now comes in the next step */
+    t->is_started = 0;
+    model.ran++;
+    if (model.nested > 0 && any(2)) {
+        model.nested--;
+        model_change();
+    }
+}
+
+static void model_change(void)
+{
+    model_timer *t = &model.timers[any(TIMERS)];
+    int64_t      delay = any(4) ? any(20) : any(1000);
+    if (any(3) == 0) {
+        chr_timer_stop(&t->timer);
+        t->is_started = 0;
+        return;
+    }
+    chr_timer_start(model.r.ctx, &t->timer, delay, model_expired, t);
+    t->is_started = 1;
+    t->deadline = model.now + delay;
+    t->order = model.order++;
+}
+
+static void model_step(void)
+{
+    model_timer *t;
+    model.now += any(8);
+    model.r.now = model.now * 1000000;
+    model.last = model.order;
+    model.nested = (int)any(30);
+    chr_loop_step(model.r.ctx, 0);
+    t = model_nearest();
+    CHECK(!t || t->deadline > model.now || t->order >= model.last); /* none was forgotten */
+    CHECK(chr_loop_deadline(model.r.ctx) == (t ? t->deadline * 1000000 : INT64_MAX));
+}
+
+TEST(timers_run_in_order)
+{
+    int i, k;
+    rig_open_virtual(&model.r);
+    model.now = model.r.now / 1000000;
+    for (i = 0; i < TIMERS; i++) model.timers[i].number = i;
+    for (i = 0; i < 20000; i++) {
+        for (k = (int)any(i / 2000 % 2 ? 4 : 12); k > 0; k--) model_change();
+        model_step();
+    }
+    CHECK(model.ran > 20000);
+    rig_close(&model.r);
+    for (i = 0; i < TIMERS; i++) chr_timer_stop(&model.timers[i].timer); /* after its context: harmless */
+}
+
+/* ---- idles -------------------------------------------------------------------------------------------------------------- */
+
+static void idles(int count, phases *p)
+{
+    chr_idle *list = (chr_idle *)calloc((size_t)count, sizeof *list);
+    rig       r;
+    int       i;
+    REQUIRE(list != NULL);
+    rig_open(&r);
+    phases_begin(p);
+    for (i = 0; i < count; i++) chr_idle_start(r.ctx, &list[i], on_time, NULL);
+    for (i = 0; i < count; i++) chr_idle_stop(&list[shuffled(i, count)]);
+    phase(p, "start and stop");
+    for (i = 0; i < count; i++) chr_idle_start(r.ctx, &list[i], on_time, NULL);
+    fired = 0;
+    settle(&r);
+    CHECK_INT(fired, count);
+    phase(p, "run");
+    rig_close(&r);
+    free(list);
+}
+
+TEST_WITHIN(many_idles, 300) { check_linear(idles); }
