@@ -701,13 +701,19 @@ CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
  * >>recipes   a guest's console, to copy: a test compiles and runs both
  * ====================================================================================================================
  * RECIPE getch, for an emulator whose console is kbhit(), getch() and putch(). `text` is what its user writes after
- * -serial. The program ends with its input (but waits for the next peer of a server) and at Ctrl-A x of mon:stdio.
+ * -serial. kbhit() is true at the end of the input, as poll() is, and getch() ends the program there, as Ctrl-A x of
+ * mon:stdio does; between the peers of a server it waits.
  *
  *     static chr_frontend fe;
- *     static void check(int rc) { if (rc < 0 || chr_fe_eof(&fe)) exit(0); }
- *     int kbhit(void) { check(chr_loop_step_every(fe.ctx, 100000)); return chr_fe_readable(&fe) > 0; }
- *     int getch(void) { char c; while (chr_fe_read(&fe, &c, 1) < 1) check(chr_loop_step(fe.ctx, -1)); return c & 255; }
- *     void putch(char c) { chr_fe_write_all(&fe, &c, 1, -1); }
+ *     void step(int rc) { if (rc < 0) exit(0); } // Ctrl-A x
+ *     int kbhit(void) { step(chr_loop_step_every(fe.ctx, 100000)); return chr_fe_readable(&fe) || chr_fe_eof(&fe); }
+ *     int getch(void)
+ *     {
+ *         unsigned char c;
+ *         while (chr_fe_read(&fe, &c, 1) < 1) step(chr_fe_eof(&fe) ? -1 : chr_loop_step(fe.ctx, -1));
+ *         return c;
+ *     }
+ *     void putch(char c) { while (chr_fe_write(&fe, &c, 1) == CHR_ERR_WOULD_BLOCK) chr_fe_flush(&fe, -1); }
  *     void console_off(void) { chr_drain(fe.ctx, 2000); chr_context_free(fe.ctx); } // a terminal is put back
  *     void console_on(const char *text)
  *     {
@@ -718,7 +724,7 @@ CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
  *     }
  *
  * What putch() gathers leaves when kbhit() or getch() steps the loop. A guest that may compute for long without asking
- * for a key needs check(chr_loop_step_every(fe.ctx, 100000)) in the CPU loop too, every 100 to 1000 instructions; or
+ * for a key needs step(chr_loop_step_every(fe.ctx, 100000)) in the CPU loop too, every 100 to 1000 instructions; or
  * chr_fe_set_buffers(&fe, 4096, 0), and each putch() is a system call.
  *
  * RECIPE 16550, for registers: RBR and THR, IER, IIR, LCR, LSR and SCR, with the interrupt line. `interrupt` is yours,
@@ -729,7 +735,7 @@ CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
  *     static void uart_update(void *opaque)
  *     {
  *         struct uart *u = (struct uart *)opaque;
- *         int ready = chr_fe_readable(&u->fe) > 0, room = chr_fe_writable(&u->fe) > 0;
+ *         int ready = chr_fe_readable(&u->fe) > 0, room = chr_fe_writable(&u->fe) != 0;
  *         if (!room) chr_fe_add_watch(&u->fe, uart_update, u);
  *         u->reg[5] = (unsigned char)(ready | (room ? 0x60 : 0));                             // LSR
  *         u->reg[2] = ready && u->reg[1] & 1 ? 4 : room && u->reg[1] & 2 && !u->told ? 2 : 1; // IIR by IER

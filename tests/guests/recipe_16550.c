@@ -7,6 +7,7 @@
 #include <string.h>
 #ifdef CHARDEV_THREADS
 #include <pthread.h>
+#include <unistd.h>
 #endif
 
 #include "recipe.h"
@@ -79,10 +80,10 @@ static void service(void)
     }
 }
 
-/* Its output is with the chardev, and the driver has no more. */
+/* No more comes, its output is with the chardev, and the driver has no more. */
 static int is_over(void)
 {
-    return ended && first == last && (load(LSR) & EMPTY);
+    return (ended || chr_fe_eof(&uart.fe)) && first == last && (load(LSR) & EMPTY);
 }
 
 static void hello(void)
@@ -97,7 +98,7 @@ static void *cpu(void *unused)
     hello();
     while (!is_over())
         if (is_pending()) service();
-        else chr_loop_lock(ctx), chr_loop_unlock(ctx); /* the guest computes */
+        else usleep(20); /* the guest computes */
     chr_loop_stop(ctx);
     return unused;
 }
@@ -120,7 +121,7 @@ int main(int argc, char **argv)
     pthread_join(thread, NULL);
 #else
     hello();
-    while (!is_over() && chr_loop_step(ctx, is_pending() || ended ? 0 : -1) >= 0 && !chr_fe_eof(&uart.fe))
+    while (!is_over() && chr_loop_step(ctx, is_pending() || ended ? 0 : -1) >= 0)
         while (is_pending()) service();
 #endif
     chr_drain(ctx, 2000);
