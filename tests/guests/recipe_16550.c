@@ -71,10 +71,11 @@ static void service(void)
     switch (load(IIR)) {
     case IIR_RX:
         if (last - first < RING) received(load(RBR));
+        else store(IER, IER_TX); /* its interrupt comes before the one for THR */
         break;
     case IIR_TX:
         if (first != last) store(THR, ring[first++ % RING]);
-        if (first == last) store(IER, IER_RX);
+        store(IER, first != last ? IER_RX | IER_TX : IER_RX);
         break;
     default: break;
     }
