@@ -68,7 +68,7 @@ TEST_LEVEL    = -O1
 TEST_FLAGS    = -I. -Itests -std=gnu99 $(DEFINES) $(WARNINGS) -g $(TEST_LEVEL) $(TEST_CFLAGS) $(SANITIZE) -pthread
 FLAGS_USED    = $(CC) $(EXAMPLE_FLAGS) $(TEST_FLAGS) $(TLS_FLAGS) $(TLS_LIBS) $(SPICE_FLAGS) $(SPICE_LIBS) $(LDFLAGS)
 
-EXAMPLES = $(B)/hello $(B)/console_share $(B)/relay $(B)/fd_handoff $(B)/tinyvm
+EXAMPLES = $(B)/hello $(B)/console_share $(B)/filter_rot13 $(B)/relay $(B)/fd_handoff $(B)/tinyvm
 SOURCES := $(sort $(wildcard tests/test_*.c))
 FUZZERS  = $(patsubst tests/fuzz/%.c,build/fuzz/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 ifeq ($(SAN),thread)
@@ -94,7 +94,7 @@ $(B)/tinyvm: $(wildcard examples/tinyvm/*.c examples/tinyvm/*.h) $(B)/chardev.o 
 	@mkdir -p $(@D)
 	$(SAY)$(CC) $(EXAMPLE_FLAGS) $(TLS_FLAGS) -Iexamples/tinyvm -o $@ $(filter-out %/chardev.c,$(filter %.c %.o,$^)) $(LDFLAGS) $(TLS_LIBS)
 
-$(B)/console_share $(B)/relay: $(B)/%: examples/%.c $(B)/chardev.o Makefile $(B)/flags
+$(B)/console_share $(B)/filter_rot13 $(B)/relay: $(B)/%: examples/%.c $(B)/chardev.o Makefile $(B)/flags
 	@mkdir -p $(@D)
 	$(SAY)$(CC) $(EXAMPLE_FLAGS) $(TLS_FLAGS) -DCHARDEV_LINKED -o $@ $< $(B)/chardev.o $(LDFLAGS) $(TLS_LIBS)
 
@@ -142,7 +142,7 @@ test: all $(TESTS)
 test-peers: all
 	@BUILD=$(B) sh tests/run.sh
 
-bench:
+bench: $(B)/tinyvm $(B)/relay
 	@sh tests/bench/run.sh
 
 cross:

@@ -57,9 +57,9 @@
  *     the manual        >>errors >>config >>loop >>options >>chardev >>frontend >>recipes >>backend >>structs >>extras >>record
  *                       >>descriptors
  *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>encodings >>tables >>the_loop
- *                       >>the_options >>the_record >>core >>front >>the_replay >>stream
- *     backends          >>be_null >>be_ringbuf >>be_testdev (>>answers) >>be_msmouse >>be_wctablet
- *                       >>be_braille (>>brlapi) >>be_mux >>fan_out >>be_hub
+ *                       >>the_options >>the_record >>core >>front >>stacked >>the_replay >>stream
+ *     backends          >>be_null >>be_ringbuf >>be_testdev >>be_script (>>answers) >>be_msmouse >>be_wctablet
+ *                       >>be_braille (>>brlapi) >>be_mux >>fan_out >>be_hub >>be_fault
  *                       >>be_fd >>be_file >>be_pipe >>be_pty >>be_stdio >>be_serial >>be_parallel >>be_udp
  *                       >>be_socket (>>socket_address >>layer_box >>layer_telnet (>>com_port) >>layer_websocket
  *                                    >>socket_tls >>socket_layers >>socket_chardev)
@@ -77,8 +77,8 @@
  *     CHARDEV_SPICE            spicevmc and spiceport, for an emulator that runs a spice-server: compile and link as pkg-config
  *                              spice-server says
  *     CHARDEV_FREESTANDING     no operating system: the backends from null to hub and your own; hooks for memory and clock
- *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV MSMOUSE WCTABLET BRAILLE (or its BRLAPI alone) MUX HUB FD
- *                              FILE PIPE PTY STDIO SERIAL PARALLEL UDP SOCKET SPICE
+ *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV SCRIPT MSMOUSE WCTABLET BRAILLE (or its BRLAPI alone) MUX
+ *                              HUB FAULT FD FILE PIPE PTY STDIO SERIAL PARALLEL UDP SOCKET SPICE
  *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and what a mux may keep; default 65536, freestanding 1024
  *     CHR_SYS(name)            how a system call is reached; default `name`. Tests put faults in here.
  *
@@ -110,8 +110,13 @@
  * owner thread only; the hooks allocate, log, clock and wall_clock also on a thread that writes, one thread at a time.
  *
  *     any thread                                  what it may cost
- *     chr_fe_write, chr_fe_printf                 the lock; one system call; a wake-up when the loop has more to do
- *     chr_fe_write_all, chr_fe_read_all           the same each time, and waits in pieces of 20 ms without the lock
+ *     chr_fe_write, chr_fe_printf                 the lock; one system call; a wake-up when the loop has more to do.
+ *                                                 With buffers: a wake-up when the first byte is gathered
+ *     chr_fe_write_all, chr_fe_read_all,          the same each time, and waits in pieces of 20 ms without the lock
+ *     chr_fe_flush
+ *     chr_fe_read                                 the lock; a wake-up when half of a full buffer is free again, or an
+ *                                                 event comes next
+ *     chr_fe_readable, chr_fe_writable            the lock
  *     chr_fe_accept_input, chr_fe_add_watch       the lock; a wake-up
  *     chr_fe_backend_open, chr_fe_eof             the lock
  *     chr_idle_start, chr_idle_stop               the lock; a wake-up: the way to post a callback to the owner
@@ -123,6 +128,32 @@
  * pipe, and only when the owner sleeps. A write that another thread's call waits for goes on with the new backend after
  * a swap, and ends with CHR_ERR_DISCONNECTED (or what was taken) after chr_fe_deinit(), whose frontend must stay in
  * memory as long as others may use it.
+ *
+ * THE END of a program begins with chr_loop_stop(), from a handler, a signal handler or another thread; Ctrl-A x on a
+ * mux and a testdev's `q` call it too, unless chr_config.exit is set. Then chr_loop_run() returns 0, or chr_loop_step()
+ * CHR_ERR_STOPPED. This belongs behind it, and gives the first column:
+ *
+ *     chr_drain(ctx, 2000);      // what is still on its way goes, as long as the reader makes progress
+ *     chr_context_free(ctx);     // and all is put back
+ *     return 0;
+ *
+ * The library never ends the process and has no signal handlers: SIGINT and SIGTERM end it at once (third column), unless
+ * you handle them: a signal handler that calls chr_loop_stop() is enough. exit() may be called anywhere, in handlers too.
+ * A function of yours for atexit() may call chr_context_free(): that works unless exit() came from inside a handler.
+ *
+ *                                   chr_context_free()    exit(), return from main()    _exit(), abort(), a signal, SIGKILL
+ *     terminal of stdio             put back              put back                      put back by a small process of
+ *                                                                                       ours, some 20 ms later
+ *     pty's link, unix socket file  removed               stay: whoever is started with the same path replaces them
+ *     obuf=, layers, what           sent: chr_drain()     lost; what the kernel has taken arrives, unless TCP resets
+ *     chr_fe_write() has gathered   says for how long     because bytes of the peer's were not read
+ *     close_notify, Close frame     sent                  not sent: the peer sees the connection break off
+ *     log files                     complete              complete: each write is in the file when it returns
+ *     a recording                   complete              without its end, so that chr_replay_open() refuses it
+ *     line settings of serial       stay as they are, in all cases
+ *
+ * A child of fork() that ends puts nothing back: that is for the process that has set it. Descriptors don't live on behind
+ * exec(), a terminal that exec() has come over is put back.
  */
 #ifndef CHARDEV_H
 #define CHARDEV_H
@@ -195,6 +226,10 @@ typedef struct chr_error {
 
 /* The text of a code, for calls that have no chr_error. Never NULL. */
 CHARDEV_API const char *chr_error_text(int code);
+/* Fills `err` (NULL: does nothing) as printf() does and returns `code`, for backends of your own: return chr_error_set(...).
+ * The text stays one line: control characters become '?', and a plain %s shows 300 bytes at most. The freestanding
+ * profile knows %s %.9s %.*s %c %d %u %x %lld %llu %llx, a width and zeros before it. */
+CHARDEV_API int chr_error_set(chr_error *err, int code, const char *format, ...) CHR_PRINTF(3, 4);
 
 /* ====================================================================================================================
  * >>config   the context and its hooks
@@ -249,13 +284,23 @@ CHARDEV_API int chr_context_reset(chr_context *ctx);
 /* ====================================================================================================================
  * >>loop   descriptors, timers, idle callbacks: a whole VM can live on this loop
  * ====================================================================================================================
- * Three ways to use it. Run it: chr_loop_run(). Step it from your own: chr_loop_step(ctx, 0). Or hand it to another
- * loop: either take its descriptors before each poll (chr_loop_prepare) and hand back what is ready
- * (chr_loop_dispatch), or set the hooks watch_changed and timeout_changed, call chr_watch_ready() when a descriptor is
- * ready, and chr_loop_dispatch(ctx, NULL, 0) when chr_loop_timeout() is over. That loop may be level-triggered (poll,
- * epoll, GLib) or edge-triggered (EPOLLET): what is ready still when chr_watch_ready() returns comes again with the
- * next dispatch, and the time-out is 0 until then. While a frontend has no room the time-out is 100 ms at most, so that
- * it is asked again. On the freestanding profile there are no descriptors: step it from your main loop.
+ * Run it: chr_loop_run(). Step it from your own: chr_loop_step(ctx, 0), or from a CPU loop chr_loop_step_every(). Or nest
+ * it in another loop, in one of three ways. The simplest is one descriptor, chr_loop_fd(): when it is readable, step. Or
+ * take all descriptors before each poll (chr_loop_prepare) and hand back what is ready (chr_loop_dispatch):
+ *
+ *     n = chr_loop_prepare(ctx, polls, MOST, &timeout_ms);
+ *     poll((struct pollfd *)polls, n, timeout_ms);
+ *     chr_loop_dispatch(ctx, polls, n);
+ *
+ * Or set the hooks watch_changed and timeout_changed, call chr_watch_ready() when a descriptor is ready, and
+ * chr_loop_dispatch(ctx, NULL, 0) when chr_loop_timeout() is over. That loop may be level-triggered (poll, epoll, GLib) or
+ * edge-triggered (EPOLLET): what is ready still when chr_watch_ready() returns comes again with the next dispatch, and the
+ * time-out is 0 until then. While a frontend has no room the time-out of a nested loop is 100 ms at most, so that it is
+ * asked again.
+ *
+ * Our own loop waits with poll() while there are few descriptors, and from some thirty on with epoll (Linux) or kqueue
+ * (BSD, macOS), of which a user notices nothing: what these refuse (files) poll() still waits for. After fork() the child
+ * has a set of its own. On the freestanding profile there are no descriptors: step it from your main loop.
  */
 
 /* Dispatches once: waits up to timeout_ms milliseconds (0 = not at all, -1 = without limit) for something to happen.
@@ -291,19 +336,28 @@ CHARDEV_API void chr_loop_wake(chr_context *ctx);
 CHARDEV_API void chr_loop_lock(chr_context *ctx);
 CHARDEV_API void chr_loop_unlock(chr_context *ctx);
 
+/* On systems with poll() this is its struct pollfd: cast the array to that, poll it, and dispatch it. */
 typedef struct chr_poll {
-    int        fd;
-    int        events; /* CHR_IN | CHR_OUT | CHR_HUP: out of prepare, what is wanted; into dispatch, what is ready */
-    chr_watch *watch;  /* not yours */
+    int   fd;
+    short events;  /* out of prepare: what is wanted, CHR_IN | CHR_OUT | CHR_HUP, and bits of the library's own */
+    short revents; /* into dispatch: what is ready. Overwriting `events` with that, and nothing here, does the same */
 } chr_poll;
 
-/* Fills up to `capacity` entries and *timeout_ms (how long poll may sleep, -1 = without limit). Returns the number of
- * descriptors that are watched: when it is more than `capacity`, call again with room for all. Always dispatch after it, be it
- * with a count of 0. */
+/* Fills up to `capacity` entries, one for each descriptor, and *timeout_ms (how long poll may sleep, -1 = without limit).
+ * Returns the number of descriptors that are watched: when it is more than `capacity`, call again with room for all.
+ * Always dispatch after it, be it with a count of 0. Entries may be left out, copied and sorted; those of watches that
+ * were stopped or started since are skipped. Owner thread. */
 CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity, int *timeout_ms);
 /* Runs what is ready among `count` entries of the last prepare, then due timers and idle callbacks. Returns how many ran,
  * or CHR_ERR_STOPPED after chr_loop_stop(), or CHR_ERR_IN_HANDLER. Owner thread. */
 CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int count);
+/* One descriptor for all: it is readable when chr_loop_step(ctx, 0) has work, timers and what other threads post
+ * included. Any loop that waits for descriptors takes it (GLib, libuv, Qt, SDL, Go, epoll): when it is readable, call
+ * chr_loop_step(ctx, 0), and where the other loop is edge-triggered again until that returns 0. Time is rounded up to
+ * milliseconds. It is the context's: don't read or close it. It stays the same until chr_context_free() or
+ * chr_context_reset(). Returns the descriptor; CHR_ERR_NOT_SUPPORTED where the system has neither epoll nor kqueue;
+ * CHR_ERR_NO_MEMORY or CHR_ERR_IO when it has none to give. Owner thread. */
+CHARDEV_API int chr_loop_fd(chr_context *ctx);
 /* Milliseconds until chr_loop_dispatch() has something to do without any descriptor; 0 = now, -1 = never. */
 CHARDEV_API int chr_loop_timeout(chr_context *ctx);
 /* Nanoseconds on the context's monotonic clock. */
@@ -311,8 +365,9 @@ CHARDEV_API int64_t chr_loop_now(chr_context *ctx);
 /* When, on that clock, the nearest timer is due; INT64_MAX = there is none. For whoever drives the clock: what time to jump to. */
 CHARDEV_API int64_t chr_loop_deadline(chr_context *ctx);
 
-enum { CHR_IN = 1, CHR_OUT = 2, CHR_HUP = 4 }; /* HUP alone: only hang-up and errors; 0: nothing at all, not even those.
-                                                  A foreign loop ignores bits that are not named here */
+enum { CHR_IN = 1, CHR_OUT = 4, CHR_HUP = 16 }; /* the same as POLLIN, POLLOUT and POLLHUP. HUP alone: only hang-up and
+                                                   errors; 0: nothing at all, not even those. A foreign loop ignores
+                                                   bits that are not named here */
 
 /* The three things a loop holds. Zero-initialise and embed them in your own structs; the loop allocates nothing for
  * them. Stopping is harmless when not started, and after it the callback does not come any more. Owner thread; idles
@@ -324,6 +379,14 @@ struct chr_watch {
     int          fd;
     int          events;
     int          slot; /* in the poll array, plus one; 0 = stopped */
+    /* notes of the loop's */
+    int          again;              /* foreign loop with hooks: what is ready still after its callback */
+    int          known;              /* the kernel's set has this descriptor's entry, and waits for this; 0 = not */
+    unsigned     key;                /* of that entry */
+    unsigned     round;              /* when it ran, or was started */
+    int          listed;             /* by the last prepare */
+    chr_watch   *next;               /* of those whose descriptors share a bucket */
+    chr_watch   *next_again, **link; /* of those that are ready still */
 };
 struct chr_timer {
     chr_context *ctx;      /* NULL = stopped */
@@ -340,7 +403,9 @@ struct chr_idle {
     chr_idle    *next, *prev;
 };
 
-/* Watches fd, which stays yours. Starting a started watch moves it. Errors: CHR_ERR_NO_MEMORY. */
+/* Watches fd, which stays yours. Starting a started watch moves it. Several watches may have one descriptor. Stop them
+ * before you close it: where the kernel keeps the set of descriptors, one that is closed says nothing any more. Errors:
+ * CHR_ERR_NO_MEMORY. */
 CHARDEV_API int  chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int events, void (*ready)(void *, int), void *opaque);
 CHARDEV_API void chr_watch_set(chr_watch *watch, int events); /* no allocation, no system call */
 CHARDEV_API void chr_watch_stop(chr_watch *watch);
@@ -432,7 +497,8 @@ enum {
     CHR_EVENT_PURGE_RECEIVE,  /* a com-port client drops what the line has received and not yet delivered to it:
                                  CHR_IOCTL_SERIAL_PURGE */
     CHR_EVENT_PURGE_TRANSMIT, /* it drops what it has sent and the line has not yet transmitted */
-    CHR_EVENT_INPUT_END       /* half-close=on: no more input comes, output goes on; between OPENED and CLOSED */
+    CHR_EVENT_INPUT_END,      /* half-close=on: no more input comes, output goes on; between OPENED and CLOSED */
+    CHR_EVENT_READABLE        /* bytes have come into an empty input buffer: chr_fe_read(); see chr_fe_set_buffers() */
 };
 
 /* Makes a chardev from options in text ("socket,id=mon,fd=3,server=on,wait=off"). Its context owns it. NULL and err: any
@@ -560,6 +626,7 @@ struct chr_frontend {
     void       (*writable)(void *opaque); /* chr_fe_add_watch() */
     void        *writable_opaque;
     void        *slot;                 /* the backend's, where it has many frontends */
+    struct chr__buffers *buffers;      /* chr_fe_set_buffers(); NULL = none. They put themselves before the handlers */
 };
 
 /* Attaches to a chardev (or to none, with NULL: then writes return CHR_ERR_DISCONNECTED). CHR_ERR_BUSY if the
@@ -587,6 +654,69 @@ CHARDEV_API int chr_fe_printf(chr_frontend *fe, const char *format, ...) CHR_PRI
 /* Calls `writable` once, from the loop, when more output can be taken or the far side is gone. One per frontend: the last
  * wins; NULL takes it away. Any thread. Without chardev nothing happens. */
 CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaque), void *opaque);
+
+/* BUFFERS. A device whose guest polls registers and moves a byte at a time wants few system calls all the same. With
+ * buffers, input is read ahead in large pieces and pulled out by chr_fe_read(), and small writes are gathered:
+ *
+ *     your device                 buffers                        the chardev
+ *
+ *     chr_fe_read()      <--  [ in: bytes, events ]  <--  history=, obuf=, log file, recorder, mux, hub, layers  <--> peer
+ *     chr_fe_write()     -->  [ out: bytes        ]  -->
+ *
+ * What is in `in` has been taken from the peer, recorded and counted (bytes_in). What is in `out` has been seen by
+ * nobody: it is logged, recorded, kept by history= and counted (bytes_out; bytes_queued until then) when it leaves.
+ *
+ *     input    at most `in` bytes are taken that you have not taken yet (back-pressure). Without a `read` handler they
+ *              wait for chr_fe_read(), and CHR_EVENT_READABLE tells, from the loop, that bytes have come where there
+ *              were none. With one they are delivered as can_read allows, without a system call each; then there is no
+ *              READABLE. Without any handlers the frontend is there too, as if chr_fe_set_handlers() had been called.
+ *     events   OPENED, CLOSED, INPUT_END, BREAK, LINE_ERROR keep their place among the bytes: they are told when you
+ *              have taken what came before. The next bytes are readable after that: at CLOSED, chr_fe_read() is
+ *              CHR_ERR_DISCONNECTED first. The others are told at once: RESIZED and SERIAL (ask for what is in force
+ *              now), MUX_IN and MUX_OUT; and PURGE_..., which drops what is in the buffers, as CHR_IOCTL_SERIAL_PURGE.
+ *     output   leaves before the loop waits, in each step; when the buffer is full; at chr_fe_flush(), before
+ *              chr_fe_write_all() writes past it; before a chr_fe_ioctl(), chr_fe_set_msgfds(), chr_fe_shutdown(),
+ *              chr_fe_disconnect(), a hot swap and chr_fe_deinit(); at the end of the context. What a slow peer has not
+ *              taken by then goes: after a swap to the new backend, else as with obuf= (a socket lingers).
+ *              One peer's bytes don't go to the next one: when nobody is there any more, they are lost as in any write.
+ *     errors   A write that is gathered can't tell them: the next chr_fe_flush() does. Until the far side takes bytes
+ *              again, writes go straight to it and return what it says.
+ *     moves    Both stay with the frontend in a hot swap, also one that is refused.
+ *     udp      is a stream of bytes then: what is gathered is one datagram.
+ *     SCM_RIGHTS  Where descriptors have come along with the input it is not read ahead any more (the log gets one line),
+ *              since bytes and descriptors would lose each other: then can_read is asked as without buffers, or the next
+ *              bytes come when all have been pulled. chr_fe_set_msgfds() belongs to the next write as ever.
+ *     replay   A recording is made between buffers and backend. A device that does the same at the same times, buffers
+ *              and steps of the loop included, does it again in a replay.
+ */
+
+/* Gives the frontend buffers of so many bytes, or others; 0 = none in that direction, 0, 0 takes them away. What they
+ * hold is not lost: it is used up first. Once for a frontend, after chr_fe_init(), which forgets them as
+ * chr_fe_deinit() does; without chardev nothing happens. Returns 0, or CHR_ERR_NO_MEMORY, CHR_ERR_INVALID (more than
+ * INT32_MAX/4), CHR_ERR_NOT_SUPPORTED (`in` where descriptors have come along, see above), CHR_ERR_BUSY (from a log hook
+ * that they have called); then all is as it was. Owner thread, any handler. */
+CHARDEV_API int chr_fe_set_buffers(chr_frontend *fe, size_t in, size_t out);
+/* The same in memory of yours, CHR_BUFFERS_MEMORY(in, out) bytes: for machines without malloc. It is in use until
+ * chr_fe_deinit(), the end of the context, or the next call of one of the two. CHR_ERR_BUSY: what is buffered now does
+ * not fit. NULL = from the context's allocator. */
+CHARDEV_API int chr_fe_set_buffers_at(chr_frontend *fe, void *memory, size_t in, size_t out);
+#define CHR_BUFFERS_MEMORY(in, out) ((in) + (out) + 128 * sizeof(void *))
+
+/* Takes what has been read ahead, up to len bytes and up to the next event. Returns how many; CHR_ERR_WOULD_BLOCK: none
+ * now; CHR_ERR_DISCONNECTED: none, and nobody is at the far side, or it says no more (INPUT_END). CHR_ERR_NOT_SUPPORTED
+ * without an input buffer. Never a system call: bytes come in while the loop runs. Any thread, any handler. */
+CHARDEV_API int chr_fe_read(chr_frontend *fe, void *buf, size_t len);
+/* How many bytes chr_fe_read() gives now: a UART's "data ready". 0 without an input buffer. Any thread, any handler. */
+CHARDEV_API int chr_fe_readable(const chr_frontend *fe);
+/* How many bytes chr_fe_write() takes now for sure; 0 = the buffer is full, and the peer slow: chr_fe_add_watch() tells
+ * when there is room. CHR_ERR_NOT_SUPPORTED without an output buffer, CHR_ERR_DISCONNECTED without chardev. A UART's
+ * "transmitter empty" is `!= 0`: bytes for nobody are taken, and dropped. Any thread, any handler. */
+CHARDEV_API int chr_fe_writable(const chr_frontend *fe);
+/* Sends what is gathered, and what obuf= or a layer (telnet, websocket, TLS) of this chardev holds. Waits at most
+ * timeout_ms milliseconds of real time (-1 = without limit). Returns 0 when all is out; the error that met what was
+ * gathered since the last flush, once; CHR_ERR_TIMEOUT, CHR_ERR_WOULD_BLOCK (there is nothing to wait on); inside a
+ * handler CHR_ERR_IN_HANDLER when something is left. Any thread, any handler. */
+CHARDEV_API int chr_fe_flush(chr_frontend *fe, int timeout_ms);
 
 /* Commands to the device at the far side. CHR_ERR_NOT_SUPPORTED where it has no such thing. */
 enum {
@@ -892,14 +1022,17 @@ struct chr_dev {
     chr_dev           *next_starved, **starved; /* its frontend had no room when last asked: it is asked again each
                                                    step */
     uint64_t           bytes_in, bytes_out, bytes_dropped;
-    int                extras;       /* writes take the long way: there is a log, an outbox or a recorder, or output
-                                        ends */
+    int                extras;       /* writes take the long way: there is a log, an outbox, a recorder or a buffered
+                                        frontend, or output ends */
+    struct chr__buffers *buffers;    /* of its frontends; a list */
+    int                with_fds;     /* descriptors have come along with its input: that is not read ahead any more */
     struct chr__log   *log;
     struct chr__outbox *outbox;      /* history= and obuf= */
     struct chr__given *given;        /* descriptors in the options, while they are the giver's still: `close` leaves
                                         them open */
     unsigned           record_number; /* what the recorder calls it */
     chr_dev           *companion;    /* made together with it (ID-base of a mux): goes with it */
+    chr_frontend      *below;        /* of a stacked one (chr_stacked_open): its end of the chardev that it is on */
     chr__entry         by_id;
     chr_dev           *next, **link; /* in the order of creation */
 };
@@ -919,6 +1052,51 @@ CHARDEV_API int  chr_be_wants_writable(const chr_dev *dev);                 /* w
 CHARDEV_API void chr_be_writable(chr_dev *dev);                             /* tells it */
 CHARDEV_API void chr_be_tell_writable(chr_frontend *fe);                    /* one frontend of many, from sharing.writable */
 CHARDEV_API void chr_be_tell_event(chr_frontend *fe, int event);            /* one frontend of many, from sharing.event */
+/* One line to the context's `log` hook, after the chardev's id: what no caller can be told. */
+CHARDEV_API void chr_be_log(chr_dev *dev, const char *format, ...) CHR_PRINTF(2, 3);
+/* The context's allocator, as realloc(): a new block is not zeroed, size 0 frees. NULL = out of memory. From any slot. */
+CHARDEV_API void *chr_be_allocate(chr_dev *dev, void *block, size_t size);
+
+/* A backend that is stacked on another chardev: a filter, a protocol. Its state begins with chr_stacked, and the functions
+ * below are its slots: each passes on to the chardev below, or up from it. Put those into your tables that you have
+ * nothing to add to, and call them from those that you write. examples/filter_rot13.c is one, with all that belongs to
+ * it.
+ *
+ *     output   your `write` changes the bytes and passes them to chr_stacked_write(). It returns how many of yours
+ *              that were; when none, the error of that. After a short write `update` waits for room below, and the
+ *              frontend is asked to go on. Bytes that are taken and not written (a filter that makes two of one) are
+ *              counted by `queued`; your `write` asks for room with chr_fe_add_watch(&state->below, ...), and what you
+ *              give that sends them, says chr_be_writable(), and asks again while chr_be_wants_writable().
+ *     input    your `read` handler gets what came, never more than the frontend takes, and passes it to chr_be_write();
+ *              look at dev->removed after it. A filter that makes two bytes of one has a `can_read` that says half.
+ *     events   go up by themselves, unless your `event` handler does that: chr_be_event().
+ *
+ * mux=on and hubs work on it, and it works on any chardev, a mux or hub too. While it lives the chardev below is busy.
+ * chr_change() may put another chardev below it, or another in its place. It may come in the place of one that has a
+ * frontend, unless it would stand on that one itself, or on a mux or hub. With all this `fixed` is 0. */
+typedef struct chr_stacked {
+    chr_dev      dev;
+    chr_frontend below; /* its frontend of the chardev below; without that (below.dev is NULL) all calls are errors */
+} chr_stacked;
+
+/* From `open`: attaches to the chardev `id`. Handlers that are NULL, or all with NULL, pass on what comes from below, up to
+ * yours; `opaque` of all is dev. CHR_ERR_NOT_FOUND, CHR_ERR_BUSY, CHR_ERR_NOT_SUPPORTED. */
+CHARDEV_API int    chr_stacked_open(chr_dev *dev, const char *id, const chr_handlers *handlers, chr_error *err);
+CHARDEV_API void   chr_stacked_close(chr_dev *dev);                                      /* also after a failed open */
+CHARDEV_API int    chr_stacked_write(chr_dev *dev, const void *buf, size_t len);         /* io.write */
+CHARDEV_API int    chr_stacked_read(chr_dev *dev, void *buf, size_t len);                /* io.read */
+CHARDEV_API void   chr_stacked_update(chr_dev *dev);                                     /* io.update */
+CHARDEV_API int    chr_stacked_wait_fd(chr_dev *dev, int *events);                       /* io.wait_fd */
+CHARDEV_API void   chr_stacked_describe(const chr_dev *dev, chr_info *info);             /* "rot13:unix:/tmp/s,server=on" */
+CHARDEV_API int    chr_stacked_ioctl(chr_dev *dev, int command, void *arg);
+CHARDEV_API void   chr_stacked_set_open(chr_dev *dev, int is_open);
+CHARDEV_API int    chr_stacked_disconnect(chr_dev *dev);                                 /* these are peer.... */
+CHARDEV_API int    chr_stacked_wait_connected(chr_dev *dev, chr_error *err);
+CHARDEV_API int    chr_stacked_add_client(chr_dev *dev, int fd, chr_error *err);
+CHARDEV_API int    chr_stacked_set_msgfds(chr_dev *dev, const int *fds, int count);
+CHARDEV_API int    chr_stacked_get_msgfds(chr_dev *dev, int *fds, int count);
+CHARDEV_API int    chr_stacked_shutdown(chr_dev *dev);
+CHARDEV_API size_t chr_stacked_queued(const chr_dev *dev);
 
 /* ====================================================================================================================
  * >>structs   the options of each built-in backend, for chr_open(); zero = the defaults. See chr_help() for the keys.
@@ -954,6 +1132,54 @@ typedef struct chr_hub_options {
     chr_common_options common;
     const char *const *chardevs; /* the ids of its members, then NULL; required */
 } chr_hub_options;
+
+/* A script: statements, each on a line of its own or with ';' behind it; '#' begins a comment. The file has 1 MiB at most.
+ *
+ *     expect "TEXT" [within TIME]   output until TEXT has come, in as many pieces as it may; what is behind it is for the
+ *                                   next expect. TEXT has 4096 bytes at most
+ *     reject "TEXT"                 from the last expect on, to the end, the script fails when TEXT comes; 16 at most
+ *     send "TEXT"                   input, as the frontend has room
+ *     wait TIME                     does nothing
+ *     break   eof   close   open    BREAK, INPUT_END, CLOSED, OPENED
+ *     timeout TIME                  for every expect and send from here on; 0s = none
+ *     pass   fail "TEXT"            the script ends here
+ *
+ * TIME is a number of ms, s or min, on the context's clock. Escapes in texts are C's: \n \r \t \b \a \f \v \\ \" \',
+ * \0 and other octal numbers, \xHH with two digits, and \e for ESC. The script begins when a frontend is there; at its
+ * end, passed or failed, the far side is CLOSED and output is dropped. See chr_script_result(). */
+typedef struct chr_script_options {
+    chr_common_options common;
+    const char        *file;    /* the script's path; either this, */
+    const char        *text;    /* or the script itself; in option text a comma is doubled */
+    int64_t            timeout; /* seconds that an expect or a send may take; 0 = 10 */
+    int64_t            window;  /* bytes of output that wait for the next expect, the newest ones; 0 = 64K (freestanding
+                                   1K) */
+    chr_bool           exit;    /* at the end the context's `exit` gets 0 (when no other script with exit=on goes on) or
+                                   1 when it failed; default on */
+} chr_script_options;
+
+/* Stacked on another chardev, which it passes on. Faults, in front of it:
+ *
+ *     short        a write takes a part; input comes in pieces of up to 8 bytes
+ *     block        a write and up to 7 more would block
+ *     delay        output would block, or input waits, for up to `delay` ms
+ *     disconnect   CLOSED, and OPENED up to `delay` ms later; the peer of the other chardev stays connected
+ *     break        BREAK out of nowhere
+ *     error        a write fails with CHR_ERR_IO
+ *     reorder      BREAK, RESIZED and SERIAL come behind the input that followed them, the last one first (other events
+ *                  have a fixed place)
+ *
+ * No byte is lost but those that the frontend writes while it is disconnected. Delays are on the context's clock. One
+ * decision is made for each write, for each piece of input, and for each event that may be reordered. */
+typedef struct chr_fault_options {
+    chr_common_options common;
+    const char        *chardev; /* id of the chardev below; required */
+    int64_t            seed;    /* of the generator: the same seed, output and input lead to the same faults; 0 = only the
+                                   bytes of chr_fault_feed() do */
+    int64_t            rate;    /* with a seed: faults in a hundred decisions; 0 = 10 */
+    const char        *faults;  /* "short+block": these; NULL = all */
+    int64_t            delay;   /* ms: the longest; 0 = 10 */
+} chr_fault_options;
 
 typedef struct chr_fd_options { /* from success on the chardev owns the descriptors; O_NONBLOCK of theirs is neither
                                    needed nor changed */
@@ -1024,6 +1250,8 @@ typedef struct chr_address {
     int              fd;          /* FD: open already; listening with server on, else connected */
 } chr_address;
 
+/* One that is idle (listening, connected, or a client that waits for its next attempt; raw or telnet) takes at most 2 KiB
+ * of memory beside these; a websocket 2.25 KiB, TLS what mbed TLS takes; each of `clients` counts as one. */
 typedef struct chr_socket_options {
     chr_common_options common;
     chr_address        address;
@@ -1086,6 +1314,29 @@ CHARDEV_API int chr_ringbuf_write(chr_dev *dev, const char *text, size_t len, ch
 CHARDEV_API int chr_ringbuf_read(chr_dev *dev, size_t size, chr_format format, char *out, size_t capacity, chr_error *err);
 /* How many bytes are in it. */
 CHARDEV_API int chr_ringbuf_count(const chr_dev *dev);
+#endif
+
+#ifndef CHARDEV_NO_SCRIPT
+/* How a script went: CHR_ERR_WOULD_BLOCK while it goes on, 0 when it has passed, or why it failed: CHR_ERR_TIMEOUT (of an
+ * expect or a send), CHR_ERR_DISCONNECTED (the frontend has ended its output), CHR_ERR_IO (reject, fail),
+ * CHR_ERR_NO_MEMORY. Except for 0, err says where: "FILE: line N: expect "login:": timed out; what came instead: ..."
+ * with the last 160 bytes. CHR_ERR_NOT_SUPPORTED on another chardev. A failure is logged, too. Owner thread, any handler. */
+CHARDEV_API int chr_script_result(const chr_dev *dev, chr_error *err);
+#endif
+
+#ifndef CHARDEV_NO_FAULT
+typedef struct chr_fault_counts {
+    unsigned short_writes, short_reads, blocks, delays, disconnects, breaks, errors, reorders;
+    unsigned bytes_used; /* of chr_fault_feed() */
+} chr_fault_counts;
+
+/* Bytes that decide what goes wrong from here on, before any seed does: a fuzzer's input. Each decision takes one: from 0
+ * to 127 nothing goes wrong, else the faults that are possible there take turns; how long or how much is a byte more. When
+ * they are used up, and without a seed, nothing goes wrong. They are copied, behind those that are still to be used; 1 MiB
+ * waits at most. Returns how many were taken, or CHR_ERR_NO_MEMORY, CHR_ERR_NOT_SUPPORTED (not a fault). Owner thread. */
+CHARDEV_API int chr_fault_feed(chr_dev *dev, const void *data, size_t len);
+/* What it has done so far; chr_query() has it in `filename`. Returns 0 or CHR_ERR_NOT_SUPPORTED. */
+CHARDEV_API int chr_fault_query(const chr_dev *dev, chr_fault_counts *counts);
 #endif
 
 /* TLS for sockets: tls-creds=ID, tls-authz=ID. Without CHARDEV_MBEDTLS the first two are CHR_ERR_NOT_SUPPORTED. Both objects are
@@ -1261,6 +1512,11 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #else
 #define CHARDEV_HAS_TESTDEV 1
 #endif
+#if defined(CHARDEV_NO_SCRIPT)
+#define CHARDEV_HAS_SCRIPT 0
+#else
+#define CHARDEV_HAS_SCRIPT 1
+#endif
 #if defined(CHARDEV_NO_MSMOUSE)
 #define CHARDEV_HAS_MSMOUSE 0
 #else
@@ -1285,6 +1541,11 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHARDEV_HAS_HUB 0
 #else
 #define CHARDEV_HAS_HUB 1
+#endif
+#if defined(CHARDEV_NO_FAULT)
+#define CHARDEV_HAS_FAULT 0
+#else
+#define CHARDEV_HAS_FAULT 1
 #endif
 #if defined(CHARDEV_NO_FD) || !defined(CHR__POSIX)
 #define CHARDEV_HAS_FD 0
@@ -1600,6 +1861,20 @@ CHR__PRIVATE int chr__no_memory(chr_error *err)
     return chr__fail(err, CHR_ERR_NO_MEMORY, "out of memory");
 }
 
+/* What the kernel's set of descriptors says of one: its number and key, and CHR_IN, CHR_OUT, CHR_HUP, CHR__HALF_HUP. */
+typedef struct chr__ready {
+    int      fd;
+    unsigned key;
+    int      events;
+} chr__ready;
+
+enum {
+    CHR__READY_MOST = 64, /* at a time */
+    CHR__HALF_HUP = 32,   /* the peer has ended its direction: a hang-up for who waits for that alone */
+    CHR__FULL_HUP = 8     /* among the events of a watch: no poll() bit, so that only what poll() always tells is told:
+                             both directions are over. CHR_HUP alone means POLLRDHUP too, which a half-close is */
+};
+
 /* -- >>posix --------------------------------------------------------------------------------------------------------- */
 #ifdef CHR__POSIX
 
@@ -1628,7 +1903,17 @@ CHR__PRIVATE int chr__no_memory(chr_error *err)
 #include <time.h>
 #include <unistd.h>
 #if defined(__linux__)
+#include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
+#elif defined(__FreeBSD__) || defined(__NetBSD__) || defined(__OpenBSD__) || defined(__DragonFly__) || defined(__APPLE__)
+#include <sys/event.h>
+#include <sys/time.h>
+#define CHR__KQUEUE
+#endif
+#if POLLIN != 1 || POLLOUT != 4 || POLLHUP != 16 || POLLNVAL != 32
+#error "chardev.h: chr_poll is struct pollfd, and this system's poll() has other values for CHR_IN, CHR_OUT and CHR_HUP"
 #endif
 
 #ifdef MSG_NOSIGNAL
@@ -2401,6 +2686,243 @@ static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, i
     (void)waker; /* it is one of the descriptors */
     return chr__os_poll(polls, count, timeout_ms);
 }
+
+/* The kernel's set of descriptors: epoll, kqueue, or none. An entry has what is waited for (CHR_IN, CHR_OUT; CHR_HUP: a
+ * half-close too, else hang-up and errors alone, but always those) and a key, which comes back with what is ready. It
+ * is gone when the last copy of its descriptor is closed. After fork() the child's set is the parent's, and not to be
+ * touched. One alarm makes the set itself readable at a time. */
+
+#if defined(__linux__)
+#define CHR__HAS_SET
+typedef struct chr__set {
+    int  fd, alarm;    /* alarm: a timerfd; -1 = not asked for */
+    int *mark;         /* a page that fork() wipes in the child */
+} chr__set;
+
+static int chr__os_set_is_ours(const chr__set *set) { return *set->mark; }
+
+static void chr__os_set_close(chr__set *set)
+{
+    chr__os_close(set->fd);
+    chr__os_close(set->alarm);
+    if (set->mark)
+        (void)CHR_SYS(munmap)(set->mark, sizeof *set->mark);
+    set->fd = set->alarm = -1;
+    set->mark = NULL;
+}
+
+static int chr__os_set_mark(chr__set *set)
+{
+    const int wipe_on_fork = 18; /* MADV_WIPEONFORK: some headers are older than their kernel */
+    void     *page = CHR_SYS(mmap)(NULL, sizeof *set->mark, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (page == MAP_FAILED)
+        return -1;
+    set->mark = (int *)page;
+    *set->mark = 1;
+    return CHR_SYS(madvise)(page, sizeof *set->mark, wipe_on_fork);
+}
+
+static int chr__os_set_open(chr__set *set)
+{
+    int error;
+
+    set->alarm = -1;
+    set->mark = NULL;
+    set->fd = chr__os_above_standard(CHR_SYS(epoll_create1)(EPOLL_CLOEXEC));
+    if (set->fd >= 0 && chr__os_set_mark(set) == 0)
+        return 0;
+    error = errno;
+    chr__os_set_close(set);
+    return chr__os_code(error);
+}
+
+static int chr__os_set_control(chr__set *set, int operation, int fd, int events, unsigned key)
+{
+    struct epoll_event entry;
+
+    memset(&entry, 0, sizeof entry);
+    entry.events = (events & CHR_IN ? (unsigned)EPOLLIN : 0u) | (events & CHR_OUT ? (unsigned)EPOLLOUT : 0u) |
+                   (events & CHR_HUP ? (unsigned)EPOLLRDHUP : 0u);
+    entry.data.u64 = (uint64_t)key << 32 | (unsigned)fd;
+    return CHR_SYS(epoll_ctl)(set->fd, operation, fd, &entry);
+}
+
+/* `before`: what the entry waits for now; 0 = there is none. What the set does not know as told was closed meanwhile, or
+ * has come back under its number. */
+static int chr__os_set_put(chr__set *set, int fd, int before, int events, unsigned key)
+{
+    int n = chr__os_set_control(set, !before ? EPOLL_CTL_ADD : events ? EPOLL_CTL_MOD : EPOLL_CTL_DEL, fd, events, key);
+
+    if (n < 0 && errno == ENOENT && events)
+        n = chr__os_set_control(set, EPOLL_CTL_ADD, fd, events, key);
+    else if (n < 0 && errno == EEXIST)
+        n = chr__os_set_control(set, EPOLL_CTL_MOD, fd, events, key);
+    return n < 0 ? chr__os_code(errno) : 0;
+}
+
+/* How many are ready, up to `most`; 0 also when a signal or the alarm came. */
+static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int timeout_ms)
+{
+    struct epoll_event entries[CHR__READY_MOST];
+    int                i, count = 0, n = CHR_SYS(epoll_wait)(set->fd, entries, most, timeout_ms);
+
+    for (i = 0; i < n; i++) {
+        unsigned events = entries[i].events, key = (unsigned)(entries[i].data.u64 >> 32);
+        if (key == 0) /* the alarm */
+            continue;
+        ready[count].fd = (int)(entries[i].data.u64 & 0xffffffff);
+        ready[count].key = key;
+        ready[count++].events = (events & EPOLLIN ? CHR_IN : 0) | (events & EPOLLOUT ? CHR_OUT : 0) |
+                                (events & (EPOLLHUP | EPOLLERR) ? CHR_HUP : 0) | (events & EPOLLRDHUP ? CHR__HALF_HUP : 0);
+    }
+    return n >= 0 ? count : errno == EINTR ? 0 : chr__os_code(errno);
+}
+
+static int chr__os_set_alarm_open(chr__set *set)
+{
+    int code;
+
+    set->alarm = chr__os_above_standard(CHR_SYS(timerfd_create)(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+    code = set->alarm < 0 ? chr__os_code(errno) : chr__os_set_put(set, set->alarm, 0, CHR_IN, 0);
+    if (code == 0)
+        return 0;
+    chr__os_close(set->alarm);
+    set->alarm = -1;
+    return code;
+}
+
+/* In so many milliseconds; -1 = never. It goes off until it is set anew. */
+static void chr__os_set_alarm(chr__set *set, int ms)
+{
+    struct itimerspec time;
+
+    memset(&time, 0, sizeof time);
+    time.it_value.tv_sec = ms > 0 ? ms / 1000 : 0;
+    time.it_value.tv_nsec = ms > 0 ? (long)(ms % 1000) * 1000000 : ms == 0;
+    (void)CHR_SYS(timerfd_settime)(set->alarm, 0, &time, NULL);
+}
+
+/* A new set under the number of the old one. */
+static int chr__os_set_renew(chr__set *set)
+{
+    chr__set fresh;
+    int      error;
+
+    if (chr__os_set_open(&fresh) < 0)
+        return CHR_ERR_IO;
+    if (CHR_SYS(dup2)(fresh.fd, set->fd) < 0) {
+        error = errno;
+        chr__os_set_close(&fresh);
+        return chr__os_code(error);
+    }
+    chr__os_close_on_exec(set->fd);
+    chr__os_close(fresh.fd);
+    fresh.fd = set->fd;
+    set->fd = -1;
+    error = set->alarm < 0 ? 0 : chr__os_set_alarm_open(&fresh);
+    chr__os_set_close(set);
+    *set = fresh;
+    return error;
+}
+
+#elif defined(CHR__KQUEUE)
+#define CHR__HAS_SET
+typedef struct chr__set {
+    int   fd;
+    pid_t owner; /* a child has no kqueue of its parent's, but maybe another descriptor of that number */
+} chr__set;
+
+static int chr__os_set_is_ours(const chr__set *set) { return set->owner == getpid(); }
+
+static void chr__os_set_close(chr__set *set)
+{
+    if (chr__os_set_is_ours(set))
+        chr__os_close(set->fd);
+    set->fd = -1;
+}
+
+static int chr__os_set_open(chr__set *set)
+{
+    set->owner = getpid();
+    set->fd = chr__os_above_standard(CHR_SYS(kqueue)());
+    if (set->fd < 0)
+        return chr__os_code(errno);
+    chr__os_close_on_exec(set->fd);
+    return 0;
+}
+
+/* One filter. What was not there need not go. */
+static int chr__os_set_filter(chr__set *set, int fd, int filter, int flags, unsigned key)
+{
+    struct kevent   change;
+    struct timespec now = { 0, 0 };
+
+    memset(&change, 0, sizeof change);
+    change.ident = (uintptr_t)fd;
+    change.filter = (short)filter;
+    change.flags = (unsigned short)flags;
+    memcpy(&change.udata, &key, sizeof key);
+    return CHR_SYS(kevent)(set->fd, &change, 1, NULL, 0, &now) < 0 && !(flags & EV_DELETE) ? -1 : 0;
+}
+
+/* Hang-ups alone come edge-triggered, since bytes and room would come along with them again and again. */
+static int chr__os_set_put(chr__set *set, int fd, int before, int events, unsigned key)
+{
+    int failed, in = events & (CHR_IN | CHR_HUP), out = events & CHR_OUT || (events && !in);
+
+    if (before) {
+        (void)chr__os_set_filter(set, fd, EVFILT_READ, EV_DELETE, key);
+        (void)chr__os_set_filter(set, fd, EVFILT_WRITE, EV_DELETE, key);
+    }
+    failed = in && chr__os_set_filter(set, fd, EVFILT_READ, EV_ADD | (events & CHR_IN ? 0 : EV_CLEAR), key) < 0;
+    failed |= out && !failed &&
+              chr__os_set_filter(set, fd, EVFILT_WRITE, EV_ADD | (events & CHR_OUT ? 0 : EV_CLEAR), key) < 0;
+    return failed ? chr__os_code(errno) : 0;
+}
+
+static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int timeout_ms)
+{
+    struct kevent   entries[CHR__READY_MOST];
+    struct timespec time;
+    int             i, count = 0, n;
+
+    time.tv_sec = timeout_ms / 1000;
+    time.tv_nsec = (long)(timeout_ms % 1000) * 1000000;
+    n = CHR_SYS(kevent)(set->fd, NULL, 0, entries, most, timeout_ms < 0 ? NULL : &time);
+    for (i = 0; i < n; i++) {
+        int ended = (entries[i].flags & EV_EOF) != 0;
+        if (entries[i].filter == EVFILT_TIMER)
+            continue;
+        ready[count].fd = (int)entries[i].ident;
+        memcpy(&ready[count].key, &entries[i].udata, sizeof ready[count].key);
+        ready[count++].events = entries[i].filter == EVFILT_READ ? CHR_IN | (ended ? CHR__HALF_HUP : 0)
+                                                                  : CHR_OUT | (ended ? CHR_HUP : 0);
+    }
+    return n >= 0 ? count : errno == EINTR ? 0 : chr__os_code(errno);
+}
+
+static int chr__os_set_alarm_open(chr__set *set) { return (void)set, 0; }
+
+static void chr__os_set_alarm(chr__set *set, int ms)
+{
+    struct kevent   change;
+    struct timespec now = { 0, 0 };
+
+    memset(&change, 0, sizeof change);
+    change.filter = EVFILT_TIMER;
+    change.flags = (unsigned short)(ms < 0 ? EV_DELETE : EV_ADD);
+    change.data = ms > 0 ? ms : 1;
+    (void)CHR_SYS(kevent)(set->fd, &change, 1, NULL, 0, &now);
+}
+
+static int chr__os_set_renew(chr__set *set)
+{
+    chr__os_set_close(set);
+    return chr__os_set_open(set);
+}
+
+#endif
 
 /* Terminals. */
 
@@ -3407,7 +3929,7 @@ static int chr__os_control_fds(chr__control *control, size_t length, int *fds)
     return count;
 }
 
-/* What recvmsg() is told, made once for a connection. */
+/* What recvmsg() is told, made once for a context. */
 typedef struct chr__receiver {
     struct msghdr message;
     struct iovec  part;
@@ -4197,6 +4719,31 @@ static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, i
 }
 #endif
 
+/* -- systems without a set of descriptors in the kernel -------------------------------------------------------------- */
+#ifndef CHR__HAS_SET
+
+typedef struct chr__set {
+    int fd;
+} chr__set;
+
+static int  chr__os_set_open(chr__set *set) { set->fd = -1; return CHR_ERR_NOT_SUPPORTED; }
+static int  chr__os_set_renew(chr__set *set) { return (void)set, CHR_ERR_NOT_SUPPORTED; }
+static void chr__os_set_close(chr__set *set) { (void)set; }
+static int  chr__os_set_is_ours(const chr__set *set) { return (void)set, 1; }
+static int  chr__os_set_alarm_open(chr__set *set) { return (void)set, CHR_ERR_NOT_SUPPORTED; }
+static void chr__os_set_alarm(chr__set *set, int ms) { (void)set, (void)ms; }
+
+static int chr__os_set_put(chr__set *set, int fd, int before, int events, unsigned key)
+{
+    return (void)set, (void)fd, (void)before, (void)events, (void)key, CHR_ERR_NOT_SUPPORTED;
+}
+
+static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int timeout_ms)
+{
+    return (void)set, (void)ready, (void)most, (void)timeout_ms, CHR_ERR_NOT_SUPPORTED;
+}
+#endif
+
 /* ====================================================================================================================
  * >>memory   memory, text, error, log
  * ==================================================================================================================== */
@@ -4240,23 +4787,46 @@ typedef struct chr__left_out {
 } chr__left_out;
 
 /* Chardevs in line, linked through next_starved. */
+typedef struct chr__prepare {
+    void               (*run)(void *opaque);
+    void                *opaque;
+    int                  is_urgent;
+    struct chr__prepare *next, *prev;
+} chr__prepare;
+
 typedef struct chr__dev_queue {
     chr_dev *first, **last;
 } chr__dev_queue;
+
+/* poll() for few descriptors; from some number on the kernel's set pays. */
+typedef enum chr__many { CHR__FEW, CHR__MANY, CHR__IN_SET } chr__many;
 
 struct chr_context {
     chr_config   config;
 
     /* the loop */
-    chr__pollfd *polls;        /* slot by slot the same as `watches` */
-    chr_watch  **watches;      /* NULL = stopped during a dispatch */
-    int          watch_count, watch_capacity, holes;
+    chr_watch  **watches;
+    chr__pollfd *polls;        /* slot by slot the same, as far as they are poll()'s */
+    chr_watch  **buckets;      /* the same by descriptor: lists, as many as there is capacity */
+    int          watch_count, watch_capacity;
+    int          polled;       /* poll() asks for the first so many: all, or those that the kernel's set refuses */
+    int          settled;      /* what those before this slot want the set knows; what those behind it want is new */
+    int          walk;         /* the slot whose callback runs; -1 = none */
+    unsigned     round, keys;  /* each time that a descriptor's watches run; the set's last key */
+    chr_watch   *again;        /* with hooks: those that are ready still after their callbacks */
+    chr__many    many;         /* whether the kernel's set is in use, */
+    int          nested;       /* and whether another loop waits for it: chr_loop_fd() */
+    int64_t      alarm_at;     /* when that is woken, in real time; 0 = never */
+    chr__set     set;
+    chr__ready  *ready;        /* what it has said, */
+    int          ready_count;
+    unsigned     stops, stops_before; /* entries that have left it: ever, and before it was asked */
     chr_timer   *timers;       /* a heap: the nearest is on top; NULL = none */
     chr_timer   *real_timers;  /* the same on the system's clock, whatever `clock` is: time limits of peers */
     uint64_t     timer_order;  /* of the next one that is started */
     chr_idle     idles;        /* a ring, oldest first; this one is only its head */
     chr_idle     last_idle;    /* where a dispatch of idles ends */
-    int          due;          /* timers and idles that are started */
+    int          due;          /* timers and idles that are started, and one more with `many` */
     unsigned     turn;         /* of the loop, or of a call that blocks: what bounds work starts anew with it */
     chr__waker   waker;
     chr_watch    wake_watch;
@@ -4269,7 +4839,11 @@ struct chr_context {
     int          outside;      /* those of them that no call of a frontend's has led to */
     int          untidy;       /* something was removed meanwhile, or a foreign loop wants to know the time-out */
     int          sleeping;     /* in poll, ours or a foreign loop's: whoever changes something then must wake it */
-    int          ready_again;  /* with hooks: polls[].revents says what is ready still after its callback */
+    chr__prepare prepares;     /* a ring: what runs before the loop waits. Buffered frontends send and deliver then, */
+    chr__prepare lazy;         /* and those that can't deliver ask again */
+    chr__prepare last_prepare; /* where one run of them ends */
+    int          prepare_count; /* in both */
+    int          prepare_ran;  /* handlers that they have called */
     int64_t      ask_at;       /* when all starved ones are asked, in real time */
     int          closing;      /* chr_context_free() is under way */
     int64_t      now;          /* the virtual clock */
@@ -4302,6 +4876,12 @@ struct chr_context {
     struct chr__recorder *recorder;
     struct chr__replay   *replay;
     const chr_backend *(*replay_kind)(chr_context *ctx, const char *id); /* what plays this id; NULL = it was not recorded */
+    struct chr__spare_box *spare_boxes; /* of layers, for all connections */
+    int                spare_count;
+#if CHARDEV_HAS_SOCKET
+    chr__receiver      receiver;        /* of unix sockets; what it holds is used at once */
+    chr_error          failure;         /* of a socket that has no memory for its own */
+#endif
 #if CHARDEV_HAS_SPICE
     SpiceServer       *spice_server;
 #endif
@@ -4507,6 +5087,16 @@ CHR__PRIVATE void chr__log_line(chr_context *ctx, const char *id, const char *te
 
     chr__format(line, sizeof line, "chardev %s: %s", id, text);
     chr__log_text(ctx, line);
+}
+
+CHARDEV_API int chr_error_set(chr_error *err, int code, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    code = chr__fail_with(err, code, format, args);
+    va_end(args);
+    return code;
 }
 
 CHARDEV_API const char *chr_error_text(int code)
@@ -4949,6 +5539,52 @@ static int chr__time_left(chr_context *ctx, int64_t deadline)
 
 /* -- watches -- */
 
+enum { CHR__MANY_WATCHES = 32 }; /* the kernel's set pays from about here on */
+
+static void chr__set_many(chr_context *ctx, chr__many many)
+{
+    ctx->due += (many != CHR__FEW) - (ctx->many != CHR__FEW);
+    ctx->many = many;
+}
+
+static chr_watch **chr__bucket(const chr_context *ctx, int fd)
+{
+    return &ctx->buckets[(unsigned)fd & (unsigned)(ctx->watch_capacity - 1)];
+}
+
+static void chr__bucket_put(chr_context *ctx, chr_watch *watch)
+{
+    chr_watch **bucket = chr__bucket(ctx, watch->fd);
+
+    watch->next = *bucket;
+    *bucket = watch;
+}
+
+static void chr__bucket_remove(chr_context *ctx, chr_watch *watch)
+{
+    chr_watch **link = chr__bucket(ctx, watch->fd);
+
+    while (*link != watch)
+        link = &(*link)->next;
+    *link = watch->next;
+}
+
+static int chr__buckets_grow(chr_context *ctx, int capacity)
+{
+    void *buckets = chr__reallocate(ctx, ctx->buckets, sizeof *ctx->buckets * (size_t)capacity);
+    int   i;
+
+    if (!buckets)
+        return CHR_ERR_NO_MEMORY;
+    ctx->buckets = (chr_watch **)buckets;
+    ctx->watch_capacity = capacity;
+    memset(buckets, 0, sizeof *ctx->buckets * (size_t)capacity);
+    for (i = 0; i < ctx->watch_count; i++)
+        chr__bucket_put(ctx, ctx->watches[i]);
+    return 0;
+}
+
+/* One entry more than watches: poll() asks for the set there. */
 static int chr__watches_grow(chr_context *ctx)
 {
     int   capacity = ctx->watch_capacity ? ctx->watch_capacity * 2 : 16;
@@ -4956,93 +5592,310 @@ static int chr__watches_grow(chr_context *ctx)
 
     if (ctx->watch_count < ctx->watch_capacity)
         return 0;
-    polls = chr__reallocate(ctx, ctx->polls, sizeof *ctx->polls * (size_t)capacity);
+    polls = chr__reallocate(ctx, ctx->polls, sizeof *ctx->polls * ((size_t)capacity + 1));
     if (polls)
         ctx->polls = (chr__pollfd *)polls;
     watches = polls ? chr__reallocate(ctx, ctx->watches, sizeof *ctx->watches * (size_t)capacity) : NULL;
-    if (!watches)
+    if (watches)
+        ctx->watches = (chr_watch **)watches;
+    if (!watches || chr__buckets_grow(ctx, capacity) < 0)
         return CHR_ERR_NO_MEMORY;
-    ctx->watches = (chr_watch **)watches;
-    ctx->watch_capacity = capacity;
+    if (ctx->many == CHR__FEW && capacity > CHR__MANY_WATCHES)
+        chr__set_many(ctx, CHR__MANY);
     return 0;
+}
+
+/* A watch that a callback may have stopped, or whose memory may be gone. */
+static int chr__is_watched(const chr_context *ctx, const chr_watch *watch, int fd)
+{
+    const chr_watch *each;
+
+    for (each = *chr__bucket(ctx, fd); each; each = each->next)
+        if (each == watch)
+            return each->fd == fd;
+    return 0;
+}
+
+static void chr__watch_put(chr_context *ctx, chr_watch *watch, int slot)
+{
+    ctx->watches[slot] = watch;
+    watch->slot = slot + 1;
+}
+
+static void chr__watch_swap(chr_context *ctx, int a, int b)
+{
+    chr_watch *watch = ctx->watches[a];
+
+    chr__watch_put(ctx, ctx->watches[b], a);
+    chr__watch_put(ctx, watch, b);
+}
+
+/* The last of a part of the array closes the gap that is before it. */
+static int chr__watch_close_gap(chr_context *ctx, int slot, int last)
+{
+    if (slot < last) {
+        if (last < ctx->polled)
+            ctx->polls[slot] = ctx->polls[last];
+        chr__watch_put(ctx, ctx->watches[last], slot);
+    }
+    return last;
+}
+
+/* What poll() is to ask. It skips negative descriptors: no hang-up can spin the loop. */
+static void chr__watch_poll(chr_context *ctx, const chr_watch *watch)
+{
+    chr__pollfd *entry = &ctx->polls[watch->slot - 1];
+
+    entry->fd = watch->events ? watch->fd : -1;
+    entry->events = chr__os_poll_events(watch->events);
+}
+
+/* -- the kernel's set. All watches of one descriptor have one entry there, which one of them notes (`known`, `key`). What
+ * the set waits for follows what they want with delay: more than that is taken out when it says so, or with the output
+ * that it would say at once; nothing is put in before the loop sleeps. So interest that comes and goes costs no call. -- */
+
+/* What a watch wants to be told. Behind input a half-close shows by itself. */
+static int chr__watch_wants(const chr_watch *watch)
+{
+    return watch->events & CHR_IN ? watch->events & ~CHR_HUP : watch->events;
+}
+
+/* What of it concerns this one. */
+static int chr__watch_ready(const chr_watch *watch, int events)
+{
+    int half = events & CHR__HALF_HUP && chr__watch_wants(watch) & CHR_HUP ? CHR_HUP : 0;
+
+    return (events & watch->events & (CHR_IN | CHR_OUT)) | (events & CHR_HUP) | half;
+}
+
+/* Whether the set must be told before the loop sleeps. */
+static int chr__set_lacks(int known, int wants)
+{
+    return (wants & ~known) || (known & ~wants & CHR_OUT);
+}
+
+/* What all watches of a descriptor that are in the set want; *holder is the one that notes their entry. */
+static int chr__set_wants(const chr_context *ctx, int fd, chr_watch **holder)
+{
+    chr_watch *each;
+    int        wants = 0;
+
+    *holder = NULL;
+    for (each = *chr__bucket(ctx, fd); each; each = each->next)
+        if (each->fd == fd && each->slot > ctx->polled) {
+            wants |= chr__watch_wants(each);
+            if (each->known)
+                *holder = each;
+        }
+    return wants;
+}
+
+static void chr__set_unsettle(chr_context *ctx, const chr_watch *watch)
+{
+    if (watch->slot <= ctx->settled)
+        chr__watch_swap(ctx, watch->slot - 1, --ctx->settled);
+}
+
+/* Files, what is closed, and what there is no memory for: poll() asks. */
+CHR__COLD void chr__set_refuse(chr_context *ctx, chr_watch *watch)
+{
+    watch->known = 0;
+    if (watch->slot > ctx->settled)
+        chr__watch_swap(ctx, watch->slot - 1, ctx->settled++);
+    chr__watch_swap(ctx, watch->slot - 1, ctx->polled++);
+    chr__watch_poll(ctx, watch);
+    ctx->polls[watch->slot - 1].revents = 0;
+}
+
+/* A new watch of a descriptor that the set has may be of another file under the same number. */
+static void chr__set_apply(chr_context *ctx, chr_watch *watch)
+{
+    chr_watch *holder;
+    int        wants = chr__set_wants(ctx, watch->fd, &holder), is_new = !watch->key;
+
+    if (holder ? !is_new && !chr__set_lacks(holder->known, wants) : !wants)
+        return;
+    if (!holder) {
+        holder = watch;
+        ctx->keys += ctx->keys + 1 == 0 ? 2 : 1;
+        holder->key = ctx->keys;
+    }
+    watch->key = holder->key;
+    if (chr__os_set_put(&ctx->set, watch->fd, holder->known, wants, holder->key) == 0) {
+        holder->known = wants;
+        return;
+    }
+    chr__set_refuse(ctx, watch);
+    if (holder != watch)
+        chr__set_refuse(ctx, holder);
+}
+
+static void chr__set_apply_all(chr_context *ctx)
+{
+    chr_watch *watch;
+
+    while (ctx->settled < ctx->watch_count) {
+        watch = ctx->watches[ctx->settled];
+        chr__set_apply(ctx, watch);
+        if (watch->slot == ctx->settled + 1)
+            ctx->settled++;
+    }
+}
+
+/* All are new. */
+static void chr__set_forget(chr_context *ctx)
+{
+    int i;
+
+    ctx->settled = ctx->polled;
+    for (i = ctx->polled; i < ctx->watch_count; i++)
+        ctx->watches[i]->known = 0, ctx->watches[i]->key = 0;
+}
+
+/* Back to poll(). */
+CHR__COLD void chr__set_end(chr_context *ctx)
+{
+    int i;
+
+    if (ctx->many != CHR__IN_SET)
+        return;
+    chr__set_forget(ctx);
+    chr__os_set_close(&ctx->set);
+    chr__set_many(ctx, CHR__FEW);
+    ctx->nested = ctx->ready_count = 0;
+    for (i = ctx->polled; i < ctx->watch_count; i++) {
+        chr__watch_poll(ctx, ctx->watches[i]);
+        ctx->polls[i].revents = 0;
+    }
+    ctx->polled = ctx->settled = ctx->watch_count;
+}
+
+/* Without a descriptor or memory for it poll() does, until the next time that the array has grown. */
+CHR__COLD int chr__set_begin(chr_context *ctx)
+{
+    int code = ctx->ready || (ctx->ready = (chr__ready *)chr__allocate(ctx, sizeof *ctx->ready * CHR__READY_MOST)) != NULL
+                   ? chr__os_set_open(&ctx->set) : CHR_ERR_NO_MEMORY;
+
+    chr__set_many(ctx, code < 0 ? CHR__FEW : CHR__IN_SET);
+    if (code < 0)
+        return code;
+    ctx->polled = ctx->ready_count = 0;
+    chr__set_forget(ctx);
+    return 0;
+}
+
+/* A child has its parent's set after fork(): it makes one of its own. The same where an entry tells again and again what
+ * can't be taken out: its descriptor was closed while it was watched, and a copy of it lives on. */
+CHR__COLD void chr__set_renew(chr_context *ctx)
+{
+    ctx->ready_count = 0;
+    ctx->alarm_at = 0;
+    if (chr__os_set_renew(&ctx->set) < 0)
+        chr__set_end(ctx);
+    else
+        chr__set_forget(ctx);
+}
+
+/* A watch leaves: another one of its descriptor takes over the entry. */
+static void chr__set_leave(chr_context *ctx, chr_watch *watch)
+{
+    chr_watch *each;
+
+    if (!chr__os_set_is_ours(&ctx->set))
+        chr__set_renew(ctx);
+    for (each = *chr__bucket(ctx, watch->fd); each && watch->known; each = each->next)
+        if (each != watch && each->fd == watch->fd && each->slot > ctx->polled && each->key) {
+            each->known = watch->known;
+            each->key = watch->key;
+            watch->known = 0;
+        }
+    if (watch->known)
+        (void)chr__os_set_put(&ctx->set, watch->fd, watch->known, 0, watch->key);
+    watch->known = 0;
+    ctx->stops++;
 }
 
 CHARDEV_API void chr_watch_set(chr_watch *watch, int events)
 {
-    chr__pollfd *entry;
+    chr_context *ctx = watch->ctx;
 
     if (!watch->slot || watch->events == events)
         return;
     watch->events = events;
-    entry = &watch->ctx->polls[watch->slot - 1];
-    entry->fd = events ? watch->fd : -1; /* poll() skips negative ones: no hang-up can spin the loop */
-    entry->events = chr__os_poll_events(events);
-    chr__loop_disturb(watch->ctx);
-    if (watch->ctx->config.watch_changed)
-        watch->ctx->config.watch_changed(watch->ctx->config.opaque, watch, watch->fd, events);
+    if (watch->slot <= ctx->polled)
+        chr__watch_poll(ctx, watch);
+    else if (!watch->known || chr__set_lacks(watch->known, chr__watch_wants(watch)))
+        chr__set_unsettle(ctx, watch);
+    chr__loop_disturb(ctx);
+    if (ctx->config.watch_changed)
+        ctx->config.watch_changed(ctx->config.opaque, watch, watch->fd, events);
 }
 
-static void chr__watch_move(chr_context *ctx, int from, int to)
+static void chr__again_unlink(chr_watch *watch)
 {
-    ctx->polls[to] = ctx->polls[from];
-    ctx->watches[to] = ctx->watches[from];
-    if (ctx->watches[to])
-        ctx->watches[to]->slot = to + 1;
+    if (!watch->again)
+        return;
+    watch->again = 0;
+    *watch->link = watch->next_again;
+    if (watch->next_again)
+        watch->next_again->link = watch->link;
 }
 
+/* While callbacks run, slot by slot, what has not had its turn stays behind the one that runs. */
 CHARDEV_API void chr_watch_stop(chr_watch *watch)
 {
     chr_context *ctx = watch->ctx;
-    int          slot = watch->slot - 1;
+    int          slot;
 
     if (!watch->slot)
         return;
     chr_watch_set(watch, 0);
+    chr__again_unlink(watch);
+    if (ctx->many == CHR__IN_SET && watch->slot > ctx->polled)
+        chr__set_leave(ctx, watch);
+    chr__bucket_remove(ctx, watch);
+    slot = watch->slot - 1;
     watch->slot = 0;
-    ctx->watches[slot] = NULL;
-    if (ctx->depth == 0) {
-        chr__watch_move(ctx, --ctx->watch_count, slot);
-        return;
-    }
-    ctx->holes++; /* a dispatch walks the array: it closes the gap at its end */
-    ctx->untidy = 1;
+    if (slot <= ctx->walk)
+        slot = chr__watch_close_gap(ctx, slot, ctx->walk--);
+    if (slot < ctx->polled)
+        slot = chr__watch_close_gap(ctx, slot, ctx->polled - 1), ctx->polled--;
+    if (slot < ctx->settled)
+        slot = chr__watch_close_gap(ctx, slot, --ctx->settled);
+    (void)chr__watch_close_gap(ctx, slot, --ctx->watch_count);
 }
 
 CHARDEV_API int chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int events, void (*ready)(void *, int), void *opaque)
 {
-    int slot;
-
     chr_watch_stop(watch);
     if (chr__watches_grow(ctx) < 0)
         return CHR_ERR_NO_MEMORY;
-    slot = ctx->watch_count++;
-    ctx->watches[slot] = watch;
-    ctx->polls[slot].fd = -1;
-    ctx->polls[slot].events = 0;
-    ctx->polls[slot].revents = 0;
+    memset(watch, 0, sizeof *watch);
     watch->ctx = ctx;
     watch->ready = ready;
     watch->opaque = opaque;
     watch->fd = fd;
-    watch->events = 0;
-    watch->slot = slot + 1;
+    watch->round = ctx->round;
+    chr__watch_put(ctx, watch, ctx->watch_count++);
+    chr__bucket_put(ctx, watch);
+    if (ctx->many != CHR__IN_SET) {
+        ctx->polled = ctx->settled = ctx->watch_count;
+        chr__watch_poll(ctx, watch);
+        ctx->polls[watch->slot - 1].revents = 0;
+    }
     chr_watch_set(watch, events);
     return 0;
 }
 
-static void chr__watches_close_gaps(chr_context *ctx)
+/* The next watch of a descriptor that has not run in this round. */
+static chr_watch *chr__watch_of(const chr_context *ctx, int fd, unsigned round)
 {
-    int from, to = 0;
+    chr_watch *watch;
 
-    for (from = 0; ctx->holes > 0 && from < ctx->watch_count; from++)
-        if (ctx->watches[from]) {
-            if (from != to)
-                chr__watch_move(ctx, from, to);
-            to++;
-        }
-    if (ctx->holes > 0)
-        ctx->watch_count = to;
-    ctx->holes = 0;
+    for (watch = *chr__bucket(ctx, fd); watch; watch = watch->next)
+        if (watch->fd == fd && watch->round != round && watch->events)
+            return watch;
+    return NULL;
 }
 
 /* -- timers: a pairing heap that needs no memory but the timers. To start one costs a constant time, to stop one or
@@ -5317,21 +6170,26 @@ static void chr__enter(chr_context *ctx)
     ctx->depth++;
 }
 
+static int chr__has_hooks(const chr_context *ctx) { return ctx->config.timeout_changed != NULL; }
+
+static void chr__loop_nest(chr_context *ctx);
+
 /* At the end of the outermost dispatch nothing can touch what was removed in it. */
 CHR__COLD void chr__tidy(chr_context *ctx)
 {
     chr_dev *dev;
 
-    ctx->untidy = ctx->config.timeout_changed != NULL;
-    chr__watches_close_gaps(ctx);
+    ctx->untidy = chr__has_hooks(ctx) || ctx->nested;
     while ((dev = ctx->dead) != NULL) {
         ctx->dead = dev->next;
         chr__free(ctx, (void *)(uintptr_t)dev->options);
         chr__free(ctx, dev->id);
         chr__free(ctx, dev);
     }
-    if (ctx->config.timeout_changed)
+    if (chr__has_hooks(ctx))
         ctx->config.timeout_changed(ctx->config.opaque);
+    if (ctx->nested)
+        chr__loop_nest(ctx);
 }
 
 /* It is closed, and nothing of it lingers: the next tidying frees it. */
@@ -5414,11 +6272,84 @@ enum {
     CHR__ASK_ROUNDS = 8      /* the update of one on top asks for that of the one below it */
 };
 
-static int chr__has_hooks(const chr_context *ctx) { return ctx->config.timeout_changed != NULL; }
+/* Another loop must be told when it is time for the next look. */
+static int chr__looks_by_time(const chr_context *ctx) { return chr__has_hooks(ctx) || ctx->nested; }
 
 static void chr__ask_later(chr_context *ctx)
 {
     ctx->ask_at = chr__real_now(ctx) + CHR__ASK_AGAIN_MS * 1000000;
+}
+
+/* -- prepares: callbacks before the loop waits, once for each start. A lazy one makes no time-out shorter: it comes in one
+ * of the next steps. -- */
+
+static int chr__prepares_are_none(const chr__prepare *ring) { return ring->next == ring; }
+
+static int chr__has_starved(const chr_context *ctx)
+{
+    return ctx->starved.first || !chr__prepares_are_none(&ctx->lazy);
+}
+
+static void chr__prepare_stop(chr_context *ctx, chr__prepare *prepare)
+{
+    if (!prepare->next)
+        return;
+    ctx->prepare_count--;
+    prepare->next->prev = prepare->prev;
+    prepare->prev->next = prepare->next;
+    prepare->next = prepare->prev = NULL;
+    prepare->is_urgent = 0;
+}
+
+static void chr__prepare_link(chr_context *ctx, chr__prepare *ring, chr__prepare *prepare)
+{
+    ctx->prepare_count++;
+    prepare->next = ring;
+    prepare->prev = ring->prev;
+    prepare->prev->next = prepare;
+    ring->prev = prepare;
+}
+
+static void chr__prepare_lazily(chr_context *ctx, chr__prepare *prepare, void (*run)(void *), void *opaque)
+{
+    if (prepare->next)
+        return;
+    if (!chr__has_starved(ctx) && chr__looks_by_time(ctx))
+        chr__ask_later(ctx);
+    prepare->run = run;
+    prepare->opaque = opaque;
+    chr__prepare_link(ctx, &ctx->lazy, prepare);
+}
+
+/* The lock is held, by any thread. */
+static void chr__prepare_start(chr_context *ctx, chr__prepare *prepare, void (*run)(void *), void *opaque)
+{
+    int is_first = chr__prepares_are_none(&ctx->prepares);
+
+    if (prepare->is_urgent)
+        return;
+    chr__prepare_stop(ctx, prepare);
+    prepare->run = run;
+    prepare->opaque = opaque;
+    prepare->is_urgent = 1;
+    chr__prepare_link(ctx, &ctx->prepares, prepare);
+    if (is_first)
+        chr__loop_poke(ctx);
+}
+
+/* Those at the head, up to `most` or (-1) all that are there now. */
+static void chr__prepares_run(chr_context *ctx, chr__prepare *ring, int most)
+{
+    chr__prepare *prepare;
+
+    if (ctx->last_prepare.next)
+        return;
+    chr__prepare_link(ctx, ring, &ctx->last_prepare);
+    for (; (prepare = ring->next) != &ctx->last_prepare && most != 0; most--) {
+        chr__prepare_stop(ctx, prepare);
+        prepare->run(prepare->opaque);
+    }
+    chr__prepare_stop(ctx, &ctx->last_prepare);
 }
 
 /* A backend found no room: it asks again in the next steps, until there is. A loop with hooks has no steps: there it is
@@ -5429,7 +6360,7 @@ CHR__PRIVATE void chr__starve(chr_dev *dev)
 
     if (dev->starved || dev->removed)
         return;
-    if (!ctx->starved.first && chr__has_hooks(ctx))
+    if (!ctx->starved.first && chr__looks_by_time(ctx))
         chr__ask_later(ctx);
     chr__starved_link(&ctx->starved, dev);
 }
@@ -5465,38 +6396,59 @@ static void chr__ask(chr__dev_queue *queue, int most)
     }
 }
 
-/* A frontend that forgets accept_input is late, not deaf: a few of them are asked in each step in turn, and all after a
- * while. A loop with hooks has no steps, and only that. */
-CHR__COLD void chr__ask_starved(chr_context *ctx)
+/* How many of those that starve are asked now. A frontend that forgets accept_input is late, not deaf: a few of them are
+ * asked in each step in turn, and all after a while. A loop with hooks has no steps, and only that. */
+static int chr__ask_how_many(chr_context *ctx)
 {
-    int rounds = CHR__ASK_ROUNDS, most = chr__has_hooks(ctx) ? 0 : CHR__ASK_MOST;
+    if (!chr__has_starved(ctx) || ctx->ask_at > chr__real_now(ctx))
+        return chr__has_hooks(ctx) ? 0 : CHR__ASK_MOST;
+    chr__ask_later(ctx);
+    return -1;
+}
+
+/* Before each wait: gathered output goes, what is read ahead is delivered, and who has new room is asked. Returns how many
+ * handlers were called in that. */
+CHR__COLD int chr__before_wait(chr_context *ctx)
+{
+    int rounds = CHR__ASK_ROUNDS, most = chr__ask_how_many(ctx);
 
     chr__enter(ctx);
-    if (ctx->starved.first && ctx->ask_at <= chr__real_now(ctx)) {
-        chr__ask_later(ctx);
-        most = -1;
-    }
+    ctx->sleeping = 0;
+    ctx->prepare_ran = 0;
+    if (!chr__prepares_are_none(&ctx->lazy))
+        chr__prepares_run(ctx, &ctx->lazy, most);
     chr__ask(&ctx->starved, most);
-    for (; ctx->urgent.first && rounds > 0; rounds--)
+    do {
+        if (!chr__prepares_are_none(&ctx->prepares))
+            chr__prepares_run(ctx, &ctx->prepares, -1);
         chr__ask(&ctx->urgent, -1);
+    } while ((ctx->urgent.first || !chr__prepares_are_none(&ctx->prepares)) && --rounds > 0);
     chr__leave(ctx);
+    return ctx->prepare_ran;
+}
+
+/* There is something to do before the wait. */
+CHR__HOT_INLINE int chr__somebody_waits(const chr_context *ctx)
+{
+    return ((uintptr_t)ctx->urgent.first | (uintptr_t)ctx->starved.first | (uintptr_t)ctx->prepare_count) != 0;
 }
 
 static int chr__must_ask(chr_context *ctx)
 {
-    return ctx->urgent.first || (ctx->starved.first && chr__has_hooks(ctx) && ctx->ask_at <= chr__real_now(ctx));
+    return ctx->urgent.first || !chr__prepares_are_none(&ctx->prepares) ||
+           (chr__has_starved(ctx) && chr__looks_by_time(ctx) && ctx->ask_at <= chr__real_now(ctx));
 }
 
 /* Slot i goes half-way to the front: there the busy ones gather, and those that sleep cost nothing to pass by. */
 CHR__COLD void chr__watch_promote(chr_context *ctx, int i)
 {
     chr__pollfd entry = ctx->polls[i];
-    chr_watch  *watch = ctx->watches[i];
 
-    chr__watch_move(ctx, i / 2, i);
+    if (i >= ctx->polled) /* the callback has let the set take over */
+        return;
+    ctx->polls[i] = ctx->polls[i / 2];
     ctx->polls[i / 2] = entry;
-    ctx->watches[i / 2] = watch;
-    watch->slot = i / 2 + 1;
+    chr__watch_swap(ctx, i / 2, i);
 }
 
 /* As many as poll() has counted. A callback may stop, start and change any watch; the arrays may move. */
@@ -5504,21 +6456,105 @@ static int chr__watches_run(chr_context *ctx, int ready)
 {
     int i, ran = 0;
 
-    for (i = 0; ready > 0 && i < ctx->watch_count; i++) {
+    for (i = 0; ready > 0 && i < ctx->polled; i++) {
         short      revents = ctx->polls[i].revents;
         chr_watch *watch = ctx->watches[i];
         if (!revents)
             continue;
         ready--;
         ctx->polls[i].revents = 0;
-        if (!watch || !watch->events)
+        if (!watch->events)
             continue;
+        ctx->walk = i;
         watch->ready(watch->opaque, chr__os_ready_events(revents));
         ran++;
+        i = ctx->walk;
         if (i > 0 && ctx->watches[i] == watch)
             chr__watch_promote(ctx, i);
     }
+    ctx->walk = -1;
     return ran;
+}
+
+/* Nobody wants what the set has said: it is told. */
+CHR__COLD void chr__set_narrow(chr_context *ctx, chr_watch *holder)
+{
+    int wants = chr__set_wants(ctx, holder->fd, &holder);
+
+    if (!holder || wants == holder->known)
+        return;
+    if (chr__os_set_put(&ctx->set, holder->fd, holder->known, wants, holder->key) < 0) {
+        wants = 0;
+        holder->key = 0;
+        chr__set_unsettle(ctx, holder);
+    }
+    holder->known = wants;
+}
+
+/* One entry of the set is ready: all watches of its descriptor run, once in a round. */
+static int chr__set_run_one(chr_context *ctx, const chr__ready *ready, unsigned round)
+{
+    chr_watch *watch, *holder;
+    int        events, ran = 0;
+
+    (void)chr__set_wants(ctx, ready->fd, &holder);
+    if (!holder || holder->key != ready->key) {
+        if (ctx->stops == ctx->stops_before) /* else it has just left */
+            chr__set_renew(ctx);
+        return 0;
+    }
+    while ((watch = chr__watch_of(ctx, ready->fd, round)) != NULL) {
+        watch->round = round;
+        events = watch->slot > ctx->polled ? chr__watch_ready(watch, ready->events) : 0;
+        if (!events)
+            continue;
+        watch->ready(watch->opaque, events);
+        ran++;
+    }
+    if (ran == 0 && chr__is_watched(ctx, holder, ready->fd))
+        chr__set_narrow(ctx, holder);
+    return ran;
+}
+
+/* All that are ready: where they are more than fit, those that have had their turn are behind the others. */
+CHR__COLD int chr__set_run(chr_context *ctx)
+{
+    unsigned round = ++ctx->round;
+    int      i, count, total = 0, ran = 0;
+
+    do {
+        count = ctx->ready_count;
+        ctx->ready_count = 0;
+        for (i = 0; i < count && ctx->many == CHR__IN_SET; i++)
+            ran += chr__set_run_one(ctx, &ctx->ready[i], round);
+        total += count;
+        if (count == CHR__READY_MOST && total < ctx->watch_count && ctx->many == CHR__IN_SET) {
+            ctx->stops_before = ctx->stops;
+            count = chr__os_set_wait(&ctx->set, ctx->ready, CHR__READY_MOST, 0);
+            ctx->ready_count = count > 0 ? count : 0;
+        }
+    } while (ctx->ready_count > 0);
+    return ran;
+}
+
+/* poll() asks for the set among those that it refuses, if there are such. */
+CHR__COLD int chr__set_wait(chr_context *ctx, int timeout_ms)
+{
+    chr__pollfd *last = &ctx->polls[ctx->polled];
+    int          ready = 0;
+
+    if (ctx->polled > 0) {
+        last->fd = ctx->set.fd;
+        last->events = chr__os_poll_events(CHR_IN);
+        last->revents = 0;
+        ready = chr__os_loop_wait(&ctx->waker, ctx->polls, ctx->polled + 1, timeout_ms);
+        if (ready <= 0 || !last->revents)
+            return ready;
+        timeout_ms = 0;
+        ready--;
+    }
+    ctx->ready_count = chr__os_set_wait(&ctx->set, ctx->ready, CHR__READY_MOST, timeout_ms);
+    return ctx->ready_count < 0 ? ctx->ready_count : ready;
 }
 
 /* Up to milliseconds: not early. */
@@ -5537,13 +6573,14 @@ static int chr__loop_timeout(chr_context *ctx)
 {
     int timeout = -1;
 
-    if (ctx->idles.next != &ctx->idles || ctx->urgent.first || ctx->ready_again || CHR__LOAD(ctx->stopped))
+    if (ctx->idles.next != &ctx->idles || ctx->urgent.first || !chr__prepares_are_none(&ctx->prepares) ||
+        ctx->again || CHR__LOAD(ctx->stopped))
         return 0;
     if (ctx->timers)
         timeout = chr__milliseconds(ctx->timers->deadline - chr_loop_now(ctx));
     if (ctx->real_timers)
         timeout = chr__sooner(timeout, chr__milliseconds(ctx->real_timers->deadline - chr__real_now(ctx)));
-    if (ctx->starved.first && chr__has_hooks(ctx))
+    if (chr__has_starved(ctx) && chr__looks_by_time(ctx))
         timeout = chr__sooner(timeout, chr__milliseconds(ctx->ask_at - chr__real_now(ctx)));
     return timeout;
 }
@@ -5558,39 +6595,78 @@ CHARDEV_API int chr_loop_timeout(chr_context *ctx)
     return timeout;
 }
 
-CHR__HOT static int chr__loop_sleep(chr_context *ctx, int timeout_ms)
+/* Before the set is asked: it is ours, and knows what is wanted. */
+CHR__COLD void chr__set_settle(chr_context *ctx)
 {
-    int own, ready;
+    if (ctx->many == CHR__MANY)
+        (void)chr__set_begin(ctx);
+    else if (!chr__os_set_is_ours(&ctx->set))
+        chr__set_renew(ctx);
+    if (ctx->many == CHR__IN_SET)
+        chr__set_apply_all(ctx);
+    ctx->stops_before = ctx->stops;
+}
 
-    if (ctx->due) {
-        own = chr__loop_timeout(ctx);
-        if (own >= 0 && (timeout_ms < 0 || own < timeout_ms))
-            timeout_ms = own;
-    }
+static int chr__loop_wait(chr_context *ctx, int timeout_ms, int (*wait)(chr_context *ctx, int timeout_ms))
+{
+    int ready;
+
     ctx->sleeping = timeout_ms != 0;
     CHR__UNLOCK(ctx);
-    ready = chr__os_loop_wait(&ctx->waker, ctx->polls, ctx->watch_count, timeout_ms);
+    ready = wait(ctx, timeout_ms);
     CHR__LOCK(ctx);
     ctx->sleeping = 0;
     return ready;
 }
 
-CHR__HOT_INLINE int chr__loop_step(chr_context *ctx, int timeout_ms)
+static int chr__poll_wait(chr_context *ctx, int timeout_ms)
 {
-    int ran;
+    return chr__os_loop_wait(&ctx->waker, ctx->polls, ctx->polled, timeout_ms);
+}
 
-    if (ctx->urgent.first || ctx->starved.first)
-        chr__ask_starved(ctx);
-    ran = chr__loop_sleep(ctx, timeout_ms);
+/* Until the nearest timer, with the set if there is one. */
+CHR__COLD int chr__loop_sleep_due(chr_context *ctx, int timeout_ms)
+{
+    timeout_ms = chr__sooner(timeout_ms, chr__loop_timeout(ctx));
+    if (ctx->many != CHR__FEW)
+        chr__set_settle(ctx);
+    return chr__loop_wait(ctx, timeout_ms, ctx->many != CHR__FEW ? chr__set_wait : chr__poll_wait);
+}
+
+CHR__COLD int chr__due_run(chr_context *ctx)
+{
+    int ran = ctx->ready_count > 0 ? chr__set_run(ctx) : 0;
+
+    return ran + chr__timers_run(ctx) + chr__idles_run(ctx);
+}
+
+CHR__HOT static int chr__loop_turn(chr_context *ctx, int timeout_ms)
+{
+    int ran = ctx->due ? chr__loop_sleep_due(ctx, timeout_ms) : chr__loop_wait(ctx, timeout_ms, chr__poll_wait);
+
     ctx->turn++;
     ctx->depth++;
     if (ran > 0)
         ran = chr__watches_run(ctx, ran);
     if (ran >= 0 && ctx->due)
-        ran += chr__timers_run(ctx) + chr__idles_run(ctx);
+        ran += chr__due_run(ctx);
     if (--ctx->depth == 0 && ctx->untidy)
         chr__tidy(ctx);
     return ran;
+}
+
+/* What a handler was told before the wait may be what the caller waits for. */
+CHR__COLD int chr__loop_step_asked(chr_context *ctx, int timeout_ms)
+{
+    int early = chr__before_wait(ctx), is_late = early > 0 || !chr__prepares_are_none(&ctx->prepares);
+    int ran = chr__loop_turn(ctx, is_late ? 0 : timeout_ms);
+
+    return ran < 0 ? ran : ran + early;
+}
+
+CHR__HOT_INLINE int chr__loop_step(chr_context *ctx, int timeout_ms)
+{
+    return chr__somebody_waits(ctx) ? chr__loop_step_asked(ctx, timeout_ms) : chr__loop_turn(ctx, timeout_ms);
 }
 
 /* A stop is told once. */
@@ -5734,34 +6810,50 @@ CHARDEV_API void chr_loop_stop(chr_context *ctx)
     chr_loop_wake(ctx);
 }
 
+enum { CHR__POLL_ASKED = 32 }; /* POLLNVAL, which poll() ignores there: `events` is as prepare has left it */
+
+/* One entry for all watches of a descriptor: the first of them in its bucket fills it. */
+static int chr__watch_list(const chr_context *ctx, chr_watch *watch, chr_poll *entry)
+{
+    chr_watch *each = *chr__bucket(ctx, watch->fd);
+
+    watch->listed = 1;
+    while (each->fd != watch->fd || !each->events)
+        each = each->next;
+    if (each != watch)
+        return 0;
+    if (entry) {
+        entry->fd = watch->fd;
+        entry->events = CHR__POLL_ASKED;
+        entry->revents = 0;
+    }
+    for (; each && entry; each = each->next)
+        if (each->fd == watch->fd)
+            entry->events = (short)(entry->events | chr__os_poll_events(each->events) |
+                                    (each->events & (CHR_IN | CHR_OUT | CHR_HUP)));
+    return 1;
+}
+
 static int chr__watches_list(const chr_context *ctx, chr_poll *polls, int capacity)
 {
     int i, count = 0;
 
-    for (i = 0; i < ctx->watch_count; i++) {
-        chr_watch *watch = ctx->watches[i];
-        if (!watch || !watch->events)
-            continue;
-        if (count < capacity) {
-            polls[count].fd = watch->fd;
-            polls[count].events = watch->events;
-            polls[count].watch = watch;
-        }
-        count++;
-    }
+    for (i = 0; i < ctx->watch_count; i++)
+        if (ctx->watches[i]->events)
+            count += chr__watch_list(ctx, ctx->watches[i], count < capacity ? &polls[count] : NULL);
     return count;
 }
 
 CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity, int *timeout_ms)
 {
-    int count;
+    int count, early = 0;
 
     CHR__LOCK(ctx);
     CHR__OWN(ctx);
-    if (ctx->urgent.first || ctx->starved.first)
-        chr__ask_starved(ctx);
+    if (chr__somebody_waits(ctx))
+        early = chr__before_wait(ctx);
     count = chr__watches_list(ctx, polls, capacity);
-    *timeout_ms = chr__loop_timeout(ctx);
+    *timeout_ms = early ? 0 : chr__loop_timeout(ctx);
     ctx->sleeping = 1; /* as it may be from here on */
     CHR__UNLOCK(ctx);
     return count;
@@ -5771,28 +6863,37 @@ CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity
  * dispatch, for which the time-out is 0. */
 CHR__COLD void chr__watch_run(chr_context *ctx, chr_watch *watch, int events)
 {
-    int slot = watch->slot - 1, ready;
+    int fd = watch->fd, ready;
 
+    chr__again_unlink(watch);
     watch->ready(watch->opaque, events);
-    if (!ctx->config.watch_changed || ctx->watches[slot] != watch || !watch->events) /* its memory may be gone */
+    if (!ctx->config.watch_changed || !chr__is_watched(ctx, watch, fd) || !watch->events) /* its memory may be gone */
         return;
     ready = chr__os_wait(watch->fd, watch->events, 0);
-    ctx->polls[slot].revents = (short)(ready > 0 ? ready : 0);
-    ctx->ready_again |= ready > 0;
+    if (ready <= 0 || watch->again)
+        return;
+    watch->again = ready;
+    watch->link = &ctx->again;
+    watch->next_again = ctx->again;
+    if (ctx->again)
+        ctx->again->link = &watch->next_again;
+    ctx->again = watch;
 }
 
 /* Those that were found ready still. */
 CHR__COLD int chr__watches_run_again(chr_context *ctx)
 {
-    int i, ready, ran = 0;
+    chr_watch *list = ctx->again, *watch;
+    int        ready, ran = 0;
 
-    ctx->ready_again = 0;
-    for (i = 0; i < ctx->watch_count; i++) {
-        ready = ctx->polls[i].revents;
-        ctx->polls[i].revents = 0;
-        if (!ready || !ctx->watches[i] || !ctx->watches[i]->events)
+    ctx->again = NULL;
+    list->link = &list;
+    while ((watch = list) != NULL) {
+        ready = watch->again;
+        chr__again_unlink(watch);
+        if (!watch->events)
             continue;
-        chr__watch_run(ctx, ctx->watches[i], ready);
+        chr__watch_run(ctx, watch, ready);
         ran++;
     }
     return ran;
@@ -5811,33 +6912,44 @@ CHARDEV_API void chr_watch_ready(chr_watch *watch, int events)
     chr__leave(ctx);
 }
 
-/* A watch that a callback before it has stopped, or moved, or whose memory is gone, is no longer among ours. */
-static int chr__is_watched(chr_context *ctx, const chr_poll *entry)
+/* What was made ready by poll() itself, or in its place. */
+static int chr__poll_ready(const chr_poll *entry)
 {
-    int i;
+    return entry->events & CHR__POLL_ASKED ? chr__os_ready_events(entry->revents) : entry->events;
+}
 
-    for (i = 0; i < ctx->watch_count; i++)
-        if (ctx->watches[i] == entry->watch)
-            return entry->watch->fd == entry->fd;
-    return 0;
+/* Watches that a callback has started meanwhile are not among them. */
+static int chr__poll_run(chr_context *ctx, int fd, int events)
+{
+    unsigned   round = ++ctx->round;
+    chr_watch *watch;
+    int        mine, ran = 0;
+
+    while ((watch = chr__watch_of(ctx, fd, round)) != NULL) {
+        watch->round = round;
+        mine = watch->listed ? chr__watch_ready(watch, events) : 0;
+        if (!mine)
+            continue;
+        chr__watch_run(ctx, watch, mine);
+        ran++;
+    }
+    return ran;
 }
 
 static int chr__loop_dispatch(chr_context *ctx, const chr_poll *polls, int count)
 {
-    int i, ran = 0;
+    int i, ready, ran = 0;
 
     ctx->sleeping = 0;
     ctx->turn++;
     chr__enter(ctx);
     if (chr__must_ask(ctx))
-        chr__ask_starved(ctx);
-    if (ctx->ready_again)
-        ran = chr__watches_run_again(ctx);
+        ran = chr__before_wait(ctx);
+    if (ctx->again)
+        ran += chr__watches_run_again(ctx);
     for (i = 0; i < count; i++)
-        if (polls[i].events && chr__is_watched(ctx, &polls[i])) {
-            chr_watch_ready(polls[i].watch, polls[i].events);
-            ran++;
-        }
+        if ((ready = chr__poll_ready(&polls[i])) != 0)
+            ran += chr__poll_run(ctx, polls[i].fd, ready);
     if (ctx->due)
         ran += chr__timers_run(ctx) + chr__idles_run(ctx);
     chr__leave(ctx);
@@ -5857,6 +6969,77 @@ CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int c
     }
     CHR__UNLOCK(ctx);
     return ran;
+}
+
+/* -- one descriptor for another loop -- */
+
+/* Milliseconds until a step has work that the set does not show; 0 = it has some now. */
+static int chr__loop_unseen(chr_context *ctx)
+{
+    int timeout = chr__loop_timeout(ctx);
+
+    if (timeout == 0 || ctx->polled == 0)
+        return timeout;
+    return chr__os_loop_wait(&ctx->waker, ctx->polls, ctx->polled, 0) > 0 ? 0 : chr__sooner(timeout, CHR__ASK_AGAIN_MS);
+}
+
+/* The other loop sleeps from here on: the set knows what to wait for, and until when. Time is rounded up to milliseconds:
+ * an alarm that goes off so much earlier stays. */
+CHR__COLD void chr__loop_nest_now(chr_context *ctx)
+{
+    const int64_t millisecond = 1000000;
+    int64_t       now = chr__real_now(ctx), at;
+    int           ms;
+
+    chr__set_settle(ctx);
+    if (!ctx->nested)
+        return;
+    ms = chr__loop_unseen(ctx);
+    at = ms < 0 ? 0 : now + ms * millisecond;
+    ctx->sleeping = 1;
+    if (ctx->alarm_at > now && at - ctx->alarm_at <= millisecond && ctx->alarm_at <= at)
+        return;
+    if (at != ctx->alarm_at)
+        chr__os_set_alarm(&ctx->set, ms);
+    ctx->alarm_at = at;
+}
+
+static void chr__loop_nest(chr_context *ctx)
+{
+    if (CHR__IS_FOREIGN(ctx))
+        chr__loop_disturb(ctx);
+    else
+        chr__loop_nest_now(ctx);
+}
+
+/* Makes the set, if it is not in use yet, and its alarm. */
+static int chr__loop_fd_open(chr_context *ctx)
+{
+    int code = ctx->many == CHR__IN_SET ? 0 : chr__set_begin(ctx);
+
+    if (code < 0 || ctx->nested)
+        return code;
+    code = chr__os_set_alarm_open(&ctx->set);
+    if (code < 0)
+        return code;
+    ctx->nested = ctx->untidy = 1;
+    ctx->alarm_at = 0;
+    if (chr__has_starved(ctx))
+        chr__ask_later(ctx);
+    return 0;
+}
+
+CHARDEV_API int chr_loop_fd(chr_context *ctx)
+{
+    int code;
+
+    chr__enter(ctx);
+    CHR__OWN(ctx);
+    code = chr__loop_fd_open(ctx);
+    if (code == 0)
+        code = ctx->set.fd;
+    chr__leave(ctx);
+    return code;
 }
 
 static void chr__woken(void *opaque, int events)
@@ -6790,7 +7973,7 @@ static uint32_t chr__crc32(uint32_t crc, const void *buf, size_t len)
 
 static void chr__set_extras(chr_dev *dev)
 {
-    dev->extras = dev->log || dev->outbox || dev->ending || chr__is_recorded(dev);
+    dev->extras = dev->log || dev->outbox || dev->ending || dev->buffers || chr__is_recorded(dev);
 }
 
 static void chr__record_close(chr_context *ctx)
@@ -7091,6 +8274,32 @@ static int chr__outbox_open(chr_dev *dev, chr_error *err)
     return 0;
 }
 
+/* There is room in the queue for so much. */
+CHR__COLD int chr__outbox_reserve(chr_dev *dev, size_t len)
+{
+    chr__ring            larger;
+    const unsigned char *piece;
+    size_t               n;
+
+    if (!dev->outbox)
+        dev->outbox = (chr__outbox *)chr__allocate(dev->ctx, sizeof *dev->outbox);
+    if (!dev->outbox)
+        return CHR_ERR_NO_MEMORY;
+    chr__set_extras(dev);
+    if (len <= dev->outbox->queue.size - dev->outbox->queue.count)
+        return 0;
+    memset(&larger, 0, sizeof larger);
+    if (chr__ring_init(dev->ctx, &larger, dev->outbox->queue.count + len) < 0)
+        return CHR_ERR_NO_MEMORY;
+    for (; dev->outbox->queue.count > 0; chr__ring_take(&dev->outbox->queue, n)) {
+        piece = chr__ring_piece(&dev->outbox->queue, 0, &n);
+        chr__ring_put(&larger, piece, n);
+    }
+    chr__free(dev->ctx, dev->outbox->queue.bytes);
+    dev->outbox->queue = larger;
+    return 0;
+}
+
 static int chr__outbox_waits(const chr_dev *dev)
 {
     return dev->outbox && (dev->outbox->unsent > 0 || dev->outbox->queue.count > 0);
@@ -7323,11 +8532,86 @@ static void chr__hold_end(chr_context *ctx, chr__hold *hold)
     ctx->holds = hold->outer;
 }
 
+/* -- >>buffers (their state; what they do stands below the log file) -- */
+
+enum { CHR__MARKS = 32, CHR__MARKS_HIGH = 16 }; /* the latter: from here on no more bytes come between them */
+
+/* An event among the bytes of the input buffer. */
+typedef struct chr__mark {
+    unsigned at; /* so many bytes after the first that was ever in the buffer */
+    int      event;
+} chr__mark;
+
+/* In front of the handlers of a buffered frontend stand those of its buffers (chr__buffered_...), and these are its own. */
+typedef struct chr__buffers {
+    chr_frontend        *fe;
+    struct chr__buffers *next;     /* of the same chardev */
+    int                  is_given; /* its memory is the caller's */
+    chr_handlers         handlers;
+    void                *opaque;
+    int                  told_open;
+    chr__prepare         prepare;  /* before the loop waits: sends, delivers */
+
+    chr__ring            in;       /* at least as large as in_limit; larger while it holds more than that */
+    size_t               in_limit;
+    int                  in_full;  /* it was: it takes nothing until half of it is free, so that reads stay large */
+    unsigned             taken;    /* bytes that have left it; wraps */
+    chr__mark            marks[CHR__MARKS];
+    int                  mark_count;
+    int                  is_open, input_over; /* the far side, as of the bytes that have been taken */
+    int                  is_told;       /* READABLE, for what is in it now */
+    int                  is_off;        /* the handlers were taken away */
+    int                  is_delivering;
+    unsigned             epoch;         /* counts changes of handlers: older answers of can_read are void */
+
+    chr__ring            out;
+    size_t               out_limit;
+    int                  is_blocked;    /* the backend takes no more before it says so */
+    int                  is_sending, is_dropped; /* dropped: freed as soon as the send that is under way is over */
+    int                  failure;       /* of the last send: writes go straight to the backend until that takes something */
+    int                  lost;          /* the same, for the next flush to tell */
+    void               (*writable)(void *opaque);
+    void                *writable_opaque;
+} chr__buffers;
+
+typedef char chr__buffers_fit[sizeof(chr__buffers) + 16 <= CHR_BUFFERS_MEMORY(0, 0) ? 1 : -1];
+
+static chr__buffers **chr__buffers_link(const chr__buffers *buffers)
+{
+    chr__buffers **link = &buffers->fe->dev->buffers;
+
+    while (*link != buffers)
+        link = &(*link)->next;
+    return link;
+}
+
+static void chr__buffers_free(chr_context *ctx, chr__buffers *buffers)
+{
+    if (!buffers->is_given)
+        chr__free(ctx, buffers);
+}
+
+static void chr__buffers_drop(chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+    chr_context  *ctx = fe->ctx;
+
+    fe->buffers = NULL;
+    *chr__buffers_link(buffers) = buffers->next;
+    chr__set_extras(fe->dev);
+    chr__prepare_stop(ctx, &buffers->prepare);
+    buffers->is_dropped = 1;
+    if (!buffers->is_sending)
+        chr__buffers_free(ctx, buffers);
+}
+
 /* Its context stays known, for other threads that are about to call: they find no chardev. */
 CHR__PRIVATE void chr__fe_let_go(chr_frontend *fe)
 {
     chr__hold *hold;
 
+    if (fe->buffers)
+        chr__buffers_drop(fe);
     for (hold = fe->ctx->holds; hold; hold = hold->outer)
         if (hold->fe == fe)
             hold->fe = NULL;
@@ -8031,6 +9315,609 @@ CHR__PRIVATE void chr__close_own(const chr_dev *dev, int fd)
         chr__os_close(fd);
 }
 
+/* -- output -- */
+
+/* Output that was taken and has not left: without what frontends have gathered. */
+static uint64_t chr__queued(const chr_dev *dev)
+{
+    uint64_t count = dev->outbox ? dev->outbox->unsent + dev->outbox->queue.count : 0;
+
+    return count + (dev->kind->peer && dev->kind->peer->queued ? dev->kind->peer->queued(dev) : 0);
+}
+
+/* Output waits. */
+CHR__COLD void chr__note_stall(chr_dev *dev)
+{
+    uint64_t left = dev->bytes_out - chr__queued(dev);
+
+    if (dev->stalled && dev->stalled_left == left)
+        return;
+    dev->stalled = chr__real_now(dev->ctx);
+    dev->stalled_left = left;
+}
+
+static void chr__count_out(chr_dev *dev, int n, size_t len)
+{
+    if (n > 0)
+        dev->bytes_out += (uint64_t)n;
+    else if (n == CHR_ERR_DISCONNECTED)
+        dev->bytes_dropped += len;
+    else if (n == CHR_ERR_WOULD_BLOCK)
+        chr__note_stall(dev);
+}
+
+CHR__HOT static int chr__write(chr_dev *dev, const void *buf, size_t len)
+{
+    int n;
+
+    chr__quiet(dev->ctx);
+    n = dev->io->write(dev, buf, chr__min(len, INT32_MAX));
+    chr__loud(dev->ctx);
+    chr__count_out(dev, n, len);
+    return n;
+}
+
+/* With a log, an outbox, a recorder, an end that waits, or any of them. */
+CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
+{
+    int n;
+
+    if (dev->ending) {
+        n = CHR_ERR_DISCONNECTED;
+        chr__count_out(dev, n, len);
+    } else if (!dev->outbox) {
+        n = chr__write(dev, buf, len);
+    } else {
+        chr__quiet(dev->ctx);
+        n = chr__outbox_write(dev, buf, chr__min(len, INT32_MAX));
+        chr__loud(dev->ctx);
+        chr__count_out(dev, n, len);
+    }
+    if (dev->log && (n > 0 || n == CHR_ERR_DISCONNECTED)) /* by its own policy: also what nobody was there to take */
+        chr__log_record(dev, buf, n > 0 ? (size_t)n : len);
+    return n;
+}
+
+CHR__COLD int chr__write_recorded(chr_dev *dev, const void *buf, size_t len)
+{
+    int n = chr__write_extras(dev, buf, len);
+
+    if (chr__is_recorded(dev))
+        chr__record_transfer(dev, CHR__RECORD_WRITE, n, buf, len);
+    return n;
+}
+
+/* -- >>buffers   what stands between a frontend's calls and its chardev, when chr_fe_set_buffers() has been called. They
+ * know nothing of kinds: for the chardev they are the frontend, whose handlers they have replaced by their own. -- */
+
+static size_t chr__in_readable(const chr__buffers *buffers)
+{
+    return buffers->mark_count > 0 ? buffers->marks[0].at - buffers->taken : buffers->in.count;
+}
+
+static void chr__tend(void *opaque);
+
+static void chr__tend_soon(chr__buffers *buffers)
+{
+    chr__prepare_start(buffers->fe->ctx, &buffers->prepare, chr__tend, buffers->fe);
+}
+
+/* -- output -- */
+
+/* One piece. What meets an error is lost, as it would be without buffers. Returns 1 = there may be more to send. */
+static int chr__send_piece(chr_frontend *fe)
+{
+    chr__buffers        *buffers = fe->buffers;
+    chr_dev             *dev = fe->dev;
+    size_t               len;
+    const unsigned char *piece = chr__ring_piece(&buffers->out, 0, &len);
+    int                  n = chr__write_recorded(dev, piece, len);
+
+    if (n == 0 || n == CHR_ERR_WOULD_BLOCK) {
+        buffers->is_blocked = 1;
+        return 0;
+    }
+    if (n < 0)
+        buffers->failure = buffers->lost = n;
+    if (n < 0 && n != CHR_ERR_DISCONNECTED) /* that one was counted */
+        dev->bytes_dropped += len;
+    chr__ring_take(&buffers->out, n > 0 ? (size_t)n : len);
+    return !buffers->is_dropped && fe->dev == dev;
+}
+
+static void chr__buffered_writable(void *opaque);
+
+/* As much as the backend takes. A hook that logs may do anything meanwhile, but not change these buffers. */
+CHR__HOT static void chr__send(chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+    chr_context  *ctx = fe->ctx;
+
+    if (buffers->is_sending || buffers->out.count == 0)
+        return;
+    buffers->is_sending = 1;
+    buffers->is_blocked = 0;
+    while (buffers->out.count > 0 && chr__send_piece(fe))
+        ;
+    buffers->is_sending = 0;
+    if (buffers->is_dropped) {
+        chr__buffers_free(ctx, buffers);
+        return;
+    }
+    if (buffers->out.count == 0)
+        buffers->out.start = 0;
+    if (buffers->is_blocked) {
+        fe->writable = chr__buffered_writable;
+        fe->writable_opaque = fe;
+        chr__update(fe->dev);
+    }
+}
+
+/* What others have gathered for the same chardev goes before what this one is about to write. */
+CHR__COLD void chr__send_others(chr_dev *dev, const chr_frontend *fe)
+{
+    chr__buffers *buffers = dev->buffers;
+
+    while (buffers) {
+        if (buffers->fe == fe || buffers->is_sending || buffers->is_blocked || buffers->out.count == 0) {
+            buffers = buffers->next;
+            continue;
+        }
+        chr__send(buffers->fe);
+        buffers = dev->buffers; /* the log hook may have changed the list */
+    }
+}
+
+/* Past the buffer, which is empty. */
+static int chr__write_past(chr_frontend *fe, const char *buf, size_t len)
+{
+    chr__buffers *buffers = fe->buffers;
+    int           n = chr__write_recorded(fe->dev, buf, len);
+
+    if (fe->buffers == buffers && n >= 0)
+        buffers->failure = 0;
+    return n;
+}
+
+static size_t chr__out_room(const chr__buffers *buffers)
+{
+    return buffers->out_limit > buffers->out.count ? buffers->out_limit - buffers->out.count : 0;
+}
+
+/* It does not fit. A large one that finds the buffer empty goes past it. */
+static int chr__gather_much(chr_frontend *fe, const char *buf, size_t len)
+{
+    chr__buffers *buffers = fe->buffers;
+    int           n = 0;
+
+    if (!buffers->is_blocked)
+        chr__send(fe);
+    if (fe->buffers != buffers)
+        return CHR_ERR_DISCONNECTED;
+    if (buffers->out.count == 0 && (buffers->failure || len >= buffers->out_limit) && !buffers->is_sending) {
+        n = chr__write_past(fe, buf, len);
+        if (n != CHR_ERR_WOULD_BLOCK || fe->buffers != buffers)
+            return n;
+        n = 0;
+    }
+    len = chr__min(len, chr__out_room(buffers));
+    if (len == 0)
+        return CHR_ERR_WOULD_BLOCK;
+    chr__ring_put(&buffers->out, buf, len);
+    chr__tend_soon(buffers);
+    return (int)len;
+}
+
+/* A write of a buffered frontend. */
+CHR__HOT static int chr__gather(chr_frontend *fe, const char *buf, size_t len)
+{
+    chr__buffers *buffers = fe->buffers;
+
+    if (len > chr__out_room(buffers) || buffers->failure)
+        return chr__gather_much(fe, buf, len);
+    chr__ring_put(&buffers->out, buf, len);
+    if (!buffers->prepare.is_urgent)
+        chr__tend_soon(buffers);
+    return (int)len;
+}
+
+/* Whoever waits to write learns that there is room. */
+static void chr__tell_room(chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+    void        (*writable)(void *) = buffers->writable;
+
+    if (!writable || (buffers->out.count > 0 && chr__out_room(buffers) == 0))
+        return;
+    buffers->writable = NULL;
+    if (buffers->out_limit == 0) { /* the backend says it */
+        fe->writable = writable;
+        fe->writable_opaque = buffers->writable_opaque;
+        chr__update(fe->dev);
+        return;
+    }
+    fe->ctx->prepare_ran++;
+    writable(buffers->writable_opaque);
+}
+
+/* What a frontend leaves behind waits with what is in obuf=, for which that grows. */
+CHR__COLD void chr__send_rest(chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+
+    chr__send(fe);
+    if (fe->buffers != buffers || buffers->out.count == 0)
+        return;
+    if (chr__outbox_reserve(fe->dev, buffers->out.count) == 0)
+        chr__send(fe);
+    if (fe->buffers != buffers)
+        return;
+    fe->dev->bytes_dropped += buffers->out.count; /* out of memory */
+    buffers->out.start = buffers->out.count = 0;
+}
+
+/* All of them, before the chardev goes. */
+static void chr__send_all_rest(chr_dev *dev)
+{
+    chr__buffers *buffers = dev->buffers;
+
+    while (buffers) {
+        if (buffers->is_sending || buffers->out.count == 0) {
+            buffers = buffers->next;
+            continue;
+        }
+        chr__send_rest(buffers->fe);
+        buffers = dev->buffers; /* the log hook may have changed the list */
+    }
+}
+
+/* -- input -- */
+
+/* Bytes leave the buffer. Whoever has made room says so: from any thread. */
+static void chr__in_take(chr__buffers *buffers, size_t len)
+{
+    chr__ring_take(&buffers->in, len);
+    buffers->taken += (unsigned)len;
+    if (buffers->in.count == 0)
+        buffers->in.start = 0;
+    if (chr__in_readable(buffers) == 0)
+        buffers->is_told = 0;
+    if (buffers->in_full && buffers->in.count <= buffers->in_limit / 2) {
+        buffers->in_full = 0;
+        chr__update(buffers->fe->dev);
+    }
+}
+
+/* The same, when a call of the frontend's takes them: events that come next are told from the loop. */
+static void chr__in_take_by_call(chr__buffers *buffers, void *buf, size_t len)
+{
+    char                *to = (char *)buf;
+    const unsigned char *piece;
+    size_t               n;
+
+    for (; len > 0; to += n, len -= n) {
+        piece = chr__ring_piece(&buffers->in, 0, &n);
+        n = chr__min(n, len);
+        memcpy(to, piece, n);
+        chr__in_take(buffers, n);
+    }
+    if (buffers->mark_count > 0 && chr__in_readable(buffers) == 0)
+        chr__tend_soon(buffers);
+}
+
+/* At the end of the input. When there are many, equal ones behind the last byte become one. */
+static void chr__mark_put(chr__buffers *buffers, int event)
+{
+    unsigned at = buffers->taken + (unsigned)buffers->in.count;
+    int      i, from = buffers->mark_count >= CHR__MARKS_HIGH ? 0 : buffers->mark_count;
+
+    for (i = from; i < buffers->mark_count; i++)
+        if (buffers->marks[i].at == at && buffers->marks[i].event == event) {
+            memmove(&buffers->marks[i], &buffers->marks[i + 1],
+                    (size_t)(buffers->mark_count - i - 1) * sizeof buffers->marks[0]);
+            buffers->mark_count--;
+        }
+    if (buffers->mark_count == CHR__MARKS)
+        buffers->mark_count--;
+    buffers->marks[buffers->mark_count].at = at;
+    buffers->marks[buffers->mark_count++].event = event;
+}
+
+static int chr__mark_take(chr__buffers *buffers)
+{
+    int event = buffers->marks[0].event;
+
+    memmove(&buffers->marks[0], &buffers->marks[1], (size_t)--buffers->mark_count * sizeof buffers->marks[0]);
+    return event;
+}
+
+/* How many events stand before the next byte. CHR_ERR_DISCONNECTED: one of them ends the input. */
+static int chr__marks_here(const chr__buffers *buffers)
+{
+    int i;
+
+    for (i = 0; i < buffers->mark_count && buffers->marks[i].at == buffers->taken; i++)
+        if (buffers->marks[i].event == CHR_EVENT_CLOSED || buffers->marks[i].event == CHR_EVENT_INPUT_END)
+            return CHR_ERR_DISCONNECTED;
+    return i;
+}
+
+/* To the frontend's own handler, in the order of the bytes. */
+static void chr__tell_mark(chr__buffers *buffers, int event)
+{
+    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
+        buffers->is_open = event == CHR_EVENT_OPENED;
+        buffers->input_over = 0;
+        if (!buffers->handlers.event || buffers->told_open == buffers->is_open)
+            return;
+        buffers->told_open = buffers->is_open;
+    } else if (event == CHR_EVENT_INPUT_END) {
+        buffers->input_over = 1;
+    }
+    if (!buffers->handlers.event)
+        return;
+    buffers->fe->ctx->prepare_ran++;
+    buffers->handlers.event(buffers->opaque, event);
+}
+
+enum { CHR__DELIVERED = 512 };
+
+/* To a read handler, as far as it has room. The bytes are copied out first: it may come back here. */
+static int chr__deliver_bytes(chr_frontend *fe, const chr__hold *hold)
+{
+    chr__buffers *buffers = fe->buffers;
+    unsigned      epoch = buffers->epoch;
+    unsigned char bytes[CHR__DELIVERED];
+    size_t        len;
+    int           room = buffers->handlers.can_read ? buffers->handlers.can_read(buffers->opaque) : CHR__DELIVERED;
+
+    if (!hold->fe || !fe->buffers)
+        return 0;
+    buffers = fe->buffers;
+    len = chr__min(chr__in_readable(buffers), sizeof bytes);
+    if (buffers->epoch != epoch || room <= 0) {
+        if (buffers->epoch != epoch)
+            chr__tend_soon(buffers);
+        else
+            chr__prepare_lazily(fe->ctx, &buffers->prepare, chr__tend, fe);
+        return 0;
+    }
+    len = chr__min(len, (size_t)room);
+    chr__in_take_by_call(buffers, bytes, len);
+    fe->ctx->prepare_ran++;
+    if (len > 0)
+        buffers->handlers.read(buffers->opaque, bytes, len);
+    return 1;
+}
+
+/* The next event, bytes, or the news that there are some. Returns 0 when nothing can be told now. */
+static int chr__deliver_next(chr_frontend *fe, const chr__hold *hold)
+{
+    chr__buffers *buffers = fe->buffers;
+
+    if (buffers->mark_count > 0 && chr__in_readable(buffers) == 0) {
+        if (buffers->mark_count == CHR__MARKS_HIGH)
+            chr__update(fe->dev);
+        chr__tell_mark(buffers, chr__mark_take(buffers));
+        return 1;
+    }
+    if (chr__in_readable(buffers) == 0 || buffers->is_off)
+        return 0;
+    if (buffers->handlers.read)
+        return chr__deliver_bytes(fe, hold);
+    if (buffers->is_told)
+        return 0;
+    buffers->is_told = 1;
+    chr__tell_mark(buffers, CHR_EVENT_READABLE);
+    return 1;
+}
+
+/* All that can be told now. Handlers may do anything; what they add is told by the call that is under way. */
+CHR__HOT static void chr__deliver(chr_frontend *fe)
+{
+    chr_context *ctx = fe->ctx;
+    chr__hold    hold;
+
+    if (fe->buffers->is_delivering)
+        return;
+    chr__enter(ctx);
+    chr__hold_begin(ctx, &hold, fe);
+    fe->buffers->is_delivering = 1;
+    while (hold.fe && fe->buffers && chr__deliver_next(fe, &hold))
+        ;
+    if (hold.fe && fe->buffers)
+        fe->buffers->is_delivering = 0;
+    chr__hold_end(ctx, &hold);
+    chr__return(ctx);
+}
+
+/* At the end of the context all is told, though nobody takes the bytes before it. */
+CHR__COLD void chr__deliver_last(chr_frontend *fe)
+{
+    chr_context *ctx = fe->ctx;
+    chr__hold    hold;
+
+    chr__enter(ctx);
+    chr__hold_begin(ctx, &hold, fe);
+    while (hold.fe && fe->buffers && fe->buffers->mark_count > 0)
+        chr__tell_mark(fe->buffers, chr__mark_take(fe->buffers));
+    chr__hold_end(ctx, &hold);
+    chr__return(ctx);
+}
+
+/* Before the loop sleeps, and when the backend takes output again. */
+CHR__HOT static void chr__tend(void *opaque)
+{
+    chr_frontend *fe = (chr_frontend *)opaque;
+    chr_context  *ctx = fe->ctx;
+    chr__hold     hold;
+
+    chr__hold_begin(ctx, &hold, fe);
+    if (!fe->buffers->is_blocked)
+        chr__send(fe);
+    if (hold.fe && fe->buffers)
+        chr__deliver(fe);
+    if (hold.fe && fe->buffers)
+        chr__tell_room(fe);
+    chr__hold_end(ctx, &hold);
+}
+
+/* -- the handlers that stand before the frontend's own -- */
+
+static void chr__buffered_writable(void *opaque)
+{
+    chr_frontend *fe = (chr_frontend *)opaque;
+
+    if (!fe->buffers)
+        return;
+    fe->buffers->is_blocked = 0;
+    chr__tend(fe);
+}
+
+/* Without an input buffer, and where descriptors come along: as much as the frontend itself takes. */
+static int chr__unbuffered_room(const chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+    unsigned      epoch = buffers->epoch;
+    int           room = CHR__BUFFER_SIZE;
+
+    buffers->in_full = buffers->in.count > 0;
+    if (buffers->in_full || buffers->mark_count > 0 || (!buffers->in_limit && !buffers->handlers.read))
+        return 0;
+    if (buffers->handlers.read && buffers->handlers.can_read)
+        room = buffers->handlers.can_read(buffers->opaque);
+    if (!fe->buffers || fe->buffers->epoch != epoch)
+        return 0;
+    return buffers->in_limit ? (int)chr__min(room > 0 ? (size_t)room : 0, buffers->in_limit) : room;
+}
+
+CHR__COLD void chr__note_fds(chr_dev *dev)
+{
+    dev->with_fds = 2;
+    chr__log_line(dev->ctx, dev->id, "descriptors come along with the input: it is not read ahead any more");
+}
+
+CHR__HOT static int chr__buffered_can_read(void *opaque)
+{
+    const chr_frontend *fe = (const chr_frontend *)opaque;
+    chr__buffers       *buffers = fe->buffers;
+
+    if (buffers->is_off || buffers->mark_count >= CHR__MARKS_HIGH)
+        return 0;
+    if (fe->dev->with_fds == 1)
+        chr__note_fds(fe->dev);
+    if (!buffers->in_limit || fe->dev->with_fds)
+        return fe->buffers ? chr__unbuffered_room(fe) : 0;
+    if (buffers->in.count >= buffers->in_limit)
+        buffers->in_full = 1;
+    return buffers->in_full ? 0 : (int)(buffers->in_limit - buffers->in.count);
+}
+
+CHR__HOT static void chr__buffered_read(void *opaque, const void *buf, size_t len)
+{
+    chr_frontend *fe = (chr_frontend *)opaque;
+    chr__buffers *buffers = fe->buffers;
+    size_t        room = buffers->in.size - buffers->in.count;
+
+    if (!buffers->in_limit && buffers->in.count == 0 && buffers->handlers.read) {
+        buffers->handlers.read(buffers->opaque, buf, len);
+        return;
+    }
+    if (len > room) { /* a backend that doesn't keep to what it was told */
+        fe->dev->bytes_dropped += len - room;
+        len = room;
+    }
+    chr__ring_put(&buffers->in, buf, len);
+    chr__deliver(fe);
+}
+
+/* A com-port client drops what is on the line: in both buffers. */
+static void chr__buffered_purge(chr__buffers *buffers, int in, int out)
+{
+    chr_dev *dev = buffers->fe->dev;
+    int      i;
+
+    if (out && !buffers->is_sending) {
+        dev->bytes_dropped += buffers->out.count;
+        buffers->out.count = buffers->out.start = 0;
+    }
+    if (!in || buffers->in.count == 0)
+        return;
+    dev->bytes_dropped += buffers->in.count;
+    chr__in_take(buffers, buffers->in.count);
+    for (i = 0; i < buffers->mark_count; i++)
+        buffers->marks[i].at = buffers->taken;
+    chr__tend_soon(buffers);
+}
+
+/* What the far side is told an answer to from inside the handler, or can be asked for at any time, is not a matter of
+ * the bytes. */
+static int chr__is_in_band(int event)
+{
+    switch (event) {
+    case CHR_EVENT_SERIAL: case CHR_EVENT_RESIZED: case CHR_EVENT_MUX_IN: case CHR_EVENT_MUX_OUT:
+    case CHR_EVENT_PURGE_RECEIVE: case CHR_EVENT_PURGE_TRANSMIT:
+        return 0;
+    default:
+        return 1;
+    }
+}
+
+/* Another peer, or none: what was gathered for the last one still goes, where only its input has ended. */
+static void chr__buffered_open(chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+
+    if (!fe->dev->be_open)
+        chr__send(fe);
+    if (fe->buffers != buffers)
+        return;
+    if (fe->dev->be_open)
+        buffers->failure = 0;
+    if (buffers->writable)
+        chr__tend_soon(buffers);
+}
+
+static void chr__buffered_event(void *opaque, int event)
+{
+    chr_frontend *fe = (chr_frontend *)opaque;
+    chr_context  *ctx = fe->ctx;
+    chr__hold     hold;
+
+    if (event == CHR_EVENT_PURGE_RECEIVE || event == CHR_EVENT_PURGE_TRANSMIT)
+        chr__buffered_purge(fe->buffers, event == CHR_EVENT_PURGE_TRANSMIT, event == CHR_EVENT_PURGE_RECEIVE);
+    if (!chr__is_in_band(event)) {
+        chr__tell_mark(fe->buffers, event);
+        return;
+    }
+    chr__hold_begin(ctx, &hold, fe);
+    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED)
+        chr__buffered_open(fe);
+    if (hold.fe && fe->buffers) {
+        chr__mark_put(fe->buffers, event);
+        chr__deliver(fe);
+    }
+    if (hold.fe && fe->buffers && ctx->closing)
+        chr__deliver_last(fe);
+    chr__hold_end(ctx, &hold);
+}
+
+static int chr__buffered_change(void *opaque)
+{
+    chr__buffers *buffers = ((chr_frontend *)opaque)->buffers;
+
+    return buffers->handlers.change(buffers->opaque);
+}
+
+static void chr__buffers_interpose(chr_frontend *fe)
+{
+    fe->handlers.can_read = chr__buffered_can_read;
+    fe->handlers.read = chr__buffered_read;
+    fe->handlers.event = chr__buffered_event;
+    fe->handlers.change = fe->buffers->handlers.change ? chr__buffered_change : NULL;
+    fe->opaque = fe;
+}
+
 /* -- making and unmaking one chardev; the registry doesn't know it yet, or any more -- */
 
 /* What the core itself holds of it. */
@@ -8053,6 +9940,8 @@ static void chr__close(chr_dev *dev)
 {
     if (dev->removed)
         return;
+    if (dev->buffers)
+        chr__send_all_rest(dev);
     chr__quiet_outside(dev->ctx);
     if (chr__outbox_waits(dev))
         chr__outbox_drain(dev); /* what still goes without waiting */
@@ -8697,12 +10586,26 @@ static void chr__replace(chr_dev *old, chr_dev *fresh)
     chr__destroy(old);
 }
 
+/* What has come stays readable; what the old one has not taken goes to the new one. */
+static void chr__buffers_move(chr__buffers *buffers, chr_dev *from, chr_dev *to)
+{
+    *chr__buffers_link(buffers) = buffers->next;
+    buffers->next = to->buffers;
+    to->buffers = buffers;
+    buffers->is_blocked = buffers->failure = 0;
+    chr__set_extras(from);
+    chr__set_extras(to);
+    chr__tend_soon(buffers);
+}
+
 /* The old one hears that its frontend has gone before the new one hears that it is there. It stays busy: until it is gone or has its
  * frontend back, it can neither be removed nor changed. */
 static void chr__hand_over(chr_frontend *fe, chr_dev *from, chr_dev *to)
 {
     if (fe->is_open)
         chr__set_open(from, 0);
+    if (fe->buffers)
+        chr__buffers_move(fe->buffers, from, to);
     from->frontend = NULL;
     from->room_epoch++;
     to->room_epoch++;
@@ -8736,6 +10639,9 @@ static int chr__swap(chr_dev *old, chr_dev *fresh, chr_error *err)
 
     if (old->pending & ~CHR__RECORDED) /* it won't come any more after this */
         chr__notify_now(old);
+    fe = old->frontend;
+    if (fe && fe->buffers && !fe->buffers->is_blocked)
+        chr__send(fe);
     fe = old->frontend;
     if (fe && fe->told_open && !fresh->be_open)
         chr_be_tell_event(fe, CHR_EVENT_CLOSED);
@@ -8898,6 +10804,7 @@ CHARDEV_API int chr_fe_init(chr_frontend *fe, chr_dev *dev, chr_error *err)
     memset(&fe->handlers, 0, sizeof fe->handlers);
     fe->opaque = fe->writable_opaque = fe->slot = NULL;
     fe->writable = NULL;
+    fe->buffers = NULL;
     fe->is_open = fe->told_open = 0;
     CHR__STORE(fe->ctx, dev ? dev->ctx : NULL);
     CHR__STORE(fe->dev, NULL);
@@ -8941,6 +10848,20 @@ CHARDEV_API void chr_fe_set_open(chr_frontend *fe, int is_open)
         CHR__UNLOCK(dev->ctx);
 }
 
+/* The buffers go on holding what they hold, and send it. */
+static void chr__buffers_drop_handlers(chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+
+    buffers->epoch++;
+    memset(&buffers->handlers, 0, sizeof buffers->handlers);
+    fe->handlers.change = NULL;
+    buffers->writable = NULL;
+    buffers->told_open = 0;
+    buffers->is_off = 1;
+    chr_fe_set_open(fe, 0);
+}
+
 static void chr__fe_drop_handlers(chr_frontend *fe)
 {
     if (fe->dev)
@@ -8962,6 +10883,12 @@ CHARDEV_API void chr_fe_deinit(chr_frontend *fe)
 
     if (!dev)
         return;
+    if (fe->buffers)
+        chr__send_rest(fe);
+    if (fe->dev != dev) { /* the log hook has done it */
+        CHR__UNLOCK(dev->ctx);
+        return;
+    }
     chr__fe_drop_handlers(fe);
     if (dev->kind->sharing)
         dev->kind->sharing->detach(dev, fe);
@@ -8993,7 +10920,23 @@ CHARDEV_API void chr_fe_take_focus(chr_frontend *fe)
     CHR__UNLOCK(ctx);
 }
 
-/* Taking the focus calls the handlers of who had it: fe may be gone after that. */
+/* This side is there. Taking the focus calls the handlers of who had it: fe may be gone after that. */
+static void chr__fe_come(chr_frontend *fe, chr__hold *hold)
+{
+    chr_dev *dev = fe->dev;
+
+    chr_fe_set_open(fe, 1);
+    chr__update(dev);
+    chr__hold_begin(dev->ctx, hold, fe);
+    chr__fe_take_focus(fe);
+    chr__hold_end(dev->ctx, hold);
+}
+
+static int chr__fe_is_suspended(const chr_dev *dev)
+{
+    return dev->kind->sharing && dev->ctx->open_suspended;
+}
+
 static void chr__fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers, void *opaque)
 {
     chr_dev    *dev = fe->dev;
@@ -9003,13 +10946,45 @@ static void chr__fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers,
     fe->handlers = *handlers;
     fe->opaque = opaque;
     fe->told_open = 0;
-    chr_fe_set_open(fe, 1);
-    chr__update(dev);
-    chr__hold_begin(dev->ctx, &hold, fe);
-    chr__fe_take_focus(fe);
-    chr__hold_end(dev->ctx, &hold);
-    if (hold.fe && !(dev->kind->sharing && dev->ctx->open_suspended))
+    chr__fe_come(fe, &hold);
+    if (hold.fe && !chr__fe_is_suspended(dev))
         chr__tell_state(fe, dev);
+}
+
+/* Of the far side, as of the bytes that have been taken. */
+static void chr__buffers_tell_state(chr_frontend *fe)
+{
+    chr_context *ctx = fe->ctx;
+    int          input_over = fe->buffers->input_over;
+    chr__hold    hold;
+
+    chr__hold_begin(ctx, &hold, fe);
+    if (fe->buffers->is_open)
+        chr__tell_mark(fe->buffers, CHR_EVENT_OPENED);
+    if (hold.fe && fe->buffers && input_over && fe->buffers->told_open)
+        chr__tell_mark(fe->buffers, CHR_EVENT_INPUT_END);
+    chr__hold_end(ctx, &hold);
+}
+
+static void chr__buffers_set_handlers(chr_frontend *fe, const chr_handlers *handlers, void *opaque)
+{
+    chr_dev      *dev = fe->dev;
+    chr__buffers *buffers = fe->buffers;
+    chr__hold     hold;
+
+    buffers->epoch++;
+    buffers->handlers = *handlers;
+    buffers->opaque = opaque;
+    buffers->told_open = buffers->is_told = buffers->is_off = 0;
+    chr__buffers_interpose(fe);
+    if (chr__fe_is_suspended(dev))
+        fe->told_open = buffers->is_open = 0;
+    chr__fe_come(fe, &hold);
+    if (!hold.fe || !fe->buffers)
+        return;
+    chr__tend_soon(fe->buffers);
+    if (!chr__fe_is_suspended(dev))
+        chr__buffers_tell_state(fe);
 }
 
 CHARDEV_API void chr_fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers, void *opaque)
@@ -9022,11 +10997,16 @@ CHARDEV_API void chr_fe_set_handlers(chr_frontend *fe, const chr_handlers *handl
         return;
     }
     chr__enter(ctx);
-    if (chr__has_handlers(handlers)) {
-        chr__fe_set_handlers(fe, handlers, opaque);
-    } else {
-        chr__fe_drop_handlers(fe);
+    if (!chr__has_handlers(handlers)) {
+        if (fe->buffers)
+            chr__buffers_drop_handlers(fe);
+        else
+            chr__fe_drop_handlers(fe);
         chr__update(dev);
+    } else if (fe->buffers) {
+        chr__buffers_set_handlers(fe, handlers, opaque);
+    } else {
+        chr__fe_set_handlers(fe, handlers, opaque);
     }
     chr__leave(ctx);
     CHR__UNLOCK(ctx);
@@ -9038,6 +11018,8 @@ CHARDEV_API void chr_fe_accept_input(chr_frontend *fe)
 
     if (!dev)
         return;
+    if (fe->buffers)
+        chr__tend_soon(fe->buffers);
     chr__update(dev);
     CHR__UNLOCK(dev->ctx);
 }
@@ -9052,6 +11034,12 @@ CHARDEV_API int chr_fe_backend_open(const chr_frontend *fe)
     is_open = dev->be_open;
     CHR__UNLOCK(dev->ctx);
     return is_open;
+}
+
+/* Nothing that has been read ahead waits for the frontend. */
+static int chr__is_all_read(const chr_frontend *fe)
+{
+    return !fe->buffers || (fe->buffers->in.count == 0 && fe->buffers->mark_count == 0);
 }
 
 /* A guest may ask all the time, and to describe a chardev may cost system calls. */
@@ -9071,81 +11059,274 @@ CHARDEV_API int chr_fe_eof(const chr_frontend *fe)
 
     if (!dev)
         return 1;
-    is_over = chr__is_over(dev);
+    is_over = chr__is_all_read(fe) && chr__is_over(dev);
     CHR__UNLOCK(dev->ctx);
     return is_over;
 }
 
+/* -- >>buffers   the calls that set and use them -- */
+
+static int chr__buffers_are_empty(const chr__buffers *buffers)
+{
+    return buffers->in.count == 0 && buffers->out.count == 0 && buffers->mark_count == 0;
+}
+
+/* The frontend has its handlers back. */
+static void chr__buffers_remove(chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+    chr_dev      *dev = fe->dev;
+
+    dev->room_epoch++;
+    fe->handlers = buffers->handlers;
+    fe->opaque = buffers->opaque;
+    fe->told_open = buffers->told_open;
+    fe->writable = buffers->writable;
+    fe->writable_opaque = buffers->writable_opaque;
+    chr__buffers_drop(fe);
+    if (!chr__has_handlers(&fe->handlers))
+        chr_fe_set_open(fe, 0);
+    chr__update(dev);
+}
+
+static void chr__ring_move(chr__ring *to, chr__ring *from)
+{
+    const unsigned char *piece;
+    size_t               len;
+
+    for (; from->count > 0; chr__ring_take(from, len)) {
+        piece = chr__ring_piece(from, 0, &len);
+        chr__ring_put(to, piece, len);
+    }
+}
+
+/* In one block: the state, the input, the output. `old` may be NULL; what it holds moves over. */
+static chr__buffers *chr__buffers_lay_out(void *block, chr__buffers *old, size_t in, size_t out)
+{
+    chr__buffers *fresh = (chr__buffers *)block;
+
+    if (old)
+        *fresh = *old;
+    else
+        memset(fresh, 0, sizeof *fresh);
+    memset(&fresh->prepare, 0, sizeof fresh->prepare);
+    memset(&fresh->in, 0, sizeof fresh->in);
+    memset(&fresh->out, 0, sizeof fresh->out);
+    fresh->in.bytes = (unsigned char *)block + sizeof *fresh;
+    fresh->out.bytes = fresh->in.bytes + in;
+    fresh->in.size = in;
+    fresh->out.size = out;
+    if (old) {
+        chr__ring_move(&fresh->in, &old->in);
+        chr__ring_move(&fresh->out, &old->out);
+    }
+    return fresh;
+}
+
+/* The first ones: they know what the frontend has been told so far. */
+static void chr__buffers_begin(chr_frontend *fe, chr__buffers *buffers)
+{
+    chr_dev *dev = fe->dev;
+
+    buffers->fe = fe;
+    buffers->handlers = fe->handlers;
+    buffers->opaque = fe->opaque;
+    buffers->told_open = buffers->is_open = fe->told_open;
+    buffers->input_over = fe->told_open && dev->input_over;
+    buffers->writable = fe->writable;
+    buffers->writable_opaque = fe->writable_opaque;
+    fe->writable = NULL;
+    fe->buffers = buffers;
+    buffers->next = dev->buffers;
+    dev->buffers = buffers;
+    chr__set_extras(dev);
+    chr__buffers_interpose(fe);
+    if (!buffers->handlers.event && !chr__fe_is_suspended(dev)) /* no handler is called */
+        chr__tell_state(fe, dev);
+}
+
+/* These take the place of those. */
+static void chr__buffers_take_place(chr_frontend *fe, chr__buffers *old, chr__buffers *fresh)
+{
+    fe->buffers = fresh;
+    *chr__buffers_link(old) = fresh;
+    chr__prepare_stop(fe->ctx, &old->prepare);
+    chr__buffers_free(fe->ctx, old);
+}
+
+static void *chr__buffers_block(chr_context *ctx, void *memory, size_t in, size_t out)
+{
+    return memory ? (char *)memory + (16 - (uintptr_t)memory % 16) % 16 :
+                    chr__allocate(ctx, sizeof(chr__buffers) + in + out);
+}
+
+static int chr__buffers_set(chr_frontend *fe, void *memory, size_t in, size_t out)
+{
+    chr__buffers *old = fe->buffers, *fresh;
+    size_t        in_size = old ? chr__max(in, old->in.count) : in;
+    size_t        out_size = old ? chr__max(out, old->out.count) : out;
+    void         *block;
+
+    if (memory && (in_size > in || out_size > out))
+        return CHR_ERR_BUSY;
+    block = chr__buffers_block(fe->ctx, memory, in_size, out_size);
+    if (!block)
+        return CHR_ERR_NO_MEMORY;
+    fresh = chr__buffers_lay_out(block, old, in_size, out_size);
+    fresh->is_given = memory != NULL;
+    fresh->in_limit = in;
+    fresh->out_limit = out;
+    fresh->in_full = fresh->is_off = 0;
+    if (old)
+        chr__buffers_take_place(fe, old, fresh);
+    else
+        chr__buffers_begin(fe, fresh);
+    return 0;
+}
+
+/* The rest of it: input comes to this frontend from now on, and is asked for anew. */
+static void chr__buffers_start(chr_frontend *fe, size_t in)
+{
+    chr__hold hold;
+
+    fe->dev->room_epoch++;
+    chr__tend_soon(fe->buffers);
+    if (!fe->is_open && in > 0)
+        chr__fe_come(fe, &hold);
+    else
+        chr__update(fe->dev);
+}
+
+static int chr__fe_set_buffers(chr_frontend *fe, void *memory, size_t in, size_t out)
+{
+    chr_dev *dev = fe->dev;
+    int      code;
+
+    if (in > INT32_MAX / 4 || out > INT32_MAX / 4)
+        return CHR_ERR_INVALID;
+    if (in > 0 && dev->with_fds)
+        return CHR_ERR_NOT_SUPPORTED;
+    if (fe->buffers && fe->buffers->is_sending)
+        return CHR_ERR_BUSY;
+    if (fe->buffers && out < fe->buffers->out_limit)
+        chr__send(fe);
+    if (fe->dev != dev)
+        return CHR_ERR_DISCONNECTED;
+    if (in == 0 && out == 0 && (!fe->buffers || chr__buffers_are_empty(fe->buffers))) {
+        if (fe->buffers)
+            chr__buffers_remove(fe);
+        return 0;
+    }
+    code = chr__buffers_set(fe, memory, in, out);
+    if (code == 0)
+        chr__buffers_start(fe, in);
+    return code;
+}
+
+CHARDEV_API int chr_fe_set_buffers_at(chr_frontend *fe, void *memory, size_t in, size_t out)
+{
+    chr_dev     *dev = chr__fe_lock(fe);
+    chr_context *ctx = dev ? dev->ctx : NULL;
+    int          code;
+
+    if (!dev)
+        return 0;
+    chr__enter(ctx);
+    code = chr__fe_set_buffers(fe, memory, in, out);
+    chr__leave(ctx);
+    CHR__UNLOCK(ctx);
+    return code;
+}
+
+CHARDEV_API int chr_fe_set_buffers(chr_frontend *fe, size_t in, size_t out)
+{
+    return chr_fe_set_buffers_at(fe, NULL, in, out);
+}
+
+/* Why there is nothing to read. */
+static int chr__fe_read_nothing(const chr__buffers *buffers)
+{
+    if (!buffers || (!buffers->in_limit && buffers->mark_count == 0))
+        return CHR_ERR_NOT_SUPPORTED;
+    if (chr__marks_here(buffers) < 0 || !buffers->is_open || buffers->input_over)
+        return CHR_ERR_DISCONNECTED;
+    return CHR_ERR_WOULD_BLOCK;
+}
+
+CHR__HOT CHARDEV_API int chr_fe_read(chr_frontend *fe, void *buf, size_t len)
+{
+    chr_dev *dev = chr__fe_lock(fe);
+    size_t   readable;
+    int      n;
+
+    if (!dev)
+        return CHR_ERR_DISCONNECTED;
+    readable = fe->buffers ? chr__in_readable(fe->buffers) : 0;
+    len = chr__min(len, readable);
+    n = readable > 0 ? (int)len : chr__fe_read_nothing(fe->buffers);
+    if (n > 0)
+        chr__in_take_by_call(fe->buffers, buf, len);
+    CHR__UNLOCK(dev->ctx);
+    return n;
+}
+
+CHR__HOT CHARDEV_API int chr_fe_readable(const chr_frontend *fe)
+{
+    chr_dev *dev = chr__fe_lock(fe);
+    int      count;
+
+    if (!dev)
+        return 0;
+    count = fe->buffers ? (int)chr__in_readable(fe->buffers) : 0;
+    CHR__UNLOCK(dev->ctx);
+    return count;
+}
+
+CHR__HOT CHARDEV_API int chr_fe_writable(const chr_frontend *fe)
+{
+    chr_dev *dev = chr__fe_lock(fe);
+    int      room;
+
+    if (!dev)
+        return CHR_ERR_DISCONNECTED;
+    if (!fe->buffers || !fe->buffers->out_limit)
+        room = CHR_ERR_NOT_SUPPORTED;
+    else
+        room = (int)chr__out_room(fe->buffers);
+    CHR__UNLOCK(dev->ctx);
+    return room;
+}
+
+/* Before a command goes what was written before it, as far as the backend takes it. What is purged is purged here,
+ * too. NULL = the frontend has no chardev any more. */
+static chr_dev *chr__fe_ioctl_order(chr_frontend *fe, int command, const void *arg)
+{
+    chr_context *ctx = fe->ctx;
+    int          what = command == CHR_IOCTL_SERIAL_PURGE && arg ? *(const int *)arg : 0;
+
+    if (what)
+        chr__buffered_purge(fe->buffers, what & CHR_PURGE_RECEIVE, what & CHR_PURGE_TRANSMIT);
+    else
+        chr__send(fe);
+    if (!fe->dev)
+        CHR__UNLOCK(ctx);
+    return fe->dev;
+}
+
 /* -- output -- */
 
-/* Output that was taken and has not left. */
-static uint64_t chr__queued(const chr_dev *dev)
+/* Those that share the chardev keep their order: what others have gathered goes first. */
+CHR__HOT static int chr__fe_write_extras(chr_frontend *fe, const void *buf, size_t len)
 {
-    uint64_t count = dev->outbox ? dev->outbox->unsent + dev->outbox->queue.count : 0;
+    chr_dev *dev = fe->dev;
 
-    return count + (dev->kind->peer && dev->kind->peer->queued ? dev->kind->peer->queued(dev) : 0);
-}
-
-/* Output waits. */
-CHR__COLD void chr__note_stall(chr_dev *dev)
-{
-    uint64_t left = dev->bytes_out - chr__queued(dev);
-
-    if (dev->stalled && dev->stalled_left == left)
-        return;
-    dev->stalled = chr__real_now(dev->ctx);
-    dev->stalled_left = left;
-}
-
-static void chr__count_out(chr_dev *dev, int n, size_t len)
-{
-    if (n > 0)
-        dev->bytes_out += (uint64_t)n;
-    else if (n == CHR_ERR_DISCONNECTED)
-        dev->bytes_dropped += len;
-    else if (n == CHR_ERR_WOULD_BLOCK)
-        chr__note_stall(dev);
-}
-
-CHR__HOT static int chr__write(chr_dev *dev, const void *buf, size_t len)
-{
-    int n;
-
-    chr__quiet(dev->ctx);
-    n = dev->io->write(dev, buf, chr__min(len, INT32_MAX));
-    chr__loud(dev->ctx);
-    chr__count_out(dev, n, len);
-    return n;
-}
-
-/* With a log, an outbox, a recorder, an end that waits, or any of them. */
-CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
-{
-    int n;
-
-    if (dev->ending) {
-        n = CHR_ERR_DISCONNECTED;
-        chr__count_out(dev, n, len);
-    } else if (!dev->outbox) {
-        n = chr__write(dev, buf, len);
-    } else {
-        chr__quiet(dev->ctx);
-        n = chr__outbox_write(dev, buf, chr__min(len, INT32_MAX));
-        chr__loud(dev->ctx);
-        chr__count_out(dev, n, len);
-    }
-    if (dev->log && (n > 0 || n == CHR_ERR_DISCONNECTED)) /* by its own policy: also what nobody was there to take */
-        chr__log_record(dev, buf, n > 0 ? (size_t)n : len);
-    return n;
-}
-
-CHR__COLD int chr__fe_write_extras(chr_dev *dev, const void *buf, size_t len)
-{
-    int n = chr__write_extras(dev, buf, len);
-
-    if (chr__is_recorded(dev))
-        chr__record_transfer(dev, CHR__RECORD_WRITE, n, buf, len);
-    return n;
+    if (!dev->buffers)
+        return chr__write_recorded(dev, buf, len);
+    if (dev->buffers->next || !fe->buffers)
+        chr__send_others(dev, fe);
+    if (!fe->dev)
+        return CHR_ERR_DISCONNECTED;
+    return fe->buffers ? chr__gather(fe, (const char *)buf, len) : chr__write_recorded(fe->dev, buf, len);
 }
 
 CHR__HOT CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t len)
@@ -9159,7 +11340,7 @@ CHR__HOT CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t 
         CHR__UNLOCK(dev->ctx);
         return 0;
     }
-    n = dev->extras ? chr__fe_write_extras(dev, buf, len) : chr__write(dev, buf, len);
+    n = dev->extras ? chr__fe_write_extras(fe, buf, len) : chr__write(dev, buf, len);
     CHR__UNLOCK(dev->ctx);
     return n;
 }
@@ -9170,6 +11351,7 @@ enum { CHR__WAIT_SLICE_MS = 20 };
 typedef struct chr__transfer {
     chr_frontend  *fe;
     int            direction; /* CHR_OUT or CHR_IN */
+    int            is_flush;  /* nothing but what is gathered: `done` is 1 when all of it is out */
     unsigned char *buf;
     size_t         len, done;
     int64_t        deadline;  /* in real time; -1 = none */
@@ -9190,7 +11372,7 @@ static int chr__transfer_attempt(const chr__transfer *transfer, chr_dev *dev)
     if (transfer->direction == CHR_OUT)
         return chr__write_extras(dev, buf, len);
     if (!dev->io->read)
-        return CHR_ERR_NOT_SUPPORTED;
+        return transfer->fe->buffers && CHR__IS_FOREIGN(dev->ctx) ? CHR_ERR_WOULD_BLOCK : CHR_ERR_NOT_SUPPORTED;
     chr__quiet(dev->ctx);
     n = dev->io->read(dev, buf, len);
     chr__loud(dev->ctx);
@@ -9221,16 +11403,69 @@ static void chr__transfer_record(const chr__transfer *transfer, chr_dev *dev, in
         chr__record_transfer(dev, kind, n, transfer->buf + transfer->done, transfer->len - transfer->done);
 }
 
+/* Gathered output first. 0 = there is none. */
+static int chr__transfer_send(const chr__transfer *transfer, const chr_dev *dev)
+{
+    chr__buffers *buffers = transfer->fe->buffers;
+    int           code;
+
+    if (!buffers || (buffers->out.count == 0 && !buffers->lost))
+        return 0;
+    if (buffers->out.count > 0)
+        chr__send(transfer->fe);
+    if (transfer->fe->buffers != buffers || transfer->fe->dev != dev)
+        return CHR_ERR_DISCONNECTED;
+    code = buffers->lost;
+    buffers->lost = 0;
+    return code ? code : buffers->out.count > 0 ? (int)CHR_ERR_WOULD_BLOCK : 0;
+}
+
+/* Input that has been read ahead, past events: those come from the loop, after it. 0 = there is none. */
+static int chr__transfer_take(const chr__transfer *transfer)
+{
+    chr__buffers *buffers = transfer->fe->buffers;
+    int           i, passed = buffers ? chr__marks_here(buffers) : 0;
+    size_t        len;
+
+    if (!buffers || passed < 0)
+        return passed;
+    len = passed < buffers->mark_count ? buffers->marks[passed].at - buffers->taken : buffers->in.count;
+    len = chr__min(len, transfer->len - transfer->done);
+    for (i = 0; i < passed; i++)
+        buffers->marks[i].at += (unsigned)len;
+    chr__in_take_by_call(buffers, transfer->buf + transfer->done, len);
+    return (int)len;
+}
+
+/* Output that an outbox or a layer holds. */
+static int chr__transfer_flush(chr_dev *dev)
+{
+    if (dev->outbox && chr__outbox_waits(dev))
+        chr__outbox_drain(dev);
+    return chr__queued(dev) > 0 ? (int)CHR_ERR_WOULD_BLOCK : 1;
+}
+
 /* Under the lock. Returns the bytes that went; 0 = wait; or why it ends. */
 static int chr__transfer_turn(chr__transfer *transfer, chr_dev *dev)
 {
-    int n = chr__transfer_attempt(transfer, dev);
+    int n, is_direct;
 
+    if (dev->ctx->depth > 0 && !transfer->is_flush)
+        return CHR_ERR_IN_HANDLER;
+    n = transfer->direction == CHR_OUT ? chr__transfer_send(transfer, dev) : chr__transfer_take(transfer);
+    is_direct = n == 0;
+    if (is_direct && transfer->is_flush)
+        n = chr__transfer_flush(dev);
+    else if (is_direct)
+        n = chr__transfer_attempt(transfer, dev);
     if (n == 0)
         n = CHR_ERR_DISCONNECTED;
+    else if (n == CHR_ERR_WOULD_BLOCK && dev->ctx->depth > 0)
+        n = CHR_ERR_IN_HANDLER;
     else if (n == CHR_ERR_WOULD_BLOCK)
         n = chr__transfer_blocks(transfer, dev);
-    chr__transfer_record(transfer, dev, n);
+    if (is_direct && !transfer->is_flush)
+        chr__transfer_record(transfer, dev, n);
     transfer->done += n > 0 ? (size_t)n : 0;
     return n;
 }
@@ -9291,7 +11526,7 @@ static int chr__transfer_begin(chr__transfer *transfer, chr_frontend *fe, int di
     transfer->buf = (unsigned char *)buf;
     transfer->len = chr__min(len, INT32_MAX);
     transfer->deadline = chr__deadline(dev->ctx, timeout_ms);
-    if (direction == CHR_IN && !dev->io->read)
+    if (direction == CHR_IN && !dev->io->read && !fe->buffers)
         code = CHR_ERR_NOT_SUPPORTED;
     CHR__UNLOCK(dev->ctx);
     return code;
@@ -9311,6 +11546,18 @@ CHARDEV_API int chr_fe_read_all(chr_frontend *fe, void *buf, size_t len, int tim
     int           code = chr__transfer_begin(&transfer, fe, CHR_IN, buf, len, timeout_ms);
 
     return code < 0 ? code : chr__transfer_all(&transfer);
+}
+
+CHARDEV_API int chr_fe_flush(chr_frontend *fe, int timeout_ms)
+{
+    chr__transfer transfer;
+    int           code = chr__transfer_begin(&transfer, fe, CHR_OUT, NULL, 1, timeout_ms);
+
+    if (code < 0)
+        return code;
+    transfer.is_flush = 1;
+    code = chr__transfer_all(&transfer);
+    return code > 0 ? 0 : code;
 }
 
 /* Long texts are formatted in memory of the context. */
@@ -9359,8 +11606,14 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
 
     if (!dev)
         return;
-    fe->writable = writable;
-    fe->writable_opaque = opaque;
+    if (fe->buffers) {
+        fe->buffers->writable = writable;
+        fe->buffers->writable_opaque = opaque;
+        chr__tend_soon(fe->buffers);
+    } else {
+        fe->writable = writable;
+        fe->writable_opaque = opaque;
+    }
     if (writable)
         chr__update(dev);
     CHR__UNLOCK(dev->ctx);
@@ -9402,6 +11655,8 @@ CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg)
 
     if (!dev)
         return code;
+    if (fe->buffers && (dev = chr__fe_ioctl_order(fe, command, arg)) == NULL)
+        return code;
     chr__quiet(dev->ctx);
     if (dev->kind->ioctl)
         code = dev->kind->ioctl(dev, command, arg);
@@ -9424,6 +11679,12 @@ CHARDEV_API int chr_fe_set_msgfds(chr_frontend *fe, const int *fds, int count)
 
     if (!dev)
         return code;
+    if (fe->buffers)
+        chr__send(fe);
+    if (fe->buffers && fe->buffers->out.count > 0) {
+        CHR__UNLOCK(dev->ctx);
+        return CHR_ERR_WOULD_BLOCK;
+    }
     chr__quiet(dev->ctx);
     if (dev->kind->peer && dev->kind->peer->set_msgfds)
         code = dev->kind->peer->set_msgfds(dev, fds, count);
@@ -9454,6 +11715,8 @@ CHARDEV_API int chr_fe_disconnect(chr_frontend *fe)
 
     if (!dev)
         return code;
+    if (dev->buffers && dev->kind->peer && dev->kind->peer->disconnect)
+        chr__send_all_rest(dev);
     chr__quiet(dev->ctx);
     if (dev->kind->peer && dev->kind->peer->disconnect)
         code = dev->kind->peer->disconnect(dev);
@@ -9466,13 +11729,17 @@ CHARDEV_API int chr_fe_disconnect(chr_frontend *fe)
 
 static int chr__shutdown(chr_dev *dev)
 {
-    int code;
+    chr__buffers *buffers;
+    int           code;
 
     if (!dev->kind->peer || !dev->kind->peer->shutdown)
         return CHR_ERR_NOT_SUPPORTED;
+    chr__send_all_rest(dev);
     chr__quiet(dev->ctx);
     code = chr__end_output(dev);
     chr__loud(dev->ctx);
+    for (buffers = dev->buffers; buffers && code == 0; buffers = buffers->next)
+        buffers->failure = CHR_ERR_DISCONNECTED; /* writes learn it at once */
     if (dev->ending)
         chr__update(dev);
     return code;
@@ -9534,6 +11801,17 @@ CHARDEV_API int chr_fe_wait_connected(chr_frontend *fe, chr_error *err)
 
 /* -- before the end -- */
 
+/* What its frontends have gathered. */
+static uint64_t chr__gathered(const chr_dev *dev)
+{
+    const chr__buffers *buffers;
+    uint64_t            count = 0;
+
+    for (buffers = dev->buffers; buffers; buffers = buffers->next)
+        count += buffers->out.count;
+    return count;
+}
+
 /* chr__queued() of all; *left counts what has left, from any start: it grows with each byte that goes. */
 static uint64_t chr__queued_in_all(chr_context *ctx, uint64_t *left)
 {
@@ -9544,7 +11822,7 @@ static uint64_t chr__queued_in_all(chr_context *ctx, uint64_t *left)
     count = ctx->lingering_queued;
     for (*left = 0 - count, dev = ctx->devs; dev; dev = dev->next) {
         each = chr__queued(dev);
-        count += each + (uint64_t)dev->ending;
+        count += each + chr__gathered(dev) + (uint64_t)dev->ending;
         if (each > 0)
             chr__note_stall(dev);
         *left += dev->bytes_out - each;
@@ -9594,6 +11872,207 @@ static void chr__stalls_hand_over(chr_context *ctx)
     for (dev = ctx->devs; dev; dev = dev->next)
         if (dev->stalled && dev->bytes_out - chr__queued(dev) != dev->stalled_left)
             dev->stalled = 0;
+}
+
+/* ====================================================================================================================
+ * >>stacked   slots for backends of the user's that are on another chardev: down to it, and up from it
+ * ==================================================================================================================== */
+
+CHARDEV_API void chr_be_log(chr_dev *dev, const char *format, ...)
+{
+    va_list args;
+    char    text[512];
+
+    va_start(args, format);
+    chr__os_format(text, sizeof text, format, args);
+    va_end(args);
+    chr__log_line(dev->ctx, dev->id, text);
+}
+
+CHARDEV_API void *chr_be_allocate(chr_dev *dev, void *block, size_t size)
+{
+    return chr__reallocate(dev->ctx, block, size);
+}
+
+/* -- up -- */
+
+static int chr__stacked_can_read(void *opaque)
+{
+    return chr_be_can_write((chr_dev *)opaque);
+}
+
+static void chr__stacked_got(void *opaque, const void *buf, size_t len)
+{
+    chr_be_write((chr_dev *)opaque, buf, len);
+}
+
+static void chr__stacked_happened(void *opaque, int event)
+{
+    chr_be_event((chr_dev *)opaque, event);
+}
+
+static int chr__stacked_changed(void *opaque)
+{
+    (void)opaque;
+    return 0;
+}
+
+/* obuf= may wait still. */
+static void chr__stacked_writable(void *opaque)
+{
+    chr_dev *dev = (chr_dev *)opaque;
+
+    chr_be_writable(dev);
+    if (!dev->removed && chr_be_wants_writable(dev))
+        chr_stacked_update(dev);
+}
+
+/* -- life -- */
+
+/* In a hot swap the one that goes may not be below the one that comes. What a mux or hub stands on is theirs to know. */
+static int chr__stacked_check(const chr_dev *dev, const chr_dev *below, chr_error *err)
+{
+    const chr_dev *on;
+
+    if (!chr_find(dev->ctx, dev->id))
+        return 0;
+    for (on = below; on; on = on->below ? on->below->dev : NULL) {
+        if (strcmp(on->id, dev->id) == 0)
+            return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev=%s: would stand on '%s', which it replaces", below->id,
+                             on->id);
+        if (on->kind->fixed || on->kind->sharing)
+            return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev=%s: '%s' is a %s: it can't be put under another in a change",
+                             below->id, on->id, on->kind->name);
+    }
+    return 0;
+}
+
+CHARDEV_API int chr_stacked_open(chr_dev *dev, const char *id, const chr_handlers *handlers, chr_error *err)
+{
+    chr_stacked *stacked = (chr_stacked *)dev;
+    chr_dev     *below = chr_find(dev->ctx, id);
+    chr_handlers all = { chr__stacked_can_read, chr__stacked_got, chr__stacked_happened, chr__stacked_changed };
+    int          code;
+
+    if (!below)
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "chardev=%s: there is no chardev with that id", id);
+    code = chr__stacked_check(dev, below, err);
+    if (code == 0)
+        code = chr_fe_init(&stacked->below, below, err);
+    if (code < 0)
+        return code;
+    dev->below = &stacked->below;
+    if (handlers) {
+        all.can_read = handlers->can_read ? handlers->can_read : all.can_read;
+        all.read = handlers->read ? handlers->read : all.read;
+        all.event = handlers->event ? handlers->event : all.event;
+        all.change = handlers->change ? handlers->change : all.change;
+    }
+    chr_fe_set_handlers(&stacked->below, &all, dev);
+    chr_fe_set_open(&stacked->below, 0); /* until a frontend comes */
+    return 0;
+}
+
+CHARDEV_API void chr_stacked_close(chr_dev *dev)
+{
+    chr_fe_deinit(&((chr_stacked *)dev)->below);
+}
+
+/* -- down -- */
+
+CHARDEV_API int chr_stacked_write(chr_dev *dev, const void *buf, size_t len)
+{
+    return chr_fe_write(&((chr_stacked *)dev)->below, buf, len);
+}
+
+CHARDEV_API int chr_stacked_read(chr_dev *dev, void *buf, size_t len)
+{
+    chr_dev *below = ((chr_stacked *)dev)->below.dev;
+    int      n;
+
+    if (!below)
+        return CHR_ERR_DISCONNECTED;
+    n = below->io->read ? below->io->read(below, buf, len) : CHR_ERR_NOT_SUPPORTED;
+    below->bytes_in += n > 0 ? (uint64_t)n : 0;
+    return n;
+}
+
+CHARDEV_API void chr_stacked_update(chr_dev *dev)
+{
+    chr_frontend *below = &((chr_stacked *)dev)->below;
+
+    if (chr_be_wants_writable(dev) && !below->writable)
+        chr_fe_add_watch(below, chr__stacked_writable, dev);
+    chr_fe_accept_input(below);
+}
+
+CHARDEV_API int chr_stacked_wait_fd(chr_dev *dev, int *events)
+{
+    chr_dev *below = ((chr_stacked *)dev)->below.dev;
+
+    return below && below->io->wait_fd ? below->io->wait_fd(below, events) : -1;
+}
+
+CHARDEV_API void chr_stacked_describe(const chr_dev *dev, chr_info *info)
+{
+    const chr_dev *below = ((const chr_stacked *)dev)->below.dev;
+    char           filename[sizeof info->filename] = "";
+
+    if (below && below->kind->describe)
+        below->kind->describe(below, info);
+    chr__format(filename, sizeof filename, "%s", below && !below->kind->describe ? below->kind->name : info->filename);
+    chr__format(info->filename, sizeof info->filename, "%s%s%.*s", dev->kind->name, *filename ? ":" : "",
+                (int)sizeof filename, filename);
+}
+
+CHARDEV_API int chr_stacked_ioctl(chr_dev *dev, int command, void *arg)
+{
+    return chr_fe_ioctl(&((chr_stacked *)dev)->below, command, arg);
+}
+
+CHARDEV_API void chr_stacked_set_open(chr_dev *dev, int is_open)
+{
+    chr_fe_set_open(&((chr_stacked *)dev)->below, is_open);
+}
+
+CHARDEV_API int chr_stacked_disconnect(chr_dev *dev)
+{
+    return chr_fe_disconnect(&((chr_stacked *)dev)->below);
+}
+
+CHARDEV_API int chr_stacked_wait_connected(chr_dev *dev, chr_error *err)
+{
+    return chr_fe_wait_connected(&((chr_stacked *)dev)->below, err);
+}
+
+CHARDEV_API int chr_stacked_add_client(chr_dev *dev, int fd, chr_error *err)
+{
+    chr_dev *below = ((chr_stacked *)dev)->below.dev;
+
+    return below ? chr_add_client(dev->ctx, below->id, fd, err) :
+                   chr__fail(err, CHR_ERR_DISCONNECTED, "the chardev below is gone");
+}
+
+CHARDEV_API int chr_stacked_set_msgfds(chr_dev *dev, const int *fds, int count)
+{
+    return chr_fe_set_msgfds(&((chr_stacked *)dev)->below, fds, count);
+}
+
+CHARDEV_API int chr_stacked_get_msgfds(chr_dev *dev, int *fds, int count)
+{
+    return chr_fe_get_msgfds(&((chr_stacked *)dev)->below, fds, count);
+}
+
+CHARDEV_API int chr_stacked_shutdown(chr_dev *dev)
+{
+    return chr_fe_shutdown(&((chr_stacked *)dev)->below);
+}
+
+CHARDEV_API size_t chr_stacked_queued(const chr_dev *dev)
+{
+    const chr_dev *below = ((const chr_stacked *)dev)->below.dev;
+
+    return below ? (size_t)chr__queued(below) : 0;
 }
 
 /* ====================================================================================================================
@@ -10468,12 +12947,84 @@ enum {
     CHR__BOX_RESERVE = 1024 /* of an outbox, for answers: data leaves it free. A peer that fills it and reads nothing is dropped */
 };
 
+/* It has memory only while there is something in it: an idle connection costs none. */
 typedef struct chr__box {
-    size_t        start, end;
-    unsigned char bytes[CHR__BOX_SIZE];
+    size_t         start, end;
+    unsigned char *bytes; /* NULL or CHR__BOX_SIZE */
 } chr__box;
 
+/* As many spare ones wait in the context, so that traffic allocates nothing: a connection seldom uses more at once. */
+enum { CHR__SPARE_BOXES = 4 };
+
+typedef struct chr__spare_box {
+    struct chr__spare_box *next;
+} chr__spare_box;
+
 CHR__PRIVATE int chr__box_is_empty(const chr__box *box) { return box->start == box->end; }
+
+CHR__PRIVATE int chr__box_open(chr__box *box, chr_context *ctx)
+{
+    chr__spare_box *spare = ctx->spare_boxes;
+
+    if (box->bytes)
+        return 0;
+    if (spare) {
+        ctx->spare_boxes = spare->next;
+        ctx->spare_count--;
+    } else {
+        spare = (chr__spare_box *)chr__reallocate(ctx, NULL, CHR__BOX_SIZE);
+    }
+    box->bytes = (unsigned char *)spare;
+    return spare ? 0 : CHR_ERR_NO_MEMORY;
+}
+
+/* What is in it is lost. */
+CHR__PRIVATE void chr__box_close(chr__box *box, chr_context *ctx)
+{
+    chr__spare_box *spare = (chr__spare_box *)(void *)box->bytes;
+
+    memset(box, 0, sizeof *box);
+    if (!spare)
+        return;
+    if (ctx->spare_count >= CHR__SPARE_BOXES) {
+        chr__free(ctx, spare);
+        return;
+    }
+    spare->next = ctx->spare_boxes;
+    ctx->spare_boxes = spare;
+    ctx->spare_count++;
+}
+
+CHR__PRIVATE void chr__box_close_empty(chr__box *box, chr_context *ctx)
+{
+    if (chr__box_is_empty(box))
+        chr__box_close(box, ctx);
+}
+
+/* For a connection that begins. */
+CHR__PRIVATE int chr__boxes_reserve(chr_context *ctx)
+{
+    chr__box box;
+
+    memset(&box, 0, sizeof box);
+    while (ctx->spare_count < CHR__SPARE_BOXES) {
+        box.bytes = (unsigned char *)chr__reallocate(ctx, NULL, CHR__BOX_SIZE);
+        if (!box.bytes)
+            return CHR_ERR_NO_MEMORY;
+        chr__box_close(&box, ctx);
+    }
+    return 0;
+}
+
+CHR__PRIVATE void chr__boxes_free(chr_context *ctx)
+{
+    chr__spare_box *spare;
+
+    while ((spare = ctx->spare_boxes) != NULL) {
+        ctx->spare_boxes = spare->next;
+        chr__free(ctx, spare);
+    }
+}
 
 /* What data may take of an outbox. */
 CHR__PRIVATE size_t chr__box_room(const chr__box *box)
@@ -10482,9 +13033,9 @@ CHR__PRIVATE size_t chr__box_room(const chr__box *box)
 }
 
 /* All of it, the reserve included, or nothing. */
-CHR__PRIVATE int chr__box_put(chr__box *box, const void *buf, size_t len)
+CHR__PRIVATE int chr__box_put(chr__box *box, chr_context *ctx, const void *buf, size_t len)
 {
-    if (len > sizeof box->bytes - box->end)
+    if (len > CHR__BOX_SIZE - box->end || chr__box_open(box, ctx) < 0)
         return CHR_ERR_WOULD_BLOCK;
     memcpy(box->bytes + box->end, buf, len);
     box->end += len;
@@ -10496,9 +13047,11 @@ CHR__PRIVATE int chr__box_fill(chr__box *box, chr__layer *below)
 {
     int n;
 
+    if (chr__box_open(box, below->dev->ctx) < 0)
+        return CHR_ERR_NO_MEMORY;
     if (chr__box_is_empty(box))
         box->start = box->end = 0;
-    n = below->slots->read(below, box->bytes + box->end, sizeof box->bytes - box->end);
+    n = below->slots->read(below, box->bytes + box->end, CHR__BOX_SIZE - box->end);
     if (n > 0)
         box->end += (size_t)n;
     return n;
@@ -10524,10 +13077,6 @@ CHR__PRIVATE int chr__box_flush(chr__box *box, chr__layer *below)
 
 /* -- the stream -- */
 
-enum { CHR__FULL_HUP = 8 }; /* among the events of a watch: no poll() bit, so that only what poll() always tells is
-                               told: both directions are over. CHR_HUP alone means POLLRDHUP too, which a half-close
-                               is */
-
 typedef struct chr__stream {
     chr_dev    *dev;
     chr__layer *top;               /* NULL = closed */
@@ -10538,8 +13087,8 @@ typedef struct chr__stream {
     int         broken;            /* a write has failed: what is left to read comes, then the end */
     int         held;              /* hung up, but the frontend has no room for what is left */
     int         may_keep;          /* some layer may keep bytes that poll can't see */
-    chr__box   *ahead;             /* input that was read while the frontend had no room, so that layers could answer
-                                      the peer */
+    int         reads_ahead;       /* while the frontend has no room, so that layers can answer the peer: */
+    chr__box    ahead;             /* into this */
     int         ahead_stop;        /* what read has answered behind it: an event, or why the input ends; 0 with */
     int         is_ahead_stopped;
     int         input_over;        /* half-close by the peer: only output is left */
@@ -10570,26 +13119,26 @@ CHR__COLD int chr__layers_pending(const chr__stream *stream)
 
 static int chr__stream_has_ahead(const chr__stream *stream)
 {
-    return stream->ahead && (!chr__box_is_empty(stream->ahead) || stream->is_ahead_stopped);
+    return !chr__box_is_empty(&stream->ahead) || stream->is_ahead_stopped;
 }
 
 static int chr__stream_can_read_ahead(const chr__stream *stream)
 {
-    return stream->ahead && !stream->is_ahead_stopped && stream->ahead->end < sizeof stream->ahead->bytes;
+    return stream->reads_ahead && !stream->is_ahead_stopped && stream->ahead.end < CHR__BOX_SIZE;
 }
 
 /* First the bytes, then what stood behind them. */
 CHR__COLD int chr__stream_read_kept(chr__stream *stream, void *buf, size_t len)
 {
-    chr__box *ahead = stream->ahead;
+    chr__box *ahead = &stream->ahead;
 
     if (!chr__box_is_empty(ahead)) {
         len = chr__min(len, ahead->end - ahead->start);
         memcpy(buf, ahead->bytes + ahead->start, len);
         ahead->start += len;
+        chr__box_close_empty(ahead, stream->dev->ctx);
         return (int)len;
     }
-    ahead->start = ahead->end = 0;
     if (!stream->is_ahead_stopped)
         return stream->top->slots->read(stream->top, buf, len);
     stream->is_ahead_stopped = 0;
@@ -10598,13 +13147,14 @@ CHR__COLD int chr__stream_read_kept(chr__stream *stream, void *buf, size_t len)
 
 CHR__HOT static int chr__stream_read(chr__stream *stream, void *buf, size_t len)
 {
-    return stream->ahead ? chr__stream_read_kept(stream, buf, len) : stream->top->slots->read(stream->top, buf, len);
+    return stream->reads_ahead ? chr__stream_read_kept(stream, buf, len) :
+        stream->top->slots->read(stream->top, buf, len);
 }
 
 CHR__COLD int chr__stream_pending_kept(const chr__stream *stream)
 {
     if (chr__stream_has_ahead(stream))
-        return chr__box_is_empty(stream->ahead) && stream->ahead_stop > CHR__LAYER_NOTHING ? -1 : 1;
+        return chr__box_is_empty(&stream->ahead) && stream->ahead_stop > CHR__LAYER_NOTHING ? -1 : 1;
     return chr__layers_pending(stream);
 }
 
@@ -10706,12 +13256,14 @@ CHR__COLD void chr__stream_nothing(chr__stream *stream, int code, int hung_up)
 /* One read a turn. What can't be delivered in its place yet stops it. */
 CHR__COLD void chr__stream_read_ahead(chr__stream *stream)
 {
-    chr__box *ahead = stream->ahead;
-    int       n = stream->top->slots->read(stream->top, ahead->bytes + ahead->end, sizeof ahead->bytes - ahead->end);
+    chr__box *ahead = &stream->ahead;
+    int       n = CHR_ERR_NO_MEMORY;
 
-    if (n > 0) {
-        ahead->end += (size_t)n;
-    } else if (n != CHR__LAYER_NOTHING && n != CHR_ERR_WOULD_BLOCK) {
+    if (chr__box_open(ahead, stream->dev->ctx) == 0)
+        n = stream->top->slots->read(stream->top, ahead->bytes + ahead->end, CHR__BOX_SIZE - ahead->end);
+    ahead->end += n > 0 ? (size_t)n : 0;
+    chr__box_close_empty(ahead, stream->dev->ctx);
+    if (n <= 0 && n != CHR__LAYER_NOTHING && n != CHR_ERR_WOULD_BLOCK) {
         stream->ahead_stop = n;
         stream->is_ahead_stopped = 1;
     }
@@ -10914,10 +13466,9 @@ static void chr__stream_close(chr__stream *stream)
     chr_watch_stop(&stream->in_watch);
     chr_watch_stop(&stream->out_watch);
     chr_idle_stop(&stream->again);
-    if (stream->ahead)
-        chr__free(stream->dev->ctx, stream->ahead);
-    stream->ahead = NULL;
-    stream->is_ahead_stopped = 0;
+    if (stream->dev)
+        chr__box_close(&stream->ahead, stream->dev->ctx);
+    stream->reads_ahead = stream->is_ahead_stopped = 0;
     stream->in = stream->out = -1;
     stream->input_over = 0;
 }
@@ -10938,8 +13489,7 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
         has_answers |= layer->slots->unsent != NULL;
         stream->may_keep |= has_answers || layer->slots->pending != NULL;
     }
-    if (has_answers && !(stream->ahead = (chr__box *)chr__allocate(dev->ctx, sizeof *stream->ahead)))
-        return chr__no_memory(err);
+    stream->reads_ahead = has_answers;
     if (chr__need_buffer(dev->ctx) < 0 || (in >= 0 && chr_watch_start(dev->ctx, &stream->in_watch, in, 0, chr__stream_ready, stream) < 0) ||
         (out >= 0 && out != in && chr_watch_start(dev->ctx, &stream->out_watch, out, 0, chr__stream_out_ready, stream) < 0)) {
         chr__stream_close(stream);
@@ -11645,6 +14195,866 @@ static const chr_backend chr__testdev_kind = {
     0,                                           /* fixed        */
     NULL,                                        /* input        */
 };
+#endif
+
+/* ====================================================================================================================
+ * >>be_script   a far side that plays a text: it expects output, sends input, waits, breaks, hangs up
+ *
+ * far side   the script; the manual is at chr_script_options          options   file or text, timeout, window, exit
+ * events     OPENED from creation, CLOSED, OPENED, BREAK and INPUT_END as the script says, CLOSED at its end
+ * clock      the context's. It begins when a frontend is there
+ * ==================================================================================================================== */
+#if CHARDEV_HAS_SCRIPT
+
+enum {
+    CHR__SCRIPT_SIZE = 1 << 20,   /* bytes of text */
+    CHR__SCRIPT_PATTERN = 4096,   /* bytes of what is expected or rejected */
+    CHR__SCRIPT_REJECTS = 16,     /* how many of them */
+    CHR__SCRIPT_MS = 1000000000,  /* the longest time */
+    CHR__SCRIPT_SHOWN = 160       /* bytes of what came instead */
+};
+
+/* -- the text: statements are read one at a time, first all of them to check, then each as it is played -- */
+
+typedef enum chr__script_verb {
+    CHR__SCRIPT_EXPECT, CHR__SCRIPT_REJECT, CHR__SCRIPT_SEND, CHR__SCRIPT_WAIT, CHR__SCRIPT_TIMEOUT, CHR__SCRIPT_BREAK,
+    CHR__SCRIPT_EOF, CHR__SCRIPT_CLOSE, CHR__SCRIPT_OPEN, CHR__SCRIPT_PASS, CHR__SCRIPT_FAIL,
+    CHR__SCRIPT_VERBS
+} chr__script_verb;
+
+typedef struct chr__script_word {
+    const char *name;
+    int         needs_text, needs_time, is_silent; /* silent: does nothing that the frontend sees */
+    int         needs_open;                        /* 2: and that its input has not ended */
+} chr__script_word;
+
+static const chr__script_word chr__script_words[CHR__SCRIPT_VERBS] = {
+    /* name       text time silent open */
+    { "expect",   1,   0,   1,     1 },
+    { "reject",   1,   0,   1,     0 },
+    { "send",     1,   0,   0,     2 },
+    { "wait",     0,   1,   0,     0 },
+    { "timeout",  0,   1,   1,     0 },
+    { "break",    0,   0,   0,     2 },
+    { "eof",      0,   0,   0,     2 },
+    { "close",    0,   0,   0,     1 },
+    { "open",     0,   0,   0,     0 },
+    { "pass",     0,   0,   0,     0 },
+    { "fail",     1,   0,   0,     0 }
+};
+
+typedef struct chr__script_cursor {
+    const char *at, *end;
+    int         line;
+} chr__script_cursor;
+
+typedef struct chr__script_step {
+    chr__script_verb verb;
+    const char      *text, *text_end; /* between the quotes */
+    size_t           length;          /* of it, in bytes, with its escapes resolved */
+    int64_t          ms;              /* -1 = none given */
+    int              line;
+} chr__script_step;
+
+static int chr__script_wrong(const chr__script_cursor *cursor, chr_error *err, const char *what, const char *text, size_t len)
+{
+    return chr__fail(err, CHR_ERR_INVALID, "line %d: %s'%.*s'", cursor->line, what, (int)chr__min(len, 40), text);
+}
+
+/* To the next statement: over blanks, ends of lines, semicolons and comments. */
+static void chr__script_skip(chr__script_cursor *cursor)
+{
+    for (; cursor->at < cursor->end; cursor->at++) {
+        if (*cursor->at == '#')
+            while (cursor->at + 1 < cursor->end && cursor->at[1] != '\n')
+                cursor->at++;
+        else if (*cursor->at == '\n')
+            cursor->line++;
+        else if (*cursor->at == 0 || !strchr(" \t\r;", *cursor->at))
+            return;
+    }
+}
+
+static void chr__script_blanks(chr__script_cursor *cursor)
+{
+    while (cursor->at < cursor->end && (*cursor->at == ' ' || *cursor->at == '\t' || *cursor->at == '\r'))
+        cursor->at++;
+}
+
+/* What stands there up to a blank or the end of the statement: also what is shown of what is wrong. */
+static size_t chr__script_word_length(const chr__script_cursor *cursor)
+{
+    const char *end = cursor->at;
+
+    while (end < cursor->end && *end != 0 && !strchr(" \t\r\n;#\"", *end))
+        end++;
+    return end > cursor->at ? (size_t)(end - cursor->at) : cursor->at < cursor->end;
+}
+
+/* \ and up to three octal digits. */
+static int chr__script_octal(const char **at, const char *end)
+{
+    int value = 0, digits;
+
+    for (digits = 0; digits < 3 && *at < end && chr__digit(**at) < 8; digits++, ++*at)
+        value = value * 8 + (int)chr__digit(**at);
+    return value <= 255 ? value : -1;
+}
+
+/* The next byte of a text, with its escapes resolved; -1 = no such escape. */
+static int chr__script_byte(const char **at, const char *end)
+{
+    static const char letters[] = "nrtbafve\\\"'", bytes[] = "\n\r\t\b\a\f\v\033\\\"'";
+    const char       *letter;
+    int               value;
+
+    if (**at != '\\')
+        return (unsigned char)*(*at)++;
+    if (++*at == end)
+        return -1;
+    if (chr__digit(**at) < 8)
+        return chr__script_octal(at, end);
+    if (**at == 'x' && end - *at >= 3 && chr__digit((*at)[1]) < 16 && chr__digit((*at)[2]) < 16) {
+        value = (int)chr__digit((*at)[1]) * 16 + (int)chr__digit((*at)[2]);
+        *at += 3;
+        return value;
+    }
+    letter = **at ? strchr(letters, **at) : NULL;
+    ++*at;
+    return letter ? (unsigned char)bytes[letter - letters] : -1;
+}
+
+/* "TEXT" */
+static int chr__script_read_text(chr__script_cursor *cursor, chr__script_step *step, chr_error *err)
+{
+    const char *at, *begun;
+
+    if (cursor->at == cursor->end || *cursor->at != '"')
+        return chr__fail(err, CHR_ERR_INVALID, "line %d: %s needs a \"text\"", step->line,
+                         chr__script_words[step->verb].name);
+    for (at = step->text = cursor->at + 1; at < cursor->end && *at != '"' && *at != '\n'; step->length++) {
+        begun = at;
+        if (chr__script_byte(&at, cursor->end) < 0)
+            return chr__script_wrong(cursor, err, "no such escape: ", begun, (size_t)(at - begun));
+    }
+    if (at >= cursor->end || *at != '"')
+        return chr__fail(err, CHR_ERR_INVALID, "line %d: a text without its closing quote", step->line);
+    step->text_end = at;
+    cursor->at = at + 1;
+    if (step->verb > CHR__SCRIPT_REJECT || (step->length > 0 && step->length <= CHR__SCRIPT_PATTERN))
+        return 0;
+    return chr__fail(err, CHR_ERR_INVALID, "line %d: %s: %s", step->line, chr__script_words[step->verb].name,
+                     step->length > 0 ? "a text of more than 4096 bytes" : "an empty text");
+}
+
+/* 100ms, 5s, 2min */
+static int chr__script_read_time(chr__script_cursor *cursor, int64_t *ms, chr_error *err)
+{
+    size_t  len = chr__script_word_length(cursor), digits = 0;
+    int64_t unit;
+
+    for (*ms = 0; digits < len && chr__digit(cursor->at[digits]) < 10 && *ms <= CHR__SCRIPT_MS; digits++)
+        *ms = *ms * 10 + chr__digit(cursor->at[digits]);
+    unit = chr__text_is(cursor->at + digits, len - digits, "ms") ? 1 :
+        chr__text_is(cursor->at + digits, len - digits, "s") ? 1000 :
+        chr__text_is(cursor->at + digits, len - digits, "min") ? 60000 : 0;
+    if (len == 0 || digits == 0 || unit == 0)
+        return chr__script_wrong(cursor, err, "not a time such as 100ms, 5s or 2min: ", cursor->at, len);
+    if (*ms > CHR__SCRIPT_MS / unit)
+        return chr__script_wrong(cursor, err, "longer than 1000000 s: ", cursor->at, len);
+    *ms *= unit;
+    cursor->at += len;
+    return 0;
+}
+
+static int chr__script_read_verb(chr__script_cursor *cursor, chr__script_step *step, chr_error *err)
+{
+    size_t len = chr__script_word_length(cursor);
+    int    verb;
+
+    for (verb = 0; verb < CHR__SCRIPT_VERBS && !chr__text_is(cursor->at, len, chr__script_words[verb].name); verb++)
+        ;
+    if (verb == CHR__SCRIPT_VERBS)
+        return chr__script_wrong(cursor, err, "none of expect, reject, send, wait, timeout, break, eof, close, open, pass, fail: ",
+                                 cursor->at, len);
+    step->verb = (chr__script_verb)verb;
+    step->line = cursor->line;
+    step->ms = -1;
+    step->text = step->text_end = NULL;
+    step->length = 0;
+    cursor->at += len;
+    chr__script_blanks(cursor);
+    return 0;
+}
+
+/* within TIME, behind an expect */
+static int chr__script_read_limit(chr__script_cursor *cursor, chr__script_step *step, chr_error *err)
+{
+    chr__script_blanks(cursor);
+    if (step->verb != CHR__SCRIPT_EXPECT || !chr__text_is(cursor->at, chr__script_word_length(cursor), "within"))
+        return 0;
+    cursor->at += 6;
+    chr__script_blanks(cursor);
+    return chr__script_read_time(cursor, &step->ms, err);
+}
+
+/* The statement that comes next. Returns 1; 0 at the end of the script; or err, with the line and what is wrong there. */
+static int chr__script_read(chr__script_cursor *cursor, chr__script_step *step, chr_error *err)
+{
+    int code;
+
+    chr__script_skip(cursor);
+    if (cursor->at == cursor->end)
+        return 0;
+    code = chr__script_read_verb(cursor, step, err);
+    if (code == 0 && chr__script_words[step->verb].needs_text)
+        code = chr__script_read_text(cursor, step, err);
+    if (code == 0 && chr__script_words[step->verb].needs_time)
+        code = chr__script_read_time(cursor, &step->ms, err);
+    if (code == 0)
+        code = chr__script_read_limit(cursor, step, err);
+    if (code < 0)
+        return code;
+    chr__script_blanks(cursor);
+    if (cursor->at < cursor->end && !memchr(";\n#", *cursor->at, 3))
+        return chr__script_wrong(cursor, err, "a ';' or the end of the line is missing before ", cursor->at,
+                                 chr__script_word_length(cursor));
+    return 1;
+}
+
+/* -- a text that is looked for in a stream (Knuth, Morris, Pratt), however it is cut into pieces -- */
+
+typedef struct chr__matcher {
+    uint16_t      *back;  /* of the first n bytes: how many of the last ones are the first ones again */
+    unsigned char *bytes; /* behind them, in the same block */
+    size_t         length, matched;
+} chr__matcher;
+
+static int chr__matcher_init(chr_context *ctx, chr__matcher *matcher, size_t most)
+{
+    matcher->back = (uint16_t *)chr__allocate(ctx, (most + 1) * sizeof *matcher->back + most);
+    matcher->bytes = (unsigned char *)(matcher->back ? matcher->back + most + 1 : NULL);
+    return matcher->back ? 0 : CHR_ERR_NO_MEMORY;
+}
+
+/* One byte more. Returns 1 when it is the last one of the text. */
+static int chr__matcher_feed(chr__matcher *matcher, unsigned char byte)
+{
+    while (matcher->matched > 0 && (matcher->matched == matcher->length || matcher->bytes[matcher->matched] != byte))
+        matcher->matched = matcher->back[matcher->matched];
+    matcher->matched += matcher->bytes[matcher->matched] == byte;
+    return matcher->matched == matcher->length;
+}
+
+static void chr__matcher_set(chr__matcher *matcher, const char *text, const char *end)
+{
+    size_t at;
+
+    for (at = 0; text < end; at++)
+        matcher->bytes[at] = (unsigned char)chr__script_byte(&text, end);
+    matcher->length = at;
+    matcher->matched = 0;
+    for (at = 1; at < matcher->length; at++) {
+        chr__matcher_feed(matcher, matcher->bytes[at]);
+        matcher->back[at + 1] = (uint16_t)matcher->matched;
+    }
+    matcher->matched = 0;
+}
+
+/* -- the player -- */
+
+typedef struct chr__script {
+    chr_dev            dev;
+    char              *text;       /* of file=; text= is in the options */
+    chr__script_cursor next;
+    chr__script_step   step;       /* that is being played, */
+    int                is_playing; /* unless this is 0 */
+    int                is_there, has_begun; /* a frontend, now; one has been there when the loop came by */
+    int                opens;      /* statements `open` that are still to come */
+    int                is_over;    /* a wait is: its time has come */
+    int                output_over; /* the frontend says no more */
+    chr__matcher       expected, rejected[CHR__SCRIPT_REJECTS];
+    chr__script_step   rejects[CHR__SCRIPT_REJECTS];
+    int                reject_count;
+    chr__ring          output;     /* since the last match */
+    size_t             seen;       /* how much of it `expected` has been fed with */
+    const char        *send_at;    /* what is still to be sent of a send */
+    int64_t            timeout;    /* ms; 0 = none */
+    chr_timer          timer;
+    chr_idle           play, end;
+    chr_error          verdict;    /* code: CHR_ERR_WOULD_BLOCK while it goes on */
+} chr__script;
+
+static const chr_option chr__script_rows[] = {
+    { "file",    CHR_OPTION_TEXT,   CHR__AT(chr_script_options, file),    NULL, 0, 0,       "the script's file" },
+    { "text",    CHR_OPTION_TEXT,   CHR__AT(chr_script_options, text),    NULL, 0, 0,       "the script itself: expect \"login:\"; send \"root\\n\"; wait 100ms; ..." },
+    { "timeout", CHR_OPTION_NUMBER, CHR__AT(chr_script_options, timeout), "10", 1, 1000000, "seconds that an expect or a send may take" },
+    { "window",  CHR_OPTION_SIZE,   CHR__AT(chr_script_options, window),  NULL, 1, 1 << 24, "bytes of output that wait for the next expect (default: 64K)" },
+    { "exit",    CHR_OPTION_BOOL,   CHR__AT(chr_script_options, exit),    "on", 0, 0,       "the end of the script ends the emulator: status 0, or 1 when it failed" },
+    { NULL,      CHR_OPTION_TEXT,   0,                                    NULL, 0, 0,       NULL }
+};
+
+static int chr__script_goes_on(const chr__script *script)
+{
+    return script->verdict.code == CHR_ERR_WOULD_BLOCK && !script->dev.removed;
+}
+
+static const char *chr__script_name(const chr__script *script)
+{
+    const char *file = ((const chr_script_options *)script->dev.options)->file;
+
+    return file ? file : "script";
+}
+
+/* -- its end -- */
+
+static int chr__script_exits(const chr_dev *dev)
+{
+    return ((const chr_script_options *)dev->options)->exit != CHR_OFF;
+}
+
+/* The first one to fail ends the emulator, else the last one to pass. */
+static int chr__script_is_last(const chr__script *script)
+{
+    const chr_dev *dev;
+
+    for (dev = chr_next(script->dev.ctx, NULL); dev; dev = chr_next(script->dev.ctx, dev))
+        if (dev->kind == script->dev.kind && dev != &script->dev && chr__script_exits(dev) &&
+            chr__script_goes_on((const chr__script *)dev))
+            return 0;
+    return 1;
+}
+
+static void chr__script_exit(chr__script *script)
+{
+    const chr_config *config = &script->dev.ctx->config;
+    int               failed = script->verdict.code < 0;
+
+    if (!chr__script_exits(&script->dev) || (!failed && !chr__script_is_last(script)))
+        return;
+    if (config->exit)
+        config->exit(config->opaque, failed);
+    else
+        chr_loop_stop(script->dev.ctx);
+}
+
+static void chr__script_over(void *opaque)
+{
+    chr__script *script = (chr__script *)opaque;
+
+    if (script->verdict.code < 0)
+        chr__log_line(script->dev.ctx, script->dev.id, script->verdict.text);
+    if (!script->dev.removed && script->dev.be_open)
+        chr_be_event(&script->dev, CHR_EVENT_CLOSED);
+    if (!script->dev.removed && chr_be_wants_writable(&script->dev))
+        chr_be_writable(&script->dev);
+    if (!script->dev.removed)
+        chr__script_exit(script);
+}
+
+/* What follows from it comes from the loop. */
+static void chr__script_finish(chr__script *script, int code)
+{
+    chr_timer_stop(&script->timer);
+    script->is_playing = 0;
+    script->verdict.code = code;
+    chr_idle_start(script->dev.ctx, &script->end, chr__script_over, script);
+}
+
+/* As text that could stand in a script; what does not fit is left out at the front. */
+static void chr__script_show(const chr__ring *ring, char *out, size_t size)
+{
+    static const char letters[] = "nrt\"\\", bytes[] = "\n\r\t\"\\";
+    const char       *found;
+    size_t            at = ring->count > CHR__SCRIPT_SHOWN ? ring->count - CHR__SCRIPT_SHOWN : 0, len, piece;
+    int               byte;
+
+    len = chr__append(out, size, 0, ring->count == 0 ? "nothing" : at > 0 ? "...\"" : "\"");
+    for (; at < ring->count; at++) {
+        byte = *chr__ring_piece(ring, at, &piece);
+        found = byte ? strchr(bytes, byte) : NULL;
+        if (found)
+            len = chr__append(out, size, len, "\\%c", letters[found - bytes]);
+        else if (byte >= ' ' && byte < 127)
+            len = chr__append(out, size, len, "%c", byte);
+        else
+            len = chr__append(out, size, len, "\\x%02x", byte);
+    }
+    if (ring->count > 0)
+        chr__append(out, size, len, "\"");
+}
+
+/* FILE: line N: STATEMENT */
+static void chr__script_place(const chr__script *script, const chr__script_step *step, char *out, size_t size)
+{
+    size_t len = chr__append(out, size, 0, "%.200s: line %d: %s", chr__script_name(script), step->line,
+                             chr__script_words[step->verb].name);
+
+    if (step->text_end)
+        chr__append(out, size, len, " \"%.*s\"", (int)chr__min((size_t)(step->text_end - step->text), 80), step->text);
+}
+
+static void chr__script_fail(chr__script *script, const chr__script_step *step, int code, const char *what)
+{
+    char came[CHR__SCRIPT_SHOWN * 4 + 8], place[400];
+
+    chr__script_show(&script->output, came, sizeof came);
+    chr__script_place(script, step, place, sizeof place);
+    chr__fail(&script->verdict, code, "%s: %s %s", place, what, came);
+    chr__script_finish(script, code);
+}
+
+/* -- statements: each is begun once, and gone on with until it is done (1) -- */
+
+static void chr__script_play(void *opaque);
+
+static void chr__script_go_on(chr__script *script)
+{
+    chr_idle_start(script->dev.ctx, &script->play, chr__script_play, script);
+}
+
+static void chr__script_time_out(void *opaque)
+{
+    chr__script *script = (chr__script *)opaque;
+
+    if (script->step.verb == CHR__SCRIPT_EXPECT) {
+        chr__script_fail(script, &script->step, CHR_ERR_TIMEOUT, "timed out; what came instead:");
+    } else if (script->step.verb == CHR__SCRIPT_SEND) {
+        chr__script_fail(script, &script->step, CHR_ERR_TIMEOUT, "timed out, it is not read; what came meanwhile:");
+    } else {
+        script->is_over = 1;
+        chr__script_go_on(script);
+    }
+}
+
+static void chr__script_time(chr__script *script, int64_t ms)
+{
+    if (ms > 0 || script->step.verb == CHR__SCRIPT_WAIT)
+        chr_timer_start(script->dev.ctx, &script->timer, ms, chr__script_time_out, script);
+}
+
+static void chr__script_look_for_rejects(chr__script *script, int first, unsigned char byte)
+{
+    int i;
+
+    for (i = first; i < script->reject_count && chr__script_goes_on(script); i++)
+        if (chr__matcher_feed(&script->rejected[i], byte))
+            chr__script_fail(script, &script->rejects[i], CHR_ERR_IO, "it came:");
+}
+
+/* All that came since the last match counts. */
+static void chr__script_reject(chr__script *script)
+{
+    int    nth = script->reject_count;
+    size_t at, len;
+
+    if (chr__matcher_init(script->dev.ctx, &script->rejected[nth], script->step.length) < 0) {
+        chr__script_fail(script, &script->step, CHR_ERR_NO_MEMORY, "out of memory; what came:");
+        return;
+    }
+    chr__matcher_set(&script->rejected[nth], script->step.text, script->step.text_end);
+    script->rejects[nth] = script->step;
+    script->reject_count++;
+    for (at = 0; at < script->output.count; at++)
+        chr__script_look_for_rejects(script, nth, *chr__ring_piece(&script->output, at, &len));
+}
+
+static void chr__script_begin(chr__script *script)
+{
+    const chr__script_step *step = &script->step;
+
+    script->is_playing = 1;
+    script->is_over = 0;
+    if (step->verb == CHR__SCRIPT_EXPECT) {
+        chr__matcher_set(&script->expected, step->text, step->text_end);
+        script->seen = 0;
+        chr__script_time(script, step->ms >= 0 ? step->ms : script->timeout);
+    } else if (step->verb == CHR__SCRIPT_SEND) {
+        script->send_at = step->text;
+        chr__script_time(script, script->timeout);
+    } else if (step->verb == CHR__SCRIPT_WAIT) {
+        chr__script_time(script, step->ms);
+    }
+}
+
+static int chr__script_expect(chr__script *script)
+{
+    const unsigned char *piece;
+    size_t               len, i;
+
+    while (script->seen < script->output.count) {
+        piece = chr__ring_piece(&script->output, script->seen, &len);
+        for (i = 0; i < len && !chr__matcher_feed(&script->expected, piece[i]); i++)
+            ;
+        script->seen += i;
+        if (i == len)
+            continue;
+        chr__ring_take(&script->output, script->seen + 1);
+        return 1;
+    }
+    if (script->output_over)
+        chr__script_fail(script, &script->step, CHR_ERR_DISCONNECTED, "the output has ended; what came instead:");
+    return 0;
+}
+
+/* In pieces, as the frontend has room. */
+static int chr__script_send(chr__script *script)
+{
+    const char   *end = script->step.text_end;
+    unsigned char bytes[256];
+    size_t        len;
+    int           room = 1;
+
+    while (room > 0 && script->send_at < end) {
+        room = chr_be_can_write(&script->dev);
+        if (!chr__script_goes_on(script))
+            return 0;
+        for (len = 0; len < sizeof bytes && (int)len < room && script->send_at < end; len++)
+            bytes[len] = (unsigned char)chr__script_byte(&script->send_at, end);
+        if (len > 0)
+            chr_be_write(&script->dev, bytes, len);
+        if (!chr__script_goes_on(script))
+            return 0;
+    }
+    if (script->send_at < end)
+        chr__starve(&script->dev);
+    return script->send_at == end;
+}
+
+static void chr__script_open_again(chr__script *script)
+{
+    script->opens--;
+    script->output_over = 0;
+    if (!script->dev.be_open)
+        chr_be_event(&script->dev, CHR_EVENT_OPENED);
+}
+
+/* Returns 1 when it is done. */
+static int chr__script_do(chr__script *script)
+{
+    switch (script->step.verb) {
+    case CHR__SCRIPT_EXPECT:  return chr__script_expect(script);
+    case CHR__SCRIPT_SEND:    return chr__script_send(script);
+    case CHR__SCRIPT_WAIT:    return script->is_over;
+    case CHR__SCRIPT_REJECT:  chr__script_reject(script); return 1;
+    case CHR__SCRIPT_TIMEOUT: script->timeout = script->step.ms; return 1;
+    case CHR__SCRIPT_BREAK:   chr_be_event(&script->dev, CHR_EVENT_BREAK); return 1;
+    case CHR__SCRIPT_EOF:     chr_be_event(&script->dev, CHR_EVENT_INPUT_END); return 1;
+    case CHR__SCRIPT_CLOSE:   chr_be_event(&script->dev, CHR_EVENT_CLOSED); return 1;
+    case CHR__SCRIPT_OPEN:    chr__script_open_again(script); return 1;
+    case CHR__SCRIPT_PASS:    chr__script_finish(script, 0); return 1;
+    case CHR__SCRIPT_FAIL:    chr__script_fail(script, &script->step, CHR_ERR_IO, "so it says; what came:"); return 1;
+    case CHR__SCRIPT_VERBS:
+    default:                  return 1;
+    }
+}
+
+/* The next statement is begun, if there is one, and if it may be now. */
+static int chr__script_next(chr__script *script, int only_silent)
+{
+    chr__script_cursor next = script->next;
+    chr__script_step   step;
+
+    if (chr__script_read(&next, &step, NULL) <= 0) {
+        chr__script_finish(script, 0);
+        return 0;
+    }
+    if (only_silent && !chr__script_words[step.verb].is_silent) {
+        chr__script_go_on(script);
+        return 0;
+    }
+    script->next = next;
+    script->step = step;
+    chr__script_begin(script);
+    return 1;
+}
+
+/* As far as it goes now. From inside a write only what the frontend does not see: the rest is for the loop. */
+static void chr__script_advance(chr__script *script, int only_silent)
+{
+    while (chr__script_goes_on(script)) {
+        if (!script->is_playing && !chr__script_next(script, only_silent))
+            return;
+        if (!chr__script_do(script))
+            return;
+        script->is_playing = 0;
+        if (chr__script_goes_on(script))
+            chr_timer_stop(&script->timer);
+    }
+}
+
+static void chr__script_play(void *opaque)
+{
+    chr__script *script = (chr__script *)opaque;
+
+    if (chr_be_wants_writable(&script->dev))
+        chr_be_writable(&script->dev);
+    script->has_begun |= script->is_there;
+    if (script->has_begun)
+        chr__script_advance(script, 0);
+}
+
+/* -- slots -- */
+
+/* It makes room for the newest, by what is oldest: what was not looked at counts only while something is expected. */
+static void chr__script_take(chr__script *script, const unsigned char *bytes, size_t len)
+{
+    size_t i, room = script->output.size - script->output.count, lost = len > room ? len - room : 0;
+
+    chr__ring_put(&script->output, bytes, len);
+    script->seen -= chr__min(script->seen, lost);
+    for (i = 0; i < len && script->reject_count > 0; i++)
+        chr__script_look_for_rejects(script, 0, bytes[i]);
+    if (script->is_playing && script->step.verb == CHR__SCRIPT_EXPECT)
+        chr__script_advance(script, 1);
+}
+
+static int chr__script_write(chr_dev *dev, const void *buf, size_t len)
+{
+    chr__script *script = (chr__script *)dev;
+    size_t       done, piece;
+
+    if (!dev->be_open || script->output_over)
+        return CHR_ERR_DISCONNECTED;
+    for (done = 0; done < len && chr__script_goes_on(script); done += piece) {
+        piece = chr__min(len - done, script->output.size);
+        chr__script_take(script, (const unsigned char *)buf + done, piece);
+    }
+    return (int)len;
+}
+
+static void chr__script_update(chr_dev *dev)
+{
+    chr__script *script = (chr__script *)dev;
+    int          sends = script->is_playing && script->step.verb == CHR__SCRIPT_SEND;
+    int          room = sends ? chr_be_can_write(dev) : 0;
+
+    if (dev->removed) /* by whom we asked */
+        return;
+    if (chr_be_wants_writable(dev) || room > 0)
+        chr__script_go_on(script);
+    else if (sends)
+        chr__starve(dev);
+}
+
+/* A hub that has no frontend takes it back at once. */
+static void chr__script_set_open(chr_dev *dev, int is_open)
+{
+    chr__script *script = (chr__script *)dev;
+
+    script->is_there = is_open;
+    if (is_open && !script->has_begun)
+        chr__script_go_on(script);
+}
+
+static int chr__script_shutdown(chr_dev *dev)
+{
+    chr__script *script = (chr__script *)dev;
+
+    if (!dev->be_open)
+        return CHR_ERR_DISCONNECTED;
+    script->output_over = 1;
+    if (chr__script_goes_on(script) && script->is_playing && script->step.verb == CHR__SCRIPT_EXPECT)
+        (void)chr__script_expect(script);
+    return 0;
+}
+
+static void chr__script_describe(const chr_dev *dev, chr_info *info)
+{
+    const chr__script *script = (const chr__script *)dev;
+    const char        *file = ((const chr_script_options *)dev->options)->file;
+    size_t             len = chr__append(info->filename, sizeof info->filename, 0, "%sscript%s%.300s",
+                                         chr__script_goes_on(script) ? "" : script->verdict.code == 0 ? "passed:" : "failed:",
+                                         file ? ":" : "", file ? file : "");
+
+    if (script->step.line > 0 && script->verdict.code < 0)
+        chr__append(info->filename, sizeof info->filename, len, ",line=%d", script->step.line);
+    info->comes_back = chr__script_goes_on(script) && script->opens > 0;
+}
+
+/* -- life -- */
+
+static int chr__script_load(chr__script *script, const char *path, chr_error *err)
+{
+    int     n = 0, fd = chr__os_open(path, CHR__OPEN_READ, err);
+    int64_t size = fd < 0 ? 0 : chr__os_file_size(fd), at;
+
+    if (fd < 0)
+        return fd;
+    script->text = size >= 0 && size <= CHR__SCRIPT_SIZE ? (char *)chr__allocate(script->dev.ctx, (size_t)size + 1) : NULL;
+    for (at = 0; script->text && at < size && n >= 0; at += n)
+        if ((n = chr__os_read_at(fd, script->text + at, (size_t)(size - at), at)) == 0)
+            n = CHR_ERR_IO;
+    chr__os_close(fd);
+    if (size < 0)
+        return chr__fail(err, CHR_ERR_INVALID, "file=%s: is no regular file", path);
+    if (size > CHR__SCRIPT_SIZE)
+        return chr__fail(err, CHR_ERR_INVALID, "file=%s: larger than 1 MiB", path);
+    if (!script->text)
+        return chr__no_memory(err);
+    script->next.at = script->text;
+    script->next.end = script->text + size;
+    return n < 0 ? chr__fail(err, n, "file=%s: %s", path, chr_error_text(n)) : 0;
+}
+
+/* What makes sense alone, but not there. `state`: 0 closed, 1 open without further input, 2 open. */
+static int chr__script_check_step(chr__script *script, const chr__script_step *step, int *state, int *rejects, chr_error *err)
+{
+    const chr__script_word *word = &chr__script_words[step->verb];
+
+    if (*state < word->needs_open)
+        return chr__fail(err, CHR_ERR_INVALID, "line %d: %s while %s: open comes first", step->line, word->name,
+                         *state == 0 ? "it is closed" : "its input has ended");
+    if (step->verb == CHR__SCRIPT_REJECT && ++*rejects > CHR__SCRIPT_REJECTS)
+        return chr__fail(err, CHR_ERR_INVALID, "line %d: more than %d times reject", step->line, CHR__SCRIPT_REJECTS);
+    script->opens += step->verb == CHR__SCRIPT_OPEN;
+    if (step->verb == CHR__SCRIPT_OPEN && *state != 1)
+        *state = 2;
+    else if (step->verb == CHR__SCRIPT_CLOSE)
+        *state = 0;
+    else if (step->verb == CHR__SCRIPT_EOF)
+        *state = 1;
+    return 0;
+}
+
+/* All of it, before anything of it is played. *longest: of what is expected. */
+static int chr__script_check(chr__script *script, size_t *longest, chr_error *err)
+{
+    chr__script_cursor cursor = script->next;
+    chr__script_step   step;
+    int                code, state = 2, rejects = 0;
+
+    for (*longest = 0; (code = chr__script_read(&cursor, &step, err)) > 0; ) {
+        if (step.verb == CHR__SCRIPT_EXPECT)
+            *longest = chr__max(*longest, step.length);
+        code = chr__script_check_step(script, &step, &state, &rejects, err);
+        if (code < 0)
+            return code;
+    }
+    return code;
+}
+
+static int chr__script_get(chr__script *script, chr_error *err)
+{
+    const chr_script_options *options = (const chr_script_options *)script->dev.options;
+    size_t                    longest;
+    int                       code = 0;
+    chr_error                 why;
+
+    if (!options->file == !options->text)
+        return chr__fail(err, CHR_ERR_INVALID, "needs either file= or text=");
+    script->next.line = 1;
+    if (options->text) {
+        script->next.at = options->text;
+        script->next.end = options->text + strlen(options->text);
+    } else {
+        code = chr__script_load(script, options->file, err);
+    }
+    if (script->next.end - script->next.at > CHR__SCRIPT_SIZE)
+        return chr__fail(err, CHR_ERR_INVALID, "text=: larger than 1 MiB");
+    if (code < 0)
+        return code;
+    code = chr__script_check(script, &longest, &why);
+    if (code < 0)
+        return chr__fail(err, code, "%.200s: %.*s", options->file ? options->file : "text", 700, why.text);
+    return chr__matcher_init(script->dev.ctx, &script->expected, longest) < 0 ? chr__no_memory(err) : 0;
+}
+
+static int chr__script_open(chr_dev *dev, chr_error *err)
+{
+    const chr_script_options *options = (const chr_script_options *)dev->options;
+    chr__script              *script = (chr__script *)dev;
+    int                       code = chr__script_get(script, err);
+
+    if (code < 0)
+        return code;
+    script->timeout = options->timeout * 1000;
+    script->verdict.code = CHR_ERR_WOULD_BLOCK;
+    if (chr__ring_init(dev->ctx, &script->output, (size_t)(options->window ? options->window : (int64_t)CHR__BUFFER_SIZE)) < 0)
+        return chr__no_memory(err);
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    return 0;
+}
+
+static void chr__script_close(chr_dev *dev)
+{
+    chr__script *script = (chr__script *)dev;
+    int          i;
+
+    chr_timer_stop(&script->timer);
+    chr_idle_stop(&script->play);
+    chr_idle_stop(&script->end);
+    for (i = 0; i < CHR__SCRIPT_REJECTS; i++)
+        chr__free(dev->ctx, script->rejected[i].back);
+    chr__free(dev->ctx, script->expected.back);
+    chr__free(dev->ctx, script->output.bytes);
+    chr__free(dev->ctx, script->text);
+}
+
+static int chr__script_uri(const char *uri, chr_options *options)
+{
+    const char *file = chr__after(uri, "script:");
+
+    if (!file)
+        return chr__uri_name(uri, "script", options);
+    if (!*file)
+        return CHR_ERR_INVALID;
+    return chr_options_add(options, "file", file, (size_t)-1) < 0 ? CHR_ERR_NO_MEMORY : 1;
+}
+
+static const chr_io chr__script_io = {
+    chr__script_write,  /* write   */
+    NULL,               /* read    */
+    chr__script_update, /* update  */
+    NULL,               /* wait_fd */
+};
+
+static const chr_peer_slots chr__script_peer = {
+    NULL,                 /* disconnect     */
+    NULL,                 /* wait_connected */
+    NULL,                 /* add_client     */
+    NULL,                 /* set_msgfds     */
+    NULL,                 /* get_msgfds     */
+    chr__script_shutdown, /* shutdown       */
+    NULL,                 /* queued         */
+};
+
+static const chr_backend chr__script_kind = {
+    "script",                                                  /* name         */
+    NULL,                                                      /* alias        */
+    "a far side that plays a text: expect, send, wait, ...",   /* help         */
+    chr__script_rows,                                          /* options      */
+    sizeof(chr_script_options),                                /* options_size */
+    sizeof(chr__script),                                       /* state_size   */
+    chr__script_uri,                                           /* uri          */
+    chr__script_open,                                          /* open         */
+    chr__script_close,                                         /* close        */
+    &chr__script_io,                                           /* io           */
+    chr__script_describe,                                      /* describe     */
+    NULL,                                                      /* ioctl        */
+    chr__script_set_open,                                      /* set_open     */
+    &chr__script_peer,                                         /* peer         */
+    NULL,                                                      /* sharing      */
+    0,                                                         /* fixed        */
+    NULL,                                                      /* input        */
+};
+
+/* -- what the call of >>extras does -- */
+
+static int chr__script_result(const chr__script *script, chr_error *err)
+{
+    char place[400];
+
+    if (script->verdict.code == 0)
+        return 0;
+    if (script->verdict.code != CHR_ERR_WOULD_BLOCK)
+        return chr__fail(err, script->verdict.code, "%s", script->verdict.text);
+    if (!script->is_playing)
+        return chr__fail(err, CHR_ERR_WOULD_BLOCK, "%.200s: it has not got beyond line %d", chr__script_name(script),
+                         script->step.line);
+    chr__script_place(script, &script->step, place, sizeof place);
+    return chr__fail(err, CHR_ERR_WOULD_BLOCK, "%s: this is not done yet", place);
+}
 #endif
 
 /* ====================================================================================================================
@@ -13556,9 +16966,14 @@ static void chr__mux_ask(chr__mux *mux, chr__mux_slot *slot, int arg)
         mux->can_deliver = chr__mux_room(mux, slot) > 0;
 }
 
+/* obuf= may wait still. */
 static void chr__mux_base_writable(void *opaque)
 {
-    chr_be_writable(&((chr__mux *)opaque)->dev);
+    chr__mux *mux = (chr__mux *)opaque;
+
+    chr_be_writable(&mux->dev);
+    if (!mux->dev.removed && chr_be_wants_writable(&mux->dev) && !mux->base.writable)
+        chr_fe_add_watch(&mux->base, chr__mux_base_writable, mux);
 }
 
 static void chr__mux_update(chr_dev *dev)
@@ -14235,6 +17650,609 @@ static const chr_backend chr__hub_kind = {
     1,                                     /* fixed        */
     NULL,                                  /* input        */
 };
+#endif
+
+/* ====================================================================================================================
+ * >>be_fault   stacked on another chardev: what can go wrong in front of it does, from a seed or from given bytes
+ *
+ * far side   the other chardev's          options   chardev, seed, rate, faults, delay
+ * events     those of the other chardev; CLOSED and OPENED of its own in pairs, and BREAK
+ * faults     the manual is at chr_fault_options. A byte of chance a decision: from chr_fault_feed(), else from the seed
+ * ==================================================================================================================== */
+#if CHARDEV_HAS_FAULT
+
+enum {
+    CHR__FAULT_SHORT, CHR__FAULT_BLOCK, CHR__FAULT_DELAY, CHR__FAULT_DISCONNECT, CHR__FAULT_BREAK, CHR__FAULT_ERROR,
+    CHR__FAULT_REORDER, CHR__FAULT_KINDS,
+    CHR__FAULT_NONE = CHR__FAULT_KINDS
+};
+
+enum {
+    CHR__FAULT_ATTEMPTS = 8,     /* the longest storm of would-blocks */
+    CHR__FAULT_PIECE = 8,        /* the longest piece of short input */
+    CHR__FAULT_LATE = 4,         /* events that are held back at once */
+    CHR__FAULT_FEED = 1 << 20    /* bytes that wait to be used */
+};
+
+static const char *const chr__fault_names[CHR__FAULT_KINDS] = { "short", "block", "delay", "disconnect", "break", "error",
+                                                                "reorder" };
+
+#define CHR__FAULT_BIT(kind) (1u << (kind))
+
+/* What can happen where. */
+#define CHR__FAULTS_OUT (CHR__FAULT_BIT(CHR__FAULT_REORDER) - 1)
+#define CHR__FAULTS_IN (CHR__FAULT_BIT(CHR__FAULT_SHORT) | CHR__FAULT_BIT(CHR__FAULT_DELAY) | \
+                        CHR__FAULT_BIT(CHR__FAULT_DISCONNECT) | CHR__FAULT_BIT(CHR__FAULT_BREAK))
+#define CHR__FAULTS_EVENT CHR__FAULT_BIT(CHR__FAULT_REORDER)
+
+typedef struct chr__fault {
+    chr_dev          dev;
+    chr_frontend     base;        /* our end of the chardev below */
+    unsigned         enabled;     /* CHR__FAULT_BIT() */
+    uint64_t         state;       /* of the generator; 0 = there is none */
+    unsigned char   *feed;        /* given bytes, feed[fed..feed_size) are to be used */
+    size_t           fed, feed_size;
+    chr_fault_counts counts;
+    int              base_open, base_input_over; /* what the base has told */
+    int              is_down;     /* disconnected, by us */
+    int              is_stalled_out, is_stalled_in;
+    int              refusals;    /* attempts to write that are still to be refused */
+    int              is_refused;  /* the last one was, by us */
+    int              piece;       /* the largest that input may come in now; 0 = any */
+    chr_timer        stall_out, stall_in, down, late;
+    int              late_events[CHR__FAULT_LATE], late_count;
+    chr_idle         retry;
+} chr__fault;
+
+static const chr_option chr__fault_rows[] = {
+    { "chardev", CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, chardev), CHR_REQUIRED, 0, 0,         "id of the chardev below" },
+    { "seed",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, seed),    NULL,         0, INT64_MAX, "chance: the same seed does the same (default: only what chr_fault_feed() gives)" },
+    { "rate",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, rate),    "10",         1, 100,       "faults in a hundred writes, reads and events; with a seed" },
+    { "faults",  CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, faults),  NULL,         0, 0,         "of short+block+delay+disconnect+break+error+reorder (default: all)" },
+    { "delay",   CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, delay),   "10",         1, 3600000,   "milliseconds: the longest delay and disconnection" },
+    { NULL,      CHR_OPTION_TEXT,   0,                                   NULL,         0, 0,         NULL }
+};
+
+/* -- chance -- */
+
+/* xorshift64*: small, and the same everywhere. */
+static unsigned chr__fault_random(chr__fault *fault)
+{
+    fault->state ^= fault->state >> 12;
+    fault->state ^= fault->state << 25;
+    fault->state ^= fault->state >> 27;
+    return (unsigned)((fault->state * UINT64_C(2685821657736338717)) >> 40);
+}
+
+/* From 0 to below - 1; given bytes first. 0 where there are neither. */
+static int chr__fault_number(chr__fault *fault, int below)
+{
+    if (fault->fed < fault->feed_size) {
+        fault->counts.bytes_used++;
+        return fault->feed[fault->fed++] % below;
+    }
+    return fault->state ? (int)(chr__fault_random(fault) % (unsigned)below) : 0;
+}
+
+static int chr__fault_nth(unsigned kinds, int nth)
+{
+    int kind;
+
+    for (kind = 0; kind < CHR__FAULT_KINDS; kind++)
+        if ((kinds & CHR__FAULT_BIT(kind)) && nth-- == 0)
+            return kind;
+    return CHR__FAULT_NONE;
+}
+
+static int chr__fault_count_bits(unsigned kinds)
+{
+    int count;
+
+    for (count = 0; kinds; kinds &= kinds - 1)
+        count++;
+    return count;
+}
+
+/* One decision. A given byte: from 0 to 127 nothing happens, above that the kinds come in turn. */
+static int chr__fault_decide(chr__fault *fault, unsigned kinds)
+{
+    const chr_fault_options *options = (const chr_fault_options *)fault->dev.options;
+    int                      count, byte;
+
+    kinds &= fault->enabled;
+    count = chr__fault_count_bits(kinds);
+    if (count == 0)
+        return CHR__FAULT_NONE;
+    if (fault->fed < fault->feed_size) {
+        byte = chr__fault_number(fault, 256);
+        return byte < 128 ? CHR__FAULT_NONE : chr__fault_nth(kinds, (byte - 128) % count);
+    }
+    if (!fault->state || (int64_t)(chr__fault_random(fault) % 100) >= options->rate)
+        return CHR__FAULT_NONE;
+    return chr__fault_nth(kinds, (int)(chr__fault_random(fault) % (unsigned)count));
+}
+
+static int64_t chr__fault_ms(chr__fault *fault)
+{
+    return 1 + chr__fault_number(fault, (int)((const chr_fault_options *)fault->dev.options)->delay);
+}
+
+/* -- events -- */
+
+/* Those that were held back, the last one first. */
+static void chr__fault_tell_late(void *opaque)
+{
+    chr__fault *fault = (chr__fault *)opaque;
+
+    chr_timer_stop(&fault->late);
+    while (fault->late_count > 0 && !fault->dev.removed)
+        chr_be_event(&fault->dev, fault->late_events[--fault->late_count]);
+}
+
+/* Those that nothing binds to a place among the bytes, or to each other. */
+static int chr__fault_may_be_late(int event)
+{
+    return event == CHR_EVENT_BREAK || event == CHR_EVENT_RESIZED || event == CHR_EVENT_SERIAL;
+}
+
+static void chr__fault_pass_event(chr__fault *fault, int event)
+{
+    if (!chr__fault_may_be_late(event) || fault->late_count == CHR__FAULT_LATE ||
+        chr__fault_decide(fault, CHR__FAULTS_EVENT) == CHR__FAULT_NONE) {
+        chr_be_event(&fault->dev, event);
+        return;
+    }
+    fault->counts.reorders++;
+    fault->late_events[fault->late_count++] = event;
+    chr_timer_start(fault->dev.ctx, &fault->late, chr__fault_ms(fault), chr__fault_tell_late, fault);
+}
+
+/* OPENED and CLOSED as the frontend is to see them. Late events are still the old peer's. */
+static void chr__fault_set_state(chr__fault *fault)
+{
+    chr_dev *dev = &fault->dev;
+    int      is_open = fault->base_open && !fault->is_down;
+
+    if (dev->be_open == is_open)
+        return;
+    if (!is_open)
+        chr__fault_tell_late(fault);
+    if (!dev->removed)
+        chr_be_event(dev, is_open ? CHR_EVENT_OPENED : CHR_EVENT_CLOSED);
+    if (is_open && !dev->removed && dev->be_open && fault->base_input_over)
+        chr_be_event(dev, CHR_EVENT_INPUT_END);
+}
+
+static void chr__fault_tell_writable(chr__fault *fault)
+{
+    if (!fault->dev.removed && chr_be_wants_writable(&fault->dev))
+        chr_be_writable(&fault->dev);
+}
+
+static void chr__fault_up(void *opaque)
+{
+    chr__fault *fault = (chr__fault *)opaque;
+
+    fault->is_down = 0;
+    chr__fault_set_state(fault);
+    chr__fault_tell_writable(fault);
+    if (!fault->dev.removed)
+        chr_fe_accept_input(&fault->base);
+}
+
+/* The peer goes, and comes again after a while. */
+static void chr__fault_hang_up(chr__fault *fault)
+{
+    if (!fault->dev.be_open)
+        return;
+    fault->counts.disconnects++;
+    fault->is_down = 1;
+    fault->refusals = fault->piece = 0;
+    chr_timer_start(fault->dev.ctx, &fault->down, chr__fault_ms(fault), chr__fault_up, fault);
+    chr__fault_set_state(fault);
+    chr__fault_tell_writable(fault);
+}
+
+static void chr__fault_break(chr__fault *fault)
+{
+    if (!fault->dev.be_open)
+        return;
+    fault->counts.breaks++;
+    chr_be_event(&fault->dev, CHR_EVENT_BREAK);
+}
+
+/* -- output -- */
+
+static void chr__fault_out_again(void *opaque)
+{
+    chr__fault *fault = (chr__fault *)opaque;
+
+    fault->is_stalled_out = 0;
+    chr__fault_tell_writable(fault);
+}
+
+static void chr__fault_retry(void *opaque)
+{
+    chr__fault_tell_writable((chr__fault *)opaque);
+}
+
+static int chr__fault_refuse(chr__fault *fault)
+{
+    fault->refusals = chr__fault_number(fault, CHR__FAULT_ATTEMPTS);
+    fault->counts.blocks++;
+    return CHR_ERR_WOULD_BLOCK;
+}
+
+static int chr__fault_stall_out(chr__fault *fault)
+{
+    fault->counts.delays++;
+    fault->is_stalled_out = 1;
+    chr_timer_start(fault->dev.ctx, &fault->stall_out, chr__fault_ms(fault), chr__fault_out_again, fault);
+    return CHR_ERR_WOULD_BLOCK;
+}
+
+/* How much of a write goes on now: all, a part, or none, with a reason. */
+static int chr__fault_of_write(chr__fault *fault, size_t len)
+{
+    switch (chr__fault_decide(fault, CHR__FAULTS_OUT)) {
+    case CHR__FAULT_SHORT:
+        if (len < 2)
+            break;
+        fault->counts.short_writes++;
+        return 1 + chr__fault_number(fault, (int)chr__min(len - 1, 255));
+    case CHR__FAULT_BLOCK: return chr__fault_refuse(fault);
+    case CHR__FAULT_DELAY: return chr__fault_stall_out(fault);
+    case CHR__FAULT_ERROR: fault->counts.errors++; return CHR_ERR_IO;
+    case CHR__FAULT_BREAK: chr__fault_break(fault); break;
+    case CHR__FAULT_DISCONNECT:
+        chr__fault_hang_up(fault);
+        if (fault->is_down)
+            return CHR_ERR_DISCONNECTED;
+        break;
+    default: break;
+    }
+    return (int)chr__min(len, INT32_MAX);
+}
+
+/* What the last attempt has begun goes on. */
+static int chr__fault_attempt(chr__fault *fault, size_t len)
+{
+    if (fault->is_down)
+        return CHR_ERR_DISCONNECTED;
+    if (fault->is_stalled_out)
+        return CHR_ERR_WOULD_BLOCK;
+    if (fault->refusals == 0)
+        return chr__fault_of_write(fault, len);
+    fault->refusals--;
+    return CHR_ERR_WOULD_BLOCK;
+}
+
+static int chr__fault_write(chr_dev *dev, const void *buf, size_t len)
+{
+    chr__fault *fault = (chr__fault *)dev;
+    int         part = chr__fault_attempt(fault, len);
+
+    fault->is_refused = part == CHR_ERR_WOULD_BLOCK;
+    return part < 0 ? part : chr_fe_write(&fault->base, buf, (size_t)part);
+}
+
+static void chr__fault_base_writable(void *opaque)
+{
+    chr_be_writable(&((chr__fault *)opaque)->dev);
+}
+
+/* -- input -- */
+
+static void chr__fault_in_again(void *opaque)
+{
+    chr__fault *fault = (chr__fault *)opaque;
+
+    fault->is_stalled_in = 0;
+    chr_fe_accept_input(&fault->base);
+}
+
+static int chr__fault_base_can_read(void *opaque)
+{
+    chr__fault *fault = (chr__fault *)opaque;
+    int         room = fault->is_down || fault->is_stalled_in ? 0 : chr_be_can_write(&fault->dev);
+
+    return fault->piece > 0 && room > fault->piece ? fault->piece : room;
+}
+
+/* It is decided behind one piece of input how the next one comes: how often room is asked for does not count. */
+static void chr__fault_of_input(chr__fault *fault)
+{
+    switch (chr__fault_decide(fault, CHR__FAULTS_IN)) {
+    case CHR__FAULT_SHORT:
+        fault->counts.short_reads++;
+        fault->piece = 1 + chr__fault_number(fault, CHR__FAULT_PIECE);
+        return;
+    case CHR__FAULT_DELAY:
+        fault->counts.delays++;
+        fault->is_stalled_in = 1;
+        chr_timer_start(fault->dev.ctx, &fault->stall_in, chr__fault_ms(fault), chr__fault_in_again, fault);
+        return;
+    case CHR__FAULT_DISCONNECT: chr__fault_hang_up(fault); return;
+    case CHR__FAULT_BREAK:      chr__fault_break(fault); return;
+    default:                    return;
+    }
+}
+
+static void chr__fault_base_read(void *opaque, const void *buf, size_t len)
+{
+    chr__fault *fault = (chr__fault *)opaque;
+
+    fault->piece = 0;
+    chr_be_write(&fault->dev, buf, len);
+    if (!fault->dev.removed)
+        chr__fault_tell_late(fault);
+    if (!fault->dev.removed)
+        chr__fault_of_input(fault);
+}
+
+static void chr__fault_base_event(void *opaque, int event)
+{
+    chr__fault *fault = (chr__fault *)opaque;
+
+    if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
+        fault->base_open = event == CHR_EVENT_OPENED;
+        fault->base_input_over = 0;
+        chr__fault_set_state(fault);
+        return;
+    }
+    fault->base_input_over |= event == CHR_EVENT_INPUT_END;
+    if (event != CHR_EVENT_INPUT_END || fault->dev.be_open)
+        chr__fault_pass_event(fault, event);
+}
+
+/* Another backend has taken the place of the one below. */
+static int chr__fault_base_change(void *opaque)
+{
+    (void)opaque;
+    return 0;
+}
+
+/* -- slots -- */
+
+static void chr__fault_update(chr_dev *dev)
+{
+    chr__fault *fault = (chr__fault *)dev;
+
+    if (chr_be_wants_writable(dev) && !fault->is_stalled_out) {
+        if (fault->is_down || fault->is_refused)
+            chr_idle_start(dev->ctx, &fault->retry, chr__fault_retry, fault);
+        else if (!fault->base.writable)
+            chr_fe_add_watch(&fault->base, chr__fault_base_writable, fault);
+    }
+    chr_fe_accept_input(&fault->base);
+}
+
+/* Short reads and nothing else: who waits for bytes waits for all of them. */
+static int chr__fault_read(chr_dev *dev, void *buf, size_t len)
+{
+    chr__fault *fault = (chr__fault *)dev;
+    chr_dev    *base = fault->base.dev;
+
+    if (fault->is_down || !base)
+        return CHR_ERR_DISCONNECTED;
+    if (!base->io->read)
+        return CHR_ERR_NOT_SUPPORTED;
+    if (len > 1 && chr__fault_decide(fault, CHR__FAULT_BIT(CHR__FAULT_SHORT)) == CHR__FAULT_SHORT) {
+        fault->counts.short_reads++;
+        len = 1 + (size_t)chr__fault_number(fault, (int)chr__min(len - 1, 255));
+    }
+    return base->io->read(base, buf, len);
+}
+
+/* Who blocks has no time that passes: what delays its output ends. */
+static int chr__fault_wait_fd(chr_dev *dev, int *events)
+{
+    chr__fault *fault = (chr__fault *)dev;
+    chr_dev    *base = fault->base.dev;
+
+    if (*events == CHR_OUT && fault->is_refused) {
+        chr_timer_stop(&fault->stall_out);
+        fault->is_stalled_out = 0;
+        *events = 0;
+        return 0;
+    }
+    return base && base->io->wait_fd ? base->io->wait_fd(base, events) : -1;
+}
+
+static void chr__fault_set_open(chr_dev *dev, int is_open)
+{
+    chr_fe_set_open(&((chr__fault *)dev)->base, is_open);
+}
+
+static int chr__fault_ioctl(chr_dev *dev, int command, void *arg)
+{
+    return chr_fe_ioctl(&((chr__fault *)dev)->base, command, arg);
+}
+
+static int chr__fault_disconnect(chr_dev *dev)
+{
+    return chr_fe_disconnect(&((chr__fault *)dev)->base);
+}
+
+static int chr__fault_wait_connected(chr_dev *dev, chr_error *err)
+{
+    return chr_fe_wait_connected(&((chr__fault *)dev)->base, err);
+}
+
+static int chr__fault_set_msgfds(chr_dev *dev, const int *fds, int count)
+{
+    return chr_fe_set_msgfds(&((chr__fault *)dev)->base, fds, count);
+}
+
+static int chr__fault_get_msgfds(chr_dev *dev, int *fds, int count)
+{
+    return chr_fe_get_msgfds(&((chr__fault *)dev)->base, fds, count);
+}
+
+static int chr__fault_shutdown(chr_dev *dev)
+{
+    return chr_fe_shutdown(&((chr__fault *)dev)->base);
+}
+
+static void chr__fault_describe(const chr_dev *dev, chr_info *info)
+{
+    const chr__fault       *fault = (const chr__fault *)dev;
+    const chr_fault_counts *counts = &fault->counts;
+    chr_info                base;
+
+    memset(&base, 0, sizeof base);
+    if (fault->base.dev)
+        chr_query(fault->base.dev, &base);
+    chr__format(info->filename, sizeof info->filename,
+                "fault:%s,short=%u,block=%u,delay=%u,disconnect=%u,break=%u,error=%u,reorder=%u",
+                ((const chr_fault_options *)dev->options)->chardev, counts->short_writes + counts->short_reads,
+                counts->blocks, counts->delays, counts->disconnects, counts->breaks, counts->errors, counts->reorders);
+    memcpy(info->address, base.address, sizeof info->address);
+    memcpy(info->peer, base.peer, sizeof info->peer);
+    info->comes_back = base.comes_back || fault->is_down;
+}
+
+/* -- life -- */
+
+/* NAME+NAME... */
+static int chr__fault_read_names(chr__fault *fault, const char *text, chr_error *err)
+{
+    size_t len;
+    int    kind;
+
+    for (fault->enabled = 0; ; text += len + 1) {
+        len = strcspn(text, "+");
+        for (kind = 0; kind < CHR__FAULT_KINDS && !chr__text_is(text, len, chr__fault_names[kind]); kind++)
+            ;
+        if (kind == CHR__FAULT_KINDS)
+            return chr__fail(err, CHR_ERR_INVALID, "faults=: '%.*s' is none of short, block, delay, disconnect, break, error, "
+                             "reorder, with a '+' between them", (int)chr__min(len, CHR__SHOWN), text);
+        fault->enabled |= CHR__FAULT_BIT(kind);
+        if (!text[len])
+            return 0;
+    }
+}
+
+/* In a hot swap the one with our id goes on living until ours takes its place: what is stacked on it can't be below us. */
+static int chr__fault_is_circle(const chr__fault *fault, const chr_dev *base)
+{
+    const chr_dev *old = chr_find(fault->dev.ctx, fault->dev.id);
+
+    while (old && base && base != old && base->kind == fault->dev.kind)
+        base = ((const chr__fault *)base)->base.dev;
+    return old && base && (base == old || base->kind->fixed);
+}
+
+static int chr__fault_attach(chr__fault *fault, const char *id, chr_error *err)
+{
+    static const chr_handlers handlers = { chr__fault_base_can_read, chr__fault_base_read, chr__fault_base_event,
+                                           chr__fault_base_change };
+    chr_dev                  *base = chr_find(fault->dev.ctx, id);
+    int                       code;
+
+    if (!base)
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "chardev=%s: there is no chardev with that id", id);
+    if (chr__fault_is_circle(fault, base))
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev=%s: a %s can't be put below '%s' by a change", id,
+                         base->kind->name, fault->dev.id);
+    code = chr_fe_init(&fault->base, base, err);
+    if (code < 0)
+        return code;
+    chr_fe_set_handlers(&fault->base, &handlers, fault);
+    chr_fe_set_open(&fault->base, 0); /* until a frontend comes */
+    return 0;
+}
+
+static int chr__fault_open(chr_dev *dev, chr_error *err)
+{
+    const chr_fault_options *options = (const chr_fault_options *)dev->options;
+    chr__fault              *fault = (chr__fault *)dev;
+
+    fault->enabled = CHR__FAULT_BIT(CHR__FAULT_KINDS) - 1;
+    fault->state = options->seed ? (uint64_t)options->seed * UINT64_C(0x9e3779b97f4a7c15) : 0;
+    if (options->faults && chr__fault_read_names(fault, options->faults, err) < 0)
+        return CHR_ERR_INVALID;
+    return chr__fault_attach(fault, options->chardev, err);
+}
+
+static void chr__fault_close(chr_dev *dev)
+{
+    chr__fault *fault = (chr__fault *)dev;
+
+    chr_timer_stop(&fault->stall_out);
+    chr_timer_stop(&fault->stall_in);
+    chr_timer_stop(&fault->down);
+    chr_timer_stop(&fault->late);
+    chr_idle_stop(&fault->retry);
+    chr_fe_deinit(&fault->base);
+    chr__free(dev->ctx, fault->feed);
+    fault->feed = NULL;
+    fault->fed = fault->feed_size = 0;
+}
+
+static const chr_io chr__fault_io = {
+    chr__fault_write,   /* write   */
+    chr__fault_read,    /* read    */
+    chr__fault_update,  /* update  */
+    chr__fault_wait_fd, /* wait_fd */
+};
+
+static const chr_peer_slots chr__fault_peer = {
+    chr__fault_disconnect,     /* disconnect     */
+    chr__fault_wait_connected, /* wait_connected */
+    NULL,                      /* add_client     */
+    chr__fault_set_msgfds,     /* set_msgfds     */
+    chr__fault_get_msgfds,     /* get_msgfds     */
+    chr__fault_shutdown,       /* shutdown       */
+    NULL,                      /* queued         */
+};
+
+static const chr_backend chr__fault_kind = {
+    "fault",                                              /* name         */
+    NULL,                                                 /* alias        */
+    "stacked on a chardev: short writes, delays, breaks", /* help         */
+    chr__fault_rows,                                      /* options      */
+    sizeof(chr_fault_options),                            /* options_size */
+    sizeof(chr__fault),                                   /* state_size   */
+    NULL,                                                 /* uri          */
+    chr__fault_open,                                      /* open         */
+    chr__fault_close,                                     /* close        */
+    &chr__fault_io,                                       /* io           */
+    chr__fault_describe,                                  /* describe     */
+    chr__fault_ioctl,                                     /* ioctl        */
+    chr__fault_set_open,                                  /* set_open     */
+    &chr__fault_peer,                                     /* peer         */
+    NULL,                                                 /* sharing      */
+    0,                                                    /* fixed        */
+    NULL,                                                 /* input        */
+};
+
+/* -- what the calls of >>extras do -- */
+
+/* Used ones make room. Returns how many it took. */
+static int chr__fault_feed(chr__fault *fault, const void *data, size_t len)
+{
+    size_t left = fault->feed_size - fault->fed;
+    void  *feed;
+
+    len = chr__min(len, CHR__FAULT_FEED - left);
+    if (left > 0)
+        memmove(fault->feed, fault->feed + fault->fed, left);
+    fault->fed = 0;
+    fault->feed_size = left;
+    feed = len > 0 ? chr__reallocate(fault->dev.ctx, fault->feed, left + len) : fault->feed;
+    if (len > 0 && !feed)
+        return CHR_ERR_NO_MEMORY;
+    fault->feed = (unsigned char *)feed;
+    if (len > 0)
+        memcpy(fault->feed + left, data, len);
+    fault->feed_size = left + len;
+    return (int)len;
+}
+#undef CHR__FAULT_BIT
+#undef CHR__FAULTS_OUT
+#undef CHR__FAULTS_IN
+#undef CHR__FAULTS_EVENT
 #endif
 
 /* ====================================================================================================================
@@ -15905,8 +19923,7 @@ typedef struct chr__socket_bottom { /* the lowest layer */
     int           budget; /* under layers: what it may read still in this turn of the loop */
     unsigned      turn;
     uint64_t      received; /* likewise; what has come in all */
-    chr__msgfds   outgoing, incoming;
-    chr__receiver receiver;
+    chr__msgfds  *outgoing, *incoming; /* NULL = none */
 } chr__socket_bottom;
 
 static int chr__layer_fd(const chr__layer *layer)
@@ -16007,15 +20024,16 @@ static int chr__telnet_send_kept(chr__telnet *telnet)
     int code = telnet->is_stopped ? (int)CHR_ERR_WOULD_BLOCK : chr__box_flush(&telnet->out, telnet->layer.below);
 
     telnet->layer.kept = chr__min(telnet->layer.kept, telnet->out.end - telnet->out.start);
+    chr__box_close_empty(&telnet->out, telnet->layer.dev->ctx);
     return code;
 }
 
 static void chr__telnet_send(chr__telnet *telnet, const void *bytes, size_t len)
 {
-    if (chr__box_put(&telnet->out, bytes, len) == 0)
+    if (chr__box_put(&telnet->out, telnet->layer.dev->ctx, bytes, len) == 0)
         return;
     (void)chr__telnet_send_kept(telnet);
-    if (chr__box_put(&telnet->out, bytes, len) < 0)
+    if (chr__box_put(&telnet->out, telnet->layer.dev->ctx, bytes, len) < 0)
         telnet->is_flooded = 1;
 }
 
@@ -16055,10 +20073,13 @@ static void chr__telnet_ask(chr__telnet *telnet, int verb, int option)
  * the peer refuses it; then a CR gets its NUL, as soon as it is known that no LF follows. */
 static size_t chr__telnet_encode(chr__telnet *telnet, const unsigned char *buf, size_t len)
 {
-    unsigned char *to = telnet->out.bytes + telnet->out.end;
+    unsigned char *to;
     size_t         room = chr__box_room(&telnet->out), done = 0;
     int            is_text = telnet->ours[CHR__TELNET_BINARY] == CHR__TELNET_NO;
 
+    if (chr__box_open(&telnet->out, telnet->layer.dev->ctx) < 0)
+        return 0;
+    to = telnet->out.bytes + telnet->out.end;
     for (; done < len && room >= 3; done++) {
         unsigned char *first = to;
         if (telnet->last_out == '\r' && buf[done] != '\n' && is_text)
@@ -16076,8 +20097,7 @@ static size_t chr__telnet_encode(chr__telnet *telnet, const unsigned char *buf, 
 static size_t chr__telnet_encode_record(chr__telnet *telnet, const unsigned char *buf, size_t len)
 {
     len = chr__min(len, chr__box_room(&telnet->out));
-    (void)chr__box_put(&telnet->out, buf, len);
-    return len;
+    return chr__box_put(&telnet->out, telnet->layer.dev->ctx, buf, len) == 0 ? len : 0;
 }
 
 /* -- >>com_port   a serial line over the network (RFC 2217): a server's client sets it, a client sets its server's --
@@ -16660,7 +20680,7 @@ static int chr__telnet_write(chr__layer *layer, const void *buf, size_t len)
                                                                                           len - done);
         done += count;
         layer->kept += count;
-        code = chr__telnet_flush(layer);
+        code = count > 0 ? chr__telnet_flush(layer) : (int)CHR_ERR_WOULD_BLOCK; /* 0: there is no memory */
     }
     return done > 0 ? (int)done : code;
 }
@@ -16869,16 +20889,18 @@ static int chr__telnet_next_event(chr__telnet *telnet)
 static int chr__telnet_read(chr__layer *layer, void *buf, size_t len)
 {
     chr__telnet *telnet = (chr__telnet *)layer;
-    size_t       done;
+    size_t       done = 0;
     int          n = 1;
 
     if (telnet->events)
         return CHR__LAYER_EVENT - chr__telnet_next_event(telnet);
     if (telnet->owed < 0 && chr__box_is_empty(&telnet->in))
         n = chr__box_fill(&telnet->in, layer->below);
+    if (n > 0)
+        done = chr__telnet_decode(telnet, (unsigned char *)buf, len);
+    chr__box_close_empty(&telnet->in, layer->dev->ctx);
     if (n <= 0)
         return n;
-    done = chr__telnet_decode(telnet, (unsigned char *)buf, len);
     (void)chr__telnet_flush(layer); /* the answers; an error will meet the next write or read */
     if (done > 0)
         return (int)done;
@@ -17019,6 +21041,8 @@ static int chr__telnet_step_3270(chr__telnet *telnet, int *wants, chr_error *err
     while (!chr__telnet_is_agreed(telnet)) {
         n = chr__box_fill(&telnet->in, telnet->layer.below);
         *wants = CHR_IN;
+        if (n <= 0)
+            chr__box_close_empty(&telnet->in, telnet->layer.dev->ctx);
         if (n == CHR_ERR_WOULD_BLOCK || n == CHR__LAYER_NOTHING)
             return CHR_ERR_WOULD_BLOCK;
         telnet->greeting += n > 0 ? n : 1;
@@ -17031,6 +21055,7 @@ static int chr__telnet_step_3270(chr__telnet *telnet, int *wants, chr_error *err
         chr__telnet_agree(telnet);
         (void)chr__telnet_flush(&telnet->layer); /* an error will meet the next step, write or read */
     }
+    chr__box_close_empty(&telnet->in, telnet->layer.dev->ctx);
     return 0;
 }
 
@@ -17135,6 +21160,12 @@ static int chr__telnet_ioctl(chr__layer *layer, int command, void *arg)
     }
 }
 
+static void chr__telnet_close(chr__layer *layer)
+{
+    chr__box_close(&((chr__telnet *)layer)->in, layer->dev->ctx);
+    chr__box_close(&((chr__telnet *)layer)->out, layer->dev->ctx);
+}
+
 static const chr__layer_slots chr__telnet_slots = {
     "telnet",            /* name    */
     chr__telnet_start,   /* start   */
@@ -17147,7 +21178,7 @@ static const chr__layer_slots chr__telnet_slots = {
     NULL,                /* shutdown */
     chr__telnet_ioctl,   /* ioctl   */
     NULL,                /* ping    */
-    NULL,                /* close   */
+    chr__telnet_close,   /* close   */
 };
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -17232,16 +21263,19 @@ typedef enum chr__ws_state {
     CHR__WS_OVER        /* a Close frame is queued */
 } chr__ws_state;
 
+typedef struct chr__ws_handshake { /* what only the handshake needs */
+    char        key[CHR__WS_KEY + 1]; /* the client's */
+    const char *fault;                /* why it failed, and what of the peer's was wrong */
+    char        detail[128];
+    int64_t     page_left;            /* bytes of the file that is being sent */
+    size_t      scanned, matched;     /* of the peer's head: bytes, and those of its end */
+} chr__ws_handshake;
+
 typedef struct chr__websocket {
     chr__layer      layer;
     chr__ws_state   state;
     int             is_server, passes_text;
-    char            key[CHR__WS_KEY + 1]; /* the client's */
-    const char     *fault;                /* why the handshake failed, and what of the peer's was wrong */
-    char            detail[128];
     int             has_page, page;       /* the file that is being sent */
-    int64_t         page_left;            /* bytes of it */
-    size_t          scanned, matched;     /* of the peer's head: bytes, and those of its end */
     unsigned char   seed[CHR__SHA1_SIZE + 4], masks[CHR__SHA1_SIZE]; /* the client's masks: SHA-1 of a secret and a count */
     size_t          mask_next;
     /* the frame that is coming in */
@@ -17252,11 +21286,15 @@ typedef struct chr__websocket {
     int             opcode, is_final;
     int             message;              /* opcode of the message that is under way, or 0 */
     chr__utf8       utf8;
-    unsigned char   control[CHR__WS_CONTROL]; /* payload of a control frame */
-    size_t          control_length;
-    unsigned char   pong[CHR__WS_CONTROL];    /* what the last Ping said, until there is room to answer */
-    size_t          pong_length;
+    size_t          control_length, pong_length;
     int             owes_pong;
+    union {
+        chr__ws_handshake shake;
+        struct {
+            unsigned char control[CHR__WS_CONTROL]; /* payload of a control frame */
+            unsigned char pong[CHR__WS_CONTROL];    /* what the last Ping said, until there is room to answer */
+        } open;
+    } as; /* in the state that it is in */
     chr__box        in, out;
 } chr__websocket;
 
@@ -17304,13 +21342,13 @@ static int chr__ws_frame(chr__websocket *ws, int opcode, const void *payload, si
 
     if (!ws->is_server)
         count += 4;
-    if (count + len > sizeof ws->out.bytes - ws->out.end)
+    if (count + len > CHR__BOX_SIZE - ws->out.end || chr__box_open(&ws->out, ws->layer.dev->ctx) < 0)
         return CHR_ERR_WOULD_BLOCK;
     count = chr__ws_header(ws, opcode, len, header);
     to = ws->out.bytes + ws->out.end + count;
     mask = ws->is_server ? header : header + count - 4;
-    (void)chr__box_put(&ws->out, header, count);
-    (void)chr__box_put(&ws->out, payload, len);
+    (void)chr__box_put(&ws->out, ws->layer.dev->ctx, header, count);
+    (void)chr__box_put(&ws->out, ws->layer.dev->ctx, payload, len);
     for (i = 0; i < len && !ws->is_server; i++)
         to[i] ^= mask[i & 3];
     return 0;
@@ -17318,14 +21356,15 @@ static int chr__ws_frame(chr__websocket *ws, int opcode, const void *payload, si
 
 static void chr__ws_try_pong(chr__websocket *ws)
 {
-    if (ws->owes_pong && ws->state == CHR__WS_OPEN && chr__ws_frame(ws, CHR__WS_PONG, ws->pong, ws->pong_length) == 0)
+    if (ws->owes_pong && ws->state == CHR__WS_OPEN &&
+        chr__ws_frame(ws, CHR__WS_PONG, ws->as.open.pong, ws->pong_length) == 0)
         ws->owes_pong = 0;
 }
 
-static int chr__ws_flush(chr__layer *layer)
+static int chr__ws_flush_kept(chr__websocket *ws)
 {
-    chr__websocket *ws = (chr__websocket *)layer;
-    int             code = chr__box_flush(&ws->out, layer->below);
+    chr__layer *layer = &ws->layer;
+    int         code = chr__box_flush(&ws->out, layer->below);
 
     if (code == 0)
         layer->kept = 0;
@@ -17333,6 +21372,17 @@ static int chr__ws_flush(chr__layer *layer)
         return code;
     chr__ws_try_pong(ws);
     return chr__box_flush(&ws->out, layer->below);
+}
+
+/* In the handshake its outbox stays. */
+static int chr__ws_flush(chr__layer *layer)
+{
+    chr__websocket *ws = (chr__websocket *)layer;
+    int             code = chr__ws_flush_kept(ws);
+
+    if (ws->state != CHR__WS_SHAKING && ws->state != CHR__WS_PAGE && ws->state != CHR__WS_REFUSING)
+        chr__box_close_empty(&ws->out, layer->dev->ctx);
+    return code;
 }
 
 static int chr__ws_write(chr__layer *layer, const void *buf, size_t len)
@@ -17445,14 +21495,15 @@ static int chr__ws_code_is_good(int code)
 /* The peer says goodbye: what we answer. */
 static int chr__ws_goodbye_code(const chr__websocket *ws)
 {
-    int       code = ws->control_length >= 2 ? (int)chr__get_be(ws->control, 2) : CHR__WS_NO_CODE;
+    int       code = ws->control_length >= 2 ? (int)chr__get_be(ws->as.open.control, 2) : CHR__WS_NO_CODE;
     chr__utf8 utf8 = { 0, 0, 0 };
 
     if (ws->control_length == 0)
         return CHR__WS_NO_CODE;
     if (!chr__ws_code_is_good(code))
         return CHR__WS_PROTOCOL;
-    return chr__utf8_is_good(&utf8, ws->control + 2, ws->control_length - 2) && utf8.left == 0 ? code : CHR__WS_NOT_UTF8;
+    return chr__utf8_is_good(&utf8, ws->as.open.control + 2, ws->control_length - 2) && utf8.left == 0 ? code :
+        CHR__WS_NOT_UTF8;
 }
 
 /* A frame's payload is complete. Returns 0 or a close code. */
@@ -17463,7 +21514,7 @@ static int chr__ws_end_frame(chr__websocket *ws)
     case CHR__WS_CLOSE:
         return chr__ws_goodbye_code(ws);
     case CHR__WS_PING: /* only the last of several needs its answer: so a fixed amount of memory will do */
-        memcpy(ws->pong, ws->control, ws->control_length);
+        memcpy(ws->as.open.pong, ws->as.open.control, ws->control_length);
         ws->pong_length = ws->control_length;
         ws->owes_pong = 1;
         chr__ws_try_pong(ws);
@@ -17493,8 +21544,8 @@ static void chr__ws_unmask(chr__websocket *ws, unsigned char *bytes, size_t len)
 static int chr__ws_payload(chr__websocket *ws, unsigned char *buf, size_t len, size_t *done)
 {
     int            is_control = ws->opcode >= CHR__WS_CLOSE;
-    unsigned char *to = is_control ? ws->control + ws->control_length : buf + *done;
-    size_t         count = chr__min(is_control ? sizeof ws->control : len - *done, ws->in.end - ws->in.start);
+    unsigned char *to = is_control ? ws->as.open.control + ws->control_length : buf + *done;
+    size_t         count = chr__min(is_control ? sizeof ws->as.open.control : len - *done, ws->in.end - ws->in.start);
 
     count = ws->left < count ? (size_t)ws->left : count;
     memcpy(to, ws->in.bytes + ws->in.start, count);
@@ -17548,16 +21599,18 @@ static size_t chr__ws_decode(chr__websocket *ws, unsigned char *buf, size_t len)
 static int chr__ws_read(chr__layer *layer, void *buf, size_t len)
 {
     chr__websocket *ws = (chr__websocket *)layer;
-    size_t          done;
+    size_t          done = 0;
     int             n = 1;
 
     if (ws->state == CHR__WS_OVER)
         return 0;
     if (chr__box_is_empty(&ws->in))
         n = chr__box_fill(&ws->in, layer->below);
+    if (n > 0)
+        done = chr__ws_decode(ws, (unsigned char *)buf, len);
+    chr__box_close_empty(&ws->in, layer->dev->ctx);
     if (n <= 0)
         return n;
-    done = chr__ws_decode(ws, (unsigned char *)buf, len);
     (void)chr__ws_flush(layer); /* the answers; an error will meet the next write or read */
     if (done > 0)
         return (int)done;
@@ -17659,11 +21712,11 @@ static size_t chr__ws_head_length(chr__websocket *ws)
     static const char end[] = "\r\n\r\n";
     unsigned char     c;
 
-    for (; ws->scanned < ws->in.end && ws->matched < 4; ws->scanned++) {
-        c = ws->in.bytes[ws->scanned];
-        ws->matched = c == end[ws->matched] ? ws->matched + 1 : c == '\r';
+    for (; ws->as.shake.scanned < ws->in.end && ws->as.shake.matched < 4; ws->as.shake.scanned++) {
+        c = ws->in.bytes[ws->as.shake.scanned];
+        ws->as.shake.matched = c == end[ws->as.shake.matched] ? ws->as.shake.matched + 1 : c == '\r';
     }
-    return ws->matched == 4 ? ws->scanned : 0;
+    return ws->as.shake.matched == 4 ? ws->as.shake.scanned : 0;
 }
 
 /* -- the handshake -- */
@@ -17680,12 +21733,12 @@ static void chr__ws_proof(const char *key, char text[29])
 
 static void chr__ws_put_text(chr__websocket *ws, const char *text)
 {
-    (void)chr__box_put(&ws->out, text, strlen(text));
+    (void)chr__box_put(&ws->out, ws->layer.dev->ctx, text, strlen(text));
 }
 
 static void chr__ws_refuse(chr__websocket *ws, const char *status, const char *fault)
 {
-    ws->fault = fault;
+    ws->as.shake.fault = fault;
     ws->state = CHR__WS_REFUSING;
     if (!ws->is_server)
         return;
@@ -17772,7 +21825,7 @@ static const char *chr__ws_check_path(chr__websocket *ws, chr__text path, const 
     if (!served || (path.len < sizeof copy && chr__glob(served,
                                                         path.len > 0 ? chr__text_copy(path, copy, sizeof copy) : "/")))
         return NULL;
-    (void)chr__text_copy(path, ws->detail, sizeof ws->detail);
+    (void)chr__text_copy(path, ws->as.shake.detail, sizeof ws->as.shake.detail);
     return "404 Not Found";
 }
 
@@ -17874,7 +21927,7 @@ static const char *chr__ws_check_origin(chr__websocket *ws, const chr__ws_reques
     if (!chr__head_field(request->head, "Origin", 1).at &&
         (chr__ws_is_listed(ws, origin) || chr__ws_is_own_page(ws, origin, request->host)))
         return NULL;
-    (void)chr__text_copy(origin, ws->detail, sizeof ws->detail);
+    (void)chr__text_copy(origin, ws->as.shake.detail, sizeof ws->as.shake.detail);
     return "403 Forbidden";
 }
 
@@ -17908,15 +21961,15 @@ static void chr__ws_send_page(chr__websocket *ws)
 
     ws->page = chr__os_open(path, CHR__OPEN_READ, NULL);
     ws->has_page = ws->page >= 0;
-    ws->page_left = ws->has_page ? chr__os_file_size(ws->page) : -1;
-    if (ws->page_left < 0) {
-        chr__format(ws->detail, sizeof ws->detail, "%s", path);
+    ws->as.shake.page_left = ws->has_page ? chr__os_file_size(ws->page) : -1;
+    if (ws->as.shake.page_left < 0) {
+        chr__format(ws->as.shake.detail, sizeof ws->as.shake.detail, "%s", path);
         chr__ws_refuse(ws, "404 Not Found", "asks for ws-page=, which can't be read: ");
         return;
     }
     chr__format(head, sizeof head, "HTTP/1.1 200 OK\r\nServer: chardev\r\n"
                                    "Content-Type: text/html; charset=utf-8\r\nContent-Length: %lld\r\n"
-                "Cache-Control: no-cache\r\nConnection: close\r\n\r\n", (long long)ws->page_left);
+                "Cache-Control: no-cache\r\nConnection: close\r\n\r\n", (long long)ws->as.shake.page_left);
     chr__ws_put_text(ws, head);
     ws->state = CHR__WS_PAGE;
 }
@@ -17924,13 +21977,13 @@ static void chr__ws_send_page(chr__websocket *ws)
 /* The outbox is empty: the next piece. Returns 0 when the page is over, also where the file has become shorter. */
 static int chr__ws_next_piece(chr__websocket *ws)
 {
-    size_t most = ws->page_left < (int64_t)sizeof ws->out.bytes ? (size_t)ws->page_left : sizeof ws->out.bytes;
+    size_t most = chr__min((size_t)ws->as.shake.page_left, CHR__BOX_SIZE);
     int    n = most > 0 ? chr__os_read(ws->page, ws->out.bytes, most) : 0;
 
     if (n <= 0)
         return 0;
     ws->out.end = (size_t)n;
-    ws->page_left -= n;
+    ws->as.shake.page_left -= n;
     return 1;
 }
 
@@ -17941,6 +21994,8 @@ static void chr__ws_close(chr__layer *layer)
     if (ws->has_page)
         chr__os_close(ws->page);
     ws->has_page = 0;
+    chr__box_close(&ws->in, layer->dev->ctx);
+    chr__box_close(&ws->out, layer->dev->ctx);
 }
 
 /* -- a server answers -- */
@@ -17970,8 +22025,8 @@ static void chr__ws_answer_request(chr__websocket *ws, chr__text head)
         chr__ws_refuse(ws, status, fault);
         return;
     }
-    memcpy(ws->key, chr__head_field(head, "Sec-WebSocket-Key", 0).at, CHR__WS_KEY);
-    chr__ws_proof(ws->key, proof);
+    memcpy(ws->as.shake.key, chr__head_field(head, "Sec-WebSocket-Key", 0).at, CHR__WS_KEY);
+    chr__ws_proof(ws->as.shake.key, proof);
     chr__ws_put_text(ws, "HTTP/1.1 101 Switching Protocols\r\nServer: chardev\r\nUpgrade: websocket\r\n"
                          "Connection: Upgrade\r\nSec-WebSocket-Accept: ");
     chr__ws_put_text(ws, proof);
@@ -17993,8 +22048,8 @@ static void chr__ws_check_answer(chr__websocket *ws, chr__text head)
     chr__text rest = head, line = chr__head_line(&rest), accept = chr__head_field(head, "Sec-WebSocket-Accept", 0);
     chr__text protocol = chr__head_field(head, "Sec-WebSocket-Protocol", 0);
 
-    chr__ws_proof(ws->key, proof);
-    ws->fault = !chr__ws_status_is_101(line)                                                ? "refuses the upgrade"
+    chr__ws_proof(ws->as.shake.key, proof);
+    ws->as.shake.fault = !chr__ws_status_is_101(line)                                                ? "refuses the upgrade"
               : !chr__head_has(head, "Upgrade", "websocket")                                ? "lacks Upgrade: websocket"
               : !chr__head_has(head, "Connection", "Upgrade")                               ? "lacks Connection: Upgrade"
               : accept.len != 28 || memcmp(accept.at, proof, 28) != 0                       ? "has a wrong Sec-WebSocket-Accept"
@@ -18003,7 +22058,7 @@ static void chr__ws_check_answer(chr__websocket *ws, chr__text head)
               : (protocol.at && !chr__text_is(protocol.at, protocol.len, "binary")) ||
                 chr__head_field(head, "Sec-WebSocket-Protocol", 1).at                       ? "has a protocol that nobody asked for"
                                                                                             : NULL;
-    ws->state = ws->fault ? CHR__WS_REFUSING : CHR__WS_ACCEPTING;
+    ws->state = ws->as.shake.fault ? CHR__WS_REFUSING : CHR__WS_ACCEPTING;
 }
 
 /* Whom the client asks for: the name it connects to. */
@@ -18026,7 +22081,7 @@ static int chr__ws_start_client(chr__websocket *ws, chr_error *err)
 
     if (chr__os_random(random, sizeof random) < 0)
         return chr__fail(err, CHR_ERR_IO, "websocket: the system gives no random bytes");
-    chr__base64_text(random, 16, ws->key);
+    chr__base64_text(random, 16, ws->as.shake.key);
     memcpy(ws->seed, random + 16, CHR__SHA1_SIZE);
     chr__ws_host(chr__layer_options(&ws->layer), host, sizeof host);
     chr__ws_put_text(ws, "GET ");
@@ -18034,7 +22089,7 @@ static int chr__ws_start_client(chr__websocket *ws, chr_error *err)
     chr__ws_put_text(ws, " HTTP/1.1\r\nHost: ");
     chr__ws_put_text(ws, host);
     chr__ws_put_text(ws, "\r\nUser-Agent: chardev\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: ");
-    chr__ws_put_text(ws, ws->key);
+    chr__ws_put_text(ws, ws->as.shake.key);
     chr__ws_put_text(ws, "\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: binary\r\n\r\n");
     return 0;
 }
@@ -18046,6 +22101,8 @@ static int chr__ws_start(chr__layer *layer, chr_error *err)
 
     ws->is_server = options->server == CHR_ON;
     ws->passes_text = options->websocket_text == CHR_ON;
+    if (chr__box_open(&ws->out, layer->dev->ctx) < 0)
+        return chr__no_memory(err);
     return ws->is_server ? 0 : chr__ws_start_client(ws, err);
 }
 
@@ -18107,10 +22164,12 @@ static int chr__ws_step(chr__layer *layer, int *wants, chr_error *err)
         return chr__fail(err, CHR_ERR_DISCONNECTED, "%s", "");
     if (ws->state == CHR__WS_REFUSING)
         return chr__fail(err, CHR_ERR_IO, "websocket: the peer's %s %s%s", ws->is_server ? "request" : "answer",
-                         ws->fault, ws->detail);
+                         ws->as.shake.fault, ws->as.shake.detail);
     if (code < 0)
         return chr__fail(err, code, "websocket: the peer went in the middle of the handshake");
     ws->state = CHR__WS_OPEN;
+    chr__box_close_empty(&ws->in, layer->dev->ctx);
+    chr__box_close_empty(&ws->out, layer->dev->ctx);
     return 0;
 }
 
@@ -18940,11 +22999,14 @@ static int chr__tls_below_read(void *opaque, unsigned char *buf, size_t len)
 
     tls->is_metered = n == CHR__LAYER_NOTHING;
     if (n <= 0)
+        chr__box_close_empty(&tls->ahead, tls->layer.dev->ctx);
+    if (n <= 0)
         return n == 0 ? 0 : n == CHR_ERR_WOULD_BLOCK || tls->is_metered ? MBEDTLS_ERR_SSL_WANT_READ :
             MBEDTLS_ERR_NET_CONN_RESET;
     len = chr__min(len, tls->ahead.end - tls->ahead.start);
     memcpy(buf, tls->ahead.bytes + tls->ahead.start, len);
     tls->ahead.start += len;
+    chr__box_close_empty(&tls->ahead, tls->layer.dev->ctx);
     if (!tls->has_heard) {
         tls->has_heard = 1;
         tls->is_alien = buf[0] != MBEDTLS_SSL_MSG_HANDSHAKE && buf[0] != MBEDTLS_SSL_MSG_ALERT;
@@ -18959,7 +23021,7 @@ static int chr__tls_below_write(void *opaque, const unsigned char *buf, size_t l
     chr__layer *below = tls->layer.below;
     int         n = 0;
 
-    if (!tls->is_up && chr__box_put(&tls->flight, buf, len) == 0)
+    if (!tls->is_up && chr__box_put(&tls->flight, tls->layer.dev->ctx, buf, len) == 0)
         return (int)len;
     if (!chr__box_is_empty(&tls->flight))
         n = chr__box_flush(&tls->flight, below);
@@ -19271,6 +23333,7 @@ static int chr__tls_step(chr__layer *layer, int *wants, chr_error *err)
     if (n != 0 || code < 0)
         return chr__tls_explain(tls, n != 0 ? n : MBEDTLS_ERR_NET_SEND_FAILED, err);
     code = chr__tls_authorize(tls, err);
+    chr__box_close_empty(&tls->flight, layer->dev->ctx);
     tls->is_up = code == 0;
     return code;
 }
@@ -19392,6 +23455,8 @@ static void chr__tls_close(chr__layer *layer)
     mbedtls_ssl_free(&tls->ssl);
     mbedtls_ssl_config_free(&tls->config);
     mbedtls_platform_zeroize(tls->kept, sizeof tls->kept);
+    chr__box_close(&tls->ahead, layer->dev->ctx);
+    chr__box_close(&tls->flight, layer->dev->ctx);
     if (tls->creds)
         chr__object_drop(layer->dev->ctx, &tls->creds->object);
     tls->creds = NULL;
@@ -19524,11 +23589,9 @@ typedef struct chr__link { /* one connection */
     chr__layer        *top;
     int                fd, is_unix;
     int                is_given; /* others may have the same socket */
-    int                wants;    /* CHR_IN or CHR_OUT: what its handshake waits for */
-    chr_watch          watch;    /* of its handshake, */
-    chr_timer          patience;
-    int64_t            gives_up; /* and for whoever blocks */
-    chr_timer          guard;    /* of a peer that has the chardev: looks for signs of life */
+    int                wants;    /* CHR_IN or CHR_OUT: what its handshake waits for, with the watch of `linger` */
+    int64_t            gives_up; /* the end of the handshake's time, also a timer: the tick of `linger`. With the peer
+                                    that has the chardev that looks for signs of life */
     uint64_t           heard;    /* bytes, when it looked last */
     int64_t            heard_at; /* when it heard something last */
     int                pings;    /* since then */
@@ -19559,9 +23622,10 @@ typedef struct chr__socket {
     chr_timer         retry;       /* the next attempt to connect, or to accept; the next look at a full backlog */
     int64_t           gives_up;    /* looking at it */
     chr__lookup      *lookup;
-    chr__sockaddr    *addresses;   /* of the attempt under way */
+    chr__sockaddr    *addresses;   /* of the attempt under way; one that needs no lookup stays. NULL = none */
     int               address_count, address_next;
-    chr_error         failure;     /* of the last attempt */
+    chr_error        *failure;     /* of the last attempt, until it is told; NULL = none */
+    int               asked;       /* who blocks, or makes the chardev, is told: it stays for so many */
 } chr__socket;
 
 enum { CHR__BACKLOG_MS = 20, CHR__BACKLOG_SECONDS = 120 }; /* how often a full backlog is looked at, and how long */
@@ -19575,10 +23639,14 @@ static const chr_socket_options *chr__socket_options(const chr__socket *sock)
 
 /* -- descriptors that come and go beside the bytes (SCM_RIGHTS) -- */
 
-static void chr__msgfds_close(chr__msgfds *message)
+static void chr__msgfds_close(chr_context *ctx, chr__msgfds **message)
 {
-    while (message->count > 0)
-        chr__os_close(message->fds[--message->count]);
+    chr__msgfds *closed = *message;
+
+    *message = NULL;
+    while (closed && closed->count > 0)
+        chr__os_close(closed->fds[--closed->count]);
+    chr__free(ctx, closed);
 }
 
 static int chr__socket_read(chr__layer *layer, void *buf, size_t len)
@@ -19591,23 +23659,29 @@ static int chr__socket_write(chr__layer *layer, const void *buf, size_t len)
     return chr__os_send(((chr__socket_bottom *)layer)->fd, buf, len);
 }
 
-/* What nobody has claimed goes when newer ones come. */
+/* What nobody has claimed goes when newer ones come, or when there is no memory for them. */
 CHR__COLD void chr__socket_got_fds(chr__socket_bottom *bottom, size_t length)
 {
-    int fds[CHR__MAX_MSGFDS], count = chr__os_control_fds(&bottom->receiver.control, length, fds);
+    chr_context *ctx = bottom->layer.dev->ctx;
+    chr__msgfds  got, *kept;
 
-    if (count == 0)
+    got.count = chr__os_control_fds(&ctx->receiver.control, length, got.fds);
+    if (got.count == 0)
         return;
-    chr__msgfds_close(&bottom->incoming);
-    memcpy(bottom->incoming.fds, fds, sizeof fds);
-    bottom->incoming.count = count;
+    bottom->layer.dev->with_fds = 1;
+    chr__msgfds_close(ctx, &bottom->incoming);
+    kept = bottom->incoming = (chr__msgfds *)chr__allocate(ctx, sizeof *kept);
+    if (kept)
+        *kept = got;
+    while (!kept && got.count > 0)
+        chr__os_close(got.fds[--got.count]);
 }
 
 CHR__HOT static int chr__socket_read_unix(chr__layer *layer, void *buf, size_t len)
 {
     chr__socket_bottom *bottom = (chr__socket_bottom *)layer;
     size_t              length;
-    int                 n = chr__os_receive(bottom->fd, &bottom->receiver, buf, len, &length);
+    int                 n = chr__os_receive(bottom->fd, &layer->dev->ctx->receiver, buf, len, &length);
 
     if (length > 0)
         chr__socket_got_fds(bottom, length);
@@ -19616,10 +23690,10 @@ CHR__HOT static int chr__socket_read_unix(chr__layer *layer, void *buf, size_t l
 
 CHR__COLD int chr__socket_write_fds(chr__socket_bottom *bottom, const void *buf, size_t len)
 {
-    int n = chr__os_send_fds(bottom->fd, buf, len, bottom->outgoing.fds, bottom->outgoing.count);
+    int n = chr__os_send_fds(bottom->fd, buf, len, bottom->outgoing->fds, bottom->outgoing->count);
 
     if (n > 0)
-        chr__msgfds_close(&bottom->outgoing);
+        chr__msgfds_close(bottom->layer.dev->ctx, &bottom->outgoing);
     return n;
 }
 
@@ -19627,7 +23701,7 @@ CHR__HOT static int chr__socket_write_unix(chr__layer *layer, const void *buf, s
 {
     chr__socket_bottom *bottom = (chr__socket_bottom *)layer;
 
-    return bottom->outgoing.count == 0 ? chr__os_send(bottom->fd, buf, len) : chr__socket_write_fds(bottom, buf, len);
+    return !bottom->outgoing ? chr__os_send(bottom->fd, buf, len) : chr__socket_write_fds(bottom, buf, len);
 }
 
 /* Under layers much may come of which nothing reaches the frontend, handshakes and flow control included: so it is
@@ -19697,8 +23771,8 @@ static void chr__link_free(chr__linger *linger)
         if (layer != &link->bottom.layer)
             chr__free(ctx, layer);
     }
-    chr__msgfds_close(&link->bottom.outgoing);
-    chr__msgfds_close(&link->bottom.incoming);
+    chr__msgfds_close(ctx, &link->bottom.outgoing);
+    chr__msgfds_close(ctx, &link->bottom.incoming);
     chr__free(ctx, link);
 }
 
@@ -19708,6 +23782,10 @@ static int chr__link_push(chr__link *link, const chr__socket_layer *kind, chr_er
 
     if (!layer)
         return chr__no_memory(err);
+    if (chr__boxes_reserve(link->linger.dev->ctx) < 0) {
+        chr__free(link->linger.dev->ctx, layer);
+        return chr__no_memory(err);
+    }
     layer->slots = kind->slots;
     layer->below = link->top;
     layer->dev = link->linger.dev;
@@ -19726,7 +23804,6 @@ static int chr__link_build_layers(chr__link *link, chr_error *err)
     link->bottom.layer.dev = link->linger.dev;
     link->bottom.fd = link->fd;
     link->bottom.turn = link->linger.dev->ctx->turn - 1;
-    chr__os_receiver_init(&link->bottom.receiver);
     link->top = &link->bottom.layer;
     for (i = 0; i < CHR__LAYERS && code == 0; i++)
         if (chr__layer_is_asked(options, i))
@@ -19751,9 +23828,8 @@ static void chr__link_end(chr__link *link, int takes_rest)
     chr__linger *linger = &link->linger;
     chr_dev     *source = takes_rest ? linger->dev : NULL;
 
-    chr_watch_stop(&link->watch);
-    chr_timer_stop(&link->patience);
-    chr_timer_stop(&link->guard);
+    chr_watch_stop(&linger->watch);
+    chr_timer_stop(&linger->tick);
     if (chr__link_socket(link)->host)
         chr__link_move(link, chr__link_socket(link)->host);
     if (chr__is_given(linger->dev, link->fd) ||
@@ -19815,6 +23891,60 @@ static int chr__socket_is_connected(chr__socket *sock)
     return sock->peer || count > 0;
 }
 
+/* -- what only an attempt needs: it goes with the attempt -- */
+
+/* Where to say why something fails. */
+static chr_error *chr__socket_why(chr__socket *sock)
+{
+    chr_context *ctx = sock->dev.ctx;
+
+    if (!sock->failure && !sock->dev.removed)
+        sock->failure = (chr_error *)chr__allocate(ctx, sizeof *sock->failure);
+    return sock->failure ? sock->failure : &ctx->failure;
+}
+
+static void chr__socket_forget(chr__socket *sock)
+{
+    if (sock->asked > 0)
+        return;
+    chr__free(sock->dev.ctx, sock->failure);
+    sock->failure = NULL;
+}
+
+/* Between these two a failure stays for whoever asks. */
+static int chr__socket_ask(chr__socket *sock, chr_error *err)
+{
+    if (chr__socket_why(sock) != sock->failure)
+        return chr__no_memory(err);
+    sock->failure->code = 0;
+    sock->asked++;
+    return 0;
+}
+
+static int chr__socket_answer(chr__socket *sock, int code)
+{
+    sock->asked--;
+    chr__socket_forget(sock);
+    return code;
+}
+
+static int chr__socket_allocate_addresses(chr__socket *sock, size_t count, chr_error *err)
+{
+    if (!sock->addresses)
+        sock->addresses = (chr__sockaddr *)chr__allocate(sock->dev.ctx, count * sizeof *sock->addresses);
+    return sock->addresses ? 0 : chr__no_memory(err);
+}
+
+/* What was looked up is looked up anew for the next attempt. A server listens once. */
+static void chr__socket_drop_addresses(chr__socket *sock)
+{
+    if (sock->address.type != CHR_ADDR_INET && !sock->is_server)
+        return;
+    chr__free(sock->dev.ctx, sock->addresses);
+    sock->addresses = NULL;
+    sock->address_count = 0;
+}
+
 /* -- connections end, or attempts -- */
 
 static void chr__socket_end_peer(chr__socket *sock)
@@ -19848,6 +23978,8 @@ static void chr__socket_drop(chr__socket *sock)
     sock->lookup = NULL;
     chr__os_close(sock->fd);
     sock->fd = -1;
+    chr__socket_drop_addresses(sock);
+    chr__socket_forget(sock);
     chr__socket_end_handshakes(sock);
     chr__socket_end_peer(sock);
 }
@@ -19873,11 +24005,13 @@ static void chr__socket_ended(chr__stream *stream, int code)
 /* Once, until the next success. A peer that came for a page has not failed. */
 static void chr__socket_report(chr__socket *sock)
 {
-    if (!sock->failure.text[0])
-        return;
-    if (!sock->has_failed)
-        chr__log_line(sock->dev.ctx, sock->dev.id, sock->failure.text);
-    sock->has_failed = 1;
+    const chr_error *failure = chr__socket_why(sock);
+
+    if (failure->text[0] && !sock->has_failed) {
+        sock->has_failed = 1;
+        chr__log_line(sock->dev.ctx, sock->dev.id, failure->text);
+    }
+    chr__socket_forget(sock);
 }
 
 /* One attempt has failed, without OPENED and CLOSED. */
@@ -19887,6 +24021,7 @@ static void chr__socket_failed(chr__socket *sock)
     chr_watch_stop(&sock->watch);
     chr__os_close(sock->fd);
     sock->fd = -1;
+    chr__socket_drop_addresses(sock);
     chr__socket_report(sock);
     chr__socket_wait_for(sock);
 }
@@ -19954,7 +24089,7 @@ static void chr__link_guard(chr__link *link)
         span = spans.idle < span ? spans.idle : span;
     if (spans.silence > 0)
         span = spans.silence < span ? spans.silence : span;
-    chr__timer_start_real(link->linger.dev->ctx, &link->guard, span / 8, chr__link_look, link);
+    chr__timer_start_real(link->linger.dev->ctx, &link->linger.tick, span / 8, chr__link_look, link);
 }
 
 static void chr__link_give_up(chr__link *link, const char *format, int64_t value)
@@ -20016,13 +24151,14 @@ static int chr__link_take_seat(chr__link *link, chr__socket *server, chr__socket
     chr__socket_end_peer(seat);
     seat->peer = link;
     code = chr__stream_open(&seat->stream, &seat->dev, link->top, link->fd, link->fd, chr__socket_ended,
-                            &server->failure);
+                            chr__socket_why(server));
     if (code < 0) {
         seat->peer = NULL;
         chr__link_end(link, 0);
         chr__socket_failed(server);
     } else if (seat->peer == link) {
         server->has_failed = 0;
+        chr__socket_forget(server);
         link->heard_at = chr__real_now(seat->dev.ctx);
         chr__link_guard(link);
         if (!chr__socket_free_seat(server))
@@ -20038,12 +24174,14 @@ static int chr__link_up(chr__link *link)
     chr__socket *server = chr__link_socket(link), *seat = chr__socket_free_seat(server);
     int          was_open = seat && seat->peer, code;
 
-    chr_watch_stop(&link->watch);
-    chr_timer_stop(&link->patience);
+    chr_watch_stop(&link->linger.watch);
+    chr_timer_stop(&link->linger.tick);
     chr__link_unlist(link);
     if (!seat) {
         chr__link_end(link, 0);
-        return chr__fail(&server->failure, CHR_ERR_BUSY, "all clients are there already");
+        code = chr__fail(chr__socket_why(server), CHR_ERR_BUSY, "all clients are there already");
+        chr__socket_forget(server);
+        return code;
     }
     code = chr__link_take_seat(link, server, seat);
     if (was_open)
@@ -20057,14 +24195,14 @@ static int chr__link_up(chr__link *link)
 static int chr__link_shake(chr__link *link)
 {
     chr__socket *sock = chr__link_socket(link);
-    int          code = chr__layers_shake(link->top, &link->wants, &sock->failure);
+    int          code = chr__layers_shake(link->top, &link->wants, chr__socket_why(sock));
 
     if (code == 0)
         return chr__link_up(link);
     if (code == CHR_ERR_WOULD_BLOCK) {
-        if (chr_watch_start(sock->dev.ctx, &link->watch, link->fd, link->wants, chr__link_ready, link) == 0)
+        if (chr_watch_start(sock->dev.ctx, &link->linger.watch, link->fd, link->wants, chr__link_ready, link) == 0)
             return CHR_ERR_WOULD_BLOCK;
-        code = chr__no_memory(&sock->failure);
+        code = chr__no_memory(chr__socket_why(sock));
     }
     chr__link_failed(link);
     return code;
@@ -20075,7 +24213,7 @@ static void chr__link_out_of_patience(void *opaque)
     chr__link   *link = (chr__link *)opaque;
     chr__socket *sock = chr__link_socket(link);
 
-    chr__fail(&sock->failure, CHR_ERR_TIMEOUT, "the peer has not finished the %s handshake within %d seconds",
+    chr__fail(chr__socket_why(sock), CHR_ERR_TIMEOUT, "the peer has not finished the %s handshake within %d seconds",
               chr__layer_scheme(chr__socket_options(sock)), CHR__HANDSHAKE_SECONDS);
     chr__link_failed(link);
 }
@@ -20107,9 +24245,10 @@ static int chr__socket_adopt(chr__socket *sock, int fd, int is_unix, int is_give
 
     sock->state = CHR__SOCKET_IDLE;
     chr_watch_stop(&sock->watch);
+    chr__socket_drop_addresses(sock);
     if (!link) {
         chr__close_own(&sock->dev, fd);
-        chr__no_memory(&sock->failure);
+        chr__no_memory(chr__socket_why(sock));
         chr__socket_failed(sock);
         return CHR_ERR_NO_MEMORY;
     }
@@ -20119,14 +24258,14 @@ static int chr__socket_adopt(chr__socket *sock, int fd, int is_unix, int is_give
     if (!is_unix && options->keep_alive == CHR_ON)
         chr__os_keep_alive(fd, (int)options->keep_alive_idle, (int)options->keep_alive_interval,
                            (int)options->keep_alive_count);
-    code = chr__link_build_layers(link, &sock->failure);
+    code = chr__link_build_layers(link, chr__socket_why(sock));
     if (code < 0) {
         chr__link_failed(link);
         return code;
     }
     if (chr__link_has_layers(link))
-        chr__timer_start_real(sock->dev.ctx, &link->patience, CHR__HANDSHAKE_SECONDS * 1000, chr__link_out_of_patience,
-                              link);
+        chr__timer_start_real(sock->dev.ctx, &link->linger.tick, CHR__HANDSHAKE_SECONDS * 1000,
+                              chr__link_out_of_patience, link);
     link->gives_up = chr__deadline(sock->dev.ctx, CHR__HANDSHAKE_SECONDS * 1000);
     code = chr__link_shake(link);
     if (code == CHR_ERR_WOULD_BLOCK)
@@ -20156,7 +24295,7 @@ static int chr__socket_accept(chr__socket *sock)
         sock->has_failed = 0; /* another peer: its failure is news */
         (void)chr__socket_adopt(sock, fd, sock->is_unix, 0);
     } else if (fd != CHR_ERR_WOULD_BLOCK) {
-        return chr__fail(&sock->failure, fd, "cannot accept a peer: %s", chr_error_text(fd));
+        return chr__fail(chr__socket_why(sock), fd, "cannot accept a peer: %s", chr_error_text(fd));
     }
     return 0;
 }
@@ -20247,7 +24386,7 @@ static void chr__socket_watch(chr__socket *sock, chr__socket_state state, int fd
         return;
     chr__os_lookup_release(sock->lookup);
     sock->lookup = NULL;
-    chr__no_memory(&sock->failure);
+    chr__no_memory(chr__socket_why(sock));
     chr__socket_failed(sock);
 }
 
@@ -20260,7 +24399,7 @@ static void chr__socket_connect_ready(void *opaque, int events)
     (void)events;
     chr__address_name(&sock->address, name, sizeof name);
     sock->fd = -1;
-    if (chr__os_connect_result(fd, name, &sock->failure) == 0) {
+    if (chr__os_connect_result(fd, name, chr__socket_why(sock)) == 0) {
         (void)chr__socket_adopt(sock, fd, sock->is_unix, 0);
         return;
     }
@@ -20294,7 +24433,7 @@ static void chr__socket_try(chr__socket *sock)
 
     chr__address_name(&sock->address, name, sizeof name);
     for (; sock->address_next < sock->address_count; ) {
-        fd = chr__os_connect(&sock->addresses[sock->address_next++], name, &in_progress, &sock->failure);
+        fd = chr__os_connect(&sock->addresses[sock->address_next++], name, &in_progress, chr__socket_why(sock));
         if (fd == CHR_ERR_WOULD_BLOCK && chr__socket_waits_for_backlog(sock))
             return;
         if (fd < 0)
@@ -20323,9 +24462,11 @@ static void chr__socket_looked_up(chr__socket *sock, int count)
 static void chr__socket_lookup_ready(void *opaque, int events)
 {
     chr__socket *sock = (chr__socket *)opaque;
-    int          count = chr__os_lookup_result(sock->lookup, sock->addresses, &sock->failure);
+    int          count = chr__socket_allocate_addresses(sock, CHR__MAX_ADDRESSES, chr__socket_why(sock));
 
     (void)events;
+    if (count == 0)
+        count = chr__os_lookup_result(sock->lookup, sock->addresses, chr__socket_why(sock));
     chr_watch_stop(&sock->watch);
     chr__os_lookup_release(sock->lookup);
     sock->lookup = NULL;
@@ -20338,8 +24479,11 @@ static void chr__socket_look_up(chr__socket *sock, int may_block)
     const chr_address *address = &sock->address;
     const char        *host = address->host && address->host[0] ? address->host : NULL;
     int                family = chr__ip_family(address->ipv4, address->ipv6);
-    int                count = chr__os_lookup(host, address->port, family, 0, 1, sock->addresses, &sock->failure);
+    chr_error         *why = chr__socket_why(sock);
+    int                count = chr__socket_allocate_addresses(sock, CHR__MAX_ADDRESSES, why);
 
+    if (count == 0)
+        count = chr__os_lookup(host, address->port, family, 0, 1, sock->addresses, why);
     if (count == CHR_ERR_WOULD_BLOCK && !may_block) {
         sock->lookup = chr__os_lookup_start(host, address->port, family);
         if (sock->lookup) {
@@ -20349,7 +24493,7 @@ static void chr__socket_look_up(chr__socket *sock, int may_block)
         }
     }
     if (count == CHR_ERR_WOULD_BLOCK)
-        count = chr__os_lookup(host, address->port, family, 0, 0, sock->addresses, &sock->failure);
+        count = chr__os_lookup(host, address->port, family, 0, 0, sock->addresses, why);
     chr__socket_looked_up(sock, count);
 }
 
@@ -20373,6 +24517,8 @@ static void chr__socket_wait_for(chr__socket *sock)
 {
     if (sock->host)
         sock = sock->host;
+    if (sock->dev.removed) /* by the hook that was told of the failure */
+        return;
     if (sock->is_server)
         chr_watch_set(&sock->listen_watch, chr__socket_has_room(sock) ? CHR_IN : 0);
     else if (sock->retry_ms > 0 && sock->state == CHR__SOCKET_IDLE && !sock->peer && !sock->shaking)
@@ -20468,22 +24614,23 @@ static void chr__socket_drive_client(chr__socket *sock, int is_first)
     chr__socket_attempt(sock, 1);
 }
 
-static int chr__socket_failure(const chr__socket *sock, chr_error *err)
+static int chr__socket_failure(chr__socket *sock, chr_error *err)
 {
+    const chr_error *failure = chr__socket_why(sock);
+
     if (err)
-        *err = sock->failure;
-    return sock->failure.code;
+        *err = *failure;
+    return failure->code;
 }
 
-static int chr__socket_wait_connected(chr_dev *dev, chr_error *err)
+/* The failure is asked for. */
+static int chr__socket_connect(chr__socket *sock, chr_error *err)
 {
-    chr__socket *sock = (chr__socket *)dev;
-    int          is_first = 1;
+    int is_first = 1;
 
-    sock->failure.code = 0;
     for (; !chr__socket_is_connected(sock); is_first = 0) {
         if (sock->is_server || sock->state != CHR__SOCKET_IDLE || sock->shaking) {
-            if (chr__socket_drive(sock) < 0 || sock->failure.code == CHR_ERR_NO_MEMORY)
+            if (chr__socket_drive(sock) < 0 || chr__socket_why(sock)->code == CHR_ERR_NO_MEMORY)
                 return chr__socket_failure(sock, err);
             continue;
         }
@@ -20494,6 +24641,17 @@ static int chr__socket_wait_connected(chr_dev *dev, chr_error *err)
         chr__socket_drive_client(sock, is_first);
     }
     return 0;
+}
+
+static int chr__socket_wait_connected(chr_dev *dev, chr_error *err)
+{
+    chr__socket *sock = (chr__socket *)dev;
+
+    if (chr__socket_is_connected(sock))
+        return 0;
+    if (chr__socket_ask(sock, err) < 0)
+        return CHR_ERR_NO_MEMORY;
+    return chr__socket_answer(sock, chr__socket_connect(sock, err));
 }
 
 /* A connected descriptor: ours from success on. */
@@ -20541,14 +24699,33 @@ static int chr__socket_add_client(chr_dev *dev, int fd, chr_error *err)
                          "chardev '%s' has a client already", dev->id);
     if (chr__address_check_fd(fd, 0, &facts, err) < 0)
         return CHR_ERR_INVALID;
-    return chr__socket_take_fd(sock, fd, facts.is_unix, err);
+    if (chr__socket_ask(sock, err) < 0)
+        return CHR_ERR_NO_MEMORY;
+    return chr__socket_answer(sock, chr__socket_take_fd(sock, fd, facts.is_unix, err));
+}
+
+static int chr__socket_duplicate_fds(chr_context *ctx, chr__msgfds **message, const int *fds, int count)
+{
+    int i, copy;
+
+    *message = (chr__msgfds *)chr__allocate(ctx, sizeof **message);
+    if (!*message)
+        return CHR_ERR_NO_MEMORY;
+    for (i = 0; i < count; i++) {
+        copy = chr__os_dup(fds[i], 3);
+        if (copy < 0) {
+            chr__msgfds_close(ctx, message);
+            return copy;
+        }
+        (*message)->fds[(*message)->count++] = copy;
+    }
+    return 0;
 }
 
 static int chr__socket_set_msgfds(chr_dev *dev, const int *fds, int count)
 {
-    chr__socket *sock = (chr__socket *)dev;
-    chr__msgfds *outgoing = sock->peer ? &sock->peer->bottom.outgoing : NULL;
-    int          copy;
+    chr__socket  *sock = (chr__socket *)dev;
+    chr__msgfds **outgoing = sock->peer ? &sock->peer->bottom.outgoing : NULL;
 
     if (sock->fan.dev || (sock->peer ? !sock->peer->is_unix : !sock->is_unix))
         return CHR_ERR_NOT_SUPPORTED;
@@ -20556,33 +24733,26 @@ static int chr__socket_set_msgfds(chr_dev *dev, const int *fds, int count)
         return CHR_ERR_INVALID;
     if (!outgoing)
         return CHR_ERR_DISCONNECTED;
-    chr__msgfds_close(outgoing);
-    for (; outgoing->count < count; outgoing->fds[outgoing->count++] = copy) {
-        copy = chr__os_dup(fds[outgoing->count], 3);
-        if (copy < 0) {
-            chr__msgfds_close(outgoing);
-            return copy;
-        }
-    }
-    return 0;
+    chr__msgfds_close(dev->ctx, outgoing);
+    return count > 0 ? chr__socket_duplicate_fds(dev->ctx, outgoing, fds, count) : 0;
 }
 
 static int chr__socket_get_msgfds(chr_dev *dev, int *fds, int count)
 {
     chr__socket *sock = (chr__socket *)dev;
     chr__link   *peer = sock->peer;
-    chr__msgfds *incoming = peer ? &peer->bottom.incoming : NULL;
+    chr__msgfds *incoming = peer ? peer->bottom.incoming : NULL;
     int          i, given;
 
     if (!incoming)
         return sock->fan.dev ? CHR_ERR_NOT_SUPPORTED : 0;
-    given = incoming->count < count ? incoming->count : count;
-    for (i = 0; i < incoming->count; i++)
-        if (i < given)
-            fds[i] = incoming->fds[i];
-        else
-            chr__os_close(incoming->fds[i]);
-    incoming->count = 0;
+    given = incoming->count < count ? incoming->count : count < 0 ? 0 : count;
+    for (i = 0; i < given; i++)
+        fds[i] = incoming->fds[i];
+    for (i = given; i < incoming->count; i++)
+        incoming->fds[i - given] = incoming->fds[i]; /* those that are not wanted are closed */
+    incoming->count -= given;
+    chr__msgfds_close(dev->ctx, &peer->bottom.incoming);
     return given;
 }
 
@@ -20820,6 +24990,9 @@ static int chr__socket_resolve(chr__socket *sock, chr_error *err)
     int                i;
 
     sock->is_unix = address->type == CHR_ADDR_UNIX;
+    if (address->type != CHR_ADDR_FD && (address->type != CHR_ADDR_INET || sock->is_server) &&
+        chr__socket_allocate_addresses(sock, address->type == CHR_ADDR_INET ? CHR__MAX_ADDRESSES : 1, err) < 0)
+        return CHR_ERR_NO_MEMORY;
     if (address->type == CHR_ADDR_UNIX)
         return chr__os_sockaddr_unix(address->path, address->abstract == CHR_ON, address->tight != CHR_OFF, sock->addresses, err);
     if (address->type == CHR_ADDR_VSOCK && chr__read_number(address->port, &port))
@@ -20840,6 +25013,7 @@ static int chr__socket_open_server(chr__socket *sock, chr_error *err)
 {
     int code = chr__socket_listen(sock, err);
 
+    chr__socket_drop_addresses(sock);
     if (code < 0 || chr__socket_options(sock)->wait == CHR_OFF)
         return code;
     return chr__socket_wait_connected(&sock->dev, err);
@@ -20860,22 +25034,16 @@ static int chr__socket_open_client(chr__socket *sock, chr_error *err)
     return 0;
 }
 
-static int chr__socket_open(chr_dev *dev, chr_error *err)
+static int chr__socket_begin(chr__socket *sock, chr_error *err)
 {
-    chr__socket      *sock = (chr__socket *)dev;
     chr__socket_facts facts;
-    int               code;
+    int               code = chr__socket_check(sock, err);
 
-    sock->listener = sock->fd = -1;
-    code = chr__socket_check(sock, err);
     if (code < 0)
         return code;
     chr__com_port_init(&sock->com_port, sock->is_server);
     if (chr__socket_options(sock)->clients > 1 && chr__socket_open_seats(sock, err) < 0)
         return CHR_ERR_NO_MEMORY;
-    sock->addresses = (chr__sockaddr *)chr__allocate(dev->ctx, sizeof *sock->addresses * CHR__MAX_ADDRESSES);
-    if (!sock->addresses)
-        return chr__no_memory(err);
     code = chr__socket_resolve(sock, err);
     if (code < 0)
         return code;
@@ -20895,6 +25063,16 @@ static int chr__socket_open(chr_dev *dev, chr_error *err)
     return chr__socket_open_client(sock, err);
 }
 
+static int chr__socket_open(chr_dev *dev, chr_error *err)
+{
+    chr__socket *sock = (chr__socket *)dev;
+
+    sock->listener = sock->fd = -1;
+    if (chr__socket_ask(sock, err) < 0)
+        return CHR_ERR_NO_MEMORY;
+    return chr__socket_answer(sock, chr__socket_begin(sock, err));
+}
+
 static void chr__socket_close(chr_dev *dev)
 {
     chr__socket *sock = (chr__socket *)dev;
@@ -20910,6 +25088,9 @@ static void chr__socket_close(chr_dev *dev)
     chr__close_own(&sock->dev, sock->listener);
     chr__free(dev->ctx, sock->file_path);
     chr__free(dev->ctx, sock->addresses);
+    chr__free(dev->ctx, sock->failure);
+    sock->addresses = NULL;
+    sock->failure = NULL;
 }
 
 /* -- URI: tcp: telnet: tn3270: websocket: HOST:PORT[,opts]; unix:PATH[,opts] -- */
@@ -21400,11 +25581,13 @@ static const chr_backend chr__spiceport_kind = {
 #define CHR__KINDS(X)                                                                                        \
     X(RINGBUF,      ringbuf,   "memory",  "ringbuf",   (NULL))                                               \
     X(TESTDEV,      testdev,   "",        "testdev",   (NULL))                                               \
+    X(SCRIPT,       script,    "",        "script",    (NULL))                                               \
     X(MSMOUSE,      msmouse,   "",        "msmouse",   (NULL))                                               \
     X(WCTABLET,     wctablet,  "",        "wctablet",  (NULL))                                               \
     X(BRAILLE,      braille,   "",        "braille",   (NULL))                                               \
     X(MUX,          mux,       "",        "mux",       (NULL))                                               \
     X(HUB,          hub,       "",        "hub",       (NULL))                                               \
+    X(FAULT,        fault,     "",        "fault",     (NULL))                                               \
     X(FD,           fd,        "",        "fd",        (NULL))                                               \
     X(FILE,         file,      "",        "file",      (NULL))                                               \
     X(PIPE,         pipe,      "",        "pipe",      (NULL))                                               \
@@ -21472,7 +25655,10 @@ static int chr__context_start(chr_context *ctx)
     int fd;
 
     ctx->idles.next = ctx->idles.prev = &ctx->idles;
+    ctx->prepares.next = ctx->prepares.prev = &ctx->prepares;
+    ctx->lazy.next = ctx->lazy.prev = &ctx->lazy;
     ctx->last_dev = &ctx->devs;
+    ctx->walk = -1;
     chr__dev_queue_init(&ctx->urgent);
     chr__dev_queue_init(&ctx->starved);
     ctx->builtins = chr__builtins;
@@ -21481,6 +25667,9 @@ static int chr__context_start(chr_context *ctx)
     ctx->object_kinds = chr__object_kinds;
 #if CHARDEV_HAS_MUX
     ctx->mux = &chr__mux_kind;
+#endif
+#if CHARDEV_HAS_SOCKET
+    chr__os_receiver_init(&ctx->receiver);
 #endif
     if (chr__os_waker_open(&ctx->waker) < 0)
         return CHR_ERR_NO_MEMORY;
@@ -21510,8 +25699,13 @@ static void chr__context_free_memory(chr_context *ctx)
     while (ctx->watch_count > 0)
         chr_watch_stop(ctx->watches[0]);
     chr__os_waker_close(&ctx->waker);
+#if CHARDEV_HAS_SOCKET
+    chr__boxes_free(ctx);
+#endif
     chr__free(ctx, ctx->polls);
     chr__free(ctx, ctx->watches);
+    chr__free(ctx, ctx->buckets);
+    chr__free(ctx, ctx->ready);
     chr__free(ctx, ctx->buffer);
 #ifdef CHARDEV_THREADS
     chr__os_mutex_destroy(&ctx->mutex);
@@ -21605,6 +25799,7 @@ static void chr__context_close(chr_context *ctx)
 {
     (void)chr_record_stop(ctx);
     ctx->closing = 1;
+    chr__set_end(ctx); /* at once: a child that goes on after fork() may have it too */
     chr__stalls_hand_over(ctx);
     chr__context_close_devs(ctx);
     (void)chr_record_stop(ctx); /* a handler may have begun another one */
@@ -21654,7 +25849,8 @@ CHARDEV_API int chr_context_reset(chr_context *ctx)
     chr__context_stop(ctx);
     chr__context_stop_watches(ctx);
     CHR__OWN(ctx);
-    ctx->closing = ctx->open_suspended = ctx->ready_again = 0;
+    ctx->closing = ctx->open_suspended = 0;
+    chr__set_many(ctx, ctx->watch_capacity > CHR__MANY_WATCHES ? CHR__MANY : CHR__FEW);
     ctx->turn = 0;
     ctx->now = 0;
 #if CHARDEV_HAS_SPICE
@@ -21802,7 +25998,7 @@ CHARDEV_API void chr_query(const chr_dev *dev, chr_info *info)
     info->bytes_in = dev->bytes_in;
     info->bytes_out = dev->bytes_out;
     info->bytes_dropped = dev->bytes_dropped;
-    info->bytes_queued = chr__queued(dev);
+    info->bytes_queued = chr__queued(dev) + chr__gathered(dev);
     if (dev->kind->describe)
         dev->kind->describe(dev, info);
     else
@@ -21880,6 +26076,44 @@ CHARDEV_API int chr_ringbuf_count(const chr_dev *dev)
     count = (int)ring->count;
     CHR__UNLOCK(dev->ctx);
     return count;
+}
+#endif
+
+#if CHARDEV_HAS_SCRIPT
+CHARDEV_API int chr_script_result(const chr_dev *dev, chr_error *err)
+{
+    int code;
+
+    if (dev->kind != &chr__script_kind)
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s' is a %s, not a script", dev->id, dev->kind->name);
+    CHR__LOCK(dev->ctx);
+    code = chr__script_result((const chr__script *)dev, err);
+    CHR__UNLOCK(dev->ctx);
+    return code;
+}
+#endif
+
+#if CHARDEV_HAS_FAULT
+CHARDEV_API int chr_fault_feed(chr_dev *dev, const void *data, size_t len)
+{
+    int n;
+
+    if (dev->kind != &chr__fault_kind)
+        return CHR_ERR_NOT_SUPPORTED;
+    CHR__LOCK(dev->ctx);
+    n = chr__fault_feed((chr__fault *)dev, data, len);
+    CHR__UNLOCK(dev->ctx);
+    return n;
+}
+
+CHARDEV_API int chr_fault_query(const chr_dev *dev, chr_fault_counts *counts)
+{
+    if (dev->kind != &chr__fault_kind)
+        return CHR_ERR_NOT_SUPPORTED;
+    CHR__LOCK(dev->ctx);
+    *counts = ((const chr__fault *)dev)->counts;
+    CHR__UNLOCK(dev->ctx);
+    return 0;
 }
 #endif
 
@@ -22139,6 +26373,8 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #endif
 
 #undef CHR__FREESTANDING
+#undef CHR__HAS_SET
+#undef CHR__KQUEUE
 #undef CHR__WINDOWS
 #undef CHR__POSIX
 #undef CHR__PRIVATE

@@ -51,7 +51,8 @@ static inline int has_ipv6_loopback(void)
 typedef struct rig {
     chr_context *ctx;
     long         calls;     /* allocations asked for, growing ones included */
-    long         live;      /* blocks not yet freed */
+    long         live;      /* blocks not yet freed, */
+    size_t       bytes;     /* and how large they are together */
     long         fail_at;   /* the number of the call that fails; 0 = none */
     int          for_good;  /* and all after it */
     int          failed;    /* how many did fail */
@@ -71,8 +72,10 @@ static inline void *rig_allocate(void *opaque, void *ptr, size_t size)
     rig    *r = (rig *)opaque;
     char   *old = ptr ? (char *)ptr - RIG_HEADER : NULL, *fresh;
     size_t  old_size = 0;
+    if (old) memcpy(&old_size, old, sizeof old_size);
     if (size == 0) {
         if (old) r->live--;
+        r->bytes -= old_size;
         free(old);
         return NULL;
     }
@@ -84,8 +87,8 @@ static inline void *rig_allocate(void *opaque, void *ptr, size_t size)
     fresh = (char *)malloc(size + RIG_HEADER);
     if (!fresh) abort();
     memcpy(fresh, &size, sizeof size);
+    r->bytes += size - old_size;
     if (old) {
-        memcpy(&old_size, old, sizeof old_size);
         memcpy(fresh + RIG_HEADER, ptr, old_size < size ? old_size : size);
         free(old);
     } else {
@@ -262,7 +265,7 @@ typedef struct recorder {
     char        *input; /* all that came */
     size_t       length, size;
     int          room;       /* what can_read says; reads use it up */
-    char         events[64]; /* O opened, C closed, B break, I mux in, U mux out, S serial, L line error, P and Q purged, E input end, ? other */
+    char         events[64]; /* O opened, C closed, B break, I mux in, U mux out, S serial, L line error, P and Q purged, E input end, R readable, ? other */
     int          last_event;
     int          open;       /* told OPENED, and not CLOSED since */
     int          changes, change_answer, writable;
@@ -308,6 +311,7 @@ static inline char recorder_letter(int event)
     case CHR_EVENT_PURGE_RECEIVE: return 'P';
     case CHR_EVENT_PURGE_TRANSMIT: return 'Q';
     case CHR_EVENT_INPUT_END: return 'E';
+    case CHR_EVENT_READABLE: return 'R';
     default: return '?';
     }
 }

@@ -30,6 +30,12 @@
 #undef FUZZ_TARGET
 #define FUZZ_TARGET fuzz_record
 #include "fuzz/fuzz_record.c"
+#undef FUZZ_TARGET
+#define FUZZ_TARGET fuzz_script
+#include "fuzz/fuzz_script.c"
+#undef FUZZ_TARGET
+#define FUZZ_TARGET fuzz_fault
+#include "fuzz/fuzz_fault.c"
 
 enum { MOST = 4096, GROWN = 200 };
 
@@ -107,3 +113,5 @@ TEST(corpus_of_braille) { run_corpus("braille", fuzz_braille); }
 TEST(corpus_of_telnet) { run_corpus("telnet", fuzz_telnet); }
 TEST(corpus_of_websocket) { run_corpus("websocket", fuzz_websocket); }
 TEST(corpus_of_record) { run_corpus("record", fuzz_record); }
+TEST(corpus_of_script) { run_corpus("script", fuzz_script); }
+TEST(corpus_of_fault) { run_corpus("fault", fuzz_fault); }

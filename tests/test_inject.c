@@ -63,6 +63,11 @@ static void idle_for_ever(void *opaque)
     chr_idle_start(t->ctx, &t->idle, idle_for_ever, t);
 }
 
+static void stop_the_loop(void *opaque)
+{
+    chr_loop_stop(((ticker *)opaque)->ctx);
+}
+
 static void run_inside(void *opaque)
 {
     ticker *t = (ticker *)opaque;
@@ -85,6 +90,11 @@ TEST(what_keeps_itself_ready_does_not_hold_time)
     CHECK_INT(chr_loop_run_until(r.ctx, 6), 1);
     CHECK_INT(t.count, CHR_ERR_IN_HANDLER);
     CHECK_INT(t.most, CHR_ERR_IN_HANDLER);
+    chr_timer_start(r.ctx, &t.timer, 1, stop_the_loop, &t);
+    CHECK_INT(chr_loop_run_until(r.ctx, 2000006), CHR_ERR_STOPPED);
+    CHECK_INT(chr_loop_now(r.ctx), 1000006);
+    CHECK(chr_loop_run_until(r.ctx, 2000006) >= 0);
+    CHECK_INT(chr_loop_now(r.ctx), 2000006);
     rig_close(&r);
 }
 

@@ -1,6 +1,8 @@
 /* A build without any backend but null: what is left out is named as such, by name, alias and URI. */
 #define CHARDEV_NO_RINGBUF
 #define CHARDEV_NO_TESTDEV
+#define CHARDEV_NO_SCRIPT
+#define CHARDEV_NO_FAULT
 #define CHARDEV_NO_MSMOUSE
 #define CHARDEV_NO_WCTABLET
 #define CHARDEV_NO_BRAILLE
@@ -34,9 +36,9 @@ static void check_left_out(rig *r, const char *text, int is_uri)
 
 TEST(names_of_what_is_left_out)
 {
-    static const char *const names[] = { "ringbuf", "memory", "testdev", "msmouse", "wctablet", "braille", "mux", "hub", "fd", "file", "pipe",
+    static const char *const names[] = { "ringbuf", "memory", "testdev", "msmouse", "wctablet", "braille", "mux", "hub", "script", "fault", "fd", "file", "pipe",
                                          "pty", "stdio", "serial", "tty", "parallel", "parport", "udp", "socket", "spicevmc", "spiceport" };
-    static const char *const uris[] = { "pty", "stdio", "msmouse", "testdev", "file:x", "pipe:x", "/dev/ttyS9", "/dev/parport9", "udp::1", "tcp::1",
+    static const char *const uris[] = { "pty", "stdio", "msmouse", "testdev", "script:x", "file:x", "pipe:x", "/dev/ttyS9", "/dev/parport9", "udp::1", "tcp::1",
                                         "unix:x", "telnet:h:1", "tn3270::1", "websocket::1", "pty:x", "pty,path=x", "stdio,signal=off" };
     size_t                   i;
     rig                      r;

@@ -821,3 +821,36 @@ TEST(focus_taken_back_in_the_handler)
     CHECK_INPUT(&b.fe[1], "x");
     close_mux(&b);
 }
+
+/* What waits in the mux's own obuf goes on as the far side reads, without another write. */
+TEST(mux_with_an_obuf_of_its_own)
+{
+    static char block[65536], got[sizeof block];
+    recorder    rec;
+    chr_info    info;
+    char        text[60];
+    int         pair[2], size = 4096;
+    size_t      at = 0;
+    int64_t     end = real_ms() + 10000 * test_time_scale();
+    rig         r;
+    rig_open(&r);
+    REQUIRE(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+    setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+    snprintf(text, sizeof text, "socket,id=s,fd=%d", pair[0]);
+    make(&r, text);
+    attach(&rec, make(&r, "mux,id=m,chardev=s,obuf=64K"));
+    settle(&r);
+    memset(block, 'a', sizeof block);
+    CHECK_INT(chr_fe_write(&rec.fe, block, sizeof block), (long long)sizeof block);
+    chr_query(rec.fe.dev, &info);
+    CHECK(info.bytes_queued > 0);
+    while (at < sizeof block && end > real_ms()) {
+        ssize_t n = recv(pair[1], got, sizeof got, MSG_DONTWAIT);
+        at += n > 0 ? (size_t)n : 0;
+        chr_loop_step(r.ctx, n > 0 ? 0 : 5);
+    }
+    CHECK_INT((long long)at, (long long)sizeof block);
+    detach(&rec);
+    close(pair[1]);
+    rig_close(&r);
+}

@@ -64,7 +64,7 @@ static uint32_t any(void)
     return (uint32_t)(w.random >> 16);
 }
 
-static int is_code(int n) { return n >= CHR_ERR_NO_SPACE && n != CHR_ERR_HELP; }
+static int is_code(int n) { return n >= CHR_ERR_STOPPED && n != CHR_ERR_HELP; }
 
 static int below(int n) { return (int)(any() % (uint32_t)n); }
 
@@ -768,7 +768,7 @@ static void op_dispatch(void)
         polls[i].events = (fds[i].revents & POLLIN ? CHR_IN : 0) | (fds[i].revents & POLLOUT ? CHR_OUT : 0) | (fds[i].revents & (POLLHUP | POLLERR) ? CHR_HUP : 0);
     n = chr_loop_dispatch(w.r.ctx, polls, count);
     if (in_handler) CHECK_INT(n, CHR_ERR_IN_HANDLER);
-    else CHECK(n >= 0);
+    else CHECK(n >= 0 || n == CHR_ERR_STOPPED);
 }
 
 static void op_drain(void)
@@ -1041,13 +1041,13 @@ static void world_open(int seed)
 /* Nothing fails any more, handlers do nothing and have room, time goes on: the loop comes to rest. */
 static void come_to_rest(void)
 {
-    int steps, hour, before = 0, idle;
+    int steps, hour, before = 0, idle, ran;
     fault_disarm();
     w.r.fail_at = 0;
     w.budget = 0;
     w.doing = "the last steps";
     for (hour = 0; hour < 6; hour++) {
-        for (steps = idle = 0; chr_loop_step(w.r.ctx, 0) > 0; steps++) {
+        for (steps = idle = 0; (ran = chr_loop_step(w.r.ctx, 0)) > 0 || ran == CHR_ERR_STOPPED; steps++) {
             idle = w.progress == before ? idle + 1 : 0;
             before = w.progress;
             if (!CHECK(idle < REST && steps < 20 * REST)) return; /* it spins */

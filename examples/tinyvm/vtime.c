@@ -66,19 +66,10 @@ static int wait_ms(int64_t now, int64_t deadline)
     return ms > 1000000 ? 1000000 : (int)ms;
 }
 
-/* Polls the loop's descriptors for that long; leaves in `polls` what is ready. */
+/* Polls the loop's descriptors for that long. A signal counts as something that came. */
 static int poll_host(chr_poll *polls, int count, int timeout_ms)
 {
-    struct pollfd fds[POLLS_MAX];
-    for (int i = 0; i < count; i++) {
-        fds[i].fd = polls[i].fd;
-        fds[i].events = (short)((polls[i].events & CHR_IN ? POLLIN : 0) | (polls[i].events & CHR_OUT ? POLLOUT : 0));
-    }
-    int ready = poll(fds, (nfds_t)count, timeout_ms);
-    for (int i = 0; i < count; i++) {
-        int got = ready > 0 ? fds[i].revents : 0;
-        polls[i].events = (got & POLLIN ? CHR_IN : 0) | (got & POLLOUT ? CHR_OUT : 0) | (got & (POLLHUP | POLLERR | POLLNVAL) ? CHR_HUP : 0);
-    }
+    int ready = poll((struct pollfd *)polls, (nfds_t)count, timeout_ms);
     return ready < 0 && errno == EINTR ? 1 : ready;
 }
 

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -53,6 +54,32 @@ __attribute__((unused)) static int bench_accept(const char *path)
     if (peer < 0 || fcntl(peer, F_SETFL, O_NONBLOCK) < 0) bench_die("accept");
     close(listener);
     return peer;
+}
+
+/* A server that has just been started may need a moment until it listens. PATH, or tcp:PORT on this machine. */
+__attribute__((unused)) static int bench_connect(const char *where)
+{
+    int                 inet = strncmp(where, "tcp:", 4) == 0;
+    struct sockaddr_in  port = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    struct sockaddr_un  path = bench_address(inet ? "" : where);
+    struct sockaddr    *address = inet ? (struct sockaddr *)&port : (struct sockaddr *)&path;
+    int64_t             deadline = bench_now() + 20 * (int64_t)1000000000;
+    int                 fd = socket(address->sa_family, SOCK_STREAM, 0);
+    port.sin_port = htons((uint16_t)(inet ? atoi(where + 4) : 0));
+    while (connect(fd, address, inet ? sizeof port : sizeof path) < 0) {
+        if ((errno != ENOENT && errno != ECONNREFUSED) || bench_now() > deadline) bench_die(where);
+        poll(NULL, 0, 2);
+    }
+    return fd;
+}
+
+/* What a process has used of the processor, in nanoseconds. */
+__attribute__((unused)) static int64_t bench_cpu(pid_t pid)
+{
+    clockid_t       clock;
+    struct timespec used;
+    if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &used) < 0) bench_die("the server's CPU time");
+    return (int64_t)used.tv_sec * 1000000000 + used.tv_nsec;
 }
 
 static inline int bench_compare(const void *a, const void *b)

@@ -1,6 +1,7 @@
 /*
- * chardev OPTIONS [CREDENTIALS]: an echo frontend on any chardev, e.g. "socket,id=e,path=S,server=on,wait=off" or the same with
+ * chardev [-b] OPTIONS [CREDENTIALS]: an echo frontend on any chardev, e.g. "socket,id=e,path=S,server=on,wait=off" or the same with
  * mux=on, or with the id of the TLS credentials.
+ * With -b the frontend has buffers of 64 KiB, in and out.
  * What the far side does not take at once is kept, and nothing more is read until it is gone. Serves one peer, then ends.
  */
 #define CHARDEV_IMPLEMENTATION
@@ -56,10 +57,13 @@ int main(int argc, char **argv)
     static const chr_handlers handlers = { echo_room, echo_read, echo_event, NULL };
     chr_error err = { 0, "" };
     chr_dev *dev;
+    int buffers = argc > 1 && strcmp(argv[1], "-b") == 0 ? (int)sizeof server.held : 0;
+    if (buffers) argc--, argv++;
     server.ctx = chr_context_new(NULL);
     if (argc > 2 && chr_tls_creds_add(server.ctx, argv[2], &err) < 0) return fprintf(stderr, "chardev: %s\n", err.text), 1;
     dev = server.ctx && argc > 1 ? chr_new(server.ctx, argv[1], &err) : NULL;
     if (!dev || chr_fe_init(&server.fe, dev, &err) < 0) return fprintf(stderr, "chardev: %s\n", err.text), 1;
+    if (buffers && chr_fe_set_buffers(&server.fe, (size_t)buffers, (size_t)buffers) < 0) return fprintf(stderr, "no buffers\n"), 1;
     chr_fe_set_handlers(&server.fe, &handlers, &server);
     chr_loop_run(server.ctx);
     chr_context_free(server.ctx);

@@ -35,22 +35,9 @@ static ssize_t line_read(line *l, void *buf, size_t len) { return read(l->fd, bu
 static ssize_t line_write(line *l, const void *buf, size_t len) { return write(l->fd, buf, len); }
 #endif
 
-/* A server that has just been started may need a moment until it listens. */
-static int connect_within(const char *path, int seconds)
-{
-    struct sockaddr_un address = bench_address(path);
-    int64_t deadline = bench_now() + seconds * (int64_t)1000000000;
-    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-    while (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
-        if ((errno != ENOENT && errno != ECONNREFUSED) || bench_now() > deadline) bench_die(path);
-        poll(NULL, 0, 2);
-    }
-    return fd;
-}
-
 static line open_line(const char *path)
 {
-    line l = { .fd = connect_within(path, 20) };
+    line l = { .fd = bench_connect(path) };
 #ifdef BENCH_TLS
     l.tls = bench_tls_new(l.fd, NULL);
 #endif

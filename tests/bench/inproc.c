@@ -1,8 +1,9 @@
 /*
  * inproc rates ROUNDS: what a 64-byte message costs inside one process, against a bare loop that does the same copying.
  *     Prints "NAME bare_ns chardev_ns ratio".
- * inproc idle COUNT ROUNDS: what a wake-up costs with that many idle chardevs beside the one that has a byte to deliver,
- *     against poll() on the same descriptors. Prints "COUNT plain_ns chardev_ns difference_ns".
+ * inproc idle COUNT ROUNDS: what a wake-up costs with that many idle socket chardevs beside the one that has a byte to deliver,
+ *     against poll() on the same descriptors. Prints "COUNT plain_ns chardev_ns bytes": the last is the memory of each of the idle ones.
+ * inproc limit: how many descriptors this process may have.
  * inproc wakes plain|chardev COUNT WAKES: the same without a clock, for an instruction counter.
  * inproc allocations: how often the allocator is called while messages flow. Prints "NAME calls".
  */
@@ -11,22 +12,27 @@
 
 #include "bench.h"
 
+#include <malloc.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 
-enum { RING = 65536, BATCH = 20000, WAKES = 200 };
+enum { RING = 65536, BATCH = 20000, WAKES = 200, DESCRIPTORS_BESIDE = 100 };
 
 static char message[BENCH_MESSAGE];
 static char device_memory[BENCH_MESSAGE];
 static uint64_t device_bytes;
 static long allocator_calls;
+static size_t allocator_bytes; /* in use, with what malloc() rounds up */
 
 static void *counting_allocate(void *opaque, void *ptr, size_t size)
 {
     (void)opaque;
     allocator_calls++;
-    if (size) return realloc(ptr, size);
-    free(ptr);
-    return NULL;
+    if (ptr) allocator_bytes -= malloc_usable_size(ptr);
+    ptr = size ? realloc(ptr, size) : (free(ptr), NULL);
+    if (ptr) allocator_bytes += malloc_usable_size(ptr);
+    return ptr;
 }
 
 static chr_context *new_context(void)
@@ -251,6 +257,7 @@ typedef struct crowd {
     struct pollfd *items;
     chr_frontend  *fes;
     int            feed;   /* a byte written here wakes it */
+    size_t         bytes_each; /* what the context's allocator gave for each idle one */
 } crowd;
 
 /* One descriptor apiece: the limit is raised as far as the system lets us. */
@@ -258,45 +265,63 @@ static void raise_limit(int count)
 {
     struct rlimit limit, wanted;
     getrlimit(RLIMIT_NOFILE, &limit);
-    wanted.rlim_cur = (rlim_t)count + 100;
+    wanted.rlim_cur = (rlim_t)count + DESCRIPTORS_BESIDE;
     wanted.rlim_max = limit.rlim_max > wanted.rlim_cur ? limit.rlim_max : wanted.rlim_cur;
     if (limit.rlim_cur < wanted.rlim_cur && setrlimit(RLIMIT_NOFILE, &wanted) < 0) bench_die("RLIMIT_NOFILE");
 }
 
 static void crowd_add(crowd *c, int at, int fd)
 {
-    chr_fd_options options = { 0 };
-    chr_error err;
-    chr_dev *dev;
-    char id[32];
-    options.in = fd;
-    options.out = -1;
-    snprintf(id, sizeof id, "c%d", at);
-    dev = chr_open(context, id, chr_backend_find(context, "fd"), &options, &err);
-    if (!dev || chr_fe_init(&c->fes[at], dev, &err) < 0) bench_die(err.text);
-    chr_fe_set_handlers(&c->fes[at], &device, NULL);
+    char options[100];
+    snprintf(options, sizeof options, "socket,id=c%d,fd=%d", at, fd);
+    attach(context, options, &c->fes[at]);
     c->items[at].fd = fd;
     c->items[at].events = POLLIN;
 }
 
+/* The other ends of the idle connections are another process's: it opens them, and says nothing. */
+static int silent_peers(int count)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    int                listener = socket(AF_UNIX, SOCK_STREAM, 0);
+    snprintf(address.sun_path + 1, sizeof address.sun_path - 1, "bench-%ld", (long)getpid()); /* a name that is no file's */
+    if (bind(listener, (struct sockaddr *)&address, sizeof address) < 0 || listen(listener, 1000) < 0) bench_die("listen");
+    if (fork() != 0) return listener;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    while (count-- > 0)
+        if (connect(socket(AF_UNIX, SOCK_STREAM, 0), (struct sockaddr *)&address, sizeof address) < 0) bench_die("connect");
+    for (;;) pause();
+}
+
+static void settle(void)
+{
+    while (chr_loop_step(context, 0) > 0)
+        ;
+}
+
 static void crowd_open(crowd *c, int idle)
 {
-    int quiet[2], active[2];
+    int    active[2], listener;
+    size_t before;
     raise_limit(idle);
+    listener = silent_peers(idle);
     context = new_context();
     c->count = idle + 1;
     c->items = (struct pollfd *)calloc((size_t)c->count, sizeof *c->items);
     c->fes = (chr_frontend *)calloc((size_t)c->count, sizeof *c->fes);
-    if (!c->items || !c->fes || pipe(quiet) < 0 || socketpair(AF_UNIX, SOCK_STREAM, 0, active) < 0) bench_die("crowd");
+    if (!c->items || !c->fes || socketpair(AF_UNIX, SOCK_STREAM, 0, active) < 0) bench_die("crowd");
+    crowd_add(c, idle, active[1]);
+    settle();
+    before = allocator_bytes;
     for (int i = 0; i < idle; i++) {
-        int fd = dup(quiet[0]);
-        if (fd < 0) bench_die("dup");
+        int fd = accept(listener, NULL, NULL);
+        if (fd < 0) bench_die("accept");
         crowd_add(c, i, fd);
     }
-    crowd_add(c, idle, active[1]);
+    settle();
+    close(listener);
     c->feed = active[0];
-    while (chr_loop_step(context, 0) > 0)
-        ;
+    c->bytes_each = (allocator_bytes - before) / (size_t)idle;
 }
 
 static void plain_wakes(const crowd *c, int wakes)
@@ -333,17 +358,29 @@ static double wake_ns(void (*run)(const crowd *, int), const crowd *c, int wakes
 
 static int idle(int count, int rounds)
 {
-    double plain[BENCH_ROUNDS], mine[BENCH_ROUNDS], difference[BENCH_ROUNDS];
+    double plain[BENCH_ROUNDS], mine[BENCH_ROUNDS];
     int wakes = count > 2000 ? WAKES / 10 : WAKES;
     crowd c;
     crowd_open(&c, count);
+    chardev_wakes(&c, wakes);
     for (int i = 0; i < rounds; i++) {
         plain[i] = wake_ns(plain_wakes, &c, wakes);
         mine[i] = wake_ns(chardev_wakes, &c, wakes);
-        difference[i] = mine[i] - plain[i];
     }
-    printf("%d %.0f %.0f %.0f\n", count, bench_median(plain, rounds), bench_median(mine, rounds), bench_median(difference, rounds));
+    printf("%d %.0f %.0f %zu\n", count, bench_median(plain, rounds), bench_median(mine, rounds), c.bytes_each);
     chr_context_free(context);
+    return 0;
+}
+
+static int limit(void)
+{
+    struct rlimit most;
+    getrlimit(RLIMIT_NOFILE, &most);
+    if (most.rlim_max < 1048576 && geteuid() == 0) { /* who may raise the hard limit does */
+        struct rlimit more = { 1048576, 1048576 };
+        if (setrlimit(RLIMIT_NOFILE, &more) == 0) most = more;
+    }
+    printf("%lu\n", (unsigned long)(most.rlim_max > 1048576 ? 1048576 : most.rlim_max) - DESCRIPTORS_BESIDE);
     return 0;
 }
 
@@ -436,7 +473,8 @@ int main(int argc, char **argv)
     if (argc == 3 && strcmp(argv[1], "rates") == 0) return rates(rounds_of(argv[2]));
     if (argc == 4 && strcmp(argv[1], "idle") == 0) return idle(atoi(argv[2]), rounds_of(argv[3]));
     if (argc == 5 && strcmp(argv[1], "wakes") == 0) return wakes_only(argv[2], atoi(argv[3]), atoi(argv[4]));
+    if (argc == 2 && strcmp(argv[1], "limit") == 0) return limit();
     if (argc == 2 && strcmp(argv[1], "allocations") == 0) return allocations();
-    fprintf(stderr, "usage: inproc rates ROUNDS | idle COUNT ROUNDS | wakes plain|chardev COUNT WAKES | allocations\n");
+    fprintf(stderr, "usage: inproc rates ROUNDS | idle COUNT ROUNDS | limit | wakes plain|chardev COUNT WAKES | allocations\n");
     return 2;
 }

@@ -17,15 +17,15 @@ function figure(got, target, worse, counted,    verdict) {
 
 function echo_table(section, title,    count, name, n, s, limit) {
     print title
-    printf "%-12s %9s %9s %-13s %9s %9s %-13s %9s %-13s %9s\n", "", "us", "ratio", "(target)", "MiB/s", "ratio", "(target)", "calls", "(target)", "instrs (target)"
+    printf "%-15s %9s %9s %-13s %9s %9s %-13s %9s %-13s %9s\n", "", "us", "ratio", "(target)", "MiB/s", "ratio", "(target)", "calls", "(target)", "instrs (target)"
     count = split(names[section], name, " ")
     for (n = 1; n <= count; n++) {
         s = name[n]
         limit = s == "chardev" ? 0.97 : s ~ /^chardev/ ? 0.90 : ""
-        printf "%-12s %9s %s %9s %s %s %s\n", s, get(section, s, "roundtrip_us"), figure(get(section, s, "roundtrip_ratio"), limit, "<", 0), \
+        printf "%-15s %9s %s %9s %s %s %s\n", s, get(section, s, "roundtrip_us"), figure(get(section, s, "roundtrip_ratio"), limit, "<", 0), \
             get(section, s, "stream_mib_s"), figure(get(section, s, "stream_ratio"), limit, "<", 0), \
-            figure(get(section, s, "calls"), s == "chardev" || s == "chardev_tls" ? 3 : "", ">", 1), \
-            figure(get(section, s, "instructions"), s == "chardev" ? 350 : "", ">", 1)
+            figure(get(section, s, "calls"), s ~ /^chardev(_tls|-buffers)?$/ ? 3 : "", ">", 1), \
+            figure(get(section, s, "instructions"), s == "chardev" ? 350 : s == "chardev-buffers" ? 450 : "", ">", 1)
     }
     print ""
 }
@@ -42,14 +42,46 @@ function rate_table(    count, name, n, s) {
     print ""
 }
 
-function idle_table(    count, name, n, s, own) {
-    print "One wake-up beside idle chardevs, against poll() and read() on the same descriptors (the loop's own work is the difference):"
-    printf "%-12s %9s %12s %13s %23s\n", "idle", "poll ns", "chardev ns", "difference ns", "own user instructions"
+# Against the fewest idle ones of this run.
+function to_first(s, first, key) { return get("idle", s, key) == "-" || !(get("idle", first, key) > 0) ? "-" : sprintf("%.2f", get("idle", s, key) / get("idle", first, key)) }
+
+function idle_table(    count, name, n, s, first) {
+    print "One wake-up beside idle socket chardevs, and beside as many with poll() and read() alone; the memory of each idle one:"
+    printf "%-12s %9s %12s %9s %-13s %12s %9s %-13s %9s\n", "idle", "poll ns", "chardev ns", "ratio", "(target)", "instructions", "ratio", "(target)", "bytes"
     count = split(names["idle"], name, " ")
+    first = name[1]
     for (n = 1; n <= count; n++) {
         s = name[n]
-        own = get("idle", s, "poll_instructions") == "-" ? "-" : get("idle", s, "chardev_instructions") - get("idle", s, "poll_instructions")
-        printf "%-12s %9s %12s %13s %23s\n", s, get("idle", s, "poll_ns"), get("idle", s, "chardev_ns"), get("idle", s, "difference_ns"), own
+        printf "%-12s %9s %12s %s %12s %s %s\n", s, get("idle", s, "poll_ns"), get("idle", s, "chardev_ns"), \
+            figure(to_first(s, first, "chardev_ns"), s == first ? "" : 2, ">", 0), get("idle", s, "chardev_instructions"), \
+            figure(to_first(s, first, "chardev_instructions"), s == first ? "" : 2, ">", IDLE_COUNTED), \
+            figure(get("idle", s, "bytes"), 2048, ">", IDLE_COUNTED)
+    }
+    print ""
+}
+
+function guest_table(    count, name, n, s, mine) {
+    print "A machine's 16550, polled by the same program on each, over a unix socket:"
+    printf "%-12s %9s %9s %-13s %9s %9s %9s %-13s %9s %10s %-13s %10s\n", "", "out MB/s", "ratio", "(target)", "cpu ns/B", "in MB/s", "ratio", "(target)", "cpu ns/B", \
+        "calls/B", "out (target)", "in (target)"
+    count = split(names["guest"], name, " ")
+    for (n = 1; n <= count; n++) {
+        s = name[n]
+        mine = s == "tinyvm"
+        printf "%-12s %9s %s %9s %9s %s %9s %s %s\n", s, get("guest", s, "out_mb_s"), figure(get("guest", s, "out_ratio"), mine ? 25 : "", "<", 0), \
+            get("guest", s, "out_cpu_ns"), get("guest", s, "in_mb_s"), figure(get("guest", s, "in_ratio"), mine ? 50 : "", "<", 0), get("guest", s, "in_cpu_ns"), \
+            figure(get("guest", s, "out_calls"), mine ? 0.01 : "", ">", GUEST_COUNTED), figure(get("guest", s, "in_calls"), mine ? 0.01 : "", ">", GUEST_COUNTED)
+    }
+    print ""
+}
+
+function relay_table(section, what,    count, name, n, s) {
+    print "From one " what " to the other:"
+    printf "%-12s %9s %9s %-13s %9s\n", "", "cpu s/GiB", "ratio", "(target)", "MiB/s"
+    count = split(names[section], name, " ")
+    for (n = 1; n <= count; n++) {
+        s = name[n]
+        printf "%-12s %9s %s %9s\n", s, get(section, s, "cpu_s_gib"), figure(get(section, s, "cpu_ratio"), s == "relay" ? 1 : "", ">", 0), get(section, s, "mib_s")
     }
     print ""
 }
@@ -62,6 +94,9 @@ function allocation_table(    count, name, n) {
 }
 
 END {
+    if ("guest" in names) guest_table()
+    if ("relay_unix" in names) relay_table("relay_unix", "unix socket")
+    if ("relay_tcp" in names) relay_table("relay_tcp", "TCP connection")
     if ("echo" in names) echo_table("echo", "Echo over a unix socket, both ends on one CPU, against the plain poll+read+write server; per round trip of 64 bytes:")
     if ("tls" in names) echo_table("tls", "The same through TLS, against the plain poll loop over mbed TLS, with one certificate and cipher:")
     if ("inproc" in names) rate_table()

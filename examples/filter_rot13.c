@@ -1,0 +1,144 @@
+/* A backend of your own that is stacked on another chardev: it turns letters round by 13 places, both ways. Copy it.
+ *     echo uryyb | build/filter_rot13 stdio,id=tty rot13,chardev=tty
+ *     build/filter_rot13 socket,id=s,path=/tmp/s,server=on,wait=off rot13,chardev=s,rot=1,mux=on
+ *     build/filter_rot13 rot13,help */
+#ifndef CHARDEV_LINKED
+#define CHARDEV_IMPLEMENTATION
+#endif
+#include "chardev.h"
+#include <stdio.h>
+
+/* ---- the backend ---- */
+
+typedef struct rot13_options {
+    chr_common_options common; /* id, mux, logfile, history, obuf... come with it */
+    const char        *chardev;
+    int64_t            rot;
+} rot13_options;
+
+static const chr_option rot13_rows[] = {
+    /* name      type               where                             default       range  help */
+    { "chardev", CHR_OPTION_TEXT,   offsetof(rot13_options, chardev), CHR_REQUIRED, 0, 0,  "id of the chardev that it is on" },
+    { "rot",     CHR_OPTION_NUMBER, offsetof(rot13_options, rot),     "13",         1, 25, "how far output is turned, and input back" },
+    { NULL,      CHR_OPTION_TEXT,   0,                                NULL,         0, 0,  NULL }
+};
+
+static int turn_letter(int c, int by)
+{
+    return c >= 'a' && c <= 'z' ? 'a' + (c - 'a' + by) % 26 : c >= 'A' && c <= 'Z' ? 'A' + (c - 'A' + by) % 26 : c;
+}
+
+/* Up to a piece of it; returns how much. */
+static size_t turn(char piece[512], const void *buf, size_t len, int by)
+{
+    size_t i, n = len < 512 ? len : 512;
+    for (i = 0; i < n; i++) piece[i] = (char)turn_letter(((const char *)buf)[i], by);
+    return n;
+}
+
+static int rot13_by(const chr_dev *dev) { return (int)((const rot13_options *)dev->options)->rot; }
+
+/* Output. Returns how much of it the chardev below took, or why it took none. */
+static int rot13_write(chr_dev *dev, const void *buf, size_t len)
+{
+    char   piece[512];
+    size_t done = 0, size;
+    int    n = 1;
+    while (done < len && n > 0) {
+        size = turn(piece, (const char *)buf + done, len - done, rot13_by(dev));
+        n = chr_stacked_write(dev, piece, size);
+        done += n > 0 ? (size_t)n : 0;
+        if (n < (int)size) break;
+    }
+    return done > 0 ? (int)done : n;
+}
+
+/* Input, never more than our frontend takes. Its handler may remove us. */
+static void rot13_got(void *opaque, const void *buf, size_t len)
+{
+    chr_dev *dev = (chr_dev *)opaque;
+    char     piece[512];
+    size_t   done, size;
+    for (done = 0; done < len && !dev->removed; done += size) {
+        size = turn(piece, (const char *)buf + done, len - done, 26 - rot13_by(dev));
+        chr_be_write(dev, piece, size);
+    }
+}
+
+/* For chr_fe_read_all(). */
+static int rot13_read(chr_dev *dev, void *buf, size_t len)
+{
+    int i, n = chr_stacked_read(dev, buf, len);
+    for (i = 0; i < n; i++) ((char *)buf)[i] = (char)turn_letter(((char *)buf)[i], 26 - rot13_by(dev));
+    return n;
+}
+
+static int rot13_open(chr_dev *dev, chr_error *err)
+{
+    static const chr_handlers handlers = { NULL, rot13_got, NULL, NULL }; /* the others pass on as it comes */
+    return chr_stacked_open(dev, ((const rot13_options *)dev->options)->chardev, &handlers, err);
+}
+
+static const chr_io rot13_io = { rot13_write, rot13_read, chr_stacked_update, chr_stacked_wait_fd };
+
+static const chr_peer_slots rot13_peer = {
+    chr_stacked_disconnect, chr_stacked_wait_connected, chr_stacked_add_client, chr_stacked_set_msgfds,
+    chr_stacked_get_msgfds, chr_stacked_shutdown, chr_stacked_queued,
+};
+
+static const chr_backend rot13_backend = {
+    "rot13",                            /* name         */
+    NULL,                               /* alias        */
+    "turns the letters of another one", /* help         */
+    rot13_rows,                         /* options      */
+    sizeof(rot13_options),              /* options_size */
+    sizeof(chr_stacked),                /* state_size: a struct that begins with it, if you need more */
+    NULL,                               /* uri          */
+    rot13_open,                         /* open         */
+    chr_stacked_close,                  /* close        */
+    &rot13_io,                          /* io           */
+    chr_stacked_describe,               /* describe     */
+    chr_stacked_ioctl,                  /* ioctl        */
+    chr_stacked_set_open,               /* set_open     */
+    &rot13_peer,                        /* peer         */
+    NULL,                               /* sharing      */
+    0,                                  /* fixed        */
+    NULL,                               /* input        */
+};
+
+/* ---- a program with it: says hello at the last chardev, and prints what comes from there, until that ends ---- */
+#ifndef FILTER_ROT13_ALONE
+
+static chr_context *ctx;
+static chr_frontend con;
+
+static void print_line(void *opaque, const char *line) { (void)opaque, puts(line); }
+static void print_input(void *opaque, const void *buf, size_t len) { (void)opaque, fwrite(buf, 1, len, stdout); }
+
+static void happened(void *opaque, int event)
+{
+    (void)opaque;
+    if (event == CHR_EVENT_OPENED) chr_fe_printf(&con, "hello\n");
+    if (event == CHR_EVENT_CLOSED) chr_loop_stop(ctx);
+}
+
+int main(int argc, char **argv)
+{
+    const chr_handlers handlers = { NULL, print_input, happened, NULL };
+    chr_error          err = { CHR_ERR_INVALID, "usage: filter_rot13 CHARDEV... (rot13,chardev=ID is one more kind)" };
+    chr_dev           *dev = NULL;
+    char               id[20];
+    int                i;
+    if (!(ctx = chr_context_new(NULL)) || chr_backend_register(ctx, &rot13_backend, &err) < 0) return 2;
+    for (i = 1; i < argc && (i == 1 || dev); i++) {
+        snprintf(id, sizeof id, "c%d", i);
+        dev = chr_new_any(ctx, id, argv[i], &err);
+    }
+    if (!dev && err.code == CHR_ERR_HELP) return chr_help(ctx, argv[i - 1], print_line, NULL) < 0;
+    if (!dev || chr_fe_init(&con, dev, &err) < 0) return fprintf(stderr, "%s\n", err.text), 2;
+    chr_fe_set_handlers(&con, &handlers, NULL);
+    chr_loop_run(ctx);
+    chr_context_free(ctx);
+    return 0;
+}
+#endif

@@ -1,0 +1,631 @@
+/* script: a far side that plays a text. */
+#include "chardev.h"
+#include "rig.h"
+
+/* A context on a virtual clock of its own; a script on it, from a text, and a recorder in front. */
+typedef struct stage {
+    rig      r;
+    recorder rec;
+    chr_dev *dev;
+    chr_error err;
+} stage;
+
+static void open_stage(stage *s)
+{
+    chr_config config = rig_config(&s->r);
+    config.virtual_clock = 1;
+    rig_init(&s->r);
+    s->r.ctx = chr_context_new(&config);
+    REQUIRE(s->r.ctx != NULL);
+}
+
+static chr_dev *make_script(stage *s, const char *id, const char *text)
+{
+    chr_script_options options;
+    memset(&options, 0, sizeof options);
+    options.text = text;
+    return chr_open(s->r.ctx, id, chr_backend_find(s->r.ctx, "script"), &options, &s->err);
+}
+
+static void play_with_room(stage *s, const char *text, int room)
+{
+    open_stage(s);
+    s->dev = make_script(s, "s", text);
+    if (!s->dev) NOTE("%s", s->err.text);
+    REQUIRE(s->dev != NULL);
+    attach_with_room(&s->rec, s->dev, room);
+    settle(&s->r);
+}
+
+static void play(stage *s, const char *text)
+{
+    play_with_room(s, text, UNLIMITED);
+}
+
+static int result(stage *s)
+{
+    memset(&s->err, 0, sizeof s->err);
+    return chr_script_result(s->dev, &s->err);
+}
+
+static void say_to_it(stage *s, const char *text)
+{
+    CHECK_INT(chr_fe_write(&s->rec.fe, text, strlen(text)), strlen(text));
+    settle(&s->r);
+}
+
+static void until_ms(stage *s, int64_t ms)
+{
+    CHECK(chr_loop_run_until(s->r.ctx, ms * 1000000) >= 0);
+}
+
+static void end_stage(stage *s)
+{
+    detach(&s->rec);
+    rig_close(&s->r);
+}
+
+/* ---- what it plays ----------------------------------------------------------------------------------------------------- */
+
+TEST(a_login)
+{
+    stage    s;
+    chr_info info;
+    play(&s, "expect \"login:\"; send \"root\\n\"; wait 100ms; break; close");
+    CHECK_INT(result(&s), CHR_ERR_WOULD_BLOCK);
+    CHECK_STR(s.err.text, "script: line 1: expect \"login:\": this is not done yet");
+    say_to_it(&s, "Welcome\r\nhost login: ");
+    CHECK_INPUT(&s.rec, "root\n");
+    CHECK_STR(s.rec.events, "O");
+    until_ms(&s, 99);
+    CHECK_STR(s.rec.events, "O");
+    until_ms(&s, 100);
+    CHECK_STR(s.rec.events, "OBC");
+    CHECK_INT(result(&s), 0);
+    CHECK_INT(s.r.exits, 1);
+    CHECK_INT(s.r.exit_code, 0);
+    CHECK_STR(s.r.log, "");
+    chr_query(s.dev, &info);
+    CHECK_STR(info.filename, "passed:script");
+    CHECK_INT(info.comes_back, 0);
+    CHECK_INT(chr_fe_write(&s.rec.fe, "x", 1), CHR_ERR_DISCONNECTED);
+    end_stage(&s);
+}
+
+TEST(fails_with_the_line_and_what_came_instead)
+{
+    stage    s;
+    chr_info info;
+    play(&s, "# a comment; expect \"nothing\"\nsend \"x\"\n\nexpect \"log\\151n:\" within 2s # once\n");
+    say_to_it(&s, "login\"\\\t\1");
+    until_ms(&s, 1999);
+    CHECK_INT(result(&s), CHR_ERR_WOULD_BLOCK);
+    until_ms(&s, 2000);
+    CHECK_INT(result(&s), CHR_ERR_TIMEOUT);
+    CHECK_STR(s.err.text, "script: line 4: expect \"log\\151n:\": timed out; what came instead: \"login\\\"\\\\\\t\\x01\"");
+    CHECK_STR(s.r.log, "chardev s: script: line 4: expect \"log\\151n:\": timed out; what came instead: \"login\\\"\\\\\\t\\x01\"\n");
+    CHECK_INT(s.r.exits, 1);
+    CHECK_INT(s.r.exit_code, 1);
+    CHECK_STR(s.rec.events, "OC");
+    chr_query(s.dev, &info);
+    CHECK_STR(info.filename, "failed:script,line=4");
+    end_stage(&s);
+}
+
+TEST(default_time_out_and_others)
+{
+    static const struct { const char *text; int64_t ms; } table[] = {
+        { "expect \"x\"", 10000 }, { "timeout 3s; expect \"x\"", 3000 }, { "timeout 1min\nexpect \"x\" within 7ms", 7 },
+        { "timeout 250ms; wait 1s; expect \"x\"", 1250 }, { "send \"yy\"", 10000 }, { "timeout 1ms; send \"yyy\"", 1 } };
+    size_t i;
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        stage s;
+        play_with_room(&s, table[i].text, 1);
+        until_ms(&s, table[i].ms - 1);
+        CHECK_INT(result(&s), CHR_ERR_WOULD_BLOCK);
+        until_ms(&s, table[i].ms);
+        if (!CHECK_INT(result(&s), CHR_ERR_TIMEOUT)) NOTE("for %s", table[i].text);
+        end_stage(&s);
+    }
+    {
+        stage s;
+        play(&s, "timeout 0s; expect \"x\"");
+        until_ms(&s, 1000000000);
+        CHECK_INT(result(&s), CHR_ERR_WOULD_BLOCK);
+        say_to_it(&s, "x");
+        CHECK_INT(result(&s), 0);
+        end_stage(&s);
+    }
+}
+
+TEST(expected_over_any_cut)
+{
+    static const char output[] = "aabaaabaaac--abcabcabd--";
+    size_t            cut;
+    for (cut = 1; cut < sizeof output - 1; cut++) {
+        stage  s;
+        size_t at;
+        play(&s, "expect \"aabaaac\"; expect \"-\"\nexpect \"-\"; expect \"abcabd\"; expect \"--\"");
+        for (at = 0; at < sizeof output - 1; at += cut) {
+            size_t len = sizeof output - 1 - at < cut ? sizeof output - 1 - at : cut;
+            CHECK_INT(result(&s), CHR_ERR_WOULD_BLOCK);
+            CHECK_INT(chr_fe_write(&s.rec.fe, output + at, len), len);
+        }
+        if (!CHECK_INT(result(&s), 0)) NOTE("in pieces of %zu: %s", cut, s.err.text);
+        end_stage(&s);
+    }
+}
+
+TEST(what_was_written_before_it_is_expected)
+{
+    stage s;
+    play(&s, "wait 1s; expect \"one\"; send \"a\"; expect \"two\"; send \"b\"; expect \"one\" within 1s");
+    say_to_it(&s, "one two");
+    CHECK_INT(s.rec.length, 0);
+    until_ms(&s, 1000);
+    CHECK_INPUT(&s.rec, "ab");
+    until_ms(&s, 2000); /* the first one is used up */
+    CHECK_INT(result(&s), CHR_ERR_TIMEOUT);
+    CHECK_HAS(s.err.text, "what came instead: nothing");
+    end_stage(&s);
+}
+
+TEST(every_byte_and_escape)
+{
+    static const unsigned char want[] = "\n\r\t\b\a\f\v\033\\\"'\0\1\377\x7f#;A\0B ";
+    stage                      s;
+    play(&s, "send \"\\n\\r\\t\\b\\a\\f\\v\\e\\\\\\\"\\'\\0\\001\\377\\x7f#;\\101\\0B \"\n expect \"\\0\\0a\\xff\"; send \"ok\"");
+    CHECK_MEM(s.rec.input, s.rec.length, want, sizeof want - 1);
+    forget_input(&s.rec);
+    CHECK_INT(chr_fe_write(&s.rec.fe, "\0\0\0a\377", 5), 5);
+    settle(&s.r);
+    CHECK_INPUT(&s.rec, "ok");
+    CHECK_INT(result(&s), 0);
+    end_stage(&s);
+}
+
+TEST(rejected_at_any_time)
+{
+    stage s;
+    play(&s, "expect \"boot\"; reject \"panic\"; reject \"oops\"\nsend \"x\"; wait 1min; expect \"done\"");
+    say_to_it(&s, "panic"); /* too early to count */
+    CHECK_INT(result(&s), CHR_ERR_WOULD_BLOCK);
+    say_to_it(&s, "boot pa");
+    CHECK_INT(result(&s), CHR_ERR_WOULD_BLOCK);
+    say_to_it(&s, "pan");
+    say_to_it(&s, "ic!");
+    CHECK_INT(result(&s), CHR_ERR_IO);
+    CHECK_STR(s.err.text, "script: line 1: reject \"panic\": it came: \" papanic!\"");
+    CHECK_INT(s.r.exit_code, 1);
+    end_stage(&s);
+    play(&s, "expect \"a\"; wait 1ms; reject \"late\"; expect \"b\"");
+    say_to_it(&s, "a late"); /* since the last expect: it counts */
+    until_ms(&s, 1);
+    CHECK_INT(result(&s), CHR_ERR_IO);
+    end_stage(&s);
+}
+
+TEST(closes_and_opens)
+{
+    stage    s;
+    chr_info info;
+    play(&s, "wait 1ms; close; wait 5ms; open; send \"again\"; eof; expect \"bye\"; pass; fail \"never\"");
+    CHECK_STR(s.rec.events, "O");
+    until_ms(&s, 1);
+    CHECK_STR(s.rec.events, "OC");
+    chr_query(s.dev, &info);
+    CHECK_INT(info.comes_back, 1);
+    CHECK_INT(chr_fe_write(&s.rec.fe, "bye", 3), CHR_ERR_DISCONNECTED);
+    until_ms(&s, 6);
+    CHECK_STR(s.rec.events, "OCOE");
+    CHECK_INPUT(&s.rec, "again");
+    CHECK_INT(result(&s), CHR_ERR_WOULD_BLOCK);
+    say_to_it(&s, "bye");
+    CHECK_STR(s.rec.events, "OCOEC");
+    CHECK_INT(result(&s), 0);
+    end_stage(&s);
+    play(&s, "expect \"x\"\nfail \"not\\x20today\"");
+    say_to_it(&s, "abcxyz");
+    CHECK_INT(result(&s), CHR_ERR_IO);
+    CHECK_STR(s.err.text, "script: line 2: fail \"not\\x20today\": so it says; what came: \"yz\"");
+    end_stage(&s);
+}
+
+TEST(the_frontend_says_no_more)
+{
+    stage s;
+    play(&s, "expect \"x\"; wait 1s; expect \"y\"; send \"never\"");
+    say_to_it(&s, "ax");
+    CHECK_INT(chr_fe_shutdown(&s.rec.fe), 0);
+    CHECK_INT(chr_fe_write(&s.rec.fe, "y", 1), CHR_ERR_DISCONNECTED);
+    CHECK_INT(result(&s), CHR_ERR_WOULD_BLOCK);
+    until_ms(&s, 1000);
+    CHECK_INT(result(&s), CHR_ERR_DISCONNECTED);
+    CHECK_STR(s.err.text, "script: line 1: expect \"y\": the output has ended; what came instead: nothing");
+    end_stage(&s);
+    play(&s, "expect \"x\"");
+    CHECK_INT(chr_fe_shutdown(&s.rec.fe), 0);
+    CHECK_INT(result(&s), CHR_ERR_DISCONNECTED);
+    end_stage(&s);
+}
+
+TEST(sent_as_there_is_room)
+{
+    stage s;
+    int   i;
+    play_with_room(&s, "send \"0123456789\"; send \"ab\"; close", 0);
+    CHECK_INT(s.rec.length, 0);
+    for (i = 0; i < 12; i++) {
+        CHECK_INT(result(&s), CHR_ERR_WOULD_BLOCK);
+        give_room(&s.rec, 1);
+        settle(&s.r);
+        CHECK_INT(s.rec.length, i + 1);
+    }
+    CHECK_INPUT(&s.rec, "0123456789ab");
+    CHECK_INT(result(&s), 0);
+    CHECK_STR(s.rec.events, "OC");
+    end_stage(&s);
+}
+
+/* The script's clock begins with the frontend. */
+TEST(nobody_is_there_yet)
+{
+    stage s;
+    open_stage(&s);
+    s.dev = make_script(&s, "s", "wait 10ms; send \"x\"");
+    until_ms(&s, 100000);
+    CHECK_INT(result(&s), CHR_ERR_WOULD_BLOCK);
+    attach(&s.rec, s.dev);
+    until_ms(&s, 100009);
+    CHECK_INT(s.rec.length, 0);
+    until_ms(&s, 100010);
+    CHECK_INPUT(&s.rec, "x");
+    end_stage(&s);
+}
+
+TEST(the_window)
+{
+    static char output[1000];
+    stage       s;
+    chr_dev    *dev;
+    open_stage(&s);
+    dev = make(&s.r, "script,id=s,window=16,text=wait 1ms; expect \"b\"; expect \"b\" within 1ms");
+    s.dev = dev;
+    attach(&s.rec, dev);
+    settle(&s.r);
+    memset(output, 'x', sizeof output);
+    output[500] = 'a';
+    output[983] = 'b'; /* pushed out */
+    output[985] = 'b';
+    CHECK_INT(chr_fe_write(&s.rec.fe, output, sizeof output), sizeof output);
+    until_ms(&s, 2);
+    CHECK_INT(result(&s), CHR_ERR_TIMEOUT);
+    CHECK_HAS(s.err.text, "instead: \"xxxxxxxxxxxxxx\"");
+    end_stage(&s);
+    /* what is expected is found in any amount of output, however small the window */
+    open_stage(&s);
+    s.dev = make(&s.r, "script,id=s,window=1,text=expect \"xxab\"");
+    attach(&s.rec, s.dev);
+    settle(&s.r);
+    output[501] = 'b';
+    CHECK_INT(chr_fe_write(&s.rec.fe, output, sizeof output), sizeof output);
+    CHECK_INT(result(&s), 0);
+    end_stage(&s);
+}
+
+/* ---- several of them, and what is around ------------------------------------------------------------------------------ */
+
+TEST(the_last_to_pass_or_the_first_to_fail_exits)
+{
+    stage    s;
+    recorder other;
+    chr_dev *dev;
+    play(&s, "expect \"x\"");
+    dev = make_script(&s, "t", "expect \"y\"");
+    REQUIRE(dev != NULL);
+    attach(&other, dev);
+    say_to_it(&s, "x");
+    CHECK_INT(s.r.exits, 0);
+    CHECK_INT(chr_fe_write(&other.fe, "y", 1), 1);
+    settle(&s.r);
+    CHECK_INT(s.r.exits, 1);
+    CHECK_INT(s.r.exit_code, 0);
+    detach(&other);
+    end_stage(&s);
+    play(&s, "expect \"x\"");
+    dev = make_script(&s, "t", "fail \"at once\"");
+    attach(&other, dev);
+    settle(&s.r);
+    CHECK_INT(s.r.exits, 1);
+    CHECK_INT(s.r.exit_code, 1);
+    detach(&other);
+    end_stage(&s);
+    open_stage(&s);
+    s.dev = make(&s.r, "script,id=s,exit=off,text=pass");
+    attach(&s.rec, s.dev);
+    settle(&s.r);
+    CHECK_INT(result(&s), 0);
+    CHECK_INT(s.r.exits, 0);
+    end_stage(&s);
+}
+
+static void remove_it(recorder *rec, int what)
+{
+    stage *s = (stage *)rec->user;
+    if (what != 'r' && rec->last_event != CHR_EVENT_BREAK) return;
+    rec->then = NULL;
+    chr_fe_deinit(&rec->fe);
+    CHECK_INT(chr_remove(s->r.ctx, "s", NULL), 0);
+}
+
+static void echo_it(recorder *rec, int what)
+{
+    if (what == 'r') CHECK_INT(chr_fe_write(&rec->fe, rec->input, rec->length), rec->length);
+}
+
+TEST(handlers_that_remove_it_or_answer)
+{
+    static const char *const scripts[] = { "send \"x\"; send \"y\"; expect \"z\"", "break; send \"x\"", "send \"xx\"" };
+    size_t                   i;
+    stage                    s;
+    for (i = 0; i < 3; i++) {
+        open_stage(&s);
+        s.dev = make_script(&s, "s", scripts[i]);
+        attach(&s.rec, s.dev);
+        s.rec.then = remove_it;
+        s.rec.user = &s;
+        settle(&s.r);
+        CHECK(chr_find(s.r.ctx, "s") == NULL);
+        CHECK_INT(s.r.exits, 0);
+        end_stage(&s);
+    }
+    open_stage(&s);
+    s.dev = make_script(&s, "s", "send \"abc\"; expect \"abc\"; send \"d\"; expect \"abcd\"");
+    attach(&s.rec, s.dev);
+    s.rec.then = echo_it;
+    settle(&s.r);
+    CHECK_INT(result(&s), 0);
+    end_stage(&s);
+}
+
+TEST(on_a_mux_and_in_a_hub)
+{
+    stage    s;
+    recorder b;
+    open_stage(&s);
+    s.dev = make(&s.r, "script,id=s,mux=on,text=expect \"hello\"; send \"\\x01cyou\"");
+    attach(&s.rec, s.dev);
+    attach(&b, s.dev);
+    settle(&s.r);
+    CHECK_INT(chr_fe_write(&s.rec.fe, "hello", 5), 5);
+    settle(&s.r);
+    CHECK_INPUT(&s.rec, "you");
+    s.dev = chr_find(s.r.ctx, "s-base");
+    CHECK_INT(result(&s), 0);
+    CHECK_STR(b.events, "IOUC");
+    detach(&b);
+    end_stage(&s);
+    open_stage(&s);
+    s.dev = make(&s.r, "script,id=s,text=wait 1s; send \"x\"; expect \"y\"");
+    make(&s.r, "ringbuf,id=r");
+    make(&s.r, "hub,id=h,chardevs.0=s,chardevs.1=r");
+    until_ms(&s, 5000); /* the hub has no frontend */
+    attach(&s.rec, chr_find(s.r.ctx, "h"));
+    until_ms(&s, 5999);
+    CHECK_INT(s.rec.length, 0);
+    until_ms(&s, 6000);
+    CHECK_INPUT(&s.rec, "x");
+    say_to_it(&s, "y");
+    CHECK_INT(result(&s), 0);
+    end_stage(&s);
+}
+
+TEST(swapped_in_and_away)
+{
+    stage    s;
+    open_stage(&s);
+    attach(&s.rec, make(&s.r, "ringbuf,id=s"));
+    until_ms(&s, 1000);
+    CHECK_INT(chr_change(s.r.ctx, "s", "script,text=wait 1s; send \"x\"; wait 1h", &s.err), CHR_ERR_INVALID);
+    CHECK_INT(chr_change(s.r.ctx, "s", "script,text=wait 1s; send \"x\"; wait 60min", &s.err), 0);
+    until_ms(&s, 2000);
+    CHECK_INPUT(&s.rec, "x");
+    CHECK_INT(chr_change(s.r.ctx, "s", "null", &s.err), 0);
+    until_ms(&s, 4000000);
+    CHECK_INT(s.r.exits, 0);
+    CHECK_STR(s.rec.events, "OC");
+    end_stage(&s);
+}
+
+TEST(results_of_what_is_none)
+{
+    stage s;
+    open_stage(&s);
+    CHECK_INT(chr_script_result(make(&s.r, "null,id=n"), &s.err), CHR_ERR_NOT_SUPPORTED);
+    CHECK_STR(s.err.text, "chardev 'n' is a null, not a script");
+    CHECK_INT(chr_script_result(chr_find(s.r.ctx, "n"), NULL), CHR_ERR_NOT_SUPPORTED);
+    rig_close(&s.r);
+}
+
+TEST(uris)
+{
+    stage s;
+    open_stage(&s);
+    write_file(scratch("play"), "send \"x\"");
+    CHECK(chr_new_uri(s.r.ctx, "a", "script,text=pass,exit=off", &s.err) != NULL);
+    CHECK(chr_new_any(s.r.ctx, "b", "script,text=wait 1ms,window=1K", &s.err) != NULL);
+    CHECK(chr_new_uri(s.r.ctx, "c", "script:", &s.err) == NULL);
+    CHECK(chr_new_uri(s.r.ctx, "c", "script", &s.err) == NULL);
+    CHECK_STR(s.err.text, "script: needs either file= or text=");
+    scratch_clean();
+    rig_close(&s.r);
+}
+
+/* Without an exit hook the loop ends. */
+TEST(ends_the_loop)
+{
+    chr_context *ctx = chr_context_new(NULL);
+    chr_frontend fe;
+    chr_dev     *dev = chr_new(ctx, "script,id=s,text=wait 10ms", NULL);
+    memset(&fe, 0, sizeof fe);
+    REQUIRE(dev != NULL);
+    CHECK_INT(chr_fe_init(&fe, dev, NULL), 0);
+    CHECK_INT(chr_script_result(dev, NULL), CHR_ERR_WOULD_BLOCK);
+    chr_fe_set_open(&fe, 1);
+    chr_loop_run(ctx);
+    CHECK_INT(chr_script_result(dev, NULL), 0);
+    chr_fe_deinit(&fe);
+    chr_context_free(ctx);
+}
+
+/* ---- the text ----------------------------------------------------------------------------------------------------------- */
+
+TEST(texts_that_are_wrong)
+{
+    static const struct { const char *text, *error; } table[] = {
+        { "expct \"x\"", "script: text: line 1: none of expect, reject, send, wait, timeout, break, eof, close, open, pass, fail: 'expct'" },
+        { "\n\n\"x\"", "script: text: line 3: none of expect, reject, send, wait, timeout, break, eof, close, open, pass, fail: '\"'" },
+        { "expect", "script: text: line 1: expect needs a \"text\"" },
+        { "send;", "script: text: line 1: send needs a \"text\"" },
+        { "send 'x'", "script: text: line 1: send needs a \"text\"" },
+        { "expect \"\"", "script: text: line 1: expect: an empty text" },
+        { "wait 1ms\nsend \"abc\nwait 1s", "script: text: line 2: a text without its closing quote" },
+        { "send \"abc\\", "script: text: line 1: no such escape: '\\'" },
+        { "send \"\\q\"", "script: text: line 1: no such escape: '\\q'" },
+        { "send \"\\x4\"", "script: text: line 1: no such escape: '\\x'" },
+        { "send \"\\400\"", "script: text: line 1: no such escape: '\\400'" },
+        { "wait", "script: text: line 1: not a time such as 100ms, 5s or 2min: ''" },
+        { "wait 5", "script: text: line 1: not a time such as 100ms, 5s or 2min: '5'" },
+        { "wait ms", "script: text: line 1: not a time such as 100ms, 5s or 2min: 'ms'" },
+        { "wait -1ms", "script: text: line 1: not a time such as 100ms, 5s or 2min: '-1ms'" },
+        { "wait 1000001s", "script: text: line 1: longer than 1000000 s: '1000001s'" },
+        { "wait 99999999999999999999s", "script: text: line 1: not a time such as 100ms, 5s or 2min: '99999999999999999999s'" },
+        { "expect \"x\" within", "script: text: line 1: not a time such as 100ms, 5s or 2min: ''" },
+        { "expect \"x\" soon", "script: text: line 1: a ';' or the end of the line is missing before 'soon'" },
+        { "send \"x\" within 1s", "script: text: line 1: a ';' or the end of the line is missing before 'within'" },
+        { "break break", "script: text: line 1: a ';' or the end of the line is missing before 'break'" },
+        { "close\nsend \"x\"", "script: text: line 2: send while it is closed: open comes first" },
+        { "close; close", "script: text: line 1: close while it is closed: open comes first" },
+        { "eof; break", "script: text: line 1: break while its input has ended: open comes first" },
+        { "eof; close; open; eof; eof", "script: text: line 1: eof while its input has ended: open comes first" },
+    };
+    size_t i;
+    stage  s;
+    open_stage(&s);
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        CHECK(make_script(&s, "s", table[i].text) == NULL);
+        CHECK_INT(s.err.code, CHR_ERR_INVALID);
+        CHECK_STR(s.err.text, table[i].error);
+    }
+    CHECK_INT(refuse(&s.r, "script,id=s", &s.err), CHR_ERR_INVALID);
+    CHECK_STR(s.err.text, "script: needs either file= or text=");
+    CHECK_INT(refuse(&s.r, "script,id=s,file=/dev/null,text=pass", &s.err), CHR_ERR_INVALID);
+    CHECK_INT(refuse(&s.r, "script,id=s,file=/dev/null", &s.err), CHR_ERR_INVALID);
+    CHECK_STR(s.err.text, "script: file=/dev/null: is no regular file");
+    CHECK_INT(refuse(&s.r, "script,id=s,file=/nonexistent/x", &s.err), CHR_ERR_NOT_FOUND);
+    CHECK_HAS(s.err.text, "/nonexistent/x");
+    CHECK(chr_open(s.r.ctx, "s", chr_backend_find(s.r.ctx, "script"), NULL, NULL) == NULL); /* nowhere to say why */
+    rig_close(&s.r);
+}
+
+TEST(texts_at_their_limits)
+{
+    static char text[8300];
+    stage       s;
+    int         i;
+    for (i = 0; i < 2; i++) { /* 4096 bytes, and one more */
+        snprintf(text, sizeof text, "expect \"%0*d\"", 4096 + i, 7);
+        open_stage(&s);
+        s.dev = make_script(&s, "s", text);
+        CHECK((s.dev != NULL) == (i == 0));
+        if (i == 1) CHECK_STR(s.err.text, "script: text: line 1: expect: a text of more than 4096 bytes");
+        if (s.dev) {
+            attach(&s.rec, s.dev);
+            settle(&s.r);
+            snprintf(text, sizeof text, "%0*d%0*d", 4000, 0, 4096, 7);
+            say_to_it(&s, text);
+            CHECK_INT(result(&s), 0);
+            detach(&s.rec);
+        }
+        rig_close(&s.r);
+    }
+    open_stage(&s);
+    for (text[0] = 0, i = 0; i < 17; i++) strcat(text, "reject \"x\"\n");
+    CHECK(make_script(&s, "s", text) == NULL);
+    CHECK_STR(s.err.text, "script: text: line 17: more than 16 times reject");
+    rig_close(&s.r);
+}
+
+TEST(a_file_of_a_mebibyte)
+{
+    static char  text[(1 << 20) + 2];
+    stage        s;
+    size_t       at = 0;
+    int          statements = 0;
+    char         options[500];
+    const char  *path = scratch("big");
+    FILE        *file;
+    while (at < (1 << 20) - 20) at += (size_t)sprintf(text + at, "send \"\\%o\"\r\n", (unsigned)statements++ % 8);
+    while (at < 1 << 20) text[at++] = '#';
+    file = fopen(path, "wb");
+    REQUIRE(file != NULL);
+    fwrite(text, 1, 1 << 20, file);
+    fclose(file);
+    open_stage(&s);
+    snprintf(options, sizeof options, "script:%s", path);
+    s.dev = chr_new_uri(s.r.ctx, "s", options, &s.err);
+    if (!CHECK(s.dev != NULL)) NOTE("%s", s.err.text);
+    attach(&s.rec, s.dev);
+    settle(&s.r);
+    CHECK_INT(s.rec.length, statements);
+    CHECK_MEM(s.rec.input, 9, "\0\1\2\3\4\5\6\7\0", 9);
+    CHECK_INT(result(&s), 0);
+    detach(&s.rec);
+    file = fopen(path, "ab");
+    fputc('\n', file);
+    fclose(file);
+    snprintf(options, sizeof options, "script,id=t,file=%s", path);
+    CHECK(chr_new(s.r.ctx, options, &s.err) == NULL);
+    CHECK_HAS(s.err.text, "larger than 1 MiB");
+    file = fopen(path, "wb");
+    fwrite("send \"a\0b\"\0", 1, 11, file); /* a zero in a text is one; elsewhere it is nothing */
+    fclose(file);
+    CHECK(chr_new(s.r.ctx, options, &s.err) == NULL);
+    CHECK_HAS(s.err.text, "line 1: a ';' or the end of the line is missing");
+    file = fopen(path, "wb");
+    fwrite("send \"a\0b\"", 1, 10, file);
+    fclose(file);
+    attach(&s.rec, make(&s.r, options));
+    settle(&s.r);
+    CHECK_MEM(s.rec.input, s.rec.length, "a\0b", 3);
+    detach(&s.rec);
+    rig_close(&s.r);
+    scratch_clean();
+}
+
+TEST(each_allocation_fails)
+{
+    stage s;
+    int   at, failures = 0;
+    for (at = 1; at < 40; at++) {
+        open_stage(&s);
+        s.r.fail_at = s.r.calls + at;
+        s.dev = make_script(&s, "s", "expect \"a\"; reject \"b\"; expect \"c\"");
+        if (!s.dev) {
+            CHECK_INT(s.err.code, CHR_ERR_NO_MEMORY);
+            failures++;
+            rig_close(&s.r);
+            continue;
+        }
+        attach(&s.rec, s.dev);
+        settle(&s.r);
+        say_to_it(&s, "ac");
+        if (s.r.failed) CHECK_INT(result(&s), CHR_ERR_NO_MEMORY);
+        else CHECK_INT(result(&s), 0);
+        failures += s.r.failed;
+        end_stage(&s);
+        if (!s.r.failed) break;
+    }
+    CHECK(failures >= 5);
+    CHECK(at < 40);
+}
