@@ -526,7 +526,8 @@ CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *u
  *     help  NAME,help              CHR_ERR_HELP: print chr_help() of the same text, and end with success
  *
  * It is a URI when it begins with '/' or a ':' stands before the first ',' and '='; else options. No descriptors in URIs:
- * tcp:...,fd=3 is CHR_ERR_INVALID. COM1 and other paths than those of /dev have no meaning: CHR_ERR_NOT_FOUND.
+ * tcp:...,fd=3 is CHR_ERR_INVALID. COM1 and other paths than those of /dev have no meaning: CHR_ERR_NOT_FOUND. With NULL
+ * for a context, as chr_context_new() may have returned it, CHR_ERR_NO_MEMORY.
  *
  *     chr_dev *dev = chr_new_any(ctx, "serial0", text, &err);
  *     if (!dev && err.code == CHR_ERR_HELP) exit(chr_help(ctx, text, print_line, NULL) != 0);
@@ -674,8 +675,8 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
  *              have taken what came before. The next bytes are readable after that: at CLOSED, chr_fe_read() is
  *              CHR_ERR_DISCONNECTED first. The others are told at once: RESIZED and SERIAL (ask for what is in force
  *              now), MUX_IN and MUX_OUT; and PURGE_..., which drops what is in the buffers, as CHR_IOCTL_SERIAL_PURGE.
- *     output   leaves before the loop waits, in each step; when the buffer is full; at chr_fe_flush(), before
- *              chr_fe_write_all() writes past it; before a chr_fe_ioctl(), chr_fe_set_msgfds(), chr_fe_shutdown(),
+ *     output   leaves before the loop waits, in each step; when the buffer is full; at chr_fe_flush(); before a
+ *              chr_fe_write_all() that does not fit into it, which goes past it; before a chr_fe_ioctl(), chr_fe_set_msgfds(), chr_fe_shutdown(),
  *              chr_fe_disconnect(), a hot swap and chr_fe_deinit(); at the end of the context. What a slow peer has not
  *              taken by then goes: after a swap to the new backend, else as with obuf= (a socket lingers).
  *              One peer's bytes don't go to the next one: when nobody is there any more, they are lost as in any write.
@@ -843,7 +844,7 @@ CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
  *         while (chr_fe_read(&fe, &c, 1) < 1) step(chr_fe_eof(&fe) ? -1 : chr_loop_step(fe.ctx, -1));
  *         return c;
  *     }
- *     void putch(char c) { while (chr_fe_write(&fe, &c, 1) == CHR_ERR_WOULD_BLOCK) chr_fe_flush(&fe, -1); }
+ *     void putch(char c) { chr_fe_write_all(&fe, &c, 1, -1); }
  *     void console_off(void) { chr_drain(fe.ctx, 2000); chr_context_free(fe.ctx); } // a terminal is put back
  *     void console_on(const char *text)
  *     {
@@ -10527,6 +10528,8 @@ CHARDEV_API chr_dev *chr_new_any(chr_context *ctx, const char *id, const char *a
     chr_options list;
     chr_dev    *dev = NULL;
 
+    if (!ctx)
+        return chr__fail(err, CHR_ERR_NO_MEMORY, "no context: out of memory or descriptors"), (chr_dev *)NULL;
     if (existing)
         return chr__existing(ctx, existing, err);
     chr__options_init(&list, ctx);
@@ -11511,6 +11514,18 @@ static int chr__transfer_all(chr__transfer *transfer)
     return transfer->done > 0 || n == 0 ? (int)transfer->done : n;
 }
 
+/* What fits into the output buffer needs no waiting. */
+static void chr__transfer_gather(chr__transfer *transfer, const chr_dev *dev)
+{
+    chr__buffers *buffers = transfer->fe->buffers;
+    int           n;
+
+    if (!buffers || buffers->failure || !transfer->buf || dev->ctx->depth > 0 || transfer->len > chr__out_room(buffers))
+        return;
+    n = chr__fe_write_extras(transfer->fe, transfer->buf, transfer->len);
+    transfer->done = n > 0 ? (size_t)n : 0;
+}
+
 /* The first look: 0 when it may begin. */
 static int chr__transfer_begin(chr__transfer *transfer, chr_frontend *fe, int direction, void *buf, size_t len,
                                int timeout_ms)
@@ -11528,6 +11543,8 @@ static int chr__transfer_begin(chr__transfer *transfer, chr_frontend *fe, int di
     transfer->deadline = chr__deadline(dev->ctx, timeout_ms);
     if (direction == CHR_IN && !dev->io->read && !fe->buffers)
         code = CHR_ERR_NOT_SUPPORTED;
+    if (direction == CHR_OUT)
+        chr__transfer_gather(transfer, dev);
     CHR__UNLOCK(dev->ctx);
     return code;
 }

@@ -37,7 +37,7 @@ static unsigned char getch(void)
 {
     unsigned char byte;
     while (chr_fe_read(&con, &byte, 1) < 1)
-        if (chr_loop_step(con.ctx, -1) < 0 || chr_fe_eof(&con)) exit(0);
+        if (chr_fe_eof(&con) || chr_loop_step(con.ctx, -1) < 0) exit(0);
     return byte;
 }
 
