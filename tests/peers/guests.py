@@ -40,8 +40,8 @@ def read(name):
 
 def compile_c(directory, name, *flags):
     source, binary = os.path.join(GUESTS, name + ".c"), os.path.join(directory, name + str(len(flags)))
-    compiler = ["g++", "-x", "c++", "-std=c++17"] if "c++" in flags else [os.environ.get("CC", "gcc"), "-std=c99", "-D_DEFAULT_SOURCE"]
-    done = subprocess.run([*compiler, *WARNINGS, *[flag for flag in flags if flag != "c++"], "-O1", "-I", HEADER, "-I", directory, "-pthread",
+    compiler = ["g++", "-x", "c++", "-std=c++17", "-fsyntax-only"] if "c++" in flags else [os.environ.get("CC", "gcc"), "-std=c99", "-D_DEFAULT_SOURCE"]
+    done = subprocess.run([*compiler, *WARNINGS, *[flag for flag in flags if flag != "c++"], "-O0", "-I", HEADER, "-I", directory, "-pthread",
                            "-o", binary, source], capture_output=True, text=True, check=False)
     check("%s compiles %s" % (name, " ".join(flags)), done.returncode == 0, done.stderr)
     return binary if done.returncode == 0 else None
