@@ -51,7 +51,7 @@
  *     CHARDEV_MBEDTLS          TLS for sockets, with mbed TLS 2.28 or 3.x: link -lmbedtls -lmbedx509 -lmbedcrypto
  *     CHARDEV_SPICE            spicevmc and spiceport, for an emulator that runs a spice-server: compile and link as pkg-config
  *                              spice-server says
- *     CHARDEV_FREESTANDING     no operating system: the backends from null to hub and your own; hooks for memory and clock
+ *     CHARDEV_FREESTANDING     no operating system: the backends from null to fault and your own; hooks for memory and clock
  *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV SCRIPT MSMOUSE WCTABLET BRAILLE (or its BRLAPI alone) MUX
  *                              HUB FAULT FD FILE PIPE PTY STDIO SERIAL PARALLEL UDP SOCKET SPICE
  *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and what a mux may keep; default 65536, freestanding 1024
@@ -112,13 +112,15 @@
  *     chr_context_free(ctx);     // and all is put back
  *     return 0;
  *
- * The library never ends the process and has no signal handlers: SIGINT and SIGTERM end it at once (third column), unless
- * you handle them: a signal handler that calls chr_loop_stop() is enough. exit() may be called anywhere, in handlers too.
- * A function of yours for atexit() may call chr_context_free(): that works unless exit() came from inside a handler.
+ * The library never ends the process and has no signal handlers: SIGINT and SIGTERM end it at once (third column),
+ * unless you handle them: a signal handler that calls chr_loop_stop() is enough. exit() may be called anywhere, in
+ * handlers too. A function of yours for atexit() may call chr_context_free(): that works unless exit() came from inside
+ * a handler.
  *
- *                                   chr_context_free()    exit(), return from main()    _exit(), abort(), a signal, SIGKILL
+ *                                   chr_context_free()    exit(), return from main()    _exit(), abort(), a signal
  *     terminal of stdio             put back              put back                      put back by a small process of
- *                                                                                       ours, some 20 ms later
+ *                                                                                       ours, some 20 ms later (after
+ *                                                                                       SIGKILL too)
  *     pty's link, unix socket file  removed               stay: whoever is started with the same path replaces them
  *     obuf=, layers, what           sent: chr_drain()     lost; what the kernel has taken arrives, unless TCP resets
  *     chr_fe_write() has gathered   says for how long     because bytes of the peer's were not read
@@ -127,8 +129,8 @@
  *     a recording                   complete              without its end, so that chr_replay_open() refuses it
  *     line settings of serial       stay as they are, in all cases
  *
- * A child of fork() that ends puts nothing back: that is for the process that has set it. Descriptors don't live on behind
- * exec(), a terminal that exec() has come over is put back.
+ * A child of fork() that ends puts nothing back: that is for the process that has set it. Descriptors don't live on
+ * behind exec(), and a terminal is put back then.
  */
 #ifndef CHARDEV_H
 #define CHARDEV_H
@@ -490,7 +492,7 @@ CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *u
  *     NAME  NAME,OPTIONS           options: stdio   stdio,signal=off   pty,path=/tmp/tty   socket,fd=3,server=on
  *     none                         the same as null: the guest has its device, and nobody is at the far side
  *     pty:PATH  file:PATH          all behind the colon is the path, commas too; with options: pty,path=PATH,OPTIONS
- *     pipe:PATH
+ *     pipe:PATH  script:PATH
  *     /dev/NAME                    serial; /dev/parport... and /dev/ppi... are parallel. Likewise without options
  *     unix:PATH[,OPTIONS]          socket; a comma in the path is doubled
  *     tcp:[HOST]:PORT[,OPTIONS]    socket; an IPv6 HOST stands in brackets; also telnet: tn3270: websocket:
@@ -501,8 +503,9 @@ CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *u
  *     help  NAME,help              CHR_ERR_HELP: print chr_help() of the same text, and end with success
  *
  * It is a URI when it begins with '/' or a ':' stands before the first ',' and '='; else options. No descriptors in URIs:
- * tcp:...,fd=3 is CHR_ERR_INVALID. COM1 and other paths than those of /dev have no meaning: CHR_ERR_NOT_FOUND. With NULL
- * for a context, as chr_context_new() may have returned it, CHR_ERR_NO_MEMORY.
+ * tcp:...,fd=3 is CHR_ERR_INVALID. COM1 and other paths than those of /dev have no meaning: CHR_ERR_NOT_FOUND. As in
+ * chr_new(), a server blocks here until its first peer has come, unless the text says wait=off. With NULL for a context,
+ * as chr_context_new() may have returned it: CHR_ERR_NO_MEMORY.
  *
  *     chr_dev *dev = chr_new_any(ctx, "serial0", text, &err);
  *     if (!dev && err.code == CHR_ERR_HELP) exit(chr_help(ctx, text, print_line, NULL) != 0);
@@ -1386,8 +1389,9 @@ CHARDEV_API int chr_input_sync(chr_dev *dev);
  * in the place of each chardev that was recorded: the same calls get the same answers, and input and events come at the
  * same times, with nobody at the far side. A frontend that does the same at the same times does so again, byte for
  * byte: give the context a clock that says so (see chr_config). A chardev with several frontends (mux) is not recorded
- * but the one under it: it lives again on top of that. Not recorded are passed descriptors, what chr_query() tells, and
- * calls at the back of a chardev (chr_ringbuf_read()).
+ * but the one under it: it lives again on top of that. A hub or a filter is recorded, and what it is on too: in a replay
+ * it plays its own part, and there is no frontend at those below. Not recorded are passed descriptors, what chr_query()
+ * tells, and calls at the back of a chardev (chr_ringbuf_read()).
  *
  * The file, all numbers little-endian. First 24 bytes:
  *
@@ -4734,9 +4738,9 @@ typedef struct chr__table {
 
 /* A descriptor that a monitor's peer has passed. */
 typedef struct chr__named_fd {
-    struct chr__named_fd *next;
-    int                   fd;
-    char                  name[1];
+    chr__entry by_name, by_number;
+    int        fd;
+    char       name[1];
 } chr__named_fd;
 
 typedef struct chr__kind_node {
@@ -4746,7 +4750,7 @@ typedef struct chr__kind_node {
 
 /* What chardevs refer to by id and isn't one: TLS credentials, lists of peers. Its kind serves for its name and options. */
 typedef struct chr__object {
-    struct chr__object *next;
+    chr__entry          by_id;
     const chr_backend  *kind;
     char               *id;
     void               *options;
@@ -4807,7 +4811,7 @@ struct chr_context {
     chr__waker   waker;
     chr_watch    wake_watch;
 #if CHARDEV_HAS_PTY
-    struct chr__file_watch *file_watches;
+    chr__table   file_watches; /* by number */
     chr_watch    notifier;     /* of the descriptor that tells of all of them; made with the first */
 #endif
     int          depth;        /* handlers and dispatches that are running: nothing is freed before it is 0 */
@@ -4844,9 +4848,9 @@ struct chr_context {
     uint64_t           lingering_queued; /* what they have still to send, in bytes */
     chr__dev_queue     urgent;          /* those whose `update` comes before the loop sleeps, */
     chr__dev_queue     starved;         /* and those whose frontends had no room */
-    chr__named_fd     *named_fds;
+    chr__table         fds_by_name, fds_by_number;
     const chr_backend *const *object_kinds; /* ends with NULL */
-    chr__object       *objects;
+    chr__table         objects;
     int                open_suspended;
     unsigned char     *buffer;          /* input of streams passes through here: nobody keeps it across calls */
     struct chr__recorder *recorder;
@@ -5307,6 +5311,21 @@ CHR__PRIVATE uint32_t chr__rotate(uint32_t word, int bits)
     return word << bits | word >> (32 - bits);
 }
 
+#ifdef CHR__FREESTANDING
+
+/* FNV-1a: a firmware's ids are its own choice, and its memory is small. */
+static uint32_t chr__hash(const uint32_t *key, const void *bytes, size_t len)
+{
+    const unsigned char *byte = (const unsigned char *)bytes;
+    uint32_t             hash = 2166136261u ^ *key;
+
+    for (; len > 0; len--)
+        hash = (hash ^ *byte++) * 16777619u;
+    return hash;
+}
+
+#else
+
 static void chr__hash_round(uint32_t *v)
 {
     v[0] += v[1], v[2] += v[3];
@@ -5336,6 +5355,8 @@ static uint32_t chr__hash(const uint32_t *key, const void *bytes, size_t len)
         chr__hash_round(v);
     return v[1] ^ v[3];
 }
+
+#endif
 
 enum { CHR__TABLE_FEW = 16, CHR__TABLE_CHAINS = 64 };
 
@@ -5396,6 +5417,12 @@ CHR__PRIVATE void chr__table_add(chr_context *ctx, chr__table *table, chr__entry
     chr__table_put(table, entry);
 }
 
+CHR__PRIVATE void chr__table_free(chr_context *ctx, chr__table *table)
+{
+    chr__free(ctx, table->chains);
+    memset(table, 0, sizeof *table);
+}
+
 CHR__PRIVATE void chr__table_remove(chr_context *ctx, chr__table *table, chr__entry *entry)
 {
     chr__entry **link = chr__table_chain(table, entry->key, entry->length);
@@ -5403,10 +5430,13 @@ CHR__PRIVATE void chr__table_remove(chr_context *ctx, chr__table *table, chr__en
     while (*link != entry)
         link = &(*link)->next;
     *link = entry->next;
-    if (--table->count > 0)
-        return;
-    chr__free(ctx, table->chains);
-    memset(table, 0, sizeof *table);
+    if (--table->count == 0)
+        chr__table_free(ctx, table);
+}
+
+static int chr__entry_has(const chr__entry *entry, const void *key, size_t length)
+{
+    return entry->length == length && memcmp(entry->key, key, length) == 0;
 }
 
 /* The owner, or NULL. */
@@ -5414,9 +5444,25 @@ CHR__PRIVATE void *chr__table_find(const chr__table *table, const void *key, siz
 {
     const chr__entry *entry = *chr__table_chain((chr__table *)(uintptr_t)table, key, length);
 
-    while (entry && (entry->length != length || memcmp(entry->key, key, length) != 0))
+    while (entry && !chr__entry_has(entry, key, length))
         entry = entry->next;
     return entry ? entry->owner : NULL;
+}
+
+/* All that have the key, or all with NULL. `visit` may remove its own entry, but no other. */
+CHR__PRIVATE void chr__table_each(chr__table *table, const void *key, size_t length,
+                                  void (*visit)(void *owner, void *arg), void *arg)
+{
+    chr__entry **chain = key ? chr__table_chain(table, key, length) : table->chains ? table->chains : &table->few;
+    chr__entry  *entry, *next;
+    size_t       count = key || !table->chains ? 1 : table->size;
+
+    for (; count > 0 && table->count > 0; count--, chain++)
+        for (entry = *chain; entry; entry = next) {
+            next = entry->next;
+            if (!key || chr__entry_has(entry, key, length))
+                visit(entry->owner, arg);
+        }
 }
 
 /* ====================================================================================================================
@@ -7038,19 +7084,15 @@ typedef struct chr__file_watch {
     int                     number; /* the system's; 0 = stopped */
     void                  (*changed)(void *opaque, int what);
     void                   *opaque;
-    struct chr__file_watch *next;
+    chr__entry              by_number;
 } chr__file_watch;
 
-static void chr__file_news_one(chr_context *ctx, const chr__file_news *news)
+/* Its `changed` may stop this one, but no other. */
+static void chr__file_news_one(void *owner, void *what)
 {
-    chr__file_watch *watch, *next;
+    chr__file_watch *watch = (chr__file_watch *)owner;
 
-    for (watch = ctx->file_watches; watch; watch = next) {
-        next = watch->next;
-        if (watch->number != news->number && !(news->what & CHR__FILE_ANY))
-            continue;
-        watch->changed(watch->opaque, news->what); /* it may stop this one, but no other */
-    }
+    watch->changed(watch->opaque, *(int *)what);
 }
 
 static void chr__file_news_ready(void *opaque, int events)
@@ -7061,7 +7103,8 @@ static void chr__file_news_ready(void *opaque, int events)
 
     (void)events;
     for (i = 0; i < count; i++)
-        chr__file_news_one(ctx, &news[i]);
+        chr__table_each(&ctx->file_watches, news[i].what & CHR__FILE_ANY ? NULL : &news[i].number,
+                        sizeof news[i].number, chr__file_news_one, &news[i].what);
 }
 
 static int chr__file_notifier(chr_context *ctx)
@@ -7091,22 +7134,17 @@ static int chr__file_watch_start(chr_context *ctx, chr__file_watch *watch, const
     watch->number = number;
     watch->changed = changed;
     watch->opaque = opaque;
-    watch->next = ctx->file_watches;
-    ctx->file_watches = watch;
+    chr__table_add(ctx, &ctx->file_watches, &watch->by_number, watch, &watch->number, sizeof watch->number);
     return 0;
 }
 
 static void chr__file_watch_stop(chr__file_watch *watch)
 {
-    chr__file_watch **link;
-
     if (!watch->number)
         return;
     chr__os_notifier_remove(watch->ctx->notifier.fd, watch->number);
+    chr__table_remove(watch->ctx, &watch->ctx->file_watches, &watch->by_number);
     watch->number = 0;
-    for (link = &watch->ctx->file_watches; *link != watch; link = &(*link)->next)
-        ;
-    *link = watch->next;
 }
 
 /* What has happened by now is told before it returns. */
@@ -7446,14 +7484,17 @@ static int chr__set_integer(const char *backend, const chr_option *row, const ch
     return 0;
 }
 
-/* The link to a named descriptor, or to the end of the list. */
-static chr__named_fd **chr__named_fd_link(chr_context *ctx, const char *name)
+CHR__PRIVATE chr__named_fd *chr__named_fd_find(chr_context *ctx, const char *name)
 {
-    chr__named_fd **link;
+    return (chr__named_fd *)chr__table_find(&ctx->fds_by_name, name, strlen(name));
+}
 
-    for (link = &ctx->named_fds; *link && strcmp((*link)->name, name) != 0; link = &(*link)->next)
-        ;
-    return link;
+/* The descriptor is somebody else's, or closed. */
+CHR__PRIVATE void chr__named_fd_forget(chr_context *ctx, chr__named_fd *named)
+{
+    chr__table_remove(ctx, &ctx->fds_by_name, &named->by_name);
+    chr__table_remove(ctx, &ctx->fds_by_number, &named->by_number);
+    chr__free(ctx, named);
 }
 
 /* A number for a local user, a name for a monitor's peer, who must not be able to name our own descriptors. */
@@ -7471,7 +7512,7 @@ static int chr__set_fd(const char *backend, const chr_option *row, const char *t
     }
     if (*text >= '0' && *text <= '9')
         return chr__bad_value(backend, row, text, "a number is not allowed here: pass the descriptor with getfd and give its name", err);
-    named = *chr__named_fd_link(ctx, text);
+    named = chr__named_fd_find(ctx, text);
     if (!named)
         return chr__fail(err, CHR_ERR_NOT_FOUND, "%s: %s=%s: no descriptor has been passed under that name", backend, row->name, text);
     *fd = named->fd;
@@ -7758,13 +7799,14 @@ static void *chr__options_copy(chr_context *ctx, const chr_backend *kind, const 
 
 /* -- objects that are no chardevs, from the same tables -- */
 
-CHR__PRIVATE chr__object **chr__object_link(chr_context *ctx, const char *id)
+CHR__PRIVATE chr__object *chr__object_find(chr_context *ctx, const char *id)
 {
-    chr__object **link;
+    return (chr__object *)chr__table_find(&ctx->objects, id, strlen(id));
+}
 
-    for (link = &ctx->objects; *link && strcmp((*link)->id, id) != 0; link = &(*link)->next)
-        ;
-    return link;
+CHR__PRIVATE void chr__object_add(chr_context *ctx, chr__object *object)
+{
+    chr__table_add(ctx, &ctx->objects, &object->by_id, object, object->id, strlen(object->id));
 }
 
 /* One user less; the last one frees it. */
@@ -10255,16 +10297,13 @@ static void chr__consume_fds(const chr_options *options, const chr_backend *kind
 {
     const chr_option *row;
     const char       *name;
-    chr__named_fd   **link, *named;
+    chr__named_fd    *named;
 
     for (row = kind->options; row && row->name; row++) {
         name = row->type == CHR_OPTION_FD ? chr__options_get(options, row->name) : NULL;
-        link = name ? chr__named_fd_link(options->ctx, name) : NULL;
-        named = link ? *link : NULL;
-        if (!named)
-            continue;
-        *link = named->next;
-        chr__free(options->ctx, named);
+        named = name ? chr__named_fd_find(options->ctx, name) : NULL;
+        if (named)
+            chr__named_fd_forget(options->ctx, named);
     }
 }
 
@@ -12349,7 +12388,7 @@ static int chr__replay_input(chr__played *played)
 
     if (!ctx->replay) /* it was closed when asked */
         return 0;
-    if (room <= 0 || (size_t)room < left)
+    if (played->dev.frontend && (room <= 0 || (size_t)room < left)) /* below a hub or filter nobody is: that is played */
         chr__replay_diverges(played, "the frontend has less room for input", played->ahead.at);
     if (room <= 0) {
         played->waits = 1;
@@ -17678,8 +17717,7 @@ static const char *const chr__fault_names[CHR__FAULT_KINDS] = { "short", "block"
 #define CHR__FAULTS_EVENT CHR__FAULT_BIT(CHR__FAULT_REORDER)
 
 typedef struct chr__fault {
-    chr_dev          dev;
-    chr_frontend     base;        /* our end of the chardev below */
+    chr_stacked      on;
     unsigned         enabled;     /* CHR__FAULT_BIT() */
     uint64_t         state;       /* of the generator; 0 = there is none */
     unsigned char   *feed;        /* given bytes, feed[fed..feed_size) are to be used */
@@ -17748,7 +17786,7 @@ static int chr__fault_count_bits(unsigned kinds)
 /* One decision. A given byte: from 0 to 127 nothing happens, above that the kinds come in turn. */
 static int chr__fault_decide(chr__fault *fault, unsigned kinds)
 {
-    const chr_fault_options *options = (const chr_fault_options *)fault->dev.options;
+    const chr_fault_options *options = (const chr_fault_options *)fault->on.dev.options;
     int                      count, byte;
 
     kinds &= fault->enabled;
@@ -17766,7 +17804,7 @@ static int chr__fault_decide(chr__fault *fault, unsigned kinds)
 
 static int64_t chr__fault_ms(chr__fault *fault)
 {
-    return 1 + chr__fault_number(fault, (int)((const chr_fault_options *)fault->dev.options)->delay);
+    return 1 + chr__fault_number(fault, (int)((const chr_fault_options *)fault->on.dev.options)->delay);
 }
 
 /* -- events -- */
@@ -17777,8 +17815,8 @@ static void chr__fault_tell_late(void *opaque)
     chr__fault *fault = (chr__fault *)opaque;
 
     chr_timer_stop(&fault->late);
-    while (fault->late_count > 0 && !fault->dev.removed)
-        chr_be_event(&fault->dev, fault->late_events[--fault->late_count]);
+    while (fault->late_count > 0 && !fault->on.dev.removed)
+        chr_be_event(&fault->on.dev, fault->late_events[--fault->late_count]);
 }
 
 /* Those that nothing binds to a place among the bytes, or to each other. */
@@ -17791,18 +17829,18 @@ static void chr__fault_pass_event(chr__fault *fault, int event)
 {
     if (!chr__fault_may_be_late(event) || fault->late_count == CHR__FAULT_LATE ||
         chr__fault_decide(fault, CHR__FAULTS_EVENT) == CHR__FAULT_NONE) {
-        chr_be_event(&fault->dev, event);
+        chr_be_event(&fault->on.dev, event);
         return;
     }
     fault->counts.reorders++;
     fault->late_events[fault->late_count++] = event;
-    chr_timer_start(fault->dev.ctx, &fault->late, chr__fault_ms(fault), chr__fault_tell_late, fault);
+    chr_timer_start(fault->on.dev.ctx, &fault->late, chr__fault_ms(fault), chr__fault_tell_late, fault);
 }
 
 /* OPENED and CLOSED as the frontend is to see them. Late events are still the old peer's. */
 static void chr__fault_set_state(chr__fault *fault)
 {
-    chr_dev *dev = &fault->dev;
+    chr_dev *dev = &fault->on.dev;
     int      is_open = fault->base_open && !fault->is_down;
 
     if (dev->be_open == is_open)
@@ -17815,10 +17853,17 @@ static void chr__fault_set_state(chr__fault *fault)
         chr_be_event(dev, CHR_EVENT_INPUT_END);
 }
 
+static void chr__fault_update(chr_dev *dev);
+
+/* obuf= may wait still. */
 static void chr__fault_tell_writable(chr__fault *fault)
 {
-    if (!fault->dev.removed && chr_be_wants_writable(&fault->dev))
-        chr_be_writable(&fault->dev);
+    chr_dev *dev = &fault->on.dev;
+
+    if (!dev->removed && chr_be_wants_writable(dev))
+        chr_be_writable(dev);
+    if (!dev->removed && chr_be_wants_writable(dev))
+        chr__fault_update(dev);
 }
 
 static void chr__fault_up(void *opaque)
@@ -17828,29 +17873,29 @@ static void chr__fault_up(void *opaque)
     fault->is_down = 0;
     chr__fault_set_state(fault);
     chr__fault_tell_writable(fault);
-    if (!fault->dev.removed)
-        chr_fe_accept_input(&fault->base);
+    if (!fault->on.dev.removed)
+        chr_fe_accept_input(&fault->on.below);
 }
 
 /* The peer goes, and comes again after a while. */
 static void chr__fault_hang_up(chr__fault *fault)
 {
-    if (!fault->dev.be_open)
+    if (!fault->on.dev.be_open)
         return;
     fault->counts.disconnects++;
     fault->is_down = 1;
     fault->refusals = fault->piece = 0;
-    chr_timer_start(fault->dev.ctx, &fault->down, chr__fault_ms(fault), chr__fault_up, fault);
+    chr_timer_start(fault->on.dev.ctx, &fault->down, chr__fault_ms(fault), chr__fault_up, fault);
     chr__fault_set_state(fault);
     chr__fault_tell_writable(fault);
 }
 
 static void chr__fault_break(chr__fault *fault)
 {
-    if (!fault->dev.be_open)
+    if (!fault->on.dev.be_open)
         return;
     fault->counts.breaks++;
-    chr_be_event(&fault->dev, CHR_EVENT_BREAK);
+    chr_be_event(&fault->on.dev, CHR_EVENT_BREAK);
 }
 
 /* -- output -- */
@@ -17879,7 +17924,7 @@ static int chr__fault_stall_out(chr__fault *fault)
 {
     fault->counts.delays++;
     fault->is_stalled_out = 1;
-    chr_timer_start(fault->dev.ctx, &fault->stall_out, chr__fault_ms(fault), chr__fault_out_again, fault);
+    chr_timer_start(fault->on.dev.ctx, &fault->stall_out, chr__fault_ms(fault), chr__fault_out_again, fault);
     return CHR_ERR_WOULD_BLOCK;
 }
 
@@ -17925,12 +17970,7 @@ static int chr__fault_write(chr_dev *dev, const void *buf, size_t len)
     int         part = chr__fault_attempt(fault, len);
 
     fault->is_refused = part == CHR_ERR_WOULD_BLOCK;
-    return part < 0 ? part : chr_fe_write(&fault->base, buf, (size_t)part);
-}
-
-static void chr__fault_base_writable(void *opaque)
-{
-    chr_be_writable(&((chr__fault *)opaque)->dev);
+    return part < 0 ? part : chr_stacked_write(dev, buf, (size_t)part);
 }
 
 /* -- input -- */
@@ -17940,13 +17980,13 @@ static void chr__fault_in_again(void *opaque)
     chr__fault *fault = (chr__fault *)opaque;
 
     fault->is_stalled_in = 0;
-    chr_fe_accept_input(&fault->base);
+    chr_fe_accept_input(&fault->on.below);
 }
 
 static int chr__fault_base_can_read(void *opaque)
 {
     chr__fault *fault = (chr__fault *)opaque;
-    int         room = fault->is_down || fault->is_stalled_in ? 0 : chr_be_can_write(&fault->dev);
+    int         room = fault->is_down || fault->is_stalled_in ? 0 : chr_be_can_write(&fault->on.dev);
 
     return fault->piece > 0 && room > fault->piece ? fault->piece : room;
 }
@@ -17962,7 +18002,7 @@ static void chr__fault_of_input(chr__fault *fault)
     case CHR__FAULT_DELAY:
         fault->counts.delays++;
         fault->is_stalled_in = 1;
-        chr_timer_start(fault->dev.ctx, &fault->stall_in, chr__fault_ms(fault), chr__fault_in_again, fault);
+        chr_timer_start(fault->on.dev.ctx, &fault->stall_in, chr__fault_ms(fault), chr__fault_in_again, fault);
         return;
     case CHR__FAULT_DISCONNECT: chr__fault_hang_up(fault); return;
     case CHR__FAULT_BREAK:      chr__fault_break(fault); return;
@@ -17975,10 +18015,10 @@ static void chr__fault_base_read(void *opaque, const void *buf, size_t len)
     chr__fault *fault = (chr__fault *)opaque;
 
     fault->piece = 0;
-    chr_be_write(&fault->dev, buf, len);
-    if (!fault->dev.removed)
+    chr_be_write(&fault->on.dev, buf, len);
+    if (!fault->on.dev.removed)
         chr__fault_tell_late(fault);
-    if (!fault->dev.removed)
+    if (!fault->on.dev.removed)
         chr__fault_of_input(fault);
 }
 
@@ -17993,15 +18033,8 @@ static void chr__fault_base_event(void *opaque, int event)
         return;
     }
     fault->base_input_over |= event == CHR_EVENT_INPUT_END;
-    if (event != CHR_EVENT_INPUT_END || fault->dev.be_open)
+    if (event != CHR_EVENT_INPUT_END || fault->on.dev.be_open)
         chr__fault_pass_event(fault, event);
-}
-
-/* Another backend has taken the place of the one below. */
-static int chr__fault_base_change(void *opaque)
-{
-    (void)opaque;
-    return 0;
 }
 
 /* -- slots -- */
@@ -18010,37 +18043,31 @@ static void chr__fault_update(chr_dev *dev)
 {
     chr__fault *fault = (chr__fault *)dev;
 
-    if (chr_be_wants_writable(dev) && !fault->is_stalled_out) {
-        if (fault->is_down || fault->is_refused)
-            chr_idle_start(dev->ctx, &fault->retry, chr__fault_retry, fault);
-        else if (!fault->base.writable)
-            chr_fe_add_watch(&fault->base, chr__fault_base_writable, fault);
-    }
-    chr_fe_accept_input(&fault->base);
+    if (chr_be_wants_writable(dev) && !fault->is_stalled_out && (fault->is_down || fault->is_refused))
+        chr_idle_start(dev->ctx, &fault->retry, chr__fault_retry, fault);
+    else if (!fault->is_stalled_out)
+        chr_stacked_update(dev);
+    chr_fe_accept_input(&fault->on.below);
 }
 
 /* Short reads and nothing else: who waits for bytes waits for all of them. */
 static int chr__fault_read(chr_dev *dev, void *buf, size_t len)
 {
     chr__fault *fault = (chr__fault *)dev;
-    chr_dev    *base = fault->base.dev;
 
-    if (fault->is_down || !base)
+    if (fault->is_down)
         return CHR_ERR_DISCONNECTED;
-    if (!base->io->read)
-        return CHR_ERR_NOT_SUPPORTED;
     if (len > 1 && chr__fault_decide(fault, CHR__FAULT_BIT(CHR__FAULT_SHORT)) == CHR__FAULT_SHORT) {
         fault->counts.short_reads++;
         len = 1 + (size_t)chr__fault_number(fault, (int)chr__min(len - 1, 255));
     }
-    return base->io->read(base, buf, len);
+    return chr_stacked_read(dev, buf, len);
 }
 
 /* Who blocks has no time that passes: what delays its output ends. */
 static int chr__fault_wait_fd(chr_dev *dev, int *events)
 {
     chr__fault *fault = (chr__fault *)dev;
-    chr_dev    *base = fault->base.dev;
 
     if (*events == CHR_OUT && fault->is_refused) {
         chr_timer_stop(&fault->stall_out);
@@ -18048,42 +18075,7 @@ static int chr__fault_wait_fd(chr_dev *dev, int *events)
         *events = 0;
         return 0;
     }
-    return base && base->io->wait_fd ? base->io->wait_fd(base, events) : -1;
-}
-
-static void chr__fault_set_open(chr_dev *dev, int is_open)
-{
-    chr_fe_set_open(&((chr__fault *)dev)->base, is_open);
-}
-
-static int chr__fault_ioctl(chr_dev *dev, int command, void *arg)
-{
-    return chr_fe_ioctl(&((chr__fault *)dev)->base, command, arg);
-}
-
-static int chr__fault_disconnect(chr_dev *dev)
-{
-    return chr_fe_disconnect(&((chr__fault *)dev)->base);
-}
-
-static int chr__fault_wait_connected(chr_dev *dev, chr_error *err)
-{
-    return chr_fe_wait_connected(&((chr__fault *)dev)->base, err);
-}
-
-static int chr__fault_set_msgfds(chr_dev *dev, const int *fds, int count)
-{
-    return chr_fe_set_msgfds(&((chr__fault *)dev)->base, fds, count);
-}
-
-static int chr__fault_get_msgfds(chr_dev *dev, int *fds, int count)
-{
-    return chr_fe_get_msgfds(&((chr__fault *)dev)->base, fds, count);
-}
-
-static int chr__fault_shutdown(chr_dev *dev)
-{
-    return chr_fe_shutdown(&((chr__fault *)dev)->base);
+    return chr_stacked_wait_fd(dev, events);
 }
 
 static void chr__fault_describe(const chr_dev *dev, chr_info *info)
@@ -18093,8 +18085,8 @@ static void chr__fault_describe(const chr_dev *dev, chr_info *info)
     chr_info                base;
 
     memset(&base, 0, sizeof base);
-    if (fault->base.dev)
-        chr_query(fault->base.dev, &base);
+    if (fault->on.below.dev)
+        chr_query(fault->on.below.dev, &base);
     chr__format(info->filename, sizeof info->filename,
                 "fault:%s,short=%u,block=%u,delay=%u,disconnect=%u,break=%u,error=%u,reorder=%u",
                 ((const chr_fault_options *)dev->options)->chardev, counts->short_writes + counts->short_reads,
@@ -18125,46 +18117,17 @@ static int chr__fault_read_names(chr__fault *fault, const char *text, chr_error 
     }
 }
 
-/* In a hot swap the one with our id goes on living until ours takes its place: what is stacked on it can't be below us. */
-static int chr__fault_is_circle(const chr__fault *fault, const chr_dev *base)
-{
-    const chr_dev *old = chr_find(fault->dev.ctx, fault->dev.id);
-
-    while (old && base && base != old && base->kind == fault->dev.kind)
-        base = ((const chr__fault *)base)->base.dev;
-    return old && base && (base == old || base->kind->fixed);
-}
-
-static int chr__fault_attach(chr__fault *fault, const char *id, chr_error *err)
-{
-    static const chr_handlers handlers = { chr__fault_base_can_read, chr__fault_base_read, chr__fault_base_event,
-                                           chr__fault_base_change };
-    chr_dev                  *base = chr_find(fault->dev.ctx, id);
-    int                       code;
-
-    if (!base)
-        return chr__fail(err, CHR_ERR_NOT_FOUND, "chardev=%s: there is no chardev with that id", id);
-    if (chr__fault_is_circle(fault, base))
-        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev=%s: a %s can't be put below '%s' by a change", id,
-                         base->kind->name, fault->dev.id);
-    code = chr_fe_init(&fault->base, base, err);
-    if (code < 0)
-        return code;
-    chr_fe_set_handlers(&fault->base, &handlers, fault);
-    chr_fe_set_open(&fault->base, 0); /* until a frontend comes */
-    return 0;
-}
-
 static int chr__fault_open(chr_dev *dev, chr_error *err)
 {
-    const chr_fault_options *options = (const chr_fault_options *)dev->options;
-    chr__fault              *fault = (chr__fault *)dev;
+    static const chr_handlers handlers = { chr__fault_base_can_read, chr__fault_base_read, chr__fault_base_event, NULL };
+    const chr_fault_options  *options = (const chr_fault_options *)dev->options;
+    chr__fault               *fault = (chr__fault *)dev;
 
     fault->enabled = CHR__FAULT_BIT(CHR__FAULT_KINDS) - 1;
     fault->state = options->seed ? (uint64_t)options->seed * UINT64_C(0x9e3779b97f4a7c15) : 0;
     if (options->faults && chr__fault_read_names(fault, options->faults, err) < 0)
         return CHR_ERR_INVALID;
-    return chr__fault_attach(fault, options->chardev, err);
+    return chr_stacked_open(dev, options->chardev, &handlers, err);
 }
 
 static void chr__fault_close(chr_dev *dev)
@@ -18176,7 +18139,7 @@ static void chr__fault_close(chr_dev *dev)
     chr_timer_stop(&fault->down);
     chr_timer_stop(&fault->late);
     chr_idle_stop(&fault->retry);
-    chr_fe_deinit(&fault->base);
+    chr_stacked_close(dev);
     chr__free(dev->ctx, fault->feed);
     fault->feed = NULL;
     fault->fed = fault->feed_size = 0;
@@ -18190,13 +18153,13 @@ static const chr_io chr__fault_io = {
 };
 
 static const chr_peer_slots chr__fault_peer = {
-    chr__fault_disconnect,     /* disconnect     */
-    chr__fault_wait_connected, /* wait_connected */
-    NULL,                      /* add_client     */
-    chr__fault_set_msgfds,     /* set_msgfds     */
-    chr__fault_get_msgfds,     /* get_msgfds     */
-    chr__fault_shutdown,       /* shutdown       */
-    NULL,                      /* queued         */
+    chr_stacked_disconnect,     /* disconnect     */
+    chr_stacked_wait_connected, /* wait_connected */
+    chr_stacked_add_client,     /* add_client     */
+    chr_stacked_set_msgfds,     /* set_msgfds     */
+    chr_stacked_get_msgfds,     /* get_msgfds     */
+    chr_stacked_shutdown,       /* shutdown       */
+    chr_stacked_queued,         /* queued         */
 };
 
 static const chr_backend chr__fault_kind = {
@@ -18211,8 +18174,8 @@ static const chr_backend chr__fault_kind = {
     chr__fault_close,                                     /* close        */
     &chr__fault_io,                                       /* io           */
     chr__fault_describe,                                  /* describe     */
-    chr__fault_ioctl,                                     /* ioctl        */
-    chr__fault_set_open,                                  /* set_open     */
+    chr_stacked_ioctl,                                    /* ioctl        */
+    chr_stacked_set_open,                                 /* set_open     */
     &chr__fault_peer,                                     /* peer         */
     NULL,                                                 /* sharing      */
     0,                                                    /* fixed        */
@@ -18232,7 +18195,7 @@ static int chr__fault_feed(chr__fault *fault, const void *data, size_t len)
         memmove(fault->feed, fault->feed + fault->fed, left);
     fault->fed = 0;
     fault->feed_size = left;
-    feed = len > 0 ? chr__reallocate(fault->dev.ctx, fault->feed, left + len) : fault->feed;
+    feed = len > 0 ? chr__reallocate(fault->on.dev.ctx, fault->feed, left + len) : fault->feed;
     if (len > 0 && !feed)
         return CHR_ERR_NO_MEMORY;
     fault->feed = (unsigned char *)feed;
@@ -22633,11 +22596,10 @@ static int chr__tls_creds_new(const chr_options *list, const chr_backend *kind, 
 {
     chr_context    *ctx = list->ctx;
     const char     *id = chr__options_get(list, "id");
-    chr__object   **end = chr__object_link(ctx, id);
     chr__tls_creds *creds;
     int             code;
 
-    if (*end)
+    if (chr__object_find(ctx, id))
         return chr__fail(err, CHR_ERR_EXISTS, "%s: id=%s: there is an object with that id already", kind->name, id);
     creds = (chr__tls_creds *)chr__object_new(list, kind, err);
     if (!creds)
@@ -22649,7 +22611,7 @@ static int chr__tls_creds_new(const chr_options *list, const chr_backend *kind, 
     if (code == 0)
         code = creds->is_psk ? chr__psk_load(creds, ctx, err) : chr__x509_load(creds, ctx, err);
     if (code == 0)
-        *end = &creds->object;
+        chr__object_add(ctx, &creds->object);
     else
         chr__object_drop(ctx, &creds->object);
     return code;
@@ -22680,18 +22642,20 @@ static const chr_backend chr__authz_kind = {
 
 static void chr__authz_release(chr_context *ctx, chr__object *object)
 {
-    chr__authz *next = ((chr__authz *)object)->next;
+    chr__authz *authz = ((chr__authz *)object)->next, *next;
 
-    if (next)
-        chr__object_drop(ctx, &next->object);
+    for (; authz; authz = next) {
+        next = authz->next;
+        authz->next = NULL;
+        chr__object_drop(ctx, &authz->object);
+    }
 }
 
 static int chr__authz_new(const chr_options *list, const chr_backend *kind, chr_error *err)
 {
     chr_context              *ctx = list->ctx;
     const char               *id = chr__options_get(list, "id");
-    chr__object             **link = chr__object_link(ctx, id);
-    chr__authz               *authz, *rest = (chr__authz *)*link;
+    chr__authz               *authz, *rest = (chr__authz *)chr__object_find(ctx, id);
     const chr__authz_options *options;
 
     if (rest && rest->object.kind != kind)
@@ -22708,15 +22672,16 @@ static int chr__authz_new(const chr_options *list, const chr_backend *kind, chr_
     }
     authz->object.release = chr__authz_release;
     authz->next = rest;
-    authz->object.next = rest ? rest->object.next : NULL;
-    *link = &authz->object;
+    if (rest)
+        chr__table_remove(ctx, &ctx->objects, &rest->object.by_id);
+    chr__object_add(ctx, &authz->object);
     return 0;
 }
 
 /* What isn't on the list, or has no list, stays out. */
 static int chr__authz_allows(chr_context *ctx, const char *id, const char *name)
 {
-    const chr__object *object = *chr__object_link(ctx, id);
+    const chr__object *object = chr__object_find(ctx, id);
     const chr__authz  *authz = object && object->kind == &chr__authz_kind ? (const chr__authz *)object : NULL;
 
     for (; authz; authz = authz->next) {
@@ -23159,7 +23124,7 @@ static int chr__tls_setup(chr__tls *tls)
 static int chr__tls_find(chr_context *ctx, const chr_socket_options *options, chr__tls_creds **found, chr_error *err)
 {
     const char  *id = options->tls_creds;
-    chr__object *object = *chr__object_link(ctx, id);
+    chr__object *object = chr__object_find(ctx, id);
     int          is_server = options->server == CHR_ON;
 
     if (!object || object->kind == &chr__authz_kind)
@@ -25766,21 +25731,26 @@ static void chr__context_drain(chr_context *ctx)
     chr__leave(ctx); /* what was removed outside of a dispatch is freed */
 }
 
+static void chr__named_fd_end(void *named, void *ctx)
+{
+    chr__os_close(((chr__named_fd *)named)->fd);
+    chr__free((chr_context *)ctx, named);
+}
+
+static void chr__object_end(void *object, void *ctx)
+{
+    chr__object_drop((chr_context *)ctx, (chr__object *)object);
+}
+
 static void chr__context_forget(chr_context *ctx)
 {
-    chr__named_fd  *named;
     chr__kind_node *node;
-    chr__object    *object;
 
-    while ((named = ctx->named_fds) != NULL) {
-        ctx->named_fds = named->next;
-        chr__os_close(named->fd);
-        chr__free(ctx, named);
-    }
-    while ((object = ctx->objects) != NULL) {
-        ctx->objects = object->next;
-        chr__object_drop(ctx, object);
-    }
+    chr__table_each(&ctx->fds_by_name, NULL, 0, chr__named_fd_end, ctx);
+    chr__table_free(ctx, &ctx->fds_by_name);
+    chr__table_free(ctx, &ctx->fds_by_number);
+    chr__table_each(&ctx->objects, NULL, 0, chr__object_end, ctx);
+    chr__table_free(ctx, &ctx->objects);
     while ((node = ctx->kinds) != NULL) {
         ctx->kinds = node->next;
         chr__free(ctx, node);
@@ -26216,11 +26186,11 @@ CHARDEV_API int chr_input_sync(chr_dev *dev)
 #if CHARDEV_HAS_TLS
 static int chr__object_remove(chr_context *ctx, const char *id, int is_creds, chr_error *err)
 {
-    chr__object **link = chr__object_link(ctx, id), *object = *link;
+    chr__object *object = chr__object_find(ctx, id);
 
     if (!object || (object->kind == &chr__authz_kind) == is_creds)
         return chr__fail(err, CHR_ERR_NOT_FOUND, "there is no object '%s' of that kind", id);
-    *link = object->next;
+    chr__table_remove(ctx, &ctx->objects, &object->by_id);
     chr__object_drop(ctx, object);
     return 0;
 }
@@ -26245,7 +26215,7 @@ static const chr_backend *chr__object_read(chr_options *list, const char *text, 
     return kind;
 }
 
-static int chr__object_add(chr_context *ctx, const char *text, const char *prefix,
+static int chr__object_from_text(chr_context *ctx, const char *text, const char *prefix,
                            int (*make)(const chr_options *, const chr_backend *, chr_error *), chr_error *err)
 {
     chr_error          why;
@@ -26264,12 +26234,12 @@ static int chr__object_add(chr_context *ctx, const char *text, const char *prefi
 
 CHARDEV_API int chr_tls_creds_add(chr_context *ctx, const char *options, chr_error *err)
 {
-    return chr__object_add(ctx, options, "tls-creds", chr__tls_creds_new, err);
+    return chr__object_from_text(ctx, options, "tls-creds", chr__tls_creds_new, err);
 }
 
 CHARDEV_API int chr_authz_add(chr_context *ctx, const char *options, chr_error *err)
 {
-    return chr__object_add(ctx, options, "authz", chr__authz_new, err);
+    return chr__object_from_text(ctx, options, "authz", chr__authz_new, err);
 }
 
 CHARDEV_API int chr_tls_creds_remove(chr_context *ctx, const char *id, chr_error *err)
@@ -26318,9 +26288,10 @@ static int chr__fd_check_name(chr_context *ctx, const char *name, int fd, chr_er
         return chr__fail(err, CHR_ERR_INVALID, "descriptor name '%s': may not be empty or begin with a digit", name);
     if (!chr__os_is_open(fd))
         return chr__fail(err, CHR_ERR_INVALID, "descriptor %d for the name '%s' is not open", fd, name);
-    for (named = ctx->named_fds; named; named = named->next)
-        if (named->fd == fd && strcmp(named->name, name) != 0)
-            return chr__fail(err, CHR_ERR_EXISTS, "descriptor %d for the name '%s' has the name '%s' already", fd, name, named->name);
+    named = (const chr__named_fd *)chr__table_find(&ctx->fds_by_number, &fd, sizeof fd);
+    if (named && strcmp(named->name, name) != 0)
+        return chr__fail(err, CHR_ERR_EXISTS, "descriptor %d for the name '%s' has the name '%s' already", fd, name,
+                         named->name);
     return 0;
 }
 
@@ -26331,32 +26302,32 @@ CHARDEV_API int chr_fd_put(chr_context *ctx, const char *name, int fd, chr_error
 
     if (code < 0)
         return code;
-    named = *chr__named_fd_link(ctx, name);
-    if (!named) {
+    named = chr__named_fd_find(ctx, name);
+    if (named) {
+        chr__table_remove(ctx, &ctx->fds_by_number, &named->by_number);
+        if (named->fd != fd)
+            chr__os_close(named->fd);
+    } else {
         named = (chr__named_fd *)chr__allocate(ctx, sizeof *named + strlen(name));
         if (!named)
             return chr__no_memory(err);
         memcpy(named->name, name, strlen(name));
-        named->fd = fd;
-        named->next = ctx->named_fds;
-        ctx->named_fds = named;
+        chr__table_add(ctx, &ctx->fds_by_name, &named->by_name, named, named->name, strlen(name));
     }
-    if (named->fd != fd)
-        chr__os_close(named->fd);
     named->fd = fd;
+    chr__table_add(ctx, &ctx->fds_by_number, &named->by_number, named, &named->fd, sizeof named->fd);
     chr__os_close_on_exec(fd); /* not before: after an error it is as it was */
     return 0;
 }
 
 CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 {
-    chr__named_fd **link = chr__named_fd_link(ctx, name), *named = *link;
+    chr__named_fd *named = chr__named_fd_find(ctx, name);
 
     if (!named)
         return chr__fail(err, CHR_ERR_NOT_FOUND, "no descriptor has the name '%s'", name);
-    *link = named->next;
     chr__os_close(named->fd);
-    chr__free(ctx, named);
+    chr__named_fd_forget(ctx, named);
     return 0;
 }
 
