@@ -883,11 +883,12 @@ CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
 /* ====================================================================================================================
  * >>backend   how to add one, with as much right as the built-in ones
  * ====================================================================================================================
- * Make a state struct that begins with a chr_dev, an options struct that begins with chr_common_options, an option table, and
- * a const chr_backend; register it. The core calls: `open` once (state zeroed, options complete, checked against the table and
- * copied: use dev->options as long as you live); then the slots; `close` once, also after a failed open, to let go of all that
- * open got. The state is freed after that, when the last dispatch that may touch it is over: after chr_be_write() and
- * chr_be_event() look at dev->removed.
+ * Make a state struct that begins with a chr_dev, an options struct that begins with chr_common_options, an option table,
+ * and a const chr_backend; register it. (For one that is stacked on another chardev see chr_stacked.) The core calls:
+ * `open` once (state zeroed, options complete, checked against the table and copied: use dev->options as long as you
+ * live); then the slots; `close` once, also after a failed open, to let go of all that open got. The state is freed
+ * after that, when the last dispatch that may touch it is over: after chr_be_write() and chr_be_event() look at
+ * dev->removed.
  *
  * Slots run quiet, inside of somebody's call: no handler comes from there. `open` and all others may send events and
  * say chr_be_writable(): they come from the loop (of several equal ones one, and of ints that are no CHR_EVENT_... the
@@ -953,7 +954,8 @@ struct chr_backend {
     size_t            state_size;   /* at least sizeof(chr_dev) */
     int             (*uri)(const char *uri, chr_options *options); /* 1 = read it, 0 = not mine, CHR_ERR_INVALID,
                                                                       CHR_ERR_NO_MEMORY; NULL: the bare name */
-    int             (*open)(chr_dev *dev, chr_error *err);
+    int             (*open)(chr_dev *dev, chr_error *err);         /* 0, or an error: chr_error_set(err, ...); an err
+                                                                      that is not filled gets the text of the code */
     void            (*close)(chr_dev *dev);                        /* or NULL */
     const chr_io     *io;
     void            (*describe)(const chr_dev *dev, chr_info *info); /* filename, address, comes_back; NULL: the name */
@@ -963,7 +965,7 @@ struct chr_backend {
     const chr_sharing_slots *sharing;                              /* or NULL */
     int               fixed;                                       /* 1 = it stands on other chardevs: chr_change()
                                                                       neither takes it away nor puts it in, and no
-                                                                      mux or hub goes on it */
+                                                                      mux or hub goes on it; 0 with chr_stacked */
     const chr_input_slots   *input;                                /* or NULL */
 };
 
@@ -1596,11 +1598,13 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHR__HOT_INLINE static inline __attribute__((always_inline)) /* a few instructions that every message runs
                                                                         through */
 #define CHR__COLD static __attribute__((unused, noinline, cold))
+#define CHR__APART static __attribute__((unused, noinline)) /* hot, but not for all: its callers stay small */
 #else
 #define CHR__PRIVATE static
 #define CHR__HOT
 #define CHR__HOT_INLINE static
 #define CHR__COLD static
+#define CHR__APART static
 #endif
 
 #ifndef CHR_SYS
@@ -4821,8 +4825,8 @@ struct chr_context {
     int          sleeping;     /* in poll, ours or a foreign loop's: whoever changes something then must wake it */
     chr__prepare prepares;     /* a ring: what runs before the loop waits. Buffered frontends send and deliver then, */
     chr__prepare lazy;         /* and those that can't deliver ask again */
-    chr__prepare last_prepare; /* where one run of them ends */
-    int          prepare_count; /* in both */
+    chr__prepare *prepare_alone; /* the same as a ring with one, in a shorter way */
+    int          prepare_count; /* of all three */
     int          prepare_ran;  /* handlers that they have called */
     int64_t      ask_at;       /* when all starved ones are asked, in real time */
     int          closing;      /* chr_context_free() is under way */
@@ -6314,12 +6318,14 @@ static int chr__has_starved(const chr_context *ctx)
 
 static void chr__prepare_stop(chr_context *ctx, chr__prepare *prepare)
 {
-    if (!prepare->next)
-        return;
-    ctx->prepare_count--;
-    prepare->next->prev = prepare->prev;
-    prepare->prev->next = prepare->next;
-    prepare->next = prepare->prev = NULL;
+    ctx->prepare_count -= prepare->next || prepare->is_urgent;
+    if (prepare->next) {
+        prepare->next->prev = prepare->prev;
+        prepare->prev->next = prepare->next;
+    } else if (prepare->is_urgent) {
+        ctx->prepare_alone = NULL;
+    }
+    prepare->next = NULL;
     prepare->is_urgent = 0;
 }
 
@@ -6332,46 +6338,73 @@ static void chr__prepare_link(chr_context *ctx, chr__prepare *ring, chr__prepare
     ring->prev = prepare;
 }
 
-static void chr__prepare_lazily(chr_context *ctx, chr__prepare *prepare, void (*run)(void *), void *opaque)
+static void chr__prepare_lazily(chr_context *ctx, chr__prepare *prepare)
 {
-    if (prepare->next)
+    if (prepare->next || prepare->is_urgent)
         return;
     if (!chr__has_starved(ctx) && chr__looks_by_time(ctx))
         chr__ask_later(ctx);
-    prepare->run = run;
-    prepare->opaque = opaque;
     chr__prepare_link(ctx, &ctx->lazy, prepare);
 }
 
-/* The lock is held, by any thread. */
-static void chr__prepare_start(chr_context *ctx, chr__prepare *prepare, void (*run)(void *), void *opaque)
+/* Where there are others. The one that was alone stays first. */
+CHR__COLD void chr__prepare_among(chr_context *ctx, chr__prepare *prepare)
 {
-    int is_first = chr__prepares_are_none(&ctx->prepares);
+    chr__prepare *first = ctx->prepare_alone;
+    int           is_first = !first && chr__prepares_are_none(&ctx->prepares);
 
-    if (prepare->is_urgent)
-        return;
+    if (first) {
+        chr__prepare_stop(ctx, first);
+        first->is_urgent = 1;
+        chr__prepare_link(ctx, &ctx->prepares, first);
+    }
     chr__prepare_stop(ctx, prepare);
-    prepare->run = run;
-    prepare->opaque = opaque;
     prepare->is_urgent = 1;
     chr__prepare_link(ctx, &ctx->prepares, prepare);
     if (is_first)
         chr__loop_poke(ctx);
 }
 
-/* Those at the head, up to `most` or (-1) all that are there now. */
-static void chr__prepares_run(chr_context *ctx, chr__prepare *ring, int most)
+static int chr__is_due(const chr_context *ctx)
 {
-    chr__prepare *prepare;
+    return ctx->prepare_alone || !chr__prepares_are_none(&ctx->prepares);
+}
 
-    if (ctx->last_prepare.next)
+/* The lock is held, by any thread. */
+CHR__HOT_INLINE void chr__prepare_start(chr_context *ctx, chr__prepare *prepare)
+{
+    if (prepare->is_urgent)
         return;
-    chr__prepare_link(ctx, ring, &ctx->last_prepare);
-    for (; (prepare = ring->next) != &ctx->last_prepare && most != 0; most--) {
+    if (ctx->prepare_count > 0) {
+        chr__prepare_among(ctx, prepare);
+        return;
+    }
+    prepare->is_urgent = 1;
+    ctx->prepare_alone = prepare;
+    ctx->prepare_count = 1;
+    if (ctx->sleeping || chr__has_hooks(ctx))
+        chr__loop_poke(ctx);
+}
+
+/* Those at the head, up to `most` or (-1) all that are there now. */
+CHR__HOT static void chr__prepares_run(chr_context *ctx, chr__prepare *ring, int most)
+{
+    chr__prepare now, *prepare;
+
+    now.next = ring->next;
+    now.prev = ring->prev;
+    now.next->prev = now.prev->next = &now;
+    ring->next = ring->prev = ring;
+    for (; (prepare = now.next) != &now && most != 0; most--) {
         chr__prepare_stop(ctx, prepare);
         prepare->run(prepare->opaque);
     }
-    chr__prepare_stop(ctx, &ctx->last_prepare);
+    if (now.next == &now)
+        return;
+    now.prev->next = ring->next; /* the rest stays at the head */
+    ring->next->prev = now.prev;
+    ring->next = now.next;
+    now.next->prev = ring;
 }
 
 /* A backend found no room: it asks again in the next steps, until there is. A loop with hooks has no steps: there it is
@@ -6428,36 +6461,58 @@ static int chr__ask_how_many(chr_context *ctx)
     return -1;
 }
 
-/* Before each wait: gathered output goes, what is read ahead is delivered, and who has new room is asked. Returns how many
- * handlers were called in that. */
-CHR__COLD int chr__before_wait(chr_context *ctx)
+/* Those that are there now. */
+CHR__HOT_INLINE void chr__prepares_run_urgent(chr_context *ctx)
+{
+    chr__prepare *alone = ctx->prepare_alone;
+
+    if (alone) {
+        ctx->prepare_alone = NULL;
+        ctx->prepare_count--;
+        alone->is_urgent = 0;
+        alone->run(alone->opaque);
+    } else if (!chr__prepares_are_none(&ctx->prepares)) {
+        chr__prepares_run(ctx, &ctx->prepares, -1);
+    }
+}
+
+CHR__COLD void chr__ask_before_wait(chr_context *ctx)
 {
     int rounds = CHR__ASK_ROUNDS, most = chr__ask_how_many(ctx);
 
-    chr__enter(ctx);
-    ctx->sleeping = 0;
-    ctx->prepare_ran = 0;
     if (!chr__prepares_are_none(&ctx->lazy))
         chr__prepares_run(ctx, &ctx->lazy, most);
     chr__ask(&ctx->starved, most);
-    do {
-        if (!chr__prepares_are_none(&ctx->prepares))
-            chr__prepares_run(ctx, &ctx->prepares, -1);
+    for (; (ctx->urgent.first || chr__is_due(ctx)) && rounds > 0; rounds--) {
         chr__ask(&ctx->urgent, -1);
-    } while ((ctx->urgent.first || !chr__prepares_are_none(&ctx->prepares)) && --rounds > 0);
-    chr__leave(ctx);
-    return ctx->prepare_ran;
+        chr__prepares_run_urgent(ctx);
+    }
 }
 
-/* There is something to do before the wait. */
+/* Whether anything is to be done before the wait. One look: most turns find nothing. */
 CHR__HOT_INLINE int chr__somebody_waits(const chr_context *ctx)
 {
     return ((uintptr_t)ctx->urgent.first | (uintptr_t)ctx->starved.first | (uintptr_t)ctx->prepare_count) != 0;
 }
 
+/* Gathered output goes, what is read ahead is delivered, and who has new room is asked. Returns how many handlers were
+ * called in that. */
+CHR__APART int chr__before_wait(chr_context *ctx)
+{
+    CHR__LOCK(ctx);
+    ctx->depth++;
+    ctx->sleeping = 0;
+    ctx->prepare_ran = 0;
+    chr__prepares_run_urgent(ctx);
+    if (chr__somebody_waits(ctx))
+        chr__ask_before_wait(ctx);
+    chr__leave(ctx);
+    return ctx->prepare_ran;
+}
+
 static int chr__must_ask(chr_context *ctx)
 {
-    return ctx->urgent.first || !chr__prepares_are_none(&ctx->prepares) ||
+    return ctx->urgent.first || chr__is_due(ctx) ||
            (chr__has_starved(ctx) && chr__looks_by_time(ctx) && ctx->ask_at <= chr__real_now(ctx));
 }
 
@@ -6595,7 +6650,7 @@ static int chr__loop_timeout(chr_context *ctx)
 {
     int timeout = -1;
 
-    if (ctx->idles.next != &ctx->idles || ctx->urgent.first || !chr__prepares_are_none(&ctx->prepares) ||
+    if (ctx->idles.next != &ctx->idles || ctx->urgent.first || chr__is_due(ctx) ||
         ctx->again || CHR__LOAD(ctx->stopped))
         return 0;
     if (ctx->timers)
@@ -6678,9 +6733,9 @@ CHR__HOT static int chr__loop_turn(chr_context *ctx, int timeout_ms)
 }
 
 /* What a handler was told before the wait may be what the caller waits for. */
-CHR__COLD int chr__loop_step_asked(chr_context *ctx, int timeout_ms)
+CHR__APART int chr__loop_step_asked(chr_context *ctx, int timeout_ms)
 {
-    int early = chr__before_wait(ctx), is_late = early > 0 || !chr__prepares_are_none(&ctx->prepares);
+    int early = chr__before_wait(ctx), is_late = early > 0 || chr__is_due(ctx);
     int ran = chr__loop_turn(ctx, is_late ? 0 : timeout_ms);
 
     return ran < 0 ? ran : ran + early;
@@ -7989,9 +8044,13 @@ static uint32_t chr__crc32(uint32_t crc, const void *buf, size_t len)
 
 /* -- writing -- */
 
+enum { CHR__EXTRA_BUFFERS = 1, CHR__EXTRA_OTHERS = 2 };
+
 static void chr__set_extras(chr_dev *dev)
 {
-    dev->extras = dev->log || dev->outbox || dev->ending || dev->buffers || chr__is_recorded(dev);
+    int others = dev->log || dev->outbox || dev->ending || chr__is_recorded(dev);
+
+    dev->extras = (dev->buffers ? CHR__EXTRA_BUFFERS : 0) | (others ? CHR__EXTRA_OTHERS : 0);
 }
 
 static void chr__record_close(chr_context *ctx)
@@ -8573,6 +8632,7 @@ typedef struct chr__buffers {
     chr__ring            in;       /* at least as large as in_limit; larger while it holds more than that */
     size_t               in_limit;
     int                  in_full;  /* it was: it takes nothing until half of it is free, so that reads stay large */
+    int                  is_slow;  /* the question for room takes the long way */
     unsigned             taken;    /* bytes that have left it; wraps */
     chr__mark            marks[CHR__MARKS];
     int                  mark_count;
@@ -9413,40 +9473,74 @@ static size_t chr__in_readable(const chr__buffers *buffers)
     return buffers->mark_count > 0 ? buffers->marks[0].at - buffers->taken : buffers->in.count;
 }
 
-static void chr__tend(void *opaque);
-
-static void chr__tend_soon(chr__buffers *buffers)
+CHR__HOT_INLINE void chr__tend_soon(chr__buffers *buffers)
 {
-    chr__prepare_start(buffers->fe->ctx, &buffers->prepare, chr__tend, buffers->fe);
+    chr__prepare_start(buffers->fe->ctx, &buffers->prepare);
+}
+
+/* Descriptors came along with the input. */
+CHR__PRIVATE void chr__input_has_fds(chr_dev *dev)
+{
+    chr__buffers *buffers;
+
+    dev->with_fds |= 1;
+    for (buffers = dev->buffers; buffers; buffers = buffers->next)
+        buffers->is_slow = 1;
 }
 
 /* -- output -- */
 
-/* One piece. What meets an error is lost, as it would be without buffers. Returns 1 = there may be more to send. */
+/* The backend takes no more, or an error has met it: what was gathered is lost, as it would be without buffers. */
+CHR__COLD void chr__send_failed(chr__buffers *buffers, chr_dev *dev, size_t len, int code)
+{
+    if (code == 0 || code == CHR_ERR_WOULD_BLOCK) {
+        buffers->is_blocked = 1;
+        return;
+    }
+    buffers->failure = buffers->lost = code;
+    if (code != CHR_ERR_DISCONNECTED) /* that one was counted */
+        dev->bytes_dropped += len;
+    chr__ring_take(&buffers->out, len);
+}
+
+/* One piece. Returns 1 = there may be more to send. */
 static int chr__send_piece(chr_frontend *fe)
 {
     chr__buffers        *buffers = fe->buffers;
     chr_dev             *dev = fe->dev;
     size_t               len;
     const unsigned char *piece = chr__ring_piece(&buffers->out, 0, &len);
-    int                  n = chr__write_recorded(dev, piece, len);
+    int                  n = dev->extras & CHR__EXTRA_OTHERS ? chr__write_recorded(dev, piece, len) : chr__write(dev, piece, len);
 
-    if (n == 0 || n == CHR_ERR_WOULD_BLOCK) {
-        buffers->is_blocked = 1;
-        return 0;
-    }
-    if (n < 0)
-        buffers->failure = buffers->lost = n;
-    if (n < 0 && n != CHR_ERR_DISCONNECTED) /* that one was counted */
-        dev->bytes_dropped += len;
-    chr__ring_take(&buffers->out, n > 0 ? (size_t)n : len);
-    return !buffers->is_dropped && fe->dev == dev;
+    if (n > 0)
+        chr__ring_take(&buffers->out, (size_t)n);
+    else
+        chr__send_failed(buffers, dev, len, n);
+    return !buffers->is_blocked && !buffers->is_dropped && fe->dev == dev;
 }
 
 static void chr__buffered_writable(void *opaque);
 
+static void chr__watch_out(chr_frontend *fe)
+{
+    fe->writable = chr__buffered_writable;
+    fe->writable_opaque = fe;
+    chr__update(fe->dev);
+}
+
+static void chr__send_over(chr_frontend *fe, chr_context *ctx, chr__buffers *buffers)
+{
+    buffers->is_sending = 0;
+    if (buffers->out.count == 0)
+        buffers->out.start = 0;
+    if (buffers->is_dropped)
+        chr__buffers_free(ctx, buffers);
+    else if (buffers->is_blocked)
+        chr__watch_out(fe);
+}
+
 /* As much as the backend takes. A hook that logs may do anything meanwhile, but not change these buffers. */
-CHR__HOT static void chr__send(chr_frontend *fe)
+static void chr__send(chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
     chr_context  *ctx = fe->ctx;
@@ -9457,18 +9551,42 @@ CHR__HOT static void chr__send(chr_frontend *fe)
     buffers->is_blocked = 0;
     while (buffers->out.count > 0 && chr__send_piece(fe))
         ;
-    buffers->is_sending = 0;
-    if (buffers->is_dropped) {
-        chr__buffers_free(ctx, buffers);
+    chr__send_over(fe, ctx, buffers);
+}
+
+CHR__COLD void chr__send_on(chr_frontend *fe, chr_context *ctx, chr__buffers *buffers, int n)
+{
+    if (n <= 0 && !buffers->is_dropped)
+        chr__send_failed(buffers, fe->dev, buffers->out.count, n);
+    while (n > 0 && !buffers->is_dropped && buffers->out.count > 0 && chr__send_piece(fe))
+        ;
+    chr__send_over(fe, ctx, buffers);
+}
+
+/* The usual case: all of it in one piece, to a backend with nothing before it. */
+CHR__HOT_INLINE void chr__send_plainly(chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+    chr_dev      *dev = fe->dev;
+    chr_context  *ctx = dev->ctx;
+    size_t        count = buffers->out.count;
+    int           n;
+
+    if (dev->extras != CHR__EXTRA_BUFFERS || buffers->out.start > 0 || buffers->is_sending || count == 0 ||
+        count == buffers->out.size) {
+        chr__send(fe);
         return;
     }
-    if (buffers->out.count == 0)
+    buffers->is_sending = 1;
+    n = chr__write(dev, buffers->out.bytes, count);
+    if (n > 0)
+        chr__ring_take(&buffers->out, (size_t)n);
+    if ((size_t)n == count && !buffers->is_dropped) {
         buffers->out.start = 0;
-    if (buffers->is_blocked) {
-        fe->writable = chr__buffered_writable;
-        fe->writable_opaque = fe;
-        chr__update(fe->dev);
+        buffers->is_sending = 0;
+        return;
     }
+    chr__send_on(fe, ctx, buffers, n);
 }
 
 /* What others have gathered for the same chardev goes before what this one is about to write. */
@@ -9531,9 +9649,16 @@ CHR__HOT static int chr__gather(chr_frontend *fe, const char *buf, size_t len)
 {
     chr__buffers *buffers = fe->buffers;
 
+    size_t        end = buffers->out.start + buffers->out.count;
+
     if (len > chr__out_room(buffers) || buffers->failure)
         return chr__gather_much(fe, buf, len);
-    chr__ring_put(&buffers->out, buf, len);
+    if (end + len <= buffers->out.size) {
+        memcpy(buffers->out.bytes + end, buf, len);
+        buffers->out.count += len;
+    } else {
+        chr__ring_put(&buffers->out, buf, len);
+    }
     if (!buffers->prepare.is_urgent)
         chr__tend_soon(buffers);
     return (int)len;
@@ -9637,6 +9762,7 @@ static void chr__mark_put(chr__buffers *buffers, int event)
         }
     if (buffers->mark_count == CHR__MARKS)
         buffers->mark_count--;
+    buffers->is_slow |= buffers->mark_count + 1 >= CHR__MARKS_HIGH;
     buffers->marks[buffers->mark_count].at = at;
     buffers->marks[buffers->mark_count++].event = event;
 }
@@ -9697,7 +9823,7 @@ static int chr__deliver_bytes(chr_frontend *fe, const chr__hold *hold)
         if (buffers->epoch != epoch)
             chr__tend_soon(buffers);
         else
-            chr__prepare_lazily(fe->ctx, &buffers->prepare, chr__tend, fe);
+            chr__prepare_lazily(fe->ctx, &buffers->prepare);
         return 0;
     }
     len = chr__min(len, (size_t)room);
@@ -9763,10 +9889,9 @@ CHR__COLD void chr__deliver_last(chr_frontend *fe)
     chr__return(ctx);
 }
 
-/* Before the loop sleeps, and when the backend takes output again. */
-CHR__HOT static void chr__tend(void *opaque)
+/* All that is due: output goes first. */
+static void chr__tend_all(chr_frontend *fe)
 {
-    chr_frontend *fe = (chr_frontend *)opaque;
     chr_context  *ctx = fe->ctx;
     chr__hold     hold;
 
@@ -9778,6 +9903,18 @@ CHR__HOT static void chr__tend(void *opaque)
     if (hold.fe && fe->buffers)
         chr__tell_room(fe);
     chr__hold_end(ctx, &hold);
+}
+
+/* Before the loop waits, and when the backend takes output again. */
+CHR__HOT static void chr__tend(void *opaque)
+{
+    chr_frontend       *fe = (chr_frontend *)opaque;
+    const chr__buffers *buffers = fe->buffers;
+
+    if (buffers->in.count > 0 || buffers->mark_count > 0 || buffers->writable)
+        chr__tend_all(fe);
+    else if (!buffers->is_blocked)
+        chr__send_plainly(fe);
 }
 
 /* -- the handlers that stand before the frontend's own -- */
@@ -9815,38 +9952,74 @@ CHR__COLD void chr__note_fds(chr_dev *dev)
     chr__log_line(dev->ctx, dev->id, "descriptors come along with the input: it is not read ahead any more");
 }
 
-CHR__HOT static int chr__buffered_can_read(void *opaque)
+CHR__COLD int chr__slow_room(chr_frontend *fe)
 {
-    const chr_frontend *fe = (const chr_frontend *)opaque;
-    chr__buffers       *buffers = fe->buffers;
+    chr__buffers *buffers = fe->buffers;
 
-    if (buffers->is_off || buffers->mark_count >= CHR__MARKS_HIGH)
-        return 0;
     if (fe->dev->with_fds == 1)
         chr__note_fds(fe->dev);
+    if (fe->buffers != buffers || buffers->is_off || buffers->mark_count >= CHR__MARKS_HIGH)
+        return 0;
     if (!buffers->in_limit || fe->dev->with_fds)
-        return fe->buffers ? chr__unbuffered_room(fe) : 0;
-    if (buffers->in.count >= buffers->in_limit)
-        buffers->in_full = 1;
+        return chr__unbuffered_room(fe);
+    buffers->in_full |= buffers->in.count >= buffers->in_limit;
+    buffers->is_slow = buffers->in_full;
     return buffers->in_full ? 0 : (int)(buffers->in_limit - buffers->in.count);
 }
 
-CHR__HOT static void chr__buffered_read(void *opaque, const void *buf, size_t len)
+CHR__HOT static int chr__buffered_can_read(void *opaque)
 {
-    chr_frontend *fe = (chr_frontend *)opaque;
+    chr_frontend       *fe = (chr_frontend *)opaque;
+    const chr__buffers *buffers = fe->buffers;
+
+    if (buffers->is_slow || buffers->in.count >= buffers->in_limit)
+        return chr__slow_room(fe);
+    return (int)(buffers->in_limit - buffers->in.count);
+}
+
+/* After a handler: compares addresses only. */
+static int chr__is_buffered(const chr_dev *dev, const chr_frontend *fe)
+{
+    const chr__buffers *buffers = dev->buffers;
+
+    while (buffers && buffers->fe != fe)
+        buffers = buffers->next;
+    return buffers != NULL;
+}
+
+CHR__COLD void chr__in_put(chr_frontend *fe, const void *buf, size_t len)
+{
     chr__buffers *buffers = fe->buffers;
     size_t        room = buffers->in.size - buffers->in.count;
 
-    if (!buffers->in_limit && buffers->in.count == 0 && buffers->handlers.read) {
-        buffers->handlers.read(buffers->opaque, buf, len);
-        return;
-    }
     if (len > room) { /* a backend that doesn't keep to what it was told */
         fe->dev->bytes_dropped += len - room;
         len = room;
     }
-    chr__ring_put(&buffers->in, buf, len);
+    if (len > 0)
+        chr__ring_put(&buffers->in, buf, len);
     chr__deliver(fe);
+}
+
+/* Where nothing waits and the frontend has room for all, it goes straight there. */
+CHR__HOT static void chr__buffered_read(void *opaque, const void *buf, size_t len)
+{
+    chr_frontend *fe = (chr_frontend *)opaque;
+    chr__buffers *buffers = fe->buffers;
+    chr_dev      *dev = fe->dev;
+    unsigned      epoch = dev->room_epoch;
+    int           room;
+
+    if (buffers->handlers.read && buffers->in.count == 0 && buffers->mark_count == 0) {
+        room = buffers->handlers.can_read && buffers->in_limit ? buffers->handlers.can_read(buffers->opaque) : (int)len;
+        if (dev->room_epoch == epoch && room >= (int)len) {
+            buffers->handlers.read(buffers->opaque, buf, len);
+            return;
+        }
+        if (!chr__is_buffered(dev, fe))
+            return;
+    }
+    chr__in_put(fe, buf, len);
 }
 
 /* A com-port client drops what is on the line: in both buffers. */
@@ -10610,6 +10783,7 @@ static void chr__buffers_move(chr__buffers *buffers, chr_dev *from, chr_dev *to)
     buffers->next = to->buffers;
     to->buffers = buffers;
     buffers->is_blocked = buffers->failure = 0;
+    buffers->is_slow = 1;
     chr__set_extras(from);
     chr__set_extras(to);
     chr__tend_soon(buffers);
@@ -10870,12 +11044,13 @@ static void chr__buffers_drop_handlers(chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
 
+    fe->dev->room_epoch++;
     buffers->epoch++;
     memset(&buffers->handlers, 0, sizeof buffers->handlers);
     fe->handlers.change = NULL;
     buffers->writable = NULL;
     buffers->told_open = 0;
-    buffers->is_off = 1;
+    buffers->is_off = buffers->is_slow = 1;
     chr_fe_set_open(fe, 0);
 }
 
@@ -10989,6 +11164,7 @@ static void chr__buffers_set_handlers(chr_frontend *fe, const chr_handlers *hand
     chr__buffers *buffers = fe->buffers;
     chr__hold     hold;
 
+    dev->room_epoch++;
     buffers->epoch++;
     buffers->handlers = *handlers;
     buffers->opaque = opaque;
@@ -11118,7 +11294,7 @@ static void chr__ring_move(chr__ring *to, chr__ring *from)
 }
 
 /* In one block: the state, the input, the output. `old` may be NULL; what it holds moves over. */
-static chr__buffers *chr__buffers_lay_out(void *block, chr__buffers *old, size_t in, size_t out)
+static chr__buffers *chr__buffers_lay_out(chr_frontend *fe, void *block, chr__buffers *old, size_t in, size_t out)
 {
     chr__buffers *fresh = (chr__buffers *)block;
 
@@ -11127,6 +11303,8 @@ static chr__buffers *chr__buffers_lay_out(void *block, chr__buffers *old, size_t
     else
         memset(fresh, 0, sizeof *fresh);
     memset(&fresh->prepare, 0, sizeof fresh->prepare);
+    fresh->prepare.run = chr__tend;
+    fresh->prepare.opaque = fe;
     memset(&fresh->in, 0, sizeof fresh->in);
     memset(&fresh->out, 0, sizeof fresh->out);
     fresh->in.bytes = (unsigned char *)block + sizeof *fresh;
@@ -11189,11 +11367,12 @@ static int chr__buffers_set(chr_frontend *fe, void *memory, size_t in, size_t ou
     block = chr__buffers_block(fe->ctx, memory, in_size, out_size);
     if (!block)
         return CHR_ERR_NO_MEMORY;
-    fresh = chr__buffers_lay_out(block, old, in_size, out_size);
+    fresh = chr__buffers_lay_out(fe, block, old, in_size, out_size);
     fresh->is_given = memory != NULL;
     fresh->in_limit = in;
     fresh->out_limit = out;
     fresh->in_full = fresh->is_off = 0;
+    fresh->is_slow = 1; /* the first question finds out */
     if (old)
         chr__buffers_take_place(fe, old, fresh);
     else
@@ -11333,17 +11512,24 @@ static chr_dev *chr__fe_ioctl_order(chr_frontend *fe, int command, const void *a
 /* -- output -- */
 
 /* Those that share the chardev keep their order: what others have gathered goes first. */
-CHR__HOT static int chr__fe_write_extras(chr_frontend *fe, const void *buf, size_t len)
+CHR__COLD int chr__fe_write_among(chr_frontend *fe, const void *buf, size_t len)
 {
-    chr_dev *dev = fe->dev;
-
-    if (!dev->buffers)
-        return chr__write_recorded(dev, buf, len);
-    if (dev->buffers->next || !fe->buffers)
-        chr__send_others(dev, fe);
+    chr__send_others(fe->dev, fe);
     if (!fe->dev)
         return CHR_ERR_DISCONNECTED;
     return fe->buffers ? chr__gather(fe, (const char *)buf, len) : chr__write_recorded(fe->dev, buf, len);
+}
+
+CHR__APART int chr__fe_write_extras(chr_frontend *fe, const void *buf, size_t len)
+{
+    chr_dev      *dev = fe->dev;
+    chr__buffers *buffers = dev->buffers;
+
+    if (!buffers)
+        return chr__write_recorded(dev, buf, len);
+    if (buffers->next || !fe->buffers)
+        return chr__fe_write_among(fe, buf, len);
+    return chr__gather(fe, (const char *)buf, len);
 }
 
 CHR__HOT CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t len)
@@ -23625,7 +23811,7 @@ CHR__COLD void chr__socket_got_fds(chr__socket_bottom *bottom, size_t length)
     got.count = chr__os_control_fds(&ctx->receiver.control, length, got.fds);
     if (got.count == 0)
         return;
-    bottom->layer.dev->with_fds = 1;
+    chr__input_has_fds(bottom->layer.dev);
     chr__msgfds_close(ctx, &bottom->incoming);
     kept = bottom->incoming = (chr__msgfds *)chr__allocate(ctx, sizeof *kept);
     if (kept)
@@ -26344,6 +26530,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__HOT
 #undef CHR__HOT_INLINE
 #undef CHR__COLD
+#undef CHR__APART
 #undef CHR__POLLRDHUP
 #undef CHR__SEND_FLAGS
 #undef CHR__SOCKETS_RAISE
