@@ -221,8 +221,8 @@ static void test_script(chr_context *ctx)
     device    d;
     chr_error err;
 
-    CHECK(!chr_new(ctx, "script,id=s,text=sned", &err) && strstr(err.text, "line 1: none of expect"));
-    CHECK(attach(&d, chr_new(ctx, "script,id=s,exit=off,text=expect \"login:\"; send \"root\\n\"; close", &err)));
+    CHECK(!chr_new(ctx, "script,id=play,text=sned", &err) && strstr(err.text, "line 1: none of expect"));
+    CHECK(attach(&d, chr_new(ctx, "script,id=play,exit=off,text=expect \"login:\"; send \"root\\n\"; close", &err)));
     settle(ctx);
     CHECK(chr_fe_write(&d.fe, "log", 3) == 3 && chr_fe_write(&d.fe, "in: ", 4) == 4);
     settle(ctx);
