@@ -255,9 +255,9 @@ CHARDEV_API void chr_context_free(chr_context *ctx);
 
 /* As new, without the cost of a new one: what chr_context_free() does, but the context stays, with its configuration and
  * the memory of its loop. Chardevs, registered backends, TLS objects and named descriptors are gone; watches, timers and
- * idles are stopped, a virtual clock is 0 again, a stop that was asked for is forgotten. For fuzzers and tests that begin
- * anew thousands of times a second. Returns 0, or CHR_ERR_IN_HANDLER from inside a handler. Owner thread; blocks as
- * chr_context_free() does. */
+ * idles are stopped, a virtual clock is 0 again, a stop that was asked for is forgotten, the descriptor of chr_loop_fd()
+ * is closed (ask for it anew). For fuzzers and tests that begin anew thousands of times a second. Returns 0, or
+ * CHR_ERR_IN_HANDLER from inside a handler. Owner thread; blocks as chr_context_free() does. */
 CHARDEV_API int chr_context_reset(chr_context *ctx);
 
 /* ====================================================================================================================

@@ -211,6 +211,31 @@ TEST(a_context_as_new)
     rig_close(&r);
 }
 
+/* Another loop that waits for this one asks for its descriptor anew. */
+TEST(a_loop_in_a_loop_as_new)
+{
+    rig           r;
+    ticker        t;
+    struct pollfd p;
+    int           i;
+    rig_open(&r);
+    for (i = 0; i < 3; i++) {
+        memset(&t, 0, sizeof t);
+        t.ctx = r.ctx;
+        p.fd = chr_loop_fd(r.ctx);
+        p.events = POLLIN;
+        if (p.fd == CHR_ERR_NOT_SUPPORTED) SKIP("there is no such descriptor on this system");
+        CHECK(p.fd > 2);
+        chr_loop_step(r.ctx, 0);
+        chr_timer_start(r.ctx, &t.timer, 20, tick, &t);
+        chr_loop_step(r.ctx, 0);
+        CHECK_INT(poll(&p, 1, 10000), 1);
+        PUMP(&r, t.count == 1);
+        CHECK_INT(chr_context_reset(r.ctx), 0);
+    }
+    rig_close(&r);
+}
+
 /* ---- chr_inject ------------------------------------------------------------------------------------------------------- */
 
 TEST(input_out_of_nowhere)
