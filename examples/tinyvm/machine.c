@@ -10,6 +10,7 @@
 #include "image.h"
 
 #define SLICE           10000u /* instructions between two looks at the loop: some ten microseconds */
+#define TURN            2000u  /* ... and between two at the UARTs' input */
 #define UART_BASE       0x10000000u
 #define UART_STRIDE     0x100u
 #define UART_FIRST_IRQ  10
@@ -159,7 +160,11 @@ void machine_pause(struct machine *m, int paused)
 int machine_run(struct machine *m)
 {
     clint_update(&m->clint);
-    cpu_run(&m->cpu, SLICE);
+    for (unsigned done = 0; done < SLICE && m->wish == MACHINE_GOES_ON; done += TURN) {
+        for (int i = 0; i < m->uart_count; i++) uart_turn(&m->uarts[i]);
+        if (!cpu_runnable(&m->cpu)) break;
+        cpu_run(&m->cpu, TURN);
+    }
     if (cpu_runnable(&m->cpu)) return 0;
     return m->cpu.mie & CPU_IRQ_TIMER ? clint_wait_ms(&m->clint) : -1;
 }

@@ -1,6 +1,7 @@
 /* uart16550.c - registers, FIFOs, interrupts and the chardev behind them. */
 #include "uart16550.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum { REG_DATA, REG_IER, REG_IIR_FCR, REG_LCR, REG_MCR, REG_LSR, REG_MSR, REG_SCR };
@@ -65,7 +66,9 @@ static uint8_t reason(const struct uart *uart)
 
 static void update_irq(struct uart *uart)
 {
-    irq_set(&uart->irq, reason(uart) != IIR_NONE);
+    int level = reason(uart) != IIR_NONE;
+    if (level != uart->irq_level) irq_set(&uart->irq, level);
+    uart->irq_level = level;
 }
 
 /* ---- receiving ---- */
@@ -78,12 +81,12 @@ static void stale_expired(void *opaque)
 }
 
 /* Bytes below the trigger level are announced when nothing has moved for the time of four characters (10 bits at 1.8432 MHz
- * divided by 16 and the divisor); the loop's timers count whole milliseconds. */
+ * divided by 16 and the divisor); the loop's timers count whole milliseconds. Software that polls needs no timer. */
 static void restart_stale_timer(struct uart *uart)
 {
     int divisor = uart->divisor_low | uart->divisor_high << 8;
     uart->stale = 0;
-    if (fifos_on(uart) && uart->rx.count)
+    if ((uart->ier & IER_RX) && fifos_on(uart) && uart->rx.count)
         chr_timer_start(uart->ctx, &uart->stale_timer, 1 + 40 * divisor / 115, stale_expired, uart);
     else chr_timer_stop(&uart->stale_timer);
 }
@@ -107,6 +110,18 @@ static void receive(struct uart *uart, uint8_t byte, uint8_t error)
     show_front_error(uart);
 }
 
+/* The frontend has read ahead: what the FIFO has room for comes from there, without a system call. */
+static void fill(struct uart *uart)
+{
+    uint8_t bytes[UART_FIFO];
+    int     room = uart->mcr & MCR_LOOP ? 0 : depth(uart) - uart->rx.count;
+    int     count = room > 0 ? chr_fe_read(&uart->fe, bytes, (size_t)room) : 0;
+    if (count <= 0) return;
+    for (int i = 0; i < count; i++) receive(uart, bytes[i], i == 0 ? uart->next_error : 0);
+    uart->next_error = 0;
+    restart_stale_timer(uart);
+}
+
 static uint8_t read_data(struct uart *uart)
 {
     if (!uart->rx.count) return 0;
@@ -114,8 +129,16 @@ static uint8_t read_data(struct uart *uart)
     fifo_drop(&uart->rx, 1);
     show_front_error(uart);
     restart_stale_timer(uart);
-    chr_fe_accept_input(&uart->fe);
+    if (!(uart->ier & IER_RX) && !uart->rx.count) fill(uart);
     return byte;
+}
+
+/* An interrupt handler takes all that is there: on a line without end it would never return. It gets a FIFO at a time. */
+void uart_turn(struct uart *uart)
+{
+    if (!(uart->ier & IER_RX) || uart->rx.count >= trigger_level(uart) || !chr_fe_readable(&uart->fe)) return;
+    fill(uart);
+    update_irq(uart);
 }
 
 static void clear_rx(struct uart *uart)
@@ -123,7 +146,7 @@ static void clear_rx(struct uart *uart)
     fifo_clear(&uart->rx);
     uart->line_errors = 0;
     restart_stale_timer(uart);
-    chr_fe_accept_input(&uart->fe);
+    fill(uart);
 }
 
 /* ---- transmitting ---- */
@@ -236,7 +259,7 @@ static void write_mcr(struct uart *uart, uint8_t value)
     drive_lines(uart);
     drive_break(uart);
     uart->msr_delta |= modem_delta(before, modem_lines(uart));
-    chr_fe_accept_input(&uart->fe); /* leaving loopback connects the line again */
+    fill(uart); /* leaving loopback connects the line again */
 }
 
 static void write_lcr(struct uart *uart, uint8_t value)
@@ -251,8 +274,9 @@ static void write_lcr(struct uart *uart, uint8_t value)
 
 static void write_ier(struct uart *uart, uint8_t value)
 {
-    int tx_enabled = value & ~uart->ier & IER_TX;
+    int tx_enabled = value & ~uart->ier & IER_TX, rx_enabled = value & ~uart->ier & IER_RX;
     uart->ier = value & 0x0f;
+    if (rx_enabled) restart_stale_timer(uart);
     if (tx_enabled && !uart->tx.count) uart->thr_interrupt = 1; /* drivers count on being told about an idle transmitter */
 }
 
@@ -360,22 +384,6 @@ void uart_write(void *opaque, uint32_t offset, unsigned size, uint32_t value)
 
 /* ---- the chardev's side ---- */
 
-static int can_read(void *opaque)
-{
-    const struct uart *uart = opaque;
-    return uart->mcr & MCR_LOOP ? 0 : depth(uart) - uart->rx.count;
-}
-
-static void got_input(void *opaque, const void *buf, size_t len)
-{
-    struct uart   *uart = opaque;
-    const uint8_t *bytes = buf;
-    for (size_t i = 0; i < len; i++) receive(uart, bytes[i], i == 0 ? uart->next_error : 0);
-    uart->next_error = 0;
-    restart_stale_timer(uart);
-    update_irq(uart);
-}
-
 /* The line's errors are LSR's bits: an overrun counts at once, the others belong to the byte that comes next. */
 static void note_errors(struct uart *uart)
 {
@@ -388,7 +396,9 @@ static void note_errors(struct uart *uart)
 static void got_event(void *opaque, int event)
 {
     struct uart *uart = opaque;
-    if (event == CHR_EVENT_BREAK && !(uart->mcr & MCR_LOOP)) {
+    if (event == CHR_EVENT_READABLE) {
+        if (!uart->rx.count) fill(uart);
+    } else if (event == CHR_EVENT_BREAK && !(uart->mcr & MCR_LOOP)) {
         receive(uart, 0, LSR_BREAK);
         restart_stale_timer(uart);
     } else if (event == CHR_EVENT_LINE_ERROR) {
@@ -411,13 +421,22 @@ static int changed(void *opaque)
     return 0;
 }
 
+static int no_buffers(struct uart *uart, int code, chr_error *err)
+{
+    chr_fe_deinit(&uart->fe);
+    if (err) err->code = code;
+    if (err) snprintf(err->text, sizeof err->text, "no memory for the buffers of a serial port");
+    return code;
+}
+
 int uart_init(struct uart *uart, chr_dev *dev, chr_error *err)
 {
-    static const chr_handlers handlers = { can_read, got_input, got_event, changed };
+    static const chr_handlers handlers = { NULL, NULL, got_event, changed };
     uart_reset(uart);
     int rc = chr_fe_init(&uart->fe, dev, err);
     if (rc < 0) return rc;
     uart->far_lines = far_lines(uart);
+    if (dev && (rc = chr_fe_set_buffers(&uart->fe, UART_BUFFER, UART_BUFFER)) < 0) return no_buffers(uart, rc, err);
     chr_fe_set_handlers(&uart->fe, &handlers, uart);
     return 0;
 }
@@ -440,6 +459,6 @@ void uart_reset(struct uart *uart)
     chr_timer_stop(&uart->stale_timer);
     if (uart->fe.dev) drive_lines(uart);
     if (uart->fe.dev) drive_break(uart);
-    if (uart->fe.dev) chr_fe_accept_input(&uart->fe);
+    if (uart->fe.dev) fill(uart);
     update_irq(uart);
 }

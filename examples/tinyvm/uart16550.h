@@ -1,9 +1,10 @@
 /*
  * uart16550.h - a 16550A serial port: the frontend end of a chardev, and the best example of one in this program.
  *
- * What the far side sends goes into the receive FIFO as long as it has room, and no further: a guest that doesn't read pushes
- * back. What the guest sends stays in the transmit FIFO until the chardev has taken it: a far side that doesn't read pushes
- * back too, and the transmitter isn't "empty" meanwhile. With nobody at the far side bytes are lost, as on an unplugged line.
+ * The frontend has buffers (chr_fe_set_buffers): guests move a byte at a time, and a system call for each would be most of what
+ * they do. What the far side sends is read ahead and goes into the receive FIFO as long as that has room: a guest that doesn't read
+ * pushes back (back-pressure). What the guest sends is gathered, and leaves with the next step of the loop; when the far side doesn't
+ * read, the buffer is full, bytes stay in the transmit FIFO, and the transmitter isn't "empty" meanwhile. With nobody at the far side bytes are lost, as on an unplugged line.
  */
 #ifndef TINYVM_UART16550_H
 #define TINYVM_UART16550_H
@@ -13,7 +14,8 @@
 #include "chardev.h"
 #include "irq.h"
 
-#define UART_FIFO 16
+#define UART_FIFO   16
+#define UART_BUFFER 8192 /* more than a guest moves between two steps of the loop */
 
 struct uart_fifo {
     uint8_t data[UART_FIFO];
@@ -25,6 +27,7 @@ struct uart {
     chr_context     *ctx;
     chr_frontend     fe;
     struct irq       irq;
+    int              irq_level;
     struct uart_fifo rx, tx;
     uint8_t          divisor_low, divisor_high, ier, fcr, lcr, mcr, msr_delta, scr;
     uint8_t          far_lines;   /* the far side's, as MSR shows them */
@@ -40,6 +43,7 @@ struct uart {
 int  uart_init(struct uart *uart, chr_dev *dev, chr_error *err);
 void uart_deinit(struct uart *uart);
 void uart_reset(struct uart *uart);
+void uart_turn(struct uart *uart);           /* after each few thousand instructions: more input comes to a guest that lives on interrupts */
 int  uart_flushed(const struct uart *uart); /* whether all output is out */
 
 uint32_t uart_read(void *uart, uint32_t offset, unsigned size);
