@@ -76,7 +76,7 @@
  *     CHARDEV_MBEDTLS          TLS for sockets, with mbed TLS 2.28 or 3.x: link -lmbedtls -lmbedx509 -lmbedcrypto
  *     CHARDEV_SPICE            spicevmc and spiceport, for an emulator that runs a spice-server: compile and link as pkg-config
  *                              spice-server says
- *     CHARDEV_FREESTANDING     no operating system: the backends from null to hub and your own; hooks for memory and clock
+ *     CHARDEV_FREESTANDING     no operating system: the backends from null to fault and your own; hooks for memory and clock
  *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV SCRIPT MSMOUSE WCTABLET BRAILLE (or its BRLAPI alone) MUX
  *                              HUB FAULT FD FILE PIPE PTY STDIO SERIAL PARALLEL UDP SOCKET SPICE
  *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and what a mux may keep; default 65536, freestanding 1024
@@ -137,13 +137,15 @@
  *     chr_context_free(ctx);     // and all is put back
  *     return 0;
  *
- * The library never ends the process and has no signal handlers: SIGINT and SIGTERM end it at once (third column), unless
- * you handle them: a signal handler that calls chr_loop_stop() is enough. exit() may be called anywhere, in handlers too.
- * A function of yours for atexit() may call chr_context_free(): that works unless exit() came from inside a handler.
+ * The library never ends the process and has no signal handlers: SIGINT and SIGTERM end it at once (third column),
+ * unless you handle them: a signal handler that calls chr_loop_stop() is enough. exit() may be called anywhere, in
+ * handlers too. A function of yours for atexit() may call chr_context_free(): that works unless exit() came from inside
+ * a handler.
  *
- *                                   chr_context_free()    exit(), return from main()    _exit(), abort(), a signal, SIGKILL
+ *                                   chr_context_free()    exit(), return from main()    _exit(), abort(), a signal
  *     terminal of stdio             put back              put back                      put back by a small process of
- *                                                                                       ours, some 20 ms later
+ *                                                                                       ours, some 20 ms later (after
+ *                                                                                       SIGKILL too)
  *     pty's link, unix socket file  removed               stay: whoever is started with the same path replaces them
  *     obuf=, layers, what           sent: chr_drain()     lost; what the kernel has taken arrives, unless TCP resets
  *     chr_fe_write() has gathered   says for how long     because bytes of the peer's were not read
@@ -152,8 +154,8 @@
  *     a recording                   complete              without its end, so that chr_replay_open() refuses it
  *     line settings of serial       stay as they are, in all cases
  *
- * A child of fork() that ends puts nothing back: that is for the process that has set it. Descriptors don't live on behind
- * exec(), a terminal that exec() has come over is put back.
+ * A child of fork() that ends puts nothing back: that is for the process that has set it. Descriptors don't live on
+ * behind exec(), and a terminal is put back then.
  */
 #ifndef CHARDEV_H
 #define CHARDEV_H
@@ -284,13 +286,23 @@ CHARDEV_API int chr_context_reset(chr_context *ctx);
 /* ====================================================================================================================
  * >>loop   descriptors, timers, idle callbacks: a whole VM can live on this loop
  * ====================================================================================================================
- * Three ways to use it. Run it: chr_loop_run(). Step it from your own: chr_loop_step(ctx, 0). Or hand it to another
- * loop: either take its descriptors before each poll (chr_loop_prepare) and hand back what is ready
- * (chr_loop_dispatch), or set the hooks watch_changed and timeout_changed, call chr_watch_ready() when a descriptor is
- * ready, and chr_loop_dispatch(ctx, NULL, 0) when chr_loop_timeout() is over. That loop may be level-triggered (poll,
- * epoll, GLib) or edge-triggered (EPOLLET): what is ready still when chr_watch_ready() returns comes again with the
- * next dispatch, and the time-out is 0 until then. While a frontend has no room the time-out is 100 ms at most, so that
- * it is asked again. On the freestanding profile there are no descriptors: step it from your main loop.
+ * Run it: chr_loop_run(). Step it from your own: chr_loop_step(ctx, 0), or from a CPU loop chr_loop_step_every(). Or nest
+ * it in another loop, in one of three ways. The simplest is one descriptor, chr_loop_fd(): when it is readable, step. Or
+ * take all descriptors before each poll (chr_loop_prepare) and hand back what is ready (chr_loop_dispatch):
+ *
+ *     n = chr_loop_prepare(ctx, polls, MOST, &timeout_ms);
+ *     poll((struct pollfd *)polls, n, timeout_ms);
+ *     chr_loop_dispatch(ctx, polls, n);
+ *
+ * Or set the hooks watch_changed and timeout_changed, call chr_watch_ready() when a descriptor is ready, and
+ * chr_loop_dispatch(ctx, NULL, 0) when chr_loop_timeout() is over. That loop may be level-triggered (poll, epoll, GLib) or
+ * edge-triggered (EPOLLET): what is ready still when chr_watch_ready() returns comes again with the next dispatch, and the
+ * time-out is 0 until then. While a frontend has no room the time-out of a nested loop is 100 ms at most, so that it is
+ * asked again.
+ *
+ * Our own loop waits with poll() while there are few descriptors, and from some thirty on with epoll (Linux) or kqueue
+ * (BSD, macOS), of which a user notices nothing: what these refuse (files) poll() still waits for. After fork() the child
+ * has a set of its own. On the freestanding profile there are no descriptors: step it from your main loop.
  */
 
 /* Dispatches once: waits up to timeout_ms milliseconds (0 = not at all, -1 = without limit) for something to happen.
@@ -326,19 +338,28 @@ CHARDEV_API void chr_loop_wake(chr_context *ctx);
 CHARDEV_API void chr_loop_lock(chr_context *ctx);
 CHARDEV_API void chr_loop_unlock(chr_context *ctx);
 
+/* On systems with poll() this is its struct pollfd: cast the array to that, poll it, and dispatch it. */
 typedef struct chr_poll {
-    int        fd;
-    int        events; /* CHR_IN | CHR_OUT | CHR_HUP: out of prepare, what is wanted; into dispatch, what is ready */
-    chr_watch *watch;  /* not yours */
+    int   fd;
+    short events;  /* out of prepare: what is wanted, CHR_IN | CHR_OUT | CHR_HUP, and bits of the library's own */
+    short revents; /* into dispatch: what is ready. Overwriting `events` with that, and nothing here, does the same */
 } chr_poll;
 
-/* Fills up to `capacity` entries and *timeout_ms (how long poll may sleep, -1 = without limit). Returns the number of
- * descriptors that are watched: when it is more than `capacity`, call again with room for all. Always dispatch after it, be it
- * with a count of 0. */
+/* Fills up to `capacity` entries, one for each descriptor, and *timeout_ms (how long poll may sleep, -1 = without limit).
+ * Returns the number of descriptors that are watched: when it is more than `capacity`, call again with room for all.
+ * Always dispatch after it, be it with a count of 0. Entries may be left out, copied and sorted; those of watches that
+ * were stopped or started since are skipped. Owner thread. */
 CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity, int *timeout_ms);
 /* Runs what is ready among `count` entries of the last prepare, then due timers and idle callbacks. Returns how many ran,
  * or CHR_ERR_STOPPED after chr_loop_stop(), or CHR_ERR_IN_HANDLER. Owner thread. */
 CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int count);
+/* One descriptor for all: it is readable when chr_loop_step(ctx, 0) has work, timers and what other threads post
+ * included. Any loop that waits for descriptors takes it (GLib, libuv, Qt, SDL, Go, epoll): when it is readable, call
+ * chr_loop_step(ctx, 0), and where the other loop is edge-triggered again until that returns 0. Time is rounded up to
+ * milliseconds. It is the context's: don't read or close it. It stays the same until chr_context_free() or
+ * chr_context_reset(). Returns the descriptor; CHR_ERR_NOT_SUPPORTED where the system has neither epoll nor kqueue;
+ * CHR_ERR_NO_MEMORY or CHR_ERR_IO when it has none to give. Owner thread. */
+CHARDEV_API int chr_loop_fd(chr_context *ctx);
 /* Milliseconds until chr_loop_dispatch() has something to do without any descriptor; 0 = now, -1 = never. */
 CHARDEV_API int chr_loop_timeout(chr_context *ctx);
 /* Nanoseconds on the context's monotonic clock. */
@@ -346,8 +367,9 @@ CHARDEV_API int64_t chr_loop_now(chr_context *ctx);
 /* When, on that clock, the nearest timer is due; INT64_MAX = there is none. For whoever drives the clock: what time to jump to. */
 CHARDEV_API int64_t chr_loop_deadline(chr_context *ctx);
 
-enum { CHR_IN = 1, CHR_OUT = 2, CHR_HUP = 4 }; /* HUP alone: only hang-up and errors; 0: nothing at all, not even those.
-                                                  A foreign loop ignores bits that are not named here */
+enum { CHR_IN = 1, CHR_OUT = 4, CHR_HUP = 16 }; /* the same as POLLIN, POLLOUT and POLLHUP. HUP alone: only hang-up and
+                                                   errors; 0: nothing at all, not even those. A foreign loop ignores
+                                                   bits that are not named here */
 
 /* The three things a loop holds. Zero-initialise and embed them in your own structs; the loop allocates nothing for
  * them. Stopping is harmless when not started, and after it the callback does not come any more. Owner thread; idles
@@ -359,6 +381,14 @@ struct chr_watch {
     int          fd;
     int          events;
     int          slot; /* in the poll array, plus one; 0 = stopped */
+    /* notes of the loop's */
+    int          again;              /* foreign loop with hooks: what is ready still after its callback */
+    int          known;              /* the kernel's set has this descriptor's entry, and waits for this; 0 = not */
+    unsigned     key;                /* of that entry */
+    unsigned     round;              /* when it ran, or was started */
+    int          listed;             /* by the last prepare */
+    chr_watch   *next;               /* of those whose descriptors share a bucket */
+    chr_watch   *next_again, **link; /* of those that are ready still */
 };
 struct chr_timer {
     chr_context *ctx;      /* NULL = stopped */
@@ -375,7 +405,9 @@ struct chr_idle {
     chr_idle    *next, *prev;
 };
 
-/* Watches fd, which stays yours. Starting a started watch moves it. Errors: CHR_ERR_NO_MEMORY. */
+/* Watches fd, which stays yours. Starting a started watch moves it. Several watches may have one descriptor. Stop them
+ * before you close it: where the kernel keeps the set of descriptors, one that is closed says nothing any more. Errors:
+ * CHR_ERR_NO_MEMORY. */
 CHARDEV_API int  chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int events, void (*ready)(void *, int), void *opaque);
 CHARDEV_API void chr_watch_set(chr_watch *watch, int events); /* no allocation, no system call */
 CHARDEV_API void chr_watch_stop(chr_watch *watch);
@@ -485,7 +517,7 @@ CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *u
  *     NAME  NAME,OPTIONS           options: stdio   stdio,signal=off   pty,path=/tmp/tty   socket,fd=3,server=on
  *     none                         the same as null: the guest has its device, and nobody is at the far side
  *     pty:PATH  file:PATH          all behind the colon is the path, commas too; with options: pty,path=PATH,OPTIONS
- *     pipe:PATH
+ *     pipe:PATH  script:PATH
  *     /dev/NAME                    serial; /dev/parport... and /dev/ppi... are parallel. Likewise without options
  *     unix:PATH[,OPTIONS]          socket; a comma in the path is doubled
  *     tcp:[HOST]:PORT[,OPTIONS]    socket; an IPv6 HOST stands in brackets; also telnet: tn3270: websocket:
@@ -496,7 +528,8 @@ CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *u
  *     help  NAME,help              CHR_ERR_HELP: print chr_help() of the same text, and end with success
  *
  * It is a URI when it begins with '/' or a ':' stands before the first ',' and '='; else options. No descriptors in URIs:
- * tcp:...,fd=3 is CHR_ERR_INVALID. COM1 and other paths than those of /dev have no meaning: CHR_ERR_NOT_FOUND.
+ * tcp:...,fd=3 is CHR_ERR_INVALID. COM1 and other paths than those of /dev have no meaning: CHR_ERR_NOT_FOUND. As in
+ * chr_new(), a server blocks here until its first peer has come, unless the text says wait=off.
  *
  *     chr_dev *dev = chr_new_any(ctx, "serial0", text, &err);
  *     if (!dev && err.code == CHR_ERR_HELP) exit(chr_help(ctx, text, print_line, NULL) != 0);
@@ -1145,6 +1178,8 @@ typedef struct chr_address {
     int              fd;          /* FD: open already; listening with server on, else connected */
 } chr_address;
 
+/* One that is idle (listening, connected, or a client that waits for its next attempt; raw or telnet) takes at most 2 KiB
+ * of memory beside these; a websocket 2.25 KiB, TLS what mbed TLS takes; each of `clients` counts as one. */
 typedef struct chr_socket_options {
     chr_common_options common;
     chr_address        address;
@@ -1303,8 +1338,9 @@ CHARDEV_API int chr_input_sync(chr_dev *dev);
  * in the place of each chardev that was recorded: the same calls get the same answers, and input and events come at the
  * same times, with nobody at the far side. A frontend that does the same at the same times does so again, byte for
  * byte: give the context a clock that says so (see chr_config). A chardev with several frontends (mux) is not recorded
- * but the one under it: it lives again on top of that. Not recorded are passed descriptors, what chr_query() tells, and
- * calls at the back of a chardev (chr_ringbuf_read()).
+ * but the one under it: it lives again on top of that. A hub or a filter is recorded, and what it is on too: in a replay
+ * it plays its own part, and there is no frontend at those below. Not recorded are passed descriptors, what chr_query()
+ * tells, and calls at the back of a chardev (chr_ringbuf_read()).
  *
  * The file, all numbers little-endian. First 24 bytes:
  *
@@ -1754,6 +1790,20 @@ CHR__PRIVATE int chr__no_memory(chr_error *err)
     return chr__fail(err, CHR_ERR_NO_MEMORY, "out of memory");
 }
 
+/* What the kernel's set of descriptors says of one: its number and key, and CHR_IN, CHR_OUT, CHR_HUP, CHR__HALF_HUP. */
+typedef struct chr__ready {
+    int      fd;
+    unsigned key;
+    int      events;
+} chr__ready;
+
+enum {
+    CHR__READY_MOST = 64, /* at a time */
+    CHR__HALF_HUP = 32,   /* the peer has ended its direction: a hang-up for who waits for that alone */
+    CHR__FULL_HUP = 8     /* among the events of a watch: no poll() bit, so that only what poll() always tells is told:
+                             both directions are over. CHR_HUP alone means POLLRDHUP too, which a half-close is */
+};
+
 /* -- >>posix --------------------------------------------------------------------------------------------------------- */
 #ifdef CHR__POSIX
 
@@ -1782,7 +1832,17 @@ CHR__PRIVATE int chr__no_memory(chr_error *err)
 #include <time.h>
 #include <unistd.h>
 #if defined(__linux__)
+#include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
+#elif defined(__FreeBSD__) || defined(__NetBSD__) || defined(__OpenBSD__) || defined(__DragonFly__) || defined(__APPLE__)
+#include <sys/event.h>
+#include <sys/time.h>
+#define CHR__KQUEUE
+#endif
+#if POLLIN != 1 || POLLOUT != 4 || POLLHUP != 16 || POLLNVAL != 32
+#error "chardev.h: chr_poll is struct pollfd, and this system's poll() has other values for CHR_IN, CHR_OUT and CHR_HUP"
 #endif
 
 #ifdef MSG_NOSIGNAL
@@ -2555,6 +2615,243 @@ static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, i
     (void)waker; /* it is one of the descriptors */
     return chr__os_poll(polls, count, timeout_ms);
 }
+
+/* The kernel's set of descriptors: epoll, kqueue, or none. An entry has what is waited for (CHR_IN, CHR_OUT; CHR_HUP: a
+ * half-close too, else hang-up and errors alone, but always those) and a key, which comes back with what is ready. It
+ * is gone when the last copy of its descriptor is closed. After fork() the child's set is the parent's, and not to be
+ * touched. One alarm makes the set itself readable at a time. */
+
+#if defined(__linux__)
+#define CHR__HAS_SET
+typedef struct chr__set {
+    int  fd, alarm;    /* alarm: a timerfd; -1 = not asked for */
+    int *mark;         /* a page that fork() wipes in the child */
+} chr__set;
+
+static int chr__os_set_is_ours(const chr__set *set) { return *set->mark; }
+
+static void chr__os_set_close(chr__set *set)
+{
+    chr__os_close(set->fd);
+    chr__os_close(set->alarm);
+    if (set->mark)
+        (void)CHR_SYS(munmap)(set->mark, sizeof *set->mark);
+    set->fd = set->alarm = -1;
+    set->mark = NULL;
+}
+
+static int chr__os_set_mark(chr__set *set)
+{
+    const int wipe_on_fork = 18; /* MADV_WIPEONFORK: some headers are older than their kernel */
+    void     *page = CHR_SYS(mmap)(NULL, sizeof *set->mark, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (page == MAP_FAILED)
+        return -1;
+    set->mark = (int *)page;
+    *set->mark = 1;
+    return CHR_SYS(madvise)(page, sizeof *set->mark, wipe_on_fork);
+}
+
+static int chr__os_set_open(chr__set *set)
+{
+    int error;
+
+    set->alarm = -1;
+    set->mark = NULL;
+    set->fd = chr__os_above_standard(CHR_SYS(epoll_create1)(EPOLL_CLOEXEC));
+    if (set->fd >= 0 && chr__os_set_mark(set) == 0)
+        return 0;
+    error = errno;
+    chr__os_set_close(set);
+    return chr__os_code(error);
+}
+
+static int chr__os_set_control(chr__set *set, int operation, int fd, int events, unsigned key)
+{
+    struct epoll_event entry;
+
+    memset(&entry, 0, sizeof entry);
+    entry.events = (events & CHR_IN ? (unsigned)EPOLLIN : 0u) | (events & CHR_OUT ? (unsigned)EPOLLOUT : 0u) |
+                   (events & CHR_HUP ? (unsigned)EPOLLRDHUP : 0u);
+    entry.data.u64 = (uint64_t)key << 32 | (unsigned)fd;
+    return CHR_SYS(epoll_ctl)(set->fd, operation, fd, &entry);
+}
+
+/* `before`: what the entry waits for now; 0 = there is none. What the set does not know as told was closed meanwhile, or
+ * has come back under its number. */
+static int chr__os_set_put(chr__set *set, int fd, int before, int events, unsigned key)
+{
+    int n = chr__os_set_control(set, !before ? EPOLL_CTL_ADD : events ? EPOLL_CTL_MOD : EPOLL_CTL_DEL, fd, events, key);
+
+    if (n < 0 && errno == ENOENT && events)
+        n = chr__os_set_control(set, EPOLL_CTL_ADD, fd, events, key);
+    else if (n < 0 && errno == EEXIST)
+        n = chr__os_set_control(set, EPOLL_CTL_MOD, fd, events, key);
+    return n < 0 ? chr__os_code(errno) : 0;
+}
+
+/* How many are ready, up to `most`; 0 also when a signal or the alarm came. */
+static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int timeout_ms)
+{
+    struct epoll_event entries[CHR__READY_MOST];
+    int                i, count = 0, n = CHR_SYS(epoll_wait)(set->fd, entries, most, timeout_ms);
+
+    for (i = 0; i < n; i++) {
+        unsigned events = entries[i].events, key = (unsigned)(entries[i].data.u64 >> 32);
+        if (key == 0) /* the alarm */
+            continue;
+        ready[count].fd = (int)(entries[i].data.u64 & 0xffffffff);
+        ready[count].key = key;
+        ready[count++].events = (events & EPOLLIN ? CHR_IN : 0) | (events & EPOLLOUT ? CHR_OUT : 0) |
+                                (events & (EPOLLHUP | EPOLLERR) ? CHR_HUP : 0) | (events & EPOLLRDHUP ? CHR__HALF_HUP : 0);
+    }
+    return n >= 0 ? count : errno == EINTR ? 0 : chr__os_code(errno);
+}
+
+static int chr__os_set_alarm_open(chr__set *set)
+{
+    int code;
+
+    set->alarm = chr__os_above_standard(CHR_SYS(timerfd_create)(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+    code = set->alarm < 0 ? chr__os_code(errno) : chr__os_set_put(set, set->alarm, 0, CHR_IN, 0);
+    if (code == 0)
+        return 0;
+    chr__os_close(set->alarm);
+    set->alarm = -1;
+    return code;
+}
+
+/* In so many milliseconds; -1 = never. It goes off until it is set anew. */
+static void chr__os_set_alarm(chr__set *set, int ms)
+{
+    struct itimerspec time;
+
+    memset(&time, 0, sizeof time);
+    time.it_value.tv_sec = ms > 0 ? ms / 1000 : 0;
+    time.it_value.tv_nsec = ms > 0 ? (long)(ms % 1000) * 1000000 : ms == 0;
+    (void)CHR_SYS(timerfd_settime)(set->alarm, 0, &time, NULL);
+}
+
+/* A new set under the number of the old one. */
+static int chr__os_set_renew(chr__set *set)
+{
+    chr__set fresh;
+    int      error;
+
+    if (chr__os_set_open(&fresh) < 0)
+        return CHR_ERR_IO;
+    if (CHR_SYS(dup2)(fresh.fd, set->fd) < 0) {
+        error = errno;
+        chr__os_set_close(&fresh);
+        return chr__os_code(error);
+    }
+    chr__os_close_on_exec(set->fd);
+    chr__os_close(fresh.fd);
+    fresh.fd = set->fd;
+    set->fd = -1;
+    error = set->alarm < 0 ? 0 : chr__os_set_alarm_open(&fresh);
+    chr__os_set_close(set);
+    *set = fresh;
+    return error;
+}
+
+#elif defined(CHR__KQUEUE)
+#define CHR__HAS_SET
+typedef struct chr__set {
+    int   fd;
+    pid_t owner; /* a child has no kqueue of its parent's, but maybe another descriptor of that number */
+} chr__set;
+
+static int chr__os_set_is_ours(const chr__set *set) { return set->owner == getpid(); }
+
+static void chr__os_set_close(chr__set *set)
+{
+    if (chr__os_set_is_ours(set))
+        chr__os_close(set->fd);
+    set->fd = -1;
+}
+
+static int chr__os_set_open(chr__set *set)
+{
+    set->owner = getpid();
+    set->fd = chr__os_above_standard(CHR_SYS(kqueue)());
+    if (set->fd < 0)
+        return chr__os_code(errno);
+    chr__os_close_on_exec(set->fd);
+    return 0;
+}
+
+/* One filter. What was not there need not go. */
+static int chr__os_set_filter(chr__set *set, int fd, int filter, int flags, unsigned key)
+{
+    struct kevent   change;
+    struct timespec now = { 0, 0 };
+
+    memset(&change, 0, sizeof change);
+    change.ident = (uintptr_t)fd;
+    change.filter = (short)filter;
+    change.flags = (unsigned short)flags;
+    memcpy(&change.udata, &key, sizeof key);
+    return CHR_SYS(kevent)(set->fd, &change, 1, NULL, 0, &now) < 0 && !(flags & EV_DELETE) ? -1 : 0;
+}
+
+/* Hang-ups alone come edge-triggered, since bytes and room would come along with them again and again. */
+static int chr__os_set_put(chr__set *set, int fd, int before, int events, unsigned key)
+{
+    int failed, in = events & (CHR_IN | CHR_HUP), out = events & CHR_OUT || (events && !in);
+
+    if (before) {
+        (void)chr__os_set_filter(set, fd, EVFILT_READ, EV_DELETE, key);
+        (void)chr__os_set_filter(set, fd, EVFILT_WRITE, EV_DELETE, key);
+    }
+    failed = in && chr__os_set_filter(set, fd, EVFILT_READ, EV_ADD | (events & CHR_IN ? 0 : EV_CLEAR), key) < 0;
+    failed |= out && !failed &&
+              chr__os_set_filter(set, fd, EVFILT_WRITE, EV_ADD | (events & CHR_OUT ? 0 : EV_CLEAR), key) < 0;
+    return failed ? chr__os_code(errno) : 0;
+}
+
+static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int timeout_ms)
+{
+    struct kevent   entries[CHR__READY_MOST];
+    struct timespec time;
+    int             i, count = 0, n;
+
+    time.tv_sec = timeout_ms / 1000;
+    time.tv_nsec = (long)(timeout_ms % 1000) * 1000000;
+    n = CHR_SYS(kevent)(set->fd, NULL, 0, entries, most, timeout_ms < 0 ? NULL : &time);
+    for (i = 0; i < n; i++) {
+        int ended = (entries[i].flags & EV_EOF) != 0;
+        if (entries[i].filter == EVFILT_TIMER)
+            continue;
+        ready[count].fd = (int)entries[i].ident;
+        memcpy(&ready[count].key, &entries[i].udata, sizeof ready[count].key);
+        ready[count++].events = entries[i].filter == EVFILT_READ ? CHR_IN | (ended ? CHR__HALF_HUP : 0)
+                                                                  : CHR_OUT | (ended ? CHR_HUP : 0);
+    }
+    return n >= 0 ? count : errno == EINTR ? 0 : chr__os_code(errno);
+}
+
+static int chr__os_set_alarm_open(chr__set *set) { return (void)set, 0; }
+
+static void chr__os_set_alarm(chr__set *set, int ms)
+{
+    struct kevent   change;
+    struct timespec now = { 0, 0 };
+
+    memset(&change, 0, sizeof change);
+    change.filter = EVFILT_TIMER;
+    change.flags = (unsigned short)(ms < 0 ? EV_DELETE : EV_ADD);
+    change.data = ms > 0 ? ms : 1;
+    (void)CHR_SYS(kevent)(set->fd, &change, 1, NULL, 0, &now);
+}
+
+static int chr__os_set_renew(chr__set *set)
+{
+    chr__os_set_close(set);
+    return chr__os_set_open(set);
+}
+
+#endif
 
 /* Terminals. */
 
@@ -3561,7 +3858,7 @@ static int chr__os_control_fds(chr__control *control, size_t length, int *fds)
     return count;
 }
 
-/* What recvmsg() is told, made once for a connection. */
+/* What recvmsg() is told, made once for a context. */
 typedef struct chr__receiver {
     struct msghdr message;
     struct iovec  part;
@@ -4351,6 +4648,31 @@ static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, i
 }
 #endif
 
+/* -- systems without a set of descriptors in the kernel -------------------------------------------------------------- */
+#ifndef CHR__HAS_SET
+
+typedef struct chr__set {
+    int fd;
+} chr__set;
+
+static int  chr__os_set_open(chr__set *set) { set->fd = -1; return CHR_ERR_NOT_SUPPORTED; }
+static int  chr__os_set_renew(chr__set *set) { return (void)set, CHR_ERR_NOT_SUPPORTED; }
+static void chr__os_set_close(chr__set *set) { (void)set; }
+static int  chr__os_set_is_ours(const chr__set *set) { return (void)set, 1; }
+static int  chr__os_set_alarm_open(chr__set *set) { return (void)set, CHR_ERR_NOT_SUPPORTED; }
+static void chr__os_set_alarm(chr__set *set, int ms) { (void)set, (void)ms; }
+
+static int chr__os_set_put(chr__set *set, int fd, int before, int events, unsigned key)
+{
+    return (void)set, (void)fd, (void)before, (void)events, (void)key, CHR_ERR_NOT_SUPPORTED;
+}
+
+static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int timeout_ms)
+{
+    return (void)set, (void)ready, (void)most, (void)timeout_ms, CHR_ERR_NOT_SUPPORTED;
+}
+#endif
+
 /* ====================================================================================================================
  * >>memory   memory, text, error, log
  * ==================================================================================================================== */
@@ -4405,19 +4727,35 @@ typedef struct chr__dev_queue {
     chr_dev *first, **last;
 } chr__dev_queue;
 
+/* poll() for few descriptors; from some number on the kernel's set pays. */
+typedef enum chr__many { CHR__FEW, CHR__MANY, CHR__IN_SET } chr__many;
+
 struct chr_context {
     chr_config   config;
 
     /* the loop */
-    chr__pollfd *polls;        /* slot by slot the same as `watches` */
-    chr_watch  **watches;      /* NULL = stopped during a dispatch */
-    int          watch_count, watch_capacity, holes;
+    chr_watch  **watches;
+    chr__pollfd *polls;        /* slot by slot the same, as far as they are poll()'s */
+    chr_watch  **buckets;      /* the same by descriptor: lists, as many as there is capacity */
+    int          watch_count, watch_capacity;
+    int          polled;       /* poll() asks for the first so many: all, or those that the kernel's set refuses */
+    int          settled;      /* what those before this slot want the set knows; what those behind it want is new */
+    int          walk;         /* the slot whose callback runs; -1 = none */
+    unsigned     round, keys;  /* each time that a descriptor's watches run; the set's last key */
+    chr_watch   *again;        /* with hooks: those that are ready still after their callbacks */
+    chr__many    many;         /* whether the kernel's set is in use, */
+    int          nested;       /* and whether another loop waits for it: chr_loop_fd() */
+    int64_t      alarm_at;     /* when that is woken, in real time; 0 = never */
+    chr__set     set;
+    chr__ready  *ready;        /* what it has said, */
+    int          ready_count;
+    unsigned     stops, stops_before; /* entries that have left it: ever, and before it was asked */
     chr_timer   *timers;       /* a heap: the nearest is on top; NULL = none */
     chr_timer   *real_timers;  /* the same on the system's clock, whatever `clock` is: time limits of peers */
     uint64_t     timer_order;  /* of the next one that is started */
     chr_idle     idles;        /* a ring, oldest first; this one is only its head */
     chr_idle     last_idle;    /* where a dispatch of idles ends */
-    int          due;          /* timers and idles that are started */
+    int          due;          /* timers and idles that are started, and one more with `many` */
     unsigned     turn;         /* of the loop, or of a call that blocks: what bounds work starts anew with it */
     chr__waker   waker;
     chr_watch    wake_watch;
@@ -4435,7 +4773,6 @@ struct chr_context {
     chr__prepare last_prepare; /* where one run of them ends */
     int          prepare_count; /* in both */
     int          prepare_ran;  /* handlers that they have called */
-    int          ready_again;  /* with hooks: polls[].revents says what is ready still after its callback */
     int64_t      ask_at;       /* when all starved ones are asked, in real time */
     int          closing;      /* chr_context_free() is under way */
     int64_t      now;          /* the virtual clock */
@@ -4468,6 +4805,12 @@ struct chr_context {
     struct chr__recorder *recorder;
     struct chr__replay   *replay;
     const chr_backend *(*replay_kind)(chr_context *ctx, const char *id); /* what plays this id; NULL = it was not recorded */
+    struct chr__spare_box *spare_boxes; /* of layers, for all connections */
+    int                spare_count;
+#if CHARDEV_HAS_SOCKET
+    chr__receiver      receiver;        /* of unix sockets; what it holds is used at once */
+    chr_error          failure;         /* of a socket that has no memory for its own */
+#endif
 #if CHARDEV_HAS_SPICE
     SpiceServer       *spice_server;
 #endif
@@ -5125,6 +5468,52 @@ static int chr__time_left(chr_context *ctx, int64_t deadline)
 
 /* -- watches -- */
 
+enum { CHR__MANY_WATCHES = 32 }; /* the kernel's set pays from about here on */
+
+static void chr__set_many(chr_context *ctx, chr__many many)
+{
+    ctx->due += (many != CHR__FEW) - (ctx->many != CHR__FEW);
+    ctx->many = many;
+}
+
+static chr_watch **chr__bucket(const chr_context *ctx, int fd)
+{
+    return &ctx->buckets[(unsigned)fd & (unsigned)(ctx->watch_capacity - 1)];
+}
+
+static void chr__bucket_put(chr_context *ctx, chr_watch *watch)
+{
+    chr_watch **bucket = chr__bucket(ctx, watch->fd);
+
+    watch->next = *bucket;
+    *bucket = watch;
+}
+
+static void chr__bucket_remove(chr_context *ctx, chr_watch *watch)
+{
+    chr_watch **link = chr__bucket(ctx, watch->fd);
+
+    while (*link != watch)
+        link = &(*link)->next;
+    *link = watch->next;
+}
+
+static int chr__buckets_grow(chr_context *ctx, int capacity)
+{
+    void *buckets = chr__reallocate(ctx, ctx->buckets, sizeof *ctx->buckets * (size_t)capacity);
+    int   i;
+
+    if (!buckets)
+        return CHR_ERR_NO_MEMORY;
+    ctx->buckets = (chr_watch **)buckets;
+    ctx->watch_capacity = capacity;
+    memset(buckets, 0, sizeof *ctx->buckets * (size_t)capacity);
+    for (i = 0; i < ctx->watch_count; i++)
+        chr__bucket_put(ctx, ctx->watches[i]);
+    return 0;
+}
+
+/* One entry more than watches: poll() asks for the set there. */
 static int chr__watches_grow(chr_context *ctx)
 {
     int   capacity = ctx->watch_capacity ? ctx->watch_capacity * 2 : 16;
@@ -5132,93 +5521,310 @@ static int chr__watches_grow(chr_context *ctx)
 
     if (ctx->watch_count < ctx->watch_capacity)
         return 0;
-    polls = chr__reallocate(ctx, ctx->polls, sizeof *ctx->polls * (size_t)capacity);
+    polls = chr__reallocate(ctx, ctx->polls, sizeof *ctx->polls * ((size_t)capacity + 1));
     if (polls)
         ctx->polls = (chr__pollfd *)polls;
     watches = polls ? chr__reallocate(ctx, ctx->watches, sizeof *ctx->watches * (size_t)capacity) : NULL;
-    if (!watches)
+    if (watches)
+        ctx->watches = (chr_watch **)watches;
+    if (!watches || chr__buckets_grow(ctx, capacity) < 0)
         return CHR_ERR_NO_MEMORY;
-    ctx->watches = (chr_watch **)watches;
-    ctx->watch_capacity = capacity;
+    if (ctx->many == CHR__FEW && capacity > CHR__MANY_WATCHES)
+        chr__set_many(ctx, CHR__MANY);
     return 0;
+}
+
+/* A watch that a callback may have stopped, or whose memory may be gone. */
+static int chr__is_watched(const chr_context *ctx, const chr_watch *watch, int fd)
+{
+    const chr_watch *each;
+
+    for (each = *chr__bucket(ctx, fd); each; each = each->next)
+        if (each == watch)
+            return each->fd == fd;
+    return 0;
+}
+
+static void chr__watch_put(chr_context *ctx, chr_watch *watch, int slot)
+{
+    ctx->watches[slot] = watch;
+    watch->slot = slot + 1;
+}
+
+static void chr__watch_swap(chr_context *ctx, int a, int b)
+{
+    chr_watch *watch = ctx->watches[a];
+
+    chr__watch_put(ctx, ctx->watches[b], a);
+    chr__watch_put(ctx, watch, b);
+}
+
+/* The last of a part of the array closes the gap that is before it. */
+static int chr__watch_close_gap(chr_context *ctx, int slot, int last)
+{
+    if (slot < last) {
+        if (last < ctx->polled)
+            ctx->polls[slot] = ctx->polls[last];
+        chr__watch_put(ctx, ctx->watches[last], slot);
+    }
+    return last;
+}
+
+/* What poll() is to ask. It skips negative descriptors: no hang-up can spin the loop. */
+static void chr__watch_poll(chr_context *ctx, const chr_watch *watch)
+{
+    chr__pollfd *entry = &ctx->polls[watch->slot - 1];
+
+    entry->fd = watch->events ? watch->fd : -1;
+    entry->events = chr__os_poll_events(watch->events);
+}
+
+/* -- the kernel's set. All watches of one descriptor have one entry there, which one of them notes (`known`, `key`). What
+ * the set waits for follows what they want with delay: more than that is taken out when it says so, or with the output
+ * that it would say at once; nothing is put in before the loop sleeps. So interest that comes and goes costs no call. -- */
+
+/* What a watch wants to be told. Behind input a half-close shows by itself. */
+static int chr__watch_wants(const chr_watch *watch)
+{
+    return watch->events & CHR_IN ? watch->events & ~CHR_HUP : watch->events;
+}
+
+/* What of it concerns this one. */
+static int chr__watch_ready(const chr_watch *watch, int events)
+{
+    int half = events & CHR__HALF_HUP && chr__watch_wants(watch) & CHR_HUP ? CHR_HUP : 0;
+
+    return (events & watch->events & (CHR_IN | CHR_OUT)) | (events & CHR_HUP) | half;
+}
+
+/* Whether the set must be told before the loop sleeps. */
+static int chr__set_lacks(int known, int wants)
+{
+    return (wants & ~known) || (known & ~wants & CHR_OUT);
+}
+
+/* What all watches of a descriptor that are in the set want; *holder is the one that notes their entry. */
+static int chr__set_wants(const chr_context *ctx, int fd, chr_watch **holder)
+{
+    chr_watch *each;
+    int        wants = 0;
+
+    *holder = NULL;
+    for (each = *chr__bucket(ctx, fd); each; each = each->next)
+        if (each->fd == fd && each->slot > ctx->polled) {
+            wants |= chr__watch_wants(each);
+            if (each->known)
+                *holder = each;
+        }
+    return wants;
+}
+
+static void chr__set_unsettle(chr_context *ctx, const chr_watch *watch)
+{
+    if (watch->slot <= ctx->settled)
+        chr__watch_swap(ctx, watch->slot - 1, --ctx->settled);
+}
+
+/* Files, what is closed, and what there is no memory for: poll() asks. */
+CHR__COLD void chr__set_refuse(chr_context *ctx, chr_watch *watch)
+{
+    watch->known = 0;
+    if (watch->slot > ctx->settled)
+        chr__watch_swap(ctx, watch->slot - 1, ctx->settled++);
+    chr__watch_swap(ctx, watch->slot - 1, ctx->polled++);
+    chr__watch_poll(ctx, watch);
+    ctx->polls[watch->slot - 1].revents = 0;
+}
+
+/* A new watch of a descriptor that the set has may be of another file under the same number. */
+static void chr__set_apply(chr_context *ctx, chr_watch *watch)
+{
+    chr_watch *holder;
+    int        wants = chr__set_wants(ctx, watch->fd, &holder), is_new = !watch->key;
+
+    if (holder ? !is_new && !chr__set_lacks(holder->known, wants) : !wants)
+        return;
+    if (!holder) {
+        holder = watch;
+        ctx->keys += ctx->keys + 1 == 0 ? 2 : 1;
+        holder->key = ctx->keys;
+    }
+    watch->key = holder->key;
+    if (chr__os_set_put(&ctx->set, watch->fd, holder->known, wants, holder->key) == 0) {
+        holder->known = wants;
+        return;
+    }
+    chr__set_refuse(ctx, watch);
+    if (holder != watch)
+        chr__set_refuse(ctx, holder);
+}
+
+static void chr__set_apply_all(chr_context *ctx)
+{
+    chr_watch *watch;
+
+    while (ctx->settled < ctx->watch_count) {
+        watch = ctx->watches[ctx->settled];
+        chr__set_apply(ctx, watch);
+        if (watch->slot == ctx->settled + 1)
+            ctx->settled++;
+    }
+}
+
+/* All are new. */
+static void chr__set_forget(chr_context *ctx)
+{
+    int i;
+
+    ctx->settled = ctx->polled;
+    for (i = ctx->polled; i < ctx->watch_count; i++)
+        ctx->watches[i]->known = 0, ctx->watches[i]->key = 0;
+}
+
+/* Back to poll(). */
+CHR__COLD void chr__set_end(chr_context *ctx)
+{
+    int i;
+
+    if (ctx->many != CHR__IN_SET)
+        return;
+    chr__set_forget(ctx);
+    chr__os_set_close(&ctx->set);
+    chr__set_many(ctx, CHR__FEW);
+    ctx->nested = ctx->ready_count = 0;
+    for (i = ctx->polled; i < ctx->watch_count; i++) {
+        chr__watch_poll(ctx, ctx->watches[i]);
+        ctx->polls[i].revents = 0;
+    }
+    ctx->polled = ctx->settled = ctx->watch_count;
+}
+
+/* Without a descriptor or memory for it poll() does, until the next time that the array has grown. */
+CHR__COLD int chr__set_begin(chr_context *ctx)
+{
+    int code = ctx->ready || (ctx->ready = (chr__ready *)chr__allocate(ctx, sizeof *ctx->ready * CHR__READY_MOST)) != NULL
+                   ? chr__os_set_open(&ctx->set) : CHR_ERR_NO_MEMORY;
+
+    chr__set_many(ctx, code < 0 ? CHR__FEW : CHR__IN_SET);
+    if (code < 0)
+        return code;
+    ctx->polled = ctx->ready_count = 0;
+    chr__set_forget(ctx);
+    return 0;
+}
+
+/* A child has its parent's set after fork(): it makes one of its own. The same where an entry tells again and again what
+ * can't be taken out: its descriptor was closed while it was watched, and a copy of it lives on. */
+CHR__COLD void chr__set_renew(chr_context *ctx)
+{
+    ctx->ready_count = 0;
+    ctx->alarm_at = 0;
+    if (chr__os_set_renew(&ctx->set) < 0)
+        chr__set_end(ctx);
+    else
+        chr__set_forget(ctx);
+}
+
+/* A watch leaves: another one of its descriptor takes over the entry. */
+static void chr__set_leave(chr_context *ctx, chr_watch *watch)
+{
+    chr_watch *each;
+
+    if (!chr__os_set_is_ours(&ctx->set))
+        chr__set_renew(ctx);
+    for (each = *chr__bucket(ctx, watch->fd); each && watch->known; each = each->next)
+        if (each != watch && each->fd == watch->fd && each->slot > ctx->polled && each->key) {
+            each->known = watch->known;
+            each->key = watch->key;
+            watch->known = 0;
+        }
+    if (watch->known)
+        (void)chr__os_set_put(&ctx->set, watch->fd, watch->known, 0, watch->key);
+    watch->known = 0;
+    ctx->stops++;
 }
 
 CHARDEV_API void chr_watch_set(chr_watch *watch, int events)
 {
-    chr__pollfd *entry;
+    chr_context *ctx = watch->ctx;
 
     if (!watch->slot || watch->events == events)
         return;
     watch->events = events;
-    entry = &watch->ctx->polls[watch->slot - 1];
-    entry->fd = events ? watch->fd : -1; /* poll() skips negative ones: no hang-up can spin the loop */
-    entry->events = chr__os_poll_events(events);
-    chr__loop_disturb(watch->ctx);
-    if (watch->ctx->config.watch_changed)
-        watch->ctx->config.watch_changed(watch->ctx->config.opaque, watch, watch->fd, events);
+    if (watch->slot <= ctx->polled)
+        chr__watch_poll(ctx, watch);
+    else if (!watch->known || chr__set_lacks(watch->known, chr__watch_wants(watch)))
+        chr__set_unsettle(ctx, watch);
+    chr__loop_disturb(ctx);
+    if (ctx->config.watch_changed)
+        ctx->config.watch_changed(ctx->config.opaque, watch, watch->fd, events);
 }
 
-static void chr__watch_move(chr_context *ctx, int from, int to)
+static void chr__again_unlink(chr_watch *watch)
 {
-    ctx->polls[to] = ctx->polls[from];
-    ctx->watches[to] = ctx->watches[from];
-    if (ctx->watches[to])
-        ctx->watches[to]->slot = to + 1;
+    if (!watch->again)
+        return;
+    watch->again = 0;
+    *watch->link = watch->next_again;
+    if (watch->next_again)
+        watch->next_again->link = watch->link;
 }
 
+/* While callbacks run, slot by slot, what has not had its turn stays behind the one that runs. */
 CHARDEV_API void chr_watch_stop(chr_watch *watch)
 {
     chr_context *ctx = watch->ctx;
-    int          slot = watch->slot - 1;
+    int          slot;
 
     if (!watch->slot)
         return;
     chr_watch_set(watch, 0);
+    chr__again_unlink(watch);
+    if (ctx->many == CHR__IN_SET && watch->slot > ctx->polled)
+        chr__set_leave(ctx, watch);
+    chr__bucket_remove(ctx, watch);
+    slot = watch->slot - 1;
     watch->slot = 0;
-    ctx->watches[slot] = NULL;
-    if (ctx->depth == 0) {
-        chr__watch_move(ctx, --ctx->watch_count, slot);
-        return;
-    }
-    ctx->holes++; /* a dispatch walks the array: it closes the gap at its end */
-    ctx->untidy = 1;
+    if (slot <= ctx->walk)
+        slot = chr__watch_close_gap(ctx, slot, ctx->walk--);
+    if (slot < ctx->polled)
+        slot = chr__watch_close_gap(ctx, slot, ctx->polled - 1), ctx->polled--;
+    if (slot < ctx->settled)
+        slot = chr__watch_close_gap(ctx, slot, --ctx->settled);
+    (void)chr__watch_close_gap(ctx, slot, --ctx->watch_count);
 }
 
 CHARDEV_API int chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int events, void (*ready)(void *, int), void *opaque)
 {
-    int slot;
-
     chr_watch_stop(watch);
     if (chr__watches_grow(ctx) < 0)
         return CHR_ERR_NO_MEMORY;
-    slot = ctx->watch_count++;
-    ctx->watches[slot] = watch;
-    ctx->polls[slot].fd = -1;
-    ctx->polls[slot].events = 0;
-    ctx->polls[slot].revents = 0;
+    memset(watch, 0, sizeof *watch);
     watch->ctx = ctx;
     watch->ready = ready;
     watch->opaque = opaque;
     watch->fd = fd;
-    watch->events = 0;
-    watch->slot = slot + 1;
+    watch->round = ctx->round;
+    chr__watch_put(ctx, watch, ctx->watch_count++);
+    chr__bucket_put(ctx, watch);
+    if (ctx->many != CHR__IN_SET) {
+        ctx->polled = ctx->settled = ctx->watch_count;
+        chr__watch_poll(ctx, watch);
+        ctx->polls[watch->slot - 1].revents = 0;
+    }
     chr_watch_set(watch, events);
     return 0;
 }
 
-static void chr__watches_close_gaps(chr_context *ctx)
+/* The next watch of a descriptor that has not run in this round. */
+static chr_watch *chr__watch_of(const chr_context *ctx, int fd, unsigned round)
 {
-    int from, to = 0;
+    chr_watch *watch;
 
-    for (from = 0; ctx->holes > 0 && from < ctx->watch_count; from++)
-        if (ctx->watches[from]) {
-            if (from != to)
-                chr__watch_move(ctx, from, to);
-            to++;
-        }
-    if (ctx->holes > 0)
-        ctx->watch_count = to;
-    ctx->holes = 0;
+    for (watch = *chr__bucket(ctx, fd); watch; watch = watch->next)
+        if (watch->fd == fd && watch->round != round && watch->events)
+            return watch;
+    return NULL;
 }
 
 /* -- timers: a pairing heap that needs no memory but the timers. To start one costs a constant time, to stop one or
@@ -5493,21 +6099,26 @@ static void chr__enter(chr_context *ctx)
     ctx->depth++;
 }
 
+static int chr__has_hooks(const chr_context *ctx) { return ctx->config.timeout_changed != NULL; }
+
+static void chr__loop_nest(chr_context *ctx);
+
 /* At the end of the outermost dispatch nothing can touch what was removed in it. */
 CHR__COLD void chr__tidy(chr_context *ctx)
 {
     chr_dev *dev;
 
-    ctx->untidy = ctx->config.timeout_changed != NULL;
-    chr__watches_close_gaps(ctx);
+    ctx->untidy = chr__has_hooks(ctx) || ctx->nested;
     while ((dev = ctx->dead) != NULL) {
         ctx->dead = dev->next;
         chr__free(ctx, (void *)(uintptr_t)dev->options);
         chr__free(ctx, dev->id);
         chr__free(ctx, dev);
     }
-    if (ctx->config.timeout_changed)
+    if (chr__has_hooks(ctx))
         ctx->config.timeout_changed(ctx->config.opaque);
+    if (ctx->nested)
+        chr__loop_nest(ctx);
 }
 
 /* It is closed, and nothing of it lingers: the next tidying frees it. */
@@ -5590,7 +6201,8 @@ enum {
     CHR__ASK_ROUNDS = 8      /* the update of one on top asks for that of the one below it */
 };
 
-static int chr__has_hooks(const chr_context *ctx) { return ctx->config.timeout_changed != NULL; }
+/* Another loop must be told when it is time for the next look. */
+static int chr__looks_by_time(const chr_context *ctx) { return chr__has_hooks(ctx) || ctx->nested; }
 
 static void chr__ask_later(chr_context *ctx)
 {
@@ -5631,7 +6243,7 @@ static void chr__prepare_lazily(chr_context *ctx, chr__prepare *prepare, void (*
 {
     if (prepare->next)
         return;
-    if (!chr__has_starved(ctx) && chr__has_hooks(ctx))
+    if (!chr__has_starved(ctx) && chr__looks_by_time(ctx))
         chr__ask_later(ctx);
     prepare->run = run;
     prepare->opaque = opaque;
@@ -5677,7 +6289,7 @@ CHR__PRIVATE void chr__starve(chr_dev *dev)
 
     if (dev->starved || dev->removed)
         return;
-    if (!ctx->starved.first && chr__has_hooks(ctx))
+    if (!ctx->starved.first && chr__looks_by_time(ctx))
         chr__ask_later(ctx);
     chr__starved_link(&ctx->starved, dev);
 }
@@ -5730,6 +6342,7 @@ CHR__COLD int chr__before_wait(chr_context *ctx)
     int rounds = CHR__ASK_ROUNDS, most = chr__ask_how_many(ctx);
 
     chr__enter(ctx);
+    ctx->sleeping = 0;
     ctx->prepare_ran = 0;
     if (!chr__prepares_are_none(&ctx->lazy))
         chr__prepares_run(ctx, &ctx->lazy, most);
@@ -5743,22 +6356,28 @@ CHR__COLD int chr__before_wait(chr_context *ctx)
     return ctx->prepare_ran;
 }
 
+/* There is something to do before the wait. */
+CHR__HOT_INLINE int chr__somebody_waits(const chr_context *ctx)
+{
+    return ((uintptr_t)ctx->urgent.first | (uintptr_t)ctx->starved.first | (uintptr_t)ctx->prepare_count) != 0;
+}
+
 static int chr__must_ask(chr_context *ctx)
 {
     return ctx->urgent.first || !chr__prepares_are_none(&ctx->prepares) ||
-           (chr__has_starved(ctx) && chr__has_hooks(ctx) && ctx->ask_at <= chr__real_now(ctx));
+           (chr__has_starved(ctx) && chr__looks_by_time(ctx) && ctx->ask_at <= chr__real_now(ctx));
 }
 
 /* Slot i goes half-way to the front: there the busy ones gather, and those that sleep cost nothing to pass by. */
 CHR__COLD void chr__watch_promote(chr_context *ctx, int i)
 {
     chr__pollfd entry = ctx->polls[i];
-    chr_watch  *watch = ctx->watches[i];
 
-    chr__watch_move(ctx, i / 2, i);
+    if (i >= ctx->polled) /* the callback has let the set take over */
+        return;
+    ctx->polls[i] = ctx->polls[i / 2];
     ctx->polls[i / 2] = entry;
-    ctx->watches[i / 2] = watch;
-    watch->slot = i / 2 + 1;
+    chr__watch_swap(ctx, i / 2, i);
 }
 
 /* As many as poll() has counted. A callback may stop, start and change any watch; the arrays may move. */
@@ -5766,21 +6385,105 @@ static int chr__watches_run(chr_context *ctx, int ready)
 {
     int i, ran = 0;
 
-    for (i = 0; ready > 0 && i < ctx->watch_count; i++) {
+    for (i = 0; ready > 0 && i < ctx->polled; i++) {
         short      revents = ctx->polls[i].revents;
         chr_watch *watch = ctx->watches[i];
         if (!revents)
             continue;
         ready--;
         ctx->polls[i].revents = 0;
-        if (!watch || !watch->events)
+        if (!watch->events)
             continue;
+        ctx->walk = i;
         watch->ready(watch->opaque, chr__os_ready_events(revents));
         ran++;
+        i = ctx->walk;
         if (i > 0 && ctx->watches[i] == watch)
             chr__watch_promote(ctx, i);
     }
+    ctx->walk = -1;
     return ran;
+}
+
+/* Nobody wants what the set has said: it is told. */
+CHR__COLD void chr__set_narrow(chr_context *ctx, chr_watch *holder)
+{
+    int wants = chr__set_wants(ctx, holder->fd, &holder);
+
+    if (!holder || wants == holder->known)
+        return;
+    if (chr__os_set_put(&ctx->set, holder->fd, holder->known, wants, holder->key) < 0) {
+        wants = 0;
+        holder->key = 0;
+        chr__set_unsettle(ctx, holder);
+    }
+    holder->known = wants;
+}
+
+/* One entry of the set is ready: all watches of its descriptor run, once in a round. */
+static int chr__set_run_one(chr_context *ctx, const chr__ready *ready, unsigned round)
+{
+    chr_watch *watch, *holder;
+    int        events, ran = 0;
+
+    (void)chr__set_wants(ctx, ready->fd, &holder);
+    if (!holder || holder->key != ready->key) {
+        if (ctx->stops == ctx->stops_before) /* else it has just left */
+            chr__set_renew(ctx);
+        return 0;
+    }
+    while ((watch = chr__watch_of(ctx, ready->fd, round)) != NULL) {
+        watch->round = round;
+        events = watch->slot > ctx->polled ? chr__watch_ready(watch, ready->events) : 0;
+        if (!events)
+            continue;
+        watch->ready(watch->opaque, events);
+        ran++;
+    }
+    if (ran == 0 && chr__is_watched(ctx, holder, ready->fd))
+        chr__set_narrow(ctx, holder);
+    return ran;
+}
+
+/* All that are ready: where they are more than fit, those that have had their turn are behind the others. */
+CHR__COLD int chr__set_run(chr_context *ctx)
+{
+    unsigned round = ++ctx->round;
+    int      i, count, total = 0, ran = 0;
+
+    do {
+        count = ctx->ready_count;
+        ctx->ready_count = 0;
+        for (i = 0; i < count && ctx->many == CHR__IN_SET; i++)
+            ran += chr__set_run_one(ctx, &ctx->ready[i], round);
+        total += count;
+        if (count == CHR__READY_MOST && total < ctx->watch_count && ctx->many == CHR__IN_SET) {
+            ctx->stops_before = ctx->stops;
+            count = chr__os_set_wait(&ctx->set, ctx->ready, CHR__READY_MOST, 0);
+            ctx->ready_count = count > 0 ? count : 0;
+        }
+    } while (ctx->ready_count > 0);
+    return ran;
+}
+
+/* poll() asks for the set among those that it refuses, if there are such. */
+CHR__COLD int chr__set_wait(chr_context *ctx, int timeout_ms)
+{
+    chr__pollfd *last = &ctx->polls[ctx->polled];
+    int          ready = 0;
+
+    if (ctx->polled > 0) {
+        last->fd = ctx->set.fd;
+        last->events = chr__os_poll_events(CHR_IN);
+        last->revents = 0;
+        ready = chr__os_loop_wait(&ctx->waker, ctx->polls, ctx->polled + 1, timeout_ms);
+        if (ready <= 0 || !last->revents)
+            return ready;
+        timeout_ms = 0;
+        ready--;
+    }
+    ctx->ready_count = chr__os_set_wait(&ctx->set, ctx->ready, CHR__READY_MOST, timeout_ms);
+    return ctx->ready_count < 0 ? ctx->ready_count : ready;
 }
 
 /* Up to milliseconds: not early. */
@@ -5800,13 +6503,13 @@ static int chr__loop_timeout(chr_context *ctx)
     int timeout = -1;
 
     if (ctx->idles.next != &ctx->idles || ctx->urgent.first || !chr__prepares_are_none(&ctx->prepares) ||
-        ctx->ready_again || CHR__LOAD(ctx->stopped))
+        ctx->again || CHR__LOAD(ctx->stopped))
         return 0;
     if (ctx->timers)
         timeout = chr__milliseconds(ctx->timers->deadline - chr_loop_now(ctx));
     if (ctx->real_timers)
         timeout = chr__sooner(timeout, chr__milliseconds(ctx->real_timers->deadline - chr__real_now(ctx)));
-    if (chr__has_starved(ctx) && chr__has_hooks(ctx))
+    if (chr__has_starved(ctx) && chr__looks_by_time(ctx))
         timeout = chr__sooner(timeout, chr__milliseconds(ctx->ask_at - chr__real_now(ctx)));
     return timeout;
 }
@@ -5821,40 +6524,68 @@ CHARDEV_API int chr_loop_timeout(chr_context *ctx)
     return timeout;
 }
 
-CHR__HOT static int chr__loop_sleep(chr_context *ctx, int timeout_ms)
+/* Before the set is asked: it is ours, and knows what is wanted. */
+CHR__COLD void chr__set_settle(chr_context *ctx)
 {
-    int own, ready;
+    if (ctx->many == CHR__MANY)
+        (void)chr__set_begin(ctx);
+    else if (!chr__os_set_is_ours(&ctx->set))
+        chr__set_renew(ctx);
+    if (ctx->many == CHR__IN_SET)
+        chr__set_apply_all(ctx);
+    ctx->stops_before = ctx->stops;
+}
 
-    if (ctx->due) {
-        own = chr__loop_timeout(ctx);
-        if (own >= 0 && (timeout_ms < 0 || own < timeout_ms))
-            timeout_ms = own;
-    }
+static int chr__loop_wait(chr_context *ctx, int timeout_ms, int (*wait)(chr_context *ctx, int timeout_ms))
+{
+    int ready;
+
     ctx->sleeping = timeout_ms != 0;
     CHR__UNLOCK(ctx);
-    ready = chr__os_loop_wait(&ctx->waker, ctx->polls, ctx->watch_count, timeout_ms);
+    ready = wait(ctx, timeout_ms);
     CHR__LOCK(ctx);
     ctx->sleeping = 0;
     return ready;
 }
 
-CHR__HOT_INLINE int chr__loop_turn(chr_context *ctx, int timeout_ms)
+static int chr__poll_wait(chr_context *ctx, int timeout_ms)
 {
-    int ran = chr__loop_sleep(ctx, timeout_ms);
+    return chr__os_loop_wait(&ctx->waker, ctx->polls, ctx->polled, timeout_ms);
+}
+
+/* Until the nearest timer, with the set if there is one. */
+CHR__COLD int chr__loop_sleep_due(chr_context *ctx, int timeout_ms)
+{
+    timeout_ms = chr__sooner(timeout_ms, chr__loop_timeout(ctx));
+    if (ctx->many != CHR__FEW)
+        chr__set_settle(ctx);
+    return chr__loop_wait(ctx, timeout_ms, ctx->many != CHR__FEW ? chr__set_wait : chr__poll_wait);
+}
+
+CHR__COLD int chr__due_run(chr_context *ctx)
+{
+    int ran = ctx->ready_count > 0 ? chr__set_run(ctx) : 0;
+
+    return ran + chr__timers_run(ctx) + chr__idles_run(ctx);
+}
+
+CHR__HOT static int chr__loop_turn(chr_context *ctx, int timeout_ms)
+{
+    int ran = ctx->due ? chr__loop_sleep_due(ctx, timeout_ms) : chr__loop_wait(ctx, timeout_ms, chr__poll_wait);
 
     ctx->turn++;
     ctx->depth++;
     if (ran > 0)
         ran = chr__watches_run(ctx, ran);
     if (ran >= 0 && ctx->due)
-        ran += chr__timers_run(ctx) + chr__idles_run(ctx);
+        ran += chr__due_run(ctx);
     if (--ctx->depth == 0 && ctx->untidy)
         chr__tidy(ctx);
     return ran;
 }
 
 /* What a handler was told before the wait may be what the caller waits for. */
-static int chr__loop_step_asked(chr_context *ctx, int timeout_ms)
+CHR__COLD int chr__loop_step_asked(chr_context *ctx, int timeout_ms)
 {
     int early = chr__before_wait(ctx), is_late = early > 0 || !chr__prepares_are_none(&ctx->prepares);
     int ran = chr__loop_turn(ctx, is_late ? 0 : timeout_ms);
@@ -5864,8 +6595,7 @@ static int chr__loop_step_asked(chr_context *ctx, int timeout_ms)
 
 CHR__HOT_INLINE int chr__loop_step(chr_context *ctx, int timeout_ms)
 {
-    return ctx->urgent.first || ctx->starved.first || ctx->prepare_count ? chr__loop_step_asked(ctx, timeout_ms) :
-                                                                           chr__loop_turn(ctx, timeout_ms);
+    return chr__somebody_waits(ctx) ? chr__loop_step_asked(ctx, timeout_ms) : chr__loop_turn(ctx, timeout_ms);
 }
 
 /* A stop is told once. */
@@ -6009,21 +6739,37 @@ CHARDEV_API void chr_loop_stop(chr_context *ctx)
     chr_loop_wake(ctx);
 }
 
+enum { CHR__POLL_ASKED = 32 }; /* POLLNVAL, which poll() ignores there: `events` is as prepare has left it */
+
+/* One entry for all watches of a descriptor: the first of them in its bucket fills it. */
+static int chr__watch_list(const chr_context *ctx, chr_watch *watch, chr_poll *entry)
+{
+    chr_watch *each = *chr__bucket(ctx, watch->fd);
+
+    watch->listed = 1;
+    while (each->fd != watch->fd || !each->events)
+        each = each->next;
+    if (each != watch)
+        return 0;
+    if (entry) {
+        entry->fd = watch->fd;
+        entry->events = CHR__POLL_ASKED;
+        entry->revents = 0;
+    }
+    for (; each && entry; each = each->next)
+        if (each->fd == watch->fd)
+            entry->events = (short)(entry->events | chr__os_poll_events(each->events) |
+                                    (each->events & (CHR_IN | CHR_OUT | CHR_HUP)));
+    return 1;
+}
+
 static int chr__watches_list(const chr_context *ctx, chr_poll *polls, int capacity)
 {
     int i, count = 0;
 
-    for (i = 0; i < ctx->watch_count; i++) {
-        chr_watch *watch = ctx->watches[i];
-        if (!watch || !watch->events)
-            continue;
-        if (count < capacity) {
-            polls[count].fd = watch->fd;
-            polls[count].events = watch->events;
-            polls[count].watch = watch;
-        }
-        count++;
-    }
+    for (i = 0; i < ctx->watch_count; i++)
+        if (ctx->watches[i]->events)
+            count += chr__watch_list(ctx, ctx->watches[i], count < capacity ? &polls[count] : NULL);
     return count;
 }
 
@@ -6033,7 +6779,7 @@ CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity
 
     CHR__LOCK(ctx);
     CHR__OWN(ctx);
-    if (ctx->urgent.first || ctx->starved.first || ctx->prepare_count)
+    if (chr__somebody_waits(ctx))
         early = chr__before_wait(ctx);
     count = chr__watches_list(ctx, polls, capacity);
     *timeout_ms = early ? 0 : chr__loop_timeout(ctx);
@@ -6046,28 +6792,37 @@ CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity
  * dispatch, for which the time-out is 0. */
 CHR__COLD void chr__watch_run(chr_context *ctx, chr_watch *watch, int events)
 {
-    int slot = watch->slot - 1, ready;
+    int fd = watch->fd, ready;
 
+    chr__again_unlink(watch);
     watch->ready(watch->opaque, events);
-    if (!ctx->config.watch_changed || ctx->watches[slot] != watch || !watch->events) /* its memory may be gone */
+    if (!ctx->config.watch_changed || !chr__is_watched(ctx, watch, fd) || !watch->events) /* its memory may be gone */
         return;
     ready = chr__os_wait(watch->fd, watch->events, 0);
-    ctx->polls[slot].revents = (short)(ready > 0 ? ready : 0);
-    ctx->ready_again |= ready > 0;
+    if (ready <= 0 || watch->again)
+        return;
+    watch->again = ready;
+    watch->link = &ctx->again;
+    watch->next_again = ctx->again;
+    if (ctx->again)
+        ctx->again->link = &watch->next_again;
+    ctx->again = watch;
 }
 
 /* Those that were found ready still. */
 CHR__COLD int chr__watches_run_again(chr_context *ctx)
 {
-    int i, ready, ran = 0;
+    chr_watch *list = ctx->again, *watch;
+    int        ready, ran = 0;
 
-    ctx->ready_again = 0;
-    for (i = 0; i < ctx->watch_count; i++) {
-        ready = ctx->polls[i].revents;
-        ctx->polls[i].revents = 0;
-        if (!ready || !ctx->watches[i] || !ctx->watches[i]->events)
+    ctx->again = NULL;
+    list->link = &list;
+    while ((watch = list) != NULL) {
+        ready = watch->again;
+        chr__again_unlink(watch);
+        if (!watch->events)
             continue;
-        chr__watch_run(ctx, ctx->watches[i], ready);
+        chr__watch_run(ctx, watch, ready);
         ran++;
     }
     return ran;
@@ -6086,33 +6841,44 @@ CHARDEV_API void chr_watch_ready(chr_watch *watch, int events)
     chr__leave(ctx);
 }
 
-/* A watch that a callback before it has stopped, or moved, or whose memory is gone, is no longer among ours. */
-static int chr__is_watched(chr_context *ctx, const chr_poll *entry)
+/* What was made ready by poll() itself, or in its place. */
+static int chr__poll_ready(const chr_poll *entry)
 {
-    int i;
+    return entry->events & CHR__POLL_ASKED ? chr__os_ready_events(entry->revents) : entry->events;
+}
 
-    for (i = 0; i < ctx->watch_count; i++)
-        if (ctx->watches[i] == entry->watch)
-            return entry->watch->fd == entry->fd;
-    return 0;
+/* Watches that a callback has started meanwhile are not among them. */
+static int chr__poll_run(chr_context *ctx, int fd, int events)
+{
+    unsigned   round = ++ctx->round;
+    chr_watch *watch;
+    int        mine, ran = 0;
+
+    while ((watch = chr__watch_of(ctx, fd, round)) != NULL) {
+        watch->round = round;
+        mine = watch->listed ? chr__watch_ready(watch, events) : 0;
+        if (!mine)
+            continue;
+        chr__watch_run(ctx, watch, mine);
+        ran++;
+    }
+    return ran;
 }
 
 static int chr__loop_dispatch(chr_context *ctx, const chr_poll *polls, int count)
 {
-    int i, ran = 0;
+    int i, ready, ran = 0;
 
     ctx->sleeping = 0;
     ctx->turn++;
     chr__enter(ctx);
     if (chr__must_ask(ctx))
         ran = chr__before_wait(ctx);
-    if (ctx->ready_again)
+    if (ctx->again)
         ran += chr__watches_run_again(ctx);
     for (i = 0; i < count; i++)
-        if (polls[i].events && chr__is_watched(ctx, &polls[i])) {
-            chr_watch_ready(polls[i].watch, polls[i].events);
-            ran++;
-        }
+        if ((ready = chr__poll_ready(&polls[i])) != 0)
+            ran += chr__poll_run(ctx, polls[i].fd, ready);
     if (ctx->due)
         ran += chr__timers_run(ctx) + chr__idles_run(ctx);
     chr__leave(ctx);
@@ -6132,6 +6898,77 @@ CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int c
     }
     CHR__UNLOCK(ctx);
     return ran;
+}
+
+/* -- one descriptor for another loop -- */
+
+/* Milliseconds until a step has work that the set does not show; 0 = it has some now. */
+static int chr__loop_unseen(chr_context *ctx)
+{
+    int timeout = chr__loop_timeout(ctx);
+
+    if (timeout == 0 || ctx->polled == 0)
+        return timeout;
+    return chr__os_loop_wait(&ctx->waker, ctx->polls, ctx->polled, 0) > 0 ? 0 : chr__sooner(timeout, CHR__ASK_AGAIN_MS);
+}
+
+/* The other loop sleeps from here on: the set knows what to wait for, and until when. Time is rounded up to milliseconds:
+ * an alarm that goes off so much earlier stays. */
+CHR__COLD void chr__loop_nest_now(chr_context *ctx)
+{
+    const int64_t millisecond = 1000000;
+    int64_t       now = chr__real_now(ctx), at;
+    int           ms;
+
+    chr__set_settle(ctx);
+    if (!ctx->nested)
+        return;
+    ms = chr__loop_unseen(ctx);
+    at = ms < 0 ? 0 : now + ms * millisecond;
+    ctx->sleeping = 1;
+    if (ctx->alarm_at > now && at - ctx->alarm_at <= millisecond && ctx->alarm_at <= at)
+        return;
+    if (at != ctx->alarm_at)
+        chr__os_set_alarm(&ctx->set, ms);
+    ctx->alarm_at = at;
+}
+
+static void chr__loop_nest(chr_context *ctx)
+{
+    if (CHR__IS_FOREIGN(ctx))
+        chr__loop_disturb(ctx);
+    else
+        chr__loop_nest_now(ctx);
+}
+
+/* Makes the set, if it is not in use yet, and its alarm. */
+static int chr__loop_fd_open(chr_context *ctx)
+{
+    int code = ctx->many == CHR__IN_SET ? 0 : chr__set_begin(ctx);
+
+    if (code < 0 || ctx->nested)
+        return code;
+    code = chr__os_set_alarm_open(&ctx->set);
+    if (code < 0)
+        return code;
+    ctx->nested = ctx->untidy = 1;
+    ctx->alarm_at = 0;
+    if (chr__has_starved(ctx))
+        chr__ask_later(ctx);
+    return 0;
+}
+
+CHARDEV_API int chr_loop_fd(chr_context *ctx)
+{
+    int code;
+
+    chr__enter(ctx);
+    CHR__OWN(ctx);
+    code = chr__loop_fd_open(ctx);
+    if (code == 0)
+        code = ctx->set.fd;
+    chr__leave(ctx);
+    return code;
 }
 
 static void chr__woken(void *opaque, int events)
@@ -11439,7 +12276,7 @@ static int chr__replay_input(chr__played *played)
 
     if (!ctx->replay) /* it was closed when asked */
         return 0;
-    if (room <= 0 || (size_t)room < left)
+    if (played->dev.frontend && (room <= 0 || (size_t)room < left)) /* below a hub or filter nobody is: that is played */
         chr__replay_diverges(played, "the frontend has less room for input", played->ahead.at);
     if (room <= 0) {
         played->waits = 1;
@@ -12029,12 +12866,84 @@ enum {
     CHR__BOX_RESERVE = 1024 /* of an outbox, for answers: data leaves it free. A peer that fills it and reads nothing is dropped */
 };
 
+/* It has memory only while there is something in it: an idle connection costs none. */
 typedef struct chr__box {
-    size_t        start, end;
-    unsigned char bytes[CHR__BOX_SIZE];
+    size_t         start, end;
+    unsigned char *bytes; /* NULL or CHR__BOX_SIZE */
 } chr__box;
 
+/* As many spare ones wait in the context, so that traffic allocates nothing: a connection seldom uses more at once. */
+enum { CHR__SPARE_BOXES = 4 };
+
+typedef struct chr__spare_box {
+    struct chr__spare_box *next;
+} chr__spare_box;
+
 CHR__PRIVATE int chr__box_is_empty(const chr__box *box) { return box->start == box->end; }
+
+CHR__PRIVATE int chr__box_open(chr__box *box, chr_context *ctx)
+{
+    chr__spare_box *spare = ctx->spare_boxes;
+
+    if (box->bytes)
+        return 0;
+    if (spare) {
+        ctx->spare_boxes = spare->next;
+        ctx->spare_count--;
+    } else {
+        spare = (chr__spare_box *)chr__reallocate(ctx, NULL, CHR__BOX_SIZE);
+    }
+    box->bytes = (unsigned char *)spare;
+    return spare ? 0 : CHR_ERR_NO_MEMORY;
+}
+
+/* What is in it is lost. */
+CHR__PRIVATE void chr__box_close(chr__box *box, chr_context *ctx)
+{
+    chr__spare_box *spare = (chr__spare_box *)(void *)box->bytes;
+
+    memset(box, 0, sizeof *box);
+    if (!spare)
+        return;
+    if (ctx->spare_count >= CHR__SPARE_BOXES) {
+        chr__free(ctx, spare);
+        return;
+    }
+    spare->next = ctx->spare_boxes;
+    ctx->spare_boxes = spare;
+    ctx->spare_count++;
+}
+
+CHR__PRIVATE void chr__box_close_empty(chr__box *box, chr_context *ctx)
+{
+    if (chr__box_is_empty(box))
+        chr__box_close(box, ctx);
+}
+
+/* For a connection that begins. */
+CHR__PRIVATE int chr__boxes_reserve(chr_context *ctx)
+{
+    chr__box box;
+
+    memset(&box, 0, sizeof box);
+    while (ctx->spare_count < CHR__SPARE_BOXES) {
+        box.bytes = (unsigned char *)chr__reallocate(ctx, NULL, CHR__BOX_SIZE);
+        if (!box.bytes)
+            return CHR_ERR_NO_MEMORY;
+        chr__box_close(&box, ctx);
+    }
+    return 0;
+}
+
+CHR__PRIVATE void chr__boxes_free(chr_context *ctx)
+{
+    chr__spare_box *spare;
+
+    while ((spare = ctx->spare_boxes) != NULL) {
+        ctx->spare_boxes = spare->next;
+        chr__free(ctx, spare);
+    }
+}
 
 /* What data may take of an outbox. */
 CHR__PRIVATE size_t chr__box_room(const chr__box *box)
@@ -12043,9 +12952,9 @@ CHR__PRIVATE size_t chr__box_room(const chr__box *box)
 }
 
 /* All of it, the reserve included, or nothing. */
-CHR__PRIVATE int chr__box_put(chr__box *box, const void *buf, size_t len)
+CHR__PRIVATE int chr__box_put(chr__box *box, chr_context *ctx, const void *buf, size_t len)
 {
-    if (len > sizeof box->bytes - box->end)
+    if (len > CHR__BOX_SIZE - box->end || chr__box_open(box, ctx) < 0)
         return CHR_ERR_WOULD_BLOCK;
     memcpy(box->bytes + box->end, buf, len);
     box->end += len;
@@ -12057,9 +12966,11 @@ CHR__PRIVATE int chr__box_fill(chr__box *box, chr__layer *below)
 {
     int n;
 
+    if (chr__box_open(box, below->dev->ctx) < 0)
+        return CHR_ERR_NO_MEMORY;
     if (chr__box_is_empty(box))
         box->start = box->end = 0;
-    n = below->slots->read(below, box->bytes + box->end, sizeof box->bytes - box->end);
+    n = below->slots->read(below, box->bytes + box->end, CHR__BOX_SIZE - box->end);
     if (n > 0)
         box->end += (size_t)n;
     return n;
@@ -12085,10 +12996,6 @@ CHR__PRIVATE int chr__box_flush(chr__box *box, chr__layer *below)
 
 /* -- the stream -- */
 
-enum { CHR__FULL_HUP = 8 }; /* among the events of a watch: no poll() bit, so that only what poll() always tells is
-                               told: both directions are over. CHR_HUP alone means POLLRDHUP too, which a half-close
-                               is */
-
 typedef struct chr__stream {
     chr_dev    *dev;
     chr__layer *top;               /* NULL = closed */
@@ -12099,8 +13006,8 @@ typedef struct chr__stream {
     int         broken;            /* a write has failed: what is left to read comes, then the end */
     int         held;              /* hung up, but the frontend has no room for what is left */
     int         may_keep;          /* some layer may keep bytes that poll can't see */
-    chr__box   *ahead;             /* input that was read while the frontend had no room, so that layers could answer
-                                      the peer */
+    int         reads_ahead;       /* while the frontend has no room, so that layers can answer the peer: */
+    chr__box    ahead;             /* into this */
     int         ahead_stop;        /* what read has answered behind it: an event, or why the input ends; 0 with */
     int         is_ahead_stopped;
     int         input_over;        /* half-close by the peer: only output is left */
@@ -12131,26 +13038,26 @@ CHR__COLD int chr__layers_pending(const chr__stream *stream)
 
 static int chr__stream_has_ahead(const chr__stream *stream)
 {
-    return stream->ahead && (!chr__box_is_empty(stream->ahead) || stream->is_ahead_stopped);
+    return !chr__box_is_empty(&stream->ahead) || stream->is_ahead_stopped;
 }
 
 static int chr__stream_can_read_ahead(const chr__stream *stream)
 {
-    return stream->ahead && !stream->is_ahead_stopped && stream->ahead->end < sizeof stream->ahead->bytes;
+    return stream->reads_ahead && !stream->is_ahead_stopped && stream->ahead.end < CHR__BOX_SIZE;
 }
 
 /* First the bytes, then what stood behind them. */
 CHR__COLD int chr__stream_read_kept(chr__stream *stream, void *buf, size_t len)
 {
-    chr__box *ahead = stream->ahead;
+    chr__box *ahead = &stream->ahead;
 
     if (!chr__box_is_empty(ahead)) {
         len = chr__min(len, ahead->end - ahead->start);
         memcpy(buf, ahead->bytes + ahead->start, len);
         ahead->start += len;
+        chr__box_close_empty(ahead, stream->dev->ctx);
         return (int)len;
     }
-    ahead->start = ahead->end = 0;
     if (!stream->is_ahead_stopped)
         return stream->top->slots->read(stream->top, buf, len);
     stream->is_ahead_stopped = 0;
@@ -12159,13 +13066,14 @@ CHR__COLD int chr__stream_read_kept(chr__stream *stream, void *buf, size_t len)
 
 CHR__HOT static int chr__stream_read(chr__stream *stream, void *buf, size_t len)
 {
-    return stream->ahead ? chr__stream_read_kept(stream, buf, len) : stream->top->slots->read(stream->top, buf, len);
+    return stream->reads_ahead ? chr__stream_read_kept(stream, buf, len) :
+        stream->top->slots->read(stream->top, buf, len);
 }
 
 CHR__COLD int chr__stream_pending_kept(const chr__stream *stream)
 {
     if (chr__stream_has_ahead(stream))
-        return chr__box_is_empty(stream->ahead) && stream->ahead_stop > CHR__LAYER_NOTHING ? -1 : 1;
+        return chr__box_is_empty(&stream->ahead) && stream->ahead_stop > CHR__LAYER_NOTHING ? -1 : 1;
     return chr__layers_pending(stream);
 }
 
@@ -12267,12 +13175,14 @@ CHR__COLD void chr__stream_nothing(chr__stream *stream, int code, int hung_up)
 /* One read a turn. What can't be delivered in its place yet stops it. */
 CHR__COLD void chr__stream_read_ahead(chr__stream *stream)
 {
-    chr__box *ahead = stream->ahead;
-    int       n = stream->top->slots->read(stream->top, ahead->bytes + ahead->end, sizeof ahead->bytes - ahead->end);
+    chr__box *ahead = &stream->ahead;
+    int       n = CHR_ERR_NO_MEMORY;
 
-    if (n > 0) {
-        ahead->end += (size_t)n;
-    } else if (n != CHR__LAYER_NOTHING && n != CHR_ERR_WOULD_BLOCK) {
+    if (chr__box_open(ahead, stream->dev->ctx) == 0)
+        n = stream->top->slots->read(stream->top, ahead->bytes + ahead->end, CHR__BOX_SIZE - ahead->end);
+    ahead->end += n > 0 ? (size_t)n : 0;
+    chr__box_close_empty(ahead, stream->dev->ctx);
+    if (n <= 0 && n != CHR__LAYER_NOTHING && n != CHR_ERR_WOULD_BLOCK) {
         stream->ahead_stop = n;
         stream->is_ahead_stopped = 1;
     }
@@ -12475,10 +13385,9 @@ static void chr__stream_close(chr__stream *stream)
     chr_watch_stop(&stream->in_watch);
     chr_watch_stop(&stream->out_watch);
     chr_idle_stop(&stream->again);
-    if (stream->ahead)
-        chr__free(stream->dev->ctx, stream->ahead);
-    stream->ahead = NULL;
-    stream->is_ahead_stopped = 0;
+    if (stream->dev)
+        chr__box_close(&stream->ahead, stream->dev->ctx);
+    stream->reads_ahead = stream->is_ahead_stopped = 0;
     stream->in = stream->out = -1;
     stream->input_over = 0;
 }
@@ -12499,8 +13408,7 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
         has_answers |= layer->slots->unsent != NULL;
         stream->may_keep |= has_answers || layer->slots->pending != NULL;
     }
-    if (has_answers && !(stream->ahead = (chr__box *)chr__allocate(dev->ctx, sizeof *stream->ahead)))
-        return chr__no_memory(err);
+    stream->reads_ahead = has_answers;
     if (chr__need_buffer(dev->ctx) < 0 || (in >= 0 && chr_watch_start(dev->ctx, &stream->in_watch, in, 0, chr__stream_ready, stream) < 0) ||
         (out >= 0 && out != in && chr_watch_start(dev->ctx, &stream->out_watch, out, 0, chr__stream_out_ready, stream) < 0)) {
         chr__stream_close(stream);
@@ -16697,8 +17605,7 @@ static const char *const chr__fault_names[CHR__FAULT_KINDS] = { "short", "block"
 #define CHR__FAULTS_EVENT CHR__FAULT_BIT(CHR__FAULT_REORDER)
 
 typedef struct chr__fault {
-    chr_dev          dev;
-    chr_frontend     base;        /* our end of the chardev below */
+    chr_stacked      on;
     unsigned         enabled;     /* CHR__FAULT_BIT() */
     uint64_t         state;       /* of the generator; 0 = there is none */
     unsigned char   *feed;        /* given bytes, feed[fed..feed_size) are to be used */
@@ -16767,7 +17674,7 @@ static int chr__fault_count_bits(unsigned kinds)
 /* One decision. A given byte: from 0 to 127 nothing happens, above that the kinds come in turn. */
 static int chr__fault_decide(chr__fault *fault, unsigned kinds)
 {
-    const chr_fault_options *options = (const chr_fault_options *)fault->dev.options;
+    const chr_fault_options *options = (const chr_fault_options *)fault->on.dev.options;
     int                      count, byte;
 
     kinds &= fault->enabled;
@@ -16785,7 +17692,7 @@ static int chr__fault_decide(chr__fault *fault, unsigned kinds)
 
 static int64_t chr__fault_ms(chr__fault *fault)
 {
-    return 1 + chr__fault_number(fault, (int)((const chr_fault_options *)fault->dev.options)->delay);
+    return 1 + chr__fault_number(fault, (int)((const chr_fault_options *)fault->on.dev.options)->delay);
 }
 
 /* -- events -- */
@@ -16796,8 +17703,8 @@ static void chr__fault_tell_late(void *opaque)
     chr__fault *fault = (chr__fault *)opaque;
 
     chr_timer_stop(&fault->late);
-    while (fault->late_count > 0 && !fault->dev.removed)
-        chr_be_event(&fault->dev, fault->late_events[--fault->late_count]);
+    while (fault->late_count > 0 && !fault->on.dev.removed)
+        chr_be_event(&fault->on.dev, fault->late_events[--fault->late_count]);
 }
 
 /* Those that nothing binds to a place among the bytes, or to each other. */
@@ -16810,18 +17717,18 @@ static void chr__fault_pass_event(chr__fault *fault, int event)
 {
     if (!chr__fault_may_be_late(event) || fault->late_count == CHR__FAULT_LATE ||
         chr__fault_decide(fault, CHR__FAULTS_EVENT) == CHR__FAULT_NONE) {
-        chr_be_event(&fault->dev, event);
+        chr_be_event(&fault->on.dev, event);
         return;
     }
     fault->counts.reorders++;
     fault->late_events[fault->late_count++] = event;
-    chr_timer_start(fault->dev.ctx, &fault->late, chr__fault_ms(fault), chr__fault_tell_late, fault);
+    chr_timer_start(fault->on.dev.ctx, &fault->late, chr__fault_ms(fault), chr__fault_tell_late, fault);
 }
 
 /* OPENED and CLOSED as the frontend is to see them. Late events are still the old peer's. */
 static void chr__fault_set_state(chr__fault *fault)
 {
-    chr_dev *dev = &fault->dev;
+    chr_dev *dev = &fault->on.dev;
     int      is_open = fault->base_open && !fault->is_down;
 
     if (dev->be_open == is_open)
@@ -16834,10 +17741,17 @@ static void chr__fault_set_state(chr__fault *fault)
         chr_be_event(dev, CHR_EVENT_INPUT_END);
 }
 
+static void chr__fault_update(chr_dev *dev);
+
+/* obuf= may wait still. */
 static void chr__fault_tell_writable(chr__fault *fault)
 {
-    if (!fault->dev.removed && chr_be_wants_writable(&fault->dev))
-        chr_be_writable(&fault->dev);
+    chr_dev *dev = &fault->on.dev;
+
+    if (!dev->removed && chr_be_wants_writable(dev))
+        chr_be_writable(dev);
+    if (!dev->removed && chr_be_wants_writable(dev))
+        chr__fault_update(dev);
 }
 
 static void chr__fault_up(void *opaque)
@@ -16847,29 +17761,29 @@ static void chr__fault_up(void *opaque)
     fault->is_down = 0;
     chr__fault_set_state(fault);
     chr__fault_tell_writable(fault);
-    if (!fault->dev.removed)
-        chr_fe_accept_input(&fault->base);
+    if (!fault->on.dev.removed)
+        chr_fe_accept_input(&fault->on.below);
 }
 
 /* The peer goes, and comes again after a while. */
 static void chr__fault_hang_up(chr__fault *fault)
 {
-    if (!fault->dev.be_open)
+    if (!fault->on.dev.be_open)
         return;
     fault->counts.disconnects++;
     fault->is_down = 1;
     fault->refusals = fault->piece = 0;
-    chr_timer_start(fault->dev.ctx, &fault->down, chr__fault_ms(fault), chr__fault_up, fault);
+    chr_timer_start(fault->on.dev.ctx, &fault->down, chr__fault_ms(fault), chr__fault_up, fault);
     chr__fault_set_state(fault);
     chr__fault_tell_writable(fault);
 }
 
 static void chr__fault_break(chr__fault *fault)
 {
-    if (!fault->dev.be_open)
+    if (!fault->on.dev.be_open)
         return;
     fault->counts.breaks++;
-    chr_be_event(&fault->dev, CHR_EVENT_BREAK);
+    chr_be_event(&fault->on.dev, CHR_EVENT_BREAK);
 }
 
 /* -- output -- */
@@ -16898,7 +17812,7 @@ static int chr__fault_stall_out(chr__fault *fault)
 {
     fault->counts.delays++;
     fault->is_stalled_out = 1;
-    chr_timer_start(fault->dev.ctx, &fault->stall_out, chr__fault_ms(fault), chr__fault_out_again, fault);
+    chr_timer_start(fault->on.dev.ctx, &fault->stall_out, chr__fault_ms(fault), chr__fault_out_again, fault);
     return CHR_ERR_WOULD_BLOCK;
 }
 
@@ -16944,12 +17858,7 @@ static int chr__fault_write(chr_dev *dev, const void *buf, size_t len)
     int         part = chr__fault_attempt(fault, len);
 
     fault->is_refused = part == CHR_ERR_WOULD_BLOCK;
-    return part < 0 ? part : chr_fe_write(&fault->base, buf, (size_t)part);
-}
-
-static void chr__fault_base_writable(void *opaque)
-{
-    chr_be_writable(&((chr__fault *)opaque)->dev);
+    return part < 0 ? part : chr_stacked_write(dev, buf, (size_t)part);
 }
 
 /* -- input -- */
@@ -16959,13 +17868,13 @@ static void chr__fault_in_again(void *opaque)
     chr__fault *fault = (chr__fault *)opaque;
 
     fault->is_stalled_in = 0;
-    chr_fe_accept_input(&fault->base);
+    chr_fe_accept_input(&fault->on.below);
 }
 
 static int chr__fault_base_can_read(void *opaque)
 {
     chr__fault *fault = (chr__fault *)opaque;
-    int         room = fault->is_down || fault->is_stalled_in ? 0 : chr_be_can_write(&fault->dev);
+    int         room = fault->is_down || fault->is_stalled_in ? 0 : chr_be_can_write(&fault->on.dev);
 
     return fault->piece > 0 && room > fault->piece ? fault->piece : room;
 }
@@ -16981,7 +17890,7 @@ static void chr__fault_of_input(chr__fault *fault)
     case CHR__FAULT_DELAY:
         fault->counts.delays++;
         fault->is_stalled_in = 1;
-        chr_timer_start(fault->dev.ctx, &fault->stall_in, chr__fault_ms(fault), chr__fault_in_again, fault);
+        chr_timer_start(fault->on.dev.ctx, &fault->stall_in, chr__fault_ms(fault), chr__fault_in_again, fault);
         return;
     case CHR__FAULT_DISCONNECT: chr__fault_hang_up(fault); return;
     case CHR__FAULT_BREAK:      chr__fault_break(fault); return;
@@ -16994,10 +17903,10 @@ static void chr__fault_base_read(void *opaque, const void *buf, size_t len)
     chr__fault *fault = (chr__fault *)opaque;
 
     fault->piece = 0;
-    chr_be_write(&fault->dev, buf, len);
-    if (!fault->dev.removed)
+    chr_be_write(&fault->on.dev, buf, len);
+    if (!fault->on.dev.removed)
         chr__fault_tell_late(fault);
-    if (!fault->dev.removed)
+    if (!fault->on.dev.removed)
         chr__fault_of_input(fault);
 }
 
@@ -17012,15 +17921,8 @@ static void chr__fault_base_event(void *opaque, int event)
         return;
     }
     fault->base_input_over |= event == CHR_EVENT_INPUT_END;
-    if (event != CHR_EVENT_INPUT_END || fault->dev.be_open)
+    if (event != CHR_EVENT_INPUT_END || fault->on.dev.be_open)
         chr__fault_pass_event(fault, event);
-}
-
-/* Another backend has taken the place of the one below. */
-static int chr__fault_base_change(void *opaque)
-{
-    (void)opaque;
-    return 0;
 }
 
 /* -- slots -- */
@@ -17029,37 +17931,31 @@ static void chr__fault_update(chr_dev *dev)
 {
     chr__fault *fault = (chr__fault *)dev;
 
-    if (chr_be_wants_writable(dev) && !fault->is_stalled_out) {
-        if (fault->is_down || fault->is_refused)
-            chr_idle_start(dev->ctx, &fault->retry, chr__fault_retry, fault);
-        else if (!fault->base.writable)
-            chr_fe_add_watch(&fault->base, chr__fault_base_writable, fault);
-    }
-    chr_fe_accept_input(&fault->base);
+    if (chr_be_wants_writable(dev) && !fault->is_stalled_out && (fault->is_down || fault->is_refused))
+        chr_idle_start(dev->ctx, &fault->retry, chr__fault_retry, fault);
+    else if (!fault->is_stalled_out)
+        chr_stacked_update(dev);
+    chr_fe_accept_input(&fault->on.below);
 }
 
 /* Short reads and nothing else: who waits for bytes waits for all of them. */
 static int chr__fault_read(chr_dev *dev, void *buf, size_t len)
 {
     chr__fault *fault = (chr__fault *)dev;
-    chr_dev    *base = fault->base.dev;
 
-    if (fault->is_down || !base)
+    if (fault->is_down)
         return CHR_ERR_DISCONNECTED;
-    if (!base->io->read)
-        return CHR_ERR_NOT_SUPPORTED;
     if (len > 1 && chr__fault_decide(fault, CHR__FAULT_BIT(CHR__FAULT_SHORT)) == CHR__FAULT_SHORT) {
         fault->counts.short_reads++;
         len = 1 + (size_t)chr__fault_number(fault, (int)chr__min(len - 1, 255));
     }
-    return base->io->read(base, buf, len);
+    return chr_stacked_read(dev, buf, len);
 }
 
 /* Who blocks has no time that passes: what delays its output ends. */
 static int chr__fault_wait_fd(chr_dev *dev, int *events)
 {
     chr__fault *fault = (chr__fault *)dev;
-    chr_dev    *base = fault->base.dev;
 
     if (*events == CHR_OUT && fault->is_refused) {
         chr_timer_stop(&fault->stall_out);
@@ -17067,42 +17963,7 @@ static int chr__fault_wait_fd(chr_dev *dev, int *events)
         *events = 0;
         return 0;
     }
-    return base && base->io->wait_fd ? base->io->wait_fd(base, events) : -1;
-}
-
-static void chr__fault_set_open(chr_dev *dev, int is_open)
-{
-    chr_fe_set_open(&((chr__fault *)dev)->base, is_open);
-}
-
-static int chr__fault_ioctl(chr_dev *dev, int command, void *arg)
-{
-    return chr_fe_ioctl(&((chr__fault *)dev)->base, command, arg);
-}
-
-static int chr__fault_disconnect(chr_dev *dev)
-{
-    return chr_fe_disconnect(&((chr__fault *)dev)->base);
-}
-
-static int chr__fault_wait_connected(chr_dev *dev, chr_error *err)
-{
-    return chr_fe_wait_connected(&((chr__fault *)dev)->base, err);
-}
-
-static int chr__fault_set_msgfds(chr_dev *dev, const int *fds, int count)
-{
-    return chr_fe_set_msgfds(&((chr__fault *)dev)->base, fds, count);
-}
-
-static int chr__fault_get_msgfds(chr_dev *dev, int *fds, int count)
-{
-    return chr_fe_get_msgfds(&((chr__fault *)dev)->base, fds, count);
-}
-
-static int chr__fault_shutdown(chr_dev *dev)
-{
-    return chr_fe_shutdown(&((chr__fault *)dev)->base);
+    return chr_stacked_wait_fd(dev, events);
 }
 
 static void chr__fault_describe(const chr_dev *dev, chr_info *info)
@@ -17112,8 +17973,8 @@ static void chr__fault_describe(const chr_dev *dev, chr_info *info)
     chr_info                base;
 
     memset(&base, 0, sizeof base);
-    if (fault->base.dev)
-        chr_query(fault->base.dev, &base);
+    if (fault->on.below.dev)
+        chr_query(fault->on.below.dev, &base);
     chr__format(info->filename, sizeof info->filename,
                 "fault:%s,short=%u,block=%u,delay=%u,disconnect=%u,break=%u,error=%u,reorder=%u",
                 ((const chr_fault_options *)dev->options)->chardev, counts->short_writes + counts->short_reads,
@@ -17144,46 +18005,17 @@ static int chr__fault_read_names(chr__fault *fault, const char *text, chr_error 
     }
 }
 
-/* In a hot swap the one with our id goes on living until ours takes its place: what is stacked on it can't be below us. */
-static int chr__fault_is_circle(const chr__fault *fault, const chr_dev *base)
-{
-    const chr_dev *old = chr_find(fault->dev.ctx, fault->dev.id);
-
-    while (old && base && base != old && base->kind == fault->dev.kind)
-        base = ((const chr__fault *)base)->base.dev;
-    return old && base && (base == old || base->kind->fixed);
-}
-
-static int chr__fault_attach(chr__fault *fault, const char *id, chr_error *err)
-{
-    static const chr_handlers handlers = { chr__fault_base_can_read, chr__fault_base_read, chr__fault_base_event,
-                                           chr__fault_base_change };
-    chr_dev                  *base = chr_find(fault->dev.ctx, id);
-    int                       code;
-
-    if (!base)
-        return chr__fail(err, CHR_ERR_NOT_FOUND, "chardev=%s: there is no chardev with that id", id);
-    if (chr__fault_is_circle(fault, base))
-        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev=%s: a %s can't be put below '%s' by a change", id,
-                         base->kind->name, fault->dev.id);
-    code = chr_fe_init(&fault->base, base, err);
-    if (code < 0)
-        return code;
-    chr_fe_set_handlers(&fault->base, &handlers, fault);
-    chr_fe_set_open(&fault->base, 0); /* until a frontend comes */
-    return 0;
-}
-
 static int chr__fault_open(chr_dev *dev, chr_error *err)
 {
-    const chr_fault_options *options = (const chr_fault_options *)dev->options;
-    chr__fault              *fault = (chr__fault *)dev;
+    static const chr_handlers handlers = { chr__fault_base_can_read, chr__fault_base_read, chr__fault_base_event, NULL };
+    const chr_fault_options  *options = (const chr_fault_options *)dev->options;
+    chr__fault               *fault = (chr__fault *)dev;
 
     fault->enabled = CHR__FAULT_BIT(CHR__FAULT_KINDS) - 1;
     fault->state = options->seed ? (uint64_t)options->seed * UINT64_C(0x9e3779b97f4a7c15) : 0;
     if (options->faults && chr__fault_read_names(fault, options->faults, err) < 0)
         return CHR_ERR_INVALID;
-    return chr__fault_attach(fault, options->chardev, err);
+    return chr_stacked_open(dev, options->chardev, &handlers, err);
 }
 
 static void chr__fault_close(chr_dev *dev)
@@ -17195,7 +18027,7 @@ static void chr__fault_close(chr_dev *dev)
     chr_timer_stop(&fault->down);
     chr_timer_stop(&fault->late);
     chr_idle_stop(&fault->retry);
-    chr_fe_deinit(&fault->base);
+    chr_stacked_close(dev);
     chr__free(dev->ctx, fault->feed);
     fault->feed = NULL;
     fault->fed = fault->feed_size = 0;
@@ -17209,13 +18041,13 @@ static const chr_io chr__fault_io = {
 };
 
 static const chr_peer_slots chr__fault_peer = {
-    chr__fault_disconnect,     /* disconnect     */
-    chr__fault_wait_connected, /* wait_connected */
-    NULL,                      /* add_client     */
-    chr__fault_set_msgfds,     /* set_msgfds     */
-    chr__fault_get_msgfds,     /* get_msgfds     */
-    chr__fault_shutdown,       /* shutdown       */
-    NULL,                      /* queued         */
+    chr_stacked_disconnect,     /* disconnect     */
+    chr_stacked_wait_connected, /* wait_connected */
+    chr_stacked_add_client,     /* add_client     */
+    chr_stacked_set_msgfds,     /* set_msgfds     */
+    chr_stacked_get_msgfds,     /* get_msgfds     */
+    chr_stacked_shutdown,       /* shutdown       */
+    chr_stacked_queued,         /* queued         */
 };
 
 static const chr_backend chr__fault_kind = {
@@ -17230,8 +18062,8 @@ static const chr_backend chr__fault_kind = {
     chr__fault_close,                                     /* close        */
     &chr__fault_io,                                       /* io           */
     chr__fault_describe,                                  /* describe     */
-    chr__fault_ioctl,                                     /* ioctl        */
-    chr__fault_set_open,                                  /* set_open     */
+    chr_stacked_ioctl,                                    /* ioctl        */
+    chr_stacked_set_open,                                 /* set_open     */
     &chr__fault_peer,                                     /* peer         */
     NULL,                                                 /* sharing      */
     0,                                                    /* fixed        */
@@ -17251,7 +18083,7 @@ static int chr__fault_feed(chr__fault *fault, const void *data, size_t len)
         memmove(fault->feed, fault->feed + fault->fed, left);
     fault->fed = 0;
     fault->feed_size = left;
-    feed = len > 0 ? chr__reallocate(fault->dev.ctx, fault->feed, left + len) : fault->feed;
+    feed = len > 0 ? chr__reallocate(fault->on.dev.ctx, fault->feed, left + len) : fault->feed;
     if (len > 0 && !feed)
         return CHR_ERR_NO_MEMORY;
     fault->feed = (unsigned char *)feed;
@@ -18934,8 +19766,7 @@ typedef struct chr__socket_bottom { /* the lowest layer */
     int           budget; /* under layers: what it may read still in this turn of the loop */
     unsigned      turn;
     uint64_t      received; /* likewise; what has come in all */
-    chr__msgfds   outgoing, incoming;
-    chr__receiver receiver;
+    chr__msgfds  *outgoing, *incoming; /* NULL = none */
 } chr__socket_bottom;
 
 static int chr__layer_fd(const chr__layer *layer)
@@ -19036,15 +19867,16 @@ static int chr__telnet_send_kept(chr__telnet *telnet)
     int code = telnet->is_stopped ? (int)CHR_ERR_WOULD_BLOCK : chr__box_flush(&telnet->out, telnet->layer.below);
 
     telnet->layer.kept = chr__min(telnet->layer.kept, telnet->out.end - telnet->out.start);
+    chr__box_close_empty(&telnet->out, telnet->layer.dev->ctx);
     return code;
 }
 
 static void chr__telnet_send(chr__telnet *telnet, const void *bytes, size_t len)
 {
-    if (chr__box_put(&telnet->out, bytes, len) == 0)
+    if (chr__box_put(&telnet->out, telnet->layer.dev->ctx, bytes, len) == 0)
         return;
     (void)chr__telnet_send_kept(telnet);
-    if (chr__box_put(&telnet->out, bytes, len) < 0)
+    if (chr__box_put(&telnet->out, telnet->layer.dev->ctx, bytes, len) < 0)
         telnet->is_flooded = 1;
 }
 
@@ -19084,10 +19916,13 @@ static void chr__telnet_ask(chr__telnet *telnet, int verb, int option)
  * the peer refuses it; then a CR gets its NUL, as soon as it is known that no LF follows. */
 static size_t chr__telnet_encode(chr__telnet *telnet, const unsigned char *buf, size_t len)
 {
-    unsigned char *to = telnet->out.bytes + telnet->out.end;
+    unsigned char *to;
     size_t         room = chr__box_room(&telnet->out), done = 0;
     int            is_text = telnet->ours[CHR__TELNET_BINARY] == CHR__TELNET_NO;
 
+    if (chr__box_open(&telnet->out, telnet->layer.dev->ctx) < 0)
+        return 0;
+    to = telnet->out.bytes + telnet->out.end;
     for (; done < len && room >= 3; done++) {
         unsigned char *first = to;
         if (telnet->last_out == '\r' && buf[done] != '\n' && is_text)
@@ -19105,8 +19940,7 @@ static size_t chr__telnet_encode(chr__telnet *telnet, const unsigned char *buf, 
 static size_t chr__telnet_encode_record(chr__telnet *telnet, const unsigned char *buf, size_t len)
 {
     len = chr__min(len, chr__box_room(&telnet->out));
-    (void)chr__box_put(&telnet->out, buf, len);
-    return len;
+    return chr__box_put(&telnet->out, telnet->layer.dev->ctx, buf, len) == 0 ? len : 0;
 }
 
 /* -- >>com_port   a serial line over the network (RFC 2217): a server's client sets it, a client sets its server's --
@@ -19689,7 +20523,7 @@ static int chr__telnet_write(chr__layer *layer, const void *buf, size_t len)
                                                                                           len - done);
         done += count;
         layer->kept += count;
-        code = chr__telnet_flush(layer);
+        code = count > 0 ? chr__telnet_flush(layer) : (int)CHR_ERR_WOULD_BLOCK; /* 0: there is no memory */
     }
     return done > 0 ? (int)done : code;
 }
@@ -19898,16 +20732,18 @@ static int chr__telnet_next_event(chr__telnet *telnet)
 static int chr__telnet_read(chr__layer *layer, void *buf, size_t len)
 {
     chr__telnet *telnet = (chr__telnet *)layer;
-    size_t       done;
+    size_t       done = 0;
     int          n = 1;
 
     if (telnet->events)
         return CHR__LAYER_EVENT - chr__telnet_next_event(telnet);
     if (telnet->owed < 0 && chr__box_is_empty(&telnet->in))
         n = chr__box_fill(&telnet->in, layer->below);
+    if (n > 0)
+        done = chr__telnet_decode(telnet, (unsigned char *)buf, len);
+    chr__box_close_empty(&telnet->in, layer->dev->ctx);
     if (n <= 0)
         return n;
-    done = chr__telnet_decode(telnet, (unsigned char *)buf, len);
     (void)chr__telnet_flush(layer); /* the answers; an error will meet the next write or read */
     if (done > 0)
         return (int)done;
@@ -20048,6 +20884,8 @@ static int chr__telnet_step_3270(chr__telnet *telnet, int *wants, chr_error *err
     while (!chr__telnet_is_agreed(telnet)) {
         n = chr__box_fill(&telnet->in, telnet->layer.below);
         *wants = CHR_IN;
+        if (n <= 0)
+            chr__box_close_empty(&telnet->in, telnet->layer.dev->ctx);
         if (n == CHR_ERR_WOULD_BLOCK || n == CHR__LAYER_NOTHING)
             return CHR_ERR_WOULD_BLOCK;
         telnet->greeting += n > 0 ? n : 1;
@@ -20060,6 +20898,7 @@ static int chr__telnet_step_3270(chr__telnet *telnet, int *wants, chr_error *err
         chr__telnet_agree(telnet);
         (void)chr__telnet_flush(&telnet->layer); /* an error will meet the next step, write or read */
     }
+    chr__box_close_empty(&telnet->in, telnet->layer.dev->ctx);
     return 0;
 }
 
@@ -20164,6 +21003,12 @@ static int chr__telnet_ioctl(chr__layer *layer, int command, void *arg)
     }
 }
 
+static void chr__telnet_close(chr__layer *layer)
+{
+    chr__box_close(&((chr__telnet *)layer)->in, layer->dev->ctx);
+    chr__box_close(&((chr__telnet *)layer)->out, layer->dev->ctx);
+}
+
 static const chr__layer_slots chr__telnet_slots = {
     "telnet",            /* name    */
     chr__telnet_start,   /* start   */
@@ -20176,7 +21021,7 @@ static const chr__layer_slots chr__telnet_slots = {
     NULL,                /* shutdown */
     chr__telnet_ioctl,   /* ioctl   */
     NULL,                /* ping    */
-    NULL,                /* close   */
+    chr__telnet_close,   /* close   */
 };
 
 /* --------------------------------------------------------------------------------------------------------------------
@@ -20261,16 +21106,19 @@ typedef enum chr__ws_state {
     CHR__WS_OVER        /* a Close frame is queued */
 } chr__ws_state;
 
+typedef struct chr__ws_handshake { /* what only the handshake needs */
+    char        key[CHR__WS_KEY + 1]; /* the client's */
+    const char *fault;                /* why it failed, and what of the peer's was wrong */
+    char        detail[128];
+    int64_t     page_left;            /* bytes of the file that is being sent */
+    size_t      scanned, matched;     /* of the peer's head: bytes, and those of its end */
+} chr__ws_handshake;
+
 typedef struct chr__websocket {
     chr__layer      layer;
     chr__ws_state   state;
     int             is_server, passes_text;
-    char            key[CHR__WS_KEY + 1]; /* the client's */
-    const char     *fault;                /* why the handshake failed, and what of the peer's was wrong */
-    char            detail[128];
     int             has_page, page;       /* the file that is being sent */
-    int64_t         page_left;            /* bytes of it */
-    size_t          scanned, matched;     /* of the peer's head: bytes, and those of its end */
     unsigned char   seed[CHR__SHA1_SIZE + 4], masks[CHR__SHA1_SIZE]; /* the client's masks: SHA-1 of a secret and a count */
     size_t          mask_next;
     /* the frame that is coming in */
@@ -20281,11 +21129,15 @@ typedef struct chr__websocket {
     int             opcode, is_final;
     int             message;              /* opcode of the message that is under way, or 0 */
     chr__utf8       utf8;
-    unsigned char   control[CHR__WS_CONTROL]; /* payload of a control frame */
-    size_t          control_length;
-    unsigned char   pong[CHR__WS_CONTROL];    /* what the last Ping said, until there is room to answer */
-    size_t          pong_length;
+    size_t          control_length, pong_length;
     int             owes_pong;
+    union {
+        chr__ws_handshake shake;
+        struct {
+            unsigned char control[CHR__WS_CONTROL]; /* payload of a control frame */
+            unsigned char pong[CHR__WS_CONTROL];    /* what the last Ping said, until there is room to answer */
+        } open;
+    } as; /* in the state that it is in */
     chr__box        in, out;
 } chr__websocket;
 
@@ -20333,13 +21185,13 @@ static int chr__ws_frame(chr__websocket *ws, int opcode, const void *payload, si
 
     if (!ws->is_server)
         count += 4;
-    if (count + len > sizeof ws->out.bytes - ws->out.end)
+    if (count + len > CHR__BOX_SIZE - ws->out.end || chr__box_open(&ws->out, ws->layer.dev->ctx) < 0)
         return CHR_ERR_WOULD_BLOCK;
     count = chr__ws_header(ws, opcode, len, header);
     to = ws->out.bytes + ws->out.end + count;
     mask = ws->is_server ? header : header + count - 4;
-    (void)chr__box_put(&ws->out, header, count);
-    (void)chr__box_put(&ws->out, payload, len);
+    (void)chr__box_put(&ws->out, ws->layer.dev->ctx, header, count);
+    (void)chr__box_put(&ws->out, ws->layer.dev->ctx, payload, len);
     for (i = 0; i < len && !ws->is_server; i++)
         to[i] ^= mask[i & 3];
     return 0;
@@ -20347,14 +21199,15 @@ static int chr__ws_frame(chr__websocket *ws, int opcode, const void *payload, si
 
 static void chr__ws_try_pong(chr__websocket *ws)
 {
-    if (ws->owes_pong && ws->state == CHR__WS_OPEN && chr__ws_frame(ws, CHR__WS_PONG, ws->pong, ws->pong_length) == 0)
+    if (ws->owes_pong && ws->state == CHR__WS_OPEN &&
+        chr__ws_frame(ws, CHR__WS_PONG, ws->as.open.pong, ws->pong_length) == 0)
         ws->owes_pong = 0;
 }
 
-static int chr__ws_flush(chr__layer *layer)
+static int chr__ws_flush_kept(chr__websocket *ws)
 {
-    chr__websocket *ws = (chr__websocket *)layer;
-    int             code = chr__box_flush(&ws->out, layer->below);
+    chr__layer *layer = &ws->layer;
+    int         code = chr__box_flush(&ws->out, layer->below);
 
     if (code == 0)
         layer->kept = 0;
@@ -20362,6 +21215,17 @@ static int chr__ws_flush(chr__layer *layer)
         return code;
     chr__ws_try_pong(ws);
     return chr__box_flush(&ws->out, layer->below);
+}
+
+/* In the handshake its outbox stays. */
+static int chr__ws_flush(chr__layer *layer)
+{
+    chr__websocket *ws = (chr__websocket *)layer;
+    int             code = chr__ws_flush_kept(ws);
+
+    if (ws->state != CHR__WS_SHAKING && ws->state != CHR__WS_PAGE && ws->state != CHR__WS_REFUSING)
+        chr__box_close_empty(&ws->out, layer->dev->ctx);
+    return code;
 }
 
 static int chr__ws_write(chr__layer *layer, const void *buf, size_t len)
@@ -20474,14 +21338,15 @@ static int chr__ws_code_is_good(int code)
 /* The peer says goodbye: what we answer. */
 static int chr__ws_goodbye_code(const chr__websocket *ws)
 {
-    int       code = ws->control_length >= 2 ? (int)chr__get_be(ws->control, 2) : CHR__WS_NO_CODE;
+    int       code = ws->control_length >= 2 ? (int)chr__get_be(ws->as.open.control, 2) : CHR__WS_NO_CODE;
     chr__utf8 utf8 = { 0, 0, 0 };
 
     if (ws->control_length == 0)
         return CHR__WS_NO_CODE;
     if (!chr__ws_code_is_good(code))
         return CHR__WS_PROTOCOL;
-    return chr__utf8_is_good(&utf8, ws->control + 2, ws->control_length - 2) && utf8.left == 0 ? code : CHR__WS_NOT_UTF8;
+    return chr__utf8_is_good(&utf8, ws->as.open.control + 2, ws->control_length - 2) && utf8.left == 0 ? code :
+        CHR__WS_NOT_UTF8;
 }
 
 /* A frame's payload is complete. Returns 0 or a close code. */
@@ -20492,7 +21357,7 @@ static int chr__ws_end_frame(chr__websocket *ws)
     case CHR__WS_CLOSE:
         return chr__ws_goodbye_code(ws);
     case CHR__WS_PING: /* only the last of several needs its answer: so a fixed amount of memory will do */
-        memcpy(ws->pong, ws->control, ws->control_length);
+        memcpy(ws->as.open.pong, ws->as.open.control, ws->control_length);
         ws->pong_length = ws->control_length;
         ws->owes_pong = 1;
         chr__ws_try_pong(ws);
@@ -20522,8 +21387,8 @@ static void chr__ws_unmask(chr__websocket *ws, unsigned char *bytes, size_t len)
 static int chr__ws_payload(chr__websocket *ws, unsigned char *buf, size_t len, size_t *done)
 {
     int            is_control = ws->opcode >= CHR__WS_CLOSE;
-    unsigned char *to = is_control ? ws->control + ws->control_length : buf + *done;
-    size_t         count = chr__min(is_control ? sizeof ws->control : len - *done, ws->in.end - ws->in.start);
+    unsigned char *to = is_control ? ws->as.open.control + ws->control_length : buf + *done;
+    size_t         count = chr__min(is_control ? sizeof ws->as.open.control : len - *done, ws->in.end - ws->in.start);
 
     count = ws->left < count ? (size_t)ws->left : count;
     memcpy(to, ws->in.bytes + ws->in.start, count);
@@ -20577,16 +21442,18 @@ static size_t chr__ws_decode(chr__websocket *ws, unsigned char *buf, size_t len)
 static int chr__ws_read(chr__layer *layer, void *buf, size_t len)
 {
     chr__websocket *ws = (chr__websocket *)layer;
-    size_t          done;
+    size_t          done = 0;
     int             n = 1;
 
     if (ws->state == CHR__WS_OVER)
         return 0;
     if (chr__box_is_empty(&ws->in))
         n = chr__box_fill(&ws->in, layer->below);
+    if (n > 0)
+        done = chr__ws_decode(ws, (unsigned char *)buf, len);
+    chr__box_close_empty(&ws->in, layer->dev->ctx);
     if (n <= 0)
         return n;
-    done = chr__ws_decode(ws, (unsigned char *)buf, len);
     (void)chr__ws_flush(layer); /* the answers; an error will meet the next write or read */
     if (done > 0)
         return (int)done;
@@ -20688,11 +21555,11 @@ static size_t chr__ws_head_length(chr__websocket *ws)
     static const char end[] = "\r\n\r\n";
     unsigned char     c;
 
-    for (; ws->scanned < ws->in.end && ws->matched < 4; ws->scanned++) {
-        c = ws->in.bytes[ws->scanned];
-        ws->matched = c == end[ws->matched] ? ws->matched + 1 : c == '\r';
+    for (; ws->as.shake.scanned < ws->in.end && ws->as.shake.matched < 4; ws->as.shake.scanned++) {
+        c = ws->in.bytes[ws->as.shake.scanned];
+        ws->as.shake.matched = c == end[ws->as.shake.matched] ? ws->as.shake.matched + 1 : c == '\r';
     }
-    return ws->matched == 4 ? ws->scanned : 0;
+    return ws->as.shake.matched == 4 ? ws->as.shake.scanned : 0;
 }
 
 /* -- the handshake -- */
@@ -20709,12 +21576,12 @@ static void chr__ws_proof(const char *key, char text[29])
 
 static void chr__ws_put_text(chr__websocket *ws, const char *text)
 {
-    (void)chr__box_put(&ws->out, text, strlen(text));
+    (void)chr__box_put(&ws->out, ws->layer.dev->ctx, text, strlen(text));
 }
 
 static void chr__ws_refuse(chr__websocket *ws, const char *status, const char *fault)
 {
-    ws->fault = fault;
+    ws->as.shake.fault = fault;
     ws->state = CHR__WS_REFUSING;
     if (!ws->is_server)
         return;
@@ -20801,7 +21668,7 @@ static const char *chr__ws_check_path(chr__websocket *ws, chr__text path, const 
     if (!served || (path.len < sizeof copy && chr__glob(served,
                                                         path.len > 0 ? chr__text_copy(path, copy, sizeof copy) : "/")))
         return NULL;
-    (void)chr__text_copy(path, ws->detail, sizeof ws->detail);
+    (void)chr__text_copy(path, ws->as.shake.detail, sizeof ws->as.shake.detail);
     return "404 Not Found";
 }
 
@@ -20903,7 +21770,7 @@ static const char *chr__ws_check_origin(chr__websocket *ws, const chr__ws_reques
     if (!chr__head_field(request->head, "Origin", 1).at &&
         (chr__ws_is_listed(ws, origin) || chr__ws_is_own_page(ws, origin, request->host)))
         return NULL;
-    (void)chr__text_copy(origin, ws->detail, sizeof ws->detail);
+    (void)chr__text_copy(origin, ws->as.shake.detail, sizeof ws->as.shake.detail);
     return "403 Forbidden";
 }
 
@@ -20937,15 +21804,15 @@ static void chr__ws_send_page(chr__websocket *ws)
 
     ws->page = chr__os_open(path, CHR__OPEN_READ, NULL);
     ws->has_page = ws->page >= 0;
-    ws->page_left = ws->has_page ? chr__os_file_size(ws->page) : -1;
-    if (ws->page_left < 0) {
-        chr__format(ws->detail, sizeof ws->detail, "%s", path);
+    ws->as.shake.page_left = ws->has_page ? chr__os_file_size(ws->page) : -1;
+    if (ws->as.shake.page_left < 0) {
+        chr__format(ws->as.shake.detail, sizeof ws->as.shake.detail, "%s", path);
         chr__ws_refuse(ws, "404 Not Found", "asks for ws-page=, which can't be read: ");
         return;
     }
     chr__format(head, sizeof head, "HTTP/1.1 200 OK\r\nServer: chardev\r\n"
                                    "Content-Type: text/html; charset=utf-8\r\nContent-Length: %lld\r\n"
-                "Cache-Control: no-cache\r\nConnection: close\r\n\r\n", (long long)ws->page_left);
+                "Cache-Control: no-cache\r\nConnection: close\r\n\r\n", (long long)ws->as.shake.page_left);
     chr__ws_put_text(ws, head);
     ws->state = CHR__WS_PAGE;
 }
@@ -20953,13 +21820,13 @@ static void chr__ws_send_page(chr__websocket *ws)
 /* The outbox is empty: the next piece. Returns 0 when the page is over, also where the file has become shorter. */
 static int chr__ws_next_piece(chr__websocket *ws)
 {
-    size_t most = ws->page_left < (int64_t)sizeof ws->out.bytes ? (size_t)ws->page_left : sizeof ws->out.bytes;
+    size_t most = chr__min((size_t)ws->as.shake.page_left, CHR__BOX_SIZE);
     int    n = most > 0 ? chr__os_read(ws->page, ws->out.bytes, most) : 0;
 
     if (n <= 0)
         return 0;
     ws->out.end = (size_t)n;
-    ws->page_left -= n;
+    ws->as.shake.page_left -= n;
     return 1;
 }
 
@@ -20970,6 +21837,8 @@ static void chr__ws_close(chr__layer *layer)
     if (ws->has_page)
         chr__os_close(ws->page);
     ws->has_page = 0;
+    chr__box_close(&ws->in, layer->dev->ctx);
+    chr__box_close(&ws->out, layer->dev->ctx);
 }
 
 /* -- a server answers -- */
@@ -20999,8 +21868,8 @@ static void chr__ws_answer_request(chr__websocket *ws, chr__text head)
         chr__ws_refuse(ws, status, fault);
         return;
     }
-    memcpy(ws->key, chr__head_field(head, "Sec-WebSocket-Key", 0).at, CHR__WS_KEY);
-    chr__ws_proof(ws->key, proof);
+    memcpy(ws->as.shake.key, chr__head_field(head, "Sec-WebSocket-Key", 0).at, CHR__WS_KEY);
+    chr__ws_proof(ws->as.shake.key, proof);
     chr__ws_put_text(ws, "HTTP/1.1 101 Switching Protocols\r\nServer: chardev\r\nUpgrade: websocket\r\n"
                          "Connection: Upgrade\r\nSec-WebSocket-Accept: ");
     chr__ws_put_text(ws, proof);
@@ -21022,8 +21891,8 @@ static void chr__ws_check_answer(chr__websocket *ws, chr__text head)
     chr__text rest = head, line = chr__head_line(&rest), accept = chr__head_field(head, "Sec-WebSocket-Accept", 0);
     chr__text protocol = chr__head_field(head, "Sec-WebSocket-Protocol", 0);
 
-    chr__ws_proof(ws->key, proof);
-    ws->fault = !chr__ws_status_is_101(line)                                                ? "refuses the upgrade"
+    chr__ws_proof(ws->as.shake.key, proof);
+    ws->as.shake.fault = !chr__ws_status_is_101(line)                                                ? "refuses the upgrade"
               : !chr__head_has(head, "Upgrade", "websocket")                                ? "lacks Upgrade: websocket"
               : !chr__head_has(head, "Connection", "Upgrade")                               ? "lacks Connection: Upgrade"
               : accept.len != 28 || memcmp(accept.at, proof, 28) != 0                       ? "has a wrong Sec-WebSocket-Accept"
@@ -21032,7 +21901,7 @@ static void chr__ws_check_answer(chr__websocket *ws, chr__text head)
               : (protocol.at && !chr__text_is(protocol.at, protocol.len, "binary")) ||
                 chr__head_field(head, "Sec-WebSocket-Protocol", 1).at                       ? "has a protocol that nobody asked for"
                                                                                             : NULL;
-    ws->state = ws->fault ? CHR__WS_REFUSING : CHR__WS_ACCEPTING;
+    ws->state = ws->as.shake.fault ? CHR__WS_REFUSING : CHR__WS_ACCEPTING;
 }
 
 /* Whom the client asks for: the name it connects to. */
@@ -21055,7 +21924,7 @@ static int chr__ws_start_client(chr__websocket *ws, chr_error *err)
 
     if (chr__os_random(random, sizeof random) < 0)
         return chr__fail(err, CHR_ERR_IO, "websocket: the system gives no random bytes");
-    chr__base64_text(random, 16, ws->key);
+    chr__base64_text(random, 16, ws->as.shake.key);
     memcpy(ws->seed, random + 16, CHR__SHA1_SIZE);
     chr__ws_host(chr__layer_options(&ws->layer), host, sizeof host);
     chr__ws_put_text(ws, "GET ");
@@ -21063,7 +21932,7 @@ static int chr__ws_start_client(chr__websocket *ws, chr_error *err)
     chr__ws_put_text(ws, " HTTP/1.1\r\nHost: ");
     chr__ws_put_text(ws, host);
     chr__ws_put_text(ws, "\r\nUser-Agent: chardev\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: ");
-    chr__ws_put_text(ws, ws->key);
+    chr__ws_put_text(ws, ws->as.shake.key);
     chr__ws_put_text(ws, "\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: binary\r\n\r\n");
     return 0;
 }
@@ -21075,6 +21944,8 @@ static int chr__ws_start(chr__layer *layer, chr_error *err)
 
     ws->is_server = options->server == CHR_ON;
     ws->passes_text = options->websocket_text == CHR_ON;
+    if (chr__box_open(&ws->out, layer->dev->ctx) < 0)
+        return chr__no_memory(err);
     return ws->is_server ? 0 : chr__ws_start_client(ws, err);
 }
 
@@ -21136,10 +22007,12 @@ static int chr__ws_step(chr__layer *layer, int *wants, chr_error *err)
         return chr__fail(err, CHR_ERR_DISCONNECTED, "%s", "");
     if (ws->state == CHR__WS_REFUSING)
         return chr__fail(err, CHR_ERR_IO, "websocket: the peer's %s %s%s", ws->is_server ? "request" : "answer",
-                         ws->fault, ws->detail);
+                         ws->as.shake.fault, ws->as.shake.detail);
     if (code < 0)
         return chr__fail(err, code, "websocket: the peer went in the middle of the handshake");
     ws->state = CHR__WS_OPEN;
+    chr__box_close_empty(&ws->in, layer->dev->ctx);
+    chr__box_close_empty(&ws->out, layer->dev->ctx);
     return 0;
 }
 
@@ -21969,11 +22842,14 @@ static int chr__tls_below_read(void *opaque, unsigned char *buf, size_t len)
 
     tls->is_metered = n == CHR__LAYER_NOTHING;
     if (n <= 0)
+        chr__box_close_empty(&tls->ahead, tls->layer.dev->ctx);
+    if (n <= 0)
         return n == 0 ? 0 : n == CHR_ERR_WOULD_BLOCK || tls->is_metered ? MBEDTLS_ERR_SSL_WANT_READ :
             MBEDTLS_ERR_NET_CONN_RESET;
     len = chr__min(len, tls->ahead.end - tls->ahead.start);
     memcpy(buf, tls->ahead.bytes + tls->ahead.start, len);
     tls->ahead.start += len;
+    chr__box_close_empty(&tls->ahead, tls->layer.dev->ctx);
     if (!tls->has_heard) {
         tls->has_heard = 1;
         tls->is_alien = buf[0] != MBEDTLS_SSL_MSG_HANDSHAKE && buf[0] != MBEDTLS_SSL_MSG_ALERT;
@@ -21988,7 +22864,7 @@ static int chr__tls_below_write(void *opaque, const unsigned char *buf, size_t l
     chr__layer *below = tls->layer.below;
     int         n = 0;
 
-    if (!tls->is_up && chr__box_put(&tls->flight, buf, len) == 0)
+    if (!tls->is_up && chr__box_put(&tls->flight, tls->layer.dev->ctx, buf, len) == 0)
         return (int)len;
     if (!chr__box_is_empty(&tls->flight))
         n = chr__box_flush(&tls->flight, below);
@@ -22300,6 +23176,7 @@ static int chr__tls_step(chr__layer *layer, int *wants, chr_error *err)
     if (n != 0 || code < 0)
         return chr__tls_explain(tls, n != 0 ? n : MBEDTLS_ERR_NET_SEND_FAILED, err);
     code = chr__tls_authorize(tls, err);
+    chr__box_close_empty(&tls->flight, layer->dev->ctx);
     tls->is_up = code == 0;
     return code;
 }
@@ -22421,6 +23298,8 @@ static void chr__tls_close(chr__layer *layer)
     mbedtls_ssl_free(&tls->ssl);
     mbedtls_ssl_config_free(&tls->config);
     mbedtls_platform_zeroize(tls->kept, sizeof tls->kept);
+    chr__box_close(&tls->ahead, layer->dev->ctx);
+    chr__box_close(&tls->flight, layer->dev->ctx);
     if (tls->creds)
         chr__object_drop(layer->dev->ctx, &tls->creds->object);
     tls->creds = NULL;
@@ -22553,11 +23432,9 @@ typedef struct chr__link { /* one connection */
     chr__layer        *top;
     int                fd, is_unix;
     int                is_given; /* others may have the same socket */
-    int                wants;    /* CHR_IN or CHR_OUT: what its handshake waits for */
-    chr_watch          watch;    /* of its handshake, */
-    chr_timer          patience;
-    int64_t            gives_up; /* and for whoever blocks */
-    chr_timer          guard;    /* of a peer that has the chardev: looks for signs of life */
+    int                wants;    /* CHR_IN or CHR_OUT: what its handshake waits for, with the watch of `linger` */
+    int64_t            gives_up; /* the end of the handshake's time, also a timer: the tick of `linger`. With the peer
+                                    that has the chardev that looks for signs of life */
     uint64_t           heard;    /* bytes, when it looked last */
     int64_t            heard_at; /* when it heard something last */
     int                pings;    /* since then */
@@ -22588,9 +23465,10 @@ typedef struct chr__socket {
     chr_timer         retry;       /* the next attempt to connect, or to accept; the next look at a full backlog */
     int64_t           gives_up;    /* looking at it */
     chr__lookup      *lookup;
-    chr__sockaddr    *addresses;   /* of the attempt under way */
+    chr__sockaddr    *addresses;   /* of the attempt under way; one that needs no lookup stays. NULL = none */
     int               address_count, address_next;
-    chr_error         failure;     /* of the last attempt */
+    chr_error        *failure;     /* of the last attempt, until it is told; NULL = none */
+    int               asked;       /* who blocks, or makes the chardev, is told: it stays for so many */
 } chr__socket;
 
 enum { CHR__BACKLOG_MS = 20, CHR__BACKLOG_SECONDS = 120 }; /* how often a full backlog is looked at, and how long */
@@ -22604,10 +23482,14 @@ static const chr_socket_options *chr__socket_options(const chr__socket *sock)
 
 /* -- descriptors that come and go beside the bytes (SCM_RIGHTS) -- */
 
-static void chr__msgfds_close(chr__msgfds *message)
+static void chr__msgfds_close(chr_context *ctx, chr__msgfds **message)
 {
-    while (message->count > 0)
-        chr__os_close(message->fds[--message->count]);
+    chr__msgfds *closed = *message;
+
+    *message = NULL;
+    while (closed && closed->count > 0)
+        chr__os_close(closed->fds[--closed->count]);
+    chr__free(ctx, closed);
 }
 
 static int chr__socket_read(chr__layer *layer, void *buf, size_t len)
@@ -22620,24 +23502,29 @@ static int chr__socket_write(chr__layer *layer, const void *buf, size_t len)
     return chr__os_send(((chr__socket_bottom *)layer)->fd, buf, len);
 }
 
-/* What nobody has claimed goes when newer ones come. */
+/* What nobody has claimed goes when newer ones come, or when there is no memory for them. */
 CHR__COLD void chr__socket_got_fds(chr__socket_bottom *bottom, size_t length)
 {
-    int fds[CHR__MAX_MSGFDS], count = chr__os_control_fds(&bottom->receiver.control, length, fds);
+    chr_context *ctx = bottom->layer.dev->ctx;
+    chr__msgfds  got, *kept;
 
-    if (count == 0)
+    got.count = chr__os_control_fds(&ctx->receiver.control, length, got.fds);
+    if (got.count == 0)
         return;
     bottom->layer.dev->with_fds = 1;
-    chr__msgfds_close(&bottom->incoming);
-    memcpy(bottom->incoming.fds, fds, sizeof fds);
-    bottom->incoming.count = count;
+    chr__msgfds_close(ctx, &bottom->incoming);
+    kept = bottom->incoming = (chr__msgfds *)chr__allocate(ctx, sizeof *kept);
+    if (kept)
+        *kept = got;
+    while (!kept && got.count > 0)
+        chr__os_close(got.fds[--got.count]);
 }
 
 CHR__HOT static int chr__socket_read_unix(chr__layer *layer, void *buf, size_t len)
 {
     chr__socket_bottom *bottom = (chr__socket_bottom *)layer;
     size_t              length;
-    int                 n = chr__os_receive(bottom->fd, &bottom->receiver, buf, len, &length);
+    int                 n = chr__os_receive(bottom->fd, &layer->dev->ctx->receiver, buf, len, &length);
 
     if (length > 0)
         chr__socket_got_fds(bottom, length);
@@ -22646,10 +23533,10 @@ CHR__HOT static int chr__socket_read_unix(chr__layer *layer, void *buf, size_t l
 
 CHR__COLD int chr__socket_write_fds(chr__socket_bottom *bottom, const void *buf, size_t len)
 {
-    int n = chr__os_send_fds(bottom->fd, buf, len, bottom->outgoing.fds, bottom->outgoing.count);
+    int n = chr__os_send_fds(bottom->fd, buf, len, bottom->outgoing->fds, bottom->outgoing->count);
 
     if (n > 0)
-        chr__msgfds_close(&bottom->outgoing);
+        chr__msgfds_close(bottom->layer.dev->ctx, &bottom->outgoing);
     return n;
 }
 
@@ -22657,7 +23544,7 @@ CHR__HOT static int chr__socket_write_unix(chr__layer *layer, const void *buf, s
 {
     chr__socket_bottom *bottom = (chr__socket_bottom *)layer;
 
-    return bottom->outgoing.count == 0 ? chr__os_send(bottom->fd, buf, len) : chr__socket_write_fds(bottom, buf, len);
+    return !bottom->outgoing ? chr__os_send(bottom->fd, buf, len) : chr__socket_write_fds(bottom, buf, len);
 }
 
 /* Under layers much may come of which nothing reaches the frontend, handshakes and flow control included: so it is
@@ -22727,8 +23614,8 @@ static void chr__link_free(chr__linger *linger)
         if (layer != &link->bottom.layer)
             chr__free(ctx, layer);
     }
-    chr__msgfds_close(&link->bottom.outgoing);
-    chr__msgfds_close(&link->bottom.incoming);
+    chr__msgfds_close(ctx, &link->bottom.outgoing);
+    chr__msgfds_close(ctx, &link->bottom.incoming);
     chr__free(ctx, link);
 }
 
@@ -22738,6 +23625,10 @@ static int chr__link_push(chr__link *link, const chr__socket_layer *kind, chr_er
 
     if (!layer)
         return chr__no_memory(err);
+    if (chr__boxes_reserve(link->linger.dev->ctx) < 0) {
+        chr__free(link->linger.dev->ctx, layer);
+        return chr__no_memory(err);
+    }
     layer->slots = kind->slots;
     layer->below = link->top;
     layer->dev = link->linger.dev;
@@ -22756,7 +23647,6 @@ static int chr__link_build_layers(chr__link *link, chr_error *err)
     link->bottom.layer.dev = link->linger.dev;
     link->bottom.fd = link->fd;
     link->bottom.turn = link->linger.dev->ctx->turn - 1;
-    chr__os_receiver_init(&link->bottom.receiver);
     link->top = &link->bottom.layer;
     for (i = 0; i < CHR__LAYERS && code == 0; i++)
         if (chr__layer_is_asked(options, i))
@@ -22781,9 +23671,8 @@ static void chr__link_end(chr__link *link, int takes_rest)
     chr__linger *linger = &link->linger;
     chr_dev     *source = takes_rest ? linger->dev : NULL;
 
-    chr_watch_stop(&link->watch);
-    chr_timer_stop(&link->patience);
-    chr_timer_stop(&link->guard);
+    chr_watch_stop(&linger->watch);
+    chr_timer_stop(&linger->tick);
     if (chr__link_socket(link)->host)
         chr__link_move(link, chr__link_socket(link)->host);
     if (chr__is_given(linger->dev, link->fd) ||
@@ -22845,6 +23734,60 @@ static int chr__socket_is_connected(chr__socket *sock)
     return sock->peer || count > 0;
 }
 
+/* -- what only an attempt needs: it goes with the attempt -- */
+
+/* Where to say why something fails. */
+static chr_error *chr__socket_why(chr__socket *sock)
+{
+    chr_context *ctx = sock->dev.ctx;
+
+    if (!sock->failure && !sock->dev.removed)
+        sock->failure = (chr_error *)chr__allocate(ctx, sizeof *sock->failure);
+    return sock->failure ? sock->failure : &ctx->failure;
+}
+
+static void chr__socket_forget(chr__socket *sock)
+{
+    if (sock->asked > 0)
+        return;
+    chr__free(sock->dev.ctx, sock->failure);
+    sock->failure = NULL;
+}
+
+/* Between these two a failure stays for whoever asks. */
+static int chr__socket_ask(chr__socket *sock, chr_error *err)
+{
+    if (chr__socket_why(sock) != sock->failure)
+        return chr__no_memory(err);
+    sock->failure->code = 0;
+    sock->asked++;
+    return 0;
+}
+
+static int chr__socket_answer(chr__socket *sock, int code)
+{
+    sock->asked--;
+    chr__socket_forget(sock);
+    return code;
+}
+
+static int chr__socket_allocate_addresses(chr__socket *sock, size_t count, chr_error *err)
+{
+    if (!sock->addresses)
+        sock->addresses = (chr__sockaddr *)chr__allocate(sock->dev.ctx, count * sizeof *sock->addresses);
+    return sock->addresses ? 0 : chr__no_memory(err);
+}
+
+/* What was looked up is looked up anew for the next attempt. A server listens once. */
+static void chr__socket_drop_addresses(chr__socket *sock)
+{
+    if (sock->address.type != CHR_ADDR_INET && !sock->is_server)
+        return;
+    chr__free(sock->dev.ctx, sock->addresses);
+    sock->addresses = NULL;
+    sock->address_count = 0;
+}
+
 /* -- connections end, or attempts -- */
 
 static void chr__socket_end_peer(chr__socket *sock)
@@ -22878,6 +23821,8 @@ static void chr__socket_drop(chr__socket *sock)
     sock->lookup = NULL;
     chr__os_close(sock->fd);
     sock->fd = -1;
+    chr__socket_drop_addresses(sock);
+    chr__socket_forget(sock);
     chr__socket_end_handshakes(sock);
     chr__socket_end_peer(sock);
 }
@@ -22903,11 +23848,13 @@ static void chr__socket_ended(chr__stream *stream, int code)
 /* Once, until the next success. A peer that came for a page has not failed. */
 static void chr__socket_report(chr__socket *sock)
 {
-    if (!sock->failure.text[0])
-        return;
-    if (!sock->has_failed)
-        chr__log_line(sock->dev.ctx, sock->dev.id, sock->failure.text);
-    sock->has_failed = 1;
+    const chr_error *failure = chr__socket_why(sock);
+
+    if (failure->text[0] && !sock->has_failed) {
+        sock->has_failed = 1;
+        chr__log_line(sock->dev.ctx, sock->dev.id, failure->text);
+    }
+    chr__socket_forget(sock);
 }
 
 /* One attempt has failed, without OPENED and CLOSED. */
@@ -22917,6 +23864,7 @@ static void chr__socket_failed(chr__socket *sock)
     chr_watch_stop(&sock->watch);
     chr__os_close(sock->fd);
     sock->fd = -1;
+    chr__socket_drop_addresses(sock);
     chr__socket_report(sock);
     chr__socket_wait_for(sock);
 }
@@ -22984,7 +23932,7 @@ static void chr__link_guard(chr__link *link)
         span = spans.idle < span ? spans.idle : span;
     if (spans.silence > 0)
         span = spans.silence < span ? spans.silence : span;
-    chr__timer_start_real(link->linger.dev->ctx, &link->guard, span / 8, chr__link_look, link);
+    chr__timer_start_real(link->linger.dev->ctx, &link->linger.tick, span / 8, chr__link_look, link);
 }
 
 static void chr__link_give_up(chr__link *link, const char *format, int64_t value)
@@ -23046,13 +23994,14 @@ static int chr__link_take_seat(chr__link *link, chr__socket *server, chr__socket
     chr__socket_end_peer(seat);
     seat->peer = link;
     code = chr__stream_open(&seat->stream, &seat->dev, link->top, link->fd, link->fd, chr__socket_ended,
-                            &server->failure);
+                            chr__socket_why(server));
     if (code < 0) {
         seat->peer = NULL;
         chr__link_end(link, 0);
         chr__socket_failed(server);
     } else if (seat->peer == link) {
         server->has_failed = 0;
+        chr__socket_forget(server);
         link->heard_at = chr__real_now(seat->dev.ctx);
         chr__link_guard(link);
         if (!chr__socket_free_seat(server))
@@ -23068,12 +24017,14 @@ static int chr__link_up(chr__link *link)
     chr__socket *server = chr__link_socket(link), *seat = chr__socket_free_seat(server);
     int          was_open = seat && seat->peer, code;
 
-    chr_watch_stop(&link->watch);
-    chr_timer_stop(&link->patience);
+    chr_watch_stop(&link->linger.watch);
+    chr_timer_stop(&link->linger.tick);
     chr__link_unlist(link);
     if (!seat) {
         chr__link_end(link, 0);
-        return chr__fail(&server->failure, CHR_ERR_BUSY, "all clients are there already");
+        code = chr__fail(chr__socket_why(server), CHR_ERR_BUSY, "all clients are there already");
+        chr__socket_forget(server);
+        return code;
     }
     code = chr__link_take_seat(link, server, seat);
     if (was_open)
@@ -23087,14 +24038,14 @@ static int chr__link_up(chr__link *link)
 static int chr__link_shake(chr__link *link)
 {
     chr__socket *sock = chr__link_socket(link);
-    int          code = chr__layers_shake(link->top, &link->wants, &sock->failure);
+    int          code = chr__layers_shake(link->top, &link->wants, chr__socket_why(sock));
 
     if (code == 0)
         return chr__link_up(link);
     if (code == CHR_ERR_WOULD_BLOCK) {
-        if (chr_watch_start(sock->dev.ctx, &link->watch, link->fd, link->wants, chr__link_ready, link) == 0)
+        if (chr_watch_start(sock->dev.ctx, &link->linger.watch, link->fd, link->wants, chr__link_ready, link) == 0)
             return CHR_ERR_WOULD_BLOCK;
-        code = chr__no_memory(&sock->failure);
+        code = chr__no_memory(chr__socket_why(sock));
     }
     chr__link_failed(link);
     return code;
@@ -23105,7 +24056,7 @@ static void chr__link_out_of_patience(void *opaque)
     chr__link   *link = (chr__link *)opaque;
     chr__socket *sock = chr__link_socket(link);
 
-    chr__fail(&sock->failure, CHR_ERR_TIMEOUT, "the peer has not finished the %s handshake within %d seconds",
+    chr__fail(chr__socket_why(sock), CHR_ERR_TIMEOUT, "the peer has not finished the %s handshake within %d seconds",
               chr__layer_scheme(chr__socket_options(sock)), CHR__HANDSHAKE_SECONDS);
     chr__link_failed(link);
 }
@@ -23137,9 +24088,10 @@ static int chr__socket_adopt(chr__socket *sock, int fd, int is_unix, int is_give
 
     sock->state = CHR__SOCKET_IDLE;
     chr_watch_stop(&sock->watch);
+    chr__socket_drop_addresses(sock);
     if (!link) {
         chr__close_own(&sock->dev, fd);
-        chr__no_memory(&sock->failure);
+        chr__no_memory(chr__socket_why(sock));
         chr__socket_failed(sock);
         return CHR_ERR_NO_MEMORY;
     }
@@ -23149,14 +24101,14 @@ static int chr__socket_adopt(chr__socket *sock, int fd, int is_unix, int is_give
     if (!is_unix && options->keep_alive == CHR_ON)
         chr__os_keep_alive(fd, (int)options->keep_alive_idle, (int)options->keep_alive_interval,
                            (int)options->keep_alive_count);
-    code = chr__link_build_layers(link, &sock->failure);
+    code = chr__link_build_layers(link, chr__socket_why(sock));
     if (code < 0) {
         chr__link_failed(link);
         return code;
     }
     if (chr__link_has_layers(link))
-        chr__timer_start_real(sock->dev.ctx, &link->patience, CHR__HANDSHAKE_SECONDS * 1000, chr__link_out_of_patience,
-                              link);
+        chr__timer_start_real(sock->dev.ctx, &link->linger.tick, CHR__HANDSHAKE_SECONDS * 1000,
+                              chr__link_out_of_patience, link);
     link->gives_up = chr__deadline(sock->dev.ctx, CHR__HANDSHAKE_SECONDS * 1000);
     code = chr__link_shake(link);
     if (code == CHR_ERR_WOULD_BLOCK)
@@ -23186,7 +24138,7 @@ static int chr__socket_accept(chr__socket *sock)
         sock->has_failed = 0; /* another peer: its failure is news */
         (void)chr__socket_adopt(sock, fd, sock->is_unix, 0);
     } else if (fd != CHR_ERR_WOULD_BLOCK) {
-        return chr__fail(&sock->failure, fd, "cannot accept a peer: %s", chr_error_text(fd));
+        return chr__fail(chr__socket_why(sock), fd, "cannot accept a peer: %s", chr_error_text(fd));
     }
     return 0;
 }
@@ -23277,7 +24229,7 @@ static void chr__socket_watch(chr__socket *sock, chr__socket_state state, int fd
         return;
     chr__os_lookup_release(sock->lookup);
     sock->lookup = NULL;
-    chr__no_memory(&sock->failure);
+    chr__no_memory(chr__socket_why(sock));
     chr__socket_failed(sock);
 }
 
@@ -23290,7 +24242,7 @@ static void chr__socket_connect_ready(void *opaque, int events)
     (void)events;
     chr__address_name(&sock->address, name, sizeof name);
     sock->fd = -1;
-    if (chr__os_connect_result(fd, name, &sock->failure) == 0) {
+    if (chr__os_connect_result(fd, name, chr__socket_why(sock)) == 0) {
         (void)chr__socket_adopt(sock, fd, sock->is_unix, 0);
         return;
     }
@@ -23324,7 +24276,7 @@ static void chr__socket_try(chr__socket *sock)
 
     chr__address_name(&sock->address, name, sizeof name);
     for (; sock->address_next < sock->address_count; ) {
-        fd = chr__os_connect(&sock->addresses[sock->address_next++], name, &in_progress, &sock->failure);
+        fd = chr__os_connect(&sock->addresses[sock->address_next++], name, &in_progress, chr__socket_why(sock));
         if (fd == CHR_ERR_WOULD_BLOCK && chr__socket_waits_for_backlog(sock))
             return;
         if (fd < 0)
@@ -23353,9 +24305,11 @@ static void chr__socket_looked_up(chr__socket *sock, int count)
 static void chr__socket_lookup_ready(void *opaque, int events)
 {
     chr__socket *sock = (chr__socket *)opaque;
-    int          count = chr__os_lookup_result(sock->lookup, sock->addresses, &sock->failure);
+    int          count = chr__socket_allocate_addresses(sock, CHR__MAX_ADDRESSES, chr__socket_why(sock));
 
     (void)events;
+    if (count == 0)
+        count = chr__os_lookup_result(sock->lookup, sock->addresses, chr__socket_why(sock));
     chr_watch_stop(&sock->watch);
     chr__os_lookup_release(sock->lookup);
     sock->lookup = NULL;
@@ -23368,8 +24322,11 @@ static void chr__socket_look_up(chr__socket *sock, int may_block)
     const chr_address *address = &sock->address;
     const char        *host = address->host && address->host[0] ? address->host : NULL;
     int                family = chr__ip_family(address->ipv4, address->ipv6);
-    int                count = chr__os_lookup(host, address->port, family, 0, 1, sock->addresses, &sock->failure);
+    chr_error         *why = chr__socket_why(sock);
+    int                count = chr__socket_allocate_addresses(sock, CHR__MAX_ADDRESSES, why);
 
+    if (count == 0)
+        count = chr__os_lookup(host, address->port, family, 0, 1, sock->addresses, why);
     if (count == CHR_ERR_WOULD_BLOCK && !may_block) {
         sock->lookup = chr__os_lookup_start(host, address->port, family);
         if (sock->lookup) {
@@ -23379,7 +24336,7 @@ static void chr__socket_look_up(chr__socket *sock, int may_block)
         }
     }
     if (count == CHR_ERR_WOULD_BLOCK)
-        count = chr__os_lookup(host, address->port, family, 0, 0, sock->addresses, &sock->failure);
+        count = chr__os_lookup(host, address->port, family, 0, 0, sock->addresses, why);
     chr__socket_looked_up(sock, count);
 }
 
@@ -23403,6 +24360,8 @@ static void chr__socket_wait_for(chr__socket *sock)
 {
     if (sock->host)
         sock = sock->host;
+    if (sock->dev.removed) /* by the hook that was told of the failure */
+        return;
     if (sock->is_server)
         chr_watch_set(&sock->listen_watch, chr__socket_has_room(sock) ? CHR_IN : 0);
     else if (sock->retry_ms > 0 && sock->state == CHR__SOCKET_IDLE && !sock->peer && !sock->shaking)
@@ -23498,22 +24457,23 @@ static void chr__socket_drive_client(chr__socket *sock, int is_first)
     chr__socket_attempt(sock, 1);
 }
 
-static int chr__socket_failure(const chr__socket *sock, chr_error *err)
+static int chr__socket_failure(chr__socket *sock, chr_error *err)
 {
+    const chr_error *failure = chr__socket_why(sock);
+
     if (err)
-        *err = sock->failure;
-    return sock->failure.code;
+        *err = *failure;
+    return failure->code;
 }
 
-static int chr__socket_wait_connected(chr_dev *dev, chr_error *err)
+/* The failure is asked for. */
+static int chr__socket_connect(chr__socket *sock, chr_error *err)
 {
-    chr__socket *sock = (chr__socket *)dev;
-    int          is_first = 1;
+    int is_first = 1;
 
-    sock->failure.code = 0;
     for (; !chr__socket_is_connected(sock); is_first = 0) {
         if (sock->is_server || sock->state != CHR__SOCKET_IDLE || sock->shaking) {
-            if (chr__socket_drive(sock) < 0 || sock->failure.code == CHR_ERR_NO_MEMORY)
+            if (chr__socket_drive(sock) < 0 || chr__socket_why(sock)->code == CHR_ERR_NO_MEMORY)
                 return chr__socket_failure(sock, err);
             continue;
         }
@@ -23524,6 +24484,17 @@ static int chr__socket_wait_connected(chr_dev *dev, chr_error *err)
         chr__socket_drive_client(sock, is_first);
     }
     return 0;
+}
+
+static int chr__socket_wait_connected(chr_dev *dev, chr_error *err)
+{
+    chr__socket *sock = (chr__socket *)dev;
+
+    if (chr__socket_is_connected(sock))
+        return 0;
+    if (chr__socket_ask(sock, err) < 0)
+        return CHR_ERR_NO_MEMORY;
+    return chr__socket_answer(sock, chr__socket_connect(sock, err));
 }
 
 /* A connected descriptor: ours from success on. */
@@ -23571,14 +24542,33 @@ static int chr__socket_add_client(chr_dev *dev, int fd, chr_error *err)
                          "chardev '%s' has a client already", dev->id);
     if (chr__address_check_fd(fd, 0, &facts, err) < 0)
         return CHR_ERR_INVALID;
-    return chr__socket_take_fd(sock, fd, facts.is_unix, err);
+    if (chr__socket_ask(sock, err) < 0)
+        return CHR_ERR_NO_MEMORY;
+    return chr__socket_answer(sock, chr__socket_take_fd(sock, fd, facts.is_unix, err));
+}
+
+static int chr__socket_duplicate_fds(chr_context *ctx, chr__msgfds **message, const int *fds, int count)
+{
+    int i, copy;
+
+    *message = (chr__msgfds *)chr__allocate(ctx, sizeof **message);
+    if (!*message)
+        return CHR_ERR_NO_MEMORY;
+    for (i = 0; i < count; i++) {
+        copy = chr__os_dup(fds[i], 3);
+        if (copy < 0) {
+            chr__msgfds_close(ctx, message);
+            return copy;
+        }
+        (*message)->fds[(*message)->count++] = copy;
+    }
+    return 0;
 }
 
 static int chr__socket_set_msgfds(chr_dev *dev, const int *fds, int count)
 {
-    chr__socket *sock = (chr__socket *)dev;
-    chr__msgfds *outgoing = sock->peer ? &sock->peer->bottom.outgoing : NULL;
-    int          copy;
+    chr__socket  *sock = (chr__socket *)dev;
+    chr__msgfds **outgoing = sock->peer ? &sock->peer->bottom.outgoing : NULL;
 
     if (sock->fan.dev || (sock->peer ? !sock->peer->is_unix : !sock->is_unix))
         return CHR_ERR_NOT_SUPPORTED;
@@ -23586,33 +24576,26 @@ static int chr__socket_set_msgfds(chr_dev *dev, const int *fds, int count)
         return CHR_ERR_INVALID;
     if (!outgoing)
         return CHR_ERR_DISCONNECTED;
-    chr__msgfds_close(outgoing);
-    for (; outgoing->count < count; outgoing->fds[outgoing->count++] = copy) {
-        copy = chr__os_dup(fds[outgoing->count], 3);
-        if (copy < 0) {
-            chr__msgfds_close(outgoing);
-            return copy;
-        }
-    }
-    return 0;
+    chr__msgfds_close(dev->ctx, outgoing);
+    return count > 0 ? chr__socket_duplicate_fds(dev->ctx, outgoing, fds, count) : 0;
 }
 
 static int chr__socket_get_msgfds(chr_dev *dev, int *fds, int count)
 {
     chr__socket *sock = (chr__socket *)dev;
     chr__link   *peer = sock->peer;
-    chr__msgfds *incoming = peer ? &peer->bottom.incoming : NULL;
+    chr__msgfds *incoming = peer ? peer->bottom.incoming : NULL;
     int          i, given;
 
     if (!incoming)
         return sock->fan.dev ? CHR_ERR_NOT_SUPPORTED : 0;
-    given = incoming->count < count ? incoming->count : count;
-    for (i = 0; i < incoming->count; i++)
-        if (i < given)
-            fds[i] = incoming->fds[i];
-        else
-            chr__os_close(incoming->fds[i]);
-    incoming->count = 0;
+    given = incoming->count < count ? incoming->count : count < 0 ? 0 : count;
+    for (i = 0; i < given; i++)
+        fds[i] = incoming->fds[i];
+    for (i = given; i < incoming->count; i++)
+        incoming->fds[i - given] = incoming->fds[i]; /* those that are not wanted are closed */
+    incoming->count -= given;
+    chr__msgfds_close(dev->ctx, &peer->bottom.incoming);
     return given;
 }
 
@@ -23850,6 +24833,9 @@ static int chr__socket_resolve(chr__socket *sock, chr_error *err)
     int                i;
 
     sock->is_unix = address->type == CHR_ADDR_UNIX;
+    if (address->type != CHR_ADDR_FD && (address->type != CHR_ADDR_INET || sock->is_server) &&
+        chr__socket_allocate_addresses(sock, address->type == CHR_ADDR_INET ? CHR__MAX_ADDRESSES : 1, err) < 0)
+        return CHR_ERR_NO_MEMORY;
     if (address->type == CHR_ADDR_UNIX)
         return chr__os_sockaddr_unix(address->path, address->abstract == CHR_ON, address->tight != CHR_OFF, sock->addresses, err);
     if (address->type == CHR_ADDR_VSOCK && chr__read_number(address->port, &port))
@@ -23870,6 +24856,7 @@ static int chr__socket_open_server(chr__socket *sock, chr_error *err)
 {
     int code = chr__socket_listen(sock, err);
 
+    chr__socket_drop_addresses(sock);
     if (code < 0 || chr__socket_options(sock)->wait == CHR_OFF)
         return code;
     return chr__socket_wait_connected(&sock->dev, err);
@@ -23890,22 +24877,16 @@ static int chr__socket_open_client(chr__socket *sock, chr_error *err)
     return 0;
 }
 
-static int chr__socket_open(chr_dev *dev, chr_error *err)
+static int chr__socket_begin(chr__socket *sock, chr_error *err)
 {
-    chr__socket      *sock = (chr__socket *)dev;
     chr__socket_facts facts;
-    int               code;
+    int               code = chr__socket_check(sock, err);
 
-    sock->listener = sock->fd = -1;
-    code = chr__socket_check(sock, err);
     if (code < 0)
         return code;
     chr__com_port_init(&sock->com_port, sock->is_server);
     if (chr__socket_options(sock)->clients > 1 && chr__socket_open_seats(sock, err) < 0)
         return CHR_ERR_NO_MEMORY;
-    sock->addresses = (chr__sockaddr *)chr__allocate(dev->ctx, sizeof *sock->addresses * CHR__MAX_ADDRESSES);
-    if (!sock->addresses)
-        return chr__no_memory(err);
     code = chr__socket_resolve(sock, err);
     if (code < 0)
         return code;
@@ -23925,6 +24906,16 @@ static int chr__socket_open(chr_dev *dev, chr_error *err)
     return chr__socket_open_client(sock, err);
 }
 
+static int chr__socket_open(chr_dev *dev, chr_error *err)
+{
+    chr__socket *sock = (chr__socket *)dev;
+
+    sock->listener = sock->fd = -1;
+    if (chr__socket_ask(sock, err) < 0)
+        return CHR_ERR_NO_MEMORY;
+    return chr__socket_answer(sock, chr__socket_begin(sock, err));
+}
+
 static void chr__socket_close(chr_dev *dev)
 {
     chr__socket *sock = (chr__socket *)dev;
@@ -23940,6 +24931,9 @@ static void chr__socket_close(chr_dev *dev)
     chr__close_own(&sock->dev, sock->listener);
     chr__free(dev->ctx, sock->file_path);
     chr__free(dev->ctx, sock->addresses);
+    chr__free(dev->ctx, sock->failure);
+    sock->addresses = NULL;
+    sock->failure = NULL;
 }
 
 /* -- URI: tcp: telnet: tn3270: websocket: HOST:PORT[,opts]; unix:PATH[,opts] -- */
@@ -24507,6 +25501,7 @@ static int chr__context_start(chr_context *ctx)
     ctx->prepares.next = ctx->prepares.prev = &ctx->prepares;
     ctx->lazy.next = ctx->lazy.prev = &ctx->lazy;
     ctx->last_dev = &ctx->devs;
+    ctx->walk = -1;
     chr__dev_queue_init(&ctx->urgent);
     chr__dev_queue_init(&ctx->starved);
     ctx->builtins = chr__builtins;
@@ -24515,6 +25510,9 @@ static int chr__context_start(chr_context *ctx)
     ctx->object_kinds = chr__object_kinds;
 #if CHARDEV_HAS_MUX
     ctx->mux = &chr__mux_kind;
+#endif
+#if CHARDEV_HAS_SOCKET
+    chr__os_receiver_init(&ctx->receiver);
 #endif
     if (chr__os_waker_open(&ctx->waker) < 0)
         return CHR_ERR_NO_MEMORY;
@@ -24544,8 +25542,13 @@ static void chr__context_free_memory(chr_context *ctx)
     while (ctx->watch_count > 0)
         chr_watch_stop(ctx->watches[0]);
     chr__os_waker_close(&ctx->waker);
+#if CHARDEV_HAS_SOCKET
+    chr__boxes_free(ctx);
+#endif
     chr__free(ctx, ctx->polls);
     chr__free(ctx, ctx->watches);
+    chr__free(ctx, ctx->buckets);
+    chr__free(ctx, ctx->ready);
     chr__free(ctx, ctx->buffer);
 #ifdef CHARDEV_THREADS
     chr__os_mutex_destroy(&ctx->mutex);
@@ -24639,6 +25642,7 @@ static void chr__context_close(chr_context *ctx)
 {
     (void)chr_record_stop(ctx);
     ctx->closing = 1;
+    chr__set_end(ctx); /* at once: a child that goes on after fork() may have it too */
     chr__stalls_hand_over(ctx);
     chr__context_close_devs(ctx);
     (void)chr_record_stop(ctx); /* a handler may have begun another one */
@@ -24688,7 +25692,8 @@ CHARDEV_API int chr_context_reset(chr_context *ctx)
     chr__context_stop(ctx);
     chr__context_stop_watches(ctx);
     CHR__OWN(ctx);
-    ctx->closing = ctx->open_suspended = ctx->ready_again = 0;
+    ctx->closing = ctx->open_suspended = 0;
+    chr__set_many(ctx, ctx->watch_capacity > CHR__MANY_WATCHES ? CHR__MANY : CHR__FEW);
     ctx->turn = 0;
     ctx->now = 0;
 #if CHARDEV_HAS_SPICE
@@ -25211,6 +26216,8 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #endif
 
 #undef CHR__FREESTANDING
+#undef CHR__HAS_SET
+#undef CHR__KQUEUE
 #undef CHR__WINDOWS
 #undef CHR__POSIX
 #undef CHR__PRIVATE

@@ -13,21 +13,26 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <sys/uio.h>
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
-#define FAULT_CALLS(X)                                                                                            \
-    X(accept) X(access) X(bind) X(chmod) X(clock_gettime) X(close) X(connect) X(fcntl) X(fork) X(fstat)           \
-    X(getaddrinfo) X(getcwd) X(getpeername) X(getsockname) X(getsockopt) X(inotify_add_watch) X(inotify_init1)    \
-    X(inotify_rm_watch) X(ioctl) X(isatty) X(lchown) X(listen) X(lstat) X(open) X(pipe) X(poll) X(pread)          \
-    X(preadv2) X(pwritev2) X(read) X(readlink) X(recv) X(recvmsg) X(rename) X(send) X(sendmsg) X(setsockopt) X(shutdown)    \
-    X(socket) X(stat) X(symlink) X(tcflush) X(tcgetattr) X(tcsetattr) X(unlink) X(utimensat) X(write)
+#define FAULT_CALLS(X)                                                                                        \
+    X(accept) X(access) X(bind) X(chmod) X(clock_gettime) X(close) X(connect) X(dup2) X(epoll_create1)        \
+    X(epoll_ctl) X(epoll_wait) X(fcntl) X(fork) X(fstat) X(getaddrinfo) X(getcwd) X(getpeername)              \
+    X(getsockname) X(getsockopt) X(inotify_add_watch) X(inotify_init1) X(inotify_rm_watch) X(ioctl)           \
+    X(isatty) X(lchown) X(listen) X(lstat) X(madvise) X(mmap) X(munmap) X(open) X(pipe) X(poll) X(pread)      \
+    X(preadv2) X(pwritev2) X(read) X(readlink) X(recv) X(recvmsg) X(rename) X(send) X(sendmsg) X(setsockopt)  \
+    X(shutdown) X(socket) X(stat) X(symlink) X(tcflush) X(tcgetattr) X(tcsetattr) X(timerfd_create)           \
+    X(timerfd_settime) X(unlink) X(utimensat) X(write)
 
 typedef enum fault_call {
 #define FAULT_ENUM(name) FAULT_##name,
@@ -93,7 +98,7 @@ static inline void fault_disarm(void)
 static inline int fault_due(fault_call call)
 {
     long n = ++fault_plan.counts[call];
-    if (fault_plan.deny) return call != FAULT_close && call != FAULT_poll && call != FAULT_clock_gettime;
+    if (fault_plan.deny) return call != FAULT_close && call != FAULT_poll && call != FAULT_clock_gettime && call != FAULT_epoll_wait;
     if (!fault_plan.error || call != fault_plan.call) return 0;
     if (n != fault_plan.at && !(fault_plan.for_good && n > fault_plan.at)) return 0;
     fault_plan.fired++;
@@ -127,6 +132,14 @@ FAULT_PLAIN(int, access, (const char *path, int mode), (path, mode))
 FAULT_PLAIN(int, accept, (int fd, struct sockaddr *address, socklen_t *length), (fd, address, length))
 FAULT_PLAIN(int, bind, (int fd, const struct sockaddr *address, socklen_t length), (fd, address, length))
 FAULT_PLAIN(int, chmod, (const char *path, mode_t mode), (path, mode))
+FAULT_PLAIN(int, dup2, (int fd, int to), (fd, to))
+FAULT_PLAIN(int, epoll_create1, (int flags), (flags))
+FAULT_PLAIN(int, epoll_ctl, (int set, int operation, int fd, struct epoll_event *event), (set, operation, fd, event))
+FAULT_PLAIN(int, madvise, (void *at, size_t size, int advice), (at, size, advice))
+FAULT_PLAIN(int, munmap, (void *at, size_t size), (at, size))
+FAULT_PLAIN(int, timerfd_create, (int clock, int flags), (clock, flags))
+FAULT_PLAIN(int, timerfd_settime, (int fd, int flags, const struct itimerspec *time, struct itimerspec *before),
+            (fd, flags, time, before))
 FAULT_PLAIN(pid_t, fork, (void), ())
 FAULT_PLAIN(int, fstat, (int fd, struct stat *info), (fd, info))
 FAULT_PLAIN(int, getpeername, (int fd, struct sockaddr *address, socklen_t *length), (fd, address, length))
@@ -174,6 +187,18 @@ static inline int fault_poll(struct pollfd *polls, nfds_t count, int timeout_ms)
     if (fault_fails(FAULT_poll)) return -1;
     if (fault_plan.haste && timeout_ms > 0) timeout_ms = timeout_ms / fault_plan.haste + 1;
     return poll(polls, count, timeout_ms);
+}
+
+static inline int fault_epoll_wait(int set, struct epoll_event *events, int most, int timeout_ms)
+{
+    if (fault_fails(FAULT_epoll_wait)) return -1;
+    if (fault_plan.haste && timeout_ms > 0) timeout_ms = timeout_ms / fault_plan.haste + 1;
+    return epoll_wait(set, events, most, timeout_ms);
+}
+
+static inline void *fault_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
+{
+    return fault_fails(FAULT_mmap) ? MAP_FAILED : mmap(at, size, protection, flags, fd, offset);
 }
 
 /* The descriptor is gone also when close() says EINTR or EIO. */

@@ -51,7 +51,8 @@ static inline int has_ipv6_loopback(void)
 typedef struct rig {
     chr_context *ctx;
     long         calls;     /* allocations asked for, growing ones included */
-    long         live;      /* blocks not yet freed */
+    long         live;      /* blocks not yet freed, */
+    size_t       bytes;     /* and how large they are together */
     long         fail_at;   /* the number of the call that fails; 0 = none */
     int          for_good;  /* and all after it */
     int          failed;    /* how many did fail */
@@ -71,8 +72,10 @@ static inline void *rig_allocate(void *opaque, void *ptr, size_t size)
     rig    *r = (rig *)opaque;
     char   *old = ptr ? (char *)ptr - RIG_HEADER : NULL, *fresh;
     size_t  old_size = 0;
+    if (old) memcpy(&old_size, old, sizeof old_size);
     if (size == 0) {
         if (old) r->live--;
+        r->bytes -= old_size;
         free(old);
         return NULL;
     }
@@ -84,8 +87,8 @@ static inline void *rig_allocate(void *opaque, void *ptr, size_t size)
     fresh = (char *)malloc(size + RIG_HEADER);
     if (!fresh) abort();
     memcpy(fresh, &size, sizeof size);
+    r->bytes += size - old_size;
     if (old) {
-        memcpy(&old_size, old, sizeof old_size);
         memcpy(fresh + RIG_HEADER, ptr, old_size < size ? old_size : size);
         free(old);
     } else {

@@ -863,31 +863,15 @@ TEST(idle_chardevs_cost_nothing)
 
 /* ---- other loops ------------------------------------------------------------------------------------------------------ */
 
-static short poll_events(int events)
-{
-    return (short)((events & CHR_IN ? POLLIN : 0) | (events & CHR_OUT ? POLLOUT : 0));
-}
-
-static int chr_events(short revents)
-{
-    return (revents & POLLIN ? CHR_IN : 0) | (revents & POLLOUT ? CHR_OUT : 0) | (revents & (POLLHUP | POLLERR) ? CHR_HUP : 0);
-}
-
 /* One turn of a foreign poll() loop. */
 static int foreign_turn(chr_context *ctx, int most_ms)
 {
-    chr_poll      polls[16];
-    struct pollfd fds[16];
-    int           i, timeout_ms = -2, count = chr_loop_prepare(ctx, polls, 16, &timeout_ms);
+    chr_poll polls[16];
+    int      timeout_ms = -2, count = chr_loop_prepare(ctx, polls, 16, &timeout_ms);
     REQUIRE(count >= 0 && count <= 16);
     CHECK(timeout_ms >= -1);
-    for (i = 0; i < count; i++) {
-        fds[i].fd = polls[i].fd;
-        fds[i].events = poll_events(polls[i].events);
-    }
     if (timeout_ms < 0 || timeout_ms > most_ms) timeout_ms = most_ms;
-    poll(fds, (nfds_t)count, timeout_ms);
-    for (i = 0; i < count; i++) polls[i].events = chr_events(fds[i].revents);
+    poll((struct pollfd *)polls, (nfds_t)count, timeout_ms);
     return chr_loop_dispatch(ctx, polls, count);
 }
 

@@ -441,3 +441,84 @@ static void idles(int count, phases *p)
 }
 
 TEST_WITHIN(many_idles, 300) { check_linear(idles); }
+
+/* ---- memory ------------------------------------------------------------------------------------------------------------ */
+
+/* README and the manual promise it, beside the options: for a listener, a connection, a client that waits. */
+enum { AT_REST = 2048, WEBSOCKET_AT_REST = 2304, SAMPLE = 32 };
+
+static struct {
+    rig r, far;
+} rest;
+
+/* Makes one and lets it come to rest. */
+static void rest_make(const char *format, const char *far_format, int number)
+{
+    char options[200];
+    if (strstr(format, "path=")) snprintf(options, sizeof options, format, number, scratch("at-rest"), number);
+    else snprintf(options, sizeof options, format, number);
+    make(&rest.r, options);
+    if (!far_format) {
+        settle(&rest.r);
+        return;
+    }
+    snprintf(options, sizeof options, far_format, number, scratch("at-rest"), number);
+    make(&rest.far, options);
+}
+
+static void rest_settle(int count, int is_open)
+{
+    int64_t end = real_ms() + RIG_PATIENCE_MS;
+    int     open = -1;
+    while (open != count && real_ms() < end) {
+        chr_dev *dev;
+        chr_info info;
+        settle(&rest.r);
+        settle(&rest.far);
+        for (open = 0, dev = chr_next(rest.r.ctx, NULL); dev; dev = chr_next(rest.r.ctx, dev)) {
+            chr_query(dev, &info);
+            open += info.be_open == is_open;
+        }
+    }
+    CHECK_INT(open, count);
+    settle(&rest.r);
+}
+
+/* Of one more chardev: what SAMPLE of them take, beside what the first has brought for all. SIZES=1 prints it. */
+static void check_memory(const char *format, const char *far_format, int is_open)
+{
+    size_t before;
+    int    i;
+    rig_open(&rest.r);
+    rig_open(&rest.far);
+    rest_make(format, far_format, 0);
+    rest_settle(1, is_open);
+    before = rest.r.bytes;
+    for (i = 1; i <= SAMPLE; i++) rest_make(format, far_format, i);
+    rest_settle(1 + SAMPLE, is_open);
+    before = (rest.r.bytes - before) / SAMPLE - sizeof(chr_socket_options);
+    if (!CHECK(before <= (strstr(format, "websocket") ? WEBSOCKET_AT_REST : AT_REST)) || getenv("SIZES")) NOTE("%s: %zu bytes", format, before);
+    chr_context_free(rest.far.ctx);
+    CHECK_INT(rest.far.live, 0);
+    rig_close(&rest.r);
+    scratch_clean();
+}
+
+#define LISTENER "socket,id=a%d,path=%s%d,server=on,wait=off"
+#define CLIENT   "socket,id=a%d,path=%s%d,reconnect=60"
+
+TEST(memory_of_a_listener) { check_memory(LISTENER, NULL, 0); }
+TEST(memory_of_a_telnet_listener) { check_memory(LISTENER ",telnet=on", NULL, 0); }
+TEST(memory_of_a_connection) { check_memory(LISTENER, CLIENT, 1); }
+TEST(memory_of_a_telnet_connection) { check_memory(LISTENER ",telnet=on", CLIENT ",telnet=on", 1); }
+TEST(memory_of_a_websocket_connection) { check_memory(LISTENER ",websocket=on", CLIENT ",websocket=on", 1); }
+
+TEST(memory_of_a_com_port_connection)
+{
+    check_memory(LISTENER ",telnet=on,com-port=on", CLIENT ",telnet=on,com-port=on", 1);
+}
+
+TEST(memory_of_a_waiting_client) { check_memory(CLIENT, NULL, 0); }
+TEST(memory_of_a_waiting_telnet_client) { check_memory(CLIENT ",telnet=on", NULL, 0); }
+TEST(memory_of_a_tcp_client) { check_memory("socket,id=a%d,host=127.0.0.1,port=1,reconnect=60", NULL, 0); }
+TEST(memory_of_a_tcp_server) { check_memory("socket,id=a%d,host=127.0.0.1,port=0,server=on,wait=off", NULL, 0); }

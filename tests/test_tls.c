@@ -1316,12 +1316,12 @@ TEST(no_memory)
     CHECK(n > 10);
 }
 
-/* The same while they meet and talk: what fails is one connection, and it is told. */
+/* The same while they meet and talk: what fails is one connection, and it is told. Some can be done without. */
 TEST(no_memory_for_a_connection)
 {
     both b;
     long n;
-    int  failed = 1;
+    int  failed = 1, is_up, told = 0;
 
     for (n = 1; failed; n++) {
         both_begin(&b);
@@ -1332,10 +1332,12 @@ TEST(no_memory_for_a_connection)
         b.r.fail_at = b.r.calls + n;
         both_settle(&b);
         failed = b.r.failed;
-        CHECK_INT(b.server.open && b.client.open, !failed);
-        if (failed) CHECK_HAS(b.r.log, ": out of memory");
+        is_up = b.server.open && b.client.open;
+        if (!failed) CHECK(is_up);
+        if (!is_up) CHECK_HAS(b.r.log, ": out of memory");
+        told += !is_up;
         both_end(&b);
     }
-    CHECK(n > 2);
+    CHECK(told > 2);
 }
 #endif
