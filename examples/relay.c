@@ -313,12 +313,15 @@ static int can_read(void *opaque)
     return nobody ? 0 : (int)(BUFFER - s->end);
 }
 
+/* What the other side takes at once is not copied. */
 static void got(void *opaque, const void *bytes, size_t len)
 {
     struct side *s = (struct side *)opaque;
+    int          taken = is_empty(s) && !is_away(s->other) ? chr_fe_write(&s->other->fe, bytes, len) : 0;
+    size_t       gone = taken > 0 ? (size_t)taken : 0;
 
-    memcpy(s->buf + s->end, bytes, len);
-    s->end += len;
+    memcpy(s->buf + s->end, (const char *)bytes + gone, len - gone);
+    s->end += len - gone;
     flush_from(s);
 }
 

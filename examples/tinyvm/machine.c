@@ -32,7 +32,7 @@ static void finisher_write(void *opaque, uint32_t offset, unsigned size, uint32_
     if (offset || (word != FINISH_PASS && word != FINISH_FAIL && word != FINISH_RESET)) return;
     m->wish = word == FINISH_RESET ? MACHINE_RESET : MACHINE_POWER_OFF;
     m->wish_code = word == FINISH_FAIL ? (int)(value >> 16) : 0;
-    m->cpu.pause = 1;
+    cpu_pause(&m->cpu);
 }
 
 /* ---- the bus ---- */

@@ -56,6 +56,7 @@ static int trigger_level(const struct uart *uart)
 /* The highest-priority reason to interrupt, as IIR shows it. */
 static uint8_t reason(const struct uart *uart)
 {
+    if (!uart->ier) return IIR_NONE;
     if ((uart->ier & IER_LINE) && uart->line_errors) return IIR_LINE;
     if ((uart->ier & IER_RX) && uart->rx.count >= trigger_level(uart)) return IIR_RX;
     if ((uart->ier & IER_RX) && uart->stale && uart->rx.count) return IIR_TIMEOUT;
@@ -180,6 +181,10 @@ static void write_data(struct uart *uart, uint8_t byte)
         receive(uart, byte, 0);
         restart_stale_timer(uart);
         transmitter_empty(uart);
+        return;
+    }
+    if (!uart->tx.count && chr_fe_write(&uart->fe, &byte, 1) == 1) { /* gathered */
+        uart->thr_interrupt = 1;
         return;
     }
     if (uart->tx.count >= depth(uart)) return; /* software that doesn't ask LSR first loses this byte */
