@@ -9,53 +9,28 @@
  *     #define CHARDEV_IMPLEMENTATION
  *     #include "chardev.h"
  *     #include <stdio.h>
- *     #include <string.h>
  *
- *     static chr_context *ctx;
- *     static chr_frontend con;
- *     static char text[4096];
- *     static size_t at, end; // text[at..end) is not sent yet
- *
- *     static void send_rest(void *opaque)
- *     {
- *         int n = chr_fe_write(&con, text + at, end - at);
- *         at = n > 0 ? at + (size_t)n : n == CHR_ERR_WOULD_BLOCK ? at : end; // another error: nobody is there
- *         if (at < end) chr_fe_add_watch(&con, send_rest, opaque);           // short write: wait for room
- *         else chr_fe_accept_input(&con);                                    // all is sent: more may come
- *     }
- *     static int can_read(void *opaque) { return (void)opaque, at < end ? 0 : (int)sizeof text; } // back-pressure
- *     static void got(void *opaque, const void *buf, size_t len)
- *     {
- *         memcpy(text, buf, len);
- *         at = 0, end = len;
- *         send_rest(opaque);
- *     }
- *     static void happened(void *opaque, int event)
- *     {
- *         chr_info info;
- *         chr_query(con.dev, &info);
- *         if (event == CHR_EVENT_OPENED) got(opaque, "hello\r\n", 7);
- *         if (event == CHR_EVENT_CLOSED && !info.comes_back) chr_loop_stop(ctx); // a server goes on with its next peer
- *     }
  *     int main(int argc, char **argv)
  *     {
- *         const chr_handlers handlers = { can_read, got, happened, NULL };
- *         const char *options = argc > 1 ? argv[1] : "stdio,id=con";
- *         chr_error err = { CHR_ERR_NO_MEMORY, "out of memory" };
- *         chr_dev *dev = (ctx = chr_context_new(NULL)) != NULL ? chr_new(ctx, options, &err) : NULL;
- *         if (!dev || chr_fe_init(&con, dev, &err) < 0) return fprintf(stderr, "%s\n", err.text), 2;
- *         chr_fe_set_handlers(&con, &handlers, NULL);
- *         chr_loop_run(ctx);
- *         chr_fe_write_all(&con, text + at, end - at, -1); // what still waits here,
- *         chr_drain(ctx, 2000);                            // and in the chardev, for two seconds without progress
+ *         static chr_frontend con;
+ *         char                text[4096];
+ *         int                 n;
+ *         chr_error           err = { CHR_ERR_NO_MEMORY, "out of memory" };
+ *         chr_context        *ctx = chr_context_new(NULL);
+ *         chr_fe_init(&con, chr_new_any(ctx, "con", argc > 1 ? argv[1] : "stdio", &err), &err);
+ *         if (!con.dev || chr_fe_set_buffers(&con, 4096, 4096) < 0) return fprintf(stderr, "%s\n", err.text), 2;
+ *         while (!chr_fe_eof(&con) && chr_loop_step(ctx, -1) >= 0)     // a server goes on with its next peer
+ *             while ((n = chr_fe_read(&con, text, sizeof text)) > 0)
+ *                 chr_fe_write_all(&con, text, (size_t)n, -1);         // waits for a slow reader
+ *         chr_drain(ctx, 2000);                                        // for two seconds without progress
  *         chr_context_free(ctx);
  *         return 0;
  *     }
  *
  * CONTENTS. Search for the tag to get there.
  *
- *     the manual        >>errors >>config >>loop >>options >>chardev >>frontend >>backend >>structs >>extras >>record
- *                       >>descriptors
+ *     the manual        >>errors >>config >>loop >>options >>chardev >>frontend >>recipes >>backend >>structs >>extras
+ *                       >>record >>descriptors
  *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>encodings >>tables >>the_loop
  *                       >>the_options >>the_record >>core >>front >>stacked >>the_replay >>stream
  *     backends          >>be_null >>be_ringbuf >>be_testdev >>be_script (>>answers) >>be_msmouse >>be_wctablet
@@ -529,7 +504,8 @@ CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *u
  *
  * It is a URI when it begins with '/' or a ':' stands before the first ',' and '='; else options. No descriptors in URIs:
  * tcp:...,fd=3 is CHR_ERR_INVALID. COM1 and other paths than those of /dev have no meaning: CHR_ERR_NOT_FOUND. As in
- * chr_new(), a server blocks here until its first peer has come, unless the text says wait=off.
+ * chr_new(), a server blocks here until its first peer has come, unless the text says wait=off. With NULL for a context,
+ * as chr_context_new() may have returned it: CHR_ERR_NO_MEMORY.
  *
  *     chr_dev *dev = chr_new_any(ctx, "serial0", text, &err);
  *     if (!dev && err.code == CHR_ERR_HELP) exit(chr_help(ctx, text, print_line, NULL) != 0);
@@ -677,8 +653,8 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
  *              have taken what came before. The next bytes are readable after that: at CLOSED, chr_fe_read() is
  *              CHR_ERR_DISCONNECTED first. The others are told at once: RESIZED and SERIAL (ask for what is in force
  *              now), MUX_IN and MUX_OUT; and PURGE_..., which drops what is in the buffers, as CHR_IOCTL_SERIAL_PURGE.
- *     output   leaves before the loop waits, in each step; when the buffer is full; at chr_fe_flush(), before
- *              chr_fe_write_all() writes past it; before a chr_fe_ioctl(), chr_fe_set_msgfds(), chr_fe_shutdown(),
+ *     output   leaves before the loop waits, in each step; when the buffer is full; at chr_fe_flush(); before a
+ *              chr_fe_write_all() that does not fit into it, which goes past it; before a chr_fe_ioctl(), chr_fe_set_msgfds(), chr_fe_shutdown(),
  *              chr_fe_disconnect(), a hot swap and chr_fe_deinit(); at the end of the context. What a slow peer has not
  *              taken by then goes: after a swap to the new backend, else as with obuf= (a socket lingers).
  *              One peer's bytes don't go to the next one: when nobody is there any more, they are lost as in any write.
@@ -831,13 +807,88 @@ CHARDEV_API int  chr_fe_backend_open(const chr_frontend *fe);             /* be_
 CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
 
 /* ====================================================================================================================
+ * >>recipes   a guest's console, to copy: a test compiles and runs both
+ * ====================================================================================================================
+ * RECIPE getch, for an emulator whose console is kbhit(), getch() and putch(). `text` is what its user writes after
+ * -serial. kbhit() is true at the end of the input, as poll() is, and getch() ends the program there, as Ctrl-A x of
+ * mon:stdio does; between the peers of a server it waits.
+ *
+ *     static chr_frontend fe;
+ *     void step(int rc) { if (rc < 0) exit(0); } // Ctrl-A x
+ *     int kbhit(void) { step(chr_loop_step_every(fe.ctx, 100000)); return chr_fe_readable(&fe) || chr_fe_eof(&fe); }
+ *     int getch(void)
+ *     {
+ *         unsigned char c;
+ *         while (chr_fe_read(&fe, &c, 1) < 1) step(chr_fe_eof(&fe) ? -1 : chr_loop_step(fe.ctx, -1));
+ *         return c;
+ *     }
+ *     void putch(char c) { chr_fe_write_all(&fe, &c, 1, -1); }
+ *     void console_off(void) { chr_drain(fe.ctx, 2000); chr_context_free(fe.ctx); } // a terminal is put back
+ *     void console_on(const char *text)
+ *     {
+ *         chr_error err = { CHR_ERR_NO_MEMORY, "out of memory" };
+ *         chr_fe_init(&fe, chr_new_any(chr_context_new(NULL), "serial0", text, &err), &err);
+ *         if (!fe.dev || chr_fe_set_buffers(&fe, 4096, 4096) < 0) fprintf(stderr, "%s\n", err.text), exit(2);
+ *         atexit(console_off);
+ *     }
+ *
+ * What putch() gathers leaves when kbhit() or getch() steps the loop. A guest that may compute for long without asking
+ * for a key needs step(chr_loop_step_every(fe.ctx, 100000)) in the CPU loop too, every 100 to 1000 instructions; or
+ * chr_fe_set_buffers(&fe, 4096, 0), and each putch() is a system call.
+ *
+ * RECIPE 16550, for registers: RBR and THR, IER, IIR, LCR, LSR and SCR, with the interrupt line. `interrupt` is yours,
+ * and so is the loop: chr_loop_step_every() in the CPU loop, chr_loop_step() while the CPU waits for an interrupt.
+ *
+ *     struct uart { chr_frontend fe; unsigned char reg[8], told; }; // told: IIR has said that THR is empty
+ *     void interrupt(struct uart *u, int level);
+ *     static void uart_update(void *opaque)
+ *     {
+ *         struct uart *u = (struct uart *)opaque;
+ *         int ready = chr_fe_readable(&u->fe) > 0, room = chr_fe_writable(&u->fe) != 0;
+ *         if (!room) chr_fe_add_watch(&u->fe, uart_update, u);
+ *         u->reg[5] = (unsigned char)(ready | (room ? 0x60 : 0));                             // LSR
+ *         u->reg[2] = ready && u->reg[1] & 1 ? 4 : room && u->reg[1] & 2 && !u->told ? 2 : 1; // IIR by IER
+ *         interrupt(u, u->reg[2] != 1);
+ *     }
+ *     static void uart_event(void *opaque, int event) { (void)event; uart_update(opaque); }
+ *     unsigned char uart_load(struct uart *u, unsigned at)
+ *     {
+ *         unsigned char value = u->reg[at];
+ *         if (at == 0 && u->reg[3] < 0x80) chr_fe_read(&u->fe, &value, 1); // RBR, unless LCR selects the divisor
+ *         if (at == 2 && value == 2) u->told = 1;
+ *         return uart_update(u), value;
+ *     }
+ *     void uart_store(struct uart *u, unsigned at, unsigned char value)
+ *     {
+ *         if (at < 2 && u->reg[3] >= 0x80) return; // the divisor
+ *         if (at == 0) chr_fe_write(&u->fe, &value, 1); // THR
+ *         if (at < 2) u->told = 0;
+ *         if (at == 1 || at == 3 || at == 4 || at == 7) u->reg[at] = value;
+ *         uart_update(u);
+ *     }
+ *     int uart_init(struct uart *u, chr_dev *dev, chr_error *err)
+ *     {
+ *         static const chr_handlers handlers = { NULL, NULL, uart_event, NULL };
+ *         u->reg[6] = 0xb0; // MSR: CTS, DSR, DCD
+ *         if (chr_fe_init(&u->fe, dev, err) < 0 || chr_fe_set_buffers(&u->fe, 4096, 4096) < 0) return -1;
+ *         return chr_fe_set_handlers(&u->fe, &handlers, u), 0;
+ *     }
+ *
+ * A CPU with a thread of its own (CHARDEV_THREADS) takes the lock around both, chr_loop_lock(u->fe.ctx) and
+ * chr_loop_unlock(), while the owner of the context is in chr_loop_run(): that keeps its handlers out of the registers.
+ * interrupt() is called on either thread then, with the lock. examples/tinyvm/uart16550.c is a whole 16550A: FIFOs,
+ * trigger levels, modem lines, break and line errors.
+ */
+
+/* ====================================================================================================================
  * >>backend   how to add one, with as much right as the built-in ones
  * ====================================================================================================================
- * Make a state struct that begins with a chr_dev, an options struct that begins with chr_common_options, an option table, and
- * a const chr_backend; register it. The core calls: `open` once (state zeroed, options complete, checked against the table and
- * copied: use dev->options as long as you live); then the slots; `close` once, also after a failed open, to let go of all that
- * open got. The state is freed after that, when the last dispatch that may touch it is over: after chr_be_write() and
- * chr_be_event() look at dev->removed.
+ * Make a state struct that begins with a chr_dev, an options struct that begins with chr_common_options, an option table,
+ * and a const chr_backend; register it. (For one that is stacked on another chardev see chr_stacked.) The core calls:
+ * `open` once (state zeroed, options complete, checked against the table and copied: use dev->options as long as you
+ * live); then the slots; `close` once, also after a failed open, to let go of all that open got. The state is freed
+ * after that, when the last dispatch that may touch it is over: after chr_be_write() and chr_be_event() look at
+ * dev->removed.
  *
  * Slots run quiet, inside of somebody's call: no handler comes from there. `open` and all others may send events and
  * say chr_be_writable(): they come from the loop (of several equal ones one, and of ints that are no CHR_EVENT_... the
@@ -903,7 +954,8 @@ struct chr_backend {
     size_t            state_size;   /* at least sizeof(chr_dev) */
     int             (*uri)(const char *uri, chr_options *options); /* 1 = read it, 0 = not mine, CHR_ERR_INVALID,
                                                                       CHR_ERR_NO_MEMORY; NULL: the bare name */
-    int             (*open)(chr_dev *dev, chr_error *err);
+    int             (*open)(chr_dev *dev, chr_error *err);         /* 0, or an error: chr_error_set(err, ...); an err
+                                                                      that is not filled gets the text of the code */
     void            (*close)(chr_dev *dev);                        /* or NULL */
     const chr_io     *io;
     void            (*describe)(const chr_dev *dev, chr_info *info); /* filename, address, comes_back; NULL: the name */
@@ -913,7 +965,7 @@ struct chr_backend {
     const chr_sharing_slots *sharing;                              /* or NULL */
     int               fixed;                                       /* 1 = it stands on other chardevs: chr_change()
                                                                       neither takes it away nor puts it in, and no
-                                                                      mux or hub goes on it */
+                                                                      mux or hub goes on it; 0 with chr_stacked */
     const chr_input_slots   *input;                                /* or NULL */
 };
 
@@ -944,6 +996,7 @@ struct chr_dev {
     int                closing;      /* by chr_context_free(): it doesn't open any more */
     int                input_over;   /* set by INPUT_END, cleared by OPENED and CLOSED */
     int                was_open;     /* set by OPENED for good */
+    int                is_over;      /* closed for good: 1; it comes back: -1; 0 = not asked since the last event */
     int                ending;       /* output ends as soon as what is queued is out */
     int64_t            stalled;      /* since when output has been waiting and none has left; 0 = not known */
     uint64_t           stalled_left; /* how much had left by then */
@@ -1545,11 +1598,13 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHR__HOT_INLINE static inline __attribute__((always_inline)) /* a few instructions that every message runs
                                                                         through */
 #define CHR__COLD static __attribute__((unused, noinline, cold))
+#define CHR__APART static __attribute__((unused, noinline)) /* hot, but not for all: its callers stay small */
 #else
 #define CHR__PRIVATE static
 #define CHR__HOT
 #define CHR__HOT_INLINE static
 #define CHR__COLD static
+#define CHR__APART static
 #endif
 
 #ifndef CHR_SYS
@@ -4687,9 +4742,9 @@ typedef struct chr__table {
 
 /* A descriptor that a monitor's peer has passed. */
 typedef struct chr__named_fd {
-    struct chr__named_fd *next;
-    int                   fd;
-    char                  name[1];
+    chr__entry by_name, by_number;
+    int        fd;
+    char       name[1];
 } chr__named_fd;
 
 typedef struct chr__kind_node {
@@ -4699,7 +4754,7 @@ typedef struct chr__kind_node {
 
 /* What chardevs refer to by id and isn't one: TLS credentials, lists of peers. Its kind serves for its name and options. */
 typedef struct chr__object {
-    struct chr__object *next;
+    chr__entry          by_id;
     const chr_backend  *kind;
     char               *id;
     void               *options;
@@ -4760,7 +4815,7 @@ struct chr_context {
     chr__waker   waker;
     chr_watch    wake_watch;
 #if CHARDEV_HAS_PTY
-    struct chr__file_watch *file_watches;
+    chr__table   file_watches; /* by number */
     chr_watch    notifier;     /* of the descriptor that tells of all of them; made with the first */
 #endif
     int          depth;        /* handlers and dispatches that are running: nothing is freed before it is 0 */
@@ -4770,8 +4825,8 @@ struct chr_context {
     int          sleeping;     /* in poll, ours or a foreign loop's: whoever changes something then must wake it */
     chr__prepare prepares;     /* a ring: what runs before the loop waits. Buffered frontends send and deliver then, */
     chr__prepare lazy;         /* and those that can't deliver ask again */
-    chr__prepare last_prepare; /* where one run of them ends */
-    int          prepare_count; /* in both */
+    chr__prepare *prepare_alone; /* the same as a ring with one, in a shorter way */
+    int          prepare_count; /* of all three */
     int          prepare_ran;  /* handlers that they have called */
     int64_t      ask_at;       /* when all starved ones are asked, in real time */
     int          closing;      /* chr_context_free() is under way */
@@ -4797,9 +4852,9 @@ struct chr_context {
     uint64_t           lingering_queued; /* what they have still to send, in bytes */
     chr__dev_queue     urgent;          /* those whose `update` comes before the loop sleeps, */
     chr__dev_queue     starved;         /* and those whose frontends had no room */
-    chr__named_fd     *named_fds;
+    chr__table         fds_by_name, fds_by_number;
     const chr_backend *const *object_kinds; /* ends with NULL */
-    chr__object       *objects;
+    chr__table         objects;
     int                open_suspended;
     unsigned char     *buffer;          /* input of streams passes through here: nobody keeps it across calls */
     struct chr__recorder *recorder;
@@ -5260,6 +5315,21 @@ CHR__PRIVATE uint32_t chr__rotate(uint32_t word, int bits)
     return word << bits | word >> (32 - bits);
 }
 
+#ifdef CHR__FREESTANDING
+
+/* FNV-1a: a firmware's ids are its own choice, and its memory is small. */
+static uint32_t chr__hash(const uint32_t *key, const void *bytes, size_t len)
+{
+    const unsigned char *byte = (const unsigned char *)bytes;
+    uint32_t             hash = 2166136261u ^ *key;
+
+    for (; len > 0; len--)
+        hash = (hash ^ *byte++) * 16777619u;
+    return hash;
+}
+
+#else
+
 static void chr__hash_round(uint32_t *v)
 {
     v[0] += v[1], v[2] += v[3];
@@ -5289,6 +5359,8 @@ static uint32_t chr__hash(const uint32_t *key, const void *bytes, size_t len)
         chr__hash_round(v);
     return v[1] ^ v[3];
 }
+
+#endif
 
 enum { CHR__TABLE_FEW = 16, CHR__TABLE_CHAINS = 64 };
 
@@ -5349,6 +5421,12 @@ CHR__PRIVATE void chr__table_add(chr_context *ctx, chr__table *table, chr__entry
     chr__table_put(table, entry);
 }
 
+CHR__PRIVATE void chr__table_free(chr_context *ctx, chr__table *table)
+{
+    chr__free(ctx, table->chains);
+    memset(table, 0, sizeof *table);
+}
+
 CHR__PRIVATE void chr__table_remove(chr_context *ctx, chr__table *table, chr__entry *entry)
 {
     chr__entry **link = chr__table_chain(table, entry->key, entry->length);
@@ -5356,10 +5434,13 @@ CHR__PRIVATE void chr__table_remove(chr_context *ctx, chr__table *table, chr__en
     while (*link != entry)
         link = &(*link)->next;
     *link = entry->next;
-    if (--table->count > 0)
-        return;
-    chr__free(ctx, table->chains);
-    memset(table, 0, sizeof *table);
+    if (--table->count == 0)
+        chr__table_free(ctx, table);
+}
+
+static int chr__entry_has(const chr__entry *entry, const void *key, size_t length)
+{
+    return entry->length == length && memcmp(entry->key, key, length) == 0;
 }
 
 /* The owner, or NULL. */
@@ -5367,9 +5448,25 @@ CHR__PRIVATE void *chr__table_find(const chr__table *table, const void *key, siz
 {
     const chr__entry *entry = *chr__table_chain((chr__table *)(uintptr_t)table, key, length);
 
-    while (entry && (entry->length != length || memcmp(entry->key, key, length) != 0))
+    while (entry && !chr__entry_has(entry, key, length))
         entry = entry->next;
     return entry ? entry->owner : NULL;
+}
+
+/* All that have the key, or all with NULL. `visit` may remove its own entry, but no other. */
+CHR__PRIVATE void chr__table_each(chr__table *table, const void *key, size_t length,
+                                  void (*visit)(void *owner, void *arg), void *arg)
+{
+    chr__entry **chain = key ? chr__table_chain(table, key, length) : table->chains ? table->chains : &table->few;
+    chr__entry  *entry, *next;
+    size_t       count = key || !table->chains ? 1 : table->size;
+
+    for (; count > 0 && table->count > 0; count--, chain++)
+        for (entry = *chain; entry; entry = next) {
+            next = entry->next;
+            if (!key || chr__entry_has(entry, key, length))
+                visit(entry->owner, arg);
+        }
 }
 
 /* ====================================================================================================================
@@ -6221,12 +6318,14 @@ static int chr__has_starved(const chr_context *ctx)
 
 static void chr__prepare_stop(chr_context *ctx, chr__prepare *prepare)
 {
-    if (!prepare->next)
-        return;
-    ctx->prepare_count--;
-    prepare->next->prev = prepare->prev;
-    prepare->prev->next = prepare->next;
-    prepare->next = prepare->prev = NULL;
+    ctx->prepare_count -= prepare->next || prepare->is_urgent;
+    if (prepare->next) {
+        prepare->next->prev = prepare->prev;
+        prepare->prev->next = prepare->next;
+    } else if (prepare->is_urgent) {
+        ctx->prepare_alone = NULL;
+    }
+    prepare->next = NULL;
     prepare->is_urgent = 0;
 }
 
@@ -6239,46 +6338,73 @@ static void chr__prepare_link(chr_context *ctx, chr__prepare *ring, chr__prepare
     ring->prev = prepare;
 }
 
-static void chr__prepare_lazily(chr_context *ctx, chr__prepare *prepare, void (*run)(void *), void *opaque)
+static void chr__prepare_lazily(chr_context *ctx, chr__prepare *prepare)
 {
-    if (prepare->next)
+    if (prepare->next || prepare->is_urgent)
         return;
     if (!chr__has_starved(ctx) && chr__looks_by_time(ctx))
         chr__ask_later(ctx);
-    prepare->run = run;
-    prepare->opaque = opaque;
     chr__prepare_link(ctx, &ctx->lazy, prepare);
 }
 
-/* The lock is held, by any thread. */
-static void chr__prepare_start(chr_context *ctx, chr__prepare *prepare, void (*run)(void *), void *opaque)
+/* Where there are others. The one that was alone stays first. */
+CHR__COLD void chr__prepare_among(chr_context *ctx, chr__prepare *prepare)
 {
-    int is_first = chr__prepares_are_none(&ctx->prepares);
+    chr__prepare *first = ctx->prepare_alone;
+    int           is_first = !first && chr__prepares_are_none(&ctx->prepares);
 
-    if (prepare->is_urgent)
-        return;
+    if (first) {
+        chr__prepare_stop(ctx, first);
+        first->is_urgent = 1;
+        chr__prepare_link(ctx, &ctx->prepares, first);
+    }
     chr__prepare_stop(ctx, prepare);
-    prepare->run = run;
-    prepare->opaque = opaque;
     prepare->is_urgent = 1;
     chr__prepare_link(ctx, &ctx->prepares, prepare);
     if (is_first)
         chr__loop_poke(ctx);
 }
 
-/* Those at the head, up to `most` or (-1) all that are there now. */
-static void chr__prepares_run(chr_context *ctx, chr__prepare *ring, int most)
+static int chr__is_due(const chr_context *ctx)
 {
-    chr__prepare *prepare;
+    return ctx->prepare_alone || !chr__prepares_are_none(&ctx->prepares);
+}
 
-    if (ctx->last_prepare.next)
+/* The lock is held, by any thread. */
+CHR__HOT_INLINE void chr__prepare_start(chr_context *ctx, chr__prepare *prepare)
+{
+    if (prepare->is_urgent)
         return;
-    chr__prepare_link(ctx, ring, &ctx->last_prepare);
-    for (; (prepare = ring->next) != &ctx->last_prepare && most != 0; most--) {
+    if (ctx->prepare_count > 0) {
+        chr__prepare_among(ctx, prepare);
+        return;
+    }
+    prepare->is_urgent = 1;
+    ctx->prepare_alone = prepare;
+    ctx->prepare_count = 1;
+    if (ctx->sleeping || chr__has_hooks(ctx))
+        chr__loop_poke(ctx);
+}
+
+/* Those at the head, up to `most` or (-1) all that are there now. */
+CHR__HOT static void chr__prepares_run(chr_context *ctx, chr__prepare *ring, int most)
+{
+    chr__prepare now, *prepare;
+
+    now.next = ring->next;
+    now.prev = ring->prev;
+    now.next->prev = now.prev->next = &now;
+    ring->next = ring->prev = ring;
+    for (; (prepare = now.next) != &now && most != 0; most--) {
         chr__prepare_stop(ctx, prepare);
         prepare->run(prepare->opaque);
     }
-    chr__prepare_stop(ctx, &ctx->last_prepare);
+    if (now.next == &now)
+        return;
+    now.prev->next = ring->next; /* the rest stays at the head */
+    ring->next->prev = now.prev;
+    ring->next = now.next;
+    now.next->prev = ring;
 }
 
 /* A backend found no room: it asks again in the next steps, until there is. A loop with hooks has no steps: there it is
@@ -6335,36 +6461,58 @@ static int chr__ask_how_many(chr_context *ctx)
     return -1;
 }
 
-/* Before each wait: gathered output goes, what is read ahead is delivered, and who has new room is asked. Returns how many
- * handlers were called in that. */
-CHR__COLD int chr__before_wait(chr_context *ctx)
+/* Those that are there now. */
+CHR__HOT_INLINE void chr__prepares_run_urgent(chr_context *ctx)
+{
+    chr__prepare *alone = ctx->prepare_alone;
+
+    if (alone) {
+        ctx->prepare_alone = NULL;
+        ctx->prepare_count--;
+        alone->is_urgent = 0;
+        alone->run(alone->opaque);
+    } else if (!chr__prepares_are_none(&ctx->prepares)) {
+        chr__prepares_run(ctx, &ctx->prepares, -1);
+    }
+}
+
+CHR__COLD void chr__ask_before_wait(chr_context *ctx)
 {
     int rounds = CHR__ASK_ROUNDS, most = chr__ask_how_many(ctx);
 
-    chr__enter(ctx);
-    ctx->sleeping = 0;
-    ctx->prepare_ran = 0;
     if (!chr__prepares_are_none(&ctx->lazy))
         chr__prepares_run(ctx, &ctx->lazy, most);
     chr__ask(&ctx->starved, most);
-    do {
-        if (!chr__prepares_are_none(&ctx->prepares))
-            chr__prepares_run(ctx, &ctx->prepares, -1);
+    for (; (ctx->urgent.first || chr__is_due(ctx)) && rounds > 0; rounds--) {
         chr__ask(&ctx->urgent, -1);
-    } while ((ctx->urgent.first || !chr__prepares_are_none(&ctx->prepares)) && --rounds > 0);
-    chr__leave(ctx);
-    return ctx->prepare_ran;
+        chr__prepares_run_urgent(ctx);
+    }
 }
 
-/* There is something to do before the wait. */
+/* Whether anything is to be done before the wait. One look: most turns find nothing. */
 CHR__HOT_INLINE int chr__somebody_waits(const chr_context *ctx)
 {
     return ((uintptr_t)ctx->urgent.first | (uintptr_t)ctx->starved.first | (uintptr_t)ctx->prepare_count) != 0;
 }
 
+/* Gathered output goes, what is read ahead is delivered, and who has new room is asked. Returns how many handlers were
+ * called in that. */
+CHR__APART int chr__before_wait(chr_context *ctx)
+{
+    CHR__LOCK(ctx);
+    ctx->depth++;
+    ctx->sleeping = 0;
+    ctx->prepare_ran = 0;
+    chr__prepares_run_urgent(ctx);
+    if (chr__somebody_waits(ctx))
+        chr__ask_before_wait(ctx);
+    chr__leave(ctx);
+    return ctx->prepare_ran;
+}
+
 static int chr__must_ask(chr_context *ctx)
 {
-    return ctx->urgent.first || !chr__prepares_are_none(&ctx->prepares) ||
+    return ctx->urgent.first || chr__is_due(ctx) ||
            (chr__has_starved(ctx) && chr__looks_by_time(ctx) && ctx->ask_at <= chr__real_now(ctx));
 }
 
@@ -6502,7 +6650,7 @@ static int chr__loop_timeout(chr_context *ctx)
 {
     int timeout = -1;
 
-    if (ctx->idles.next != &ctx->idles || ctx->urgent.first || !chr__prepares_are_none(&ctx->prepares) ||
+    if (ctx->idles.next != &ctx->idles || ctx->urgent.first || chr__is_due(ctx) ||
         ctx->again || CHR__LOAD(ctx->stopped))
         return 0;
     if (ctx->timers)
@@ -6585,9 +6733,9 @@ CHR__HOT static int chr__loop_turn(chr_context *ctx, int timeout_ms)
 }
 
 /* What a handler was told before the wait may be what the caller waits for. */
-CHR__COLD int chr__loop_step_asked(chr_context *ctx, int timeout_ms)
+CHR__APART int chr__loop_step_asked(chr_context *ctx, int timeout_ms)
 {
-    int early = chr__before_wait(ctx), is_late = early > 0 || !chr__prepares_are_none(&ctx->prepares);
+    int early = chr__before_wait(ctx), is_late = early > 0 || chr__is_due(ctx);
     int ran = chr__loop_turn(ctx, is_late ? 0 : timeout_ms);
 
     return ran < 0 ? ran : ran + early;
@@ -6991,19 +7139,15 @@ typedef struct chr__file_watch {
     int                     number; /* the system's; 0 = stopped */
     void                  (*changed)(void *opaque, int what);
     void                   *opaque;
-    struct chr__file_watch *next;
+    chr__entry              by_number;
 } chr__file_watch;
 
-static void chr__file_news_one(chr_context *ctx, const chr__file_news *news)
+/* Its `changed` may stop this one, but no other. */
+static void chr__file_news_one(void *owner, void *what)
 {
-    chr__file_watch *watch, *next;
+    chr__file_watch *watch = (chr__file_watch *)owner;
 
-    for (watch = ctx->file_watches; watch; watch = next) {
-        next = watch->next;
-        if (watch->number != news->number && !(news->what & CHR__FILE_ANY))
-            continue;
-        watch->changed(watch->opaque, news->what); /* it may stop this one, but no other */
-    }
+    watch->changed(watch->opaque, *(int *)what);
 }
 
 static void chr__file_news_ready(void *opaque, int events)
@@ -7014,7 +7158,8 @@ static void chr__file_news_ready(void *opaque, int events)
 
     (void)events;
     for (i = 0; i < count; i++)
-        chr__file_news_one(ctx, &news[i]);
+        chr__table_each(&ctx->file_watches, news[i].what & CHR__FILE_ANY ? NULL : &news[i].number,
+                        sizeof news[i].number, chr__file_news_one, &news[i].what);
 }
 
 static int chr__file_notifier(chr_context *ctx)
@@ -7044,22 +7189,17 @@ static int chr__file_watch_start(chr_context *ctx, chr__file_watch *watch, const
     watch->number = number;
     watch->changed = changed;
     watch->opaque = opaque;
-    watch->next = ctx->file_watches;
-    ctx->file_watches = watch;
+    chr__table_add(ctx, &ctx->file_watches, &watch->by_number, watch, &watch->number, sizeof watch->number);
     return 0;
 }
 
 static void chr__file_watch_stop(chr__file_watch *watch)
 {
-    chr__file_watch **link;
-
     if (!watch->number)
         return;
     chr__os_notifier_remove(watch->ctx->notifier.fd, watch->number);
+    chr__table_remove(watch->ctx, &watch->ctx->file_watches, &watch->by_number);
     watch->number = 0;
-    for (link = &watch->ctx->file_watches; *link != watch; link = &(*link)->next)
-        ;
-    *link = watch->next;
 }
 
 /* What has happened by now is told before it returns. */
@@ -7399,14 +7539,17 @@ static int chr__set_integer(const char *backend, const chr_option *row, const ch
     return 0;
 }
 
-/* The link to a named descriptor, or to the end of the list. */
-static chr__named_fd **chr__named_fd_link(chr_context *ctx, const char *name)
+CHR__PRIVATE chr__named_fd *chr__named_fd_find(chr_context *ctx, const char *name)
 {
-    chr__named_fd **link;
+    return (chr__named_fd *)chr__table_find(&ctx->fds_by_name, name, strlen(name));
+}
 
-    for (link = &ctx->named_fds; *link && strcmp((*link)->name, name) != 0; link = &(*link)->next)
-        ;
-    return link;
+/* The descriptor is somebody else's, or closed. */
+CHR__PRIVATE void chr__named_fd_forget(chr_context *ctx, chr__named_fd *named)
+{
+    chr__table_remove(ctx, &ctx->fds_by_name, &named->by_name);
+    chr__table_remove(ctx, &ctx->fds_by_number, &named->by_number);
+    chr__free(ctx, named);
 }
 
 /* A number for a local user, a name for a monitor's peer, who must not be able to name our own descriptors. */
@@ -7424,7 +7567,7 @@ static int chr__set_fd(const char *backend, const chr_option *row, const char *t
     }
     if (*text >= '0' && *text <= '9')
         return chr__bad_value(backend, row, text, "a number is not allowed here: pass the descriptor with getfd and give its name", err);
-    named = *chr__named_fd_link(ctx, text);
+    named = chr__named_fd_find(ctx, text);
     if (!named)
         return chr__fail(err, CHR_ERR_NOT_FOUND, "%s: %s=%s: no descriptor has been passed under that name", backend, row->name, text);
     *fd = named->fd;
@@ -7711,13 +7854,14 @@ static void *chr__options_copy(chr_context *ctx, const chr_backend *kind, const 
 
 /* -- objects that are no chardevs, from the same tables -- */
 
-CHR__PRIVATE chr__object **chr__object_link(chr_context *ctx, const char *id)
+CHR__PRIVATE chr__object *chr__object_find(chr_context *ctx, const char *id)
 {
-    chr__object **link;
+    return (chr__object *)chr__table_find(&ctx->objects, id, strlen(id));
+}
 
-    for (link = &ctx->objects; *link && strcmp((*link)->id, id) != 0; link = &(*link)->next)
-        ;
-    return link;
+CHR__PRIVATE void chr__object_add(chr_context *ctx, chr__object *object)
+{
+    chr__table_add(ctx, &ctx->objects, &object->by_id, object, object->id, strlen(object->id));
 }
 
 /* One user less; the last one frees it. */
@@ -7900,9 +8044,13 @@ static uint32_t chr__crc32(uint32_t crc, const void *buf, size_t len)
 
 /* -- writing -- */
 
+enum { CHR__EXTRA_BUFFERS = 1, CHR__EXTRA_OTHERS = 2 };
+
 static void chr__set_extras(chr_dev *dev)
 {
-    dev->extras = dev->log || dev->outbox || dev->ending || dev->buffers || chr__is_recorded(dev);
+    int others = dev->log || dev->outbox || dev->ending || chr__is_recorded(dev);
+
+    dev->extras = (dev->buffers ? CHR__EXTRA_BUFFERS : 0) | (others ? CHR__EXTRA_OTHERS : 0);
 }
 
 static void chr__record_close(chr_context *ctx)
@@ -8484,6 +8632,7 @@ typedef struct chr__buffers {
     chr__ring            in;       /* at least as large as in_limit; larger while it holds more than that */
     size_t               in_limit;
     int                  in_full;  /* it was: it takes nothing until half of it is free, so that reads stay large */
+    int                  is_slow;  /* the question for room takes the long way */
     unsigned             taken;    /* bytes that have left it; wraps */
     chr__mark            marks[CHR__MARKS];
     int                  mark_count;
@@ -8738,7 +8887,7 @@ static void chr__note_open(chr_dev *dev, int event)
 {
     dev->be_open = event == CHR_EVENT_OPENED;
     dev->was_open |= dev->be_open;
-    dev->input_over = 0;
+    dev->input_over = dev->is_over = 0;
     if (dev->ending && dev->be_open) {
         dev->ending = 0;
         chr__set_extras(dev);
@@ -9324,40 +9473,74 @@ static size_t chr__in_readable(const chr__buffers *buffers)
     return buffers->mark_count > 0 ? buffers->marks[0].at - buffers->taken : buffers->in.count;
 }
 
-static void chr__tend(void *opaque);
-
-static void chr__tend_soon(chr__buffers *buffers)
+CHR__HOT_INLINE void chr__tend_soon(chr__buffers *buffers)
 {
-    chr__prepare_start(buffers->fe->ctx, &buffers->prepare, chr__tend, buffers->fe);
+    chr__prepare_start(buffers->fe->ctx, &buffers->prepare);
+}
+
+/* Descriptors came along with the input. */
+CHR__PRIVATE void chr__input_has_fds(chr_dev *dev)
+{
+    chr__buffers *buffers;
+
+    dev->with_fds |= 1;
+    for (buffers = dev->buffers; buffers; buffers = buffers->next)
+        buffers->is_slow = 1;
 }
 
 /* -- output -- */
 
-/* One piece. What meets an error is lost, as it would be without buffers. Returns 1 = there may be more to send. */
+/* The backend takes no more, or an error has met it: what was gathered is lost, as it would be without buffers. */
+CHR__COLD void chr__send_failed(chr__buffers *buffers, chr_dev *dev, size_t len, int code)
+{
+    if (code == 0 || code == CHR_ERR_WOULD_BLOCK) {
+        buffers->is_blocked = 1;
+        return;
+    }
+    buffers->failure = buffers->lost = code;
+    if (code != CHR_ERR_DISCONNECTED) /* that one was counted */
+        dev->bytes_dropped += len;
+    chr__ring_take(&buffers->out, len);
+}
+
+/* One piece. Returns 1 = there may be more to send. */
 static int chr__send_piece(chr_frontend *fe)
 {
     chr__buffers        *buffers = fe->buffers;
     chr_dev             *dev = fe->dev;
     size_t               len;
     const unsigned char *piece = chr__ring_piece(&buffers->out, 0, &len);
-    int                  n = chr__write_recorded(dev, piece, len);
+    int                  n = dev->extras & CHR__EXTRA_OTHERS ? chr__write_recorded(dev, piece, len) : chr__write(dev, piece, len);
 
-    if (n == 0 || n == CHR_ERR_WOULD_BLOCK) {
-        buffers->is_blocked = 1;
-        return 0;
-    }
-    if (n < 0)
-        buffers->failure = buffers->lost = n;
-    if (n < 0 && n != CHR_ERR_DISCONNECTED) /* that one was counted */
-        dev->bytes_dropped += len;
-    chr__ring_take(&buffers->out, n > 0 ? (size_t)n : len);
-    return !buffers->is_dropped && fe->dev == dev;
+    if (n > 0)
+        chr__ring_take(&buffers->out, (size_t)n);
+    else
+        chr__send_failed(buffers, dev, len, n);
+    return !buffers->is_blocked && !buffers->is_dropped && fe->dev == dev;
 }
 
 static void chr__buffered_writable(void *opaque);
 
+static void chr__watch_out(chr_frontend *fe)
+{
+    fe->writable = chr__buffered_writable;
+    fe->writable_opaque = fe;
+    chr__update(fe->dev);
+}
+
+static void chr__send_over(chr_frontend *fe, chr_context *ctx, chr__buffers *buffers)
+{
+    buffers->is_sending = 0;
+    if (buffers->out.count == 0)
+        buffers->out.start = 0;
+    if (buffers->is_dropped)
+        chr__buffers_free(ctx, buffers);
+    else if (buffers->is_blocked)
+        chr__watch_out(fe);
+}
+
 /* As much as the backend takes. A hook that logs may do anything meanwhile, but not change these buffers. */
-CHR__HOT static void chr__send(chr_frontend *fe)
+static void chr__send(chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
     chr_context  *ctx = fe->ctx;
@@ -9368,18 +9551,42 @@ CHR__HOT static void chr__send(chr_frontend *fe)
     buffers->is_blocked = 0;
     while (buffers->out.count > 0 && chr__send_piece(fe))
         ;
-    buffers->is_sending = 0;
-    if (buffers->is_dropped) {
-        chr__buffers_free(ctx, buffers);
+    chr__send_over(fe, ctx, buffers);
+}
+
+CHR__COLD void chr__send_on(chr_frontend *fe, chr_context *ctx, chr__buffers *buffers, int n)
+{
+    if (n <= 0 && !buffers->is_dropped)
+        chr__send_failed(buffers, fe->dev, buffers->out.count, n);
+    while (n > 0 && !buffers->is_dropped && buffers->out.count > 0 && chr__send_piece(fe))
+        ;
+    chr__send_over(fe, ctx, buffers);
+}
+
+/* The usual case: all of it in one piece, to a backend with nothing before it. */
+CHR__HOT_INLINE void chr__send_plainly(chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+    chr_dev      *dev = fe->dev;
+    chr_context  *ctx = dev->ctx;
+    size_t        count = buffers->out.count;
+    int           n;
+
+    if (dev->extras != CHR__EXTRA_BUFFERS || buffers->out.start > 0 || buffers->is_sending || count == 0 ||
+        count == buffers->out.size) {
+        chr__send(fe);
         return;
     }
-    if (buffers->out.count == 0)
+    buffers->is_sending = 1;
+    n = chr__write(dev, buffers->out.bytes, count);
+    if (n > 0)
+        chr__ring_take(&buffers->out, (size_t)n);
+    if ((size_t)n == count && !buffers->is_dropped) {
         buffers->out.start = 0;
-    if (buffers->is_blocked) {
-        fe->writable = chr__buffered_writable;
-        fe->writable_opaque = fe;
-        chr__update(fe->dev);
+        buffers->is_sending = 0;
+        return;
     }
+    chr__send_on(fe, ctx, buffers, n);
 }
 
 /* What others have gathered for the same chardev goes before what this one is about to write. */
@@ -9442,9 +9649,16 @@ CHR__HOT static int chr__gather(chr_frontend *fe, const char *buf, size_t len)
 {
     chr__buffers *buffers = fe->buffers;
 
+    size_t        end = buffers->out.start + buffers->out.count;
+
     if (len > chr__out_room(buffers) || buffers->failure)
         return chr__gather_much(fe, buf, len);
-    chr__ring_put(&buffers->out, buf, len);
+    if (end + len <= buffers->out.size) {
+        memcpy(buffers->out.bytes + end, buf, len);
+        buffers->out.count += len;
+    } else {
+        chr__ring_put(&buffers->out, buf, len);
+    }
     if (!buffers->prepare.is_urgent)
         chr__tend_soon(buffers);
     return (int)len;
@@ -9548,6 +9762,7 @@ static void chr__mark_put(chr__buffers *buffers, int event)
         }
     if (buffers->mark_count == CHR__MARKS)
         buffers->mark_count--;
+    buffers->is_slow |= buffers->mark_count + 1 >= CHR__MARKS_HIGH;
     buffers->marks[buffers->mark_count].at = at;
     buffers->marks[buffers->mark_count++].event = event;
 }
@@ -9608,7 +9823,7 @@ static int chr__deliver_bytes(chr_frontend *fe, const chr__hold *hold)
         if (buffers->epoch != epoch)
             chr__tend_soon(buffers);
         else
-            chr__prepare_lazily(fe->ctx, &buffers->prepare, chr__tend, fe);
+            chr__prepare_lazily(fe->ctx, &buffers->prepare);
         return 0;
     }
     len = chr__min(len, (size_t)room);
@@ -9674,10 +9889,9 @@ CHR__COLD void chr__deliver_last(chr_frontend *fe)
     chr__return(ctx);
 }
 
-/* Before the loop sleeps, and when the backend takes output again. */
-CHR__HOT static void chr__tend(void *opaque)
+/* All that is due: output goes first. */
+static void chr__tend_all(chr_frontend *fe)
 {
-    chr_frontend *fe = (chr_frontend *)opaque;
     chr_context  *ctx = fe->ctx;
     chr__hold     hold;
 
@@ -9689,6 +9903,18 @@ CHR__HOT static void chr__tend(void *opaque)
     if (hold.fe && fe->buffers)
         chr__tell_room(fe);
     chr__hold_end(ctx, &hold);
+}
+
+/* Before the loop waits, and when the backend takes output again. */
+CHR__HOT static void chr__tend(void *opaque)
+{
+    chr_frontend       *fe = (chr_frontend *)opaque;
+    const chr__buffers *buffers = fe->buffers;
+
+    if (buffers->in.count > 0 || buffers->mark_count > 0 || buffers->writable)
+        chr__tend_all(fe);
+    else if (!buffers->is_blocked)
+        chr__send_plainly(fe);
 }
 
 /* -- the handlers that stand before the frontend's own -- */
@@ -9726,38 +9952,74 @@ CHR__COLD void chr__note_fds(chr_dev *dev)
     chr__log_line(dev->ctx, dev->id, "descriptors come along with the input: it is not read ahead any more");
 }
 
-CHR__HOT static int chr__buffered_can_read(void *opaque)
+CHR__COLD int chr__slow_room(chr_frontend *fe)
 {
-    const chr_frontend *fe = (const chr_frontend *)opaque;
-    chr__buffers       *buffers = fe->buffers;
+    chr__buffers *buffers = fe->buffers;
 
-    if (buffers->is_off || buffers->mark_count >= CHR__MARKS_HIGH)
-        return 0;
     if (fe->dev->with_fds == 1)
         chr__note_fds(fe->dev);
+    if (fe->buffers != buffers || buffers->is_off || buffers->mark_count >= CHR__MARKS_HIGH)
+        return 0;
     if (!buffers->in_limit || fe->dev->with_fds)
-        return fe->buffers ? chr__unbuffered_room(fe) : 0;
-    if (buffers->in.count >= buffers->in_limit)
-        buffers->in_full = 1;
+        return chr__unbuffered_room(fe);
+    buffers->in_full |= buffers->in.count >= buffers->in_limit;
+    buffers->is_slow = buffers->in_full;
     return buffers->in_full ? 0 : (int)(buffers->in_limit - buffers->in.count);
 }
 
-CHR__HOT static void chr__buffered_read(void *opaque, const void *buf, size_t len)
+CHR__HOT static int chr__buffered_can_read(void *opaque)
 {
-    chr_frontend *fe = (chr_frontend *)opaque;
+    chr_frontend       *fe = (chr_frontend *)opaque;
+    const chr__buffers *buffers = fe->buffers;
+
+    if (buffers->is_slow || buffers->in.count >= buffers->in_limit)
+        return chr__slow_room(fe);
+    return (int)(buffers->in_limit - buffers->in.count);
+}
+
+/* After a handler: compares addresses only. */
+static int chr__is_buffered(const chr_dev *dev, const chr_frontend *fe)
+{
+    const chr__buffers *buffers = dev->buffers;
+
+    while (buffers && buffers->fe != fe)
+        buffers = buffers->next;
+    return buffers != NULL;
+}
+
+CHR__COLD void chr__in_put(chr_frontend *fe, const void *buf, size_t len)
+{
     chr__buffers *buffers = fe->buffers;
     size_t        room = buffers->in.size - buffers->in.count;
 
-    if (!buffers->in_limit && buffers->in.count == 0 && buffers->handlers.read) {
-        buffers->handlers.read(buffers->opaque, buf, len);
-        return;
-    }
     if (len > room) { /* a backend that doesn't keep to what it was told */
         fe->dev->bytes_dropped += len - room;
         len = room;
     }
-    chr__ring_put(&buffers->in, buf, len);
+    if (len > 0)
+        chr__ring_put(&buffers->in, buf, len);
     chr__deliver(fe);
+}
+
+/* Where nothing waits and the frontend has room for all, it goes straight there. */
+CHR__HOT static void chr__buffered_read(void *opaque, const void *buf, size_t len)
+{
+    chr_frontend *fe = (chr_frontend *)opaque;
+    chr__buffers *buffers = fe->buffers;
+    chr_dev      *dev = fe->dev;
+    unsigned      epoch = dev->room_epoch;
+    int           room;
+
+    if (buffers->handlers.read && buffers->in.count == 0 && buffers->mark_count == 0) {
+        room = buffers->handlers.can_read && buffers->in_limit ? buffers->handlers.can_read(buffers->opaque) : (int)len;
+        if (dev->room_epoch == epoch && room >= (int)len) {
+            buffers->handlers.read(buffers->opaque, buf, len);
+            return;
+        }
+        if (!chr__is_buffered(dev, fe))
+            return;
+    }
+    chr__in_put(fe, buf, len);
 }
 
 /* A com-port client drops what is on the line: in both buffers. */
@@ -10208,16 +10470,13 @@ static void chr__consume_fds(const chr_options *options, const chr_backend *kind
 {
     const chr_option *row;
     const char       *name;
-    chr__named_fd   **link, *named;
+    chr__named_fd    *named;
 
     for (row = kind->options; row && row->name; row++) {
         name = row->type == CHR_OPTION_FD ? chr__options_get(options, row->name) : NULL;
-        link = name ? chr__named_fd_link(options->ctx, name) : NULL;
-        named = link ? *link : NULL;
-        if (!named)
-            continue;
-        *link = named->next;
-        chr__free(options->ctx, named);
+        named = name ? chr__named_fd_find(options->ctx, name) : NULL;
+        if (named)
+            chr__named_fd_forget(options->ctx, named);
     }
 }
 
@@ -10456,6 +10715,8 @@ CHARDEV_API chr_dev *chr_new_any(chr_context *ctx, const char *id, const char *a
     chr_options list;
     chr_dev    *dev = NULL;
 
+    if (!ctx)
+        return chr__fail(err, CHR_ERR_NO_MEMORY, "no context: out of memory or descriptors"), (chr_dev *)NULL;
     if (existing)
         return chr__existing(ctx, existing, err);
     chr__options_init(&list, ctx);
@@ -10522,6 +10783,7 @@ static void chr__buffers_move(chr__buffers *buffers, chr_dev *from, chr_dev *to)
     buffers->next = to->buffers;
     to->buffers = buffers;
     buffers->is_blocked = buffers->failure = 0;
+    buffers->is_slow = 1;
     chr__set_extras(from);
     chr__set_extras(to);
     chr__tend_soon(buffers);
@@ -10782,12 +11044,13 @@ static void chr__buffers_drop_handlers(chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
 
+    fe->dev->room_epoch++;
     buffers->epoch++;
     memset(&buffers->handlers, 0, sizeof buffers->handlers);
     fe->handlers.change = NULL;
     buffers->writable = NULL;
     buffers->told_open = 0;
-    buffers->is_off = 1;
+    buffers->is_off = buffers->is_slow = 1;
     chr_fe_set_open(fe, 0);
 }
 
@@ -10901,6 +11164,7 @@ static void chr__buffers_set_handlers(chr_frontend *fe, const chr_handlers *hand
     chr__buffers *buffers = fe->buffers;
     chr__hold     hold;
 
+    dev->room_epoch++;
     buffers->epoch++;
     buffers->handlers = *handlers;
     buffers->opaque = opaque;
@@ -10971,6 +11235,16 @@ static int chr__is_all_read(const chr_frontend *fe)
     return !fe->buffers || (fe->buffers->in.count == 0 && fe->buffers->mark_count == 0);
 }
 
+/* A guest may ask all the time, and to describe a chardev may cost system calls. */
+static int chr__is_over(chr_dev *dev)
+{
+    if (!dev->was_open || (dev->be_open && !dev->input_over))
+        return 0;
+    if (!dev->is_over)
+        dev->is_over = chr__comes_back(dev) ? -1 : 1;
+    return dev->is_over > 0;
+}
+
 CHARDEV_API int chr_fe_eof(const chr_frontend *fe)
 {
     chr_dev *dev = chr__fe_lock(fe);
@@ -10978,7 +11252,7 @@ CHARDEV_API int chr_fe_eof(const chr_frontend *fe)
 
     if (!dev)
         return 1;
-    is_over = chr__is_all_read(fe) && dev->was_open && (!dev->be_open || dev->input_over) && !chr__comes_back(dev);
+    is_over = chr__is_all_read(fe) && chr__is_over(dev);
     CHR__UNLOCK(dev->ctx);
     return is_over;
 }
@@ -11020,7 +11294,7 @@ static void chr__ring_move(chr__ring *to, chr__ring *from)
 }
 
 /* In one block: the state, the input, the output. `old` may be NULL; what it holds moves over. */
-static chr__buffers *chr__buffers_lay_out(void *block, chr__buffers *old, size_t in, size_t out)
+static chr__buffers *chr__buffers_lay_out(chr_frontend *fe, void *block, chr__buffers *old, size_t in, size_t out)
 {
     chr__buffers *fresh = (chr__buffers *)block;
 
@@ -11029,6 +11303,8 @@ static chr__buffers *chr__buffers_lay_out(void *block, chr__buffers *old, size_t
     else
         memset(fresh, 0, sizeof *fresh);
     memset(&fresh->prepare, 0, sizeof fresh->prepare);
+    fresh->prepare.run = chr__tend;
+    fresh->prepare.opaque = fe;
     memset(&fresh->in, 0, sizeof fresh->in);
     memset(&fresh->out, 0, sizeof fresh->out);
     fresh->in.bytes = (unsigned char *)block + sizeof *fresh;
@@ -11091,11 +11367,12 @@ static int chr__buffers_set(chr_frontend *fe, void *memory, size_t in, size_t ou
     block = chr__buffers_block(fe->ctx, memory, in_size, out_size);
     if (!block)
         return CHR_ERR_NO_MEMORY;
-    fresh = chr__buffers_lay_out(block, old, in_size, out_size);
+    fresh = chr__buffers_lay_out(fe, block, old, in_size, out_size);
     fresh->is_given = memory != NULL;
     fresh->in_limit = in;
     fresh->out_limit = out;
     fresh->in_full = fresh->is_off = 0;
+    fresh->is_slow = 1; /* the first question finds out */
     if (old)
         chr__buffers_take_place(fe, old, fresh);
     else
@@ -11235,17 +11512,24 @@ static chr_dev *chr__fe_ioctl_order(chr_frontend *fe, int command, const void *a
 /* -- output -- */
 
 /* Those that share the chardev keep their order: what others have gathered goes first. */
-CHR__HOT static int chr__fe_write_extras(chr_frontend *fe, const void *buf, size_t len)
+CHR__COLD int chr__fe_write_among(chr_frontend *fe, const void *buf, size_t len)
 {
-    chr_dev *dev = fe->dev;
-
-    if (!dev->buffers)
-        return chr__write_recorded(dev, buf, len);
-    if (dev->buffers->next || !fe->buffers)
-        chr__send_others(dev, fe);
+    chr__send_others(fe->dev, fe);
     if (!fe->dev)
         return CHR_ERR_DISCONNECTED;
     return fe->buffers ? chr__gather(fe, (const char *)buf, len) : chr__write_recorded(fe->dev, buf, len);
+}
+
+CHR__APART int chr__fe_write_extras(chr_frontend *fe, const void *buf, size_t len)
+{
+    chr_dev      *dev = fe->dev;
+    chr__buffers *buffers = dev->buffers;
+
+    if (!buffers)
+        return chr__write_recorded(dev, buf, len);
+    if (buffers->next || !fe->buffers)
+        return chr__fe_write_among(fe, buf, len);
+    return chr__gather(fe, (const char *)buf, len);
 }
 
 CHR__HOT CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t len)
@@ -11430,6 +11714,18 @@ static int chr__transfer_all(chr__transfer *transfer)
     return transfer->done > 0 || n == 0 ? (int)transfer->done : n;
 }
 
+/* What fits into the output buffer needs no waiting. */
+static void chr__transfer_gather(chr__transfer *transfer, const chr_dev *dev)
+{
+    chr__buffers *buffers = transfer->fe->buffers;
+    int           n;
+
+    if (!buffers || buffers->failure || !transfer->buf || dev->ctx->depth > 0 || transfer->len > chr__out_room(buffers))
+        return;
+    n = chr__fe_write_extras(transfer->fe, transfer->buf, transfer->len);
+    transfer->done = n > 0 ? (size_t)n : 0;
+}
+
 /* The first look: 0 when it may begin. */
 static int chr__transfer_begin(chr__transfer *transfer, chr_frontend *fe, int direction, void *buf, size_t len,
                                int timeout_ms)
@@ -11447,6 +11743,8 @@ static int chr__transfer_begin(chr__transfer *transfer, chr_frontend *fe, int di
     transfer->deadline = chr__deadline(dev->ctx, timeout_ms);
     if (direction == CHR_IN && !dev->io->read && !fe->buffers)
         code = CHR_ERR_NOT_SUPPORTED;
+    if (direction == CHR_OUT)
+        chr__transfer_gather(transfer, dev);
     CHR__UNLOCK(dev->ctx);
     return code;
 }
@@ -22484,11 +22782,10 @@ static int chr__tls_creds_new(const chr_options *list, const chr_backend *kind, 
 {
     chr_context    *ctx = list->ctx;
     const char     *id = chr__options_get(list, "id");
-    chr__object   **end = chr__object_link(ctx, id);
     chr__tls_creds *creds;
     int             code;
 
-    if (*end)
+    if (chr__object_find(ctx, id))
         return chr__fail(err, CHR_ERR_EXISTS, "%s: id=%s: there is an object with that id already", kind->name, id);
     creds = (chr__tls_creds *)chr__object_new(list, kind, err);
     if (!creds)
@@ -22500,7 +22797,7 @@ static int chr__tls_creds_new(const chr_options *list, const chr_backend *kind, 
     if (code == 0)
         code = creds->is_psk ? chr__psk_load(creds, ctx, err) : chr__x509_load(creds, ctx, err);
     if (code == 0)
-        *end = &creds->object;
+        chr__object_add(ctx, &creds->object);
     else
         chr__object_drop(ctx, &creds->object);
     return code;
@@ -22531,18 +22828,20 @@ static const chr_backend chr__authz_kind = {
 
 static void chr__authz_release(chr_context *ctx, chr__object *object)
 {
-    chr__authz *next = ((chr__authz *)object)->next;
+    chr__authz *authz = ((chr__authz *)object)->next, *next;
 
-    if (next)
-        chr__object_drop(ctx, &next->object);
+    for (; authz; authz = next) {
+        next = authz->next;
+        authz->next = NULL;
+        chr__object_drop(ctx, &authz->object);
+    }
 }
 
 static int chr__authz_new(const chr_options *list, const chr_backend *kind, chr_error *err)
 {
     chr_context              *ctx = list->ctx;
     const char               *id = chr__options_get(list, "id");
-    chr__object             **link = chr__object_link(ctx, id);
-    chr__authz               *authz, *rest = (chr__authz *)*link;
+    chr__authz               *authz, *rest = (chr__authz *)chr__object_find(ctx, id);
     const chr__authz_options *options;
 
     if (rest && rest->object.kind != kind)
@@ -22559,15 +22858,16 @@ static int chr__authz_new(const chr_options *list, const chr_backend *kind, chr_
     }
     authz->object.release = chr__authz_release;
     authz->next = rest;
-    authz->object.next = rest ? rest->object.next : NULL;
-    *link = &authz->object;
+    if (rest)
+        chr__table_remove(ctx, &ctx->objects, &rest->object.by_id);
+    chr__object_add(ctx, &authz->object);
     return 0;
 }
 
 /* What isn't on the list, or has no list, stays out. */
 static int chr__authz_allows(chr_context *ctx, const char *id, const char *name)
 {
-    const chr__object *object = *chr__object_link(ctx, id);
+    const chr__object *object = chr__object_find(ctx, id);
     const chr__authz  *authz = object && object->kind == &chr__authz_kind ? (const chr__authz *)object : NULL;
 
     for (; authz; authz = authz->next) {
@@ -23010,7 +23310,7 @@ static int chr__tls_setup(chr__tls *tls)
 static int chr__tls_find(chr_context *ctx, const chr_socket_options *options, chr__tls_creds **found, chr_error *err)
 {
     const char  *id = options->tls_creds;
-    chr__object *object = *chr__object_link(ctx, id);
+    chr__object *object = chr__object_find(ctx, id);
     int          is_server = options->server == CHR_ON;
 
     if (!object || object->kind == &chr__authz_kind)
@@ -23511,7 +23811,7 @@ CHR__COLD void chr__socket_got_fds(chr__socket_bottom *bottom, size_t length)
     got.count = chr__os_control_fds(&ctx->receiver.control, length, got.fds);
     if (got.count == 0)
         return;
-    bottom->layer.dev->with_fds = 1;
+    chr__input_has_fds(bottom->layer.dev);
     chr__msgfds_close(ctx, &bottom->incoming);
     kept = bottom->incoming = (chr__msgfds *)chr__allocate(ctx, sizeof *kept);
     if (kept)
@@ -25617,21 +25917,26 @@ static void chr__context_drain(chr_context *ctx)
     chr__leave(ctx); /* what was removed outside of a dispatch is freed */
 }
 
+static void chr__named_fd_end(void *named, void *ctx)
+{
+    chr__os_close(((chr__named_fd *)named)->fd);
+    chr__free((chr_context *)ctx, named);
+}
+
+static void chr__object_end(void *object, void *ctx)
+{
+    chr__object_drop((chr_context *)ctx, (chr__object *)object);
+}
+
 static void chr__context_forget(chr_context *ctx)
 {
-    chr__named_fd  *named;
     chr__kind_node *node;
-    chr__object    *object;
 
-    while ((named = ctx->named_fds) != NULL) {
-        ctx->named_fds = named->next;
-        chr__os_close(named->fd);
-        chr__free(ctx, named);
-    }
-    while ((object = ctx->objects) != NULL) {
-        ctx->objects = object->next;
-        chr__object_drop(ctx, object);
-    }
+    chr__table_each(&ctx->fds_by_name, NULL, 0, chr__named_fd_end, ctx);
+    chr__table_free(ctx, &ctx->fds_by_name);
+    chr__table_free(ctx, &ctx->fds_by_number);
+    chr__table_each(&ctx->objects, NULL, 0, chr__object_end, ctx);
+    chr__table_free(ctx, &ctx->objects);
     while ((node = ctx->kinds) != NULL) {
         ctx->kinds = node->next;
         chr__free(ctx, node);
@@ -26067,11 +26372,11 @@ CHARDEV_API int chr_input_sync(chr_dev *dev)
 #if CHARDEV_HAS_TLS
 static int chr__object_remove(chr_context *ctx, const char *id, int is_creds, chr_error *err)
 {
-    chr__object **link = chr__object_link(ctx, id), *object = *link;
+    chr__object *object = chr__object_find(ctx, id);
 
     if (!object || (object->kind == &chr__authz_kind) == is_creds)
         return chr__fail(err, CHR_ERR_NOT_FOUND, "there is no object '%s' of that kind", id);
-    *link = object->next;
+    chr__table_remove(ctx, &ctx->objects, &object->by_id);
     chr__object_drop(ctx, object);
     return 0;
 }
@@ -26096,7 +26401,7 @@ static const chr_backend *chr__object_read(chr_options *list, const char *text, 
     return kind;
 }
 
-static int chr__object_add(chr_context *ctx, const char *text, const char *prefix,
+static int chr__object_from_text(chr_context *ctx, const char *text, const char *prefix,
                            int (*make)(const chr_options *, const chr_backend *, chr_error *), chr_error *err)
 {
     chr_error          why;
@@ -26115,12 +26420,12 @@ static int chr__object_add(chr_context *ctx, const char *text, const char *prefi
 
 CHARDEV_API int chr_tls_creds_add(chr_context *ctx, const char *options, chr_error *err)
 {
-    return chr__object_add(ctx, options, "tls-creds", chr__tls_creds_new, err);
+    return chr__object_from_text(ctx, options, "tls-creds", chr__tls_creds_new, err);
 }
 
 CHARDEV_API int chr_authz_add(chr_context *ctx, const char *options, chr_error *err)
 {
-    return chr__object_add(ctx, options, "authz", chr__authz_new, err);
+    return chr__object_from_text(ctx, options, "authz", chr__authz_new, err);
 }
 
 CHARDEV_API int chr_tls_creds_remove(chr_context *ctx, const char *id, chr_error *err)
@@ -26169,9 +26474,10 @@ static int chr__fd_check_name(chr_context *ctx, const char *name, int fd, chr_er
         return chr__fail(err, CHR_ERR_INVALID, "descriptor name '%s': may not be empty or begin with a digit", name);
     if (!chr__os_is_open(fd))
         return chr__fail(err, CHR_ERR_INVALID, "descriptor %d for the name '%s' is not open", fd, name);
-    for (named = ctx->named_fds; named; named = named->next)
-        if (named->fd == fd && strcmp(named->name, name) != 0)
-            return chr__fail(err, CHR_ERR_EXISTS, "descriptor %d for the name '%s' has the name '%s' already", fd, name, named->name);
+    named = (const chr__named_fd *)chr__table_find(&ctx->fds_by_number, &fd, sizeof fd);
+    if (named && strcmp(named->name, name) != 0)
+        return chr__fail(err, CHR_ERR_EXISTS, "descriptor %d for the name '%s' has the name '%s' already", fd, name,
+                         named->name);
     return 0;
 }
 
@@ -26182,32 +26488,32 @@ CHARDEV_API int chr_fd_put(chr_context *ctx, const char *name, int fd, chr_error
 
     if (code < 0)
         return code;
-    named = *chr__named_fd_link(ctx, name);
-    if (!named) {
+    named = chr__named_fd_find(ctx, name);
+    if (named) {
+        chr__table_remove(ctx, &ctx->fds_by_number, &named->by_number);
+        if (named->fd != fd)
+            chr__os_close(named->fd);
+    } else {
         named = (chr__named_fd *)chr__allocate(ctx, sizeof *named + strlen(name));
         if (!named)
             return chr__no_memory(err);
         memcpy(named->name, name, strlen(name));
-        named->fd = fd;
-        named->next = ctx->named_fds;
-        ctx->named_fds = named;
+        chr__table_add(ctx, &ctx->fds_by_name, &named->by_name, named, named->name, strlen(name));
     }
-    if (named->fd != fd)
-        chr__os_close(named->fd);
     named->fd = fd;
+    chr__table_add(ctx, &ctx->fds_by_number, &named->by_number, named, &named->fd, sizeof named->fd);
     chr__os_close_on_exec(fd); /* not before: after an error it is as it was */
     return 0;
 }
 
 CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 {
-    chr__named_fd **link = chr__named_fd_link(ctx, name), *named = *link;
+    chr__named_fd *named = chr__named_fd_find(ctx, name);
 
     if (!named)
         return chr__fail(err, CHR_ERR_NOT_FOUND, "no descriptor has the name '%s'", name);
-    *link = named->next;
     chr__os_close(named->fd);
-    chr__free(ctx, named);
+    chr__named_fd_forget(ctx, named);
     return 0;
 }
 
@@ -26224,6 +26530,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__HOT
 #undef CHR__HOT_INLINE
 #undef CHR__COLD
+#undef CHR__APART
 #undef CHR__POLLRDHUP
 #undef CHR__SEND_FLAGS
 #undef CHR__SOCKETS_RAISE

@@ -111,8 +111,8 @@ static void receive(struct uart *uart, uint8_t byte, uint8_t error)
     show_front_error(uart);
 }
 
-/* The frontend has read ahead: what the FIFO has room for comes from there, without a system call. */
-static void fill(struct uart *uart)
+/* Into the FIFO, as far as it has room, what the chardev has read ahead up to the next event. In loopback the line is cut off. */
+static void take_input(struct uart *uart)
 {
     uint8_t bytes[UART_FIFO];
     int     room = uart->mcr & MCR_LOOP ? 0 : depth(uart) - uart->rx.count;
@@ -130,7 +130,7 @@ static uint8_t read_data(struct uart *uart)
     fifo_drop(&uart->rx, 1);
     show_front_error(uart);
     restart_stale_timer(uart);
-    if (!(uart->ier & IER_RX) && !uart->rx.count) fill(uart);
+    if (!(uart->ier & IER_RX) && !uart->rx.count) take_input(uart);
     return byte;
 }
 
@@ -138,7 +138,7 @@ static uint8_t read_data(struct uart *uart)
 void uart_turn(struct uart *uart)
 {
     if (!(uart->ier & IER_RX) || uart->rx.count >= trigger_level(uart) || !chr_fe_readable(&uart->fe)) return;
-    fill(uart);
+    take_input(uart);
     update_irq(uart);
 }
 
@@ -147,7 +147,7 @@ static void clear_rx(struct uart *uart)
     fifo_clear(&uart->rx);
     uart->line_errors = 0;
     restart_stale_timer(uart);
-    fill(uart);
+    take_input(uart);
 }
 
 /* ---- transmitting ---- */
@@ -264,7 +264,7 @@ static void write_mcr(struct uart *uart, uint8_t value)
     drive_lines(uart);
     drive_break(uart);
     uart->msr_delta |= modem_delta(before, modem_lines(uart));
-    fill(uart); /* leaving loopback connects the line again */
+    take_input(uart); /* leaving loopback connects the line again */
 }
 
 static void write_lcr(struct uart *uart, uint8_t value)
@@ -401,9 +401,7 @@ static void note_errors(struct uart *uart)
 static void got_event(void *opaque, int event)
 {
     struct uart *uart = opaque;
-    if (event == CHR_EVENT_READABLE) {
-        if (!uart->rx.count) fill(uart);
-    } else if (event == CHR_EVENT_BREAK && !(uart->mcr & MCR_LOOP)) {
+    if (event == CHR_EVENT_BREAK && !(uart->mcr & MCR_LOOP)) {
         receive(uart, 0, LSR_BREAK);
         restart_stale_timer(uart);
     } else if (event == CHR_EVENT_LINE_ERROR) {
@@ -411,6 +409,7 @@ static void got_event(void *opaque, int event)
     } else if (event == CHR_EVENT_SERIAL || event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
         look_at_far_lines(uart);
     }
+    take_input(uart); /* READABLE, or what was held back by the event */
     update_irq(uart);
 }
 
@@ -426,22 +425,18 @@ static int changed(void *opaque)
     return 0;
 }
 
-static int no_buffers(struct uart *uart, int code, chr_error *err)
-{
-    chr_fe_deinit(&uart->fe);
-    if (err) err->code = code;
-    if (err) snprintf(err->text, sizeof err->text, "no memory for the buffers of a serial port");
-    return code;
-}
-
 int uart_init(struct uart *uart, chr_dev *dev, chr_error *err)
 {
     static const chr_handlers handlers = { NULL, NULL, got_event, changed };
     uart_reset(uart);
     int rc = chr_fe_init(&uart->fe, dev, err);
+    if (rc == 0 && chr_fe_set_buffers(&uart->fe, UART_BUFFER, UART_BUFFER) < 0) {
+        chr_fe_deinit(&uart->fe);
+        if (err) snprintf(err->text, sizeof err->text, "no memory for the buffers of a UART");
+        rc = CHR_ERR_NO_MEMORY;
+    }
     if (rc < 0) return rc;
     uart->far_lines = far_lines(uart);
-    if (dev && (rc = chr_fe_set_buffers(&uart->fe, UART_BUFFER, UART_BUFFER)) < 0) return no_buffers(uart, rc, err);
     chr_fe_set_handlers(&uart->fe, &handlers, uart);
     return 0;
 }
@@ -464,6 +459,6 @@ void uart_reset(struct uart *uart)
     chr_timer_stop(&uart->stale_timer);
     if (uart->fe.dev) drive_lines(uart);
     if (uart->fe.dev) drive_break(uart);
-    if (uart->fe.dev) fill(uart);
+    if (uart->fe.dev) take_input(uart);
     update_irq(uart);
 }

@@ -1,10 +1,10 @@
 /*
  * uart16550.h - a 16550A serial port: the frontend end of a chardev, and the best example of one in this program.
  *
- * The frontend has buffers (chr_fe_set_buffers): guests move a byte at a time, and a system call for each would be most of what
- * they do. What the far side sends is read ahead and goes into the receive FIFO as long as that has room: a guest that doesn't read
- * pushes back (back-pressure). What the guest sends is gathered, and leaves with the next step of the loop; when the far side doesn't
- * read, the buffer is full, bytes stay in the transmit FIFO, and the transmitter isn't "empty" meanwhile. With nobody at the far side bytes are lost, as on an unplugged line.
+ * What the far side sends goes into the receive FIFO as long as it has room, and behind it 4 KiB are read ahead: back-pressure for
+ * a guest that doesn't read. What the guest sends is gathered by the chardev and leaves when the machine's slice is over. When that
+ * buffer is full it stays in the transmit FIFO: back-pressure for the guest, whose transmitter isn't "empty" meanwhile. With nobody
+ * at the far side bytes are lost, as on an unplugged line.
  */
 #ifndef TINYVM_UART16550_H
 #define TINYVM_UART16550_H
@@ -15,7 +15,7 @@
 #include "irq.h"
 
 #define UART_FIFO   16
-#define UART_BUFFER 8192 /* more than a guest moves between two steps of the loop */
+#define UART_BUFFER 4096 /* bytes that the chardev reads ahead, and gathers */
 
 struct uart_fifo {
     uint8_t data[UART_FIFO];
@@ -43,8 +43,9 @@ struct uart {
 int  uart_init(struct uart *uart, chr_dev *dev, chr_error *err);
 void uart_deinit(struct uart *uart);
 void uart_reset(struct uart *uart);
-void uart_turn(struct uart *uart);           /* after each few thousand instructions: more input comes to a guest that lives on interrupts */
 int  uart_flushed(const struct uart *uart); /* whether all output is out */
+/* After each few thousand instructions: more input comes to a guest that lives on interrupts. One that polls needs no turns. */
+void uart_turn(struct uart *uart);
 
 uint32_t uart_read(void *uart, uint32_t offset, unsigned size);
 void     uart_write(void *uart, uint32_t offset, unsigned size, uint32_t value);
