@@ -4822,7 +4822,7 @@ struct chr_context {
     int          quiet;        /* slots that run: events wait for the loop */
     int          outside;      /* those of them that no call of a frontend's has led to */
     int          untidy;       /* something was removed meanwhile, or a foreign loop wants to know the time-out */
-    int          sleeping;     /* in poll, ours or a foreign loop's: whoever changes something then must wake it */
+    int          sleeping;     /* not 0 in poll, ours or a foreign loop's: whoever changes something then must wake it */
     chr__prepare prepares;     /* a ring: what runs before the loop waits. Buffered frontends send and deliver then, */
     chr__prepare lazy;         /* and those that can't deliver ask again */
     chr__prepare *prepare_alone; /* the same as a ring with one, in a shorter way */
@@ -6688,7 +6688,7 @@ static int chr__loop_wait(chr_context *ctx, int timeout_ms, int (*wait)(chr_cont
 {
     int ready;
 
-    ctx->sleeping = timeout_ms != 0;
+    ctx->sleeping = timeout_ms;
     CHR__UNLOCK(ctx);
     ready = wait(ctx, timeout_ms);
     CHR__LOCK(ctx);
@@ -6753,17 +6753,20 @@ CHR__COLD int chr__loop_stopped(chr_context *ctx)
     return CHR_ERR_STOPPED;
 }
 
+CHR__COLD int chr__loop_step_refused(chr_context *ctx)
+{
+    return ctx->depth > 0 ? CHR_ERR_IN_HANDLER : chr__loop_stopped(ctx);
+}
+
 CHR__HOT CHARDEV_API int chr_loop_step(chr_context *ctx, int timeout_ms)
 {
-    int ran = CHR_ERR_IN_HANDLER;
+    int ran;
 
     CHR__LOCK(ctx);
     CHR__OWN(ctx);
-    if (ctx->depth == 0) {
-        ran = CHR__LOAD(ctx->stopped) ? 0 : chr__loop_step(ctx, timeout_ms);
-        if (CHR__LOAD(ctx->stopped) && ran >= 0)
-            ran = chr__loop_stopped(ctx);
-    }
+    ran = ctx->depth | CHR__LOAD(ctx->stopped) ? chr__loop_step_refused(ctx) : chr__loop_step(ctx, timeout_ms);
+    if (CHR__LOAD(ctx->stopped) && ran >= 0)
+        ran = chr__loop_stopped(ctx);
     CHR__UNLOCK(ctx);
     return ran;
 }
@@ -13511,6 +13514,13 @@ CHR__COLD void chr__stream_no_room(chr__stream *stream, int hung_up)
     }
 }
 
+/* More may wait that poll() doesn't tell of. */
+CHR__COLD void chr__stream_look_behind(chr__stream *stream)
+{
+    if (stream->top && (stream->broken || chr__stream_pending(stream)))
+        chr__stream_look_again(stream);
+}
+
 /* Reads while there is room and data, up to a budget that lets the others have their turn. */
 CHR__HOT static void chr__stream_input(chr__stream *stream, int hung_up)
 {
@@ -13534,8 +13544,8 @@ CHR__HOT static void chr__stream_input(chr__stream *stream, int hung_up)
         }
         chr__input(dev, dev->ctx->buffer, (size_t)n);
     } while (stream->top && (size_t)n == want && (budget -= n) > 0);
-    if (stream->top && (stream->broken || chr__stream_pending(stream)))
-        chr__stream_look_again(stream);
+    if (stream->broken | stream->may_keep)
+        chr__stream_look_behind(stream);
 }
 
 /* Layers answer what they read; what can't go out at once is watched for. The peer may have said that it wants output again. */
@@ -17022,11 +17032,13 @@ static int chr__mux_has(const chr__mux *mux, const chr__mux_slot *slot)
     return each != NULL;
 }
 
-/* After a question: whether those who would get the input are those who have answered. Who is asked may set other
- * handlers. */
-CHR__HOT static int chr__mux_has_answered(const chr_frontend *fe, int (*can_read)(void *), const void *opaque)
+/* After a question during which something has changed: whether those who would get the input are those who have
+ * answered. Who is asked may set other handlers. */
+CHR__COLD int chr__mux_still_has(const chr__mux *mux, const chr__mux_slot *slot, const chr_frontend *fe,
+                                 int (*can_read)(void *), const void *opaque)
 {
-    return fe->opaque == opaque && fe->handlers.can_read == can_read && fe->handlers.read;
+    return chr__mux_has(mux, slot) && slot->fe == fe && fe->opaque == opaque && fe->handlers.can_read == can_read &&
+           fe->handlers.read;
 }
 
 /* What its frontend takes now: nothing before OPENED. It may go away when it is asked: then nothing. */
@@ -17035,13 +17047,15 @@ CHR__HOT static size_t chr__mux_room(const chr__mux *mux, const chr__mux_slot *s
     const chr_frontend *fe = slot->fe;
     void               *opaque = fe->opaque;
     int               (*can_read)(void *) = fe->handlers.can_read;
+    unsigned            epoch = mux->dev.room_epoch;
     int                 room;
 
     if (!fe->handlers.read || (mux->dev.ctx->open_suspended && fe->handlers.event && !fe->told_open))
         return 0;
     room = can_read ? can_read(opaque) : CHR__BUFFER_SIZE;
-    return room > 0 && chr__mux_has(mux, slot) && slot->fe == fe &&
-        chr__mux_has_answered(fe, can_read, opaque) ? (size_t)room : 0;
+    if (mux->dev.room_epoch != epoch && !chr__mux_still_has(mux, slot, fe, can_read, opaque))
+        return 0;
+    return room > 0 ? (size_t)room : 0;
 }
 
 /* Held input first. */
