@@ -11606,20 +11606,22 @@ static void chr__transfer_record(const chr__transfer *transfer, chr_dev *dev, in
         chr__record_transfer(dev, kind, n, transfer->buf + transfer->done, transfer->len - transfer->done);
 }
 
-/* Gathered output first. 0 = there is none. */
+/* Gathered output first. 0 = there is none. What was lost before is the flush's to tell: what is written now goes on. */
 static int chr__transfer_send(const chr__transfer *transfer, const chr_dev *dev)
 {
     chr__buffers *buffers = transfer->fe->buffers;
-    int           code;
+    int           code = 0;
 
-    if (!buffers || (buffers->out.count == 0 && !buffers->lost))
+    if (!buffers || (buffers->out.count == 0 && !(transfer->is_flush && buffers->lost)))
         return 0;
     if (buffers->out.count > 0)
         chr__send(transfer->fe);
     if (transfer->fe->buffers != buffers || transfer->fe->dev != dev)
         return CHR_ERR_DISCONNECTED;
-    code = buffers->lost;
-    buffers->lost = 0;
+    if (transfer->is_flush) {
+        code = buffers->lost;
+        buffers->lost = 0;
+    }
     return code ? code : buffers->out.count > 0 ? (int)CHR_ERR_WOULD_BLOCK : 0;
 }
 
