@@ -10943,6 +10943,7 @@ CHARDEV_API void chr_fe_accept_input(chr_frontend *fe)
 
     if (!dev)
         return;
+    CHR__STORE(dev->ctx->posted, 1);
     if (fe->buffers)
         chr__tend_soon(fe->buffers);
     chr__update(dev);
