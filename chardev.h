@@ -76,7 +76,7 @@
  *     CHARDEV_MBEDTLS          TLS for sockets, with mbed TLS 2.28 or 3.x: link -lmbedtls -lmbedx509 -lmbedcrypto
  *     CHARDEV_SPICE            spicevmc and spiceport, for an emulator that runs a spice-server: compile and link as pkg-config
  *                              spice-server says
- *     CHARDEV_FREESTANDING     no operating system: the backends from null to hub and your own; hooks for memory and clock
+ *     CHARDEV_FREESTANDING     no operating system: the backends from null to fault and your own; hooks for memory and clock
  *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV SCRIPT MSMOUSE WCTABLET BRAILLE (or its BRLAPI alone) MUX
  *                              HUB FAULT FD FILE PIPE PTY STDIO SERIAL PARALLEL UDP SOCKET SPICE
  *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and what a mux may keep; default 65536, freestanding 1024
@@ -137,13 +137,15 @@
  *     chr_context_free(ctx);     // and all is put back
  *     return 0;
  *
- * The library never ends the process and has no signal handlers: SIGINT and SIGTERM end it at once (third column), unless
- * you handle them: a signal handler that calls chr_loop_stop() is enough. exit() may be called anywhere, in handlers too.
- * A function of yours for atexit() may call chr_context_free(): that works unless exit() came from inside a handler.
+ * The library never ends the process and has no signal handlers: SIGINT and SIGTERM end it at once (third column),
+ * unless you handle them: a signal handler that calls chr_loop_stop() is enough. exit() may be called anywhere, in
+ * handlers too. A function of yours for atexit() may call chr_context_free(): that works unless exit() came from inside
+ * a handler.
  *
- *                                   chr_context_free()    exit(), return from main()    _exit(), abort(), a signal, SIGKILL
+ *                                   chr_context_free()    exit(), return from main()    _exit(), abort(), a signal
  *     terminal of stdio             put back              put back                      put back by a small process of
- *                                                                                       ours, some 20 ms later
+ *                                                                                       ours, some 20 ms later (after
+ *                                                                                       SIGKILL too)
  *     pty's link, unix socket file  removed               stay: whoever is started with the same path replaces them
  *     obuf=, layers, what           sent: chr_drain()     lost; what the kernel has taken arrives, unless TCP resets
  *     chr_fe_write() has gathered   says for how long     because bytes of the peer's were not read
@@ -152,8 +154,8 @@
  *     a recording                   complete              without its end, so that chr_replay_open() refuses it
  *     line settings of serial       stay as they are, in all cases
  *
- * A child of fork() that ends puts nothing back: that is for the process that has set it. Descriptors don't live on behind
- * exec(), a terminal that exec() has come over is put back.
+ * A child of fork() that ends puts nothing back: that is for the process that has set it. Descriptors don't live on
+ * behind exec(), and a terminal is put back then.
  */
 #ifndef CHARDEV_H
 #define CHARDEV_H
@@ -515,7 +517,7 @@ CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *u
  *     NAME  NAME,OPTIONS           options: stdio   stdio,signal=off   pty,path=/tmp/tty   socket,fd=3,server=on
  *     none                         the same as null: the guest has its device, and nobody is at the far side
  *     pty:PATH  file:PATH          all behind the colon is the path, commas too; with options: pty,path=PATH,OPTIONS
- *     pipe:PATH
+ *     pipe:PATH  script:PATH
  *     /dev/NAME                    serial; /dev/parport... and /dev/ppi... are parallel. Likewise without options
  *     unix:PATH[,OPTIONS]          socket; a comma in the path is doubled
  *     tcp:[HOST]:PORT[,OPTIONS]    socket; an IPv6 HOST stands in brackets; also telnet: tn3270: websocket:
@@ -526,7 +528,8 @@ CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *u
  *     help  NAME,help              CHR_ERR_HELP: print chr_help() of the same text, and end with success
  *
  * It is a URI when it begins with '/' or a ':' stands before the first ',' and '='; else options. No descriptors in URIs:
- * tcp:...,fd=3 is CHR_ERR_INVALID. COM1 and other paths than those of /dev have no meaning: CHR_ERR_NOT_FOUND.
+ * tcp:...,fd=3 is CHR_ERR_INVALID. COM1 and other paths than those of /dev have no meaning: CHR_ERR_NOT_FOUND. As in
+ * chr_new(), a server blocks here until its first peer has come, unless the text says wait=off.
  *
  *     chr_dev *dev = chr_new_any(ctx, "serial0", text, &err);
  *     if (!dev && err.code == CHR_ERR_HELP) exit(chr_help(ctx, text, print_line, NULL) != 0);
@@ -830,11 +833,12 @@ CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
 /* ====================================================================================================================
  * >>backend   how to add one, with as much right as the built-in ones
  * ====================================================================================================================
- * Make a state struct that begins with a chr_dev, an options struct that begins with chr_common_options, an option table, and
- * a const chr_backend; register it. The core calls: `open` once (state zeroed, options complete, checked against the table and
- * copied: use dev->options as long as you live); then the slots; `close` once, also after a failed open, to let go of all that
- * open got. The state is freed after that, when the last dispatch that may touch it is over: after chr_be_write() and
- * chr_be_event() look at dev->removed.
+ * Make a state struct that begins with a chr_dev, an options struct that begins with chr_common_options, an option table,
+ * and a const chr_backend; register it. (For one that is stacked on another chardev see chr_stacked.) The core calls:
+ * `open` once (state zeroed, options complete, checked against the table and copied: use dev->options as long as you
+ * live); then the slots; `close` once, also after a failed open, to let go of all that open got. The state is freed
+ * after that, when the last dispatch that may touch it is over: after chr_be_write() and chr_be_event() look at
+ * dev->removed.
  *
  * Slots run quiet, inside of somebody's call: no handler comes from there. `open` and all others may send events and
  * say chr_be_writable(): they come from the loop (of several equal ones one, and of ints that are no CHR_EVENT_... the
@@ -900,7 +904,8 @@ struct chr_backend {
     size_t            state_size;   /* at least sizeof(chr_dev) */
     int             (*uri)(const char *uri, chr_options *options); /* 1 = read it, 0 = not mine, CHR_ERR_INVALID,
                                                                       CHR_ERR_NO_MEMORY; NULL: the bare name */
-    int             (*open)(chr_dev *dev, chr_error *err);
+    int             (*open)(chr_dev *dev, chr_error *err);         /* 0, or an error: chr_error_set(err, ...); an err
+                                                                      that is not filled gets the text of the code */
     void            (*close)(chr_dev *dev);                        /* or NULL */
     const chr_io     *io;
     void            (*describe)(const chr_dev *dev, chr_info *info); /* filename, address, comes_back; NULL: the name */
@@ -910,7 +915,7 @@ struct chr_backend {
     const chr_sharing_slots *sharing;                              /* or NULL */
     int               fixed;                                       /* 1 = it stands on other chardevs: chr_change()
                                                                       neither takes it away nor puts it in, and no
-                                                                      mux or hub goes on it */
+                                                                      mux or hub goes on it; 0 with chr_stacked */
     const chr_input_slots   *input;                                /* or NULL */
 };
 
@@ -1335,8 +1340,9 @@ CHARDEV_API int chr_input_sync(chr_dev *dev);
  * in the place of each chardev that was recorded: the same calls get the same answers, and input and events come at the
  * same times, with nobody at the far side. A frontend that does the same at the same times does so again, byte for
  * byte: give the context a clock that says so (see chr_config). A chardev with several frontends (mux) is not recorded
- * but the one under it: it lives again on top of that. Not recorded are passed descriptors, what chr_query() tells, and
- * calls at the back of a chardev (chr_ringbuf_read()).
+ * but the one under it: it lives again on top of that. A hub or a filter is recorded, and what it is on too: in a replay
+ * it plays its own part, and there is no frontend at those below. Not recorded are passed descriptors, what chr_query()
+ * tells, and calls at the back of a chardev (chr_ringbuf_read()).
  *
  * The file, all numbers little-endian. First 24 bytes:
  *
@@ -1541,11 +1547,13 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHR__HOT_INLINE static inline __attribute__((always_inline)) /* a few instructions that every message runs
                                                                         through */
 #define CHR__COLD static __attribute__((unused, noinline, cold))
+#define CHR__APART static __attribute__((unused, noinline)) /* hot, but not for all: its callers stay small */
 #else
 #define CHR__PRIVATE static
 #define CHR__HOT
 #define CHR__HOT_INLINE static
 #define CHR__COLD static
+#define CHR__APART static
 #endif
 
 #ifndef CHR_SYS
@@ -4683,9 +4691,9 @@ typedef struct chr__table {
 
 /* A descriptor that a monitor's peer has passed. */
 typedef struct chr__named_fd {
-    struct chr__named_fd *next;
-    int                   fd;
-    char                  name[1];
+    chr__entry by_name, by_number;
+    int        fd;
+    char       name[1];
 } chr__named_fd;
 
 typedef struct chr__kind_node {
@@ -4695,7 +4703,7 @@ typedef struct chr__kind_node {
 
 /* What chardevs refer to by id and isn't one: TLS credentials, lists of peers. Its kind serves for its name and options. */
 typedef struct chr__object {
-    struct chr__object *next;
+    chr__entry          by_id;
     const chr_backend  *kind;
     char               *id;
     void               *options;
@@ -4756,7 +4764,7 @@ struct chr_context {
     chr__waker   waker;
     chr_watch    wake_watch;
 #if CHARDEV_HAS_PTY
-    struct chr__file_watch *file_watches;
+    chr__table   file_watches; /* by number */
     chr_watch    notifier;     /* of the descriptor that tells of all of them; made with the first */
 #endif
     int          depth;        /* handlers and dispatches that are running: nothing is freed before it is 0 */
@@ -4766,8 +4774,8 @@ struct chr_context {
     int          sleeping;     /* in poll, ours or a foreign loop's: whoever changes something then must wake it */
     chr__prepare prepares;     /* a ring: what runs before the loop waits. Buffered frontends send and deliver then, */
     chr__prepare lazy;         /* and those that can't deliver ask again */
-    chr__prepare last_prepare; /* where one run of them ends */
-    int          prepare_count; /* in both */
+    chr__prepare *prepare_alone; /* the same as a ring with one, in a shorter way */
+    int          prepare_count; /* of all three */
     int          prepare_ran;  /* handlers that they have called */
     int64_t      ask_at;       /* when all starved ones are asked, in real time */
     int          closing;      /* chr_context_free() is under way */
@@ -4793,9 +4801,9 @@ struct chr_context {
     uint64_t           lingering_queued; /* what they have still to send, in bytes */
     chr__dev_queue     urgent;          /* those whose `update` comes before the loop sleeps, */
     chr__dev_queue     starved;         /* and those whose frontends had no room */
-    chr__named_fd     *named_fds;
+    chr__table         fds_by_name, fds_by_number;
     const chr_backend *const *object_kinds; /* ends with NULL */
-    chr__object       *objects;
+    chr__table         objects;
     int                open_suspended;
     unsigned char     *buffer;          /* input of streams passes through here: nobody keeps it across calls */
     struct chr__recorder *recorder;
@@ -5256,6 +5264,21 @@ CHR__PRIVATE uint32_t chr__rotate(uint32_t word, int bits)
     return word << bits | word >> (32 - bits);
 }
 
+#ifdef CHR__FREESTANDING
+
+/* FNV-1a: a firmware's ids are its own choice, and its memory is small. */
+static uint32_t chr__hash(const uint32_t *key, const void *bytes, size_t len)
+{
+    const unsigned char *byte = (const unsigned char *)bytes;
+    uint32_t             hash = 2166136261u ^ *key;
+
+    for (; len > 0; len--)
+        hash = (hash ^ *byte++) * 16777619u;
+    return hash;
+}
+
+#else
+
 static void chr__hash_round(uint32_t *v)
 {
     v[0] += v[1], v[2] += v[3];
@@ -5285,6 +5308,8 @@ static uint32_t chr__hash(const uint32_t *key, const void *bytes, size_t len)
         chr__hash_round(v);
     return v[1] ^ v[3];
 }
+
+#endif
 
 enum { CHR__TABLE_FEW = 16, CHR__TABLE_CHAINS = 64 };
 
@@ -5345,6 +5370,12 @@ CHR__PRIVATE void chr__table_add(chr_context *ctx, chr__table *table, chr__entry
     chr__table_put(table, entry);
 }
 
+CHR__PRIVATE void chr__table_free(chr_context *ctx, chr__table *table)
+{
+    chr__free(ctx, table->chains);
+    memset(table, 0, sizeof *table);
+}
+
 CHR__PRIVATE void chr__table_remove(chr_context *ctx, chr__table *table, chr__entry *entry)
 {
     chr__entry **link = chr__table_chain(table, entry->key, entry->length);
@@ -5352,10 +5383,13 @@ CHR__PRIVATE void chr__table_remove(chr_context *ctx, chr__table *table, chr__en
     while (*link != entry)
         link = &(*link)->next;
     *link = entry->next;
-    if (--table->count > 0)
-        return;
-    chr__free(ctx, table->chains);
-    memset(table, 0, sizeof *table);
+    if (--table->count == 0)
+        chr__table_free(ctx, table);
+}
+
+static int chr__entry_has(const chr__entry *entry, const void *key, size_t length)
+{
+    return entry->length == length && memcmp(entry->key, key, length) == 0;
 }
 
 /* The owner, or NULL. */
@@ -5363,9 +5397,25 @@ CHR__PRIVATE void *chr__table_find(const chr__table *table, const void *key, siz
 {
     const chr__entry *entry = *chr__table_chain((chr__table *)(uintptr_t)table, key, length);
 
-    while (entry && (entry->length != length || memcmp(entry->key, key, length) != 0))
+    while (entry && !chr__entry_has(entry, key, length))
         entry = entry->next;
     return entry ? entry->owner : NULL;
+}
+
+/* All that have the key, or all with NULL. `visit` may remove its own entry, but no other. */
+CHR__PRIVATE void chr__table_each(chr__table *table, const void *key, size_t length,
+                                  void (*visit)(void *owner, void *arg), void *arg)
+{
+    chr__entry **chain = key ? chr__table_chain(table, key, length) : table->chains ? table->chains : &table->few;
+    chr__entry  *entry, *next;
+    size_t       count = key || !table->chains ? 1 : table->size;
+
+    for (; count > 0 && table->count > 0; count--, chain++)
+        for (entry = *chain; entry; entry = next) {
+            next = entry->next;
+            if (!key || chr__entry_has(entry, key, length))
+                visit(entry->owner, arg);
+        }
 }
 
 /* ====================================================================================================================
@@ -6217,12 +6267,14 @@ static int chr__has_starved(const chr_context *ctx)
 
 static void chr__prepare_stop(chr_context *ctx, chr__prepare *prepare)
 {
-    if (!prepare->next)
-        return;
-    ctx->prepare_count--;
-    prepare->next->prev = prepare->prev;
-    prepare->prev->next = prepare->next;
-    prepare->next = prepare->prev = NULL;
+    ctx->prepare_count -= prepare->next || prepare->is_urgent;
+    if (prepare->next) {
+        prepare->next->prev = prepare->prev;
+        prepare->prev->next = prepare->next;
+    } else if (prepare->is_urgent) {
+        ctx->prepare_alone = NULL;
+    }
+    prepare->next = NULL;
     prepare->is_urgent = 0;
 }
 
@@ -6235,46 +6287,73 @@ static void chr__prepare_link(chr_context *ctx, chr__prepare *ring, chr__prepare
     ring->prev = prepare;
 }
 
-static void chr__prepare_lazily(chr_context *ctx, chr__prepare *prepare, void (*run)(void *), void *opaque)
+static void chr__prepare_lazily(chr_context *ctx, chr__prepare *prepare)
 {
-    if (prepare->next)
+    if (prepare->next || prepare->is_urgent)
         return;
     if (!chr__has_starved(ctx) && chr__looks_by_time(ctx))
         chr__ask_later(ctx);
-    prepare->run = run;
-    prepare->opaque = opaque;
     chr__prepare_link(ctx, &ctx->lazy, prepare);
 }
 
-/* The lock is held, by any thread. */
-static void chr__prepare_start(chr_context *ctx, chr__prepare *prepare, void (*run)(void *), void *opaque)
+/* Where there are others. The one that was alone stays first. */
+CHR__COLD void chr__prepare_among(chr_context *ctx, chr__prepare *prepare)
 {
-    int is_first = chr__prepares_are_none(&ctx->prepares);
+    chr__prepare *first = ctx->prepare_alone;
+    int           is_first = !first && chr__prepares_are_none(&ctx->prepares);
 
-    if (prepare->is_urgent)
-        return;
+    if (first) {
+        chr__prepare_stop(ctx, first);
+        first->is_urgent = 1;
+        chr__prepare_link(ctx, &ctx->prepares, first);
+    }
     chr__prepare_stop(ctx, prepare);
-    prepare->run = run;
-    prepare->opaque = opaque;
     prepare->is_urgent = 1;
     chr__prepare_link(ctx, &ctx->prepares, prepare);
     if (is_first)
         chr__loop_poke(ctx);
 }
 
-/* Those at the head, up to `most` or (-1) all that are there now. */
-static void chr__prepares_run(chr_context *ctx, chr__prepare *ring, int most)
+static int chr__is_due(const chr_context *ctx)
 {
-    chr__prepare *prepare;
+    return ctx->prepare_alone || !chr__prepares_are_none(&ctx->prepares);
+}
 
-    if (ctx->last_prepare.next)
+/* The lock is held, by any thread. */
+CHR__HOT_INLINE void chr__prepare_start(chr_context *ctx, chr__prepare *prepare)
+{
+    if (prepare->is_urgent)
         return;
-    chr__prepare_link(ctx, ring, &ctx->last_prepare);
-    for (; (prepare = ring->next) != &ctx->last_prepare && most != 0; most--) {
+    if (ctx->prepare_count > 0) {
+        chr__prepare_among(ctx, prepare);
+        return;
+    }
+    prepare->is_urgent = 1;
+    ctx->prepare_alone = prepare;
+    ctx->prepare_count = 1;
+    if (ctx->sleeping || chr__has_hooks(ctx))
+        chr__loop_poke(ctx);
+}
+
+/* Those at the head, up to `most` or (-1) all that are there now. */
+CHR__HOT static void chr__prepares_run(chr_context *ctx, chr__prepare *ring, int most)
+{
+    chr__prepare now, *prepare;
+
+    now.next = ring->next;
+    now.prev = ring->prev;
+    now.next->prev = now.prev->next = &now;
+    ring->next = ring->prev = ring;
+    for (; (prepare = now.next) != &now && most != 0; most--) {
         chr__prepare_stop(ctx, prepare);
         prepare->run(prepare->opaque);
     }
-    chr__prepare_stop(ctx, &ctx->last_prepare);
+    if (now.next == &now)
+        return;
+    now.prev->next = ring->next; /* the rest stays at the head */
+    ring->next->prev = now.prev;
+    ring->next = now.next;
+    now.next->prev = ring;
 }
 
 /* A backend found no room: it asks again in the next steps, until there is. A loop with hooks has no steps: there it is
@@ -6331,36 +6410,58 @@ static int chr__ask_how_many(chr_context *ctx)
     return -1;
 }
 
-/* Before each wait: gathered output goes, what is read ahead is delivered, and who has new room is asked. Returns how many
- * handlers were called in that. */
-CHR__COLD int chr__before_wait(chr_context *ctx)
+/* Those that are there now. */
+CHR__HOT_INLINE void chr__prepares_run_urgent(chr_context *ctx)
+{
+    chr__prepare *alone = ctx->prepare_alone;
+
+    if (alone) {
+        ctx->prepare_alone = NULL;
+        ctx->prepare_count--;
+        alone->is_urgent = 0;
+        alone->run(alone->opaque);
+    } else if (!chr__prepares_are_none(&ctx->prepares)) {
+        chr__prepares_run(ctx, &ctx->prepares, -1);
+    }
+}
+
+CHR__COLD void chr__ask_before_wait(chr_context *ctx)
 {
     int rounds = CHR__ASK_ROUNDS, most = chr__ask_how_many(ctx);
 
-    chr__enter(ctx);
-    ctx->sleeping = 0;
-    ctx->prepare_ran = 0;
     if (!chr__prepares_are_none(&ctx->lazy))
         chr__prepares_run(ctx, &ctx->lazy, most);
     chr__ask(&ctx->starved, most);
-    do {
-        if (!chr__prepares_are_none(&ctx->prepares))
-            chr__prepares_run(ctx, &ctx->prepares, -1);
+    for (; (ctx->urgent.first || chr__is_due(ctx)) && rounds > 0; rounds--) {
         chr__ask(&ctx->urgent, -1);
-    } while ((ctx->urgent.first || !chr__prepares_are_none(&ctx->prepares)) && --rounds > 0);
-    chr__leave(ctx);
-    return ctx->prepare_ran;
+        chr__prepares_run_urgent(ctx);
+    }
 }
 
-/* There is something to do before the wait. */
+/* Whether anything is to be done before the wait. One look: most turns find nothing. */
 CHR__HOT_INLINE int chr__somebody_waits(const chr_context *ctx)
 {
     return ((uintptr_t)ctx->urgent.first | (uintptr_t)ctx->starved.first | (uintptr_t)ctx->prepare_count) != 0;
 }
 
+/* Gathered output goes, what is read ahead is delivered, and who has new room is asked. Returns how many handlers were
+ * called in that. */
+CHR__APART int chr__before_wait(chr_context *ctx)
+{
+    CHR__LOCK(ctx);
+    ctx->depth++;
+    ctx->sleeping = 0;
+    ctx->prepare_ran = 0;
+    chr__prepares_run_urgent(ctx);
+    if (chr__somebody_waits(ctx))
+        chr__ask_before_wait(ctx);
+    chr__leave(ctx);
+    return ctx->prepare_ran;
+}
+
 static int chr__must_ask(chr_context *ctx)
 {
-    return ctx->urgent.first || !chr__prepares_are_none(&ctx->prepares) ||
+    return ctx->urgent.first || chr__is_due(ctx) ||
            (chr__has_starved(ctx) && chr__looks_by_time(ctx) && ctx->ask_at <= chr__real_now(ctx));
 }
 
@@ -6498,7 +6599,7 @@ static int chr__loop_timeout(chr_context *ctx)
 {
     int timeout = -1;
 
-    if (ctx->idles.next != &ctx->idles || ctx->urgent.first || !chr__prepares_are_none(&ctx->prepares) ||
+    if (ctx->idles.next != &ctx->idles || ctx->urgent.first || chr__is_due(ctx) ||
         ctx->again || CHR__LOAD(ctx->stopped))
         return 0;
     if (ctx->timers)
@@ -6581,9 +6682,9 @@ CHR__HOT static int chr__loop_turn(chr_context *ctx, int timeout_ms)
 }
 
 /* What a handler was told before the wait may be what the caller waits for. */
-CHR__COLD int chr__loop_step_asked(chr_context *ctx, int timeout_ms)
+CHR__APART int chr__loop_step_asked(chr_context *ctx, int timeout_ms)
 {
-    int early = chr__before_wait(ctx), is_late = early > 0 || !chr__prepares_are_none(&ctx->prepares);
+    int early = chr__before_wait(ctx), is_late = early > 0 || chr__is_due(ctx);
     int ran = chr__loop_turn(ctx, is_late ? 0 : timeout_ms);
 
     return ran < 0 ? ran : ran + early;
@@ -6987,19 +7088,15 @@ typedef struct chr__file_watch {
     int                     number; /* the system's; 0 = stopped */
     void                  (*changed)(void *opaque, int what);
     void                   *opaque;
-    struct chr__file_watch *next;
+    chr__entry              by_number;
 } chr__file_watch;
 
-static void chr__file_news_one(chr_context *ctx, const chr__file_news *news)
+/* Its `changed` may stop this one, but no other. */
+static void chr__file_news_one(void *owner, void *what)
 {
-    chr__file_watch *watch, *next;
+    chr__file_watch *watch = (chr__file_watch *)owner;
 
-    for (watch = ctx->file_watches; watch; watch = next) {
-        next = watch->next;
-        if (watch->number != news->number && !(news->what & CHR__FILE_ANY))
-            continue;
-        watch->changed(watch->opaque, news->what); /* it may stop this one, but no other */
-    }
+    watch->changed(watch->opaque, *(int *)what);
 }
 
 static void chr__file_news_ready(void *opaque, int events)
@@ -7010,7 +7107,8 @@ static void chr__file_news_ready(void *opaque, int events)
 
     (void)events;
     for (i = 0; i < count; i++)
-        chr__file_news_one(ctx, &news[i]);
+        chr__table_each(&ctx->file_watches, news[i].what & CHR__FILE_ANY ? NULL : &news[i].number,
+                        sizeof news[i].number, chr__file_news_one, &news[i].what);
 }
 
 static int chr__file_notifier(chr_context *ctx)
@@ -7040,22 +7138,17 @@ static int chr__file_watch_start(chr_context *ctx, chr__file_watch *watch, const
     watch->number = number;
     watch->changed = changed;
     watch->opaque = opaque;
-    watch->next = ctx->file_watches;
-    ctx->file_watches = watch;
+    chr__table_add(ctx, &ctx->file_watches, &watch->by_number, watch, &watch->number, sizeof watch->number);
     return 0;
 }
 
 static void chr__file_watch_stop(chr__file_watch *watch)
 {
-    chr__file_watch **link;
-
     if (!watch->number)
         return;
     chr__os_notifier_remove(watch->ctx->notifier.fd, watch->number);
+    chr__table_remove(watch->ctx, &watch->ctx->file_watches, &watch->by_number);
     watch->number = 0;
-    for (link = &watch->ctx->file_watches; *link != watch; link = &(*link)->next)
-        ;
-    *link = watch->next;
 }
 
 /* What has happened by now is told before it returns. */
@@ -7395,14 +7488,17 @@ static int chr__set_integer(const char *backend, const chr_option *row, const ch
     return 0;
 }
 
-/* The link to a named descriptor, or to the end of the list. */
-static chr__named_fd **chr__named_fd_link(chr_context *ctx, const char *name)
+CHR__PRIVATE chr__named_fd *chr__named_fd_find(chr_context *ctx, const char *name)
 {
-    chr__named_fd **link;
+    return (chr__named_fd *)chr__table_find(&ctx->fds_by_name, name, strlen(name));
+}
 
-    for (link = &ctx->named_fds; *link && strcmp((*link)->name, name) != 0; link = &(*link)->next)
-        ;
-    return link;
+/* The descriptor is somebody else's, or closed. */
+CHR__PRIVATE void chr__named_fd_forget(chr_context *ctx, chr__named_fd *named)
+{
+    chr__table_remove(ctx, &ctx->fds_by_name, &named->by_name);
+    chr__table_remove(ctx, &ctx->fds_by_number, &named->by_number);
+    chr__free(ctx, named);
 }
 
 /* A number for a local user, a name for a monitor's peer, who must not be able to name our own descriptors. */
@@ -7420,7 +7516,7 @@ static int chr__set_fd(const char *backend, const chr_option *row, const char *t
     }
     if (*text >= '0' && *text <= '9')
         return chr__bad_value(backend, row, text, "a number is not allowed here: pass the descriptor with getfd and give its name", err);
-    named = *chr__named_fd_link(ctx, text);
+    named = chr__named_fd_find(ctx, text);
     if (!named)
         return chr__fail(err, CHR_ERR_NOT_FOUND, "%s: %s=%s: no descriptor has been passed under that name", backend, row->name, text);
     *fd = named->fd;
@@ -7707,13 +7803,14 @@ static void *chr__options_copy(chr_context *ctx, const chr_backend *kind, const 
 
 /* -- objects that are no chardevs, from the same tables -- */
 
-CHR__PRIVATE chr__object **chr__object_link(chr_context *ctx, const char *id)
+CHR__PRIVATE chr__object *chr__object_find(chr_context *ctx, const char *id)
 {
-    chr__object **link;
+    return (chr__object *)chr__table_find(&ctx->objects, id, strlen(id));
+}
 
-    for (link = &ctx->objects; *link && strcmp((*link)->id, id) != 0; link = &(*link)->next)
-        ;
-    return link;
+CHR__PRIVATE void chr__object_add(chr_context *ctx, chr__object *object)
+{
+    chr__table_add(ctx, &ctx->objects, &object->by_id, object, object->id, strlen(object->id));
 }
 
 /* One user less; the last one frees it. */
@@ -7896,9 +7993,13 @@ static uint32_t chr__crc32(uint32_t crc, const void *buf, size_t len)
 
 /* -- writing -- */
 
+enum { CHR__EXTRA_BUFFERS = 1, CHR__EXTRA_OTHERS = 2 };
+
 static void chr__set_extras(chr_dev *dev)
 {
-    dev->extras = dev->log || dev->outbox || dev->ending || dev->buffers || chr__is_recorded(dev);
+    int others = dev->log || dev->outbox || dev->ending || chr__is_recorded(dev);
+
+    dev->extras = (dev->buffers ? CHR__EXTRA_BUFFERS : 0) | (others ? CHR__EXTRA_OTHERS : 0);
 }
 
 static void chr__record_close(chr_context *ctx)
@@ -8480,6 +8581,7 @@ typedef struct chr__buffers {
     chr__ring            in;       /* at least as large as in_limit; larger while it holds more than that */
     size_t               in_limit;
     int                  in_full;  /* it was: it takes nothing until half of it is free, so that reads stay large */
+    int                  is_slow;  /* the question for room takes the long way */
     unsigned             taken;    /* bytes that have left it; wraps */
     chr__mark            marks[CHR__MARKS];
     int                  mark_count;
@@ -9320,40 +9422,74 @@ static size_t chr__in_readable(const chr__buffers *buffers)
     return buffers->mark_count > 0 ? buffers->marks[0].at - buffers->taken : buffers->in.count;
 }
 
-static void chr__tend(void *opaque);
-
-static void chr__tend_soon(chr__buffers *buffers)
+CHR__HOT_INLINE void chr__tend_soon(chr__buffers *buffers)
 {
-    chr__prepare_start(buffers->fe->ctx, &buffers->prepare, chr__tend, buffers->fe);
+    chr__prepare_start(buffers->fe->ctx, &buffers->prepare);
+}
+
+/* Descriptors came along with the input. */
+CHR__PRIVATE void chr__input_has_fds(chr_dev *dev)
+{
+    chr__buffers *buffers;
+
+    dev->with_fds |= 1;
+    for (buffers = dev->buffers; buffers; buffers = buffers->next)
+        buffers->is_slow = 1;
 }
 
 /* -- output -- */
 
-/* One piece. What meets an error is lost, as it would be without buffers. Returns 1 = there may be more to send. */
+/* The backend takes no more, or an error has met it: what was gathered is lost, as it would be without buffers. */
+CHR__COLD void chr__send_failed(chr__buffers *buffers, chr_dev *dev, size_t len, int code)
+{
+    if (code == 0 || code == CHR_ERR_WOULD_BLOCK) {
+        buffers->is_blocked = 1;
+        return;
+    }
+    buffers->failure = buffers->lost = code;
+    if (code != CHR_ERR_DISCONNECTED) /* that one was counted */
+        dev->bytes_dropped += len;
+    chr__ring_take(&buffers->out, len);
+}
+
+/* One piece. Returns 1 = there may be more to send. */
 static int chr__send_piece(chr_frontend *fe)
 {
     chr__buffers        *buffers = fe->buffers;
     chr_dev             *dev = fe->dev;
     size_t               len;
     const unsigned char *piece = chr__ring_piece(&buffers->out, 0, &len);
-    int                  n = chr__write_recorded(dev, piece, len);
+    int                  n = dev->extras & CHR__EXTRA_OTHERS ? chr__write_recorded(dev, piece, len) : chr__write(dev, piece, len);
 
-    if (n == 0 || n == CHR_ERR_WOULD_BLOCK) {
-        buffers->is_blocked = 1;
-        return 0;
-    }
-    if (n < 0)
-        buffers->failure = buffers->lost = n;
-    if (n < 0 && n != CHR_ERR_DISCONNECTED) /* that one was counted */
-        dev->bytes_dropped += len;
-    chr__ring_take(&buffers->out, n > 0 ? (size_t)n : len);
-    return !buffers->is_dropped && fe->dev == dev;
+    if (n > 0)
+        chr__ring_take(&buffers->out, (size_t)n);
+    else
+        chr__send_failed(buffers, dev, len, n);
+    return !buffers->is_blocked && !buffers->is_dropped && fe->dev == dev;
 }
 
 static void chr__buffered_writable(void *opaque);
 
+static void chr__watch_out(chr_frontend *fe)
+{
+    fe->writable = chr__buffered_writable;
+    fe->writable_opaque = fe;
+    chr__update(fe->dev);
+}
+
+static void chr__send_over(chr_frontend *fe, chr_context *ctx, chr__buffers *buffers)
+{
+    buffers->is_sending = 0;
+    if (buffers->out.count == 0)
+        buffers->out.start = 0;
+    if (buffers->is_dropped)
+        chr__buffers_free(ctx, buffers);
+    else if (buffers->is_blocked)
+        chr__watch_out(fe);
+}
+
 /* As much as the backend takes. A hook that logs may do anything meanwhile, but not change these buffers. */
-CHR__HOT static void chr__send(chr_frontend *fe)
+static void chr__send(chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
     chr_context  *ctx = fe->ctx;
@@ -9364,18 +9500,42 @@ CHR__HOT static void chr__send(chr_frontend *fe)
     buffers->is_blocked = 0;
     while (buffers->out.count > 0 && chr__send_piece(fe))
         ;
-    buffers->is_sending = 0;
-    if (buffers->is_dropped) {
-        chr__buffers_free(ctx, buffers);
+    chr__send_over(fe, ctx, buffers);
+}
+
+CHR__COLD void chr__send_on(chr_frontend *fe, chr_context *ctx, chr__buffers *buffers, int n)
+{
+    if (n <= 0 && !buffers->is_dropped)
+        chr__send_failed(buffers, fe->dev, buffers->out.count, n);
+    while (n > 0 && !buffers->is_dropped && buffers->out.count > 0 && chr__send_piece(fe))
+        ;
+    chr__send_over(fe, ctx, buffers);
+}
+
+/* The usual case: all of it in one piece, to a backend with nothing before it. */
+CHR__HOT_INLINE void chr__send_plainly(chr_frontend *fe)
+{
+    chr__buffers *buffers = fe->buffers;
+    chr_dev      *dev = fe->dev;
+    chr_context  *ctx = dev->ctx;
+    size_t        count = buffers->out.count;
+    int           n;
+
+    if (dev->extras != CHR__EXTRA_BUFFERS || buffers->out.start > 0 || buffers->is_sending || count == 0 ||
+        count == buffers->out.size) {
+        chr__send(fe);
         return;
     }
-    if (buffers->out.count == 0)
+    buffers->is_sending = 1;
+    n = chr__write(dev, buffers->out.bytes, count);
+    if (n > 0)
+        chr__ring_take(&buffers->out, (size_t)n);
+    if ((size_t)n == count && !buffers->is_dropped) {
         buffers->out.start = 0;
-    if (buffers->is_blocked) {
-        fe->writable = chr__buffered_writable;
-        fe->writable_opaque = fe;
-        chr__update(fe->dev);
+        buffers->is_sending = 0;
+        return;
     }
+    chr__send_on(fe, ctx, buffers, n);
 }
 
 /* What others have gathered for the same chardev goes before what this one is about to write. */
@@ -9438,9 +9598,16 @@ CHR__HOT static int chr__gather(chr_frontend *fe, const char *buf, size_t len)
 {
     chr__buffers *buffers = fe->buffers;
 
+    size_t        end = buffers->out.start + buffers->out.count;
+
     if (len > chr__out_room(buffers) || buffers->failure)
         return chr__gather_much(fe, buf, len);
-    chr__ring_put(&buffers->out, buf, len);
+    if (end + len <= buffers->out.size) {
+        memcpy(buffers->out.bytes + end, buf, len);
+        buffers->out.count += len;
+    } else {
+        chr__ring_put(&buffers->out, buf, len);
+    }
     if (!buffers->prepare.is_urgent)
         chr__tend_soon(buffers);
     return (int)len;
@@ -9544,6 +9711,7 @@ static void chr__mark_put(chr__buffers *buffers, int event)
         }
     if (buffers->mark_count == CHR__MARKS)
         buffers->mark_count--;
+    buffers->is_slow |= buffers->mark_count + 1 >= CHR__MARKS_HIGH;
     buffers->marks[buffers->mark_count].at = at;
     buffers->marks[buffers->mark_count++].event = event;
 }
@@ -9604,7 +9772,7 @@ static int chr__deliver_bytes(chr_frontend *fe, const chr__hold *hold)
         if (buffers->epoch != epoch)
             chr__tend_soon(buffers);
         else
-            chr__prepare_lazily(fe->ctx, &buffers->prepare, chr__tend, fe);
+            chr__prepare_lazily(fe->ctx, &buffers->prepare);
         return 0;
     }
     len = chr__min(len, (size_t)room);
@@ -9670,10 +9838,9 @@ CHR__COLD void chr__deliver_last(chr_frontend *fe)
     chr__return(ctx);
 }
 
-/* Before the loop sleeps, and when the backend takes output again. */
-CHR__HOT static void chr__tend(void *opaque)
+/* All that is due: output goes first. */
+static void chr__tend_all(chr_frontend *fe)
 {
-    chr_frontend *fe = (chr_frontend *)opaque;
     chr_context  *ctx = fe->ctx;
     chr__hold     hold;
 
@@ -9685,6 +9852,18 @@ CHR__HOT static void chr__tend(void *opaque)
     if (hold.fe && fe->buffers)
         chr__tell_room(fe);
     chr__hold_end(ctx, &hold);
+}
+
+/* Before the loop waits, and when the backend takes output again. */
+CHR__HOT static void chr__tend(void *opaque)
+{
+    chr_frontend       *fe = (chr_frontend *)opaque;
+    const chr__buffers *buffers = fe->buffers;
+
+    if (buffers->in.count > 0 || buffers->mark_count > 0 || buffers->writable)
+        chr__tend_all(fe);
+    else if (!buffers->is_blocked)
+        chr__send_plainly(fe);
 }
 
 /* -- the handlers that stand before the frontend's own -- */
@@ -9722,38 +9901,74 @@ CHR__COLD void chr__note_fds(chr_dev *dev)
     chr__log_line(dev->ctx, dev->id, "descriptors come along with the input: it is not read ahead any more");
 }
 
-CHR__HOT static int chr__buffered_can_read(void *opaque)
+CHR__COLD int chr__slow_room(chr_frontend *fe)
 {
-    const chr_frontend *fe = (const chr_frontend *)opaque;
-    chr__buffers       *buffers = fe->buffers;
+    chr__buffers *buffers = fe->buffers;
 
-    if (buffers->is_off || buffers->mark_count >= CHR__MARKS_HIGH)
-        return 0;
     if (fe->dev->with_fds == 1)
         chr__note_fds(fe->dev);
+    if (fe->buffers != buffers || buffers->is_off || buffers->mark_count >= CHR__MARKS_HIGH)
+        return 0;
     if (!buffers->in_limit || fe->dev->with_fds)
-        return fe->buffers ? chr__unbuffered_room(fe) : 0;
-    if (buffers->in.count >= buffers->in_limit)
-        buffers->in_full = 1;
+        return chr__unbuffered_room(fe);
+    buffers->in_full |= buffers->in.count >= buffers->in_limit;
+    buffers->is_slow = buffers->in_full;
     return buffers->in_full ? 0 : (int)(buffers->in_limit - buffers->in.count);
 }
 
-CHR__HOT static void chr__buffered_read(void *opaque, const void *buf, size_t len)
+CHR__HOT static int chr__buffered_can_read(void *opaque)
 {
-    chr_frontend *fe = (chr_frontend *)opaque;
+    chr_frontend       *fe = (chr_frontend *)opaque;
+    const chr__buffers *buffers = fe->buffers;
+
+    if (buffers->is_slow || buffers->in.count >= buffers->in_limit)
+        return chr__slow_room(fe);
+    return (int)(buffers->in_limit - buffers->in.count);
+}
+
+/* After a handler: compares addresses only. */
+static int chr__is_buffered(const chr_dev *dev, const chr_frontend *fe)
+{
+    const chr__buffers *buffers = dev->buffers;
+
+    while (buffers && buffers->fe != fe)
+        buffers = buffers->next;
+    return buffers != NULL;
+}
+
+CHR__COLD void chr__in_put(chr_frontend *fe, const void *buf, size_t len)
+{
     chr__buffers *buffers = fe->buffers;
     size_t        room = buffers->in.size - buffers->in.count;
 
-    if (!buffers->in_limit && buffers->in.count == 0 && buffers->handlers.read) {
-        buffers->handlers.read(buffers->opaque, buf, len);
-        return;
-    }
     if (len > room) { /* a backend that doesn't keep to what it was told */
         fe->dev->bytes_dropped += len - room;
         len = room;
     }
-    chr__ring_put(&buffers->in, buf, len);
+    if (len > 0)
+        chr__ring_put(&buffers->in, buf, len);
     chr__deliver(fe);
+}
+
+/* Where nothing waits and the frontend has room for all, it goes straight there. */
+CHR__HOT static void chr__buffered_read(void *opaque, const void *buf, size_t len)
+{
+    chr_frontend *fe = (chr_frontend *)opaque;
+    chr__buffers *buffers = fe->buffers;
+    chr_dev      *dev = fe->dev;
+    unsigned      epoch = dev->room_epoch;
+    int           room;
+
+    if (buffers->handlers.read && buffers->in.count == 0 && buffers->mark_count == 0) {
+        room = buffers->handlers.can_read && buffers->in_limit ? buffers->handlers.can_read(buffers->opaque) : (int)len;
+        if (dev->room_epoch == epoch && room >= (int)len) {
+            buffers->handlers.read(buffers->opaque, buf, len);
+            return;
+        }
+        if (!chr__is_buffered(dev, fe))
+            return;
+    }
+    chr__in_put(fe, buf, len);
 }
 
 /* A com-port client drops what is on the line: in both buffers. */
@@ -10204,16 +10419,13 @@ static void chr__consume_fds(const chr_options *options, const chr_backend *kind
 {
     const chr_option *row;
     const char       *name;
-    chr__named_fd   **link, *named;
+    chr__named_fd    *named;
 
     for (row = kind->options; row && row->name; row++) {
         name = row->type == CHR_OPTION_FD ? chr__options_get(options, row->name) : NULL;
-        link = name ? chr__named_fd_link(options->ctx, name) : NULL;
-        named = link ? *link : NULL;
-        if (!named)
-            continue;
-        *link = named->next;
-        chr__free(options->ctx, named);
+        named = name ? chr__named_fd_find(options->ctx, name) : NULL;
+        if (named)
+            chr__named_fd_forget(options->ctx, named);
     }
 }
 
@@ -10518,6 +10730,7 @@ static void chr__buffers_move(chr__buffers *buffers, chr_dev *from, chr_dev *to)
     buffers->next = to->buffers;
     to->buffers = buffers;
     buffers->is_blocked = buffers->failure = 0;
+    buffers->is_slow = 1;
     chr__set_extras(from);
     chr__set_extras(to);
     chr__tend_soon(buffers);
@@ -10778,12 +10991,13 @@ static void chr__buffers_drop_handlers(chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
 
+    fe->dev->room_epoch++;
     buffers->epoch++;
     memset(&buffers->handlers, 0, sizeof buffers->handlers);
     fe->handlers.change = NULL;
     buffers->writable = NULL;
     buffers->told_open = 0;
-    buffers->is_off = 1;
+    buffers->is_off = buffers->is_slow = 1;
     chr_fe_set_open(fe, 0);
 }
 
@@ -10897,6 +11111,7 @@ static void chr__buffers_set_handlers(chr_frontend *fe, const chr_handlers *hand
     chr__buffers *buffers = fe->buffers;
     chr__hold     hold;
 
+    dev->room_epoch++;
     buffers->epoch++;
     buffers->handlers = *handlers;
     buffers->opaque = opaque;
@@ -11017,7 +11232,7 @@ static void chr__ring_move(chr__ring *to, chr__ring *from)
 }
 
 /* In one block: the state, the input, the output. `old` may be NULL; what it holds moves over. */
-static chr__buffers *chr__buffers_lay_out(void *block, chr__buffers *old, size_t in, size_t out)
+static chr__buffers *chr__buffers_lay_out(chr_frontend *fe, void *block, chr__buffers *old, size_t in, size_t out)
 {
     chr__buffers *fresh = (chr__buffers *)block;
 
@@ -11026,6 +11241,8 @@ static chr__buffers *chr__buffers_lay_out(void *block, chr__buffers *old, size_t
     else
         memset(fresh, 0, sizeof *fresh);
     memset(&fresh->prepare, 0, sizeof fresh->prepare);
+    fresh->prepare.run = chr__tend;
+    fresh->prepare.opaque = fe;
     memset(&fresh->in, 0, sizeof fresh->in);
     memset(&fresh->out, 0, sizeof fresh->out);
     fresh->in.bytes = (unsigned char *)block + sizeof *fresh;
@@ -11088,11 +11305,12 @@ static int chr__buffers_set(chr_frontend *fe, void *memory, size_t in, size_t ou
     block = chr__buffers_block(fe->ctx, memory, in_size, out_size);
     if (!block)
         return CHR_ERR_NO_MEMORY;
-    fresh = chr__buffers_lay_out(block, old, in_size, out_size);
+    fresh = chr__buffers_lay_out(fe, block, old, in_size, out_size);
     fresh->is_given = memory != NULL;
     fresh->in_limit = in;
     fresh->out_limit = out;
     fresh->in_full = fresh->is_off = 0;
+    fresh->is_slow = 1; /* the first question finds out */
     if (old)
         chr__buffers_take_place(fe, old, fresh);
     else
@@ -11232,17 +11450,24 @@ static chr_dev *chr__fe_ioctl_order(chr_frontend *fe, int command, const void *a
 /* -- output -- */
 
 /* Those that share the chardev keep their order: what others have gathered goes first. */
-CHR__HOT static int chr__fe_write_extras(chr_frontend *fe, const void *buf, size_t len)
+CHR__COLD int chr__fe_write_among(chr_frontend *fe, const void *buf, size_t len)
 {
-    chr_dev *dev = fe->dev;
-
-    if (!dev->buffers)
-        return chr__write_recorded(dev, buf, len);
-    if (dev->buffers->next || !fe->buffers)
-        chr__send_others(dev, fe);
+    chr__send_others(fe->dev, fe);
     if (!fe->dev)
         return CHR_ERR_DISCONNECTED;
     return fe->buffers ? chr__gather(fe, (const char *)buf, len) : chr__write_recorded(fe->dev, buf, len);
+}
+
+CHR__APART int chr__fe_write_extras(chr_frontend *fe, const void *buf, size_t len)
+{
+    chr_dev      *dev = fe->dev;
+    chr__buffers *buffers = dev->buffers;
+
+    if (!buffers)
+        return chr__write_recorded(dev, buf, len);
+    if (buffers->next || !fe->buffers)
+        return chr__fe_write_among(fe, buf, len);
+    return chr__gather(fe, (const char *)buf, len);
 }
 
 CHR__HOT CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t len)
@@ -12273,7 +12498,7 @@ static int chr__replay_input(chr__played *played)
 
     if (!ctx->replay) /* it was closed when asked */
         return 0;
-    if (room <= 0 || (size_t)room < left)
+    if (played->dev.frontend && (room <= 0 || (size_t)room < left)) /* below a hub or filter nobody is: that is played */
         chr__replay_diverges(played, "the frontend has less room for input", played->ahead.at);
     if (room <= 0) {
         played->waits = 1;
@@ -17602,8 +17827,7 @@ static const char *const chr__fault_names[CHR__FAULT_KINDS] = { "short", "block"
 #define CHR__FAULTS_EVENT CHR__FAULT_BIT(CHR__FAULT_REORDER)
 
 typedef struct chr__fault {
-    chr_dev          dev;
-    chr_frontend     base;        /* our end of the chardev below */
+    chr_stacked      on;
     unsigned         enabled;     /* CHR__FAULT_BIT() */
     uint64_t         state;       /* of the generator; 0 = there is none */
     unsigned char   *feed;        /* given bytes, feed[fed..feed_size) are to be used */
@@ -17672,7 +17896,7 @@ static int chr__fault_count_bits(unsigned kinds)
 /* One decision. A given byte: from 0 to 127 nothing happens, above that the kinds come in turn. */
 static int chr__fault_decide(chr__fault *fault, unsigned kinds)
 {
-    const chr_fault_options *options = (const chr_fault_options *)fault->dev.options;
+    const chr_fault_options *options = (const chr_fault_options *)fault->on.dev.options;
     int                      count, byte;
 
     kinds &= fault->enabled;
@@ -17690,7 +17914,7 @@ static int chr__fault_decide(chr__fault *fault, unsigned kinds)
 
 static int64_t chr__fault_ms(chr__fault *fault)
 {
-    return 1 + chr__fault_number(fault, (int)((const chr_fault_options *)fault->dev.options)->delay);
+    return 1 + chr__fault_number(fault, (int)((const chr_fault_options *)fault->on.dev.options)->delay);
 }
 
 /* -- events -- */
@@ -17701,8 +17925,8 @@ static void chr__fault_tell_late(void *opaque)
     chr__fault *fault = (chr__fault *)opaque;
 
     chr_timer_stop(&fault->late);
-    while (fault->late_count > 0 && !fault->dev.removed)
-        chr_be_event(&fault->dev, fault->late_events[--fault->late_count]);
+    while (fault->late_count > 0 && !fault->on.dev.removed)
+        chr_be_event(&fault->on.dev, fault->late_events[--fault->late_count]);
 }
 
 /* Those that nothing binds to a place among the bytes, or to each other. */
@@ -17715,18 +17939,18 @@ static void chr__fault_pass_event(chr__fault *fault, int event)
 {
     if (!chr__fault_may_be_late(event) || fault->late_count == CHR__FAULT_LATE ||
         chr__fault_decide(fault, CHR__FAULTS_EVENT) == CHR__FAULT_NONE) {
-        chr_be_event(&fault->dev, event);
+        chr_be_event(&fault->on.dev, event);
         return;
     }
     fault->counts.reorders++;
     fault->late_events[fault->late_count++] = event;
-    chr_timer_start(fault->dev.ctx, &fault->late, chr__fault_ms(fault), chr__fault_tell_late, fault);
+    chr_timer_start(fault->on.dev.ctx, &fault->late, chr__fault_ms(fault), chr__fault_tell_late, fault);
 }
 
 /* OPENED and CLOSED as the frontend is to see them. Late events are still the old peer's. */
 static void chr__fault_set_state(chr__fault *fault)
 {
-    chr_dev *dev = &fault->dev;
+    chr_dev *dev = &fault->on.dev;
     int      is_open = fault->base_open && !fault->is_down;
 
     if (dev->be_open == is_open)
@@ -17739,10 +17963,17 @@ static void chr__fault_set_state(chr__fault *fault)
         chr_be_event(dev, CHR_EVENT_INPUT_END);
 }
 
+static void chr__fault_update(chr_dev *dev);
+
+/* obuf= may wait still. */
 static void chr__fault_tell_writable(chr__fault *fault)
 {
-    if (!fault->dev.removed && chr_be_wants_writable(&fault->dev))
-        chr_be_writable(&fault->dev);
+    chr_dev *dev = &fault->on.dev;
+
+    if (!dev->removed && chr_be_wants_writable(dev))
+        chr_be_writable(dev);
+    if (!dev->removed && chr_be_wants_writable(dev))
+        chr__fault_update(dev);
 }
 
 static void chr__fault_up(void *opaque)
@@ -17752,29 +17983,29 @@ static void chr__fault_up(void *opaque)
     fault->is_down = 0;
     chr__fault_set_state(fault);
     chr__fault_tell_writable(fault);
-    if (!fault->dev.removed)
-        chr_fe_accept_input(&fault->base);
+    if (!fault->on.dev.removed)
+        chr_fe_accept_input(&fault->on.below);
 }
 
 /* The peer goes, and comes again after a while. */
 static void chr__fault_hang_up(chr__fault *fault)
 {
-    if (!fault->dev.be_open)
+    if (!fault->on.dev.be_open)
         return;
     fault->counts.disconnects++;
     fault->is_down = 1;
     fault->refusals = fault->piece = 0;
-    chr_timer_start(fault->dev.ctx, &fault->down, chr__fault_ms(fault), chr__fault_up, fault);
+    chr_timer_start(fault->on.dev.ctx, &fault->down, chr__fault_ms(fault), chr__fault_up, fault);
     chr__fault_set_state(fault);
     chr__fault_tell_writable(fault);
 }
 
 static void chr__fault_break(chr__fault *fault)
 {
-    if (!fault->dev.be_open)
+    if (!fault->on.dev.be_open)
         return;
     fault->counts.breaks++;
-    chr_be_event(&fault->dev, CHR_EVENT_BREAK);
+    chr_be_event(&fault->on.dev, CHR_EVENT_BREAK);
 }
 
 /* -- output -- */
@@ -17803,7 +18034,7 @@ static int chr__fault_stall_out(chr__fault *fault)
 {
     fault->counts.delays++;
     fault->is_stalled_out = 1;
-    chr_timer_start(fault->dev.ctx, &fault->stall_out, chr__fault_ms(fault), chr__fault_out_again, fault);
+    chr_timer_start(fault->on.dev.ctx, &fault->stall_out, chr__fault_ms(fault), chr__fault_out_again, fault);
     return CHR_ERR_WOULD_BLOCK;
 }
 
@@ -17849,12 +18080,7 @@ static int chr__fault_write(chr_dev *dev, const void *buf, size_t len)
     int         part = chr__fault_attempt(fault, len);
 
     fault->is_refused = part == CHR_ERR_WOULD_BLOCK;
-    return part < 0 ? part : chr_fe_write(&fault->base, buf, (size_t)part);
-}
-
-static void chr__fault_base_writable(void *opaque)
-{
-    chr_be_writable(&((chr__fault *)opaque)->dev);
+    return part < 0 ? part : chr_stacked_write(dev, buf, (size_t)part);
 }
 
 /* -- input -- */
@@ -17864,13 +18090,13 @@ static void chr__fault_in_again(void *opaque)
     chr__fault *fault = (chr__fault *)opaque;
 
     fault->is_stalled_in = 0;
-    chr_fe_accept_input(&fault->base);
+    chr_fe_accept_input(&fault->on.below);
 }
 
 static int chr__fault_base_can_read(void *opaque)
 {
     chr__fault *fault = (chr__fault *)opaque;
-    int         room = fault->is_down || fault->is_stalled_in ? 0 : chr_be_can_write(&fault->dev);
+    int         room = fault->is_down || fault->is_stalled_in ? 0 : chr_be_can_write(&fault->on.dev);
 
     return fault->piece > 0 && room > fault->piece ? fault->piece : room;
 }
@@ -17886,7 +18112,7 @@ static void chr__fault_of_input(chr__fault *fault)
     case CHR__FAULT_DELAY:
         fault->counts.delays++;
         fault->is_stalled_in = 1;
-        chr_timer_start(fault->dev.ctx, &fault->stall_in, chr__fault_ms(fault), chr__fault_in_again, fault);
+        chr_timer_start(fault->on.dev.ctx, &fault->stall_in, chr__fault_ms(fault), chr__fault_in_again, fault);
         return;
     case CHR__FAULT_DISCONNECT: chr__fault_hang_up(fault); return;
     case CHR__FAULT_BREAK:      chr__fault_break(fault); return;
@@ -17899,10 +18125,10 @@ static void chr__fault_base_read(void *opaque, const void *buf, size_t len)
     chr__fault *fault = (chr__fault *)opaque;
 
     fault->piece = 0;
-    chr_be_write(&fault->dev, buf, len);
-    if (!fault->dev.removed)
+    chr_be_write(&fault->on.dev, buf, len);
+    if (!fault->on.dev.removed)
         chr__fault_tell_late(fault);
-    if (!fault->dev.removed)
+    if (!fault->on.dev.removed)
         chr__fault_of_input(fault);
 }
 
@@ -17917,15 +18143,8 @@ static void chr__fault_base_event(void *opaque, int event)
         return;
     }
     fault->base_input_over |= event == CHR_EVENT_INPUT_END;
-    if (event != CHR_EVENT_INPUT_END || fault->dev.be_open)
+    if (event != CHR_EVENT_INPUT_END || fault->on.dev.be_open)
         chr__fault_pass_event(fault, event);
-}
-
-/* Another backend has taken the place of the one below. */
-static int chr__fault_base_change(void *opaque)
-{
-    (void)opaque;
-    return 0;
 }
 
 /* -- slots -- */
@@ -17934,37 +18153,31 @@ static void chr__fault_update(chr_dev *dev)
 {
     chr__fault *fault = (chr__fault *)dev;
 
-    if (chr_be_wants_writable(dev) && !fault->is_stalled_out) {
-        if (fault->is_down || fault->is_refused)
-            chr_idle_start(dev->ctx, &fault->retry, chr__fault_retry, fault);
-        else if (!fault->base.writable)
-            chr_fe_add_watch(&fault->base, chr__fault_base_writable, fault);
-    }
-    chr_fe_accept_input(&fault->base);
+    if (chr_be_wants_writable(dev) && !fault->is_stalled_out && (fault->is_down || fault->is_refused))
+        chr_idle_start(dev->ctx, &fault->retry, chr__fault_retry, fault);
+    else if (!fault->is_stalled_out)
+        chr_stacked_update(dev);
+    chr_fe_accept_input(&fault->on.below);
 }
 
 /* Short reads and nothing else: who waits for bytes waits for all of them. */
 static int chr__fault_read(chr_dev *dev, void *buf, size_t len)
 {
     chr__fault *fault = (chr__fault *)dev;
-    chr_dev    *base = fault->base.dev;
 
-    if (fault->is_down || !base)
+    if (fault->is_down)
         return CHR_ERR_DISCONNECTED;
-    if (!base->io->read)
-        return CHR_ERR_NOT_SUPPORTED;
     if (len > 1 && chr__fault_decide(fault, CHR__FAULT_BIT(CHR__FAULT_SHORT)) == CHR__FAULT_SHORT) {
         fault->counts.short_reads++;
         len = 1 + (size_t)chr__fault_number(fault, (int)chr__min(len - 1, 255));
     }
-    return base->io->read(base, buf, len);
+    return chr_stacked_read(dev, buf, len);
 }
 
 /* Who blocks has no time that passes: what delays its output ends. */
 static int chr__fault_wait_fd(chr_dev *dev, int *events)
 {
     chr__fault *fault = (chr__fault *)dev;
-    chr_dev    *base = fault->base.dev;
 
     if (*events == CHR_OUT && fault->is_refused) {
         chr_timer_stop(&fault->stall_out);
@@ -17972,42 +18185,7 @@ static int chr__fault_wait_fd(chr_dev *dev, int *events)
         *events = 0;
         return 0;
     }
-    return base && base->io->wait_fd ? base->io->wait_fd(base, events) : -1;
-}
-
-static void chr__fault_set_open(chr_dev *dev, int is_open)
-{
-    chr_fe_set_open(&((chr__fault *)dev)->base, is_open);
-}
-
-static int chr__fault_ioctl(chr_dev *dev, int command, void *arg)
-{
-    return chr_fe_ioctl(&((chr__fault *)dev)->base, command, arg);
-}
-
-static int chr__fault_disconnect(chr_dev *dev)
-{
-    return chr_fe_disconnect(&((chr__fault *)dev)->base);
-}
-
-static int chr__fault_wait_connected(chr_dev *dev, chr_error *err)
-{
-    return chr_fe_wait_connected(&((chr__fault *)dev)->base, err);
-}
-
-static int chr__fault_set_msgfds(chr_dev *dev, const int *fds, int count)
-{
-    return chr_fe_set_msgfds(&((chr__fault *)dev)->base, fds, count);
-}
-
-static int chr__fault_get_msgfds(chr_dev *dev, int *fds, int count)
-{
-    return chr_fe_get_msgfds(&((chr__fault *)dev)->base, fds, count);
-}
-
-static int chr__fault_shutdown(chr_dev *dev)
-{
-    return chr_fe_shutdown(&((chr__fault *)dev)->base);
+    return chr_stacked_wait_fd(dev, events);
 }
 
 static void chr__fault_describe(const chr_dev *dev, chr_info *info)
@@ -18017,8 +18195,8 @@ static void chr__fault_describe(const chr_dev *dev, chr_info *info)
     chr_info                base;
 
     memset(&base, 0, sizeof base);
-    if (fault->base.dev)
-        chr_query(fault->base.dev, &base);
+    if (fault->on.below.dev)
+        chr_query(fault->on.below.dev, &base);
     chr__format(info->filename, sizeof info->filename,
                 "fault:%s,short=%u,block=%u,delay=%u,disconnect=%u,break=%u,error=%u,reorder=%u",
                 ((const chr_fault_options *)dev->options)->chardev, counts->short_writes + counts->short_reads,
@@ -18049,46 +18227,17 @@ static int chr__fault_read_names(chr__fault *fault, const char *text, chr_error 
     }
 }
 
-/* In a hot swap the one with our id goes on living until ours takes its place: what is stacked on it can't be below us. */
-static int chr__fault_is_circle(const chr__fault *fault, const chr_dev *base)
-{
-    const chr_dev *old = chr_find(fault->dev.ctx, fault->dev.id);
-
-    while (old && base && base != old && base->kind == fault->dev.kind)
-        base = ((const chr__fault *)base)->base.dev;
-    return old && base && (base == old || base->kind->fixed);
-}
-
-static int chr__fault_attach(chr__fault *fault, const char *id, chr_error *err)
-{
-    static const chr_handlers handlers = { chr__fault_base_can_read, chr__fault_base_read, chr__fault_base_event,
-                                           chr__fault_base_change };
-    chr_dev                  *base = chr_find(fault->dev.ctx, id);
-    int                       code;
-
-    if (!base)
-        return chr__fail(err, CHR_ERR_NOT_FOUND, "chardev=%s: there is no chardev with that id", id);
-    if (chr__fault_is_circle(fault, base))
-        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev=%s: a %s can't be put below '%s' by a change", id,
-                         base->kind->name, fault->dev.id);
-    code = chr_fe_init(&fault->base, base, err);
-    if (code < 0)
-        return code;
-    chr_fe_set_handlers(&fault->base, &handlers, fault);
-    chr_fe_set_open(&fault->base, 0); /* until a frontend comes */
-    return 0;
-}
-
 static int chr__fault_open(chr_dev *dev, chr_error *err)
 {
-    const chr_fault_options *options = (const chr_fault_options *)dev->options;
-    chr__fault              *fault = (chr__fault *)dev;
+    static const chr_handlers handlers = { chr__fault_base_can_read, chr__fault_base_read, chr__fault_base_event, NULL };
+    const chr_fault_options  *options = (const chr_fault_options *)dev->options;
+    chr__fault               *fault = (chr__fault *)dev;
 
     fault->enabled = CHR__FAULT_BIT(CHR__FAULT_KINDS) - 1;
     fault->state = options->seed ? (uint64_t)options->seed * UINT64_C(0x9e3779b97f4a7c15) : 0;
     if (options->faults && chr__fault_read_names(fault, options->faults, err) < 0)
         return CHR_ERR_INVALID;
-    return chr__fault_attach(fault, options->chardev, err);
+    return chr_stacked_open(dev, options->chardev, &handlers, err);
 }
 
 static void chr__fault_close(chr_dev *dev)
@@ -18100,7 +18249,7 @@ static void chr__fault_close(chr_dev *dev)
     chr_timer_stop(&fault->down);
     chr_timer_stop(&fault->late);
     chr_idle_stop(&fault->retry);
-    chr_fe_deinit(&fault->base);
+    chr_stacked_close(dev);
     chr__free(dev->ctx, fault->feed);
     fault->feed = NULL;
     fault->fed = fault->feed_size = 0;
@@ -18114,13 +18263,13 @@ static const chr_io chr__fault_io = {
 };
 
 static const chr_peer_slots chr__fault_peer = {
-    chr__fault_disconnect,     /* disconnect     */
-    chr__fault_wait_connected, /* wait_connected */
-    NULL,                      /* add_client     */
-    chr__fault_set_msgfds,     /* set_msgfds     */
-    chr__fault_get_msgfds,     /* get_msgfds     */
-    chr__fault_shutdown,       /* shutdown       */
-    NULL,                      /* queued         */
+    chr_stacked_disconnect,     /* disconnect     */
+    chr_stacked_wait_connected, /* wait_connected */
+    chr_stacked_add_client,     /* add_client     */
+    chr_stacked_set_msgfds,     /* set_msgfds     */
+    chr_stacked_get_msgfds,     /* get_msgfds     */
+    chr_stacked_shutdown,       /* shutdown       */
+    chr_stacked_queued,         /* queued         */
 };
 
 static const chr_backend chr__fault_kind = {
@@ -18135,8 +18284,8 @@ static const chr_backend chr__fault_kind = {
     chr__fault_close,                                     /* close        */
     &chr__fault_io,                                       /* io           */
     chr__fault_describe,                                  /* describe     */
-    chr__fault_ioctl,                                     /* ioctl        */
-    chr__fault_set_open,                                  /* set_open     */
+    chr_stacked_ioctl,                                    /* ioctl        */
+    chr_stacked_set_open,                                 /* set_open     */
     &chr__fault_peer,                                     /* peer         */
     NULL,                                                 /* sharing      */
     0,                                                    /* fixed        */
@@ -18156,7 +18305,7 @@ static int chr__fault_feed(chr__fault *fault, const void *data, size_t len)
         memmove(fault->feed, fault->feed + fault->fed, left);
     fault->fed = 0;
     fault->feed_size = left;
-    feed = len > 0 ? chr__reallocate(fault->dev.ctx, fault->feed, left + len) : fault->feed;
+    feed = len > 0 ? chr__reallocate(fault->on.dev.ctx, fault->feed, left + len) : fault->feed;
     if (len > 0 && !feed)
         return CHR_ERR_NO_MEMORY;
     fault->feed = (unsigned char *)feed;
@@ -22557,11 +22706,10 @@ static int chr__tls_creds_new(const chr_options *list, const chr_backend *kind, 
 {
     chr_context    *ctx = list->ctx;
     const char     *id = chr__options_get(list, "id");
-    chr__object   **end = chr__object_link(ctx, id);
     chr__tls_creds *creds;
     int             code;
 
-    if (*end)
+    if (chr__object_find(ctx, id))
         return chr__fail(err, CHR_ERR_EXISTS, "%s: id=%s: there is an object with that id already", kind->name, id);
     creds = (chr__tls_creds *)chr__object_new(list, kind, err);
     if (!creds)
@@ -22573,7 +22721,7 @@ static int chr__tls_creds_new(const chr_options *list, const chr_backend *kind, 
     if (code == 0)
         code = creds->is_psk ? chr__psk_load(creds, ctx, err) : chr__x509_load(creds, ctx, err);
     if (code == 0)
-        *end = &creds->object;
+        chr__object_add(ctx, &creds->object);
     else
         chr__object_drop(ctx, &creds->object);
     return code;
@@ -22604,18 +22752,20 @@ static const chr_backend chr__authz_kind = {
 
 static void chr__authz_release(chr_context *ctx, chr__object *object)
 {
-    chr__authz *next = ((chr__authz *)object)->next;
+    chr__authz *authz = ((chr__authz *)object)->next, *next;
 
-    if (next)
-        chr__object_drop(ctx, &next->object);
+    for (; authz; authz = next) {
+        next = authz->next;
+        authz->next = NULL;
+        chr__object_drop(ctx, &authz->object);
+    }
 }
 
 static int chr__authz_new(const chr_options *list, const chr_backend *kind, chr_error *err)
 {
     chr_context              *ctx = list->ctx;
     const char               *id = chr__options_get(list, "id");
-    chr__object             **link = chr__object_link(ctx, id);
-    chr__authz               *authz, *rest = (chr__authz *)*link;
+    chr__authz               *authz, *rest = (chr__authz *)chr__object_find(ctx, id);
     const chr__authz_options *options;
 
     if (rest && rest->object.kind != kind)
@@ -22632,15 +22782,16 @@ static int chr__authz_new(const chr_options *list, const chr_backend *kind, chr_
     }
     authz->object.release = chr__authz_release;
     authz->next = rest;
-    authz->object.next = rest ? rest->object.next : NULL;
-    *link = &authz->object;
+    if (rest)
+        chr__table_remove(ctx, &ctx->objects, &rest->object.by_id);
+    chr__object_add(ctx, &authz->object);
     return 0;
 }
 
 /* What isn't on the list, or has no list, stays out. */
 static int chr__authz_allows(chr_context *ctx, const char *id, const char *name)
 {
-    const chr__object *object = *chr__object_link(ctx, id);
+    const chr__object *object = chr__object_find(ctx, id);
     const chr__authz  *authz = object && object->kind == &chr__authz_kind ? (const chr__authz *)object : NULL;
 
     for (; authz; authz = authz->next) {
@@ -23083,7 +23234,7 @@ static int chr__tls_setup(chr__tls *tls)
 static int chr__tls_find(chr_context *ctx, const chr_socket_options *options, chr__tls_creds **found, chr_error *err)
 {
     const char  *id = options->tls_creds;
-    chr__object *object = *chr__object_link(ctx, id);
+    chr__object *object = chr__object_find(ctx, id);
     int          is_server = options->server == CHR_ON;
 
     if (!object || object->kind == &chr__authz_kind)
@@ -23584,7 +23735,7 @@ CHR__COLD void chr__socket_got_fds(chr__socket_bottom *bottom, size_t length)
     got.count = chr__os_control_fds(&ctx->receiver.control, length, got.fds);
     if (got.count == 0)
         return;
-    bottom->layer.dev->with_fds = 1;
+    chr__input_has_fds(bottom->layer.dev);
     chr__msgfds_close(ctx, &bottom->incoming);
     kept = bottom->incoming = (chr__msgfds *)chr__allocate(ctx, sizeof *kept);
     if (kept)
@@ -25690,21 +25841,26 @@ static void chr__context_drain(chr_context *ctx)
     chr__leave(ctx); /* what was removed outside of a dispatch is freed */
 }
 
+static void chr__named_fd_end(void *named, void *ctx)
+{
+    chr__os_close(((chr__named_fd *)named)->fd);
+    chr__free((chr_context *)ctx, named);
+}
+
+static void chr__object_end(void *object, void *ctx)
+{
+    chr__object_drop((chr_context *)ctx, (chr__object *)object);
+}
+
 static void chr__context_forget(chr_context *ctx)
 {
-    chr__named_fd  *named;
     chr__kind_node *node;
-    chr__object    *object;
 
-    while ((named = ctx->named_fds) != NULL) {
-        ctx->named_fds = named->next;
-        chr__os_close(named->fd);
-        chr__free(ctx, named);
-    }
-    while ((object = ctx->objects) != NULL) {
-        ctx->objects = object->next;
-        chr__object_drop(ctx, object);
-    }
+    chr__table_each(&ctx->fds_by_name, NULL, 0, chr__named_fd_end, ctx);
+    chr__table_free(ctx, &ctx->fds_by_name);
+    chr__table_free(ctx, &ctx->fds_by_number);
+    chr__table_each(&ctx->objects, NULL, 0, chr__object_end, ctx);
+    chr__table_free(ctx, &ctx->objects);
     while ((node = ctx->kinds) != NULL) {
         ctx->kinds = node->next;
         chr__free(ctx, node);
@@ -26140,11 +26296,11 @@ CHARDEV_API int chr_input_sync(chr_dev *dev)
 #if CHARDEV_HAS_TLS
 static int chr__object_remove(chr_context *ctx, const char *id, int is_creds, chr_error *err)
 {
-    chr__object **link = chr__object_link(ctx, id), *object = *link;
+    chr__object *object = chr__object_find(ctx, id);
 
     if (!object || (object->kind == &chr__authz_kind) == is_creds)
         return chr__fail(err, CHR_ERR_NOT_FOUND, "there is no object '%s' of that kind", id);
-    *link = object->next;
+    chr__table_remove(ctx, &ctx->objects, &object->by_id);
     chr__object_drop(ctx, object);
     return 0;
 }
@@ -26169,7 +26325,7 @@ static const chr_backend *chr__object_read(chr_options *list, const char *text, 
     return kind;
 }
 
-static int chr__object_add(chr_context *ctx, const char *text, const char *prefix,
+static int chr__object_from_text(chr_context *ctx, const char *text, const char *prefix,
                            int (*make)(const chr_options *, const chr_backend *, chr_error *), chr_error *err)
 {
     chr_error          why;
@@ -26188,12 +26344,12 @@ static int chr__object_add(chr_context *ctx, const char *text, const char *prefi
 
 CHARDEV_API int chr_tls_creds_add(chr_context *ctx, const char *options, chr_error *err)
 {
-    return chr__object_add(ctx, options, "tls-creds", chr__tls_creds_new, err);
+    return chr__object_from_text(ctx, options, "tls-creds", chr__tls_creds_new, err);
 }
 
 CHARDEV_API int chr_authz_add(chr_context *ctx, const char *options, chr_error *err)
 {
-    return chr__object_add(ctx, options, "authz", chr__authz_new, err);
+    return chr__object_from_text(ctx, options, "authz", chr__authz_new, err);
 }
 
 CHARDEV_API int chr_tls_creds_remove(chr_context *ctx, const char *id, chr_error *err)
@@ -26242,9 +26398,10 @@ static int chr__fd_check_name(chr_context *ctx, const char *name, int fd, chr_er
         return chr__fail(err, CHR_ERR_INVALID, "descriptor name '%s': may not be empty or begin with a digit", name);
     if (!chr__os_is_open(fd))
         return chr__fail(err, CHR_ERR_INVALID, "descriptor %d for the name '%s' is not open", fd, name);
-    for (named = ctx->named_fds; named; named = named->next)
-        if (named->fd == fd && strcmp(named->name, name) != 0)
-            return chr__fail(err, CHR_ERR_EXISTS, "descriptor %d for the name '%s' has the name '%s' already", fd, name, named->name);
+    named = (const chr__named_fd *)chr__table_find(&ctx->fds_by_number, &fd, sizeof fd);
+    if (named && strcmp(named->name, name) != 0)
+        return chr__fail(err, CHR_ERR_EXISTS, "descriptor %d for the name '%s' has the name '%s' already", fd, name,
+                         named->name);
     return 0;
 }
 
@@ -26255,32 +26412,32 @@ CHARDEV_API int chr_fd_put(chr_context *ctx, const char *name, int fd, chr_error
 
     if (code < 0)
         return code;
-    named = *chr__named_fd_link(ctx, name);
-    if (!named) {
+    named = chr__named_fd_find(ctx, name);
+    if (named) {
+        chr__table_remove(ctx, &ctx->fds_by_number, &named->by_number);
+        if (named->fd != fd)
+            chr__os_close(named->fd);
+    } else {
         named = (chr__named_fd *)chr__allocate(ctx, sizeof *named + strlen(name));
         if (!named)
             return chr__no_memory(err);
         memcpy(named->name, name, strlen(name));
-        named->fd = fd;
-        named->next = ctx->named_fds;
-        ctx->named_fds = named;
+        chr__table_add(ctx, &ctx->fds_by_name, &named->by_name, named, named->name, strlen(name));
     }
-    if (named->fd != fd)
-        chr__os_close(named->fd);
     named->fd = fd;
+    chr__table_add(ctx, &ctx->fds_by_number, &named->by_number, named, &named->fd, sizeof named->fd);
     chr__os_close_on_exec(fd); /* not before: after an error it is as it was */
     return 0;
 }
 
 CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 {
-    chr__named_fd **link = chr__named_fd_link(ctx, name), *named = *link;
+    chr__named_fd *named = chr__named_fd_find(ctx, name);
 
     if (!named)
         return chr__fail(err, CHR_ERR_NOT_FOUND, "no descriptor has the name '%s'", name);
-    *link = named->next;
     chr__os_close(named->fd);
-    chr__free(ctx, named);
+    chr__named_fd_forget(ctx, named);
     return 0;
 }
 
@@ -26297,6 +26454,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__HOT
 #undef CHR__HOT_INLINE
 #undef CHR__COLD
+#undef CHR__APART
 #undef CHR__POLLRDHUP
 #undef CHR__SEND_FLAGS
 #undef CHR__SOCKETS_RAISE

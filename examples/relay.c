@@ -606,6 +606,22 @@ static int run_arguments(struct relay *r, int argc, char **argv)
     return argc == 2 ? run(r, argv[0], argv[1]) : usage();
 }
 
+/* What a script has not got to when the relay ends, it has missed. One that has failed was logged. */
+static int scripts_passed(const struct relay *r)
+{
+    const chr_dev *dev;
+    chr_error      err;
+    int            code, passed = 1;
+
+    for (dev = chr_next(r->ctx, NULL); dev; dev = chr_next(r->ctx, dev)) {
+        code = chr_script_result(dev, &err);
+        if (code == 0 || code == CHR_ERR_NOT_SUPPORTED) continue;
+        if (code == CHR_ERR_WOULD_BLOCK) fprintf(stderr, "relay: %s: and the other side has ended\n", err.text);
+        passed = 0;
+    }
+    return passed;
+}
+
 int main(int argc, char **argv)
 {
     chr_config config;
@@ -621,6 +637,7 @@ int main(int argc, char **argv)
         return TROUBLE;
     }
     status = run_arguments(&relay, argc, argv);
+    if (status == 0 && !scripts_passed(&relay)) status = 1;
     chr_context_free(relay.ctx);
     return status;
 }

@@ -1,5 +1,7 @@
 /* Buffered frontends: input is read ahead and pulled or delivered, small writes are gathered; nothing is lost, nothing overtakes. */
 #include "chardev.h"
+#include "fault.h"
+
 #include "rig.h"
 
 static const chr_handlers pull_handlers = { NULL, NULL, recorder_event, NULL };
@@ -280,4 +282,867 @@ TEST(nothing_is_lost_when_the_context_goes)
     CHECK_INT(chr_fe_write(&d.rec.fe, "x", 1), CHR_ERR_DISCONNECTED);
     CHECK_STR(pull(&d.rec.fe), "!");
     close(d.far);
+}
+
+/* ---- a backend in the hands of the test ------------------------------------------------------------------------------ */
+
+typedef struct wire {
+    chr_dev dev;
+    char    sent[4096];
+    size_t  length, writes;
+    int     room;   /* bytes that it takes until it blocks; -1 = any number */
+    int     answer; /* what a write returns instead; 0 = nothing of that kind */
+    int     closes_itself;
+} wire;
+
+static wire *last_wire; /* that was opened */
+
+static int wire_write(chr_dev *dev, const void *buf, size_t len)
+{
+    wire *w = (wire *)dev;
+    if (w->answer) return w->answer;
+    if (w->room == 0) return CHR_ERR_WOULD_BLOCK;
+    if (w->room > 0 && len > (size_t)w->room) len = (size_t)w->room;
+    if (w->room > 0) w->room -= (int)len;
+    REQUIRE(w->length + len < sizeof w->sent);
+    memcpy(w->sent + w->length, buf, len);
+    w->length += len;
+    w->sent[w->length] = 0;
+    w->writes++;
+    return (int)len;
+}
+
+static void wire_update(chr_dev *dev)
+{
+    wire *w = (wire *)dev;
+    if (chr_be_wants_writable(dev) && (w->room != 0 || w->answer)) chr_be_writable(dev);
+}
+
+static int wire_open(chr_dev *dev, chr_error *err)
+{
+    (void)err;
+    last_wire = (wire *)dev;
+    last_wire->room = -1;
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    return 0;
+}
+
+static int wire_disconnect(chr_dev *dev)
+{
+    chr_be_event(dev, CHR_EVENT_CLOSED);
+    return 0;
+}
+
+static int wire_ioctl(chr_dev *dev, int command, void *arg)
+{
+    (void)arg;
+    if (command != CHR_IOCTL_SERIAL_SET_BREAK) return 0;
+    return wire_write(dev, "<break>", 7) > 0 ? 0 : CHR_ERR_IO;
+}
+
+static const chr_io         wire_io = { wire_write, NULL, wire_update, NULL };
+static const chr_peer_slots wire_peer = { wire_disconnect, NULL, NULL, NULL, NULL, NULL, NULL };
+static const chr_backend    wire_kind = { .name = "wire", .help = "a test's", .options_size = sizeof(chr_common_options),
+                                          .state_size = sizeof(wire), .open = wire_open, .io = &wire_io,
+                                          .ioctl = wire_ioctl, .peer = &wire_peer };
+
+typedef struct bench {
+    rig      r;
+    wire    *w;
+    recorder rec;
+} bench;
+
+static void bench_open_on(bench *b, const char *options, const chr_handlers *handlers, size_t in, size_t out)
+{
+    rig_open_virtual(&b->r);
+    REQUIRE(chr_backend_register(b->r.ctx, &wire_kind, NULL) == 0);
+    memset(&b->rec, 0, sizeof b->rec);
+    b->rec.room = UNLIMITED;
+    b->rec.early_input_allowed = 1;
+    REQUIRE(chr_fe_init(&b->rec.fe, make(&b->r, options), NULL) == 0);
+    b->w = last_wire;
+    settle(&b->r);
+    CHECK_INT(chr_fe_set_buffers(&b->rec.fe, in, out), 0);
+    if (handlers) chr_fe_set_handlers(&b->rec.fe, handlers, &b->rec);
+    settle(&b->r);
+}
+
+static void bench_open(bench *b, const chr_handlers *handlers, size_t in, size_t out)
+{
+    bench_open_on(b, "wire,id=w", handlers, in, out);
+}
+
+static void bench_close(bench *b)
+{
+    detach(&b->rec);
+    rig_close(&b->r);
+}
+
+static void send_in(bench *b, const char *text)
+{
+    size_t len = strlen(text);
+    int    room = chr_be_can_write(&b->w->dev);
+    if (!CHECK(room >= (int)len)) NOTE("room for %d of %d", room, (int)len);
+    chr_be_write(&b->w->dev, text, len);
+}
+
+/* Capital letters are events: B break, C closed, O opened, E input end, L line error; the others are bytes. */
+static void play(bench *b, const char *script)
+{
+    for (; *script; script++) {
+        char byte[2] = { *script, 0 };
+        switch (*script) {
+        case 'B': chr_be_event(&b->w->dev, CHR_EVENT_BREAK); break;
+        case 'C': chr_be_event(&b->w->dev, CHR_EVENT_CLOSED); break;
+        case 'O': chr_be_event(&b->w->dev, CHR_EVENT_OPENED); break;
+        case 'E': chr_be_event(&b->w->dev, CHR_EVENT_INPUT_END); break;
+        case 'L': chr_be_event(&b->w->dev, CHR_EVENT_LINE_ERROR); break;
+        case '7': chr_be_event(&b->w->dev, 4711); break;
+        default: send_in(b, byte); break;
+        }
+    }
+}
+
+/* ---- events keep their place, wherever the reads end -------------------------------------------------------------------- */
+
+typedef struct transcript {
+    recorder rec;
+    char     text[4000];
+} transcript;
+
+static void write_down(transcript *t, const char *text, size_t len)
+{
+    size_t used = strlen(t->text);
+    if (used + len < sizeof t->text) memcpy(t->text + used, text, len), t->text[used + len] = 0;
+}
+
+static int script_can_read(void *opaque)
+{
+    return ((transcript *)opaque)->rec.room;
+}
+
+static void script_read(void *opaque, const void *buf, size_t len)
+{
+    transcript *t = (transcript *)opaque;
+    CHECK(len <= (size_t)t->rec.room);
+    write_down(t, (const char *)buf, len);
+    t->rec.room -= (int)len;
+}
+
+static void script_event(void *opaque, int event)
+{
+    char letter = event == 4711 ? '7' : recorder_letter(event);
+    if (event != CHR_EVENT_READABLE) write_down((transcript *)opaque, &letter, 1);
+}
+
+typedef struct split {
+    const char *script, *expected;
+    int         pulls, piece, all_at_once;
+} split;
+
+static void run_split(const void *arg)
+{
+    static const chr_handlers delivered = { script_can_read, script_read, script_event, NULL };
+    static const chr_handlers pulled = { NULL, NULL, script_event, NULL };
+    const split *row = (const split *)arg;
+    transcript   t;
+    bench        b;
+    char         piece[16];
+    const char  *at;
+    int          n, i;
+    memset(&t, 0, sizeof t);
+    bench_open(&b, NULL, 64, 0);
+    chr_fe_set_handlers(&b.rec.fe, row->pulls ? &pulled : &delivered, &t);
+    for (at = row->script; *at; at++) {
+        char one[2] = { *at, 0 };
+        play(&b, one);
+        if (row->all_at_once && at[1]) continue;
+        for (i = 0; i < (row->all_at_once ? 60 : 1); i++) {
+            if (row->pulls) {
+                n = chr_fe_read(&b.rec.fe, piece, (size_t)row->piece);
+                if (n > 0) write_down(&t, piece, (size_t)n);
+            } else {
+                t.rec.room = row->piece;
+                chr_fe_accept_input(&b.rec.fe);
+            }
+            settle(&b.r);
+        }
+    }
+    for (i = 0; i < 60; i++) {
+        if (row->pulls && (n = chr_fe_read(&b.rec.fe, piece, (size_t)row->piece)) > 0) write_down(&t, piece, (size_t)n);
+        if (!row->pulls) t.rec.room = row->piece, chr_fe_accept_input(&b.rec.fe);
+        settle(&b.r);
+    }
+    CHECK_STR(t.text, row->expected);
+    bench_close(&b);
+}
+
+TEST_FAMILY(splits)
+{
+    static const char *const scripts[][2] = {
+        { "abBcd", "OabBcd" },       { "BabB", "OBabB" },     { "abCOcd", "OabCOcd" },  { "abCOCOcdC", "OabCOCOcdC" },
+        { "aBBBb", "OaBBBb" },       { "abEC", "OabEC" },     { "abLcBdLL", "OabLcBdLL" }, { "a7b7", "Oa7b7" },
+        { "abcdefghijklmnopB", "OabcdefghijklmnopB" },        { "aBcBdBeBfBgBhBiBj", "OaBcBdBeBfBgBhBiBj" },
+        { "abECOxyEC", "OabECOxyEC" },                         { "CObCOd", "OCObCOd" },
+    };
+    static const int pieces[] = { 1, 2, 3, 5, 16 };
+    size_t           i, k;
+    int              pulls, all;
+    for (i = 0; i < sizeof scripts / sizeof *scripts; i++)
+        for (k = 0; k < sizeof pieces / sizeof *pieces; k++)
+            for (pulls = 0; pulls < 2; pulls++)
+                for (all = 0; all < 2; all++) {
+                    char   name[80];
+                    split *row = (split *)calloc(1, sizeof *row);
+                    if (!row) abort();
+                    row->script = scripts[i][0];
+                    row->expected = scripts[i][1];
+                    row->piece = pieces[k];
+                    row->pulls = pulls;
+                    row->all_at_once = all;
+                    snprintf(name, sizeof name, "split_%s_%s_by_%d_%s", scripts[i][0], pulls ? "pulled" : "delivered", pieces[k],
+                             all ? "at_once" : "bit_by_bit");
+                    test_add_case(name, run_split, row, TEST_SECONDS);
+                }
+}
+
+/* The room for events is bounded: with many of them no more bytes are taken, and none of either is lost. */
+TEST(many_events_hold_the_bytes_back)
+{
+    char        expected[400] = "O", got[400] = "";
+    bench       b;
+    int         i, k;
+    transcript  t;
+    static const chr_handlers pulled = { NULL, NULL, script_event, NULL };
+    memset(&t, 0, sizeof t);
+    bench_open(&b, NULL, 1000, 0);
+    chr_fe_set_handlers(&b.rec.fe, &pulled, &t);
+    for (i = 0; i < 100; i++) {
+        while (chr_be_can_write(&b.w->dev) == 0) {
+            char c[8];
+            k = chr_fe_read(&b.rec.fe, c, sizeof c);
+            if (k > 0) write_down(&t, c, (size_t)k);
+            chr_loop_step(b.r.ctx, 0);
+        }
+        send_in(&b, "x");
+        chr_be_event(&b.w->dev, CHR_EVENT_BREAK);
+        strcat(expected, "xB");
+    }
+    for (i = 0; i < 300; i++) {
+        char c[8];
+        k = chr_fe_read(&b.rec.fe, c, sizeof c);
+        if (k > 0) write_down(&t, c, (size_t)k);
+        settle(&b.r);
+    }
+    (void)got;
+    CHECK_STR(t.text, expected);
+    bench_close(&b);
+}
+
+/* A peer that comes and goes while nothing is read: the states alternate, and what was said is kept. */
+TEST(comes_and_goes_while_nobody_reads)
+{
+    bench b;
+    int   i;
+    bench_open(&b, &pull_handlers, 10, 0);
+    send_in(&b, "abc");
+    for (i = 0; i < 1000; i++) play(&b, "CO");
+    send_in(&b, i < 0 ? "" : chr_be_can_write(&b.w->dev) > 0 ? "d" : "");
+    settle(&b.r);
+    CHECK_STR(pull(&b.rec.fe), "abc!");
+    settle(&b.r);
+    CHECK_STR(b.rec.events[0] == 'O' && b.rec.events[1] == 'R' && b.rec.events[2] == 'C' ? "ok" : b.rec.events, "ok");
+    CHECK(b.rec.open);
+    bench_close(&b);
+}
+
+TEST(what_is_a_state_is_told_at_once)
+{
+    bench b;
+    bench_open(&b, &pull_handlers, 10, 0);
+    send_in(&b, "abc");
+    chr_be_event(&b.w->dev, CHR_EVENT_SERIAL);
+    chr_be_event(&b.w->dev, CHR_EVENT_BREAK);
+    CHECK_STR(b.rec.events, "ORS");
+    CHECK_STR(pull(&b.rec.fe), "abc.");
+    CHECK_STR(b.rec.events, "ORS"); /* no handler from inside a call */
+    settle(&b.r);
+    CHECK_STR(b.rec.events, "ORSB");
+    bench_close(&b);
+}
+
+/* ---- output: what meets whom ---------------------------------------------------------------------------------------- */
+
+TEST(one_write_for_many)
+{
+    bench b;
+    int   i;
+    bench_open(&b, &pull_handlers, 0, 2000);
+    for (i = 0; i < 1000; i++) CHECK_INT(chr_fe_write(&b.rec.fe, "x", 1), 1);
+    CHECK_INT(b.w->writes, 0);
+    settle(&b.r);
+    CHECK_INT(b.w->writes, 1);
+    CHECK_INT(b.w->length, 1000);
+    bench_close(&b);
+}
+
+TEST(a_ring_that_wraps_keeps_the_order)
+{
+    char  expected[1200] = "";
+    bench b;
+    int   i;
+    bench_open(&b, &pull_handlers, 0, 10);
+    b.w->room = 0;
+    for (i = 0; i < 200; i++) {
+        char  text[8];
+        char *at = text;
+        snprintf(text, sizeof text, "%d,", i);
+        strcat(expected, text);
+        while (*at) {
+            int n = chr_fe_write(&b.rec.fe, at, strlen(at));
+            if (n > 0) at += n;
+            b.w->room += 3;
+            (void)chr_fe_flush(&b.rec.fe, 0);
+        }
+    }
+    b.w->room = -1;
+    CHECK_INT(chr_fe_flush(&b.rec.fe, 0), 0);
+    CHECK_STR(b.w->sent, expected);
+    bench_close(&b);
+}
+
+TEST(output_goes_before_commands)
+{
+    bench b;
+    int   on = 1;
+    bench_open(&b, &pull_handlers, 0, 100);
+    put(&b.rec.fe, "abc");
+    CHECK_INT(chr_fe_ioctl(&b.rec.fe, CHR_IOCTL_SERIAL_SET_BREAK, &on), 0);
+    put(&b.rec.fe, "def");
+    settle(&b.r);
+    CHECK_STR(b.w->sent, "abc<break>def");
+    bench_close(&b);
+}
+
+TEST(a_purge_drops_what_is_buffered)
+{
+    chr_info info;
+    bench    b;
+    int      what = CHR_PURGE_RECEIVE;
+    bench_open(&b, &pull_handlers, 10, 10);
+    send_in(&b, "abc");
+    put(&b.rec.fe, "def");
+    CHECK_INT(chr_fe_ioctl(&b.rec.fe, CHR_IOCTL_SERIAL_PURGE, &what), 0);
+    CHECK_STR(pull(&b.rec.fe), ".");
+    CHECK_INT(chr_fe_writable(&b.rec.fe), 7);
+    send_in(&b, "ghi");
+    chr_be_event(&b.w->dev, CHR_EVENT_BREAK);
+    chr_be_event(&b.w->dev, CHR_EVENT_PURGE_RECEIVE); /* on their way to the client */
+    CHECK_INT(chr_fe_writable(&b.rec.fe), 10);
+    chr_be_event(&b.w->dev, CHR_EVENT_PURGE_TRANSMIT); /* and from it */
+    settle(&b.r);
+    CHECK_STR(pull(&b.rec.fe), ".");
+    CHECK_STR(b.rec.events, "ORRPQB");
+    settle(&b.r);
+    CHECK_STR(b.w->sent, "");
+    chr_query(&b.w->dev, &info);
+    CHECK_INT(info.bytes_dropped, 9);
+    bench_close(&b);
+}
+
+TEST(one_peers_bytes_do_not_go_to_the_next)
+{
+    bench b;
+    bench_open(&b, &pull_handlers, 0, 100);
+    put(&b.rec.fe, "old");
+    b.w->answer = CHR_ERR_DISCONNECTED;
+    play(&b, "C");
+    b.w->answer = 0;
+    play(&b, "O");
+    put(&b.rec.fe, "new");
+    settle(&b.r);
+    CHECK_STR(b.w->sent, "new");
+    bench_close(&b);
+}
+
+TEST(errors_come_with_the_flush_and_then_at_once)
+{
+    chr_info info;
+    bench    b;
+    bench_open(&b, &pull_handlers, 0, 100);
+    b.w->answer = CHR_ERR_NO_SPACE;
+    put(&b.rec.fe, "abc");
+    settle(&b.r);
+    CHECK_INT(chr_fe_writable(&b.rec.fe), 100);
+    chr_query(&b.w->dev, &info);
+    CHECK_INT(info.bytes_dropped, 3);
+    CHECK_INT(chr_fe_flush(&b.rec.fe, 0), CHR_ERR_NO_SPACE);
+    CHECK_INT(chr_fe_flush(&b.rec.fe, 0), 0);
+    CHECK_INT(chr_fe_write(&b.rec.fe, "d", 1), CHR_ERR_NO_SPACE);
+    b.w->answer = 0;
+    put(&b.rec.fe, "e"); /* straight there */
+    CHECK_STR(b.w->sent, "e");
+    put(&b.rec.fe, "f"); /* and gathered again */
+    CHECK_STR(b.w->sent, "e");
+    settle(&b.r);
+    CHECK_STR(b.w->sent, "ef");
+    bench_close(&b);
+}
+
+TEST(nobody_is_there)
+{
+    chr_info info;
+    bench    b;
+    bench_open(&b, &pull_handlers, 10, 100);
+    b.w->answer = CHR_ERR_DISCONNECTED;
+    play(&b, "C");
+    put(&b.rec.fe, "abc");
+    CHECK_STR(pull(&b.rec.fe), "!");
+    settle(&b.r);
+    CHECK_INT(chr_fe_write(&b.rec.fe, "de", 2), CHR_ERR_DISCONNECTED);
+    CHECK_INT(chr_fe_writable(&b.rec.fe), 100);
+    chr_query(&b.w->dev, &info);
+    CHECK_INT(info.bytes_dropped, 5);
+    CHECK_INT(chr_fe_flush(&b.rec.fe, -1), CHR_ERR_DISCONNECTED);
+    b.w->answer = 0;
+    play(&b, "O");
+    put(&b.rec.fe, "f");
+    CHECK_STR(b.w->sent, "");
+    settle(&b.r);
+    CHECK_STR(b.w->sent, "f");
+    bench_close(&b);
+}
+
+TEST(the_watch_tells_of_room)
+{
+    bench b;
+    bench_open(&b, &pull_handlers, 0, 4);
+    chr_fe_add_watch(&b.rec.fe, recorder_writable, &b.rec);
+    CHECK_INT(b.rec.writable, 0);
+    settle(&b.r);
+    CHECK_INT(b.rec.writable, 1); /* there is room */
+    b.w->room = 0;
+    put(&b.rec.fe, "abcd");
+    settle(&b.r);
+    chr_fe_add_watch(&b.rec.fe, recorder_writable, &b.rec);
+    settle(&b.r);
+    CHECK_INT(b.rec.writable, 1);
+    b.w->room = 2;
+    chr_be_writable(&b.w->dev);
+    CHECK_INT(b.rec.writable, 2);
+    CHECK_INT(chr_fe_writable(&b.rec.fe), 2);
+    chr_fe_add_watch(&b.rec.fe, recorder_writable, &b.rec);
+    chr_fe_add_watch(&b.rec.fe, NULL, NULL);
+    settle(&b.r);
+    CHECK_INT(b.rec.writable, 2);
+    b.w->room = -1;
+    chr_be_writable(&b.w->dev);
+    CHECK_STR(b.w->sent, "abcd");
+    bench_close(&b);
+}
+
+/* A watch that waits is told that the far side has gone. */
+TEST(the_watch_tells_of_the_end)
+{
+    bench b;
+    bench_open(&b, &pull_handlers, 0, 4);
+    b.w->room = 0;
+    put(&b.rec.fe, "abcd");
+    settle(&b.r);
+    chr_fe_add_watch(&b.rec.fe, recorder_writable, &b.rec);
+    b.w->answer = CHR_ERR_DISCONNECTED;
+    play(&b, "C");
+    settle(&b.r);
+    CHECK_INT(b.rec.writable, 1);
+    CHECK_INT(chr_fe_write(&b.rec.fe, "x", 1), CHR_ERR_DISCONNECTED);
+    bench_close(&b);
+}
+
+TEST(write_all_goes_behind_what_is_gathered)
+{
+    bench b;
+    bench_open(&b, &pull_handlers, 0, 100);
+    put(&b.rec.fe, "abc");
+    CHECK_INT(chr_fe_write_all(&b.rec.fe, "def", 3, -1), 3);
+    CHECK_STR(b.w->sent, "abcdef");
+    bench_close(&b);
+}
+
+/* What cannot go now waits with obuf=, and is counted. */
+TEST(what_is_left_behind_is_sent_later)
+{
+    chr_info info;
+    bench    b;
+    bench_open(&b, &pull_handlers, 0, 100);
+    b.w->room = 3;
+    put(&b.rec.fe, "abcdef");
+    settle(&b.r);
+    CHECK_STR(b.w->sent, "abc");
+    chr_query(&b.w->dev, &info);
+    CHECK_INT(info.bytes_queued, 3);
+    CHECK_INT(chr_drain(b.r.ctx, 20), CHR_ERR_TIMEOUT);
+    detach(&b.rec);
+    chr_query(&b.w->dev, &info);
+    CHECK_INT(info.bytes_queued, 3);
+    b.w->room = -1;
+    settle(&b.r);
+    chr_be_writable(&b.w->dev);
+    CHECK_STR(b.w->sent, "abcdef");
+    CHECK_INT(chr_drain(b.r.ctx, 100), 0);
+    rig_close(&b.r);
+}
+
+TEST(history_and_log_see_what_leaves)
+{
+    char        options[200];
+    const char *log = scratch("log");
+    bench       b;
+    snprintf(options, sizeof options, "wire,id=w,history=100,obuf=100,logfile=%s", log);
+    bench_open_on(&b, options, &pull_handlers, 0, 100);
+    put(&b.rec.fe, "one ");
+    CHECK_STR(read_file(log), "");
+    settle(&b.r);
+    CHECK_STR(read_file(log), "one ");
+    b.w->answer = CHR_ERR_DISCONNECTED;
+    play(&b, "C");
+    put(&b.rec.fe, "two ");
+    settle(&b.r);
+    CHECK_STR(read_file(log), "one two ");
+    b.w->answer = 0;
+    play(&b, "O");
+    put(&b.rec.fe, "three");
+    settle(&b.r);
+    CHECK_STR(b.w->sent, "one one two three");
+    CHECK_STR(read_file(log), "one two three");
+    bench_close(&b);
+    scratch_clean();
+}
+
+/* ---- other sizes, other memory -------------------------------------------------------------------------------------- */
+
+TEST(other_sizes_keep_what_there_is)
+{
+    bench b;
+    bench_open(&b, &pull_handlers, 10, 10);
+    send_in(&b, "abcdef");
+    b.w->room = 0;
+    put(&b.rec.fe, "ghijkl");
+    CHECK_INT(chr_fe_set_buffers(&b.rec.fe, 3, 3), 0);
+    CHECK_INT(chr_fe_readable(&b.rec.fe), 6);
+    CHECK_INT(chr_fe_writable(&b.rec.fe), 0);
+    CHECK_INT(chr_be_can_write(&b.w->dev), 0);
+    CHECK_INT(chr_fe_write(&b.rec.fe, "x", 1), CHR_ERR_WOULD_BLOCK);
+    CHECK_INT(chr_fe_set_buffers(&b.rec.fe, 0, 0), 0);
+    CHECK_INT(chr_fe_readable(&b.rec.fe), 6);
+    CHECK_INT(chr_fe_write(&b.rec.fe, "x", 1), CHR_ERR_WOULD_BLOCK);
+    CHECK_STR(pull(&b.rec.fe), "abcdef-");
+    b.w->room = -1;
+    settle(&b.r);
+    chr_be_writable(&b.w->dev);
+    CHECK_STR(b.w->sent, "ghijkl");
+    put(&b.rec.fe, "m"); /* nothing is gathered any more */
+    CHECK_STR(b.w->sent, "ghijklm");
+    CHECK_INT(chr_be_can_write(&b.w->dev), 0); /* nobody reads */
+    CHECK_INT(chr_fe_set_buffers(&b.rec.fe, 0, 0), 0);
+    CHECK_INT(chr_fe_set_buffers(&b.rec.fe, 20, 20), 0);
+    CHECK_INT(chr_be_can_write(&b.w->dev), 20);
+    CHECK_INT(chr_fe_writable(&b.rec.fe), 20);
+    bench_close(&b);
+}
+
+/* What is left is delivered to the handler first; then it is asked itself. */
+TEST(without_buffers_again_nothing_is_out_of_order)
+{
+    bench b;
+    bench_open(&b, &recorder_handlers, 10, 0);
+    b.rec.room = 2;
+    chr_be_write(&b.w->dev, "abcdef", 6);
+    CHECK_INPUT(&b.rec, "ab");
+    CHECK_INT(chr_fe_set_buffers(&b.rec.fe, 0, 0), 0);
+    CHECK_INT(chr_be_can_write(&b.w->dev), 0);
+    give_room(&b.rec, 3);
+    settle(&b.r);
+    CHECK_INPUT(&b.rec, "abcde");
+    CHECK_INT(chr_be_can_write(&b.w->dev), 0);
+    give_room(&b.rec, 5);
+    settle(&b.r);
+    CHECK_INPUT(&b.rec, "abcdef");
+    CHECK_INT(chr_be_can_write(&b.w->dev), 4);
+    chr_be_write(&b.w->dev, "ghij", 4);
+    CHECK_INPUT(&b.rec, "abcdefghij");
+    CHECK_INT(chr_be_can_write(&b.w->dev), 0);
+    bench_close(&b);
+}
+
+TEST(sizes_that_are_none)
+{
+    bench b;
+    bench_open(&b, &pull_handlers, 10, 10);
+    CHECK_INT(chr_fe_set_buffers(&b.rec.fe, (size_t)-1, 0), CHR_ERR_INVALID);
+    CHECK_INT(chr_fe_set_buffers(&b.rec.fe, 0, (size_t)1 << 31), CHR_ERR_INVALID);
+    CHECK_INT(chr_fe_writable(&b.rec.fe), 10);
+    bench_close(&b);
+}
+
+TEST(memory_of_the_callers_own)
+{
+    static unsigned char memory[CHR_BUFFERS_MEMORY(16, 16) + 1], small[CHR_BUFFERS_MEMORY(2, 2)];
+    bench b;
+    long  live;
+    bench_open(&b, &pull_handlers, 0, 0);
+    live = b.r.live;
+    CHECK_INT(chr_fe_set_buffers_at(&b.rec.fe, memory + 1, 16, 16), 0); /* aligned by itself */
+    CHECK_INT(b.r.live, live);
+    send_in(&b, "abcd");
+    b.w->room = 0;
+    put(&b.rec.fe, "efgh");
+    CHECK_INT(chr_fe_set_buffers_at(&b.rec.fe, small, 2, 2), CHR_ERR_BUSY);
+    CHECK_INT(chr_fe_readable(&b.rec.fe), 4);
+    CHECK_INT(chr_fe_set_buffers(&b.rec.fe, 8, 8), 0);
+    memset(memory, 0x5a, sizeof memory);
+    CHECK_STR(pull(&b.rec.fe), "abcd.");
+    b.w->room = -1;
+    CHECK_INT(chr_fe_flush(&b.rec.fe, 0), 0);
+    CHECK_STR(b.w->sent, "efgh");
+    CHECK_INT(chr_fe_set_buffers_at(&b.rec.fe, small, 2, 2), 0);
+    CHECK_INT(b.r.live, live);
+    put(&b.rec.fe, "i");
+    bench_close(&b);
+    CHECK_INT(memory[0], 0x5a);
+}
+
+TEST(out_of_memory_changes_nothing)
+{
+    bench b;
+    bench_open(&b, &pull_handlers, 0, 0);
+    b.r.fail_at = b.r.calls + 1;
+    CHECK_INT(chr_fe_set_buffers(&b.rec.fe, 10, 10), CHR_ERR_NO_MEMORY);
+    put(&b.rec.fe, "a");
+    CHECK_STR(b.w->sent, "a");
+    CHECK_INT(chr_fe_set_buffers(&b.rec.fe, 10, 10), 0);
+    send_in(&b, "xyz");
+    b.r.fail_at = b.r.calls + 1;
+    CHECK_INT(chr_fe_set_buffers(&b.rec.fe, 20, 20), CHR_ERR_NO_MEMORY);
+    CHECK_STR(pull(&b.rec.fe), "xyz.");
+    /* what is left behind needs memory: without it is lost, and counted */
+    b.w->room = 0;
+    put(&b.rec.fe, "bcd");
+    b.r.fail_at = b.r.calls + 1;
+    b.r.for_good = 1;
+    detach(&b.rec);
+    CHECK_INT(b.w->dev.bytes_dropped, 3);
+    b.r.fail_at = 0;
+    rig_close(&b.r);
+}
+
+TEST(without_chardev)
+{
+    chr_frontend fe;
+    char         c;
+    memset(&fe, 0, sizeof fe);
+    CHECK_INT(chr_fe_init(&fe, NULL, NULL), 0);
+    CHECK_INT(chr_fe_set_buffers(&fe, 10, 10), 0);
+    CHECK_INT(chr_fe_read(&fe, &c, 1), CHR_ERR_DISCONNECTED);
+    CHECK_INT(chr_fe_readable(&fe), 0);
+    CHECK_INT(chr_fe_writable(&fe), CHR_ERR_DISCONNECTED);
+    CHECK_INT(chr_fe_flush(&fe, 0), CHR_ERR_DISCONNECTED);
+    chr_fe_deinit(&fe);
+}
+
+TEST(without_buffers)
+{
+    bench b;
+    char  c;
+    bench_open(&b, &recorder_handlers, 0, 0);
+    CHECK_INT(chr_fe_read(&b.rec.fe, &c, 1), CHR_ERR_NOT_SUPPORTED);
+    CHECK_INT(chr_fe_readable(&b.rec.fe), 0);
+    CHECK_INT(chr_fe_writable(&b.rec.fe), CHR_ERR_NOT_SUPPORTED);
+    CHECK_INT(chr_fe_flush(&b.rec.fe, 0), 0);
+    bench_close(&b);
+}
+
+/* ---- hot swap ------------------------------------------------------------------------------------------------------- */
+
+static const chr_handlers pull_with_change = { NULL, NULL, recorder_event, recorder_change };
+
+TEST(both_buffers_move_in_a_hot_swap)
+{
+    bench     b;
+    chr_error err;
+    bench_open(&b, &pull_with_change, 10, 10);
+    send_in(&b, "abc");
+    b.w->room = 2;
+    put(&b.rec.fe, "defg");
+    CHECK_INT(chr_change(b.r.ctx, "w", "wire", &err), 0);
+    CHECK_STR(pull(&b.rec.fe), "abc.");
+    b.w = last_wire;
+    settle(&b.r);
+    CHECK_STR(b.w->sent, "fg");
+    send_in(&b, "hi");
+    CHECK_STR(pull(&b.rec.fe), "hi.");
+    put(&b.rec.fe, "j");
+    settle(&b.r);
+    CHECK_STR(b.w->sent, "fgj");
+    bench_close(&b);
+}
+
+TEST(a_swap_that_is_refused_loses_nothing)
+{
+    bench     b;
+    chr_error err;
+    bench_open(&b, &pull_with_change, 10, 10);
+    send_in(&b, "abc");
+    b.w->room = 2;
+    put(&b.rec.fe, "defg");
+    b.rec.change_answer = -1;
+    CHECK_INT(chr_change(b.r.ctx, "w", "wire", &err), CHR_ERR_BUSY);
+    CHECK_STR(pull(&b.rec.fe), "abc.");
+    b.w->room = -1;
+    settle(&b.r);
+    CHECK_STR(b.w->sent, "defg");
+    send_in(&b, "x");
+    CHECK_INT(chr_change(b.r.ctx, "w", "null", &err), CHR_ERR_BUSY);
+    send_in(&b, "hi");
+    CHECK_STR(pull(&b.rec.fe), "x!"); /* CLOSED and OPENED come before the rest */
+    settle(&b.r);
+    CHECK_STR(pull(&b.rec.fe), "hi.");
+    CHECK_STR(b.rec.events, "ORRCOR");
+    bench_close(&b);
+}
+
+TEST(a_swap_to_nobody)
+{
+    bench     b;
+    chr_error err;
+    bench_open(&b, &pull_with_change, 10, 10);
+    send_in(&b, "abc");
+    CHECK_INT(chr_change(b.r.ctx, "w", "null", &err), 0);
+    CHECK_STR(b.rec.events, "OR");
+    CHECK_STR(pull(&b.rec.fe), "abc!");
+    settle(&b.r);
+    CHECK_STR(b.rec.events, "ORC");
+    CHECK_INT(chr_change(b.r.ctx, "w", "wire", &err), 0);
+    settle(&b.r);
+    CHECK_STR(b.rec.events, "ORCO");
+    bench_close(&b);
+}
+
+/* ---- handlers that do anything -------------------------------------------------------------------------------------- */
+
+typedef struct mischief {
+    bench       *b;
+    char         when;  /* in which handler: r read, e event, R readable, w writable, a can_read */
+    const char  *what;
+    int          done;
+    transcript   t;
+} mischief;
+
+static void do_mischief(mischief *m, char when)
+{
+    chr_frontend *fe = &m->b->rec.fe;
+    chr_error     err;
+    char          bytes[4];
+    static const chr_handlers none = { NULL, NULL, NULL, NULL };
+    if (m->done || when != m->when) return;
+    m->done = 1;
+    switch (m->what[0]) {
+    case 'd': chr_fe_deinit(fe); break;
+    case 'x': chr_fe_deinit(fe); CHECK_INT(chr_remove(m->b->r.ctx, "w", &err), 0); break;
+    case '0': chr_fe_set_buffers(fe, 0, 0); break;
+    case 's': CHECK_INT(chr_fe_set_buffers(fe, 3, 3), 0); break;
+    case 'l': CHECK_INT(chr_fe_set_buffers(fe, 3000, 3000), 0); break;
+    case 'n': chr_fe_set_handlers(fe, NULL, NULL); break;
+    case 'h': chr_fe_set_handlers(fe, &none, NULL); break;
+    case 'p': chr_fe_read(fe, bytes, sizeof bytes); break;
+    case 'w': chr_fe_write(fe, "mischief", 8); chr_fe_flush(fe, 0); break;
+    case 'c': chr_fe_disconnect(fe); break;
+    case 'b': chr_send_break(m->b->r.ctx, "w", NULL); break;
+    case 'i': chr_inject(fe->dev, "inj", 3); break;
+    case 'm': chr_change(m->b->r.ctx, "w", "wire", &err); break;
+    case 'f': CHECK_INT(chr_fe_init(fe, NULL, NULL), CHR_ERR_BUSY); break;
+    case 'r': chr_fe_deinit(fe); CHECK_INT(chr_fe_init(fe, chr_find(m->b->r.ctx, "w"), NULL), 0);
+              CHECK_INT(chr_fe_set_buffers(fe, 5, 5), 0); break;
+    }
+}
+
+static int mischief_can_read(void *opaque)
+{
+    do_mischief((mischief *)opaque, 'a');
+    return 2;
+}
+
+static void mischief_read(void *opaque, const void *buf, size_t len)
+{
+    char copy[64];
+    REQUIRE(len <= sizeof copy);
+    do_mischief((mischief *)opaque, 'r');
+    memcpy(copy, buf, len); /* is it still there? */
+}
+
+static void mischief_event(void *opaque, int event)
+{
+    do_mischief((mischief *)opaque, event == CHR_EVENT_READABLE ? 'R' : 'e');
+}
+
+static int mischief_change(void *opaque)
+{
+    do_mischief((mischief *)opaque, 'c');
+    return 0;
+}
+
+static void mischief_writable(void *opaque)
+{
+    do_mischief((mischief *)opaque, 'w');
+}
+
+static void run_mischief(const void *arg)
+{
+    static const chr_handlers pulled = { NULL, NULL, mischief_event, mischief_change };
+    static const chr_handlers delivered = { mischief_can_read, mischief_read, mischief_event, mischief_change };
+    bench    b;
+    mischief m;
+    int      i;
+    memset(&m, 0, sizeof m);
+    m.when = ((const char *)arg)[0];
+    m.what = (const char *)arg + 1;
+    m.b = &b;
+    last_wire = NULL;
+    bench_open(&b, NULL, 8, 8);
+    chr_fe_set_handlers(&b.rec.fe, m.when == 'R' || m.when == 'e' ? &pulled : &delivered, &m);
+    b.w->room = m.when == 'w' ? 0 : -1;
+    (void)chr_fe_write(&b.rec.fe, "12345678", 8);
+    settle(&b.r);
+    chr_fe_add_watch(&b.rec.fe, mischief_writable, &m);
+    for (i = 0; i < 12; i++) {
+        chr_dev *dev = chr_find(b.r.ctx, "w");
+        char     c[3];
+        if (dev && chr_be_can_write(dev) >= 3) chr_be_write(dev, "abc", 3);
+        dev = chr_find(b.r.ctx, "w");
+        if (dev && i == 3) chr_be_event(dev, CHR_EVENT_BREAK);
+        if (i == 6 && chr_find(b.r.ctx, "w") && chr_find(b.r.ctx, "w")->frontend) chr_change(b.r.ctx, "w", "wire", NULL);
+        if (last_wire && chr_find(b.r.ctx, "w")) last_wire->room = -1;
+        if (m.when == 'R') chr_fe_read(&b.rec.fe, c, i == 5 ? 3 : 1);
+        settle(&b.r);
+    }
+    CHECK(m.done);
+    chr_fe_deinit(&b.rec.fe);
+    chr_fe_deinit(&b.rec.fe); /* twice is harmless */
+    rig_close(&b.r);
+}
+
+TEST_FAMILY(mischiefs)
+{
+    static const char whens[] = "reRwac", whats[] = "dx0slnhpwcbimfr";
+    size_t            i, k;
+    for (i = 0; whens[i]; i++)
+        for (k = 0; whats[k]; k++) {
+            char *arg, name[60];
+            if (whens[i] == 'c' && strchr("xmr", whats[k])) continue; /* refused while it is being changed */
+            arg = (char *)calloc(1, 4);
+            if (!arg) abort();
+            arg[0] = whens[i];
+            arg[1] = whats[k];
+            snprintf(name, sizeof name, "mischief_%c_in_%c", whats[k], whens[i]);
+            test_add_case(name, run_mischief, arg, TEST_SECONDS);
+        }
 }

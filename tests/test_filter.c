@@ -683,6 +683,115 @@ TEST(filter_with_history_and_obuf)
     rig_close(&r);
 }
 
+/* Buffers at the frontend: what is pulled has been turned, what is gathered is turned when it leaves. */
+TEST(filter_under_a_buffered_frontend)
+{
+    chr_frontend fe;
+    char         buf[600];
+    size_t       got = 0;
+    int          n, i;
+    rig          r;
+    int          peer;
+    open_filter_rig(&r);
+    memset(&fe, 0, sizeof fe);
+    peer = make_socket(&r, "s");
+    REQUIRE(chr_fe_init(&fe, make(&r, "rot13,id=f,chardev=s"), NULL) == 0);
+    CHECK_INT(chr_fe_set_buffers(&fe, 16, 600), 0);
+    settle(&r);
+    for (i = 0; i < 100; i++) CHECK_INT(chr_fe_write(&fe, "hello ", 6), 6);
+    CHECK_INT(recv(peer, buf, sizeof buf, MSG_DONTWAIT), -1);
+    CHECK_INT(chr_fe_flush(&fe, 1000), 0);
+    CHECK_INT(recv(peer, buf, sizeof buf, 0), 600);
+    for (i = 0; i < 600; i += 6) CHECK_MEM(buf + i, 6, "uryyb ", 6);
+    CHECK_INT(write(peer, "gur dhvpx oebja sbk whzcf", 25), 25);
+    settle(&r);
+    CHECK_INT(chr_fe_readable(&fe), 16);
+    while (got < 25) {
+        n = chr_fe_read(&fe, buf + got, 3);
+        if (n > 0) got += (size_t)n;
+        else if (!CHECK_INT(n, CHR_ERR_WOULD_BLOCK)) break;
+        settle(&r);
+    }
+    CHECK_MEM(buf, got, "the quick brown fox jumps", 25);
+    CHECK_INT(write(peer, "raq", 3), 3);
+    close(peer);
+    settle(&r);
+    CHECK_INT(chr_fe_read(&fe, buf, 8), 3);
+    CHECK_INT(chr_fe_read(&fe, buf, 8), CHR_ERR_DISCONNECTED);
+    chr_fe_deinit(&fe);
+    rig_close(&r);
+}
+
+/* It lives again from a recording, with nothing below it. */
+TEST(filter_recorded_and_replayed)
+{
+    recorder rec;
+    rig      r;
+    int      peer, turn;
+    for (turn = 0; turn < 2; turn++) {
+        open_filter_rig(&r);
+        if (turn == 0) CHECK_INT(chr_record_start(r.ctx, scratch("record"), NULL), 0);
+        else CHECK_INT(chr_replay_open(r.ctx, scratch("record"), NULL), 0);
+        peer = make_socket(&r, "s");
+        attach(&rec, make(&r, "rot13,id=f,chardev=s"));
+        PUMP(&r, rec.open);
+        CHECK_INT(chr_fe_write(&rec.fe, "Hello", 5), 5);
+        if (turn == 0) CHECK_INT(write(peer, "Jrypbzr.", 8), 8);
+        PUMP(&r, rec.length == 8);
+        CHECK_INPUT(&rec, "Welcome.");
+        detach(&rec);
+        close(peer);
+        rig_close(&r);
+        if (!CHECK_INT(r.logs, 0)) NOTE("turn %d: %s", turn, r.log);
+        if (turn == 0) continue;
+        scratch_clean();
+    }
+}
+
+/* Other threads write and read through it, while the owner swaps what is below. */
+static void *write_through(void *opaque)
+{
+    recorder *rec = (recorder *)opaque;
+    int       i;
+    for (i = 0; i < 2000; i++) {
+        chr_fe_write_all(&rec->fe, "some text ", 10, 1000);
+        if (i % 100 == 0) usleep(1000);
+    }
+    return NULL;
+}
+
+TEST(filter_written_by_other_threads)
+{
+    static char waste[65536];
+    pthread_t   threads[2];
+    recorder    rec;
+    char        text[60];
+    int         i, pair[2], peer, done = 0;
+    rig         r;
+    open_filter_rig(&r);
+    peer = make_socket(&r, "s");
+    attach(&rec, make(&r, "rot13,id=f,chardev=s"));
+    for (i = 0; i < 2; i++) REQUIRE(pthread_create(&threads[i], NULL, write_through, &rec) == 0);
+    for (i = 0; i < 300; i++) {
+        while (recv(peer, waste, sizeof waste, MSG_DONTWAIT) > 0) {}
+        chr_loop_step(r.ctx, 1);
+        if (i % 50 == 25) {
+            REQUIRE(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+            snprintf(text, sizeof text, "socket,fd=%d", pair[0]);
+            CHECK_INT(chr_change(r.ctx, "s", text, NULL), 0);
+            close(peer);
+            peer = pair[1];
+            done++;
+        }
+    }
+    CHECK_INT(chr_change(r.ctx, "s", "null", NULL), 0); /* what they have still to say is dropped */
+    for (i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+    CHECK_INT(done, 6);
+    close(peer);
+    detach(&rec);
+    rig_close(&r);
+}
+
 /* ---- each allocation fails in turn -------------------------------------------------------------------------------------- */
 
 TEST(filter_without_memory)

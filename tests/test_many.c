@@ -522,3 +522,105 @@ TEST(memory_of_a_waiting_client) { check_memory(CLIENT, NULL, 0); }
 TEST(memory_of_a_waiting_telnet_client) { check_memory(CLIENT ",telnet=on", NULL, 0); }
 TEST(memory_of_a_tcp_client) { check_memory("socket,id=a%d,host=127.0.0.1,port=1,reconnect=60", NULL, 0); }
 TEST(memory_of_a_tcp_server) { check_memory("socket,id=a%d,host=127.0.0.1,port=0,server=on,wait=off", NULL, 0); }
+
+/* ---- what a monitor passes, and what is watched ------------------------------------------------------------------------- */
+
+/* Every name and every number is checked against all others. */
+static void named_descriptors(int count, phases *p)
+{
+    static int    fds[MANY];
+    struct rlimit limit;
+    char          name[32];
+    rig           r;
+    int           i, null;
+    REQUIRE(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    limit.rlim_cur = limit.rlim_max < MANY + 100 ? limit.rlim_max : MANY + 100;
+    REQUIRE(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    if (limit.rlim_cur < MANY + 100) count = (int)(count * (double)(limit.rlim_cur - 100) / MANY); /* as many as it may */
+    rig_open(&r);
+    REQUIRE((null = open("/dev/null", O_RDWR)) >= 0);
+    for (i = 0; i < count; i++) REQUIRE((fds[i] = dup(null)) >= 0);
+    phases_begin(p);
+    for (i = 0; i < count; i++) {
+        snprintf(name, sizeof name, "fd-%d", i);
+        CHECK_INT(chr_fd_put(r.ctx, name, fds[i], NULL), 0);
+    }
+    phase(p, "chr_fd_put");
+    CHECK_INT(chr_fd_put(r.ctx, "other", fds[count / 2], NULL), CHR_ERR_EXISTS); /* it has a name */
+    for (i = 0; i < count / 2; i++) {
+        snprintf(name, sizeof name, "fd-%d", shuffled(i, count));
+        CHECK_INT(chr_fd_close(r.ctx, name, NULL), 0);
+        CHECK_INT(chr_fd_close(r.ctx, name, NULL), CHR_ERR_NOT_FOUND);
+    }
+    phase(p, "chr_fd_close");
+    close(null);
+    rig_close(&r);
+}
+
+TEST_WITHIN(many_named_descriptors, 300) { check_linear(named_descriptors); }
+
+/* A name may be given another descriptor, and a descriptor another name when the first is closed. */
+TEST(names_and_descriptors_change)
+{
+    chr_error err;
+    rig       r;
+    int       a, b;
+    rig_open(&r);
+    REQUIRE((a = open("/dev/null", O_RDWR)) >= 0 && (b = open("/dev/null", O_RDWR)) >= 0);
+    CHECK_INT(chr_fd_put(r.ctx, "x", a, &err), 0);
+    CHECK_INT(chr_fd_put(r.ctx, "x", a, &err), 0); /* once more, the same */
+    CHECK_INT(chr_fd_put(r.ctx, "y", a, &err), CHR_ERR_EXISTS);
+    CHECK_INT(chr_fd_put(r.ctx, "x", b, &err), 0);
+    CHECK(fcntl(a, F_GETFD) < 0);
+    CHECK_INT(chr_fd_put(r.ctx, "y", b, &err), CHR_ERR_EXISTS);
+    CHECK_INT(chr_fd_close(r.ctx, "x", &err), 0);
+    REQUIRE((a = open("/dev/null", O_RDWR)) >= 0);
+    CHECK_INT(chr_fd_put(r.ctx, "y", a, &err), 0);
+    CHECK(chr_new_from(r.ctx, CHR_REMOTE, "fd,id=f,out=y", &err) != NULL); /* consumes it */
+    CHECK_INT(chr_fd_close(r.ctx, "y", &err), CHR_ERR_NOT_FOUND);
+    rig_close(&r);
+}
+
+/* A program that opens the slave of one pty among many costs as much as of one among few. */
+static int opened;
+
+static void on_opened(void *opaque, int event)
+{
+    (void)opaque;
+    opened += event == CHR_EVENT_OPENED;
+}
+
+TEST(each_of_many_ptys_hears_of_its_own_slave)
+{
+    enum { PTYS = 100 };
+    static const chr_handlers handlers = { NULL, NULL, on_opened, NULL };
+    static chr_frontend       fes[PTYS];
+    static int                slaves[PTYS];
+    char                      text[64];
+    rig                       r;
+    int                       i, each;
+    rig_open(&r);
+    for (i = 0; i < PTYS; i++) {
+        snprintf(text, sizeof text, "pty,id=%s", numbered(i));
+        REQUIRE(chr_fe_init(&fes[i], make(&r, text), NULL) == 0);
+        chr_fe_set_handlers(&fes[i], &handlers, NULL);
+    }
+    settle(&r);
+    for (i = 0; i < PTYS; i++) {
+        chr_info info;
+        each = shuffled(i, PTYS);
+        chr_query(chr_find(r.ctx, numbered(each)), &info);
+        CHECK(!info.be_open);
+        slaves[i] = open(info.filename + strlen("pty:"), O_RDWR | O_NOCTTY);
+        REQUIRE(slaves[i] >= 0);
+        PUMP(&r, opened == i + 1);
+        chr_query(chr_find(r.ctx, numbered(each)), &info);
+        CHECK(info.be_open);
+    }
+    for (i = 0; i < PTYS; i++) close(slaves[i]);
+    for (i = 0; i < PTYS; i++) {
+        chr_fe_deinit(&fes[i]);
+        remove_one(&r, i);
+    }
+    rig_close(&r);
+}

@@ -9,7 +9,6 @@
 #include "firmware.h"
 #include "image.h"
 
-#define SLICE           10000u /* instructions between two looks at the loop: some ten microseconds */
 #define UART_BASE       0x10000000u
 #define UART_STRIDE     0x100u
 #define UART_FIRST_IRQ  10
@@ -156,10 +155,10 @@ void machine_pause(struct machine *m, int paused)
     clint_run(&m->clint, !paused);
 }
 
-int machine_run(struct machine *m)
+int machine_run(struct machine *m, unsigned most)
 {
     clint_update(&m->clint);
-    cpu_run(&m->cpu, SLICE);
+    cpu_run(&m->cpu, most);
     if (cpu_runnable(&m->cpu)) return 0;
     return m->cpu.mie & CPU_IRQ_TIMER ? clint_wait_ms(&m->clint) : -1;
 }

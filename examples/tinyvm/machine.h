@@ -47,7 +47,7 @@ void machine_free(struct machine *m);
 void machine_reset(struct machine *m);
 void machine_pause(struct machine *m, int paused); /* stops the clock or lets it go on */
 /* Runs a slice. Returns how many milliseconds may pass until there is something to do again: 0 = go on, -1 = only an event helps. */
-int machine_run(struct machine *m);
+int machine_run(struct machine *m, unsigned most);
 /* When there is something to do again, on the context's clock: 0 = now, INT64_MAX = only an event helps. */
 int64_t machine_deadline(const struct machine *m);
 int machine_flushed(const struct machine *m); /* whether the UARTs have nothing left to send */

@@ -202,7 +202,8 @@ int main(int argc, char **argv)
     config.opaque = &vm;
     config.log = log_line;
     config.exit = exit_asked;
-    vm.time.on = o.record || o.replay;
+    vm.time.on = o.record || o.replay || o.stepped;
+    vm.time.stepped = o.stepped;
     vm.time.replaying = o.replay != NULL;
     vm.print_digest = o.digest;
     if (vm.time.on) vtime_hooks(&config);

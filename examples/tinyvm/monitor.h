@@ -21,6 +21,7 @@ struct monitor {
     struct buf      out;
     int             held;      /* on a mux, without the focus: output waits */
     void          (*event)(struct monitor *monitor, const char *name, const char *data); /* something happened to the VM; or NULL */
+    void          (*stepped)(struct monitor *monitor, int64_t now);                      /* the step that it asked for is over */
     void          (*drained)(struct monitor *monitor);                                   /* the queue has become short again */
     void          (*free)(struct monitor *monitor);
 };

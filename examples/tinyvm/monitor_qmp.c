@@ -23,6 +23,8 @@ struct qmp {
     struct buf         input;      /* came, but wasn't looked at: the output queue is long */
     int                negotiated; /* this session has left the negotiation */
     int                oob;        /* and enabled exec-oob there */
+    int                stepping;   /* the answer waits for a step of the clock, and all further commands for that */
+    struct buf         step_id;    /* what the answer repeats of the command: JSON, or empty */
     int                working;    /* in work(): what a command's own output drains doesn't come in again */
 };
 
@@ -32,6 +34,7 @@ struct call {
     const struct command *commands; /* all there are */
     const struct json    *args;     /* an object, checked against the command's parameters */
     struct buf            result;   /* JSON; empty = {} */
+    int                   is_later; /* the answer comes later */
     const char           *error_class;
     chr_error             err;
 };
@@ -257,6 +260,16 @@ static int ringbuf_read(struct call *c)
     return len;
 }
 
+static int clock_step(struct call *c)
+{
+    const struct json *arg = json_member(c->args, "ns");
+    int64_t            ns = -1;
+    if (arg && (!json_integer(arg, &ns) || ns < 0 || ns > INT64_MAX / 4)) return fail(c, CHR_ERR_INVALID, "ns must be a whole number, not below zero");
+    int rc = vm_clock_step(c->vm, &c->qmp->base, ns, &c->err);
+    c->is_later = rc == 0;
+    return rc;
+}
+
 static int stop(struct call *c)
 {
     vm_stop(c->vm);
@@ -310,6 +323,7 @@ static const struct command commands[] = {
     { "closefd",                "fdname:s",                   closefd },
     { "ringbuf-write",          "device:s data:d format:s?",  ringbuf_write },
     { "ringbuf-read",           "device:s size:n format:s?",  ringbuf_read },
+    { "clock_step",             "ns:n?",                      clock_step },
     { "stop",                   "",                           stop },
     { "cont",                   "",                           cont },
     { "system_reset",           "",                           system_reset },
@@ -452,6 +466,14 @@ static void parse_error(struct qmp *q, const char *what)
     send_line(q, &line);
 }
 
+static void begin_step(struct qmp *q, const struct json *message)
+{
+    const struct json *id = json_member(message, "id");
+    q->stepping = 1;
+    buf_clear(&q->step_id);
+    if (id) json_value(&q->step_id, id);
+}
+
 static void handle_message(struct qmp *q)
 {
     const char  *error;
@@ -467,7 +489,8 @@ static void handle_message(struct qmp *q)
     c.commands = commands;
     c.error_class = "GenericError";
     int rc = execute(&c, message);
-    answer(q, &c, rc, message);
+    if (c.is_later) begin_step(q, message);
+    else answer(q, &c, rc, message);
     buf_free(&c.result);
     json_free(message);
 }
@@ -478,7 +501,7 @@ static void work(struct qmp *q)
 {
     if (q->working) return;
     q->working = 1;
-    while (q->input.len && !monitor_busy(&q->base)) {
+    while (q->input.len && !q->stepping && !monitor_busy(&q->base)) {
         size_t        used;
         enum json_cut cut = json_cut(&q->cutter, q->input.data, q->input.len, &used);
         buf_drop(&q->input, used);
@@ -499,6 +522,23 @@ static void got_input(void *opaque, const void *buf, size_t len)
 {
     struct qmp *q = opaque;
     buf_put(&q->input, buf, len);
+    work(q);
+}
+
+/* The clock has got to where it was sent. */
+static void stepped(struct monitor *monitor, int64_t now)
+{
+    struct qmp *q = (struct qmp *)monitor;
+    struct buf  line = { NULL, 0, 0 };
+    json_open(&line, '{');
+    json_key(&line, "return");
+    json_open(&line, '{');
+    json_key(&line, "time"), json_number(&line, now);
+    json_close(&line, '}');
+    if (q->step_id.len) json_key(&line, "id"), json_raw(&line, buf_text(&q->step_id));
+    json_close(&line, '}');
+    send_line(q, &line);
+    q->stepping = 0;
     work(q);
 }
 
@@ -525,7 +565,8 @@ static void forget_session(struct qmp *q)
     monitor_forget(&q->base);
     json_cut_reset(&q->cutter);
     buf_clear(&q->input);
-    q->negotiated = q->oob = 0;
+    q->negotiated = q->oob = q->stepping = 0;
+    if (q->base.vm->stepper == &q->base) q->base.vm->stepper = NULL; /* the step goes on; nobody waits for it */
 }
 
 static void got_event(void *opaque, int event)
@@ -560,6 +601,7 @@ static void free_qmp(struct monitor *monitor)
     struct qmp *q = (struct qmp *)monitor;
     buf_free(&q->cutter.message);
     buf_free(&q->input);
+    buf_free(&q->step_id);
     free(q);
 }
 
@@ -569,6 +611,7 @@ struct monitor *qmp_new(struct vm *vm, chr_dev *dev, chr_error *err)
     struct qmp               *q = xcalloc(1, sizeof *q);
     q->base.vm = vm;
     q->base.event = tell_event;
+    q->base.stepped = stepped;
     q->base.drained = drained;
     q->base.free = free_qmp;
     if (chr_fe_init(&q->base.fe, dev, err) < 0) {

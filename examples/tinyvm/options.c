@@ -25,6 +25,8 @@ const char options_help[] =
     "  -m SIZE                   RAM: a number of MiB, or with B, K, M or G (default 128M)\n"
     "  -record FILE              write all that crosses the chardevs to FILE; time is then counted in instructions\n"
     "  -replay FILE              the same run again, instruction for instruction, with nobody at the chardevs' far sides\n"
+    "  -clock host|virtual       virtual: time is counted in instructions, stands still, and only the control monitor's\n"
+    "                            clock_step moves it: the machine runs exactly so far (default: host)\n"
     "  -digest                   at the end, say how many instructions have run and what registers and memory came to\n"
     "  -log-reopen-on-hup        open all log files anew on SIGHUP, instead of ending: for logrotate\n"
     "  -S                        don't start the CPU; the monitor's `cont` does\n"
@@ -109,8 +111,15 @@ static int asks_for_help(const char *chardev)
            (len > 2 && !strcmp(chardev + len - 2, ",?"));
 }
 
+static int read_clock(struct options *o, const char *value)
+{
+    o->stepped = !strcmp(value, "virtual");
+    return o->stepped || !strcmp(value, "host") ? 0 : complain("-clock: '%s' is neither host nor virtual", value);
+}
+
 static int take_value(struct options *o, const char *name, const char *value)
 {
+    if (!strcmp(name, "clock")) return read_clock(o, value);
     if (!strcmp(name, "m")) return read_ram_size(value, &o->ram_size);
     if ((!strcmp(name, "serial") || !strcmp(name, "chardev")) && asks_for_help(value)) o->words = value;
     if (!strcmp(name, "serial")) return add_to(o->serials, &o->serial_count, "-serial", value);
@@ -126,7 +135,7 @@ static int take_value(struct options *o, const char *name, const char *value)
 
 static int takes_value(const char *name)
 {
-    static const char *const names[] = { "chardev", "object", "serial", "mon", "bios", "m", "record", "replay" };
+    static const char *const names[] = { "chardev", "object", "serial", "mon", "bios", "m", "record", "replay", "clock" };
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (!strcmp(name, names[i])) return 1;
     return 0;
@@ -158,6 +167,7 @@ int options_read(struct options *o, int argc, char **argv)
         } else if (i + 1 == argc) return complain("-%s: its value is missing", name);
         else if (take_value(o, name, argv[++i]) < 0) return -1;
     }
+    if (o->stepped && (o->record || o->replay)) return complain("-clock virtual goes with neither -record nor -replay");
     if (!o->serial_count && (nographic || (!o->chardev_count && !o->mon_count))) o->serials[o->serial_count++] = "mon:stdio";
     return 0;
 }

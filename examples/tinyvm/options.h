@@ -13,7 +13,7 @@ struct options {
     int         object_count, chardev_count, serial_count, mon_count;
     const char *bios;
     uint32_t    ram_size;
-    int         stopped, digest;
+    int         stopped, digest, stepped;
     const char *record, *replay; /* NULL = not asked for */
     const char *words; /* `help` or `BACKEND,help`, when -chardev asks for that; else NULL */
     int         help, version;

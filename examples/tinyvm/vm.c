@@ -6,6 +6,7 @@
 
 #include "options.h"
 
+#define SLICE      10000u /* instructions between two looks at the loop: some ten microseconds */
 #define GOODBYE_MS 2000 /* how long the last output may wait without any progress */
 
 /* A signal handler has nothing but globals. */
@@ -108,10 +109,52 @@ static void print_digest(const struct vm *vm)
 /* Returns how long the loop may sleep. */
 static int run_machine(struct vm *vm)
 {
-    if (vm->state != VM_RUNNING) return -1;
-    int sleep_ms = machine_run(&vm->machine);
+    unsigned most = vtime_budget(vm, SLICE);
+    if (vm->state != VM_RUNNING || !most) return -1;
+    int sleep_ms = machine_run(&vm->machine, most);
     take_guest_wish(vm);
     return vm->shutdown_reason || vm->reset_reason ? 0 : sleep_ms;
+}
+
+/* ---- a clock that is stepped ---- */
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static int fail_step(chr_error *err, const char *why)
+{
+    snprintf(err->text, sizeof err->text, "%s", why);
+    return err->code = CHR_ERR_INVALID;
+}
+
+int vm_clock_step(struct vm *vm, struct monitor *monitor, int64_t ns, chr_error *err)
+{
+    int64_t now = chr_loop_now(vm->ctx), end = now + ns;
+    if (!vm->time.stepped) return fail_step(err, "the clock is not stepped: this needs -clock virtual");
+    if (vm->stepper) return fail_step(err, "another step is under way");
+    if (ns < 0) end = earlier(chr_loop_deadline(vm->ctx), vm->machine.cpu.mie & CPU_IRQ_TIMER ? clint_deadline(&vm->machine.clint) : INT64_MAX);
+    if (end == INT64_MAX) return fail_step(err, "there is no timer to step to: say how many ns");
+    vm->time.limit = end > now ? end : now;
+    vm->stepper = monitor;
+    return 0;
+}
+
+/* At its end, wherever that is: the machine may have ended before. */
+static void end_step(struct vm *vm)
+{
+    struct monitor *monitor = vm->stepper;
+    vm->stepper = NULL;
+    if (monitor) monitor->stepped(monitor, chr_loop_now(vm->ctx));
+}
+
+static int serve_step(struct vm *vm)
+{
+    int runs = vm->state == VM_RUNNING && vtime_budget(vm, 1);
+    int rc = vtime_serve_step(vm, runs ? machine_deadline(&vm->machine) : INT64_MAX);
+    if (chr_loop_now(vm->ctx) >= vm->time.limit) end_step(vm);
+    return rc;
 }
 
 static int all_is_out(const struct vm *vm)
@@ -152,10 +195,25 @@ static void say_goodbye(struct vm *vm)
 static int serve_loop(struct vm *vm, int sleep_ms)
 {
     if (!vm->time.on) return chr_loop_step(vm->ctx, sleep_ms);
+    if (vm->time.stepped) return serve_step(vm);
     int64_t deadline = vm->shutdown_reason || vm->reset_reason ? 0 : INT64_MAX;
     int     rc = vtime_serve(vm, vm->state == VM_RUNNING && deadline ? machine_deadline(&vm->machine) : deadline);
     if (chr_replay_over(vm->ctx)) vm_request_shutdown(vm, 0, "host-signal", 0); /* so it ended when it was recorded */
     return rc;
+}
+
+/* What a script has not got to when the machine ends, it has missed. One that has failed was logged. */
+static int scripts_passed(const struct vm *vm)
+{
+    int passed = 1;
+    for (const chr_dev *dev = chr_next(vm->ctx, NULL); dev; dev = chr_next(vm->ctx, dev)) {
+        chr_error err;
+        int       code = chr_script_result(dev, &err);
+        if (code == 0 || code == CHR_ERR_NOT_SUPPORTED) continue;
+        if (code == CHR_ERR_WOULD_BLOCK) complain("%s: and the machine has ended", err.text);
+        passed = 0;
+    }
+    return passed;
 }
 
 int vm_run(struct vm *vm)
@@ -171,8 +229,9 @@ int vm_run(struct vm *vm)
         }
         if (vm->reset_reason && !vm->shutdown_reason) carry_out_reset(vm);
     }
+    end_step(vm);
     if (vm->print_digest) print_digest(vm);
     say_goodbye(vm);
     interrupted_loop = NULL;
-    return vm->exit_code;
+    return !scripts_passed(vm) && !vm->exit_code ? 1 : vm->exit_code;
 }

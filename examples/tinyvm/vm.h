@@ -23,6 +23,7 @@ struct vm {
     const char     *shutdown_reason, *reset_reason; /* NULL = not asked for */
     int             shutdown_by_guest, reset_by_guest;
     int             exit_code;
+    struct monitor *stepper;      /* waits for a step of the clock to be over; or NULL */
     int             print_digest; /* at the end: what a replay must come to as well */
 };
 
@@ -33,6 +34,8 @@ const char *vm_state_name(const struct vm *vm);
 /* Asks for it; the reasons are those that QMP's events know. The first request for a shutdown counts. */
 void vm_request_reset(struct vm *vm, int by_guest, const char *reason);
 void vm_request_shutdown(struct vm *vm, int by_guest, const char *reason, int exit_code);
+/* With a stepped clock: lets it go on for ns nanoseconds (-1: to the next timer), for a monitor. */
+int vm_clock_step(struct vm *vm, struct monitor *monitor, int64_t ns, chr_error *err);
 /* From a signal handler: the loop of this program ends. */
 void vm_interrupt(void);
 /* The same: it opens its log files anew. */

@@ -10,7 +10,7 @@
 #define NS_PER_INSTRUCTION 10
 #define WALL_CLOCK_START   946684800 /* the year 2000: each run has the same dates */
 
-enum { POLLS_MAX = 512, PASSES_MAX = 1000 };
+enum { POLLS_MAX = 512, PASSES_MAX = 1000, REST_MS = 20 };
 
 int64_t host_clock(void)
 {
@@ -99,6 +99,29 @@ int vtime_serve(struct vm *vm, int64_t deadline)
     if (came < 0) return CHR_ERR_IO;
     jump(vm, now, deadline, host_clock() - host, came > 0);
     if (came > 0) chr_loop_dispatch(vm->ctx, polls, count);
+    settle(vm->ctx);
+    return 0;
+}
+
+unsigned vtime_budget(const struct vm *vm, unsigned most)
+{
+    int64_t left = vm->time.stepped ? (vm->time.limit - machine_time(vm) + NS_PER_INSTRUCTION - 1) / NS_PER_INSTRUCTION : most;
+    return left <= 0 ? 0 : left < (int64_t)most ? (unsigned)left : most;
+}
+
+int vtime_serve_step(struct vm *vm, int64_t deadline)
+{
+    chr_poll polls[POLLS_MAX];
+    int      loop_ms;
+    settle(vm->ctx);
+    int64_t now = machine_time(vm), next = earlier(earlier(deadline, chr_loop_deadline(vm->ctx)), vm->time.limit);
+    int     count = chr_loop_prepare(vm->ctx, polls, POLLS_MAX, &loop_ms);
+    int     is_over = now >= vm->time.limit && !vm->stepper && !vm->shutdown_reason && !vm->reset_reason;
+    if (count > POLLS_MAX) return CHR_ERR_NO_MEMORY;
+    int came = poll_host(polls, count, !is_over || loop_ms == 0 ? 0 : loop_ms > 0 && loop_ms < REST_MS ? REST_MS : loop_ms);
+    if (came < 0) return CHR_ERR_IO;
+    if (came > 0) chr_loop_dispatch(vm->ctx, polls, count);
+    else if (next > now && loop_ms != 0) vm->time.jumped += next - now;
     settle(vm->ctx);
     return 0;
 }
