@@ -9,53 +9,28 @@
  *     #define CHARDEV_IMPLEMENTATION
  *     #include "chardev.h"
  *     #include <stdio.h>
- *     #include <string.h>
  *
- *     static chr_context *ctx;
- *     static chr_frontend con;
- *     static char text[4096];
- *     static size_t at, end; // text[at..end) is not sent yet
- *
- *     static void send_rest(void *opaque)
- *     {
- *         int n = chr_fe_write(&con, text + at, end - at);
- *         at = n > 0 ? at + (size_t)n : n == CHR_ERR_WOULD_BLOCK ? at : end; // another error: nobody is there
- *         if (at < end) chr_fe_add_watch(&con, send_rest, opaque);           // short write: wait for room
- *         else chr_fe_accept_input(&con);                                    // all is sent: more may come
- *     }
- *     static int can_read(void *opaque) { return (void)opaque, at < end ? 0 : (int)sizeof text; } // back-pressure
- *     static void got(void *opaque, const void *buf, size_t len)
- *     {
- *         memcpy(text, buf, len);
- *         at = 0, end = len;
- *         send_rest(opaque);
- *     }
- *     static void happened(void *opaque, int event)
- *     {
- *         chr_info info;
- *         chr_query(con.dev, &info);
- *         if (event == CHR_EVENT_OPENED) got(opaque, "hello\r\n", 7);
- *         if (event == CHR_EVENT_CLOSED && !info.comes_back) chr_loop_stop(ctx); // a server goes on with its next peer
- *     }
  *     int main(int argc, char **argv)
  *     {
- *         const chr_handlers handlers = { can_read, got, happened, NULL };
- *         const char *options = argc > 1 ? argv[1] : "stdio,id=con";
- *         chr_error err = { CHR_ERR_NO_MEMORY, "out of memory" };
- *         chr_dev *dev = (ctx = chr_context_new(NULL)) != NULL ? chr_new(ctx, options, &err) : NULL;
- *         if (!dev || chr_fe_init(&con, dev, &err) < 0) return fprintf(stderr, "%s\n", err.text), 2;
- *         chr_fe_set_handlers(&con, &handlers, NULL);
- *         chr_loop_run(ctx);
- *         chr_fe_write_all(&con, text + at, end - at, -1); // what still waits here,
- *         chr_drain(ctx, 2000);                            // and in the chardev, for two seconds without progress
+ *         static chr_frontend con;
+ *         char                text[4096];
+ *         int                 n;
+ *         chr_error           err = { CHR_ERR_NO_MEMORY, "out of memory" };
+ *         chr_context        *ctx = chr_context_new(NULL);
+ *         chr_fe_init(&con, chr_new_any(ctx, "con", argc > 1 ? argv[1] : "stdio", &err), &err);
+ *         if (!con.dev || chr_fe_set_buffers(&con, 4096, 4096) < 0) return fprintf(stderr, "%s\n", err.text), 2;
+ *         while (!chr_fe_eof(&con) && chr_loop_step(ctx, -1) >= 0)     // a server goes on with its next peer
+ *             while ((n = chr_fe_read(&con, text, sizeof text)) > 0)
+ *                 chr_fe_write_all(&con, text, (size_t)n, -1);         // waits for a slow reader
+ *         chr_drain(ctx, 2000);                                        // for two seconds without progress
  *         chr_context_free(ctx);
  *         return 0;
  *     }
  *
  * CONTENTS. Search for the tag to get there.
  *
- *     the manual        >>errors >>config >>loop >>options >>chardev >>frontend >>backend >>structs >>extras >>record
- *                       >>descriptors
+ *     the manual        >>errors >>config >>loop >>options >>chardev >>frontend >>recipes >>backend >>structs >>extras
+ *                       >>record >>descriptors
  *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>encodings >>tables >>the_loop
  *                       >>the_options >>the_record >>core >>front >>stacked >>the_replay >>stream
  *     backends          >>be_null >>be_ringbuf >>be_testdev >>be_script (>>answers) >>be_msmouse >>be_wctablet
@@ -529,7 +504,8 @@ CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *u
  *
  * It is a URI when it begins with '/' or a ':' stands before the first ',' and '='; else options. No descriptors in URIs:
  * tcp:...,fd=3 is CHR_ERR_INVALID. COM1 and other paths than those of /dev have no meaning: CHR_ERR_NOT_FOUND. As in
- * chr_new(), a server blocks here until its first peer has come, unless the text says wait=off.
+ * chr_new(), a server blocks here until its first peer has come, unless the text says wait=off. With NULL for a context,
+ * as chr_context_new() may have returned it: CHR_ERR_NO_MEMORY.
  *
  *     chr_dev *dev = chr_new_any(ctx, "serial0", text, &err);
  *     if (!dev && err.code == CHR_ERR_HELP) exit(chr_help(ctx, text, print_line, NULL) != 0);
@@ -677,8 +653,8 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
  *              have taken what came before. The next bytes are readable after that: at CLOSED, chr_fe_read() is
  *              CHR_ERR_DISCONNECTED first. The others are told at once: RESIZED and SERIAL (ask for what is in force
  *              now), MUX_IN and MUX_OUT; and PURGE_..., which drops what is in the buffers, as CHR_IOCTL_SERIAL_PURGE.
- *     output   leaves before the loop waits, in each step; when the buffer is full; at chr_fe_flush(), before
- *              chr_fe_write_all() writes past it; before a chr_fe_ioctl(), chr_fe_set_msgfds(), chr_fe_shutdown(),
+ *     output   leaves before the loop waits, in each step; when the buffer is full; at chr_fe_flush(); before a
+ *              chr_fe_write_all() that does not fit into it, which goes past it; before a chr_fe_ioctl(), chr_fe_set_msgfds(), chr_fe_shutdown(),
  *              chr_fe_disconnect(), a hot swap and chr_fe_deinit(); at the end of the context. What a slow peer has not
  *              taken by then goes: after a swap to the new backend, else as with obuf= (a socket lingers).
  *              One peer's bytes don't go to the next one: when nobody is there any more, they are lost as in any write.
@@ -831,13 +807,88 @@ CHARDEV_API int  chr_fe_backend_open(const chr_frontend *fe);             /* be_
 CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
 
 /* ====================================================================================================================
+ * >>recipes   a guest's console, to copy: a test compiles and runs both
+ * ====================================================================================================================
+ * RECIPE getch, for an emulator whose console is kbhit(), getch() and putch(). `text` is what its user writes after
+ * -serial. kbhit() is true at the end of the input, as poll() is, and getch() ends the program there, as Ctrl-A x of
+ * mon:stdio does; between the peers of a server it waits.
+ *
+ *     static chr_frontend fe;
+ *     void step(int rc) { if (rc < 0) exit(0); } // Ctrl-A x
+ *     int kbhit(void) { step(chr_loop_step_every(fe.ctx, 100000)); return chr_fe_readable(&fe) || chr_fe_eof(&fe); }
+ *     int getch(void)
+ *     {
+ *         unsigned char c;
+ *         while (chr_fe_read(&fe, &c, 1) < 1) step(chr_fe_eof(&fe) ? -1 : chr_loop_step(fe.ctx, -1));
+ *         return c;
+ *     }
+ *     void putch(char c) { chr_fe_write_all(&fe, &c, 1, -1); }
+ *     void console_off(void) { chr_drain(fe.ctx, 2000); chr_context_free(fe.ctx); } // a terminal is put back
+ *     void console_on(const char *text)
+ *     {
+ *         chr_error err = { CHR_ERR_NO_MEMORY, "out of memory" };
+ *         chr_fe_init(&fe, chr_new_any(chr_context_new(NULL), "serial0", text, &err), &err);
+ *         if (!fe.dev || chr_fe_set_buffers(&fe, 4096, 4096) < 0) fprintf(stderr, "%s\n", err.text), exit(2);
+ *         atexit(console_off);
+ *     }
+ *
+ * What putch() gathers leaves when kbhit() or getch() steps the loop. A guest that may compute for long without asking
+ * for a key needs step(chr_loop_step_every(fe.ctx, 100000)) in the CPU loop too, every 100 to 1000 instructions; or
+ * chr_fe_set_buffers(&fe, 4096, 0), and each putch() is a system call.
+ *
+ * RECIPE 16550, for registers: RBR and THR, IER, IIR, LCR, LSR and SCR, with the interrupt line. `interrupt` is yours,
+ * and so is the loop: chr_loop_step_every() in the CPU loop, chr_loop_step() while the CPU waits for an interrupt.
+ *
+ *     struct uart { chr_frontend fe; unsigned char reg[8], told; }; // told: IIR has said that THR is empty
+ *     void interrupt(struct uart *u, int level);
+ *     static void uart_update(void *opaque)
+ *     {
+ *         struct uart *u = (struct uart *)opaque;
+ *         int ready = chr_fe_readable(&u->fe) > 0, room = chr_fe_writable(&u->fe) != 0;
+ *         if (!room) chr_fe_add_watch(&u->fe, uart_update, u);
+ *         u->reg[5] = (unsigned char)(ready | (room ? 0x60 : 0));                             // LSR
+ *         u->reg[2] = ready && u->reg[1] & 1 ? 4 : room && u->reg[1] & 2 && !u->told ? 2 : 1; // IIR by IER
+ *         interrupt(u, u->reg[2] != 1);
+ *     }
+ *     static void uart_event(void *opaque, int event) { (void)event; uart_update(opaque); }
+ *     unsigned char uart_load(struct uart *u, unsigned at)
+ *     {
+ *         unsigned char value = u->reg[at];
+ *         if (at == 0 && u->reg[3] < 0x80) chr_fe_read(&u->fe, &value, 1); // RBR, unless LCR selects the divisor
+ *         if (at == 2 && value == 2) u->told = 1;
+ *         return uart_update(u), value;
+ *     }
+ *     void uart_store(struct uart *u, unsigned at, unsigned char value)
+ *     {
+ *         if (at < 2 && u->reg[3] >= 0x80) return; // the divisor
+ *         if (at == 0) chr_fe_write(&u->fe, &value, 1); // THR
+ *         if (at < 2) u->told = 0;
+ *         if (at == 1 || at == 3 || at == 4 || at == 7) u->reg[at] = value;
+ *         uart_update(u);
+ *     }
+ *     int uart_init(struct uart *u, chr_dev *dev, chr_error *err)
+ *     {
+ *         static const chr_handlers handlers = { NULL, NULL, uart_event, NULL };
+ *         u->reg[6] = 0xb0; // MSR: CTS, DSR, DCD
+ *         if (chr_fe_init(&u->fe, dev, err) < 0 || chr_fe_set_buffers(&u->fe, 4096, 4096) < 0) return -1;
+ *         return chr_fe_set_handlers(&u->fe, &handlers, u), 0;
+ *     }
+ *
+ * A CPU with a thread of its own (CHARDEV_THREADS) takes the lock around both, chr_loop_lock(u->fe.ctx) and
+ * chr_loop_unlock(), while the owner of the context is in chr_loop_run(): that keeps its handlers out of the registers.
+ * interrupt() is called on either thread then, with the lock. examples/tinyvm/uart16550.c is a whole 16550A: FIFOs,
+ * trigger levels, modem lines, break and line errors.
+ */
+
+/* ====================================================================================================================
  * >>backend   how to add one, with as much right as the built-in ones
  * ====================================================================================================================
- * Make a state struct that begins with a chr_dev, an options struct that begins with chr_common_options, an option table, and
- * a const chr_backend; register it. The core calls: `open` once (state zeroed, options complete, checked against the table and
- * copied: use dev->options as long as you live); then the slots; `close` once, also after a failed open, to let go of all that
- * open got. The state is freed after that, when the last dispatch that may touch it is over: after chr_be_write() and
- * chr_be_event() look at dev->removed.
+ * Make a state struct that begins with a chr_dev, an options struct that begins with chr_common_options, an option table,
+ * and a const chr_backend; register it. (For one that is stacked on another chardev see chr_stacked.) The core calls:
+ * `open` once (state zeroed, options complete, checked against the table and copied: use dev->options as long as you
+ * live); then the slots; `close` once, also after a failed open, to let go of all that open got. The state is freed
+ * after that, when the last dispatch that may touch it is over: after chr_be_write() and chr_be_event() look at
+ * dev->removed.
  *
  * Slots run quiet, inside of somebody's call: no handler comes from there. `open` and all others may send events and
  * say chr_be_writable(): they come from the loop (of several equal ones one, and of ints that are no CHR_EVENT_... the
@@ -902,8 +953,9 @@ struct chr_backend {
     size_t            options_size; /* at least sizeof(chr_common_options) */
     size_t            state_size;   /* at least sizeof(chr_dev) */
     int             (*uri)(const char *uri, chr_options *options); /* 1 = read it, 0 = not mine, CHR_ERR_INVALID,
-                                                                      CHR_ERR_NO_MEMORY; NULL: the bare name */
-    int             (*open)(chr_dev *dev, chr_error *err);
+                                                                      CHR_ERR_NO_MEMORY; NULL: NAME or NAME,OPTIONS */
+    int             (*open)(chr_dev *dev, chr_error *err);         /* 0, or an error: chr_error_set(err, ...); an err
+                                                                      that is not filled gets the text of the code */
     void            (*close)(chr_dev *dev);                        /* or NULL */
     const chr_io     *io;
     void            (*describe)(const chr_dev *dev, chr_info *info); /* filename, address, comes_back; NULL: the name */
@@ -913,7 +965,7 @@ struct chr_backend {
     const chr_sharing_slots *sharing;                              /* or NULL */
     int               fixed;                                       /* 1 = it stands on other chardevs: chr_change()
                                                                       neither takes it away nor puts it in, and no
-                                                                      mux or hub goes on it */
+                                                                      mux or hub goes on it; 0 with chr_stacked */
     const chr_input_slots   *input;                                /* or NULL */
 };
 
@@ -944,6 +996,7 @@ struct chr_dev {
     int                closing;      /* by chr_context_free(): it doesn't open any more */
     int                input_over;   /* set by INPUT_END, cleared by OPENED and CLOSED */
     int                was_open;     /* set by OPENED for good */
+    int                is_over;      /* closed for good: 1; it comes back: -1; 0 = not asked since the last event */
     int                ending;       /* output ends as soon as what is queued is out */
     int64_t            stalled;      /* since when output has been waiting and none has left; 0 = not known */
     uint64_t           stalled_left; /* how much had left by then */
@@ -8834,7 +8887,7 @@ static void chr__note_open(chr_dev *dev, int event)
 {
     dev->be_open = event == CHR_EVENT_OPENED;
     dev->was_open |= dev->be_open;
-    dev->input_over = 0;
+    dev->input_over = dev->is_over = 0;
     if (dev->ending && dev->be_open) {
         dev->ending = 0;
         chr__set_extras(dev);
@@ -10662,6 +10715,8 @@ CHARDEV_API chr_dev *chr_new_any(chr_context *ctx, const char *id, const char *a
     chr_options list;
     chr_dev    *dev = NULL;
 
+    if (!ctx)
+        return chr__fail(err, CHR_ERR_NO_MEMORY, "no context: out of memory or descriptors"), (chr_dev *)NULL;
     if (existing)
         return chr__existing(ctx, existing, err);
     chr__options_init(&list, ctx);
@@ -11156,6 +11211,7 @@ CHARDEV_API void chr_fe_accept_input(chr_frontend *fe)
 
     if (!dev)
         return;
+    CHR__STORE(dev->ctx->posted, 1);
     if (fe->buffers)
         chr__tend_soon(fe->buffers);
     chr__update(dev);
@@ -11180,6 +11236,16 @@ static int chr__is_all_read(const chr_frontend *fe)
     return !fe->buffers || (fe->buffers->in.count == 0 && fe->buffers->mark_count == 0);
 }
 
+/* A guest may ask all the time, and to describe a chardev may cost system calls. */
+static int chr__is_over(chr_dev *dev)
+{
+    if (!dev->was_open || (dev->be_open && !dev->input_over))
+        return 0;
+    if (!dev->is_over)
+        dev->is_over = chr__comes_back(dev) ? -1 : 1;
+    return dev->is_over > 0;
+}
+
 CHARDEV_API int chr_fe_eof(const chr_frontend *fe)
 {
     chr_dev *dev = chr__fe_lock(fe);
@@ -11187,7 +11253,7 @@ CHARDEV_API int chr_fe_eof(const chr_frontend *fe)
 
     if (!dev)
         return 1;
-    is_over = chr__is_all_read(fe) && dev->was_open && (!dev->be_open || dev->input_over) && !chr__comes_back(dev);
+    is_over = chr__is_all_read(fe) && chr__is_over(dev);
     CHR__UNLOCK(dev->ctx);
     return is_over;
 }
@@ -11649,6 +11715,18 @@ static int chr__transfer_all(chr__transfer *transfer)
     return transfer->done > 0 || n == 0 ? (int)transfer->done : n;
 }
 
+/* What fits into the output buffer needs no waiting. */
+static void chr__transfer_gather(chr__transfer *transfer, const chr_dev *dev)
+{
+    chr__buffers *buffers = transfer->fe->buffers;
+    int           n;
+
+    if (!buffers || buffers->failure || !transfer->buf || dev->ctx->depth > 0 || transfer->len > chr__out_room(buffers))
+        return;
+    n = chr__fe_write_extras(transfer->fe, transfer->buf, transfer->len);
+    transfer->done = n > 0 ? (size_t)n : 0;
+}
+
 /* The first look: 0 when it may begin. */
 static int chr__transfer_begin(chr__transfer *transfer, chr_frontend *fe, int direction, void *buf, size_t len,
                                int timeout_ms)
@@ -11666,6 +11744,8 @@ static int chr__transfer_begin(chr__transfer *transfer, chr_frontend *fe, int di
     transfer->deadline = chr__deadline(dev->ctx, timeout_ms);
     if (direction == CHR_IN && !dev->io->read && !fe->buffers)
         code = CHR_ERR_NOT_SUPPORTED;
+    if (direction == CHR_OUT)
+        chr__transfer_gather(transfer, dev);
     CHR__UNLOCK(dev->ctx);
     return code;
 }
