@@ -953,7 +953,7 @@ struct chr_backend {
     size_t            options_size; /* at least sizeof(chr_common_options) */
     size_t            state_size;   /* at least sizeof(chr_dev) */
     int             (*uri)(const char *uri, chr_options *options); /* 1 = read it, 0 = not mine, CHR_ERR_INVALID,
-                                                                      CHR_ERR_NO_MEMORY; NULL: the bare name */
+                                                                      CHR_ERR_NO_MEMORY; NULL: NAME or NAME,OPTIONS */
     int             (*open)(chr_dev *dev, chr_error *err);         /* 0, or an error: chr_error_set(err, ...); an err
                                                                       that is not filled gets the text of the code */
     void            (*close)(chr_dev *dev);                        /* or NULL */
@@ -11214,6 +11214,7 @@ CHARDEV_API void chr_fe_accept_input(chr_frontend *fe)
 
     if (!dev)
         return;
+    CHR__STORE(dev->ctx->posted, 1);
     if (fe->buffers)
         chr__tend_soon(fe->buffers);
     chr__update(dev);
@@ -11609,20 +11610,22 @@ static void chr__transfer_record(const chr__transfer *transfer, chr_dev *dev, in
         chr__record_transfer(dev, kind, n, transfer->buf + transfer->done, transfer->len - transfer->done);
 }
 
-/* Gathered output first. 0 = there is none. */
+/* Gathered output first. 0 = there is none. What was lost before is the flush's to tell: what is written now goes on. */
 static int chr__transfer_send(const chr__transfer *transfer, const chr_dev *dev)
 {
     chr__buffers *buffers = transfer->fe->buffers;
-    int           code;
+    int           code = 0;
 
-    if (!buffers || (buffers->out.count == 0 && !buffers->lost))
+    if (!buffers || (buffers->out.count == 0 && !(transfer->is_flush && buffers->lost)))
         return 0;
     if (buffers->out.count > 0)
         chr__send(transfer->fe);
     if (transfer->fe->buffers != buffers || transfer->fe->dev != dev)
         return CHR_ERR_DISCONNECTED;
-    code = buffers->lost;
-    buffers->lost = 0;
+    if (transfer->is_flush) {
+        code = buffers->lost;
+        buffers->lost = 0;
+    }
     return code ? code : buffers->out.count > 0 ? (int)CHR_ERR_WOULD_BLOCK : 0;
 }
 
@@ -13302,7 +13305,7 @@ typedef struct chr__stream {
     chr__layer *top;               /* NULL = closed */
     int         in, out;           /* what to poll; may be the same; -1 = no such direction */
     chr_watch   in_watch;          /* both directions, when they are the same */
-    chr_watch   out_watch;
+    chr_watch  *out_watch;         /* NULL = one watch is for both */
     chr_idle    again;             /* look at the input though poll says nothing */
     int         broken;            /* a write has failed: what is left to read comes, then the end */
     int         held;              /* hung up, but the frontend has no room for what is left */
@@ -13447,7 +13450,8 @@ static void chr__stream_update(chr__stream *stream)
         chr_watch_set(&stream->in_watch, in_events | out_events);
     } else {
         chr_watch_set(&stream->in_watch, in_events);
-        chr_watch_set(&stream->out_watch, out_events);
+        if (stream->out_watch)
+            chr_watch_set(stream->out_watch, out_events);
     }
     if (room <= 0 && stream->in >= 0 && stream->dev->frontend && stream->dev->frontend->handlers.read)
         chr__starve(stream->dev);
@@ -13608,11 +13612,20 @@ CHR__HOT static void chr__stream_ready(void *opaque, int events)
         chr__stream_look(stream, !(events & CHR_IN));
 }
 
+static void chr__stream_stop_out(chr__stream *stream)
+{
+    if (!stream->out_watch)
+        return;
+    chr_watch_stop(stream->out_watch);
+    chr__free(stream->dev->ctx, stream->out_watch);
+    stream->out_watch = NULL;
+}
+
 /* From here on a write finds nobody. */
 CHR__PRIVATE void chr__stream_output_over(chr__stream *stream)
 {
     stream->output_over = 1;
-    chr_watch_stop(&stream->out_watch);
+    chr__stream_stop_out(stream);
     stream->out = -1;
     if (stream->input_over)
         chr__stream_look_again(stream);
@@ -13691,13 +13704,22 @@ static void chr__stream_close(chr__stream *stream)
             layer->slots->close(layer);
     }
     chr_watch_stop(&stream->in_watch);
-    chr_watch_stop(&stream->out_watch);
+    chr__stream_stop_out(stream);
     chr_idle_stop(&stream->again);
     if (stream->dev)
         chr__box_close(&stream->ahead, stream->dev->ctx);
     stream->reads_ahead = stream->is_ahead_stopped = 0;
     stream->in = stream->out = -1;
     stream->input_over = 0;
+}
+
+static int chr__stream_watch_out(chr__stream *stream)
+{
+    chr_context *ctx = stream->dev->ctx;
+
+    stream->out_watch = (chr_watch *)chr__allocate(ctx, sizeof *stream->out_watch);
+    return stream->out_watch ? chr_watch_start(ctx, stream->out_watch, stream->out, 0, chr__stream_out_ready, stream) :
+        (int)CHR_ERR_NO_MEMORY;
 }
 
 /* Starts on layers whose handshakes are over. */
@@ -13718,7 +13740,7 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
     }
     stream->reads_ahead = has_answers;
     if (chr__need_buffer(dev->ctx) < 0 || (in >= 0 && chr_watch_start(dev->ctx, &stream->in_watch, in, 0, chr__stream_ready, stream) < 0) ||
-        (out >= 0 && out != in && chr_watch_start(dev->ctx, &stream->out_watch, out, 0, chr__stream_out_ready, stream) < 0)) {
+        (out >= 0 && out != in && chr__stream_watch_out(stream) < 0)) {
         chr__stream_close(stream);
         return chr__no_memory(err);
     }
@@ -23774,8 +23796,7 @@ typedef struct chr__socket {
     chr__file_id      file;
     int64_t           retry_ms;    /* 0 = a client that does not come back */
     int               has_failed;  /* reported; until the next success */
-    chr_watch         listen_watch;
-    chr_watch         watch;       /* of fd, or of the lookup */
+    chr_watch         watch;       /* of the listener; of a client's fd, or of its lookup */
     chr_timer         retry;       /* the next attempt to connect, or to accept; the next look at a full backlog */
     int64_t           gives_up;    /* looking at it */
     chr__lookup      *lookup;
@@ -24129,7 +24150,8 @@ static void chr__socket_end_handshakes(chr__socket *sock)
 static void chr__socket_drop(chr__socket *sock)
 {
     sock->state = CHR__SOCKET_IDLE;
-    chr_watch_stop(&sock->watch);
+    if (!sock->is_server)
+        chr_watch_stop(&sock->watch);
     chr_timer_stop(&sock->retry);
     chr__os_lookup_release(sock->lookup);
     sock->lookup = NULL;
@@ -24175,7 +24197,8 @@ static void chr__socket_report(chr__socket *sock)
 static void chr__socket_failed(chr__socket *sock)
 {
     sock->state = CHR__SOCKET_IDLE;
-    chr_watch_stop(&sock->watch);
+    if (!sock->is_server)
+        chr_watch_stop(&sock->watch);
     chr__os_close(sock->fd);
     sock->fd = -1;
     chr__socket_drop_addresses(sock);
@@ -24401,7 +24424,8 @@ static int chr__socket_adopt(chr__socket *sock, int fd, int is_unix, int is_give
     int                       code;
 
     sock->state = CHR__SOCKET_IDLE;
-    chr_watch_stop(&sock->watch);
+    if (!sock->is_server)
+        chr_watch_stop(&sock->watch);
     chr__socket_drop_addresses(sock);
     if (!link) {
         chr__close_own(&sock->dev, fd);
@@ -24465,7 +24489,7 @@ static void chr__socket_accept_ready(void *opaque, int events)
     if (chr__socket_accept(sock) == 0)
         return;
     chr__socket_report(sock); /* EMFILE or the like: the peer stays in the backlog, and the loop does not spin */
-    chr_watch_set(&sock->listen_watch, 0);
+    chr_watch_set(&sock->watch, 0);
     chr_timer_start(sock->dev.ctx, &sock->retry, 200, chr__socket_listen_again, sock);
 }
 
@@ -24525,7 +24549,7 @@ static int chr__socket_listen(chr__socket *sock, chr_error *err)
             return chr__fail(err, CHR_ERR_IO, "socket: fd=%d: its flags can't be set", fd);
         sock->was_blocking = !chr__os_is_nonblocking(flags);
     }
-    if (chr_watch_start(sock->dev.ctx, &sock->listen_watch, fd, CHR_IN, chr__socket_accept_ready, sock) < 0)
+    if (chr_watch_start(sock->dev.ctx, &sock->watch, fd, CHR_IN, chr__socket_accept_ready, sock) < 0)
         return chr__no_memory(err);
     sock->listener = fd;
     return 0;
@@ -24677,7 +24701,7 @@ static void chr__socket_wait_for(chr__socket *sock)
     if (sock->dev.removed) /* by the hook that was told of the failure */
         return;
     if (sock->is_server)
-        chr_watch_set(&sock->listen_watch, chr__socket_has_room(sock) ? CHR_IN : 0);
+        chr_watch_set(&sock->watch, chr__socket_has_room(sock) ? CHR_IN : 0);
     else if (sock->retry_ms > 0 && sock->state == CHR__SOCKET_IDLE && !sock->peer && !sock->shaking)
         chr_timer_start(sock->dev.ctx, &sock->retry, sock->retry_ms, chr__socket_retry, sock);
 }
@@ -25235,7 +25259,7 @@ static void chr__socket_close(chr_dev *dev)
     chr__socket *sock = (chr__socket *)dev;
 
     chr_timer_stop(&sock->retry);
-    chr_watch_stop(&sock->listen_watch);
+    chr_watch_stop(&sock->watch);
     chr__socket_drop(sock);
     chr__socket_close_seats(sock);
     if (sock->file_path)
