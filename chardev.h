@@ -4824,7 +4824,7 @@ struct chr_context {
     int          quiet;        /* slots that run: events wait for the loop */
     int          outside;      /* those of them that no call of a frontend's has led to */
     int          untidy;       /* something was removed meanwhile, or a foreign loop wants to know the time-out */
-    int          sleeping;     /* in poll, ours or a foreign loop's: whoever changes something then must wake it */
+    int          sleeping;     /* not 0 in poll, ours or a foreign loop's: whoever changes something then must wake it */
     chr__prepare prepares;     /* a ring: what runs before the loop waits. Buffered frontends send and deliver then, */
     chr__prepare lazy;         /* and those that can't deliver ask again */
     chr__prepare *prepare_alone; /* the same as a ring with one, in a shorter way */
@@ -6690,7 +6690,7 @@ static int chr__loop_wait(chr_context *ctx, int timeout_ms, int (*wait)(chr_cont
 {
     int ready;
 
-    ctx->sleeping = timeout_ms != 0;
+    ctx->sleeping = timeout_ms;
     CHR__UNLOCK(ctx);
     ready = wait(ctx, timeout_ms);
     CHR__LOCK(ctx);
@@ -6755,17 +6755,20 @@ CHR__COLD int chr__loop_stopped(chr_context *ctx)
     return CHR_ERR_STOPPED;
 }
 
+CHR__COLD int chr__loop_step_refused(chr_context *ctx)
+{
+    return ctx->depth > 0 ? CHR_ERR_IN_HANDLER : chr__loop_stopped(ctx);
+}
+
 CHR__HOT CHARDEV_API int chr_loop_step(chr_context *ctx, int timeout_ms)
 {
-    int ran = CHR_ERR_IN_HANDLER;
+    int ran;
 
     CHR__LOCK(ctx);
     CHR__OWN(ctx);
-    if (ctx->depth == 0) {
-        ran = CHR__LOAD(ctx->stopped) ? 0 : chr__loop_step(ctx, timeout_ms);
-        if (CHR__LOAD(ctx->stopped) && ran >= 0)
-            ran = chr__loop_stopped(ctx);
-    }
+    ran = ctx->depth | CHR__LOAD(ctx->stopped) ? chr__loop_step_refused(ctx) : chr__loop_step(ctx, timeout_ms);
+    if (CHR__LOAD(ctx->stopped) && ran >= 0)
+        ran = chr__loop_stopped(ctx);
     CHR__UNLOCK(ctx);
     return ran;
 }
@@ -11213,6 +11216,7 @@ CHARDEV_API void chr_fe_accept_input(chr_frontend *fe)
 
     if (!dev)
         return;
+    CHR__STORE(dev->ctx->posted, 1);
     if (fe->buffers)
         chr__tend_soon(fe->buffers);
     chr__update(dev);
@@ -11608,20 +11612,22 @@ static void chr__transfer_record(const chr__transfer *transfer, chr_dev *dev, in
         chr__record_transfer(dev, kind, n, transfer->buf + transfer->done, transfer->len - transfer->done);
 }
 
-/* Gathered output first. 0 = there is none. */
+/* Gathered output first. 0 = there is none. What was lost before is the flush's to tell: what is written now goes on. */
 static int chr__transfer_send(const chr__transfer *transfer, const chr_dev *dev)
 {
     chr__buffers *buffers = transfer->fe->buffers;
-    int           code;
+    int           code = 0;
 
-    if (!buffers || (buffers->out.count == 0 && !buffers->lost))
+    if (!buffers || (buffers->out.count == 0 && !(transfer->is_flush && buffers->lost)))
         return 0;
     if (buffers->out.count > 0)
         chr__send(transfer->fe);
     if (transfer->fe->buffers != buffers || transfer->fe->dev != dev)
         return CHR_ERR_DISCONNECTED;
-    code = buffers->lost;
-    buffers->lost = 0;
+    if (transfer->is_flush) {
+        code = buffers->lost;
+        buffers->lost = 0;
+    }
     return code ? code : buffers->out.count > 0 ? (int)CHR_ERR_WOULD_BLOCK : 0;
 }
 
@@ -13301,7 +13307,7 @@ typedef struct chr__stream {
     chr__layer *top;               /* NULL = closed */
     int         in, out;           /* what to poll; may be the same; -1 = no such direction */
     chr_watch   in_watch;          /* both directions, when they are the same */
-    chr_watch   out_watch;
+    chr_watch  *out_watch;         /* NULL = one watch is for both */
     chr_idle    again;             /* look at the input though poll says nothing */
     int         broken;            /* a write has failed: what is left to read comes, then the end */
     int         held;              /* hung up, but the frontend has no room for what is left */
@@ -13446,7 +13452,8 @@ static void chr__stream_update(chr__stream *stream)
         chr_watch_set(&stream->in_watch, in_events | out_events);
     } else {
         chr_watch_set(&stream->in_watch, in_events);
-        chr_watch_set(&stream->out_watch, out_events);
+        if (stream->out_watch)
+            chr_watch_set(stream->out_watch, out_events);
     }
     if (room <= 0 && stream->in >= 0 && stream->dev->frontend && stream->dev->frontend->handlers.read)
         chr__starve(stream->dev);
@@ -13513,6 +13520,13 @@ CHR__COLD void chr__stream_no_room(chr__stream *stream, int hung_up)
     }
 }
 
+/* More may wait that poll() doesn't tell of. */
+CHR__COLD void chr__stream_look_behind(chr__stream *stream)
+{
+    if (stream->top && (stream->broken || chr__stream_pending(stream)))
+        chr__stream_look_again(stream);
+}
+
 /* Reads while there is room and data, up to a budget that lets the others have their turn. */
 CHR__HOT static void chr__stream_input(chr__stream *stream, int hung_up)
 {
@@ -13536,8 +13550,8 @@ CHR__HOT static void chr__stream_input(chr__stream *stream, int hung_up)
         }
         chr__input(dev, dev->ctx->buffer, (size_t)n);
     } while (stream->top && (size_t)n == want && (budget -= n) > 0);
-    if (stream->top && (stream->broken || chr__stream_pending(stream)))
-        chr__stream_look_again(stream);
+    if (stream->broken | stream->may_keep)
+        chr__stream_look_behind(stream);
 }
 
 /* Layers answer what they read; what can't go out at once is watched for. The peer may have said that it wants output again. */
@@ -13600,11 +13614,20 @@ CHR__HOT static void chr__stream_ready(void *opaque, int events)
         chr__stream_look(stream, !(events & CHR_IN));
 }
 
+static void chr__stream_stop_out(chr__stream *stream)
+{
+    if (!stream->out_watch)
+        return;
+    chr_watch_stop(stream->out_watch);
+    chr__free(stream->dev->ctx, stream->out_watch);
+    stream->out_watch = NULL;
+}
+
 /* From here on a write finds nobody. */
 CHR__PRIVATE void chr__stream_output_over(chr__stream *stream)
 {
     stream->output_over = 1;
-    chr_watch_stop(&stream->out_watch);
+    chr__stream_stop_out(stream);
     stream->out = -1;
     if (stream->input_over)
         chr__stream_look_again(stream);
@@ -13683,13 +13706,22 @@ static void chr__stream_close(chr__stream *stream)
             layer->slots->close(layer);
     }
     chr_watch_stop(&stream->in_watch);
-    chr_watch_stop(&stream->out_watch);
+    chr__stream_stop_out(stream);
     chr_idle_stop(&stream->again);
     if (stream->dev)
         chr__box_close(&stream->ahead, stream->dev->ctx);
     stream->reads_ahead = stream->is_ahead_stopped = 0;
     stream->in = stream->out = -1;
     stream->input_over = 0;
+}
+
+static int chr__stream_watch_out(chr__stream *stream)
+{
+    chr_context *ctx = stream->dev->ctx;
+
+    stream->out_watch = (chr_watch *)chr__allocate(ctx, sizeof *stream->out_watch);
+    return stream->out_watch ? chr_watch_start(ctx, stream->out_watch, stream->out, 0, chr__stream_out_ready, stream) :
+        (int)CHR_ERR_NO_MEMORY;
 }
 
 /* Starts on layers whose handshakes are over. */
@@ -13710,7 +13742,7 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
     }
     stream->reads_ahead = has_answers;
     if (chr__need_buffer(dev->ctx) < 0 || (in >= 0 && chr_watch_start(dev->ctx, &stream->in_watch, in, 0, chr__stream_ready, stream) < 0) ||
-        (out >= 0 && out != in && chr_watch_start(dev->ctx, &stream->out_watch, out, 0, chr__stream_out_ready, stream) < 0)) {
+        (out >= 0 && out != in && chr__stream_watch_out(stream) < 0)) {
         chr__stream_close(stream);
         return chr__no_memory(err);
     }
@@ -17046,11 +17078,13 @@ static int chr__mux_has(const chr__mux *mux, const chr__mux_slot *slot)
     return each != NULL;
 }
 
-/* After a question: whether those who would get the input are those who have answered. Who is asked may set other
- * handlers. */
-CHR__HOT static int chr__mux_has_answered(const chr_frontend *fe, int (*can_read)(void *), const void *opaque)
+/* After a question during which something has changed: whether those who would get the input are those who have
+ * answered. Who is asked may set other handlers. */
+CHR__COLD int chr__mux_still_has(const chr__mux *mux, const chr__mux_slot *slot, const chr_frontend *fe,
+                                 int (*can_read)(void *), const void *opaque)
 {
-    return fe->opaque == opaque && fe->handlers.can_read == can_read && fe->handlers.read;
+    return chr__mux_has(mux, slot) && slot->fe == fe && fe->opaque == opaque && fe->handlers.can_read == can_read &&
+           fe->handlers.read;
 }
 
 /* What its frontend takes now: nothing before OPENED. It may go away when it is asked: then nothing. */
@@ -17059,13 +17093,15 @@ CHR__HOT static size_t chr__mux_room(const chr__mux *mux, const chr__mux_slot *s
     const chr_frontend *fe = slot->fe;
     void               *opaque = fe->opaque;
     int               (*can_read)(void *) = fe->handlers.can_read;
+    unsigned            epoch = mux->dev.room_epoch;
     int                 room;
 
     if (!fe->handlers.read || (mux->dev.ctx->open_suspended && fe->handlers.event && !fe->told_open))
         return 0;
     room = can_read ? can_read(opaque) : CHR__BUFFER_SIZE;
-    return room > 0 && chr__mux_has(mux, slot) && slot->fe == fe &&
-        chr__mux_has_answered(fe, can_read, opaque) ? (size_t)room : 0;
+    if (mux->dev.room_epoch != epoch && !chr__mux_still_has(mux, slot, fe, can_read, opaque))
+        return 0;
+    return room > 0 ? (size_t)room : 0;
 }
 
 /* Held input first. */
@@ -23789,8 +23825,7 @@ typedef struct chr__socket {
     chr__file_id      file;
     int64_t           retry_ms;    /* 0 = a client that does not come back */
     int               has_failed;  /* reported; until the next success */
-    chr_watch         listen_watch;
-    chr_watch         watch;       /* of fd, or of the lookup */
+    chr_watch         watch;       /* of the listener; of a client's fd, or of its lookup */
     chr_timer         retry;       /* the next attempt to connect, or to accept; the next look at a full backlog */
     int64_t           gives_up;    /* looking at it */
     chr__lookup      *lookup;
@@ -24144,7 +24179,8 @@ static void chr__socket_end_handshakes(chr__socket *sock)
 static void chr__socket_drop(chr__socket *sock)
 {
     sock->state = CHR__SOCKET_IDLE;
-    chr_watch_stop(&sock->watch);
+    if (!sock->is_server)
+        chr_watch_stop(&sock->watch);
     chr_timer_stop(&sock->retry);
     chr__os_lookup_release(sock->lookup);
     sock->lookup = NULL;
@@ -24190,7 +24226,8 @@ static void chr__socket_report(chr__socket *sock)
 static void chr__socket_failed(chr__socket *sock)
 {
     sock->state = CHR__SOCKET_IDLE;
-    chr_watch_stop(&sock->watch);
+    if (!sock->is_server)
+        chr_watch_stop(&sock->watch);
     chr__os_close(sock->fd);
     sock->fd = -1;
     chr__socket_drop_addresses(sock);
@@ -24416,7 +24453,8 @@ static int chr__socket_adopt(chr__socket *sock, int fd, int is_unix, int is_give
     int                       code;
 
     sock->state = CHR__SOCKET_IDLE;
-    chr_watch_stop(&sock->watch);
+    if (!sock->is_server)
+        chr_watch_stop(&sock->watch);
     chr__socket_drop_addresses(sock);
     if (!link) {
         chr__close_own(&sock->dev, fd);
@@ -24480,7 +24518,7 @@ static void chr__socket_accept_ready(void *opaque, int events)
     if (chr__socket_accept(sock) == 0)
         return;
     chr__socket_report(sock); /* EMFILE or the like: the peer stays in the backlog, and the loop does not spin */
-    chr_watch_set(&sock->listen_watch, 0);
+    chr_watch_set(&sock->watch, 0);
     chr_timer_start(sock->dev.ctx, &sock->retry, 200, chr__socket_listen_again, sock);
 }
 
@@ -24540,7 +24578,7 @@ static int chr__socket_listen(chr__socket *sock, chr_error *err)
             return chr__fail(err, CHR_ERR_IO, "socket: fd=%d: its flags can't be set", fd);
         sock->was_blocking = !chr__os_is_nonblocking(flags);
     }
-    if (chr_watch_start(sock->dev.ctx, &sock->listen_watch, fd, CHR_IN, chr__socket_accept_ready, sock) < 0)
+    if (chr_watch_start(sock->dev.ctx, &sock->watch, fd, CHR_IN, chr__socket_accept_ready, sock) < 0)
         return chr__no_memory(err);
     sock->listener = fd;
     return 0;
@@ -24692,7 +24730,7 @@ static void chr__socket_wait_for(chr__socket *sock)
     if (sock->dev.removed) /* by the hook that was told of the failure */
         return;
     if (sock->is_server)
-        chr_watch_set(&sock->listen_watch, chr__socket_has_room(sock) ? CHR_IN : 0);
+        chr_watch_set(&sock->watch, chr__socket_has_room(sock) ? CHR_IN : 0);
     else if (sock->retry_ms > 0 && sock->state == CHR__SOCKET_IDLE && !sock->peer && !sock->shaking)
         chr_timer_start(sock->dev.ctx, &sock->retry, sock->retry_ms, chr__socket_retry, sock);
 }
@@ -25250,7 +25288,7 @@ static void chr__socket_close(chr_dev *dev)
     chr__socket *sock = (chr__socket *)dev;
 
     chr_timer_stop(&sock->retry);
-    chr_watch_stop(&sock->listen_watch);
+    chr_watch_stop(&sock->watch);
     chr__socket_drop(sock);
     chr__socket_close_seats(sock);
     if (sock->file_path)

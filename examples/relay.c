@@ -19,6 +19,10 @@
  *
  * Where a side is a serial line over the network (com-port=on), settings, modem lines, line errors and break go on to the other side, and
  * what its client purges is dropped. The size of a terminal goes on, too: from stdio or a telnet client to a telnet server or a pty.
+ *
+ * It moves blocks of up to 64 KiB as they come, so its frontends have no buffers (chr_fe_set_buffers): these would copy each byte
+ * twice more and save no system call (0.17 s of CPU time for a GiB without them, 0.20 s with), join udp's datagrams, and tell of a
+ * full disk one write late.
  */
 #ifndef CHARDEV_LINKED /* the Makefile compiles the implementation once for several programs */
 #define CHARDEV_IMPLEMENTATION
@@ -313,12 +317,15 @@ static int can_read(void *opaque)
     return nobody ? 0 : (int)(BUFFER - s->end);
 }
 
+/* What the other side takes at once is not copied. */
 static void got(void *opaque, const void *bytes, size_t len)
 {
     struct side *s = (struct side *)opaque;
+    int          taken = is_empty(s) && !is_away(s->other) ? chr_fe_write(&s->other->fe, bytes, len) : 0;
+    size_t       gone = taken > 0 ? (size_t)taken : 0;
 
-    memcpy(s->buf + s->end, bytes, len);
-    s->end += len;
+    memcpy(s->buf + s->end, (const char *)bytes + gone, len - gone);
+    s->end += len - gone;
     flush_from(s);
 }
 
