@@ -678,8 +678,8 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
  * that they have called); then all is as it was. Owner thread, any handler. */
 CHARDEV_API int chr_fe_set_buffers(chr_frontend *fe, size_t in, size_t out);
 /* The same in memory of yours, CHR_BUFFERS_MEMORY(in, out) bytes: for machines without malloc. It is in use until
- * chr_fe_deinit(), the end of the context, or the next call of one of the two. CHR_ERR_BUSY: what is buffered now does
- * not fit. NULL = from the context's allocator. */
+ * chr_fe_deinit(), the end of the context, or the next call of one of the two, which needs other memory. CHR_ERR_BUSY:
+ * what is buffered now does not fit, or is in that memory. NULL = from the context's allocator. */
 CHARDEV_API int chr_fe_set_buffers_at(chr_frontend *fe, void *memory, size_t in, size_t out);
 #define CHR_BUFFERS_MEMORY(in, out) ((in) + (out) + 128 * sizeof(void *))
 
@@ -8650,6 +8650,7 @@ typedef struct chr__buffers {
     chr__ring            out;
     size_t               out_limit;
     int                  is_blocked;    /* the backend takes no more before it says so */
+    int                  has_room;      /* it has just said so */
     int                  is_sending, is_dropped; /* dropped: freed as soon as the send that is under way is over */
     int                  failure;       /* of the last send: writes go straight to the backend until that takes something */
     int                  lost;          /* the same, for the next flush to tell */
@@ -9586,7 +9587,7 @@ CHR__HOT_INLINE void chr__send_plainly(chr_frontend *fe)
     n = chr__write(dev, buffers->out.bytes, count);
     if (n > 0)
         chr__ring_take(&buffers->out, (size_t)n);
-    if ((size_t)n == count && !buffers->is_dropped) {
+    if (buffers->out.count == 0 && !buffers->is_dropped) { /* a log hook may have written more meanwhile */
         buffers->out.start = 0;
         buffers->is_sending = 0;
         return;
@@ -9669,21 +9670,21 @@ CHR__HOT static int chr__gather(chr_frontend *fe, const char *buf, size_t len)
     return (int)len;
 }
 
-/* Whoever waits to write learns that there is room. */
+/* Whoever waits to write learns that there is room: without an output buffer when the backend says so. */
 static void chr__tell_room(chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
     void        (*writable)(void *) = buffers->writable;
+    int           has_room = buffers->has_room || buffers->out_limit > 0;
 
+    buffers->has_room = 0;
     if (!writable || (buffers->out.count > 0 && chr__out_room(buffers) == 0))
         return;
-    buffers->writable = NULL;
-    if (buffers->out_limit == 0) { /* the backend says it */
-        fe->writable = writable;
-        fe->writable_opaque = buffers->writable_opaque;
-        chr__update(fe->dev);
+    if (!has_room) {
+        chr__watch_out(fe);
         return;
     }
+    buffers->writable = NULL;
     fe->ctx->prepare_ran++;
     writable(buffers->writable_opaque);
 }
@@ -9931,6 +9932,7 @@ static void chr__buffered_writable(void *opaque)
     if (!fe->buffers)
         return;
     fe->buffers->is_blocked = 0;
+    fe->buffers->has_room = fe->buffers->writable != NULL;
     chr__tend(fe);
 }
 
@@ -10040,9 +10042,9 @@ static void chr__buffered_purge(chr__buffers *buffers, int in, int out)
     if (!in || buffers->in.count == 0)
         return;
     dev->bytes_dropped += buffers->in.count;
-    chr__in_take(buffers, buffers->in.count);
     for (i = 0; i < buffers->mark_count; i++)
-        buffers->marks[i].at = buffers->taken;
+        buffers->marks[i].at = buffers->taken + (unsigned)buffers->in.count;
+    chr__in_take(buffers, buffers->in.count);
     chr__tend_soon(buffers);
 }
 
@@ -11235,10 +11237,12 @@ CHARDEV_API int chr_fe_backend_open(const chr_frontend *fe)
     return is_open;
 }
 
-/* Nothing that has been read ahead waits for the frontend. */
+/* Nothing that has been read ahead waits for the frontend, but the event that ends the input. */
 static int chr__is_all_read(const chr_frontend *fe)
 {
-    return !fe->buffers || (fe->buffers->in.count == 0 && fe->buffers->mark_count == 0);
+    const chr__buffers *buffers = fe->buffers;
+
+    return !buffers || (buffers->in.count == 0 && (buffers->mark_count == 0 || chr__marks_here(buffers) < 0));
 }
 
 /* A guest may ask all the time, and to describe a chardev may cost system calls. */
@@ -11361,6 +11365,14 @@ static void *chr__buffers_block(chr_context *ctx, void *memory, size_t in, size_
                     chr__allocate(ctx, sizeof(chr__buffers) + in + out);
 }
 
+/* Part of the memory is what they are in now. */
+static int chr__buffers_overlap(const chr__buffers *old, const void *block, size_t size)
+{
+    uintptr_t from = (uintptr_t)old, to = from + sizeof *old + old->in.size + old->out.size;
+
+    return (uintptr_t)block < to && from < (uintptr_t)block + size;
+}
+
 static int chr__buffers_set(chr_frontend *fe, void *memory, size_t in, size_t out)
 {
     chr__buffers *old = fe->buffers, *fresh;
@@ -11373,6 +11385,8 @@ static int chr__buffers_set(chr_frontend *fe, void *memory, size_t in, size_t ou
     block = chr__buffers_block(fe->ctx, memory, in_size, out_size);
     if (!block)
         return CHR_ERR_NO_MEMORY;
+    if (memory && old && chr__buffers_overlap(old, block, sizeof *old + in_size + out_size))
+        return CHR_ERR_BUSY;
     fresh = chr__buffers_lay_out(fe, block, old, in_size, out_size);
     fresh->is_given = memory != NULL;
     fresh->in_limit = in;
@@ -11656,6 +11670,22 @@ static int chr__transfer_flush(chr_dev *dev)
     return chr__queued(dev) > 0 ? (int)CHR_ERR_WOULD_BLOCK : 1;
 }
 
+/* Past the buffers. What others have gathered for the same chardev goes before it. */
+static int chr__transfer_direct(const chr__transfer *transfer, chr_dev *dev)
+{
+    chr_frontend *fe = transfer->fe;
+    int           n;
+
+    if (transfer->direction == CHR_OUT && dev->buffers)
+        chr__send_others(dev, fe);
+    if (fe->dev != dev)
+        return CHR_ERR_DISCONNECTED;
+    n = chr__transfer_attempt(transfer, dev);
+    if (n > 0 && transfer->direction == CHR_OUT && fe->buffers)
+        fe->buffers->failure = 0;
+    return n;
+}
+
 /* Under the lock. Returns the bytes that went; 0 = wait; or why it ends. */
 static int chr__transfer_turn(chr__transfer *transfer, chr_dev *dev)
 {
@@ -11668,7 +11698,7 @@ static int chr__transfer_turn(chr__transfer *transfer, chr_dev *dev)
     if (is_direct && transfer->is_flush)
         n = chr__transfer_flush(dev);
     else if (is_direct)
-        n = chr__transfer_attempt(transfer, dev);
+        n = chr__transfer_direct(transfer, dev);
     if (n == 0)
         n = CHR_ERR_DISCONNECTED;
     else if (n == CHR_ERR_WOULD_BLOCK && dev->ctx->depth > 0)

@@ -293,6 +293,7 @@ typedef struct wire {
     int     room;   /* bytes that it takes until it blocks; -1 = any number */
     int     answer; /* what a write returns instead; 0 = nothing of that kind */
     int     closes_itself;
+    chr_frontend *meanwhile; /* writes "meanwhile" during the next write, as a log hook may */
 } wire;
 
 static wire *last_wire; /* that was opened */
@@ -309,6 +310,11 @@ static int wire_write(chr_dev *dev, const void *buf, size_t len)
     w->length += len;
     w->sent[w->length] = 0;
     w->writes++;
+    if (w->meanwhile) {
+        chr_frontend *fe = w->meanwhile;
+        w->meanwhile = NULL;
+        CHECK_INT(chr_fe_write(fe, "meanwhile", 9), 9);
+    }
     return (int)len;
 }
 
@@ -507,6 +513,22 @@ TEST_FAMILY(splits)
 }
 
 /* The room for events is bounded: with many of them no more bytes are taken, and none of either is lost. */
+TEST(the_end_of_the_input_is_told_with_the_last_byte)
+{
+    bench b;
+    char  c;
+    bench_open(&b, &pull_handlers, 100, 0);
+    send_in(&b, "z");
+    chr_be_event(&b.w->dev, CHR_EVENT_CLOSED);
+    settle(&b.r);
+    CHECK_INT(chr_fe_eof(&b.rec.fe), 0);
+    CHECK_INT(chr_fe_read(&b.rec.fe, &c, 1), 1);
+    CHECK_INT(chr_fe_read(&b.rec.fe, &c, 1), CHR_ERR_DISCONNECTED);
+    CHECK_INT(chr_fe_eof(&b.rec.fe), 1); /* no step in between */
+    CHECK_STR(b.rec.events, "OR");
+    bench_close(&b);
+}
+
 TEST(many_events_hold_the_bytes_back)
 {
     char        expected[400] = "O", got[400] = "";
@@ -650,6 +672,36 @@ TEST(a_purge_drops_what_is_buffered)
     bench_close(&b);
 }
 
+TEST(a_purge_among_events_leaves_an_empty_buffer)
+{
+    bench b;
+    bench_open(&b, &pull_handlers, 100, 0);
+    send_in(&b, "ab");
+    chr_be_event(&b.w->dev, CHR_EVENT_BREAK);
+    send_in(&b, "cd");
+    CHECK_STR(b.rec.events, "OR");
+    chr_be_event(&b.w->dev, CHR_EVENT_PURGE_TRANSMIT);
+    settle(&b.r);
+    CHECK_STR(b.rec.events, "ORQB");
+    send_in(&b, "ef");
+    CHECK_STR(b.rec.events, "ORQBR");
+    CHECK_STR(pull(&b.rec.fe), "ef.");
+    bench_close(&b);
+}
+
+TEST(what_is_written_during_a_send_comes_after_it)
+{
+    bench b;
+    bench_open(&b, &pull_handlers, 0, 100);
+    put(&b.rec.fe, "abc");
+    b.w->meanwhile = &b.rec.fe;
+    settle(&b.r);
+    put(&b.rec.fe, "d");
+    settle(&b.r);
+    CHECK_STR(b.w->sent, "abcmeanwhiled");
+    bench_close(&b);
+}
+
 TEST(one_peers_bytes_do_not_go_to_the_next)
 {
     bench b;
@@ -742,6 +794,45 @@ TEST(the_watch_tells_of_room)
 }
 
 /* A watch that waits is told that the far side has gone. */
+TEST(a_watch_without_an_output_buffer_can_be_taken_away)
+{
+    bench b;
+    bench_open(&b, &pull_handlers, 10, 0);
+    b.w->room = 0;
+    chr_fe_add_watch(&b.rec.fe, recorder_writable, &b.rec);
+    settle(&b.r);
+    chr_fe_add_watch(&b.rec.fe, NULL, NULL);
+    b.w->room = -1;
+    wire_update(&b.w->dev);
+    settle(&b.r);
+    CHECK_INT(b.rec.writable, 0);
+    bench_close(&b);
+}
+
+TEST(a_watch_lives_through_other_sizes)
+{
+    static const size_t sizes[][2] = { { 0, 0 }, { 10, 10 }, { 20, 0 } };
+    bench b;
+    int   i;
+    for (i = 0; i < 3; i++) {
+        bench_open(&b, &pull_handlers, 10, 0);
+        b.w->room = 0;
+        CHECK_INT(chr_fe_write(&b.rec.fe, "x", 1), CHR_ERR_WOULD_BLOCK);
+        chr_fe_add_watch(&b.rec.fe, recorder_writable, &b.rec);
+        settle(&b.r);
+        CHECK_INT(b.rec.writable, 0);
+        CHECK_INT(chr_fe_set_buffers(&b.rec.fe, sizes[i][0], sizes[i][1]), 0);
+        if (sizes[i][1] > 0) CHECK_INT(chr_fe_write(&b.rec.fe, "0123456789", 10), 10);
+        settle(&b.r);
+        CHECK_INT(b.rec.writable, 0);
+        b.w->room = -1;
+        wire_update(&b.w->dev);
+        settle(&b.r);
+        CHECK_INT(b.rec.writable, 1);
+        bench_close(&b);
+    }
+}
+
 TEST(the_watch_tells_of_the_end)
 {
     bench b;
@@ -772,6 +863,45 @@ TEST(write_all_goes_behind_what_is_gathered)
 }
 
 /* What cannot go now waits with obuf=, and is counted. */
+TEST(write_all_goes_behind_what_others_have_gathered)
+{
+    desk     d;
+    recorder other;
+    char     options[200];
+    int      i;
+    rig_open_virtual(&d.r);
+    d.far = pair_options(options, ",mux=on");
+    memset(&d.rec, 0, sizeof d.rec);
+    memset(&other, 0, sizeof other);
+    REQUIRE(chr_fe_init(&d.rec.fe, make(&d.r, options), NULL) == 0);
+    CHECK_INT(chr_fe_set_buffers(&d.rec.fe, 0, 100), 0);
+    REQUIRE(chr_fe_init(&other.fe, chr_find(d.r.ctx, "s"), NULL) == 0);
+    for (i = 0; i < 2; i++) { /* the other one without buffers, and with */
+        CHECK_INT(chr_fe_set_buffers(&other.fe, 0, i ? 2 : 0), 0);
+        put(&d.rec.fe, "first,");
+        CHECK_INT(chr_fe_write_all(&other.fe, "then", 4, 1000), 4);
+        CHECK_STR(hear(d.far), "first,then");
+    }
+    detach(&other);
+    desk_close(&d);
+}
+
+TEST(after_an_error_write_all_gathers_again)
+{
+    bench b;
+    int   i;
+    bench_open(&b, &pull_handlers, 0, 100);
+    b.w->answer = CHR_ERR_NO_SPACE;
+    put(&b.rec.fe, "lost");
+    settle(&b.r);
+    b.w->answer = 0;
+    for (i = 0; i < 20; i++) CHECK_INT(chr_fe_write_all(&b.rec.fe, "y", 1, 1000), 1);
+    settle(&b.r);
+    CHECK_STR(b.w->sent, "yyyyyyyyyyyyyyyyyyyy");
+    CHECK_INT(b.w->writes, 2); /* the first one tries */
+    bench_close(&b);
+}
+
 TEST(what_is_left_behind_is_sent_later)
 {
     chr_info info;
@@ -900,6 +1030,7 @@ TEST(memory_of_the_callers_own)
     b.w->room = 0;
     put(&b.rec.fe, "efgh");
     CHECK_INT(chr_fe_set_buffers_at(&b.rec.fe, small, 2, 2), CHR_ERR_BUSY);
+    CHECK_INT(chr_fe_set_buffers_at(&b.rec.fe, memory + 1, 16, 16), CHR_ERR_BUSY); /* they are in it */
     CHECK_INT(chr_fe_readable(&b.rec.fe), 4);
     CHECK_INT(chr_fe_set_buffers(&b.rec.fe, 8, 8), 0);
     memset(memory, 0x5a, sizeof memory);
