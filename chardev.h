@@ -833,11 +833,12 @@ CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
 /* ====================================================================================================================
  * >>backend   how to add one, with as much right as the built-in ones
  * ====================================================================================================================
- * Make a state struct that begins with a chr_dev, an options struct that begins with chr_common_options, an option table, and
- * a const chr_backend; register it. The core calls: `open` once (state zeroed, options complete, checked against the table and
- * copied: use dev->options as long as you live); then the slots; `close` once, also after a failed open, to let go of all that
- * open got. The state is freed after that, when the last dispatch that may touch it is over: after chr_be_write() and
- * chr_be_event() look at dev->removed.
+ * Make a state struct that begins with a chr_dev, an options struct that begins with chr_common_options, an option table,
+ * and a const chr_backend; register it. (For one that is stacked on another chardev see chr_stacked.) The core calls:
+ * `open` once (state zeroed, options complete, checked against the table and copied: use dev->options as long as you
+ * live); then the slots; `close` once, also after a failed open, to let go of all that open got. The state is freed
+ * after that, when the last dispatch that may touch it is over: after chr_be_write() and chr_be_event() look at
+ * dev->removed.
  *
  * Slots run quiet, inside of somebody's call: no handler comes from there. `open` and all others may send events and
  * say chr_be_writable(): they come from the loop (of several equal ones one, and of ints that are no CHR_EVENT_... the
@@ -903,7 +904,8 @@ struct chr_backend {
     size_t            state_size;   /* at least sizeof(chr_dev) */
     int             (*uri)(const char *uri, chr_options *options); /* 1 = read it, 0 = not mine, CHR_ERR_INVALID,
                                                                       CHR_ERR_NO_MEMORY; NULL: the bare name */
-    int             (*open)(chr_dev *dev, chr_error *err);
+    int             (*open)(chr_dev *dev, chr_error *err);         /* 0, or an error: chr_error_set(err, ...); an err
+                                                                      that is not filled gets the text of the code */
     void            (*close)(chr_dev *dev);                        /* or NULL */
     const chr_io     *io;
     void            (*describe)(const chr_dev *dev, chr_info *info); /* filename, address, comes_back; NULL: the name */
@@ -913,7 +915,7 @@ struct chr_backend {
     const chr_sharing_slots *sharing;                              /* or NULL */
     int               fixed;                                       /* 1 = it stands on other chardevs: chr_change()
                                                                       neither takes it away nor puts it in, and no
-                                                                      mux or hub goes on it */
+                                                                      mux or hub goes on it; 0 with chr_stacked */
     const chr_input_slots   *input;                                /* or NULL */
 };
 
