@@ -9461,10 +9461,11 @@ static int chr__send_piece(chr_frontend *fe)
     const unsigned char *piece = chr__ring_piece(&buffers->out, 0, &len);
     int                  n = dev->extras & CHR__EXTRA_OTHERS ? chr__write_recorded(dev, piece, len) : chr__write(dev, piece, len);
 
-    if (n > 0)
-        chr__ring_take(&buffers->out, (size_t)n);
-    else
+    if (n <= 0)
         chr__send_failed(buffers, dev, len, n);
+    else
+        chr__ring_take(&buffers->out, (size_t)n);
+    buffers->failure = n > 0 ? 0 : buffers->failure;
     return !buffers->is_blocked && !buffers->is_dropped && fe->dev == dev;
 }
 
@@ -9569,7 +9570,19 @@ static size_t chr__out_room(const chr__buffers *buffers)
     return buffers->out_limit > buffers->out.count ? buffers->out_limit - buffers->out.count : 0;
 }
 
-/* It does not fit. A large one that finds the buffer empty goes past it. */
+/* As much as fits. */
+static int chr__gather_some(chr__buffers *buffers, const char *buf, size_t len)
+{
+    len = chr__min(len, chr__out_room(buffers));
+    if (len == 0)
+        return 0;
+    chr__ring_put(&buffers->out, buf, len);
+    chr__tend_soon(buffers);
+    return (int)len;
+}
+
+/* It does not fit, or an error has met the last ones. A large one that finds the buffer empty goes past it, and only its
+ * rest is gathered. */
 static int chr__gather_much(chr_frontend *fe, const char *buf, size_t len)
 {
     chr__buffers *buffers = fe->buffers;
@@ -9581,16 +9594,12 @@ static int chr__gather_much(chr_frontend *fe, const char *buf, size_t len)
         return CHR_ERR_DISCONNECTED;
     if (buffers->out.count == 0 && (buffers->failure || len >= buffers->out_limit) && !buffers->is_sending) {
         n = chr__write_past(fe, buf, len);
-        if (n != CHR_ERR_WOULD_BLOCK || fe->buffers != buffers)
+        if (fe->buffers != buffers || (n < 0 && n != CHR_ERR_WOULD_BLOCK))
             return n;
-        n = 0;
+        n = n > 0 ? n : 0;
     }
-    len = chr__min(len, chr__out_room(buffers));
-    if (len == 0)
-        return CHR_ERR_WOULD_BLOCK;
-    chr__ring_put(&buffers->out, buf, len);
-    chr__tend_soon(buffers);
-    return (int)len;
+    n += chr__gather_some(buffers, buf + n, len - (size_t)n);
+    return n > 0 ? n : (int)CHR_ERR_WOULD_BLOCK;
 }
 
 /* A write of a buffered frontend. */
@@ -9836,6 +9845,19 @@ CHR__COLD void chr__deliver_last(chr_frontend *fe)
         chr__tell_mark(fe->buffers, chr__mark_take(fe->buffers));
     chr__hold_end(ctx, &hold);
     chr__return(ctx);
+}
+
+/* The same for all frontends of a chardev, which the handlers may remove. */
+static void chr__deliver_rest(chr_dev *dev)
+{
+    chr__buffers *buffers;
+
+    do {
+        for (buffers = dev->buffers; buffers && buffers->mark_count == 0; buffers = buffers->next)
+            ;
+        if (buffers)
+            chr__deliver_last(buffers->fe);
+    } while (buffers && !dev->removed);
 }
 
 /* All that is due: output goes first. */
@@ -25816,6 +25838,8 @@ static void chr__context_close_dev(chr_dev *dev)
         chr__notify_now(dev);
     if (!dev->removed && dev->be_open)
         chr_be_event(dev, CHR_EVENT_CLOSED);
+    if (!dev->removed)
+        chr__deliver_rest(dev);
     if (!dev->removed) {
         chr__unregister(dev);
         chr__close(dev);

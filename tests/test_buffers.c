@@ -1109,7 +1109,7 @@ static void run_mischief(const void *arg)
     last_wire = NULL;
     bench_open(&b, NULL, 8, 8);
     chr_fe_set_handlers(&b.rec.fe, m.when == 'R' || m.when == 'e' ? &pulled : &delivered, &m);
-    b.w->room = m.when == 'w' ? 0 : -1;
+    if (chr_find(b.r.ctx, "w")) last_wire->room = m.when == 'w' ? 0 : -1;
     (void)chr_fe_write(&b.rec.fe, "12345678", 8);
     settle(&b.r);
     chr_fe_add_watch(&b.rec.fe, mischief_writable, &m);
@@ -1619,4 +1619,20 @@ TEST(prepare_sends)
     CHECK_STR(hear(d.far), "abc");
     chr_loop_dispatch(d.r.ctx, polls, 0);
     desk_close(&d);
+}
+
+/* CLOSED waited behind bytes that nobody took. */
+TEST(the_context_tells_what_waited)
+{
+    desk d;
+    desk_open(&d, &pull_handlers, 10, 10);
+    say(d.far, "abc");
+    settle(&d.r);
+    shutdown(d.far, SHUT_RDWR);
+    settle(&d.r);
+    CHECK_STR(d.rec.events, "OR");
+    chr_context_free(d.r.ctx);
+    CHECK_STR(d.rec.events, "ORC");
+    CHECK_INT(d.r.live, 0);
+    close(d.far);
 }
