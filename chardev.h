@@ -608,7 +608,8 @@ CHARDEV_API int chr_drain(chr_context *ctx, int timeout_ms);
  * >>frontend   your end
  * ==================================================================================================================== */
 
-/* Any may be NULL. Without `read` nothing is read (back-pressure); without `can_read` there is always room. */
+/* Any may be NULL. Without `read` nothing is read (back-pressure; with buffers it waits for chr_fe_read()); without
+ * `can_read` there is always room. */
 typedef struct chr_handlers {
     int  (*can_read)(void *opaque);                         /* how many bytes you take now; when it becomes > 0 again, */
     void (*read)(void *opaque, const void *buf, size_t len); /* say chr_fe_accept_input(); read gets never more than that */
@@ -8593,7 +8594,8 @@ typedef struct chr__buffers {
 
     chr__ring            out;
     size_t               out_limit;
-    int                  is_blocked;    /* the backend takes no more before it says so */
+    int                  is_blocked;    /* the backend takes no more before it says so; */
+    int                  is_writable;   /* and it has, since the frontend asked */
     int                  is_sending, is_dropped; /* dropped: freed as soon as the send that is under way is over */
     int                  failure;       /* of the last send: writes go straight to the backend until that takes something */
     int                  lost;          /* the same, for the next flush to tell */
@@ -9630,13 +9632,11 @@ static void chr__tell_room(chr_frontend *fe)
 
     if (!writable || (buffers->out.count > 0 && chr__out_room(buffers) == 0))
         return;
-    buffers->writable = NULL;
-    if (buffers->out_limit == 0) { /* the backend says it */
-        fe->writable = writable;
-        fe->writable_opaque = buffers->writable_opaque;
-        chr__update(fe->dev);
+    if (buffers->out_limit == 0 && !buffers->is_writable) { /* the backend says it */
+        chr__watch_out(fe);
         return;
     }
+    buffers->writable = NULL;
     fe->ctx->prepare_ran++;
     writable(buffers->writable_opaque);
 }
@@ -9718,6 +9718,8 @@ static void chr__mark_put(chr__buffers *buffers, int event)
                     (size_t)(buffers->mark_count - i - 1) * sizeof buffers->marks[0]);
             buffers->mark_count--;
         }
+    if (buffers->mark_count == CHR__MARKS && event != CHR_EVENT_OPENED && event != CHR_EVENT_CLOSED)
+        return;
     if (buffers->mark_count == CHR__MARKS)
         buffers->mark_count--;
     buffers->is_slow |= buffers->mark_count + 1 >= CHR__MARKS_HIGH;
@@ -9897,24 +9899,28 @@ static void chr__buffered_writable(void *opaque)
     if (!fe->buffers)
         return;
     fe->buffers->is_blocked = 0;
+    fe->buffers->is_writable = 1;
     chr__tend(fe);
 }
 
-/* Without an input buffer, and where descriptors come along: as much as the frontend itself takes. */
+/* Without an input buffer, and where descriptors come along: as much as the frontend itself takes. It may go away when it
+ * is asked. */
 static int chr__unbuffered_room(const chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
-    unsigned      epoch = buffers->epoch;
+    chr_dev      *dev = fe->dev;
+    unsigned      epoch = dev->room_epoch;
+    size_t        limit = buffers->in_limit;
     int           room = CHR__BUFFER_SIZE;
 
     buffers->in_full = buffers->in.count > 0;
-    if (buffers->in_full || buffers->mark_count > 0 || (!buffers->in_limit && !buffers->handlers.read))
+    if (buffers->in_full || buffers->mark_count > 0 || (limit == 0 && !buffers->handlers.read))
         return 0;
     if (buffers->handlers.read && buffers->handlers.can_read)
         room = buffers->handlers.can_read(buffers->opaque);
-    if (!fe->buffers || fe->buffers->epoch != epoch)
+    if (dev->room_epoch != epoch || room <= 0)
         return 0;
-    return buffers->in_limit ? (int)chr__min(room > 0 ? (size_t)room : 0, buffers->in_limit) : room;
+    return limit > 0 ? (int)chr__min((size_t)room, limit) : room;
 }
 
 CHR__COLD void chr__note_fds(chr_dev *dev)
@@ -9926,10 +9932,12 @@ CHR__COLD void chr__note_fds(chr_dev *dev)
 CHR__COLD int chr__slow_room(chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
+    chr_dev      *dev = fe->dev;
+    unsigned      epoch = dev->room_epoch;
 
-    if (fe->dev->with_fds == 1)
-        chr__note_fds(fe->dev);
-    if (fe->buffers != buffers || buffers->is_off || buffers->mark_count >= CHR__MARKS_HIGH)
+    if (dev->with_fds == 1)
+        chr__note_fds(dev);
+    if (dev->room_epoch != epoch || buffers->is_off || buffers->mark_count >= CHR__MARKS_HIGH)
         return 0;
     if (!buffers->in_limit || fe->dev->with_fds)
         return chr__unbuffered_room(fe);
@@ -10062,6 +10070,12 @@ static void chr__buffered_event(void *opaque, int event)
     if (hold.fe && fe->buffers && ctx->closing)
         chr__deliver_last(fe);
     chr__hold_end(ctx, &hold);
+}
+
+/* Whether it has handlers, or pulls. */
+CHR__PRIVATE int chr__fe_listens(const chr_frontend *fe)
+{
+    return (fe->handlers.read || fe->handlers.event) && !(fe->buffers && fe->buffers->is_off);
 }
 
 static int chr__buffered_change(void *opaque)
@@ -11571,14 +11585,14 @@ static int chr__transfer_send(const chr__transfer *transfer, const chr_dev *dev)
     chr__buffers *buffers = transfer->fe->buffers;
     int           code;
 
-    if (!buffers || (buffers->out.count == 0 && !buffers->lost))
+    if (!buffers || (buffers->out.count == 0 && !transfer->is_flush))
         return 0;
-    if (buffers->out.count > 0)
-        chr__send(transfer->fe);
+    chr__send(transfer->fe);
     if (transfer->fe->buffers != buffers || transfer->fe->dev != dev)
         return CHR_ERR_DISCONNECTED;
-    code = buffers->lost;
-    buffers->lost = 0;
+    code = transfer->is_flush ? buffers->lost : 0;
+    if (transfer->is_flush)
+        buffers->lost = 0;
     return code ? code : buffers->out.count > 0 ? (int)CHR_ERR_WOULD_BLOCK : 0;
 }
 
@@ -11771,6 +11785,7 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
     if (fe->buffers) {
         fe->buffers->writable = writable;
         fe->buffers->writable_opaque = opaque;
+        fe->buffers->is_writable = 0;
         chr__tend_soon(fe->buffers);
     } else {
         fe->writable = writable;
@@ -16841,7 +16856,7 @@ static void chr__mux_next_focus(chr__mux *mux)
         return;
     do
         slot = slot->next ? slot->next : mux->slots;
-    while (slot != mux->focus && !slot->fe->handlers.read && !slot->fe->handlers.event);
+    while (slot != mux->focus && !chr__fe_listens(slot->fe));
     chr__mux_set_focus(mux, slot);
 }
 

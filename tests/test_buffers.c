@@ -1636,3 +1636,29 @@ TEST(the_context_tells_what_waited)
     CHECK_INT(d.r.live, 0);
     close(d.far);
 }
+
+/* Without an output buffer it is the backend that says so, and a watch that is taken away stays silent. */
+TEST(a_watch_without_an_output_buffer)
+{
+    bench b;
+    bench_open(&b, &pull_handlers, 10, 0);
+    b.w->room = 0;
+    CHECK_INT(chr_fe_write(&b.rec.fe, "x", 1), CHR_ERR_WOULD_BLOCK);
+    chr_fe_add_watch(&b.rec.fe, recorder_writable, &b.rec);
+    settle(&b.r);
+    CHECK_INT(b.rec.writable, 0);
+    chr_fe_add_watch(&b.rec.fe, NULL, NULL);
+    b.w->room = -1;
+    chr_be_writable(&b.w->dev);
+    settle(&b.r);
+    CHECK_INT(b.rec.writable, 0);
+    b.w->room = 0;
+    chr_fe_add_watch(&b.rec.fe, recorder_writable, &b.rec);
+    settle(&b.r);
+    CHECK_INT(chr_fe_set_buffers(&b.rec.fe, 0, 0), 0); /* it goes on without buffers */
+    b.w->room = -1;
+    settle(&b.r);
+    chr_be_writable(&b.w->dev);
+    CHECK_INT(b.rec.writable, 1);
+    bench_close(&b);
+}
