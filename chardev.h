@@ -9,53 +9,28 @@
  *     #define CHARDEV_IMPLEMENTATION
  *     #include "chardev.h"
  *     #include <stdio.h>
- *     #include <string.h>
  *
- *     static chr_context *ctx;
- *     static chr_frontend con;
- *     static char text[4096];
- *     static size_t at, end; // text[at..end) is not sent yet
- *
- *     static void send_rest(void *opaque)
- *     {
- *         int n = chr_fe_write(&con, text + at, end - at);
- *         at = n > 0 ? at + (size_t)n : n == CHR_ERR_WOULD_BLOCK ? at : end; // another error: nobody is there
- *         if (at < end) chr_fe_add_watch(&con, send_rest, opaque);           // short write: wait for room
- *         else chr_fe_accept_input(&con);                                    // all is sent: more may come
- *     }
- *     static int can_read(void *opaque) { return (void)opaque, at < end ? 0 : (int)sizeof text; } // back-pressure
- *     static void got(void *opaque, const void *buf, size_t len)
- *     {
- *         memcpy(text, buf, len);
- *         at = 0, end = len;
- *         send_rest(opaque);
- *     }
- *     static void happened(void *opaque, int event)
- *     {
- *         chr_info info;
- *         chr_query(con.dev, &info);
- *         if (event == CHR_EVENT_OPENED) got(opaque, "hello\r\n", 7);
- *         if (event == CHR_EVENT_CLOSED && !info.comes_back) chr_loop_stop(ctx); // a server goes on with its next peer
- *     }
  *     int main(int argc, char **argv)
  *     {
- *         const chr_handlers handlers = { can_read, got, happened, NULL };
- *         const char *options = argc > 1 ? argv[1] : "stdio,id=con";
- *         chr_error err = { CHR_ERR_NO_MEMORY, "out of memory" };
- *         chr_dev *dev = (ctx = chr_context_new(NULL)) != NULL ? chr_new(ctx, options, &err) : NULL;
- *         if (!dev || chr_fe_init(&con, dev, &err) < 0) return fprintf(stderr, "%s\n", err.text), 2;
- *         chr_fe_set_handlers(&con, &handlers, NULL);
- *         chr_loop_run(ctx);
- *         chr_fe_write_all(&con, text + at, end - at, -1); // what still waits here,
- *         chr_drain(ctx, 2000);                            // and in the chardev, for two seconds without progress
+ *         static chr_frontend con;
+ *         char                text[4096];
+ *         int                 n;
+ *         chr_error           err = { CHR_ERR_NO_MEMORY, "out of memory" };
+ *         chr_context        *ctx = chr_context_new(NULL);
+ *         chr_fe_init(&con, chr_new_any(ctx, "con", argc > 1 ? argv[1] : "stdio", &err), &err);
+ *         if (!con.dev || chr_fe_set_buffers(&con, 4096, 4096) < 0) return fprintf(stderr, "%s\n", err.text), 2;
+ *         while (!chr_fe_eof(&con) && chr_loop_step(ctx, -1) >= 0)     // a server goes on with its next peer
+ *             while ((n = chr_fe_read(&con, text, sizeof text)) > 0)
+ *                 chr_fe_write_all(&con, text, (size_t)n, -1);         // waits for a slow reader
+ *         chr_drain(ctx, 2000);                                        // for two seconds without progress
  *         chr_context_free(ctx);
  *         return 0;
  *     }
  *
  * CONTENTS. Search for the tag to get there.
  *
- *     the manual        >>errors >>config >>loop >>options >>chardev >>frontend >>backend >>structs >>extras >>record
- *                       >>descriptors
+ *     the manual        >>errors >>config >>loop >>options >>chardev >>frontend >>recipes >>backend >>structs >>extras
+ *                       >>record >>descriptors
  *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>encodings >>tables >>the_loop
  *                       >>the_options >>the_record >>core >>front >>stacked >>the_replay >>stream
  *     backends          >>be_null >>be_ringbuf >>be_testdev >>be_script (>>answers) >>be_msmouse >>be_wctablet
@@ -529,7 +504,8 @@ CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *u
  *
  * It is a URI when it begins with '/' or a ':' stands before the first ',' and '='; else options. No descriptors in URIs:
  * tcp:...,fd=3 is CHR_ERR_INVALID. COM1 and other paths than those of /dev have no meaning: CHR_ERR_NOT_FOUND. As in
- * chr_new(), a server blocks here until its first peer has come, unless the text says wait=off.
+ * chr_new(), a server blocks here until its first peer has come, unless the text says wait=off. With NULL for a context,
+ * as chr_context_new() may have returned it: CHR_ERR_NO_MEMORY.
  *
  *     chr_dev *dev = chr_new_any(ctx, "serial0", text, &err);
  *     if (!dev && err.code == CHR_ERR_HELP) exit(chr_help(ctx, text, print_line, NULL) != 0);
@@ -678,8 +654,8 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
  *              have taken what came before. The next bytes are readable after that: at CLOSED, chr_fe_read() is
  *              CHR_ERR_DISCONNECTED first. The others are told at once: RESIZED and SERIAL (ask for what is in force
  *              now), MUX_IN and MUX_OUT; and PURGE_..., which drops what is in the buffers, as CHR_IOCTL_SERIAL_PURGE.
- *     output   leaves before the loop waits, in each step; when the buffer is full; at chr_fe_flush(), before
- *              chr_fe_write_all() writes past it; before a chr_fe_ioctl(), chr_fe_set_msgfds(), chr_fe_shutdown(),
+ *     output   leaves before the loop waits, in each step; when the buffer is full; at chr_fe_flush(); before a
+ *              chr_fe_write_all() that does not fit into it, which goes past it; before a chr_fe_ioctl(), chr_fe_set_msgfds(), chr_fe_shutdown(),
  *              chr_fe_disconnect(), a hot swap and chr_fe_deinit(); at the end of the context. What a slow peer has not
  *              taken by then goes: after a swap to the new backend, else as with obuf= (a socket lingers).
  *              One peer's bytes don't go to the next one: when nobody is there any more, they are lost as in any write.
@@ -832,6 +808,80 @@ CHARDEV_API int  chr_fe_backend_open(const chr_frontend *fe);             /* be_
 CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
 
 /* ====================================================================================================================
+ * >>recipes   a guest's console, to copy: a test compiles and runs both
+ * ====================================================================================================================
+ * RECIPE getch, for an emulator whose console is kbhit(), getch() and putch(). `text` is what its user writes after
+ * -serial. kbhit() is true at the end of the input, as poll() is, and getch() ends the program there, as Ctrl-A x of
+ * mon:stdio does; between the peers of a server it waits.
+ *
+ *     static chr_frontend fe;
+ *     void step(int rc) { if (rc < 0) exit(0); } // Ctrl-A x
+ *     int kbhit(void) { step(chr_loop_step_every(fe.ctx, 100000)); return chr_fe_readable(&fe) || chr_fe_eof(&fe); }
+ *     int getch(void)
+ *     {
+ *         unsigned char c;
+ *         while (chr_fe_read(&fe, &c, 1) < 1) step(chr_fe_eof(&fe) ? -1 : chr_loop_step(fe.ctx, -1));
+ *         return c;
+ *     }
+ *     void putch(char c) { chr_fe_write_all(&fe, &c, 1, -1); }
+ *     void console_off(void) { chr_drain(fe.ctx, 2000); chr_context_free(fe.ctx); } // a terminal is put back
+ *     void console_on(const char *text)
+ *     {
+ *         chr_error err = { CHR_ERR_NO_MEMORY, "out of memory" };
+ *         chr_fe_init(&fe, chr_new_any(chr_context_new(NULL), "serial0", text, &err), &err);
+ *         if (!fe.dev || chr_fe_set_buffers(&fe, 4096, 4096) < 0) fprintf(stderr, "%s\n", err.text), exit(2);
+ *         atexit(console_off);
+ *     }
+ *
+ * What putch() gathers leaves when kbhit() or getch() steps the loop. A guest that may compute for long without asking
+ * for a key needs step(chr_loop_step_every(fe.ctx, 100000)) in the CPU loop too, every 100 to 1000 instructions; or
+ * chr_fe_set_buffers(&fe, 4096, 0), and each putch() is a system call.
+ *
+ * RECIPE 16550, for registers: RBR and THR, IER, IIR, LCR, LSR and SCR, with the interrupt line. `interrupt` is yours,
+ * and so is the loop: chr_loop_step_every() in the CPU loop, chr_loop_step() while the CPU waits for an interrupt.
+ *
+ *     struct uart { chr_frontend fe; unsigned char reg[8], told; }; // told: IIR has said that THR is empty
+ *     void interrupt(struct uart *u, int level);
+ *     static void uart_update(void *opaque)
+ *     {
+ *         struct uart *u = (struct uart *)opaque;
+ *         int ready = chr_fe_readable(&u->fe) > 0, room = chr_fe_writable(&u->fe) != 0;
+ *         if (!room) chr_fe_add_watch(&u->fe, uart_update, u);
+ *         u->reg[5] = (unsigned char)(ready | (room ? 0x60 : 0));                             // LSR
+ *         u->reg[2] = ready && u->reg[1] & 1 ? 4 : room && u->reg[1] & 2 && !u->told ? 2 : 1; // IIR by IER
+ *         interrupt(u, u->reg[2] != 1);
+ *     }
+ *     static void uart_event(void *opaque, int event) { (void)event; uart_update(opaque); }
+ *     unsigned char uart_load(struct uart *u, unsigned at)
+ *     {
+ *         unsigned char value = u->reg[at];
+ *         if (at == 0 && u->reg[3] < 0x80) chr_fe_read(&u->fe, &value, 1); // RBR, unless LCR selects the divisor
+ *         if (at == 2 && value == 2) u->told = 1;
+ *         return uart_update(u), value;
+ *     }
+ *     void uart_store(struct uart *u, unsigned at, unsigned char value)
+ *     {
+ *         if (at < 2 && u->reg[3] >= 0x80) return; // the divisor
+ *         if (at == 0) chr_fe_write(&u->fe, &value, 1); // THR
+ *         if (at < 2) u->told = 0;
+ *         if (at == 1 || at == 3 || at == 4 || at == 7) u->reg[at] = value;
+ *         uart_update(u);
+ *     }
+ *     int uart_init(struct uart *u, chr_dev *dev, chr_error *err)
+ *     {
+ *         static const chr_handlers handlers = { NULL, NULL, uart_event, NULL };
+ *         u->reg[6] = 0xb0; // MSR: CTS, DSR, DCD
+ *         if (chr_fe_init(&u->fe, dev, err) < 0 || chr_fe_set_buffers(&u->fe, 4096, 4096) < 0) return -1;
+ *         return chr_fe_set_handlers(&u->fe, &handlers, u), 0;
+ *     }
+ *
+ * A CPU with a thread of its own (CHARDEV_THREADS) takes the lock around both, chr_loop_lock(u->fe.ctx) and
+ * chr_loop_unlock(), while the owner of the context is in chr_loop_run(): that keeps its handlers out of the registers.
+ * interrupt() is called on either thread then, with the lock. examples/tinyvm/uart16550.c is a whole 16550A: FIFOs,
+ * trigger levels, modem lines, break and line errors.
+ */
+
+/* ====================================================================================================================
  * >>backend   how to add one, with as much right as the built-in ones
  * ====================================================================================================================
  * Make a state struct that begins with a chr_dev, an options struct that begins with chr_common_options, an option table,
@@ -904,7 +954,7 @@ struct chr_backend {
     size_t            options_size; /* at least sizeof(chr_common_options) */
     size_t            state_size;   /* at least sizeof(chr_dev) */
     int             (*uri)(const char *uri, chr_options *options); /* 1 = read it, 0 = not mine, CHR_ERR_INVALID,
-                                                                      CHR_ERR_NO_MEMORY; NULL: the bare name */
+                                                                      CHR_ERR_NO_MEMORY; NULL: NAME or NAME,OPTIONS */
     int             (*open)(chr_dev *dev, chr_error *err);         /* 0, or an error: chr_error_set(err, ...); an err
                                                                       that is not filled gets the text of the code */
     void            (*close)(chr_dev *dev);                        /* or NULL */
@@ -947,6 +997,7 @@ struct chr_dev {
     int                closing;      /* by chr_context_free(): it doesn't open any more */
     int                input_over;   /* set by INPUT_END, cleared by OPENED and CLOSED */
     int                was_open;     /* set by OPENED for good */
+    int                is_over;      /* closed for good: 1; it comes back: -1; 0 = not asked since the last event */
     int                ending;       /* output ends as soon as what is queued is out */
     int64_t            stalled;      /* since when output has been waiting and none has left; 0 = not known */
     uint64_t           stalled_left; /* how much had left by then */
@@ -8838,7 +8889,7 @@ static void chr__note_open(chr_dev *dev, int event)
 {
     dev->be_open = event == CHR_EVENT_OPENED;
     dev->was_open |= dev->be_open;
-    dev->input_over = 0;
+    dev->input_over = dev->is_over = 0;
     if (dev->ending && dev->be_open) {
         dev->ending = 0;
         chr__set_extras(dev);
@@ -10700,6 +10751,8 @@ CHARDEV_API chr_dev *chr_new_any(chr_context *ctx, const char *id, const char *a
     chr_options list;
     chr_dev    *dev = NULL;
 
+    if (!ctx)
+        return chr__fail(err, CHR_ERR_NO_MEMORY, "no context: out of memory or descriptors"), (chr_dev *)NULL;
     if (existing)
         return chr__existing(ctx, existing, err);
     chr__options_init(&list, ctx);
@@ -11194,6 +11247,7 @@ CHARDEV_API void chr_fe_accept_input(chr_frontend *fe)
 
     if (!dev)
         return;
+    CHR__STORE(dev->ctx->posted, 1);
     if (fe->buffers)
         chr__tend_soon(fe->buffers);
     chr__update(dev);
@@ -11218,6 +11272,16 @@ static int chr__is_all_read(const chr_frontend *fe)
     return !fe->buffers || (fe->buffers->in.count == 0 && fe->buffers->mark_count == 0);
 }
 
+/* A guest may ask all the time, and to describe a chardev may cost system calls. */
+static int chr__is_over(chr_dev *dev)
+{
+    if (!dev->was_open || (dev->be_open && !dev->input_over))
+        return 0;
+    if (!dev->is_over)
+        dev->is_over = chr__comes_back(dev) ? -1 : 1;
+    return dev->is_over > 0;
+}
+
 CHARDEV_API int chr_fe_eof(const chr_frontend *fe)
 {
     chr_dev *dev = chr__fe_lock(fe);
@@ -11225,7 +11289,7 @@ CHARDEV_API int chr_fe_eof(const chr_frontend *fe)
 
     if (!dev)
         return 1;
-    is_over = chr__is_all_read(fe) && dev->was_open && (!dev->be_open || dev->input_over) && !chr__comes_back(dev);
+    is_over = chr__is_all_read(fe) && chr__is_over(dev);
     CHR__UNLOCK(dev->ctx);
     return is_over;
 }
@@ -11687,6 +11751,18 @@ static int chr__transfer_all(chr__transfer *transfer)
     return transfer->done > 0 || n == 0 ? (int)transfer->done : n;
 }
 
+/* What fits into the output buffer needs no waiting. */
+static void chr__transfer_gather(chr__transfer *transfer, const chr_dev *dev)
+{
+    chr__buffers *buffers = transfer->fe->buffers;
+    int           n;
+
+    if (!buffers || buffers->failure || !transfer->buf || dev->ctx->depth > 0 || transfer->len > chr__out_room(buffers))
+        return;
+    n = chr__fe_write_extras(transfer->fe, transfer->buf, transfer->len);
+    transfer->done = n > 0 ? (size_t)n : 0;
+}
+
 /* The first look: 0 when it may begin. */
 static int chr__transfer_begin(chr__transfer *transfer, chr_frontend *fe, int direction, void *buf, size_t len,
                                int timeout_ms)
@@ -11704,6 +11780,8 @@ static int chr__transfer_begin(chr__transfer *transfer, chr_frontend *fe, int di
     transfer->deadline = chr__deadline(dev->ctx, timeout_ms);
     if (direction == CHR_IN && !dev->io->read && !fe->buffers)
         code = CHR_ERR_NOT_SUPPORTED;
+    if (direction == CHR_OUT)
+        chr__transfer_gather(transfer, dev);
     CHR__UNLOCK(dev->ctx);
     return code;
 }
@@ -13259,7 +13337,7 @@ typedef struct chr__stream {
     chr__layer *top;               /* NULL = closed */
     int         in, out;           /* what to poll; may be the same; -1 = no such direction */
     chr_watch   in_watch;          /* both directions, when they are the same */
-    chr_watch   out_watch;
+    chr_watch  *out_watch;         /* NULL = one watch is for both */
     chr_idle    again;             /* look at the input though poll says nothing */
     int         broken;            /* a write has failed: what is left to read comes, then the end */
     int         held;              /* hung up, but the frontend has no room for what is left */
@@ -13404,7 +13482,8 @@ static void chr__stream_update(chr__stream *stream)
         chr_watch_set(&stream->in_watch, in_events | out_events);
     } else {
         chr_watch_set(&stream->in_watch, in_events);
-        chr_watch_set(&stream->out_watch, out_events);
+        if (stream->out_watch)
+            chr_watch_set(stream->out_watch, out_events);
     }
     if (room <= 0 && stream->in >= 0 && stream->dev->frontend && stream->dev->frontend->handlers.read)
         chr__starve(stream->dev);
@@ -13558,11 +13637,20 @@ CHR__HOT static void chr__stream_ready(void *opaque, int events)
         chr__stream_look(stream, !(events & CHR_IN));
 }
 
+static void chr__stream_stop_out(chr__stream *stream)
+{
+    if (!stream->out_watch)
+        return;
+    chr_watch_stop(stream->out_watch);
+    chr__free(stream->dev->ctx, stream->out_watch);
+    stream->out_watch = NULL;
+}
+
 /* From here on a write finds nobody. */
 CHR__PRIVATE void chr__stream_output_over(chr__stream *stream)
 {
     stream->output_over = 1;
-    chr_watch_stop(&stream->out_watch);
+    chr__stream_stop_out(stream);
     stream->out = -1;
     if (stream->input_over)
         chr__stream_look_again(stream);
@@ -13641,13 +13729,22 @@ static void chr__stream_close(chr__stream *stream)
             layer->slots->close(layer);
     }
     chr_watch_stop(&stream->in_watch);
-    chr_watch_stop(&stream->out_watch);
+    chr__stream_stop_out(stream);
     chr_idle_stop(&stream->again);
     if (stream->dev)
         chr__box_close(&stream->ahead, stream->dev->ctx);
     stream->reads_ahead = stream->is_ahead_stopped = 0;
     stream->in = stream->out = -1;
     stream->input_over = 0;
+}
+
+static int chr__stream_watch_out(chr__stream *stream)
+{
+    chr_context *ctx = stream->dev->ctx;
+
+    stream->out_watch = (chr_watch *)chr__allocate(ctx, sizeof *stream->out_watch);
+    return stream->out_watch ? chr_watch_start(ctx, stream->out_watch, stream->out, 0, chr__stream_out_ready, stream) :
+        (int)CHR_ERR_NO_MEMORY;
 }
 
 /* Starts on layers whose handshakes are over. */
@@ -13668,7 +13765,7 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
     }
     stream->reads_ahead = has_answers;
     if (chr__need_buffer(dev->ctx) < 0 || (in >= 0 && chr_watch_start(dev->ctx, &stream->in_watch, in, 0, chr__stream_ready, stream) < 0) ||
-        (out >= 0 && out != in && chr_watch_start(dev->ctx, &stream->out_watch, out, 0, chr__stream_out_ready, stream) < 0)) {
+        (out >= 0 && out != in && chr__stream_watch_out(stream) < 0)) {
         chr__stream_close(stream);
         return chr__no_memory(err);
     }
@@ -23720,8 +23817,7 @@ typedef struct chr__socket {
     chr__file_id      file;
     int64_t           retry_ms;    /* 0 = a client that does not come back */
     int               has_failed;  /* reported; until the next success */
-    chr_watch         listen_watch;
-    chr_watch         watch;       /* of fd, or of the lookup */
+    chr_watch         watch;       /* of the listener; of a client's fd, or of its lookup */
     chr_timer         retry;       /* the next attempt to connect, or to accept; the next look at a full backlog */
     int64_t           gives_up;    /* looking at it */
     chr__lookup      *lookup;
@@ -24075,7 +24171,8 @@ static void chr__socket_end_handshakes(chr__socket *sock)
 static void chr__socket_drop(chr__socket *sock)
 {
     sock->state = CHR__SOCKET_IDLE;
-    chr_watch_stop(&sock->watch);
+    if (!sock->is_server)
+        chr_watch_stop(&sock->watch);
     chr_timer_stop(&sock->retry);
     chr__os_lookup_release(sock->lookup);
     sock->lookup = NULL;
@@ -24121,7 +24218,8 @@ static void chr__socket_report(chr__socket *sock)
 static void chr__socket_failed(chr__socket *sock)
 {
     sock->state = CHR__SOCKET_IDLE;
-    chr_watch_stop(&sock->watch);
+    if (!sock->is_server)
+        chr_watch_stop(&sock->watch);
     chr__os_close(sock->fd);
     sock->fd = -1;
     chr__socket_drop_addresses(sock);
@@ -24347,7 +24445,8 @@ static int chr__socket_adopt(chr__socket *sock, int fd, int is_unix, int is_give
     int                       code;
 
     sock->state = CHR__SOCKET_IDLE;
-    chr_watch_stop(&sock->watch);
+    if (!sock->is_server)
+        chr_watch_stop(&sock->watch);
     chr__socket_drop_addresses(sock);
     if (!link) {
         chr__close_own(&sock->dev, fd);
@@ -24411,7 +24510,7 @@ static void chr__socket_accept_ready(void *opaque, int events)
     if (chr__socket_accept(sock) == 0)
         return;
     chr__socket_report(sock); /* EMFILE or the like: the peer stays in the backlog, and the loop does not spin */
-    chr_watch_set(&sock->listen_watch, 0);
+    chr_watch_set(&sock->watch, 0);
     chr_timer_start(sock->dev.ctx, &sock->retry, 200, chr__socket_listen_again, sock);
 }
 
@@ -24471,7 +24570,7 @@ static int chr__socket_listen(chr__socket *sock, chr_error *err)
             return chr__fail(err, CHR_ERR_IO, "socket: fd=%d: its flags can't be set", fd);
         sock->was_blocking = !chr__os_is_nonblocking(flags);
     }
-    if (chr_watch_start(sock->dev.ctx, &sock->listen_watch, fd, CHR_IN, chr__socket_accept_ready, sock) < 0)
+    if (chr_watch_start(sock->dev.ctx, &sock->watch, fd, CHR_IN, chr__socket_accept_ready, sock) < 0)
         return chr__no_memory(err);
     sock->listener = fd;
     return 0;
@@ -24623,7 +24722,7 @@ static void chr__socket_wait_for(chr__socket *sock)
     if (sock->dev.removed) /* by the hook that was told of the failure */
         return;
     if (sock->is_server)
-        chr_watch_set(&sock->listen_watch, chr__socket_has_room(sock) ? CHR_IN : 0);
+        chr_watch_set(&sock->watch, chr__socket_has_room(sock) ? CHR_IN : 0);
     else if (sock->retry_ms > 0 && sock->state == CHR__SOCKET_IDLE && !sock->peer && !sock->shaking)
         chr_timer_start(sock->dev.ctx, &sock->retry, sock->retry_ms, chr__socket_retry, sock);
 }
@@ -25181,7 +25280,7 @@ static void chr__socket_close(chr_dev *dev)
     chr__socket *sock = (chr__socket *)dev;
 
     chr_timer_stop(&sock->retry);
-    chr_watch_stop(&sock->listen_watch);
+    chr_watch_stop(&sock->watch);
     chr__socket_drop(sock);
     chr__socket_close_seats(sock);
     if (sock->file_path)

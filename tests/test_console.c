@@ -1,4 +1,4 @@
-/* What emulators ask of their console: whether it has come to its end. */
+/* What emulators ask of their console: whether it has come to its end, a byte out, and one call for what its user wrote. */
 #include "chardev.h"
 #include "rig.h"
 
@@ -146,4 +146,71 @@ TEST(eof_without_chardev)
     CHECK_INT(chr_fe_eof(&fe), 1);
     chr_fe_deinit(&fe);
     rig_close(&r);
+}
+
+/* It has not come to its end before the last byte has been pulled. */
+TEST(eof_is_behind_what_was_read_ahead)
+{
+    chr_frontend fe;
+    char         byte;
+    int          fds[2], i;
+    rig          r;
+    rig_open(&r);
+    socket_pair(fds);
+    memset(&fe, 0, sizeof fe);
+    REQUIRE(chr_fe_init(&fe, make(&r, text("socket,id=s,fd=%d", fds[0])), NULL) == 0 && chr_fe_set_buffers(&fe, 100, 100) == 0);
+    say(fds[1], "abc");
+    close(fds[1]);
+    settle(&r);
+    for (i = 0; i < 3; i++) {
+        CHECK_INT(chr_fe_eof(&fe), 0);
+        CHECK_INT(chr_fe_read(&fe, &byte, 1), 1);
+    }
+    CHECK_INT(chr_fe_read(&fe, &byte, 1), CHR_ERR_DISCONNECTED);
+    settle(&r);
+    CHECK_INT(chr_fe_eof(&fe), 1);
+    chr_fe_deinit(&fe);
+    rig_close(&r);
+}
+
+/* ---- a byte out ----------------------------------------------------------------------------------------------------- */
+
+/* putchar() as an emulator writes it: gathered as long as it fits, in order when it doesn't. */
+TEST(write_all_is_gathered)
+{
+    static const char much[] = "a text that is longer than the buffer";
+    chr_frontend      fe;
+    chr_info          info;
+    chr_dev          *dev;
+    int               fds[2];
+    rig               r;
+    rig_open(&r);
+    socket_pair(fds);
+    memset(&fe, 0, sizeof fe);
+    dev = make(&r, text("socket,id=s,fd=%d", fds[0]));
+    REQUIRE(chr_fe_init(&fe, dev, NULL) == 0 && chr_fe_set_buffers(&fe, 16, 16) == 0);
+    settle(&r);
+    CHECK_INT(chr_fe_write_all(&fe, "one ", 4, -1), 4);
+    CHECK_INT(chr_fe_write_all(&fe, "two ", 4, -1), 4);
+    CHECK_INT(chr_fe_writable(&fe), 8);
+    CHECK_STR(hear(fds[1]), ""); /* nothing has left */
+    settle(&r);
+    CHECK_STR(hear(fds[1]), "one two ");
+    CHECK_INT(chr_fe_write_all(&fe, "three ", 6, -1), 6);
+    CHECK_INT(chr_fe_write_all(&fe, much, sizeof much - 1, -1), sizeof much - 1);
+    CHECK_STR(hear(fds[1]), text("three %s", much)); /* without a step */
+    chr_query(dev, &info);
+    CHECK_INT(info.bytes_out, 14 + sizeof much - 1);
+    close(fds[1]);
+    chr_fe_deinit(&fe);
+    rig_close(&r);
+}
+
+TEST(no_context_is_an_error_of_the_chardev)
+{
+    chr_error err;
+    CHECK(chr_new_any(NULL, "serial0", "stdio", &err) == NULL);
+    CHECK_INT(err.code, CHR_ERR_NO_MEMORY);
+    CHECK_HAS(err.text, "no context");
+    CHECK(chr_new_any(NULL, "serial0", "chardev:x", NULL) == NULL);
 }

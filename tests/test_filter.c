@@ -565,9 +565,18 @@ TEST(filter_and_hot_swap)
     settle(&r);
     CHECK_STR(rec.events, "OC");
     other = make_socket(&r, "t");
-    CHECK_INT(chr_change(r.ctx, "f", "rot13,chardev=t,rot=1", &err), 0); /* another filter, on another one */
+    CHECK_INT(chr_change(r.ctx, "s", "rot13,chardev=t", &err), 0); /* a filter under the filter */
     settle(&r);
     CHECK_STR(rec.events, "OCO");
+    CHECK_INT(chr_fe_write(&rec.fe, "a", 1), 1);
+    take(&r, other, buf, 1);
+    CHECK_INT(buf[0], 'a');
+    CHECK_INT(chr_change(r.ctx, "s", "null", &err), 0);
+    settle(&r);
+    CHECK_STR(rec.events, "OCOC");
+    CHECK_INT(chr_change(r.ctx, "f", "rot13,chardev=t,rot=1", &err), 0); /* another filter, on another one */
+    settle(&r);
+    CHECK_STR(rec.events, "OCOCO");
     CHECK_INT(rec.changes, 1);
     CHECK_INT(chr_fe_write(&rec.fe, "a", 1), 1);
     take(&r, other, buf, 1);

@@ -1,6 +1,7 @@
 /* uart16550.c - registers, FIFOs, interrupts and the chardev behind them. */
 #include "uart16550.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum { REG_DATA, REG_IER, REG_IIR_FCR, REG_LCR, REG_MCR, REG_LSR, REG_MSR, REG_SCR };
@@ -107,6 +108,19 @@ static void receive(struct uart *uart, uint8_t byte, uint8_t error)
     show_front_error(uart);
 }
 
+/* Into the FIFO, as far as it has room, what the chardev has read ahead up to the next event. In loopback the line is cut off. */
+static void take_input(struct uart *uart)
+{
+    uint8_t bytes[UART_FIFO];
+    int     room = uart->mcr & MCR_LOOP ? 0 : depth(uart) - uart->rx.count;
+    int     count = room > 0 ? chr_fe_read(&uart->fe, bytes, (size_t)room) : 0;
+    if (count <= 0) return;
+    for (int i = 0; i < count; i++) receive(uart, bytes[i], i == 0 ? uart->next_error : 0);
+    uart->next_error = 0;
+    restart_stale_timer(uart);
+}
+
+/* On a fast line the FIFO fills as the guest empties it: the interrupt for its trigger level stays until there is no more. */
 static uint8_t read_data(struct uart *uart)
 {
     if (!uart->rx.count) return 0;
@@ -114,7 +128,7 @@ static uint8_t read_data(struct uart *uart)
     fifo_drop(&uart->rx, 1);
     show_front_error(uart);
     restart_stale_timer(uart);
-    chr_fe_accept_input(&uart->fe);
+    if (uart->rx.count < trigger_level(uart)) take_input(uart);
     return byte;
 }
 
@@ -123,7 +137,7 @@ static void clear_rx(struct uart *uart)
     fifo_clear(&uart->rx);
     uart->line_errors = 0;
     restart_stale_timer(uart);
-    chr_fe_accept_input(&uart->fe);
+    take_input(uart);
 }
 
 /* ---- transmitting ---- */
@@ -236,7 +250,7 @@ static void write_mcr(struct uart *uart, uint8_t value)
     drive_lines(uart);
     drive_break(uart);
     uart->msr_delta |= modem_delta(before, modem_lines(uart));
-    chr_fe_accept_input(&uart->fe); /* leaving loopback connects the line again */
+    take_input(uart); /* leaving loopback connects the line again */
 }
 
 static void write_lcr(struct uart *uart, uint8_t value)
@@ -360,22 +374,6 @@ void uart_write(void *opaque, uint32_t offset, unsigned size, uint32_t value)
 
 /* ---- the chardev's side ---- */
 
-static int can_read(void *opaque)
-{
-    const struct uart *uart = opaque;
-    return uart->mcr & MCR_LOOP ? 0 : depth(uart) - uart->rx.count;
-}
-
-static void got_input(void *opaque, const void *buf, size_t len)
-{
-    struct uart   *uart = opaque;
-    const uint8_t *bytes = buf;
-    for (size_t i = 0; i < len; i++) receive(uart, bytes[i], i == 0 ? uart->next_error : 0);
-    uart->next_error = 0;
-    restart_stale_timer(uart);
-    update_irq(uart);
-}
-
 /* The line's errors are LSR's bits: an overrun counts at once, the others belong to the byte that comes next. */
 static void note_errors(struct uart *uart)
 {
@@ -396,6 +394,7 @@ static void got_event(void *opaque, int event)
     } else if (event == CHR_EVENT_SERIAL || event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
         look_at_far_lines(uart);
     }
+    take_input(uart); /* READABLE, or what was held back by the event */
     update_irq(uart);
 }
 
@@ -413,9 +412,14 @@ static int changed(void *opaque)
 
 int uart_init(struct uart *uart, chr_dev *dev, chr_error *err)
 {
-    static const chr_handlers handlers = { can_read, got_input, got_event, changed };
+    static const chr_handlers handlers = { NULL, NULL, got_event, changed };
     uart_reset(uart);
     int rc = chr_fe_init(&uart->fe, dev, err);
+    if (rc == 0 && chr_fe_set_buffers(&uart->fe, UART_BUFFER, UART_BUFFER) < 0) {
+        chr_fe_deinit(&uart->fe);
+        if (err) snprintf(err->text, sizeof err->text, "no memory for the buffers of a UART");
+        rc = CHR_ERR_NO_MEMORY;
+    }
     if (rc < 0) return rc;
     uart->far_lines = far_lines(uart);
     chr_fe_set_handlers(&uart->fe, &handlers, uart);
@@ -440,6 +444,6 @@ void uart_reset(struct uart *uart)
     chr_timer_stop(&uart->stale_timer);
     if (uart->fe.dev) drive_lines(uart);
     if (uart->fe.dev) drive_break(uart);
-    if (uart->fe.dev) chr_fe_accept_input(&uart->fe);
+    if (uart->fe.dev) take_input(uart);
     update_irq(uart);
 }

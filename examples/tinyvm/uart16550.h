@@ -1,9 +1,10 @@
 /*
  * uart16550.h - a 16550A serial port: the frontend end of a chardev, and the best example of one in this program.
  *
- * What the far side sends goes into the receive FIFO as long as it has room, and no further: a guest that doesn't read pushes
- * back. What the guest sends stays in the transmit FIFO until the chardev has taken it: a far side that doesn't read pushes
- * back too, and the transmitter isn't "empty" meanwhile. With nobody at the far side bytes are lost, as on an unplugged line.
+ * What the far side sends goes into the receive FIFO as long as it has room, and behind it 4 KiB are read ahead: back-pressure for
+ * a guest that doesn't read. What the guest sends is gathered by the chardev and leaves when the machine's slice is over. When that
+ * buffer is full it stays in the transmit FIFO: back-pressure for the guest, whose transmitter isn't "empty" meanwhile. With nobody
+ * at the far side bytes are lost, as on an unplugged line.
  */
 #ifndef TINYVM_UART16550_H
 #define TINYVM_UART16550_H
@@ -13,7 +14,8 @@
 #include "chardev.h"
 #include "irq.h"
 
-#define UART_FIFO 16
+#define UART_FIFO   16
+#define UART_BUFFER 4096 /* bytes that the chardev reads ahead, and gathers */
 
 struct uart_fifo {
     uint8_t data[UART_FIFO];

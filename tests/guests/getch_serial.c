@@ -29,15 +29,15 @@ static void console_on(const char *serial)
 
 static int kbhit(void)
 {
-    if (chr_loop_step(con.ctx, 0) < 0 || chr_fe_eof(&con)) exit(0);
-    return chr_fe_readable(&con) > 0;
+    if (chr_loop_step_every(con.ctx, 100000) < 0) exit(0);
+    return chr_fe_readable(&con) > 0 || chr_fe_eof(&con);
 }
 
 static unsigned char getch(void)
 {
     unsigned char byte;
-    while (chr_fe_read(&con, &byte, 1) != 1)
-        if (chr_loop_step(con.ctx, -1) < 0 || chr_fe_eof(&con)) exit(0);
+    while (chr_fe_read(&con, &byte, 1) < 1)
+        if (chr_fe_eof(&con) || chr_loop_step(con.ctx, -1) < 0) exit(0);
     return byte;
 }
 

@@ -30,14 +30,14 @@ static void console_on(const char *serial)
 
 static int is_ready(void)
 {
-    if (chr_loop_step(con.ctx, 0) < 0 || chr_fe_eof(&con)) exit(0);
-    return chr_fe_readable(&con) > 0;
+    if (chr_loop_step_every(con.ctx, 100000) < 0) exit(0);
+    return chr_fe_readable(&con) > 0 || chr_fe_eof(&con);
 }
 
 static unsigned char load(unsigned char address)
 {
-    if (address == LSR) memory[LSR] = (unsigned char)((chr_fe_writable(&con) ? THR_EMPTY : 0) | (is_ready() ? READY : 0));
-    if (address == RBR) chr_fe_read(&con, &memory[RBR], 1);
+    if (address == LSR) memory[LSR] = (unsigned char)((chr_fe_writable(&con) != 0 ? THR_EMPTY : 0) | (is_ready() ? READY : 0));
+    if (address == RBR && chr_fe_read(&con, &memory[RBR], 1) < 1) exit(0);
     return memory[address];
 }
 
