@@ -9559,7 +9559,9 @@ static void chr__send(chr_frontend *fe)
 
 CHR__COLD void chr__send_on(chr_frontend *fe, chr_context *ctx, chr__buffers *buffers, int n)
 {
-    if (n <= 0 && !buffers->is_dropped)
+    if (n > 0)
+        chr__ring_take(&buffers->out, (size_t)n);
+    else if (!buffers->is_dropped)
         chr__send_failed(buffers, fe->dev, buffers->out.count, n);
     while (n > 0 && !buffers->is_dropped && buffers->out.count > 0 && chr__send_piece(fe))
         ;
@@ -9575,21 +9577,18 @@ CHR__HOT_INLINE void chr__send_plainly(chr_frontend *fe)
     size_t        count = buffers->out.count;
     int           n;
 
-    if (dev->extras != CHR__EXTRA_BUFFERS || buffers->out.start > 0 || buffers->is_sending || count == 0 ||
-        count == buffers->out.size) {
+    if (dev->extras != CHR__EXTRA_BUFFERS || buffers->out.start > 0 || buffers->is_sending || count == 0) {
         chr__send(fe);
         return;
     }
     buffers->is_sending = 1;
     n = chr__write(dev, buffers->out.bytes, count);
-    if (n > 0)
-        chr__ring_take(&buffers->out, (size_t)n);
-    if ((size_t)n == count && !buffers->is_dropped) {
-        buffers->out.start = 0;
-        buffers->is_sending = 0;
+    if ((size_t)n != count || buffers->out.count != count || buffers->is_dropped) {
+        chr__send_on(fe, ctx, buffers, n);
         return;
     }
-    chr__send_on(fe, ctx, buffers, n);
+    buffers->out.count = 0;
+    buffers->is_sending = 0;
 }
 
 /* What others have gathered for the same chardev goes before what this one is about to write. */
@@ -9665,7 +9664,10 @@ CHR__HOT static int chr__gather(chr_frontend *fe, const char *buf, size_t len)
     if (len > chr__out_room(buffers) || buffers->failure)
         return chr__gather_much(fe, buf, len);
     if (end + len <= buffers->out.size) {
-        memcpy(buffers->out.bytes + end, buf, len);
+        if (len == 1) /* what a guest writes */
+            buffers->out.bytes[end] = (unsigned char)*buf;
+        else
+            memcpy(buffers->out.bytes + end, buf, len);
         buffers->out.count += len;
     } else {
         chr__ring_put(&buffers->out, buf, len);
