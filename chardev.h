@@ -654,11 +654,12 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
  *              have taken what came before. The next bytes are readable after that: at CLOSED, chr_fe_read() is
  *              CHR_ERR_DISCONNECTED first. The others are told at once: RESIZED and SERIAL (ask for what is in force
  *              now), MUX_IN and MUX_OUT; and PURGE_..., which drops what is in the buffers, as CHR_IOCTL_SERIAL_PURGE.
- *     output   leaves before the loop waits, in each step; when the buffer is full; at chr_fe_flush(); before a
- *              chr_fe_write_all() that does not fit into it, which goes past it; before a chr_fe_ioctl(), chr_fe_set_msgfds(), chr_fe_shutdown(),
- *              chr_fe_disconnect(), a hot swap and chr_fe_deinit(); at the end of the context. What a slow peer has not
- *              taken by then goes: after a swap to the new backend, else as with obuf= (a socket lingers).
- *              One peer's bytes don't go to the next one: when nobody is there any more, they are lost as in any write.
+ *     output   leaves before the loop waits, in each step; when the buffer is full; at chr_fe_flush(), before a
+ *              chr_fe_write_all() that does not fit into it and goes past it; before a chr_fe_ioctl(),
+ *              chr_fe_set_msgfds(), chr_fe_shutdown(), chr_fe_disconnect(), a hot swap and chr_fe_deinit(); at the end
+ *              of the context. What a slow peer has not taken by then goes: after a swap to the new backend, else as
+ *              with obuf= (a socket lingers). One peer's bytes don't go to the next one: when nobody is there any more,
+ *              they are lost as in any write.
  *     errors   A write that is gathered can't tell them: the next chr_fe_flush() does. Until the far side takes bytes
  *              again, writes go straight to it and return what it says.
  *     moves    Both stay with the frontend in a hot swap, also one that is refused.
