@@ -68,7 +68,13 @@ TEST_LEVEL    = -O1
 TEST_FLAGS    = -I. -Itests -std=gnu99 $(DEFINES) $(WARNINGS) -g $(TEST_LEVEL) $(TEST_CFLAGS) $(SANITIZE) -pthread
 FLAGS_USED    = $(CC) $(EXAMPLE_FLAGS) $(TEST_FLAGS) $(TLS_FLAGS) $(TLS_LIBS) $(SPICE_FLAGS) $(SPICE_LIBS) $(LDFLAGS)
 
-EXAMPLES = $(B)/hello $(B)/console_share $(B)/filter_rot13 $(B)/relay $(B)/fd_handoff $(B)/tinyvm
+# A chardev on other loops, where their libraries are there.
+libuv    = libuv
+glib     = glib-2.0
+LOOPS   := $(if $(filter Linux,$(shell uname -s)),epoll) \
+           $(foreach loop,libuv glib,$(if $(shell pkg-config --exists $($(loop)) 2>/dev/null && echo yes),$(loop)))
+
+EXAMPLES = $(LOOPS:%=$(B)/loops/%) $(B)/hello $(B)/console_share $(B)/filter_rot13 $(B)/relay $(B)/fd_handoff $(B)/tinyvm
 SOURCES := $(sort $(wildcard tests/test_*.c))
 FUZZERS  = $(patsubst tests/fuzz/%.c,build/fuzz/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 ifeq ($(SAN),thread)
@@ -97,6 +103,11 @@ $(B)/tinyvm: $(wildcard examples/tinyvm/*.c examples/tinyvm/*.h) $(B)/chardev.o 
 $(B)/console_share $(B)/filter_rot13 $(B)/relay: $(B)/%: examples/%.c $(B)/chardev.o Makefile $(B)/flags
 	@mkdir -p $(@D)
 	$(SAY)$(CC) $(EXAMPLE_FLAGS) $(TLS_FLAGS) -DCHARDEV_LINKED -o $@ $< $(B)/chardev.o $(LDFLAGS) $(TLS_LIBS)
+
+$(LOOPS:%=$(B)/loops/%): $(B)/loops/%: examples/loops/%.c $(B)/chardev.o Makefile $(B)/flags
+	@mkdir -p $(@D)
+	$(SAY)$(CC) $(EXAMPLE_FLAGS) $(if $($*),$(patsubst -I%,-isystem %,$(shell pkg-config --cflags $($*)))) -o $@ $< $(B)/chardev.o \
+	    $(LDFLAGS) $(TLS_LIBS) $(if $($*),$(shell pkg-config --libs $($*)))
 
 $(B)/fd_handoff $(B)/hello: $(B)/%: examples/%.c chardev.h Makefile $(B)/flags
 	@mkdir -p $(@D)

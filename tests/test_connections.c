@@ -339,7 +339,7 @@ TEST(a_trickle_ends)
 TEST(there_is_a_limit_to_those_that_linger)
 {
     enum { MANY = 100 };
-    int  peers[MANY], i, fds;
+    int  peers[MANY], i, fds, set;
     char text[500];
     pair p;
     open_server(&p, &layers[2], unix_address(text, sizeof text), "");
@@ -351,10 +351,11 @@ TEST(there_is_a_limit_to_those_that_linger)
         CHECK_INT(chr_fe_disconnect(&p.near.fe), 0);
         settle(&p.near_rig);
     }
-    CHECK_INT(count_fds(), fds + MANY + 64);
+    set = count_fds() - (fds + MANY + 64); /* so many watches may have made the loop take a set of the kernel's */
+    CHECK(set == 0 || set == 1);
     for (i = 0; i < MANY; i++) close(peers[i]);
     settle(&p.near_rig);
-    CHECK_INT(count_fds(), fds);
+    CHECK_INT(count_fds(), fds + set);
     detach(&p.near);
     rig_close(&p.near_rig);
     scratch_clean();

@@ -581,7 +581,7 @@ TEST(names_and_descriptors_change)
     rig_close(&r);
 }
 
-/* A program that opens the slave of one pty among many costs as much as of one among few. */
+/* News of a slave reach its own pty, and no other. */
 static int opened;
 
 static void on_opened(void *opaque, int event)

@@ -561,3 +561,88 @@ TEST(others_write_while_the_owner_waits_for_a_peer)
     rig_close(&r);
     scratch_clean();
 }
+
+/* ---- the kernel's set, and loops that are not ours ------------------------------------------------------------------------------ */
+
+enum { IDLERS = 100, POSTS = 300 };
+
+typedef struct poster {
+    pthread_t     thread;
+    chr_context  *ctx;
+    chr_idle      idle;
+    chr_frontend *fe;
+    int           ran;
+} poster;
+
+static void poster_ran(void *opaque) { ((poster *)opaque)->ran++; }
+
+static void *post_and_write(void *opaque)
+{
+    poster *p = (poster *)opaque;
+    int     i;
+    for (i = 0; i < POSTS; i++) {
+        chr_idle_start(p->ctx, &p->idle, poster_ran, p);
+        chr_fe_write(p->fe, "x", 1);
+        chr_fe_accept_input(p->fe);
+        if (i % 50 == 0) usleep(1000);
+    }
+    chr_loop_stop(p->ctx);
+    return NULL;
+}
+
+static void nothing_ready(void *opaque, int events) { (void)opaque, (void)events; }
+
+/* How the owner waits and steps, until all of them have stopped it; returns the last step's code. */
+static int turn_by_step(chr_context *ctx, int fd) { (void)fd; return chr_loop_step(ctx, -1); }
+static int turn_by_calls(chr_context *ctx, int fd) { (void)fd; return chr_loop_step_every(ctx, 1000000); }
+
+static int turn_by_fd(chr_context *ctx, int fd)
+{
+    struct pollfd one;
+    one.fd = fd;
+    one.events = POLLIN;
+    REQUIRE(poll(&one, 1, RIG_PATIENCE_MS) == 1); /* nothing that is posted goes by unheard */
+    return chr_loop_step(ctx, 0);
+}
+
+static void check_many(int (*turn)(chr_context *, int), int nested)
+{
+    static chr_watch watches[IDLERS];
+    poster           p;
+    recorder         rec;
+    char             options[100];
+    int              fds[2], idlers[2], i, fd = -1;
+    int64_t          start = real_ms();
+    rig              r;
+    rig_open(&r);
+    socket_pair(fds);
+    socket_pair(idlers);
+    snprintf(options, sizeof options, "socket,id=s,fd=%d,obuf=64K", fds[0]);
+    attach(&rec, make(&r, options));
+    for (i = 0; i < IDLERS; i++) {
+        memset(&watches[i], 0, sizeof watches[i]);
+        CHECK_INT(chr_watch_start(r.ctx, &watches[i], dup(idlers[0]), CHR_IN, nothing_ready, NULL), 0);
+    }
+    if (nested) REQUIRE((fd = chr_loop_fd(r.ctx)) > 2);
+    settle(&r);
+    memset(&p, 0, sizeof p);
+    p.ctx = r.ctx;
+    p.fe = &rec.fe;
+    REQUIRE(pthread_create(&p.thread, NULL, post_and_write, &p) == 0);
+    for (i = 0; turn(r.ctx, fd) != CHR_ERR_STOPPED; i++) {
+        chr_watch_set(&watches[i % IDLERS], i % 3 ? CHR_IN : CHR_HUP);
+        REQUIRE(real_ms() - start < RIG_PATIENCE_MS);
+    }
+    pthread_join(p.thread, NULL);
+    settle(&r);
+    CHECK(p.ran > 0);
+    for (i = 0; i < IDLERS; i++) chr_watch_stop(&watches[i]), close(watches[i].fd);
+    detach(&rec);
+    chr_remove(r.ctx, "s", NULL);
+    close(fds[1]), close(idlers[0]), close(idlers[1]);
+    rig_close(&r);
+}
+
+TEST(many_descriptors_and_a_thread_that_posts) { check_many(turn_by_step, 0); }
+TEST(loop_fd_and_a_thread_that_posts) { check_many(turn_by_fd, 1); }
+TEST(step_every_and_a_thread_that_posts) { check_many(turn_by_calls, 0); }

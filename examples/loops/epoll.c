@@ -1,0 +1,39 @@
+/* A chardev on an epoll loop of your own: what comes is sent back, and that loop's timer says how much it was. */
+#include "chardev.h"
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+static chr_context *ctx;
+static chr_frontend fe;
+static long count;
+static int room(void *opaque) { return (void)opaque, chr_fe_writable(&fe); } /* back-pressure: what can be sent back */
+static void more(void *opaque) { (void)opaque, chr_fe_accept_input(&fe); }
+static void got(void *opaque, const void *buf, size_t len)
+{
+    count += (long)len;
+    chr_fe_write(&fe, buf, len);
+    chr_fe_add_watch(&fe, more, opaque);
+}
+static void happened(void *opaque, int event) { if (!opaque && event == CHR_EVENT_CLOSED) chr_loop_stop(ctx); }
+int main(int argc, char **argv)
+{
+    const chr_handlers handlers = { room, got, happened, NULL };
+    chr_error          err;
+    chr_dev           *dev = chr_new(ctx = chr_context_new(NULL), argc > 1 ? argv[1] : "stdio,id=con", &err);
+    const struct itimerspec each_second = { { 1, 0 }, { 1, 0 } };
+    struct epoll_event      event = { EPOLLIN, { 0 } };
+    uint64_t                seconds = 0;
+    int                     loop = epoll_create1(EPOLL_CLOEXEC), timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+    if (!dev || chr_fe_init(&fe, dev, &err) < 0) return fprintf(stderr, "%s\n", err.text), 2;
+    chr_fe_set_buffers(&fe, 0, 4096);
+    chr_fe_set_handlers(&fe, &handlers, NULL);
+    timerfd_settime(timer, 0, &each_second, NULL);
+    epoll_ctl(loop, EPOLL_CTL_ADD, event.data.fd = chr_loop_fd(ctx), &event);
+    epoll_ctl(loop, EPOLL_CTL_ADD, event.data.fd = timer, &event);
+    while (epoll_wait(loop, &event, 1, -1) == 1)
+        if (event.data.fd == timer && read(timer, &seconds, sizeof seconds) > 0) fprintf(stderr, "%ld bytes\n", count);
+        else if (event.data.fd != timer && chr_loop_step(ctx, 0) < 0) break; /* CHR_ERR_STOPPED */
+    return chr_context_free(ctx), 0;
+}
