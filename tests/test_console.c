@@ -206,6 +206,31 @@ TEST(write_all_is_gathered)
     rig_close(&r);
 }
 
+/* What was said before anybody came is lost. What is written now is not, though it finds the buffer full. */
+TEST(what_was_lost_before_is_not_an_error_of_write_all)
+{
+    chr_frontend fe;
+    int          fd;
+    rig          r;
+    rig_open(&r);
+    memset(&fe, 0, sizeof fe);
+    REQUIRE(chr_fe_init(&fe, make(&r, text("socket,id=s,path=%s,server=on,wait=off", scratch("s"))), NULL) == 0);
+    REQUIRE(chr_fe_set_buffers(&fe, 16, 16) == 0);
+    CHECK_INT(chr_fe_write(&fe, "lost", 4), 4);
+    settle(&r);
+    fd = unix_connect(scratch("s"));
+    PUMP(&r, chr_fe_backend_open(&fe));
+    CHECK_INT(chr_fe_write_all(&fe, "0123456789", 10, -1), 10);
+    CHECK_INT(chr_fe_write_all(&fe, "abcdefghij", 10, -1), 10);
+    CHECK_INT(chr_fe_flush(&fe, 1000), CHR_ERR_DISCONNECTED); /* that tells it, once */
+    CHECK_INT(chr_fe_flush(&fe, 1000), 0);
+    CHECK_STR(hear(fd), "0123456789abcdefghij");
+    close(fd);
+    chr_fe_deinit(&fe);
+    rig_close(&r);
+    scratch_clean();
+}
+
 TEST(no_context_is_an_error_of_the_chardev)
 {
     chr_error err;
