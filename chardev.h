@@ -681,7 +681,7 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
 CHARDEV_API int chr_fe_set_buffers(chr_frontend *fe, size_t in, size_t out);
 /* The same in memory of yours, CHR_BUFFERS_MEMORY(in, out) bytes: for machines without malloc. It is in use until
  * chr_fe_deinit(), the end of the context, or the next call of one of the two. CHR_ERR_BUSY: what is buffered now does
- * not fit. NULL = from the context's allocator. */
+ * not fit, or is there already. NULL = from the context's allocator. */
 CHARDEV_API int chr_fe_set_buffers_at(chr_frontend *fe, void *memory, size_t in, size_t out);
 #define CHR_BUFFERS_MEMORY(in, out) ((in) + (out) + 128 * sizeof(void *))
 
@@ -11400,6 +11400,14 @@ static void *chr__buffers_block(chr_context *ctx, void *memory, size_t in, size_
                     chr__allocate(ctx, sizeof(chr__buffers) + in + out);
 }
 
+/* Whether memory that is offered is that of the buffers that are to move there. */
+static int chr__buffers_overlap(const chr__buffers *old, const void *memory, size_t in, size_t out)
+{
+    uintptr_t at = (uintptr_t)memory, from = (uintptr_t)old;
+
+    return at < from + sizeof *old + old->in.size + old->out.size && from < at + CHR_BUFFERS_MEMORY(in, out);
+}
+
 static int chr__buffers_set(chr_frontend *fe, void *memory, size_t in, size_t out)
 {
     chr__buffers *old = fe->buffers, *fresh;
@@ -11407,7 +11415,7 @@ static int chr__buffers_set(chr_frontend *fe, void *memory, size_t in, size_t ou
     size_t        out_size = old ? chr__max(out, old->out.count) : out;
     void         *block;
 
-    if (memory && (in_size > in || out_size > out))
+    if (memory && (in_size > in || out_size > out || (old && chr__buffers_overlap(old, memory, in, out))))
         return CHR_ERR_BUSY;
     block = chr__buffers_block(fe->ctx, memory, in_size, out_size);
     if (!block)

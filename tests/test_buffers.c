@@ -900,6 +900,7 @@ TEST(memory_of_the_callers_own)
     b.w->room = 0;
     put(&b.rec.fe, "efgh");
     CHECK_INT(chr_fe_set_buffers_at(&b.rec.fe, small, 2, 2), CHR_ERR_BUSY);
+    CHECK_INT(chr_fe_set_buffers_at(&b.rec.fe, memory, 16, 16), CHR_ERR_BUSY); /* there they are */
     CHECK_INT(chr_fe_readable(&b.rec.fe), 4);
     CHECK_INT(chr_fe_set_buffers(&b.rec.fe, 8, 8), 0);
     memset(memory, 0x5a, sizeof memory);
