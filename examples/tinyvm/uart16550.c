@@ -117,10 +117,24 @@ static void take_input(struct uart *uart)
     if (count <= 0) return;
     for (int i = 0; i < count; i++) receive(uart, bytes[i], i == 0 ? uart->next_error : 0);
     uart->next_error = 0;
+    uart->seen_empty = 0;
     restart_stale_timer(uart);
 }
 
-/* On a fast line the FIFO fills as the guest empties it: the interrupt for its trigger level stays until there is no more. */
+static void refill(void *opaque)
+{
+    struct uart *uart = opaque;
+    take_input(uart);
+    update_irq(uart);
+}
+
+/* No line is so fast that a FIFO never becomes empty: an interrupt handler that reads all there is would overrun its own
+ * buffer and starve the rest of the guest. What was read ahead comes with the next turn of the loop. */
+static void refill_soon(struct uart *uart)
+{
+    if (uart->fe.ctx && chr_fe_readable(&uart->fe) > 0) chr_idle_start(uart->fe.ctx, &uart->refill, refill, uart);
+}
+
 static uint8_t read_data(struct uart *uart)
 {
     if (!uart->rx.count) return 0;
@@ -128,7 +142,7 @@ static uint8_t read_data(struct uart *uart)
     fifo_drop(&uart->rx, 1);
     show_front_error(uart);
     restart_stale_timer(uart);
-    if (uart->rx.count < trigger_level(uart)) take_input(uart);
+    refill_soon(uart);
     return byte;
 }
 
@@ -137,7 +151,7 @@ static void clear_rx(struct uart *uart)
     fifo_clear(&uart->rx);
     uart->line_errors = 0;
     restart_stale_timer(uart);
-    take_input(uart);
+    refill_soon(uart);
 }
 
 /* ---- transmitting ---- */
@@ -250,7 +264,7 @@ static void write_mcr(struct uart *uart, uint8_t value)
     drive_lines(uart);
     drive_break(uart);
     uart->msr_delta |= modem_delta(before, modem_lines(uart));
-    take_input(uart); /* leaving loopback connects the line again */
+    refill_soon(uart); /* leaving loopback connects the line again */
 }
 
 static void write_lcr(struct uart *uart, uint8_t value)
@@ -299,8 +313,11 @@ static int error_in_fifo(const struct uart *uart)
     return 0;
 }
 
+/* A guest that polls, with the receive interrupt off, has seen an empty FIFO and asks again: it need not wait for the loop. */
 static uint8_t read_lsr(struct uart *uart)
 {
+    if (!uart->rx.count && uart->seen_empty && !(uart->ier & IER_RX)) take_input(uart);
+    uart->seen_empty = !uart->rx.count;
     uint8_t value = uart->line_errors;
     if (uart->rx.count) value |= LSR_READY;
     if (!uart->tx.count) value |= LSR_THR_EMPTY | LSR_IDLE;
@@ -429,6 +446,7 @@ int uart_init(struct uart *uart, chr_dev *dev, chr_error *err)
 void uart_deinit(struct uart *uart)
 {
     chr_timer_stop(&uart->stale_timer);
+    chr_idle_stop(&uart->refill);
     chr_fe_deinit(&uart->fe);
 }
 
@@ -444,6 +462,6 @@ void uart_reset(struct uart *uart)
     chr_timer_stop(&uart->stale_timer);
     if (uart->fe.dev) drive_lines(uart);
     if (uart->fe.dev) drive_break(uart);
-    if (uart->fe.dev) take_input(uart);
+    if (uart->fe.dev) refill_soon(uart);
     update_irq(uart);
 }

@@ -35,6 +35,8 @@ struct uart {
     uint8_t          next_error;  /* PE or FE, of the byte that comes next */
     int              thr_interrupt; /* "the transmitter has become empty", until IIR tells it or a byte is written */
     int              stale;         /* the receive time-out has expired */
+    int              seen_empty;    /* LSR has said that nothing has come, and nothing has come since */
+    chr_idle         refill;        /* of the receive FIFO, with the next turn of the loop */
     chr_timer        stale_timer;
 };
 
