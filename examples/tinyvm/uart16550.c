@@ -56,6 +56,7 @@ static int trigger_level(const struct uart *uart)
 /* The highest-priority reason to interrupt, as IIR shows it. */
 static uint8_t reason(const struct uart *uart)
 {
+    if (!uart->ier) return IIR_NONE;
     if ((uart->ier & IER_LINE) && uart->line_errors) return IIR_LINE;
     if ((uart->ier & IER_RX) && uart->rx.count >= trigger_level(uart)) return IIR_RX;
     if ((uart->ier & IER_RX) && uart->stale && uart->rx.count) return IIR_TIMEOUT;
@@ -66,7 +67,9 @@ static uint8_t reason(const struct uart *uart)
 
 static void update_irq(struct uart *uart)
 {
-    irq_set(&uart->irq, reason(uart) != IIR_NONE);
+    int level = reason(uart) != IIR_NONE;
+    if (level != uart->irq_level) irq_set(&uart->irq, level);
+    uart->irq_level = level;
 }
 
 /* ---- receiving ---- */
@@ -79,12 +82,12 @@ static void stale_expired(void *opaque)
 }
 
 /* Bytes below the trigger level are announced when nothing has moved for the time of four characters (10 bits at 1.8432 MHz
- * divided by 16 and the divisor); the loop's timers count whole milliseconds. */
+ * divided by 16 and the divisor); the loop's timers count whole milliseconds. Software that polls needs no timer. */
 static void restart_stale_timer(struct uart *uart)
 {
     int divisor = uart->divisor_low | uart->divisor_high << 8;
     uart->stale = 0;
-    if (fifos_on(uart) && uart->rx.count)
+    if ((uart->ier & IER_RX) && fifos_on(uart) && uart->rx.count)
         chr_timer_start(uart->ctx, &uart->stale_timer, 1 + 40 * divisor / 115, stale_expired, uart);
     else chr_timer_stop(&uart->stale_timer);
 }
@@ -117,22 +120,7 @@ static void take_input(struct uart *uart)
     if (count <= 0) return;
     for (int i = 0; i < count; i++) receive(uart, bytes[i], i == 0 ? uart->next_error : 0);
     uart->next_error = 0;
-    uart->seen_empty = 0;
     restart_stale_timer(uart);
-}
-
-static void refill(void *opaque)
-{
-    struct uart *uart = opaque;
-    take_input(uart);
-    update_irq(uart);
-}
-
-/* No line is so fast that a FIFO never becomes empty: an interrupt handler that reads all there is would overrun its own
- * buffer and starve the rest of the guest. What was read ahead comes with the next turn of the loop. */
-static void refill_soon(struct uart *uart)
-{
-    if (uart->fe.ctx && chr_fe_readable(&uart->fe) > 0) chr_idle_start(uart->fe.ctx, &uart->refill, refill, uart);
 }
 
 static uint8_t read_data(struct uart *uart)
@@ -142,8 +130,16 @@ static uint8_t read_data(struct uart *uart)
     fifo_drop(&uart->rx, 1);
     show_front_error(uart);
     restart_stale_timer(uart);
-    refill_soon(uart);
+    if (!(uart->ier & IER_RX) && !uart->rx.count) take_input(uart);
     return byte;
+}
+
+/* An interrupt handler takes all that is there: on a line without end it would never return. It gets a FIFO at a time. */
+void uart_turn(struct uart *uart)
+{
+    if (!(uart->ier & IER_RX) || uart->rx.count >= trigger_level(uart) || !chr_fe_readable(&uart->fe)) return;
+    take_input(uart);
+    update_irq(uart);
 }
 
 static void clear_rx(struct uart *uart)
@@ -151,7 +147,7 @@ static void clear_rx(struct uart *uart)
     fifo_clear(&uart->rx);
     uart->line_errors = 0;
     restart_stale_timer(uart);
-    refill_soon(uart);
+    take_input(uart);
 }
 
 /* ---- transmitting ---- */
@@ -185,6 +181,10 @@ static void write_data(struct uart *uart, uint8_t byte)
         receive(uart, byte, 0);
         restart_stale_timer(uart);
         transmitter_empty(uart);
+        return;
+    }
+    if (!uart->tx.count && chr_fe_write(&uart->fe, &byte, 1) == 1) { /* gathered */
+        uart->thr_interrupt = 1;
         return;
     }
     if (uart->tx.count >= depth(uart)) return; /* software that doesn't ask LSR first loses this byte */
@@ -264,7 +264,7 @@ static void write_mcr(struct uart *uart, uint8_t value)
     drive_lines(uart);
     drive_break(uart);
     uart->msr_delta |= modem_delta(before, modem_lines(uart));
-    refill_soon(uart); /* leaving loopback connects the line again */
+    take_input(uart); /* leaving loopback connects the line again */
 }
 
 static void write_lcr(struct uart *uart, uint8_t value)
@@ -279,8 +279,9 @@ static void write_lcr(struct uart *uart, uint8_t value)
 
 static void write_ier(struct uart *uart, uint8_t value)
 {
-    int tx_enabled = value & ~uart->ier & IER_TX;
+    int tx_enabled = value & ~uart->ier & IER_TX, rx_enabled = value & ~uart->ier & IER_RX;
     uart->ier = value & 0x0f;
+    if (rx_enabled) restart_stale_timer(uart);
     if (tx_enabled && !uart->tx.count) uart->thr_interrupt = 1; /* drivers count on being told about an idle transmitter */
 }
 
@@ -313,11 +314,8 @@ static int error_in_fifo(const struct uart *uart)
     return 0;
 }
 
-/* A guest that polls, with the receive interrupt off, has seen an empty FIFO and asks again: it need not wait for the loop. */
 static uint8_t read_lsr(struct uart *uart)
 {
-    if (!uart->rx.count && uart->seen_empty && !(uart->ier & IER_RX)) take_input(uart);
-    uart->seen_empty = !uart->rx.count;
     uint8_t value = uart->line_errors;
     if (uart->rx.count) value |= LSR_READY;
     if (!uart->tx.count) value |= LSR_THR_EMPTY | LSR_IDLE;
@@ -446,7 +444,6 @@ int uart_init(struct uart *uart, chr_dev *dev, chr_error *err)
 void uart_deinit(struct uart *uart)
 {
     chr_timer_stop(&uart->stale_timer);
-    chr_idle_stop(&uart->refill);
     chr_fe_deinit(&uart->fe);
 }
 
@@ -462,6 +459,6 @@ void uart_reset(struct uart *uart)
     chr_timer_stop(&uart->stale_timer);
     if (uart->fe.dev) drive_lines(uart);
     if (uart->fe.dev) drive_break(uart);
-    if (uart->fe.dev) refill_soon(uart);
+    if (uart->fe.dev) take_input(uart);
     update_irq(uart);
 }
