@@ -11551,9 +11551,11 @@ static chr_dev *chr__fe_ioctl_order(chr_frontend *fe, int command, const void *a
     chr_context *ctx = fe->ctx;
     int          what = command == CHR_IOCTL_SERIAL_PURGE && arg ? *(const int *)arg : 0;
 
-    if (what)
+    if (!what)
+        chr__send_others(fe->dev, fe);
+    if (what && fe->buffers)
         chr__buffered_purge(fe->buffers, what & CHR_PURGE_RECEIVE, what & CHR_PURGE_TRANSMIT);
-    else
+    else if (fe->buffers)
         chr__send(fe);
     if (!fe->dev)
         CHR__UNLOCK(ctx);
@@ -11941,7 +11943,7 @@ CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg)
 
     if (!dev)
         return code;
-    if (fe->buffers && (dev = chr__fe_ioctl_order(fe, command, arg)) == NULL)
+    if (dev->buffers && (dev = chr__fe_ioctl_order(fe, command, arg)) == NULL)
         return code;
     chr__quiet(dev->ctx);
     if (dev->kind->ioctl)

@@ -886,6 +886,28 @@ TEST(write_all_goes_behind_what_others_have_gathered)
     desk_close(&d);
 }
 
+TEST(a_break_goes_behind_what_others_have_gathered)
+{
+    desk     d;
+    recorder other;
+    char     options[200];
+    int      on = 1;
+    rig_open_virtual(&d.r);
+    d.far = pair_options(options, ",telnet=on,mux=on");
+    memset(&d.rec, 0, sizeof d.rec);
+    memset(&other, 0, sizeof other);
+    REQUIRE(chr_fe_init(&d.rec.fe, make(&d.r, options), NULL) == 0);
+    CHECK_INT(chr_fe_set_buffers(&d.rec.fe, 0, 100), 0);
+    REQUIRE(chr_fe_init(&other.fe, chr_find(d.r.ctx, "s"), NULL) == 0);
+    settle(&d.r);
+    hear(d.far); /* the negotiation */
+    put(&d.rec.fe, "abc");
+    CHECK_INT(chr_fe_ioctl(&other.fe, CHR_IOCTL_SERIAL_SET_BREAK, &on), 0); /* this one has no buffers */
+    CHECK_STR(hear(d.far), "abc\377\363");
+    detach(&other);
+    desk_close(&d);
+}
+
 TEST(after_an_error_write_all_gathers_again)
 {
     bench b;
