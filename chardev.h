@@ -297,8 +297,9 @@ CHARDEV_API int chr_loop_run(chr_context *ctx);
 /* Runs all that happens until the clock shows `until` (nanoseconds, as chr_loop_now()). With chr_config.virtual_clock
  * nothing is waited for: at each moment all that is ready is dispatched, what comes of it too, then time jumps to the
  * next deadline, and to `until` at last; a time that has passed dispatches what is ready now. A callback that keeps itself
- * ready stops time for 1000 rounds at most. With the system's clock it sleeps in between. Returns how many callbacks ran,
- * or what chr_loop_step() may fail with; CHR_ERR_NOT_SUPPORTED with a `clock` hook: only you can move that. */
+ * ready stops time for 1000 rounds at most; behind a timer that starts itself anew without delay it goes on by a
+ * millisecond. With the system's clock it sleeps in between. Returns how many callbacks ran, or what chr_loop_step() may
+ * fail with; CHR_ERR_NOT_SUPPORTED with a `clock` hook: only you can move that. */
 CHARDEV_API int chr_loop_run_until(chr_context *ctx, int64_t until);
 /* Ends the loop, whoever runs it: one call of chr_loop_run() returns, or one of chr_loop_step(),
  * chr_loop_step_every() and chr_loop_dispatch() returns CHR_ERR_STOPPED. The one that is under way does so behind its
@@ -5741,8 +5742,9 @@ static void chr__set_apply(chr_context *ctx, chr_watch *watch)
 
     if (holder ? !is_new && !chr__set_lacks(holder->known, wants) : !wants)
         return;
-    if (!holder) {
+    if (!holder)
         holder = watch;
+    if (is_new || !holder->known) {
         ctx->keys += ctx->keys + 1 == 0 ? 2 : 1;
         holder->key = ctx->keys;
     }
@@ -5815,6 +5817,7 @@ CHR__COLD int chr__set_begin(chr_context *ctx)
 CHR__COLD void chr__set_renew(chr_context *ctx)
 {
     ctx->ready_count = 0;
+    ctx->stops++; /* once is enough */
     ctx->alarm_at = 0;
     if (chr__os_set_renew(&ctx->set) < 0)
         chr__set_end(ctx);
@@ -6029,9 +6032,9 @@ static void chr__timer_start_at(chr_context *ctx, chr_timer **heap, chr_timer *t
 CHARDEV_API void chr_timer_start(chr_context *ctx, chr_timer *timer, int64_t delay_ms, void (*expired)(void *), void *opaque)
 {
     const int64_t most = INT64_MAX / 2 / 1000000; /* 146 years: later than that is never, and must not wrap around */
+    int64_t       now = chr_loop_now(ctx), delay = (delay_ms < 0 ? 0 : delay_ms < most ? delay_ms : most) * 1000000;
 
-    delay_ms = delay_ms < 0 ? 0 : delay_ms < most ? delay_ms : most;
-    chr__timer_start_at(ctx, &ctx->timers, timer, chr_loop_now(ctx) + delay_ms * 1000000, expired, opaque);
+    chr__timer_start_at(ctx, &ctx->timers, timer, now < INT64_MAX - delay ? now + delay : INT64_MAX, expired, opaque);
 }
 
 /* In real time: for peers, who know nothing of the context's clock. */
@@ -6051,7 +6054,7 @@ CHARDEV_API int64_t chr_loop_deadline(chr_context *ctx)
     return deadline;
 }
 
-/* Those that are due now; what they start comes in the next step. */
+/* Those that are due now; what they start comes in the next step, also when the clock has gone back meanwhile. */
 CHR__COLD int chr__timers_run_due(chr_context *ctx, chr_timer **heap, int64_t now)
 {
     int        ran = 0;
@@ -6059,7 +6062,7 @@ CHR__COLD int chr__timers_run_due(chr_context *ctx, chr_timer **heap, int64_t no
 
     last.deadline = now;
     last.order = ctx->timer_order++;
-    while ((timer = *heap) != NULL && chr__timer_is_sooner(timer, &last)) {
+    while ((timer = *heap) != NULL && chr__timer_is_sooner(timer, &last) && timer->order < last.order) {
         chr_timer_stop(timer);
         timer->expired(timer->opaque);
         ran++;
@@ -6811,7 +6814,7 @@ CHR__COLD int chr__loop_step_now(chr_context *ctx, int64_t ns)
 {
     int is_posted = CHR__LOAD(ctx->posted);
 
-    if (!chr__step_is_due(ctx, ns) && !is_posted)
+    if (!chr__step_is_due(ctx, ns > 0 ? ns : 0) && ns > 0 && !is_posted)
         return 0;
     CHR__STORE(ctx->posted, 0); /* what is posted from here on comes with the next call, at the latest */
     ctx->stepped_at = ctx->looked_at;
@@ -6820,7 +6823,7 @@ CHR__COLD int chr__loop_step_now(chr_context *ctx, int64_t ns)
 
 CHR__HOT CHARDEV_API int chr_loop_step_every(chr_context *ctx, int64_t ns)
 {
-    if (!CHR__LOAD(ctx->posted) && --ctx->calls_left > 0)
+    if (!CHR__LOAD(ctx->posted) && --ctx->calls_left > 0 && ns > 0)
         return 0;
     return chr__loop_step_now(ctx, ns);
 }
@@ -6841,16 +6844,17 @@ CHR__COLD int chr__loop_settle(chr_context *ctx)
     return ran < 0 ? ran : total;
 }
 
-/* To the next deadline, or to the end. Returns 1 when that is reached. */
+/* To the next deadline, or to the end. Returns 1 when there is no other before that. A timer that starts itself anew without
+ * delay lets time go on by a millisecond. */
 static int chr__clock_jump(chr_context *ctx, int64_t until)
 {
-    int64_t next = chr_loop_deadline(ctx);
+    int64_t next = chr_loop_deadline(ctx), start = ctx->now;
 
-    if (next <= until && next > ctx->now)
-        ctx->now = next;
-    else if (next > until && until > ctx->now)
-        ctx->now = until;
-    return next > until;
+    if (next <= start && start < INT64_MAX - 1000000)
+        next = start + 1000000;
+    if (until > start)
+        ctx->now = next < until ? next : until;
+    return next > until || ctx->now == start;
 }
 
 CHR__COLD int chr__run_virtual(chr_context *ctx, int64_t until)
@@ -6870,7 +6874,8 @@ CHR__COLD int chr__run_real(chr_context *ctx, int64_t until)
     int64_t left;
 
     do {
-        left = until - chr_loop_now(ctx);
+        left = chr_loop_now(ctx);
+        left = until > left ? until - left : 0;
         ran = chr_loop_step(ctx, chr__milliseconds(left));
         total += ran > 0 ? ran : 0;
     } while (ran >= 0 && left > 0);
@@ -6934,6 +6939,8 @@ CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity
         early = chr__before_wait(ctx);
     count = chr__watches_list(ctx, polls, capacity);
     *timeout_ms = early ? 0 : chr__loop_timeout(ctx);
+    if (chr__has_starved(ctx))
+        *timeout_ms = chr__sooner(*timeout_ms, CHR__ASK_AGAIN_MS);
     ctx->sleeping = 1; /* as it may be from here on */
     CHR__UNLOCK(ctx);
     return count;
@@ -10259,7 +10266,7 @@ CHR__PRIVATE chr_dev *chr__create_part(const chr_dev *whole, const void *options
 
 CHARDEV_API chr_dev *chr_find(chr_context *ctx, const char *id)
 {
-    return (chr_dev *)chr__table_find(&ctx->devs_by_id, id, strlen(id));
+    return id ? (chr_dev *)chr__table_find(&ctx->devs_by_id, id, strlen(id)) : NULL;
 }
 
 CHARDEV_API chr_dev *chr_next(chr_context *ctx, const chr_dev *dev)
@@ -10893,7 +10900,7 @@ static int chr__change_to(chr_dev *old, const chr_backend *kind, const void *opt
 static int chr__check_change(chr_dev *dev, const char *id, chr_error *err)
 {
     if (!dev)
-        return chr__fail(err, CHR_ERR_NOT_FOUND, "there is no chardev '%s'", id);
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "there is no chardev '%s'", id ? id : "");
     if (chr__check_closing(dev->ctx, err) < 0)
         return err->code;
     if (dev->kind->fixed)
@@ -26070,7 +26077,7 @@ static chr_dev *chr__find(chr_context *ctx, const char *id, chr_error *err)
     chr_dev *dev = chr_find(ctx, id);
 
     if (!dev)
-        chr__fail(err, CHR_ERR_NOT_FOUND, "there is no chardev '%s'", id);
+        chr__fail(err, CHR_ERR_NOT_FOUND, "there is no chardev '%s'", id ? id : "");
     return dev;
 }
 

@@ -462,6 +462,65 @@ TEST(entry_that_lives_on_with_a_copy_does_not_spin)
     close_many(&r);
 }
 
+/* Closed while it was watched, and nobody has stopped the watch: what the copy has to read is not what the number has now. */
+TEST(entry_that_lives_on_is_not_that_of_the_number)
+{
+    eye     old, fresh;
+    int     i, copy, other[2], number;
+    int64_t start;
+    rig     r;
+    open_many(&r);
+    eye_init(&old, &r), eye_init(&fresh, &r);
+    socket_pair(old.fds);
+    number = old.fds[0];
+    eye_start(&old, number, CHR_IN);
+    CHECK_INT(chr_loop_step(r.ctx, 0), 0);
+    copy = dup(number);
+    socket_pair(other);
+    REQUIRE(dup2(other[0], number) == number);
+    eye_start(&fresh, number, CHR_IN);
+    CHECK_INT(chr_loop_step(r.ctx, 0), 0);
+    say(old.fds[1], "x");
+    for (i = 0; i < 3; i++) CHECK_INT(chr_loop_step(r.ctx, 10), 0);
+    start = real_ms();
+    CHECK_INT(chr_loop_step(r.ctx, 50), 0);
+    CHECK(real_ms() - start >= 45);
+    CHECK_INT(fresh.count, 0);
+    say(other[1], "x");
+    CHECK_INT(chr_loop_step(r.ctx, 1000), 2); /* both watch the number */
+    CHECK_INT(fresh.count, 1);
+    chr_watch_stop(&old.watch), chr_watch_stop(&fresh.watch);
+    close(number), close(copy), close(old.fds[1]), close(other[0]), close(other[1]);
+    close_many(&r);
+}
+
+/* Several entries of that kind are one new set, not one each. */
+TEST(entries_that_live_on_cost_one_new_set)
+{
+    eye  e[8];
+    int  i, copies[8];
+    long before;
+    rig  r;
+    open_many(&r);
+    for (i = 0; i < 8; i++) {
+        eye_init(&e[i], &r);
+        socket_pair(e[i].fds);
+        eye_start(&e[i], e[i].fds[0], CHR_IN);
+    }
+    CHECK_INT(chr_loop_step(r.ctx, 0), 0);
+    for (i = 0; i < 8; i++) {
+        copies[i] = dup(e[i].fds[0]);
+        close(e[i].fds[0]);
+        chr_watch_stop(&e[i].watch);
+        say(e[i].fds[1], "x");
+    }
+    before = fault_plan.counts[FAULT_epoll_create1];
+    for (i = 0; i < 5; i++) CHECK_INT(chr_loop_step(r.ctx, 0), 0);
+    CHECK_INT(fault_plan.counts[FAULT_epoll_create1] - before, 1);
+    for (i = 0; i < 8; i++) close(copies[i]), close(e[i].fds[1]);
+    close_many(&r);
+}
+
 TEST(more_are_ready_than_fit)
 {
     int i, total = 0;

@@ -403,6 +403,31 @@ static void model_step(void)
     CHECK(chr_loop_deadline(model.r.ctx) == (t ? t->deadline * 1000000 : INT64_MAX));
 }
 
+static void start_again_in_the_past(void *opaque)
+{
+    model_timer *t = (model_timer *)opaque;
+    if (++t->number > 10) return;
+    model.r.now = 1000000;
+    chr_timer_start(model.r.ctx, &t->timer, 1, start_again_in_the_past, t);
+}
+
+/* A clock that goes back while a step's timers run: what they start comes in the next step all the same. */
+TEST(clock_that_goes_back_in_a_callback)
+{
+    model_timer *t = &model.timers[0];
+    rig_open_virtual(&model.r);
+    chr_timer_start(model.r.ctx, &t->timer, 5, start_again_in_the_past, t);
+    model.r.now += INT64_C(3600000) * 1000000;
+    CHECK_INT(chr_loop_step(model.r.ctx, 0), 1);
+    CHECK_INT(t->number, 1);
+    CHECK_INT(chr_loop_step(model.r.ctx, 0), 0);
+    model.r.now += 1000000;
+    CHECK_INT(chr_loop_step(model.r.ctx, 0), 1);
+    CHECK_INT(t->number, 2);
+    chr_timer_stop(&t->timer);
+    rig_close(&model.r);
+}
+
 TEST(timers_run_in_order)
 {
     int i, k;
