@@ -17359,7 +17359,7 @@ static int chr__mux_open(chr_dev *dev, chr_error *err)
     if (base->kind->sharing || base->kind->fixed)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "mux: chardev=%s: a %s can't be shared once more", options->chardev, base->kind->name);
     mux->escape = options->escape ? (int)options->escape : dev->ctx->config.mux_escape ? dev->ctx->config.mux_escape : 1;
-    mux->backlog = (unsigned char *)chr__allocate(dev->ctx, CHR__MUX_BACKLOG);
+    mux->backlog = (unsigned char *)chr__reallocate(dev->ctx, NULL, CHR__MUX_BACKLOG); /* untouched until bytes wait in it */
     if (!mux->backlog)
         return chr__no_memory(err);
     if (chr_fe_init(&mux->base, base, err) < 0)

@@ -403,6 +403,35 @@ static void model_step(void)
     CHECK(chr_loop_deadline(model.r.ctx) == (t ? t->deadline * 1000000 : INT64_MAX));
 }
 
+/* What this process has in memory, in KiB; 0 where the system doesn't say. */
+static long resident(void)
+{
+    long  pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    if (file && fscanf(file, "%*d %ld", &pages) != 1) pages = 0;
+    if (file) fclose(file);
+    return pages * (sysconf(_SC_PAGESIZE) / 1024);
+}
+
+/* Room for input that nobody takes is asked for, and takes no memory until there is some. */
+TEST(idle_muxes_take_no_memory_for_input)
+{
+    enum { MUXES = 1000 };
+    char         options[60];
+    long         before;
+    int          i;
+    chr_context *ctx = chr_context_new(NULL);
+    REQUIRE(ctx != NULL);
+    before = resident();
+    if (!before) SKIP("there is no /proc/self/statm");
+    for (i = 0; i < MUXES; i++) {
+        snprintf(options, sizeof options, "null,id=m%d,mux=on", i);
+        REQUIRE(chr_new(ctx, options, NULL) != NULL);
+    }
+    CHECK((resident() - before) / MUXES < 32);
+    chr_context_free(ctx);
+}
+
 static void start_again_in_the_past(void *opaque)
 {
     model_timer *t = (model_timer *)opaque;
