@@ -7650,34 +7650,29 @@ static void chr__mark_absent_fds(const chr_backend *kind, void *target)
             *(int *)(void *)((char *)target + row->offset) = -1;
 }
 
-static const char *chr__list_value(const chr_options *options, const chr_option *row, int index)
-{
-    const chr__pair *pair;
-    const char      *value = NULL;
-
-    for (pair = options->first; pair; pair = pair->next)
-        if (pair->value && chr__list_index(row, pair->key) == index)
-            value = pair->value;
-    return value;
-}
-
-/* Each element, from NAME.0 on without a gap, into `room`; returns what is left of that, or NULL and err. */
+/* Each element, from NAME.0 on without a gap, into `room`; returns what is left of that, or NULL and err. Of several with
+ * one number the last counts. */
 static const char **chr__set_list(const chr_options *options, const char *backend, const chr_option *row, const char **room, chr_error *err)
 {
     const chr__pair *pair;
-    const char      *value;
-    int              count = 0;
+    int              index, most = 0, count = 0;
 
-    do {
-        value = chr__list_value(options, row, count);
-        room[count++] = value;
-    } while (value);
     for (pair = options->first; pair; pair = pair->next)
-        if (chr__list_index(row, pair->key) >= count)
+        most += pair->value && chr__list_index(row, pair->key) >= 0;
+    memset(room, 0, sizeof *room * ((size_t)most + 1));
+    for (pair = options->first; pair; pair = pair->next) {
+        index = pair->value ? chr__list_index(row, pair->key) : -1;
+        if (index >= 0 && index < most)
+            room[index] = pair->value;
+    }
+    while (room[count])
+        count++;
+    for (pair = options->first; pair; pair = pair->next)
+        if (chr__list_index(row, pair->key) > count)
             return (void)chr__fail(err, CHR_ERR_INVALID, "%s: %s=%s: there is no %s.%d", backend, pair->key,
-                                   pair->value, row->name, count - 1),
+                                   pair->value, row->name, count),
                    (const char **)NULL;
-    return room + count;
+    return room + count + 1;
 }
 
 /* The arrays stand behind the struct, at `room`. */
@@ -17497,6 +17492,7 @@ typedef struct chr__fan {
     chr__fan_member *members;
     size_t           count;
     int              open_count;
+    int              speakers; /* those that are open, and whose input is not over */
     int              of_parts; /* the members are parts of the whole: what nobody is there to take is counted there */
     chr_idle         tell;    /* a waiting frontend, when no member has to be waited for */
 } chr__fan;
@@ -17506,6 +17502,7 @@ typedef struct chr__fan {
 /* It joins, or leaves, with whatever comes next: nothing of what was before is its business. */
 static void chr__fan_reset(chr__fan_member *member, int joined)
 {
+    member->fan->speakers += joined - (member->joined && !member->input_over);
     member->joined = joined;
     member->input_over = 0;
     member->ahead = 0;
@@ -17677,12 +17674,7 @@ static void chr__fan_rejoin(chr__fan_member *member, int joined)
 /* Its input is over when no member that is open says any more. */
 static void chr__fan_look_at_input(chr__fan *fan)
 {
-    size_t i;
-    int    speakers = 0;
-
-    for (i = 0; i < fan->count; i++)
-        speakers += fan->members[i].joined && !fan->members[i].input_over;
-    if (speakers == 0 && fan->open_count > 0 && !fan->dev->input_over)
+    if (fan->speakers == 0 && fan->open_count > 0 && !fan->dev->input_over)
         chr_be_event(fan->dev, CHR_EVENT_INPUT_END);
 }
 
@@ -17699,6 +17691,7 @@ static void chr__fan_member_event(void *opaque, int event)
             return;
         }
     } else if (event == CHR_EVENT_INPUT_END) {
+        fan->speakers -= member->joined && !member->input_over;
         member->input_over = 1;
         chr__fan_look_at_input(fan);
         return;
@@ -17782,6 +17775,7 @@ static chr_dev *chr__fan_drop(chr__fan *fan)
     chr__fan_member *member = &fan->members[--fan->count];
     chr_dev         *dev = member->fe.dev;
 
+    chr__fan_reset(member, 0);
     chr_fe_deinit(&member->fe);
     return dev;
 }

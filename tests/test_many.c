@@ -472,6 +472,47 @@ TEST(timers_run_in_order)
     for (i = 0; i < TIMERS; i++) chr_timer_stop(&model.timers[i].timer); /* after its context: harmless */
 }
 
+/* ---- members of a hub --------------------------------------------------------------------------------------------------- */
+
+static void members(int count, phases *p)
+{
+    char        *options = (char *)malloc((size_t)count * 30 + 20), *end = options, one[40];
+    chr_frontend fe;
+    chr_dev     *hub;
+    rig          r;
+    int          i;
+    REQUIRE(options != NULL);
+    rig_open(&r);
+    for (i = 0; i < count; i++) {
+        snprintf(one, sizeof one, "ringbuf,id=x%d,size=16", i);
+        make(&r, one);
+    }
+    end += sprintf(end, "hub,id=h");
+    for (i = 0; i < count; i++) end += sprintf(end, ",chardevs.%d=x%d", i, (int)shuffled(i, count));
+    phases_begin(p);
+    hub = make(&r, options);
+    phase(p, "a hub of them");
+    memset(&fe, 0, sizeof fe);
+    REQUIRE(chr_fe_init(&fe, hub, NULL) == 0);
+    settle(&r);
+    phase(p, "they open");
+    CHECK_INT(chr_fe_write(&fe, "x", 1), 1);
+    settle(&r);
+    phase(p, "output");
+    chr_fe_deinit(&fe);
+    CHECK_INT(chr_remove(r.ctx, "h", NULL), 0);
+    settle(&r);
+    phase(p, "removal");
+    make(&r, options);
+    settle(&r);
+    phase(p, "another hub");
+    rig_close(&r);
+    phase(p, "the end of all");
+    free(options);
+}
+
+TEST_WITHIN(many_members_of_a_hub, 300) { check_linear(members); }
+
 /* ---- idles -------------------------------------------------------------------------------------------------------------- */
 
 static void idles(int count, phases *p)
