@@ -819,12 +819,8 @@ CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
  *     static chr_frontend fe;
  *     void step(int rc) { if (rc < 0) exit(0); } // Ctrl-A x
  *     int kbhit(void) { step(chr_loop_step_every(fe.ctx, 100000)); return chr_fe_readable(&fe) || chr_fe_eof(&fe); }
- *     int getch(void)
- *     {
- *         unsigned char c;
- *         while (chr_fe_read(&fe, &c, 1) < 1) step(chr_fe_eof(&fe) ? -1 : chr_loop_step(fe.ctx, -1));
- *         return c;
- *     }
+ *     void wait_key(void) { step(chr_fe_eof(&fe) ? -1 : chr_loop_step(fe.ctx, -1)); }
+ *     int getch(void) { char c; while (chr_fe_read(&fe, &c, 1) < 1) wait_key(); return c & 255; }
  *     void putch(char c) { chr_fe_write_all(&fe, &c, 1, -1); }
  *     void console_off(void) { chr_drain(fe.ctx, 2000); chr_context_free(fe.ctx); } // a terminal is put back
  *     void console_on(const char *text)

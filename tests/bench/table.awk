@@ -45,16 +45,17 @@ function rate_table(    count, name, n, s) {
 # Against the fewest idle ones of this run.
 function to_first(s, first, key) { return get("idle", s, key) == "-" || !(get("idle", first, key) > 0) ? "-" : sprintf("%.2f", get("idle", s, key) / get("idle", first, key)) }
 
-function idle_table(    count, name, n, s, first) {
+function idle_table(    count, name, n, s, first, counted) {
     print "One wake-up beside idle socket chardevs, and beside as many with poll() and read() alone; the memory of each idle one:"
     printf "%-12s %9s %12s %9s %-13s %12s %9s %-13s %9s\n", "idle", "poll ns", "chardev ns", "ratio", "(target)", "instructions", "ratio", "(target)", "bytes"
     count = split(names["idle"], name, " ")
     first = name[1]
+    for (n = count; n > 0; n--) if (get("idle", name[n], "chardev_instructions") != "-") counted = name[n]
     for (n = 1; n <= count; n++) {
         s = name[n]
         printf "%-12s %9s %12s %s %12s %s %s\n", s, get("idle", s, "poll_ns"), get("idle", s, "chardev_ns"), \
             figure(to_first(s, first, "chardev_ns"), s == first ? "" : 2, ">", 0), get("idle", s, "chardev_instructions"), \
-            figure(to_first(s, first, "chardev_instructions"), s == first ? "" : 2, ">", 1), \
+            figure(to_first(s, counted, "chardev_instructions"), s == counted ? "" : 2, ">", 1), \
             figure(get("idle", s, "bytes"), 2048, ">", 1)
     }
     print ""
