@@ -16802,9 +16802,8 @@ enum { CHR__MUX_HELD = CHR__BUFFER_SIZE / 16, CHR__MUX_BACKLOG = CHR__BUFFER_SIZ
 
 /* One frontend: what it has not had room for waits here, in order, also while another has the focus. */
 typedef struct chr__mux_slot {
-    struct chr__mux_slot *next;
+    struct chr__mux_slot *next, **link;
     chr_frontend         *fe;
-    int                   told_in; /* the last it heard of the focus is that it has it */
     size_t                count;
     unsigned char         held[CHR__MUX_HELD];
 } chr__mux_slot;
@@ -16818,7 +16817,8 @@ typedef struct chr__mux_walk {
 typedef struct chr__mux {
     chr_dev        dev;
     chr_frontend   base;       /* our end of the chardev that is shared */
-    chr__mux_slot *slots, *focus;
+    chr__mux_slot *slots, **last, *focus;
+    chr__mux_slot *told;       /* the one that has heard that it has the focus */
     chr__mux_walk *walks;
     int            escape, escaped;
     int            is_giving;  /* input is on its way to a frontend: what its handlers inject has to wait */
@@ -16866,22 +16866,19 @@ static int chr__mux_is_state(int event)
     return event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END;
 }
 
-static void chr__mux_tell_out(chr__mux *mux, chr__mux_slot *slot, int event)
-{
-    if (!slot->told_in || slot == mux->focus)
-        return;
-    slot->told_in = 0;
-    chr_be_tell_event(slot->fe, event);
-}
-
 /* To who has heard that it has the focus and has lost it, then to who has it now. */
 static void chr__mux_tell_focus(chr__mux *mux)
 {
-    chr__mux_each(mux, chr__mux_tell_out, CHR_EVENT_MUX_OUT);
-    if (!mux->focus || mux->focus->told_in)
+    chr__mux_slot *before = mux->told;
+
+    if (before && before != mux->focus) {
+        mux->told = NULL;
+        chr_be_tell_event(before->fe, CHR_EVENT_MUX_OUT);
+    }
+    if (!mux->focus || mux->focus == mux->told)
         return;
-    mux->focus->told_in = 1;
-    chr_be_tell_event(mux->focus->fe, CHR_EVENT_MUX_IN);
+    mux->told = mux->focus;
+    chr_be_tell_event(mux->told->fe, CHR_EVENT_MUX_IN);
 }
 
 /* An event on the mux itself goes to the focus, unless it is about that state. */
@@ -16919,15 +16916,6 @@ static void chr__mux_base_event(void *opaque, int event)
         chr__mux_each(mux, chr__mux_tell, event);
 }
 
-static chr__mux_slot *chr__mux_find(const chr__mux *mux, const chr_frontend *fe)
-{
-    chr__mux_slot *slot;
-
-    for (slot = mux->slots; slot && slot->fe != fe; slot = slot->next)
-        ;
-    return slot;
-}
-
 /* While another chardev is being stacked on the mux, who has had the focus hears of it from the loop. */
 static void chr__mux_set_focus(chr__mux *mux, chr__mux_slot *slot)
 {
@@ -16956,7 +16944,7 @@ static void chr__mux_next_focus(chr__mux *mux)
 
 static void chr__mux_focus(chr_dev *dev, chr_frontend *fe)
 {
-    chr__mux_set_focus((chr__mux *)dev, chr__mux_find((chr__mux *)dev, fe));
+    chr__mux_set_focus((chr__mux *)dev, (chr__mux_slot *)fe->slot);
 }
 
 /* -- output -- */
@@ -17295,25 +17283,31 @@ static int chr__mux_wait_fd(chr_dev *dev, int *events)
 
 static int chr__mux_attach(chr_dev *dev, chr_frontend *fe, chr_error *err)
 {
-    chr__mux_slot *slot = (chr__mux_slot *)chr__allocate(dev->ctx, sizeof *slot), **last;
+    chr__mux      *mux = (chr__mux *)dev;
+    chr__mux_slot *slot = (chr__mux_slot *)chr__allocate(dev->ctx, sizeof *slot);
 
     if (!slot)
         return chr__no_memory(err);
     slot->fe = fe;
-    for (last = &((chr__mux *)dev)->slots; *last; last = &(*last)->next)
-        ;
-    *last = slot;
+    slot->link = mux->last;
+    *mux->last = slot;
+    mux->last = &slot->next;
+    fe->slot = slot;
     return 0;
 }
 
 static void chr__mux_unlink(chr__mux *mux, chr__mux_slot *slot)
 {
-    chr__mux_slot **link;
-    chr__mux_walk  *walk;
+    chr__mux_walk *walk;
 
-    for (link = &mux->slots; *link != slot; link = &(*link)->next)
-        ;
-    *link = slot->next;
+    *slot->link = slot->next;
+    if (slot->next)
+        slot->next->link = slot->link;
+    else
+        mux->last = slot->link;
+    if (mux->told == slot)
+        mux->told = NULL;
+    slot->fe->slot = NULL;
     for (walk = mux->walks; walk; walk = walk->outer)
         if (walk->next == slot)
             walk->next = slot->next;
@@ -17323,7 +17317,7 @@ static void chr__mux_unlink(chr__mux *mux, chr__mux_slot *slot)
 static void chr__mux_detach(chr_dev *dev, chr_frontend *fe)
 {
     chr__mux      *mux = (chr__mux *)dev;
-    chr__mux_slot *slot = chr__mux_find(mux, fe);
+    chr__mux_slot *slot = (chr__mux_slot *)fe->slot;
     int            had_focus = mux->focus == slot;
 
     if (had_focus) {
@@ -17379,6 +17373,7 @@ static int chr__mux_open(chr_dev *dev, chr_error *err)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "mux: chardev=%s: a %s can't be shared once more", options->chardev, base->kind->name);
     mux->escape = options->escape ? (int)options->escape : dev->ctx->config.mux_escape ? dev->ctx->config.mux_escape : 1;
     mux->backlog = (unsigned char *)chr__reallocate(dev->ctx, NULL, CHR__MUX_BACKLOG); /* untouched until bytes wait in it */
+    mux->last = &mux->slots;
     if (!mux->backlog)
         return chr__no_memory(err);
     if (chr_fe_init(&mux->base, base, err) < 0)

@@ -513,6 +513,36 @@ static void members(int count, phases *p)
 
 TEST_WITHIN(many_members_of_a_hub, 300) { check_linear(members); }
 
+/* ---- frontends of a mux --------------------------------------------------------------------------------------------------- */
+
+static int nobody_asked(void *opaque) { return opaque ? 1 : 0; }
+
+static void sharers(int count, phases *p)
+{
+    static const chr_handlers handlers = { nobody_asked, NULL, NULL, NULL };
+    chr_frontend *list = (chr_frontend *)calloc((size_t)count, sizeof *list);
+    chr_dev      *mux;
+    rig           r;
+    int           i;
+    REQUIRE(list != NULL);
+    rig_open(&r);
+    mux = make(&r, "null,id=m,mux=on");
+    phases_begin(p);
+    for (i = 0; i < count; i++) REQUIRE(chr_fe_init(&list[i], mux, NULL) == 0);
+    phase(p, "attach");
+    for (i = 0; i < count; i++) chr_fe_set_handlers(&list[shuffled(i, count)], &handlers, NULL);
+    phase(p, "the focus goes round");
+    for (i = 0; i < count; i++) chr_fe_deinit(&list[shuffled(i, count)]);
+    settle(&r);
+    phase(p, "detach");
+    rig_close(&r);
+    free(list);
+}
+
+static void few_sharers(int count, phases *p) { sharers(count / 5, p); }
+
+TEST_WITHIN(many_frontends_of_a_mux, 300) { check_linear(few_sharers); }
+
 /* ---- idles -------------------------------------------------------------------------------------------------------------- */
 
 static void idles(int count, phases *p)
