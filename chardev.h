@@ -335,8 +335,10 @@ CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int c
  * included. Any loop that waits for descriptors takes it (GLib, libuv, Qt, SDL, Go, epoll): when it is readable, call
  * chr_loop_step(ctx, 0), and where the other loop is edge-triggered again until that returns 0. Time is rounded up to
  * milliseconds. It is the context's: don't read or close it. It stays the same until chr_context_free() or
- * chr_context_reset(). Returns the descriptor; CHR_ERR_NOT_SUPPORTED where the system has neither epoll nor kqueue;
- * CHR_ERR_NO_MEMORY or CHR_ERR_IO when it has none to give. Owner thread. */
+ * chr_context_reset(). In a child of fork() that goes on (daemon()) it is a set of the child's, under the same number, from
+ * this call on: an epoll or kqueue of the child's must be given it behind that. Returns the descriptor;
+ * CHR_ERR_NOT_SUPPORTED where the system has neither epoll nor kqueue; CHR_ERR_NO_MEMORY or CHR_ERR_IO when it has none to
+ * give. Owner thread. */
 CHARDEV_API int chr_loop_fd(chr_context *ctx);
 /* Milliseconds until chr_loop_dispatch() has something to do without any descriptor; 0 = now, -1 = never. */
 CHARDEV_API int chr_loop_timeout(chr_context *ctx);

@@ -1092,6 +1092,54 @@ TEST(loop_fd_after_fork)
     rig_close(&r);
 }
 
+/* As daemon() does it: the parent goes, the child stays, with an epoll of its own. */
+static int serve_in_background(rig *r, int fd)
+{
+    struct epoll_event event;
+    chr_timer          timer;
+    int                epoll = epoll_create1(EPOLL_CLOEXEC), count = 0, i;
+    memset(&event, 0, sizeof event);
+    event.events = EPOLLIN;
+    if (chr_loop_fd(r->ctx) != fd || epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0) return 1;
+    memset(&timer, 0, sizeof timer);
+    chr_timer_start(r->ctx, &timer, 20, count_up, &count);
+    for (i = 0; i < 20 && !count; i++)
+        if (epoll_wait(epoll, &event, 1, 1000) == 1) chr_loop_step(r->ctx, 0);
+    if (!count) return 2;
+    say(eyes[1].fds[1], "x");
+    for (i = 0; i < 20 && !eyes[1].count; i++)
+        if (epoll_wait(epoll, &event, 1, 1000) == 1) chr_loop_step(r->ctx, 0);
+    return eyes[1].count == 1 ? 0 : 3;
+}
+
+TEST(loop_fd_in_the_background)
+{
+    int   fd, status, fds[2];
+    char  result;
+    pid_t child;
+    rig   r;
+    REQUIRE(pipe(fds) == 0);
+    child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        rig_open(&r);
+        open_eyes(&r, 3);
+        fd = chr_loop_fd(r.ctx);
+        chr_loop_step(r.ctx, 0);
+        if (fork() == 0) {
+            usleep(20000);
+            result = (char)serve_in_background(&r, fd);
+            (void)!write(fds[1], &result, 1);
+        }
+        _exit(0);
+    }
+    REQUIRE(waitpid(child, &status, 0) == child);
+    close(fds[1]);
+    REQUIRE(read(fds[0], &result, 1) == 1);
+    CHECK_INT(result, 0);
+    close(fds[0]);
+}
+
 TEST(loop_fd_ends_with_a_reset)
 {
     int fd;
