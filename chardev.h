@@ -4795,7 +4795,7 @@ struct chr_context {
     int          watch_count, watch_capacity;
     int          polled;       /* poll() asks for the first so many: all, or those that the kernel's set refuses */
     int          settled;      /* what those before this slot want the set knows; what those behind it want is new */
-    int          walk;         /* the slot whose callback runs; -1 = none */
+    int          walk;         /* the slot whose callback runs, or ran last */
     unsigned     round, keys;  /* each time that a descriptor's watches run; the set's last key */
     chr_watch   *again;        /* with hooks: those that are ready still after their callbacks */
     chr__many    many;         /* whether the kernel's set is in use, */
@@ -4894,11 +4894,13 @@ enum { CHR__BUFFER_SIZE = 65536 };
 #define CHR__LOCK(ctx) (chr__os_lock(&(ctx)->mutex), (void)(ctx)->locks++)
 #define CHR__UNLOCK(ctx) ((void)(ctx)->locks--, chr__os_unlock(&(ctx)->mutex))
 #define CHR__OWN(ctx) ((void)((ctx)->owner = chr__os_thread()))
+#define CHR__SLEEPS(ctx, whether) ((void)((ctx)->sleeping = (whether))) /* in our own loop: another thread wakes it */
 #define CHR__IS_FOREIGN(ctx) (!chr__os_is_thread((ctx)->owner))
 #else
 #define CHR__LOCK(ctx) ((void)(ctx))
 #define CHR__UNLOCK(ctx) ((void)(ctx))
 #define CHR__OWN(ctx) ((void)(ctx))
+#define CHR__SLEEPS(ctx, whether) ((void)(ctx), (void)(whether))
 #define CHR__IS_FOREIGN(ctx) ((void)(ctx), 0)
 #endif
 
@@ -5882,7 +5884,7 @@ CHARDEV_API void chr_watch_stop(chr_watch *watch)
     chr__bucket_remove(ctx, watch);
     slot = watch->slot - 1;
     watch->slot = 0;
-    if (slot <= ctx->walk)
+    if (slot <= ctx->walk && ctx->walk < ctx->polled)
         slot = chr__watch_close_gap(ctx, slot, ctx->walk--);
     if (slot < ctx->polled)
         slot = chr__watch_close_gap(ctx, slot, ctx->polled - 1), ctx->polled--;
@@ -6529,7 +6531,7 @@ CHR__COLD void chr__watch_promote(chr_context *ctx, int i)
 }
 
 /* As many as poll() has counted. A callback may stop, start and change any watch; the arrays may move. */
-static int chr__watches_run(chr_context *ctx, int ready)
+CHR__HOT_INLINE int chr__watches_run(chr_context *ctx, int ready)
 {
     int i, ran = 0;
 
@@ -6549,7 +6551,6 @@ static int chr__watches_run(chr_context *ctx, int ready)
         if (i > 0 && ctx->watches[i] == watch)
             chr__watch_promote(ctx, i);
     }
-    ctx->walk = -1;
     return ran;
 }
 
@@ -6688,11 +6689,11 @@ static int chr__loop_wait(chr_context *ctx, int timeout_ms, int (*wait)(chr_cont
 {
     int ready;
 
-    ctx->sleeping = timeout_ms != 0;
+    CHR__SLEEPS(ctx, timeout_ms != 0);
     CHR__UNLOCK(ctx);
     ready = wait(ctx, timeout_ms);
     CHR__LOCK(ctx);
-    ctx->sleeping = 0;
+    CHR__SLEEPS(ctx, 0);
     return ready;
 }
 
@@ -6705,6 +6706,7 @@ static int chr__poll_wait(chr_context *ctx, int timeout_ms)
 CHR__COLD int chr__loop_sleep_due(chr_context *ctx, int timeout_ms)
 {
     timeout_ms = chr__sooner(timeout_ms, chr__loop_timeout(ctx));
+    ctx->sleeping = 0; /* the other loop does not, now */
     if (ctx->many != CHR__FEW)
         chr__set_settle(ctx);
     return chr__loop_wait(ctx, timeout_ms, ctx->many != CHR__FEW ? chr__set_wait : chr__poll_wait);
@@ -6717,10 +6719,8 @@ CHR__COLD int chr__due_run(chr_context *ctx)
     return ran + chr__timers_run(ctx) + chr__idles_run(ctx);
 }
 
-CHR__HOT static int chr__loop_turn(chr_context *ctx, int timeout_ms)
+CHR__HOT_INLINE int chr__loop_run_ready(chr_context *ctx, int ran)
 {
-    int ran = ctx->due ? chr__loop_sleep_due(ctx, timeout_ms) : chr__loop_wait(ctx, timeout_ms, chr__poll_wait);
-
     ctx->turn++;
     ctx->depth++;
     if (ran > 0)
@@ -6732,18 +6732,26 @@ CHR__HOT static int chr__loop_turn(chr_context *ctx, int timeout_ms)
     return ran;
 }
 
+/* With neither timers nor idles nor the kernel's set. */
+CHR__HOT static int chr__loop_turn(chr_context *ctx, int timeout_ms)
+{
+    return chr__loop_run_ready(ctx, chr__loop_wait(ctx, timeout_ms, chr__poll_wait));
+}
+
+CHR__COLD int chr__loop_turn_due(chr_context *ctx, int timeout_ms)
+{
+    return chr__loop_run_ready(ctx, chr__loop_sleep_due(ctx, timeout_ms));
+}
+
 /* What a handler was told before the wait may be what the caller waits for. */
 CHR__APART int chr__loop_step_asked(chr_context *ctx, int timeout_ms)
 {
-    int early = chr__before_wait(ctx), is_late = early > 0 || chr__is_due(ctx);
-    int ran = chr__loop_turn(ctx, is_late ? 0 : timeout_ms);
+    int early = chr__somebody_waits(ctx) ? chr__before_wait(ctx) : 0, ran;
 
+    if (early > 0 || chr__is_due(ctx))
+        timeout_ms = 0;
+    ran = ctx->due ? chr__loop_turn_due(ctx, timeout_ms) : chr__loop_turn(ctx, timeout_ms);
     return ran < 0 ? ran : ran + early;
-}
-
-CHR__HOT_INLINE int chr__loop_step(chr_context *ctx, int timeout_ms)
-{
-    return chr__somebody_waits(ctx) ? chr__loop_step_asked(ctx, timeout_ms) : chr__loop_turn(ctx, timeout_ms);
 }
 
 /* A stop is told once. */
@@ -6753,17 +6761,27 @@ CHR__COLD int chr__loop_stopped(chr_context *ctx)
     return CHR_ERR_STOPPED;
 }
 
+/* One look at all that most steps have nothing of. */
+CHR__HOT_INLINE int chr__is_plain_step(const chr_context *ctx)
+{
+    return ((uintptr_t)ctx->urgent.first | (uintptr_t)ctx->starved.first | (unsigned)ctx->prepare_count |
+            (unsigned)ctx->due | (unsigned)ctx->depth | (unsigned)CHR__LOAD(ctx->stopped)) == 0;
+}
+
 CHR__HOT CHARDEV_API int chr_loop_step(chr_context *ctx, int timeout_ms)
 {
-    int ran = CHR_ERR_IN_HANDLER;
+    int ran;
 
     CHR__LOCK(ctx);
     CHR__OWN(ctx);
-    if (ctx->depth == 0) {
-        ran = CHR__LOAD(ctx->stopped) ? 0 : chr__loop_step(ctx, timeout_ms);
-        if (CHR__LOAD(ctx->stopped) && ran >= 0)
-            ran = chr__loop_stopped(ctx);
-    }
+    if (chr__is_plain_step(ctx))
+        ran = chr__loop_turn(ctx, timeout_ms);
+    else if (ctx->depth > 0)
+        ran = CHR_ERR_IN_HANDLER;
+    else
+        ran = CHR__LOAD(ctx->stopped) ? 0 : chr__loop_step_asked(ctx, timeout_ms);
+    if (CHR__LOAD(ctx->stopped) && ran >= 0)
+        ran = chr__loop_stopped(ctx);
     CHR__UNLOCK(ctx);
     return ran;
 }
@@ -12058,7 +12076,7 @@ static int chr__drain_step(chr_context *ctx, int timeout_ms)
 
     CHR__LOCK(ctx);
     CHR__OWN(ctx);
-    ran = chr__loop_step(ctx, timeout_ms);
+    ran = chr__loop_step_asked(ctx, timeout_ms);
     CHR__UNLOCK(ctx);
     return ran;
 }
@@ -26577,6 +26595,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__LOAD
 #undef CHR__STORE
 #undef CHR__OWN
+#undef CHR__SLEEPS
 #undef CHR__IS_FOREIGN
 #undef CHR__RECORDED
 #endif /* CHARDEV_IMPLEMENTATION */
