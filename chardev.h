@@ -2850,11 +2850,15 @@ static int chr__os_set_filter(chr__set *set, int fd, int filter, int flags, unsi
     return CHR_SYS(kevent)(set->fd, &change, 1, NULL, 0, &now) < 0 && !(flags & EV_DELETE) ? -1 : 0;
 }
 
-/* Hang-ups alone come edge-triggered, since bytes and room would come along with them again and again. */
+/* Hang-ups alone come edge-triggered, since bytes and room would come along with them again and again. Files are poll()'s:
+ * here they are not ready at their end. */
 static int chr__os_set_put(chr__set *set, int fd, int before, int events, unsigned key)
 {
-    int failed, in = events & (CHR_IN | CHR_HUP), out = events & CHR_OUT || (events && !in);
+    struct stat info;
+    int         failed, in = events & (CHR_IN | CHR_HUP), out = events & CHR_OUT || (events && !in);
 
+    if (!before && (CHR_SYS(fstat)(fd, &info) < 0 || S_ISREG(info.st_mode)))
+        return CHR_ERR_NOT_SUPPORTED;
     if (before) {
         (void)chr__os_set_filter(set, fd, EVFILT_READ, EV_DELETE, key);
         (void)chr__os_set_filter(set, fd, EVFILT_WRITE, EV_DELETE, key);
@@ -2863,6 +2867,30 @@ static int chr__os_set_put(chr__set *set, int fd, int before, int events, unsign
     failed |= out && !failed &&
               chr__os_set_filter(set, fd, EVFILT_WRITE, EV_ADD | (events & CHR_OUT ? 0 : EV_CLEAR), key) < 0;
     return failed ? chr__os_code(errno) : 0;
+}
+
+/* What one filter says of a descriptor, beside what the other may have said before it. A hang-up stays: from here on it
+ * comes level-triggered. */
+static int chr__os_set_add(chr__set *set, chr__ready *ready, int count, const struct kevent *entry)
+{
+    int      i, ended = (entry->flags & EV_EOF) != 0;
+    unsigned key;
+
+    if (entry->filter == EVFILT_TIMER)
+        return count;
+    memcpy(&key, &entry->udata, sizeof key);
+    if (ended && entry->flags & EV_CLEAR) {
+        (void)chr__os_set_filter(set, (int)entry->ident, entry->filter, EV_DELETE, key);
+        (void)chr__os_set_filter(set, (int)entry->ident, entry->filter, EV_ADD, key);
+    }
+    for (i = 0; i < count && ready[i].key != key; i++)
+        ;
+    if (i == count)
+        ready[i].events = 0;
+    ready[i].fd = (int)entry->ident;
+    ready[i].key = key;
+    ready[i].events |= entry->filter == EVFILT_READ ? CHR_IN | (ended ? CHR__HALF_HUP : 0) : CHR_OUT | (ended ? CHR_HUP : 0);
+    return i == count ? count + 1 : count;
 }
 
 static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int timeout_ms)
@@ -2874,15 +2902,8 @@ static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int time
     time.tv_sec = timeout_ms / 1000;
     time.tv_nsec = (long)(timeout_ms % 1000) * 1000000;
     n = CHR_SYS(kevent)(set->fd, NULL, 0, entries, most, timeout_ms < 0 ? NULL : &time);
-    for (i = 0; i < n; i++) {
-        int ended = (entries[i].flags & EV_EOF) != 0;
-        if (entries[i].filter == EVFILT_TIMER)
-            continue;
-        ready[count].fd = (int)entries[i].ident;
-        memcpy(&ready[count].key, &entries[i].udata, sizeof ready[count].key);
-        ready[count++].events = entries[i].filter == EVFILT_READ ? CHR_IN | (ended ? CHR__HALF_HUP : 0)
-                                                                  : CHR_OUT | (ended ? CHR_HUP : 0);
-    }
+    for (i = 0; i < n; i++)
+        count = chr__os_set_add(set, ready, count, &entries[i]);
     return n >= 0 ? count : errno == EINTR ? 0 : chr__os_code(errno);
 }
 
