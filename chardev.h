@@ -51,7 +51,8 @@
  *     CHARDEV_MBEDTLS          TLS for sockets, with mbed TLS 2.28 or 3.x: link -lmbedtls -lmbedx509 -lmbedcrypto
  *     CHARDEV_SPICE            spicevmc and spiceport, for an emulator that runs a spice-server: compile and link as pkg-config
  *                              spice-server says
- *     CHARDEV_FREESTANDING     no operating system: the backends from null to fault and your own; hooks for memory and clock
+ *     CHARDEV_FREESTANDING     no operating system: the backends from null to fault and your own; hooks for memory and
+ *                              clock
  *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV SCRIPT MSMOUSE WCTABLET BRAILLE (or its BRLAPI alone) MUX
  *                              HUB FAULT FD FILE PIPE PTY STDIO SERIAL PARALLEL UDP SOCKET SPICE
  *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and what a mux may keep; default 65536, freestanding 1024
@@ -69,8 +70,9 @@
  *       Exceptions: chr_fe_set_handlers() on an open chardev gives OPENED at once; chr_change() asks your `change`
  *       handler, and tells CLOSED before it when the old backend was open and the new one is not, OPENED after it when
  *       it is the other way round, and nothing when both are open; chr_send_break() gives BREAK and chr_inject() input;
- *       chr_fe_take_focus() gives MUX_OUT and MUX_IN; chr_context_free() and chr_context_reset() give CLOSED. Before these comes what waits for the loop, so that
- *       events keep their order. chr_drain() runs the loop, and a backend's chr_be_...() calls are its own business.
+ *       chr_fe_take_focus() gives MUX_OUT and MUX_IN; chr_context_free() and chr_context_reset() give CLOSED. Before
+ *       these comes what waits for the loop, so that events keep their order. chr_drain() runs the loop, and a
+ *       backend's chr_be_...() calls are its own business.
  *     - A descriptor that you give in options is the chardev's from success on. After an error it is yours, open, with
  *       the flags that it had.
  *     - Descriptors of the library are CLOEXEC and non-blocking, and never 0, 1 or 2. No call waits because another
@@ -253,9 +255,9 @@ CHARDEV_API void chr_context_free(chr_context *ctx);
 
 /* As new, without the cost of a new one: what chr_context_free() does, but the context stays, with its configuration and
  * the memory of its loop. Chardevs, registered backends, TLS objects and named descriptors are gone; watches, timers and
- * idles are stopped, a virtual clock is 0 again, a stop that was asked for is forgotten. For fuzzers and tests that begin
- * anew thousands of times a second. Returns 0, or CHR_ERR_IN_HANDLER from inside a handler. Owner thread; blocks as
- * chr_context_free() does. */
+ * idles are stopped, a virtual clock is 0 again, a stop that was asked for is forgotten, the descriptor of chr_loop_fd()
+ * is closed (ask for it anew). For fuzzers and tests that begin anew thousands of times a second. Returns 0, or
+ * CHR_ERR_IN_HANDLER from inside a handler. Owner thread; blocks as chr_context_free() does. */
 CHARDEV_API int chr_context_reset(chr_context *ctx);
 
 /* ====================================================================================================================
@@ -537,9 +539,9 @@ CHARDEV_API int chr_send_break(chr_context *ctx, const char *id, chr_error *err)
  * the layers (telnet, websocket, TLS see nothing of it) and what the backend itself has read; on a mux it is what its
  * chardev would get, so that the escape character counts. The frontend is asked for room, and its `read` called, before
  * it returns. Returns the bytes taken: fewer than len where the frontend has less room; CHR_ERR_WOULD_BLOCK when it has
- * none, or nobody reads (try again when the frontend has called chr_fe_accept_input()), and from inside a backend's slot;
- * CHR_ERR_NOT_SUPPORTED on a foreign backend with several frontends. It is not recorded: what plays a recording injects
- * it again. Owner thread, any handler. */
+ * none, or nobody reads (try again when the frontend has called chr_fe_accept_input()), from inside a backend's slot, and
+ * on a mux while that delivers input; CHR_ERR_NOT_SUPPORTED on a foreign backend with several frontends. It is not
+ * recorded: what plays a recording injects it again. Owner thread, any handler. */
 CHARDEV_API int chr_inject(chr_dev *dev, const void *data, size_t len);
 /* Gives a connected socket to a server chardev as its peer. From success on it owns fd. CHR_ERR_BUSY while one is connected. */
 CHARDEV_API int chr_add_client(chr_context *ctx, const char *id, int fd, chr_error *err);
@@ -4843,7 +4845,7 @@ struct chr_context {
     int          quiet;        /* slots that run: events wait for the loop */
     int          outside;      /* those of them that no call of a frontend's has led to */
     int          untidy;       /* something was removed meanwhile, or a foreign loop wants to know the time-out */
-    int          sleeping;     /* in poll, ours or a foreign loop's: whoever changes something then must wake it */
+    int          sleeping;     /* not 0 in poll, ours or a foreign loop's: whoever changes something then must wake it */
     chr__prepare prepares;     /* a ring: what runs before the loop waits. Buffered frontends send and deliver then, */
     chr__prepare lazy;         /* and those that can't deliver ask again */
     chr__prepare *prepare_alone; /* the same as a ring with one, in a shorter way */
@@ -13554,6 +13556,13 @@ CHR__COLD void chr__stream_no_room(chr__stream *stream, int hung_up)
     }
 }
 
+/* More may wait that poll() doesn't tell of. */
+CHR__COLD void chr__stream_look_behind(chr__stream *stream)
+{
+    if (stream->top && (stream->broken || chr__stream_pending(stream)))
+        chr__stream_look_again(stream);
+}
+
 /* Reads while there is room and data, up to a budget that lets the others have their turn. */
 CHR__HOT static void chr__stream_input(chr__stream *stream, int hung_up)
 {
@@ -13577,8 +13586,8 @@ CHR__HOT static void chr__stream_input(chr__stream *stream, int hung_up)
         }
         chr__input(dev, dev->ctx->buffer, (size_t)n);
     } while (stream->top && (size_t)n == want && (budget -= n) > 0);
-    if (stream->top && (stream->broken || chr__stream_pending(stream)))
-        chr__stream_look_again(stream);
+    if (stream->broken | stream->may_keep)
+        chr__stream_look_behind(stream);
 }
 
 /* Layers answer what they read; what can't go out at once is watched for. The peer may have said that it wants output again. */
@@ -15327,8 +15336,11 @@ static int chr__script_result(const chr__script *script, chr_error *err)
         return 0;
     if (script->verdict.code != CHR_ERR_WOULD_BLOCK)
         return chr__fail(err, script->verdict.code, "%s", script->verdict.text);
+    if (!script->has_begun)
+        return chr__fail(err, CHR_ERR_WOULD_BLOCK, "%.200s: line 1: no frontend has come yet",
+                         chr__script_name(script));
     if (!script->is_playing)
-        return chr__fail(err, CHR_ERR_WOULD_BLOCK, "%.200s: it has not got beyond line %d", chr__script_name(script),
+        return chr__fail(err, CHR_ERR_WOULD_BLOCK, "%.200s: line %d: it is behind this", chr__script_name(script),
                          script->step.line);
     chr__script_place(script, &script->step, place, sizeof place);
     return chr__fail(err, CHR_ERR_WOULD_BLOCK, "%s: this is not done yet", place);
@@ -16830,6 +16842,7 @@ enum { CHR__MUX_HELD = CHR__BUFFER_SIZE / 16, CHR__MUX_BACKLOG = CHR__BUFFER_SIZ
 typedef struct chr__mux_slot {
     struct chr__mux_slot *next;
     chr_frontend         *fe;
+    int                   told_in; /* the last it heard of the focus is that it has it */
     size_t                count;
     unsigned char         held[CHR__MUX_HELD];
 } chr__mux_slot;
@@ -16846,6 +16859,7 @@ typedef struct chr__mux {
     chr__mux_slot *slots, *focus;
     chr__mux_walk *walks;
     int            escape, escaped;
+    int            is_giving;  /* input is on its way to a frontend: what its handlers inject has to wait */
     unsigned char *backlog;    /* input that nobody's hold has room for; pushes back the far side */
     size_t         backlog_start, backlog_end;
     int            forget_at_end; /* of the backlog: an escape that stands there is without its command */
@@ -16890,6 +16904,24 @@ static int chr__mux_is_state(int event)
     return event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END;
 }
 
+static void chr__mux_tell_out(chr__mux *mux, chr__mux_slot *slot, int event)
+{
+    if (!slot->told_in || slot == mux->focus)
+        return;
+    slot->told_in = 0;
+    chr_be_tell_event(slot->fe, event);
+}
+
+/* To who has heard that it has the focus and has lost it, then to who has it now. */
+static void chr__mux_tell_focus(chr__mux *mux)
+{
+    chr__mux_each(mux, chr__mux_tell_out, CHR_EVENT_MUX_OUT);
+    if (!mux->focus || mux->focus->told_in)
+        return;
+    mux->focus->told_in = 1;
+    chr_be_tell_event(mux->focus->fe, CHR_EVENT_MUX_IN);
+}
+
 /* An event on the mux itself goes to the focus, unless it is about that state. */
 static void chr__mux_event(chr_dev *dev, int event)
 {
@@ -16897,6 +16929,8 @@ static void chr__mux_event(chr_dev *dev, int event)
 
     if (chr__mux_is_state(event))
         chr__mux_each(mux, chr__mux_tell, event);
+    else if (event == CHR_EVENT_MUX_IN)
+        chr__mux_tell_focus(mux);
     else if (mux->focus)
         chr_be_tell_event(mux->focus->fe, event);
 }
@@ -16932,19 +16966,16 @@ static chr__mux_slot *chr__mux_find(const chr__mux *mux, const chr_frontend *fe)
     return slot;
 }
 
+/* While another chardev is being stacked on the mux, who has had the focus hears of it from the loop. */
 static void chr__mux_set_focus(chr__mux *mux, chr__mux_slot *slot)
 {
-    chr__mux_slot *old = mux->focus;
-    unsigned       untold = mux->dev.pending & (1u << CHR_EVENT_MUX_IN); /* the old one has inherited it, and not heard of it yet */
-
-    if (slot == old)
+    if (slot == mux->focus)
         return;
     mux->focus = slot;
-    mux->dev.pending &= ~untold;
-    if (old && !untold)
-        chr_be_tell_event(old->fe, CHR_EVENT_MUX_OUT);
-    if (mux->focus == slot && slot) /* the handler may have changed it, or taken the slot away */
-        chr_be_tell_event(slot->fe, CHR_EVENT_MUX_IN);
+    if (mux->dev.ctx->quiet > 0)
+        chr_be_event(&mux->dev, CHR_EVENT_MUX_IN);
+    else
+        chr__mux_tell_focus(mux);
     chr_fe_accept_input(&mux->base);
 }
 
@@ -17083,11 +17114,13 @@ static int chr__mux_has(const chr__mux *mux, const chr__mux_slot *slot)
     return each != NULL;
 }
 
-/* After a question: whether those who would get the input are those who have answered. Who is asked may set other
- * handlers. */
-CHR__HOT static int chr__mux_has_answered(const chr_frontend *fe, int (*can_read)(void *), const void *opaque)
+/* After a question during which something has changed: whether those who would get the input are those who have
+ * answered. Who is asked may set other handlers. */
+CHR__COLD int chr__mux_still_has(const chr__mux *mux, const chr__mux_slot *slot, const chr_frontend *fe,
+                                 int (*can_read)(void *), const void *opaque)
 {
-    return fe->opaque == opaque && fe->handlers.can_read == can_read && fe->handlers.read;
+    return chr__mux_has(mux, slot) && slot->fe == fe && fe->opaque == opaque && fe->handlers.can_read == can_read &&
+           fe->handlers.read;
 }
 
 /* What its frontend takes now: nothing before OPENED. It may go away when it is asked: then nothing. */
@@ -17096,13 +17129,15 @@ CHR__HOT static size_t chr__mux_room(const chr__mux *mux, const chr__mux_slot *s
     const chr_frontend *fe = slot->fe;
     void               *opaque = fe->opaque;
     int               (*can_read)(void *) = fe->handlers.can_read;
+    unsigned            epoch = mux->dev.room_epoch;
     int                 room;
 
     if (!fe->handlers.read || (mux->dev.ctx->open_suspended && fe->handlers.event && !fe->told_open))
         return 0;
     room = can_read ? can_read(opaque) : CHR__BUFFER_SIZE;
-    return room > 0 && chr__mux_has(mux, slot) && slot->fe == fe &&
-        chr__mux_has_answered(fe, can_read, opaque) ? (size_t)room : 0;
+    if (mux->dev.room_epoch != epoch && !chr__mux_still_has(mux, slot, fe, can_read, opaque))
+        return 0;
+    return room > 0 ? (size_t)room : 0;
 }
 
 /* Held input first. */
@@ -17189,10 +17224,10 @@ CHR__HOT static int chr__mux_base_can_read(void *opaque)
         chr__notify_now((chr_dev *)(uintptr_t)&mux->dev);
         slot = mux->focus;
     }
-    if (!slot || mux->backlog_start < mux->backlog_end)
+    if (!slot || mux->is_giving || mux->backlog_start < mux->backlog_end)
         return 0;
     room = slot->count == 0 ? chr__mux_room(mux, slot) : 0;
-    if (mux->focus != slot)
+    if (mux->focus != slot || mux->backlog_start < mux->backlog_end) /* who is asked may have injected some */
         return 0;
     return (int)chr__min(room ? room : CHR__MUX_HELD - slot->count, CHR__MUX_BACKLOG);
 }
@@ -17203,7 +17238,9 @@ CHR__HOT static void chr__mux_base_read(void *opaque, const void *buf, size_t le
     size_t    done;
 
     mux->dev.bytes_in += len;
+    mux->is_giving = 1;
     done = chr__mux_process(mux, (const unsigned char *)buf, len);
+    mux->is_giving = 0;
     if (done == len || mux->dev.removed)
         return;
     memcpy(mux->backlog, (const char *)buf + done, len - done);
@@ -17225,9 +17262,11 @@ static void chr__mux_deliver(void *opaque)
 
     if (mux->dev.pending) /* first what happened before */
         chr__notify_now(&mux->dev);
+    mux->is_giving = 1;
     chr__mux_each(mux, chr__mux_deliver_held, 0);
     if (!mux->dev.removed && mux->backlog_start < mux->backlog_end)
         mux->backlog_start += chr__mux_process(mux, mux->backlog + mux->backlog_start, mux->backlog_end - mux->backlog_start);
+    mux->is_giving = 0;
     if (mux->forget_at_end && mux->backlog_start == mux->backlog_end)
         mux->forget_at_end = mux->escaped = 0;
     if (!mux->dev.removed)
@@ -18366,7 +18405,8 @@ static int chr__fault_read_names(chr__fault *fault, const char *text, chr_error 
 
 static int chr__fault_open(chr_dev *dev, chr_error *err)
 {
-    static const chr_handlers handlers = { chr__fault_base_can_read, chr__fault_base_read, chr__fault_base_event, NULL };
+    static const chr_handlers handlers = { chr__fault_base_can_read, chr__fault_base_read, chr__fault_base_event,
+                                           NULL };
     const chr_fault_options  *options = (const chr_fault_options *)dev->options;
     chr__fault               *fault = (chr__fault *)dev;
 

@@ -469,6 +469,36 @@ TEST(a_mux_on_it_and_it_on_a_mux)
     end_stage(&s);
 }
 
+/* The focus goes to what is stacked on it; who had it is not called before chr_new() returns. */
+TEST(stacked_on_a_mux_in_use)
+{
+    stage    s;
+    recorder a, b;
+    open_stage(&s);
+    attach(&a, make(&s.r, "below,id=b,mux=on"));
+    settle(&s.r);
+    CHECK_STR(a.events, "IO");
+    s.dev = make(&s.r, "fault,id=f,chardev=b");
+    CHECK_STR(a.events, "IO");
+    attach(&s.rec, s.dev);
+    settle(&s.r);
+    CHECK_STR(a.events, "IOU");
+    CHECK_STR(s.rec.events, "OI");
+    CHECK_INT(come(&s, "x"), 1);
+    CHECK_INPUT(&s.rec, "x");
+    attach(&b, chr_find(s.r.ctx, "b")); /* taken back, and lost again, before anybody hears of it */
+    CHECK_STR(s.rec.events, "OIU");
+    CHECK_STR(b.events, "IO");
+    make(&s.r, "fault,id=g,chardev=b");
+    chr_fe_take_focus(&b.fe);
+    settle(&s.r);
+    CHECK_STR(b.events, "IO");
+    CHECK_STR(a.events, "IOU");
+    detach(&a);
+    detach(&b);
+    end_stage(&s);
+}
+
 TEST(in_a_hub)
 {
     stage s;

@@ -211,6 +211,31 @@ TEST(a_context_as_new)
     rig_close(&r);
 }
 
+/* Another loop that waits for this one asks for its descriptor anew. */
+TEST(a_loop_in_a_loop_as_new)
+{
+    rig           r;
+    ticker        t;
+    struct pollfd p;
+    int           i;
+    rig_open(&r);
+    for (i = 0; i < 3; i++) {
+        memset(&t, 0, sizeof t);
+        t.ctx = r.ctx;
+        p.fd = chr_loop_fd(r.ctx);
+        p.events = POLLIN;
+        if (p.fd == CHR_ERR_NOT_SUPPORTED) SKIP("there is no such descriptor on this system");
+        CHECK(p.fd > 2);
+        chr_loop_step(r.ctx, 0);
+        chr_timer_start(r.ctx, &t.timer, 20, tick, &t);
+        chr_loop_step(r.ctx, 0);
+        CHECK_INT(poll(&p, 1, 10000), 1);
+        PUMP(&r, t.count == 1);
+        CHECK_INT(chr_context_reset(r.ctx), 0);
+    }
+    rig_close(&r);
+}
+
 /* ---- chr_inject ------------------------------------------------------------------------------------------------------- */
 
 TEST(input_out_of_nowhere)
@@ -323,6 +348,74 @@ TEST(inside_the_handler_that_gets_it)
     CHECK(dev->removed); /* the memory is there until the loop has turned */
     settle(&r);
     detach(&rec);
+    rig_close(&r);
+}
+
+static int ask_and_inject(void *opaque)
+{
+    recorder *rec = (recorder *)opaque;
+    if (rec->room > 0 && rec->changes < 3) {
+        rec->changes++;
+        rec->changes += chr_inject(chr_find(((rig *)rec->user)->ctx, "x"), "INJECTED", 8) == CHR_ERR_WOULD_BLOCK ? 100 : 0;
+    }
+    return rec->room;
+}
+
+static void read_and_inject(void *opaque, const void *buf, size_t len)
+{
+    recorder *rec = (recorder *)opaque;
+    recorder_read(opaque, buf, len);
+    if (rec->length < 40) chr_inject(chr_find(((rig *)rec->user)->ctx, "x"), "more", 4);
+}
+
+/* What waits in the mux keeps its order, and no handler is called with nothing. */
+TEST(injected_while_a_mux_asks_and_delivers)
+{
+    static const chr_handlers handlers = { ask_and_inject, read_and_inject, recorder_event, NULL };
+    rig      r;
+    recorder rec;
+    chr_dev *dev;
+    rig_open_own_clock(&r);
+    dev = make(&r, "ringbuf,id=x,size=16,mux=on");
+    attach_with_room(&rec, dev, 0);
+    settle(&r);
+    CHECK_INT(chr_inject(dev, "held", 4), 4);
+    rec.user = &r;
+    rec.changes = 0;
+    rec.open = 0;
+    chr_fe_set_handlers(&rec.fe, &handlers, &rec);
+    give_room(&rec, UNLIMITED);
+    settle(&r);
+    CHECK(rec.length >= 4 && memcmp(rec.input, "held", 4) == 0);
+    rec.changes = 0;
+    forget_input(&rec);
+    CHECK_INT(chr_inject(chr_find(r.ctx, "x-base"), "one\1\1two", 8), 8);
+    CHECK(rec.length >= 6);
+    detach(&rec);
+    rig_close(&r);
+}
+
+/* No more than its buffer has room for. */
+TEST(into_a_buffered_frontend)
+{
+    rig          r;
+    chr_frontend fe;
+    chr_dev     *dev;
+    char         bytes[32];
+    rig_open_own_clock(&r);
+    memset(&fe, 0, sizeof fe);
+    dev = make(&r, "null,id=x");
+    CHECK_INT(chr_fe_init(&fe, dev, NULL), 0);
+    CHECK_INT(chr_fe_set_buffers(&fe, 16, 16), 0);
+    settle(&r);
+    CHECK_INT(chr_inject(dev, "0123456789", 10), 10);
+    CHECK_INT(chr_fe_readable(&fe), 10);
+    CHECK_INT(chr_inject(dev, "abcdefghij", 10), 6);
+    CHECK_INT(chr_inject(dev, "x", 1), CHR_ERR_WOULD_BLOCK);
+    CHECK_INT(chr_fe_read(&fe, bytes, sizeof bytes), 16);
+    CHECK_MEM(bytes, 16, "0123456789abcdef", 16);
+    CHECK_INT(chr_inject(dev, "x", 1), 1);
+    chr_fe_deinit(&fe);
     rig_close(&r);
 }
 

@@ -404,6 +404,8 @@ static void op_meet(void)
  * $n a port that is listened on, $d the id of another chardev, $N a name for a descriptor that chr_fd_put() may have given. */
 static const char *const device_texts[] = {
     "null", "ringbuf,size=64", "ringbuf,size=60", "testdev", "msmouse", "wctablet", "braille", "probe", "probe", "probe", "mux,chardev=$d",
+    "fault,chardev=$d,seed=9,rate=40", "fault,chardev=$d,faults=short+block+delay", "script,text=send \"hello\"; break; wait 9ms",
+    "script,exit=off,text=expect \"a\" within 2s; send \"x\"; close; wait 1ms; open; reject \"zz\"; send \"y\"; eof; expect \"b\"",
     "mux,chardev=$d,escape=3", "hub,chardevs.0=$d,chardevs.1=$d", "hub,chardevs.0=$d", "fd,in=$r,out=$w", "fd,in=$s", "fd,out=$w", "file,path=$p",
     "file,path=$p,append=on,input-path=$p", "pipe,path=$P", "pty", "pty,path=$p", "stdio", "stdio,signal=off", "serial,path=$t",
     "serial,path=$t,reconnect-ms=5", "udp,host=127.0.0.1,port=$n,localaddr=127.0.0.1,localport=0", "socket,fd=$s", "socket,fd=$s", "socket,fd=$s",
@@ -853,6 +855,34 @@ static void op_ringbuf(void)
     CHECK(count < 0 ? n == CHR_ERR_NOT_SUPPORTED : n >= 0 && n < 200);
 }
 
+static void op_inject(void)
+{
+    chr_dev *dev = any_dev();
+    char     bytes[200];
+    size_t   len = (size_t)below(200);
+    int      n;
+    if (!dev) return;
+    memset(bytes, 'i', sizeof bytes);
+    n = chr_inject(dev, bytes, len);
+    CHECK(n == CHR_ERR_WOULD_BLOCK || n == CHR_ERR_NOT_SUPPORTED || (n >= 0 && (size_t)n <= len));
+}
+
+static void op_chance(void)
+{
+    chr_dev         *dev = any_dev();
+    chr_fault_counts counts;
+    unsigned char    bytes[64];
+    size_t           i;
+    int              n;
+    if (!dev) return;
+    for (i = 0; i < sizeof bytes; i++) bytes[i] = (unsigned char)below(256);
+    n = chr_fault_feed(dev, bytes, sizeof bytes);
+    CHECK(n == CHR_ERR_NOT_SUPPORTED || n == CHR_ERR_NO_MEMORY || n == (int)sizeof bytes);
+    CHECK_INT(chr_fault_query(dev, &counts), n == CHR_ERR_NOT_SUPPORTED ? n : 0);
+    n = chr_script_result(dev, NULL);
+    CHECK(n <= 0 && is_code(n));
+}
+
 static void op_input(void)
 {
     chr_dev *dev = any_dev();
@@ -958,6 +988,7 @@ static const struct operation {
     { "wake", op_wake, 1, 0 },              { "watch", op_watch, 3, 0 },            { "timer", op_timer, 3, 0 },
     { "idle", op_idle, 3, 0 },              { "backends", op_backends, 1, 0 },      { "probe", op_probe, 4, 1 },
     { "ringbuf", op_ringbuf, 2, 0 },        { "input", op_input, 3, 0 },            { "mux", op_mux, 2, 0 },
+    { "inject", op_inject, 4, 1 },          { "chance", op_chance, 2, 0 },
     { "record", op_record, 2, 0 },          { "objects", op_objects, 1, 0 },        { "descriptors", op_descriptors, 2, 0 },
     { "help", op_help, 1, 0 },              { "fault", op_fault, 3, 0 },            { "fail", op_fail, 2, 0 },
     { "free", op_free, 1, 0 },              { "far", op_far, 20, 0 },               { "meet", op_meet, 8, 0 },

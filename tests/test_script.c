@@ -275,6 +275,7 @@ TEST(nobody_is_there_yet)
     s.dev = make_script(&s, "s", "wait 10ms; send \"x\"");
     until_ms(&s, 100000);
     CHECK_INT(result(&s), CHR_ERR_WOULD_BLOCK);
+    CHECK_STR(s.err.text, "script: line 1: no frontend has come yet");
     attach(&s.rec, s.dev);
     until_ms(&s, 100009);
     CHECK_INT(s.rec.length, 0);
@@ -459,6 +460,33 @@ TEST(uris)
     CHECK_STR(s.err.text, "script: needs either file= or text=");
     scratch_clean();
     rig_close(&s.r);
+}
+
+/* A frontend that is pulled from, and gathers what it writes. */
+TEST(with_a_buffered_frontend)
+{
+    stage s;
+    char  bytes[32];
+    int   i;
+    open_stage(&s);
+    s.dev = make_script(&s, "s", "send \"0123456789abcdefghij\"; expect \"ok\"; send \"!\"");
+    memset(&s.rec, 0, sizeof s.rec);
+    CHECK_INT(chr_fe_init(&s.rec.fe, s.dev, NULL), 0);
+    CHECK_INT(chr_fe_set_buffers(&s.rec.fe, 8, 8), 0);
+    for (i = 0; i < 4; i++) {
+        settle(&s.r);
+        CHECK_INT(chr_fe_read(&s.rec.fe, bytes, 5), 5);
+        CHECK_MEM(bytes, 5, "0123456789abcdefghij" + 5 * i, 5);
+    }
+    CHECK_INT(chr_fe_write(&s.rec.fe, "o", 1), 1);
+    CHECK_INT(chr_fe_write(&s.rec.fe, "k", 1), 1);
+    settle(&s.r);
+    CHECK_INT(result(&s), 0);
+    CHECK_INT(chr_fe_read(&s.rec.fe, bytes, 5), 1);
+    CHECK_INT(bytes[0], '!');
+    settle(&s.r);
+    CHECK_INT(chr_fe_read(&s.rec.fe, bytes, 5), CHR_ERR_DISCONNECTED);
+    end_stage(&s);
 }
 
 /* Without an exit hook the loop ends. */

@@ -71,7 +71,7 @@ static void enter_handler(struct cpu *cpu, uint32_t cause, uint32_t value, uint3
 static void trap(struct cpu *cpu, uint32_t cause, uint32_t value)
 {
     enter_handler(cpu, cause, value, cpu->pc);
-    cpu->retired--; /* this instruction doesn't retire */
+    cpu->not_retired++;
 }
 
 static void illegal(struct cpu *cpu, uint32_t insn)
@@ -99,6 +99,7 @@ void cpu_set_irq(struct cpu *cpu, uint32_t line, int level)
 {
     if (level) cpu->mip |= line;
     else cpu->mip &= ~line;
+    cpu->attention = 1;
 }
 
 int cpu_runnable(const struct cpu *cpu)
@@ -108,9 +109,10 @@ int cpu_runnable(const struct cpu *cpu)
 
 /* ---- memory ---- */
 
+/* Addresses below the RAM come out as the highest numbers. */
 static int in_ram(const struct cpu_bus *bus, uint32_t address, unsigned size)
 {
-    return address - bus->ram_base <= bus->ram_size - size && address >= bus->ram_base;
+    return address - bus->ram_base <= bus->ram_size - size;
 }
 
 static uint32_t ram_read(const struct cpu_bus *bus, uint32_t address, unsigned size)
@@ -124,7 +126,9 @@ static uint32_t ram_read(const struct cpu_bus *bus, uint32_t address, unsigned s
 static void ram_write(const struct cpu_bus *bus, uint32_t address, unsigned size, uint32_t value)
 {
     uint8_t *p = bus->ram + (address - bus->ram_base);
-    for (unsigned i = 0; i < size; i++) p[i] = (uint8_t)(value >> (8 * i));
+    p[0] = (uint8_t)value;
+    if (size >= 2) p[1] = (uint8_t)(value >> 8);
+    if (size == 4) p[2] = (uint8_t)(value >> 16), p[3] = (uint8_t)(value >> 24);
 }
 
 /* RAM takes misaligned accesses as the virt board's does; devices don't. */
@@ -184,7 +188,7 @@ static int less_signed(uint32_t a, uint32_t b)
     return (a ^ 0x80000000u) < (b ^ 0x80000000u);
 }
 
-static uint32_t alu(uint32_t operation, int alternative, uint32_t a, uint32_t b)
+static inline uint32_t alu(uint32_t operation, int alternative, uint32_t a, uint32_t b)
 {
     switch (operation) {
     case 0: return alternative ? a - b : a + b;
@@ -307,8 +311,8 @@ static uint32_t half(uint64_t value, uint32_t number)
 static int counter_read(struct cpu *cpu, uint32_t number, uint32_t *value)
 {
     uint32_t which = number & ~0x80u;
-    if (which == 0xb00 || which == 0xc00) *value = half(cpu->cycles, number);
-    else if (which == 0xb02 || which == 0xc02) *value = half(cpu->retired, number);
+    if (which == 0xb00 || which == 0xc00) *value = half(cpu->steps - cpu->cycles_zero, number);
+    else if (which == 0xb02 || which == 0xc02) *value = half(cpu->steps - cpu->not_retired, number);
     else if (which == 0xc01) *value = half(cpu->bus.time(cpu->bus.opaque), number);
     else if ((which >= 0xb03 && which <= 0xb1f) || (which >= 0xc03 && which <= 0xc1f)) *value = 0;
     else return 0;
@@ -357,14 +361,15 @@ static uint64_t with_half(uint64_t old, uint32_t number, uint32_t value)
 static void csr_write(struct cpu *cpu, uint32_t number, uint32_t value)
 {
     uint32_t *storage = csr_storage(cpu, number);
+    cpu->attention = 1;
     switch (number) {
     case 0x300: cpu->mstatus = MSTATUS_MPP | (value & (MSTATUS_MIE | MSTATUS_MPIE)); return;
     case 0x304: cpu->mie = value & MIE_WRITABLE; return;
     case 0x305: cpu->mtvec = value & ~2u; return;
     case 0x341: cpu->mepc = value & ~3u; return;
     case 0x344: return; /* its three bits follow their lines */
-    case 0xb00: case 0xb80: cpu->cycles = with_half(cpu->cycles, number, value); return;
-    case 0xb02: case 0xb82: cpu->retired = with_half(cpu->retired, number, value); return;
+    case 0xb00: case 0xb80: cpu->cycles_zero = cpu->steps - with_half(cpu->steps - cpu->cycles_zero, number, value); return;
+    case 0xb02: case 0xb82: cpu->not_retired = cpu->steps - with_half(cpu->steps - cpu->not_retired, number, value); return;
     default: if (storage) *storage = value; return;
     }
 }
@@ -387,6 +392,7 @@ static void do_csr(struct cpu *cpu, uint32_t insn)
 static void do_mret(struct cpu *cpu)
 {
     cpu->next_pc = cpu->mepc;
+    cpu->attention = 1;
     cpu->mstatus = MSTATUS_MPP | MSTATUS_MPIE | ((cpu->mstatus & MSTATUS_MPIE) ? MSTATUS_MIE : 0);
 }
 
@@ -400,30 +406,35 @@ static void do_system(struct cpu *cpu, uint32_t insn)
     case 0x00000073: trap(cpu, CAUSE_ECALL_M, 0); return;
     case 0x00100073: trap(cpu, CAUSE_BREAKPOINT, cpu->pc); return;
     case 0x30200073: do_mret(cpu); return;
-    case 0x10500073: cpu->waiting = 1; return; /* wfi */
+    case 0x10500073: cpu->waiting = cpu->attention = 1; return; /* wfi */
     default: illegal(cpu, insn); return;
     }
 }
 
 /* ---- the loop ---- */
 
+/* By the major opcode without its two lowest bits, which are set in all that are 32 bits long. */
 static void execute(struct cpu *cpu, uint32_t insn)
 {
-    switch (insn & 0x7f) {
-    case 0x03: do_load(cpu, insn); return;
-    case 0x0f: if (funct3_of(insn) > 1) illegal(cpu, insn); return; /* fence, fence.i: all is in order already */
-    case 0x13: do_register_immediate(cpu, insn); return;
-    case 0x17: cpu->x[rd_of(insn)] = cpu->pc + (insn & 0xfffff000u); return; /* auipc */
-    case 0x23: do_store(cpu, insn); return;
-    case 0x33: do_register_register(cpu, insn); return;
-    case 0x37: cpu->x[rd_of(insn)] = insn & 0xfffff000u; return; /* lui */
-    case 0x63: do_branch(cpu, insn); return;
-    case 0x67:
+    if ((insn & 3) != 3) {
+        illegal(cpu, insn);
+        return;
+    }
+    switch (bits(insn, 2, 5)) {
+    case 0x03 >> 2: do_load(cpu, insn); return;
+    case 0x0f >> 2: if (funct3_of(insn) > 1) illegal(cpu, insn); return; /* fence, fence.i: all is in order already */
+    case 0x13 >> 2: do_register_immediate(cpu, insn); return;
+    case 0x17 >> 2: cpu->x[rd_of(insn)] = cpu->pc + (insn & 0xfffff000u); return; /* auipc */
+    case 0x23 >> 2: do_store(cpu, insn); return;
+    case 0x33 >> 2: do_register_register(cpu, insn); return;
+    case 0x37 >> 2: cpu->x[rd_of(insn)] = insn & 0xfffff000u; return; /* lui */
+    case 0x63 >> 2: do_branch(cpu, insn); return;
+    case 0x67 >> 2:
         if (funct3_of(insn)) illegal(cpu, insn);
         else jump_and_link(cpu, insn, (cpu->x[rs1_of(insn)] + imm_i(insn)) & ~1u);
         return;
-    case 0x6f: jump_and_link(cpu, insn, cpu->pc + imm_j(insn)); return;
-    case 0x73: do_system(cpu, insn); return;
+    case 0x6f >> 2: jump_and_link(cpu, insn, cpu->pc + imm_j(insn)); return;
+    case 0x73 >> 2: do_system(cpu, insn); return;
     default: illegal(cpu, insn); return;
     }
 }
@@ -431,8 +442,6 @@ static void execute(struct cpu *cpu, uint32_t insn)
 static void step(struct cpu *cpu)
 {
     cpu->steps++;
-    cpu->cycles++;
-    cpu->retired++;
     cpu->next_pc = cpu->pc + 4;
     if (in_ram(&cpu->bus, cpu->pc, 4)) execute(cpu, ram_read(&cpu->bus, cpu->pc, 4));
     else trap(cpu, CAUSE_FETCH_FAULT, cpu->pc);
@@ -440,17 +449,27 @@ static void step(struct cpu *cpu)
     cpu->pc = cpu->next_pc;
 }
 
+/* What happens between two instructions when something has changed. 0 = the hart waits, or was told to leave. */
+static int attend(struct cpu *cpu)
+{
+    if (cpu->pause || !cpu_runnable(cpu)) return 0;
+    cpu->waiting = cpu->attention = 0;
+    take_interrupt(cpu);
+    return 1;
+}
+
 void cpu_run(struct cpu *cpu, unsigned count)
 {
     cpu->pause = 0;
-    while (count-- && !cpu->pause) {
-        if (cpu->waiting) {
-            if (!cpu_runnable(cpu)) return;
-            cpu->waiting = 0;
-        }
-        take_interrupt(cpu);
+    for (; count > 0; count--) {
+        if (cpu->attention && !attend(cpu)) return;
         step(cpu);
     }
+}
+
+void cpu_pause(struct cpu *cpu)
+{
+    cpu->pause = cpu->attention = 1;
 }
 
 void cpu_reset(struct cpu *cpu, uint32_t pc)
@@ -462,6 +481,8 @@ void cpu_reset(struct cpu *cpu, uint32_t pc)
     cpu->bus = bus;
     cpu->mip = lines;
     cpu->steps = steps;
+    cpu->cycles_zero = cpu->not_retired = steps;
     cpu->mstatus = MSTATUS_MPP;
+    cpu->attention = 1;
     cpu->pc = pc;
 }

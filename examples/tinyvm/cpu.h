@@ -26,16 +26,20 @@ struct cpu {
     uint32_t       pc, next_pc;
     uint32_t       mstatus, mie, mip, mtvec, mscratch, mepc, mcause, mtval, mcounteren;
     uint32_t       pmpcfg[4], pmpaddr[16]; /* kept for software that sets them up; they protect nothing from machine mode */
-    uint64_t       cycles, retired;
-    uint64_t       steps;   /* instructions begun since power-on: a count that software can't touch */
-    int            waiting; /* in wfi: nothing to do until an enabled interrupt is pending */
-    int            pause;   /* set it from a bus hook to leave cpu_run() after the current instruction */
+    uint64_t       steps;       /* instructions begun since power-on: a count that software can't touch */
+    uint64_t       cycles_zero; /* what mcycle is less than that, and minstret (traps don't retire) */
+    uint64_t       not_retired;
+    int            attention;   /* interrupts, wfi or a pause are to be looked at before the next instruction */
+    int            waiting;     /* in wfi: nothing to do until an enabled interrupt is pending */
+    int            pause;       /* cpu_pause() */
 };
 
 /* Power-on state; the RAM is left alone. Starts at `pc` with a0 = the hart's number, 0. */
 void cpu_reset(struct cpu *cpu, uint32_t pc);
 /* Runs up to `count` instructions, less when the hart waits or is paused. */
 void cpu_run(struct cpu *cpu, unsigned count);
+/* From a bus hook: leaves cpu_run() after the current instruction. */
+void cpu_pause(struct cpu *cpu);
 /* Drives one of the interrupt lines (CPU_IRQ_...). */
 void cpu_set_irq(struct cpu *cpu, uint32_t line, int level);
 /* Whether cpu_run() has something to do. */

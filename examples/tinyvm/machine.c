@@ -9,6 +9,7 @@
 #include "firmware.h"
 #include "image.h"
 
+#define TURN            2000u /* instructions between two looks at the UARTs' input */
 #define UART_BASE       0x10000000u
 #define UART_STRIDE     0x100u
 #define UART_FIRST_IRQ  10
@@ -31,7 +32,7 @@ static void finisher_write(void *opaque, uint32_t offset, unsigned size, uint32_
     if (offset || (word != FINISH_PASS && word != FINISH_FAIL && word != FINISH_RESET)) return;
     m->wish = word == FINISH_RESET ? MACHINE_RESET : MACHINE_POWER_OFF;
     m->wish_code = word == FINISH_FAIL ? (int)(value >> 16) : 0;
-    m->cpu.pause = 1;
+    cpu_pause(&m->cpu);
 }
 
 /* ---- the bus ---- */
@@ -155,10 +156,20 @@ void machine_pause(struct machine *m, int paused)
     clint_run(&m->clint, !paused);
 }
 
+static void serve_uarts(struct machine *m)
+{
+    for (int i = 0; i < m->uart_count; i++) uart_turn(&m->uarts[i]);
+}
+
+/* The UARTs come last, too: what they still have may be what the hart waits for. */
 int machine_run(struct machine *m, unsigned most)
 {
     clint_update(&m->clint);
-    cpu_run(&m->cpu, most);
+    for (unsigned done = 0;; done += TURN) {
+        serve_uarts(m);
+        if (done >= most || m->wish != MACHINE_GOES_ON || !cpu_runnable(&m->cpu)) break;
+        cpu_run(&m->cpu, most - done < TURN ? most - done : TURN);
+    }
     if (cpu_runnable(&m->cpu)) return 0;
     return m->cpu.mie & CPU_IRQ_TIMER ? clint_wait_ms(&m->clint) : -1;
 }

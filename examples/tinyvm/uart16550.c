@@ -56,6 +56,7 @@ static int trigger_level(const struct uart *uart)
 /* The highest-priority reason to interrupt, as IIR shows it. */
 static uint8_t reason(const struct uart *uart)
 {
+    if (!uart->ier) return IIR_NONE;
     if ((uart->ier & IER_LINE) && uart->line_errors) return IIR_LINE;
     if ((uart->ier & IER_RX) && uart->rx.count >= trigger_level(uart)) return IIR_RX;
     if ((uart->ier & IER_RX) && uart->stale && uart->rx.count) return IIR_TIMEOUT;
@@ -66,7 +67,9 @@ static uint8_t reason(const struct uart *uart)
 
 static void update_irq(struct uart *uart)
 {
-    irq_set(&uart->irq, reason(uart) != IIR_NONE);
+    int level = reason(uart) != IIR_NONE;
+    if (level != uart->irq_level) irq_set(&uart->irq, level);
+    uart->irq_level = level;
 }
 
 /* ---- receiving ---- */
@@ -79,12 +82,12 @@ static void stale_expired(void *opaque)
 }
 
 /* Bytes below the trigger level are announced when nothing has moved for the time of four characters (10 bits at 1.8432 MHz
- * divided by 16 and the divisor); the loop's timers count whole milliseconds. */
+ * divided by 16 and the divisor); the loop's timers count whole milliseconds. Software that polls needs no timer. */
 static void restart_stale_timer(struct uart *uart)
 {
     int divisor = uart->divisor_low | uart->divisor_high << 8;
     uart->stale = 0;
-    if (fifos_on(uart) && uart->rx.count)
+    if ((uart->ier & IER_RX) && fifos_on(uart) && uart->rx.count)
         chr_timer_start(uart->ctx, &uart->stale_timer, 1 + 40 * divisor / 115, stale_expired, uart);
     else chr_timer_stop(&uart->stale_timer);
 }
@@ -120,7 +123,6 @@ static void take_input(struct uart *uart)
     restart_stale_timer(uart);
 }
 
-/* On a fast line the FIFO fills as the guest empties it: the interrupt for its trigger level stays until there is no more. */
 static uint8_t read_data(struct uart *uart)
 {
     if (!uart->rx.count) return 0;
@@ -128,8 +130,16 @@ static uint8_t read_data(struct uart *uart)
     fifo_drop(&uart->rx, 1);
     show_front_error(uart);
     restart_stale_timer(uart);
-    if (uart->rx.count < trigger_level(uart)) take_input(uart);
+    if (!(uart->ier & IER_RX) && !uart->rx.count) take_input(uart);
     return byte;
+}
+
+/* An interrupt handler takes all that is there: on a line without end it would never return. It gets a FIFO at a time. */
+void uart_turn(struct uart *uart)
+{
+    if (!(uart->ier & IER_RX) || uart->rx.count >= trigger_level(uart) || !chr_fe_readable(&uart->fe)) return;
+    take_input(uart);
+    update_irq(uart);
 }
 
 static void clear_rx(struct uart *uart)
@@ -171,6 +181,10 @@ static void write_data(struct uart *uart, uint8_t byte)
         receive(uart, byte, 0);
         restart_stale_timer(uart);
         transmitter_empty(uart);
+        return;
+    }
+    if (!uart->tx.count && chr_fe_write(&uart->fe, &byte, 1) == 1) { /* gathered */
+        uart->thr_interrupt = 1;
         return;
     }
     if (uart->tx.count >= depth(uart)) return; /* software that doesn't ask LSR first loses this byte */
@@ -265,8 +279,9 @@ static void write_lcr(struct uart *uart, uint8_t value)
 
 static void write_ier(struct uart *uart, uint8_t value)
 {
-    int tx_enabled = value & ~uart->ier & IER_TX;
+    int tx_enabled = value & ~uart->ier & IER_TX, rx_enabled = value & ~uart->ier & IER_RX;
     uart->ier = value & 0x0f;
+    if (rx_enabled) restart_stale_timer(uart);
     if (tx_enabled && !uart->tx.count) uart->thr_interrupt = 1; /* drivers count on being told about an idle transmitter */
 }
 

@@ -27,6 +27,7 @@ struct uart {
     chr_context     *ctx;
     chr_frontend     fe;
     struct irq       irq;
+    int              irq_level;
     struct uart_fifo rx, tx;
     uint8_t          divisor_low, divisor_high, ier, fcr, lcr, mcr, msr_delta, scr;
     uint8_t          far_lines;   /* the far side's, as MSR shows them */
@@ -43,6 +44,8 @@ int  uart_init(struct uart *uart, chr_dev *dev, chr_error *err);
 void uart_deinit(struct uart *uart);
 void uart_reset(struct uart *uart);
 int  uart_flushed(const struct uart *uart); /* whether all output is out */
+/* After each few thousand instructions: more input comes to a guest that lives on interrupts. One that polls needs no turns. */
+void uart_turn(struct uart *uart);
 
 uint32_t uart_read(void *uart, uint32_t offset, unsigned size);
 void     uart_write(void *uart, uint32_t offset, unsigned size, uint32_t value);

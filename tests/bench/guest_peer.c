@@ -6,6 +6,8 @@
  */
 #include "bench.h"
 
+#include <signal.h>
+
 typedef struct machine {
     const char *name;
     int         fd;
@@ -60,11 +62,15 @@ static void give_input(int fd, uint32_t count)
     if (answer(fd) != sum) bench_die("input was lost");
 }
 
+/* The others stand still meanwhile: a guest that polls would take a CPU away. */
 static void measure(machine *m, int way, int round, uint32_t count)
 {
-    int64_t cpu = bench_cpu(m->pid), start = bench_now(), end;
+    int64_t cpu = bench_cpu(m->pid), start, end;
+    kill(m->pid, SIGCONT);
+    start = bench_now();
     (way == 0 ? take_output : give_input)(m->fd, count);
     end = bench_now();
+    kill(m->pid, SIGSTOP);
     m->speed[way][round] = (double)count * 1e3 / (double)(end - start);
     m->cpu[way][round] = (double)(bench_cpu(m->pid) - cpu) / (double)count;
 }
@@ -93,6 +99,7 @@ static void open_machine(machine *m, char *argument)
     m->name = argument;
     m->fd = open_port(path);
     m->pid = (pid_t)atoi(pid);
+    kill(m->pid, SIGSTOP);
 }
 
 static double ratio(const double *mine, const double *limit, int rounds)
@@ -118,6 +125,7 @@ static int compare(int rounds, uint32_t out, uint32_t in, char **arguments, int 
         printf("%s %.3f %.3f %.1f %.1f %.1f %.1f\n", m->name, bench_median(m->speed[0], rounds), bench_median(m->speed[1], rounds),
                bench_median(m->cpu[0], rounds), bench_median(m->cpu[1], rounds), ratio(m->speed[0], machines[0].speed[0], rounds),
                ratio(m->speed[1], machines[0].speed[1], rounds));
+        kill(m->pid, SIGCONT);
         end_machine(m->fd);
     }
     return 0;

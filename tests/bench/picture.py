@@ -35,7 +35,7 @@ def rows_of(section, key, own, labels=None):
 
 def with_ratio(section, name, key, ratio, other):
     values = section.get(name, {})
-    return ", %.1f times %s's" % (float(values[ratio]), other) if ratio in values and key in values else ""
+    return ": %.0f times %s's" % (float(values[ratio]), other) if ratio in values and key in values else ""
 
 
 class Picture:
@@ -92,7 +92,7 @@ def guest(picture, found):
     section = found.get("guest", {})
     labels = {"qemu": "QEMU", "tinyvm": "tinyvm (chardev.h)"}
     for way, title in (("out", "A guest writes, byte by byte"), ("in", "A guest reads, byte by byte")):
-        picture.panel(title, "MB/s through a polled 16550 and a unix socket; the same bare-metal program; longer is better"
+        picture.panel(title, "MB/s through a polled 16550, the same bare-metal program on both; longer is better"
                       + with_ratio(section, "tinyvm", way + "_mb_s", way + "_ratio", "QEMU"),
                       rows_of(section, way + "_mb_s", ("tinyvm",), labels), lambda v: "%.3g" % v)
 
@@ -121,7 +121,8 @@ def idle(picture, found):
     rows = []
     for name, values in section.items():
         rows += [("%s idle" % name, float(values["chardev_ns"]) / 1000, True), ("poll() and read()", float(values["poll_ns"]) / 1000, False)]
-    picture.panel("One byte among idle connections", "microseconds until it is delivered; shorter is better", rows, lambda v: "%.2f" % v)
+    picture.panel("One byte among idle connections", "microseconds until it is delivered; shorter is better", rows,
+                  lambda v: "%.2f" % v if v < 100 else "%.0f" % v)
 
 
 def counts(picture, found):

@@ -215,6 +215,39 @@ static void test_socket(chr_context *ctx)
 }
 #endif
 
+#if CHARDEV_HAS_SCRIPT
+static void test_script(chr_context *ctx)
+{
+    device    d;
+    chr_error err;
+
+    CHECK(!chr_new(ctx, "script,id=play,text=sned", &err) && strstr(err.text, "line 1: none of expect"));
+    CHECK(attach(&d, chr_new(ctx, "script,id=play,exit=off,text=expect \"login:\"; send \"root\\n\"; close", &err)));
+    settle(ctx);
+    CHECK(chr_fe_write(&d.fe, "log", 3) == 3 && chr_fe_write(&d.fe, "in: ", 4) == 4);
+    settle(ctx);
+    CHECK(d.used == 5 && memcmp(d.got, "root\n", 5) == 0 && d.last_event == CHR_EVENT_CLOSED);
+    CHECK(chr_script_result(d.fe.dev, &err) == 0);
+    CHECK(chr_inject(d.fe.dev, "more", 4) == 4 && d.used == 9);
+    chr_fe_deinit(&d.fe);
+}
+#endif
+
+#if CHARDEV_HAS_FAULT && CHARDEV_HAS_RINGBUF
+static void test_fault(chr_context *ctx)
+{
+    device           d;
+    chr_fault_counts counts;
+
+    CHECK(chr_new(ctx, "ringbuf,id=below,size=16", NULL) && attach(&d, chr_new(ctx, "fault,id=f,chardev=below", NULL)));
+    settle(ctx);
+    CHECK(chr_fault_feed(d.fe.dev, "\x80\x01", 2) == 2);
+    CHECK(chr_fe_write(&d.fe, "hello", 5) == 2 && chr_fe_write(&d.fe, "llo", 3) == 3);
+    CHECK(chr_fault_query(d.fe.dev, &counts) == 0 && counts.short_writes == 1 && counts.bytes_used == 2);
+    chr_fe_deinit(&d.fe);
+}
+#endif
+
 int main(void)
 {
     chr_config   config;
@@ -235,6 +268,12 @@ int main(void)
 #endif
 #if CHARDEV_HAS_BRAILLE
     test_braille(ctx);
+#endif
+#if CHARDEV_HAS_SCRIPT
+    test_script(ctx);
+#endif
+#if CHARDEV_HAS_FAULT && CHARDEV_HAS_RINGBUF
+    test_fault(ctx);
 #endif
 #if CHARDEV_HAS_SOCKET
     test_socket(ctx);

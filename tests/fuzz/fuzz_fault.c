@@ -99,7 +99,7 @@ static void ff_one(fuzz_bytes *in)
 static void ff_arrive(void)
 {
     int i;
-    for (i = 0; i < 1000 && ff_next_got != ff_next_in; i++) {
+    for (i = 0; i < 1000 && (ff_next_got != ff_next_in || !ff_open); i++) { /* given bytes may be left */
         ff_room = FF_LONG;
         chr_fe_accept_input(&ff_fe);
         chr_loop_run_until(ff_ctx, chr_loop_now(ff_ctx) + 50000000);
