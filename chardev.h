@@ -586,7 +586,8 @@ CHARDEV_API int chr_drain(chr_context *ctx, int timeout_ms);
  * >>frontend   your end
  * ==================================================================================================================== */
 
-/* Any may be NULL. Without `read` nothing is read (back-pressure); without `can_read` there is always room. */
+/* Any may be NULL. Without `read` nothing is read (back-pressure; with buffers it waits for chr_fe_read()); without
+ * `can_read` there is always room. */
 typedef struct chr_handlers {
     int  (*can_read)(void *opaque);                         /* how many bytes you take now; when it becomes > 0 again, */
     void (*read)(void *opaque, const void *buf, size_t len); /* say chr_fe_accept_input(); read gets never more than that */
@@ -655,11 +656,12 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
  *              have taken what came before. The next bytes are readable after that: at CLOSED, chr_fe_read() is
  *              CHR_ERR_DISCONNECTED first. The others are told at once: RESIZED and SERIAL (ask for what is in force
  *              now), MUX_IN and MUX_OUT; and PURGE_..., which drops what is in the buffers, as CHR_IOCTL_SERIAL_PURGE.
- *     output   leaves before the loop waits, in each step; when the buffer is full; at chr_fe_flush(); before a
- *              chr_fe_write_all() that does not fit into it, which goes past it; before a chr_fe_ioctl(), chr_fe_set_msgfds(), chr_fe_shutdown(),
- *              chr_fe_disconnect(), a hot swap and chr_fe_deinit(); at the end of the context. What a slow peer has not
- *              taken by then goes: after a swap to the new backend, else as with obuf= (a socket lingers).
- *              One peer's bytes don't go to the next one: when nobody is there any more, they are lost as in any write.
+ *     output   leaves before the loop waits, in each step; when the buffer is full; at chr_fe_flush(), before a
+ *              chr_fe_write_all() that does not fit into it and goes past it; before a chr_fe_ioctl(),
+ *              chr_fe_set_msgfds(), chr_fe_shutdown(), chr_fe_disconnect(), a hot swap and chr_fe_deinit(); at the end
+ *              of the context. What a slow peer has not taken by then goes: after a swap to the new backend, else as
+ *              with obuf= (a socket lingers). One peer's bytes don't go to the next one: when nobody is there any more,
+ *              they are lost as in any write.
  *     errors   A write that is gathered can't tell them: the next chr_fe_flush() does. Until the far side takes bytes
  *              again, writes go straight to it and return what it says.
  *     moves    Both stay with the frontend in a hot swap, also one that is refused.
@@ -679,7 +681,7 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
 CHARDEV_API int chr_fe_set_buffers(chr_frontend *fe, size_t in, size_t out);
 /* The same in memory of yours, CHR_BUFFERS_MEMORY(in, out) bytes: for machines without malloc. It is in use until
  * chr_fe_deinit(), the end of the context, or the next call of one of the two. CHR_ERR_BUSY: what is buffered now does
- * not fit. NULL = from the context's allocator. */
+ * not fit, or is there already. NULL = from the context's allocator. */
 CHARDEV_API int chr_fe_set_buffers_at(chr_frontend *fe, void *memory, size_t in, size_t out);
 #define CHR_BUFFERS_MEMORY(in, out) ((in) + (out) + 128 * sizeof(void *))
 
@@ -818,12 +820,8 @@ CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
  *     static chr_frontend fe;
  *     void step(int rc) { if (rc < 0) exit(0); } // Ctrl-A x
  *     int kbhit(void) { step(chr_loop_step_every(fe.ctx, 100000)); return chr_fe_readable(&fe) || chr_fe_eof(&fe); }
- *     int getch(void)
- *     {
- *         unsigned char c;
- *         while (chr_fe_read(&fe, &c, 1) < 1) step(chr_fe_eof(&fe) ? -1 : chr_loop_step(fe.ctx, -1));
- *         return c;
- *     }
+ *     void wait_key(void) { step(chr_fe_eof(&fe) ? -1 : chr_loop_step(fe.ctx, -1)); }
+ *     int getch(void) { char c; while (chr_fe_read(&fe, &c, 1) < 1) wait_key(); return c & 255; }
  *     void putch(char c) { chr_fe_write_all(&fe, &c, 1, -1); }
  *     void console_off(void) { chr_drain(fe.ctx, 2000); chr_context_free(fe.ctx); } // a terminal is put back
  *     void console_on(const char *text)
@@ -8685,7 +8683,8 @@ typedef struct chr__buffers {
 
     chr__ring            out;
     size_t               out_limit;
-    int                  is_blocked;    /* the backend takes no more before it says so */
+    int                  is_blocked;    /* the backend takes no more before it says so; */
+    int                  is_writable;   /* and it has, since the frontend asked */
     int                  is_sending, is_dropped; /* dropped: freed as soon as the send that is under way is over */
     int                  failure;       /* of the last send: writes go straight to the backend until that takes something */
     int                  lost;          /* the same, for the next flush to tell */
@@ -9553,10 +9552,11 @@ static int chr__send_piece(chr_frontend *fe)
     const unsigned char *piece = chr__ring_piece(&buffers->out, 0, &len);
     int                  n = dev->extras & CHR__EXTRA_OTHERS ? chr__write_recorded(dev, piece, len) : chr__write(dev, piece, len);
 
-    if (n > 0)
-        chr__ring_take(&buffers->out, (size_t)n);
-    else
+    if (n <= 0)
         chr__send_failed(buffers, dev, len, n);
+    else
+        chr__ring_take(&buffers->out, (size_t)n);
+    buffers->failure = n > 0 ? 0 : buffers->failure;
     return !buffers->is_blocked && !buffers->is_dropped && fe->dev == dev;
 }
 
@@ -9597,7 +9597,9 @@ static void chr__send(chr_frontend *fe)
 
 CHR__COLD void chr__send_on(chr_frontend *fe, chr_context *ctx, chr__buffers *buffers, int n)
 {
-    if (n <= 0 && !buffers->is_dropped)
+    if (n > 0)
+        chr__ring_take(&buffers->out, (size_t)n);
+    else if (!buffers->is_dropped)
         chr__send_failed(buffers, fe->dev, buffers->out.count, n);
     while (n > 0 && !buffers->is_dropped && buffers->out.count > 0 && chr__send_piece(fe))
         ;
@@ -9613,21 +9615,18 @@ CHR__HOT_INLINE void chr__send_plainly(chr_frontend *fe)
     size_t        count = buffers->out.count;
     int           n;
 
-    if (dev->extras != CHR__EXTRA_BUFFERS || buffers->out.start > 0 || buffers->is_sending || count == 0 ||
-        count == buffers->out.size) {
+    if (dev->extras != CHR__EXTRA_BUFFERS || buffers->out.start > 0 || buffers->is_sending || count == 0) {
         chr__send(fe);
         return;
     }
     buffers->is_sending = 1;
     n = chr__write(dev, buffers->out.bytes, count);
-    if (n > 0)
-        chr__ring_take(&buffers->out, (size_t)n);
-    if ((size_t)n == count && !buffers->is_dropped) {
-        buffers->out.start = 0;
-        buffers->is_sending = 0;
+    if ((size_t)n != count || buffers->out.count != count || buffers->is_dropped) {
+        chr__send_on(fe, ctx, buffers, n);
         return;
     }
-    chr__send_on(fe, ctx, buffers, n);
+    buffers->out.count = 0;
+    buffers->is_sending = 0;
 }
 
 /* What others have gathered for the same chardev goes before what this one is about to write. */
@@ -9661,7 +9660,19 @@ static size_t chr__out_room(const chr__buffers *buffers)
     return buffers->out_limit > buffers->out.count ? buffers->out_limit - buffers->out.count : 0;
 }
 
-/* It does not fit. A large one that finds the buffer empty goes past it. */
+/* As much as fits. */
+static int chr__gather_some(chr__buffers *buffers, const char *buf, size_t len)
+{
+    len = chr__min(len, chr__out_room(buffers));
+    if (len == 0)
+        return 0;
+    chr__ring_put(&buffers->out, buf, len);
+    chr__tend_soon(buffers);
+    return (int)len;
+}
+
+/* It does not fit, or an error has met the last ones. A large one that finds the buffer empty goes past it, and only its
+ * rest is gathered. */
 static int chr__gather_much(chr_frontend *fe, const char *buf, size_t len)
 {
     chr__buffers *buffers = fe->buffers;
@@ -9673,16 +9684,12 @@ static int chr__gather_much(chr_frontend *fe, const char *buf, size_t len)
         return CHR_ERR_DISCONNECTED;
     if (buffers->out.count == 0 && (buffers->failure || len >= buffers->out_limit) && !buffers->is_sending) {
         n = chr__write_past(fe, buf, len);
-        if (n != CHR_ERR_WOULD_BLOCK || fe->buffers != buffers)
+        if (fe->buffers != buffers || (n < 0 && n != CHR_ERR_WOULD_BLOCK))
             return n;
-        n = 0;
+        n = n > 0 ? n : 0;
     }
-    len = chr__min(len, chr__out_room(buffers));
-    if (len == 0)
-        return CHR_ERR_WOULD_BLOCK;
-    chr__ring_put(&buffers->out, buf, len);
-    chr__tend_soon(buffers);
-    return (int)len;
+    n += chr__gather_some(buffers, buf + n, len - (size_t)n);
+    return n > 0 ? n : (int)CHR_ERR_WOULD_BLOCK;
 }
 
 /* A write of a buffered frontend. */
@@ -9695,7 +9702,10 @@ CHR__HOT static int chr__gather(chr_frontend *fe, const char *buf, size_t len)
     if (len > chr__out_room(buffers) || buffers->failure)
         return chr__gather_much(fe, buf, len);
     if (end + len <= buffers->out.size) {
-        memcpy(buffers->out.bytes + end, buf, len);
+        if (len == 1) /* what a guest writes */
+            buffers->out.bytes[end] = (unsigned char)*buf;
+        else
+            memcpy(buffers->out.bytes + end, buf, len);
         buffers->out.count += len;
     } else {
         chr__ring_put(&buffers->out, buf, len);
@@ -9713,13 +9723,11 @@ static void chr__tell_room(chr_frontend *fe)
 
     if (!writable || (buffers->out.count > 0 && chr__out_room(buffers) == 0))
         return;
-    buffers->writable = NULL;
-    if (buffers->out_limit == 0) { /* the backend says it */
-        fe->writable = writable;
-        fe->writable_opaque = buffers->writable_opaque;
-        chr__update(fe->dev);
+    if (buffers->out_limit == 0 && !buffers->is_writable) { /* the backend says it */
+        chr__watch_out(fe);
         return;
     }
+    buffers->writable = NULL;
     fe->ctx->prepare_ran++;
     writable(buffers->writable_opaque);
 }
@@ -9801,6 +9809,8 @@ static void chr__mark_put(chr__buffers *buffers, int event)
                     (size_t)(buffers->mark_count - i - 1) * sizeof buffers->marks[0]);
             buffers->mark_count--;
         }
+    if (buffers->mark_count == CHR__MARKS && event != CHR_EVENT_OPENED && event != CHR_EVENT_CLOSED)
+        return;
     if (buffers->mark_count == CHR__MARKS)
         buffers->mark_count--;
     buffers->is_slow |= buffers->mark_count + 1 >= CHR__MARKS_HIGH;
@@ -9930,6 +9940,19 @@ CHR__COLD void chr__deliver_last(chr_frontend *fe)
     chr__return(ctx);
 }
 
+/* The same for all frontends of a chardev, which the handlers may remove. */
+static void chr__deliver_rest(chr_dev *dev)
+{
+    chr__buffers *buffers;
+
+    do {
+        for (buffers = dev->buffers; buffers && buffers->mark_count == 0; buffers = buffers->next)
+            ;
+        if (buffers)
+            chr__deliver_last(buffers->fe);
+    } while (buffers && !dev->removed);
+}
+
 /* All that is due: output goes first. */
 static void chr__tend_all(chr_frontend *fe)
 {
@@ -9967,24 +9990,28 @@ static void chr__buffered_writable(void *opaque)
     if (!fe->buffers)
         return;
     fe->buffers->is_blocked = 0;
+    fe->buffers->is_writable = 1;
     chr__tend(fe);
 }
 
-/* Without an input buffer, and where descriptors come along: as much as the frontend itself takes. */
+/* Without an input buffer, and where descriptors come along: as much as the frontend itself takes. It may go away when it
+ * is asked. */
 static int chr__unbuffered_room(const chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
-    unsigned      epoch = buffers->epoch;
+    chr_dev      *dev = fe->dev;
+    unsigned      epoch = dev->room_epoch;
+    size_t        limit = buffers->in_limit;
     int           room = CHR__BUFFER_SIZE;
 
     buffers->in_full = buffers->in.count > 0;
-    if (buffers->in_full || buffers->mark_count > 0 || (!buffers->in_limit && !buffers->handlers.read))
+    if (buffers->in_full || buffers->mark_count > 0 || (limit == 0 && !buffers->handlers.read))
         return 0;
     if (buffers->handlers.read && buffers->handlers.can_read)
         room = buffers->handlers.can_read(buffers->opaque);
-    if (!fe->buffers || fe->buffers->epoch != epoch)
+    if (dev->room_epoch != epoch || room <= 0)
         return 0;
-    return buffers->in_limit ? (int)chr__min(room > 0 ? (size_t)room : 0, buffers->in_limit) : room;
+    return limit > 0 ? (int)chr__min((size_t)room, limit) : room;
 }
 
 CHR__COLD void chr__note_fds(chr_dev *dev)
@@ -9996,10 +10023,12 @@ CHR__COLD void chr__note_fds(chr_dev *dev)
 CHR__COLD int chr__slow_room(chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
+    chr_dev      *dev = fe->dev;
+    unsigned      epoch = dev->room_epoch;
 
-    if (fe->dev->with_fds == 1)
-        chr__note_fds(fe->dev);
-    if (fe->buffers != buffers || buffers->is_off || buffers->mark_count >= CHR__MARKS_HIGH)
+    if (dev->with_fds == 1)
+        chr__note_fds(dev);
+    if (dev->room_epoch != epoch || buffers->is_off || buffers->mark_count >= CHR__MARKS_HIGH)
         return 0;
     if (!buffers->in_limit || fe->dev->with_fds)
         return chr__unbuffered_room(fe);
@@ -10132,6 +10161,12 @@ static void chr__buffered_event(void *opaque, int event)
     if (hold.fe && fe->buffers && ctx->closing)
         chr__deliver_last(fe);
     chr__hold_end(ctx, &hold);
+}
+
+/* Whether it has handlers, or pulls. */
+CHR__PRIVATE int chr__fe_listens(const chr_frontend *fe)
+{
+    return (fe->handlers.read || fe->handlers.event) && !(fe->buffers && fe->buffers->is_off);
 }
 
 static int chr__buffered_change(void *opaque)
@@ -11397,6 +11432,14 @@ static void *chr__buffers_block(chr_context *ctx, void *memory, size_t in, size_
                     chr__allocate(ctx, sizeof(chr__buffers) + in + out);
 }
 
+/* Whether memory that is offered is that of the buffers that are to move there. */
+static int chr__buffers_overlap(const chr__buffers *old, const void *memory, size_t in, size_t out)
+{
+    uintptr_t at = (uintptr_t)memory, from = (uintptr_t)old;
+
+    return at < from + sizeof *old + old->in.size + old->out.size && from < at + CHR_BUFFERS_MEMORY(in, out);
+}
+
 static int chr__buffers_set(chr_frontend *fe, void *memory, size_t in, size_t out)
 {
     chr__buffers *old = fe->buffers, *fresh;
@@ -11404,7 +11447,7 @@ static int chr__buffers_set(chr_frontend *fe, void *memory, size_t in, size_t ou
     size_t        out_size = old ? chr__max(out, old->out.count) : out;
     void         *block;
 
-    if (memory && (in_size > in || out_size > out))
+    if (memory && (in_size > in || out_size > out || (old && chr__buffers_overlap(old, memory, in, out))))
         return CHR_ERR_BUSY;
     block = chr__buffers_block(fe->ctx, memory, in_size, out_size);
     if (!block)
@@ -11656,8 +11699,7 @@ static int chr__transfer_send(const chr__transfer *transfer, const chr_dev *dev)
 
     if (!buffers || (buffers->out.count == 0 && !(transfer->is_flush && buffers->lost)))
         return 0;
-    if (buffers->out.count > 0)
-        chr__send(transfer->fe);
+    chr__send(transfer->fe);
     if (transfer->fe->buffers != buffers || transfer->fe->dev != dev)
         return CHR_ERR_DISCONNECTED;
     if (transfer->is_flush) {
@@ -11870,6 +11912,7 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
     if (fe->buffers) {
         fe->buffers->writable = writable;
         fe->buffers->writable_opaque = opaque;
+        fe->buffers->is_writable = 0;
         chr__tend_soon(fe->buffers);
     } else {
         fe->writable = writable;
@@ -16988,7 +17031,7 @@ static void chr__mux_next_focus(chr__mux *mux)
         return;
     do
         slot = slot->next ? slot->next : mux->slots;
-    while (slot != mux->focus && !slot->fe->handlers.read && !slot->fe->handlers.event);
+    while (slot != mux->focus && !chr__fe_listens(slot->fe));
     chr__mux_set_focus(mux, slot);
 }
 
@@ -25996,6 +26039,8 @@ static void chr__context_close_dev(chr_dev *dev)
         chr__notify_now(dev);
     if (!dev->removed && dev->be_open)
         chr_be_event(dev, CHR_EVENT_CLOSED);
+    if (!dev->removed)
+        chr__deliver_rest(dev);
     if (!dev->removed) {
         chr__unregister(dev);
         chr__close(dev);
