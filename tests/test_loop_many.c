@@ -1009,6 +1009,34 @@ static void ask_for_the_fd(eye *e)
     hear(e->fds[0]);
 }
 
+static void start_and_stop_another(eye *e)
+{
+    hear(e->fds[0]);
+    chr_watch_set(&e->other->watch, CHR_IN | CHR_OUT);
+    chr_watch_set(&e->other->watch, CHR_IN);
+}
+
+/* What callbacks change is settled when the step ends: no second step for it. */
+TEST(loop_fd_is_quiet_after_a_step_that_changed_something)
+{
+    int fd, i;
+    rig r;
+    rig_open(&r);
+    open_eyes(&r, 3);
+    eyes[0].then = start_and_stop_another;
+    eyes[0].other = &eyes[1];
+    fd = chr_loop_fd(r.ctx);
+    serve(&r, fd);
+    for (i = 0; i < 5; i++) {
+        say(eyes[0].fds[1], "x");
+        CHECK(readable(fd, 1000));
+        CHECK_INT(chr_loop_step(r.ctx, 0), 1);
+        CHECK(!readable(fd, 0));
+    }
+    close_eyes(3);
+    rig_close(&r);
+}
+
 TEST(loop_fd_inside_a_handler)
 {
     eye e;
