@@ -900,6 +900,7 @@ TEST(memory_of_the_callers_own)
     b.w->room = 0;
     put(&b.rec.fe, "efgh");
     CHECK_INT(chr_fe_set_buffers_at(&b.rec.fe, small, 2, 2), CHR_ERR_BUSY);
+    CHECK_INT(chr_fe_set_buffers_at(&b.rec.fe, memory, 16, 16), CHR_ERR_BUSY); /* there they are */
     CHECK_INT(chr_fe_readable(&b.rec.fe), 4);
     CHECK_INT(chr_fe_set_buffers(&b.rec.fe, 8, 8), 0);
     memset(memory, 0x5a, sizeof memory);
@@ -1112,7 +1113,7 @@ static void run_mischief(const void *arg)
     last_wire = NULL;
     bench_open(&b, NULL, 8, 8);
     chr_fe_set_handlers(&b.rec.fe, m.when == 'R' || m.when == 'e' ? &pulled : &delivered, &m);
-    b.w->room = m.when == 'w' ? 0 : -1;
+    if (chr_find(b.r.ctx, "w")) last_wire->room = m.when == 'w' ? 0 : -1;
     (void)chr_fe_write(&b.rec.fe, "12345678", 8);
     settle(&b.r);
     chr_fe_add_watch(&b.rec.fe, mischief_writable, &m);
@@ -1148,4 +1149,520 @@ TEST_FAMILY(mischiefs)
             snprintf(name, sizeof name, "mischief_%c_in_%c", whats[k], whens[i]);
             test_add_case(name, run_mischief, arg, TEST_SECONDS);
         }
+}
+
+/* ---- on real backends ----------------------------------------------------------------------------------------------- */
+
+typedef struct real {
+    const char *name, *options; /* of one end; %d is a descriptor */
+    const char *upper;          /* a chardev on top of it, or "" */
+} real;
+
+static const real reals[] = {
+    { "unix", "socket,id=s,fd=%d", "" },
+    { "mux", "socket,id=s,fd=%d,mux=on", "" },
+    { "hub", "socket,id=m,fd=%d", "hub,id=s,chardevs.0=m" },
+    { "fd", "fd,id=s,in=%d,out=%d", "" },
+    { "obuf", "socket,id=s,fd=%d,obuf=64", "" },
+    { "history", "socket,id=s,fd=%d,history=64", "" },
+    { "telnet", "socket,id=s,fd=%d,telnet=on", "" },
+};
+
+enum { MUCH = 200000 };
+
+/* Whatever is between: all bytes come, in order, both ways, however slow the two ends are. */
+static void run_both_ways(const void *arg)
+{
+    const real *row = (const real *)arg;
+    char        options[200], byte, echo[64];
+    rig         r;
+    recorder    rec;
+    int         fds[2];
+    size_t      in = 0, out = 0, said = 0, heard = 0, i;
+    int64_t     end = real_ms() + RIG_PATIENCE_MS * test_time_scale();
+    rig_open_virtual(&r);
+    socket_pair(fds);
+    fcntl(fds[0], F_SETFL, O_NONBLOCK);
+    snprintf(options, sizeof options, row->options, fds[1], fds[1]);
+    make(&r, options);
+    if (row->upper[0]) make(&r, row->upper);
+    memset(&rec, 0, sizeof rec);
+    REQUIRE(chr_fe_init(&rec.fe, chr_find(r.ctx, "s"), NULL) == 0);
+    CHECK_INT(chr_fe_set_buffers(&rec.fe, 1000, 700), 0);
+    chr_fe_set_handlers(&rec.fe, &pull_handlers, &rec);
+    settle(&r);
+    (void)hear(fds[0]); /* telnet's first words */
+    fault_arm(FAULT_poll, 0, 0, 0);
+    while ((in < MUCH || heard < MUCH) && real_ms() < end) {
+        for (; said < MUCH; said++) {
+            byte = (char)(said % 97 + ' ');
+            if (write(fds[0], &byte, 1) != 1) break;
+        }
+        for (i = 0; i < 300 && (chr_fe_read(&rec.fe, &byte, 1)) == 1; i++, in++)
+            if (byte != (char)(in % 97 + ' ')) REQUIRE(!"the byte that was sent");
+        for (i = 0; i < 300 && out < MUCH && chr_fe_writable(&rec.fe) > 0; i++, out++) {
+            byte = (char)(out % 89 + ' ');
+            if (!CHECK_INT(chr_fe_write(&rec.fe, &byte, 1), 1)) break;
+        }
+        chr_loop_step(r.ctx, 0);
+        while (heard < MUCH && (i = (size_t)read(fds[0], echo, sizeof echo)) <= sizeof echo && i > 0) {
+            size_t k;
+            for (k = 0; k < i; k++, heard++)
+                if (echo[k] != (char)(heard % 89 + ' ')) REQUIRE(!"the byte that was written");
+        }
+    }
+    CHECK_INT(in, MUCH);
+    CHECK_INT(heard, MUCH);
+    {
+        long calls = fault_plan.counts[FAULT_send] + fault_plan.counts[FAULT_sendmsg] + fault_plan.counts[FAULT_write];
+        long reads = fault_plan.counts[FAULT_recv] + fault_plan.counts[FAULT_recvmsg] + fault_plan.counts[FAULT_read];
+        if (!CHECK(calls < MUCH / 100)) NOTE("%ld calls", calls);
+        if (!CHECK(reads < MUCH / 100)) NOTE("%ld calls", reads);
+    }
+    close(fds[0]);
+    settle(&r);
+    CHECK_STR(pull(&rec.fe), "!");
+    settle(&r);
+    CHECK(!rec.open);
+    detach(&rec);
+    rig_close(&r);
+}
+
+TEST_FAMILY(both_ways)
+{
+    size_t i;
+    for (i = 0; i < sizeof reals / sizeof *reals; i++) {
+        char name[60];
+        snprintf(name, sizeof name, "both_ways_%s", reals[i].name);
+        test_add_case(name, run_both_ways, &reals[i], TEST_SECONDS);
+    }
+}
+
+/* What was written before the end arrives, whatever ends it, and though the peer is slow. */
+static void run_end(const void *arg)
+{
+    const char *how = (const char *)arg;
+    char        options[200], block[5000];
+    rig         r;
+    recorder    rec;
+    int         far, n;
+    size_t      taken = 0, got = 0;
+    ssize_t     k;
+    rig_open(&r);
+    far = pair_options(options, "");
+    memset(&rec, 0, sizeof rec);
+    REQUIRE(chr_fe_init(&rec.fe, make(&r, options), NULL) == 0);
+    chr_fe_set_handlers(&rec.fe, &pull_with_change, &rec);
+    CHECK_INT(chr_fe_set_buffers(&rec.fe, 100, 3000), 0);
+    memset(block, 'x', sizeof block);
+    while ((n = chr_fe_write(&rec.fe, block, sizeof block)) > 0) taken += (size_t)n;
+    CHECK_INT(chr_fe_writable(&rec.fe), 0);
+    if (strcmp(how, "disconnect") == 0) CHECK_INT(chr_fe_disconnect(&rec.fe), 0);
+    if (strcmp(how, "shutdown") == 0) {
+        CHECK_INT(chr_fe_shutdown(&rec.fe), 0);
+        CHECK_INT(chr_fe_write(&rec.fe, "late", 4), CHR_ERR_DISCONNECTED);
+    }
+    if (strcmp(how, "remove") == 0) {
+        detach(&rec);
+        CHECK_INT(chr_remove(r.ctx, "s", NULL), 0);
+    }
+    if (strcmp(how, "flush") == 0) {
+        CHECK_INT(chr_fe_flush(&rec.fe, 10), CHR_ERR_TIMEOUT);
+    }
+    if (strcmp(how, "free") == 0) {
+        pid_t child = fork();
+        if (child == 0) {
+            while ((k = read(far, block, sizeof block)) > 0) got += (size_t)k;
+            _exit(got == taken ? 0 : 1);
+        }
+        close(far);
+        chr_context_free(r.ctx);
+        CHECK(waitpid(child, &n, 0) == child);
+        CHECK_INT(n, 0);
+        CHECK_INT(r.live, 0);
+        return;
+    }
+    if (strcmp(how, "flush") == 0) {
+        CHECK_INT(drain(&r, far, taken), taken);
+        CHECK_INT(chr_fe_flush(&rec.fe, 1000), 0);
+        shutdown(far, SHUT_WR);
+    } else {
+        fcntl(far, F_SETFL, O_NONBLOCK);
+        while (got < taken && (k = read(far, block, sizeof block)) != 0) {
+            if (k > 0) got += (size_t)k;
+            chr_loop_step(r.ctx, 0);
+        }
+        CHECK_INT(got, taken);
+    }
+    chr_fe_deinit(&rec.fe);
+    close(far);
+    settle(&r);
+    rig_close(&r);
+}
+
+TEST_FAMILY(ends)
+{
+    static const char *const hows[] = { "disconnect", "shutdown", "remove", "flush", "free" };
+    size_t                   i;
+    for (i = 0; i < sizeof hows / sizeof *hows; i++) {
+        char name[60];
+        snprintf(name, sizeof name, "a_slow_peer_gets_all_before_%s", hows[i]);
+        test_add_case(name, run_end, hows[i], TEST_SECONDS);
+    }
+}
+
+TEST(half_close_comes_in_its_place)
+{
+    char     options[200];
+    rig      r;
+    recorder rec;
+    int      far;
+    rig_open_virtual(&r);
+    far = pair_options(options, ",half-close=on");
+    memset(&rec, 0, sizeof rec);
+    REQUIRE(chr_fe_init(&rec.fe, make(&r, options), NULL) == 0);
+    CHECK_INT(chr_fe_set_buffers(&rec.fe, 4, 100), 0);
+    chr_fe_set_handlers(&rec.fe, &pull_handlers, &rec);
+    say(far, "abcdef");
+    shutdown(far, SHUT_WR);
+    settle(&r);
+    CHECK_STR(pull(&rec.fe), "abcd.");
+    CHECK_INT(chr_fe_eof(&rec.fe), 0);
+    settle(&r);
+    CHECK_STR(pull(&rec.fe), "ef!");
+    CHECK_STR(rec.events, "ORR");
+    settle(&r);
+    CHECK_STR(rec.events, "ORRE");
+    CHECK_INT(chr_fe_eof(&rec.fe), 1);
+    put(&rec.fe, "still");
+    settle(&r);
+    CHECK_STR(hear(far), "still");
+    detach(&rec);
+    close(far);
+    rig_close(&r);
+}
+
+TEST(the_next_peer_waits_behind_the_last_ones_bytes)
+{
+    const char *path = scratch("s");
+    char        options[200];
+    rig         r;
+    recorder    rec;
+    int         far, i;
+    rig_open(&r);
+    snprintf(options, sizeof options, "socket,id=s,path=%s,server=on,wait=off", path);
+    memset(&rec, 0, sizeof rec);
+    REQUIRE(chr_fe_init(&rec.fe, make(&r, options), NULL) == 0);
+    CHECK_INT(chr_fe_set_buffers(&rec.fe, 100, 100), 0);
+    chr_fe_set_handlers(&rec.fe, &pull_handlers, &rec);
+    CHECK_STR(pull(&rec.fe), "!");
+    for (i = 0; i < 3; i++) {
+        far = unix_connect(path);
+        say(far, "abc");
+        settle(&r);
+        close(far);
+        settle(&r);
+    }
+    CHECK_STR(rec.events, "OR");
+    CHECK_STR(pull(&rec.fe), "abc!");
+    settle(&r);
+    CHECK_STR(rec.events, "ORCOR");
+    CHECK_STR(pull(&rec.fe), "abc!");
+    settle(&r);
+    CHECK_STR(pull(&rec.fe), "abc!");
+    settle(&r);
+    CHECK_STR(pull(&rec.fe), "!");
+    CHECK_STR(rec.events, "ORCORCORC");
+    detach(&rec);
+    rig_close(&r);
+    scratch_clean();
+}
+
+TEST(read_all_takes_what_was_read_ahead_first)
+{
+    desk d;
+    char text[10] = "";
+    desk_open(&d, &pull_handlers, 4, 10);
+    say(d.far, "abcdefgh");
+    settle(&d.r);
+    CHECK_INT(chr_fe_readable(&d.rec.fe), 4);
+    CHECK_INT(chr_fe_read_all(&d.rec.fe, text, 6, 1000), 6);
+    CHECK_STR(text, "abcdef");
+    settle(&d.r);
+    CHECK_STR(pull(&d.rec.fe), "gh.");
+    desk_close(&d);
+}
+
+TEST(descriptors_end_the_reading_ahead)
+{
+    static const chr_handlers pulled = { NULL, NULL, recorder_event, NULL };
+    struct iovec   part = { (void *)(uintptr_t)"two", 3 };
+    union { struct cmsghdr align; char bytes[CMSG_SPACE(sizeof(int))]; } control;
+    struct msghdr  message;
+    struct cmsghdr *header;
+    int            got[4], null = open("/dev/null", O_RDONLY);
+    desk           d;
+    char           c[8];
+    desk_open(&d, &pulled, 100, 100);
+    memset(&message, 0, sizeof message);
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.bytes;
+    message.msg_controllen = sizeof control.bytes;
+    header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(header), &null, sizeof(int));
+    CHECK_INT(sendmsg(d.far, &message, 0), 3);
+    settle(&d.r);
+    CHECK_INT(chr_fe_readable(&d.rec.fe), 3);
+    CHECK_INT(sendmsg(d.far, &message, 0), 3);
+    settle(&d.r);
+    CHECK_INT(chr_fe_readable(&d.rec.fe), 3); /* not before all of that is taken */
+    CHECK_HAS(d.r.log, "descriptors come along");
+    CHECK_INT(chr_fe_get_msgfds(&d.rec.fe, got, 4), 1);
+    close(got[0]);
+    CHECK_INT(chr_fe_read(&d.rec.fe, c, 2), 2);
+    settle(&d.r);
+    CHECK_INT(chr_fe_readable(&d.rec.fe), 1);
+    CHECK_INT(chr_fe_get_msgfds(&d.rec.fe, got, 4), 0);
+    CHECK_INT(chr_fe_read(&d.rec.fe, c, 2), 1);
+    settle(&d.r);
+    CHECK_INT(chr_fe_readable(&d.rec.fe), 3);
+    CHECK_INT(chr_fe_get_msgfds(&d.rec.fe, got, 4), 1);
+    close(got[0]);
+    CHECK_INT(chr_fe_set_buffers(&d.rec.fe, 50, 50), CHR_ERR_NOT_SUPPORTED);
+    CHECK_INT(chr_fe_set_buffers(&d.rec.fe, 0, 50), 0);
+    /* and out: with the first byte of the next write */
+    put(&d.rec.fe, "before");
+    CHECK_INT(chr_fe_set_msgfds(&d.rec.fe, &null, 1), 0);
+    CHECK_STR(hear(d.far), "before");
+    put(&d.rec.fe, "with");
+    settle(&d.r);
+    message.msg_controllen = sizeof control.bytes;
+    part.iov_base = c;
+    part.iov_len = sizeof c;
+    CHECK_INT(recvmsg(d.far, &message, 0), 4);
+    CHECK(message.msg_controllen > 0);
+    if (message.msg_controllen > 0) {
+        memcpy(got, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(int));
+        close(got[0]);
+    }
+    desk_close(&d);
+    close(null);
+}
+
+/* Each frontend of a mux has its own; what they write keeps its order. */
+TEST(several_on_a_mux)
+{
+    char     options[200];
+    rig      r;
+    recorder a, b;
+    int      far;
+    rig_open_virtual(&r);
+    far = pair_options(options, ",mux=on");
+    memset(&a, 0, sizeof a);
+    memset(&b, 0, sizeof b);
+    REQUIRE(chr_fe_init(&a.fe, make(&r, options), NULL) == 0);
+    REQUIRE(chr_fe_init(&b.fe, chr_find(r.ctx, "s"), NULL) == 0);
+    chr_fe_set_handlers(&a.fe, &pull_handlers, &a);
+    CHECK_INT(chr_fe_set_buffers(&a.fe, 100, 100), 0);
+    chr_fe_set_handlers(&b.fe, &pull_handlers, &b);
+    CHECK_INT(chr_fe_set_buffers(&b.fe, 100, 100), 0);
+    settle(&r);
+    say(far, "to b\1cto a\1cto b");
+    settle(&r);
+    CHECK_STR(pull(&b.fe), "to bto b.");
+    CHECK_STR(pull(&a.fe), "to a.");
+    put(&a.fe, "1");
+    put(&b.fe, "2");
+    put(&a.fe, "3");
+    put(&a.fe, "4");
+    put(&b.fe, "5");
+    settle(&r);
+    CHECK_STR(hear(far), "12345");
+    say(far, "rest");
+    settle(&r);
+    detach(&b);
+    say(far, "more");
+    settle(&r);
+    CHECK_STR(pull(&a.fe), "more.");
+    detach(&a);
+    close(far);
+    rig_close(&r);
+}
+
+TEST(a_frontend_that_only_pulls_has_the_focus)
+{
+    char         options[200];
+    rig          r;
+    chr_frontend fe;
+    int          far;
+    rig_open_virtual(&r);
+    far = pair_options(options, ",mux=on");
+    memset(&fe, 0, sizeof fe);
+    REQUIRE(chr_fe_init(&fe, make(&r, options), NULL) == 0);
+    CHECK_INT(chr_fe_set_buffers(&fe, 100, 100), 0);
+    say(far, "abc");
+    settle(&r);
+    CHECK_STR(pull(&fe), "abc.");
+    put(&fe, "x");
+    chr_fe_deinit(&fe);
+    CHECK_STR(hear(far), "x");
+    close(far);
+    rig_close(&r);
+}
+
+/* ---- recorded and replayed ------------------------------------------------------------------------------------------- */
+
+/* A device that echoes what it pulls; everything it does is written down. */
+static void run_device(rig *r, chr_frontend *fe, transcript *t, int far, int ticks)
+{
+    int  i, n, k;
+    char bytes[8], note[40];
+    for (i = 0; i < ticks; i++) {
+        if (far >= 0 && i < 40 && i % 3 == 0) {
+            snprintf(note, sizeof note, "line %d.", i);
+            say(far, note);
+        }
+        if (far >= 0 && i == 40) shutdown(far, SHUT_RDWR);
+        chr_loop_step(r->ctx, 0);
+        n = chr_fe_read(fe, bytes, 5);
+        k = n > 0 ? chr_fe_write(fe, bytes, (size_t)n) : chr_fe_writable(fe);
+        snprintf(note, sizeof note, "[%d %d %d]", n, k, chr_fe_readable(fe));
+        write_down(t, note, strlen(note));
+        r->now += 1000;
+    }
+}
+
+TEST(a_replay_is_the_same)
+{
+    static const chr_handlers pulled = { NULL, NULL, script_event, NULL };
+    static transcript first, second;
+    const char       *path = scratch("recording");
+    char              options[200];
+    rig               r;
+    chr_frontend      fe;
+    int               far, round;
+    for (round = 0; round < 2; round++) {
+        transcript *t = round ? &second : &first;
+        rig_open_virtual(&r);
+        if (round) REQUIRE(chr_replay_open(r.ctx, path, NULL) == 0);
+        else REQUIRE(chr_record_start(r.ctx, path, NULL) == 0);
+        if (round) snprintf(options, sizeof options, "null,id=s"), far = -1;
+        else far = pair_options(options, "");
+        memset(&fe, 0, sizeof fe);
+        REQUIRE(chr_fe_init(&fe, make(&r, options), NULL) == 0);
+        CHECK_INT(chr_fe_set_buffers(&fe, 20, 30), 0);
+        chr_fe_set_handlers(&fe, &pulled, t);
+        run_device(&r, &fe, t, far, 80);
+        chr_fe_deinit(&fe);
+        CHECK_STR(r.log, "");
+        if (far >= 0) close(far);
+        rig_close(&r);
+    }
+    CHECK_STR(second.text, first.text);
+    CHECK_HAS(first.text, "C");
+    scratch_clean();
+}
+
+/* ---- foreign loops --------------------------------------------------------------------------------------------------- */
+
+static int timeouts_changed;
+
+static void hook_watch(void *opaque, chr_watch *watch, int fd, int events)
+{
+    (void)opaque, (void)watch, (void)fd, (void)events;
+}
+
+static void hook_timeout(void *opaque)
+{
+    (void)opaque;
+    timeouts_changed++;
+}
+
+TEST(with_hooks_the_timeout_says_that_output_waits)
+{
+    chr_config   config;
+    rig          r;
+    char         options[200];
+    chr_frontend fe;
+    int          far;
+    config = rig_config(&r);
+    config.watch_changed = hook_watch;
+    config.timeout_changed = hook_timeout;
+    rig_init(&r);
+    r.ctx = chr_context_new(&config);
+    REQUIRE(r.ctx != NULL);
+    far = pair_options(options, "");
+    memset(&fe, 0, sizeof fe);
+    REQUIRE(chr_fe_init(&fe, make(&r, options), NULL) == 0);
+    CHECK_INT(chr_fe_set_buffers(&fe, 20, 30), 0);
+    while (chr_loop_timeout(r.ctx) == 0) chr_loop_dispatch(r.ctx, NULL, 0);
+    timeouts_changed = 0;
+    put(&fe, "abc");
+    CHECK(timeouts_changed > 0);
+    CHECK_INT(chr_loop_timeout(r.ctx), 0);
+    chr_loop_dispatch(r.ctx, NULL, 0);
+    CHECK_STR(hear(far), "abc");
+    CHECK(chr_loop_timeout(r.ctx) != 0);
+    chr_fe_deinit(&fe);
+    close(far);
+    rig_close(&r);
+}
+
+TEST(prepare_sends)
+{
+    desk     d;
+    chr_poll polls[8];
+    int      timeout;
+    desk_open(&d, &pull_handlers, 10, 10);
+    put(&d.rec.fe, "abc");
+    chr_loop_prepare(d.r.ctx, polls, 8, &timeout);
+    CHECK_STR(hear(d.far), "abc");
+    chr_loop_dispatch(d.r.ctx, polls, 0);
+    desk_close(&d);
+}
+
+/* CLOSED waited behind bytes that nobody took. */
+TEST(the_context_tells_what_waited)
+{
+    desk d;
+    desk_open(&d, &pull_handlers, 10, 10);
+    say(d.far, "abc");
+    settle(&d.r);
+    shutdown(d.far, SHUT_RDWR);
+    settle(&d.r);
+    CHECK_STR(d.rec.events, "OR");
+    chr_context_free(d.r.ctx);
+    CHECK_STR(d.rec.events, "ORC");
+    CHECK_INT(d.r.live, 0);
+    close(d.far);
+}
+
+/* Without an output buffer it is the backend that says so, and a watch that is taken away stays silent. */
+TEST(a_watch_without_an_output_buffer)
+{
+    bench b;
+    bench_open(&b, &pull_handlers, 10, 0);
+    b.w->room = 0;
+    CHECK_INT(chr_fe_write(&b.rec.fe, "x", 1), CHR_ERR_WOULD_BLOCK);
+    chr_fe_add_watch(&b.rec.fe, recorder_writable, &b.rec);
+    settle(&b.r);
+    CHECK_INT(b.rec.writable, 0);
+    chr_fe_add_watch(&b.rec.fe, NULL, NULL);
+    b.w->room = -1;
+    chr_be_writable(&b.w->dev);
+    settle(&b.r);
+    CHECK_INT(b.rec.writable, 0);
+    b.w->room = 0;
+    chr_fe_add_watch(&b.rec.fe, recorder_writable, &b.rec);
+    settle(&b.r);
+    CHECK_INT(chr_fe_set_buffers(&b.rec.fe, 0, 0), 0); /* it goes on without buffers */
+    b.w->room = -1;
+    settle(&b.r);
+    chr_be_writable(&b.w->dev);
+    CHECK_INT(b.rec.writable, 1);
+    bench_close(&b);
 }

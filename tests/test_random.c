@@ -735,6 +735,37 @@ static void op_disconnect(void)
     if (fe) CHECK(chr_fe_backend_open(fe) == (fe->dev && fe->dev->be_open));
 }
 
+static void op_buffers(void)
+{
+    static unsigned char memory[USERS][CHR_BUFFERS_MEMORY(64, 64)];
+    user                *u = &w.users[below(USERS)];
+    size_t               in = one_in(4) ? 0 : (size_t)below(one_in(4) ? 5000 : 64), out = one_in(4) ? 0 : (size_t)below(one_in(4) ? 5000 : 64);
+    int                  code;
+    if (!u->fe) return;
+    code = one_in(5) && in <= 64 && out <= 64 ? chr_fe_set_buffers_at(u->fe, memory[u - w.users], in, out) : chr_fe_set_buffers(u->fe, in, out);
+    CHECK(code <= 0 && is_code(code));
+}
+
+static void op_pull(void)
+{
+    char          bytes[100];
+    chr_frontend *fe = any_fe();
+    int           len = below(100), readable, writable, n;
+    if (!fe) return;
+    readable = chr_fe_readable(fe);
+    n = chr_fe_read(fe, bytes, (size_t)len);
+    if (readable > 0) CHECK_INT(n, readable < len ? readable : len);
+    else CHECK(n < 0 && is_code(n));
+    writable = chr_fe_writable(fe);
+    CHECK(is_code(writable));
+    if (writable > 0 && fe->dev) {
+        n = chr_fe_write(fe, bytes, (size_t)(writable < len ? writable : len));
+        CHECK(n < 0 ? is_code(n) : n == (writable < len ? writable : len));
+    }
+    if (one_in(4)) n = chr_fe_flush(fe, below(2));
+    CHECK(is_code(n));
+}
+
 /* ---- the loop ------------------------------------------------------------------------------------------------------------------------ */
 
 static void op_step(void)
@@ -982,7 +1013,8 @@ static const struct operation {
     { "write", op_write, 12, 0 },           { "write_all", op_write_all, 2, 0 },    { "read_all", op_read_all, 2, 0 },
     { "printf", op_printf, 2, 0 },          { "accept_input", op_accept_input, 4, 0 }, { "add_watch", op_add_watch, 4, 0 },
     { "ioctl", op_ioctl, 3, 0 },            { "msgfds", op_msgfds, 2, 0 },          { "set_open", op_set_open, 2, 0 },
-    { "focus", op_focus, 3, 1 },            { "disconnect", op_disconnect, 3, 0 },  { "step", op_step, 40, 1 },
+    { "focus", op_focus, 3, 1 },            { "disconnect", op_disconnect, 3, 0 },
+    { "buffers", op_buffers, 5, 1 },        { "pull", op_pull, 12, 0 },             { "step", op_step, 40, 1 },
     { "run", op_run, 1, 0 },                { "drain", op_drain, 1, 1 },
     { "dispatch", op_dispatch, 5, 1 },      { "time", op_time, 4, 0 },
     { "wake", op_wake, 1, 0 },              { "watch", op_watch, 3, 0 },            { "timer", op_timer, 3, 0 },

@@ -562,6 +562,144 @@ TEST(others_write_while_the_owner_waits_for_a_peer)
     scratch_clean();
 }
 
+/* ---- buffered frontends: a vCPU thread makes all five calls, the owner runs the loop ------------------------------------ */
+
+enum { VCPU_BYTES = 100000 };
+
+typedef struct vcpu {
+    pthread_t    thread;
+    chr_frontend fe;
+    long         read, written;
+    int          broken, over;
+} vcpu;
+
+static void *run_vcpu(void *opaque)
+{
+    vcpu *v = (vcpu *)opaque;
+    char  c;
+    int   n = 0;
+    while (v->read < VCPU_BYTES || v->written < VCPU_BYTES) {
+        if (v->read < VCPU_BYTES && chr_fe_readable(&v->fe) > 0) {
+            n = chr_fe_read(&v->fe, &c, 1);
+            if (n == 1 && c != (char)(v->read % 101)) v->broken++;
+            v->read += n == 1;
+        }
+        if (v->written < VCPU_BYTES && chr_fe_writable(&v->fe) > 0) {
+            c = (char)(v->written % 103);
+            n = chr_fe_write(&v->fe, &c, 1);
+            v->written += n == 1;
+        } else if (v->read % 64 == 0) {
+            sched_yield();
+        }
+        if (n == CHR_ERR_DISCONNECTED) break;
+    }
+    if (n != CHR_ERR_DISCONNECTED && chr_fe_flush(&v->fe, 10000) < 0) v->broken++;
+    __atomic_store_n(&v->over, 1, __ATOMIC_RELEASE);
+    chr_loop_wake(v->fe.ctx);
+    return NULL;
+}
+
+typedef struct far_side {
+    pthread_t thread;
+    int       fd;
+    long      said, heard;
+    int       broken;
+} far_side;
+
+static void *run_far_side(void *opaque)
+{
+    far_side     *f = (far_side *)opaque;
+    char          bytes[256];
+    struct pollfd p = { 0, POLLIN | POLLOUT, 0 };
+    ssize_t       n, i;
+    p.fd = f->fd;
+    while ((f->said < VCPU_BYTES || f->heard < VCPU_BYTES) && poll(&p, 1, 30000) > 0) {
+        if (f->said < VCPU_BYTES && p.revents & POLLOUT) {
+            for (n = 0; n < (ssize_t)sizeof bytes && f->said + n < VCPU_BYTES; n++) bytes[n] = (char)((f->said + n) % 101);
+            n = write(f->fd, bytes, (size_t)n);
+            f->said += n > 0 ? n : 0;
+        }
+        p.events = f->said < VCPU_BYTES ? POLLIN | POLLOUT : POLLIN;
+        if (!(p.revents & (POLLIN | POLLHUP))) continue;
+        n = read(f->fd, bytes, sizeof bytes);
+        if (n == 0) break;
+        for (i = 0; i < n; i++) f->broken += bytes[i] != (char)((f->heard + i) % 103);
+        f->heard += n > 0 ? n : 0;
+    }
+    return NULL;
+}
+
+TEST(a_vcpu_thread_on_buffers)
+{
+    char     options[60];
+    rig      r;
+    vcpu     v;
+    far_side f;
+    int      fds[2];
+    rig_open(&r);
+    socket_pair(fds);
+    fcntl(fds[0], F_SETFL, O_NONBLOCK);
+    snprintf(options, sizeof options, "socket,id=s,fd=%d", fds[1]);
+    memset(&v, 0, sizeof v);
+    memset(&f, 0, sizeof f);
+    f.fd = fds[0];
+    REQUIRE(chr_fe_init(&v.fe, make(&r, options), NULL) == 0);
+    CHECK_INT(chr_fe_set_buffers(&v.fe, 512, 512), 0);
+    REQUIRE(pthread_create(&v.thread, NULL, run_vcpu, &v) == 0);
+    REQUIRE(pthread_create(&f.thread, NULL, run_far_side, &f) == 0);
+    while (!__atomic_load_n(&v.over, __ATOMIC_ACQUIRE)) chr_loop_step(r.ctx, 1000);
+    pthread_join(v.thread, NULL);
+    pthread_join(f.thread, NULL);
+    CHECK_INT(v.read, VCPU_BYTES);
+    CHECK_INT(f.heard, VCPU_BYTES);
+    CHECK_INT(v.broken + f.broken, 0);
+    chr_fe_deinit(&v.fe);
+    close(fds[0]);
+    rig_close(&r);
+}
+
+static void *use_buffers(void *opaque)
+{
+    chr_frontend *fe = (chr_frontend *)opaque;
+    char          bytes[16];
+    int           n;
+    do {
+        n = chr_fe_read(fe, bytes, sizeof bytes);
+        (void)chr_fe_readable(fe);
+        (void)chr_fe_flush(fe, 0);
+        if (chr_fe_writable(fe) > 0) n = chr_fe_write(fe, "abc", 3);
+        chr_fe_accept_input(fe);
+    } while (n != CHR_ERR_DISCONNECTED || chr_fe_writable(fe) != CHR_ERR_DISCONNECTED);
+    return NULL;
+}
+
+static int agree(void *opaque) { return (void)opaque, 0; }
+
+/* Meanwhile the owner swaps the backend, changes the buffers, and takes the frontend away. */
+TEST(vcpu_threads_while_all_else_changes)
+{
+    const chr_handlers handlers = { NULL, NULL, NULL, agree };
+    rig                r;
+    chr_frontend       fe;
+    pthread_t          threads[3];
+    int                i;
+    rig_open(&r);
+    memset(&fe, 0, sizeof fe);
+    REQUIRE(chr_fe_init(&fe, make(&r, "ringbuf,id=s"), NULL) == 0);
+    chr_fe_set_handlers(&fe, &handlers, NULL);
+    CHECK_INT(chr_fe_set_buffers(&fe, 64, 64), 0);
+    for (i = 0; i < 3; i++) REQUIRE(pthread_create(&threads[i], NULL, use_buffers, &fe) == 0);
+    for (i = 0; i < 200; i++) {
+        chr_loop_step(r.ctx, 1);
+        if (i % 3 == 0) CHECK_INT(chr_change(r.ctx, "s", i % 2 ? "ringbuf" : "null", NULL), 0);
+        if (i % 5 == 0) CHECK_INT(chr_fe_set_buffers(&fe, (size_t)(i % 50), (size_t)(i % 70)), 0);
+        if (i % 7 == 0) chr_inject(fe.dev, "input", 5);
+    }
+    chr_fe_deinit(&fe);
+    for (i = 0; i < 3; i++) pthread_join(threads[i], NULL);
+    rig_close(&r);
+}
+
 /* ---- the kernel's set, and loops that are not ours ------------------------------------------------------------------------------ */
 
 enum { IDLERS = 100, POSTS = 300 };
