@@ -299,8 +299,9 @@ CHARDEV_API int chr_loop_run(chr_context *ctx);
 /* Runs all that happens until the clock shows `until` (nanoseconds, as chr_loop_now()). With chr_config.virtual_clock
  * nothing is waited for: at each moment all that is ready is dispatched, what comes of it too, then time jumps to the
  * next deadline, and to `until` at last; a time that has passed dispatches what is ready now. A callback that keeps itself
- * ready stops time for 1000 rounds at most. With the system's clock it sleeps in between. Returns how many callbacks ran,
- * or what chr_loop_step() may fail with; CHR_ERR_NOT_SUPPORTED with a `clock` hook: only you can move that. */
+ * ready stops time for 1000 rounds at most; behind a timer that starts itself anew without delay it goes on by a
+ * millisecond. With the system's clock it sleeps in between. Returns how many callbacks ran, or what chr_loop_step() may
+ * fail with; CHR_ERR_NOT_SUPPORTED with a `clock` hook: only you can move that. */
 CHARDEV_API int chr_loop_run_until(chr_context *ctx, int64_t until);
 /* Ends the loop, whoever runs it: one call of chr_loop_run() returns, or one of chr_loop_step(),
  * chr_loop_step_every() and chr_loop_dispatch() returns CHR_ERR_STOPPED. The one that is under way does so behind its
@@ -334,8 +335,10 @@ CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int c
  * included. Any loop that waits for descriptors takes it (GLib, libuv, Qt, SDL, Go, epoll): when it is readable, call
  * chr_loop_step(ctx, 0), and where the other loop is edge-triggered again until that returns 0. Time is rounded up to
  * milliseconds. It is the context's: don't read or close it. It stays the same until chr_context_free() or
- * chr_context_reset(). Returns the descriptor; CHR_ERR_NOT_SUPPORTED where the system has neither epoll nor kqueue;
- * CHR_ERR_NO_MEMORY or CHR_ERR_IO when it has none to give. Owner thread. */
+ * chr_context_reset(). In a child of fork() that goes on (daemon()) it is a set of the child's, under the same number, from
+ * this call on: an epoll or kqueue of the child's must be given it behind that. Returns the descriptor;
+ * CHR_ERR_NOT_SUPPORTED where the system has neither epoll nor kqueue; CHR_ERR_NO_MEMORY or CHR_ERR_IO when it has none to
+ * give. Owner thread. */
 CHARDEV_API int chr_loop_fd(chr_context *ctx);
 /* Milliseconds until chr_loop_dispatch() has something to do without any descriptor; 0 = now, -1 = never. */
 CHARDEV_API int chr_loop_timeout(chr_context *ctx);
@@ -2850,11 +2853,15 @@ static int chr__os_set_filter(chr__set *set, int fd, int filter, int flags, unsi
     return CHR_SYS(kevent)(set->fd, &change, 1, NULL, 0, &now) < 0 && !(flags & EV_DELETE) ? -1 : 0;
 }
 
-/* Hang-ups alone come edge-triggered, since bytes and room would come along with them again and again. */
+/* Hang-ups alone come edge-triggered, since bytes and room would come along with them again and again. Files are poll()'s:
+ * here they are not ready at their end. */
 static int chr__os_set_put(chr__set *set, int fd, int before, int events, unsigned key)
 {
-    int failed, in = events & (CHR_IN | CHR_HUP), out = events & CHR_OUT || (events && !in);
+    struct stat info;
+    int         failed, in = events & (CHR_IN | CHR_HUP), out = events & CHR_OUT || (events && !in);
 
+    if (!before && (CHR_SYS(fstat)(fd, &info) < 0 || S_ISREG(info.st_mode)))
+        return CHR_ERR_NOT_SUPPORTED;
     if (before) {
         (void)chr__os_set_filter(set, fd, EVFILT_READ, EV_DELETE, key);
         (void)chr__os_set_filter(set, fd, EVFILT_WRITE, EV_DELETE, key);
@@ -2863,6 +2870,30 @@ static int chr__os_set_put(chr__set *set, int fd, int before, int events, unsign
     failed |= out && !failed &&
               chr__os_set_filter(set, fd, EVFILT_WRITE, EV_ADD | (events & CHR_OUT ? 0 : EV_CLEAR), key) < 0;
     return failed ? chr__os_code(errno) : 0;
+}
+
+/* What one filter says of a descriptor, beside what the other may have said before it. A hang-up stays: from here on it
+ * comes level-triggered. */
+static int chr__os_set_add(chr__set *set, chr__ready *ready, int count, const struct kevent *entry)
+{
+    int      i, ended = (entry->flags & EV_EOF) != 0;
+    unsigned key;
+
+    if (entry->filter == EVFILT_TIMER)
+        return count;
+    memcpy(&key, &entry->udata, sizeof key);
+    if (ended && entry->flags & EV_CLEAR) {
+        (void)chr__os_set_filter(set, (int)entry->ident, entry->filter, EV_DELETE, key);
+        (void)chr__os_set_filter(set, (int)entry->ident, entry->filter, EV_ADD, key);
+    }
+    for (i = 0; i < count && ready[i].key != key; i++)
+        ;
+    if (i == count)
+        ready[i].events = 0;
+    ready[i].fd = (int)entry->ident;
+    ready[i].key = key;
+    ready[i].events |= entry->filter == EVFILT_READ ? CHR_IN | (ended ? CHR__HALF_HUP : 0) : CHR_OUT | (ended ? CHR_HUP : 0);
+    return i == count ? count + 1 : count;
 }
 
 static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int timeout_ms)
@@ -2874,15 +2905,8 @@ static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int time
     time.tv_sec = timeout_ms / 1000;
     time.tv_nsec = (long)(timeout_ms % 1000) * 1000000;
     n = CHR_SYS(kevent)(set->fd, NULL, 0, entries, most, timeout_ms < 0 ? NULL : &time);
-    for (i = 0; i < n; i++) {
-        int ended = (entries[i].flags & EV_EOF) != 0;
-        if (entries[i].filter == EVFILT_TIMER)
-            continue;
-        ready[count].fd = (int)entries[i].ident;
-        memcpy(&ready[count].key, &entries[i].udata, sizeof ready[count].key);
-        ready[count++].events = entries[i].filter == EVFILT_READ ? CHR_IN | (ended ? CHR__HALF_HUP : 0)
-                                                                  : CHR_OUT | (ended ? CHR_HUP : 0);
-    }
+    for (i = 0; i < n; i++)
+        count = chr__os_set_add(set, ready, count, &entries[i]);
     return n >= 0 ? count : errno == EINTR ? 0 : chr__os_code(errno);
 }
 
@@ -4795,7 +4819,7 @@ struct chr_context {
     int          watch_count, watch_capacity;
     int          polled;       /* poll() asks for the first so many: all, or those that the kernel's set refuses */
     int          settled;      /* what those before this slot want the set knows; what those behind it want is new */
-    int          walk;         /* the slot whose callback runs; -1 = none */
+    int          walk;         /* the slot whose callback runs, or ran last */
     unsigned     round, keys;  /* each time that a descriptor's watches run; the set's last key */
     chr_watch   *again;        /* with hooks: those that are ready still after their callbacks */
     chr__many    many;         /* whether the kernel's set is in use, */
@@ -4894,11 +4918,13 @@ enum { CHR__BUFFER_SIZE = 65536 };
 #define CHR__LOCK(ctx) (chr__os_lock(&(ctx)->mutex), (void)(ctx)->locks++)
 #define CHR__UNLOCK(ctx) ((void)(ctx)->locks--, chr__os_unlock(&(ctx)->mutex))
 #define CHR__OWN(ctx) ((void)((ctx)->owner = chr__os_thread()))
+#define CHR__SLEEPS(ctx, whether) ((void)((ctx)->sleeping = (whether))) /* in our own loop: another thread wakes it */
 #define CHR__IS_FOREIGN(ctx) (!chr__os_is_thread((ctx)->owner))
 #else
 #define CHR__LOCK(ctx) ((void)(ctx))
 #define CHR__UNLOCK(ctx) ((void)(ctx))
 #define CHR__OWN(ctx) ((void)(ctx))
+#define CHR__SLEEPS(ctx, whether) ((void)(ctx), (void)(whether))
 #define CHR__IS_FOREIGN(ctx) ((void)(ctx), 0)
 #endif
 
@@ -5741,8 +5767,9 @@ static void chr__set_apply(chr_context *ctx, chr_watch *watch)
 
     if (holder ? !is_new && !chr__set_lacks(holder->known, wants) : !wants)
         return;
-    if (!holder) {
+    if (!holder)
         holder = watch;
+    if (is_new || !holder->known) {
         ctx->keys += ctx->keys + 1 == 0 ? 2 : 1;
         holder->key = ctx->keys;
     }
@@ -5815,6 +5842,7 @@ CHR__COLD int chr__set_begin(chr_context *ctx)
 CHR__COLD void chr__set_renew(chr_context *ctx)
 {
     ctx->ready_count = 0;
+    ctx->stops++; /* once is enough */
     ctx->alarm_at = 0;
     if (chr__os_set_renew(&ctx->set) < 0)
         chr__set_end(ctx);
@@ -5882,7 +5910,7 @@ CHARDEV_API void chr_watch_stop(chr_watch *watch)
     chr__bucket_remove(ctx, watch);
     slot = watch->slot - 1;
     watch->slot = 0;
-    if (slot <= ctx->walk)
+    if (slot <= ctx->walk && ctx->walk < ctx->polled)
         slot = chr__watch_close_gap(ctx, slot, ctx->walk--);
     if (slot < ctx->polled)
         slot = chr__watch_close_gap(ctx, slot, ctx->polled - 1), ctx->polled--;
@@ -6029,9 +6057,9 @@ static void chr__timer_start_at(chr_context *ctx, chr_timer **heap, chr_timer *t
 CHARDEV_API void chr_timer_start(chr_context *ctx, chr_timer *timer, int64_t delay_ms, void (*expired)(void *), void *opaque)
 {
     const int64_t most = INT64_MAX / 2 / 1000000; /* 146 years: later than that is never, and must not wrap around */
+    int64_t       now = chr_loop_now(ctx), delay = (delay_ms < 0 ? 0 : delay_ms < most ? delay_ms : most) * 1000000;
 
-    delay_ms = delay_ms < 0 ? 0 : delay_ms < most ? delay_ms : most;
-    chr__timer_start_at(ctx, &ctx->timers, timer, chr_loop_now(ctx) + delay_ms * 1000000, expired, opaque);
+    chr__timer_start_at(ctx, &ctx->timers, timer, now < INT64_MAX - delay ? now + delay : INT64_MAX, expired, opaque);
 }
 
 /* In real time: for peers, who know nothing of the context's clock. */
@@ -6051,7 +6079,7 @@ CHARDEV_API int64_t chr_loop_deadline(chr_context *ctx)
     return deadline;
 }
 
-/* Those that are due now; what they start comes in the next step. */
+/* Those that are due now; what they start comes in the next step, also when the clock has gone back meanwhile. */
 CHR__COLD int chr__timers_run_due(chr_context *ctx, chr_timer **heap, int64_t now)
 {
     int        ran = 0;
@@ -6059,7 +6087,7 @@ CHR__COLD int chr__timers_run_due(chr_context *ctx, chr_timer **heap, int64_t no
 
     last.deadline = now;
     last.order = ctx->timer_order++;
-    while ((timer = *heap) != NULL && chr__timer_is_sooner(timer, &last)) {
+    while ((timer = *heap) != NULL && chr__timer_is_sooner(timer, &last) && timer->order < last.order) {
         chr_timer_stop(timer);
         timer->expired(timer->opaque);
         ran++;
@@ -6529,7 +6557,7 @@ CHR__COLD void chr__watch_promote(chr_context *ctx, int i)
 }
 
 /* As many as poll() has counted. A callback may stop, start and change any watch; the arrays may move. */
-static int chr__watches_run(chr_context *ctx, int ready)
+CHR__HOT_INLINE int chr__watches_run(chr_context *ctx, int ready)
 {
     int i, ran = 0;
 
@@ -6549,7 +6577,6 @@ static int chr__watches_run(chr_context *ctx, int ready)
         if (i > 0 && ctx->watches[i] == watch)
             chr__watch_promote(ctx, i);
     }
-    ctx->walk = -1;
     return ran;
 }
 
@@ -6688,11 +6715,11 @@ static int chr__loop_wait(chr_context *ctx, int timeout_ms, int (*wait)(chr_cont
 {
     int ready;
 
-    ctx->sleeping = timeout_ms;
+    CHR__SLEEPS(ctx, timeout_ms != 0);
     CHR__UNLOCK(ctx);
     ready = wait(ctx, timeout_ms);
     CHR__LOCK(ctx);
-    ctx->sleeping = 0;
+    CHR__SLEEPS(ctx, 0);
     return ready;
 }
 
@@ -6705,6 +6732,7 @@ static int chr__poll_wait(chr_context *ctx, int timeout_ms)
 CHR__COLD int chr__loop_sleep_due(chr_context *ctx, int timeout_ms)
 {
     timeout_ms = chr__sooner(timeout_ms, chr__loop_timeout(ctx));
+    ctx->sleeping = 0; /* the other loop does not, now */
     if (ctx->many != CHR__FEW)
         chr__set_settle(ctx);
     return chr__loop_wait(ctx, timeout_ms, ctx->many != CHR__FEW ? chr__set_wait : chr__poll_wait);
@@ -6717,10 +6745,8 @@ CHR__COLD int chr__due_run(chr_context *ctx)
     return ran + chr__timers_run(ctx) + chr__idles_run(ctx);
 }
 
-CHR__HOT static int chr__loop_turn(chr_context *ctx, int timeout_ms)
+CHR__HOT_INLINE int chr__loop_run_ready(chr_context *ctx, int ran)
 {
-    int ran = ctx->due ? chr__loop_sleep_due(ctx, timeout_ms) : chr__loop_wait(ctx, timeout_ms, chr__poll_wait);
-
     ctx->turn++;
     ctx->depth++;
     if (ran > 0)
@@ -6732,18 +6758,26 @@ CHR__HOT static int chr__loop_turn(chr_context *ctx, int timeout_ms)
     return ran;
 }
 
+/* With neither timers nor idles nor the kernel's set. */
+CHR__HOT static int chr__loop_turn(chr_context *ctx, int timeout_ms)
+{
+    return chr__loop_run_ready(ctx, chr__loop_wait(ctx, timeout_ms, chr__poll_wait));
+}
+
+CHR__COLD int chr__loop_turn_due(chr_context *ctx, int timeout_ms)
+{
+    return chr__loop_run_ready(ctx, chr__loop_sleep_due(ctx, timeout_ms));
+}
+
 /* What a handler was told before the wait may be what the caller waits for. */
 CHR__APART int chr__loop_step_asked(chr_context *ctx, int timeout_ms)
 {
-    int early = chr__before_wait(ctx), is_late = early > 0 || chr__is_due(ctx);
-    int ran = chr__loop_turn(ctx, is_late ? 0 : timeout_ms);
+    int early = chr__somebody_waits(ctx) ? chr__before_wait(ctx) : 0, ran;
 
+    if (early > 0 || chr__is_due(ctx))
+        timeout_ms = 0;
+    ran = ctx->due ? chr__loop_turn_due(ctx, timeout_ms) : chr__loop_turn(ctx, timeout_ms);
     return ran < 0 ? ran : ran + early;
-}
-
-CHR__HOT_INLINE int chr__loop_step(chr_context *ctx, int timeout_ms)
-{
-    return chr__somebody_waits(ctx) ? chr__loop_step_asked(ctx, timeout_ms) : chr__loop_turn(ctx, timeout_ms);
 }
 
 /* A stop is told once. */
@@ -6753,9 +6787,11 @@ CHR__COLD int chr__loop_stopped(chr_context *ctx)
     return CHR_ERR_STOPPED;
 }
 
-CHR__COLD int chr__loop_step_refused(chr_context *ctx)
+/* One look at all that most steps have nothing of. */
+CHR__HOT_INLINE int chr__is_plain_step(const chr_context *ctx)
 {
-    return ctx->depth > 0 ? CHR_ERR_IN_HANDLER : chr__loop_stopped(ctx);
+    return ((uintptr_t)ctx->urgent.first | (uintptr_t)ctx->starved.first | (unsigned)ctx->prepare_count |
+            (unsigned)ctx->due | (unsigned)ctx->depth | (unsigned)CHR__LOAD(ctx->stopped)) == 0;
 }
 
 CHR__HOT CHARDEV_API int chr_loop_step(chr_context *ctx, int timeout_ms)
@@ -6764,7 +6800,12 @@ CHR__HOT CHARDEV_API int chr_loop_step(chr_context *ctx, int timeout_ms)
 
     CHR__LOCK(ctx);
     CHR__OWN(ctx);
-    ran = ctx->depth | CHR__LOAD(ctx->stopped) ? chr__loop_step_refused(ctx) : chr__loop_step(ctx, timeout_ms);
+    if (chr__is_plain_step(ctx))
+        ran = chr__loop_turn(ctx, timeout_ms);
+    else if (ctx->depth > 0)
+        ran = CHR_ERR_IN_HANDLER;
+    else
+        ran = CHR__LOAD(ctx->stopped) ? 0 : chr__loop_step_asked(ctx, timeout_ms);
     if (CHR__LOAD(ctx->stopped) && ran >= 0)
         ran = chr__loop_stopped(ctx);
     CHR__UNLOCK(ctx);
@@ -6811,7 +6852,7 @@ CHR__COLD int chr__loop_step_now(chr_context *ctx, int64_t ns)
 {
     int is_posted = CHR__LOAD(ctx->posted);
 
-    if (!chr__step_is_due(ctx, ns) && !is_posted)
+    if (!chr__step_is_due(ctx, ns > 0 ? ns : 0) && ns > 0 && !is_posted)
         return 0;
     CHR__STORE(ctx->posted, 0); /* what is posted from here on comes with the next call, at the latest */
     ctx->stepped_at = ctx->looked_at;
@@ -6820,7 +6861,7 @@ CHR__COLD int chr__loop_step_now(chr_context *ctx, int64_t ns)
 
 CHR__HOT CHARDEV_API int chr_loop_step_every(chr_context *ctx, int64_t ns)
 {
-    if (!CHR__LOAD(ctx->posted) && --ctx->calls_left > 0)
+    if (!CHR__LOAD(ctx->posted) && --ctx->calls_left > 0 && ns > 0)
         return 0;
     return chr__loop_step_now(ctx, ns);
 }
@@ -6841,16 +6882,17 @@ CHR__COLD int chr__loop_settle(chr_context *ctx)
     return ran < 0 ? ran : total;
 }
 
-/* To the next deadline, or to the end. Returns 1 when that is reached. */
+/* To the next deadline, or to the end. Returns 1 when there is no other before that. A timer that starts itself anew without
+ * delay lets time go on by a millisecond. */
 static int chr__clock_jump(chr_context *ctx, int64_t until)
 {
-    int64_t next = chr_loop_deadline(ctx);
+    int64_t next = chr_loop_deadline(ctx), start = ctx->now;
 
-    if (next <= until && next > ctx->now)
-        ctx->now = next;
-    else if (next > until && until > ctx->now)
-        ctx->now = until;
-    return next > until;
+    if (next <= start && start < INT64_MAX - 1000000)
+        next = start + 1000000;
+    if (until > start)
+        ctx->now = next < until ? next : until;
+    return next > until || ctx->now == start;
 }
 
 CHR__COLD int chr__run_virtual(chr_context *ctx, int64_t until)
@@ -6870,7 +6912,8 @@ CHR__COLD int chr__run_real(chr_context *ctx, int64_t until)
     int64_t left;
 
     do {
-        left = until - chr_loop_now(ctx);
+        left = chr_loop_now(ctx);
+        left = until > left ? until - left : 0;
         ran = chr_loop_step(ctx, chr__milliseconds(left));
         total += ran > 0 ? ran : 0;
     } while (ran >= 0 && left > 0);
@@ -6934,6 +6977,8 @@ CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity
         early = chr__before_wait(ctx);
     count = chr__watches_list(ctx, polls, capacity);
     *timeout_ms = early ? 0 : chr__loop_timeout(ctx);
+    if (chr__has_starved(ctx))
+        *timeout_ms = chr__sooner(*timeout_ms, CHR__ASK_AGAIN_MS);
     ctx->sleeping = 1; /* as it may be from here on */
     CHR__UNLOCK(ctx);
     return count;
@@ -7641,34 +7686,29 @@ static void chr__mark_absent_fds(const chr_backend *kind, void *target)
             *(int *)(void *)((char *)target + row->offset) = -1;
 }
 
-static const char *chr__list_value(const chr_options *options, const chr_option *row, int index)
-{
-    const chr__pair *pair;
-    const char      *value = NULL;
-
-    for (pair = options->first; pair; pair = pair->next)
-        if (pair->value && chr__list_index(row, pair->key) == index)
-            value = pair->value;
-    return value;
-}
-
-/* Each element, from NAME.0 on without a gap, into `room`; returns what is left of that, or NULL and err. */
+/* Each element, from NAME.0 on without a gap, into `room`; returns what is left of that, or NULL and err. Of several with
+ * one number the last counts. */
 static const char **chr__set_list(const chr_options *options, const char *backend, const chr_option *row, const char **room, chr_error *err)
 {
     const chr__pair *pair;
-    const char      *value;
-    int              count = 0;
+    int              index, most = 0, count = 0;
 
-    do {
-        value = chr__list_value(options, row, count);
-        room[count++] = value;
-    } while (value);
     for (pair = options->first; pair; pair = pair->next)
-        if (chr__list_index(row, pair->key) >= count)
+        most += pair->value && chr__list_index(row, pair->key) >= 0;
+    memset(room, 0, sizeof *room * ((size_t)most + 1));
+    for (pair = options->first; pair; pair = pair->next) {
+        index = pair->value ? chr__list_index(row, pair->key) : -1;
+        if (index >= 0 && index < most)
+            room[index] = pair->value;
+    }
+    while (room[count])
+        count++;
+    for (pair = options->first; pair; pair = pair->next)
+        if (chr__list_index(row, pair->key) > count)
             return (void)chr__fail(err, CHR_ERR_INVALID, "%s: %s=%s: there is no %s.%d", backend, pair->key,
-                                   pair->value, row->name, count - 1),
+                                   pair->value, row->name, count),
                    (const char **)NULL;
-    return room + count;
+    return room + count + 1;
 }
 
 /* The arrays stand behind the struct, at `room`. */
@@ -10296,7 +10336,7 @@ CHR__PRIVATE chr_dev *chr__create_part(const chr_dev *whole, const void *options
 
 CHARDEV_API chr_dev *chr_find(chr_context *ctx, const char *id)
 {
-    return (chr_dev *)chr__table_find(&ctx->devs_by_id, id, strlen(id));
+    return id ? (chr_dev *)chr__table_find(&ctx->devs_by_id, id, strlen(id)) : NULL;
 }
 
 CHARDEV_API chr_dev *chr_next(chr_context *ctx, const chr_dev *dev)
@@ -10930,7 +10970,7 @@ static int chr__change_to(chr_dev *old, const chr_backend *kind, const void *opt
 static int chr__check_change(chr_dev *dev, const char *id, chr_error *err)
 {
     if (!dev)
-        return chr__fail(err, CHR_ERR_NOT_FOUND, "there is no chardev '%s'", id);
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "there is no chardev '%s'", id ? id : "");
     if (chr__check_closing(dev->ctx, err) < 0)
         return err->code;
     if (dev->kind->fixed)
@@ -12126,7 +12166,7 @@ static int chr__drain_step(chr_context *ctx, int timeout_ms)
 
     CHR__LOCK(ctx);
     CHR__OWN(ctx);
-    ran = chr__loop_step(ctx, timeout_ms);
+    ran = chr__loop_step_asked(ctx, timeout_ms);
     CHR__UNLOCK(ctx);
     return ran;
 }
@@ -16867,9 +16907,8 @@ enum { CHR__MUX_HELD = CHR__BUFFER_SIZE / 16, CHR__MUX_BACKLOG = CHR__BUFFER_SIZ
 
 /* One frontend: what it has not had room for waits here, in order, also while another has the focus. */
 typedef struct chr__mux_slot {
-    struct chr__mux_slot *next;
+    struct chr__mux_slot *next, **link;
     chr_frontend         *fe;
-    int                   told_in; /* the last it heard of the focus is that it has it */
     size_t                count;
     unsigned char         held[CHR__MUX_HELD];
 } chr__mux_slot;
@@ -16883,7 +16922,8 @@ typedef struct chr__mux_walk {
 typedef struct chr__mux {
     chr_dev        dev;
     chr_frontend   base;       /* our end of the chardev that is shared */
-    chr__mux_slot *slots, *focus;
+    chr__mux_slot *slots, **last, *focus;
+    chr__mux_slot *told;       /* the one that has heard that it has the focus */
     chr__mux_walk *walks;
     int            escape, escaped;
     int            is_giving;  /* input is on its way to a frontend: what its handlers inject has to wait */
@@ -16931,22 +16971,19 @@ static int chr__mux_is_state(int event)
     return event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END;
 }
 
-static void chr__mux_tell_out(chr__mux *mux, chr__mux_slot *slot, int event)
-{
-    if (!slot->told_in || slot == mux->focus)
-        return;
-    slot->told_in = 0;
-    chr_be_tell_event(slot->fe, event);
-}
-
 /* To who has heard that it has the focus and has lost it, then to who has it now. */
 static void chr__mux_tell_focus(chr__mux *mux)
 {
-    chr__mux_each(mux, chr__mux_tell_out, CHR_EVENT_MUX_OUT);
-    if (!mux->focus || mux->focus->told_in)
+    chr__mux_slot *before = mux->told;
+
+    if (before && before != mux->focus) {
+        mux->told = NULL;
+        chr_be_tell_event(before->fe, CHR_EVENT_MUX_OUT);
+    }
+    if (!mux->focus || mux->focus == mux->told)
         return;
-    mux->focus->told_in = 1;
-    chr_be_tell_event(mux->focus->fe, CHR_EVENT_MUX_IN);
+    mux->told = mux->focus;
+    chr_be_tell_event(mux->told->fe, CHR_EVENT_MUX_IN);
 }
 
 /* An event on the mux itself goes to the focus, unless it is about that state. */
@@ -16984,15 +17021,6 @@ static void chr__mux_base_event(void *opaque, int event)
         chr__mux_each(mux, chr__mux_tell, event);
 }
 
-static chr__mux_slot *chr__mux_find(const chr__mux *mux, const chr_frontend *fe)
-{
-    chr__mux_slot *slot;
-
-    for (slot = mux->slots; slot && slot->fe != fe; slot = slot->next)
-        ;
-    return slot;
-}
-
 /* While another chardev is being stacked on the mux, who has had the focus hears of it from the loop. */
 static void chr__mux_set_focus(chr__mux *mux, chr__mux_slot *slot)
 {
@@ -17021,7 +17049,7 @@ static void chr__mux_next_focus(chr__mux *mux)
 
 static void chr__mux_focus(chr_dev *dev, chr_frontend *fe)
 {
-    chr__mux_set_focus((chr__mux *)dev, chr__mux_find((chr__mux *)dev, fe));
+    chr__mux_set_focus((chr__mux *)dev, (chr__mux_slot *)fe->slot);
 }
 
 /* -- output -- */
@@ -17360,25 +17388,31 @@ static int chr__mux_wait_fd(chr_dev *dev, int *events)
 
 static int chr__mux_attach(chr_dev *dev, chr_frontend *fe, chr_error *err)
 {
-    chr__mux_slot *slot = (chr__mux_slot *)chr__allocate(dev->ctx, sizeof *slot), **last;
+    chr__mux      *mux = (chr__mux *)dev;
+    chr__mux_slot *slot = (chr__mux_slot *)chr__allocate(dev->ctx, sizeof *slot);
 
     if (!slot)
         return chr__no_memory(err);
     slot->fe = fe;
-    for (last = &((chr__mux *)dev)->slots; *last; last = &(*last)->next)
-        ;
-    *last = slot;
+    slot->link = mux->last;
+    *mux->last = slot;
+    mux->last = &slot->next;
+    fe->slot = slot;
     return 0;
 }
 
 static void chr__mux_unlink(chr__mux *mux, chr__mux_slot *slot)
 {
-    chr__mux_slot **link;
-    chr__mux_walk  *walk;
+    chr__mux_walk *walk;
 
-    for (link = &mux->slots; *link != slot; link = &(*link)->next)
-        ;
-    *link = slot->next;
+    *slot->link = slot->next;
+    if (slot->next)
+        slot->next->link = slot->link;
+    else
+        mux->last = slot->link;
+    if (mux->told == slot)
+        mux->told = NULL;
+    slot->fe->slot = NULL;
     for (walk = mux->walks; walk; walk = walk->outer)
         if (walk->next == slot)
             walk->next = slot->next;
@@ -17388,7 +17422,7 @@ static void chr__mux_unlink(chr__mux *mux, chr__mux_slot *slot)
 static void chr__mux_detach(chr_dev *dev, chr_frontend *fe)
 {
     chr__mux      *mux = (chr__mux *)dev;
-    chr__mux_slot *slot = chr__mux_find(mux, fe);
+    chr__mux_slot *slot = (chr__mux_slot *)fe->slot;
     int            had_focus = mux->focus == slot;
 
     if (had_focus) {
@@ -17443,7 +17477,8 @@ static int chr__mux_open(chr_dev *dev, chr_error *err)
     if (base->kind->sharing || base->kind->fixed)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "mux: chardev=%s: a %s can't be shared once more", options->chardev, base->kind->name);
     mux->escape = options->escape ? (int)options->escape : dev->ctx->config.mux_escape ? dev->ctx->config.mux_escape : 1;
-    mux->backlog = (unsigned char *)chr__allocate(dev->ctx, CHR__MUX_BACKLOG);
+    mux->backlog = (unsigned char *)chr__reallocate(dev->ctx, NULL, CHR__MUX_BACKLOG); /* untouched until bytes wait in it */
+    mux->last = &mux->slots;
     if (!mux->backlog)
         return chr__no_memory(err);
     if (chr_fe_init(&mux->base, base, err) < 0)
@@ -17553,6 +17588,7 @@ typedef struct chr__fan {
     chr__fan_member *members;
     size_t           count;
     int              open_count;
+    int              speakers; /* those that are open, and whose input is not over */
     int              of_parts; /* the members are parts of the whole: what nobody is there to take is counted there */
     chr_idle         tell;    /* a waiting frontend, when no member has to be waited for */
 } chr__fan;
@@ -17562,6 +17598,7 @@ typedef struct chr__fan {
 /* It joins, or leaves, with whatever comes next: nothing of what was before is its business. */
 static void chr__fan_reset(chr__fan_member *member, int joined)
 {
+    member->fan->speakers += joined - (member->joined && !member->input_over);
     member->joined = joined;
     member->input_over = 0;
     member->ahead = 0;
@@ -17733,12 +17770,7 @@ static void chr__fan_rejoin(chr__fan_member *member, int joined)
 /* Its input is over when no member that is open says any more. */
 static void chr__fan_look_at_input(chr__fan *fan)
 {
-    size_t i;
-    int    speakers = 0;
-
-    for (i = 0; i < fan->count; i++)
-        speakers += fan->members[i].joined && !fan->members[i].input_over;
-    if (speakers == 0 && fan->open_count > 0 && !fan->dev->input_over)
+    if (fan->speakers == 0 && fan->open_count > 0 && !fan->dev->input_over)
         chr_be_event(fan->dev, CHR_EVENT_INPUT_END);
 }
 
@@ -17755,6 +17787,7 @@ static void chr__fan_member_event(void *opaque, int event)
             return;
         }
     } else if (event == CHR_EVENT_INPUT_END) {
+        fan->speakers -= member->joined && !member->input_over;
         member->input_over = 1;
         chr__fan_look_at_input(fan);
         return;
@@ -17838,6 +17871,7 @@ static chr_dev *chr__fan_drop(chr__fan *fan)
     chr__fan_member *member = &fan->members[--fan->count];
     chr_dev         *dev = member->fe.dev;
 
+    chr__fan_reset(member, 0);
     chr_fe_deinit(&member->fe);
     return dev;
 }
@@ -26164,7 +26198,7 @@ static chr_dev *chr__find(chr_context *ctx, const char *id, chr_error *err)
     chr_dev *dev = chr_find(ctx, id);
 
     if (!dev)
-        chr__fail(err, CHR_ERR_NOT_FOUND, "there is no chardev '%s'", id);
+        chr__fail(err, CHR_ERR_NOT_FOUND, "there is no chardev '%s'", id ? id : "");
     return dev;
 }
 
@@ -26685,6 +26719,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__LOAD
 #undef CHR__STORE
 #undef CHR__OWN
+#undef CHR__SLEEPS
 #undef CHR__IS_FOREIGN
 #undef CHR__RECORDED
 #endif /* CHARDEV_IMPLEMENTATION */

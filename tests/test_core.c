@@ -307,6 +307,8 @@ TEST(find_and_walk)
     CHECK(chr_find(r.ctx, "a") == a);
     CHECK(chr_find(r.ctx, "b") == b);
     CHECK(chr_find(r.ctx, "B") == NULL);
+    CHECK(chr_find(r.ctx, NULL) == NULL);
+    CHECK_INT(chr_remove(r.ctx, NULL, NULL), CHR_ERR_NOT_FOUND);
     CHECK(chr_find(r.ctx, "") == NULL);
     for (dev = chr_next(r.ctx, NULL); dev; dev = chr_next(r.ctx, dev)) seen += dev == a ? 1 : dev == b ? 10 : dev == c ? 100 : 1000;
     CHECK_INT(seen, 111);

@@ -98,6 +98,58 @@ TEST(what_keeps_itself_ready_does_not_hold_time)
     rig_close(&r);
 }
 
+static void tick_without_delay(void *opaque)
+{
+    ticker *t = (ticker *)opaque;
+    t->count++;
+    chr_timer_start(t->ctx, &t->timer, 0, tick_without_delay, t);
+}
+
+/* Nor does a timer that starts itself anew without delay; others are at most a millisecond late. */
+TEST(timer_without_delay_does_not_hold_time)
+{
+    rig    r;
+    ticker t, other;
+    memset(&t, 0, sizeof t);
+    memset(&other, 0, sizeof other);
+    rig_open_own_clock(&r);
+    t.ctx = other.ctx = r.ctx;
+    chr_timer_start(r.ctx, &t.timer, 0, tick_without_delay, &t);
+    chr_timer_start(r.ctx, &other.timer, 5, tick, &other);
+    CHECK(chr_loop_run_until(r.ctx, 9500000) >= 5000);
+    CHECK_INT(chr_loop_now(r.ctx), 9500000);
+    CHECK_INT(other.count, 1);
+    CHECK(other.at[0] >= 5000000 && other.at[0] < 6000000);
+    CHECK(t.count <= 20000);
+    chr_timer_stop(&t.timer);
+    rig_close(&r);
+}
+
+TEST(to_the_ends_of_time)
+{
+    rig    r;
+    ticker t;
+    memset(&t, 0, sizeof t);
+    rig_open_own_clock(&r);
+    t.ctx = r.ctx;
+    chr_timer_start(r.ctx, &t.timer, 7, tick, &t);
+    CHECK_INT(chr_loop_run_until(r.ctx, INT64_MIN), 0);
+    CHECK_INT(chr_loop_now(r.ctx), 0);
+    CHECK_INT(chr_loop_run_until(r.ctx, INT64_MAX - 1), 1);
+    CHECK_INT(chr_loop_now(r.ctx), INT64_MAX - 1);
+    CHECK_INT(t.at[0], 7000000);
+    chr_timer_start(r.ctx, &t.timer, 1000, tick, &t); /* as late as there is */
+    CHECK_INT(chr_loop_deadline(r.ctx), INT64_MAX);
+    CHECK_INT(chr_loop_step(r.ctx, 0), 0);
+    CHECK_INT(chr_loop_run_until(r.ctx, INT64_MAX), 1);
+    CHECK_INT(chr_loop_now(r.ctx), INT64_MAX);
+    CHECK_INT(chr_loop_run_until(r.ctx, INT64_MAX), 0);
+    rig_close(&r);
+    rig_open(&r);
+    CHECK_INT(chr_loop_run_until(r.ctx, INT64_MIN), 0); /* has passed on the system's clock too */
+    rig_close(&r);
+}
+
 TEST(other_clocks)
 {
     rig    r;

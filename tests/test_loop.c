@@ -1152,7 +1152,7 @@ TEST(dispatch_of_stale_entries)
 TEST(starved_chardev_on_a_foreign_loop)
 {
     char     options[100];
-    int      fds[2];
+    int      fds[2], timeout_ms;
     recorder rec;
     rig      r;
     rig_open(&r);
@@ -1163,10 +1163,16 @@ TEST(starved_chardev_on_a_foreign_loop)
     foreign_turn(r.ctx, 0);
     foreign_turn(r.ctx, 0);
     CHECK_INT(rec.length, 0);
+    (void)chr_loop_prepare(r.ctx, NULL, 0, &timeout_ms); /* and that soon, whatever else is to come */
+    CHECK(timeout_ms >= 0 && timeout_ms <= 100);
+    CHECK_INT(chr_loop_dispatch(r.ctx, NULL, 0), 0);
     rec.room = 10;
     foreign_turn(r.ctx, 0);
     foreign_turn(r.ctx, 0);
     CHECK_INPUT(&rec, "abc");
+    (void)chr_loop_prepare(r.ctx, NULL, 0, &timeout_ms);
+    CHECK_INT(timeout_ms, -1);
+    CHECK_INT(chr_loop_dispatch(r.ctx, NULL, 0), 0);
     detach(&rec);
     close(fds[1]);
     rig_close(&r);
@@ -1485,6 +1491,29 @@ TEST(step_every_waits_for_its_time)
 }
 
 /* Slow calls behind quick ones: at most 64 of them pass before it notices. */
+static void step_every_count(void *opaque) { (*(int *)opaque)++; }
+
+/* No interval, or what is less than none: each call is a step, whatever the calls before had for an interval. */
+TEST(step_every_without_an_interval)
+{
+    static const int64_t none[] = { 0, -1, -1000000, -1000000000, INT64_MIN };
+    unsigned             i;
+    int                  calls, count;
+    chr_timer            timer;
+    rig                  r;
+    memset(&timer, 0, sizeof timer);
+    rig_open(&r);
+    for (i = 0; i < sizeof none / sizeof none[0]; i++) {
+        for (calls = 0; calls < 500; calls++) chr_loop_step_every(r.ctx, 1000000000);
+        for (calls = count = 0; calls < 500; calls++) {
+            chr_timer_start(r.ctx, &timer, 0, step_every_count, &count);
+            chr_loop_step_every(r.ctx, none[i]);
+        }
+        if (!CHECK_INT(count, 500)) NOTE("of %lld", (long long)none[i]);
+    }
+    rig_close(&r);
+}
+
 TEST(step_every_follows_the_pace_of_its_calls)
 {
     int   i;

@@ -462,6 +462,65 @@ TEST(entry_that_lives_on_with_a_copy_does_not_spin)
     close_many(&r);
 }
 
+/* Closed while it was watched, and nobody has stopped the watch: what the copy has to read is not what the number has now. */
+TEST(entry_that_lives_on_is_not_that_of_the_number)
+{
+    eye     old, fresh;
+    int     i, copy, other[2], number;
+    int64_t start;
+    rig     r;
+    open_many(&r);
+    eye_init(&old, &r), eye_init(&fresh, &r);
+    socket_pair(old.fds);
+    number = old.fds[0];
+    eye_start(&old, number, CHR_IN);
+    CHECK_INT(chr_loop_step(r.ctx, 0), 0);
+    copy = dup(number);
+    socket_pair(other);
+    REQUIRE(dup2(other[0], number) == number);
+    eye_start(&fresh, number, CHR_IN);
+    CHECK_INT(chr_loop_step(r.ctx, 0), 0);
+    say(old.fds[1], "x");
+    for (i = 0; i < 3; i++) CHECK_INT(chr_loop_step(r.ctx, 10), 0);
+    start = real_ms();
+    CHECK_INT(chr_loop_step(r.ctx, 50), 0);
+    CHECK(real_ms() - start >= 45);
+    CHECK_INT(fresh.count, 0);
+    say(other[1], "x");
+    CHECK_INT(chr_loop_step(r.ctx, 1000), 2); /* both watch the number */
+    CHECK_INT(fresh.count, 1);
+    chr_watch_stop(&old.watch), chr_watch_stop(&fresh.watch);
+    close(number), close(copy), close(old.fds[1]), close(other[0]), close(other[1]);
+    close_many(&r);
+}
+
+/* Several entries of that kind are one new set, not one each. */
+TEST(entries_that_live_on_cost_one_new_set)
+{
+    eye  e[8];
+    int  i, copies[8];
+    long before;
+    rig  r;
+    open_many(&r);
+    for (i = 0; i < 8; i++) {
+        eye_init(&e[i], &r);
+        socket_pair(e[i].fds);
+        eye_start(&e[i], e[i].fds[0], CHR_IN);
+    }
+    CHECK_INT(chr_loop_step(r.ctx, 0), 0);
+    for (i = 0; i < 8; i++) {
+        copies[i] = dup(e[i].fds[0]);
+        close(e[i].fds[0]);
+        chr_watch_stop(&e[i].watch);
+        say(e[i].fds[1], "x");
+    }
+    before = fault_plan.counts[FAULT_epoll_create1];
+    for (i = 0; i < 5; i++) CHECK_INT(chr_loop_step(r.ctx, 0), 0);
+    CHECK_INT(fault_plan.counts[FAULT_epoll_create1] - before, 1);
+    for (i = 0; i < 8; i++) close(copies[i]), close(e[i].fds[1]);
+    close_many(&r);
+}
+
 TEST(more_are_ready_than_fit)
 {
     int i, total = 0;
@@ -950,6 +1009,34 @@ static void ask_for_the_fd(eye *e)
     hear(e->fds[0]);
 }
 
+static void start_and_stop_another(eye *e)
+{
+    hear(e->fds[0]);
+    chr_watch_set(&e->other->watch, CHR_IN | CHR_OUT);
+    chr_watch_set(&e->other->watch, CHR_IN);
+}
+
+/* What callbacks change is settled when the step ends: no second step for it. */
+TEST(loop_fd_is_quiet_after_a_step_that_changed_something)
+{
+    int fd, i;
+    rig r;
+    rig_open(&r);
+    open_eyes(&r, 3);
+    eyes[0].then = start_and_stop_another;
+    eyes[0].other = &eyes[1];
+    fd = chr_loop_fd(r.ctx);
+    serve(&r, fd);
+    for (i = 0; i < 5; i++) {
+        say(eyes[0].fds[1], "x");
+        CHECK(readable(fd, 1000));
+        CHECK_INT(chr_loop_step(r.ctx, 0), 1);
+        CHECK(!readable(fd, 0));
+    }
+    close_eyes(3);
+    rig_close(&r);
+}
+
 TEST(loop_fd_inside_a_handler)
 {
     eye e;
@@ -1031,6 +1118,54 @@ TEST(loop_fd_after_fork)
     CHECK_INT(eyes[1].count, 1);
     close_eyes(3);
     rig_close(&r);
+}
+
+/* As daemon() does it: the parent goes, the child stays, with an epoll of its own. */
+static int serve_in_background(rig *r, int fd)
+{
+    struct epoll_event event;
+    chr_timer          timer;
+    int                epoll = epoll_create1(EPOLL_CLOEXEC), count = 0, i;
+    memset(&event, 0, sizeof event);
+    event.events = EPOLLIN;
+    if (chr_loop_fd(r->ctx) != fd || epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0) return 1;
+    memset(&timer, 0, sizeof timer);
+    chr_timer_start(r->ctx, &timer, 20, count_up, &count);
+    for (i = 0; i < 20 && !count; i++)
+        if (epoll_wait(epoll, &event, 1, 1000) == 1) chr_loop_step(r->ctx, 0);
+    if (!count) return 2;
+    say(eyes[1].fds[1], "x");
+    for (i = 0; i < 20 && !eyes[1].count; i++)
+        if (epoll_wait(epoll, &event, 1, 1000) == 1) chr_loop_step(r->ctx, 0);
+    return eyes[1].count == 1 ? 0 : 3;
+}
+
+TEST(loop_fd_in_the_background)
+{
+    int   fd, status, fds[2];
+    char  result;
+    pid_t child;
+    rig   r;
+    REQUIRE(pipe(fds) == 0);
+    child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        rig_open(&r);
+        open_eyes(&r, 3);
+        fd = chr_loop_fd(r.ctx);
+        chr_loop_step(r.ctx, 0);
+        if (fork() == 0) {
+            usleep(20000);
+            result = (char)serve_in_background(&r, fd);
+            (void)!write(fds[1], &result, 1);
+        }
+        _exit(0);
+    }
+    REQUIRE(waitpid(child, &status, 0) == child);
+    close(fds[1]);
+    REQUIRE(read(fds[0], &result, 1) == 1);
+    CHECK_INT(result, 0);
+    close(fds[0]);
 }
 
 TEST(loop_fd_ends_with_a_reset)

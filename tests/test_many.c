@@ -403,6 +403,60 @@ static void model_step(void)
     CHECK(chr_loop_deadline(model.r.ctx) == (t ? t->deadline * 1000000 : INT64_MAX));
 }
 
+/* What this process has in memory, in KiB; 0 where the system doesn't say. */
+static long resident(void)
+{
+    long  pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    if (file && fscanf(file, "%*d %ld", &pages) != 1) pages = 0;
+    if (file) fclose(file);
+    return pages * (sysconf(_SC_PAGESIZE) / 1024);
+}
+
+/* Room for input that nobody takes is asked for, and takes no memory until there is some. */
+TEST(idle_muxes_take_no_memory_for_input)
+{
+    enum { MUXES = 1000 };
+    char         options[60];
+    long         before;
+    int          i;
+    chr_context *ctx = chr_context_new(NULL);
+    REQUIRE(ctx != NULL);
+    before = resident();
+    if (!before) SKIP("there is no /proc/self/statm");
+    for (i = 0; i < MUXES; i++) {
+        snprintf(options, sizeof options, "null,id=m%d,mux=on", i);
+        REQUIRE(chr_new(ctx, options, NULL) != NULL);
+    }
+    CHECK((resident() - before) / MUXES < 32);
+    chr_context_free(ctx);
+}
+
+static void start_again_in_the_past(void *opaque)
+{
+    model_timer *t = (model_timer *)opaque;
+    if (++t->number > 10) return;
+    model.r.now = 1000000;
+    chr_timer_start(model.r.ctx, &t->timer, 1, start_again_in_the_past, t);
+}
+
+/* A clock that goes back while a step's timers run: what they start comes in the next step all the same. */
+TEST(clock_that_goes_back_in_a_callback)
+{
+    model_timer *t = &model.timers[0];
+    rig_open_virtual(&model.r);
+    chr_timer_start(model.r.ctx, &t->timer, 5, start_again_in_the_past, t);
+    model.r.now += INT64_C(3600000) * 1000000;
+    CHECK_INT(chr_loop_step(model.r.ctx, 0), 1);
+    CHECK_INT(t->number, 1);
+    CHECK_INT(chr_loop_step(model.r.ctx, 0), 0);
+    model.r.now += 1000000;
+    CHECK_INT(chr_loop_step(model.r.ctx, 0), 1);
+    CHECK_INT(t->number, 2);
+    chr_timer_stop(&t->timer);
+    rig_close(&model.r);
+}
+
 TEST(timers_run_in_order)
 {
     int i, k;
@@ -417,6 +471,77 @@ TEST(timers_run_in_order)
     rig_close(&model.r);
     for (i = 0; i < TIMERS; i++) chr_timer_stop(&model.timers[i].timer); /* after its context: harmless */
 }
+
+/* ---- members of a hub --------------------------------------------------------------------------------------------------- */
+
+static void members(int count, phases *p)
+{
+    char        *options = (char *)malloc((size_t)count * 30 + 20), *end = options, one[40];
+    chr_frontend fe;
+    chr_dev     *hub;
+    rig          r;
+    int          i;
+    REQUIRE(options != NULL);
+    rig_open(&r);
+    for (i = 0; i < count; i++) {
+        snprintf(one, sizeof one, "ringbuf,id=x%d,size=16", i);
+        make(&r, one);
+    }
+    end += sprintf(end, "hub,id=h");
+    for (i = 0; i < count; i++) end += sprintf(end, ",chardevs.%d=x%d", i, (int)shuffled(i, count));
+    phases_begin(p);
+    hub = make(&r, options);
+    phase(p, "a hub of them");
+    memset(&fe, 0, sizeof fe);
+    REQUIRE(chr_fe_init(&fe, hub, NULL) == 0);
+    settle(&r);
+    phase(p, "they open");
+    CHECK_INT(chr_fe_write(&fe, "x", 1), 1);
+    settle(&r);
+    phase(p, "output");
+    chr_fe_deinit(&fe);
+    CHECK_INT(chr_remove(r.ctx, "h", NULL), 0);
+    settle(&r);
+    phase(p, "removal");
+    make(&r, options);
+    settle(&r);
+    phase(p, "another hub");
+    rig_close(&r);
+    phase(p, "the end of all");
+    free(options);
+}
+
+TEST_WITHIN(many_members_of_a_hub, 300) { check_linear(members); }
+
+/* ---- frontends of a mux --------------------------------------------------------------------------------------------------- */
+
+static int nobody_asked(void *opaque) { return opaque ? 1 : 0; }
+
+static void sharers(int count, phases *p)
+{
+    static const chr_handlers handlers = { nobody_asked, NULL, NULL, NULL };
+    chr_frontend *list = (chr_frontend *)calloc((size_t)count, sizeof *list);
+    chr_dev      *mux;
+    rig           r;
+    int           i;
+    REQUIRE(list != NULL);
+    rig_open(&r);
+    mux = make(&r, "null,id=m,mux=on");
+    phases_begin(p);
+    for (i = 0; i < count; i++) REQUIRE(chr_fe_init(&list[i], mux, NULL) == 0);
+    phase(p, "attach");
+    for (i = 0; i < count; i++) chr_fe_set_handlers(&list[shuffled(i, count)], &handlers, NULL);
+    phase(p, "the focus goes round");
+    for (i = 0; i < count; i++) chr_fe_deinit(&list[shuffled(i, count)]);
+    settle(&r);
+    phase(p, "detach");
+    rig_close(&r);
+    free(list);
+}
+
+static void few_sharers(int count, phases *p) { sharers(count / 5, p); }
+
+TEST_WITHIN(many_frontends_of_a_mux, 300) { check_linear(few_sharers); }
 
 /* ---- idles -------------------------------------------------------------------------------------------------------------- */
 

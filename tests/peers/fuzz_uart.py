@@ -9,7 +9,7 @@ import sys
 import tempfile
 
 SOURCES = ["examples/fuzz_uart.c", "examples/tinyvm/uart16550.c"]
-RUNS = 50000
+RUNS = 20000
 passed = failed = skipped = 0
 
 
