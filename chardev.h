@@ -657,8 +657,9 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
  *              READABLE. Without any handlers the frontend is there too, as if chr_fe_set_handlers() had been called.
  *     events   OPENED, CLOSED, INPUT_END, BREAK, LINE_ERROR keep their place among the bytes: they are told when you
  *              have taken what came before. The next bytes are readable after that: at CLOSED, chr_fe_read() is
- *              CHR_ERR_DISCONNECTED first. While 16 of them wait no bytes are taken, and equal ones become one. The others are told at once: RESIZED and SERIAL (ask for what is in force
- *              now), MUX_IN and MUX_OUT; and PURGE_..., which drops what is in the buffers, as CHR_IOCTL_SERIAL_PURGE.
+ *              CHR_ERR_DISCONNECTED first. While 16 of them wait no bytes are taken, and equal ones become one. The
+ *              others are told at once: RESIZED and SERIAL (ask for what is in force now), MUX_IN and MUX_OUT; and
+ *              PURGE_..., which drops what is in the buffers, as CHR_IOCTL_SERIAL_PURGE.
  *     output   leaves before the loop waits, in each step; when the buffer is full; at chr_fe_flush(), before a
  *              chr_fe_write_all() that does not fit into it and goes past it; before a chr_fe_ioctl(),
  *              chr_fe_set_msgfds(), chr_fe_shutdown(), chr_fe_disconnect(), a hot swap and chr_fe_deinit(); at the end
