@@ -10689,8 +10689,12 @@ static void chr__no_uri(chr_context *ctx, const char *uri, chr_error *err)
 
 static int chr__uri_check(const char *uri, const chr_backend *kind, const chr_options *options, chr_error *err)
 {
+    const chr__pair  *pair;
     const chr_option *row;
 
+    for (pair = options->first; pair; pair = pair->next)
+        if (strcmp(pair->key, "backend") == 0)
+            return chr__fail(err, CHR_ERR_INVALID, "%s: no backend= in a URI: that names %s already", uri, kind->name);
     for (row = kind->options; row && row->name; row++)
         if (row->type == CHR_OPTION_FD && chr__options_get(options, row->name))
             return chr__fail(err, CHR_ERR_INVALID, "%s: no %s= in a URI: a descriptor needs the option syntax", uri,

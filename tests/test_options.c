@@ -931,10 +931,11 @@ TEST(uris_with_options)
     rig_close(&r);
 }
 
-/* Each kind of descriptor, not only the one of sockets. */
-TEST(uris_name_no_descriptor)
+/* Each kind of descriptor, not only the one of sockets; and the backend is named already. */
+TEST(uris_name_no_descriptor_and_no_second_backend)
 {
-    static const char *const table[] = { "fd,in=0,out=1", "fd,in=0", "fd,out=1", "mon:fd,in=0,out=1", "tcp::0,server=on,wait=off,fd=0" };
+    static const char *const table[] = { "fd,in=0,out=1", "fd,in=0", "fd,out=1", "mon:fd,in=0,out=1", "tcp::0,server=on,wait=off,fd=0",
+                                         "testdev,backend", "testdev,backend=null", "tcp::0,server=on,wait=off,backend=null" };
     chr_error err;
     size_t    i;
     rig       r;
