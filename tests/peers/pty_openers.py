@@ -12,19 +12,17 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from relaying import RELAY, Tally, until  # noqa: E402
 
-SOURCE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "guests", "greeter.c")
-GREETER = os.path.join(os.path.dirname(RELAY), "greeter")
-COMPILER = os.environ.get("CC", "gcc")
+HELLO = os.path.join(os.path.dirname(RELAY), "hello")
 SOON = 0.02   # seconds between the opening and the greeting, on a machine that has nothing else to do
 TRIES = 50    # half of them must be as quick, whatever else the machine does meanwhile
 
 
 class Greeter:
-    """A program of ours on a pty: tests/guests/greeter.c."""
+    """hello on a pty."""
 
     def __init__(self, directory):
         self.path = os.path.join(directory, "tty")
-        self.process = subprocess.Popen([GREETER, "pty,id=con,path=" + self.path])
+        self.process = subprocess.Popen([HELLO, "pty,id=con,path=" + self.path])
         until(lambda: os.path.exists(self.path) or self.process.poll() is not None, "the link to the terminal", 10)
         time.sleep(0.2)
 
@@ -112,10 +110,10 @@ def nobody_costs_nothing(directory):
 def killed_and_started_again(directory):
     for _ in range(3):
         path = os.path.join(directory, "link")
-        process = subprocess.Popen([GREETER, "pty,id=con,path=" + path])
+        process = subprocess.Popen([HELLO, "pty,id=con,path=" + path])
         until(lambda: os.access(path, os.R_OK) or process.poll() is not None, "the link to the terminal", 10)
         assert process.poll() is None
-        second = subprocess.run([GREETER, "pty,id=con,path=" + path], stderr=subprocess.PIPE, timeout=20)
+        second = subprocess.run([HELLO, "pty,id=con,path=" + path], stderr=subprocess.PIPE, timeout=20)
         assert second.returncode == 2 and b"in use" in second.stderr, second.stderr
         process.kill()
         process.wait(10)
@@ -126,8 +124,6 @@ def main():
     if not shutil.which("picocom"):
         print("needs picocom")
         sys.exit(77)
-    root = os.path.dirname(os.path.dirname(os.path.dirname(SOURCE)))
-    subprocess.run([COMPILER, "-std=c99", "-D_GNU_SOURCE", "-O1", "-I" + root, "-o", GREETER, SOURCE], check=True)
     tally = Tally()
     for case in (greeted_at_once, cat_is_greeted, picocom_is_echoed, shell_in_passing, nobody_costs_nothing,
                  killed_and_started_again):
