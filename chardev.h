@@ -4858,7 +4858,7 @@ struct chr_context {
     chr__prepare prepares;     /* a ring: what runs before the loop waits. Buffered frontends send and deliver then, */
     chr__prepare lazy;         /* and those that can't deliver ask again */
     chr__prepare *prepare_alone; /* the same as a ring with one, in a shorter way */
-    int          prepare_count; /* of all three */
+    int          waiting;      /* those of all three, and chardevs in line: what is to be done before the wait */
     int          prepare_ran;  /* handlers that they have called */
     int64_t      ask_at;       /* when all starved ones are asked, in real time */
     int          closing;      /* chr_context_free() is under way */
@@ -6262,10 +6262,17 @@ CHR__PRIVATE void chr__dead(chr_dev *dev)
     dev->ctx->untidy = 1;
 }
 
+/* The lock stays held. */
+CHR__HOT_INLINE void chr__leave_locked(chr_context *ctx)
+{
+    ctx->depth--;
+    if (ctx->untidy && ctx->depth == 0)
+        chr__tidy(ctx);
+}
+
 static void chr__leave(chr_context *ctx)
 {
-    if (--ctx->depth == 0 && ctx->untidy)
-        chr__tidy(ctx);
+    chr__leave_locked(ctx);
     CHR__UNLOCK(ctx);
 }
 
@@ -6312,6 +6319,7 @@ static void chr__starved_unlink(chr_dev *dev)
         ctx->urgent.last = dev->starved;
     dev->next_starved = NULL;
     dev->starved = NULL;
+    ctx->waiting--;
 }
 
 static void chr__starved_link(chr__dev_queue *queue, chr_dev *dev)
@@ -6320,6 +6328,7 @@ static void chr__starved_link(chr__dev_queue *queue, chr_dev *dev)
     dev->starved = queue->last;
     *queue->last = dev;
     queue->last = &dev->next_starved;
+    dev->ctx->waiting++;
 }
 
 static void chr__dev_queue_init(chr__dev_queue *queue)
@@ -6354,7 +6363,7 @@ static int chr__has_starved(const chr_context *ctx)
 
 static void chr__prepare_stop(chr_context *ctx, chr__prepare *prepare)
 {
-    ctx->prepare_count -= prepare->next || prepare->is_urgent;
+    ctx->waiting -= prepare->next || prepare->is_urgent;
     if (prepare->next) {
         prepare->next->prev = prepare->prev;
         prepare->prev->next = prepare->next;
@@ -6367,7 +6376,7 @@ static void chr__prepare_stop(chr_context *ctx, chr__prepare *prepare)
 
 static void chr__prepare_link(chr_context *ctx, chr__prepare *ring, chr__prepare *prepare)
 {
-    ctx->prepare_count++;
+    ctx->waiting++;
     prepare->next = ring;
     prepare->prev = ring->prev;
     prepare->prev->next = prepare;
@@ -6406,20 +6415,24 @@ static int chr__is_due(const chr_context *ctx)
     return ctx->prepare_alone || !chr__prepares_are_none(&ctx->prepares);
 }
 
-/* The lock is held, by any thread. */
-CHR__HOT_INLINE void chr__prepare_start(chr_context *ctx, chr__prepare *prepare)
+/* The usual case: nothing else waits, and nobody has to be woken. Returns 0 when it is not that. */
+CHR__HOT_INLINE int chr__prepare_start_alone(chr_context *ctx, chr__prepare *prepare)
 {
     if (prepare->is_urgent)
-        return;
-    if (ctx->prepare_count > 0) {
-        chr__prepare_among(ctx, prepare);
-        return;
-    }
+        return 1;
+    if (ctx->waiting | ctx->sleeping || chr__has_hooks(ctx))
+        return 0;
     prepare->is_urgent = 1;
     ctx->prepare_alone = prepare;
-    ctx->prepare_count = 1;
-    if (ctx->sleeping || chr__has_hooks(ctx))
-        chr__loop_poke(ctx);
+    ctx->waiting = 1;
+    return 1;
+}
+
+/* The lock is held, by any thread. */
+static void chr__prepare_start(chr_context *ctx, chr__prepare *prepare)
+{
+    if (!chr__prepare_start_alone(ctx, prepare))
+        chr__prepare_among(ctx, prepare);
 }
 
 /* Those at the head, up to `most` or (-1) all that are there now. */
@@ -6504,7 +6517,7 @@ CHR__HOT_INLINE void chr__prepares_run_urgent(chr_context *ctx)
 
     if (alone) {
         ctx->prepare_alone = NULL;
-        ctx->prepare_count--;
+        ctx->waiting--;
         alone->is_urgent = 0;
         alone->run(alone->opaque);
     } else if (!chr__prepares_are_none(&ctx->prepares)) {
@@ -6525,25 +6538,29 @@ CHR__COLD void chr__ask_before_wait(chr_context *ctx)
     }
 }
 
-/* Whether anything is to be done before the wait. One look: most turns find nothing. */
-CHR__HOT_INLINE int chr__somebody_waits(const chr_context *ctx)
+/* Gathered output goes: mostly that is all. */
+CHR__HOT_INLINE void chr__before_wait_begin(chr_context *ctx)
 {
-    return ((uintptr_t)ctx->urgent.first | (uintptr_t)ctx->starved.first | (uintptr_t)ctx->prepare_count) != 0;
-}
-
-/* Gathered output goes, what is read ahead is delivered, and who has new room is asked. Returns how many handlers were
- * called in that. */
-CHR__APART int chr__before_wait(chr_context *ctx)
-{
-    CHR__LOCK(ctx);
     ctx->depth++;
     ctx->sleeping = 0;
     ctx->prepare_ran = 0;
     chr__prepares_run_urgent(ctx);
-    if (chr__somebody_waits(ctx))
+}
+
+/* What is read ahead is delivered, and who has new room is asked. Returns how many handlers were called before the
+ * wait. */
+CHR__APART int chr__before_wait_end(chr_context *ctx)
+{
+    if (ctx->waiting)
         chr__ask_before_wait(ctx);
-    chr__leave(ctx);
+    chr__leave_locked(ctx);
     return ctx->prepare_ran;
+}
+
+static int chr__before_wait(chr_context *ctx)
+{
+    chr__before_wait_begin(ctx);
+    return chr__before_wait_end(ctx);
 }
 
 static int chr__must_ask(chr_context *ctx)
@@ -6753,16 +6770,26 @@ CHR__COLD int chr__due_run(chr_context *ctx)
     return ran + chr__timers_run(ctx) + chr__idles_run(ctx);
 }
 
+/* No descriptor is ready; with the set, that is found out here. */
+CHR__COLD int chr__loop_turn_idle(chr_context *ctx, int ran)
+{
+    ctx->depth++;
+    if (ran == 0 && ctx->due)
+        ran = chr__due_run(ctx);
+    chr__leave_locked(ctx);
+    return ran;
+}
+
 CHR__HOT_INLINE int chr__loop_run_ready(chr_context *ctx, int ran)
 {
     ctx->turn++;
+    if (ran <= 0)
+        return chr__loop_turn_idle(ctx, ran);
     ctx->depth++;
-    if (ran > 0)
-        ran = chr__watches_run(ctx, ran);
-    if (ran >= 0 && ctx->due)
+    ran = chr__watches_run(ctx, ran);
+    if (ctx->due)
         ran += chr__due_run(ctx);
-    if (--ctx->depth == 0 && ctx->untidy)
-        chr__tidy(ctx);
+    chr__leave_locked(ctx);
     return ran;
 }
 
@@ -6778,14 +6805,23 @@ CHR__COLD int chr__loop_turn_due(chr_context *ctx, int timeout_ms)
 }
 
 /* What a handler was told before the wait may be what the caller waits for. */
-CHR__APART int chr__loop_step_asked(chr_context *ctx, int timeout_ms)
+CHR__COLD int chr__loop_turn_late(chr_context *ctx, int timeout_ms)
 {
-    int early = chr__somebody_waits(ctx) ? chr__before_wait(ctx) : 0, ran;
+    int early = chr__before_wait_end(ctx), ran;
 
     if (early > 0 || chr__is_due(ctx))
         timeout_ms = 0;
     ran = ctx->due ? chr__loop_turn_due(ctx, timeout_ms) : chr__loop_turn(ctx, timeout_ms);
     return ran < 0 ? ran : ran + early;
+}
+
+CHR__APART int chr__loop_step_asked(chr_context *ctx, int timeout_ms)
+{
+    chr__before_wait_begin(ctx);
+    if (ctx->waiting | ctx->prepare_ran | ctx->untidy | ctx->due)
+        return chr__loop_turn_late(ctx, timeout_ms);
+    ctx->depth--;
+    return chr__loop_turn(ctx, timeout_ms);
 }
 
 /* A stop is told once. */
@@ -6795,25 +6831,16 @@ CHR__COLD int chr__loop_stopped(chr_context *ctx)
     return CHR_ERR_STOPPED;
 }
 
-/* One look at all that most steps have nothing of. */
-CHR__HOT_INLINE int chr__is_plain_step(const chr_context *ctx)
-{
-    return ((uintptr_t)ctx->urgent.first | (uintptr_t)ctx->starved.first | (unsigned)ctx->prepare_count |
-            (unsigned)ctx->due | (unsigned)ctx->depth | (unsigned)CHR__LOAD(ctx->stopped)) == 0;
-}
-
 CHR__HOT CHARDEV_API int chr_loop_step(chr_context *ctx, int timeout_ms)
 {
     int ran;
 
     CHR__LOCK(ctx);
     CHR__OWN(ctx);
-    if (chr__is_plain_step(ctx))
-        ran = chr__loop_turn(ctx, timeout_ms);
-    else if (ctx->depth > 0)
-        ran = CHR_ERR_IN_HANDLER;
+    if (ctx->depth | CHR__LOAD(ctx->stopped))
+        ran = ctx->depth > 0 ? CHR_ERR_IN_HANDLER : 0;
     else
-        ran = CHR__LOAD(ctx->stopped) ? 0 : chr__loop_step_asked(ctx, timeout_ms);
+        ran = ctx->waiting | ctx->due ? chr__loop_step_asked(ctx, timeout_ms) : chr__loop_turn(ctx, timeout_ms);
     if (CHR__LOAD(ctx->stopped) && ran >= 0)
         ran = chr__loop_stopped(ctx);
     CHR__UNLOCK(ctx);
@@ -6981,7 +7008,7 @@ CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity
 
     CHR__LOCK(ctx);
     CHR__OWN(ctx);
-    if (chr__somebody_waits(ctx))
+    if (ctx->waiting)
         early = chr__before_wait(ctx);
     count = chr__watches_list(ctx, polls, capacity);
     *timeout_ms = early ? 0 : chr__loop_timeout(ctx);
@@ -8097,11 +8124,14 @@ static uint32_t chr__crc32(uint32_t crc, const void *buf, size_t len)
 
 enum { CHR__EXTRA_BUFFERS = 1, CHR__EXTRA_OTHERS = 2 };
 
+static void chr__buffers_look_all(chr_dev *dev);
+
 static void chr__set_extras(chr_dev *dev)
 {
     int others = dev->log || dev->outbox || dev->ending || chr__is_recorded(dev);
 
     dev->extras = (dev->buffers ? CHR__EXTRA_BUFFERS : 0) | (others ? CHR__EXTRA_OTHERS : 0);
+    chr__buffers_look_all(dev);
 }
 
 static void chr__record_close(chr_context *ctx)
@@ -8683,7 +8713,8 @@ typedef struct chr__buffers {
     chr__ring            in;       /* at least as large as in_limit; larger while it holds more than that */
     size_t               in_limit;
     int                  in_full;  /* it was: it takes nothing until half of it is free, so that reads stay large */
-    int                  is_slow;  /* the question for room takes the long way */
+    int                  in_slow;  /* the question for room takes the long way */
+    int                  in_room;  /* what the frontend itself takes, as it has just said; -1 = to be asked */
     unsigned             taken;    /* bytes that have left it; wraps */
     chr__mark            marks[CHR__MARKS];
     int                  mark_count;
@@ -8695,6 +8726,8 @@ typedef struct chr__buffers {
 
     chr__ring            out;
     size_t               out_limit;
+    int                  out_slow;      /* writes take the long way, */
+    int                  tend_slow;     /* and what comes before the wait: there may be more to do than to send */
     int                  is_blocked;    /* the backend takes no more before it says so; */
     int                  is_writable;   /* and it has, since the frontend asked */
     int                  is_sending, is_dropped; /* dropped: freed as soon as the send that is under way is over */
@@ -8705,6 +8738,21 @@ typedef struct chr__buffers {
 } chr__buffers;
 
 typedef char chr__buffers_fit[sizeof(chr__buffers) + 16 <= CHR_BUFFERS_MEMORY(0, 0) ? 1 : -1];
+
+/* The next question for room, write and wait look at everything. */
+static void chr__buffers_look(chr__buffers *buffers)
+{
+    buffers->in_slow = buffers->out_slow = buffers->tend_slow = 1;
+    buffers->in_room = -1;
+}
+
+static void chr__buffers_look_all(chr_dev *dev)
+{
+    chr__buffers *buffers;
+
+    for (buffers = dev->buffers; buffers; buffers = buffers->next)
+        chr__buffers_look(buffers);
+}
 
 static chr__buffers **chr__buffers_link(const chr__buffers *buffers)
 {
@@ -8731,6 +8779,7 @@ static void chr__buffers_drop(chr_frontend *fe)
     chr__set_extras(fe->dev);
     chr__prepare_stop(ctx, &buffers->prepare);
     buffers->is_dropped = 1;
+    buffers->out.count = 0;
     if (!buffers->is_sending)
         chr__buffers_free(ctx, buffers);
 }
@@ -9031,7 +9080,7 @@ CHR__HOT_INLINE int chr__room(chr_dev *dev)
     return dev->room_epoch == epoch ? room : 0;
 }
 
-CHR__HOT static void chr__input(chr_dev *dev, const void *buf, size_t len)
+CHR__HOT_INLINE void chr__input(chr_dev *dev, const void *buf, size_t len)
 {
     chr_frontend *fe;
 
@@ -9476,13 +9525,20 @@ static void chr__count_out(chr_dev *dev, int n, size_t len)
         chr__note_stall(dev);
 }
 
-CHR__HOT static int chr__write(chr_dev *dev, const void *buf, size_t len)
+CHR__HOT_INLINE int chr__write_quietly(chr_dev *dev, const void *buf, size_t len)
 {
     int n;
 
     chr__quiet(dev->ctx);
-    n = dev->io->write(dev, buf, chr__min(len, INT32_MAX));
+    n = dev->io->write(dev, buf, len);
     chr__loud(dev->ctx);
+    return n;
+}
+
+CHR__HOT static int chr__write(chr_dev *dev, const void *buf, size_t len)
+{
+    int n = chr__write_quietly(dev, buf, chr__min(len, INT32_MAX));
+
     chr__count_out(dev, n, len);
     return n;
 }
@@ -9525,19 +9581,17 @@ static size_t chr__in_readable(const chr__buffers *buffers)
     return buffers->mark_count > 0 ? buffers->marks[0].at - buffers->taken : buffers->in.count;
 }
 
-CHR__HOT_INLINE void chr__tend_soon(chr__buffers *buffers)
+static void chr__tend_soon(chr__buffers *buffers)
 {
+    buffers->tend_slow = 1;
     chr__prepare_start(buffers->fe->ctx, &buffers->prepare);
 }
 
 /* Descriptors came along with the input. */
 CHR__PRIVATE void chr__input_has_fds(chr_dev *dev)
 {
-    chr__buffers *buffers;
-
     dev->with_fds |= 1;
-    for (buffers = dev->buffers; buffers; buffers = buffers->next)
-        buffers->is_slow = 1;
+    chr__buffers_look_all(dev);
 }
 
 /* -- output -- */
@@ -9600,43 +9654,46 @@ static void chr__send(chr_frontend *fe)
 
     if (buffers->is_sending || buffers->out.count == 0)
         return;
-    buffers->is_sending = 1;
+    buffers->is_sending = buffers->out_slow = buffers->tend_slow = 1;
     buffers->is_blocked = 0;
     while (buffers->out.count > 0 && chr__send_piece(fe))
         ;
     chr__send_over(fe, ctx, buffers);
 }
 
-CHR__COLD void chr__send_on(chr_frontend *fe, chr_context *ctx, chr__buffers *buffers, int n)
+/* The backend has not taken all, or the hook that logs has written, or dropped the buffers: then they are empty. */
+CHR__COLD void chr__send_on(chr_dev *dev, chr__buffers *buffers, size_t len, int n)
 {
-    if (n > 0)
+    chr_context *ctx = dev->ctx;
+
+    chr__count_out(dev, n, len);
+    buffers->out_slow = buffers->tend_slow = 1;
+    if (buffers->is_dropped)
+        n = 0;
+    else if (n > 0)
         chr__ring_take(&buffers->out, (size_t)n);
-    else if (!buffers->is_dropped)
-        chr__send_failed(buffers, fe->dev, buffers->out.count, n);
-    while (n > 0 && !buffers->is_dropped && buffers->out.count > 0 && chr__send_piece(fe))
+    else
+        chr__send_failed(buffers, dev, buffers->out.count, n);
+    while (n > 0 && buffers->out.count > 0 && chr__send_piece(buffers->fe))
         ;
-    chr__send_over(fe, ctx, buffers);
+    chr__send_over(buffers->fe, ctx, buffers);
 }
 
 /* The usual case: all of it in one piece, to a backend with nothing before it. */
-CHR__HOT_INLINE void chr__send_plainly(chr_frontend *fe)
+CHR__HOT_INLINE void chr__send_plainly(chr_dev *dev, chr__buffers *buffers)
 {
-    chr__buffers *buffers = fe->buffers;
-    chr_dev      *dev = fe->dev;
-    chr_context  *ctx = dev->ctx;
-    size_t        count = buffers->out.count;
-    int           n;
+    size_t count = buffers->out.count;
+    int    n;
 
-    if (dev->extras != CHR__EXTRA_BUFFERS || buffers->out.start > 0 || buffers->is_sending || count == 0) {
-        chr__send(fe);
+    if (count == 0)
         return;
-    }
     buffers->is_sending = 1;
-    n = chr__write(dev, buffers->out.bytes, count);
-    if ((size_t)n != count || buffers->out.count != count || buffers->is_dropped) {
-        chr__send_on(fe, ctx, buffers, n);
+    n = chr__write_quietly(dev, buffers->out.bytes, count);
+    if ((size_t)n != count || buffers->out.count != count) {
+        chr__send_on(dev, buffers, count, n);
         return;
     }
+    dev->bytes_out += count;
     buffers->out.count = 0;
     buffers->is_sending = 0;
 }
@@ -9679,7 +9736,7 @@ static int chr__gather_some(chr__buffers *buffers, const char *buf, size_t len)
     if (len == 0)
         return 0;
     chr__ring_put(&buffers->out, buf, len);
-    chr__tend_soon(buffers);
+    chr__prepare_start(buffers->fe->ctx, &buffers->prepare);
     return (int)len;
 }
 
@@ -9704,26 +9761,26 @@ static int chr__gather_much(chr_frontend *fe, const char *buf, size_t len)
     return n > 0 ? n : (int)CHR_ERR_WOULD_BLOCK;
 }
 
-/* A write of a buffered frontend. */
-CHR__HOT static int chr__gather(chr_frontend *fe, const char *buf, size_t len)
+/* A write of a buffered frontend, when others share its chardev, its buffer wraps, or more than that is unusual. */
+static int chr__gather(chr_frontend *fe, const char *buf, size_t len)
 {
     chr__buffers *buffers = fe->buffers;
 
-    size_t        end = buffers->out.start + buffers->out.count;
-
     if (len > chr__out_room(buffers) || buffers->failure)
         return chr__gather_much(fe, buf, len);
-    if (end + len <= buffers->out.size) {
-        if (len == 1) /* what a guest writes */
-            buffers->out.bytes[end] = (unsigned char)*buf;
-        else
-            memcpy(buffers->out.bytes + end, buf, len);
-        buffers->out.count += len;
-    } else {
-        chr__ring_put(&buffers->out, buf, len);
-    }
-    if (!buffers->prepare.is_urgent)
-        chr__tend_soon(buffers);
+    return chr__gather_some(buffers, buf, len);
+}
+
+/* The usual case: it fits behind what is there, and nothing else is to be done. */
+CHR__HOT_INLINE int chr__gather_plainly(chr__buffers *buffers, const char *buf, size_t len)
+{
+    unsigned char *end = buffers->out.bytes + buffers->out.count;
+
+    buffers->out.count += len;
+    if (len == 1) /* what a guest writes */
+        *end = (unsigned char)*buf;
+    else
+        memcpy(end, buf, len);
     return (int)len;
 }
 
@@ -9825,7 +9882,8 @@ static void chr__mark_put(chr__buffers *buffers, int event)
         return;
     if (buffers->mark_count == CHR__MARKS)
         buffers->mark_count--;
-    buffers->is_slow |= buffers->mark_count + 1 >= CHR__MARKS_HIGH;
+    buffers->in_slow = buffers->tend_slow = 1;
+    buffers->in_room = -1;
     buffers->marks[buffers->mark_count].at = at;
     buffers->marks[buffers->mark_count++].event = event;
 }
@@ -9965,6 +10023,17 @@ static void chr__deliver_rest(chr_dev *dev)
     } while (buffers && !dev->removed);
 }
 
+/* What the next write and the next wait have to look at, when all is done that could be. */
+static void chr__find_slow(chr__buffers *buffers)
+{
+    chr_dev *dev = buffers->fe->dev;
+
+    buffers->out_slow = buffers->out.start > 0 || buffers->out.count > buffers->out_limit || buffers->failure ||
+                        buffers->is_sending || dev->buffers->next;
+    buffers->tend_slow = buffers->out_slow || buffers->is_blocked || buffers->in.count > 0 ||
+                         buffers->mark_count > 0 || buffers->writable || dev->extras != CHR__EXTRA_BUFFERS;
+}
+
 /* All that is due: output goes first. */
 static void chr__tend_all(chr_frontend *fe)
 {
@@ -9978,19 +10047,21 @@ static void chr__tend_all(chr_frontend *fe)
         chr__deliver(fe);
     if (hold.fe && fe->buffers)
         chr__tell_room(fe);
+    if (hold.fe && fe->buffers)
+        chr__find_slow(fe->buffers);
     chr__hold_end(ctx, &hold);
 }
 
 /* Before the loop waits, and when the backend takes output again. */
 CHR__HOT static void chr__tend(void *opaque)
 {
-    chr_frontend       *fe = (chr_frontend *)opaque;
-    const chr__buffers *buffers = fe->buffers;
+    chr_frontend *fe = (chr_frontend *)opaque;
+    chr__buffers *buffers = fe->buffers;
 
-    if (buffers->in.count > 0 || buffers->mark_count > 0 || buffers->writable)
+    if (buffers->tend_slow | buffers->is_sending)
         chr__tend_all(fe);
-    else if (!buffers->is_blocked)
-        chr__send_plainly(fe);
+    else
+        chr__send_plainly(fe->dev, buffers);
 }
 
 /* -- the handlers that stand before the frontend's own -- */
@@ -10003,7 +10074,7 @@ static void chr__buffered_writable(void *opaque)
         return;
     fe->buffers->is_blocked = 0;
     fe->buffers->is_writable = 1;
-    chr__tend(fe);
+    chr__tend_all(fe);
 }
 
 /* Without an input buffer, and where descriptors come along: as much as the frontend itself takes. It may go away when it
@@ -10032,7 +10103,7 @@ CHR__COLD void chr__note_fds(chr_dev *dev)
     chr__log_line(dev->ctx, dev->id, "descriptors come along with the input: it is not read ahead any more");
 }
 
-CHR__COLD int chr__slow_room(chr_frontend *fe)
+CHR__APART int chr__slow_room(chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
     chr_dev      *dev = fe->dev;
@@ -10045,18 +10116,30 @@ CHR__COLD int chr__slow_room(chr_frontend *fe)
     if (!buffers->in_limit || fe->dev->with_fds)
         return chr__unbuffered_room(fe);
     buffers->in_full |= buffers->in.count >= buffers->in_limit;
-    buffers->is_slow = buffers->in_full;
+    buffers->in_slow = buffers->in_full || buffers->mark_count > 0 || !buffers->handlers.read ||
+                       !buffers->handlers.can_read;
     return buffers->in_full ? 0 : (int)(buffers->in_limit - buffers->in.count);
+}
+
+/* Nothing waits: the frontend itself is asked already now whether the next bytes may go straight to it. */
+CHR__APART int chr__ask_ahead(chr_frontend *fe, chr__buffers *buffers)
+{
+    chr_dev *dev = fe->dev;
+    unsigned epoch = dev->room_epoch;
+    int      room = buffers->handlers.can_read(buffers->opaque);
+
+    if (dev->room_epoch != epoch)
+        return 0;
+    buffers->in_room = room;
+    return (int)buffers->in_limit;
 }
 
 CHR__HOT static int chr__buffered_can_read(void *opaque)
 {
-    chr_frontend       *fe = (chr_frontend *)opaque;
-    const chr__buffers *buffers = fe->buffers;
+    chr_frontend *fe = (chr_frontend *)opaque;
+    chr__buffers *buffers = fe->buffers;
 
-    if (buffers->is_slow || buffers->in.count >= buffers->in_limit)
-        return chr__slow_room(fe);
-    return (int)(buffers->in_limit - buffers->in.count);
+    return buffers->in_slow || buffers->in.count > 0 ? chr__slow_room(fe) : chr__ask_ahead(fe, buffers);
 }
 
 /* After a handler: compares addresses only. */
@@ -10080,13 +10163,14 @@ CHR__COLD void chr__in_put(chr_frontend *fe, const void *buf, size_t len)
     }
     if (len > 0)
         chr__ring_put(&buffers->in, buf, len);
+    buffers->tend_slow = 1;
+    buffers->in_room = -1;
     chr__deliver(fe);
 }
 
-/* Where nothing waits and the frontend has room for all, it goes straight there. */
-CHR__HOT static void chr__buffered_read(void *opaque, const void *buf, size_t len)
+/* What the frontend has not said that it takes: it is asked. */
+CHR__APART void chr__read_ahead(chr_frontend *fe, const void *buf, size_t len)
 {
-    chr_frontend *fe = (chr_frontend *)opaque;
     chr__buffers *buffers = fe->buffers;
     chr_dev      *dev = fe->dev;
     unsigned      epoch = dev->room_epoch;
@@ -10102,6 +10186,20 @@ CHR__HOT static void chr__buffered_read(void *opaque, const void *buf, size_t le
             return;
     }
     chr__in_put(fe, buf, len);
+}
+
+/* Where nothing waits and the frontend has room for all, it goes straight there. */
+CHR__HOT static void chr__buffered_read(void *opaque, const void *buf, size_t len)
+{
+    chr_frontend *fe = (chr_frontend *)opaque;
+    chr__buffers *buffers = fe->buffers;
+
+    if (buffers->in_room < (int)len) {
+        chr__read_ahead(fe, buf, len);
+        return;
+    }
+    buffers->in_room = -1;
+    buffers->handlers.read(buffers->opaque, buf, len);
 }
 
 /* A com-port client drops what is on the line: in both buffers. */
@@ -10875,7 +10973,6 @@ static void chr__buffers_move(chr__buffers *buffers, chr_dev *from, chr_dev *to)
     buffers->next = to->buffers;
     to->buffers = buffers;
     buffers->is_blocked = buffers->failure = 0;
-    buffers->is_slow = 1;
     chr__set_extras(from);
     chr__set_extras(to);
     chr__tend_soon(buffers);
@@ -11142,7 +11239,8 @@ static void chr__buffers_drop_handlers(chr_frontend *fe)
     fe->handlers.change = NULL;
     buffers->writable = NULL;
     buffers->told_open = 0;
-    buffers->is_off = buffers->is_slow = 1;
+    buffers->is_off = 1;
+    chr__buffers_look(buffers);
     chr_fe_set_open(fe, 0);
 }
 
@@ -11261,6 +11359,7 @@ static void chr__buffers_set_handlers(chr_frontend *fe, const chr_handlers *hand
     buffers->handlers = *handlers;
     buffers->opaque = opaque;
     buffers->told_open = buffers->is_told = buffers->is_off = 0;
+    chr__buffers_look(buffers);
     chr__buffers_interpose(fe);
     if (chr__fe_is_suspended(dev))
         fe->told_open = buffers->is_open = 0;
@@ -11475,7 +11574,7 @@ static int chr__buffers_set(chr_frontend *fe, void *memory, size_t in, size_t ou
     fresh->in_limit = in;
     fresh->out_limit = out;
     fresh->in_full = fresh->is_off = 0;
-    fresh->is_slow = 1; /* the first question finds out */
+    chr__buffers_look(fresh);
     if (old)
         chr__buffers_take_place(fe, old, fresh);
     else
@@ -11625,7 +11724,7 @@ CHR__COLD int chr__fe_write_among(chr_frontend *fe, const void *buf, size_t len)
     return fe->buffers ? chr__gather(fe, (const char *)buf, len) : chr__write_recorded(fe->dev, buf, len);
 }
 
-CHR__APART int chr__fe_write_extras(chr_frontend *fe, const void *buf, size_t len)
+CHR__COLD int chr__fe_write_slowly(chr_frontend *fe, const void *buf, size_t len)
 {
     chr_dev      *dev = fe->dev;
     chr__buffers *buffers = dev->buffers;
@@ -11635,6 +11734,16 @@ CHR__APART int chr__fe_write_extras(chr_frontend *fe, const void *buf, size_t le
     if (buffers->next || !fe->buffers)
         return chr__fe_write_among(fe, buf, len);
     return chr__gather(fe, (const char *)buf, len);
+}
+
+CHR__APART int chr__fe_write_extras(chr_frontend *fe, const void *buf, size_t len)
+{
+    chr__buffers *buffers = fe->buffers;
+
+    if (!buffers || buffers->out_slow || len > buffers->out_limit - buffers->out.count ||
+        !chr__prepare_start_alone(fe->ctx, &buffers->prepare))
+        return chr__fe_write_slowly(fe, buf, len);
+    return chr__gather_plainly(buffers, (const char *)buf, len);
 }
 
 CHR__HOT CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t len)
@@ -12080,6 +12189,7 @@ static int chr__shutdown(chr_dev *dev)
     chr__loud(dev->ctx);
     for (buffers = dev->buffers; buffers && code == 0; buffers = buffers->next)
         buffers->failure = CHR_ERR_DISCONNECTED; /* writes learn it at once */
+    chr__buffers_look_all(dev);
     if (dev->ending)
         chr__update(dev);
     return code;
@@ -12263,7 +12373,11 @@ static void chr__stacked_writable(void *opaque)
     chr_dev *dev = (chr_dev *)opaque;
 
     chr_be_writable(dev);
-    if (!dev->removed && chr_be_wants_writable(dev))
+    if (dev->removed || !chr_be_wants_writable(dev))
+        return;
+    if (dev->io->update) /* it may wait for something else */
+        dev->io->update(dev);
+    else
         chr_stacked_update(dev);
 }
 
@@ -13642,30 +13756,45 @@ CHR__COLD void chr__stream_look_behind(chr__stream *stream)
         chr__stream_look_again(stream);
 }
 
-/* Reads while there is room and data, up to a budget that lets the others have their turn. */
-CHR__HOT static void chr__stream_input(chr__stream *stream, int hung_up)
+/* Reads once, if there is room. Returns how many bytes when more may wait, else 0; -1 = none have come. */
+CHR__HOT_INLINE int chr__stream_input_piece(chr__stream *stream, int hung_up)
 {
     chr_dev *dev = stream->dev;
-    int      room, n, budget = 4 * CHR__BUFFER_SIZE;
-    size_t   want;
+    int      n, want, room = chr__room(dev);
 
-    do {
-        room = chr__room(dev);
-        if (!stream->top)
-            return;
-        if (room <= 0) {
-            chr__stream_no_room(stream, hung_up);
-            return;
-        }
-        want = chr__min((size_t)room, CHR__BUFFER_SIZE);
-        n = chr__stream_read(stream, dev->ctx->buffer, want);
-        if (n <= 0) {
-            chr__stream_nothing(stream, n, hung_up);
-            return;
-        }
-        chr__input(dev, dev->ctx->buffer, (size_t)n);
-    } while (stream->top && (size_t)n == want && (budget -= n) > 0);
-    if (stream->broken | stream->may_keep)
+    if (!stream->top)
+        return -1;
+    if (room <= 0) {
+        chr__stream_no_room(stream, hung_up);
+        return -1;
+    }
+    want = room < CHR__BUFFER_SIZE ? room : CHR__BUFFER_SIZE;
+    n = chr__stream_read(stream, dev->ctx->buffer, (size_t)want);
+    if (n <= 0) {
+        chr__stream_nothing(stream, n, hung_up);
+        return -1;
+    }
+    chr__input(dev, dev->ctx->buffer, (size_t)n);
+    return n == want && stream->top ? n : 0;
+}
+
+/* Reads while there is room and data, up to a budget that lets the others have their turn. */
+CHR__APART int chr__stream_input_on(chr__stream *stream, int hung_up, int n)
+{
+    int budget = 4 * CHR__BUFFER_SIZE;
+
+    while (n > 0 && (budget -= n) > 0)
+        n = chr__stream_input_piece(stream, hung_up);
+    return n;
+}
+
+CHR__HOT static void chr__stream_input(chr__stream *stream, int hung_up)
+{
+    int n = chr__stream_input_piece(stream, hung_up);
+
+    if (n > 0)
+        n = chr__stream_input_on(stream, hung_up, n);
+    if (n >= 0 && stream->broken | stream->may_keep)
         chr__stream_look_behind(stream);
 }
 
@@ -13719,14 +13848,24 @@ CHR__COLD void chr__stream_writable(chr__stream *stream)
     chr__stream_update(stream);
 }
 
-CHR__HOT static void chr__stream_ready(void *opaque, int events)
+static void chr__stream_readable(chr__stream *stream, int events)
 {
-    chr__stream *stream = (chr__stream *)opaque;
-
-    if (events & CHR_OUT)
-        chr__stream_writable(stream);
     if (stream->top && events & (CHR_IN | CHR_HUP))
         chr__stream_look(stream, !(events & CHR_IN));
+}
+
+CHR__COLD void chr__stream_ready_out(chr__stream *stream, int events)
+{
+    chr__stream_writable(stream);
+    chr__stream_readable(stream, events);
+}
+
+CHR__HOT static void chr__stream_ready(void *opaque, int events)
+{
+    if (events & CHR_OUT)
+        chr__stream_ready_out((chr__stream *)opaque, events);
+    else
+        chr__stream_readable((chr__stream *)opaque, events);
 }
 
 static void chr__stream_stop_out(chr__stream *stream)
@@ -16939,6 +17078,8 @@ typedef struct chr__mux {
     chr__mux_walk *walks;
     int            escape, escaped;
     int            is_giving;  /* input is on its way to a frontend: what its handlers inject has to wait */
+    size_t         room;       /* what the one in focus has just said that it takes; 0 = to be asked */
+    unsigned       room_epoch; /* as of then */
     unsigned char *backlog;    /* input that nobody's hold has room for; pushes back the far side */
     size_t         backlog_start, backlog_end;
     int            forget_at_end; /* of the backlog: an escape that stands there is without its command */
@@ -17039,6 +17180,7 @@ static void chr__mux_set_focus(chr__mux *mux, chr__mux_slot *slot)
     if (slot == mux->focus)
         return;
     mux->focus = slot;
+    mux->room = 0;
     if (mux->dev.ctx->quiet > 0)
         chr_be_event(&mux->dev, CHR_EVENT_MUX_IN);
     else
@@ -17235,6 +17377,15 @@ CHR__COLD size_t chr__mux_hold(chr__mux *mux, chr__mux_slot *slot, const unsigne
     return count;
 }
 
+/* The base has asked before it gives; after the first piece, and when handlers have changed, the answer is void. */
+CHR__HOT_INLINE size_t chr__mux_take_room(chr__mux *mux, const chr__mux_slot *slot)
+{
+    size_t room = mux->room;
+
+    mux->room = 0;
+    return room > 0 && mux->room_epoch == mux->dev.room_epoch ? room : chr__mux_room(mux, slot);
+}
+
 /* As much as has a place now: straight to the frontend, else into its hold. */
 CHR__HOT static size_t chr__mux_give(chr__mux *mux, const unsigned char *bytes, size_t len)
 {
@@ -17246,7 +17397,7 @@ CHR__HOT static size_t chr__mux_give(chr__mux *mux, const unsigned char *bytes, 
     if (slot->count > 0)
         chr__mux_drain(mux, slot);
     if (mux->focus == slot && slot->count == 0)
-        count = chr__min(len, chr__mux_room(mux, slot));
+        count = chr__min(len, chr__mux_take_room(mux, slot));
     if (mux->focus != slot) /* its handlers have moved the focus */
         return 0;
     if (count == 0)
@@ -17283,12 +17434,12 @@ CHR__HOT static size_t chr__mux_process(chr__mux *mux, const unsigned char *byte
 
 CHR__HOT static int chr__mux_base_can_read(void *opaque)
 {
-    const chr__mux      *mux = (const chr__mux *)opaque;
+    chr__mux            *mux = (chr__mux *)opaque;
     const chr__mux_slot *slot = mux->focus;
     size_t               room;
 
     if (mux->dev.pending) { /* first what happened before */
-        chr__notify_now((chr_dev *)(uintptr_t)&mux->dev);
+        chr__notify_now(&mux->dev);
         slot = mux->focus;
     }
     if (!slot || mux->is_giving || mux->backlog_start < mux->backlog_end)
@@ -17296,6 +17447,8 @@ CHR__HOT static int chr__mux_base_can_read(void *opaque)
     room = slot->count == 0 ? chr__mux_room(mux, slot) : 0;
     if (mux->focus != slot || mux->backlog_start < mux->backlog_end) /* who is asked may have injected some */
         return 0;
+    mux->room = room;
+    mux->room_epoch = mux->dev.room_epoch;
     return (int)chr__min(room ? room : CHR__MUX_HELD - slot->count, CHR__MUX_BACKLOG);
 }
 
@@ -17330,6 +17483,7 @@ static void chr__mux_deliver(void *opaque)
     if (mux->dev.pending) /* first what happened before */
         chr__notify_now(&mux->dev);
     mux->is_giving = 1;
+    mux->room = 0;
     chr__mux_each(mux, chr__mux_deliver_held, 0);
     if (!mux->dev.removed && mux->backlog_start < mux->backlog_end)
         mux->backlog_start += chr__mux_process(mux, mux->backlog + mux->backlog_start, mux->backlog_end - mux->backlog_start);
@@ -17438,6 +17592,7 @@ static void chr__mux_detach(chr_dev *dev, chr_frontend *fe)
     int            had_focus = mux->focus == slot;
 
     if (had_focus) {
+        mux->room = 0;
         for (mux->focus = mux->slots; mux->focus && (mux->focus == slot || !mux->focus->fe->is_open); mux->focus = mux->focus->next)
             ;
         chr__quiet(dev->ctx); /* the new one learns it from the loop */

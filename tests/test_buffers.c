@@ -294,6 +294,7 @@ typedef struct wire {
     int     answer; /* what a write returns instead; 0 = nothing of that kind */
     int     closes_itself;
     chr_frontend *meanwhile; /* writes "meanwhile" during the next write, as a log hook may */
+    chr_frontend *goes;      /* goes away during the next write, likewise */
 } wire;
 
 static wire *last_wire; /* that was opened */
@@ -315,6 +316,8 @@ static int wire_write(chr_dev *dev, const void *buf, size_t len)
         w->meanwhile = NULL;
         CHECK_INT(chr_fe_write(fe, "meanwhile", 9), 9);
     }
+    if (w->goes) chr_fe_deinit(w->goes);
+    w->goes = NULL;
     return (int)len;
 }
 
@@ -407,6 +410,106 @@ static void play(bench *b, const char *script)
         default: send_in(b, byte); break;
         }
     }
+}
+
+/* ---- what is found out once holds until something changes ------------------------------------------------------------------ */
+
+static int questions;
+
+static int counting_can_read(void *opaque)
+{
+    questions++;
+    return recorder_can_read(opaque);
+}
+
+TEST(a_frontend_that_reads_is_asked_once_a_piece)
+{
+    static const chr_handlers counting = { counting_can_read, recorder_read, recorder_event, NULL };
+    bench                     b;
+    int                       i;
+    bench_open(&b, &counting, 100, 100);
+    questions = 0;
+    for (i = 0; i < 5; i++) send_in(&b, "piece");
+    CHECK_INT(questions, 5);
+    CHECK_INT(b.rec.length, 25);
+    bench_close(&b);
+}
+
+TEST(an_answer_about_room_is_for_one_piece)
+{
+    bench b;
+    bench_open(&b, &recorder_handlers, 100, 0);
+    send_in(&b, "-"); /* from here on the short way is known to do */
+    b.rec.length = 0;
+    b.rec.room = 4;
+    CHECK_INT(chr_be_can_write(&b.w->dev), 100);
+    chr_be_write(&b.w->dev, "abcd", 4);
+    chr_be_write(&b.w->dev, "efgh", 4);
+    CHECK_INT(b.rec.length, 4);
+    b.rec.room = 4;
+    chr_fe_accept_input(&b.rec.fe);
+    settle(&b.r);
+    CHECK_INT(b.rec.length, 8);
+    CHECK(memcmp(b.rec.input, "abcdefgh", 8) == 0);
+    bench_close(&b);
+}
+
+TEST(an_answer_about_room_is_not_for_other_handlers)
+{
+    bench    b;
+    recorder other;
+    bench_open(&b, &recorder_handlers, 100, 0);
+    memset(&other, 0, sizeof other);
+    send_in(&b, "-");
+    b.rec.length = 0;
+    CHECK_INT(chr_be_can_write(&b.w->dev), 100);
+    chr_fe_set_handlers(&b.rec.fe, &recorder_handlers, &other); /* it has no room */
+    chr_be_write(&b.w->dev, "ab", 2);
+    CHECK_INT(b.rec.length + other.length, 0);
+    other.room = 2;
+    chr_fe_accept_input(&b.rec.fe);
+    settle(&b.r);
+    CHECK_INT(other.length, 2);
+    free(other.input);
+    bench_close(&b);
+}
+
+TEST(the_frontend_goes_while_its_buffer_is_sent)
+{
+    bench b;
+    bench_open(&b, &recorder_handlers, 0, 100);
+    put(&b.rec.fe, "first,");
+    settle(&b.r);
+    b.w->goes = &b.rec.fe;
+    put(&b.rec.fe, "second");
+    settle(&b.r);
+    CHECK_STR(b.w->sent, "first,second");
+    CHECK_INT(chr_fe_write(&b.rec.fe, "x", 1), CHR_ERR_DISCONNECTED);
+    bench_close(&b);
+}
+
+TEST(a_buffer_that_shrinks_below_what_it_holds_takes_nothing)
+{
+    static char block[50];
+    bench       b;
+    memset(block, 'x', sizeof block);
+    bench_open(&b, &recorder_handlers, 0, 100);
+    put(&b.rec.fe, "0");
+    settle(&b.r);
+    b.w->room = 0;
+    CHECK_INT(chr_fe_write(&b.rec.fe, block, sizeof block), sizeof block);
+    settle(&b.r);
+    CHECK_INT(chr_fe_set_buffers(&b.rec.fe, 0, 10), 0);
+    settle(&b.r);
+    CHECK_INT(chr_fe_write(&b.rec.fe, "y", 1), CHR_ERR_WOULD_BLOCK);
+    CHECK_INT(chr_fe_writable(&b.rec.fe), 0);
+    b.w->room = -1;
+    chr_be_writable(&b.w->dev);
+    put(&b.rec.fe, "y");
+    settle(&b.r);
+    CHECK_INT(strlen(b.w->sent), 52);
+    CHECK_STR(b.w->sent + 50, "xy");
+    bench_close(&b);
 }
 
 /* ---- events keep their place, wherever the reads end -------------------------------------------------------------------- */

@@ -237,6 +237,29 @@ TEST(delays)
     end_stage(&s);
 }
 
+/* The one below takes output again, but the fault delays it: nothing is to be done until then. */
+TEST(a_delay_behind_an_obuf_does_not_spin)
+{
+    stage s;
+    int   ran, steps = 0;
+    stack(&s, "fault,id=f,chardev=b,delay=100,obuf=16");
+    base->room = 0;
+    feed(&s, "\x01", 1); /* the first attempt is the base's to refuse */
+    CHECK_INT(write_to(&s, "x"), 1);
+    feed(&s, "\x82\x18", 2); /* the second waits 1 + 24 ms */
+    base->room = UNLIMITED;
+    chr_be_writable(&base->dev);
+    do
+        ran = chr_loop_step(s.r.ctx, 0);
+    while (ran > 0 && ++steps < 50);
+    CHECK_INT(ran, 0);
+    CHECK_INT(counts(&s)->delays, 1);
+    CHECK_INT(base->got_len, 0);
+    until_ms(&s, 25);
+    CHECK_INT(base->got_len, 1);
+    end_stage(&s);
+}
+
 TEST(short_input)
 {
     stage s;

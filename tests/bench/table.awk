@@ -25,7 +25,7 @@ function echo_table(section, title,    count, name, n, s, limit) {
         printf "%-15s %9s %s %9s %s %s %s\n", s, get(section, s, "roundtrip_us"), figure(get(section, s, "roundtrip_ratio"), limit, "<", 0), \
             get(section, s, "stream_mib_s"), figure(get(section, s, "stream_ratio"), limit, "<", 0), \
             figure(get(section, s, "calls"), s ~ /^chardev(_tls|-buffers)?$/ ? 3 : "", ">", 1), \
-            figure(get(section, s, "instructions"), s == "chardev" ? 350 : s == "chardev-buffers" ? 450 : "", ">", s == "chardev")
+            figure(get(section, s, "instructions"), s == "chardev" ? 350 : s == "chardev-buffers" ? 450 : "", ">", s ~ /^chardev(-buffers)?$/)
     }
     print ""
 }
