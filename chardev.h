@@ -17078,8 +17078,6 @@ typedef struct chr__mux {
     chr__mux_walk *walks;
     int            escape, escaped;
     int            is_giving;  /* input is on its way to a frontend: what its handlers inject has to wait */
-    size_t         room;       /* what the one in focus has just said that it takes; 0 = to be asked */
-    unsigned       room_epoch; /* as of then */
     unsigned char *backlog;    /* input that nobody's hold has room for; pushes back the far side */
     size_t         backlog_start, backlog_end;
     int            forget_at_end; /* of the backlog: an escape that stands there is without its command */
@@ -17180,7 +17178,6 @@ static void chr__mux_set_focus(chr__mux *mux, chr__mux_slot *slot)
     if (slot == mux->focus)
         return;
     mux->focus = slot;
-    mux->room = 0;
     if (mux->dev.ctx->quiet > 0)
         chr_be_event(&mux->dev, CHR_EVENT_MUX_IN);
     else
@@ -17377,15 +17374,6 @@ CHR__COLD size_t chr__mux_hold(chr__mux *mux, chr__mux_slot *slot, const unsigne
     return count;
 }
 
-/* The base has asked before it gives; after the first piece, and when handlers have changed, the answer is void. */
-CHR__HOT_INLINE size_t chr__mux_take_room(chr__mux *mux, const chr__mux_slot *slot)
-{
-    size_t room = mux->room;
-
-    mux->room = 0;
-    return room > 0 && mux->room_epoch == mux->dev.room_epoch ? room : chr__mux_room(mux, slot);
-}
-
 /* As much as has a place now: straight to the frontend, else into its hold. */
 CHR__HOT static size_t chr__mux_give(chr__mux *mux, const unsigned char *bytes, size_t len)
 {
@@ -17397,7 +17385,7 @@ CHR__HOT static size_t chr__mux_give(chr__mux *mux, const unsigned char *bytes, 
     if (slot->count > 0)
         chr__mux_drain(mux, slot);
     if (mux->focus == slot && slot->count == 0)
-        count = chr__min(len, chr__mux_take_room(mux, slot));
+        count = chr__min(len, chr__mux_room(mux, slot));
     if (mux->focus != slot) /* its handlers have moved the focus */
         return 0;
     if (count == 0)
@@ -17434,12 +17422,12 @@ CHR__HOT static size_t chr__mux_process(chr__mux *mux, const unsigned char *byte
 
 CHR__HOT static int chr__mux_base_can_read(void *opaque)
 {
-    chr__mux            *mux = (chr__mux *)opaque;
+    const chr__mux      *mux = (const chr__mux *)opaque;
     const chr__mux_slot *slot = mux->focus;
     size_t               room;
 
     if (mux->dev.pending) { /* first what happened before */
-        chr__notify_now(&mux->dev);
+        chr__notify_now((chr_dev *)(uintptr_t)&mux->dev);
         slot = mux->focus;
     }
     if (!slot || mux->is_giving || mux->backlog_start < mux->backlog_end)
@@ -17447,8 +17435,6 @@ CHR__HOT static int chr__mux_base_can_read(void *opaque)
     room = slot->count == 0 ? chr__mux_room(mux, slot) : 0;
     if (mux->focus != slot || mux->backlog_start < mux->backlog_end) /* who is asked may have injected some */
         return 0;
-    mux->room = room;
-    mux->room_epoch = mux->dev.room_epoch;
     return (int)chr__min(room ? room : CHR__MUX_HELD - slot->count, CHR__MUX_BACKLOG);
 }
 
@@ -17483,7 +17469,6 @@ static void chr__mux_deliver(void *opaque)
     if (mux->dev.pending) /* first what happened before */
         chr__notify_now(&mux->dev);
     mux->is_giving = 1;
-    mux->room = 0;
     chr__mux_each(mux, chr__mux_deliver_held, 0);
     if (!mux->dev.removed && mux->backlog_start < mux->backlog_end)
         mux->backlog_start += chr__mux_process(mux, mux->backlog + mux->backlog_start, mux->backlog_end - mux->backlog_start);
@@ -17592,7 +17577,6 @@ static void chr__mux_detach(chr_dev *dev, chr_frontend *fe)
     int            had_focus = mux->focus == slot;
 
     if (had_focus) {
-        mux->room = 0;
         for (mux->focus = mux->slots; mux->focus && (mux->focus == slot || !mux->focus->fe->is_open); mux->focus = mux->focus->next)
             ;
         chr__quiet(dev->ctx); /* the new one learns it from the loop */

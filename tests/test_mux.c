@@ -580,26 +580,6 @@ TEST(input_is_held_for_the_frontend_it_was_typed_to)
 }
 
 /* Much more than any buffer: it pushes back, and every byte arrives in order. */
-static void is_full(recorder *rec, int what)
-{
-    if (what == 'r') rec->room = 0;
-}
-
-/* The base has asked for all of it; what comes behind the escape is asked for anew. */
-TEST(an_answer_about_room_is_for_one_piece)
-{
-    bench b;
-    open_mux(&b, 1);
-    b.fe[0].then = is_full;
-    type(&b, "ab" CTRL_A CTRL_A);
-    CHECK_INPUT(&b.fe[0], "ab");
-    b.fe[0].room = UNLIMITED;
-    chr_fe_accept_input(&b.fe[0].fe);
-    settle(&b.r);
-    CHECK_INPUT(&b.fe[0], "ab" CTRL_A);
-    close_mux(&b);
-}
-
 TEST(held_input_pushes_back)
 {
     static char block[300000];
