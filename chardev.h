@@ -13046,17 +13046,22 @@ static void chr__replay_set_open(chr_dev *dev, int is_open)
         chr__replay_advance(played, &played->call, 1);
 }
 
-static int chr__replay_disconnect(chr_dev *dev)
+/* A call that the recording answers with a code. */
+static int chr__replay_answer(chr__played *played, int kind, const char *divergence)
 {
-    chr__played            *played = (chr__played *)dev;
-    const chr__record_head *call = chr__replay_call(played, CHR__RECORD_DISCONNECT);
+    const chr__record_head *call = chr__replay_call(played, kind);
     int                     code = call ? call->value : CHR_ERR_NOT_SUPPORTED;
 
     if (call)
         chr__replay_advance(played, &played->call, 1);
     else
-        chr__replay_diverges(played, "a disconnection that was not made then", played->call.at);
+        chr__replay_diverges(played, divergence, played->call.at);
     return code;
+}
+
+static int chr__replay_disconnect(chr_dev *dev)
+{
+    return chr__replay_answer((chr__played *)dev, CHR__RECORD_DISCONNECT, "a disconnection that was not made then");
 }
 
 /* A recorded result with its text. */
@@ -13123,15 +13128,7 @@ static void chr__replay_end(chr_dev *dev)
 
 static int chr__replay_shutdown(chr_dev *dev)
 {
-    chr__played            *played = (chr__played *)dev;
-    const chr__record_head *call = chr__replay_call(played, CHR__RECORD_SHUTDOWN);
-    int                     code = call ? call->value : CHR_ERR_NOT_SUPPORTED;
-
-    if (call)
-        chr__replay_advance(played, &played->call, 1);
-    else
-        chr__replay_diverges(played, "a shutdown that was not made then", played->call.at);
-    return code;
+    return chr__replay_answer((chr__played *)dev, CHR__RECORD_SHUTDOWN, "a shutdown that was not made then");
 }
 
 static void chr__replay_describe(const chr_dev *dev, chr_info *info)
