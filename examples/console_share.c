@@ -4,7 +4,7 @@
  *     build/console_share PTY_LINK PORT LOGFILE
  *     build/console_share /tmp/console 4444 /tmp/console.log      then: picocom /tmp/console, nc localhost 4444, tail -f /tmp/console.log
  *
- * Windows has no ptys: there the first one is a pipe, that a terminal program opens as \\.\pipe\PIPE,
+ * Windows has no ptys: the first one is the named pipe \\.\pipe\PIPE there,
  *
  *     console_share PIPE PORT LOGFILE
  *
