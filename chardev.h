@@ -1575,12 +1575,12 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #else
 #define CHARDEV_HAS_PARALLEL 1
 #endif
-#if defined(CHARDEV_NO_UDP) || !defined(CHR__POSIX)
+#if defined(CHARDEV_NO_UDP) || defined(CHR__FREESTANDING)
 #define CHARDEV_HAS_UDP 0
 #else
 #define CHARDEV_HAS_UDP 1
 #endif
-#if defined(CHARDEV_NO_SOCKET) || !defined(CHR__POSIX)
+#if defined(CHARDEV_NO_SOCKET) || defined(CHR__FREESTANDING)
 #define CHARDEV_HAS_SOCKET 0
 #else
 #define CHARDEV_HAS_SOCKET 1
@@ -3582,6 +3582,7 @@ static void chr__os_socket_name(int fd, int of_peer, char *text, size_t size)
 /* Sockets. */
 
 #define CHR__MAX_MSGFDS 16
+enum { CHR__PASSES_FDS = 1 }; /* beside the bytes of a unix socket */
 
 static int chr__os_lookup(const char *host, const char *port, int family, int passive, int numeric_only, chr__sockaddr *found,
                           chr_error *err)
@@ -5574,6 +5575,804 @@ static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, i
         InterlockedExchange(&waker->rung, 0);
     return 0;
 }
+
+/* -- files, channels: what the stream needs of them as long as there are none -- */
+
+typedef struct chr__file_id {
+    int is_known;
+} chr__file_id;
+
+CHR__PRIVATE chr__file_id chr__os_file_id(const char *path)
+{
+    chr__file_id id;
+
+    (void)path;
+    id.is_known = 0;
+    return id;
+}
+
+CHR__PRIVATE int  chr__os_exists(const char *path) { return (void)path, 0; }
+CHR__PRIVATE int  chr__os_is_shared(const char *path) { return (void)path, 0; }
+CHR__PRIVATE int  chr__os_read(int fd, void *buf, size_t len) { return (void)fd, (void)buf, (void)len, CHR_ERR_NOT_SUPPORTED; }
+CHR__PRIVATE void chr__os_unlink(const char *path) { (void)path; }
+CHR__PRIVATE void chr__os_unlink_own(const char *path, const chr__file_id *own) { (void)path, (void)own; }
+
+typedef struct chr__channel {
+    int fd;
+} chr__channel;
+
+#define CHR__CHANNEL_SLOT(function) NULL
+
+CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int direction, int is_ours)
+{
+    (void)fd, (void)direction, (void)is_ours;
+    channel->fd = -1;
+    return CHR_ERR_NOT_SUPPORTED;
+}
+
+CHR__PRIVATE void chr__os_channel_close(chr__channel *channel) { channel->fd = -1; }
+
+CHR__PRIVATE int chr__os_channel_read(chr__channel *channel, void *buf, size_t len)
+{
+    return (void)channel, (void)buf, (void)len, CHR_ERR_NOT_SUPPORTED;
+}
+
+CHR__PRIVATE int chr__os_channel_write(chr__channel *channel, const void *buf, size_t len)
+{
+    return (void)channel, (void)buf, (void)len, CHR_ERR_NOT_SUPPORTED;
+}
+
+CHR__PRIVATE int chr__os_channel_pending(const chr__channel *channel) { return (void)channel, 0; }
+CHR__PRIVATE int chr__os_channel_unsent(const chr__channel *channel) { return (void)channel, 0; }
+CHR__PRIVATE int chr__os_channel_flush(chr__channel *channel) { return (void)channel, 0; }
+CHR__PRIVATE int chr__os_channel_shutdown(chr__channel *channel) { return (void)channel, CHR_ERR_NOT_SUPPORTED; }
+
+/* -- sockets, names, look-up, datagrams -- */
+
+/* Non-blocking sockets only: a call says at once what it has done. No signal comes of it. */
+CHR__PRIVATE int chr__os_send(int fd, const void *buf, size_t len)
+{
+    int n = CHR_SYS(send)(chr__os_socket(fd), (const char *)buf, (int)len, 0);
+
+    return n < 0 ? chr__os_code(WSAGetLastError()) : n;
+}
+
+CHR__PRIVATE int chr__os_receive_bytes(int fd, void *buf, size_t len)
+{
+    int n = CHR_SYS(recv)(chr__os_socket(fd), (char *)buf, (int)len, 0);
+
+    return n < 0 ? chr__os_code(WSAGetLastError()) : n;
+}
+
+/* The far side learns that no more will come; what it sends can still be read. */
+CHR__PRIVATE void chr__os_shutdown(int fd)
+{
+    (void)CHR_SYS(shutdown)(chr__os_socket(fd), SD_SEND); /* fails when the connection is gone already */
+}
+
+/* Whether a hang-up leaves bytes behind it that can still be read. */
+CHR__PRIVATE int chr__os_unread(int fd)
+{
+    u_long count = 0;
+
+    return CHR_SYS(ioctlsocket)(chr__os_socket(fd), (long)FIONREAD, &count) != 0 ? 0 : (int)count;
+}
+
+/* What the system tells of a TCP connection (SIO_TCP_INFO, version 0). Windows 10 has it; older ones don't, nor has Wine. */
+typedef struct chr__tcp_info {
+    ULONG   state, segment;
+    ULONG64 connected_ms;
+    BOOLEAN has_timestamps;
+    ULONG   round_trip_us, least_round_trip_us, in_flight, congestion_window, send_window, receive_window, receive_buffer;
+    ULONG64 out, in;
+    ULONG   reordered, sent_again, fast_sent_again, twice_acknowledged, timeouts;
+    UCHAR   syn_sent_again;
+} chr__tcp_info;
+
+/* Falls as the peer's system acknowledges what a TCP socket has sent, and is 0 when it has all, the end of the stream
+ * included; 0 also where that can't be asked. Windows doesn't say how many bytes wait, but the state of the connection
+ * does: the end is acknowledged last. */
+CHR__PRIVATE int chr__os_unsent(int fd)
+{
+    enum { SIO_TCP_INFO_0 = (int)0xd8000027, CLOSED = 0, FIN_WAIT_2 = 6, TIME_WAIT = 10, MOST = 0x3fffffff };
+    chr__tcp_info info;
+    DWORD         version = 0, size;
+
+    memset(&info, 0, sizeof info);
+    if (CHR_SYS(WSAIoctl)(chr__os_socket(fd), (DWORD)SIO_TCP_INFO_0, &version, sizeof version, &info, sizeof info, &size, NULL, NULL) != 0)
+        return 0;
+    if (info.state == CLOSED || info.state == FIN_WAIT_2 || info.state == TIME_WAIT)
+        return 0;
+    return 1 + MOST - (int)((info.out - info.in_flight) & MOST);
+}
+
+#if CHARDEV_HAS_SOCKET || CHARDEV_HAS_UDP
+/* Addresses. */
+
+typedef struct chr__sockaddr {
+    struct sockaddr_storage storage;
+    int                     length;
+} chr__sockaddr;
+
+/* Of a unix socket, which Windows has since 2018; its header is not everywhere. The path is UTF-8. */
+typedef struct chr__sockaddr_un {
+    ADDRESS_FAMILY family;
+    char           path[108];
+} chr__sockaddr_un;
+
+#define CHR__MAX_ADDRESSES 16
+
+static int chr__os_lookup_fail(chr_error *err, int reason, const char *host, const char *port)
+{
+    char text[512];
+
+    chr__os_error_text(reason, text, sizeof text);
+    return chr__fail(err, reason == WSA_NOT_ENOUGH_MEMORY ? CHR_ERR_NO_MEMORY : CHR_ERR_NOT_FOUND, "cannot look up %s:%s: %s",
+                     host ? host : "", port, text);
+}
+
+/* 0, or why not. */
+static int chr__os_lookup_list(const ADDRINFOW *hints, const char *host, const char *port, ADDRINFOW **list)
+{
+    WCHAR wide_host[NI_MAXHOST], wide_port[NI_MAXSERV];
+
+    if (host && chr__os_to_wide(host, wide_host, sizeof wide_host / sizeof wide_host[0]) < 0)
+        return WSAHOST_NOT_FOUND;
+    if (chr__os_to_wide(port, wide_port, sizeof wide_port / sizeof wide_port[0]) < 0)
+        return WSATYPE_NOT_FOUND;
+    return CHR_SYS(GetAddrInfoW)(host ? wide_host : NULL, wide_port, hints, list);
+}
+
+/* Addresses for host and port (names or numbers), up to CHR__MAX_ADDRESSES; returns how many. type is SOCK_STREAM or SOCK_DGRAM,
+ * family is 0, 4 or 6. Asking for a name can block; with numeric_only a name is CHR_ERR_WOULD_BLOCK instead. */
+static int chr__os_lookup_type(int type, const char *host, const char *port, int family, int passive, int numeric_only,
+                               chr__sockaddr *found, chr_error *err)
+{
+    ADDRINFOW hints, *list = NULL, *entry;
+    int       reason, count = 0;
+
+    memset(&hints, 0, sizeof hints);
+    hints.ai_family = family == 4 ? AF_INET : family == 6 ? AF_INET6 : AF_UNSPEC;
+    hints.ai_socktype = type;
+    hints.ai_flags = (passive ? AI_PASSIVE : 0) | (numeric_only ? AI_NUMERICHOST : 0);
+    reason = chr__os_lookup_list(&hints, host, port, &list);
+    if (reason == WSAHOST_NOT_FOUND && numeric_only && host)
+        return CHR_ERR_WOULD_BLOCK;
+    if (reason != 0)
+        return chr__os_lookup_fail(err, reason, host, port);
+    for (entry = list; entry && count < CHR__MAX_ADDRESSES; entry = entry->ai_next) {
+        if (entry->ai_addrlen > sizeof found->storage)
+            continue;
+        memcpy(&found[count].storage, entry->ai_addr, entry->ai_addrlen);
+        found[count++].length = (int)entry->ai_addrlen;
+    }
+    CHR_SYS(FreeAddrInfoW)(list);
+    return count > 0 ? count : chr__os_lookup_fail(err, WSAHOST_NOT_FOUND, host, port);
+}
+
+/* The socket's own name, or its peer's: HOST:PORT with numbers, IPv6 in brackets; a path. */
+static void chr__os_socket_name(int fd, int of_peer, char *text, size_t size)
+{
+    chr__sockaddr address;
+    char          host[NI_MAXHOST], port[NI_MAXSERV];
+    int           failed;
+
+    memset(&address, 0, sizeof address);
+    address.length = sizeof address.storage;
+    text[0] = 0;
+    failed = of_peer ? CHR_SYS(getpeername)(chr__os_socket(fd), (struct sockaddr *)&address.storage, &address.length)
+                     : CHR_SYS(getsockname)(chr__os_socket(fd), (struct sockaddr *)&address.storage, &address.length);
+    if (failed)
+        return;
+    if (address.storage.ss_family == AF_UNIX)
+        chr__format(text, size, "%.108s", ((const chr__sockaddr_un *)(const void *)&address.storage)->path);
+    else if (getnameinfo((const struct sockaddr *)&address.storage, address.length, host, sizeof host, port, sizeof port,
+                         NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+        chr__format(text, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+}
+
+/* Non-blocking and not inherited; -1 and WSAGetLastError(). */
+static int chr__os_socket_open(int family, int type)
+{
+    enum { NO_INHERIT = 0x80 }; /* WSA_FLAG_NO_HANDLE_INHERIT: some headers have it not */
+    SOCKET handle = CHR_SYS(WSASocketW)(family, type, 0, NULL, 0, WSA_FLAG_OVERLAPPED | NO_INHERIT);
+    u_long on = 1;
+    int    error;
+
+    if (handle == INVALID_SOCKET || CHR_SYS(ioctlsocket)(handle, (long)FIONBIO, &on) == 0)
+        return handle == INVALID_SOCKET ? -1 : chr__os_socket_fd(handle);
+    error = WSAGetLastError();
+    (void)CHR_SYS(closesocket)(handle);
+    WSASetLastError(error);
+    return -1;
+}
+
+static int chr__os_set_option(int fd, int level, int option, int value)
+{
+    return CHR_SYS(setsockopt)(chr__os_socket(fd), level, option, (const char *)&value, sizeof value);
+}
+
+/* The address is nobody else's meanwhile: on this system SO_REUSEADDR would let others take it over, and what has been
+ * closed does not keep it. An IPv6 socket takes IPv4 peers unless is_one_family. 0, or an error number. */
+static int chr__os_bind_once(int fd, const chr__sockaddr *address, int is_one_family)
+{
+    int is_inet = address->storage.ss_family == AF_INET || address->storage.ss_family == AF_INET6;
+
+    if (is_inet)
+        (void)chr__os_set_option(fd, SOL_SOCKET, SO_EXCLUSIVEADDRUSE, 1);
+    if (address->storage.ss_family == AF_INET6)
+        (void)chr__os_set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, is_one_family);
+    if (CHR_SYS(bind)(chr__os_socket(fd), (const struct sockaddr *)&address->storage, address->length) == 0)
+        return 0;
+    return is_inet && WSAGetLastError() == WSAEACCES ? WSAEADDRINUSE : WSAGetLastError(); /* somebody has it for himself */
+}
+
+#endif
+
+#if CHARDEV_HAS_SOCKET
+/* Sockets. */
+
+#define CHR__MAX_MSGFDS 16
+enum { CHR__PASSES_FDS = 0 };
+
+static int chr__os_lookup(const char *host, const char *port, int family, int passive, int numeric_only, chr__sockaddr *found,
+                          chr_error *err)
+{
+    return chr__os_lookup_type(SOCK_STREAM, host, port, family, passive, numeric_only, found, err);
+}
+
+static int chr__os_sockaddr_is_ipv6(const chr__sockaddr *address) { return address->storage.ss_family == AF_INET6; }
+
+static int chr__os_sockaddr_unix(const char *path, int abstract, int tight, chr__sockaddr *address, chr_error *err)
+{
+    chr__sockaddr_un *un = (chr__sockaddr_un *)(void *)&address->storage;
+    size_t            len = strlen(path), room = sizeof un->path - 1;
+
+    (void)tight;
+    memset(address, 0, sizeof *address);
+    if (len == 0 || len > room)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: path=%s: has %d bytes: 1 to %d fit", path, (int)len, (int)room);
+    if (abstract)
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "abstract socket '%s': only Linux has those", path);
+    un->family = AF_UNIX;
+    memcpy(un->path, path, len);
+    address->length = (int)(offsetof(chr__sockaddr_un, path) + len + 1);
+    return 1;
+}
+
+static int chr__os_sockaddr_vsock(int64_t cid, int64_t port, chr__sockaddr *address, chr_error *err)
+{
+    (void)cid, (void)port, (void)address;
+    return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "vsock: not on this system");
+}
+
+static int chr__os_socket_new(const chr__sockaddr *address, chr_error *err)
+{
+    int family = address->storage.ss_family, fd = chr__os_socket_open(family, SOCK_STREAM), error;
+
+    if (fd >= 0)
+        return fd;
+    error = WSAGetLastError();
+    if (family == AF_UNIX && error == WSAEAFNOSUPPORT)
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "cannot make a socket: this system has no unix sockets");
+    return chr__os_fail(err, error, "cannot make", "a socket");
+}
+
+/* How a server listens, beside its address. Zeroed: as the system does by default. */
+typedef struct chr__listen_terms {
+    int           is_one_family;      /* an IPv6 socket takes no IPv4 peers */
+    int           has_mode, has_group;
+    unsigned      mode, group;        /* of a unix socket's file, where files have such */
+    chr__file_id *file;               /* out: that file */
+} chr__listen_terms;
+
+/* The path of a unix socket's file; NULL = it has none. */
+static const char *chr__os_socket_path(const chr__sockaddr *address)
+{
+    return address->storage.ss_family == AF_UNIX ? ((const chr__sockaddr_un *)(const void *)&address->storage)->path : NULL;
+}
+
+/* Whether the file at a path is the name of a unix socket: a reparse point of its own kind. */
+static int chr__os_is_socket_file(const char *path)
+{
+    enum { TAG = (int)0x80000023 }; /* IO_REPARSE_TAG_AF_UNIX */
+    WCHAR            wide[MAX_PATH];
+    WIN32_FIND_DATAW found;
+    HANDLE           search;
+
+    if (chr__os_to_wide(path, wide, MAX_PATH) < 0)
+        return 0;
+    search = CHR_SYS(FindFirstFileW)(wide, &found);
+    if (search == INVALID_HANDLE_VALUE)
+        return 0;
+    (void)CHR_SYS(FindClose)(search);
+    return (found.dwFileAttributes & FILE_ATTRIBUTE_REPARSE_POINT) && found.dwReserved0 == (DWORD)TAG;
+}
+
+/* A unix socket file that no socket is bound to any more: nobody answers there. A living server has a peer for an instant. */
+static int chr__os_is_stale(const chr__sockaddr *address)
+{
+    const char *path = chr__os_socket_path(address);
+    SOCKET      handle;
+    int         is_stale;
+
+    if (!path || !chr__os_is_socket_file(path))
+        return 0;
+    handle = CHR_SYS(WSASocketW)(AF_UNIX, SOCK_STREAM, 0, NULL, 0, WSA_FLAG_OVERLAPPED);
+    if (handle == INVALID_SOCKET)
+        return 0;
+    is_stale = CHR_SYS(connect)(handle, (const struct sockaddr *)&address->storage, address->length) != 0 &&
+               WSAGetLastError() == WSAECONNREFUSED;
+    (void)CHR_SYS(closesocket)(handle);
+    return is_stale;
+}
+
+/* A stale socket file is replaced. 0, or an error number. */
+static int chr__os_bind(int fd, const chr__sockaddr *address, const chr__listen_terms *terms)
+{
+    int error = chr__os_bind_once(fd, address, terms->is_one_family);
+
+    if (error != WSAEADDRINUSE || !chr__os_is_stale(address))
+        return error;
+    chr__os_unlink(chr__os_socket_path(address));
+    return chr__os_bind_once(fd, address, terms->is_one_family);
+}
+
+/* What else is in the way of a unix server than a server; NULL = nothing. */
+static const char *chr__os_in_the_way(const chr__sockaddr *address)
+{
+    const char *path = chr__os_socket_path(address);
+
+    return !path || !chr__os_exists(path) || chr__os_is_socket_file(path) ? NULL : " (by a file that is no socket)";
+}
+
+/* A listening socket; `name` is for the message. After an error no file of it is left. */
+static int chr__os_listen(const chr__sockaddr *address, const char *name, const chr__listen_terms *terms,
+                          chr_error *err)
+{
+    const char  *path = chr__os_socket_path(address), *other;
+    chr__file_id file;
+    int          error, fd;
+
+    if (terms->has_mode || terms->has_group)
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "socket: %s=: a socket file has no such thing on this system",
+                         terms->has_mode ? "mode" : "group");
+    fd = chr__os_socket_new(address, err);
+    if (fd < 0)
+        return fd;
+    memset(&file, 0, sizeof file);
+    error = chr__os_bind(fd, address, terms);
+    if (error == 0 && path)
+        file = chr__os_file_id(path);
+    if (error == 0 && CHR_SYS(listen)(chr__os_socket(fd), 16) != 0)
+        error = WSAGetLastError();
+    if (terms->file)
+        *terms->file = file;
+    if (error == 0)
+        return fd;
+    if (path)
+        chr__os_unlink_own(path, &file);
+    chr__os_close(fd);
+    other = error == WSAEADDRINUSE ? chr__os_in_the_way(address) : NULL;
+    chr__os_fail(err, error, "cannot listen on", name);
+    if (err && other)
+        chr__append(err->text, sizeof err->text, strlen(err->text), "%s", other);
+    return chr__os_code(error);
+}
+
+/* Files have no such groups here. */
+static int chr__os_group(const char *name, char *buf, size_t size, unsigned *number)
+{
+    (void)name, (void)buf, (void)size, (void)number;
+    return CHR_ERR_NOT_FOUND;
+}
+
+/* A socket that is connected, or (*in_progress) will be when it is writable: then ask chr__os_connect_result(). */
+static int chr__os_connect(const chr__sockaddr *address, const char *name, int *in_progress, chr_error *err)
+{
+    int error, fd = chr__os_socket_new(address, err);
+
+    *in_progress = 0;
+    if (fd < 0)
+        return fd;
+    if (address->storage.ss_family == AF_INET6)
+        (void)chr__os_set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0); /* the peer's address may be an IPv4 one in IPv6 form */
+    if (CHR_SYS(connect)(chr__os_socket(fd), (const struct sockaddr *)&address->storage, address->length) == 0)
+        return fd;
+    error = WSAGetLastError();
+    *in_progress = error == WSAEWOULDBLOCK || error == WSAEINPROGRESS;
+    if (*in_progress)
+        return fd;
+    chr__os_close(fd);
+    return chr__os_fail(err, error, "cannot connect to", name);
+}
+
+static int chr__os_connect_result(int fd, const char *name, chr_error *err)
+{
+    int error = 0, length = sizeof error;
+
+    if (CHR_SYS(getsockopt)(chr__os_socket(fd), SOL_SOCKET, SO_ERROR, (char *)&error, &length) != 0)
+        error = WSAGetLastError();
+    return error ? chr__os_fail(err, error, "cannot connect to", name) : 0;
+}
+
+/* A peer that has gone again before its turn is no error. */
+static int chr__os_accept(int fd)
+{
+    SOCKET peer;
+
+    chr__os_set_nonblocking(fd, 1); /* who shares it may have cleared that, and may take the peer before us */
+    do
+        peer = CHR_SYS(accept)(chr__os_socket(fd), NULL, NULL);
+    while (peer == INVALID_SOCKET && (WSAGetLastError() == WSAECONNRESET || WSAGetLastError() == WSAECONNABORTED));
+    if (peer == INVALID_SOCKET)
+        return chr__os_code(WSAGetLastError());
+    if (chr__os_adopt(chr__os_socket_fd(peer)) >= 0)
+        return chr__os_socket_fd(peer);
+    (void)CHR_SYS(closesocket)(peer);
+    return CHR_ERR_IO;
+}
+
+/* TCP asks a silent peer whether it is there: seconds, seconds and a count; 0 = as the system has it. Output that nobody
+ * acknowledges is given up after as long. Before Windows 10 the times are set together, and the count is fixed. */
+static void chr__os_keep_alive(int fd, int idle, int interval, int count)
+{
+    enum { KEEP_IDLE = 3, MAX_RT = 5, KEEP_COUNT = 16, KEEP_INTERVAL = 17, SIO_VALUES = (int)0x98000004 };
+    ULONG values[3]; /* on, and milliseconds */
+    DWORD size;
+    int   failed = 0;
+
+    (void)chr__os_set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+    if (idle > 0)
+        failed |= chr__os_set_option(fd, IPPROTO_TCP, KEEP_IDLE, idle);
+    if (interval > 0)
+        failed |= chr__os_set_option(fd, IPPROTO_TCP, KEEP_INTERVAL, interval);
+    if (count > 0)
+        (void)chr__os_set_option(fd, IPPROTO_TCP, KEEP_COUNT, count);
+    if (idle > 0)
+        (void)chr__os_set_option(fd, IPPROTO_TCP, MAX_RT, idle + (interval > 0 ? interval : 1) * (count > 0 ? count : 10));
+    if (!failed)
+        return;
+    values[0] = 1;
+    values[1] = idle > 0 ? 1000 * (ULONG)idle : 7200000; /* else the system's own */
+    values[2] = interval > 0 ? 1000 * (ULONG)interval : 1000;
+    (void)CHR_SYS(WSAIoctl)(chr__os_socket(fd), (DWORD)SIO_VALUES, values, sizeof values, NULL, 0, &size, NULL, NULL);
+}
+
+/* The four or sixteen bytes of an address in digits; 0 = it is something else. */
+CHR__PRIVATE size_t chr__os_ip_bytes(const char *text, unsigned char bytes[16])
+{
+    return inet_pton(AF_INET, text, bytes) == 1 ? 4 : inet_pton(AF_INET6, text, bytes) == 1 ? 16 : 0;
+}
+
+/* Whether our end of a connection has a loopback address. */
+CHR__PRIVATE int chr__os_is_on_loopback(int fd)
+{
+    static const unsigned char mapped[13] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127 };
+    static const unsigned char loopback[16] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1 };
+    union {
+        struct sockaddr     any;
+        struct sockaddr_in  in;
+        struct sockaddr_in6 in6;
+    } address;
+    int size = sizeof address;
+
+    memset(&address, 0, sizeof address);
+    if (CHR_SYS(getsockname)(chr__os_socket(fd), &address.any, &size) != 0)
+        return 0;
+    if (address.any.sa_family == AF_INET)
+        return ntohl(address.in.sin_addr.s_addr) >> 24 == 127;
+    return address.any.sa_family == AF_INET6 && (memcmp(&address.in6.sin6_addr, loopback, sizeof loopback) == 0 ||
+                                                 memcmp(&address.in6.sin6_addr, mapped, sizeof mapped) == 0);
+}
+
+static void chr__os_nodelay(int fd)
+{
+    (void)chr__os_set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1); /* fails where it means nothing */
+}
+
+/* Urgent data stays in its place among the bytes (RFC 6093 section 6): without it, the system takes the byte at the
+ * mark out of the stream. */
+static void chr__os_urgent_inline(int fd)
+{
+    (void)chr__os_set_option(fd, SOL_SOCKET, SO_OOBINLINE, 1); /* fails where there is no urgent data */
+}
+
+/* What a descriptor is that came from elsewhere. */
+typedef struct chr__socket_facts {
+    int is_open, is_socket, is_stream, is_listening, is_connected, is_unix, is_inet;
+} chr__socket_facts;
+
+static int chr__os_get_option(int fd, int option)
+{
+    int value = 0, length = sizeof value;
+
+    return CHR_SYS(getsockopt)(chr__os_socket(fd), SOL_SOCKET, option, (char *)&value, &length) != 0 ? -1 : value;
+}
+
+/* Winsock opens in this process what another one has made when it is first asked for it. */
+static void chr__os_socket_facts(int fd, chr__socket_facts *facts)
+{
+    chr__sockaddr address;
+
+    memset(facts, 0, sizeof *facts);
+    facts->is_open = chr__os_is_open(fd);
+    if (!facts->is_open || chr__os_get_option(fd, SO_TYPE) < 0)
+        return;
+    facts->is_socket = 1;
+    facts->is_stream = chr__os_get_option(fd, SO_TYPE) == SOCK_STREAM;
+    facts->is_listening = chr__os_get_option(fd, SO_ACCEPTCONN) > 0;
+    memset(&address, 0, sizeof address);
+    address.length = sizeof address.storage;
+    facts->is_connected = CHR_SYS(getpeername)(chr__os_socket(fd), (struct sockaddr *)&address.storage, &address.length) == 0;
+    address.length = sizeof address.storage;
+    (void)CHR_SYS(getsockname)(chr__os_socket(fd), (struct sockaddr *)&address.storage, &address.length);
+    facts->is_unix = address.storage.ss_family == AF_UNIX;
+    facts->is_inet = address.storage.ss_family == AF_INET || address.storage.ss_family == AF_INET6;
+}
+
+/* Ports as numbers, for `to`. */
+static void chr__os_sockaddr_set_port(chr__sockaddr *address, int port)
+{
+    if (address->storage.ss_family == AF_INET6)
+        ((struct sockaddr_in6 *)(void *)&address->storage)->sin6_port = htons((uint16_t)port);
+    else
+        ((struct sockaddr_in *)(void *)&address->storage)->sin_port = htons((uint16_t)port);
+}
+
+static int chr__os_sockaddr_port(const chr__sockaddr *address)
+{
+    return ntohs(address->storage.ss_family == AF_INET6 ? ((const struct sockaddr_in6 *)(const void *)&address->storage)->sin6_port
+                                                        : ((const struct sockaddr_in *)(const void *)&address->storage)->sin_port);
+}
+
+/* No descriptors come or go beside the bytes here. */
+
+typedef struct chr__control {
+    int nothing;
+} chr__control;
+
+typedef struct chr__receiver {
+    chr__control control;
+} chr__receiver;
+
+static void chr__os_receiver_init(chr__receiver *receiver) { memset(receiver, 0, sizeof *receiver); }
+
+static int chr__os_send_fds(int fd, const void *buf, size_t len, const int *fds, int count)
+{
+    (void)fds, (void)count;
+    return chr__os_send(fd, buf, len);
+}
+
+static int chr__os_control_fds(chr__control *control, size_t length, int *fds)
+{
+    (void)control, (void)length, (void)fds;
+    return 0;
+}
+
+static int chr__os_receive(int fd, chr__receiver *receiver, void *buf, size_t len, size_t *length)
+{
+    (void)receiver;
+    *length = 0;
+    return chr__os_receive_bytes(fd, buf, len);
+}
+
+#ifdef CHARDEV_THREADS
+/* A name is looked up in the background. Asker and thread hold it together; who lets go last frees it. It lives outside the
+ * context's allocator, which belongs to the asker's thread, and has Winsock of its own: the context may be gone before it. */
+typedef struct chr__lookup {
+    volatile LONG holders;
+    int           family, count;
+    HANDLE        done;        /* an event: set when the answer is there */
+    char         *host, *port; /* in `text` */
+    chr__sockaddr found[CHR__MAX_ADDRESSES];
+    chr_error     err;
+    char          text[1];
+} chr__lookup;
+
+static void chr__os_lookup_release(chr__lookup *lookup)
+{
+    if (!lookup || InterlockedDecrement(&lookup->holders) > 0)
+        return;
+    if (lookup->done)
+        (void)CHR_SYS(CloseHandle)(lookup->done);
+    free(lookup);
+}
+
+static DWORD WINAPI chr__os_lookup_thread(void *opaque)
+{
+    chr__lookup *lookup = (chr__lookup *)opaque;
+    WSADATA      data;
+    int          has_sockets = CHR_SYS(WSAStartup)(MAKEWORD(2, 2), &data) == 0;
+
+    lookup->count = chr__os_lookup(lookup->host, lookup->port, lookup->family, 0, 0, lookup->found, &lookup->err);
+    (void)CHR_SYS(SetEvent)(lookup->done);
+    chr__os_lookup_release(lookup);
+    if (has_sockets)
+        (void)CHR_SYS(WSACleanup)();
+    return 0;
+}
+
+static chr__lookup *chr__os_lookup_new(const char *host, const char *port, int family)
+{
+    size_t       host_size = strlen(host) + 1, port_size = strlen(port) + 1;
+    chr__lookup *lookup = (chr__lookup *)calloc(1, sizeof *lookup + host_size + port_size);
+
+    if (!lookup)
+        return NULL;
+    lookup->host = (char *)memcpy(lookup->text, host, host_size);
+    lookup->port = (char *)memcpy(lookup->text + host_size, port, port_size);
+    lookup->family = family;
+    lookup->holders = 1;
+    lookup->done = CHR_SYS(CreateEventW)(NULL, TRUE, FALSE, NULL);
+    if (lookup->done)
+        return lookup;
+    chr__os_lookup_release(lookup);
+    return NULL;
+}
+
+/* Begins to look up a name; NULL when there is no memory, handle or thread for it. */
+static chr__lookup *chr__os_lookup_start(const char *host, const char *port, int family)
+{
+    chr__lookup *lookup = chr__os_lookup_new(host, port, family);
+    HANDLE       thread;
+
+    if (!lookup)
+        return NULL;
+    lookup->holders = 2;
+    thread = CHR_SYS(CreateThread)(NULL, 0, chr__os_lookup_thread, lookup, 0, NULL);
+    if (thread) {
+        (void)CHR_SYS(CloseHandle)(thread);
+        return lookup;
+    }
+    lookup->holders = 1;
+    chr__os_lookup_release(lookup);
+    return NULL;
+}
+
+static int chr__os_lookup_fd(const chr__lookup *lookup) { return chr__os_handle_fd(lookup->done); }
+
+/* When its descriptor is readable: as chr__os_lookup(). */
+static int chr__os_lookup_result(chr__lookup *lookup, chr__sockaddr *found, chr_error *err)
+{
+    if (lookup->count > 0)
+        memcpy(found, lookup->found, sizeof lookup->found);
+    else if (err)
+        *err = lookup->err;
+    return lookup->count;
+}
+#else
+/* Without threads there is no background: names are looked up where they are needed, and that can block. */
+typedef struct chr__lookup {
+    int nothing;
+} chr__lookup;
+
+static void chr__os_lookup_release(chr__lookup *lookup) { (void)lookup; }
+
+static chr__lookup *chr__os_lookup_start(const char *host, const char *port, int family)
+{
+    (void)host, (void)port, (void)family;
+    return NULL;
+}
+
+static int chr__os_lookup_fd(const chr__lookup *lookup) { (void)lookup; return -1; }
+
+static int chr__os_lookup_result(chr__lookup *lookup, chr__sockaddr *found, chr_error *err)
+{
+    (void)lookup, (void)found;
+    return chr__no_memory(err);
+}
+#endif
+#endif /* CHARDEV_HAS_SOCKET */
+
+#if CHARDEV_HAS_BRLAPI
+/* The process's environment; NULL = not set. */
+static const char *chr__os_environment(const char *name)
+{
+    return getenv(name);
+}
+#endif
+
+#if CHARDEV_HAS_UDP
+/* Datagrams. What a former one has met on its way (ICMP) is not told: see chr__os_datagram_connect(). Where it is all the
+ * same, it is told by the next call, in its stead: so once more. */
+
+static int chr__os_datagram_send(int fd, const void *buf, size_t len)
+{
+    int n = 0, tries;
+
+    for (tries = 0; tries < 2; tries++) {
+        n = CHR_SYS(send)(chr__os_socket(fd), (const char *)buf, (int)len, 0);
+        if (n >= 0 || WSAGetLastError() == WSAEWOULDBLOCK)
+            break;
+    }
+    return n < 0 ? chr__os_code(WSAGetLastError()) : n;
+}
+
+/* The next datagram that has bytes: up to `len` of them into buf, what is more into rest[size]. Returns how many in all. Errors that
+ * former datagrams have met are only skipped, and as many as a hostile network may send: then the loop has its turn first. */
+static int chr__os_datagram_receive(int fd, void *buf, size_t len, void *rest, size_t size)
+{
+    WSABUF parts[2];
+    DWORD  n, flags;
+    int    failed, tries;
+
+    parts[0].buf = (char *)buf;
+    parts[0].len = (ULONG)len;
+    parts[1].buf = (char *)rest;
+    parts[1].len = (ULONG)size;
+    for (tries = 0; tries < 64; tries++) {
+        n = flags = 0;
+        failed = CHR_SYS(WSARecv)(chr__os_socket(fd), parts, 2, &n, &flags, NULL, NULL);
+        if (!failed && n > 0)
+            return (int)n;
+        if (failed && WSAGetLastError() == WSAEWOULDBLOCK)
+            break;
+    }
+    return CHR_ERR_WOULD_BLOCK;
+}
+
+/* Takes the error away that makes the set report something. */
+static void chr__os_socket_clear_error(int fd)
+{
+    int error, length = sizeof error;
+
+    (void)CHR_SYS(getsockopt)(chr__os_socket(fd), SOL_SOCKET, SO_ERROR, (char *)&error, &length);
+}
+
+/* ICMP's answers to former datagrams are no errors of later ones. */
+static void chr__os_datagram_deaf(int fd)
+{
+    enum { SIO_CONNECTION_RESET = (int)0x9800000c, SIO_NETWORK_RESET = (int)0x9800000f };
+    BOOL  off = FALSE;
+    DWORD size;
+
+    (void)CHR_SYS(WSAIoctl)(chr__os_socket(fd), (DWORD)SIO_CONNECTION_RESET, &off, sizeof off, NULL, 0, &size, NULL, NULL);
+    (void)CHR_SYS(WSAIoctl)(chr__os_socket(fd), (DWORD)SIO_NETWORK_RESET, &off, sizeof off, NULL, 0, &size, NULL, NULL);
+}
+
+/* From `local` (NULL = any) to `peer`, whose datagrams alone are received; -1 and WSAGetLastError(). */
+static int chr__os_datagram_connect(const chr__sockaddr *peer, const chr__sockaddr *local)
+{
+    const struct sockaddr_in6 *ipv6 = (const struct sockaddr_in6 *)(const void *)&peer->storage;
+    int error, is_ipv6 = peer->storage.ss_family == AF_INET6, fd = chr__os_socket_open(peer->storage.ss_family, SOCK_DGRAM);
+    int is_one_family = is_ipv6 && !IN6_IS_ADDR_V4MAPPED(&ipv6->sin6_addr); /* the port stays free for IPv4 */
+
+    if (fd < 0)
+        return -1;
+    chr__os_datagram_deaf(fd);
+    if (is_ipv6)
+        (void)chr__os_set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, is_one_family);
+    error = local ? chr__os_bind_once(fd, local, is_one_family) : 0;
+    if (error == 0 && CHR_SYS(connect)(chr__os_socket(fd), (const struct sockaddr *)&peer->storage, peer->length) != 0)
+        error = WSAGetLastError();
+    if (error == 0)
+        return fd;
+    chr__os_close(fd);
+    WSASetLastError(error);
+    return -1;
+}
+
+/* The first pair of addresses of one family that works; `name` is for the message. No local ones: any. */
+static int chr__os_datagram_open(const chr__sockaddr *peers, int peer_count, const chr__sockaddr *locals, int local_count, const char *name,
+                                 chr_error *err)
+{
+    int i, j, fd, error = 0;
+
+    for (i = 0; i < peer_count; i++)
+        for (j = 0; j < (local_count > 0 ? local_count : 1); j++) {
+            if (local_count > 0 && locals[j].storage.ss_family != peers[i].storage.ss_family)
+                continue;
+            fd = chr__os_datagram_connect(&peers[i], local_count > 0 ? &locals[j] : NULL);
+            if (fd >= 0)
+                return fd;
+            error = WSAGetLastError();
+        }
+    if (error)
+        return chr__os_fail(err, error, "cannot open", name);
+    return chr__fail(err, CHR_ERR_INVALID, "cannot open %s: one end has IPv4 addresses only and the other IPv6", name);
+}
+#endif
 #endif
 
 /* -- >>freestanding ---------------------------------------------------------------------------------------------------
@@ -26114,7 +26913,7 @@ static int chr__socket_set_msgfds(chr_dev *dev, const int *fds, int count)
     chr__socket  *sock = (chr__socket *)dev;
     chr__msgfds **outgoing = sock->peer ? &sock->peer->bottom.outgoing : NULL;
 
-    if (sock->fan.dev || (sock->peer ? !sock->peer->is_unix : !sock->is_unix))
+    if (!CHR__PASSES_FDS || sock->fan.dev || (sock->peer ? !sock->peer->is_unix : !sock->is_unix))
         return CHR_ERR_NOT_SUPPORTED;
     if (count < 0 || count > CHR__MAX_MSGFDS)
         return CHR_ERR_INVALID;
