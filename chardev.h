@@ -4691,7 +4691,7 @@ static int chr__os_code(int error)
     case ERROR_COMMITMENT_LIMIT: case WSAENOBUFS: case WSA_E_NO_MORE:              return CHR_ERR_NO_MEMORY;
     case ERROR_FILE_NOT_FOUND: case ERROR_PATH_NOT_FOUND: case ERROR_BAD_NETPATH: case ERROR_BAD_NET_NAME:
     case ERROR_INVALID_DRIVE: case ERROR_INVALID_NAME: case ERROR_BAD_PATHNAME: case ERROR_DEV_NOT_EXIST:
-    case ERROR_BAD_UNIT:                                                           return CHR_ERR_NOT_FOUND;
+    case ERROR_BAD_UNIT: case WSAHOST_NOT_FOUND: case WSATYPE_NOT_FOUND: case WSANO_DATA: return CHR_ERR_NOT_FOUND;
     case ERROR_FILE_EXISTS: case ERROR_ALREADY_EXISTS: case WSAEADDRINUSE:         return CHR_ERR_EXISTS;
     case ERROR_SHARING_VIOLATION: case ERROR_LOCK_VIOLATION: case ERROR_PIPE_BUSY: case ERROR_BUSY:
                                                                                    return CHR_ERR_BUSY;
@@ -4740,7 +4740,7 @@ static void chr__os_error_text(int error, char *text, size_t size)
     while (count > 0 && (wide[count - 1] <= ' ' || wide[count - 1] == '.'))
         count--;
     if (count == 0 || chr__os_from_wide(wide, (int)count, text, size) < 0)
-        chr__format(text, size, "error %d", error);
+        chr__format(text, size, "%s (error %d)", chr_error_text(chr__os_code(error)), error);
 }
 
 /* "WHAT NAME: the system's reason" for an error number that was captured where it happened. */
@@ -5935,8 +5935,8 @@ static int chr__os_listen(const chr__sockaddr *address, const char *name, const 
     int          error, fd;
 
     if (terms->has_mode || terms->has_group)
-        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "socket: %s=: a socket file has no such thing on this system",
-                         terms->has_mode ? "mode" : "group");
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "socket: %s= can't be used: socket files have no %s on this system",
+                         terms->has_mode ? "mode" : "group", terms->has_mode ? "permissions" : "group");
     fd = chr__os_socket_new(address, err);
     if (fd < 0)
         return fd;
