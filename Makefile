@@ -146,7 +146,7 @@ $(filter $(B)/tests/test_corpus,$(TESTS)): $(wildcard tests/fuzz/*.c tests/fuzz/
 # The same for Windows, built here by MinGW; the tests run under Wine. tests/windows holds the POSIX names that they use, and the list
 # of the programs and single tests that can't be there. WIN_CC= is another compiler for Windows.
 WIN_CC       = x86_64-w64-mingw32-gcc
-WIN_EXAMPLES = $(patsubst %,build/win/%.exe,hello console_share filter_rot13 relay fd_handoff tinyvm)
+WIN_EXAMPLES = $(patsubst %,build/win/%.exe,hello console_share filter_rot13 relay fd_handoff)
 WIN_FLAGS    = -I. -std=c99 -DCHARDEV_THREADS $(WARNINGS) $(CFLAGS)
 WIN_LIBS     = -lws2_32
 WIN_TEST     = $(WIN_CC) -I. -Itests -Itests/windows -std=gnu99 -D__USE_MINGW_ANSI_STDIO=1 -DCHARDEV_THREADS $(WARNINGS) -g $(TEST_CFLAGS)
@@ -169,10 +169,13 @@ build/win/chardev.o: examples/tinyvm/chardev.c chardev.h Makefile build/win/flag
 build/win/tinyvm.exe: $(wildcard examples/tinyvm/*.c examples/tinyvm/*.h) build/win/chardev.o Makefile build/win/flags
 	$(SAY)$(WIN_CC) $(WIN_FLAGS) -Iexamples/tinyvm -o $@ $(filter-out %/chardev.c,$(filter %.c %.o,$^)) $(WIN_LIBS)
 
-$(patsubst %,build/win/%.exe,console_share filter_rot13 relay): build/win/%.exe: examples/%.c build/win/chardev.o Makefile build/win/flags
+$(patsubst %,build/win/%.exe,console_share filter_rot13 relay): build/win/%.exe: examples/%.c examples/signals.h build/win/chardev.o Makefile build/win/flags
 	$(SAY)$(WIN_CC) $(WIN_FLAGS) -DCHARDEV_LINKED -o $@ $< build/win/chardev.o $(WIN_LIBS)
 
-$(patsubst %,build/win/%.exe,fd_handoff hello): build/win/%.exe: examples/%.c chardev.h Makefile build/win/flags
+build/win/hello.exe: build/win/%.exe: examples/%.c chardev.h Makefile build/win/flags
+	$(SAY)$(WIN_CC) $(WIN_FLAGS) -o $@ $< $(WIN_LIBS)
+
+build/win/fd_handoff.exe: examples/fd_handoff_windows.c Makefile build/win/flags
 	$(SAY)$(WIN_CC) $(WIN_FLAGS) -o $@ $< $(WIN_LIBS)
 
 $(WIN_OBJECTS): build/win/tests/impl%.o: tests/impl.c tests/fault.h tests/private.h chardev.h Makefile build/win/flags
