@@ -2489,27 +2489,80 @@ static int chr__os_is_pty_master(int fd)
 
 /* An inherited pipe or terminal is one open file description that others have too: a shell, a parent, a neighbour.
  * Its O_NONBLOCK would be theirs, and theirs is ours. So it is opened anew for one direction, under a number of its
- * own; where that can't be, the result is `fd` itself. Either way *type says how it is read and written. */
-static int chr__os_unshare(int fd, int direction, chr__fd_type *type)
+ * own; where that can't be, the result is `fd` itself. */
+static int chr__os_unshare(int fd, int direction, chr__fd_type type)
 {
     struct stat info;
     char        path[128];
     int         own, flags = direction == CHR_IN ? O_RDONLY : O_WRONLY;
 
-    *type = chr__os_fd_type(fd, 0);
-    if (*type < CHR__FD_SHARED || CHR_SYS(fstat)(fd, &info) < 0 || (*type == CHR__FD_SHARED && !CHR_SYS(isatty)(fd)) ||
-        (*type == CHR__FD_SHARED && chr__os_is_pty_master(fd)))
+    if (type < CHR__FD_SHARED || CHR_SYS(fstat)(fd, &info) < 0 || (type == CHR__FD_SHARED && !CHR_SYS(isatty)(fd)) ||
+        (type == CHR__FD_SHARED && chr__os_is_pty_master(fd)))
         return fd;
     chr__format(path, sizeof path, "/proc/self/fd/%d", fd);
     own = chr__os_open_same(path, flags, &info);
-    if (own < 0 && *type == CHR__FD_SHARED && ttyname_r(fd, path, sizeof path) == 0)
+    if (own < 0 && type == CHR__FD_SHARED && ttyname_r(fd, path, sizeof path) == 0)
         own = chr__os_open_same(path, flags, &info);
-    if (own < 0)
-        return fd;
-    *type = chr__os_fd_type(own, 1);
-    return own;
+    return own < 0 ? fd : own;
 }
+#else
+static int chr__os_unshare(int fd, int direction, chr__fd_type type) { return (void)direction, (void)type, fd; }
 #endif
+
+/* One direction of a stream, as the system has it. Here poll() looks at the descriptor that was given, since only that
+ * knows of the writers that a FIFO had before; the one that is read or written is the same, or was opened anew. */
+typedef struct chr__channel {
+    int          fd; /* to be watched; -1 = there is no such direction */
+    int          io; /* to be read or written */
+    chr__fd_type type;
+} chr__channel;
+
+/* What a layer on channels has slots for where channels hold bytes that nobody can poll for: here they hold none. */
+#define CHR__CHANNEL_SLOT(function) NULL
+
+/* `is_ours`: the library has opened fd, and nobody else has it. It stays the caller's to close, after the channel. */
+CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int direction, int is_ours)
+{
+    channel->fd = channel->io = fd;
+    channel->type = chr__os_fd_type(fd, is_ours);
+    if (is_ours)
+        return 0;
+    channel->io = chr__os_unshare(fd, direction, channel->type);
+    if (channel->io != fd)
+        channel->type = chr__os_fd_type(channel->io, 1);
+    return 0;
+}
+
+/* Also one that is zeroed, or closed already. */
+CHR__PRIVATE void chr__os_channel_close(chr__channel *channel)
+{
+    if (channel->io != channel->fd)
+        chr__os_close(channel->io);
+    channel->fd = channel->io = -1;
+}
+
+CHR__HOT_INLINE int chr__os_channel_read(chr__channel *channel, void *buf, size_t len)
+{
+    return chr__os_read_as(channel->io, channel->type, buf, len);
+}
+
+CHR__HOT_INLINE int chr__os_channel_write(chr__channel *channel, const void *buf, size_t len)
+{
+    return chr__os_write(channel->io, channel->type, buf, len);
+}
+
+CHR__PRIVATE int chr__os_channel_pending(const chr__channel *channel) { return (void)channel, 0; }
+CHR__PRIVATE int chr__os_channel_unsent(const chr__channel *channel) { return (void)channel, 0; }
+CHR__PRIVATE int chr__os_channel_flush(chr__channel *channel) { return (void)channel, 0; }
+
+/* No more output, where the far side can be told: 0, or CHR_ERR_NOT_SUPPORTED. */
+CHR__PRIVATE int chr__os_channel_shutdown(chr__channel *channel)
+{
+    if (channel->type != CHR__FD_SOCKET)
+        return CHR_ERR_NOT_SUPPORTED;
+    chr__os_shutdown(channel->io);
+    return 0;
+}
 
 /* Whether poll's hang-up leaves bytes behind it that can still be read. */
 CHR__PRIVATE int chr__os_unread(int fd)
@@ -14213,26 +14266,25 @@ CHR__COLD int chr__layers_finish(chr__layer *top)
     return code;
 }
 
-/* -- the bottom: plain descriptors -- */
+/* -- the bottom: channels of the system -- */
 
 typedef struct chr__bottom {
     chr__layer   layer;
-    int          in, out;
-    chr__fd_type in_type, out_type;
+    chr__channel in, out;
 } chr__bottom;
 
 CHR__HOT static int chr__bottom_read(chr__layer *layer, void *buf, size_t len)
 {
     chr__bottom *bottom = (chr__bottom *)layer;
 
-    return chr__os_read_as(bottom->in, bottom->in_type, buf, len);
+    return chr__os_channel_read(&bottom->in, buf, len);
 }
 
 CHR__HOT static int chr__bottom_write(chr__layer *layer, const void *buf, size_t len)
 {
     chr__bottom *bottom = (chr__bottom *)layer;
 
-    return chr__os_write(bottom->out, bottom->out_type, buf, len);
+    return chr__os_channel_write(&bottom->out, buf, len);
 }
 
 /* After FIN: what layers still answer is not for the peer any more. */
@@ -14242,25 +14294,59 @@ CHR__PRIVATE int chr__bottom_swallow(chr__layer *layer, const void *buf, size_t 
     return (int)len;
 }
 
+/* What a channel holds, where it holds anything. */
+CHR__PRIVATE int chr__bottom_pending(const chr__layer *layer)
+{
+    return chr__os_channel_pending(&((const chr__bottom *)layer)->in);
+}
+
+CHR__PRIVATE int chr__bottom_unsent(const chr__layer *layer)
+{
+    return chr__os_channel_unsent(&((const chr__bottom *)layer)->out);
+}
+
+CHR__PRIVATE int chr__bottom_flush(chr__layer *layer)
+{
+    return chr__os_channel_flush(&((chr__bottom *)layer)->out);
+}
+
+/* What the channels opened for themselves. Safe on a zeroed one. */
+static void chr__bottom_close(chr__layer *layer)
+{
+    chr__os_channel_close(&((chr__bottom *)layer)->in);
+    chr__os_channel_close(&((chr__bottom *)layer)->out);
+}
+
 static const chr__layer_slots chr__bottom_shut = {
-    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_swallow, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    "channels", NULL, NULL, chr__bottom_read, chr__bottom_swallow, CHR__CHANNEL_SLOT(chr__bottom_pending), NULL, NULL, NULL, NULL,
+        NULL, chr__bottom_close
 };
 
 static int chr__bottom_shutdown(chr__layer *layer)
 {
-    chr__bottom *bottom = (chr__bottom *)layer;
+    int code = chr__os_channel_shutdown(&((chr__bottom *)layer)->out);
 
-    if (bottom->out_type != CHR__FD_SOCKET)
-        return CHR_ERR_NOT_SUPPORTED;
-    chr__os_shutdown(bottom->out);
-    layer->slots = &chr__bottom_shut;
-    return 0;
+    if (code == 0)
+        layer->slots = &chr__bottom_shut;
+    return code;
 }
 
 static const chr__layer_slots chr__bottom_plain = {
-    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_write, NULL, NULL, NULL, chr__bottom_shutdown, NULL, NULL,
-        NULL
+    "channels", NULL, NULL, chr__bottom_read, chr__bottom_write, CHR__CHANNEL_SLOT(chr__bottom_pending),
+        CHR__CHANNEL_SLOT(chr__bottom_unsent), CHR__CHANNEL_SLOT(chr__bottom_flush), chr__bottom_shutdown, NULL, NULL,
+        chr__bottom_close
 };
+
+/* On descriptors that stay the caller's to close, behind it; -1 = no such direction. */
+CHR__PRIVATE int chr__bottom_open(chr__bottom *bottom, chr_dev *dev, int in, int out, int is_ours)
+{
+    int code;
+
+    bottom->layer.slots = &chr__bottom_plain;
+    bottom->layer.dev = dev;
+    code = chr__os_channel_open(&bottom->in, in, CHR_IN, is_ours);
+    return code < 0 ? code : chr__os_channel_open(&bottom->out, out, CHR_OUT, is_ours);
+}
 
 /* -- >>layer_box   bytes that a layer holds: what has come and isn't decoded yet, or what is encoded and not yet sent -- */
 
@@ -14543,6 +14629,8 @@ static void chr__stream_update(chr__stream *stream)
     room = stream->in >= 0 ? chr__room(stream->dev) : 0;
     if (!stream->top)
         return;
+    if (room > 0)
+        stream->held = 0;
     out_events = chr__stream_out_events(stream);
     in_events = room > 0 || chr__stream_can_read_ahead(stream) ? CHR_IN | CHR_HUP : stream->held ? 0 : CHR_HUP;
     if (stream->in == stream->out) {
@@ -14822,14 +14910,14 @@ static void chr__stream_close(chr__stream *stream)
     chr__layer *layer = stream->top, *below;
 
     stream->top = NULL;
+    chr_watch_stop(&stream->in_watch);
+    chr__stream_stop_out(stream);
+    chr_idle_stop(&stream->again);
     for (; layer; layer = below) {
         below = layer->below;
         if (layer->slots->close)
             layer->slots->close(layer);
     }
-    chr_watch_stop(&stream->in_watch);
-    chr__stream_stop_out(stream);
-    chr_idle_stop(&stream->again);
     if (stream->dev)
         chr__box_close(&stream->ahead, stream->dev->ctx);
     stream->reads_ahead = stream->is_ahead_stopped = 0;
@@ -14859,8 +14947,8 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
     stream->broken = stream->held = stream->input_over = stream->output_over = 0;
     stream->ended = ended;
     for (stream->may_keep = has_answers = 0, layer = top; layer; layer = layer->below) {
-        has_answers |= layer->slots->unsent != NULL;
-        stream->may_keep |= has_answers || layer->slots->pending != NULL;
+        has_answers |= layer->below && layer->slots->unsent; /* the bottom has none of its own */
+        stream->may_keep |= layer->slots->unsent || layer->slots->pending;
     }
     stream->reads_ahead = has_answers;
     if (chr__need_buffer(dev->ctx) < 0 || (in >= 0 && chr_watch_start(dev->ctx, &stream->in_watch, in, 0, chr__stream_ready, stream) < 0) ||
@@ -15207,44 +15295,23 @@ static void chr__lingering_wait(chr_context *ctx)
 typedef struct chr__fd_dev {
     chr_dev     dev;
     chr__stream stream;
-    chr__bottom bottom;   /* reads and writes `in` and `out`, or what they were opened anew as */
+    chr__bottom bottom;
     int         in, out;
-    int         is_owner;        /* of in and out: they are closed with it */
-    int         own_in, own_out; /* opened anew; 0 = they are not */
+    int         is_owner; /* of in and out: they are closed with it */
 } chr__fd_dev;
 
-static int chr__fd_begin(chr__fd_dev *state, void (*ended)(chr__stream *, int), chr_error *err)
+/* `is_ours`: the library has opened them; else they were inherited, and their flags stay as they are. */
+CHR__PRIVATE int chr__fd_start(chr__fd_dev *state, int in, int out, int is_ours, void (*ended)(chr__stream *, int),
+                               chr_error *err)
 {
-    state->bottom.layer.slots = &chr__bottom_plain;
-    state->bottom.layer.dev = &state->dev;
-    return chr__stream_open(&state->stream, &state->dev, &state->bottom.layer, state->in, state->out, ended, err);
-}
+    chr__bottom *bottom = &state->bottom;
 
-/* On descriptors that the library has opened. */
-CHR__PRIVATE int chr__fd_start(chr__fd_dev *state, int in, int out, void (*ended)(chr__stream *, int), chr_error *err)
-{
-    state->bottom.in = state->in = in;
-    state->bottom.out = state->out = out;
-    state->bottom.in_type = chr__os_fd_type(in, 1);
-    state->bottom.out_type = out == in ? state->bottom.in_type : chr__os_fd_type(out, 1);
-    return chr__fd_begin(state, ended, err);
-}
-
-#if CHARDEV_HAS_FD || CHARDEV_HAS_STDIO
-/* On inherited ones, whose flags stay as they are. poll() looks at those, since only they know of the writers that a
- * FIFO had before. */
-static int chr__fd_start_inherited(chr__fd_dev *state, int in, int out, void (*ended)(chr__stream *, int),
-                                   chr_error *err)
-{
     state->in = in;
     state->out = out;
-    state->bottom.in = chr__os_unshare(in, CHR_IN, &state->bottom.in_type);
-    state->bottom.out = chr__os_unshare(out, CHR_OUT, &state->bottom.out_type);
-    state->own_in = state->bottom.in != in ? state->bottom.in : 0;
-    state->own_out = state->bottom.out != out ? state->bottom.out : 0;
-    return chr__fd_begin(state, ended, err);
+    if (chr__bottom_open(bottom, &state->dev, in, out, is_ours) < 0)
+        return chr__no_memory(err);
+    return chr__stream_open(&state->stream, &state->dev, &bottom->layer, bottom->in.fd, bottom->out.fd, ended, err);
 }
-#endif
 
 #if CHARDEV_HAS_FD || CHARDEV_HAS_FILE || CHARDEV_HAS_PIPE
 /* A descriptor that is there for output alone ends with it. */
@@ -15256,11 +15323,9 @@ static int chr__fd_shutdown(chr_dev *dev)
     if (code != CHR_ERR_NOT_SUPPORTED || state->in == state->out || !state->is_owner)
         return code;
     chr__stream_output_over(&state->stream);
+    chr__os_channel_close(&state->bottom.out);
     chr__close_own(dev, state->out);
-    if (state->own_out)
-        chr__os_close(state->own_out);
     state->out = -1;
-    state->own_out = 0;
     return 0;
 }
 
@@ -15282,10 +15347,7 @@ CHR__PRIVATE void chr__fd_close(chr_dev *dev)
     chr__fd_dev *state = (chr__fd_dev *)dev;
 
     chr__stream_close(&state->stream);
-    if (state->own_in)
-        chr__os_close(state->own_in);
-    if (state->own_out)
-        chr__os_close(state->own_out);
+    chr__bottom_close(&state->bottom.layer);
     if (!state->is_owner)
         return;
     chr__close_own(dev, state->in);
@@ -19610,7 +19672,7 @@ static int chr__fd_open(chr_dev *dev, chr_error *err)
         return chr__fail(err, CHR_ERR_INVALID, "fd: needs in= or out=");
     if (chr__fd_check(options->in, "in", CHR_IN, err) < 0 || chr__fd_check(options->out, "out", CHR_OUT, err) < 0)
         return CHR_ERR_INVALID;
-    if (chr__fd_start_inherited(state, options->in, options->out, chr__stream_input_over, err) < 0)
+    if (chr__fd_start(state, options->in, options->out, 0, chr__stream_input_over, err) < 0)
         return CHR_ERR_NO_MEMORY;
     state->is_owner = 1;
     chr__os_close_on_exec(options->in);
@@ -19671,7 +19733,7 @@ static int chr__file_open(chr_dev *dev, chr_error *err)
     state->out = chr__os_open(options->path, options->append == CHR_ON ? CHR__OPEN_APPEND : CHR__OPEN_LOG, err);
     if (state->out < 0)
         return state->out;
-    if (chr__fd_start(state, state->in, state->out, chr__stream_input_over, err) < 0)
+    if (chr__fd_start(state, state->in, state->out, 1, chr__stream_input_over, err) < 0)
         return CHR_ERR_NO_MEMORY;
     chr_be_event(dev, CHR_EVENT_OPENED);
     return 0;
@@ -19747,7 +19809,7 @@ static int chr__pipe_open(chr_dev *dev, chr_error *err)
     }
     if (state->in < 0)
         return state->in;
-    if (chr__fd_start(state, state->in, state->out, chr__stream_input_over, err) < 0)
+    if (chr__fd_start(state, state->in, state->out, 1, chr__stream_input_over, err) < 0)
         return CHR_ERR_NO_MEMORY;
     chr_be_event(dev, CHR_EVENT_OPENED);
     return 0;
@@ -19836,7 +19898,7 @@ static int chr__pty_try(chr__pty *pty)
         return ready < 0 ? ready : 0;
     if (((const chr_common_options *)base->dev.options)->history > 0)
         chr__os_pty_flush(pty->slave); /* what the last peer has left unread: the history has it */
-    code = chr__fd_start(base, base->in, base->in, chr__pty_hung_up, NULL);
+    code = chr__fd_start(base, base->in, base->in, 1, chr__pty_hung_up, NULL);
     return code < 0 ? code : 1;
 }
 
@@ -20043,6 +20105,7 @@ static const chr_backend chr__pty_kind = {
 typedef struct chr__stdio {
     chr__fd_dev base;
     int         has_terminal; /* the process's 0 and 1 are ours */
+    int         null;         /* stands for a standard input that can't be read; or -1 */
     int         is_raw;
     int         echo;
     chr_timer   look;         /* whether a shell has put its own settings in place, after SIGSTOP and SIGCONT; and at
@@ -20092,12 +20155,9 @@ static int chr__stdio_start(chr__stdio *stdio, chr_error *err)
 {
     chr__fd_dev *base = &stdio->base;
     int          in = chr__os_may(0, CHR_IN) ? 0 : chr__os_open("/dev/null", CHR__OPEN_READ, NULL);
-    int          code = chr__fd_start_inherited(base, in >= 0 ? in : -1, chr__os_may(1, CHR_OUT) ? 1 : -1,
-                                                chr__stream_input_over, err);
 
-    if (in > 0)
-        base->own_in = in;
-    return code;
+    stdio->null = in > 0 ? in : -1;
+    return chr__fd_start(base, in >= 0 ? in : -1, chr__os_may(1, CHR_OUT) ? 1 : -1, 0, chr__stream_input_over, err);
 }
 
 static int chr__stdio_open(chr_dev *dev, chr_error *err)
@@ -20111,6 +20171,7 @@ static int chr__stdio_open(chr_dev *dev, chr_error *err)
     if (code < 0)
         return code;
     stdio->has_terminal = 1;
+    stdio->null = -1;
     code = chr__stdio_start(stdio, err);
     if (code < 0)
         return code;
@@ -20128,8 +20189,10 @@ static void chr__stdio_close(chr_dev *dev)
 
     chr_timer_stop(&stdio->look);
     chr__fd_close(dev);
-    if (stdio->has_terminal)
-        chr__os_terminal_release();
+    if (!stdio->has_terminal)
+        return;
+    chr__os_close(stdio->null);
+    chr__os_terminal_release();
 }
 
 static int chr__stdio_get_size(chr__stdio *stdio, chr_terminal_size *size)
@@ -20341,6 +20404,7 @@ static void chr__serial_retry(void *opaque);
 static void chr__serial_unplug(chr__serial *serial)
 {
     chr__stream_close(&serial->stream);
+    chr__bottom_close(&serial->bottom.layer);
     chr__os_close(serial->fd);
     chr__os_close(serial->out);
     serial->fd = serial->out = -1;
@@ -20371,13 +20435,13 @@ static int chr__serial_start(chr__serial *serial)
     serial->marks.fd = serial->fd;
     serial->marks.has_parity = serial->params.parity != 'N';
     (void)chr__os_serial_counts(serial->fd, serial->marks.seen);
-    serial->bottom.layer.slots = &chr__bottom_plain;
-    serial->bottom.in = serial->bottom.out = serial->fd;
-    serial->bottom.in_type = serial->bottom.out_type = chr__os_fd_type(serial->fd, 1);
     serial->marks.layer.slots = &chr__marks_slots;
     serial->marks.layer.below = &serial->bottom.layer;
-    serial->bottom.layer.dev = serial->marks.layer.dev = &serial->dev;
-    return chr__stream_open(&serial->stream, &serial->dev, &serial->marks.layer, serial->fd, serial->fd, chr__serial_hung_up, NULL);
+    serial->marks.layer.dev = &serial->dev;
+    if (chr__bottom_open(&serial->bottom, &serial->dev, serial->fd, serial->fd, 1) < 0)
+        return CHR_ERR_NO_MEMORY;
+    return chr__stream_open(&serial->stream, &serial->dev, &serial->marks.layer, serial->bottom.in.fd, serial->bottom.out.fd,
+                            chr__serial_hung_up, NULL);
 }
 
 /* A device that is no terminal (/dev/null): bytes as they are, no marks, no settings. At the end of its input it can
@@ -20390,12 +20454,9 @@ static int chr__serial_start_plain(chr__serial *serial, const char *path, chr_er
     if (serial->out < 0)
         return chr__fail(err, serial->out, "serial: path=%s: no descriptor is left: %s", path,
                          chr_error_text(serial->out));
-    serial->bottom.layer.slots = &chr__bottom_plain;
-    serial->bottom.layer.dev = &serial->dev;
-    serial->bottom.in = serial->fd;
-    serial->bottom.out = serial->out;
-    serial->bottom.in_type = serial->bottom.out_type = chr__os_fd_type(serial->fd, 1);
-    return chr__stream_open(&serial->stream, &serial->dev, &serial->bottom.layer, serial->fd, serial->out,
+    if (chr__bottom_open(&serial->bottom, &serial->dev, serial->fd, serial->out, 1) < 0)
+        return chr__no_memory(err);
+    return chr__stream_open(&serial->stream, &serial->dev, &serial->bottom.layer, serial->bottom.in.fd, serial->bottom.out.fd,
                             chr__stream_input_over, err);
 }
 
@@ -20798,8 +20859,9 @@ static const chr_backend chr__parallel_kind = {
 
 enum { CHR__DATAGRAM_SIZE = 65536, CHR__DATAGRAM_MOST = 65507 /* that IPv4 can carry */ };
 
-typedef struct chr__datagrams { /* a layer over the descriptor */
+typedef struct chr__datagrams { /* the only layer */
     chr__layer     layer;
+    int            fd;
     unsigned char *rest; /* of the last datagram, what the frontend had no room for: from `at` to `end` */
     int            at, end;
 } chr__datagrams;
@@ -20807,7 +20869,6 @@ typedef struct chr__datagrams { /* a layer over the descriptor */
 typedef struct chr__udp {
     chr_dev        dev;
     chr__stream    stream;
-    chr__bottom    bottom;
     chr__datagrams datagrams;
     int            fd;
     char           name[300]; /* PEER:PORT@LOCAL:PORT, in numbers */
@@ -20884,7 +20945,7 @@ static int chr__datagrams_read(chr__layer *layer, void *buf, size_t len)
         datagrams->at += n;
         return n;
     }
-    n = chr__os_datagram_receive(((chr__bottom *)layer->below)->in, buf, (size_t)most, datagrams->rest, CHR__DATAGRAM_SIZE);
+    n = chr__os_datagram_receive(datagrams->fd, buf, (size_t)most, datagrams->rest, CHR__DATAGRAM_SIZE);
     if (n <= most)
         return n;
     datagrams->at = 0;
@@ -20894,7 +20955,7 @@ static int chr__datagrams_read(chr__layer *layer, void *buf, size_t len)
 
 static int chr__datagrams_write(chr__layer *layer, const void *buf, size_t len)
 {
-    return chr__os_datagram_send(((chr__bottom *)layer->below)->out, buf, chr__min(len, CHR__DATAGRAM_MOST));
+    return chr__os_datagram_send(((chr__datagrams *)layer)->fd, buf, chr__min(len, CHR__DATAGRAM_MOST));
 }
 
 static int chr__datagrams_pending(const chr__layer *layer)
@@ -20967,11 +21028,9 @@ static int chr__udp_start(chr__udp *udp, chr_error *err)
     udp->datagrams.rest = (unsigned char *)chr__allocate(udp->dev.ctx, CHR__DATAGRAM_SIZE);
     if (!udp->datagrams.rest)
         return chr__no_memory(err);
-    udp->bottom.layer.slots = &chr__bottom_plain;
-    udp->bottom.in = udp->bottom.out = udp->fd;
+    udp->datagrams.fd = udp->fd;
     udp->datagrams.layer.slots = &chr__datagrams_slots;
-    udp->datagrams.layer.below = &udp->bottom.layer;
-    udp->bottom.layer.dev = udp->datagrams.layer.dev = &udp->dev;
+    udp->datagrams.layer.dev = &udp->dev;
     return chr__stream_open(&udp->stream, &udp->dev, &udp->datagrams.layer, udp->fd, udp->fd, chr__udp_refused, err);
 }
 
