@@ -37,7 +37,7 @@
  * CONTENTS. Search for the tag to get there.
  *
  *     the manual        >>errors >>config >>loop >>options >>chardev >>frontend >>recipes >>backend >>structs >>extras
- *                       >>record >>descriptors
+ *                       >>record >>trace >>descriptors
  *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>encodings >>tables >>the_loop
  *                       >>the_options >>the_record >>core >>front >>stacked >>the_replay >>stream
  *     backends          >>be_null >>be_ringbuf >>be_testdev >>be_script (>>answers) >>be_msmouse >>be_wctablet
@@ -62,6 +62,10 @@
  *                              clock
  *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV SCRIPT MSMOUSE WCTABLET BRAILLE (or its BRLAPI alone) MUX
  *                              HUB FAULT FD FILE PIPE PTY STDIO SERIAL PARALLEL UDP SOCKET SPICE
+ *     CHARDEV_NO_TRACE         no tracing (>>trace), and no trace of it. CHARDEV_FREESTANDING implies it, unless CHARDEV_TRACE
+ *                              is defined
+ *     CHARDEV_USDT             each event of the table in >>trace is a probe of the program, too: for bpftrace, perf and
+ *                              systemtap, where <sys/sdt.h> is
  *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and what a mux may keep; default 65536, freestanding 1024
  *     CHR_SYS(name)            how a system call is reached; default `name`. Tests put faults in here.
  *
@@ -91,7 +95,7 @@
  * THREADS. With CHARDEV_THREADS the calls below may be made from any thread, at any time between chr_fe_init() and
  * chr_context_free(), also while the owner swaps, removes or reconnects the chardev. All others are the owner's.
  * Handlers, the hooks watch_changed and timeout_changed, and a backend's slots but write, read and wait_fd run on the
- * owner thread only; the hooks allocate, log, clock and wall_clock also on a thread that writes, one thread at a time.
+ * owner thread only; the hooks allocate, log, trace, clock and wall_clock also on a thread that writes, one thread at a time.
  *
  *     any thread                                  what it may cost
  *     chr_fe_write, chr_fe_printf                 the lock; one system call; a wake-up when the loop has more to do.
@@ -174,6 +178,10 @@ extern "C" {
 
 #define CHARDEV_VERSION "0.1.0"
 
+#if defined(CHARDEV_FREESTANDING) && !defined(CHARDEV_TRACE) && !defined(CHARDEV_NO_TRACE)
+#define CHARDEV_NO_TRACE
+#endif
+
 /* ====================================================================================================================
  * >>errors   what went wrong, as a value
  * ==================================================================================================================== */
@@ -228,6 +236,7 @@ typedef struct chr_backend  chr_backend;
 typedef struct chr_watch    chr_watch;
 typedef struct chr_timer    chr_timer;
 typedef struct chr_idle     chr_idle;
+typedef struct chr_trace    chr_trace;
 
 /* Zero-initialise it and set what you need; `opaque` comes back as the first argument of each hook. */
 typedef struct chr_config {
@@ -246,6 +255,7 @@ typedef struct chr_config {
     int   virtual_clock;                                     /* 1 = the clock is virtual: it begins at 0, stands still, and
                                                                 only chr_loop_run_until() moves it; `clock` is not
                                                                 asked. Without `wall_clock` that is 1970 and this time */
+    void  (*trace)(void *opaque, const chr_trace *event);    /* what happens inside, as it happens: see >>trace */
 } chr_config;
 
 /* A new context: loop, registry, named descriptors. `config` is copied; NULL means the defaults. NULL when out of memory
@@ -1017,6 +1027,7 @@ struct chr_dev {
     int                extras;       /* writes take the long way: there is a log, an outbox, a recorder or a buffered
                                         frontend, or output ends */
     struct chr__buffers *buffers;    /* of its frontends; a list */
+    int                is_part;      /* of another chardev (a server's, for one client): chr__create_part() */
     int                with_fds;     /* descriptors have come along with its input: that is not read ahead any more */
     struct chr__log   *log;
     struct chr__outbox *outbox;      /* history= and obuf= */
@@ -1458,6 +1469,175 @@ CHARDEV_API int chr_replay_over(chr_context *ctx);
 CHARDEV_API void chr_replay_close(chr_context *ctx);
 
 /* ====================================================================================================================
+ * >>trace   what happens inside, as it happens: bytes, events, connections, handshakes, commands
+ * ====================================================================================================================
+ * chr_config.trace is called with each event of the table below: for a log of a device's traffic, and when something
+ * doesn't connect.
+ *
+ *     static void on_trace(void *opaque, const chr_trace *event)
+ *     {
+ *         char line[500];
+ *         if (!chr_trace_match((const char *)opaque, event->name)) return; // "socket_*,tls_*", from a command line
+ *         chr_trace_format(event, line, sizeof line);
+ *         fprintf(stderr, "%s\n", line);
+ *     }
+ *
+ * It runs on the thread that does what it tells of, in the middle of that and with the lock: on the owner's, and with
+ * CHARDEV_THREADS also on those that write or make another call of theirs (see THREADS); one at a time. All pointers in
+ * the event are good until it returns. It may call chr_trace_...(); chr_find(), chr_next(), chr_query(),
+ * chr_fe_backend_open(), chr_loop_now() and chr_error_text(), which only ask; and chr_loop_stop(), chr_loop_wake(),
+ * chr_idle_...() and chr_timer_...(), which post. What would change a chardev or a frontend does nothing there and
+ * returns an error; to do that, start an idle. What the hook does is not traced.
+ *
+ * Without a hook a place that traces costs one branch at most. Recordings and replays have their events, too, and know
+ * nothing of the hook. Bytes are those that cross the chardev's edge; of a handshake and of what layers make of them
+ * wire_in and wire_out tell.
+ *
+ * With CHARDEV_USDT each event is also a probe of the program: provider "chardev", its name, and the arguments id,
+ * first number, second number, text, bytes, length of these. They work without the hook, and cost a call for each event.
+ */
+
+/* One event a row; NAME is CHR_TRACE_NAME's and the probe's. Then what it carries: up to two numbers, as NAME or NAME:KIND,
+ * a text, as NAME:text, and bytes. Then its help. */
+#define CHR_TRACES(X) \
+    X(chardev_create,        "kind:text",             "a chardev is about to be made")                                \
+    X(chardev_created,       "result:error why:text", "it has been made, or could not be")                            \
+    X(chardev_change,        "kind:text",             "hot swap: another backend is about to take its place")         \
+    X(chardev_changed,       "result:error why:text", "hot swap: that has, or the old one stays")                     \
+    X(chardev_close,         "kind:text",             "a backend is closed: removed, swapped out, or at the end")     \
+    X(frontend_attach,       "",                      "a frontend is attached")                                       \
+    X(frontend_detach,       "",                      "a frontend goes")                                              \
+    X(frontend_open,         "is_open",               "the frontend's side is there (it has handlers), or not")       \
+    X(data_in,               "bytes",                 "input: what came from the far side")                           \
+    X(data_out,              "offered bytes",         "output: what was taken of so many bytes")                      \
+    X(data_blocked,          "offered",               "output: none of so many bytes was taken (would block)")        \
+    X(data_dropped,          "result:error bytes",    "output: lost, nobody is there or a write has failed")          \
+    X(data_injected,         "bytes",                 "input: chr_inject()")                                          \
+    X(client_in,             "bytes",                 "input of one client, with clients=")                           \
+    X(client_out,            "offered bytes",         "output to one client, with clients=")                          \
+    X(client_blocked,        "offered",               "output to one client would block")                             \
+    X(input_blocked,         "hung_up",               "input waits: the frontend has no room (back-pressure)")        \
+    X(obuf_queued,           "count waiting",         "obuf=: so many bytes more wait")                               \
+    X(obuf_dropped,          "count result:error",    "obuf=: what waited goes to no peer")                           \
+    X(event,                 "event:event",           "the backend tells what has happened")                          \
+    X(event_told,            "event:event",           "the frontend's handler is told")                               \
+    X(ioctl,                 "command:ioctl result:error argument:text", "chr_fe_ioctl()")                            \
+    X(disconnect,            "result:error",          "chr_fe_disconnect()")                                          \
+    X(shutdown,              "result:error",          "chr_fe_shutdown()")                                            \
+    X(wait_connected,        "result:error why:text", "chr_wait_connected()")                                         \
+    X(log,                   "line:text",             "a line for the log hook")                                      \
+    X(fds_received,          "count",                 "descriptors came with the input (SCM_RIGHTS)")                 \
+    X(fds_sent,              "count",                 "descriptors went with the output")                             \
+    X(stream_end,            "result:error",          "a descriptor's input is over; 0 = end of file")                \
+    X(stream_broken,         "",                      "a write has failed: the connection is over for output")        \
+    X(udp_refused,           "result:error",          "udp: nobody listens at the peer's port")                       \
+    X(serial_open,           "path:text",             "serial: the device is about to be opened")                     \
+    X(serial_failed,         "result:error why:text", "serial: it could not be opened or set")                        \
+    X(pty_open,              "slave:text",            "pty: the terminal to open")                                    \
+    X(reconnect,             "ms",                    "the timer of the next attempt starts")                         \
+    X(socket_lookup,         "name:text",             "socket: the address is looked up")                             \
+    X(socket_lookup_done,    "count:error why:text",  "socket: so many addresses, or why there is none")              \
+    X(socket_connect,        "in_progress address:text", "socket: connect() to one address was called")               \
+    X(socket_connect_failed, "result:error why:text", "socket: one address did not answer, or refuses")               \
+    X(socket_connected,      "peer:text",             "socket: connected; layers and handshakes come next")           \
+    X(socket_listen,         "address:text",          "socket: a server listens")                                     \
+    X(socket_accept,         "peer:text",             "socket: a server has accepted a peer")                         \
+    X(socket_accept_failed,  "result:error why:text", "socket: a server could not (EMFILE or the like)")              \
+    X(socket_failed,         "result:error why:text", "socket: an attempt, or a peer's handshake, has failed")        \
+    X(socket_up,             "peer:text",             "socket: handshakes are over, the peer has the chardev")        \
+    X(socket_down,           "has_had_it",            "socket: a connection ends; 1 = it had the chardev")            \
+    X(linger,                "queued",                "lingering close: begins, with so much to send")                \
+    X(linger_end,            "is_sent",               "lingering close: ends; 1 = all was sent")                      \
+    X(handshake_step,        "result:error wants:wants layer:text", "a layer goes on with its handshake; 0 = done")   \
+    X(wire_in,               "bytes",                 "under layers (telnet, websocket, TLS): received")              \
+    X(wire_out,              "offered bytes",         "under layers: sent, of so many bytes")                         \
+    X(telnet_sent,           "verb:telnet option:option", "telnet: WILL, WONT, DO or DONT to the peer")               \
+    X(telnet_received,       "verb:telnet option:option", "telnet: WILL, WONT, DO or DONT of the peer")               \
+    X(telnet_sub_sent,       "option:option bytes",   "telnet: a subnegotiation to the peer")                         \
+    X(telnet_sub_received,   "option:option bytes",   "telnet: one of the peer (its first 7 bytes)")                  \
+    X(telnet_command,        "command:telnet",        "telnet: another command of the peer")                          \
+    X(com_port_sent,         "command:com bytes",     "RFC 2217: a command or notice to the peer")                    \
+    X(com_port_received,     "command:com value",     "RFC 2217: a command or notice of the peer")                    \
+    X(ws_head,               "bytes",                 "websocket: the peer's request or answer (HTTP)")               \
+    X(ws_accepted,           "",                      "websocket: that is good")                                      \
+    X(ws_refused,            "why:text",              "websocket: what is wrong with it")                             \
+    X(ws_page,               "size path:text",        "websocket: a browser gets ws-page=")                           \
+    X(ws_frame_sent,         "opcode:opcode length",  "websocket: a frame to the peer")                               \
+    X(ws_frame_received,     "opcode:opcode length",  "websocket: the header of a frame of the peer")                 \
+    X(ws_close_sent,         "code",                  "websocket: a Close frame; 1005 = without a code")              \
+    X(ws_close_received,     "code",                  "websocket: a Close frame of the peer")                         \
+    X(tls_step,              "state step:text",       "TLS: the next step of the handshake")                          \
+    X(tls_up,                "version:text",          "TLS: the handshake is over; version, cipher suite")            \
+    X(tls_alert_sent,        "level:level description:alert", "TLS: an alert to the peer; -1 = encrypted")            \
+    X(tls_alert_received,    "level:level description:alert", "TLS: an alert of the peer that ends it")               \
+    X(tls_end,               "code:hex why:text",     "TLS: the input is over, in mbed TLS's words")                  \
+    X(msmouse_power,         "on",                    "msmouse: the guest has switched it on or off")                 \
+    X(msmouse_packet,        "dx dy bytes",           "msmouse: a packet to the guest")                               \
+    X(wct_init,              "",                      "wctablet: made")                                               \
+    X(wct_cmd_re,            "",                      "wctablet: RE, asks for the settings")                          \
+    X(wct_cmd_st,            "",                      "wctablet: ST, start")                                          \
+    X(wct_cmd_sp,            "",                      "wctablet: SP, stop")                                           \
+    X(wct_cmd_ts,            "input:hex",             "wctablet: TS, self-test")                                      \
+    X(wct_cmd_size,          "",                      "wctablet: ~C, asks for the size")                              \
+    X(wct_cmd_model,         "",                      "wctablet: ~#, asks for the model")                             \
+    X(wct_cmd_other,         "bytes",                 "wctablet: another line, how it begins")                        \
+    X(wct_speed,             "speed",                 "wctablet: the line has another speed: a reset")                \
+    X(wct_packet,            "x y bytes",             "wctablet: a position to the guest")                            \
+    X(braille_request,       "code:hex bytes",        "braille: a request of the guest's")                            \
+    X(braille_answer,        "code:hex bytes",        "braille: what the guest is told")                              \
+    X(braille_row,           "cells cursor bytes",    "braille: a row of dots for the display")                       \
+    X(brlapi_state,          "state name:text",       "braille: the BrlAPI server, connection and handshake")         \
+    X(brlapi_sent,           "type:letter length",    "braille: a packet to the server")                              \
+    X(brlapi_received,       "type:letter length",    "braille: a packet of the server")                              \
+    X(brlapi_failed,         "result:error why:text", "braille: the connection has failed")                           \
+    X(spice_vmc_register_interface, "result:error subtype:text", "spice: a channel is registered")                    \
+    X(spice_vmc_unregister_interface, "subtype:text", "spice: a channel is taken back")                               \
+    X(spice_vmc_state,       "connected",             "spice: a client came or went")                                 \
+    X(spice_vmc_event,       "event",                 "spice: a port's client sends an event")                        \
+    X(spice_vmc_write,       "taken requested",       "spice: from the client to the guest")                          \
+    X(spice_vmc_read,        "given requested",       "spice: from the guest to the client")                          \
+    X(spice_chr_discard_write, "count",               "spice: what a client that left has not got")                   \
+    X(mux_command,           "key:letter",            "mux: the character behind the escape")                         \
+    X(script_step,           "line statement:text",   "script: the statement that is next")                                  \
+    X(script_result,         "result:error why:text", "script: it has ended")                                         \
+    X(fault,                 "what:text",             "fault: what goes wrong now")
+
+typedef enum chr_trace_number {
+#define CHR_TRACE_ENUM(name, fields, help) CHR_TRACE_##name,
+    CHR_TRACES(CHR_TRACE_ENUM)
+#undef CHR_TRACE_ENUM
+    CHR_TRACE_COUNT
+} chr_trace_number;
+
+struct chr_trace {
+    chr_trace_number number;    /* CHR_TRACE_... */
+    const char      *name;      /* "socket_accept" */
+    const char      *id;        /* of the chardev; NULL = of none */
+    chr_context     *ctx;
+    int64_t          time;      /* ns on the context's clock, */
+    int64_t          wall_time; /* and since 1970 UTC, on its wall clock */
+    int64_t          value[2];  /* the numbers, in the order of the table */
+    const char      *text;      /* one line; NULL = none */
+    const void      *bytes;     /* NULL = none */
+    size_t           len;
+};
+
+#ifndef CHARDEV_NO_TRACE
+/* The name of an event; NULL when the number is none: names are numbered from 0 to CHR_TRACE_COUNT - 1. Any thread. */
+CHARDEV_API const char *chr_trace_name(int number);
+/* Whether patterns name this event: words with a comma between, '*' is any text and '?' one character. A word that begins
+ * with '-' takes events out again; of several that match the last counts: "socket_*,-socket_lookup*". Any thread. */
+CHARDEV_API int chr_trace_match(const char *patterns, const char *name);
+/* The event as one line without a newline, cut where `size` is too small: seconds, id, name, and what it carries by name:
+ * "12.345678 con socket_connect_failed result=IO why="cannot connect to localhost:4444: Connection refused"". Of the
+ * bytes the first 64. Returns the length of the line. Any thread. */
+CHARDEV_API int chr_trace_format(const chr_trace *event, char *text, size_t size);
+/* Calls `print` with a line for each event that the patterns name (NULL: for all), without a newline: its name, what it
+ * carries, its help. Returns how many these are. Any thread. */
+CHARDEV_API int chr_trace_help(const char *patterns, void (*print)(void *opaque, const char *line), void *opaque);
+#endif
+
+/* ====================================================================================================================
  * >>descriptors   named ones, passed by a monitor's peer (SCM_RIGHTS), for fd=NAME
  * ==================================================================================================================== */
 
@@ -1601,6 +1781,12 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHARDEV_HAS_TLS 0
 #endif
 
+#if defined(CHARDEV_NO_TRACE)
+#define CHARDEV_HAS_TRACE 0
+#else
+#define CHARDEV_HAS_TRACE 1
+#endif
+
 /* Helpers of the lower sections, which a build without some backends may not need; what each message runs through: kept side by
  * side, so that it fills few pages and cache lines; and what the hot path seldom calls: kept out of line, so that it costs nothing. */
 #if defined(__GNUC__)
@@ -1651,6 +1837,13 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #if CHARDEV_HAS_SPICE
 #include <spice.h>
 #include <spice/protocol.h>
+#endif
+
+#if defined(CHARDEV_USDT) && CHARDEV_HAS_TRACE && defined(__has_include)
+#if __has_include(<sys/sdt.h>)
+#include <sys/sdt.h>
+#define CHR__USDT 1
+#endif
 #endif
 
 #ifdef __cplusplus
@@ -3487,11 +3680,23 @@ static void chr__os_unix_name(const chr__sockaddr *address, char *text, size_t s
         chr__format(text, size, "%.*s", (int)len, un->sun_path);
 }
 
-/* The socket's own name, or its peer's: HOST:PORT with numbers, IPv6 in brackets; CID:PORT; a path. */
+/* HOST:PORT with numbers, IPv6 in brackets; CID:PORT; a path. */
+static void chr__os_sockaddr_text(const chr__sockaddr *address, char *text, size_t size)
+{
+    char host[NI_MAXHOST], port[NI_MAXSERV];
+
+    text[0] = 0;
+    if (address->storage.ss_family == AF_UNIX)
+        chr__os_unix_name(address, text, size);
+    else if (getnameinfo((const struct sockaddr *)&address->storage, address->length, host, sizeof host, port, sizeof port,
+                         NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+        chr__format(text, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+}
+
+/* The socket's own name, or its peer's. */
 static void chr__os_socket_name(int fd, int of_peer, char *text, size_t size)
 {
     chr__sockaddr address;
-    char          host[NI_MAXHOST], port[NI_MAXSERV];
     int           failed;
 
     memset(&address, 0, sizeof address);
@@ -3499,13 +3704,8 @@ static void chr__os_socket_name(int fd, int of_peer, char *text, size_t size)
     text[0] = 0;
     failed = of_peer ? CHR_SYS(getpeername)(fd, (struct sockaddr *)&address.storage, &address.length)
                      : CHR_SYS(getsockname)(fd, (struct sockaddr *)&address.storage, &address.length);
-    if (failed)
-        return;
-    if (address.storage.ss_family == AF_UNIX)
-        chr__os_unix_name(&address, text, size);
-    else if (getnameinfo((const struct sockaddr *)&address.storage, address.length, host, sizeof host, port, sizeof port,
-                         NI_NUMERICHOST | NI_NUMERICSERV) == 0)
-        chr__format(text, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+    if (!failed)
+        chr__os_sockaddr_text(&address, text, size);
 }
 
 #endif
@@ -4870,6 +5070,9 @@ struct chr_context {
     int64_t      looked_at;    /* when it did last, */
     int64_t      stepped_at;   /* and when it stepped, in real time */
     struct chr__hold *holds;   /* frontends that a function on the stack goes on with after a handler */
+#if CHARDEV_HAS_TRACE
+    int          in_trace;     /* the trace hook runs: what would change something is refused */
+#endif
 
     /* the registry */
     const chr_backend *const *builtins; /* the table; ends with NULL */
@@ -5086,8 +5289,128 @@ static int chr__write_file(int fd, chr__fd_type type, const void *buf, size_t le
     return 0;
 }
 
+/* -- tracing: one line at each place -- */
+
+#if CHARDEV_HAS_TRACE
+
+#ifdef CHR__USDT
+#define CHR__TRACES(ctx) ((void)(ctx), 1)
+
+/* The probes: an instruction each that does nothing, until a tracer puts a breakpoint there. */
+CHR__COLD void chr__trace_probe(const chr_trace *event)
+{
+    const char *id = event->id ? event->id : "", *text = event->text ? event->text : "";
+
+    switch (event->number) {
+#define CHR__TRACE_PROBE(name, fields, help)                                                                           \
+    case CHR_TRACE_##name:                                                                                             \
+        DTRACE_PROBE6(chardev, name, id, event->value[0], event->value[1], text, event->bytes, event->len);            \
+        break;
+        CHR_TRACES(CHR__TRACE_PROBE)
+#undef CHR__TRACE_PROBE
+    case CHR_TRACE_COUNT:
+    default:
+        break;
+    }
+}
+#else
+#define CHR__TRACES(ctx) ((ctx)->config.trace != NULL)
+#endif
+
+static const char *const chr__trace_names[] = {
+#define CHR__TRACE_NAME(name, fields, help) #name,
+    CHR_TRACES(CHR__TRACE_NAME)
+#undef CHR__TRACE_NAME
+};
+
+/* Quiet, and as a handler: nothing that the hook may call runs others, and what waits to be freed stays. */
+static void chr__trace_call(chr_context *ctx, const chr_trace *event)
+{
+    ctx->in_trace = 1;
+    ctx->depth++;
+    ctx->quiet++;
+    ctx->config.trace(ctx->config.opaque, event);
+    ctx->quiet--;
+    ctx->depth--;
+    ctx->in_trace = 0;
+}
+
+CHR__COLD void chr__trace(chr_context *ctx, const char *id, chr_trace_number number, int64_t a, int64_t b, const char *text,
+                          const void *bytes, size_t len)
+{
+    chr_trace event;
+
+    CHR__LOCK(ctx);
+    if (!ctx->in_trace) {
+        memset(&event, 0, sizeof event);
+        event.number = number;
+        event.name = chr__trace_names[number];
+        event.id = id;
+        event.ctx = ctx;
+        event.value[0] = a;
+        event.value[1] = b;
+        event.text = text;
+        event.bytes = bytes;
+        event.len = len;
+#ifdef CHR__USDT
+        chr__trace_probe(&event);
+#endif
+        if (ctx->config.trace) {
+            event.time = chr_loop_now(ctx);
+            event.wall_time = ctx->config.wall_clock(ctx->config.opaque);
+            chr__trace_call(ctx, &event);
+        }
+    }
+    CHR__UNLOCK(ctx);
+}
+
+/* From inside the hook, which runs in the middle of anything: what changes something is refused. The lock is held. */
+#define CHR__IN_TRACE(ctx) ((ctx)->in_trace)
+#define CHR__TRACE_ALL(ctx, id, event, a, b, text, bytes, len)                                                         \
+    do {                                                                                                               \
+        if (CHR__TRACES(ctx))                                                                                          \
+            chr__trace(ctx, id, CHR_TRACE_##event, a, b, text, bytes, len);                                            \
+    } while (0)
+
+#else
+
+/* What they name is used; nothing is left of it. */
+CHR__PRIVATE void chr__trace(chr_context *ctx, const char *id, chr_trace_number number, int64_t a, int64_t b, const char *text,
+                             const void *bytes, size_t len)
+{
+    (void)ctx, (void)id, (void)number, (void)a, (void)b, (void)text, (void)bytes, (void)len;
+}
+
+#define CHR__TRACES(ctx) ((void)(ctx), 0)
+#define CHR__IN_TRACE(ctx) ((void)(ctx), 0)
+#define CHR__TRACE_ALL(ctx, id, event, a, b, text, bytes, len)                                                         \
+    do {                                                                                                               \
+        if (0)                                                                                                         \
+            (void)(ctx), (void)(id), (void)(a), (void)(b), (void)(text), (void)(bytes), (void)(len);                   \
+    } while (0)
+
+#endif
+
+CHR__PRIVATE int chr__fail_in_trace(chr_error *err)
+{
+    return chr__fail(err, CHR_ERR_IN_HANDLER, "inside the trace hook nothing can be changed");
+}
+
+#define CHR__TRACE(dev, event, a, b) CHR__TRACE_ALL((dev)->ctx, (dev)->id, event, a, b, NULL, NULL, 0)
+#define CHR__TRACE_TEXT(dev, event, a, b, text) CHR__TRACE_ALL((dev)->ctx, (dev)->id, event, a, b, text, NULL, 0)
+#define CHR__TRACE_BYTES(dev, event, a, b, bytes, len) CHR__TRACE_ALL((dev)->ctx, (dev)->id, event, a, b, NULL, bytes, len)
+/* With a text alone, of an event that its caller knows. */
+#define CHR__TRACE_NUMBER(dev, number, text)                                                                           \
+    do {                                                                                                               \
+        if (CHR__TRACES((dev)->ctx))                                                                                   \
+            chr__trace((dev)->ctx, (dev)->id, number, 0, 0, text, NULL, 0);                                            \
+    } while (0)
+/* With the text of an error that was met; `err` may be NULL. */
+#define CHR__TRACE_ERROR(dev, event, code, err) \
+    CHR__TRACE_ALL((dev)->ctx, (dev)->id, event, code, 0, (code) >= 0 ? NULL : (err) ? (err)->text : chr_error_text(code), NULL, 0)
+
 /* The hook is a handler like any other: what it removes stays in memory, since the one who logs goes on. */
-static void chr__log_text(chr_context *ctx, const char *line)
+static void chr__log_hook(chr_context *ctx, const char *line)
 {
     if (!ctx->config.log)
         return;
@@ -5098,13 +5421,20 @@ static void chr__log_text(chr_context *ctx, const char *line)
     CHR__UNLOCK(ctx);
 }
 
+CHR__PRIVATE void chr__log_text(chr_context *ctx, const char *line)
+{
+    CHR__TRACE_ALL(ctx, NULL, log, 0, 0, line, NULL, 0);
+    chr__log_hook(ctx, line);
+}
+
 /* For what no caller can be told. */
 CHR__PRIVATE void chr__log_line(chr_context *ctx, const char *id, const char *text)
 {
     char line[sizeof(((chr_error *)0)->text) + 160];
 
+    CHR__TRACE_ALL(ctx, id, log, 0, 0, text, NULL, 0);
     chr__format(line, sizeof line, "chardev %s: %s", id, text);
-    chr__log_text(ctx, line);
+    chr__log_hook(ctx, line);
 }
 
 CHARDEV_API int chr_error_set(chr_error *err, int code, const char *format, ...)
@@ -8128,7 +8458,7 @@ static void chr__buffers_look_all(chr_dev *dev);
 
 static void chr__set_extras(chr_dev *dev)
 {
-    int others = dev->log || dev->outbox || dev->ending || chr__is_recorded(dev);
+    int others = dev->log || dev->outbox || dev->ending || chr__is_recorded(dev) || CHR__TRACES(dev->ctx);
 
     dev->extras = (dev->buffers ? CHR__EXTRA_BUFFERS : 0) | (others ? CHR__EXTRA_OTHERS : 0);
     chr__buffers_look_all(dev);
@@ -8317,7 +8647,7 @@ CHARDEV_API int chr_record_start(chr_context *ctx, const char *path, chr_error *
     int code;
 
     CHR__LOCK(ctx);
-    code = chr__record_start(ctx, path, err);
+    code = CHR__IN_TRACE(ctx) ? chr__fail_in_trace(err) : chr__record_start(ctx, path, err);
     CHR__UNLOCK(ctx);
     return code;
 }
@@ -8327,9 +8657,11 @@ CHARDEV_API int chr_record_stop(chr_context *ctx)
     int code = CHR_ERR_NOT_FOUND;
 
     CHR__LOCK(ctx);
-    if (ctx->recorder)
+    if (CHR__IN_TRACE(ctx))
+        code = CHR_ERR_IN_HANDLER;
+    else if (ctx->recorder)
         code = chr__record_write(ctx, 0, CHR__RECORD_END, 0, 0, NULL, 0);
-    if (ctx->recorder)
+    if (ctx->recorder && code != CHR_ERR_IN_HANDLER)
         chr__record_close(ctx);
     CHR__UNLOCK(ctx);
     return code;
@@ -8476,6 +8808,8 @@ static void chr__outbox_drop(chr_dev *dev, int failure)
     const unsigned char *piece;
     size_t               len;
 
+    if (outbox->queue.count > 0)
+        CHR__TRACE(dev, obuf_dropped, (int64_t)outbox->queue.count, failure);
     for (outbox->unsent = 0; outbox->queue.count > 0; chr__ring_take(&outbox->queue, len)) {
         piece = chr__ring_piece(&outbox->queue, 0, &len);
         chr__outbox_remember(outbox, piece, len);
@@ -8577,6 +8911,7 @@ static void chr__outbox_forget(chr_dev *dev, const void *buf, size_t len)
     chr__outbox *outbox = dev->outbox;
     size_t       unsent = outbox->unsent > 0 ? outbox->unsent + len : 0;
 
+    CHR__TRACE(dev, obuf_dropped, (int64_t)len, 0);
     chr__outbox_remember(outbox, buf, len);
     outbox->unsent = chr__min(unsent, outbox->history.count);
     dev->bytes_dropped += unsent > 0 ? unsent - outbox->unsent : len;
@@ -8631,6 +8966,8 @@ static size_t chr__outbox_queue(chr_dev *dev, const char *buf, size_t len)
         chr__outbox_push(dev, buf, len);
     else if ((len = chr__min(len, room)) > 0)
         chr__ring_put(&outbox->queue, buf, len);
+    if (len > 0)
+        CHR__TRACE(dev, obuf_queued, (int64_t)len, (int64_t)outbox->queue.count);
     return len;
 }
 
@@ -8892,8 +9229,11 @@ static void chr__tell_event(chr_frontend *fe, int event)
             return;
         fe->told_open = event == CHR_EVENT_OPENED;
     }
-    if (fe->handlers.event)
-        fe->handlers.event(fe->opaque, event);
+    if (!fe->handlers.event)
+        return;
+    if (fe->dev && !fe->dev->is_part && !fe->buffers) /* those tell it themselves, in its place among the bytes */
+        CHR__TRACE(fe->dev, event_told, event, 0);
+    fe->handlers.event(fe->opaque, event);
 }
 
 /* After the call fe may be gone. */
@@ -9042,6 +9382,8 @@ CHARDEV_API void chr_be_event(chr_dev *dev, int event)
     chr_context *ctx = dev->ctx;
 
     chr__enter(ctx);
+    if (!dev->is_part)
+        CHR__TRACE(dev, event, event, 0);
     if (chr__is_recorded(dev))
         chr__record_event(dev, event);
     chr__event(dev, event);
@@ -9049,6 +9391,14 @@ CHARDEV_API void chr_be_event(chr_dev *dev, int event)
 }
 
 /* -- input -- */
+
+CHR__COLD void chr__trace_input(const chr_dev *dev, const void *buf, size_t len)
+{
+    if (dev->is_part)
+        CHR__TRACE_BYTES(dev, client_in, 0, 0, buf, len);
+    else
+        CHR__TRACE_BYTES(dev, data_in, 0, 0, buf, len);
+}
 
 /* What comes before input is delivered, and seldom. */
 CHR__COLD void chr__before_input(chr_dev *dev, const void *buf, size_t len)
@@ -9087,6 +9437,8 @@ CHR__HOT_INLINE void chr__input(chr_dev *dev, const void *buf, size_t len)
     dev->bytes_in += len;
     if (dev->pending)
         chr__before_input(dev, buf, len);
+    if (CHR__TRACES(dev->ctx))
+        chr__trace_input(dev, buf, len);
     fe = dev->frontend;
     if (fe && fe->handlers.read)
         fe->handlers.read(fe->opaque, buf, len);
@@ -9123,6 +9475,8 @@ static void chr__set_open(chr_dev *dev, int is_open)
     if (dev->kind->set_open)
         dev->kind->set_open(dev, is_open);
     chr__loud(dev->ctx);
+    if (!dev->is_part)
+        CHR__TRACE(dev, frontend_open, is_open, 0);
     if (chr__is_recorded(dev))
         chr__record(dev, CHR__RECORD_SET_OPEN, is_open, 0, NULL, 0);
 }
@@ -9394,7 +9748,9 @@ CHARDEV_API int chr_log_reopen(chr_context *ctx)
     int      code, first = 0;
 
     CHR__LOCK(ctx);
-    for (dev = ctx->devs; dev; dev = dev->next) {
+    if (CHR__IN_TRACE(ctx))
+        first = CHR_ERR_IN_HANDLER;
+    for (dev = ctx->devs; dev && first != CHR_ERR_IN_HANDLER; dev = dev->next) {
         code = dev->log ? chr__log_reopen(dev) : 0;
         first = first ? first : code;
     }
@@ -9543,7 +9899,21 @@ CHR__HOT static int chr__write(chr_dev *dev, const void *buf, size_t len)
     return n;
 }
 
-/* With a log, an outbox, a recorder, an end that waits, or any of them. */
+CHR__COLD void chr__trace_output(const chr_dev *dev, int n, const void *buf, size_t len)
+{
+    if (n > 0 && dev->is_part)
+        CHR__TRACE_BYTES(dev, client_out, (int64_t)len, 0, buf, (size_t)n);
+    else if (n > 0)
+        CHR__TRACE_BYTES(dev, data_out, (int64_t)len, 0, buf, (size_t)n);
+    else if (n < 0 && n != CHR_ERR_WOULD_BLOCK)
+        CHR__TRACE_BYTES(dev, data_dropped, n, 0, buf, len);
+    else if (dev->is_part)
+        CHR__TRACE(dev, client_blocked, (int64_t)len, 0);
+    else
+        CHR__TRACE(dev, data_blocked, (int64_t)len, 0);
+}
+
+/* With a log, an outbox, a recorder, an end that waits, a trace, or any of them. */
 CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
 {
     int n;
@@ -9559,6 +9929,8 @@ CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
         chr__loud(dev->ctx);
         chr__count_out(dev, n, len);
     }
+    if (CHR__TRACES(dev->ctx))
+        chr__trace_output(dev, n, buf, len);
     if (dev->log && (n > 0 || n == CHR_ERR_DISCONNECTED)) /* by its own policy: also what nobody was there to take */
         chr__log_record(dev, buf, n > 0 ? (size_t)n : len);
     return n;
@@ -9922,6 +10294,7 @@ static void chr__tell_mark(chr__buffers *buffers, int event)
     if (!buffers->handlers.event)
         return;
     buffers->fe->ctx->prepare_ran++;
+    CHR__TRACE(buffers->fe->dev, event_told, event, 0);
     buffers->handlers.event(buffers->opaque, event);
 }
 
@@ -10029,7 +10402,7 @@ static void chr__find_slow(chr__buffers *buffers)
     chr_dev *dev = buffers->fe->dev;
 
     buffers->out_slow = buffers->out.start > 0 || buffers->out.count > buffers->out_limit || buffers->failure ||
-                        buffers->is_sending || dev->buffers->next;
+                        buffers->is_sending || dev->buffers->next || CHR__TRACES(dev->ctx);
     buffers->tend_slow = buffers->out_slow || buffers->is_blocked || buffers->in.count > 0 ||
                          buffers->mark_count > 0 || buffers->writable || dev->extras != CHR__EXTRA_BUFFERS;
 }
@@ -10317,6 +10690,8 @@ static void chr__close(chr_dev *dev)
 {
     if (dev->removed)
         return;
+    if (!dev->is_part)
+        CHR__TRACE_TEXT(dev, chardev_close, 0, 0, dev->kind->name);
     if (dev->buffers)
         chr__send_all_rest(dev);
     chr__quiet_outside(dev->ctx);
@@ -10393,8 +10768,10 @@ static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend 
     }
     if (played) /* what they did is in the recording */
         chr__outbox_none((chr_common_options *)(uintptr_t)dev->options);
+    CHR__TRACE_TEXT(dev, chardev_create, 0, 0, kind->name);
     chr__record_new(dev);
     code = chr__open(dev, kind, err);
+    CHR__TRACE_ERROR(dev, chardev_created, code, err);
     if (chr__is_recorded(dev))
         chr__record_text(dev, CHR__RECORD_CREATED, code, err);
     if (code == 0) {
@@ -10428,6 +10805,7 @@ CHR__PRIVATE chr_dev *chr__create_part(const chr_dev *whole, const void *options
         chr__free(ctx, dev);
         return NULL;
     }
+    dev->is_part = 1;
     if (chr__outbox_open(dev, err) == 0) {
         chr__set_extras(dev);
         return dev;
@@ -10549,6 +10927,8 @@ static chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_back
 
 static int chr__check_closing(const chr_context *ctx, chr_error *err)
 {
+    if (CHR__IN_TRACE(ctx))
+        return chr__fail_in_trace(err);
     return ctx->closing ? chr__fail(err, CHR_ERR_BUSY, "the context is being freed") : 0;
 }
 
@@ -11049,6 +11429,7 @@ static int chr__change_unattached(chr_dev *old, const chr_backend *kind, const v
     chr__unregister(old);
     chr__destroy(old);
     code = chr_open(ctx, id, kind, options, err) ? 0 : err->code;
+    CHR__TRACE_ALL(ctx, id, chardev_changed, code, 0, code < 0 ? err->text : NULL, NULL, 0);
     chr__free(ctx, id);
     return code;
 }
@@ -11062,15 +11443,18 @@ static int chr__change_to(chr_dev *old, const chr_backend *kind, const void *opt
 
     if (((const chr_common_options *)options)->mux == CHR_ON)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: mux=on can't be used in a change", kind->name);
+    CHR__TRACE_TEXT(old, chardev_change, 0, 0, kind->name);
     if (!old->frontend)
         return chr__change_unattached(old, kind, options, err);
     fresh = chr__create(ctx, old->id, kind, options, err);
     if (!fresh) {
         chr__name_error(err, kind);
+        CHR__TRACE_TEXT(old, chardev_changed, err->code, 0, err->text);
         return err->code;
     }
     chr__enter(ctx);
     code = chr__swap(old, fresh, err);
+    CHR__TRACE_TEXT(fresh, chardev_changed, code, 0, code < 0 ? err->text : NULL);
     chr__leave(ctx);
     return code;
 }
@@ -11157,7 +11541,9 @@ static int chr__fe_attach(chr_frontend *fe, chr_dev *dev, chr_error *err)
 {
     int code = 0;
 
-    if (dev->kind->sharing)
+    if (CHR__IN_TRACE(dev->ctx))
+        code = chr__fail_in_trace(err);
+    else if (dev->kind->sharing)
         code = dev->kind->sharing->attach(dev, fe, err);
     else if (dev->frontends > 0)
         code = chr__fail(err, CHR_ERR_BUSY, "chardev '%s' has a frontend already", dev->id);
@@ -11165,6 +11551,8 @@ static int chr__fe_attach(chr_frontend *fe, chr_dev *dev, chr_error *err)
         dev->frontend = fe;
     if (code < 0)
         return code;
+    if (!dev->is_part)
+        CHR__TRACE(dev, frontend_attach, 0, 0);
     dev->frontends++;
     fe->attached = fe;
     CHR__STORE(fe->dev, dev);
@@ -11215,11 +11603,22 @@ static chr_dev *chr__fe_lock(const chr_frontend *frontend)
 static chr_dev *chr__fe_lock(const chr_frontend *fe) { return fe->dev; }
 #endif
 
+/* For what changes something. Inside the trace hook it has none. */
+static chr_dev *chr__fe_enter(const chr_frontend *fe)
+{
+    chr_dev *dev = chr__fe_lock(fe);
+
+    if (!dev || !CHR__IN_TRACE(dev->ctx))
+        return dev;
+    CHR__UNLOCK(dev->ctx);
+    return NULL;
+}
+
 CHARDEV_API void chr_fe_set_open(chr_frontend *fe, int is_open)
 {
     chr_dev *dev = chr__fe_lock(fe);
 
-    if (fe->is_open != is_open) {
+    if (fe->is_open != is_open && !(dev && CHR__IN_TRACE(dev->ctx))) {
         fe->is_open = is_open;
         if (dev)
             chr__set_open(dev, is_open);
@@ -11261,7 +11660,7 @@ static int chr__has_handlers(const chr_handlers *handlers)
 
 CHARDEV_API void chr_fe_deinit(chr_frontend *fe)
 {
-    chr_dev *dev = chr__fe_lock(fe);
+    chr_dev *dev = chr__fe_enter(fe);
 
     if (!dev)
         return;
@@ -11272,6 +11671,8 @@ CHARDEV_API void chr_fe_deinit(chr_frontend *fe)
         return;
     }
     chr__fe_drop_handlers(fe);
+    if (!dev->is_part)
+        CHR__TRACE(dev, frontend_detach, 0, 0);
     if (dev->kind->sharing)
         dev->kind->sharing->detach(dev, fe);
     else
@@ -11290,7 +11691,7 @@ static void chr__fe_take_focus(chr_frontend *fe)
 
 CHARDEV_API void chr_fe_take_focus(chr_frontend *fe)
 {
-    chr_dev     *dev = chr__fe_lock(fe);
+    chr_dev     *dev = chr__fe_enter(fe);
     chr_context *ctx;
 
     if (!dev)
@@ -11381,7 +11782,9 @@ CHARDEV_API void chr_fe_set_handlers(chr_frontend *fe, const chr_handlers *handl
         return;
     }
     chr__enter(ctx);
-    if (!chr__has_handlers(handlers)) {
+    if (CHR__IN_TRACE(ctx)) {
+        handlers = NULL; /* nothing is set */
+    } else if (!chr__has_handlers(handlers)) {
         if (fe->buffers)
             chr__buffers_drop_handlers(fe);
         else
@@ -11623,7 +12026,7 @@ static int chr__fe_set_buffers(chr_frontend *fe, void *memory, size_t in, size_t
 
 CHARDEV_API int chr_fe_set_buffers_at(chr_frontend *fe, void *memory, size_t in, size_t out)
 {
-    chr_dev     *dev = chr__fe_lock(fe);
+    chr_dev     *dev = chr__fe_enter(fe);
     chr_context *ctx = dev ? dev->ctx : NULL;
     int          code;
 
@@ -11729,6 +12132,8 @@ CHR__COLD int chr__fe_write_slowly(chr_frontend *fe, const void *buf, size_t len
     chr_dev      *dev = fe->dev;
     chr__buffers *buffers = dev->buffers;
 
+    if (CHR__IN_TRACE(dev->ctx))
+        return CHR_ERR_IN_HANDLER;
     if (!buffers)
         return chr__write_recorded(dev, buf, len);
     if (buffers->next || !fe->buffers)
@@ -11794,6 +12199,8 @@ static int chr__transfer_attempt(const chr__transfer *transfer, chr_dev *dev)
     n = dev->io->read(dev, buf, len);
     chr__loud(dev->ctx);
     dev->bytes_in += n > 0 ? (uint64_t)n : 0;
+    if (n > 0 && CHR__TRACES(dev->ctx))
+        chr__trace_input(dev, buf, (size_t)n);
     return n;
 }
 
@@ -11961,7 +12368,7 @@ static void chr__transfer_gather(chr__transfer *transfer, const chr_dev *dev)
 static int chr__transfer_begin(chr__transfer *transfer, chr_frontend *fe, int direction, void *buf, size_t len,
                                int timeout_ms)
 {
-    chr_dev *dev = chr__fe_lock(fe);
+    chr_dev *dev = chr__fe_enter(fe);
     int      code = 0;
 
     if (!dev)
@@ -12097,9 +12504,29 @@ CHR__PRIVATE int chr__purge_valid(int what)
     return what >= CHR_PURGE_RECEIVE && what <= (CHR_PURGE_RECEIVE | CHR_PURGE_TRANSMIT);
 }
 
+/* What it set, or has been told: numbers with a comma between, or bytes. */
+CHR__COLD void chr__trace_ioctl(const chr_dev *dev, int command, int code, const void *arg)
+{
+    char   text[80] = "";
+    int    ints = 0, i;
+    size_t at = 0, size = code >= 0 ? chr__ioctl_size(command, arg, &ints) : 0;
+
+    if (size == 0 || chr__is_epp(command))
+        text[0] = 0;
+    else if (ints == 4)
+        chr__format(text, sizeof text, "%d,%c,%d,%d", ((const chr_serial_params *)arg)->speed,
+                    ((const chr_serial_params *)arg)->parity, ((const chr_serial_params *)arg)->data_bits,
+                    ((const chr_serial_params *)arg)->stop_bits);
+    else if (ints == 0)
+        chr__format(text, sizeof text, "%d", *(const unsigned char *)arg);
+    for (i = 0; i < ints && ints < 4; i++)
+        at = chr__append(text, sizeof text, at, i > 0 ? ",%d" : "%d", ((const int *)arg)[i]);
+    CHR__TRACE_TEXT(dev, ioctl, command, code, text[0] ? text : NULL);
+}
+
 CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg)
 {
-    chr_dev *dev = chr__fe_lock(fe);
+    chr_dev *dev = chr__fe_enter(fe);
     int      code = CHR_ERR_NOT_SUPPORTED;
 
     if (!dev)
@@ -12110,6 +12537,8 @@ CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg)
     if (dev->kind->ioctl)
         code = dev->kind->ioctl(dev, command, arg);
     chr__loud(dev->ctx);
+    if (CHR__TRACES(dev->ctx))
+        chr__trace_ioctl(dev, command, code, arg);
     if (chr__is_recorded(dev))
         chr__record_ioctl(dev, command, code, arg);
     CHR__UNLOCK(dev->ctx);
@@ -12123,7 +12552,7 @@ CHARDEV_API int chr_fe_set_echo(chr_frontend *fe, int echo)
 
 CHARDEV_API int chr_fe_set_msgfds(chr_frontend *fe, const int *fds, int count)
 {
-    chr_dev *dev = chr__fe_lock(fe);
+    chr_dev *dev = chr__fe_enter(fe);
     int      code = CHR_ERR_NOT_SUPPORTED;
 
     if (!dev)
@@ -12144,7 +12573,7 @@ CHARDEV_API int chr_fe_set_msgfds(chr_frontend *fe, const int *fds, int count)
 
 CHARDEV_API int chr_fe_get_msgfds(chr_frontend *fe, int *fds, int count)
 {
-    chr_dev *dev = chr__fe_lock(fe);
+    chr_dev *dev = chr__fe_enter(fe);
     int      code = CHR_ERR_NOT_SUPPORTED;
 
     if (!dev)
@@ -12159,7 +12588,7 @@ CHARDEV_API int chr_fe_get_msgfds(chr_frontend *fe, int *fds, int count)
 
 CHARDEV_API int chr_fe_disconnect(chr_frontend *fe)
 {
-    chr_dev *dev = chr__fe_lock(fe);
+    chr_dev *dev = chr__fe_enter(fe);
     int      code = CHR_ERR_NOT_SUPPORTED;
 
     if (!dev)
@@ -12170,6 +12599,7 @@ CHARDEV_API int chr_fe_disconnect(chr_frontend *fe)
     if (dev->kind->peer && dev->kind->peer->disconnect)
         code = dev->kind->peer->disconnect(dev);
     chr__loud(dev->ctx);
+    CHR__TRACE(dev, disconnect, code, 0);
     if (chr__is_recorded(dev))
         chr__record(dev, CHR__RECORD_DISCONNECT, code, 0, NULL, 0);
     CHR__UNLOCK(dev->ctx);
@@ -12197,12 +12627,14 @@ static int chr__shutdown(chr_dev *dev)
 
 CHARDEV_API int chr_fe_shutdown(chr_frontend *fe)
 {
-    chr_dev *dev = chr__fe_lock(fe);
+    chr_dev *dev = chr__fe_enter(fe);
     int      code;
 
     if (!dev)
         return CHR_ERR_DISCONNECTED;
     code = chr__shutdown(dev);
+    if (!dev->is_part)
+        CHR__TRACE(dev, shutdown, code, 0);
     if (chr__is_recorded(dev))
         chr__record(dev, CHR__RECORD_SHUTDOWN, code, 0, NULL, 0);
     CHR__UNLOCK(dev->ctx);
@@ -12231,6 +12663,7 @@ CHARDEV_API int chr_wait_connected(chr_dev *dev, chr_error *err)
 
     CHR__LOCK(ctx);
     code = chr__wait_connected(dev, err);
+    CHR__TRACE_ERROR(dev, wait_connected, code, err);
     if (code != CHR_ERR_IN_HANDLER && chr__is_recorded(dev))
         chr__record_text(dev, CHR__RECORD_WAIT, code, err);
     CHR__UNLOCK(ctx);
@@ -12448,6 +12881,8 @@ CHARDEV_API int chr_stacked_read(chr_dev *dev, void *buf, size_t len)
         return CHR_ERR_DISCONNECTED;
     n = below->io->read ? below->io->read(below, buf, len) : CHR_ERR_NOT_SUPPORTED;
     below->bytes_in += n > 0 ? (uint64_t)n : 0;
+    if (n > 0 && CHR__TRACES(dev->ctx))
+        chr__trace_input(below, buf, (size_t)n);
     return n;
 }
 
@@ -13234,12 +13669,17 @@ CHARDEV_API int chr_replay_over(chr_context *ctx)
 
 CHARDEV_API void chr_replay_close(chr_context *ctx)
 {
-    chr__replay *replay = ctx->replay;
+    chr__replay *replay;
 
-    ctx->replay = NULL;
-    ctx->replay_kind = NULL;
-    if (replay)
-        chr__replay_free(replay);
+    CHR__LOCK(ctx);
+    if (!CHR__IN_TRACE(ctx)) {
+        replay = ctx->replay;
+        ctx->replay = NULL;
+        ctx->replay_kind = NULL;
+        if (replay)
+            chr__replay_free(replay);
+    }
+    CHR__UNLOCK(ctx);
 }
 
 /* ====================================================================================================================
@@ -13689,6 +14129,7 @@ static void chr__stream_update(chr__stream *stream)
 
 CHR__COLD void chr__stream_end(chr__stream *stream, int code)
 {
+    CHR__TRACE(stream->dev, stream_end, code, 0);
     stream->ended(stream, code);
     chr_be_writable(stream->dev); /* who waits to write shall learn it from the next write */
 }
@@ -13729,6 +14170,7 @@ CHR__COLD void chr__stream_no_room(chr__stream *stream, int hung_up)
     chr_dev *dev = stream->dev;
     int      pending;
 
+    CHR__TRACE(dev, input_blocked, hung_up, 0);
     if (chr__stream_can_read_ahead(stream))
         chr__stream_read_ahead(stream);
     pending = chr__stream_pending(stream);
@@ -13826,6 +14268,7 @@ CHR__COLD void chr__stream_broken(chr__stream *stream)
 {
     if (stream->in != stream->out)
         return;
+    CHR__TRACE(stream->dev, stream_broken, 0, 0);
     stream->broken = 1;
     chr__stream_look_again(stream);
 }
@@ -14147,6 +14590,7 @@ CHR__COLD void chr__linger_end(chr__linger *linger)
     dev->ctx->lingering_queued -= linger->counted;
     chr_watch_stop(&linger->watch);
     chr_timer_stop(&linger->tick);
+    CHR__TRACE(dev, linger_end, linger->is_over, 0);
     chr__linger_lost(linger);
     chr__os_close(linger->fd);
     chr__free(dev->ctx, linger->rest);
@@ -14276,6 +14720,7 @@ static void chr__linger_begin(chr__linger *linger, chr_dev *source)
         linger->rest = chr__outbox_take(source, &linger->rest_size, &linger->rest_owed);
     linger->taken = source ? chr__layers_kept(linger->top) + linger->rest_size - linger->rest_owed : 0;
     chr__linger_clock(linger);
+    CHR__TRACE(linger->dev, linger, (int64_t)(linger->rest_size + chr__layers_kept(linger->top)), 0);
     chr__timer_start_real(ctx, &linger->tick, CHR__LINGER_TICK_MS, chr__linger_tick, linger);
     if (chr_watch_start(ctx, &linger->watch, linger->fd, 0, chr__linger_ready, linger) < 0)
         chr__linger_end(linger);
@@ -15060,6 +15505,7 @@ static void chr__script_finish(chr__script *script, int code)
     chr_timer_stop(&script->timer);
     script->is_playing = 0;
     script->verdict.code = code;
+    CHR__TRACE_TEXT(&script->dev, script_result, code, 0, code < 0 ? script->verdict.text : NULL);
     chr_idle_start(script->dev.ctx, &script->end, chr__script_over, script);
 }
 
@@ -15252,6 +15698,14 @@ static int chr__script_do(chr__script *script)
 }
 
 /* The next statement is begun, if there is one, and if it may be now. */
+CHR__COLD void chr__script_trace_step(const chr__script *script)
+{
+    char place[320];
+
+    chr__script_place(script, &script->step, place, sizeof place);
+    CHR__TRACE_TEXT(&script->dev, script_step, script->step.line, 0, place);
+}
+
 static int chr__script_next(chr__script *script, int only_silent)
 {
     chr__script_cursor next = script->next;
@@ -15267,6 +15721,8 @@ static int chr__script_next(chr__script *script, int only_silent)
     }
     script->next = next;
     script->step = step;
+    if (CHR__TRACES(script->dev.ctx))
+        chr__script_trace_step(script);
     chr__script_begin(script);
     return 1;
 }
@@ -15699,6 +16155,7 @@ static void chr__msmouse_set_lines(chr__msmouse *mouse, int lines)
     mouse->lines = lines & (CHR_TIOCM_DTR | CHR_TIOCM_RTS);
     if (was_on == (mouse->lines != 0))
         return;
+    CHR__TRACE(&mouse->answers.dev, msmouse_power, !was_on, 0);
     chr__answers_forget(&mouse->answers);
     mouse->dx = mouse->dy = 0;
     mouse->changed = mouse->middle_changed = mouse->buttons = 0;
@@ -15769,6 +16226,7 @@ static int chr__msmouse_packet(chr__msmouse *mouse, int dx, int dy)
     packet[1] = (unsigned char)(dx & 0x3f);
     packet[2] = (unsigned char)(dy & 0x3f);
     packet[3] = (unsigned char)(middle << 5);
+    CHR__TRACE_BYTES(&mouse->answers.dev, msmouse_packet, dx, dy, packet, middle || mouse->middle_changed ? 4 : 3);
     code = chr__answer(&mouse->answers, packet, middle || mouse->middle_changed ? 4 : 3);
     if (code == 0)
         mouse->middle_changed = 0;
@@ -15868,6 +16326,7 @@ static int chr__wctablet_open(chr_dev *dev, chr_error *err)
     (void)err;
     chr__answers_open(&tablet->answers);
     tablet->speed = CHR__WCTABLET_SPEED;
+    CHR__TRACE(dev, wct_init, 0, 0);
     chr__answer(&tablet->answers, block, sizeof block - 1);
     chr_be_event(dev, CHR_EVENT_OPENED);
     return 0;
@@ -15887,6 +16346,7 @@ static int chr__wctablet_position(chr__wctablet *tablet)
     packet[4] = (unsigned char)(y >> 7 & 0x7f);
     packet[5] = (unsigned char)(y & 0x7f);
     packet[6] = 0;
+    CHR__TRACE_BYTES(&tablet->answers.dev, wct_packet, x, y, packet, sizeof packet);
     return chr__answer(&tablet->answers, packet, sizeof packet);
 }
 
@@ -15911,18 +16371,26 @@ static void chr__wctablet_line(chr__wctablet *tablet)
 {
     const char *line = tablet->line;
     size_t      len = tablet->length;
+    chr_dev    *dev = &tablet->answers.dev;
 
     if (chr__text_is(line, len, "RE")) {
+        CHR__TRACE(dev, wct_cmd_re, 0, 0);
         chr__answer(&tablet->answers, "96,N,8,0", 8);
     } else if (chr__text_is(line, len, "~C")) {
+        CHR__TRACE(dev, wct_cmd_size, 0, 0);
         chr__wctablet_size(tablet);
     } else if (chr__text_is(line, len, "ST")) {
+        CHR__TRACE(dev, wct_cmd_st, 0, 0);
         tablet->started = 1;
         chr__wctablet_position(tablet);
     } else if (chr__text_is(line, len, "SP")) {
+        CHR__TRACE(dev, wct_cmd_sp, 0, 0);
         tablet->started = 0;
     } else if (len == 3 && memcmp(line, "TS", 2) == 0) {
+        CHR__TRACE(dev, wct_cmd_ts, (unsigned char)line[2], 0);
         chr__wctablet_self_test(tablet, (unsigned char)line[2]);
+    } else if (len > 0) {
+        CHR__TRACE_BYTES(dev, wct_cmd_other, 0, 0, line, len);
     }
 }
 
@@ -15935,6 +16403,7 @@ static void chr__wctablet_byte(chr__wctablet *tablet, char c)
         if (tablet->length < sizeof tablet->line)
             tablet->line[tablet->length++] = c;
         if (chr__text_is(tablet->line, tablet->length, "~#")) { /* no line: drivers send it as it is */
+            CHR__TRACE(&tablet->answers.dev, wct_cmd_model, 0, 0);
             chr__answer(&tablet->answers, "~#CT-0045R,V1.3-5,", 18);
             tablet->length = 0;
         }
@@ -15961,6 +16430,7 @@ static int chr__wctablet_ioctl(chr_dev *dev, int command, void *arg)
     speed = ((const chr_serial_params *)arg)->speed;
     if (speed == tablet->speed)
         return 0;
+    CHR__TRACE(dev, wct_speed, speed, 0);
     tablet->speed = speed;
     tablet->length = 0;
     tablet->started = 0;
@@ -16139,6 +16609,7 @@ static int chr__baum_tell(chr__braille *braille, enum chr__baum_code code, const
     unsigned char packet[2 + 2 * 16];
     size_t        i, at = 0;
 
+    CHR__TRACE_BYTES(&braille->answers.dev, braille_answer, code, 0, data, len);
     packet[at++] = CHR__BAUM_ESC;
     packet[at++] = (unsigned char)code;
     for (i = 0; i < len; i++) {
@@ -16202,11 +16673,14 @@ static void chr__baum_row(chr__braille *braille)
     braille->cursor = i < braille->count ? i + 1 : 0;
     if (braille->cursor)
         braille->cells[i] &= (unsigned char)~CURSOR;
+    CHR__TRACE_BYTES(&braille->answers.dev, braille_row, braille->count, braille->cursor, braille->cells,
+                     (size_t)braille->count);
     chr_idle_start(braille->answers.dev.ctx, &braille->show, chr__braille_show, braille);
 }
 
 static void chr__baum_complete(chr__braille *braille)
 {
+    CHR__TRACE_BYTES(&braille->answers.dev, braille_request, braille->request, 0, braille->data, (size_t)braille->at);
     switch (braille->request) {
     case CHR__BAUM_DISPLAY:       chr__baum_row(braille); break;
     case CHR__BAUM_VERSION:       (void)chr__baum_tell_byte(braille, CHR__BAUM_VERSION, 1); break;
@@ -16354,6 +16828,16 @@ typedef struct chr__brlapi {
     chr_error         failure;
 } chr__brlapi;
 
+static void chr__brlapi_set_state(chr__brlapi *host, chr__brlapi_state state)
+{
+    static const char *const names[] = { "disconnected", "looking up", "connecting", "connected", "authorization",
+                                         "size", "enter", "keys", "ready" };
+
+    host->state = state;
+    CHR__TRACE_TEXT(&host->braille->answers.dev, brlapi_state, state, 0, names[state]);
+    (void)names;
+}
+
 /* -- numbers on the wire -- */
 
 static unsigned long chr__brlapi_number(const unsigned char *bytes)
@@ -16386,7 +16870,7 @@ static void chr__brlapi_drop(chr__brlapi *host)
     chr__os_close(host->fd);
     host->fd = -1;
     host->in_count = host->out_at = host->out_count = 0;
-    host->state = CHR__BRLAPI_DISCONNECTED;
+    chr__brlapi_set_state(host, CHR__BRLAPI_DISCONNECTED);
 }
 
 /* Reported once, until the next success; not to be let in is news, though, after nobody was there. What the display showed last is
@@ -16395,12 +16879,14 @@ static void chr__brlapi_failed(chr__brlapi *host)
 {
     int weight = host->failure.code == CHR_ERR_PERMISSION ? 2 : 1;
 
+    CHR__TRACE_TEXT(&host->braille->answers.dev, brlapi_failed, host->failure.code, 0, host->failure.text);
     chr__brlapi_drop(host);
     if (host->has_failed < weight) {
         chr__log_line(host->ctx, host->braille->answers.dev.id, host->failure.text);
         host->has_failed = weight;
     }
     host->has_row = host->braille->count > 0;
+    CHR__TRACE(&host->braille->answers.dev, reconnect, CHR__BRLAPI_RETRY_MS, 0);
     chr_timer_start(host->ctx, &host->timer, CHR__BRLAPI_RETRY_MS, chr__brlapi_attempt, host);
 }
 
@@ -16431,6 +16917,7 @@ static void chr__brlapi_packet(chr__brlapi *host, int type, const unsigned char 
     unsigned char *data = chr__brlapi_room(host);
     size_t         len = (size_t)(end - data);
 
+    CHR__TRACE(&host->braille->answers.dev, brlapi_sent, type, (int64_t)len);
     (void)chr__brlapi_put(chr__brlapi_put(data - CHR__BRLAPI_HEADER, (unsigned long)len), (unsigned long)type);
     host->out_at = 0;
     host->out_count = CHR__BRLAPI_HEADER + len;
@@ -16488,7 +16975,7 @@ static void chr__brlapi_flush(chr__brlapi *host)
 
 static void chr__brlapi_ask(chr__brlapi *host, chr__brlapi_state state, int type, const unsigned char *end)
 {
-    host->state = state;
+    chr__brlapi_set_state(host, state);
     chr__brlapi_packet(host, type, end);
     chr__brlapi_flush(host);
 }
@@ -16713,6 +17200,7 @@ static void chr__brlapi_got(chr__brlapi *host, unsigned long type, const unsigne
 {
     enum { UPDATE = ('P' << 8) + 'U' };
 
+    CHR__TRACE(&host->braille->answers.dev, brlapi_received, (int64_t)type, (int64_t)len);
     if (type == 'e' || type == 'E')
         chr__brlapi_refused(host, data, len);
     else if (type == 'A')
@@ -16797,7 +17285,7 @@ static int chr__brlapi_start_watch(chr__brlapi *host, int fd, int events, void (
 static void chr__brlapi_connected(chr__brlapi *host)
 {
     chr__os_nodelay(host->fd);
-    host->state = CHR__BRLAPI_GREETED; /* the server begins */
+    chr__brlapi_set_state(host, CHR__BRLAPI_GREETED); /* the server begins */
     (void)chr__brlapi_start_watch(host, host->fd, CHR_IN | CHR_HUP, chr__brlapi_io_ready);
 }
 
@@ -16827,7 +17315,7 @@ static void chr__brlapi_try(chr__brlapi *host)
         host->fd = chr__os_connect(&host->addresses[host->address_next++], host->name, &in_progress, &host->failure);
         if (host->fd < 0)
             continue;
-        host->state = CHR__BRLAPI_CONNECTING;
+        chr__brlapi_set_state(host, CHR__BRLAPI_CONNECTING);
         if (in_progress)
             (void)chr__brlapi_start_watch(host, host->fd, CHR_OUT, chr__brlapi_connect_ready);
         else
@@ -16865,7 +17353,7 @@ static void chr__brlapi_look_up(chr__brlapi *host, const char *port)
     int count = chr__os_lookup(host->host, port, 0, 0, 1, host->addresses, &host->failure);
 
     if (count == CHR_ERR_WOULD_BLOCK && (host->lookup = chr__os_lookup_start(host->host, port, 0)) != NULL) {
-        host->state = CHR__BRLAPI_LOOKING_UP;
+        chr__brlapi_set_state(host, CHR__BRLAPI_LOOKING_UP);
         (void)chr__brlapi_start_watch(host, chr__os_lookup_fd(host->lookup), CHR_IN, chr__brlapi_lookup_ready);
         return;
     }
@@ -17284,6 +17772,7 @@ static int chr__mux_command(chr__mux *mux, int c)
 {
     chr_context *ctx = mux->dev.ctx;
 
+    CHR__TRACE(&mux->dev, mux_command, c, 0);
     if (c == mux->escape)
         return 1;
     switch (c) {
@@ -17441,6 +17930,8 @@ CHR__HOT static void chr__mux_base_read(void *opaque, const void *buf, size_t le
     size_t    done;
 
     mux->dev.bytes_in += len;
+    if (CHR__TRACES(mux->dev.ctx))
+        chr__trace_input(&mux->dev, buf, len);
     mux->is_giving = 1;
     done = chr__mux_process(mux, (const unsigned char *)buf, len);
     mux->is_giving = 0;
@@ -18269,6 +18760,13 @@ static int chr__fault_nth(unsigned kinds, int nth)
     return CHR__FAULT_NONE;
 }
 
+static int chr__fault_trace(const chr__fault *fault, int kind)
+{
+    if (kind != CHR__FAULT_NONE)
+        CHR__TRACE_TEXT(&fault->on.dev, fault, 0, 0, chr__fault_names[kind]);
+    return kind;
+}
+
 static int chr__fault_count_bits(unsigned kinds)
 {
     int count;
@@ -18290,11 +18788,11 @@ static int chr__fault_decide(chr__fault *fault, unsigned kinds)
         return CHR__FAULT_NONE;
     if (fault->fed < fault->feed_size) {
         byte = chr__fault_number(fault, 256);
-        return byte < 128 ? CHR__FAULT_NONE : chr__fault_nth(kinds, (byte - 128) % count);
+        return chr__fault_trace(fault, byte < 128 ? (int)CHR__FAULT_NONE : chr__fault_nth(kinds, (byte - 128) % count));
     }
     if (!fault->state || (int64_t)(chr__fault_random(fault) % 100) >= options->rate)
         return CHR__FAULT_NONE;
-    return chr__fault_nth(kinds, (int)(chr__fault_random(fault) % (unsigned)count));
+    return chr__fault_trace(fault, chr__fault_nth(kinds, (int)(chr__fault_random(fault) % (unsigned)count)));
 }
 
 static int64_t chr__fault_ms(chr__fault *fault)
@@ -19085,6 +19583,7 @@ static int chr__pty_open(chr_dev *dev, chr_error *err)
     pty->base.is_owner = 1;
     if (fd < 0)
         return fd;
+    CHR__TRACE_TEXT(dev, pty_open, 0, 0, pty->slave);
     code = path ? chr__pty_make_link(pty, path, err) : 0;
     if (code < 0)
         return code;
@@ -19479,8 +19978,10 @@ static void chr__serial_try_later(chr__serial *serial)
 {
     int64_t ms = ((const chr_serial_options *)serial->dev.options)->reconnect_ms;
 
-    if (ms > 0)
-        chr_timer_start(serial->dev.ctx, &serial->retry, ms, chr__serial_retry, serial);
+    if (ms <= 0)
+        return;
+    CHR__TRACE(&serial->dev, reconnect, ms, 0);
+    chr_timer_start(serial->dev.ctx, &serial->retry, ms, chr__serial_retry, serial);
 }
 
 static void chr__serial_hung_up(chr__stream *stream, int code)
@@ -19576,8 +20077,10 @@ static int chr__serial_start_line(chr__serial *serial, const char *path, int *is
 static int chr__serial_plug(chr__serial *serial, chr_error *err)
 {
     const char *path = ((const chr_serial_options *)serial->dev.options)->path;
-    int         code = serial->fd = chr__os_open(path, CHR__OPEN_BOTH, err), is_all = 1;
+    int         code, is_all = 1;
 
+    CHR__TRACE_TEXT(&serial->dev, serial_open, 0, 0, path);
+    code = serial->fd = chr__os_open(path, CHR__OPEN_BOTH, err);
     if (code < 0)
         return code;
     code = chr__os_is_terminal(serial->fd) ? chr__serial_start_line(serial, path, &is_all, err) :
@@ -19599,6 +20102,7 @@ static void chr__serial_attempt(chr__serial *serial)
 
     if (chr__serial_plug(serial, &err) == 0)
         return;
+    CHR__TRACE_TEXT(&serial->dev, serial_failed, err.code, 0, err.text);
     if (!serial->has_failed)
         chr__log_line(serial->dev.ctx, serial->dev.id, err.text);
     serial->has_failed = 1;
@@ -19621,6 +20125,8 @@ static int chr__serial_open(chr_dev *dev, chr_error *err)
     serial->params = at_first;
     serial->lines = serial->out = -1;
     code = chr__serial_plug(serial, &failure);
+    if (code < 0)
+        CHR__TRACE_TEXT(dev, serial_failed, code, 0, failure.text);
     if (code == CHR_ERR_NOT_FOUND && options->reconnect_ms > 0) { /* not plugged in yet */
         chr__log_line(dev->ctx, dev->id, failure.text);
         serial->has_failed = 1;
@@ -20039,7 +20545,7 @@ static const chr__layer_slots chr__datagrams_slots = {
 /* To the stream a refusal looks like a hang-up. Here it is the end of nothing. */
 static void chr__udp_refused(chr__stream *stream, int code)
 {
-    (void)code;
+    CHR__TRACE(stream->dev, udp_refused, code, 0);
     stream->broken = 0;
     chr__os_socket_clear_error(stream->in);
     chr__stream_update(stream);
@@ -20492,6 +20998,7 @@ static void chr__telnet_say(chr__telnet *telnet, int verb, int option)
 {
     unsigned char bytes[3] = { CHR__TELNET_IAC, 0, 0 };
 
+    CHR__TRACE(telnet->layer.dev, telnet_sent, verb, option);
     bytes[1] = (unsigned char)verb;
     bytes[2] = (unsigned char)option;
     chr__telnet_send(telnet, bytes, sizeof bytes);
@@ -20503,6 +21010,7 @@ static void chr__telnet_send_sub(chr__telnet *telnet, int option, const unsigned
     unsigned char packet[CHR__TELNET_SUB_SIZE] = { CHR__TELNET_IAC, CHR__TELNET_SB };
     size_t        i, end = 3;
 
+    CHR__TRACE_BYTES(telnet->layer.dev, telnet_sub_sent, option, 0, bytes, len);
     packet[2] = (unsigned char)option;
     for (i = 0; i < len && end < sizeof packet - 3; i++) {
         if (bytes[i] == CHR__TELNET_IAC)
@@ -20674,6 +21182,7 @@ static void chr__com_port_send(chr__telnet *telnet, int command, const void *byt
     len = chr__min(len, sizeof sub - 1);
     if (len > 0)
         memcpy(sub + 1, bytes, len);
+    CHR__TRACE_BYTES(telnet->layer.dev, com_port_sent, command, 0, sub + 1, len);
     chr__telnet_send_sub(telnet, CHR__TELNET_COM_PORT, sub, 1 + len);
 }
 
@@ -20971,6 +21480,7 @@ static void chr__com_port_received(chr__telnet *telnet)
     if (!chr__com_port_is_on(telnet))
         chr__com_port_begins(telnet); /* some that are asked before they could offer it take that for the whole agreement */
     value = (uint32_t)chr__get_be(telnet->sub + 2, (int)telnet->sub_length - 2);
+    CHR__TRACE(telnet->layer.dev, com_port_received, command, value);
     if (command == CHR__COM_SUSPEND || command == CHR__COM_RESUME)
         telnet->is_stopped = command == CHR__COM_SUSPEND;
     else if (telnet->is_server)
@@ -21172,6 +21682,7 @@ static void chr__telnet_negotiated(chr__telnet *telnet, int option)
 {
     int com_port_was_on = chr__com_port_is_on(telnet);
 
+    CHR__TRACE(telnet->layer.dev, telnet_received, telnet->verb, option);
     chr__telnet_negotiate(telnet, telnet->verb, option);
     chr__com_port_negotiated(telnet, com_port_was_on);
     if (option == CHR__TELNET_WINDOW_SIZE && chr__telnet_has_size(telnet) && telnet->ours[option] == CHR__TELNET_YES)
@@ -21187,6 +21698,8 @@ static void chr__telnet_subnegotiated(chr__telnet *telnet)
 {
     const unsigned char *sub = telnet->sub;
 
+    if (telnet->sub_length > 0)
+        CHR__TRACE_BYTES(telnet->layer.dev, telnet_sub_received, sub[0], 0, sub + 1, telnet->sub_length - 1);
     if (telnet->sub_length > 0 && sub[0] == CHR__TELNET_COM_PORT)
         chr__com_port_received(telnet);
     if (telnet->sub_length == 2 && sub[0] == CHR__TELNET_TERMINAL_TYPE && sub[1] == CHR__TELNET_TYPE_SEND &&
@@ -21231,6 +21744,8 @@ static int chr__telnet_command(chr__telnet *telnet, unsigned char c, unsigned ch
     *data = CHR__TELNET_IAC;
     if (is_kept || c == CHR__TELNET_IAC)
         return telnet->last_in = CHR__TELNET_IAC, 1;
+    if (c < CHR__TELNET_SB)
+        CHR__TRACE(telnet->layer.dev, telnet_command, c, 0);
     telnet->verb = c;
     telnet->sub_length = 0;
     if (c >= CHR__TELNET_WILL)
@@ -21795,6 +22310,7 @@ static int chr__ws_frame(chr__websocket *ws, int opcode, const void *payload, si
         count += 4;
     if (count + len > CHR__BOX_SIZE - ws->out.end || chr__box_open(&ws->out, ws->layer.dev->ctx) < 0)
         return CHR_ERR_WOULD_BLOCK;
+    CHR__TRACE(ws->layer.dev, ws_frame_sent, opcode, (int64_t)len);
     count = chr__ws_header(ws, opcode, len, header);
     to = ws->out.bytes + ws->out.end + count;
     mask = ws->is_server ? header : header + count - 4;
@@ -21864,6 +22380,7 @@ static void chr__ws_say_goodbye(chr__websocket *ws, int code)
         ws->state = CHR__WS_OVER; /* it has been said */
     if (ws->state != CHR__WS_OPEN)
         return;
+    CHR__TRACE(ws->layer.dev, ws_close_sent, code, 0);
     chr__put_be(payload, (uint64_t)code, 2);
     (void)chr__ws_frame(ws, CHR__WS_CLOSE, payload, code == CHR__WS_NO_CODE ? 0 : 2);
     ws->state = CHR__WS_OVER;
@@ -21923,6 +22440,7 @@ static int chr__ws_begin_frame(chr__websocket *ws)
     uint64_t             length = chr__ws_length(header);
     int                  opcode = header[0] & 15, code;
 
+    CHR__TRACE(ws->layer.dev, ws_frame_received, opcode, (int64_t)length);
     if (header[0] & 0x70 || !!(header[1] & CHR__WS_MASKED) != ws->is_server || !chr__ws_length_is_good(header, length))
         return CHR__WS_PROTOCOL;
     ws->is_final = header[0] >> 7;
@@ -21949,6 +22467,7 @@ static int chr__ws_goodbye_code(const chr__websocket *ws)
     int       code = ws->control_length >= 2 ? (int)chr__get_be(ws->as.open.control, 2) : CHR__WS_NO_CODE;
     chr__utf8 utf8 = { 0, 0, 0 };
 
+    CHR__TRACE(ws->layer.dev, ws_close_received, code, 0);
     if (ws->control_length == 0)
         return CHR__WS_NO_CODE;
     if (!chr__ws_code_is_good(code))
@@ -22422,6 +22941,7 @@ static void chr__ws_send_page(chr__websocket *ws)
                                    "Content-Type: text/html; charset=utf-8\r\nContent-Length: %lld\r\n"
                 "Cache-Control: no-cache\r\nConnection: close\r\n\r\n", (long long)ws->as.shake.page_left);
     chr__ws_put_text(ws, head);
+    CHR__TRACE_TEXT(ws->layer.dev, ws_page, ws->as.shake.page_left, 0, path);
     ws->state = CHR__WS_PAGE;
 }
 
@@ -22576,6 +23096,7 @@ static int chr__ws_read_head(chr__websocket *ws)
         if (n <= 0)
             return n < 0 ? n : CHR_ERR_DISCONNECTED;
     }
+    CHR__TRACE_BYTES(ws->layer.dev, ws_head, 0, 0, head.at, head.len);
     ws->in.start += head.len;
     if (head.len > CHR__WS_HEAD)
         chr__ws_refuse(ws, "400 Bad Request", "is longer than 8 KiB");
@@ -22614,10 +23135,13 @@ static int chr__ws_step(chr__layer *layer, int *wants, chr_error *err)
     if (ws->state == CHR__WS_PAGE) /* it had no more to ask for: no failure, and nothing to log */
         return chr__fail(err, CHR_ERR_DISCONNECTED, "%s", "");
     if (ws->state == CHR__WS_REFUSING)
+        CHR__TRACE_TEXT(ws->layer.dev, ws_refused, 0, 0, ws->as.shake.fault);
+    if (ws->state == CHR__WS_REFUSING)
         return chr__fail(err, CHR_ERR_IO, "websocket: the peer's %s %s%s", ws->is_server ? "request" : "answer",
                          ws->as.shake.fault, ws->as.shake.detail);
     if (code < 0)
         return chr__fail(err, code, "websocket: the peer went in the middle of the handshake");
+    CHR__TRACE(layer->dev, ws_accepted, 0, 0);
     ws->state = CHR__WS_OPEN;
     chr__box_close_empty(&ws->in, layer->dev->ctx);
     chr__box_close_empty(&ws->out, layer->dev->ctx);
@@ -23467,6 +23991,69 @@ static int chr__tls_below_read(void *opaque, unsigned char *buf, size_t len)
     return (int)len;
 }
 
+/* What mbed TLS keeps to itself. */
+#if MBEDTLS_VERSION_MAJOR >= 3
+#define CHR__TLS_PRIVATE(member) MBEDTLS_PRIVATE(member)
+#else
+#define CHR__TLS_PRIVATE(member) member
+#endif
+
+/* A record that goes down, its head first: an alert that is not encrypted says what it is. */
+CHR__COLD void chr__tls_trace_record(const chr__tls *tls, const unsigned char *record, size_t len)
+{
+    enum { HEAD = 5 };
+    int is_open = len == HEAD + 2;
+
+    if (len > HEAD && record[0] == MBEDTLS_SSL_MSG_ALERT)
+        CHR__TRACE(tls->layer.dev, tls_alert_sent, is_open ? record[HEAD] : -1, is_open ? record[HEAD + 1] : -1);
+}
+
+/* mbed TLS has an alert that ends the session, decrypted. */
+CHR__COLD void chr__tls_trace_alert(const chr__tls *tls, int n)
+{
+    const unsigned char *alert = tls->ssl.CHR__TLS_PRIVATE(in_msg);
+
+    if (alert && (n == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE || n == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY))
+        CHR__TRACE(tls->layer.dev, tls_alert_received, alert[0], alert[1]);
+}
+
+/* The steps up to TLS 1.2 in the order of mbed TLS's numbers; those of 1.3 have none of these names. */
+CHR__COLD void chr__tls_trace_step(const chr__tls *tls)
+{
+    static const char *const names[] = {
+        "HelloRequest", "ClientHello", "ServerHello", "server's Certificate", "ServerKeyExchange", "CertificateRequest",
+        "ServerHelloDone", "client's Certificate", "ClientKeyExchange", "CertificateVerify", "client's ChangeCipherSpec",
+        "client's Finished", "server's ChangeCipherSpec", "server's Finished"
+    };
+    int state = (int)tls->ssl.CHR__TLS_PRIVATE(state);
+
+    CHR__TRACE_TEXT(tls->layer.dev, tls_step, state, 0,
+                    (size_t)state < sizeof names / sizeof *names ? names[state] : NULL);
+}
+
+/* All steps that are possible now, as mbedtls_ssl_handshake() does them. */
+static int chr__tls_handshake(chr__tls *tls)
+{
+    int n = 0;
+
+    while (n == 0 && (int)tls->ssl.CHR__TLS_PRIVATE(state) != MBEDTLS_SSL_HANDSHAKE_OVER) {
+        if (CHR__TRACES(tls->layer.dev->ctx))
+            chr__tls_trace_step(tls);
+        n = mbedtls_ssl_handshake_step(&tls->ssl);
+    }
+    if (CHR__TRACES(tls->layer.dev->ctx))
+        chr__tls_trace_alert(tls, n);
+    return n;
+}
+
+CHR__COLD void chr__tls_trace_up(const chr__tls *tls)
+{
+    char text[120];
+
+    chr__format(text, sizeof text, "%s %s", mbedtls_ssl_get_version(&tls->ssl), mbedtls_ssl_get_ciphersuite(&tls->ssl));
+    CHR__TRACE_TEXT(tls->layer.dev, tls_up, 0, 0, text);
+}
+
 /* While hands are shaken, what fits into the flight goes with it at the end of the step. */
 static int chr__tls_below_write(void *opaque, const unsigned char *buf, size_t len)
 {
@@ -23474,6 +24061,8 @@ static int chr__tls_below_write(void *opaque, const unsigned char *buf, size_t l
     chr__layer *below = tls->layer.below;
     int         n = 0;
 
+    if (CHR__TRACES(tls->layer.dev->ctx))
+        chr__tls_trace_record(tls, buf, len);
     if (!tls->is_up && chr__box_put(&tls->flight, tls->layer.dev->ctx, buf, len) == 0)
         return (int)len;
     if (!chr__box_is_empty(&tls->flight))
@@ -23775,7 +24364,7 @@ static int chr__tls_step(chr__layer *layer, int *wants, chr_error *err)
     *wants = CHR_OUT;
     if (tls->is_up)
         return chr__tls_flush(layer);
-    n = mbedtls_ssl_handshake(&tls->ssl);
+    n = chr__tls_handshake(tls);
     code = chr__box_flush(&tls->flight, layer->below);
     if (n == MBEDTLS_ERR_SSL_WANT_WRITE || (n == 0 && code == CHR_ERR_WOULD_BLOCK))
         return CHR_ERR_WOULD_BLOCK;
@@ -23788,6 +24377,8 @@ static int chr__tls_step(chr__layer *layer, int *wants, chr_error *err)
     code = chr__tls_authorize(tls, err);
     chr__box_close_empty(&tls->flight, layer->dev->ctx);
     tls->is_up = code == 0;
+    if (code == 0 && CHR__TRACES(layer->dev->ctx))
+        chr__tls_trace_up(tls);
     return code;
 }
 
@@ -23798,6 +24389,9 @@ static int chr__tls_ended(chr__tls *tls)
     int      end = tls->end, is_cut = end == 0 || end == MBEDTLS_ERR_SSL_CONN_EOF || end == MBEDTLS_ERR_NET_CONN_RESET;
     char     why[160], line[200];
 
+    CHR__TRACE_TEXT(dev, tls_end, end, 0, is_cut ? "without close_notify" : NULL);
+    if (CHR__TRACES(dev->ctx))
+        chr__tls_trace_alert(tls, end);
     tls->end = MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY;
     if (end == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY)
         return 0;
@@ -24120,6 +24714,7 @@ CHR__COLD void chr__socket_got_fds(chr__socket_bottom *bottom, size_t length)
     got.count = chr__os_control_fds(&ctx->receiver.control, length, got.fds);
     if (got.count == 0)
         return;
+    CHR__TRACE(bottom->layer.dev, fds_received, got.count, 0);
     chr__input_has_fds(bottom->layer.dev);
     chr__msgfds_close(ctx, &bottom->incoming);
     kept = bottom->incoming = (chr__msgfds *)chr__allocate(ctx, sizeof *kept);
@@ -24144,8 +24739,10 @@ CHR__COLD int chr__socket_write_fds(chr__socket_bottom *bottom, const void *buf,
 {
     int n = chr__os_send_fds(bottom->fd, buf, len, bottom->outgoing->fds, bottom->outgoing->count);
 
-    if (n > 0)
-        chr__msgfds_close(bottom->layer.dev->ctx, &bottom->outgoing);
+    if (n <= 0)
+        return n;
+    CHR__TRACE(bottom->layer.dev, fds_sent, bottom->outgoing->count, 0);
+    chr__msgfds_close(bottom->layer.dev->ctx, &bottom->outgoing);
     return n;
 }
 
@@ -24173,6 +24770,18 @@ static int chr__socket_read_metered(chr__layer *layer, void *buf, size_t len)
     n = bottom->is_unix ? chr__socket_read_unix(layer, buf, len) : chr__socket_read(layer, buf, len);
     bottom->budget -= n > 0 ? n : 0;
     bottom->received += n > 0 ? (uint64_t)n : 0;
+    if (n > 0)
+        CHR__TRACE_BYTES(layer->dev, wire_in, 0, 0, buf, (size_t)n);
+    return n;
+}
+
+static int chr__socket_write_under(chr__layer *layer, const void *buf, size_t len)
+{
+    int n = ((chr__socket_bottom *)layer)->is_unix ? chr__socket_write_unix(layer, buf, len) :
+        chr__socket_write(layer, buf, len);
+
+    if (n > 0)
+        CHR__TRACE_BYTES(layer->dev, wire_out, (int64_t)len, 0, buf, (size_t)n);
     return n;
 }
 
@@ -24183,8 +24792,8 @@ static int chr__socket_fin(chr__layer *layer);
 static const chr__layer_slots chr__socket_bottoms[2][2] = { /* [under layers][unix] */
     { CHR__SOCKET_BOTTOM(chr__socket_read,         chr__socket_write,      chr__socket_fin),
       CHR__SOCKET_BOTTOM(chr__socket_read_unix,    chr__socket_write_unix, chr__socket_fin) },
-    { CHR__SOCKET_BOTTOM(chr__socket_read_metered, chr__socket_write,      chr__socket_fin),
-      CHR__SOCKET_BOTTOM(chr__socket_read_metered, chr__socket_write_unix, chr__socket_fin) }
+    { CHR__SOCKET_BOTTOM(chr__socket_read_metered, chr__socket_write_under, chr__socket_fin),
+      CHR__SOCKET_BOTTOM(chr__socket_read_metered, chr__socket_write_under, chr__socket_fin) }
 };
 static const chr__layer_slots chr__socket_shut[2][2] = { /* and after the FIN */
     { CHR__SOCKET_BOTTOM(chr__socket_read,         chr__bottom_swallow,    NULL),
@@ -24280,6 +24889,7 @@ static void chr__link_end(chr__link *link, int takes_rest)
     chr__linger *linger = &link->linger;
     chr_dev     *source = takes_rest ? linger->dev : NULL;
 
+    CHR__TRACE(linger->dev, socket_down, takes_rest, 0);
     chr_watch_stop(&linger->watch);
     chr_timer_stop(&linger->tick);
     if (chr__link_socket(link)->host)
@@ -24314,7 +24924,11 @@ static int chr__layers_shake(chr__layer *layer, int *wants, chr_error *err)
 {
     int code = layer->below ? chr__layers_shake(layer->below, wants, err) : 0;
 
-    return code == 0 && layer->slots->step ? layer->slots->step(layer, wants, err) : code;
+    if (code < 0 || !layer->slots->step)
+        return code;
+    code = layer->slots->step(layer, wants, err);
+    CHR__TRACE_TEXT(layer->dev, handshake_step, code, code == CHR_ERR_WOULD_BLOCK ? *wants : 0, layer->slots->name);
+    return code;
 }
 
 /* -- seats: with clients=N there are N, without a server is its own -- */
@@ -24344,6 +24958,27 @@ static int chr__socket_is_connected(chr__socket *sock)
 }
 
 /* -- what only an attempt needs: it goes with the attempt -- */
+
+/* With the name of a descriptor's peer, or its own. */
+CHR__COLD void chr__trace_socket(const chr_dev *dev, chr_trace_number number, int fd, int of_peer)
+{
+    char name[140];
+
+    chr__os_socket_name(fd, of_peer, name, sizeof name);
+    CHR__TRACE_NUMBER(dev, number, name);
+}
+
+/* With an address: that of the options, or one that was found. */
+CHR__COLD void chr__trace_address(const chr__socket *sock, chr_trace_number number, const chr__sockaddr *address)
+{
+    char name[300];
+
+    if (address)
+        chr__os_sockaddr_text(address, name, sizeof name);
+    else
+        chr__address_name(&sock->address, name, sizeof name);
+    CHR__TRACE_NUMBER(&sock->dev, number, name);
+}
 
 /* Where to say why something fails. */
 static chr_error *chr__socket_why(chr__socket *sock)
@@ -24476,6 +25111,7 @@ static void chr__socket_failed(chr__socket *sock)
     chr__os_close(sock->fd);
     sock->fd = -1;
     chr__socket_drop_addresses(sock);
+    CHR__TRACE_ERROR(&sock->dev, socket_failed, chr__socket_why(sock)->code, chr__socket_why(sock));
     chr__socket_report(sock);
     chr__socket_wait_for(sock);
 }
@@ -24638,6 +25274,8 @@ static int chr__link_up(chr__link *link)
         return code;
     }
     code = chr__link_take_seat(link, server, seat);
+    if (code == 0 && seat->peer == link && CHR__TRACES(server->dev.ctx))
+        chr__trace_socket(&server->dev, CHR_TRACE_socket_up, link->fd, 1);
     if (was_open)
         chr_be_event(&seat->dev, CHR_EVENT_CLOSED);
     if (code == 0 && seat->peer == link)
@@ -24697,6 +25335,8 @@ static int chr__socket_adopt(chr__socket *sock, int fd, int is_unix, int is_give
     chr__link                *link = chr__link_new(sock, fd, is_unix, is_given);
     int                       code;
 
+    if (CHR__TRACES(sock->dev.ctx))
+        chr__trace_socket(&sock->dev, sock->is_server ? CHR_TRACE_socket_accept : CHR_TRACE_socket_connected, fd, 1);
     sock->state = CHR__SOCKET_IDLE;
     if (!sock->is_server)
         chr_watch_stop(&sock->watch);
@@ -24750,7 +25390,9 @@ static int chr__socket_accept(chr__socket *sock)
         sock->has_failed = 0; /* another peer: its failure is news */
         (void)chr__socket_adopt(sock, fd, sock->is_unix, 0);
     } else if (fd != CHR_ERR_WOULD_BLOCK) {
-        return chr__fail(chr__socket_why(sock), fd, "cannot accept a peer: %s", chr_error_text(fd));
+        (void)chr__fail(chr__socket_why(sock), fd, "cannot accept a peer: %s", chr_error_text(fd));
+        CHR__TRACE_ERROR(&sock->dev, socket_accept_failed, fd, chr__socket_why(sock));
+        return fd;
     }
     return 0;
 }
@@ -24826,6 +25468,8 @@ static int chr__socket_listen(chr__socket *sock, chr_error *err)
     if (chr_watch_start(sock->dev.ctx, &sock->watch, fd, CHR_IN, chr__socket_accept_ready, sock) < 0)
         return chr__no_memory(err);
     sock->listener = fd;
+    if (CHR__TRACES(sock->dev.ctx))
+        chr__trace_socket(&sock->dev, CHR_TRACE_socket_listen, fd, 0);
     return 0;
 }
 
@@ -24858,6 +25502,7 @@ static void chr__socket_connect_ready(void *opaque, int events)
         (void)chr__socket_adopt(sock, fd, sock->is_unix, 0);
         return;
     }
+    CHR__TRACE_ERROR(&sock->dev, socket_connect_failed, chr__socket_why(sock)->code, chr__socket_why(sock));
     chr_watch_stop(&sock->watch);
     chr__os_close(fd);
     chr__socket_try(sock);
@@ -24888,7 +25533,11 @@ static void chr__socket_try(chr__socket *sock)
 
     chr__address_name(&sock->address, name, sizeof name);
     for (; sock->address_next < sock->address_count; ) {
+        if (CHR__TRACES(sock->dev.ctx))
+            chr__trace_address(sock, CHR_TRACE_socket_connect, &sock->addresses[sock->address_next]);
         fd = chr__os_connect(&sock->addresses[sock->address_next++], name, &in_progress, chr__socket_why(sock));
+        if (fd < 0)
+            CHR__TRACE_ERROR(&sock->dev, socket_connect_failed, fd, chr__socket_why(sock));
         if (fd == CHR_ERR_WOULD_BLOCK && chr__socket_waits_for_backlog(sock))
             return;
         if (fd < 0)
@@ -24908,6 +25557,8 @@ static void chr__socket_looked_up(chr__socket *sock, int count)
 {
     sock->address_count = count;
     sock->address_next = 0;
+    if (sock->address.type == CHR_ADDR_INET)
+        CHR__TRACE_ERROR(&sock->dev, socket_lookup_done, count, chr__socket_why(sock));
     if (count > 0)
         chr__socket_try(sock);
     else
@@ -24937,6 +25588,8 @@ static void chr__socket_look_up(chr__socket *sock, int may_block)
     chr_error         *why = chr__socket_why(sock);
     int                count = chr__socket_allocate_addresses(sock, CHR__MAX_ADDRESSES, why);
 
+    if (CHR__TRACES(sock->dev.ctx))
+        chr__trace_address(sock, CHR_TRACE_socket_lookup, NULL);
     if (count == 0)
         count = chr__os_lookup(host, address->port, family, 0, 1, sock->addresses, why);
     if (count == CHR_ERR_WOULD_BLOCK && !may_block) {
@@ -24976,8 +25629,10 @@ static void chr__socket_wait_for(chr__socket *sock)
         return;
     if (sock->is_server)
         chr_watch_set(&sock->watch, chr__socket_has_room(sock) ? CHR_IN : 0);
-    else if (sock->retry_ms > 0 && sock->state == CHR__SOCKET_IDLE && !sock->peer && !sock->shaking)
+    else if (sock->retry_ms > 0 && sock->state == CHR__SOCKET_IDLE && !sock->peer && !sock->shaking) {
+        CHR__TRACE(&sock->dev, reconnect, sock->retry_ms, 0);
         chr_timer_start(sock->dev.ctx, &sock->retry, sock->retry_ms, chr__socket_retry, sock);
+    }
 }
 
 /* -- blocking, where it was asked for: the same state machine, driven by a poll of its own -- */
@@ -25648,6 +26303,8 @@ static const chr_option chr__spiceport_rows[] = {
 static void chr__spice_end(chr__spice *spice)
 {
     spice->has_ended = 0;
+    if (spice->out.count > 0)
+        CHR__TRACE(&spice->dev, spice_chr_discard_write, (int64_t)spice->out.count, 0);
     spice->dev.bytes_dropped += spice->out.count;
     spice->out.start = spice->out.count = 0;
     chr_be_event(&spice->dev, CHR_EVENT_CLOSED);
@@ -25775,6 +26432,7 @@ static void chr__spice_came_or_went(chr__spice *spice, int is_there)
 {
     if (spice->is_there == is_there)
         return;
+    CHR__TRACE(&spice->dev, spice_vmc_state, is_there, 0);
     spice->is_there = is_there;
     if (!is_there)
         spice->has_ended = spice->has_ended || spice->dev.be_open || spice->in.count > 0 || spice->has_broken;
@@ -25795,6 +26453,7 @@ static void chr__spice_event(SpiceCharDeviceInstance *instance, uint8_t event)
     chr__spice *spice = chr__spice_of(instance);
 
     CHR__LOCK(spice->dev.ctx);
+    CHR__TRACE(&spice->dev, spice_vmc_event, event, 0);
     if (event == SPICE_PORT_EVENT_OPENED || event == SPICE_PORT_EVENT_CLOSED)
         chr__spice_came_or_went(spice, event == SPICE_PORT_EVENT_OPENED);
     else if (event == SPICE_PORT_EVENT_BREAK && spice->is_there)
@@ -25814,6 +26473,7 @@ static int chr__spice_take(SpiceCharDeviceInstance *instance, const uint8_t *buf
     is_between = spice->has_ended ? spice->is_there : !spice->is_there;
     n = is_between || spice->has_broken || len < 0 ? 0 : chr__min((size_t)len, spice->in.size - spice->in.count);
     spice->is_held = (int)n < len;
+    CHR__TRACE(&spice->dev, spice_vmc_write, (int64_t)n, len);
     if (n > 0) {
         chr__ring_put(&spice->in, buf, n);
         chr__spice_look(spice);
@@ -25837,6 +26497,8 @@ static int chr__spice_give(SpiceCharDeviceInstance *instance, uint8_t *buf, int 
         memcpy(buf + done, piece, n);
         chr__ring_take(&spice->out, n);
     }
+    if (done > 0)
+        CHR__TRACE(&spice->dev, spice_vmc_read, (int64_t)done, len);
     if (done > 0 && chr_be_wants_writable(&spice->dev))
         chr__spice_look(spice);
     CHR__UNLOCK(spice->dev.ctx);
@@ -25857,11 +26519,14 @@ static const SpiceCharDeviceInterface chr__spice_interface = {
 /* What it returns is no proof; the state that it sets is. */
 static int chr__spice_register(chr__spice *spice, chr_error *err)
 {
+    int code = 0;
+
     spice->instance.st = NULL;
     if (spice_server_add_interface(spice->server, &spice->instance.base) < 0 || !spice->instance.st)
-        return chr__fail(err, CHR_ERR_BUSY, "the spice server refuses another channel '%s'", spice->instance.subtype);
-    spice->is_registered = 1;
-    return 0;
+        code = chr__fail(err, CHR_ERR_BUSY, "the spice server refuses another channel '%s'", spice->instance.subtype);
+    CHR__TRACE_TEXT(&spice->dev, spice_vmc_register_interface, code, 0, spice->instance.subtype);
+    spice->is_registered = code == 0;
+    return code;
 }
 
 /* The client loses its channel; what it has sent and nobody has read goes with it. */
@@ -25869,6 +26534,7 @@ static void chr__spice_unregister(chr__spice *spice)
 {
     if (!spice->is_registered)
         return;
+    CHR__TRACE_TEXT(&spice->dev, spice_vmc_unregister_interface, 0, 0, spice->instance.subtype);
     chr__spice_output(spice);
     spice->is_registered = 0;
     spice_server_remove_interface(&spice->instance.base);
@@ -26356,6 +27022,8 @@ static int chr__remove(chr_context *ctx, const char *id, chr_error *err)
 
     if (!dev)
         return CHR_ERR_NOT_FOUND;
+    if (CHR__IN_TRACE(ctx))
+        return chr__fail_in_trace(err);
     if (dev->frontends > 0)
         return chr__fail(err, CHR_ERR_BUSY, "chardev '%s' is busy: a frontend is attached", id);
     for (; dev; dev = companion) {
@@ -26383,6 +27051,8 @@ CHARDEV_API int chr_send_break(chr_context *ctx, const char *id, chr_error *err)
     chr__enter(ctx);
     dev = chr__find(ctx, id, err);
     if (dev)
+        CHR__TRACE(dev, event, CHR_EVENT_BREAK, 0);
+    if (dev)
         chr__event(dev, CHR_EVENT_BREAK); /* not from the far side: a recorder would have it twice */
     chr__leave(ctx);
     return dev ? 0 : CHR_ERR_NOT_FOUND;
@@ -26402,6 +27072,7 @@ static int chr__inject(chr_dev *dev, const void *data, size_t len)
         return CHR_ERR_WOULD_BLOCK;
     len = chr__min(len, (size_t)room);
     dev->bytes_in += len;
+    CHR__TRACE_BYTES(dev, data_injected, 0, 0, data, len);
     dev->frontend->handlers.read(dev->frontend->opaque, data, len);
     return (int)len;
 }
@@ -26425,6 +27096,8 @@ static int chr__add_client(chr_dev *dev, int fd, chr_error *err)
 
     if (!dev->kind->peer || !dev->kind->peer->add_client)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': a %s takes no clients", dev->id, dev->kind->name);
+    if (CHR__IN_TRACE(ctx))
+        return chr__fail_in_trace(err);
     if (chr__given_note(dev, fd, 0) < 0)
         return chr__no_memory(err);
     chr__quiet_outside(ctx);
@@ -26467,6 +27140,212 @@ CHARDEV_API void chr_query(const chr_dev *dev, chr_info *info)
         chr__format(info->filename, sizeof info->filename, "%s", dev->kind->name);
     CHR__UNLOCK(dev->ctx);
 }
+
+/* -- >>trace: what a hook may call -- */
+#if CHARDEV_HAS_TRACE
+
+CHARDEV_API const char *chr_trace_name(int number)
+{
+    return number >= 0 && number < CHR_TRACE_COUNT ? chr__trace_names[number] : NULL;
+}
+
+static int chr__trace_word_match(const char *word, size_t len, const char *name)
+{
+    char pattern[64];
+
+    if (len >= sizeof pattern)
+        return 0;
+    memcpy(pattern, word, len);
+    pattern[len] = 0;
+    return chr__glob(pattern, name);
+}
+
+CHARDEV_API int chr_trace_match(const char *patterns, const char *name)
+{
+    size_t len;
+    int    is_out, found = 0;
+
+    for (; *patterns; patterns += len + (patterns[len] == ',')) {
+        is_out = *patterns == '-';
+        patterns += is_out;
+        len = strcspn(patterns, ",");
+        if (chr__trace_word_match(patterns, len, name))
+            found = !is_out;
+    }
+    return found;
+}
+
+/* What numbers of a kind are called. */
+static const struct {
+    const char *kind;
+    int         value;
+    const char *name;
+} chr__trace_words[] = {
+#define CHR__TRACE_ERROR_NAME(code, value, text) { "error", value, #code },
+    CHR_ERRORS(CHR__TRACE_ERROR_NAME)
+#undef CHR__TRACE_ERROR_NAME
+#define CHR__TRACE_WORD(kind, prefix, word) { kind, prefix##word, #word },
+#define CHR__TRACE_EVENT(word) CHR__TRACE_WORD("event", CHR_EVENT_, word)
+    CHR__TRACE_EVENT(BREAK) CHR__TRACE_EVENT(OPENED) CHR__TRACE_EVENT(MUX_IN) CHR__TRACE_EVENT(MUX_OUT)
+    CHR__TRACE_EVENT(CLOSED) CHR__TRACE_EVENT(RESIZED) CHR__TRACE_EVENT(SERIAL) CHR__TRACE_EVENT(LINE_ERROR)
+    CHR__TRACE_EVENT(PURGE_RECEIVE) CHR__TRACE_EVENT(PURGE_TRANSMIT) CHR__TRACE_EVENT(INPUT_END)
+    CHR__TRACE_EVENT(READABLE)
+#define CHR__TRACE_IOCTL(word) CHR__TRACE_WORD("ioctl", CHR_IOCTL_, word)
+    CHR__TRACE_IOCTL(SET_ECHO) CHR__TRACE_IOCTL(SERIAL_SET_PARAMS) CHR__TRACE_IOCTL(SERIAL_SET_BREAK)
+    CHR__TRACE_IOCTL(SERIAL_GET_TIOCM) CHR__TRACE_IOCTL(SERIAL_SET_TIOCM) CHR__TRACE_IOCTL(SERIAL_GET_PARAMS)
+    CHR__TRACE_IOCTL(SERIAL_SET_FLOW) CHR__TRACE_IOCTL(SERIAL_GET_FLOW) CHR__TRACE_IOCTL(PP_READ_DATA)
+    CHR__TRACE_IOCTL(PP_WRITE_DATA) CHR__TRACE_IOCTL(PP_READ_CONTROL) CHR__TRACE_IOCTL(PP_WRITE_CONTROL)
+    CHR__TRACE_IOCTL(PP_READ_STATUS) CHR__TRACE_IOCTL(PP_DATA_DIR) CHR__TRACE_IOCTL(PP_EPP_READ_ADDRESS)
+    CHR__TRACE_IOCTL(PP_EPP_READ) CHR__TRACE_IOCTL(PP_EPP_WRITE_ADDRESS) CHR__TRACE_IOCTL(PP_EPP_WRITE)
+    CHR__TRACE_IOCTL(SERIAL_PURGE) CHR__TRACE_IOCTL(SERIAL_GET_ERRORS) CHR__TRACE_IOCTL(SERIAL_SET_ERRORS)
+    CHR__TRACE_IOCTL(GET_TERMINAL_SIZE) CHR__TRACE_IOCTL(SET_TERMINAL_SIZE)
+#undef CHR__TRACE_WORD
+#undef CHR__TRACE_EVENT
+#undef CHR__TRACE_IOCTL
+    { "wants", CHR_IN, "input" }, { "wants", CHR_OUT, "output" },
+    { "telnet", 239, "EOR" }, { "telnet", 240, "SE" }, { "telnet", 241, "NOP" }, { "telnet", 242, "DM" },
+    { "telnet", 243, "BRK" }, { "telnet", 244, "IP" }, { "telnet", 245, "AO" }, { "telnet", 246, "AYT" },
+    { "telnet", 247, "EC" }, { "telnet", 248, "EL" }, { "telnet", 249, "GA" }, { "telnet", 250, "SB" },
+    { "telnet", 251, "WILL" }, { "telnet", 252, "WONT" }, { "telnet", 253, "DO" }, { "telnet", 254, "DONT" },
+    { "option", 0, "BINARY" }, { "option", 1, "ECHO" }, { "option", 3, "SGA" }, { "option", 5, "STATUS" },
+    { "option", 24, "TERMINAL-TYPE" }, { "option", 25, "EOR" }, { "option", 31, "NAWS" },
+    { "option", 32, "TERMINAL-SPEED" }, { "option", 33, "LFLOW" }, { "option", 34, "LINEMODE" },
+    { "option", 35, "XDISPLOC" }, { "option", 39, "NEW-ENVIRON" }, { "option", 40, "TN3270E" },
+    { "option", 44, "COM-PORT" },
+    { "com", 0, "SIGNATURE" }, { "com", 1, "SET-BAUDRATE" }, { "com", 2, "SET-DATASIZE" }, { "com", 3, "SET-PARITY" },
+    { "com", 4, "SET-STOPSIZE" }, { "com", 5, "SET-CONTROL" }, { "com", 6, "NOTIFY-LINESTATE" },
+    { "com", 7, "NOTIFY-MODEMSTATE" }, { "com", 8, "FLOWCONTROL-SUSPEND" }, { "com", 9, "FLOWCONTROL-RESUME" },
+    { "com", 10, "SET-LINESTATE-MASK" }, { "com", 11, "SET-MODEMSTATE-MASK" }, { "com", 12, "PURGE-DATA" },
+    { "opcode", 0, "continuation" }, { "opcode", 1, "text" }, { "opcode", 2, "binary" }, { "opcode", 8, "close" },
+    { "opcode", 9, "ping" }, { "opcode", 10, "pong" },
+    { "level", 1, "warning" }, { "level", 2, "fatal" },
+    { "alert", 0, "close_notify" }, { "alert", 10, "unexpected_message" }, { "alert", 20, "bad_record_mac" },
+    { "alert", 22, "record_overflow" }, { "alert", 40, "handshake_failure" }, { "alert", 42, "bad_certificate" },
+    { "alert", 43, "unsupported_certificate" }, { "alert", 44, "certificate_revoked" },
+    { "alert", 45, "certificate_expired" }, { "alert", 46, "certificate_unknown" }, { "alert", 47, "illegal_parameter" },
+    { "alert", 48, "unknown_ca" }, { "alert", 49, "access_denied" }, { "alert", 50, "decode_error" },
+    { "alert", 51, "decrypt_error" }, { "alert", 70, "protocol_version" }, { "alert", 71, "insufficient_security" },
+    { "alert", 80, "internal_error" }, { "alert", 90, "user_canceled" }, { "alert", 109, "missing_extension" },
+    { "alert", 112, "unrecognized_name" }, { "alert", 115, "unknown_psk_identity" },
+    { "alert", 116, "certificate_required" }, { "alert", 120, "no_application_protocol" }
+};
+
+/* Errors are known to people without their prefix; results that are none are numbers. */
+static const char *chr__trace_word(const char *kind, size_t len, int64_t value)
+{
+    size_t i;
+
+    for (i = 0; i < sizeof chr__trace_words / sizeof *chr__trace_words; i++)
+        if (chr__text_is(kind, len, chr__trace_words[i].kind) && chr__trace_words[i].value == value)
+            return value < 0 ? chr__trace_words[i].name + strlen("CHR_ERR_") :
+                strcmp(chr__trace_words[i].kind, "error") == 0 ? NULL : chr__trace_words[i].name;
+    return NULL;
+}
+
+static size_t chr__trace_put_number(char *text, size_t size, size_t at, const char *kind, size_t len, int64_t value)
+{
+    const char *word = chr__trace_word(kind, len, value);
+
+    if (word)
+        return chr__append(text, size, at, "%s", word);
+    if (chr__text_is(kind, len, "letter") && value > ' ' && value < 127)
+        return chr__append(text, size, at, "%c", (int)value);
+    if (chr__text_is(kind, len, "hex") && value < 0)
+        return chr__append(text, size, at, "-0x%llx", (unsigned long long)-value);
+    return chr__append(text, size, at, chr__text_is(kind, len, "hex") ? "0x%llx" : "%lld", (long long)value);
+}
+
+/* In quotes; what is not printable is written as in C. */
+static size_t chr__trace_put_quoted(char *text, size_t size, size_t at, const void *bytes, size_t len)
+{
+    static const char    letters[] = "abtnvfr", digits[] = "0123456789abcdef"; /* from 7 to 13 */
+    const unsigned char *byte = (const unsigned char *)bytes, *end = byte + len;
+
+    at = chr__append(text, size, at, "\"");
+    for (; byte < end; byte++) {
+        if (*byte == '"' || *byte == '\\')
+            at = chr__append(text, size, at, "\\%c", *byte);
+        else if (*byte >= ' ' && *byte < 127)
+            at = chr__append(text, size, at, "%c", *byte);
+        else if (*byte >= 7 && *byte <= 13)
+            at = chr__append(text, size, at, "\\%c", letters[*byte - 7]);
+        else
+            at = chr__append(text, size, at, "\\x%c%c", digits[*byte >> 4], digits[*byte & 15]);
+    }
+    return chr__append(text, size, at, "\"");
+}
+
+static size_t chr__trace_put_bytes(char *text, size_t size, size_t at, const chr_trace *event)
+{
+    enum { MOST = 64 };
+
+    at = chr__append(text, size, at, " len=%llu ", (unsigned long long)event->len);
+    at = chr__trace_put_quoted(text, size, at, event->bytes, chr__min(event->len, MOST));
+    return event->len > MOST ? chr__append(text, size, at, "...") : at;
+}
+
+/* One word of what the table says: *number is the next one of the numbers. */
+static size_t chr__trace_put_field(char *text, size_t size, size_t at, const chr_trace *event, const char *word, size_t len,
+                                   int *number)
+{
+    size_t      name = strcspn(word, ": ");
+    const char *kind = name < len ? word + name + 1 : word + len;
+
+    if (chr__text_is(word, len, "bytes"))
+        return event->bytes ? chr__trace_put_bytes(text, size, at, event) : at;
+    if (chr__text_is(kind, (size_t)(word + len - kind), "text")) {
+        if (!event->text)
+            return at;
+        at = chr__append(text, size, at, " %.*s=", (int)name, word);
+        return chr__trace_put_quoted(text, size, at, event->text, strlen(event->text));
+    }
+    at = chr__append(text, size, at, " %.*s=", (int)name, word);
+    return chr__trace_put_number(text, size, at, kind, (size_t)(word + len - kind), event->value[(*number)++ & 1]);
+}
+
+static const struct {
+    const char *fields, *help;
+} chr__trace_rows[] = {
+#define CHR__TRACE_ROW(name, fields, help) { fields, help },
+    CHR_TRACES(CHR__TRACE_ROW)
+#undef CHR__TRACE_ROW
+};
+
+CHARDEV_API int chr_trace_format(const chr_trace *event, char *text, size_t size)
+{
+    const char *word = chr__trace_rows[event->number].fields;
+    int64_t     us = event->time / 1000;
+    size_t      at = 0, len;
+    int         number = 0;
+
+    at = chr__append(text, size, at, "%lld.%06d ", (long long)(us / 1000000), (int)(us % 1000000));
+    at = chr__append(text, size, at, "%s%s%s", event->id ? event->id : "", event->id ? " " : "", event->name);
+    for (; *word; word += len + (word[len] == ' ')) {
+        len = strcspn(word, " ");
+        at = chr__trace_put_field(text, size, at, event, word, len, &number);
+    }
+    return (int)at;
+}
+
+CHARDEV_API int chr_trace_help(const char *patterns, void (*print)(void *opaque, const char *line), void *opaque)
+{
+    char   line[200];
+    size_t len;
+    int    i, count = 0;
+
+    for (i = 0; i < CHR_TRACE_COUNT; i++) {
+        if (patterns && !chr_trace_match(patterns, chr__trace_names[i]))
+            continue;
+        len = chr__append(line, sizeof line, 0, "%s %s", chr__trace_names[i], chr__trace_rows[i].fields);
+        len = chr__pad(line, len, 52);
+        (void)chr__append(line, sizeof line, len, "%s", chr__trace_rows[i].help);
+        print(opaque, line);
+        count++;
+    }
+    return count;
+}
+
+#endif
 
 /* -- >>extras -- */
 
@@ -26870,6 +27749,16 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__SLEEPS
 #undef CHR__IS_FOREIGN
 #undef CHR__RECORDED
+#undef CHR__USDT
+#undef CHR__TRACES
+#undef CHR__IN_TRACE
+#undef CHR__TRACE
+#undef CHR__TRACE_ALL
+#undef CHR__TRACE_TEXT
+#undef CHR__TRACE_BYTES
+#undef CHR__TRACE_ERROR
+#undef CHR__TRACE_NUMBER
+#undef CHR__TLS_PRIVATE
 #endif /* CHARDEV_IMPLEMENTATION */
 
 /*
