@@ -5950,11 +5950,23 @@ static int chr__os_lookup_type(int type, const char *host, const char *port, int
     return count > 0 ? count : chr__os_lookup_fail(err, WSAHOST_NOT_FOUND, host, port);
 }
 
-/* The socket's own name, or its peer's: HOST:PORT with numbers, IPv6 in brackets; a path. */
+/* HOST:PORT with numbers, IPv6 in brackets; a path. */
+static void chr__os_sockaddr_text(const chr__sockaddr *address, char *text, size_t size)
+{
+    char host[NI_MAXHOST], port[NI_MAXSERV];
+
+    text[0] = 0;
+    if (address->storage.ss_family == AF_UNIX)
+        chr__format(text, size, "%.108s", ((const chr__sockaddr_un *)(const void *)&address->storage)->path);
+    else if (getnameinfo((const struct sockaddr *)&address->storage, address->length, host, sizeof host, port, sizeof port,
+                         NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+        chr__format(text, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+}
+
+/* The socket's own name, or its peer's. */
 static void chr__os_socket_name(int fd, int of_peer, char *text, size_t size)
 {
     chr__sockaddr address;
-    char          host[NI_MAXHOST], port[NI_MAXSERV];
     int           failed;
 
     memset(&address, 0, sizeof address);
@@ -5962,13 +5974,8 @@ static void chr__os_socket_name(int fd, int of_peer, char *text, size_t size)
     text[0] = 0;
     failed = of_peer ? CHR_SYS(getpeername)(chr__os_socket(fd), (struct sockaddr *)&address.storage, &address.length)
                      : CHR_SYS(getsockname)(chr__os_socket(fd), (struct sockaddr *)&address.storage, &address.length);
-    if (failed)
-        return;
-    if (address.storage.ss_family == AF_UNIX)
-        chr__format(text, size, "%.108s", ((const chr__sockaddr_un *)(const void *)&address.storage)->path);
-    else if (getnameinfo((const struct sockaddr *)&address.storage, address.length, host, sizeof host, port, sizeof port,
-                         NI_NUMERICHOST | NI_NUMERICSERV) == 0)
-        chr__format(text, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+    if (!failed)
+        chr__os_sockaddr_text(&address, text, size);
 }
 
 /* Non-blocking and not inherited; -1 and WSAGetLastError(). */
