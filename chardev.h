@@ -204,10 +204,14 @@ typedef enum chr_error_code {
     CHR_ERR_FORCE_INT = 0x7fffffff
 } chr_error_code;
 
+#ifndef CHARDEV_ERROR_SIZE
+#define CHARDEV_ERROR_SIZE 1024
+#endif
+
 /* Lives on your stack; a failing call fills it. `text` is one line without a newline; over-long ones are cut. */
 typedef struct chr_error {
     int  code; /* CHR_ERR_... */
-    char text[1024];
+    char text[CHARDEV_ERROR_SIZE];
 } chr_error;
 
 /* The text of a code, for calls that have no chr_error. Never NULL. */
@@ -7321,15 +7325,15 @@ struct chr_options {
 
 static const chr_option chr__common_rows[] = {
     /* name           type             where                                      default range      help */
-    { "logfile",      CHR_OPTION_TEXT, CHR__AT(chr_common_options, logfile),      NULL,   0, 0,       "what the guest writes goes to this file too" },
-    { "logappend",    CHR_OPTION_BOOL, CHR__AT(chr_common_options, logappend),    "off",  0, 0,       "add to the log file instead of starting it anew" },
-    { "logtimestamp", CHR_OPTION_BOOL, CHR__AT(chr_common_options, logtimestamp), "off",  0, 0,       "UTC time before each line of the log file" },
-    { "logsize",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, logsize),      NULL,   0, INT64_C(1) << 50, "begin a new log file before it grows larger: PATH becomes PATH.1, PATH.1 PATH.2" },
-    { "logfiles",     CHR_OPTION_NUMBER, CHR__AT(chr_common_options, logfiles),   "5",    0, 1000,    "with logsize: keep so many log files, PATH included" },
-    { "mux",          CHR_OPTION_BOOL, CHR__AT(chr_common_options, mux),          "off",  0, 0,       "several frontends share this chardev" },
-    { "history",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, history),      NULL,   0, 1 << 30, "send that many of the last bytes to each new peer first" },
-    { "obuf",         CHR_OPTION_SIZE, CHR__AT(chr_common_options, obuf),         NULL,   0, 1 << 30, "keep that many bytes of output that would block" },
-    { "obuf-full",    CHR_OPTION_TEXT, CHR__AT(chr_common_options, obuf_full),    "wait", 0, 0,       "when obuf is full: wait, drop-oldest or disconnect" },
+    { "logfile",      CHR_OPTION_TEXT, CHR__AT(chr_common_options, logfile),      NULL,   0, 0,       CHR__HELP("what the guest writes goes to this file too") },
+    { "logappend",    CHR_OPTION_BOOL, CHR__AT(chr_common_options, logappend),    "off",  0, 0,       CHR__HELP("add to the log file instead of starting it anew") },
+    { "logtimestamp", CHR_OPTION_BOOL, CHR__AT(chr_common_options, logtimestamp), "off",  0, 0,       CHR__HELP("UTC time before each line of the log file") },
+    { "logsize",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, logsize),      NULL,   0, INT64_C(1) << 50, CHR__HELP("begin a new log file before it grows larger: PATH becomes PATH.1, PATH.1 PATH.2") },
+    { "logfiles",     CHR_OPTION_NUMBER, CHR__AT(chr_common_options, logfiles),   "5",    0, 1000,    CHR__HELP("with logsize: keep so many log files, PATH included") },
+    { "mux",          CHR_OPTION_BOOL, CHR__AT(chr_common_options, mux),          "off",  0, 0,       CHR__HELP("several frontends share this chardev") },
+    { "history",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, history),      NULL,   0, 1 << 30, CHR__HELP("send that many of the last bytes to each new peer first") },
+    { "obuf",         CHR_OPTION_SIZE, CHR__AT(chr_common_options, obuf),         NULL,   0, 1 << 30, CHR__HELP("keep that many bytes of output that would block") },
+    { "obuf-full",    CHR_OPTION_TEXT, CHR__AT(chr_common_options, obuf_full),    "wait", 0, 0,       CHR__HELP("when obuf is full: wait, drop-oldest or disconnect") },
     { NULL,           CHR_OPTION_TEXT, 0,                                         NULL,   0, 0,       NULL }
 };
 
@@ -13164,7 +13168,7 @@ static const chr_input_slots chr__played_input = {
 static const chr_backend chr__played_kind = {
     "replay",                   /* name         */
     NULL,                       /* alias        */
-    "what was recorded",        /* help         */
+    CHR__HELP("what was recorded"), /* help         */
     NULL,                       /* options      */
     sizeof(chr_common_options), /* options_size */
     sizeof(chr__played),        /* state_size   */
@@ -14462,7 +14466,7 @@ static const chr_io chr__null_io = {
 static const chr_backend chr__null_kind = {
     "null",                                /* name         */
     NULL,                                  /* alias        */
-    "takes and drops everything",          /* help         */
+    CHR__HELP("takes and drops everything"), /* help         */
     NULL,                                  /* options      */
     sizeof(chr_common_options),            /* options_size */
     sizeof(chr_dev),                       /* state_size   */
@@ -14492,7 +14496,7 @@ typedef struct chr__ringbuf {
 } chr__ringbuf;
 
 static const chr_option chr__ringbuf_rows[] = {
-    { "size", CHR_OPTION_SIZE, CHR__AT(chr_ringbuf_options, size), "64K", 1, 1 << 30, "bytes; must be a power of two" },
+    { "size", CHR_OPTION_SIZE, CHR__AT(chr_ringbuf_options, size), "64K", 1, 1 << 30, CHR__HELP("bytes; must be a power of two") },
     { NULL,   CHR_OPTION_TEXT, 0,                                  NULL,  0, 0,       NULL }
 };
 
@@ -14529,7 +14533,7 @@ static const chr_io chr__ringbuf_io = {
 static const chr_backend chr__ringbuf_kind = {
     "ringbuf",                                           /* name         */
     "memory",                                            /* alias        */
-    "keeps the last bytes written, to be read by calls", /* help         */
+    CHR__HELP("keeps the last bytes written, to be read by calls"), /* help         */
     chr__ringbuf_rows,                                   /* options      */
     sizeof(chr_ringbuf_options),                         /* options_size */
     sizeof(chr__ringbuf),                                /* state_size   */
@@ -14681,7 +14685,7 @@ static const chr_io chr__testdev_io = {
 static const chr_backend chr__testdev_kind = {
     "testdev",                                   /* name         */
     NULL,                                        /* alias        */
-    "the guest's test program ends the emulator", /* help        */
+    CHR__HELP("the guest's test program ends the emulator"), /* help        */
     NULL,                                        /* options      */
     sizeof(chr_common_options),                  /* options_size */
     sizeof(chr__testdev),                        /* state_size   */
@@ -14988,11 +14992,11 @@ typedef struct chr__script {
 } chr__script;
 
 static const chr_option chr__script_rows[] = {
-    { "file",    CHR_OPTION_TEXT,   CHR__AT(chr_script_options, file),    NULL, 0, 0,       "the script's file" },
-    { "text",    CHR_OPTION_TEXT,   CHR__AT(chr_script_options, text),    NULL, 0, 0,       "the script itself: expect \"login:\"; send \"root\\n\"; wait 100ms; ..." },
-    { "timeout", CHR_OPTION_NUMBER, CHR__AT(chr_script_options, timeout), "10", 1, 1000000, "seconds that an expect or a send may take" },
-    { "window",  CHR_OPTION_SIZE,   CHR__AT(chr_script_options, window),  NULL, 1, 1 << 24, "bytes of output that wait for the next expect (default: 64K)" },
-    { "exit",    CHR_OPTION_BOOL,   CHR__AT(chr_script_options, exit),    "on", 0, 0,       "the end of the script ends the emulator: status 0, or 1 when it failed" },
+    { "file",    CHR_OPTION_TEXT,   CHR__AT(chr_script_options, file),    NULL, 0, 0,       CHR__HELP("the script's file") },
+    { "text",    CHR_OPTION_TEXT,   CHR__AT(chr_script_options, text),    NULL, 0, 0,       CHR__HELP("the script itself: expect \"login:\"; send \"root\\n\"; wait 100ms; ...") },
+    { "timeout", CHR_OPTION_NUMBER, CHR__AT(chr_script_options, timeout), "10", 1, 1000000, CHR__HELP("seconds that an expect or a send may take") },
+    { "window",  CHR_OPTION_SIZE,   CHR__AT(chr_script_options, window),  NULL, 1, 1 << 24, CHR__HELP("bytes of output that wait for the next expect (default: 64K)") },
+    { "exit",    CHR_OPTION_BOOL,   CHR__AT(chr_script_options, exit),    "on", 0, 0,       CHR__HELP("the end of the script ends the emulator: status 0, or 1 when it failed") },
     { NULL,      CHR_OPTION_TEXT,   0,                                    NULL, 0, 0,       NULL }
 };
 
@@ -15524,7 +15528,7 @@ static const chr_peer_slots chr__script_peer = {
 static const chr_backend chr__script_kind = {
     "script",                                                  /* name         */
     NULL,                                                      /* alias        */
-    "a far side that plays a text: expect, send, wait, ...",   /* help         */
+    CHR__HELP("a far side that plays a text: expect, send, wait, ..."), /* help         */
     chr__script_rows,                                          /* options      */
     sizeof(chr_script_options),                                /* options_size */
     sizeof(chr__script),                                       /* state_size   */
@@ -15820,7 +15824,7 @@ static const chr_io chr__msmouse_io = {
 static const chr_backend chr__msmouse_kind = {
     "msmouse",                           /* name         */
     NULL,                                /* alias        */
-    "a serial mouse with three buttons", /* help         */
+    CHR__HELP("a serial mouse with three buttons"), /* help         */
     NULL,                                /* options      */
     sizeof(chr_common_options),          /* options_size */
     sizeof(chr__msmouse),                /* state_size   */
@@ -16028,7 +16032,7 @@ static const chr_io chr__wctablet_io = {
 static const chr_backend chr__wctablet_kind = {
     "wctablet",                                         /* name         */
     NULL,                                               /* alias        */
-    "a serial tablet with a pen, Wacom's PenPartner",   /* help         */
+    CHR__HELP("a serial tablet with a pen, Wacom's PenPartner"), /* help         */
     NULL,                                               /* options      */
     sizeof(chr_common_options),                         /* options_size */
     sizeof(chr__wctablet),                              /* state_size   */
@@ -16092,8 +16096,8 @@ typedef struct chr__braille {
 
 static const chr_option chr__braille_rows[] = {
 #if CHARDEV_HAS_BRLAPI
-    { "host", CHR_OPTION_TEXT, CHR__AT(chr_braille_options, host), NULL,              0, 0, "BrlAPI server: [HOST][:NUMBER] (default: BRLAPI_HOST or :0)" },
-    { "key",  CHR_OPTION_TEXT, CHR__AT(chr_braille_options, key),  "/etc/brlapi.key", 0, 0, "file that holds its key, where it wants one" },
+    { "host", CHR_OPTION_TEXT, CHR__AT(chr_braille_options, host), NULL,              0, 0, CHR__HELP("BrlAPI server: [HOST][:NUMBER] (default: BRLAPI_HOST or :0)") },
+    { "key",  CHR_OPTION_TEXT, CHR__AT(chr_braille_options, key),  "/etc/brlapi.key", 0, 0, CHR__HELP("file that holds its key, where it wants one") },
 #endif
     { NULL,   CHR_OPTION_TEXT, 0,                                  NULL,              0, 0, NULL }
 };
@@ -17024,7 +17028,7 @@ static const chr_io chr__braille_io = {
 static const chr_backend chr__braille_kind = {
     "braille",                                  /* name         */
     NULL,                                       /* alias        */
-    "a braille display on a serial line",       /* help         */
+    CHR__HELP("a braille display on a serial line"), /* help         */
     chr__braille_rows,                          /* options      */
     sizeof(chr_braille_options),                /* options_size */
     sizeof(chr__braille),                       /* state_size   */
@@ -17086,8 +17090,8 @@ typedef struct chr__mux {
 } chr__mux;
 
 static const chr_option chr__mux_rows[] = {
-    { "chardev", CHR_OPTION_TEXT,   CHR__AT(chr_mux_options, chardev), CHR_REQUIRED, 0, 0,   "id of the chardev to share" },
-    { "escape",  CHR_OPTION_NUMBER, CHR__AT(chr_mux_options, escape),  NULL,         0, 255, "escape character (default: 1, Ctrl-A)" },
+    { "chardev", CHR_OPTION_TEXT,   CHR__AT(chr_mux_options, chardev), CHR_REQUIRED, 0, 0,   CHR__HELP("id of the chardev to share") },
+    { "escape",  CHR_OPTION_NUMBER, CHR__AT(chr_mux_options, escape),  NULL,         0, 255, CHR__HELP("escape character (default: 1, Ctrl-A)") },
     { NULL,      CHR_OPTION_TEXT,   0,                                 NULL,         0, 0,   NULL }
 };
 
@@ -17694,7 +17698,7 @@ static int chr__mux_ioctl(chr_dev *dev, int command, void *arg)
 static const chr_backend chr__mux_kind = {
     "mux",                                                  /* name         */
     NULL,                                                   /* alias        */
-    "several frontends share a chardev, one has the focus", /* help         */
+    CHR__HELP("several frontends share a chardev, one has the focus"), /* help         */
     chr__mux_rows,                                          /* options      */
     sizeof(chr_mux_options),                                /* options_size */
     sizeof(chr__mux),                                       /* state_size   */
@@ -18050,7 +18054,7 @@ typedef struct chr__hub {
 } chr__hub;
 
 static const chr_option chr__hub_rows[] = {
-    { "chardevs", CHR_OPTION_LIST, CHR__AT(chr_hub_options, chardevs), CHR_REQUIRED, 0, 0, "ids of the chardevs: chardevs.0=a,chardevs.1=b" },
+    { "chardevs", CHR_OPTION_LIST, CHR__AT(chr_hub_options, chardevs), CHR_REQUIRED, 0, 0, CHR__HELP("ids of the chardevs: chardevs.0=a,chardevs.1=b") },
     { NULL,       CHR_OPTION_TEXT, 0,                                  NULL,         0, 0, NULL }
 };
 
@@ -18160,7 +18164,7 @@ static const chr_io chr__hub_io = {
 static const chr_backend chr__hub_kind = {
     "hub",                                 /* name         */
     NULL,                                  /* alias        */
-    "several chardevs behind one frontend", /* help        */
+    CHR__HELP("several chardevs behind one frontend"), /* help        */
     chr__hub_rows,                         /* options      */
     sizeof(chr_hub_options),               /* options_size */
     sizeof(chr__hub),                      /* state_size   */
@@ -18230,11 +18234,11 @@ typedef struct chr__fault {
 } chr__fault;
 
 static const chr_option chr__fault_rows[] = {
-    { "chardev", CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, chardev), CHR_REQUIRED, 0, 0,         "id of the chardev below" },
-    { "seed",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, seed),    NULL,         0, INT64_MAX, "chance: the same seed does the same (default: only what chr_fault_feed() gives)" },
-    { "rate",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, rate),    "10",         1, 100,       "faults in a hundred writes, reads and events; with a seed" },
-    { "faults",  CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, faults),  NULL,         0, 0,         "of short+block+delay+disconnect+break+error+reorder (default: all)" },
-    { "delay",   CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, delay),   "10",         1, 3600000,   "milliseconds: the longest delay and disconnection" },
+    { "chardev", CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, chardev), CHR_REQUIRED, 0, 0,         CHR__HELP("id of the chardev below") },
+    { "seed",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, seed),    NULL,         0, INT64_MAX, CHR__HELP("chance: the same seed does the same (default: only what chr_fault_feed() gives)") },
+    { "rate",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, rate),    "10",         1, 100,       CHR__HELP("faults in a hundred writes, reads and events; with a seed") },
+    { "faults",  CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, faults),  NULL,         0, 0,         CHR__HELP("of short+block+delay+disconnect+break+error+reorder (default: all)") },
+    { "delay",   CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, delay),   "10",         1, 3600000,   CHR__HELP("milliseconds: the longest delay and disconnection") },
     { NULL,      CHR_OPTION_TEXT,   0,                                   NULL,         0, 0,         NULL }
 };
 
@@ -18661,7 +18665,7 @@ static const chr_peer_slots chr__fault_peer = {
 static const chr_backend chr__fault_kind = {
     "fault",                                              /* name         */
     NULL,                                                 /* alias        */
-    "stacked on a chardev: short writes, delays, breaks", /* help         */
+    CHR__HELP("stacked on a chardev: short writes, delays, breaks"), /* help         */
     chr__fault_rows,                                      /* options      */
     sizeof(chr_fault_options),                            /* options_size */
     sizeof(chr__fault),                                   /* state_size   */
@@ -18714,8 +18718,8 @@ static int chr__fault_feed(chr__fault *fault, const void *data, size_t len)
 #if CHARDEV_HAS_FD
 
 static const chr_option chr__fd_rows[] = {
-    { "in",  CHR_OPTION_FD,   CHR__AT(chr_fd_options, in),  NULL, 0, 0, "descriptor to read from" },
-    { "out", CHR_OPTION_FD,   CHR__AT(chr_fd_options, out), NULL, 0, 0, "descriptor to write to, may be the same" },
+    { "in",  CHR_OPTION_FD,   CHR__AT(chr_fd_options, in),  NULL, 0, 0, CHR__HELP("descriptor to read from") },
+    { "out", CHR_OPTION_FD,   CHR__AT(chr_fd_options, out), NULL, 0, 0, CHR__HELP("descriptor to write to, may be the same") },
     { NULL,  CHR_OPTION_TEXT, 0,                            NULL, 0, 0, NULL }
 };
 
@@ -18751,7 +18755,7 @@ static int chr__fd_open(chr_dev *dev, chr_error *err)
 static const chr_backend chr__fd_kind = {
     "fd",                                     /* name         */
     NULL,                                     /* alias        */
-    "descriptors that are open already",      /* help         */
+    CHR__HELP("descriptors that are open already"), /* help         */
     chr__fd_rows,                             /* options      */
     sizeof(chr_fd_options),                   /* options_size */
     sizeof(chr__fd_dev),                      /* state_size   */
@@ -18777,9 +18781,9 @@ static const chr_backend chr__fd_kind = {
 #if CHARDEV_HAS_FILE
 
 static const chr_option chr__file_rows[] = {
-    { "path",       CHR_OPTION_TEXT, CHR__AT(chr_file_options, path),       CHR_REQUIRED, 0, 0, "file to write" },
-    { "append",     CHR_OPTION_BOOL, CHR__AT(chr_file_options, append),     "off",        0, 0, "write at its end instead of starting it anew" },
-    { "input-path", CHR_OPTION_TEXT, CHR__AT(chr_file_options, input_path), NULL,         0, 0, "file to read as input" },
+    { "path",       CHR_OPTION_TEXT, CHR__AT(chr_file_options, path),       CHR_REQUIRED, 0, 0, CHR__HELP("file to write") },
+    { "append",     CHR_OPTION_BOOL, CHR__AT(chr_file_options, append),     "off",        0, 0, CHR__HELP("write at its end instead of starting it anew") },
+    { "input-path", CHR_OPTION_TEXT, CHR__AT(chr_file_options, input_path), NULL,         0, 0, CHR__HELP("file to read as input") },
     { NULL,         CHR_OPTION_TEXT, 0,                                     NULL,         0, 0, NULL }
 };
 
@@ -18809,7 +18813,7 @@ static int chr__file_open(chr_dev *dev, chr_error *err)
 static const chr_backend chr__file_kind = {
     "file",                                        /* name         */
     NULL,                                          /* alias        */
-    "a file that is written, another that is read", /* help        */
+    CHR__HELP("a file that is written, another that is read"), /* help        */
     chr__file_rows,                                /* options      */
     sizeof(chr_file_options),                      /* options_size */
     sizeof(chr__fd_dev),                           /* state_size   */
@@ -18835,7 +18839,7 @@ static const chr_backend chr__file_kind = {
 #if CHARDEV_HAS_PIPE
 
 static const chr_option chr__pipe_rows[] = {
-    { "path", CHR_OPTION_TEXT, CHR__AT(chr_pipe_options, path), CHR_REQUIRED, 0, 0, "PATH.in is read and PATH.out written, or PATH both ways" },
+    { "path", CHR_OPTION_TEXT, CHR__AT(chr_pipe_options, path), CHR_REQUIRED, 0, 0, CHR__HELP("PATH.in is read and PATH.out written, or PATH both ways") },
     { NULL,   CHR_OPTION_TEXT, 0,                               NULL,         0, 0, NULL }
 };
 
@@ -18885,7 +18889,7 @@ static int chr__pipe_open(chr_dev *dev, chr_error *err)
 static const chr_backend chr__pipe_kind = {
     "pipe",                                   /* name         */
     NULL,                                     /* alias        */
-    "named pipes that exist already",         /* help         */
+    CHR__HELP("named pipes that exist already"), /* help         */
     chr__pipe_rows,                           /* options      */
     sizeof(chr_pipe_options),                 /* options_size */
     sizeof(chr__fd_dev),                      /* state_size   */
@@ -18928,7 +18932,7 @@ typedef struct chr__pty {
 enum { CHR__PTY_LOOK_MS = 1000 };
 
 static const chr_option chr__pty_rows[] = {
-    { "path", CHR_OPTION_TEXT, CHR__AT(chr_pty_options, path), NULL, 0, 0, "make a symlink to the terminal here" },
+    { "path", CHR_OPTION_TEXT, CHR__AT(chr_pty_options, path), NULL, 0, 0, CHR__HELP("make a symlink to the terminal here") },
     { NULL,   CHR_OPTION_TEXT, 0,                              NULL, 0, 0, NULL }
 };
 
@@ -19142,7 +19146,7 @@ static int chr__pty_uri(const char *uri, chr_options *options)
 static const chr_backend chr__pty_kind = {
     "pty",                                    /* name         */
     NULL,                                     /* alias        */
-    "a new pseudo terminal",                  /* help         */
+    CHR__HELP("a new pseudo terminal"),       /* help         */
     chr__pty_rows,                            /* options      */
     sizeof(chr_pty_options),                  /* options_size */
     sizeof(chr__pty),                         /* state_size   */
@@ -19182,7 +19186,7 @@ typedef struct chr__stdio {
 enum { CHR__STDIO_LOOK_MS = 500 };
 
 static const chr_option chr__stdio_rows[] = {
-    { "signal", CHR_OPTION_BOOL, CHR__AT(chr_stdio_options, signal), "on", 0, 0, "^C and the like are signals, not input" },
+    { "signal", CHR_OPTION_BOOL, CHR__AT(chr_stdio_options, signal), "on", 0, 0, CHR__HELP("^C and the like are signals, not input") },
     { NULL,     CHR_OPTION_TEXT, 0,                                  NULL, 0, 0, NULL }
 };
 
@@ -19284,7 +19288,7 @@ static int chr__stdio_ioctl(chr_dev *dev, int command, void *arg)
 static const chr_backend chr__stdio_kind = {
     "stdio",                                  /* name         */
     NULL,                                     /* alias        */
-    "standard input and output",              /* help         */
+    CHR__HELP("standard input and output"),   /* help         */
     chr__stdio_rows,                          /* options      */
     sizeof(chr_stdio_options),                /* options_size */
     sizeof(chr__stdio),                       /* state_size   */
@@ -19345,8 +19349,8 @@ typedef struct chr__serial {
 } chr__serial;
 
 static const chr_option chr__serial_rows[] = {
-    { "path",         CHR_OPTION_TEXT,   CHR__AT(chr_serial_options, path),         CHR_REQUIRED, 0, 0,          "terminal device" },
-    { "reconnect-ms", CHR_OPTION_NUMBER, CHR__AT(chr_serial_options, reconnect_ms), NULL,         0, 2000000000, "open an unplugged device again after so long" },
+    { "path",         CHR_OPTION_TEXT,   CHR__AT(chr_serial_options, path),         CHR_REQUIRED, 0, 0,          CHR__HELP("terminal device") },
+    { "reconnect-ms", CHR_OPTION_NUMBER, CHR__AT(chr_serial_options, reconnect_ms), NULL,         0, 2000000000, CHR__HELP("open an unplugged device again after so long") },
     { NULL,           CHR_OPTION_TEXT,   0,                                         NULL,         0, 0,          NULL }
 };
 
@@ -19743,7 +19747,7 @@ static void chr__serial_describe(const chr_dev *dev, chr_info *info)
 static const chr_backend chr__serial_kind = {
     "serial",                                 /* name         */
     "tty",                                    /* alias        */
-    "a serial line, or any other terminal",   /* help         */
+    CHR__HELP("a serial line, or any other terminal"), /* help         */
     chr__serial_rows,                         /* options      */
     sizeof(chr_serial_options),               /* options_size */
     sizeof(chr__serial),                      /* state_size   */
@@ -19781,7 +19785,7 @@ typedef struct chr__parallel {
 enum { CHR__PARALLEL_BUSY_MS = 10 };
 
 static const chr_option chr__parallel_rows[] = {
-    { "path", CHR_OPTION_TEXT, CHR__AT(chr_parallel_options, path), CHR_REQUIRED, 0, 0, "parallel port, as /dev/parport0" },
+    { "path", CHR_OPTION_TEXT, CHR__AT(chr_parallel_options, path), CHR_REQUIRED, 0, 0, CHR__HELP("parallel port, as /dev/parport0") },
     { NULL,   CHR_OPTION_TEXT, 0,                                   NULL,         0, 0, NULL }
 };
 
@@ -19895,7 +19899,7 @@ static const chr_io chr__parallel_io = {
 static const chr_backend chr__parallel_kind = {
     "parallel",                               /* name         */
     "parport",                                /* alias        */
-    "a parallel port",                        /* help         */
+    CHR__HELP("a parallel port"),             /* help         */
     chr__parallel_rows,                       /* options      */
     sizeof(chr_parallel_options),             /* options_size */
     sizeof(chr__parallel),                    /* state_size   */
@@ -19943,12 +19947,12 @@ typedef struct chr__udp {
 } chr__udp;
 
 static const chr_option chr__udp_rows[] = {
-    { "host",      CHR_OPTION_TEXT, CHR__AT(chr_udp_options, host),      "localhost",  0, 0, "name or number of the peer" },
-    { "port",      CHR_OPTION_TEXT, CHR__AT(chr_udp_options, port),      CHR_REQUIRED, 0, 0, "its port number or service" },
-    { "localaddr", CHR_OPTION_TEXT, CHR__AT(chr_udp_options, localaddr), NULL,         0, 0, "our own address (default: any)" },
-    { "localport", CHR_OPTION_TEXT, CHR__AT(chr_udp_options, localport), NULL,         0, 0, "our own port (default: any)" },
-    { "ipv4",      CHR_OPTION_BOOL, CHR__AT(chr_udp_options, ipv4),      NULL,         0, 0, "on: IPv4 only; off: not IPv4" },
-    { "ipv6",      CHR_OPTION_BOOL, CHR__AT(chr_udp_options, ipv6),      NULL,         0, 0, "on: IPv6 only; off: not IPv6" },
+    { "host",      CHR_OPTION_TEXT, CHR__AT(chr_udp_options, host),      "localhost",  0, 0, CHR__HELP("name or number of the peer") },
+    { "port",      CHR_OPTION_TEXT, CHR__AT(chr_udp_options, port),      CHR_REQUIRED, 0, 0, CHR__HELP("its port number or service") },
+    { "localaddr", CHR_OPTION_TEXT, CHR__AT(chr_udp_options, localaddr), NULL,         0, 0, CHR__HELP("our own address (default: any)") },
+    { "localport", CHR_OPTION_TEXT, CHR__AT(chr_udp_options, localport), NULL,         0, 0, CHR__HELP("our own port (default: any)") },
+    { "ipv4",      CHR_OPTION_BOOL, CHR__AT(chr_udp_options, ipv4),      NULL,         0, 0, CHR__HELP("on: IPv4 only; off: not IPv4") },
+    { "ipv6",      CHR_OPTION_BOOL, CHR__AT(chr_udp_options, ipv6),      NULL,         0, 0, CHR__HELP("on: IPv6 only; off: not IPv6") },
     { NULL,        CHR_OPTION_TEXT, 0,                                   NULL,         0, 0, NULL }
 };
 
@@ -20146,7 +20150,7 @@ static void chr__udp_describe(const chr_dev *dev, chr_info *info)
 static const chr_backend chr__udp_kind = {
     "udp",                                    /* name         */
     NULL,                                     /* alias        */
-    "datagrams to and from one peer",         /* help         */
+    CHR__HELP("datagrams to and from one peer"), /* help         */
     chr__udp_rows,                            /* options      */
     sizeof(chr_udp_options),                  /* options_size */
     sizeof(chr__udp),                         /* state_size   */
@@ -20178,44 +20182,44 @@ static const chr_backend chr__udp_kind = {
 
 static const chr_option chr__socket_rows[] = {
     /* name           type                where                         default range           help */
-    { "path",         CHR_OPTION_TEXT,   CHR__ROW(address.path),      NULL,  0, 0,           "unix socket" },
-    { "host",         CHR_OPTION_TEXT,   CHR__ROW(address.host),      NULL,  0, 0,           "name or number of a host; \"\" = all interfaces, or this host" },
-    { "port",         CHR_OPTION_TEXT,   CHR__ROW(address.port),      NULL,  0, 0,           "port number or service, with host or cid" },
-    { "cid",          CHR_OPTION_NUMBER, CHR__ROW(address.cid),       NULL,  0, UINT32_MAX,  "vsock context id" },
-    { "fd",           CHR_OPTION_FD,     CHR__ROW(address.fd),        NULL,  0, 0,           "descriptor that is open already: listening with server=on, else connected" },
-    { "to",           CHR_OPTION_NUMBER, CHR__ROW(address.to),        NULL,  0, 65535,       "server: try all ports up to this one" },
-    { "ipv4",         CHR_OPTION_BOOL,   CHR__ROW(address.ipv4),      NULL,  0, 0,           "on: IPv4 only; off: not IPv4" },
-    { "ipv6",         CHR_OPTION_BOOL,   CHR__ROW(address.ipv6),      NULL,  0, 0,           "on: IPv6 only; off: not IPv6" },
-    { "abstract",     CHR_OPTION_BOOL,   CHR__ROW(address.abstract),  "off", 0, 0,           "path is in Linux's abstract name space" },
-    { "tight",        CHR_OPTION_BOOL,   CHR__ROW(address.tight),     "on",  0, 0,           "an abstract name is not padded with zeros" },
-    { "mode",         CHR_OPTION_TEXT,   CHR__ROW(address.mode),      NULL,  0, 0,           "server: permissions of the socket file at path, octal (0660)" },
-    { "group",        CHR_OPTION_TEXT,   CHR__ROW(address.group),     NULL,  0, 0,           "server: group of the socket file at path, name or number" },
-    { "server",       CHR_OPTION_BOOL,   CHR__ROW(server),            "off", 0, 0,           "listen for a peer" },
-    { "wait",         CHR_OPTION_BOOL,   CHR__ROW(wait),              NULL,  0, 0,           "server: block until a peer has come (default: on)" },
-    { "nodelay",      CHR_OPTION_BOOL,   CHR__ROW(nodelay),           NULL,  0, 0,           "send small packets at once (TCP_NODELAY; default: off)" },
-    { "delay",        CHR_OPTION_BOOL,   CHR__ROW(delay),             NULL,  0, 0,           "old word for the opposite of nodelay: not both" },
-    { "reconnect",    CHR_OPTION_NUMBER, CHR__ROW(reconnect),         NULL,  0, 2000000,     "client: try again every so many seconds" },
-    { "reconnect-ms", CHR_OPTION_NUMBER, CHR__ROW(reconnect_ms),      NULL,  0, 2000000000,  "client: try again every so many milliseconds" },
-    { "telnet",       CHR_OPTION_BOOL,   CHR__ROW(telnet),            "off", 0, 0,           "speak telnet" },
-    { "com-port",     CHR_OPTION_BOOL,   CHR__ROW(com_port),          "off", 0, 0,           "with telnet: line settings and modem lines too (RFC 2217)" },
-    { "terminal-type", CHR_OPTION_TEXT,  CHR__ROW(terminal_type),     NULL,  0, 0,           "telnet or tn3270 client: the terminal's name, for its server" },
-    { "tn3270",       CHR_OPTION_BOOL,   CHR__ROW(tn3270),            "off", 0, 0,           "speak tn3270" },
-    { "websocket",    CHR_OPTION_BOOL,   CHR__ROW(websocket),         "off", 0, 0,           "speak websocket" },
-    { "websocket-text", CHR_OPTION_BOOL, CHR__ROW(websocket_text),    "off", 0, 0,           "with websocket: text frames are input too; off: refused" },
-    { "ws-path",      CHR_OPTION_TEXT,   CHR__ROW(ws_path),           NULL,  0, 0,           "with websocket: path served, * and ? in it (default: any); client: path and query" },
-    { "ws-origin",    CHR_OPTION_LIST,   CHR__ROW(ws_origin),         NULL,  0, 0,           "with websocket: web pages that are let in beside our own, * and ? in it" },
-    { "ws-page",      CHR_OPTION_TEXT,   CHR__ROW(ws_page),           NULL,  0, 0,           "with websocket: file that a browser gets at /" },
-    { "half-close",   CHR_OPTION_BOOL,   CHR__ROW(half_close),        "off", 0, 0,           "the peer's end of input is an event, and output goes on; off: CLOSED" },
-    { "keep-alive",   CHR_OPTION_BOOL,   CHR__ROW(keep_alive),        "off", 0, 0,           "find out peers that have vanished: TCP keep-alive, websocket pings" },
-    { "keep-alive-idle", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_idle), NULL, 0, 32767,       "seconds of silence before the first probe (default: the system's; websocket 30)" },
-    { "keep-alive-interval", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_interval), NULL, 0, 32767, "seconds between probes (default: the system's; websocket 10)" },
-    { "keep-alive-count", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_count), NULL, 0, 127,       "unanswered probes that end it (default: the system's; websocket 3)" },
-    { "idle-timeout", CHR_OPTION_NUMBER, CHR__ROW(idle_timeout),      NULL,  0, 2000000,     "close a peer that sends nothing for so many seconds" },
-    { "clients",      CHR_OPTION_NUMBER, CHR__ROW(clients),           "1",   1, 64,          "server: so many peers at once; output goes to all, input comes from any" },
-    { "replace",      CHR_OPTION_BOOL,   CHR__ROW(replace),           "off", 0, 0,           "server: a new peer takes the place of the old one; off: it waits" },
-    { "tls-creds",    CHR_OPTION_TEXT,   CHR__ROW(tls_creds),         NULL,  0, 0,           "id of TLS credentials" },
-    { "tls-authz",    CHR_OPTION_TEXT,   CHR__ROW(tls_authz),         NULL,  0, 0,           "id of the list of peers that are let in" },
-    { "tls-hostname", CHR_OPTION_TEXT,   CHR__ROW(tls_hostname),      NULL,  0, 0,           "whom to expect in the server's certificate" },
+    { "path",         CHR_OPTION_TEXT,   CHR__ROW(address.path),      NULL,  0, 0,           CHR__HELP("unix socket") },
+    { "host",         CHR_OPTION_TEXT,   CHR__ROW(address.host),      NULL,  0, 0,           CHR__HELP("name or number of a host; \"\" = all interfaces, or this host") },
+    { "port",         CHR_OPTION_TEXT,   CHR__ROW(address.port),      NULL,  0, 0,           CHR__HELP("port number or service, with host or cid") },
+    { "cid",          CHR_OPTION_NUMBER, CHR__ROW(address.cid),       NULL,  0, UINT32_MAX,  CHR__HELP("vsock context id") },
+    { "fd",           CHR_OPTION_FD,     CHR__ROW(address.fd),        NULL,  0, 0,           CHR__HELP("descriptor that is open already: listening with server=on, else connected") },
+    { "to",           CHR_OPTION_NUMBER, CHR__ROW(address.to),        NULL,  0, 65535,       CHR__HELP("server: try all ports up to this one") },
+    { "ipv4",         CHR_OPTION_BOOL,   CHR__ROW(address.ipv4),      NULL,  0, 0,           CHR__HELP("on: IPv4 only; off: not IPv4") },
+    { "ipv6",         CHR_OPTION_BOOL,   CHR__ROW(address.ipv6),      NULL,  0, 0,           CHR__HELP("on: IPv6 only; off: not IPv6") },
+    { "abstract",     CHR_OPTION_BOOL,   CHR__ROW(address.abstract),  "off", 0, 0,           CHR__HELP("path is in Linux's abstract name space") },
+    { "tight",        CHR_OPTION_BOOL,   CHR__ROW(address.tight),     "on",  0, 0,           CHR__HELP("an abstract name is not padded with zeros") },
+    { "mode",         CHR_OPTION_TEXT,   CHR__ROW(address.mode),      NULL,  0, 0,           CHR__HELP("server: permissions of the socket file at path, octal (0660)") },
+    { "group",        CHR_OPTION_TEXT,   CHR__ROW(address.group),     NULL,  0, 0,           CHR__HELP("server: group of the socket file at path, name or number") },
+    { "server",       CHR_OPTION_BOOL,   CHR__ROW(server),            "off", 0, 0,           CHR__HELP("listen for a peer") },
+    { "wait",         CHR_OPTION_BOOL,   CHR__ROW(wait),              NULL,  0, 0,           CHR__HELP("server: block until a peer has come (default: on)") },
+    { "nodelay",      CHR_OPTION_BOOL,   CHR__ROW(nodelay),           NULL,  0, 0,           CHR__HELP("send small packets at once (TCP_NODELAY; default: off)") },
+    { "delay",        CHR_OPTION_BOOL,   CHR__ROW(delay),             NULL,  0, 0,           CHR__HELP("old word for the opposite of nodelay: not both") },
+    { "reconnect",    CHR_OPTION_NUMBER, CHR__ROW(reconnect),         NULL,  0, 2000000,     CHR__HELP("client: try again every so many seconds") },
+    { "reconnect-ms", CHR_OPTION_NUMBER, CHR__ROW(reconnect_ms),      NULL,  0, 2000000000,  CHR__HELP("client: try again every so many milliseconds") },
+    { "telnet",       CHR_OPTION_BOOL,   CHR__ROW(telnet),            "off", 0, 0,           CHR__HELP("speak telnet") },
+    { "com-port",     CHR_OPTION_BOOL,   CHR__ROW(com_port),          "off", 0, 0,           CHR__HELP("with telnet: line settings and modem lines too (RFC 2217)") },
+    { "terminal-type", CHR_OPTION_TEXT,  CHR__ROW(terminal_type),     NULL,  0, 0,           CHR__HELP("telnet or tn3270 client: the terminal's name, for its server") },
+    { "tn3270",       CHR_OPTION_BOOL,   CHR__ROW(tn3270),            "off", 0, 0,           CHR__HELP("speak tn3270") },
+    { "websocket",    CHR_OPTION_BOOL,   CHR__ROW(websocket),         "off", 0, 0,           CHR__HELP("speak websocket") },
+    { "websocket-text", CHR_OPTION_BOOL, CHR__ROW(websocket_text),    "off", 0, 0,           CHR__HELP("with websocket: text frames are input too; off: refused") },
+    { "ws-path",      CHR_OPTION_TEXT,   CHR__ROW(ws_path),           NULL,  0, 0,           CHR__HELP("with websocket: path served, * and ? in it (default: any); client: path and query") },
+    { "ws-origin",    CHR_OPTION_LIST,   CHR__ROW(ws_origin),         NULL,  0, 0,           CHR__HELP("with websocket: web pages that are let in beside our own, * and ? in it") },
+    { "ws-page",      CHR_OPTION_TEXT,   CHR__ROW(ws_page),           NULL,  0, 0,           CHR__HELP("with websocket: file that a browser gets at /") },
+    { "half-close",   CHR_OPTION_BOOL,   CHR__ROW(half_close),        "off", 0, 0,           CHR__HELP("the peer's end of input is an event, and output goes on; off: CLOSED") },
+    { "keep-alive",   CHR_OPTION_BOOL,   CHR__ROW(keep_alive),        "off", 0, 0,           CHR__HELP("find out peers that have vanished: TCP keep-alive, websocket pings") },
+    { "keep-alive-idle", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_idle), NULL, 0, 32767,       CHR__HELP("seconds of silence before the first probe (default: the system's; websocket 30)") },
+    { "keep-alive-interval", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_interval), NULL, 0, 32767, CHR__HELP("seconds between probes (default: the system's; websocket 10)") },
+    { "keep-alive-count", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_count), NULL, 0, 127,       CHR__HELP("unanswered probes that end it (default: the system's; websocket 3)") },
+    { "idle-timeout", CHR_OPTION_NUMBER, CHR__ROW(idle_timeout),      NULL,  0, 2000000,     CHR__HELP("close a peer that sends nothing for so many seconds") },
+    { "clients",      CHR_OPTION_NUMBER, CHR__ROW(clients),           "1",   1, 64,          CHR__HELP("server: so many peers at once; output goes to all, input comes from any") },
+    { "replace",      CHR_OPTION_BOOL,   CHR__ROW(replace),           "off", 0, 0,           CHR__HELP("server: a new peer takes the place of the old one; off: it waits") },
+    { "tls-creds",    CHR_OPTION_TEXT,   CHR__ROW(tls_creds),         NULL,  0, 0,           CHR__HELP("id of TLS credentials") },
+    { "tls-authz",    CHR_OPTION_TEXT,   CHR__ROW(tls_authz),         NULL,  0, 0,           CHR__HELP("id of the list of peers that are let in") },
+    { "tls-hostname", CHR_OPTION_TEXT,   CHR__ROW(tls_hostname),      NULL,  0, 0,           CHR__HELP("whom to expect in the server's certificate") },
     { NULL,           CHR_OPTION_TEXT,   0,                           NULL,  0, 0,           NULL }
 };
 
@@ -22719,27 +22723,27 @@ typedef struct chr__psk_options {
 
 #define CHR__ROW(member) offsetof(chr__x509_options, member)
 static const chr_option chr__x509_rows[] = {
-    { "endpoint",    CHR_OPTION_TEXT, CHR__ROW(tls.endpoint),    "client", 0, 0, "server or client" },
-    { "dir",         CHR_OPTION_TEXT, CHR__ROW(tls.dir),         NULL,     0, 0, "where ca-cert.pem, server-cert.pem, server-key.pem, ... are" },
-    { "cafile",      CHR_OPTION_TEXT, CHR__ROW(cafile),          NULL,     0, 0, "certificates of those who may sign the peer's" },
-    { "crlfile",     CHR_OPTION_TEXT, CHR__ROW(crlfile),         NULL,     0, 0, "which certificates they have revoked" },
-    { "certfile",    CHR_OPTION_TEXT, CHR__ROW(certfile),        NULL,     0, 0, "the certificate to show" },
-    { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0, "its private key" },
-    { "verify-peer", CHR_OPTION_BOOL, CHR__ROW(verify_peer),     "on",     0, 0, "server: ask for the peer's certificate and verify it" },
-    { "min-version", CHR_OPTION_TEXT, CHR__ROW(tls.min_version), "1.2",    0, 0, "1.2 or 1.3" },
-    { "priority",    CHR_OPTION_TEXT, CHR__ROW(tls.priority),    NULL,     0, 0, "cipher suites by mbed TLS's names, the best first, ':' between them" },
+    { "endpoint",    CHR_OPTION_TEXT, CHR__ROW(tls.endpoint),    "client", 0, 0, CHR__HELP("server or client") },
+    { "dir",         CHR_OPTION_TEXT, CHR__ROW(tls.dir),         NULL,     0, 0, CHR__HELP("where ca-cert.pem, server-cert.pem, server-key.pem, ... are") },
+    { "cafile",      CHR_OPTION_TEXT, CHR__ROW(cafile),          NULL,     0, 0, CHR__HELP("certificates of those who may sign the peer's") },
+    { "crlfile",     CHR_OPTION_TEXT, CHR__ROW(crlfile),         NULL,     0, 0, CHR__HELP("which certificates they have revoked") },
+    { "certfile",    CHR_OPTION_TEXT, CHR__ROW(certfile),        NULL,     0, 0, CHR__HELP("the certificate to show") },
+    { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0, CHR__HELP("its private key") },
+    { "verify-peer", CHR_OPTION_BOOL, CHR__ROW(verify_peer),     "on",     0, 0, CHR__HELP("server: ask for the peer's certificate and verify it") },
+    { "min-version", CHR_OPTION_TEXT, CHR__ROW(tls.min_version), "1.2",    0, 0, CHR__HELP("1.2 or 1.3") },
+    { "priority",    CHR_OPTION_TEXT, CHR__ROW(tls.priority),    NULL,     0, 0, CHR__HELP("cipher suites by mbed TLS's names, the best first, ':' between them") },
     { NULL,          CHR_OPTION_TEXT, 0,                         NULL,     0, 0, NULL }
 };
 #undef CHR__ROW
 
 #define CHR__ROW(member) offsetof(chr__psk_options, member)
 static const chr_option chr__psk_rows[] = {
-    { "endpoint",    CHR_OPTION_TEXT, CHR__ROW(tls.endpoint),    "client", 0, 0, "server or client" },
-    { "dir",         CHR_OPTION_TEXT, CHR__ROW(tls.dir),         NULL,     0, 0, "where keys.psk is" },
-    { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0, "lines of NAME:KEY, the key in hexadecimal" },
-    { "username",    CHR_OPTION_TEXT, CHR__ROW(username),        "qemu",   0, 0, "client: the name to show" },
-    { "min-version", CHR_OPTION_TEXT, CHR__ROW(tls.min_version), "1.2",    0, 0, "1.2 or 1.3" },
-    { "priority",    CHR_OPTION_TEXT, CHR__ROW(tls.priority),    NULL,     0, 0, "cipher suites by mbed TLS's names, the best first, ':' between them" },
+    { "endpoint",    CHR_OPTION_TEXT, CHR__ROW(tls.endpoint),    "client", 0, 0, CHR__HELP("server or client") },
+    { "dir",         CHR_OPTION_TEXT, CHR__ROW(tls.dir),         NULL,     0, 0, CHR__HELP("where keys.psk is") },
+    { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0, CHR__HELP("lines of NAME:KEY, the key in hexadecimal") },
+    { "username",    CHR_OPTION_TEXT, CHR__ROW(username),        "qemu",   0, 0, CHR__HELP("client: the name to show") },
+    { "min-version", CHR_OPTION_TEXT, CHR__ROW(tls.min_version), "1.2",    0, 0, CHR__HELP("1.2 or 1.3") },
+    { "priority",    CHR_OPTION_TEXT, CHR__ROW(tls.priority),    NULL,     0, 0, CHR__HELP("cipher suites by mbed TLS's names, the best first, ':' between them") },
     { NULL,          CHR_OPTION_TEXT, 0,                         NULL,     0, 0, NULL }
 };
 #undef CHR__ROW
@@ -23120,8 +23124,8 @@ typedef struct chr__authz_options {
 } chr__authz_options;
 
 static const chr_option chr__authz_rows[] = {
-    { "match",  CHR_OPTION_TEXT, offsetof(chr__authz_options, match),  CHR_REQUIRED, 0, 0, "whom to let in: CN=fred,,O=Example (commas doubled)" },
-    { "format", CHR_OPTION_TEXT, offsetof(chr__authz_options, format), "exact",      0, 0, "exact, or glob: * and ? stand for others" },
+    { "match",  CHR_OPTION_TEXT, offsetof(chr__authz_options, match),  CHR_REQUIRED, 0, 0, CHR__HELP("whom to let in: CN=fred,,O=Example (commas doubled)") },
+    { "format", CHR_OPTION_TEXT, offsetof(chr__authz_options, format), "exact",      0, 0, CHR__HELP("exact, or glob: * and ? stand for others") },
     { NULL,     CHR_OPTION_TEXT, 0,                                    NULL,         0, 0, NULL }
 };
 
@@ -25583,7 +25587,7 @@ static const chr_peer_slots chr__socket_peer = {
 static const chr_backend chr__socket_kind = {
     "socket",                                                        /* name         */
     NULL,                                                            /* alias        */
-    "a stream socket: TCP, unix, vsock, or one that is open already", /* help         */
+    CHR__HELP("a stream socket: TCP, unix, vsock, or one that is open already"), /* help         */
     chr__socket_rows,                                                /* options      */
     sizeof(chr_socket_options),                                      /* options_size */
     sizeof(chr__socket),                                             /* state_size   */
@@ -25633,12 +25637,12 @@ typedef struct chr__spice {
 } chr__spice;
 
 static const chr_option chr__spicevmc_rows[] = {
-    { "name", CHR_OPTION_TEXT, CHR__AT(chr_spicevmc_options, name), CHR_REQUIRED, 0, 0, "one that the spice server recognises: vdagent, ..." },
+    { "name", CHR_OPTION_TEXT, CHR__AT(chr_spicevmc_options, name), CHR_REQUIRED, 0, 0, CHR__HELP("one that the spice server recognises: vdagent, ...") },
     { NULL,   CHR_OPTION_TEXT, 0,                                   NULL,         0, 0, NULL }
 };
 
 static const chr_option chr__spiceport_rows[] = {
-    { "name", CHR_OPTION_TEXT, CHR__AT(chr_spiceport_options, name), CHR_REQUIRED, 0, 0, "what clients know the port by: org.example.console" },
+    { "name", CHR_OPTION_TEXT, CHR__AT(chr_spiceport_options, name), CHR_REQUIRED, 0, 0, CHR__HELP("what clients know the port by: org.example.console") },
     { NULL,   CHR_OPTION_TEXT, 0,                                    NULL,         0, 0, NULL }
 };
 
@@ -25952,7 +25956,7 @@ static void chr__spicevmc_set_open(chr_dev *dev, int is_open)
 static const chr_backend chr__spicevmc_kind = {
     "spicevmc",                                           /* name         */
     NULL,                                                 /* alias        */
-    "a channel of a spice server: vdagent, usbredir, ...", /* help         */
+    CHR__HELP("a channel of a spice server: vdagent, usbredir, ..."), /* help         */
     chr__spicevmc_rows,                                   /* options      */
     sizeof(chr_spicevmc_options),                         /* options_size */
     sizeof(chr__spice),                                   /* state_size   */
@@ -26008,7 +26012,7 @@ static int chr__spiceport_ioctl(chr_dev *dev, int command, void *arg)
 static const chr_backend chr__spiceport_kind = {
     "spiceport",                        /* name         */
     NULL,                               /* alias        */
-    "a named port of a spice server",   /* help         */
+    CHR__HELP("a named port of a spice server"), /* help         */
     chr__spiceport_rows,                /* options      */
     sizeof(chr_spiceport_options),      /* options_size */
     sizeof(chr__spice),                 /* state_size   */
