@@ -1910,6 +1910,14 @@ enum {
 #include <sys/event.h>
 #include <sys/time.h>
 #define CHR__KQUEUE
+#if defined(__NetBSD__)
+typedef uint32_t chr__filter, chr__filter_flags; /* the fields of struct kevent, and */
+typedef size_t   chr__filter_count;              /* how many kevent() takes */
+#else
+typedef short          chr__filter;
+typedef unsigned short chr__filter_flags;
+typedef int            chr__filter_count;
+#endif
 #endif
 #if POLLIN != 1 || POLLOUT != 4 || POLLHUP != 16 || POLLNVAL != 32
 #error "chardev.h: chr_poll is struct pollfd, and this system's poll() has other values for CHR_IN, CHR_OUT and CHR_HUP"
@@ -1921,6 +1929,11 @@ enum {
 #else
 #define CHR__SEND_FLAGS MSG_DONTWAIT
 #define CHR__SOCKETS_RAISE 1
+#endif
+#ifdef MSG_CMSG_CLOEXEC
+#define CHR__RECEIVE_FLAGS (MSG_DONTWAIT | MSG_CMSG_CLOEXEC)
+#else
+#define CHR__RECEIVE_FLAGS MSG_DONTWAIT /* macOS: descriptors become close-on-exec right after */
 #endif
 #if defined(POLLRDHUP)
 #define CHR__POLLRDHUP POLLRDHUP
@@ -2852,15 +2865,15 @@ static int chr__os_set_open(chr__set *set)
 }
 
 /* One filter. What was not there need not go. */
-static int chr__os_set_filter(chr__set *set, int fd, int filter, int flags, unsigned key)
+static int chr__os_set_filter(chr__set *set, int fd, int filter, unsigned flags, unsigned key)
 {
     struct kevent   change;
     struct timespec now = { 0, 0 };
 
     memset(&change, 0, sizeof change);
     change.ident = (uintptr_t)fd;
-    change.filter = (short)filter;
-    change.flags = (unsigned short)flags;
+    change.filter = (chr__filter)filter;
+    change.flags = (chr__filter_flags)flags;
     memcpy(&change.udata, &key, sizeof key);
     return CHR_SYS(kevent)(set->fd, &change, 1, NULL, 0, &now) < 0 && !(flags & EV_DELETE) ? -1 : 0;
 }
@@ -2895,8 +2908,8 @@ static int chr__os_set_add(chr__set *set, chr__ready *ready, int count, const st
         return count;
     memcpy(&key, &entry->udata, sizeof key);
     if (ended && entry->flags & EV_CLEAR) {
-        (void)chr__os_set_filter(set, (int)entry->ident, entry->filter, EV_DELETE, key);
-        (void)chr__os_set_filter(set, (int)entry->ident, entry->filter, EV_ADD, key);
+        (void)chr__os_set_filter(set, (int)entry->ident, (int)entry->filter, EV_DELETE, key);
+        (void)chr__os_set_filter(set, (int)entry->ident, (int)entry->filter, EV_ADD, key);
     }
     for (i = 0; i < count && ready[i].key != key; i++)
         ;
@@ -2916,7 +2929,7 @@ static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int time
 
     time.tv_sec = timeout_ms / 1000;
     time.tv_nsec = (long)(timeout_ms % 1000) * 1000000;
-    n = CHR_SYS(kevent)(set->fd, NULL, 0, entries, most, timeout_ms < 0 ? NULL : &time);
+    n = CHR_SYS(kevent)(set->fd, NULL, 0, entries, (chr__filter_count)most, timeout_ms < 0 ? NULL : &time);
     for (i = 0; i < n; i++)
         count = chr__os_set_add(set, ready, count, &entries[i]);
     return n >= 0 ? count : errno == EINTR ? 0 : chr__os_code(errno);
@@ -2931,7 +2944,7 @@ static void chr__os_set_alarm(chr__set *set, int ms)
 
     memset(&change, 0, sizeof change);
     change.filter = EVFILT_TIMER;
-    change.flags = (unsigned short)(ms < 0 ? EV_DELETE : EV_ADD);
+    change.flags = (chr__filter_flags)(ms < 0 ? EV_DELETE : EV_ADD);
     change.data = ms > 0 ? ms : 1;
     (void)CHR_SYS(kevent)(set->fd, &change, 1, NULL, 0, &now);
 }
@@ -3764,6 +3777,7 @@ static void chr__os_keep_alive(int fd, int idle, int interval, int count)
 {
     int on = 1;
 
+    (void)idle, (void)interval, (void)count;
     (void)CHR_SYS(setsockopt)(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
 #ifdef TCP_KEEPIDLE
     if (idle > 0)
@@ -3973,7 +3987,7 @@ static int chr__os_receive(int fd, chr__receiver *receiver, void *buf, size_t le
     receiver->part.iov_len = len;
     receiver->message.msg_controllen = sizeof receiver->control.bytes;
     do
-        n = CHR_SYS(recvmsg)(fd, &receiver->message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+        n = CHR_SYS(recvmsg)(fd, &receiver->message, CHR__RECEIVE_FLAGS);
     while (n < 0 && errno == EINTR);
     *length = n < 0 ? 0 : receiver->message.msg_controllen;
     return n < 0 ? chr__os_code(errno) : (int)n;
@@ -26850,6 +26864,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__COLD
 #undef CHR__APART
 #undef CHR__POLLRDHUP
+#undef CHR__RECEIVE_FLAGS
 #undef CHR__SEND_FLAGS
 #undef CHR__SOCKETS_RAISE
 #undef CHR__STAT_TIME

@@ -4,6 +4,10 @@
  *     build/console_share PTY_LINK PORT LOGFILE
  *     build/console_share /tmp/console 4444 /tmp/console.log      then: picocom /tmp/console, nc localhost 4444, tail -f /tmp/console.log
  *
+ * Windows has no ptys: the first one is the named pipe \\.\pipe\PIPE there,
+ *
+ *     console_share PIPE PORT LOGFILE
+ *
  * Up to eight may be on the port. The guest here only greets and sends back what anybody types; all see all of it. Who comes late
  * gets the last 4 KiB first. A reader that is slow has 64 KiB (obuf=); behind that it holds up the others: back-pressure, so that
  * nobody loses a byte. Ctrl-C or SIGTERM ends it: what waits is sent, the link is removed.
@@ -16,6 +20,14 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+
+#ifdef _WIN32
+#define HERE      "pipe"
+#define HERE_PATH "PIPE"
+#else
+#define HERE      "pty"
+#define HERE_PATH "PTY_LINK"
+#endif
 
 static chr_context *ctx;
 static chr_frontend console;
@@ -67,7 +79,7 @@ static int make_all(char **argv)
 {
     chr_error err;
 
-    if (!make("pty,id=here,path=%s,history=4K,obuf=64K", argv[1]) ||
+    if (!make(HERE ",id=here,path=%s,history=4K,obuf=64K", argv[1]) ||
         !make("socket,id=there,host=localhost,port=%s,server=on,wait=off,clients=8,history=4K,obuf=64K", argv[2]) ||
         !make("file,id=log,path=%s", argv[3]) || !make("%s", "hub,id=console,chardevs.0=here,chardevs.1=there,chardevs.2=log"))
         return 0;
@@ -78,7 +90,7 @@ static int make_all(char **argv)
 
 static void on_signal(int number)
 {
-    (void)number;
+    signal(number, on_signal);
     chr_loop_stop(ctx);
 }
 
@@ -87,13 +99,15 @@ int main(int argc, char **argv)
     static const chr_handlers handlers = { can_read, typed, NULL, NULL };
     int                       status = 2;
 
-    if (argc != 4) return fprintf(stderr, "usage: console_share PTY_LINK PORT LOGFILE\n"), 2;
+    if (argc != 4) return fprintf(stderr, "usage: console_share " HERE_PATH " PORT LOGFILE\n"), 2;
     ctx = chr_context_new(NULL);
     if (!ctx) return fprintf(stderr, "console_share: out of memory or descriptors\n"), 2;
     if (make_all(argv)) {
         signal(SIGINT, on_signal);
         signal(SIGTERM, on_signal);
+#ifdef SIGHUP
         signal(SIGHUP, on_signal);
+#endif
         chr_fe_set_handlers(&console, &handlers, NULL);
         typed(NULL, "one console for all\r", 20);
         status = chr_loop_run(ctx) < 0;

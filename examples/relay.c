@@ -28,9 +28,9 @@
 #define CHARDEV_IMPLEMENTATION
 #endif
 #include "chardev.h"
+#include "signals.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -447,16 +447,17 @@ static int open_side(struct relay *r, struct side *s, struct side *other, const 
 
 /* ---- the program --------------------------------------------------------------------------------------------------- */
 
+/* The first signal ends the relay in order; a second one ends it at once. */
 static void on_signal(int number)
 {
-    (void)number;
+    signal(number, SIG_DFL);
     told_to_stop = 1;
     chr_loop_wake(relay.ctx);
 }
 
 static void on_hang_up(int number)
 {
-    (void)number;
+    signal(number, on_hang_up);
     told_to_reopen = 1;
     chr_loop_wake(relay.ctx);
 }
@@ -511,22 +512,12 @@ static int usage(void)
     return TROUBLE;
 }
 
-/* The first signal ends the relay in order; a second one ends it at once. What nohup ignores stays ignored. */
 static void catch_signals(const struct relay *r)
 {
-    static const int numbers[] = { SIGINT, SIGTERM, SIGHUP };
-    struct sigaction action, before;
-    size_t           i;
-
-    memset(&action, 0, sizeof action);
-    action.sa_handler = on_signal;
-    action.sa_flags = (int)SA_RESETHAND;
-    for (i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
-        if (sigaction(numbers[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN) sigaction(numbers[i], &action, NULL);
-    if (!r->reopens) return;
-    action.sa_handler = on_hang_up;
-    action.sa_flags = 0;
-    sigaction(SIGHUP, &action, NULL);
+    signals_catch(SIGINT, on_signal);
+    signals_catch(SIGTERM, on_signal);
+    if (r->reopens) signal(SIGHUP, on_hang_up);
+    else signals_catch(SIGHUP, on_signal);
 }
 
 static void reopen_logs(struct relay *r)
@@ -639,7 +630,7 @@ int main(int argc, char **argv)
     chr_config config;
     int        status;
 
-    signal(SIGPIPE, SIG_IGN); /* for what is said on stderr: who reads it may leave */
+    signals_ignore_pipe();
     memset(&config, 0, sizeof config);
     config.log = on_log;
     config.exit = on_exit_asked;

@@ -147,12 +147,58 @@ windows() {
     check "wine: threads.exe" says_ok "$wine" "$out/threads.exe"
 }
 
-s390x() {
-    have "s390x" s390x-linux-gnu-gcc || return 0
-    check "s390x: hello.c" silent s390x-linux-gnu-gcc -std=c99 -O2 $warnings -I. -c examples/hello.c -o "$out/hello.o"
-    check "s390x: portable.c" silent s390x-linux-gnu-gcc -std=c99 -O2 $warnings tests/cross/portable.c -o "$out/portable-s390x"
-    have "s390x: run" qemu-s390x-static || return 0
-    check "s390x: portable, run (big-endian)" says_ok qemu-s390x-static -L /usr/s390x-linux-gnu "$out/portable-s390x"
+big_endian() { # MACHINE QEMU
+    compiler=$1-linux-gnu-gcc
+    have "$1" "$compiler" || return 0
+    check "$1: hello.c" silent "$compiler" -std=c99 -O2 $warnings -I. -c examples/hello.c -o "$out/hello.o"
+    check "$1: portable.c" silent "$compiler" -std=c99 -O1 $warnings tests/cross/portable.c -o "$out/portable-$1" -lpthread
+    have "$1: run" "$2" || return 0
+    check "$1: portable, run (big-endian)" says_ok "$2" -L "/usr/$1-linux-gnu" "$out/portable-$1"
+}
+
+# Systems that this machine can't run: what the compiler says is all that is known. The examples too.
+other_system() { # NAME COMPILE...
+    system=$1
+    shift
+    check "$system: hello.c" silent "$@" -O0 -I. -c examples/hello.c -o "$out/hello.o"
+    check "$system: C++17" silent "$@" -x c++ -std=c++17 -O0 -I. -c examples/hello.c -o "$out/hello.o"
+    check "$system: examples" other_examples "$@" -DCHARDEV_THREADS
+}
+
+other_examples() { # COMPILE...
+    printf '%s\n' examples/console_share.c examples/fd_handoff.c examples/filter_rot13.c examples/relay.c \
+        $(ls examples/tinyvm/*.c | grep -v /firmware.c) | xargs -P "$(nproc)" -I '{}' sh -c '
+        source=$1 out=$2
+        shift 2
+        name=$(basename "$source" .c)
+        "$@" -O0 -I. -Iexamples/tinyvm -DCHARDEV_LINKED -c "$source" -o "$out/$name.o" >"$out/$name.log" 2>&1 && [ ! -s "$out/$name.log" ] && exit
+        echo "$source:"
+        cat "$out/$name.log"
+        exit 1' sh '{}' "$out" "$@"
+}
+
+other_systems() {
+    zig=$(sh tests/cross/zig.sh 2>"$out/log") || { skip "macOS, FreeBSD, NetBSD, OpenBSD, WASI" "$(tail -n 1 "$out/log")" && return; }
+    for target in x86_64-macos aarch64-macos x86_64-freebsd x86_64-netbsd x86_64-openbsd; do
+        other_system "$target" $zig cc -target $target -std=c99 $warnings
+    done
+    check "WASI with CHARDEV_FREESTANDING: portable.c" silent $zig cc -target wasm32-wasi -std=c99 -O1 $warnings \
+        -DCHARDEV_FREESTANDING tests/cross/portable.c -o "$out/portable.wasm"
+    have "WASI: run" node || return 0
+    check "WASI with CHARDEV_FREESTANDING: portable, run" says_ok node --no-warnings --experimental-wasi-unstable-preview1 \
+        tests/cross/wasi.mjs "$out/portable.wasm"
+}
+
+musl_static() {
+    have "musl-gcc -static" musl-gcc || return 0
+    check "musl-gcc -static: portable.c, run" build_and_run "$out/portable" musl-gcc -static -std=c99 -O1 $warnings -DCHARDEV_THREADS
+}
+
+dietlibc() {
+    have "dietlibc with CHARDEV_FREESTANDING" diet || return 0
+    check "dietlibc with CHARDEV_FREESTANDING: portable.c" diet gcc -std=c99 -Os $warnings -DCHARDEV_FREESTANDING \
+        tests/cross/portable.c -o "$out/portable-diet"
+    check "dietlibc with CHARDEV_FREESTANDING: portable, run" says_ok "$out/portable-diet"
 }
 
 # The firmware is driven as a person would: a line, the other frontend, back, the history, the end.
@@ -183,7 +229,13 @@ arm() {
 }
 
 windows
-s390x
+big_endian s390x qemu-s390x-static
+big_endian mips qemu-mips-static
+big_endian powerpc64 qemu-ppc64-static
+big_endian sparc64 qemu-sparc64-static
+musl_static
+dietlibc
+other_systems
 arm
 
 # ---- build macros ------------------------------------------------------------------------------------------------------------

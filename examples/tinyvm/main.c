@@ -11,10 +11,10 @@
  * The order matters: chardevs first, so that the others can name them; monitors before serial ports, so that on a shared (mux)
  * chardev the serial port has the focus. Exit status: what the guest said, 0 after quit or a signal, 1 after a bad option.
  */
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "../signals.h"
 #include "chardev.h"
 #include "options.h"
 #include "vm.h"
@@ -145,25 +145,21 @@ static int build(struct vm *vm, const struct options *o)
 
 static void on_signal(int number)
 {
-    (void)number;
+    signal(number, on_signal);
     vm_interrupt();
 }
 
 static void on_hang_up(int number)
 {
-    (void)number;
+    signal(number, on_hang_up);
     vm_hang_up();
 }
 
 static void catch_signals(const struct options *o)
 {
-    struct sigaction action;
-    memset(&action, 0, sizeof action);
-    action.sa_handler = on_signal;
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    if (o->log_reopen) action.sa_handler = on_hang_up;
-    sigaction(SIGHUP, &action, NULL);
+    signal(SIGINT, on_signal);
+    signal(SIGTERM, on_signal);
+    signal(SIGHUP, o->log_reopen ? on_hang_up : on_signal);
 }
 
 static int run(struct vm *vm, const struct options *o)
@@ -197,7 +193,7 @@ int main(int argc, char **argv)
         fputs(o.help ? options_help : "tinyvm " CHARDEV_VERSION "\n", stdout);
         return 0;
     }
-    signal(SIGPIPE, SIG_IGN); /* for what is said on stderr: who reads it may leave */
+    signals_ignore_pipe();
     memset(&config, 0, sizeof config);
     config.opaque = &vm;
     config.log = log_line;

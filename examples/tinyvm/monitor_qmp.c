@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host.h"
 #include "json.h"
 #include "monitor.h"
 #include "qmp_chardev.h"
@@ -213,6 +214,17 @@ static int closefd(struct call *c)
     return chr_fd_close(c->vm->ctx, text_arg(c, "fdname"), &c->err);
 }
 
+#ifdef _WIN32
+static int get_win32_socket(struct call *c)
+{
+    int fd = host_take_socket(text_arg(c, "info"));
+    if (fd == -1) return fail(c, CHR_ERR_INVALID, "info is not what WSADuplicateSocketW() has filled in for this process");
+    int rc = chr_fd_put(c->vm->ctx, text_arg(c, "fdname"), fd, &c->err);
+    if (rc < 0) host_close_socket(fd);
+    return rc;
+}
+#endif
+
 /* The device and the format of the ringbuf commands. */
 static chr_dev *ringbuf_args(struct call *c, chr_format *format)
 {
@@ -321,6 +333,9 @@ static const struct command commands[] = {
     { "chardev-send-break",     "id:s",                       chardev_send_break },
     { "getfd",                  "fdname:s",                   getfd },
     { "closefd",                "fdname:s",                   closefd },
+#ifdef _WIN32
+    { "get-win32-socket",       "info:s fdname:s",            get_win32_socket },
+#endif
     { "ringbuf-write",          "device:s data:d format:s?",  ringbuf_write },
     { "ringbuf-read",           "device:s size:n format:s?",  ringbuf_read },
     { "clock_step",             "ns:n?",                      clock_step },

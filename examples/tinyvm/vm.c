@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdio.h>
 
+#include "host.h"
 #include "options.h"
 
 #define SLICE      10000u /* instructions between two looks at the loop: some ten microseconds */

@@ -1,23 +1,13 @@
 /* vtime.c - the clock of instructions, and the loop that keeps to it. */
 #include "vtime.h"
 
-#include <errno.h>
-#include <poll.h>
-#include <time.h>
-
+#include "host.h"
 #include "vm.h"
 
 #define NS_PER_INSTRUCTION 10
 #define WALL_CLOCK_START   946684800 /* the year 2000: each run has the same dates */
 
 enum { POLLS_MAX = 512, PASSES_MAX = 1000, REST_MS = 20 };
-
-int64_t host_clock(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
 
 static int64_t machine_time(const struct vm *vm)
 {
@@ -36,10 +26,7 @@ static int64_t machine_wall_clock(void *opaque)
 
 int64_t vtime_wall_clock(const struct vm *vm)
 {
-    struct timespec now;
-    if (vm->time.on) return machine_time(vm) + (int64_t)WALL_CLOCK_START * 1000000000;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+    return vm->time.on ? machine_time(vm) + (int64_t)WALL_CLOCK_START * 1000000000 : host_wall_clock();
 }
 
 void vtime_hooks(chr_config *config)
@@ -66,13 +53,6 @@ static int wait_ms(int64_t now, int64_t deadline)
     return ms > 1000000 ? 1000000 : (int)ms;
 }
 
-/* Polls the loop's descriptors for that long. A signal counts as something that came. */
-static int poll_host(chr_poll *polls, int count, int timeout_ms)
-{
-    int ready = poll((struct pollfd *)polls, (nfds_t)count, timeout_ms);
-    return ready < 0 && errno == EINTR ? 1 : ready;
-}
-
 /* What came while waiting came before the deadline, always: else it would be open what comes first at that moment. */
 static void jump(struct vm *vm, int64_t now, int64_t deadline, int64_t waited, int came)
 {
@@ -95,7 +75,7 @@ int vtime_serve(struct vm *vm, int64_t deadline)
     int count = chr_loop_prepare(vm->ctx, polls, POLLS_MAX, &loop_ms);
     if (count > POLLS_MAX) return CHR_ERR_NO_MEMORY;
     deadline = loop_ms ? earlier(deadline, chr_loop_deadline(vm->ctx)) : now; /* 0: the loop has work for the next pass */
-    int came = poll_host(polls, count, deadline <= now || (vm->time.replaying && deadline != INT64_MAX) ? 0 : wait_ms(now, deadline));
+    int came = host_poll(polls, count, deadline <= now || (vm->time.replaying && deadline != INT64_MAX) ? 0 : wait_ms(now, deadline));
     if (came < 0) return CHR_ERR_IO;
     jump(vm, now, deadline, host_clock() - host, came > 0);
     if (came > 0) chr_loop_dispatch(vm->ctx, polls, count);
@@ -118,7 +98,7 @@ int vtime_serve_step(struct vm *vm, int64_t deadline)
     int     count = chr_loop_prepare(vm->ctx, polls, POLLS_MAX, &loop_ms);
     int     is_over = now >= vm->time.limit && !vm->stepper && !vm->shutdown_reason && !vm->reset_reason;
     if (count > POLLS_MAX) return CHR_ERR_NO_MEMORY;
-    int came = poll_host(polls, count, !is_over || loop_ms == 0 ? 0 : loop_ms > 0 && loop_ms < REST_MS ? REST_MS : loop_ms);
+    int came = host_poll(polls, count, !is_over || loop_ms == 0 ? 0 : loop_ms > 0 && loop_ms < REST_MS ? REST_MS : loop_ms);
     if (came < 0) return CHR_ERR_IO;
     if (came > 0) chr_loop_dispatch(vm->ctx, polls, count);
     else if (next > now && loop_ms != 0) vm->time.jumped += next - now;

@@ -33,7 +33,5 @@ int vtime_serve_step(struct vm *vm, int64_t deadline);
 unsigned vtime_budget(const struct vm *vm, unsigned most);
 /* Nanoseconds since 1970 UTC: the host's, or with counted time those of the virtual machine. */
 int64_t vtime_wall_clock(const struct vm *vm);
-/* The host's monotonic clock, in ns. */
-int64_t host_clock(void);
 
 #endif
