@@ -59,9 +59,16 @@
  *     CHARDEV_SPICE            spicevmc and spiceport, for an emulator that runs a spice-server: compile and link as pkg-config
  *                              spice-server says
  *     CHARDEV_FREESTANDING     no operating system: the backends from null to fault and your own; hooks for memory and
- *                              clock
+ *                              clock. Watches, log files and recordings are left out: there is nothing for them
  *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV SCRIPT MSMOUSE WCTABLET BRAILLE (or its BRLAPI alone) MUX
  *                              HUB FAULT FD FILE PIPE PTY STDIO SERIAL PARALLEL UDP SOCKET SPICE
+ *     CHARDEV_NO_RECORD        leave chr_record_start(), chr_replay_open() and their like out
+ *     CHARDEV_NO_LOG           leave log files out: logfile= is CHR_ERR_NOT_SUPPORTED, logappend= and its like are unknown
+ *     CHARDEV_NO_HELP          leave chr_help() and all texts out: an error's text is its number
+ *     CHARDEV_NO_URI           leave chr_new_uri() out: chr_new_any() takes options, none and chardev:ID
+ *     CHARDEV_NO_BUFFERS       leave chr_fe_set_buffers(), chr_fe_read() and their like out: history= and obuf= are
+ *                              CHR_ERR_NOT_SUPPORTED
+ *     CHARDEV_ERROR_SIZE       bytes of chr_error.text; default 1024; 96 will do for firmware
  *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and what a mux may keep; default 65536, freestanding 1024
  *     CHR_SYS(name)            how a system call is reached; default `name`. Tests put faults in here.
  *
@@ -342,6 +349,7 @@ CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity
 /* Runs what is ready among `count` entries of the last prepare, then due timers and idle callbacks. Returns how many ran,
  * or CHR_ERR_STOPPED after chr_loop_stop(), or CHR_ERR_IN_HANDLER. Owner thread. */
 CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int count);
+#ifndef CHARDEV_FREESTANDING
 /* One descriptor for all: it is readable when chr_loop_step(ctx, 0) has work, timers and what other threads post
  * included. Any loop that waits for descriptors takes it (GLib, libuv, Qt, SDL, Go, epoll): when it is readable, call
  * chr_loop_step(ctx, 0), and where the other loop is edge-triggered again until that returns 0. Time is rounded up to
@@ -351,6 +359,7 @@ CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int c
  * CHR_ERR_NOT_SUPPORTED where the system has neither epoll nor kqueue; CHR_ERR_NO_MEMORY or CHR_ERR_IO when it has none to
  * give. Owner thread. */
 CHARDEV_API int chr_loop_fd(chr_context *ctx);
+#endif
 /* Milliseconds until chr_loop_dispatch() has something to do without any descriptor; 0 = now, -1 = never. */
 CHARDEV_API int chr_loop_timeout(chr_context *ctx);
 /* Nanoseconds on the context's monotonic clock. */
@@ -396,6 +405,7 @@ struct chr_idle {
     chr_idle    *next, *prev;
 };
 
+#ifndef CHARDEV_FREESTANDING
 /* Watches fd, which stays yours. Starting a started watch moves it. Several watches may have one descriptor. Stop them
  * before you close it: where the kernel keeps the set of descriptors, one that is closed says nothing any more. Errors:
  * CHR_ERR_NO_MEMORY. */
@@ -403,6 +413,7 @@ CHARDEV_API int  chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int
 CHARDEV_API void chr_watch_set(chr_watch *watch, int events); /* no allocation, no system call */
 CHARDEV_API void chr_watch_stop(chr_watch *watch);
 CHARDEV_API void chr_watch_ready(chr_watch *watch, int events); /* from a foreign loop with hooks: runs the callback */
+#endif
 
 /* Calls `expired` once, delay_ms milliseconds from now (less than 0 is 0); of equal times the one that was started first
  * comes first. Starting a started timer moves it. A start costs a constant time, a stop O(log n) on average. */
@@ -471,10 +482,12 @@ CHARDEV_API int chr_options_add(chr_options *options, const char *key, const cha
 /* On whose behalf a chardev is made: fd= is a number for a local user, a name (see >>descriptors) for a monitor's peer. */
 typedef enum chr_origin { CHR_LOCAL, CHR_REMOTE } chr_origin;
 
+#ifndef CHARDEV_NO_HELP
 /* Calls `print` with each line of help, without a newline: all backends (NULL, "help", "?") or the options of one, or of an
  * object that chr_tls_creds_add() and chr_authz_add() make. `text` is its name or all of a text that got CHR_ERR_HELP
  * ("socket,help", "tcp::4444,help"). Returns 0, CHR_ERR_NOT_FOUND for an unknown one, CHR_ERR_NO_MEMORY. */
 CHARDEV_API int chr_help(chr_context *ctx, const char *text, void (*print)(void *opaque, const char *line), void *opaque);
+#endif
 
 /* ====================================================================================================================
  * >>chardev   made, found, changed, removed
@@ -500,8 +513,10 @@ enum {
  * inside a handler the first is an error and the second goes on in the background. */
 CHARDEV_API chr_dev *chr_new(chr_context *ctx, const char *options, chr_error *err);
 CHARDEV_API chr_dev *chr_new_from(chr_context *ctx, chr_origin origin, const char *options, chr_error *err);
+#ifndef CHARDEV_NO_URI
 /* The same from a URI ("tcp::4444,server=on", "mon:stdio"; all stand at chr_new_any()). Its id is `id`. */
 CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *uri, chr_error *err);
+#endif
 /* The same from whatever a local user writes after -serial or -chardev: a URI or options. `id` is the chardev's unless
  * the text has an id= of its own (chr_find() with yours finds nothing then); NULL = the text must have one.
  *
@@ -562,11 +577,13 @@ CHARDEV_API int chr_add_client(chr_context *ctx, const char *id, int fd, chr_err
 /* Blocks until connected or failed; with reconnect, through retries. CHR_ERR_IN_HANDLER from inside a handler. */
 CHARDEV_API int chr_wait_connected(chr_dev *dev, chr_error *err);
 
+#if !defined(CHARDEV_NO_LOG) && !defined(CHARDEV_FREESTANDING)
 /* Opens all log files (logfile=) anew by their paths and adds to them: after logrotate has moved them away. One
  * that can't be opened is told to the `log` hook, and the old file goes on; a log that was switched off because it
  * could not be written goes on in the new file. Relative paths are those from the creation. Returns 0, or the first
  * error. The owner thread, any handler. */
 CHARDEV_API int chr_log_reopen(chr_context *ctx);
+#endif
 
 typedef struct chr_info {
     const char *id, *backend;  /* live as long as the chardev */
@@ -688,6 +705,9 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
  *              and steps of the loop included, does it again in a replay.
  */
 
+#define CHR_BUFFERS_MEMORY(in, out) ((in) + (out) + 128 * sizeof(void *)) /* for chr_fe_set_buffers_at() */
+
+#ifndef CHARDEV_NO_BUFFERS
 /* Gives the frontend buffers of so many bytes, or others; 0 = none in that direction, 0, 0 takes them away. What they
  * hold is not lost: it is used up first. Once for a frontend, after chr_fe_init(), which forgets them as
  * chr_fe_deinit() does; without chardev nothing happens. Returns 0, or CHR_ERR_NO_MEMORY, CHR_ERR_INVALID (more than
@@ -698,7 +718,6 @@ CHARDEV_API int chr_fe_set_buffers(chr_frontend *fe, size_t in, size_t out);
  * chr_fe_deinit(), the end of the context, or the next call of one of the two. CHR_ERR_BUSY: what is buffered now does
  * not fit, or is there already. NULL = from the context's allocator. */
 CHARDEV_API int chr_fe_set_buffers_at(chr_frontend *fe, void *memory, size_t in, size_t out);
-#define CHR_BUFFERS_MEMORY(in, out) ((in) + (out) + 128 * sizeof(void *))
 
 /* Takes what has been read ahead, up to len bytes and up to the next event. Returns how many; CHR_ERR_WOULD_BLOCK: none
  * now; CHR_ERR_DISCONNECTED: none, and nobody is at the far side, or it says no more (INPUT_END). CHR_ERR_NOT_SUPPORTED
@@ -710,6 +729,7 @@ CHARDEV_API int chr_fe_readable(const chr_frontend *fe);
  * when there is room. CHR_ERR_NOT_SUPPORTED without an output buffer, CHR_ERR_DISCONNECTED without chardev. A UART's
  * "transmitter empty" is `!= 0`: bytes for nobody are taken, and dropped. Any thread, any handler. */
 CHARDEV_API int chr_fe_writable(const chr_frontend *fe);
+#endif
 /* Sends what is gathered, and what obuf= or a layer (telnet, websocket, TLS) of this chardev holds. Waits at most
  * timeout_ms milliseconds of real time (-1 = without limit). Returns 0 when all is out; the error that met what was
  * gathered since the last flush, once; CHR_ERR_TIMEOUT, CHR_ERR_WOULD_BLOCK (there is nothing to wait on); inside a
@@ -1444,6 +1464,7 @@ CHARDEV_API int chr_input_sync(chr_dev *dev);
  *     13 shutdown         what it returned  0
  */
 
+#if !defined(CHARDEV_NO_RECORD) && !defined(CHARDEV_FREESTANDING)
 /* Records all chardevs, those that are there and those to come, into a new file. CHR_ERR_BUSY while one is under
  * way; errors of opening. If the file can't be written later on, or chardev number 65537 comes, recording ends with
  * one line in the log: the number in the file has 16 bits, and one that was removed keeps its own. */
@@ -1460,6 +1481,7 @@ CHARDEV_API int chr_replay_open(chr_context *ctx, const char *path, chr_error *e
 CHARDEV_API int chr_replay_over(chr_context *ctx);
 /* Lets go of the file. Chardevs that were played from it get nothing more, and drop what is written. */
 CHARDEV_API void chr_replay_close(chr_context *ctx);
+#endif
 
 /* ====================================================================================================================
  * >>descriptors   named ones, passed by a monitor's peer (SCM_RIGHTS), for fd=NAME
@@ -1496,6 +1518,9 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHR__WINDOWS 1
 #else
 #define CHR__POSIX 1
+#endif
+#if !defined(CHR__FREESTANDING)
+#define CHR__HAS_FDS 1
 #endif
 
 /* What can be built here, less what the user leaves out: CHARDEV_HAS_x is 0 or 1. */
@@ -1605,6 +1630,33 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHARDEV_HAS_TLS 0
 #endif
 
+/* Likewise what is no backend. Where there are no files, nothing is written to them. */
+#if defined(CHARDEV_NO_RECORD) || defined(CHR__FREESTANDING)
+#define CHARDEV_HAS_RECORD 0
+#else
+#define CHARDEV_HAS_RECORD 1
+#endif
+#if defined(CHARDEV_NO_LOG) || defined(CHR__FREESTANDING)
+#define CHARDEV_HAS_LOG 0
+#else
+#define CHARDEV_HAS_LOG 1
+#endif
+#if defined(CHARDEV_NO_HELP)
+#define CHARDEV_HAS_HELP 0
+#else
+#define CHARDEV_HAS_HELP 1
+#endif
+#if defined(CHARDEV_NO_URI)
+#define CHARDEV_HAS_URI 0
+#else
+#define CHARDEV_HAS_URI 1
+#endif
+#if defined(CHARDEV_NO_BUFFERS)
+#define CHARDEV_HAS_BUFFERS 0
+#else
+#define CHARDEV_HAS_BUFFERS 1
+#endif
+
 /* Helpers of the lower sections, which a build without some backends may not need; what each message runs through: kept side by
  * side, so that it fills few pages and cache lines; and what the hot path seldom calls: kept out of line, so that it costs nothing. */
 #if defined(__GNUC__)
@@ -1614,6 +1666,12 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
                                                                         through */
 #define CHR__COLD static __attribute__((unused, noinline, cold))
 #define CHR__APART static __attribute__((unused, noinline)) /* hot, but not for all: its callers stay small */
+#if defined(__OPTIMIZE_SIZE__)
+#undef CHR__HOT_INLINE
+#undef CHR__APART
+#define CHR__HOT_INLINE CHR__PRIVATE
+#define CHR__APART CHR__PRIVATE
+#endif
 #else
 #define CHR__PRIVATE static
 #define CHR__HOT
@@ -1854,6 +1912,30 @@ CHR__PRIVATE int chr__fail(chr_error *err, int code, const char *format, ...)
     va_end(args);
     return code;
 }
+
+/* The slot of a backend that reads URIs. */
+#if CHARDEV_HAS_URI
+#define CHR__URI(slot) slot
+#else
+#define CHR__URI(slot) NULL
+#endif
+
+/* Without help the message is the number of the error. What would have been in it is checked by the compiler, and no more. */
+#if CHARDEV_HAS_HELP
+#define CHR__HELP(text) text
+#else
+#define CHR__HELP(text) NULL
+#define chr__fail(err, code, ...) (0 ? (chr__fail)(err, CHR_ERR_INVALID, __VA_ARGS__) : chr__fail_briefly(err, code))
+
+CHR__PRIVATE int chr__fail_briefly(chr_error *err, int code)
+{
+    if (err)
+        chr__format(err->text, sizeof err->text, "error %d", code);
+    if (err)
+        err->code = code;
+    return code;
+}
+#endif
 
 CHR__PRIVATE int chr__no_memory(chr_error *err)
 {
@@ -4740,21 +4822,15 @@ typedef struct chr__waker {
     int nothing;
 } chr__waker;
 
-static int  chr__os_waker_open(chr__waker *waker) { (void)waker; return 0; }
-static void chr__os_waker_close(chr__waker *waker) { (void)waker; }
-static void chr__os_waker_quiet(chr__waker *waker) { (void)waker; }
-static int  chr__os_waker_fd(const chr__waker *waker) { (void)waker; return -1; }
 static void chr__os_waker_ring(chr__waker *waker) { (void)waker; }
 
-static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, int timeout_ms)
-{
-    (void)waker, (void)polls, (void)count, (void)timeout_ms;
-    return 0;
-}
+typedef struct chr__set {
+    int nothing;
+} chr__set;
 #endif
 
 /* -- systems without a set of descriptors in the kernel -------------------------------------------------------------- */
-#ifndef CHR__HAS_SET
+#if !defined(CHR__HAS_SET) && defined(CHR__HAS_FDS)
 
 typedef struct chr__set {
     int fd;
@@ -5093,7 +5169,7 @@ CHR__PRIVATE int64_t chr__floor_divide(int64_t value, int64_t by)
 }
 
 /* All of it, for files. A FIFO that is full is an error (CHR_ERR_WOULD_BLOCK), like a disk that is. */
-static int chr__write_file(int fd, chr__fd_type type, const void *buf, size_t len)
+CHR__PRIVATE int chr__write_file(int fd, chr__fd_type type, const void *buf, size_t len)
 {
     const char *from = (const char *)buf;
     int         n;
@@ -5137,10 +5213,12 @@ CHARDEV_API int chr_error_set(chr_error *err, int code, const char *format, ...)
 
 CHARDEV_API const char *chr_error_text(int code)
 {
+#if CHARDEV_HAS_HELP
 #define CHR__ERROR_TEXT(name, value, text) if (code == value) return text;
     CHR_ERRORS(CHR__ERROR_TEXT)
 #undef CHR__ERROR_TEXT
-    return "unknown error";
+#endif
+    return (void)code, CHARDEV_HAS_HELP ? "unknown error" : "error";
 }
 
 /* ====================================================================================================================
@@ -5617,6 +5695,7 @@ static int chr__time_left(chr_context *ctx, int64_t deadline)
 
 /* -- watches -- */
 
+#ifdef CHR__HAS_FDS
 enum { CHR__MANY_WATCHES = 32 }; /* the kernel's set pays from about here on */
 
 static void chr__set_many(chr_context *ctx, chr__many many)
@@ -5978,6 +6057,25 @@ static chr_watch *chr__watch_of(const chr_context *ctx, int fd, unsigned round)
     return NULL;
 }
 
+#else
+
+static int  chr__watches_run(chr_context *ctx, int ready) { return (void)ctx, (void)ready, 0; }
+static int  chr__watches_run_again(chr_context *ctx) { return (void)ctx, 0; }
+static int  chr__poll_ready(const chr_poll *entry) { return (void)entry, 0; }
+static int  chr__poll_run(chr_context *ctx, int fd, int events) { return (void)ctx, (void)fd, (void)events, 0; }
+static int  chr__set_run(chr_context *ctx) { return (void)ctx, 0; }
+static void chr__set_end(chr_context *ctx) { (void)ctx; }
+static void chr__loop_nest(chr_context *ctx) { (void)ctx; }
+
+static int chr__watches_list(const chr_context *ctx, const chr_poll *polls, int capacity)
+{
+    return (void)ctx, (void)polls, (void)capacity, 0;
+}
+
+static int chr__loop_sleep(chr_context *ctx, int timeout_ms) { return (void)ctx, (void)timeout_ms, 0; }
+static int chr__loop_sleep_due(chr_context *ctx, int timeout_ms) { return (void)ctx, (void)timeout_ms, 0; }
+#endif
+
 /* -- timers: a pairing heap that needs no memory but the timers. To start one costs a constant time, to stop one or
  * to run the nearest O(log n) on average. -- */
 
@@ -6252,7 +6350,9 @@ static void chr__enter(chr_context *ctx)
 
 static int chr__has_hooks(const chr_context *ctx) { return ctx->config.timeout_changed != NULL; }
 
+#ifdef CHR__HAS_FDS
 static void chr__loop_nest(chr_context *ctx);
+#endif
 
 /* At the end of the outermost dispatch nothing can touch what was removed in it. */
 CHR__COLD void chr__tidy(chr_context *ctx)
@@ -6587,6 +6687,7 @@ static int chr__must_ask(chr_context *ctx)
            (chr__has_starved(ctx) && chr__looks_by_time(ctx) && ctx->ask_at <= chr__real_now(ctx));
 }
 
+#ifdef CHR__HAS_FDS
 /* Slot i goes half-way to the front: there the busy ones gather, and those that sleep cost nothing to pass by. */
 CHR__COLD void chr__watch_promote(chr_context *ctx, int i)
 {
@@ -6704,6 +6805,8 @@ CHR__COLD int chr__set_wait(chr_context *ctx, int timeout_ms)
     return ctx->ready_count < 0 ? ctx->ready_count : ready;
 }
 
+#endif
+
 /* Up to milliseconds: not early. */
 static int chr__milliseconds(int64_t left)
 {
@@ -6742,6 +6845,7 @@ CHARDEV_API int chr_loop_timeout(chr_context *ctx)
     return timeout;
 }
 
+#ifdef CHR__HAS_FDS
 /* Before the set is asked: it is ours, and knows what is wanted. */
 CHR__COLD void chr__set_settle(chr_context *ctx)
 {
@@ -6781,6 +6885,13 @@ CHR__COLD int chr__loop_sleep_due(chr_context *ctx, int timeout_ms)
     return chr__loop_wait(ctx, timeout_ms, ctx->many != CHR__FEW ? chr__set_wait : chr__poll_wait);
 }
 
+/* Without timers and set. */
+CHR__HOT_INLINE int chr__loop_sleep(chr_context *ctx, int timeout_ms)
+{
+    return chr__loop_wait(ctx, timeout_ms, chr__poll_wait);
+}
+#endif
+
 CHR__COLD int chr__due_run(chr_context *ctx)
 {
     int ran = ctx->ready_count > 0 ? chr__set_run(ctx) : 0;
@@ -6814,7 +6925,7 @@ CHR__HOT_INLINE int chr__loop_run_ready(chr_context *ctx, int ran)
 /* With neither timers nor idles nor the kernel's set. */
 CHR__HOT static int chr__loop_turn(chr_context *ctx, int timeout_ms)
 {
-    return chr__loop_run_ready(ctx, chr__loop_wait(ctx, timeout_ms, chr__poll_wait));
+    return chr__loop_run_ready(ctx, chr__loop_sleep(ctx, timeout_ms));
 }
 
 CHR__COLD int chr__loop_turn_due(chr_context *ctx, int timeout_ms)
@@ -6986,6 +7097,7 @@ CHARDEV_API void chr_loop_stop(chr_context *ctx)
     chr_loop_wake(ctx);
 }
 
+#ifdef CHR__HAS_FDS
 enum { CHR__POLL_ASKED = 32 }; /* POLLNVAL, which poll() ignores there: `events` is as prepare has left it */
 
 /* One entry for all watches of a descriptor: the first of them in its bucket fills it. */
@@ -7020,6 +7132,8 @@ static int chr__watches_list(const chr_context *ctx, chr_poll *polls, int capaci
     return count;
 }
 
+#endif
+
 CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity, int *timeout_ms)
 {
     int count, early = 0;
@@ -7037,6 +7151,7 @@ CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity
     return count;
 }
 
+#ifdef CHR__HAS_FDS
 /* An edge-triggered loop tells of what is new only. What is ready still after its callback comes again with the next
  * dispatch, for which the time-out is 0. */
 CHR__COLD void chr__watch_run(chr_context *ctx, chr_watch *watch, int events)
@@ -7114,6 +7229,8 @@ static int chr__poll_run(chr_context *ctx, int fd, int events)
     return ran;
 }
 
+#endif
+
 static int chr__loop_dispatch(chr_context *ctx, const chr_poll *polls, int count)
 {
     int i, ready, ran = 0;
@@ -7151,6 +7268,7 @@ CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int c
 
 /* -- one descriptor for another loop -- */
 
+#ifdef CHR__HAS_FDS
 /* Milliseconds until a step has work that the set does not show; 0 = it has some now. */
 static int chr__loop_unseen(chr_context *ctx)
 {
@@ -7230,6 +7348,7 @@ static void chr__woken(void *opaque, int events)
 #endif
     chr__os_waker_quiet(&ctx->waker);
 }
+#endif
 
 #if CHARDEV_HAS_PTY
 /* -- files that are watched for being opened. One descriptor for all, since a user may have few of that kind (128).
@@ -7340,10 +7459,12 @@ struct chr_options {
 static const chr_option chr__common_rows[] = {
     /* name           type             where                                      default range      help */
     { "logfile",      CHR_OPTION_TEXT, CHR__AT(chr_common_options, logfile),      NULL,   0, 0,       CHR__HELP("what the guest writes goes to this file too") },
+#if CHARDEV_HAS_LOG
     { "logappend",    CHR_OPTION_BOOL, CHR__AT(chr_common_options, logappend),    "off",  0, 0,       CHR__HELP("add to the log file instead of starting it anew") },
     { "logtimestamp", CHR_OPTION_BOOL, CHR__AT(chr_common_options, logtimestamp), "off",  0, 0,       CHR__HELP("UTC time before each line of the log file") },
     { "logsize",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, logsize),      NULL,   0, INT64_C(1) << 50, CHR__HELP("begin a new log file before it grows larger: PATH becomes PATH.1, PATH.1 PATH.2") },
     { "logfiles",     CHR_OPTION_NUMBER, CHR__AT(chr_common_options, logfiles),   "5",    0, 1000,    CHR__HELP("with logsize: keep so many log files, PATH included") },
+#endif
     { "mux",          CHR_OPTION_BOOL, CHR__AT(chr_common_options, mux),          "off",  0, 0,       CHR__HELP("several frontends share this chardev") },
     { "history",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, history),      NULL,   0, 1 << 30, CHR__HELP("send that many of the last bytes to each new peer first") },
     { "obuf",         CHR_OPTION_SIZE, CHR__AT(chr_common_options, obuf),         NULL,   0, 1 << 30, CHR__HELP("keep that many bytes of output that would block") },
@@ -7701,6 +7822,7 @@ static int chr__set_value(const char *backend, const chr_option *row, const char
 
 static int chr__unknown_key(const chr_backend *kind, const chr__pair *pair, chr_error *err)
 {
+#if CHARDEV_HAS_HELP
     const chr_option *rows[2];
     size_t            i, len;
     char              allowed[sizeof(((chr_error *)0)->text)] = "id";
@@ -7712,6 +7834,9 @@ static int chr__unknown_key(const chr_backend *kind, const chr__pair *pair, chr_
             len = chr__append(allowed, sizeof allowed, len, ", %s%s", rows[i]->name, chr__row_suffix(rows[i], ".N"));
     return chr__fail(err, CHR_ERR_INVALID, "%s: unknown option '%.*s%s%.*s' (allowed: %.*s)", kind->name, CHR__SHOWN,
                      pair->key, pair->value ? "=" : "", 80, pair->value ? pair->value : "", (int)sizeof allowed, allowed);
+#else
+    return (void)kind, (void)pair, chr__fail_briefly(err, CHR_ERR_INVALID);
+#endif
 }
 
 /* A bare word: `word` is word=on, `noword` word=off. */
@@ -7997,6 +8122,7 @@ CHR__PRIVATE chr__object *chr__object_new(const chr_options *list, const chr_bac
     return NULL;
 }
 
+#if CHARDEV_HAS_HELP
 /* -- help -- */
 
 static size_t chr__pad(char *line, size_t len, size_t column)
@@ -8033,6 +8159,7 @@ static void chr__help_backend(const chr_backend *kind, void (*print)(void *, con
     chr__help_rows(kind->options, print, opaque);
     chr__help_rows(chr__common_rows_of(kind), print, opaque);
 }
+#endif
 
 CHARDEV_API const chr_backend *chr_backend_next(chr_context *ctx, const chr_backend *kind)
 {
@@ -8080,6 +8207,7 @@ static int chr__is_help(const char *text, size_t len)
     return chr__text_is(text, len, "help") || chr__text_is(text, len, "?");
 }
 
+#if CHARDEV_HAS_HELP
 static void chr__help_all(chr_context *ctx, void (*print)(void *, const char *), void *opaque)
 {
     const chr_backend *kind;
@@ -8093,6 +8221,7 @@ static void chr__help_all(chr_context *ctx, void (*print)(void *, const char *),
         print(opaque, line);
     }
 }
+#endif
 
 /* ====================================================================================================================
  * >>the_record   what crosses a frontend's edge goes to a file; the layout stands in >>record
@@ -8109,6 +8238,7 @@ typedef enum chr__record_kind {
 
 enum { CHR__FILE_HEAD = 24, CHR__RECORD_HEAD = 28, CHR__RECORD_VERSION = 1, CHR__RECORD_LAST = 0xffff };
 
+#if CHARDEV_HAS_RECORD
 static const char chr__record_magic[] = "chardevR";
 
 typedef struct chr__recorder {
@@ -8118,10 +8248,7 @@ typedef struct chr__recorder {
     int64_t      started;
 } chr__recorder;
 
-static int chr__is_recorded(const chr_dev *dev)
-{
-    return (dev->pending & CHR__RECORDED) != 0;
-}
+#define CHR__IS_RECORDED(dev) (((dev)->pending & CHR__RECORDED) != 0)
 
 /* Starts from 0, and goes on from what it returned. */
 static uint32_t chr__crc32(uint32_t crc, const void *buf, size_t len)
@@ -8140,17 +8267,7 @@ static uint32_t chr__crc32(uint32_t crc, const void *buf, size_t len)
 
 /* -- writing -- */
 
-enum { CHR__EXTRA_BUFFERS = 1, CHR__EXTRA_OTHERS = 2 };
-
-static void chr__buffers_look_all(chr_dev *dev);
-
-static void chr__set_extras(chr_dev *dev)
-{
-    int others = dev->log || dev->outbox || dev->ending || chr__is_recorded(dev);
-
-    dev->extras = (dev->buffers ? CHR__EXTRA_BUFFERS : 0) | (others ? CHR__EXTRA_OTHERS : 0);
-    chr__buffers_look_all(dev);
-}
+static void chr__set_extras(chr_dev *dev);
 
 static void chr__record_close(chr_context *ctx)
 {
@@ -8280,7 +8397,7 @@ static void chr__record_new(chr_dev *dev)
 static void chr__record_existing(chr_dev *dev)
 {
     chr__record_new(dev);
-    if (!chr__is_recorded(dev))
+    if (!CHR__IS_RECORDED(dev))
         return;
     chr__quiet(dev->ctx);
     if (dev->be_open)
@@ -8353,9 +8470,60 @@ CHARDEV_API int chr_record_stop(chr_context *ctx)
     return code;
 }
 
+#else
+
+/* No recorder: nothing is recorded, and the compiler drops what would have told it. */
+#define CHR__IS_RECORDED(dev) ((void)(dev), 0)
+
+static void chr__record(chr_dev *dev, chr__record_kind kind, int64_t value, uint32_t extra, const void *buf, size_t len)
+{
+    (void)dev, (void)kind, (void)value, (void)extra, (void)buf, (void)len;
+}
+
+static void chr__record_transfer(chr_dev *dev, chr__record_kind kind, int n, const void *buf, size_t len)
+{
+    (void)dev, (void)kind, (void)n, (void)buf, (void)len;
+}
+
+static void chr__record_text(chr_dev *dev, chr__record_kind kind, int code, const chr_error *err)
+{
+    (void)dev, (void)kind, (void)code, (void)err;
+}
+
+static void chr__record_ioctl(chr_dev *dev, int command, int code, const void *arg)
+{
+    (void)dev, (void)command, (void)code, (void)arg;
+}
+
+static void chr__record_new(chr_dev *dev) { (void)dev; }
+#endif
+
 /* ====================================================================================================================
  * >>core   events, input, the log file, the registry, hot swap
  * ==================================================================================================================== */
+
+/* What holds bytes between frontend and backend: without it the compiler drops all that asks for it. */
+#if CHARDEV_HAS_BUFFERS
+#define CHR__BUFFERS(owner) ((owner)->buffers)
+#define CHR__OUTBOX(dev) ((dev)->outbox)
+#else
+#define CHR__BUFFERS(owner) ((void)(owner), (struct chr__buffers *)0)
+#define CHR__OUTBOX(dev) ((void)(dev), (struct chr__outbox *)0)
+#endif
+
+/* -- what a write has to pass beside the backend -- */
+
+enum { CHR__EXTRA_BUFFERS = 1, CHR__EXTRA_OTHERS = 2 };
+
+static void chr__buffers_look_all(chr_dev *dev);
+
+static void chr__set_extras(chr_dev *dev)
+{
+    int others = dev->log || CHR__OUTBOX(dev) || dev->ending || CHR__IS_RECORDED(dev);
+
+    dev->extras = (CHR__BUFFERS(dev) ? CHR__EXTRA_BUFFERS : 0) | (others ? CHR__EXTRA_OTHERS : 0);
+    chr__buffers_look_all(dev);
+}
 
 /* -- asking again, from the loop and before it sleeps -- */
 
@@ -8398,7 +8566,7 @@ typedef struct chr__outbox {
 
 static void chr__outbox_free(chr_dev *dev)
 {
-    if (!dev->outbox)
+    if (!CHR__OUTBOX(dev))
         return;
     chr_idle_stop(&dev->outbox->cut_off);
     chr__free(dev->ctx, dev->outbox->history.bytes);
@@ -8438,7 +8606,11 @@ static int chr__outbox_open(chr_dev *dev, chr_error *err)
     const chr_common_options *common = (const chr_common_options *)dev->options;
     chr__when_full            when_full = CHR__FULL_WAIT;
     chr__outbox              *outbox;
-    int                       code = chr__outbox_when_full(dev, &when_full, err);
+    int                       code;
+
+    if (!CHARDEV_HAS_BUFFERS)
+        return common->history || common->obuf ? chr__fail(err, CHR_ERR_NOT_SUPPORTED, "history=, obuf=: built without buffers") : 0;
+    code = chr__outbox_when_full(dev, &when_full, err);
 
     if (code < 0 || (!common->history && !common->obuf))
         return code;
@@ -8478,7 +8650,7 @@ CHR__COLD int chr__outbox_reserve(chr_dev *dev, size_t len)
 
 static int chr__outbox_waits(const chr_dev *dev)
 {
-    return dev->outbox && (dev->outbox->unsent > 0 || dev->outbox->queue.count > 0);
+    return CHR__OUTBOX(dev) && (dev->outbox->unsent > 0 || dev->outbox->queue.count > 0);
 }
 
 static void chr__outbox_remember(chr__outbox *outbox, const void *buf, size_t len)
@@ -8533,7 +8705,7 @@ CHR__PRIVATE unsigned char *chr__outbox_take(chr_dev *dev, size_t *size, size_t 
 /* A serial line's transmit buffer is purged: what is queued for it goes too. */
 CHR__PRIVATE void chr__outbox_purge(chr_dev *dev)
 {
-    if (dev->outbox)
+    if (CHR__OUTBOX(dev))
         chr__outbox_drop(dev, 0);
 }
 
@@ -8768,7 +8940,7 @@ static void chr__buffers_look_all(chr_dev *dev)
 {
     chr__buffers *buffers;
 
-    for (buffers = dev->buffers; buffers; buffers = buffers->next)
+    for (buffers = CHR__BUFFERS(dev); buffers; buffers = buffers->next)
         chr__buffers_look(buffers);
 }
 
@@ -8807,7 +8979,7 @@ CHR__PRIVATE void chr__fe_let_go(chr_frontend *fe)
 {
     chr__hold *hold;
 
-    if (fe->buffers)
+    if (CHR__BUFFERS(fe))
         chr__buffers_drop(fe);
     for (hold = fe->ctx->holds; hold; hold = hold->outer)
         if (hold->fe == fe)
@@ -8844,7 +9016,7 @@ CHR__COLD int chr__end_output(chr_dev *dev)
     int code = CHR_ERR_WOULD_BLOCK;
 
     chr__quiet_outside(dev->ctx);
-    if (dev->outbox)
+    if (CHR__OUTBOX(dev))
         chr__outbox_drain(dev);
     if (!chr__outbox_waits(dev))
         code = dev->kind->peer->shutdown(dev);
@@ -8872,11 +9044,11 @@ CHARDEV_API void chr_be_tell_writable(chr_frontend *fe)
 
 static void chr__tell_writable(chr_dev *dev)
 {
-    if (chr__is_recorded(dev) && chr__frontend_waits(dev))
+    if (CHR__IS_RECORDED(dev) && chr__frontend_waits(dev))
         chr__record(dev, CHR__RECORD_WRITABLE, 0, 0, NULL, 0);
     if (dev->ending)
         (void)chr__end_output(dev);
-    else if (dev->outbox)
+    else if (CHR__OUTBOX(dev))
         chr__outbox_drain(dev);
     if (chr__outbox_waits(dev) && dev->outbox->queue.count == dev->outbox->queue.size &&
         dev->outbox->when_full == CHR__FULL_WAIT)
@@ -9011,7 +9183,7 @@ static void chr__note_open(chr_dev *dev, int event)
         dev->ending = 0;
         chr__set_extras(dev);
     }
-    if (dev->outbox)
+    if (CHR__OUTBOX(dev))
         chr__outbox_event(dev, event);
     if (dev->ending && dev->ctx->quiet > 0)
         chr__postpone(dev, CHR__WRITABLE);
@@ -9060,7 +9232,7 @@ CHARDEV_API void chr_be_event(chr_dev *dev, int event)
     chr_context *ctx = dev->ctx;
 
     chr__enter(ctx);
-    if (chr__is_recorded(dev))
+    if (CHR__IS_RECORDED(dev))
         chr__record_event(dev, event);
     chr__event(dev, event);
     chr__return(ctx);
@@ -9073,7 +9245,7 @@ CHR__COLD void chr__before_input(chr_dev *dev, const void *buf, size_t len)
 {
     if (dev->pending & ~CHR__RECORDED)
         chr__notify_now(dev);
-    if (chr__is_recorded(dev))
+    if (CHR__IS_RECORDED(dev))
         chr__record(dev, CHR__RECORD_INPUT, 0, 0, buf, len);
 }
 
@@ -9141,11 +9313,14 @@ static void chr__set_open(chr_dev *dev, int is_open)
     if (dev->kind->set_open)
         dev->kind->set_open(dev, is_open);
     chr__loud(dev->ctx);
-    if (chr__is_recorded(dev))
+    if (CHR__IS_RECORDED(dev))
         chr__record(dev, CHR__RECORD_SET_OPEN, is_open, 0, NULL, 0);
 }
 
 /* -- the log file: never disturbs the traffic -- */
+
+#if CHARDEV_HAS_LOG
+#define CHR__LOG(dev) ((dev)->log)
 
 typedef struct chr__log {
     int          fd, stamped, in_line; /* -1 = switched off; in_line: the last byte was not a newline */
@@ -9420,6 +9595,22 @@ CHARDEV_API int chr_log_reopen(chr_context *ctx)
     return first;
 }
 
+#else
+
+#define CHR__LOG(dev) 0
+
+static int chr__log_open(chr_dev *dev, chr_error *err)
+{
+    const chr_common_options *common = (const chr_common_options *)dev->options;
+
+    return common->logfile ? chr__fail(err, CHR_ERR_NOT_SUPPORTED, "logfile=: built without log files") : 0;
+}
+
+static void chr__log_close(chr_dev *dev) { (void)dev; }
+
+static void chr__log_record(chr_dev *dev, const void *buf, size_t len) { (void)dev, (void)buf, (void)len; }
+#endif
+
 /* -- descriptors that were given with the options: the giver's until nothing can fail any more -- */
 
 struct chr__given {
@@ -9517,7 +9708,7 @@ CHR__PRIVATE void chr__close_own(const chr_dev *dev, int fd)
 /* Output that was taken and has not left: without what frontends have gathered. */
 static uint64_t chr__queued(const chr_dev *dev)
 {
-    uint64_t count = dev->outbox ? dev->outbox->unsent + dev->outbox->queue.count : 0;
+    uint64_t count = CHR__OUTBOX(dev) ? dev->outbox->unsent + dev->outbox->queue.count : 0;
 
     return count + (dev->kind->peer && dev->kind->peer->queued ? dev->kind->peer->queued(dev) : 0);
 }
@@ -9569,7 +9760,7 @@ CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
     if (dev->ending) {
         n = CHR_ERR_DISCONNECTED;
         chr__count_out(dev, n, len);
-    } else if (!dev->outbox) {
+    } else if (!CHR__OUTBOX(dev)) {
         n = chr__write(dev, buf, len);
     } else {
         chr__quiet(dev->ctx);
@@ -9577,7 +9768,7 @@ CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
         chr__loud(dev->ctx);
         chr__count_out(dev, n, len);
     }
-    if (dev->log && (n > 0 || n == CHR_ERR_DISCONNECTED)) /* by its own policy: also what nobody was there to take */
+    if (CHR__LOG(dev) && (n > 0 || n == CHR_ERR_DISCONNECTED)) /* by its own policy: also what nobody was there to take */
         chr__log_record(dev, buf, n > 0 ? (size_t)n : len);
     return n;
 }
@@ -9586,7 +9777,7 @@ CHR__COLD int chr__write_recorded(chr_dev *dev, const void *buf, size_t len)
 {
     int n = chr__write_extras(dev, buf, len);
 
-    if (chr__is_recorded(dev))
+    if (CHR__IS_RECORDED(dev))
         chr__record_transfer(dev, CHR__RECORD_WRITE, n, buf, len);
     return n;
 }
@@ -10034,7 +10225,7 @@ static void chr__deliver_rest(chr_dev *dev)
     chr__buffers *buffers;
 
     do {
-        for (buffers = dev->buffers; buffers && buffers->mark_count == 0; buffers = buffers->next)
+        for (buffers = CHR__BUFFERS(dev); buffers && buffers->mark_count == 0; buffers = buffers->next)
             ;
         if (buffers)
             chr__deliver_last(buffers->fe);
@@ -10294,7 +10485,7 @@ static void chr__buffered_event(void *opaque, int event)
 /* Whether it has handlers, or pulls. */
 CHR__PRIVATE int chr__fe_listens(const chr_frontend *fe)
 {
-    return (fe->handlers.read || fe->handlers.event) && !(fe->buffers && fe->buffers->is_off);
+    return (fe->handlers.read || fe->handlers.event) && !(CHR__BUFFERS(fe) && fe->buffers->is_off);
 }
 
 static int chr__buffered_change(void *opaque)
@@ -10335,7 +10526,7 @@ static void chr__close(chr_dev *dev)
 {
     if (dev->removed)
         return;
-    if (dev->buffers)
+    if (CHR__BUFFERS(dev))
         chr__send_all_rest(dev);
     chr__quiet_outside(dev->ctx);
     if (chr__outbox_waits(dev))
@@ -10393,7 +10584,7 @@ static int chr__open(chr_dev *dev, const chr_backend *kind, chr_error *err)
 
 static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err)
 {
-    const chr_backend *played = ctx->replay_kind && !kind->sharing ? ctx->replay_kind(ctx, id) : NULL;
+    const chr_backend *played = CHARDEV_HAS_RECORD && ctx->replay_kind && !kind->sharing ? ctx->replay_kind(ctx, id) : NULL;
     chr_dev           *dev = (chr_dev *)chr__allocate(ctx, played ? played->state_size : kind->state_size);
     int                code;
 
@@ -10413,7 +10604,7 @@ static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend 
         chr__outbox_none((chr_common_options *)(uintptr_t)dev->options);
     chr__record_new(dev);
     code = chr__open(dev, kind, err);
-    if (chr__is_recorded(dev))
+    if (CHR__IS_RECORDED(dev))
         chr__record_text(dev, CHR__RECORD_CREATED, code, err);
     if (code == 0) {
         chr__set_extras(dev);
@@ -10527,12 +10718,16 @@ static int chr__check_id(chr_context *ctx, const char *id, chr_error *err)
 static void chr__name_error(chr_error *err, const chr_backend *kind)
 {
     const char *rest = err ? chr__after(err->text, kind->name) : NULL;
-    chr_error   plain;
+    size_t      name, len;
 
-    if (!err || (rest && *rest == ':'))
+    if (!CHARDEV_HAS_HELP || !err || (rest && *rest == ':'))
         return;
-    plain = *err;
-    chr__format(err->text, sizeof err->text, "%s: %.*s", kind->name, (int)sizeof err->text - 80, plain.text);
+    name = chr__min(strlen(kind->name), sizeof err->text / 2);
+    len = chr__min(strlen(err->text), sizeof err->text - name - 3);
+    memmove(err->text + name + 2, err->text, len);
+    memcpy(err->text, kind->name, name);
+    memcpy(err->text + name, ": ", 2);
+    err->text[name + 2 + len] = 0;
 }
 
 /* mux=on: the chardev becomes ID-base, and a mux named ID goes on it. */
@@ -10782,6 +10977,7 @@ CHR__PRIVATE int chr__uri_host_port(const char *text, size_t len, const char *ho
     return chr__uri_part(options, port, colon + 1, (size_t)(end - colon) - 1);
 }
 
+#if CHARDEV_HAS_URI
 static int chr__is_uri_of(const char *uri, const chr__left_out *kind)
 {
     const char *rest = chr__after(uri, kind->name);
@@ -10853,6 +11049,20 @@ static const chr_backend *chr__uri_kind(const char *uri, chr_options *options, c
     return kind && chr__uri_check(uri, kind, options, err) == 0 ? kind : NULL;
 }
 
+#else
+
+static const chr_backend *chr__uri_kind(const char *uri, chr_options *options, chr_error *err)
+{
+    (void)options;
+    return (void)chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: built without URIs", uri), (const chr_backend *)NULL;
+}
+
+static const chr_backend *chr__uri_read(const char *uri, chr_options *options, chr_error *err)
+{
+    return chr__uri_kind(uri, options, err);
+}
+#endif
+
 /* mon:, for a console and a monitor on one chardev: a mux, and no signals unless the text says otherwise. */
 static int chr__options_for_mon(chr_options *list, const chr_backend *kind)
 {
@@ -10881,6 +11091,7 @@ static chr_dev *chr__new_from_read(chr_options *list, const chr_backend *kind, i
     return chr__new_from_list(list, kind, CHR_LOCAL, err);
 }
 
+#if CHARDEV_HAS_URI
 CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *uri, chr_error *err)
 {
     const char        *text = uri ? uri : "", *existing = chr__after(text, "chardev:"), *rest = chr__after(text, "mon:");
@@ -10899,6 +11110,7 @@ CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *u
     chr__options_free(&list);
     return dev;
 }
+#endif
 
 /* -- from either -- */
 
@@ -10936,6 +11148,7 @@ CHARDEV_API chr_dev *chr_new_any(chr_context *ctx, const char *id, const char *a
     return dev;
 }
 
+#if CHARDEV_HAS_HELP
 /* What such a text asks help for: one kind, or all (*kind = NULL), whatever else is wrong with it. */
 static int chr__help_about(const char *text, chr_options *list, const chr_backend **kind)
 {
@@ -10973,6 +11186,7 @@ CHARDEV_API int chr_help(chr_context *ctx, const char *text, void (*print)(void 
         chr__help_all(ctx, print, opaque);
     return code;
 }
+#endif
 
 /* -- hot swap -- */
 
@@ -11002,7 +11216,7 @@ static void chr__hand_over(chr_frontend *fe, chr_dev *from, chr_dev *to)
 {
     if (fe->is_open)
         chr__set_open(from, 0);
-    if (fe->buffers)
+    if (CHR__BUFFERS(fe))
         chr__buffers_move(fe->buffers, from, to);
     from->frontend = NULL;
     from->room_epoch++;
@@ -11038,7 +11252,7 @@ static int chr__swap(chr_dev *old, chr_dev *fresh, chr_error *err)
     if (old->pending & ~CHR__RECORDED) /* it won't come any more after this */
         chr__notify_now(old);
     fe = old->frontend;
-    if (fe && fe->buffers && !fe->buffers->is_blocked)
+    if (fe && CHR__BUFFERS(fe) && !fe->buffers->is_blocked)
         chr__send(fe);
     fe = old->frontend;
     if (fe && fe->told_open && !fresh->be_open)
@@ -11283,7 +11497,7 @@ CHARDEV_API void chr_fe_deinit(chr_frontend *fe)
 
     if (!dev)
         return;
-    if (fe->buffers)
+    if (CHR__BUFFERS(fe))
         chr__send_rest(fe);
     if (fe->dev != dev) { /* the log hook has done it */
         CHR__UNLOCK(dev->ctx);
@@ -11400,12 +11614,12 @@ CHARDEV_API void chr_fe_set_handlers(chr_frontend *fe, const chr_handlers *handl
     }
     chr__enter(ctx);
     if (!chr__has_handlers(handlers)) {
-        if (fe->buffers)
+        if (CHR__BUFFERS(fe))
             chr__buffers_drop_handlers(fe);
         else
             chr__fe_drop_handlers(fe);
         chr__update(dev);
-    } else if (fe->buffers) {
+    } else if (CHR__BUFFERS(fe)) {
         chr__buffers_set_handlers(fe, handlers, opaque);
     } else {
         chr__fe_set_handlers(fe, handlers, opaque);
@@ -11421,7 +11635,7 @@ CHARDEV_API void chr_fe_accept_input(chr_frontend *fe)
     if (!dev)
         return;
     CHR__STORE(dev->ctx->posted, 1);
-    if (fe->buffers)
+    if (CHR__BUFFERS(fe))
         chr__tend_soon(fe->buffers);
     chr__update(dev);
     CHR__UNLOCK(dev->ctx);
@@ -11471,6 +11685,7 @@ CHARDEV_API int chr_fe_eof(const chr_frontend *fe)
 
 /* -- >>buffers   the calls that set and use them -- */
 
+#if CHARDEV_HAS_BUFFERS
 static int chr__buffers_are_empty(const chr__buffers *buffers)
 {
     return buffers->in.count == 0 && buffers->out.count == 0 && buffers->mark_count == 0;
@@ -11713,6 +11928,8 @@ CHR__HOT CHARDEV_API int chr_fe_writable(const chr_frontend *fe)
     return room;
 }
 
+#endif
+
 /* Before a command goes what was written before it, as far as the backend takes it. What is purged is purged here,
  * too. NULL = the frontend has no chardev any more. */
 static chr_dev *chr__fe_ioctl_order(chr_frontend *fe, int command, const void *arg)
@@ -11722,9 +11939,9 @@ static chr_dev *chr__fe_ioctl_order(chr_frontend *fe, int command, const void *a
 
     if (!what)
         chr__send_others(fe->dev, fe);
-    if (what && fe->buffers)
+    if (what && CHR__BUFFERS(fe))
         chr__buffered_purge(fe->buffers, what & CHR_PURGE_RECEIVE, what & CHR_PURGE_TRANSMIT);
-    else if (fe->buffers)
+    else if (CHR__BUFFERS(fe))
         chr__send(fe);
     if (!fe->dev)
         CHR__UNLOCK(ctx);
@@ -11739,17 +11956,17 @@ CHR__COLD int chr__fe_write_among(chr_frontend *fe, const void *buf, size_t len)
     chr__send_others(fe->dev, fe);
     if (!fe->dev)
         return CHR_ERR_DISCONNECTED;
-    return fe->buffers ? chr__gather(fe, (const char *)buf, len) : chr__write_recorded(fe->dev, buf, len);
+    return CHR__BUFFERS(fe) ? chr__gather(fe, (const char *)buf, len) : chr__write_recorded(fe->dev, buf, len);
 }
 
 CHR__COLD int chr__fe_write_slowly(chr_frontend *fe, const void *buf, size_t len)
 {
     chr_dev      *dev = fe->dev;
-    chr__buffers *buffers = dev->buffers;
+    chr__buffers *buffers = CHR__BUFFERS(dev);
 
     if (!buffers)
         return chr__write_recorded(dev, buf, len);
-    if (buffers->next || !fe->buffers)
+    if (buffers->next || !CHR__BUFFERS(fe))
         return chr__fe_write_among(fe, buf, len);
     return chr__gather(fe, (const char *)buf, len);
 }
@@ -11807,7 +12024,7 @@ static int chr__transfer_attempt(const chr__transfer *transfer, chr_dev *dev)
     if (transfer->direction == CHR_OUT)
         return chr__write_extras(dev, buf, len);
     if (!dev->io->read)
-        return transfer->fe->buffers && CHR__IS_FOREIGN(dev->ctx) ? CHR_ERR_WOULD_BLOCK : CHR_ERR_NOT_SUPPORTED;
+        return CHR__BUFFERS(transfer->fe) && CHR__IS_FOREIGN(dev->ctx) ? CHR_ERR_WOULD_BLOCK : CHR_ERR_NOT_SUPPORTED;
     chr__quiet(dev->ctx);
     n = dev->io->read(dev, buf, len);
     chr__loud(dev->ctx);
@@ -11834,7 +12051,7 @@ static void chr__transfer_record(const chr__transfer *transfer, chr_dev *dev, in
 {
     chr__record_kind kind = transfer->direction == CHR_OUT ? CHR__RECORD_WRITE : CHR__RECORD_READ;
 
-    if (chr__is_recorded(dev) && n != 0 && n != CHR_ERR_IN_HANDLER)
+    if (CHR__IS_RECORDED(dev) && n != 0 && n != CHR_ERR_IN_HANDLER)
         chr__record_transfer(dev, kind, n, transfer->buf + transfer->done, transfer->len - transfer->done);
 }
 
@@ -11876,7 +12093,7 @@ static int chr__transfer_take(const chr__transfer *transfer)
 /* Output that an outbox or a layer holds. */
 static int chr__transfer_flush(chr_dev *dev)
 {
-    if (dev->outbox && chr__outbox_waits(dev))
+    if (CHR__OUTBOX(dev) && chr__outbox_waits(dev))
         chr__outbox_drain(dev);
     return chr__queued(dev) > 0 ? (int)CHR_ERR_WOULD_BLOCK : 1;
 }
@@ -11887,12 +12104,12 @@ static int chr__transfer_direct(const chr__transfer *transfer, chr_dev *dev)
     chr_frontend *fe = transfer->fe;
     int           n;
 
-    if (transfer->direction == CHR_OUT && dev->buffers)
+    if (transfer->direction == CHR_OUT && CHR__BUFFERS(dev))
         chr__send_others(dev, fe);
     if (fe->dev != dev)
         return CHR_ERR_DISCONNECTED;
     n = chr__transfer_attempt(transfer, dev);
-    if (n > 0 && transfer->direction == CHR_OUT && fe->buffers)
+    if (n > 0 && transfer->direction == CHR_OUT && CHR__BUFFERS(fe))
         fe->buffers->failure = 0;
     return n;
 }
@@ -11990,7 +12207,7 @@ static int chr__transfer_begin(chr__transfer *transfer, chr_frontend *fe, int di
     transfer->buf = (unsigned char *)buf;
     transfer->len = chr__min(len, INT32_MAX);
     transfer->deadline = chr__deadline(dev->ctx, timeout_ms);
-    if (direction == CHR_IN && !dev->io->read && !fe->buffers)
+    if (direction == CHR_IN && !dev->io->read && !CHR__BUFFERS(fe))
         code = CHR_ERR_NOT_SUPPORTED;
     if (direction == CHR_OUT)
         chr__transfer_gather(transfer, dev);
@@ -12072,7 +12289,7 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
 
     if (!dev)
         return;
-    if (fe->buffers) {
+    if (CHR__BUFFERS(fe)) {
         fe->buffers->writable = writable;
         fe->buffers->writable_opaque = opaque;
         fe->buffers->is_writable = 0;
@@ -12122,13 +12339,13 @@ CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg)
 
     if (!dev)
         return code;
-    if (dev->buffers && (dev = chr__fe_ioctl_order(fe, command, arg)) == NULL)
+    if (CHR__BUFFERS(dev) && (dev = chr__fe_ioctl_order(fe, command, arg)) == NULL)
         return code;
     chr__quiet(dev->ctx);
     if (dev->kind->ioctl)
         code = dev->kind->ioctl(dev, command, arg);
     chr__loud(dev->ctx);
-    if (chr__is_recorded(dev))
+    if (CHR__IS_RECORDED(dev))
         chr__record_ioctl(dev, command, code, arg);
     CHR__UNLOCK(dev->ctx);
     return code;
@@ -12146,9 +12363,9 @@ CHARDEV_API int chr_fe_set_msgfds(chr_frontend *fe, const int *fds, int count)
 
     if (!dev)
         return code;
-    if (fe->buffers)
+    if (CHR__BUFFERS(fe))
         chr__send(fe);
-    if (fe->buffers && fe->buffers->out.count > 0) {
+    if (CHR__BUFFERS(fe) && fe->buffers->out.count > 0) {
         CHR__UNLOCK(dev->ctx);
         return CHR_ERR_WOULD_BLOCK;
     }
@@ -12182,13 +12399,13 @@ CHARDEV_API int chr_fe_disconnect(chr_frontend *fe)
 
     if (!dev)
         return code;
-    if (dev->buffers && dev->kind->peer && dev->kind->peer->disconnect)
+    if (CHR__BUFFERS(dev) && dev->kind->peer && dev->kind->peer->disconnect)
         chr__send_all_rest(dev);
     chr__quiet(dev->ctx);
     if (dev->kind->peer && dev->kind->peer->disconnect)
         code = dev->kind->peer->disconnect(dev);
     chr__loud(dev->ctx);
-    if (chr__is_recorded(dev))
+    if (CHR__IS_RECORDED(dev))
         chr__record(dev, CHR__RECORD_DISCONNECT, code, 0, NULL, 0);
     CHR__UNLOCK(dev->ctx);
     return code;
@@ -12205,7 +12422,7 @@ static int chr__shutdown(chr_dev *dev)
     chr__quiet(dev->ctx);
     code = chr__end_output(dev);
     chr__loud(dev->ctx);
-    for (buffers = dev->buffers; buffers && code == 0; buffers = buffers->next)
+    for (buffers = CHR__BUFFERS(dev); buffers && code == 0; buffers = buffers->next)
         buffers->failure = CHR_ERR_DISCONNECTED; /* writes learn it at once */
     chr__buffers_look_all(dev);
     if (dev->ending)
@@ -12221,7 +12438,7 @@ CHARDEV_API int chr_fe_shutdown(chr_frontend *fe)
     if (!dev)
         return CHR_ERR_DISCONNECTED;
     code = chr__shutdown(dev);
-    if (chr__is_recorded(dev))
+    if (CHR__IS_RECORDED(dev))
         chr__record(dev, CHR__RECORD_SHUTDOWN, code, 0, NULL, 0);
     CHR__UNLOCK(dev->ctx);
     return code;
@@ -12249,7 +12466,7 @@ CHARDEV_API int chr_wait_connected(chr_dev *dev, chr_error *err)
 
     CHR__LOCK(ctx);
     code = chr__wait_connected(dev, err);
-    if (code != CHR_ERR_IN_HANDLER && chr__is_recorded(dev))
+    if (code != CHR_ERR_IN_HANDLER && CHR__IS_RECORDED(dev))
         chr__record_text(dev, CHR__RECORD_WAIT, code, err);
     CHR__UNLOCK(ctx);
     return code;
@@ -12275,7 +12492,7 @@ static uint64_t chr__gathered(const chr_dev *dev)
     const chr__buffers *buffers;
     uint64_t            count = 0;
 
-    for (buffers = dev->buffers; buffers; buffers = buffers->next)
+    for (buffers = CHR__BUFFERS(dev); buffers; buffers = buffers->next)
         count += buffers->out.count;
     return count;
 }
@@ -12554,6 +12771,7 @@ CHARDEV_API size_t chr_stacked_queued(const chr_dev *dev)
  * the file; what answers a call waits for that call. Each chardev reads ahead one record of each sort. Events that came inside a
  * call lie before that call's record.
  */
+#if CHARDEV_HAS_RECORD
 
 typedef struct chr__record_head {
     int64_t   at, next;     /* where its data is, and the record after it */
@@ -13259,6 +13477,7 @@ CHARDEV_API void chr_replay_close(chr_context *ctx)
     if (replay)
         chr__replay_free(replay);
 }
+#endif
 
 /* ====================================================================================================================
  * >>stream   descriptors in and out, under layers, gated by can_read: the base of all that reads and writes descriptors
@@ -15511,7 +15730,7 @@ static void chr__script_close(chr_dev *dev)
     chr__free(dev->ctx, script->text);
 }
 
-static int chr__script_uri(const char *uri, chr_options *options)
+CHR__PRIVATE int chr__script_uri(const char *uri, chr_options *options)
 {
     const char *file = chr__after(uri, "script:");
 
@@ -15546,7 +15765,7 @@ static const chr_backend chr__script_kind = {
     chr__script_rows,                                          /* options      */
     sizeof(chr_script_options),                                /* options_size */
     sizeof(chr__script),                                       /* state_size   */
-    chr__script_uri,                                           /* uri          */
+    CHR__URI(chr__script_uri),                                 /* uri          */
     chr__script_open,                                          /* open         */
     chr__script_close,                                         /* close        */
     &chr__script_io,                                           /* io           */
@@ -17812,7 +18031,7 @@ static int chr__fan_offer_open(chr__fan *fan, const char *buf, size_t len)
 /* What a part remembers for its next peer. */
 static int chr__fan_remember(chr_dev *dev, const char *buf, size_t len)
 {
-    if (dev->outbox)
+    if (CHR__OUTBOX(dev))
         chr__outbox_remember(dev->outbox, buf, len);
     return CHR_ERR_DISCONNECTED;
 }
@@ -18801,7 +19020,7 @@ static const chr_option chr__file_rows[] = {
     { NULL,         CHR_OPTION_TEXT, 0,                                     NULL,         0, 0, NULL }
 };
 
-static int chr__file_uri(const char *uri, chr_options *options)
+CHR__PRIVATE int chr__file_uri(const char *uri, chr_options *options)
 {
     return chr__uri_path(uri, "file:", options);
 }
@@ -18831,7 +19050,7 @@ static const chr_backend chr__file_kind = {
     chr__file_rows,                                /* options      */
     sizeof(chr_file_options),                      /* options_size */
     sizeof(chr__fd_dev),                           /* state_size   */
-    chr__file_uri,                                 /* uri          */
+    CHR__URI(chr__file_uri),                       /* uri          */
     chr__file_open,                                /* open         */
     chr__fd_close,                                 /* close        */
     &chr__stream_io,                               /* io           */
@@ -18857,7 +19076,7 @@ static const chr_option chr__pipe_rows[] = {
     { NULL,   CHR_OPTION_TEXT, 0,                               NULL,         0, 0, NULL }
 };
 
-static int chr__pipe_uri(const char *uri, chr_options *options)
+CHR__PRIVATE int chr__pipe_uri(const char *uri, chr_options *options)
 {
     return chr__uri_path(uri, "pipe:", options);
 }
@@ -18907,7 +19126,7 @@ static const chr_backend chr__pipe_kind = {
     chr__pipe_rows,                           /* options      */
     sizeof(chr_pipe_options),                 /* options_size */
     sizeof(chr__fd_dev),                      /* state_size   */
-    chr__pipe_uri,                            /* uri          */
+    CHR__URI(chr__pipe_uri),                  /* uri          */
     chr__pipe_open,                           /* open         */
     chr__fd_close,                            /* close        */
     &chr__stream_io,                          /* io           */
@@ -19152,7 +19371,7 @@ static const chr_io chr__pty_io = {
 };
 
 /* pty, pty,OPTIONS or pty:PATH. */
-static int chr__pty_uri(const char *uri, chr_options *options)
+CHR__PRIVATE int chr__pty_uri(const char *uri, chr_options *options)
 {
     return chr__after(uri, "pty:") ? chr__uri_path(uri, "pty:", options) : chr__uri_name(uri, "pty", options);
 }
@@ -19164,7 +19383,7 @@ static const chr_backend chr__pty_kind = {
     chr__pty_rows,                            /* options      */
     sizeof(chr_pty_options),                  /* options_size */
     sizeof(chr__pty),                         /* state_size   */
-    chr__pty_uri,                             /* uri          */
+    CHR__URI(chr__pty_uri),                   /* uri          */
     chr__pty_open,                            /* open         */
     chr__pty_close,                           /* close        */
     &chr__pty_io,                             /* io           */
@@ -19368,7 +19587,7 @@ static const chr_option chr__serial_rows[] = {
     { NULL,           CHR_OPTION_TEXT,   0,                                         NULL,         0, 0,          NULL }
 };
 
-static int chr__serial_uri(const char *uri, chr_options *options)
+CHR__PRIVATE int chr__serial_uri(const char *uri, chr_options *options)
 {
     if (!chr__after(uri, "/dev/") || chr__after(uri, "/dev/parport") || chr__after(uri, "/dev/ppi"))
         return 0;
@@ -19765,7 +19984,7 @@ static const chr_backend chr__serial_kind = {
     chr__serial_rows,                         /* options      */
     sizeof(chr_serial_options),               /* options_size */
     sizeof(chr__serial),                      /* state_size   */
-    chr__serial_uri,                          /* uri          */
+    CHR__URI(chr__serial_uri),                /* uri          */
     chr__serial_open,                         /* open         */
     chr__serial_close,                        /* close        */
     &chr__stream_io,                          /* io           */
@@ -19803,7 +20022,7 @@ static const chr_option chr__parallel_rows[] = {
     { NULL,   CHR_OPTION_TEXT, 0,                                   NULL,         0, 0, NULL }
 };
 
-static int chr__parallel_uri(const char *uri, chr_options *options)
+CHR__PRIVATE int chr__parallel_uri(const char *uri, chr_options *options)
 {
     return chr__after(uri, "/dev/parport") || chr__after(uri, "/dev/ppi") ? chr__uri_path(uri, "", options) : 0;
 }
@@ -19917,7 +20136,7 @@ static const chr_backend chr__parallel_kind = {
     chr__parallel_rows,                       /* options      */
     sizeof(chr_parallel_options),             /* options_size */
     sizeof(chr__parallel),                    /* state_size   */
-    chr__parallel_uri,                        /* uri          */
+    CHR__URI(chr__parallel_uri),              /* uri          */
     chr__parallel_open,                       /* open         */
     chr__parallel_close,                      /* close        */
     &chr__parallel_io,                        /* io           */
@@ -19971,7 +20190,7 @@ static const chr_option chr__udp_rows[] = {
 };
 
 /* udp:[HOST]:PORT[@[LOCALADDR]:LOCALPORT][,opts] */
-static int chr__udp_uri(const char *uri, chr_options *options)
+CHR__PRIVATE int chr__udp_uri(const char *uri, chr_options *options)
 {
     const char *text = chr__after(uri, "udp:"), *at;
     size_t      len, peer;
@@ -20168,7 +20387,7 @@ static const chr_backend chr__udp_kind = {
     chr__udp_rows,                            /* options      */
     sizeof(chr_udp_options),                  /* options_size */
     sizeof(chr__udp),                         /* state_size   */
-    chr__udp_uri,                             /* uri          */
+    CHR__URI(chr__udp_uri),                   /* uri          */
     chr__udp_open,                            /* open         */
     chr__udp_close,                           /* close        */
     &chr__stream_io,                          /* io           */
@@ -25568,7 +25787,7 @@ static void chr__socket_close(chr_dev *dev)
 
 /* -- URI: tcp: telnet: tn3270: websocket: HOST:PORT[,opts]; unix:PATH[,opts] -- */
 
-static int chr__socket_uri(const char *uri, chr_options *options)
+CHR__PRIVATE int chr__socket_uri(const char *uri, chr_options *options)
 {
     static const char *const schemes[] = { "unix:", "tcp:", "telnet:", "tn3270:", "websocket:" };
     const char              *rest = NULL;
@@ -25605,7 +25824,7 @@ static const chr_backend chr__socket_kind = {
     chr__socket_rows,                                                /* options      */
     sizeof(chr_socket_options),                                      /* options_size */
     sizeof(chr__socket),                                             /* state_size   */
-    chr__socket_uri,                                                 /* uri          */
+    CHR__URI(chr__socket_uri),                                       /* uri          */
     chr__socket_open,                                                /* open         */
     chr__socket_close,                                               /* close        */
     &chr__stream_io,                                                 /* io           */
@@ -26087,7 +26306,11 @@ static const chr_backend *const chr__builtins[] = { &chr__null_kind, CHR__KINDS(
 #define CHR__ABSENT_0(kind, alias, without, uris) { #kind, alias, without, CHR__BRACES uris },
 #define CHR__ABSENT(feature, kind, alias, without, uris) CHR__PASTE(CHR__ABSENT_, CHARDEV_HAS_##feature)(kind, alias, without, uris)
 
+#if CHARDEV_HAS_HELP
 static const chr__left_out chr__left_outs[] = { CHR__KINDS(CHR__ABSENT) { NULL, NULL, NULL, { NULL } } };
+#else
+static const chr__left_out chr__left_outs[] = { { NULL, NULL, NULL, { NULL } } };
+#endif
 
 #undef CHR__KINDS
 #undef CHR__PASTE_
@@ -26123,15 +26346,67 @@ static void chr__config_defaults(chr_config *config)
         config->wall_clock = chr__os_wall_clock;
 }
 
-static int chr__context_start(chr_context *ctx)
+/* What the loop has for descriptors. */
+#ifdef CHR__HAS_FDS
+static int chr__context_start_watches(chr_context *ctx)
 {
     int fd;
 
+    ctx->walk = -1;
+    if (chr__os_waker_open(&ctx->waker) < 0)
+        return CHR_ERR_NO_MEMORY;
+    fd = chr__os_waker_fd(&ctx->waker);
+    return fd < 0 ? 0 : chr_watch_start(ctx, &ctx->wake_watch, fd, CHR_IN, chr__woken, ctx);
+}
+
+static void chr__context_free_watches(chr_context *ctx)
+{
+#if CHARDEV_HAS_PTY
+    chr__file_notifier_close(ctx);
+#endif
+    while (ctx->watch_count > 0)
+        chr_watch_stop(ctx->watches[0]);
+    chr__os_waker_close(&ctx->waker);
+    chr__free(ctx, ctx->polls);
+    chr__free(ctx, ctx->watches);
+    chr__free(ctx, ctx->buckets);
+    chr__free(ctx, ctx->ready);
+}
+
+/* Those that the loop has for itself go on. */
+static int chr__is_own_watch(const chr_context *ctx, const chr_watch *watch)
+{
+#if CHARDEV_HAS_PTY
+    if (watch == &ctx->notifier)
+        return 1;
+#endif
+    return watch == &ctx->wake_watch;
+}
+
+static void chr__context_reset_watches(chr_context *ctx)
+{
+    int i;
+
+    for (i = ctx->watch_count - 1; i >= 0; i--)
+        if (!chr__is_own_watch(ctx, ctx->watches[i]))
+            chr_watch_stop(ctx->watches[i]);
+    chr__set_many(ctx, ctx->watch_capacity > CHR__MANY_WATCHES ? CHR__MANY : CHR__FEW);
+    chr__os_waker_quiet(&ctx->waker);
+}
+
+#else
+
+static int  chr__context_start_watches(chr_context *ctx) { return (void)ctx, 0; }
+static void chr__context_free_watches(chr_context *ctx) { (void)ctx; }
+static void chr__context_reset_watches(chr_context *ctx) { (void)ctx; }
+#endif
+
+static int chr__context_start(chr_context *ctx)
+{
     ctx->idles.next = ctx->idles.prev = &ctx->idles;
     ctx->prepares.next = ctx->prepares.prev = &ctx->prepares;
     ctx->lazy.next = ctx->lazy.prev = &ctx->lazy;
     ctx->last_dev = &ctx->devs;
-    ctx->walk = -1;
     chr__dev_queue_init(&ctx->urgent);
     chr__dev_queue_init(&ctx->starved);
     ctx->builtins = chr__builtins;
@@ -26144,11 +26419,8 @@ static int chr__context_start(chr_context *ctx)
 #if CHARDEV_HAS_SOCKET
     chr__os_receiver_init(&ctx->receiver);
 #endif
-    if (chr__os_waker_open(&ctx->waker) < 0)
-        return CHR_ERR_NO_MEMORY;
-    fd = chr__os_waker_fd(&ctx->waker);
     CHR__OWN(ctx);
-    return fd < 0 ? 0 : chr_watch_start(ctx, &ctx->wake_watch, fd, CHR_IN, chr__woken, ctx);
+    return chr__context_start_watches(ctx);
 }
 
 /* The user's timers and idles are stopped, so that stopping them later on is harmless. */
@@ -26165,20 +26437,11 @@ static void chr__context_stop(chr_context *ctx)
 /* Likewise the watches. */
 static void chr__context_free_memory(chr_context *ctx)
 {
-#if CHARDEV_HAS_PTY
-    chr__file_notifier_close(ctx);
-#endif
     chr__context_stop(ctx);
-    while (ctx->watch_count > 0)
-        chr_watch_stop(ctx->watches[0]);
-    chr__os_waker_close(&ctx->waker);
+    chr__context_free_watches(ctx);
 #if CHARDEV_HAS_SOCKET
     chr__boxes_free(ctx);
 #endif
-    chr__free(ctx, ctx->polls);
-    chr__free(ctx, ctx->watches);
-    chr__free(ctx, ctx->buckets);
-    chr__free(ctx, ctx->ready);
     chr__free(ctx, ctx->buffer);
 #ifdef CHARDEV_THREADS
     chr__os_mutex_destroy(&ctx->mutex);
@@ -26275,6 +26538,11 @@ static void chr__context_forget(chr_context *ctx)
     }
 }
 
+#if !CHARDEV_HAS_RECORD
+static int  chr_record_stop(chr_context *ctx) { return (void)ctx, CHR_ERR_NOT_FOUND; }
+static void chr_replay_close(chr_context *ctx) { (void)ctx; }
+#endif
+
 static void chr__context_close(chr_context *ctx)
 {
     (void)chr_record_stop(ctx);
@@ -26302,42 +26570,21 @@ CHARDEV_API void chr_context_free(chr_context *ctx)
     chr__context_free_memory(ctx);
 }
 
-/* Those that the loop has for itself go on. */
-static int chr__is_own_watch(const chr_context *ctx, const chr_watch *watch)
-{
-#if CHARDEV_HAS_PTY
-    if (watch == &ctx->notifier)
-        return 1;
-#endif
-    return watch == &ctx->wake_watch;
-}
-
-static void chr__context_stop_watches(chr_context *ctx)
-{
-    int i;
-
-    for (i = ctx->watch_count - 1; i >= 0; i--)
-        if (!chr__is_own_watch(ctx, ctx->watches[i]))
-            chr_watch_stop(ctx->watches[i]);
-}
-
 CHARDEV_API int chr_context_reset(chr_context *ctx)
 {
     if (chr__in_handler(ctx))
         return CHR_ERR_IN_HANDLER;
     chr__context_close(ctx);
     chr__context_stop(ctx);
-    chr__context_stop_watches(ctx);
+    chr__context_reset_watches(ctx);
     CHR__OWN(ctx);
     ctx->closing = ctx->open_suspended = 0;
-    chr__set_many(ctx, ctx->watch_capacity > CHR__MANY_WATCHES ? CHR__MANY : CHR__FEW);
     ctx->turn = 0;
     ctx->now = 0;
 #if CHARDEV_HAS_SPICE
     ctx->spice_server = NULL;
 #endif
     CHR__STORE(ctx->stopped, 0);
-    chr__os_waker_quiet(&ctx->waker);
     return 0;
 }
 
@@ -26854,6 +27101,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #endif
 
 #undef CHR__FREESTANDING
+#undef CHR__HAS_FDS
 #undef CHR__HAS_SET
 #undef CHR__KQUEUE
 #undef CHR__WINDOWS
@@ -26889,6 +27137,13 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__SLEEPS
 #undef CHR__IS_FOREIGN
 #undef CHR__RECORDED
+#undef CHR__BUFFERS
+#undef CHR__OUTBOX
+#undef CHR__LOG
+#undef CHR__URI
+#undef CHR__IS_RECORDED
+#undef CHR__HELP
+#undef chr__fail
 #endif /* CHARDEV_IMPLEMENTATION */
 
 /*
