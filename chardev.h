@@ -4652,7 +4652,7 @@ typedef struct chr__pollfd {
 } chr__pollfd;
 
 static short chr__os_poll_events(int events) { return (short)events; }
-static int   chr__os_ready_events(short revents) { return revents; }
+CHR__PRIVATE int chr__os_ready_events(short revents) { return revents; }
 
 CHR__PRIVATE int chr__os_close(int fd) { (void)fd; return 0; }
 CHR__PRIVATE int chr__os_is_open(int fd) { (void)fd; return 0; }
@@ -8192,7 +8192,7 @@ CHARDEV_API const chr_backend *chr_backend_find(chr_context *ctx, const char *na
     return chr__kind_find(ctx, name, strlen(name));
 }
 
-static const chr_backend *chr__object_kind_find(chr_context *ctx, const char *name, size_t len)
+CHR__PRIVATE const chr_backend *chr__object_kind_find(chr_context *ctx, const char *name, size_t len)
 {
     const chr_backend *const *kind;
 
@@ -10262,7 +10262,7 @@ static void chr__tend_all(chr_frontend *fe)
 }
 
 /* Before the loop waits, and when the backend takes output again. */
-CHR__HOT static void chr__tend(void *opaque)
+CHR__HOT CHR__PRIVATE void chr__tend(void *opaque)
 {
     chr_frontend *fe = (chr_frontend *)opaque;
     chr__buffers *buffers = fe->buffers;
