@@ -1604,12 +1604,12 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #else
 #define CHARDEV_HAS_PARALLEL 1
 #endif
-#if defined(CHARDEV_NO_UDP) || !defined(CHR__POSIX)
+#if defined(CHARDEV_NO_UDP) || defined(CHR__FREESTANDING)
 #define CHARDEV_HAS_UDP 0
 #else
 #define CHARDEV_HAS_UDP 1
 #endif
-#if defined(CHARDEV_NO_SOCKET) || !defined(CHR__POSIX)
+#if defined(CHARDEV_NO_SOCKET) || defined(CHR__FREESTANDING)
 #define CHARDEV_HAS_SOCKET 0
 #else
 #define CHARDEV_HAS_SOCKET 1
@@ -2575,27 +2575,80 @@ static int chr__os_is_pty_master(int fd)
 
 /* An inherited pipe or terminal is one open file description that others have too: a shell, a parent, a neighbour.
  * Its O_NONBLOCK would be theirs, and theirs is ours. So it is opened anew for one direction, under a number of its
- * own; where that can't be, the result is `fd` itself. Either way *type says how it is read and written. */
-static int chr__os_unshare(int fd, int direction, chr__fd_type *type)
+ * own; where that can't be, the result is `fd` itself. */
+static int chr__os_unshare(int fd, int direction, chr__fd_type type)
 {
     struct stat info;
     char        path[128];
     int         own, flags = direction == CHR_IN ? O_RDONLY : O_WRONLY;
 
-    *type = chr__os_fd_type(fd, 0);
-    if (*type < CHR__FD_SHARED || CHR_SYS(fstat)(fd, &info) < 0 || (*type == CHR__FD_SHARED && !CHR_SYS(isatty)(fd)) ||
-        (*type == CHR__FD_SHARED && chr__os_is_pty_master(fd)))
+    if (type < CHR__FD_SHARED || CHR_SYS(fstat)(fd, &info) < 0 || (type == CHR__FD_SHARED && !CHR_SYS(isatty)(fd)) ||
+        (type == CHR__FD_SHARED && chr__os_is_pty_master(fd)))
         return fd;
     chr__format(path, sizeof path, "/proc/self/fd/%d", fd);
     own = chr__os_open_same(path, flags, &info);
-    if (own < 0 && *type == CHR__FD_SHARED && ttyname_r(fd, path, sizeof path) == 0)
+    if (own < 0 && type == CHR__FD_SHARED && ttyname_r(fd, path, sizeof path) == 0)
         own = chr__os_open_same(path, flags, &info);
-    if (own < 0)
-        return fd;
-    *type = chr__os_fd_type(own, 1);
-    return own;
+    return own < 0 ? fd : own;
 }
+#else
+static int chr__os_unshare(int fd, int direction, chr__fd_type type) { return (void)direction, (void)type, fd; }
 #endif
+
+/* One direction of a stream, as the system has it. Here poll() looks at the descriptor that was given, since only that
+ * knows of the writers that a FIFO had before; the one that is read or written is the same, or was opened anew. */
+typedef struct chr__channel {
+    int          fd; /* to be watched; -1 = there is no such direction */
+    int          io; /* to be read or written */
+    chr__fd_type type;
+} chr__channel;
+
+/* What a layer on channels has slots for where channels hold bytes that nobody can poll for: here they hold none. */
+#define CHR__CHANNEL_SLOT(function) NULL
+
+/* `is_ours`: the library has opened fd, and nobody else has it. It stays the caller's to close, after the channel. */
+CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int direction, int is_ours)
+{
+    channel->fd = channel->io = fd;
+    channel->type = chr__os_fd_type(fd, is_ours);
+    if (is_ours)
+        return 0;
+    channel->io = chr__os_unshare(fd, direction, channel->type);
+    if (channel->io != fd)
+        channel->type = chr__os_fd_type(channel->io, 1);
+    return 0;
+}
+
+/* Also one that is zeroed, or closed already. */
+CHR__PRIVATE void chr__os_channel_close(chr__channel *channel)
+{
+    if (channel->io != channel->fd)
+        chr__os_close(channel->io);
+    channel->fd = channel->io = -1;
+}
+
+CHR__HOT_INLINE int chr__os_channel_read(chr__channel *channel, void *buf, size_t len)
+{
+    return chr__os_read_as(channel->io, channel->type, buf, len);
+}
+
+CHR__HOT_INLINE int chr__os_channel_write(chr__channel *channel, const void *buf, size_t len)
+{
+    return chr__os_write(channel->io, channel->type, buf, len);
+}
+
+CHR__PRIVATE int chr__os_channel_pending(const chr__channel *channel) { return (void)channel, 0; }
+CHR__PRIVATE int chr__os_channel_unsent(const chr__channel *channel) { return (void)channel, 0; }
+CHR__PRIVATE int chr__os_channel_flush(chr__channel *channel) { return (void)channel, 0; }
+
+/* No more output, where the far side can be told: 0, or CHR_ERR_NOT_SUPPORTED. */
+CHR__PRIVATE int chr__os_channel_shutdown(chr__channel *channel)
+{
+    if (channel->type != CHR__FD_SOCKET)
+        return CHR_ERR_NOT_SUPPORTED;
+    chr__os_shutdown(channel->io);
+    return 0;
+}
 
 /* Whether poll's hang-up leaves bytes behind it that can still be read. */
 CHR__PRIVATE int chr__os_unread(int fd)
@@ -2817,10 +2870,11 @@ static int chr__os_set_mark(chr__set *set)
     return CHR_SYS(madvise)(page, sizeof *set->mark, wipe_on_fork);
 }
 
-static int chr__os_set_open(chr__set *set)
+static int chr__os_set_open(chr__set *set, chr__waker *waker, const chr_config *config)
 {
     int error;
 
+    (void)waker, (void)config;
     set->alarm = -1;
     set->mark = NULL;
     set->fd = chr__os_above_standard(CHR_SYS(epoll_create1)(EPOLL_CLOEXEC));
@@ -2903,7 +2957,7 @@ static int chr__os_set_renew(chr__set *set)
     chr__set fresh;
     int      error;
 
-    if (chr__os_set_open(&fresh) < 0)
+    if (chr__os_set_open(&fresh, NULL, NULL) < 0)
         return CHR_ERR_IO;
     if (CHR_SYS(dup2)(fresh.fd, set->fd) < 0) {
         error = errno;
@@ -2936,8 +2990,9 @@ static void chr__os_set_close(chr__set *set)
     set->fd = -1;
 }
 
-static int chr__os_set_open(chr__set *set)
+static int chr__os_set_open(chr__set *set, chr__waker *waker, const chr_config *config)
 {
+    (void)waker, (void)config;
     set->owner = getpid();
     set->fd = chr__os_above_standard(CHR_SYS(kqueue)());
     if (set->fd < 0)
@@ -3034,7 +3089,7 @@ static void chr__os_set_alarm(chr__set *set, int ms)
 static int chr__os_set_renew(chr__set *set)
 {
     chr__os_set_close(set);
-    return chr__os_set_open(set);
+    return chr__os_set_open(set, NULL, NULL);
 }
 
 #endif
@@ -3613,6 +3668,7 @@ static void chr__os_socket_name(int fd, int of_peer, char *text, size_t size)
 /* Sockets. */
 
 #define CHR__MAX_MSGFDS 16
+enum { CHR__PASSES_FDS = 1 }; /* beside the bytes of a unix socket */
 
 static int chr__os_lookup(const char *host, const char *port, int family, int passive, int numeric_only, chr__sockaddr *found,
                           chr_error *err)
@@ -4643,27 +4699,8 @@ static int chr__os_datagram_open(const chr__sockaddr *peers, int peer_count, con
 #endif
 #endif /* CHR__POSIX */
 
-/* -- the profiles without descriptors: what they have in common ------------------------------------------------------ */
+/* -- the profiles without files: what they have in common ------------------------------------------------------------ */
 #ifndef CHR__POSIX
-
-typedef struct chr__pollfd {
-    int   fd;
-    short events, revents;
-} chr__pollfd;
-
-static short chr__os_poll_events(int events) { return (short)events; }
-CHR__PRIVATE int chr__os_ready_events(short revents) { return revents; }
-
-CHR__PRIVATE int chr__os_close(int fd) { (void)fd; return 0; }
-CHR__PRIVATE int chr__os_is_open(int fd) { (void)fd; return 0; }
-
-typedef struct chr__fd_flags {
-    int nothing;
-} chr__fd_flags;
-
-static int  chr__os_get_flags(int fd, chr__fd_flags *flags) { (void)fd, (void)flags; return CHR_ERR_NOT_SUPPORTED; }
-static void chr__os_set_flags(int fd, const chr__fd_flags *flags) { (void)fd, (void)flags; }
-CHR__PRIVATE void chr__os_close_on_exec(int fd) { (void)fd; }
 
 typedef enum chr__fd_type { CHR__FD_PLAIN } chr__fd_type;
 
@@ -4679,9 +4716,6 @@ CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
     memset(buf, 0, len); /* else gcc -Og takes it for a value that callers use */
     return CHR_ERR_NOT_SUPPORTED;
 }
-CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms) { (void)fd; (void)events; return timeout_ms < 0 ? CHR_ERR_NOT_SUPPORTED : 0; }
-
-CHR__PRIVATE int chr__os_random(void *buf, size_t len) { return (void)buf, (void)len, CHR_ERR_NOT_SUPPORTED; }
 
 enum { CHR__PATH_SIZE = 1 };
 
@@ -4712,11 +4746,99 @@ CHR__PRIVATE int chr__os_open(const char *path, chr__open_mode mode, chr_error *
 #endif
 
 /* -- >>windows --------------------------------------------------------------------------------------------------------
- * Clock, memory and a loop that sleeps on an event: enough for the portable backends. There are no descriptors yet. */
+ * A descriptor is the value of a SOCKET or a HANDLE: those of the kernel have 32 significant bits. -1 = none. */
 #ifdef CHR__WINDOWS
 
-#include <stdlib.h>
+#ifndef WIN32_LEAN_AND_MEAN
+#define WIN32_LEAN_AND_MEAN /* else windows.h brings the sockets of 1993 */
+#endif
+#include <winsock2.h>
+#include <ws2tcpip.h>
 #include <windows.h>
+#include <winternl.h>
+#include <stdlib.h>
+
+static HANDLE chr__os_handle(int fd) { return (HANDLE)(intptr_t)fd; }
+static SOCKET chr__os_socket(int fd) { return (SOCKET)(intptr_t)fd; }
+CHR__PRIVATE int chr__os_handle_fd(HANDLE handle) { return (int)(intptr_t)handle; }
+CHR__PRIVATE int chr__os_socket_fd(SOCKET handle) { return (int)(intptr_t)handle; }
+
+/* -- errors: what GetLastError() or WSAGetLastError() says, captured where it happens -- */
+
+/* The one table from them to our codes. */
+static int chr__os_code(int error)
+{
+    switch (error) {
+    case WSAEWOULDBLOCK: case WSAEINPROGRESS: case ERROR_IO_PENDING: case ERROR_IO_INCOMPLETE: return CHR_ERR_WOULD_BLOCK;
+    case ERROR_BROKEN_PIPE: case ERROR_NO_DATA: case ERROR_PIPE_NOT_CONNECTED: case ERROR_NETNAME_DELETED:
+    case WSAECONNRESET: case WSAECONNABORTED: case WSAENETRESET: case WSAENOTCONN: case WSAESHUTDOWN:
+    case WSAEDISCON: case ERROR_CONNECTION_ABORTED:                                return CHR_ERR_DISCONNECTED;
+    case ERROR_NOT_ENOUGH_MEMORY: case ERROR_OUTOFMEMORY: case ERROR_NO_SYSTEM_RESOURCES:
+    case ERROR_COMMITMENT_LIMIT: case WSAENOBUFS: case WSA_E_NO_MORE:              return CHR_ERR_NO_MEMORY;
+    case ERROR_FILE_NOT_FOUND: case ERROR_PATH_NOT_FOUND: case ERROR_BAD_NETPATH: case ERROR_BAD_NET_NAME:
+    case ERROR_INVALID_DRIVE: case ERROR_INVALID_NAME: case ERROR_BAD_PATHNAME: case ERROR_DEV_NOT_EXIST:
+    case ERROR_BAD_UNIT: case WSAHOST_NOT_FOUND: case WSATYPE_NOT_FOUND: case WSANO_DATA: return CHR_ERR_NOT_FOUND;
+    case ERROR_FILE_EXISTS: case ERROR_ALREADY_EXISTS: case WSAEADDRINUSE:         return CHR_ERR_EXISTS;
+    case ERROR_SHARING_VIOLATION: case ERROR_LOCK_VIOLATION: case ERROR_PIPE_BUSY: case ERROR_BUSY:
+                                                                                   return CHR_ERR_BUSY;
+    case ERROR_ACCESS_DENIED: case ERROR_WRITE_PROTECT: case ERROR_PRIVILEGE_NOT_HELD: case WSAEACCES:
+                                                                                   return CHR_ERR_PERMISSION;
+    case WSAETIMEDOUT: case WAIT_TIMEOUT: case ERROR_SEM_TIMEOUT: case ERROR_TIMEOUT: return CHR_ERR_TIMEOUT;
+    case ERROR_INVALID_PARAMETER: case ERROR_INVALID_HANDLE: case WSAEINVAL: case WSAEBADF: case WSAENOTSOCK:
+    case WSAEMSGSIZE:                                                              return CHR_ERR_INVALID;
+    case ERROR_NOT_SUPPORTED: case ERROR_INVALID_FUNCTION: case ERROR_CALL_NOT_IMPLEMENTED: case WSAEOPNOTSUPP:
+                                                                                   return CHR_ERR_NOT_SUPPORTED;
+    case ERROR_DISK_FULL: case ERROR_HANDLE_DISK_FULL: case ERROR_FILE_TOO_LARGE:
+                                                                                   return CHR_ERR_NO_SPACE;
+    default:                                                                       return CHR_ERR_IO;
+    }
+}
+
+/* -- text: UTF-8 outside, UTF-16 towards the system -- */
+
+/* With its zero into wide[size]; returns the characters without it. CHR_ERR_INVALID when it is no UTF-8 or does not fit. */
+CHR__PRIVATE int chr__os_to_wide(const char *text, WCHAR *wide, size_t size)
+{
+    int count = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, text, -1, wide, (int)size);
+
+    return count > 0 ? count - 1 : CHR_ERR_INVALID;
+}
+
+/* The first `count` characters (-1 = up to its zero), and a zero, into text[size]; returns the bytes without that. What is no
+ * character becomes U+FFFD. CHR_ERR_INVALID when it does not fit. */
+CHR__PRIVATE int chr__os_from_wide(const WCHAR *wide, int count, char *text, size_t size)
+{
+    int bytes = count == 0 ? 0 : WideCharToMultiByte(CP_UTF8, 0, wide, count, text, (int)size - 1, NULL, NULL);
+
+    text[bytes > 0 ? bytes : 0] = 0;
+    if (bytes > 0 && count < 0)
+        bytes--;
+    return bytes > 0 || count == 0 ? bytes : CHR_ERR_INVALID;
+}
+
+/* The system's words for an error, one line without its full stop, into text[size]. */
+static void chr__os_error_text(int error, char *text, size_t size)
+{
+    enum { FLAGS = FORMAT_MESSAGE_FROM_SYSTEM | FORMAT_MESSAGE_IGNORE_INSERTS | FORMAT_MESSAGE_MAX_WIDTH_MASK };
+    WCHAR wide[256];
+    DWORD count = FormatMessageW(FLAGS, NULL, (DWORD)error, 0, wide, sizeof wide / sizeof wide[0], NULL);
+
+    while (count > 0 && (wide[count - 1] <= ' ' || wide[count - 1] == '.'))
+        count--;
+    if (count == 0 || chr__os_from_wide(wide, (int)count, text, size) < 0)
+        chr__format(text, size, "%s (error %d)", chr_error_text(chr__os_code(error)), error);
+}
+
+/* "WHAT NAME: the system's reason" for an error number that was captured where it happened. */
+CHR__PRIVATE int chr__os_fail(chr_error *err, int error, const char *what, const char *name)
+{
+    char text[512];
+
+    chr__os_error_text(error, text, sizeof text);
+    return chr__fail(err, chr__os_code(error), "%s %s: %s", what, name, text);
+}
+
+/* -- clock, memory -- */
 
 static void *chr__os_allocate(void *opaque, void *ptr, size_t size)
 {
@@ -4746,6 +4868,21 @@ static int64_t chr__os_wall_clock(void *opaque)
     return ((((int64_t)now.dwHighDateTime << 32) | (int64_t)now.dwLowDateTime) - 116444736000000000) * 100;
 }
 
+/* For keys: unpredictable bytes, from RtlGenRandom(), whose name in advapi32.dll this is. */
+CHR__PRIVATE int chr__os_random(void *buf, size_t len)
+{
+    typedef BOOLEAN(APIENTRY * fill_function)(void *, ULONG);
+    HMODULE       library = LoadLibraryW(L"advapi32.dll");
+    fill_function fill = library ? (fill_function)(uintptr_t)GetProcAddress(library, "SystemFunction036") : NULL;
+    int           is_filled = fill && fill(buf, (ULONG)len);
+
+    if (library)
+        FreeLibrary(library);
+    return is_filled ? 0 : CHR_ERR_IO;
+}
+
+/* -- threads -- */
+
 #ifdef CHARDEV_THREADS
 typedef CRITICAL_SECTION chr__mutex;
 
@@ -4764,32 +4901,1564 @@ static chr__thread chr__os_thread(void) { return GetCurrentThreadId(); }
 static int chr__os_is_thread(chr__thread thread) { return thread == GetCurrentThreadId(); }
 #endif
 
+/* -- descriptors: what sockets and handles have in common -- */
+
+CHR__PRIVATE int chr__os_is_socket(int fd)
+{
+    int type, size = sizeof type;
+
+    return fd != -1 && CHR_SYS(getsockopt)(chr__os_socket(fd), SOL_SOCKET, SO_TYPE, (char *)&type, &size) == 0;
+}
+
+/* A socket that Winsock does not know as one, because another process has made it, is closed as a handle too. */
+CHR__PRIVATE int chr__os_close(int fd)
+{
+    if (fd == -1 || CHR_SYS(closesocket)(chr__os_socket(fd)) == 0)
+        return 0;
+    return CHR_SYS(CloseHandle)(chr__os_handle(fd)) ? 0 : -1;
+}
+
+CHR__PRIVATE int chr__os_is_open(int fd)
+{
+    DWORD flags;
+
+    return fd != -1 && CHR_SYS(GetHandleInformation)(chr__os_handle(fd), &flags);
+}
+
+/* Programs that are started don't inherit it. */
+CHR__PRIVATE void chr__os_close_on_exec(int fd)
+{
+    if (fd != -1)
+        (void)CHR_SYS(SetHandleInformation)(chr__os_handle(fd), HANDLE_FLAG_INHERIT, 0);
+}
+
+/* Of a socket; nothing else has it. */
+CHR__PRIVATE void chr__os_set_nonblocking(int fd, int on)
+{
+    u_long value = on != 0;
+
+    (void)CHR_SYS(ioctlsocket)(chr__os_socket(fd), (long)FIONBIO, &value);
+}
+
+/* What an unknown descriptor had can't be asked: a socket blocks unless told otherwise. */
+CHR__PRIVATE int chr__os_is_nonblocking(int flags) { return (void)flags, 0; }
+
+/* Not inherited, and when it is a socket non-blocking; returns the flags that it had, or -1. */
+CHR__PRIVATE int chr__os_adopt(int fd)
+{
+    DWORD flags;
+
+    if (fd == -1 || !CHR_SYS(GetHandleInformation)(chr__os_handle(fd), &flags))
+        return -1;
+    if (!CHR_SYS(SetHandleInformation)(chr__os_handle(fd), HANDLE_FLAG_INHERIT, 0))
+        return -1;
+    chr__os_set_nonblocking(fd, 1);
+    return (int)(flags & HANDLE_FLAG_INHERIT);
+}
+
+typedef struct chr__fd_flags {
+    int number; /* HANDLE_FLAG_INHERIT */
+} chr__fd_flags;
+
+/* Negative unless fd is open. */
+CHR__PRIVATE int chr__os_get_flags(int fd, chr__fd_flags *flags)
+{
+    DWORD value;
+
+    if (fd == -1 || !CHR_SYS(GetHandleInformation)(chr__os_handle(fd), &value))
+        return -1;
+    flags->number = (int)(value & HANDLE_FLAG_INHERIT);
+    return 0;
+}
+
+CHR__PRIVATE void chr__os_set_flags(int fd, const chr__fd_flags *flags)
+{
+    (void)CHR_SYS(SetHandleInformation)(chr__os_handle(fd), HANDLE_FLAG_INHERIT, (DWORD)flags->number);
+    chr__os_set_nonblocking(fd, 0);
+}
+
+/* A copy that is not inherited; `least` is for systems that number descriptors. */
+CHR__PRIVATE int chr__os_dup(int fd, int least)
+{
+    WSAPROTOCOL_INFOW info;
+    HANDLE            copy;
+    SOCKET            twin;
+
+    (void)least;
+    if (chr__os_is_socket(fd)) {
+        if (CHR_SYS(WSADuplicateSocketW)(chr__os_socket(fd), GetCurrentProcessId(), &info) != 0)
+            return chr__os_code(WSAGetLastError());
+        twin = CHR_SYS(WSASocketW)(FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, &info, 0, WSA_FLAG_OVERLAPPED);
+        if (twin == INVALID_SOCKET)
+            return chr__os_code(WSAGetLastError());
+        chr__os_close_on_exec(chr__os_socket_fd(twin));
+        return chr__os_socket_fd(twin);
+    }
+    if (!CHR_SYS(DuplicateHandle)(GetCurrentProcess(), chr__os_handle(fd), GetCurrentProcess(), &copy, 0, FALSE, DUPLICATE_SAME_ACCESS))
+        return chr__os_code((int)GetLastError());
+    return chr__os_handle_fd(copy);
+}
+
+/* -- the set: an I/O completion port. A socket is in it by a request of the driver below Winsock (AFD), which says once what is
+ * ready of it and is made anew before the next wait; what Windows can wait for (events, processes, a console's input) by a wait
+ * of the system's thread pool, whose callback posts to the port. An entry stays in memory until its request has ended. -- */
+
+#define CHR__HAS_SET
+
+enum { CHR__SET_ALONE = 1, CHR__FD_BITS = 2, CHR__MANY_WATCHES = 0 };
+
+enum {
+    CHR__AFD_POLL = 0x12024, /* the driver's control code, and what it tells */
+    CHR__AFD_RECEIVE = 0x1, CHR__AFD_SEND = 0x4, CHR__AFD_DISCONNECT = 0x8, CHR__AFD_ABORT = 0x10,
+    CHR__AFD_LOCAL_CLOSE = 0x20, CHR__AFD_ACCEPT = 0x80, CHR__AFD_CONNECT_FAIL = 0x100,
+    CHR__BASE_HANDLE = 0x48000022 /* SIO_BASE_HANDLE: the socket below what others have put on it */
+};
+
+typedef struct chr__afd_request {
+    LARGE_INTEGER timeout;
+    ULONG         count, is_exclusive;
+    HANDLE        handle;
+    ULONG         events;
+    LONG          status;
+} chr__afd_request;
+
+typedef struct chr__set_entry {
+    OVERLAPPED              operation; /* first: the port gives it back */
+    chr__afd_request        request;
+    HANDLE                  handle, port;
+    PTP_WAIT                wait;      /* of the thread pool; NULL = it is a socket */
+    volatile LONG           is_posted; /* by that: it has been signaled */
+    int                     fd;
+    unsigned                key;
+    int                     wants;
+    int                     asked;     /* what the request that is under way waits for; 0 = there is none */
+    int                     ready;
+    int                     is_gone;   /* its socket was closed: nothing is asked any more */
+    int                     is_ended;  /* it has left: what is under way comes back, and tells nobody */
+    struct chr__set_entry  *next;      /* in its bucket, or of the spare ones */
+    struct chr__set_entry  *next_queued, **link;
+    struct chr__set_queue  *queue;     /* NULL = in none */
+} chr__set_entry;
+
+typedef struct chr__set_queue {
+    chr__set_entry *first, **last;
+} chr__set_queue;
+
+typedef struct chr__set_block {
+    struct chr__set_block *next;
+    chr__set_entry         entries[1];
+} chr__set_block;
+
+typedef struct chr__set {
+    int               fd;          /* -1: it has no descriptor */
+    HANDLE            port, afd;   /* afd: the driver's end of all requests; NULL = there is none */
+    int               is_quick;    /* a request that is answered at once does not come through the port too */
+    volatile LONG    *rung;        /* the waker's */
+    int               in_flight;   /* requests under way whose entries have left */
+    chr__set_queue    due, ready;  /* those to be asked before the wait; those that are to be told */
+    const chr_config *config;      /* NULL: its entries are somebody else's, and in no bucket */
+    chr__set_block   *blocks;
+    chr__set_entry   *spare, **buckets;
+    int               capacity;
+} chr__set;
+
+static void chr__queue_init(chr__set_queue *queue)
+{
+    queue->first = NULL;
+    queue->last = &queue->first;
+}
+
+static void chr__queue_leave(chr__set_entry *entry)
+{
+    if (!entry->queue)
+        return;
+    *entry->link = entry->next_queued;
+    if (entry->next_queued)
+        entry->next_queued->link = entry->link;
+    else
+        entry->queue->last = entry->link;
+    entry->queue = NULL;
+}
+
+static void chr__queue_enter(chr__set_queue *queue, chr__set_entry *entry)
+{
+    chr__queue_leave(entry);
+    entry->queue = queue;
+    entry->next_queued = NULL;
+    entry->link = queue->last;
+    *queue->last = entry;
+    queue->last = &entry->next_queued;
+}
+
+/* The driver without a socket: only the system's own call can open that. */
+static HANDLE chr__afd_open(void)
+{
+    typedef NTSTATUS(NTAPI * create_function)(PHANDLE, ACCESS_MASK, POBJECT_ATTRIBUTES, PIO_STATUS_BLOCK, PLARGE_INTEGER, ULONG,
+                                              ULONG, ULONG, ULONG, PVOID, ULONG);
+    static const WCHAR name[] = L"\\Device\\Afd\\chardev";
+    HMODULE            library = GetModuleHandleW(L"ntdll.dll");
+    create_function    create = library ? (create_function)(uintptr_t)GetProcAddress(library, "NtCreateFile") : NULL;
+    UNICODE_STRING     path;
+    OBJECT_ATTRIBUTES  attributes;
+    IO_STATUS_BLOCK    status;
+    HANDLE             afd = NULL;
+
+    path.Buffer = (WCHAR *)(uintptr_t)name;
+    path.Length = path.MaximumLength = sizeof name - sizeof name[0];
+    memset(&attributes, 0, sizeof attributes);
+    attributes.Length = sizeof attributes;
+    attributes.ObjectName = &path;
+    if (!create || create(&afd, SYNCHRONIZE, &attributes, &status, NULL, 0, FILE_SHARE_READ | FILE_SHARE_WRITE, 1, 0, NULL, 0) < 0)
+        return NULL; /* 1: FILE_OPEN */
+    return afd;
+}
+
+static void chr__set_attach(chr__set *set, HANDLE port)
+{
+    UCHAR modes = 1 | 2; /* FILE_SKIP_COMPLETION_PORT_ON_SUCCESS, FILE_SKIP_SET_EVENT_ON_HANDLE */
+
+    memset(set, 0, sizeof *set);
+    set->fd = -1;
+    chr__queue_init(&set->due);
+    chr__queue_init(&set->ready);
+    set->port = port;
+    set->afd = chr__afd_open();
+    if (set->afd && !CHR_SYS(CreateIoCompletionPort)(set->afd, port, 0, 0)) {
+        (void)CHR_SYS(CloseHandle)(set->afd);
+        set->afd = NULL;
+    }
+    set->is_quick = set->afd && CHR_SYS(SetFileCompletionNotificationModes)(set->afd, modes);
+}
+
+static void CALLBACK chr__set_signaled(PTP_CALLBACK_INSTANCE instance, void *opaque, PTP_WAIT wait, TP_WAIT_RESULT result)
+{
+    chr__set_entry *entry = (chr__set_entry *)opaque;
+
+    (void)instance, (void)wait, (void)result;
+    InterlockedExchange(&entry->is_posted, 1);
+    (void)CHR_SYS(PostQueuedCompletionStatus)(entry->port, 0, 0, &entry->operation);
+}
+
+static ULONG chr__afd_events(int wants)
+{
+    return CHR__AFD_ABORT | CHR__AFD_LOCAL_CLOSE | CHR__AFD_CONNECT_FAIL |
+           (wants & CHR_IN ? (ULONG)(CHR__AFD_RECEIVE | CHR__AFD_ACCEPT | CHR__AFD_DISCONNECT) : 0) |
+           (wants & CHR_OUT ? (ULONG)CHR__AFD_SEND : 0) | (wants & CHR_HUP ? (ULONG)CHR__AFD_DISCONNECT : 0);
+}
+
+static int chr__afd_ready(ULONG events)
+{
+    return (events & (CHR__AFD_RECEIVE | CHR__AFD_ACCEPT) ? CHR_IN : 0) | (events & CHR__AFD_SEND ? CHR_OUT : 0) |
+           (events & CHR__AFD_DISCONNECT ? CHR_IN | CHR__HALF_HUP : 0) |
+           (events & (CHR__AFD_ABORT | CHR__AFD_CONNECT_FAIL) ? CHR_IN | CHR_OUT | CHR_HUP | CHR__HALF_HUP : 0);
+}
+
+/* What it has said concerns those who want it; nobody may by now. */
+static void chr__set_tell(chr__set *set, chr__set_entry *entry, int ready)
+{
+    entry->ready = ready & (entry->wants | CHR_HUP | (entry->wants & (CHR_IN | CHR_HUP) ? CHR__HALF_HUP : 0));
+    if (entry->ready || !entry->is_gone)
+        chr__queue_enter(entry->ready ? &set->ready : &set->due, entry);
+}
+
+static void chr__set_release(chr__set *set, chr__set_entry *entry)
+{
+    entry->next = set->spare;
+    set->spare = entry;
+}
+
+/* A request has ended. When its socket was closed it says nothing any more, as elsewhere. */
+static void chr__set_came_back(chr__set *set, chr__set_entry *entry)
+{
+    const ULONG cancelled = 0xc0000120u;
+    ULONG       status = entry->wait ? 0 : (ULONG)entry->operation.Internal;
+
+    entry->asked = 0;
+    if (entry->is_ended) {
+        set->in_flight--;
+        chr__set_release(set, entry);
+        return;
+    }
+    entry->is_posted = 0;
+    entry->is_gone = status ? status != cancelled : !entry->wait && entry->request.events & CHR__AFD_LOCAL_CLOSE;
+    if (status)
+        chr__set_tell(set, entry, entry->is_gone ? CHR_HUP : 0);
+    else
+        chr__set_tell(set, entry, entry->wait ? CHR_IN | CHR_OUT : chr__afd_ready(entry->request.events));
+}
+
+/* What is signaled at once needs no other thread. */
+static void chr__set_ask_handle(chr__set *set, chr__set_entry *entry)
+{
+    DWORD found = CHR_SYS(WaitForSingleObject)(entry->handle, 0);
+
+    if (found != WAIT_TIMEOUT) {
+        entry->is_gone = found == WAIT_FAILED;
+        chr__set_tell(set, entry, entry->is_gone ? CHR_HUP : CHR_IN | CHR_OUT);
+        return;
+    }
+    entry->asked = entry->wants;
+    SetThreadpoolWait(entry->wait, entry->handle, NULL);
+}
+
+static void chr__set_ask_socket(chr__set *set, chr__set_entry *entry)
+{
+    chr__afd_request *request = &entry->request;
+    DWORD             size;
+    BOOL              is_done;
+
+    memset(&entry->operation, 0, sizeof entry->operation);
+    request->timeout.QuadPart = INT64_MAX;
+    request->count = 1;
+    request->is_exclusive = 0;
+    request->handle = entry->handle;
+    request->events = chr__afd_events(entry->wants);
+    request->status = 0;
+    entry->asked = entry->wants;
+    is_done = CHR_SYS(DeviceIoControl)(set->afd, CHR__AFD_POLL, request, sizeof *request, request, sizeof *request, &size,
+                                       &entry->operation);
+    if (is_done && set->is_quick) {
+        chr__set_came_back(set, entry);
+    } else if (!is_done && GetLastError() != ERROR_IO_PENDING) {
+        entry->asked = 0;
+        entry->is_gone = 1;
+        chr__set_tell(set, entry, CHR_HUP);
+    }
+}
+
+/* A request that waits for less than is wanted ends first; one that waits for more may stay. */
+static void chr__set_ask(chr__set *set, chr__set_entry *entry)
+{
+    chr__queue_leave(entry);
+    if (entry->asked && !entry->wait && (entry->wants & ~entry->asked))
+        (void)CHR_SYS(CancelIoEx)(set->afd, &entry->operation);
+    else if (!entry->asked && entry->wait && entry->wants & (CHR_IN | CHR_OUT))
+        chr__set_ask_handle(set, entry);
+    else if (!entry->asked && !entry->wait)
+        chr__set_ask_socket(set, entry);
+}
+
+/* As many as there are now: what is answered at once may be in line again. */
+static void chr__set_ask_all(chr__set *set)
+{
+    chr__set_entry *entry, **last = set->due.last;
+    int             is_last = !set->due.first;
+
+    while (!is_last && (entry = set->due.first) != NULL) {
+        is_last = last == &entry->next_queued;
+        chr__set_ask(set, entry);
+    }
+}
+
+/* What has come to the port meanwhile, up to timeout_ms. Returns whether the waker has rung, or an error. */
+static int chr__set_look(chr__set *set, int timeout_ms)
+{
+    OVERLAPPED_ENTRY entries[CHR__READY_MOST];
+    ULONG            i, count = 0;
+    int              is_rung = 0, error;
+
+    if (!CHR_SYS(GetQueuedCompletionStatusEx)(set->port, entries, CHR__READY_MOST, &count, timeout_ms < 0 ? INFINITE : (DWORD)timeout_ms,
+                                              FALSE)) {
+        error = (int)GetLastError();
+        return error == WAIT_TIMEOUT ? 0 : chr__os_code(error);
+    }
+    for (i = 0; i < count; i++)
+        if (entries[i].lpOverlapped) {
+            chr__set_came_back(set, (chr__set_entry *)(void *)entries[i].lpOverlapped);
+        } else {
+            InterlockedExchange(set->rung, 0);
+            is_rung = 1;
+        }
+    return is_rung;
+}
+
+static int chr__set_tell_all(chr__set *set, chr__ready *ready, int most)
+{
+    chr__set_entry *entry;
+    int             count = 0;
+
+    for (; count < most && (entry = set->ready.first) != NULL; count++) {
+        ready[count].fd = entry->fd;
+        ready[count].key = entry->key;
+        ready[count].events = entry->ready;
+        chr__queue_leave(entry);
+        if (!entry->is_gone)
+            chr__queue_enter(&set->due, entry);
+    }
+    return count;
+}
+
+/* Milliseconds until a time on the system's clock, not early. */
+static int chr__set_left(int timeout_ms, int64_t deadline)
+{
+    int64_t left = timeout_ms > 0 ? deadline - chr__os_clock(NULL) : 0;
+
+    return timeout_ms < 0 ? -1 : left <= 0 ? 0 : (int)((left + 999999) / 1000000);
+}
+
+/* How many are ready, up to `most`; 0 also when the waker has rung. */
+static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int timeout_ms)
+{
+    int64_t deadline = timeout_ms > 0 ? chr__os_clock(NULL) + (int64_t)timeout_ms * 1000000 : 0;
+    int     left = timeout_ms, is_rung;
+
+    do {
+        chr__set_ask_all(set);
+        is_rung = chr__set_look(set, set->ready.first ? 0 : left);
+        if (is_rung || set->ready.first || left == 0)
+            break;
+        left = chr__set_left(timeout_ms, deadline);
+    } while (1);
+    return is_rung < 0 ? is_rung : chr__set_tell_all(set, ready, most);
+}
+
+/* It leaves, and is used again when nothing of it is under way any more. */
+static void chr__set_end_entry(chr__set *set, chr__set_entry *entry)
+{
+    chr__queue_leave(entry);
+    entry->is_ended = 1;
+    if (entry->wait) {
+        SetThreadpoolWait(entry->wait, NULL, NULL);
+        WaitForThreadpoolWaitCallbacks(entry->wait, TRUE);
+        CloseThreadpoolWait(entry->wait);
+        entry->wait = NULL;
+        entry->asked = entry->is_posted;
+    } else if (entry->asked) {
+        (void)CHR_SYS(CancelIoEx)(set->afd, &entry->operation);
+    }
+    if (entry->asked)
+        set->in_flight++;
+    else
+        chr__set_release(set, entry);
+}
+
+/* Waits for what is under way of those that have left. It was cancelled, so it comes at once: what does not keeps its memory. */
+static int chr__set_reap(chr__set *set)
+{
+    int tries;
+
+    for (tries = 0; set->in_flight > 0 && tries < 50; tries++)
+        if (chr__set_look(set, 100) > 0)
+            (void)CHR_SYS(PostQueuedCompletionStatus)(set->port, 0, 0, NULL);
+    return set->in_flight;
+}
+
+/* Fills an entry for fd. CHR_ERR_NO_MEMORY. */
+static int chr__set_begin_entry(chr__set *set, chr__set_entry *entry, int fd, int wants, unsigned key)
+{
+    DWORD size;
+
+    memset(entry, 0, sizeof *entry);
+    entry->handle = chr__os_handle(fd);
+    entry->port = set->port;
+    entry->fd = fd;
+    entry->key = key;
+    entry->wants = wants;
+    if (!chr__os_is_socket(fd)) {
+        entry->wait = CreateThreadpoolWait(chr__set_signaled, entry, NULL);
+        return entry->wait ? 0 : CHR_ERR_NO_MEMORY;
+    }
+    if (CHR_SYS(WSAIoctl)(chr__os_socket(fd), CHR__BASE_HANDLE, NULL, 0, &entry->handle, sizeof entry->handle, &size, NULL, NULL) != 0)
+        entry->handle = chr__os_handle(fd);
+    return 0;
+}
+
+static chr__set_entry **chr__set_bucket(const chr__set *set, int fd)
+{
+    return &set->buckets[(unsigned)fd >> CHR__FD_BITS & (unsigned)(set->capacity - 1)];
+}
+
+static chr__set_entry **chr__set_find(const chr__set *set, int fd)
+{
+    chr__set_entry **entry = chr__set_bucket(set, fd);
+
+    while (*entry && (*entry)->fd != fd)
+        entry = &(*entry)->next;
+    return entry;
+}
+
+/* An entry that nobody uses. There are more of them than watches: when there is none, some are about to come back. */
+static chr__set_entry *chr__set_spare(chr__set *set)
+{
+    chr__set_entry *entry;
+
+    if (!set->spare)
+        (void)chr__set_reap(set);
+    entry = set->spare;
+    if (entry)
+        set->spare = entry->next;
+    return entry;
+}
+
+/* `events`: what the entry waits for from now on; 0 = it leaves. Another key: it may be of something else under the number. */
+static int chr__os_set_put(chr__set *set, int fd, int before, int events, unsigned key)
+{
+    chr__set_entry **link = chr__set_find(set, fd), *entry = *link;
+
+    (void)before;
+    if (entry && (!events || entry->key != key)) {
+        *link = entry->next;
+        chr__set_end_entry(set, entry);
+        entry = NULL;
+    }
+    if (!events)
+        return 0;
+    if (!entry) {
+        entry = chr__set_spare(set);
+        if (!entry || chr__set_begin_entry(set, entry, fd, events, key) < 0) {
+            if (entry)
+                chr__set_release(set, entry);
+            return CHR_ERR_NO_MEMORY;
+        }
+        link = chr__set_bucket(set, fd);
+        entry->next = *link;
+        *link = entry;
+    }
+    entry->wants = events;
+    if (!entry->queue && !entry->is_gone)
+        chr__queue_enter(&set->due, entry);
+    return 0;
+}
+
+/* Room for so many descriptors, a power of two. */
+static int chr__os_set_reserve(chr__set *set, int capacity)
+{
+    int              i, more = 2 * (capacity - set->capacity), had = set->capacity;
+    void            *opaque = set->config->opaque, *buckets, *block;
+    chr__set_entry **old = set->buckets, *entry;
+
+    if (more <= 0)
+        return 0;
+    buckets = set->config->allocate(opaque, NULL, sizeof *set->buckets * (size_t)capacity);
+    block = buckets ? set->config->allocate(opaque, NULL, sizeof *set->blocks + sizeof *set->spare * (size_t)more) : NULL;
+    if (!block) {
+        if (buckets)
+            (void)set->config->allocate(opaque, buckets, 0);
+        return CHR_ERR_NO_MEMORY;
+    }
+    ((chr__set_block *)block)->next = set->blocks;
+    set->blocks = (chr__set_block *)block;
+    for (i = 0; i < more; i++)
+        chr__set_release(set, &set->blocks->entries[i]);
+    set->buckets = (chr__set_entry **)memset(buckets, 0, sizeof *set->buckets * (size_t)capacity);
+    set->capacity = capacity;
+    for (i = 0; i < had; i++)
+        while ((entry = old[i]) != NULL) {
+            old[i] = entry->next;
+            entry->next = *chr__set_bucket(set, entry->fd);
+            *chr__set_bucket(set, entry->fd) = entry;
+        }
+    if (old)
+        (void)set->config->allocate(opaque, old, 0);
+    return 0;
+}
+
+/* Whether fd can be in it. */
+static int chr__os_set_check(const chr__set *set, int fd)
+{
+    HANDLE pair[2];
+    DWORD  type, count;
+
+    if (chr__os_is_socket(fd))
+        return set->afd ? 0 : CHR_ERR_NOT_SUPPORTED;
+    if (!chr__os_is_open(fd))
+        return CHR_ERR_INVALID;
+    pair[0] = chr__os_handle(fd);
+    pair[1] = GetCurrentThread(); /* never signaled: so that nothing is taken from the other */
+    type = CHR_SYS(GetFileType)(pair[0]);
+    if (type == FILE_TYPE_CHAR)
+        return CHR_SYS(GetNumberOfConsoleInputEvents)(pair[0], &count) ? 0 : CHR_ERR_NOT_SUPPORTED;
+    if (type != FILE_TYPE_UNKNOWN || CHR_SYS(WaitForMultipleObjects)(2, pair, TRUE, 0) == WAIT_FAILED)
+        return CHR_ERR_NOT_SUPPORTED;
+    return 0;
+}
+
+static void chr__set_end_all(chr__set *set)
+{
+    chr__set_entry *entry;
+    int             i;
+
+    for (i = 0; i < set->capacity; i++)
+        while ((entry = set->buckets[i]) != NULL) {
+            set->buckets[i] = entry->next;
+            chr__set_end_entry(set, entry);
+        }
+}
+
+static int chr__os_set_renew(chr__set *set)
+{
+    chr__set_end_all(set);
+    return 0;
+}
+
+static void chr__os_set_close(chr__set *set)
+{
+    chr__set_block *block;
+    int             is_busy;
+
+    chr__set_end_all(set);
+    is_busy = chr__set_reap(set) > 0;
+    while ((block = set->blocks) != NULL && !is_busy) {
+        set->blocks = block->next;
+        (void)set->config->allocate(set->config->opaque, block, 0);
+    }
+    if (set->buckets)
+        (void)set->config->allocate(set->config->opaque, set->buckets, 0);
+    if (set->afd)
+        (void)CHR_SYS(CloseHandle)(set->afd);
+    memset(set, 0, sizeof *set);
+}
+
+static int  chr__os_set_is_ours(const chr__set *set) { return (void)set, 1; }
+static int  chr__os_set_alarm_open(chr__set *set) { return (void)set, CHR_ERR_NOT_SUPPORTED; }
+static void chr__os_set_alarm(chr__set *set, int ms) { (void)set, (void)ms; }
+
+/* -- the waker: a message to the port, one at a time -- */
+
 typedef struct chr__waker {
-    HANDLE event;
+    HANDLE        port;
+    volatile LONG rung; /* the message is on its way */
+    int           has_sockets;
 } chr__waker;
 
+/* Winsock counts who uses it. */
 static int chr__os_waker_open(chr__waker *waker)
 {
-    waker->event = CreateEventA(NULL, FALSE, FALSE, NULL);
-    return waker->event ? 0 : CHR_ERR_IO;
+    WSADATA data;
+
+    waker->rung = 0;
+    waker->has_sockets = CHR_SYS(WSAStartup)(MAKEWORD(2, 2), &data) == 0;
+    waker->port = CHR_SYS(CreateIoCompletionPort)(INVALID_HANDLE_VALUE, NULL, 0, 1);
+    return waker->port ? 0 : CHR_ERR_IO;
 }
 
 static void chr__os_waker_close(chr__waker *waker)
 {
-    if (waker->event)
-        CloseHandle(waker->event);
+    if (waker->port)
+        (void)CHR_SYS(CloseHandle)(waker->port);
+    if (waker->has_sockets)
+        (void)CHR_SYS(WSACleanup)();
+    waker->port = NULL;
+    waker->has_sockets = 0;
 }
 
-static int  chr__os_waker_fd(const chr__waker *waker) { (void)waker; return -1; }
-static void chr__os_waker_ring(chr__waker *waker) { SetEvent(waker->event); }
+static int  chr__os_waker_fd(const chr__waker *waker) { return (void)waker, -1; }
 static void chr__os_waker_quiet(chr__waker *waker) { (void)waker; }
 
-static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, int timeout_ms)
+static void chr__os_waker_ring(chr__waker *waker)
 {
-    (void)polls, (void)count;
-    WaitForSingleObject(waker->event, timeout_ms < 0 ? INFINITE : (DWORD)timeout_ms);
+    if (InterlockedExchange(&waker->rung, 1) == 0 && !CHR_SYS(PostQueuedCompletionStatus)(waker->port, 0, 0, NULL))
+        InterlockedExchange(&waker->rung, 0);
+}
+
+static int chr__os_set_open(chr__set *set, chr__waker *waker, const chr_config *config)
+{
+    chr__set_attach(set, waker->port);
+    set->rung = &waker->rung;
+    set->config = config;
     return 0;
 }
+
+/* -- waiting, where a call blocks: a set that lasts as long -- */
+
+typedef struct chr__pollfd {
+    int   fd;
+    short events, revents;
+} chr__pollfd;
+
+enum { CHR__POLL_MOST = 64 };
+
+CHR__PRIVATE short chr__os_poll_events(int events) { return (short)events; }
+
+CHR__PRIVATE int chr__os_ready_events(short revents)
+{
+    return (revents & (CHR_IN | CHR_OUT | CHR_HUP)) | (revents & CHR__HALF_HUP ? CHR_HUP : 0);
+}
+
+/* Those of `entries` that are in it now have a handle. */
+static int chr__poll_begin(chr__set *set, chr__set_entry *entries, const chr__pollfd *polls, int count)
+{
+    int i, code = 0;
+
+    memset(entries, 0, sizeof *entries * (size_t)count);
+    for (i = 0; i < count && code == 0; i++) {
+        if (polls[i].fd == -1)
+            continue;
+        code = chr__os_set_check(set, polls[i].fd);
+        if (code == 0)
+            code = chr__set_begin_entry(set, &entries[i], polls[i].fd, polls[i].events, (unsigned)i);
+        if (code == 0)
+            chr__queue_enter(&set->due, &entries[i]);
+        else
+            entries[i].handle = NULL;
+    }
+    return code;
+}
+
+static void chr__poll_end(chr__set *set, chr__set_entry *entries, int count)
+{
+    int i;
+
+    for (i = 0; i < count; i++)
+        if (entries[i].handle)
+            chr__set_end_entry(set, &entries[i]);
+    while (chr__set_reap(set) > 0)
+        ;
+    if (set->afd)
+        (void)CHR_SYS(CloseHandle)(set->afd);
+    (void)CHR_SYS(CloseHandle)(set->port);
+}
+
+/* What poll() tells of one. Behind input a half-close shows by itself. */
+static int chr__poll_told(int events, int ready) { return events & CHR_IN ? ready & ~CHR__HALF_HUP : ready; }
+
+/* The number of ready descriptors; an entry whose fd is -1 is skipped. */
+static int chr__os_poll(chr__pollfd *polls, int count, int timeout_ms)
+{
+    chr__set_entry entries[CHR__POLL_MOST];
+    chr__ready     ready[CHR__POLL_MOST];
+    volatile LONG  rung = 0;
+    chr__set       set;
+    HANDLE         port = count > CHR__POLL_MOST ? NULL : CHR_SYS(CreateIoCompletionPort)(INVALID_HANDLE_VALUE, NULL, 0, 1);
+    int            i, code;
+
+    if (!port)
+        return count > CHR__POLL_MOST ? CHR_ERR_NOT_SUPPORTED : chr__os_code((int)GetLastError());
+    chr__set_attach(&set, port);
+    set.rung = &rung;
+    code = chr__poll_begin(&set, entries, polls, count);
+    if (code == 0)
+        code = chr__os_set_wait(&set, ready, CHR__POLL_MOST, timeout_ms);
+    for (i = 0; i < count; i++)
+        polls[i].revents = 0;
+    for (i = 0; i < code; i++)
+        polls[ready[i].key].revents = (short)chr__poll_told(polls[ready[i].key].events, ready[i].events);
+    chr__poll_end(&set, entries, count);
+    return code;
+}
+
+/* Waits for one descriptor: what is ready, 0 at the time-out, or an error. -1: for the time-out alone. */
+CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms)
+{
+    chr__pollfd one;
+    int         n;
+
+    one.fd = fd;
+    one.events = chr__os_poll_events(events);
+    one.revents = 0;
+    n = chr__os_poll(&one, 1, timeout_ms);
+    return n <= 0 ? n : chr__os_ready_events(one.revents);
+}
+
+/* Without a set: only the waker. */
+static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, int timeout_ms)
+{
+    OVERLAPPED_ENTRY entry;
+    ULONG            taken;
+
+    (void)polls, (void)count;
+    if (CHR_SYS(GetQueuedCompletionStatusEx)(waker->port, &entry, 1, &taken, timeout_ms < 0 ? INFINITE : (DWORD)timeout_ms, FALSE))
+        InterlockedExchange(&waker->rung, 0);
+    return 0;
+}
+
+/* -- files, channels: what the stream needs of them as long as there are none -- */
+
+typedef struct chr__file_id {
+    int is_known;
+} chr__file_id;
+
+CHR__PRIVATE chr__file_id chr__os_file_id(const char *path)
+{
+    chr__file_id id;
+
+    (void)path;
+    id.is_known = 0;
+    return id;
+}
+
+CHR__PRIVATE int  chr__os_exists(const char *path) { return (void)path, 0; }
+CHR__PRIVATE int  chr__os_is_shared(const char *path) { return (void)path, 0; }
+CHR__PRIVATE int  chr__os_read(int fd, void *buf, size_t len) { return (void)fd, (void)buf, (void)len, CHR_ERR_NOT_SUPPORTED; }
+CHR__PRIVATE void chr__os_unlink(const char *path) { (void)path; }
+CHR__PRIVATE void chr__os_unlink_own(const char *path, const chr__file_id *own) { (void)path, (void)own; }
+
+typedef struct chr__channel {
+    int fd;
+} chr__channel;
+
+#define CHR__CHANNEL_SLOT(function) NULL
+
+CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int direction, int is_ours)
+{
+    (void)fd, (void)direction, (void)is_ours;
+    channel->fd = -1;
+    return CHR_ERR_NOT_SUPPORTED;
+}
+
+CHR__PRIVATE void chr__os_channel_close(chr__channel *channel) { channel->fd = -1; }
+
+CHR__PRIVATE int chr__os_channel_read(chr__channel *channel, void *buf, size_t len)
+{
+    return (void)channel, (void)buf, (void)len, CHR_ERR_NOT_SUPPORTED;
+}
+
+CHR__PRIVATE int chr__os_channel_write(chr__channel *channel, const void *buf, size_t len)
+{
+    return (void)channel, (void)buf, (void)len, CHR_ERR_NOT_SUPPORTED;
+}
+
+CHR__PRIVATE int chr__os_channel_pending(const chr__channel *channel) { return (void)channel, 0; }
+CHR__PRIVATE int chr__os_channel_unsent(const chr__channel *channel) { return (void)channel, 0; }
+CHR__PRIVATE int chr__os_channel_flush(chr__channel *channel) { return (void)channel, 0; }
+CHR__PRIVATE int chr__os_channel_shutdown(chr__channel *channel) { return (void)channel, CHR_ERR_NOT_SUPPORTED; }
+
+/* -- sockets, names, look-up, datagrams -- */
+
+/* Non-blocking sockets only: a call says at once what it has done. No signal comes of it. */
+CHR__PRIVATE int chr__os_send(int fd, const void *buf, size_t len)
+{
+    int n = CHR_SYS(send)(chr__os_socket(fd), (const char *)buf, (int)len, 0);
+
+    return n < 0 ? chr__os_code(WSAGetLastError()) : n;
+}
+
+CHR__PRIVATE int chr__os_receive_bytes(int fd, void *buf, size_t len)
+{
+    int n = CHR_SYS(recv)(chr__os_socket(fd), (char *)buf, (int)len, 0);
+
+    return n < 0 ? chr__os_code(WSAGetLastError()) : n;
+}
+
+/* The far side learns that no more will come; what it sends can still be read. */
+CHR__PRIVATE void chr__os_shutdown(int fd)
+{
+    (void)CHR_SYS(shutdown)(chr__os_socket(fd), SD_SEND); /* fails when the connection is gone already */
+}
+
+/* Whether a hang-up leaves bytes behind it that can still be read. */
+CHR__PRIVATE int chr__os_unread(int fd)
+{
+    u_long count = 0;
+
+    return CHR_SYS(ioctlsocket)(chr__os_socket(fd), (long)FIONREAD, &count) != 0 ? 0 : (int)count;
+}
+
+/* What the system tells of a TCP connection (SIO_TCP_INFO, version 0). Windows 10 has it; older ones don't, nor has Wine. */
+typedef struct chr__tcp_info {
+    ULONG   state, segment;
+    ULONG64 connected_ms;
+    BOOLEAN has_timestamps;
+    ULONG   round_trip_us, least_round_trip_us, in_flight, congestion_window, send_window, receive_window, receive_buffer;
+    ULONG64 out, in;
+    ULONG   reordered, sent_again, fast_sent_again, twice_acknowledged, timeouts;
+    UCHAR   syn_sent_again;
+} chr__tcp_info;
+
+/* Falls as the peer's system acknowledges what a TCP socket has sent, and is 0 when it has all, the end of the stream
+ * included; 0 also where that can't be asked. Windows doesn't say how many bytes wait, but the state of the connection
+ * does: the end is acknowledged last. */
+CHR__PRIVATE int chr__os_unsent(int fd)
+{
+    enum { SIO_TCP_INFO_0 = (int)0xd8000027, CLOSED = 0, FIN_WAIT_2 = 6, TIME_WAIT = 10, MOST = 0x3fffffff };
+    chr__tcp_info info;
+    DWORD         version = 0, size;
+
+    memset(&info, 0, sizeof info);
+    if (CHR_SYS(WSAIoctl)(chr__os_socket(fd), (DWORD)SIO_TCP_INFO_0, &version, sizeof version, &info, sizeof info, &size, NULL, NULL) != 0)
+        return 0;
+    if (info.state == CLOSED || info.state == FIN_WAIT_2 || info.state == TIME_WAIT)
+        return 0;
+    return 1 + MOST - (int)((info.out - info.in_flight) & MOST);
+}
+
+#if CHARDEV_HAS_SOCKET || CHARDEV_HAS_UDP
+/* Addresses. */
+
+typedef struct chr__sockaddr {
+    struct sockaddr_storage storage;
+    int                     length;
+} chr__sockaddr;
+
+/* Of a unix socket, which Windows has since 2018; its header is not everywhere. The path is UTF-8. */
+typedef struct chr__sockaddr_un {
+    ADDRESS_FAMILY family;
+    char           path[108];
+} chr__sockaddr_un;
+
+#define CHR__MAX_ADDRESSES 16
+
+static int chr__os_lookup_fail(chr_error *err, int reason, const char *host, const char *port)
+{
+    char text[512];
+
+    chr__os_error_text(reason, text, sizeof text);
+    return chr__fail(err, reason == WSA_NOT_ENOUGH_MEMORY ? CHR_ERR_NO_MEMORY : CHR_ERR_NOT_FOUND, "cannot look up %s:%s: %s",
+                     host ? host : "", port, text);
+}
+
+/* 0, or why not. */
+static int chr__os_lookup_list(const ADDRINFOW *hints, const char *host, const char *port, ADDRINFOW **list)
+{
+    WCHAR wide_host[NI_MAXHOST], wide_port[NI_MAXSERV];
+
+    if (host && chr__os_to_wide(host, wide_host, sizeof wide_host / sizeof wide_host[0]) < 0)
+        return WSAHOST_NOT_FOUND;
+    if (chr__os_to_wide(port, wide_port, sizeof wide_port / sizeof wide_port[0]) < 0)
+        return WSATYPE_NOT_FOUND;
+    return CHR_SYS(GetAddrInfoW)(host ? wide_host : NULL, wide_port, hints, list);
+}
+
+/* Addresses for host and port (names or numbers), up to CHR__MAX_ADDRESSES; returns how many. type is SOCK_STREAM or SOCK_DGRAM,
+ * family is 0, 4 or 6. Asking for a name can block; with numeric_only a name is CHR_ERR_WOULD_BLOCK instead. */
+static int chr__os_lookup_type(int type, const char *host, const char *port, int family, int passive, int numeric_only,
+                               chr__sockaddr *found, chr_error *err)
+{
+    ADDRINFOW hints, *list = NULL, *entry;
+    int       reason, count = 0;
+
+    memset(&hints, 0, sizeof hints);
+    hints.ai_family = family == 4 ? AF_INET : family == 6 ? AF_INET6 : AF_UNSPEC;
+    hints.ai_socktype = type;
+    hints.ai_flags = (passive ? AI_PASSIVE : 0) | (numeric_only ? AI_NUMERICHOST : 0);
+    reason = chr__os_lookup_list(&hints, host, port, &list);
+    if (reason == WSAHOST_NOT_FOUND && numeric_only && host)
+        return CHR_ERR_WOULD_BLOCK;
+    if (reason != 0)
+        return chr__os_lookup_fail(err, reason, host, port);
+    for (entry = list; entry && count < CHR__MAX_ADDRESSES; entry = entry->ai_next) {
+        if (entry->ai_addrlen > sizeof found->storage)
+            continue;
+        memcpy(&found[count].storage, entry->ai_addr, entry->ai_addrlen);
+        found[count++].length = (int)entry->ai_addrlen;
+    }
+    CHR_SYS(FreeAddrInfoW)(list);
+    return count > 0 ? count : chr__os_lookup_fail(err, WSAHOST_NOT_FOUND, host, port);
+}
+
+/* The socket's own name, or its peer's: HOST:PORT with numbers, IPv6 in brackets; a path. */
+static void chr__os_socket_name(int fd, int of_peer, char *text, size_t size)
+{
+    chr__sockaddr address;
+    char          host[NI_MAXHOST], port[NI_MAXSERV];
+    int           failed;
+
+    memset(&address, 0, sizeof address);
+    address.length = sizeof address.storage;
+    text[0] = 0;
+    failed = of_peer ? CHR_SYS(getpeername)(chr__os_socket(fd), (struct sockaddr *)&address.storage, &address.length)
+                     : CHR_SYS(getsockname)(chr__os_socket(fd), (struct sockaddr *)&address.storage, &address.length);
+    if (failed)
+        return;
+    if (address.storage.ss_family == AF_UNIX)
+        chr__format(text, size, "%.108s", ((const chr__sockaddr_un *)(const void *)&address.storage)->path);
+    else if (getnameinfo((const struct sockaddr *)&address.storage, address.length, host, sizeof host, port, sizeof port,
+                         NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+        chr__format(text, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+}
+
+/* Non-blocking and not inherited; -1 and WSAGetLastError(). */
+static int chr__os_socket_open(int family, int type)
+{
+    enum { NO_INHERIT = 0x80 }; /* WSA_FLAG_NO_HANDLE_INHERIT: some headers have it not */
+    SOCKET handle = CHR_SYS(WSASocketW)(family, type, 0, NULL, 0, WSA_FLAG_OVERLAPPED | NO_INHERIT);
+    u_long on = 1;
+    int    error;
+
+    if (handle == INVALID_SOCKET || CHR_SYS(ioctlsocket)(handle, (long)FIONBIO, &on) == 0)
+        return handle == INVALID_SOCKET ? -1 : chr__os_socket_fd(handle);
+    error = WSAGetLastError();
+    (void)CHR_SYS(closesocket)(handle);
+    WSASetLastError(error);
+    return -1;
+}
+
+static int chr__os_set_option(int fd, int level, int option, int value)
+{
+    return CHR_SYS(setsockopt)(chr__os_socket(fd), level, option, (const char *)&value, sizeof value);
+}
+
+/* The address is nobody else's meanwhile: on this system SO_REUSEADDR would let others take it over, and what has been
+ * closed does not keep it. An IPv6 socket takes IPv4 peers unless is_one_family. 0, or an error number. */
+static int chr__os_bind_once(int fd, const chr__sockaddr *address, int is_one_family)
+{
+    int is_inet = address->storage.ss_family == AF_INET || address->storage.ss_family == AF_INET6;
+
+    if (is_inet)
+        (void)chr__os_set_option(fd, SOL_SOCKET, SO_EXCLUSIVEADDRUSE, 1);
+    if (address->storage.ss_family == AF_INET6)
+        (void)chr__os_set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, is_one_family);
+    if (CHR_SYS(bind)(chr__os_socket(fd), (const struct sockaddr *)&address->storage, address->length) == 0)
+        return 0;
+    return is_inet && WSAGetLastError() == WSAEACCES ? WSAEADDRINUSE : WSAGetLastError(); /* somebody has it for himself */
+}
+
+#endif
+
+#if CHARDEV_HAS_SOCKET
+/* Sockets. */
+
+#define CHR__MAX_MSGFDS 16
+enum { CHR__PASSES_FDS = 0 };
+
+static int chr__os_lookup(const char *host, const char *port, int family, int passive, int numeric_only, chr__sockaddr *found,
+                          chr_error *err)
+{
+    return chr__os_lookup_type(SOCK_STREAM, host, port, family, passive, numeric_only, found, err);
+}
+
+static int chr__os_sockaddr_is_ipv6(const chr__sockaddr *address) { return address->storage.ss_family == AF_INET6; }
+
+static int chr__os_sockaddr_unix(const char *path, int abstract, int tight, chr__sockaddr *address, chr_error *err)
+{
+    chr__sockaddr_un *un = (chr__sockaddr_un *)(void *)&address->storage;
+    size_t            len = strlen(path), room = sizeof un->path - 1;
+
+    (void)tight;
+    memset(address, 0, sizeof *address);
+    if (len == 0 || len > room)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: path=%s: has %d bytes: 1 to %d fit", path, (int)len, (int)room);
+    if (abstract)
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "abstract socket '%s': only Linux has those", path);
+    un->family = AF_UNIX;
+    memcpy(un->path, path, len);
+    address->length = (int)(offsetof(chr__sockaddr_un, path) + len + 1);
+    return 1;
+}
+
+static int chr__os_sockaddr_vsock(int64_t cid, int64_t port, chr__sockaddr *address, chr_error *err)
+{
+    (void)cid, (void)port, (void)address;
+    return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "vsock: not on this system");
+}
+
+static int chr__os_socket_new(const chr__sockaddr *address, chr_error *err)
+{
+    int family = address->storage.ss_family, fd = chr__os_socket_open(family, SOCK_STREAM), error;
+
+    if (fd >= 0)
+        return fd;
+    error = WSAGetLastError();
+    if (family == AF_UNIX && error == WSAEAFNOSUPPORT)
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "cannot make a socket: this system has no unix sockets");
+    return chr__os_fail(err, error, "cannot make", "a socket");
+}
+
+/* How a server listens, beside its address. Zeroed: as the system does by default. */
+typedef struct chr__listen_terms {
+    int           is_one_family;      /* an IPv6 socket takes no IPv4 peers */
+    int           has_mode, has_group;
+    unsigned      mode, group;        /* of a unix socket's file, where files have such */
+    chr__file_id *file;               /* out: that file */
+} chr__listen_terms;
+
+/* The path of a unix socket's file; NULL = it has none. */
+static const char *chr__os_socket_path(const chr__sockaddr *address)
+{
+    return address->storage.ss_family == AF_UNIX ? ((const chr__sockaddr_un *)(const void *)&address->storage)->path : NULL;
+}
+
+/* Whether the file at a path is the name of a unix socket: a reparse point of its own kind. */
+static int chr__os_is_socket_file(const char *path)
+{
+    enum { TAG = (int)0x80000023 }; /* IO_REPARSE_TAG_AF_UNIX */
+    WCHAR            wide[MAX_PATH];
+    WIN32_FIND_DATAW found;
+    HANDLE           search;
+
+    if (chr__os_to_wide(path, wide, MAX_PATH) < 0)
+        return 0;
+    search = CHR_SYS(FindFirstFileW)(wide, &found);
+    if (search == INVALID_HANDLE_VALUE)
+        return 0;
+    (void)CHR_SYS(FindClose)(search);
+    return (found.dwFileAttributes & FILE_ATTRIBUTE_REPARSE_POINT) && found.dwReserved0 == (DWORD)TAG;
+}
+
+/* A unix socket file that no socket is bound to any more: nobody answers there. A living server has a peer for an instant. */
+static int chr__os_is_stale(const chr__sockaddr *address)
+{
+    const char *path = chr__os_socket_path(address);
+    SOCKET      handle;
+    int         is_stale;
+
+    if (!path || !chr__os_is_socket_file(path))
+        return 0;
+    handle = CHR_SYS(WSASocketW)(AF_UNIX, SOCK_STREAM, 0, NULL, 0, WSA_FLAG_OVERLAPPED);
+    if (handle == INVALID_SOCKET)
+        return 0;
+    is_stale = CHR_SYS(connect)(handle, (const struct sockaddr *)&address->storage, address->length) != 0 &&
+               WSAGetLastError() == WSAECONNREFUSED;
+    (void)CHR_SYS(closesocket)(handle);
+    return is_stale;
+}
+
+/* A stale socket file is replaced. 0, or an error number. */
+static int chr__os_bind(int fd, const chr__sockaddr *address, const chr__listen_terms *terms)
+{
+    int error = chr__os_bind_once(fd, address, terms->is_one_family);
+
+    if (error != WSAEADDRINUSE || !chr__os_is_stale(address))
+        return error;
+    chr__os_unlink(chr__os_socket_path(address));
+    return chr__os_bind_once(fd, address, terms->is_one_family);
+}
+
+/* What else is in the way of a unix server than a server; NULL = nothing. */
+static const char *chr__os_in_the_way(const chr__sockaddr *address)
+{
+    const char *path = chr__os_socket_path(address);
+
+    return !path || !chr__os_exists(path) || chr__os_is_socket_file(path) ? NULL : " (by a file that is no socket)";
+}
+
+/* A listening socket; `name` is for the message. After an error no file of it is left. */
+static int chr__os_listen(const chr__sockaddr *address, const char *name, const chr__listen_terms *terms,
+                          chr_error *err)
+{
+    const char  *path = chr__os_socket_path(address), *other;
+    chr__file_id file;
+    int          error, fd;
+
+    if (terms->has_mode || terms->has_group)
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "socket: %s= can't be used: socket files have no %s on this system",
+                         terms->has_mode ? "mode" : "group", terms->has_mode ? "permissions" : "group");
+    fd = chr__os_socket_new(address, err);
+    if (fd < 0)
+        return fd;
+    memset(&file, 0, sizeof file);
+    error = chr__os_bind(fd, address, terms);
+    if (error == 0 && path)
+        file = chr__os_file_id(path);
+    if (error == 0 && CHR_SYS(listen)(chr__os_socket(fd), 16) != 0)
+        error = WSAGetLastError();
+    if (terms->file)
+        *terms->file = file;
+    if (error == 0)
+        return fd;
+    if (path)
+        chr__os_unlink_own(path, &file);
+    chr__os_close(fd);
+    other = error == WSAEADDRINUSE ? chr__os_in_the_way(address) : NULL;
+    chr__os_fail(err, error, "cannot listen on", name);
+    if (err && other)
+        chr__append(err->text, sizeof err->text, strlen(err->text), "%s", other);
+    return chr__os_code(error);
+}
+
+/* Files have no such groups here. */
+static int chr__os_group(const char *name, char *buf, size_t size, unsigned *number)
+{
+    (void)name, (void)buf, (void)size, (void)number;
+    return CHR_ERR_NOT_FOUND;
+}
+
+/* A socket that is connected, or (*in_progress) will be when it is writable: then ask chr__os_connect_result(). */
+static int chr__os_connect(const chr__sockaddr *address, const char *name, int *in_progress, chr_error *err)
+{
+    int error, fd = chr__os_socket_new(address, err);
+
+    *in_progress = 0;
+    if (fd < 0)
+        return fd;
+    if (address->storage.ss_family == AF_INET6)
+        (void)chr__os_set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0); /* the peer's address may be an IPv4 one in IPv6 form */
+    if (CHR_SYS(connect)(chr__os_socket(fd), (const struct sockaddr *)&address->storage, address->length) == 0)
+        return fd;
+    error = WSAGetLastError();
+    *in_progress = error == WSAEWOULDBLOCK || error == WSAEINPROGRESS;
+    if (*in_progress)
+        return fd;
+    chr__os_close(fd);
+    return chr__os_fail(err, error, "cannot connect to", name);
+}
+
+static int chr__os_connect_result(int fd, const char *name, chr_error *err)
+{
+    int error = 0, length = sizeof error;
+
+    if (CHR_SYS(getsockopt)(chr__os_socket(fd), SOL_SOCKET, SO_ERROR, (char *)&error, &length) != 0)
+        error = WSAGetLastError();
+    return error ? chr__os_fail(err, error, "cannot connect to", name) : 0;
+}
+
+/* A peer that has gone again before its turn is no error. */
+static int chr__os_accept(int fd)
+{
+    SOCKET peer;
+
+    chr__os_set_nonblocking(fd, 1); /* who shares it may have cleared that, and may take the peer before us */
+    do
+        peer = CHR_SYS(accept)(chr__os_socket(fd), NULL, NULL);
+    while (peer == INVALID_SOCKET && (WSAGetLastError() == WSAECONNRESET || WSAGetLastError() == WSAECONNABORTED));
+    if (peer == INVALID_SOCKET)
+        return chr__os_code(WSAGetLastError());
+    if (chr__os_adopt(chr__os_socket_fd(peer)) >= 0)
+        return chr__os_socket_fd(peer);
+    (void)CHR_SYS(closesocket)(peer);
+    return CHR_ERR_IO;
+}
+
+/* TCP asks a silent peer whether it is there: seconds, seconds and a count; 0 = as the system has it. Output that nobody
+ * acknowledges is given up after as long. Before Windows 10 the times are set together, and the count is fixed. */
+static void chr__os_keep_alive(int fd, int idle, int interval, int count)
+{
+    enum { KEEP_IDLE = 3, MAX_RT = 5, KEEP_COUNT = 16, KEEP_INTERVAL = 17, SIO_VALUES = (int)0x98000004 };
+    ULONG values[3]; /* on, and milliseconds */
+    DWORD size;
+    int   failed = 0;
+
+    (void)chr__os_set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+    if (idle > 0)
+        failed |= chr__os_set_option(fd, IPPROTO_TCP, KEEP_IDLE, idle);
+    if (interval > 0)
+        failed |= chr__os_set_option(fd, IPPROTO_TCP, KEEP_INTERVAL, interval);
+    if (count > 0)
+        (void)chr__os_set_option(fd, IPPROTO_TCP, KEEP_COUNT, count);
+    if (idle > 0)
+        (void)chr__os_set_option(fd, IPPROTO_TCP, MAX_RT, idle + (interval > 0 ? interval : 1) * (count > 0 ? count : 10));
+    if (!failed)
+        return;
+    values[0] = 1;
+    values[1] = idle > 0 ? 1000 * (ULONG)idle : 7200000; /* else the system's own */
+    values[2] = interval > 0 ? 1000 * (ULONG)interval : 1000;
+    (void)CHR_SYS(WSAIoctl)(chr__os_socket(fd), (DWORD)SIO_VALUES, values, sizeof values, NULL, 0, &size, NULL, NULL);
+}
+
+/* The four or sixteen bytes of an address in digits; 0 = it is something else. */
+CHR__PRIVATE size_t chr__os_ip_bytes(const char *text, unsigned char bytes[16])
+{
+    return inet_pton(AF_INET, text, bytes) == 1 ? 4 : inet_pton(AF_INET6, text, bytes) == 1 ? 16 : 0;
+}
+
+/* Whether our end of a connection has a loopback address. */
+CHR__PRIVATE int chr__os_is_on_loopback(int fd)
+{
+    static const unsigned char mapped[13] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127 };
+    static const unsigned char loopback[16] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1 };
+    union {
+        struct sockaddr     any;
+        struct sockaddr_in  in;
+        struct sockaddr_in6 in6;
+    } address;
+    int size = sizeof address;
+
+    memset(&address, 0, sizeof address);
+    if (CHR_SYS(getsockname)(chr__os_socket(fd), &address.any, &size) != 0)
+        return 0;
+    if (address.any.sa_family == AF_INET)
+        return ntohl(address.in.sin_addr.s_addr) >> 24 == 127;
+    return address.any.sa_family == AF_INET6 && (memcmp(&address.in6.sin6_addr, loopback, sizeof loopback) == 0 ||
+                                                 memcmp(&address.in6.sin6_addr, mapped, sizeof mapped) == 0);
+}
+
+static void chr__os_nodelay(int fd)
+{
+    (void)chr__os_set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1); /* fails where it means nothing */
+}
+
+/* Urgent data stays in its place among the bytes (RFC 6093 section 6): without it, the system takes the byte at the
+ * mark out of the stream. */
+static void chr__os_urgent_inline(int fd)
+{
+    (void)chr__os_set_option(fd, SOL_SOCKET, SO_OOBINLINE, 1); /* fails where there is no urgent data */
+}
+
+/* What a descriptor is that came from elsewhere. */
+typedef struct chr__socket_facts {
+    int is_open, is_socket, is_stream, is_listening, is_connected, is_unix, is_inet;
+} chr__socket_facts;
+
+static int chr__os_get_option(int fd, int option)
+{
+    int value = 0, length = sizeof value;
+
+    return CHR_SYS(getsockopt)(chr__os_socket(fd), SOL_SOCKET, option, (char *)&value, &length) != 0 ? -1 : value;
+}
+
+/* Winsock opens in this process what another one has made when it is first asked for it. */
+static void chr__os_socket_facts(int fd, chr__socket_facts *facts)
+{
+    chr__sockaddr address;
+
+    memset(facts, 0, sizeof *facts);
+    facts->is_open = chr__os_is_open(fd);
+    if (!facts->is_open || chr__os_get_option(fd, SO_TYPE) < 0)
+        return;
+    facts->is_socket = 1;
+    facts->is_stream = chr__os_get_option(fd, SO_TYPE) == SOCK_STREAM;
+    facts->is_listening = chr__os_get_option(fd, SO_ACCEPTCONN) > 0;
+    memset(&address, 0, sizeof address);
+    address.length = sizeof address.storage;
+    facts->is_connected = CHR_SYS(getpeername)(chr__os_socket(fd), (struct sockaddr *)&address.storage, &address.length) == 0;
+    address.length = sizeof address.storage;
+    (void)CHR_SYS(getsockname)(chr__os_socket(fd), (struct sockaddr *)&address.storage, &address.length);
+    facts->is_unix = address.storage.ss_family == AF_UNIX;
+    facts->is_inet = address.storage.ss_family == AF_INET || address.storage.ss_family == AF_INET6;
+}
+
+/* Ports as numbers, for `to`. */
+static void chr__os_sockaddr_set_port(chr__sockaddr *address, int port)
+{
+    if (address->storage.ss_family == AF_INET6)
+        ((struct sockaddr_in6 *)(void *)&address->storage)->sin6_port = htons((uint16_t)port);
+    else
+        ((struct sockaddr_in *)(void *)&address->storage)->sin_port = htons((uint16_t)port);
+}
+
+static int chr__os_sockaddr_port(const chr__sockaddr *address)
+{
+    return ntohs(address->storage.ss_family == AF_INET6 ? ((const struct sockaddr_in6 *)(const void *)&address->storage)->sin6_port
+                                                        : ((const struct sockaddr_in *)(const void *)&address->storage)->sin_port);
+}
+
+/* No descriptors come or go beside the bytes here. */
+
+typedef struct chr__control {
+    int nothing;
+} chr__control;
+
+typedef struct chr__receiver {
+    chr__control control;
+} chr__receiver;
+
+static void chr__os_receiver_init(chr__receiver *receiver) { memset(receiver, 0, sizeof *receiver); }
+
+static int chr__os_send_fds(int fd, const void *buf, size_t len, const int *fds, int count)
+{
+    (void)fds, (void)count;
+    return chr__os_send(fd, buf, len);
+}
+
+static int chr__os_control_fds(chr__control *control, size_t length, int *fds)
+{
+    (void)control, (void)length, (void)fds;
+    return 0;
+}
+
+static int chr__os_receive(int fd, chr__receiver *receiver, void *buf, size_t len, size_t *length)
+{
+    (void)receiver;
+    *length = 0;
+    return chr__os_receive_bytes(fd, buf, len);
+}
+
+#ifdef CHARDEV_THREADS
+/* A name is looked up in the background. Asker and thread hold it together; who lets go last frees it. It lives outside the
+ * context's allocator, which belongs to the asker's thread, and has Winsock of its own: the context may be gone before it. */
+typedef struct chr__lookup {
+    volatile LONG holders;
+    int           family, count;
+    HANDLE        done;        /* an event: set when the answer is there */
+    char         *host, *port; /* in `text` */
+    chr__sockaddr found[CHR__MAX_ADDRESSES];
+    chr_error     err;
+    char          text[1];
+} chr__lookup;
+
+static void chr__os_lookup_release(chr__lookup *lookup)
+{
+    if (!lookup || InterlockedDecrement(&lookup->holders) > 0)
+        return;
+    if (lookup->done)
+        (void)CHR_SYS(CloseHandle)(lookup->done);
+    free(lookup);
+}
+
+static DWORD WINAPI chr__os_lookup_thread(void *opaque)
+{
+    chr__lookup *lookup = (chr__lookup *)opaque;
+    WSADATA      data;
+    int          has_sockets = CHR_SYS(WSAStartup)(MAKEWORD(2, 2), &data) == 0;
+
+    lookup->count = chr__os_lookup(lookup->host, lookup->port, lookup->family, 0, 0, lookup->found, &lookup->err);
+    (void)CHR_SYS(SetEvent)(lookup->done);
+    chr__os_lookup_release(lookup);
+    if (has_sockets)
+        (void)CHR_SYS(WSACleanup)();
+    return 0;
+}
+
+static chr__lookup *chr__os_lookup_new(const char *host, const char *port, int family)
+{
+    size_t       host_size = strlen(host) + 1, port_size = strlen(port) + 1;
+    chr__lookup *lookup = (chr__lookup *)calloc(1, sizeof *lookup + host_size + port_size);
+
+    if (!lookup)
+        return NULL;
+    lookup->host = (char *)memcpy(lookup->text, host, host_size);
+    lookup->port = (char *)memcpy(lookup->text + host_size, port, port_size);
+    lookup->family = family;
+    lookup->holders = 1;
+    lookup->done = CHR_SYS(CreateEventW)(NULL, TRUE, FALSE, NULL);
+    if (lookup->done)
+        return lookup;
+    chr__os_lookup_release(lookup);
+    return NULL;
+}
+
+/* Begins to look up a name; NULL when there is no memory, handle or thread for it. */
+static chr__lookup *chr__os_lookup_start(const char *host, const char *port, int family)
+{
+    chr__lookup *lookup = chr__os_lookup_new(host, port, family);
+    HANDLE       thread;
+
+    if (!lookup)
+        return NULL;
+    lookup->holders = 2;
+    thread = CHR_SYS(CreateThread)(NULL, 0, chr__os_lookup_thread, lookup, 0, NULL);
+    if (thread) {
+        (void)CHR_SYS(CloseHandle)(thread);
+        return lookup;
+    }
+    lookup->holders = 1;
+    chr__os_lookup_release(lookup);
+    return NULL;
+}
+
+static int chr__os_lookup_fd(const chr__lookup *lookup) { return chr__os_handle_fd(lookup->done); }
+
+/* When its descriptor is readable: as chr__os_lookup(). */
+static int chr__os_lookup_result(chr__lookup *lookup, chr__sockaddr *found, chr_error *err)
+{
+    if (lookup->count > 0)
+        memcpy(found, lookup->found, sizeof lookup->found);
+    else if (err)
+        *err = lookup->err;
+    return lookup->count;
+}
+#else
+/* Without threads there is no background: names are looked up where they are needed, and that can block. */
+typedef struct chr__lookup {
+    int nothing;
+} chr__lookup;
+
+static void chr__os_lookup_release(chr__lookup *lookup) { (void)lookup; }
+
+static chr__lookup *chr__os_lookup_start(const char *host, const char *port, int family)
+{
+    (void)host, (void)port, (void)family;
+    return NULL;
+}
+
+static int chr__os_lookup_fd(const chr__lookup *lookup) { (void)lookup; return -1; }
+
+static int chr__os_lookup_result(chr__lookup *lookup, chr__sockaddr *found, chr_error *err)
+{
+    (void)lookup, (void)found;
+    return chr__no_memory(err);
+}
+#endif
+#endif /* CHARDEV_HAS_SOCKET */
+
+#if CHARDEV_HAS_BRLAPI
+/* The process's environment; NULL = not set. */
+static const char *chr__os_environment(const char *name)
+{
+    return getenv(name);
+}
+#endif
+
+#if CHARDEV_HAS_UDP
+/* Datagrams. What a former one has met on its way (ICMP) is not told: see chr__os_datagram_connect(). Where it is all the
+ * same, it is told by the next call, in its stead: so once more. */
+
+static int chr__os_datagram_send(int fd, const void *buf, size_t len)
+{
+    int n = 0, tries;
+
+    for (tries = 0; tries < 2; tries++) {
+        n = CHR_SYS(send)(chr__os_socket(fd), (const char *)buf, (int)len, 0);
+        if (n >= 0 || WSAGetLastError() == WSAEWOULDBLOCK)
+            break;
+    }
+    return n < 0 ? chr__os_code(WSAGetLastError()) : n;
+}
+
+/* The next datagram that has bytes: up to `len` of them into buf, what is more into rest[size]. Returns how many in all. Errors that
+ * former datagrams have met are only skipped, and as many as a hostile network may send: then the loop has its turn first. */
+static int chr__os_datagram_receive(int fd, void *buf, size_t len, void *rest, size_t size)
+{
+    WSABUF parts[2];
+    DWORD  n, flags;
+    int    failed, tries;
+
+    parts[0].buf = (char *)buf;
+    parts[0].len = (ULONG)len;
+    parts[1].buf = (char *)rest;
+    parts[1].len = (ULONG)size;
+    for (tries = 0; tries < 64; tries++) {
+        n = flags = 0;
+        failed = CHR_SYS(WSARecv)(chr__os_socket(fd), parts, 2, &n, &flags, NULL, NULL);
+        if (!failed && n > 0)
+            return (int)n;
+        if (failed && WSAGetLastError() == WSAEWOULDBLOCK)
+            break;
+    }
+    return CHR_ERR_WOULD_BLOCK;
+}
+
+/* Takes the error away that makes the set report something. */
+static void chr__os_socket_clear_error(int fd)
+{
+    int error, length = sizeof error;
+
+    (void)CHR_SYS(getsockopt)(chr__os_socket(fd), SOL_SOCKET, SO_ERROR, (char *)&error, &length);
+}
+
+/* ICMP's answers to former datagrams are no errors of later ones. */
+static void chr__os_datagram_deaf(int fd)
+{
+    enum { SIO_CONNECTION_RESET = (int)0x9800000c, SIO_NETWORK_RESET = (int)0x9800000f };
+    BOOL  off = FALSE;
+    DWORD size;
+
+    (void)CHR_SYS(WSAIoctl)(chr__os_socket(fd), (DWORD)SIO_CONNECTION_RESET, &off, sizeof off, NULL, 0, &size, NULL, NULL);
+    (void)CHR_SYS(WSAIoctl)(chr__os_socket(fd), (DWORD)SIO_NETWORK_RESET, &off, sizeof off, NULL, 0, &size, NULL, NULL);
+}
+
+/* From `local` (NULL = any) to `peer`, whose datagrams alone are received; -1 and WSAGetLastError(). */
+static int chr__os_datagram_connect(const chr__sockaddr *peer, const chr__sockaddr *local)
+{
+    const struct sockaddr_in6 *ipv6 = (const struct sockaddr_in6 *)(const void *)&peer->storage;
+    int error, is_ipv6 = peer->storage.ss_family == AF_INET6, fd = chr__os_socket_open(peer->storage.ss_family, SOCK_DGRAM);
+    int is_one_family = is_ipv6 && !IN6_IS_ADDR_V4MAPPED(&ipv6->sin6_addr); /* the port stays free for IPv4 */
+
+    if (fd < 0)
+        return -1;
+    chr__os_datagram_deaf(fd);
+    if (is_ipv6)
+        (void)chr__os_set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, is_one_family);
+    error = local ? chr__os_bind_once(fd, local, is_one_family) : 0;
+    if (error == 0 && CHR_SYS(connect)(chr__os_socket(fd), (const struct sockaddr *)&peer->storage, peer->length) != 0)
+        error = WSAGetLastError();
+    if (error == 0)
+        return fd;
+    chr__os_close(fd);
+    WSASetLastError(error);
+    return -1;
+}
+
+/* The first pair of addresses of one family that works; `name` is for the message. No local ones: any. */
+static int chr__os_datagram_open(const chr__sockaddr *peers, int peer_count, const chr__sockaddr *locals, int local_count, const char *name,
+                                 chr_error *err)
+{
+    int i, j, fd, error = 0;
+
+    for (i = 0; i < peer_count; i++)
+        for (j = 0; j < (local_count > 0 ? local_count : 1); j++) {
+            if (local_count > 0 && locals[j].storage.ss_family != peers[i].storage.ss_family)
+                continue;
+            fd = chr__os_datagram_connect(&peers[i], local_count > 0 ? &locals[j] : NULL);
+            if (fd >= 0)
+                return fd;
+            error = WSAGetLastError();
+        }
+    if (error)
+        return chr__os_fail(err, error, "cannot open", name);
+    return chr__fail(err, CHR_ERR_INVALID, "cannot open %s: one end has IPv4 addresses only and the other IPv6", name);
+}
+#endif
 #endif
 
 /* -- >>freestanding ---------------------------------------------------------------------------------------------------
@@ -4818,6 +6487,26 @@ static int64_t chr__os_wall_clock(void *opaque)
 #error "chardev.h: CHARDEV_THREADS needs an operating system"
 #endif
 
+typedef struct chr__pollfd {
+    int   fd;
+    short events, revents;
+} chr__pollfd;
+
+CHR__PRIVATE int chr__os_close(int fd) { (void)fd; return 0; }
+CHR__PRIVATE int chr__os_is_open(int fd) { (void)fd; return 0; }
+
+typedef struct chr__fd_flags {
+    int nothing;
+} chr__fd_flags;
+
+static int  chr__os_get_flags(int fd, chr__fd_flags *flags) { (void)fd, (void)flags; return CHR_ERR_NOT_SUPPORTED; }
+static void chr__os_set_flags(int fd, const chr__fd_flags *flags) { (void)fd, (void)flags; }
+CHR__PRIVATE void chr__os_close_on_exec(int fd) { (void)fd; }
+
+CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms) { (void)fd; (void)events; return timeout_ms < 0 ? CHR_ERR_NOT_SUPPORTED : 0; }
+
+CHR__PRIVATE int chr__os_random(void *buf, size_t len) { return (void)buf, (void)len, CHR_ERR_NOT_SUPPORTED; }
+
 typedef struct chr__waker {
     int nothing;
 } chr__waker;
@@ -4836,7 +6525,13 @@ typedef struct chr__set {
     int fd;
 } chr__set;
 
-static int  chr__os_set_open(chr__set *set) { set->fd = -1; return CHR_ERR_NOT_SUPPORTED; }
+static int chr__os_set_open(chr__set *set, chr__waker *waker, const chr_config *config)
+{
+    (void)waker, (void)config;
+    set->fd = -1;
+    return CHR_ERR_NOT_SUPPORTED;
+}
+
 static int  chr__os_set_renew(chr__set *set) { return (void)set, CHR_ERR_NOT_SUPPORTED; }
 static void chr__os_set_close(chr__set *set) { (void)set; }
 static int  chr__os_set_is_ours(const chr__set *set) { return (void)set, 1; }
@@ -4852,6 +6547,19 @@ static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int time
 {
     return (void)set, (void)ready, (void)most, (void)timeout_ms, CHR_ERR_NOT_SUPPORTED;
 }
+#endif
+
+/* -- systems where poll() does without the set ------------------------------------------------------------------------ */
+#if !defined(CHR__WINDOWS) && defined(CHR__HAS_FDS)
+
+enum {
+    CHR__SET_ALONE = 0,    /* whether the set is the only thing to wait with */
+    CHR__FD_BITS = 0,      /* the lowest bits of a descriptor, which are the same in all */
+    CHR__MANY_WATCHES = 32 /* the set pays from about here on */
+};
+
+static int chr__os_set_reserve(chr__set *set, int capacity) { return (void)set, (void)capacity, 0; }
+static int chr__os_set_check(const chr__set *set, int fd) { return (void)set, (void)fd, 0; }
 #endif
 
 /* ====================================================================================================================
@@ -5696,8 +7404,6 @@ static int chr__time_left(chr_context *ctx, int64_t deadline)
 /* -- watches -- */
 
 #ifdef CHR__HAS_FDS
-enum { CHR__MANY_WATCHES = 32 }; /* the kernel's set pays from about here on */
-
 static void chr__set_many(chr_context *ctx, chr__many many)
 {
     ctx->due += (many != CHR__FEW) - (ctx->many != CHR__FEW);
@@ -5706,7 +7412,7 @@ static void chr__set_many(chr_context *ctx, chr__many many)
 
 static chr_watch **chr__bucket(const chr_context *ctx, int fd)
 {
-    return &ctx->buckets[(unsigned)fd & (unsigned)(ctx->watch_capacity - 1)];
+    return &ctx->buckets[(unsigned)fd >> CHR__FD_BITS & (unsigned)(ctx->watch_capacity - 1)];
 }
 
 static void chr__bucket_put(chr_context *ctx, chr_watch *watch)
@@ -5755,7 +7461,7 @@ static int chr__watches_grow(chr_context *ctx)
     watches = polls ? chr__reallocate(ctx, ctx->watches, sizeof *ctx->watches * (size_t)capacity) : NULL;
     if (watches)
         ctx->watches = (chr_watch **)watches;
-    if (!watches || chr__buckets_grow(ctx, capacity) < 0)
+    if (!watches || chr__os_set_reserve(&ctx->set, capacity) < 0 || chr__buckets_grow(ctx, capacity) < 0)
         return CHR_ERR_NO_MEMORY;
     if (ctx->many == CHR__FEW && capacity > CHR__MANY_WATCHES)
         chr__set_many(ctx, CHR__MANY);
@@ -5932,7 +7638,7 @@ CHR__COLD void chr__set_end(chr_context *ctx)
 CHR__COLD int chr__set_begin(chr_context *ctx)
 {
     int code = ctx->ready || (ctx->ready = (chr__ready *)chr__allocate(ctx, sizeof *ctx->ready * CHR__READY_MOST)) != NULL
-                   ? chr__os_set_open(&ctx->set) : CHR_ERR_NO_MEMORY;
+                   ? chr__os_set_open(&ctx->set, &ctx->waker, &ctx->config) : CHR_ERR_NO_MEMORY;
 
     chr__set_many(ctx, code < 0 ? CHR__FEW : CHR__IN_SET);
     if (code < 0)
@@ -6026,9 +7732,11 @@ CHARDEV_API void chr_watch_stop(chr_watch *watch)
 
 CHARDEV_API int chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int events, void (*ready)(void *, int), void *opaque)
 {
+    int code = chr__os_set_check(&ctx->set, fd);
+
     chr_watch_stop(watch);
-    if (chr__watches_grow(ctx) < 0)
-        return CHR_ERR_NO_MEMORY;
+    if (code < 0 || chr__watches_grow(ctx) < 0)
+        return code < 0 ? code : CHR_ERR_NO_MEMORY;
     memset(watch, 0, sizeof *watch);
     watch->ctx = ctx;
     watch->ready = ready;
@@ -6064,7 +7772,6 @@ static int  chr__watches_run_again(chr_context *ctx) { return (void)ctx, 0; }
 static int  chr__poll_ready(const chr_poll *entry) { return (void)entry, 0; }
 static int  chr__poll_run(chr_context *ctx, int fd, int events) { return (void)ctx, (void)fd, (void)events, 0; }
 static int  chr__set_run(chr_context *ctx) { return (void)ctx, 0; }
-static void chr__set_end(chr_context *ctx) { (void)ctx; }
 static void chr__loop_nest(chr_context *ctx) { (void)ctx; }
 
 static int chr__watches_list(const chr_context *ctx, const chr_poll *polls, int capacity)
@@ -11022,7 +12729,7 @@ static int chr__uri_check(const char *uri, const chr_backend *kind, const chr_op
 }
 
 /* Which backend reads the URI, with its keys added to the list; NULL and err. */
-static const chr_backend *chr__uri_read(const char *uri, chr_options *options, chr_error *err)
+CHR__PRIVATE const chr_backend *chr__uri_read(const char *uri, chr_options *options, chr_error *err)
 {
     const chr_backend *kind;
     int                code;
@@ -11057,7 +12764,7 @@ static const chr_backend *chr__uri_kind(const char *uri, chr_options *options, c
     return (void)chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: built without URIs", uri), (const chr_backend *)NULL;
 }
 
-static const chr_backend *chr__uri_read(const char *uri, chr_options *options, chr_error *err)
+CHR__PRIVATE const chr_backend *chr__uri_read(const char *uri, chr_options *options, chr_error *err)
 {
     return chr__uri_kind(uri, options, err);
 }
@@ -12145,13 +13852,11 @@ static void chr__transfer_wait(chr__transfer *transfer, chr_context *ctx, const 
 {
     int ready, left = chr__time_left(ctx, transfer->deadline);
 
-    if (transfer->fd >= 0 && transfer->events == 0)
-        left = 0;
 #ifdef CHARDEV_THREADS
     if (left < 0 || left > CHR__WAIT_SLICE_MS)
         left = CHR__WAIT_SLICE_MS;
 #endif
-    ready = chr__os_wait(transfer->fd, transfer->fd < 0 ? 0 : transfer->events, left);
+    ready = transfer->events == 0 && transfer->fd >= 0 ? 0 : chr__os_wait(transfer->fd, transfer->fd < 0 ? 0 : transfer->events, left);
     if (ready == CHR_HUP && transfer->events == CHR_OUT) /* nobody will ever take it */
         ready = CHR_ERR_DISCONNECTED;
     transfer->failure = ready < 0 ? ready : 0;
@@ -13579,26 +15284,25 @@ CHR__COLD int chr__layers_finish(chr__layer *top)
     return code;
 }
 
-/* -- the bottom: plain descriptors -- */
+/* -- the bottom: channels of the system -- */
 
 typedef struct chr__bottom {
     chr__layer   layer;
-    int          in, out;
-    chr__fd_type in_type, out_type;
+    chr__channel in, out;
 } chr__bottom;
 
 CHR__HOT static int chr__bottom_read(chr__layer *layer, void *buf, size_t len)
 {
     chr__bottom *bottom = (chr__bottom *)layer;
 
-    return chr__os_read_as(bottom->in, bottom->in_type, buf, len);
+    return chr__os_channel_read(&bottom->in, buf, len);
 }
 
 CHR__HOT static int chr__bottom_write(chr__layer *layer, const void *buf, size_t len)
 {
     chr__bottom *bottom = (chr__bottom *)layer;
 
-    return chr__os_write(bottom->out, bottom->out_type, buf, len);
+    return chr__os_channel_write(&bottom->out, buf, len);
 }
 
 /* After FIN: what layers still answer is not for the peer any more. */
@@ -13608,25 +15312,59 @@ CHR__PRIVATE int chr__bottom_swallow(chr__layer *layer, const void *buf, size_t 
     return (int)len;
 }
 
+/* What a channel holds, where it holds anything. */
+CHR__PRIVATE int chr__bottom_pending(const chr__layer *layer)
+{
+    return chr__os_channel_pending(&((const chr__bottom *)layer)->in);
+}
+
+CHR__PRIVATE int chr__bottom_unsent(const chr__layer *layer)
+{
+    return chr__os_channel_unsent(&((const chr__bottom *)layer)->out);
+}
+
+CHR__PRIVATE int chr__bottom_flush(chr__layer *layer)
+{
+    return chr__os_channel_flush(&((chr__bottom *)layer)->out);
+}
+
+/* What the channels opened for themselves. Safe on a zeroed one. */
+static void chr__bottom_close(chr__layer *layer)
+{
+    chr__os_channel_close(&((chr__bottom *)layer)->in);
+    chr__os_channel_close(&((chr__bottom *)layer)->out);
+}
+
 static const chr__layer_slots chr__bottom_shut = {
-    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_swallow, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    "channels", NULL, NULL, chr__bottom_read, chr__bottom_swallow, CHR__CHANNEL_SLOT(chr__bottom_pending), NULL, NULL, NULL, NULL,
+        NULL, chr__bottom_close
 };
 
 static int chr__bottom_shutdown(chr__layer *layer)
 {
-    chr__bottom *bottom = (chr__bottom *)layer;
+    int code = chr__os_channel_shutdown(&((chr__bottom *)layer)->out);
 
-    if (bottom->out_type != CHR__FD_SOCKET)
-        return CHR_ERR_NOT_SUPPORTED;
-    chr__os_shutdown(bottom->out);
-    layer->slots = &chr__bottom_shut;
-    return 0;
+    if (code == 0)
+        layer->slots = &chr__bottom_shut;
+    return code;
 }
 
 static const chr__layer_slots chr__bottom_plain = {
-    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_write, NULL, NULL, NULL, chr__bottom_shutdown, NULL, NULL,
-        NULL
+    "channels", NULL, NULL, chr__bottom_read, chr__bottom_write, CHR__CHANNEL_SLOT(chr__bottom_pending),
+        CHR__CHANNEL_SLOT(chr__bottom_unsent), CHR__CHANNEL_SLOT(chr__bottom_flush), chr__bottom_shutdown, NULL, NULL,
+        chr__bottom_close
 };
+
+/* On descriptors that stay the caller's to close, behind it; -1 = no such direction. */
+CHR__PRIVATE int chr__bottom_open(chr__bottom *bottom, chr_dev *dev, int in, int out, int is_ours)
+{
+    int code;
+
+    bottom->layer.slots = &chr__bottom_plain;
+    bottom->layer.dev = dev;
+    code = chr__os_channel_open(&bottom->in, in, CHR_IN, is_ours);
+    return code < 0 ? code : chr__os_channel_open(&bottom->out, out, CHR_OUT, is_ours);
+}
 
 /* -- >>layer_box   bytes that a layer holds: what has come and isn't decoded yet, or what is encoded and not yet sent -- */
 
@@ -13909,6 +15647,8 @@ static void chr__stream_update(chr__stream *stream)
     room = stream->in >= 0 ? chr__room(stream->dev) : 0;
     if (!stream->top)
         return;
+    if (room > 0)
+        stream->held = 0;
     out_events = chr__stream_out_events(stream);
     in_events = room > 0 || chr__stream_can_read_ahead(stream) ? CHR_IN | CHR_HUP : stream->held ? 0 : CHR_HUP;
     if (stream->in == stream->out) {
@@ -14188,14 +15928,14 @@ static void chr__stream_close(chr__stream *stream)
     chr__layer *layer = stream->top, *below;
 
     stream->top = NULL;
+    chr_watch_stop(&stream->in_watch);
+    chr__stream_stop_out(stream);
+    chr_idle_stop(&stream->again);
     for (; layer; layer = below) {
         below = layer->below;
         if (layer->slots->close)
             layer->slots->close(layer);
     }
-    chr_watch_stop(&stream->in_watch);
-    chr__stream_stop_out(stream);
-    chr_idle_stop(&stream->again);
     if (stream->dev)
         chr__box_close(&stream->ahead, stream->dev->ctx);
     stream->reads_ahead = stream->is_ahead_stopped = 0;
@@ -14225,8 +15965,8 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
     stream->broken = stream->held = stream->input_over = stream->output_over = 0;
     stream->ended = ended;
     for (stream->may_keep = has_answers = 0, layer = top; layer; layer = layer->below) {
-        has_answers |= layer->slots->unsent != NULL;
-        stream->may_keep |= has_answers || layer->slots->pending != NULL;
+        has_answers |= layer->below && layer->slots->unsent; /* the bottom has none of its own */
+        stream->may_keep |= layer->slots->unsent || layer->slots->pending;
     }
     stream->reads_ahead = has_answers;
     if (chr__need_buffer(dev->ctx) < 0 || (in >= 0 && chr_watch_start(dev->ctx, &stream->in_watch, in, 0, chr__stream_ready, stream) < 0) ||
@@ -14573,44 +16313,23 @@ static void chr__lingering_wait(chr_context *ctx)
 typedef struct chr__fd_dev {
     chr_dev     dev;
     chr__stream stream;
-    chr__bottom bottom;   /* reads and writes `in` and `out`, or what they were opened anew as */
+    chr__bottom bottom;
     int         in, out;
-    int         is_owner;        /* of in and out: they are closed with it */
-    int         own_in, own_out; /* opened anew; 0 = they are not */
+    int         is_owner; /* of in and out: they are closed with it */
 } chr__fd_dev;
 
-static int chr__fd_begin(chr__fd_dev *state, void (*ended)(chr__stream *, int), chr_error *err)
+/* `is_ours`: the library has opened them; else they were inherited, and their flags stay as they are. */
+CHR__PRIVATE int chr__fd_start(chr__fd_dev *state, int in, int out, int is_ours, void (*ended)(chr__stream *, int),
+                               chr_error *err)
 {
-    state->bottom.layer.slots = &chr__bottom_plain;
-    state->bottom.layer.dev = &state->dev;
-    return chr__stream_open(&state->stream, &state->dev, &state->bottom.layer, state->in, state->out, ended, err);
-}
+    chr__bottom *bottom = &state->bottom;
 
-/* On descriptors that the library has opened. */
-CHR__PRIVATE int chr__fd_start(chr__fd_dev *state, int in, int out, void (*ended)(chr__stream *, int), chr_error *err)
-{
-    state->bottom.in = state->in = in;
-    state->bottom.out = state->out = out;
-    state->bottom.in_type = chr__os_fd_type(in, 1);
-    state->bottom.out_type = out == in ? state->bottom.in_type : chr__os_fd_type(out, 1);
-    return chr__fd_begin(state, ended, err);
-}
-
-#if CHARDEV_HAS_FD || CHARDEV_HAS_STDIO
-/* On inherited ones, whose flags stay as they are. poll() looks at those, since only they know of the writers that a
- * FIFO had before. */
-static int chr__fd_start_inherited(chr__fd_dev *state, int in, int out, void (*ended)(chr__stream *, int),
-                                   chr_error *err)
-{
     state->in = in;
     state->out = out;
-    state->bottom.in = chr__os_unshare(in, CHR_IN, &state->bottom.in_type);
-    state->bottom.out = chr__os_unshare(out, CHR_OUT, &state->bottom.out_type);
-    state->own_in = state->bottom.in != in ? state->bottom.in : 0;
-    state->own_out = state->bottom.out != out ? state->bottom.out : 0;
-    return chr__fd_begin(state, ended, err);
+    if (chr__bottom_open(bottom, &state->dev, in, out, is_ours) < 0)
+        return chr__no_memory(err);
+    return chr__stream_open(&state->stream, &state->dev, &bottom->layer, bottom->in.fd, bottom->out.fd, ended, err);
 }
-#endif
 
 #if CHARDEV_HAS_FD || CHARDEV_HAS_FILE || CHARDEV_HAS_PIPE
 /* A descriptor that is there for output alone ends with it. */
@@ -14622,11 +16341,9 @@ static int chr__fd_shutdown(chr_dev *dev)
     if (code != CHR_ERR_NOT_SUPPORTED || state->in == state->out || !state->is_owner)
         return code;
     chr__stream_output_over(&state->stream);
+    chr__os_channel_close(&state->bottom.out);
     chr__close_own(dev, state->out);
-    if (state->own_out)
-        chr__os_close(state->own_out);
     state->out = -1;
-    state->own_out = 0;
     return 0;
 }
 
@@ -14648,10 +16365,7 @@ CHR__PRIVATE void chr__fd_close(chr_dev *dev)
     chr__fd_dev *state = (chr__fd_dev *)dev;
 
     chr__stream_close(&state->stream);
-    if (state->own_in)
-        chr__os_close(state->own_in);
-    if (state->own_out)
-        chr__os_close(state->own_out);
+    chr__bottom_close(&state->bottom.layer);
     if (!state->is_owner)
         return;
     chr__close_own(dev, state->in);
@@ -18976,7 +20690,7 @@ static int chr__fd_open(chr_dev *dev, chr_error *err)
         return chr__fail(err, CHR_ERR_INVALID, "fd: needs in= or out=");
     if (chr__fd_check(options->in, "in", CHR_IN, err) < 0 || chr__fd_check(options->out, "out", CHR_OUT, err) < 0)
         return CHR_ERR_INVALID;
-    if (chr__fd_start_inherited(state, options->in, options->out, chr__stream_input_over, err) < 0)
+    if (chr__fd_start(state, options->in, options->out, 0, chr__stream_input_over, err) < 0)
         return CHR_ERR_NO_MEMORY;
     state->is_owner = 1;
     chr__os_close_on_exec(options->in);
@@ -19037,7 +20751,7 @@ static int chr__file_open(chr_dev *dev, chr_error *err)
     state->out = chr__os_open(options->path, options->append == CHR_ON ? CHR__OPEN_APPEND : CHR__OPEN_LOG, err);
     if (state->out < 0)
         return state->out;
-    if (chr__fd_start(state, state->in, state->out, chr__stream_input_over, err) < 0)
+    if (chr__fd_start(state, state->in, state->out, 1, chr__stream_input_over, err) < 0)
         return CHR_ERR_NO_MEMORY;
     chr_be_event(dev, CHR_EVENT_OPENED);
     return 0;
@@ -19113,7 +20827,7 @@ static int chr__pipe_open(chr_dev *dev, chr_error *err)
     }
     if (state->in < 0)
         return state->in;
-    if (chr__fd_start(state, state->in, state->out, chr__stream_input_over, err) < 0)
+    if (chr__fd_start(state, state->in, state->out, 1, chr__stream_input_over, err) < 0)
         return CHR_ERR_NO_MEMORY;
     chr_be_event(dev, CHR_EVENT_OPENED);
     return 0;
@@ -19202,7 +20916,7 @@ static int chr__pty_try(chr__pty *pty)
         return ready < 0 ? ready : 0;
     if (((const chr_common_options *)base->dev.options)->history > 0)
         chr__os_pty_flush(pty->slave); /* what the last peer has left unread: the history has it */
-    code = chr__fd_start(base, base->in, base->in, chr__pty_hung_up, NULL);
+    code = chr__fd_start(base, base->in, base->in, 1, chr__pty_hung_up, NULL);
     return code < 0 ? code : 1;
 }
 
@@ -19409,6 +21123,7 @@ static const chr_backend chr__pty_kind = {
 typedef struct chr__stdio {
     chr__fd_dev base;
     int         has_terminal; /* the process's 0 and 1 are ours */
+    int         null;         /* stands for a standard input that can't be read; or -1 */
     int         is_raw;
     int         echo;
     chr_timer   look;         /* whether a shell has put its own settings in place, after SIGSTOP and SIGCONT; and at
@@ -19458,12 +21173,9 @@ static int chr__stdio_start(chr__stdio *stdio, chr_error *err)
 {
     chr__fd_dev *base = &stdio->base;
     int          in = chr__os_may(0, CHR_IN) ? 0 : chr__os_open("/dev/null", CHR__OPEN_READ, NULL);
-    int          code = chr__fd_start_inherited(base, in >= 0 ? in : -1, chr__os_may(1, CHR_OUT) ? 1 : -1,
-                                                chr__stream_input_over, err);
 
-    if (in > 0)
-        base->own_in = in;
-    return code;
+    stdio->null = in > 0 ? in : -1;
+    return chr__fd_start(base, in >= 0 ? in : -1, chr__os_may(1, CHR_OUT) ? 1 : -1, 0, chr__stream_input_over, err);
 }
 
 static int chr__stdio_open(chr_dev *dev, chr_error *err)
@@ -19477,6 +21189,7 @@ static int chr__stdio_open(chr_dev *dev, chr_error *err)
     if (code < 0)
         return code;
     stdio->has_terminal = 1;
+    stdio->null = -1;
     code = chr__stdio_start(stdio, err);
     if (code < 0)
         return code;
@@ -19494,8 +21207,10 @@ static void chr__stdio_close(chr_dev *dev)
 
     chr_timer_stop(&stdio->look);
     chr__fd_close(dev);
-    if (stdio->has_terminal)
-        chr__os_terminal_release();
+    if (!stdio->has_terminal)
+        return;
+    chr__os_close(stdio->null);
+    chr__os_terminal_release();
 }
 
 static int chr__stdio_get_size(chr__stdio *stdio, chr_terminal_size *size)
@@ -19707,6 +21422,7 @@ static void chr__serial_retry(void *opaque);
 static void chr__serial_unplug(chr__serial *serial)
 {
     chr__stream_close(&serial->stream);
+    chr__bottom_close(&serial->bottom.layer);
     chr__os_close(serial->fd);
     chr__os_close(serial->out);
     serial->fd = serial->out = -1;
@@ -19737,13 +21453,13 @@ static int chr__serial_start(chr__serial *serial)
     serial->marks.fd = serial->fd;
     serial->marks.has_parity = serial->params.parity != 'N';
     (void)chr__os_serial_counts(serial->fd, serial->marks.seen);
-    serial->bottom.layer.slots = &chr__bottom_plain;
-    serial->bottom.in = serial->bottom.out = serial->fd;
-    serial->bottom.in_type = serial->bottom.out_type = chr__os_fd_type(serial->fd, 1);
     serial->marks.layer.slots = &chr__marks_slots;
     serial->marks.layer.below = &serial->bottom.layer;
-    serial->bottom.layer.dev = serial->marks.layer.dev = &serial->dev;
-    return chr__stream_open(&serial->stream, &serial->dev, &serial->marks.layer, serial->fd, serial->fd, chr__serial_hung_up, NULL);
+    serial->marks.layer.dev = &serial->dev;
+    if (chr__bottom_open(&serial->bottom, &serial->dev, serial->fd, serial->fd, 1) < 0)
+        return CHR_ERR_NO_MEMORY;
+    return chr__stream_open(&serial->stream, &serial->dev, &serial->marks.layer, serial->bottom.in.fd, serial->bottom.out.fd,
+                            chr__serial_hung_up, NULL);
 }
 
 /* A device that is no terminal (/dev/null): bytes as they are, no marks, no settings. At the end of its input it can
@@ -19756,12 +21472,9 @@ static int chr__serial_start_plain(chr__serial *serial, const char *path, chr_er
     if (serial->out < 0)
         return chr__fail(err, serial->out, "serial: path=%s: no descriptor is left: %s", path,
                          chr_error_text(serial->out));
-    serial->bottom.layer.slots = &chr__bottom_plain;
-    serial->bottom.layer.dev = &serial->dev;
-    serial->bottom.in = serial->fd;
-    serial->bottom.out = serial->out;
-    serial->bottom.in_type = serial->bottom.out_type = chr__os_fd_type(serial->fd, 1);
-    return chr__stream_open(&serial->stream, &serial->dev, &serial->bottom.layer, serial->fd, serial->out,
+    if (chr__bottom_open(&serial->bottom, &serial->dev, serial->fd, serial->out, 1) < 0)
+        return chr__no_memory(err);
+    return chr__stream_open(&serial->stream, &serial->dev, &serial->bottom.layer, serial->bottom.in.fd, serial->bottom.out.fd,
                             chr__stream_input_over, err);
 }
 
@@ -20164,8 +21877,9 @@ static const chr_backend chr__parallel_kind = {
 
 enum { CHR__DATAGRAM_SIZE = 65536, CHR__DATAGRAM_MOST = 65507 /* that IPv4 can carry */ };
 
-typedef struct chr__datagrams { /* a layer over the descriptor */
+typedef struct chr__datagrams { /* the only layer */
     chr__layer     layer;
+    int            fd;
     unsigned char *rest; /* of the last datagram, what the frontend had no room for: from `at` to `end` */
     int            at, end;
 } chr__datagrams;
@@ -20173,7 +21887,6 @@ typedef struct chr__datagrams { /* a layer over the descriptor */
 typedef struct chr__udp {
     chr_dev        dev;
     chr__stream    stream;
-    chr__bottom    bottom;
     chr__datagrams datagrams;
     int            fd;
     char           name[300]; /* PEER:PORT@LOCAL:PORT, in numbers */
@@ -20250,7 +21963,7 @@ static int chr__datagrams_read(chr__layer *layer, void *buf, size_t len)
         datagrams->at += n;
         return n;
     }
-    n = chr__os_datagram_receive(((chr__bottom *)layer->below)->in, buf, (size_t)most, datagrams->rest, CHR__DATAGRAM_SIZE);
+    n = chr__os_datagram_receive(datagrams->fd, buf, (size_t)most, datagrams->rest, CHR__DATAGRAM_SIZE);
     if (n <= most)
         return n;
     datagrams->at = 0;
@@ -20260,7 +21973,7 @@ static int chr__datagrams_read(chr__layer *layer, void *buf, size_t len)
 
 static int chr__datagrams_write(chr__layer *layer, const void *buf, size_t len)
 {
-    return chr__os_datagram_send(((chr__bottom *)layer->below)->out, buf, chr__min(len, CHR__DATAGRAM_MOST));
+    return chr__os_datagram_send(((chr__datagrams *)layer)->fd, buf, chr__min(len, CHR__DATAGRAM_MOST));
 }
 
 static int chr__datagrams_pending(const chr__layer *layer)
@@ -20333,11 +22046,9 @@ static int chr__udp_start(chr__udp *udp, chr_error *err)
     udp->datagrams.rest = (unsigned char *)chr__allocate(udp->dev.ctx, CHR__DATAGRAM_SIZE);
     if (!udp->datagrams.rest)
         return chr__no_memory(err);
-    udp->bottom.layer.slots = &chr__bottom_plain;
-    udp->bottom.in = udp->bottom.out = udp->fd;
+    udp->datagrams.fd = udp->fd;
     udp->datagrams.layer.slots = &chr__datagrams_slots;
-    udp->datagrams.layer.below = &udp->bottom.layer;
-    udp->bottom.layer.dev = udp->datagrams.layer.dev = &udp->dev;
+    udp->datagrams.layer.dev = &udp->dev;
     return chr__stream_open(&udp->stream, &udp->dev, &udp->datagrams.layer, udp->fd, udp->fd, chr__udp_refused, err);
 }
 
@@ -25419,7 +27130,7 @@ static int chr__socket_set_msgfds(chr_dev *dev, const int *fds, int count)
     chr__socket  *sock = (chr__socket *)dev;
     chr__msgfds **outgoing = sock->peer ? &sock->peer->bottom.outgoing : NULL;
 
-    if (sock->fan.dev || (sock->peer ? !sock->peer->is_unix : !sock->is_unix))
+    if (!CHR__PASSES_FDS || sock->fan.dev || (sock->peer ? !sock->peer->is_unix : !sock->is_unix))
         return CHR_ERR_NOT_SUPPORTED;
     if (count < 0 || count > CHR__MAX_MSGFDS)
         return CHR_ERR_INVALID;
@@ -26355,6 +28066,8 @@ static int chr__context_start_watches(chr_context *ctx)
     ctx->walk = -1;
     if (chr__os_waker_open(&ctx->waker) < 0)
         return CHR_ERR_NO_MEMORY;
+    if (CHR__SET_ALONE && chr__set_begin(ctx) < 0)
+        return CHR_ERR_NO_MEMORY;
     fd = chr__os_waker_fd(&ctx->waker);
     return fd < 0 ? 0 : chr_watch_start(ctx, &ctx->wake_watch, fd, CHR_IN, chr__woken, ctx);
 }
@@ -26366,11 +28079,19 @@ static void chr__context_free_watches(chr_context *ctx)
 #endif
     while (ctx->watch_count > 0)
         chr_watch_stop(ctx->watches[0]);
+    chr__set_end(ctx);
     chr__os_waker_close(&ctx->waker);
     chr__free(ctx, ctx->polls);
     chr__free(ctx, ctx->watches);
     chr__free(ctx, ctx->buckets);
     chr__free(ctx, ctx->ready);
+}
+
+/* At once: a child that goes on after fork() may have it too. */
+static void chr__context_close_set(chr_context *ctx)
+{
+    if (!CHR__SET_ALONE)
+        chr__set_end(ctx);
 }
 
 /* Those that the loop has for itself go on. */
@@ -26390,7 +28111,8 @@ static void chr__context_reset_watches(chr_context *ctx)
     for (i = ctx->watch_count - 1; i >= 0; i--)
         if (!chr__is_own_watch(ctx, ctx->watches[i]))
             chr_watch_stop(ctx->watches[i]);
-    chr__set_many(ctx, ctx->watch_capacity > CHR__MANY_WATCHES ? CHR__MANY : CHR__FEW);
+    if (!CHR__SET_ALONE)
+        chr__set_many(ctx, ctx->watch_capacity > CHR__MANY_WATCHES ? CHR__MANY : CHR__FEW);
     chr__os_waker_quiet(&ctx->waker);
 }
 
@@ -26398,6 +28120,7 @@ static void chr__context_reset_watches(chr_context *ctx)
 
 static int  chr__context_start_watches(chr_context *ctx) { return (void)ctx, 0; }
 static void chr__context_free_watches(chr_context *ctx) { (void)ctx; }
+static void chr__context_close_set(chr_context *ctx) { (void)ctx; }
 static void chr__context_reset_watches(chr_context *ctx) { (void)ctx; }
 #endif
 
@@ -26547,7 +28270,7 @@ static void chr__context_close(chr_context *ctx)
 {
     (void)chr_record_stop(ctx);
     ctx->closing = 1;
-    chr__set_end(ctx); /* at once: a child that goes on after fork() may have it too */
+    chr__context_close_set(ctx);
     chr__stalls_hand_over(ctx);
     chr__context_close_devs(ctx);
     (void)chr_record_stop(ctx); /* a handler may have begun another one */
