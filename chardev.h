@@ -59,9 +59,16 @@
  *     CHARDEV_SPICE            spicevmc and spiceport, for an emulator that runs a spice-server: compile and link as pkg-config
  *                              spice-server says
  *     CHARDEV_FREESTANDING     no operating system: the backends from null to fault and your own; hooks for memory and
- *                              clock
+ *                              clock. Watches, log files and recordings are left out: there is nothing for them
  *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV SCRIPT MSMOUSE WCTABLET BRAILLE (or its BRLAPI alone) MUX
  *                              HUB FAULT FD FILE PIPE PTY STDIO SERIAL PARALLEL UDP SOCKET SPICE
+ *     CHARDEV_NO_RECORD        leave chr_record_start(), chr_replay_open() and their like out
+ *     CHARDEV_NO_LOG           leave log files out: logfile= is CHR_ERR_NOT_SUPPORTED, logappend= and its like are unknown
+ *     CHARDEV_NO_HELP          leave chr_help() and all texts out: an error's text is its number
+ *     CHARDEV_NO_URI           leave chr_new_uri() out: chr_new_any() takes options, none and chardev:ID
+ *     CHARDEV_NO_BUFFERS       leave chr_fe_set_buffers(), chr_fe_read() and their like out: history= and obuf= are
+ *                              CHR_ERR_NOT_SUPPORTED
+ *     CHARDEV_ERROR_SIZE       bytes of chr_error.text; default 1024; 96 will do for firmware
  *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and what a mux may keep; default 65536, freestanding 1024
  *     CHR_SYS(name)            how a system call is reached; default `name`. Tests put faults in here.
  *
@@ -204,10 +211,14 @@ typedef enum chr_error_code {
     CHR_ERR_FORCE_INT = 0x7fffffff
 } chr_error_code;
 
+#ifndef CHARDEV_ERROR_SIZE
+#define CHARDEV_ERROR_SIZE 1024
+#endif
+
 /* Lives on your stack; a failing call fills it. `text` is one line without a newline; over-long ones are cut. */
 typedef struct chr_error {
     int  code; /* CHR_ERR_... */
-    char text[1024];
+    char text[CHARDEV_ERROR_SIZE];
 } chr_error;
 
 /* The text of a code, for calls that have no chr_error. Never NULL. */
@@ -338,6 +349,7 @@ CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity
 /* Runs what is ready among `count` entries of the last prepare, then due timers and idle callbacks. Returns how many ran,
  * or CHR_ERR_STOPPED after chr_loop_stop(), or CHR_ERR_IN_HANDLER. Owner thread. */
 CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int count);
+#ifndef CHARDEV_FREESTANDING
 /* One descriptor for all: it is readable when chr_loop_step(ctx, 0) has work, timers and what other threads post
  * included. Any loop that waits for descriptors takes it (GLib, libuv, Qt, SDL, Go, epoll): when it is readable, call
  * chr_loop_step(ctx, 0), and where the other loop is edge-triggered again until that returns 0. Time is rounded up to
@@ -347,6 +359,7 @@ CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int c
  * CHR_ERR_NOT_SUPPORTED where the system has neither epoll nor kqueue; CHR_ERR_NO_MEMORY or CHR_ERR_IO when it has none to
  * give. Owner thread. */
 CHARDEV_API int chr_loop_fd(chr_context *ctx);
+#endif
 /* Milliseconds until chr_loop_dispatch() has something to do without any descriptor; 0 = now, -1 = never. */
 CHARDEV_API int chr_loop_timeout(chr_context *ctx);
 /* Nanoseconds on the context's monotonic clock. */
@@ -392,6 +405,7 @@ struct chr_idle {
     chr_idle    *next, *prev;
 };
 
+#ifndef CHARDEV_FREESTANDING
 /* Watches fd, which stays yours. Starting a started watch moves it. Several watches may have one descriptor. Stop them
  * before you close it: where the kernel keeps the set of descriptors, one that is closed says nothing any more. Errors:
  * CHR_ERR_NO_MEMORY. */
@@ -399,6 +413,7 @@ CHARDEV_API int  chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int
 CHARDEV_API void chr_watch_set(chr_watch *watch, int events); /* no allocation, no system call */
 CHARDEV_API void chr_watch_stop(chr_watch *watch);
 CHARDEV_API void chr_watch_ready(chr_watch *watch, int events); /* from a foreign loop with hooks: runs the callback */
+#endif
 
 /* Calls `expired` once, delay_ms milliseconds from now (less than 0 is 0); of equal times the one that was started first
  * comes first. Starting a started timer moves it. A start costs a constant time, a stop O(log n) on average. */
@@ -467,10 +482,12 @@ CHARDEV_API int chr_options_add(chr_options *options, const char *key, const cha
 /* On whose behalf a chardev is made: fd= is a number for a local user, a name (see >>descriptors) for a monitor's peer. */
 typedef enum chr_origin { CHR_LOCAL, CHR_REMOTE } chr_origin;
 
+#ifndef CHARDEV_NO_HELP
 /* Calls `print` with each line of help, without a newline: all backends (NULL, "help", "?") or the options of one, or of an
  * object that chr_tls_creds_add() and chr_authz_add() make. `text` is its name or all of a text that got CHR_ERR_HELP
  * ("socket,help", "tcp::4444,help"). Returns 0, CHR_ERR_NOT_FOUND for an unknown one, CHR_ERR_NO_MEMORY. */
 CHARDEV_API int chr_help(chr_context *ctx, const char *text, void (*print)(void *opaque, const char *line), void *opaque);
+#endif
 
 /* ====================================================================================================================
  * >>chardev   made, found, changed, removed
@@ -496,8 +513,10 @@ enum {
  * inside a handler the first is an error and the second goes on in the background. */
 CHARDEV_API chr_dev *chr_new(chr_context *ctx, const char *options, chr_error *err);
 CHARDEV_API chr_dev *chr_new_from(chr_context *ctx, chr_origin origin, const char *options, chr_error *err);
+#ifndef CHARDEV_NO_URI
 /* The same from a URI ("tcp::4444,server=on", "mon:stdio"; all stand at chr_new_any()). Its id is `id`. */
 CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *uri, chr_error *err);
+#endif
 /* The same from whatever a local user writes after -serial or -chardev: a URI or options. `id` is the chardev's unless
  * the text has an id= of its own (chr_find() with yours finds nothing then); NULL = the text must have one.
  *
@@ -558,11 +577,13 @@ CHARDEV_API int chr_add_client(chr_context *ctx, const char *id, int fd, chr_err
 /* Blocks until connected or failed; with reconnect, through retries. CHR_ERR_IN_HANDLER from inside a handler. */
 CHARDEV_API int chr_wait_connected(chr_dev *dev, chr_error *err);
 
+#if !defined(CHARDEV_NO_LOG) && !defined(CHARDEV_FREESTANDING)
 /* Opens all log files (logfile=) anew by their paths and adds to them: after logrotate has moved them away. One
  * that can't be opened is told to the `log` hook, and the old file goes on; a log that was switched off because it
  * could not be written goes on in the new file. Relative paths are those from the creation. Returns 0, or the first
  * error. The owner thread, any handler. */
 CHARDEV_API int chr_log_reopen(chr_context *ctx);
+#endif
 
 typedef struct chr_info {
     const char *id, *backend;  /* live as long as the chardev */
@@ -684,6 +705,9 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
  *              and steps of the loop included, does it again in a replay.
  */
 
+#define CHR_BUFFERS_MEMORY(in, out) ((in) + (out) + 128 * sizeof(void *)) /* for chr_fe_set_buffers_at() */
+
+#ifndef CHARDEV_NO_BUFFERS
 /* Gives the frontend buffers of so many bytes, or others; 0 = none in that direction, 0, 0 takes them away. What they
  * hold is not lost: it is used up first. Once for a frontend, after chr_fe_init(), which forgets them as
  * chr_fe_deinit() does; without chardev nothing happens. Returns 0, or CHR_ERR_NO_MEMORY, CHR_ERR_INVALID (more than
@@ -694,7 +718,6 @@ CHARDEV_API int chr_fe_set_buffers(chr_frontend *fe, size_t in, size_t out);
  * chr_fe_deinit(), the end of the context, or the next call of one of the two. CHR_ERR_BUSY: what is buffered now does
  * not fit, or is there already. NULL = from the context's allocator. */
 CHARDEV_API int chr_fe_set_buffers_at(chr_frontend *fe, void *memory, size_t in, size_t out);
-#define CHR_BUFFERS_MEMORY(in, out) ((in) + (out) + 128 * sizeof(void *))
 
 /* Takes what has been read ahead, up to len bytes and up to the next event. Returns how many; CHR_ERR_WOULD_BLOCK: none
  * now; CHR_ERR_DISCONNECTED: none, and nobody is at the far side, or it says no more (INPUT_END). CHR_ERR_NOT_SUPPORTED
@@ -706,6 +729,7 @@ CHARDEV_API int chr_fe_readable(const chr_frontend *fe);
  * when there is room. CHR_ERR_NOT_SUPPORTED without an output buffer, CHR_ERR_DISCONNECTED without chardev. A UART's
  * "transmitter empty" is `!= 0`: bytes for nobody are taken, and dropped. Any thread, any handler. */
 CHARDEV_API int chr_fe_writable(const chr_frontend *fe);
+#endif
 /* Sends what is gathered, and what obuf= or a layer (telnet, websocket, TLS) of this chardev holds. Waits at most
  * timeout_ms milliseconds of real time (-1 = without limit). Returns 0 when all is out; the error that met what was
  * gathered since the last flush, once; CHR_ERR_TIMEOUT, CHR_ERR_WOULD_BLOCK (there is nothing to wait on); inside a
@@ -1440,6 +1464,7 @@ CHARDEV_API int chr_input_sync(chr_dev *dev);
  *     13 shutdown         what it returned  0
  */
 
+#if !defined(CHARDEV_NO_RECORD) && !defined(CHARDEV_FREESTANDING)
 /* Records all chardevs, those that are there and those to come, into a new file. CHR_ERR_BUSY while one is under
  * way; errors of opening. If the file can't be written later on, or chardev number 65537 comes, recording ends with
  * one line in the log: the number in the file has 16 bits, and one that was removed keeps its own. */
@@ -1456,6 +1481,7 @@ CHARDEV_API int chr_replay_open(chr_context *ctx, const char *path, chr_error *e
 CHARDEV_API int chr_replay_over(chr_context *ctx);
 /* Lets go of the file. Chardevs that were played from it get nothing more, and drop what is written. */
 CHARDEV_API void chr_replay_close(chr_context *ctx);
+#endif
 
 /* ====================================================================================================================
  * >>descriptors   named ones, passed by a monitor's peer (SCM_RIGHTS), for fd=NAME
@@ -1492,6 +1518,9 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHR__WINDOWS 1
 #else
 #define CHR__POSIX 1
+#endif
+#if !defined(CHR__FREESTANDING)
+#define CHR__HAS_FDS 1
 #endif
 
 /* What can be built here, less what the user leaves out: CHARDEV_HAS_x is 0 or 1. */
@@ -1601,6 +1630,33 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHARDEV_HAS_TLS 0
 #endif
 
+/* Likewise what is no backend. Where there are no files, nothing is written to them. */
+#if defined(CHARDEV_NO_RECORD) || defined(CHR__FREESTANDING)
+#define CHARDEV_HAS_RECORD 0
+#else
+#define CHARDEV_HAS_RECORD 1
+#endif
+#if defined(CHARDEV_NO_LOG) || defined(CHR__FREESTANDING)
+#define CHARDEV_HAS_LOG 0
+#else
+#define CHARDEV_HAS_LOG 1
+#endif
+#if defined(CHARDEV_NO_HELP)
+#define CHARDEV_HAS_HELP 0
+#else
+#define CHARDEV_HAS_HELP 1
+#endif
+#if defined(CHARDEV_NO_URI)
+#define CHARDEV_HAS_URI 0
+#else
+#define CHARDEV_HAS_URI 1
+#endif
+#if defined(CHARDEV_NO_BUFFERS)
+#define CHARDEV_HAS_BUFFERS 0
+#else
+#define CHARDEV_HAS_BUFFERS 1
+#endif
+
 /* Helpers of the lower sections, which a build without some backends may not need; what each message runs through: kept side by
  * side, so that it fills few pages and cache lines; and what the hot path seldom calls: kept out of line, so that it costs nothing. */
 #if defined(__GNUC__)
@@ -1610,6 +1666,12 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
                                                                         through */
 #define CHR__COLD static __attribute__((unused, noinline, cold))
 #define CHR__APART static __attribute__((unused, noinline)) /* hot, but not for all: its callers stay small */
+#if defined(__OPTIMIZE_SIZE__)
+#undef CHR__HOT_INLINE
+#undef CHR__APART
+#define CHR__HOT_INLINE CHR__PRIVATE
+#define CHR__APART CHR__PRIVATE
+#endif
 #else
 #define CHR__PRIVATE static
 #define CHR__HOT
@@ -1850,6 +1912,30 @@ CHR__PRIVATE int chr__fail(chr_error *err, int code, const char *format, ...)
     va_end(args);
     return code;
 }
+
+/* The slot of a backend that reads URIs. */
+#if CHARDEV_HAS_URI
+#define CHR__URI(slot) slot
+#else
+#define CHR__URI(slot) NULL
+#endif
+
+/* Without help the message is the number of the error. What would have been in it is checked by the compiler, and no more. */
+#if CHARDEV_HAS_HELP
+#define CHR__HELP(text) text
+#else
+#define CHR__HELP(text) NULL
+#define chr__fail(err, code, ...) (0 ? (chr__fail)(err, CHR_ERR_INVALID, __VA_ARGS__) : chr__fail_briefly(err, code))
+
+CHR__PRIVATE int chr__fail_briefly(chr_error *err, int code)
+{
+    if (err)
+        chr__format(err->text, sizeof err->text, "error %d", code);
+    if (err)
+        err->code = code;
+    return code;
+}
+#endif
 
 CHR__PRIVATE int chr__no_memory(chr_error *err)
 {
@@ -6541,9 +6627,6 @@ typedef struct chr__pollfd {
     short events, revents;
 } chr__pollfd;
 
-static short chr__os_poll_events(int events) { return (short)events; }
-static int   chr__os_ready_events(short revents) { return revents; }
-
 CHR__PRIVATE int chr__os_close(int fd) { (void)fd; return 0; }
 CHR__PRIVATE int chr__os_is_open(int fd) { (void)fd; return 0; }
 
@@ -6563,21 +6646,15 @@ typedef struct chr__waker {
     int nothing;
 } chr__waker;
 
-static int  chr__os_waker_open(chr__waker *waker) { (void)waker; return 0; }
-static void chr__os_waker_close(chr__waker *waker) { (void)waker; }
-static void chr__os_waker_quiet(chr__waker *waker) { (void)waker; }
-static int  chr__os_waker_fd(const chr__waker *waker) { (void)waker; return -1; }
 static void chr__os_waker_ring(chr__waker *waker) { (void)waker; }
 
-static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, int timeout_ms)
-{
-    (void)waker, (void)polls, (void)count, (void)timeout_ms;
-    return 0;
-}
+typedef struct chr__set {
+    int nothing;
+} chr__set;
 #endif
 
 /* -- systems without a set of descriptors in the kernel -------------------------------------------------------------- */
-#ifndef CHR__HAS_SET
+#if !defined(CHR__HAS_SET) && defined(CHR__HAS_FDS)
 
 typedef struct chr__set {
     int fd;
@@ -6608,7 +6685,7 @@ static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int time
 #endif
 
 /* -- systems where poll() does without the set ------------------------------------------------------------------------ */
-#ifndef CHR__WINDOWS
+#if !defined(CHR__WINDOWS) && defined(CHR__HAS_FDS)
 
 enum {
     CHR__SET_ALONE = 0,    /* whether the set is the only thing to wait with */
@@ -6935,7 +7012,7 @@ CHR__PRIVATE int64_t chr__floor_divide(int64_t value, int64_t by)
 }
 
 /* All of it, for files. A FIFO that is full is an error (CHR_ERR_WOULD_BLOCK), like a disk that is. */
-static int chr__write_file(int fd, chr__fd_type type, const void *buf, size_t len)
+CHR__PRIVATE int chr__write_file(int fd, chr__fd_type type, const void *buf, size_t len)
 {
     const char *from = (const char *)buf;
     int         n;
@@ -6979,10 +7056,12 @@ CHARDEV_API int chr_error_set(chr_error *err, int code, const char *format, ...)
 
 CHARDEV_API const char *chr_error_text(int code)
 {
+#if CHARDEV_HAS_HELP
 #define CHR__ERROR_TEXT(name, value, text) if (code == value) return text;
     CHR_ERRORS(CHR__ERROR_TEXT)
 #undef CHR__ERROR_TEXT
-    return "unknown error";
+#endif
+    return (void)code, CHARDEV_HAS_HELP ? "unknown error" : "error";
 }
 
 /* ====================================================================================================================
@@ -7459,6 +7538,7 @@ static int chr__time_left(chr_context *ctx, int64_t deadline)
 
 /* -- watches -- */
 
+#ifdef CHR__HAS_FDS
 static void chr__set_many(chr_context *ctx, chr__many many)
 {
     ctx->due += (many != CHR__FEW) - (ctx->many != CHR__FEW);
@@ -7820,6 +7900,24 @@ static chr_watch *chr__watch_of(const chr_context *ctx, int fd, unsigned round)
     return NULL;
 }
 
+#else
+
+static int  chr__watches_run(chr_context *ctx, int ready) { return (void)ctx, (void)ready, 0; }
+static int  chr__watches_run_again(chr_context *ctx) { return (void)ctx, 0; }
+static int  chr__poll_ready(const chr_poll *entry) { return (void)entry, 0; }
+static int  chr__poll_run(chr_context *ctx, int fd, int events) { return (void)ctx, (void)fd, (void)events, 0; }
+static int  chr__set_run(chr_context *ctx) { return (void)ctx, 0; }
+static void chr__loop_nest(chr_context *ctx) { (void)ctx; }
+
+static int chr__watches_list(const chr_context *ctx, const chr_poll *polls, int capacity)
+{
+    return (void)ctx, (void)polls, (void)capacity, 0;
+}
+
+static int chr__loop_sleep(chr_context *ctx, int timeout_ms) { return (void)ctx, (void)timeout_ms, 0; }
+static int chr__loop_sleep_due(chr_context *ctx, int timeout_ms) { return (void)ctx, (void)timeout_ms, 0; }
+#endif
+
 /* -- timers: a pairing heap that needs no memory but the timers. To start one costs a constant time, to stop one or
  * to run the nearest O(log n) on average. -- */
 
@@ -8094,7 +8192,9 @@ static void chr__enter(chr_context *ctx)
 
 static int chr__has_hooks(const chr_context *ctx) { return ctx->config.timeout_changed != NULL; }
 
+#ifdef CHR__HAS_FDS
 static void chr__loop_nest(chr_context *ctx);
+#endif
 
 /* At the end of the outermost dispatch nothing can touch what was removed in it. */
 CHR__COLD void chr__tidy(chr_context *ctx)
@@ -8429,6 +8529,7 @@ static int chr__must_ask(chr_context *ctx)
            (chr__has_starved(ctx) && chr__looks_by_time(ctx) && ctx->ask_at <= chr__real_now(ctx));
 }
 
+#ifdef CHR__HAS_FDS
 /* Slot i goes half-way to the front: there the busy ones gather, and those that sleep cost nothing to pass by. */
 CHR__COLD void chr__watch_promote(chr_context *ctx, int i)
 {
@@ -8546,6 +8647,8 @@ CHR__COLD int chr__set_wait(chr_context *ctx, int timeout_ms)
     return ctx->ready_count < 0 ? ctx->ready_count : ready;
 }
 
+#endif
+
 /* Up to milliseconds: not early. */
 static int chr__milliseconds(int64_t left)
 {
@@ -8584,6 +8687,7 @@ CHARDEV_API int chr_loop_timeout(chr_context *ctx)
     return timeout;
 }
 
+#ifdef CHR__HAS_FDS
 /* Before the set is asked: it is ours, and knows what is wanted. */
 CHR__COLD void chr__set_settle(chr_context *ctx)
 {
@@ -8623,6 +8727,13 @@ CHR__COLD int chr__loop_sleep_due(chr_context *ctx, int timeout_ms)
     return chr__loop_wait(ctx, timeout_ms, ctx->many != CHR__FEW ? chr__set_wait : chr__poll_wait);
 }
 
+/* Without timers and set. */
+CHR__HOT_INLINE int chr__loop_sleep(chr_context *ctx, int timeout_ms)
+{
+    return chr__loop_wait(ctx, timeout_ms, chr__poll_wait);
+}
+#endif
+
 CHR__COLD int chr__due_run(chr_context *ctx)
 {
     int ran = ctx->ready_count > 0 ? chr__set_run(ctx) : 0;
@@ -8656,7 +8767,7 @@ CHR__HOT_INLINE int chr__loop_run_ready(chr_context *ctx, int ran)
 /* With neither timers nor idles nor the kernel's set. */
 CHR__HOT static int chr__loop_turn(chr_context *ctx, int timeout_ms)
 {
-    return chr__loop_run_ready(ctx, chr__loop_wait(ctx, timeout_ms, chr__poll_wait));
+    return chr__loop_run_ready(ctx, chr__loop_sleep(ctx, timeout_ms));
 }
 
 CHR__COLD int chr__loop_turn_due(chr_context *ctx, int timeout_ms)
@@ -8828,6 +8939,7 @@ CHARDEV_API void chr_loop_stop(chr_context *ctx)
     chr_loop_wake(ctx);
 }
 
+#ifdef CHR__HAS_FDS
 enum { CHR__POLL_ASKED = 32 }; /* POLLNVAL, which poll() ignores there: `events` is as prepare has left it */
 
 /* One entry for all watches of a descriptor: the first of them in its bucket fills it. */
@@ -8862,6 +8974,8 @@ static int chr__watches_list(const chr_context *ctx, chr_poll *polls, int capaci
     return count;
 }
 
+#endif
+
 CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity, int *timeout_ms)
 {
     int count, early = 0;
@@ -8879,6 +8993,7 @@ CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity
     return count;
 }
 
+#ifdef CHR__HAS_FDS
 /* An edge-triggered loop tells of what is new only. What is ready still after its callback comes again with the next
  * dispatch, for which the time-out is 0. */
 CHR__COLD void chr__watch_run(chr_context *ctx, chr_watch *watch, int events)
@@ -8956,6 +9071,8 @@ static int chr__poll_run(chr_context *ctx, int fd, int events)
     return ran;
 }
 
+#endif
+
 static int chr__loop_dispatch(chr_context *ctx, const chr_poll *polls, int count)
 {
     int i, ready, ran = 0;
@@ -8993,6 +9110,7 @@ CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int c
 
 /* -- one descriptor for another loop -- */
 
+#ifdef CHR__HAS_FDS
 /* Milliseconds until a step has work that the set does not show; 0 = it has some now. */
 static int chr__loop_unseen(chr_context *ctx)
 {
@@ -9072,6 +9190,7 @@ static void chr__woken(void *opaque, int events)
 #endif
     chr__os_waker_quiet(&ctx->waker);
 }
+#endif
 
 #if CHARDEV_HAS_PTY
 /* -- files that are watched for being opened. One descriptor for all, since a user may have few of that kind (128).
@@ -9181,15 +9300,17 @@ struct chr_options {
 
 static const chr_option chr__common_rows[] = {
     /* name           type             where                                      default range      help */
-    { "logfile",      CHR_OPTION_TEXT, CHR__AT(chr_common_options, logfile),      NULL,   0, 0,       "what the guest writes goes to this file too" },
-    { "logappend",    CHR_OPTION_BOOL, CHR__AT(chr_common_options, logappend),    "off",  0, 0,       "add to the log file instead of starting it anew" },
-    { "logtimestamp", CHR_OPTION_BOOL, CHR__AT(chr_common_options, logtimestamp), "off",  0, 0,       "UTC time before each line of the log file" },
-    { "logsize",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, logsize),      NULL,   0, INT64_C(1) << 50, "begin a new log file before it grows larger: PATH becomes PATH.1, PATH.1 PATH.2" },
-    { "logfiles",     CHR_OPTION_NUMBER, CHR__AT(chr_common_options, logfiles),   "5",    0, 1000,    "with logsize: keep so many log files, PATH included" },
-    { "mux",          CHR_OPTION_BOOL, CHR__AT(chr_common_options, mux),          "off",  0, 0,       "several frontends share this chardev" },
-    { "history",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, history),      NULL,   0, 1 << 30, "send that many of the last bytes to each new peer first" },
-    { "obuf",         CHR_OPTION_SIZE, CHR__AT(chr_common_options, obuf),         NULL,   0, 1 << 30, "keep that many bytes of output that would block" },
-    { "obuf-full",    CHR_OPTION_TEXT, CHR__AT(chr_common_options, obuf_full),    "wait", 0, 0,       "when obuf is full: wait, drop-oldest or disconnect" },
+    { "logfile",      CHR_OPTION_TEXT, CHR__AT(chr_common_options, logfile),      NULL,   0, 0,       CHR__HELP("what the guest writes goes to this file too") },
+#if CHARDEV_HAS_LOG
+    { "logappend",    CHR_OPTION_BOOL, CHR__AT(chr_common_options, logappend),    "off",  0, 0,       CHR__HELP("add to the log file instead of starting it anew") },
+    { "logtimestamp", CHR_OPTION_BOOL, CHR__AT(chr_common_options, logtimestamp), "off",  0, 0,       CHR__HELP("UTC time before each line of the log file") },
+    { "logsize",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, logsize),      NULL,   0, INT64_C(1) << 50, CHR__HELP("begin a new log file before it grows larger: PATH becomes PATH.1, PATH.1 PATH.2") },
+    { "logfiles",     CHR_OPTION_NUMBER, CHR__AT(chr_common_options, logfiles),   "5",    0, 1000,    CHR__HELP("with logsize: keep so many log files, PATH included") },
+#endif
+    { "mux",          CHR_OPTION_BOOL, CHR__AT(chr_common_options, mux),          "off",  0, 0,       CHR__HELP("several frontends share this chardev") },
+    { "history",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, history),      NULL,   0, 1 << 30, CHR__HELP("send that many of the last bytes to each new peer first") },
+    { "obuf",         CHR_OPTION_SIZE, CHR__AT(chr_common_options, obuf),         NULL,   0, 1 << 30, CHR__HELP("keep that many bytes of output that would block") },
+    { "obuf-full",    CHR_OPTION_TEXT, CHR__AT(chr_common_options, obuf_full),    "wait", 0, 0,       CHR__HELP("when obuf is full: wait, drop-oldest or disconnect") },
     { NULL,           CHR_OPTION_TEXT, 0,                                         NULL,   0, 0,       NULL }
 };
 
@@ -9543,6 +9664,7 @@ static int chr__set_value(const char *backend, const chr_option *row, const char
 
 static int chr__unknown_key(const chr_backend *kind, const chr__pair *pair, chr_error *err)
 {
+#if CHARDEV_HAS_HELP
     const chr_option *rows[2];
     size_t            i, len;
     char              allowed[sizeof(((chr_error *)0)->text)] = "id";
@@ -9554,6 +9676,9 @@ static int chr__unknown_key(const chr_backend *kind, const chr__pair *pair, chr_
             len = chr__append(allowed, sizeof allowed, len, ", %s%s", rows[i]->name, chr__row_suffix(rows[i], ".N"));
     return chr__fail(err, CHR_ERR_INVALID, "%s: unknown option '%.*s%s%.*s' (allowed: %.*s)", kind->name, CHR__SHOWN,
                      pair->key, pair->value ? "=" : "", 80, pair->value ? pair->value : "", (int)sizeof allowed, allowed);
+#else
+    return (void)kind, (void)pair, chr__fail_briefly(err, CHR_ERR_INVALID);
+#endif
 }
 
 /* A bare word: `word` is word=on, `noword` word=off. */
@@ -9839,6 +9964,7 @@ CHR__PRIVATE chr__object *chr__object_new(const chr_options *list, const chr_bac
     return NULL;
 }
 
+#if CHARDEV_HAS_HELP
 /* -- help -- */
 
 static size_t chr__pad(char *line, size_t len, size_t column)
@@ -9875,6 +10001,7 @@ static void chr__help_backend(const chr_backend *kind, void (*print)(void *, con
     chr__help_rows(kind->options, print, opaque);
     chr__help_rows(chr__common_rows_of(kind), print, opaque);
 }
+#endif
 
 CHARDEV_API const chr_backend *chr_backend_next(chr_context *ctx, const chr_backend *kind)
 {
@@ -9907,7 +10034,7 @@ CHARDEV_API const chr_backend *chr_backend_find(chr_context *ctx, const char *na
     return chr__kind_find(ctx, name, strlen(name));
 }
 
-static const chr_backend *chr__object_kind_find(chr_context *ctx, const char *name, size_t len)
+CHR__PRIVATE const chr_backend *chr__object_kind_find(chr_context *ctx, const char *name, size_t len)
 {
     const chr_backend *const *kind;
 
@@ -9922,6 +10049,7 @@ static int chr__is_help(const char *text, size_t len)
     return chr__text_is(text, len, "help") || chr__text_is(text, len, "?");
 }
 
+#if CHARDEV_HAS_HELP
 static void chr__help_all(chr_context *ctx, void (*print)(void *, const char *), void *opaque)
 {
     const chr_backend *kind;
@@ -9935,6 +10063,7 @@ static void chr__help_all(chr_context *ctx, void (*print)(void *, const char *),
         print(opaque, line);
     }
 }
+#endif
 
 /* ====================================================================================================================
  * >>the_record   what crosses a frontend's edge goes to a file; the layout stands in >>record
@@ -9951,6 +10080,7 @@ typedef enum chr__record_kind {
 
 enum { CHR__FILE_HEAD = 24, CHR__RECORD_HEAD = 28, CHR__RECORD_VERSION = 1, CHR__RECORD_LAST = 0xffff };
 
+#if CHARDEV_HAS_RECORD
 static const char chr__record_magic[] = "chardevR";
 
 typedef struct chr__recorder {
@@ -9960,10 +10090,7 @@ typedef struct chr__recorder {
     int64_t      started;
 } chr__recorder;
 
-static int chr__is_recorded(const chr_dev *dev)
-{
-    return (dev->pending & CHR__RECORDED) != 0;
-}
+#define CHR__IS_RECORDED(dev) (((dev)->pending & CHR__RECORDED) != 0)
 
 /* Starts from 0, and goes on from what it returned. */
 static uint32_t chr__crc32(uint32_t crc, const void *buf, size_t len)
@@ -9982,17 +10109,7 @@ static uint32_t chr__crc32(uint32_t crc, const void *buf, size_t len)
 
 /* -- writing -- */
 
-enum { CHR__EXTRA_BUFFERS = 1, CHR__EXTRA_OTHERS = 2 };
-
-static void chr__buffers_look_all(chr_dev *dev);
-
-static void chr__set_extras(chr_dev *dev)
-{
-    int others = dev->log || dev->outbox || dev->ending || chr__is_recorded(dev);
-
-    dev->extras = (dev->buffers ? CHR__EXTRA_BUFFERS : 0) | (others ? CHR__EXTRA_OTHERS : 0);
-    chr__buffers_look_all(dev);
-}
+static void chr__set_extras(chr_dev *dev);
 
 static void chr__record_close(chr_context *ctx)
 {
@@ -10122,7 +10239,7 @@ static void chr__record_new(chr_dev *dev)
 static void chr__record_existing(chr_dev *dev)
 {
     chr__record_new(dev);
-    if (!chr__is_recorded(dev))
+    if (!CHR__IS_RECORDED(dev))
         return;
     chr__quiet(dev->ctx);
     if (dev->be_open)
@@ -10195,9 +10312,60 @@ CHARDEV_API int chr_record_stop(chr_context *ctx)
     return code;
 }
 
+#else
+
+/* No recorder: nothing is recorded, and the compiler drops what would have told it. */
+#define CHR__IS_RECORDED(dev) ((void)(dev), 0)
+
+static void chr__record(chr_dev *dev, chr__record_kind kind, int64_t value, uint32_t extra, const void *buf, size_t len)
+{
+    (void)dev, (void)kind, (void)value, (void)extra, (void)buf, (void)len;
+}
+
+static void chr__record_transfer(chr_dev *dev, chr__record_kind kind, int n, const void *buf, size_t len)
+{
+    (void)dev, (void)kind, (void)n, (void)buf, (void)len;
+}
+
+static void chr__record_text(chr_dev *dev, chr__record_kind kind, int code, const chr_error *err)
+{
+    (void)dev, (void)kind, (void)code, (void)err;
+}
+
+static void chr__record_ioctl(chr_dev *dev, int command, int code, const void *arg)
+{
+    (void)dev, (void)command, (void)code, (void)arg;
+}
+
+static void chr__record_new(chr_dev *dev) { (void)dev; }
+#endif
+
 /* ====================================================================================================================
  * >>core   events, input, the log file, the registry, hot swap
  * ==================================================================================================================== */
+
+/* What holds bytes between frontend and backend: without it the compiler drops all that asks for it. */
+#if CHARDEV_HAS_BUFFERS
+#define CHR__BUFFERS(owner) ((owner)->buffers)
+#define CHR__OUTBOX(dev) ((dev)->outbox)
+#else
+#define CHR__BUFFERS(owner) ((void)(owner), (struct chr__buffers *)0)
+#define CHR__OUTBOX(dev) ((void)(dev), (struct chr__outbox *)0)
+#endif
+
+/* -- what a write has to pass beside the backend -- */
+
+enum { CHR__EXTRA_BUFFERS = 1, CHR__EXTRA_OTHERS = 2 };
+
+static void chr__buffers_look_all(chr_dev *dev);
+
+static void chr__set_extras(chr_dev *dev)
+{
+    int others = dev->log || CHR__OUTBOX(dev) || dev->ending || CHR__IS_RECORDED(dev);
+
+    dev->extras = (CHR__BUFFERS(dev) ? CHR__EXTRA_BUFFERS : 0) | (others ? CHR__EXTRA_OTHERS : 0);
+    chr__buffers_look_all(dev);
+}
 
 /* -- asking again, from the loop and before it sleeps -- */
 
@@ -10240,7 +10408,7 @@ typedef struct chr__outbox {
 
 static void chr__outbox_free(chr_dev *dev)
 {
-    if (!dev->outbox)
+    if (!CHR__OUTBOX(dev))
         return;
     chr_idle_stop(&dev->outbox->cut_off);
     chr__free(dev->ctx, dev->outbox->history.bytes);
@@ -10280,7 +10448,11 @@ static int chr__outbox_open(chr_dev *dev, chr_error *err)
     const chr_common_options *common = (const chr_common_options *)dev->options;
     chr__when_full            when_full = CHR__FULL_WAIT;
     chr__outbox              *outbox;
-    int                       code = chr__outbox_when_full(dev, &when_full, err);
+    int                       code;
+
+    if (!CHARDEV_HAS_BUFFERS)
+        return common->history || common->obuf ? chr__fail(err, CHR_ERR_NOT_SUPPORTED, "history=, obuf=: built without buffers") : 0;
+    code = chr__outbox_when_full(dev, &when_full, err);
 
     if (code < 0 || (!common->history && !common->obuf))
         return code;
@@ -10320,7 +10492,7 @@ CHR__COLD int chr__outbox_reserve(chr_dev *dev, size_t len)
 
 static int chr__outbox_waits(const chr_dev *dev)
 {
-    return dev->outbox && (dev->outbox->unsent > 0 || dev->outbox->queue.count > 0);
+    return CHR__OUTBOX(dev) && (dev->outbox->unsent > 0 || dev->outbox->queue.count > 0);
 }
 
 static void chr__outbox_remember(chr__outbox *outbox, const void *buf, size_t len)
@@ -10375,7 +10547,7 @@ CHR__PRIVATE unsigned char *chr__outbox_take(chr_dev *dev, size_t *size, size_t 
 /* A serial line's transmit buffer is purged: what is queued for it goes too. */
 CHR__PRIVATE void chr__outbox_purge(chr_dev *dev)
 {
-    if (dev->outbox)
+    if (CHR__OUTBOX(dev))
         chr__outbox_drop(dev, 0);
 }
 
@@ -10610,7 +10782,7 @@ static void chr__buffers_look_all(chr_dev *dev)
 {
     chr__buffers *buffers;
 
-    for (buffers = dev->buffers; buffers; buffers = buffers->next)
+    for (buffers = CHR__BUFFERS(dev); buffers; buffers = buffers->next)
         chr__buffers_look(buffers);
 }
 
@@ -10649,7 +10821,7 @@ CHR__PRIVATE void chr__fe_let_go(chr_frontend *fe)
 {
     chr__hold *hold;
 
-    if (fe->buffers)
+    if (CHR__BUFFERS(fe))
         chr__buffers_drop(fe);
     for (hold = fe->ctx->holds; hold; hold = hold->outer)
         if (hold->fe == fe)
@@ -10686,7 +10858,7 @@ CHR__COLD int chr__end_output(chr_dev *dev)
     int code = CHR_ERR_WOULD_BLOCK;
 
     chr__quiet_outside(dev->ctx);
-    if (dev->outbox)
+    if (CHR__OUTBOX(dev))
         chr__outbox_drain(dev);
     if (!chr__outbox_waits(dev))
         code = dev->kind->peer->shutdown(dev);
@@ -10714,11 +10886,11 @@ CHARDEV_API void chr_be_tell_writable(chr_frontend *fe)
 
 static void chr__tell_writable(chr_dev *dev)
 {
-    if (chr__is_recorded(dev) && chr__frontend_waits(dev))
+    if (CHR__IS_RECORDED(dev) && chr__frontend_waits(dev))
         chr__record(dev, CHR__RECORD_WRITABLE, 0, 0, NULL, 0);
     if (dev->ending)
         (void)chr__end_output(dev);
-    else if (dev->outbox)
+    else if (CHR__OUTBOX(dev))
         chr__outbox_drain(dev);
     if (chr__outbox_waits(dev) && dev->outbox->queue.count == dev->outbox->queue.size &&
         dev->outbox->when_full == CHR__FULL_WAIT)
@@ -10853,7 +11025,7 @@ static void chr__note_open(chr_dev *dev, int event)
         dev->ending = 0;
         chr__set_extras(dev);
     }
-    if (dev->outbox)
+    if (CHR__OUTBOX(dev))
         chr__outbox_event(dev, event);
     if (dev->ending && dev->ctx->quiet > 0)
         chr__postpone(dev, CHR__WRITABLE);
@@ -10902,7 +11074,7 @@ CHARDEV_API void chr_be_event(chr_dev *dev, int event)
     chr_context *ctx = dev->ctx;
 
     chr__enter(ctx);
-    if (chr__is_recorded(dev))
+    if (CHR__IS_RECORDED(dev))
         chr__record_event(dev, event);
     chr__event(dev, event);
     chr__return(ctx);
@@ -10915,7 +11087,7 @@ CHR__COLD void chr__before_input(chr_dev *dev, const void *buf, size_t len)
 {
     if (dev->pending & ~CHR__RECORDED)
         chr__notify_now(dev);
-    if (chr__is_recorded(dev))
+    if (CHR__IS_RECORDED(dev))
         chr__record(dev, CHR__RECORD_INPUT, 0, 0, buf, len);
 }
 
@@ -10983,11 +11155,14 @@ static void chr__set_open(chr_dev *dev, int is_open)
     if (dev->kind->set_open)
         dev->kind->set_open(dev, is_open);
     chr__loud(dev->ctx);
-    if (chr__is_recorded(dev))
+    if (CHR__IS_RECORDED(dev))
         chr__record(dev, CHR__RECORD_SET_OPEN, is_open, 0, NULL, 0);
 }
 
 /* -- the log file: never disturbs the traffic -- */
+
+#if CHARDEV_HAS_LOG
+#define CHR__LOG(dev) ((dev)->log)
 
 typedef struct chr__log {
     int          fd, stamped, in_line; /* -1 = switched off; in_line: the last byte was not a newline */
@@ -11262,6 +11437,22 @@ CHARDEV_API int chr_log_reopen(chr_context *ctx)
     return first;
 }
 
+#else
+
+#define CHR__LOG(dev) 0
+
+static int chr__log_open(chr_dev *dev, chr_error *err)
+{
+    const chr_common_options *common = (const chr_common_options *)dev->options;
+
+    return common->logfile ? chr__fail(err, CHR_ERR_NOT_SUPPORTED, "logfile=: built without log files") : 0;
+}
+
+static void chr__log_close(chr_dev *dev) { (void)dev; }
+
+static void chr__log_record(chr_dev *dev, const void *buf, size_t len) { (void)dev, (void)buf, (void)len; }
+#endif
+
 /* -- descriptors that were given with the options: the giver's until nothing can fail any more -- */
 
 struct chr__given {
@@ -11359,7 +11550,7 @@ CHR__PRIVATE void chr__close_own(const chr_dev *dev, int fd)
 /* Output that was taken and has not left: without what frontends have gathered. */
 static uint64_t chr__queued(const chr_dev *dev)
 {
-    uint64_t count = dev->outbox ? dev->outbox->unsent + dev->outbox->queue.count : 0;
+    uint64_t count = CHR__OUTBOX(dev) ? dev->outbox->unsent + dev->outbox->queue.count : 0;
 
     return count + (dev->kind->peer && dev->kind->peer->queued ? dev->kind->peer->queued(dev) : 0);
 }
@@ -11411,7 +11602,7 @@ CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
     if (dev->ending) {
         n = CHR_ERR_DISCONNECTED;
         chr__count_out(dev, n, len);
-    } else if (!dev->outbox) {
+    } else if (!CHR__OUTBOX(dev)) {
         n = chr__write(dev, buf, len);
     } else {
         chr__quiet(dev->ctx);
@@ -11419,7 +11610,7 @@ CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
         chr__loud(dev->ctx);
         chr__count_out(dev, n, len);
     }
-    if (dev->log && (n > 0 || n == CHR_ERR_DISCONNECTED)) /* by its own policy: also what nobody was there to take */
+    if (CHR__LOG(dev) && (n > 0 || n == CHR_ERR_DISCONNECTED)) /* by its own policy: also what nobody was there to take */
         chr__log_record(dev, buf, n > 0 ? (size_t)n : len);
     return n;
 }
@@ -11428,7 +11619,7 @@ CHR__COLD int chr__write_recorded(chr_dev *dev, const void *buf, size_t len)
 {
     int n = chr__write_extras(dev, buf, len);
 
-    if (chr__is_recorded(dev))
+    if (CHR__IS_RECORDED(dev))
         chr__record_transfer(dev, CHR__RECORD_WRITE, n, buf, len);
     return n;
 }
@@ -11876,7 +12067,7 @@ static void chr__deliver_rest(chr_dev *dev)
     chr__buffers *buffers;
 
     do {
-        for (buffers = dev->buffers; buffers && buffers->mark_count == 0; buffers = buffers->next)
+        for (buffers = CHR__BUFFERS(dev); buffers && buffers->mark_count == 0; buffers = buffers->next)
             ;
         if (buffers)
             chr__deliver_last(buffers->fe);
@@ -11913,7 +12104,7 @@ static void chr__tend_all(chr_frontend *fe)
 }
 
 /* Before the loop waits, and when the backend takes output again. */
-CHR__HOT static void chr__tend(void *opaque)
+CHR__HOT CHR__PRIVATE void chr__tend(void *opaque)
 {
     chr_frontend *fe = (chr_frontend *)opaque;
     chr__buffers *buffers = fe->buffers;
@@ -12136,7 +12327,7 @@ static void chr__buffered_event(void *opaque, int event)
 /* Whether it has handlers, or pulls. */
 CHR__PRIVATE int chr__fe_listens(const chr_frontend *fe)
 {
-    return (fe->handlers.read || fe->handlers.event) && !(fe->buffers && fe->buffers->is_off);
+    return (fe->handlers.read || fe->handlers.event) && !(CHR__BUFFERS(fe) && fe->buffers->is_off);
 }
 
 static int chr__buffered_change(void *opaque)
@@ -12177,7 +12368,7 @@ static void chr__close(chr_dev *dev)
 {
     if (dev->removed)
         return;
-    if (dev->buffers)
+    if (CHR__BUFFERS(dev))
         chr__send_all_rest(dev);
     chr__quiet_outside(dev->ctx);
     if (chr__outbox_waits(dev))
@@ -12235,7 +12426,7 @@ static int chr__open(chr_dev *dev, const chr_backend *kind, chr_error *err)
 
 static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err)
 {
-    const chr_backend *played = ctx->replay_kind && !kind->sharing ? ctx->replay_kind(ctx, id) : NULL;
+    const chr_backend *played = CHARDEV_HAS_RECORD && ctx->replay_kind && !kind->sharing ? ctx->replay_kind(ctx, id) : NULL;
     chr_dev           *dev = (chr_dev *)chr__allocate(ctx, played ? played->state_size : kind->state_size);
     int                code;
 
@@ -12255,7 +12446,7 @@ static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend 
         chr__outbox_none((chr_common_options *)(uintptr_t)dev->options);
     chr__record_new(dev);
     code = chr__open(dev, kind, err);
-    if (chr__is_recorded(dev))
+    if (CHR__IS_RECORDED(dev))
         chr__record_text(dev, CHR__RECORD_CREATED, code, err);
     if (code == 0) {
         chr__set_extras(dev);
@@ -12369,12 +12560,16 @@ static int chr__check_id(chr_context *ctx, const char *id, chr_error *err)
 static void chr__name_error(chr_error *err, const chr_backend *kind)
 {
     const char *rest = err ? chr__after(err->text, kind->name) : NULL;
-    chr_error   plain;
+    size_t      name, len;
 
-    if (!err || (rest && *rest == ':'))
+    if (!CHARDEV_HAS_HELP || !err || (rest && *rest == ':'))
         return;
-    plain = *err;
-    chr__format(err->text, sizeof err->text, "%s: %.*s", kind->name, (int)sizeof err->text - 80, plain.text);
+    name = chr__min(strlen(kind->name), sizeof err->text / 2);
+    len = chr__min(strlen(err->text), sizeof err->text - name - 3);
+    memmove(err->text + name + 2, err->text, len);
+    memcpy(err->text, kind->name, name);
+    memcpy(err->text + name, ": ", 2);
+    err->text[name + 2 + len] = 0;
 }
 
 /* mux=on: the chardev becomes ID-base, and a mux named ID goes on it. */
@@ -12624,6 +12819,7 @@ CHR__PRIVATE int chr__uri_host_port(const char *text, size_t len, const char *ho
     return chr__uri_part(options, port, colon + 1, (size_t)(end - colon) - 1);
 }
 
+#if CHARDEV_HAS_URI
 static int chr__is_uri_of(const char *uri, const chr__left_out *kind)
 {
     const char *rest = chr__after(uri, kind->name);
@@ -12668,7 +12864,7 @@ static int chr__uri_check(const char *uri, const chr_backend *kind, const chr_op
 }
 
 /* Which backend reads the URI, with its keys added to the list; NULL and err. */
-static const chr_backend *chr__uri_read(const char *uri, chr_options *options, chr_error *err)
+CHR__PRIVATE const chr_backend *chr__uri_read(const char *uri, chr_options *options, chr_error *err)
 {
     const chr_backend *kind;
     int                code;
@@ -12694,6 +12890,20 @@ static const chr_backend *chr__uri_kind(const char *uri, chr_options *options, c
 
     return kind && chr__uri_check(uri, kind, options, err) == 0 ? kind : NULL;
 }
+
+#else
+
+static const chr_backend *chr__uri_kind(const char *uri, chr_options *options, chr_error *err)
+{
+    (void)options;
+    return (void)chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: built without URIs", uri), (const chr_backend *)NULL;
+}
+
+CHR__PRIVATE const chr_backend *chr__uri_read(const char *uri, chr_options *options, chr_error *err)
+{
+    return chr__uri_kind(uri, options, err);
+}
+#endif
 
 /* mon:, for a console and a monitor on one chardev: a mux, and no signals unless the text says otherwise. */
 static int chr__options_for_mon(chr_options *list, const chr_backend *kind)
@@ -12723,6 +12933,7 @@ static chr_dev *chr__new_from_read(chr_options *list, const chr_backend *kind, i
     return chr__new_from_list(list, kind, CHR_LOCAL, err);
 }
 
+#if CHARDEV_HAS_URI
 CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *uri, chr_error *err)
 {
     const char        *text = uri ? uri : "", *existing = chr__after(text, "chardev:"), *rest = chr__after(text, "mon:");
@@ -12741,6 +12952,7 @@ CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *u
     chr__options_free(&list);
     return dev;
 }
+#endif
 
 /* -- from either -- */
 
@@ -12778,6 +12990,7 @@ CHARDEV_API chr_dev *chr_new_any(chr_context *ctx, const char *id, const char *a
     return dev;
 }
 
+#if CHARDEV_HAS_HELP
 /* What such a text asks help for: one kind, or all (*kind = NULL), whatever else is wrong with it. */
 static int chr__help_about(const char *text, chr_options *list, const chr_backend **kind)
 {
@@ -12815,6 +13028,7 @@ CHARDEV_API int chr_help(chr_context *ctx, const char *text, void (*print)(void 
         chr__help_all(ctx, print, opaque);
     return code;
 }
+#endif
 
 /* -- hot swap -- */
 
@@ -12844,7 +13058,7 @@ static void chr__hand_over(chr_frontend *fe, chr_dev *from, chr_dev *to)
 {
     if (fe->is_open)
         chr__set_open(from, 0);
-    if (fe->buffers)
+    if (CHR__BUFFERS(fe))
         chr__buffers_move(fe->buffers, from, to);
     from->frontend = NULL;
     from->room_epoch++;
@@ -12880,7 +13094,7 @@ static int chr__swap(chr_dev *old, chr_dev *fresh, chr_error *err)
     if (old->pending & ~CHR__RECORDED) /* it won't come any more after this */
         chr__notify_now(old);
     fe = old->frontend;
-    if (fe && fe->buffers && !fe->buffers->is_blocked)
+    if (fe && CHR__BUFFERS(fe) && !fe->buffers->is_blocked)
         chr__send(fe);
     fe = old->frontend;
     if (fe && fe->told_open && !fresh->be_open)
@@ -13125,7 +13339,7 @@ CHARDEV_API void chr_fe_deinit(chr_frontend *fe)
 
     if (!dev)
         return;
-    if (fe->buffers)
+    if (CHR__BUFFERS(fe))
         chr__send_rest(fe);
     if (fe->dev != dev) { /* the log hook has done it */
         CHR__UNLOCK(dev->ctx);
@@ -13242,12 +13456,12 @@ CHARDEV_API void chr_fe_set_handlers(chr_frontend *fe, const chr_handlers *handl
     }
     chr__enter(ctx);
     if (!chr__has_handlers(handlers)) {
-        if (fe->buffers)
+        if (CHR__BUFFERS(fe))
             chr__buffers_drop_handlers(fe);
         else
             chr__fe_drop_handlers(fe);
         chr__update(dev);
-    } else if (fe->buffers) {
+    } else if (CHR__BUFFERS(fe)) {
         chr__buffers_set_handlers(fe, handlers, opaque);
     } else {
         chr__fe_set_handlers(fe, handlers, opaque);
@@ -13263,7 +13477,7 @@ CHARDEV_API void chr_fe_accept_input(chr_frontend *fe)
     if (!dev)
         return;
     CHR__STORE(dev->ctx->posted, 1);
-    if (fe->buffers)
+    if (CHR__BUFFERS(fe))
         chr__tend_soon(fe->buffers);
     chr__update(dev);
     CHR__UNLOCK(dev->ctx);
@@ -13313,6 +13527,7 @@ CHARDEV_API int chr_fe_eof(const chr_frontend *fe)
 
 /* -- >>buffers   the calls that set and use them -- */
 
+#if CHARDEV_HAS_BUFFERS
 static int chr__buffers_are_empty(const chr__buffers *buffers)
 {
     return buffers->in.count == 0 && buffers->out.count == 0 && buffers->mark_count == 0;
@@ -13555,6 +13770,8 @@ CHR__HOT CHARDEV_API int chr_fe_writable(const chr_frontend *fe)
     return room;
 }
 
+#endif
+
 /* Before a command goes what was written before it, as far as the backend takes it. What is purged is purged here,
  * too. NULL = the frontend has no chardev any more. */
 static chr_dev *chr__fe_ioctl_order(chr_frontend *fe, int command, const void *arg)
@@ -13564,9 +13781,9 @@ static chr_dev *chr__fe_ioctl_order(chr_frontend *fe, int command, const void *a
 
     if (!what)
         chr__send_others(fe->dev, fe);
-    if (what && fe->buffers)
+    if (what && CHR__BUFFERS(fe))
         chr__buffered_purge(fe->buffers, what & CHR_PURGE_RECEIVE, what & CHR_PURGE_TRANSMIT);
-    else if (fe->buffers)
+    else if (CHR__BUFFERS(fe))
         chr__send(fe);
     if (!fe->dev)
         CHR__UNLOCK(ctx);
@@ -13581,17 +13798,17 @@ CHR__COLD int chr__fe_write_among(chr_frontend *fe, const void *buf, size_t len)
     chr__send_others(fe->dev, fe);
     if (!fe->dev)
         return CHR_ERR_DISCONNECTED;
-    return fe->buffers ? chr__gather(fe, (const char *)buf, len) : chr__write_recorded(fe->dev, buf, len);
+    return CHR__BUFFERS(fe) ? chr__gather(fe, (const char *)buf, len) : chr__write_recorded(fe->dev, buf, len);
 }
 
 CHR__COLD int chr__fe_write_slowly(chr_frontend *fe, const void *buf, size_t len)
 {
     chr_dev      *dev = fe->dev;
-    chr__buffers *buffers = dev->buffers;
+    chr__buffers *buffers = CHR__BUFFERS(dev);
 
     if (!buffers)
         return chr__write_recorded(dev, buf, len);
-    if (buffers->next || !fe->buffers)
+    if (buffers->next || !CHR__BUFFERS(fe))
         return chr__fe_write_among(fe, buf, len);
     return chr__gather(fe, (const char *)buf, len);
 }
@@ -13649,7 +13866,7 @@ static int chr__transfer_attempt(const chr__transfer *transfer, chr_dev *dev)
     if (transfer->direction == CHR_OUT)
         return chr__write_extras(dev, buf, len);
     if (!dev->io->read)
-        return transfer->fe->buffers && CHR__IS_FOREIGN(dev->ctx) ? CHR_ERR_WOULD_BLOCK : CHR_ERR_NOT_SUPPORTED;
+        return CHR__BUFFERS(transfer->fe) && CHR__IS_FOREIGN(dev->ctx) ? CHR_ERR_WOULD_BLOCK : CHR_ERR_NOT_SUPPORTED;
     chr__quiet(dev->ctx);
     n = dev->io->read(dev, buf, len);
     chr__loud(dev->ctx);
@@ -13676,7 +13893,7 @@ static void chr__transfer_record(const chr__transfer *transfer, chr_dev *dev, in
 {
     chr__record_kind kind = transfer->direction == CHR_OUT ? CHR__RECORD_WRITE : CHR__RECORD_READ;
 
-    if (chr__is_recorded(dev) && n != 0 && n != CHR_ERR_IN_HANDLER)
+    if (CHR__IS_RECORDED(dev) && n != 0 && n != CHR_ERR_IN_HANDLER)
         chr__record_transfer(dev, kind, n, transfer->buf + transfer->done, transfer->len - transfer->done);
 }
 
@@ -13718,7 +13935,7 @@ static int chr__transfer_take(const chr__transfer *transfer)
 /* Output that an outbox or a layer holds. */
 static int chr__transfer_flush(chr_dev *dev)
 {
-    if (dev->outbox && chr__outbox_waits(dev))
+    if (CHR__OUTBOX(dev) && chr__outbox_waits(dev))
         chr__outbox_drain(dev);
     return chr__queued(dev) > 0 ? (int)CHR_ERR_WOULD_BLOCK : 1;
 }
@@ -13729,12 +13946,12 @@ static int chr__transfer_direct(const chr__transfer *transfer, chr_dev *dev)
     chr_frontend *fe = transfer->fe;
     int           n;
 
-    if (transfer->direction == CHR_OUT && dev->buffers)
+    if (transfer->direction == CHR_OUT && CHR__BUFFERS(dev))
         chr__send_others(dev, fe);
     if (fe->dev != dev)
         return CHR_ERR_DISCONNECTED;
     n = chr__transfer_attempt(transfer, dev);
-    if (n > 0 && transfer->direction == CHR_OUT && fe->buffers)
+    if (n > 0 && transfer->direction == CHR_OUT && CHR__BUFFERS(fe))
         fe->buffers->failure = 0;
     return n;
 }
@@ -13830,7 +14047,7 @@ static int chr__transfer_begin(chr__transfer *transfer, chr_frontend *fe, int di
     transfer->buf = (unsigned char *)buf;
     transfer->len = chr__min(len, INT32_MAX);
     transfer->deadline = chr__deadline(dev->ctx, timeout_ms);
-    if (direction == CHR_IN && !dev->io->read && !fe->buffers)
+    if (direction == CHR_IN && !dev->io->read && !CHR__BUFFERS(fe))
         code = CHR_ERR_NOT_SUPPORTED;
     if (direction == CHR_OUT)
         chr__transfer_gather(transfer, dev);
@@ -13912,7 +14129,7 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
 
     if (!dev)
         return;
-    if (fe->buffers) {
+    if (CHR__BUFFERS(fe)) {
         fe->buffers->writable = writable;
         fe->buffers->writable_opaque = opaque;
         fe->buffers->is_writable = 0;
@@ -13962,13 +14179,13 @@ CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg)
 
     if (!dev)
         return code;
-    if (dev->buffers && (dev = chr__fe_ioctl_order(fe, command, arg)) == NULL)
+    if (CHR__BUFFERS(dev) && (dev = chr__fe_ioctl_order(fe, command, arg)) == NULL)
         return code;
     chr__quiet(dev->ctx);
     if (dev->kind->ioctl)
         code = dev->kind->ioctl(dev, command, arg);
     chr__loud(dev->ctx);
-    if (chr__is_recorded(dev))
+    if (CHR__IS_RECORDED(dev))
         chr__record_ioctl(dev, command, code, arg);
     CHR__UNLOCK(dev->ctx);
     return code;
@@ -13986,9 +14203,9 @@ CHARDEV_API int chr_fe_set_msgfds(chr_frontend *fe, const int *fds, int count)
 
     if (!dev)
         return code;
-    if (fe->buffers)
+    if (CHR__BUFFERS(fe))
         chr__send(fe);
-    if (fe->buffers && fe->buffers->out.count > 0) {
+    if (CHR__BUFFERS(fe) && fe->buffers->out.count > 0) {
         CHR__UNLOCK(dev->ctx);
         return CHR_ERR_WOULD_BLOCK;
     }
@@ -14022,13 +14239,13 @@ CHARDEV_API int chr_fe_disconnect(chr_frontend *fe)
 
     if (!dev)
         return code;
-    if (dev->buffers && dev->kind->peer && dev->kind->peer->disconnect)
+    if (CHR__BUFFERS(dev) && dev->kind->peer && dev->kind->peer->disconnect)
         chr__send_all_rest(dev);
     chr__quiet(dev->ctx);
     if (dev->kind->peer && dev->kind->peer->disconnect)
         code = dev->kind->peer->disconnect(dev);
     chr__loud(dev->ctx);
-    if (chr__is_recorded(dev))
+    if (CHR__IS_RECORDED(dev))
         chr__record(dev, CHR__RECORD_DISCONNECT, code, 0, NULL, 0);
     CHR__UNLOCK(dev->ctx);
     return code;
@@ -14045,7 +14262,7 @@ static int chr__shutdown(chr_dev *dev)
     chr__quiet(dev->ctx);
     code = chr__end_output(dev);
     chr__loud(dev->ctx);
-    for (buffers = dev->buffers; buffers && code == 0; buffers = buffers->next)
+    for (buffers = CHR__BUFFERS(dev); buffers && code == 0; buffers = buffers->next)
         buffers->failure = CHR_ERR_DISCONNECTED; /* writes learn it at once */
     chr__buffers_look_all(dev);
     if (dev->ending)
@@ -14061,7 +14278,7 @@ CHARDEV_API int chr_fe_shutdown(chr_frontend *fe)
     if (!dev)
         return CHR_ERR_DISCONNECTED;
     code = chr__shutdown(dev);
-    if (chr__is_recorded(dev))
+    if (CHR__IS_RECORDED(dev))
         chr__record(dev, CHR__RECORD_SHUTDOWN, code, 0, NULL, 0);
     CHR__UNLOCK(dev->ctx);
     return code;
@@ -14089,7 +14306,7 @@ CHARDEV_API int chr_wait_connected(chr_dev *dev, chr_error *err)
 
     CHR__LOCK(ctx);
     code = chr__wait_connected(dev, err);
-    if (code != CHR_ERR_IN_HANDLER && chr__is_recorded(dev))
+    if (code != CHR_ERR_IN_HANDLER && CHR__IS_RECORDED(dev))
         chr__record_text(dev, CHR__RECORD_WAIT, code, err);
     CHR__UNLOCK(ctx);
     return code;
@@ -14115,7 +14332,7 @@ static uint64_t chr__gathered(const chr_dev *dev)
     const chr__buffers *buffers;
     uint64_t            count = 0;
 
-    for (buffers = dev->buffers; buffers; buffers = buffers->next)
+    for (buffers = CHR__BUFFERS(dev); buffers; buffers = buffers->next)
         count += buffers->out.count;
     return count;
 }
@@ -14394,6 +14611,7 @@ CHARDEV_API size_t chr_stacked_queued(const chr_dev *dev)
  * the file; what answers a call waits for that call. Each chardev reads ahead one record of each sort. Events that came inside a
  * call lie before that call's record.
  */
+#if CHARDEV_HAS_RECORD
 
 typedef struct chr__record_head {
     int64_t   at, next;     /* where its data is, and the record after it */
@@ -15022,7 +15240,7 @@ static const chr_input_slots chr__played_input = {
 static const chr_backend chr__played_kind = {
     "replay",                   /* name         */
     NULL,                       /* alias        */
-    "what was recorded",        /* help         */
+    CHR__HELP("what was recorded"), /* help         */
     NULL,                       /* options      */
     sizeof(chr_common_options), /* options_size */
     sizeof(chr__played),        /* state_size   */
@@ -15099,6 +15317,7 @@ CHARDEV_API void chr_replay_close(chr_context *ctx)
     if (replay)
         chr__replay_free(replay);
 }
+#endif
 
 /* ====================================================================================================================
  * >>stream   descriptors in and out, under layers, gated by can_read: the base of all that reads and writes descriptors
@@ -16329,7 +16548,7 @@ static const chr_io chr__null_io = {
 static const chr_backend chr__null_kind = {
     "null",                                /* name         */
     NULL,                                  /* alias        */
-    "takes and drops everything",          /* help         */
+    CHR__HELP("takes and drops everything"), /* help         */
     NULL,                                  /* options      */
     sizeof(chr_common_options),            /* options_size */
     sizeof(chr_dev),                       /* state_size   */
@@ -16359,7 +16578,7 @@ typedef struct chr__ringbuf {
 } chr__ringbuf;
 
 static const chr_option chr__ringbuf_rows[] = {
-    { "size", CHR_OPTION_SIZE, CHR__AT(chr_ringbuf_options, size), "64K", 1, 1 << 30, "bytes; must be a power of two" },
+    { "size", CHR_OPTION_SIZE, CHR__AT(chr_ringbuf_options, size), "64K", 1, 1 << 30, CHR__HELP("bytes; must be a power of two") },
     { NULL,   CHR_OPTION_TEXT, 0,                                  NULL,  0, 0,       NULL }
 };
 
@@ -16396,7 +16615,7 @@ static const chr_io chr__ringbuf_io = {
 static const chr_backend chr__ringbuf_kind = {
     "ringbuf",                                           /* name         */
     "memory",                                            /* alias        */
-    "keeps the last bytes written, to be read by calls", /* help         */
+    CHR__HELP("keeps the last bytes written, to be read by calls"), /* help         */
     chr__ringbuf_rows,                                   /* options      */
     sizeof(chr_ringbuf_options),                         /* options_size */
     sizeof(chr__ringbuf),                                /* state_size   */
@@ -16548,7 +16767,7 @@ static const chr_io chr__testdev_io = {
 static const chr_backend chr__testdev_kind = {
     "testdev",                                   /* name         */
     NULL,                                        /* alias        */
-    "the guest's test program ends the emulator", /* help        */
+    CHR__HELP("the guest's test program ends the emulator"), /* help        */
     NULL,                                        /* options      */
     sizeof(chr_common_options),                  /* options_size */
     sizeof(chr__testdev),                        /* state_size   */
@@ -16855,11 +17074,11 @@ typedef struct chr__script {
 } chr__script;
 
 static const chr_option chr__script_rows[] = {
-    { "file",    CHR_OPTION_TEXT,   CHR__AT(chr_script_options, file),    NULL, 0, 0,       "the script's file" },
-    { "text",    CHR_OPTION_TEXT,   CHR__AT(chr_script_options, text),    NULL, 0, 0,       "the script itself: expect \"login:\"; send \"root\\n\"; wait 100ms; ..." },
-    { "timeout", CHR_OPTION_NUMBER, CHR__AT(chr_script_options, timeout), "10", 1, 1000000, "seconds that an expect or a send may take" },
-    { "window",  CHR_OPTION_SIZE,   CHR__AT(chr_script_options, window),  NULL, 1, 1 << 24, "bytes of output that wait for the next expect (default: 64K)" },
-    { "exit",    CHR_OPTION_BOOL,   CHR__AT(chr_script_options, exit),    "on", 0, 0,       "the end of the script ends the emulator: status 0, or 1 when it failed" },
+    { "file",    CHR_OPTION_TEXT,   CHR__AT(chr_script_options, file),    NULL, 0, 0,       CHR__HELP("the script's file") },
+    { "text",    CHR_OPTION_TEXT,   CHR__AT(chr_script_options, text),    NULL, 0, 0,       CHR__HELP("the script itself: expect \"login:\"; send \"root\\n\"; wait 100ms; ...") },
+    { "timeout", CHR_OPTION_NUMBER, CHR__AT(chr_script_options, timeout), "10", 1, 1000000, CHR__HELP("seconds that an expect or a send may take") },
+    { "window",  CHR_OPTION_SIZE,   CHR__AT(chr_script_options, window),  NULL, 1, 1 << 24, CHR__HELP("bytes of output that wait for the next expect (default: 64K)") },
+    { "exit",    CHR_OPTION_BOOL,   CHR__AT(chr_script_options, exit),    "on", 0, 0,       CHR__HELP("the end of the script ends the emulator: status 0, or 1 when it failed") },
     { NULL,      CHR_OPTION_TEXT,   0,                                    NULL, 0, 0,       NULL }
 };
 
@@ -17360,7 +17579,7 @@ static void chr__script_close(chr_dev *dev)
     chr__free(dev->ctx, script->text);
 }
 
-static int chr__script_uri(const char *uri, chr_options *options)
+CHR__PRIVATE int chr__script_uri(const char *uri, chr_options *options)
 {
     const char *file = chr__after(uri, "script:");
 
@@ -17391,11 +17610,11 @@ static const chr_peer_slots chr__script_peer = {
 static const chr_backend chr__script_kind = {
     "script",                                                  /* name         */
     NULL,                                                      /* alias        */
-    "a far side that plays a text: expect, send, wait, ...",   /* help         */
+    CHR__HELP("a far side that plays a text: expect, send, wait, ..."), /* help         */
     chr__script_rows,                                          /* options      */
     sizeof(chr_script_options),                                /* options_size */
     sizeof(chr__script),                                       /* state_size   */
-    chr__script_uri,                                           /* uri          */
+    CHR__URI(chr__script_uri),                                 /* uri          */
     chr__script_open,                                          /* open         */
     chr__script_close,                                         /* close        */
     &chr__script_io,                                           /* io           */
@@ -17687,7 +17906,7 @@ static const chr_io chr__msmouse_io = {
 static const chr_backend chr__msmouse_kind = {
     "msmouse",                           /* name         */
     NULL,                                /* alias        */
-    "a serial mouse with three buttons", /* help         */
+    CHR__HELP("a serial mouse with three buttons"), /* help         */
     NULL,                                /* options      */
     sizeof(chr_common_options),          /* options_size */
     sizeof(chr__msmouse),                /* state_size   */
@@ -17895,7 +18114,7 @@ static const chr_io chr__wctablet_io = {
 static const chr_backend chr__wctablet_kind = {
     "wctablet",                                         /* name         */
     NULL,                                               /* alias        */
-    "a serial tablet with a pen, Wacom's PenPartner",   /* help         */
+    CHR__HELP("a serial tablet with a pen, Wacom's PenPartner"), /* help         */
     NULL,                                               /* options      */
     sizeof(chr_common_options),                         /* options_size */
     sizeof(chr__wctablet),                              /* state_size   */
@@ -17959,8 +18178,8 @@ typedef struct chr__braille {
 
 static const chr_option chr__braille_rows[] = {
 #if CHARDEV_HAS_BRLAPI
-    { "host", CHR_OPTION_TEXT, CHR__AT(chr_braille_options, host), NULL,              0, 0, "BrlAPI server: [HOST][:NUMBER] (default: BRLAPI_HOST or :0)" },
-    { "key",  CHR_OPTION_TEXT, CHR__AT(chr_braille_options, key),  "/etc/brlapi.key", 0, 0, "file that holds its key, where it wants one" },
+    { "host", CHR_OPTION_TEXT, CHR__AT(chr_braille_options, host), NULL,              0, 0, CHR__HELP("BrlAPI server: [HOST][:NUMBER] (default: BRLAPI_HOST or :0)") },
+    { "key",  CHR_OPTION_TEXT, CHR__AT(chr_braille_options, key),  "/etc/brlapi.key", 0, 0, CHR__HELP("file that holds its key, where it wants one") },
 #endif
     { NULL,   CHR_OPTION_TEXT, 0,                                  NULL,              0, 0, NULL }
 };
@@ -18891,7 +19110,7 @@ static const chr_io chr__braille_io = {
 static const chr_backend chr__braille_kind = {
     "braille",                                  /* name         */
     NULL,                                       /* alias        */
-    "a braille display on a serial line",       /* help         */
+    CHR__HELP("a braille display on a serial line"), /* help         */
     chr__braille_rows,                          /* options      */
     sizeof(chr_braille_options),                /* options_size */
     sizeof(chr__braille),                       /* state_size   */
@@ -18953,8 +19172,8 @@ typedef struct chr__mux {
 } chr__mux;
 
 static const chr_option chr__mux_rows[] = {
-    { "chardev", CHR_OPTION_TEXT,   CHR__AT(chr_mux_options, chardev), CHR_REQUIRED, 0, 0,   "id of the chardev to share" },
-    { "escape",  CHR_OPTION_NUMBER, CHR__AT(chr_mux_options, escape),  NULL,         0, 255, "escape character (default: 1, Ctrl-A)" },
+    { "chardev", CHR_OPTION_TEXT,   CHR__AT(chr_mux_options, chardev), CHR_REQUIRED, 0, 0,   CHR__HELP("id of the chardev to share") },
+    { "escape",  CHR_OPTION_NUMBER, CHR__AT(chr_mux_options, escape),  NULL,         0, 255, CHR__HELP("escape character (default: 1, Ctrl-A)") },
     { NULL,      CHR_OPTION_TEXT,   0,                                 NULL,         0, 0,   NULL }
 };
 
@@ -19561,7 +19780,7 @@ static int chr__mux_ioctl(chr_dev *dev, int command, void *arg)
 static const chr_backend chr__mux_kind = {
     "mux",                                                  /* name         */
     NULL,                                                   /* alias        */
-    "several frontends share a chardev, one has the focus", /* help         */
+    CHR__HELP("several frontends share a chardev, one has the focus"), /* help         */
     chr__mux_rows,                                          /* options      */
     sizeof(chr_mux_options),                                /* options_size */
     sizeof(chr__mux),                                       /* state_size   */
@@ -19661,7 +19880,7 @@ static int chr__fan_offer_open(chr__fan *fan, const char *buf, size_t len)
 /* What a part remembers for its next peer. */
 static int chr__fan_remember(chr_dev *dev, const char *buf, size_t len)
 {
-    if (dev->outbox)
+    if (CHR__OUTBOX(dev))
         chr__outbox_remember(dev->outbox, buf, len);
     return CHR_ERR_DISCONNECTED;
 }
@@ -19917,7 +20136,7 @@ typedef struct chr__hub {
 } chr__hub;
 
 static const chr_option chr__hub_rows[] = {
-    { "chardevs", CHR_OPTION_LIST, CHR__AT(chr_hub_options, chardevs), CHR_REQUIRED, 0, 0, "ids of the chardevs: chardevs.0=a,chardevs.1=b" },
+    { "chardevs", CHR_OPTION_LIST, CHR__AT(chr_hub_options, chardevs), CHR_REQUIRED, 0, 0, CHR__HELP("ids of the chardevs: chardevs.0=a,chardevs.1=b") },
     { NULL,       CHR_OPTION_TEXT, 0,                                  NULL,         0, 0, NULL }
 };
 
@@ -20027,7 +20246,7 @@ static const chr_io chr__hub_io = {
 static const chr_backend chr__hub_kind = {
     "hub",                                 /* name         */
     NULL,                                  /* alias        */
-    "several chardevs behind one frontend", /* help        */
+    CHR__HELP("several chardevs behind one frontend"), /* help        */
     chr__hub_rows,                         /* options      */
     sizeof(chr_hub_options),               /* options_size */
     sizeof(chr__hub),                      /* state_size   */
@@ -20097,11 +20316,11 @@ typedef struct chr__fault {
 } chr__fault;
 
 static const chr_option chr__fault_rows[] = {
-    { "chardev", CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, chardev), CHR_REQUIRED, 0, 0,         "id of the chardev below" },
-    { "seed",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, seed),    NULL,         0, INT64_MAX, "chance: the same seed does the same (default: only what chr_fault_feed() gives)" },
-    { "rate",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, rate),    "10",         1, 100,       "faults in a hundred writes, reads and events; with a seed" },
-    { "faults",  CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, faults),  NULL,         0, 0,         "of short+block+delay+disconnect+break+error+reorder (default: all)" },
-    { "delay",   CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, delay),   "10",         1, 3600000,   "milliseconds: the longest delay and disconnection" },
+    { "chardev", CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, chardev), CHR_REQUIRED, 0, 0,         CHR__HELP("id of the chardev below") },
+    { "seed",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, seed),    NULL,         0, INT64_MAX, CHR__HELP("chance: the same seed does the same (default: only what chr_fault_feed() gives)") },
+    { "rate",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, rate),    "10",         1, 100,       CHR__HELP("faults in a hundred writes, reads and events; with a seed") },
+    { "faults",  CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, faults),  NULL,         0, 0,         CHR__HELP("of short+block+delay+disconnect+break+error+reorder (default: all)") },
+    { "delay",   CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, delay),   "10",         1, 3600000,   CHR__HELP("milliseconds: the longest delay and disconnection") },
     { NULL,      CHR_OPTION_TEXT,   0,                                   NULL,         0, 0,         NULL }
 };
 
@@ -20528,7 +20747,7 @@ static const chr_peer_slots chr__fault_peer = {
 static const chr_backend chr__fault_kind = {
     "fault",                                              /* name         */
     NULL,                                                 /* alias        */
-    "stacked on a chardev: short writes, delays, breaks", /* help         */
+    CHR__HELP("stacked on a chardev: short writes, delays, breaks"), /* help         */
     chr__fault_rows,                                      /* options      */
     sizeof(chr_fault_options),                            /* options_size */
     sizeof(chr__fault),                                   /* state_size   */
@@ -20581,8 +20800,8 @@ static int chr__fault_feed(chr__fault *fault, const void *data, size_t len)
 #if CHARDEV_HAS_FD
 
 static const chr_option chr__fd_rows[] = {
-    { "in",  CHR_OPTION_FD,   CHR__AT(chr_fd_options, in),  NULL, 0, 0, "descriptor to read from" },
-    { "out", CHR_OPTION_FD,   CHR__AT(chr_fd_options, out), NULL, 0, 0, "descriptor to write to, may be the same" },
+    { "in",  CHR_OPTION_FD,   CHR__AT(chr_fd_options, in),  NULL, 0, 0, CHR__HELP("descriptor to read from") },
+    { "out", CHR_OPTION_FD,   CHR__AT(chr_fd_options, out), NULL, 0, 0, CHR__HELP("descriptor to write to, may be the same") },
     { NULL,  CHR_OPTION_TEXT, 0,                            NULL, 0, 0, NULL }
 };
 
@@ -20618,7 +20837,7 @@ static int chr__fd_open(chr_dev *dev, chr_error *err)
 static const chr_backend chr__fd_kind = {
     "fd",                                     /* name         */
     NULL,                                     /* alias        */
-    "descriptors that are open already",      /* help         */
+    CHR__HELP("descriptors that are open already"), /* help         */
     chr__fd_rows,                             /* options      */
     sizeof(chr_fd_options),                   /* options_size */
     sizeof(chr__fd_dev),                      /* state_size   */
@@ -20644,13 +20863,13 @@ static const chr_backend chr__fd_kind = {
 #if CHARDEV_HAS_FILE
 
 static const chr_option chr__file_rows[] = {
-    { "path",       CHR_OPTION_TEXT, CHR__AT(chr_file_options, path),       CHR_REQUIRED, 0, 0, "file to write" },
-    { "append",     CHR_OPTION_BOOL, CHR__AT(chr_file_options, append),     "off",        0, 0, "write at its end instead of starting it anew" },
-    { "input-path", CHR_OPTION_TEXT, CHR__AT(chr_file_options, input_path), NULL,         0, 0, "file to read as input" },
+    { "path",       CHR_OPTION_TEXT, CHR__AT(chr_file_options, path),       CHR_REQUIRED, 0, 0, CHR__HELP("file to write") },
+    { "append",     CHR_OPTION_BOOL, CHR__AT(chr_file_options, append),     "off",        0, 0, CHR__HELP("write at its end instead of starting it anew") },
+    { "input-path", CHR_OPTION_TEXT, CHR__AT(chr_file_options, input_path), NULL,         0, 0, CHR__HELP("file to read as input") },
     { NULL,         CHR_OPTION_TEXT, 0,                                     NULL,         0, 0, NULL }
 };
 
-static int chr__file_uri(const char *uri, chr_options *options)
+CHR__PRIVATE int chr__file_uri(const char *uri, chr_options *options)
 {
     return chr__uri_path(uri, "file:", options);
 }
@@ -20676,11 +20895,11 @@ static int chr__file_open(chr_dev *dev, chr_error *err)
 static const chr_backend chr__file_kind = {
     "file",                                        /* name         */
     NULL,                                          /* alias        */
-    "a file that is written, another that is read", /* help        */
+    CHR__HELP("a file that is written, another that is read"), /* help        */
     chr__file_rows,                                /* options      */
     sizeof(chr_file_options),                      /* options_size */
     sizeof(chr__fd_dev),                           /* state_size   */
-    chr__file_uri,                                 /* uri          */
+    CHR__URI(chr__file_uri),                       /* uri          */
     chr__file_open,                                /* open         */
     chr__fd_close,                                 /* close        */
     &chr__stream_io,                               /* io           */
@@ -20702,11 +20921,11 @@ static const chr_backend chr__file_kind = {
 #if CHARDEV_HAS_PIPE
 
 static const chr_option chr__pipe_rows[] = {
-    { "path", CHR_OPTION_TEXT, CHR__AT(chr_pipe_options, path), CHR_REQUIRED, 0, 0, "PATH.in is read and PATH.out written, or PATH both ways" },
+    { "path", CHR_OPTION_TEXT, CHR__AT(chr_pipe_options, path), CHR_REQUIRED, 0, 0, CHR__HELP("PATH.in is read and PATH.out written, or PATH both ways") },
     { NULL,   CHR_OPTION_TEXT, 0,                               NULL,         0, 0, NULL }
 };
 
-static int chr__pipe_uri(const char *uri, chr_options *options)
+CHR__PRIVATE int chr__pipe_uri(const char *uri, chr_options *options)
 {
     return chr__uri_path(uri, "pipe:", options);
 }
@@ -20752,11 +20971,11 @@ static int chr__pipe_open(chr_dev *dev, chr_error *err)
 static const chr_backend chr__pipe_kind = {
     "pipe",                                   /* name         */
     NULL,                                     /* alias        */
-    "named pipes that exist already",         /* help         */
+    CHR__HELP("named pipes that exist already"), /* help         */
     chr__pipe_rows,                           /* options      */
     sizeof(chr_pipe_options),                 /* options_size */
     sizeof(chr__fd_dev),                      /* state_size   */
-    chr__pipe_uri,                            /* uri          */
+    CHR__URI(chr__pipe_uri),                  /* uri          */
     chr__pipe_open,                           /* open         */
     chr__fd_close,                            /* close        */
     &chr__stream_io,                          /* io           */
@@ -20795,7 +21014,7 @@ typedef struct chr__pty {
 enum { CHR__PTY_LOOK_MS = 1000 };
 
 static const chr_option chr__pty_rows[] = {
-    { "path", CHR_OPTION_TEXT, CHR__AT(chr_pty_options, path), NULL, 0, 0, "make a symlink to the terminal here" },
+    { "path", CHR_OPTION_TEXT, CHR__AT(chr_pty_options, path), NULL, 0, 0, CHR__HELP("make a symlink to the terminal here") },
     { NULL,   CHR_OPTION_TEXT, 0,                              NULL, 0, 0, NULL }
 };
 
@@ -21001,7 +21220,7 @@ static const chr_io chr__pty_io = {
 };
 
 /* pty, pty,OPTIONS or pty:PATH. */
-static int chr__pty_uri(const char *uri, chr_options *options)
+CHR__PRIVATE int chr__pty_uri(const char *uri, chr_options *options)
 {
     return chr__after(uri, "pty:") ? chr__uri_path(uri, "pty:", options) : chr__uri_name(uri, "pty", options);
 }
@@ -21009,11 +21228,11 @@ static int chr__pty_uri(const char *uri, chr_options *options)
 static const chr_backend chr__pty_kind = {
     "pty",                                    /* name         */
     NULL,                                     /* alias        */
-    "a new pseudo terminal",                  /* help         */
+    CHR__HELP("a new pseudo terminal"),       /* help         */
     chr__pty_rows,                            /* options      */
     sizeof(chr_pty_options),                  /* options_size */
     sizeof(chr__pty),                         /* state_size   */
-    chr__pty_uri,                             /* uri          */
+    CHR__URI(chr__pty_uri),                   /* uri          */
     chr__pty_open,                            /* open         */
     chr__pty_close,                           /* close        */
     &chr__pty_io,                             /* io           */
@@ -21050,7 +21269,7 @@ typedef struct chr__stdio {
 enum { CHR__STDIO_LOOK_MS = 500 };
 
 static const chr_option chr__stdio_rows[] = {
-    { "signal", CHR_OPTION_BOOL, CHR__AT(chr_stdio_options, signal), "on", 0, 0, "^C and the like are signals, not input" },
+    { "signal", CHR_OPTION_BOOL, CHR__AT(chr_stdio_options, signal), "on", 0, 0, CHR__HELP("^C and the like are signals, not input") },
     { NULL,     CHR_OPTION_TEXT, 0,                                  NULL, 0, 0, NULL }
 };
 
@@ -21152,7 +21371,7 @@ static int chr__stdio_ioctl(chr_dev *dev, int command, void *arg)
 static const chr_backend chr__stdio_kind = {
     "stdio",                                  /* name         */
     NULL,                                     /* alias        */
-    "standard input and output",              /* help         */
+    CHR__HELP("standard input and output"),   /* help         */
     chr__stdio_rows,                          /* options      */
     sizeof(chr_stdio_options),                /* options_size */
     sizeof(chr__stdio),                       /* state_size   */
@@ -21213,12 +21432,12 @@ typedef struct chr__serial {
 } chr__serial;
 
 static const chr_option chr__serial_rows[] = {
-    { "path",         CHR_OPTION_TEXT,   CHR__AT(chr_serial_options, path),         CHR_REQUIRED, 0, 0,          "terminal device" },
-    { "reconnect-ms", CHR_OPTION_NUMBER, CHR__AT(chr_serial_options, reconnect_ms), NULL,         0, 2000000000, "open an unplugged device again after so long" },
+    { "path",         CHR_OPTION_TEXT,   CHR__AT(chr_serial_options, path),         CHR_REQUIRED, 0, 0,          CHR__HELP("terminal device") },
+    { "reconnect-ms", CHR_OPTION_NUMBER, CHR__AT(chr_serial_options, reconnect_ms), NULL,         0, 2000000000, CHR__HELP("open an unplugged device again after so long") },
     { NULL,           CHR_OPTION_TEXT,   0,                                         NULL,         0, 0,          NULL }
 };
 
-static int chr__serial_uri(const char *uri, chr_options *options)
+CHR__PRIVATE int chr__serial_uri(const char *uri, chr_options *options)
 {
     if (!chr__after(uri, "/dev/") || chr__after(uri, "/dev/parport") || chr__after(uri, "/dev/ppi"))
         return 0;
@@ -21609,11 +21828,11 @@ static void chr__serial_describe(const chr_dev *dev, chr_info *info)
 static const chr_backend chr__serial_kind = {
     "serial",                                 /* name         */
     "tty",                                    /* alias        */
-    "a serial line, or any other terminal",   /* help         */
+    CHR__HELP("a serial line, or any other terminal"), /* help         */
     chr__serial_rows,                         /* options      */
     sizeof(chr_serial_options),               /* options_size */
     sizeof(chr__serial),                      /* state_size   */
-    chr__serial_uri,                          /* uri          */
+    CHR__URI(chr__serial_uri),                /* uri          */
     chr__serial_open,                         /* open         */
     chr__serial_close,                        /* close        */
     &chr__stream_io,                          /* io           */
@@ -21647,11 +21866,11 @@ typedef struct chr__parallel {
 enum { CHR__PARALLEL_BUSY_MS = 10 };
 
 static const chr_option chr__parallel_rows[] = {
-    { "path", CHR_OPTION_TEXT, CHR__AT(chr_parallel_options, path), CHR_REQUIRED, 0, 0, "parallel port, as /dev/parport0" },
+    { "path", CHR_OPTION_TEXT, CHR__AT(chr_parallel_options, path), CHR_REQUIRED, 0, 0, CHR__HELP("parallel port, as /dev/parport0") },
     { NULL,   CHR_OPTION_TEXT, 0,                                   NULL,         0, 0, NULL }
 };
 
-static int chr__parallel_uri(const char *uri, chr_options *options)
+CHR__PRIVATE int chr__parallel_uri(const char *uri, chr_options *options)
 {
     return chr__after(uri, "/dev/parport") || chr__after(uri, "/dev/ppi") ? chr__uri_path(uri, "", options) : 0;
 }
@@ -21761,11 +21980,11 @@ static const chr_io chr__parallel_io = {
 static const chr_backend chr__parallel_kind = {
     "parallel",                               /* name         */
     "parport",                                /* alias        */
-    "a parallel port",                        /* help         */
+    CHR__HELP("a parallel port"),             /* help         */
     chr__parallel_rows,                       /* options      */
     sizeof(chr_parallel_options),             /* options_size */
     sizeof(chr__parallel),                    /* state_size   */
-    chr__parallel_uri,                        /* uri          */
+    CHR__URI(chr__parallel_uri),              /* uri          */
     chr__parallel_open,                       /* open         */
     chr__parallel_close,                      /* close        */
     &chr__parallel_io,                        /* io           */
@@ -21809,17 +22028,17 @@ typedef struct chr__udp {
 } chr__udp;
 
 static const chr_option chr__udp_rows[] = {
-    { "host",      CHR_OPTION_TEXT, CHR__AT(chr_udp_options, host),      "localhost",  0, 0, "name or number of the peer" },
-    { "port",      CHR_OPTION_TEXT, CHR__AT(chr_udp_options, port),      CHR_REQUIRED, 0, 0, "its port number or service" },
-    { "localaddr", CHR_OPTION_TEXT, CHR__AT(chr_udp_options, localaddr), NULL,         0, 0, "our own address (default: any)" },
-    { "localport", CHR_OPTION_TEXT, CHR__AT(chr_udp_options, localport), NULL,         0, 0, "our own port (default: any)" },
-    { "ipv4",      CHR_OPTION_BOOL, CHR__AT(chr_udp_options, ipv4),      NULL,         0, 0, "on: IPv4 only; off: not IPv4" },
-    { "ipv6",      CHR_OPTION_BOOL, CHR__AT(chr_udp_options, ipv6),      NULL,         0, 0, "on: IPv6 only; off: not IPv6" },
+    { "host",      CHR_OPTION_TEXT, CHR__AT(chr_udp_options, host),      "localhost",  0, 0, CHR__HELP("name or number of the peer") },
+    { "port",      CHR_OPTION_TEXT, CHR__AT(chr_udp_options, port),      CHR_REQUIRED, 0, 0, CHR__HELP("its port number or service") },
+    { "localaddr", CHR_OPTION_TEXT, CHR__AT(chr_udp_options, localaddr), NULL,         0, 0, CHR__HELP("our own address (default: any)") },
+    { "localport", CHR_OPTION_TEXT, CHR__AT(chr_udp_options, localport), NULL,         0, 0, CHR__HELP("our own port (default: any)") },
+    { "ipv4",      CHR_OPTION_BOOL, CHR__AT(chr_udp_options, ipv4),      NULL,         0, 0, CHR__HELP("on: IPv4 only; off: not IPv4") },
+    { "ipv6",      CHR_OPTION_BOOL, CHR__AT(chr_udp_options, ipv6),      NULL,         0, 0, CHR__HELP("on: IPv6 only; off: not IPv6") },
     { NULL,        CHR_OPTION_TEXT, 0,                                   NULL,         0, 0, NULL }
 };
 
 /* udp:[HOST]:PORT[@[LOCALADDR]:LOCALPORT][,opts] */
-static int chr__udp_uri(const char *uri, chr_options *options)
+CHR__PRIVATE int chr__udp_uri(const char *uri, chr_options *options)
 {
     const char *text = chr__after(uri, "udp:"), *at;
     size_t      len, peer;
@@ -22010,11 +22229,11 @@ static void chr__udp_describe(const chr_dev *dev, chr_info *info)
 static const chr_backend chr__udp_kind = {
     "udp",                                    /* name         */
     NULL,                                     /* alias        */
-    "datagrams to and from one peer",         /* help         */
+    CHR__HELP("datagrams to and from one peer"), /* help         */
     chr__udp_rows,                            /* options      */
     sizeof(chr_udp_options),                  /* options_size */
     sizeof(chr__udp),                         /* state_size   */
-    chr__udp_uri,                             /* uri          */
+    CHR__URI(chr__udp_uri),                   /* uri          */
     chr__udp_open,                            /* open         */
     chr__udp_close,                           /* close        */
     &chr__stream_io,                          /* io           */
@@ -22042,44 +22261,44 @@ static const chr_backend chr__udp_kind = {
 
 static const chr_option chr__socket_rows[] = {
     /* name           type                where                         default range           help */
-    { "path",         CHR_OPTION_TEXT,   CHR__ROW(address.path),      NULL,  0, 0,           "unix socket" },
-    { "host",         CHR_OPTION_TEXT,   CHR__ROW(address.host),      NULL,  0, 0,           "name or number of a host; \"\" = all interfaces, or this host" },
-    { "port",         CHR_OPTION_TEXT,   CHR__ROW(address.port),      NULL,  0, 0,           "port number or service, with host or cid" },
-    { "cid",          CHR_OPTION_NUMBER, CHR__ROW(address.cid),       NULL,  0, UINT32_MAX,  "vsock context id" },
-    { "fd",           CHR_OPTION_FD,     CHR__ROW(address.fd),        NULL,  0, 0,           "descriptor that is open already: listening with server=on, else connected" },
-    { "to",           CHR_OPTION_NUMBER, CHR__ROW(address.to),        NULL,  0, 65535,       "server: try all ports up to this one" },
-    { "ipv4",         CHR_OPTION_BOOL,   CHR__ROW(address.ipv4),      NULL,  0, 0,           "on: IPv4 only; off: not IPv4" },
-    { "ipv6",         CHR_OPTION_BOOL,   CHR__ROW(address.ipv6),      NULL,  0, 0,           "on: IPv6 only; off: not IPv6" },
-    { "abstract",     CHR_OPTION_BOOL,   CHR__ROW(address.abstract),  "off", 0, 0,           "path is in Linux's abstract name space" },
-    { "tight",        CHR_OPTION_BOOL,   CHR__ROW(address.tight),     "on",  0, 0,           "an abstract name is not padded with zeros" },
-    { "mode",         CHR_OPTION_TEXT,   CHR__ROW(address.mode),      NULL,  0, 0,           "server: permissions of the socket file at path, octal (0660)" },
-    { "group",        CHR_OPTION_TEXT,   CHR__ROW(address.group),     NULL,  0, 0,           "server: group of the socket file at path, name or number" },
-    { "server",       CHR_OPTION_BOOL,   CHR__ROW(server),            "off", 0, 0,           "listen for a peer" },
-    { "wait",         CHR_OPTION_BOOL,   CHR__ROW(wait),              NULL,  0, 0,           "server: block until a peer has come (default: on)" },
-    { "nodelay",      CHR_OPTION_BOOL,   CHR__ROW(nodelay),           NULL,  0, 0,           "send small packets at once (TCP_NODELAY; default: off)" },
-    { "delay",        CHR_OPTION_BOOL,   CHR__ROW(delay),             NULL,  0, 0,           "old word for the opposite of nodelay: not both" },
-    { "reconnect",    CHR_OPTION_NUMBER, CHR__ROW(reconnect),         NULL,  0, 2000000,     "client: try again every so many seconds" },
-    { "reconnect-ms", CHR_OPTION_NUMBER, CHR__ROW(reconnect_ms),      NULL,  0, 2000000000,  "client: try again every so many milliseconds" },
-    { "telnet",       CHR_OPTION_BOOL,   CHR__ROW(telnet),            "off", 0, 0,           "speak telnet" },
-    { "com-port",     CHR_OPTION_BOOL,   CHR__ROW(com_port),          "off", 0, 0,           "with telnet: line settings and modem lines too (RFC 2217)" },
-    { "terminal-type", CHR_OPTION_TEXT,  CHR__ROW(terminal_type),     NULL,  0, 0,           "telnet or tn3270 client: the terminal's name, for its server" },
-    { "tn3270",       CHR_OPTION_BOOL,   CHR__ROW(tn3270),            "off", 0, 0,           "speak tn3270" },
-    { "websocket",    CHR_OPTION_BOOL,   CHR__ROW(websocket),         "off", 0, 0,           "speak websocket" },
-    { "websocket-text", CHR_OPTION_BOOL, CHR__ROW(websocket_text),    "off", 0, 0,           "with websocket: text frames are input too; off: refused" },
-    { "ws-path",      CHR_OPTION_TEXT,   CHR__ROW(ws_path),           NULL,  0, 0,           "with websocket: path served, * and ? in it (default: any); client: path and query" },
-    { "ws-origin",    CHR_OPTION_LIST,   CHR__ROW(ws_origin),         NULL,  0, 0,           "with websocket: web pages that are let in beside our own, * and ? in it" },
-    { "ws-page",      CHR_OPTION_TEXT,   CHR__ROW(ws_page),           NULL,  0, 0,           "with websocket: file that a browser gets at /" },
-    { "half-close",   CHR_OPTION_BOOL,   CHR__ROW(half_close),        "off", 0, 0,           "the peer's end of input is an event, and output goes on; off: CLOSED" },
-    { "keep-alive",   CHR_OPTION_BOOL,   CHR__ROW(keep_alive),        "off", 0, 0,           "find out peers that have vanished: TCP keep-alive, websocket pings" },
-    { "keep-alive-idle", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_idle), NULL, 0, 32767,       "seconds of silence before the first probe (default: the system's; websocket 30)" },
-    { "keep-alive-interval", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_interval), NULL, 0, 32767, "seconds between probes (default: the system's; websocket 10)" },
-    { "keep-alive-count", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_count), NULL, 0, 127,       "unanswered probes that end it (default: the system's; websocket 3)" },
-    { "idle-timeout", CHR_OPTION_NUMBER, CHR__ROW(idle_timeout),      NULL,  0, 2000000,     "close a peer that sends nothing for so many seconds" },
-    { "clients",      CHR_OPTION_NUMBER, CHR__ROW(clients),           "1",   1, 64,          "server: so many peers at once; output goes to all, input comes from any" },
-    { "replace",      CHR_OPTION_BOOL,   CHR__ROW(replace),           "off", 0, 0,           "server: a new peer takes the place of the old one; off: it waits" },
-    { "tls-creds",    CHR_OPTION_TEXT,   CHR__ROW(tls_creds),         NULL,  0, 0,           "id of TLS credentials" },
-    { "tls-authz",    CHR_OPTION_TEXT,   CHR__ROW(tls_authz),         NULL,  0, 0,           "id of the list of peers that are let in" },
-    { "tls-hostname", CHR_OPTION_TEXT,   CHR__ROW(tls_hostname),      NULL,  0, 0,           "whom to expect in the server's certificate" },
+    { "path",         CHR_OPTION_TEXT,   CHR__ROW(address.path),      NULL,  0, 0,           CHR__HELP("unix socket") },
+    { "host",         CHR_OPTION_TEXT,   CHR__ROW(address.host),      NULL,  0, 0,           CHR__HELP("name or number of a host; \"\" = all interfaces, or this host") },
+    { "port",         CHR_OPTION_TEXT,   CHR__ROW(address.port),      NULL,  0, 0,           CHR__HELP("port number or service, with host or cid") },
+    { "cid",          CHR_OPTION_NUMBER, CHR__ROW(address.cid),       NULL,  0, UINT32_MAX,  CHR__HELP("vsock context id") },
+    { "fd",           CHR_OPTION_FD,     CHR__ROW(address.fd),        NULL,  0, 0,           CHR__HELP("descriptor that is open already: listening with server=on, else connected") },
+    { "to",           CHR_OPTION_NUMBER, CHR__ROW(address.to),        NULL,  0, 65535,       CHR__HELP("server: try all ports up to this one") },
+    { "ipv4",         CHR_OPTION_BOOL,   CHR__ROW(address.ipv4),      NULL,  0, 0,           CHR__HELP("on: IPv4 only; off: not IPv4") },
+    { "ipv6",         CHR_OPTION_BOOL,   CHR__ROW(address.ipv6),      NULL,  0, 0,           CHR__HELP("on: IPv6 only; off: not IPv6") },
+    { "abstract",     CHR_OPTION_BOOL,   CHR__ROW(address.abstract),  "off", 0, 0,           CHR__HELP("path is in Linux's abstract name space") },
+    { "tight",        CHR_OPTION_BOOL,   CHR__ROW(address.tight),     "on",  0, 0,           CHR__HELP("an abstract name is not padded with zeros") },
+    { "mode",         CHR_OPTION_TEXT,   CHR__ROW(address.mode),      NULL,  0, 0,           CHR__HELP("server: permissions of the socket file at path, octal (0660)") },
+    { "group",        CHR_OPTION_TEXT,   CHR__ROW(address.group),     NULL,  0, 0,           CHR__HELP("server: group of the socket file at path, name or number") },
+    { "server",       CHR_OPTION_BOOL,   CHR__ROW(server),            "off", 0, 0,           CHR__HELP("listen for a peer") },
+    { "wait",         CHR_OPTION_BOOL,   CHR__ROW(wait),              NULL,  0, 0,           CHR__HELP("server: block until a peer has come (default: on)") },
+    { "nodelay",      CHR_OPTION_BOOL,   CHR__ROW(nodelay),           NULL,  0, 0,           CHR__HELP("send small packets at once (TCP_NODELAY; default: off)") },
+    { "delay",        CHR_OPTION_BOOL,   CHR__ROW(delay),             NULL,  0, 0,           CHR__HELP("old word for the opposite of nodelay: not both") },
+    { "reconnect",    CHR_OPTION_NUMBER, CHR__ROW(reconnect),         NULL,  0, 2000000,     CHR__HELP("client: try again every so many seconds") },
+    { "reconnect-ms", CHR_OPTION_NUMBER, CHR__ROW(reconnect_ms),      NULL,  0, 2000000000,  CHR__HELP("client: try again every so many milliseconds") },
+    { "telnet",       CHR_OPTION_BOOL,   CHR__ROW(telnet),            "off", 0, 0,           CHR__HELP("speak telnet") },
+    { "com-port",     CHR_OPTION_BOOL,   CHR__ROW(com_port),          "off", 0, 0,           CHR__HELP("with telnet: line settings and modem lines too (RFC 2217)") },
+    { "terminal-type", CHR_OPTION_TEXT,  CHR__ROW(terminal_type),     NULL,  0, 0,           CHR__HELP("telnet or tn3270 client: the terminal's name, for its server") },
+    { "tn3270",       CHR_OPTION_BOOL,   CHR__ROW(tn3270),            "off", 0, 0,           CHR__HELP("speak tn3270") },
+    { "websocket",    CHR_OPTION_BOOL,   CHR__ROW(websocket),         "off", 0, 0,           CHR__HELP("speak websocket") },
+    { "websocket-text", CHR_OPTION_BOOL, CHR__ROW(websocket_text),    "off", 0, 0,           CHR__HELP("with websocket: text frames are input too; off: refused") },
+    { "ws-path",      CHR_OPTION_TEXT,   CHR__ROW(ws_path),           NULL,  0, 0,           CHR__HELP("with websocket: path served, * and ? in it (default: any); client: path and query") },
+    { "ws-origin",    CHR_OPTION_LIST,   CHR__ROW(ws_origin),         NULL,  0, 0,           CHR__HELP("with websocket: web pages that are let in beside our own, * and ? in it") },
+    { "ws-page",      CHR_OPTION_TEXT,   CHR__ROW(ws_page),           NULL,  0, 0,           CHR__HELP("with websocket: file that a browser gets at /") },
+    { "half-close",   CHR_OPTION_BOOL,   CHR__ROW(half_close),        "off", 0, 0,           CHR__HELP("the peer's end of input is an event, and output goes on; off: CLOSED") },
+    { "keep-alive",   CHR_OPTION_BOOL,   CHR__ROW(keep_alive),        "off", 0, 0,           CHR__HELP("find out peers that have vanished: TCP keep-alive, websocket pings") },
+    { "keep-alive-idle", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_idle), NULL, 0, 32767,       CHR__HELP("seconds of silence before the first probe (default: the system's; websocket 30)") },
+    { "keep-alive-interval", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_interval), NULL, 0, 32767, CHR__HELP("seconds between probes (default: the system's; websocket 10)") },
+    { "keep-alive-count", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_count), NULL, 0, 127,       CHR__HELP("unanswered probes that end it (default: the system's; websocket 3)") },
+    { "idle-timeout", CHR_OPTION_NUMBER, CHR__ROW(idle_timeout),      NULL,  0, 2000000,     CHR__HELP("close a peer that sends nothing for so many seconds") },
+    { "clients",      CHR_OPTION_NUMBER, CHR__ROW(clients),           "1",   1, 64,          CHR__HELP("server: so many peers at once; output goes to all, input comes from any") },
+    { "replace",      CHR_OPTION_BOOL,   CHR__ROW(replace),           "off", 0, 0,           CHR__HELP("server: a new peer takes the place of the old one; off: it waits") },
+    { "tls-creds",    CHR_OPTION_TEXT,   CHR__ROW(tls_creds),         NULL,  0, 0,           CHR__HELP("id of TLS credentials") },
+    { "tls-authz",    CHR_OPTION_TEXT,   CHR__ROW(tls_authz),         NULL,  0, 0,           CHR__HELP("id of the list of peers that are let in") },
+    { "tls-hostname", CHR_OPTION_TEXT,   CHR__ROW(tls_hostname),      NULL,  0, 0,           CHR__HELP("whom to expect in the server's certificate") },
     { NULL,           CHR_OPTION_TEXT,   0,                           NULL,  0, 0,           NULL }
 };
 
@@ -24583,27 +24802,27 @@ typedef struct chr__psk_options {
 
 #define CHR__ROW(member) offsetof(chr__x509_options, member)
 static const chr_option chr__x509_rows[] = {
-    { "endpoint",    CHR_OPTION_TEXT, CHR__ROW(tls.endpoint),    "client", 0, 0, "server or client" },
-    { "dir",         CHR_OPTION_TEXT, CHR__ROW(tls.dir),         NULL,     0, 0, "where ca-cert.pem, server-cert.pem, server-key.pem, ... are" },
-    { "cafile",      CHR_OPTION_TEXT, CHR__ROW(cafile),          NULL,     0, 0, "certificates of those who may sign the peer's" },
-    { "crlfile",     CHR_OPTION_TEXT, CHR__ROW(crlfile),         NULL,     0, 0, "which certificates they have revoked" },
-    { "certfile",    CHR_OPTION_TEXT, CHR__ROW(certfile),        NULL,     0, 0, "the certificate to show" },
-    { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0, "its private key" },
-    { "verify-peer", CHR_OPTION_BOOL, CHR__ROW(verify_peer),     "on",     0, 0, "server: ask for the peer's certificate and verify it" },
-    { "min-version", CHR_OPTION_TEXT, CHR__ROW(tls.min_version), "1.2",    0, 0, "1.2 or 1.3" },
-    { "priority",    CHR_OPTION_TEXT, CHR__ROW(tls.priority),    NULL,     0, 0, "cipher suites by mbed TLS's names, the best first, ':' between them" },
+    { "endpoint",    CHR_OPTION_TEXT, CHR__ROW(tls.endpoint),    "client", 0, 0, CHR__HELP("server or client") },
+    { "dir",         CHR_OPTION_TEXT, CHR__ROW(tls.dir),         NULL,     0, 0, CHR__HELP("where ca-cert.pem, server-cert.pem, server-key.pem, ... are") },
+    { "cafile",      CHR_OPTION_TEXT, CHR__ROW(cafile),          NULL,     0, 0, CHR__HELP("certificates of those who may sign the peer's") },
+    { "crlfile",     CHR_OPTION_TEXT, CHR__ROW(crlfile),         NULL,     0, 0, CHR__HELP("which certificates they have revoked") },
+    { "certfile",    CHR_OPTION_TEXT, CHR__ROW(certfile),        NULL,     0, 0, CHR__HELP("the certificate to show") },
+    { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0, CHR__HELP("its private key") },
+    { "verify-peer", CHR_OPTION_BOOL, CHR__ROW(verify_peer),     "on",     0, 0, CHR__HELP("server: ask for the peer's certificate and verify it") },
+    { "min-version", CHR_OPTION_TEXT, CHR__ROW(tls.min_version), "1.2",    0, 0, CHR__HELP("1.2 or 1.3") },
+    { "priority",    CHR_OPTION_TEXT, CHR__ROW(tls.priority),    NULL,     0, 0, CHR__HELP("cipher suites by mbed TLS's names, the best first, ':' between them") },
     { NULL,          CHR_OPTION_TEXT, 0,                         NULL,     0, 0, NULL }
 };
 #undef CHR__ROW
 
 #define CHR__ROW(member) offsetof(chr__psk_options, member)
 static const chr_option chr__psk_rows[] = {
-    { "endpoint",    CHR_OPTION_TEXT, CHR__ROW(tls.endpoint),    "client", 0, 0, "server or client" },
-    { "dir",         CHR_OPTION_TEXT, CHR__ROW(tls.dir),         NULL,     0, 0, "where keys.psk is" },
-    { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0, "lines of NAME:KEY, the key in hexadecimal" },
-    { "username",    CHR_OPTION_TEXT, CHR__ROW(username),        "qemu",   0, 0, "client: the name to show" },
-    { "min-version", CHR_OPTION_TEXT, CHR__ROW(tls.min_version), "1.2",    0, 0, "1.2 or 1.3" },
-    { "priority",    CHR_OPTION_TEXT, CHR__ROW(tls.priority),    NULL,     0, 0, "cipher suites by mbed TLS's names, the best first, ':' between them" },
+    { "endpoint",    CHR_OPTION_TEXT, CHR__ROW(tls.endpoint),    "client", 0, 0, CHR__HELP("server or client") },
+    { "dir",         CHR_OPTION_TEXT, CHR__ROW(tls.dir),         NULL,     0, 0, CHR__HELP("where keys.psk is") },
+    { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0, CHR__HELP("lines of NAME:KEY, the key in hexadecimal") },
+    { "username",    CHR_OPTION_TEXT, CHR__ROW(username),        "qemu",   0, 0, CHR__HELP("client: the name to show") },
+    { "min-version", CHR_OPTION_TEXT, CHR__ROW(tls.min_version), "1.2",    0, 0, CHR__HELP("1.2 or 1.3") },
+    { "priority",    CHR_OPTION_TEXT, CHR__ROW(tls.priority),    NULL,     0, 0, CHR__HELP("cipher suites by mbed TLS's names, the best first, ':' between them") },
     { NULL,          CHR_OPTION_TEXT, 0,                         NULL,     0, 0, NULL }
 };
 #undef CHR__ROW
@@ -24984,8 +25203,8 @@ typedef struct chr__authz_options {
 } chr__authz_options;
 
 static const chr_option chr__authz_rows[] = {
-    { "match",  CHR_OPTION_TEXT, offsetof(chr__authz_options, match),  CHR_REQUIRED, 0, 0, "whom to let in: CN=fred,,O=Example (commas doubled)" },
-    { "format", CHR_OPTION_TEXT, offsetof(chr__authz_options, format), "exact",      0, 0, "exact, or glob: * and ? stand for others" },
+    { "match",  CHR_OPTION_TEXT, offsetof(chr__authz_options, match),  CHR_REQUIRED, 0, 0, CHR__HELP("whom to let in: CN=fred,,O=Example (commas doubled)") },
+    { "format", CHR_OPTION_TEXT, offsetof(chr__authz_options, format), "exact",      0, 0, CHR__HELP("exact, or glob: * and ? stand for others") },
     { NULL,     CHR_OPTION_TEXT, 0,                                    NULL,         0, 0, NULL }
 };
 
@@ -27414,7 +27633,7 @@ static void chr__socket_close(chr_dev *dev)
 
 /* -- URI: tcp: telnet: tn3270: websocket: HOST:PORT[,opts]; unix:PATH[,opts] -- */
 
-static int chr__socket_uri(const char *uri, chr_options *options)
+CHR__PRIVATE int chr__socket_uri(const char *uri, chr_options *options)
 {
     static const char *const schemes[] = { "unix:", "tcp:", "telnet:", "tn3270:", "websocket:" };
     const char              *rest = NULL;
@@ -27447,11 +27666,11 @@ static const chr_peer_slots chr__socket_peer = {
 static const chr_backend chr__socket_kind = {
     "socket",                                                        /* name         */
     NULL,                                                            /* alias        */
-    "a stream socket: TCP, unix, vsock, or one that is open already", /* help         */
+    CHR__HELP("a stream socket: TCP, unix, vsock, or one that is open already"), /* help         */
     chr__socket_rows,                                                /* options      */
     sizeof(chr_socket_options),                                      /* options_size */
     sizeof(chr__socket),                                             /* state_size   */
-    chr__socket_uri,                                                 /* uri          */
+    CHR__URI(chr__socket_uri),                                       /* uri          */
     chr__socket_open,                                                /* open         */
     chr__socket_close,                                               /* close        */
     &chr__stream_io,                                                 /* io           */
@@ -27497,12 +27716,12 @@ typedef struct chr__spice {
 } chr__spice;
 
 static const chr_option chr__spicevmc_rows[] = {
-    { "name", CHR_OPTION_TEXT, CHR__AT(chr_spicevmc_options, name), CHR_REQUIRED, 0, 0, "one that the spice server recognises: vdagent, ..." },
+    { "name", CHR_OPTION_TEXT, CHR__AT(chr_spicevmc_options, name), CHR_REQUIRED, 0, 0, CHR__HELP("one that the spice server recognises: vdagent, ...") },
     { NULL,   CHR_OPTION_TEXT, 0,                                   NULL,         0, 0, NULL }
 };
 
 static const chr_option chr__spiceport_rows[] = {
-    { "name", CHR_OPTION_TEXT, CHR__AT(chr_spiceport_options, name), CHR_REQUIRED, 0, 0, "what clients know the port by: org.example.console" },
+    { "name", CHR_OPTION_TEXT, CHR__AT(chr_spiceport_options, name), CHR_REQUIRED, 0, 0, CHR__HELP("what clients know the port by: org.example.console") },
     { NULL,   CHR_OPTION_TEXT, 0,                                    NULL,         0, 0, NULL }
 };
 
@@ -27816,7 +28035,7 @@ static void chr__spicevmc_set_open(chr_dev *dev, int is_open)
 static const chr_backend chr__spicevmc_kind = {
     "spicevmc",                                           /* name         */
     NULL,                                                 /* alias        */
-    "a channel of a spice server: vdagent, usbredir, ...", /* help         */
+    CHR__HELP("a channel of a spice server: vdagent, usbredir, ..."), /* help         */
     chr__spicevmc_rows,                                   /* options      */
     sizeof(chr_spicevmc_options),                         /* options_size */
     sizeof(chr__spice),                                   /* state_size   */
@@ -27872,7 +28091,7 @@ static int chr__spiceport_ioctl(chr_dev *dev, int command, void *arg)
 static const chr_backend chr__spiceport_kind = {
     "spiceport",                        /* name         */
     NULL,                               /* alias        */
-    "a named port of a spice server",   /* help         */
+    CHR__HELP("a named port of a spice server"), /* help         */
     chr__spiceport_rows,                /* options      */
     sizeof(chr_spiceport_options),      /* options_size */
     sizeof(chr__spice),                 /* state_size   */
@@ -27933,7 +28152,11 @@ static const chr_backend *const chr__builtins[] = { &chr__null_kind, CHR__KINDS(
 #define CHR__ABSENT_0(kind, alias, without, uris) { #kind, alias, without, CHR__BRACES uris },
 #define CHR__ABSENT(feature, kind, alias, without, uris) CHR__PASTE(CHR__ABSENT_, CHARDEV_HAS_##feature)(kind, alias, without, uris)
 
+#if CHARDEV_HAS_HELP
 static const chr__left_out chr__left_outs[] = { CHR__KINDS(CHR__ABSENT) { NULL, NULL, NULL, { NULL } } };
+#else
+static const chr__left_out chr__left_outs[] = { { NULL, NULL, NULL, { NULL } } };
+#endif
 
 #undef CHR__KINDS
 #undef CHR__PASTE_
@@ -27969,15 +28192,79 @@ static void chr__config_defaults(chr_config *config)
         config->wall_clock = chr__os_wall_clock;
 }
 
-static int chr__context_start(chr_context *ctx)
+/* What the loop has for descriptors. */
+#ifdef CHR__HAS_FDS
+static int chr__context_start_watches(chr_context *ctx)
 {
     int fd;
 
+    ctx->walk = -1;
+    if (chr__os_waker_open(&ctx->waker) < 0)
+        return CHR_ERR_NO_MEMORY;
+    if (CHR__SET_ALONE && chr__set_begin(ctx) < 0)
+        return CHR_ERR_NO_MEMORY;
+    fd = chr__os_waker_fd(&ctx->waker);
+    return fd < 0 ? 0 : chr_watch_start(ctx, &ctx->wake_watch, fd, CHR_IN, chr__woken, ctx);
+}
+
+static void chr__context_free_watches(chr_context *ctx)
+{
+#if CHARDEV_HAS_PTY
+    chr__file_notifier_close(ctx);
+#endif
+    while (ctx->watch_count > 0)
+        chr_watch_stop(ctx->watches[0]);
+    chr__set_end(ctx);
+    chr__os_waker_close(&ctx->waker);
+    chr__free(ctx, ctx->polls);
+    chr__free(ctx, ctx->watches);
+    chr__free(ctx, ctx->buckets);
+    chr__free(ctx, ctx->ready);
+}
+
+/* At once: a child that goes on after fork() may have it too. */
+static void chr__context_close_set(chr_context *ctx)
+{
+    if (!CHR__SET_ALONE)
+        chr__set_end(ctx);
+}
+
+/* Those that the loop has for itself go on. */
+static int chr__is_own_watch(const chr_context *ctx, const chr_watch *watch)
+{
+#if CHARDEV_HAS_PTY
+    if (watch == &ctx->notifier)
+        return 1;
+#endif
+    return watch == &ctx->wake_watch;
+}
+
+static void chr__context_reset_watches(chr_context *ctx)
+{
+    int i;
+
+    for (i = ctx->watch_count - 1; i >= 0; i--)
+        if (!chr__is_own_watch(ctx, ctx->watches[i]))
+            chr_watch_stop(ctx->watches[i]);
+    if (!CHR__SET_ALONE)
+        chr__set_many(ctx, ctx->watch_capacity > CHR__MANY_WATCHES ? CHR__MANY : CHR__FEW);
+    chr__os_waker_quiet(&ctx->waker);
+}
+
+#else
+
+static int  chr__context_start_watches(chr_context *ctx) { return (void)ctx, 0; }
+static void chr__context_free_watches(chr_context *ctx) { (void)ctx; }
+static void chr__context_close_set(chr_context *ctx) { (void)ctx; }
+static void chr__context_reset_watches(chr_context *ctx) { (void)ctx; }
+#endif
+
+static int chr__context_start(chr_context *ctx)
+{
     ctx->idles.next = ctx->idles.prev = &ctx->idles;
     ctx->prepares.next = ctx->prepares.prev = &ctx->prepares;
     ctx->lazy.next = ctx->lazy.prev = &ctx->lazy;
     ctx->last_dev = &ctx->devs;
-    ctx->walk = -1;
     chr__dev_queue_init(&ctx->urgent);
     chr__dev_queue_init(&ctx->starved);
     ctx->builtins = chr__builtins;
@@ -27990,13 +28277,8 @@ static int chr__context_start(chr_context *ctx)
 #if CHARDEV_HAS_SOCKET
     chr__os_receiver_init(&ctx->receiver);
 #endif
-    if (chr__os_waker_open(&ctx->waker) < 0)
-        return CHR_ERR_NO_MEMORY;
-    if (CHR__SET_ALONE && chr__set_begin(ctx) < 0)
-        return CHR_ERR_NO_MEMORY;
-    fd = chr__os_waker_fd(&ctx->waker);
     CHR__OWN(ctx);
-    return fd < 0 ? 0 : chr_watch_start(ctx, &ctx->wake_watch, fd, CHR_IN, chr__woken, ctx);
+    return chr__context_start_watches(ctx);
 }
 
 /* The user's timers and idles are stopped, so that stopping them later on is harmless. */
@@ -28013,21 +28295,11 @@ static void chr__context_stop(chr_context *ctx)
 /* Likewise the watches. */
 static void chr__context_free_memory(chr_context *ctx)
 {
-#if CHARDEV_HAS_PTY
-    chr__file_notifier_close(ctx);
-#endif
     chr__context_stop(ctx);
-    while (ctx->watch_count > 0)
-        chr_watch_stop(ctx->watches[0]);
-    chr__set_end(ctx);
-    chr__os_waker_close(&ctx->waker);
+    chr__context_free_watches(ctx);
 #if CHARDEV_HAS_SOCKET
     chr__boxes_free(ctx);
 #endif
-    chr__free(ctx, ctx->polls);
-    chr__free(ctx, ctx->watches);
-    chr__free(ctx, ctx->buckets);
-    chr__free(ctx, ctx->ready);
     chr__free(ctx, ctx->buffer);
 #ifdef CHARDEV_THREADS
     chr__os_mutex_destroy(&ctx->mutex);
@@ -28124,12 +28396,16 @@ static void chr__context_forget(chr_context *ctx)
     }
 }
 
+#if !CHARDEV_HAS_RECORD
+static int  chr_record_stop(chr_context *ctx) { return (void)ctx, CHR_ERR_NOT_FOUND; }
+static void chr_replay_close(chr_context *ctx) { (void)ctx; }
+#endif
+
 static void chr__context_close(chr_context *ctx)
 {
     (void)chr_record_stop(ctx);
     ctx->closing = 1;
-    if (!CHR__SET_ALONE)
-        chr__set_end(ctx); /* at once: a child that goes on after fork() may have it too */
+    chr__context_close_set(ctx);
     chr__stalls_hand_over(ctx);
     chr__context_close_devs(ctx);
     (void)chr_record_stop(ctx); /* a handler may have begun another one */
@@ -28152,43 +28428,21 @@ CHARDEV_API void chr_context_free(chr_context *ctx)
     chr__context_free_memory(ctx);
 }
 
-/* Those that the loop has for itself go on. */
-static int chr__is_own_watch(const chr_context *ctx, const chr_watch *watch)
-{
-#if CHARDEV_HAS_PTY
-    if (watch == &ctx->notifier)
-        return 1;
-#endif
-    return watch == &ctx->wake_watch;
-}
-
-static void chr__context_stop_watches(chr_context *ctx)
-{
-    int i;
-
-    for (i = ctx->watch_count - 1; i >= 0; i--)
-        if (!chr__is_own_watch(ctx, ctx->watches[i]))
-            chr_watch_stop(ctx->watches[i]);
-}
-
 CHARDEV_API int chr_context_reset(chr_context *ctx)
 {
     if (chr__in_handler(ctx))
         return CHR_ERR_IN_HANDLER;
     chr__context_close(ctx);
     chr__context_stop(ctx);
-    chr__context_stop_watches(ctx);
+    chr__context_reset_watches(ctx);
     CHR__OWN(ctx);
     ctx->closing = ctx->open_suspended = 0;
-    if (!CHR__SET_ALONE)
-        chr__set_many(ctx, ctx->watch_capacity > CHR__MANY_WATCHES ? CHR__MANY : CHR__FEW);
     ctx->turn = 0;
     ctx->now = 0;
 #if CHARDEV_HAS_SPICE
     ctx->spice_server = NULL;
 #endif
     CHR__STORE(ctx->stopped, 0);
-    chr__os_waker_quiet(&ctx->waker);
     return 0;
 }
 
@@ -28705,6 +28959,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #endif
 
 #undef CHR__FREESTANDING
+#undef CHR__HAS_FDS
 #undef CHR__HAS_SET
 #undef CHR__KQUEUE
 #undef CHR__WINDOWS
@@ -28740,6 +28995,13 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__SLEEPS
 #undef CHR__IS_FOREIGN
 #undef CHR__RECORDED
+#undef CHR__BUFFERS
+#undef CHR__OUTBOX
+#undef CHR__LOG
+#undef CHR__URI
+#undef CHR__IS_RECORDED
+#undef CHR__HELP
+#undef chr__fail
 #endif /* CHARDEV_IMPLEMENTATION */
 
 /*
