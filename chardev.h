@@ -5198,13 +5198,18 @@ CHR__PRIVATE int chr__os_dup(int fd, int least)
     return chr__os_handle_fd(copy);
 }
 
-/* -- the set: an I/O completion port. A socket is in it by a request of the driver below Winsock (AFD), which says once what is
- * ready of it and is made anew before the next wait; what Windows can wait for (events, processes, a console's input) by a wait
- * of the system's thread pool, whose callback posts to the port. An entry stays in memory until its request has ended. -- */
+/* -- the set. A socket is in it by a request of the driver below Winsock (AFD), which says once what is ready of it and is made
+ * anew before the next wait. While there are few, the answers set one event, and it is looked which have come; from some
+ * number on they come to an I/O completion port. What else Windows can wait for (events, processes, a console's input) is in it
+ * by a wait of the system's thread pool, whose callback lists it. An entry stays in memory until its request has ended. -- */
 
 #define CHR__HAS_SET
 
-enum { CHR__SET_ALONE = 1, CHR__FD_BITS = 2, CHR__MANY_WATCHES = 0 };
+enum {
+    CHR__SET_ALONE = 1, CHR__FD_BITS = 2, CHR__MANY_WATCHES = 0,
+    CHR__PORT_PAYS = 32,  /* sockets */
+    CHR__UNSEEN_MOST = 4  /* turns in which something was ready at once, and the system was not asked for more */
+};
 
 enum {
     CHR__AFD_POLL = 0x12024, /* the driver's control code, and what it tells */
@@ -5224,9 +5229,10 @@ typedef struct chr__afd_request {
 typedef struct chr__set_entry {
     OVERLAPPED              operation; /* first: the port gives it back */
     chr__afd_request        request;
-    HANDLE                  handle, port;
+    HANDLE                  handle;
     PTP_WAIT                wait;      /* of the thread pool; NULL = it is a socket */
-    volatile LONG           is_posted; /* by that: it has been signaled */
+    struct chr__bell       *bell;      /* for that, */
+    struct chr__set_entry  *next_signaled;
     int                     fd;
     unsigned                key;
     int                     wants;
@@ -5243,6 +5249,16 @@ typedef struct chr__set_queue {
     chr__set_entry *first, **last;
 } chr__set_queue;
 
+/* What ends a wait from outside: chr_loop_wake(), and the thread pool. */
+typedef struct chr__bell {
+    HANDLE                          event;    /* of few sockets */
+    HANDLE                          port;     /* of many; NULL = not yet */
+    volatile LONG                   has_port; /* what rings */
+    volatile LONG                   rung;     /* that is under way */
+    volatile LONG                   is_woken; /* by chr_loop_wake() */
+    chr__set_entry *volatile        signaled; /* by the thread pool, the last one first */
+} chr__bell;
+
 typedef struct chr__set_block {
     struct chr__set_block *next;
     chr__set_entry         entries[1];
@@ -5250,11 +5266,14 @@ typedef struct chr__set_block {
 
 typedef struct chr__set {
     int               fd;          /* -1: it has no descriptor */
-    HANDLE            port, afd;   /* afd: the driver's end of all requests; NULL = there is none */
+    HANDLE            afd;         /* the driver's end of all requests; NULL = there is none */
     int               is_quick;    /* a request that is answered at once does not come through the port too */
-    volatile LONG    *rung;        /* the waker's */
+    chr__bell        *bell;
+    int               sockets;     /* how many are in it */
     int               in_flight;   /* requests under way whose entries have left */
+    int               unseen;      /* turns since the system was asked */
     chr__set_queue    due, ready;  /* those to be asked before the wait; those that are to be told */
+    chr__set_queue    asked;       /* without the port: those whose request is under way */
     const chr_config *config;      /* NULL: its entries are somebody else's, and in no bucket */
     chr__set_block   *blocks;
     chr__set_entry   *spare, **buckets;
@@ -5312,30 +5331,56 @@ static HANDLE chr__afd_open(void)
     return afd;
 }
 
-static void chr__set_attach(chr__set *set, HANDLE port)
+static void chr__set_attach(chr__set *set, chr__bell *bell)
 {
-    UCHAR modes = 1 | 2; /* FILE_SKIP_COMPLETION_PORT_ON_SUCCESS, FILE_SKIP_SET_EVENT_ON_HANDLE */
-
     memset(set, 0, sizeof *set);
     set->fd = -1;
+    set->bell = bell;
+    set->is_quick = 1;
     chr__queue_init(&set->due);
     chr__queue_init(&set->ready);
-    set->port = port;
+    chr__queue_init(&set->asked);
     set->afd = chr__afd_open();
-    if (set->afd && !CHR_SYS(CreateIoCompletionPort)(set->afd, port, 0, 0)) {
-        (void)CHR_SYS(CloseHandle)(set->afd);
-        set->afd = NULL;
-    }
-    set->is_quick = set->afd && CHR_SYS(SetFileCompletionNotificationModes)(set->afd, modes);
+}
+
+static int chr__bell_open(chr__bell *bell)
+{
+    memset(bell, 0, sizeof *bell);
+    bell->event = CHR_SYS(CreateEventW)(NULL, FALSE, FALSE, NULL);
+    return bell->event ? 0 : chr__os_code((int)GetLastError());
+}
+
+static void chr__bell_close(chr__bell *bell)
+{
+    if (bell->event)
+        (void)CHR_SYS(CloseHandle)(bell->event);
+    if (bell->port)
+        (void)CHR_SYS(CloseHandle)(bell->port);
+    memset(bell, 0, sizeof *bell);
+}
+
+/* Any thread. What it is for is noted before. */
+static void chr__bell_ring(chr__bell *bell)
+{
+    BOOL done;
+
+    if (InterlockedExchange(&bell->rung, 1) != 0)
+        return;
+    done = bell->has_port ? CHR_SYS(PostQueuedCompletionStatus)(bell->port, 0, 0, NULL) : CHR_SYS(SetEvent)(bell->event);
+    if (!done)
+        InterlockedExchange(&bell->rung, 0);
 }
 
 static void CALLBACK chr__set_signaled(PTP_CALLBACK_INSTANCE instance, void *opaque, PTP_WAIT wait, TP_WAIT_RESULT result)
 {
     chr__set_entry *entry = (chr__set_entry *)opaque;
+    chr__bell      *bell = entry->bell;
 
     (void)instance, (void)wait, (void)result;
-    InterlockedExchange(&entry->is_posted, 1);
-    (void)CHR_SYS(PostQueuedCompletionStatus)(entry->port, 0, 0, &entry->operation);
+    do
+        entry->next_signaled = bell->signaled;
+    while (InterlockedCompareExchangePointer((void *volatile *)&bell->signaled, entry, entry->next_signaled) != entry->next_signaled);
+    chr__bell_ring(bell);
 }
 
 static ULONG chr__afd_events(int wants)
@@ -5373,12 +5418,12 @@ static void chr__set_came_back(chr__set *set, chr__set_entry *entry)
     ULONG       status = entry->wait ? 0 : (ULONG)entry->operation.Internal;
 
     entry->asked = 0;
+    chr__queue_leave(entry);
     if (entry->is_ended) {
         set->in_flight--;
         chr__set_release(set, entry);
         return;
     }
-    entry->is_posted = 0;
     entry->is_gone = status ? status != cancelled : !entry->wait && entry->request.events & CHR__AFD_LOCAL_CLOSE;
     if (status)
         chr__set_tell(set, entry, entry->is_gone ? CHR_HUP : 0);
@@ -5400,6 +5445,13 @@ static void chr__set_ask_handle(chr__set *set, chr__set_entry *entry)
     SetThreadpoolWait(entry->wait, entry->handle, NULL);
 }
 
+/* Without the port its answer is looked for. */
+static void chr__set_under_way(chr__set *set, chr__set_entry *entry)
+{
+    if (entry->operation.hEvent)
+        chr__queue_enter(&set->asked, entry);
+}
+
 static void chr__set_ask_socket(chr__set *set, chr__set_entry *entry)
 {
     chr__afd_request *request = &entry->request;
@@ -5407,6 +5459,7 @@ static void chr__set_ask_socket(chr__set *set, chr__set_entry *entry)
     BOOL              is_done;
 
     memset(&entry->operation, 0, sizeof entry->operation);
+    entry->operation.hEvent = set->bell->has_port ? NULL : set->bell->event;
     request->timeout.QuadPart = INT64_MAX;
     request->count = 1;
     request->is_exclusive = 0;
@@ -5422,6 +5475,8 @@ static void chr__set_ask_socket(chr__set *set, chr__set_entry *entry)
         entry->asked = 0;
         entry->is_gone = 1;
         chr__set_tell(set, entry, CHR_HUP);
+    } else {
+        chr__set_under_way(set, entry);
     }
 }
 
@@ -5429,12 +5484,18 @@ static void chr__set_ask_socket(chr__set *set, chr__set_entry *entry)
 static void chr__set_ask(chr__set *set, chr__set_entry *entry)
 {
     chr__queue_leave(entry);
-    if (entry->asked && !entry->wait && (entry->wants & ~entry->asked))
-        (void)CHR_SYS(CancelIoEx)(set->afd, &entry->operation);
-    else if (!entry->asked && entry->wait && entry->wants & (CHR_IN | CHR_OUT))
-        chr__set_ask_handle(set, entry);
-    else if (!entry->asked && !entry->wait)
+    if (entry->wait) {
+        if (!entry->asked && entry->wants & (CHR_IN | CHR_OUT))
+            chr__set_ask_handle(set, entry);
+        return;
+    }
+    if (!entry->asked) {
         chr__set_ask_socket(set, entry);
+        return;
+    }
+    if (entry->wants & ~entry->asked)
+        (void)CHR_SYS(CancelIoEx)(set->afd, &entry->operation);
+    chr__set_under_way(set, entry);
 }
 
 /* As many as there are now: what is answered at once may be in line again. */
@@ -5449,26 +5510,74 @@ static void chr__set_ask_all(chr__set *set)
     }
 }
 
-/* What has come to the port meanwhile, up to timeout_ms. Returns whether the waker has rung, or an error. */
-static int chr__set_look(chr__set *set, int timeout_ms)
+/* What the thread pool has listed. */
+static void chr__set_take_signaled(chr__set *set)
+{
+    chr__set_entry *list, *entry;
+
+    if (!set->bell->signaled)
+        return;
+    list = (chr__set_entry *)InterlockedExchangePointer((void *volatile *)&set->bell->signaled, NULL);
+    while ((entry = list) != NULL) {
+        list = entry->next_signaled;
+        chr__set_came_back(set, entry);
+    }
+}
+
+/* Answers that have come without the port. */
+static void chr__set_scan(chr__set *set)
+{
+    const ULONG_PTR pending = 0x103;
+    chr__set_entry *entry, *next;
+
+    for (entry = set->asked.first; entry; entry = next) {
+        next = entry->next_queued;
+        if (*(volatile ULONG_PTR *)&entry->operation.Internal != pending)
+            chr__set_came_back(set, entry);
+    }
+}
+
+static int chr__set_wait_event(chr__set *set, DWORD timeout)
+{
+    DWORD result = CHR_SYS(WaitForSingleObject)(set->bell->event, timeout);
+
+    MemoryBarrier();
+    chr__set_scan(set);
+    return result == WAIT_FAILED ? chr__os_code((int)GetLastError()) : 0;
+}
+
+static int chr__set_wait_port(chr__set *set, DWORD timeout)
 {
     OVERLAPPED_ENTRY entries[CHR__READY_MOST];
     ULONG            i, count = 0;
-    int              is_rung = 0, error;
 
-    if (!CHR_SYS(GetQueuedCompletionStatusEx)(set->port, entries, CHR__READY_MOST, &count, timeout_ms < 0 ? INFINITE : (DWORD)timeout_ms,
-                                              FALSE)) {
-        error = (int)GetLastError();
-        return error == WAIT_TIMEOUT ? 0 : chr__os_code(error);
-    }
+    if (!CHR_SYS(GetQueuedCompletionStatusEx)(set->bell->port, entries, CHR__READY_MOST, &count, timeout, FALSE))
+        return GetLastError() == WAIT_TIMEOUT ? 0 : chr__os_code((int)GetLastError());
     for (i = 0; i < count; i++)
-        if (entries[i].lpOverlapped) {
+        if (entries[i].lpOverlapped)
             chr__set_came_back(set, (chr__set_entry *)(void *)entries[i].lpOverlapped);
-        } else {
-            InterlockedExchange(set->rung, 0);
-            is_rung = 1;
-        }
-    return is_rung;
+    return 0;
+}
+
+/* What has come meanwhile, up to timeout_ms. Returns whether chr_loop_wake() was called, or an error. */
+static int chr__set_look(chr__set *set, int timeout_ms)
+{
+    chr__bell *bell = set->bell;
+    DWORD      timeout = timeout_ms < 0 ? INFINITE : (DWORD)timeout_ms;
+    int        code = bell->has_port ? chr__set_wait_port(set, timeout) : chr__set_wait_event(set, timeout);
+
+    InterlockedExchange(&bell->rung, 0); /* first: what is noted from here on rings again */
+    chr__set_take_signaled(set);
+    return code < 0 ? code : InterlockedExchange(&bell->is_woken, 0) != 0;
+}
+
+/* Something is ready already: the system is asked for more in one of some turns only. */
+static int chr__set_glance(chr__set *set)
+{
+    if (set->unseen++ < CHR__UNSEEN_MOST && !set->bell->rung)
+        return 0;
+    set->unseen = 0;
+    return chr__set_look(set, 0);
 }
 
 static int chr__set_tell_all(chr__set *set, chr__ready *ready, int most)
@@ -5503,7 +5612,7 @@ static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int time
 
     do {
         chr__set_ask_all(set);
-        is_rung = chr__set_look(set, set->ready.first ? 0 : left);
+        is_rung = set->ready.first ? chr__set_glance(set) : chr__set_look(set, left);
         if (is_rung || set->ready.first || left == 0)
             break;
         left = chr__set_left(timeout_ms, deadline);
@@ -5511,24 +5620,32 @@ static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int time
     return is_rung < 0 ? is_rung : chr__set_tell_all(set, ready, most);
 }
 
+static void chr__set_cancel(chr__set *set, chr__set_entry *entry)
+{
+    (void)CHR_SYS(CancelIoEx)(set->afd, &entry->operation);
+}
+
 /* It leaves, and is used again when nothing of it is under way any more. */
 static void chr__set_end_entry(chr__set *set, chr__set_entry *entry)
 {
-    chr__queue_leave(entry);
-    entry->is_ended = 1;
+    set->sockets -= !entry->wait;
     if (entry->wait) {
         SetThreadpoolWait(entry->wait, NULL, NULL);
         WaitForThreadpoolWaitCallbacks(entry->wait, TRUE);
+        chr__set_take_signaled(set); /* it may be listed */
         CloseThreadpoolWait(entry->wait);
         entry->wait = NULL;
-        entry->asked = entry->is_posted;
-    } else if (entry->asked) {
-        (void)CHR_SYS(CancelIoEx)(set->afd, &entry->operation);
+        entry->asked = 0;
     }
-    if (entry->asked)
-        set->in_flight++;
-    else
+    chr__queue_leave(entry);
+    entry->is_ended = entry->asked != 0;
+    if (!entry->asked) {
         chr__set_release(set, entry);
+        return;
+    }
+    set->in_flight++;
+    chr__set_cancel(set, entry);
+    chr__set_under_way(set, entry);
 }
 
 /* Waits for what is under way of those that have left. It was cancelled, so it comes at once: what does not keeps its memory. */
@@ -5536,10 +5653,35 @@ static int chr__set_reap(chr__set *set)
 {
     int tries;
 
+    if (set->in_flight > 0)
+        chr__set_scan(set);
     for (tries = 0; set->in_flight > 0 && tries < 50; tries++)
         if (chr__set_look(set, 100) > 0)
-            (void)CHR_SYS(PostQueuedCompletionStatus)(set->port, 0, 0, NULL);
+            InterlockedExchange(&set->bell->is_woken, 1);
+    if (tries > 0 && set->bell->is_woken)
+        chr__bell_ring(set->bell);
     return set->in_flight;
+}
+
+/* From few sockets to many. What is under way for the event ends, and is asked anew. Without a port all goes on as it is. */
+static void chr__set_grow(chr__set *set)
+{
+    chr__bell      *bell = set->bell;
+    UCHAR           modes = 1; /* FILE_SKIP_COMPLETION_PORT_ON_SUCCESS */
+    chr__set_entry *entry;
+
+    bell->port = CHR_SYS(CreateIoCompletionPort)(set->afd, NULL, 0, 1);
+    if (!bell->port)
+        return;
+    set->is_quick = CHR_SYS(SetFileCompletionNotificationModes)(set->afd, modes);
+    for (entry = set->asked.first; entry; entry = entry->next_queued)
+        chr__set_cancel(set, entry);
+    while (set->asked.first)
+        if (chr__set_wait_event(set, 10) < 0)
+            break;
+    InterlockedExchange(&bell->has_port, 1);
+    if (bell->rung) /* it may have rung for the event */
+        (void)CHR_SYS(PostQueuedCompletionStatus)(bell->port, 0, 0, NULL);
 }
 
 /* Fills an entry for fd. CHR_ERR_NO_MEMORY. */
@@ -5549,7 +5691,7 @@ static int chr__set_begin_entry(chr__set *set, chr__set_entry *entry, int fd, in
 
     memset(entry, 0, sizeof *entry);
     entry->handle = chr__os_handle(fd);
-    entry->port = set->port;
+    entry->bell = set->bell;
     entry->fd = fd;
     entry->key = key;
     entry->wants = wants;
@@ -5557,6 +5699,7 @@ static int chr__set_begin_entry(chr__set *set, chr__set_entry *entry, int fd, in
         entry->wait = CreateThreadpoolWait(chr__set_signaled, entry, NULL);
         return entry->wait ? 0 : CHR_ERR_NO_MEMORY;
     }
+    set->sockets++;
     if (CHR_SYS(WSAIoctl)(chr__os_socket(fd), CHR__BASE_HANDLE, NULL, 0, &entry->handle, sizeof entry->handle, &size, NULL, NULL) != 0)
         entry->handle = chr__os_handle(fd);
     return 0;
@@ -5614,7 +5757,9 @@ static int chr__os_set_put(chr__set *set, int fd, int before, int events, unsign
         *link = entry;
     }
     entry->wants = events;
-    if (!entry->queue && !entry->is_gone)
+    if (set->sockets > CHR__PORT_PAYS && !set->bell->port)
+        chr__set_grow(set);
+    if (entry->queue != &set->ready && !entry->is_gone)
         chr__queue_enter(&set->due, entry);
     return 0;
 }
@@ -5712,12 +5857,11 @@ static int  chr__os_set_is_ours(const chr__set *set) { return (void)set, 1; }
 static int  chr__os_set_alarm_open(chr__set *set) { return (void)set, CHR_ERR_NOT_SUPPORTED; }
 static void chr__os_set_alarm(chr__set *set, int ms) { (void)set, (void)ms; }
 
-/* -- the waker: a message to the port, one at a time -- */
+/* -- the waker -- */
 
 typedef struct chr__waker {
-    HANDLE        port;
-    volatile LONG rung; /* the message is on its way */
-    int           has_sockets;
+    chr__bell bell;
+    int       has_sockets;
 } chr__waker;
 
 /* Winsock counts who uses it. */
@@ -5725,35 +5869,30 @@ static int chr__os_waker_open(chr__waker *waker)
 {
     WSADATA data;
 
-    waker->rung = 0;
     waker->has_sockets = CHR_SYS(WSAStartup)(MAKEWORD(2, 2), &data) == 0;
-    waker->port = CHR_SYS(CreateIoCompletionPort)(INVALID_HANDLE_VALUE, NULL, 0, 1);
-    return waker->port ? 0 : CHR_ERR_IO;
+    return chr__bell_open(&waker->bell);
 }
 
 static void chr__os_waker_close(chr__waker *waker)
 {
-    if (waker->port)
-        (void)CHR_SYS(CloseHandle)(waker->port);
+    chr__bell_close(&waker->bell);
     if (waker->has_sockets)
         (void)CHR_SYS(WSACleanup)();
-    waker->port = NULL;
     waker->has_sockets = 0;
 }
 
 static int  chr__os_waker_fd(const chr__waker *waker) { return (void)waker, -1; }
-static void chr__os_waker_quiet(chr__waker *waker) { (void)waker; }
+static void chr__os_waker_quiet(chr__waker *waker) { InterlockedExchange(&waker->bell.is_woken, 0); }
 
 static void chr__os_waker_ring(chr__waker *waker)
 {
-    if (InterlockedExchange(&waker->rung, 1) == 0 && !CHR_SYS(PostQueuedCompletionStatus)(waker->port, 0, 0, NULL))
-        InterlockedExchange(&waker->rung, 0);
+    InterlockedExchange(&waker->bell.is_woken, 1);
+    chr__bell_ring(&waker->bell);
 }
 
 static int chr__os_set_open(chr__set *set, chr__waker *waker, const chr_config *config)
 {
-    chr__set_attach(set, waker->port);
-    set->rung = &waker->rung;
+    chr__set_attach(set, &waker->bell);
     set->config = config;
     return 0;
 }
@@ -5805,7 +5944,7 @@ static void chr__poll_end(chr__set *set, chr__set_entry *entries, int count)
         ;
     if (set->afd)
         (void)CHR_SYS(CloseHandle)(set->afd);
-    (void)CHR_SYS(CloseHandle)(set->port);
+    chr__bell_close(set->bell);
 }
 
 /* What poll() tells of one. Behind input a half-close shows by itself. */
@@ -5816,15 +5955,13 @@ static int chr__os_poll(chr__pollfd *polls, int count, int timeout_ms)
 {
     chr__set_entry entries[CHR__POLL_MOST];
     chr__ready     ready[CHR__POLL_MOST];
-    volatile LONG  rung = 0;
+    chr__bell      bell;
     chr__set       set;
-    HANDLE         port = count > CHR__POLL_MOST ? NULL : CHR_SYS(CreateIoCompletionPort)(INVALID_HANDLE_VALUE, NULL, 0, 1);
-    int            i, code;
+    int            i, code = count > CHR__POLL_MOST ? CHR_ERR_NOT_SUPPORTED : chr__bell_open(&bell);
 
-    if (!port)
-        return count > CHR__POLL_MOST ? CHR_ERR_NOT_SUPPORTED : chr__os_code((int)GetLastError());
-    chr__set_attach(&set, port);
-    set.rung = &rung;
+    if (code < 0)
+        return code;
+    chr__set_attach(&set, &bell);
     code = chr__poll_begin(&set, entries, polls, count);
     if (code == 0)
         code = chr__os_set_wait(&set, ready, CHR__POLL_MOST, timeout_ms);
@@ -5852,12 +5989,10 @@ CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms)
 /* Without a set: only the waker. */
 static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, int timeout_ms)
 {
-    OVERLAPPED_ENTRY entry;
-    ULONG            taken;
-
     (void)polls, (void)count;
-    if (CHR_SYS(GetQueuedCompletionStatusEx)(waker->port, &entry, 1, &taken, timeout_ms < 0 ? INFINITE : (DWORD)timeout_ms, FALSE))
-        InterlockedExchange(&waker->rung, 0);
+    (void)CHR_SYS(WaitForSingleObject)(waker->bell.event, timeout_ms < 0 ? INFINITE : (DWORD)timeout_ms);
+    InterlockedExchange(&waker->bell.rung, 0);
+    InterlockedExchange(&waker->bell.is_woken, 0);
     return 0;
 }
 
