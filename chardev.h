@@ -7566,6 +7566,8 @@ CHR__PRIVATE int chr__os_rename(const char *from, const char *to)
 CHR__PRIVATE int64_t chr__os_file_size(int fd) { return (void)fd, -1; }
 CHR__PRIVATE int     chr__os_is_named(int fd, const char *path) { return (void)fd, (void)path, 1; }
 
+CHR__PRIVATE int chr__os_exists(const char *path) { return (void)path, 0; }
+
 CHR__PRIVATE int chr__os_full_path(const char *path, char *full, size_t size)
 {
     return (void)path, (void)full, (void)size, CHR_ERR_NOT_SUPPORTED;
@@ -12410,16 +12412,19 @@ static void chr__log_name(const chr__log *log, char *name, int64_t number)
         chr__format(name, size, "%s", log->path);
 }
 
-/* PATH becomes PATH.1, that PATH.2, ...; the last one goes. */
+/* PATH becomes PATH.1, that PATH.2, ..., up to a number that none has; where all have one, the last goes. */
 static int chr__log_shift(chr__log *log, int64_t files)
 {
-    int64_t number;
+    int64_t number = 0;
     int     code = 0;
 
-    for (number = files - 1; number > 0; number--) {
+    do
+        chr__log_name(log, log->to, ++number);
+    while (number < files - 1 && chr__os_exists(log->to));
+    for (; number > 0 && files > 1; number--) {
         chr__log_name(log, log->from, number - 1);
         chr__log_name(log, log->to, number);
-        code = chr__os_rename(log->from, log->to); /* those that there have never been don't count */
+        code = chr__os_rename(log->from, log->to);
     }
     return code;
 }
