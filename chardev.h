@@ -54,7 +54,7 @@
  *     CHARDEV_STATIC           all functions static: each file has its own copy
  *     CHARDEV_API              what stands before each public function (e.g. a dllexport); default extern
  *     CHARDEV_THREADS          writes and a few more calls from any thread (see THREADS); host names are looked up in
- *                              the background (pthreads)
+ *                              the background (pthreads). With CHARDEV_FREESTANDING by chr_config.lock and unlock
  *     CHARDEV_MBEDTLS          TLS for sockets, with mbed TLS 2.28 or 3.x: link -lmbedtls -lmbedx509 -lmbedcrypto
  *     CHARDEV_SPICE            spicevmc and spiceport, for an emulator that runs a spice-server: compile and link as pkg-config
  *                              spice-server says
@@ -70,6 +70,7 @@
  *                              CHR_ERR_NOT_SUPPORTED
  *     CHARDEV_ERROR_SIZE       bytes of chr_error.text; default 1024; 96 will do for firmware
  *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and what a mux may keep; default 65536, freestanding 1024
+ *     CHARDEV_BARRIER()        for chr_isr_ring, where the compiler has no __atomic builtins: nothing passes it; default none
  *     CHR_SYS(name)            how a system call is reached; default `name`. Tests put faults in here.
  *
  * RULES that hold for all that follows.
@@ -257,11 +258,31 @@ typedef struct chr_config {
     int   virtual_clock;                                     /* 1 = the clock is virtual: it begins at 0, stands still, and
                                                                 only chr_loop_run_until() moves it; `clock` is not
                                                                 asked. Without `wall_clock` that is 1970 and this time */
+    void  (*lock)(void *opaque);                             /* the freestanding profile with CHARDEV_THREADS: take and */
+    void  (*unlock)(void *opaque);                           /* leave a recursive mutex of your RTOS; both must be set */
+    void *(*thread)(void *opaque);                           /* likewise: something that tells one task from another, as
+                                                                its handle. Default: all that calls is the owner */
 } chr_config;
 
 /* A new context: loop, registry, named descriptors. `config` is copied; NULL means the defaults. NULL when out of memory
  * or descriptors, or when the freestanding profile lacks its `allocate` hook. You own it. */
 CHARDEV_API chr_context *chr_context_new(const chr_config *config);
+
+/* The same in a block of memory of yours, for machines without malloc: all that the context ever allocates comes from it,
+ * buffers included, and when it is used up a call fails with CHR_ERR_NO_MEMORY as it would without memory. What is
+ * removed is used again. `size` in bytes; any alignment. The block is yours, and in use until chr_context_free().
+ * chr_config.allocate is not asked. NULL when it is too small for the context itself. */
+CHARDEV_API chr_context *chr_context_init(void *memory, size_t size);
+CHARDEV_API chr_context *chr_context_init_with(const chr_config *config, void *memory, size_t size);
+
+/* How such a block is used, in bytes. Returns 0, or CHR_ERR_NOT_SUPPORTED when the context has none. Owner thread. */
+typedef struct chr_memory {
+    size_t size;    /* what there is to give, */
+    size_t used;    /* what is given now, */
+    size_t most;    /* and what was at most: as much is needed, and some more where pieces of many sizes come and go */
+    size_t largest; /* the largest piece that can be had now */
+} chr_memory;
+CHARDEV_API int chr_context_memory(chr_context *ctx, chr_memory *info);
 
 /* Closes everything in it. What waits for the loop is delivered first; then each frontend that was told OPENED gets
  * CLOSED, once, and is left without chardev. No chardev can be made or changed meanwhile (CHR_ERR_BUSY). NULL is allowed. Not
@@ -1396,6 +1417,45 @@ CHARDEV_API int chr_braille_key(chr_dev *dev, chr_braille_keys group, int down);
 CHARDEV_API int chr_braille_resized(chr_dev *dev);
 #endif
 
+/* -- a ring between an interrupt handler, or a DMA channel, and the rest of a program --
+ * One side puts bytes in and the other takes them out, at the same time and without a lock: an interrupt handler and the loop,
+ * two interrupts of different priority, two cores, two threads. There may be one of each, and no more.
+ *
+ *     void uart_interrupt(void)                                          // what has come, and what is to go
+ *     {
+ *         unsigned char byte;
+ *         if (UART->state & RX_FULL) { byte = UART->data; chr_isr_ring_put(&rx, &byte, 1); }
+ *         if (UART->state & TX_EMPTY && chr_isr_ring_get(&tx, &byte, 1) == 1) UART->data = byte;
+ *         chr_loop_wake(ctx);
+ *     }
+ *
+ * DMA goes to and from the ring's own memory: ask for a span, start the transfer, and commit what it has done. Caches are
+ * yours to clean and invalidate. On 8-bit AVR, whose numbers are written one byte at a time, a ring has 128 bytes at most. */
+#if defined(__AVR__)
+typedef uint8_t chr_isr_index;
+#else
+typedef unsigned chr_isr_index;
+#endif
+typedef struct chr_isr_ring {
+    unsigned char         *bytes;
+    chr_isr_index          size;      /* a power of two */
+    volatile chr_isr_index put, got;  /* how many there ever were: each is written by one side; they wrap */
+} chr_isr_ring;
+
+/* An empty ring in `size` bytes of yours, a power of two. CHR_ERR_INVALID. Before either side uses it. */
+CHARDEV_API int chr_isr_ring_init(chr_isr_ring *ring, void *memory, size_t size);
+/* The side that puts bytes in. How many were taken: fewer than `len` when it is full. */
+CHARDEV_API size_t chr_isr_ring_put(chr_isr_ring *ring, const void *buf, size_t len);
+/* Free space in one piece, *len bytes from the address that it returns (0: it is full); then how many of them are filled now. */
+CHARDEV_API void *chr_isr_ring_put_span(chr_isr_ring *ring, size_t *len);
+CHARDEV_API void  chr_isr_ring_put_commit(chr_isr_ring *ring, size_t len);
+/* The side that takes them out: the same. */
+CHARDEV_API size_t      chr_isr_ring_get(chr_isr_ring *ring, void *buf, size_t len);
+CHARDEV_API const void *chr_isr_ring_get_span(chr_isr_ring *ring, size_t *len);
+CHARDEV_API void        chr_isr_ring_get_commit(chr_isr_ring *ring, size_t len);
+/* How many bytes are in it. For the side that puts there are never more than that, for the one that gets never fewer. */
+CHARDEV_API size_t chr_isr_ring_count(const chr_isr_ring *ring);
+
 #if defined(CHARDEV_SPICE) && !defined(CHARDEV_NO_SPICE) && !defined(CHARDEV_FREESTANDING)
 /* The SpiceServer * that spicevmc and spiceport chardevs made from here on are channels of; NULL = none, then they can't be made.
  * It stays yours. Call it after spice_server_init(), and remove the chardevs on it before spice_server_destroy(). The server's main
@@ -2091,11 +2151,12 @@ static int64_t chr__os_wall_clock(void *opaque)
 #ifdef CHARDEV_THREADS
 typedef pthread_mutex_t chr__mutex;
 
-static int chr__os_mutex_init(chr__mutex *mutex)
+static int chr__os_mutex_init(chr__mutex *mutex, const chr_config *config)
 {
     pthread_mutexattr_t attributes;
     int                 failed;
 
+    (void)config;
     pthread_mutexattr_init(&attributes);
     pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE);
     failed = pthread_mutex_init(mutex, &attributes);
@@ -2108,8 +2169,11 @@ static void chr__os_unlock(chr__mutex *mutex) { pthread_mutex_unlock(mutex); }
 
 typedef pthread_t chr__thread;
 
-static chr__thread chr__os_thread(void) { return pthread_self(); }
-static int chr__os_is_thread(chr__thread thread) { return pthread_equal(thread, pthread_self()) != 0; }
+static chr__thread chr__os_thread(const chr_config *config) { return (void)config, pthread_self(); }
+static int chr__os_is_thread(const chr_config *config, chr__thread thread)
+{
+    return (void)config, pthread_equal(thread, pthread_self()) != 0;
+}
 #endif
 
 /* Descriptors: flags, close, read and write. */
@@ -4886,8 +4950,9 @@ CHR__PRIVATE int chr__os_random(void *buf, size_t len)
 #ifdef CHARDEV_THREADS
 typedef CRITICAL_SECTION chr__mutex;
 
-static int chr__os_mutex_init(chr__mutex *mutex)
+static int chr__os_mutex_init(chr__mutex *mutex, const chr_config *config)
 {
+    (void)config;
     InitializeCriticalSection(mutex);
     return 0;
 }
@@ -4897,8 +4962,11 @@ static void chr__os_unlock(chr__mutex *mutex) { LeaveCriticalSection(mutex); }
 
 typedef DWORD chr__thread;
 
-static chr__thread chr__os_thread(void) { return GetCurrentThreadId(); }
-static int chr__os_is_thread(chr__thread thread) { return thread == GetCurrentThreadId(); }
+static chr__thread chr__os_thread(const chr_config *config) { return (void)config, GetCurrentThreadId(); }
+static int chr__os_is_thread(const chr_config *config, chr__thread thread)
+{
+    return (void)config, thread == GetCurrentThreadId();
+}
 #endif
 
 /* -- descriptors: what sockets and handles have in common -- */
@@ -6484,7 +6552,26 @@ static int64_t chr__os_wall_clock(void *opaque)
 }
 
 #ifdef CHARDEV_THREADS
-#error "chardev.h: CHARDEV_THREADS needs an operating system"
+typedef struct chr__mutex {
+    const chr_config *config;
+} chr__mutex;
+
+static int chr__os_mutex_init(chr__mutex *mutex, const chr_config *config)
+{
+    mutex->config = config;
+    return config->lock && config->unlock ? 0 : CHR_ERR_INVALID;
+}
+static void chr__os_mutex_destroy(chr__mutex *mutex) { (void)mutex; }
+static void chr__os_lock(chr__mutex *mutex) { mutex->config->lock(mutex->config->opaque); }
+static void chr__os_unlock(chr__mutex *mutex) { mutex->config->unlock(mutex->config->opaque); }
+
+typedef void *chr__thread;
+
+static chr__thread chr__os_thread(const chr_config *config)
+{
+    return config->thread ? config->thread(config->opaque) : NULL;
+}
+static int chr__os_is_thread(const chr_config *config, chr__thread thread) { return chr__os_thread(config) == thread; }
 #endif
 
 typedef struct chr__pollfd {
@@ -6621,6 +6708,7 @@ typedef enum chr__many { CHR__FEW, CHR__MANY, CHR__IN_SET } chr__many;
 
 struct chr_context {
     chr_config   config;
+    void        *memory;       /* what `allocate` is called with: the arena, or config.opaque */
 
     /* the loop */
     chr_watch  **watches;
@@ -6727,9 +6815,9 @@ enum { CHR__BUFFER_SIZE = 65536 };
 #ifdef CHARDEV_THREADS
 #define CHR__LOCK(ctx) (chr__os_lock(&(ctx)->mutex), (void)(ctx)->locks++)
 #define CHR__UNLOCK(ctx) ((void)(ctx)->locks--, chr__os_unlock(&(ctx)->mutex))
-#define CHR__OWN(ctx) ((void)((ctx)->owner = chr__os_thread()))
+#define CHR__OWN(ctx) ((void)((ctx)->owner = chr__os_thread(&(ctx)->config)))
 #define CHR__SLEEPS(ctx, whether) ((void)((ctx)->sleeping = (whether))) /* in our own loop: another thread wakes it */
-#define CHR__IS_FOREIGN(ctx) (!chr__os_is_thread((ctx)->owner))
+#define CHR__IS_FOREIGN(ctx) (!chr__os_is_thread(&(ctx)->config, (ctx)->owner))
 #else
 #define CHR__LOCK(ctx) ((void)(ctx))
 #define CHR__UNLOCK(ctx) ((void)(ctx))
@@ -6738,11 +6826,132 @@ enum { CHR__BUFFER_SIZE = 65536 };
 #define CHR__IS_FOREIGN(ctx) ((void)(ctx), 0)
 #endif
 
+/* -- an allocator in a block of the user's: free pieces stand in a list in the order of their addresses, and the first that is
+ * large enough is taken. Neighbours become one again. -- */
+
+typedef union chr__piece {
+    struct {
+        size_t            units; /* of the piece, its head included */
+        union chr__piece *next;  /* while it is free */
+    } head;
+    int64_t     align_number;
+    void       *align_pointer;
+    void      (*align_function)(void);
+    double      align_float;
+    long double align_long;
+} chr__piece; /* the unit that all are counted in */
+
+typedef struct chr__arena {
+    chr__piece *free;
+    size_t      units, used, most;
+} chr__arena;
+
+enum { CHR__ARENA_UNITS = (int)((sizeof(chr__arena) + sizeof(chr__piece) - 1) / sizeof(chr__piece)) };
+
+CHR__PRIVATE chr__arena *chr__arena_begin(void *memory, size_t size)
+{
+    size_t      gap = memory ? (sizeof(chr__piece) - (size_t)((uintptr_t)memory % sizeof(chr__piece))) % sizeof(chr__piece) : 0;
+    size_t      units = memory && size > gap ? (size - gap) / sizeof(chr__piece) : 0;
+    chr__arena *arena = (chr__arena *)(void *)((char *)memory + gap);
+
+    if (units < (size_t)CHR__ARENA_UNITS + 2)
+        return NULL;
+    memset(arena, 0, sizeof *arena);
+    arena->free = (chr__piece *)(void *)arena + CHR__ARENA_UNITS;
+    arena->units = arena->free->head.units = units - CHR__ARENA_UNITS;
+    arena->free->head.next = NULL;
+    return arena;
+}
+
+/* Cuts `units` from the first piece that has as many. */
+static chr__piece *chr__arena_take(chr__arena *arena, size_t units)
+{
+    chr__piece **link = &arena->free, *piece, *rest;
+
+    while ((piece = *link) != NULL && piece->head.units < units)
+        link = &piece->head.next;
+    if (!piece)
+        return NULL;
+    rest = piece + units;
+    if (piece->head.units - units < 2) { /* too small to be of use */
+        *link = piece->head.next;
+    } else {
+        rest->head.units = piece->head.units - units;
+        rest->head.next = piece->head.next;
+        *link = rest;
+        piece->head.units = units;
+    }
+    arena->used += piece->head.units;
+    arena->most = arena->most < arena->used ? arena->used : arena->most;
+    return piece;
+}
+
+/* What follows a piece is one with it, when it is free. */
+static void chr__arena_join(chr__piece *piece)
+{
+    chr__piece *next = piece->head.next;
+
+    if (piece + piece->head.units != next)
+        return;
+    piece->head.units += next->head.units;
+    piece->head.next = next->head.next;
+}
+
+static void chr__arena_give(chr__arena *arena, chr__piece *piece)
+{
+    chr__piece *before = NULL, *next = arena->free;
+
+    arena->used -= piece->head.units;
+    for (; next && next < piece; next = next->head.next)
+        before = next;
+    piece->head.next = next;
+    *(before ? &before->head.next : &arena->free) = piece;
+    chr__arena_join(piece);
+    if (before)
+        chr__arena_join(before);
+}
+
+/* The hook. */
+CHR__PRIVATE void *chr__arena_allocate(void *opaque, void *ptr, size_t size)
+{
+    chr__arena *arena = (chr__arena *)opaque;
+    chr__piece *old = ptr ? (chr__piece *)ptr - 1 : NULL, *piece = NULL;
+    size_t      room = old ? (old->head.units - 1) * sizeof *old : 0;
+
+    if (size > 0) {
+        if (size <= room)
+            return ptr;
+        if (size / sizeof *piece >= arena->units)
+            return NULL;
+        piece = chr__arena_take(arena, 1 + (size + sizeof *piece - 1) / sizeof *piece);
+        if (!piece)
+            return NULL;
+        if (old)
+            memcpy(piece + 1, old + 1, room);
+    }
+    if (old)
+        chr__arena_give(arena, old);
+    return piece ? piece + 1 : NULL;
+}
+
+CHR__PRIVATE void chr__arena_describe(const chr__arena *arena, chr_memory *info)
+{
+    const chr__piece *piece;
+    size_t            largest = 1;
+
+    for (piece = arena->free; piece; piece = piece->head.next)
+        largest = piece->head.units > largest ? piece->head.units : largest;
+    info->size = arena->units * sizeof *piece;
+    info->used = arena->used * sizeof *piece;
+    info->most = arena->most * sizeof *piece;
+    info->largest = (largest - 1) * sizeof *piece;
+}
+
 /* The allocator is the user's: one thread at a time. */
 CHR__PRIVATE void *chr__reallocate(chr_context *ctx, void *ptr, size_t size)
 {
     CHR__LOCK(ctx);
-    ptr = ctx->config.allocate(ctx->config.opaque, ptr, size);
+    ptr = ctx->config.allocate(ctx->memory, ptr, size);
     CHR__UNLOCK(ctx);
     return ptr;
 }
@@ -6868,6 +7077,116 @@ CHR__PRIVATE const unsigned char *chr__ring_piece(const chr__ring *ring, size_t 
 
     *len = chr__min(ring->count - at, ring->size - index);
     return ring->bytes + index;
+}
+
+/* -- the ring of >>extras that needs no lock: each number is written by one side, behind what it counts (release), and read by
+ * the other before that (acquire). Compilers without these builtins: `volatile` keeps the order of the numbers, and
+ * CHARDEV_BARRIER() that of all, for the compiler and the processor. -- */
+
+#if defined(__GNUC__) && !defined(CHARDEV_BARRIER)
+#define CHR__SEE(number) __atomic_load_n(&(number), __ATOMIC_ACQUIRE)
+#define CHR__SHOW(number, value) __atomic_store_n(&(number), (value), __ATOMIC_RELEASE)
+#else
+#ifndef CHARDEV_BARRIER
+#define CHARDEV_BARRIER() ((void)0)
+#endif
+CHR__PRIVATE chr_isr_index chr__isr_see(const volatile chr_isr_index *number)
+{
+    chr_isr_index value = *number;
+
+    CHARDEV_BARRIER();
+    return value;
+}
+
+CHR__PRIVATE void chr__isr_show(volatile chr_isr_index *number, chr_isr_index value)
+{
+    CHARDEV_BARRIER();
+    *number = value;
+}
+#define CHR__SEE(number) chr__isr_see(&(number))
+#define CHR__SHOW(number, value) chr__isr_show(&(number), (value))
+#endif
+
+CHARDEV_API int chr_isr_ring_init(chr_isr_ring *ring, void *memory, size_t size)
+{
+    const chr_isr_index most = (chr_isr_index)((chr_isr_index)-1 / 2 + 1);
+
+    memset(ring, 0, sizeof *ring);
+    if (!memory || size == 0 || size > most || (size & (size - 1)))
+        return CHR_ERR_INVALID;
+    ring->bytes = (unsigned char *)memory;
+    ring->size = (chr_isr_index)size;
+    return 0;
+}
+
+/* From `at` on there are `count` bytes, free or filled: a span ends with the memory. */
+static unsigned char *chr__isr_span(const chr_isr_ring *ring, chr_isr_index at, chr_isr_index count, size_t *len)
+{
+    chr_isr_index start = ring->size ? (chr_isr_index)(at & (chr_isr_index)(ring->size - 1)) : 0;
+
+    *len = chr__min(count, (size_t)(ring->size - start));
+    return ring->bytes + start;
+}
+
+CHARDEV_API void *chr_isr_ring_put_span(chr_isr_ring *ring, size_t *len)
+{
+    chr_isr_index put = ring->put, used = (chr_isr_index)(put - CHR__SEE(ring->got));
+
+    return chr__isr_span(ring, put, (chr_isr_index)(ring->size - used), len);
+}
+
+CHARDEV_API void chr_isr_ring_put_commit(chr_isr_ring *ring, size_t len)
+{
+    CHR__SHOW(ring->put, (chr_isr_index)(ring->put + (chr_isr_index)len));
+}
+
+CHARDEV_API const void *chr_isr_ring_get_span(chr_isr_ring *ring, size_t *len)
+{
+    chr_isr_index got = ring->got;
+
+    return chr__isr_span(ring, got, (chr_isr_index)(CHR__SEE(ring->put) - got), len);
+}
+
+CHARDEV_API void chr_isr_ring_get_commit(chr_isr_ring *ring, size_t len)
+{
+    CHR__SHOW(ring->got, (chr_isr_index)(ring->got + (chr_isr_index)len));
+}
+
+CHARDEV_API size_t chr_isr_ring_put(chr_isr_ring *ring, const void *buf, size_t len)
+{
+    const unsigned char *from = (const unsigned char *)buf;
+    size_t               done = 0, n;
+    void                *span;
+
+    while (done < len && (span = chr_isr_ring_put_span(ring, &n), n > 0)) {
+        n = chr__min(n, len - done);
+        memcpy(span, from + done, n);
+        chr_isr_ring_put_commit(ring, n);
+        done += n;
+    }
+    return done;
+}
+
+CHARDEV_API size_t chr_isr_ring_get(chr_isr_ring *ring, void *buf, size_t len)
+{
+    unsigned char *to = (unsigned char *)buf;
+    size_t         done = 0, n;
+    const void    *span;
+
+    while (done < len && (span = chr_isr_ring_get_span(ring, &n), n > 0)) {
+        n = chr__min(n, len - done);
+        memcpy(to + done, span, n);
+        chr_isr_ring_get_commit(ring, n);
+        done += n;
+    }
+    return done;
+}
+
+CHARDEV_API size_t chr_isr_ring_count(const chr_isr_ring *ring)
+{
+    chr_isr_index got = CHR__SEE(ring->got);
+
+    return (chr_isr_index)(CHR__SEE(ring->put) - got);
 }
 
 /* Down, also for what is below zero: a time before 1970. */
@@ -28169,26 +28488,22 @@ static void chr__context_free_memory(chr_context *ctx)
 #ifdef CHARDEV_THREADS
     chr__os_mutex_destroy(&ctx->mutex);
 #endif
-    (void)ctx->config.allocate(ctx->config.opaque, ctx, 0);
+    (void)ctx->config.allocate(ctx->memory, ctx, 0);
 }
 
-CHARDEV_API chr_context *chr_context_new(const chr_config *config)
+/* `config` is complete. */
+static chr_context *chr__context_make(const chr_config *config, void *memory)
 {
-    chr_config   complete;
-    chr_context *ctx;
+    chr_context *ctx = config->allocate ? (chr_context *)config->allocate(memory, NULL, sizeof *ctx) : NULL;
 
-    memset(&complete, 0, sizeof complete);
-    if (config)
-        complete = *config;
-    chr__config_defaults(&complete);
-    ctx = complete.allocate ? (chr_context *)complete.allocate(complete.opaque, NULL, sizeof *ctx) : NULL;
     if (!ctx)
         return NULL;
     memset(ctx, 0, sizeof *ctx);
-    ctx->config = complete;
+    ctx->config = *config;
+    ctx->memory = memory;
 #ifdef CHARDEV_THREADS
-    if (chr__os_mutex_init(&ctx->mutex) < 0) {
-        (void)complete.allocate(complete.opaque, ctx, 0);
+    if (chr__os_mutex_init(&ctx->mutex, &ctx->config) < 0) {
+        (void)config->allocate(memory, ctx, 0);
         return NULL;
     }
 #endif
@@ -28196,6 +28511,47 @@ CHARDEV_API chr_context *chr_context_new(const chr_config *config)
         return ctx;
     chr__context_free_memory(ctx);
     return NULL;
+}
+
+static void chr__config_complete(chr_config *complete, const chr_config *config)
+{
+    memset(complete, 0, sizeof *complete);
+    if (config)
+        *complete = *config;
+    chr__config_defaults(complete);
+}
+
+CHARDEV_API chr_context *chr_context_new(const chr_config *config)
+{
+    chr_config complete;
+
+    chr__config_complete(&complete, config);
+    return chr__context_make(&complete, complete.opaque);
+}
+
+CHARDEV_API chr_context *chr_context_init_with(const chr_config *config, void *memory, size_t size)
+{
+    chr_config  complete;
+    chr__arena *arena = chr__arena_begin(memory, size);
+
+    chr__config_complete(&complete, config);
+    complete.allocate = chr__arena_allocate;
+    return arena ? chr__context_make(&complete, arena) : NULL;
+}
+
+CHARDEV_API chr_context *chr_context_init(void *memory, size_t size)
+{
+    return chr_context_init_with(NULL, memory, size);
+}
+
+CHARDEV_API int chr_context_memory(chr_context *ctx, chr_memory *info)
+{
+    if (ctx->config.allocate != chr__arena_allocate)
+        return CHR_ERR_NOT_SUPPORTED;
+    CHR__LOCK(ctx);
+    chr__arena_describe((const chr__arena *)ctx->memory, info);
+    CHR__UNLOCK(ctx);
+    return 0;
 }
 
 /* What waits to be told is told, then each frontend that was told OPENED gets CLOSED. Its handlers may remove this
@@ -28860,6 +29216,8 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__SLEEPS
 #undef CHR__IS_FOREIGN
 #undef CHR__RECORDED
+#undef CHR__SEE
+#undef CHR__SHOW
 #undef CHR__BUFFERS
 #undef CHR__OUTBOX
 #undef CHR__LOG
