@@ -209,7 +209,7 @@ typedef enum chr_error_code {
 #define CHR_ERROR_ENUM(name, value, text) name = value,
     CHR_ERRORS(CHR_ERROR_ENUM)
 #undef CHR_ERROR_ENUM
-    CHR_ERR_FORCE_INT = 0x7fffffff
+    CHR_ERR_FORCE_INT = (int)(~0u >> 1)
 } chr_error_code;
 
 #ifndef CHARDEV_ERROR_SIZE
@@ -732,7 +732,7 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
 /* Gives the frontend buffers of so many bytes, or others; 0 = none in that direction, 0, 0 takes them away. What they
  * hold is not lost: it is used up first. Once for a frontend, after chr_fe_init(), which forgets them as
  * chr_fe_deinit() does; without chardev nothing happens. Returns 0, or CHR_ERR_NO_MEMORY, CHR_ERR_INVALID (more than
- * INT32_MAX/4), CHR_ERR_NOT_SUPPORTED (`in` where descriptors have come along, see above), CHR_ERR_BUSY (from a log hook
+ * INT_MAX/4), CHR_ERR_NOT_SUPPORTED (`in` where descriptors have come along, see above), CHR_ERR_BUSY (from a log hook
  * that they have called); then all is as it was. Owner thread, any handler. */
 CHARDEV_API int chr_fe_set_buffers(chr_frontend *fe, size_t in, size_t out);
 /* The same in memory of yours, CHR_BUFFERS_MEMORY(in, out) bytes: for machines without malloc. It is in use until
@@ -802,7 +802,7 @@ enum {
 
 /* A line that is unplugged or not connected at the moment takes these when it comes back (serial with reconnect-ms, com-port). */
 typedef struct chr_serial_params {
-    int speed;     /* bits a second, 50 to 4000000; where the system knows only standard ones, the next within 10 % */
+    int32_t speed; /* bits a second, 50 to 4000000; where the system knows only standard ones, the next within 10 % */
     int parity;    /* 'N', 'E', 'O', or 'M' and 'S' for mark and space */
     int data_bits; /* 5 to 8 */
     int stop_bits; /* 1, 2 or CHR_STOP_BITS_1_5 */
@@ -1045,7 +1045,7 @@ struct chr_dev {
     int                be_open;      /* set by OPENED, cleared by CLOSED */
     int                removed;      /* closed: only the memory is still there */
     int                holds;        /* connections that linger: the memory stays for them */
-    unsigned           pending;      /* events that wait for the loop, one bit each; and whether a recorder listens */
+    uint32_t           pending;      /* events that wait for the loop, one bit each; and whether a recorder listens */
     int                other_event;  /* one of them that is none of CHR_EVENT_... */
     unsigned           room_epoch;   /* counts changes of frontend and handlers, and events: older answers of can_read are void */
     chr_idle           notify;       /* brings them */
@@ -1141,7 +1141,7 @@ CHARDEV_API size_t chr_stacked_queued(const chr_dev *dev);
 
 typedef struct chr_ringbuf_options {
     chr_common_options common;
-    int64_t            size; /* bytes, a power of two; default 64K */
+    int64_t            size; /* bytes, a power of two; default 64K (where int has 16 bits 256) */
 } chr_ringbuf_options;
 
 /* A braille display of your own: one row of cells. `size` may be asked at any time; `write` comes from the loop. */
@@ -1753,7 +1753,18 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHR__STORE(variable, value) ((variable) = (value))
 #endif
 
+#include <limits.h>
 #include <string.h>
+
+/* What an int can count: where it has 16 bits, buffers are small. */
+enum { CHR__MEGABYTE = INT_MAX > 32767 ? INT_MAX / 2048 + 1 : 16384 };
+#if INT_MAX > 32767
+#define CHR__SIZE_MOST (INT64_C(1) << 30)
+#define CHR__SIZE_LARGE "64K"
+#else
+#define CHR__SIZE_MOST (INT64_C(1) << 14)
+#define CHR__SIZE_LARGE "256"
+#endif
 
 #if CHARDEV_HAS_TLS
 #include <mbedtls/ctr_drbg.h>
@@ -7717,7 +7728,7 @@ static int chr__time_left(chr_context *ctx, int64_t deadline)
     if (deadline < 0)
         return -1;
     left = (deadline - chr__real_now(ctx) + 999999) / 1000000;
-    return left < 0 ? 0 : (int)left;
+    return left < 0 ? 0 : left > INT_MAX ? INT_MAX : (int)left;
 }
 
 /* -- watches -- */
@@ -8836,7 +8847,10 @@ CHR__COLD int chr__set_wait(chr_context *ctx, int timeout_ms)
 /* Up to milliseconds: not early. */
 static int chr__milliseconds(int64_t left)
 {
-    return left <= 0 ? 0 : left > 86400000000000 ? 86400000 : (int)((left + 999999) / 1000000);
+    const int64_t most = INT_MAX < 86400000 ? INT_MAX : 86400000;
+
+    left = (left + 999999) / 1000000;
+    return left <= 0 ? 0 : left > most ? (int)most : (int)left;
 }
 
 /* The sooner of two time-outs; -1 = never. */
@@ -9492,8 +9506,8 @@ static const chr_option chr__common_rows[] = {
     { "logfiles",     CHR_OPTION_NUMBER, CHR__AT(chr_common_options, logfiles),   "5",    0, 1000,    CHR__HELP("with logsize: keep so many log files, PATH included") },
 #endif
     { "mux",          CHR_OPTION_BOOL, CHR__AT(chr_common_options, mux),          "off",  0, 0,       CHR__HELP("several frontends share this chardev") },
-    { "history",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, history),      NULL,   0, 1 << 30, CHR__HELP("send that many of the last bytes to each new peer first") },
-    { "obuf",         CHR_OPTION_SIZE, CHR__AT(chr_common_options, obuf),         NULL,   0, 1 << 30, CHR__HELP("keep that many bytes of output that would block") },
+    { "history",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, history),      NULL,   0, CHR__SIZE_MOST, CHR__HELP("send that many of the last bytes to each new peer first") },
+    { "obuf",         CHR_OPTION_SIZE, CHR__AT(chr_common_options, obuf),         NULL,   0, CHR__SIZE_MOST, CHR__HELP("keep that many bytes of output that would block") },
     { "obuf-full",    CHR_OPTION_TEXT, CHR__AT(chr_common_options, obuf_full),    "wait", 0, 0,       CHR__HELP("when obuf is full: wait, drop-oldest or disconnect") },
     { NULL,           CHR_OPTION_TEXT, 0,                                         NULL,   0, 0,       NULL }
 };
@@ -9654,7 +9668,7 @@ static int chr__list_index(const chr_option *row, const char *key)
         return 0;
     if (!digits || *digits++ != '.' || !*digits || (*digits == '0' && digits[1]))
         return -1;
-    for (digit = digits; *digit >= '0' && *digit <= '9' && index < 100000; digit++)
+    for (digit = digits; *digit >= '0' && *digit <= '9' && index < INT_MAX / 10 - 1; digit++)
         index = index * 10 + (*digit - '0');
     return *digit ? -1 : index;
 }
@@ -10253,7 +10267,7 @@ static void chr__help_all(chr_context *ctx, void (*print)(void *, const char *),
  * >>the_record   what crosses a frontend's edge goes to a file; the layout stands in >>record
  * ==================================================================================================================== */
 
-#define CHR__RECORDED (1u << 30) /* among the pending events, so that input looks at one word only */
+#define CHR__RECORDED (UINT32_C(1) << 30) /* among the pending events, so that input looks at one word only */
 
 typedef enum chr__record_kind {
     CHR__RECORD_NEW = 1, CHR__RECORD_CREATED, CHR__RECORD_INPUT, CHR__RECORD_EVENT, CHR__RECORD_WRITABLE, CHR__RECORD_WRITE,
@@ -10262,9 +10276,11 @@ typedef enum chr__record_kind {
     CHR__RECORD_SHUTDOWN
 } chr__record_kind;
 
-enum { CHR__FILE_HEAD = 24, CHR__RECORD_HEAD = 28, CHR__RECORD_VERSION = 1, CHR__RECORD_LAST = 0xffff };
+enum { CHR__FILE_HEAD = 24, CHR__RECORD_HEAD = 28, CHR__RECORD_VERSION = 1 };
 
 #if CHARDEV_HAS_RECORD
+enum { CHR__RECORD_LAST = 0xffff };
+
 static const char chr__record_magic[] = "chardevR";
 
 typedef struct chr__recorder {
@@ -10553,14 +10569,14 @@ static void chr__set_extras(chr_dev *dev)
 
 /* -- asking again, from the loop and before it sleeps -- */
 
-static void chr__postpone(chr_dev *dev, unsigned what);
+static void chr__postpone(chr_dev *dev, uint32_t what);
 static int  chr__frontend_waits(const chr_dev *dev);
 static int  chr__outbox_waits(const chr_dev *dev);
 
 enum { CHR__LAST_EVENT = CHR_EVENT_INPUT_END }; /* each has a bit there */
-#define CHR__OTHER_EVENT (1u << 29) /* among the pending events: an int that is none of CHR_EVENT_...; the last one
+#define CHR__OTHER_EVENT (UINT32_C(1) << 29) /* among the pending events: an int that is none of CHR_EVENT_...; the last one
                                        counts */
-#define CHR__WRITABLE (1u << 31) /* among the pending events: a backend that never blocks answers a waiting frontend */
+#define CHR__WRITABLE (UINT32_C(1) << 31) /* among the pending events: a backend that never blocks answers a waiting frontend */
 
 /* From any thread, and from inside slots: the question for room is a handler, and the poll set is the owner's. A
  * backend that never blocks has no `update`: it can always be written to. */
@@ -11149,7 +11165,8 @@ static void chr__deliver_pending(chr_dev *dev)
     static const int order[] = { CHR_EVENT_CLOSED,  CHR_EVENT_OPENED,  CHR_EVENT_BREAK,
                                  CHR_EVENT_RESIZED, CHR_EVENT_SERIAL, CHR_EVENT_LINE_ERROR, CHR_EVENT_PURGE_RECEIVE,
                                  CHR_EVENT_PURGE_TRANSMIT, CHR_EVENT_MUX_IN, CHR_EVENT_MUX_OUT, CHR_EVENT_INPUT_END };
-    unsigned         i, pending = dev->pending;
+    unsigned         i;
+    uint32_t         pending = dev->pending;
 
     dev->pending &= CHR__RECORDED;
     for (i = 0; i < sizeof order / sizeof order[0] && !dev->removed; i++)
@@ -11180,7 +11197,7 @@ CHR__COLD void chr__notify_now(chr_dev *dev)
 }
 
 /* From the loop. */
-static void chr__postpone(chr_dev *dev, unsigned what)
+static void chr__postpone(chr_dev *dev, uint32_t what)
 {
     dev->pending |= what;
     chr_idle_start(dev->ctx, &dev->notify, chr__notify, dev);
@@ -11772,7 +11789,7 @@ CHR__HOT_INLINE int chr__write_quietly(chr_dev *dev, const void *buf, size_t len
 
 CHR__HOT static int chr__write(chr_dev *dev, const void *buf, size_t len)
 {
-    int n = chr__write_quietly(dev, buf, chr__min(len, INT32_MAX));
+    int n = chr__write_quietly(dev, buf, chr__min(len, INT_MAX));
 
     chr__count_out(dev, n, len);
     return n;
@@ -11790,7 +11807,7 @@ CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
         n = chr__write(dev, buf, len);
     } else {
         chr__quiet(dev->ctx);
-        n = chr__outbox_write(dev, buf, chr__min(len, INT32_MAX));
+        n = chr__outbox_write(dev, buf, chr__min(len, INT_MAX));
         chr__loud(dev->ctx);
         chr__count_out(dev, n, len);
     }
@@ -13859,7 +13876,7 @@ static int chr__fe_set_buffers(chr_frontend *fe, void *memory, size_t in, size_t
     chr_dev *dev = fe->dev;
     int      code;
 
-    if (in > INT32_MAX / 4 || out > INT32_MAX / 4)
+    if (in > (size_t)INT_MAX / 4 || out > (size_t)INT_MAX / 4)
         return CHR_ERR_INVALID;
     if (in > 0 && dev->with_fds)
         return CHR_ERR_NOT_SUPPORTED;
@@ -14229,7 +14246,7 @@ static int chr__transfer_begin(chr__transfer *transfer, chr_frontend *fe, int di
     transfer->fe = fe;
     transfer->direction = direction;
     transfer->buf = (unsigned char *)buf;
-    transfer->len = chr__min(len, INT32_MAX);
+    transfer->len = chr__min(len, INT_MAX);
     transfer->deadline = chr__deadline(dev->ctx, timeout_ms);
     if (direction == CHR_IN && !dev->io->read && !CHR__BUFFERS(fe))
         code = CHR_ERR_NOT_SUPPORTED;
@@ -14331,7 +14348,7 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
 
 CHR__PRIVATE int chr__serial_params_valid(const chr_serial_params *params)
 {
-    return params->speed >= 50 && params->speed <= 4000000 && params->data_bits >= 5 && params->data_bits <= 8 &&
+    return params->speed >= 50 && params->speed <= (int32_t)4000000 && params->data_bits >= 5 && params->data_bits <= 8 &&
            (params->stop_bits == 1 || params->stop_bits == 2 || params->stop_bits == CHR_STOP_BITS_1_5) &&
            params->parity > 0 && params->parity < 128 && strchr("NEOMS", params->parity) != NULL;
 }
@@ -14348,7 +14365,7 @@ CHR__PRIVATE int chr__flow_valid(int flow)
 
 CHR__PRIVATE int chr__terminal_size_valid(const chr_terminal_size *size)
 {
-    return size->columns >= 0 && size->columns <= 0xffff && size->rows >= 0 && size->rows <= 0xffff;
+    return size->columns >= 0 && (unsigned)size->columns <= 0xffff && size->rows >= 0 && (unsigned)size->rows <= 0xffff;
 }
 
 CHR__PRIVATE int chr__purge_valid(int what)
@@ -16762,7 +16779,7 @@ typedef struct chr__ringbuf {
 } chr__ringbuf;
 
 static const chr_option chr__ringbuf_rows[] = {
-    { "size", CHR_OPTION_SIZE, CHR__AT(chr_ringbuf_options, size), "64K", 1, 1 << 30, CHR__HELP("bytes; must be a power of two") },
+    { "size", CHR_OPTION_SIZE, CHR__AT(chr_ringbuf_options, size), CHR__SIZE_LARGE, 1, CHR__SIZE_MOST, CHR__HELP("bytes; must be a power of two") },
     { NULL,   CHR_OPTION_TEXT, 0,                                  NULL,  0, 0,       NULL }
 };
 
@@ -16870,7 +16887,7 @@ static int chr__ringbuf_read_utf8(chr__ring *ring, size_t size, char *out, size_
  * ==================================================================================================================== */
 #if CHARDEV_HAS_TESTDEV
 
-enum { CHR__TESTDEV_START, CHR__TESTDEV_NUMBER, CHR__TESTDEV_BEHIND_NUMBER, CHR__TESTDEV_MAX = 0x3fffffff };
+enum { CHR__TESTDEV_START, CHR__TESTDEV_NUMBER, CHR__TESTDEV_BEHIND_NUMBER, CHR__TESTDEV_MAX = INT_MAX / 2 };
 
 typedef struct chr__testdev {
     chr_dev  dev;
@@ -16979,12 +16996,12 @@ static const chr_backend chr__testdev_kind = {
 #if CHARDEV_HAS_SCRIPT
 
 enum {
-    CHR__SCRIPT_SIZE = 1 << 20,   /* bytes of text */
+    CHR__SCRIPT_SIZE = CHR__MEGABYTE, /* bytes of text */
     CHR__SCRIPT_PATTERN = 4096,   /* bytes of what is expected or rejected */
     CHR__SCRIPT_REJECTS = 16,     /* how many of them */
-    CHR__SCRIPT_MS = 1000000000,  /* the longest time */
     CHR__SCRIPT_SHOWN = 160       /* bytes of what came instead */
 };
+static const int32_t chr__script_ms = 1000000000; /* the longest time */
 
 /* -- the text: statements are read one at a time, first all of them to check, then each as it is played -- */
 
@@ -17125,14 +17142,14 @@ static int chr__script_read_time(chr__script_cursor *cursor, int64_t *ms, chr_er
     size_t  len = chr__script_word_length(cursor), digits = 0;
     int64_t unit;
 
-    for (*ms = 0; digits < len && chr__digit(cursor->at[digits]) < 10 && *ms <= CHR__SCRIPT_MS; digits++)
+    for (*ms = 0; digits < len && chr__digit(cursor->at[digits]) < 10 && *ms <= chr__script_ms; digits++)
         *ms = *ms * 10 + chr__digit(cursor->at[digits]);
     unit = chr__text_is(cursor->at + digits, len - digits, "ms") ? 1 :
         chr__text_is(cursor->at + digits, len - digits, "s") ? 1000 :
         chr__text_is(cursor->at + digits, len - digits, "min") ? 60000 : 0;
     if (len == 0 || digits == 0 || unit == 0)
         return chr__script_wrong(cursor, err, "not a time such as 100ms, 5s or 2min: ", cursor->at, len);
-    if (*ms > CHR__SCRIPT_MS / unit)
+    if (*ms > chr__script_ms / unit)
         return chr__script_wrong(cursor, err, "longer than 1000000 s: ", cursor->at, len);
     *ms *= unit;
     cursor->at += len;
@@ -17261,7 +17278,7 @@ static const chr_option chr__script_rows[] = {
     { "file",    CHR_OPTION_TEXT,   CHR__AT(chr_script_options, file),    NULL, 0, 0,       CHR__HELP("the script's file") },
     { "text",    CHR_OPTION_TEXT,   CHR__AT(chr_script_options, text),    NULL, 0, 0,       CHR__HELP("the script itself: expect \"login:\"; send \"root\\n\"; wait 100ms; ...") },
     { "timeout", CHR_OPTION_NUMBER, CHR__AT(chr_script_options, timeout), "10", 1, 1000000, CHR__HELP("seconds that an expect or a send may take") },
-    { "window",  CHR_OPTION_SIZE,   CHR__AT(chr_script_options, window),  NULL, 1, 1 << 24, CHR__HELP("bytes of output that wait for the next expect (default: 64K)") },
+    { "window",  CHR_OPTION_SIZE,   CHR__AT(chr_script_options, window),  NULL, 1, INT_MAX > 32767 ? INT64_C(1) << 24 : CHR__SIZE_MOST, CHR__HELP("bytes of output that wait for the next expect (default: 64K)") },
     { "exit",    CHR_OPTION_BOOL,   CHR__AT(chr_script_options, exit),    "on", 0, 0,       CHR__HELP("the end of the script ends the emulator: status 0, or 1 when it failed") },
     { NULL,      CHR_OPTION_TEXT,   0,                                    NULL, 0, 0,       NULL }
 };
@@ -18123,7 +18140,7 @@ enum { CHR__WCTABLET_SPEED = 9600, CHR__WCTABLET_MAX = 32767, CHR__WCTABLET_WIDT
 
 typedef struct chr__wctablet {
     chr__answers answers;
-    int          speed;   /* of the line; until the guest sets one, the right one */
+    int32_t      speed;   /* of the line; until the guest sets one, the right one */
     char         line[4]; /* how it begins */
     size_t       length;  /* of the whole line, as far as it matters */
     int          started;
@@ -18224,7 +18241,7 @@ static int chr__wctablet_write(chr_dev *dev, const void *buf, size_t len)
 static int chr__wctablet_ioctl(chr_dev *dev, int command, void *arg)
 {
     chr__wctablet *tablet = (chr__wctablet *)dev;
-    int            speed;
+    int32_t        speed;
 
     if (command != CHR_IOCTL_SERIAL_SET_PARAMS)
         return CHR_ERR_NOT_SUPPORTED;
@@ -20467,7 +20484,7 @@ enum {
     CHR__FAULT_ATTEMPTS = 8,     /* the longest storm of would-blocks */
     CHR__FAULT_PIECE = 8,        /* the longest piece of short input */
     CHR__FAULT_LATE = 4,         /* events that are held back at once */
-    CHR__FAULT_FEED = 1 << 20    /* bytes that wait to be used */
+    CHR__FAULT_FEED = CHR__MEGABYTE /* bytes that wait to be used */
 };
 
 static const char *const chr__fault_names[CHR__FAULT_KINDS] = { "short", "block", "delay", "disconnect", "break", "error",
@@ -20713,7 +20730,7 @@ static int chr__fault_of_write(chr__fault *fault, size_t len)
         break;
     default: break;
     }
-    return (int)chr__min(len, INT32_MAX);
+    return (int)chr__min(len, INT_MAX);
 }
 
 /* What the last attempt has begun goes on. */
@@ -29216,6 +29233,8 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__SLEEPS
 #undef CHR__IS_FOREIGN
 #undef CHR__RECORDED
+#undef CHR__SIZE_MOST
+#undef CHR__SIZE_LARGE
 #undef CHR__SEE
 #undef CHR__SHOW
 #undef CHR__BUFFERS
