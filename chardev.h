@@ -1688,6 +1688,15 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #if defined(CHARDEV_THREADS) && defined(__GNUC__)
 #define CHR__LOAD(variable) __atomic_load_n(&(variable), __ATOMIC_ACQUIRE)
 #define CHR__STORE(variable, value) __atomic_store_n(&(variable), value, __ATOMIC_RELEASE)
+#elif defined(CHARDEV_THREADS) && defined(_MSC_VER)
+#include <intrin.h>
+#if defined(_M_ARM64)
+#define CHR__BARRIER() __dmb(_ARM64_BARRIER_ISH)
+#else
+#define CHR__BARRIER() _ReadWriteBarrier()
+#endif
+#define CHR__LOAD(variable) (CHR__BARRIER(), (variable)) /* whoever goes on with what it stands for takes the lock */
+#define CHR__STORE(variable, value) (CHR__BARRIER(), (variable) = (value))
 #else
 #define CHR__LOAD(variable) (variable)
 #define CHR__STORE(variable, value) ((variable) = (value))
@@ -5058,6 +5067,9 @@ typedef struct chr__bell {
     volatile LONG                   rung;     /* that is under way */
     volatile LONG                   is_woken; /* by chr_loop_wake() */
     chr__set_entry *volatile        signaled; /* by the thread pool, the last one first */
+    HANDLE                          timer;    /* finer than time-outs, which last up to 16 ms more; NULL = there is none */
+    PTP_WAIT                        timer_wait; /* with the port */
+    int64_t                         timer_at; /* when it goes off; 0 = it has not been set */
 } chr__bell;
 
 typedef struct chr__set_block {
@@ -5153,6 +5165,13 @@ static int chr__bell_open(chr__bell *bell)
 
 static void chr__bell_close(chr__bell *bell)
 {
+    if (bell->timer_wait) {
+        SetThreadpoolWait(bell->timer_wait, NULL, NULL);
+        WaitForThreadpoolWaitCallbacks(bell->timer_wait, TRUE);
+        CloseThreadpoolWait(bell->timer_wait);
+    }
+    if (bell->timer)
+        (void)CHR_SYS(CloseHandle)(bell->timer);
     if (bell->event)
         (void)CHR_SYS(CloseHandle)(bell->event);
     if (bell->port)
@@ -5170,6 +5189,34 @@ static void chr__bell_ring(chr__bell *bell)
     done = bell->has_port ? CHR_SYS(PostQueuedCompletionStatus)(bell->port, 0, 0, NULL) : CHR_SYS(SetEvent)(bell->event);
     if (!done)
         InterlockedExchange(&bell->rung, 0);
+}
+
+static void CALLBACK chr__bell_timer_expired(PTP_CALLBACK_INSTANCE instance, void *opaque, PTP_WAIT wait, TP_WAIT_RESULT result)
+{
+    (void)instance, (void)wait, (void)result;
+    chr__bell_ring((chr__bell *)opaque);
+}
+
+/* The timer goes off in so many milliseconds; one that does so up to a millisecond earlier stays. Returns whether there is one. */
+static int chr__bell_set_timer(chr__bell *bell, int timeout_ms)
+{
+    const int64_t millisecond = 1000000;
+    int64_t       now, at;
+    LARGE_INTEGER due; /* in 100 ns; negative = from now on */
+
+    if (!bell->timer)
+        return 0;
+    now = chr__os_clock(NULL);
+    at = now + timeout_ms * millisecond;
+    if (bell->timer_at > now && bell->timer_at <= at && at - bell->timer_at < millisecond)
+        return 1;
+    due.QuadPart = timeout_ms * -(millisecond / 100);
+    bell->timer_at = CHR_SYS(SetWaitableTimer)(bell->timer, &due, 0, NULL, NULL, FALSE) ? at : 0;
+    if (bell->has_port && bell->timer_at && !bell->timer_wait)
+        bell->timer_wait = CreateThreadpoolWait(chr__bell_timer_expired, bell, NULL);
+    if (bell->has_port && bell->timer_wait)
+        SetThreadpoolWait(bell->timer_wait, bell->timer, NULL);
+    return bell->timer_at != 0 && (!bell->has_port || bell->timer_wait);
 }
 
 static void CALLBACK chr__set_signaled(PTP_CALLBACK_INSTANCE instance, void *opaque, PTP_WAIT wait, TP_WAIT_RESULT result)
@@ -5338,18 +5385,34 @@ static void chr__set_scan(chr__set *set)
     }
 }
 
-static int chr__set_wait_event(chr__set *set, DWORD timeout)
+/* Milliseconds as a system call takes them; where the timer ends the wait, none. */
+static DWORD chr__set_timeout(chr__set *set, int timeout_ms)
 {
-    DWORD result = CHR_SYS(WaitForSingleObject)(set->bell->event, timeout);
+    if (timeout_ms < 0 || (timeout_ms > 0 && chr__bell_set_timer(set->bell, timeout_ms)))
+        return INFINITE;
+    return (DWORD)timeout_ms;
+}
 
+static int chr__set_wait_event(chr__set *set, int timeout_ms)
+{
+    DWORD  timeout = chr__set_timeout(set, timeout_ms), result;
+    HANDLE handles[2];
+
+    handles[0] = set->bell->event;
+    handles[1] = set->bell->timer;
+    if (timeout == INFINITE && timeout_ms > 0)
+        result = CHR_SYS(WaitForMultipleObjects)(2, handles, FALSE, INFINITE);
+    else
+        result = CHR_SYS(WaitForSingleObject)(handles[0], timeout);
     MemoryBarrier();
     chr__set_scan(set);
     return result == WAIT_FAILED ? chr__os_code((int)GetLastError()) : 0;
 }
 
-static int chr__set_wait_port(chr__set *set, DWORD timeout)
+static int chr__set_wait_port(chr__set *set, int timeout_ms)
 {
     OVERLAPPED_ENTRY entries[CHR__READY_MOST];
+    DWORD            timeout = chr__set_timeout(set, timeout_ms);
     ULONG            i, count = 0;
 
     if (!CHR_SYS(GetQueuedCompletionStatusEx)(set->bell->port, entries, CHR__READY_MOST, &count, timeout, FALSE))
@@ -5364,8 +5427,7 @@ static int chr__set_wait_port(chr__set *set, DWORD timeout)
 static int chr__set_look(chr__set *set, int timeout_ms)
 {
     chr__bell *bell = set->bell;
-    DWORD      timeout = timeout_ms < 0 ? INFINITE : (DWORD)timeout_ms;
-    int        code = bell->has_port ? chr__set_wait_port(set, timeout) : chr__set_wait_event(set, timeout);
+    int        code = bell->has_port ? chr__set_wait_port(set, timeout_ms) : chr__set_wait_event(set, timeout_ms);
 
     InterlockedExchange(&bell->rung, 0); /* first: what is noted from here on rings again */
     chr__set_take_signaled(set);
@@ -5658,37 +5720,88 @@ static int  chr__os_set_is_ours(const chr__set *set) { return (void)set, 1; }
 static int  chr__os_set_alarm_open(chr__set *set) { return (void)set, CHR_ERR_NOT_SUPPORTED; }
 static void chr__os_set_alarm(chr__set *set, int ms) { (void)set, (void)ms; }
 
-/* -- the waker -- */
+/* -- the waker: it rings for our own loop, and for a foreign one it has a socket that sends to itself -- */
 
 typedef struct chr__waker {
-    chr__bell bell;
-    int       has_sockets;
+    chr__bell     bell;
+    int           has_sockets;
+    volatile LONG fd;      /* for foreign loops, plus one; 0 = not shown to any yet */
+    volatile LONG is_sent; /* a datagram is under way */
 } chr__waker;
 
-/* Winsock counts who uses it. */
+/* Winsock counts who uses it. A timer that is no finer than a time-out is of no use. */
 static int chr__os_waker_open(chr__waker *waker)
 {
+    enum { HIGH_RESOLUTION = 2, SYNCHRONIZE_AND_MODIFY = 0x100002 };
     WSADATA data;
 
     waker->has_sockets = CHR_SYS(WSAStartup)(MAKEWORD(2, 2), &data) == 0;
-    return chr__bell_open(&waker->bell);
+    if (chr__bell_open(&waker->bell) < 0)
+        return CHR_ERR_IO;
+    waker->bell.timer = CHR_SYS(CreateWaitableTimerExW)(NULL, NULL, HIGH_RESOLUTION, SYNCHRONIZE_AND_MODIFY);
+    return 0;
 }
 
 static void chr__os_waker_close(chr__waker *waker)
 {
+    if (waker->fd)
+        chr__os_close((int)waker->fd - 1);
+    waker->fd = 0;
     chr__bell_close(&waker->bell);
     if (waker->has_sockets)
         (void)CHR_SYS(WSACleanup)();
     waker->has_sockets = 0;
 }
 
-static int  chr__os_waker_fd(const chr__waker *waker) { return (void)waker, -1; }
-static void chr__os_waker_quiet(chr__waker *waker) { InterlockedExchange(&waker->bell.is_woken, 0); }
+/* Until it is shown there is none. */
+static int chr__os_waker_fd(const chr__waker *waker) { return (int)waker->fd - 1; }
+
+static int chr__waker_connect(SOCKET handle)
+{
+    struct sockaddr_in own;
+    int                size = sizeof own;
+
+    memset(&own, 0, sizeof own);
+    own.sin_family = AF_INET;
+    own.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    return CHR_SYS(bind)(handle, (struct sockaddr *)(void *)&own, sizeof own) != 0 ||
+           CHR_SYS(getsockname)(handle, (struct sockaddr *)(void *)&own, &size) != 0 ||
+           CHR_SYS(connect)(handle, (struct sockaddr *)(void *)&own, sizeof own) != 0 ? -1 : 0;
+}
+
+/* A descriptor that a foreign loop can wait for; an error when there is none to give. */
+static int chr__os_waker_show(chr__waker *waker)
+{
+    SOCKET handle = CHR_SYS(socket)(AF_INET, SOCK_DGRAM, 0);
+    int    code;
+
+    if (handle == INVALID_SOCKET)
+        return chr__os_code(WSAGetLastError());
+    if (chr__waker_connect(handle) < 0 || chr__os_adopt(chr__os_socket_fd(handle)) < 0) {
+        code = chr__os_code(WSAGetLastError());
+        chr__os_close(chr__os_socket_fd(handle));
+        return code;
+    }
+    InterlockedExchange(&waker->fd, (LONG)chr__os_socket_fd(handle) + 1);
+    return chr__os_socket_fd(handle);
+}
+
+static void chr__os_waker_quiet(chr__waker *waker)
+{
+    char bytes[64];
+
+    InterlockedExchange(&waker->bell.is_woken, 0);
+    InterlockedExchange(&waker->is_sent, 0); /* first: what rings from here on sends again */
+    while (waker->fd && CHR_SYS(recv)(chr__os_socket((int)waker->fd - 1), bytes, sizeof bytes, 0) > 0)
+        ;
+}
 
 static void chr__os_waker_ring(chr__waker *waker)
 {
     InterlockedExchange(&waker->bell.is_woken, 1);
     chr__bell_ring(&waker->bell);
+    if (waker->fd && InterlockedExchange(&waker->is_sent, 1) == 0 && CHR_SYS(send)(chr__os_socket((int)waker->fd - 1), "", 1, 0) < 0)
+        InterlockedExchange(&waker->is_sent, 0);
 }
 
 static int chr__os_set_open(chr__set *set, chr__waker *waker, const chr_config *config)
@@ -6693,6 +6806,7 @@ enum {
     CHR__MANY_WATCHES = 32 /* the set pays from about here on */
 };
 
+static int chr__os_waker_show(const chr__waker *waker) { return chr__os_waker_fd(waker); }
 static int chr__os_set_reserve(chr__set *set, int capacity) { return (void)set, (void)capacity, 0; }
 static int chr__os_set_check(const chr__set *set, int fd) { return (void)set, (void)fd, 0; }
 #endif
@@ -8940,6 +9054,25 @@ CHARDEV_API void chr_loop_stop(chr_context *ctx)
 }
 
 #ifdef CHR__HAS_FDS
+static void chr__woken(void *opaque, int events)
+{
+    chr_context *ctx = (chr_context *)opaque;
+
+    (void)events;
+#ifdef CHARDEV_THREADS
+    ctx->rung = 0;
+#endif
+    chr__os_waker_quiet(&ctx->waker);
+}
+
+/* A foreign loop must hear of a wake-up by a descriptor: where our own needs none, there is one from here on. */
+CHR__COLD int chr__waker_show(chr_context *ctx)
+{
+    int fd = chr__os_waker_show(&ctx->waker);
+
+    return fd < 0 ? fd : chr_watch_start(ctx, &ctx->wake_watch, fd, CHR_IN, chr__woken, ctx);
+}
+
 enum { CHR__POLL_ASKED = 32 }; /* POLLNVAL, which poll() ignores there: `events` is as prepare has left it */
 
 /* One entry for all watches of a descriptor: the first of them in its bucket fills it. */
@@ -8964,10 +9097,12 @@ static int chr__watch_list(const chr_context *ctx, chr_watch *watch, chr_poll *e
     return 1;
 }
 
-static int chr__watches_list(const chr_context *ctx, chr_poll *polls, int capacity)
+static int chr__watches_list(chr_context *ctx, chr_poll *polls, int capacity)
 {
     int i, count = 0;
 
+    if (!ctx->wake_watch.slot)
+        (void)chr__waker_show(ctx);
     for (i = 0; i < ctx->watch_count; i++)
         if (ctx->watches[i]->events)
             count += chr__watch_list(ctx, ctx->watches[i], count < capacity ? &polls[count] : NULL);
@@ -9180,16 +9315,6 @@ CHARDEV_API int chr_loop_fd(chr_context *ctx)
     return code;
 }
 
-static void chr__woken(void *opaque, int events)
-{
-    chr_context *ctx = (chr_context *)opaque;
-
-    (void)events;
-#ifdef CHARDEV_THREADS
-    ctx->rung = 0;
-#endif
-    chr__os_waker_quiet(&ctx->waker);
-}
 #endif
 
 #if CHARDEV_HAS_PTY
@@ -28204,7 +28329,9 @@ static int chr__context_start_watches(chr_context *ctx)
     if (CHR__SET_ALONE && chr__set_begin(ctx) < 0)
         return CHR_ERR_NO_MEMORY;
     fd = chr__os_waker_fd(&ctx->waker);
-    return fd < 0 ? 0 : chr_watch_start(ctx, &ctx->wake_watch, fd, CHR_IN, chr__woken, ctx);
+    if (fd < 0)
+        return CHR__SET_ALONE && ctx->config.watch_changed ? chr__waker_show(ctx) : 0;
+    return chr_watch_start(ctx, &ctx->wake_watch, fd, CHR_IN, chr__woken, ctx);
 }
 
 static void chr__context_free_watches(chr_context *ctx)
