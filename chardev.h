@@ -37,7 +37,7 @@
  * CONTENTS. Search for the tag to get there.
  *
  *     the manual        >>errors >>config >>loop >>options >>chardev >>frontend >>recipes >>backend >>structs >>extras
- *                       >>record >>descriptors
+ *                       >>record >>trace >>descriptors
  *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>encodings >>tables >>the_loop
  *                       >>the_options >>the_record >>core >>front >>stacked >>the_replay >>stream
  *     backends          >>be_null >>be_ringbuf >>be_testdev >>be_script (>>answers) >>be_msmouse >>be_wctablet
@@ -62,6 +62,10 @@
  *                              clock. Watches, log files and recordings are left out: there is nothing for them
  *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV SCRIPT MSMOUSE WCTABLET BRAILLE (or its BRLAPI alone) MUX
  *                              HUB FAULT FD FILE PIPE PTY STDIO SERIAL PARALLEL UDP SOCKET SPICE
+ *     CHARDEV_NO_TRACE         no tracing (>>trace), and no trace of it. CHARDEV_FREESTANDING implies it, unless CHARDEV_TRACE
+ *                              is defined
+ *     CHARDEV_USDT             each event of the table in >>trace is a probe of the program, too: for bpftrace, perf and
+ *                              systemtap, where <sys/sdt.h> is
  *     CHARDEV_NO_RECORD        leave chr_record_start(), chr_replay_open() and their like out
  *     CHARDEV_NO_LOG           leave log files out: logfile= is CHR_ERR_NOT_SUPPORTED, logappend= and its like are unknown
  *     CHARDEV_NO_HELP          leave chr_help() and all texts out: an error's text is its number
@@ -98,7 +102,7 @@
  * THREADS. With CHARDEV_THREADS the calls below may be made from any thread, at any time between chr_fe_init() and
  * chr_context_free(), also while the owner swaps, removes or reconnects the chardev. All others are the owner's.
  * Handlers, the hooks watch_changed and timeout_changed, and a backend's slots but write, read and wait_fd run on the
- * owner thread only; the hooks allocate, log, clock and wall_clock also on a thread that writes, one thread at a time.
+ * owner thread only; the hooks allocate, log, trace, clock and wall_clock also on a thread that writes, one thread at a time.
  *
  *     any thread                                  what it may cost
  *     chr_fe_write, chr_fe_printf                 the lock; one system call; a wake-up when the loop has more to do.
@@ -181,6 +185,10 @@ extern "C" {
 
 #define CHARDEV_VERSION "0.1.0"
 
+#if defined(CHARDEV_FREESTANDING) && !defined(CHARDEV_TRACE) && !defined(CHARDEV_NO_TRACE)
+#define CHARDEV_NO_TRACE
+#endif
+
 /* ====================================================================================================================
  * >>errors   what went wrong, as a value
  * ==================================================================================================================== */
@@ -239,6 +247,7 @@ typedef struct chr_backend  chr_backend;
 typedef struct chr_watch    chr_watch;
 typedef struct chr_timer    chr_timer;
 typedef struct chr_idle     chr_idle;
+typedef struct chr_trace    chr_trace;
 
 /* Zero-initialise it and set what you need; `opaque` comes back as the first argument of each hook. */
 typedef struct chr_config {
@@ -257,6 +266,7 @@ typedef struct chr_config {
     int   virtual_clock;                                     /* 1 = the clock is virtual: it begins at 0, stands still, and
                                                                 only chr_loop_run_until() moves it; `clock` is not
                                                                 asked. Without `wall_clock` that is 1970 and this time */
+    void  (*trace)(void *opaque, const chr_trace *event);    /* what happens inside, as it happens: see >>trace */
 } chr_config;
 
 /* A new context: loop, registry, named descriptors. `config` is copied; NULL means the defaults. NULL when out of memory
@@ -1041,6 +1051,7 @@ struct chr_dev {
     int                extras;       /* writes take the long way: there is a log, an outbox, a recorder or a buffered
                                         frontend, or output ends */
     struct chr__buffers *buffers;    /* of its frontends; a list */
+    int                is_part;      /* of another chardev (a server's, for one client): chr__create_part() */
     int                with_fds;     /* descriptors have come along with its input: that is not read ahead any more */
     struct chr__log   *log;
     struct chr__outbox *outbox;      /* history= and obuf= */
@@ -1204,6 +1215,11 @@ typedef struct chr_fd_options { /* from success on the chardev owns the descript
     int                out; /* write to here, may be the same; -1 = no output */
 } chr_fd_options;
 
+/* The same on Windows, for `win`: (int)(intptr_t)HANDLE, since the system's handles have 32 significant bits. Pipes,
+ * files, consoles and serial lines; one that is both `in` and `out` has to be opened with FILE_FLAG_OVERLAPPED, others
+ * may be. They are read up to 16 KiB ahead. */
+typedef chr_fd_options chr_win_options;
+
 typedef struct chr_file_options {
     chr_common_options common;
     const char        *path;       /* written; required */
@@ -1213,7 +1229,12 @@ typedef struct chr_file_options {
 
 typedef struct chr_pipe_options {
     chr_common_options common;
-    const char        *path; /* PATH.in and PATH.out, or PATH both ways; required */
+    const char        *path;         /* PATH.in and PATH.out, or PATH both ways; on Windows the name, with
+                                        \\.\pipe\ in front of it or without; required */
+    chr_bool           server;       /* Windows: default on: makes the pipe, and waits for one client after the other;
+                                        off: connects to a pipe that is there */
+    int64_t            reconnect_ms; /* Windows, with server off: also later, and again behind a hang-up, after so
+                                        long; 0 = never */
 } chr_pipe_options;
 
 typedef struct chr_pty_options {
@@ -1484,6 +1505,175 @@ CHARDEV_API void chr_replay_close(chr_context *ctx);
 #endif
 
 /* ====================================================================================================================
+ * >>trace   what happens inside, as it happens: bytes, events, connections, handshakes, commands
+ * ====================================================================================================================
+ * chr_config.trace is called with each event of the table below: for a log of a device's traffic, and when something
+ * doesn't connect.
+ *
+ *     static void on_trace(void *opaque, const chr_trace *event)
+ *     {
+ *         char line[500];
+ *         if (!chr_trace_match((const char *)opaque, event->name)) return; // "socket_*,tls_*", from a command line
+ *         chr_trace_format(event, line, sizeof line);
+ *         fprintf(stderr, "%s\n", line);
+ *     }
+ *
+ * It runs on the thread that does what it tells of, in the middle of that and with the lock: on the owner's, and with
+ * CHARDEV_THREADS also on those that write or make another call of theirs (see THREADS); one at a time. All pointers in
+ * the event are good until it returns. It may call chr_trace_...(); chr_find(), chr_next(), chr_query(),
+ * chr_fe_backend_open(), chr_loop_now() and chr_error_text(), which only ask; and chr_loop_stop(), chr_loop_wake(),
+ * chr_idle_...() and chr_timer_...(), which post. What would change a chardev or a frontend does nothing there and
+ * returns an error; to do that, start an idle. What the hook does is not traced.
+ *
+ * Without a hook a place that traces costs one branch at most. Recordings and replays have their events, too, and know
+ * nothing of the hook. Bytes are those that cross the chardev's edge; of a handshake and of what layers make of them
+ * wire_in and wire_out tell.
+ *
+ * With CHARDEV_USDT each event is also a probe of the program: provider "chardev", its name, and the arguments id,
+ * first number, second number, text, bytes, length of these. They work without the hook, and cost a call for each event.
+ */
+
+/* One event a row; NAME is CHR_TRACE_NAME's and the probe's. Then what it carries: up to two numbers, as NAME or NAME:KIND,
+ * a text, as NAME:text, and bytes. Then its help. */
+#define CHR_TRACES(X) \
+    X(chardev_create,        "kind:text",             "a chardev is about to be made")                                \
+    X(chardev_created,       "result:error why:text", "it has been made, or could not be")                            \
+    X(chardev_change,        "kind:text",             "hot swap: another backend is about to take its place")         \
+    X(chardev_changed,       "result:error why:text", "hot swap: that has, or the old one stays")                     \
+    X(chardev_close,         "kind:text",             "a backend is closed: removed, swapped out, or at the end")     \
+    X(frontend_attach,       "",                      "a frontend is attached")                                       \
+    X(frontend_detach,       "",                      "a frontend goes")                                              \
+    X(frontend_open,         "is_open",               "the frontend's side is there (it has handlers), or not")       \
+    X(data_in,               "bytes",                 "input: what came from the far side")                           \
+    X(data_out,              "offered bytes",         "output: what was taken of so many bytes")                      \
+    X(data_blocked,          "offered",               "output: none of so many bytes was taken (would block)")        \
+    X(data_dropped,          "result:error bytes",    "output: lost, nobody is there or a write has failed")          \
+    X(data_injected,         "bytes",                 "input: chr_inject()")                                          \
+    X(client_in,             "bytes",                 "input of one client, with clients=")                           \
+    X(client_out,            "offered bytes",         "output to one client, with clients=")                          \
+    X(client_blocked,        "offered",               "output to one client would block")                             \
+    X(input_blocked,         "hung_up",               "input waits: the frontend has no room (back-pressure)")        \
+    X(obuf_queued,           "count waiting",         "obuf=: so many bytes more wait")                               \
+    X(obuf_dropped,          "count result:error",    "obuf=: what waited goes to no peer")                           \
+    X(event,                 "event:event",           "the backend tells what has happened")                          \
+    X(event_told,            "event:event",           "the frontend's handler is told")                               \
+    X(ioctl,                 "command:ioctl result:error argument:text", "chr_fe_ioctl()")                            \
+    X(disconnect,            "result:error",          "chr_fe_disconnect()")                                          \
+    X(shutdown,              "result:error",          "chr_fe_shutdown()")                                            \
+    X(wait_connected,        "result:error why:text", "chr_wait_connected()")                                         \
+    X(log,                   "line:text",             "a line for the log hook")                                      \
+    X(fds_received,          "count",                 "descriptors came with the input (SCM_RIGHTS)")                 \
+    X(fds_sent,              "count",                 "descriptors went with the output")                             \
+    X(stream_end,            "result:error",          "a descriptor's input is over; 0 = end of file")                \
+    X(stream_broken,         "",                      "a write has failed: the connection is over for output")        \
+    X(udp_refused,           "result:error",          "udp: nobody listens at the peer's port")                       \
+    X(serial_open,           "path:text",             "serial: the device is about to be opened")                     \
+    X(serial_failed,         "result:error why:text", "serial: it could not be opened or set")                        \
+    X(pty_open,              "slave:text",            "pty: the terminal to open")                                    \
+    X(reconnect,             "ms",                    "the timer of the next attempt starts")                         \
+    X(socket_lookup,         "name:text",             "socket: the address is looked up")                             \
+    X(socket_lookup_done,    "count:error why:text",  "socket: so many addresses, or why there is none")              \
+    X(socket_connect,        "in_progress address:text", "socket: connect() to one address was called")               \
+    X(socket_connect_failed, "result:error why:text", "socket: one address did not answer, or refuses")               \
+    X(socket_connected,      "peer:text",             "socket: connected; layers and handshakes come next")           \
+    X(socket_listen,         "address:text",          "socket: a server listens")                                     \
+    X(socket_accept,         "peer:text",             "socket: a server has accepted a peer")                         \
+    X(socket_accept_failed,  "result:error why:text", "socket: a server could not (EMFILE or the like)")              \
+    X(socket_failed,         "result:error why:text", "socket: an attempt, or a peer's handshake, has failed")        \
+    X(socket_up,             "peer:text",             "socket: handshakes are over, the peer has the chardev")        \
+    X(socket_down,           "has_had_it",            "socket: a connection ends; 1 = it had the chardev")            \
+    X(linger,                "queued",                "lingering close: begins, with so much to send")                \
+    X(linger_end,            "is_sent",               "lingering close: ends; 1 = all was sent")                      \
+    X(handshake_step,        "result:error wants:wants layer:text", "a layer goes on with its handshake; 0 = done")   \
+    X(wire_in,               "bytes",                 "under layers (telnet, websocket, TLS): received")              \
+    X(wire_out,              "offered bytes",         "under layers: sent, of so many bytes")                         \
+    X(telnet_sent,           "verb:telnet option:option", "telnet: WILL, WONT, DO or DONT to the peer")               \
+    X(telnet_received,       "verb:telnet option:option", "telnet: WILL, WONT, DO or DONT of the peer")               \
+    X(telnet_sub_sent,       "option:option bytes",   "telnet: a subnegotiation to the peer")                         \
+    X(telnet_sub_received,   "option:option bytes",   "telnet: one of the peer (its first 7 bytes)")                  \
+    X(telnet_command,        "command:telnet",        "telnet: another command of the peer")                          \
+    X(com_port_sent,         "command:com bytes",     "RFC 2217: a command or notice to the peer")                    \
+    X(com_port_received,     "command:com value",     "RFC 2217: a command or notice of the peer")                    \
+    X(ws_head,               "bytes",                 "websocket: the peer's request or answer (HTTP)")               \
+    X(ws_accepted,           "",                      "websocket: that is good")                                      \
+    X(ws_refused,            "why:text",              "websocket: what is wrong with it")                             \
+    X(ws_page,               "size path:text",        "websocket: a browser gets ws-page=")                           \
+    X(ws_frame_sent,         "opcode:opcode length",  "websocket: a frame to the peer")                               \
+    X(ws_frame_received,     "opcode:opcode length",  "websocket: the header of a frame of the peer")                 \
+    X(ws_close_sent,         "code",                  "websocket: a Close frame; 1005 = without a code")              \
+    X(ws_close_received,     "code",                  "websocket: a Close frame of the peer")                         \
+    X(tls_step,              "state step:text",       "TLS: the next step of the handshake")                          \
+    X(tls_up,                "version:text",          "TLS: the handshake is over; version, cipher suite")            \
+    X(tls_alert_sent,        "level:level description:alert", "TLS: an alert to the peer; -1 = encrypted")            \
+    X(tls_alert_received,    "level:level description:alert", "TLS: an alert of the peer that ends it")               \
+    X(tls_end,               "code:hex why:text",     "TLS: the input is over, in mbed TLS's words")                  \
+    X(msmouse_power,         "on",                    "msmouse: the guest has switched it on or off")                 \
+    X(msmouse_packet,        "dx dy bytes",           "msmouse: a packet to the guest")                               \
+    X(wct_init,              "",                      "wctablet: made")                                               \
+    X(wct_cmd_re,            "",                      "wctablet: RE, asks for the settings")                          \
+    X(wct_cmd_st,            "",                      "wctablet: ST, start")                                          \
+    X(wct_cmd_sp,            "",                      "wctablet: SP, stop")                                           \
+    X(wct_cmd_ts,            "input:hex",             "wctablet: TS, self-test")                                      \
+    X(wct_cmd_size,          "",                      "wctablet: ~C, asks for the size")                              \
+    X(wct_cmd_model,         "",                      "wctablet: ~#, asks for the model")                             \
+    X(wct_cmd_other,         "bytes",                 "wctablet: another line, how it begins")                        \
+    X(wct_speed,             "speed",                 "wctablet: the line has another speed: a reset")                \
+    X(wct_packet,            "x y bytes",             "wctablet: a position to the guest")                            \
+    X(braille_request,       "code:hex bytes",        "braille: a request of the guest's")                            \
+    X(braille_answer,        "code:hex bytes",        "braille: what the guest is told")                              \
+    X(braille_row,           "cells cursor bytes",    "braille: a row of dots for the display")                       \
+    X(brlapi_state,          "state name:text",       "braille: the BrlAPI server, connection and handshake")         \
+    X(brlapi_sent,           "type:letter length",    "braille: a packet to the server")                              \
+    X(brlapi_received,       "type:letter length",    "braille: a packet of the server")                              \
+    X(brlapi_failed,         "result:error why:text", "braille: the connection has failed")                           \
+    X(spice_vmc_register_interface, "result:error subtype:text", "spice: a channel is registered")                    \
+    X(spice_vmc_unregister_interface, "subtype:text", "spice: a channel is taken back")                               \
+    X(spice_vmc_state,       "connected",             "spice: a client came or went")                                 \
+    X(spice_vmc_event,       "event",                 "spice: a port's client sends an event")                        \
+    X(spice_vmc_write,       "taken requested",       "spice: from the client to the guest")                          \
+    X(spice_vmc_read,        "given requested",       "spice: from the guest to the client")                          \
+    X(spice_chr_discard_write, "count",               "spice: what a client that left has not got")                   \
+    X(mux_command,           "key:letter",            "mux: the character behind the escape")                         \
+    X(script_step,           "line statement:text",   "script: the statement that is next")                                  \
+    X(script_result,         "result:error why:text", "script: it has ended")                                         \
+    X(fault,                 "what:text",             "fault: what goes wrong now")
+
+typedef enum chr_trace_number {
+#define CHR_TRACE_ENUM(name, fields, help) CHR_TRACE_##name,
+    CHR_TRACES(CHR_TRACE_ENUM)
+#undef CHR_TRACE_ENUM
+    CHR_TRACE_COUNT
+} chr_trace_number;
+
+struct chr_trace {
+    chr_trace_number number;    /* CHR_TRACE_... */
+    const char      *name;      /* "socket_accept" */
+    const char      *id;        /* of the chardev; NULL = of none */
+    chr_context     *ctx;
+    int64_t          time;      /* ns on the context's clock, */
+    int64_t          wall_time; /* and since 1970 UTC, on its wall clock */
+    int64_t          value[2];  /* the numbers, in the order of the table */
+    const char      *text;      /* one line; NULL = none */
+    const void      *bytes;     /* NULL = none */
+    size_t           len;
+};
+
+#ifndef CHARDEV_NO_TRACE
+/* The name of an event; NULL when the number is none: names are numbered from 0 to CHR_TRACE_COUNT - 1. Any thread. */
+CHARDEV_API const char *chr_trace_name(int number);
+/* Whether patterns name this event: words with a comma between, '*' is any text and '?' one character. A word that begins
+ * with '-' takes events out again; of several that match the last counts: "socket_*,-socket_lookup*". Any thread. */
+CHARDEV_API int chr_trace_match(const char *patterns, const char *name);
+/* The event as one line without a newline, cut where `size` is too small: seconds, id, name, and what it carries by name:
+ * "12.345678 con socket_connect_failed result=IO why="cannot connect to localhost:4444: Connection refused"". Of the
+ * bytes the first 64. Returns the length of the line. Any thread. */
+CHARDEV_API int chr_trace_format(const chr_trace *event, char *text, size_t size);
+/* Calls `print` with a line for each event that the patterns name (NULL: for all), without a newline: its name, what it
+ * carries, its help. Returns how many these are. Any thread. */
+CHARDEV_API int chr_trace_help(const char *patterns, void (*print)(void *opaque, const char *line), void *opaque);
+#endif
+
+/* ====================================================================================================================
  * >>descriptors   named ones, passed by a monitor's peer (SCM_RIGHTS), for fd=NAME
  * ==================================================================================================================== */
 
@@ -1574,12 +1764,17 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #else
 #define CHARDEV_HAS_FD 1
 #endif
-#if defined(CHARDEV_NO_FILE) || !defined(CHR__POSIX)
+#if defined(CHARDEV_NO_FILE) || defined(CHR__FREESTANDING)
 #define CHARDEV_HAS_FILE 0
 #else
 #define CHARDEV_HAS_FILE 1
 #endif
-#if defined(CHARDEV_NO_PIPE) || !defined(CHR__POSIX)
+#if defined(CHARDEV_NO_WIN) || !defined(CHR__WINDOWS)
+#define CHARDEV_HAS_WIN 0
+#else
+#define CHARDEV_HAS_WIN 1
+#endif
+#if defined(CHARDEV_NO_PIPE) || defined(CHR__FREESTANDING)
 #define CHARDEV_HAS_PIPE 0
 #else
 #define CHARDEV_HAS_PIPE 1
@@ -1630,6 +1825,11 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHARDEV_HAS_TLS 0
 #endif
 
+#if defined(CHARDEV_NO_TRACE)
+#define CHARDEV_HAS_TRACE 0
+#else
+#define CHARDEV_HAS_TRACE 1
+#endif
 /* Likewise what is no backend. Where there are no files, nothing is written to them. */
 #if defined(CHARDEV_NO_RECORD) || defined(CHR__FREESTANDING)
 #define CHARDEV_HAS_RECORD 0
@@ -1722,6 +1922,13 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #if CHARDEV_HAS_SPICE
 #include <spice.h>
 #include <spice/protocol.h>
+#endif
+
+#if defined(CHARDEV_USDT) && CHARDEV_HAS_TRACE && defined(__has_include)
+#if __has_include(<sys/sdt.h>)
+#include <sys/sdt.h>
+#define CHR__USDT 1
+#endif
 #endif
 
 #ifdef __cplusplus
@@ -2615,6 +2822,13 @@ typedef struct chr__channel {
 /* What a layer on channels has slots for where channels hold bytes that nobody can poll for: here they hold none. */
 #define CHR__CHANNEL_SLOT(function) NULL
 
+/* Why descriptors can't be channels: here nothing speaks against it. */
+CHR__PRIVATE const char *chr__os_channel_refuses(int in, int out)
+{
+    (void)in, (void)out;
+    return NULL;
+}
+
 /* `is_ours`: the library has opened fd, and nobody else has it. It stays the caller's to close, after the channel. */
 CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int direction, int is_ours)
 {
@@ -2628,9 +2842,10 @@ CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int directi
     return 0;
 }
 
-/* Also one that is zeroed, or closed already. */
-CHR__PRIVATE void chr__os_channel_close(chr__channel *channel)
+/* Also one that is zeroed, or closed already. `is_last`: the context ends. Nothing that was written is left to be sent. */
+CHR__PRIVATE void chr__os_channel_close(chr__channel *channel, int is_last)
 {
+    (void)is_last;
     if (channel->io != channel->fd)
         chr__os_close(channel->io);
     channel->fd = channel->io = -1;
@@ -2699,10 +2914,20 @@ CHR__PRIVATE int chr__os_is_shared(const char *path)
 
 enum { CHR__PATH_SIZE = 4096 };
 
-/* The working directory, into path[size]. */
-CHR__PRIVATE int chr__os_working_directory(char *path, size_t size)
+/* The path from the root, into full[size]. An error also when it is too long. */
+CHR__PRIVATE int chr__os_full_path(const char *path, char *full, size_t size)
 {
-    return CHR_SYS(getcwd)(path, size) ? 0 : chr__os_code(errno);
+    size_t len = 0;
+
+    if (path[0] != '/') {
+        if (!CHR_SYS(getcwd)(full, size))
+            return chr__os_code(errno);
+        len = strlen(full);
+    }
+    if (len + strlen(path) + 2 > size)
+        return CHR_ERR_INVALID;
+    chr__format(full + len, size - len, len > 0 ? "/%s" : "%s", path);
+    return 0;
 }
 
 /* Which file has a name: a socket or symlink that was made is known again by it. */
@@ -3650,11 +3875,23 @@ static void chr__os_unix_name(const chr__sockaddr *address, char *text, size_t s
         chr__format(text, size, "%.*s", (int)len, un->sun_path);
 }
 
-/* The socket's own name, or its peer's: HOST:PORT with numbers, IPv6 in brackets; CID:PORT; a path. */
+/* HOST:PORT with numbers, IPv6 in brackets; CID:PORT; a path. */
+static void chr__os_sockaddr_text(const chr__sockaddr *address, char *text, size_t size)
+{
+    char host[NI_MAXHOST], port[NI_MAXSERV];
+
+    text[0] = 0;
+    if (address->storage.ss_family == AF_UNIX)
+        chr__os_unix_name(address, text, size);
+    else if (getnameinfo((const struct sockaddr *)&address->storage, address->length, host, sizeof host, port, sizeof port,
+                         NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+        chr__format(text, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+}
+
+/* The socket's own name, or its peer's. */
 static void chr__os_socket_name(int fd, int of_peer, char *text, size_t size)
 {
     chr__sockaddr address;
-    char          host[NI_MAXHOST], port[NI_MAXSERV];
     int           failed;
 
     memset(&address, 0, sizeof address);
@@ -3662,13 +3899,8 @@ static void chr__os_socket_name(int fd, int of_peer, char *text, size_t size)
     text[0] = 0;
     failed = of_peer ? CHR_SYS(getpeername)(fd, (struct sockaddr *)&address.storage, &address.length)
                      : CHR_SYS(getsockname)(fd, (struct sockaddr *)&address.storage, &address.length);
-    if (failed)
-        return;
-    if (address.storage.ss_family == AF_UNIX)
-        chr__os_unix_name(&address, text, size);
-    else if (getnameinfo((const struct sockaddr *)&address.storage, address.length, host, sizeof host, port, sizeof port,
-                         NI_NUMERICHOST | NI_NUMERICSERV) == 0)
-        chr__format(text, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+    if (!failed)
+        chr__os_sockaddr_text(&address, text, size);
 }
 
 #endif
@@ -4708,52 +4940,6 @@ static int chr__os_datagram_open(const chr__sockaddr *peers, int peer_count, con
 #endif
 #endif /* CHR__POSIX */
 
-/* -- the profiles without files: what they have in common ------------------------------------------------------------ */
-#ifndef CHR__POSIX
-
-typedef enum chr__fd_type { CHR__FD_PLAIN } chr__fd_type;
-
-CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_ours) { return (void)fd, (void)is_ours, CHR__FD_PLAIN; }
-CHR__PRIVATE int chr__os_write(int fd, chr__fd_type type, const void *buf, size_t len)
-{
-    (void)fd, (void)type, (void)buf, (void)len;
-    return CHR_ERR_NOT_SUPPORTED;
-}
-CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
-{
-    (void)fd, (void)offset;
-    memset(buf, 0, len); /* else gcc -Og takes it for a value that callers use */
-    return CHR_ERR_NOT_SUPPORTED;
-}
-
-enum { CHR__PATH_SIZE = 1 };
-
-CHR__PRIVATE int     chr__os_rename(const char *from, const char *to)
-{
-    return (void)from, (void)to, CHR_ERR_NOT_SUPPORTED;
-}
-CHR__PRIVATE int64_t chr__os_file_size(int fd) { return (void)fd, -1; }
-CHR__PRIVATE int     chr__os_is_named(int fd, const char *path) { return (void)fd, (void)path, 1; }
-
-CHR__PRIVATE int chr__os_working_directory(char *path, size_t size)
-{
-    if (size > 0)
-        *path = 0;
-    return CHR_ERR_NOT_SUPPORTED;
-}
-
-typedef enum chr__open_mode {
-    CHR__OPEN_READ, CHR__OPEN_BOTH, CHR__OPEN_CREATE, CHR__OPEN_APPEND,
-    CHR__OPEN_LOG /* emptied, then written at its end, wherever that is by then */
-} chr__open_mode;
-
-CHR__PRIVATE int chr__os_open(const char *path, chr__open_mode mode, chr_error *err)
-{
-    (void)mode;
-    return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "cannot open %s: there are no files in this build", path);
-}
-#endif
-
 /* -- >>windows --------------------------------------------------------------------------------------------------------
  * A descriptor is the value of a SOCKET or a HANDLE: those of the kernel have 32 significant bits. -1 = none. */
 #ifdef CHR__WINDOWS
@@ -5245,6 +5431,12 @@ static int chr__afd_ready(ULONG events)
            (events & (CHR__AFD_ABORT | CHR__AFD_CONNECT_FAIL) ? CHR_IN | CHR_OUT | CHR_HUP | CHR__HALF_HUP : 0);
 }
 
+/* A handle is signaled, or not: who waits for nothing but a hang-up is told that. */
+static int chr__set_signal(const chr__set_entry *entry)
+{
+    return entry->wants & (CHR_IN | CHR_OUT) ? CHR_IN | CHR_OUT : CHR_HUP;
+}
+
 /* What it has said concerns those who want it; nobody may by now. */
 static void chr__set_tell(chr__set *set, chr__set_entry *entry, int ready)
 {
@@ -5276,7 +5468,7 @@ static void chr__set_came_back(chr__set *set, chr__set_entry *entry)
     if (status)
         chr__set_tell(set, entry, entry->is_gone ? CHR_HUP : 0);
     else
-        chr__set_tell(set, entry, entry->wait ? CHR_IN | CHR_OUT : chr__afd_ready(entry->request.events));
+        chr__set_tell(set, entry, entry->wait ? chr__set_signal(entry) : chr__afd_ready(entry->request.events));
 }
 
 /* What is signaled at once needs no other thread. */
@@ -5286,7 +5478,7 @@ static void chr__set_ask_handle(chr__set *set, chr__set_entry *entry)
 
     if (found != WAIT_TIMEOUT) {
         entry->is_gone = found == WAIT_FAILED;
-        chr__set_tell(set, entry, entry->is_gone ? CHR_HUP : CHR_IN | CHR_OUT);
+        chr__set_tell(set, entry, entry->is_gone ? CHR_HUP : chr__set_signal(entry));
         return;
     }
     entry->asked = entry->wants;
@@ -5333,7 +5525,7 @@ static void chr__set_ask(chr__set *set, chr__set_entry *entry)
 {
     chr__queue_leave(entry);
     if (entry->wait) {
-        if (!entry->asked && entry->wants & (CHR_IN | CHR_OUT))
+        if (!entry->asked && entry->wants & (CHR_IN | CHR_OUT | CHR_HUP))
             chr__set_ask_handle(set, entry);
         return;
     }
@@ -5910,56 +6102,799 @@ static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, i
     return 0;
 }
 
-/* -- files, channels: what the stream needs of them as long as there are none -- */
+/* -- files: UTF-8 names; open for others to read, write, rename and remove, as elsewhere -- */
 
+enum {
+    CHR__PATH_SIZE = 4096,
+    CHR__PATH_SHORT = 240 /* characters that every function of the system takes without the prefix of long paths */
+};
+
+typedef enum chr__fd_type { CHR__FD_PLAIN } chr__fd_type;
+
+CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_ours) { return (void)fd, (void)is_ours, CHR__FD_PLAIN; }
+
+/* As the system takes it, into wide[CHR__PATH_SIZE]. 0, or an error number. */
+static int chr__os_wide_path(const char *path, WCHAR *wide)
+{
+    WCHAR full[CHR__PATH_SIZE];
+    DWORD count;
+    int   length = chr__os_to_wide(path, wide, CHR__PATH_SIZE);
+
+    if (length < 0)
+        return ERROR_INVALID_NAME;
+    if (length < CHR__PATH_SHORT || (wide[0] == '\\' && wide[1] == '\\'))
+        return 0;
+    count = CHR_SYS(GetFullPathNameW)(wide, CHR__PATH_SIZE - 4, full, NULL);
+    if (count == 0 || count >= CHR__PATH_SIZE - 4)
+        return ERROR_FILENAME_EXCED_RANGE;
+    memcpy(wide, L"\\\\?\\", 4 * sizeof *wide);
+    memcpy(wide + 4, full, (count + 1) * sizeof *wide);
+    return 0;
+}
+
+typedef enum chr__open_mode {
+    CHR__OPEN_READ, CHR__OPEN_BOTH, CHR__OPEN_CREATE, CHR__OPEN_APPEND,
+    CHR__OPEN_LOG /* emptied, then written at its end, wherever that is by then */
+} chr__open_mode;
+
+/* What CreateFileW() is told for each. Both ways: a device of ours alone, read and written at the same time. */
+typedef struct chr__open_terms {
+    DWORD access, sharing, disposition, flags;
+} chr__open_terms;
+
+enum {
+    CHR__SHARE_ALL = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE,
+    CHR__APPEND_ONLY = FILE_APPEND_DATA | FILE_READ_ATTRIBUTES | SYNCHRONIZE /* so the system writes at the end, always */
+};
+
+static const chr__open_terms chr__open_modes[] = {
+    { GENERIC_READ,                 CHR__SHARE_ALL, OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL },
+    { GENERIC_READ | GENERIC_WRITE, 0,              OPEN_EXISTING, FILE_FLAG_OVERLAPPED  },
+    { GENERIC_WRITE,                CHR__SHARE_ALL, CREATE_ALWAYS, FILE_ATTRIBUTE_NORMAL },
+    { CHR__APPEND_ONLY,             CHR__SHARE_ALL, OPEN_ALWAYS,   FILE_ATTRIBUTE_NORMAL },
+    { CHR__APPEND_ONLY,             CHR__SHARE_ALL, CREATE_ALWAYS, FILE_ATTRIBUTE_NORMAL }
+};
+
+/* Nothing is inherited. A server of a pipe may learn who we are, and not act in our name. */
+static HANDLE chr__os_open_wide(const WCHAR *wide, const chr__open_terms *terms)
+{
+    int is_device = wide[0] == '\\' && wide[1] == '\\' && wide[2] == '.';
+
+    return CHR_SYS(CreateFileW)(wide, terms->access, terms->sharing, NULL, terms->disposition,
+                                terms->flags | (is_device ? SECURITY_SQOS_PRESENT | SECURITY_IDENTIFICATION : 0), NULL);
+}
+
+/* A device has no end to write at. */
+static HANDLE chr__os_open_device(const WCHAR *wide)
+{
+    static const chr__open_terms terms = { GENERIC_WRITE, CHR__SHARE_ALL, OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL };
+
+    return chr__os_open_wide(wide, &terms);
+}
+
+static HANDLE chr__os_open_mode(const WCHAR *wide, chr__open_mode mode)
+{
+    HANDLE handle;
+
+    if (mode >= CHR__OPEN_CREATE && wide[0] == '\\' && wide[1] == '\\' && wide[2] == '.')
+        return chr__os_open_device(wide);
+    handle = chr__os_open_wide(wide, &chr__open_modes[mode]);
+    if (mode < CHR__OPEN_APPEND || handle == INVALID_HANDLE_VALUE || CHR_SYS(GetFileType)(handle) == FILE_TYPE_DISK)
+        return handle;
+    (void)CHR_SYS(CloseHandle)(handle);
+    return chr__os_open_device(wide);
+}
+
+/* That it is a directory is not what the system says of one. */
+static int chr__os_open_fail(chr_error *err, int error, const char *path, const WCHAR *wide)
+{
+    DWORD attributes = error == ERROR_ACCESS_DENIED ? CHR_SYS(GetFileAttributesW)(wide) : INVALID_FILE_ATTRIBUTES;
+
+    if (attributes != INVALID_FILE_ATTRIBUTES && attributes & FILE_ATTRIBUTE_DIRECTORY)
+        return chr__fail(err, CHR_ERR_IO, "cannot open %s: it is a directory", path);
+    return chr__os_fail(err, error, "cannot open", path);
+}
+
+CHR__PRIVATE int chr__os_open(const char *path, chr__open_mode mode, chr_error *err)
+{
+    WCHAR  wide[CHR__PATH_SIZE];
+    int    error = chr__os_wide_path(path, wide);
+    HANDLE handle;
+
+    if (error)
+        return chr__os_fail(err, error, "cannot open", path);
+    handle = chr__os_open_mode(wide, mode);
+    return handle == INVALID_HANDLE_VALUE ? chr__os_open_fail(err, (int)GetLastError(), path, wide) : chr__os_handle_fd(handle);
+}
+
+/* A pipe's writer has gone, or a file is over. */
+static int chr__os_is_end(int error)
+{
+    return error == ERROR_HANDLE_EOF || error == ERROR_BROKEN_PIPE || error == ERROR_PIPE_NOT_CONNECTED || error == ERROR_NO_DATA;
+}
+
+/* What a read that failed answers. */
+static int chr__os_read_code(int error)
+{
+    return chr__os_is_end(error) ? 0 : chr__os_code(error);
+}
+
+static DWORD chr__os_length(size_t len) { return len < INT32_MAX ? (DWORD)len : INT32_MAX; }
+
+/* Files, which answer at once. */
+CHR__PRIVATE int chr__os_read(int fd, void *buf, size_t len)
+{
+    DWORD count;
+
+    if (CHR_SYS(ReadFile)(chr__os_handle(fd), buf, chr__os_length(len), &count, NULL))
+        return (int)count;
+    return chr__os_read_code((int)GetLastError());
+}
+
+CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
+{
+    OVERLAPPED place;
+    DWORD      count;
+
+    memset(&place, 0, sizeof place);
+    place.Offset = (DWORD)((uint64_t)offset & 0xffffffffu);
+    place.OffsetHigh = (DWORD)((uint64_t)offset >> 32);
+    if (CHR_SYS(ReadFile)(chr__os_handle(fd), buf, chr__os_length(len), &count, &place))
+        return (int)count;
+    return chr__os_read_code((int)GetLastError());
+}
+
+CHR__PRIVATE int chr__os_write(int fd, chr__fd_type type, const void *buf, size_t len)
+{
+    DWORD count;
+
+    (void)type;
+    if (CHR_SYS(WriteFile)(chr__os_handle(fd), buf, chr__os_length(len), &count, NULL))
+        return (int)count;
+    return chr__os_code((int)GetLastError());
+}
+
+CHR__PRIVATE int chr__os_exists(const char *path)
+{
+    WCHAR wide[CHR__PATH_SIZE];
+
+    return chr__os_wide_path(path, wide) == 0 && CHR_SYS(GetFileAttributesW)(wide) != INVALID_FILE_ATTRIBUTES;
+}
+
+/* Who may read a file is in its list of rights here, and usually in that of its directory: no word is said about it. */
+CHR__PRIVATE int chr__os_is_shared(const char *path) { return (void)path, 0; }
+
+/* The path from the root, into full[size]. An error also when it is too long. */
+CHR__PRIVATE int chr__os_full_path(const char *path, char *full, size_t size)
+{
+    WCHAR wide[CHR__PATH_SIZE], found[CHR__PATH_SIZE];
+    int   code = chr__os_to_wide(path, wide, CHR__PATH_SIZE);
+    DWORD count = code < 0 ? 0 : CHR_SYS(GetFullPathNameW)(wide, CHR__PATH_SIZE, found, NULL);
+
+    if (count == 0 || count >= CHR__PATH_SIZE)
+        return CHR_ERR_INVALID;
+    code = chr__os_from_wide(found, (int)count, full, size);
+    return code < 0 ? code : 0;
+}
+
+/* Which file has a name. */
 typedef struct chr__file_id {
-    int is_known;
+    DWORD    volume;
+    uint64_t index;
+    int      is_known;
 } chr__file_id;
 
-CHR__PRIVATE chr__file_id chr__os_file_id(const char *path)
+static chr__file_id chr__os_handle_id(HANDLE handle)
 {
-    chr__file_id id;
+    BY_HANDLE_FILE_INFORMATION info;
+    chr__file_id               id;
 
-    (void)path;
-    id.is_known = 0;
+    memset(&id, 0, sizeof id);
+    if (handle == INVALID_HANDLE_VALUE || !CHR_SYS(GetFileInformationByHandle)(handle, &info))
+        return id;
+    id.volume = info.dwVolumeSerialNumber;
+    id.index = (uint64_t)info.nFileIndexHigh << 32 | info.nFileIndexLow;
+    id.is_known = 1;
     return id;
 }
 
-CHR__PRIVATE int  chr__os_exists(const char *path) { return (void)path, 0; }
-CHR__PRIVATE int  chr__os_is_shared(const char *path) { return (void)path, 0; }
-CHR__PRIVATE int  chr__os_read(int fd, void *buf, size_t len) { return (void)fd, (void)buf, (void)len, CHR_ERR_NOT_SUPPORTED; }
-CHR__PRIVATE void chr__os_unlink(const char *path) { (void)path; }
-CHR__PRIVATE void chr__os_unlink_own(const char *path, const chr__file_id *own) { (void)path, (void)own; }
-
-typedef struct chr__channel {
-    int fd;
-} chr__channel;
-
-#define CHR__CHANNEL_SLOT(function) NULL
-
-CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int direction, int is_ours)
+static int chr__os_is_same_id(const chr__file_id *one, const chr__file_id *other)
 {
-    (void)fd, (void)direction, (void)is_ours;
-    channel->fd = -1;
-    return CHR_ERR_NOT_SUPPORTED;
+    return one->is_known && other->is_known && one->volume == other->volume && one->index == other->index;
 }
 
-CHR__PRIVATE void chr__os_channel_close(chr__channel *channel) { channel->fd = -1; }
+/* `flags`: FILE_FLAG_OPEN_REPARSE_POINT = of a link itself. */
+static chr__file_id chr__os_path_id(const char *path, DWORD flags)
+{
+    chr__open_terms terms;
+    WCHAR           wide[CHR__PATH_SIZE];
+    chr__file_id    id;
+    HANDLE          handle = INVALID_HANDLE_VALUE;
+
+    terms.access = FILE_READ_ATTRIBUTES;
+    terms.sharing = CHR__SHARE_ALL;
+    terms.disposition = OPEN_EXISTING;
+    terms.flags = FILE_FLAG_BACKUP_SEMANTICS | flags;
+    if (chr__os_wide_path(path, wide) == 0)
+        handle = chr__os_open_wide(wide, &terms);
+    id = chr__os_handle_id(handle);
+    if (handle != INVALID_HANDLE_VALUE)
+        (void)CHR_SYS(CloseHandle)(handle);
+    return id;
+}
+
+CHR__PRIVATE chr__file_id chr__os_file_id(const char *path)
+{
+    return chr__os_path_id(path, FILE_FLAG_OPEN_REPARSE_POINT);
+}
+
+CHR__PRIVATE void chr__os_unlink(const char *path)
+{
+    WCHAR wide[CHR__PATH_SIZE];
+
+    if (chr__os_wide_path(path, wide) == 0)
+        (void)CHR_SYS(DeleteFileW)(wide);
+}
+
+/* Over a file that has the name, also one that somebody reads, which the system's own call refuses. */
+CHR__PRIVATE int chr__os_rename(const char *from, const char *to)
+{
+    WCHAR old_name[CHR__PATH_SIZE], new_name[CHR__PATH_SIZE];
+    int   error = chr__os_wide_path(from, old_name);
+
+    if (error == 0)
+        error = chr__os_wide_path(to, new_name);
+    if (error)
+        return chr__os_code(error);
+    if (CHR_SYS(MoveFileExW)(old_name, new_name, MOVEFILE_REPLACE_EXISTING))
+        return 0;
+    error = (int)GetLastError();
+    if (error != ERROR_ACCESS_DENIED || !CHR_SYS(DeleteFileW)(new_name))
+        return chr__os_code(error);
+    return CHR_SYS(MoveFileExW)(old_name, new_name, 0) ? 0 : chr__os_code((int)GetLastError());
+}
+
+/* The bytes of a regular file; -1 = it is none. */
+CHR__PRIVATE int64_t chr__os_file_size(int fd)
+{
+    HANDLE        handle = chr__os_handle(fd);
+    LARGE_INTEGER size;
+
+    return CHR_SYS(GetFileType)(handle) == FILE_TYPE_DISK && CHR_SYS(GetFileSizeEx)(handle, &size) ? size.QuadPart : -1;
+}
+
+/* Whether that is the file's name still. */
+CHR__PRIVATE int chr__os_is_named(int fd, const char *path)
+{
+    chr__file_id own = chr__os_handle_id(chr__os_handle(fd)), named = chr__os_path_id(path, 0);
+
+    return chr__os_is_same_id(&own, &named);
+}
+
+/* Removes the name of one file, and of no other that has it by now. */
+CHR__PRIVATE void chr__os_unlink_own(const char *path, const chr__file_id *own)
+{
+    chr__file_id id = chr__os_file_id(path);
+
+    if (chr__os_is_same_id(&id, own))
+        chr__os_unlink(path);
+}
+
+/* -- channels: one direction of what is no socket. Its loop waits for an event, which is signaled while a read finds something or a
+ * write is taken. What can overlap reads ahead into a buffer, and writes from a copy; what can't (a pipe of a command line, a
+ * console) has a thread that does the same with calls that block. A regular file is read and written at once. -- */
+
+#define CHR__CHANNEL_SLOT(function) function
+
+enum {
+    CHR__CHANNEL_SIZE = 16384,   /* bytes that are read ahead, or being written */
+    CHR__CHANNEL_END_MS = 1000,  /* how long a call that was cancelled is waited for */
+    CHR__CHANNEL_LINGER_MS = 2000 /* how long a closed channel goes on with what it was given */
+};
+
+enum { CHR__READ, CHR__WRITE, CHR__CONNECT };
+
+/* What is under way. It has memory that is no context's: the system and the thread write there as long as they like. */
+typedef struct chr__operation {
+    OVERLAPPED    overlapped;
+    HANDLE        handle;        /* the channel's, or a copy of our own */
+    HANDLE        done;          /* what is watched; the system sets it, or the thread */
+    HANDLE        thread, go;    /* NULL = it can overlap; go: the thread has something to do */
+    volatile LONG holders;       /* thread and channel: the last one to leave frees it */
+    volatile LONG is_over;       /* the thread shall end */
+    DWORD         count, error;  /* what the thread's call has brought */
+    uint64_t      place;         /* of a regular file that overlaps: where it goes on */
+    int           kind, has_copy, is_pipe, is_file;
+    int           under_way;
+    int           is_ended, code; /* read: nothing more comes, since 0 = it is over, or an error; write: it has failed;
+                                     connect: 0 = the client is there */
+    int           is_told;        /* that, to the stream */
+    DWORD         at, end;        /* in bytes: what is not yet read, or not yet written */
+    unsigned char bytes[CHR__CHANNEL_SIZE];
+} chr__operation;
+
+typedef struct chr__channel {
+    int             fd;        /* the event; -1 = there is no such direction */
+    int             io;        /* the handle */
+    int             is_read;   /* a regular file, to its end */
+    chr__operation *operation; /* NULL = a regular file */
+} chr__channel;
+
+static void chr__operation_release(chr__operation *operation)
+{
+    if (InterlockedDecrement(&operation->holders) > 0)
+        return;
+    if (operation->thread)
+        (void)CHR_SYS(CloseHandle)(operation->thread);
+    if (operation->go)
+        (void)CHR_SYS(CloseHandle)(operation->go);
+    if (operation->done)
+        (void)CHR_SYS(CloseHandle)(operation->done);
+    if (operation->has_copy)
+        (void)CHR_SYS(CloseHandle)(operation->handle);
+    free(operation);
+}
+
+/* One call a turn. */
+static DWORD WINAPI chr__operation_thread(void *opaque)
+{
+    chr__operation *operation = (chr__operation *)opaque;
+    unsigned char  *bytes = operation->bytes;
+    BOOL            ok;
+
+    while (WaitForSingleObject(operation->go, INFINITE) == WAIT_OBJECT_0 && !operation->is_over) {
+        operation->count = 0;
+        ok = operation->kind == CHR__WRITE
+                 ? CHR_SYS(WriteFile)(operation->handle, bytes + operation->at, operation->end - operation->at, &operation->count, NULL)
+                 : CHR_SYS(ReadFile)(operation->handle, bytes, CHR__CHANNEL_SIZE, &operation->count, NULL);
+        operation->error = ok ? 0 : GetLastError();
+        SetEvent(operation->done);
+    }
+    chr__operation_release(operation);
+    return 0;
+}
+
+/* It can be started no more. The event says so for good. */
+static void chr__operation_fail(chr__operation *operation, int code)
+{
+    operation->under_way = 0;
+    operation->is_ended = 1;
+    operation->code = code;
+    SetEvent(operation->done);
+}
+
+static BOOL chr__operation_overlap(chr__operation *operation)
+{
+    OVERLAPPED    *overlapped = &operation->overlapped;
+    unsigned char *bytes = operation->bytes;
+
+    memset(overlapped, 0, sizeof *overlapped);
+    overlapped->hEvent = operation->done;
+    overlapped->Offset = (DWORD)(operation->place & 0xffffffffu);
+    overlapped->OffsetHigh = (DWORD)(operation->place >> 32);
+    if (operation->kind == CHR__CONNECT)
+        return CHR_SYS(ConnectNamedPipe)(operation->handle, overlapped);
+    return operation->kind == CHR__WRITE
+               ? CHR_SYS(WriteFile)(operation->handle, bytes + operation->at, operation->end - operation->at, NULL, overlapped)
+               : CHR_SYS(ReadFile)(operation->handle, bytes, CHR__CHANNEL_SIZE, NULL, overlapped);
+}
+
+/* What an error of the call means. */
+static int chr__operation_code(const chr__operation *operation, int error)
+{
+    if (operation->kind == CHR__CONNECT && error == ERROR_PIPE_CONNECTED) /* it came before the call */
+        return 0;
+    return operation->kind == CHR__READ ? chr__os_read_code(error) : chr__os_code(error);
+}
+
+/* A read of what there is, or a write of what is left. */
+static void chr__operation_start(chr__operation *operation)
+{
+    int error;
+
+    ResetEvent(operation->done);
+    operation->under_way = 1;
+    if (operation->thread) {
+        SetEvent(operation->go);
+        return;
+    }
+    error = chr__operation_overlap(operation) ? 0 : (int)GetLastError();
+    if (error && error != ERROR_IO_PENDING && error != ERROR_MORE_DATA)
+        chr__operation_fail(operation, chr__operation_code(operation, error));
+}
+
+/* Whether the call has ended, and how: *count bytes, or *error. A message that is longer than our buffer is none. */
+static int chr__operation_has_ended(chr__operation *operation, DWORD *count, int *error)
+{
+    if (operation->thread) {
+        if (WaitForSingleObject(operation->done, 0) != WAIT_OBJECT_0)
+            return 0;
+        *count = operation->count;
+        *error = (int)operation->error;
+    } else {
+        *error = CHR_SYS(GetOverlappedResult)(operation->handle, &operation->overlapped, count, FALSE) ? 0 : (int)GetLastError();
+    }
+    if (*error == ERROR_MORE_DATA)
+        *error = 0;
+    return *error != ERROR_IO_INCOMPLETE;
+}
+
+/* Notes what has come of it. A call that ended with its thread is made again, as is one that brought an empty message. */
+static void chr__operation_look(chr__operation *operation)
+{
+    DWORD count = 0;
+    int   error;
+
+    if (!operation->under_way || !chr__operation_has_ended(operation, &count, &error))
+        return;
+    operation->under_way = 0;
+    operation->place += operation->is_file ? count : 0;
+    operation->at = operation->kind == CHR__WRITE ? operation->at + count : 0;
+    operation->end = operation->kind == CHR__READ ? count : operation->end;
+    if (error && error != ERROR_OPERATION_ABORTED)
+        chr__operation_fail(operation, chr__operation_code(operation, error));
+    else if (error || (operation->kind == CHR__WRITE ? operation->at < operation->end : count == 0 && operation->kind == CHR__READ && operation->is_pipe))
+        chr__operation_start(operation);
+    else if (operation->kind != CHR__WRITE && operation->end == 0)
+        chr__operation_fail(operation, 0);
+}
+
+/* Whether calls with this handle block: the system's own call knows. */
+static int chr__os_blocks(HANDLE handle)
+{
+    typedef NTSTATUS(NTAPI * query_function)(HANDLE, PIO_STATUS_BLOCK, PVOID, ULONG, int);
+    HMODULE         library = GetModuleHandleW(L"ntdll.dll");
+    query_function  query = library ? (query_function)(uintptr_t)GetProcAddress(library, "NtQueryInformationFile") : NULL;
+    IO_STATUS_BLOCK status;
+    ULONG           mode = 0;
+
+    if (!query || query(handle, &status, &mode, sizeof mode, 16) < 0) /* FileModeInformation */
+        return 1;
+    return (mode & 0x30) != 0; /* FILE_SYNCHRONOUS_IO_ALERT, FILE_SYNCHRONOUS_IO_NONALERT */
+}
+
+/* A handle of its own, which stays open behind the channel's. */
+static int chr__operation_copy(chr__operation *operation)
+{
+    HANDLE process = GetCurrentProcess(), copy;
+
+    if (operation->has_copy)
+        return 0;
+    if (!CHR_SYS(DuplicateHandle)(process, operation->handle, process, &copy, 0, FALSE, DUPLICATE_SAME_ACCESS))
+        return CHR_ERR_NO_MEMORY;
+    operation->handle = copy;
+    operation->has_copy = 1;
+    return 0;
+}
+
+static int chr__operation_start_thread(chr__operation *operation)
+{
+    if (chr__operation_copy(operation) < 0)
+        return CHR_ERR_NO_MEMORY;
+    operation->go = CHR_SYS(CreateEventW)(NULL, FALSE, FALSE, NULL);
+    if (!operation->go)
+        return CHR_ERR_NO_MEMORY;
+    operation->holders = 2;
+    operation->thread = CHR_SYS(CreateThread)(NULL, 0, chr__operation_thread, operation, CREATE_SUSPENDED, NULL);
+    if (operation->thread) {
+        ResumeThread(operation->thread); /* from here on it looks at the fields */
+        return 0;
+    }
+    operation->holders = 1;
+    return CHR_ERR_NO_MEMORY;
+}
+
+static chr__operation *chr__operation_new(HANDLE handle, int kind)
+{
+    chr__operation *operation = (chr__operation *)calloc(1, sizeof *operation);
+    DWORD           type = CHR_SYS(GetFileType)(handle);
+
+    if (!operation)
+        return NULL;
+    operation->handle = handle;
+    operation->holders = 1;
+    operation->kind = kind;
+    operation->is_pipe = type == FILE_TYPE_PIPE;
+    operation->is_file = type == FILE_TYPE_DISK;
+    operation->done = CHR_SYS(CreateEventW)(NULL, TRUE, kind == CHR__WRITE, NULL);
+    if (operation->done && (!chr__os_blocks(handle) || chr__operation_start_thread(operation) == 0))
+        return operation;
+    chr__operation_release(operation);
+    return NULL;
+}
+
+/* Ends what is under way, in a while that is bounded: a call that begins just now is cancelled by the next attempt. */
+static void chr__operation_cancel(chr__operation *operation)
+{
+    DWORD count;
+    int   error, i;
+
+    for (i = 0; i < CHR__CHANNEL_END_MS / 10 && operation->under_way; i++) {
+        if (operation->thread)
+            (void)CHR_SYS(CancelSynchronousIo)(operation->thread);
+        else
+            (void)CHR_SYS(CancelIoEx)(operation->handle, &operation->overlapped);
+        if (WaitForSingleObject(operation->done, 10) == WAIT_OBJECT_0 && chr__operation_has_ended(operation, &count, &error))
+            operation->under_way = 0;
+    }
+}
+
+/* What does not end although it was cancelled keeps its memory. */
+static void chr__operation_end(chr__operation *operation)
+{
+    chr__operation_cancel(operation);
+    if (operation->thread) {
+        InterlockedExchange(&operation->is_over, 1);
+        SetEvent(operation->go);
+        if (!operation->under_way)
+            WaitForSingleObject(operation->thread, CHR__CHANNEL_END_MS);
+    }
+    if (operation->thread || !operation->under_way)
+        chr__operation_release(operation);
+}
+
+/* Until all of it is written, or for so long. */
+static void chr__operation_linger(chr__operation *operation)
+{
+    DWORD waited = WAIT_OBJECT_0;
+
+    while (operation->under_way && waited == WAIT_OBJECT_0) {
+        waited = WaitForSingleObject(operation->done, CHR__CHANNEL_LINGER_MS);
+        chr__operation_look(operation);
+    }
+    chr__operation_end(operation);
+}
+
+static DWORD WINAPI chr__operation_linger_apart(void *opaque)
+{
+    chr__operation_linger((chr__operation *)opaque);
+    return 0;
+}
+
+/* What was taken is written though its channel is closed, by the thread pool. */
+static int chr__operation_leave(chr__operation *operation)
+{
+    return chr__operation_copy(operation) == 0 &&
+           CHR_SYS(QueueUserWorkItem)(chr__operation_linger_apart, operation, WT_EXECUTELONGFUNCTION);
+}
+
+/* Neither a pipe nor a console nor a serial line: it answers at once. */
+static int chr__os_is_quick(HANDLE handle)
+{
+    DWORD type = CHR_SYS(GetFileType)(handle), mode;
+    DCB   line;
+
+    if (!chr__os_blocks(handle))
+        return 0;
+    return type == FILE_TYPE_DISK ||
+           (type == FILE_TYPE_CHAR && !CHR_SYS(GetConsoleMode)(handle, &mode) && !CHR_SYS(GetCommState)(handle, &line));
+}
+
+/* Why descriptors can't be channels, one for each direction or one for both; NULL = they can. */
+CHR__PRIVATE const char *chr__os_channel_refuses(int in, int out)
+{
+    if (chr__os_is_socket(in) || chr__os_is_socket(out))
+        return "a socket is given to the socket backend (fd=)";
+    if (in != -1 && in == out && chr__os_blocks(chr__os_handle(in)) && !chr__os_is_quick(chr__os_handle(in)))
+        return "one handle for both directions has to be opened with FILE_FLAG_OVERLAPPED";
+    return NULL;
+}
+
+/* Starts what is to be watched. */
+static int chr__channel_begin(chr__channel *channel, HANDLE handle, int kind)
+{
+    channel->fd = -1;
+    channel->operation = chr__operation_new(handle, kind);
+    if (!channel->operation)
+        return CHR_ERR_NO_MEMORY;
+    channel->fd = chr__os_handle_fd(channel->operation->done);
+    if (kind != CHR__WRITE)
+        chr__operation_start(channel->operation);
+    return 0;
+}
+
+/* `is_ours`: no matter here. The handle stays the caller's to close, after the channel. 0, or CHR_ERR_NO_MEMORY. */
+CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int direction, int is_ours)
+{
+    HANDLE event;
+
+    (void)is_ours;
+    memset(channel, 0, sizeof *channel);
+    channel->fd = channel->io = fd;
+    if (fd == -1)
+        return 0;
+    if (!chr__os_is_quick(chr__os_handle(fd)))
+        return chr__channel_begin(channel, chr__os_handle(fd), direction == CHR_OUT ? CHR__WRITE : CHR__READ);
+    event = CHR_SYS(CreateEventW)(NULL, TRUE, direction == CHR_OUT, NULL);
+    channel->fd = event ? chr__os_handle_fd(event) : -1;
+    return event ? 0 : CHR_ERR_NO_MEMORY;
+}
+
+/* Also one that is zeroed, or closed already. What was given to it and is not written yet gets a while: apart from this call, or
+ * in it, when `is_last` (nobody will be there any more). */
+CHR__PRIVATE void chr__os_channel_close(chr__channel *channel, int is_last)
+{
+    chr__operation *operation = channel->operation;
+
+    channel->operation = NULL;
+    if (operation)
+        chr__operation_look(operation);
+    else if (channel->fd > 0)
+        (void)chr__os_close(channel->fd);
+    channel->fd = channel->io = -1;
+    if (!operation)
+        return;
+    if (operation->kind != CHR__WRITE || !operation->under_way)
+        chr__operation_end(operation);
+    else if (is_last || !chr__operation_leave(operation))
+        chr__operation_linger(operation);
+}
+
+/* A read is under way again when the last one's bytes are gone. */
+static int chr__operation_read(chr__operation *operation, void *buf, size_t len)
+{
+    chr__operation_look(operation);
+    len = len < operation->end - operation->at ? len : operation->end - operation->at;
+    if (len > 0) {
+        memcpy(buf, operation->bytes + operation->at, len);
+        operation->at += (DWORD)len;
+        if (operation->at == operation->end)
+            chr__operation_start(operation);
+        return (int)len;
+    }
+    operation->is_told |= operation->is_ended;
+    return operation->is_ended ? operation->code : (int)CHR_ERR_WOULD_BLOCK;
+}
 
 CHR__PRIVATE int chr__os_channel_read(chr__channel *channel, void *buf, size_t len)
 {
-    return (void)channel, (void)buf, (void)len, CHR_ERR_NOT_SUPPORTED;
+    int n = channel->operation ? chr__operation_read(channel->operation, buf, len) : chr__os_read(channel->io, buf, len);
+
+    channel->is_read |= n <= 0;
+    return n;
 }
 
 CHR__PRIVATE int chr__os_channel_write(chr__channel *channel, const void *buf, size_t len)
 {
-    return (void)channel, (void)buf, (void)len, CHR_ERR_NOT_SUPPORTED;
+    chr__operation *operation = channel->operation;
+
+    if (!operation)
+        return chr__os_write(channel->io, CHR__FD_PLAIN, buf, len);
+    chr__operation_look(operation);
+    if (operation->is_ended || operation->under_way)
+        return operation->is_ended ? operation->code : (int)CHR_ERR_WOULD_BLOCK;
+    operation->at = 0;
+    operation->end = len < CHR__CHANNEL_SIZE ? (DWORD)len : (DWORD)CHR__CHANNEL_SIZE;
+    memcpy(operation->bytes, buf, operation->end);
+    chr__operation_start(operation);
+    chr__operation_look(operation);
+    return operation->is_ended ? operation->code : (int)operation->end;
 }
 
-CHR__PRIVATE int chr__os_channel_pending(const chr__channel *channel) { return (void)channel, 0; }
-CHR__PRIVATE int chr__os_channel_unsent(const chr__channel *channel) { return (void)channel, 0; }
-CHR__PRIVATE int chr__os_channel_flush(chr__channel *channel) { return (void)channel, 0; }
+/* 1 = it holds input; -1 = only the end is left. No event says that of a regular file: it is always ready. */
+CHR__PRIVATE int chr__os_channel_pending(const chr__channel *channel)
+{
+    chr__operation *operation = channel->operation;
+
+    if (!operation)
+        return channel->fd != -1 && !channel->is_read;
+    chr__operation_look(operation);
+    return operation->at < operation->end ? 1 : operation->is_ended && !operation->is_told ? -1 : 0;
+}
+
+/* Bytes that are being written. */
+CHR__PRIVATE int chr__os_channel_unsent(const chr__channel *channel)
+{
+    chr__operation *operation = channel->operation;
+
+    if (!operation)
+        return 0;
+    chr__operation_look(operation);
+    return operation->under_way ? (int)(operation->end - operation->at) : 0;
+}
+
+/* 0 = nothing is being written any more. */
+CHR__PRIVATE int chr__os_channel_flush(chr__channel *channel)
+{
+    if (chr__os_channel_unsent(channel) > 0)
+        return CHR_ERR_WOULD_BLOCK;
+    return channel->operation && channel->operation->is_ended ? channel->operation->code : 0;
+}
+
 CHR__PRIVATE int chr__os_channel_shutdown(chr__channel *channel) { return (void)channel, CHR_ERR_NOT_SUPPORTED; }
+
+/* -- named pipes -- */
+
+#ifndef PIPE_REJECT_REMOTE_CLIENTS
+#define PIPE_REJECT_REMOTE_CLIENTS 8
+#endif
+#define CHR__PIPES_HAVE_SERVERS
+
+/* NAME stands for \\.\pipe\NAME; what begins with two slashes of either kind is the whole name. 0, or an error number. */
+static int chr__os_pipe_name(const char *path, WCHAR *wide)
+{
+    static const WCHAR prefix[] = L"\\\\.\\pipe\\";
+    const size_t       before = sizeof prefix / sizeof prefix[0] - 1;
+    int                is_whole = (path[0] == '\\' || path[0] == '/') && (path[1] == '\\' || path[1] == '/');
+    int                length = chr__os_to_wide(path, is_whole ? wide : wide + before, CHR__PATH_SIZE - before), i;
+
+    if (!is_whole)
+        memcpy(wide, prefix, sizeof prefix - sizeof prefix[0]);
+    for (i = 0; i < length && is_whole; i++)
+        wide[i] = wide[i] == '/' ? (WCHAR)'\\' : wide[i];
+    return length > 0 ? 0 : ERROR_INVALID_NAME;
+}
+
+/* The only instance of a pipe that nobody else has made, for clients of this machine. Returns its handle. */
+CHR__PRIVATE int chr__os_pipe_serve(const char *path, chr_error *err)
+{
+    WCHAR  wide[CHR__PATH_SIZE];
+    int    error = chr__os_pipe_name(path, wide);
+    HANDLE handle;
+
+    if (error)
+        return chr__os_fail(err, error, "cannot make the pipe", path);
+    handle = CHR_SYS(CreateNamedPipeW)(wide, PIPE_ACCESS_DUPLEX | FILE_FLAG_OVERLAPPED | FILE_FLAG_FIRST_PIPE_INSTANCE,
+                                       PIPE_TYPE_BYTE | PIPE_READMODE_BYTE | PIPE_WAIT | PIPE_REJECT_REMOTE_CLIENTS, 1, 65536, 65536,
+                                       0, NULL);
+    if (handle != INVALID_HANDLE_VALUE)
+        return chr__os_handle_fd(handle);
+    error = (int)GetLastError();
+    if (error == ERROR_ACCESS_DENIED || error == ERROR_PIPE_BUSY)
+        return chr__fail(err, CHR_ERR_EXISTS, "cannot make the pipe %s: somebody has made it already", path);
+    return chr__os_fail(err, error, "cannot make the pipe", path);
+}
+
+/* To a pipe that somebody has made. Returns the client's handle. */
+CHR__PRIVATE int chr__os_pipe_connect(const char *path, chr_error *err)
+{
+    WCHAR  wide[CHR__PATH_SIZE];
+    int    error = chr__os_pipe_name(path, wide);
+    HANDLE handle;
+
+    if (error)
+        return chr__os_fail(err, error, "cannot connect to the pipe", path);
+    handle = chr__os_open_wide(wide, &chr__open_modes[CHR__OPEN_BOTH]);
+    if (handle != INVALID_HANDLE_VALUE)
+        return chr__os_handle_fd(handle);
+    return chr__os_fail(err, (int)GetLastError(), "cannot connect to the pipe", path);
+}
+
+/* A channel that waits for the pipe's client: its descriptor is ready when there is one. 0, or CHR_ERR_NO_MEMORY. */
+CHR__PRIVATE int chr__os_pipe_wait(chr__channel *channel, int fd)
+{
+    memset(channel, 0, sizeof *channel);
+    channel->io = fd;
+    return chr__channel_begin(channel, chr__os_handle(fd), CHR__CONNECT);
+}
+
+/* 0 = it is there. */
+CHR__PRIVATE int chr__os_pipe_came(const chr__channel *channel)
+{
+    chr__operation_look(channel->operation);
+    return channel->operation->is_ended ? channel->operation->code : (int)CHR_ERR_WOULD_BLOCK;
+}
+
+/* The client has gone, so that another can come. */
+CHR__PRIVATE void chr__os_pipe_leave(int fd)
+{
+    (void)CHR_SYS(DisconnectNamedPipe)(chr__os_handle(fd));
+}
+
+/* Whether a handle may be read or written, as far as the system tells. */
+CHR__PRIVATE int chr__os_may(int fd, int direction)
+{
+    typedef NTSTATUS(NTAPI * query_function)(HANDLE, int, PVOID, ULONG, PULONG);
+    HMODULE        library = GetModuleHandleW(L"ntdll.dll");
+    query_function query = library ? (query_function)(uintptr_t)GetProcAddress(library, "NtQueryObject") : NULL;
+    ULONG          info[14]; /* PUBLIC_OBJECT_BASIC_INFORMATION: attributes, granted access, ... */
+
+    if (!chr__os_is_open(fd))
+        return 0;
+    if (!query || query(chr__os_handle(fd), 0, info, sizeof info, NULL) < 0)
+        return 1;
+    return (info[1] & (direction == CHR_IN ? FILE_READ_DATA : FILE_WRITE_DATA | FILE_APPEND_DATA)) != 0;
+}
 
 /* -- sockets, names, look-up, datagrams -- */
 
@@ -6084,11 +7019,23 @@ static int chr__os_lookup_type(int type, const char *host, const char *port, int
     return count > 0 ? count : chr__os_lookup_fail(err, WSAHOST_NOT_FOUND, host, port);
 }
 
-/* The socket's own name, or its peer's: HOST:PORT with numbers, IPv6 in brackets; a path. */
+/* HOST:PORT with numbers, IPv6 in brackets; a path. */
+static void chr__os_sockaddr_text(const chr__sockaddr *address, char *text, size_t size)
+{
+    char host[NI_MAXHOST], port[NI_MAXSERV];
+
+    text[0] = 0;
+    if (address->storage.ss_family == AF_UNIX)
+        chr__format(text, size, "%.108s", ((const chr__sockaddr_un *)(const void *)&address->storage)->path);
+    else if (getnameinfo((const struct sockaddr *)&address->storage, address->length, host, sizeof host, port, sizeof port,
+                         NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+        chr__format(text, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+}
+
+/* The socket's own name, or its peer's. */
 static void chr__os_socket_name(int fd, int of_peer, char *text, size_t size)
 {
     chr__sockaddr address;
-    char          host[NI_MAXHOST], port[NI_MAXSERV];
     int           failed;
 
     memset(&address, 0, sizeof address);
@@ -6096,13 +7043,8 @@ static void chr__os_socket_name(int fd, int of_peer, char *text, size_t size)
     text[0] = 0;
     failed = of_peer ? CHR_SYS(getpeername)(chr__os_socket(fd), (struct sockaddr *)&address.storage, &address.length)
                      : CHR_SYS(getsockname)(chr__os_socket(fd), (struct sockaddr *)&address.storage, &address.length);
-    if (failed)
-        return;
-    if (address.storage.ss_family == AF_UNIX)
-        chr__format(text, size, "%.108s", ((const chr__sockaddr_un *)(const void *)&address.storage)->path);
-    else if (getnameinfo((const struct sockaddr *)&address.storage, address.length, host, sizeof host, port, sizeof port,
-                         NI_NUMERICHOST | NI_NUMERICSERV) == 0)
-        chr__format(text, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+    if (!failed)
+        chr__os_sockaddr_text(&address, text, size);
 }
 
 /* Non-blocking and not inherited; -1 and WSAGetLastError(). */
@@ -6713,6 +7655,46 @@ static int chr__os_datagram_open(const chr__sockaddr *peers, int peer_count, con
  * No operating system: the hooks of chr_config give memory and time; the loop never sleeps, and a wake-up is nothing. */
 #ifdef CHR__FREESTANDING
 
+typedef enum chr__fd_type { CHR__FD_PLAIN } chr__fd_type;
+
+CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_ours) { return (void)fd, (void)is_ours, CHR__FD_PLAIN; }
+CHR__PRIVATE int chr__os_write(int fd, chr__fd_type type, const void *buf, size_t len)
+{
+    (void)fd, (void)type, (void)buf, (void)len;
+    return CHR_ERR_NOT_SUPPORTED;
+}
+CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
+{
+    (void)fd, (void)offset;
+    memset(buf, 0, len); /* else gcc -Og takes it for a value that callers use */
+    return CHR_ERR_NOT_SUPPORTED;
+}
+
+enum { CHR__PATH_SIZE = 1 };
+
+CHR__PRIVATE int chr__os_rename(const char *from, const char *to)
+{
+    return (void)from, (void)to, CHR_ERR_NOT_SUPPORTED;
+}
+CHR__PRIVATE int64_t chr__os_file_size(int fd) { return (void)fd, -1; }
+CHR__PRIVATE int     chr__os_is_named(int fd, const char *path) { return (void)fd, (void)path, 1; }
+
+CHR__PRIVATE int chr__os_full_path(const char *path, char *full, size_t size)
+{
+    return (void)path, (void)full, (void)size, CHR_ERR_NOT_SUPPORTED;
+}
+
+typedef enum chr__open_mode {
+    CHR__OPEN_READ, CHR__OPEN_BOTH, CHR__OPEN_CREATE, CHR__OPEN_APPEND,
+    CHR__OPEN_LOG /* emptied, then written at its end, wherever that is by then */
+} chr__open_mode;
+
+CHR__PRIVATE int chr__os_open(const char *path, chr__open_mode mode, chr_error *err)
+{
+    (void)mode;
+    return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "cannot open %s: there are no files in this build", path);
+}
+
 static void *chr__os_allocate(void *opaque, void *ptr, size_t size)
 {
     (void)opaque, (void)ptr, (void)size;
@@ -6921,6 +7903,9 @@ struct chr_context {
     int64_t      looked_at;    /* when it did last, */
     int64_t      stepped_at;   /* and when it stepped, in real time */
     struct chr__hold *holds;   /* frontends that a function on the stack goes on with after a handler */
+#if CHARDEV_HAS_TRACE
+    int          in_trace;     /* the trace hook runs: what would change something is refused */
+#endif
 
     /* the registry */
     const chr_backend *const *builtins; /* the table; ends with NULL */
@@ -7030,16 +8015,11 @@ CHR__PRIVATE char *chr__copy_text(chr_context *ctx, const char *text, size_t len
 /* The same file after the program has changed its working directory; the caller frees it. NULL = no memory. */
 CHR__PRIVATE char *chr__absolute_path(chr_context *ctx, const char *path)
 {
-    char   directory[CHR__PATH_SIZE], *copy;
-    size_t size;
+    char full[2 * CHR__PATH_SIZE];
 
-    if (path[0] == '/' || chr__os_working_directory(directory, sizeof directory) < 0)
-        return chr__copy_text(ctx, path, strlen(path));
-    size = strlen(directory) + strlen(path) + 2;
-    copy = (char *)chr__allocate(ctx, size);
-    if (copy)
-        chr__format(copy, size, "%s/%s", directory, path);
-    return copy;
+    if (chr__os_full_path(path, full, sizeof full) == 0)
+        path = full;
+    return chr__copy_text(ctx, path, strlen(path));
 }
 
 CHR__PRIVATE int chr__text_is(const char *text, size_t len, const char *word)
@@ -7137,8 +8117,128 @@ CHR__PRIVATE int chr__write_file(int fd, chr__fd_type type, const void *buf, siz
     return 0;
 }
 
+/* -- tracing: one line at each place -- */
+
+#if CHARDEV_HAS_TRACE
+
+#ifdef CHR__USDT
+#define CHR__TRACES(ctx) ((void)(ctx), 1)
+
+/* The probes: an instruction each that does nothing, until a tracer puts a breakpoint there. */
+CHR__COLD void chr__trace_probe(const chr_trace *event)
+{
+    const char *id = event->id ? event->id : "", *text = event->text ? event->text : "";
+
+    switch (event->number) {
+#define CHR__TRACE_PROBE(name, fields, help)                                                                           \
+    case CHR_TRACE_##name:                                                                                             \
+        DTRACE_PROBE6(chardev, name, id, event->value[0], event->value[1], text, event->bytes, event->len);            \
+        break;
+        CHR_TRACES(CHR__TRACE_PROBE)
+#undef CHR__TRACE_PROBE
+    case CHR_TRACE_COUNT:
+    default:
+        break;
+    }
+}
+#else
+#define CHR__TRACES(ctx) ((ctx)->config.trace != NULL)
+#endif
+
+static const char *const chr__trace_names[] = {
+#define CHR__TRACE_NAME(name, fields, help) #name,
+    CHR_TRACES(CHR__TRACE_NAME)
+#undef CHR__TRACE_NAME
+};
+
+/* Quiet, and as a handler: nothing that the hook may call runs others, and what waits to be freed stays. */
+static void chr__trace_call(chr_context *ctx, const chr_trace *event)
+{
+    ctx->in_trace = 1;
+    ctx->depth++;
+    ctx->quiet++;
+    ctx->config.trace(ctx->config.opaque, event);
+    ctx->quiet--;
+    ctx->depth--;
+    ctx->in_trace = 0;
+}
+
+CHR__COLD void chr__trace(chr_context *ctx, const char *id, chr_trace_number number, int64_t a, int64_t b, const char *text,
+                          const void *bytes, size_t len)
+{
+    chr_trace event;
+
+    CHR__LOCK(ctx);
+    if (!ctx->in_trace) {
+        memset(&event, 0, sizeof event);
+        event.number = number;
+        event.name = chr__trace_names[number];
+        event.id = id;
+        event.ctx = ctx;
+        event.value[0] = a;
+        event.value[1] = b;
+        event.text = text;
+        event.bytes = bytes;
+        event.len = len;
+#ifdef CHR__USDT
+        chr__trace_probe(&event);
+#endif
+        if (ctx->config.trace) {
+            event.time = chr_loop_now(ctx);
+            event.wall_time = ctx->config.wall_clock(ctx->config.opaque);
+            chr__trace_call(ctx, &event);
+        }
+    }
+    CHR__UNLOCK(ctx);
+}
+
+/* From inside the hook, which runs in the middle of anything: what changes something is refused. The lock is held. */
+#define CHR__IN_TRACE(ctx) ((ctx)->in_trace)
+#define CHR__TRACE_ALL(ctx, id, event, a, b, text, bytes, len)                                                         \
+    do {                                                                                                               \
+        if (CHR__TRACES(ctx))                                                                                          \
+            chr__trace(ctx, id, CHR_TRACE_##event, a, b, text, bytes, len);                                            \
+    } while (0)
+
+#else
+
+/* What they name is used; nothing is left of it. */
+CHR__PRIVATE void chr__trace(chr_context *ctx, const char *id, chr_trace_number number, int64_t a, int64_t b, const char *text,
+                             const void *bytes, size_t len)
+{
+    (void)ctx, (void)id, (void)number, (void)a, (void)b, (void)text, (void)bytes, (void)len;
+}
+
+#define CHR__TRACES(ctx) ((void)(ctx), 0)
+#define CHR__IN_TRACE(ctx) ((void)(ctx), 0)
+#define CHR__TRACE_ALL(ctx, id, event, a, b, text, bytes, len)                                                         \
+    do {                                                                                                               \
+        if (0)                                                                                                         \
+            (void)(ctx), (void)(id), (void)(a), (void)(b), (void)(text), (void)(bytes), (void)(len);                   \
+    } while (0)
+
+#endif
+
+CHR__PRIVATE int chr__fail_in_trace(chr_error *err)
+{
+    return chr__fail(err, CHR_ERR_IN_HANDLER, "inside the trace hook nothing can be changed");
+}
+
+#define CHR__TRACE(dev, event, a, b) CHR__TRACE_ALL((dev)->ctx, (dev)->id, event, a, b, NULL, NULL, 0)
+#define CHR__TRACE_TEXT(dev, event, a, b, text) CHR__TRACE_ALL((dev)->ctx, (dev)->id, event, a, b, text, NULL, 0)
+#define CHR__TRACE_BYTES(dev, event, a, b, bytes, len) CHR__TRACE_ALL((dev)->ctx, (dev)->id, event, a, b, NULL, bytes, len)
+/* With a text alone, of an event that its caller knows. */
+#define CHR__TRACE_NUMBER(dev, number, text)                                                                           \
+    do {                                                                                                               \
+        if (CHR__TRACES((dev)->ctx))                                                                                   \
+            chr__trace((dev)->ctx, (dev)->id, number, 0, 0, text, NULL, 0);                                            \
+    } while (0)
+/* With the text of an error that was met; `err` may be NULL. */
+#define CHR__TRACE_ERROR(dev, event, code, err) \
+    CHR__TRACE_ALL((dev)->ctx, (dev)->id, event, code, 0, (code) >= 0 ? NULL : (err) ? (err)->text : chr_error_text(code), NULL, 0)
+
 /* The hook is a handler like any other: what it removes stays in memory, since the one who logs goes on. */
-static void chr__log_text(chr_context *ctx, const char *line)
+static void chr__log_hook(chr_context *ctx, const char *line)
 {
     if (!ctx->config.log)
         return;
@@ -7149,13 +8249,20 @@ static void chr__log_text(chr_context *ctx, const char *line)
     CHR__UNLOCK(ctx);
 }
 
+CHR__PRIVATE void chr__log_text(chr_context *ctx, const char *line)
+{
+    CHR__TRACE_ALL(ctx, NULL, log, 0, 0, line, NULL, 0);
+    chr__log_hook(ctx, line);
+}
+
 /* For what no caller can be told. */
 CHR__PRIVATE void chr__log_line(chr_context *ctx, const char *id, const char *text)
 {
     char line[sizeof(((chr_error *)0)->text) + 160];
 
+    CHR__TRACE_ALL(ctx, id, log, 0, 0, text, NULL, 0);
     chr__format(line, sizeof line, "chardev %s: %s", id, text);
-    chr__log_text(ctx, line);
+    chr__log_hook(ctx, line);
 }
 
 CHARDEV_API int chr_error_set(chr_error *err, int code, const char *format, ...)
@@ -10190,6 +11297,35 @@ static void chr__help_all(chr_context *ctx, void (*print)(void *, const char *),
 }
 #endif
 
+/* The argument of an ioctl, as recordings and traces have it: how many bytes; `ints` says how many numbers they are, if
+ * any. */
+CHR__PRIVATE size_t chr__ioctl_size(int command, const void *arg, int *ints)
+{
+    *ints = 0;
+    switch (command) {
+    case CHR_IOCTL_SET_ECHO: case CHR_IOCTL_SERIAL_SET_BREAK: case CHR_IOCTL_SERIAL_GET_TIOCM: case CHR_IOCTL_SERIAL_SET_TIOCM:
+    case CHR_IOCTL_SERIAL_SET_FLOW: case CHR_IOCTL_SERIAL_GET_FLOW: case CHR_IOCTL_PP_DATA_DIR:
+    case CHR_IOCTL_SERIAL_PURGE: case CHR_IOCTL_SERIAL_GET_ERRORS: case CHR_IOCTL_SERIAL_SET_ERRORS:
+        *ints = 1;
+        return 4;
+    case CHR_IOCTL_GET_TERMINAL_SIZE: case CHR_IOCTL_SET_TERMINAL_SIZE:
+        *ints = 2;
+        return 8;
+    case CHR_IOCTL_SERIAL_SET_PARAMS: case CHR_IOCTL_SERIAL_GET_PARAMS:
+        *ints = 4;
+        return 16;
+    case CHR_IOCTL_PP_EPP_READ_ADDRESS: case CHR_IOCTL_PP_EPP_READ: case CHR_IOCTL_PP_EPP_WRITE_ADDRESS: case CHR_IOCTL_PP_EPP_WRITE:
+        return ((const chr_parallel_epp *)arg)->count > 0 ? (size_t)((const chr_parallel_epp *)arg)->count : 0;
+    default:
+        return command >= CHR_IOCTL_PP_READ_DATA && command <= CHR_IOCTL_PP_READ_STATUS ? 1 : 0;
+    }
+}
+
+CHR__PRIVATE int chr__is_epp(int command)
+{
+    return command >= CHR_IOCTL_PP_EPP_READ_ADDRESS && command <= CHR_IOCTL_PP_EPP_WRITE;
+}
+
 /* ====================================================================================================================
  * >>the_record   what crosses a frontend's edge goes to a file; the layout stands in >>record
  * ==================================================================================================================== */
@@ -10304,34 +11440,6 @@ CHR__COLD void chr__record_text(chr_dev *dev, chr__record_kind kind, int code, c
     chr__record(dev, kind, code, 0, text, strlen(text));
 }
 
-/* The argument of an ioctl as it stands in the file: how many bytes; `ints` says how many numbers they are, if any. */
-static size_t chr__ioctl_size(int command, const void *arg, int *ints)
-{
-    *ints = 0;
-    switch (command) {
-    case CHR_IOCTL_SET_ECHO: case CHR_IOCTL_SERIAL_SET_BREAK: case CHR_IOCTL_SERIAL_GET_TIOCM: case CHR_IOCTL_SERIAL_SET_TIOCM:
-    case CHR_IOCTL_SERIAL_SET_FLOW: case CHR_IOCTL_SERIAL_GET_FLOW: case CHR_IOCTL_PP_DATA_DIR:
-    case CHR_IOCTL_SERIAL_PURGE: case CHR_IOCTL_SERIAL_GET_ERRORS: case CHR_IOCTL_SERIAL_SET_ERRORS:
-        *ints = 1;
-        return 4;
-    case CHR_IOCTL_GET_TERMINAL_SIZE: case CHR_IOCTL_SET_TERMINAL_SIZE:
-        *ints = 2;
-        return 8;
-    case CHR_IOCTL_SERIAL_SET_PARAMS: case CHR_IOCTL_SERIAL_GET_PARAMS:
-        *ints = 4;
-        return 16;
-    case CHR_IOCTL_PP_EPP_READ_ADDRESS: case CHR_IOCTL_PP_EPP_READ: case CHR_IOCTL_PP_EPP_WRITE_ADDRESS: case CHR_IOCTL_PP_EPP_WRITE:
-        return ((const chr_parallel_epp *)arg)->count > 0 ? (size_t)((const chr_parallel_epp *)arg)->count : 0;
-    default:
-        return command >= CHR_IOCTL_PP_READ_DATA && command <= CHR_IOCTL_PP_READ_STATUS ? 1 : 0;
-    }
-}
-
-static int chr__is_epp(int command)
-{
-    return command >= CHR_IOCTL_PP_EPP_READ_ADDRESS && command <= CHR_IOCTL_PP_EPP_WRITE;
-}
-
 CHR__COLD void chr__record_ioctl(chr_dev *dev, int command, int code, const void *arg)
 {
     unsigned char numbers[16];
@@ -10419,7 +11527,7 @@ CHARDEV_API int chr_record_start(chr_context *ctx, const char *path, chr_error *
     int code;
 
     CHR__LOCK(ctx);
-    code = chr__record_start(ctx, path, err);
+    code = CHR__IN_TRACE(ctx) ? chr__fail_in_trace(err) : chr__record_start(ctx, path, err);
     CHR__UNLOCK(ctx);
     return code;
 }
@@ -10429,9 +11537,11 @@ CHARDEV_API int chr_record_stop(chr_context *ctx)
     int code = CHR_ERR_NOT_FOUND;
 
     CHR__LOCK(ctx);
-    if (ctx->recorder)
+    if (CHR__IN_TRACE(ctx))
+        code = CHR_ERR_IN_HANDLER;
+    else if (ctx->recorder)
         code = chr__record_write(ctx, 0, CHR__RECORD_END, 0, 0, NULL, 0);
-    if (ctx->recorder)
+    if (ctx->recorder && code != CHR_ERR_IN_HANDLER)
         chr__record_close(ctx);
     CHR__UNLOCK(ctx);
     return code;
@@ -10486,7 +11596,7 @@ static void chr__buffers_look_all(chr_dev *dev);
 
 static void chr__set_extras(chr_dev *dev)
 {
-    int others = dev->log || CHR__OUTBOX(dev) || dev->ending || CHR__IS_RECORDED(dev);
+    int others = dev->log || CHR__OUTBOX(dev) || dev->ending || CHR__IS_RECORDED(dev) || CHR__TRACES(dev->ctx);
 
     dev->extras = (CHR__BUFFERS(dev) ? CHR__EXTRA_BUFFERS : 0) | (others ? CHR__EXTRA_OTHERS : 0);
     chr__buffers_look_all(dev);
@@ -10633,6 +11743,8 @@ static void chr__outbox_drop(chr_dev *dev, int failure)
     const unsigned char *piece;
     size_t               len;
 
+    if (outbox->queue.count > 0)
+        CHR__TRACE(dev, obuf_dropped, (int64_t)outbox->queue.count, failure);
     for (outbox->unsent = 0; outbox->queue.count > 0; chr__ring_take(&outbox->queue, len)) {
         piece = chr__ring_piece(&outbox->queue, 0, &len);
         chr__outbox_remember(outbox, piece, len);
@@ -10734,6 +11846,7 @@ static void chr__outbox_forget(chr_dev *dev, const void *buf, size_t len)
     chr__outbox *outbox = dev->outbox;
     size_t       unsent = outbox->unsent > 0 ? outbox->unsent + len : 0;
 
+    CHR__TRACE(dev, obuf_dropped, (int64_t)len, 0);
     chr__outbox_remember(outbox, buf, len);
     outbox->unsent = chr__min(unsent, outbox->history.count);
     dev->bytes_dropped += unsent > 0 ? unsent - outbox->unsent : len;
@@ -10788,6 +11901,8 @@ static size_t chr__outbox_queue(chr_dev *dev, const char *buf, size_t len)
         chr__outbox_push(dev, buf, len);
     else if ((len = chr__min(len, room)) > 0)
         chr__ring_put(&outbox->queue, buf, len);
+    if (len > 0)
+        CHR__TRACE(dev, obuf_queued, (int64_t)len, (int64_t)outbox->queue.count);
     return len;
 }
 
@@ -11049,8 +12164,11 @@ static void chr__tell_event(chr_frontend *fe, int event)
             return;
         fe->told_open = event == CHR_EVENT_OPENED;
     }
-    if (fe->handlers.event)
-        fe->handlers.event(fe->opaque, event);
+    if (!fe->handlers.event)
+        return;
+    if (fe->dev && !fe->dev->is_part && !fe->buffers) /* those tell it themselves, in its place among the bytes */
+        CHR__TRACE(fe->dev, event_told, event, 0);
+    fe->handlers.event(fe->opaque, event);
 }
 
 /* After the call fe may be gone. */
@@ -11199,6 +12317,8 @@ CHARDEV_API void chr_be_event(chr_dev *dev, int event)
     chr_context *ctx = dev->ctx;
 
     chr__enter(ctx);
+    if (!dev->is_part)
+        CHR__TRACE(dev, event, event, 0);
     if (CHR__IS_RECORDED(dev))
         chr__record_event(dev, event);
     chr__event(dev, event);
@@ -11206,6 +12326,14 @@ CHARDEV_API void chr_be_event(chr_dev *dev, int event)
 }
 
 /* -- input -- */
+
+CHR__COLD void chr__trace_input(const chr_dev *dev, const void *buf, size_t len)
+{
+    if (dev->is_part)
+        CHR__TRACE_BYTES(dev, client_in, 0, 0, buf, len);
+    else
+        CHR__TRACE_BYTES(dev, data_in, 0, 0, buf, len);
+}
 
 /* What comes before input is delivered, and seldom. */
 CHR__COLD void chr__before_input(chr_dev *dev, const void *buf, size_t len)
@@ -11244,6 +12372,8 @@ CHR__HOT_INLINE void chr__input(chr_dev *dev, const void *buf, size_t len)
     dev->bytes_in += len;
     if (dev->pending)
         chr__before_input(dev, buf, len);
+    if (CHR__TRACES(dev->ctx))
+        chr__trace_input(dev, buf, len);
     fe = dev->frontend;
     if (fe && fe->handlers.read)
         fe->handlers.read(fe->opaque, buf, len);
@@ -11280,6 +12410,8 @@ static void chr__set_open(chr_dev *dev, int is_open)
     if (dev->kind->set_open)
         dev->kind->set_open(dev, is_open);
     chr__loud(dev->ctx);
+    if (!dev->is_part)
+        CHR__TRACE(dev, frontend_open, is_open, 0);
     if (CHR__IS_RECORDED(dev))
         chr__record(dev, CHR__RECORD_SET_OPEN, is_open, 0, NULL, 0);
 }
@@ -11554,7 +12686,9 @@ CHARDEV_API int chr_log_reopen(chr_context *ctx)
     int      code, first = 0;
 
     CHR__LOCK(ctx);
-    for (dev = ctx->devs; dev; dev = dev->next) {
+    if (CHR__IN_TRACE(ctx))
+        first = CHR_ERR_IN_HANDLER;
+    for (dev = ctx->devs; dev && first != CHR_ERR_IN_HANDLER; dev = dev->next) {
         code = dev->log ? chr__log_reopen(dev) : 0;
         first = first ? first : code;
     }
@@ -11719,7 +12853,21 @@ CHR__HOT static int chr__write(chr_dev *dev, const void *buf, size_t len)
     return n;
 }
 
-/* With a log, an outbox, a recorder, an end that waits, or any of them. */
+CHR__COLD void chr__trace_output(const chr_dev *dev, int n, const void *buf, size_t len)
+{
+    if (n > 0 && dev->is_part)
+        CHR__TRACE_BYTES(dev, client_out, (int64_t)len, 0, buf, (size_t)n);
+    else if (n > 0)
+        CHR__TRACE_BYTES(dev, data_out, (int64_t)len, 0, buf, (size_t)n);
+    else if (n < 0 && n != CHR_ERR_WOULD_BLOCK)
+        CHR__TRACE_BYTES(dev, data_dropped, n, 0, buf, len);
+    else if (dev->is_part)
+        CHR__TRACE(dev, client_blocked, (int64_t)len, 0);
+    else
+        CHR__TRACE(dev, data_blocked, (int64_t)len, 0);
+}
+
+/* With a log, an outbox, a recorder, an end that waits, a trace, or any of them. */
 CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
 {
     int n;
@@ -11735,6 +12883,8 @@ CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
         chr__loud(dev->ctx);
         chr__count_out(dev, n, len);
     }
+    if (CHR__TRACES(dev->ctx))
+        chr__trace_output(dev, n, buf, len);
     if (CHR__LOG(dev) && (n > 0 || n == CHR_ERR_DISCONNECTED)) /* by its own policy: also what nobody was there to take */
         chr__log_record(dev, buf, n > 0 ? (size_t)n : len);
     return n;
@@ -12098,6 +13248,7 @@ static void chr__tell_mark(chr__buffers *buffers, int event)
     if (!buffers->handlers.event)
         return;
     buffers->fe->ctx->prepare_ran++;
+    CHR__TRACE(buffers->fe->dev, event_told, event, 0);
     buffers->handlers.event(buffers->opaque, event);
 }
 
@@ -12205,7 +13356,7 @@ static void chr__find_slow(chr__buffers *buffers)
     chr_dev *dev = buffers->fe->dev;
 
     buffers->out_slow = buffers->out.start > 0 || buffers->out.count > buffers->out_limit || buffers->failure ||
-                        buffers->is_sending || dev->buffers->next;
+                        buffers->is_sending || dev->buffers->next || CHR__TRACES(dev->ctx);
     buffers->tend_slow = buffers->out_slow || buffers->is_blocked || buffers->in.count > 0 ||
                          buffers->mark_count > 0 || buffers->writable || dev->extras != CHR__EXTRA_BUFFERS;
 }
@@ -12493,6 +13644,8 @@ static void chr__close(chr_dev *dev)
 {
     if (dev->removed)
         return;
+    if (!dev->is_part)
+        CHR__TRACE_TEXT(dev, chardev_close, 0, 0, dev->kind->name);
     if (CHR__BUFFERS(dev))
         chr__send_all_rest(dev);
     chr__quiet_outside(dev->ctx);
@@ -12569,8 +13722,10 @@ static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend 
     }
     if (played) /* what they did is in the recording */
         chr__outbox_none((chr_common_options *)(uintptr_t)dev->options);
+    CHR__TRACE_TEXT(dev, chardev_create, 0, 0, kind->name);
     chr__record_new(dev);
     code = chr__open(dev, kind, err);
+    CHR__TRACE_ERROR(dev, chardev_created, code, err);
     if (CHR__IS_RECORDED(dev))
         chr__record_text(dev, CHR__RECORD_CREATED, code, err);
     if (code == 0) {
@@ -12604,6 +13759,7 @@ CHR__PRIVATE chr_dev *chr__create_part(const chr_dev *whole, const void *options
         chr__free(ctx, dev);
         return NULL;
     }
+    dev->is_part = 1;
     if (chr__outbox_open(dev, err) == 0) {
         chr__set_extras(dev);
         return dev;
@@ -12729,6 +13885,8 @@ static chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_back
 
 static int chr__check_closing(const chr_context *ctx, chr_error *err)
 {
+    if (CHR__IN_TRACE(ctx))
+        return chr__fail_in_trace(err);
     return ctx->closing ? chr__fail(err, CHR_ERR_BUSY, "the context is being freed") : 0;
 }
 
@@ -13248,6 +14406,7 @@ static int chr__change_unattached(chr_dev *old, const chr_backend *kind, const v
     chr__unregister(old);
     chr__destroy(old);
     code = chr_open(ctx, id, kind, options, err) ? 0 : err->code;
+    CHR__TRACE_ALL(ctx, id, chardev_changed, code, 0, code < 0 ? err->text : NULL, NULL, 0);
     chr__free(ctx, id);
     return code;
 }
@@ -13261,15 +14420,18 @@ static int chr__change_to(chr_dev *old, const chr_backend *kind, const void *opt
 
     if (((const chr_common_options *)options)->mux == CHR_ON)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: mux=on can't be used in a change", kind->name);
+    CHR__TRACE_TEXT(old, chardev_change, 0, 0, kind->name);
     if (!old->frontend)
         return chr__change_unattached(old, kind, options, err);
     fresh = chr__create(ctx, old->id, kind, options, err);
     if (!fresh) {
         chr__name_error(err, kind);
+        CHR__TRACE_TEXT(old, chardev_changed, err->code, 0, err->text);
         return err->code;
     }
     chr__enter(ctx);
     code = chr__swap(old, fresh, err);
+    CHR__TRACE_TEXT(fresh, chardev_changed, code, 0, code < 0 ? err->text : NULL);
     chr__leave(ctx);
     return code;
 }
@@ -13356,7 +14518,9 @@ static int chr__fe_attach(chr_frontend *fe, chr_dev *dev, chr_error *err)
 {
     int code = 0;
 
-    if (dev->kind->sharing)
+    if (CHR__IN_TRACE(dev->ctx))
+        code = chr__fail_in_trace(err);
+    else if (dev->kind->sharing)
         code = dev->kind->sharing->attach(dev, fe, err);
     else if (dev->frontends > 0)
         code = chr__fail(err, CHR_ERR_BUSY, "chardev '%s' has a frontend already", dev->id);
@@ -13364,6 +14528,8 @@ static int chr__fe_attach(chr_frontend *fe, chr_dev *dev, chr_error *err)
         dev->frontend = fe;
     if (code < 0)
         return code;
+    if (!dev->is_part)
+        CHR__TRACE(dev, frontend_attach, 0, 0);
     dev->frontends++;
     fe->attached = fe;
     CHR__STORE(fe->dev, dev);
@@ -13414,11 +14580,22 @@ static chr_dev *chr__fe_lock(const chr_frontend *frontend)
 static chr_dev *chr__fe_lock(const chr_frontend *fe) { return fe->dev; }
 #endif
 
+/* For what changes something. Inside the trace hook it has none. */
+static chr_dev *chr__fe_enter(const chr_frontend *fe)
+{
+    chr_dev *dev = chr__fe_lock(fe);
+
+    if (!dev || !CHR__IN_TRACE(dev->ctx))
+        return dev;
+    CHR__UNLOCK(dev->ctx);
+    return NULL;
+}
+
 CHARDEV_API void chr_fe_set_open(chr_frontend *fe, int is_open)
 {
     chr_dev *dev = chr__fe_lock(fe);
 
-    if (fe->is_open != is_open) {
+    if (fe->is_open != is_open && !(dev && CHR__IN_TRACE(dev->ctx))) {
         fe->is_open = is_open;
         if (dev)
             chr__set_open(dev, is_open);
@@ -13460,7 +14637,7 @@ static int chr__has_handlers(const chr_handlers *handlers)
 
 CHARDEV_API void chr_fe_deinit(chr_frontend *fe)
 {
-    chr_dev *dev = chr__fe_lock(fe);
+    chr_dev *dev = chr__fe_enter(fe);
 
     if (!dev)
         return;
@@ -13471,6 +14648,8 @@ CHARDEV_API void chr_fe_deinit(chr_frontend *fe)
         return;
     }
     chr__fe_drop_handlers(fe);
+    if (!dev->is_part)
+        CHR__TRACE(dev, frontend_detach, 0, 0);
     if (dev->kind->sharing)
         dev->kind->sharing->detach(dev, fe);
     else
@@ -13489,7 +14668,7 @@ static void chr__fe_take_focus(chr_frontend *fe)
 
 CHARDEV_API void chr_fe_take_focus(chr_frontend *fe)
 {
-    chr_dev     *dev = chr__fe_lock(fe);
+    chr_dev     *dev = chr__fe_enter(fe);
     chr_context *ctx;
 
     if (!dev)
@@ -13580,7 +14759,9 @@ CHARDEV_API void chr_fe_set_handlers(chr_frontend *fe, const chr_handlers *handl
         return;
     }
     chr__enter(ctx);
-    if (!chr__has_handlers(handlers)) {
+    if (CHR__IN_TRACE(ctx)) {
+        handlers = NULL; /* nothing is set */
+    } else if (!chr__has_handlers(handlers)) {
         if (CHR__BUFFERS(fe))
             chr__buffers_drop_handlers(fe);
         else
@@ -13823,7 +15004,7 @@ static int chr__fe_set_buffers(chr_frontend *fe, void *memory, size_t in, size_t
 
 CHARDEV_API int chr_fe_set_buffers_at(chr_frontend *fe, void *memory, size_t in, size_t out)
 {
-    chr_dev     *dev = chr__fe_lock(fe);
+    chr_dev     *dev = chr__fe_enter(fe);
     chr_context *ctx = dev ? dev->ctx : NULL;
     int          code;
 
@@ -13931,6 +15112,8 @@ CHR__COLD int chr__fe_write_slowly(chr_frontend *fe, const void *buf, size_t len
     chr_dev      *dev = fe->dev;
     chr__buffers *buffers = CHR__BUFFERS(dev);
 
+    if (CHR__IN_TRACE(dev->ctx))
+        return CHR_ERR_IN_HANDLER;
     if (!buffers)
         return chr__write_recorded(dev, buf, len);
     if (buffers->next || !CHR__BUFFERS(fe))
@@ -13996,6 +15179,8 @@ static int chr__transfer_attempt(const chr__transfer *transfer, chr_dev *dev)
     n = dev->io->read(dev, buf, len);
     chr__loud(dev->ctx);
     dev->bytes_in += n > 0 ? (uint64_t)n : 0;
+    if (n > 0 && CHR__TRACES(dev->ctx))
+        chr__trace_input(dev, buf, (size_t)n);
     return n;
 }
 
@@ -14161,7 +15346,7 @@ static void chr__transfer_gather(chr__transfer *transfer, const chr_dev *dev)
 static int chr__transfer_begin(chr__transfer *transfer, chr_frontend *fe, int direction, void *buf, size_t len,
                                int timeout_ms)
 {
-    chr_dev *dev = chr__fe_lock(fe);
+    chr_dev *dev = chr__fe_enter(fe);
     int      code = 0;
 
     if (!dev)
@@ -14297,9 +15482,29 @@ CHR__PRIVATE int chr__purge_valid(int what)
     return what >= CHR_PURGE_RECEIVE && what <= (CHR_PURGE_RECEIVE | CHR_PURGE_TRANSMIT);
 }
 
+/* What it set, or has been told: numbers with a comma between, or bytes. */
+CHR__COLD void chr__trace_ioctl(const chr_dev *dev, int command, int code, const void *arg)
+{
+    char   text[80] = "";
+    int    ints = 0, i;
+    size_t at = 0, size = code >= 0 ? chr__ioctl_size(command, arg, &ints) : 0;
+
+    if (size == 0 || chr__is_epp(command))
+        text[0] = 0;
+    else if (ints == 4)
+        chr__format(text, sizeof text, "%d,%c,%d,%d", ((const chr_serial_params *)arg)->speed,
+                    ((const chr_serial_params *)arg)->parity, ((const chr_serial_params *)arg)->data_bits,
+                    ((const chr_serial_params *)arg)->stop_bits);
+    else if (ints == 0)
+        chr__format(text, sizeof text, "%d", *(const unsigned char *)arg);
+    for (i = 0; i < ints && ints < 4; i++)
+        at = chr__append(text, sizeof text, at, i > 0 ? ",%d" : "%d", ((const int *)arg)[i]);
+    CHR__TRACE_TEXT(dev, ioctl, command, code, text[0] ? text : NULL);
+}
+
 CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg)
 {
-    chr_dev *dev = chr__fe_lock(fe);
+    chr_dev *dev = chr__fe_enter(fe);
     int      code = CHR_ERR_NOT_SUPPORTED;
 
     if (!dev)
@@ -14310,6 +15515,8 @@ CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg)
     if (dev->kind->ioctl)
         code = dev->kind->ioctl(dev, command, arg);
     chr__loud(dev->ctx);
+    if (CHR__TRACES(dev->ctx))
+        chr__trace_ioctl(dev, command, code, arg);
     if (CHR__IS_RECORDED(dev))
         chr__record_ioctl(dev, command, code, arg);
     CHR__UNLOCK(dev->ctx);
@@ -14323,7 +15530,7 @@ CHARDEV_API int chr_fe_set_echo(chr_frontend *fe, int echo)
 
 CHARDEV_API int chr_fe_set_msgfds(chr_frontend *fe, const int *fds, int count)
 {
-    chr_dev *dev = chr__fe_lock(fe);
+    chr_dev *dev = chr__fe_enter(fe);
     int      code = CHR_ERR_NOT_SUPPORTED;
 
     if (!dev)
@@ -14344,7 +15551,7 @@ CHARDEV_API int chr_fe_set_msgfds(chr_frontend *fe, const int *fds, int count)
 
 CHARDEV_API int chr_fe_get_msgfds(chr_frontend *fe, int *fds, int count)
 {
-    chr_dev *dev = chr__fe_lock(fe);
+    chr_dev *dev = chr__fe_enter(fe);
     int      code = CHR_ERR_NOT_SUPPORTED;
 
     if (!dev)
@@ -14359,7 +15566,7 @@ CHARDEV_API int chr_fe_get_msgfds(chr_frontend *fe, int *fds, int count)
 
 CHARDEV_API int chr_fe_disconnect(chr_frontend *fe)
 {
-    chr_dev *dev = chr__fe_lock(fe);
+    chr_dev *dev = chr__fe_enter(fe);
     int      code = CHR_ERR_NOT_SUPPORTED;
 
     if (!dev)
@@ -14370,6 +15577,7 @@ CHARDEV_API int chr_fe_disconnect(chr_frontend *fe)
     if (dev->kind->peer && dev->kind->peer->disconnect)
         code = dev->kind->peer->disconnect(dev);
     chr__loud(dev->ctx);
+    CHR__TRACE(dev, disconnect, code, 0);
     if (CHR__IS_RECORDED(dev))
         chr__record(dev, CHR__RECORD_DISCONNECT, code, 0, NULL, 0);
     CHR__UNLOCK(dev->ctx);
@@ -14397,12 +15605,14 @@ static int chr__shutdown(chr_dev *dev)
 
 CHARDEV_API int chr_fe_shutdown(chr_frontend *fe)
 {
-    chr_dev *dev = chr__fe_lock(fe);
+    chr_dev *dev = chr__fe_enter(fe);
     int      code;
 
     if (!dev)
         return CHR_ERR_DISCONNECTED;
     code = chr__shutdown(dev);
+    if (!dev->is_part)
+        CHR__TRACE(dev, shutdown, code, 0);
     if (CHR__IS_RECORDED(dev))
         chr__record(dev, CHR__RECORD_SHUTDOWN, code, 0, NULL, 0);
     CHR__UNLOCK(dev->ctx);
@@ -14431,6 +15641,7 @@ CHARDEV_API int chr_wait_connected(chr_dev *dev, chr_error *err)
 
     CHR__LOCK(ctx);
     code = chr__wait_connected(dev, err);
+    CHR__TRACE_ERROR(dev, wait_connected, code, err);
     if (code != CHR_ERR_IN_HANDLER && CHR__IS_RECORDED(dev))
         chr__record_text(dev, CHR__RECORD_WAIT, code, err);
     CHR__UNLOCK(ctx);
@@ -14648,6 +15859,8 @@ CHARDEV_API int chr_stacked_read(chr_dev *dev, void *buf, size_t len)
         return CHR_ERR_DISCONNECTED;
     n = below->io->read ? below->io->read(below, buf, len) : CHR_ERR_NOT_SUPPORTED;
     below->bytes_in += n > 0 ? (uint64_t)n : 0;
+    if (n > 0 && CHR__TRACES(dev->ctx))
+        chr__trace_input(below, buf, (size_t)n);
     return n;
 }
 
@@ -15435,19 +16648,24 @@ CHARDEV_API int chr_replay_over(chr_context *ctx)
 
 CHARDEV_API void chr_replay_close(chr_context *ctx)
 {
-    chr__replay *replay = ctx->replay;
+    chr__replay *replay;
 
-    ctx->replay = NULL;
-    ctx->replay_kind = NULL;
-    if (replay)
-        chr__replay_free(replay);
+    CHR__LOCK(ctx);
+    if (!CHR__IN_TRACE(ctx)) {
+        replay = ctx->replay;
+        ctx->replay = NULL;
+        ctx->replay_kind = NULL;
+        if (replay)
+            chr__replay_free(replay);
+    }
+    CHR__UNLOCK(ctx);
 }
 #endif
 
 /* ====================================================================================================================
  * >>stream   descriptors in and out, under layers, gated by can_read: the base of all that reads and writes descriptors
  * ==================================================================================================================== */
-#if CHARDEV_HAS_FD || CHARDEV_HAS_FILE || CHARDEV_HAS_PIPE || CHARDEV_HAS_PTY || CHARDEV_HAS_STDIO || CHARDEV_HAS_SERIAL || \
+#if CHARDEV_HAS_FD || CHARDEV_HAS_WIN || CHARDEV_HAS_FILE || CHARDEV_HAS_PIPE || CHARDEV_HAS_PTY || CHARDEV_HAS_STDIO || CHARDEV_HAS_SERIAL || \
     CHARDEV_HAS_UDP || CHARDEV_HAS_SOCKET
 
 /* A layer has the same small interface, whatever is under it; the stream knows only the top one. Would-block is an ordinary
@@ -15591,8 +16809,10 @@ CHR__PRIVATE int chr__bottom_flush(chr__layer *layer)
 /* What the channels opened for themselves. Safe on a zeroed one. */
 static void chr__bottom_close(chr__layer *layer)
 {
-    chr__os_channel_close(&((chr__bottom *)layer)->in);
-    chr__os_channel_close(&((chr__bottom *)layer)->out);
+    int is_last = layer->dev && layer->dev->ctx->closing;
+
+    chr__os_channel_close(&((chr__bottom *)layer)->in, is_last);
+    chr__os_channel_close(&((chr__bottom *)layer)->out, is_last);
 }
 
 static const chr__layer_slots chr__bottom_shut = {
@@ -15767,6 +16987,7 @@ typedef struct chr__stream {
     chr_dev    *dev;
     chr__layer *top;               /* NULL = closed */
     int         in, out;           /* what to poll; may be the same; -1 = no such direction */
+    int         is_one;            /* both are directions of one connection: the end of input is the end of both */
     chr_watch   in_watch;          /* both directions, when they are the same */
     chr_watch  *out_watch;         /* NULL = one watch is for both */
     chr_idle    again;             /* look at the input though poll says nothing */
@@ -15926,6 +17147,7 @@ static void chr__stream_update(chr__stream *stream)
 
 CHR__COLD void chr__stream_end(chr__stream *stream, int code)
 {
+    CHR__TRACE(stream->dev, stream_end, code, 0);
     stream->ended(stream, code);
     chr_be_writable(stream->dev); /* who waits to write shall learn it from the next write */
 }
@@ -15966,6 +17188,7 @@ CHR__COLD void chr__stream_no_room(chr__stream *stream, int hung_up)
     chr_dev *dev = stream->dev;
     int      pending;
 
+    CHR__TRACE(dev, input_blocked, hung_up, 0);
     if (chr__stream_can_read_ahead(stream))
         chr__stream_read_ahead(stream);
     pending = chr__stream_pending(stream);
@@ -16061,8 +17284,9 @@ static void chr__stream_again(void *opaque)
 /* A write has failed. Where the input comes from the same descriptor, its rest is read, then it ends. */
 CHR__COLD void chr__stream_broken(chr__stream *stream)
 {
-    if (stream->in != stream->out)
+    if (!stream->is_one)
         return;
+    CHR__TRACE(stream->dev, stream_broken, 0, 0);
     stream->broken = 1;
     chr__stream_look_again(stream);
 }
@@ -16175,7 +17399,7 @@ static void chr__stream_out_ready(void *opaque, int events)
 /* Stops reading, and stays open for writing. */
 CHR__PRIVATE void chr__stream_stop_input(chr__stream *stream)
 {
-    if (stream->in == stream->out)
+    if (stream->is_one)
         return;
     chr_watch_stop(&stream->in_watch);
     chr_idle_stop(&stream->again);
@@ -16222,6 +17446,7 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
     stream->dev = dev;
     stream->in = in;
     stream->out = out;
+    stream->is_one = in == out;
     stream->broken = stream->held = stream->input_over = stream->output_over = 0;
     stream->ended = ended;
     for (stream->may_keep = has_answers = 0, layer = top; layer; layer = layer->below) {
@@ -16384,6 +17609,7 @@ CHR__COLD void chr__linger_end(chr__linger *linger)
     dev->ctx->lingering_queued -= linger->counted;
     chr_watch_stop(&linger->watch);
     chr_timer_stop(&linger->tick);
+    CHR__TRACE(dev, linger_end, linger->is_over, 0);
     chr__linger_lost(linger);
     chr__os_close(linger->fd);
     chr__free(dev->ctx, linger->rest);
@@ -16513,6 +17739,7 @@ static void chr__linger_begin(chr__linger *linger, chr_dev *source)
         linger->rest = chr__outbox_take(source, &linger->rest_size, &linger->rest_owed);
     linger->taken = source ? chr__layers_kept(linger->top) + linger->rest_size - linger->rest_owed : 0;
     chr__linger_clock(linger);
+    CHR__TRACE(linger->dev, linger, (int64_t)(linger->rest_size + chr__layers_kept(linger->top)), 0);
     chr__timer_start_real(ctx, &linger->tick, CHR__LINGER_TICK_MS, chr__linger_tick, linger);
     if (chr_watch_start(ctx, &linger->watch, linger->fd, 0, chr__linger_ready, linger) < 0)
         chr__linger_end(linger);
@@ -16583,15 +17810,18 @@ CHR__PRIVATE int chr__fd_start(chr__fd_dev *state, int in, int out, int is_ours,
                                chr_error *err)
 {
     chr__bottom *bottom = &state->bottom;
+    int          code;
 
     state->in = in;
     state->out = out;
     if (chr__bottom_open(bottom, &state->dev, in, out, is_ours) < 0)
         return chr__no_memory(err);
-    return chr__stream_open(&state->stream, &state->dev, &bottom->layer, bottom->in.fd, bottom->out.fd, ended, err);
+    code = chr__stream_open(&state->stream, &state->dev, &bottom->layer, bottom->in.fd, bottom->out.fd, ended, err);
+    state->stream.is_one = in == out;
+    return code;
 }
 
-#if CHARDEV_HAS_FD || CHARDEV_HAS_FILE || CHARDEV_HAS_PIPE
+#if CHARDEV_HAS_FD || CHARDEV_HAS_WIN || CHARDEV_HAS_FILE || CHARDEV_HAS_PIPE
 /* A descriptor that is there for output alone ends with it. */
 static int chr__fd_shutdown(chr_dev *dev)
 {
@@ -16601,10 +17831,15 @@ static int chr__fd_shutdown(chr_dev *dev)
     if (code != CHR_ERR_NOT_SUPPORTED || state->in == state->out || !state->is_owner)
         return code;
     chr__stream_output_over(&state->stream);
-    chr__os_channel_close(&state->bottom.out);
+    chr__os_channel_close(&state->bottom.out, 0);
     chr__close_own(dev, state->out);
     state->out = -1;
     return 0;
+}
+
+static size_t chr__fd_queued(const chr_dev *dev)
+{
+    return chr__stream_queued(&((const chr__fd_dev *)dev)->stream);
 }
 
 /* Of fd, file and pipe. */
@@ -16615,7 +17850,7 @@ static const chr_peer_slots chr__fd_peer = {
     NULL,             /* set_msgfds     */
     NULL,             /* get_msgfds     */
     chr__fd_shutdown, /* shutdown       */
-    NULL,             /* queued         */
+    chr__fd_queued,   /* queued         */
 };
 #endif
 
@@ -16637,7 +17872,7 @@ CHR__PRIVATE void chr__fd_close(chr_dev *dev)
 CHR__PRIVATE void chr__stream_input_over(chr__stream *stream, int code)
 {
     (void)code;
-    if (stream->in == stream->out)
+    if (stream->is_one)
         chr__stream_close(stream);
     else
         chr__stream_stop_input(stream);
@@ -17271,6 +18506,7 @@ static void chr__script_finish(chr__script *script, int code)
     chr_timer_stop(&script->timer);
     script->is_playing = 0;
     script->verdict.code = code;
+    CHR__TRACE_TEXT(&script->dev, script_result, code, 0, code < 0 ? script->verdict.text : NULL);
     chr_idle_start(script->dev.ctx, &script->end, chr__script_over, script);
 }
 
@@ -17463,6 +18699,14 @@ static int chr__script_do(chr__script *script)
 }
 
 /* The next statement is begun, if there is one, and if it may be now. */
+CHR__COLD void chr__script_trace_step(const chr__script *script)
+{
+    char place[320];
+
+    chr__script_place(script, &script->step, place, sizeof place);
+    CHR__TRACE_TEXT(&script->dev, script_step, script->step.line, 0, place);
+}
+
 static int chr__script_next(chr__script *script, int only_silent)
 {
     chr__script_cursor next = script->next;
@@ -17478,6 +18722,8 @@ static int chr__script_next(chr__script *script, int only_silent)
     }
     script->next = next;
     script->step = step;
+    if (CHR__TRACES(script->dev.ctx))
+        chr__script_trace_step(script);
     chr__script_begin(script);
     return 1;
 }
@@ -17910,6 +19156,7 @@ static void chr__msmouse_set_lines(chr__msmouse *mouse, int lines)
     mouse->lines = lines & (CHR_TIOCM_DTR | CHR_TIOCM_RTS);
     if (was_on == (mouse->lines != 0))
         return;
+    CHR__TRACE(&mouse->answers.dev, msmouse_power, !was_on, 0);
     chr__answers_forget(&mouse->answers);
     mouse->dx = mouse->dy = 0;
     mouse->changed = mouse->middle_changed = mouse->buttons = 0;
@@ -17980,6 +19227,7 @@ static int chr__msmouse_packet(chr__msmouse *mouse, int dx, int dy)
     packet[1] = (unsigned char)(dx & 0x3f);
     packet[2] = (unsigned char)(dy & 0x3f);
     packet[3] = (unsigned char)(middle << 5);
+    CHR__TRACE_BYTES(&mouse->answers.dev, msmouse_packet, dx, dy, packet, middle || mouse->middle_changed ? 4 : 3);
     code = chr__answer(&mouse->answers, packet, middle || mouse->middle_changed ? 4 : 3);
     if (code == 0)
         mouse->middle_changed = 0;
@@ -18079,6 +19327,7 @@ static int chr__wctablet_open(chr_dev *dev, chr_error *err)
     (void)err;
     chr__answers_open(&tablet->answers);
     tablet->speed = CHR__WCTABLET_SPEED;
+    CHR__TRACE(dev, wct_init, 0, 0);
     chr__answer(&tablet->answers, block, sizeof block - 1);
     chr_be_event(dev, CHR_EVENT_OPENED);
     return 0;
@@ -18098,6 +19347,7 @@ static int chr__wctablet_position(chr__wctablet *tablet)
     packet[4] = (unsigned char)(y >> 7 & 0x7f);
     packet[5] = (unsigned char)(y & 0x7f);
     packet[6] = 0;
+    CHR__TRACE_BYTES(&tablet->answers.dev, wct_packet, x, y, packet, sizeof packet);
     return chr__answer(&tablet->answers, packet, sizeof packet);
 }
 
@@ -18122,18 +19372,26 @@ static void chr__wctablet_line(chr__wctablet *tablet)
 {
     const char *line = tablet->line;
     size_t      len = tablet->length;
+    chr_dev    *dev = &tablet->answers.dev;
 
     if (chr__text_is(line, len, "RE")) {
+        CHR__TRACE(dev, wct_cmd_re, 0, 0);
         chr__answer(&tablet->answers, "96,N,8,0", 8);
     } else if (chr__text_is(line, len, "~C")) {
+        CHR__TRACE(dev, wct_cmd_size, 0, 0);
         chr__wctablet_size(tablet);
     } else if (chr__text_is(line, len, "ST")) {
+        CHR__TRACE(dev, wct_cmd_st, 0, 0);
         tablet->started = 1;
         chr__wctablet_position(tablet);
     } else if (chr__text_is(line, len, "SP")) {
+        CHR__TRACE(dev, wct_cmd_sp, 0, 0);
         tablet->started = 0;
     } else if (len == 3 && memcmp(line, "TS", 2) == 0) {
+        CHR__TRACE(dev, wct_cmd_ts, (unsigned char)line[2], 0);
         chr__wctablet_self_test(tablet, (unsigned char)line[2]);
+    } else if (len > 0) {
+        CHR__TRACE_BYTES(dev, wct_cmd_other, 0, 0, line, len);
     }
 }
 
@@ -18146,6 +19404,7 @@ static void chr__wctablet_byte(chr__wctablet *tablet, char c)
         if (tablet->length < sizeof tablet->line)
             tablet->line[tablet->length++] = c;
         if (chr__text_is(tablet->line, tablet->length, "~#")) { /* no line: drivers send it as it is */
+            CHR__TRACE(&tablet->answers.dev, wct_cmd_model, 0, 0);
             chr__answer(&tablet->answers, "~#CT-0045R,V1.3-5,", 18);
             tablet->length = 0;
         }
@@ -18172,6 +19431,7 @@ static int chr__wctablet_ioctl(chr_dev *dev, int command, void *arg)
     speed = ((const chr_serial_params *)arg)->speed;
     if (speed == tablet->speed)
         return 0;
+    CHR__TRACE(dev, wct_speed, speed, 0);
     tablet->speed = speed;
     tablet->length = 0;
     tablet->started = 0;
@@ -18350,6 +19610,7 @@ static int chr__baum_tell(chr__braille *braille, enum chr__baum_code code, const
     unsigned char packet[2 + 2 * 16];
     size_t        i, at = 0;
 
+    CHR__TRACE_BYTES(&braille->answers.dev, braille_answer, code, 0, data, len);
     packet[at++] = CHR__BAUM_ESC;
     packet[at++] = (unsigned char)code;
     for (i = 0; i < len; i++) {
@@ -18413,11 +19674,14 @@ static void chr__baum_row(chr__braille *braille)
     braille->cursor = i < braille->count ? i + 1 : 0;
     if (braille->cursor)
         braille->cells[i] &= (unsigned char)~CURSOR;
+    CHR__TRACE_BYTES(&braille->answers.dev, braille_row, braille->count, braille->cursor, braille->cells,
+                     (size_t)braille->count);
     chr_idle_start(braille->answers.dev.ctx, &braille->show, chr__braille_show, braille);
 }
 
 static void chr__baum_complete(chr__braille *braille)
 {
+    CHR__TRACE_BYTES(&braille->answers.dev, braille_request, braille->request, 0, braille->data, (size_t)braille->at);
     switch (braille->request) {
     case CHR__BAUM_DISPLAY:       chr__baum_row(braille); break;
     case CHR__BAUM_VERSION:       (void)chr__baum_tell_byte(braille, CHR__BAUM_VERSION, 1); break;
@@ -18565,6 +19829,16 @@ typedef struct chr__brlapi {
     chr_error         failure;
 } chr__brlapi;
 
+static void chr__brlapi_set_state(chr__brlapi *host, chr__brlapi_state state)
+{
+    static const char *const names[] = { "disconnected", "looking up", "connecting", "connected", "authorization",
+                                         "size", "enter", "keys", "ready" };
+
+    host->state = state;
+    CHR__TRACE_TEXT(&host->braille->answers.dev, brlapi_state, state, 0, names[state]);
+    (void)names;
+}
+
 /* -- numbers on the wire -- */
 
 static unsigned long chr__brlapi_number(const unsigned char *bytes)
@@ -18597,7 +19871,7 @@ static void chr__brlapi_drop(chr__brlapi *host)
     chr__os_close(host->fd);
     host->fd = -1;
     host->in_count = host->out_at = host->out_count = 0;
-    host->state = CHR__BRLAPI_DISCONNECTED;
+    chr__brlapi_set_state(host, CHR__BRLAPI_DISCONNECTED);
 }
 
 /* Reported once, until the next success; not to be let in is news, though, after nobody was there. What the display showed last is
@@ -18606,12 +19880,14 @@ static void chr__brlapi_failed(chr__brlapi *host)
 {
     int weight = host->failure.code == CHR_ERR_PERMISSION ? 2 : 1;
 
+    CHR__TRACE_TEXT(&host->braille->answers.dev, brlapi_failed, host->failure.code, 0, host->failure.text);
     chr__brlapi_drop(host);
     if (host->has_failed < weight) {
         chr__log_line(host->ctx, host->braille->answers.dev.id, host->failure.text);
         host->has_failed = weight;
     }
     host->has_row = host->braille->count > 0;
+    CHR__TRACE(&host->braille->answers.dev, reconnect, CHR__BRLAPI_RETRY_MS, 0);
     chr_timer_start(host->ctx, &host->timer, CHR__BRLAPI_RETRY_MS, chr__brlapi_attempt, host);
 }
 
@@ -18642,6 +19918,7 @@ static void chr__brlapi_packet(chr__brlapi *host, int type, const unsigned char 
     unsigned char *data = chr__brlapi_room(host);
     size_t         len = (size_t)(end - data);
 
+    CHR__TRACE(&host->braille->answers.dev, brlapi_sent, type, (int64_t)len);
     (void)chr__brlapi_put(chr__brlapi_put(data - CHR__BRLAPI_HEADER, (unsigned long)len), (unsigned long)type);
     host->out_at = 0;
     host->out_count = CHR__BRLAPI_HEADER + len;
@@ -18699,7 +19976,7 @@ static void chr__brlapi_flush(chr__brlapi *host)
 
 static void chr__brlapi_ask(chr__brlapi *host, chr__brlapi_state state, int type, const unsigned char *end)
 {
-    host->state = state;
+    chr__brlapi_set_state(host, state);
     chr__brlapi_packet(host, type, end);
     chr__brlapi_flush(host);
 }
@@ -18924,6 +20201,7 @@ static void chr__brlapi_got(chr__brlapi *host, unsigned long type, const unsigne
 {
     enum { UPDATE = ('P' << 8) + 'U' };
 
+    CHR__TRACE(&host->braille->answers.dev, brlapi_received, (int64_t)type, (int64_t)len);
     if (type == 'e' || type == 'E')
         chr__brlapi_refused(host, data, len);
     else if (type == 'A')
@@ -19008,7 +20286,7 @@ static int chr__brlapi_start_watch(chr__brlapi *host, int fd, int events, void (
 static void chr__brlapi_connected(chr__brlapi *host)
 {
     chr__os_nodelay(host->fd);
-    host->state = CHR__BRLAPI_GREETED; /* the server begins */
+    chr__brlapi_set_state(host, CHR__BRLAPI_GREETED); /* the server begins */
     (void)chr__brlapi_start_watch(host, host->fd, CHR_IN | CHR_HUP, chr__brlapi_io_ready);
 }
 
@@ -19038,7 +20316,7 @@ static void chr__brlapi_try(chr__brlapi *host)
         host->fd = chr__os_connect(&host->addresses[host->address_next++], host->name, &in_progress, &host->failure);
         if (host->fd < 0)
             continue;
-        host->state = CHR__BRLAPI_CONNECTING;
+        chr__brlapi_set_state(host, CHR__BRLAPI_CONNECTING);
         if (in_progress)
             (void)chr__brlapi_start_watch(host, host->fd, CHR_OUT, chr__brlapi_connect_ready);
         else
@@ -19076,7 +20354,7 @@ static void chr__brlapi_look_up(chr__brlapi *host, const char *port)
     int count = chr__os_lookup(host->host, port, 0, 0, 1, host->addresses, &host->failure);
 
     if (count == CHR_ERR_WOULD_BLOCK && (host->lookup = chr__os_lookup_start(host->host, port, 0)) != NULL) {
-        host->state = CHR__BRLAPI_LOOKING_UP;
+        chr__brlapi_set_state(host, CHR__BRLAPI_LOOKING_UP);
         (void)chr__brlapi_start_watch(host, chr__os_lookup_fd(host->lookup), CHR_IN, chr__brlapi_lookup_ready);
         return;
     }
@@ -19495,6 +20773,7 @@ static int chr__mux_command(chr__mux *mux, int c)
 {
     chr_context *ctx = mux->dev.ctx;
 
+    CHR__TRACE(&mux->dev, mux_command, c, 0);
     if (c == mux->escape)
         return 1;
     switch (c) {
@@ -19652,6 +20931,8 @@ CHR__HOT static void chr__mux_base_read(void *opaque, const void *buf, size_t le
     size_t    done;
 
     mux->dev.bytes_in += len;
+    if (CHR__TRACES(mux->dev.ctx))
+        chr__trace_input(&mux->dev, buf, len);
     mux->is_giving = 1;
     done = chr__mux_process(mux, (const unsigned char *)buf, len);
     mux->is_giving = 0;
@@ -20480,6 +21761,13 @@ static int chr__fault_nth(unsigned kinds, int nth)
     return CHR__FAULT_NONE;
 }
 
+static int chr__fault_trace(const chr__fault *fault, int kind)
+{
+    if (kind != CHR__FAULT_NONE)
+        CHR__TRACE_TEXT(&fault->on.dev, fault, 0, 0, chr__fault_names[kind]);
+    return kind;
+}
+
 static int chr__fault_count_bits(unsigned kinds)
 {
     int count;
@@ -20501,11 +21789,11 @@ static int chr__fault_decide(chr__fault *fault, unsigned kinds)
         return CHR__FAULT_NONE;
     if (fault->fed < fault->feed_size) {
         byte = chr__fault_number(fault, 256);
-        return byte < 128 ? CHR__FAULT_NONE : chr__fault_nth(kinds, (byte - 128) % count);
+        return chr__fault_trace(fault, byte < 128 ? (int)CHR__FAULT_NONE : chr__fault_nth(kinds, (byte - 128) % count));
     }
     if (!fault->state || (int64_t)(chr__fault_random(fault) % 100) >= options->rate)
         return CHR__FAULT_NONE;
-    return chr__fault_nth(kinds, (int)(chr__fault_random(fault) % (unsigned)count));
+    return chr__fault_trace(fault, chr__fault_nth(kinds, (int)(chr__fault_random(fault) % (unsigned)count)));
 }
 
 static int64_t chr__fault_ms(chr__fault *fault)
@@ -20918,11 +22206,11 @@ static int chr__fault_feed(chr__fault *fault, const void *data, size_t len)
 #endif
 
 /* ====================================================================================================================
- * >>be_fd   two descriptors of any kind that poll() takes
+ * >>be_fd   two descriptors of any kind that poll() takes; on Windows its name is `win`, and they are handles
  *
  * far side   whoever has the other ends          options   in, out          events   OPENED from creation, CLOSED at end of input
  * ==================================================================================================================== */
-#if CHARDEV_HAS_FD
+#if CHARDEV_HAS_FD || CHARDEV_HAS_WIN
 
 static const chr_option chr__fd_rows[] = {
     { "in",  CHR_OPTION_FD,   CHR__AT(chr_fd_options, in),  NULL, 0, 0, CHR__HELP("descriptor to read from") },
@@ -20930,14 +22218,17 @@ static const chr_option chr__fd_rows[] = {
     { NULL,  CHR_OPTION_TEXT, 0,                            NULL, 0, 0, NULL }
 };
 
-static int chr__fd_check(int fd, const char *key, int direction, chr_error *err)
+static int chr__fd_check(const chr_dev *dev, int fd, const char *key, int direction, chr_error *err)
 {
+    const char *kind = dev->kind->name;
+
     if (fd < 0)
         return 0;
     if (!chr__os_is_open(fd))
-        return chr__fail(err, CHR_ERR_INVALID, "fd: %s=%d: is not an open descriptor", key, fd);
+        return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%d: is not an open descriptor", kind, key, fd);
     if (!chr__os_may(fd, direction))
-        return chr__fail(err, CHR_ERR_INVALID, "fd: %s=%d: is not open for %s", key, fd, direction == CHR_IN ? "reading" : "writing");
+        return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%d: is not open for %s", kind, key, fd,
+                         direction == CHR_IN ? "reading" : "writing");
     return 0;
 }
 
@@ -20945,11 +22236,15 @@ static int chr__fd_open(chr_dev *dev, chr_error *err)
 {
     const chr_fd_options *options = (const chr_fd_options *)dev->options;
     chr__fd_dev          *state = (chr__fd_dev *)dev;
+    const char           *refusal;
 
     if (options->in < 0 && options->out < 0)
-        return chr__fail(err, CHR_ERR_INVALID, "fd: needs in= or out=");
-    if (chr__fd_check(options->in, "in", CHR_IN, err) < 0 || chr__fd_check(options->out, "out", CHR_OUT, err) < 0)
+        return chr__fail(err, CHR_ERR_INVALID, "%s: needs in= or out=", dev->kind->name);
+    if (chr__fd_check(dev, options->in, "in", CHR_IN, err) < 0 || chr__fd_check(dev, options->out, "out", CHR_OUT, err) < 0)
         return CHR_ERR_INVALID;
+    refusal = chr__os_channel_refuses(options->in, options->out);
+    if (refusal)
+        return chr__fail(err, CHR_ERR_INVALID, "%s: in=%d, out=%d: %s", dev->kind->name, options->in, options->out, refusal);
     if (chr__fd_start(state, options->in, options->out, 0, chr__stream_input_over, err) < 0)
         return CHR_ERR_NO_MEMORY;
     state->is_owner = 1;
@@ -20959,6 +22254,7 @@ static int chr__fd_open(chr_dev *dev, chr_error *err)
     return 0;
 }
 
+#if CHARDEV_HAS_FD
 static const chr_backend chr__fd_kind = {
     "fd",                                     /* name         */
     NULL,                                     /* alias        */
@@ -20978,6 +22274,28 @@ static const chr_backend chr__fd_kind = {
     0,                                        /* fixed        */
     NULL,                                     /* input        */
 };
+#endif
+#if CHARDEV_HAS_WIN
+static const chr_backend chr__win_kind = {
+    "win",                                    /* name         */
+    NULL,                                     /* alias        */
+    CHR__HELP("handles that are open already"), /* help         */
+    chr__fd_rows,                             /* options      */
+    sizeof(chr_win_options),                  /* options_size */
+    sizeof(chr__fd_dev),                      /* state_size   */
+    NULL,                                     /* uri          */
+    chr__fd_open,                             /* open         */
+    chr__fd_close,                            /* close        */
+    &chr__stream_io,                          /* io           */
+    NULL,                                     /* describe     */
+    NULL,                                     /* ioctl        */
+    NULL,                                     /* set_open     */
+    &chr__fd_peer,                            /* peer         */
+    NULL,                                     /* sharing      */
+    0,                                        /* fixed        */
+    NULL,                                     /* input        */
+};
+#endif
 #endif
 
 /* ====================================================================================================================
@@ -21039,21 +22357,27 @@ static const chr_backend chr__file_kind = {
 #endif
 
 /* ====================================================================================================================
- * >>be_pipe   named pipes that exist already
+ * >>be_pipe   named pipes: those that exist already; on Windows one that is made, or one that is connected to
  *
- * far side   who opens PATH.in and PATH.out, or PATH          options   path          events   OPENED from creation
+ * far side   who opens PATH.in and PATH.out, or PATH          options   path, on Windows server and reconnect-ms
+ * events     OPENED from creation; of a server OPENED and CLOSED as its clients come and go, of a client CLOSED at
+ *            hang-up
  * ==================================================================================================================== */
 #if CHARDEV_HAS_PIPE
-
-static const chr_option chr__pipe_rows[] = {
-    { "path", CHR_OPTION_TEXT, CHR__AT(chr_pipe_options, path), CHR_REQUIRED, 0, 0, CHR__HELP("PATH.in is read and PATH.out written, or PATH both ways") },
-    { NULL,   CHR_OPTION_TEXT, 0,                               NULL,         0, 0, NULL }
-};
 
 CHR__PRIVATE int chr__pipe_uri(const char *uri, chr_options *options)
 {
     return chr__uri_path(uri, "pipe:", options);
 }
+
+#ifndef CHR__PIPES_HAVE_SERVERS
+
+typedef chr__fd_dev chr__pipe;
+
+static const chr_option chr__pipe_rows[] = {
+    { "path", CHR_OPTION_TEXT, CHR__AT(chr_pipe_options, path), CHR_REQUIRED, 0, 0, CHR__HELP("PATH.in is read and PATH.out written, or PATH both ways") },
+    { NULL,   CHR_OPTION_TEXT, 0,                               NULL,         0, 0, NULL }
+};
 
 /* Both ways each, so that opening does not wait for a peer and end of file does not come when one leaves. */
 static int chr__pipe_open_half(chr_dev *dev, const char *path, const char *suffix)
@@ -21072,9 +22396,12 @@ static int chr__pipe_open_half(chr_dev *dev, const char *path, const char *suffi
 
 static int chr__pipe_open(chr_dev *dev, chr_error *err)
 {
-    const char  *path = ((const chr_pipe_options *)dev->options)->path;
-    chr__fd_dev *state = (chr__fd_dev *)dev;
+    const chr_pipe_options *options = (const chr_pipe_options *)dev->options;
+    const char             *path = options->path;
+    chr__fd_dev            *state = (chr__fd_dev *)dev;
 
+    if (options->server || options->reconnect_ms)
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "pipe: server and reconnect_ms are for systems whose pipes have a server");
     state->is_owner = 1;
     state->in = chr__pipe_open_half(dev, path, ".in");
     state->out = chr__pipe_open_half(dev, path, ".out");
@@ -21093,18 +22420,206 @@ static int chr__pipe_open(chr_dev *dev, chr_error *err)
     return 0;
 }
 
+static void chr__pipe_close(chr_dev *dev) { chr__fd_close(dev); }
+static void chr__pipe_describe(const chr_dev *dev, chr_info *info) { (void)dev, (void)info; }
+
+#define CHR__PIPE_HELP "named pipes that exist already"
+#else
+
+typedef struct chr__pipe {
+    chr__fd_dev  base;       /* base.in: the handle; -1 = a client that is not connected */
+    chr__channel guest;      /* of a server, while it waits: for its client */
+    chr_watch    watch;
+    chr_timer    retry;
+    int          has_failed; /* reported; until the next success */
+} chr__pipe;
+
+static const chr_option chr__pipe_rows[] = {
+    { "path",         CHR_OPTION_TEXT,   CHR__AT(chr_pipe_options, path),         CHR_REQUIRED, 0, 0,          CHR__HELP("name of the pipe, also without \\\\.\\pipe\\") },
+    { "server",       CHR_OPTION_BOOL,   CHR__AT(chr_pipe_options, server),       "on",         0, 0,          CHR__HELP("make it and wait for clients; off: connect to it") },
+    { "reconnect-ms", CHR_OPTION_NUMBER, CHR__AT(chr_pipe_options, reconnect_ms), NULL,         0, 2000000000, CHR__HELP(CHR__HELP("server=off: connect again after so long")) },
+    { NULL,           CHR_OPTION_TEXT,   0,                                       NULL,         0, 0,          NULL }
+};
+
+enum { CHR__PIPE_AGAIN_MS = 1000 }; /* when a server had no memory to wait with */
+
+static int chr__pipe_is_server(const chr_dev *dev)
+{
+    return ((const chr_pipe_options *)dev->options)->server != CHR_OFF;
+}
+
+static void chr__pipe_again(void *opaque);
+static void chr__pipe_came(void *opaque, int events);
+
+static void chr__pipe_try_later(chr__pipe *pipe)
+{
+    const chr_pipe_options *options = (const chr_pipe_options *)pipe->base.dev.options;
+    int64_t                 ms = chr__pipe_is_server(&pipe->base.dev) ? (int64_t)CHR__PIPE_AGAIN_MS : options->reconnect_ms;
+
+    if (ms > 0)
+        chr_timer_start(pipe->base.dev.ctx, &pipe->retry, ms, chr__pipe_again, pipe);
+}
+
+static void chr__pipe_stop_waiting(chr__pipe *pipe)
+{
+    chr_watch_stop(&pipe->watch);
+    chr__os_channel_close(&pipe->guest, 0);
+}
+
+/* For the next client. */
+static int chr__pipe_wait(chr__pipe *pipe)
+{
+    chr_context *ctx = pipe->base.dev.ctx;
+
+    if (chr__os_pipe_wait(&pipe->guest, pipe->base.in) == 0 &&
+        chr_watch_start(ctx, &pipe->watch, pipe->guest.fd, CHR_IN, chr__pipe_came, pipe) == 0)
+        return 0;
+    chr__pipe_stop_waiting(pipe);
+    return CHR_ERR_NO_MEMORY;
+}
+
+static void chr__pipe_hung_up(chr__stream *stream, int code)
+{
+    chr_dev   *dev = stream->dev;
+    chr__pipe *pipe = (chr__pipe *)dev;
+
+    (void)code;
+    chr__stream_close(stream);
+    if (chr__pipe_is_server(dev)) {
+        chr__os_pipe_leave(pipe->base.in);
+        if (chr__pipe_wait(pipe) < 0)
+            chr__pipe_try_later(pipe);
+    } else {
+        chr__os_close(pipe->base.in);
+        pipe->base.in = pipe->base.out = -1;
+        chr__pipe_try_later(pipe);
+    }
+    chr_be_event(dev, CHR_EVENT_CLOSED);
+}
+
+static int chr__pipe_start(chr__pipe *pipe, int fd, chr_error *err)
+{
+    if (chr__fd_start(&pipe->base, fd, fd, 1, chr__pipe_hung_up, err) < 0) {
+        chr__bottom_close(&pipe->base.bottom.layer);
+        return CHR_ERR_NO_MEMORY;
+    }
+    pipe->has_failed = 0;
+    chr_be_event(&pipe->base.dev, CHR_EVENT_OPENED);
+    return 0;
+}
+
+/* One that has come and gone meanwhile was none. */
+static void chr__pipe_came(void *opaque, int events)
+{
+    chr__pipe *pipe = (chr__pipe *)opaque;
+    int        code = chr__os_pipe_came(&pipe->guest);
+
+    (void)events;
+    if (code == CHR_ERR_WOULD_BLOCK)
+        return;
+    chr__pipe_stop_waiting(pipe);
+    if (code == 0 && chr__pipe_start(pipe, pipe->base.in, NULL) == 0)
+        return;
+    chr__os_pipe_leave(pipe->base.in);
+    if (code == 0 || chr__pipe_wait(pipe) < 0)
+        chr__pipe_try_later(pipe);
+}
+
+static int chr__pipe_connect(chr__pipe *pipe, chr_error *err)
+{
+    int fd = chr__os_pipe_connect(((const chr_pipe_options *)pipe->base.dev.options)->path, err);
+
+    if (fd < 0)
+        return fd;
+    if (chr__pipe_start(pipe, fd, err) == 0)
+        return 0;
+    chr__os_close(fd);
+    pipe->base.in = pipe->base.out = -1;
+    return CHR_ERR_NO_MEMORY;
+}
+
+static void chr__pipe_again(void *opaque)
+{
+    chr__pipe *pipe = (chr__pipe *)opaque;
+    chr_error  err;
+
+    if (chr__pipe_is_server(&pipe->base.dev) ? chr__pipe_wait(pipe) == 0 : chr__pipe_connect(pipe, &err) == 0)
+        return;
+    if (!pipe->has_failed && !chr__pipe_is_server(&pipe->base.dev))
+        chr__log_line(pipe->base.dev.ctx, pipe->base.dev.id, err.text);
+    pipe->has_failed = 1;
+    chr__pipe_try_later(pipe);
+}
+
+static int chr__pipe_open_client(chr__pipe *pipe, int64_t reconnect_ms, chr_error *err)
+{
+    chr_error failure;
+    int       code = chr__pipe_connect(pipe, &failure);
+
+    if ((code == CHR_ERR_NOT_FOUND || code == CHR_ERR_BUSY) && reconnect_ms > 0) {
+        chr__log_line(pipe->base.dev.ctx, pipe->base.dev.id, failure.text);
+        pipe->has_failed = 1;
+        chr__pipe_try_later(pipe);
+        return 0;
+    }
+    if (code < 0 && err)
+        *err = failure;
+    return code;
+}
+
+static int chr__pipe_open(chr_dev *dev, chr_error *err)
+{
+    const chr_pipe_options *options = (const chr_pipe_options *)dev->options;
+    chr__pipe              *pipe = (chr__pipe *)dev;
+
+    pipe->base.is_owner = 1;
+    pipe->base.in = pipe->base.out = -1;
+    if (!options->path[0])
+        return chr__fail(err, CHR_ERR_INVALID, "pipe: path=: is no name");
+    if (!chr__pipe_is_server(dev))
+        return chr__pipe_open_client(pipe, options->reconnect_ms, err);
+    if (options->reconnect_ms)
+        return chr__fail(err, CHR_ERR_INVALID, "pipe: reconnect-ms= needs server=off");
+    pipe->base.in = pipe->base.out = chr__os_pipe_serve(options->path, err);
+    if (pipe->base.in < 0)
+        return pipe->base.in;
+    return chr__pipe_wait(pipe) < 0 ? chr__no_memory(err) : 0;
+}
+
+static void chr__pipe_close(chr_dev *dev)
+{
+    chr__pipe *pipe = (chr__pipe *)dev;
+
+    chr_timer_stop(&pipe->retry);
+    chr__pipe_stop_waiting(pipe);
+    chr__fd_close(dev);
+}
+
+static void chr__pipe_describe(const chr_dev *dev, chr_info *info)
+{
+    const chr_pipe_options *options = (const chr_pipe_options *)dev->options;
+    int                     is_server = chr__pipe_is_server(dev);
+
+    chr__format(info->filename, sizeof info->filename, "%spipe:%s%s", dev->be_open ? "" : "disconnected:", options->path,
+                is_server ? ",server=on" : "");
+    info->comes_back = is_server || options->reconnect_ms > 0;
+}
+
+#define CHR__PIPE_HELP "a named pipe: its server, or a client"
+#endif
+
 static const chr_backend chr__pipe_kind = {
     "pipe",                                   /* name         */
     NULL,                                     /* alias        */
-    CHR__HELP("named pipes that exist already"), /* help         */
+    CHR__HELP(CHR__PIPE_HELP),                /* help         */
     chr__pipe_rows,                           /* options      */
     sizeof(chr_pipe_options),                 /* options_size */
-    sizeof(chr__fd_dev),                      /* state_size   */
+    sizeof(chr__pipe),                        /* state_size   */
     CHR__URI(chr__pipe_uri),                  /* uri          */
     chr__pipe_open,                           /* open         */
-    chr__fd_close,                            /* close        */
+    chr__pipe_close,                          /* close        */
     &chr__stream_io,                          /* io           */
-    NULL,                                     /* describe     */
+    chr__pipe_describe,                       /* describe     */
     NULL,                                     /* ioctl        */
     NULL,                                     /* set_open     */
     &chr__fd_peer,                            /* peer         */
@@ -21112,6 +22627,8 @@ static const chr_backend chr__pipe_kind = {
     0,                                        /* fixed        */
     NULL,                                     /* input        */
 };
+
+#undef CHR__PIPE_HELP
 #endif
 
 /* ====================================================================================================================
@@ -21296,6 +22813,7 @@ static int chr__pty_open(chr_dev *dev, chr_error *err)
     pty->base.is_owner = 1;
     if (fd < 0)
         return fd;
+    CHR__TRACE_TEXT(dev, pty_open, 0, 0, pty->slave);
     code = path ? chr__pty_make_link(pty, path, err) : 0;
     if (code < 0)
         return code;
@@ -21692,8 +23210,10 @@ static void chr__serial_try_later(chr__serial *serial)
 {
     int64_t ms = ((const chr_serial_options *)serial->dev.options)->reconnect_ms;
 
-    if (ms > 0)
-        chr_timer_start(serial->dev.ctx, &serial->retry, ms, chr__serial_retry, serial);
+    if (ms <= 0)
+        return;
+    CHR__TRACE(&serial->dev, reconnect, ms, 0);
+    chr_timer_start(serial->dev.ctx, &serial->retry, ms, chr__serial_retry, serial);
 }
 
 static void chr__serial_hung_up(chr__stream *stream, int code)
@@ -21786,8 +23306,10 @@ static int chr__serial_start_line(chr__serial *serial, const char *path, int *is
 static int chr__serial_plug(chr__serial *serial, chr_error *err)
 {
     const char *path = ((const chr_serial_options *)serial->dev.options)->path;
-    int         code = serial->fd = chr__os_open(path, CHR__OPEN_BOTH, err), is_all = 1;
+    int         code, is_all = 1;
 
+    CHR__TRACE_TEXT(&serial->dev, serial_open, 0, 0, path);
+    code = serial->fd = chr__os_open(path, CHR__OPEN_BOTH, err);
     if (code < 0)
         return code;
     code = chr__os_is_terminal(serial->fd) ? chr__serial_start_line(serial, path, &is_all, err) :
@@ -21809,6 +23331,7 @@ static void chr__serial_attempt(chr__serial *serial)
 
     if (chr__serial_plug(serial, &err) == 0)
         return;
+    CHR__TRACE_TEXT(&serial->dev, serial_failed, err.code, 0, err.text);
     if (!serial->has_failed)
         chr__log_line(serial->dev.ctx, serial->dev.id, err.text);
     serial->has_failed = 1;
@@ -21831,6 +23354,8 @@ static int chr__serial_open(chr_dev *dev, chr_error *err)
     serial->params = at_first;
     serial->lines = serial->out = -1;
     code = chr__serial_plug(serial, &failure);
+    if (code < 0)
+        CHR__TRACE_TEXT(dev, serial_failed, code, 0, failure.text);
     if (code == CHR_ERR_NOT_FOUND && options->reconnect_ms > 0) { /* not plugged in yet */
         chr__log_line(dev->ctx, dev->id, failure.text);
         serial->has_failed = 1;
@@ -22249,7 +23774,7 @@ static const chr__layer_slots chr__datagrams_slots = {
 /* To the stream a refusal looks like a hang-up. Here it is the end of nothing. */
 static void chr__udp_refused(chr__stream *stream, int code)
 {
-    (void)code;
+    CHR__TRACE(stream->dev, udp_refused, code, 0);
     stream->broken = 0;
     chr__os_socket_clear_error(stream->in);
     chr__stream_update(stream);
@@ -22700,6 +24225,7 @@ static void chr__telnet_say(chr__telnet *telnet, int verb, int option)
 {
     unsigned char bytes[3] = { CHR__TELNET_IAC, 0, 0 };
 
+    CHR__TRACE(telnet->layer.dev, telnet_sent, verb, option);
     bytes[1] = (unsigned char)verb;
     bytes[2] = (unsigned char)option;
     chr__telnet_send(telnet, bytes, sizeof bytes);
@@ -22711,6 +24237,7 @@ static void chr__telnet_send_sub(chr__telnet *telnet, int option, const unsigned
     unsigned char packet[CHR__TELNET_SUB_SIZE] = { CHR__TELNET_IAC, CHR__TELNET_SB };
     size_t        i, end = 3;
 
+    CHR__TRACE_BYTES(telnet->layer.dev, telnet_sub_sent, option, 0, bytes, len);
     packet[2] = (unsigned char)option;
     for (i = 0; i < len && end < sizeof packet - 3; i++) {
         if (bytes[i] == CHR__TELNET_IAC)
@@ -22882,6 +24409,7 @@ static void chr__com_port_send(chr__telnet *telnet, int command, const void *byt
     len = chr__min(len, sizeof sub - 1);
     if (len > 0)
         memcpy(sub + 1, bytes, len);
+    CHR__TRACE_BYTES(telnet->layer.dev, com_port_sent, command, 0, sub + 1, len);
     chr__telnet_send_sub(telnet, CHR__TELNET_COM_PORT, sub, 1 + len);
 }
 
@@ -23179,6 +24707,7 @@ static void chr__com_port_received(chr__telnet *telnet)
     if (!chr__com_port_is_on(telnet))
         chr__com_port_begins(telnet); /* some that are asked before they could offer it take that for the whole agreement */
     value = (uint32_t)chr__get_be(telnet->sub + 2, (int)telnet->sub_length - 2);
+    CHR__TRACE(telnet->layer.dev, com_port_received, command, value);
     if (command == CHR__COM_SUSPEND || command == CHR__COM_RESUME)
         telnet->is_stopped = command == CHR__COM_SUSPEND;
     else if (telnet->is_server)
@@ -23380,6 +24909,7 @@ static void chr__telnet_negotiated(chr__telnet *telnet, int option)
 {
     int com_port_was_on = chr__com_port_is_on(telnet);
 
+    CHR__TRACE(telnet->layer.dev, telnet_received, telnet->verb, option);
     chr__telnet_negotiate(telnet, telnet->verb, option);
     chr__com_port_negotiated(telnet, com_port_was_on);
     if (option == CHR__TELNET_WINDOW_SIZE && chr__telnet_has_size(telnet) && telnet->ours[option] == CHR__TELNET_YES)
@@ -23395,6 +24925,8 @@ static void chr__telnet_subnegotiated(chr__telnet *telnet)
 {
     const unsigned char *sub = telnet->sub;
 
+    if (telnet->sub_length > 0)
+        CHR__TRACE_BYTES(telnet->layer.dev, telnet_sub_received, sub[0], 0, sub + 1, telnet->sub_length - 1);
     if (telnet->sub_length > 0 && sub[0] == CHR__TELNET_COM_PORT)
         chr__com_port_received(telnet);
     if (telnet->sub_length == 2 && sub[0] == CHR__TELNET_TERMINAL_TYPE && sub[1] == CHR__TELNET_TYPE_SEND &&
@@ -23439,6 +24971,8 @@ static int chr__telnet_command(chr__telnet *telnet, unsigned char c, unsigned ch
     *data = CHR__TELNET_IAC;
     if (is_kept || c == CHR__TELNET_IAC)
         return telnet->last_in = CHR__TELNET_IAC, 1;
+    if (c < CHR__TELNET_SB)
+        CHR__TRACE(telnet->layer.dev, telnet_command, c, 0);
     telnet->verb = c;
     telnet->sub_length = 0;
     if (c >= CHR__TELNET_WILL)
@@ -24003,6 +25537,7 @@ static int chr__ws_frame(chr__websocket *ws, int opcode, const void *payload, si
         count += 4;
     if (count + len > CHR__BOX_SIZE - ws->out.end || chr__box_open(&ws->out, ws->layer.dev->ctx) < 0)
         return CHR_ERR_WOULD_BLOCK;
+    CHR__TRACE(ws->layer.dev, ws_frame_sent, opcode, (int64_t)len);
     count = chr__ws_header(ws, opcode, len, header);
     to = ws->out.bytes + ws->out.end + count;
     mask = ws->is_server ? header : header + count - 4;
@@ -24072,6 +25607,7 @@ static void chr__ws_say_goodbye(chr__websocket *ws, int code)
         ws->state = CHR__WS_OVER; /* it has been said */
     if (ws->state != CHR__WS_OPEN)
         return;
+    CHR__TRACE(ws->layer.dev, ws_close_sent, code, 0);
     chr__put_be(payload, (uint64_t)code, 2);
     (void)chr__ws_frame(ws, CHR__WS_CLOSE, payload, code == CHR__WS_NO_CODE ? 0 : 2);
     ws->state = CHR__WS_OVER;
@@ -24131,6 +25667,7 @@ static int chr__ws_begin_frame(chr__websocket *ws)
     uint64_t             length = chr__ws_length(header);
     int                  opcode = header[0] & 15, code;
 
+    CHR__TRACE(ws->layer.dev, ws_frame_received, opcode, (int64_t)length);
     if (header[0] & 0x70 || !!(header[1] & CHR__WS_MASKED) != ws->is_server || !chr__ws_length_is_good(header, length))
         return CHR__WS_PROTOCOL;
     ws->is_final = header[0] >> 7;
@@ -24157,6 +25694,7 @@ static int chr__ws_goodbye_code(const chr__websocket *ws)
     int       code = ws->control_length >= 2 ? (int)chr__get_be(ws->as.open.control, 2) : CHR__WS_NO_CODE;
     chr__utf8 utf8 = { 0, 0, 0 };
 
+    CHR__TRACE(ws->layer.dev, ws_close_received, code, 0);
     if (ws->control_length == 0)
         return CHR__WS_NO_CODE;
     if (!chr__ws_code_is_good(code))
@@ -24630,6 +26168,7 @@ static void chr__ws_send_page(chr__websocket *ws)
                                    "Content-Type: text/html; charset=utf-8\r\nContent-Length: %lld\r\n"
                 "Cache-Control: no-cache\r\nConnection: close\r\n\r\n", (long long)ws->as.shake.page_left);
     chr__ws_put_text(ws, head);
+    CHR__TRACE_TEXT(ws->layer.dev, ws_page, ws->as.shake.page_left, 0, path);
     ws->state = CHR__WS_PAGE;
 }
 
@@ -24784,6 +26323,7 @@ static int chr__ws_read_head(chr__websocket *ws)
         if (n <= 0)
             return n < 0 ? n : CHR_ERR_DISCONNECTED;
     }
+    CHR__TRACE_BYTES(ws->layer.dev, ws_head, 0, 0, head.at, head.len);
     ws->in.start += head.len;
     if (head.len > CHR__WS_HEAD)
         chr__ws_refuse(ws, "400 Bad Request", "is longer than 8 KiB");
@@ -24822,10 +26362,13 @@ static int chr__ws_step(chr__layer *layer, int *wants, chr_error *err)
     if (ws->state == CHR__WS_PAGE) /* it had no more to ask for: no failure, and nothing to log */
         return chr__fail(err, CHR_ERR_DISCONNECTED, "%s", "");
     if (ws->state == CHR__WS_REFUSING)
+        CHR__TRACE_TEXT(ws->layer.dev, ws_refused, 0, 0, ws->as.shake.fault);
+    if (ws->state == CHR__WS_REFUSING)
         return chr__fail(err, CHR_ERR_IO, "websocket: the peer's %s %s%s", ws->is_server ? "request" : "answer",
                          ws->as.shake.fault, ws->as.shake.detail);
     if (code < 0)
         return chr__fail(err, code, "websocket: the peer went in the middle of the handshake");
+    CHR__TRACE(layer->dev, ws_accepted, 0, 0);
     ws->state = CHR__WS_OPEN;
     chr__box_close_empty(&ws->in, layer->dev->ctx);
     chr__box_close_empty(&ws->out, layer->dev->ctx);
@@ -25675,6 +27218,69 @@ static int chr__tls_below_read(void *opaque, unsigned char *buf, size_t len)
     return (int)len;
 }
 
+/* What mbed TLS keeps to itself. */
+#if MBEDTLS_VERSION_MAJOR >= 3
+#define CHR__TLS_PRIVATE(member) MBEDTLS_PRIVATE(member)
+#else
+#define CHR__TLS_PRIVATE(member) member
+#endif
+
+/* A record that goes down, its head first: an alert that is not encrypted says what it is. */
+CHR__COLD void chr__tls_trace_record(const chr__tls *tls, const unsigned char *record, size_t len)
+{
+    enum { HEAD = 5 };
+    int is_open = len == HEAD + 2;
+
+    if (len > HEAD && record[0] == MBEDTLS_SSL_MSG_ALERT)
+        CHR__TRACE(tls->layer.dev, tls_alert_sent, is_open ? record[HEAD] : -1, is_open ? record[HEAD + 1] : -1);
+}
+
+/* mbed TLS has an alert that ends the session, decrypted. */
+CHR__COLD void chr__tls_trace_alert(const chr__tls *tls, int n)
+{
+    const unsigned char *alert = tls->ssl.CHR__TLS_PRIVATE(in_msg);
+
+    if (alert && (n == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE || n == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY))
+        CHR__TRACE(tls->layer.dev, tls_alert_received, alert[0], alert[1]);
+}
+
+/* The steps up to TLS 1.2 in the order of mbed TLS's numbers; those of 1.3 have none of these names. */
+CHR__COLD void chr__tls_trace_step(const chr__tls *tls)
+{
+    static const char *const names[] = {
+        "HelloRequest", "ClientHello", "ServerHello", "server's Certificate", "ServerKeyExchange", "CertificateRequest",
+        "ServerHelloDone", "client's Certificate", "ClientKeyExchange", "CertificateVerify", "client's ChangeCipherSpec",
+        "client's Finished", "server's ChangeCipherSpec", "server's Finished"
+    };
+    int state = (int)tls->ssl.CHR__TLS_PRIVATE(state);
+
+    CHR__TRACE_TEXT(tls->layer.dev, tls_step, state, 0,
+                    (size_t)state < sizeof names / sizeof *names ? names[state] : NULL);
+}
+
+/* All steps that are possible now, as mbedtls_ssl_handshake() does them. */
+static int chr__tls_handshake(chr__tls *tls)
+{
+    int n = 0;
+
+    while (n == 0 && (int)tls->ssl.CHR__TLS_PRIVATE(state) != MBEDTLS_SSL_HANDSHAKE_OVER) {
+        if (CHR__TRACES(tls->layer.dev->ctx))
+            chr__tls_trace_step(tls);
+        n = mbedtls_ssl_handshake_step(&tls->ssl);
+    }
+    if (CHR__TRACES(tls->layer.dev->ctx))
+        chr__tls_trace_alert(tls, n);
+    return n;
+}
+
+CHR__COLD void chr__tls_trace_up(const chr__tls *tls)
+{
+    char text[120];
+
+    chr__format(text, sizeof text, "%s %s", mbedtls_ssl_get_version(&tls->ssl), mbedtls_ssl_get_ciphersuite(&tls->ssl));
+    CHR__TRACE_TEXT(tls->layer.dev, tls_up, 0, 0, text);
+}
+
 /* While hands are shaken, what fits into the flight goes with it at the end of the step. */
 static int chr__tls_below_write(void *opaque, const unsigned char *buf, size_t len)
 {
@@ -25682,6 +27288,8 @@ static int chr__tls_below_write(void *opaque, const unsigned char *buf, size_t l
     chr__layer *below = tls->layer.below;
     int         n = 0;
 
+    if (CHR__TRACES(tls->layer.dev->ctx))
+        chr__tls_trace_record(tls, buf, len);
     if (!tls->is_up && chr__box_put(&tls->flight, tls->layer.dev->ctx, buf, len) == 0)
         return (int)len;
     if (!chr__box_is_empty(&tls->flight))
@@ -25983,7 +27591,7 @@ static int chr__tls_step(chr__layer *layer, int *wants, chr_error *err)
     *wants = CHR_OUT;
     if (tls->is_up)
         return chr__tls_flush(layer);
-    n = mbedtls_ssl_handshake(&tls->ssl);
+    n = chr__tls_handshake(tls);
     code = chr__box_flush(&tls->flight, layer->below);
     if (n == MBEDTLS_ERR_SSL_WANT_WRITE || (n == 0 && code == CHR_ERR_WOULD_BLOCK))
         return CHR_ERR_WOULD_BLOCK;
@@ -25996,6 +27604,8 @@ static int chr__tls_step(chr__layer *layer, int *wants, chr_error *err)
     code = chr__tls_authorize(tls, err);
     chr__box_close_empty(&tls->flight, layer->dev->ctx);
     tls->is_up = code == 0;
+    if (code == 0 && CHR__TRACES(layer->dev->ctx))
+        chr__tls_trace_up(tls);
     return code;
 }
 
@@ -26006,6 +27616,9 @@ static int chr__tls_ended(chr__tls *tls)
     int      end = tls->end, is_cut = end == 0 || end == MBEDTLS_ERR_SSL_CONN_EOF || end == MBEDTLS_ERR_NET_CONN_RESET;
     char     why[160], line[200];
 
+    CHR__TRACE_TEXT(dev, tls_end, end, 0, is_cut ? "without close_notify" : NULL);
+    if (CHR__TRACES(dev->ctx))
+        chr__tls_trace_alert(tls, end);
     tls->end = MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY;
     if (end == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY)
         return 0;
@@ -26328,6 +27941,7 @@ CHR__COLD void chr__socket_got_fds(chr__socket_bottom *bottom, size_t length)
     got.count = chr__os_control_fds(&ctx->receiver.control, length, got.fds);
     if (got.count == 0)
         return;
+    CHR__TRACE(bottom->layer.dev, fds_received, got.count, 0);
     chr__input_has_fds(bottom->layer.dev);
     chr__msgfds_close(ctx, &bottom->incoming);
     kept = bottom->incoming = (chr__msgfds *)chr__allocate(ctx, sizeof *kept);
@@ -26352,8 +27966,10 @@ CHR__COLD int chr__socket_write_fds(chr__socket_bottom *bottom, const void *buf,
 {
     int n = chr__os_send_fds(bottom->fd, buf, len, bottom->outgoing->fds, bottom->outgoing->count);
 
-    if (n > 0)
-        chr__msgfds_close(bottom->layer.dev->ctx, &bottom->outgoing);
+    if (n <= 0)
+        return n;
+    CHR__TRACE(bottom->layer.dev, fds_sent, bottom->outgoing->count, 0);
+    chr__msgfds_close(bottom->layer.dev->ctx, &bottom->outgoing);
     return n;
 }
 
@@ -26381,6 +27997,18 @@ static int chr__socket_read_metered(chr__layer *layer, void *buf, size_t len)
     n = bottom->is_unix ? chr__socket_read_unix(layer, buf, len) : chr__socket_read(layer, buf, len);
     bottom->budget -= n > 0 ? n : 0;
     bottom->received += n > 0 ? (uint64_t)n : 0;
+    if (n > 0)
+        CHR__TRACE_BYTES(layer->dev, wire_in, 0, 0, buf, (size_t)n);
+    return n;
+}
+
+static int chr__socket_write_under(chr__layer *layer, const void *buf, size_t len)
+{
+    int n = ((chr__socket_bottom *)layer)->is_unix ? chr__socket_write_unix(layer, buf, len) :
+        chr__socket_write(layer, buf, len);
+
+    if (n > 0)
+        CHR__TRACE_BYTES(layer->dev, wire_out, (int64_t)len, 0, buf, (size_t)n);
     return n;
 }
 
@@ -26391,8 +28019,8 @@ static int chr__socket_fin(chr__layer *layer);
 static const chr__layer_slots chr__socket_bottoms[2][2] = { /* [under layers][unix] */
     { CHR__SOCKET_BOTTOM(chr__socket_read,         chr__socket_write,      chr__socket_fin),
       CHR__SOCKET_BOTTOM(chr__socket_read_unix,    chr__socket_write_unix, chr__socket_fin) },
-    { CHR__SOCKET_BOTTOM(chr__socket_read_metered, chr__socket_write,      chr__socket_fin),
-      CHR__SOCKET_BOTTOM(chr__socket_read_metered, chr__socket_write_unix, chr__socket_fin) }
+    { CHR__SOCKET_BOTTOM(chr__socket_read_metered, chr__socket_write_under, chr__socket_fin),
+      CHR__SOCKET_BOTTOM(chr__socket_read_metered, chr__socket_write_under, chr__socket_fin) }
 };
 static const chr__layer_slots chr__socket_shut[2][2] = { /* and after the FIN */
     { CHR__SOCKET_BOTTOM(chr__socket_read,         chr__bottom_swallow,    NULL),
@@ -26488,6 +28116,7 @@ static void chr__link_end(chr__link *link, int takes_rest)
     chr__linger *linger = &link->linger;
     chr_dev     *source = takes_rest ? linger->dev : NULL;
 
+    CHR__TRACE(linger->dev, socket_down, takes_rest, 0);
     chr_watch_stop(&linger->watch);
     chr_timer_stop(&linger->tick);
     if (chr__link_socket(link)->host)
@@ -26522,7 +28151,11 @@ static int chr__layers_shake(chr__layer *layer, int *wants, chr_error *err)
 {
     int code = layer->below ? chr__layers_shake(layer->below, wants, err) : 0;
 
-    return code == 0 && layer->slots->step ? layer->slots->step(layer, wants, err) : code;
+    if (code < 0 || !layer->slots->step)
+        return code;
+    code = layer->slots->step(layer, wants, err);
+    CHR__TRACE_TEXT(layer->dev, handshake_step, code, code == CHR_ERR_WOULD_BLOCK ? *wants : 0, layer->slots->name);
+    return code;
 }
 
 /* -- seats: with clients=N there are N, without a server is its own -- */
@@ -26552,6 +28185,27 @@ static int chr__socket_is_connected(chr__socket *sock)
 }
 
 /* -- what only an attempt needs: it goes with the attempt -- */
+
+/* With the name of a descriptor's peer, or its own. */
+CHR__COLD void chr__trace_socket(const chr_dev *dev, chr_trace_number number, int fd, int of_peer)
+{
+    char name[140];
+
+    chr__os_socket_name(fd, of_peer, name, sizeof name);
+    CHR__TRACE_NUMBER(dev, number, name);
+}
+
+/* With an address: that of the options, or one that was found. */
+CHR__COLD void chr__trace_address(const chr__socket *sock, chr_trace_number number, const chr__sockaddr *address)
+{
+    char name[300];
+
+    if (address)
+        chr__os_sockaddr_text(address, name, sizeof name);
+    else
+        chr__address_name(&sock->address, name, sizeof name);
+    CHR__TRACE_NUMBER(&sock->dev, number, name);
+}
 
 /* Where to say why something fails. */
 static chr_error *chr__socket_why(chr__socket *sock)
@@ -26684,6 +28338,7 @@ static void chr__socket_failed(chr__socket *sock)
     chr__os_close(sock->fd);
     sock->fd = -1;
     chr__socket_drop_addresses(sock);
+    CHR__TRACE_ERROR(&sock->dev, socket_failed, chr__socket_why(sock)->code, chr__socket_why(sock));
     chr__socket_report(sock);
     chr__socket_wait_for(sock);
 }
@@ -26846,6 +28501,8 @@ static int chr__link_up(chr__link *link)
         return code;
     }
     code = chr__link_take_seat(link, server, seat);
+    if (code == 0 && seat->peer == link && CHR__TRACES(server->dev.ctx))
+        chr__trace_socket(&server->dev, CHR_TRACE_socket_up, link->fd, 1);
     if (was_open)
         chr_be_event(&seat->dev, CHR_EVENT_CLOSED);
     if (code == 0 && seat->peer == link)
@@ -26905,6 +28562,8 @@ static int chr__socket_adopt(chr__socket *sock, int fd, int is_unix, int is_give
     chr__link                *link = chr__link_new(sock, fd, is_unix, is_given);
     int                       code;
 
+    if (CHR__TRACES(sock->dev.ctx))
+        chr__trace_socket(&sock->dev, sock->is_server ? CHR_TRACE_socket_accept : CHR_TRACE_socket_connected, fd, 1);
     sock->state = CHR__SOCKET_IDLE;
     if (!sock->is_server)
         chr_watch_stop(&sock->watch);
@@ -26958,7 +28617,9 @@ static int chr__socket_accept(chr__socket *sock)
         sock->has_failed = 0; /* another peer: its failure is news */
         (void)chr__socket_adopt(sock, fd, sock->is_unix, 0);
     } else if (fd != CHR_ERR_WOULD_BLOCK) {
-        return chr__fail(chr__socket_why(sock), fd, "cannot accept a peer: %s", chr_error_text(fd));
+        (void)chr__fail(chr__socket_why(sock), fd, "cannot accept a peer: %s", chr_error_text(fd));
+        CHR__TRACE_ERROR(&sock->dev, socket_accept_failed, fd, chr__socket_why(sock));
+        return fd;
     }
     return 0;
 }
@@ -27034,6 +28695,8 @@ static int chr__socket_listen(chr__socket *sock, chr_error *err)
     if (chr_watch_start(sock->dev.ctx, &sock->watch, fd, CHR_IN, chr__socket_accept_ready, sock) < 0)
         return chr__no_memory(err);
     sock->listener = fd;
+    if (CHR__TRACES(sock->dev.ctx))
+        chr__trace_socket(&sock->dev, CHR_TRACE_socket_listen, fd, 0);
     return 0;
 }
 
@@ -27066,6 +28729,7 @@ static void chr__socket_connect_ready(void *opaque, int events)
         (void)chr__socket_adopt(sock, fd, sock->is_unix, 0);
         return;
     }
+    CHR__TRACE_ERROR(&sock->dev, socket_connect_failed, chr__socket_why(sock)->code, chr__socket_why(sock));
     chr_watch_stop(&sock->watch);
     chr__os_close(fd);
     chr__socket_try(sock);
@@ -27096,7 +28760,11 @@ static void chr__socket_try(chr__socket *sock)
 
     chr__address_name(&sock->address, name, sizeof name);
     for (; sock->address_next < sock->address_count; ) {
+        if (CHR__TRACES(sock->dev.ctx))
+            chr__trace_address(sock, CHR_TRACE_socket_connect, &sock->addresses[sock->address_next]);
         fd = chr__os_connect(&sock->addresses[sock->address_next++], name, &in_progress, chr__socket_why(sock));
+        if (fd < 0)
+            CHR__TRACE_ERROR(&sock->dev, socket_connect_failed, fd, chr__socket_why(sock));
         if (fd == CHR_ERR_WOULD_BLOCK && chr__socket_waits_for_backlog(sock))
             return;
         if (fd < 0)
@@ -27116,6 +28784,8 @@ static void chr__socket_looked_up(chr__socket *sock, int count)
 {
     sock->address_count = count;
     sock->address_next = 0;
+    if (sock->address.type == CHR_ADDR_INET)
+        CHR__TRACE_ERROR(&sock->dev, socket_lookup_done, count, chr__socket_why(sock));
     if (count > 0)
         chr__socket_try(sock);
     else
@@ -27145,6 +28815,8 @@ static void chr__socket_look_up(chr__socket *sock, int may_block)
     chr_error         *why = chr__socket_why(sock);
     int                count = chr__socket_allocate_addresses(sock, CHR__MAX_ADDRESSES, why);
 
+    if (CHR__TRACES(sock->dev.ctx))
+        chr__trace_address(sock, CHR_TRACE_socket_lookup, NULL);
     if (count == 0)
         count = chr__os_lookup(host, address->port, family, 0, 1, sock->addresses, why);
     if (count == CHR_ERR_WOULD_BLOCK && !may_block) {
@@ -27184,8 +28856,10 @@ static void chr__socket_wait_for(chr__socket *sock)
         return;
     if (sock->is_server)
         chr_watch_set(&sock->watch, chr__socket_has_room(sock) ? CHR_IN : 0);
-    else if (sock->retry_ms > 0 && sock->state == CHR__SOCKET_IDLE && !sock->peer && !sock->shaking)
+    else if (sock->retry_ms > 0 && sock->state == CHR__SOCKET_IDLE && !sock->peer && !sock->shaking) {
+        CHR__TRACE(&sock->dev, reconnect, sock->retry_ms, 0);
         chr_timer_start(sock->dev.ctx, &sock->retry, sock->retry_ms, chr__socket_retry, sock);
+    }
 }
 
 /* -- blocking, where it was asked for: the same state machine, driven by a poll of its own -- */
@@ -27856,6 +29530,8 @@ static const chr_option chr__spiceport_rows[] = {
 static void chr__spice_end(chr__spice *spice)
 {
     spice->has_ended = 0;
+    if (spice->out.count > 0)
+        CHR__TRACE(&spice->dev, spice_chr_discard_write, (int64_t)spice->out.count, 0);
     spice->dev.bytes_dropped += spice->out.count;
     spice->out.start = spice->out.count = 0;
     chr_be_event(&spice->dev, CHR_EVENT_CLOSED);
@@ -27983,6 +29659,7 @@ static void chr__spice_came_or_went(chr__spice *spice, int is_there)
 {
     if (spice->is_there == is_there)
         return;
+    CHR__TRACE(&spice->dev, spice_vmc_state, is_there, 0);
     spice->is_there = is_there;
     if (!is_there)
         spice->has_ended = spice->has_ended || spice->dev.be_open || spice->in.count > 0 || spice->has_broken;
@@ -28003,6 +29680,7 @@ static void chr__spice_event(SpiceCharDeviceInstance *instance, uint8_t event)
     chr__spice *spice = chr__spice_of(instance);
 
     CHR__LOCK(spice->dev.ctx);
+    CHR__TRACE(&spice->dev, spice_vmc_event, event, 0);
     if (event == SPICE_PORT_EVENT_OPENED || event == SPICE_PORT_EVENT_CLOSED)
         chr__spice_came_or_went(spice, event == SPICE_PORT_EVENT_OPENED);
     else if (event == SPICE_PORT_EVENT_BREAK && spice->is_there)
@@ -28022,6 +29700,7 @@ static int chr__spice_take(SpiceCharDeviceInstance *instance, const uint8_t *buf
     is_between = spice->has_ended ? spice->is_there : !spice->is_there;
     n = is_between || spice->has_broken || len < 0 ? 0 : chr__min((size_t)len, spice->in.size - spice->in.count);
     spice->is_held = (int)n < len;
+    CHR__TRACE(&spice->dev, spice_vmc_write, (int64_t)n, len);
     if (n > 0) {
         chr__ring_put(&spice->in, buf, n);
         chr__spice_look(spice);
@@ -28045,6 +29724,8 @@ static int chr__spice_give(SpiceCharDeviceInstance *instance, uint8_t *buf, int 
         memcpy(buf + done, piece, n);
         chr__ring_take(&spice->out, n);
     }
+    if (done > 0)
+        CHR__TRACE(&spice->dev, spice_vmc_read, (int64_t)done, len);
     if (done > 0 && chr_be_wants_writable(&spice->dev))
         chr__spice_look(spice);
     CHR__UNLOCK(spice->dev.ctx);
@@ -28065,11 +29746,14 @@ static const SpiceCharDeviceInterface chr__spice_interface = {
 /* What it returns is no proof; the state that it sets is. */
 static int chr__spice_register(chr__spice *spice, chr_error *err)
 {
+    int code = 0;
+
     spice->instance.st = NULL;
     if (spice_server_add_interface(spice->server, &spice->instance.base) < 0 || !spice->instance.st)
-        return chr__fail(err, CHR_ERR_BUSY, "the spice server refuses another channel '%s'", spice->instance.subtype);
-    spice->is_registered = 1;
-    return 0;
+        code = chr__fail(err, CHR_ERR_BUSY, "the spice server refuses another channel '%s'", spice->instance.subtype);
+    CHR__TRACE_TEXT(&spice->dev, spice_vmc_register_interface, code, 0, spice->instance.subtype);
+    spice->is_registered = code == 0;
+    return code;
 }
 
 /* The client loses its channel; what it has sent and nobody has read goes with it. */
@@ -28077,6 +29761,7 @@ static void chr__spice_unregister(chr__spice *spice)
 {
     if (!spice->is_registered)
         return;
+    CHR__TRACE_TEXT(&spice->dev, spice_vmc_unregister_interface, 0, 0, spice->instance.subtype);
     chr__spice_output(spice);
     spice->is_registered = 0;
     spice_server_remove_interface(&spice->instance.base);
@@ -28252,6 +29937,7 @@ static const chr_backend chr__spiceport_kind = {
     X(HUB,          hub,       "",        "hub",       (NULL))                                               \
     X(FAULT,        fault,     "",        "fault",     (NULL))                                               \
     X(FD,           fd,        "",        "fd",        (NULL))                                               \
+    X(WIN,          win,       "",        "win",       (NULL))                                               \
     X(FILE,         file,      "",        "file",      (NULL))                                               \
     X(PIPE,         pipe,      "",        "pipe",      (NULL))                                               \
     X(PTY,          pty,       "",        "pty",       (NULL))                                               \
@@ -28606,6 +30292,8 @@ static int chr__remove(chr_context *ctx, const char *id, chr_error *err)
 
     if (!dev)
         return CHR_ERR_NOT_FOUND;
+    if (CHR__IN_TRACE(ctx))
+        return chr__fail_in_trace(err);
     if (dev->frontends > 0)
         return chr__fail(err, CHR_ERR_BUSY, "chardev '%s' is busy: a frontend is attached", id);
     for (; dev; dev = companion) {
@@ -28633,6 +30321,8 @@ CHARDEV_API int chr_send_break(chr_context *ctx, const char *id, chr_error *err)
     chr__enter(ctx);
     dev = chr__find(ctx, id, err);
     if (dev)
+        CHR__TRACE(dev, event, CHR_EVENT_BREAK, 0);
+    if (dev)
         chr__event(dev, CHR_EVENT_BREAK); /* not from the far side: a recorder would have it twice */
     chr__leave(ctx);
     return dev ? 0 : CHR_ERR_NOT_FOUND;
@@ -28652,6 +30342,7 @@ static int chr__inject(chr_dev *dev, const void *data, size_t len)
         return CHR_ERR_WOULD_BLOCK;
     len = chr__min(len, (size_t)room);
     dev->bytes_in += len;
+    CHR__TRACE_BYTES(dev, data_injected, 0, 0, data, len);
     dev->frontend->handlers.read(dev->frontend->opaque, data, len);
     return (int)len;
 }
@@ -28675,6 +30366,8 @@ static int chr__add_client(chr_dev *dev, int fd, chr_error *err)
 
     if (!dev->kind->peer || !dev->kind->peer->add_client)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': a %s takes no clients", dev->id, dev->kind->name);
+    if (CHR__IN_TRACE(ctx))
+        return chr__fail_in_trace(err);
     if (chr__given_note(dev, fd, 0) < 0)
         return chr__no_memory(err);
     chr__quiet_outside(ctx);
@@ -28717,6 +30410,215 @@ CHARDEV_API void chr_query(const chr_dev *dev, chr_info *info)
         chr__format(info->filename, sizeof info->filename, "%s", dev->kind->name);
     CHR__UNLOCK(dev->ctx);
 }
+
+/* -- >>trace: what a hook may call -- */
+#if CHARDEV_HAS_TRACE
+
+CHARDEV_API const char *chr_trace_name(int number)
+{
+    return number >= 0 && number < CHR_TRACE_COUNT ? chr__trace_names[number] : NULL;
+}
+
+static int chr__trace_word_match(const char *word, size_t len, const char *name)
+{
+    char pattern[64];
+
+    if (len >= sizeof pattern)
+        return 0;
+    memcpy(pattern, word, len);
+    pattern[len] = 0;
+    return chr__glob(pattern, name);
+}
+
+CHARDEV_API int chr_trace_match(const char *patterns, const char *name)
+{
+    size_t len;
+    int    is_out, found = 0;
+
+    for (; *patterns; patterns += len + (patterns[len] == ',')) {
+        is_out = *patterns == '-';
+        patterns += is_out;
+        len = strcspn(patterns, ",");
+        if (chr__trace_word_match(patterns, len, name))
+            found = !is_out;
+    }
+    return found;
+}
+
+/* What numbers of a kind are called. */
+static const struct {
+    const char *kind;
+    int         value;
+    const char *name;
+} chr__trace_words[] = {
+#define CHR__TRACE_ERROR_NAME(code, value, text) { "error", value, #code },
+    CHR_ERRORS(CHR__TRACE_ERROR_NAME)
+#undef CHR__TRACE_ERROR_NAME
+#define CHR__TRACE_WORD(kind, prefix, word) { kind, prefix##word, #word },
+#define CHR__TRACE_EVENT(word) CHR__TRACE_WORD("event", CHR_EVENT_, word)
+    CHR__TRACE_EVENT(BREAK) CHR__TRACE_EVENT(OPENED) CHR__TRACE_EVENT(MUX_IN) CHR__TRACE_EVENT(MUX_OUT)
+    CHR__TRACE_EVENT(CLOSED) CHR__TRACE_EVENT(RESIZED) CHR__TRACE_EVENT(SERIAL) CHR__TRACE_EVENT(LINE_ERROR)
+    CHR__TRACE_EVENT(PURGE_RECEIVE) CHR__TRACE_EVENT(PURGE_TRANSMIT) CHR__TRACE_EVENT(INPUT_END)
+    CHR__TRACE_EVENT(READABLE)
+#define CHR__TRACE_IOCTL(word) CHR__TRACE_WORD("ioctl", CHR_IOCTL_, word)
+    CHR__TRACE_IOCTL(SET_ECHO) CHR__TRACE_IOCTL(SERIAL_SET_PARAMS) CHR__TRACE_IOCTL(SERIAL_SET_BREAK)
+    CHR__TRACE_IOCTL(SERIAL_GET_TIOCM) CHR__TRACE_IOCTL(SERIAL_SET_TIOCM) CHR__TRACE_IOCTL(SERIAL_GET_PARAMS)
+    CHR__TRACE_IOCTL(SERIAL_SET_FLOW) CHR__TRACE_IOCTL(SERIAL_GET_FLOW) CHR__TRACE_IOCTL(PP_READ_DATA)
+    CHR__TRACE_IOCTL(PP_WRITE_DATA) CHR__TRACE_IOCTL(PP_READ_CONTROL) CHR__TRACE_IOCTL(PP_WRITE_CONTROL)
+    CHR__TRACE_IOCTL(PP_READ_STATUS) CHR__TRACE_IOCTL(PP_DATA_DIR) CHR__TRACE_IOCTL(PP_EPP_READ_ADDRESS)
+    CHR__TRACE_IOCTL(PP_EPP_READ) CHR__TRACE_IOCTL(PP_EPP_WRITE_ADDRESS) CHR__TRACE_IOCTL(PP_EPP_WRITE)
+    CHR__TRACE_IOCTL(SERIAL_PURGE) CHR__TRACE_IOCTL(SERIAL_GET_ERRORS) CHR__TRACE_IOCTL(SERIAL_SET_ERRORS)
+    CHR__TRACE_IOCTL(GET_TERMINAL_SIZE) CHR__TRACE_IOCTL(SET_TERMINAL_SIZE)
+#undef CHR__TRACE_WORD
+#undef CHR__TRACE_EVENT
+#undef CHR__TRACE_IOCTL
+    { "wants", CHR_IN, "input" }, { "wants", CHR_OUT, "output" },
+    { "telnet", 239, "EOR" }, { "telnet", 240, "SE" }, { "telnet", 241, "NOP" }, { "telnet", 242, "DM" },
+    { "telnet", 243, "BRK" }, { "telnet", 244, "IP" }, { "telnet", 245, "AO" }, { "telnet", 246, "AYT" },
+    { "telnet", 247, "EC" }, { "telnet", 248, "EL" }, { "telnet", 249, "GA" }, { "telnet", 250, "SB" },
+    { "telnet", 251, "WILL" }, { "telnet", 252, "WONT" }, { "telnet", 253, "DO" }, { "telnet", 254, "DONT" },
+    { "option", 0, "BINARY" }, { "option", 1, "ECHO" }, { "option", 3, "SGA" }, { "option", 5, "STATUS" },
+    { "option", 24, "TERMINAL-TYPE" }, { "option", 25, "EOR" }, { "option", 31, "NAWS" },
+    { "option", 32, "TERMINAL-SPEED" }, { "option", 33, "LFLOW" }, { "option", 34, "LINEMODE" },
+    { "option", 35, "XDISPLOC" }, { "option", 39, "NEW-ENVIRON" }, { "option", 40, "TN3270E" },
+    { "option", 44, "COM-PORT" },
+    { "com", 0, "SIGNATURE" }, { "com", 1, "SET-BAUDRATE" }, { "com", 2, "SET-DATASIZE" }, { "com", 3, "SET-PARITY" },
+    { "com", 4, "SET-STOPSIZE" }, { "com", 5, "SET-CONTROL" }, { "com", 6, "NOTIFY-LINESTATE" },
+    { "com", 7, "NOTIFY-MODEMSTATE" }, { "com", 8, "FLOWCONTROL-SUSPEND" }, { "com", 9, "FLOWCONTROL-RESUME" },
+    { "com", 10, "SET-LINESTATE-MASK" }, { "com", 11, "SET-MODEMSTATE-MASK" }, { "com", 12, "PURGE-DATA" },
+    { "opcode", 0, "continuation" }, { "opcode", 1, "text" }, { "opcode", 2, "binary" }, { "opcode", 8, "close" },
+    { "opcode", 9, "ping" }, { "opcode", 10, "pong" },
+    { "level", 1, "warning" }, { "level", 2, "fatal" },
+    { "alert", 0, "close_notify" }, { "alert", 10, "unexpected_message" }, { "alert", 20, "bad_record_mac" },
+    { "alert", 22, "record_overflow" }, { "alert", 40, "handshake_failure" }, { "alert", 42, "bad_certificate" },
+    { "alert", 43, "unsupported_certificate" }, { "alert", 44, "certificate_revoked" },
+    { "alert", 45, "certificate_expired" }, { "alert", 46, "certificate_unknown" }, { "alert", 47, "illegal_parameter" },
+    { "alert", 48, "unknown_ca" }, { "alert", 49, "access_denied" }, { "alert", 50, "decode_error" },
+    { "alert", 51, "decrypt_error" }, { "alert", 70, "protocol_version" }, { "alert", 71, "insufficient_security" },
+    { "alert", 80, "internal_error" }, { "alert", 90, "user_canceled" }, { "alert", 109, "missing_extension" },
+    { "alert", 112, "unrecognized_name" }, { "alert", 115, "unknown_psk_identity" },
+    { "alert", 116, "certificate_required" }, { "alert", 120, "no_application_protocol" }
+};
+
+/* Errors are known to people without their prefix; results that are none are numbers. */
+static const char *chr__trace_word(const char *kind, size_t len, int64_t value)
+{
+    size_t i;
+
+    for (i = 0; i < sizeof chr__trace_words / sizeof *chr__trace_words; i++)
+        if (chr__text_is(kind, len, chr__trace_words[i].kind) && chr__trace_words[i].value == value)
+            return value < 0 ? chr__trace_words[i].name + strlen("CHR_ERR_") :
+                strcmp(chr__trace_words[i].kind, "error") == 0 ? NULL : chr__trace_words[i].name;
+    return NULL;
+}
+
+static size_t chr__trace_put_number(char *text, size_t size, size_t at, const char *kind, size_t len, int64_t value)
+{
+    const char *word = chr__trace_word(kind, len, value);
+
+    if (word)
+        return chr__append(text, size, at, "%s", word);
+    if (chr__text_is(kind, len, "letter") && value > ' ' && value < 127)
+        return chr__append(text, size, at, "%c", (int)value);
+    if (chr__text_is(kind, len, "hex") && value < 0)
+        return chr__append(text, size, at, "-0x%llx", (unsigned long long)-value);
+    return chr__append(text, size, at, chr__text_is(kind, len, "hex") ? "0x%llx" : "%lld", (long long)value);
+}
+
+/* In quotes; what is not printable is written as in C. */
+static size_t chr__trace_put_quoted(char *text, size_t size, size_t at, const void *bytes, size_t len)
+{
+    static const char    letters[] = "abtnvfr", digits[] = "0123456789abcdef"; /* from 7 to 13 */
+    const unsigned char *byte = (const unsigned char *)bytes, *end = byte + len;
+
+    at = chr__append(text, size, at, "\"");
+    for (; byte < end; byte++) {
+        if (*byte == '"' || *byte == '\\')
+            at = chr__append(text, size, at, "\\%c", *byte);
+        else if (*byte >= ' ' && *byte < 127)
+            at = chr__append(text, size, at, "%c", *byte);
+        else if (*byte >= 7 && *byte <= 13)
+            at = chr__append(text, size, at, "\\%c", letters[*byte - 7]);
+        else
+            at = chr__append(text, size, at, "\\x%c%c", digits[*byte >> 4], digits[*byte & 15]);
+    }
+    return chr__append(text, size, at, "\"");
+}
+
+static size_t chr__trace_put_bytes(char *text, size_t size, size_t at, const chr_trace *event)
+{
+    enum { MOST = 64 };
+
+    at = chr__append(text, size, at, " len=%llu ", (unsigned long long)event->len);
+    at = chr__trace_put_quoted(text, size, at, event->bytes, chr__min(event->len, MOST));
+    return event->len > MOST ? chr__append(text, size, at, "...") : at;
+}
+
+/* One word of what the table says: *number is the next one of the numbers. */
+static size_t chr__trace_put_field(char *text, size_t size, size_t at, const chr_trace *event, const char *word, size_t len,
+                                   int *number)
+{
+    size_t      name = strcspn(word, ": ");
+    const char *kind = name < len ? word + name + 1 : word + len;
+
+    if (chr__text_is(word, len, "bytes"))
+        return event->bytes ? chr__trace_put_bytes(text, size, at, event) : at;
+    if (chr__text_is(kind, (size_t)(word + len - kind), "text")) {
+        if (!event->text)
+            return at;
+        at = chr__append(text, size, at, " %.*s=", (int)name, word);
+        return chr__trace_put_quoted(text, size, at, event->text, strlen(event->text));
+    }
+    at = chr__append(text, size, at, " %.*s=", (int)name, word);
+    return chr__trace_put_number(text, size, at, kind, (size_t)(word + len - kind), event->value[(*number)++ & 1]);
+}
+
+static const struct {
+    const char *fields, *help;
+} chr__trace_rows[] = {
+#define CHR__TRACE_ROW(name, fields, help) { fields, CHR__HELP(help) },
+    CHR_TRACES(CHR__TRACE_ROW)
+#undef CHR__TRACE_ROW
+};
+
+CHARDEV_API int chr_trace_format(const chr_trace *event, char *text, size_t size)
+{
+    const char *word = chr__trace_rows[event->number].fields;
+    int64_t     us = event->time / 1000;
+    size_t      at = 0, len;
+    int         number = 0;
+
+    at = chr__append(text, size, at, "%lld.%06d ", (long long)(us / 1000000), (int)(us % 1000000));
+    at = chr__append(text, size, at, "%s%s%s", event->id ? event->id : "", event->id ? " " : "", event->name);
+    for (; *word; word += len + (word[len] == ' ')) {
+        len = strcspn(word, " ");
+        at = chr__trace_put_field(text, size, at, event, word, len, &number);
+    }
+    return (int)at;
+}
+
+CHARDEV_API int chr_trace_help(const char *patterns, void (*print)(void *opaque, const char *line), void *opaque)
+{
+    enum { COLUMN = 56 };
+    char   line[200];
+    size_t len;
+    int    i, count = 0;
+
+    for (i = 0; i < CHR_TRACE_COUNT; i++) {
+        if (patterns && !chr_trace_match(patterns, chr__trace_names[i]))
+            continue;
+        len = chr__append(line, sizeof line, 0, "%s %s", chr__trace_names[i], chr__trace_rows[i].fields);
+        while (len < COLUMN)
+            line[len++] = ' ';
+        if (chr__trace_rows[i].help)
+            (void)chr__append(line, sizeof line, len, "%s", chr__trace_rows[i].help);
+        print(opaque, line);
+        count++;
+    }
+    return count;
+}
+
+#endif
 
 /* -- >>extras -- */
 
@@ -29122,6 +31024,16 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__SLEEPS
 #undef CHR__IS_FOREIGN
 #undef CHR__RECORDED
+#undef CHR__USDT
+#undef CHR__TRACES
+#undef CHR__IN_TRACE
+#undef CHR__TRACE
+#undef CHR__TRACE_ALL
+#undef CHR__TRACE_TEXT
+#undef CHR__TRACE_BYTES
+#undef CHR__TRACE_ERROR
+#undef CHR__TRACE_NUMBER
+#undef CHR__TLS_PRIVATE
 #undef CHR__BUFFERS
 #undef CHR__OUTBOX
 #undef CHR__LOG
