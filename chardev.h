@@ -5235,6 +5235,7 @@ typedef struct chr__set_entry {
     int                     asked;     /* what the request that is under way waits for; 0 = there is none */
     int                     ready;
     int                     is_gone;   /* its socket was closed: nothing is asked any more */
+    int                     is_cancelled; /* the request that is under way, to be made anew */
     int                     is_ended;  /* it has left: what is under way comes back, and tells nobody */
     struct chr__set_entry  *next;      /* in its bucket, or of the spare ones */
     struct chr__set_entry  *next_queued, **link;
@@ -5256,6 +5257,7 @@ typedef struct chr__bell {
     HANDLE                          timer;    /* finer than time-outs, which last up to 16 ms more; NULL = there is none */
     PTP_WAIT                        timer_wait; /* with the port */
     int64_t                         timer_at; /* when it goes off; 0 = it has not been set */
+    int                             has_woken; /* the last wait */
 } chr__bell;
 
 typedef struct chr__set_block {
@@ -5270,6 +5272,7 @@ typedef struct chr__set {
     chr__bell        *bell;
     int               sockets;     /* how many are in it */
     int               in_flight;   /* requests under way whose entries have left */
+    int               cancelled;   /* the others that were cancelled, and will be made anew */
     int               unseen;      /* turns since the system was asked */
     chr__set_queue    due, ready;  /* those to be asked before the wait; those that are to be told */
     chr__set_queue    asked;       /* without the port: those whose request is under way */
@@ -5458,6 +5461,8 @@ static void chr__set_came_back(chr__set *set, chr__set_entry *entry)
     ULONG       status = entry->wait ? 0 : (ULONG)entry->operation.Internal;
 
     entry->asked = 0;
+    set->cancelled -= entry->is_cancelled;
+    entry->is_cancelled = 0;
     chr__queue_leave(entry);
     if (entry->is_ended) {
         set->in_flight--;
@@ -5520,6 +5525,11 @@ static void chr__set_ask_socket(chr__set *set, chr__set_entry *entry)
     }
 }
 
+static void chr__set_cancel(chr__set *set, chr__set_entry *entry)
+{
+    (void)CHR_SYS(CancelIoEx)(set->afd, &entry->operation);
+}
+
 /* A request that waits for less than is wanted ends first; one that waits for more may stay. */
 static void chr__set_ask(chr__set *set, chr__set_entry *entry)
 {
@@ -5533,8 +5543,11 @@ static void chr__set_ask(chr__set *set, chr__set_entry *entry)
         chr__set_ask_socket(set, entry);
         return;
     }
-    if (entry->wants & ~entry->asked)
-        (void)CHR_SYS(CancelIoEx)(set->afd, &entry->operation);
+    if (entry->wants & ~entry->asked && !entry->is_cancelled) {
+        chr__set_cancel(set, entry);
+        entry->is_cancelled = 1;
+        set->cancelled++;
+    }
     chr__set_under_way(set, entry);
 }
 
@@ -5623,7 +5636,9 @@ static int chr__set_look(chr__set *set, int timeout_ms)
 
     InterlockedExchange(&bell->rung, 0); /* first: what is noted from here on rings again */
     chr__set_take_signaled(set);
-    return code < 0 ? code : InterlockedExchange(&bell->is_woken, 0) != 0;
+    if (InterlockedExchange(&bell->is_woken, 0))
+        bell->has_woken = 1;
+    return code < 0 ? code : bell->has_woken;
 }
 
 /* Something is ready already: the system is asked for more in one of some turns only. */
@@ -5659,25 +5674,35 @@ static int chr__set_left(int timeout_ms, int64_t deadline)
     return timeout_ms < 0 ? -1 : left <= 0 ? 0 : (int)((left + 999999) / 1000000);
 }
 
+enum { CHR__STIRRED_MOST = 50 };
+
+/* Whether it isn't known yet what is ready: requests end, to be made anew. */
+static int chr__set_is_stirred(const chr__set *set, int tries)
+{
+    return (set->due.first || set->cancelled > 0) && tries < CHR__STIRRED_MOST;
+}
+
+/* How long to wait now: for those a bit in any case. */
+static int chr__set_patience(const chr__set *set, int left, int *tries)
+{
+    return left == 0 && set->cancelled > 0 && (*tries)++ < CHR__STIRRED_MOST ? 1 : left;
+}
+
 /* How many are ready, up to `most`; 0 also when the waker has rung. */
 static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int timeout_ms)
 {
     int64_t deadline = timeout_ms > 0 ? chr__os_clock(NULL) + (int64_t)timeout_ms * 1000000 : 0;
-    int     left = timeout_ms, is_rung;
+    int     left = timeout_ms, is_rung, tries = 0;
 
+    set->bell->has_woken = 0;
     do {
         chr__set_ask_all(set);
-        is_rung = set->ready.first ? chr__set_glance(set) : chr__set_look(set, left);
-        if (is_rung || set->ready.first || left == 0)
+        is_rung = set->ready.first ? chr__set_glance(set) : chr__set_look(set, chr__set_patience(set, left, &tries));
+        if (is_rung || set->ready.first || (left == 0 && !chr__set_is_stirred(set, tries)))
             break;
         left = chr__set_left(timeout_ms, deadline);
     } while (1);
     return is_rung < 0 ? is_rung : chr__set_tell_all(set, ready, most);
-}
-
-static void chr__set_cancel(chr__set *set, chr__set_entry *entry)
-{
-    (void)CHR_SYS(CancelIoEx)(set->afd, &entry->operation);
 }
 
 /* It leaves, and is used again when nothing of it is under way any more. */
@@ -5708,13 +5733,15 @@ static int chr__set_reap(chr__set *set)
 {
     int tries;
 
+    set->bell->has_woken = 0;
     if (set->in_flight > 0)
         chr__set_scan(set);
     for (tries = 0; set->in_flight > 0 && tries < 50; tries++)
-        if (chr__set_look(set, 100) > 0)
-            InterlockedExchange(&set->bell->is_woken, 1);
-    if (tries > 0 && set->bell->is_woken)
+        (void)chr__set_look(set, 100);
+    if (tries > 0 && set->bell->has_woken) {
+        InterlockedExchange(&set->bell->is_woken, 1);
         chr__bell_ring(set->bell);
+    }
     return set->in_flight;
 }
 
@@ -5947,6 +5974,9 @@ static void chr__os_waker_close(chr__waker *waker)
 
 /* Until it is shown there is none. */
 static int chr__os_waker_fd(const chr__waker *waker) { return (int)waker->fd - 1; }
+
+/* A wake-up is a callback that has run, as it is where a descriptor tells of it. */
+static int chr__os_waker_ran(const chr__waker *waker) { return !waker->fd && waker->bell.has_woken; }
 
 static int chr__waker_connect(SOCKET handle)
 {
@@ -7742,6 +7772,7 @@ typedef struct chr__waker {
 } chr__waker;
 
 static void chr__os_waker_ring(chr__waker *waker) { (void)waker; }
+static int  chr__os_waker_ran(const chr__waker *waker) { return (void)waker, 0; }
 
 typedef struct chr__set {
     int nothing;
@@ -7789,6 +7820,7 @@ enum {
 };
 
 static int chr__os_waker_show(const chr__waker *waker) { return chr__os_waker_fd(waker); }
+static int chr__os_waker_ran(const chr__waker *waker) { return (void)waker, 0; }
 static int chr__os_set_reserve(chr__set *set, int capacity) { return (void)set, (void)capacity, 0; }
 static int chr__os_set_check(const chr__set *set, int fd) { return (void)set, (void)fd, 0; }
 #endif
@@ -9957,8 +9989,10 @@ CHR__HOT_INLINE int chr__loop_sleep(chr_context *ctx, int timeout_ms)
 
 CHR__COLD int chr__due_run(chr_context *ctx)
 {
-    int ran = ctx->ready_count > 0 ? chr__set_run(ctx) : 0;
+    int ran = chr__os_waker_ran(&ctx->waker);
 
+    if (ctx->ready_count > 0)
+        ran += chr__set_run(ctx);
     return ran + chr__timers_run(ctx) + chr__idles_run(ctx);
 }
 
