@@ -42,7 +42,8 @@
  *                       >>the_options >>the_record >>core >>front >>stacked >>the_replay >>stream
  *     backends          >>be_null >>be_ringbuf >>be_testdev >>be_script (>>answers) >>be_msmouse >>be_wctablet
  *                       >>be_braille (>>brlapi) >>be_mux >>fan_out >>be_hub >>be_fault
- *                       >>be_fd >>be_file >>be_pipe >>be_pty >>be_stdio >>be_serial >>be_parallel >>be_udp
+ *                       >>be_fd >>be_file >>be_pipe >>be_pty >>be_stdio >>be_console >>be_serial >>be_parallel
+ *                       >>be_udp
  *                       >>be_socket (>>socket_address >>layer_box >>layer_telnet (>>com_port) >>layer_websocket
  *                                    >>socket_tls >>socket_layers >>socket_chardev)
  *                       >>be_spice
@@ -61,7 +62,7 @@
  *     CHARDEV_FREESTANDING     no operating system: the backends from null to fault and your own; hooks for memory and
  *                              clock
  *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV SCRIPT MSMOUSE WCTABLET BRAILLE (or its BRLAPI alone) MUX
- *                              HUB FAULT FD FILE PIPE PTY STDIO SERIAL PARALLEL UDP SOCKET SPICE
+ *                              HUB FAULT FD FILE PIPE PTY STDIO CONSOLE SERIAL PARALLEL UDP SOCKET SPICE
  *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and what a mux may keep; default 65536, freestanding 1024
  *     CHR_SYS(name)            how a system call is reached; default `name`. Tests put faults in here.
  *
@@ -1560,12 +1561,17 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #else
 #define CHARDEV_HAS_PTY 1
 #endif
-#if defined(CHARDEV_NO_STDIO) || !defined(CHR__POSIX)
+#if defined(CHARDEV_NO_STDIO) || defined(CHR__FREESTANDING)
 #define CHARDEV_HAS_STDIO 0
 #else
 #define CHARDEV_HAS_STDIO 1
 #endif
-#if defined(CHARDEV_NO_SERIAL) || !defined(CHR__POSIX)
+#if defined(CHARDEV_NO_CONSOLE) || !defined(CHR__WINDOWS)
+#define CHARDEV_HAS_CONSOLE 0
+#else
+#define CHARDEV_HAS_CONSOLE 1
+#endif
+#if defined(CHARDEV_NO_SERIAL) || defined(CHR__FREESTANDING)
 #define CHARDEV_HAS_SERIAL 0
 #else
 #define CHARDEV_HAS_SERIAL 1
@@ -2541,6 +2547,9 @@ CHR__PRIVATE void chr__os_channel_close(chr__channel *channel)
     channel->fd = channel->io = -1;
 }
 
+/* Standard input that comes from a pipe or a file: lines as the program expects them. Here they are. */
+CHR__PRIVATE void chr__os_channel_text(chr__channel *channel) { (void)channel; }
+
 CHR__HOT_INLINE int chr__os_channel_read(chr__channel *channel, void *buf, size_t len)
 {
     return chr__os_read_as(channel->io, channel->type, buf, len);
@@ -3007,6 +3016,11 @@ static int chr__os_set_renew(chr__set *set)
 }
 
 #endif
+
+/* Standard input and output, and what stands for one that is closed. */
+#define CHR__NULL_DEVICE "/dev/null"
+
+CHR__PRIVATE int chr__os_standard(int direction) { return direction == CHR_IN ? 0 : 1; }
 
 /* Terminals. */
 
@@ -6373,6 +6387,476 @@ static int chr__os_datagram_open(const chr__sockaddr *peers, int peer_count, con
     return chr__fail(err, CHR_ERR_INVALID, "cannot open %s: one end has IPv4 addresses only and the other IPv6", name);
 }
 #endif
+#if CHARDEV_HAS_STDIO || CHARDEV_HAS_CONSOLE || CHARDEV_HAS_WIN
+/* -- console: key events are input, as the escape sequences of a terminal; output is UTF-16. So no code page is changed -- */
+
+#ifndef ENABLE_VIRTUAL_TERMINAL_PROCESSING
+#define ENABLE_VIRTUAL_TERMINAL_PROCESSING 0x0004
+#endif
+#ifndef ENABLE_VIRTUAL_TERMINAL_INPUT
+#define ENABLE_VIRTUAL_TERMINAL_INPUT 0x0200
+#endif
+
+enum {
+    CHR__KEY_TEXT = 16,    /* bytes: the longest that one key event becomes */
+    CHR__KEY_EVENTS = 16,  /* fetched at a time */
+    CHR__CONSOLE_UNITS = 512 /* of UTF-16, written at a time */
+};
+
+typedef struct chr__console_in {
+    INPUT_RECORD events[CHR__KEY_EVENTS]; /* fetched and not yet looked at: from `at` to `end` */
+    int          at, end;
+    char         text[CHR__KEY_TEXT];     /* the bytes of the last key, not yet read: from text_at to text_end */
+    int          text_at, text_end;
+    unsigned     repeats;                 /* how often the text comes again */
+    unsigned     high;                    /* the first half of a surrogate pair, 0 = none */
+} chr__console_in;
+
+typedef struct chr__console_out {
+    unsigned char part[4]; /* the beginning of a character whose rest has not come yet */
+    int           length;
+} chr__console_out;
+
+CHR__PRIVATE int chr__os_is_terminal(int fd)
+{
+    DWORD mode;
+
+    return fd != -1 && CHR_SYS(GetConsoleMode)(chr__os_handle(fd), &mode);
+}
+
+/* -- output: UTF-8 becomes UTF-16, in any pieces -- */
+
+/* How many of these bytes are whole characters: the last one may have only begun. */
+static size_t chr__utf8_whole(const unsigned char *text, size_t len)
+{
+    size_t        back, need;
+    unsigned char byte;
+
+    for (back = 1; back <= 3 && back <= len; back++) {
+        byte = text[len - back];
+        if ((byte & 0xc0) == 0x80)
+            continue;
+        need = byte >= 0xf8 ? 1 : byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc0 ? 2 : 1;
+        return need > back ? len - back : len;
+    }
+    return len;
+}
+
+/* What is no UTF-8 becomes U+FFFD. */
+static int chr__console_put(HANDLE console, const unsigned char *text, size_t len)
+{
+    WCHAR units[CHR__CONSOLE_UNITS];
+    int   count = MultiByteToWideChar(CP_UTF8, 0, (const char *)text, (int)len, units, CHR__CONSOLE_UNITS), at;
+    DWORD done = 0;
+
+    for (at = 0; at < count; at += (int)done)
+        if (!CHR_SYS(WriteConsoleW)(console, units + at, (DWORD)(count - at), &done, NULL) || done == 0)
+            return chr__os_code((int)GetLastError());
+    return 0;
+}
+
+/* All of it, while the console takes it: one in which the user marks text waits. */
+CHR__PRIVATE int chr__console_write(int fd, chr__console_out *out, const void *buf, size_t len)
+{
+    unsigned char        piece[CHR__CONSOLE_UNITS];
+    const unsigned char *from = (const unsigned char *)buf;
+    size_t               left = len, count, begun, whole;
+    int                  code = 0;
+
+    while (left > 0 && code == 0) {
+        begun = (size_t)out->length;
+        count = left < sizeof piece - begun ? left : sizeof piece - begun;
+        memcpy(piece, out->part, begun);
+        memcpy(piece + begun, from, count);
+        whole = chr__utf8_whole(piece, begun + count);
+        out->length = (int)(begun + count - whole);
+        memcpy(out->part, piece + whole, begun + count - whole);
+        code = whole > 0 ? chr__console_put(chr__os_handle(fd), piece, whole) : 0;
+        from += count;
+        left -= count;
+    }
+    return code < 0 ? code : (int)len;
+}
+
+/* -- the process's console, and its modes -- */
+
+/* One mode that is changed and put back: unless somebody has changed it since, whose it is then. */
+typedef struct chr__console_mode {
+    HANDLE handle; /* NULL = there is none */
+    int    is_set;
+    DWORD  before, wanted, ours; /* what was there, what it was set to, and what the console made of that */
+} chr__console_mode;
+
+/* The process's console: the one thing that is there once per process, and so the one global. It is put back at close, by
+ * atexit(), when Ctrl-C, Ctrl-Break or the window's close end the process (each goes on to the handlers of others), and by a
+ * fiber-local slot when the thread that made the first chardev here ends the process in another way. */
+static struct chr__terminal {
+    char              holder[128]; /* the id of the stdio chardev; "" = free */
+    int               echo;
+    chr__console_out  echoed;
+    int               users;       /* stdio, and chardevs of the kind console */
+    chr__console_mode in, screen;  /* screen: a handle of our own */
+    int               registered;  /* with atexit() */
+    DWORD             slot;        /* fiber-local */
+} chr__terminal;
+static SRWLOCK chr__terminal_lock = SRWLOCK_INIT;
+
+static void chr__console_put_back(chr__console_mode *mode)
+{
+    DWORD now;
+
+    if (mode->is_set && CHR_SYS(GetConsoleMode)(mode->handle, &now) && now == mode->ours)
+        (void)CHR_SYS(SetConsoleMode)(mode->handle, mode->before);
+}
+
+/* `maybe`: flags that an old Windows does not know. Nothing happens when it is so already. What others have set meanwhile is what
+ * is put back at the end. */
+static int chr__console_make(chr__console_mode *mode, DWORD off, DWORD on, DWORD maybe)
+{
+    DWORD now, wanted;
+    int   is_ours;
+
+    if (!mode->handle)
+        return 0;
+    if (!CHR_SYS(GetConsoleMode)(mode->handle, &now))
+        return chr__os_code((int)GetLastError());
+    is_ours = mode->is_set && now == mode->ours;
+    wanted = ((is_ours ? mode->before : now) & ~off) | on | maybe;
+    if (is_ours && wanted == mode->wanted)
+        return 0;
+    mode->before = is_ours ? mode->before : now;
+    mode->wanted = mode->ours = wanted;
+    mode->is_set = 1;
+    if (!CHR_SYS(SetConsoleMode)(mode->handle, wanted) && !CHR_SYS(SetConsoleMode)(mode->handle, wanted & ~maybe))
+        return chr__os_code((int)GetLastError());
+    (void)CHR_SYS(GetConsoleMode)(mode->handle, &mode->ours);
+    return 0;
+}
+
+static void chr__terminal_put_back(void)
+{
+    AcquireSRWLockExclusive(&chr__terminal_lock);
+    chr__console_put_back(&chr__terminal.in);
+    chr__console_put_back(&chr__terminal.screen);
+    ReleaseSRWLockExclusive(&chr__terminal_lock);
+}
+
+/* FALSE: what comes next happens as if this were not here. */
+static BOOL WINAPI chr__terminal_control(DWORD event)
+{
+    (void)event;
+    chr__terminal_put_back();
+    return FALSE;
+}
+
+/* The process ends, and its other threads are gone, maybe with the lock. */
+static void WINAPI chr__terminal_gone(void *opaque)
+{
+    (void)opaque;
+    if (!TryAcquireSRWLockExclusive(&chr__terminal_lock))
+        return;
+    chr__console_put_back(&chr__terminal.in);
+    chr__console_put_back(&chr__terminal.screen);
+    ReleaseSRWLockExclusive(&chr__terminal_lock);
+}
+
+/* What is on the screen now, whatever standard output is; -1 = this process has no console. */
+static int chr__screen_open(void)
+{
+    HANDLE screen = CHR_SYS(CreateFileW)(L"CONOUT$", GENERIC_READ | GENERIC_WRITE, FILE_SHARE_READ | FILE_SHARE_WRITE, NULL,
+                                         OPEN_EXISTING, 0, NULL);
+
+    return screen == INVALID_HANDLE_VALUE ? -1 : chr__os_handle_fd(screen);
+}
+
+static int chr__screen_make(void) { return chr__console_make(&chr__terminal.screen, 0, ENABLE_PROCESSED_OUTPUT, ENABLE_VIRTUAL_TERMINAL_PROCESSING); }
+
+/* With the lock, for stdio as well as console. */
+static void chr__terminal_enter(int needs_screen)
+{
+    int screen = needs_screen && !chr__terminal.screen.handle ? chr__screen_open() : -1;
+
+    if (screen != -1)
+        chr__terminal.screen.handle = chr__os_handle(screen);
+    if (chr__terminal.users++ == 0) {
+        chr__terminal.slot = FlsAlloc(chr__terminal_gone);
+        (void)FlsSetValue(chr__terminal.slot, &chr__terminal);
+        (void)SetConsoleCtrlHandler(chr__terminal_control, TRUE);
+    }
+    if (!chr__terminal.registered)
+        chr__terminal.registered = atexit(chr__terminal_put_back) == 0;
+    (void)chr__screen_make();
+}
+
+static void chr__terminal_leave(void)
+{
+    chr__console_mode none = { NULL, 0, 0, 0, 0 };
+
+    if (--chr__terminal.users > 0)
+        return;
+    chr__console_put_back(&chr__terminal.screen);
+    if (chr__terminal.screen.handle)
+        (void)CHR_SYS(CloseHandle)(chr__terminal.screen.handle);
+    chr__terminal.screen = none;
+    (void)SetConsoleCtrlHandler(chr__terminal_control, FALSE);
+    (void)FlsFree(chr__terminal.slot); /* its callback finds the lock taken */
+}
+
+/* As a terminal does: Enter begins a line, another control character is ^ and its letter. */
+static void chr__terminal_echo(const char *text, size_t len)
+{
+    int  screen = chr__os_handle_fd(chr__terminal.screen.handle), is_plain;
+    char mark[2] = { '^', 0 };
+
+    if (!chr__terminal.echo || !chr__terminal.screen.handle)
+        return;
+    for (; len > 0; text++, len--) {
+        is_plain = (unsigned char)*text >= ' ' ? *text != 127 : *text == '\t' || *text == '\b' || *text == '\n' || *text == '\r';
+        mark[1] = (char)(*text ^ 0x40);
+        (void)chr__console_write(screen, &chr__terminal.echoed, is_plain ? text : mark, is_plain ? 1 : 2);
+        if (*text == '\r')
+            (void)chr__console_write(screen, &chr__terminal.echoed, "\n", 1);
+    }
+}
+
+/* Of the window, in characters. `fd` is for systems with several terminals. */
+CHR__PRIVATE int chr__os_terminal_size(int fd, int *columns, int *rows)
+{
+    CONSOLE_SCREEN_BUFFER_INFO info;
+
+    (void)fd;
+    if (!chr__terminal.screen.handle || !CHR_SYS(GetConsoleScreenBufferInfo)(chr__terminal.screen.handle, &info))
+        return CHR_ERR_NOT_SUPPORTED;
+    *columns = info.srWindow.Right - info.srWindow.Left + 1;
+    *rows = info.srWindow.Bottom - info.srWindow.Top + 1;
+    return 0;
+}
+
+/* -- input: the keys -- */
+
+/* What a terminal sends for the keys that have no character: ESC O or ESC [ and the letter, or ESC [ number ~. */
+static const struct chr__key {
+    WORD        key;
+    char        letter; /* '~': behind the number */
+    signed char number; /* 'O' = ESC O unless there are modifiers */
+} chr__keys[] = {
+    { VK_UP, 'A', 1 },     { VK_DOWN, 'B', 1 },    { VK_RIGHT, 'C', 1 },  { VK_LEFT, 'D', 1 },   { VK_CLEAR, 'E', 1 },
+    { VK_END, 'F', 1 },    { VK_HOME, 'H', 1 },    { VK_INSERT, '~', 2 }, { VK_DELETE, '~', 3 }, { VK_PRIOR, '~', 5 },
+    { VK_NEXT, '~', 6 },   { VK_F1, 'P', 'O' },    { VK_F2, 'Q', 'O' },   { VK_F3, 'R', 'O' },   { VK_F4, 'S', 'O' },
+    { VK_F5, '~', 15 },    { VK_F6, '~', 17 },     { VK_F7, '~', 18 },    { VK_F8, '~', 19 },    { VK_F9, '~', 20 },
+    { VK_F10, '~', 21 },   { VK_F11, '~', 23 },    { VK_F12, '~', 24 },   { VK_F13, '~', 25 },   { VK_F14, '~', 26 },
+    { VK_F15, '~', 28 },   { VK_F16, '~', 29 },    { VK_F17, '~', 31 },   { VK_F18, '~', 32 },   { VK_F19, '~', 33 },
+    { VK_F20, '~', 34 },
+};
+
+enum { CHR__KEYS = sizeof chr__keys / sizeof chr__keys[0] };
+
+static int chr__key_has(const KEY_EVENT_RECORD *key, DWORD modifiers) { return (key->dwControlKeyState & modifiers) != 0; }
+
+/* A key without a character; returns how many bytes it is, 0 = none. */
+static int chr__key_sequence(const KEY_EVENT_RECORD *key, char *text)
+{
+    int shift = chr__key_has(key, SHIFT_PRESSED), alt = chr__key_has(key, LEFT_ALT_PRESSED | RIGHT_ALT_PRESSED);
+    int control = chr__key_has(key, LEFT_CTRL_PRESSED | RIGHT_CTRL_PRESSED), modifiers = shift + 2 * alt + 4 * control, i;
+
+    for (i = 0; i < CHR__KEYS && chr__keys[i].key != key->wVirtualKeyCode; i++)
+        ;
+    if (i == CHR__KEYS)
+        return 0;
+    if (modifiers)
+        return chr__keys[i].letter == '~'
+            ? chr__format(text, CHR__KEY_TEXT, "\033[%d;%d~", chr__keys[i].number, modifiers + 1)
+            : chr__format(text, CHR__KEY_TEXT, "\033[1;%d%c", modifiers + 1, chr__keys[i].letter);
+    if (chr__keys[i].letter == '~')
+        return chr__format(text, CHR__KEY_TEXT, "\033[%d~", chr__keys[i].number);
+    return chr__format(text, CHR__KEY_TEXT, "\033%c%c", chr__keys[i].number == 'O' ? 'O' : '[', chr__keys[i].letter);
+}
+
+/* The character that it stands for on a terminal, where Windows has another or none; -1 = nothing. */
+static int chr__key_character(const KEY_EVENT_RECORD *key)
+{
+    unsigned unit = key->uChar.UnicodeChar;
+    int      control = chr__key_has(key, LEFT_CTRL_PRESSED | RIGHT_CTRL_PRESSED);
+
+    switch (key->wVirtualKeyCode) {
+    case VK_BACK:   return control ? 8 : 127;
+    case VK_ESCAPE: return 27;
+    case VK_SPACE:  return control ? 0 : (int)unit; /* ^@ */
+    case '2':       return control && unit == 0 ? 0 : unit ? (int)unit : -1;
+    default:        return unit ? (int)unit : -1;
+    }
+}
+
+/* Whether it is part of an Alt code, whose character comes when Alt is released; or is no key that is pressed. */
+static int chr__key_is_silent(const KEY_EVENT_RECORD *key)
+{
+    WORD code = key->wVirtualKeyCode;
+    int  is_pad = (code >= VK_NUMPAD0 && code <= VK_NUMPAD9) || code == VK_CLEAR || code == VK_INSERT ||
+                  (code >= VK_PRIOR && code <= VK_DOWN);
+
+    if (!key->bKeyDown)
+        return code != VK_MENU || key->uChar.UnicodeChar == 0;
+    return is_pad && chr__key_has(key, LEFT_ALT_PRESSED) && !chr__key_has(key, ENHANCED_KEY | LEFT_CTRL_PRESSED | RIGHT_CTRL_PRESSED);
+}
+
+/* One unit of UTF-16 as UTF-8, the second of a pair with the first. Returns the bytes; 0 = the second comes next. */
+static int chr__key_unit(unsigned *high, unsigned unit, char *text)
+{
+    WCHAR units[2];
+    int   count = 0;
+
+    if (unit >= 0xd800 && unit < 0xdc00) {
+        *high = unit;
+        return 0;
+    }
+    if (*high && unit >= 0xdc00 && unit < 0xe000)
+        units[count++] = (WCHAR)*high;
+    *high = 0;
+    units[count++] = (WCHAR)unit;
+    return WideCharToMultiByte(CP_UTF8, 0, units, count, text, CHR__KEY_TEXT, NULL, NULL);
+}
+
+/* What a key event is in bytes: none for most. Ctrl and Alt together with a character are AltGr. */
+static int chr__key_text(const KEY_EVENT_RECORD *key, unsigned *high, char *text)
+{
+    int alt = chr__key_has(key, LEFT_ALT_PRESSED | RIGHT_ALT_PRESSED), unit, count = 0;
+    int control = chr__key_has(key, LEFT_CTRL_PRESSED | RIGHT_CTRL_PRESSED);
+
+    if (chr__key_is_silent(key))
+        return 0;
+    unit = chr__key_character(key);
+    if (unit < 0)
+        return chr__key_sequence(key, text);
+    if (unit == '\t' && chr__key_has(key, SHIFT_PRESSED))
+        return chr__format(text, CHR__KEY_TEXT, "\033[Z");
+    if (alt && key->bKeyDown && !(control && unit >= ' '))
+        text[count++] = 27;
+    return count + chr__key_unit(high, (unsigned)unit, text + count);
+}
+
+/* The next event, if there is one, which may be no bytes. 0 = there is none; -1 = the console is gone. */
+static int chr__console_next(HANDLE console, chr__console_in *in)
+{
+    const INPUT_RECORD *event;
+    DWORD               count = 0;
+
+    if (in->at == in->end) {
+        in->at = in->end = 0;
+        if (!CHR_SYS(GetNumberOfConsoleInputEvents)(console, &count))
+            return -1;
+        if (count > 0 && !CHR_SYS(ReadConsoleInputW)(console, in->events, CHR__KEY_EVENTS, &count))
+            return -1;
+        in->end = (int)count;
+    }
+    if (in->at == in->end)
+        return 0;
+    event = &in->events[in->at++];
+    in->text_at = in->text_end = 0;
+    if (event->EventType != KEY_EVENT)
+        return 1; /* focus, mouse, menu, size */
+    in->text_end = chr__key_text(&event->Event.KeyEvent, &in->high, in->text);
+    in->repeats = event->Event.KeyEvent.wRepeatCount > 1 ? event->Event.KeyEvent.wRepeatCount - 1u : 0;
+    return 1;
+}
+
+/* As much as has been typed: bytes, would-block, or the end when the console is gone. */
+CHR__PRIVATE int chr__console_read(int fd, chr__console_in *in, void *buf, size_t len)
+{
+    char  *to = (char *)buf;
+    size_t done = 0;
+    int    code = 1;
+
+    while (done < len && code > 0) {
+        if (in->text_at < in->text_end) {
+            to[done++] = in->text[in->text_at++];
+        } else if (in->text_end > 0 && in->repeats > 0) {
+            in->repeats--;
+            in->text_at = 0;
+        } else {
+            code = chr__console_next(chr__os_handle(fd), in);
+        }
+    }
+    chr__terminal_echo(to, done);
+    return done > 0 ? (int)done : code < 0 ? 0 : (int)CHR_ERR_WOULD_BLOCK;
+}
+
+/* Whether something has been fetched that is not read yet. */
+CHR__PRIVATE int chr__console_pending(const chr__console_in *in)
+{
+    return in->at < in->end || in->text_at < in->text_end || (in->text_end > 0 && in->repeats > 0);
+}
+
+#if CHARDEV_HAS_STDIO
+/* Takes standard input and output for the chardev `id`; CHR_ERR_BUSY names who has them. */
+static int chr__os_terminal_acquire(const char *id, chr_error *err)
+{
+    HANDLE in = GetStdHandle(STD_INPUT_HANDLE), out = GetStdHandle(STD_OUTPUT_HANDLE);
+    int    is_console = chr__os_is_terminal(chr__os_handle_fd(in)), code = 0;
+
+    AcquireSRWLockExclusive(&chr__terminal_lock);
+    if (chr__terminal.holder[0]) {
+        code = chr__fail(err, CHR_ERR_BUSY, "stdio: in use by chardev '%s'", chr__terminal.holder);
+    } else {
+        chr__format(chr__terminal.holder, sizeof chr__terminal.holder, "%s", id);
+        memset(&chr__terminal.in, 0, sizeof chr__terminal.in);
+        chr__terminal.in.handle = is_console ? in : NULL;
+        chr__terminal.echo = chr__terminal.echoed.length = 0;
+        chr__terminal_enter(is_console || chr__os_is_terminal(chr__os_handle_fd(out)));
+    }
+    ReleaseSRWLockExclusive(&chr__terminal_lock);
+    return code;
+}
+
+static void chr__os_terminal_release(void)
+{
+    AcquireSRWLockExclusive(&chr__terminal_lock);
+    chr__console_put_back(&chr__terminal.in);
+    chr__terminal.in.handle = NULL;
+    chr__terminal.in.is_set = 0;
+    chr__terminal.holder[0] = 0;
+    chr__terminal_leave();
+    ReleaseSRWLockExclusive(&chr__terminal_lock);
+}
+
+/* The console as the holder wants it: key events, Ctrl-C among them unless `with_signals`. A Windows that knows the sequences of
+ * keys itself makes them, as the screen's program has asked for them; else chr__key_sequence() does. */
+static int chr__os_terminal_make_raw(int with_signals, int echo)
+{
+    int code;
+
+    AcquireSRWLockExclusive(&chr__terminal_lock);
+    chr__terminal.echo = echo;
+    code = chr__console_make(&chr__terminal.in, ENABLE_LINE_INPUT | ENABLE_ECHO_INPUT | ENABLE_PROCESSED_INPUT,
+                             with_signals ? ENABLE_PROCESSED_INPUT : 0, ENABLE_VIRTUAL_TERMINAL_INPUT);
+    (void)chr__screen_make();
+    ReleaseSRWLockExclusive(&chr__terminal_lock);
+    return code;
+}
+#endif
+
+#if CHARDEV_HAS_CONSOLE
+/* The screen for output, with sequences processed; the result is the caller's to close, before chr__os_screen_release(). */
+static int chr__os_screen_acquire(chr_error *err)
+{
+    int fd = chr__screen_open();
+
+    if (fd == -1)
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "console: this process has no console");
+    AcquireSRWLockExclusive(&chr__terminal_lock);
+    chr__terminal_enter(1);
+    ReleaseSRWLockExclusive(&chr__terminal_lock);
+    return fd;
+}
+
+static void chr__os_screen_release(void)
+{
+    AcquireSRWLockExclusive(&chr__terminal_lock);
+    chr__terminal_leave();
+    ReleaseSRWLockExclusive(&chr__terminal_lock);
+}
+#endif
+#endif
+
 #endif
 
 /* -- >>freestanding ---------------------------------------------------------------------------------------------------
@@ -20893,7 +21377,7 @@ static const chr_backend chr__pty_kind = {
 #endif
 
 /* ====================================================================================================================
- * >>be_stdio   descriptors 0 and 1 of the process, which stay open; a terminal becomes raw until the end
+ * >>be_stdio   standard input and output of the process, which stay open; a terminal becomes raw until the end
  *
  * far side   who started us          options   signal
  * events     OPENED from creation, CLOSED at end of input; RESIZED when the terminal has another size, seen within half
@@ -20903,7 +21387,7 @@ static const chr_backend chr__pty_kind = {
 
 typedef struct chr__stdio {
     chr__fd_dev base;
-    int         has_terminal; /* the process's 0 and 1 are ours */
+    int         has_terminal; /* the process's standard input and output are ours */
     int         null;         /* stands for a standard input that can't be read; or -1 */
     int         is_raw;
     int         echo;
@@ -20931,7 +21415,7 @@ static int chr__stdio_resized(chr__stdio *stdio)
 {
     chr_terminal_size now = stdio->size;
 
-    (void)chr__os_terminal_size(0, &now.columns, &now.rows);
+    (void)chr__os_terminal_size(chr__os_standard(CHR_IN), &now.columns, &now.rows);
     if (now.columns == stdio->size.columns && now.rows == stdio->size.rows)
         return 0;
     stdio->size = now;
@@ -20953,10 +21437,16 @@ static void chr__stdio_look(void *opaque)
 static int chr__stdio_start(chr__stdio *stdio, chr_error *err)
 {
     chr__fd_dev *base = &stdio->base;
-    int          in = chr__os_may(0, CHR_IN) ? 0 : chr__os_open("/dev/null", CHR__OPEN_READ, NULL);
+    int          in = chr__os_standard(CHR_IN), out = chr__os_standard(CHR_OUT), code;
 
-    stdio->null = in > 0 ? in : -1;
-    return chr__fd_start(base, in >= 0 ? in : -1, chr__os_may(1, CHR_OUT) ? 1 : -1, 0, chr__stream_input_over, err);
+    if (!chr__os_may(in, CHR_IN))
+        in = stdio->null = chr__os_open(CHR__NULL_DEVICE, CHR__OPEN_READ, NULL);
+    if (!chr__os_may(out, CHR_OUT))
+        out = -1;
+    code = chr__fd_start(base, in >= 0 ? in : -1, out, 0, chr__stream_input_over, err);
+    if (code == 0)
+        chr__os_channel_text(&base->bottom.in);
+    return code;
 }
 
 static int chr__stdio_open(chr_dev *dev, chr_error *err)
@@ -20964,7 +21454,7 @@ static int chr__stdio_open(chr_dev *dev, chr_error *err)
     chr__stdio *stdio = (chr__stdio *)dev;
     int         code;
 
-    if (!chr__os_is_open(0) && !chr__os_is_open(1))
+    if (!chr__os_is_open(chr__os_standard(CHR_IN)) && !chr__os_is_open(chr__os_standard(CHR_OUT)))
         return chr__fail(err, CHR_ERR_DISCONNECTED, "stdio: standard input and output are both closed");
     code = chr__os_terminal_acquire(dev->id, err);
     if (code < 0)
@@ -20974,7 +21464,7 @@ static int chr__stdio_open(chr_dev *dev, chr_error *err)
     code = chr__stdio_start(stdio, err);
     if (code < 0)
         return code;
-    stdio->is_raw = chr__os_is_terminal(0);
+    stdio->is_raw = chr__os_is_terminal(chr__os_standard(CHR_IN));
     (void)chr__stdio_resized(stdio);
     if (stdio->is_raw)
         chr__stdio_look(stdio);
@@ -20996,7 +21486,7 @@ static void chr__stdio_close(chr_dev *dev)
 
 static int chr__stdio_get_size(chr__stdio *stdio, chr_terminal_size *size)
 {
-    if (!stdio->is_raw || chr__os_terminal_size(0, &size->columns, &size->rows) < 0)
+    if (!stdio->is_raw || chr__os_terminal_size(chr__os_standard(CHR_IN), &size->columns, &size->rows) < 0)
         return CHR_ERR_NOT_SUPPORTED;
     stdio->size = *size; /* who asks needs no event */
     return size->columns || size->rows ? 0 : CHR_ERR_NOT_SUPPORTED;
@@ -21027,6 +21517,64 @@ static const chr_backend chr__stdio_kind = {
     &chr__stream_io,                          /* io           */
     NULL,                                     /* describe     */
     chr__stdio_ioctl,                         /* ioctl        */
+    NULL,                                     /* set_open     */
+    NULL,                                     /* peer         */
+    NULL,                                     /* sharing      */
+    0,                                        /* fixed        */
+    NULL,                                     /* input        */
+};
+#endif
+
+/* ====================================================================================================================
+ * >>be_console   the screen of the process's console, on Windows
+ *
+ * far side   who looks at it; there is no input          options   none          events   OPENED from creation
+ * ==================================================================================================================== */
+#if CHARDEV_HAS_CONSOLE
+
+typedef struct chr__console {
+    chr__fd_dev base;
+    int         has_screen;
+} chr__console;
+
+static int chr__console_open(chr_dev *dev, chr_error *err)
+{
+    chr__console *console = (chr__console *)dev;
+    int           fd = chr__os_screen_acquire(err);
+
+    if (fd < 0)
+        return fd;
+    console->has_screen = console->base.is_owner = 1;
+    if (chr__fd_start(&console->base, -1, fd, 1, chr__stream_input_over, err) < 0)
+        return CHR_ERR_NO_MEMORY;
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    return 0;
+}
+
+static void chr__console_close(chr_dev *dev)
+{
+    chr__console *console = (chr__console *)dev;
+
+    if (!console->has_screen)
+        return;
+    chr__fd_close(dev);
+    chr__os_screen_release();
+    console->has_screen = 0;
+}
+
+static const chr_backend chr__console_kind = {
+    "console",                                /* name         */
+    NULL,                                     /* alias        */
+    "output to the process's console",        /* help         */
+    NULL,                                     /* options      */
+    sizeof(chr_common_options),               /* options_size */
+    sizeof(chr__console),                     /* state_size   */
+    NULL,                                     /* uri          */
+    chr__console_open,                        /* open         */
+    chr__console_close,                       /* close        */
+    &chr__stream_io,                          /* io           */
+    NULL,                                     /* describe     */
+    NULL,                                     /* ioctl        */
     NULL,                                     /* set_open     */
     NULL,                                     /* peer         */
     NULL,                                     /* sharing      */
@@ -27777,6 +28325,7 @@ static const chr_backend chr__spiceport_kind = {
     X(PIPE,         pipe,      "",        "pipe",      (NULL))                                               \
     X(PTY,          pty,       "",        "pty",       (NULL))                                               \
     X(STDIO,        stdio,     "",        "stdio",     (NULL))                                               \
+    X(CONSOLE,      console,   "",        "console",   (NULL))                                               \
     X(SERIAL,       serial,    "tty",     "serial",    ("/dev/", "COM"))                                     \
     X(PARALLEL,     parallel,  "parport", "parallel",  ("/dev/parport", "/dev/ppi"))                         \
     X(UDP,          udp,       "",        "udp",       (NULL))                                               \
