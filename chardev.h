@@ -1546,7 +1546,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #else
 #define CHARDEV_HAS_FD 1
 #endif
-#if defined(CHARDEV_NO_FILE) || !defined(CHR__POSIX)
+#if defined(CHARDEV_NO_FILE) || defined(CHR__FREESTANDING)
 #define CHARDEV_HAS_FILE 0
 #else
 #define CHARDEV_HAS_FILE 1
@@ -2539,9 +2539,10 @@ CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int directi
     return 0;
 }
 
-/* Also one that is zeroed, or closed already. */
-CHR__PRIVATE void chr__os_channel_close(chr__channel *channel)
+/* Also one that is zeroed, or closed already. `is_last`: the context ends. Nothing that was written is left to be sent. */
+CHR__PRIVATE void chr__os_channel_close(chr__channel *channel, int is_last)
 {
+    (void)is_last;
     if (channel->io != channel->fd)
         chr__os_close(channel->io);
     channel->fd = channel->io = -1;
@@ -2613,10 +2614,20 @@ CHR__PRIVATE int chr__os_is_shared(const char *path)
 
 enum { CHR__PATH_SIZE = 4096 };
 
-/* The working directory, into path[size]. */
-CHR__PRIVATE int chr__os_working_directory(char *path, size_t size)
+/* The path from the root, into full[size]. An error also when it is too long. */
+CHR__PRIVATE int chr__os_full_path(const char *path, char *full, size_t size)
 {
-    return CHR_SYS(getcwd)(path, size) ? 0 : chr__os_code(errno);
+    size_t len = 0;
+
+    if (path[0] != '/') {
+        if (!CHR_SYS(getcwd)(full, size))
+            return chr__os_code(errno);
+        len = strlen(full);
+    }
+    if (len + strlen(path) + 2 > size)
+        return CHR_ERR_INVALID;
+    chr__format(full + len, size - len, len > 0 ? "/%s" : "%s", path);
+    return 0;
 }
 
 /* Which file has a name: a socket or symlink that was made is known again by it. */
@@ -4627,52 +4638,6 @@ static int chr__os_datagram_open(const chr__sockaddr *peers, int peer_count, con
 #endif
 #endif /* CHR__POSIX */
 
-/* -- the profiles without files: what they have in common ------------------------------------------------------------ */
-#ifndef CHR__POSIX
-
-typedef enum chr__fd_type { CHR__FD_PLAIN } chr__fd_type;
-
-CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_ours) { return (void)fd, (void)is_ours, CHR__FD_PLAIN; }
-CHR__PRIVATE int chr__os_write(int fd, chr__fd_type type, const void *buf, size_t len)
-{
-    (void)fd, (void)type, (void)buf, (void)len;
-    return CHR_ERR_NOT_SUPPORTED;
-}
-CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
-{
-    (void)fd, (void)offset;
-    memset(buf, 0, len); /* else gcc -Og takes it for a value that callers use */
-    return CHR_ERR_NOT_SUPPORTED;
-}
-
-enum { CHR__PATH_SIZE = 1 };
-
-CHR__PRIVATE int     chr__os_rename(const char *from, const char *to)
-{
-    return (void)from, (void)to, CHR_ERR_NOT_SUPPORTED;
-}
-CHR__PRIVATE int64_t chr__os_file_size(int fd) { return (void)fd, -1; }
-CHR__PRIVATE int     chr__os_is_named(int fd, const char *path) { return (void)fd, (void)path, 1; }
-
-CHR__PRIVATE int chr__os_working_directory(char *path, size_t size)
-{
-    if (size > 0)
-        *path = 0;
-    return CHR_ERR_NOT_SUPPORTED;
-}
-
-typedef enum chr__open_mode {
-    CHR__OPEN_READ, CHR__OPEN_BOTH, CHR__OPEN_CREATE, CHR__OPEN_APPEND,
-    CHR__OPEN_LOG /* emptied, then written at its end, wherever that is by then */
-} chr__open_mode;
-
-CHR__PRIVATE int chr__os_open(const char *path, chr__open_mode mode, chr_error *err)
-{
-    (void)mode;
-    return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "cannot open %s: there are no files in this build", path);
-}
-#endif
-
 /* -- >>windows --------------------------------------------------------------------------------------------------------
  * A descriptor is the value of a SOCKET or a HANDLE: those of the kernel have 32 significant bits. -1 = none. */
 #ifdef CHR__WINDOWS
@@ -5081,6 +5046,12 @@ static int chr__afd_ready(ULONG events)
            (events & (CHR__AFD_ABORT | CHR__AFD_CONNECT_FAIL) ? CHR_IN | CHR_OUT | CHR_HUP | CHR__HALF_HUP : 0);
 }
 
+/* A handle is signaled, or not: who waits for nothing but a hang-up is told that. */
+static int chr__set_signal(const chr__set_entry *entry)
+{
+    return entry->wants & (CHR_IN | CHR_OUT) ? CHR_IN | CHR_OUT : CHR_HUP;
+}
+
 /* What it has said concerns those who want it; nobody may by now. */
 static void chr__set_tell(chr__set *set, chr__set_entry *entry, int ready)
 {
@@ -5112,7 +5083,7 @@ static void chr__set_came_back(chr__set *set, chr__set_entry *entry)
     if (status)
         chr__set_tell(set, entry, entry->is_gone ? CHR_HUP : 0);
     else
-        chr__set_tell(set, entry, entry->wait ? CHR_IN | CHR_OUT : chr__afd_ready(entry->request.events));
+        chr__set_tell(set, entry, entry->wait ? chr__set_signal(entry) : chr__afd_ready(entry->request.events));
 }
 
 /* What is signaled at once needs no other thread. */
@@ -5122,7 +5093,7 @@ static void chr__set_ask_handle(chr__set *set, chr__set_entry *entry)
 
     if (found != WAIT_TIMEOUT) {
         entry->is_gone = found == WAIT_FAILED;
-        chr__set_tell(set, entry, entry->is_gone ? CHR_HUP : CHR_IN | CHR_OUT);
+        chr__set_tell(set, entry, entry->is_gone ? CHR_HUP : chr__set_signal(entry));
         return;
     }
     entry->asked = entry->wants;
@@ -5160,7 +5131,7 @@ static void chr__set_ask(chr__set *set, chr__set_entry *entry)
     chr__queue_leave(entry);
     if (entry->asked && !entry->wait && (entry->wants & ~entry->asked))
         (void)CHR_SYS(CancelIoEx)(set->afd, &entry->operation);
-    else if (!entry->asked && entry->wait && entry->wants & (CHR_IN | CHR_OUT))
+    else if (!entry->asked && entry->wait && entry->wants & (CHR_IN | CHR_OUT | CHR_HUP))
         chr__set_ask_handle(set, entry);
     else if (!entry->asked && !entry->wait)
         chr__set_ask_socket(set, entry);
@@ -5590,56 +5561,683 @@ static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, i
     return 0;
 }
 
-/* -- files, channels: what the stream needs of them as long as there are none -- */
+/* -- files: UTF-8 names; open for others to read, write, rename and remove, as elsewhere -- */
 
+enum {
+    CHR__PATH_SIZE = 4096,
+    CHR__PATH_SHORT = 240 /* characters that every function of the system takes without the prefix of long paths */
+};
+
+typedef enum chr__fd_type { CHR__FD_PLAIN } chr__fd_type;
+
+CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_ours) { return (void)fd, (void)is_ours, CHR__FD_PLAIN; }
+
+/* As the system takes it, into wide[CHR__PATH_SIZE]. 0, or an error number. */
+static int chr__os_wide_path(const char *path, WCHAR *wide)
+{
+    WCHAR full[CHR__PATH_SIZE];
+    DWORD count;
+    int   length = chr__os_to_wide(path, wide, CHR__PATH_SIZE);
+
+    if (length < 0)
+        return ERROR_INVALID_NAME;
+    if (length < CHR__PATH_SHORT || (wide[0] == '\\' && wide[1] == '\\'))
+        return 0;
+    count = CHR_SYS(GetFullPathNameW)(wide, CHR__PATH_SIZE - 4, full, NULL);
+    if (count == 0 || count >= CHR__PATH_SIZE - 4)
+        return ERROR_FILENAME_EXCED_RANGE;
+    memcpy(wide, L"\\\\?\\", 4 * sizeof *wide);
+    memcpy(wide + 4, full, (count + 1) * sizeof *wide);
+    return 0;
+}
+
+typedef enum chr__open_mode {
+    CHR__OPEN_READ, CHR__OPEN_BOTH, CHR__OPEN_CREATE, CHR__OPEN_APPEND,
+    CHR__OPEN_LOG /* emptied, then written at its end, wherever that is by then */
+} chr__open_mode;
+
+/* What CreateFileW() is told for each. Both ways: a device of ours alone, read and written at the same time. */
+typedef struct chr__open_terms {
+    DWORD access, sharing, disposition, flags;
+} chr__open_terms;
+
+enum {
+    CHR__SHARE_ALL = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE,
+    CHR__APPEND_ONLY = FILE_APPEND_DATA | FILE_READ_ATTRIBUTES | SYNCHRONIZE /* so the system writes at the end, always */
+};
+
+static const chr__open_terms chr__open_modes[] = {
+    { GENERIC_READ,                 CHR__SHARE_ALL, OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL },
+    { GENERIC_READ | GENERIC_WRITE, 0,              OPEN_EXISTING, FILE_FLAG_OVERLAPPED  },
+    { GENERIC_WRITE,                CHR__SHARE_ALL, CREATE_ALWAYS, FILE_ATTRIBUTE_NORMAL },
+    { CHR__APPEND_ONLY,             CHR__SHARE_ALL, OPEN_ALWAYS,   FILE_ATTRIBUTE_NORMAL },
+    { CHR__APPEND_ONLY,             CHR__SHARE_ALL, CREATE_ALWAYS, FILE_ATTRIBUTE_NORMAL }
+};
+
+/* Nothing is inherited. A server of a pipe may learn who we are, and not act in our name. */
+static HANDLE chr__os_open_wide(const WCHAR *wide, const chr__open_terms *terms)
+{
+    int is_device = wide[0] == '\\' && wide[1] == '\\' && wide[2] == '.';
+
+    return CHR_SYS(CreateFileW)(wide, terms->access, terms->sharing, NULL, terms->disposition,
+                                terms->flags | (is_device ? SECURITY_SQOS_PRESENT | SECURITY_IDENTIFICATION : 0), NULL);
+}
+
+/* A device has no end to write at. */
+static HANDLE chr__os_open_device(const WCHAR *wide)
+{
+    static const chr__open_terms terms = { GENERIC_WRITE, CHR__SHARE_ALL, OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL };
+
+    return chr__os_open_wide(wide, &terms);
+}
+
+static HANDLE chr__os_open_mode(const WCHAR *wide, chr__open_mode mode)
+{
+    HANDLE handle;
+
+    if (mode >= CHR__OPEN_CREATE && wide[0] == '\\' && wide[1] == '\\' && wide[2] == '.')
+        return chr__os_open_device(wide);
+    handle = chr__os_open_wide(wide, &chr__open_modes[mode]);
+    if (mode < CHR__OPEN_APPEND || handle == INVALID_HANDLE_VALUE || CHR_SYS(GetFileType)(handle) == FILE_TYPE_DISK)
+        return handle;
+    (void)CHR_SYS(CloseHandle)(handle);
+    return chr__os_open_device(wide);
+}
+
+/* That it is a directory is not what the system says of one. */
+static int chr__os_open_fail(chr_error *err, int error, const char *path, const WCHAR *wide)
+{
+    DWORD attributes = error == ERROR_ACCESS_DENIED ? CHR_SYS(GetFileAttributesW)(wide) : INVALID_FILE_ATTRIBUTES;
+
+    if (attributes != INVALID_FILE_ATTRIBUTES && attributes & FILE_ATTRIBUTE_DIRECTORY)
+        return chr__fail(err, CHR_ERR_IO, "cannot open %s: it is a directory", path);
+    return chr__os_fail(err, error, "cannot open", path);
+}
+
+CHR__PRIVATE int chr__os_open(const char *path, chr__open_mode mode, chr_error *err)
+{
+    WCHAR  wide[CHR__PATH_SIZE];
+    int    error = chr__os_wide_path(path, wide);
+    HANDLE handle;
+
+    if (error)
+        return chr__os_fail(err, error, "cannot open", path);
+    handle = chr__os_open_mode(wide, mode);
+    return handle == INVALID_HANDLE_VALUE ? chr__os_open_fail(err, (int)GetLastError(), path, wide) : chr__os_handle_fd(handle);
+}
+
+/* A pipe's writer has gone, or a file is over. */
+static int chr__os_is_end(int error)
+{
+    return error == ERROR_HANDLE_EOF || error == ERROR_BROKEN_PIPE || error == ERROR_PIPE_NOT_CONNECTED || error == ERROR_NO_DATA;
+}
+
+/* What a read that failed answers. */
+static int chr__os_read_code(int error)
+{
+    return chr__os_is_end(error) ? 0 : chr__os_code(error);
+}
+
+static DWORD chr__os_length(size_t len) { return len < INT32_MAX ? (DWORD)len : INT32_MAX; }
+
+/* Files, which answer at once. */
+CHR__PRIVATE int chr__os_read(int fd, void *buf, size_t len)
+{
+    DWORD count;
+
+    if (CHR_SYS(ReadFile)(chr__os_handle(fd), buf, chr__os_length(len), &count, NULL))
+        return (int)count;
+    return chr__os_read_code((int)GetLastError());
+}
+
+CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
+{
+    OVERLAPPED place;
+    DWORD      count;
+
+    memset(&place, 0, sizeof place);
+    place.Offset = (DWORD)((uint64_t)offset & 0xffffffffu);
+    place.OffsetHigh = (DWORD)((uint64_t)offset >> 32);
+    if (CHR_SYS(ReadFile)(chr__os_handle(fd), buf, chr__os_length(len), &count, &place))
+        return (int)count;
+    return chr__os_read_code((int)GetLastError());
+}
+
+CHR__PRIVATE int chr__os_write(int fd, chr__fd_type type, const void *buf, size_t len)
+{
+    DWORD count;
+
+    (void)type;
+    if (CHR_SYS(WriteFile)(chr__os_handle(fd), buf, chr__os_length(len), &count, NULL))
+        return (int)count;
+    return chr__os_code((int)GetLastError());
+}
+
+CHR__PRIVATE int chr__os_exists(const char *path)
+{
+    WCHAR wide[CHR__PATH_SIZE];
+
+    return chr__os_wide_path(path, wide) == 0 && CHR_SYS(GetFileAttributesW)(wide) != INVALID_FILE_ATTRIBUTES;
+}
+
+/* Who may read a file is in its list of rights here, and usually in that of its directory: no word is said about it. */
+CHR__PRIVATE int chr__os_is_shared(const char *path) { return (void)path, 0; }
+
+/* The path from the root, into full[size]. An error also when it is too long. */
+CHR__PRIVATE int chr__os_full_path(const char *path, char *full, size_t size)
+{
+    WCHAR wide[CHR__PATH_SIZE], found[CHR__PATH_SIZE];
+    int   code = chr__os_to_wide(path, wide, CHR__PATH_SIZE);
+    DWORD count = code < 0 ? 0 : CHR_SYS(GetFullPathNameW)(wide, CHR__PATH_SIZE, found, NULL);
+
+    if (count == 0 || count >= CHR__PATH_SIZE)
+        return CHR_ERR_INVALID;
+    code = chr__os_from_wide(found, (int)count, full, size);
+    return code < 0 ? code : 0;
+}
+
+/* Which file has a name. */
 typedef struct chr__file_id {
-    int is_known;
+    DWORD    volume;
+    uint64_t index;
+    int      is_known;
 } chr__file_id;
 
-CHR__PRIVATE chr__file_id chr__os_file_id(const char *path)
+static chr__file_id chr__os_handle_id(HANDLE handle)
 {
-    chr__file_id id;
+    BY_HANDLE_FILE_INFORMATION info;
+    chr__file_id               id;
 
-    (void)path;
-    id.is_known = 0;
+    memset(&id, 0, sizeof id);
+    if (handle == INVALID_HANDLE_VALUE || !CHR_SYS(GetFileInformationByHandle)(handle, &info))
+        return id;
+    id.volume = info.dwVolumeSerialNumber;
+    id.index = (uint64_t)info.nFileIndexHigh << 32 | info.nFileIndexLow;
+    id.is_known = 1;
     return id;
 }
 
-CHR__PRIVATE int  chr__os_exists(const char *path) { return (void)path, 0; }
-CHR__PRIVATE int  chr__os_is_shared(const char *path) { return (void)path, 0; }
-CHR__PRIVATE int  chr__os_read(int fd, void *buf, size_t len) { return (void)fd, (void)buf, (void)len, CHR_ERR_NOT_SUPPORTED; }
-CHR__PRIVATE void chr__os_unlink(const char *path) { (void)path; }
-CHR__PRIVATE void chr__os_unlink_own(const char *path, const chr__file_id *own) { (void)path, (void)own; }
-
-typedef struct chr__channel {
-    int fd;
-} chr__channel;
-
-#define CHR__CHANNEL_SLOT(function) NULL
-
-CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int direction, int is_ours)
+static int chr__os_is_same_id(const chr__file_id *one, const chr__file_id *other)
 {
-    (void)fd, (void)direction, (void)is_ours;
-    channel->fd = -1;
-    return CHR_ERR_NOT_SUPPORTED;
+    return one->is_known && other->is_known && one->volume == other->volume && one->index == other->index;
 }
 
-CHR__PRIVATE void chr__os_channel_close(chr__channel *channel) { channel->fd = -1; }
+/* `flags`: FILE_FLAG_OPEN_REPARSE_POINT = of a link itself. */
+static chr__file_id chr__os_path_id(const char *path, DWORD flags)
+{
+    chr__open_terms terms;
+    WCHAR           wide[CHR__PATH_SIZE];
+    chr__file_id    id;
+    HANDLE          handle = INVALID_HANDLE_VALUE;
+
+    terms.access = FILE_READ_ATTRIBUTES;
+    terms.sharing = CHR__SHARE_ALL;
+    terms.disposition = OPEN_EXISTING;
+    terms.flags = FILE_FLAG_BACKUP_SEMANTICS | flags;
+    if (chr__os_wide_path(path, wide) == 0)
+        handle = chr__os_open_wide(wide, &terms);
+    id = chr__os_handle_id(handle);
+    if (handle != INVALID_HANDLE_VALUE)
+        (void)CHR_SYS(CloseHandle)(handle);
+    return id;
+}
+
+CHR__PRIVATE chr__file_id chr__os_file_id(const char *path)
+{
+    return chr__os_path_id(path, FILE_FLAG_OPEN_REPARSE_POINT);
+}
+
+CHR__PRIVATE void chr__os_unlink(const char *path)
+{
+    WCHAR wide[CHR__PATH_SIZE];
+
+    if (chr__os_wide_path(path, wide) == 0)
+        (void)CHR_SYS(DeleteFileW)(wide);
+}
+
+/* Over a file that has the name, also one that somebody reads, which the system's own call refuses. */
+CHR__PRIVATE int chr__os_rename(const char *from, const char *to)
+{
+    WCHAR old_name[CHR__PATH_SIZE], new_name[CHR__PATH_SIZE];
+    int   error = chr__os_wide_path(from, old_name);
+
+    if (error == 0)
+        error = chr__os_wide_path(to, new_name);
+    if (error)
+        return chr__os_code(error);
+    if (CHR_SYS(MoveFileExW)(old_name, new_name, MOVEFILE_REPLACE_EXISTING))
+        return 0;
+    error = (int)GetLastError();
+    if (error != ERROR_ACCESS_DENIED || !CHR_SYS(DeleteFileW)(new_name))
+        return chr__os_code(error);
+    return CHR_SYS(MoveFileExW)(old_name, new_name, 0) ? 0 : chr__os_code((int)GetLastError());
+}
+
+/* The bytes of a regular file; -1 = it is none. */
+CHR__PRIVATE int64_t chr__os_file_size(int fd)
+{
+    HANDLE        handle = chr__os_handle(fd);
+    LARGE_INTEGER size;
+
+    return CHR_SYS(GetFileType)(handle) == FILE_TYPE_DISK && CHR_SYS(GetFileSizeEx)(handle, &size) ? size.QuadPart : -1;
+}
+
+/* Whether that is the file's name still. */
+CHR__PRIVATE int chr__os_is_named(int fd, const char *path)
+{
+    chr__file_id own = chr__os_handle_id(chr__os_handle(fd)), named = chr__os_path_id(path, 0);
+
+    return chr__os_is_same_id(&own, &named);
+}
+
+/* Removes the name of one file, and of no other that has it by now. */
+CHR__PRIVATE void chr__os_unlink_own(const char *path, const chr__file_id *own)
+{
+    chr__file_id id = chr__os_file_id(path);
+
+    if (chr__os_is_same_id(&id, own))
+        chr__os_unlink(path);
+}
+
+/* -- channels: one direction of what is no socket. Its loop waits for an event, which is signaled while a read finds something or a
+ * write is taken. What can overlap reads ahead into a buffer, and writes from a copy; what can't (a pipe of a command line, a
+ * console) has a thread that does the same with calls that block. A regular file is read and written at once. -- */
+
+#define CHR__CHANNEL_SLOT(function) function
+
+enum {
+    CHR__CHANNEL_SIZE = 16384,   /* bytes that are read ahead, or being written */
+    CHR__CHANNEL_END_MS = 1000,  /* how long a call that was cancelled is waited for */
+    CHR__CHANNEL_LINGER_MS = 2000 /* how long a closed channel goes on with what it was given */
+};
+
+/* What is under way. It has memory that is no context's: the system and the thread write there as long as they like. */
+typedef struct chr__operation {
+    OVERLAPPED    overlapped;
+    HANDLE        handle;        /* the channel's, or a copy of our own */
+    HANDLE        done;          /* what is watched; the system sets it, or the thread */
+    HANDLE        thread, go;    /* NULL = it can overlap; go: the thread has something to do */
+    volatile LONG holders;       /* thread and channel: the last one to leave frees it */
+    volatile LONG is_over;       /* the thread shall end */
+    DWORD         count, error;  /* what the thread's call has brought */
+    uint64_t      place;         /* of a regular file that overlaps: where it goes on */
+    int           is_out, has_copy, is_pipe, is_file;
+    int           under_way;
+    int           is_ended, code; /* in: nothing more comes, since 0 = it is over, or an error; out: it has failed */
+    int           is_told;        /* that, to the stream */
+    DWORD         at, end;        /* in bytes: what is not yet read, or not yet written */
+    unsigned char bytes[CHR__CHANNEL_SIZE];
+} chr__operation;
+
+typedef struct chr__channel {
+    int             fd;        /* the event; -1 = there is no such direction */
+    int             io;        /* the handle */
+    int             is_read;   /* a regular file, to its end */
+    chr__operation *operation; /* NULL = a regular file */
+} chr__channel;
+
+static void chr__operation_release(chr__operation *operation)
+{
+    if (InterlockedDecrement(&operation->holders) > 0)
+        return;
+    if (operation->thread)
+        (void)CHR_SYS(CloseHandle)(operation->thread);
+    if (operation->go)
+        (void)CHR_SYS(CloseHandle)(operation->go);
+    if (operation->done)
+        (void)CHR_SYS(CloseHandle)(operation->done);
+    if (operation->has_copy)
+        (void)CHR_SYS(CloseHandle)(operation->handle);
+    free(operation);
+}
+
+/* One call a turn. */
+static DWORD WINAPI chr__operation_thread(void *opaque)
+{
+    chr__operation *operation = (chr__operation *)opaque;
+    unsigned char  *bytes = operation->bytes;
+    BOOL            ok;
+
+    while (WaitForSingleObject(operation->go, INFINITE) == WAIT_OBJECT_0 && !operation->is_over) {
+        operation->count = 0;
+        ok = operation->is_out ? CHR_SYS(WriteFile)(operation->handle, bytes + operation->at, operation->end - operation->at,
+                                                    &operation->count, NULL)
+                               : CHR_SYS(ReadFile)(operation->handle, bytes, CHR__CHANNEL_SIZE, &operation->count, NULL);
+        operation->error = ok ? 0 : GetLastError();
+        SetEvent(operation->done);
+    }
+    chr__operation_release(operation);
+    return 0;
+}
+
+/* It can be started no more. The event says so for good. */
+static void chr__operation_fail(chr__operation *operation, int code)
+{
+    operation->under_way = 0;
+    operation->is_ended = 1;
+    operation->code = code;
+    SetEvent(operation->done);
+}
+
+static BOOL chr__operation_overlap(chr__operation *operation)
+{
+    OVERLAPPED    *overlapped = &operation->overlapped;
+    unsigned char *bytes = operation->bytes;
+
+    memset(overlapped, 0, sizeof *overlapped);
+    overlapped->hEvent = operation->done;
+    overlapped->Offset = (DWORD)(operation->place & 0xffffffffu);
+    overlapped->OffsetHigh = (DWORD)(operation->place >> 32);
+    return operation->is_out
+               ? CHR_SYS(WriteFile)(operation->handle, bytes + operation->at, operation->end - operation->at, NULL, overlapped)
+               : CHR_SYS(ReadFile)(operation->handle, bytes, CHR__CHANNEL_SIZE, NULL, overlapped);
+}
+
+/* A read of what there is, or a write of what is left. */
+static void chr__operation_start(chr__operation *operation)
+{
+    int error;
+
+    ResetEvent(operation->done);
+    operation->under_way = 1;
+    if (operation->thread) {
+        SetEvent(operation->go);
+        return;
+    }
+    error = chr__operation_overlap(operation) ? 0 : (int)GetLastError();
+    if (error && error != ERROR_IO_PENDING && error != ERROR_MORE_DATA)
+        chr__operation_fail(operation, operation->is_out ? chr__os_code(error) : chr__os_read_code(error));
+}
+
+/* Whether the call has ended, and how: *count bytes, or *error. A message that is longer than our buffer is none. */
+static int chr__operation_has_ended(chr__operation *operation, DWORD *count, int *error)
+{
+    if (operation->thread) {
+        if (WaitForSingleObject(operation->done, 0) != WAIT_OBJECT_0)
+            return 0;
+        *count = operation->count;
+        *error = (int)operation->error;
+    } else {
+        *error = CHR_SYS(GetOverlappedResult)(operation->handle, &operation->overlapped, count, FALSE) ? 0 : (int)GetLastError();
+    }
+    if (*error == ERROR_MORE_DATA)
+        *error = 0;
+    return *error != ERROR_IO_INCOMPLETE;
+}
+
+/* Notes what has come of it. A call that ended with its thread is made again, as is one that brought an empty message. */
+static void chr__operation_look(chr__operation *operation)
+{
+    DWORD count = 0;
+    int   error;
+
+    if (!operation->under_way || !chr__operation_has_ended(operation, &count, &error))
+        return;
+    operation->under_way = 0;
+    operation->place += operation->is_file ? count : 0;
+    if (operation->is_out)
+        operation->at += count;
+    else
+        operation->at = 0, operation->end = count;
+    if (error && error != ERROR_OPERATION_ABORTED)
+        chr__operation_fail(operation, operation->is_out ? chr__os_code(error) : chr__os_read_code(error));
+    else if (operation->is_out ? operation->at < operation->end : count == 0 && (error || operation->is_pipe))
+        chr__operation_start(operation);
+    else if (!operation->is_out && count == 0)
+        chr__operation_fail(operation, 0);
+}
+
+/* Whether calls with this handle block: the system's own call knows. */
+static int chr__os_blocks(HANDLE handle)
+{
+    typedef NTSTATUS(NTAPI * query_function)(HANDLE, PIO_STATUS_BLOCK, PVOID, ULONG, int);
+    HMODULE         library = GetModuleHandleW(L"ntdll.dll");
+    query_function  query = library ? (query_function)(uintptr_t)GetProcAddress(library, "NtQueryInformationFile") : NULL;
+    IO_STATUS_BLOCK status;
+    ULONG           mode = 0;
+
+    if (!query || query(handle, &status, &mode, sizeof mode, 16) < 0) /* FileModeInformation */
+        return 1;
+    return (mode & 0x30) != 0; /* FILE_SYNCHRONOUS_IO_ALERT, FILE_SYNCHRONOUS_IO_NONALERT */
+}
+
+/* A handle of its own, which stays open behind the channel's. */
+static int chr__operation_copy(chr__operation *operation)
+{
+    HANDLE process = GetCurrentProcess(), copy;
+
+    if (operation->has_copy)
+        return 0;
+    if (!CHR_SYS(DuplicateHandle)(process, operation->handle, process, &copy, 0, FALSE, DUPLICATE_SAME_ACCESS))
+        return CHR_ERR_NO_MEMORY;
+    operation->handle = copy;
+    operation->has_copy = 1;
+    return 0;
+}
+
+static int chr__operation_start_thread(chr__operation *operation)
+{
+    if (chr__operation_copy(operation) < 0)
+        return CHR_ERR_NO_MEMORY;
+    operation->go = CHR_SYS(CreateEventW)(NULL, FALSE, FALSE, NULL);
+    if (!operation->go)
+        return CHR_ERR_NO_MEMORY;
+    operation->holders = 2;
+    operation->thread = CHR_SYS(CreateThread)(NULL, 0, chr__operation_thread, operation, CREATE_SUSPENDED, NULL);
+    if (operation->thread) {
+        ResumeThread(operation->thread); /* from here on it looks at the fields */
+        return 0;
+    }
+    operation->holders = 1;
+    return CHR_ERR_NO_MEMORY;
+}
+
+static chr__operation *chr__operation_new(HANDLE handle, int is_out)
+{
+    chr__operation *operation = (chr__operation *)calloc(1, sizeof *operation);
+    DWORD           type = CHR_SYS(GetFileType)(handle);
+
+    if (!operation)
+        return NULL;
+    operation->handle = handle;
+    operation->holders = 1;
+    operation->is_out = is_out;
+    operation->is_pipe = type == FILE_TYPE_PIPE;
+    operation->is_file = type == FILE_TYPE_DISK;
+    operation->done = CHR_SYS(CreateEventW)(NULL, TRUE, is_out, NULL);
+    if (operation->done && (!chr__os_blocks(handle) || chr__operation_start_thread(operation) == 0))
+        return operation;
+    chr__operation_release(operation);
+    return NULL;
+}
+
+/* Ends what is under way, in a while that is bounded: a call that begins just now is cancelled by the next attempt. */
+static void chr__operation_cancel(chr__operation *operation)
+{
+    DWORD count;
+    int   error, i;
+
+    for (i = 0; i < CHR__CHANNEL_END_MS / 10 && operation->under_way; i++) {
+        if (operation->thread)
+            (void)CHR_SYS(CancelSynchronousIo)(operation->thread);
+        else
+            (void)CHR_SYS(CancelIoEx)(operation->handle, &operation->overlapped);
+        if (WaitForSingleObject(operation->done, 10) == WAIT_OBJECT_0 && chr__operation_has_ended(operation, &count, &error))
+            operation->under_way = 0;
+    }
+}
+
+/* What does not end although it was cancelled keeps its memory. */
+static void chr__operation_end(chr__operation *operation)
+{
+    chr__operation_cancel(operation);
+    if (operation->thread) {
+        InterlockedExchange(&operation->is_over, 1);
+        SetEvent(operation->go);
+        if (!operation->under_way)
+            WaitForSingleObject(operation->thread, CHR__CHANNEL_END_MS);
+    }
+    if (operation->thread || !operation->under_way)
+        chr__operation_release(operation);
+}
+
+/* Until all of it is written, or for so long. */
+static void chr__operation_linger(chr__operation *operation)
+{
+    DWORD waited = WAIT_OBJECT_0;
+
+    while (operation->under_way && waited == WAIT_OBJECT_0) {
+        waited = WaitForSingleObject(operation->done, CHR__CHANNEL_LINGER_MS);
+        chr__operation_look(operation);
+    }
+    chr__operation_end(operation);
+}
+
+static DWORD WINAPI chr__operation_linger_apart(void *opaque)
+{
+    chr__operation_linger((chr__operation *)opaque);
+    return 0;
+}
+
+/* What was taken is written though its channel is closed, by the thread pool. */
+static int chr__operation_leave(chr__operation *operation)
+{
+    return chr__operation_copy(operation) == 0 &&
+           CHR_SYS(QueueUserWorkItem)(chr__operation_linger_apart, operation, WT_EXECUTELONGFUNCTION);
+}
+
+/* `is_ours`: no matter here. The handle stays the caller's to close, after the channel. 0, or CHR_ERR_NO_MEMORY. */
+CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int direction, int is_ours)
+{
+    HANDLE handle = chr__os_handle(fd), event = NULL;
+
+    (void)is_ours;
+    memset(channel, 0, sizeof *channel);
+    channel->fd = channel->io = fd;
+    if (fd == -1)
+        return 0;
+    channel->fd = -1;
+    if (CHR_SYS(GetFileType)(handle) == FILE_TYPE_DISK && chr__os_blocks(handle)) {
+        event = CHR_SYS(CreateEventW)(NULL, TRUE, direction == CHR_OUT, NULL);
+    } else {
+        channel->operation = chr__operation_new(handle, direction == CHR_OUT);
+        event = channel->operation ? channel->operation->done : NULL;
+    }
+    if (!event)
+        return CHR_ERR_NO_MEMORY;
+    channel->fd = chr__os_handle_fd(event);
+    if (channel->operation && direction == CHR_IN)
+        chr__operation_start(channel->operation);
+    return 0;
+}
+
+/* Also one that is zeroed, or closed already. What was given to it and is not written yet gets a while: apart from this call, or
+ * in it, when `is_last` (nobody will be there any more). */
+CHR__PRIVATE void chr__os_channel_close(chr__channel *channel, int is_last)
+{
+    chr__operation *operation = channel->operation;
+
+    channel->operation = NULL;
+    if (operation)
+        chr__operation_look(operation);
+    else if (channel->fd > 0)
+        (void)chr__os_close(channel->fd);
+    channel->fd = channel->io = -1;
+    if (!operation)
+        return;
+    if (!operation->is_out || !operation->under_way)
+        chr__operation_end(operation);
+    else if (is_last || !chr__operation_leave(operation))
+        chr__operation_linger(operation);
+}
+
+/* A read is under way again when the last one's bytes are gone. */
+static int chr__operation_read(chr__operation *operation, void *buf, size_t len)
+{
+    chr__operation_look(operation);
+    len = len < operation->end - operation->at ? len : operation->end - operation->at;
+    if (len > 0) {
+        memcpy(buf, operation->bytes + operation->at, len);
+        operation->at += (DWORD)len;
+        if (operation->at == operation->end)
+            chr__operation_start(operation);
+        return (int)len;
+    }
+    operation->is_told |= operation->is_ended;
+    return operation->is_ended ? operation->code : (int)CHR_ERR_WOULD_BLOCK;
+}
 
 CHR__PRIVATE int chr__os_channel_read(chr__channel *channel, void *buf, size_t len)
 {
-    return (void)channel, (void)buf, (void)len, CHR_ERR_NOT_SUPPORTED;
+    int n = channel->operation ? chr__operation_read(channel->operation, buf, len) : chr__os_read(channel->io, buf, len);
+
+    channel->is_read |= n <= 0;
+    return n;
 }
 
 CHR__PRIVATE int chr__os_channel_write(chr__channel *channel, const void *buf, size_t len)
 {
-    return (void)channel, (void)buf, (void)len, CHR_ERR_NOT_SUPPORTED;
+    chr__operation *operation = channel->operation;
+
+    if (!operation)
+        return chr__os_write(channel->io, CHR__FD_PLAIN, buf, len);
+    chr__operation_look(operation);
+    if (operation->is_ended || operation->under_way)
+        return operation->is_ended ? operation->code : (int)CHR_ERR_WOULD_BLOCK;
+    operation->at = 0;
+    operation->end = len < CHR__CHANNEL_SIZE ? (DWORD)len : (DWORD)CHR__CHANNEL_SIZE;
+    memcpy(operation->bytes, buf, operation->end);
+    chr__operation_start(operation);
+    chr__operation_look(operation);
+    return operation->is_ended ? operation->code : (int)operation->end;
 }
 
-CHR__PRIVATE int chr__os_channel_pending(const chr__channel *channel) { return (void)channel, 0; }
-CHR__PRIVATE int chr__os_channel_unsent(const chr__channel *channel) { return (void)channel, 0; }
-CHR__PRIVATE int chr__os_channel_flush(chr__channel *channel) { return (void)channel, 0; }
+/* 1 = it holds input; -1 = only the end is left. No event says that of a regular file: it is always ready. */
+CHR__PRIVATE int chr__os_channel_pending(const chr__channel *channel)
+{
+    chr__operation *operation = channel->operation;
+
+    if (!operation)
+        return channel->fd != -1 && !channel->is_read;
+    chr__operation_look(operation);
+    return operation->at < operation->end ? 1 : operation->is_ended && !operation->is_told ? -1 : 0;
+}
+
+/* Bytes that are being written. */
+CHR__PRIVATE int chr__os_channel_unsent(const chr__channel *channel)
+{
+    chr__operation *operation = channel->operation;
+
+    if (!operation)
+        return 0;
+    chr__operation_look(operation);
+    return operation->under_way ? (int)(operation->end - operation->at) : 0;
+}
+
+/* 0 = nothing is being written any more. */
+CHR__PRIVATE int chr__os_channel_flush(chr__channel *channel)
+{
+    if (chr__os_channel_unsent(channel) > 0)
+        return CHR_ERR_WOULD_BLOCK;
+    return channel->operation && channel->operation->is_ended ? channel->operation->code : 0;
+}
+
 CHR__PRIVATE int chr__os_channel_shutdown(chr__channel *channel) { return (void)channel, CHR_ERR_NOT_SUPPORTED; }
+
+/* Whether a handle may be read or written, as far as the system tells. */
+CHR__PRIVATE int chr__os_may(int fd, int direction)
+{
+    typedef NTSTATUS(NTAPI * query_function)(HANDLE, int, PVOID, ULONG, PULONG);
+    HMODULE        library = GetModuleHandleW(L"ntdll.dll");
+    query_function query = library ? (query_function)(uintptr_t)GetProcAddress(library, "NtQueryObject") : NULL;
+    ULONG          info[14]; /* PUBLIC_OBJECT_BASIC_INFORMATION: attributes, granted access, ... */
+
+    if (!chr__os_is_open(fd))
+        return 0;
+    if (!query || query(chr__os_handle(fd), 0, info, sizeof info, NULL) < 0)
+        return 1;
+    return (info[1] & (direction == CHR_IN ? FILE_READ_DATA : FILE_WRITE_DATA | FILE_APPEND_DATA)) != 0;
+}
 
 /* -- sockets, names, look-up, datagrams -- */
 
@@ -6863,6 +7461,46 @@ static void chr__os_screen_release(void)
  * No operating system: the hooks of chr_config give memory and time; the loop never sleeps, and a wake-up is nothing. */
 #ifdef CHR__FREESTANDING
 
+typedef enum chr__fd_type { CHR__FD_PLAIN } chr__fd_type;
+
+CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_ours) { return (void)fd, (void)is_ours, CHR__FD_PLAIN; }
+CHR__PRIVATE int chr__os_write(int fd, chr__fd_type type, const void *buf, size_t len)
+{
+    (void)fd, (void)type, (void)buf, (void)len;
+    return CHR_ERR_NOT_SUPPORTED;
+}
+CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
+{
+    (void)fd, (void)offset;
+    memset(buf, 0, len); /* else gcc -Og takes it for a value that callers use */
+    return CHR_ERR_NOT_SUPPORTED;
+}
+
+enum { CHR__PATH_SIZE = 1 };
+
+CHR__PRIVATE int chr__os_rename(const char *from, const char *to)
+{
+    return (void)from, (void)to, CHR_ERR_NOT_SUPPORTED;
+}
+CHR__PRIVATE int64_t chr__os_file_size(int fd) { return (void)fd, -1; }
+CHR__PRIVATE int     chr__os_is_named(int fd, const char *path) { return (void)fd, (void)path, 1; }
+
+CHR__PRIVATE int chr__os_full_path(const char *path, char *full, size_t size)
+{
+    return (void)path, (void)full, (void)size, CHR_ERR_NOT_SUPPORTED;
+}
+
+typedef enum chr__open_mode {
+    CHR__OPEN_READ, CHR__OPEN_BOTH, CHR__OPEN_CREATE, CHR__OPEN_APPEND,
+    CHR__OPEN_LOG /* emptied, then written at its end, wherever that is by then */
+} chr__open_mode;
+
+CHR__PRIVATE int chr__os_open(const char *path, chr__open_mode mode, chr_error *err)
+{
+    (void)mode;
+    return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "cannot open %s: there are no files in this build", path);
+}
+
 static void *chr__os_allocate(void *opaque, void *ptr, size_t size)
 {
     (void)opaque, (void)ptr, (void)size;
@@ -7188,16 +7826,11 @@ CHR__PRIVATE char *chr__copy_text(chr_context *ctx, const char *text, size_t len
 /* The same file after the program has changed its working directory; the caller frees it. NULL = no memory. */
 CHR__PRIVATE char *chr__absolute_path(chr_context *ctx, const char *path)
 {
-    char   directory[CHR__PATH_SIZE], *copy;
-    size_t size;
+    char full[2 * CHR__PATH_SIZE];
 
-    if (path[0] == '/' || chr__os_working_directory(directory, sizeof directory) < 0)
-        return chr__copy_text(ctx, path, strlen(path));
-    size = strlen(directory) + strlen(path) + 2;
-    copy = (char *)chr__allocate(ctx, size);
-    if (copy)
-        chr__format(copy, size, "%s/%s", directory, path);
-    return copy;
+    if (chr__os_full_path(path, full, sizeof full) == 0)
+        path = full;
+    return chr__copy_text(ctx, path, strlen(path));
 }
 
 CHR__PRIVATE int chr__text_is(const char *text, size_t len, const char *word)
@@ -15596,8 +16229,10 @@ CHR__PRIVATE int chr__bottom_flush(chr__layer *layer)
 /* What the channels opened for themselves. Safe on a zeroed one. */
 static void chr__bottom_close(chr__layer *layer)
 {
-    chr__os_channel_close(&((chr__bottom *)layer)->in);
-    chr__os_channel_close(&((chr__bottom *)layer)->out);
+    int is_last = layer->dev && layer->dev->ctx->closing;
+
+    chr__os_channel_close(&((chr__bottom *)layer)->in, is_last);
+    chr__os_channel_close(&((chr__bottom *)layer)->out, is_last);
 }
 
 static const chr__layer_slots chr__bottom_shut = {
@@ -16606,7 +17241,7 @@ static int chr__fd_shutdown(chr_dev *dev)
     if (code != CHR_ERR_NOT_SUPPORTED || state->in == state->out || !state->is_owner)
         return code;
     chr__stream_output_over(&state->stream);
-    chr__os_channel_close(&state->bottom.out);
+    chr__os_channel_close(&state->bottom.out, 0);
     chr__close_own(dev, state->out);
     state->out = -1;
     return 0;
