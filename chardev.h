@@ -1876,6 +1876,11 @@ enum {
                              both directions are over. CHR_HUP alone means POLLRDHUP too, which a half-close is */
 };
 
+/* What a serial line tells beside its bytes, with the bits of CHR_LINE_...; only where breaks and errors are not marked among
+ * them. */
+enum { CHR__NEWS_BREAK = 0x100, CHR__NEWS_MODEM = 0x200 };
+enum { CHR__COUNT_BREAK, CHR__COUNT_FRAMING, CHR__COUNT_PARITY, CHR__COUNT_OVERRUN, CHR__COUNTS }; /* what it may count */
+
 /* -- >>posix --------------------------------------------------------------------------------------------------------- */
 #ifdef CHR__POSIX
 
@@ -4205,8 +4210,33 @@ static const char *chr__os_environment(const char *name)
 }
 #endif
 
+/* What stands alone as the name of a device, without that of its backend. */
+static int chr__os_is_device_path(const char *text) { return *text == '/'; }
+
 #if CHARDEV_HAS_SERIAL
 /* Serial lines. */
+
+enum { CHR__LINE_MARKS = 1 }; /* breaks and errors are marked among the bytes */
+
+static int chr__os_is_serial_path(const char *text)
+{
+    return strncmp(text, "/dev/", 5) == 0 && strncmp(text, "/dev/parport", 12) != 0 && strncmp(text, "/dev/ppi", 8) != 0;
+}
+
+static int chr__os_serial_open(const char *path, chr_error *err) { return chr__os_open(path, CHR__OPEN_BOTH, err); }
+
+/* Otherwise it is a device without settings. */
+static int chr__os_is_line(int fd) { return chr__os_is_terminal(fd); }
+
+/* The system tells nothing beside the marks. */
+typedef struct chr__news {
+    int nothing;
+} chr__news;
+
+static int  chr__os_news_open(chr__news *news, int fd) { return (void)news, (void)fd, -1; }
+static int  chr__os_news_take(chr__news *news, chr__channel *in) { return (void)news, (void)in, 0; }
+static void chr__os_news_close(chr__news *news) { (void)news; }
+static int  chr__os_line_errors(chr__channel *in) { return (void)in, 0; }
 
 /* The code of a standard speed; 0 where there is none. */
 #if B9600 != 9600
@@ -4416,16 +4446,16 @@ static int chr__os_serial_settings(int fd, chr_serial_params *params, int *flow_
     return 0;
 }
 
-static int chr__os_serial_purge(int fd, int what)
+/* The system's queues: channels hold nothing. */
+static int chr__os_serial_purge(chr__channel *in, chr__channel *out, int what)
 {
     int queue = what == CHR_PURGE_RECEIVE ? TCIFLUSH : what == CHR_PURGE_TRANSMIT ? TCOFLUSH : TCIOFLUSH;
 
-    if (chr__os_is_background(fd))
+    (void)out;
+    if (chr__os_is_background(in->io))
         return CHR_ERR_BUSY; /* with the job in the foreground */
-    return CHR_SYS(tcflush)(fd, queue) < 0 ? chr__os_code(errno) : 0;
+    return CHR_SYS(tcflush)(in->io, queue) < 0 ? chr__os_code(errno) : 0;
 }
-
-enum { CHR__COUNT_BREAK, CHR__COUNT_FRAMING, CHR__COUNT_PARITY, CHR__COUNT_OVERRUN, CHR__COUNTS };
 
 /* How often each has come in. CHR_ERR_NOT_SUPPORTED where nobody counts. */
 static int chr__os_serial_counts(int fd, int *counts)
@@ -5839,14 +5869,493 @@ CHR__PRIVATE void chr__os_unlink_own(const char *path, const chr__file_id *own)
         chr__os_unlink(path);
 }
 
+/* -- console: key events are input, as the escape sequences of a terminal; output is UTF-16. So no code page is changed -- */
+
+#ifndef ENABLE_VIRTUAL_TERMINAL_PROCESSING
+#define ENABLE_VIRTUAL_TERMINAL_PROCESSING 0x0004
+#endif
+#ifndef ENABLE_VIRTUAL_TERMINAL_INPUT
+#define ENABLE_VIRTUAL_TERMINAL_INPUT 0x0200
+#endif
+
+enum {
+    CHR__KEY_TEXT = 16,    /* bytes: the longest that one key event becomes */
+    CHR__KEY_EVENTS = 16,  /* fetched at a time */
+    CHR__CONSOLE_UNITS = 512 /* of UTF-16, written at a time */
+};
+
+typedef struct chr__console_in {
+    INPUT_RECORD events[CHR__KEY_EVENTS]; /* fetched and not yet looked at: from `at` to `end` */
+    int          at, end;
+    char         text[CHR__KEY_TEXT];     /* the bytes of the last key, not yet read: from text_at to text_end */
+    int          text_at, text_end;
+    unsigned     repeats;                 /* how often the text comes again */
+    unsigned     high;                    /* the first half of a surrogate pair, 0 = none */
+} chr__console_in;
+
+typedef struct chr__console_out {
+    unsigned char part[4]; /* the beginning of a character whose rest has not come yet */
+    int           length;
+} chr__console_out;
+
+CHR__PRIVATE int chr__os_is_terminal(int fd)
+{
+    DWORD mode;
+
+    return fd != -1 && CHR_SYS(GetConsoleMode)(chr__os_handle(fd), &mode);
+}
+
+/* -- output: UTF-8 becomes UTF-16, in any pieces -- */
+
+/* How many of these bytes are whole characters: the last one may have only begun. */
+static size_t chr__utf8_whole(const unsigned char *text, size_t len)
+{
+    size_t        back, need;
+    unsigned char byte;
+
+    for (back = 1; back <= 3 && back <= len; back++) {
+        byte = text[len - back];
+        if ((byte & 0xc0) == 0x80)
+            continue;
+        need = byte >= 0xf8 ? 1 : byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc0 ? 2 : 1;
+        return need > back ? len - back : len;
+    }
+    return len;
+}
+
+/* What is no UTF-8 becomes U+FFFD. */
+static int chr__console_put(HANDLE console, const unsigned char *text, size_t len)
+{
+    WCHAR units[CHR__CONSOLE_UNITS];
+    int   count = MultiByteToWideChar(CP_UTF8, 0, (const char *)text, (int)len, units, CHR__CONSOLE_UNITS), at;
+    DWORD done = 0;
+
+    for (at = 0; at < count; at += (int)done)
+        if (!CHR_SYS(WriteConsoleW)(console, units + at, (DWORD)(count - at), &done, NULL) || done == 0)
+            return chr__os_code((int)GetLastError());
+    return 0;
+}
+
+/* All of it, while the console takes it: one in which the user marks text waits. */
+CHR__PRIVATE int chr__console_write(int fd, chr__console_out *out, const void *buf, size_t len)
+{
+    unsigned char        piece[CHR__CONSOLE_UNITS];
+    const unsigned char *from = (const unsigned char *)buf;
+    size_t               left = len, count, begun, whole;
+    int                  code = 0;
+
+    while (left > 0 && code == 0) {
+        begun = (size_t)out->length;
+        count = left < sizeof piece - begun ? left : sizeof piece - begun;
+        memcpy(piece, out->part, begun);
+        memcpy(piece + begun, from, count);
+        whole = chr__utf8_whole(piece, begun + count);
+        out->length = (int)(begun + count - whole);
+        memcpy(out->part, piece + whole, begun + count - whole);
+        code = whole > 0 ? chr__console_put(chr__os_handle(fd), piece, whole) : 0;
+        from += count;
+        left -= count;
+    }
+    return code < 0 ? code : (int)len;
+}
+
+/* -- the process's console, and its modes -- */
+
+/* One mode that is changed and put back: unless somebody has changed it since, whose it is then. */
+typedef struct chr__console_mode {
+    HANDLE handle; /* NULL = there is none */
+    int    is_set;
+    DWORD  before, wanted, ours; /* what was there, what it was set to, and what the console made of that */
+} chr__console_mode;
+
+/* The process's console: the one thing that is there once per process, and so the one global. It is put back at close, by
+ * atexit(), when Ctrl-C, Ctrl-Break or the window's close end the process (each goes on to the handlers of others), and by a
+ * fiber-local slot when the thread that made the first chardev here ends the process in another way. */
+static struct chr__terminal {
+    char              holder[128]; /* the id of the stdio chardev; "" = free */
+    int               echo;
+    chr__console_out  echoed;
+    int               users;       /* stdio, and chardevs of the kind console */
+    chr__console_mode in, screen;  /* screen: a handle of our own */
+    int               registered;  /* with atexit() */
+    DWORD             slot;        /* fiber-local */
+} chr__terminal;
+static SRWLOCK chr__terminal_lock = SRWLOCK_INIT;
+
+static void chr__console_put_back(chr__console_mode *mode)
+{
+    DWORD now;
+
+    if (mode->is_set && CHR_SYS(GetConsoleMode)(mode->handle, &now) && now == mode->ours)
+        (void)CHR_SYS(SetConsoleMode)(mode->handle, mode->before);
+}
+
+/* `maybe`: flags that an old Windows does not know. Nothing happens when it is so already. What others have set meanwhile is what
+ * is put back at the end. */
+static int chr__console_make(chr__console_mode *mode, DWORD off, DWORD on, DWORD maybe)
+{
+    DWORD now, wanted;
+    int   is_ours;
+
+    if (!mode->handle)
+        return 0;
+    if (!CHR_SYS(GetConsoleMode)(mode->handle, &now))
+        return chr__os_code((int)GetLastError());
+    is_ours = mode->is_set && now == mode->ours;
+    wanted = ((is_ours ? mode->before : now) & ~off) | on | maybe;
+    if (is_ours && wanted == mode->wanted)
+        return 0;
+    mode->before = is_ours ? mode->before : now;
+    mode->wanted = mode->ours = wanted;
+    mode->is_set = 1;
+    if (!CHR_SYS(SetConsoleMode)(mode->handle, wanted) && !CHR_SYS(SetConsoleMode)(mode->handle, wanted & ~maybe))
+        return chr__os_code((int)GetLastError());
+    (void)CHR_SYS(GetConsoleMode)(mode->handle, &mode->ours);
+    return 0;
+}
+
+static void chr__terminal_put_back(void)
+{
+    AcquireSRWLockExclusive(&chr__terminal_lock);
+    chr__console_put_back(&chr__terminal.in);
+    chr__console_put_back(&chr__terminal.screen);
+    ReleaseSRWLockExclusive(&chr__terminal_lock);
+}
+
+/* FALSE: what comes next happens as if this were not here. */
+static BOOL WINAPI chr__terminal_control(DWORD event)
+{
+    (void)event;
+    chr__terminal_put_back();
+    return FALSE;
+}
+
+/* The process ends, and its other threads are gone, maybe with the lock. */
+static void WINAPI chr__terminal_gone(void *opaque)
+{
+    (void)opaque;
+    if (!TryAcquireSRWLockExclusive(&chr__terminal_lock))
+        return;
+    chr__console_put_back(&chr__terminal.in);
+    chr__console_put_back(&chr__terminal.screen);
+    ReleaseSRWLockExclusive(&chr__terminal_lock);
+}
+
+#define CHR__NULL_DEVICE "NUL"
+
+CHR__PRIVATE int chr__os_standard(int direction)
+{
+    HANDLE handle = CHR_SYS(GetStdHandle)(direction == CHR_IN ? STD_INPUT_HANDLE : STD_OUTPUT_HANDLE);
+
+    return handle ? chr__os_handle_fd(handle) : -1; /* INVALID_HANDLE_VALUE is -1, too */
+}
+
+/* What is on the screen now, whatever standard output is; -1 = this process has no console. */
+static int chr__screen_open(void)
+{
+    HANDLE screen = CHR_SYS(CreateFileW)(L"CONOUT$", GENERIC_READ | GENERIC_WRITE, FILE_SHARE_READ | FILE_SHARE_WRITE, NULL,
+                                         OPEN_EXISTING, 0, NULL);
+
+    return screen == INVALID_HANDLE_VALUE ? -1 : chr__os_handle_fd(screen);
+}
+
+static int chr__screen_make(void) { return chr__console_make(&chr__terminal.screen, 0, ENABLE_PROCESSED_OUTPUT, ENABLE_VIRTUAL_TERMINAL_PROCESSING); }
+
+/* With the lock, for stdio as well as console. */
+static void chr__terminal_enter(int needs_screen)
+{
+    int screen = needs_screen && !chr__terminal.screen.handle ? chr__screen_open() : -1;
+
+    if (screen != -1)
+        chr__terminal.screen.handle = chr__os_handle(screen);
+    if (chr__terminal.users++ == 0) {
+        chr__terminal.slot = FlsAlloc(chr__terminal_gone);
+        (void)FlsSetValue(chr__terminal.slot, &chr__terminal);
+        (void)SetConsoleCtrlHandler(chr__terminal_control, TRUE);
+    }
+    if (!chr__terminal.registered)
+        chr__terminal.registered = atexit(chr__terminal_put_back) == 0;
+    (void)chr__screen_make();
+}
+
+static void chr__terminal_leave(void)
+{
+    chr__console_mode none = { NULL, 0, 0, 0, 0 };
+
+    if (--chr__terminal.users > 0)
+        return;
+    chr__console_put_back(&chr__terminal.screen);
+    if (chr__terminal.screen.handle)
+        (void)CHR_SYS(CloseHandle)(chr__terminal.screen.handle);
+    chr__terminal.screen = none;
+    (void)SetConsoleCtrlHandler(chr__terminal_control, FALSE);
+    (void)FlsFree(chr__terminal.slot); /* its callback finds the lock taken */
+}
+
+/* As a terminal does: Enter begins a line, another control character is ^ and its letter. */
+static void chr__terminal_echo(const char *text, size_t len)
+{
+    int  screen = chr__os_handle_fd(chr__terminal.screen.handle), is_plain;
+    char mark[2] = { '^', 0 };
+
+    if (!chr__terminal.echo || !chr__terminal.screen.handle)
+        return;
+    for (; len > 0; text++, len--) {
+        is_plain = (unsigned char)*text >= ' ' ? *text != 127 : *text == '\t' || *text == '\b' || *text == '\n' || *text == '\r';
+        mark[1] = (char)(*text ^ 0x40);
+        (void)chr__console_write(screen, &chr__terminal.echoed, is_plain ? text : mark, is_plain ? 1 : 2);
+        if (*text == '\r')
+            (void)chr__console_write(screen, &chr__terminal.echoed, "\n", 1);
+    }
+}
+
+/* Of the window, in characters. `fd` is for systems with several terminals. */
+CHR__PRIVATE int chr__os_terminal_size(int fd, int *columns, int *rows)
+{
+    CONSOLE_SCREEN_BUFFER_INFO info;
+
+    (void)fd;
+    if (!chr__terminal.screen.handle || !CHR_SYS(GetConsoleScreenBufferInfo)(chr__terminal.screen.handle, &info))
+        return CHR_ERR_NOT_SUPPORTED;
+    *columns = info.srWindow.Right - info.srWindow.Left + 1;
+    *rows = info.srWindow.Bottom - info.srWindow.Top + 1;
+    return 0;
+}
+
+/* -- input: the keys -- */
+
+/* What a terminal sends for the keys that have no character: ESC O or ESC [ and the letter, or ESC [ number ~. */
+static const struct chr__key {
+    WORD        key;
+    char        letter; /* '~': behind the number */
+    signed char number; /* 'O' = ESC O unless there are modifiers */
+} chr__keys[] = {
+    { VK_UP, 'A', 1 },     { VK_DOWN, 'B', 1 },    { VK_RIGHT, 'C', 1 },  { VK_LEFT, 'D', 1 },   { VK_CLEAR, 'E', 1 },
+    { VK_END, 'F', 1 },    { VK_HOME, 'H', 1 },    { VK_INSERT, '~', 2 }, { VK_DELETE, '~', 3 }, { VK_PRIOR, '~', 5 },
+    { VK_NEXT, '~', 6 },   { VK_F1, 'P', 'O' },    { VK_F2, 'Q', 'O' },   { VK_F3, 'R', 'O' },   { VK_F4, 'S', 'O' },
+    { VK_F5, '~', 15 },    { VK_F6, '~', 17 },     { VK_F7, '~', 18 },    { VK_F8, '~', 19 },    { VK_F9, '~', 20 },
+    { VK_F10, '~', 21 },   { VK_F11, '~', 23 },    { VK_F12, '~', 24 },   { VK_F13, '~', 25 },   { VK_F14, '~', 26 },
+    { VK_F15, '~', 28 },   { VK_F16, '~', 29 },    { VK_F17, '~', 31 },   { VK_F18, '~', 32 },   { VK_F19, '~', 33 },
+    { VK_F20, '~', 34 },
+};
+
+enum { CHR__KEYS = sizeof chr__keys / sizeof chr__keys[0] };
+
+static int chr__key_has(const KEY_EVENT_RECORD *key, DWORD modifiers) { return (key->dwControlKeyState & modifiers) != 0; }
+
+/* A key without a character; returns how many bytes it is, 0 = none. */
+static int chr__key_sequence(const KEY_EVENT_RECORD *key, char *text)
+{
+    int shift = chr__key_has(key, SHIFT_PRESSED), alt = chr__key_has(key, LEFT_ALT_PRESSED | RIGHT_ALT_PRESSED);
+    int control = chr__key_has(key, LEFT_CTRL_PRESSED | RIGHT_CTRL_PRESSED), modifiers = shift + 2 * alt + 4 * control, i;
+
+    for (i = 0; i < CHR__KEYS && chr__keys[i].key != key->wVirtualKeyCode; i++)
+        ;
+    if (i == CHR__KEYS)
+        return 0;
+    if (modifiers)
+        return chr__keys[i].letter == '~'
+            ? chr__format(text, CHR__KEY_TEXT, "\033[%d;%d~", chr__keys[i].number, modifiers + 1)
+            : chr__format(text, CHR__KEY_TEXT, "\033[1;%d%c", modifiers + 1, chr__keys[i].letter);
+    if (chr__keys[i].letter == '~')
+        return chr__format(text, CHR__KEY_TEXT, "\033[%d~", chr__keys[i].number);
+    return chr__format(text, CHR__KEY_TEXT, "\033%c%c", chr__keys[i].number == 'O' ? 'O' : '[', chr__keys[i].letter);
+}
+
+/* The character that it stands for on a terminal, where Windows has another or none; -1 = nothing. */
+static int chr__key_character(const KEY_EVENT_RECORD *key)
+{
+    unsigned unit = key->uChar.UnicodeChar;
+    int      control = chr__key_has(key, LEFT_CTRL_PRESSED | RIGHT_CTRL_PRESSED);
+
+    switch (key->wVirtualKeyCode) {
+    case VK_BACK:   return control ? 8 : 127;
+    case VK_ESCAPE: return 27;
+    case VK_SPACE:  return control ? 0 : (int)unit; /* ^@ */
+    case '2':       return control && unit == 0 ? 0 : unit ? (int)unit : -1;
+    default:        return unit ? (int)unit : -1;
+    }
+}
+
+/* Whether it is part of an Alt code, whose character comes when Alt is released; or is no key that is pressed. */
+static int chr__key_is_silent(const KEY_EVENT_RECORD *key)
+{
+    WORD code = key->wVirtualKeyCode;
+    int  is_pad = (code >= VK_NUMPAD0 && code <= VK_NUMPAD9) || code == VK_CLEAR || code == VK_INSERT ||
+                  (code >= VK_PRIOR && code <= VK_DOWN);
+
+    if (!key->bKeyDown)
+        return code != VK_MENU || key->uChar.UnicodeChar == 0;
+    return is_pad && chr__key_has(key, LEFT_ALT_PRESSED) && !chr__key_has(key, ENHANCED_KEY | LEFT_CTRL_PRESSED | RIGHT_CTRL_PRESSED);
+}
+
+/* One unit of UTF-16 as UTF-8, the second of a pair with the first. Returns the bytes; 0 = the second comes next. */
+static int chr__key_unit(unsigned *high, unsigned unit, char *text)
+{
+    WCHAR units[2];
+    int   count = 0;
+
+    if (unit >= 0xd800 && unit < 0xdc00) {
+        *high = unit;
+        return 0;
+    }
+    if (*high && unit >= 0xdc00 && unit < 0xe000)
+        units[count++] = (WCHAR)*high;
+    *high = 0;
+    units[count++] = (WCHAR)unit;
+    return WideCharToMultiByte(CP_UTF8, 0, units, count, text, CHR__KEY_TEXT, NULL, NULL);
+}
+
+/* What a key event is in bytes: none for most. Ctrl and Alt together with a character are AltGr. */
+static int chr__key_text(const KEY_EVENT_RECORD *key, unsigned *high, char *text)
+{
+    int alt = chr__key_has(key, LEFT_ALT_PRESSED | RIGHT_ALT_PRESSED), unit, count = 0;
+    int control = chr__key_has(key, LEFT_CTRL_PRESSED | RIGHT_CTRL_PRESSED);
+
+    if (chr__key_is_silent(key))
+        return 0;
+    unit = chr__key_character(key);
+    if (unit < 0)
+        return chr__key_sequence(key, text);
+    if (unit == '\t' && chr__key_has(key, SHIFT_PRESSED))
+        return chr__format(text, CHR__KEY_TEXT, "\033[Z");
+    if (alt && key->bKeyDown && !(control && unit >= ' '))
+        text[count++] = 27;
+    return count + chr__key_unit(high, (unsigned)unit, text + count);
+}
+
+/* The next event, if there is one, which may be no bytes. 0 = there is none; -1 = the console is gone. */
+static int chr__console_next(HANDLE console, chr__console_in *in)
+{
+    const INPUT_RECORD *event;
+    DWORD               count = 0;
+
+    if (in->at == in->end) {
+        in->at = in->end = 0;
+        if (!CHR_SYS(GetNumberOfConsoleInputEvents)(console, &count))
+            return -1;
+        if (count > 0 && !CHR_SYS(ReadConsoleInputW)(console, in->events, CHR__KEY_EVENTS, &count))
+            return -1;
+        in->end = (int)count;
+    }
+    if (in->at == in->end)
+        return 0;
+    event = &in->events[in->at++];
+    in->text_at = in->text_end = 0;
+    if (event->EventType != KEY_EVENT)
+        return 1; /* focus, mouse, menu, size */
+    in->text_end = chr__key_text(&event->Event.KeyEvent, &in->high, in->text);
+    in->repeats = event->Event.KeyEvent.wRepeatCount > 1 ? event->Event.KeyEvent.wRepeatCount - 1u : 0;
+    return 1;
+}
+
+/* As much as has been typed: bytes, would-block, or the end when the console is gone. */
+CHR__PRIVATE int chr__console_read(int fd, chr__console_in *in, void *buf, size_t len)
+{
+    char  *to = (char *)buf;
+    size_t done = 0;
+    int    code = 1;
+
+    while (done < len && code > 0) {
+        if (in->text_at < in->text_end) {
+            to[done++] = in->text[in->text_at++];
+        } else if (in->text_end > 0 && in->repeats > 0) {
+            in->repeats--;
+            in->text_at = 0;
+        } else {
+            code = chr__console_next(chr__os_handle(fd), in);
+        }
+    }
+    chr__terminal_echo(to, done);
+    return done > 0 ? (int)done : code < 0 ? 0 : (int)CHR_ERR_WOULD_BLOCK;
+}
+
+/* Whether something has been fetched that is not read yet. */
+CHR__PRIVATE int chr__console_pending(const chr__console_in *in)
+{
+    return in->at < in->end || in->text_at < in->text_end || (in->text_end > 0 && in->repeats > 0);
+}
+
+#if CHARDEV_HAS_STDIO
+/* Takes standard input and output for the chardev `id`; CHR_ERR_BUSY names who has them. */
+static int chr__os_terminal_acquire(const char *id, chr_error *err)
+{
+    int in = chr__os_standard(CHR_IN), is_console = chr__os_is_terminal(in), code = 0;
+
+    AcquireSRWLockExclusive(&chr__terminal_lock);
+    if (chr__terminal.holder[0]) {
+        code = chr__fail(err, CHR_ERR_BUSY, "stdio: in use by chardev '%s'", chr__terminal.holder);
+    } else {
+        chr__format(chr__terminal.holder, sizeof chr__terminal.holder, "%s", id);
+        memset(&chr__terminal.in, 0, sizeof chr__terminal.in);
+        chr__terminal.in.handle = is_console ? chr__os_handle(in) : NULL;
+        chr__terminal.echo = chr__terminal.echoed.length = 0;
+        chr__terminal_enter(is_console || chr__os_is_terminal(chr__os_standard(CHR_OUT)));
+    }
+    ReleaseSRWLockExclusive(&chr__terminal_lock);
+    return code;
+}
+
+static void chr__os_terminal_release(void)
+{
+    AcquireSRWLockExclusive(&chr__terminal_lock);
+    chr__console_put_back(&chr__terminal.in);
+    chr__terminal.in.handle = NULL;
+    chr__terminal.in.is_set = 0;
+    chr__terminal.holder[0] = 0;
+    chr__terminal_leave();
+    ReleaseSRWLockExclusive(&chr__terminal_lock);
+}
+
+/* The console as the holder wants it: key events, Ctrl-C among them unless `with_signals`. A Windows that knows the sequences of
+ * keys itself makes them, as the screen's program has asked for them; else chr__key_sequence() does. */
+static int chr__os_terminal_make_raw(int with_signals, int echo)
+{
+    int code;
+
+    AcquireSRWLockExclusive(&chr__terminal_lock);
+    chr__terminal.echo = echo;
+    code = chr__console_make(&chr__terminal.in, ENABLE_LINE_INPUT | ENABLE_ECHO_INPUT | ENABLE_PROCESSED_INPUT,
+                             with_signals ? ENABLE_PROCESSED_INPUT : 0, ENABLE_VIRTUAL_TERMINAL_INPUT);
+    (void)chr__screen_make();
+    ReleaseSRWLockExclusive(&chr__terminal_lock);
+    return code;
+}
+#endif
+
+#if CHARDEV_HAS_CONSOLE
+/* The screen for output, with sequences processed; the result is the caller's to close, before chr__os_screen_release(). */
+static int chr__os_screen_acquire(chr_error *err)
+{
+    int fd = chr__screen_open();
+
+    if (fd == -1)
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "console: this process has no console");
+    AcquireSRWLockExclusive(&chr__terminal_lock);
+    chr__terminal_enter(1);
+    ReleaseSRWLockExclusive(&chr__terminal_lock);
+    return fd;
+}
+
+static void chr__os_screen_release(void)
+{
+    AcquireSRWLockExclusive(&chr__terminal_lock);
+    chr__terminal_leave();
+    ReleaseSRWLockExclusive(&chr__terminal_lock);
+}
+#endif
+
 /* -- channels: one direction of what is no socket. Its loop waits for an event, which is signaled while a read finds something or a
  * write is taken. What can overlap reads ahead into a buffer, and writes from a copy; what can't (a pipe of a command line, a
- * console) has a thread that does the same with calls that block. A regular file is read and written at once. -- */
+ * line) has a thread that does the same with calls that block. A regular file and a console are read and written at once; the
+ * event of a console's input is its handle. -- */
 
 #define CHR__CHANNEL_SLOT(function) function
 
 enum {
     CHR__CHANNEL_SIZE = 16384,   /* bytes that are read ahead, or being written */
+    CHR__CHANNEL_LINE = 256,     /* the same of a serial line: they go in a moment, unless the far side holds them up */
+    CHR__CHANNEL_LINE_MS = 500,  /* how long these are waited for, since the port is free only behind that */
     CHR__CHANNEL_END_MS = 1000,  /* how long a call that was cancelled is waited for */
     CHR__CHANNEL_LINGER_MS = 2000 /* how long a closed channel goes on with what it was given */
 };
@@ -5861,7 +6370,8 @@ typedef struct chr__operation {
     volatile LONG is_over;       /* the thread shall end */
     DWORD         count, error;  /* what the thread's call has brought */
     uint64_t      place;         /* of a regular file that overlaps: where it goes on */
-    int           is_out, has_copy, is_pipe, is_file;
+    int           is_out, has_copy, is_pipe, is_file, is_line;
+    int           line_errors;   /* CHR_LINE_... that were met on the way */
     int           under_way;
     int           is_ended, code; /* in: nothing more comes, since 0 = it is over, or an error; out: it has failed */
     int           is_told;        /* that, to the stream */
@@ -5873,7 +6383,11 @@ typedef struct chr__channel {
     int             fd;        /* the event; -1 = there is no such direction */
     int             io;        /* the handle */
     int             is_read;   /* a regular file, to its end */
-    chr__operation *operation; /* NULL = a regular file */
+    int             is_text;   /* input whose lines end with CR LF */
+    chr__operation *operation; /* NULL = a regular file, or a console */
+    int             is_console;
+    chr__console_in  keys;     /* of its input, */
+    chr__console_out screen;   /* and of its output */
 } chr__channel;
 
 static void chr__operation_release(chr__operation *operation)
@@ -5930,7 +6444,7 @@ static BOOL chr__operation_overlap(chr__operation *operation)
     overlapped->OffsetHigh = (DWORD)(operation->place >> 32);
     return operation->is_out
                ? CHR_SYS(WriteFile)(operation->handle, bytes + operation->at, operation->end - operation->at, NULL, overlapped)
-               : CHR_SYS(ReadFile)(operation->handle, bytes, CHR__CHANNEL_SIZE, NULL, overlapped);
+               : CHR_SYS(ReadFile)(operation->handle, bytes, operation->is_line ? 1 : CHR__CHANNEL_SIZE, NULL, overlapped);
 }
 
 /* A read of what there is, or a write of what is left. */
@@ -5947,6 +6461,34 @@ static void chr__operation_start(chr__operation *operation)
     error = chr__operation_overlap(operation) ? 0 : (int)GetLastError();
     if (error && error != ERROR_IO_PENDING && error != ERROR_MORE_DATA)
         chr__operation_fail(operation, operation->is_out ? chr__os_code(error) : chr__os_read_code(error));
+}
+
+/* What the driver says has gone wrong, in our bits. */
+static int chr__line_errors(DWORD errors)
+{
+    return (errors & (CE_OVERRUN | CE_RXOVER) ? CHR_LINE_OVERRUN : 0) | (errors & CE_RXPARITY ? CHR_LINE_PARITY : 0) |
+           (errors & CE_FRAME ? CHR_LINE_FRAMING : 0);
+}
+
+/* A serial line is waited for with a read of one byte, which no time-out of a driver's ends: what has come behind it is read at
+ * once. Returns how many bytes that is. */
+static DWORD chr__operation_rest(chr__operation *operation)
+{
+    OVERLAPPED *overlapped = &operation->overlapped;
+    HANDLE      done = overlapped->hEvent;
+    COMSTAT     queue;
+    DWORD       errors, most = CHR__CHANNEL_SIZE - 1, count = 0;
+
+    if (!CHR_SYS(ClearCommError)(operation->handle, &errors, &queue))
+        return 0;
+    operation->line_errors |= chr__line_errors(errors);
+    most = queue.cbInQue < most ? queue.cbInQue : most;
+    memset(overlapped, 0, sizeof *overlapped);
+    overlapped->hEvent = done;
+    if (most > 0 && (CHR_SYS(ReadFile)(operation->handle, operation->bytes + 1, most, NULL, overlapped) ||
+                     GetLastError() == ERROR_IO_PENDING))
+        (void)CHR_SYS(GetOverlappedResult)(operation->handle, overlapped, &count, TRUE);
+    return count;
 }
 
 /* Whether the call has ended, and how: *count bytes, or *error. A message that is longer than our buffer is none. */
@@ -5978,10 +6520,10 @@ static void chr__operation_look(chr__operation *operation)
     if (operation->is_out)
         operation->at += count;
     else
-        operation->at = 0, operation->end = count;
+        operation->at = 0, operation->end = count + (count == 1 && operation->is_line ? chr__operation_rest(operation) : 0);
     if (error && error != ERROR_OPERATION_ABORTED)
         chr__operation_fail(operation, operation->is_out ? chr__os_code(error) : chr__os_read_code(error));
-    else if (operation->is_out ? operation->at < operation->end : count == 0 && (error || operation->is_pipe))
+    else if (operation->is_out ? operation->at < operation->end : count == 0 && (error || operation->is_pipe || operation->is_line))
         chr__operation_start(operation);
     else if (!operation->is_out && count == 0)
         chr__operation_fail(operation, 0);
@@ -6036,6 +6578,7 @@ static chr__operation *chr__operation_new(HANDLE handle, int is_out)
 {
     chr__operation *operation = (chr__operation *)calloc(1, sizeof *operation);
     DWORD           type = CHR_SYS(GetFileType)(handle);
+    COMMTIMEOUTS    timeouts;
 
     if (!operation)
         return NULL;
@@ -6044,6 +6587,7 @@ static chr__operation *chr__operation_new(HANDLE handle, int is_out)
     operation->is_out = is_out;
     operation->is_pipe = type == FILE_TYPE_PIPE;
     operation->is_file = type == FILE_TYPE_DISK;
+    operation->is_line = type == FILE_TYPE_CHAR && CHR_SYS(GetCommTimeouts)(handle, &timeouts);
     operation->done = CHR_SYS(CreateEventW)(NULL, TRUE, is_out, NULL);
     if (operation->done && (!chr__os_blocks(handle) || chr__operation_start_thread(operation) == 0))
         return operation;
@@ -6084,10 +6628,10 @@ static void chr__operation_end(chr__operation *operation)
 /* Until all of it is written, or for so long. */
 static void chr__operation_linger(chr__operation *operation)
 {
-    DWORD waited = WAIT_OBJECT_0;
+    DWORD waited = WAIT_OBJECT_0, ms = operation->is_line ? CHR__CHANNEL_LINE_MS : CHR__CHANNEL_LINGER_MS;
 
     while (operation->under_way && waited == WAIT_OBJECT_0) {
-        waited = WaitForSingleObject(operation->done, CHR__CHANNEL_LINGER_MS);
+        waited = WaitForSingleObject(operation->done, ms);
         chr__operation_look(operation);
     }
     chr__operation_end(operation);
@@ -6116,8 +6660,11 @@ CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int directi
     channel->fd = channel->io = fd;
     if (fd == -1)
         return 0;
+    channel->is_console = chr__os_is_terminal(fd);
+    if (channel->is_console && direction == CHR_IN)
+        return 0;
     channel->fd = -1;
-    if (CHR_SYS(GetFileType)(handle) == FILE_TYPE_DISK && chr__os_blocks(handle)) {
+    if (channel->is_console || (CHR_SYS(GetFileType)(handle) == FILE_TYPE_DISK && chr__os_blocks(handle))) {
         event = CHR_SYS(CreateEventW)(NULL, TRUE, direction == CHR_OUT, NULL);
     } else {
         channel->operation = chr__operation_new(handle, direction == CHR_OUT);
@@ -6140,14 +6687,14 @@ CHR__PRIVATE void chr__os_channel_close(chr__channel *channel, int is_last)
     channel->operation = NULL;
     if (operation)
         chr__operation_look(operation);
-    else if (channel->fd > 0)
+    else if (channel->fd > 0 && channel->fd != channel->io)
         (void)chr__os_close(channel->fd);
     channel->fd = channel->io = -1;
     if (!operation)
         return;
     if (!operation->is_out || !operation->under_way)
         chr__operation_end(operation);
-    else if (is_last || !chr__operation_leave(operation))
+    else if (is_last || operation->is_line || !chr__operation_leave(operation))
         chr__operation_linger(operation);
 }
 
@@ -6167,25 +6714,48 @@ static int chr__operation_read(chr__operation *operation, void *buf, size_t len)
     return operation->is_ended ? operation->code : (int)CHR_ERR_WOULD_BLOCK;
 }
 
+/* Standard input that comes from a pipe or a file: lines as the program expects them, without carriage returns. */
+CHR__PRIVATE void chr__os_channel_text(chr__channel *channel) { channel->is_text = !channel->is_console; }
+
+static int chr__channel_lines(char *text, int n)
+{
+    int i, kept = 0;
+
+    for (i = 0; i < n; i++)
+        if (text[i] != '\r')
+            text[kept++] = text[i];
+    return kept;
+}
+
 CHR__PRIVATE int chr__os_channel_read(chr__channel *channel, void *buf, size_t len)
 {
-    int n = channel->operation ? chr__operation_read(channel->operation, buf, len) : chr__os_read(channel->io, buf, len);
+    int n, kept;
 
+    if (channel->is_console)
+        return chr__console_read(channel->io, &channel->keys, buf, len);
+    do {
+        n = channel->operation ? chr__operation_read(channel->operation, buf, len) : chr__os_read(channel->io, buf, len);
+        kept = n > 0 && channel->is_text ? chr__channel_lines((char *)buf, n) : n;
+    } while (n > 0 && kept == 0);
     channel->is_read |= n <= 0;
-    return n;
+    return kept;
 }
 
 CHR__PRIVATE int chr__os_channel_write(chr__channel *channel, const void *buf, size_t len)
 {
     chr__operation *operation = channel->operation;
+    size_t          most;
 
+    if (channel->is_console)
+        return chr__console_write(channel->io, &channel->screen, buf, len);
     if (!operation)
         return chr__os_write(channel->io, CHR__FD_PLAIN, buf, len);
     chr__operation_look(operation);
     if (operation->is_ended || operation->under_way)
         return operation->is_ended ? operation->code : (int)CHR_ERR_WOULD_BLOCK;
     operation->at = 0;
-    operation->end = len < CHR__CHANNEL_SIZE ? (DWORD)len : (DWORD)CHR__CHANNEL_SIZE;
+    most = operation->is_line ? CHR__CHANNEL_LINE : CHR__CHANNEL_SIZE;
+    operation->end = len < most ? (DWORD)len : (DWORD)most;
     memcpy(operation->bytes, buf, operation->end);
     chr__operation_start(operation);
     chr__operation_look(operation);
@@ -6197,6 +6767,8 @@ CHR__PRIVATE int chr__os_channel_pending(const chr__channel *channel)
 {
     chr__operation *operation = channel->operation;
 
+    if (channel->is_console)
+        return chr__console_pending(&channel->keys);
     if (!operation)
         return channel->fd != -1 && !channel->is_read;
     chr__operation_look(operation);
@@ -6224,6 +6796,25 @@ CHR__PRIVATE int chr__os_channel_flush(chr__channel *channel)
 
 CHR__PRIVATE int chr__os_channel_shutdown(chr__channel *channel) { return (void)channel, CHR_ERR_NOT_SUPPORTED; }
 
+/* What it has read ahead, or is writing, is dropped. */
+CHR__PRIVATE void chr__os_channel_drop(chr__channel *channel)
+{
+    chr__operation *operation = channel->operation;
+
+    if (!operation)
+        return;
+    chr__operation_look(operation);
+    if (operation->is_out)
+        chr__operation_cancel(operation);
+    if (operation->is_ended || operation->under_way)
+        return;
+    operation->at = operation->end = 0;
+    if (operation->is_out)
+        SetEvent(operation->done);
+    else
+        chr__operation_start(operation);
+}
+
 /* Whether a handle may be read or written, as far as the system tells. */
 CHR__PRIVATE int chr__os_may(int fd, int direction)
 {
@@ -6238,6 +6829,324 @@ CHR__PRIVATE int chr__os_may(int fd, int direction)
         return 1;
     return (info[1] & (direction == CHR_IN ? FILE_READ_DATA : FILE_WRITE_DATA | FILE_APPEND_DATA)) != 0;
 }
+
+/* -- serial lines -- */
+
+/* COM1 to COM999. */
+static int chr__os_is_port(const char *text)
+{
+    size_t digits = _strnicmp(text, "COM", 3) == 0 ? strspn(text + 3, "0123456789") : 0;
+
+    return digits > 0 && digits < 4 && text[3 + digits] == 0;
+}
+
+/* What stands alone as the name of a device: also what begins with two backslashes, a dot or a question mark, and one more. */
+static int chr__os_is_device_path(const char *text)
+{
+    int is_path = text[0] == '\\' && text[1] == '\\' && (text[2] == '.' || text[2] == '?') && text[3] == '\\';
+
+    return *text == '/' || is_path || chr__os_is_port(text);
+}
+
+#if CHARDEV_HAS_SERIAL
+static int chr__os_is_serial_path(const char *text) { return *text != '/' && chr__os_is_device_path(text); }
+
+enum { CHR__LINE_MARKS = 0 }; /* breaks and errors are not among the bytes: see chr__os_news_take() */
+
+/* What a port is set to first: its handshake lines are raised, as a terminal's are when it is opened. Reads wait for one byte. */
+static void chr__line_begin(HANDLE line)
+{
+    COMMTIMEOUTS never;
+    DCB          state;
+
+    memset(&never, 0, sizeof never);
+    memset(&state, 0, sizeof state);
+    state.DCBlength = sizeof state;
+    if (!CHR_SYS(GetCommState)(line, &state))
+        return;
+    state.fDtrControl = DTR_CONTROL_ENABLE;
+    state.fRtsControl = RTS_CONTROL_ENABLE;
+    (void)CHR_SYS(SetCommState)(line, &state);
+    (void)CHR_SYS(SetCommTimeouts)(line, &never);
+    (void)CHR_SYS(SetupComm)(line, 16384, 16384);
+}
+
+/* COM7, or a path of the system's: \\.\COM12. */
+static int chr__os_serial_open(const char *path, chr_error *err)
+{
+    WCHAR  wide[1024];
+    char   name[1024];
+    HANDLE line;
+    int    error;
+
+    chr__format(name, sizeof name, "%s%s", chr__os_is_port(path) ? "\\\\.\\" : "", path);
+    if (strlen(path) >= sizeof name - 4 || chr__os_to_wide(name, wide, sizeof wide / sizeof wide[0]) < 0)
+        return chr__fail(err, CHR_ERR_INVALID, "cannot open %s: it is no name of a port", path);
+    line = CHR_SYS(CreateFileW)(wide, GENERIC_READ | GENERIC_WRITE, 0, NULL, OPEN_EXISTING, FILE_FLAG_OVERLAPPED, NULL);
+    error = line == INVALID_HANDLE_VALUE ? (int)GetLastError() : 0;
+    if (error == ERROR_FILE_NOT_FOUND || error == ERROR_PATH_NOT_FOUND)
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "cannot open %s: there is no such port", path);
+    if (error == ERROR_ACCESS_DENIED || error == ERROR_SHARING_VIOLATION)
+        return chr__fail(err, CHR_ERR_BUSY, "cannot open %s: it is in use, or access is denied", path);
+    if (error)
+        return chr__os_fail(err, error, "cannot open", path);
+    chr__line_begin(line);
+    return chr__os_handle_fd(line);
+}
+
+static int chr__line_get(int fd, DCB *state)
+{
+    memset(state, 0, sizeof *state);
+    state->DCBlength = sizeof *state;
+    return CHR_SYS(GetCommState)(chr__os_handle(fd), state) ? 0 : chr__os_code((int)GetLastError());
+}
+
+static int chr__line_set(int fd, DCB *state)
+{
+    return CHR_SYS(SetCommState)(chr__os_handle(fd), state) ? 0 : chr__os_code((int)GetLastError());
+}
+
+static int chr__os_is_line(int fd)
+{
+    DCB state;
+
+    return chr__line_get(fd, &state) == 0;
+}
+
+static int chr__os_is_character_device(int fd) { return CHR_SYS(GetFileType)(chr__os_handle(fd)) == FILE_TYPE_CHAR; }
+
+static const char chr__line_parities[] = { 'N', 'O', 'E', 'M', 'S', 0 }; /* by the system's number */
+
+/* Raw: every byte is as it came. What the guest has set DTR and RTS to stays, unless RTS is for the flow control. */
+static void chr__line_format(DCB *state, const chr_serial_params *params, int flow_out, int flow_in)
+{
+    state->BaudRate = (DWORD)params->speed;
+    state->ByteSize = (BYTE)params->data_bits;
+    state->Parity = (BYTE)(strchr(chr__line_parities, params->parity) - chr__line_parities);
+    state->StopBits = params->stop_bits == 1 ? ONESTOPBIT : params->stop_bits == 2 ? TWOSTOPBITS : ONE5STOPBITS;
+    state->fBinary = 1;
+    state->fParity = params->parity != 'N';
+    state->fErrorChar = state->fNull = state->fAbortOnError = state->fDsrSensitivity = state->fOutxDsrFlow = 0;
+    state->fTXContinueOnXoff = 1;
+    state->fOutX = flow_out == CHR_FLOW_XONXOFF;
+    state->fInX = flow_in == CHR_FLOW_XONXOFF;
+    state->fOutxCtsFlow = flow_out == CHR_FLOW_RTSCTS;
+    state->XonChar = 17;
+    state->XoffChar = 19;
+    if (flow_in == CHR_FLOW_RTSCTS)
+        state->fRtsControl = RTS_CONTROL_HANDSHAKE;
+    else if (state->fRtsControl == RTS_CONTROL_HANDSHAKE)
+        state->fRtsControl = RTS_CONTROL_ENABLE;
+}
+
+/* The stop bits that a device can have with so many data bits. */
+static void chr__line_fit_stop_bits(DCB *state)
+{
+    if (state->ByteSize == 5 && state->StopBits == TWOSTOPBITS)
+        state->StopBits = ONE5STOPBITS;
+    else if (state->ByteSize != 5 && state->StopBits == ONE5STOPBITS)
+        state->StopBits = TWOSTOPBITS;
+}
+
+/* The next standard speed within 10 %, or what it was. */
+static void chr__line_fit_speed(DCB *state, DWORD before)
+{
+    static const DWORD speeds[] = { 50, 75, 110, 134, 150, 200, 300, 600, 1200, 1800, 2400, 4800, 9600, 14400, 19200, 38400, 57600,
+                                    115200, 128000, 230400, 256000, 460800, 921600, 1000000, 2000000, 3000000, 4000000 };
+    DWORD  wanted = state->BaudRate;
+    size_t i;
+
+    state->BaudRate = before;
+    for (i = 0; i < sizeof speeds / sizeof speeds[0]; i++)
+        if (speeds[i] >= wanted - wanted / 10 && speeds[i] <= wanted + wanted / 10)
+            state->BaudRate = speeds[i];
+}
+
+/* A driver takes all settings or none. What it can't have becomes what comes next, which is no error here. */
+static int chr__os_serial_configure(int fd, const chr_serial_params *params, int flow_out, int flow_in)
+{
+    DCB   state;
+    DWORD before;
+    int   code = chr__line_get(fd, &state);
+
+    if (code < 0)
+        return code;
+    before = state.BaudRate;
+    chr__line_format(&state, params, flow_out, flow_in);
+    code = chr__line_set(fd, &state);
+    if (code == CHR_ERR_INVALID) {
+        chr__line_fit_stop_bits(&state);
+        code = chr__line_set(fd, &state);
+    }
+    if (code == CHR_ERR_INVALID) {
+        chr__line_fit_speed(&state, before);
+        code = chr__line_set(fd, &state);
+    }
+    return code;
+}
+
+static int chr__os_serial_settings(int fd, chr_serial_params *params, int *flow_out, int *flow_in)
+{
+    DCB state;
+    int code = chr__line_get(fd, &state);
+
+    if (code < 0)
+        return code;
+    params->speed = state.BaudRate > 0 ? (int)state.BaudRate : params->speed;
+    params->parity = state.Parity < sizeof chr__line_parities - 1 ? chr__line_parities[state.Parity] : 'N';
+    params->data_bits = state.ByteSize >= 5 && state.ByteSize <= 8 ? state.ByteSize : 8;
+    params->stop_bits = state.StopBits == ONESTOPBIT ? 1 : state.StopBits == TWOSTOPBITS ? 2 : (int)CHR_STOP_BITS_1_5;
+    *flow_out = state.fOutxCtsFlow ? CHR_FLOW_RTSCTS : state.fOutX ? CHR_FLOW_XONXOFF : CHR_FLOW_NONE;
+    *flow_in = state.fInX ? CHR_FLOW_XONXOFF : state.fRtsControl == RTS_CONTROL_HANDSHAKE ? CHR_FLOW_RTSCTS : CHR_FLOW_NONE;
+    return 0;
+}
+
+/* The system's queues, and what the channels hold. */
+static int chr__os_serial_purge(chr__channel *in, chr__channel *out, int what)
+{
+    DWORD queues = (what & CHR_PURGE_RECEIVE ? PURGE_RXCLEAR : 0) | (what & CHR_PURGE_TRANSMIT ? PURGE_TXCLEAR : 0);
+    HANDLE line = chr__os_handle(in->io);
+
+    if (what & CHR_PURGE_TRANSMIT)
+        chr__os_channel_drop(out);
+    if (!CHR_SYS(PurgeComm)(line, queues))
+        return chr__os_code((int)GetLastError());
+    if (what & CHR_PURGE_RECEIVE)
+        chr__os_channel_drop(in);
+    return 0;
+}
+
+static int chr__os_serial_break(int fd, int on)
+{
+    BOOL is_done = on ? CHR_SYS(SetCommBreak)(chr__os_handle(fd)) : CHR_SYS(ClearCommBreak)(chr__os_handle(fd));
+
+    return is_done ? 0 : chr__os_code((int)GetLastError());
+}
+
+/* The far side's as they are, ours as they were set. */
+static int chr__os_serial_get_lines(int fd, int *lines)
+{
+    DWORD bits;
+    DCB   state;
+
+    if (!CHR_SYS(GetCommModemStatus)(chr__os_handle(fd), &bits))
+        return chr__os_code((int)GetLastError());
+    if (chr__line_get(fd, &state) < 0)
+        memset(&state, 0, sizeof state);
+    *lines = (bits & MS_CTS_ON ? CHR_TIOCM_CTS : 0) | (bits & MS_DSR_ON ? CHR_TIOCM_DSR : 0) |
+             (bits & MS_RLSD_ON ? CHR_TIOCM_CAR : 0) | (bits & MS_RING_ON ? CHR_TIOCM_RI : 0) |
+             (state.fDtrControl != DTR_CONTROL_DISABLE ? CHR_TIOCM_DTR : 0) |
+             (state.fRtsControl != RTS_CONTROL_DISABLE ? CHR_TIOCM_RTS : 0);
+    return 0;
+}
+
+/* As part of the port's state, so that it outlives the next settings. */
+static int chr__os_serial_set_lines(int fd, int lines)
+{
+    DWORD bits;
+    DCB   state;
+    int   code;
+
+    if (!CHR_SYS(GetCommModemStatus)(chr__os_handle(fd), &bits))
+        return chr__os_code((int)GetLastError()); /* it has none */
+    code = chr__line_get(fd, &state);
+    if (code < 0)
+        return code;
+    state.fDtrControl = lines & CHR_TIOCM_DTR ? DTR_CONTROL_ENABLE : DTR_CONTROL_DISABLE;
+    if (state.fRtsControl != RTS_CONTROL_HANDSHAKE)
+        state.fRtsControl = lines & CHR_TIOCM_RTS ? RTS_CONTROL_ENABLE : RTS_CONTROL_DISABLE;
+    return chr__line_set(fd, &state);
+}
+
+/* How often each has come in: nobody counts. */
+static int chr__os_serial_counts(int fd, int *counts) { return (void)fd, (void)counts, CHR_ERR_NOT_SUPPORTED; }
+
+/* What the line tells beside its bytes: an operation of its own waits for that. */
+typedef struct chr__news {
+    OVERLAPPED operation; /* its event is what the loop watches */
+    HANDLE     line;
+    DWORD      asked, found;
+    int        is_waiting;
+} chr__news;
+
+/* Asks for the next one. A driver without modem lines is asked for the rest; one that can't say is left alone. */
+static void chr__news_ask(chr__news *news)
+{
+    const DWORD modem = EV_CTS | EV_DSR | EV_RLSD | EV_RING;
+    HANDLE      event = news->operation.hEvent;
+
+    for (; news->asked; news->asked = news->asked & modem ? news->asked & ~modem : 0) {
+        memset(&news->operation, 0, sizeof news->operation);
+        news->operation.hEvent = event;
+        news->found = 0;
+        if (CHR_SYS(SetCommMask)(news->line, news->asked) &&
+            (CHR_SYS(WaitCommEvent)(news->line, &news->found, &news->operation) || GetLastError() == ERROR_IO_PENDING)) {
+            news->is_waiting = 1;
+            return;
+        }
+    }
+    (void)ResetEvent(event);
+}
+
+/* Returns the descriptor to watch; -1 = there will be no news. */
+static int chr__os_news_open(chr__news *news, int fd)
+{
+    memset(news, 0, sizeof *news);
+    news->operation.hEvent = CHR_SYS(CreateEventW)(NULL, TRUE, FALSE, NULL);
+    if (!news->operation.hEvent)
+        return -1;
+    news->line = chr__os_handle(fd);
+    news->asked = EV_BREAK | EV_ERR | EV_CTS | EV_DSR | EV_RLSD | EV_RING;
+    chr__news_ask(news);
+    return chr__os_handle_fd(news->operation.hEvent);
+}
+
+/* CHR_LINE_... that the driver has counted since it was asked last. */
+static int chr__os_line_errors(chr__channel *in)
+{
+    DWORD errors = 0;
+    int   found = 0;
+
+    if (CHR_SYS(ClearCommError)(chr__os_handle(in->io), &errors, NULL))
+        found = chr__line_errors(errors);
+    if (!in->operation)
+        return found;
+    found |= in->operation->line_errors;
+    in->operation->line_errors = 0;
+    return found;
+}
+
+/* CHR__NEWS_... since the last time. One that brings nothing at all is the last: a driver that knows no events says that. */
+static int chr__os_news_take(chr__news *news, chr__channel *in)
+{
+    DWORD size;
+    int   told;
+
+    if (!news->is_waiting || !CHR_SYS(GetOverlappedResult)(news->line, &news->operation, &size, FALSE))
+        news->found = 0;
+    if (news->is_waiting && news->found == 0 && GetLastError() == ERROR_IO_INCOMPLETE)
+        return 0;
+    told = (news->found & EV_BREAK ? CHR__NEWS_BREAK : 0) | (news->found & EV_ERR ? chr__os_line_errors(in) : 0) |
+           (news->found & (EV_CTS | EV_DSR | EV_RLSD | EV_RING) ? CHR__NEWS_MODEM : 0);
+    news->asked = news->found ? news->asked : 0;
+    news->is_waiting = 0;
+    chr__news_ask(news);
+    return told;
+}
+
+/* Before the line is closed. */
+static void chr__os_news_close(chr__news *news)
+{
+    DWORD size;
+
+    if (!news->operation.hEvent)
+        return;
+    if (news->is_waiting && CHR_SYS(CancelIoEx)(news->line, &news->operation))
+        (void)CHR_SYS(GetOverlappedResult)(news->line, &news->operation, &size, TRUE);
+    (void)CHR_SYS(CloseHandle)(news->operation.hEvent);
+    memset(news, 0, sizeof *news);
+}
+#endif
 
 /* -- sockets, names, look-up, datagrams -- */
 
@@ -6985,476 +7894,6 @@ static int chr__os_datagram_open(const chr__sockaddr *peers, int peer_count, con
     return chr__fail(err, CHR_ERR_INVALID, "cannot open %s: one end has IPv4 addresses only and the other IPv6", name);
 }
 #endif
-#if CHARDEV_HAS_STDIO || CHARDEV_HAS_CONSOLE || CHARDEV_HAS_WIN
-/* -- console: key events are input, as the escape sequences of a terminal; output is UTF-16. So no code page is changed -- */
-
-#ifndef ENABLE_VIRTUAL_TERMINAL_PROCESSING
-#define ENABLE_VIRTUAL_TERMINAL_PROCESSING 0x0004
-#endif
-#ifndef ENABLE_VIRTUAL_TERMINAL_INPUT
-#define ENABLE_VIRTUAL_TERMINAL_INPUT 0x0200
-#endif
-
-enum {
-    CHR__KEY_TEXT = 16,    /* bytes: the longest that one key event becomes */
-    CHR__KEY_EVENTS = 16,  /* fetched at a time */
-    CHR__CONSOLE_UNITS = 512 /* of UTF-16, written at a time */
-};
-
-typedef struct chr__console_in {
-    INPUT_RECORD events[CHR__KEY_EVENTS]; /* fetched and not yet looked at: from `at` to `end` */
-    int          at, end;
-    char         text[CHR__KEY_TEXT];     /* the bytes of the last key, not yet read: from text_at to text_end */
-    int          text_at, text_end;
-    unsigned     repeats;                 /* how often the text comes again */
-    unsigned     high;                    /* the first half of a surrogate pair, 0 = none */
-} chr__console_in;
-
-typedef struct chr__console_out {
-    unsigned char part[4]; /* the beginning of a character whose rest has not come yet */
-    int           length;
-} chr__console_out;
-
-CHR__PRIVATE int chr__os_is_terminal(int fd)
-{
-    DWORD mode;
-
-    return fd != -1 && CHR_SYS(GetConsoleMode)(chr__os_handle(fd), &mode);
-}
-
-/* -- output: UTF-8 becomes UTF-16, in any pieces -- */
-
-/* How many of these bytes are whole characters: the last one may have only begun. */
-static size_t chr__utf8_whole(const unsigned char *text, size_t len)
-{
-    size_t        back, need;
-    unsigned char byte;
-
-    for (back = 1; back <= 3 && back <= len; back++) {
-        byte = text[len - back];
-        if ((byte & 0xc0) == 0x80)
-            continue;
-        need = byte >= 0xf8 ? 1 : byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc0 ? 2 : 1;
-        return need > back ? len - back : len;
-    }
-    return len;
-}
-
-/* What is no UTF-8 becomes U+FFFD. */
-static int chr__console_put(HANDLE console, const unsigned char *text, size_t len)
-{
-    WCHAR units[CHR__CONSOLE_UNITS];
-    int   count = MultiByteToWideChar(CP_UTF8, 0, (const char *)text, (int)len, units, CHR__CONSOLE_UNITS), at;
-    DWORD done = 0;
-
-    for (at = 0; at < count; at += (int)done)
-        if (!CHR_SYS(WriteConsoleW)(console, units + at, (DWORD)(count - at), &done, NULL) || done == 0)
-            return chr__os_code((int)GetLastError());
-    return 0;
-}
-
-/* All of it, while the console takes it: one in which the user marks text waits. */
-CHR__PRIVATE int chr__console_write(int fd, chr__console_out *out, const void *buf, size_t len)
-{
-    unsigned char        piece[CHR__CONSOLE_UNITS];
-    const unsigned char *from = (const unsigned char *)buf;
-    size_t               left = len, count, begun, whole;
-    int                  code = 0;
-
-    while (left > 0 && code == 0) {
-        begun = (size_t)out->length;
-        count = left < sizeof piece - begun ? left : sizeof piece - begun;
-        memcpy(piece, out->part, begun);
-        memcpy(piece + begun, from, count);
-        whole = chr__utf8_whole(piece, begun + count);
-        out->length = (int)(begun + count - whole);
-        memcpy(out->part, piece + whole, begun + count - whole);
-        code = whole > 0 ? chr__console_put(chr__os_handle(fd), piece, whole) : 0;
-        from += count;
-        left -= count;
-    }
-    return code < 0 ? code : (int)len;
-}
-
-/* -- the process's console, and its modes -- */
-
-/* One mode that is changed and put back: unless somebody has changed it since, whose it is then. */
-typedef struct chr__console_mode {
-    HANDLE handle; /* NULL = there is none */
-    int    is_set;
-    DWORD  before, wanted, ours; /* what was there, what it was set to, and what the console made of that */
-} chr__console_mode;
-
-/* The process's console: the one thing that is there once per process, and so the one global. It is put back at close, by
- * atexit(), when Ctrl-C, Ctrl-Break or the window's close end the process (each goes on to the handlers of others), and by a
- * fiber-local slot when the thread that made the first chardev here ends the process in another way. */
-static struct chr__terminal {
-    char              holder[128]; /* the id of the stdio chardev; "" = free */
-    int               echo;
-    chr__console_out  echoed;
-    int               users;       /* stdio, and chardevs of the kind console */
-    chr__console_mode in, screen;  /* screen: a handle of our own */
-    int               registered;  /* with atexit() */
-    DWORD             slot;        /* fiber-local */
-} chr__terminal;
-static SRWLOCK chr__terminal_lock = SRWLOCK_INIT;
-
-static void chr__console_put_back(chr__console_mode *mode)
-{
-    DWORD now;
-
-    if (mode->is_set && CHR_SYS(GetConsoleMode)(mode->handle, &now) && now == mode->ours)
-        (void)CHR_SYS(SetConsoleMode)(mode->handle, mode->before);
-}
-
-/* `maybe`: flags that an old Windows does not know. Nothing happens when it is so already. What others have set meanwhile is what
- * is put back at the end. */
-static int chr__console_make(chr__console_mode *mode, DWORD off, DWORD on, DWORD maybe)
-{
-    DWORD now, wanted;
-    int   is_ours;
-
-    if (!mode->handle)
-        return 0;
-    if (!CHR_SYS(GetConsoleMode)(mode->handle, &now))
-        return chr__os_code((int)GetLastError());
-    is_ours = mode->is_set && now == mode->ours;
-    wanted = ((is_ours ? mode->before : now) & ~off) | on | maybe;
-    if (is_ours && wanted == mode->wanted)
-        return 0;
-    mode->before = is_ours ? mode->before : now;
-    mode->wanted = mode->ours = wanted;
-    mode->is_set = 1;
-    if (!CHR_SYS(SetConsoleMode)(mode->handle, wanted) && !CHR_SYS(SetConsoleMode)(mode->handle, wanted & ~maybe))
-        return chr__os_code((int)GetLastError());
-    (void)CHR_SYS(GetConsoleMode)(mode->handle, &mode->ours);
-    return 0;
-}
-
-static void chr__terminal_put_back(void)
-{
-    AcquireSRWLockExclusive(&chr__terminal_lock);
-    chr__console_put_back(&chr__terminal.in);
-    chr__console_put_back(&chr__terminal.screen);
-    ReleaseSRWLockExclusive(&chr__terminal_lock);
-}
-
-/* FALSE: what comes next happens as if this were not here. */
-static BOOL WINAPI chr__terminal_control(DWORD event)
-{
-    (void)event;
-    chr__terminal_put_back();
-    return FALSE;
-}
-
-/* The process ends, and its other threads are gone, maybe with the lock. */
-static void WINAPI chr__terminal_gone(void *opaque)
-{
-    (void)opaque;
-    if (!TryAcquireSRWLockExclusive(&chr__terminal_lock))
-        return;
-    chr__console_put_back(&chr__terminal.in);
-    chr__console_put_back(&chr__terminal.screen);
-    ReleaseSRWLockExclusive(&chr__terminal_lock);
-}
-
-/* What is on the screen now, whatever standard output is; -1 = this process has no console. */
-static int chr__screen_open(void)
-{
-    HANDLE screen = CHR_SYS(CreateFileW)(L"CONOUT$", GENERIC_READ | GENERIC_WRITE, FILE_SHARE_READ | FILE_SHARE_WRITE, NULL,
-                                         OPEN_EXISTING, 0, NULL);
-
-    return screen == INVALID_HANDLE_VALUE ? -1 : chr__os_handle_fd(screen);
-}
-
-static int chr__screen_make(void) { return chr__console_make(&chr__terminal.screen, 0, ENABLE_PROCESSED_OUTPUT, ENABLE_VIRTUAL_TERMINAL_PROCESSING); }
-
-/* With the lock, for stdio as well as console. */
-static void chr__terminal_enter(int needs_screen)
-{
-    int screen = needs_screen && !chr__terminal.screen.handle ? chr__screen_open() : -1;
-
-    if (screen != -1)
-        chr__terminal.screen.handle = chr__os_handle(screen);
-    if (chr__terminal.users++ == 0) {
-        chr__terminal.slot = FlsAlloc(chr__terminal_gone);
-        (void)FlsSetValue(chr__terminal.slot, &chr__terminal);
-        (void)SetConsoleCtrlHandler(chr__terminal_control, TRUE);
-    }
-    if (!chr__terminal.registered)
-        chr__terminal.registered = atexit(chr__terminal_put_back) == 0;
-    (void)chr__screen_make();
-}
-
-static void chr__terminal_leave(void)
-{
-    chr__console_mode none = { NULL, 0, 0, 0, 0 };
-
-    if (--chr__terminal.users > 0)
-        return;
-    chr__console_put_back(&chr__terminal.screen);
-    if (chr__terminal.screen.handle)
-        (void)CHR_SYS(CloseHandle)(chr__terminal.screen.handle);
-    chr__terminal.screen = none;
-    (void)SetConsoleCtrlHandler(chr__terminal_control, FALSE);
-    (void)FlsFree(chr__terminal.slot); /* its callback finds the lock taken */
-}
-
-/* As a terminal does: Enter begins a line, another control character is ^ and its letter. */
-static void chr__terminal_echo(const char *text, size_t len)
-{
-    int  screen = chr__os_handle_fd(chr__terminal.screen.handle), is_plain;
-    char mark[2] = { '^', 0 };
-
-    if (!chr__terminal.echo || !chr__terminal.screen.handle)
-        return;
-    for (; len > 0; text++, len--) {
-        is_plain = (unsigned char)*text >= ' ' ? *text != 127 : *text == '\t' || *text == '\b' || *text == '\n' || *text == '\r';
-        mark[1] = (char)(*text ^ 0x40);
-        (void)chr__console_write(screen, &chr__terminal.echoed, is_plain ? text : mark, is_plain ? 1 : 2);
-        if (*text == '\r')
-            (void)chr__console_write(screen, &chr__terminal.echoed, "\n", 1);
-    }
-}
-
-/* Of the window, in characters. `fd` is for systems with several terminals. */
-CHR__PRIVATE int chr__os_terminal_size(int fd, int *columns, int *rows)
-{
-    CONSOLE_SCREEN_BUFFER_INFO info;
-
-    (void)fd;
-    if (!chr__terminal.screen.handle || !CHR_SYS(GetConsoleScreenBufferInfo)(chr__terminal.screen.handle, &info))
-        return CHR_ERR_NOT_SUPPORTED;
-    *columns = info.srWindow.Right - info.srWindow.Left + 1;
-    *rows = info.srWindow.Bottom - info.srWindow.Top + 1;
-    return 0;
-}
-
-/* -- input: the keys -- */
-
-/* What a terminal sends for the keys that have no character: ESC O or ESC [ and the letter, or ESC [ number ~. */
-static const struct chr__key {
-    WORD        key;
-    char        letter; /* '~': behind the number */
-    signed char number; /* 'O' = ESC O unless there are modifiers */
-} chr__keys[] = {
-    { VK_UP, 'A', 1 },     { VK_DOWN, 'B', 1 },    { VK_RIGHT, 'C', 1 },  { VK_LEFT, 'D', 1 },   { VK_CLEAR, 'E', 1 },
-    { VK_END, 'F', 1 },    { VK_HOME, 'H', 1 },    { VK_INSERT, '~', 2 }, { VK_DELETE, '~', 3 }, { VK_PRIOR, '~', 5 },
-    { VK_NEXT, '~', 6 },   { VK_F1, 'P', 'O' },    { VK_F2, 'Q', 'O' },   { VK_F3, 'R', 'O' },   { VK_F4, 'S', 'O' },
-    { VK_F5, '~', 15 },    { VK_F6, '~', 17 },     { VK_F7, '~', 18 },    { VK_F8, '~', 19 },    { VK_F9, '~', 20 },
-    { VK_F10, '~', 21 },   { VK_F11, '~', 23 },    { VK_F12, '~', 24 },   { VK_F13, '~', 25 },   { VK_F14, '~', 26 },
-    { VK_F15, '~', 28 },   { VK_F16, '~', 29 },    { VK_F17, '~', 31 },   { VK_F18, '~', 32 },   { VK_F19, '~', 33 },
-    { VK_F20, '~', 34 },
-};
-
-enum { CHR__KEYS = sizeof chr__keys / sizeof chr__keys[0] };
-
-static int chr__key_has(const KEY_EVENT_RECORD *key, DWORD modifiers) { return (key->dwControlKeyState & modifiers) != 0; }
-
-/* A key without a character; returns how many bytes it is, 0 = none. */
-static int chr__key_sequence(const KEY_EVENT_RECORD *key, char *text)
-{
-    int shift = chr__key_has(key, SHIFT_PRESSED), alt = chr__key_has(key, LEFT_ALT_PRESSED | RIGHT_ALT_PRESSED);
-    int control = chr__key_has(key, LEFT_CTRL_PRESSED | RIGHT_CTRL_PRESSED), modifiers = shift + 2 * alt + 4 * control, i;
-
-    for (i = 0; i < CHR__KEYS && chr__keys[i].key != key->wVirtualKeyCode; i++)
-        ;
-    if (i == CHR__KEYS)
-        return 0;
-    if (modifiers)
-        return chr__keys[i].letter == '~'
-            ? chr__format(text, CHR__KEY_TEXT, "\033[%d;%d~", chr__keys[i].number, modifiers + 1)
-            : chr__format(text, CHR__KEY_TEXT, "\033[1;%d%c", modifiers + 1, chr__keys[i].letter);
-    if (chr__keys[i].letter == '~')
-        return chr__format(text, CHR__KEY_TEXT, "\033[%d~", chr__keys[i].number);
-    return chr__format(text, CHR__KEY_TEXT, "\033%c%c", chr__keys[i].number == 'O' ? 'O' : '[', chr__keys[i].letter);
-}
-
-/* The character that it stands for on a terminal, where Windows has another or none; -1 = nothing. */
-static int chr__key_character(const KEY_EVENT_RECORD *key)
-{
-    unsigned unit = key->uChar.UnicodeChar;
-    int      control = chr__key_has(key, LEFT_CTRL_PRESSED | RIGHT_CTRL_PRESSED);
-
-    switch (key->wVirtualKeyCode) {
-    case VK_BACK:   return control ? 8 : 127;
-    case VK_ESCAPE: return 27;
-    case VK_SPACE:  return control ? 0 : (int)unit; /* ^@ */
-    case '2':       return control && unit == 0 ? 0 : unit ? (int)unit : -1;
-    default:        return unit ? (int)unit : -1;
-    }
-}
-
-/* Whether it is part of an Alt code, whose character comes when Alt is released; or is no key that is pressed. */
-static int chr__key_is_silent(const KEY_EVENT_RECORD *key)
-{
-    WORD code = key->wVirtualKeyCode;
-    int  is_pad = (code >= VK_NUMPAD0 && code <= VK_NUMPAD9) || code == VK_CLEAR || code == VK_INSERT ||
-                  (code >= VK_PRIOR && code <= VK_DOWN);
-
-    if (!key->bKeyDown)
-        return code != VK_MENU || key->uChar.UnicodeChar == 0;
-    return is_pad && chr__key_has(key, LEFT_ALT_PRESSED) && !chr__key_has(key, ENHANCED_KEY | LEFT_CTRL_PRESSED | RIGHT_CTRL_PRESSED);
-}
-
-/* One unit of UTF-16 as UTF-8, the second of a pair with the first. Returns the bytes; 0 = the second comes next. */
-static int chr__key_unit(unsigned *high, unsigned unit, char *text)
-{
-    WCHAR units[2];
-    int   count = 0;
-
-    if (unit >= 0xd800 && unit < 0xdc00) {
-        *high = unit;
-        return 0;
-    }
-    if (*high && unit >= 0xdc00 && unit < 0xe000)
-        units[count++] = (WCHAR)*high;
-    *high = 0;
-    units[count++] = (WCHAR)unit;
-    return WideCharToMultiByte(CP_UTF8, 0, units, count, text, CHR__KEY_TEXT, NULL, NULL);
-}
-
-/* What a key event is in bytes: none for most. Ctrl and Alt together with a character are AltGr. */
-static int chr__key_text(const KEY_EVENT_RECORD *key, unsigned *high, char *text)
-{
-    int alt = chr__key_has(key, LEFT_ALT_PRESSED | RIGHT_ALT_PRESSED), unit, count = 0;
-    int control = chr__key_has(key, LEFT_CTRL_PRESSED | RIGHT_CTRL_PRESSED);
-
-    if (chr__key_is_silent(key))
-        return 0;
-    unit = chr__key_character(key);
-    if (unit < 0)
-        return chr__key_sequence(key, text);
-    if (unit == '\t' && chr__key_has(key, SHIFT_PRESSED))
-        return chr__format(text, CHR__KEY_TEXT, "\033[Z");
-    if (alt && key->bKeyDown && !(control && unit >= ' '))
-        text[count++] = 27;
-    return count + chr__key_unit(high, (unsigned)unit, text + count);
-}
-
-/* The next event, if there is one, which may be no bytes. 0 = there is none; -1 = the console is gone. */
-static int chr__console_next(HANDLE console, chr__console_in *in)
-{
-    const INPUT_RECORD *event;
-    DWORD               count = 0;
-
-    if (in->at == in->end) {
-        in->at = in->end = 0;
-        if (!CHR_SYS(GetNumberOfConsoleInputEvents)(console, &count))
-            return -1;
-        if (count > 0 && !CHR_SYS(ReadConsoleInputW)(console, in->events, CHR__KEY_EVENTS, &count))
-            return -1;
-        in->end = (int)count;
-    }
-    if (in->at == in->end)
-        return 0;
-    event = &in->events[in->at++];
-    in->text_at = in->text_end = 0;
-    if (event->EventType != KEY_EVENT)
-        return 1; /* focus, mouse, menu, size */
-    in->text_end = chr__key_text(&event->Event.KeyEvent, &in->high, in->text);
-    in->repeats = event->Event.KeyEvent.wRepeatCount > 1 ? event->Event.KeyEvent.wRepeatCount - 1u : 0;
-    return 1;
-}
-
-/* As much as has been typed: bytes, would-block, or the end when the console is gone. */
-CHR__PRIVATE int chr__console_read(int fd, chr__console_in *in, void *buf, size_t len)
-{
-    char  *to = (char *)buf;
-    size_t done = 0;
-    int    code = 1;
-
-    while (done < len && code > 0) {
-        if (in->text_at < in->text_end) {
-            to[done++] = in->text[in->text_at++];
-        } else if (in->text_end > 0 && in->repeats > 0) {
-            in->repeats--;
-            in->text_at = 0;
-        } else {
-            code = chr__console_next(chr__os_handle(fd), in);
-        }
-    }
-    chr__terminal_echo(to, done);
-    return done > 0 ? (int)done : code < 0 ? 0 : (int)CHR_ERR_WOULD_BLOCK;
-}
-
-/* Whether something has been fetched that is not read yet. */
-CHR__PRIVATE int chr__console_pending(const chr__console_in *in)
-{
-    return in->at < in->end || in->text_at < in->text_end || (in->text_end > 0 && in->repeats > 0);
-}
-
-#if CHARDEV_HAS_STDIO
-/* Takes standard input and output for the chardev `id`; CHR_ERR_BUSY names who has them. */
-static int chr__os_terminal_acquire(const char *id, chr_error *err)
-{
-    HANDLE in = GetStdHandle(STD_INPUT_HANDLE), out = GetStdHandle(STD_OUTPUT_HANDLE);
-    int    is_console = chr__os_is_terminal(chr__os_handle_fd(in)), code = 0;
-
-    AcquireSRWLockExclusive(&chr__terminal_lock);
-    if (chr__terminal.holder[0]) {
-        code = chr__fail(err, CHR_ERR_BUSY, "stdio: in use by chardev '%s'", chr__terminal.holder);
-    } else {
-        chr__format(chr__terminal.holder, sizeof chr__terminal.holder, "%s", id);
-        memset(&chr__terminal.in, 0, sizeof chr__terminal.in);
-        chr__terminal.in.handle = is_console ? in : NULL;
-        chr__terminal.echo = chr__terminal.echoed.length = 0;
-        chr__terminal_enter(is_console || chr__os_is_terminal(chr__os_handle_fd(out)));
-    }
-    ReleaseSRWLockExclusive(&chr__terminal_lock);
-    return code;
-}
-
-static void chr__os_terminal_release(void)
-{
-    AcquireSRWLockExclusive(&chr__terminal_lock);
-    chr__console_put_back(&chr__terminal.in);
-    chr__terminal.in.handle = NULL;
-    chr__terminal.in.is_set = 0;
-    chr__terminal.holder[0] = 0;
-    chr__terminal_leave();
-    ReleaseSRWLockExclusive(&chr__terminal_lock);
-}
-
-/* The console as the holder wants it: key events, Ctrl-C among them unless `with_signals`. A Windows that knows the sequences of
- * keys itself makes them, as the screen's program has asked for them; else chr__key_sequence() does. */
-static int chr__os_terminal_make_raw(int with_signals, int echo)
-{
-    int code;
-
-    AcquireSRWLockExclusive(&chr__terminal_lock);
-    chr__terminal.echo = echo;
-    code = chr__console_make(&chr__terminal.in, ENABLE_LINE_INPUT | ENABLE_ECHO_INPUT | ENABLE_PROCESSED_INPUT,
-                             with_signals ? ENABLE_PROCESSED_INPUT : 0, ENABLE_VIRTUAL_TERMINAL_INPUT);
-    (void)chr__screen_make();
-    ReleaseSRWLockExclusive(&chr__terminal_lock);
-    return code;
-}
-#endif
-
-#if CHARDEV_HAS_CONSOLE
-/* The screen for output, with sequences processed; the result is the caller's to close, before chr__os_screen_release(). */
-static int chr__os_screen_acquire(chr_error *err)
-{
-    int fd = chr__screen_open();
-
-    if (fd == -1)
-        return chr__fail(err, CHR_ERR_NOT_FOUND, "console: this process has no console");
-    AcquireSRWLockExclusive(&chr__terminal_lock);
-    chr__terminal_enter(1);
-    ReleaseSRWLockExclusive(&chr__terminal_lock);
-    return fd;
-}
-
-static void chr__os_screen_release(void)
-{
-    AcquireSRWLockExclusive(&chr__terminal_lock);
-    chr__terminal_leave();
-    ReleaseSRWLockExclusive(&chr__terminal_lock);
-}
-#endif
-#endif
-
 #endif
 
 /* -- >>freestanding ---------------------------------------------------------------------------------------------------
@@ -7512,6 +7951,8 @@ static int64_t chr__os_clock(void *opaque)
     (void)opaque;
     return 0;
 }
+
+static int chr__os_is_device_path(const char *text) { return *text == '/'; }
 
 static int64_t chr__os_wall_clock(void *opaque)
 {
@@ -13726,10 +14167,10 @@ CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *u
 
 /* -- from either -- */
 
-/* A ':' in its first word, or a path from the root, makes it a URI. */
+/* A ':' in its first word, or the path of a device, makes it a URI. */
 static int chr__is_uri(const char *text)
 {
-    return *text == '/' || text[strcspn(text, ":,=")] == ':';
+    return chr__os_is_device_path(text) || text[strcspn(text, ":,=")] == ':';
 }
 
 static const chr_backend *chr__any_kind(const char *text, chr_options *list, chr_error *err)
@@ -22230,7 +22671,7 @@ static const chr_backend chr__console_kind = {
 #if CHARDEV_HAS_SERIAL
 
 /* The one layer above the descriptor: the system marks a break in the input as 0xff 0 0, a damaged byte X as 0xff 0
- * X, and doubles 0xff. */
+ * X, and doubles 0xff. Where it does not (CHR__LINE_MARKS), bytes are as they came, and the chardev tells of the rest. */
 typedef struct chr__marks {
     chr__layer    layer;
     unsigned char raw[4096];      /* read, not yet looked at: from `at` to `end` */
@@ -22249,6 +22690,8 @@ typedef struct chr__serial {
     chr__stream       stream;
     chr__bottom       bottom;
     chr__marks        marks;
+    chr__news         news;
+    chr_watch         news_watch;
     int               fd;         /* -1 = unplugged */
     int               out;        /* of a device that is no terminal: its second number, so that output outlives the
                                      input; or -1 */
@@ -22268,9 +22711,7 @@ static const chr_option chr__serial_rows[] = {
 
 static int chr__serial_uri(const char *uri, chr_options *options)
 {
-    if (!chr__after(uri, "/dev/") || chr__after(uri, "/dev/parport") || chr__after(uri, "/dev/ppi"))
-        return 0;
-    return chr__uri_path(uri, "", options);
+    return chr__os_is_serial_path(uri) ? chr__uri_path(uri, "", options) : 0;
 }
 
 /* -- marks -- */
@@ -22309,7 +22750,7 @@ static int chr__marks_step(chr__marks *marks, unsigned char byte, unsigned char 
 {
     int state = marks->state;
 
-    marks->state = state == 0 ? byte == 0xff : state == 1 && byte == 0 ? 2 : 0;
+    marks->state = state == 0 ? CHR__LINE_MARKS && byte == 0xff : state == 1 && byte == 0 ? 2 : 0;
     if (marks->state > 0)
         return 0;
     *out = byte;
@@ -22359,12 +22800,12 @@ static int chr__marks_read(chr__layer *layer, void *buf, size_t len)
     return (int)done;
 }
 
-/* A line that has hung up answers with an error of the device. */
+/* A line that has hung up answers with an error of the device, or of its driver. */
 static int chr__marks_write(chr__layer *layer, const void *buf, size_t len)
 {
     int n = layer->below->slots->write(layer->below, buf, len);
 
-    return n == CHR_ERR_IO ? CHR_ERR_DISCONNECTED : n;
+    return n < 0 && n != CHR_ERR_WOULD_BLOCK ? CHR_ERR_DISCONNECTED : n;
 }
 
 static int chr__marks_pending(const chr__layer *layer)
@@ -22385,6 +22826,8 @@ static void chr__serial_retry(void *opaque);
 /* The descriptor goes too, so that the device can come back under its old name. */
 static void chr__serial_unplug(chr__serial *serial)
 {
+    chr_watch_stop(&serial->news_watch);
+    chr__os_news_close(&serial->news);
     chr__stream_close(&serial->stream);
     chr__bottom_close(&serial->bottom.layer);
     chr__os_close(serial->fd);
@@ -22410,6 +22853,29 @@ static void chr__serial_hung_up(chr__stream *stream, int code)
     chr_be_event(stream->dev, CHR_EVENT_CLOSED);
 }
 
+/* In front of what has come in: a break that a byte follows is seen before that. A handler may unplug or remove it. */
+static void chr__serial_news(void *opaque, int events)
+{
+    chr__serial *serial = (chr__serial *)opaque;
+    int          found = chr__os_news_take(&serial->news, &serial->bottom.in), errors = found & ~(CHR__NEWS_BREAK | CHR__NEWS_MODEM);
+
+    (void)events;
+    serial->marks.errors |= errors;
+    if (found & CHR__NEWS_BREAK)
+        chr_be_event(&serial->dev, CHR_EVENT_BREAK);
+    if (errors && serial->fd >= 0)
+        chr_be_event(&serial->dev, CHR_EVENT_LINE_ERROR);
+    if (found & CHR__NEWS_MODEM && serial->fd >= 0)
+        chr_be_event(&serial->dev, CHR_EVENT_SERIAL);
+}
+
+static int chr__serial_watch_news(chr__serial *serial)
+{
+    int fd = chr__os_news_open(&serial->news, serial->fd);
+
+    return fd < 0 ? 0 : chr_watch_start(serial->dev.ctx, &serial->news_watch, fd, CHR_IN, chr__serial_news, serial);
+}
+
 static int chr__serial_start(chr__serial *serial)
 {
     memset(&serial->marks, 0, sizeof serial->marks);
@@ -22421,6 +22887,8 @@ static int chr__serial_start(chr__serial *serial)
     serial->marks.layer.below = &serial->bottom.layer;
     serial->marks.layer.dev = &serial->dev;
     if (chr__bottom_open(&serial->bottom, &serial->dev, serial->fd, serial->fd, 1) < 0)
+        return CHR_ERR_NO_MEMORY;
+    if (chr__serial_watch_news(serial) < 0)
         return CHR_ERR_NO_MEMORY;
     return chr__stream_open(&serial->stream, &serial->dev, &serial->marks.layer, serial->bottom.in.fd, serial->bottom.out.fd,
                             chr__serial_hung_up, NULL);
@@ -22490,11 +22958,11 @@ static int chr__serial_start_line(chr__serial *serial, const char *path, int *is
 static int chr__serial_plug(chr__serial *serial, chr_error *err)
 {
     const char *path = ((const chr_serial_options *)serial->dev.options)->path;
-    int         code = serial->fd = chr__os_open(path, CHR__OPEN_BOTH, err), is_all = 1;
+    int         code = serial->fd = chr__os_serial_open(path, err), is_all = 1;
 
     if (code < 0)
         return code;
-    code = chr__os_is_terminal(serial->fd) ? chr__serial_start_line(serial, path, &is_all, err) :
+    code = chr__os_is_line(serial->fd) ? chr__serial_start_line(serial, path, &is_all, err) :
         chr__serial_start_plain(serial, path, err);
     if (code < 0) {
         chr__serial_unplug(serial);
@@ -22594,7 +23062,7 @@ static int chr__serial_purge(chr__serial *serial, int what)
         serial->marks.owed = -1;
         serial->marks.events = 0;
     }
-    return serial->fd < 0 ? 0 : chr__os_serial_purge(serial->fd, what);
+    return serial->fd < 0 ? 0 : chr__os_serial_purge(&serial->bottom.in, &serial->bottom.out, what);
 }
 
 /* An overrun leaves no mark in the input: only its count tells. */
@@ -22607,6 +23075,7 @@ static int chr__serial_errors(chr__serial *serial)
         errors |= now[CHR__COUNT_OVERRUN] != marks->seen[CHR__COUNT_OVERRUN] ? CHR_LINE_OVERRUN : 0;
         marks->seen[CHR__COUNT_OVERRUN] = now[CHR__COUNT_OVERRUN];
     }
+    errors |= serial->fd >= 0 ? chr__os_line_errors(&serial->bottom.in) : 0;
     marks->errors = 0;
     return errors;
 }
