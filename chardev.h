@@ -1181,6 +1181,11 @@ typedef struct chr_fd_options { /* from success on the chardev owns the descript
     int                out; /* write to here, may be the same; -1 = no output */
 } chr_fd_options;
 
+/* The same on Windows, for `win`: (int)(intptr_t)HANDLE, since the system's handles have 32 significant bits. Pipes,
+ * files, consoles and serial lines; one that is both `in` and `out` has to be opened with FILE_FLAG_OVERLAPPED, others
+ * may be. They are read up to 16 KiB ahead. */
+typedef chr_fd_options chr_win_options;
+
 typedef struct chr_file_options {
     chr_common_options common;
     const char        *path;       /* written; required */
@@ -1190,7 +1195,12 @@ typedef struct chr_file_options {
 
 typedef struct chr_pipe_options {
     chr_common_options common;
-    const char        *path; /* PATH.in and PATH.out, or PATH both ways; required */
+    const char        *path;         /* PATH.in and PATH.out, or PATH both ways; on Windows the name, with
+                                        \\.\pipe\ in front of it or without; required */
+    chr_bool           server;       /* Windows: default on: makes the pipe, and waits for one client after the other;
+                                        off: connects to a pipe that is there */
+    int64_t            reconnect_ms; /* Windows, with server off: also later, and again behind a hang-up, after so
+                                        long; 0 = never */
 } chr_pipe_options;
 
 typedef struct chr_pty_options {
@@ -1551,7 +1561,12 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #else
 #define CHARDEV_HAS_FILE 1
 #endif
-#if defined(CHARDEV_NO_PIPE) || !defined(CHR__POSIX)
+#if defined(CHARDEV_NO_WIN) || !defined(CHR__WINDOWS)
+#define CHARDEV_HAS_WIN 0
+#else
+#define CHARDEV_HAS_WIN 1
+#endif
+#if defined(CHARDEV_NO_PIPE) || defined(CHR__FREESTANDING)
 #define CHARDEV_HAS_PIPE 0
 #else
 #define CHARDEV_HAS_PIPE 1
@@ -2530,6 +2545,13 @@ typedef struct chr__channel {
 
 /* What a layer on channels has slots for where channels hold bytes that nobody can poll for: here they hold none. */
 #define CHR__CHANNEL_SLOT(function) NULL
+
+/* Why descriptors can't be channels: here nothing speaks against it. */
+CHR__PRIVATE const char *chr__os_channel_refuses(int in, int out)
+{
+    (void)in, (void)out;
+    return NULL;
+}
 
 /* `is_ours`: the library has opened fd, and nobody else has it. It stays the caller's to close, after the channel. */
 CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int direction, int is_ours)
@@ -6346,9 +6368,9 @@ static void chr__os_screen_release(void)
 #endif
 
 /* -- channels: one direction of what is no socket. Its loop waits for an event, which is signaled while a read finds something or a
- * write is taken. What can overlap reads ahead into a buffer, and writes from a copy; what can't (a pipe of a command line, a
- * line) has a thread that does the same with calls that block. A regular file and a console are read and written at once; the
- * event of a console's input is its handle. -- */
+ * write is taken. What can overlap reads ahead into a buffer, and writes from a copy; what can't (a pipe of a command line) has a
+ * thread that does the same with calls that block. A regular file and a console are read and written at once; the event of a
+ * console's input is its handle. -- */
 
 #define CHR__CHANNEL_SLOT(function) function
 
@@ -6360,6 +6382,8 @@ enum {
     CHR__CHANNEL_LINGER_MS = 2000 /* how long a closed channel goes on with what it was given */
 };
 
+enum { CHR__READ, CHR__WRITE, CHR__CONNECT };
+
 /* What is under way. It has memory that is no context's: the system and the thread write there as long as they like. */
 typedef struct chr__operation {
     OVERLAPPED    overlapped;
@@ -6370,10 +6394,11 @@ typedef struct chr__operation {
     volatile LONG is_over;       /* the thread shall end */
     DWORD         count, error;  /* what the thread's call has brought */
     uint64_t      place;         /* of a regular file that overlaps: where it goes on */
-    int           is_out, has_copy, is_pipe, is_file, is_line;
+    int           kind, has_copy, is_pipe, is_file, is_line;
     int           line_errors;   /* CHR_LINE_... that were met on the way */
     int           under_way;
-    int           is_ended, code; /* in: nothing more comes, since 0 = it is over, or an error; out: it has failed */
+    int           is_ended, code; /* read: nothing more comes, since 0 = it is over, or an error; write: it has failed;
+                                     connect: 0 = the client is there */
     int           is_told;        /* that, to the stream */
     DWORD         at, end;        /* in bytes: what is not yet read, or not yet written */
     unsigned char bytes[CHR__CHANNEL_SIZE];
@@ -6414,9 +6439,9 @@ static DWORD WINAPI chr__operation_thread(void *opaque)
 
     while (WaitForSingleObject(operation->go, INFINITE) == WAIT_OBJECT_0 && !operation->is_over) {
         operation->count = 0;
-        ok = operation->is_out ? CHR_SYS(WriteFile)(operation->handle, bytes + operation->at, operation->end - operation->at,
-                                                    &operation->count, NULL)
-                               : CHR_SYS(ReadFile)(operation->handle, bytes, CHR__CHANNEL_SIZE, &operation->count, NULL);
+        ok = operation->kind == CHR__WRITE
+                 ? CHR_SYS(WriteFile)(operation->handle, bytes + operation->at, operation->end - operation->at, &operation->count, NULL)
+                 : CHR_SYS(ReadFile)(operation->handle, bytes, CHR__CHANNEL_SIZE, &operation->count, NULL);
         operation->error = ok ? 0 : GetLastError();
         SetEvent(operation->done);
     }
@@ -6442,9 +6467,19 @@ static BOOL chr__operation_overlap(chr__operation *operation)
     overlapped->hEvent = operation->done;
     overlapped->Offset = (DWORD)(operation->place & 0xffffffffu);
     overlapped->OffsetHigh = (DWORD)(operation->place >> 32);
-    return operation->is_out
+    if (operation->kind == CHR__CONNECT)
+        return CHR_SYS(ConnectNamedPipe)(operation->handle, overlapped);
+    return operation->kind == CHR__WRITE
                ? CHR_SYS(WriteFile)(operation->handle, bytes + operation->at, operation->end - operation->at, NULL, overlapped)
                : CHR_SYS(ReadFile)(operation->handle, bytes, operation->is_line ? 1 : CHR__CHANNEL_SIZE, NULL, overlapped);
+}
+
+/* What an error of the call means. */
+static int chr__operation_code(const chr__operation *operation, int error)
+{
+    if (operation->kind == CHR__CONNECT && error == ERROR_PIPE_CONNECTED) /* it came before the call */
+        return 0;
+    return operation->kind == CHR__READ ? chr__os_read_code(error) : chr__os_code(error);
 }
 
 /* A read of what there is, or a write of what is left. */
@@ -6460,7 +6495,7 @@ static void chr__operation_start(chr__operation *operation)
     }
     error = chr__operation_overlap(operation) ? 0 : (int)GetLastError();
     if (error && error != ERROR_IO_PENDING && error != ERROR_MORE_DATA)
-        chr__operation_fail(operation, operation->is_out ? chr__os_code(error) : chr__os_read_code(error));
+        chr__operation_fail(operation, chr__operation_code(operation, error));
 }
 
 /* What the driver says has gone wrong, in our bits. */
@@ -6507,7 +6542,14 @@ static int chr__operation_has_ended(chr__operation *operation, DWORD *count, int
     return *error != ERROR_IO_INCOMPLETE;
 }
 
-/* Notes what has come of it. A call that ended with its thread is made again, as is one that brought an empty message. */
+/* Whether a read that brought nothing is no end: an empty message of a pipe that can be asked, or a line's time-out. */
+static int chr__operation_goes_on(chr__operation *operation)
+{
+    return operation->kind == CHR__READ &&
+           (operation->is_line || (operation->is_pipe && CHR_SYS(PeekNamedPipe)(operation->handle, NULL, 0, NULL, NULL, NULL)));
+}
+
+/* Notes what has come of it. A call that ended with its thread is made again. */
 static void chr__operation_look(chr__operation *operation)
 {
     DWORD count = 0;
@@ -6517,15 +6559,15 @@ static void chr__operation_look(chr__operation *operation)
         return;
     operation->under_way = 0;
     operation->place += operation->is_file ? count : 0;
-    if (operation->is_out)
-        operation->at += count;
-    else
-        operation->at = 0, operation->end = count + (count == 1 && operation->is_line ? chr__operation_rest(operation) : 0);
+    if (count == 1 && operation->kind == CHR__READ && operation->is_line)
+        count += chr__operation_rest(operation);
+    operation->at = operation->kind == CHR__WRITE ? operation->at + count : 0;
+    operation->end = operation->kind == CHR__READ ? count : operation->end;
     if (error && error != ERROR_OPERATION_ABORTED)
-        chr__operation_fail(operation, operation->is_out ? chr__os_code(error) : chr__os_read_code(error));
-    else if (operation->is_out ? operation->at < operation->end : count == 0 && (error || operation->is_pipe || operation->is_line))
+        chr__operation_fail(operation, chr__operation_code(operation, error));
+    else if (error || (operation->kind == CHR__WRITE ? operation->at < operation->end : count == 0 && chr__operation_goes_on(operation)))
         chr__operation_start(operation);
-    else if (!operation->is_out && count == 0)
+    else if (operation->kind != CHR__WRITE && operation->end == 0)
         chr__operation_fail(operation, 0);
 }
 
@@ -6574,7 +6616,7 @@ static int chr__operation_start_thread(chr__operation *operation)
     return CHR_ERR_NO_MEMORY;
 }
 
-static chr__operation *chr__operation_new(HANDLE handle, int is_out)
+static chr__operation *chr__operation_new(HANDLE handle, int kind)
 {
     chr__operation *operation = (chr__operation *)calloc(1, sizeof *operation);
     DWORD           type = CHR_SYS(GetFileType)(handle);
@@ -6584,11 +6626,11 @@ static chr__operation *chr__operation_new(HANDLE handle, int is_out)
         return NULL;
     operation->handle = handle;
     operation->holders = 1;
-    operation->is_out = is_out;
+    operation->kind = kind;
     operation->is_pipe = type == FILE_TYPE_PIPE;
     operation->is_file = type == FILE_TYPE_DISK;
     operation->is_line = type == FILE_TYPE_CHAR && CHR_SYS(GetCommTimeouts)(handle, &timeouts);
-    operation->done = CHR_SYS(CreateEventW)(NULL, TRUE, is_out, NULL);
+    operation->done = CHR_SYS(CreateEventW)(NULL, TRUE, kind == CHR__WRITE, NULL);
     if (operation->done && (!chr__os_blocks(handle) || chr__operation_start_thread(operation) == 0))
         return operation;
     chr__operation_release(operation);
@@ -6650,10 +6692,45 @@ static int chr__operation_leave(chr__operation *operation)
            CHR_SYS(QueueUserWorkItem)(chr__operation_linger_apart, operation, WT_EXECUTELONGFUNCTION);
 }
 
+/* Neither a pipe nor a console nor a serial line: it answers at once. */
+static int chr__os_is_quick(HANDLE handle)
+{
+    DWORD type = CHR_SYS(GetFileType)(handle), mode;
+    DCB   line;
+
+    if (!chr__os_blocks(handle))
+        return 0;
+    return type == FILE_TYPE_DISK ||
+           (type == FILE_TYPE_CHAR && !CHR_SYS(GetConsoleMode)(handle, &mode) && !CHR_SYS(GetCommState)(handle, &line));
+}
+
+/* Why descriptors can't be channels, one for each direction or one for both; NULL = they can. */
+CHR__PRIVATE const char *chr__os_channel_refuses(int in, int out)
+{
+    if (chr__os_is_socket(in) || chr__os_is_socket(out))
+        return "a socket is given to the socket backend (fd=)";
+    if (in != -1 && in == out && chr__os_blocks(chr__os_handle(in)) && !chr__os_is_quick(chr__os_handle(in)))
+        return "one handle for both directions has to be opened with FILE_FLAG_OVERLAPPED";
+    return NULL;
+}
+
+/* Starts what is to be watched. */
+static int chr__channel_begin(chr__channel *channel, HANDLE handle, int kind)
+{
+    channel->fd = -1;
+    channel->operation = chr__operation_new(handle, kind);
+    if (!channel->operation)
+        return CHR_ERR_NO_MEMORY;
+    channel->fd = chr__os_handle_fd(channel->operation->done);
+    if (kind != CHR__WRITE)
+        chr__operation_start(channel->operation);
+    return 0;
+}
+
 /* `is_ours`: no matter here. The handle stays the caller's to close, after the channel. 0, or CHR_ERR_NO_MEMORY. */
 CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int direction, int is_ours)
 {
-    HANDLE handle = chr__os_handle(fd), event = NULL;
+    HANDLE event;
 
     (void)is_ours;
     memset(channel, 0, sizeof *channel);
@@ -6663,19 +6740,11 @@ CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int directi
     channel->is_console = chr__os_is_terminal(fd);
     if (channel->is_console && direction == CHR_IN)
         return 0;
-    channel->fd = -1;
-    if (channel->is_console || (CHR_SYS(GetFileType)(handle) == FILE_TYPE_DISK && chr__os_blocks(handle))) {
-        event = CHR_SYS(CreateEventW)(NULL, TRUE, direction == CHR_OUT, NULL);
-    } else {
-        channel->operation = chr__operation_new(handle, direction == CHR_OUT);
-        event = channel->operation ? channel->operation->done : NULL;
-    }
-    if (!event)
-        return CHR_ERR_NO_MEMORY;
-    channel->fd = chr__os_handle_fd(event);
-    if (channel->operation && direction == CHR_IN)
-        chr__operation_start(channel->operation);
-    return 0;
+    if (!channel->is_console && !chr__os_is_quick(chr__os_handle(fd)))
+        return chr__channel_begin(channel, chr__os_handle(fd), direction == CHR_OUT ? CHR__WRITE : CHR__READ);
+    event = CHR_SYS(CreateEventW)(NULL, TRUE, direction == CHR_OUT, NULL);
+    channel->fd = event ? chr__os_handle_fd(event) : -1;
+    return event ? 0 : CHR_ERR_NO_MEMORY;
 }
 
 /* Also one that is zeroed, or closed already. What was given to it and is not written yet gets a while: apart from this call, or
@@ -6692,7 +6761,7 @@ CHR__PRIVATE void chr__os_channel_close(chr__channel *channel, int is_last)
     channel->fd = channel->io = -1;
     if (!operation)
         return;
-    if (!operation->is_out || !operation->under_way)
+    if (operation->kind != CHR__WRITE || !operation->under_way)
         chr__operation_end(operation);
     else if (is_last || operation->is_line || !chr__operation_leave(operation))
         chr__operation_linger(operation);
@@ -6804,15 +6873,93 @@ CHR__PRIVATE void chr__os_channel_drop(chr__channel *channel)
     if (!operation)
         return;
     chr__operation_look(operation);
-    if (operation->is_out)
+    if (operation->kind == CHR__WRITE)
         chr__operation_cancel(operation);
     if (operation->is_ended || operation->under_way)
         return;
     operation->at = operation->end = 0;
-    if (operation->is_out)
+    if (operation->kind == CHR__WRITE)
         SetEvent(operation->done);
     else
         chr__operation_start(operation);
+}
+
+/* -- named pipes -- */
+
+#ifndef PIPE_REJECT_REMOTE_CLIENTS
+#define PIPE_REJECT_REMOTE_CLIENTS 8
+#endif
+#define CHR__PIPES_HAVE_SERVERS
+
+/* NAME stands for \\.\pipe\NAME; what begins with two slashes of either kind is the whole name. 0, or an error number. */
+static int chr__os_pipe_name(const char *path, WCHAR *wide)
+{
+    static const WCHAR prefix[] = L"\\\\.\\pipe\\";
+    const size_t       before = sizeof prefix / sizeof prefix[0] - 1;
+    int                is_whole = (path[0] == '\\' || path[0] == '/') && (path[1] == '\\' || path[1] == '/');
+    int                length = chr__os_to_wide(path, is_whole ? wide : wide + before, CHR__PATH_SIZE - before), i;
+
+    if (!is_whole)
+        memcpy(wide, prefix, sizeof prefix - sizeof prefix[0]);
+    for (i = 0; i < length && is_whole; i++)
+        wide[i] = wide[i] == '/' ? (WCHAR)'\\' : wide[i];
+    return length > 0 ? 0 : ERROR_INVALID_NAME;
+}
+
+/* The only instance of a pipe that nobody else has made, for clients of this machine. Returns its handle. */
+CHR__PRIVATE int chr__os_pipe_serve(const char *path, chr_error *err)
+{
+    WCHAR  wide[CHR__PATH_SIZE];
+    int    error = chr__os_pipe_name(path, wide);
+    HANDLE handle;
+
+    if (error)
+        return chr__os_fail(err, error, "cannot make the pipe", path);
+    handle = CHR_SYS(CreateNamedPipeW)(wide, PIPE_ACCESS_DUPLEX | FILE_FLAG_OVERLAPPED | FILE_FLAG_FIRST_PIPE_INSTANCE,
+                                       PIPE_TYPE_BYTE | PIPE_READMODE_BYTE | PIPE_WAIT | PIPE_REJECT_REMOTE_CLIENTS, 1, 65536, 65536,
+                                       0, NULL);
+    if (handle != INVALID_HANDLE_VALUE)
+        return chr__os_handle_fd(handle);
+    error = (int)GetLastError();
+    if (error == ERROR_ACCESS_DENIED || error == ERROR_PIPE_BUSY)
+        return chr__fail(err, CHR_ERR_EXISTS, "cannot make the pipe %s: somebody has made it already", path);
+    return chr__os_fail(err, error, "cannot make the pipe", path);
+}
+
+/* To a pipe that somebody has made. Returns the client's handle. */
+CHR__PRIVATE int chr__os_pipe_connect(const char *path, chr_error *err)
+{
+    WCHAR  wide[CHR__PATH_SIZE];
+    int    error = chr__os_pipe_name(path, wide);
+    HANDLE handle;
+
+    if (error)
+        return chr__os_fail(err, error, "cannot connect to the pipe", path);
+    handle = chr__os_open_wide(wide, &chr__open_modes[CHR__OPEN_BOTH]);
+    if (handle != INVALID_HANDLE_VALUE)
+        return chr__os_handle_fd(handle);
+    return chr__os_fail(err, (int)GetLastError(), "cannot connect to the pipe", path);
+}
+
+/* A channel that waits for the pipe's client: its descriptor is ready when there is one. 0, or CHR_ERR_NO_MEMORY. */
+CHR__PRIVATE int chr__os_pipe_wait(chr__channel *channel, int fd)
+{
+    memset(channel, 0, sizeof *channel);
+    channel->io = fd;
+    return chr__channel_begin(channel, chr__os_handle(fd), CHR__CONNECT);
+}
+
+/* 0 = it is there. */
+CHR__PRIVATE int chr__os_pipe_came(const chr__channel *channel)
+{
+    chr__operation_look(channel->operation);
+    return channel->operation->is_ended ? channel->operation->code : (int)CHR_ERR_WOULD_BLOCK;
+}
+
+/* The client has gone, so that another can come. */
+CHR__PRIVATE void chr__os_pipe_leave(int fd)
+{
+    (void)CHR_SYS(DisconnectNamedPipe)(chr__os_handle(fd));
 }
 
 /* Whether a handle may be read or written, as far as the system tells. */
@@ -16526,7 +16673,7 @@ CHARDEV_API void chr_replay_close(chr_context *ctx)
 /* ====================================================================================================================
  * >>stream   descriptors in and out, under layers, gated by can_read: the base of all that reads and writes descriptors
  * ==================================================================================================================== */
-#if CHARDEV_HAS_FD || CHARDEV_HAS_FILE || CHARDEV_HAS_PIPE || CHARDEV_HAS_PTY || CHARDEV_HAS_STDIO || CHARDEV_HAS_SERIAL || \
+#if CHARDEV_HAS_FD || CHARDEV_HAS_WIN || CHARDEV_HAS_FILE || CHARDEV_HAS_PIPE || CHARDEV_HAS_PTY || CHARDEV_HAS_STDIO || CHARDEV_HAS_SERIAL || \
     CHARDEV_HAS_UDP || CHARDEV_HAS_SOCKET
 
 /* A layer has the same small interface, whatever is under it; the stream knows only the top one. Would-block is an ordinary
@@ -16848,6 +16995,7 @@ typedef struct chr__stream {
     chr_dev    *dev;
     chr__layer *top;               /* NULL = closed */
     int         in, out;           /* what to poll; may be the same; -1 = no such direction */
+    int         is_one;            /* both are directions of one connection: the end of input is the end of both */
     chr_watch   in_watch;          /* both directions, when they are the same */
     chr_watch  *out_watch;         /* NULL = one watch is for both */
     chr_idle    again;             /* look at the input though poll says nothing */
@@ -17142,7 +17290,7 @@ static void chr__stream_again(void *opaque)
 /* A write has failed. Where the input comes from the same descriptor, its rest is read, then it ends. */
 CHR__COLD void chr__stream_broken(chr__stream *stream)
 {
-    if (stream->in != stream->out)
+    if (!stream->is_one)
         return;
     stream->broken = 1;
     chr__stream_look_again(stream);
@@ -17256,7 +17404,7 @@ static void chr__stream_out_ready(void *opaque, int events)
 /* Stops reading, and stays open for writing. */
 CHR__PRIVATE void chr__stream_stop_input(chr__stream *stream)
 {
-    if (stream->in == stream->out)
+    if (stream->is_one)
         return;
     chr_watch_stop(&stream->in_watch);
     chr_idle_stop(&stream->again);
@@ -17303,6 +17451,7 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
     stream->dev = dev;
     stream->in = in;
     stream->out = out;
+    stream->is_one = in == out;
     stream->broken = stream->held = stream->input_over = stream->output_over = 0;
     stream->ended = ended;
     for (stream->may_keep = has_answers = 0, layer = top; layer; layer = layer->below) {
@@ -17664,15 +17813,18 @@ CHR__PRIVATE int chr__fd_start(chr__fd_dev *state, int in, int out, int is_ours,
                                chr_error *err)
 {
     chr__bottom *bottom = &state->bottom;
+    int          code;
 
     state->in = in;
     state->out = out;
     if (chr__bottom_open(bottom, &state->dev, in, out, is_ours) < 0)
         return chr__no_memory(err);
-    return chr__stream_open(&state->stream, &state->dev, &bottom->layer, bottom->in.fd, bottom->out.fd, ended, err);
+    code = chr__stream_open(&state->stream, &state->dev, &bottom->layer, bottom->in.fd, bottom->out.fd, ended, err);
+    state->stream.is_one = in == out;
+    return code;
 }
 
-#if CHARDEV_HAS_FD || CHARDEV_HAS_FILE || CHARDEV_HAS_PIPE
+#if CHARDEV_HAS_FD || CHARDEV_HAS_WIN || CHARDEV_HAS_FILE || CHARDEV_HAS_PIPE
 /* A descriptor that is there for output alone ends with it. */
 static int chr__fd_shutdown(chr_dev *dev)
 {
@@ -17688,6 +17840,11 @@ static int chr__fd_shutdown(chr_dev *dev)
     return 0;
 }
 
+static size_t chr__fd_queued(const chr_dev *dev)
+{
+    return chr__stream_queued(&((const chr__fd_dev *)dev)->stream);
+}
+
 /* Of fd, file and pipe. */
 static const chr_peer_slots chr__fd_peer = {
     NULL,             /* disconnect     */
@@ -17696,7 +17853,7 @@ static const chr_peer_slots chr__fd_peer = {
     NULL,             /* set_msgfds     */
     NULL,             /* get_msgfds     */
     chr__fd_shutdown, /* shutdown       */
-    NULL,             /* queued         */
+    chr__fd_queued,   /* queued         */
 };
 #endif
 
@@ -17718,7 +17875,7 @@ CHR__PRIVATE void chr__fd_close(chr_dev *dev)
 CHR__PRIVATE void chr__stream_input_over(chr__stream *stream, int code)
 {
     (void)code;
-    if (stream->in == stream->out)
+    if (stream->is_one)
         chr__stream_close(stream);
     else
         chr__stream_stop_input(stream);
@@ -21999,11 +22156,11 @@ static int chr__fault_feed(chr__fault *fault, const void *data, size_t len)
 #endif
 
 /* ====================================================================================================================
- * >>be_fd   two descriptors of any kind that poll() takes
+ * >>be_fd   two descriptors of any kind that poll() takes; on Windows its name is `win`, and they are handles
  *
  * far side   whoever has the other ends          options   in, out          events   OPENED from creation, CLOSED at end of input
  * ==================================================================================================================== */
-#if CHARDEV_HAS_FD
+#if CHARDEV_HAS_FD || CHARDEV_HAS_WIN
 
 static const chr_option chr__fd_rows[] = {
     { "in",  CHR_OPTION_FD,   CHR__AT(chr_fd_options, in),  NULL, 0, 0, "descriptor to read from" },
@@ -22011,14 +22168,17 @@ static const chr_option chr__fd_rows[] = {
     { NULL,  CHR_OPTION_TEXT, 0,                            NULL, 0, 0, NULL }
 };
 
-static int chr__fd_check(int fd, const char *key, int direction, chr_error *err)
+static int chr__fd_check(const chr_dev *dev, int fd, const char *key, int direction, chr_error *err)
 {
+    const char *kind = dev->kind->name;
+
     if (fd < 0)
         return 0;
     if (!chr__os_is_open(fd))
-        return chr__fail(err, CHR_ERR_INVALID, "fd: %s=%d: is not an open descriptor", key, fd);
+        return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%d: is not an open descriptor", kind, key, fd);
     if (!chr__os_may(fd, direction))
-        return chr__fail(err, CHR_ERR_INVALID, "fd: %s=%d: is not open for %s", key, fd, direction == CHR_IN ? "reading" : "writing");
+        return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%d: is not open for %s", kind, key, fd,
+                         direction == CHR_IN ? "reading" : "writing");
     return 0;
 }
 
@@ -22026,11 +22186,15 @@ static int chr__fd_open(chr_dev *dev, chr_error *err)
 {
     const chr_fd_options *options = (const chr_fd_options *)dev->options;
     chr__fd_dev          *state = (chr__fd_dev *)dev;
+    const char           *refusal;
 
     if (options->in < 0 && options->out < 0)
-        return chr__fail(err, CHR_ERR_INVALID, "fd: needs in= or out=");
-    if (chr__fd_check(options->in, "in", CHR_IN, err) < 0 || chr__fd_check(options->out, "out", CHR_OUT, err) < 0)
+        return chr__fail(err, CHR_ERR_INVALID, "%s: needs in= or out=", dev->kind->name);
+    if (chr__fd_check(dev, options->in, "in", CHR_IN, err) < 0 || chr__fd_check(dev, options->out, "out", CHR_OUT, err) < 0)
         return CHR_ERR_INVALID;
+    refusal = chr__os_channel_refuses(options->in, options->out);
+    if (refusal)
+        return chr__fail(err, CHR_ERR_INVALID, "%s: in=%d, out=%d: %s", dev->kind->name, options->in, options->out, refusal);
     if (chr__fd_start(state, options->in, options->out, 0, chr__stream_input_over, err) < 0)
         return CHR_ERR_NO_MEMORY;
     state->is_owner = 1;
@@ -22040,6 +22204,7 @@ static int chr__fd_open(chr_dev *dev, chr_error *err)
     return 0;
 }
 
+#if CHARDEV_HAS_FD
 static const chr_backend chr__fd_kind = {
     "fd",                                     /* name         */
     NULL,                                     /* alias        */
@@ -22059,6 +22224,28 @@ static const chr_backend chr__fd_kind = {
     0,                                        /* fixed        */
     NULL,                                     /* input        */
 };
+#endif
+#if CHARDEV_HAS_WIN
+static const chr_backend chr__win_kind = {
+    "win",                                    /* name         */
+    NULL,                                     /* alias        */
+    "handles that are open already",          /* help         */
+    chr__fd_rows,                             /* options      */
+    sizeof(chr_win_options),                  /* options_size */
+    sizeof(chr__fd_dev),                      /* state_size   */
+    NULL,                                     /* uri          */
+    chr__fd_open,                             /* open         */
+    chr__fd_close,                            /* close        */
+    &chr__stream_io,                          /* io           */
+    NULL,                                     /* describe     */
+    NULL,                                     /* ioctl        */
+    NULL,                                     /* set_open     */
+    &chr__fd_peer,                            /* peer         */
+    NULL,                                     /* sharing      */
+    0,                                        /* fixed        */
+    NULL,                                     /* input        */
+};
+#endif
 #endif
 
 /* ====================================================================================================================
@@ -22120,21 +22307,27 @@ static const chr_backend chr__file_kind = {
 #endif
 
 /* ====================================================================================================================
- * >>be_pipe   named pipes that exist already
+ * >>be_pipe   named pipes: those that exist already; on Windows one that is made, or one that is connected to
  *
- * far side   who opens PATH.in and PATH.out, or PATH          options   path          events   OPENED from creation
+ * far side   who opens PATH.in and PATH.out, or PATH          options   path, on Windows server and reconnect-ms
+ * events     OPENED from creation; of a server OPENED and CLOSED as its clients come and go, of a client CLOSED at
+ *            hang-up
  * ==================================================================================================================== */
 #if CHARDEV_HAS_PIPE
-
-static const chr_option chr__pipe_rows[] = {
-    { "path", CHR_OPTION_TEXT, CHR__AT(chr_pipe_options, path), CHR_REQUIRED, 0, 0, "PATH.in is read and PATH.out written, or PATH both ways" },
-    { NULL,   CHR_OPTION_TEXT, 0,                               NULL,         0, 0, NULL }
-};
 
 static int chr__pipe_uri(const char *uri, chr_options *options)
 {
     return chr__uri_path(uri, "pipe:", options);
 }
+
+#ifndef CHR__PIPES_HAVE_SERVERS
+
+typedef chr__fd_dev chr__pipe;
+
+static const chr_option chr__pipe_rows[] = {
+    { "path", CHR_OPTION_TEXT, CHR__AT(chr_pipe_options, path), CHR_REQUIRED, 0, 0, "PATH.in is read and PATH.out written, or PATH both ways" },
+    { NULL,   CHR_OPTION_TEXT, 0,                               NULL,         0, 0, NULL }
+};
 
 /* Both ways each, so that opening does not wait for a peer and end of file does not come when one leaves. */
 static int chr__pipe_open_half(chr_dev *dev, const char *path, const char *suffix)
@@ -22153,9 +22346,12 @@ static int chr__pipe_open_half(chr_dev *dev, const char *path, const char *suffi
 
 static int chr__pipe_open(chr_dev *dev, chr_error *err)
 {
-    const char  *path = ((const chr_pipe_options *)dev->options)->path;
-    chr__fd_dev *state = (chr__fd_dev *)dev;
+    const chr_pipe_options *options = (const chr_pipe_options *)dev->options;
+    const char             *path = options->path;
+    chr__fd_dev            *state = (chr__fd_dev *)dev;
 
+    if (options->server || options->reconnect_ms)
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "pipe: server and reconnect_ms are for systems whose pipes have a server");
     state->is_owner = 1;
     state->in = chr__pipe_open_half(dev, path, ".in");
     state->out = chr__pipe_open_half(dev, path, ".out");
@@ -22174,18 +22370,206 @@ static int chr__pipe_open(chr_dev *dev, chr_error *err)
     return 0;
 }
 
+static void chr__pipe_close(chr_dev *dev) { chr__fd_close(dev); }
+static void chr__pipe_describe(const chr_dev *dev, chr_info *info) { (void)dev, (void)info; }
+
+#define CHR__PIPE_HELP "named pipes that exist already"
+#else
+
+typedef struct chr__pipe {
+    chr__fd_dev  base;       /* base.in: the handle; -1 = a client that is not connected */
+    chr__channel guest;      /* of a server, while it waits: for its client */
+    chr_watch    watch;
+    chr_timer    retry;
+    int          has_failed; /* reported; until the next success */
+} chr__pipe;
+
+static const chr_option chr__pipe_rows[] = {
+    { "path",         CHR_OPTION_TEXT,   CHR__AT(chr_pipe_options, path),         CHR_REQUIRED, 0, 0,          "name of the pipe, also without \\\\.\\pipe\\" },
+    { "server",       CHR_OPTION_BOOL,   CHR__AT(chr_pipe_options, server),       "on",         0, 0,          "make it and wait for clients; off: connect to it" },
+    { "reconnect-ms", CHR_OPTION_NUMBER, CHR__AT(chr_pipe_options, reconnect_ms), NULL,         0, 2000000000, "server=off: connect again after so long" },
+    { NULL,           CHR_OPTION_TEXT,   0,                                       NULL,         0, 0,          NULL }
+};
+
+enum { CHR__PIPE_AGAIN_MS = 1000 }; /* when a server had no memory to wait with */
+
+static int chr__pipe_is_server(const chr_dev *dev)
+{
+    return ((const chr_pipe_options *)dev->options)->server != CHR_OFF;
+}
+
+static void chr__pipe_again(void *opaque);
+static void chr__pipe_came(void *opaque, int events);
+
+static void chr__pipe_try_later(chr__pipe *pipe)
+{
+    const chr_pipe_options *options = (const chr_pipe_options *)pipe->base.dev.options;
+    int64_t                 ms = chr__pipe_is_server(&pipe->base.dev) ? (int64_t)CHR__PIPE_AGAIN_MS : options->reconnect_ms;
+
+    if (ms > 0)
+        chr_timer_start(pipe->base.dev.ctx, &pipe->retry, ms, chr__pipe_again, pipe);
+}
+
+static void chr__pipe_stop_waiting(chr__pipe *pipe)
+{
+    chr_watch_stop(&pipe->watch);
+    chr__os_channel_close(&pipe->guest, 0);
+}
+
+/* For the next client. */
+static int chr__pipe_wait(chr__pipe *pipe)
+{
+    chr_context *ctx = pipe->base.dev.ctx;
+
+    if (chr__os_pipe_wait(&pipe->guest, pipe->base.in) == 0 &&
+        chr_watch_start(ctx, &pipe->watch, pipe->guest.fd, CHR_IN, chr__pipe_came, pipe) == 0)
+        return 0;
+    chr__pipe_stop_waiting(pipe);
+    return CHR_ERR_NO_MEMORY;
+}
+
+static void chr__pipe_hung_up(chr__stream *stream, int code)
+{
+    chr_dev   *dev = stream->dev;
+    chr__pipe *pipe = (chr__pipe *)dev;
+
+    (void)code;
+    chr__stream_close(stream);
+    if (chr__pipe_is_server(dev)) {
+        chr__os_pipe_leave(pipe->base.in);
+        if (chr__pipe_wait(pipe) < 0)
+            chr__pipe_try_later(pipe);
+    } else {
+        chr__os_close(pipe->base.in);
+        pipe->base.in = pipe->base.out = -1;
+        chr__pipe_try_later(pipe);
+    }
+    chr_be_event(dev, CHR_EVENT_CLOSED);
+}
+
+static int chr__pipe_start(chr__pipe *pipe, int fd, chr_error *err)
+{
+    if (chr__fd_start(&pipe->base, fd, fd, 1, chr__pipe_hung_up, err) < 0) {
+        chr__bottom_close(&pipe->base.bottom.layer);
+        return CHR_ERR_NO_MEMORY;
+    }
+    pipe->has_failed = 0;
+    chr_be_event(&pipe->base.dev, CHR_EVENT_OPENED);
+    return 0;
+}
+
+/* One that has come and gone meanwhile was none. */
+static void chr__pipe_came(void *opaque, int events)
+{
+    chr__pipe *pipe = (chr__pipe *)opaque;
+    int        code = chr__os_pipe_came(&pipe->guest);
+
+    (void)events;
+    if (code == CHR_ERR_WOULD_BLOCK)
+        return;
+    chr__pipe_stop_waiting(pipe);
+    if (code == 0 && chr__pipe_start(pipe, pipe->base.in, NULL) == 0)
+        return;
+    chr__os_pipe_leave(pipe->base.in);
+    if (code == 0 || chr__pipe_wait(pipe) < 0)
+        chr__pipe_try_later(pipe);
+}
+
+static int chr__pipe_connect(chr__pipe *pipe, chr_error *err)
+{
+    int fd = chr__os_pipe_connect(((const chr_pipe_options *)pipe->base.dev.options)->path, err);
+
+    if (fd < 0)
+        return fd;
+    if (chr__pipe_start(pipe, fd, err) == 0)
+        return 0;
+    chr__os_close(fd);
+    pipe->base.in = pipe->base.out = -1;
+    return CHR_ERR_NO_MEMORY;
+}
+
+static void chr__pipe_again(void *opaque)
+{
+    chr__pipe *pipe = (chr__pipe *)opaque;
+    chr_error  err;
+
+    if (chr__pipe_is_server(&pipe->base.dev) ? chr__pipe_wait(pipe) == 0 : chr__pipe_connect(pipe, &err) == 0)
+        return;
+    if (!pipe->has_failed && !chr__pipe_is_server(&pipe->base.dev))
+        chr__log_line(pipe->base.dev.ctx, pipe->base.dev.id, err.text);
+    pipe->has_failed = 1;
+    chr__pipe_try_later(pipe);
+}
+
+static int chr__pipe_open_client(chr__pipe *pipe, int64_t reconnect_ms, chr_error *err)
+{
+    chr_error failure;
+    int       code = chr__pipe_connect(pipe, &failure);
+
+    if ((code == CHR_ERR_NOT_FOUND || code == CHR_ERR_BUSY) && reconnect_ms > 0) {
+        chr__log_line(pipe->base.dev.ctx, pipe->base.dev.id, failure.text);
+        pipe->has_failed = 1;
+        chr__pipe_try_later(pipe);
+        return 0;
+    }
+    if (code < 0 && err)
+        *err = failure;
+    return code;
+}
+
+static int chr__pipe_open(chr_dev *dev, chr_error *err)
+{
+    const chr_pipe_options *options = (const chr_pipe_options *)dev->options;
+    chr__pipe              *pipe = (chr__pipe *)dev;
+
+    pipe->base.is_owner = 1;
+    pipe->base.in = pipe->base.out = -1;
+    if (!options->path[0])
+        return chr__fail(err, CHR_ERR_INVALID, "pipe: path=: is no name");
+    if (!chr__pipe_is_server(dev))
+        return chr__pipe_open_client(pipe, options->reconnect_ms, err);
+    if (options->reconnect_ms)
+        return chr__fail(err, CHR_ERR_INVALID, "pipe: reconnect-ms= needs server=off");
+    pipe->base.in = pipe->base.out = chr__os_pipe_serve(options->path, err);
+    if (pipe->base.in < 0)
+        return pipe->base.in;
+    return chr__pipe_wait(pipe) < 0 ? chr__no_memory(err) : 0;
+}
+
+static void chr__pipe_close(chr_dev *dev)
+{
+    chr__pipe *pipe = (chr__pipe *)dev;
+
+    chr_timer_stop(&pipe->retry);
+    chr__pipe_stop_waiting(pipe);
+    chr__fd_close(dev);
+}
+
+static void chr__pipe_describe(const chr_dev *dev, chr_info *info)
+{
+    const chr_pipe_options *options = (const chr_pipe_options *)dev->options;
+    int                     is_server = chr__pipe_is_server(dev);
+
+    chr__format(info->filename, sizeof info->filename, "%spipe:%s%s", dev->be_open ? "" : "disconnected:", options->path,
+                is_server ? ",server=on" : "");
+    info->comes_back = is_server || options->reconnect_ms > 0;
+}
+
+#define CHR__PIPE_HELP "a named pipe: its server, or a client"
+#endif
+
 static const chr_backend chr__pipe_kind = {
     "pipe",                                   /* name         */
     NULL,                                     /* alias        */
-    "named pipes that exist already",         /* help         */
+    CHR__PIPE_HELP,                           /* help         */
     chr__pipe_rows,                           /* options      */
     sizeof(chr_pipe_options),                 /* options_size */
-    sizeof(chr__fd_dev),                      /* state_size   */
+    sizeof(chr__pipe),                        /* state_size   */
     chr__pipe_uri,                            /* uri          */
     chr__pipe_open,                           /* open         */
-    chr__fd_close,                            /* close        */
+    chr__pipe_close,                          /* close        */
     &chr__stream_io,                          /* io           */
-    NULL,                                     /* describe     */
+    chr__pipe_describe,                       /* describe     */
     NULL,                                     /* ioctl        */
     NULL,                                     /* set_open     */
     &chr__fd_peer,                            /* peer         */
@@ -22193,6 +22577,8 @@ static const chr_backend chr__pipe_kind = {
     0,                                        /* fixed        */
     NULL,                                     /* input        */
 };
+
+#undef CHR__PIPE_HELP
 #endif
 
 /* ====================================================================================================================
@@ -29425,6 +29811,7 @@ static const chr_backend chr__spiceport_kind = {
     X(HUB,          hub,       "",        "hub",       (NULL))                                               \
     X(FAULT,        fault,     "",        "fault",     (NULL))                                               \
     X(FD,           fd,        "",        "fd",        (NULL))                                               \
+    X(WIN,          win,       "",        "win",       (NULL))                                               \
     X(FILE,         file,      "",        "file",      (NULL))                                               \
     X(PIPE,         pipe,      "",        "pipe",      (NULL))                                               \
     X(PTY,          pty,       "",        "pty",       (NULL))                                               \
