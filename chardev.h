@@ -7738,11 +7738,13 @@ CHR__PRIVATE void chr__os_shutdown(int fd)
     (void)CHR_SYS(shutdown)(chr__os_socket(fd), SD_SEND); /* fails when the connection is gone already */
 }
 
-/* Whether a hang-up leaves bytes behind it that can still be read. */
+/* Whether a hang-up leaves bytes behind it that can still be read. What is no socket has its end told by a read alone: may be. */
 CHR__PRIVATE int chr__os_unread(int fd)
 {
     u_long count = 0;
 
+    if (!chr__os_is_socket(fd))
+        return 1;
     return CHR_SYS(ioctlsocket)(chr__os_socket(fd), (long)FIONREAD, &count) != 0 ? 0 : (int)count;
 }
 
@@ -17968,7 +17970,7 @@ CHR__COLD void chr__stream_nothing(chr__stream *stream, int code, int hung_up)
         chr__stream_look_again(stream);
         if (code <= CHR__LAYER_EVENT)
             chr_be_event(stream->dev, CHR__LAYER_EVENT - code);
-    } else if (code != CHR_ERR_WOULD_BLOCK || stream->broken || hung_up) {
+    } else if (code != CHR_ERR_WOULD_BLOCK || stream->broken || (hung_up && chr__os_unread(stream->in) == 0)) {
         chr__stream_end(stream, code == CHR_ERR_WOULD_BLOCK ? 0 : code);
     }
 }
