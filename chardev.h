@@ -55,7 +55,7 @@
  *     CHARDEV_STATIC           all functions static: each file has its own copy
  *     CHARDEV_API              what stands before each public function (e.g. a dllexport); default extern
  *     CHARDEV_THREADS          writes and a few more calls from any thread (see THREADS); host names are looked up in
- *                              the background (pthreads)
+ *                              the background (pthreads). With CHARDEV_FREESTANDING by chr_config.lock and unlock
  *     CHARDEV_MBEDTLS          TLS for sockets, with mbed TLS 2.28 or 3.x: link -lmbedtls -lmbedx509 -lmbedcrypto
  *     CHARDEV_SPICE            spicevmc and spiceport, for an emulator that runs a spice-server: compile and link as pkg-config
  *                              spice-server says
@@ -75,6 +75,7 @@
  *                              CHR_ERR_NOT_SUPPORTED
  *     CHARDEV_ERROR_SIZE       bytes of chr_error.text; default 1024; 96 will do for firmware
  *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and what a mux may keep; default 65536, freestanding 1024
+ *     CHARDEV_BARRIER()        for chr_isr_ring, where the compiler has no __atomic builtins: nothing passes it; default none
  *     CHR_SYS(name)            how a system call is reached; default `name`. Tests put faults in here.
  *
  * RULES that hold for all that follows.
@@ -217,7 +218,7 @@ typedef enum chr_error_code {
 #define CHR_ERROR_ENUM(name, value, text) name = value,
     CHR_ERRORS(CHR_ERROR_ENUM)
 #undef CHR_ERROR_ENUM
-    CHR_ERR_FORCE_INT = 0x7fffffff
+    CHR_ERR_FORCE_INT = (int)(~0u >> 1)
 } chr_error_code;
 
 #ifndef CHARDEV_ERROR_SIZE
@@ -267,12 +268,32 @@ typedef struct chr_config {
     int   virtual_clock;                                     /* 1 = the clock is virtual: it begins at 0, stands still, and
                                                                 only chr_loop_run_until() moves it; `clock` is not
                                                                 asked. Without `wall_clock` that is 1970 and this time */
+    void  (*lock)(void *opaque);                             /* the freestanding profile with CHARDEV_THREADS: take and */
+    void  (*unlock)(void *opaque);                           /* leave a recursive mutex of your RTOS; both must be set */
+    void *(*thread)(void *opaque);                           /* likewise: something that tells one task from another, as
+                                                                its handle. Default: all that calls is the owner */
     void  (*trace)(void *opaque, const chr_trace *event);    /* what happens inside, as it happens: see >>trace */
 } chr_config;
 
 /* A new context: loop, registry, named descriptors. `config` is copied; NULL means the defaults. NULL when out of memory
  * or descriptors, or when the freestanding profile lacks its `allocate` hook. You own it. */
 CHARDEV_API chr_context *chr_context_new(const chr_config *config);
+
+/* The same in a block of memory of yours, for machines without malloc: all that the context ever allocates comes from it,
+ * buffers included, and when it is used up a call fails with CHR_ERR_NO_MEMORY as it would without memory. What is
+ * removed is used again. `size` in bytes; any alignment. The block is yours, and in use until chr_context_free().
+ * chr_config.allocate is not asked. NULL when it is too small for the context itself. */
+CHARDEV_API chr_context *chr_context_init(void *memory, size_t size);
+CHARDEV_API chr_context *chr_context_init_with(const chr_config *config, void *memory, size_t size);
+
+/* How such a block is used, in bytes. Returns 0, or CHR_ERR_NOT_SUPPORTED when the context has none. Owner thread. */
+typedef struct chr_memory {
+    size_t size;    /* what there is to give, */
+    size_t used;    /* what is given now, */
+    size_t most;    /* and what was at most: as much is needed, and some more where pieces of many sizes come and go */
+    size_t largest; /* the largest piece that can be had now */
+} chr_memory;
+CHARDEV_API int chr_context_memory(chr_context *ctx, chr_memory *info);
 
 /* Closes everything in it. What waits for the loop is delivered first; then each frontend that was told OPENED gets
  * CLOSED, once, and is left without chardev. No chardev can be made or changed meanwhile (CHR_ERR_BUSY). NULL is allowed. Not
@@ -722,7 +743,7 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
 /* Gives the frontend buffers of so many bytes, or others; 0 = none in that direction, 0, 0 takes them away. What they
  * hold is not lost: it is used up first. Once for a frontend, after chr_fe_init(), which forgets them as
  * chr_fe_deinit() does; without chardev nothing happens. Returns 0, or CHR_ERR_NO_MEMORY, CHR_ERR_INVALID (more than
- * INT32_MAX/4), CHR_ERR_NOT_SUPPORTED (`in` where descriptors have come along, see above), CHR_ERR_BUSY (from a log hook
+ * INT_MAX/4), CHR_ERR_NOT_SUPPORTED (`in` where descriptors have come along, see above), CHR_ERR_BUSY (from a log hook
  * that they have called); then all is as it was. Owner thread, any handler. */
 CHARDEV_API int chr_fe_set_buffers(chr_frontend *fe, size_t in, size_t out);
 /* The same in memory of yours, CHR_BUFFERS_MEMORY(in, out) bytes: for machines without malloc. It is in use until
@@ -792,7 +813,7 @@ enum {
 
 /* A line that is unplugged or not connected at the moment takes these when it comes back (serial with reconnect-ms, com-port). */
 typedef struct chr_serial_params {
-    int speed;     /* bits a second, 50 to 4000000; where the system knows only standard ones, the next within 10 % */
+    int32_t speed; /* bits a second, 50 to 4000000; where the system knows only standard ones, the next within 10 % */
     int parity;    /* 'N', 'E', 'O', or 'M' and 'S' for mark and space */
     int data_bits; /* 5 to 8 */
     int stop_bits; /* 1, 2 or CHR_STOP_BITS_1_5 */
@@ -1035,7 +1056,7 @@ struct chr_dev {
     int                be_open;      /* set by OPENED, cleared by CLOSED */
     int                removed;      /* closed: only the memory is still there */
     int                holds;        /* connections that linger: the memory stays for them */
-    unsigned           pending;      /* events that wait for the loop, one bit each; and whether a recorder listens */
+    uint32_t           pending;      /* events that wait for the loop, one bit each; and whether a recorder listens */
     int                other_event;  /* one of them that is none of CHR_EVENT_... */
     unsigned           room_epoch;   /* counts changes of frontend and handlers, and events: older answers of can_read are void */
     chr_idle           notify;       /* brings them */
@@ -1132,7 +1153,7 @@ CHARDEV_API size_t chr_stacked_queued(const chr_dev *dev);
 
 typedef struct chr_ringbuf_options {
     chr_common_options common;
-    int64_t            size; /* bytes, a power of two; default 64K */
+    int64_t            size; /* bytes, a power of two; default 64K (where int has 16 bits 256) */
 } chr_ringbuf_options;
 
 /* A braille display of your own: one row of cells. `size` may be asked at any time; `write` comes from the loop. */
@@ -1417,6 +1438,45 @@ CHARDEV_API int chr_braille_key(chr_dev *dev, chr_braille_keys group, int down);
 /* Its `size` gives another number now; the guest is told. CHR_ERR_NOT_SUPPORTED. */
 CHARDEV_API int chr_braille_resized(chr_dev *dev);
 #endif
+
+/* -- a ring between an interrupt handler, or a DMA channel, and the rest of a program --
+ * One side puts bytes in and the other takes them out, at the same time and without a lock: an interrupt handler and the loop,
+ * two interrupts of different priority, two cores, two threads. There may be one of each, and no more.
+ *
+ *     void uart_interrupt(void)                                          // what has come, and what is to go
+ *     {
+ *         unsigned char byte;
+ *         if (UART->state & RX_FULL) { byte = UART->data; chr_isr_ring_put(&rx, &byte, 1); }
+ *         if (UART->state & TX_EMPTY && chr_isr_ring_get(&tx, &byte, 1) == 1) UART->data = byte;
+ *         chr_loop_wake(ctx);
+ *     }
+ *
+ * DMA goes to and from the ring's own memory: ask for a span, start the transfer, and commit what it has done. Caches are
+ * yours to clean and invalidate. On 8-bit AVR, whose numbers are written one byte at a time, a ring has 128 bytes at most. */
+#if defined(__AVR__)
+typedef uint8_t chr_isr_index;
+#else
+typedef unsigned chr_isr_index;
+#endif
+typedef struct chr_isr_ring {
+    unsigned char         *bytes;
+    chr_isr_index          size;      /* a power of two */
+    volatile chr_isr_index put, got;  /* how many there ever were: each is written by one side; they wrap */
+} chr_isr_ring;
+
+/* An empty ring in `size` bytes of yours, a power of two. CHR_ERR_INVALID. Before either side uses it. */
+CHARDEV_API int chr_isr_ring_init(chr_isr_ring *ring, void *memory, size_t size);
+/* The side that puts bytes in. How many were taken: fewer than `len` when it is full. */
+CHARDEV_API size_t chr_isr_ring_put(chr_isr_ring *ring, const void *buf, size_t len);
+/* Free space in one piece, *len bytes from the address that it returns (0: it is full); then how many of them are filled now. */
+CHARDEV_API void *chr_isr_ring_put_span(chr_isr_ring *ring, size_t *len);
+CHARDEV_API void  chr_isr_ring_put_commit(chr_isr_ring *ring, size_t len);
+/* The side that takes them out: the same. */
+CHARDEV_API size_t      chr_isr_ring_get(chr_isr_ring *ring, void *buf, size_t len);
+CHARDEV_API const void *chr_isr_ring_get_span(chr_isr_ring *ring, size_t *len);
+CHARDEV_API void        chr_isr_ring_get_commit(chr_isr_ring *ring, size_t len);
+/* How many bytes are in it. For the side that puts there are never more than that, for the one that gets never fewer. */
+CHARDEV_API size_t chr_isr_ring_count(const chr_isr_ring *ring);
 
 #if defined(CHARDEV_SPICE) && !defined(CHARDEV_NO_SPICE) && !defined(CHARDEV_FREESTANDING)
 /* The SpiceServer * that spicevmc and spiceport chardevs made from here on are channels of; NULL = none, then they can't be made.
@@ -1899,7 +1959,18 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHR__STORE(variable, value) ((variable) = (value))
 #endif
 
+#include <limits.h>
 #include <string.h>
+
+/* What an int can count: where it has 16 bits, buffers are small. */
+enum { CHR__MEGABYTE = INT_MAX > 32767 ? INT_MAX / 2048 + 1 : 16384 };
+#if INT_MAX > 32767
+#define CHR__SIZE_MOST (INT64_C(1) << 30)
+#define CHR__SIZE_LARGE "64K"
+#else
+#define CHR__SIZE_MOST (INT64_C(1) << 14)
+#define CHR__SIZE_LARGE "256"
+#endif
 
 #if CHARDEV_HAS_TLS
 #include <mbedtls/ctr_drbg.h>
@@ -2309,11 +2380,12 @@ static int64_t chr__os_wall_clock(void *opaque)
 #ifdef CHARDEV_THREADS
 typedef pthread_mutex_t chr__mutex;
 
-static int chr__os_mutex_init(chr__mutex *mutex)
+static int chr__os_mutex_init(chr__mutex *mutex, const chr_config *config)
 {
     pthread_mutexattr_t attributes;
     int                 failed;
 
+    (void)config;
     pthread_mutexattr_init(&attributes);
     pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE);
     failed = pthread_mutex_init(mutex, &attributes);
@@ -2326,8 +2398,11 @@ static void chr__os_unlock(chr__mutex *mutex) { pthread_mutex_unlock(mutex); }
 
 typedef pthread_t chr__thread;
 
-static chr__thread chr__os_thread(void) { return pthread_self(); }
-static int chr__os_is_thread(chr__thread thread) { return pthread_equal(thread, pthread_self()) != 0; }
+static chr__thread chr__os_thread(const chr_config *config) { return (void)config, pthread_self(); }
+static int chr__os_is_thread(const chr_config *config, chr__thread thread)
+{
+    return (void)config, pthread_equal(thread, pthread_self()) != 0;
+}
 #endif
 
 /* Descriptors: flags, close, read and write. */
@@ -5116,8 +5191,9 @@ CHR__PRIVATE int chr__os_random(void *buf, size_t len)
 #ifdef CHARDEV_THREADS
 typedef CRITICAL_SECTION chr__mutex;
 
-static int chr__os_mutex_init(chr__mutex *mutex)
+static int chr__os_mutex_init(chr__mutex *mutex, const chr_config *config)
 {
+    (void)config;
     InitializeCriticalSection(mutex);
     return 0;
 }
@@ -5127,8 +5203,11 @@ static void chr__os_unlock(chr__mutex *mutex) { LeaveCriticalSection(mutex); }
 
 typedef DWORD chr__thread;
 
-static chr__thread chr__os_thread(void) { return GetCurrentThreadId(); }
-static int chr__os_is_thread(chr__thread thread) { return thread == GetCurrentThreadId(); }
+static chr__thread chr__os_thread(const chr_config *config) { return (void)config, GetCurrentThreadId(); }
+static int chr__os_is_thread(const chr_config *config, chr__thread thread)
+{
+    return (void)config, thread == GetCurrentThreadId();
+}
 #endif
 
 /* -- descriptors: what sockets and handles have in common -- */
@@ -8537,7 +8616,26 @@ static int64_t chr__os_wall_clock(void *opaque)
 }
 
 #ifdef CHARDEV_THREADS
-#error "chardev.h: CHARDEV_THREADS needs an operating system"
+typedef struct chr__mutex {
+    const chr_config *config;
+} chr__mutex;
+
+static int chr__os_mutex_init(chr__mutex *mutex, const chr_config *config)
+{
+    mutex->config = config;
+    return config->lock && config->unlock ? 0 : CHR_ERR_INVALID;
+}
+static void chr__os_mutex_destroy(chr__mutex *mutex) { (void)mutex; }
+static void chr__os_lock(chr__mutex *mutex) { mutex->config->lock(mutex->config->opaque); }
+static void chr__os_unlock(chr__mutex *mutex) { mutex->config->unlock(mutex->config->opaque); }
+
+typedef void *chr__thread;
+
+static chr__thread chr__os_thread(const chr_config *config)
+{
+    return config->thread ? config->thread(config->opaque) : NULL;
+}
+static int chr__os_is_thread(const chr_config *config, chr__thread thread) { return chr__os_thread(config) == thread; }
 #endif
 
 typedef struct chr__pollfd {
@@ -8674,6 +8772,7 @@ typedef enum chr__many { CHR__FEW, CHR__MANY, CHR__IN_SET } chr__many;
 
 struct chr_context {
     chr_config   config;
+    void        *memory;       /* what `allocate` is called with: the arena, or config.opaque */
 
     /* the loop */
     chr_watch  **watches;
@@ -8783,9 +8882,9 @@ enum { CHR__BUFFER_SIZE = 65536 };
 #ifdef CHARDEV_THREADS
 #define CHR__LOCK(ctx) (chr__os_lock(&(ctx)->mutex), (void)(ctx)->locks++)
 #define CHR__UNLOCK(ctx) ((void)(ctx)->locks--, chr__os_unlock(&(ctx)->mutex))
-#define CHR__OWN(ctx) ((void)((ctx)->owner = chr__os_thread()))
+#define CHR__OWN(ctx) ((void)((ctx)->owner = chr__os_thread(&(ctx)->config)))
 #define CHR__SLEEPS(ctx, whether) ((void)((ctx)->sleeping = (whether))) /* in our own loop: another thread wakes it */
-#define CHR__IS_FOREIGN(ctx) (!chr__os_is_thread((ctx)->owner))
+#define CHR__IS_FOREIGN(ctx) (!chr__os_is_thread(&(ctx)->config, (ctx)->owner))
 #else
 #define CHR__LOCK(ctx) ((void)(ctx))
 #define CHR__UNLOCK(ctx) ((void)(ctx))
@@ -8794,11 +8893,132 @@ enum { CHR__BUFFER_SIZE = 65536 };
 #define CHR__IS_FOREIGN(ctx) ((void)(ctx), 0)
 #endif
 
+/* -- an allocator in a block of the user's: free pieces stand in a list in the order of their addresses, and the first that is
+ * large enough is taken. Neighbours become one again. -- */
+
+typedef union chr__piece {
+    struct {
+        size_t            units; /* of the piece, its head included */
+        union chr__piece *next;  /* while it is free */
+    } head;
+    int64_t     align_number;
+    void       *align_pointer;
+    void      (*align_function)(void);
+    double      align_float;
+    long double align_long;
+} chr__piece; /* the unit that all are counted in */
+
+typedef struct chr__arena {
+    chr__piece *free;
+    size_t      units, used, most;
+} chr__arena;
+
+enum { CHR__ARENA_UNITS = (int)((sizeof(chr__arena) + sizeof(chr__piece) - 1) / sizeof(chr__piece)) };
+
+CHR__PRIVATE chr__arena *chr__arena_begin(void *memory, size_t size)
+{
+    size_t      gap = memory ? (sizeof(chr__piece) - (size_t)((uintptr_t)memory % sizeof(chr__piece))) % sizeof(chr__piece) : 0;
+    size_t      units = memory && size > gap ? (size - gap) / sizeof(chr__piece) : 0;
+    chr__arena *arena = (chr__arena *)(void *)((char *)memory + gap);
+
+    if (units < (size_t)CHR__ARENA_UNITS + 2)
+        return NULL;
+    memset(arena, 0, sizeof *arena);
+    arena->free = (chr__piece *)(void *)arena + CHR__ARENA_UNITS;
+    arena->units = arena->free->head.units = units - CHR__ARENA_UNITS;
+    arena->free->head.next = NULL;
+    return arena;
+}
+
+/* Cuts `units` from the first piece that has as many. */
+static chr__piece *chr__arena_take(chr__arena *arena, size_t units)
+{
+    chr__piece **link = &arena->free, *piece, *rest;
+
+    while ((piece = *link) != NULL && piece->head.units < units)
+        link = &piece->head.next;
+    if (!piece)
+        return NULL;
+    rest = piece + units;
+    if (piece->head.units - units < 2) { /* too small to be of use */
+        *link = piece->head.next;
+    } else {
+        rest->head.units = piece->head.units - units;
+        rest->head.next = piece->head.next;
+        *link = rest;
+        piece->head.units = units;
+    }
+    arena->used += piece->head.units;
+    arena->most = arena->most < arena->used ? arena->used : arena->most;
+    return piece;
+}
+
+/* What follows a piece is one with it, when it is free. */
+static void chr__arena_join(chr__piece *piece)
+{
+    chr__piece *next = piece->head.next;
+
+    if (piece + piece->head.units != next)
+        return;
+    piece->head.units += next->head.units;
+    piece->head.next = next->head.next;
+}
+
+static void chr__arena_give(chr__arena *arena, chr__piece *piece)
+{
+    chr__piece *before = NULL, *next = arena->free;
+
+    arena->used -= piece->head.units;
+    for (; next && next < piece; next = next->head.next)
+        before = next;
+    piece->head.next = next;
+    *(before ? &before->head.next : &arena->free) = piece;
+    chr__arena_join(piece);
+    if (before)
+        chr__arena_join(before);
+}
+
+/* The hook. */
+CHR__PRIVATE void *chr__arena_allocate(void *opaque, void *ptr, size_t size)
+{
+    chr__arena *arena = (chr__arena *)opaque;
+    chr__piece *old = ptr ? (chr__piece *)ptr - 1 : NULL, *piece = NULL;
+    size_t      room = old ? (old->head.units - 1) * sizeof *old : 0;
+
+    if (size > 0) {
+        if (size <= room)
+            return ptr;
+        if (size / sizeof *piece >= arena->units)
+            return NULL;
+        piece = chr__arena_take(arena, 1 + (size + sizeof *piece - 1) / sizeof *piece);
+        if (!piece)
+            return NULL;
+        if (old)
+            memcpy(piece + 1, old + 1, room);
+    }
+    if (old)
+        chr__arena_give(arena, old);
+    return piece ? piece + 1 : NULL;
+}
+
+CHR__PRIVATE void chr__arena_describe(const chr__arena *arena, chr_memory *info)
+{
+    const chr__piece *piece;
+    size_t            largest = 1;
+
+    for (piece = arena->free; piece; piece = piece->head.next)
+        largest = piece->head.units > largest ? piece->head.units : largest;
+    info->size = arena->units * sizeof *piece;
+    info->used = arena->used * sizeof *piece;
+    info->most = arena->most * sizeof *piece;
+    info->largest = (largest - 1) * sizeof *piece;
+}
+
 /* The allocator is the user's: one thread at a time. */
 CHR__PRIVATE void *chr__reallocate(chr_context *ctx, void *ptr, size_t size)
 {
     CHR__LOCK(ctx);
-    ptr = ctx->config.allocate(ctx->config.opaque, ptr, size);
+    ptr = ctx->config.allocate(ctx->memory, ptr, size);
     CHR__UNLOCK(ctx);
     return ptr;
 }
@@ -8919,6 +9139,116 @@ CHR__PRIVATE const unsigned char *chr__ring_piece(const chr__ring *ring, size_t 
 
     *len = chr__min(ring->count - at, ring->size - index);
     return ring->bytes + index;
+}
+
+/* -- the ring of >>extras that needs no lock: each number is written by one side, behind what it counts (release), and read by
+ * the other before that (acquire). Compilers without these builtins: `volatile` keeps the order of the numbers, and
+ * CHARDEV_BARRIER() that of all, for the compiler and the processor. -- */
+
+#if defined(__GNUC__) && !defined(CHARDEV_BARRIER)
+#define CHR__SEE(number) __atomic_load_n(&(number), __ATOMIC_ACQUIRE)
+#define CHR__SHOW(number, value) __atomic_store_n(&(number), (value), __ATOMIC_RELEASE)
+#else
+#ifndef CHARDEV_BARRIER
+#define CHARDEV_BARRIER() ((void)0)
+#endif
+CHR__PRIVATE chr_isr_index chr__isr_see(const volatile chr_isr_index *number)
+{
+    chr_isr_index value = *number;
+
+    CHARDEV_BARRIER();
+    return value;
+}
+
+CHR__PRIVATE void chr__isr_show(volatile chr_isr_index *number, chr_isr_index value)
+{
+    CHARDEV_BARRIER();
+    *number = value;
+}
+#define CHR__SEE(number) chr__isr_see(&(number))
+#define CHR__SHOW(number, value) chr__isr_show(&(number), (value))
+#endif
+
+CHARDEV_API int chr_isr_ring_init(chr_isr_ring *ring, void *memory, size_t size)
+{
+    const chr_isr_index most = (chr_isr_index)((chr_isr_index)-1 / 2 + 1);
+
+    memset(ring, 0, sizeof *ring);
+    if (!memory || size == 0 || size > most || (size & (size - 1)))
+        return CHR_ERR_INVALID;
+    ring->bytes = (unsigned char *)memory;
+    ring->size = (chr_isr_index)size;
+    return 0;
+}
+
+/* From `at` on there are `count` bytes, free or filled: a span ends with the memory. */
+static unsigned char *chr__isr_span(const chr_isr_ring *ring, chr_isr_index at, chr_isr_index count, size_t *len)
+{
+    chr_isr_index start = ring->size ? (chr_isr_index)(at & (chr_isr_index)(ring->size - 1)) : 0;
+
+    *len = chr__min(count, (size_t)(ring->size - start));
+    return ring->bytes + start;
+}
+
+CHARDEV_API void *chr_isr_ring_put_span(chr_isr_ring *ring, size_t *len)
+{
+    chr_isr_index put = ring->put, used = (chr_isr_index)(put - CHR__SEE(ring->got));
+
+    return chr__isr_span(ring, put, (chr_isr_index)(ring->size - used), len);
+}
+
+CHARDEV_API void chr_isr_ring_put_commit(chr_isr_ring *ring, size_t len)
+{
+    CHR__SHOW(ring->put, (chr_isr_index)(ring->put + (chr_isr_index)len));
+}
+
+CHARDEV_API const void *chr_isr_ring_get_span(chr_isr_ring *ring, size_t *len)
+{
+    chr_isr_index got = ring->got;
+
+    return chr__isr_span(ring, got, (chr_isr_index)(CHR__SEE(ring->put) - got), len);
+}
+
+CHARDEV_API void chr_isr_ring_get_commit(chr_isr_ring *ring, size_t len)
+{
+    CHR__SHOW(ring->got, (chr_isr_index)(ring->got + (chr_isr_index)len));
+}
+
+CHARDEV_API size_t chr_isr_ring_put(chr_isr_ring *ring, const void *buf, size_t len)
+{
+    const unsigned char *from = (const unsigned char *)buf;
+    size_t               done = 0, n;
+    void                *span;
+
+    while (done < len && (span = chr_isr_ring_put_span(ring, &n), n > 0)) {
+        n = chr__min(n, len - done);
+        memcpy(span, from + done, n);
+        chr_isr_ring_put_commit(ring, n);
+        done += n;
+    }
+    return done;
+}
+
+CHARDEV_API size_t chr_isr_ring_get(chr_isr_ring *ring, void *buf, size_t len)
+{
+    unsigned char *to = (unsigned char *)buf;
+    size_t         done = 0, n;
+    const void    *span;
+
+    while (done < len && (span = chr_isr_ring_get_span(ring, &n), n > 0)) {
+        n = chr__min(n, len - done);
+        memcpy(to + done, span, n);
+        chr_isr_ring_get_commit(ring, n);
+        done += n;
+    }
+    return done;
+}
+
+CHARDEV_API size_t chr_isr_ring_count(const chr_isr_ring *ring)
+{
+    chr_isr_index got = CHR__SEE(ring->got);
+
+    return (chr_isr_index)(CHR__SEE(ring->put) - got);
 }
 
 /* Down, also for what is below zero: a time before 1970. */
@@ -9576,7 +9906,7 @@ static int chr__time_left(chr_context *ctx, int64_t deadline)
     if (deadline < 0)
         return -1;
     left = (deadline - chr__real_now(ctx) + 999999) / 1000000;
-    return left < 0 ? 0 : (int)left;
+    return left < 0 ? 0 : left > INT_MAX ? INT_MAX : (int)left;
 }
 
 /* -- watches -- */
@@ -10695,7 +11025,10 @@ CHR__COLD int chr__set_wait(chr_context *ctx, int timeout_ms)
 /* Up to milliseconds: not early. */
 static int chr__milliseconds(int64_t left)
 {
-    return left <= 0 ? 0 : left > 86400000000000 ? 86400000 : (int)((left + 999999) / 1000000);
+    const int64_t most = INT_MAX < 86400000 ? INT_MAX : 86400000;
+
+    left = (left + 999999) / 1000000;
+    return left <= 0 ? 0 : left > most ? (int)most : (int)left;
 }
 
 /* The sooner of two time-outs; -1 = never. */
@@ -11351,8 +11684,8 @@ static const chr_option chr__common_rows[] = {
     { "logfiles",     CHR_OPTION_NUMBER, CHR__AT(chr_common_options, logfiles),   "5",    0, 1000,    CHR__HELP("with logsize: keep so many log files, PATH included") },
 #endif
     { "mux",          CHR_OPTION_BOOL, CHR__AT(chr_common_options, mux),          "off",  0, 0,       CHR__HELP("several frontends share this chardev") },
-    { "history",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, history),      NULL,   0, 1 << 30, CHR__HELP("send that many of the last bytes to each new peer first") },
-    { "obuf",         CHR_OPTION_SIZE, CHR__AT(chr_common_options, obuf),         NULL,   0, 1 << 30, CHR__HELP("keep that many bytes of output that would block") },
+    { "history",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, history),      NULL,   0, CHR__SIZE_MOST, CHR__HELP("send that many of the last bytes to each new peer first") },
+    { "obuf",         CHR_OPTION_SIZE, CHR__AT(chr_common_options, obuf),         NULL,   0, CHR__SIZE_MOST, CHR__HELP("keep that many bytes of output that would block") },
     { "obuf-full",    CHR_OPTION_TEXT, CHR__AT(chr_common_options, obuf_full),    "wait", 0, 0,       CHR__HELP("when obuf is full: wait, drop-oldest or disconnect") },
     { NULL,           CHR_OPTION_TEXT, 0,                                         NULL,   0, 0,       NULL }
 };
@@ -11513,7 +11846,7 @@ static int chr__list_index(const chr_option *row, const char *key)
         return 0;
     if (!digits || *digits++ != '.' || !*digits || (*digits == '0' && digits[1]))
         return -1;
-    for (digit = digits; *digit >= '0' && *digit <= '9' && index < 100000; digit++)
+    for (digit = digits; *digit >= '0' && *digit <= '9' && index < INT_MAX / 10 - 1; digit++)
         index = index * 10 + (*digit - '0');
     return *digit ? -1 : index;
 }
@@ -12141,7 +12474,7 @@ CHR__PRIVATE int chr__is_epp(int command)
  * >>the_record   what crosses a frontend's edge goes to a file; the layout stands in >>record
  * ==================================================================================================================== */
 
-#define CHR__RECORDED (1u << 30) /* among the pending events, so that input looks at one word only */
+#define CHR__RECORDED (UINT32_C(1) << 30) /* among the pending events, so that input looks at one word only */
 
 typedef enum chr__record_kind {
     CHR__RECORD_NEW = 1, CHR__RECORD_CREATED, CHR__RECORD_INPUT, CHR__RECORD_EVENT, CHR__RECORD_WRITABLE, CHR__RECORD_WRITE,
@@ -12150,9 +12483,11 @@ typedef enum chr__record_kind {
     CHR__RECORD_SHUTDOWN
 } chr__record_kind;
 
-enum { CHR__FILE_HEAD = 24, CHR__RECORD_HEAD = 28, CHR__RECORD_VERSION = 1, CHR__RECORD_LAST = 0xffff };
+enum { CHR__FILE_HEAD = 24, CHR__RECORD_HEAD = 28, CHR__RECORD_VERSION = 1 };
 
 #if CHARDEV_HAS_RECORD
+enum { CHR__RECORD_LAST = 0xffff };
+
 static const char chr__record_magic[] = "chardevR";
 
 typedef struct chr__recorder {
@@ -12415,14 +12750,14 @@ static void chr__set_extras(chr_dev *dev)
 
 /* -- asking again, from the loop and before it sleeps -- */
 
-static void chr__postpone(chr_dev *dev, unsigned what);
+static void chr__postpone(chr_dev *dev, uint32_t what);
 static int  chr__frontend_waits(const chr_dev *dev);
 static int  chr__outbox_waits(const chr_dev *dev);
 
 enum { CHR__LAST_EVENT = CHR_EVENT_INPUT_END }; /* each has a bit there */
-#define CHR__OTHER_EVENT (1u << 29) /* among the pending events: an int that is none of CHR_EVENT_...; the last one
+#define CHR__OTHER_EVENT (UINT32_C(1) << 29) /* among the pending events: an int that is none of CHR_EVENT_...; the last one
                                        counts */
-#define CHR__WRITABLE (1u << 31) /* among the pending events: a backend that never blocks answers a waiting frontend */
+#define CHR__WRITABLE (UINT32_C(1) << 31) /* among the pending events: a backend that never blocks answers a waiting frontend */
 
 /* From any thread, and from inside slots: the question for room is a handler, and the poll set is the owner's. A
  * backend that never blocks has no `update`: it can always be written to. */
@@ -13019,7 +13354,8 @@ static void chr__deliver_pending(chr_dev *dev)
     static const int order[] = { CHR_EVENT_CLOSED,  CHR_EVENT_OPENED,  CHR_EVENT_BREAK,
                                  CHR_EVENT_RESIZED, CHR_EVENT_SERIAL, CHR_EVENT_LINE_ERROR, CHR_EVENT_PURGE_RECEIVE,
                                  CHR_EVENT_PURGE_TRANSMIT, CHR_EVENT_MUX_IN, CHR_EVENT_MUX_OUT, CHR_EVENT_INPUT_END };
-    unsigned         i, pending = dev->pending;
+    unsigned         i;
+    uint32_t         pending = dev->pending;
 
     dev->pending &= CHR__RECORDED;
     for (i = 0; i < sizeof order / sizeof order[0] && !dev->removed; i++)
@@ -13050,7 +13386,7 @@ CHR__COLD void chr__notify_now(chr_dev *dev)
 }
 
 /* From the loop. */
-static void chr__postpone(chr_dev *dev, unsigned what)
+static void chr__postpone(chr_dev *dev, uint32_t what)
 {
     dev->pending |= what;
     chr_idle_start(dev->ctx, &dev->notify, chr__notify, dev);
@@ -13658,7 +13994,7 @@ CHR__HOT_INLINE int chr__write_quietly(chr_dev *dev, const void *buf, size_t len
 
 CHR__HOT static int chr__write(chr_dev *dev, const void *buf, size_t len)
 {
-    int n = chr__write_quietly(dev, buf, chr__min(len, INT32_MAX));
+    int n = chr__write_quietly(dev, buf, chr__min(len, INT_MAX));
 
     chr__count_out(dev, n, len);
     return n;
@@ -13690,7 +14026,7 @@ CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
         n = chr__write(dev, buf, len);
     } else {
         chr__quiet(dev->ctx);
-        n = chr__outbox_write(dev, buf, chr__min(len, INT32_MAX));
+        n = chr__outbox_write(dev, buf, chr__min(len, INT_MAX));
         chr__loud(dev->ctx);
         chr__count_out(dev, n, len);
     }
@@ -15792,7 +16128,7 @@ static int chr__fe_set_buffers(chr_frontend *fe, void *memory, size_t in, size_t
     chr_dev *dev = fe->dev;
     int      code;
 
-    if (in > INT32_MAX / 4 || out > INT32_MAX / 4)
+    if (in > (size_t)INT_MAX / 4 || out > (size_t)INT_MAX / 4)
         return CHR_ERR_INVALID;
     if (in > 0 && dev->with_fds)
         return CHR_ERR_NOT_SUPPORTED;
@@ -16166,7 +16502,7 @@ static int chr__transfer_begin(chr__transfer *transfer, chr_frontend *fe, int di
     transfer->fe = fe;
     transfer->direction = direction;
     transfer->buf = (unsigned char *)buf;
-    transfer->len = chr__min(len, INT32_MAX);
+    transfer->len = chr__min(len, INT_MAX);
     transfer->deadline = chr__deadline(dev->ctx, timeout_ms);
     if (direction == CHR_IN && !dev->io->read && !CHR__BUFFERS(fe))
         code = CHR_ERR_NOT_SUPPORTED;
@@ -16268,7 +16604,7 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
 
 CHR__PRIVATE int chr__serial_params_valid(const chr_serial_params *params)
 {
-    return params->speed >= 50 && params->speed <= 4000000 && params->data_bits >= 5 && params->data_bits <= 8 &&
+    return params->speed >= 50 && params->speed <= (int32_t)4000000 && params->data_bits >= 5 && params->data_bits <= 8 &&
            (params->stop_bits == 1 || params->stop_bits == 2 || params->stop_bits == CHR_STOP_BITS_1_5) &&
            params->parity > 0 && params->parity < 128 && strchr("NEOMS", params->parity) != NULL;
 }
@@ -16285,7 +16621,7 @@ CHR__PRIVATE int chr__flow_valid(int flow)
 
 CHR__PRIVATE int chr__terminal_size_valid(const chr_terminal_size *size)
 {
-    return size->columns >= 0 && size->columns <= 0xffff && size->rows >= 0 && size->rows <= 0xffff;
+    return size->columns >= 0 && (unsigned)size->columns <= 0xffff && size->rows >= 0 && (unsigned)size->rows <= 0xffff;
 }
 
 CHR__PRIVATE int chr__purge_valid(int what)
@@ -18749,7 +19085,7 @@ typedef struct chr__ringbuf {
 } chr__ringbuf;
 
 static const chr_option chr__ringbuf_rows[] = {
-    { "size", CHR_OPTION_SIZE, CHR__AT(chr_ringbuf_options, size), "64K", 1, 1 << 30, CHR__HELP("bytes; must be a power of two") },
+    { "size", CHR_OPTION_SIZE, CHR__AT(chr_ringbuf_options, size), CHR__SIZE_LARGE, 1, CHR__SIZE_MOST, CHR__HELP("bytes; must be a power of two") },
     { NULL,   CHR_OPTION_TEXT, 0,                                  NULL,  0, 0,       NULL }
 };
 
@@ -18857,7 +19193,7 @@ static int chr__ringbuf_read_utf8(chr__ring *ring, size_t size, char *out, size_
  * ==================================================================================================================== */
 #if CHARDEV_HAS_TESTDEV
 
-enum { CHR__TESTDEV_START, CHR__TESTDEV_NUMBER, CHR__TESTDEV_BEHIND_NUMBER, CHR__TESTDEV_MAX = 0x3fffffff };
+enum { CHR__TESTDEV_START, CHR__TESTDEV_NUMBER, CHR__TESTDEV_BEHIND_NUMBER, CHR__TESTDEV_MAX = INT_MAX / 2 };
 
 typedef struct chr__testdev {
     chr_dev  dev;
@@ -18966,12 +19302,12 @@ static const chr_backend chr__testdev_kind = {
 #if CHARDEV_HAS_SCRIPT
 
 enum {
-    CHR__SCRIPT_SIZE = 1 << 20,   /* bytes of text */
+    CHR__SCRIPT_SIZE = CHR__MEGABYTE, /* bytes of text */
     CHR__SCRIPT_PATTERN = 4096,   /* bytes of what is expected or rejected */
     CHR__SCRIPT_REJECTS = 16,     /* how many of them */
-    CHR__SCRIPT_MS = 1000000000,  /* the longest time */
     CHR__SCRIPT_SHOWN = 160       /* bytes of what came instead */
 };
+static const int32_t chr__script_ms = 1000000000; /* the longest time */
 
 /* -- the text: statements are read one at a time, first all of them to check, then each as it is played -- */
 
@@ -19112,14 +19448,14 @@ static int chr__script_read_time(chr__script_cursor *cursor, int64_t *ms, chr_er
     size_t  len = chr__script_word_length(cursor), digits = 0;
     int64_t unit;
 
-    for (*ms = 0; digits < len && chr__digit(cursor->at[digits]) < 10 && *ms <= CHR__SCRIPT_MS; digits++)
+    for (*ms = 0; digits < len && chr__digit(cursor->at[digits]) < 10 && *ms <= chr__script_ms; digits++)
         *ms = *ms * 10 + chr__digit(cursor->at[digits]);
     unit = chr__text_is(cursor->at + digits, len - digits, "ms") ? 1 :
         chr__text_is(cursor->at + digits, len - digits, "s") ? 1000 :
         chr__text_is(cursor->at + digits, len - digits, "min") ? 60000 : 0;
     if (len == 0 || digits == 0 || unit == 0)
         return chr__script_wrong(cursor, err, "not a time such as 100ms, 5s or 2min: ", cursor->at, len);
-    if (*ms > CHR__SCRIPT_MS / unit)
+    if (*ms > chr__script_ms / unit)
         return chr__script_wrong(cursor, err, "longer than 1000000 s: ", cursor->at, len);
     *ms *= unit;
     cursor->at += len;
@@ -19248,7 +19584,7 @@ static const chr_option chr__script_rows[] = {
     { "file",    CHR_OPTION_TEXT,   CHR__AT(chr_script_options, file),    NULL, 0, 0,       CHR__HELP("the script's file") },
     { "text",    CHR_OPTION_TEXT,   CHR__AT(chr_script_options, text),    NULL, 0, 0,       CHR__HELP("the script itself: expect \"login:\"; send \"root\\n\"; wait 100ms; ...") },
     { "timeout", CHR_OPTION_NUMBER, CHR__AT(chr_script_options, timeout), "10", 1, 1000000, CHR__HELP("seconds that an expect or a send may take") },
-    { "window",  CHR_OPTION_SIZE,   CHR__AT(chr_script_options, window),  NULL, 1, 1 << 24, CHR__HELP("bytes of output that wait for the next expect (default: 64K)") },
+    { "window",  CHR_OPTION_SIZE,   CHR__AT(chr_script_options, window),  NULL, 1, INT_MAX > 32767 ? INT64_C(1) << 24 : CHR__SIZE_MOST, CHR__HELP("bytes of output that wait for the next expect (default: 64K)") },
     { "exit",    CHR_OPTION_BOOL,   CHR__AT(chr_script_options, exit),    "on", 0, 0,       CHR__HELP("the end of the script ends the emulator: status 0, or 1 when it failed") },
     { NULL,      CHR_OPTION_TEXT,   0,                                    NULL, 0, 0,       NULL }
 };
@@ -20123,7 +20459,7 @@ enum { CHR__WCTABLET_SPEED = 9600, CHR__WCTABLET_MAX = 32767, CHR__WCTABLET_WIDT
 
 typedef struct chr__wctablet {
     chr__answers answers;
-    int          speed;   /* of the line; until the guest sets one, the right one */
+    int32_t      speed;   /* of the line; until the guest sets one, the right one */
     char         line[4]; /* how it begins */
     size_t       length;  /* of the whole line, as far as it matters */
     int          started;
@@ -20235,7 +20571,7 @@ static int chr__wctablet_write(chr_dev *dev, const void *buf, size_t len)
 static int chr__wctablet_ioctl(chr_dev *dev, int command, void *arg)
 {
     chr__wctablet *tablet = (chr__wctablet *)dev;
-    int            speed;
+    int32_t        speed;
 
     if (command != CHR_IOCTL_SERIAL_SET_PARAMS)
         return CHR_ERR_NOT_SUPPORTED;
@@ -22500,7 +22836,7 @@ enum {
     CHR__FAULT_ATTEMPTS = 8,     /* the longest storm of would-blocks */
     CHR__FAULT_PIECE = 8,        /* the longest piece of short input */
     CHR__FAULT_LATE = 4,         /* events that are held back at once */
-    CHR__FAULT_FEED = 1 << 20    /* bytes that wait to be used */
+    CHR__FAULT_FEED = CHR__MEGABYTE /* bytes that wait to be used */
 };
 
 static const char *const chr__fault_names[CHR__FAULT_KINDS] = { "short", "block", "delay", "disconnect", "break", "error",
@@ -22753,7 +23089,7 @@ static int chr__fault_of_write(chr__fault *fault, size_t len)
         break;
     default: break;
     }
-    return (int)chr__min(len, INT32_MAX);
+    return (int)chr__min(len, INT_MAX);
 }
 
 /* What the last attempt has begun goes on. */
@@ -31019,26 +31355,22 @@ static void chr__context_free_memory(chr_context *ctx)
 #ifdef CHARDEV_THREADS
     chr__os_mutex_destroy(&ctx->mutex);
 #endif
-    (void)ctx->config.allocate(ctx->config.opaque, ctx, 0);
+    (void)ctx->config.allocate(ctx->memory, ctx, 0);
 }
 
-CHARDEV_API chr_context *chr_context_new(const chr_config *config)
+/* `config` is complete. */
+static chr_context *chr__context_make(const chr_config *config, void *memory)
 {
-    chr_config   complete;
-    chr_context *ctx;
+    chr_context *ctx = config->allocate ? (chr_context *)config->allocate(memory, NULL, sizeof *ctx) : NULL;
 
-    memset(&complete, 0, sizeof complete);
-    if (config)
-        complete = *config;
-    chr__config_defaults(&complete);
-    ctx = complete.allocate ? (chr_context *)complete.allocate(complete.opaque, NULL, sizeof *ctx) : NULL;
     if (!ctx)
         return NULL;
     memset(ctx, 0, sizeof *ctx);
-    ctx->config = complete;
+    ctx->config = *config;
+    ctx->memory = memory;
 #ifdef CHARDEV_THREADS
-    if (chr__os_mutex_init(&ctx->mutex) < 0) {
-        (void)complete.allocate(complete.opaque, ctx, 0);
+    if (chr__os_mutex_init(&ctx->mutex, &ctx->config) < 0) {
+        (void)config->allocate(memory, ctx, 0);
         return NULL;
     }
 #endif
@@ -31046,6 +31378,47 @@ CHARDEV_API chr_context *chr_context_new(const chr_config *config)
         return ctx;
     chr__context_free_memory(ctx);
     return NULL;
+}
+
+static void chr__config_complete(chr_config *complete, const chr_config *config)
+{
+    memset(complete, 0, sizeof *complete);
+    if (config)
+        *complete = *config;
+    chr__config_defaults(complete);
+}
+
+CHARDEV_API chr_context *chr_context_new(const chr_config *config)
+{
+    chr_config complete;
+
+    chr__config_complete(&complete, config);
+    return chr__context_make(&complete, complete.opaque);
+}
+
+CHARDEV_API chr_context *chr_context_init_with(const chr_config *config, void *memory, size_t size)
+{
+    chr_config  complete;
+    chr__arena *arena = chr__arena_begin(memory, size);
+
+    chr__config_complete(&complete, config);
+    complete.allocate = chr__arena_allocate;
+    return arena ? chr__context_make(&complete, arena) : NULL;
+}
+
+CHARDEV_API chr_context *chr_context_init(void *memory, size_t size)
+{
+    return chr_context_init_with(NULL, memory, size);
+}
+
+CHARDEV_API int chr_context_memory(chr_context *ctx, chr_memory *info)
+{
+    if (ctx->config.allocate != chr__arena_allocate)
+        return CHR_ERR_NOT_SUPPORTED;
+    CHR__LOCK(ctx);
+    chr__arena_describe((const chr__arena *)ctx->memory, info);
+    CHR__UNLOCK(ctx);
+    return 0;
 }
 
 /* What waits to be told is told, then each frontend that was told OPENED gets CLOSED. Its handlers may remove this
@@ -31926,6 +32299,10 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__SLEEPS
 #undef CHR__IS_FOREIGN
 #undef CHR__RECORDED
+#undef CHR__SIZE_MOST
+#undef CHR__SIZE_LARGE
+#undef CHR__SEE
+#undef CHR__SHOW
 #undef CHR__USDT
 #undef CHR__TRACES
 #undef CHR__IN_TRACE
