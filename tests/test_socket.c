@@ -549,7 +549,7 @@ TEST(unix_mode_and_group)
     } table[] = { { "", 0755 }, { ",mode=0660", 0660 }, { ",mode=600", 0600 }, { ",mode=0777,group=12345", 0777 }, { ",mode=0", 0 } };
     size_t      i;
     struct stat info;
-    mode_t      old = umask(022);
+    mode_t      old = (mode_t)umask(022);
     char        group[20];
     rig         r;
     rig_open(&r);
