@@ -1634,7 +1634,7 @@ CHARDEV_API void chr_replay_close(chr_context *ctx);
     X(reconnect,             "ms",                    "the timer of the next attempt starts")                         \
     X(socket_lookup,         "name:text",             "socket: the address is looked up")                             \
     X(socket_lookup_done,    "count:error why:text",  "socket: so many addresses, or why there is none")              \
-    X(socket_connect,        "in_progress address:text", "socket: connect() to one address was called")               \
+    X(socket_connect,        "address:text",          "socket: connect() to one address comes next")              \
     X(socket_connect_failed, "result:error why:text", "socket: one address did not answer, or refuses")               \
     X(socket_connected,      "peer:text",             "socket: connected; layers and handshakes come next")           \
     X(socket_listen,         "address:text",          "socket: a server listens")                                     \
@@ -16315,7 +16315,7 @@ CHARDEV_API int chr_fe_set_buffers_at(chr_frontend *fe, void *memory, size_t in,
     int          code;
 
     if (!dev)
-        return 0;
+        return fe->dev ? CHR_ERR_IN_HANDLER : 0;
     chr__enter(ctx);
     code = chr__fe_set_buffers(fe, memory, in, out);
     chr__leave(ctx);
@@ -32024,6 +32024,8 @@ CHARDEV_API int chr_trace_format(const chr_trace *event, char *text, size_t size
     size_t      at = 0, len;
     int         number = 0;
 
+    if (size == 0)
+        return 0;
     at = chr__append(text, size, at, "%lld.%06d ", (long long)(us / 1000000), (int)(us % 1000000));
     at = chr__append(text, size, at, "%s%s%s", event->id ? event->id : "", event->id ? " " : "", event->name);
     for (; *word; word += len + (word[len] == ' ')) {
