@@ -1285,8 +1285,8 @@ typedef struct chr_stdio_options {
     chr_bool           signal; /* default on: ^C and friends are signals, not input */
 } chr_stdio_options;
 
-/* console, on Windows, is the screen of the process's console, for output alone, whatever standard output is. It has the
- * common options; without a console it is CHR_ERR_NOT_FOUND. */
+/* console, on Windows, is the screen of the process's console, for output alone, whatever standard output is. It has
+ * the common options; without a console it is CHR_ERR_NOT_FOUND. */
 
 typedef struct chr_serial_options {
     chr_common_options common;
