@@ -262,7 +262,7 @@ static inline void rig_close(rig *r)
 }
 
 #ifdef _WIN32
-enum { SETTLE_MS = 5 }; /* what stands for local sockets there takes a moment */
+enum { SETTLE_MS = 3 }; /* what stands for local sockets there takes a moment */
 #else
 enum { SETTLE_MS = 0 };
 #endif
@@ -605,6 +605,18 @@ static inline const char *without_unix(const char *options)
     return text;
 }
 
+#define NEED_UNIX()        SKIP("this system has no unix sockets")
+#define NEED_FD_PASSING()  SKIP("no descriptors go over this system's sockets")
+#define NEED_LITTLE_ROOM() SKIP("what lies between takes all of it on this system")
+
+/* Where a socket with a scratch path is, as messages have it. */
+static inline const char *place_of(const char *path)
+{
+    static char text[40];
+    snprintf(text, sizeof text, "127.0.0.1:%d", scratch_port(path, strlen(path)));
+    return text;
+}
+
 static inline int unix_listen(const char *path)
 {
     int port = scratch_port(path, strlen(path));
@@ -616,6 +628,12 @@ static inline int unix_connect(const char *path)
     return tcp_connect(scratch_port(path, strlen(path)));
 }
 #else
+#define NEED_UNIX()        (void)0
+#define NEED_FD_PASSING()  (void)0
+#define NEED_LITTLE_ROOM() (void)0
+
+static inline const char *place_of(const char *path) { return path; }
+
 /* A listening unix socket at `path`. */
 static inline int unix_listen(const char *path)
 {
@@ -705,6 +723,17 @@ static inline size_t drain(rig *r, int fd, size_t len)
 static inline int flag_set(int fd, int command, int flag)
 {
     return (fcntl(fd, command) & flag) != 0;
+}
+
+/* A connected socket on which nothing waits. */
+static inline int is_nonblocking(int fd)
+{
+#ifdef _WIN32
+    char byte; /* it can't be asked: one that blocks ends at the test's time limit */
+    return recv(fd, &byte, 1, MSG_PEEK) < 0 && errno == EAGAIN;
+#else
+    return flag_set(fd, F_GETFL, O_NONBLOCK);
+#endif
 }
 
 #endif
