@@ -4,7 +4,7 @@
 #   make demo       the story, end to end              make test-peers  against real programs alone
 #   make bench      speed, beside others               make cross       every compiler and target that is here
 #   make fuzz       FUZZ_SECONDS=20 each               make coverage    lines of chardev.h that the tests reach
-#   make install    PREFIX=/usr/local DESTDIR=
+#   make install    PREFIX=/usr/local DESTDIR=          make uninstall  removes what that has put there
 #
 # V=1 shows the compiler's command lines. CC, CFLAGS, LDFLAGS as ever; TLS= and SPICE= build without mbed TLS, without spice-server.
 # SAN=1: address and undefined behaviour sanitizers; SAN=thread: the tests with threads under the thread sanitizer; PEERS=0: no peers.
@@ -190,18 +190,30 @@ coverage: $(TESTS)
 	@sh tests/coverage.sh $(TESTS)
 endif
 
+# What is installed, and where: uninstall removes the same.
+ROOT      = $(DESTDIR)$(PREFIX)
+CMAKE_DIR = lib/cmake/chardev
+MAN_PAGES = $(foreach page,$(wildcard man/*.[13]),share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page)))
+VERSION   = $(shell sed -n 's/^.define CHARDEV_VERSION "\(.*\)"/\1/p' chardev.h)
+FILL_IN   = sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|'
+INSTALLED = include/chardev.h lib/pkgconfig/chardev.pc $(CMAKE_DIR)/chardevConfig.cmake $(CMAKE_DIR)/chardevConfigVersion.cmake $(MAN_PAGES)
+
 install:
-	mkdir -p '$(DESTDIR)$(PREFIX)/include' '$(DESTDIR)$(PREFIX)/lib/pkgconfig'
-	mkdir -p '$(DESTDIR)$(PREFIX)/share/man/man1' '$(DESTDIR)$(PREFIX)/share/man/man3'
-	cp chardev.h '$(DESTDIR)$(PREFIX)/include/chardev.h'
-	version=$$(sed -n 's/^#define CHARDEV_VERSION "\(.*\)"/\1/p' chardev.h); \
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e "s|@VERSION@|$$version|" chardev.pc.in >'$(DESTDIR)$(PREFIX)/lib/pkgconfig/chardev.pc'
-	cp man/*.1 '$(DESTDIR)$(PREFIX)/share/man/man1/'
-	cp man/*.3 '$(DESTDIR)$(PREFIX)/share/man/man3/'
+	mkdir -p '$(ROOT)/include' '$(ROOT)/lib/pkgconfig' '$(ROOT)/$(CMAKE_DIR)' '$(ROOT)/share/man/man1' '$(ROOT)/share/man/man3'
+	cp chardev.h '$(ROOT)/include/chardev.h'
+	$(FILL_IN) chardev.pc.in >'$(ROOT)/lib/pkgconfig/chardev.pc'
+	$(FILL_IN) chardevConfig.cmake.in >'$(ROOT)/$(CMAKE_DIR)/chardevConfig.cmake'
+	$(FILL_IN) chardevConfigVersion.cmake.in >'$(ROOT)/$(CMAKE_DIR)/chardevConfigVersion.cmake'
+	cp man/*.1 '$(ROOT)/share/man/man1/'
+	cp man/*.3 '$(ROOT)/share/man/man3/'
+
+uninstall:
+	for file in $(INSTALLED); do rm -f '$(ROOT)'/"$$file"; done
+	if [ -d '$(ROOT)/$(CMAKE_DIR)' ]; then rmdir '$(ROOT)/$(CMAKE_DIR)'; fi
 
 clean:
 	rm -rf build
 
 always:
 
-.PHONY: all always demo test test-peers bench fuzz cross coverage install clean
+.PHONY: all always demo test test-peers bench fuzz cross coverage install uninstall clean

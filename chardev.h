@@ -2489,27 +2489,80 @@ static int chr__os_is_pty_master(int fd)
 
 /* An inherited pipe or terminal is one open file description that others have too: a shell, a parent, a neighbour.
  * Its O_NONBLOCK would be theirs, and theirs is ours. So it is opened anew for one direction, under a number of its
- * own; where that can't be, the result is `fd` itself. Either way *type says how it is read and written. */
-static int chr__os_unshare(int fd, int direction, chr__fd_type *type)
+ * own; where that can't be, the result is `fd` itself. */
+static int chr__os_unshare(int fd, int direction, chr__fd_type type)
 {
     struct stat info;
     char        path[128];
     int         own, flags = direction == CHR_IN ? O_RDONLY : O_WRONLY;
 
-    *type = chr__os_fd_type(fd, 0);
-    if (*type < CHR__FD_SHARED || CHR_SYS(fstat)(fd, &info) < 0 || (*type == CHR__FD_SHARED && !CHR_SYS(isatty)(fd)) ||
-        (*type == CHR__FD_SHARED && chr__os_is_pty_master(fd)))
+    if (type < CHR__FD_SHARED || CHR_SYS(fstat)(fd, &info) < 0 || (type == CHR__FD_SHARED && !CHR_SYS(isatty)(fd)) ||
+        (type == CHR__FD_SHARED && chr__os_is_pty_master(fd)))
         return fd;
     chr__format(path, sizeof path, "/proc/self/fd/%d", fd);
     own = chr__os_open_same(path, flags, &info);
-    if (own < 0 && *type == CHR__FD_SHARED && ttyname_r(fd, path, sizeof path) == 0)
+    if (own < 0 && type == CHR__FD_SHARED && ttyname_r(fd, path, sizeof path) == 0)
         own = chr__os_open_same(path, flags, &info);
-    if (own < 0)
-        return fd;
-    *type = chr__os_fd_type(own, 1);
-    return own;
+    return own < 0 ? fd : own;
 }
+#else
+static int chr__os_unshare(int fd, int direction, chr__fd_type type) { return (void)direction, (void)type, fd; }
 #endif
+
+/* One direction of a stream, as the system has it. Here poll() looks at the descriptor that was given, since only that
+ * knows of the writers that a FIFO had before; the one that is read or written is the same, or was opened anew. */
+typedef struct chr__channel {
+    int          fd; /* to be watched; -1 = there is no such direction */
+    int          io; /* to be read or written */
+    chr__fd_type type;
+} chr__channel;
+
+/* What a layer on channels has slots for where channels hold bytes that nobody can poll for: here they hold none. */
+#define CHR__CHANNEL_SLOT(function) NULL
+
+/* `is_ours`: the library has opened fd, and nobody else has it. It stays the caller's to close, after the channel. */
+CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int direction, int is_ours)
+{
+    channel->fd = channel->io = fd;
+    channel->type = chr__os_fd_type(fd, is_ours);
+    if (is_ours)
+        return 0;
+    channel->io = chr__os_unshare(fd, direction, channel->type);
+    if (channel->io != fd)
+        channel->type = chr__os_fd_type(channel->io, 1);
+    return 0;
+}
+
+/* Also one that is zeroed, or closed already. */
+CHR__PRIVATE void chr__os_channel_close(chr__channel *channel)
+{
+    if (channel->io != channel->fd)
+        chr__os_close(channel->io);
+    channel->fd = channel->io = -1;
+}
+
+CHR__HOT_INLINE int chr__os_channel_read(chr__channel *channel, void *buf, size_t len)
+{
+    return chr__os_read_as(channel->io, channel->type, buf, len);
+}
+
+CHR__HOT_INLINE int chr__os_channel_write(chr__channel *channel, const void *buf, size_t len)
+{
+    return chr__os_write(channel->io, channel->type, buf, len);
+}
+
+CHR__PRIVATE int chr__os_channel_pending(const chr__channel *channel) { return (void)channel, 0; }
+CHR__PRIVATE int chr__os_channel_unsent(const chr__channel *channel) { return (void)channel, 0; }
+CHR__PRIVATE int chr__os_channel_flush(chr__channel *channel) { return (void)channel, 0; }
+
+/* No more output, where the far side can be told: 0, or CHR_ERR_NOT_SUPPORTED. */
+CHR__PRIVATE int chr__os_channel_shutdown(chr__channel *channel)
+{
+    if (channel->type != CHR__FD_SOCKET)
+        return CHR_ERR_NOT_SUPPORTED;
+    chr__os_shutdown(channel->io);
+    return 0;
+}
 
 /* Whether poll's hang-up leaves bytes behind it that can still be read. */
 CHR__PRIVATE int chr__os_unread(int fd)
@@ -2731,10 +2784,11 @@ static int chr__os_set_mark(chr__set *set)
     return CHR_SYS(madvise)(page, sizeof *set->mark, wipe_on_fork);
 }
 
-static int chr__os_set_open(chr__set *set)
+static int chr__os_set_open(chr__set *set, chr__waker *waker, const chr_config *config)
 {
     int error;
 
+    (void)waker, (void)config;
     set->alarm = -1;
     set->mark = NULL;
     set->fd = chr__os_above_standard(CHR_SYS(epoll_create1)(EPOLL_CLOEXEC));
@@ -2817,7 +2871,7 @@ static int chr__os_set_renew(chr__set *set)
     chr__set fresh;
     int      error;
 
-    if (chr__os_set_open(&fresh) < 0)
+    if (chr__os_set_open(&fresh, NULL, NULL) < 0)
         return CHR_ERR_IO;
     if (CHR_SYS(dup2)(fresh.fd, set->fd) < 0) {
         error = errno;
@@ -2850,8 +2904,9 @@ static void chr__os_set_close(chr__set *set)
     set->fd = -1;
 }
 
-static int chr__os_set_open(chr__set *set)
+static int chr__os_set_open(chr__set *set, chr__waker *waker, const chr_config *config)
 {
+    (void)waker, (void)config;
     set->owner = getpid();
     set->fd = chr__os_above_standard(CHR_SYS(kqueue)());
     if (set->fd < 0)
@@ -2948,7 +3003,7 @@ static void chr__os_set_alarm(chr__set *set, int ms)
 static int chr__os_set_renew(chr__set *set)
 {
     chr__os_set_close(set);
-    return chr__os_set_open(set);
+    return chr__os_set_open(set, NULL, NULL);
 }
 
 #endif
@@ -4557,27 +4612,8 @@ static int chr__os_datagram_open(const chr__sockaddr *peers, int peer_count, con
 #endif
 #endif /* CHR__POSIX */
 
-/* -- the profiles without descriptors: what they have in common ------------------------------------------------------ */
+/* -- the profiles without files: what they have in common ------------------------------------------------------------ */
 #ifndef CHR__POSIX
-
-typedef struct chr__pollfd {
-    int   fd;
-    short events, revents;
-} chr__pollfd;
-
-static short chr__os_poll_events(int events) { return (short)events; }
-static int   chr__os_ready_events(short revents) { return revents; }
-
-CHR__PRIVATE int chr__os_close(int fd) { (void)fd; return 0; }
-CHR__PRIVATE int chr__os_is_open(int fd) { (void)fd; return 0; }
-
-typedef struct chr__fd_flags {
-    int nothing;
-} chr__fd_flags;
-
-static int  chr__os_get_flags(int fd, chr__fd_flags *flags) { (void)fd, (void)flags; return CHR_ERR_NOT_SUPPORTED; }
-static void chr__os_set_flags(int fd, const chr__fd_flags *flags) { (void)fd, (void)flags; }
-CHR__PRIVATE void chr__os_close_on_exec(int fd) { (void)fd; }
 
 typedef enum chr__fd_type { CHR__FD_PLAIN } chr__fd_type;
 
@@ -4593,9 +4629,6 @@ CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
     memset(buf, 0, len); /* else gcc -Og takes it for a value that callers use */
     return CHR_ERR_NOT_SUPPORTED;
 }
-CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms) { (void)fd; (void)events; return timeout_ms < 0 ? CHR_ERR_NOT_SUPPORTED : 0; }
-
-CHR__PRIVATE int chr__os_random(void *buf, size_t len) { return (void)buf, (void)len, CHR_ERR_NOT_SUPPORTED; }
 
 enum { CHR__PATH_SIZE = 1 };
 
@@ -4626,11 +4659,99 @@ CHR__PRIVATE int chr__os_open(const char *path, chr__open_mode mode, chr_error *
 #endif
 
 /* -- >>windows --------------------------------------------------------------------------------------------------------
- * Clock, memory and a loop that sleeps on an event: enough for the portable backends. There are no descriptors yet. */
+ * A descriptor is the value of a SOCKET or a HANDLE: those of the kernel have 32 significant bits. -1 = none. */
 #ifdef CHR__WINDOWS
 
-#include <stdlib.h>
+#ifndef WIN32_LEAN_AND_MEAN
+#define WIN32_LEAN_AND_MEAN /* else windows.h brings the sockets of 1993 */
+#endif
+#include <winsock2.h>
+#include <ws2tcpip.h>
 #include <windows.h>
+#include <winternl.h>
+#include <stdlib.h>
+
+static HANDLE chr__os_handle(int fd) { return (HANDLE)(intptr_t)fd; }
+static SOCKET chr__os_socket(int fd) { return (SOCKET)(intptr_t)fd; }
+CHR__PRIVATE int chr__os_handle_fd(HANDLE handle) { return (int)(intptr_t)handle; }
+CHR__PRIVATE int chr__os_socket_fd(SOCKET handle) { return (int)(intptr_t)handle; }
+
+/* -- errors: what GetLastError() or WSAGetLastError() says, captured where it happens -- */
+
+/* The one table from them to our codes. */
+static int chr__os_code(int error)
+{
+    switch (error) {
+    case WSAEWOULDBLOCK: case WSAEINPROGRESS: case ERROR_IO_PENDING: case ERROR_IO_INCOMPLETE: return CHR_ERR_WOULD_BLOCK;
+    case ERROR_BROKEN_PIPE: case ERROR_NO_DATA: case ERROR_PIPE_NOT_CONNECTED: case ERROR_NETNAME_DELETED:
+    case WSAECONNRESET: case WSAECONNABORTED: case WSAENETRESET: case WSAENOTCONN: case WSAESHUTDOWN:
+    case WSAEDISCON: case ERROR_CONNECTION_ABORTED:                                return CHR_ERR_DISCONNECTED;
+    case ERROR_NOT_ENOUGH_MEMORY: case ERROR_OUTOFMEMORY: case ERROR_NO_SYSTEM_RESOURCES:
+    case ERROR_COMMITMENT_LIMIT: case WSAENOBUFS: case WSA_E_NO_MORE:              return CHR_ERR_NO_MEMORY;
+    case ERROR_FILE_NOT_FOUND: case ERROR_PATH_NOT_FOUND: case ERROR_BAD_NETPATH: case ERROR_BAD_NET_NAME:
+    case ERROR_INVALID_DRIVE: case ERROR_INVALID_NAME: case ERROR_BAD_PATHNAME: case ERROR_DEV_NOT_EXIST:
+    case ERROR_BAD_UNIT:                                                           return CHR_ERR_NOT_FOUND;
+    case ERROR_FILE_EXISTS: case ERROR_ALREADY_EXISTS: case WSAEADDRINUSE:         return CHR_ERR_EXISTS;
+    case ERROR_SHARING_VIOLATION: case ERROR_LOCK_VIOLATION: case ERROR_PIPE_BUSY: case ERROR_BUSY:
+                                                                                   return CHR_ERR_BUSY;
+    case ERROR_ACCESS_DENIED: case ERROR_WRITE_PROTECT: case ERROR_PRIVILEGE_NOT_HELD: case WSAEACCES:
+                                                                                   return CHR_ERR_PERMISSION;
+    case WSAETIMEDOUT: case WAIT_TIMEOUT: case ERROR_SEM_TIMEOUT: case ERROR_TIMEOUT: return CHR_ERR_TIMEOUT;
+    case ERROR_INVALID_PARAMETER: case ERROR_INVALID_HANDLE: case WSAEINVAL: case WSAEBADF: case WSAENOTSOCK:
+    case WSAEMSGSIZE:                                                              return CHR_ERR_INVALID;
+    case ERROR_NOT_SUPPORTED: case ERROR_INVALID_FUNCTION: case ERROR_CALL_NOT_IMPLEMENTED: case WSAEOPNOTSUPP:
+                                                                                   return CHR_ERR_NOT_SUPPORTED;
+    case ERROR_DISK_FULL: case ERROR_HANDLE_DISK_FULL: case ERROR_FILE_TOO_LARGE:
+                                                                                   return CHR_ERR_NO_SPACE;
+    default:                                                                       return CHR_ERR_IO;
+    }
+}
+
+/* -- text: UTF-8 outside, UTF-16 towards the system -- */
+
+/* With its zero into wide[size]; returns the characters without it. CHR_ERR_INVALID when it is no UTF-8 or does not fit. */
+CHR__PRIVATE int chr__os_to_wide(const char *text, WCHAR *wide, size_t size)
+{
+    int count = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, text, -1, wide, (int)size);
+
+    return count > 0 ? count - 1 : CHR_ERR_INVALID;
+}
+
+/* The first `count` characters (-1 = up to its zero), and a zero, into text[size]; returns the bytes without that. What is no
+ * character becomes U+FFFD. CHR_ERR_INVALID when it does not fit. */
+CHR__PRIVATE int chr__os_from_wide(const WCHAR *wide, int count, char *text, size_t size)
+{
+    int bytes = count == 0 ? 0 : WideCharToMultiByte(CP_UTF8, 0, wide, count, text, (int)size - 1, NULL, NULL);
+
+    text[bytes > 0 ? bytes : 0] = 0;
+    if (bytes > 0 && count < 0)
+        bytes--;
+    return bytes > 0 || count == 0 ? bytes : CHR_ERR_INVALID;
+}
+
+/* The system's words for an error, one line without its full stop, into text[size]. */
+static void chr__os_error_text(int error, char *text, size_t size)
+{
+    enum { FLAGS = FORMAT_MESSAGE_FROM_SYSTEM | FORMAT_MESSAGE_IGNORE_INSERTS | FORMAT_MESSAGE_MAX_WIDTH_MASK };
+    WCHAR wide[256];
+    DWORD count = FormatMessageW(FLAGS, NULL, (DWORD)error, 0, wide, sizeof wide / sizeof wide[0], NULL);
+
+    while (count > 0 && (wide[count - 1] <= ' ' || wide[count - 1] == '.'))
+        count--;
+    if (count == 0 || chr__os_from_wide(wide, (int)count, text, size) < 0)
+        chr__format(text, size, "error %d", error);
+}
+
+/* "WHAT NAME: the system's reason" for an error number that was captured where it happened. */
+CHR__PRIVATE int chr__os_fail(chr_error *err, int error, const char *what, const char *name)
+{
+    char text[512];
+
+    chr__os_error_text(error, text, sizeof text);
+    return chr__fail(err, chr__os_code(error), "%s %s: %s", what, name, text);
+}
+
+/* -- clock, memory -- */
 
 static void *chr__os_allocate(void *opaque, void *ptr, size_t size)
 {
@@ -4660,6 +4781,21 @@ static int64_t chr__os_wall_clock(void *opaque)
     return ((((int64_t)now.dwHighDateTime << 32) | (int64_t)now.dwLowDateTime) - 116444736000000000) * 100;
 }
 
+/* For keys: unpredictable bytes, from RtlGenRandom(), whose name in advapi32.dll this is. */
+CHR__PRIVATE int chr__os_random(void *buf, size_t len)
+{
+    typedef BOOLEAN(APIENTRY * fill_function)(void *, ULONG);
+    HMODULE       library = LoadLibraryW(L"advapi32.dll");
+    fill_function fill = library ? (fill_function)(uintptr_t)GetProcAddress(library, "SystemFunction036") : NULL;
+    int           is_filled = fill && fill(buf, (ULONG)len);
+
+    if (library)
+        FreeLibrary(library);
+    return is_filled ? 0 : CHR_ERR_IO;
+}
+
+/* -- threads -- */
+
 #ifdef CHARDEV_THREADS
 typedef CRITICAL_SECTION chr__mutex;
 
@@ -4678,30 +4814,764 @@ static chr__thread chr__os_thread(void) { return GetCurrentThreadId(); }
 static int chr__os_is_thread(chr__thread thread) { return thread == GetCurrentThreadId(); }
 #endif
 
+/* -- descriptors: what sockets and handles have in common -- */
+
+CHR__PRIVATE int chr__os_is_socket(int fd)
+{
+    int type, size = sizeof type;
+
+    return fd != -1 && CHR_SYS(getsockopt)(chr__os_socket(fd), SOL_SOCKET, SO_TYPE, (char *)&type, &size) == 0;
+}
+
+/* A socket that Winsock does not know as one, because another process has made it, is closed as a handle too. */
+CHR__PRIVATE int chr__os_close(int fd)
+{
+    if (fd == -1 || CHR_SYS(closesocket)(chr__os_socket(fd)) == 0)
+        return 0;
+    return CHR_SYS(CloseHandle)(chr__os_handle(fd)) ? 0 : -1;
+}
+
+CHR__PRIVATE int chr__os_is_open(int fd)
+{
+    DWORD flags;
+
+    return fd != -1 && CHR_SYS(GetHandleInformation)(chr__os_handle(fd), &flags);
+}
+
+/* Programs that are started don't inherit it. */
+CHR__PRIVATE void chr__os_close_on_exec(int fd)
+{
+    if (fd != -1)
+        (void)CHR_SYS(SetHandleInformation)(chr__os_handle(fd), HANDLE_FLAG_INHERIT, 0);
+}
+
+/* Of a socket; nothing else has it. */
+CHR__PRIVATE void chr__os_set_nonblocking(int fd, int on)
+{
+    u_long value = on != 0;
+
+    (void)CHR_SYS(ioctlsocket)(chr__os_socket(fd), (long)FIONBIO, &value);
+}
+
+/* What an unknown descriptor had can't be asked: a socket blocks unless told otherwise. */
+CHR__PRIVATE int chr__os_is_nonblocking(int flags) { return (void)flags, 0; }
+
+/* Not inherited, and when it is a socket non-blocking; returns the flags that it had, or -1. */
+CHR__PRIVATE int chr__os_adopt(int fd)
+{
+    DWORD flags;
+
+    if (fd == -1 || !CHR_SYS(GetHandleInformation)(chr__os_handle(fd), &flags))
+        return -1;
+    if (!CHR_SYS(SetHandleInformation)(chr__os_handle(fd), HANDLE_FLAG_INHERIT, 0))
+        return -1;
+    chr__os_set_nonblocking(fd, 1);
+    return (int)(flags & HANDLE_FLAG_INHERIT);
+}
+
+typedef struct chr__fd_flags {
+    int number; /* HANDLE_FLAG_INHERIT */
+} chr__fd_flags;
+
+/* Negative unless fd is open. */
+CHR__PRIVATE int chr__os_get_flags(int fd, chr__fd_flags *flags)
+{
+    DWORD value;
+
+    if (fd == -1 || !CHR_SYS(GetHandleInformation)(chr__os_handle(fd), &value))
+        return -1;
+    flags->number = (int)(value & HANDLE_FLAG_INHERIT);
+    return 0;
+}
+
+CHR__PRIVATE void chr__os_set_flags(int fd, const chr__fd_flags *flags)
+{
+    (void)CHR_SYS(SetHandleInformation)(chr__os_handle(fd), HANDLE_FLAG_INHERIT, (DWORD)flags->number);
+    chr__os_set_nonblocking(fd, 0);
+}
+
+/* A copy that is not inherited; `least` is for systems that number descriptors. */
+CHR__PRIVATE int chr__os_dup(int fd, int least)
+{
+    WSAPROTOCOL_INFOW info;
+    HANDLE            copy;
+    SOCKET            twin;
+
+    (void)least;
+    if (chr__os_is_socket(fd)) {
+        if (CHR_SYS(WSADuplicateSocketW)(chr__os_socket(fd), GetCurrentProcessId(), &info) != 0)
+            return chr__os_code(WSAGetLastError());
+        twin = CHR_SYS(WSASocketW)(FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, &info, 0, WSA_FLAG_OVERLAPPED);
+        if (twin == INVALID_SOCKET)
+            return chr__os_code(WSAGetLastError());
+        chr__os_close_on_exec(chr__os_socket_fd(twin));
+        return chr__os_socket_fd(twin);
+    }
+    if (!CHR_SYS(DuplicateHandle)(GetCurrentProcess(), chr__os_handle(fd), GetCurrentProcess(), &copy, 0, FALSE, DUPLICATE_SAME_ACCESS))
+        return chr__os_code((int)GetLastError());
+    return chr__os_handle_fd(copy);
+}
+
+/* -- the set: an I/O completion port. A socket is in it by a request of the driver below Winsock (AFD), which says once what is
+ * ready of it and is made anew before the next wait; what Windows can wait for (events, processes, a console's input) by a wait
+ * of the system's thread pool, whose callback posts to the port. An entry stays in memory until its request has ended. -- */
+
+#define CHR__HAS_SET
+
+enum { CHR__SET_ALONE = 1, CHR__FD_BITS = 2, CHR__MANY_WATCHES = 0 };
+
+enum {
+    CHR__AFD_POLL = 0x12024, /* the driver's control code, and what it tells */
+    CHR__AFD_RECEIVE = 0x1, CHR__AFD_SEND = 0x4, CHR__AFD_DISCONNECT = 0x8, CHR__AFD_ABORT = 0x10,
+    CHR__AFD_LOCAL_CLOSE = 0x20, CHR__AFD_ACCEPT = 0x80, CHR__AFD_CONNECT_FAIL = 0x100,
+    CHR__BASE_HANDLE = 0x48000022 /* SIO_BASE_HANDLE: the socket below what others have put on it */
+};
+
+typedef struct chr__afd_request {
+    LARGE_INTEGER timeout;
+    ULONG         count, is_exclusive;
+    HANDLE        handle;
+    ULONG         events;
+    LONG          status;
+} chr__afd_request;
+
+typedef struct chr__set_entry {
+    OVERLAPPED              operation; /* first: the port gives it back */
+    chr__afd_request        request;
+    HANDLE                  handle, port;
+    PTP_WAIT                wait;      /* of the thread pool; NULL = it is a socket */
+    volatile LONG           is_posted; /* by that: it has been signaled */
+    int                     fd;
+    unsigned                key;
+    int                     wants;
+    int                     asked;     /* what the request that is under way waits for; 0 = there is none */
+    int                     ready;
+    int                     is_gone;   /* its socket was closed: nothing is asked any more */
+    int                     is_ended;  /* it has left: what is under way comes back, and tells nobody */
+    struct chr__set_entry  *next;      /* in its bucket, or of the spare ones */
+    struct chr__set_entry  *next_queued, **link;
+    struct chr__set_queue  *queue;     /* NULL = in none */
+} chr__set_entry;
+
+typedef struct chr__set_queue {
+    chr__set_entry *first, **last;
+} chr__set_queue;
+
+typedef struct chr__set_block {
+    struct chr__set_block *next;
+    chr__set_entry         entries[1];
+} chr__set_block;
+
+typedef struct chr__set {
+    int               fd;          /* -1: it has no descriptor */
+    HANDLE            port, afd;   /* afd: the driver's end of all requests; NULL = there is none */
+    int               is_quick;    /* a request that is answered at once does not come through the port too */
+    volatile LONG    *rung;        /* the waker's */
+    int               in_flight;   /* requests under way whose entries have left */
+    chr__set_queue    due, ready;  /* those to be asked before the wait; those that are to be told */
+    const chr_config *config;      /* NULL: its entries are somebody else's, and in no bucket */
+    chr__set_block   *blocks;
+    chr__set_entry   *spare, **buckets;
+    int               capacity;
+} chr__set;
+
+static void chr__queue_init(chr__set_queue *queue)
+{
+    queue->first = NULL;
+    queue->last = &queue->first;
+}
+
+static void chr__queue_leave(chr__set_entry *entry)
+{
+    if (!entry->queue)
+        return;
+    *entry->link = entry->next_queued;
+    if (entry->next_queued)
+        entry->next_queued->link = entry->link;
+    else
+        entry->queue->last = entry->link;
+    entry->queue = NULL;
+}
+
+static void chr__queue_enter(chr__set_queue *queue, chr__set_entry *entry)
+{
+    chr__queue_leave(entry);
+    entry->queue = queue;
+    entry->next_queued = NULL;
+    entry->link = queue->last;
+    *queue->last = entry;
+    queue->last = &entry->next_queued;
+}
+
+/* The driver without a socket: only the system's own call can open that. */
+static HANDLE chr__afd_open(void)
+{
+    typedef NTSTATUS(NTAPI * create_function)(PHANDLE, ACCESS_MASK, POBJECT_ATTRIBUTES, PIO_STATUS_BLOCK, PLARGE_INTEGER, ULONG,
+                                              ULONG, ULONG, ULONG, PVOID, ULONG);
+    static const WCHAR name[] = L"\\Device\\Afd\\chardev";
+    HMODULE            library = GetModuleHandleW(L"ntdll.dll");
+    create_function    create = library ? (create_function)(uintptr_t)GetProcAddress(library, "NtCreateFile") : NULL;
+    UNICODE_STRING     path;
+    OBJECT_ATTRIBUTES  attributes;
+    IO_STATUS_BLOCK    status;
+    HANDLE             afd = NULL;
+
+    path.Buffer = (WCHAR *)(uintptr_t)name;
+    path.Length = path.MaximumLength = sizeof name - sizeof name[0];
+    memset(&attributes, 0, sizeof attributes);
+    attributes.Length = sizeof attributes;
+    attributes.ObjectName = &path;
+    if (!create || create(&afd, SYNCHRONIZE, &attributes, &status, NULL, 0, FILE_SHARE_READ | FILE_SHARE_WRITE, 1, 0, NULL, 0) < 0)
+        return NULL; /* 1: FILE_OPEN */
+    return afd;
+}
+
+static void chr__set_attach(chr__set *set, HANDLE port)
+{
+    UCHAR modes = 1 | 2; /* FILE_SKIP_COMPLETION_PORT_ON_SUCCESS, FILE_SKIP_SET_EVENT_ON_HANDLE */
+
+    memset(set, 0, sizeof *set);
+    set->fd = -1;
+    chr__queue_init(&set->due);
+    chr__queue_init(&set->ready);
+    set->port = port;
+    set->afd = chr__afd_open();
+    if (set->afd && !CHR_SYS(CreateIoCompletionPort)(set->afd, port, 0, 0)) {
+        (void)CHR_SYS(CloseHandle)(set->afd);
+        set->afd = NULL;
+    }
+    set->is_quick = set->afd && CHR_SYS(SetFileCompletionNotificationModes)(set->afd, modes);
+}
+
+static void CALLBACK chr__set_signaled(PTP_CALLBACK_INSTANCE instance, void *opaque, PTP_WAIT wait, TP_WAIT_RESULT result)
+{
+    chr__set_entry *entry = (chr__set_entry *)opaque;
+
+    (void)instance, (void)wait, (void)result;
+    InterlockedExchange(&entry->is_posted, 1);
+    (void)CHR_SYS(PostQueuedCompletionStatus)(entry->port, 0, 0, &entry->operation);
+}
+
+static ULONG chr__afd_events(int wants)
+{
+    return CHR__AFD_ABORT | CHR__AFD_LOCAL_CLOSE | CHR__AFD_CONNECT_FAIL |
+           (wants & CHR_IN ? (ULONG)(CHR__AFD_RECEIVE | CHR__AFD_ACCEPT | CHR__AFD_DISCONNECT) : 0) |
+           (wants & CHR_OUT ? (ULONG)CHR__AFD_SEND : 0) | (wants & CHR_HUP ? (ULONG)CHR__AFD_DISCONNECT : 0);
+}
+
+static int chr__afd_ready(ULONG events)
+{
+    return (events & (CHR__AFD_RECEIVE | CHR__AFD_ACCEPT) ? CHR_IN : 0) | (events & CHR__AFD_SEND ? CHR_OUT : 0) |
+           (events & CHR__AFD_DISCONNECT ? CHR_IN | CHR__HALF_HUP : 0) |
+           (events & (CHR__AFD_ABORT | CHR__AFD_CONNECT_FAIL) ? CHR_IN | CHR_OUT | CHR_HUP | CHR__HALF_HUP : 0);
+}
+
+/* What it has said concerns those who want it; nobody may by now. */
+static void chr__set_tell(chr__set *set, chr__set_entry *entry, int ready)
+{
+    entry->ready = ready & (entry->wants | CHR_HUP | (entry->wants & (CHR_IN | CHR_HUP) ? CHR__HALF_HUP : 0));
+    if (entry->ready || !entry->is_gone)
+        chr__queue_enter(entry->ready ? &set->ready : &set->due, entry);
+}
+
+static void chr__set_release(chr__set *set, chr__set_entry *entry)
+{
+    entry->next = set->spare;
+    set->spare = entry;
+}
+
+/* A request has ended. When its socket was closed it says nothing any more, as elsewhere. */
+static void chr__set_came_back(chr__set *set, chr__set_entry *entry)
+{
+    const ULONG cancelled = 0xc0000120u;
+    ULONG       status = entry->wait ? 0 : (ULONG)entry->operation.Internal;
+
+    entry->asked = 0;
+    if (entry->is_ended) {
+        set->in_flight--;
+        chr__set_release(set, entry);
+        return;
+    }
+    entry->is_posted = 0;
+    entry->is_gone = status ? status != cancelled : !entry->wait && entry->request.events & CHR__AFD_LOCAL_CLOSE;
+    if (status)
+        chr__set_tell(set, entry, entry->is_gone ? CHR_HUP : 0);
+    else
+        chr__set_tell(set, entry, entry->wait ? CHR_IN | CHR_OUT : chr__afd_ready(entry->request.events));
+}
+
+/* What is signaled at once needs no other thread. */
+static void chr__set_ask_handle(chr__set *set, chr__set_entry *entry)
+{
+    DWORD found = CHR_SYS(WaitForSingleObject)(entry->handle, 0);
+
+    if (found != WAIT_TIMEOUT) {
+        entry->is_gone = found == WAIT_FAILED;
+        chr__set_tell(set, entry, entry->is_gone ? CHR_HUP : CHR_IN | CHR_OUT);
+        return;
+    }
+    entry->asked = entry->wants;
+    SetThreadpoolWait(entry->wait, entry->handle, NULL);
+}
+
+static void chr__set_ask_socket(chr__set *set, chr__set_entry *entry)
+{
+    chr__afd_request *request = &entry->request;
+    DWORD             size;
+    BOOL              is_done;
+
+    memset(&entry->operation, 0, sizeof entry->operation);
+    request->timeout.QuadPart = INT64_MAX;
+    request->count = 1;
+    request->is_exclusive = 0;
+    request->handle = entry->handle;
+    request->events = chr__afd_events(entry->wants);
+    request->status = 0;
+    entry->asked = entry->wants;
+    is_done = CHR_SYS(DeviceIoControl)(set->afd, CHR__AFD_POLL, request, sizeof *request, request, sizeof *request, &size,
+                                       &entry->operation);
+    if (is_done && set->is_quick) {
+        chr__set_came_back(set, entry);
+    } else if (!is_done && GetLastError() != ERROR_IO_PENDING) {
+        entry->asked = 0;
+        entry->is_gone = 1;
+        chr__set_tell(set, entry, CHR_HUP);
+    }
+}
+
+/* A request that waits for less than is wanted ends first; one that waits for more may stay. */
+static void chr__set_ask(chr__set *set, chr__set_entry *entry)
+{
+    chr__queue_leave(entry);
+    if (entry->asked && !entry->wait && (entry->wants & ~entry->asked))
+        (void)CHR_SYS(CancelIoEx)(set->afd, &entry->operation);
+    else if (!entry->asked && entry->wait && entry->wants & (CHR_IN | CHR_OUT))
+        chr__set_ask_handle(set, entry);
+    else if (!entry->asked && !entry->wait)
+        chr__set_ask_socket(set, entry);
+}
+
+/* As many as there are now: what is answered at once may be in line again. */
+static void chr__set_ask_all(chr__set *set)
+{
+    chr__set_entry *entry, **last = set->due.last;
+    int             is_last = !set->due.first;
+
+    while (!is_last && (entry = set->due.first) != NULL) {
+        is_last = last == &entry->next_queued;
+        chr__set_ask(set, entry);
+    }
+}
+
+/* What has come to the port meanwhile, up to timeout_ms. Returns whether the waker has rung, or an error. */
+static int chr__set_look(chr__set *set, int timeout_ms)
+{
+    OVERLAPPED_ENTRY entries[CHR__READY_MOST];
+    ULONG            i, count = 0;
+    int              is_rung = 0, error;
+
+    if (!CHR_SYS(GetQueuedCompletionStatusEx)(set->port, entries, CHR__READY_MOST, &count, timeout_ms < 0 ? INFINITE : (DWORD)timeout_ms,
+                                              FALSE)) {
+        error = (int)GetLastError();
+        return error == WAIT_TIMEOUT ? 0 : chr__os_code(error);
+    }
+    for (i = 0; i < count; i++)
+        if (entries[i].lpOverlapped) {
+            chr__set_came_back(set, (chr__set_entry *)(void *)entries[i].lpOverlapped);
+        } else {
+            InterlockedExchange(set->rung, 0);
+            is_rung = 1;
+        }
+    return is_rung;
+}
+
+static int chr__set_tell_all(chr__set *set, chr__ready *ready, int most)
+{
+    chr__set_entry *entry;
+    int             count = 0;
+
+    for (; count < most && (entry = set->ready.first) != NULL; count++) {
+        ready[count].fd = entry->fd;
+        ready[count].key = entry->key;
+        ready[count].events = entry->ready;
+        chr__queue_leave(entry);
+        if (!entry->is_gone)
+            chr__queue_enter(&set->due, entry);
+    }
+    return count;
+}
+
+/* Milliseconds until a time on the system's clock, not early. */
+static int chr__set_left(int timeout_ms, int64_t deadline)
+{
+    int64_t left = timeout_ms > 0 ? deadline - chr__os_clock(NULL) : 0;
+
+    return timeout_ms < 0 ? -1 : left <= 0 ? 0 : (int)((left + 999999) / 1000000);
+}
+
+/* How many are ready, up to `most`; 0 also when the waker has rung. */
+static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int timeout_ms)
+{
+    int64_t deadline = timeout_ms > 0 ? chr__os_clock(NULL) + (int64_t)timeout_ms * 1000000 : 0;
+    int     left = timeout_ms, is_rung;
+
+    do {
+        chr__set_ask_all(set);
+        is_rung = chr__set_look(set, set->ready.first ? 0 : left);
+        if (is_rung || set->ready.first || left == 0)
+            break;
+        left = chr__set_left(timeout_ms, deadline);
+    } while (1);
+    return is_rung < 0 ? is_rung : chr__set_tell_all(set, ready, most);
+}
+
+/* It leaves, and is used again when nothing of it is under way any more. */
+static void chr__set_end_entry(chr__set *set, chr__set_entry *entry)
+{
+    chr__queue_leave(entry);
+    entry->is_ended = 1;
+    if (entry->wait) {
+        SetThreadpoolWait(entry->wait, NULL, NULL);
+        WaitForThreadpoolWaitCallbacks(entry->wait, TRUE);
+        CloseThreadpoolWait(entry->wait);
+        entry->wait = NULL;
+        entry->asked = entry->is_posted;
+    } else if (entry->asked) {
+        (void)CHR_SYS(CancelIoEx)(set->afd, &entry->operation);
+    }
+    if (entry->asked)
+        set->in_flight++;
+    else
+        chr__set_release(set, entry);
+}
+
+/* Waits for what is under way of those that have left. It was cancelled, so it comes at once: what does not keeps its memory. */
+static int chr__set_reap(chr__set *set)
+{
+    int tries;
+
+    for (tries = 0; set->in_flight > 0 && tries < 50; tries++)
+        if (chr__set_look(set, 100) > 0)
+            (void)CHR_SYS(PostQueuedCompletionStatus)(set->port, 0, 0, NULL);
+    return set->in_flight;
+}
+
+/* Fills an entry for fd. CHR_ERR_NO_MEMORY. */
+static int chr__set_begin_entry(chr__set *set, chr__set_entry *entry, int fd, int wants, unsigned key)
+{
+    DWORD size;
+
+    memset(entry, 0, sizeof *entry);
+    entry->handle = chr__os_handle(fd);
+    entry->port = set->port;
+    entry->fd = fd;
+    entry->key = key;
+    entry->wants = wants;
+    if (!chr__os_is_socket(fd)) {
+        entry->wait = CreateThreadpoolWait(chr__set_signaled, entry, NULL);
+        return entry->wait ? 0 : CHR_ERR_NO_MEMORY;
+    }
+    if (CHR_SYS(WSAIoctl)(chr__os_socket(fd), CHR__BASE_HANDLE, NULL, 0, &entry->handle, sizeof entry->handle, &size, NULL, NULL) != 0)
+        entry->handle = chr__os_handle(fd);
+    return 0;
+}
+
+static chr__set_entry **chr__set_bucket(const chr__set *set, int fd)
+{
+    return &set->buckets[(unsigned)fd >> CHR__FD_BITS & (unsigned)(set->capacity - 1)];
+}
+
+static chr__set_entry **chr__set_find(const chr__set *set, int fd)
+{
+    chr__set_entry **entry = chr__set_bucket(set, fd);
+
+    while (*entry && (*entry)->fd != fd)
+        entry = &(*entry)->next;
+    return entry;
+}
+
+/* An entry that nobody uses. There are more of them than watches: when there is none, some are about to come back. */
+static chr__set_entry *chr__set_spare(chr__set *set)
+{
+    chr__set_entry *entry;
+
+    if (!set->spare)
+        (void)chr__set_reap(set);
+    entry = set->spare;
+    if (entry)
+        set->spare = entry->next;
+    return entry;
+}
+
+/* `events`: what the entry waits for from now on; 0 = it leaves. Another key: it may be of something else under the number. */
+static int chr__os_set_put(chr__set *set, int fd, int before, int events, unsigned key)
+{
+    chr__set_entry **link = chr__set_find(set, fd), *entry = *link;
+
+    (void)before;
+    if (entry && (!events || entry->key != key)) {
+        *link = entry->next;
+        chr__set_end_entry(set, entry);
+        entry = NULL;
+    }
+    if (!events)
+        return 0;
+    if (!entry) {
+        entry = chr__set_spare(set);
+        if (!entry || chr__set_begin_entry(set, entry, fd, events, key) < 0) {
+            if (entry)
+                chr__set_release(set, entry);
+            return CHR_ERR_NO_MEMORY;
+        }
+        link = chr__set_bucket(set, fd);
+        entry->next = *link;
+        *link = entry;
+    }
+    entry->wants = events;
+    if (!entry->queue && !entry->is_gone)
+        chr__queue_enter(&set->due, entry);
+    return 0;
+}
+
+/* Room for so many descriptors, a power of two. */
+static int chr__os_set_reserve(chr__set *set, int capacity)
+{
+    int              i, more = 2 * (capacity - set->capacity), had = set->capacity;
+    void            *opaque = set->config->opaque, *buckets, *block;
+    chr__set_entry **old = set->buckets, *entry;
+
+    if (more <= 0)
+        return 0;
+    buckets = set->config->allocate(opaque, NULL, sizeof *set->buckets * (size_t)capacity);
+    block = buckets ? set->config->allocate(opaque, NULL, sizeof *set->blocks + sizeof *set->spare * (size_t)more) : NULL;
+    if (!block) {
+        if (buckets)
+            (void)set->config->allocate(opaque, buckets, 0);
+        return CHR_ERR_NO_MEMORY;
+    }
+    ((chr__set_block *)block)->next = set->blocks;
+    set->blocks = (chr__set_block *)block;
+    for (i = 0; i < more; i++)
+        chr__set_release(set, &set->blocks->entries[i]);
+    set->buckets = (chr__set_entry **)memset(buckets, 0, sizeof *set->buckets * (size_t)capacity);
+    set->capacity = capacity;
+    for (i = 0; i < had; i++)
+        while ((entry = old[i]) != NULL) {
+            old[i] = entry->next;
+            entry->next = *chr__set_bucket(set, entry->fd);
+            *chr__set_bucket(set, entry->fd) = entry;
+        }
+    if (old)
+        (void)set->config->allocate(opaque, old, 0);
+    return 0;
+}
+
+/* Whether fd can be in it. */
+static int chr__os_set_check(const chr__set *set, int fd)
+{
+    HANDLE pair[2];
+    DWORD  type, count;
+
+    if (chr__os_is_socket(fd))
+        return set->afd ? 0 : CHR_ERR_NOT_SUPPORTED;
+    if (!chr__os_is_open(fd))
+        return CHR_ERR_INVALID;
+    pair[0] = chr__os_handle(fd);
+    pair[1] = GetCurrentThread(); /* never signaled: so that nothing is taken from the other */
+    type = CHR_SYS(GetFileType)(pair[0]);
+    if (type == FILE_TYPE_CHAR)
+        return CHR_SYS(GetNumberOfConsoleInputEvents)(pair[0], &count) ? 0 : CHR_ERR_NOT_SUPPORTED;
+    if (type != FILE_TYPE_UNKNOWN || CHR_SYS(WaitForMultipleObjects)(2, pair, TRUE, 0) == WAIT_FAILED)
+        return CHR_ERR_NOT_SUPPORTED;
+    return 0;
+}
+
+static void chr__set_end_all(chr__set *set)
+{
+    chr__set_entry *entry;
+    int             i;
+
+    for (i = 0; i < set->capacity; i++)
+        while ((entry = set->buckets[i]) != NULL) {
+            set->buckets[i] = entry->next;
+            chr__set_end_entry(set, entry);
+        }
+}
+
+static int chr__os_set_renew(chr__set *set)
+{
+    chr__set_end_all(set);
+    return 0;
+}
+
+static void chr__os_set_close(chr__set *set)
+{
+    chr__set_block *block;
+    int             is_busy;
+
+    chr__set_end_all(set);
+    is_busy = chr__set_reap(set) > 0;
+    while ((block = set->blocks) != NULL && !is_busy) {
+        set->blocks = block->next;
+        (void)set->config->allocate(set->config->opaque, block, 0);
+    }
+    if (set->buckets)
+        (void)set->config->allocate(set->config->opaque, set->buckets, 0);
+    if (set->afd)
+        (void)CHR_SYS(CloseHandle)(set->afd);
+    memset(set, 0, sizeof *set);
+}
+
+static int  chr__os_set_is_ours(const chr__set *set) { return (void)set, 1; }
+static int  chr__os_set_alarm_open(chr__set *set) { return (void)set, CHR_ERR_NOT_SUPPORTED; }
+static void chr__os_set_alarm(chr__set *set, int ms) { (void)set, (void)ms; }
+
+/* -- the waker: a message to the port, one at a time -- */
+
 typedef struct chr__waker {
-    HANDLE event;
+    HANDLE        port;
+    volatile LONG rung; /* the message is on its way */
+    int           has_sockets;
 } chr__waker;
 
+/* Winsock counts who uses it. */
 static int chr__os_waker_open(chr__waker *waker)
 {
-    waker->event = CreateEventA(NULL, FALSE, FALSE, NULL);
-    return waker->event ? 0 : CHR_ERR_IO;
+    WSADATA data;
+
+    waker->rung = 0;
+    waker->has_sockets = CHR_SYS(WSAStartup)(MAKEWORD(2, 2), &data) == 0;
+    waker->port = CHR_SYS(CreateIoCompletionPort)(INVALID_HANDLE_VALUE, NULL, 0, 1);
+    return waker->port ? 0 : CHR_ERR_IO;
 }
 
 static void chr__os_waker_close(chr__waker *waker)
 {
-    if (waker->event)
-        CloseHandle(waker->event);
+    if (waker->port)
+        (void)CHR_SYS(CloseHandle)(waker->port);
+    if (waker->has_sockets)
+        (void)CHR_SYS(WSACleanup)();
+    waker->port = NULL;
+    waker->has_sockets = 0;
 }
 
-static int  chr__os_waker_fd(const chr__waker *waker) { (void)waker; return -1; }
-static void chr__os_waker_ring(chr__waker *waker) { SetEvent(waker->event); }
+static int  chr__os_waker_fd(const chr__waker *waker) { return (void)waker, -1; }
 static void chr__os_waker_quiet(chr__waker *waker) { (void)waker; }
 
+static void chr__os_waker_ring(chr__waker *waker)
+{
+    if (InterlockedExchange(&waker->rung, 1) == 0 && !CHR_SYS(PostQueuedCompletionStatus)(waker->port, 0, 0, NULL))
+        InterlockedExchange(&waker->rung, 0);
+}
+
+static int chr__os_set_open(chr__set *set, chr__waker *waker, const chr_config *config)
+{
+    chr__set_attach(set, waker->port);
+    set->rung = &waker->rung;
+    set->config = config;
+    return 0;
+}
+
+/* -- waiting, where a call blocks: a set that lasts as long -- */
+
+typedef struct chr__pollfd {
+    int   fd;
+    short events, revents;
+} chr__pollfd;
+
+enum { CHR__POLL_MOST = 64 };
+
+CHR__PRIVATE short chr__os_poll_events(int events) { return (short)events; }
+
+CHR__PRIVATE int chr__os_ready_events(short revents)
+{
+    return (revents & (CHR_IN | CHR_OUT | CHR_HUP)) | (revents & CHR__HALF_HUP ? CHR_HUP : 0);
+}
+
+/* Those of `entries` that are in it now have a handle. */
+static int chr__poll_begin(chr__set *set, chr__set_entry *entries, const chr__pollfd *polls, int count)
+{
+    int i, code = 0;
+
+    memset(entries, 0, sizeof *entries * (size_t)count);
+    for (i = 0; i < count && code == 0; i++) {
+        if (polls[i].fd == -1)
+            continue;
+        code = chr__os_set_check(set, polls[i].fd);
+        if (code == 0)
+            code = chr__set_begin_entry(set, &entries[i], polls[i].fd, polls[i].events, (unsigned)i);
+        if (code == 0)
+            chr__queue_enter(&set->due, &entries[i]);
+        else
+            entries[i].handle = NULL;
+    }
+    return code;
+}
+
+static void chr__poll_end(chr__set *set, chr__set_entry *entries, int count)
+{
+    int i;
+
+    for (i = 0; i < count; i++)
+        if (entries[i].handle)
+            chr__set_end_entry(set, &entries[i]);
+    while (chr__set_reap(set) > 0)
+        ;
+    if (set->afd)
+        (void)CHR_SYS(CloseHandle)(set->afd);
+    (void)CHR_SYS(CloseHandle)(set->port);
+}
+
+/* What poll() tells of one. Behind input a half-close shows by itself. */
+static int chr__poll_told(int events, int ready) { return events & CHR_IN ? ready & ~CHR__HALF_HUP : ready; }
+
+/* The number of ready descriptors; an entry whose fd is -1 is skipped. */
+static int chr__os_poll(chr__pollfd *polls, int count, int timeout_ms)
+{
+    chr__set_entry entries[CHR__POLL_MOST];
+    chr__ready     ready[CHR__POLL_MOST];
+    volatile LONG  rung = 0;
+    chr__set       set;
+    HANDLE         port = count > CHR__POLL_MOST ? NULL : CHR_SYS(CreateIoCompletionPort)(INVALID_HANDLE_VALUE, NULL, 0, 1);
+    int            i, code;
+
+    if (!port)
+        return count > CHR__POLL_MOST ? CHR_ERR_NOT_SUPPORTED : chr__os_code((int)GetLastError());
+    chr__set_attach(&set, port);
+    set.rung = &rung;
+    code = chr__poll_begin(&set, entries, polls, count);
+    if (code == 0)
+        code = chr__os_set_wait(&set, ready, CHR__POLL_MOST, timeout_ms);
+    for (i = 0; i < count; i++)
+        polls[i].revents = 0;
+    for (i = 0; i < code; i++)
+        polls[ready[i].key].revents = (short)chr__poll_told(polls[ready[i].key].events, ready[i].events);
+    chr__poll_end(&set, entries, count);
+    return code;
+}
+
+/* Waits for one descriptor: what is ready, 0 at the time-out, or an error. -1: for the time-out alone. */
+CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms)
+{
+    chr__pollfd one;
+    int         n;
+
+    one.fd = fd;
+    one.events = chr__os_poll_events(events);
+    one.revents = 0;
+    n = chr__os_poll(&one, 1, timeout_ms);
+    return n <= 0 ? n : chr__os_ready_events(one.revents);
+}
+
+/* Without a set: only the waker. */
 static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, int timeout_ms)
 {
+    OVERLAPPED_ENTRY entry;
+    ULONG            taken;
+
     (void)polls, (void)count;
-    WaitForSingleObject(waker->event, timeout_ms < 0 ? INFINITE : (DWORD)timeout_ms);
+    if (CHR_SYS(GetQueuedCompletionStatusEx)(waker->port, &entry, 1, &taken, timeout_ms < 0 ? INFINITE : (DWORD)timeout_ms, FALSE))
+        InterlockedExchange(&waker->rung, 0);
     return 0;
 }
 #endif
@@ -4732,6 +5602,29 @@ static int64_t chr__os_wall_clock(void *opaque)
 #error "chardev.h: CHARDEV_THREADS needs an operating system"
 #endif
 
+typedef struct chr__pollfd {
+    int   fd;
+    short events, revents;
+} chr__pollfd;
+
+static short chr__os_poll_events(int events) { return (short)events; }
+static int   chr__os_ready_events(short revents) { return revents; }
+
+CHR__PRIVATE int chr__os_close(int fd) { (void)fd; return 0; }
+CHR__PRIVATE int chr__os_is_open(int fd) { (void)fd; return 0; }
+
+typedef struct chr__fd_flags {
+    int nothing;
+} chr__fd_flags;
+
+static int  chr__os_get_flags(int fd, chr__fd_flags *flags) { (void)fd, (void)flags; return CHR_ERR_NOT_SUPPORTED; }
+static void chr__os_set_flags(int fd, const chr__fd_flags *flags) { (void)fd, (void)flags; }
+CHR__PRIVATE void chr__os_close_on_exec(int fd) { (void)fd; }
+
+CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms) { (void)fd; (void)events; return timeout_ms < 0 ? CHR_ERR_NOT_SUPPORTED : 0; }
+
+CHR__PRIVATE int chr__os_random(void *buf, size_t len) { return (void)buf, (void)len, CHR_ERR_NOT_SUPPORTED; }
+
 typedef struct chr__waker {
     int nothing;
 } chr__waker;
@@ -4756,7 +5649,13 @@ typedef struct chr__set {
     int fd;
 } chr__set;
 
-static int  chr__os_set_open(chr__set *set) { set->fd = -1; return CHR_ERR_NOT_SUPPORTED; }
+static int chr__os_set_open(chr__set *set, chr__waker *waker, const chr_config *config)
+{
+    (void)waker, (void)config;
+    set->fd = -1;
+    return CHR_ERR_NOT_SUPPORTED;
+}
+
 static int  chr__os_set_renew(chr__set *set) { return (void)set, CHR_ERR_NOT_SUPPORTED; }
 static void chr__os_set_close(chr__set *set) { (void)set; }
 static int  chr__os_set_is_ours(const chr__set *set) { return (void)set, 1; }
@@ -4772,6 +5671,19 @@ static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int time
 {
     return (void)set, (void)ready, (void)most, (void)timeout_ms, CHR_ERR_NOT_SUPPORTED;
 }
+#endif
+
+/* -- systems where poll() does without the set ------------------------------------------------------------------------ */
+#ifndef CHR__WINDOWS
+
+enum {
+    CHR__SET_ALONE = 0,    /* whether the set is the only thing to wait with */
+    CHR__FD_BITS = 0,      /* the lowest bits of a descriptor, which are the same in all */
+    CHR__MANY_WATCHES = 32 /* the set pays from about here on */
+};
+
+static int chr__os_set_reserve(chr__set *set, int capacity) { return (void)set, (void)capacity, 0; }
+static int chr__os_set_check(const chr__set *set, int fd) { return (void)set, (void)fd, 0; }
 #endif
 
 /* ====================================================================================================================
@@ -5613,8 +6525,6 @@ static int chr__time_left(chr_context *ctx, int64_t deadline)
 
 /* -- watches -- */
 
-enum { CHR__MANY_WATCHES = 32 }; /* the kernel's set pays from about here on */
-
 static void chr__set_many(chr_context *ctx, chr__many many)
 {
     ctx->due += (many != CHR__FEW) - (ctx->many != CHR__FEW);
@@ -5623,7 +6533,7 @@ static void chr__set_many(chr_context *ctx, chr__many many)
 
 static chr_watch **chr__bucket(const chr_context *ctx, int fd)
 {
-    return &ctx->buckets[(unsigned)fd & (unsigned)(ctx->watch_capacity - 1)];
+    return &ctx->buckets[(unsigned)fd >> CHR__FD_BITS & (unsigned)(ctx->watch_capacity - 1)];
 }
 
 static void chr__bucket_put(chr_context *ctx, chr_watch *watch)
@@ -5672,7 +6582,7 @@ static int chr__watches_grow(chr_context *ctx)
     watches = polls ? chr__reallocate(ctx, ctx->watches, sizeof *ctx->watches * (size_t)capacity) : NULL;
     if (watches)
         ctx->watches = (chr_watch **)watches;
-    if (!watches || chr__buckets_grow(ctx, capacity) < 0)
+    if (!watches || chr__os_set_reserve(&ctx->set, capacity) < 0 || chr__buckets_grow(ctx, capacity) < 0)
         return CHR_ERR_NO_MEMORY;
     if (ctx->many == CHR__FEW && capacity > CHR__MANY_WATCHES)
         chr__set_many(ctx, CHR__MANY);
@@ -5849,7 +6759,7 @@ CHR__COLD void chr__set_end(chr_context *ctx)
 CHR__COLD int chr__set_begin(chr_context *ctx)
 {
     int code = ctx->ready || (ctx->ready = (chr__ready *)chr__allocate(ctx, sizeof *ctx->ready * CHR__READY_MOST)) != NULL
-                   ? chr__os_set_open(&ctx->set) : CHR_ERR_NO_MEMORY;
+                   ? chr__os_set_open(&ctx->set, &ctx->waker, &ctx->config) : CHR_ERR_NO_MEMORY;
 
     chr__set_many(ctx, code < 0 ? CHR__FEW : CHR__IN_SET);
     if (code < 0)
@@ -5943,9 +6853,11 @@ CHARDEV_API void chr_watch_stop(chr_watch *watch)
 
 CHARDEV_API int chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int events, void (*ready)(void *, int), void *opaque)
 {
+    int code = chr__os_set_check(&ctx->set, fd);
+
     chr_watch_stop(watch);
-    if (chr__watches_grow(ctx) < 0)
-        return CHR_ERR_NO_MEMORY;
+    if (code < 0 || chr__watches_grow(ctx) < 0)
+        return code < 0 ? code : CHR_ERR_NO_MEMORY;
     memset(watch, 0, sizeof *watch);
     watch->ctx = ctx;
     watch->ready = ready;
@@ -13356,26 +14268,25 @@ CHR__COLD int chr__layers_finish(chr__layer *top)
     return code;
 }
 
-/* -- the bottom: plain descriptors -- */
+/* -- the bottom: channels of the system -- */
 
 typedef struct chr__bottom {
     chr__layer   layer;
-    int          in, out;
-    chr__fd_type in_type, out_type;
+    chr__channel in, out;
 } chr__bottom;
 
 CHR__HOT static int chr__bottom_read(chr__layer *layer, void *buf, size_t len)
 {
     chr__bottom *bottom = (chr__bottom *)layer;
 
-    return chr__os_read_as(bottom->in, bottom->in_type, buf, len);
+    return chr__os_channel_read(&bottom->in, buf, len);
 }
 
 CHR__HOT static int chr__bottom_write(chr__layer *layer, const void *buf, size_t len)
 {
     chr__bottom *bottom = (chr__bottom *)layer;
 
-    return chr__os_write(bottom->out, bottom->out_type, buf, len);
+    return chr__os_channel_write(&bottom->out, buf, len);
 }
 
 /* After FIN: what layers still answer is not for the peer any more. */
@@ -13385,25 +14296,59 @@ CHR__PRIVATE int chr__bottom_swallow(chr__layer *layer, const void *buf, size_t 
     return (int)len;
 }
 
+/* What a channel holds, where it holds anything. */
+CHR__PRIVATE int chr__bottom_pending(const chr__layer *layer)
+{
+    return chr__os_channel_pending(&((const chr__bottom *)layer)->in);
+}
+
+CHR__PRIVATE int chr__bottom_unsent(const chr__layer *layer)
+{
+    return chr__os_channel_unsent(&((const chr__bottom *)layer)->out);
+}
+
+CHR__PRIVATE int chr__bottom_flush(chr__layer *layer)
+{
+    return chr__os_channel_flush(&((chr__bottom *)layer)->out);
+}
+
+/* What the channels opened for themselves. Safe on a zeroed one. */
+static void chr__bottom_close(chr__layer *layer)
+{
+    chr__os_channel_close(&((chr__bottom *)layer)->in);
+    chr__os_channel_close(&((chr__bottom *)layer)->out);
+}
+
 static const chr__layer_slots chr__bottom_shut = {
-    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_swallow, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    "channels", NULL, NULL, chr__bottom_read, chr__bottom_swallow, CHR__CHANNEL_SLOT(chr__bottom_pending), NULL, NULL, NULL, NULL,
+        NULL, chr__bottom_close
 };
 
 static int chr__bottom_shutdown(chr__layer *layer)
 {
-    chr__bottom *bottom = (chr__bottom *)layer;
+    int code = chr__os_channel_shutdown(&((chr__bottom *)layer)->out);
 
-    if (bottom->out_type != CHR__FD_SOCKET)
-        return CHR_ERR_NOT_SUPPORTED;
-    chr__os_shutdown(bottom->out);
-    layer->slots = &chr__bottom_shut;
-    return 0;
+    if (code == 0)
+        layer->slots = &chr__bottom_shut;
+    return code;
 }
 
 static const chr__layer_slots chr__bottom_plain = {
-    "descriptor", NULL, NULL, chr__bottom_read, chr__bottom_write, NULL, NULL, NULL, chr__bottom_shutdown, NULL, NULL,
-        NULL
+    "channels", NULL, NULL, chr__bottom_read, chr__bottom_write, CHR__CHANNEL_SLOT(chr__bottom_pending),
+        CHR__CHANNEL_SLOT(chr__bottom_unsent), CHR__CHANNEL_SLOT(chr__bottom_flush), chr__bottom_shutdown, NULL, NULL,
+        chr__bottom_close
 };
+
+/* On descriptors that stay the caller's to close, behind it; -1 = no such direction. */
+CHR__PRIVATE int chr__bottom_open(chr__bottom *bottom, chr_dev *dev, int in, int out, int is_ours)
+{
+    int code;
+
+    bottom->layer.slots = &chr__bottom_plain;
+    bottom->layer.dev = dev;
+    code = chr__os_channel_open(&bottom->in, in, CHR_IN, is_ours);
+    return code < 0 ? code : chr__os_channel_open(&bottom->out, out, CHR_OUT, is_ours);
+}
 
 /* -- >>layer_box   bytes that a layer holds: what has come and isn't decoded yet, or what is encoded and not yet sent -- */
 
@@ -13686,6 +14631,8 @@ static void chr__stream_update(chr__stream *stream)
     room = stream->in >= 0 ? chr__room(stream->dev) : 0;
     if (!stream->top)
         return;
+    if (room > 0)
+        stream->held = 0;
     out_events = chr__stream_out_events(stream);
     in_events = room > 0 || chr__stream_can_read_ahead(stream) ? CHR_IN | CHR_HUP : stream->held ? 0 : CHR_HUP;
     if (stream->in == stream->out) {
@@ -13965,14 +14912,14 @@ static void chr__stream_close(chr__stream *stream)
     chr__layer *layer = stream->top, *below;
 
     stream->top = NULL;
+    chr_watch_stop(&stream->in_watch);
+    chr__stream_stop_out(stream);
+    chr_idle_stop(&stream->again);
     for (; layer; layer = below) {
         below = layer->below;
         if (layer->slots->close)
             layer->slots->close(layer);
     }
-    chr_watch_stop(&stream->in_watch);
-    chr__stream_stop_out(stream);
-    chr_idle_stop(&stream->again);
     if (stream->dev)
         chr__box_close(&stream->ahead, stream->dev->ctx);
     stream->reads_ahead = stream->is_ahead_stopped = 0;
@@ -14002,8 +14949,8 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
     stream->broken = stream->held = stream->input_over = stream->output_over = 0;
     stream->ended = ended;
     for (stream->may_keep = has_answers = 0, layer = top; layer; layer = layer->below) {
-        has_answers |= layer->slots->unsent != NULL;
-        stream->may_keep |= has_answers || layer->slots->pending != NULL;
+        has_answers |= layer->below && layer->slots->unsent; /* the bottom has none of its own */
+        stream->may_keep |= layer->slots->unsent || layer->slots->pending;
     }
     stream->reads_ahead = has_answers;
     if (chr__need_buffer(dev->ctx) < 0 || (in >= 0 && chr_watch_start(dev->ctx, &stream->in_watch, in, 0, chr__stream_ready, stream) < 0) ||
@@ -14350,44 +15297,23 @@ static void chr__lingering_wait(chr_context *ctx)
 typedef struct chr__fd_dev {
     chr_dev     dev;
     chr__stream stream;
-    chr__bottom bottom;   /* reads and writes `in` and `out`, or what they were opened anew as */
+    chr__bottom bottom;
     int         in, out;
-    int         is_owner;        /* of in and out: they are closed with it */
-    int         own_in, own_out; /* opened anew; 0 = they are not */
+    int         is_owner; /* of in and out: they are closed with it */
 } chr__fd_dev;
 
-static int chr__fd_begin(chr__fd_dev *state, void (*ended)(chr__stream *, int), chr_error *err)
+/* `is_ours`: the library has opened them; else they were inherited, and their flags stay as they are. */
+CHR__PRIVATE int chr__fd_start(chr__fd_dev *state, int in, int out, int is_ours, void (*ended)(chr__stream *, int),
+                               chr_error *err)
 {
-    state->bottom.layer.slots = &chr__bottom_plain;
-    state->bottom.layer.dev = &state->dev;
-    return chr__stream_open(&state->stream, &state->dev, &state->bottom.layer, state->in, state->out, ended, err);
-}
+    chr__bottom *bottom = &state->bottom;
 
-/* On descriptors that the library has opened. */
-CHR__PRIVATE int chr__fd_start(chr__fd_dev *state, int in, int out, void (*ended)(chr__stream *, int), chr_error *err)
-{
-    state->bottom.in = state->in = in;
-    state->bottom.out = state->out = out;
-    state->bottom.in_type = chr__os_fd_type(in, 1);
-    state->bottom.out_type = out == in ? state->bottom.in_type : chr__os_fd_type(out, 1);
-    return chr__fd_begin(state, ended, err);
-}
-
-#if CHARDEV_HAS_FD || CHARDEV_HAS_STDIO
-/* On inherited ones, whose flags stay as they are. poll() looks at those, since only they know of the writers that a
- * FIFO had before. */
-static int chr__fd_start_inherited(chr__fd_dev *state, int in, int out, void (*ended)(chr__stream *, int),
-                                   chr_error *err)
-{
     state->in = in;
     state->out = out;
-    state->bottom.in = chr__os_unshare(in, CHR_IN, &state->bottom.in_type);
-    state->bottom.out = chr__os_unshare(out, CHR_OUT, &state->bottom.out_type);
-    state->own_in = state->bottom.in != in ? state->bottom.in : 0;
-    state->own_out = state->bottom.out != out ? state->bottom.out : 0;
-    return chr__fd_begin(state, ended, err);
+    if (chr__bottom_open(bottom, &state->dev, in, out, is_ours) < 0)
+        return chr__no_memory(err);
+    return chr__stream_open(&state->stream, &state->dev, &bottom->layer, bottom->in.fd, bottom->out.fd, ended, err);
 }
-#endif
 
 #if CHARDEV_HAS_FD || CHARDEV_HAS_FILE || CHARDEV_HAS_PIPE
 /* A descriptor that is there for output alone ends with it. */
@@ -14399,11 +15325,9 @@ static int chr__fd_shutdown(chr_dev *dev)
     if (code != CHR_ERR_NOT_SUPPORTED || state->in == state->out || !state->is_owner)
         return code;
     chr__stream_output_over(&state->stream);
+    chr__os_channel_close(&state->bottom.out);
     chr__close_own(dev, state->out);
-    if (state->own_out)
-        chr__os_close(state->own_out);
     state->out = -1;
-    state->own_out = 0;
     return 0;
 }
 
@@ -14425,10 +15349,7 @@ CHR__PRIVATE void chr__fd_close(chr_dev *dev)
     chr__fd_dev *state = (chr__fd_dev *)dev;
 
     chr__stream_close(&state->stream);
-    if (state->own_in)
-        chr__os_close(state->own_in);
-    if (state->own_out)
-        chr__os_close(state->own_out);
+    chr__bottom_close(&state->bottom.layer);
     if (!state->is_owner)
         return;
     chr__close_own(dev, state->in);
@@ -18753,7 +19674,7 @@ static int chr__fd_open(chr_dev *dev, chr_error *err)
         return chr__fail(err, CHR_ERR_INVALID, "fd: needs in= or out=");
     if (chr__fd_check(options->in, "in", CHR_IN, err) < 0 || chr__fd_check(options->out, "out", CHR_OUT, err) < 0)
         return CHR_ERR_INVALID;
-    if (chr__fd_start_inherited(state, options->in, options->out, chr__stream_input_over, err) < 0)
+    if (chr__fd_start(state, options->in, options->out, 0, chr__stream_input_over, err) < 0)
         return CHR_ERR_NO_MEMORY;
     state->is_owner = 1;
     chr__os_close_on_exec(options->in);
@@ -18814,7 +19735,7 @@ static int chr__file_open(chr_dev *dev, chr_error *err)
     state->out = chr__os_open(options->path, options->append == CHR_ON ? CHR__OPEN_APPEND : CHR__OPEN_LOG, err);
     if (state->out < 0)
         return state->out;
-    if (chr__fd_start(state, state->in, state->out, chr__stream_input_over, err) < 0)
+    if (chr__fd_start(state, state->in, state->out, 1, chr__stream_input_over, err) < 0)
         return CHR_ERR_NO_MEMORY;
     chr_be_event(dev, CHR_EVENT_OPENED);
     return 0;
@@ -18890,7 +19811,7 @@ static int chr__pipe_open(chr_dev *dev, chr_error *err)
     }
     if (state->in < 0)
         return state->in;
-    if (chr__fd_start(state, state->in, state->out, chr__stream_input_over, err) < 0)
+    if (chr__fd_start(state, state->in, state->out, 1, chr__stream_input_over, err) < 0)
         return CHR_ERR_NO_MEMORY;
     chr_be_event(dev, CHR_EVENT_OPENED);
     return 0;
@@ -18979,7 +19900,7 @@ static int chr__pty_try(chr__pty *pty)
         return ready < 0 ? ready : 0;
     if (((const chr_common_options *)base->dev.options)->history > 0)
         chr__os_pty_flush(pty->slave); /* what the last peer has left unread: the history has it */
-    code = chr__fd_start(base, base->in, base->in, chr__pty_hung_up, NULL);
+    code = chr__fd_start(base, base->in, base->in, 1, chr__pty_hung_up, NULL);
     return code < 0 ? code : 1;
 }
 
@@ -19186,6 +20107,7 @@ static const chr_backend chr__pty_kind = {
 typedef struct chr__stdio {
     chr__fd_dev base;
     int         has_terminal; /* the process's 0 and 1 are ours */
+    int         null;         /* stands for a standard input that can't be read; or -1 */
     int         is_raw;
     int         echo;
     chr_timer   look;         /* whether a shell has put its own settings in place, after SIGSTOP and SIGCONT; and at
@@ -19235,12 +20157,9 @@ static int chr__stdio_start(chr__stdio *stdio, chr_error *err)
 {
     chr__fd_dev *base = &stdio->base;
     int          in = chr__os_may(0, CHR_IN) ? 0 : chr__os_open("/dev/null", CHR__OPEN_READ, NULL);
-    int          code = chr__fd_start_inherited(base, in >= 0 ? in : -1, chr__os_may(1, CHR_OUT) ? 1 : -1,
-                                                chr__stream_input_over, err);
 
-    if (in > 0)
-        base->own_in = in;
-    return code;
+    stdio->null = in > 0 ? in : -1;
+    return chr__fd_start(base, in >= 0 ? in : -1, chr__os_may(1, CHR_OUT) ? 1 : -1, 0, chr__stream_input_over, err);
 }
 
 static int chr__stdio_open(chr_dev *dev, chr_error *err)
@@ -19254,6 +20173,7 @@ static int chr__stdio_open(chr_dev *dev, chr_error *err)
     if (code < 0)
         return code;
     stdio->has_terminal = 1;
+    stdio->null = -1;
     code = chr__stdio_start(stdio, err);
     if (code < 0)
         return code;
@@ -19271,8 +20191,10 @@ static void chr__stdio_close(chr_dev *dev)
 
     chr_timer_stop(&stdio->look);
     chr__fd_close(dev);
-    if (stdio->has_terminal)
-        chr__os_terminal_release();
+    if (!stdio->has_terminal)
+        return;
+    chr__os_close(stdio->null);
+    chr__os_terminal_release();
 }
 
 static int chr__stdio_get_size(chr__stdio *stdio, chr_terminal_size *size)
@@ -19484,6 +20406,7 @@ static void chr__serial_retry(void *opaque);
 static void chr__serial_unplug(chr__serial *serial)
 {
     chr__stream_close(&serial->stream);
+    chr__bottom_close(&serial->bottom.layer);
     chr__os_close(serial->fd);
     chr__os_close(serial->out);
     serial->fd = serial->out = -1;
@@ -19514,13 +20437,13 @@ static int chr__serial_start(chr__serial *serial)
     serial->marks.fd = serial->fd;
     serial->marks.has_parity = serial->params.parity != 'N';
     (void)chr__os_serial_counts(serial->fd, serial->marks.seen);
-    serial->bottom.layer.slots = &chr__bottom_plain;
-    serial->bottom.in = serial->bottom.out = serial->fd;
-    serial->bottom.in_type = serial->bottom.out_type = chr__os_fd_type(serial->fd, 1);
     serial->marks.layer.slots = &chr__marks_slots;
     serial->marks.layer.below = &serial->bottom.layer;
-    serial->bottom.layer.dev = serial->marks.layer.dev = &serial->dev;
-    return chr__stream_open(&serial->stream, &serial->dev, &serial->marks.layer, serial->fd, serial->fd, chr__serial_hung_up, NULL);
+    serial->marks.layer.dev = &serial->dev;
+    if (chr__bottom_open(&serial->bottom, &serial->dev, serial->fd, serial->fd, 1) < 0)
+        return CHR_ERR_NO_MEMORY;
+    return chr__stream_open(&serial->stream, &serial->dev, &serial->marks.layer, serial->bottom.in.fd, serial->bottom.out.fd,
+                            chr__serial_hung_up, NULL);
 }
 
 /* A device that is no terminal (/dev/null): bytes as they are, no marks, no settings. At the end of its input it can
@@ -19533,12 +20456,9 @@ static int chr__serial_start_plain(chr__serial *serial, const char *path, chr_er
     if (serial->out < 0)
         return chr__fail(err, serial->out, "serial: path=%s: no descriptor is left: %s", path,
                          chr_error_text(serial->out));
-    serial->bottom.layer.slots = &chr__bottom_plain;
-    serial->bottom.layer.dev = &serial->dev;
-    serial->bottom.in = serial->fd;
-    serial->bottom.out = serial->out;
-    serial->bottom.in_type = serial->bottom.out_type = chr__os_fd_type(serial->fd, 1);
-    return chr__stream_open(&serial->stream, &serial->dev, &serial->bottom.layer, serial->fd, serial->out,
+    if (chr__bottom_open(&serial->bottom, &serial->dev, serial->fd, serial->out, 1) < 0)
+        return chr__no_memory(err);
+    return chr__stream_open(&serial->stream, &serial->dev, &serial->bottom.layer, serial->bottom.in.fd, serial->bottom.out.fd,
                             chr__stream_input_over, err);
 }
 
@@ -19941,8 +20861,9 @@ static const chr_backend chr__parallel_kind = {
 
 enum { CHR__DATAGRAM_SIZE = 65536, CHR__DATAGRAM_MOST = 65507 /* that IPv4 can carry */ };
 
-typedef struct chr__datagrams { /* a layer over the descriptor */
+typedef struct chr__datagrams { /* the only layer */
     chr__layer     layer;
+    int            fd;
     unsigned char *rest; /* of the last datagram, what the frontend had no room for: from `at` to `end` */
     int            at, end;
 } chr__datagrams;
@@ -19950,7 +20871,6 @@ typedef struct chr__datagrams { /* a layer over the descriptor */
 typedef struct chr__udp {
     chr_dev        dev;
     chr__stream    stream;
-    chr__bottom    bottom;
     chr__datagrams datagrams;
     int            fd;
     char           name[300]; /* PEER:PORT@LOCAL:PORT, in numbers */
@@ -20027,7 +20947,7 @@ static int chr__datagrams_read(chr__layer *layer, void *buf, size_t len)
         datagrams->at += n;
         return n;
     }
-    n = chr__os_datagram_receive(((chr__bottom *)layer->below)->in, buf, (size_t)most, datagrams->rest, CHR__DATAGRAM_SIZE);
+    n = chr__os_datagram_receive(datagrams->fd, buf, (size_t)most, datagrams->rest, CHR__DATAGRAM_SIZE);
     if (n <= most)
         return n;
     datagrams->at = 0;
@@ -20037,7 +20957,7 @@ static int chr__datagrams_read(chr__layer *layer, void *buf, size_t len)
 
 static int chr__datagrams_write(chr__layer *layer, const void *buf, size_t len)
 {
-    return chr__os_datagram_send(((chr__bottom *)layer->below)->out, buf, chr__min(len, CHR__DATAGRAM_MOST));
+    return chr__os_datagram_send(((chr__datagrams *)layer)->fd, buf, chr__min(len, CHR__DATAGRAM_MOST));
 }
 
 static int chr__datagrams_pending(const chr__layer *layer)
@@ -20110,11 +21030,9 @@ static int chr__udp_start(chr__udp *udp, chr_error *err)
     udp->datagrams.rest = (unsigned char *)chr__allocate(udp->dev.ctx, CHR__DATAGRAM_SIZE);
     if (!udp->datagrams.rest)
         return chr__no_memory(err);
-    udp->bottom.layer.slots = &chr__bottom_plain;
-    udp->bottom.in = udp->bottom.out = udp->fd;
+    udp->datagrams.fd = udp->fd;
     udp->datagrams.layer.slots = &chr__datagrams_slots;
-    udp->datagrams.layer.below = &udp->bottom.layer;
-    udp->bottom.layer.dev = udp->datagrams.layer.dev = &udp->dev;
+    udp->datagrams.layer.dev = &udp->dev;
     return chr__stream_open(&udp->stream, &udp->dev, &udp->datagrams.layer, udp->fd, udp->fd, chr__udp_refused, err);
 }
 
@@ -26142,6 +27060,8 @@ static int chr__context_start(chr_context *ctx)
 #endif
     if (chr__os_waker_open(&ctx->waker) < 0)
         return CHR_ERR_NO_MEMORY;
+    if (CHR__SET_ALONE && chr__set_begin(ctx) < 0)
+        return CHR_ERR_NO_MEMORY;
     fd = chr__os_waker_fd(&ctx->waker);
     CHR__OWN(ctx);
     return fd < 0 ? 0 : chr_watch_start(ctx, &ctx->wake_watch, fd, CHR_IN, chr__woken, ctx);
@@ -26167,6 +27087,7 @@ static void chr__context_free_memory(chr_context *ctx)
     chr__context_stop(ctx);
     while (ctx->watch_count > 0)
         chr_watch_stop(ctx->watches[0]);
+    chr__set_end(ctx);
     chr__os_waker_close(&ctx->waker);
 #if CHARDEV_HAS_SOCKET
     chr__boxes_free(ctx);
@@ -26275,7 +27196,8 @@ static void chr__context_close(chr_context *ctx)
 {
     (void)chr_record_stop(ctx);
     ctx->closing = 1;
-    chr__set_end(ctx); /* at once: a child that goes on after fork() may have it too */
+    if (!CHR__SET_ALONE)
+        chr__set_end(ctx); /* at once: a child that goes on after fork() may have it too */
     chr__stalls_hand_over(ctx);
     chr__context_close_devs(ctx);
     (void)chr_record_stop(ctx); /* a handler may have begun another one */
@@ -26326,7 +27248,8 @@ CHARDEV_API int chr_context_reset(chr_context *ctx)
     chr__context_stop_watches(ctx);
     CHR__OWN(ctx);
     ctx->closing = ctx->open_suspended = 0;
-    chr__set_many(ctx, ctx->watch_capacity > CHR__MANY_WATCHES ? CHR__MANY : CHR__FEW);
+    if (!CHR__SET_ALONE)
+        chr__set_many(ctx, ctx->watch_capacity > CHR__MANY_WATCHES ? CHR__MANY : CHR__FEW);
     ctx->turn = 0;
     ctx->now = 0;
 #if CHARDEV_HAS_SPICE
