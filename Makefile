@@ -4,6 +4,7 @@
 #   make demo       the story, end to end              make test-peers  against real programs alone
 #   make bench      speed, beside others               make cross       every compiler and target that is here
 #   make fuzz       FUZZ_SECONDS=20 each               make coverage    lines of chardev.h that the tests reach
+#   make windows    the examples, into build/win/*.exe make test-windows  the tests, under Wine
 #   make install    PREFIX=/usr/local DESTDIR=          make uninstall  removes what that has put there
 #
 # V=1 shows the compiler's command lines. CC, CFLAGS, LDFLAGS as ever; TLS= and SPICE= build without mbed TLS, without spice-server.
@@ -142,6 +143,54 @@ $(TESTS): $(B)/tests/%: tests/%.c $(wildcard tests/*.h) chardev.h Makefile $(B)/
 $(filter $(B)/tests/test_uart,$(TESTS)): examples/tinyvm/uart16550.c examples/tinyvm/uart16550.h
 $(filter $(B)/tests/test_corpus,$(TESTS)): $(wildcard tests/fuzz/*.c tests/fuzz/*.h)
 
+# The same for Windows, built here by MinGW; the tests run under Wine. tests/windows holds the POSIX names that they use, and the list
+# of the programs and single tests that can't be there. WIN_CC= is another compiler for Windows.
+WIN_CC       = x86_64-w64-mingw32-gcc
+WIN_EXAMPLES = $(patsubst %,build/win/%.exe,hello console_share filter_rot13 relay fd_handoff)
+WIN_FLAGS    = -I. -std=c99 -DCHARDEV_THREADS $(WARNINGS) $(CFLAGS)
+WIN_LIBS     = -lws2_32
+WIN_TEST     = $(WIN_CC) -I. -Itests -Itests/windows -std=gnu99 -D__USE_MINGW_ANSI_STDIO=1 -DCHARDEV_THREADS $(WARNINGS) -g $(TEST_CFLAGS)
+WIN_PROGRAMS = $(SOURCES:tests/%.c=build/win/tests/%.exe)
+WIN_SKIPPED := $(shell sed -n 's|^\(test_[a-z0-9_]*\): .*|build/win/tests/\1.exe|p' tests/windows/skipped)
+WIN_TESTS    = $(if $(shell command -v $(WIN_CC)),$(filter-out $(WIN_SKIPPED),$(WIN_PROGRAMS)))
+win_flavour  = $(if $(filter $1,$(FAULTY)),-faults)
+win_object   = $(if $(filter $1,$(OWN)),,build/win/tests/impl$(call win_flavour,$1).o)
+WIN_OBJECTS  = $(sort $(foreach source,$(SOURCES),$(call win_object,$(source))))
+
+windows: $(WIN_EXAMPLES)
+
+build/win/flags: export FLAGS_NOW = $(WIN_CC) $(WIN_FLAGS) $(WIN_TEST)
+build/win/flags: always
+	@mkdir -p $(@D) && printf '%s\n' "$$FLAGS_NOW" | cmp -s - $@ || printf '%s\n' "$$FLAGS_NOW" >$@
+
+build/win/chardev.o: examples/tinyvm/chardev.c chardev.h Makefile build/win/flags
+	$(SAY)$(WIN_CC) $(WIN_FLAGS) -c -o $@ $<
+
+build/win/tinyvm.exe: $(wildcard examples/tinyvm/*.c examples/tinyvm/*.h) build/win/chardev.o Makefile build/win/flags
+	$(SAY)$(WIN_CC) $(WIN_FLAGS) -Iexamples/tinyvm -o $@ $(filter-out %/chardev.c,$(filter %.c %.o,$^)) $(WIN_LIBS)
+
+$(patsubst %,build/win/%.exe,console_share filter_rot13 relay): build/win/%.exe: examples/%.c examples/signals.h build/win/chardev.o Makefile build/win/flags
+	$(SAY)$(WIN_CC) $(WIN_FLAGS) -DCHARDEV_LINKED -o $@ $< build/win/chardev.o $(WIN_LIBS)
+
+build/win/hello.exe: build/win/%.exe: examples/%.c chardev.h Makefile build/win/flags
+	$(SAY)$(WIN_CC) $(WIN_FLAGS) -o $@ $< $(WIN_LIBS)
+
+build/win/fd_handoff.exe: examples/fd_handoff_windows.c Makefile build/win/flags
+	$(SAY)$(WIN_CC) $(WIN_FLAGS) -o $@ $< $(WIN_LIBS)
+
+$(WIN_OBJECTS): build/win/tests/impl%.o: tests/impl.c tests/fault.h tests/private.h chardev.h Makefile build/win/flags
+	@mkdir -p $(@D)
+	$(SAY)$(WIN_TEST) -O1 $(call flavour_flags,$*) -c -o $@ $<
+
+$(WIN_PROGRAMS): build/win/tests/%.exe: tests/%.c $(wildcard tests/*.h tests/windows/*.h) chardev.h Makefile build/win/flags \
+    $$(call win_object,tests/$$*.c)
+	@mkdir -p $(@D)
+	$(SAY)$(WIN_TEST) -O0 $(if $(filter %.o,$^),-DCHARDEV_LINKED) $(call flavour_flags,$(call win_flavour,$<)) -o $@ $< \
+	    $(filter %.o,$^) -static -lpthread $(WIN_LIBS)
+
+test-windows: $(if $(WIN_TESTS),windows) $(WIN_TESTS)
+	@BUILD=build/win STARTED=$(STARTED) JOBS=$(JOBS) LONG='$(filter $(LONG:$(B)/tests/%=build/win/tests/%.exe),$(WIN_TESTS))' sh tests/windows/run.sh $(WIN_TESTS)
+
 demo: $(B)/tinyvm $(B)/fd_handoff
 	$(B)/fd_handoff
 	@echo
@@ -216,4 +265,4 @@ clean:
 
 always:
 
-.PHONY: all always demo test test-peers bench fuzz cross coverage install uninstall clean
+.PHONY: all always demo windows test test-windows test-peers bench fuzz cross coverage install uninstall clean

@@ -12836,13 +12836,11 @@ static void chr__transfer_wait(chr__transfer *transfer, chr_context *ctx, const 
 {
     int ready, left = chr__time_left(ctx, transfer->deadline);
 
-    if (transfer->fd >= 0 && transfer->events == 0)
-        left = 0;
 #ifdef CHARDEV_THREADS
     if (left < 0 || left > CHR__WAIT_SLICE_MS)
         left = CHR__WAIT_SLICE_MS;
 #endif
-    ready = chr__os_wait(transfer->fd, transfer->fd < 0 ? 0 : transfer->events, left);
+    ready = transfer->events == 0 && transfer->fd >= 0 ? 0 : chr__os_wait(transfer->fd, transfer->fd < 0 ? 0 : transfer->events, left);
     if (ready == CHR_HUP && transfer->events == CHR_OUT) /* nobody will ever take it */
         ready = CHR_ERR_DISCONNECTED;
     transfer->failure = ready < 0 ? ready : 0;

@@ -6,13 +6,17 @@
 #ifndef CHARDEV_FAULT_H
 #define CHARDEV_FAULT_H
 
+#if defined(_WIN32) && defined(CHARDEV_LINKED)
+#include "windows/posix.h"
+#endif
 #include <errno.h>
-#include <fcntl.h>
-#include <netdb.h>
-#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#ifndef _WIN32
+#include <fcntl.h>
+#include <netdb.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
@@ -24,6 +28,7 @@
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
+#endif
 
 #define FAULT_CALLS(X)                                                                                        \
     X(accept) X(access) X(bind) X(chmod) X(clock_gettime) X(close) X(connect) X(dup2) X(epoll_create1)        \
@@ -68,6 +73,9 @@ struct fault_plan {
 
 static inline void fault_arm(fault_call call, int error, long at, int for_good)
 {
+#if defined(_WIN32) && defined(CHARDEV_LINKED)
+    posix_missing("there are no faults of system calls on this system");
+#endif
     memset(&fault_plan, 0, sizeof fault_plan);
     fault_plan.call = call;
     fault_plan.error = error;
@@ -88,7 +96,7 @@ static inline void fault_disarm(void)
     fault_plan.error = 0;
 }
 
-#ifndef CHARDEV_LINKED
+#if !defined(CHARDEV_LINKED) && !defined(_WIN32)
 
 /* ---- the wrappers ------------------------------------------------------------------------------------------------------- */
 
@@ -352,6 +360,6 @@ static inline ssize_t fault_sendmsg(int fd, const struct msghdr *message, int fl
     return sent;
 }
 
-#endif /* CHARDEV_LINKED */
+#endif /* CHARDEV_LINKED, Windows */
 
 #endif

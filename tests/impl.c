@@ -25,10 +25,24 @@ int private_replays(chr_context *ctx)
     return ctx->replay != NULL;
 }
 
+#if CHARDEV_HAS_SOCKET
+
 size_t private_unsent(chr_dev *dev)
 {
     return (size_t)chr__stream_unsent(&((chr__stream_dev *)dev)->stream);
 }
+
+void private_sha1(const void *data, size_t len, unsigned char digest[20])
+{
+    chr__sha1(data, len, digest);
+}
+
+void private_ws_proof(const char *key, char *proof)
+{
+    chr__ws_proof(key, proof);
+}
+
+#endif
 
 unsigned private_hash(chr_context *ctx, const char *id)
 {
@@ -49,19 +63,9 @@ size_t private_longest_chain(chr_context *ctx)
     return longest;
 }
 
-void private_sha1(const void *data, size_t len, unsigned char digest[20])
-{
-    chr__sha1(data, len, digest);
-}
-
 void private_base64(const unsigned char *data, size_t len, char *text)
 {
     chr__base64_text(data, len, text);
-}
-
-void private_ws_proof(const char *key, char *proof)
-{
-    chr__ws_proof(key, proof);
 }
 
 int private_nabcc_dots(unsigned char character)

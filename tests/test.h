@@ -11,6 +11,9 @@
 #ifndef CHARDEV_TEST_H
 #define CHARDEV_TEST_H
 
+#ifdef _WIN32
+#include "windows/posix.h"
+#else
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -19,6 +22,7 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#endif
 
 enum { TEST_SKIPPED = 77, TEST_SECONDS = 60 };
 
@@ -144,39 +148,116 @@ static inline unsigned test_time_scale(void)
     return scale > 0 ? (unsigned)scale : 1;
 }
 
-/* The child: a session of its own, so that nothing it starts outlives it and no terminal is at hand by accident. */
-static inline void test_run_child(const test_case *test)
+/* ---- the process that a test runs in ---------------------------------------------------------------------------------------- */
+
+static inline void test_run_here(const test_case *test)
 {
-    setvbuf(stdout, NULL, _IOLBF, 0); /* what was said before a crash is to be read */
-    setsid();
-    alarm(test->seconds * test_time_scale());
     test->run(test->arg);
     exit(test_failures ? EXIT_FAILURE : EXIT_SUCCESS);
 }
 
-static inline int test_run(const test_case *test, int *status)
+static inline const char *test_exit_verdict(long code)
 {
+    return code == EXIT_SUCCESS ? "ok" : code == TEST_SKIPPED ? "skip" : "FAIL";
+}
+
+#ifdef _WIN32
+
+/* The child is this program again, told the number of its test. */
+static inline long test_child_number(int argc, char **argv)
+{
+    return argc == 3 && strcmp(argv[1], "--child") == 0 ? atol(argv[2]) : -1;
+}
+
+/* In place of the dialog that would wait for somebody. */
+static inline LONG WINAPI test_crashed(EXCEPTION_POINTERS *what)
+{
+    TerminateProcess(GetCurrentProcess(), what->ExceptionRecord->ExceptionCode);
+    return EXCEPTION_EXECUTE_HANDLER;
+}
+
+static inline int test_child(const test_case *test, long number)
+{
+    setvbuf(stdout, NULL, _IONBF, 0); /* what was said before a crash is to be read */
+    SetUnhandledExceptionFilter(test_crashed);
+    for (; test && number > 0; number--) test = test->next;
+    if (test) test_run_here(test);
+    return EXIT_FAILURE;
+}
+
+/* What the child starts is in its job, and ends with it. */
+static inline HANDLE test_start(const char *command, HANDLE *job)
+{
+    STARTUPINFOA        start;
+    PROCESS_INFORMATION made;
+    memset(&start, 0, sizeof start);
+    start.cb = sizeof start;
+    *job = CreateJobObjectA(NULL, NULL);
+    if (!CreateProcessA(NULL, (char *)(uintptr_t)command, NULL, NULL, TRUE, CREATE_SUSPENDED, NULL, NULL, &start, &made)) return NULL;
+    AssignProcessToJobObject(*job, made.hProcess);
+    ResumeThread(made.hThread);
+    CloseHandle(made.hThread);
+    return made.hProcess;
+}
+
+static inline const char *test_run(const test_case *test, long number, char *text, size_t size)
+{
+    char   path[MAX_PATH], command[MAX_PATH + 40];
+    HANDLE child, job;
+    DWORD  code = EXIT_FAILURE, waited;
+    fflush(stdout);
+    GetModuleFileNameA(NULL, path, sizeof path);
+    snprintf(command, sizeof command, "\"%s\" --child %ld", path, number);
+    if ((child = test_start(command, &job)) == NULL) return "FAIL (no process)";
+    waited = WaitForSingleObject(child, test->seconds * test_time_scale() * 1000);
+    if (waited == WAIT_OBJECT_0) GetExitCodeProcess(child, &code);
+    TerminateJobObject(job, EXIT_FAILURE);
+    CloseHandle(child);
+    CloseHandle(job);
+    if (waited != WAIT_OBJECT_0) return "FAIL (time limit)";
+    if (code < 0x80000000) return test_exit_verdict((long)code);
+    snprintf(text, size, "FAIL (exception 0x%lx)", (unsigned long)code);
+    return text;
+}
+
+#else
+
+static inline long test_child_number(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    return -1;
+}
+
+/* The child: a session of its own, so that nothing it starts outlives it and no terminal is at hand by accident. */
+static inline int test_child(const test_case *test, long number)
+{
+    (void)number;
+    setvbuf(stdout, NULL, _IOLBF, 0); /* what was said before a crash is to be read */
+    setsid();
+    alarm(test->seconds * test_time_scale());
+    test_run_here(test);
+    return EXIT_FAILURE;
+}
+
+static inline const char *test_run(const test_case *test, long number, char *text, size_t size)
+{
+    int   status = 0;
     pid_t pid;
     fflush(stdout);
     pid = fork();
-    if (pid < 0) return -1;
-    if (pid == 0) test_run_child(test);
-    while (waitpid(pid, status, 0) < 0 && errno == EINTR) {}
+    if (pid < 0) return "FAIL (no process)";
+    if (pid == 0) exit(test_child(test, number));
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
     kill(-pid, SIGKILL);
-    return 0;
+    if (WIFEXITED(status)) return test_exit_verdict(WEXITSTATUS(status));
+    if (WTERMSIG(status) == SIGALRM) return "FAIL (time limit)";
+    snprintf(text, size, "FAIL (signal %d, %s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+    return text;
 }
 
-static inline const char *test_verdict(int status, char *text, size_t size)
-{
-    if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SUCCESS) return "ok";
-    if (WIFEXITED(status) && WEXITSTATUS(status) == TEST_SKIPPED) return "skip";
-    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM) return "FAIL (time limit)";
-    if (WIFSIGNALED(status)) {
-        snprintf(text, size, "FAIL (signal %d, %s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
-        return text;
-    }
-    return "FAIL";
-}
+#endif
+
+/* ---- which tests ----------------------------------------------------------------------------------------------------------- */
 
 static inline int test_wanted(const char *name, int argc, char **argv)
 {
@@ -206,26 +287,39 @@ static inline int test_in_part(long number)
     return number % parts == part - 1;
 }
 
+/* The name without folders and ".exe", in a static buffer. */
+static inline const char *test_program(const char *path)
+{
+    static char name[80];
+    const char *slash = strpbrk(path, "/\\");
+    char       *end;
+    for (; slash; slash = strpbrk(path, "/\\")) path = slash + 1;
+    snprintf(name, sizeof name, "%s", path);
+    if ((end = strstr(name, ".exe")) != NULL) *end = 0;
+    return name;
+}
+
 int main(int argc, char **argv)
 {
-    long             number = 0;
-    int              passed = 0, failed = 0, skipped = 0, status = 0, verbose = test_has_flag("-v", argc, argv);
+    long             number = 0, place = 0;
+    int              passed = 0, failed = 0, skipped = 0, verbose = test_has_flag("-v", argc, argv);
     const test_case *test;
     char             text[80];
-    const char      *program = strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];
+    const char      *program = test_program(argv[0]);
 
+    if (test_child_number(argc, argv) >= 0) return test_child(test_first, test_child_number(argc, argv));
     if (!test_first) {
         printf("    %s: no tests: this compiler has no constructors (__attribute__); gcc and clang do\n", program);
         failed++;
     }
-    for (test = test_first; test; test = test->next) {
+    for (test = test_first; test; test = test->next, place++) {
         const char *verdict;
         if (!test_wanted(test->name, argc, argv) || !test_in_part(number++)) continue;
         if (test_has_flag("-l", argc, argv)) {
             puts(test->name);
             continue;
         }
-        verdict = test_run(test, &status) < 0 ? "FAIL (no process)" : test_verdict(status, text, sizeof text);
+        verdict = test_run(test, place, text, sizeof text);
         if (strcmp(verdict, "ok") == 0) passed++;
         else if (strcmp(verdict, "skip") == 0) skipped++;
         else failed++;

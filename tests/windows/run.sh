@@ -1,0 +1,32 @@
+#!/bin/sh
+# Runs the tests that `make test-windows` has built, given as arguments, and then the scripts tests/peers/windows_*.py, under Wine.
+# Scripts find in the environment: BUILD (build/win, where the .exe are), WINE (the program that runs them), WINEPREFIX, WINEDEBUG.
+# Wine's server stays between the programs, which makes each start quick, and ends with the last.
+cd "$(dirname "$0")/../.." || exit 1
+
+skip() { # REASON
+    echo "test-windows: skipped: $1"
+    if [ "${CHARDEV_NO_SKIP:-0}" = 1 ]; then echo '0 passed, 1 failed, 0 skipped' && exit 1; fi
+    echo '0 passed, 0 failed, 1 skipped'
+    exit 0
+}
+
+[ $# -gt 0 ] || skip "there is no compiler for Windows (gcc-mingw-w64-x86-64)"
+for WINE in "$(command -v wine64)" /usr/lib/wine/wine64 "$(command -v wine)" ''; do if [ -x "$WINE" ]; then break; fi; done
+[ -n "$WINE" ] || skip "there is no Wine (wine64)"
+server=$(command -v wineserver || echo /usr/lib/wine/wineserver)
+
+WINEPREFIX=$PWD/build/wine WINEDEBUG=-all
+RUNNER=$WINE SCRIPTS='tests/peers/windows_*.py' SKIPPED=tests/windows/skipped
+export WINE WINEPREFIX WINEDEBUG RUNNER SCRIPTS SKIPPED
+mkdir -p build
+if [ ! -f "$WINEPREFIX/system.reg" ]; then timeout 300 "$WINE" wineboot -i >/dev/null 2>&1; fi
+"$server" -k 2>/dev/null # one that an interrupted run has left
+"$server" -p
+trap '"$server" -k' EXIT
+trap 'exit 1' INT TERM
+
+# Wine's server is one process: more than two programs at a time wait for it.
+if [ "${JOBS:-1}" -gt 1 ] 2>/dev/null; then JOBS=$((JOBS / 2)); fi
+export JOBS
+sh tests/run.sh "$@"
