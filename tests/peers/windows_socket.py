@@ -207,22 +207,26 @@ def inetutils_telnet(_):
             client.close()
 
 
-def busybox_telnetd(directory):
-    """As a client of another's server."""
-    need("busybox")
-    port, greeting = free_port(), os.path.join(directory, "shell")
-    with open(greeting, "w", encoding="ascii") as file:
-        file.write("#!/bin/sh\nstty raw -echo\nprintf ready\nread -r line\necho \"heard $line\"\n")
-    os.chmod(greeting, 0o755)
-    daemon = subprocess.Popen(["busybox", "telnetd", "-F", "-b", "127.0.0.1", "-p", str(port), "-l", greeting], stderr=subprocess.DEVNULL)
+def inetutils_telnetd(directory):
+    """As a client: telnetd serves one connection on its standard input, as inetd starts it; socat is the inetd."""
+    telnetd = shutil.which("telnetd", path=os.environ["PATH"] + ":/usr/sbin")
+    if not telnetd:
+        raise Skipped("there is no telnetd")
+    need("socat")
+    port, login = free_port(), os.path.join(directory, "login")
+    with open(login, "w", encoding="ascii") as file:
+        file.write("#!/bin/sh\nprintf 'who? '\nread -r name\necho \"hello $name\"\nprintf bye\nread -r enough\n")
+    os.chmod(login, 0o755)
+    inetd = subprocess.Popen(["socat", "TCP4-LISTEN:%d,bind=127.0.0.1" % port, "EXEC:%s -h -E %s,nofork" % (telnetd, login)])
     try:
         with Joined("telnet:127.0.0.1:%d,reconnect-ms=200" % port, listens=False) as j:
-            up_to(j.near, b"ready")
-            j.near.sendall(b"hello\n")
-            up_to(j.near, b"heard hello\n")
+            up_to(j.near, b"who? ")
+            j.near.sendall(b"me\r")
+            up_to(j.near, b"hello me\r\nbye")
+            j.near.sendall(b"\r")
     finally:
-        daemon.kill()
-        daemon.wait()
+        inetd.kill()
+        inetd.wait()
 
 
 # ---- websocket ----
@@ -401,5 +405,5 @@ def udp(_):
     far.close()
 
 
-run_all([raw, socat_through, half_close, reconnects, ipv6, both_families, busy_port, errors, inetutils_telnet, busybox_telnetd, websocket_server,
+run_all([raw, socat_through, half_close, reconnects, ipv6, both_families, busy_port, errors, inetutils_telnet, inetutils_telnetd, websocket_server,
          wss_server, websocket_client, tls_server, pyserial_socket, pyserial_rfc2217, udp])
