@@ -5727,17 +5727,21 @@ static void chr__set_take_signaled(chr__set *set)
     }
 }
 
-/* Answers that have come without the port. */
-static void chr__set_scan(chr__set *set)
+/* Takes the answers that have come without the port; returns how many. */
+static int chr__set_scan(chr__set *set)
 {
     const ULONG_PTR pending = 0x103;
     chr__set_entry *entry, *next;
+    int             count = 0;
 
     for (entry = set->asked.first; entry; entry = next) {
         next = entry->next_queued;
-        if (*(volatile ULONG_PTR *)&entry->operation.Internal != pending)
-            chr__set_came_back(set, entry);
+        if (*(volatile ULONG_PTR *)&entry->operation.Internal == pending)
+            continue;
+        chr__set_came_back(set, entry);
+        count++;
     }
+    return count;
 }
 
 /* Milliseconds as a system call takes them; where the timer ends the wait, none. */
@@ -5748,11 +5752,15 @@ static DWORD chr__set_timeout(chr__set *set, int timeout_ms)
     return (DWORD)timeout_ms;
 }
 
+/* Each new request resets the event. Who has set it before that is seen by what he has left: an answer, or `rung`. */
 static int chr__set_wait_event(chr__set *set, int timeout_ms)
 {
-    DWORD  timeout = chr__set_timeout(set, timeout_ms), result;
+    DWORD  timeout, result;
     HANDLE handles[2];
 
+    if (chr__set_scan(set) > 0 || set->bell->rung)
+        return 0;
+    timeout = chr__set_timeout(set, timeout_ms);
     handles[0] = set->bell->event;
     handles[1] = set->bell->timer;
     if (timeout == INFINITE && timeout_ms > 0)
@@ -5760,7 +5768,7 @@ static int chr__set_wait_event(chr__set *set, int timeout_ms)
     else
         result = CHR_SYS(WaitForSingleObject)(handles[0], timeout);
     MemoryBarrier();
-    chr__set_scan(set);
+    (void)chr__set_scan(set);
     return result == WAIT_FAILED ? chr__os_code((int)GetLastError()) : 0;
 }
 
@@ -5885,7 +5893,7 @@ static int chr__set_reap(chr__set *set)
 
     set->bell->has_woken = 0;
     if (set->in_flight > 0)
-        chr__set_scan(set);
+        (void)chr__set_scan(set);
     for (tries = 0; set->in_flight > 0 && tries < 50; tries++)
         (void)chr__set_look(set, 100);
     if (tries > 0 && set->bell->has_woken) {

@@ -74,6 +74,20 @@ def raw(_):
             far.close()
 
 
+def no_lost_wake_up(_):
+    """A byte at a time, this way and that, while both sides are asked for anew all the time: none waits for the next one."""
+    with Joined(SERVER) as j:
+        for _ in range(100):
+            far = call(j.port)
+            far.settimeout(LIMIT)
+            for _ in range(5):
+                far.sendall(b"x")
+                assert j.near.recv(1) == b"x"
+                j.near.sendall(b"y")
+                assert far.recv(1) == b"y"
+            far.close()
+
+
 def socat_through(directory):
     """A file, from one socat through the relay into another; the end of input too, which ends all three."""
     need("socat")
@@ -405,5 +419,5 @@ def udp(_):
     far.close()
 
 
-run_all([raw, socat_through, half_close, reconnects, ipv6, both_families, busy_port, errors, inetutils_telnet, inetutils_telnetd, websocket_server,
+run_all([raw, no_lost_wake_up, socat_through, half_close, reconnects, ipv6, both_families, busy_port, errors, inetutils_telnet, inetutils_telnetd, websocket_server,
          wss_server, websocket_client, tls_server, pyserial_socket, pyserial_rfc2217, udp])
