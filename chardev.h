@@ -5236,12 +5236,45 @@ static int chr__os_is_thread(const chr_config *config, chr__thread thread)
 
 /* -- descriptors: what sockets and handles have in common -- */
 
-CHR__PRIVATE int chr__os_is_socket(int fd)
+/* The same socket under another handle, not inherited; or INVALID_SOCKET. */
+static SOCKET chr__os_twin(int fd)
 {
-    int type, size = sizeof type;
+    WSAPROTOCOL_INFOW info;
+    SOCKET            twin;
 
-    return fd != -1 && CHR_SYS(getsockopt)(chr__os_socket(fd), SOL_SOCKET, SO_TYPE, (char *)&type, &size) == 0;
+    if (CHR_SYS(WSADuplicateSocketW)(chr__os_socket(fd), GetCurrentProcessId(), &info) != 0)
+        return INVALID_SOCKET;
+    twin = CHR_SYS(WSASocketW)(FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, &info, 0, WSA_FLAG_OVERLAPPED);
+    if (twin != INVALID_SOCKET)
+        (void)CHR_SYS(SetHandleInformation)((HANDLE)twin, HANDLE_FLAG_INHERIT, 0);
+    return twin;
 }
+
+/* -1 = it has no such option. */
+static int chr__os_socket_option(SOCKET handle, int option)
+{
+    int value = 0, size = sizeof value;
+
+    return CHR_SYS(getsockopt)(handle, SOL_SOCKET, option, (char *)&value, &size) != 0 ? -1 : value;
+}
+
+/* Wine's Winsock tells no option of a socket that was inherited; of a twin, which it has made here, it does. */
+static int chr__os_get_option(int fd, int option)
+{
+    int    value = fd == -1 ? -1 : chr__os_socket_option(chr__os_socket(fd), option);
+    SOCKET twin;
+
+    if (value >= 0 || fd == -1 || WSAGetLastError() != WSAENOTSOCK)
+        return value;
+    twin = chr__os_twin(fd);
+    if (twin == INVALID_SOCKET)
+        return -1;
+    value = chr__os_socket_option(twin, option);
+    (void)CHR_SYS(closesocket)(twin);
+    return value;
+}
+
+CHR__PRIVATE int chr__os_is_socket(int fd) { return chr__os_get_option(fd, SO_TYPE) >= 0; }
 
 /* A socket that Winsock does not know as one, because another process has made it, is closed as a handle too. */
 CHR__PRIVATE int chr__os_close(int fd)
@@ -5313,19 +5346,13 @@ CHR__PRIVATE void chr__os_set_flags(int fd, const chr__fd_flags *flags)
 /* A copy that is not inherited; `least` is for systems that number descriptors. */
 CHR__PRIVATE int chr__os_dup(int fd, int least)
 {
-    WSAPROTOCOL_INFOW info;
-    HANDLE            copy;
-    SOCKET            twin;
+    HANDLE copy;
+    SOCKET twin;
 
     (void)least;
     if (chr__os_is_socket(fd)) {
-        if (CHR_SYS(WSADuplicateSocketW)(chr__os_socket(fd), GetCurrentProcessId(), &info) != 0)
-            return chr__os_code(WSAGetLastError());
-        twin = CHR_SYS(WSASocketW)(FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, &info, 0, WSA_FLAG_OVERLAPPED);
-        if (twin == INVALID_SOCKET)
-            return chr__os_code(WSAGetLastError());
-        chr__os_close_on_exec(chr__os_socket_fd(twin));
-        return chr__os_socket_fd(twin);
+        twin = chr__os_twin(fd);
+        return twin == INVALID_SOCKET ? chr__os_code(WSAGetLastError()) : chr__os_socket_fd(twin);
     }
     if (!CHR_SYS(DuplicateHandle)(GetCurrentProcess(), chr__os_handle(fd), GetCurrentProcess(), &copy, 0, FALSE, DUPLICATE_SAME_ACCESS))
         return chr__os_code((int)GetLastError());
@@ -5715,17 +5742,21 @@ static void chr__set_take_signaled(chr__set *set)
     }
 }
 
-/* Answers that have come without the port. */
-static void chr__set_scan(chr__set *set)
+/* Takes the answers that have come without the port; returns how many. */
+static int chr__set_scan(chr__set *set)
 {
     const ULONG_PTR pending = 0x103;
     chr__set_entry *entry, *next;
+    int             count = 0;
 
     for (entry = set->asked.first; entry; entry = next) {
         next = entry->next_queued;
-        if (*(volatile ULONG_PTR *)&entry->operation.Internal != pending)
-            chr__set_came_back(set, entry);
+        if (*(volatile ULONG_PTR *)&entry->operation.Internal == pending)
+            continue;
+        chr__set_came_back(set, entry);
+        count++;
     }
+    return count;
 }
 
 /* Milliseconds as a system call takes them; where the timer ends the wait, none. */
@@ -5736,11 +5767,15 @@ static DWORD chr__set_timeout(chr__set *set, int timeout_ms)
     return (DWORD)timeout_ms;
 }
 
+/* Each new request resets the event. Who has set it before that is seen by what he has left: an answer, or `rung`. */
 static int chr__set_wait_event(chr__set *set, int timeout_ms)
 {
-    DWORD  timeout = chr__set_timeout(set, timeout_ms), result;
+    DWORD  timeout, result;
     HANDLE handles[2];
 
+    if (chr__set_scan(set) > 0 || set->bell->rung)
+        return 0;
+    timeout = chr__set_timeout(set, timeout_ms);
     handles[0] = set->bell->event;
     handles[1] = set->bell->timer;
     if (timeout == INFINITE && timeout_ms > 0)
@@ -5748,7 +5783,7 @@ static int chr__set_wait_event(chr__set *set, int timeout_ms)
     else
         result = CHR_SYS(WaitForSingleObject)(handles[0], timeout);
     MemoryBarrier();
-    chr__set_scan(set);
+    (void)chr__set_scan(set);
     return result == WAIT_FAILED ? chr__os_code((int)GetLastError()) : 0;
 }
 
@@ -5873,7 +5908,7 @@ static int chr__set_reap(chr__set *set)
 
     set->bell->has_woken = 0;
     if (set->in_flight > 0)
-        chr__set_scan(set);
+        (void)chr__set_scan(set);
     for (tries = 0; set->in_flight > 0 && tries < 50; tries++)
         (void)chr__set_look(set, 100);
     if (tries > 0 && set->bell->has_woken) {
@@ -8428,13 +8463,6 @@ static void chr__os_urgent_inline(int fd)
 typedef struct chr__socket_facts {
     int is_open, is_socket, is_stream, is_listening, is_connected, is_unix, is_inet;
 } chr__socket_facts;
-
-static int chr__os_get_option(int fd, int option)
-{
-    int value = 0, length = sizeof value;
-
-    return CHR_SYS(getsockopt)(chr__os_socket(fd), SOL_SOCKET, option, (char *)&value, &length) != 0 ? -1 : value;
-}
 
 /* Winsock opens in this process what another one has made when it is first asked for it. */
 static void chr__os_socket_facts(int fd, chr__socket_facts *facts)
