@@ -12660,6 +12660,8 @@ static void chr__help_all(chr_context *ctx, void (*print)(void *, const char *),
 CHR__PRIVATE size_t chr__ioctl_size(int command, const void *arg, int *ints)
 {
     *ints = 0;
+    if (!arg) /* a backend of the user's may want none */
+        return 0;
     switch (command) {
     case CHR_IOCTL_SET_ECHO: case CHR_IOCTL_SERIAL_SET_BREAK: case CHR_IOCTL_SERIAL_GET_TIOCM: case CHR_IOCTL_SERIAL_SET_TIOCM:
     case CHR_IOCTL_SERIAL_SET_FLOW: case CHR_IOCTL_SERIAL_GET_FLOW: case CHR_IOCTL_PP_DATA_DIR:
