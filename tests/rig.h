@@ -131,11 +131,11 @@ static inline void rig_snapshot(void *opaque)
 #ifndef CHARDEV_NO_TRACE
 static void (*rig_traced)(void *opaque, const chr_trace *event); /* the hook of a test's own; NULL = none */
 
-/* With TEST_TRACE=1 in the environment every test runs with a trace hook, which does what it must not do, too: with all of them
- * nothing changes. */
+/* With TEST_TRACE=1 in the environment every test runs with a trace hook, which does what it must not do, too: with all of
+ * them nothing changes but what counts allocations. */
 static inline void rig_trace(void *opaque, const chr_trace *event)
 {
-    static int        inside;
+    static __thread int inside;
     const chr_dev    *dev;
     char              line[300], small[20];
     chr_info          info;
