@@ -28,6 +28,7 @@ TEST(built_without_tls_says_so)
 
 #else
 
+#include <mbedtls/entropy.h>
 #include <mbedtls/version.h>
 
 /* With TLS 1.3 the server answers the first flight with all that it has to say. Its messages for a failed handshake differ. */
@@ -44,7 +45,25 @@ static const char refused_us[] = "the peer has refused us (fatal alert)";
 
 /* ---- certificates, made once for all tests ------------------------------------------------------------------------- */
 
-static char  certs[] = "/tmp/chardev-tls-XXXXXX", no_certs[200];
+static char no_certs[200];
+
+#ifdef _WIN32
+static char certs[300];
+
+/* tests/windows/mbedtls.sh has made them. */
+__attribute__((constructor)) static void make_certs(void)
+{
+    const char             *given = getenv("TEST_TLS_CERTS");
+    mbedtls_entropy_context entropy;
+    unsigned char           byte[1];
+    snprintf(certs, sizeof certs, "%s", given ? given : "");
+    if (!given) snprintf(no_certs, sizeof no_certs, "TEST_TLS_CERTS names no directory of certificates");
+    mbedtls_entropy_init(&entropy); /* what the system's source of random numbers keeps open from its first use on */
+    mbedtls_entropy_func(&entropy, byte, sizeof byte);
+    mbedtls_entropy_free(&entropy);
+}
+#else
+static char  certs[] = "/tmp/chardev-tls-XXXXXX";
 static pid_t certs_owner;
 
 __attribute__((constructor)) static void make_certs(void)
@@ -70,6 +89,7 @@ __attribute__((destructor)) static void forget_certs(void)
     snprintf(command, sizeof command, "rm -rf %s", certs);
     if (system(command) != 0) printf("can't remove %s\n", certs);
 }
+#endif
 
 /* printf() with each %% of "$" as the directory of certificates. In one of four static buffers. */
 static const char *with_dir(const char *format)
