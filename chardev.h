@@ -23796,7 +23796,10 @@ static int chr__pipe_open(chr_dev *dev, chr_error *err)
 }
 
 static void chr__pipe_close(chr_dev *dev) { chr__fd_close(dev); }
-static void chr__pipe_describe(const chr_dev *dev, chr_info *info) { (void)dev, (void)info; }
+static void chr__pipe_describe(const chr_dev *dev, chr_info *info)
+{
+    chr__format(info->filename, sizeof info->filename, "%s", dev->kind->name);
+}
 
 #define CHR__PIPE_HELP "named pipes that exist already"
 #else
