@@ -286,6 +286,7 @@ TEST(a_flight_of_the_handshake_is_one_write)
 {
     both b;
 
+    NEED_POSIX("there are no faults of system calls on this system");
     both_usual(&b);
     fault_disarm();
     memset(fault_plan.counts, 0, sizeof fault_plan.counts);
@@ -325,6 +326,7 @@ TEST(short_records_are_read_together)
     both b;
     int  i;
 
+    NEED_POSIX("there are no faults of system calls on this system");
     both_usual(&b);
     both_settle(&b);
     for (i = 0; i < 20; i++) CHECK_INT(chr_fe_write(&b.client.fe, "0123456789" + i % 10, 1), 1);
@@ -459,6 +461,7 @@ TEST(megabytes_through_a_narrow_wire_and_a_slow_reader)
 {
     both b;
 
+    NEED_LITTLE_ROOM();
     both_usual(&b);
     both_settle(&b);
     b.crumb = 3000;
@@ -1197,7 +1200,7 @@ TEST(bad_credentials)
     bad_creds(&b.r, "tls-creds-psk,id=t", CHR_ERR_INVALID, "needs dir= or keyfile=");
     bad_creds(&b.r, "tls-creds-psk,id=t,dir=$/server", CHR_ERR_NOT_FOUND, "server/keys.psk");
     bad_creds(&b.r, "tls-creds-psk,id=t,keyfile=$/conf", CHR_ERR_INVALID, "not NAME:HEX");
-    bad_creds(&b.r, "tls-creds-psk,id=t,keyfile=$/nul.psk,username=fred", CHR_ERR_INVALID, "the key file holds a NUL byte, at offset 40");
+    bad_creds(&b.r, "tls-creds-psk,id=t,keyfile=$/zero.psk,username=fred", CHR_ERR_INVALID, "the key file holds a NUL byte, at offset 40");
     bad_creds(&b.r, "tls-creds-psk,id=t,dir=$,username=nobody", CHR_ERR_NOT_FOUND, "has no key for username=nobody");
     add_creds(&b.r, server_x509);
     bad_creds(&b.r, server_x509, CHR_ERR_EXISTS, "id=ts");
@@ -1224,6 +1227,7 @@ TEST(a_secret_that_others_can_read_is_told)
     static const mode_t modes[] = { 0600, 0400, 0640, 0604, 0620, 0602, 0666 };
     size_t i;
 
+    NEED_POSIX("files have no such permissions on this system");
     for (i = 0; i < sizeof modes / sizeof modes[0]; i++) {
         open_to_others("tls-creds-psk,id=t,dir=$,username=fred", "$/keys.psk", modes[i]);
         open_to_others("tls-creds-x509,id=t,dir=$/client", "$/client/client-key.pem", modes[i]);
