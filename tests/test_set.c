@@ -31,10 +31,13 @@ static double cpu_seconds(void)
 /* Handles or descriptors of this process. */
 static int count_handles(void)
 {
-#ifdef _WIN32
-    DWORD count = 0;
-    REQUIRE(GetProcessHandleCount(GetCurrentProcess(), &count));
-    return (int)count;
+#ifdef _WIN32 /* one by one: Wine's GetProcessHandleCount() says 0 */
+    DWORD     flags;
+    uintptr_t value;
+    int       count = 0;
+    for (value = 4; value < 0x2000; value += 4) count += GetHandleInformation((HANDLE)value, &flags) != 0;
+    CHECK(count > 0);
+    return count;
 #else
     DIR *folder = opendir("/proc/self/fd");
     int  count = 0;
