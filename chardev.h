@@ -80,9 +80,9 @@
  *
  * RULES that hold for all that follows.
  *
- *     - Nothing is global (but the process's terminal, for stdio), nothing is printed, nothing exits or asserts. A
- *       context belongs to one thread, its owner: the one that made it, or that ran its loop last. What others may call
- *       stands under THREADS.
+ *     - Nothing is global (but the process's terminal, for stdio and console), nothing is printed, nothing exits or
+ *       asserts. A context belongs to one thread, its owner: the one that made it, or that ran its loop last. What
+ *       others may call stands under THREADS.
  *     - Functions that fail return a negative CHR_ERR_... (or NULL) and, given a chr_error, one line that names what was wrong.
  *     - Any function may be called from inside any handler, also to remove the chardev that is calling. The few that block
  *       (they say so) refuse there with CHR_ERR_IN_HANDLER.
@@ -150,6 +150,10 @@
  *     log files                     complete              complete: each write is in the file when it returns
  *     a recording                   complete              without its end, so that chr_replay_open() refuses it
  *     line settings of serial       stay as they are, in all cases
+ *
+ * On Windows a console (terminal of stdio, screen of console) is put back in the first two columns, and when Ctrl-C,
+ * Ctrl-Break or the window's close end the process; by _exit() and abort() too, when they come from the thread that
+ * made the chardev, and end by ExitProcess(). After TerminateProcess() it stays raw: nobody is left to put it back.
  *
  * A child of fork() that ends puts nothing back: that is for the process that has set it. Descriptors don't live on
  * behind exec(), and a terminal is put back then.
@@ -557,6 +561,7 @@ CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *u
  *     pty:PATH  file:PATH          all behind the colon is the path, commas too; with options: pty,path=PATH,OPTIONS
  *     pipe:PATH  script:PATH
  *     /dev/NAME                    serial; /dev/parport... and /dev/ppi... are parallel. Likewise without options
+ *     COM7  \\.\COM12              serial, on Windows: also \\?\ and what follows it. Likewise without options
  *     unix:PATH[,OPTIONS]          socket; a comma in the path is doubled
  *     tcp:[HOST]:PORT[,OPTIONS]    socket; an IPv6 HOST stands in brackets; also telnet: tn3270: websocket:
  *     udp:[HOST]:PORT[@[LOCALADDR]:LOCALPORT][,OPTIONS]
@@ -566,7 +571,7 @@ CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *u
  *     help  NAME,help              CHR_ERR_HELP: print chr_help() of the same text, and end with success
  *
  * It is a URI when it begins with '/' or a ':' stands before the first ',' and '='; else options. No descriptors in URIs:
- * tcp:...,fd=3 is CHR_ERR_INVALID. COM1 and other paths than those of /dev have no meaning: CHR_ERR_NOT_FOUND. As in
+ * tcp:...,fd=3 is CHR_ERR_INVALID. Other paths than those above have no meaning: CHR_ERR_NOT_FOUND. As in
  * chr_new(), a server blocks here until its first peer has come, unless the text says wait=off. With NULL for a context,
  * as chr_context_new() may have returned it: CHR_ERR_NO_MEMORY.
  *
@@ -810,6 +815,9 @@ enum {
  * PURGE_TRANSMIT (from it), and tells by SET_ERRORS of bytes that came to it damaged; a client has
  * CHR_EVENT_LINE_ERROR and GET_ERRORS for that. A peer that knows nothing of this leaves a plain telnet line: then
  * CHR_ERR_NOT_SUPPORTED. */
+
+/* serial on Windows tells CHR_EVENT_SERIAL when the driver says that a modem line has changed, and breaks and line
+ * errors in front of the bytes that came with them: their place among those is not known there. */
 
 /* A line that is unplugged or not connected at the moment takes these when it comes back (serial with reconnect-ms, com-port). */
 typedef struct chr_serial_params {
@@ -1267,17 +1275,24 @@ typedef struct chr_pty_options {
 /* Descriptors 0 and 1 stay the process's. A standard input that is closed has ended, as /dev/null; to a standard
  * output that is closed writes are CHR_ERR_DISCONNECTED; with both closed the creation is. A terminal is raw while
  * the process is in its foreground; at the end, also after SIGKILL, its settings are put back unless others have set
- * it since. */
+ * it since.
+ *     On Windows these are the standard handles. From a console come keys, as a terminal's bytes: UTF-8, and escape
+ * sequences for arrows and function keys; what is written to it is UTF-8 with escape sequences, whatever the code page,
+ * which stays. Ctrl-Break is never input. When it is put back stands under THE END. From a pipe or a file come lines:
+ * each carriage return is dropped, so `win` (or `file` with input-path) is for bytes as they are. */
 typedef struct chr_stdio_options {
     chr_common_options common;
     chr_bool           signal; /* default on: ^C and friends are signals, not input */
 } chr_stdio_options;
 
+/* console, on Windows, is the screen of the process's console, for output alone, whatever standard output is. It has
+ * the common options; without a console it is CHR_ERR_NOT_FOUND. */
+
 typedef struct chr_serial_options {
     chr_common_options common;
-    const char        *path;         /* a terminal device; required. Another character device (/dev/null) has data,
-                                        but no line: its ioctls are CHR_ERR_NOT_SUPPORTED, and at the end of its
-                                        input it can still be written */
+    const char        *path;         /* a terminal device, on Windows COM7 or \\.\COM12; required. Another character
+                                        device (/dev/null) has data, but no line: its ioctls are
+                                        CHR_ERR_NOT_SUPPORTED, and at the end of its input it can still be written */
     int64_t            reconnect_ms; /* an unplugged device is opened again after so many milliseconds; 0 = never */
 } chr_serial_options;
 
@@ -1634,7 +1649,7 @@ CHARDEV_API void chr_replay_close(chr_context *ctx);
     X(reconnect,             "ms",                    "the timer of the next attempt starts")                         \
     X(socket_lookup,         "name:text",             "socket: the address is looked up")                             \
     X(socket_lookup_done,    "count:error why:text",  "socket: so many addresses, or why there is none")              \
-    X(socket_connect,        "in_progress address:text", "socket: connect() to one address was called")               \
+    X(socket_connect,        "address:text",          "socket: connect() to one address comes next")              \
     X(socket_connect_failed, "result:error why:text", "socket: one address did not answer, or refuses")               \
     X(socket_connected,      "peer:text",             "socket: connected; layers and handshakes come next")           \
     X(socket_listen,         "address:text",          "socket: a server listens")                                     \
@@ -5221,12 +5236,45 @@ static int chr__os_is_thread(const chr_config *config, chr__thread thread)
 
 /* -- descriptors: what sockets and handles have in common -- */
 
-CHR__PRIVATE int chr__os_is_socket(int fd)
+/* The same socket under another handle, not inherited; or INVALID_SOCKET. */
+static SOCKET chr__os_twin(int fd)
 {
-    int type, size = sizeof type;
+    WSAPROTOCOL_INFOW info;
+    SOCKET            twin;
 
-    return fd != -1 && CHR_SYS(getsockopt)(chr__os_socket(fd), SOL_SOCKET, SO_TYPE, (char *)&type, &size) == 0;
+    if (CHR_SYS(WSADuplicateSocketW)(chr__os_socket(fd), GetCurrentProcessId(), &info) != 0)
+        return INVALID_SOCKET;
+    twin = CHR_SYS(WSASocketW)(FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, &info, 0, WSA_FLAG_OVERLAPPED);
+    if (twin != INVALID_SOCKET)
+        (void)CHR_SYS(SetHandleInformation)((HANDLE)twin, HANDLE_FLAG_INHERIT, 0);
+    return twin;
 }
+
+/* -1 = it has no such option. */
+static int chr__os_socket_option(SOCKET handle, int option)
+{
+    int value = 0, size = sizeof value;
+
+    return CHR_SYS(getsockopt)(handle, SOL_SOCKET, option, (char *)&value, &size) != 0 ? -1 : value;
+}
+
+/* Wine's Winsock tells no option of a socket that was inherited; of a twin, which it has made here, it does. */
+static int chr__os_get_option(int fd, int option)
+{
+    int    value = fd == -1 ? -1 : chr__os_socket_option(chr__os_socket(fd), option);
+    SOCKET twin;
+
+    if (value >= 0 || fd == -1 || WSAGetLastError() != WSAENOTSOCK)
+        return value;
+    twin = chr__os_twin(fd);
+    if (twin == INVALID_SOCKET)
+        return -1;
+    value = chr__os_socket_option(twin, option);
+    (void)CHR_SYS(closesocket)(twin);
+    return value;
+}
+
+CHR__PRIVATE int chr__os_is_socket(int fd) { return chr__os_get_option(fd, SO_TYPE) >= 0; }
 
 /* A socket that Winsock does not know as one, because another process has made it, is closed as a handle too. */
 CHR__PRIVATE int chr__os_close(int fd)
@@ -5298,19 +5346,13 @@ CHR__PRIVATE void chr__os_set_flags(int fd, const chr__fd_flags *flags)
 /* A copy that is not inherited; `least` is for systems that number descriptors. */
 CHR__PRIVATE int chr__os_dup(int fd, int least)
 {
-    WSAPROTOCOL_INFOW info;
-    HANDLE            copy;
-    SOCKET            twin;
+    HANDLE copy;
+    SOCKET twin;
 
     (void)least;
     if (chr__os_is_socket(fd)) {
-        if (CHR_SYS(WSADuplicateSocketW)(chr__os_socket(fd), GetCurrentProcessId(), &info) != 0)
-            return chr__os_code(WSAGetLastError());
-        twin = CHR_SYS(WSASocketW)(FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, &info, 0, WSA_FLAG_OVERLAPPED);
-        if (twin == INVALID_SOCKET)
-            return chr__os_code(WSAGetLastError());
-        chr__os_close_on_exec(chr__os_socket_fd(twin));
-        return chr__os_socket_fd(twin);
+        twin = chr__os_twin(fd);
+        return twin == INVALID_SOCKET ? chr__os_code(WSAGetLastError()) : chr__os_socket_fd(twin);
     }
     if (!CHR_SYS(DuplicateHandle)(GetCurrentProcess(), chr__os_handle(fd), GetCurrentProcess(), &copy, 0, FALSE, DUPLICATE_SAME_ACCESS))
         return chr__os_code((int)GetLastError());
@@ -5697,17 +5739,21 @@ static void chr__set_take_signaled(chr__set *set)
     }
 }
 
-/* Answers that have come without the port. */
-static void chr__set_scan(chr__set *set)
+/* Takes the answers that have come without the port; returns how many. */
+static int chr__set_scan(chr__set *set)
 {
     const ULONG_PTR pending = 0x103;
     chr__set_entry *entry, *next;
+    int             count = 0;
 
     for (entry = set->asked.first; entry; entry = next) {
         next = entry->next_queued;
-        if (*(volatile ULONG_PTR *)&entry->operation.Internal != pending)
-            chr__set_came_back(set, entry);
+        if (*(volatile ULONG_PTR *)&entry->operation.Internal == pending)
+            continue;
+        chr__set_came_back(set, entry);
+        count++;
     }
+    return count;
 }
 
 /* Milliseconds as a system call takes them; where the timer ends the wait, some more. */
@@ -5717,19 +5763,23 @@ static DWORD chr__set_timeout(chr__set *set, int timeout_ms, int *has_timer)
     return timeout_ms < 0 ? INFINITE : (DWORD)timeout_ms + (*has_timer ? 100u : 0u);
 }
 
+/* Each new request resets the event. Who has set it before that is seen by what he has left: an answer, or `rung`. */
 static int chr__set_wait_event(chr__set *set, int timeout_ms)
 {
     int    has_timer;
-    DWORD  timeout = chr__set_timeout(set, timeout_ms, &has_timer), result;
+    DWORD  timeout, result;
     HANDLE handles[2];
 
+    if (chr__set_scan(set) > 0 || set->bell->rung)
+        return 0;
+    timeout = chr__set_timeout(set, timeout_ms, &has_timer);
     handles[0] = set->bell->event;
     handles[1] = set->bell->timer;
     result = has_timer ? CHR_SYS(WaitForMultipleObjects)(2, handles, FALSE, timeout) : CHR_SYS(WaitForSingleObject)(handles[0], timeout);
     if (result != WAIT_OBJECT_0)
         set->bell->timer_at = 0; /* it may have gone off */
     MemoryBarrier();
-    chr__set_scan(set);
+    (void)chr__set_scan(set);
     return result == WAIT_FAILED ? chr__os_code((int)GetLastError()) : 0;
 }
 
@@ -5855,7 +5905,7 @@ static int chr__set_reap(chr__set *set)
 
     set->bell->has_woken = 0;
     if (set->in_flight > 0)
-        chr__set_scan(set);
+        (void)chr__set_scan(set);
     for (tries = 0; set->in_flight > 0 && tries < 50; tries++)
         (void)chr__set_look(set, 100);
     if (tries > 0 && set->bell->has_woken) {
@@ -6724,7 +6774,7 @@ static int chr__screen_open(void)
 static int chr__screen_make(void) { return chr__console_make(&chr__terminal.screen, 0, ENABLE_PROCESSED_OUTPUT, ENABLE_VIRTUAL_TERMINAL_PROCESSING); }
 
 /* With the lock, for stdio as well as console. */
-static void chr__terminal_enter(int needs_screen)
+CHR__PRIVATE void chr__terminal_enter(int needs_screen)
 {
     int screen = needs_screen && !chr__terminal.screen.handle ? chr__screen_open() : -1;
 
@@ -6740,7 +6790,7 @@ static void chr__terminal_enter(int needs_screen)
     (void)chr__screen_make();
 }
 
-static void chr__terminal_leave(void)
+CHR__PRIVATE void chr__terminal_leave(void)
 {
     chr__console_mode none = { NULL, 0, 0, 0, 0 };
 
@@ -7848,44 +7898,65 @@ static int chr__os_serial_set_lines(int fd, int lines)
 /* How often each has come in: nobody counts. */
 static int chr__os_serial_counts(int fd, int *counts) { return (void)fd, (void)counts, CHR_ERR_NOT_SUPPORTED; }
 
-/* What the line tells beside its bytes: an operation of its own waits for that. */
-typedef struct chr__news {
+/* What the line tells beside its bytes. It has memory that is no context's, as other operations. */
+typedef struct chr__news_wait {
     OVERLAPPED operation; /* its event is what the loop watches */
-    HANDLE     line;
-    DWORD      asked, found;
-    int        is_waiting;
+    DWORD      found;
+} chr__news_wait;
+
+typedef struct chr__news {
+    chr__news_wait *wait; /* NULL = there will be no news */
+    HANDLE          line;
+    int             is_waiting;
 } chr__news;
 
-/* Asks for the next one. A driver without modem lines is asked for the rest; one that can't say is left alone. */
-static void chr__news_ask(chr__news *news)
+/* Whether the driver can say what comes next. */
+static int chr__news_ask(chr__news *news)
 {
-    const DWORD modem = EV_CTS | EV_DSR | EV_RLSD | EV_RING;
-    HANDLE      event = news->operation.hEvent;
+    chr__news_wait *wait = news->wait;
+    HANDLE          event = wait->operation.hEvent;
 
-    for (; news->asked; news->asked = news->asked & modem ? news->asked & ~modem : 0) {
-        memset(&news->operation, 0, sizeof news->operation);
-        news->operation.hEvent = event;
-        news->found = 0;
-        if (CHR_SYS(SetCommMask)(news->line, news->asked) &&
-            (CHR_SYS(WaitCommEvent)(news->line, &news->found, &news->operation) || GetLastError() == ERROR_IO_PENDING)) {
-            news->is_waiting = 1;
-            return;
-        }
-    }
-    (void)ResetEvent(event);
+    memset(wait, 0, sizeof *wait);
+    wait->operation.hEvent = event;
+    news->is_waiting = CHR_SYS(WaitCommEvent)(news->line, &wait->found, &wait->operation) || GetLastError() == ERROR_IO_PENDING;
+    if (!news->is_waiting)
+        ResetEvent(event);
+    return news->is_waiting;
 }
 
-/* Returns the descriptor to watch; -1 = there will be no news. */
+/* Before the line is closed. A wait that does not end although it was cancelled keeps its memory. */
+static void chr__os_news_close(chr__news *news)
+{
+    chr__news_wait *wait = news->wait;
+
+    news->wait = NULL;
+    if (!wait)
+        return;
+    if (news->is_waiting && CHR_SYS(CancelIoEx)(news->line, &wait->operation) &&
+        WaitForSingleObject(wait->operation.hEvent, CHR__CHANNEL_END_MS) != WAIT_OBJECT_0)
+        return;
+    if (wait->operation.hEvent)
+        (void)CHR_SYS(CloseHandle)(wait->operation.hEvent);
+    free(wait);
+}
+
+/* Returns the descriptor to watch; -1 = there will be no news. Some drivers know no modem lines, some nothing at all. */
 static int chr__os_news_open(chr__news *news, int fd)
 {
+    static const DWORD masks[] = { EV_BREAK | EV_ERR | EV_CTS | EV_DSR | EV_RLSD | EV_RING, EV_BREAK | EV_ERR };
+    int                i;
+
     memset(news, 0, sizeof *news);
-    news->operation.hEvent = CHR_SYS(CreateEventW)(NULL, TRUE, FALSE, NULL);
-    if (!news->operation.hEvent)
-        return -1;
     news->line = chr__os_handle(fd);
-    news->asked = EV_BREAK | EV_ERR | EV_CTS | EV_DSR | EV_RLSD | EV_RING;
-    chr__news_ask(news);
-    return chr__os_handle_fd(news->operation.hEvent);
+    news->wait = (chr__news_wait *)calloc(1, sizeof *news->wait);
+    if (news->wait)
+        news->wait->operation.hEvent = CHR_SYS(CreateEventW)(NULL, TRUE, FALSE, NULL);
+    if (news->wait && news->wait->operation.hEvent)
+        for (i = 0; i < 2; i++)
+            if (CHR_SYS(SetCommMask)(news->line, masks[i]) && chr__news_ask(news))
+                return chr__os_handle_fd(news->wait->operation.hEvent);
+    chr__os_news_close(news);
+    return -1;
 }
 
 /* CHR_LINE_... that the driver has counted since it was asked last. */
@@ -7903,35 +7974,26 @@ static int chr__os_line_errors(chr__channel *in)
     return found;
 }
 
-/* CHR__NEWS_... since the last time. One that brings nothing at all is the last: a driver that knows no events says that. */
+/* CHR__NEWS_... since the last time. A wait that brings nothing is the last: so does a driver that knows no events. */
 static int chr__os_news_take(chr__news *news, chr__channel *in)
 {
-    DWORD size;
-    int   told;
+    DWORD size, found;
+    int   error, told;
 
-    if (!news->is_waiting || !CHR_SYS(GetOverlappedResult)(news->line, &news->operation, &size, FALSE))
-        news->found = 0;
-    if (news->is_waiting && news->found == 0 && GetLastError() == ERROR_IO_INCOMPLETE)
+    if (!news->wait || !news->is_waiting)
         return 0;
-    told = (news->found & EV_BREAK ? CHR__NEWS_BREAK : 0) | (news->found & EV_ERR ? chr__os_line_errors(in) : 0) |
-           (news->found & (EV_CTS | EV_DSR | EV_RLSD | EV_RING) ? CHR__NEWS_MODEM : 0);
-    news->asked = news->found ? news->asked : 0;
+    error = CHR_SYS(GetOverlappedResult)(news->line, &news->wait->operation, &size, FALSE) ? 0 : (int)GetLastError();
+    if (error == ERROR_IO_INCOMPLETE)
+        return 0;
+    found = error ? 0 : news->wait->found;
+    told = (found & EV_BREAK ? CHR__NEWS_BREAK : 0) | (found & EV_ERR ? chr__os_line_errors(in) : 0) |
+           (found & (EV_CTS | EV_DSR | EV_RLSD | EV_RING) ? CHR__NEWS_MODEM : 0);
     news->is_waiting = 0;
-    chr__news_ask(news);
+    if (found)
+        (void)chr__news_ask(news);
+    else
+        ResetEvent(news->wait->operation.hEvent);
     return told;
-}
-
-/* Before the line is closed. */
-static void chr__os_news_close(chr__news *news)
-{
-    DWORD size;
-
-    if (!news->operation.hEvent)
-        return;
-    if (news->is_waiting && CHR_SYS(CancelIoEx)(news->line, &news->operation))
-        (void)CHR_SYS(GetOverlappedResult)(news->line, &news->operation, &size, TRUE);
-    (void)CHR_SYS(CloseHandle)(news->operation.hEvent);
-    memset(news, 0, sizeof *news);
 }
 #endif
 
@@ -8399,13 +8461,6 @@ static void chr__os_urgent_inline(int fd)
 typedef struct chr__socket_facts {
     int is_open, is_socket, is_stream, is_listening, is_connected, is_unix, is_inet;
 } chr__socket_facts;
-
-static int chr__os_get_option(int fd, int option)
-{
-    int value = 0, length = sizeof value;
-
-    return CHR_SYS(getsockopt)(chr__os_socket(fd), SOL_SOCKET, option, (char *)&value, &length) != 0 ? -1 : value;
-}
 
 /* Winsock opens in this process what another one has made when it is first asked for it. */
 static void chr__os_socket_facts(int fd, chr__socket_facts *facts)
@@ -12603,6 +12658,8 @@ static void chr__help_all(chr_context *ctx, void (*print)(void *, const char *),
 CHR__PRIVATE size_t chr__ioctl_size(int command, const void *arg, int *ints)
 {
     *ints = 0;
+    if (!arg) /* a backend of the user's may want none */
+        return 0;
     switch (command) {
     case CHR_IOCTL_SET_ECHO: case CHR_IOCTL_SERIAL_SET_BREAK: case CHR_IOCTL_SERIAL_GET_TIOCM: case CHR_IOCTL_SERIAL_SET_TIOCM:
     case CHR_IOCTL_SERIAL_SET_FLOW: case CHR_IOCTL_SERIAL_GET_FLOW: case CHR_IOCTL_PP_DATA_DIR:
@@ -16313,7 +16370,7 @@ CHARDEV_API int chr_fe_set_buffers_at(chr_frontend *fe, void *memory, size_t in,
     int          code;
 
     if (!dev)
-        return 0;
+        return fe->dev ? CHR_ERR_IN_HANDLER : 0;
     chr__enter(ctx);
     code = chr__fe_set_buffers(fe, memory, in, out);
     chr__leave(ctx);
@@ -24405,7 +24462,8 @@ static const chr_backend chr__console_kind = {
  *
  * far side   what the line leads to          options   path, reconnect-ms
  * events     OPENED from creation; BREAK and LINE_ERROR; CLOSED when the device hangs up (unplugged); with reconnect-ms OPENED
- *            when it is back, and SERIAL if it can't have the settings that it shall
+ *            when it is back, and SERIAL if it can't have the settings that it shall. Windows: SERIAL when a modem
+ *            line changes
  *
  * It is opened at 115200 8N1, raw, without flow control, without waiting for a carrier. The line keeps its last settings at the end.
  * ==================================================================================================================== */
@@ -32022,6 +32080,8 @@ CHARDEV_API int chr_trace_format(const chr_trace *event, char *text, size_t size
     size_t      at = 0, len;
     int         number = 0;
 
+    if (size == 0)
+        return 0;
     at = chr__append(text, size, at, "%lld.%06d ", (long long)(us / 1000000), (int)(us % 1000000));
     at = chr__append(text, size, at, "%s%s%s", event->id ? event->id : "", event->id ? " " : "", event->name);
     for (; *word; word += len + (word[len] == ' ')) {
