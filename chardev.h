@@ -5401,6 +5401,7 @@ typedef struct chr__set_entry {
     int                     ready;
     int                     is_gone;   /* its socket was closed: nothing is asked any more */
     int                     is_cancelled; /* the request that is under way, to be made anew */
+    int                     is_short;     /* its request is made anew after a while */
     int                     is_ended;  /* it has left: what is under way comes back, and tells nobody */
     struct chr__set_entry  *next;      /* in its bucket, or of the spare ones */
     struct chr__set_entry  *next_queued, **link;
@@ -5582,6 +5583,16 @@ static void CALLBACK chr__set_signaled(PTP_CALLBACK_INSTANCE instance, void *opa
     chr__bell_ring(bell);
 }
 
+/* Wine's driver answers no request any more that it had of a datagram socket when a refusal (ICMP) came: only a new one. */
+static int chr__afd_goes_deaf(int fd)
+{
+    int     type = 0, size = sizeof type;
+    HMODULE library = GetModuleHandleW(L"ntdll.dll");
+
+    return library && GetProcAddress(library, "wine_get_version") &&
+           CHR_SYS(getsockopt)(chr__os_socket(fd), SOL_SOCKET, SO_TYPE, (char *)&type, &size) == 0 && type == SOCK_DGRAM;
+}
+
 static ULONG chr__afd_events(int wants)
 {
     return CHR__AFD_ABORT | CHR__AFD_LOCAL_CLOSE | CHR__AFD_CONNECT_FAIL |
@@ -5619,7 +5630,7 @@ static void chr__set_release(chr__set *set, chr__set_entry *entry)
 /* A request has ended. When its socket was closed it says nothing any more, as elsewhere. */
 static void chr__set_came_back(chr__set *set, chr__set_entry *entry)
 {
-    const ULONG cancelled = 0xc0000120u;
+    const ULONG cancelled = 0xc0000120u, timed_out = 0x102;
     ULONG       status = entry->wait ? 0 : (ULONG)entry->operation.Internal;
 
     entry->asked = 0;
@@ -5631,7 +5642,7 @@ static void chr__set_came_back(chr__set *set, chr__set_entry *entry)
         chr__set_release(set, entry);
         return;
     }
-    entry->is_gone = status ? status != cancelled : !entry->wait && entry->request.events & CHR__AFD_LOCAL_CLOSE;
+    entry->is_gone = status ? status != cancelled && status != timed_out : !entry->wait && entry->request.events & CHR__AFD_LOCAL_CLOSE;
     if (status)
         chr__set_tell(set, entry, entry->is_gone ? CHR_HUP : 0);
     else
@@ -5667,7 +5678,7 @@ static void chr__set_ask_socket(chr__set *set, chr__set_entry *entry)
 
     memset(&entry->operation, 0, sizeof entry->operation);
     entry->operation.hEvent = set->bell->has_port ? NULL : set->bell->event;
-    request->timeout.QuadPart = INT64_MAX;
+    request->timeout.QuadPart = entry->is_short ? -2500000 : INT64_MAX; /* a quarter of a second, or none */
     request->count = 1;
     request->is_exclusive = 0;
     request->handle = entry->handle;
@@ -5952,6 +5963,7 @@ static int chr__set_begin_entry(chr__set *set, chr__set_entry *entry, int fd, in
         entry->wait = CreateThreadpoolWait(chr__set_signaled, entry, NULL);
         return entry->wait ? 0 : CHR_ERR_NO_MEMORY;
     }
+    entry->is_short = chr__afd_goes_deaf(fd);
     set->sockets++;
     if (CHR_SYS(WSAIoctl)(chr__os_socket(fd), CHR__BASE_HANDLE, NULL, 0, &entry->handle, sizeof entry->handle, &size, NULL, NULL) != 0)
         entry->handle = chr__os_handle(fd);
@@ -23782,7 +23794,10 @@ static int chr__pipe_open(chr_dev *dev, chr_error *err)
 }
 
 static void chr__pipe_close(chr_dev *dev) { chr__fd_close(dev); }
-static void chr__pipe_describe(const chr_dev *dev, chr_info *info) { (void)dev, (void)info; }
+static void chr__pipe_describe(const chr_dev *dev, chr_info *info)
+{
+    chr__format(info->filename, sizeof info->filename, "%s", dev->kind->name);
+}
 
 #define CHR__PIPE_HELP "named pipes that exist already"
 #else
