@@ -5555,26 +5555,23 @@ static void CALLBACK chr__bell_timer_expired(PTP_CALLBACK_INSTANCE instance, voi
     chr__bell_ring((chr__bell *)opaque);
 }
 
-/* The timer goes off in so many milliseconds; one that does so up to a millisecond earlier stays. Returns whether there is one. */
+/* The timer goes off in so many milliseconds: for the event's wait one that does so up to a millisecond earlier stays. Returns whether
+ * it will. */
 static int chr__bell_set_timer(chr__bell *bell, int timeout_ms)
 {
     const int64_t millisecond = 1000000;
-    int64_t       now, at;
+    int64_t       now = chr__os_clock(NULL), at = now + timeout_ms * millisecond;
     LARGE_INTEGER due; /* in 100 ns; negative = from now on */
 
-    if (!bell->timer)
+    if (!bell->timer || (bell->has_port && !bell->timer_wait))
         return 0;
-    now = chr__os_clock(NULL);
-    at = now + timeout_ms * millisecond;
-    if (bell->timer_at > now && bell->timer_at <= at && at - bell->timer_at < millisecond)
+    if (!bell->has_port && bell->timer_at > now && bell->timer_at <= at && at - bell->timer_at < millisecond)
         return 1;
     due.QuadPart = timeout_ms * -(millisecond / 100);
     bell->timer_at = CHR_SYS(SetWaitableTimer)(bell->timer, &due, 0, NULL, NULL, FALSE) ? at : 0;
-    if (bell->has_port && bell->timer_at && !bell->timer_wait)
-        bell->timer_wait = CreateThreadpoolWait(chr__bell_timer_expired, bell, NULL);
-    if (bell->has_port && bell->timer_wait)
+    if (bell->has_port && bell->timer_at)
         SetThreadpoolWait(bell->timer_wait, bell->timer, NULL);
-    return bell->timer_at != 0 && (!bell->has_port || bell->timer_wait);
+    return bell->timer_at != 0;
 }
 
 static void CALLBACK chr__set_signaled(PTP_CALLBACK_INSTANCE instance, void *opaque, PTP_WAIT wait, TP_WAIT_RESULT result)
@@ -5773,29 +5770,28 @@ static int chr__set_scan(chr__set *set)
     return count;
 }
 
-/* Milliseconds as a system call takes them; where the timer ends the wait, none. */
-static DWORD chr__set_timeout(chr__set *set, int timeout_ms)
+/* Milliseconds as a system call takes them; where the timer ends the wait, some more. */
+static DWORD chr__set_timeout(chr__set *set, int timeout_ms, int *has_timer)
 {
-    if (timeout_ms < 0 || (timeout_ms > 0 && chr__bell_set_timer(set->bell, timeout_ms)))
-        return INFINITE;
-    return (DWORD)timeout_ms;
+    *has_timer = timeout_ms > 0 && chr__bell_set_timer(set->bell, timeout_ms);
+    return timeout_ms < 0 ? INFINITE : (DWORD)timeout_ms + (*has_timer ? 100u : 0u);
 }
 
 /* Each new request resets the event. Who has set it before that is seen by what he has left: an answer, or `rung`. */
 static int chr__set_wait_event(chr__set *set, int timeout_ms)
 {
+    int    has_timer;
     DWORD  timeout, result;
     HANDLE handles[2];
 
     if (chr__set_scan(set) > 0 || set->bell->rung)
         return 0;
-    timeout = chr__set_timeout(set, timeout_ms);
+    timeout = chr__set_timeout(set, timeout_ms, &has_timer);
     handles[0] = set->bell->event;
     handles[1] = set->bell->timer;
-    if (timeout == INFINITE && timeout_ms > 0)
-        result = CHR_SYS(WaitForMultipleObjects)(2, handles, FALSE, INFINITE);
-    else
-        result = CHR_SYS(WaitForSingleObject)(handles[0], timeout);
+    result = has_timer ? CHR_SYS(WaitForMultipleObjects)(2, handles, FALSE, timeout) : CHR_SYS(WaitForSingleObject)(handles[0], timeout);
+    if (result != WAIT_OBJECT_0)
+        set->bell->timer_at = 0; /* it may have gone off */
     MemoryBarrier();
     (void)chr__set_scan(set);
     return result == WAIT_FAILED ? chr__os_code((int)GetLastError()) : 0;
@@ -5804,7 +5800,8 @@ static int chr__set_wait_event(chr__set *set, int timeout_ms)
 static int chr__set_wait_port(chr__set *set, int timeout_ms)
 {
     OVERLAPPED_ENTRY entries[CHR__READY_MOST];
-    DWORD            timeout = chr__set_timeout(set, timeout_ms);
+    int              has_timer;
+    DWORD            timeout = chr__set_timeout(set, timeout_ms, &has_timer);
     ULONG            i, count = 0;
 
     if (!CHR_SYS(GetQueuedCompletionStatusEx)(set->bell->port, entries, CHR__READY_MOST, &count, timeout, FALSE))
@@ -5932,22 +5929,23 @@ static int chr__set_reap(chr__set *set)
     return set->in_flight;
 }
 
-/* From few sockets to many. What is under way for the event ends, and is asked anew. Without a port all goes on as it is. */
+/* From few sockets to many. What is under way for the event ends first, else it would come to the port too; it is asked anew. Without
+ * a port all goes on as it is. */
 static void chr__set_grow(chr__set *set)
 {
     chr__bell      *bell = set->bell;
     UCHAR           modes = 1; /* FILE_SKIP_COMPLETION_PORT_ON_SUCCESS */
     chr__set_entry *entry;
 
+    for (entry = set->asked.first; entry; entry = entry->next_queued)
+        chr__set_cancel(set, entry);
+    while (set->asked.first && chr__set_wait_event(set, 10) >= 0)
+        ;
     bell->port = CHR_SYS(CreateIoCompletionPort)(set->afd, NULL, 0, 1);
     if (!bell->port)
         return;
     set->is_quick = CHR_SYS(SetFileCompletionNotificationModes)(set->afd, modes);
-    for (entry = set->asked.first; entry; entry = entry->next_queued)
-        chr__set_cancel(set, entry);
-    while (set->asked.first)
-        if (chr__set_wait_event(set, 10) < 0)
-            break;
+    bell->timer_wait = bell->timer ? CreateThreadpoolWait(chr__bell_timer_expired, bell, NULL) : NULL;
     InterlockedExchange(&bell->has_port, 1);
     if (bell->rung) /* it may have rung for the event */
         (void)CHR_SYS(PostQueuedCompletionStatus)(bell->port, 0, 0, NULL);
