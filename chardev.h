@@ -55,7 +55,8 @@
  *     CHARDEV_STATIC           all functions static: each file has its own copy
  *     CHARDEV_API              what stands before each public function (e.g. a dllexport); default extern
  *     CHARDEV_THREADS          writes and a few more calls from any thread (see THREADS); host names are looked up in
- *                              the background (pthreads; on Windows its own threads). With CHARDEV_FREESTANDING by chr_config.lock and unlock
+ *                              the background (pthreads, or Windows' threads). With CHARDEV_FREESTANDING by
+ *                              chr_config.lock and unlock
  *     CHARDEV_MBEDTLS          TLS for sockets, with mbed TLS 2.28 or 3.x: link -lmbedtls -lmbedx509 -lmbedcrypto
  *     CHARDEV_SPICE            spicevmc and spiceport, for an emulator that runs a spice-server: compile and link as pkg-config
  *                              spice-server says
@@ -120,11 +121,11 @@
  *     chr_loop_lock, chr_loop_unlock              the lock
  *     chr_loop_stop, chr_loop_wake                a wake-up; from signal handlers too, and without CHARDEV_THREADS
  *
- * The lock is one for a context. The owner has it in its loop (handlers included) except while that sleeps, and in each
- * of its calls except while it blocks: others wait for as long as a handler takes. A wake-up is one byte written to a
- * pipe (on Windows an event is set), and only when the owner sleeps. A write that another thread's call waits for goes on with the new backend after
- * a swap, and ends with CHR_ERR_DISCONNECTED (or what was taken) after chr_fe_deinit(), whose frontend must stay in
- * memory as long as others may use it.
+ * The lock is one for a context. The owner has it in its loop (handlers included) except while that sleeps, and in
+ * each of its calls except while it blocks: others wait for as long as a handler takes. A wake-up is one byte written
+ * to a pipe (on Windows an event is set), and only when the owner sleeps. A write that another thread's call waits for
+ * goes on with the new backend after a swap, and ends with CHR_ERR_DISCONNECTED (or what was taken) after
+ * chr_fe_deinit(), whose frontend must stay in memory as long as others may use it.
  *
  * THE END of a program begins with chr_loop_stop(), from a handler, a signal handler or another thread; Ctrl-A x on a
  * mux and a testdev's `q` call it too, unless chr_config.exit is set. Then chr_loop_run() returns 0, or chr_loop_step()
@@ -335,13 +336,14 @@ CHARDEV_API int chr_context_reset(chr_context *ctx);
  * (BSD, macOS), of which a user notices nothing: what these refuse (files) poll() still waits for. After fork() the child
  * has a set of its own. On the freestanding profile there are no descriptors: step it from your main loop.
  *
- * On Windows a descriptor is the value of a SOCKET or of a HANDLE, cast to int. The loop waits for sockets and for what
- * WaitForSingleObject() takes without reading from it: events, processes, threads, semaphores, timers, a console's input
- * (signaled is CHR_IN, or CHR_OUT where that is wanted; what a wait takes from an object, it takes). There is always a set:
- * some thirty sockets wait for one event, more for an I/O completion port. chr_loop_fd() does not exist there. A foreign loop
- * with prepare and dispatch, or with hooks, is given the same values: bits of WSAPoll() have other values than ours, so
- * translate them both ways; a HANDLE belongs into WaitForMultipleObjects(). Its wake-ups come by a UDP socket on the
- * loopback interface. Winsock is started and ended by each context; a program with sockets of its own starts it too.
+ * On Windows a descriptor is the value of a SOCKET or of a HANDLE, cast to int. The loop waits for sockets and for
+ * what WaitForSingleObject() takes without reading from it: events, processes, threads, semaphores, timers, a
+ * console's input (signaled is CHR_IN, or CHR_OUT where that is wanted; what a wait takes from an object, it takes).
+ * There is always a set: some thirty sockets wait for one event, more for an I/O completion port. chr_loop_fd() does
+ * not exist there. A foreign loop with prepare and dispatch, or with hooks, is given the same values: bits of
+ * WSAPoll() have other values than ours, so translate them both ways; a HANDLE belongs into WaitForMultipleObjects().
+ * Its wake-ups come by a UDP socket on the loopback interface. Winsock is started and ended by each context; a program
+ * with sockets of its own starts it too.
  */
 
 /* Dispatches once: waits up to timeout_ms milliseconds (0 = not at all, -1 = without limit) for something to happen.
