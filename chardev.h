@@ -55,7 +55,7 @@
  *     CHARDEV_STATIC           all functions static: each file has its own copy
  *     CHARDEV_API              what stands before each public function (e.g. a dllexport); default extern
  *     CHARDEV_THREADS          writes and a few more calls from any thread (see THREADS); host names are looked up in
- *                              the background (pthreads). With CHARDEV_FREESTANDING by chr_config.lock and unlock
+ *                              the background. With CHARDEV_FREESTANDING by chr_config.lock and unlock
  *     CHARDEV_MBEDTLS          TLS for sockets, with mbed TLS 2.28 or 3.x: link -lmbedtls -lmbedx509 -lmbedcrypto
  *     CHARDEV_SPICE            spicevmc and spiceport, for an emulator that runs a spice-server: compile and link as pkg-config
  *                              spice-server says
@@ -1752,6 +1752,9 @@ CHARDEV_API int chr_trace_help(const char *patterns, void (*print)(void *opaque,
 /* ====================================================================================================================
  * >>descriptors   named ones, passed by a monitor's peer (SCM_RIGHTS), for fd=NAME
  * ==================================================================================================================== */
+
+/* On Windows a descriptor is the value of a SOCKET or HANDLE, (int)(intptr_t)socket. No peer can pass one beside the bytes
+ * there: it is inherited, or duplicated by WSADuplicateSocket() and opened by WSASocketW(), and named here for a monitor. */
 
 /* Keeps fd under a name, which may not begin with a digit; the context owns it from success on, until a chardev takes it. A
  * descriptor that had the name before is closed. CHR_ERR_INVALID, CHR_ERR_EXISTS (it has another name), CHR_ERR_NO_MEMORY. */
@@ -5401,6 +5404,7 @@ typedef struct chr__set_entry {
     int                     ready;
     int                     is_gone;   /* its socket was closed: nothing is asked any more */
     int                     is_cancelled; /* the request that is under way, to be made anew */
+    int                     is_short;     /* its request is made anew after a while */
     int                     is_ended;  /* it has left: what is under way comes back, and tells nobody */
     struct chr__set_entry  *next;      /* in its bucket, or of the spare ones */
     struct chr__set_entry  *next_queued, **link;
@@ -5551,26 +5555,23 @@ static void CALLBACK chr__bell_timer_expired(PTP_CALLBACK_INSTANCE instance, voi
     chr__bell_ring((chr__bell *)opaque);
 }
 
-/* The timer goes off in so many milliseconds; one that does so up to a millisecond earlier stays. Returns whether there is one. */
+/* The timer goes off in so many milliseconds: for the event's wait one that does so up to a millisecond earlier stays. Returns whether
+ * it will. */
 static int chr__bell_set_timer(chr__bell *bell, int timeout_ms)
 {
     const int64_t millisecond = 1000000;
-    int64_t       now, at;
+    int64_t       now = chr__os_clock(NULL), at = now + timeout_ms * millisecond;
     LARGE_INTEGER due; /* in 100 ns; negative = from now on */
 
-    if (!bell->timer)
+    if (!bell->timer || (bell->has_port && !bell->timer_wait))
         return 0;
-    now = chr__os_clock(NULL);
-    at = now + timeout_ms * millisecond;
-    if (bell->timer_at > now && bell->timer_at <= at && at - bell->timer_at < millisecond)
+    if (!bell->has_port && bell->timer_at > now && bell->timer_at <= at && at - bell->timer_at < millisecond)
         return 1;
     due.QuadPart = timeout_ms * -(millisecond / 100);
     bell->timer_at = CHR_SYS(SetWaitableTimer)(bell->timer, &due, 0, NULL, NULL, FALSE) ? at : 0;
-    if (bell->has_port && bell->timer_at && !bell->timer_wait)
-        bell->timer_wait = CreateThreadpoolWait(chr__bell_timer_expired, bell, NULL);
-    if (bell->has_port && bell->timer_wait)
+    if (bell->has_port && bell->timer_at)
         SetThreadpoolWait(bell->timer_wait, bell->timer, NULL);
-    return bell->timer_at != 0 && (!bell->has_port || bell->timer_wait);
+    return bell->timer_at != 0;
 }
 
 static void CALLBACK chr__set_signaled(PTP_CALLBACK_INSTANCE instance, void *opaque, PTP_WAIT wait, TP_WAIT_RESULT result)
@@ -5583,6 +5584,16 @@ static void CALLBACK chr__set_signaled(PTP_CALLBACK_INSTANCE instance, void *opa
         entry->next_signaled = bell->signaled;
     while (InterlockedCompareExchangePointer((void *volatile *)&bell->signaled, entry, entry->next_signaled) != entry->next_signaled);
     chr__bell_ring(bell);
+}
+
+/* Wine's driver answers no request any more that it had of a datagram socket when a refusal (ICMP) came: only a new one. */
+static int chr__afd_goes_deaf(int fd)
+{
+    int     type = 0, size = sizeof type;
+    HMODULE library = GetModuleHandleW(L"ntdll.dll");
+
+    return library && GetProcAddress(library, "wine_get_version") &&
+           CHR_SYS(getsockopt)(chr__os_socket(fd), SOL_SOCKET, SO_TYPE, (char *)&type, &size) == 0 && type == SOCK_DGRAM;
 }
 
 static ULONG chr__afd_events(int wants)
@@ -5622,7 +5633,7 @@ static void chr__set_release(chr__set *set, chr__set_entry *entry)
 /* A request has ended. When its socket was closed it says nothing any more, as elsewhere. */
 static void chr__set_came_back(chr__set *set, chr__set_entry *entry)
 {
-    const ULONG cancelled = 0xc0000120u;
+    const ULONG cancelled = 0xc0000120u, timed_out = 0x102;
     ULONG       status = entry->wait ? 0 : (ULONG)entry->operation.Internal;
 
     entry->asked = 0;
@@ -5634,7 +5645,7 @@ static void chr__set_came_back(chr__set *set, chr__set_entry *entry)
         chr__set_release(set, entry);
         return;
     }
-    entry->is_gone = status ? status != cancelled : !entry->wait && entry->request.events & CHR__AFD_LOCAL_CLOSE;
+    entry->is_gone = status ? status != cancelled && status != timed_out : !entry->wait && entry->request.events & CHR__AFD_LOCAL_CLOSE;
     if (status)
         chr__set_tell(set, entry, entry->is_gone ? CHR_HUP : 0);
     else
@@ -5670,7 +5681,7 @@ static void chr__set_ask_socket(chr__set *set, chr__set_entry *entry)
 
     memset(&entry->operation, 0, sizeof entry->operation);
     entry->operation.hEvent = set->bell->has_port ? NULL : set->bell->event;
-    request->timeout.QuadPart = INT64_MAX;
+    request->timeout.QuadPart = entry->is_short ? -2500000 : INT64_MAX; /* a quarter of a second, or none */
     request->count = 1;
     request->is_exclusive = 0;
     request->handle = entry->handle;
@@ -5759,29 +5770,28 @@ static int chr__set_scan(chr__set *set)
     return count;
 }
 
-/* Milliseconds as a system call takes them; where the timer ends the wait, none. */
-static DWORD chr__set_timeout(chr__set *set, int timeout_ms)
+/* Milliseconds as a system call takes them; where the timer ends the wait, some more. */
+static DWORD chr__set_timeout(chr__set *set, int timeout_ms, int *has_timer)
 {
-    if (timeout_ms < 0 || (timeout_ms > 0 && chr__bell_set_timer(set->bell, timeout_ms)))
-        return INFINITE;
-    return (DWORD)timeout_ms;
+    *has_timer = timeout_ms > 0 && chr__bell_set_timer(set->bell, timeout_ms);
+    return timeout_ms < 0 ? INFINITE : (DWORD)timeout_ms + (*has_timer ? 100u : 0u);
 }
 
 /* Each new request resets the event. Who has set it before that is seen by what he has left: an answer, or `rung`. */
 static int chr__set_wait_event(chr__set *set, int timeout_ms)
 {
+    int    has_timer;
     DWORD  timeout, result;
     HANDLE handles[2];
 
     if (chr__set_scan(set) > 0 || set->bell->rung)
         return 0;
-    timeout = chr__set_timeout(set, timeout_ms);
+    timeout = chr__set_timeout(set, timeout_ms, &has_timer);
     handles[0] = set->bell->event;
     handles[1] = set->bell->timer;
-    if (timeout == INFINITE && timeout_ms > 0)
-        result = CHR_SYS(WaitForMultipleObjects)(2, handles, FALSE, INFINITE);
-    else
-        result = CHR_SYS(WaitForSingleObject)(handles[0], timeout);
+    result = has_timer ? CHR_SYS(WaitForMultipleObjects)(2, handles, FALSE, timeout) : CHR_SYS(WaitForSingleObject)(handles[0], timeout);
+    if (result != WAIT_OBJECT_0)
+        set->bell->timer_at = 0; /* it may have gone off */
     MemoryBarrier();
     (void)chr__set_scan(set);
     return result == WAIT_FAILED ? chr__os_code((int)GetLastError()) : 0;
@@ -5790,7 +5800,8 @@ static int chr__set_wait_event(chr__set *set, int timeout_ms)
 static int chr__set_wait_port(chr__set *set, int timeout_ms)
 {
     OVERLAPPED_ENTRY entries[CHR__READY_MOST];
-    DWORD            timeout = chr__set_timeout(set, timeout_ms);
+    int              has_timer;
+    DWORD            timeout = chr__set_timeout(set, timeout_ms, &has_timer);
     ULONG            i, count = 0;
 
     if (!CHR_SYS(GetQueuedCompletionStatusEx)(set->bell->port, entries, CHR__READY_MOST, &count, timeout, FALSE))
@@ -5918,22 +5929,23 @@ static int chr__set_reap(chr__set *set)
     return set->in_flight;
 }
 
-/* From few sockets to many. What is under way for the event ends, and is asked anew. Without a port all goes on as it is. */
+/* From few sockets to many. What is under way for the event ends first, else it would come to the port too; it is asked anew. Without
+ * a port all goes on as it is. */
 static void chr__set_grow(chr__set *set)
 {
     chr__bell      *bell = set->bell;
     UCHAR           modes = 1; /* FILE_SKIP_COMPLETION_PORT_ON_SUCCESS */
     chr__set_entry *entry;
 
+    for (entry = set->asked.first; entry; entry = entry->next_queued)
+        chr__set_cancel(set, entry);
+    while (set->asked.first && chr__set_wait_event(set, 10) >= 0)
+        ;
     bell->port = CHR_SYS(CreateIoCompletionPort)(set->afd, NULL, 0, 1);
     if (!bell->port)
         return;
     set->is_quick = CHR_SYS(SetFileCompletionNotificationModes)(set->afd, modes);
-    for (entry = set->asked.first; entry; entry = entry->next_queued)
-        chr__set_cancel(set, entry);
-    while (set->asked.first)
-        if (chr__set_wait_event(set, 10) < 0)
-            break;
+    bell->timer_wait = bell->timer ? CreateThreadpoolWait(chr__bell_timer_expired, bell, NULL) : NULL;
     InterlockedExchange(&bell->has_port, 1);
     if (bell->rung) /* it may have rung for the event */
         (void)CHR_SYS(PostQueuedCompletionStatus)(bell->port, 0, 0, NULL);
@@ -5954,6 +5966,7 @@ static int chr__set_begin_entry(chr__set *set, chr__set_entry *entry, int fd, in
         entry->wait = CreateThreadpoolWait(chr__set_signaled, entry, NULL);
         return entry->wait ? 0 : CHR_ERR_NO_MEMORY;
     }
+    entry->is_short = chr__afd_goes_deaf(fd);
     set->sockets++;
     if (CHR_SYS(WSAIoctl)(chr__os_socket(fd), CHR__BASE_HANDLE, NULL, 0, &entry->handle, sizeof entry->handle, &size, NULL, NULL) != 0)
         entry->handle = chr__os_handle(fd);
@@ -23784,7 +23797,10 @@ static int chr__pipe_open(chr_dev *dev, chr_error *err)
 }
 
 static void chr__pipe_close(chr_dev *dev) { chr__fd_close(dev); }
-static void chr__pipe_describe(const chr_dev *dev, chr_info *info) { (void)dev, (void)info; }
+static void chr__pipe_describe(const chr_dev *dev, chr_info *info)
+{
+    chr__format(info->filename, sizeof info->filename, "%s", dev->kind->name);
+}
 
 #define CHR__PIPE_HELP "named pipes that exist already"
 #else
