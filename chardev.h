@@ -12079,6 +12079,7 @@ static int chr__read_size(const char *text, int64_t *value)
     int64_t           part, billionths = 0, unit = 1;
     uint64_t          whole;
     const char       *letter;
+    int               shift;
 
     text = chr__read_digits(text, INT64_MAX, &whole);
     if (text && *text == '.')
@@ -12093,7 +12094,9 @@ static int chr__read_size(const char *text, int64_t *value)
     if (*text || (unit == 1 && billionths) || whole > (uint64_t)(INT64_MAX / unit))
         return 0;
     *value = (int64_t)whole * unit;
-    part = (int64_t)((double)billionths / 1e9 * (double)unit);
+    shift = unit >> 20 ? 20 : 0;
+    part = unit >> shift; /* billionths of it, without passing 64 bits */
+    part = (billionths * part / 1000000000 << shift) + ((billionths * part % 1000000000 << shift) / 1000000000);
     if (part > INT64_MAX - *value)
         return 0;
     *value += part;
@@ -16798,7 +16801,7 @@ CHR__COLD void chr__trace_ioctl(const chr_dev *dev, int command, int code, const
     if (size == 0 || chr__is_epp(command))
         text[0] = 0;
     else if (ints == 4)
-        chr__format(text, sizeof text, "%d,%c,%d,%d", ((const chr_serial_params *)arg)->speed,
+        chr__format(text, sizeof text, "%d,%c,%d,%d", (int)((const chr_serial_params *)arg)->speed,
                     ((const chr_serial_params *)arg)->parity, ((const chr_serial_params *)arg)->data_bits,
                     ((const chr_serial_params *)arg)->stop_bits);
     else if (ints == 0)
