@@ -2113,7 +2113,7 @@ static void chr__sink_number(chr__text_sink *sink, const chr__text_spec *spec, l
     size_t             count;
 
     if (spec->letter != 'd' && spec->longs < 2)
-        magnitude &= 0xffffffffu;
+        magnitude &= UINT_MAX;
     count = chr__digits(digits + sizeof digits, magnitude, spec->letter == 'x' ? 16 : 10);
     if (negative)
         digits[sizeof digits - ++count] = '-';
