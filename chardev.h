@@ -55,7 +55,7 @@
  *     CHARDEV_STATIC           all functions static: each file has its own copy
  *     CHARDEV_API              what stands before each public function (e.g. a dllexport); default extern
  *     CHARDEV_THREADS          writes and a few more calls from any thread (see THREADS); host names are looked up in
- *                              the background (pthreads). With CHARDEV_FREESTANDING by chr_config.lock and unlock
+ *                              the background. With CHARDEV_FREESTANDING by chr_config.lock and unlock
  *     CHARDEV_MBEDTLS          TLS for sockets, with mbed TLS 2.28 or 3.x: link -lmbedtls -lmbedx509 -lmbedcrypto
  *     CHARDEV_SPICE            spicevmc and spiceport, for an emulator that runs a spice-server: compile and link as pkg-config
  *                              spice-server says
@@ -120,11 +120,11 @@
  *     chr_loop_lock, chr_loop_unlock              the lock
  *     chr_loop_stop, chr_loop_wake                a wake-up; from signal handlers too, and without CHARDEV_THREADS
  *
- * The lock is one for a context. The owner has it in its loop (handlers included) except while that sleeps, and in each
- * of its calls except while it blocks: others wait for as long as a handler takes. A wake-up is one byte written to a
- * pipe, and only when the owner sleeps. A write that another thread's call waits for goes on with the new backend after
- * a swap, and ends with CHR_ERR_DISCONNECTED (or what was taken) after chr_fe_deinit(), whose frontend must stay in
- * memory as long as others may use it.
+ * The lock is one for a context. The owner has it in its loop (handlers included) except while that sleeps, and in
+ * each of its calls except while it blocks: others wait for as long as a handler takes. A wake-up is one byte written
+ * to a pipe (on Windows an event is set), and only when the owner sleeps. A write that another thread's call waits for
+ * goes on with the new backend after a swap, and ends with CHR_ERR_DISCONNECTED (or what was taken) after
+ * chr_fe_deinit(), whose frontend must stay in memory as long as others may use it.
  *
  * THE END of a program begins with chr_loop_stop(), from a handler, a signal handler or another thread; Ctrl-A x on a
  * mux and a testdev's `q` call it too, unless chr_config.exit is set. Then chr_loop_run() returns 0, or chr_loop_step()
@@ -334,6 +334,15 @@ CHARDEV_API int chr_context_reset(chr_context *ctx);
  * Our own loop waits with poll() while there are few descriptors, and from some thirty on with epoll (Linux) or kqueue
  * (BSD, macOS), of which a user notices nothing: what these refuse (files) poll() still waits for. After fork() the child
  * has a set of its own. On the freestanding profile there are no descriptors: step it from your main loop.
+ *
+ * On Windows a descriptor is the value of a SOCKET or of a HANDLE, cast to int. The loop waits for sockets and for
+ * what WaitForSingleObject() takes without reading from it: events, processes, threads, semaphores, timers, a
+ * console's input (signaled is CHR_IN, or CHR_OUT where that is wanted; what a wait takes from an object, it takes).
+ * There is always a set: some thirty sockets wait for one event, more for an I/O completion port. chr_loop_fd() does
+ * not exist there. A foreign loop with prepare and dispatch, or with hooks, is given the same values: bits of
+ * WSAPoll() have other values than ours, so translate them both ways; a HANDLE belongs into WaitForMultipleObjects().
+ * Its wake-ups come by a UDP socket on the loopback interface. Winsock is started and ended by each context; a program
+ * with sockets of its own starts it too.
  */
 
 /* Dispatches once: waits up to timeout_ms milliseconds (0 = not at all, -1 = without limit) for something to happen.
@@ -370,7 +379,8 @@ CHARDEV_API void chr_loop_wake(chr_context *ctx);
 CHARDEV_API void chr_loop_lock(chr_context *ctx);
 CHARDEV_API void chr_loop_unlock(chr_context *ctx);
 
-/* On systems with poll() this is its struct pollfd: cast the array to that, poll it, and dispatch it. */
+/* On systems with poll() this is its struct pollfd: cast the array to that, poll it, and dispatch it. On Windows fill
+ * WSAPOLLFD entries from it, and `revents` from theirs with the bits of this library. */
 typedef struct chr_poll {
     int   fd;
     short events;  /* out of prepare: what is wanted, CHR_IN | CHR_OUT | CHR_HUP, and bits of the library's own */
@@ -392,7 +402,7 @@ CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int c
  * milliseconds. It is the context's: don't read or close it. It stays the same until chr_context_free() or
  * chr_context_reset(). In a child of fork() that goes on (daemon()) it is a set of the child's, under the same number, from
  * this call on: an epoll or kqueue of the child's must be given it behind that. Returns the descriptor;
- * CHR_ERR_NOT_SUPPORTED where the system has neither epoll nor kqueue; CHR_ERR_NO_MEMORY or CHR_ERR_IO when it has none to
+ * CHR_ERR_NOT_SUPPORTED where the system has neither epoll nor kqueue (Windows); CHR_ERR_NO_MEMORY or CHR_ERR_IO when it has none to
  * give. Owner thread. */
 CHARDEV_API int chr_loop_fd(chr_context *ctx);
 #endif
@@ -444,7 +454,8 @@ struct chr_idle {
 #ifndef CHARDEV_FREESTANDING
 /* Watches fd, which stays yours. Starting a started watch moves it. Several watches may have one descriptor. Stop them
  * before you close it: where the kernel keeps the set of descriptors, one that is closed says nothing any more. Errors:
- * CHR_ERR_NO_MEMORY. */
+ * CHR_ERR_NO_MEMORY; on Windows CHR_ERR_NOT_SUPPORTED for what can't be waited for (files, pipes, serial lines: make a
+ * chardev of them) and CHR_ERR_INVALID for what is not open. Then the watch is stopped. */
 CHARDEV_API int  chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int events, void (*ready)(void *, int), void *opaque);
 CHARDEV_API void chr_watch_set(chr_watch *watch, int events); /* no allocation, no system call */
 CHARDEV_API void chr_watch_stop(chr_watch *watch);
@@ -1759,6 +1770,9 @@ CHARDEV_API int chr_trace_help(const char *patterns, void (*print)(void *opaque,
 /* ====================================================================================================================
  * >>descriptors   named ones, passed by a monitor's peer (SCM_RIGHTS), for fd=NAME
  * ==================================================================================================================== */
+
+/* On Windows a descriptor is the value of a SOCKET or HANDLE, (int)(intptr_t)socket. No peer can pass one beside the bytes
+ * there: it is inherited, or duplicated by WSADuplicateSocket() and opened by WSASocketW(), and named here for a monitor. */
 
 /* Keeps fd under a name, which may not begin with a digit; the context owns it from success on, until a chardev takes it. A
  * descriptor that had the name before is closed. CHR_ERR_INVALID, CHR_ERR_EXISTS (it has another name), CHR_ERR_NO_MEMORY. */
@@ -5944,8 +5958,8 @@ static void chr__set_grow(chr__set *set)
 
     for (entry = set->asked.first; entry; entry = entry->next_queued)
         chr__set_cancel(set, entry);
-    while (set->asked.first && chr__set_wait_event(set, 10) >= 0)
-        ;
+    while (chr__set_scan(set), set->asked.first)
+        (void)CHR_SYS(WaitForSingleObject)(bell->event, 10);
     bell->port = CHR_SYS(CreateIoCompletionPort)(set->afd, NULL, 0, 1);
     if (!bell->port)
         return;
@@ -10459,9 +10473,10 @@ CHARDEV_API void chr_watch_stop(chr_watch *watch)
 
 CHARDEV_API int chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int events, void (*ready)(void *, int), void *opaque)
 {
-    int code = chr__os_set_check(&ctx->set, fd);
+    int code;
 
     chr_watch_stop(watch);
+    code = chr__os_set_check(&ctx->set, fd);
     if (code < 0 || chr__watches_grow(ctx) < 0)
         return code < 0 ? code : CHR_ERR_NO_MEMORY;
     memset(watch, 0, sizeof *watch);
