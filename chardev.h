@@ -37,7 +37,7 @@
  * CONTENTS. Search for the tag to get there.
  *
  *     the manual        >>errors >>config >>loop >>options >>chardev >>frontend >>recipes >>backend >>structs >>extras
- *                       >>record >>descriptors
+ *                       >>record >>trace >>descriptors
  *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>encodings >>tables >>the_loop
  *                       >>the_options >>the_record >>core >>front >>stacked >>the_replay >>stream
  *     backends          >>be_null >>be_ringbuf >>be_testdev >>be_script (>>answers) >>be_msmouse >>be_wctablet
@@ -59,9 +59,20 @@
  *     CHARDEV_SPICE            spicevmc and spiceport, for an emulator that runs a spice-server: compile and link as pkg-config
  *                              spice-server says
  *     CHARDEV_FREESTANDING     no operating system: the backends from null to fault and your own; hooks for memory and
- *                              clock
+ *                              clock. Watches, log files and recordings are left out: there is nothing for them
  *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV SCRIPT MSMOUSE WCTABLET BRAILLE (or its BRLAPI alone) MUX
  *                              HUB FAULT FD FILE PIPE PTY STDIO SERIAL PARALLEL UDP SOCKET SPICE
+ *     CHARDEV_NO_TRACE         no tracing (>>trace), and no trace of it. CHARDEV_FREESTANDING implies it, unless CHARDEV_TRACE
+ *                              is defined
+ *     CHARDEV_USDT             each event of the table in >>trace is a probe of the program, too: for bpftrace, perf and
+ *                              systemtap, where <sys/sdt.h> is
+ *     CHARDEV_NO_RECORD        leave chr_record_start(), chr_replay_open() and their like out
+ *     CHARDEV_NO_LOG           leave log files out: logfile= is CHR_ERR_NOT_SUPPORTED, logappend= and its like are unknown
+ *     CHARDEV_NO_HELP          leave chr_help() and all texts out: an error's text is its number
+ *     CHARDEV_NO_URI           leave chr_new_uri() out: chr_new_any() takes options, none and chardev:ID
+ *     CHARDEV_NO_BUFFERS       leave chr_fe_set_buffers(), chr_fe_read() and their like out: history= and obuf= are
+ *                              CHR_ERR_NOT_SUPPORTED
+ *     CHARDEV_ERROR_SIZE       bytes of chr_error.text; default 1024; 96 will do for firmware
  *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and what a mux may keep; default 65536, freestanding 1024
  *     CHR_SYS(name)            how a system call is reached; default `name`. Tests put faults in here.
  *
@@ -91,7 +102,7 @@
  * THREADS. With CHARDEV_THREADS the calls below may be made from any thread, at any time between chr_fe_init() and
  * chr_context_free(), also while the owner swaps, removes or reconnects the chardev. All others are the owner's.
  * Handlers, the hooks watch_changed and timeout_changed, and a backend's slots but write, read and wait_fd run on the
- * owner thread only; the hooks allocate, log, clock and wall_clock also on a thread that writes, one thread at a time.
+ * owner thread only; the hooks allocate, log, trace, clock and wall_clock also on a thread that writes, one thread at a time.
  *
  *     any thread                                  what it may cost
  *     chr_fe_write, chr_fe_printf                 the lock; one system call; a wake-up when the loop has more to do.
@@ -174,6 +185,10 @@ extern "C" {
 
 #define CHARDEV_VERSION "0.1.0"
 
+#if defined(CHARDEV_FREESTANDING) && !defined(CHARDEV_TRACE) && !defined(CHARDEV_NO_TRACE)
+#define CHARDEV_NO_TRACE
+#endif
+
 /* ====================================================================================================================
  * >>errors   what went wrong, as a value
  * ==================================================================================================================== */
@@ -204,10 +219,14 @@ typedef enum chr_error_code {
     CHR_ERR_FORCE_INT = 0x7fffffff
 } chr_error_code;
 
+#ifndef CHARDEV_ERROR_SIZE
+#define CHARDEV_ERROR_SIZE 1024
+#endif
+
 /* Lives on your stack; a failing call fills it. `text` is one line without a newline; over-long ones are cut. */
 typedef struct chr_error {
     int  code; /* CHR_ERR_... */
-    char text[1024];
+    char text[CHARDEV_ERROR_SIZE];
 } chr_error;
 
 /* The text of a code, for calls that have no chr_error. Never NULL. */
@@ -228,6 +247,7 @@ typedef struct chr_backend  chr_backend;
 typedef struct chr_watch    chr_watch;
 typedef struct chr_timer    chr_timer;
 typedef struct chr_idle     chr_idle;
+typedef struct chr_trace    chr_trace;
 
 /* Zero-initialise it and set what you need; `opaque` comes back as the first argument of each hook. */
 typedef struct chr_config {
@@ -246,6 +266,7 @@ typedef struct chr_config {
     int   virtual_clock;                                     /* 1 = the clock is virtual: it begins at 0, stands still, and
                                                                 only chr_loop_run_until() moves it; `clock` is not
                                                                 asked. Without `wall_clock` that is 1970 and this time */
+    void  (*trace)(void *opaque, const chr_trace *event);    /* what happens inside, as it happens: see >>trace */
 } chr_config;
 
 /* A new context: loop, registry, named descriptors. `config` is copied; NULL means the defaults. NULL when out of memory
@@ -338,6 +359,7 @@ CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity
 /* Runs what is ready among `count` entries of the last prepare, then due timers and idle callbacks. Returns how many ran,
  * or CHR_ERR_STOPPED after chr_loop_stop(), or CHR_ERR_IN_HANDLER. Owner thread. */
 CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int count);
+#ifndef CHARDEV_FREESTANDING
 /* One descriptor for all: it is readable when chr_loop_step(ctx, 0) has work, timers and what other threads post
  * included. Any loop that waits for descriptors takes it (GLib, libuv, Qt, SDL, Go, epoll): when it is readable, call
  * chr_loop_step(ctx, 0), and where the other loop is edge-triggered again until that returns 0. Time is rounded up to
@@ -347,6 +369,7 @@ CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int c
  * CHR_ERR_NOT_SUPPORTED where the system has neither epoll nor kqueue; CHR_ERR_NO_MEMORY or CHR_ERR_IO when it has none to
  * give. Owner thread. */
 CHARDEV_API int chr_loop_fd(chr_context *ctx);
+#endif
 /* Milliseconds until chr_loop_dispatch() has something to do without any descriptor; 0 = now, -1 = never. */
 CHARDEV_API int chr_loop_timeout(chr_context *ctx);
 /* Nanoseconds on the context's monotonic clock. */
@@ -392,6 +415,7 @@ struct chr_idle {
     chr_idle    *next, *prev;
 };
 
+#ifndef CHARDEV_FREESTANDING
 /* Watches fd, which stays yours. Starting a started watch moves it. Several watches may have one descriptor. Stop them
  * before you close it: where the kernel keeps the set of descriptors, one that is closed says nothing any more. Errors:
  * CHR_ERR_NO_MEMORY. */
@@ -399,6 +423,7 @@ CHARDEV_API int  chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int
 CHARDEV_API void chr_watch_set(chr_watch *watch, int events); /* no allocation, no system call */
 CHARDEV_API void chr_watch_stop(chr_watch *watch);
 CHARDEV_API void chr_watch_ready(chr_watch *watch, int events); /* from a foreign loop with hooks: runs the callback */
+#endif
 
 /* Calls `expired` once, delay_ms milliseconds from now (less than 0 is 0); of equal times the one that was started first
  * comes first. Starting a started timer moves it. A start costs a constant time, a stop O(log n) on average. */
@@ -467,10 +492,12 @@ CHARDEV_API int chr_options_add(chr_options *options, const char *key, const cha
 /* On whose behalf a chardev is made: fd= is a number for a local user, a name (see >>descriptors) for a monitor's peer. */
 typedef enum chr_origin { CHR_LOCAL, CHR_REMOTE } chr_origin;
 
+#ifndef CHARDEV_NO_HELP
 /* Calls `print` with each line of help, without a newline: all backends (NULL, "help", "?") or the options of one, or of an
  * object that chr_tls_creds_add() and chr_authz_add() make. `text` is its name or all of a text that got CHR_ERR_HELP
  * ("socket,help", "tcp::4444,help"). Returns 0, CHR_ERR_NOT_FOUND for an unknown one, CHR_ERR_NO_MEMORY. */
 CHARDEV_API int chr_help(chr_context *ctx, const char *text, void (*print)(void *opaque, const char *line), void *opaque);
+#endif
 
 /* ====================================================================================================================
  * >>chardev   made, found, changed, removed
@@ -496,8 +523,10 @@ enum {
  * inside a handler the first is an error and the second goes on in the background. */
 CHARDEV_API chr_dev *chr_new(chr_context *ctx, const char *options, chr_error *err);
 CHARDEV_API chr_dev *chr_new_from(chr_context *ctx, chr_origin origin, const char *options, chr_error *err);
+#ifndef CHARDEV_NO_URI
 /* The same from a URI ("tcp::4444,server=on", "mon:stdio"; all stand at chr_new_any()). Its id is `id`. */
 CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *uri, chr_error *err);
+#endif
 /* The same from whatever a local user writes after -serial or -chardev: a URI or options. `id` is the chardev's unless
  * the text has an id= of its own (chr_find() with yours finds nothing then); NULL = the text must have one.
  *
@@ -558,11 +587,13 @@ CHARDEV_API int chr_add_client(chr_context *ctx, const char *id, int fd, chr_err
 /* Blocks until connected or failed; with reconnect, through retries. CHR_ERR_IN_HANDLER from inside a handler. */
 CHARDEV_API int chr_wait_connected(chr_dev *dev, chr_error *err);
 
+#if !defined(CHARDEV_NO_LOG) && !defined(CHARDEV_FREESTANDING)
 /* Opens all log files (logfile=) anew by their paths and adds to them: after logrotate has moved them away. One
  * that can't be opened is told to the `log` hook, and the old file goes on; a log that was switched off because it
  * could not be written goes on in the new file. Relative paths are those from the creation. Returns 0, or the first
  * error. The owner thread, any handler. */
 CHARDEV_API int chr_log_reopen(chr_context *ctx);
+#endif
 
 typedef struct chr_info {
     const char *id, *backend;  /* live as long as the chardev */
@@ -684,6 +715,9 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
  *              and steps of the loop included, does it again in a replay.
  */
 
+#define CHR_BUFFERS_MEMORY(in, out) ((in) + (out) + 128 * sizeof(void *)) /* for chr_fe_set_buffers_at() */
+
+#ifndef CHARDEV_NO_BUFFERS
 /* Gives the frontend buffers of so many bytes, or others; 0 = none in that direction, 0, 0 takes them away. What they
  * hold is not lost: it is used up first. Once for a frontend, after chr_fe_init(), which forgets them as
  * chr_fe_deinit() does; without chardev nothing happens. Returns 0, or CHR_ERR_NO_MEMORY, CHR_ERR_INVALID (more than
@@ -694,7 +728,6 @@ CHARDEV_API int chr_fe_set_buffers(chr_frontend *fe, size_t in, size_t out);
  * chr_fe_deinit(), the end of the context, or the next call of one of the two. CHR_ERR_BUSY: what is buffered now does
  * not fit, or is there already. NULL = from the context's allocator. */
 CHARDEV_API int chr_fe_set_buffers_at(chr_frontend *fe, void *memory, size_t in, size_t out);
-#define CHR_BUFFERS_MEMORY(in, out) ((in) + (out) + 128 * sizeof(void *))
 
 /* Takes what has been read ahead, up to len bytes and up to the next event. Returns how many; CHR_ERR_WOULD_BLOCK: none
  * now; CHR_ERR_DISCONNECTED: none, and nobody is at the far side, or it says no more (INPUT_END). CHR_ERR_NOT_SUPPORTED
@@ -706,6 +739,7 @@ CHARDEV_API int chr_fe_readable(const chr_frontend *fe);
  * when there is room. CHR_ERR_NOT_SUPPORTED without an output buffer, CHR_ERR_DISCONNECTED without chardev. A UART's
  * "transmitter empty" is `!= 0`: bytes for nobody are taken, and dropped. Any thread, any handler. */
 CHARDEV_API int chr_fe_writable(const chr_frontend *fe);
+#endif
 /* Sends what is gathered, and what obuf= or a layer (telnet, websocket, TLS) of this chardev holds. Waits at most
  * timeout_ms milliseconds of real time (-1 = without limit). Returns 0 when all is out; the error that met what was
  * gathered since the last flush, once; CHR_ERR_TIMEOUT, CHR_ERR_WOULD_BLOCK (there is nothing to wait on); inside a
@@ -1017,6 +1051,7 @@ struct chr_dev {
     int                extras;       /* writes take the long way: there is a log, an outbox, a recorder or a buffered
                                         frontend, or output ends */
     struct chr__buffers *buffers;    /* of its frontends; a list */
+    int                is_part;      /* of another chardev (a server's, for one client): chr__create_part() */
     int                with_fds;     /* descriptors have come along with its input: that is not read ahead any more */
     struct chr__log   *log;
     struct chr__outbox *outbox;      /* history= and obuf= */
@@ -1440,6 +1475,7 @@ CHARDEV_API int chr_input_sync(chr_dev *dev);
  *     13 shutdown         what it returned  0
  */
 
+#if !defined(CHARDEV_NO_RECORD) && !defined(CHARDEV_FREESTANDING)
 /* Records all chardevs, those that are there and those to come, into a new file. CHR_ERR_BUSY while one is under
  * way; errors of opening. If the file can't be written later on, or chardev number 65537 comes, recording ends with
  * one line in the log: the number in the file has 16 bits, and one that was removed keeps its own. */
@@ -1456,6 +1492,176 @@ CHARDEV_API int chr_replay_open(chr_context *ctx, const char *path, chr_error *e
 CHARDEV_API int chr_replay_over(chr_context *ctx);
 /* Lets go of the file. Chardevs that were played from it get nothing more, and drop what is written. */
 CHARDEV_API void chr_replay_close(chr_context *ctx);
+#endif
+
+/* ====================================================================================================================
+ * >>trace   what happens inside, as it happens: bytes, events, connections, handshakes, commands
+ * ====================================================================================================================
+ * chr_config.trace is called with each event of the table below: for a log of a device's traffic, and when something
+ * doesn't connect.
+ *
+ *     static void on_trace(void *opaque, const chr_trace *event)
+ *     {
+ *         char line[500];
+ *         if (!chr_trace_match((const char *)opaque, event->name)) return; // "socket_*,tls_*", from a command line
+ *         chr_trace_format(event, line, sizeof line);
+ *         fprintf(stderr, "%s\n", line);
+ *     }
+ *
+ * It runs on the thread that does what it tells of, in the middle of that and with the lock: on the owner's, and with
+ * CHARDEV_THREADS also on those that write or make another call of theirs (see THREADS); one at a time. All pointers in
+ * the event are good until it returns. It may call chr_trace_...(); chr_find(), chr_next(), chr_query(),
+ * chr_fe_backend_open(), chr_loop_now() and chr_error_text(), which only ask; and chr_loop_stop(), chr_loop_wake(),
+ * chr_idle_...() and chr_timer_...(), which post. What would change a chardev or a frontend does nothing there and
+ * returns an error; to do that, start an idle. What the hook does is not traced.
+ *
+ * Without a hook a place that traces costs one branch at most. Recordings and replays have their events, too, and know
+ * nothing of the hook. Bytes are those that cross the chardev's edge; of a handshake and of what layers make of them
+ * wire_in and wire_out tell.
+ *
+ * With CHARDEV_USDT each event is also a probe of the program: provider "chardev", its name, and the arguments id,
+ * first number, second number, text, bytes, length of these. They work without the hook, and cost a call for each event.
+ */
+
+/* One event a row; NAME is CHR_TRACE_NAME's and the probe's. Then what it carries: up to two numbers, as NAME or NAME:KIND,
+ * a text, as NAME:text, and bytes. Then its help. */
+#define CHR_TRACES(X) \
+    X(chardev_create,        "kind:text",             "a chardev is about to be made")                                \
+    X(chardev_created,       "result:error why:text", "it has been made, or could not be")                            \
+    X(chardev_change,        "kind:text",             "hot swap: another backend is about to take its place")         \
+    X(chardev_changed,       "result:error why:text", "hot swap: that has, or the old one stays")                     \
+    X(chardev_close,         "kind:text",             "a backend is closed: removed, swapped out, or at the end")     \
+    X(frontend_attach,       "",                      "a frontend is attached")                                       \
+    X(frontend_detach,       "",                      "a frontend goes")                                              \
+    X(frontend_open,         "is_open",               "the frontend's side is there (it has handlers), or not")       \
+    X(data_in,               "bytes",                 "input: what came from the far side")                           \
+    X(data_out,              "offered bytes",         "output: what was taken of so many bytes")                      \
+    X(data_blocked,          "offered",               "output: none of so many bytes was taken (would block)")        \
+    X(data_dropped,          "result:error bytes",    "output: lost, nobody is there or a write has failed")          \
+    X(data_injected,         "bytes",                 "input: chr_inject()")                                          \
+    X(client_in,             "bytes",                 "input of one client, with clients=")                           \
+    X(client_out,            "offered bytes",         "output to one client, with clients=")                          \
+    X(client_blocked,        "offered",               "output to one client would block")                             \
+    X(input_blocked,         "hung_up",               "input waits: the frontend has no room (back-pressure)")        \
+    X(obuf_queued,           "count waiting",         "obuf=: so many bytes more wait")                               \
+    X(obuf_dropped,          "count result:error",    "obuf=: what waited goes to no peer")                           \
+    X(event,                 "event:event",           "the backend tells what has happened")                          \
+    X(event_told,            "event:event",           "the frontend's handler is told")                               \
+    X(ioctl,                 "command:ioctl result:error argument:text", "chr_fe_ioctl()")                            \
+    X(disconnect,            "result:error",          "chr_fe_disconnect()")                                          \
+    X(shutdown,              "result:error",          "chr_fe_shutdown()")                                            \
+    X(wait_connected,        "result:error why:text", "chr_wait_connected()")                                         \
+    X(log,                   "line:text",             "a line for the log hook")                                      \
+    X(fds_received,          "count",                 "descriptors came with the input (SCM_RIGHTS)")                 \
+    X(fds_sent,              "count",                 "descriptors went with the output")                             \
+    X(stream_end,            "result:error",          "a descriptor's input is over; 0 = end of file")                \
+    X(stream_broken,         "",                      "a write has failed: the connection is over for output")        \
+    X(udp_refused,           "result:error",          "udp: nobody listens at the peer's port")                       \
+    X(serial_open,           "path:text",             "serial: the device is about to be opened")                     \
+    X(serial_failed,         "result:error why:text", "serial: it could not be opened or set")                        \
+    X(pty_open,              "slave:text",            "pty: the terminal to open")                                    \
+    X(reconnect,             "ms",                    "the timer of the next attempt starts")                         \
+    X(socket_lookup,         "name:text",             "socket: the address is looked up")                             \
+    X(socket_lookup_done,    "count:error why:text",  "socket: so many addresses, or why there is none")              \
+    X(socket_connect,        "in_progress address:text", "socket: connect() to one address was called")               \
+    X(socket_connect_failed, "result:error why:text", "socket: one address did not answer, or refuses")               \
+    X(socket_connected,      "peer:text",             "socket: connected; layers and handshakes come next")           \
+    X(socket_listen,         "address:text",          "socket: a server listens")                                     \
+    X(socket_accept,         "peer:text",             "socket: a server has accepted a peer")                         \
+    X(socket_accept_failed,  "result:error why:text", "socket: a server could not (EMFILE or the like)")              \
+    X(socket_failed,         "result:error why:text", "socket: an attempt, or a peer's handshake, has failed")        \
+    X(socket_up,             "peer:text",             "socket: handshakes are over, the peer has the chardev")        \
+    X(socket_down,           "has_had_it",            "socket: a connection ends; 1 = it had the chardev")            \
+    X(linger,                "queued",                "lingering close: begins, with so much to send")                \
+    X(linger_end,            "is_sent",               "lingering close: ends; 1 = all was sent")                      \
+    X(handshake_step,        "result:error wants:wants layer:text", "a layer goes on with its handshake; 0 = done")   \
+    X(wire_in,               "bytes",                 "under layers (telnet, websocket, TLS): received")              \
+    X(wire_out,              "offered bytes",         "under layers: sent, of so many bytes")                         \
+    X(telnet_sent,           "verb:telnet option:option", "telnet: WILL, WONT, DO or DONT to the peer")               \
+    X(telnet_received,       "verb:telnet option:option", "telnet: WILL, WONT, DO or DONT of the peer")               \
+    X(telnet_sub_sent,       "option:option bytes",   "telnet: a subnegotiation to the peer")                         \
+    X(telnet_sub_received,   "option:option bytes",   "telnet: one of the peer (its first 7 bytes)")                  \
+    X(telnet_command,        "command:telnet",        "telnet: another command of the peer")                          \
+    X(com_port_sent,         "command:com bytes",     "RFC 2217: a command or notice to the peer")                    \
+    X(com_port_received,     "command:com value",     "RFC 2217: a command or notice of the peer")                    \
+    X(ws_head,               "bytes",                 "websocket: the peer's request or answer (HTTP)")               \
+    X(ws_accepted,           "",                      "websocket: that is good")                                      \
+    X(ws_refused,            "why:text",              "websocket: what is wrong with it")                             \
+    X(ws_page,               "size path:text",        "websocket: a browser gets ws-page=")                           \
+    X(ws_frame_sent,         "opcode:opcode length",  "websocket: a frame to the peer")                               \
+    X(ws_frame_received,     "opcode:opcode length",  "websocket: the header of a frame of the peer")                 \
+    X(ws_close_sent,         "code",                  "websocket: a Close frame; 1005 = without a code")              \
+    X(ws_close_received,     "code",                  "websocket: a Close frame of the peer")                         \
+    X(tls_step,              "state step:text",       "TLS: the next step of the handshake")                          \
+    X(tls_up,                "version:text",          "TLS: the handshake is over; version, cipher suite")            \
+    X(tls_alert_sent,        "level:level description:alert", "TLS: an alert to the peer; -1 = encrypted")            \
+    X(tls_alert_received,    "level:level description:alert", "TLS: an alert of the peer that ends it")               \
+    X(tls_end,               "code:hex why:text",     "TLS: the input is over, in mbed TLS's words")                  \
+    X(msmouse_power,         "on",                    "msmouse: the guest has switched it on or off")                 \
+    X(msmouse_packet,        "dx dy bytes",           "msmouse: a packet to the guest")                               \
+    X(wct_init,              "",                      "wctablet: made")                                               \
+    X(wct_cmd_re,            "",                      "wctablet: RE, asks for the settings")                          \
+    X(wct_cmd_st,            "",                      "wctablet: ST, start")                                          \
+    X(wct_cmd_sp,            "",                      "wctablet: SP, stop")                                           \
+    X(wct_cmd_ts,            "input:hex",             "wctablet: TS, self-test")                                      \
+    X(wct_cmd_size,          "",                      "wctablet: ~C, asks for the size")                              \
+    X(wct_cmd_model,         "",                      "wctablet: ~#, asks for the model")                             \
+    X(wct_cmd_other,         "bytes",                 "wctablet: another line, how it begins")                        \
+    X(wct_speed,             "speed",                 "wctablet: the line has another speed: a reset")                \
+    X(wct_packet,            "x y bytes",             "wctablet: a position to the guest")                            \
+    X(braille_request,       "code:hex bytes",        "braille: a request of the guest's")                            \
+    X(braille_answer,        "code:hex bytes",        "braille: what the guest is told")                              \
+    X(braille_row,           "cells cursor bytes",    "braille: a row of dots for the display")                       \
+    X(brlapi_state,          "state name:text",       "braille: the BrlAPI server, connection and handshake")         \
+    X(brlapi_sent,           "type:letter length",    "braille: a packet to the server")                              \
+    X(brlapi_received,       "type:letter length",    "braille: a packet of the server")                              \
+    X(brlapi_failed,         "result:error why:text", "braille: the connection has failed")                           \
+    X(spice_vmc_register_interface, "result:error subtype:text", "spice: a channel is registered")                    \
+    X(spice_vmc_unregister_interface, "subtype:text", "spice: a channel is taken back")                               \
+    X(spice_vmc_state,       "connected",             "spice: a client came or went")                                 \
+    X(spice_vmc_event,       "event",                 "spice: a port's client sends an event")                        \
+    X(spice_vmc_write,       "taken requested",       "spice: from the client to the guest")                          \
+    X(spice_vmc_read,        "given requested",       "spice: from the guest to the client")                          \
+    X(spice_chr_discard_write, "count",               "spice: what a client that left has not got")                   \
+    X(mux_command,           "key:letter",            "mux: the character behind the escape")                         \
+    X(script_step,           "line statement:text",   "script: the statement that is next")                                  \
+    X(script_result,         "result:error why:text", "script: it has ended")                                         \
+    X(fault,                 "what:text",             "fault: what goes wrong now")
+
+typedef enum chr_trace_number {
+#define CHR_TRACE_ENUM(name, fields, help) CHR_TRACE_##name,
+    CHR_TRACES(CHR_TRACE_ENUM)
+#undef CHR_TRACE_ENUM
+    CHR_TRACE_COUNT
+} chr_trace_number;
+
+struct chr_trace {
+    chr_trace_number number;    /* CHR_TRACE_... */
+    const char      *name;      /* "socket_accept" */
+    const char      *id;        /* of the chardev; NULL = of none */
+    chr_context     *ctx;
+    int64_t          time;      /* ns on the context's clock, */
+    int64_t          wall_time; /* and since 1970 UTC, on its wall clock */
+    int64_t          value[2];  /* the numbers, in the order of the table */
+    const char      *text;      /* one line; NULL = none */
+    const void      *bytes;     /* NULL = none */
+    size_t           len;
+};
+
+#ifndef CHARDEV_NO_TRACE
+/* The name of an event; NULL when the number is none: names are numbered from 0 to CHR_TRACE_COUNT - 1. Any thread. */
+CHARDEV_API const char *chr_trace_name(int number);
+/* Whether patterns name this event: words with a comma between, '*' is any text and '?' one character. A word that begins
+ * with '-' takes events out again; of several that match the last counts: "socket_*,-socket_lookup*". Any thread. */
+CHARDEV_API int chr_trace_match(const char *patterns, const char *name);
+/* The event as one line without a newline, cut where `size` is too small: seconds, id, name, and what it carries by name:
+ * "12.345678 con socket_connect_failed result=IO why="cannot connect to localhost:4444: Connection refused"". Of the
+ * bytes the first 64. Returns the length of the line. Any thread. */
+CHARDEV_API int chr_trace_format(const chr_trace *event, char *text, size_t size);
+/* Calls `print` with a line for each event that the patterns name (NULL: for all), without a newline: its name, what it
+ * carries, its help. Returns how many these are. Any thread. */
+CHARDEV_API int chr_trace_help(const char *patterns, void (*print)(void *opaque, const char *line), void *opaque);
+#endif
 
 /* ====================================================================================================================
  * >>descriptors   named ones, passed by a monitor's peer (SCM_RIGHTS), for fd=NAME
@@ -1492,6 +1698,9 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHR__WINDOWS 1
 #else
 #define CHR__POSIX 1
+#endif
+#if !defined(CHR__FREESTANDING)
+#define CHR__HAS_FDS 1
 #endif
 
 /* What can be built here, less what the user leaves out: CHARDEV_HAS_x is 0 or 1. */
@@ -1601,6 +1810,38 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHARDEV_HAS_TLS 0
 #endif
 
+#if defined(CHARDEV_NO_TRACE)
+#define CHARDEV_HAS_TRACE 0
+#else
+#define CHARDEV_HAS_TRACE 1
+#endif
+/* Likewise what is no backend. Where there are no files, nothing is written to them. */
+#if defined(CHARDEV_NO_RECORD) || defined(CHR__FREESTANDING)
+#define CHARDEV_HAS_RECORD 0
+#else
+#define CHARDEV_HAS_RECORD 1
+#endif
+#if defined(CHARDEV_NO_LOG) || defined(CHR__FREESTANDING)
+#define CHARDEV_HAS_LOG 0
+#else
+#define CHARDEV_HAS_LOG 1
+#endif
+#if defined(CHARDEV_NO_HELP)
+#define CHARDEV_HAS_HELP 0
+#else
+#define CHARDEV_HAS_HELP 1
+#endif
+#if defined(CHARDEV_NO_URI)
+#define CHARDEV_HAS_URI 0
+#else
+#define CHARDEV_HAS_URI 1
+#endif
+#if defined(CHARDEV_NO_BUFFERS)
+#define CHARDEV_HAS_BUFFERS 0
+#else
+#define CHARDEV_HAS_BUFFERS 1
+#endif
+
 /* Helpers of the lower sections, which a build without some backends may not need; what each message runs through: kept side by
  * side, so that it fills few pages and cache lines; and what the hot path seldom calls: kept out of line, so that it costs nothing. */
 #if defined(__GNUC__)
@@ -1610,6 +1851,12 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
                                                                         through */
 #define CHR__COLD static __attribute__((unused, noinline, cold))
 #define CHR__APART static __attribute__((unused, noinline)) /* hot, but not for all: its callers stay small */
+#if defined(__OPTIMIZE_SIZE__)
+#undef CHR__HOT_INLINE
+#undef CHR__APART
+#define CHR__HOT_INLINE CHR__PRIVATE
+#define CHR__APART CHR__PRIVATE
+#endif
 #else
 #define CHR__PRIVATE static
 #define CHR__HOT
@@ -1651,6 +1898,13 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #if CHARDEV_HAS_SPICE
 #include <spice.h>
 #include <spice/protocol.h>
+#endif
+
+#if defined(CHARDEV_USDT) && CHARDEV_HAS_TRACE && defined(__has_include)
+#if __has_include(<sys/sdt.h>)
+#include <sys/sdt.h>
+#define CHR__USDT 1
+#endif
 #endif
 
 #ifdef __cplusplus
@@ -1850,6 +2104,30 @@ CHR__PRIVATE int chr__fail(chr_error *err, int code, const char *format, ...)
     va_end(args);
     return code;
 }
+
+/* The slot of a backend that reads URIs. */
+#if CHARDEV_HAS_URI
+#define CHR__URI(slot) slot
+#else
+#define CHR__URI(slot) NULL
+#endif
+
+/* Without help the message is the number of the error. What would have been in it is checked by the compiler, and no more. */
+#if CHARDEV_HAS_HELP
+#define CHR__HELP(text) text
+#else
+#define CHR__HELP(text) NULL
+#define chr__fail(err, code, ...) (0 ? (chr__fail)(err, CHR_ERR_INVALID, __VA_ARGS__) : chr__fail_briefly(err, code))
+
+CHR__PRIVATE int chr__fail_briefly(chr_error *err, int code)
+{
+    if (err)
+        chr__format(err->text, sizeof err->text, "error %d", code);
+    if (err)
+        err->code = code;
+    return code;
+}
+#endif
 
 CHR__PRIVATE int chr__no_memory(chr_error *err)
 {
@@ -3555,11 +3833,23 @@ static void chr__os_unix_name(const chr__sockaddr *address, char *text, size_t s
         chr__format(text, size, "%.*s", (int)len, un->sun_path);
 }
 
-/* The socket's own name, or its peer's: HOST:PORT with numbers, IPv6 in brackets; CID:PORT; a path. */
+/* HOST:PORT with numbers, IPv6 in brackets; CID:PORT; a path. */
+static void chr__os_sockaddr_text(const chr__sockaddr *address, char *text, size_t size)
+{
+    char host[NI_MAXHOST], port[NI_MAXSERV];
+
+    text[0] = 0;
+    if (address->storage.ss_family == AF_UNIX)
+        chr__os_unix_name(address, text, size);
+    else if (getnameinfo((const struct sockaddr *)&address->storage, address->length, host, sizeof host, port, sizeof port,
+                         NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+        chr__format(text, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+}
+
+/* The socket's own name, or its peer's. */
 static void chr__os_socket_name(int fd, int of_peer, char *text, size_t size)
 {
     chr__sockaddr address;
-    char          host[NI_MAXHOST], port[NI_MAXSERV];
     int           failed;
 
     memset(&address, 0, sizeof address);
@@ -3567,13 +3857,8 @@ static void chr__os_socket_name(int fd, int of_peer, char *text, size_t size)
     text[0] = 0;
     failed = of_peer ? CHR_SYS(getpeername)(fd, (struct sockaddr *)&address.storage, &address.length)
                      : CHR_SYS(getsockname)(fd, (struct sockaddr *)&address.storage, &address.length);
-    if (failed)
-        return;
-    if (address.storage.ss_family == AF_UNIX)
-        chr__os_unix_name(&address, text, size);
-    else if (getnameinfo((const struct sockaddr *)&address.storage, address.length, host, sizeof host, port, sizeof port,
-                         NI_NUMERICHOST | NI_NUMERICSERV) == 0)
-        chr__format(text, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+    if (!failed)
+        chr__os_sockaddr_text(&address, text, size);
 }
 
 #endif
@@ -4913,13 +5198,18 @@ CHR__PRIVATE int chr__os_dup(int fd, int least)
     return chr__os_handle_fd(copy);
 }
 
-/* -- the set: an I/O completion port. A socket is in it by a request of the driver below Winsock (AFD), which says once what is
- * ready of it and is made anew before the next wait; what Windows can wait for (events, processes, a console's input) by a wait
- * of the system's thread pool, whose callback posts to the port. An entry stays in memory until its request has ended. -- */
+/* -- the set. A socket is in it by a request of the driver below Winsock (AFD), which says once what is ready of it and is made
+ * anew before the next wait. While there are few, the answers set one event, and it is looked which have come; from some
+ * number on they come to an I/O completion port. What else Windows can wait for (events, processes, a console's input) is in it
+ * by a wait of the system's thread pool, whose callback lists it. An entry stays in memory until its request has ended. -- */
 
 #define CHR__HAS_SET
 
-enum { CHR__SET_ALONE = 1, CHR__FD_BITS = 2, CHR__MANY_WATCHES = 0 };
+enum {
+    CHR__SET_ALONE = 1, CHR__FD_BITS = 2, CHR__MANY_WATCHES = 0,
+    CHR__PORT_PAYS = 32,  /* sockets */
+    CHR__UNSEEN_MOST = 4  /* turns in which something was ready at once, and the system was not asked for more */
+};
 
 enum {
     CHR__AFD_POLL = 0x12024, /* the driver's control code, and what it tells */
@@ -4939,9 +5229,10 @@ typedef struct chr__afd_request {
 typedef struct chr__set_entry {
     OVERLAPPED              operation; /* first: the port gives it back */
     chr__afd_request        request;
-    HANDLE                  handle, port;
+    HANDLE                  handle;
     PTP_WAIT                wait;      /* of the thread pool; NULL = it is a socket */
-    volatile LONG           is_posted; /* by that: it has been signaled */
+    struct chr__bell       *bell;      /* for that, */
+    struct chr__set_entry  *next_signaled;
     int                     fd;
     unsigned                key;
     int                     wants;
@@ -4958,6 +5249,16 @@ typedef struct chr__set_queue {
     chr__set_entry *first, **last;
 } chr__set_queue;
 
+/* What ends a wait from outside: chr_loop_wake(), and the thread pool. */
+typedef struct chr__bell {
+    HANDLE                          event;    /* of few sockets */
+    HANDLE                          port;     /* of many; NULL = not yet */
+    volatile LONG                   has_port; /* what rings */
+    volatile LONG                   rung;     /* that is under way */
+    volatile LONG                   is_woken; /* by chr_loop_wake() */
+    chr__set_entry *volatile        signaled; /* by the thread pool, the last one first */
+} chr__bell;
+
 typedef struct chr__set_block {
     struct chr__set_block *next;
     chr__set_entry         entries[1];
@@ -4965,11 +5266,14 @@ typedef struct chr__set_block {
 
 typedef struct chr__set {
     int               fd;          /* -1: it has no descriptor */
-    HANDLE            port, afd;   /* afd: the driver's end of all requests; NULL = there is none */
+    HANDLE            afd;         /* the driver's end of all requests; NULL = there is none */
     int               is_quick;    /* a request that is answered at once does not come through the port too */
-    volatile LONG    *rung;        /* the waker's */
+    chr__bell        *bell;
+    int               sockets;     /* how many are in it */
     int               in_flight;   /* requests under way whose entries have left */
+    int               unseen;      /* turns since the system was asked */
     chr__set_queue    due, ready;  /* those to be asked before the wait; those that are to be told */
+    chr__set_queue    asked;       /* without the port: those whose request is under way */
     const chr_config *config;      /* NULL: its entries are somebody else's, and in no bucket */
     chr__set_block   *blocks;
     chr__set_entry   *spare, **buckets;
@@ -5027,30 +5331,56 @@ static HANDLE chr__afd_open(void)
     return afd;
 }
 
-static void chr__set_attach(chr__set *set, HANDLE port)
+static void chr__set_attach(chr__set *set, chr__bell *bell)
 {
-    UCHAR modes = 1 | 2; /* FILE_SKIP_COMPLETION_PORT_ON_SUCCESS, FILE_SKIP_SET_EVENT_ON_HANDLE */
-
     memset(set, 0, sizeof *set);
     set->fd = -1;
+    set->bell = bell;
+    set->is_quick = 1;
     chr__queue_init(&set->due);
     chr__queue_init(&set->ready);
-    set->port = port;
+    chr__queue_init(&set->asked);
     set->afd = chr__afd_open();
-    if (set->afd && !CHR_SYS(CreateIoCompletionPort)(set->afd, port, 0, 0)) {
-        (void)CHR_SYS(CloseHandle)(set->afd);
-        set->afd = NULL;
-    }
-    set->is_quick = set->afd && CHR_SYS(SetFileCompletionNotificationModes)(set->afd, modes);
+}
+
+static int chr__bell_open(chr__bell *bell)
+{
+    memset(bell, 0, sizeof *bell);
+    bell->event = CHR_SYS(CreateEventW)(NULL, FALSE, FALSE, NULL);
+    return bell->event ? 0 : chr__os_code((int)GetLastError());
+}
+
+static void chr__bell_close(chr__bell *bell)
+{
+    if (bell->event)
+        (void)CHR_SYS(CloseHandle)(bell->event);
+    if (bell->port)
+        (void)CHR_SYS(CloseHandle)(bell->port);
+    memset(bell, 0, sizeof *bell);
+}
+
+/* Any thread. What it is for is noted before. */
+static void chr__bell_ring(chr__bell *bell)
+{
+    BOOL done;
+
+    if (InterlockedExchange(&bell->rung, 1) != 0)
+        return;
+    done = bell->has_port ? CHR_SYS(PostQueuedCompletionStatus)(bell->port, 0, 0, NULL) : CHR_SYS(SetEvent)(bell->event);
+    if (!done)
+        InterlockedExchange(&bell->rung, 0);
 }
 
 static void CALLBACK chr__set_signaled(PTP_CALLBACK_INSTANCE instance, void *opaque, PTP_WAIT wait, TP_WAIT_RESULT result)
 {
     chr__set_entry *entry = (chr__set_entry *)opaque;
+    chr__bell      *bell = entry->bell;
 
     (void)instance, (void)wait, (void)result;
-    InterlockedExchange(&entry->is_posted, 1);
-    (void)CHR_SYS(PostQueuedCompletionStatus)(entry->port, 0, 0, &entry->operation);
+    do
+        entry->next_signaled = bell->signaled;
+    while (InterlockedCompareExchangePointer((void *volatile *)&bell->signaled, entry, entry->next_signaled) != entry->next_signaled);
+    chr__bell_ring(bell);
 }
 
 static ULONG chr__afd_events(int wants)
@@ -5088,12 +5418,12 @@ static void chr__set_came_back(chr__set *set, chr__set_entry *entry)
     ULONG       status = entry->wait ? 0 : (ULONG)entry->operation.Internal;
 
     entry->asked = 0;
+    chr__queue_leave(entry);
     if (entry->is_ended) {
         set->in_flight--;
         chr__set_release(set, entry);
         return;
     }
-    entry->is_posted = 0;
     entry->is_gone = status ? status != cancelled : !entry->wait && entry->request.events & CHR__AFD_LOCAL_CLOSE;
     if (status)
         chr__set_tell(set, entry, entry->is_gone ? CHR_HUP : 0);
@@ -5115,6 +5445,13 @@ static void chr__set_ask_handle(chr__set *set, chr__set_entry *entry)
     SetThreadpoolWait(entry->wait, entry->handle, NULL);
 }
 
+/* Without the port its answer is looked for. */
+static void chr__set_under_way(chr__set *set, chr__set_entry *entry)
+{
+    if (entry->operation.hEvent)
+        chr__queue_enter(&set->asked, entry);
+}
+
 static void chr__set_ask_socket(chr__set *set, chr__set_entry *entry)
 {
     chr__afd_request *request = &entry->request;
@@ -5122,6 +5459,7 @@ static void chr__set_ask_socket(chr__set *set, chr__set_entry *entry)
     BOOL              is_done;
 
     memset(&entry->operation, 0, sizeof entry->operation);
+    entry->operation.hEvent = set->bell->has_port ? NULL : set->bell->event;
     request->timeout.QuadPart = INT64_MAX;
     request->count = 1;
     request->is_exclusive = 0;
@@ -5137,6 +5475,8 @@ static void chr__set_ask_socket(chr__set *set, chr__set_entry *entry)
         entry->asked = 0;
         entry->is_gone = 1;
         chr__set_tell(set, entry, CHR_HUP);
+    } else {
+        chr__set_under_way(set, entry);
     }
 }
 
@@ -5144,12 +5484,18 @@ static void chr__set_ask_socket(chr__set *set, chr__set_entry *entry)
 static void chr__set_ask(chr__set *set, chr__set_entry *entry)
 {
     chr__queue_leave(entry);
-    if (entry->asked && !entry->wait && (entry->wants & ~entry->asked))
-        (void)CHR_SYS(CancelIoEx)(set->afd, &entry->operation);
-    else if (!entry->asked && entry->wait && entry->wants & (CHR_IN | CHR_OUT))
-        chr__set_ask_handle(set, entry);
-    else if (!entry->asked && !entry->wait)
+    if (entry->wait) {
+        if (!entry->asked && entry->wants & (CHR_IN | CHR_OUT))
+            chr__set_ask_handle(set, entry);
+        return;
+    }
+    if (!entry->asked) {
         chr__set_ask_socket(set, entry);
+        return;
+    }
+    if (entry->wants & ~entry->asked)
+        (void)CHR_SYS(CancelIoEx)(set->afd, &entry->operation);
+    chr__set_under_way(set, entry);
 }
 
 /* As many as there are now: what is answered at once may be in line again. */
@@ -5164,26 +5510,74 @@ static void chr__set_ask_all(chr__set *set)
     }
 }
 
-/* What has come to the port meanwhile, up to timeout_ms. Returns whether the waker has rung, or an error. */
-static int chr__set_look(chr__set *set, int timeout_ms)
+/* What the thread pool has listed. */
+static void chr__set_take_signaled(chr__set *set)
+{
+    chr__set_entry *list, *entry;
+
+    if (!set->bell->signaled)
+        return;
+    list = (chr__set_entry *)InterlockedExchangePointer((void *volatile *)&set->bell->signaled, NULL);
+    while ((entry = list) != NULL) {
+        list = entry->next_signaled;
+        chr__set_came_back(set, entry);
+    }
+}
+
+/* Answers that have come without the port. */
+static void chr__set_scan(chr__set *set)
+{
+    const ULONG_PTR pending = 0x103;
+    chr__set_entry *entry, *next;
+
+    for (entry = set->asked.first; entry; entry = next) {
+        next = entry->next_queued;
+        if (*(volatile ULONG_PTR *)&entry->operation.Internal != pending)
+            chr__set_came_back(set, entry);
+    }
+}
+
+static int chr__set_wait_event(chr__set *set, DWORD timeout)
+{
+    DWORD result = CHR_SYS(WaitForSingleObject)(set->bell->event, timeout);
+
+    MemoryBarrier();
+    chr__set_scan(set);
+    return result == WAIT_FAILED ? chr__os_code((int)GetLastError()) : 0;
+}
+
+static int chr__set_wait_port(chr__set *set, DWORD timeout)
 {
     OVERLAPPED_ENTRY entries[CHR__READY_MOST];
     ULONG            i, count = 0;
-    int              is_rung = 0, error;
 
-    if (!CHR_SYS(GetQueuedCompletionStatusEx)(set->port, entries, CHR__READY_MOST, &count, timeout_ms < 0 ? INFINITE : (DWORD)timeout_ms,
-                                              FALSE)) {
-        error = (int)GetLastError();
-        return error == WAIT_TIMEOUT ? 0 : chr__os_code(error);
-    }
+    if (!CHR_SYS(GetQueuedCompletionStatusEx)(set->bell->port, entries, CHR__READY_MOST, &count, timeout, FALSE))
+        return GetLastError() == WAIT_TIMEOUT ? 0 : chr__os_code((int)GetLastError());
     for (i = 0; i < count; i++)
-        if (entries[i].lpOverlapped) {
+        if (entries[i].lpOverlapped)
             chr__set_came_back(set, (chr__set_entry *)(void *)entries[i].lpOverlapped);
-        } else {
-            InterlockedExchange(set->rung, 0);
-            is_rung = 1;
-        }
-    return is_rung;
+    return 0;
+}
+
+/* What has come meanwhile, up to timeout_ms. Returns whether chr_loop_wake() was called, or an error. */
+static int chr__set_look(chr__set *set, int timeout_ms)
+{
+    chr__bell *bell = set->bell;
+    DWORD      timeout = timeout_ms < 0 ? INFINITE : (DWORD)timeout_ms;
+    int        code = bell->has_port ? chr__set_wait_port(set, timeout) : chr__set_wait_event(set, timeout);
+
+    InterlockedExchange(&bell->rung, 0); /* first: what is noted from here on rings again */
+    chr__set_take_signaled(set);
+    return code < 0 ? code : InterlockedExchange(&bell->is_woken, 0) != 0;
+}
+
+/* Something is ready already: the system is asked for more in one of some turns only. */
+static int chr__set_glance(chr__set *set)
+{
+    if (set->unseen++ < CHR__UNSEEN_MOST && !set->bell->rung)
+        return 0;
+    set->unseen = 0;
+    return chr__set_look(set, 0);
 }
 
 static int chr__set_tell_all(chr__set *set, chr__ready *ready, int most)
@@ -5218,7 +5612,7 @@ static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int time
 
     do {
         chr__set_ask_all(set);
-        is_rung = chr__set_look(set, set->ready.first ? 0 : left);
+        is_rung = set->ready.first ? chr__set_glance(set) : chr__set_look(set, left);
         if (is_rung || set->ready.first || left == 0)
             break;
         left = chr__set_left(timeout_ms, deadline);
@@ -5226,24 +5620,32 @@ static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int time
     return is_rung < 0 ? is_rung : chr__set_tell_all(set, ready, most);
 }
 
+static void chr__set_cancel(chr__set *set, chr__set_entry *entry)
+{
+    (void)CHR_SYS(CancelIoEx)(set->afd, &entry->operation);
+}
+
 /* It leaves, and is used again when nothing of it is under way any more. */
 static void chr__set_end_entry(chr__set *set, chr__set_entry *entry)
 {
-    chr__queue_leave(entry);
-    entry->is_ended = 1;
+    set->sockets -= !entry->wait;
     if (entry->wait) {
         SetThreadpoolWait(entry->wait, NULL, NULL);
         WaitForThreadpoolWaitCallbacks(entry->wait, TRUE);
+        chr__set_take_signaled(set); /* it may be listed */
         CloseThreadpoolWait(entry->wait);
         entry->wait = NULL;
-        entry->asked = entry->is_posted;
-    } else if (entry->asked) {
-        (void)CHR_SYS(CancelIoEx)(set->afd, &entry->operation);
+        entry->asked = 0;
     }
-    if (entry->asked)
-        set->in_flight++;
-    else
+    chr__queue_leave(entry);
+    entry->is_ended = entry->asked != 0;
+    if (!entry->asked) {
         chr__set_release(set, entry);
+        return;
+    }
+    set->in_flight++;
+    chr__set_cancel(set, entry);
+    chr__set_under_way(set, entry);
 }
 
 /* Waits for what is under way of those that have left. It was cancelled, so it comes at once: what does not keeps its memory. */
@@ -5251,10 +5653,35 @@ static int chr__set_reap(chr__set *set)
 {
     int tries;
 
+    if (set->in_flight > 0)
+        chr__set_scan(set);
     for (tries = 0; set->in_flight > 0 && tries < 50; tries++)
         if (chr__set_look(set, 100) > 0)
-            (void)CHR_SYS(PostQueuedCompletionStatus)(set->port, 0, 0, NULL);
+            InterlockedExchange(&set->bell->is_woken, 1);
+    if (tries > 0 && set->bell->is_woken)
+        chr__bell_ring(set->bell);
     return set->in_flight;
+}
+
+/* From few sockets to many. What is under way for the event ends, and is asked anew. Without a port all goes on as it is. */
+static void chr__set_grow(chr__set *set)
+{
+    chr__bell      *bell = set->bell;
+    UCHAR           modes = 1; /* FILE_SKIP_COMPLETION_PORT_ON_SUCCESS */
+    chr__set_entry *entry;
+
+    bell->port = CHR_SYS(CreateIoCompletionPort)(set->afd, NULL, 0, 1);
+    if (!bell->port)
+        return;
+    set->is_quick = CHR_SYS(SetFileCompletionNotificationModes)(set->afd, modes);
+    for (entry = set->asked.first; entry; entry = entry->next_queued)
+        chr__set_cancel(set, entry);
+    while (set->asked.first)
+        if (chr__set_wait_event(set, 10) < 0)
+            break;
+    InterlockedExchange(&bell->has_port, 1);
+    if (bell->rung) /* it may have rung for the event */
+        (void)CHR_SYS(PostQueuedCompletionStatus)(bell->port, 0, 0, NULL);
 }
 
 /* Fills an entry for fd. CHR_ERR_NO_MEMORY. */
@@ -5264,7 +5691,7 @@ static int chr__set_begin_entry(chr__set *set, chr__set_entry *entry, int fd, in
 
     memset(entry, 0, sizeof *entry);
     entry->handle = chr__os_handle(fd);
-    entry->port = set->port;
+    entry->bell = set->bell;
     entry->fd = fd;
     entry->key = key;
     entry->wants = wants;
@@ -5272,6 +5699,7 @@ static int chr__set_begin_entry(chr__set *set, chr__set_entry *entry, int fd, in
         entry->wait = CreateThreadpoolWait(chr__set_signaled, entry, NULL);
         return entry->wait ? 0 : CHR_ERR_NO_MEMORY;
     }
+    set->sockets++;
     if (CHR_SYS(WSAIoctl)(chr__os_socket(fd), CHR__BASE_HANDLE, NULL, 0, &entry->handle, sizeof entry->handle, &size, NULL, NULL) != 0)
         entry->handle = chr__os_handle(fd);
     return 0;
@@ -5329,7 +5757,9 @@ static int chr__os_set_put(chr__set *set, int fd, int before, int events, unsign
         *link = entry;
     }
     entry->wants = events;
-    if (!entry->queue && !entry->is_gone)
+    if (set->sockets > CHR__PORT_PAYS && !set->bell->port)
+        chr__set_grow(set);
+    if (entry->queue != &set->ready && !entry->is_gone)
         chr__queue_enter(&set->due, entry);
     return 0;
 }
@@ -5427,12 +5857,11 @@ static int  chr__os_set_is_ours(const chr__set *set) { return (void)set, 1; }
 static int  chr__os_set_alarm_open(chr__set *set) { return (void)set, CHR_ERR_NOT_SUPPORTED; }
 static void chr__os_set_alarm(chr__set *set, int ms) { (void)set, (void)ms; }
 
-/* -- the waker: a message to the port, one at a time -- */
+/* -- the waker -- */
 
 typedef struct chr__waker {
-    HANDLE        port;
-    volatile LONG rung; /* the message is on its way */
-    int           has_sockets;
+    chr__bell bell;
+    int       has_sockets;
 } chr__waker;
 
 /* Winsock counts who uses it. */
@@ -5440,35 +5869,30 @@ static int chr__os_waker_open(chr__waker *waker)
 {
     WSADATA data;
 
-    waker->rung = 0;
     waker->has_sockets = CHR_SYS(WSAStartup)(MAKEWORD(2, 2), &data) == 0;
-    waker->port = CHR_SYS(CreateIoCompletionPort)(INVALID_HANDLE_VALUE, NULL, 0, 1);
-    return waker->port ? 0 : CHR_ERR_IO;
+    return chr__bell_open(&waker->bell);
 }
 
 static void chr__os_waker_close(chr__waker *waker)
 {
-    if (waker->port)
-        (void)CHR_SYS(CloseHandle)(waker->port);
+    chr__bell_close(&waker->bell);
     if (waker->has_sockets)
         (void)CHR_SYS(WSACleanup)();
-    waker->port = NULL;
     waker->has_sockets = 0;
 }
 
 static int  chr__os_waker_fd(const chr__waker *waker) { return (void)waker, -1; }
-static void chr__os_waker_quiet(chr__waker *waker) { (void)waker; }
+static void chr__os_waker_quiet(chr__waker *waker) { InterlockedExchange(&waker->bell.is_woken, 0); }
 
 static void chr__os_waker_ring(chr__waker *waker)
 {
-    if (InterlockedExchange(&waker->rung, 1) == 0 && !CHR_SYS(PostQueuedCompletionStatus)(waker->port, 0, 0, NULL))
-        InterlockedExchange(&waker->rung, 0);
+    InterlockedExchange(&waker->bell.is_woken, 1);
+    chr__bell_ring(&waker->bell);
 }
 
 static int chr__os_set_open(chr__set *set, chr__waker *waker, const chr_config *config)
 {
-    chr__set_attach(set, waker->port);
-    set->rung = &waker->rung;
+    chr__set_attach(set, &waker->bell);
     set->config = config;
     return 0;
 }
@@ -5520,7 +5944,7 @@ static void chr__poll_end(chr__set *set, chr__set_entry *entries, int count)
         ;
     if (set->afd)
         (void)CHR_SYS(CloseHandle)(set->afd);
-    (void)CHR_SYS(CloseHandle)(set->port);
+    chr__bell_close(set->bell);
 }
 
 /* What poll() tells of one. Behind input a half-close shows by itself. */
@@ -5531,15 +5955,13 @@ static int chr__os_poll(chr__pollfd *polls, int count, int timeout_ms)
 {
     chr__set_entry entries[CHR__POLL_MOST];
     chr__ready     ready[CHR__POLL_MOST];
-    volatile LONG  rung = 0;
+    chr__bell      bell;
     chr__set       set;
-    HANDLE         port = count > CHR__POLL_MOST ? NULL : CHR_SYS(CreateIoCompletionPort)(INVALID_HANDLE_VALUE, NULL, 0, 1);
-    int            i, code;
+    int            i, code = count > CHR__POLL_MOST ? CHR_ERR_NOT_SUPPORTED : chr__bell_open(&bell);
 
-    if (!port)
-        return count > CHR__POLL_MOST ? CHR_ERR_NOT_SUPPORTED : chr__os_code((int)GetLastError());
-    chr__set_attach(&set, port);
-    set.rung = &rung;
+    if (code < 0)
+        return code;
+    chr__set_attach(&set, &bell);
     code = chr__poll_begin(&set, entries, polls, count);
     if (code == 0)
         code = chr__os_set_wait(&set, ready, CHR__POLL_MOST, timeout_ms);
@@ -5567,12 +5989,10 @@ CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms)
 /* Without a set: only the waker. */
 static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, int timeout_ms)
 {
-    OVERLAPPED_ENTRY entry;
-    ULONG            taken;
-
     (void)polls, (void)count;
-    if (CHR_SYS(GetQueuedCompletionStatusEx)(waker->port, &entry, 1, &taken, timeout_ms < 0 ? INFINITE : (DWORD)timeout_ms, FALSE))
-        InterlockedExchange(&waker->rung, 0);
+    (void)CHR_SYS(WaitForSingleObject)(waker->bell.event, timeout_ms < 0 ? INFINITE : (DWORD)timeout_ms);
+    InterlockedExchange(&waker->bell.rung, 0);
+    InterlockedExchange(&waker->bell.is_woken, 0);
     return 0;
 }
 
@@ -5750,11 +6170,23 @@ static int chr__os_lookup_type(int type, const char *host, const char *port, int
     return count > 0 ? count : chr__os_lookup_fail(err, WSAHOST_NOT_FOUND, host, port);
 }
 
-/* The socket's own name, or its peer's: HOST:PORT with numbers, IPv6 in brackets; a path. */
+/* HOST:PORT with numbers, IPv6 in brackets; a path. */
+static void chr__os_sockaddr_text(const chr__sockaddr *address, char *text, size_t size)
+{
+    char host[NI_MAXHOST], port[NI_MAXSERV];
+
+    text[0] = 0;
+    if (address->storage.ss_family == AF_UNIX)
+        chr__format(text, size, "%.108s", ((const chr__sockaddr_un *)(const void *)&address->storage)->path);
+    else if (getnameinfo((const struct sockaddr *)&address->storage, address->length, host, sizeof host, port, sizeof port,
+                         NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+        chr__format(text, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+}
+
+/* The socket's own name, or its peer's. */
 static void chr__os_socket_name(int fd, int of_peer, char *text, size_t size)
 {
     chr__sockaddr address;
-    char          host[NI_MAXHOST], port[NI_MAXSERV];
     int           failed;
 
     memset(&address, 0, sizeof address);
@@ -5762,13 +6194,8 @@ static void chr__os_socket_name(int fd, int of_peer, char *text, size_t size)
     text[0] = 0;
     failed = of_peer ? CHR_SYS(getpeername)(chr__os_socket(fd), (struct sockaddr *)&address.storage, &address.length)
                      : CHR_SYS(getsockname)(chr__os_socket(fd), (struct sockaddr *)&address.storage, &address.length);
-    if (failed)
-        return;
-    if (address.storage.ss_family == AF_UNIX)
-        chr__format(text, size, "%.108s", ((const chr__sockaddr_un *)(const void *)&address.storage)->path);
-    else if (getnameinfo((const struct sockaddr *)&address.storage, address.length, host, sizeof host, port, sizeof port,
-                         NI_NUMERICHOST | NI_NUMERICSERV) == 0)
-        chr__format(text, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+    if (!failed)
+        chr__os_sockaddr_text(&address, text, size);
 }
 
 /* Non-blocking and not inherited; -1 and WSAGetLastError(). */
@@ -6406,9 +6833,6 @@ typedef struct chr__pollfd {
     short events, revents;
 } chr__pollfd;
 
-static short chr__os_poll_events(int events) { return (short)events; }
-static int   chr__os_ready_events(short revents) { return revents; }
-
 CHR__PRIVATE int chr__os_close(int fd) { (void)fd; return 0; }
 CHR__PRIVATE int chr__os_is_open(int fd) { (void)fd; return 0; }
 
@@ -6428,21 +6852,15 @@ typedef struct chr__waker {
     int nothing;
 } chr__waker;
 
-static int  chr__os_waker_open(chr__waker *waker) { (void)waker; return 0; }
-static void chr__os_waker_close(chr__waker *waker) { (void)waker; }
-static void chr__os_waker_quiet(chr__waker *waker) { (void)waker; }
-static int  chr__os_waker_fd(const chr__waker *waker) { (void)waker; return -1; }
 static void chr__os_waker_ring(chr__waker *waker) { (void)waker; }
 
-static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, int timeout_ms)
-{
-    (void)waker, (void)polls, (void)count, (void)timeout_ms;
-    return 0;
-}
+typedef struct chr__set {
+    int nothing;
+} chr__set;
 #endif
 
 /* -- systems without a set of descriptors in the kernel -------------------------------------------------------------- */
-#ifndef CHR__HAS_SET
+#if !defined(CHR__HAS_SET) && defined(CHR__HAS_FDS)
 
 typedef struct chr__set {
     int fd;
@@ -6473,7 +6891,7 @@ static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int time
 #endif
 
 /* -- systems where poll() does without the set ------------------------------------------------------------------------ */
-#ifndef CHR__WINDOWS
+#if !defined(CHR__WINDOWS) && defined(CHR__HAS_FDS)
 
 enum {
     CHR__SET_ALONE = 0,    /* whether the set is the only thing to wait with */
@@ -6595,6 +7013,9 @@ struct chr_context {
     int64_t      looked_at;    /* when it did last, */
     int64_t      stepped_at;   /* and when it stepped, in real time */
     struct chr__hold *holds;   /* frontends that a function on the stack goes on with after a handler */
+#if CHARDEV_HAS_TRACE
+    int          in_trace;     /* the trace hook runs: what would change something is refused */
+#endif
 
     /* the registry */
     const chr_backend *const *builtins; /* the table; ends with NULL */
@@ -6800,7 +7221,7 @@ CHR__PRIVATE int64_t chr__floor_divide(int64_t value, int64_t by)
 }
 
 /* All of it, for files. A FIFO that is full is an error (CHR_ERR_WOULD_BLOCK), like a disk that is. */
-static int chr__write_file(int fd, chr__fd_type type, const void *buf, size_t len)
+CHR__PRIVATE int chr__write_file(int fd, chr__fd_type type, const void *buf, size_t len)
 {
     const char *from = (const char *)buf;
     int         n;
@@ -6811,8 +7232,128 @@ static int chr__write_file(int fd, chr__fd_type type, const void *buf, size_t le
     return 0;
 }
 
+/* -- tracing: one line at each place -- */
+
+#if CHARDEV_HAS_TRACE
+
+#ifdef CHR__USDT
+#define CHR__TRACES(ctx) ((void)(ctx), 1)
+
+/* The probes: an instruction each that does nothing, until a tracer puts a breakpoint there. */
+CHR__COLD void chr__trace_probe(const chr_trace *event)
+{
+    const char *id = event->id ? event->id : "", *text = event->text ? event->text : "";
+
+    switch (event->number) {
+#define CHR__TRACE_PROBE(name, fields, help)                                                                           \
+    case CHR_TRACE_##name:                                                                                             \
+        DTRACE_PROBE6(chardev, name, id, event->value[0], event->value[1], text, event->bytes, event->len);            \
+        break;
+        CHR_TRACES(CHR__TRACE_PROBE)
+#undef CHR__TRACE_PROBE
+    case CHR_TRACE_COUNT:
+    default:
+        break;
+    }
+}
+#else
+#define CHR__TRACES(ctx) ((ctx)->config.trace != NULL)
+#endif
+
+static const char *const chr__trace_names[] = {
+#define CHR__TRACE_NAME(name, fields, help) #name,
+    CHR_TRACES(CHR__TRACE_NAME)
+#undef CHR__TRACE_NAME
+};
+
+/* Quiet, and as a handler: nothing that the hook may call runs others, and what waits to be freed stays. */
+static void chr__trace_call(chr_context *ctx, const chr_trace *event)
+{
+    ctx->in_trace = 1;
+    ctx->depth++;
+    ctx->quiet++;
+    ctx->config.trace(ctx->config.opaque, event);
+    ctx->quiet--;
+    ctx->depth--;
+    ctx->in_trace = 0;
+}
+
+CHR__COLD void chr__trace(chr_context *ctx, const char *id, chr_trace_number number, int64_t a, int64_t b, const char *text,
+                          const void *bytes, size_t len)
+{
+    chr_trace event;
+
+    CHR__LOCK(ctx);
+    if (!ctx->in_trace) {
+        memset(&event, 0, sizeof event);
+        event.number = number;
+        event.name = chr__trace_names[number];
+        event.id = id;
+        event.ctx = ctx;
+        event.value[0] = a;
+        event.value[1] = b;
+        event.text = text;
+        event.bytes = bytes;
+        event.len = len;
+#ifdef CHR__USDT
+        chr__trace_probe(&event);
+#endif
+        if (ctx->config.trace) {
+            event.time = chr_loop_now(ctx);
+            event.wall_time = ctx->config.wall_clock(ctx->config.opaque);
+            chr__trace_call(ctx, &event);
+        }
+    }
+    CHR__UNLOCK(ctx);
+}
+
+/* From inside the hook, which runs in the middle of anything: what changes something is refused. The lock is held. */
+#define CHR__IN_TRACE(ctx) ((ctx)->in_trace)
+#define CHR__TRACE_ALL(ctx, id, event, a, b, text, bytes, len)                                                         \
+    do {                                                                                                               \
+        if (CHR__TRACES(ctx))                                                                                          \
+            chr__trace(ctx, id, CHR_TRACE_##event, a, b, text, bytes, len);                                            \
+    } while (0)
+
+#else
+
+/* What they name is used; nothing is left of it. */
+CHR__PRIVATE void chr__trace(chr_context *ctx, const char *id, chr_trace_number number, int64_t a, int64_t b, const char *text,
+                             const void *bytes, size_t len)
+{
+    (void)ctx, (void)id, (void)number, (void)a, (void)b, (void)text, (void)bytes, (void)len;
+}
+
+#define CHR__TRACES(ctx) ((void)(ctx), 0)
+#define CHR__IN_TRACE(ctx) ((void)(ctx), 0)
+#define CHR__TRACE_ALL(ctx, id, event, a, b, text, bytes, len)                                                         \
+    do {                                                                                                               \
+        if (0)                                                                                                         \
+            (void)(ctx), (void)(id), (void)(a), (void)(b), (void)(text), (void)(bytes), (void)(len);                   \
+    } while (0)
+
+#endif
+
+CHR__PRIVATE int chr__fail_in_trace(chr_error *err)
+{
+    return chr__fail(err, CHR_ERR_IN_HANDLER, "inside the trace hook nothing can be changed");
+}
+
+#define CHR__TRACE(dev, event, a, b) CHR__TRACE_ALL((dev)->ctx, (dev)->id, event, a, b, NULL, NULL, 0)
+#define CHR__TRACE_TEXT(dev, event, a, b, text) CHR__TRACE_ALL((dev)->ctx, (dev)->id, event, a, b, text, NULL, 0)
+#define CHR__TRACE_BYTES(dev, event, a, b, bytes, len) CHR__TRACE_ALL((dev)->ctx, (dev)->id, event, a, b, NULL, bytes, len)
+/* With a text alone, of an event that its caller knows. */
+#define CHR__TRACE_NUMBER(dev, number, text)                                                                           \
+    do {                                                                                                               \
+        if (CHR__TRACES((dev)->ctx))                                                                                   \
+            chr__trace((dev)->ctx, (dev)->id, number, 0, 0, text, NULL, 0);                                            \
+    } while (0)
+/* With the text of an error that was met; `err` may be NULL. */
+#define CHR__TRACE_ERROR(dev, event, code, err) \
+    CHR__TRACE_ALL((dev)->ctx, (dev)->id, event, code, 0, (code) >= 0 ? NULL : (err) ? (err)->text : chr_error_text(code), NULL, 0)
+
 /* The hook is a handler like any other: what it removes stays in memory, since the one who logs goes on. */
-static void chr__log_text(chr_context *ctx, const char *line)
+static void chr__log_hook(chr_context *ctx, const char *line)
 {
     if (!ctx->config.log)
         return;
@@ -6823,13 +7364,20 @@ static void chr__log_text(chr_context *ctx, const char *line)
     CHR__UNLOCK(ctx);
 }
 
+CHR__PRIVATE void chr__log_text(chr_context *ctx, const char *line)
+{
+    CHR__TRACE_ALL(ctx, NULL, log, 0, 0, line, NULL, 0);
+    chr__log_hook(ctx, line);
+}
+
 /* For what no caller can be told. */
 CHR__PRIVATE void chr__log_line(chr_context *ctx, const char *id, const char *text)
 {
     char line[sizeof(((chr_error *)0)->text) + 160];
 
+    CHR__TRACE_ALL(ctx, id, log, 0, 0, text, NULL, 0);
     chr__format(line, sizeof line, "chardev %s: %s", id, text);
-    chr__log_text(ctx, line);
+    chr__log_hook(ctx, line);
 }
 
 CHARDEV_API int chr_error_set(chr_error *err, int code, const char *format, ...)
@@ -6844,10 +7392,12 @@ CHARDEV_API int chr_error_set(chr_error *err, int code, const char *format, ...)
 
 CHARDEV_API const char *chr_error_text(int code)
 {
+#if CHARDEV_HAS_HELP
 #define CHR__ERROR_TEXT(name, value, text) if (code == value) return text;
     CHR_ERRORS(CHR__ERROR_TEXT)
 #undef CHR__ERROR_TEXT
-    return "unknown error";
+#endif
+    return (void)code, CHARDEV_HAS_HELP ? "unknown error" : "error";
 }
 
 /* ====================================================================================================================
@@ -7324,6 +7874,7 @@ static int chr__time_left(chr_context *ctx, int64_t deadline)
 
 /* -- watches -- */
 
+#ifdef CHR__HAS_FDS
 static void chr__set_many(chr_context *ctx, chr__many many)
 {
     ctx->due += (many != CHR__FEW) - (ctx->many != CHR__FEW);
@@ -7685,6 +8236,24 @@ static chr_watch *chr__watch_of(const chr_context *ctx, int fd, unsigned round)
     return NULL;
 }
 
+#else
+
+static int  chr__watches_run(chr_context *ctx, int ready) { return (void)ctx, (void)ready, 0; }
+static int  chr__watches_run_again(chr_context *ctx) { return (void)ctx, 0; }
+static int  chr__poll_ready(const chr_poll *entry) { return (void)entry, 0; }
+static int  chr__poll_run(chr_context *ctx, int fd, int events) { return (void)ctx, (void)fd, (void)events, 0; }
+static int  chr__set_run(chr_context *ctx) { return (void)ctx, 0; }
+static void chr__loop_nest(chr_context *ctx) { (void)ctx; }
+
+static int chr__watches_list(const chr_context *ctx, const chr_poll *polls, int capacity)
+{
+    return (void)ctx, (void)polls, (void)capacity, 0;
+}
+
+static int chr__loop_sleep(chr_context *ctx, int timeout_ms) { return (void)ctx, (void)timeout_ms, 0; }
+static int chr__loop_sleep_due(chr_context *ctx, int timeout_ms) { return (void)ctx, (void)timeout_ms, 0; }
+#endif
+
 /* -- timers: a pairing heap that needs no memory but the timers. To start one costs a constant time, to stop one or
  * to run the nearest O(log n) on average. -- */
 
@@ -7959,7 +8528,9 @@ static void chr__enter(chr_context *ctx)
 
 static int chr__has_hooks(const chr_context *ctx) { return ctx->config.timeout_changed != NULL; }
 
+#ifdef CHR__HAS_FDS
 static void chr__loop_nest(chr_context *ctx);
+#endif
 
 /* At the end of the outermost dispatch nothing can touch what was removed in it. */
 CHR__COLD void chr__tidy(chr_context *ctx)
@@ -8294,6 +8865,7 @@ static int chr__must_ask(chr_context *ctx)
            (chr__has_starved(ctx) && chr__looks_by_time(ctx) && ctx->ask_at <= chr__real_now(ctx));
 }
 
+#ifdef CHR__HAS_FDS
 /* Slot i goes half-way to the front: there the busy ones gather, and those that sleep cost nothing to pass by. */
 CHR__COLD void chr__watch_promote(chr_context *ctx, int i)
 {
@@ -8411,6 +8983,8 @@ CHR__COLD int chr__set_wait(chr_context *ctx, int timeout_ms)
     return ctx->ready_count < 0 ? ctx->ready_count : ready;
 }
 
+#endif
+
 /* Up to milliseconds: not early. */
 static int chr__milliseconds(int64_t left)
 {
@@ -8449,6 +9023,7 @@ CHARDEV_API int chr_loop_timeout(chr_context *ctx)
     return timeout;
 }
 
+#ifdef CHR__HAS_FDS
 /* Before the set is asked: it is ours, and knows what is wanted. */
 CHR__COLD void chr__set_settle(chr_context *ctx)
 {
@@ -8488,6 +9063,13 @@ CHR__COLD int chr__loop_sleep_due(chr_context *ctx, int timeout_ms)
     return chr__loop_wait(ctx, timeout_ms, ctx->many != CHR__FEW ? chr__set_wait : chr__poll_wait);
 }
 
+/* Without timers and set. */
+CHR__HOT_INLINE int chr__loop_sleep(chr_context *ctx, int timeout_ms)
+{
+    return chr__loop_wait(ctx, timeout_ms, chr__poll_wait);
+}
+#endif
+
 CHR__COLD int chr__due_run(chr_context *ctx)
 {
     int ran = ctx->ready_count > 0 ? chr__set_run(ctx) : 0;
@@ -8521,7 +9103,7 @@ CHR__HOT_INLINE int chr__loop_run_ready(chr_context *ctx, int ran)
 /* With neither timers nor idles nor the kernel's set. */
 CHR__HOT static int chr__loop_turn(chr_context *ctx, int timeout_ms)
 {
-    return chr__loop_run_ready(ctx, chr__loop_wait(ctx, timeout_ms, chr__poll_wait));
+    return chr__loop_run_ready(ctx, chr__loop_sleep(ctx, timeout_ms));
 }
 
 CHR__COLD int chr__loop_turn_due(chr_context *ctx, int timeout_ms)
@@ -8693,6 +9275,7 @@ CHARDEV_API void chr_loop_stop(chr_context *ctx)
     chr_loop_wake(ctx);
 }
 
+#ifdef CHR__HAS_FDS
 enum { CHR__POLL_ASKED = 32 }; /* POLLNVAL, which poll() ignores there: `events` is as prepare has left it */
 
 /* One entry for all watches of a descriptor: the first of them in its bucket fills it. */
@@ -8727,6 +9310,8 @@ static int chr__watches_list(const chr_context *ctx, chr_poll *polls, int capaci
     return count;
 }
 
+#endif
+
 CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity, int *timeout_ms)
 {
     int count, early = 0;
@@ -8744,6 +9329,7 @@ CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity
     return count;
 }
 
+#ifdef CHR__HAS_FDS
 /* An edge-triggered loop tells of what is new only. What is ready still after its callback comes again with the next
  * dispatch, for which the time-out is 0. */
 CHR__COLD void chr__watch_run(chr_context *ctx, chr_watch *watch, int events)
@@ -8821,6 +9407,8 @@ static int chr__poll_run(chr_context *ctx, int fd, int events)
     return ran;
 }
 
+#endif
+
 static int chr__loop_dispatch(chr_context *ctx, const chr_poll *polls, int count)
 {
     int i, ready, ran = 0;
@@ -8858,6 +9446,7 @@ CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int c
 
 /* -- one descriptor for another loop -- */
 
+#ifdef CHR__HAS_FDS
 /* Milliseconds until a step has work that the set does not show; 0 = it has some now. */
 static int chr__loop_unseen(chr_context *ctx)
 {
@@ -8937,6 +9526,7 @@ static void chr__woken(void *opaque, int events)
 #endif
     chr__os_waker_quiet(&ctx->waker);
 }
+#endif
 
 #if CHARDEV_HAS_PTY
 /* -- files that are watched for being opened. One descriptor for all, since a user may have few of that kind (128).
@@ -9046,15 +9636,17 @@ struct chr_options {
 
 static const chr_option chr__common_rows[] = {
     /* name           type             where                                      default range      help */
-    { "logfile",      CHR_OPTION_TEXT, CHR__AT(chr_common_options, logfile),      NULL,   0, 0,       "what the guest writes goes to this file too" },
-    { "logappend",    CHR_OPTION_BOOL, CHR__AT(chr_common_options, logappend),    "off",  0, 0,       "add to the log file instead of starting it anew" },
-    { "logtimestamp", CHR_OPTION_BOOL, CHR__AT(chr_common_options, logtimestamp), "off",  0, 0,       "UTC time before each line of the log file" },
-    { "logsize",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, logsize),      NULL,   0, INT64_C(1) << 50, "begin a new log file before it grows larger: PATH becomes PATH.1, PATH.1 PATH.2" },
-    { "logfiles",     CHR_OPTION_NUMBER, CHR__AT(chr_common_options, logfiles),   "5",    0, 1000,    "with logsize: keep so many log files, PATH included" },
-    { "mux",          CHR_OPTION_BOOL, CHR__AT(chr_common_options, mux),          "off",  0, 0,       "several frontends share this chardev" },
-    { "history",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, history),      NULL,   0, 1 << 30, "send that many of the last bytes to each new peer first" },
-    { "obuf",         CHR_OPTION_SIZE, CHR__AT(chr_common_options, obuf),         NULL,   0, 1 << 30, "keep that many bytes of output that would block" },
-    { "obuf-full",    CHR_OPTION_TEXT, CHR__AT(chr_common_options, obuf_full),    "wait", 0, 0,       "when obuf is full: wait, drop-oldest or disconnect" },
+    { "logfile",      CHR_OPTION_TEXT, CHR__AT(chr_common_options, logfile),      NULL,   0, 0,       CHR__HELP("what the guest writes goes to this file too") },
+#if CHARDEV_HAS_LOG
+    { "logappend",    CHR_OPTION_BOOL, CHR__AT(chr_common_options, logappend),    "off",  0, 0,       CHR__HELP("add to the log file instead of starting it anew") },
+    { "logtimestamp", CHR_OPTION_BOOL, CHR__AT(chr_common_options, logtimestamp), "off",  0, 0,       CHR__HELP("UTC time before each line of the log file") },
+    { "logsize",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, logsize),      NULL,   0, INT64_C(1) << 50, CHR__HELP("begin a new log file before it grows larger: PATH becomes PATH.1, PATH.1 PATH.2") },
+    { "logfiles",     CHR_OPTION_NUMBER, CHR__AT(chr_common_options, logfiles),   "5",    0, 1000,    CHR__HELP("with logsize: keep so many log files, PATH included") },
+#endif
+    { "mux",          CHR_OPTION_BOOL, CHR__AT(chr_common_options, mux),          "off",  0, 0,       CHR__HELP("several frontends share this chardev") },
+    { "history",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, history),      NULL,   0, 1 << 30, CHR__HELP("send that many of the last bytes to each new peer first") },
+    { "obuf",         CHR_OPTION_SIZE, CHR__AT(chr_common_options, obuf),         NULL,   0, 1 << 30, CHR__HELP("keep that many bytes of output that would block") },
+    { "obuf-full",    CHR_OPTION_TEXT, CHR__AT(chr_common_options, obuf_full),    "wait", 0, 0,       CHR__HELP("when obuf is full: wait, drop-oldest or disconnect") },
     { NULL,           CHR_OPTION_TEXT, 0,                                         NULL,   0, 0,       NULL }
 };
 
@@ -9408,6 +10000,7 @@ static int chr__set_value(const char *backend, const chr_option *row, const char
 
 static int chr__unknown_key(const chr_backend *kind, const chr__pair *pair, chr_error *err)
 {
+#if CHARDEV_HAS_HELP
     const chr_option *rows[2];
     size_t            i, len;
     char              allowed[sizeof(((chr_error *)0)->text)] = "id";
@@ -9419,6 +10012,9 @@ static int chr__unknown_key(const chr_backend *kind, const chr__pair *pair, chr_
             len = chr__append(allowed, sizeof allowed, len, ", %s%s", rows[i]->name, chr__row_suffix(rows[i], ".N"));
     return chr__fail(err, CHR_ERR_INVALID, "%s: unknown option '%.*s%s%.*s' (allowed: %.*s)", kind->name, CHR__SHOWN,
                      pair->key, pair->value ? "=" : "", 80, pair->value ? pair->value : "", (int)sizeof allowed, allowed);
+#else
+    return (void)kind, (void)pair, chr__fail_briefly(err, CHR_ERR_INVALID);
+#endif
 }
 
 /* A bare word: `word` is word=on, `noword` word=off. */
@@ -9704,6 +10300,7 @@ CHR__PRIVATE chr__object *chr__object_new(const chr_options *list, const chr_bac
     return NULL;
 }
 
+#if CHARDEV_HAS_HELP
 /* -- help -- */
 
 static size_t chr__pad(char *line, size_t len, size_t column)
@@ -9740,6 +10337,7 @@ static void chr__help_backend(const chr_backend *kind, void (*print)(void *, con
     chr__help_rows(kind->options, print, opaque);
     chr__help_rows(chr__common_rows_of(kind), print, opaque);
 }
+#endif
 
 CHARDEV_API const chr_backend *chr_backend_next(chr_context *ctx, const chr_backend *kind)
 {
@@ -9772,7 +10370,7 @@ CHARDEV_API const chr_backend *chr_backend_find(chr_context *ctx, const char *na
     return chr__kind_find(ctx, name, strlen(name));
 }
 
-static const chr_backend *chr__object_kind_find(chr_context *ctx, const char *name, size_t len)
+CHR__PRIVATE const chr_backend *chr__object_kind_find(chr_context *ctx, const char *name, size_t len)
 {
     const chr_backend *const *kind;
 
@@ -9787,6 +10385,7 @@ static int chr__is_help(const char *text, size_t len)
     return chr__text_is(text, len, "help") || chr__text_is(text, len, "?");
 }
 
+#if CHARDEV_HAS_HELP
 static void chr__help_all(chr_context *ctx, void (*print)(void *, const char *), void *opaque)
 {
     const chr_backend *kind;
@@ -9799,6 +10398,36 @@ static void chr__help_all(chr_context *ctx, void (*print)(void *, const char *),
         chr__append(line, sizeof line, chr__pad(line, len, 13), "%s", kind->help);
         print(opaque, line);
     }
+}
+#endif
+
+/* The argument of an ioctl, as recordings and traces have it: how many bytes; `ints` says how many numbers they are, if
+ * any. */
+CHR__PRIVATE size_t chr__ioctl_size(int command, const void *arg, int *ints)
+{
+    *ints = 0;
+    switch (command) {
+    case CHR_IOCTL_SET_ECHO: case CHR_IOCTL_SERIAL_SET_BREAK: case CHR_IOCTL_SERIAL_GET_TIOCM: case CHR_IOCTL_SERIAL_SET_TIOCM:
+    case CHR_IOCTL_SERIAL_SET_FLOW: case CHR_IOCTL_SERIAL_GET_FLOW: case CHR_IOCTL_PP_DATA_DIR:
+    case CHR_IOCTL_SERIAL_PURGE: case CHR_IOCTL_SERIAL_GET_ERRORS: case CHR_IOCTL_SERIAL_SET_ERRORS:
+        *ints = 1;
+        return 4;
+    case CHR_IOCTL_GET_TERMINAL_SIZE: case CHR_IOCTL_SET_TERMINAL_SIZE:
+        *ints = 2;
+        return 8;
+    case CHR_IOCTL_SERIAL_SET_PARAMS: case CHR_IOCTL_SERIAL_GET_PARAMS:
+        *ints = 4;
+        return 16;
+    case CHR_IOCTL_PP_EPP_READ_ADDRESS: case CHR_IOCTL_PP_EPP_READ: case CHR_IOCTL_PP_EPP_WRITE_ADDRESS: case CHR_IOCTL_PP_EPP_WRITE:
+        return ((const chr_parallel_epp *)arg)->count > 0 ? (size_t)((const chr_parallel_epp *)arg)->count : 0;
+    default:
+        return command >= CHR_IOCTL_PP_READ_DATA && command <= CHR_IOCTL_PP_READ_STATUS ? 1 : 0;
+    }
+}
+
+CHR__PRIVATE int chr__is_epp(int command)
+{
+    return command >= CHR_IOCTL_PP_EPP_READ_ADDRESS && command <= CHR_IOCTL_PP_EPP_WRITE;
 }
 
 /* ====================================================================================================================
@@ -9816,6 +10445,7 @@ typedef enum chr__record_kind {
 
 enum { CHR__FILE_HEAD = 24, CHR__RECORD_HEAD = 28, CHR__RECORD_VERSION = 1, CHR__RECORD_LAST = 0xffff };
 
+#if CHARDEV_HAS_RECORD
 static const char chr__record_magic[] = "chardevR";
 
 typedef struct chr__recorder {
@@ -9825,10 +10455,7 @@ typedef struct chr__recorder {
     int64_t      started;
 } chr__recorder;
 
-static int chr__is_recorded(const chr_dev *dev)
-{
-    return (dev->pending & CHR__RECORDED) != 0;
-}
+#define CHR__IS_RECORDED(dev) (((dev)->pending & CHR__RECORDED) != 0)
 
 /* Starts from 0, and goes on from what it returned. */
 static uint32_t chr__crc32(uint32_t crc, const void *buf, size_t len)
@@ -9847,17 +10474,7 @@ static uint32_t chr__crc32(uint32_t crc, const void *buf, size_t len)
 
 /* -- writing -- */
 
-enum { CHR__EXTRA_BUFFERS = 1, CHR__EXTRA_OTHERS = 2 };
-
-static void chr__buffers_look_all(chr_dev *dev);
-
-static void chr__set_extras(chr_dev *dev)
-{
-    int others = dev->log || dev->outbox || dev->ending || chr__is_recorded(dev);
-
-    dev->extras = (dev->buffers ? CHR__EXTRA_BUFFERS : 0) | (others ? CHR__EXTRA_OTHERS : 0);
-    chr__buffers_look_all(dev);
-}
+static void chr__set_extras(chr_dev *dev);
 
 static void chr__record_close(chr_context *ctx)
 {
@@ -9927,34 +10544,6 @@ CHR__COLD void chr__record_text(chr_dev *dev, chr__record_kind kind, int code, c
     chr__record(dev, kind, code, 0, text, strlen(text));
 }
 
-/* The argument of an ioctl as it stands in the file: how many bytes; `ints` says how many numbers they are, if any. */
-static size_t chr__ioctl_size(int command, const void *arg, int *ints)
-{
-    *ints = 0;
-    switch (command) {
-    case CHR_IOCTL_SET_ECHO: case CHR_IOCTL_SERIAL_SET_BREAK: case CHR_IOCTL_SERIAL_GET_TIOCM: case CHR_IOCTL_SERIAL_SET_TIOCM:
-    case CHR_IOCTL_SERIAL_SET_FLOW: case CHR_IOCTL_SERIAL_GET_FLOW: case CHR_IOCTL_PP_DATA_DIR:
-    case CHR_IOCTL_SERIAL_PURGE: case CHR_IOCTL_SERIAL_GET_ERRORS: case CHR_IOCTL_SERIAL_SET_ERRORS:
-        *ints = 1;
-        return 4;
-    case CHR_IOCTL_GET_TERMINAL_SIZE: case CHR_IOCTL_SET_TERMINAL_SIZE:
-        *ints = 2;
-        return 8;
-    case CHR_IOCTL_SERIAL_SET_PARAMS: case CHR_IOCTL_SERIAL_GET_PARAMS:
-        *ints = 4;
-        return 16;
-    case CHR_IOCTL_PP_EPP_READ_ADDRESS: case CHR_IOCTL_PP_EPP_READ: case CHR_IOCTL_PP_EPP_WRITE_ADDRESS: case CHR_IOCTL_PP_EPP_WRITE:
-        return ((const chr_parallel_epp *)arg)->count > 0 ? (size_t)((const chr_parallel_epp *)arg)->count : 0;
-    default:
-        return command >= CHR_IOCTL_PP_READ_DATA && command <= CHR_IOCTL_PP_READ_STATUS ? 1 : 0;
-    }
-}
-
-static int chr__is_epp(int command)
-{
-    return command >= CHR_IOCTL_PP_EPP_READ_ADDRESS && command <= CHR_IOCTL_PP_EPP_WRITE;
-}
-
 CHR__COLD void chr__record_ioctl(chr_dev *dev, int command, int code, const void *arg)
 {
     unsigned char numbers[16];
@@ -9987,7 +10576,7 @@ static void chr__record_new(chr_dev *dev)
 static void chr__record_existing(chr_dev *dev)
 {
     chr__record_new(dev);
-    if (!chr__is_recorded(dev))
+    if (!CHR__IS_RECORDED(dev))
         return;
     chr__quiet(dev->ctx);
     if (dev->be_open)
@@ -10042,7 +10631,7 @@ CHARDEV_API int chr_record_start(chr_context *ctx, const char *path, chr_error *
     int code;
 
     CHR__LOCK(ctx);
-    code = chr__record_start(ctx, path, err);
+    code = CHR__IN_TRACE(ctx) ? chr__fail_in_trace(err) : chr__record_start(ctx, path, err);
     CHR__UNLOCK(ctx);
     return code;
 }
@@ -10052,17 +10641,70 @@ CHARDEV_API int chr_record_stop(chr_context *ctx)
     int code = CHR_ERR_NOT_FOUND;
 
     CHR__LOCK(ctx);
-    if (ctx->recorder)
+    if (CHR__IN_TRACE(ctx))
+        code = CHR_ERR_IN_HANDLER;
+    else if (ctx->recorder)
         code = chr__record_write(ctx, 0, CHR__RECORD_END, 0, 0, NULL, 0);
-    if (ctx->recorder)
+    if (ctx->recorder && code != CHR_ERR_IN_HANDLER)
         chr__record_close(ctx);
     CHR__UNLOCK(ctx);
     return code;
 }
 
+#else
+
+/* No recorder: nothing is recorded, and the compiler drops what would have told it. */
+#define CHR__IS_RECORDED(dev) ((void)(dev), 0)
+
+static void chr__record(chr_dev *dev, chr__record_kind kind, int64_t value, uint32_t extra, const void *buf, size_t len)
+{
+    (void)dev, (void)kind, (void)value, (void)extra, (void)buf, (void)len;
+}
+
+static void chr__record_transfer(chr_dev *dev, chr__record_kind kind, int n, const void *buf, size_t len)
+{
+    (void)dev, (void)kind, (void)n, (void)buf, (void)len;
+}
+
+static void chr__record_text(chr_dev *dev, chr__record_kind kind, int code, const chr_error *err)
+{
+    (void)dev, (void)kind, (void)code, (void)err;
+}
+
+static void chr__record_ioctl(chr_dev *dev, int command, int code, const void *arg)
+{
+    (void)dev, (void)command, (void)code, (void)arg;
+}
+
+static void chr__record_new(chr_dev *dev) { (void)dev; }
+#endif
+
 /* ====================================================================================================================
  * >>core   events, input, the log file, the registry, hot swap
  * ==================================================================================================================== */
+
+/* What holds bytes between frontend and backend: without it the compiler drops all that asks for it. */
+#if CHARDEV_HAS_BUFFERS
+#define CHR__BUFFERS(owner) ((owner)->buffers)
+#define CHR__OUTBOX(dev) ((dev)->outbox)
+#else
+#define CHR__BUFFERS(owner) ((void)(owner), (struct chr__buffers *)0)
+#define CHR__OUTBOX(dev) ((void)(dev), (struct chr__outbox *)0)
+#endif
+
+/* -- what a write has to pass beside the backend -- */
+
+enum { CHR__EXTRA_BUFFERS = 1, CHR__EXTRA_OTHERS = 2 };
+
+static void chr__buffers_look_all(chr_dev *dev);
+
+static void chr__set_extras(chr_dev *dev)
+{
+    int others = dev->log || CHR__OUTBOX(dev) || dev->ending || CHR__IS_RECORDED(dev) || CHR__TRACES(dev->ctx);
+
+    dev->extras = (CHR__BUFFERS(dev) ? CHR__EXTRA_BUFFERS : 0) | (others ? CHR__EXTRA_OTHERS : 0);
+    chr__buffers_look_all(dev);
+}
 
 /* -- asking again, from the loop and before it sleeps -- */
 
@@ -10105,7 +10747,7 @@ typedef struct chr__outbox {
 
 static void chr__outbox_free(chr_dev *dev)
 {
-    if (!dev->outbox)
+    if (!CHR__OUTBOX(dev))
         return;
     chr_idle_stop(&dev->outbox->cut_off);
     chr__free(dev->ctx, dev->outbox->history.bytes);
@@ -10145,7 +10787,11 @@ static int chr__outbox_open(chr_dev *dev, chr_error *err)
     const chr_common_options *common = (const chr_common_options *)dev->options;
     chr__when_full            when_full = CHR__FULL_WAIT;
     chr__outbox              *outbox;
-    int                       code = chr__outbox_when_full(dev, &when_full, err);
+    int                       code;
+
+    if (!CHARDEV_HAS_BUFFERS)
+        return common->history || common->obuf ? chr__fail(err, CHR_ERR_NOT_SUPPORTED, "history=, obuf=: built without buffers") : 0;
+    code = chr__outbox_when_full(dev, &when_full, err);
 
     if (code < 0 || (!common->history && !common->obuf))
         return code;
@@ -10185,7 +10831,7 @@ CHR__COLD int chr__outbox_reserve(chr_dev *dev, size_t len)
 
 static int chr__outbox_waits(const chr_dev *dev)
 {
-    return dev->outbox && (dev->outbox->unsent > 0 || dev->outbox->queue.count > 0);
+    return CHR__OUTBOX(dev) && (dev->outbox->unsent > 0 || dev->outbox->queue.count > 0);
 }
 
 static void chr__outbox_remember(chr__outbox *outbox, const void *buf, size_t len)
@@ -10201,6 +10847,8 @@ static void chr__outbox_drop(chr_dev *dev, int failure)
     const unsigned char *piece;
     size_t               len;
 
+    if (outbox->queue.count > 0)
+        CHR__TRACE(dev, obuf_dropped, (int64_t)outbox->queue.count, failure);
     for (outbox->unsent = 0; outbox->queue.count > 0; chr__ring_take(&outbox->queue, len)) {
         piece = chr__ring_piece(&outbox->queue, 0, &len);
         chr__outbox_remember(outbox, piece, len);
@@ -10240,7 +10888,7 @@ CHR__PRIVATE unsigned char *chr__outbox_take(chr_dev *dev, size_t *size, size_t 
 /* A serial line's transmit buffer is purged: what is queued for it goes too. */
 CHR__PRIVATE void chr__outbox_purge(chr_dev *dev)
 {
-    if (dev->outbox)
+    if (CHR__OUTBOX(dev))
         chr__outbox_drop(dev, 0);
 }
 
@@ -10302,6 +10950,7 @@ static void chr__outbox_forget(chr_dev *dev, const void *buf, size_t len)
     chr__outbox *outbox = dev->outbox;
     size_t       unsent = outbox->unsent > 0 ? outbox->unsent + len : 0;
 
+    CHR__TRACE(dev, obuf_dropped, (int64_t)len, 0);
     chr__outbox_remember(outbox, buf, len);
     outbox->unsent = chr__min(unsent, outbox->history.count);
     dev->bytes_dropped += unsent > 0 ? unsent - outbox->unsent : len;
@@ -10356,6 +11005,8 @@ static size_t chr__outbox_queue(chr_dev *dev, const char *buf, size_t len)
         chr__outbox_push(dev, buf, len);
     else if ((len = chr__min(len, room)) > 0)
         chr__ring_put(&outbox->queue, buf, len);
+    if (len > 0)
+        CHR__TRACE(dev, obuf_queued, (int64_t)len, (int64_t)outbox->queue.count);
     return len;
 }
 
@@ -10475,7 +11126,7 @@ static void chr__buffers_look_all(chr_dev *dev)
 {
     chr__buffers *buffers;
 
-    for (buffers = dev->buffers; buffers; buffers = buffers->next)
+    for (buffers = CHR__BUFFERS(dev); buffers; buffers = buffers->next)
         chr__buffers_look(buffers);
 }
 
@@ -10514,7 +11165,7 @@ CHR__PRIVATE void chr__fe_let_go(chr_frontend *fe)
 {
     chr__hold *hold;
 
-    if (fe->buffers)
+    if (CHR__BUFFERS(fe))
         chr__buffers_drop(fe);
     for (hold = fe->ctx->holds; hold; hold = hold->outer)
         if (hold->fe == fe)
@@ -10551,7 +11202,7 @@ CHR__COLD int chr__end_output(chr_dev *dev)
     int code = CHR_ERR_WOULD_BLOCK;
 
     chr__quiet_outside(dev->ctx);
-    if (dev->outbox)
+    if (CHR__OUTBOX(dev))
         chr__outbox_drain(dev);
     if (!chr__outbox_waits(dev))
         code = dev->kind->peer->shutdown(dev);
@@ -10579,11 +11230,11 @@ CHARDEV_API void chr_be_tell_writable(chr_frontend *fe)
 
 static void chr__tell_writable(chr_dev *dev)
 {
-    if (chr__is_recorded(dev) && chr__frontend_waits(dev))
+    if (CHR__IS_RECORDED(dev) && chr__frontend_waits(dev))
         chr__record(dev, CHR__RECORD_WRITABLE, 0, 0, NULL, 0);
     if (dev->ending)
         (void)chr__end_output(dev);
-    else if (dev->outbox)
+    else if (CHR__OUTBOX(dev))
         chr__outbox_drain(dev);
     if (chr__outbox_waits(dev) && dev->outbox->queue.count == dev->outbox->queue.size &&
         dev->outbox->when_full == CHR__FULL_WAIT)
@@ -10617,8 +11268,11 @@ static void chr__tell_event(chr_frontend *fe, int event)
             return;
         fe->told_open = event == CHR_EVENT_OPENED;
     }
-    if (fe->handlers.event)
-        fe->handlers.event(fe->opaque, event);
+    if (!fe->handlers.event)
+        return;
+    if (fe->dev && !fe->dev->is_part && !fe->buffers) /* those tell it themselves, in its place among the bytes */
+        CHR__TRACE(fe->dev, event_told, event, 0);
+    fe->handlers.event(fe->opaque, event);
 }
 
 /* After the call fe may be gone. */
@@ -10718,7 +11372,7 @@ static void chr__note_open(chr_dev *dev, int event)
         dev->ending = 0;
         chr__set_extras(dev);
     }
-    if (dev->outbox)
+    if (CHR__OUTBOX(dev))
         chr__outbox_event(dev, event);
     if (dev->ending && dev->ctx->quiet > 0)
         chr__postpone(dev, CHR__WRITABLE);
@@ -10767,7 +11421,9 @@ CHARDEV_API void chr_be_event(chr_dev *dev, int event)
     chr_context *ctx = dev->ctx;
 
     chr__enter(ctx);
-    if (chr__is_recorded(dev))
+    if (!dev->is_part)
+        CHR__TRACE(dev, event, event, 0);
+    if (CHR__IS_RECORDED(dev))
         chr__record_event(dev, event);
     chr__event(dev, event);
     chr__return(ctx);
@@ -10775,12 +11431,20 @@ CHARDEV_API void chr_be_event(chr_dev *dev, int event)
 
 /* -- input -- */
 
+CHR__COLD void chr__trace_input(const chr_dev *dev, const void *buf, size_t len)
+{
+    if (dev->is_part)
+        CHR__TRACE_BYTES(dev, client_in, 0, 0, buf, len);
+    else
+        CHR__TRACE_BYTES(dev, data_in, 0, 0, buf, len);
+}
+
 /* What comes before input is delivered, and seldom. */
 CHR__COLD void chr__before_input(chr_dev *dev, const void *buf, size_t len)
 {
     if (dev->pending & ~CHR__RECORDED)
         chr__notify_now(dev);
-    if (chr__is_recorded(dev))
+    if (CHR__IS_RECORDED(dev))
         chr__record(dev, CHR__RECORD_INPUT, 0, 0, buf, len);
 }
 
@@ -10812,6 +11476,8 @@ CHR__HOT_INLINE void chr__input(chr_dev *dev, const void *buf, size_t len)
     dev->bytes_in += len;
     if (dev->pending)
         chr__before_input(dev, buf, len);
+    if (CHR__TRACES(dev->ctx))
+        chr__trace_input(dev, buf, len);
     fe = dev->frontend;
     if (fe && fe->handlers.read)
         fe->handlers.read(fe->opaque, buf, len);
@@ -10848,11 +11514,16 @@ static void chr__set_open(chr_dev *dev, int is_open)
     if (dev->kind->set_open)
         dev->kind->set_open(dev, is_open);
     chr__loud(dev->ctx);
-    if (chr__is_recorded(dev))
+    if (!dev->is_part)
+        CHR__TRACE(dev, frontend_open, is_open, 0);
+    if (CHR__IS_RECORDED(dev))
         chr__record(dev, CHR__RECORD_SET_OPEN, is_open, 0, NULL, 0);
 }
 
 /* -- the log file: never disturbs the traffic -- */
+
+#if CHARDEV_HAS_LOG
+#define CHR__LOG(dev) ((dev)->log)
 
 typedef struct chr__log {
     int          fd, stamped, in_line; /* -1 = switched off; in_line: the last byte was not a newline */
@@ -11119,13 +11790,31 @@ CHARDEV_API int chr_log_reopen(chr_context *ctx)
     int      code, first = 0;
 
     CHR__LOCK(ctx);
-    for (dev = ctx->devs; dev; dev = dev->next) {
+    if (CHR__IN_TRACE(ctx))
+        first = CHR_ERR_IN_HANDLER;
+    for (dev = ctx->devs; dev && first != CHR_ERR_IN_HANDLER; dev = dev->next) {
         code = dev->log ? chr__log_reopen(dev) : 0;
         first = first ? first : code;
     }
     CHR__UNLOCK(ctx);
     return first;
 }
+
+#else
+
+#define CHR__LOG(dev) 0
+
+static int chr__log_open(chr_dev *dev, chr_error *err)
+{
+    const chr_common_options *common = (const chr_common_options *)dev->options;
+
+    return common->logfile ? chr__fail(err, CHR_ERR_NOT_SUPPORTED, "logfile=: built without log files") : 0;
+}
+
+static void chr__log_close(chr_dev *dev) { (void)dev; }
+
+static void chr__log_record(chr_dev *dev, const void *buf, size_t len) { (void)dev, (void)buf, (void)len; }
+#endif
 
 /* -- descriptors that were given with the options: the giver's until nothing can fail any more -- */
 
@@ -11224,7 +11913,7 @@ CHR__PRIVATE void chr__close_own(const chr_dev *dev, int fd)
 /* Output that was taken and has not left: without what frontends have gathered. */
 static uint64_t chr__queued(const chr_dev *dev)
 {
-    uint64_t count = dev->outbox ? dev->outbox->unsent + dev->outbox->queue.count : 0;
+    uint64_t count = CHR__OUTBOX(dev) ? dev->outbox->unsent + dev->outbox->queue.count : 0;
 
     return count + (dev->kind->peer && dev->kind->peer->queued ? dev->kind->peer->queued(dev) : 0);
 }
@@ -11268,7 +11957,21 @@ CHR__HOT static int chr__write(chr_dev *dev, const void *buf, size_t len)
     return n;
 }
 
-/* With a log, an outbox, a recorder, an end that waits, or any of them. */
+CHR__COLD void chr__trace_output(const chr_dev *dev, int n, const void *buf, size_t len)
+{
+    if (n > 0 && dev->is_part)
+        CHR__TRACE_BYTES(dev, client_out, (int64_t)len, 0, buf, (size_t)n);
+    else if (n > 0)
+        CHR__TRACE_BYTES(dev, data_out, (int64_t)len, 0, buf, (size_t)n);
+    else if (n < 0 && n != CHR_ERR_WOULD_BLOCK)
+        CHR__TRACE_BYTES(dev, data_dropped, n, 0, buf, len);
+    else if (dev->is_part)
+        CHR__TRACE(dev, client_blocked, (int64_t)len, 0);
+    else
+        CHR__TRACE(dev, data_blocked, (int64_t)len, 0);
+}
+
+/* With a log, an outbox, a recorder, an end that waits, a trace, or any of them. */
 CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
 {
     int n;
@@ -11276,7 +11979,7 @@ CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
     if (dev->ending) {
         n = CHR_ERR_DISCONNECTED;
         chr__count_out(dev, n, len);
-    } else if (!dev->outbox) {
+    } else if (!CHR__OUTBOX(dev)) {
         n = chr__write(dev, buf, len);
     } else {
         chr__quiet(dev->ctx);
@@ -11284,7 +11987,9 @@ CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
         chr__loud(dev->ctx);
         chr__count_out(dev, n, len);
     }
-    if (dev->log && (n > 0 || n == CHR_ERR_DISCONNECTED)) /* by its own policy: also what nobody was there to take */
+    if (CHR__TRACES(dev->ctx))
+        chr__trace_output(dev, n, buf, len);
+    if (CHR__LOG(dev) && (n > 0 || n == CHR_ERR_DISCONNECTED)) /* by its own policy: also what nobody was there to take */
         chr__log_record(dev, buf, n > 0 ? (size_t)n : len);
     return n;
 }
@@ -11293,7 +11998,7 @@ CHR__COLD int chr__write_recorded(chr_dev *dev, const void *buf, size_t len)
 {
     int n = chr__write_extras(dev, buf, len);
 
-    if (chr__is_recorded(dev))
+    if (CHR__IS_RECORDED(dev))
         chr__record_transfer(dev, CHR__RECORD_WRITE, n, buf, len);
     return n;
 }
@@ -11647,6 +12352,7 @@ static void chr__tell_mark(chr__buffers *buffers, int event)
     if (!buffers->handlers.event)
         return;
     buffers->fe->ctx->prepare_ran++;
+    CHR__TRACE(buffers->fe->dev, event_told, event, 0);
     buffers->handlers.event(buffers->opaque, event);
 }
 
@@ -11741,7 +12447,7 @@ static void chr__deliver_rest(chr_dev *dev)
     chr__buffers *buffers;
 
     do {
-        for (buffers = dev->buffers; buffers && buffers->mark_count == 0; buffers = buffers->next)
+        for (buffers = CHR__BUFFERS(dev); buffers && buffers->mark_count == 0; buffers = buffers->next)
             ;
         if (buffers)
             chr__deliver_last(buffers->fe);
@@ -11754,7 +12460,7 @@ static void chr__find_slow(chr__buffers *buffers)
     chr_dev *dev = buffers->fe->dev;
 
     buffers->out_slow = buffers->out.start > 0 || buffers->out.count > buffers->out_limit || buffers->failure ||
-                        buffers->is_sending || dev->buffers->next;
+                        buffers->is_sending || dev->buffers->next || CHR__TRACES(dev->ctx);
     buffers->tend_slow = buffers->out_slow || buffers->is_blocked || buffers->in.count > 0 ||
                          buffers->mark_count > 0 || buffers->writable || dev->extras != CHR__EXTRA_BUFFERS;
 }
@@ -11778,7 +12484,7 @@ static void chr__tend_all(chr_frontend *fe)
 }
 
 /* Before the loop waits, and when the backend takes output again. */
-CHR__HOT static void chr__tend(void *opaque)
+CHR__HOT CHR__PRIVATE void chr__tend(void *opaque)
 {
     chr_frontend *fe = (chr_frontend *)opaque;
     chr__buffers *buffers = fe->buffers;
@@ -12001,7 +12707,7 @@ static void chr__buffered_event(void *opaque, int event)
 /* Whether it has handlers, or pulls. */
 CHR__PRIVATE int chr__fe_listens(const chr_frontend *fe)
 {
-    return (fe->handlers.read || fe->handlers.event) && !(fe->buffers && fe->buffers->is_off);
+    return (fe->handlers.read || fe->handlers.event) && !(CHR__BUFFERS(fe) && fe->buffers->is_off);
 }
 
 static int chr__buffered_change(void *opaque)
@@ -12042,7 +12748,9 @@ static void chr__close(chr_dev *dev)
 {
     if (dev->removed)
         return;
-    if (dev->buffers)
+    if (!dev->is_part)
+        CHR__TRACE_TEXT(dev, chardev_close, 0, 0, dev->kind->name);
+    if (CHR__BUFFERS(dev))
         chr__send_all_rest(dev);
     chr__quiet_outside(dev->ctx);
     if (chr__outbox_waits(dev))
@@ -12100,7 +12808,7 @@ static int chr__open(chr_dev *dev, const chr_backend *kind, chr_error *err)
 
 static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err)
 {
-    const chr_backend *played = ctx->replay_kind && !kind->sharing ? ctx->replay_kind(ctx, id) : NULL;
+    const chr_backend *played = CHARDEV_HAS_RECORD && ctx->replay_kind && !kind->sharing ? ctx->replay_kind(ctx, id) : NULL;
     chr_dev           *dev = (chr_dev *)chr__allocate(ctx, played ? played->state_size : kind->state_size);
     int                code;
 
@@ -12118,9 +12826,11 @@ static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend 
     }
     if (played) /* what they did is in the recording */
         chr__outbox_none((chr_common_options *)(uintptr_t)dev->options);
+    CHR__TRACE_TEXT(dev, chardev_create, 0, 0, kind->name);
     chr__record_new(dev);
     code = chr__open(dev, kind, err);
-    if (chr__is_recorded(dev))
+    CHR__TRACE_ERROR(dev, chardev_created, code, err);
+    if (CHR__IS_RECORDED(dev))
         chr__record_text(dev, CHR__RECORD_CREATED, code, err);
     if (code == 0) {
         chr__set_extras(dev);
@@ -12153,6 +12863,7 @@ CHR__PRIVATE chr_dev *chr__create_part(const chr_dev *whole, const void *options
         chr__free(ctx, dev);
         return NULL;
     }
+    dev->is_part = 1;
     if (chr__outbox_open(dev, err) == 0) {
         chr__set_extras(dev);
         return dev;
@@ -12234,12 +12945,16 @@ static int chr__check_id(chr_context *ctx, const char *id, chr_error *err)
 static void chr__name_error(chr_error *err, const chr_backend *kind)
 {
     const char *rest = err ? chr__after(err->text, kind->name) : NULL;
-    chr_error   plain;
+    size_t      name, len;
 
-    if (!err || (rest && *rest == ':'))
+    if (!CHARDEV_HAS_HELP || !err || (rest && *rest == ':'))
         return;
-    plain = *err;
-    chr__format(err->text, sizeof err->text, "%s: %.*s", kind->name, (int)sizeof err->text - 80, plain.text);
+    name = chr__min(strlen(kind->name), sizeof err->text / 2);
+    len = chr__min(strlen(err->text), sizeof err->text - name - 3);
+    memmove(err->text + name + 2, err->text, len);
+    memcpy(err->text, kind->name, name);
+    memcpy(err->text + name, ": ", 2);
+    err->text[name + 2 + len] = 0;
 }
 
 /* mux=on: the chardev becomes ID-base, and a mux named ID goes on it. */
@@ -12274,6 +12989,8 @@ static chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_back
 
 static int chr__check_closing(const chr_context *ctx, chr_error *err)
 {
+    if (CHR__IN_TRACE(ctx))
+        return chr__fail_in_trace(err);
     return ctx->closing ? chr__fail(err, CHR_ERR_BUSY, "the context is being freed") : 0;
 }
 
@@ -12489,6 +13206,7 @@ CHR__PRIVATE int chr__uri_host_port(const char *text, size_t len, const char *ho
     return chr__uri_part(options, port, colon + 1, (size_t)(end - colon) - 1);
 }
 
+#if CHARDEV_HAS_URI
 static int chr__is_uri_of(const char *uri, const chr__left_out *kind)
 {
     const char *rest = chr__after(uri, kind->name);
@@ -12533,7 +13251,7 @@ static int chr__uri_check(const char *uri, const chr_backend *kind, const chr_op
 }
 
 /* Which backend reads the URI, with its keys added to the list; NULL and err. */
-static const chr_backend *chr__uri_read(const char *uri, chr_options *options, chr_error *err)
+CHR__PRIVATE const chr_backend *chr__uri_read(const char *uri, chr_options *options, chr_error *err)
 {
     const chr_backend *kind;
     int                code;
@@ -12559,6 +13277,20 @@ static const chr_backend *chr__uri_kind(const char *uri, chr_options *options, c
 
     return kind && chr__uri_check(uri, kind, options, err) == 0 ? kind : NULL;
 }
+
+#else
+
+static const chr_backend *chr__uri_kind(const char *uri, chr_options *options, chr_error *err)
+{
+    (void)options;
+    return (void)chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: built without URIs", uri), (const chr_backend *)NULL;
+}
+
+CHR__PRIVATE const chr_backend *chr__uri_read(const char *uri, chr_options *options, chr_error *err)
+{
+    return chr__uri_kind(uri, options, err);
+}
+#endif
 
 /* mon:, for a console and a monitor on one chardev: a mux, and no signals unless the text says otherwise. */
 static int chr__options_for_mon(chr_options *list, const chr_backend *kind)
@@ -12588,6 +13320,7 @@ static chr_dev *chr__new_from_read(chr_options *list, const chr_backend *kind, i
     return chr__new_from_list(list, kind, CHR_LOCAL, err);
 }
 
+#if CHARDEV_HAS_URI
 CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *uri, chr_error *err)
 {
     const char        *text = uri ? uri : "", *existing = chr__after(text, "chardev:"), *rest = chr__after(text, "mon:");
@@ -12606,6 +13339,7 @@ CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *u
     chr__options_free(&list);
     return dev;
 }
+#endif
 
 /* -- from either -- */
 
@@ -12643,6 +13377,7 @@ CHARDEV_API chr_dev *chr_new_any(chr_context *ctx, const char *id, const char *a
     return dev;
 }
 
+#if CHARDEV_HAS_HELP
 /* What such a text asks help for: one kind, or all (*kind = NULL), whatever else is wrong with it. */
 static int chr__help_about(const char *text, chr_options *list, const chr_backend **kind)
 {
@@ -12680,6 +13415,7 @@ CHARDEV_API int chr_help(chr_context *ctx, const char *text, void (*print)(void 
         chr__help_all(ctx, print, opaque);
     return code;
 }
+#endif
 
 /* -- hot swap -- */
 
@@ -12709,7 +13445,7 @@ static void chr__hand_over(chr_frontend *fe, chr_dev *from, chr_dev *to)
 {
     if (fe->is_open)
         chr__set_open(from, 0);
-    if (fe->buffers)
+    if (CHR__BUFFERS(fe))
         chr__buffers_move(fe->buffers, from, to);
     from->frontend = NULL;
     from->room_epoch++;
@@ -12745,7 +13481,7 @@ static int chr__swap(chr_dev *old, chr_dev *fresh, chr_error *err)
     if (old->pending & ~CHR__RECORDED) /* it won't come any more after this */
         chr__notify_now(old);
     fe = old->frontend;
-    if (fe && fe->buffers && !fe->buffers->is_blocked)
+    if (fe && CHR__BUFFERS(fe) && !fe->buffers->is_blocked)
         chr__send(fe);
     fe = old->frontend;
     if (fe && fe->told_open && !fresh->be_open)
@@ -12774,6 +13510,7 @@ static int chr__change_unattached(chr_dev *old, const chr_backend *kind, const v
     chr__unregister(old);
     chr__destroy(old);
     code = chr_open(ctx, id, kind, options, err) ? 0 : err->code;
+    CHR__TRACE_ALL(ctx, id, chardev_changed, code, 0, code < 0 ? err->text : NULL, NULL, 0);
     chr__free(ctx, id);
     return code;
 }
@@ -12787,15 +13524,18 @@ static int chr__change_to(chr_dev *old, const chr_backend *kind, const void *opt
 
     if (((const chr_common_options *)options)->mux == CHR_ON)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: mux=on can't be used in a change", kind->name);
+    CHR__TRACE_TEXT(old, chardev_change, 0, 0, kind->name);
     if (!old->frontend)
         return chr__change_unattached(old, kind, options, err);
     fresh = chr__create(ctx, old->id, kind, options, err);
     if (!fresh) {
         chr__name_error(err, kind);
+        CHR__TRACE_TEXT(old, chardev_changed, err->code, 0, err->text);
         return err->code;
     }
     chr__enter(ctx);
     code = chr__swap(old, fresh, err);
+    CHR__TRACE_TEXT(fresh, chardev_changed, code, 0, code < 0 ? err->text : NULL);
     chr__leave(ctx);
     return code;
 }
@@ -12882,7 +13622,9 @@ static int chr__fe_attach(chr_frontend *fe, chr_dev *dev, chr_error *err)
 {
     int code = 0;
 
-    if (dev->kind->sharing)
+    if (CHR__IN_TRACE(dev->ctx))
+        code = chr__fail_in_trace(err);
+    else if (dev->kind->sharing)
         code = dev->kind->sharing->attach(dev, fe, err);
     else if (dev->frontends > 0)
         code = chr__fail(err, CHR_ERR_BUSY, "chardev '%s' has a frontend already", dev->id);
@@ -12890,6 +13632,8 @@ static int chr__fe_attach(chr_frontend *fe, chr_dev *dev, chr_error *err)
         dev->frontend = fe;
     if (code < 0)
         return code;
+    if (!dev->is_part)
+        CHR__TRACE(dev, frontend_attach, 0, 0);
     dev->frontends++;
     fe->attached = fe;
     CHR__STORE(fe->dev, dev);
@@ -12940,11 +13684,22 @@ static chr_dev *chr__fe_lock(const chr_frontend *frontend)
 static chr_dev *chr__fe_lock(const chr_frontend *fe) { return fe->dev; }
 #endif
 
+/* For what changes something. Inside the trace hook it has none. */
+static chr_dev *chr__fe_enter(const chr_frontend *fe)
+{
+    chr_dev *dev = chr__fe_lock(fe);
+
+    if (!dev || !CHR__IN_TRACE(dev->ctx))
+        return dev;
+    CHR__UNLOCK(dev->ctx);
+    return NULL;
+}
+
 CHARDEV_API void chr_fe_set_open(chr_frontend *fe, int is_open)
 {
     chr_dev *dev = chr__fe_lock(fe);
 
-    if (fe->is_open != is_open) {
+    if (fe->is_open != is_open && !(dev && CHR__IN_TRACE(dev->ctx))) {
         fe->is_open = is_open;
         if (dev)
             chr__set_open(dev, is_open);
@@ -12986,17 +13741,19 @@ static int chr__has_handlers(const chr_handlers *handlers)
 
 CHARDEV_API void chr_fe_deinit(chr_frontend *fe)
 {
-    chr_dev *dev = chr__fe_lock(fe);
+    chr_dev *dev = chr__fe_enter(fe);
 
     if (!dev)
         return;
-    if (fe->buffers)
+    if (CHR__BUFFERS(fe))
         chr__send_rest(fe);
     if (fe->dev != dev) { /* the log hook has done it */
         CHR__UNLOCK(dev->ctx);
         return;
     }
     chr__fe_drop_handlers(fe);
+    if (!dev->is_part)
+        CHR__TRACE(dev, frontend_detach, 0, 0);
     if (dev->kind->sharing)
         dev->kind->sharing->detach(dev, fe);
     else
@@ -13015,7 +13772,7 @@ static void chr__fe_take_focus(chr_frontend *fe)
 
 CHARDEV_API void chr_fe_take_focus(chr_frontend *fe)
 {
-    chr_dev     *dev = chr__fe_lock(fe);
+    chr_dev     *dev = chr__fe_enter(fe);
     chr_context *ctx;
 
     if (!dev)
@@ -13106,13 +13863,15 @@ CHARDEV_API void chr_fe_set_handlers(chr_frontend *fe, const chr_handlers *handl
         return;
     }
     chr__enter(ctx);
-    if (!chr__has_handlers(handlers)) {
-        if (fe->buffers)
+    if (CHR__IN_TRACE(ctx)) {
+        handlers = NULL; /* nothing is set */
+    } else if (!chr__has_handlers(handlers)) {
+        if (CHR__BUFFERS(fe))
             chr__buffers_drop_handlers(fe);
         else
             chr__fe_drop_handlers(fe);
         chr__update(dev);
-    } else if (fe->buffers) {
+    } else if (CHR__BUFFERS(fe)) {
         chr__buffers_set_handlers(fe, handlers, opaque);
     } else {
         chr__fe_set_handlers(fe, handlers, opaque);
@@ -13128,7 +13887,7 @@ CHARDEV_API void chr_fe_accept_input(chr_frontend *fe)
     if (!dev)
         return;
     CHR__STORE(dev->ctx->posted, 1);
-    if (fe->buffers)
+    if (CHR__BUFFERS(fe))
         chr__tend_soon(fe->buffers);
     chr__update(dev);
     CHR__UNLOCK(dev->ctx);
@@ -13178,6 +13937,7 @@ CHARDEV_API int chr_fe_eof(const chr_frontend *fe)
 
 /* -- >>buffers   the calls that set and use them -- */
 
+#if CHARDEV_HAS_BUFFERS
 static int chr__buffers_are_empty(const chr__buffers *buffers)
 {
     return buffers->in.count == 0 && buffers->out.count == 0 && buffers->mark_count == 0;
@@ -13348,7 +14108,7 @@ static int chr__fe_set_buffers(chr_frontend *fe, void *memory, size_t in, size_t
 
 CHARDEV_API int chr_fe_set_buffers_at(chr_frontend *fe, void *memory, size_t in, size_t out)
 {
-    chr_dev     *dev = chr__fe_lock(fe);
+    chr_dev     *dev = chr__fe_enter(fe);
     chr_context *ctx = dev ? dev->ctx : NULL;
     int          code;
 
@@ -13420,6 +14180,8 @@ CHR__HOT CHARDEV_API int chr_fe_writable(const chr_frontend *fe)
     return room;
 }
 
+#endif
+
 /* Before a command goes what was written before it, as far as the backend takes it. What is purged is purged here,
  * too. NULL = the frontend has no chardev any more. */
 static chr_dev *chr__fe_ioctl_order(chr_frontend *fe, int command, const void *arg)
@@ -13429,9 +14191,9 @@ static chr_dev *chr__fe_ioctl_order(chr_frontend *fe, int command, const void *a
 
     if (!what)
         chr__send_others(fe->dev, fe);
-    if (what && fe->buffers)
+    if (what && CHR__BUFFERS(fe))
         chr__buffered_purge(fe->buffers, what & CHR_PURGE_RECEIVE, what & CHR_PURGE_TRANSMIT);
-    else if (fe->buffers)
+    else if (CHR__BUFFERS(fe))
         chr__send(fe);
     if (!fe->dev)
         CHR__UNLOCK(ctx);
@@ -13446,17 +14208,19 @@ CHR__COLD int chr__fe_write_among(chr_frontend *fe, const void *buf, size_t len)
     chr__send_others(fe->dev, fe);
     if (!fe->dev)
         return CHR_ERR_DISCONNECTED;
-    return fe->buffers ? chr__gather(fe, (const char *)buf, len) : chr__write_recorded(fe->dev, buf, len);
+    return CHR__BUFFERS(fe) ? chr__gather(fe, (const char *)buf, len) : chr__write_recorded(fe->dev, buf, len);
 }
 
 CHR__COLD int chr__fe_write_slowly(chr_frontend *fe, const void *buf, size_t len)
 {
     chr_dev      *dev = fe->dev;
-    chr__buffers *buffers = dev->buffers;
+    chr__buffers *buffers = CHR__BUFFERS(dev);
 
+    if (CHR__IN_TRACE(dev->ctx))
+        return CHR_ERR_IN_HANDLER;
     if (!buffers)
         return chr__write_recorded(dev, buf, len);
-    if (buffers->next || !fe->buffers)
+    if (buffers->next || !CHR__BUFFERS(fe))
         return chr__fe_write_among(fe, buf, len);
     return chr__gather(fe, (const char *)buf, len);
 }
@@ -13514,11 +14278,13 @@ static int chr__transfer_attempt(const chr__transfer *transfer, chr_dev *dev)
     if (transfer->direction == CHR_OUT)
         return chr__write_extras(dev, buf, len);
     if (!dev->io->read)
-        return transfer->fe->buffers && CHR__IS_FOREIGN(dev->ctx) ? CHR_ERR_WOULD_BLOCK : CHR_ERR_NOT_SUPPORTED;
+        return CHR__BUFFERS(transfer->fe) && CHR__IS_FOREIGN(dev->ctx) ? CHR_ERR_WOULD_BLOCK : CHR_ERR_NOT_SUPPORTED;
     chr__quiet(dev->ctx);
     n = dev->io->read(dev, buf, len);
     chr__loud(dev->ctx);
     dev->bytes_in += n > 0 ? (uint64_t)n : 0;
+    if (n > 0 && CHR__TRACES(dev->ctx))
+        chr__trace_input(dev, buf, (size_t)n);
     return n;
 }
 
@@ -13541,7 +14307,7 @@ static void chr__transfer_record(const chr__transfer *transfer, chr_dev *dev, in
 {
     chr__record_kind kind = transfer->direction == CHR_OUT ? CHR__RECORD_WRITE : CHR__RECORD_READ;
 
-    if (chr__is_recorded(dev) && n != 0 && n != CHR_ERR_IN_HANDLER)
+    if (CHR__IS_RECORDED(dev) && n != 0 && n != CHR_ERR_IN_HANDLER)
         chr__record_transfer(dev, kind, n, transfer->buf + transfer->done, transfer->len - transfer->done);
 }
 
@@ -13583,7 +14349,7 @@ static int chr__transfer_take(const chr__transfer *transfer)
 /* Output that an outbox or a layer holds. */
 static int chr__transfer_flush(chr_dev *dev)
 {
-    if (dev->outbox && chr__outbox_waits(dev))
+    if (CHR__OUTBOX(dev) && chr__outbox_waits(dev))
         chr__outbox_drain(dev);
     return chr__queued(dev) > 0 ? (int)CHR_ERR_WOULD_BLOCK : 1;
 }
@@ -13594,12 +14360,12 @@ static int chr__transfer_direct(const chr__transfer *transfer, chr_dev *dev)
     chr_frontend *fe = transfer->fe;
     int           n;
 
-    if (transfer->direction == CHR_OUT && dev->buffers)
+    if (transfer->direction == CHR_OUT && CHR__BUFFERS(dev))
         chr__send_others(dev, fe);
     if (fe->dev != dev)
         return CHR_ERR_DISCONNECTED;
     n = chr__transfer_attempt(transfer, dev);
-    if (n > 0 && transfer->direction == CHR_OUT && fe->buffers)
+    if (n > 0 && transfer->direction == CHR_OUT && CHR__BUFFERS(fe))
         fe->buffers->failure = 0;
     return n;
 }
@@ -13684,7 +14450,7 @@ static void chr__transfer_gather(chr__transfer *transfer, const chr_dev *dev)
 static int chr__transfer_begin(chr__transfer *transfer, chr_frontend *fe, int direction, void *buf, size_t len,
                                int timeout_ms)
 {
-    chr_dev *dev = chr__fe_lock(fe);
+    chr_dev *dev = chr__fe_enter(fe);
     int      code = 0;
 
     if (!dev)
@@ -13695,7 +14461,7 @@ static int chr__transfer_begin(chr__transfer *transfer, chr_frontend *fe, int di
     transfer->buf = (unsigned char *)buf;
     transfer->len = chr__min(len, INT32_MAX);
     transfer->deadline = chr__deadline(dev->ctx, timeout_ms);
-    if (direction == CHR_IN && !dev->io->read && !fe->buffers)
+    if (direction == CHR_IN && !dev->io->read && !CHR__BUFFERS(fe))
         code = CHR_ERR_NOT_SUPPORTED;
     if (direction == CHR_OUT)
         chr__transfer_gather(transfer, dev);
@@ -13777,7 +14543,7 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
 
     if (!dev)
         return;
-    if (fe->buffers) {
+    if (CHR__BUFFERS(fe)) {
         fe->buffers->writable = writable;
         fe->buffers->writable_opaque = opaque;
         fe->buffers->is_writable = 0;
@@ -13820,20 +14586,42 @@ CHR__PRIVATE int chr__purge_valid(int what)
     return what >= CHR_PURGE_RECEIVE && what <= (CHR_PURGE_RECEIVE | CHR_PURGE_TRANSMIT);
 }
 
+/* What it set, or has been told: numbers with a comma between, or bytes. */
+CHR__COLD void chr__trace_ioctl(const chr_dev *dev, int command, int code, const void *arg)
+{
+    char   text[80] = "";
+    int    ints = 0, i;
+    size_t at = 0, size = code >= 0 ? chr__ioctl_size(command, arg, &ints) : 0;
+
+    if (size == 0 || chr__is_epp(command))
+        text[0] = 0;
+    else if (ints == 4)
+        chr__format(text, sizeof text, "%d,%c,%d,%d", ((const chr_serial_params *)arg)->speed,
+                    ((const chr_serial_params *)arg)->parity, ((const chr_serial_params *)arg)->data_bits,
+                    ((const chr_serial_params *)arg)->stop_bits);
+    else if (ints == 0)
+        chr__format(text, sizeof text, "%d", *(const unsigned char *)arg);
+    for (i = 0; i < ints && ints < 4; i++)
+        at = chr__append(text, sizeof text, at, i > 0 ? ",%d" : "%d", ((const int *)arg)[i]);
+    CHR__TRACE_TEXT(dev, ioctl, command, code, text[0] ? text : NULL);
+}
+
 CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg)
 {
-    chr_dev *dev = chr__fe_lock(fe);
+    chr_dev *dev = chr__fe_enter(fe);
     int      code = CHR_ERR_NOT_SUPPORTED;
 
     if (!dev)
         return code;
-    if (dev->buffers && (dev = chr__fe_ioctl_order(fe, command, arg)) == NULL)
+    if (CHR__BUFFERS(dev) && (dev = chr__fe_ioctl_order(fe, command, arg)) == NULL)
         return code;
     chr__quiet(dev->ctx);
     if (dev->kind->ioctl)
         code = dev->kind->ioctl(dev, command, arg);
     chr__loud(dev->ctx);
-    if (chr__is_recorded(dev))
+    if (CHR__TRACES(dev->ctx))
+        chr__trace_ioctl(dev, command, code, arg);
+    if (CHR__IS_RECORDED(dev))
         chr__record_ioctl(dev, command, code, arg);
     CHR__UNLOCK(dev->ctx);
     return code;
@@ -13846,14 +14634,14 @@ CHARDEV_API int chr_fe_set_echo(chr_frontend *fe, int echo)
 
 CHARDEV_API int chr_fe_set_msgfds(chr_frontend *fe, const int *fds, int count)
 {
-    chr_dev *dev = chr__fe_lock(fe);
+    chr_dev *dev = chr__fe_enter(fe);
     int      code = CHR_ERR_NOT_SUPPORTED;
 
     if (!dev)
         return code;
-    if (fe->buffers)
+    if (CHR__BUFFERS(fe))
         chr__send(fe);
-    if (fe->buffers && fe->buffers->out.count > 0) {
+    if (CHR__BUFFERS(fe) && fe->buffers->out.count > 0) {
         CHR__UNLOCK(dev->ctx);
         return CHR_ERR_WOULD_BLOCK;
     }
@@ -13867,7 +14655,7 @@ CHARDEV_API int chr_fe_set_msgfds(chr_frontend *fe, const int *fds, int count)
 
 CHARDEV_API int chr_fe_get_msgfds(chr_frontend *fe, int *fds, int count)
 {
-    chr_dev *dev = chr__fe_lock(fe);
+    chr_dev *dev = chr__fe_enter(fe);
     int      code = CHR_ERR_NOT_SUPPORTED;
 
     if (!dev)
@@ -13882,18 +14670,19 @@ CHARDEV_API int chr_fe_get_msgfds(chr_frontend *fe, int *fds, int count)
 
 CHARDEV_API int chr_fe_disconnect(chr_frontend *fe)
 {
-    chr_dev *dev = chr__fe_lock(fe);
+    chr_dev *dev = chr__fe_enter(fe);
     int      code = CHR_ERR_NOT_SUPPORTED;
 
     if (!dev)
         return code;
-    if (dev->buffers && dev->kind->peer && dev->kind->peer->disconnect)
+    if (CHR__BUFFERS(dev) && dev->kind->peer && dev->kind->peer->disconnect)
         chr__send_all_rest(dev);
     chr__quiet(dev->ctx);
     if (dev->kind->peer && dev->kind->peer->disconnect)
         code = dev->kind->peer->disconnect(dev);
     chr__loud(dev->ctx);
-    if (chr__is_recorded(dev))
+    CHR__TRACE(dev, disconnect, code, 0);
+    if (CHR__IS_RECORDED(dev))
         chr__record(dev, CHR__RECORD_DISCONNECT, code, 0, NULL, 0);
     CHR__UNLOCK(dev->ctx);
     return code;
@@ -13910,7 +14699,7 @@ static int chr__shutdown(chr_dev *dev)
     chr__quiet(dev->ctx);
     code = chr__end_output(dev);
     chr__loud(dev->ctx);
-    for (buffers = dev->buffers; buffers && code == 0; buffers = buffers->next)
+    for (buffers = CHR__BUFFERS(dev); buffers && code == 0; buffers = buffers->next)
         buffers->failure = CHR_ERR_DISCONNECTED; /* writes learn it at once */
     chr__buffers_look_all(dev);
     if (dev->ending)
@@ -13920,13 +14709,15 @@ static int chr__shutdown(chr_dev *dev)
 
 CHARDEV_API int chr_fe_shutdown(chr_frontend *fe)
 {
-    chr_dev *dev = chr__fe_lock(fe);
+    chr_dev *dev = chr__fe_enter(fe);
     int      code;
 
     if (!dev)
         return CHR_ERR_DISCONNECTED;
     code = chr__shutdown(dev);
-    if (chr__is_recorded(dev))
+    if (!dev->is_part)
+        CHR__TRACE(dev, shutdown, code, 0);
+    if (CHR__IS_RECORDED(dev))
         chr__record(dev, CHR__RECORD_SHUTDOWN, code, 0, NULL, 0);
     CHR__UNLOCK(dev->ctx);
     return code;
@@ -13954,7 +14745,8 @@ CHARDEV_API int chr_wait_connected(chr_dev *dev, chr_error *err)
 
     CHR__LOCK(ctx);
     code = chr__wait_connected(dev, err);
-    if (code != CHR_ERR_IN_HANDLER && chr__is_recorded(dev))
+    CHR__TRACE_ERROR(dev, wait_connected, code, err);
+    if (code != CHR_ERR_IN_HANDLER && CHR__IS_RECORDED(dev))
         chr__record_text(dev, CHR__RECORD_WAIT, code, err);
     CHR__UNLOCK(ctx);
     return code;
@@ -13980,7 +14772,7 @@ static uint64_t chr__gathered(const chr_dev *dev)
     const chr__buffers *buffers;
     uint64_t            count = 0;
 
-    for (buffers = dev->buffers; buffers; buffers = buffers->next)
+    for (buffers = CHR__BUFFERS(dev); buffers; buffers = buffers->next)
         count += buffers->out.count;
     return count;
 }
@@ -14171,6 +14963,8 @@ CHARDEV_API int chr_stacked_read(chr_dev *dev, void *buf, size_t len)
         return CHR_ERR_DISCONNECTED;
     n = below->io->read ? below->io->read(below, buf, len) : CHR_ERR_NOT_SUPPORTED;
     below->bytes_in += n > 0 ? (uint64_t)n : 0;
+    if (n > 0 && CHR__TRACES(dev->ctx))
+        chr__trace_input(below, buf, (size_t)n);
     return n;
 }
 
@@ -14259,6 +15053,7 @@ CHARDEV_API size_t chr_stacked_queued(const chr_dev *dev)
  * the file; what answers a call waits for that call. Each chardev reads ahead one record of each sort. Events that came inside a
  * call lie before that call's record.
  */
+#if CHARDEV_HAS_RECORD
 
 typedef struct chr__record_head {
     int64_t   at, next;     /* where its data is, and the record after it */
@@ -14887,7 +15682,7 @@ static const chr_input_slots chr__played_input = {
 static const chr_backend chr__played_kind = {
     "replay",                   /* name         */
     NULL,                       /* alias        */
-    "what was recorded",        /* help         */
+    CHR__HELP("what was recorded"), /* help         */
     NULL,                       /* options      */
     sizeof(chr_common_options), /* options_size */
     sizeof(chr__played),        /* state_size   */
@@ -14957,13 +15752,19 @@ CHARDEV_API int chr_replay_over(chr_context *ctx)
 
 CHARDEV_API void chr_replay_close(chr_context *ctx)
 {
-    chr__replay *replay = ctx->replay;
+    chr__replay *replay;
 
-    ctx->replay = NULL;
-    ctx->replay_kind = NULL;
-    if (replay)
-        chr__replay_free(replay);
+    CHR__LOCK(ctx);
+    if (!CHR__IN_TRACE(ctx)) {
+        replay = ctx->replay;
+        ctx->replay = NULL;
+        ctx->replay_kind = NULL;
+        if (replay)
+            chr__replay_free(replay);
+    }
+    CHR__UNLOCK(ctx);
 }
+#endif
 
 /* ====================================================================================================================
  * >>stream   descriptors in and out, under layers, gated by can_read: the base of all that reads and writes descriptors
@@ -15447,6 +16248,7 @@ static void chr__stream_update(chr__stream *stream)
 
 CHR__COLD void chr__stream_end(chr__stream *stream, int code)
 {
+    CHR__TRACE(stream->dev, stream_end, code, 0);
     stream->ended(stream, code);
     chr_be_writable(stream->dev); /* who waits to write shall learn it from the next write */
 }
@@ -15487,6 +16289,7 @@ CHR__COLD void chr__stream_no_room(chr__stream *stream, int hung_up)
     chr_dev *dev = stream->dev;
     int      pending;
 
+    CHR__TRACE(dev, input_blocked, hung_up, 0);
     if (chr__stream_can_read_ahead(stream))
         chr__stream_read_ahead(stream);
     pending = chr__stream_pending(stream);
@@ -15584,6 +16387,7 @@ CHR__COLD void chr__stream_broken(chr__stream *stream)
 {
     if (stream->in != stream->out)
         return;
+    CHR__TRACE(stream->dev, stream_broken, 0, 0);
     stream->broken = 1;
     chr__stream_look_again(stream);
 }
@@ -15905,6 +16709,7 @@ CHR__COLD void chr__linger_end(chr__linger *linger)
     dev->ctx->lingering_queued -= linger->counted;
     chr_watch_stop(&linger->watch);
     chr_timer_stop(&linger->tick);
+    CHR__TRACE(dev, linger_end, linger->is_over, 0);
     chr__linger_lost(linger);
     chr__os_close(linger->fd);
     chr__free(dev->ctx, linger->rest);
@@ -16034,6 +16839,7 @@ static void chr__linger_begin(chr__linger *linger, chr_dev *source)
         linger->rest = chr__outbox_take(source, &linger->rest_size, &linger->rest_owed);
     linger->taken = source ? chr__layers_kept(linger->top) + linger->rest_size - linger->rest_owed : 0;
     chr__linger_clock(linger);
+    CHR__TRACE(linger->dev, linger, (int64_t)(linger->rest_size + chr__layers_kept(linger->top)), 0);
     chr__timer_start_real(ctx, &linger->tick, CHR__LINGER_TICK_MS, chr__linger_tick, linger);
     if (chr_watch_start(ctx, &linger->watch, linger->fd, 0, chr__linger_ready, linger) < 0)
         chr__linger_end(linger);
@@ -16194,7 +17000,7 @@ static const chr_io chr__null_io = {
 static const chr_backend chr__null_kind = {
     "null",                                /* name         */
     NULL,                                  /* alias        */
-    "takes and drops everything",          /* help         */
+    CHR__HELP("takes and drops everything"), /* help         */
     NULL,                                  /* options      */
     sizeof(chr_common_options),            /* options_size */
     sizeof(chr_dev),                       /* state_size   */
@@ -16224,7 +17030,7 @@ typedef struct chr__ringbuf {
 } chr__ringbuf;
 
 static const chr_option chr__ringbuf_rows[] = {
-    { "size", CHR_OPTION_SIZE, CHR__AT(chr_ringbuf_options, size), "64K", 1, 1 << 30, "bytes; must be a power of two" },
+    { "size", CHR_OPTION_SIZE, CHR__AT(chr_ringbuf_options, size), "64K", 1, 1 << 30, CHR__HELP("bytes; must be a power of two") },
     { NULL,   CHR_OPTION_TEXT, 0,                                  NULL,  0, 0,       NULL }
 };
 
@@ -16261,7 +17067,7 @@ static const chr_io chr__ringbuf_io = {
 static const chr_backend chr__ringbuf_kind = {
     "ringbuf",                                           /* name         */
     "memory",                                            /* alias        */
-    "keeps the last bytes written, to be read by calls", /* help         */
+    CHR__HELP("keeps the last bytes written, to be read by calls"), /* help         */
     chr__ringbuf_rows,                                   /* options      */
     sizeof(chr_ringbuf_options),                         /* options_size */
     sizeof(chr__ringbuf),                                /* state_size   */
@@ -16413,7 +17219,7 @@ static const chr_io chr__testdev_io = {
 static const chr_backend chr__testdev_kind = {
     "testdev",                                   /* name         */
     NULL,                                        /* alias        */
-    "the guest's test program ends the emulator", /* help        */
+    CHR__HELP("the guest's test program ends the emulator"), /* help        */
     NULL,                                        /* options      */
     sizeof(chr_common_options),                  /* options_size */
     sizeof(chr__testdev),                        /* state_size   */
@@ -16720,11 +17526,11 @@ typedef struct chr__script {
 } chr__script;
 
 static const chr_option chr__script_rows[] = {
-    { "file",    CHR_OPTION_TEXT,   CHR__AT(chr_script_options, file),    NULL, 0, 0,       "the script's file" },
-    { "text",    CHR_OPTION_TEXT,   CHR__AT(chr_script_options, text),    NULL, 0, 0,       "the script itself: expect \"login:\"; send \"root\\n\"; wait 100ms; ..." },
-    { "timeout", CHR_OPTION_NUMBER, CHR__AT(chr_script_options, timeout), "10", 1, 1000000, "seconds that an expect or a send may take" },
-    { "window",  CHR_OPTION_SIZE,   CHR__AT(chr_script_options, window),  NULL, 1, 1 << 24, "bytes of output that wait for the next expect (default: 64K)" },
-    { "exit",    CHR_OPTION_BOOL,   CHR__AT(chr_script_options, exit),    "on", 0, 0,       "the end of the script ends the emulator: status 0, or 1 when it failed" },
+    { "file",    CHR_OPTION_TEXT,   CHR__AT(chr_script_options, file),    NULL, 0, 0,       CHR__HELP("the script's file") },
+    { "text",    CHR_OPTION_TEXT,   CHR__AT(chr_script_options, text),    NULL, 0, 0,       CHR__HELP("the script itself: expect \"login:\"; send \"root\\n\"; wait 100ms; ...") },
+    { "timeout", CHR_OPTION_NUMBER, CHR__AT(chr_script_options, timeout), "10", 1, 1000000, CHR__HELP("seconds that an expect or a send may take") },
+    { "window",  CHR_OPTION_SIZE,   CHR__AT(chr_script_options, window),  NULL, 1, 1 << 24, CHR__HELP("bytes of output that wait for the next expect (default: 64K)") },
+    { "exit",    CHR_OPTION_BOOL,   CHR__AT(chr_script_options, exit),    "on", 0, 0,       CHR__HELP("the end of the script ends the emulator: status 0, or 1 when it failed") },
     { NULL,      CHR_OPTION_TEXT,   0,                                    NULL, 0, 0,       NULL }
 };
 
@@ -16792,6 +17598,7 @@ static void chr__script_finish(chr__script *script, int code)
     chr_timer_stop(&script->timer);
     script->is_playing = 0;
     script->verdict.code = code;
+    CHR__TRACE_TEXT(&script->dev, script_result, code, 0, code < 0 ? script->verdict.text : NULL);
     chr_idle_start(script->dev.ctx, &script->end, chr__script_over, script);
 }
 
@@ -16984,6 +17791,14 @@ static int chr__script_do(chr__script *script)
 }
 
 /* The next statement is begun, if there is one, and if it may be now. */
+CHR__COLD void chr__script_trace_step(const chr__script *script)
+{
+    char place[320];
+
+    chr__script_place(script, &script->step, place, sizeof place);
+    CHR__TRACE_TEXT(&script->dev, script_step, script->step.line, 0, place);
+}
+
 static int chr__script_next(chr__script *script, int only_silent)
 {
     chr__script_cursor next = script->next;
@@ -16999,6 +17814,8 @@ static int chr__script_next(chr__script *script, int only_silent)
     }
     script->next = next;
     script->step = step;
+    if (CHR__TRACES(script->dev.ctx))
+        chr__script_trace_step(script);
     chr__script_begin(script);
     return 1;
 }
@@ -17225,7 +18042,7 @@ static void chr__script_close(chr_dev *dev)
     chr__free(dev->ctx, script->text);
 }
 
-static int chr__script_uri(const char *uri, chr_options *options)
+CHR__PRIVATE int chr__script_uri(const char *uri, chr_options *options)
 {
     const char *file = chr__after(uri, "script:");
 
@@ -17256,11 +18073,11 @@ static const chr_peer_slots chr__script_peer = {
 static const chr_backend chr__script_kind = {
     "script",                                                  /* name         */
     NULL,                                                      /* alias        */
-    "a far side that plays a text: expect, send, wait, ...",   /* help         */
+    CHR__HELP("a far side that plays a text: expect, send, wait, ..."), /* help         */
     chr__script_rows,                                          /* options      */
     sizeof(chr_script_options),                                /* options_size */
     sizeof(chr__script),                                       /* state_size   */
-    chr__script_uri,                                           /* uri          */
+    CHR__URI(chr__script_uri),                                 /* uri          */
     chr__script_open,                                          /* open         */
     chr__script_close,                                         /* close        */
     &chr__script_io,                                           /* io           */
@@ -17431,6 +18248,7 @@ static void chr__msmouse_set_lines(chr__msmouse *mouse, int lines)
     mouse->lines = lines & (CHR_TIOCM_DTR | CHR_TIOCM_RTS);
     if (was_on == (mouse->lines != 0))
         return;
+    CHR__TRACE(&mouse->answers.dev, msmouse_power, !was_on, 0);
     chr__answers_forget(&mouse->answers);
     mouse->dx = mouse->dy = 0;
     mouse->changed = mouse->middle_changed = mouse->buttons = 0;
@@ -17501,6 +18319,7 @@ static int chr__msmouse_packet(chr__msmouse *mouse, int dx, int dy)
     packet[1] = (unsigned char)(dx & 0x3f);
     packet[2] = (unsigned char)(dy & 0x3f);
     packet[3] = (unsigned char)(middle << 5);
+    CHR__TRACE_BYTES(&mouse->answers.dev, msmouse_packet, dx, dy, packet, middle || mouse->middle_changed ? 4 : 3);
     code = chr__answer(&mouse->answers, packet, middle || mouse->middle_changed ? 4 : 3);
     if (code == 0)
         mouse->middle_changed = 0;
@@ -17552,7 +18371,7 @@ static const chr_io chr__msmouse_io = {
 static const chr_backend chr__msmouse_kind = {
     "msmouse",                           /* name         */
     NULL,                                /* alias        */
-    "a serial mouse with three buttons", /* help         */
+    CHR__HELP("a serial mouse with three buttons"), /* help         */
     NULL,                                /* options      */
     sizeof(chr_common_options),          /* options_size */
     sizeof(chr__msmouse),                /* state_size   */
@@ -17600,6 +18419,7 @@ static int chr__wctablet_open(chr_dev *dev, chr_error *err)
     (void)err;
     chr__answers_open(&tablet->answers);
     tablet->speed = CHR__WCTABLET_SPEED;
+    CHR__TRACE(dev, wct_init, 0, 0);
     chr__answer(&tablet->answers, block, sizeof block - 1);
     chr_be_event(dev, CHR_EVENT_OPENED);
     return 0;
@@ -17619,6 +18439,7 @@ static int chr__wctablet_position(chr__wctablet *tablet)
     packet[4] = (unsigned char)(y >> 7 & 0x7f);
     packet[5] = (unsigned char)(y & 0x7f);
     packet[6] = 0;
+    CHR__TRACE_BYTES(&tablet->answers.dev, wct_packet, x, y, packet, sizeof packet);
     return chr__answer(&tablet->answers, packet, sizeof packet);
 }
 
@@ -17643,18 +18464,26 @@ static void chr__wctablet_line(chr__wctablet *tablet)
 {
     const char *line = tablet->line;
     size_t      len = tablet->length;
+    chr_dev    *dev = &tablet->answers.dev;
 
     if (chr__text_is(line, len, "RE")) {
+        CHR__TRACE(dev, wct_cmd_re, 0, 0);
         chr__answer(&tablet->answers, "96,N,8,0", 8);
     } else if (chr__text_is(line, len, "~C")) {
+        CHR__TRACE(dev, wct_cmd_size, 0, 0);
         chr__wctablet_size(tablet);
     } else if (chr__text_is(line, len, "ST")) {
+        CHR__TRACE(dev, wct_cmd_st, 0, 0);
         tablet->started = 1;
         chr__wctablet_position(tablet);
     } else if (chr__text_is(line, len, "SP")) {
+        CHR__TRACE(dev, wct_cmd_sp, 0, 0);
         tablet->started = 0;
     } else if (len == 3 && memcmp(line, "TS", 2) == 0) {
+        CHR__TRACE(dev, wct_cmd_ts, (unsigned char)line[2], 0);
         chr__wctablet_self_test(tablet, (unsigned char)line[2]);
+    } else if (len > 0) {
+        CHR__TRACE_BYTES(dev, wct_cmd_other, 0, 0, line, len);
     }
 }
 
@@ -17667,6 +18496,7 @@ static void chr__wctablet_byte(chr__wctablet *tablet, char c)
         if (tablet->length < sizeof tablet->line)
             tablet->line[tablet->length++] = c;
         if (chr__text_is(tablet->line, tablet->length, "~#")) { /* no line: drivers send it as it is */
+            CHR__TRACE(&tablet->answers.dev, wct_cmd_model, 0, 0);
             chr__answer(&tablet->answers, "~#CT-0045R,V1.3-5,", 18);
             tablet->length = 0;
         }
@@ -17693,6 +18523,7 @@ static int chr__wctablet_ioctl(chr_dev *dev, int command, void *arg)
     speed = ((const chr_serial_params *)arg)->speed;
     if (speed == tablet->speed)
         return 0;
+    CHR__TRACE(dev, wct_speed, speed, 0);
     tablet->speed = speed;
     tablet->length = 0;
     tablet->started = 0;
@@ -17760,7 +18591,7 @@ static const chr_io chr__wctablet_io = {
 static const chr_backend chr__wctablet_kind = {
     "wctablet",                                         /* name         */
     NULL,                                               /* alias        */
-    "a serial tablet with a pen, Wacom's PenPartner",   /* help         */
+    CHR__HELP("a serial tablet with a pen, Wacom's PenPartner"), /* help         */
     NULL,                                               /* options      */
     sizeof(chr_common_options),                         /* options_size */
     sizeof(chr__wctablet),                              /* state_size   */
@@ -17824,8 +18655,8 @@ typedef struct chr__braille {
 
 static const chr_option chr__braille_rows[] = {
 #if CHARDEV_HAS_BRLAPI
-    { "host", CHR_OPTION_TEXT, CHR__AT(chr_braille_options, host), NULL,              0, 0, "BrlAPI server: [HOST][:NUMBER] (default: BRLAPI_HOST or :0)" },
-    { "key",  CHR_OPTION_TEXT, CHR__AT(chr_braille_options, key),  "/etc/brlapi.key", 0, 0, "file that holds its key, where it wants one" },
+    { "host", CHR_OPTION_TEXT, CHR__AT(chr_braille_options, host), NULL,              0, 0, CHR__HELP("BrlAPI server: [HOST][:NUMBER] (default: BRLAPI_HOST or :0)") },
+    { "key",  CHR_OPTION_TEXT, CHR__AT(chr_braille_options, key),  "/etc/brlapi.key", 0, 0, CHR__HELP("file that holds its key, where it wants one") },
 #endif
     { NULL,   CHR_OPTION_TEXT, 0,                                  NULL,              0, 0, NULL }
 };
@@ -17871,6 +18702,7 @@ static int chr__baum_tell(chr__braille *braille, enum chr__baum_code code, const
     unsigned char packet[2 + 2 * 16];
     size_t        i, at = 0;
 
+    CHR__TRACE_BYTES(&braille->answers.dev, braille_answer, code, 0, data, len);
     packet[at++] = CHR__BAUM_ESC;
     packet[at++] = (unsigned char)code;
     for (i = 0; i < len; i++) {
@@ -17934,11 +18766,14 @@ static void chr__baum_row(chr__braille *braille)
     braille->cursor = i < braille->count ? i + 1 : 0;
     if (braille->cursor)
         braille->cells[i] &= (unsigned char)~CURSOR;
+    CHR__TRACE_BYTES(&braille->answers.dev, braille_row, braille->count, braille->cursor, braille->cells,
+                     (size_t)braille->count);
     chr_idle_start(braille->answers.dev.ctx, &braille->show, chr__braille_show, braille);
 }
 
 static void chr__baum_complete(chr__braille *braille)
 {
+    CHR__TRACE_BYTES(&braille->answers.dev, braille_request, braille->request, 0, braille->data, (size_t)braille->at);
     switch (braille->request) {
     case CHR__BAUM_DISPLAY:       chr__baum_row(braille); break;
     case CHR__BAUM_VERSION:       (void)chr__baum_tell_byte(braille, CHR__BAUM_VERSION, 1); break;
@@ -18086,6 +18921,16 @@ typedef struct chr__brlapi {
     chr_error         failure;
 } chr__brlapi;
 
+static void chr__brlapi_set_state(chr__brlapi *host, chr__brlapi_state state)
+{
+    static const char *const names[] = { "disconnected", "looking up", "connecting", "connected", "authorization",
+                                         "size", "enter", "keys", "ready" };
+
+    host->state = state;
+    CHR__TRACE_TEXT(&host->braille->answers.dev, brlapi_state, state, 0, names[state]);
+    (void)names;
+}
+
 /* -- numbers on the wire -- */
 
 static unsigned long chr__brlapi_number(const unsigned char *bytes)
@@ -18118,7 +18963,7 @@ static void chr__brlapi_drop(chr__brlapi *host)
     chr__os_close(host->fd);
     host->fd = -1;
     host->in_count = host->out_at = host->out_count = 0;
-    host->state = CHR__BRLAPI_DISCONNECTED;
+    chr__brlapi_set_state(host, CHR__BRLAPI_DISCONNECTED);
 }
 
 /* Reported once, until the next success; not to be let in is news, though, after nobody was there. What the display showed last is
@@ -18127,12 +18972,14 @@ static void chr__brlapi_failed(chr__brlapi *host)
 {
     int weight = host->failure.code == CHR_ERR_PERMISSION ? 2 : 1;
 
+    CHR__TRACE_TEXT(&host->braille->answers.dev, brlapi_failed, host->failure.code, 0, host->failure.text);
     chr__brlapi_drop(host);
     if (host->has_failed < weight) {
         chr__log_line(host->ctx, host->braille->answers.dev.id, host->failure.text);
         host->has_failed = weight;
     }
     host->has_row = host->braille->count > 0;
+    CHR__TRACE(&host->braille->answers.dev, reconnect, CHR__BRLAPI_RETRY_MS, 0);
     chr_timer_start(host->ctx, &host->timer, CHR__BRLAPI_RETRY_MS, chr__brlapi_attempt, host);
 }
 
@@ -18163,6 +19010,7 @@ static void chr__brlapi_packet(chr__brlapi *host, int type, const unsigned char 
     unsigned char *data = chr__brlapi_room(host);
     size_t         len = (size_t)(end - data);
 
+    CHR__TRACE(&host->braille->answers.dev, brlapi_sent, type, (int64_t)len);
     (void)chr__brlapi_put(chr__brlapi_put(data - CHR__BRLAPI_HEADER, (unsigned long)len), (unsigned long)type);
     host->out_at = 0;
     host->out_count = CHR__BRLAPI_HEADER + len;
@@ -18220,7 +19068,7 @@ static void chr__brlapi_flush(chr__brlapi *host)
 
 static void chr__brlapi_ask(chr__brlapi *host, chr__brlapi_state state, int type, const unsigned char *end)
 {
-    host->state = state;
+    chr__brlapi_set_state(host, state);
     chr__brlapi_packet(host, type, end);
     chr__brlapi_flush(host);
 }
@@ -18445,6 +19293,7 @@ static void chr__brlapi_got(chr__brlapi *host, unsigned long type, const unsigne
 {
     enum { UPDATE = ('P' << 8) + 'U' };
 
+    CHR__TRACE(&host->braille->answers.dev, brlapi_received, (int64_t)type, (int64_t)len);
     if (type == 'e' || type == 'E')
         chr__brlapi_refused(host, data, len);
     else if (type == 'A')
@@ -18529,7 +19378,7 @@ static int chr__brlapi_start_watch(chr__brlapi *host, int fd, int events, void (
 static void chr__brlapi_connected(chr__brlapi *host)
 {
     chr__os_nodelay(host->fd);
-    host->state = CHR__BRLAPI_GREETED; /* the server begins */
+    chr__brlapi_set_state(host, CHR__BRLAPI_GREETED); /* the server begins */
     (void)chr__brlapi_start_watch(host, host->fd, CHR_IN | CHR_HUP, chr__brlapi_io_ready);
 }
 
@@ -18559,7 +19408,7 @@ static void chr__brlapi_try(chr__brlapi *host)
         host->fd = chr__os_connect(&host->addresses[host->address_next++], host->name, &in_progress, &host->failure);
         if (host->fd < 0)
             continue;
-        host->state = CHR__BRLAPI_CONNECTING;
+        chr__brlapi_set_state(host, CHR__BRLAPI_CONNECTING);
         if (in_progress)
             (void)chr__brlapi_start_watch(host, host->fd, CHR_OUT, chr__brlapi_connect_ready);
         else
@@ -18597,7 +19446,7 @@ static void chr__brlapi_look_up(chr__brlapi *host, const char *port)
     int count = chr__os_lookup(host->host, port, 0, 0, 1, host->addresses, &host->failure);
 
     if (count == CHR_ERR_WOULD_BLOCK && (host->lookup = chr__os_lookup_start(host->host, port, 0)) != NULL) {
-        host->state = CHR__BRLAPI_LOOKING_UP;
+        chr__brlapi_set_state(host, CHR__BRLAPI_LOOKING_UP);
         (void)chr__brlapi_start_watch(host, chr__os_lookup_fd(host->lookup), CHR_IN, chr__brlapi_lookup_ready);
         return;
     }
@@ -18756,7 +19605,7 @@ static const chr_io chr__braille_io = {
 static const chr_backend chr__braille_kind = {
     "braille",                                  /* name         */
     NULL,                                       /* alias        */
-    "a braille display on a serial line",       /* help         */
+    CHR__HELP("a braille display on a serial line"), /* help         */
     chr__braille_rows,                          /* options      */
     sizeof(chr_braille_options),                /* options_size */
     sizeof(chr__braille),                       /* state_size   */
@@ -18818,8 +19667,8 @@ typedef struct chr__mux {
 } chr__mux;
 
 static const chr_option chr__mux_rows[] = {
-    { "chardev", CHR_OPTION_TEXT,   CHR__AT(chr_mux_options, chardev), CHR_REQUIRED, 0, 0,   "id of the chardev to share" },
-    { "escape",  CHR_OPTION_NUMBER, CHR__AT(chr_mux_options, escape),  NULL,         0, 255, "escape character (default: 1, Ctrl-A)" },
+    { "chardev", CHR_OPTION_TEXT,   CHR__AT(chr_mux_options, chardev), CHR_REQUIRED, 0, 0,   CHR__HELP("id of the chardev to share") },
+    { "escape",  CHR_OPTION_NUMBER, CHR__AT(chr_mux_options, escape),  NULL,         0, 255, CHR__HELP("escape character (default: 1, Ctrl-A)") },
     { NULL,      CHR_OPTION_TEXT,   0,                                 NULL,         0, 0,   NULL }
 };
 
@@ -19016,6 +19865,7 @@ static int chr__mux_command(chr__mux *mux, int c)
 {
     chr_context *ctx = mux->dev.ctx;
 
+    CHR__TRACE(&mux->dev, mux_command, c, 0);
     if (c == mux->escape)
         return 1;
     switch (c) {
@@ -19173,6 +20023,8 @@ CHR__HOT static void chr__mux_base_read(void *opaque, const void *buf, size_t le
     size_t    done;
 
     mux->dev.bytes_in += len;
+    if (CHR__TRACES(mux->dev.ctx))
+        chr__trace_input(&mux->dev, buf, len);
     mux->is_giving = 1;
     done = chr__mux_process(mux, (const unsigned char *)buf, len);
     mux->is_giving = 0;
@@ -19426,7 +20278,7 @@ static int chr__mux_ioctl(chr_dev *dev, int command, void *arg)
 static const chr_backend chr__mux_kind = {
     "mux",                                                  /* name         */
     NULL,                                                   /* alias        */
-    "several frontends share a chardev, one has the focus", /* help         */
+    CHR__HELP("several frontends share a chardev, one has the focus"), /* help         */
     chr__mux_rows,                                          /* options      */
     sizeof(chr_mux_options),                                /* options_size */
     sizeof(chr__mux),                                       /* state_size   */
@@ -19526,7 +20378,7 @@ static int chr__fan_offer_open(chr__fan *fan, const char *buf, size_t len)
 /* What a part remembers for its next peer. */
 static int chr__fan_remember(chr_dev *dev, const char *buf, size_t len)
 {
-    if (dev->outbox)
+    if (CHR__OUTBOX(dev))
         chr__outbox_remember(dev->outbox, buf, len);
     return CHR_ERR_DISCONNECTED;
 }
@@ -19782,7 +20634,7 @@ typedef struct chr__hub {
 } chr__hub;
 
 static const chr_option chr__hub_rows[] = {
-    { "chardevs", CHR_OPTION_LIST, CHR__AT(chr_hub_options, chardevs), CHR_REQUIRED, 0, 0, "ids of the chardevs: chardevs.0=a,chardevs.1=b" },
+    { "chardevs", CHR_OPTION_LIST, CHR__AT(chr_hub_options, chardevs), CHR_REQUIRED, 0, 0, CHR__HELP("ids of the chardevs: chardevs.0=a,chardevs.1=b") },
     { NULL,       CHR_OPTION_TEXT, 0,                                  NULL,         0, 0, NULL }
 };
 
@@ -19892,7 +20744,7 @@ static const chr_io chr__hub_io = {
 static const chr_backend chr__hub_kind = {
     "hub",                                 /* name         */
     NULL,                                  /* alias        */
-    "several chardevs behind one frontend", /* help        */
+    CHR__HELP("several chardevs behind one frontend"), /* help        */
     chr__hub_rows,                         /* options      */
     sizeof(chr_hub_options),               /* options_size */
     sizeof(chr__hub),                      /* state_size   */
@@ -19962,11 +20814,11 @@ typedef struct chr__fault {
 } chr__fault;
 
 static const chr_option chr__fault_rows[] = {
-    { "chardev", CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, chardev), CHR_REQUIRED, 0, 0,         "id of the chardev below" },
-    { "seed",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, seed),    NULL,         0, INT64_MAX, "chance: the same seed does the same (default: only what chr_fault_feed() gives)" },
-    { "rate",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, rate),    "10",         1, 100,       "faults in a hundred writes, reads and events; with a seed" },
-    { "faults",  CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, faults),  NULL,         0, 0,         "of short+block+delay+disconnect+break+error+reorder (default: all)" },
-    { "delay",   CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, delay),   "10",         1, 3600000,   "milliseconds: the longest delay and disconnection" },
+    { "chardev", CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, chardev), CHR_REQUIRED, 0, 0,         CHR__HELP("id of the chardev below") },
+    { "seed",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, seed),    NULL,         0, INT64_MAX, CHR__HELP("chance: the same seed does the same (default: only what chr_fault_feed() gives)") },
+    { "rate",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, rate),    "10",         1, 100,       CHR__HELP("faults in a hundred writes, reads and events; with a seed") },
+    { "faults",  CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, faults),  NULL,         0, 0,         CHR__HELP("of short+block+delay+disconnect+break+error+reorder (default: all)") },
+    { "delay",   CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, delay),   "10",         1, 3600000,   CHR__HELP("milliseconds: the longest delay and disconnection") },
     { NULL,      CHR_OPTION_TEXT,   0,                                   NULL,         0, 0,         NULL }
 };
 
@@ -20001,6 +20853,13 @@ static int chr__fault_nth(unsigned kinds, int nth)
     return CHR__FAULT_NONE;
 }
 
+static int chr__fault_trace(const chr__fault *fault, int kind)
+{
+    if (kind != CHR__FAULT_NONE)
+        CHR__TRACE_TEXT(&fault->on.dev, fault, 0, 0, chr__fault_names[kind]);
+    return kind;
+}
+
 static int chr__fault_count_bits(unsigned kinds)
 {
     int count;
@@ -20022,11 +20881,11 @@ static int chr__fault_decide(chr__fault *fault, unsigned kinds)
         return CHR__FAULT_NONE;
     if (fault->fed < fault->feed_size) {
         byte = chr__fault_number(fault, 256);
-        return byte < 128 ? CHR__FAULT_NONE : chr__fault_nth(kinds, (byte - 128) % count);
+        return chr__fault_trace(fault, byte < 128 ? (int)CHR__FAULT_NONE : chr__fault_nth(kinds, (byte - 128) % count));
     }
     if (!fault->state || (int64_t)(chr__fault_random(fault) % 100) >= options->rate)
         return CHR__FAULT_NONE;
-    return chr__fault_nth(kinds, (int)(chr__fault_random(fault) % (unsigned)count));
+    return chr__fault_trace(fault, chr__fault_nth(kinds, (int)(chr__fault_random(fault) % (unsigned)count)));
 }
 
 static int64_t chr__fault_ms(chr__fault *fault)
@@ -20393,7 +21252,7 @@ static const chr_peer_slots chr__fault_peer = {
 static const chr_backend chr__fault_kind = {
     "fault",                                              /* name         */
     NULL,                                                 /* alias        */
-    "stacked on a chardev: short writes, delays, breaks", /* help         */
+    CHR__HELP("stacked on a chardev: short writes, delays, breaks"), /* help         */
     chr__fault_rows,                                      /* options      */
     sizeof(chr_fault_options),                            /* options_size */
     sizeof(chr__fault),                                   /* state_size   */
@@ -20446,8 +21305,8 @@ static int chr__fault_feed(chr__fault *fault, const void *data, size_t len)
 #if CHARDEV_HAS_FD
 
 static const chr_option chr__fd_rows[] = {
-    { "in",  CHR_OPTION_FD,   CHR__AT(chr_fd_options, in),  NULL, 0, 0, "descriptor to read from" },
-    { "out", CHR_OPTION_FD,   CHR__AT(chr_fd_options, out), NULL, 0, 0, "descriptor to write to, may be the same" },
+    { "in",  CHR_OPTION_FD,   CHR__AT(chr_fd_options, in),  NULL, 0, 0, CHR__HELP("descriptor to read from") },
+    { "out", CHR_OPTION_FD,   CHR__AT(chr_fd_options, out), NULL, 0, 0, CHR__HELP("descriptor to write to, may be the same") },
     { NULL,  CHR_OPTION_TEXT, 0,                            NULL, 0, 0, NULL }
 };
 
@@ -20483,7 +21342,7 @@ static int chr__fd_open(chr_dev *dev, chr_error *err)
 static const chr_backend chr__fd_kind = {
     "fd",                                     /* name         */
     NULL,                                     /* alias        */
-    "descriptors that are open already",      /* help         */
+    CHR__HELP("descriptors that are open already"), /* help         */
     chr__fd_rows,                             /* options      */
     sizeof(chr_fd_options),                   /* options_size */
     sizeof(chr__fd_dev),                      /* state_size   */
@@ -20509,13 +21368,13 @@ static const chr_backend chr__fd_kind = {
 #if CHARDEV_HAS_FILE
 
 static const chr_option chr__file_rows[] = {
-    { "path",       CHR_OPTION_TEXT, CHR__AT(chr_file_options, path),       CHR_REQUIRED, 0, 0, "file to write" },
-    { "append",     CHR_OPTION_BOOL, CHR__AT(chr_file_options, append),     "off",        0, 0, "write at its end instead of starting it anew" },
-    { "input-path", CHR_OPTION_TEXT, CHR__AT(chr_file_options, input_path), NULL,         0, 0, "file to read as input" },
+    { "path",       CHR_OPTION_TEXT, CHR__AT(chr_file_options, path),       CHR_REQUIRED, 0, 0, CHR__HELP("file to write") },
+    { "append",     CHR_OPTION_BOOL, CHR__AT(chr_file_options, append),     "off",        0, 0, CHR__HELP("write at its end instead of starting it anew") },
+    { "input-path", CHR_OPTION_TEXT, CHR__AT(chr_file_options, input_path), NULL,         0, 0, CHR__HELP("file to read as input") },
     { NULL,         CHR_OPTION_TEXT, 0,                                     NULL,         0, 0, NULL }
 };
 
-static int chr__file_uri(const char *uri, chr_options *options)
+CHR__PRIVATE int chr__file_uri(const char *uri, chr_options *options)
 {
     return chr__uri_path(uri, "file:", options);
 }
@@ -20541,11 +21400,11 @@ static int chr__file_open(chr_dev *dev, chr_error *err)
 static const chr_backend chr__file_kind = {
     "file",                                        /* name         */
     NULL,                                          /* alias        */
-    "a file that is written, another that is read", /* help        */
+    CHR__HELP("a file that is written, another that is read"), /* help        */
     chr__file_rows,                                /* options      */
     sizeof(chr_file_options),                      /* options_size */
     sizeof(chr__fd_dev),                           /* state_size   */
-    chr__file_uri,                                 /* uri          */
+    CHR__URI(chr__file_uri),                       /* uri          */
     chr__file_open,                                /* open         */
     chr__fd_close,                                 /* close        */
     &chr__stream_io,                               /* io           */
@@ -20567,11 +21426,11 @@ static const chr_backend chr__file_kind = {
 #if CHARDEV_HAS_PIPE
 
 static const chr_option chr__pipe_rows[] = {
-    { "path", CHR_OPTION_TEXT, CHR__AT(chr_pipe_options, path), CHR_REQUIRED, 0, 0, "PATH.in is read and PATH.out written, or PATH both ways" },
+    { "path", CHR_OPTION_TEXT, CHR__AT(chr_pipe_options, path), CHR_REQUIRED, 0, 0, CHR__HELP("PATH.in is read and PATH.out written, or PATH both ways") },
     { NULL,   CHR_OPTION_TEXT, 0,                               NULL,         0, 0, NULL }
 };
 
-static int chr__pipe_uri(const char *uri, chr_options *options)
+CHR__PRIVATE int chr__pipe_uri(const char *uri, chr_options *options)
 {
     return chr__uri_path(uri, "pipe:", options);
 }
@@ -20617,11 +21476,11 @@ static int chr__pipe_open(chr_dev *dev, chr_error *err)
 static const chr_backend chr__pipe_kind = {
     "pipe",                                   /* name         */
     NULL,                                     /* alias        */
-    "named pipes that exist already",         /* help         */
+    CHR__HELP("named pipes that exist already"), /* help         */
     chr__pipe_rows,                           /* options      */
     sizeof(chr_pipe_options),                 /* options_size */
     sizeof(chr__fd_dev),                      /* state_size   */
-    chr__pipe_uri,                            /* uri          */
+    CHR__URI(chr__pipe_uri),                  /* uri          */
     chr__pipe_open,                           /* open         */
     chr__fd_close,                            /* close        */
     &chr__stream_io,                          /* io           */
@@ -20660,7 +21519,7 @@ typedef struct chr__pty {
 enum { CHR__PTY_LOOK_MS = 1000 };
 
 static const chr_option chr__pty_rows[] = {
-    { "path", CHR_OPTION_TEXT, CHR__AT(chr_pty_options, path), NULL, 0, 0, "make a symlink to the terminal here" },
+    { "path", CHR_OPTION_TEXT, CHR__AT(chr_pty_options, path), NULL, 0, 0, CHR__HELP("make a symlink to the terminal here") },
     { NULL,   CHR_OPTION_TEXT, 0,                              NULL, 0, 0, NULL }
 };
 
@@ -20817,6 +21676,7 @@ static int chr__pty_open(chr_dev *dev, chr_error *err)
     pty->base.is_owner = 1;
     if (fd < 0)
         return fd;
+    CHR__TRACE_TEXT(dev, pty_open, 0, 0, pty->slave);
     code = path ? chr__pty_make_link(pty, path, err) : 0;
     if (code < 0)
         return code;
@@ -20866,7 +21726,7 @@ static const chr_io chr__pty_io = {
 };
 
 /* pty, pty,OPTIONS or pty:PATH. */
-static int chr__pty_uri(const char *uri, chr_options *options)
+CHR__PRIVATE int chr__pty_uri(const char *uri, chr_options *options)
 {
     return chr__after(uri, "pty:") ? chr__uri_path(uri, "pty:", options) : chr__uri_name(uri, "pty", options);
 }
@@ -20874,11 +21734,11 @@ static int chr__pty_uri(const char *uri, chr_options *options)
 static const chr_backend chr__pty_kind = {
     "pty",                                    /* name         */
     NULL,                                     /* alias        */
-    "a new pseudo terminal",                  /* help         */
+    CHR__HELP("a new pseudo terminal"),       /* help         */
     chr__pty_rows,                            /* options      */
     sizeof(chr_pty_options),                  /* options_size */
     sizeof(chr__pty),                         /* state_size   */
-    chr__pty_uri,                             /* uri          */
+    CHR__URI(chr__pty_uri),                   /* uri          */
     chr__pty_open,                            /* open         */
     chr__pty_close,                           /* close        */
     &chr__pty_io,                             /* io           */
@@ -20915,7 +21775,7 @@ typedef struct chr__stdio {
 enum { CHR__STDIO_LOOK_MS = 500 };
 
 static const chr_option chr__stdio_rows[] = {
-    { "signal", CHR_OPTION_BOOL, CHR__AT(chr_stdio_options, signal), "on", 0, 0, "^C and the like are signals, not input" },
+    { "signal", CHR_OPTION_BOOL, CHR__AT(chr_stdio_options, signal), "on", 0, 0, CHR__HELP("^C and the like are signals, not input") },
     { NULL,     CHR_OPTION_TEXT, 0,                                  NULL, 0, 0, NULL }
 };
 
@@ -21017,7 +21877,7 @@ static int chr__stdio_ioctl(chr_dev *dev, int command, void *arg)
 static const chr_backend chr__stdio_kind = {
     "stdio",                                  /* name         */
     NULL,                                     /* alias        */
-    "standard input and output",              /* help         */
+    CHR__HELP("standard input and output"),   /* help         */
     chr__stdio_rows,                          /* options      */
     sizeof(chr_stdio_options),                /* options_size */
     sizeof(chr__stdio),                       /* state_size   */
@@ -21078,12 +21938,12 @@ typedef struct chr__serial {
 } chr__serial;
 
 static const chr_option chr__serial_rows[] = {
-    { "path",         CHR_OPTION_TEXT,   CHR__AT(chr_serial_options, path),         CHR_REQUIRED, 0, 0,          "terminal device" },
-    { "reconnect-ms", CHR_OPTION_NUMBER, CHR__AT(chr_serial_options, reconnect_ms), NULL,         0, 2000000000, "open an unplugged device again after so long" },
+    { "path",         CHR_OPTION_TEXT,   CHR__AT(chr_serial_options, path),         CHR_REQUIRED, 0, 0,          CHR__HELP("terminal device") },
+    { "reconnect-ms", CHR_OPTION_NUMBER, CHR__AT(chr_serial_options, reconnect_ms), NULL,         0, 2000000000, CHR__HELP("open an unplugged device again after so long") },
     { NULL,           CHR_OPTION_TEXT,   0,                                         NULL,         0, 0,          NULL }
 };
 
-static int chr__serial_uri(const char *uri, chr_options *options)
+CHR__PRIVATE int chr__serial_uri(const char *uri, chr_options *options)
 {
     if (!chr__after(uri, "/dev/") || chr__after(uri, "/dev/parport") || chr__after(uri, "/dev/ppi"))
         return 0;
@@ -21213,8 +22073,10 @@ static void chr__serial_try_later(chr__serial *serial)
 {
     int64_t ms = ((const chr_serial_options *)serial->dev.options)->reconnect_ms;
 
-    if (ms > 0)
-        chr_timer_start(serial->dev.ctx, &serial->retry, ms, chr__serial_retry, serial);
+    if (ms <= 0)
+        return;
+    CHR__TRACE(&serial->dev, reconnect, ms, 0);
+    chr_timer_start(serial->dev.ctx, &serial->retry, ms, chr__serial_retry, serial);
 }
 
 static void chr__serial_hung_up(chr__stream *stream, int code)
@@ -21307,8 +22169,10 @@ static int chr__serial_start_line(chr__serial *serial, const char *path, int *is
 static int chr__serial_plug(chr__serial *serial, chr_error *err)
 {
     const char *path = ((const chr_serial_options *)serial->dev.options)->path;
-    int         code = serial->fd = chr__os_open(path, CHR__OPEN_BOTH, err), is_all = 1;
+    int         code, is_all = 1;
 
+    CHR__TRACE_TEXT(&serial->dev, serial_open, 0, 0, path);
+    code = serial->fd = chr__os_open(path, CHR__OPEN_BOTH, err);
     if (code < 0)
         return code;
     code = chr__os_is_terminal(serial->fd) ? chr__serial_start_line(serial, path, &is_all, err) :
@@ -21330,6 +22194,7 @@ static void chr__serial_attempt(chr__serial *serial)
 
     if (chr__serial_plug(serial, &err) == 0)
         return;
+    CHR__TRACE_TEXT(&serial->dev, serial_failed, err.code, 0, err.text);
     if (!serial->has_failed)
         chr__log_line(serial->dev.ctx, serial->dev.id, err.text);
     serial->has_failed = 1;
@@ -21352,6 +22217,8 @@ static int chr__serial_open(chr_dev *dev, chr_error *err)
     serial->params = at_first;
     serial->lines = serial->out = -1;
     code = chr__serial_plug(serial, &failure);
+    if (code < 0)
+        CHR__TRACE_TEXT(dev, serial_failed, code, 0, failure.text);
     if (code == CHR_ERR_NOT_FOUND && options->reconnect_ms > 0) { /* not plugged in yet */
         chr__log_line(dev->ctx, dev->id, failure.text);
         serial->has_failed = 1;
@@ -21474,11 +22341,11 @@ static void chr__serial_describe(const chr_dev *dev, chr_info *info)
 static const chr_backend chr__serial_kind = {
     "serial",                                 /* name         */
     "tty",                                    /* alias        */
-    "a serial line, or any other terminal",   /* help         */
+    CHR__HELP("a serial line, or any other terminal"), /* help         */
     chr__serial_rows,                         /* options      */
     sizeof(chr_serial_options),               /* options_size */
     sizeof(chr__serial),                      /* state_size   */
-    chr__serial_uri,                          /* uri          */
+    CHR__URI(chr__serial_uri),                /* uri          */
     chr__serial_open,                         /* open         */
     chr__serial_close,                        /* close        */
     &chr__stream_io,                          /* io           */
@@ -21512,11 +22379,11 @@ typedef struct chr__parallel {
 enum { CHR__PARALLEL_BUSY_MS = 10 };
 
 static const chr_option chr__parallel_rows[] = {
-    { "path", CHR_OPTION_TEXT, CHR__AT(chr_parallel_options, path), CHR_REQUIRED, 0, 0, "parallel port, as /dev/parport0" },
+    { "path", CHR_OPTION_TEXT, CHR__AT(chr_parallel_options, path), CHR_REQUIRED, 0, 0, CHR__HELP("parallel port, as /dev/parport0") },
     { NULL,   CHR_OPTION_TEXT, 0,                                   NULL,         0, 0, NULL }
 };
 
-static int chr__parallel_uri(const char *uri, chr_options *options)
+CHR__PRIVATE int chr__parallel_uri(const char *uri, chr_options *options)
 {
     return chr__after(uri, "/dev/parport") || chr__after(uri, "/dev/ppi") ? chr__uri_path(uri, "", options) : 0;
 }
@@ -21626,11 +22493,11 @@ static const chr_io chr__parallel_io = {
 static const chr_backend chr__parallel_kind = {
     "parallel",                               /* name         */
     "parport",                                /* alias        */
-    "a parallel port",                        /* help         */
+    CHR__HELP("a parallel port"),             /* help         */
     chr__parallel_rows,                       /* options      */
     sizeof(chr_parallel_options),             /* options_size */
     sizeof(chr__parallel),                    /* state_size   */
-    chr__parallel_uri,                        /* uri          */
+    CHR__URI(chr__parallel_uri),              /* uri          */
     chr__parallel_open,                       /* open         */
     chr__parallel_close,                      /* close        */
     &chr__parallel_io,                        /* io           */
@@ -21674,17 +22541,17 @@ typedef struct chr__udp {
 } chr__udp;
 
 static const chr_option chr__udp_rows[] = {
-    { "host",      CHR_OPTION_TEXT, CHR__AT(chr_udp_options, host),      "localhost",  0, 0, "name or number of the peer" },
-    { "port",      CHR_OPTION_TEXT, CHR__AT(chr_udp_options, port),      CHR_REQUIRED, 0, 0, "its port number or service" },
-    { "localaddr", CHR_OPTION_TEXT, CHR__AT(chr_udp_options, localaddr), NULL,         0, 0, "our own address (default: any)" },
-    { "localport", CHR_OPTION_TEXT, CHR__AT(chr_udp_options, localport), NULL,         0, 0, "our own port (default: any)" },
-    { "ipv4",      CHR_OPTION_BOOL, CHR__AT(chr_udp_options, ipv4),      NULL,         0, 0, "on: IPv4 only; off: not IPv4" },
-    { "ipv6",      CHR_OPTION_BOOL, CHR__AT(chr_udp_options, ipv6),      NULL,         0, 0, "on: IPv6 only; off: not IPv6" },
+    { "host",      CHR_OPTION_TEXT, CHR__AT(chr_udp_options, host),      "localhost",  0, 0, CHR__HELP("name or number of the peer") },
+    { "port",      CHR_OPTION_TEXT, CHR__AT(chr_udp_options, port),      CHR_REQUIRED, 0, 0, CHR__HELP("its port number or service") },
+    { "localaddr", CHR_OPTION_TEXT, CHR__AT(chr_udp_options, localaddr), NULL,         0, 0, CHR__HELP("our own address (default: any)") },
+    { "localport", CHR_OPTION_TEXT, CHR__AT(chr_udp_options, localport), NULL,         0, 0, CHR__HELP("our own port (default: any)") },
+    { "ipv4",      CHR_OPTION_BOOL, CHR__AT(chr_udp_options, ipv4),      NULL,         0, 0, CHR__HELP("on: IPv4 only; off: not IPv4") },
+    { "ipv6",      CHR_OPTION_BOOL, CHR__AT(chr_udp_options, ipv6),      NULL,         0, 0, CHR__HELP("on: IPv6 only; off: not IPv6") },
     { NULL,        CHR_OPTION_TEXT, 0,                                   NULL,         0, 0, NULL }
 };
 
 /* udp:[HOST]:PORT[@[LOCALADDR]:LOCALPORT][,opts] */
-static int chr__udp_uri(const char *uri, chr_options *options)
+CHR__PRIVATE int chr__udp_uri(const char *uri, chr_options *options)
 {
     const char *text = chr__after(uri, "udp:"), *at;
     size_t      len, peer;
@@ -21770,7 +22637,7 @@ static const chr__layer_slots chr__datagrams_slots = {
 /* To the stream a refusal looks like a hang-up. Here it is the end of nothing. */
 static void chr__udp_refused(chr__stream *stream, int code)
 {
-    (void)code;
+    CHR__TRACE(stream->dev, udp_refused, code, 0);
     stream->broken = 0;
     chr__os_socket_clear_error(stream->in);
     chr__stream_update(stream);
@@ -21875,11 +22742,11 @@ static void chr__udp_describe(const chr_dev *dev, chr_info *info)
 static const chr_backend chr__udp_kind = {
     "udp",                                    /* name         */
     NULL,                                     /* alias        */
-    "datagrams to and from one peer",         /* help         */
+    CHR__HELP("datagrams to and from one peer"), /* help         */
     chr__udp_rows,                            /* options      */
     sizeof(chr_udp_options),                  /* options_size */
     sizeof(chr__udp),                         /* state_size   */
-    chr__udp_uri,                             /* uri          */
+    CHR__URI(chr__udp_uri),                   /* uri          */
     chr__udp_open,                            /* open         */
     chr__udp_close,                           /* close        */
     &chr__stream_io,                          /* io           */
@@ -21907,44 +22774,44 @@ static const chr_backend chr__udp_kind = {
 
 static const chr_option chr__socket_rows[] = {
     /* name           type                where                         default range           help */
-    { "path",         CHR_OPTION_TEXT,   CHR__ROW(address.path),      NULL,  0, 0,           "unix socket" },
-    { "host",         CHR_OPTION_TEXT,   CHR__ROW(address.host),      NULL,  0, 0,           "name or number of a host; \"\" = all interfaces, or this host" },
-    { "port",         CHR_OPTION_TEXT,   CHR__ROW(address.port),      NULL,  0, 0,           "port number or service, with host or cid" },
-    { "cid",          CHR_OPTION_NUMBER, CHR__ROW(address.cid),       NULL,  0, UINT32_MAX,  "vsock context id" },
-    { "fd",           CHR_OPTION_FD,     CHR__ROW(address.fd),        NULL,  0, 0,           "descriptor that is open already: listening with server=on, else connected" },
-    { "to",           CHR_OPTION_NUMBER, CHR__ROW(address.to),        NULL,  0, 65535,       "server: try all ports up to this one" },
-    { "ipv4",         CHR_OPTION_BOOL,   CHR__ROW(address.ipv4),      NULL,  0, 0,           "on: IPv4 only; off: not IPv4" },
-    { "ipv6",         CHR_OPTION_BOOL,   CHR__ROW(address.ipv6),      NULL,  0, 0,           "on: IPv6 only; off: not IPv6" },
-    { "abstract",     CHR_OPTION_BOOL,   CHR__ROW(address.abstract),  "off", 0, 0,           "path is in Linux's abstract name space" },
-    { "tight",        CHR_OPTION_BOOL,   CHR__ROW(address.tight),     "on",  0, 0,           "an abstract name is not padded with zeros" },
-    { "mode",         CHR_OPTION_TEXT,   CHR__ROW(address.mode),      NULL,  0, 0,           "server: permissions of the socket file at path, octal (0660)" },
-    { "group",        CHR_OPTION_TEXT,   CHR__ROW(address.group),     NULL,  0, 0,           "server: group of the socket file at path, name or number" },
-    { "server",       CHR_OPTION_BOOL,   CHR__ROW(server),            "off", 0, 0,           "listen for a peer" },
-    { "wait",         CHR_OPTION_BOOL,   CHR__ROW(wait),              NULL,  0, 0,           "server: block until a peer has come (default: on)" },
-    { "nodelay",      CHR_OPTION_BOOL,   CHR__ROW(nodelay),           NULL,  0, 0,           "send small packets at once (TCP_NODELAY; default: off)" },
-    { "delay",        CHR_OPTION_BOOL,   CHR__ROW(delay),             NULL,  0, 0,           "old word for the opposite of nodelay: not both" },
-    { "reconnect",    CHR_OPTION_NUMBER, CHR__ROW(reconnect),         NULL,  0, 2000000,     "client: try again every so many seconds" },
-    { "reconnect-ms", CHR_OPTION_NUMBER, CHR__ROW(reconnect_ms),      NULL,  0, 2000000000,  "client: try again every so many milliseconds" },
-    { "telnet",       CHR_OPTION_BOOL,   CHR__ROW(telnet),            "off", 0, 0,           "speak telnet" },
-    { "com-port",     CHR_OPTION_BOOL,   CHR__ROW(com_port),          "off", 0, 0,           "with telnet: line settings and modem lines too (RFC 2217)" },
-    { "terminal-type", CHR_OPTION_TEXT,  CHR__ROW(terminal_type),     NULL,  0, 0,           "telnet or tn3270 client: the terminal's name, for its server" },
-    { "tn3270",       CHR_OPTION_BOOL,   CHR__ROW(tn3270),            "off", 0, 0,           "speak tn3270" },
-    { "websocket",    CHR_OPTION_BOOL,   CHR__ROW(websocket),         "off", 0, 0,           "speak websocket" },
-    { "websocket-text", CHR_OPTION_BOOL, CHR__ROW(websocket_text),    "off", 0, 0,           "with websocket: text frames are input too; off: refused" },
-    { "ws-path",      CHR_OPTION_TEXT,   CHR__ROW(ws_path),           NULL,  0, 0,           "with websocket: path served, * and ? in it (default: any); client: path and query" },
-    { "ws-origin",    CHR_OPTION_LIST,   CHR__ROW(ws_origin),         NULL,  0, 0,           "with websocket: web pages that are let in beside our own, * and ? in it" },
-    { "ws-page",      CHR_OPTION_TEXT,   CHR__ROW(ws_page),           NULL,  0, 0,           "with websocket: file that a browser gets at /" },
-    { "half-close",   CHR_OPTION_BOOL,   CHR__ROW(half_close),        "off", 0, 0,           "the peer's end of input is an event, and output goes on; off: CLOSED" },
-    { "keep-alive",   CHR_OPTION_BOOL,   CHR__ROW(keep_alive),        "off", 0, 0,           "find out peers that have vanished: TCP keep-alive, websocket pings" },
-    { "keep-alive-idle", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_idle), NULL, 0, 32767,       "seconds of silence before the first probe (default: the system's; websocket 30)" },
-    { "keep-alive-interval", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_interval), NULL, 0, 32767, "seconds between probes (default: the system's; websocket 10)" },
-    { "keep-alive-count", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_count), NULL, 0, 127,       "unanswered probes that end it (default: the system's; websocket 3)" },
-    { "idle-timeout", CHR_OPTION_NUMBER, CHR__ROW(idle_timeout),      NULL,  0, 2000000,     "close a peer that sends nothing for so many seconds" },
-    { "clients",      CHR_OPTION_NUMBER, CHR__ROW(clients),           "1",   1, 64,          "server: so many peers at once; output goes to all, input comes from any" },
-    { "replace",      CHR_OPTION_BOOL,   CHR__ROW(replace),           "off", 0, 0,           "server: a new peer takes the place of the old one; off: it waits" },
-    { "tls-creds",    CHR_OPTION_TEXT,   CHR__ROW(tls_creds),         NULL,  0, 0,           "id of TLS credentials" },
-    { "tls-authz",    CHR_OPTION_TEXT,   CHR__ROW(tls_authz),         NULL,  0, 0,           "id of the list of peers that are let in" },
-    { "tls-hostname", CHR_OPTION_TEXT,   CHR__ROW(tls_hostname),      NULL,  0, 0,           "whom to expect in the server's certificate" },
+    { "path",         CHR_OPTION_TEXT,   CHR__ROW(address.path),      NULL,  0, 0,           CHR__HELP("unix socket") },
+    { "host",         CHR_OPTION_TEXT,   CHR__ROW(address.host),      NULL,  0, 0,           CHR__HELP("name or number of a host; \"\" = all interfaces, or this host") },
+    { "port",         CHR_OPTION_TEXT,   CHR__ROW(address.port),      NULL,  0, 0,           CHR__HELP("port number or service, with host or cid") },
+    { "cid",          CHR_OPTION_NUMBER, CHR__ROW(address.cid),       NULL,  0, UINT32_MAX,  CHR__HELP("vsock context id") },
+    { "fd",           CHR_OPTION_FD,     CHR__ROW(address.fd),        NULL,  0, 0,           CHR__HELP("descriptor that is open already: listening with server=on, else connected") },
+    { "to",           CHR_OPTION_NUMBER, CHR__ROW(address.to),        NULL,  0, 65535,       CHR__HELP("server: try all ports up to this one") },
+    { "ipv4",         CHR_OPTION_BOOL,   CHR__ROW(address.ipv4),      NULL,  0, 0,           CHR__HELP("on: IPv4 only; off: not IPv4") },
+    { "ipv6",         CHR_OPTION_BOOL,   CHR__ROW(address.ipv6),      NULL,  0, 0,           CHR__HELP("on: IPv6 only; off: not IPv6") },
+    { "abstract",     CHR_OPTION_BOOL,   CHR__ROW(address.abstract),  "off", 0, 0,           CHR__HELP("path is in Linux's abstract name space") },
+    { "tight",        CHR_OPTION_BOOL,   CHR__ROW(address.tight),     "on",  0, 0,           CHR__HELP("an abstract name is not padded with zeros") },
+    { "mode",         CHR_OPTION_TEXT,   CHR__ROW(address.mode),      NULL,  0, 0,           CHR__HELP("server: permissions of the socket file at path, octal (0660)") },
+    { "group",        CHR_OPTION_TEXT,   CHR__ROW(address.group),     NULL,  0, 0,           CHR__HELP("server: group of the socket file at path, name or number") },
+    { "server",       CHR_OPTION_BOOL,   CHR__ROW(server),            "off", 0, 0,           CHR__HELP("listen for a peer") },
+    { "wait",         CHR_OPTION_BOOL,   CHR__ROW(wait),              NULL,  0, 0,           CHR__HELP("server: block until a peer has come (default: on)") },
+    { "nodelay",      CHR_OPTION_BOOL,   CHR__ROW(nodelay),           NULL,  0, 0,           CHR__HELP("send small packets at once (TCP_NODELAY; default: off)") },
+    { "delay",        CHR_OPTION_BOOL,   CHR__ROW(delay),             NULL,  0, 0,           CHR__HELP("old word for the opposite of nodelay: not both") },
+    { "reconnect",    CHR_OPTION_NUMBER, CHR__ROW(reconnect),         NULL,  0, 2000000,     CHR__HELP("client: try again every so many seconds") },
+    { "reconnect-ms", CHR_OPTION_NUMBER, CHR__ROW(reconnect_ms),      NULL,  0, 2000000000,  CHR__HELP("client: try again every so many milliseconds") },
+    { "telnet",       CHR_OPTION_BOOL,   CHR__ROW(telnet),            "off", 0, 0,           CHR__HELP("speak telnet") },
+    { "com-port",     CHR_OPTION_BOOL,   CHR__ROW(com_port),          "off", 0, 0,           CHR__HELP("with telnet: line settings and modem lines too (RFC 2217)") },
+    { "terminal-type", CHR_OPTION_TEXT,  CHR__ROW(terminal_type),     NULL,  0, 0,           CHR__HELP("telnet or tn3270 client: the terminal's name, for its server") },
+    { "tn3270",       CHR_OPTION_BOOL,   CHR__ROW(tn3270),            "off", 0, 0,           CHR__HELP("speak tn3270") },
+    { "websocket",    CHR_OPTION_BOOL,   CHR__ROW(websocket),         "off", 0, 0,           CHR__HELP("speak websocket") },
+    { "websocket-text", CHR_OPTION_BOOL, CHR__ROW(websocket_text),    "off", 0, 0,           CHR__HELP("with websocket: text frames are input too; off: refused") },
+    { "ws-path",      CHR_OPTION_TEXT,   CHR__ROW(ws_path),           NULL,  0, 0,           CHR__HELP("with websocket: path served, * and ? in it (default: any); client: path and query") },
+    { "ws-origin",    CHR_OPTION_LIST,   CHR__ROW(ws_origin),         NULL,  0, 0,           CHR__HELP("with websocket: web pages that are let in beside our own, * and ? in it") },
+    { "ws-page",      CHR_OPTION_TEXT,   CHR__ROW(ws_page),           NULL,  0, 0,           CHR__HELP("with websocket: file that a browser gets at /") },
+    { "half-close",   CHR_OPTION_BOOL,   CHR__ROW(half_close),        "off", 0, 0,           CHR__HELP("the peer's end of input is an event, and output goes on; off: CLOSED") },
+    { "keep-alive",   CHR_OPTION_BOOL,   CHR__ROW(keep_alive),        "off", 0, 0,           CHR__HELP("find out peers that have vanished: TCP keep-alive, websocket pings") },
+    { "keep-alive-idle", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_idle), NULL, 0, 32767,       CHR__HELP("seconds of silence before the first probe (default: the system's; websocket 30)") },
+    { "keep-alive-interval", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_interval), NULL, 0, 32767, CHR__HELP("seconds between probes (default: the system's; websocket 10)") },
+    { "keep-alive-count", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_count), NULL, 0, 127,       CHR__HELP("unanswered probes that end it (default: the system's; websocket 3)") },
+    { "idle-timeout", CHR_OPTION_NUMBER, CHR__ROW(idle_timeout),      NULL,  0, 2000000,     CHR__HELP("close a peer that sends nothing for so many seconds") },
+    { "clients",      CHR_OPTION_NUMBER, CHR__ROW(clients),           "1",   1, 64,          CHR__HELP("server: so many peers at once; output goes to all, input comes from any") },
+    { "replace",      CHR_OPTION_BOOL,   CHR__ROW(replace),           "off", 0, 0,           CHR__HELP("server: a new peer takes the place of the old one; off: it waits") },
+    { "tls-creds",    CHR_OPTION_TEXT,   CHR__ROW(tls_creds),         NULL,  0, 0,           CHR__HELP("id of TLS credentials") },
+    { "tls-authz",    CHR_OPTION_TEXT,   CHR__ROW(tls_authz),         NULL,  0, 0,           CHR__HELP("id of the list of peers that are let in") },
+    { "tls-hostname", CHR_OPTION_TEXT,   CHR__ROW(tls_hostname),      NULL,  0, 0,           CHR__HELP("whom to expect in the server's certificate") },
     { NULL,           CHR_OPTION_TEXT,   0,                           NULL,  0, 0,           NULL }
 };
 
@@ -22221,6 +23088,7 @@ static void chr__telnet_say(chr__telnet *telnet, int verb, int option)
 {
     unsigned char bytes[3] = { CHR__TELNET_IAC, 0, 0 };
 
+    CHR__TRACE(telnet->layer.dev, telnet_sent, verb, option);
     bytes[1] = (unsigned char)verb;
     bytes[2] = (unsigned char)option;
     chr__telnet_send(telnet, bytes, sizeof bytes);
@@ -22232,6 +23100,7 @@ static void chr__telnet_send_sub(chr__telnet *telnet, int option, const unsigned
     unsigned char packet[CHR__TELNET_SUB_SIZE] = { CHR__TELNET_IAC, CHR__TELNET_SB };
     size_t        i, end = 3;
 
+    CHR__TRACE_BYTES(telnet->layer.dev, telnet_sub_sent, option, 0, bytes, len);
     packet[2] = (unsigned char)option;
     for (i = 0; i < len && end < sizeof packet - 3; i++) {
         if (bytes[i] == CHR__TELNET_IAC)
@@ -22403,6 +23272,7 @@ static void chr__com_port_send(chr__telnet *telnet, int command, const void *byt
     len = chr__min(len, sizeof sub - 1);
     if (len > 0)
         memcpy(sub + 1, bytes, len);
+    CHR__TRACE_BYTES(telnet->layer.dev, com_port_sent, command, 0, sub + 1, len);
     chr__telnet_send_sub(telnet, CHR__TELNET_COM_PORT, sub, 1 + len);
 }
 
@@ -22700,6 +23570,7 @@ static void chr__com_port_received(chr__telnet *telnet)
     if (!chr__com_port_is_on(telnet))
         chr__com_port_begins(telnet); /* some that are asked before they could offer it take that for the whole agreement */
     value = (uint32_t)chr__get_be(telnet->sub + 2, (int)telnet->sub_length - 2);
+    CHR__TRACE(telnet->layer.dev, com_port_received, command, value);
     if (command == CHR__COM_SUSPEND || command == CHR__COM_RESUME)
         telnet->is_stopped = command == CHR__COM_SUSPEND;
     else if (telnet->is_server)
@@ -22901,6 +23772,7 @@ static void chr__telnet_negotiated(chr__telnet *telnet, int option)
 {
     int com_port_was_on = chr__com_port_is_on(telnet);
 
+    CHR__TRACE(telnet->layer.dev, telnet_received, telnet->verb, option);
     chr__telnet_negotiate(telnet, telnet->verb, option);
     chr__com_port_negotiated(telnet, com_port_was_on);
     if (option == CHR__TELNET_WINDOW_SIZE && chr__telnet_has_size(telnet) && telnet->ours[option] == CHR__TELNET_YES)
@@ -22916,6 +23788,8 @@ static void chr__telnet_subnegotiated(chr__telnet *telnet)
 {
     const unsigned char *sub = telnet->sub;
 
+    if (telnet->sub_length > 0)
+        CHR__TRACE_BYTES(telnet->layer.dev, telnet_sub_received, sub[0], 0, sub + 1, telnet->sub_length - 1);
     if (telnet->sub_length > 0 && sub[0] == CHR__TELNET_COM_PORT)
         chr__com_port_received(telnet);
     if (telnet->sub_length == 2 && sub[0] == CHR__TELNET_TERMINAL_TYPE && sub[1] == CHR__TELNET_TYPE_SEND &&
@@ -22960,6 +23834,8 @@ static int chr__telnet_command(chr__telnet *telnet, unsigned char c, unsigned ch
     *data = CHR__TELNET_IAC;
     if (is_kept || c == CHR__TELNET_IAC)
         return telnet->last_in = CHR__TELNET_IAC, 1;
+    if (c < CHR__TELNET_SB)
+        CHR__TRACE(telnet->layer.dev, telnet_command, c, 0);
     telnet->verb = c;
     telnet->sub_length = 0;
     if (c >= CHR__TELNET_WILL)
@@ -23524,6 +24400,7 @@ static int chr__ws_frame(chr__websocket *ws, int opcode, const void *payload, si
         count += 4;
     if (count + len > CHR__BOX_SIZE - ws->out.end || chr__box_open(&ws->out, ws->layer.dev->ctx) < 0)
         return CHR_ERR_WOULD_BLOCK;
+    CHR__TRACE(ws->layer.dev, ws_frame_sent, opcode, (int64_t)len);
     count = chr__ws_header(ws, opcode, len, header);
     to = ws->out.bytes + ws->out.end + count;
     mask = ws->is_server ? header : header + count - 4;
@@ -23593,6 +24470,7 @@ static void chr__ws_say_goodbye(chr__websocket *ws, int code)
         ws->state = CHR__WS_OVER; /* it has been said */
     if (ws->state != CHR__WS_OPEN)
         return;
+    CHR__TRACE(ws->layer.dev, ws_close_sent, code, 0);
     chr__put_be(payload, (uint64_t)code, 2);
     (void)chr__ws_frame(ws, CHR__WS_CLOSE, payload, code == CHR__WS_NO_CODE ? 0 : 2);
     ws->state = CHR__WS_OVER;
@@ -23652,6 +24530,7 @@ static int chr__ws_begin_frame(chr__websocket *ws)
     uint64_t             length = chr__ws_length(header);
     int                  opcode = header[0] & 15, code;
 
+    CHR__TRACE(ws->layer.dev, ws_frame_received, opcode, (int64_t)length);
     if (header[0] & 0x70 || !!(header[1] & CHR__WS_MASKED) != ws->is_server || !chr__ws_length_is_good(header, length))
         return CHR__WS_PROTOCOL;
     ws->is_final = header[0] >> 7;
@@ -23678,6 +24557,7 @@ static int chr__ws_goodbye_code(const chr__websocket *ws)
     int       code = ws->control_length >= 2 ? (int)chr__get_be(ws->as.open.control, 2) : CHR__WS_NO_CODE;
     chr__utf8 utf8 = { 0, 0, 0 };
 
+    CHR__TRACE(ws->layer.dev, ws_close_received, code, 0);
     if (ws->control_length == 0)
         return CHR__WS_NO_CODE;
     if (!chr__ws_code_is_good(code))
@@ -24151,6 +25031,7 @@ static void chr__ws_send_page(chr__websocket *ws)
                                    "Content-Type: text/html; charset=utf-8\r\nContent-Length: %lld\r\n"
                 "Cache-Control: no-cache\r\nConnection: close\r\n\r\n", (long long)ws->as.shake.page_left);
     chr__ws_put_text(ws, head);
+    CHR__TRACE_TEXT(ws->layer.dev, ws_page, ws->as.shake.page_left, 0, path);
     ws->state = CHR__WS_PAGE;
 }
 
@@ -24305,6 +25186,7 @@ static int chr__ws_read_head(chr__websocket *ws)
         if (n <= 0)
             return n < 0 ? n : CHR_ERR_DISCONNECTED;
     }
+    CHR__TRACE_BYTES(ws->layer.dev, ws_head, 0, 0, head.at, head.len);
     ws->in.start += head.len;
     if (head.len > CHR__WS_HEAD)
         chr__ws_refuse(ws, "400 Bad Request", "is longer than 8 KiB");
@@ -24343,10 +25225,13 @@ static int chr__ws_step(chr__layer *layer, int *wants, chr_error *err)
     if (ws->state == CHR__WS_PAGE) /* it had no more to ask for: no failure, and nothing to log */
         return chr__fail(err, CHR_ERR_DISCONNECTED, "%s", "");
     if (ws->state == CHR__WS_REFUSING)
+        CHR__TRACE_TEXT(ws->layer.dev, ws_refused, 0, 0, ws->as.shake.fault);
+    if (ws->state == CHR__WS_REFUSING)
         return chr__fail(err, CHR_ERR_IO, "websocket: the peer's %s %s%s", ws->is_server ? "request" : "answer",
                          ws->as.shake.fault, ws->as.shake.detail);
     if (code < 0)
         return chr__fail(err, code, "websocket: the peer went in the middle of the handshake");
+    CHR__TRACE(layer->dev, ws_accepted, 0, 0);
     ws->state = CHR__WS_OPEN;
     chr__box_close_empty(&ws->in, layer->dev->ctx);
     chr__box_close_empty(&ws->out, layer->dev->ctx);
@@ -24448,27 +25333,27 @@ typedef struct chr__psk_options {
 
 #define CHR__ROW(member) offsetof(chr__x509_options, member)
 static const chr_option chr__x509_rows[] = {
-    { "endpoint",    CHR_OPTION_TEXT, CHR__ROW(tls.endpoint),    "client", 0, 0, "server or client" },
-    { "dir",         CHR_OPTION_TEXT, CHR__ROW(tls.dir),         NULL,     0, 0, "where ca-cert.pem, server-cert.pem, server-key.pem, ... are" },
-    { "cafile",      CHR_OPTION_TEXT, CHR__ROW(cafile),          NULL,     0, 0, "certificates of those who may sign the peer's" },
-    { "crlfile",     CHR_OPTION_TEXT, CHR__ROW(crlfile),         NULL,     0, 0, "which certificates they have revoked" },
-    { "certfile",    CHR_OPTION_TEXT, CHR__ROW(certfile),        NULL,     0, 0, "the certificate to show" },
-    { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0, "its private key" },
-    { "verify-peer", CHR_OPTION_BOOL, CHR__ROW(verify_peer),     "on",     0, 0, "server: ask for the peer's certificate and verify it" },
-    { "min-version", CHR_OPTION_TEXT, CHR__ROW(tls.min_version), "1.2",    0, 0, "1.2 or 1.3" },
-    { "priority",    CHR_OPTION_TEXT, CHR__ROW(tls.priority),    NULL,     0, 0, "cipher suites by mbed TLS's names, the best first, ':' between them" },
+    { "endpoint",    CHR_OPTION_TEXT, CHR__ROW(tls.endpoint),    "client", 0, 0, CHR__HELP("server or client") },
+    { "dir",         CHR_OPTION_TEXT, CHR__ROW(tls.dir),         NULL,     0, 0, CHR__HELP("where ca-cert.pem, server-cert.pem, server-key.pem, ... are") },
+    { "cafile",      CHR_OPTION_TEXT, CHR__ROW(cafile),          NULL,     0, 0, CHR__HELP("certificates of those who may sign the peer's") },
+    { "crlfile",     CHR_OPTION_TEXT, CHR__ROW(crlfile),         NULL,     0, 0, CHR__HELP("which certificates they have revoked") },
+    { "certfile",    CHR_OPTION_TEXT, CHR__ROW(certfile),        NULL,     0, 0, CHR__HELP("the certificate to show") },
+    { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0, CHR__HELP("its private key") },
+    { "verify-peer", CHR_OPTION_BOOL, CHR__ROW(verify_peer),     "on",     0, 0, CHR__HELP("server: ask for the peer's certificate and verify it") },
+    { "min-version", CHR_OPTION_TEXT, CHR__ROW(tls.min_version), "1.2",    0, 0, CHR__HELP("1.2 or 1.3") },
+    { "priority",    CHR_OPTION_TEXT, CHR__ROW(tls.priority),    NULL,     0, 0, CHR__HELP("cipher suites by mbed TLS's names, the best first, ':' between them") },
     { NULL,          CHR_OPTION_TEXT, 0,                         NULL,     0, 0, NULL }
 };
 #undef CHR__ROW
 
 #define CHR__ROW(member) offsetof(chr__psk_options, member)
 static const chr_option chr__psk_rows[] = {
-    { "endpoint",    CHR_OPTION_TEXT, CHR__ROW(tls.endpoint),    "client", 0, 0, "server or client" },
-    { "dir",         CHR_OPTION_TEXT, CHR__ROW(tls.dir),         NULL,     0, 0, "where keys.psk is" },
-    { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0, "lines of NAME:KEY, the key in hexadecimal" },
-    { "username",    CHR_OPTION_TEXT, CHR__ROW(username),        "qemu",   0, 0, "client: the name to show" },
-    { "min-version", CHR_OPTION_TEXT, CHR__ROW(tls.min_version), "1.2",    0, 0, "1.2 or 1.3" },
-    { "priority",    CHR_OPTION_TEXT, CHR__ROW(tls.priority),    NULL,     0, 0, "cipher suites by mbed TLS's names, the best first, ':' between them" },
+    { "endpoint",    CHR_OPTION_TEXT, CHR__ROW(tls.endpoint),    "client", 0, 0, CHR__HELP("server or client") },
+    { "dir",         CHR_OPTION_TEXT, CHR__ROW(tls.dir),         NULL,     0, 0, CHR__HELP("where keys.psk is") },
+    { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0, CHR__HELP("lines of NAME:KEY, the key in hexadecimal") },
+    { "username",    CHR_OPTION_TEXT, CHR__ROW(username),        "qemu",   0, 0, CHR__HELP("client: the name to show") },
+    { "min-version", CHR_OPTION_TEXT, CHR__ROW(tls.min_version), "1.2",    0, 0, CHR__HELP("1.2 or 1.3") },
+    { "priority",    CHR_OPTION_TEXT, CHR__ROW(tls.priority),    NULL,     0, 0, CHR__HELP("cipher suites by mbed TLS's names, the best first, ':' between them") },
     { NULL,          CHR_OPTION_TEXT, 0,                         NULL,     0, 0, NULL }
 };
 #undef CHR__ROW
@@ -24849,8 +25734,8 @@ typedef struct chr__authz_options {
 } chr__authz_options;
 
 static const chr_option chr__authz_rows[] = {
-    { "match",  CHR_OPTION_TEXT, offsetof(chr__authz_options, match),  CHR_REQUIRED, 0, 0, "whom to let in: CN=fred,,O=Example (commas doubled)" },
-    { "format", CHR_OPTION_TEXT, offsetof(chr__authz_options, format), "exact",      0, 0, "exact, or glob: * and ? stand for others" },
+    { "match",  CHR_OPTION_TEXT, offsetof(chr__authz_options, match),  CHR_REQUIRED, 0, 0, CHR__HELP("whom to let in: CN=fred,,O=Example (commas doubled)") },
+    { "format", CHR_OPTION_TEXT, offsetof(chr__authz_options, format), "exact",      0, 0, CHR__HELP("exact, or glob: * and ? stand for others") },
     { NULL,     CHR_OPTION_TEXT, 0,                                    NULL,         0, 0, NULL }
 };
 
@@ -25196,6 +26081,69 @@ static int chr__tls_below_read(void *opaque, unsigned char *buf, size_t len)
     return (int)len;
 }
 
+/* What mbed TLS keeps to itself. */
+#if MBEDTLS_VERSION_MAJOR >= 3
+#define CHR__TLS_PRIVATE(member) MBEDTLS_PRIVATE(member)
+#else
+#define CHR__TLS_PRIVATE(member) member
+#endif
+
+/* A record that goes down, its head first: an alert that is not encrypted says what it is. */
+CHR__COLD void chr__tls_trace_record(const chr__tls *tls, const unsigned char *record, size_t len)
+{
+    enum { HEAD = 5 };
+    int is_open = len == HEAD + 2;
+
+    if (len > HEAD && record[0] == MBEDTLS_SSL_MSG_ALERT)
+        CHR__TRACE(tls->layer.dev, tls_alert_sent, is_open ? record[HEAD] : -1, is_open ? record[HEAD + 1] : -1);
+}
+
+/* mbed TLS has an alert that ends the session, decrypted. */
+CHR__COLD void chr__tls_trace_alert(const chr__tls *tls, int n)
+{
+    const unsigned char *alert = tls->ssl.CHR__TLS_PRIVATE(in_msg);
+
+    if (alert && (n == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE || n == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY))
+        CHR__TRACE(tls->layer.dev, tls_alert_received, alert[0], alert[1]);
+}
+
+/* The steps up to TLS 1.2 in the order of mbed TLS's numbers; those of 1.3 have none of these names. */
+CHR__COLD void chr__tls_trace_step(const chr__tls *tls)
+{
+    static const char *const names[] = {
+        "HelloRequest", "ClientHello", "ServerHello", "server's Certificate", "ServerKeyExchange", "CertificateRequest",
+        "ServerHelloDone", "client's Certificate", "ClientKeyExchange", "CertificateVerify", "client's ChangeCipherSpec",
+        "client's Finished", "server's ChangeCipherSpec", "server's Finished"
+    };
+    int state = (int)tls->ssl.CHR__TLS_PRIVATE(state);
+
+    CHR__TRACE_TEXT(tls->layer.dev, tls_step, state, 0,
+                    (size_t)state < sizeof names / sizeof *names ? names[state] : NULL);
+}
+
+/* All steps that are possible now, as mbedtls_ssl_handshake() does them. */
+static int chr__tls_handshake(chr__tls *tls)
+{
+    int n = 0;
+
+    while (n == 0 && (int)tls->ssl.CHR__TLS_PRIVATE(state) != MBEDTLS_SSL_HANDSHAKE_OVER) {
+        if (CHR__TRACES(tls->layer.dev->ctx))
+            chr__tls_trace_step(tls);
+        n = mbedtls_ssl_handshake_step(&tls->ssl);
+    }
+    if (CHR__TRACES(tls->layer.dev->ctx))
+        chr__tls_trace_alert(tls, n);
+    return n;
+}
+
+CHR__COLD void chr__tls_trace_up(const chr__tls *tls)
+{
+    char text[120];
+
+    chr__format(text, sizeof text, "%s %s", mbedtls_ssl_get_version(&tls->ssl), mbedtls_ssl_get_ciphersuite(&tls->ssl));
+    CHR__TRACE_TEXT(tls->layer.dev, tls_up, 0, 0, text);
+}
+
 /* While hands are shaken, what fits into the flight goes with it at the end of the step. */
 static int chr__tls_below_write(void *opaque, const unsigned char *buf, size_t len)
 {
@@ -25203,6 +26151,8 @@ static int chr__tls_below_write(void *opaque, const unsigned char *buf, size_t l
     chr__layer *below = tls->layer.below;
     int         n = 0;
 
+    if (CHR__TRACES(tls->layer.dev->ctx))
+        chr__tls_trace_record(tls, buf, len);
     if (!tls->is_up && chr__box_put(&tls->flight, tls->layer.dev->ctx, buf, len) == 0)
         return (int)len;
     if (!chr__box_is_empty(&tls->flight))
@@ -25504,7 +26454,7 @@ static int chr__tls_step(chr__layer *layer, int *wants, chr_error *err)
     *wants = CHR_OUT;
     if (tls->is_up)
         return chr__tls_flush(layer);
-    n = mbedtls_ssl_handshake(&tls->ssl);
+    n = chr__tls_handshake(tls);
     code = chr__box_flush(&tls->flight, layer->below);
     if (n == MBEDTLS_ERR_SSL_WANT_WRITE || (n == 0 && code == CHR_ERR_WOULD_BLOCK))
         return CHR_ERR_WOULD_BLOCK;
@@ -25517,6 +26467,8 @@ static int chr__tls_step(chr__layer *layer, int *wants, chr_error *err)
     code = chr__tls_authorize(tls, err);
     chr__box_close_empty(&tls->flight, layer->dev->ctx);
     tls->is_up = code == 0;
+    if (code == 0 && CHR__TRACES(layer->dev->ctx))
+        chr__tls_trace_up(tls);
     return code;
 }
 
@@ -25527,6 +26479,9 @@ static int chr__tls_ended(chr__tls *tls)
     int      end = tls->end, is_cut = end == 0 || end == MBEDTLS_ERR_SSL_CONN_EOF || end == MBEDTLS_ERR_NET_CONN_RESET;
     char     why[160], line[200];
 
+    CHR__TRACE_TEXT(dev, tls_end, end, 0, is_cut ? "without close_notify" : NULL);
+    if (CHR__TRACES(dev->ctx))
+        chr__tls_trace_alert(tls, end);
     tls->end = MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY;
     if (end == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY)
         return 0;
@@ -25849,6 +26804,7 @@ CHR__COLD void chr__socket_got_fds(chr__socket_bottom *bottom, size_t length)
     got.count = chr__os_control_fds(&ctx->receiver.control, length, got.fds);
     if (got.count == 0)
         return;
+    CHR__TRACE(bottom->layer.dev, fds_received, got.count, 0);
     chr__input_has_fds(bottom->layer.dev);
     chr__msgfds_close(ctx, &bottom->incoming);
     kept = bottom->incoming = (chr__msgfds *)chr__allocate(ctx, sizeof *kept);
@@ -25873,8 +26829,10 @@ CHR__COLD int chr__socket_write_fds(chr__socket_bottom *bottom, const void *buf,
 {
     int n = chr__os_send_fds(bottom->fd, buf, len, bottom->outgoing->fds, bottom->outgoing->count);
 
-    if (n > 0)
-        chr__msgfds_close(bottom->layer.dev->ctx, &bottom->outgoing);
+    if (n <= 0)
+        return n;
+    CHR__TRACE(bottom->layer.dev, fds_sent, bottom->outgoing->count, 0);
+    chr__msgfds_close(bottom->layer.dev->ctx, &bottom->outgoing);
     return n;
 }
 
@@ -25902,6 +26860,18 @@ static int chr__socket_read_metered(chr__layer *layer, void *buf, size_t len)
     n = bottom->is_unix ? chr__socket_read_unix(layer, buf, len) : chr__socket_read(layer, buf, len);
     bottom->budget -= n > 0 ? n : 0;
     bottom->received += n > 0 ? (uint64_t)n : 0;
+    if (n > 0)
+        CHR__TRACE_BYTES(layer->dev, wire_in, 0, 0, buf, (size_t)n);
+    return n;
+}
+
+static int chr__socket_write_under(chr__layer *layer, const void *buf, size_t len)
+{
+    int n = ((chr__socket_bottom *)layer)->is_unix ? chr__socket_write_unix(layer, buf, len) :
+        chr__socket_write(layer, buf, len);
+
+    if (n > 0)
+        CHR__TRACE_BYTES(layer->dev, wire_out, (int64_t)len, 0, buf, (size_t)n);
     return n;
 }
 
@@ -25912,8 +26882,8 @@ static int chr__socket_fin(chr__layer *layer);
 static const chr__layer_slots chr__socket_bottoms[2][2] = { /* [under layers][unix] */
     { CHR__SOCKET_BOTTOM(chr__socket_read,         chr__socket_write,      chr__socket_fin),
       CHR__SOCKET_BOTTOM(chr__socket_read_unix,    chr__socket_write_unix, chr__socket_fin) },
-    { CHR__SOCKET_BOTTOM(chr__socket_read_metered, chr__socket_write,      chr__socket_fin),
-      CHR__SOCKET_BOTTOM(chr__socket_read_metered, chr__socket_write_unix, chr__socket_fin) }
+    { CHR__SOCKET_BOTTOM(chr__socket_read_metered, chr__socket_write_under, chr__socket_fin),
+      CHR__SOCKET_BOTTOM(chr__socket_read_metered, chr__socket_write_under, chr__socket_fin) }
 };
 static const chr__layer_slots chr__socket_shut[2][2] = { /* and after the FIN */
     { CHR__SOCKET_BOTTOM(chr__socket_read,         chr__bottom_swallow,    NULL),
@@ -26009,6 +26979,7 @@ static void chr__link_end(chr__link *link, int takes_rest)
     chr__linger *linger = &link->linger;
     chr_dev     *source = takes_rest ? linger->dev : NULL;
 
+    CHR__TRACE(linger->dev, socket_down, takes_rest, 0);
     chr_watch_stop(&linger->watch);
     chr_timer_stop(&linger->tick);
     if (chr__link_socket(link)->host)
@@ -26043,7 +27014,11 @@ static int chr__layers_shake(chr__layer *layer, int *wants, chr_error *err)
 {
     int code = layer->below ? chr__layers_shake(layer->below, wants, err) : 0;
 
-    return code == 0 && layer->slots->step ? layer->slots->step(layer, wants, err) : code;
+    if (code < 0 || !layer->slots->step)
+        return code;
+    code = layer->slots->step(layer, wants, err);
+    CHR__TRACE_TEXT(layer->dev, handshake_step, code, code == CHR_ERR_WOULD_BLOCK ? *wants : 0, layer->slots->name);
+    return code;
 }
 
 /* -- seats: with clients=N there are N, without a server is its own -- */
@@ -26073,6 +27048,27 @@ static int chr__socket_is_connected(chr__socket *sock)
 }
 
 /* -- what only an attempt needs: it goes with the attempt -- */
+
+/* With the name of a descriptor's peer, or its own. */
+CHR__COLD void chr__trace_socket(const chr_dev *dev, chr_trace_number number, int fd, int of_peer)
+{
+    char name[140];
+
+    chr__os_socket_name(fd, of_peer, name, sizeof name);
+    CHR__TRACE_NUMBER(dev, number, name);
+}
+
+/* With an address: that of the options, or one that was found. */
+CHR__COLD void chr__trace_address(const chr__socket *sock, chr_trace_number number, const chr__sockaddr *address)
+{
+    char name[300];
+
+    if (address)
+        chr__os_sockaddr_text(address, name, sizeof name);
+    else
+        chr__address_name(&sock->address, name, sizeof name);
+    CHR__TRACE_NUMBER(&sock->dev, number, name);
+}
 
 /* Where to say why something fails. */
 static chr_error *chr__socket_why(chr__socket *sock)
@@ -26205,6 +27201,7 @@ static void chr__socket_failed(chr__socket *sock)
     chr__os_close(sock->fd);
     sock->fd = -1;
     chr__socket_drop_addresses(sock);
+    CHR__TRACE_ERROR(&sock->dev, socket_failed, chr__socket_why(sock)->code, chr__socket_why(sock));
     chr__socket_report(sock);
     chr__socket_wait_for(sock);
 }
@@ -26367,6 +27364,8 @@ static int chr__link_up(chr__link *link)
         return code;
     }
     code = chr__link_take_seat(link, server, seat);
+    if (code == 0 && seat->peer == link && CHR__TRACES(server->dev.ctx))
+        chr__trace_socket(&server->dev, CHR_TRACE_socket_up, link->fd, 1);
     if (was_open)
         chr_be_event(&seat->dev, CHR_EVENT_CLOSED);
     if (code == 0 && seat->peer == link)
@@ -26426,6 +27425,8 @@ static int chr__socket_adopt(chr__socket *sock, int fd, int is_unix, int is_give
     chr__link                *link = chr__link_new(sock, fd, is_unix, is_given);
     int                       code;
 
+    if (CHR__TRACES(sock->dev.ctx))
+        chr__trace_socket(&sock->dev, sock->is_server ? CHR_TRACE_socket_accept : CHR_TRACE_socket_connected, fd, 1);
     sock->state = CHR__SOCKET_IDLE;
     if (!sock->is_server)
         chr_watch_stop(&sock->watch);
@@ -26479,7 +27480,9 @@ static int chr__socket_accept(chr__socket *sock)
         sock->has_failed = 0; /* another peer: its failure is news */
         (void)chr__socket_adopt(sock, fd, sock->is_unix, 0);
     } else if (fd != CHR_ERR_WOULD_BLOCK) {
-        return chr__fail(chr__socket_why(sock), fd, "cannot accept a peer: %s", chr_error_text(fd));
+        (void)chr__fail(chr__socket_why(sock), fd, "cannot accept a peer: %s", chr_error_text(fd));
+        CHR__TRACE_ERROR(&sock->dev, socket_accept_failed, fd, chr__socket_why(sock));
+        return fd;
     }
     return 0;
 }
@@ -26555,6 +27558,8 @@ static int chr__socket_listen(chr__socket *sock, chr_error *err)
     if (chr_watch_start(sock->dev.ctx, &sock->watch, fd, CHR_IN, chr__socket_accept_ready, sock) < 0)
         return chr__no_memory(err);
     sock->listener = fd;
+    if (CHR__TRACES(sock->dev.ctx))
+        chr__trace_socket(&sock->dev, CHR_TRACE_socket_listen, fd, 0);
     return 0;
 }
 
@@ -26587,6 +27592,7 @@ static void chr__socket_connect_ready(void *opaque, int events)
         (void)chr__socket_adopt(sock, fd, sock->is_unix, 0);
         return;
     }
+    CHR__TRACE_ERROR(&sock->dev, socket_connect_failed, chr__socket_why(sock)->code, chr__socket_why(sock));
     chr_watch_stop(&sock->watch);
     chr__os_close(fd);
     chr__socket_try(sock);
@@ -26617,7 +27623,11 @@ static void chr__socket_try(chr__socket *sock)
 
     chr__address_name(&sock->address, name, sizeof name);
     for (; sock->address_next < sock->address_count; ) {
+        if (CHR__TRACES(sock->dev.ctx))
+            chr__trace_address(sock, CHR_TRACE_socket_connect, &sock->addresses[sock->address_next]);
         fd = chr__os_connect(&sock->addresses[sock->address_next++], name, &in_progress, chr__socket_why(sock));
+        if (fd < 0)
+            CHR__TRACE_ERROR(&sock->dev, socket_connect_failed, fd, chr__socket_why(sock));
         if (fd == CHR_ERR_WOULD_BLOCK && chr__socket_waits_for_backlog(sock))
             return;
         if (fd < 0)
@@ -26637,6 +27647,8 @@ static void chr__socket_looked_up(chr__socket *sock, int count)
 {
     sock->address_count = count;
     sock->address_next = 0;
+    if (sock->address.type == CHR_ADDR_INET)
+        CHR__TRACE_ERROR(&sock->dev, socket_lookup_done, count, chr__socket_why(sock));
     if (count > 0)
         chr__socket_try(sock);
     else
@@ -26666,6 +27678,8 @@ static void chr__socket_look_up(chr__socket *sock, int may_block)
     chr_error         *why = chr__socket_why(sock);
     int                count = chr__socket_allocate_addresses(sock, CHR__MAX_ADDRESSES, why);
 
+    if (CHR__TRACES(sock->dev.ctx))
+        chr__trace_address(sock, CHR_TRACE_socket_lookup, NULL);
     if (count == 0)
         count = chr__os_lookup(host, address->port, family, 0, 1, sock->addresses, why);
     if (count == CHR_ERR_WOULD_BLOCK && !may_block) {
@@ -26705,8 +27719,10 @@ static void chr__socket_wait_for(chr__socket *sock)
         return;
     if (sock->is_server)
         chr_watch_set(&sock->watch, chr__socket_has_room(sock) ? CHR_IN : 0);
-    else if (sock->retry_ms > 0 && sock->state == CHR__SOCKET_IDLE && !sock->peer && !sock->shaking)
+    else if (sock->retry_ms > 0 && sock->state == CHR__SOCKET_IDLE && !sock->peer && !sock->shaking) {
+        CHR__TRACE(&sock->dev, reconnect, sock->retry_ms, 0);
         chr_timer_start(sock->dev.ctx, &sock->retry, sock->retry_ms, chr__socket_retry, sock);
+    }
 }
 
 /* -- blocking, where it was asked for: the same state machine, driven by a poll of its own -- */
@@ -27279,7 +28295,7 @@ static void chr__socket_close(chr_dev *dev)
 
 /* -- URI: tcp: telnet: tn3270: websocket: HOST:PORT[,opts]; unix:PATH[,opts] -- */
 
-static int chr__socket_uri(const char *uri, chr_options *options)
+CHR__PRIVATE int chr__socket_uri(const char *uri, chr_options *options)
 {
     static const char *const schemes[] = { "unix:", "tcp:", "telnet:", "tn3270:", "websocket:" };
     const char              *rest = NULL;
@@ -27312,11 +28328,11 @@ static const chr_peer_slots chr__socket_peer = {
 static const chr_backend chr__socket_kind = {
     "socket",                                                        /* name         */
     NULL,                                                            /* alias        */
-    "a stream socket: TCP, unix, vsock, or one that is open already", /* help         */
+    CHR__HELP("a stream socket: TCP, unix, vsock, or one that is open already"), /* help         */
     chr__socket_rows,                                                /* options      */
     sizeof(chr_socket_options),                                      /* options_size */
     sizeof(chr__socket),                                             /* state_size   */
-    chr__socket_uri,                                                 /* uri          */
+    CHR__URI(chr__socket_uri),                                       /* uri          */
     chr__socket_open,                                                /* open         */
     chr__socket_close,                                               /* close        */
     &chr__stream_io,                                                 /* io           */
@@ -27362,12 +28378,12 @@ typedef struct chr__spice {
 } chr__spice;
 
 static const chr_option chr__spicevmc_rows[] = {
-    { "name", CHR_OPTION_TEXT, CHR__AT(chr_spicevmc_options, name), CHR_REQUIRED, 0, 0, "one that the spice server recognises: vdagent, ..." },
+    { "name", CHR_OPTION_TEXT, CHR__AT(chr_spicevmc_options, name), CHR_REQUIRED, 0, 0, CHR__HELP("one that the spice server recognises: vdagent, ...") },
     { NULL,   CHR_OPTION_TEXT, 0,                                   NULL,         0, 0, NULL }
 };
 
 static const chr_option chr__spiceport_rows[] = {
-    { "name", CHR_OPTION_TEXT, CHR__AT(chr_spiceport_options, name), CHR_REQUIRED, 0, 0, "what clients know the port by: org.example.console" },
+    { "name", CHR_OPTION_TEXT, CHR__AT(chr_spiceport_options, name), CHR_REQUIRED, 0, 0, CHR__HELP("what clients know the port by: org.example.console") },
     { NULL,   CHR_OPTION_TEXT, 0,                                    NULL,         0, 0, NULL }
 };
 
@@ -27377,6 +28393,8 @@ static const chr_option chr__spiceport_rows[] = {
 static void chr__spice_end(chr__spice *spice)
 {
     spice->has_ended = 0;
+    if (spice->out.count > 0)
+        CHR__TRACE(&spice->dev, spice_chr_discard_write, (int64_t)spice->out.count, 0);
     spice->dev.bytes_dropped += spice->out.count;
     spice->out.start = spice->out.count = 0;
     chr_be_event(&spice->dev, CHR_EVENT_CLOSED);
@@ -27504,6 +28522,7 @@ static void chr__spice_came_or_went(chr__spice *spice, int is_there)
 {
     if (spice->is_there == is_there)
         return;
+    CHR__TRACE(&spice->dev, spice_vmc_state, is_there, 0);
     spice->is_there = is_there;
     if (!is_there)
         spice->has_ended = spice->has_ended || spice->dev.be_open || spice->in.count > 0 || spice->has_broken;
@@ -27524,6 +28543,7 @@ static void chr__spice_event(SpiceCharDeviceInstance *instance, uint8_t event)
     chr__spice *spice = chr__spice_of(instance);
 
     CHR__LOCK(spice->dev.ctx);
+    CHR__TRACE(&spice->dev, spice_vmc_event, event, 0);
     if (event == SPICE_PORT_EVENT_OPENED || event == SPICE_PORT_EVENT_CLOSED)
         chr__spice_came_or_went(spice, event == SPICE_PORT_EVENT_OPENED);
     else if (event == SPICE_PORT_EVENT_BREAK && spice->is_there)
@@ -27543,6 +28563,7 @@ static int chr__spice_take(SpiceCharDeviceInstance *instance, const uint8_t *buf
     is_between = spice->has_ended ? spice->is_there : !spice->is_there;
     n = is_between || spice->has_broken || len < 0 ? 0 : chr__min((size_t)len, spice->in.size - spice->in.count);
     spice->is_held = (int)n < len;
+    CHR__TRACE(&spice->dev, spice_vmc_write, (int64_t)n, len);
     if (n > 0) {
         chr__ring_put(&spice->in, buf, n);
         chr__spice_look(spice);
@@ -27566,6 +28587,8 @@ static int chr__spice_give(SpiceCharDeviceInstance *instance, uint8_t *buf, int 
         memcpy(buf + done, piece, n);
         chr__ring_take(&spice->out, n);
     }
+    if (done > 0)
+        CHR__TRACE(&spice->dev, spice_vmc_read, (int64_t)done, len);
     if (done > 0 && chr_be_wants_writable(&spice->dev))
         chr__spice_look(spice);
     CHR__UNLOCK(spice->dev.ctx);
@@ -27586,11 +28609,14 @@ static const SpiceCharDeviceInterface chr__spice_interface = {
 /* What it returns is no proof; the state that it sets is. */
 static int chr__spice_register(chr__spice *spice, chr_error *err)
 {
+    int code = 0;
+
     spice->instance.st = NULL;
     if (spice_server_add_interface(spice->server, &spice->instance.base) < 0 || !spice->instance.st)
-        return chr__fail(err, CHR_ERR_BUSY, "the spice server refuses another channel '%s'", spice->instance.subtype);
-    spice->is_registered = 1;
-    return 0;
+        code = chr__fail(err, CHR_ERR_BUSY, "the spice server refuses another channel '%s'", spice->instance.subtype);
+    CHR__TRACE_TEXT(&spice->dev, spice_vmc_register_interface, code, 0, spice->instance.subtype);
+    spice->is_registered = code == 0;
+    return code;
 }
 
 /* The client loses its channel; what it has sent and nobody has read goes with it. */
@@ -27598,6 +28624,7 @@ static void chr__spice_unregister(chr__spice *spice)
 {
     if (!spice->is_registered)
         return;
+    CHR__TRACE_TEXT(&spice->dev, spice_vmc_unregister_interface, 0, 0, spice->instance.subtype);
     chr__spice_output(spice);
     spice->is_registered = 0;
     spice_server_remove_interface(&spice->instance.base);
@@ -27681,7 +28708,7 @@ static void chr__spicevmc_set_open(chr_dev *dev, int is_open)
 static const chr_backend chr__spicevmc_kind = {
     "spicevmc",                                           /* name         */
     NULL,                                                 /* alias        */
-    "a channel of a spice server: vdagent, usbredir, ...", /* help         */
+    CHR__HELP("a channel of a spice server: vdagent, usbredir, ..."), /* help         */
     chr__spicevmc_rows,                                   /* options      */
     sizeof(chr_spicevmc_options),                         /* options_size */
     sizeof(chr__spice),                                   /* state_size   */
@@ -27737,7 +28764,7 @@ static int chr__spiceport_ioctl(chr_dev *dev, int command, void *arg)
 static const chr_backend chr__spiceport_kind = {
     "spiceport",                        /* name         */
     NULL,                               /* alias        */
-    "a named port of a spice server",   /* help         */
+    CHR__HELP("a named port of a spice server"), /* help         */
     chr__spiceport_rows,                /* options      */
     sizeof(chr_spiceport_options),      /* options_size */
     sizeof(chr__spice),                 /* state_size   */
@@ -27798,7 +28825,11 @@ static const chr_backend *const chr__builtins[] = { &chr__null_kind, CHR__KINDS(
 #define CHR__ABSENT_0(kind, alias, without, uris) { #kind, alias, without, CHR__BRACES uris },
 #define CHR__ABSENT(feature, kind, alias, without, uris) CHR__PASTE(CHR__ABSENT_, CHARDEV_HAS_##feature)(kind, alias, without, uris)
 
+#if CHARDEV_HAS_HELP
 static const chr__left_out chr__left_outs[] = { CHR__KINDS(CHR__ABSENT) { NULL, NULL, NULL, { NULL } } };
+#else
+static const chr__left_out chr__left_outs[] = { { NULL, NULL, NULL, { NULL } } };
+#endif
 
 #undef CHR__KINDS
 #undef CHR__PASTE_
@@ -27834,15 +28865,79 @@ static void chr__config_defaults(chr_config *config)
         config->wall_clock = chr__os_wall_clock;
 }
 
-static int chr__context_start(chr_context *ctx)
+/* What the loop has for descriptors. */
+#ifdef CHR__HAS_FDS
+static int chr__context_start_watches(chr_context *ctx)
 {
     int fd;
 
+    ctx->walk = -1;
+    if (chr__os_waker_open(&ctx->waker) < 0)
+        return CHR_ERR_NO_MEMORY;
+    if (CHR__SET_ALONE && chr__set_begin(ctx) < 0)
+        return CHR_ERR_NO_MEMORY;
+    fd = chr__os_waker_fd(&ctx->waker);
+    return fd < 0 ? 0 : chr_watch_start(ctx, &ctx->wake_watch, fd, CHR_IN, chr__woken, ctx);
+}
+
+static void chr__context_free_watches(chr_context *ctx)
+{
+#if CHARDEV_HAS_PTY
+    chr__file_notifier_close(ctx);
+#endif
+    while (ctx->watch_count > 0)
+        chr_watch_stop(ctx->watches[0]);
+    chr__set_end(ctx);
+    chr__os_waker_close(&ctx->waker);
+    chr__free(ctx, ctx->polls);
+    chr__free(ctx, ctx->watches);
+    chr__free(ctx, ctx->buckets);
+    chr__free(ctx, ctx->ready);
+}
+
+/* At once: a child that goes on after fork() may have it too. */
+static void chr__context_close_set(chr_context *ctx)
+{
+    if (!CHR__SET_ALONE)
+        chr__set_end(ctx);
+}
+
+/* Those that the loop has for itself go on. */
+static int chr__is_own_watch(const chr_context *ctx, const chr_watch *watch)
+{
+#if CHARDEV_HAS_PTY
+    if (watch == &ctx->notifier)
+        return 1;
+#endif
+    return watch == &ctx->wake_watch;
+}
+
+static void chr__context_reset_watches(chr_context *ctx)
+{
+    int i;
+
+    for (i = ctx->watch_count - 1; i >= 0; i--)
+        if (!chr__is_own_watch(ctx, ctx->watches[i]))
+            chr_watch_stop(ctx->watches[i]);
+    if (!CHR__SET_ALONE)
+        chr__set_many(ctx, ctx->watch_capacity > CHR__MANY_WATCHES ? CHR__MANY : CHR__FEW);
+    chr__os_waker_quiet(&ctx->waker);
+}
+
+#else
+
+static int  chr__context_start_watches(chr_context *ctx) { return (void)ctx, 0; }
+static void chr__context_free_watches(chr_context *ctx) { (void)ctx; }
+static void chr__context_close_set(chr_context *ctx) { (void)ctx; }
+static void chr__context_reset_watches(chr_context *ctx) { (void)ctx; }
+#endif
+
+static int chr__context_start(chr_context *ctx)
+{
     ctx->idles.next = ctx->idles.prev = &ctx->idles;
     ctx->prepares.next = ctx->prepares.prev = &ctx->prepares;
     ctx->lazy.next = ctx->lazy.prev = &ctx->lazy;
     ctx->last_dev = &ctx->devs;
-    ctx->walk = -1;
     chr__dev_queue_init(&ctx->urgent);
     chr__dev_queue_init(&ctx->starved);
     ctx->builtins = chr__builtins;
@@ -27855,13 +28950,8 @@ static int chr__context_start(chr_context *ctx)
 #if CHARDEV_HAS_SOCKET
     chr__os_receiver_init(&ctx->receiver);
 #endif
-    if (chr__os_waker_open(&ctx->waker) < 0)
-        return CHR_ERR_NO_MEMORY;
-    if (CHR__SET_ALONE && chr__set_begin(ctx) < 0)
-        return CHR_ERR_NO_MEMORY;
-    fd = chr__os_waker_fd(&ctx->waker);
     CHR__OWN(ctx);
-    return fd < 0 ? 0 : chr_watch_start(ctx, &ctx->wake_watch, fd, CHR_IN, chr__woken, ctx);
+    return chr__context_start_watches(ctx);
 }
 
 /* The user's timers and idles are stopped, so that stopping them later on is harmless. */
@@ -27878,21 +28968,11 @@ static void chr__context_stop(chr_context *ctx)
 /* Likewise the watches. */
 static void chr__context_free_memory(chr_context *ctx)
 {
-#if CHARDEV_HAS_PTY
-    chr__file_notifier_close(ctx);
-#endif
     chr__context_stop(ctx);
-    while (ctx->watch_count > 0)
-        chr_watch_stop(ctx->watches[0]);
-    chr__set_end(ctx);
-    chr__os_waker_close(&ctx->waker);
+    chr__context_free_watches(ctx);
 #if CHARDEV_HAS_SOCKET
     chr__boxes_free(ctx);
 #endif
-    chr__free(ctx, ctx->polls);
-    chr__free(ctx, ctx->watches);
-    chr__free(ctx, ctx->buckets);
-    chr__free(ctx, ctx->ready);
     chr__free(ctx, ctx->buffer);
 #ifdef CHARDEV_THREADS
     chr__os_mutex_destroy(&ctx->mutex);
@@ -27989,12 +29069,16 @@ static void chr__context_forget(chr_context *ctx)
     }
 }
 
+#if !CHARDEV_HAS_RECORD
+static int  chr_record_stop(chr_context *ctx) { return (void)ctx, CHR_ERR_NOT_FOUND; }
+static void chr_replay_close(chr_context *ctx) { (void)ctx; }
+#endif
+
 static void chr__context_close(chr_context *ctx)
 {
     (void)chr_record_stop(ctx);
     ctx->closing = 1;
-    if (!CHR__SET_ALONE)
-        chr__set_end(ctx); /* at once: a child that goes on after fork() may have it too */
+    chr__context_close_set(ctx);
     chr__stalls_hand_over(ctx);
     chr__context_close_devs(ctx);
     (void)chr_record_stop(ctx); /* a handler may have begun another one */
@@ -28017,43 +29101,21 @@ CHARDEV_API void chr_context_free(chr_context *ctx)
     chr__context_free_memory(ctx);
 }
 
-/* Those that the loop has for itself go on. */
-static int chr__is_own_watch(const chr_context *ctx, const chr_watch *watch)
-{
-#if CHARDEV_HAS_PTY
-    if (watch == &ctx->notifier)
-        return 1;
-#endif
-    return watch == &ctx->wake_watch;
-}
-
-static void chr__context_stop_watches(chr_context *ctx)
-{
-    int i;
-
-    for (i = ctx->watch_count - 1; i >= 0; i--)
-        if (!chr__is_own_watch(ctx, ctx->watches[i]))
-            chr_watch_stop(ctx->watches[i]);
-}
-
 CHARDEV_API int chr_context_reset(chr_context *ctx)
 {
     if (chr__in_handler(ctx))
         return CHR_ERR_IN_HANDLER;
     chr__context_close(ctx);
     chr__context_stop(ctx);
-    chr__context_stop_watches(ctx);
+    chr__context_reset_watches(ctx);
     CHR__OWN(ctx);
     ctx->closing = ctx->open_suspended = 0;
-    if (!CHR__SET_ALONE)
-        chr__set_many(ctx, ctx->watch_capacity > CHR__MANY_WATCHES ? CHR__MANY : CHR__FEW);
     ctx->turn = 0;
     ctx->now = 0;
 #if CHARDEV_HAS_SPICE
     ctx->spice_server = NULL;
 #endif
     CHR__STORE(ctx->stopped, 0);
-    chr__os_waker_quiet(&ctx->waker);
     return 0;
 }
 
@@ -28090,6 +29152,8 @@ static int chr__remove(chr_context *ctx, const char *id, chr_error *err)
 
     if (!dev)
         return CHR_ERR_NOT_FOUND;
+    if (CHR__IN_TRACE(ctx))
+        return chr__fail_in_trace(err);
     if (dev->frontends > 0)
         return chr__fail(err, CHR_ERR_BUSY, "chardev '%s' is busy: a frontend is attached", id);
     for (; dev; dev = companion) {
@@ -28117,6 +29181,8 @@ CHARDEV_API int chr_send_break(chr_context *ctx, const char *id, chr_error *err)
     chr__enter(ctx);
     dev = chr__find(ctx, id, err);
     if (dev)
+        CHR__TRACE(dev, event, CHR_EVENT_BREAK, 0);
+    if (dev)
         chr__event(dev, CHR_EVENT_BREAK); /* not from the far side: a recorder would have it twice */
     chr__leave(ctx);
     return dev ? 0 : CHR_ERR_NOT_FOUND;
@@ -28136,6 +29202,7 @@ static int chr__inject(chr_dev *dev, const void *data, size_t len)
         return CHR_ERR_WOULD_BLOCK;
     len = chr__min(len, (size_t)room);
     dev->bytes_in += len;
+    CHR__TRACE_BYTES(dev, data_injected, 0, 0, data, len);
     dev->frontend->handlers.read(dev->frontend->opaque, data, len);
     return (int)len;
 }
@@ -28159,6 +29226,8 @@ static int chr__add_client(chr_dev *dev, int fd, chr_error *err)
 
     if (!dev->kind->peer || !dev->kind->peer->add_client)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': a %s takes no clients", dev->id, dev->kind->name);
+    if (CHR__IN_TRACE(ctx))
+        return chr__fail_in_trace(err);
     if (chr__given_note(dev, fd, 0) < 0)
         return chr__no_memory(err);
     chr__quiet_outside(ctx);
@@ -28201,6 +29270,215 @@ CHARDEV_API void chr_query(const chr_dev *dev, chr_info *info)
         chr__format(info->filename, sizeof info->filename, "%s", dev->kind->name);
     CHR__UNLOCK(dev->ctx);
 }
+
+/* -- >>trace: what a hook may call -- */
+#if CHARDEV_HAS_TRACE
+
+CHARDEV_API const char *chr_trace_name(int number)
+{
+    return number >= 0 && number < CHR_TRACE_COUNT ? chr__trace_names[number] : NULL;
+}
+
+static int chr__trace_word_match(const char *word, size_t len, const char *name)
+{
+    char pattern[64];
+
+    if (len >= sizeof pattern)
+        return 0;
+    memcpy(pattern, word, len);
+    pattern[len] = 0;
+    return chr__glob(pattern, name);
+}
+
+CHARDEV_API int chr_trace_match(const char *patterns, const char *name)
+{
+    size_t len;
+    int    is_out, found = 0;
+
+    for (; *patterns; patterns += len + (patterns[len] == ',')) {
+        is_out = *patterns == '-';
+        patterns += is_out;
+        len = strcspn(patterns, ",");
+        if (chr__trace_word_match(patterns, len, name))
+            found = !is_out;
+    }
+    return found;
+}
+
+/* What numbers of a kind are called. */
+static const struct {
+    const char *kind;
+    int         value;
+    const char *name;
+} chr__trace_words[] = {
+#define CHR__TRACE_ERROR_NAME(code, value, text) { "error", value, #code },
+    CHR_ERRORS(CHR__TRACE_ERROR_NAME)
+#undef CHR__TRACE_ERROR_NAME
+#define CHR__TRACE_WORD(kind, prefix, word) { kind, prefix##word, #word },
+#define CHR__TRACE_EVENT(word) CHR__TRACE_WORD("event", CHR_EVENT_, word)
+    CHR__TRACE_EVENT(BREAK) CHR__TRACE_EVENT(OPENED) CHR__TRACE_EVENT(MUX_IN) CHR__TRACE_EVENT(MUX_OUT)
+    CHR__TRACE_EVENT(CLOSED) CHR__TRACE_EVENT(RESIZED) CHR__TRACE_EVENT(SERIAL) CHR__TRACE_EVENT(LINE_ERROR)
+    CHR__TRACE_EVENT(PURGE_RECEIVE) CHR__TRACE_EVENT(PURGE_TRANSMIT) CHR__TRACE_EVENT(INPUT_END)
+    CHR__TRACE_EVENT(READABLE)
+#define CHR__TRACE_IOCTL(word) CHR__TRACE_WORD("ioctl", CHR_IOCTL_, word)
+    CHR__TRACE_IOCTL(SET_ECHO) CHR__TRACE_IOCTL(SERIAL_SET_PARAMS) CHR__TRACE_IOCTL(SERIAL_SET_BREAK)
+    CHR__TRACE_IOCTL(SERIAL_GET_TIOCM) CHR__TRACE_IOCTL(SERIAL_SET_TIOCM) CHR__TRACE_IOCTL(SERIAL_GET_PARAMS)
+    CHR__TRACE_IOCTL(SERIAL_SET_FLOW) CHR__TRACE_IOCTL(SERIAL_GET_FLOW) CHR__TRACE_IOCTL(PP_READ_DATA)
+    CHR__TRACE_IOCTL(PP_WRITE_DATA) CHR__TRACE_IOCTL(PP_READ_CONTROL) CHR__TRACE_IOCTL(PP_WRITE_CONTROL)
+    CHR__TRACE_IOCTL(PP_READ_STATUS) CHR__TRACE_IOCTL(PP_DATA_DIR) CHR__TRACE_IOCTL(PP_EPP_READ_ADDRESS)
+    CHR__TRACE_IOCTL(PP_EPP_READ) CHR__TRACE_IOCTL(PP_EPP_WRITE_ADDRESS) CHR__TRACE_IOCTL(PP_EPP_WRITE)
+    CHR__TRACE_IOCTL(SERIAL_PURGE) CHR__TRACE_IOCTL(SERIAL_GET_ERRORS) CHR__TRACE_IOCTL(SERIAL_SET_ERRORS)
+    CHR__TRACE_IOCTL(GET_TERMINAL_SIZE) CHR__TRACE_IOCTL(SET_TERMINAL_SIZE)
+#undef CHR__TRACE_WORD
+#undef CHR__TRACE_EVENT
+#undef CHR__TRACE_IOCTL
+    { "wants", CHR_IN, "input" }, { "wants", CHR_OUT, "output" },
+    { "telnet", 239, "EOR" }, { "telnet", 240, "SE" }, { "telnet", 241, "NOP" }, { "telnet", 242, "DM" },
+    { "telnet", 243, "BRK" }, { "telnet", 244, "IP" }, { "telnet", 245, "AO" }, { "telnet", 246, "AYT" },
+    { "telnet", 247, "EC" }, { "telnet", 248, "EL" }, { "telnet", 249, "GA" }, { "telnet", 250, "SB" },
+    { "telnet", 251, "WILL" }, { "telnet", 252, "WONT" }, { "telnet", 253, "DO" }, { "telnet", 254, "DONT" },
+    { "option", 0, "BINARY" }, { "option", 1, "ECHO" }, { "option", 3, "SGA" }, { "option", 5, "STATUS" },
+    { "option", 24, "TERMINAL-TYPE" }, { "option", 25, "EOR" }, { "option", 31, "NAWS" },
+    { "option", 32, "TERMINAL-SPEED" }, { "option", 33, "LFLOW" }, { "option", 34, "LINEMODE" },
+    { "option", 35, "XDISPLOC" }, { "option", 39, "NEW-ENVIRON" }, { "option", 40, "TN3270E" },
+    { "option", 44, "COM-PORT" },
+    { "com", 0, "SIGNATURE" }, { "com", 1, "SET-BAUDRATE" }, { "com", 2, "SET-DATASIZE" }, { "com", 3, "SET-PARITY" },
+    { "com", 4, "SET-STOPSIZE" }, { "com", 5, "SET-CONTROL" }, { "com", 6, "NOTIFY-LINESTATE" },
+    { "com", 7, "NOTIFY-MODEMSTATE" }, { "com", 8, "FLOWCONTROL-SUSPEND" }, { "com", 9, "FLOWCONTROL-RESUME" },
+    { "com", 10, "SET-LINESTATE-MASK" }, { "com", 11, "SET-MODEMSTATE-MASK" }, { "com", 12, "PURGE-DATA" },
+    { "opcode", 0, "continuation" }, { "opcode", 1, "text" }, { "opcode", 2, "binary" }, { "opcode", 8, "close" },
+    { "opcode", 9, "ping" }, { "opcode", 10, "pong" },
+    { "level", 1, "warning" }, { "level", 2, "fatal" },
+    { "alert", 0, "close_notify" }, { "alert", 10, "unexpected_message" }, { "alert", 20, "bad_record_mac" },
+    { "alert", 22, "record_overflow" }, { "alert", 40, "handshake_failure" }, { "alert", 42, "bad_certificate" },
+    { "alert", 43, "unsupported_certificate" }, { "alert", 44, "certificate_revoked" },
+    { "alert", 45, "certificate_expired" }, { "alert", 46, "certificate_unknown" }, { "alert", 47, "illegal_parameter" },
+    { "alert", 48, "unknown_ca" }, { "alert", 49, "access_denied" }, { "alert", 50, "decode_error" },
+    { "alert", 51, "decrypt_error" }, { "alert", 70, "protocol_version" }, { "alert", 71, "insufficient_security" },
+    { "alert", 80, "internal_error" }, { "alert", 90, "user_canceled" }, { "alert", 109, "missing_extension" },
+    { "alert", 112, "unrecognized_name" }, { "alert", 115, "unknown_psk_identity" },
+    { "alert", 116, "certificate_required" }, { "alert", 120, "no_application_protocol" }
+};
+
+/* Errors are known to people without their prefix; results that are none are numbers. */
+static const char *chr__trace_word(const char *kind, size_t len, int64_t value)
+{
+    size_t i;
+
+    for (i = 0; i < sizeof chr__trace_words / sizeof *chr__trace_words; i++)
+        if (chr__text_is(kind, len, chr__trace_words[i].kind) && chr__trace_words[i].value == value)
+            return value < 0 ? chr__trace_words[i].name + strlen("CHR_ERR_") :
+                strcmp(chr__trace_words[i].kind, "error") == 0 ? NULL : chr__trace_words[i].name;
+    return NULL;
+}
+
+static size_t chr__trace_put_number(char *text, size_t size, size_t at, const char *kind, size_t len, int64_t value)
+{
+    const char *word = chr__trace_word(kind, len, value);
+
+    if (word)
+        return chr__append(text, size, at, "%s", word);
+    if (chr__text_is(kind, len, "letter") && value > ' ' && value < 127)
+        return chr__append(text, size, at, "%c", (int)value);
+    if (chr__text_is(kind, len, "hex") && value < 0)
+        return chr__append(text, size, at, "-0x%llx", (unsigned long long)-value);
+    return chr__append(text, size, at, chr__text_is(kind, len, "hex") ? "0x%llx" : "%lld", (long long)value);
+}
+
+/* In quotes; what is not printable is written as in C. */
+static size_t chr__trace_put_quoted(char *text, size_t size, size_t at, const void *bytes, size_t len)
+{
+    static const char    letters[] = "abtnvfr", digits[] = "0123456789abcdef"; /* from 7 to 13 */
+    const unsigned char *byte = (const unsigned char *)bytes, *end = byte + len;
+
+    at = chr__append(text, size, at, "\"");
+    for (; byte < end; byte++) {
+        if (*byte == '"' || *byte == '\\')
+            at = chr__append(text, size, at, "\\%c", *byte);
+        else if (*byte >= ' ' && *byte < 127)
+            at = chr__append(text, size, at, "%c", *byte);
+        else if (*byte >= 7 && *byte <= 13)
+            at = chr__append(text, size, at, "\\%c", letters[*byte - 7]);
+        else
+            at = chr__append(text, size, at, "\\x%c%c", digits[*byte >> 4], digits[*byte & 15]);
+    }
+    return chr__append(text, size, at, "\"");
+}
+
+static size_t chr__trace_put_bytes(char *text, size_t size, size_t at, const chr_trace *event)
+{
+    enum { MOST = 64 };
+
+    at = chr__append(text, size, at, " len=%llu ", (unsigned long long)event->len);
+    at = chr__trace_put_quoted(text, size, at, event->bytes, chr__min(event->len, MOST));
+    return event->len > MOST ? chr__append(text, size, at, "...") : at;
+}
+
+/* One word of what the table says: *number is the next one of the numbers. */
+static size_t chr__trace_put_field(char *text, size_t size, size_t at, const chr_trace *event, const char *word, size_t len,
+                                   int *number)
+{
+    size_t      name = strcspn(word, ": ");
+    const char *kind = name < len ? word + name + 1 : word + len;
+
+    if (chr__text_is(word, len, "bytes"))
+        return event->bytes ? chr__trace_put_bytes(text, size, at, event) : at;
+    if (chr__text_is(kind, (size_t)(word + len - kind), "text")) {
+        if (!event->text)
+            return at;
+        at = chr__append(text, size, at, " %.*s=", (int)name, word);
+        return chr__trace_put_quoted(text, size, at, event->text, strlen(event->text));
+    }
+    at = chr__append(text, size, at, " %.*s=", (int)name, word);
+    return chr__trace_put_number(text, size, at, kind, (size_t)(word + len - kind), event->value[(*number)++ & 1]);
+}
+
+static const struct {
+    const char *fields, *help;
+} chr__trace_rows[] = {
+#define CHR__TRACE_ROW(name, fields, help) { fields, CHR__HELP(help) },
+    CHR_TRACES(CHR__TRACE_ROW)
+#undef CHR__TRACE_ROW
+};
+
+CHARDEV_API int chr_trace_format(const chr_trace *event, char *text, size_t size)
+{
+    const char *word = chr__trace_rows[event->number].fields;
+    int64_t     us = event->time / 1000;
+    size_t      at = 0, len;
+    int         number = 0;
+
+    at = chr__append(text, size, at, "%lld.%06d ", (long long)(us / 1000000), (int)(us % 1000000));
+    at = chr__append(text, size, at, "%s%s%s", event->id ? event->id : "", event->id ? " " : "", event->name);
+    for (; *word; word += len + (word[len] == ' ')) {
+        len = strcspn(word, " ");
+        at = chr__trace_put_field(text, size, at, event, word, len, &number);
+    }
+    return (int)at;
+}
+
+CHARDEV_API int chr_trace_help(const char *patterns, void (*print)(void *opaque, const char *line), void *opaque)
+{
+    enum { COLUMN = 56 };
+    char   line[200];
+    size_t len;
+    int    i, count = 0;
+
+    for (i = 0; i < CHR_TRACE_COUNT; i++) {
+        if (patterns && !chr_trace_match(patterns, chr__trace_names[i]))
+            continue;
+        len = chr__append(line, sizeof line, 0, "%s %s", chr__trace_names[i], chr__trace_rows[i].fields);
+        while (len < COLUMN)
+            line[len++] = ' ';
+        if (chr__trace_rows[i].help)
+            (void)chr__append(line, sizeof line, len, "%s", chr__trace_rows[i].help);
+        print(opaque, line);
+        count++;
+    }
+    return count;
+}
+
+#endif
 
 /* -- >>extras -- */
 
@@ -28570,6 +29848,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #endif
 
 #undef CHR__FREESTANDING
+#undef CHR__HAS_FDS
 #undef CHR__HAS_SET
 #undef CHR__KQUEUE
 #undef CHR__WINDOWS
@@ -28605,6 +29884,23 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__SLEEPS
 #undef CHR__IS_FOREIGN
 #undef CHR__RECORDED
+#undef CHR__USDT
+#undef CHR__TRACES
+#undef CHR__IN_TRACE
+#undef CHR__TRACE
+#undef CHR__TRACE_ALL
+#undef CHR__TRACE_TEXT
+#undef CHR__TRACE_BYTES
+#undef CHR__TRACE_ERROR
+#undef CHR__TRACE_NUMBER
+#undef CHR__TLS_PRIVATE
+#undef CHR__BUFFERS
+#undef CHR__OUTBOX
+#undef CHR__LOG
+#undef CHR__URI
+#undef CHR__IS_RECORDED
+#undef CHR__HELP
+#undef chr__fail
 #endif /* CHARDEV_IMPLEMENTATION */
 
 /*

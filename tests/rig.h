@@ -128,6 +128,31 @@ static inline void rig_snapshot(void *opaque)
     ((rig *)opaque)->snapshots++;
 }
 
+#ifndef CHARDEV_NO_TRACE
+/* With TEST_TRACE=1 in the environment every test runs with a trace hook, which does what it must not do, too: with all of them
+ * nothing changes. */
+static inline void rig_trace(void *opaque, const chr_trace *event)
+{
+    static int        inside;
+    const chr_dev    *dev;
+    char              line[300], small[20];
+    chr_info          info;
+    chr_error         err;
+    (void)opaque;
+    CHECK(!inside++);
+    CHECK(chr_trace_format(event, line, sizeof line) == (int)strlen(line));
+    CHECK(chr_trace_format(event, small, sizeof small) < (int)sizeof small);
+    CHECK(strstr(line, event->name) != NULL);
+    CHECK(!strchr(line, '\n'));
+    for (dev = chr_next(event->ctx, NULL); dev; dev = chr_next(event->ctx, dev)) chr_query(dev, &info);
+    CHECK(!chr_new(event->ctx, "null,id=from-trace", &err));
+    CHECK_INT(chr_loop_step(event->ctx, 0), CHR_ERR_IN_HANDLER);
+    if (event->id && chr_find(event->ctx, event->id)) CHECK(chr_remove(event->ctx, event->id, &err) < 0);
+    if (event->id) CHECK(chr_change(event->ctx, event->id, "null", &err) < 0);
+    inside--;
+}
+#endif
+
 static inline int64_t real_ms(void)
 {
     struct timespec t;
@@ -166,6 +191,9 @@ static inline chr_config rig_config(rig *r)
     config.wall_clock = rig_wall_clock;
     config.exit = rig_exit;
     config.snapshot = rig_snapshot;
+#ifndef CHARDEV_NO_TRACE
+    if (getenv("TEST_TRACE")) config.trace = rig_trace;
+#endif
     return config;
 }
 

@@ -86,9 +86,20 @@ static void settle(chr_context *ctx)
         left--;
 }
 
+#if CHARDEV_HAS_HELP
 static void count_line(void *opaque, const char *line)
 {
     *(int *)opaque += line[0] != '\0';
+}
+#endif
+
+/* Without help an error's text is its number. */
+static int says(const chr_error *err, const char *text)
+{
+    char number[32];
+
+    snprintf(number, sizeof number, "error %d", err->code);
+    return CHARDEV_HAS_HELP ? strstr(err->text, text) != NULL : strcmp(err->text, number) == 0;
 }
 
 /* ---- what is tested ---------------------------------------------------------------------------------------------------- */
@@ -96,12 +107,27 @@ static void count_line(void *opaque, const char *line)
 static void test_options(chr_context *ctx)
 {
     chr_error err;
-    int       lines = 0;
 
-    CHECK(!chr_new(ctx, "null,id=a,colour=red", &err) && err.code == CHR_ERR_INVALID && strstr(err.text, "colour"));
-    CHECK(!chr_new(ctx, "nowhere,id=a", &err) && strstr(err.text, "nowhere"));
+    CHECK(!chr_new(ctx, "null,id=a,colour=red", &err) && err.code == CHR_ERR_INVALID && says(&err, "colour"));
+    CHECK(!chr_new(ctx, "nowhere,id=a", &err) && says(&err, "nowhere"));
     CHECK(!chr_new(ctx, "null,help", &err) && err.code == CHR_ERR_HELP);
-    CHECK(chr_help(ctx, NULL, count_line, &lines) >= 0 && lines > 0);
+#if CHARDEV_HAS_HELP
+    {
+        int lines = 0;
+        CHECK(chr_help(ctx, NULL, count_line, &lines) >= 0 && lines > 0);
+    }
+#endif
+#if CHARDEV_HAS_URI
+    CHECK(!chr_new_uri(ctx, "a", "nowhere:", &err) && err.code == CHR_ERR_NOT_FOUND);
+#else
+    CHECK(!chr_new_any(ctx, "a", "null:", &err) && err.code == CHR_ERR_NOT_SUPPORTED && says(&err, "built without URIs"));
+#endif
+#if !CHARDEV_HAS_LOG
+    CHECK(!chr_new(ctx, "null,id=a,logfile=x", &err) && err.code == CHR_ERR_NOT_SUPPORTED && says(&err, "logfile="));
+#endif
+#if !CHARDEV_HAS_BUFFERS
+    CHECK(!chr_new(ctx, "null,id=a,obuf=16", &err) && err.code == CHR_ERR_NOT_SUPPORTED && says(&err, "obuf="));
+#endif
     CHECK(!chr_find(ctx, "a"));
 }
 
@@ -124,7 +150,7 @@ static void test_ringbuf(chr_context *ctx)
     chr_error err;
     char      text[64];
 
-    CHECK(!chr_new(ctx, "ringbuf,id=r,size=5", &err) && strstr(err.text, "power of two"));
+    CHECK(!chr_new(ctx, "ringbuf,id=r,size=5", &err) && says(&err, "power of two"));
     CHECK(attach(&d, chr_new(ctx, "memory,id=r,size=8", &err)));
     CHECK(d.last_event == CHR_EVENT_OPENED || (settle(ctx), d.last_event == CHR_EVENT_OPENED));
     CHECK(chr_fe_write(&d.fe, "0123456789", 10) == 10 && chr_ringbuf_count(d.fe.dev) == 8);
@@ -221,7 +247,7 @@ static void test_script(chr_context *ctx)
     device    d;
     chr_error err;
 
-    CHECK(!chr_new(ctx, "script,id=play,text=sned", &err) && strstr(err.text, "line 1: none of expect"));
+    CHECK(!chr_new(ctx, "script,id=play,text=sned", &err) && says(&err, "line 1: none of expect"));
     CHECK(attach(&d, chr_new(ctx, "script,id=play,exit=off,text=expect \"login:\"; send \"root\\n\"; close", &err)));
     settle(ctx);
     CHECK(chr_fe_write(&d.fe, "log", 3) == 3 && chr_fe_write(&d.fe, "in: ", 4) == 4);
