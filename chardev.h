@@ -1215,6 +1215,11 @@ typedef struct chr_fd_options { /* from success on the chardev owns the descript
     int                out; /* write to here, may be the same; -1 = no output */
 } chr_fd_options;
 
+/* The same on Windows, for `win`: (int)(intptr_t)HANDLE, since the system's handles have 32 significant bits. Pipes,
+ * files, consoles and serial lines; one that is both `in` and `out` has to be opened with FILE_FLAG_OVERLAPPED, others
+ * may be. They are read up to 16 KiB ahead. */
+typedef chr_fd_options chr_win_options;
+
 typedef struct chr_file_options {
     chr_common_options common;
     const char        *path;       /* written; required */
@@ -1224,7 +1229,12 @@ typedef struct chr_file_options {
 
 typedef struct chr_pipe_options {
     chr_common_options common;
-    const char        *path; /* PATH.in and PATH.out, or PATH both ways; required */
+    const char        *path;         /* PATH.in and PATH.out, or PATH both ways; on Windows the name, with
+                                        \\.\pipe\ in front of it or without; required */
+    chr_bool           server;       /* Windows: default on: makes the pipe, and waits for one client after the other;
+                                        off: connects to a pipe that is there */
+    int64_t            reconnect_ms; /* Windows, with server off: also later, and again behind a hang-up, after so
+                                        long; 0 = never */
 } chr_pipe_options;
 
 typedef struct chr_pty_options {
@@ -1754,12 +1764,17 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #else
 #define CHARDEV_HAS_FD 1
 #endif
-#if defined(CHARDEV_NO_FILE) || !defined(CHR__POSIX)
+#if defined(CHARDEV_NO_FILE) || defined(CHR__FREESTANDING)
 #define CHARDEV_HAS_FILE 0
 #else
 #define CHARDEV_HAS_FILE 1
 #endif
-#if defined(CHARDEV_NO_PIPE) || !defined(CHR__POSIX)
+#if defined(CHARDEV_NO_WIN) || !defined(CHR__WINDOWS)
+#define CHARDEV_HAS_WIN 0
+#else
+#define CHARDEV_HAS_WIN 1
+#endif
+#if defined(CHARDEV_NO_PIPE) || defined(CHR__FREESTANDING)
 #define CHARDEV_HAS_PIPE 0
 #else
 #define CHARDEV_HAS_PIPE 1
@@ -2798,6 +2813,13 @@ typedef struct chr__channel {
 /* What a layer on channels has slots for where channels hold bytes that nobody can poll for: here they hold none. */
 #define CHR__CHANNEL_SLOT(function) NULL
 
+/* Why descriptors can't be channels: here nothing speaks against it. */
+CHR__PRIVATE const char *chr__os_channel_refuses(int in, int out)
+{
+    (void)in, (void)out;
+    return NULL;
+}
+
 /* `is_ours`: the library has opened fd, and nobody else has it. It stays the caller's to close, after the channel. */
 CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int direction, int is_ours)
 {
@@ -2811,9 +2833,10 @@ CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int directi
     return 0;
 }
 
-/* Also one that is zeroed, or closed already. */
-CHR__PRIVATE void chr__os_channel_close(chr__channel *channel)
+/* Also one that is zeroed, or closed already. `is_last`: the context ends. Nothing that was written is left to be sent. */
+CHR__PRIVATE void chr__os_channel_close(chr__channel *channel, int is_last)
 {
+    (void)is_last;
     if (channel->io != channel->fd)
         chr__os_close(channel->io);
     channel->fd = channel->io = -1;
@@ -2882,10 +2905,20 @@ CHR__PRIVATE int chr__os_is_shared(const char *path)
 
 enum { CHR__PATH_SIZE = 4096 };
 
-/* The working directory, into path[size]. */
-CHR__PRIVATE int chr__os_working_directory(char *path, size_t size)
+/* The path from the root, into full[size]. An error also when it is too long. */
+CHR__PRIVATE int chr__os_full_path(const char *path, char *full, size_t size)
 {
-    return CHR_SYS(getcwd)(path, size) ? 0 : chr__os_code(errno);
+    size_t len = 0;
+
+    if (path[0] != '/') {
+        if (!CHR_SYS(getcwd)(full, size))
+            return chr__os_code(errno);
+        len = strlen(full);
+    }
+    if (len + strlen(path) + 2 > size)
+        return CHR_ERR_INVALID;
+    chr__format(full + len, size - len, len > 0 ? "/%s" : "%s", path);
+    return 0;
 }
 
 /* Which file has a name: a socket or symlink that was made is known again by it. */
@@ -4898,52 +4931,6 @@ static int chr__os_datagram_open(const chr__sockaddr *peers, int peer_count, con
 #endif
 #endif /* CHR__POSIX */
 
-/* -- the profiles without files: what they have in common ------------------------------------------------------------ */
-#ifndef CHR__POSIX
-
-typedef enum chr__fd_type { CHR__FD_PLAIN } chr__fd_type;
-
-CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_ours) { return (void)fd, (void)is_ours, CHR__FD_PLAIN; }
-CHR__PRIVATE int chr__os_write(int fd, chr__fd_type type, const void *buf, size_t len)
-{
-    (void)fd, (void)type, (void)buf, (void)len;
-    return CHR_ERR_NOT_SUPPORTED;
-}
-CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
-{
-    (void)fd, (void)offset;
-    memset(buf, 0, len); /* else gcc -Og takes it for a value that callers use */
-    return CHR_ERR_NOT_SUPPORTED;
-}
-
-enum { CHR__PATH_SIZE = 1 };
-
-CHR__PRIVATE int     chr__os_rename(const char *from, const char *to)
-{
-    return (void)from, (void)to, CHR_ERR_NOT_SUPPORTED;
-}
-CHR__PRIVATE int64_t chr__os_file_size(int fd) { return (void)fd, -1; }
-CHR__PRIVATE int     chr__os_is_named(int fd, const char *path) { return (void)fd, (void)path, 1; }
-
-CHR__PRIVATE int chr__os_working_directory(char *path, size_t size)
-{
-    if (size > 0)
-        *path = 0;
-    return CHR_ERR_NOT_SUPPORTED;
-}
-
-typedef enum chr__open_mode {
-    CHR__OPEN_READ, CHR__OPEN_BOTH, CHR__OPEN_CREATE, CHR__OPEN_APPEND,
-    CHR__OPEN_LOG /* emptied, then written at its end, wherever that is by then */
-} chr__open_mode;
-
-CHR__PRIVATE int chr__os_open(const char *path, chr__open_mode mode, chr_error *err)
-{
-    (void)mode;
-    return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "cannot open %s: there are no files in this build", path);
-}
-#endif
-
 /* -- >>windows --------------------------------------------------------------------------------------------------------
  * A descriptor is the value of a SOCKET or a HANDLE: those of the kernel have 32 significant bits. -1 = none. */
 #ifdef CHR__WINDOWS
@@ -5397,6 +5384,12 @@ static int chr__afd_ready(ULONG events)
            (events & (CHR__AFD_ABORT | CHR__AFD_CONNECT_FAIL) ? CHR_IN | CHR_OUT | CHR_HUP | CHR__HALF_HUP : 0);
 }
 
+/* A handle is signaled, or not: who waits for nothing but a hang-up is told that. */
+static int chr__set_signal(const chr__set_entry *entry)
+{
+    return entry->wants & (CHR_IN | CHR_OUT) ? CHR_IN | CHR_OUT : CHR_HUP;
+}
+
 /* What it has said concerns those who want it; nobody may by now. */
 static void chr__set_tell(chr__set *set, chr__set_entry *entry, int ready)
 {
@@ -5428,7 +5421,7 @@ static void chr__set_came_back(chr__set *set, chr__set_entry *entry)
     if (status)
         chr__set_tell(set, entry, entry->is_gone ? CHR_HUP : 0);
     else
-        chr__set_tell(set, entry, entry->wait ? CHR_IN | CHR_OUT : chr__afd_ready(entry->request.events));
+        chr__set_tell(set, entry, entry->wait ? chr__set_signal(entry) : chr__afd_ready(entry->request.events));
 }
 
 /* What is signaled at once needs no other thread. */
@@ -5438,7 +5431,7 @@ static void chr__set_ask_handle(chr__set *set, chr__set_entry *entry)
 
     if (found != WAIT_TIMEOUT) {
         entry->is_gone = found == WAIT_FAILED;
-        chr__set_tell(set, entry, entry->is_gone ? CHR_HUP : CHR_IN | CHR_OUT);
+        chr__set_tell(set, entry, entry->is_gone ? CHR_HUP : chr__set_signal(entry));
         return;
     }
     entry->asked = entry->wants;
@@ -5485,7 +5478,7 @@ static void chr__set_ask(chr__set *set, chr__set_entry *entry)
 {
     chr__queue_leave(entry);
     if (entry->wait) {
-        if (!entry->asked && entry->wants & (CHR_IN | CHR_OUT))
+        if (!entry->asked && entry->wants & (CHR_IN | CHR_OUT | CHR_HUP))
             chr__set_ask_handle(set, entry);
         return;
     }
@@ -5996,56 +5989,799 @@ static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, i
     return 0;
 }
 
-/* -- files, channels: what the stream needs of them as long as there are none -- */
+/* -- files: UTF-8 names; open for others to read, write, rename and remove, as elsewhere -- */
 
+enum {
+    CHR__PATH_SIZE = 4096,
+    CHR__PATH_SHORT = 240 /* characters that every function of the system takes without the prefix of long paths */
+};
+
+typedef enum chr__fd_type { CHR__FD_PLAIN } chr__fd_type;
+
+CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_ours) { return (void)fd, (void)is_ours, CHR__FD_PLAIN; }
+
+/* As the system takes it, into wide[CHR__PATH_SIZE]. 0, or an error number. */
+static int chr__os_wide_path(const char *path, WCHAR *wide)
+{
+    WCHAR full[CHR__PATH_SIZE];
+    DWORD count;
+    int   length = chr__os_to_wide(path, wide, CHR__PATH_SIZE);
+
+    if (length < 0)
+        return ERROR_INVALID_NAME;
+    if (length < CHR__PATH_SHORT || (wide[0] == '\\' && wide[1] == '\\'))
+        return 0;
+    count = CHR_SYS(GetFullPathNameW)(wide, CHR__PATH_SIZE - 4, full, NULL);
+    if (count == 0 || count >= CHR__PATH_SIZE - 4)
+        return ERROR_FILENAME_EXCED_RANGE;
+    memcpy(wide, L"\\\\?\\", 4 * sizeof *wide);
+    memcpy(wide + 4, full, (count + 1) * sizeof *wide);
+    return 0;
+}
+
+typedef enum chr__open_mode {
+    CHR__OPEN_READ, CHR__OPEN_BOTH, CHR__OPEN_CREATE, CHR__OPEN_APPEND,
+    CHR__OPEN_LOG /* emptied, then written at its end, wherever that is by then */
+} chr__open_mode;
+
+/* What CreateFileW() is told for each. Both ways: a device of ours alone, read and written at the same time. */
+typedef struct chr__open_terms {
+    DWORD access, sharing, disposition, flags;
+} chr__open_terms;
+
+enum {
+    CHR__SHARE_ALL = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE,
+    CHR__APPEND_ONLY = FILE_APPEND_DATA | FILE_READ_ATTRIBUTES | SYNCHRONIZE /* so the system writes at the end, always */
+};
+
+static const chr__open_terms chr__open_modes[] = {
+    { GENERIC_READ,                 CHR__SHARE_ALL, OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL },
+    { GENERIC_READ | GENERIC_WRITE, 0,              OPEN_EXISTING, FILE_FLAG_OVERLAPPED  },
+    { GENERIC_WRITE,                CHR__SHARE_ALL, CREATE_ALWAYS, FILE_ATTRIBUTE_NORMAL },
+    { CHR__APPEND_ONLY,             CHR__SHARE_ALL, OPEN_ALWAYS,   FILE_ATTRIBUTE_NORMAL },
+    { CHR__APPEND_ONLY,             CHR__SHARE_ALL, CREATE_ALWAYS, FILE_ATTRIBUTE_NORMAL }
+};
+
+/* Nothing is inherited. A server of a pipe may learn who we are, and not act in our name. */
+static HANDLE chr__os_open_wide(const WCHAR *wide, const chr__open_terms *terms)
+{
+    int is_device = wide[0] == '\\' && wide[1] == '\\' && wide[2] == '.';
+
+    return CHR_SYS(CreateFileW)(wide, terms->access, terms->sharing, NULL, terms->disposition,
+                                terms->flags | (is_device ? SECURITY_SQOS_PRESENT | SECURITY_IDENTIFICATION : 0), NULL);
+}
+
+/* A device has no end to write at. */
+static HANDLE chr__os_open_device(const WCHAR *wide)
+{
+    static const chr__open_terms terms = { GENERIC_WRITE, CHR__SHARE_ALL, OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL };
+
+    return chr__os_open_wide(wide, &terms);
+}
+
+static HANDLE chr__os_open_mode(const WCHAR *wide, chr__open_mode mode)
+{
+    HANDLE handle;
+
+    if (mode >= CHR__OPEN_CREATE && wide[0] == '\\' && wide[1] == '\\' && wide[2] == '.')
+        return chr__os_open_device(wide);
+    handle = chr__os_open_wide(wide, &chr__open_modes[mode]);
+    if (mode < CHR__OPEN_APPEND || handle == INVALID_HANDLE_VALUE || CHR_SYS(GetFileType)(handle) == FILE_TYPE_DISK)
+        return handle;
+    (void)CHR_SYS(CloseHandle)(handle);
+    return chr__os_open_device(wide);
+}
+
+/* That it is a directory is not what the system says of one. */
+static int chr__os_open_fail(chr_error *err, int error, const char *path, const WCHAR *wide)
+{
+    DWORD attributes = error == ERROR_ACCESS_DENIED ? CHR_SYS(GetFileAttributesW)(wide) : INVALID_FILE_ATTRIBUTES;
+
+    if (attributes != INVALID_FILE_ATTRIBUTES && attributes & FILE_ATTRIBUTE_DIRECTORY)
+        return chr__fail(err, CHR_ERR_IO, "cannot open %s: it is a directory", path);
+    return chr__os_fail(err, error, "cannot open", path);
+}
+
+CHR__PRIVATE int chr__os_open(const char *path, chr__open_mode mode, chr_error *err)
+{
+    WCHAR  wide[CHR__PATH_SIZE];
+    int    error = chr__os_wide_path(path, wide);
+    HANDLE handle;
+
+    if (error)
+        return chr__os_fail(err, error, "cannot open", path);
+    handle = chr__os_open_mode(wide, mode);
+    return handle == INVALID_HANDLE_VALUE ? chr__os_open_fail(err, (int)GetLastError(), path, wide) : chr__os_handle_fd(handle);
+}
+
+/* A pipe's writer has gone, or a file is over. */
+static int chr__os_is_end(int error)
+{
+    return error == ERROR_HANDLE_EOF || error == ERROR_BROKEN_PIPE || error == ERROR_PIPE_NOT_CONNECTED || error == ERROR_NO_DATA;
+}
+
+/* What a read that failed answers. */
+static int chr__os_read_code(int error)
+{
+    return chr__os_is_end(error) ? 0 : chr__os_code(error);
+}
+
+static DWORD chr__os_length(size_t len) { return len < INT32_MAX ? (DWORD)len : INT32_MAX; }
+
+/* Files, which answer at once. */
+CHR__PRIVATE int chr__os_read(int fd, void *buf, size_t len)
+{
+    DWORD count;
+
+    if (CHR_SYS(ReadFile)(chr__os_handle(fd), buf, chr__os_length(len), &count, NULL))
+        return (int)count;
+    return chr__os_read_code((int)GetLastError());
+}
+
+CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
+{
+    OVERLAPPED place;
+    DWORD      count;
+
+    memset(&place, 0, sizeof place);
+    place.Offset = (DWORD)((uint64_t)offset & 0xffffffffu);
+    place.OffsetHigh = (DWORD)((uint64_t)offset >> 32);
+    if (CHR_SYS(ReadFile)(chr__os_handle(fd), buf, chr__os_length(len), &count, &place))
+        return (int)count;
+    return chr__os_read_code((int)GetLastError());
+}
+
+CHR__PRIVATE int chr__os_write(int fd, chr__fd_type type, const void *buf, size_t len)
+{
+    DWORD count;
+
+    (void)type;
+    if (CHR_SYS(WriteFile)(chr__os_handle(fd), buf, chr__os_length(len), &count, NULL))
+        return (int)count;
+    return chr__os_code((int)GetLastError());
+}
+
+CHR__PRIVATE int chr__os_exists(const char *path)
+{
+    WCHAR wide[CHR__PATH_SIZE];
+
+    return chr__os_wide_path(path, wide) == 0 && CHR_SYS(GetFileAttributesW)(wide) != INVALID_FILE_ATTRIBUTES;
+}
+
+/* Who may read a file is in its list of rights here, and usually in that of its directory: no word is said about it. */
+CHR__PRIVATE int chr__os_is_shared(const char *path) { return (void)path, 0; }
+
+/* The path from the root, into full[size]. An error also when it is too long. */
+CHR__PRIVATE int chr__os_full_path(const char *path, char *full, size_t size)
+{
+    WCHAR wide[CHR__PATH_SIZE], found[CHR__PATH_SIZE];
+    int   code = chr__os_to_wide(path, wide, CHR__PATH_SIZE);
+    DWORD count = code < 0 ? 0 : CHR_SYS(GetFullPathNameW)(wide, CHR__PATH_SIZE, found, NULL);
+
+    if (count == 0 || count >= CHR__PATH_SIZE)
+        return CHR_ERR_INVALID;
+    code = chr__os_from_wide(found, (int)count, full, size);
+    return code < 0 ? code : 0;
+}
+
+/* Which file has a name. */
 typedef struct chr__file_id {
-    int is_known;
+    DWORD    volume;
+    uint64_t index;
+    int      is_known;
 } chr__file_id;
 
-CHR__PRIVATE chr__file_id chr__os_file_id(const char *path)
+static chr__file_id chr__os_handle_id(HANDLE handle)
 {
-    chr__file_id id;
+    BY_HANDLE_FILE_INFORMATION info;
+    chr__file_id               id;
 
-    (void)path;
-    id.is_known = 0;
+    memset(&id, 0, sizeof id);
+    if (handle == INVALID_HANDLE_VALUE || !CHR_SYS(GetFileInformationByHandle)(handle, &info))
+        return id;
+    id.volume = info.dwVolumeSerialNumber;
+    id.index = (uint64_t)info.nFileIndexHigh << 32 | info.nFileIndexLow;
+    id.is_known = 1;
     return id;
 }
 
-CHR__PRIVATE int  chr__os_exists(const char *path) { return (void)path, 0; }
-CHR__PRIVATE int  chr__os_is_shared(const char *path) { return (void)path, 0; }
-CHR__PRIVATE int  chr__os_read(int fd, void *buf, size_t len) { return (void)fd, (void)buf, (void)len, CHR_ERR_NOT_SUPPORTED; }
-CHR__PRIVATE void chr__os_unlink(const char *path) { (void)path; }
-CHR__PRIVATE void chr__os_unlink_own(const char *path, const chr__file_id *own) { (void)path, (void)own; }
-
-typedef struct chr__channel {
-    int fd;
-} chr__channel;
-
-#define CHR__CHANNEL_SLOT(function) NULL
-
-CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int direction, int is_ours)
+static int chr__os_is_same_id(const chr__file_id *one, const chr__file_id *other)
 {
-    (void)fd, (void)direction, (void)is_ours;
-    channel->fd = -1;
-    return CHR_ERR_NOT_SUPPORTED;
+    return one->is_known && other->is_known && one->volume == other->volume && one->index == other->index;
 }
 
-CHR__PRIVATE void chr__os_channel_close(chr__channel *channel) { channel->fd = -1; }
+/* `flags`: FILE_FLAG_OPEN_REPARSE_POINT = of a link itself. */
+static chr__file_id chr__os_path_id(const char *path, DWORD flags)
+{
+    chr__open_terms terms;
+    WCHAR           wide[CHR__PATH_SIZE];
+    chr__file_id    id;
+    HANDLE          handle = INVALID_HANDLE_VALUE;
+
+    terms.access = FILE_READ_ATTRIBUTES;
+    terms.sharing = CHR__SHARE_ALL;
+    terms.disposition = OPEN_EXISTING;
+    terms.flags = FILE_FLAG_BACKUP_SEMANTICS | flags;
+    if (chr__os_wide_path(path, wide) == 0)
+        handle = chr__os_open_wide(wide, &terms);
+    id = chr__os_handle_id(handle);
+    if (handle != INVALID_HANDLE_VALUE)
+        (void)CHR_SYS(CloseHandle)(handle);
+    return id;
+}
+
+CHR__PRIVATE chr__file_id chr__os_file_id(const char *path)
+{
+    return chr__os_path_id(path, FILE_FLAG_OPEN_REPARSE_POINT);
+}
+
+CHR__PRIVATE void chr__os_unlink(const char *path)
+{
+    WCHAR wide[CHR__PATH_SIZE];
+
+    if (chr__os_wide_path(path, wide) == 0)
+        (void)CHR_SYS(DeleteFileW)(wide);
+}
+
+/* Over a file that has the name, also one that somebody reads, which the system's own call refuses. */
+CHR__PRIVATE int chr__os_rename(const char *from, const char *to)
+{
+    WCHAR old_name[CHR__PATH_SIZE], new_name[CHR__PATH_SIZE];
+    int   error = chr__os_wide_path(from, old_name);
+
+    if (error == 0)
+        error = chr__os_wide_path(to, new_name);
+    if (error)
+        return chr__os_code(error);
+    if (CHR_SYS(MoveFileExW)(old_name, new_name, MOVEFILE_REPLACE_EXISTING))
+        return 0;
+    error = (int)GetLastError();
+    if (error != ERROR_ACCESS_DENIED || !CHR_SYS(DeleteFileW)(new_name))
+        return chr__os_code(error);
+    return CHR_SYS(MoveFileExW)(old_name, new_name, 0) ? 0 : chr__os_code((int)GetLastError());
+}
+
+/* The bytes of a regular file; -1 = it is none. */
+CHR__PRIVATE int64_t chr__os_file_size(int fd)
+{
+    HANDLE        handle = chr__os_handle(fd);
+    LARGE_INTEGER size;
+
+    return CHR_SYS(GetFileType)(handle) == FILE_TYPE_DISK && CHR_SYS(GetFileSizeEx)(handle, &size) ? size.QuadPart : -1;
+}
+
+/* Whether that is the file's name still. */
+CHR__PRIVATE int chr__os_is_named(int fd, const char *path)
+{
+    chr__file_id own = chr__os_handle_id(chr__os_handle(fd)), named = chr__os_path_id(path, 0);
+
+    return chr__os_is_same_id(&own, &named);
+}
+
+/* Removes the name of one file, and of no other that has it by now. */
+CHR__PRIVATE void chr__os_unlink_own(const char *path, const chr__file_id *own)
+{
+    chr__file_id id = chr__os_file_id(path);
+
+    if (chr__os_is_same_id(&id, own))
+        chr__os_unlink(path);
+}
+
+/* -- channels: one direction of what is no socket. Its loop waits for an event, which is signaled while a read finds something or a
+ * write is taken. What can overlap reads ahead into a buffer, and writes from a copy; what can't (a pipe of a command line, a
+ * console) has a thread that does the same with calls that block. A regular file is read and written at once. -- */
+
+#define CHR__CHANNEL_SLOT(function) function
+
+enum {
+    CHR__CHANNEL_SIZE = 16384,   /* bytes that are read ahead, or being written */
+    CHR__CHANNEL_END_MS = 1000,  /* how long a call that was cancelled is waited for */
+    CHR__CHANNEL_LINGER_MS = 2000 /* how long a closed channel goes on with what it was given */
+};
+
+enum { CHR__READ, CHR__WRITE, CHR__CONNECT };
+
+/* What is under way. It has memory that is no context's: the system and the thread write there as long as they like. */
+typedef struct chr__operation {
+    OVERLAPPED    overlapped;
+    HANDLE        handle;        /* the channel's, or a copy of our own */
+    HANDLE        done;          /* what is watched; the system sets it, or the thread */
+    HANDLE        thread, go;    /* NULL = it can overlap; go: the thread has something to do */
+    volatile LONG holders;       /* thread and channel: the last one to leave frees it */
+    volatile LONG is_over;       /* the thread shall end */
+    DWORD         count, error;  /* what the thread's call has brought */
+    uint64_t      place;         /* of a regular file that overlaps: where it goes on */
+    int           kind, has_copy, is_pipe, is_file;
+    int           under_way;
+    int           is_ended, code; /* read: nothing more comes, since 0 = it is over, or an error; write: it has failed;
+                                     connect: 0 = the client is there */
+    int           is_told;        /* that, to the stream */
+    DWORD         at, end;        /* in bytes: what is not yet read, or not yet written */
+    unsigned char bytes[CHR__CHANNEL_SIZE];
+} chr__operation;
+
+typedef struct chr__channel {
+    int             fd;        /* the event; -1 = there is no such direction */
+    int             io;        /* the handle */
+    int             is_read;   /* a regular file, to its end */
+    chr__operation *operation; /* NULL = a regular file */
+} chr__channel;
+
+static void chr__operation_release(chr__operation *operation)
+{
+    if (InterlockedDecrement(&operation->holders) > 0)
+        return;
+    if (operation->thread)
+        (void)CHR_SYS(CloseHandle)(operation->thread);
+    if (operation->go)
+        (void)CHR_SYS(CloseHandle)(operation->go);
+    if (operation->done)
+        (void)CHR_SYS(CloseHandle)(operation->done);
+    if (operation->has_copy)
+        (void)CHR_SYS(CloseHandle)(operation->handle);
+    free(operation);
+}
+
+/* One call a turn. */
+static DWORD WINAPI chr__operation_thread(void *opaque)
+{
+    chr__operation *operation = (chr__operation *)opaque;
+    unsigned char  *bytes = operation->bytes;
+    BOOL            ok;
+
+    while (WaitForSingleObject(operation->go, INFINITE) == WAIT_OBJECT_0 && !operation->is_over) {
+        operation->count = 0;
+        ok = operation->kind == CHR__WRITE
+                 ? CHR_SYS(WriteFile)(operation->handle, bytes + operation->at, operation->end - operation->at, &operation->count, NULL)
+                 : CHR_SYS(ReadFile)(operation->handle, bytes, CHR__CHANNEL_SIZE, &operation->count, NULL);
+        operation->error = ok ? 0 : GetLastError();
+        SetEvent(operation->done);
+    }
+    chr__operation_release(operation);
+    return 0;
+}
+
+/* It can be started no more. The event says so for good. */
+static void chr__operation_fail(chr__operation *operation, int code)
+{
+    operation->under_way = 0;
+    operation->is_ended = 1;
+    operation->code = code;
+    SetEvent(operation->done);
+}
+
+static BOOL chr__operation_overlap(chr__operation *operation)
+{
+    OVERLAPPED    *overlapped = &operation->overlapped;
+    unsigned char *bytes = operation->bytes;
+
+    memset(overlapped, 0, sizeof *overlapped);
+    overlapped->hEvent = operation->done;
+    overlapped->Offset = (DWORD)(operation->place & 0xffffffffu);
+    overlapped->OffsetHigh = (DWORD)(operation->place >> 32);
+    if (operation->kind == CHR__CONNECT)
+        return CHR_SYS(ConnectNamedPipe)(operation->handle, overlapped);
+    return operation->kind == CHR__WRITE
+               ? CHR_SYS(WriteFile)(operation->handle, bytes + operation->at, operation->end - operation->at, NULL, overlapped)
+               : CHR_SYS(ReadFile)(operation->handle, bytes, CHR__CHANNEL_SIZE, NULL, overlapped);
+}
+
+/* What an error of the call means. */
+static int chr__operation_code(const chr__operation *operation, int error)
+{
+    if (operation->kind == CHR__CONNECT && error == ERROR_PIPE_CONNECTED) /* it came before the call */
+        return 0;
+    return operation->kind == CHR__READ ? chr__os_read_code(error) : chr__os_code(error);
+}
+
+/* A read of what there is, or a write of what is left. */
+static void chr__operation_start(chr__operation *operation)
+{
+    int error;
+
+    ResetEvent(operation->done);
+    operation->under_way = 1;
+    if (operation->thread) {
+        SetEvent(operation->go);
+        return;
+    }
+    error = chr__operation_overlap(operation) ? 0 : (int)GetLastError();
+    if (error && error != ERROR_IO_PENDING && error != ERROR_MORE_DATA)
+        chr__operation_fail(operation, chr__operation_code(operation, error));
+}
+
+/* Whether the call has ended, and how: *count bytes, or *error. A message that is longer than our buffer is none. */
+static int chr__operation_has_ended(chr__operation *operation, DWORD *count, int *error)
+{
+    if (operation->thread) {
+        if (WaitForSingleObject(operation->done, 0) != WAIT_OBJECT_0)
+            return 0;
+        *count = operation->count;
+        *error = (int)operation->error;
+    } else {
+        *error = CHR_SYS(GetOverlappedResult)(operation->handle, &operation->overlapped, count, FALSE) ? 0 : (int)GetLastError();
+    }
+    if (*error == ERROR_MORE_DATA)
+        *error = 0;
+    return *error != ERROR_IO_INCOMPLETE;
+}
+
+/* Notes what has come of it. A call that ended with its thread is made again, as is one that brought an empty message. */
+static void chr__operation_look(chr__operation *operation)
+{
+    DWORD count = 0;
+    int   error;
+
+    if (!operation->under_way || !chr__operation_has_ended(operation, &count, &error))
+        return;
+    operation->under_way = 0;
+    operation->place += operation->is_file ? count : 0;
+    operation->at = operation->kind == CHR__WRITE ? operation->at + count : 0;
+    operation->end = operation->kind == CHR__READ ? count : operation->end;
+    if (error && error != ERROR_OPERATION_ABORTED)
+        chr__operation_fail(operation, chr__operation_code(operation, error));
+    else if (error || (operation->kind == CHR__WRITE ? operation->at < operation->end : count == 0 && operation->kind == CHR__READ && operation->is_pipe))
+        chr__operation_start(operation);
+    else if (operation->kind != CHR__WRITE && operation->end == 0)
+        chr__operation_fail(operation, 0);
+}
+
+/* Whether calls with this handle block: the system's own call knows. */
+static int chr__os_blocks(HANDLE handle)
+{
+    typedef NTSTATUS(NTAPI * query_function)(HANDLE, PIO_STATUS_BLOCK, PVOID, ULONG, int);
+    HMODULE         library = GetModuleHandleW(L"ntdll.dll");
+    query_function  query = library ? (query_function)(uintptr_t)GetProcAddress(library, "NtQueryInformationFile") : NULL;
+    IO_STATUS_BLOCK status;
+    ULONG           mode = 0;
+
+    if (!query || query(handle, &status, &mode, sizeof mode, 16) < 0) /* FileModeInformation */
+        return 1;
+    return (mode & 0x30) != 0; /* FILE_SYNCHRONOUS_IO_ALERT, FILE_SYNCHRONOUS_IO_NONALERT */
+}
+
+/* A handle of its own, which stays open behind the channel's. */
+static int chr__operation_copy(chr__operation *operation)
+{
+    HANDLE process = GetCurrentProcess(), copy;
+
+    if (operation->has_copy)
+        return 0;
+    if (!CHR_SYS(DuplicateHandle)(process, operation->handle, process, &copy, 0, FALSE, DUPLICATE_SAME_ACCESS))
+        return CHR_ERR_NO_MEMORY;
+    operation->handle = copy;
+    operation->has_copy = 1;
+    return 0;
+}
+
+static int chr__operation_start_thread(chr__operation *operation)
+{
+    if (chr__operation_copy(operation) < 0)
+        return CHR_ERR_NO_MEMORY;
+    operation->go = CHR_SYS(CreateEventW)(NULL, FALSE, FALSE, NULL);
+    if (!operation->go)
+        return CHR_ERR_NO_MEMORY;
+    operation->holders = 2;
+    operation->thread = CHR_SYS(CreateThread)(NULL, 0, chr__operation_thread, operation, CREATE_SUSPENDED, NULL);
+    if (operation->thread) {
+        ResumeThread(operation->thread); /* from here on it looks at the fields */
+        return 0;
+    }
+    operation->holders = 1;
+    return CHR_ERR_NO_MEMORY;
+}
+
+static chr__operation *chr__operation_new(HANDLE handle, int kind)
+{
+    chr__operation *operation = (chr__operation *)calloc(1, sizeof *operation);
+    DWORD           type = CHR_SYS(GetFileType)(handle);
+
+    if (!operation)
+        return NULL;
+    operation->handle = handle;
+    operation->holders = 1;
+    operation->kind = kind;
+    operation->is_pipe = type == FILE_TYPE_PIPE;
+    operation->is_file = type == FILE_TYPE_DISK;
+    operation->done = CHR_SYS(CreateEventW)(NULL, TRUE, kind == CHR__WRITE, NULL);
+    if (operation->done && (!chr__os_blocks(handle) || chr__operation_start_thread(operation) == 0))
+        return operation;
+    chr__operation_release(operation);
+    return NULL;
+}
+
+/* Ends what is under way, in a while that is bounded: a call that begins just now is cancelled by the next attempt. */
+static void chr__operation_cancel(chr__operation *operation)
+{
+    DWORD count;
+    int   error, i;
+
+    for (i = 0; i < CHR__CHANNEL_END_MS / 10 && operation->under_way; i++) {
+        if (operation->thread)
+            (void)CHR_SYS(CancelSynchronousIo)(operation->thread);
+        else
+            (void)CHR_SYS(CancelIoEx)(operation->handle, &operation->overlapped);
+        if (WaitForSingleObject(operation->done, 10) == WAIT_OBJECT_0 && chr__operation_has_ended(operation, &count, &error))
+            operation->under_way = 0;
+    }
+}
+
+/* What does not end although it was cancelled keeps its memory. */
+static void chr__operation_end(chr__operation *operation)
+{
+    chr__operation_cancel(operation);
+    if (operation->thread) {
+        InterlockedExchange(&operation->is_over, 1);
+        SetEvent(operation->go);
+        if (!operation->under_way)
+            WaitForSingleObject(operation->thread, CHR__CHANNEL_END_MS);
+    }
+    if (operation->thread || !operation->under_way)
+        chr__operation_release(operation);
+}
+
+/* Until all of it is written, or for so long. */
+static void chr__operation_linger(chr__operation *operation)
+{
+    DWORD waited = WAIT_OBJECT_0;
+
+    while (operation->under_way && waited == WAIT_OBJECT_0) {
+        waited = WaitForSingleObject(operation->done, CHR__CHANNEL_LINGER_MS);
+        chr__operation_look(operation);
+    }
+    chr__operation_end(operation);
+}
+
+static DWORD WINAPI chr__operation_linger_apart(void *opaque)
+{
+    chr__operation_linger((chr__operation *)opaque);
+    return 0;
+}
+
+/* What was taken is written though its channel is closed, by the thread pool. */
+static int chr__operation_leave(chr__operation *operation)
+{
+    return chr__operation_copy(operation) == 0 &&
+           CHR_SYS(QueueUserWorkItem)(chr__operation_linger_apart, operation, WT_EXECUTELONGFUNCTION);
+}
+
+/* Neither a pipe nor a console nor a serial line: it answers at once. */
+static int chr__os_is_quick(HANDLE handle)
+{
+    DWORD type = CHR_SYS(GetFileType)(handle), mode;
+    DCB   line;
+
+    if (!chr__os_blocks(handle))
+        return 0;
+    return type == FILE_TYPE_DISK ||
+           (type == FILE_TYPE_CHAR && !CHR_SYS(GetConsoleMode)(handle, &mode) && !CHR_SYS(GetCommState)(handle, &line));
+}
+
+/* Why descriptors can't be channels, one for each direction or one for both; NULL = they can. */
+CHR__PRIVATE const char *chr__os_channel_refuses(int in, int out)
+{
+    if (chr__os_is_socket(in) || chr__os_is_socket(out))
+        return "a socket is given to the socket backend (fd=)";
+    if (in != -1 && in == out && chr__os_blocks(chr__os_handle(in)) && !chr__os_is_quick(chr__os_handle(in)))
+        return "one handle for both directions has to be opened with FILE_FLAG_OVERLAPPED";
+    return NULL;
+}
+
+/* Starts what is to be watched. */
+static int chr__channel_begin(chr__channel *channel, HANDLE handle, int kind)
+{
+    channel->fd = -1;
+    channel->operation = chr__operation_new(handle, kind);
+    if (!channel->operation)
+        return CHR_ERR_NO_MEMORY;
+    channel->fd = chr__os_handle_fd(channel->operation->done);
+    if (kind != CHR__WRITE)
+        chr__operation_start(channel->operation);
+    return 0;
+}
+
+/* `is_ours`: no matter here. The handle stays the caller's to close, after the channel. 0, or CHR_ERR_NO_MEMORY. */
+CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int direction, int is_ours)
+{
+    HANDLE event;
+
+    (void)is_ours;
+    memset(channel, 0, sizeof *channel);
+    channel->fd = channel->io = fd;
+    if (fd == -1)
+        return 0;
+    if (!chr__os_is_quick(chr__os_handle(fd)))
+        return chr__channel_begin(channel, chr__os_handle(fd), direction == CHR_OUT ? CHR__WRITE : CHR__READ);
+    event = CHR_SYS(CreateEventW)(NULL, TRUE, direction == CHR_OUT, NULL);
+    channel->fd = event ? chr__os_handle_fd(event) : -1;
+    return event ? 0 : CHR_ERR_NO_MEMORY;
+}
+
+/* Also one that is zeroed, or closed already. What was given to it and is not written yet gets a while: apart from this call, or
+ * in it, when `is_last` (nobody will be there any more). */
+CHR__PRIVATE void chr__os_channel_close(chr__channel *channel, int is_last)
+{
+    chr__operation *operation = channel->operation;
+
+    channel->operation = NULL;
+    if (operation)
+        chr__operation_look(operation);
+    else if (channel->fd > 0)
+        (void)chr__os_close(channel->fd);
+    channel->fd = channel->io = -1;
+    if (!operation)
+        return;
+    if (operation->kind != CHR__WRITE || !operation->under_way)
+        chr__operation_end(operation);
+    else if (is_last || !chr__operation_leave(operation))
+        chr__operation_linger(operation);
+}
+
+/* A read is under way again when the last one's bytes are gone. */
+static int chr__operation_read(chr__operation *operation, void *buf, size_t len)
+{
+    chr__operation_look(operation);
+    len = len < operation->end - operation->at ? len : operation->end - operation->at;
+    if (len > 0) {
+        memcpy(buf, operation->bytes + operation->at, len);
+        operation->at += (DWORD)len;
+        if (operation->at == operation->end)
+            chr__operation_start(operation);
+        return (int)len;
+    }
+    operation->is_told |= operation->is_ended;
+    return operation->is_ended ? operation->code : (int)CHR_ERR_WOULD_BLOCK;
+}
 
 CHR__PRIVATE int chr__os_channel_read(chr__channel *channel, void *buf, size_t len)
 {
-    return (void)channel, (void)buf, (void)len, CHR_ERR_NOT_SUPPORTED;
+    int n = channel->operation ? chr__operation_read(channel->operation, buf, len) : chr__os_read(channel->io, buf, len);
+
+    channel->is_read |= n <= 0;
+    return n;
 }
 
 CHR__PRIVATE int chr__os_channel_write(chr__channel *channel, const void *buf, size_t len)
 {
-    return (void)channel, (void)buf, (void)len, CHR_ERR_NOT_SUPPORTED;
+    chr__operation *operation = channel->operation;
+
+    if (!operation)
+        return chr__os_write(channel->io, CHR__FD_PLAIN, buf, len);
+    chr__operation_look(operation);
+    if (operation->is_ended || operation->under_way)
+        return operation->is_ended ? operation->code : (int)CHR_ERR_WOULD_BLOCK;
+    operation->at = 0;
+    operation->end = len < CHR__CHANNEL_SIZE ? (DWORD)len : (DWORD)CHR__CHANNEL_SIZE;
+    memcpy(operation->bytes, buf, operation->end);
+    chr__operation_start(operation);
+    chr__operation_look(operation);
+    return operation->is_ended ? operation->code : (int)operation->end;
 }
 
-CHR__PRIVATE int chr__os_channel_pending(const chr__channel *channel) { return (void)channel, 0; }
-CHR__PRIVATE int chr__os_channel_unsent(const chr__channel *channel) { return (void)channel, 0; }
-CHR__PRIVATE int chr__os_channel_flush(chr__channel *channel) { return (void)channel, 0; }
+/* 1 = it holds input; -1 = only the end is left. No event says that of a regular file: it is always ready. */
+CHR__PRIVATE int chr__os_channel_pending(const chr__channel *channel)
+{
+    chr__operation *operation = channel->operation;
+
+    if (!operation)
+        return channel->fd != -1 && !channel->is_read;
+    chr__operation_look(operation);
+    return operation->at < operation->end ? 1 : operation->is_ended && !operation->is_told ? -1 : 0;
+}
+
+/* Bytes that are being written. */
+CHR__PRIVATE int chr__os_channel_unsent(const chr__channel *channel)
+{
+    chr__operation *operation = channel->operation;
+
+    if (!operation)
+        return 0;
+    chr__operation_look(operation);
+    return operation->under_way ? (int)(operation->end - operation->at) : 0;
+}
+
+/* 0 = nothing is being written any more. */
+CHR__PRIVATE int chr__os_channel_flush(chr__channel *channel)
+{
+    if (chr__os_channel_unsent(channel) > 0)
+        return CHR_ERR_WOULD_BLOCK;
+    return channel->operation && channel->operation->is_ended ? channel->operation->code : 0;
+}
+
 CHR__PRIVATE int chr__os_channel_shutdown(chr__channel *channel) { return (void)channel, CHR_ERR_NOT_SUPPORTED; }
+
+/* -- named pipes -- */
+
+#ifndef PIPE_REJECT_REMOTE_CLIENTS
+#define PIPE_REJECT_REMOTE_CLIENTS 8
+#endif
+#define CHR__PIPES_HAVE_SERVERS
+
+/* NAME stands for \\.\pipe\NAME; what begins with two slashes of either kind is the whole name. 0, or an error number. */
+static int chr__os_pipe_name(const char *path, WCHAR *wide)
+{
+    static const WCHAR prefix[] = L"\\\\.\\pipe\\";
+    const size_t       before = sizeof prefix / sizeof prefix[0] - 1;
+    int                is_whole = (path[0] == '\\' || path[0] == '/') && (path[1] == '\\' || path[1] == '/');
+    int                length = chr__os_to_wide(path, is_whole ? wide : wide + before, CHR__PATH_SIZE - before), i;
+
+    if (!is_whole)
+        memcpy(wide, prefix, sizeof prefix - sizeof prefix[0]);
+    for (i = 0; i < length && is_whole; i++)
+        wide[i] = wide[i] == '/' ? (WCHAR)'\\' : wide[i];
+    return length > 0 ? 0 : ERROR_INVALID_NAME;
+}
+
+/* The only instance of a pipe that nobody else has made, for clients of this machine. Returns its handle. */
+CHR__PRIVATE int chr__os_pipe_serve(const char *path, chr_error *err)
+{
+    WCHAR  wide[CHR__PATH_SIZE];
+    int    error = chr__os_pipe_name(path, wide);
+    HANDLE handle;
+
+    if (error)
+        return chr__os_fail(err, error, "cannot make the pipe", path);
+    handle = CHR_SYS(CreateNamedPipeW)(wide, PIPE_ACCESS_DUPLEX | FILE_FLAG_OVERLAPPED | FILE_FLAG_FIRST_PIPE_INSTANCE,
+                                       PIPE_TYPE_BYTE | PIPE_READMODE_BYTE | PIPE_WAIT | PIPE_REJECT_REMOTE_CLIENTS, 1, 65536, 65536,
+                                       0, NULL);
+    if (handle != INVALID_HANDLE_VALUE)
+        return chr__os_handle_fd(handle);
+    error = (int)GetLastError();
+    if (error == ERROR_ACCESS_DENIED || error == ERROR_PIPE_BUSY)
+        return chr__fail(err, CHR_ERR_EXISTS, "cannot make the pipe %s: somebody has made it already", path);
+    return chr__os_fail(err, error, "cannot make the pipe", path);
+}
+
+/* To a pipe that somebody has made. Returns the client's handle. */
+CHR__PRIVATE int chr__os_pipe_connect(const char *path, chr_error *err)
+{
+    WCHAR  wide[CHR__PATH_SIZE];
+    int    error = chr__os_pipe_name(path, wide);
+    HANDLE handle;
+
+    if (error)
+        return chr__os_fail(err, error, "cannot connect to the pipe", path);
+    handle = chr__os_open_wide(wide, &chr__open_modes[CHR__OPEN_BOTH]);
+    if (handle != INVALID_HANDLE_VALUE)
+        return chr__os_handle_fd(handle);
+    return chr__os_fail(err, (int)GetLastError(), "cannot connect to the pipe", path);
+}
+
+/* A channel that waits for the pipe's client: its descriptor is ready when there is one. 0, or CHR_ERR_NO_MEMORY. */
+CHR__PRIVATE int chr__os_pipe_wait(chr__channel *channel, int fd)
+{
+    memset(channel, 0, sizeof *channel);
+    channel->io = fd;
+    return chr__channel_begin(channel, chr__os_handle(fd), CHR__CONNECT);
+}
+
+/* 0 = it is there. */
+CHR__PRIVATE int chr__os_pipe_came(const chr__channel *channel)
+{
+    chr__operation_look(channel->operation);
+    return channel->operation->is_ended ? channel->operation->code : (int)CHR_ERR_WOULD_BLOCK;
+}
+
+/* The client has gone, so that another can come. */
+CHR__PRIVATE void chr__os_pipe_leave(int fd)
+{
+    (void)CHR_SYS(DisconnectNamedPipe)(chr__os_handle(fd));
+}
+
+/* Whether a handle may be read or written, as far as the system tells. */
+CHR__PRIVATE int chr__os_may(int fd, int direction)
+{
+    typedef NTSTATUS(NTAPI * query_function)(HANDLE, int, PVOID, ULONG, PULONG);
+    HMODULE        library = GetModuleHandleW(L"ntdll.dll");
+    query_function query = library ? (query_function)(uintptr_t)GetProcAddress(library, "NtQueryObject") : NULL;
+    ULONG          info[14]; /* PUBLIC_OBJECT_BASIC_INFORMATION: attributes, granted access, ... */
+
+    if (!chr__os_is_open(fd))
+        return 0;
+    if (!query || query(chr__os_handle(fd), 0, info, sizeof info, NULL) < 0)
+        return 1;
+    return (info[1] & (direction == CHR_IN ? FILE_READ_DATA : FILE_WRITE_DATA | FILE_APPEND_DATA)) != 0;
+}
 
 /* -- sockets, names, look-up, datagrams -- */
 
@@ -6806,6 +7542,46 @@ static int chr__os_datagram_open(const chr__sockaddr *peers, int peer_count, con
  * No operating system: the hooks of chr_config give memory and time; the loop never sleeps, and a wake-up is nothing. */
 #ifdef CHR__FREESTANDING
 
+typedef enum chr__fd_type { CHR__FD_PLAIN } chr__fd_type;
+
+CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_ours) { return (void)fd, (void)is_ours, CHR__FD_PLAIN; }
+CHR__PRIVATE int chr__os_write(int fd, chr__fd_type type, const void *buf, size_t len)
+{
+    (void)fd, (void)type, (void)buf, (void)len;
+    return CHR_ERR_NOT_SUPPORTED;
+}
+CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
+{
+    (void)fd, (void)offset;
+    memset(buf, 0, len); /* else gcc -Og takes it for a value that callers use */
+    return CHR_ERR_NOT_SUPPORTED;
+}
+
+enum { CHR__PATH_SIZE = 1 };
+
+CHR__PRIVATE int chr__os_rename(const char *from, const char *to)
+{
+    return (void)from, (void)to, CHR_ERR_NOT_SUPPORTED;
+}
+CHR__PRIVATE int64_t chr__os_file_size(int fd) { return (void)fd, -1; }
+CHR__PRIVATE int     chr__os_is_named(int fd, const char *path) { return (void)fd, (void)path, 1; }
+
+CHR__PRIVATE int chr__os_full_path(const char *path, char *full, size_t size)
+{
+    return (void)path, (void)full, (void)size, CHR_ERR_NOT_SUPPORTED;
+}
+
+typedef enum chr__open_mode {
+    CHR__OPEN_READ, CHR__OPEN_BOTH, CHR__OPEN_CREATE, CHR__OPEN_APPEND,
+    CHR__OPEN_LOG /* emptied, then written at its end, wherever that is by then */
+} chr__open_mode;
+
+CHR__PRIVATE int chr__os_open(const char *path, chr__open_mode mode, chr_error *err)
+{
+    (void)mode;
+    return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "cannot open %s: there are no files in this build", path);
+}
+
 static void *chr__os_allocate(void *opaque, void *ptr, size_t size)
 {
     (void)opaque, (void)ptr, (void)size;
@@ -7125,16 +7901,11 @@ CHR__PRIVATE char *chr__copy_text(chr_context *ctx, const char *text, size_t len
 /* The same file after the program has changed its working directory; the caller frees it. NULL = no memory. */
 CHR__PRIVATE char *chr__absolute_path(chr_context *ctx, const char *path)
 {
-    char   directory[CHR__PATH_SIZE], *copy;
-    size_t size;
+    char full[2 * CHR__PATH_SIZE];
 
-    if (path[0] == '/' || chr__os_working_directory(directory, sizeof directory) < 0)
-        return chr__copy_text(ctx, path, strlen(path));
-    size = strlen(directory) + strlen(path) + 2;
-    copy = (char *)chr__allocate(ctx, size);
-    if (copy)
-        chr__format(copy, size, "%s/%s", directory, path);
-    return copy;
+    if (chr__os_full_path(path, full, sizeof full) == 0)
+        path = full;
+    return chr__copy_text(ctx, path, strlen(path));
 }
 
 CHR__PRIVATE int chr__text_is(const char *text, size_t len, const char *word)
@@ -15769,7 +16540,7 @@ CHARDEV_API void chr_replay_close(chr_context *ctx)
 /* ====================================================================================================================
  * >>stream   descriptors in and out, under layers, gated by can_read: the base of all that reads and writes descriptors
  * ==================================================================================================================== */
-#if CHARDEV_HAS_FD || CHARDEV_HAS_FILE || CHARDEV_HAS_PIPE || CHARDEV_HAS_PTY || CHARDEV_HAS_STDIO || CHARDEV_HAS_SERIAL || \
+#if CHARDEV_HAS_FD || CHARDEV_HAS_WIN || CHARDEV_HAS_FILE || CHARDEV_HAS_PIPE || CHARDEV_HAS_PTY || CHARDEV_HAS_STDIO || CHARDEV_HAS_SERIAL || \
     CHARDEV_HAS_UDP || CHARDEV_HAS_SOCKET
 
 /* A layer has the same small interface, whatever is under it; the stream knows only the top one. Would-block is an ordinary
@@ -15913,8 +16684,10 @@ CHR__PRIVATE int chr__bottom_flush(chr__layer *layer)
 /* What the channels opened for themselves. Safe on a zeroed one. */
 static void chr__bottom_close(chr__layer *layer)
 {
-    chr__os_channel_close(&((chr__bottom *)layer)->in);
-    chr__os_channel_close(&((chr__bottom *)layer)->out);
+    int is_last = layer->dev && layer->dev->ctx->closing;
+
+    chr__os_channel_close(&((chr__bottom *)layer)->in, is_last);
+    chr__os_channel_close(&((chr__bottom *)layer)->out, is_last);
 }
 
 static const chr__layer_slots chr__bottom_shut = {
@@ -16089,6 +16862,7 @@ typedef struct chr__stream {
     chr_dev    *dev;
     chr__layer *top;               /* NULL = closed */
     int         in, out;           /* what to poll; may be the same; -1 = no such direction */
+    int         is_one;            /* both are directions of one connection: the end of input is the end of both */
     chr_watch   in_watch;          /* both directions, when they are the same */
     chr_watch  *out_watch;         /* NULL = one watch is for both */
     chr_idle    again;             /* look at the input though poll says nothing */
@@ -16385,7 +17159,7 @@ static void chr__stream_again(void *opaque)
 /* A write has failed. Where the input comes from the same descriptor, its rest is read, then it ends. */
 CHR__COLD void chr__stream_broken(chr__stream *stream)
 {
-    if (stream->in != stream->out)
+    if (!stream->is_one)
         return;
     CHR__TRACE(stream->dev, stream_broken, 0, 0);
     stream->broken = 1;
@@ -16500,7 +17274,7 @@ static void chr__stream_out_ready(void *opaque, int events)
 /* Stops reading, and stays open for writing. */
 CHR__PRIVATE void chr__stream_stop_input(chr__stream *stream)
 {
-    if (stream->in == stream->out)
+    if (stream->is_one)
         return;
     chr_watch_stop(&stream->in_watch);
     chr_idle_stop(&stream->again);
@@ -16547,6 +17321,7 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
     stream->dev = dev;
     stream->in = in;
     stream->out = out;
+    stream->is_one = in == out;
     stream->broken = stream->held = stream->input_over = stream->output_over = 0;
     stream->ended = ended;
     for (stream->may_keep = has_answers = 0, layer = top; layer; layer = layer->below) {
@@ -16910,15 +17685,18 @@ CHR__PRIVATE int chr__fd_start(chr__fd_dev *state, int in, int out, int is_ours,
                                chr_error *err)
 {
     chr__bottom *bottom = &state->bottom;
+    int          code;
 
     state->in = in;
     state->out = out;
     if (chr__bottom_open(bottom, &state->dev, in, out, is_ours) < 0)
         return chr__no_memory(err);
-    return chr__stream_open(&state->stream, &state->dev, &bottom->layer, bottom->in.fd, bottom->out.fd, ended, err);
+    code = chr__stream_open(&state->stream, &state->dev, &bottom->layer, bottom->in.fd, bottom->out.fd, ended, err);
+    state->stream.is_one = in == out;
+    return code;
 }
 
-#if CHARDEV_HAS_FD || CHARDEV_HAS_FILE || CHARDEV_HAS_PIPE
+#if CHARDEV_HAS_FD || CHARDEV_HAS_WIN || CHARDEV_HAS_FILE || CHARDEV_HAS_PIPE
 /* A descriptor that is there for output alone ends with it. */
 static int chr__fd_shutdown(chr_dev *dev)
 {
@@ -16928,10 +17706,15 @@ static int chr__fd_shutdown(chr_dev *dev)
     if (code != CHR_ERR_NOT_SUPPORTED || state->in == state->out || !state->is_owner)
         return code;
     chr__stream_output_over(&state->stream);
-    chr__os_channel_close(&state->bottom.out);
+    chr__os_channel_close(&state->bottom.out, 0);
     chr__close_own(dev, state->out);
     state->out = -1;
     return 0;
+}
+
+static size_t chr__fd_queued(const chr_dev *dev)
+{
+    return chr__stream_queued(&((const chr__fd_dev *)dev)->stream);
 }
 
 /* Of fd, file and pipe. */
@@ -16942,7 +17725,7 @@ static const chr_peer_slots chr__fd_peer = {
     NULL,             /* set_msgfds     */
     NULL,             /* get_msgfds     */
     chr__fd_shutdown, /* shutdown       */
-    NULL,             /* queued         */
+    chr__fd_queued,   /* queued         */
 };
 #endif
 
@@ -16964,7 +17747,7 @@ CHR__PRIVATE void chr__fd_close(chr_dev *dev)
 CHR__PRIVATE void chr__stream_input_over(chr__stream *stream, int code)
 {
     (void)code;
-    if (stream->in == stream->out)
+    if (stream->is_one)
         chr__stream_close(stream);
     else
         chr__stream_stop_input(stream);
@@ -21298,11 +22081,11 @@ static int chr__fault_feed(chr__fault *fault, const void *data, size_t len)
 #endif
 
 /* ====================================================================================================================
- * >>be_fd   two descriptors of any kind that poll() takes
+ * >>be_fd   two descriptors of any kind that poll() takes; on Windows its name is `win`, and they are handles
  *
  * far side   whoever has the other ends          options   in, out          events   OPENED from creation, CLOSED at end of input
  * ==================================================================================================================== */
-#if CHARDEV_HAS_FD
+#if CHARDEV_HAS_FD || CHARDEV_HAS_WIN
 
 static const chr_option chr__fd_rows[] = {
     { "in",  CHR_OPTION_FD,   CHR__AT(chr_fd_options, in),  NULL, 0, 0, CHR__HELP("descriptor to read from") },
@@ -21310,14 +22093,17 @@ static const chr_option chr__fd_rows[] = {
     { NULL,  CHR_OPTION_TEXT, 0,                            NULL, 0, 0, NULL }
 };
 
-static int chr__fd_check(int fd, const char *key, int direction, chr_error *err)
+static int chr__fd_check(const chr_dev *dev, int fd, const char *key, int direction, chr_error *err)
 {
+    const char *kind = dev->kind->name;
+
     if (fd < 0)
         return 0;
     if (!chr__os_is_open(fd))
-        return chr__fail(err, CHR_ERR_INVALID, "fd: %s=%d: is not an open descriptor", key, fd);
+        return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%d: is not an open descriptor", kind, key, fd);
     if (!chr__os_may(fd, direction))
-        return chr__fail(err, CHR_ERR_INVALID, "fd: %s=%d: is not open for %s", key, fd, direction == CHR_IN ? "reading" : "writing");
+        return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%d: is not open for %s", kind, key, fd,
+                         direction == CHR_IN ? "reading" : "writing");
     return 0;
 }
 
@@ -21325,11 +22111,15 @@ static int chr__fd_open(chr_dev *dev, chr_error *err)
 {
     const chr_fd_options *options = (const chr_fd_options *)dev->options;
     chr__fd_dev          *state = (chr__fd_dev *)dev;
+    const char           *refusal;
 
     if (options->in < 0 && options->out < 0)
-        return chr__fail(err, CHR_ERR_INVALID, "fd: needs in= or out=");
-    if (chr__fd_check(options->in, "in", CHR_IN, err) < 0 || chr__fd_check(options->out, "out", CHR_OUT, err) < 0)
+        return chr__fail(err, CHR_ERR_INVALID, "%s: needs in= or out=", dev->kind->name);
+    if (chr__fd_check(dev, options->in, "in", CHR_IN, err) < 0 || chr__fd_check(dev, options->out, "out", CHR_OUT, err) < 0)
         return CHR_ERR_INVALID;
+    refusal = chr__os_channel_refuses(options->in, options->out);
+    if (refusal)
+        return chr__fail(err, CHR_ERR_INVALID, "%s: in=%d, out=%d: %s", dev->kind->name, options->in, options->out, refusal);
     if (chr__fd_start(state, options->in, options->out, 0, chr__stream_input_over, err) < 0)
         return CHR_ERR_NO_MEMORY;
     state->is_owner = 1;
@@ -21339,6 +22129,7 @@ static int chr__fd_open(chr_dev *dev, chr_error *err)
     return 0;
 }
 
+#if CHARDEV_HAS_FD
 static const chr_backend chr__fd_kind = {
     "fd",                                     /* name         */
     NULL,                                     /* alias        */
@@ -21358,6 +22149,28 @@ static const chr_backend chr__fd_kind = {
     0,                                        /* fixed        */
     NULL,                                     /* input        */
 };
+#endif
+#if CHARDEV_HAS_WIN
+static const chr_backend chr__win_kind = {
+    "win",                                    /* name         */
+    NULL,                                     /* alias        */
+    CHR__HELP("handles that are open already"), /* help         */
+    chr__fd_rows,                             /* options      */
+    sizeof(chr_win_options),                  /* options_size */
+    sizeof(chr__fd_dev),                      /* state_size   */
+    NULL,                                     /* uri          */
+    chr__fd_open,                             /* open         */
+    chr__fd_close,                            /* close        */
+    &chr__stream_io,                          /* io           */
+    NULL,                                     /* describe     */
+    NULL,                                     /* ioctl        */
+    NULL,                                     /* set_open     */
+    &chr__fd_peer,                            /* peer         */
+    NULL,                                     /* sharing      */
+    0,                                        /* fixed        */
+    NULL,                                     /* input        */
+};
+#endif
 #endif
 
 /* ====================================================================================================================
@@ -21419,21 +22232,27 @@ static const chr_backend chr__file_kind = {
 #endif
 
 /* ====================================================================================================================
- * >>be_pipe   named pipes that exist already
+ * >>be_pipe   named pipes: those that exist already; on Windows one that is made, or one that is connected to
  *
- * far side   who opens PATH.in and PATH.out, or PATH          options   path          events   OPENED from creation
+ * far side   who opens PATH.in and PATH.out, or PATH          options   path, on Windows server and reconnect-ms
+ * events     OPENED from creation; of a server OPENED and CLOSED as its clients come and go, of a client CLOSED at
+ *            hang-up
  * ==================================================================================================================== */
 #if CHARDEV_HAS_PIPE
-
-static const chr_option chr__pipe_rows[] = {
-    { "path", CHR_OPTION_TEXT, CHR__AT(chr_pipe_options, path), CHR_REQUIRED, 0, 0, CHR__HELP("PATH.in is read and PATH.out written, or PATH both ways") },
-    { NULL,   CHR_OPTION_TEXT, 0,                               NULL,         0, 0, NULL }
-};
 
 CHR__PRIVATE int chr__pipe_uri(const char *uri, chr_options *options)
 {
     return chr__uri_path(uri, "pipe:", options);
 }
+
+#ifndef CHR__PIPES_HAVE_SERVERS
+
+typedef chr__fd_dev chr__pipe;
+
+static const chr_option chr__pipe_rows[] = {
+    { "path", CHR_OPTION_TEXT, CHR__AT(chr_pipe_options, path), CHR_REQUIRED, 0, 0, CHR__HELP("PATH.in is read and PATH.out written, or PATH both ways") },
+    { NULL,   CHR_OPTION_TEXT, 0,                               NULL,         0, 0, NULL }
+};
 
 /* Both ways each, so that opening does not wait for a peer and end of file does not come when one leaves. */
 static int chr__pipe_open_half(chr_dev *dev, const char *path, const char *suffix)
@@ -21452,9 +22271,12 @@ static int chr__pipe_open_half(chr_dev *dev, const char *path, const char *suffi
 
 static int chr__pipe_open(chr_dev *dev, chr_error *err)
 {
-    const char  *path = ((const chr_pipe_options *)dev->options)->path;
-    chr__fd_dev *state = (chr__fd_dev *)dev;
+    const chr_pipe_options *options = (const chr_pipe_options *)dev->options;
+    const char             *path = options->path;
+    chr__fd_dev            *state = (chr__fd_dev *)dev;
 
+    if (options->server || options->reconnect_ms)
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "pipe: server and reconnect_ms are for systems whose pipes have a server");
     state->is_owner = 1;
     state->in = chr__pipe_open_half(dev, path, ".in");
     state->out = chr__pipe_open_half(dev, path, ".out");
@@ -21473,18 +22295,206 @@ static int chr__pipe_open(chr_dev *dev, chr_error *err)
     return 0;
 }
 
+static void chr__pipe_close(chr_dev *dev) { chr__fd_close(dev); }
+static void chr__pipe_describe(const chr_dev *dev, chr_info *info) { (void)dev, (void)info; }
+
+#define CHR__PIPE_HELP "named pipes that exist already"
+#else
+
+typedef struct chr__pipe {
+    chr__fd_dev  base;       /* base.in: the handle; -1 = a client that is not connected */
+    chr__channel guest;      /* of a server, while it waits: for its client */
+    chr_watch    watch;
+    chr_timer    retry;
+    int          has_failed; /* reported; until the next success */
+} chr__pipe;
+
+static const chr_option chr__pipe_rows[] = {
+    { "path",         CHR_OPTION_TEXT,   CHR__AT(chr_pipe_options, path),         CHR_REQUIRED, 0, 0,          CHR__HELP("name of the pipe, also without \\\\.\\pipe\\") },
+    { "server",       CHR_OPTION_BOOL,   CHR__AT(chr_pipe_options, server),       "on",         0, 0,          CHR__HELP("make it and wait for clients; off: connect to it") },
+    { "reconnect-ms", CHR_OPTION_NUMBER, CHR__AT(chr_pipe_options, reconnect_ms), NULL,         0, 2000000000, CHR__HELP(CHR__HELP("server=off: connect again after so long")) },
+    { NULL,           CHR_OPTION_TEXT,   0,                                       NULL,         0, 0,          NULL }
+};
+
+enum { CHR__PIPE_AGAIN_MS = 1000 }; /* when a server had no memory to wait with */
+
+static int chr__pipe_is_server(const chr_dev *dev)
+{
+    return ((const chr_pipe_options *)dev->options)->server != CHR_OFF;
+}
+
+static void chr__pipe_again(void *opaque);
+static void chr__pipe_came(void *opaque, int events);
+
+static void chr__pipe_try_later(chr__pipe *pipe)
+{
+    const chr_pipe_options *options = (const chr_pipe_options *)pipe->base.dev.options;
+    int64_t                 ms = chr__pipe_is_server(&pipe->base.dev) ? (int64_t)CHR__PIPE_AGAIN_MS : options->reconnect_ms;
+
+    if (ms > 0)
+        chr_timer_start(pipe->base.dev.ctx, &pipe->retry, ms, chr__pipe_again, pipe);
+}
+
+static void chr__pipe_stop_waiting(chr__pipe *pipe)
+{
+    chr_watch_stop(&pipe->watch);
+    chr__os_channel_close(&pipe->guest, 0);
+}
+
+/* For the next client. */
+static int chr__pipe_wait(chr__pipe *pipe)
+{
+    chr_context *ctx = pipe->base.dev.ctx;
+
+    if (chr__os_pipe_wait(&pipe->guest, pipe->base.in) == 0 &&
+        chr_watch_start(ctx, &pipe->watch, pipe->guest.fd, CHR_IN, chr__pipe_came, pipe) == 0)
+        return 0;
+    chr__pipe_stop_waiting(pipe);
+    return CHR_ERR_NO_MEMORY;
+}
+
+static void chr__pipe_hung_up(chr__stream *stream, int code)
+{
+    chr_dev   *dev = stream->dev;
+    chr__pipe *pipe = (chr__pipe *)dev;
+
+    (void)code;
+    chr__stream_close(stream);
+    if (chr__pipe_is_server(dev)) {
+        chr__os_pipe_leave(pipe->base.in);
+        if (chr__pipe_wait(pipe) < 0)
+            chr__pipe_try_later(pipe);
+    } else {
+        chr__os_close(pipe->base.in);
+        pipe->base.in = pipe->base.out = -1;
+        chr__pipe_try_later(pipe);
+    }
+    chr_be_event(dev, CHR_EVENT_CLOSED);
+}
+
+static int chr__pipe_start(chr__pipe *pipe, int fd, chr_error *err)
+{
+    if (chr__fd_start(&pipe->base, fd, fd, 1, chr__pipe_hung_up, err) < 0) {
+        chr__bottom_close(&pipe->base.bottom.layer);
+        return CHR_ERR_NO_MEMORY;
+    }
+    pipe->has_failed = 0;
+    chr_be_event(&pipe->base.dev, CHR_EVENT_OPENED);
+    return 0;
+}
+
+/* One that has come and gone meanwhile was none. */
+static void chr__pipe_came(void *opaque, int events)
+{
+    chr__pipe *pipe = (chr__pipe *)opaque;
+    int        code = chr__os_pipe_came(&pipe->guest);
+
+    (void)events;
+    if (code == CHR_ERR_WOULD_BLOCK)
+        return;
+    chr__pipe_stop_waiting(pipe);
+    if (code == 0 && chr__pipe_start(pipe, pipe->base.in, NULL) == 0)
+        return;
+    chr__os_pipe_leave(pipe->base.in);
+    if (code == 0 || chr__pipe_wait(pipe) < 0)
+        chr__pipe_try_later(pipe);
+}
+
+static int chr__pipe_connect(chr__pipe *pipe, chr_error *err)
+{
+    int fd = chr__os_pipe_connect(((const chr_pipe_options *)pipe->base.dev.options)->path, err);
+
+    if (fd < 0)
+        return fd;
+    if (chr__pipe_start(pipe, fd, err) == 0)
+        return 0;
+    chr__os_close(fd);
+    pipe->base.in = pipe->base.out = -1;
+    return CHR_ERR_NO_MEMORY;
+}
+
+static void chr__pipe_again(void *opaque)
+{
+    chr__pipe *pipe = (chr__pipe *)opaque;
+    chr_error  err;
+
+    if (chr__pipe_is_server(&pipe->base.dev) ? chr__pipe_wait(pipe) == 0 : chr__pipe_connect(pipe, &err) == 0)
+        return;
+    if (!pipe->has_failed && !chr__pipe_is_server(&pipe->base.dev))
+        chr__log_line(pipe->base.dev.ctx, pipe->base.dev.id, err.text);
+    pipe->has_failed = 1;
+    chr__pipe_try_later(pipe);
+}
+
+static int chr__pipe_open_client(chr__pipe *pipe, int64_t reconnect_ms, chr_error *err)
+{
+    chr_error failure;
+    int       code = chr__pipe_connect(pipe, &failure);
+
+    if ((code == CHR_ERR_NOT_FOUND || code == CHR_ERR_BUSY) && reconnect_ms > 0) {
+        chr__log_line(pipe->base.dev.ctx, pipe->base.dev.id, failure.text);
+        pipe->has_failed = 1;
+        chr__pipe_try_later(pipe);
+        return 0;
+    }
+    if (code < 0 && err)
+        *err = failure;
+    return code;
+}
+
+static int chr__pipe_open(chr_dev *dev, chr_error *err)
+{
+    const chr_pipe_options *options = (const chr_pipe_options *)dev->options;
+    chr__pipe              *pipe = (chr__pipe *)dev;
+
+    pipe->base.is_owner = 1;
+    pipe->base.in = pipe->base.out = -1;
+    if (!options->path[0])
+        return chr__fail(err, CHR_ERR_INVALID, "pipe: path=: is no name");
+    if (!chr__pipe_is_server(dev))
+        return chr__pipe_open_client(pipe, options->reconnect_ms, err);
+    if (options->reconnect_ms)
+        return chr__fail(err, CHR_ERR_INVALID, "pipe: reconnect-ms= needs server=off");
+    pipe->base.in = pipe->base.out = chr__os_pipe_serve(options->path, err);
+    if (pipe->base.in < 0)
+        return pipe->base.in;
+    return chr__pipe_wait(pipe) < 0 ? chr__no_memory(err) : 0;
+}
+
+static void chr__pipe_close(chr_dev *dev)
+{
+    chr__pipe *pipe = (chr__pipe *)dev;
+
+    chr_timer_stop(&pipe->retry);
+    chr__pipe_stop_waiting(pipe);
+    chr__fd_close(dev);
+}
+
+static void chr__pipe_describe(const chr_dev *dev, chr_info *info)
+{
+    const chr_pipe_options *options = (const chr_pipe_options *)dev->options;
+    int                     is_server = chr__pipe_is_server(dev);
+
+    chr__format(info->filename, sizeof info->filename, "%spipe:%s%s", dev->be_open ? "" : "disconnected:", options->path,
+                is_server ? ",server=on" : "");
+    info->comes_back = is_server || options->reconnect_ms > 0;
+}
+
+#define CHR__PIPE_HELP "a named pipe: its server, or a client"
+#endif
+
 static const chr_backend chr__pipe_kind = {
     "pipe",                                   /* name         */
     NULL,                                     /* alias        */
-    CHR__HELP("named pipes that exist already"), /* help         */
+    CHR__HELP(CHR__PIPE_HELP),                /* help         */
     chr__pipe_rows,                           /* options      */
     sizeof(chr_pipe_options),                 /* options_size */
-    sizeof(chr__fd_dev),                      /* state_size   */
+    sizeof(chr__pipe),                        /* state_size   */
     CHR__URI(chr__pipe_uri),                  /* uri          */
     chr__pipe_open,                           /* open         */
-    chr__fd_close,                            /* close        */
+    chr__pipe_close,                          /* close        */
     &chr__stream_io,                          /* io           */
-    NULL,                                     /* describe     */
+    chr__pipe_describe,                       /* describe     */
     NULL,                                     /* ioctl        */
     NULL,                                     /* set_open     */
     &chr__fd_peer,                            /* peer         */
@@ -21492,6 +22502,8 @@ static const chr_backend chr__pipe_kind = {
     0,                                        /* fixed        */
     NULL,                                     /* input        */
 };
+
+#undef CHR__PIPE_HELP
 #endif
 
 /* ====================================================================================================================
@@ -28800,6 +29812,7 @@ static const chr_backend chr__spiceport_kind = {
     X(HUB,          hub,       "",        "hub",       (NULL))                                               \
     X(FAULT,        fault,     "",        "fault",     (NULL))                                               \
     X(FD,           fd,        "",        "fd",        (NULL))                                               \
+    X(WIN,          win,       "",        "win",       (NULL))                                               \
     X(FILE,         file,      "",        "file",      (NULL))                                               \
     X(PIPE,         pipe,      "",        "pipe",      (NULL))                                               \
     X(PTY,          pty,       "",        "pty",       (NULL))                                               \
