@@ -71,7 +71,7 @@ static void *read_lines(void *opaque)
     ssize_t n;
     while ((n = read(rd->fd, line + have, 15 - have)) > 0) {
         int who;
-        rd->bytes += n;
+        rd->bytes += (long)n;
         have += (size_t)n;
         if (have < 15) continue;
         have = 0;
@@ -260,7 +260,7 @@ static void *own_context(void *opaque)
         if (chr_remove(ctx, "same", &err) < 0 || chr_find(ctx, "same-base") != NULL) failures++;
     }
     chr_context_free(ctx);
-    return (void *)failures;
+    return (void *)(intptr_t)failures;
 }
 
 TEST(a_context_in_each_thread)
@@ -271,7 +271,7 @@ TEST(a_context_in_each_thread)
     for (i = 0; i < 4; i++) REQUIRE(pthread_create(&threads[i], NULL, own_context, NULL) == 0);
     for (i = 0; i < 4; i++) {
         pthread_join(threads[i], &failures);
-        CHECK_INT((long)failures, 0);
+        CHECK_INT((intptr_t)failures, 0);
     }
 }
 
@@ -617,14 +617,14 @@ static void *run_far_side(void *opaque)
         if (f->said < VCPU_BYTES && p.revents & POLLOUT) {
             for (n = 0; n < (ssize_t)sizeof bytes && f->said + n < VCPU_BYTES; n++) bytes[n] = (char)((f->said + n) % 101);
             n = write(f->fd, bytes, (size_t)n);
-            f->said += n > 0 ? n : 0;
+            f->said += n > 0 ? (long)n : 0;
         }
         p.events = f->said < VCPU_BYTES ? POLLIN | POLLOUT : POLLIN;
         if (!(p.revents & (POLLIN | POLLHUP))) continue;
         n = read(f->fd, bytes, sizeof bytes);
         if (n == 0) break;
         for (i = 0; i < n; i++) f->broken += bytes[i] != (char)((f->heard + i) % 103);
-        f->heard += n > 0 ? n : 0;
+        f->heard += n > 0 ? (long)n : 0;
     }
     return NULL;
 }

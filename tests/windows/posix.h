@@ -224,8 +224,8 @@ static inline int posix_pipe(int fds[2])
     return posix_socketpair(AF_INET, SOCK_STREAM, 0, fds);
 }
 
-typedef ADDRESS_FAMILY sa_family_t;
-typedef unsigned       nfds_t;
+typedef short    sa_family_t;
+typedef unsigned nfds_t;
 
 struct posix_pollfd { /* declared again, as its fd is an int */
     int   fd;
@@ -337,13 +337,17 @@ static inline int posix_dup(int fd)
 /* The template's directory is not used: files for a while are in the user's own. */
 static inline char *posix_mkdtemp(char *path, size_t size)
 {
-    static int count;
-    char       dir[MAX_PATH], *at;
+    static unsigned long count;
+    char                 dir[MAX_PATH], *at;
+    int                  tries;
     GetTempPathA(sizeof dir, dir);
     for (at = dir; *at; at++)
         if (*at == '\\') *at = '/';
-    snprintf(path, size, "%schardev-test-%lu-%d", dir, (unsigned long)GetCurrentProcessId(), count++);
-    return CreateDirectoryA(path, NULL) ? path : NULL;
+    for (tries = 0; tries < 1000; tries++) {
+        snprintf(path, size, "%schardev-test-%lx", dir, (GetCurrentProcessId() << 16 ^ GetTickCount() << 4) + count++);
+        if (CreateDirectoryA(path, NULL)) return path;
+    }
+    return NULL;
 }
 
 static inline int posix_rename(const char *from, const char *to)
@@ -376,6 +380,15 @@ static inline char *strsep(char **rest, const char *ends)
     *rest = end;
     return part;
 }
+
+#define AF_VSOCK 40
+
+enum { _SC_PAGESIZE = 30 };
+
+static inline mode_t posix_umask(mode_t mode) { return (mode_t)umask(mode); }
+static inline long sysconf(int what) { return (void)what, 4096; }
+static inline unsigned getuid(void) { return 0; }
+static inline unsigned getegid(void) { return 0; }
 
 /* ---- what there is not ----------------------------------------------------------------------------------------------------- */
 
@@ -457,6 +470,49 @@ enum { RLIMIT_NOFILE = 7, SIGPIPE = 13, SIGALRM = 14, SIGCHLD = 17, SIGUSR1 = 10
 #define mkdtemp(path)                       posix_mkdtemp(path, sizeof(path))
 #define mkdir(path, mode)                   ((void)(mode), _mkdir(path))
 #define lstat(path, info)                   stat(path, info)
+
+#define pipe2(fds, flags)                   posix_pipe(fds)
+
+#define WIFEXITED(status)      ((void)(status), 1)
+#define WEXITSTATUS(status)    (status)
+#define WIFSIGNALED(status)    ((void)(status), 0)
+#define WTERMSIG(status)       (status)
+#define strsignal(number)      ((void)(number), "")
+typedef struct epoll_event {
+    unsigned events;
+    union {
+        int      fd;
+        void    *ptr;
+        uint64_t u64;
+    } data;
+} epoll_event;
+
+enum { EPOLLIN = 1, EPOLLOUT = 4, EPOLLERR = 8, EPOLLHUP = 16, EPOLLRDHUP = 0x2000, EPOLLET = 0x4000, EPOLL_CTL_ADD = 1, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLL_CLOEXEC = 0, EFD_NONBLOCK = 0, TCSANOW = 0,
+       POLLRDHUP = 0x2000 };
+
+struct rusage {
+    struct timeval ru_utime, ru_stime;
+};
+
+enum { RUSAGE_SELF, RUSAGE_THREAD };
+
+typedef unsigned tcflag_t;
+
+struct termios {
+    tcflag_t c_iflag, c_oflag, c_cflag, c_lflag;
+};
+
+#define epoll_create1(flags)                posix_none("epoll_create1", flags)
+#define epoll_ctl(set, what, fd, event)     posix_none("epoll_ctl", set, what, fd, event)
+#define epoll_wait(set, events, most, ms)   posix_none("epoll_wait", set, events, most, ms)
+#define eventfd(count, flags)               posix_none("eventfd", count, flags)
+#define getrusage(who, usage)               posix_none("getrusage", who, usage)
+#define tcgetattr(fd, settings)             posix_none("tcgetattr", fd, settings)
+#define tcsetattr(fd, when, settings)       posix_none("tcsetattr", fd, when, settings)
+#define getppid()                           posix_none("getppid")
+#define wait(status)                        posix_none("wait", status)
+#define umask(mode)                         posix_umask(mode)
+#define cfmakeraw(settings)                 ((void)(settings))
 
 #define alarm(seconds)         posix_none("alarm", seconds)
 #define dup2(fd, at)           posix_none("dup2", fd, at)
