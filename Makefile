@@ -80,7 +80,7 @@ SOURCES := $(sort $(wildcard tests/test_*.c))
 FUZZERS  = $(patsubst tests/fuzz/%.c,build/fuzz/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 ifeq ($(SAN),thread)
 EXAMPLES =
-SOURCES := $(filter tests/test_threads%,$(SOURCES))
+SOURCES := $(filter tests/test_threads% tests/test_isr_ring%,$(SOURCES))
 endif
 TESTS    = $(patsubst tests/%.c,$(B)/tests/%,$(SOURCES))
 LONG     = $(filter $(patsubst %,$(B)/tests/test_%,connections threads_matrix shutdown faults tls),$(TESTS)) # they start first

@@ -42,7 +42,8 @@
  *                       >>the_options >>the_record >>core >>front >>stacked >>the_replay >>stream
  *     backends          >>be_null >>be_ringbuf >>be_testdev >>be_script (>>answers) >>be_msmouse >>be_wctablet
  *                       >>be_braille (>>brlapi) >>be_mux >>fan_out >>be_hub >>be_fault
- *                       >>be_fd >>be_file >>be_pipe >>be_pty >>be_stdio >>be_serial >>be_parallel >>be_udp
+ *                       >>be_fd >>be_file >>be_pipe >>be_pty >>be_stdio >>be_console >>be_serial >>be_parallel
+ *                       >>be_udp
  *                       >>be_socket (>>socket_address >>layer_box >>layer_telnet (>>com_port) >>layer_websocket
  *                                    >>socket_tls >>socket_layers >>socket_chardev)
  *                       >>be_spice
@@ -54,14 +55,14 @@
  *     CHARDEV_STATIC           all functions static: each file has its own copy
  *     CHARDEV_API              what stands before each public function (e.g. a dllexport); default extern
  *     CHARDEV_THREADS          writes and a few more calls from any thread (see THREADS); host names are looked up in
- *                              the background (pthreads)
+ *                              the background (pthreads). With CHARDEV_FREESTANDING by chr_config.lock and unlock
  *     CHARDEV_MBEDTLS          TLS for sockets, with mbed TLS 2.28 or 3.x: link -lmbedtls -lmbedx509 -lmbedcrypto
  *     CHARDEV_SPICE            spicevmc and spiceport, for an emulator that runs a spice-server: compile and link as pkg-config
  *                              spice-server says
  *     CHARDEV_FREESTANDING     no operating system: the backends from null to fault and your own; hooks for memory and
  *                              clock. Watches, log files and recordings are left out: there is nothing for them
  *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV SCRIPT MSMOUSE WCTABLET BRAILLE (or its BRLAPI alone) MUX
- *                              HUB FAULT FD FILE PIPE PTY STDIO SERIAL PARALLEL UDP SOCKET SPICE
+ *                              HUB FAULT FD FILE PIPE PTY STDIO CONSOLE SERIAL PARALLEL UDP SOCKET SPICE
  *     CHARDEV_NO_TRACE         no tracing (>>trace), and no trace of it. CHARDEV_FREESTANDING implies it, unless CHARDEV_TRACE
  *                              is defined
  *     CHARDEV_USDT             each event of the table in >>trace is a probe of the program, too: for bpftrace, perf and
@@ -74,6 +75,7 @@
  *                              CHR_ERR_NOT_SUPPORTED
  *     CHARDEV_ERROR_SIZE       bytes of chr_error.text; default 1024; 96 will do for firmware
  *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and what a mux may keep; default 65536, freestanding 1024
+ *     CHARDEV_BARRIER()        for chr_isr_ring, where the compiler has no __atomic builtins: nothing passes it; default none
  *     CHR_SYS(name)            how a system call is reached; default `name`. Tests put faults in here.
  *
  * RULES that hold for all that follows.
@@ -216,7 +218,7 @@ typedef enum chr_error_code {
 #define CHR_ERROR_ENUM(name, value, text) name = value,
     CHR_ERRORS(CHR_ERROR_ENUM)
 #undef CHR_ERROR_ENUM
-    CHR_ERR_FORCE_INT = 0x7fffffff
+    CHR_ERR_FORCE_INT = (int)(~0u >> 1)
 } chr_error_code;
 
 #ifndef CHARDEV_ERROR_SIZE
@@ -266,12 +268,32 @@ typedef struct chr_config {
     int   virtual_clock;                                     /* 1 = the clock is virtual: it begins at 0, stands still, and
                                                                 only chr_loop_run_until() moves it; `clock` is not
                                                                 asked. Without `wall_clock` that is 1970 and this time */
+    void  (*lock)(void *opaque);                             /* the freestanding profile with CHARDEV_THREADS: take and */
+    void  (*unlock)(void *opaque);                           /* leave a recursive mutex of your RTOS; both must be set */
+    void *(*thread)(void *opaque);                           /* likewise: something that tells one task from another, as
+                                                                its handle. Default: all that calls is the owner */
     void  (*trace)(void *opaque, const chr_trace *event);    /* what happens inside, as it happens: see >>trace */
 } chr_config;
 
 /* A new context: loop, registry, named descriptors. `config` is copied; NULL means the defaults. NULL when out of memory
  * or descriptors, or when the freestanding profile lacks its `allocate` hook. You own it. */
 CHARDEV_API chr_context *chr_context_new(const chr_config *config);
+
+/* The same in a block of memory of yours, for machines without malloc: all that the context ever allocates comes from it,
+ * buffers included, and when it is used up a call fails with CHR_ERR_NO_MEMORY as it would without memory. What is
+ * removed is used again. `size` in bytes; any alignment. The block is yours, and in use until chr_context_free().
+ * chr_config.allocate is not asked. NULL when it is too small for the context itself. */
+CHARDEV_API chr_context *chr_context_init(void *memory, size_t size);
+CHARDEV_API chr_context *chr_context_init_with(const chr_config *config, void *memory, size_t size);
+
+/* How such a block is used, in bytes. Returns 0, or CHR_ERR_NOT_SUPPORTED when the context has none. Owner thread. */
+typedef struct chr_memory {
+    size_t size;    /* what there is to give, */
+    size_t used;    /* what is given now, */
+    size_t most;    /* and what was at most: as much is needed, and some more where pieces of many sizes come and go */
+    size_t largest; /* the largest piece that can be had now */
+} chr_memory;
+CHARDEV_API int chr_context_memory(chr_context *ctx, chr_memory *info);
 
 /* Closes everything in it. What waits for the loop is delivered first; then each frontend that was told OPENED gets
  * CLOSED, once, and is left without chardev. No chardev can be made or changed meanwhile (CHR_ERR_BUSY). NULL is allowed. Not
@@ -721,7 +743,7 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
 /* Gives the frontend buffers of so many bytes, or others; 0 = none in that direction, 0, 0 takes them away. What they
  * hold is not lost: it is used up first. Once for a frontend, after chr_fe_init(), which forgets them as
  * chr_fe_deinit() does; without chardev nothing happens. Returns 0, or CHR_ERR_NO_MEMORY, CHR_ERR_INVALID (more than
- * INT32_MAX/4), CHR_ERR_NOT_SUPPORTED (`in` where descriptors have come along, see above), CHR_ERR_BUSY (from a log hook
+ * INT_MAX/4), CHR_ERR_NOT_SUPPORTED (`in` where descriptors have come along, see above), CHR_ERR_BUSY (from a log hook
  * that they have called); then all is as it was. Owner thread, any handler. */
 CHARDEV_API int chr_fe_set_buffers(chr_frontend *fe, size_t in, size_t out);
 /* The same in memory of yours, CHR_BUFFERS_MEMORY(in, out) bytes: for machines without malloc. It is in use until
@@ -791,7 +813,7 @@ enum {
 
 /* A line that is unplugged or not connected at the moment takes these when it comes back (serial with reconnect-ms, com-port). */
 typedef struct chr_serial_params {
-    int speed;     /* bits a second, 50 to 4000000; where the system knows only standard ones, the next within 10 % */
+    int32_t speed; /* bits a second, 50 to 4000000; where the system knows only standard ones, the next within 10 % */
     int parity;    /* 'N', 'E', 'O', or 'M' and 'S' for mark and space */
     int data_bits; /* 5 to 8 */
     int stop_bits; /* 1, 2 or CHR_STOP_BITS_1_5 */
@@ -1034,7 +1056,7 @@ struct chr_dev {
     int                be_open;      /* set by OPENED, cleared by CLOSED */
     int                removed;      /* closed: only the memory is still there */
     int                holds;        /* connections that linger: the memory stays for them */
-    unsigned           pending;      /* events that wait for the loop, one bit each; and whether a recorder listens */
+    uint32_t           pending;      /* events that wait for the loop, one bit each; and whether a recorder listens */
     int                other_event;  /* one of them that is none of CHR_EVENT_... */
     unsigned           room_epoch;   /* counts changes of frontend and handlers, and events: older answers of can_read are void */
     chr_idle           notify;       /* brings them */
@@ -1131,7 +1153,7 @@ CHARDEV_API size_t chr_stacked_queued(const chr_dev *dev);
 
 typedef struct chr_ringbuf_options {
     chr_common_options common;
-    int64_t            size; /* bytes, a power of two; default 64K */
+    int64_t            size; /* bytes, a power of two; default 64K (where int has 16 bits 256) */
 } chr_ringbuf_options;
 
 /* A braille display of your own: one row of cells. `size` may be asked at any time; `write` comes from the loop. */
@@ -1417,6 +1439,45 @@ CHARDEV_API int chr_braille_key(chr_dev *dev, chr_braille_keys group, int down);
 CHARDEV_API int chr_braille_resized(chr_dev *dev);
 #endif
 
+/* -- a ring between an interrupt handler, or a DMA channel, and the rest of a program --
+ * One side puts bytes in and the other takes them out, at the same time and without a lock: an interrupt handler and the loop,
+ * two interrupts of different priority, two cores, two threads. There may be one of each, and no more.
+ *
+ *     void uart_interrupt(void)                                          // what has come, and what is to go
+ *     {
+ *         unsigned char byte;
+ *         if (UART->state & RX_FULL) { byte = UART->data; chr_isr_ring_put(&rx, &byte, 1); }
+ *         if (UART->state & TX_EMPTY && chr_isr_ring_get(&tx, &byte, 1) == 1) UART->data = byte;
+ *         chr_loop_wake(ctx);
+ *     }
+ *
+ * DMA goes to and from the ring's own memory: ask for a span, start the transfer, and commit what it has done. Caches are
+ * yours to clean and invalidate. On 8-bit AVR, whose numbers are written one byte at a time, a ring has 128 bytes at most. */
+#if defined(__AVR__)
+typedef uint8_t chr_isr_index;
+#else
+typedef unsigned chr_isr_index;
+#endif
+typedef struct chr_isr_ring {
+    unsigned char         *bytes;
+    chr_isr_index          size;      /* a power of two */
+    volatile chr_isr_index put, got;  /* how many there ever were: each is written by one side; they wrap */
+} chr_isr_ring;
+
+/* An empty ring in `size` bytes of yours, a power of two. CHR_ERR_INVALID. Before either side uses it. */
+CHARDEV_API int chr_isr_ring_init(chr_isr_ring *ring, void *memory, size_t size);
+/* The side that puts bytes in. How many were taken: fewer than `len` when it is full. */
+CHARDEV_API size_t chr_isr_ring_put(chr_isr_ring *ring, const void *buf, size_t len);
+/* Free space in one piece, *len bytes from the address that it returns (0: it is full); then how many of them are filled now. */
+CHARDEV_API void *chr_isr_ring_put_span(chr_isr_ring *ring, size_t *len);
+CHARDEV_API void  chr_isr_ring_put_commit(chr_isr_ring *ring, size_t len);
+/* The side that takes them out: the same. */
+CHARDEV_API size_t      chr_isr_ring_get(chr_isr_ring *ring, void *buf, size_t len);
+CHARDEV_API const void *chr_isr_ring_get_span(chr_isr_ring *ring, size_t *len);
+CHARDEV_API void        chr_isr_ring_get_commit(chr_isr_ring *ring, size_t len);
+/* How many bytes are in it. For the side that puts there are never more than that, for the one that gets never fewer. */
+CHARDEV_API size_t chr_isr_ring_count(const chr_isr_ring *ring);
+
 #if defined(CHARDEV_SPICE) && !defined(CHARDEV_NO_SPICE) && !defined(CHARDEV_FREESTANDING)
 /* The SpiceServer * that spicevmc and spiceport chardevs made from here on are channels of; NULL = none, then they can't be made.
  * It stays yours. Call it after spice_server_init(), and remove the chardevs on it before spice_server_destroy(). The server's main
@@ -1573,7 +1634,7 @@ CHARDEV_API void chr_replay_close(chr_context *ctx);
     X(reconnect,             "ms",                    "the timer of the next attempt starts")                         \
     X(socket_lookup,         "name:text",             "socket: the address is looked up")                             \
     X(socket_lookup_done,    "count:error why:text",  "socket: so many addresses, or why there is none")              \
-    X(socket_connect,        "in_progress address:text", "socket: connect() to one address was called")               \
+    X(socket_connect,        "address:text",          "socket: connect() to one address comes next")              \
     X(socket_connect_failed, "result:error why:text", "socket: one address did not answer, or refuses")               \
     X(socket_connected,      "peer:text",             "socket: connected; layers and handshakes come next")           \
     X(socket_listen,         "address:text",          "socket: a server listens")                                     \
@@ -1784,12 +1845,17 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #else
 #define CHARDEV_HAS_PTY 1
 #endif
-#if defined(CHARDEV_NO_STDIO) || !defined(CHR__POSIX)
+#if defined(CHARDEV_NO_STDIO) || defined(CHR__FREESTANDING)
 #define CHARDEV_HAS_STDIO 0
 #else
 #define CHARDEV_HAS_STDIO 1
 #endif
-#if defined(CHARDEV_NO_SERIAL) || !defined(CHR__POSIX)
+#if defined(CHARDEV_NO_CONSOLE) || !defined(CHR__WINDOWS)
+#define CHARDEV_HAS_CONSOLE 0
+#else
+#define CHARDEV_HAS_CONSOLE 1
+#endif
+#if defined(CHARDEV_NO_SERIAL) || defined(CHR__FREESTANDING)
 #define CHARDEV_HAS_SERIAL 0
 #else
 #define CHARDEV_HAS_SERIAL 1
@@ -1888,12 +1954,32 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #if defined(CHARDEV_THREADS) && defined(__GNUC__)
 #define CHR__LOAD(variable) __atomic_load_n(&(variable), __ATOMIC_ACQUIRE)
 #define CHR__STORE(variable, value) __atomic_store_n(&(variable), value, __ATOMIC_RELEASE)
+#elif defined(CHARDEV_THREADS) && defined(_MSC_VER)
+#include <intrin.h>
+#if defined(_M_ARM64)
+#define CHR__BARRIER() __dmb(_ARM64_BARRIER_ISH)
+#else
+#define CHR__BARRIER() _ReadWriteBarrier()
+#endif
+#define CHR__LOAD(variable) (CHR__BARRIER(), (variable)) /* whoever goes on with what it stands for takes the lock */
+#define CHR__STORE(variable, value) (CHR__BARRIER(), (variable) = (value))
 #else
 #define CHR__LOAD(variable) (variable)
 #define CHR__STORE(variable, value) ((variable) = (value))
 #endif
 
+#include <limits.h>
 #include <string.h>
+
+/* What an int can count: where it has 16 bits, buffers are small. */
+enum { CHR__MEGABYTE = INT_MAX > 32767 ? INT_MAX / 2048 + 1 : 16384 };
+#if INT_MAX > 32767
+#define CHR__SIZE_MOST (INT64_C(1) << 30)
+#define CHR__SIZE_LARGE "64K"
+#else
+#define CHR__SIZE_MOST (INT64_C(1) << 14)
+#define CHR__SIZE_LARGE "256"
+#endif
 
 #if CHARDEV_HAS_TLS
 #include <mbedtls/ctr_drbg.h>
@@ -2163,6 +2249,11 @@ enum {
                              both directions are over. CHR_HUP alone means POLLRDHUP too, which a half-close is */
 };
 
+/* What a serial line tells beside its bytes, with the bits of CHR_LINE_...; only where breaks and errors are not marked among
+ * them. */
+enum { CHR__NEWS_BREAK = 0x100, CHR__NEWS_MODEM = 0x200 };
+enum { CHR__COUNT_BREAK, CHR__COUNT_FRAMING, CHR__COUNT_PARITY, CHR__COUNT_OVERRUN, CHR__COUNTS }; /* what it may count */
+
 /* -- >>posix --------------------------------------------------------------------------------------------------------- */
 #ifdef CHR__POSIX
 
@@ -2298,11 +2389,12 @@ static int64_t chr__os_wall_clock(void *opaque)
 #ifdef CHARDEV_THREADS
 typedef pthread_mutex_t chr__mutex;
 
-static int chr__os_mutex_init(chr__mutex *mutex)
+static int chr__os_mutex_init(chr__mutex *mutex, const chr_config *config)
 {
     pthread_mutexattr_t attributes;
     int                 failed;
 
+    (void)config;
     pthread_mutexattr_init(&attributes);
     pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE);
     failed = pthread_mutex_init(mutex, &attributes);
@@ -2315,8 +2407,11 @@ static void chr__os_unlock(chr__mutex *mutex) { pthread_mutex_unlock(mutex); }
 
 typedef pthread_t chr__thread;
 
-static chr__thread chr__os_thread(void) { return pthread_self(); }
-static int chr__os_is_thread(chr__thread thread) { return pthread_equal(thread, pthread_self()) != 0; }
+static chr__thread chr__os_thread(const chr_config *config) { return (void)config, pthread_self(); }
+static int chr__os_is_thread(const chr_config *config, chr__thread thread)
+{
+    return (void)config, pthread_equal(thread, pthread_self()) != 0;
+}
 #endif
 
 /* Descriptors: flags, close, read and write. */
@@ -2842,6 +2937,9 @@ CHR__PRIVATE void chr__os_channel_close(chr__channel *channel, int is_last)
     channel->fd = channel->io = -1;
 }
 
+/* Standard input that comes from a pipe or a file: lines as the program expects them. Here they are. */
+CHR__PRIVATE void chr__os_channel_text(chr__channel *channel) { (void)channel; }
+
 CHR__HOT_INLINE int chr__os_channel_read(chr__channel *channel, void *buf, size_t len)
 {
     return chr__os_read_as(channel->io, channel->type, buf, len);
@@ -3318,6 +3416,11 @@ static int chr__os_set_renew(chr__set *set)
 }
 
 #endif
+
+/* Standard input and output, and what stands for one that is closed. */
+#define CHR__NULL_DEVICE "/dev/null"
+
+CHR__PRIVATE int chr__os_standard(int direction) { return direction == CHR_IN ? 0 : 1; }
 
 /* Terminals. */
 
@@ -4498,8 +4601,33 @@ static const char *chr__os_environment(const char *name)
 }
 #endif
 
+/* What stands alone as the name of a device, without that of its backend. */
+static int chr__os_is_device_path(const char *text) { return *text == '/'; }
+
 #if CHARDEV_HAS_SERIAL
 /* Serial lines. */
+
+enum { CHR__LINE_MARKS = 1 }; /* breaks and errors are marked among the bytes */
+
+static int chr__os_is_serial_path(const char *text)
+{
+    return strncmp(text, "/dev/", 5) == 0 && strncmp(text, "/dev/parport", 12) != 0 && strncmp(text, "/dev/ppi", 8) != 0;
+}
+
+static int chr__os_serial_open(const char *path, chr_error *err) { return chr__os_open(path, CHR__OPEN_BOTH, err); }
+
+/* Otherwise it is a device without settings. */
+static int chr__os_is_line(int fd) { return chr__os_is_terminal(fd); }
+
+/* The system tells nothing beside the marks. */
+typedef struct chr__news {
+    int nothing;
+} chr__news;
+
+static int  chr__os_news_open(chr__news *news, int fd) { return (void)news, (void)fd, -1; }
+static int  chr__os_news_take(chr__news *news, chr__channel *in) { return (void)news, (void)in, 0; }
+static void chr__os_news_close(chr__news *news) { (void)news; }
+static int  chr__os_line_errors(chr__channel *in) { return (void)in, 0; }
 
 /* The code of a standard speed; 0 where there is none. */
 #if B9600 != 9600
@@ -4709,16 +4837,16 @@ static int chr__os_serial_settings(int fd, chr_serial_params *params, int *flow_
     return 0;
 }
 
-static int chr__os_serial_purge(int fd, int what)
+/* The system's queues: channels hold nothing. */
+static int chr__os_serial_purge(chr__channel *in, chr__channel *out, int what)
 {
     int queue = what == CHR_PURGE_RECEIVE ? TCIFLUSH : what == CHR_PURGE_TRANSMIT ? TCOFLUSH : TCIOFLUSH;
 
-    if (chr__os_is_background(fd))
+    (void)out;
+    if (chr__os_is_background(in->io))
         return CHR_ERR_BUSY; /* with the job in the foreground */
-    return CHR_SYS(tcflush)(fd, queue) < 0 ? chr__os_code(errno) : 0;
+    return CHR_SYS(tcflush)(in->io, queue) < 0 ? chr__os_code(errno) : 0;
 }
-
-enum { CHR__COUNT_BREAK, CHR__COUNT_FRAMING, CHR__COUNT_PARITY, CHR__COUNT_OVERRUN, CHR__COUNTS };
 
 /* How often each has come in. CHR_ERR_NOT_SUPPORTED where nobody counts. */
 static int chr__os_serial_counts(int fd, int *counts)
@@ -5072,8 +5200,9 @@ CHR__PRIVATE int chr__os_random(void *buf, size_t len)
 #ifdef CHARDEV_THREADS
 typedef CRITICAL_SECTION chr__mutex;
 
-static int chr__os_mutex_init(chr__mutex *mutex)
+static int chr__os_mutex_init(chr__mutex *mutex, const chr_config *config)
 {
+    (void)config;
     InitializeCriticalSection(mutex);
     return 0;
 }
@@ -5083,8 +5212,11 @@ static void chr__os_unlock(chr__mutex *mutex) { LeaveCriticalSection(mutex); }
 
 typedef DWORD chr__thread;
 
-static chr__thread chr__os_thread(void) { return GetCurrentThreadId(); }
-static int chr__os_is_thread(chr__thread thread) { return thread == GetCurrentThreadId(); }
+static chr__thread chr__os_thread(const chr_config *config) { return (void)config, GetCurrentThreadId(); }
+static int chr__os_is_thread(const chr_config *config, chr__thread thread)
+{
+    return (void)config, thread == GetCurrentThreadId();
+}
 #endif
 
 /* -- descriptors: what sockets and handles have in common -- */
@@ -5226,6 +5358,7 @@ typedef struct chr__set_entry {
     int                     asked;     /* what the request that is under way waits for; 0 = there is none */
     int                     ready;
     int                     is_gone;   /* its socket was closed: nothing is asked any more */
+    int                     is_cancelled; /* the request that is under way, to be made anew */
     int                     is_ended;  /* it has left: what is under way comes back, and tells nobody */
     struct chr__set_entry  *next;      /* in its bucket, or of the spare ones */
     struct chr__set_entry  *next_queued, **link;
@@ -5244,6 +5377,10 @@ typedef struct chr__bell {
     volatile LONG                   rung;     /* that is under way */
     volatile LONG                   is_woken; /* by chr_loop_wake() */
     chr__set_entry *volatile        signaled; /* by the thread pool, the last one first */
+    HANDLE                          timer;    /* finer than time-outs, which last up to 16 ms more; NULL = there is none */
+    PTP_WAIT                        timer_wait; /* with the port */
+    int64_t                         timer_at; /* when it goes off; 0 = it has not been set */
+    int                             has_woken; /* the last wait */
 } chr__bell;
 
 typedef struct chr__set_block {
@@ -5258,6 +5395,7 @@ typedef struct chr__set {
     chr__bell        *bell;
     int               sockets;     /* how many are in it */
     int               in_flight;   /* requests under way whose entries have left */
+    int               cancelled;   /* the others that were cancelled, and will be made anew */
     int               unseen;      /* turns since the system was asked */
     chr__set_queue    due, ready;  /* those to be asked before the wait; those that are to be told */
     chr__set_queue    asked;       /* without the port: those whose request is under way */
@@ -5339,6 +5477,13 @@ static int chr__bell_open(chr__bell *bell)
 
 static void chr__bell_close(chr__bell *bell)
 {
+    if (bell->timer_wait) {
+        SetThreadpoolWait(bell->timer_wait, NULL, NULL);
+        WaitForThreadpoolWaitCallbacks(bell->timer_wait, TRUE);
+        CloseThreadpoolWait(bell->timer_wait);
+    }
+    if (bell->timer)
+        (void)CHR_SYS(CloseHandle)(bell->timer);
     if (bell->event)
         (void)CHR_SYS(CloseHandle)(bell->event);
     if (bell->port)
@@ -5356,6 +5501,34 @@ static void chr__bell_ring(chr__bell *bell)
     done = bell->has_port ? CHR_SYS(PostQueuedCompletionStatus)(bell->port, 0, 0, NULL) : CHR_SYS(SetEvent)(bell->event);
     if (!done)
         InterlockedExchange(&bell->rung, 0);
+}
+
+static void CALLBACK chr__bell_timer_expired(PTP_CALLBACK_INSTANCE instance, void *opaque, PTP_WAIT wait, TP_WAIT_RESULT result)
+{
+    (void)instance, (void)wait, (void)result;
+    chr__bell_ring((chr__bell *)opaque);
+}
+
+/* The timer goes off in so many milliseconds; one that does so up to a millisecond earlier stays. Returns whether there is one. */
+static int chr__bell_set_timer(chr__bell *bell, int timeout_ms)
+{
+    const int64_t millisecond = 1000000;
+    int64_t       now, at;
+    LARGE_INTEGER due; /* in 100 ns; negative = from now on */
+
+    if (!bell->timer)
+        return 0;
+    now = chr__os_clock(NULL);
+    at = now + timeout_ms * millisecond;
+    if (bell->timer_at > now && bell->timer_at <= at && at - bell->timer_at < millisecond)
+        return 1;
+    due.QuadPart = timeout_ms * -(millisecond / 100);
+    bell->timer_at = CHR_SYS(SetWaitableTimer)(bell->timer, &due, 0, NULL, NULL, FALSE) ? at : 0;
+    if (bell->has_port && bell->timer_at && !bell->timer_wait)
+        bell->timer_wait = CreateThreadpoolWait(chr__bell_timer_expired, bell, NULL);
+    if (bell->has_port && bell->timer_wait)
+        SetThreadpoolWait(bell->timer_wait, bell->timer, NULL);
+    return bell->timer_at != 0 && (!bell->has_port || bell->timer_wait);
 }
 
 static void CALLBACK chr__set_signaled(PTP_CALLBACK_INSTANCE instance, void *opaque, PTP_WAIT wait, TP_WAIT_RESULT result)
@@ -5411,6 +5584,8 @@ static void chr__set_came_back(chr__set *set, chr__set_entry *entry)
     ULONG       status = entry->wait ? 0 : (ULONG)entry->operation.Internal;
 
     entry->asked = 0;
+    set->cancelled -= entry->is_cancelled;
+    entry->is_cancelled = 0;
     chr__queue_leave(entry);
     if (entry->is_ended) {
         set->in_flight--;
@@ -5473,6 +5648,11 @@ static void chr__set_ask_socket(chr__set *set, chr__set_entry *entry)
     }
 }
 
+static void chr__set_cancel(chr__set *set, chr__set_entry *entry)
+{
+    (void)CHR_SYS(CancelIoEx)(set->afd, &entry->operation);
+}
+
 /* A request that waits for less than is wanted ends first; one that waits for more may stay. */
 static void chr__set_ask(chr__set *set, chr__set_entry *entry)
 {
@@ -5486,8 +5666,11 @@ static void chr__set_ask(chr__set *set, chr__set_entry *entry)
         chr__set_ask_socket(set, entry);
         return;
     }
-    if (entry->wants & ~entry->asked)
-        (void)CHR_SYS(CancelIoEx)(set->afd, &entry->operation);
+    if (entry->wants & ~entry->asked && !entry->is_cancelled) {
+        chr__set_cancel(set, entry);
+        entry->is_cancelled = 1;
+        set->cancelled++;
+    }
     chr__set_under_way(set, entry);
 }
 
@@ -5530,18 +5713,34 @@ static void chr__set_scan(chr__set *set)
     }
 }
 
-static int chr__set_wait_event(chr__set *set, DWORD timeout)
+/* Milliseconds as a system call takes them; where the timer ends the wait, none. */
+static DWORD chr__set_timeout(chr__set *set, int timeout_ms)
 {
-    DWORD result = CHR_SYS(WaitForSingleObject)(set->bell->event, timeout);
+    if (timeout_ms < 0 || (timeout_ms > 0 && chr__bell_set_timer(set->bell, timeout_ms)))
+        return INFINITE;
+    return (DWORD)timeout_ms;
+}
 
+static int chr__set_wait_event(chr__set *set, int timeout_ms)
+{
+    DWORD  timeout = chr__set_timeout(set, timeout_ms), result;
+    HANDLE handles[2];
+
+    handles[0] = set->bell->event;
+    handles[1] = set->bell->timer;
+    if (timeout == INFINITE && timeout_ms > 0)
+        result = CHR_SYS(WaitForMultipleObjects)(2, handles, FALSE, INFINITE);
+    else
+        result = CHR_SYS(WaitForSingleObject)(handles[0], timeout);
     MemoryBarrier();
     chr__set_scan(set);
     return result == WAIT_FAILED ? chr__os_code((int)GetLastError()) : 0;
 }
 
-static int chr__set_wait_port(chr__set *set, DWORD timeout)
+static int chr__set_wait_port(chr__set *set, int timeout_ms)
 {
     OVERLAPPED_ENTRY entries[CHR__READY_MOST];
+    DWORD            timeout = chr__set_timeout(set, timeout_ms);
     ULONG            i, count = 0;
 
     if (!CHR_SYS(GetQueuedCompletionStatusEx)(set->bell->port, entries, CHR__READY_MOST, &count, timeout, FALSE))
@@ -5556,12 +5755,13 @@ static int chr__set_wait_port(chr__set *set, DWORD timeout)
 static int chr__set_look(chr__set *set, int timeout_ms)
 {
     chr__bell *bell = set->bell;
-    DWORD      timeout = timeout_ms < 0 ? INFINITE : (DWORD)timeout_ms;
-    int        code = bell->has_port ? chr__set_wait_port(set, timeout) : chr__set_wait_event(set, timeout);
+    int        code = bell->has_port ? chr__set_wait_port(set, timeout_ms) : chr__set_wait_event(set, timeout_ms);
 
     InterlockedExchange(&bell->rung, 0); /* first: what is noted from here on rings again */
     chr__set_take_signaled(set);
-    return code < 0 ? code : InterlockedExchange(&bell->is_woken, 0) != 0;
+    if (InterlockedExchange(&bell->is_woken, 0))
+        bell->has_woken = 1;
+    return code < 0 ? code : bell->has_woken;
 }
 
 /* Something is ready already: the system is asked for more in one of some turns only. */
@@ -5597,25 +5797,35 @@ static int chr__set_left(int timeout_ms, int64_t deadline)
     return timeout_ms < 0 ? -1 : left <= 0 ? 0 : (int)((left + 999999) / 1000000);
 }
 
+enum { CHR__STIRRED_MOST = 50 };
+
+/* Whether it isn't known yet what is ready: requests end, to be made anew. */
+static int chr__set_is_stirred(const chr__set *set, int tries)
+{
+    return (set->due.first || set->cancelled > 0) && tries < CHR__STIRRED_MOST;
+}
+
+/* How long to wait now: for those a bit in any case. */
+static int chr__set_patience(const chr__set *set, int left, int *tries)
+{
+    return left == 0 && set->cancelled > 0 && (*tries)++ < CHR__STIRRED_MOST ? 1 : left;
+}
+
 /* How many are ready, up to `most`; 0 also when the waker has rung. */
 static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int timeout_ms)
 {
     int64_t deadline = timeout_ms > 0 ? chr__os_clock(NULL) + (int64_t)timeout_ms * 1000000 : 0;
-    int     left = timeout_ms, is_rung;
+    int     left = timeout_ms, is_rung, tries = 0;
 
+    set->bell->has_woken = 0;
     do {
         chr__set_ask_all(set);
-        is_rung = set->ready.first ? chr__set_glance(set) : chr__set_look(set, left);
-        if (is_rung || set->ready.first || left == 0)
+        is_rung = set->ready.first ? chr__set_glance(set) : chr__set_look(set, chr__set_patience(set, left, &tries));
+        if (is_rung || set->ready.first || (left == 0 && !chr__set_is_stirred(set, tries)))
             break;
         left = chr__set_left(timeout_ms, deadline);
     } while (1);
     return is_rung < 0 ? is_rung : chr__set_tell_all(set, ready, most);
-}
-
-static void chr__set_cancel(chr__set *set, chr__set_entry *entry)
-{
-    (void)CHR_SYS(CancelIoEx)(set->afd, &entry->operation);
 }
 
 /* It leaves, and is used again when nothing of it is under way any more. */
@@ -5646,13 +5856,15 @@ static int chr__set_reap(chr__set *set)
 {
     int tries;
 
+    set->bell->has_woken = 0;
     if (set->in_flight > 0)
         chr__set_scan(set);
     for (tries = 0; set->in_flight > 0 && tries < 50; tries++)
-        if (chr__set_look(set, 100) > 0)
-            InterlockedExchange(&set->bell->is_woken, 1);
-    if (tries > 0 && set->bell->is_woken)
+        (void)chr__set_look(set, 100);
+    if (tries > 0 && set->bell->has_woken) {
+        InterlockedExchange(&set->bell->is_woken, 1);
         chr__bell_ring(set->bell);
+    }
     return set->in_flight;
 }
 
@@ -5850,37 +6062,91 @@ static int  chr__os_set_is_ours(const chr__set *set) { return (void)set, 1; }
 static int  chr__os_set_alarm_open(chr__set *set) { return (void)set, CHR_ERR_NOT_SUPPORTED; }
 static void chr__os_set_alarm(chr__set *set, int ms) { (void)set, (void)ms; }
 
-/* -- the waker -- */
+/* -- the waker: it rings for our own loop, and for a foreign one it has a socket that sends to itself -- */
 
 typedef struct chr__waker {
-    chr__bell bell;
-    int       has_sockets;
+    chr__bell     bell;
+    int           has_sockets;
+    volatile LONG fd;      /* for foreign loops, plus one; 0 = not shown to any yet */
+    volatile LONG is_sent; /* a datagram is under way */
 } chr__waker;
 
-/* Winsock counts who uses it. */
+/* Winsock counts who uses it. A timer that is no finer than a time-out is of no use. */
 static int chr__os_waker_open(chr__waker *waker)
 {
+    enum { HIGH_RESOLUTION = 2, SYNCHRONIZE_AND_MODIFY = 0x100002 };
     WSADATA data;
 
     waker->has_sockets = CHR_SYS(WSAStartup)(MAKEWORD(2, 2), &data) == 0;
-    return chr__bell_open(&waker->bell);
+    if (chr__bell_open(&waker->bell) < 0)
+        return CHR_ERR_IO;
+    waker->bell.timer = CHR_SYS(CreateWaitableTimerExW)(NULL, NULL, HIGH_RESOLUTION, SYNCHRONIZE_AND_MODIFY);
+    return 0;
 }
 
 static void chr__os_waker_close(chr__waker *waker)
 {
+    if (waker->fd)
+        chr__os_close((int)waker->fd - 1);
+    waker->fd = 0;
     chr__bell_close(&waker->bell);
     if (waker->has_sockets)
         (void)CHR_SYS(WSACleanup)();
     waker->has_sockets = 0;
 }
 
-static int  chr__os_waker_fd(const chr__waker *waker) { return (void)waker, -1; }
-static void chr__os_waker_quiet(chr__waker *waker) { InterlockedExchange(&waker->bell.is_woken, 0); }
+/* Until it is shown there is none. */
+static int chr__os_waker_fd(const chr__waker *waker) { return (int)waker->fd - 1; }
+
+/* A wake-up is a callback that has run, as it is where a descriptor tells of it. */
+static int chr__os_waker_ran(const chr__waker *waker) { return !waker->fd && waker->bell.has_woken; }
+
+static int chr__waker_connect(SOCKET handle)
+{
+    struct sockaddr_in own;
+    int                size = sizeof own;
+
+    memset(&own, 0, sizeof own);
+    own.sin_family = AF_INET;
+    own.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    return CHR_SYS(bind)(handle, (struct sockaddr *)(void *)&own, sizeof own) != 0 ||
+           CHR_SYS(getsockname)(handle, (struct sockaddr *)(void *)&own, &size) != 0 ||
+           CHR_SYS(connect)(handle, (struct sockaddr *)(void *)&own, sizeof own) != 0 ? -1 : 0;
+}
+
+/* A descriptor that a foreign loop can wait for; an error when there is none to give. */
+static int chr__os_waker_show(chr__waker *waker)
+{
+    SOCKET handle = CHR_SYS(socket)(AF_INET, SOCK_DGRAM, 0);
+    int    code;
+
+    if (handle == INVALID_SOCKET)
+        return chr__os_code(WSAGetLastError());
+    if (chr__waker_connect(handle) < 0 || chr__os_adopt(chr__os_socket_fd(handle)) < 0) {
+        code = chr__os_code(WSAGetLastError());
+        chr__os_close(chr__os_socket_fd(handle));
+        return code;
+    }
+    InterlockedExchange(&waker->fd, (LONG)chr__os_socket_fd(handle) + 1);
+    return chr__os_socket_fd(handle);
+}
+
+static void chr__os_waker_quiet(chr__waker *waker)
+{
+    char bytes[64];
+
+    InterlockedExchange(&waker->bell.is_woken, 0);
+    InterlockedExchange(&waker->is_sent, 0); /* first: what rings from here on sends again */
+    while (waker->fd && CHR_SYS(recv)(chr__os_socket((int)waker->fd - 1), bytes, sizeof bytes, 0) > 0)
+        ;
+}
 
 static void chr__os_waker_ring(chr__waker *waker)
 {
     InterlockedExchange(&waker->bell.is_woken, 1);
     chr__bell_ring(&waker->bell);
+    if (waker->fd && InterlockedExchange(&waker->is_sent, 1) == 0 && CHR_SYS(send)(chr__os_socket((int)waker->fd - 1), "", 1, 0) < 0)
+        InterlockedExchange(&waker->is_sent, 0);
 }
 
 static int chr__os_set_open(chr__set *set, chr__waker *waker, const chr_config *config)
@@ -6267,14 +6533,493 @@ CHR__PRIVATE void chr__os_unlink_own(const char *path, const chr__file_id *own)
         chr__os_unlink(path);
 }
 
+/* -- console: key events are input, as the escape sequences of a terminal; output is UTF-16. So no code page is changed -- */
+
+#ifndef ENABLE_VIRTUAL_TERMINAL_PROCESSING
+#define ENABLE_VIRTUAL_TERMINAL_PROCESSING 0x0004
+#endif
+#ifndef ENABLE_VIRTUAL_TERMINAL_INPUT
+#define ENABLE_VIRTUAL_TERMINAL_INPUT 0x0200
+#endif
+
+enum {
+    CHR__KEY_TEXT = 16,    /* bytes: the longest that one key event becomes */
+    CHR__KEY_EVENTS = 16,  /* fetched at a time */
+    CHR__CONSOLE_UNITS = 512 /* of UTF-16, written at a time */
+};
+
+typedef struct chr__console_in {
+    INPUT_RECORD events[CHR__KEY_EVENTS]; /* fetched and not yet looked at: from `at` to `end` */
+    int          at, end;
+    char         text[CHR__KEY_TEXT];     /* the bytes of the last key, not yet read: from text_at to text_end */
+    int          text_at, text_end;
+    unsigned     repeats;                 /* how often the text comes again */
+    unsigned     high;                    /* the first half of a surrogate pair, 0 = none */
+} chr__console_in;
+
+typedef struct chr__console_out {
+    unsigned char part[4]; /* the beginning of a character whose rest has not come yet */
+    int           length;
+} chr__console_out;
+
+CHR__PRIVATE int chr__os_is_terminal(int fd)
+{
+    DWORD mode;
+
+    return fd != -1 && CHR_SYS(GetConsoleMode)(chr__os_handle(fd), &mode);
+}
+
+/* -- output: UTF-8 becomes UTF-16, in any pieces -- */
+
+/* How many of these bytes are whole characters: the last one may have only begun. */
+static size_t chr__utf8_whole(const unsigned char *text, size_t len)
+{
+    size_t        back, need;
+    unsigned char byte;
+
+    for (back = 1; back <= 3 && back <= len; back++) {
+        byte = text[len - back];
+        if ((byte & 0xc0) == 0x80)
+            continue;
+        need = byte >= 0xf8 ? 1 : byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc0 ? 2 : 1;
+        return need > back ? len - back : len;
+    }
+    return len;
+}
+
+/* What is no UTF-8 becomes U+FFFD. */
+static int chr__console_put(HANDLE console, const unsigned char *text, size_t len)
+{
+    WCHAR units[CHR__CONSOLE_UNITS];
+    int   count = MultiByteToWideChar(CP_UTF8, 0, (const char *)text, (int)len, units, CHR__CONSOLE_UNITS), at;
+    DWORD done = 0;
+
+    for (at = 0; at < count; at += (int)done)
+        if (!CHR_SYS(WriteConsoleW)(console, units + at, (DWORD)(count - at), &done, NULL) || done == 0)
+            return chr__os_code((int)GetLastError());
+    return 0;
+}
+
+/* All of it, while the console takes it: one in which the user marks text waits. */
+CHR__PRIVATE int chr__console_write(int fd, chr__console_out *out, const void *buf, size_t len)
+{
+    unsigned char        piece[CHR__CONSOLE_UNITS];
+    const unsigned char *from = (const unsigned char *)buf;
+    size_t               left = len, count, begun, whole;
+    int                  code = 0;
+
+    while (left > 0 && code == 0) {
+        begun = (size_t)out->length;
+        count = left < sizeof piece - begun ? left : sizeof piece - begun;
+        memcpy(piece, out->part, begun);
+        memcpy(piece + begun, from, count);
+        whole = chr__utf8_whole(piece, begun + count);
+        out->length = (int)(begun + count - whole);
+        memcpy(out->part, piece + whole, begun + count - whole);
+        code = whole > 0 ? chr__console_put(chr__os_handle(fd), piece, whole) : 0;
+        from += count;
+        left -= count;
+    }
+    return code < 0 ? code : (int)len;
+}
+
+/* -- the process's console, and its modes -- */
+
+/* One mode that is changed and put back: unless somebody has changed it since, whose it is then. */
+typedef struct chr__console_mode {
+    HANDLE handle; /* NULL = there is none */
+    int    is_set;
+    DWORD  before, wanted, ours; /* what was there, what it was set to, and what the console made of that */
+} chr__console_mode;
+
+/* The process's console: the one thing that is there once per process, and so the one global. It is put back at close, by
+ * atexit(), when Ctrl-C, Ctrl-Break or the window's close end the process (each goes on to the handlers of others), and by a
+ * fiber-local slot when the thread that made the first chardev here ends the process in another way. */
+static struct chr__terminal {
+    char              holder[128]; /* the id of the stdio chardev; "" = free */
+    int               echo;
+    chr__console_out  echoed;
+    int               users;       /* stdio, and chardevs of the kind console */
+    chr__console_mode in, screen;  /* screen: a handle of our own */
+    int               registered;  /* with atexit() */
+    DWORD             slot;        /* fiber-local */
+} chr__terminal;
+static SRWLOCK chr__terminal_lock = SRWLOCK_INIT;
+
+static void chr__console_put_back(chr__console_mode *mode)
+{
+    DWORD now;
+
+    if (mode->is_set && CHR_SYS(GetConsoleMode)(mode->handle, &now) && now == mode->ours)
+        (void)CHR_SYS(SetConsoleMode)(mode->handle, mode->before);
+}
+
+/* `maybe`: flags that an old Windows does not know. Nothing happens when it is so already. What others have set meanwhile is what
+ * is put back at the end. */
+static int chr__console_make(chr__console_mode *mode, DWORD off, DWORD on, DWORD maybe)
+{
+    DWORD now, wanted;
+    int   is_ours;
+
+    if (!mode->handle)
+        return 0;
+    if (!CHR_SYS(GetConsoleMode)(mode->handle, &now))
+        return chr__os_code((int)GetLastError());
+    is_ours = mode->is_set && now == mode->ours;
+    wanted = ((is_ours ? mode->before : now) & ~off) | on | maybe;
+    if (is_ours && wanted == mode->wanted)
+        return 0;
+    mode->before = is_ours ? mode->before : now;
+    mode->wanted = mode->ours = wanted;
+    mode->is_set = 1;
+    if (!CHR_SYS(SetConsoleMode)(mode->handle, wanted) && !CHR_SYS(SetConsoleMode)(mode->handle, wanted & ~maybe))
+        return chr__os_code((int)GetLastError());
+    (void)CHR_SYS(GetConsoleMode)(mode->handle, &mode->ours);
+    return 0;
+}
+
+static void chr__terminal_put_back(void)
+{
+    AcquireSRWLockExclusive(&chr__terminal_lock);
+    chr__console_put_back(&chr__terminal.in);
+    chr__console_put_back(&chr__terminal.screen);
+    ReleaseSRWLockExclusive(&chr__terminal_lock);
+}
+
+/* FALSE: what comes next happens as if this were not here. */
+static BOOL WINAPI chr__terminal_control(DWORD event)
+{
+    (void)event;
+    chr__terminal_put_back();
+    return FALSE;
+}
+
+/* The process ends, and its other threads are gone, maybe with the lock. */
+static void WINAPI chr__terminal_gone(void *opaque)
+{
+    (void)opaque;
+    if (!TryAcquireSRWLockExclusive(&chr__terminal_lock))
+        return;
+    chr__console_put_back(&chr__terminal.in);
+    chr__console_put_back(&chr__terminal.screen);
+    ReleaseSRWLockExclusive(&chr__terminal_lock);
+}
+
+#define CHR__NULL_DEVICE "NUL"
+
+CHR__PRIVATE int chr__os_standard(int direction)
+{
+    HANDLE handle = CHR_SYS(GetStdHandle)(direction == CHR_IN ? STD_INPUT_HANDLE : STD_OUTPUT_HANDLE);
+
+    return handle ? chr__os_handle_fd(handle) : -1; /* INVALID_HANDLE_VALUE is -1, too */
+}
+
+/* What is on the screen now, whatever standard output is; -1 = this process has no console. */
+static int chr__screen_open(void)
+{
+    HANDLE screen = CHR_SYS(CreateFileW)(L"CONOUT$", GENERIC_READ | GENERIC_WRITE, FILE_SHARE_READ | FILE_SHARE_WRITE, NULL,
+                                         OPEN_EXISTING, 0, NULL);
+
+    return screen == INVALID_HANDLE_VALUE ? -1 : chr__os_handle_fd(screen);
+}
+
+static int chr__screen_make(void) { return chr__console_make(&chr__terminal.screen, 0, ENABLE_PROCESSED_OUTPUT, ENABLE_VIRTUAL_TERMINAL_PROCESSING); }
+
+/* With the lock, for stdio as well as console. */
+static void chr__terminal_enter(int needs_screen)
+{
+    int screen = needs_screen && !chr__terminal.screen.handle ? chr__screen_open() : -1;
+
+    if (screen != -1)
+        chr__terminal.screen.handle = chr__os_handle(screen);
+    if (chr__terminal.users++ == 0) {
+        chr__terminal.slot = FlsAlloc(chr__terminal_gone);
+        (void)FlsSetValue(chr__terminal.slot, &chr__terminal);
+        (void)SetConsoleCtrlHandler(chr__terminal_control, TRUE);
+    }
+    if (!chr__terminal.registered)
+        chr__terminal.registered = atexit(chr__terminal_put_back) == 0;
+    (void)chr__screen_make();
+}
+
+static void chr__terminal_leave(void)
+{
+    chr__console_mode none = { NULL, 0, 0, 0, 0 };
+
+    if (--chr__terminal.users > 0)
+        return;
+    chr__console_put_back(&chr__terminal.screen);
+    if (chr__terminal.screen.handle)
+        (void)CHR_SYS(CloseHandle)(chr__terminal.screen.handle);
+    chr__terminal.screen = none;
+    (void)SetConsoleCtrlHandler(chr__terminal_control, FALSE);
+    (void)FlsFree(chr__terminal.slot); /* its callback finds the lock taken */
+}
+
+/* As a terminal does: Enter begins a line, another control character is ^ and its letter. */
+static void chr__terminal_echo(const char *text, size_t len)
+{
+    int  screen = chr__os_handle_fd(chr__terminal.screen.handle), is_plain;
+    char mark[2] = { '^', 0 };
+
+    if (!chr__terminal.echo || !chr__terminal.screen.handle)
+        return;
+    for (; len > 0; text++, len--) {
+        is_plain = (unsigned char)*text >= ' ' ? *text != 127 : *text == '\t' || *text == '\b' || *text == '\n' || *text == '\r';
+        mark[1] = (char)(*text ^ 0x40);
+        (void)chr__console_write(screen, &chr__terminal.echoed, is_plain ? text : mark, is_plain ? 1 : 2);
+        if (*text == '\r')
+            (void)chr__console_write(screen, &chr__terminal.echoed, "\n", 1);
+    }
+}
+
+/* Of the window, in characters. `fd` is for systems with several terminals. */
+CHR__PRIVATE int chr__os_terminal_size(int fd, int *columns, int *rows)
+{
+    CONSOLE_SCREEN_BUFFER_INFO info;
+
+    (void)fd;
+    if (!chr__terminal.screen.handle || !CHR_SYS(GetConsoleScreenBufferInfo)(chr__terminal.screen.handle, &info))
+        return CHR_ERR_NOT_SUPPORTED;
+    *columns = info.srWindow.Right - info.srWindow.Left + 1;
+    *rows = info.srWindow.Bottom - info.srWindow.Top + 1;
+    return 0;
+}
+
+/* -- input: the keys -- */
+
+/* What a terminal sends for the keys that have no character: ESC O or ESC [ and the letter, or ESC [ number ~. */
+static const struct chr__key {
+    WORD        key;
+    char        letter; /* '~': behind the number */
+    signed char number; /* 'O' = ESC O unless there are modifiers */
+} chr__keys[] = {
+    { VK_UP, 'A', 1 },     { VK_DOWN, 'B', 1 },    { VK_RIGHT, 'C', 1 },  { VK_LEFT, 'D', 1 },   { VK_CLEAR, 'E', 1 },
+    { VK_END, 'F', 1 },    { VK_HOME, 'H', 1 },    { VK_INSERT, '~', 2 }, { VK_DELETE, '~', 3 }, { VK_PRIOR, '~', 5 },
+    { VK_NEXT, '~', 6 },   { VK_F1, 'P', 'O' },    { VK_F2, 'Q', 'O' },   { VK_F3, 'R', 'O' },   { VK_F4, 'S', 'O' },
+    { VK_F5, '~', 15 },    { VK_F6, '~', 17 },     { VK_F7, '~', 18 },    { VK_F8, '~', 19 },    { VK_F9, '~', 20 },
+    { VK_F10, '~', 21 },   { VK_F11, '~', 23 },    { VK_F12, '~', 24 },   { VK_F13, '~', 25 },   { VK_F14, '~', 26 },
+    { VK_F15, '~', 28 },   { VK_F16, '~', 29 },    { VK_F17, '~', 31 },   { VK_F18, '~', 32 },   { VK_F19, '~', 33 },
+    { VK_F20, '~', 34 },
+};
+
+enum { CHR__KEYS = sizeof chr__keys / sizeof chr__keys[0] };
+
+static int chr__key_has(const KEY_EVENT_RECORD *key, DWORD modifiers) { return (key->dwControlKeyState & modifiers) != 0; }
+
+/* A key without a character; returns how many bytes it is, 0 = none. */
+static int chr__key_sequence(const KEY_EVENT_RECORD *key, char *text)
+{
+    int shift = chr__key_has(key, SHIFT_PRESSED), alt = chr__key_has(key, LEFT_ALT_PRESSED | RIGHT_ALT_PRESSED);
+    int control = chr__key_has(key, LEFT_CTRL_PRESSED | RIGHT_CTRL_PRESSED), modifiers = shift + 2 * alt + 4 * control, i;
+
+    for (i = 0; i < CHR__KEYS && chr__keys[i].key != key->wVirtualKeyCode; i++)
+        ;
+    if (i == CHR__KEYS)
+        return 0;
+    if (modifiers)
+        return chr__keys[i].letter == '~'
+            ? chr__format(text, CHR__KEY_TEXT, "\033[%d;%d~", chr__keys[i].number, modifiers + 1)
+            : chr__format(text, CHR__KEY_TEXT, "\033[1;%d%c", modifiers + 1, chr__keys[i].letter);
+    if (chr__keys[i].letter == '~')
+        return chr__format(text, CHR__KEY_TEXT, "\033[%d~", chr__keys[i].number);
+    return chr__format(text, CHR__KEY_TEXT, "\033%c%c", chr__keys[i].number == 'O' ? 'O' : '[', chr__keys[i].letter);
+}
+
+/* The character that it stands for on a terminal, where Windows has another or none; -1 = nothing. */
+static int chr__key_character(const KEY_EVENT_RECORD *key)
+{
+    unsigned unit = key->uChar.UnicodeChar;
+    int      control = chr__key_has(key, LEFT_CTRL_PRESSED | RIGHT_CTRL_PRESSED);
+
+    switch (key->wVirtualKeyCode) {
+    case VK_BACK:   return control ? 8 : 127;
+    case VK_ESCAPE: return 27;
+    case VK_SPACE:  return control ? 0 : (int)unit; /* ^@ */
+    case '2':       return control && unit == 0 ? 0 : unit ? (int)unit : -1;
+    default:        return unit ? (int)unit : -1;
+    }
+}
+
+/* Whether it is part of an Alt code, whose character comes when Alt is released; or is no key that is pressed. */
+static int chr__key_is_silent(const KEY_EVENT_RECORD *key)
+{
+    WORD code = key->wVirtualKeyCode;
+    int  is_pad = (code >= VK_NUMPAD0 && code <= VK_NUMPAD9) || code == VK_CLEAR || code == VK_INSERT ||
+                  (code >= VK_PRIOR && code <= VK_DOWN);
+
+    if (!key->bKeyDown)
+        return code != VK_MENU || key->uChar.UnicodeChar == 0;
+    return is_pad && chr__key_has(key, LEFT_ALT_PRESSED) && !chr__key_has(key, ENHANCED_KEY | LEFT_CTRL_PRESSED | RIGHT_CTRL_PRESSED);
+}
+
+/* One unit of UTF-16 as UTF-8, the second of a pair with the first. Returns the bytes; 0 = the second comes next. */
+static int chr__key_unit(unsigned *high, unsigned unit, char *text)
+{
+    WCHAR units[2];
+    int   count = 0;
+
+    if (unit >= 0xd800 && unit < 0xdc00) {
+        *high = unit;
+        return 0;
+    }
+    if (*high && unit >= 0xdc00 && unit < 0xe000)
+        units[count++] = (WCHAR)*high;
+    *high = 0;
+    units[count++] = (WCHAR)unit;
+    return WideCharToMultiByte(CP_UTF8, 0, units, count, text, CHR__KEY_TEXT, NULL, NULL);
+}
+
+/* What a key event is in bytes: none for most. Ctrl and Alt together with a character are AltGr. */
+static int chr__key_text(const KEY_EVENT_RECORD *key, unsigned *high, char *text)
+{
+    int alt = chr__key_has(key, LEFT_ALT_PRESSED | RIGHT_ALT_PRESSED), unit, count = 0;
+    int control = chr__key_has(key, LEFT_CTRL_PRESSED | RIGHT_CTRL_PRESSED);
+
+    if (chr__key_is_silent(key))
+        return 0;
+    unit = chr__key_character(key);
+    if (unit < 0)
+        return chr__key_sequence(key, text);
+    if (unit == '\t' && chr__key_has(key, SHIFT_PRESSED))
+        return chr__format(text, CHR__KEY_TEXT, "\033[Z");
+    if (alt && key->bKeyDown && !(control && unit >= ' '))
+        text[count++] = 27;
+    return count + chr__key_unit(high, (unsigned)unit, text + count);
+}
+
+/* The next event, if there is one, which may be no bytes. 0 = there is none; -1 = the console is gone. */
+static int chr__console_next(HANDLE console, chr__console_in *in)
+{
+    const INPUT_RECORD *event;
+    DWORD               count = 0;
+
+    if (in->at == in->end) {
+        in->at = in->end = 0;
+        if (!CHR_SYS(GetNumberOfConsoleInputEvents)(console, &count))
+            return -1;
+        if (count > 0 && !CHR_SYS(ReadConsoleInputW)(console, in->events, CHR__KEY_EVENTS, &count))
+            return -1;
+        in->end = (int)count;
+    }
+    if (in->at == in->end)
+        return 0;
+    event = &in->events[in->at++];
+    in->text_at = in->text_end = 0;
+    if (event->EventType != KEY_EVENT)
+        return 1; /* focus, mouse, menu, size */
+    in->text_end = chr__key_text(&event->Event.KeyEvent, &in->high, in->text);
+    in->repeats = event->Event.KeyEvent.wRepeatCount > 1 ? event->Event.KeyEvent.wRepeatCount - 1u : 0;
+    return 1;
+}
+
+/* As much as has been typed: bytes, would-block, or the end when the console is gone. */
+CHR__PRIVATE int chr__console_read(int fd, chr__console_in *in, void *buf, size_t len)
+{
+    char  *to = (char *)buf;
+    size_t done = 0;
+    int    code = 1;
+
+    while (done < len && code > 0) {
+        if (in->text_at < in->text_end) {
+            to[done++] = in->text[in->text_at++];
+        } else if (in->text_end > 0 && in->repeats > 0) {
+            in->repeats--;
+            in->text_at = 0;
+        } else {
+            code = chr__console_next(chr__os_handle(fd), in);
+        }
+    }
+    chr__terminal_echo(to, done);
+    return done > 0 ? (int)done : code < 0 ? 0 : (int)CHR_ERR_WOULD_BLOCK;
+}
+
+/* Whether something has been fetched that is not read yet. */
+CHR__PRIVATE int chr__console_pending(const chr__console_in *in)
+{
+    return in->at < in->end || in->text_at < in->text_end || (in->text_end > 0 && in->repeats > 0);
+}
+
+#if CHARDEV_HAS_STDIO
+/* Takes standard input and output for the chardev `id`; CHR_ERR_BUSY names who has them. */
+static int chr__os_terminal_acquire(const char *id, chr_error *err)
+{
+    int in = chr__os_standard(CHR_IN), is_console = chr__os_is_terminal(in), code = 0;
+
+    AcquireSRWLockExclusive(&chr__terminal_lock);
+    if (chr__terminal.holder[0]) {
+        code = chr__fail(err, CHR_ERR_BUSY, "stdio: in use by chardev '%s'", chr__terminal.holder);
+    } else {
+        chr__format(chr__terminal.holder, sizeof chr__terminal.holder, "%s", id);
+        memset(&chr__terminal.in, 0, sizeof chr__terminal.in);
+        chr__terminal.in.handle = is_console ? chr__os_handle(in) : NULL;
+        chr__terminal.echo = chr__terminal.echoed.length = 0;
+        chr__terminal_enter(is_console || chr__os_is_terminal(chr__os_standard(CHR_OUT)));
+    }
+    ReleaseSRWLockExclusive(&chr__terminal_lock);
+    return code;
+}
+
+static void chr__os_terminal_release(void)
+{
+    AcquireSRWLockExclusive(&chr__terminal_lock);
+    chr__console_put_back(&chr__terminal.in);
+    chr__terminal.in.handle = NULL;
+    chr__terminal.in.is_set = 0;
+    chr__terminal.holder[0] = 0;
+    chr__terminal_leave();
+    ReleaseSRWLockExclusive(&chr__terminal_lock);
+}
+
+/* The console as the holder wants it: key events, Ctrl-C among them unless `with_signals`. A Windows that knows the sequences of
+ * keys itself makes them, as the screen's program has asked for them; else chr__key_sequence() does. */
+static int chr__os_terminal_make_raw(int with_signals, int echo)
+{
+    int code;
+
+    AcquireSRWLockExclusive(&chr__terminal_lock);
+    chr__terminal.echo = echo;
+    code = chr__console_make(&chr__terminal.in, ENABLE_LINE_INPUT | ENABLE_ECHO_INPUT | ENABLE_PROCESSED_INPUT,
+                             with_signals ? ENABLE_PROCESSED_INPUT : 0, ENABLE_VIRTUAL_TERMINAL_INPUT);
+    (void)chr__screen_make();
+    ReleaseSRWLockExclusive(&chr__terminal_lock);
+    return code;
+}
+#endif
+
+#if CHARDEV_HAS_CONSOLE
+/* The screen for output, with sequences processed; the result is the caller's to close, before chr__os_screen_release(). */
+static int chr__os_screen_acquire(chr_error *err)
+{
+    int fd = chr__screen_open();
+
+    if (fd == -1)
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "console: this process has no console");
+    AcquireSRWLockExclusive(&chr__terminal_lock);
+    chr__terminal_enter(1);
+    ReleaseSRWLockExclusive(&chr__terminal_lock);
+    return fd;
+}
+
+static void chr__os_screen_release(void)
+{
+    AcquireSRWLockExclusive(&chr__terminal_lock);
+    chr__terminal_leave();
+    ReleaseSRWLockExclusive(&chr__terminal_lock);
+}
+#endif
+
 /* -- channels: one direction of what is no socket. Its loop waits for an event, which is signaled while a read finds something or a
- * write is taken. What can overlap reads ahead into a buffer, and writes from a copy; what can't (a pipe of a command line, a
- * console) has a thread that does the same with calls that block. A regular file is read and written at once. -- */
+ * write is taken. What can overlap reads ahead into a buffer, and writes from a copy; what can't (a pipe of a command line) has a
+ * thread that does the same with calls that block. A regular file and a console are read and written at once; the event of a
+ * console's input is its handle. -- */
 
 #define CHR__CHANNEL_SLOT(function) function
 
 enum {
     CHR__CHANNEL_SIZE = 16384,   /* bytes that are read ahead, or being written */
+    CHR__CHANNEL_LINE = 256,     /* the same of a serial line: they go in a moment, unless the far side holds them up */
+    CHR__CHANNEL_LINE_MS = 500,  /* how long these are waited for, since the port is free only behind that */
     CHR__CHANNEL_END_MS = 1000,  /* how long a call that was cancelled is waited for */
     CHR__CHANNEL_LINGER_MS = 2000 /* how long a closed channel goes on with what it was given */
 };
@@ -6291,7 +7036,8 @@ typedef struct chr__operation {
     volatile LONG is_over;       /* the thread shall end */
     DWORD         count, error;  /* what the thread's call has brought */
     uint64_t      place;         /* of a regular file that overlaps: where it goes on */
-    int           kind, has_copy, is_pipe, is_file;
+    int           kind, has_copy, is_pipe, is_file, is_line;
+    int           line_errors;   /* CHR_LINE_... that were met on the way */
     int           under_way;
     int           is_ended, code; /* read: nothing more comes, since 0 = it is over, or an error; write: it has failed;
                                      connect: 0 = the client is there */
@@ -6304,7 +7050,11 @@ typedef struct chr__channel {
     int             fd;        /* the event; -1 = there is no such direction */
     int             io;        /* the handle */
     int             is_read;   /* a regular file, to its end */
-    chr__operation *operation; /* NULL = a regular file */
+    int             is_text;   /* input whose lines end with CR LF */
+    chr__operation *operation; /* NULL = a regular file, or a console */
+    int             is_console;
+    chr__console_in  keys;     /* of its input, */
+    chr__console_out screen;   /* and of its output */
 } chr__channel;
 
 static void chr__operation_release(chr__operation *operation)
@@ -6363,7 +7113,7 @@ static BOOL chr__operation_overlap(chr__operation *operation)
         return CHR_SYS(ConnectNamedPipe)(operation->handle, overlapped);
     return operation->kind == CHR__WRITE
                ? CHR_SYS(WriteFile)(operation->handle, bytes + operation->at, operation->end - operation->at, NULL, overlapped)
-               : CHR_SYS(ReadFile)(operation->handle, bytes, CHR__CHANNEL_SIZE, NULL, overlapped);
+               : CHR_SYS(ReadFile)(operation->handle, bytes, operation->is_line ? 1 : CHR__CHANNEL_SIZE, NULL, overlapped);
 }
 
 /* What an error of the call means. */
@@ -6390,6 +7140,34 @@ static void chr__operation_start(chr__operation *operation)
         chr__operation_fail(operation, chr__operation_code(operation, error));
 }
 
+/* What the driver says has gone wrong, in our bits. */
+static int chr__line_errors(DWORD errors)
+{
+    return (errors & (CE_OVERRUN | CE_RXOVER) ? CHR_LINE_OVERRUN : 0) | (errors & CE_RXPARITY ? CHR_LINE_PARITY : 0) |
+           (errors & CE_FRAME ? CHR_LINE_FRAMING : 0);
+}
+
+/* A serial line is waited for with a read of one byte, which no time-out of a driver's ends: what has come behind it is read at
+ * once. Returns how many bytes that is. */
+static DWORD chr__operation_rest(chr__operation *operation)
+{
+    OVERLAPPED *overlapped = &operation->overlapped;
+    HANDLE      done = overlapped->hEvent;
+    COMSTAT     queue;
+    DWORD       errors, most = CHR__CHANNEL_SIZE - 1, count = 0;
+
+    if (!CHR_SYS(ClearCommError)(operation->handle, &errors, &queue))
+        return 0;
+    operation->line_errors |= chr__line_errors(errors);
+    most = queue.cbInQue < most ? queue.cbInQue : most;
+    memset(overlapped, 0, sizeof *overlapped);
+    overlapped->hEvent = done;
+    if (most > 0 && (CHR_SYS(ReadFile)(operation->handle, operation->bytes + 1, most, NULL, overlapped) ||
+                     GetLastError() == ERROR_IO_PENDING))
+        (void)CHR_SYS(GetOverlappedResult)(operation->handle, overlapped, &count, TRUE);
+    return count;
+}
+
 /* Whether the call has ended, and how: *count bytes, or *error. A message that is longer than our buffer is none. */
 static int chr__operation_has_ended(chr__operation *operation, DWORD *count, int *error)
 {
@@ -6406,7 +7184,14 @@ static int chr__operation_has_ended(chr__operation *operation, DWORD *count, int
     return *error != ERROR_IO_INCOMPLETE;
 }
 
-/* Notes what has come of it. A call that ended with its thread is made again, as is one that brought an empty message. */
+/* Whether a read that brought nothing is no end: an empty message of a pipe that can be asked, or a line's time-out. */
+static int chr__operation_goes_on(chr__operation *operation)
+{
+    return operation->kind == CHR__READ &&
+           (operation->is_line || (operation->is_pipe && CHR_SYS(PeekNamedPipe)(operation->handle, NULL, 0, NULL, NULL, NULL)));
+}
+
+/* Notes what has come of it. A call that ended with its thread is made again. */
 static void chr__operation_look(chr__operation *operation)
 {
     DWORD count = 0;
@@ -6416,11 +7201,13 @@ static void chr__operation_look(chr__operation *operation)
         return;
     operation->under_way = 0;
     operation->place += operation->is_file ? count : 0;
+    if (count == 1 && operation->kind == CHR__READ && operation->is_line)
+        count += chr__operation_rest(operation);
     operation->at = operation->kind == CHR__WRITE ? operation->at + count : 0;
     operation->end = operation->kind == CHR__READ ? count : operation->end;
     if (error && error != ERROR_OPERATION_ABORTED)
         chr__operation_fail(operation, chr__operation_code(operation, error));
-    else if (error || (operation->kind == CHR__WRITE ? operation->at < operation->end : count == 0 && operation->kind == CHR__READ && operation->is_pipe))
+    else if (error || (operation->kind == CHR__WRITE ? operation->at < operation->end : count == 0 && chr__operation_goes_on(operation)))
         chr__operation_start(operation);
     else if (operation->kind != CHR__WRITE && operation->end == 0)
         chr__operation_fail(operation, 0);
@@ -6475,6 +7262,7 @@ static chr__operation *chr__operation_new(HANDLE handle, int kind)
 {
     chr__operation *operation = (chr__operation *)calloc(1, sizeof *operation);
     DWORD           type = CHR_SYS(GetFileType)(handle);
+    COMMTIMEOUTS    timeouts;
 
     if (!operation)
         return NULL;
@@ -6483,6 +7271,7 @@ static chr__operation *chr__operation_new(HANDLE handle, int kind)
     operation->kind = kind;
     operation->is_pipe = type == FILE_TYPE_PIPE;
     operation->is_file = type == FILE_TYPE_DISK;
+    operation->is_line = type == FILE_TYPE_CHAR && CHR_SYS(GetCommTimeouts)(handle, &timeouts);
     operation->done = CHR_SYS(CreateEventW)(NULL, TRUE, kind == CHR__WRITE, NULL);
     if (operation->done && (!chr__os_blocks(handle) || chr__operation_start_thread(operation) == 0))
         return operation;
@@ -6523,10 +7312,10 @@ static void chr__operation_end(chr__operation *operation)
 /* Until all of it is written, or for so long. */
 static void chr__operation_linger(chr__operation *operation)
 {
-    DWORD waited = WAIT_OBJECT_0;
+    DWORD waited = WAIT_OBJECT_0, ms = operation->is_line ? CHR__CHANNEL_LINE_MS : CHR__CHANNEL_LINGER_MS;
 
     while (operation->under_way && waited == WAIT_OBJECT_0) {
-        waited = WaitForSingleObject(operation->done, CHR__CHANNEL_LINGER_MS);
+        waited = WaitForSingleObject(operation->done, ms);
         chr__operation_look(operation);
     }
     chr__operation_end(operation);
@@ -6590,7 +7379,10 @@ CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int directi
     channel->fd = channel->io = fd;
     if (fd == -1)
         return 0;
-    if (!chr__os_is_quick(chr__os_handle(fd)))
+    channel->is_console = chr__os_is_terminal(fd);
+    if (channel->is_console && direction == CHR_IN)
+        return 0;
+    if (!channel->is_console && !chr__os_is_quick(chr__os_handle(fd)))
         return chr__channel_begin(channel, chr__os_handle(fd), direction == CHR_OUT ? CHR__WRITE : CHR__READ);
     event = CHR_SYS(CreateEventW)(NULL, TRUE, direction == CHR_OUT, NULL);
     channel->fd = event ? chr__os_handle_fd(event) : -1;
@@ -6606,14 +7398,14 @@ CHR__PRIVATE void chr__os_channel_close(chr__channel *channel, int is_last)
     channel->operation = NULL;
     if (operation)
         chr__operation_look(operation);
-    else if (channel->fd > 0)
+    else if (channel->fd > 0 && channel->fd != channel->io)
         (void)chr__os_close(channel->fd);
     channel->fd = channel->io = -1;
     if (!operation)
         return;
     if (operation->kind != CHR__WRITE || !operation->under_way)
         chr__operation_end(operation);
-    else if (is_last || !chr__operation_leave(operation))
+    else if (is_last || operation->is_line || !chr__operation_leave(operation))
         chr__operation_linger(operation);
 }
 
@@ -6633,25 +7425,48 @@ static int chr__operation_read(chr__operation *operation, void *buf, size_t len)
     return operation->is_ended ? operation->code : (int)CHR_ERR_WOULD_BLOCK;
 }
 
+/* Standard input that comes from a pipe or a file: lines as the program expects them, without carriage returns. */
+CHR__PRIVATE void chr__os_channel_text(chr__channel *channel) { channel->is_text = !channel->is_console; }
+
+static int chr__channel_lines(char *text, int n)
+{
+    int i, kept = 0;
+
+    for (i = 0; i < n; i++)
+        if (text[i] != '\r')
+            text[kept++] = text[i];
+    return kept;
+}
+
 CHR__PRIVATE int chr__os_channel_read(chr__channel *channel, void *buf, size_t len)
 {
-    int n = channel->operation ? chr__operation_read(channel->operation, buf, len) : chr__os_read(channel->io, buf, len);
+    int n, kept;
 
+    if (channel->is_console)
+        return chr__console_read(channel->io, &channel->keys, buf, len);
+    do {
+        n = channel->operation ? chr__operation_read(channel->operation, buf, len) : chr__os_read(channel->io, buf, len);
+        kept = n > 0 && channel->is_text ? chr__channel_lines((char *)buf, n) : n;
+    } while (n > 0 && kept == 0);
     channel->is_read |= n <= 0;
-    return n;
+    return kept;
 }
 
 CHR__PRIVATE int chr__os_channel_write(chr__channel *channel, const void *buf, size_t len)
 {
     chr__operation *operation = channel->operation;
+    size_t          most;
 
+    if (channel->is_console)
+        return chr__console_write(channel->io, &channel->screen, buf, len);
     if (!operation)
         return chr__os_write(channel->io, CHR__FD_PLAIN, buf, len);
     chr__operation_look(operation);
     if (operation->is_ended || operation->under_way)
         return operation->is_ended ? operation->code : (int)CHR_ERR_WOULD_BLOCK;
     operation->at = 0;
-    operation->end = len < CHR__CHANNEL_SIZE ? (DWORD)len : (DWORD)CHR__CHANNEL_SIZE;
+    most = operation->is_line ? CHR__CHANNEL_LINE : CHR__CHANNEL_SIZE;
+    operation->end = len < most ? (DWORD)len : (DWORD)most;
     memcpy(operation->bytes, buf, operation->end);
     chr__operation_start(operation);
     chr__operation_look(operation);
@@ -6663,6 +7478,8 @@ CHR__PRIVATE int chr__os_channel_pending(const chr__channel *channel)
 {
     chr__operation *operation = channel->operation;
 
+    if (channel->is_console)
+        return chr__console_pending(&channel->keys);
     if (!operation)
         return channel->fd != -1 && !channel->is_read;
     chr__operation_look(operation);
@@ -6689,6 +7506,25 @@ CHR__PRIVATE int chr__os_channel_flush(chr__channel *channel)
 }
 
 CHR__PRIVATE int chr__os_channel_shutdown(chr__channel *channel) { return (void)channel, CHR_ERR_NOT_SUPPORTED; }
+
+/* What it has read ahead, or is writing, is dropped. */
+CHR__PRIVATE void chr__os_channel_drop(chr__channel *channel)
+{
+    chr__operation *operation = channel->operation;
+
+    if (!operation)
+        return;
+    chr__operation_look(operation);
+    if (operation->kind == CHR__WRITE)
+        chr__operation_cancel(operation);
+    if (operation->is_ended || operation->under_way)
+        return;
+    operation->at = operation->end = 0;
+    if (operation->kind == CHR__WRITE)
+        SetEvent(operation->done);
+    else
+        chr__operation_start(operation);
+}
 
 /* -- named pipes -- */
 
@@ -6783,6 +7619,324 @@ CHR__PRIVATE int chr__os_may(int fd, int direction)
     return (info[1] & (direction == CHR_IN ? FILE_READ_DATA : FILE_WRITE_DATA | FILE_APPEND_DATA)) != 0;
 }
 
+/* -- serial lines -- */
+
+/* COM1 to COM999. */
+static int chr__os_is_port(const char *text)
+{
+    size_t digits = _strnicmp(text, "COM", 3) == 0 ? strspn(text + 3, "0123456789") : 0;
+
+    return digits > 0 && digits < 4 && text[3 + digits] == 0;
+}
+
+/* What stands alone as the name of a device: also what begins with two backslashes, a dot or a question mark, and one more. */
+static int chr__os_is_device_path(const char *text)
+{
+    int is_path = text[0] == '\\' && text[1] == '\\' && (text[2] == '.' || text[2] == '?') && text[3] == '\\';
+
+    return *text == '/' || is_path || chr__os_is_port(text);
+}
+
+#if CHARDEV_HAS_SERIAL
+static int chr__os_is_serial_path(const char *text) { return *text != '/' && chr__os_is_device_path(text); }
+
+enum { CHR__LINE_MARKS = 0 }; /* breaks and errors are not among the bytes: see chr__os_news_take() */
+
+/* What a port is set to first: its handshake lines are raised, as a terminal's are when it is opened. Reads wait for one byte. */
+static void chr__line_begin(HANDLE line)
+{
+    COMMTIMEOUTS never;
+    DCB          state;
+
+    memset(&never, 0, sizeof never);
+    memset(&state, 0, sizeof state);
+    state.DCBlength = sizeof state;
+    if (!CHR_SYS(GetCommState)(line, &state))
+        return;
+    state.fDtrControl = DTR_CONTROL_ENABLE;
+    state.fRtsControl = RTS_CONTROL_ENABLE;
+    (void)CHR_SYS(SetCommState)(line, &state);
+    (void)CHR_SYS(SetCommTimeouts)(line, &never);
+    (void)CHR_SYS(SetupComm)(line, 16384, 16384);
+}
+
+/* COM7, or a path of the system's: \\.\COM12. */
+static int chr__os_serial_open(const char *path, chr_error *err)
+{
+    WCHAR  wide[1024];
+    char   name[1024];
+    HANDLE line;
+    int    error;
+
+    chr__format(name, sizeof name, "%s%s", chr__os_is_port(path) ? "\\\\.\\" : "", path);
+    if (strlen(path) >= sizeof name - 4 || chr__os_to_wide(name, wide, sizeof wide / sizeof wide[0]) < 0)
+        return chr__fail(err, CHR_ERR_INVALID, "cannot open %s: it is no name of a port", path);
+    line = CHR_SYS(CreateFileW)(wide, GENERIC_READ | GENERIC_WRITE, 0, NULL, OPEN_EXISTING, FILE_FLAG_OVERLAPPED, NULL);
+    error = line == INVALID_HANDLE_VALUE ? (int)GetLastError() : 0;
+    if (error == ERROR_FILE_NOT_FOUND || error == ERROR_PATH_NOT_FOUND)
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "cannot open %s: there is no such port", path);
+    if (error == ERROR_ACCESS_DENIED || error == ERROR_SHARING_VIOLATION)
+        return chr__fail(err, CHR_ERR_BUSY, "cannot open %s: it is in use, or access is denied", path);
+    if (error)
+        return chr__os_fail(err, error, "cannot open", path);
+    chr__line_begin(line);
+    return chr__os_handle_fd(line);
+}
+
+static int chr__line_get(int fd, DCB *state)
+{
+    memset(state, 0, sizeof *state);
+    state->DCBlength = sizeof *state;
+    return CHR_SYS(GetCommState)(chr__os_handle(fd), state) ? 0 : chr__os_code((int)GetLastError());
+}
+
+static int chr__line_set(int fd, DCB *state)
+{
+    return CHR_SYS(SetCommState)(chr__os_handle(fd), state) ? 0 : chr__os_code((int)GetLastError());
+}
+
+static int chr__os_is_line(int fd)
+{
+    DCB state;
+
+    return chr__line_get(fd, &state) == 0;
+}
+
+static int chr__os_is_character_device(int fd) { return CHR_SYS(GetFileType)(chr__os_handle(fd)) == FILE_TYPE_CHAR; }
+
+static const char chr__line_parities[] = { 'N', 'O', 'E', 'M', 'S', 0 }; /* by the system's number */
+
+/* Raw: every byte is as it came. What the guest has set DTR and RTS to stays, unless RTS is for the flow control. */
+static void chr__line_format(DCB *state, const chr_serial_params *params, int flow_out, int flow_in)
+{
+    state->BaudRate = (DWORD)params->speed;
+    state->ByteSize = (BYTE)params->data_bits;
+    state->Parity = (BYTE)(strchr(chr__line_parities, params->parity) - chr__line_parities);
+    state->StopBits = params->stop_bits == 1 ? ONESTOPBIT : params->stop_bits == 2 ? TWOSTOPBITS : ONE5STOPBITS;
+    state->fBinary = 1;
+    state->fParity = params->parity != 'N';
+    state->fErrorChar = state->fNull = state->fAbortOnError = state->fDsrSensitivity = state->fOutxDsrFlow = 0;
+    state->fTXContinueOnXoff = 1;
+    state->fOutX = flow_out == CHR_FLOW_XONXOFF;
+    state->fInX = flow_in == CHR_FLOW_XONXOFF;
+    state->fOutxCtsFlow = flow_out == CHR_FLOW_RTSCTS;
+    state->XonChar = 17;
+    state->XoffChar = 19;
+    if (flow_in == CHR_FLOW_RTSCTS)
+        state->fRtsControl = RTS_CONTROL_HANDSHAKE;
+    else if (state->fRtsControl == RTS_CONTROL_HANDSHAKE)
+        state->fRtsControl = RTS_CONTROL_ENABLE;
+}
+
+/* The stop bits that a device can have with so many data bits. */
+static void chr__line_fit_stop_bits(DCB *state)
+{
+    if (state->ByteSize == 5 && state->StopBits == TWOSTOPBITS)
+        state->StopBits = ONE5STOPBITS;
+    else if (state->ByteSize != 5 && state->StopBits == ONE5STOPBITS)
+        state->StopBits = TWOSTOPBITS;
+}
+
+/* The next standard speed within 10 %, or what it was. */
+static void chr__line_fit_speed(DCB *state, DWORD before)
+{
+    static const DWORD speeds[] = { 50, 75, 110, 134, 150, 200, 300, 600, 1200, 1800, 2400, 4800, 9600, 14400, 19200, 38400, 57600,
+                                    115200, 128000, 230400, 256000, 460800, 921600, 1000000, 2000000, 3000000, 4000000 };
+    DWORD  wanted = state->BaudRate;
+    size_t i;
+
+    state->BaudRate = before;
+    for (i = 0; i < sizeof speeds / sizeof speeds[0]; i++)
+        if (speeds[i] >= wanted - wanted / 10 && speeds[i] <= wanted + wanted / 10)
+            state->BaudRate = speeds[i];
+}
+
+/* A driver takes all settings or none. What it can't have becomes what comes next, which is no error here. */
+static int chr__os_serial_configure(int fd, const chr_serial_params *params, int flow_out, int flow_in)
+{
+    DCB   state;
+    DWORD before;
+    int   code = chr__line_get(fd, &state);
+
+    if (code < 0)
+        return code;
+    before = state.BaudRate;
+    chr__line_format(&state, params, flow_out, flow_in);
+    code = chr__line_set(fd, &state);
+    if (code == CHR_ERR_INVALID) {
+        chr__line_fit_stop_bits(&state);
+        code = chr__line_set(fd, &state);
+    }
+    if (code == CHR_ERR_INVALID) {
+        chr__line_fit_speed(&state, before);
+        code = chr__line_set(fd, &state);
+    }
+    return code;
+}
+
+static int chr__os_serial_settings(int fd, chr_serial_params *params, int *flow_out, int *flow_in)
+{
+    DCB state;
+    int code = chr__line_get(fd, &state);
+
+    if (code < 0)
+        return code;
+    params->speed = state.BaudRate > 0 ? (int)state.BaudRate : params->speed;
+    params->parity = state.Parity < sizeof chr__line_parities - 1 ? chr__line_parities[state.Parity] : 'N';
+    params->data_bits = state.ByteSize >= 5 && state.ByteSize <= 8 ? state.ByteSize : 8;
+    params->stop_bits = state.StopBits == ONESTOPBIT ? 1 : state.StopBits == TWOSTOPBITS ? 2 : (int)CHR_STOP_BITS_1_5;
+    *flow_out = state.fOutxCtsFlow ? CHR_FLOW_RTSCTS : state.fOutX ? CHR_FLOW_XONXOFF : CHR_FLOW_NONE;
+    *flow_in = state.fInX ? CHR_FLOW_XONXOFF : state.fRtsControl == RTS_CONTROL_HANDSHAKE ? CHR_FLOW_RTSCTS : CHR_FLOW_NONE;
+    return 0;
+}
+
+/* The system's queues, and what the channels hold. */
+static int chr__os_serial_purge(chr__channel *in, chr__channel *out, int what)
+{
+    DWORD queues = (what & CHR_PURGE_RECEIVE ? PURGE_RXCLEAR : 0) | (what & CHR_PURGE_TRANSMIT ? PURGE_TXCLEAR : 0);
+    HANDLE line = chr__os_handle(in->io);
+
+    if (what & CHR_PURGE_TRANSMIT)
+        chr__os_channel_drop(out);
+    if (!CHR_SYS(PurgeComm)(line, queues))
+        return chr__os_code((int)GetLastError());
+    if (what & CHR_PURGE_RECEIVE)
+        chr__os_channel_drop(in);
+    return 0;
+}
+
+static int chr__os_serial_break(int fd, int on)
+{
+    BOOL is_done = on ? CHR_SYS(SetCommBreak)(chr__os_handle(fd)) : CHR_SYS(ClearCommBreak)(chr__os_handle(fd));
+
+    return is_done ? 0 : chr__os_code((int)GetLastError());
+}
+
+/* The far side's as they are, ours as they were set. */
+static int chr__os_serial_get_lines(int fd, int *lines)
+{
+    DWORD bits;
+    DCB   state;
+
+    if (!CHR_SYS(GetCommModemStatus)(chr__os_handle(fd), &bits))
+        return chr__os_code((int)GetLastError());
+    if (chr__line_get(fd, &state) < 0)
+        memset(&state, 0, sizeof state);
+    *lines = (bits & MS_CTS_ON ? CHR_TIOCM_CTS : 0) | (bits & MS_DSR_ON ? CHR_TIOCM_DSR : 0) |
+             (bits & MS_RLSD_ON ? CHR_TIOCM_CAR : 0) | (bits & MS_RING_ON ? CHR_TIOCM_RI : 0) |
+             (state.fDtrControl != DTR_CONTROL_DISABLE ? CHR_TIOCM_DTR : 0) |
+             (state.fRtsControl != RTS_CONTROL_DISABLE ? CHR_TIOCM_RTS : 0);
+    return 0;
+}
+
+/* As part of the port's state, so that it outlives the next settings. */
+static int chr__os_serial_set_lines(int fd, int lines)
+{
+    DWORD bits;
+    DCB   state;
+    int   code;
+
+    if (!CHR_SYS(GetCommModemStatus)(chr__os_handle(fd), &bits))
+        return chr__os_code((int)GetLastError()); /* it has none */
+    code = chr__line_get(fd, &state);
+    if (code < 0)
+        return code;
+    state.fDtrControl = lines & CHR_TIOCM_DTR ? DTR_CONTROL_ENABLE : DTR_CONTROL_DISABLE;
+    if (state.fRtsControl != RTS_CONTROL_HANDSHAKE)
+        state.fRtsControl = lines & CHR_TIOCM_RTS ? RTS_CONTROL_ENABLE : RTS_CONTROL_DISABLE;
+    return chr__line_set(fd, &state);
+}
+
+/* How often each has come in: nobody counts. */
+static int chr__os_serial_counts(int fd, int *counts) { return (void)fd, (void)counts, CHR_ERR_NOT_SUPPORTED; }
+
+/* What the line tells beside its bytes: an operation of its own waits for that. */
+typedef struct chr__news {
+    OVERLAPPED operation; /* its event is what the loop watches */
+    HANDLE     line;
+    DWORD      asked, found;
+    int        is_waiting;
+} chr__news;
+
+/* Asks for the next one. A driver without modem lines is asked for the rest; one that can't say is left alone. */
+static void chr__news_ask(chr__news *news)
+{
+    const DWORD modem = EV_CTS | EV_DSR | EV_RLSD | EV_RING;
+    HANDLE      event = news->operation.hEvent;
+
+    for (; news->asked; news->asked = news->asked & modem ? news->asked & ~modem : 0) {
+        memset(&news->operation, 0, sizeof news->operation);
+        news->operation.hEvent = event;
+        news->found = 0;
+        if (CHR_SYS(SetCommMask)(news->line, news->asked) &&
+            (CHR_SYS(WaitCommEvent)(news->line, &news->found, &news->operation) || GetLastError() == ERROR_IO_PENDING)) {
+            news->is_waiting = 1;
+            return;
+        }
+    }
+    (void)ResetEvent(event);
+}
+
+/* Returns the descriptor to watch; -1 = there will be no news. */
+static int chr__os_news_open(chr__news *news, int fd)
+{
+    memset(news, 0, sizeof *news);
+    news->operation.hEvent = CHR_SYS(CreateEventW)(NULL, TRUE, FALSE, NULL);
+    if (!news->operation.hEvent)
+        return -1;
+    news->line = chr__os_handle(fd);
+    news->asked = EV_BREAK | EV_ERR | EV_CTS | EV_DSR | EV_RLSD | EV_RING;
+    chr__news_ask(news);
+    return chr__os_handle_fd(news->operation.hEvent);
+}
+
+/* CHR_LINE_... that the driver has counted since it was asked last. */
+static int chr__os_line_errors(chr__channel *in)
+{
+    DWORD errors = 0;
+    int   found = 0;
+
+    if (CHR_SYS(ClearCommError)(chr__os_handle(in->io), &errors, NULL))
+        found = chr__line_errors(errors);
+    if (!in->operation)
+        return found;
+    found |= in->operation->line_errors;
+    in->operation->line_errors = 0;
+    return found;
+}
+
+/* CHR__NEWS_... since the last time. One that brings nothing at all is the last: a driver that knows no events says that. */
+static int chr__os_news_take(chr__news *news, chr__channel *in)
+{
+    DWORD size;
+    int   told;
+
+    if (!news->is_waiting || !CHR_SYS(GetOverlappedResult)(news->line, &news->operation, &size, FALSE))
+        news->found = 0;
+    if (news->is_waiting && news->found == 0 && GetLastError() == ERROR_IO_INCOMPLETE)
+        return 0;
+    told = (news->found & EV_BREAK ? CHR__NEWS_BREAK : 0) | (news->found & EV_ERR ? chr__os_line_errors(in) : 0) |
+           (news->found & (EV_CTS | EV_DSR | EV_RLSD | EV_RING) ? CHR__NEWS_MODEM : 0);
+    news->asked = news->found ? news->asked : 0;
+    news->is_waiting = 0;
+    chr__news_ask(news);
+    return told;
+}
+
+/* Before the line is closed. */
+static void chr__os_news_close(chr__news *news)
+{
+    DWORD size;
+
+    if (!news->operation.hEvent)
+        return;
+    if (news->is_waiting && CHR_SYS(CancelIoEx)(news->line, &news->operation))
+        (void)CHR_SYS(GetOverlappedResult)(news->line, &news->operation, &size, TRUE);
+    (void)CHR_SYS(CloseHandle)(news->operation.hEvent);
+    memset(news, 0, sizeof *news);
+}
+#endif
+
 /* -- sockets, names, look-up, datagrams -- */
 
 /* Non-blocking sockets only: a call says at once what it has done. No signal comes of it. */
@@ -6806,11 +7960,13 @@ CHR__PRIVATE void chr__os_shutdown(int fd)
     (void)CHR_SYS(shutdown)(chr__os_socket(fd), SD_SEND); /* fails when the connection is gone already */
 }
 
-/* Whether a hang-up leaves bytes behind it that can still be read. */
+/* Whether a hang-up leaves bytes behind it that can still be read. What is no socket has its end told by a read alone: may be. */
 CHR__PRIVATE int chr__os_unread(int fd)
 {
     u_long count = 0;
 
+    if (!chr__os_is_socket(fd))
+        return 1;
     return CHR_SYS(ioctlsocket)(chr__os_socket(fd), (long)FIONREAD, &count) != 0 ? 0 : (int)count;
 }
 
@@ -7594,6 +8750,8 @@ static int64_t chr__os_clock(void *opaque)
     return 0;
 }
 
+static int chr__os_is_device_path(const char *text) { return *text == '/'; }
+
 static int64_t chr__os_wall_clock(void *opaque)
 {
     (void)opaque;
@@ -7601,7 +8759,26 @@ static int64_t chr__os_wall_clock(void *opaque)
 }
 
 #ifdef CHARDEV_THREADS
-#error "chardev.h: CHARDEV_THREADS needs an operating system"
+typedef struct chr__mutex {
+    const chr_config *config;
+} chr__mutex;
+
+static int chr__os_mutex_init(chr__mutex *mutex, const chr_config *config)
+{
+    mutex->config = config;
+    return config->lock && config->unlock ? 0 : CHR_ERR_INVALID;
+}
+static void chr__os_mutex_destroy(chr__mutex *mutex) { (void)mutex; }
+static void chr__os_lock(chr__mutex *mutex) { mutex->config->lock(mutex->config->opaque); }
+static void chr__os_unlock(chr__mutex *mutex) { mutex->config->unlock(mutex->config->opaque); }
+
+typedef void *chr__thread;
+
+static chr__thread chr__os_thread(const chr_config *config)
+{
+    return config->thread ? config->thread(config->opaque) : NULL;
+}
+static int chr__os_is_thread(const chr_config *config, chr__thread thread) { return chr__os_thread(config) == thread; }
 #endif
 
 typedef struct chr__pollfd {
@@ -7629,6 +8806,7 @@ typedef struct chr__waker {
 } chr__waker;
 
 static void chr__os_waker_ring(chr__waker *waker) { (void)waker; }
+static int  chr__os_waker_ran(const chr__waker *waker) { return (void)waker, 0; }
 
 typedef struct chr__set {
     int nothing;
@@ -7675,6 +8853,8 @@ enum {
     CHR__MANY_WATCHES = 32 /* the set pays from about here on */
 };
 
+static int chr__os_waker_show(const chr__waker *waker) { return chr__os_waker_fd(waker); }
+static int chr__os_waker_ran(const chr__waker *waker) { return (void)waker, 0; }
 static int chr__os_set_reserve(chr__set *set, int capacity) { return (void)set, (void)capacity, 0; }
 static int chr__os_set_check(const chr__set *set, int fd) { return (void)set, (void)fd, 0; }
 #endif
@@ -7738,6 +8918,7 @@ typedef enum chr__many { CHR__FEW, CHR__MANY, CHR__IN_SET } chr__many;
 
 struct chr_context {
     chr_config   config;
+    void        *memory;       /* what `allocate` is called with: the arena, or config.opaque */
 
     /* the loop */
     chr_watch  **watches;
@@ -7847,9 +9028,9 @@ enum { CHR__BUFFER_SIZE = 65536 };
 #ifdef CHARDEV_THREADS
 #define CHR__LOCK(ctx) (chr__os_lock(&(ctx)->mutex), (void)(ctx)->locks++)
 #define CHR__UNLOCK(ctx) ((void)(ctx)->locks--, chr__os_unlock(&(ctx)->mutex))
-#define CHR__OWN(ctx) ((void)((ctx)->owner = chr__os_thread()))
+#define CHR__OWN(ctx) ((void)((ctx)->owner = chr__os_thread(&(ctx)->config)))
 #define CHR__SLEEPS(ctx, whether) ((void)((ctx)->sleeping = (whether))) /* in our own loop: another thread wakes it */
-#define CHR__IS_FOREIGN(ctx) (!chr__os_is_thread((ctx)->owner))
+#define CHR__IS_FOREIGN(ctx) (!chr__os_is_thread(&(ctx)->config, (ctx)->owner))
 #else
 #define CHR__LOCK(ctx) ((void)(ctx))
 #define CHR__UNLOCK(ctx) ((void)(ctx))
@@ -7858,11 +9039,132 @@ enum { CHR__BUFFER_SIZE = 65536 };
 #define CHR__IS_FOREIGN(ctx) ((void)(ctx), 0)
 #endif
 
+/* -- an allocator in a block of the user's: free pieces stand in a list in the order of their addresses, and the first that is
+ * large enough is taken. Neighbours become one again. -- */
+
+typedef union chr__piece {
+    struct {
+        size_t            units; /* of the piece, its head included */
+        union chr__piece *next;  /* while it is free */
+    } head;
+    int64_t     align_number;
+    void       *align_pointer;
+    void      (*align_function)(void);
+    double      align_float;
+    long double align_long;
+} chr__piece; /* the unit that all are counted in */
+
+typedef struct chr__arena {
+    chr__piece *free;
+    size_t      units, used, most;
+} chr__arena;
+
+enum { CHR__ARENA_UNITS = (int)((sizeof(chr__arena) + sizeof(chr__piece) - 1) / sizeof(chr__piece)) };
+
+CHR__PRIVATE chr__arena *chr__arena_begin(void *memory, size_t size)
+{
+    size_t      gap = memory ? (sizeof(chr__piece) - (size_t)((uintptr_t)memory % sizeof(chr__piece))) % sizeof(chr__piece) : 0;
+    size_t      units = memory && size > gap ? (size - gap) / sizeof(chr__piece) : 0;
+    chr__arena *arena = (chr__arena *)(void *)((char *)memory + gap);
+
+    if (units < (size_t)CHR__ARENA_UNITS + 2)
+        return NULL;
+    memset(arena, 0, sizeof *arena);
+    arena->free = (chr__piece *)(void *)arena + CHR__ARENA_UNITS;
+    arena->units = arena->free->head.units = units - CHR__ARENA_UNITS;
+    arena->free->head.next = NULL;
+    return arena;
+}
+
+/* Cuts `units` from the first piece that has as many. */
+static chr__piece *chr__arena_take(chr__arena *arena, size_t units)
+{
+    chr__piece **link = &arena->free, *piece, *rest;
+
+    while ((piece = *link) != NULL && piece->head.units < units)
+        link = &piece->head.next;
+    if (!piece)
+        return NULL;
+    rest = piece + units;
+    if (piece->head.units - units < 2) { /* too small to be of use */
+        *link = piece->head.next;
+    } else {
+        rest->head.units = piece->head.units - units;
+        rest->head.next = piece->head.next;
+        *link = rest;
+        piece->head.units = units;
+    }
+    arena->used += piece->head.units;
+    arena->most = arena->most < arena->used ? arena->used : arena->most;
+    return piece;
+}
+
+/* What follows a piece is one with it, when it is free. */
+static void chr__arena_join(chr__piece *piece)
+{
+    chr__piece *next = piece->head.next;
+
+    if (piece + piece->head.units != next)
+        return;
+    piece->head.units += next->head.units;
+    piece->head.next = next->head.next;
+}
+
+static void chr__arena_give(chr__arena *arena, chr__piece *piece)
+{
+    chr__piece *before = NULL, *next = arena->free;
+
+    arena->used -= piece->head.units;
+    for (; next && next < piece; next = next->head.next)
+        before = next;
+    piece->head.next = next;
+    *(before ? &before->head.next : &arena->free) = piece;
+    chr__arena_join(piece);
+    if (before)
+        chr__arena_join(before);
+}
+
+/* The hook. */
+CHR__PRIVATE void *chr__arena_allocate(void *opaque, void *ptr, size_t size)
+{
+    chr__arena *arena = (chr__arena *)opaque;
+    chr__piece *old = ptr ? (chr__piece *)ptr - 1 : NULL, *piece = NULL;
+    size_t      room = old ? (old->head.units - 1) * sizeof *old : 0;
+
+    if (size > 0) {
+        if (size <= room)
+            return ptr;
+        if (size / sizeof *piece >= arena->units)
+            return NULL;
+        piece = chr__arena_take(arena, 1 + (size + sizeof *piece - 1) / sizeof *piece);
+        if (!piece)
+            return NULL;
+        if (old)
+            memcpy(piece + 1, old + 1, room);
+    }
+    if (old)
+        chr__arena_give(arena, old);
+    return piece ? piece + 1 : NULL;
+}
+
+CHR__PRIVATE void chr__arena_describe(const chr__arena *arena, chr_memory *info)
+{
+    const chr__piece *piece;
+    size_t            largest = 1;
+
+    for (piece = arena->free; piece; piece = piece->head.next)
+        largest = piece->head.units > largest ? piece->head.units : largest;
+    info->size = arena->units * sizeof *piece;
+    info->used = arena->used * sizeof *piece;
+    info->most = arena->most * sizeof *piece;
+    info->largest = (largest - 1) * sizeof *piece;
+}
+
 /* The allocator is the user's: one thread at a time. */
 CHR__PRIVATE void *chr__reallocate(chr_context *ctx, void *ptr, size_t size)
 {
     CHR__LOCK(ctx);
-    ptr = ctx->config.allocate(ctx->config.opaque, ptr, size);
+    ptr = ctx->config.allocate(ctx->memory, ptr, size);
     CHR__UNLOCK(ctx);
     return ptr;
 }
@@ -7983,6 +9285,116 @@ CHR__PRIVATE const unsigned char *chr__ring_piece(const chr__ring *ring, size_t 
 
     *len = chr__min(ring->count - at, ring->size - index);
     return ring->bytes + index;
+}
+
+/* -- the ring of >>extras that needs no lock: each number is written by one side, behind what it counts (release), and read by
+ * the other before that (acquire). Compilers without these builtins: `volatile` keeps the order of the numbers, and
+ * CHARDEV_BARRIER() that of all, for the compiler and the processor. -- */
+
+#if defined(__GNUC__) && !defined(CHARDEV_BARRIER)
+#define CHR__SEE(number) __atomic_load_n(&(number), __ATOMIC_ACQUIRE)
+#define CHR__SHOW(number, value) __atomic_store_n(&(number), (value), __ATOMIC_RELEASE)
+#else
+#ifndef CHARDEV_BARRIER
+#define CHARDEV_BARRIER() ((void)0)
+#endif
+CHR__PRIVATE chr_isr_index chr__isr_see(const volatile chr_isr_index *number)
+{
+    chr_isr_index value = *number;
+
+    CHARDEV_BARRIER();
+    return value;
+}
+
+CHR__PRIVATE void chr__isr_show(volatile chr_isr_index *number, chr_isr_index value)
+{
+    CHARDEV_BARRIER();
+    *number = value;
+}
+#define CHR__SEE(number) chr__isr_see(&(number))
+#define CHR__SHOW(number, value) chr__isr_show(&(number), (value))
+#endif
+
+CHARDEV_API int chr_isr_ring_init(chr_isr_ring *ring, void *memory, size_t size)
+{
+    const chr_isr_index most = (chr_isr_index)((chr_isr_index)-1 / 2 + 1);
+
+    memset(ring, 0, sizeof *ring);
+    if (!memory || size == 0 || size > most || (size & (size - 1)))
+        return CHR_ERR_INVALID;
+    ring->bytes = (unsigned char *)memory;
+    ring->size = (chr_isr_index)size;
+    return 0;
+}
+
+/* From `at` on there are `count` bytes, free or filled: a span ends with the memory. */
+static unsigned char *chr__isr_span(const chr_isr_ring *ring, chr_isr_index at, chr_isr_index count, size_t *len)
+{
+    chr_isr_index start = ring->size ? (chr_isr_index)(at & (chr_isr_index)(ring->size - 1)) : 0;
+
+    *len = chr__min(count, (size_t)(ring->size - start));
+    return ring->bytes + start;
+}
+
+CHARDEV_API void *chr_isr_ring_put_span(chr_isr_ring *ring, size_t *len)
+{
+    chr_isr_index put = ring->put, used = (chr_isr_index)(put - CHR__SEE(ring->got));
+
+    return chr__isr_span(ring, put, (chr_isr_index)(ring->size - used), len);
+}
+
+CHARDEV_API void chr_isr_ring_put_commit(chr_isr_ring *ring, size_t len)
+{
+    CHR__SHOW(ring->put, (chr_isr_index)(ring->put + (chr_isr_index)len));
+}
+
+CHARDEV_API const void *chr_isr_ring_get_span(chr_isr_ring *ring, size_t *len)
+{
+    chr_isr_index got = ring->got;
+
+    return chr__isr_span(ring, got, (chr_isr_index)(CHR__SEE(ring->put) - got), len);
+}
+
+CHARDEV_API void chr_isr_ring_get_commit(chr_isr_ring *ring, size_t len)
+{
+    CHR__SHOW(ring->got, (chr_isr_index)(ring->got + (chr_isr_index)len));
+}
+
+CHARDEV_API size_t chr_isr_ring_put(chr_isr_ring *ring, const void *buf, size_t len)
+{
+    const unsigned char *from = (const unsigned char *)buf;
+    size_t               done = 0, n;
+    void                *span;
+
+    while (done < len && (span = chr_isr_ring_put_span(ring, &n), n > 0)) {
+        n = chr__min(n, len - done);
+        memcpy(span, from + done, n);
+        chr_isr_ring_put_commit(ring, n);
+        done += n;
+    }
+    return done;
+}
+
+CHARDEV_API size_t chr_isr_ring_get(chr_isr_ring *ring, void *buf, size_t len)
+{
+    unsigned char *to = (unsigned char *)buf;
+    size_t         done = 0, n;
+    const void    *span;
+
+    while (done < len && (span = chr_isr_ring_get_span(ring, &n), n > 0)) {
+        n = chr__min(n, len - done);
+        memcpy(to + done, span, n);
+        chr_isr_ring_get_commit(ring, n);
+        done += n;
+    }
+    return done;
+}
+
+CHARDEV_API size_t chr_isr_ring_count(const chr_isr_ring *ring)
+{
+    chr_isr_index got = CHR__SEE(ring->got);
+
+    return (chr_isr_index)(CHR__SEE(ring->put) - got);
 }
 
 /* Down, also for what is below zero: a time before 1970. */
@@ -8640,7 +10052,7 @@ static int chr__time_left(chr_context *ctx, int64_t deadline)
     if (deadline < 0)
         return -1;
     left = (deadline - chr__real_now(ctx) + 999999) / 1000000;
-    return left < 0 ? 0 : (int)left;
+    return left < 0 ? 0 : left > INT_MAX ? INT_MAX : (int)left;
 }
 
 /* -- watches -- */
@@ -9759,7 +11171,10 @@ CHR__COLD int chr__set_wait(chr_context *ctx, int timeout_ms)
 /* Up to milliseconds: not early. */
 static int chr__milliseconds(int64_t left)
 {
-    return left <= 0 ? 0 : left > 86400000000000 ? 86400000 : (int)((left + 999999) / 1000000);
+    const int64_t most = INT_MAX < 86400000 ? INT_MAX : 86400000;
+
+    left = (left + 999999) / 1000000;
+    return left <= 0 ? 0 : left > most ? (int)most : (int)left;
 }
 
 /* The sooner of two time-outs; -1 = never. */
@@ -9843,8 +11258,10 @@ CHR__HOT_INLINE int chr__loop_sleep(chr_context *ctx, int timeout_ms)
 
 CHR__COLD int chr__due_run(chr_context *ctx)
 {
-    int ran = ctx->ready_count > 0 ? chr__set_run(ctx) : 0;
+    int ran = chr__os_waker_ran(&ctx->waker);
 
+    if (ctx->ready_count > 0)
+        ran += chr__set_run(ctx);
     return ran + chr__timers_run(ctx) + chr__idles_run(ctx);
 }
 
@@ -10047,6 +11464,25 @@ CHARDEV_API void chr_loop_stop(chr_context *ctx)
 }
 
 #ifdef CHR__HAS_FDS
+static void chr__woken(void *opaque, int events)
+{
+    chr_context *ctx = (chr_context *)opaque;
+
+    (void)events;
+#ifdef CHARDEV_THREADS
+    ctx->rung = 0;
+#endif
+    chr__os_waker_quiet(&ctx->waker);
+}
+
+/* A foreign loop must hear of a wake-up by a descriptor: where our own needs none, there is one from here on. */
+CHR__COLD int chr__waker_show(chr_context *ctx)
+{
+    int fd = chr__os_waker_show(&ctx->waker);
+
+    return fd < 0 ? fd : chr_watch_start(ctx, &ctx->wake_watch, fd, CHR_IN, chr__woken, ctx);
+}
+
 enum { CHR__POLL_ASKED = 32 }; /* POLLNVAL, which poll() ignores there: `events` is as prepare has left it */
 
 /* One entry for all watches of a descriptor: the first of them in its bucket fills it. */
@@ -10071,10 +11507,12 @@ static int chr__watch_list(const chr_context *ctx, chr_watch *watch, chr_poll *e
     return 1;
 }
 
-static int chr__watches_list(const chr_context *ctx, chr_poll *polls, int capacity)
+static int chr__watches_list(chr_context *ctx, chr_poll *polls, int capacity)
 {
     int i, count = 0;
 
+    if (!ctx->wake_watch.slot)
+        (void)chr__waker_show(ctx);
     for (i = 0; i < ctx->watch_count; i++)
         if (ctx->watches[i]->events)
             count += chr__watch_list(ctx, ctx->watches[i], count < capacity ? &polls[count] : NULL);
@@ -10287,16 +11725,6 @@ CHARDEV_API int chr_loop_fd(chr_context *ctx)
     return code;
 }
 
-static void chr__woken(void *opaque, int events)
-{
-    chr_context *ctx = (chr_context *)opaque;
-
-    (void)events;
-#ifdef CHARDEV_THREADS
-    ctx->rung = 0;
-#endif
-    chr__os_waker_quiet(&ctx->waker);
-}
 #endif
 
 #if CHARDEV_HAS_PTY
@@ -10415,8 +11843,8 @@ static const chr_option chr__common_rows[] = {
     { "logfiles",     CHR_OPTION_NUMBER, CHR__AT(chr_common_options, logfiles),   "5",    0, 1000,    CHR__HELP("with logsize: keep so many log files, PATH included") },
 #endif
     { "mux",          CHR_OPTION_BOOL, CHR__AT(chr_common_options, mux),          "off",  0, 0,       CHR__HELP("several frontends share this chardev") },
-    { "history",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, history),      NULL,   0, 1 << 30, CHR__HELP("send that many of the last bytes to each new peer first") },
-    { "obuf",         CHR_OPTION_SIZE, CHR__AT(chr_common_options, obuf),         NULL,   0, 1 << 30, CHR__HELP("keep that many bytes of output that would block") },
+    { "history",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, history),      NULL,   0, CHR__SIZE_MOST, CHR__HELP("send that many of the last bytes to each new peer first") },
+    { "obuf",         CHR_OPTION_SIZE, CHR__AT(chr_common_options, obuf),         NULL,   0, CHR__SIZE_MOST, CHR__HELP("keep that many bytes of output that would block") },
     { "obuf-full",    CHR_OPTION_TEXT, CHR__AT(chr_common_options, obuf_full),    "wait", 0, 0,       CHR__HELP("when obuf is full: wait, drop-oldest or disconnect") },
     { NULL,           CHR_OPTION_TEXT, 0,                                         NULL,   0, 0,       NULL }
 };
@@ -10577,7 +12005,7 @@ static int chr__list_index(const chr_option *row, const char *key)
         return 0;
     if (!digits || *digits++ != '.' || !*digits || (*digits == '0' && digits[1]))
         return -1;
-    for (digit = digits; *digit >= '0' && *digit <= '9' && index < 100000; digit++)
+    for (digit = digits; *digit >= '0' && *digit <= '9' && index < INT_MAX / 10 - 1; digit++)
         index = index * 10 + (*digit - '0');
     return *digit ? -1 : index;
 }
@@ -11205,7 +12633,7 @@ CHR__PRIVATE int chr__is_epp(int command)
  * >>the_record   what crosses a frontend's edge goes to a file; the layout stands in >>record
  * ==================================================================================================================== */
 
-#define CHR__RECORDED (1u << 30) /* among the pending events, so that input looks at one word only */
+#define CHR__RECORDED (UINT32_C(1) << 30) /* among the pending events, so that input looks at one word only */
 
 typedef enum chr__record_kind {
     CHR__RECORD_NEW = 1, CHR__RECORD_CREATED, CHR__RECORD_INPUT, CHR__RECORD_EVENT, CHR__RECORD_WRITABLE, CHR__RECORD_WRITE,
@@ -11214,9 +12642,11 @@ typedef enum chr__record_kind {
     CHR__RECORD_SHUTDOWN
 } chr__record_kind;
 
-enum { CHR__FILE_HEAD = 24, CHR__RECORD_HEAD = 28, CHR__RECORD_VERSION = 1, CHR__RECORD_LAST = 0xffff };
+enum { CHR__FILE_HEAD = 24, CHR__RECORD_HEAD = 28, CHR__RECORD_VERSION = 1 };
 
 #if CHARDEV_HAS_RECORD
+enum { CHR__RECORD_LAST = 0xffff };
+
 static const char chr__record_magic[] = "chardevR";
 
 typedef struct chr__recorder {
@@ -11479,14 +12909,14 @@ static void chr__set_extras(chr_dev *dev)
 
 /* -- asking again, from the loop and before it sleeps -- */
 
-static void chr__postpone(chr_dev *dev, unsigned what);
+static void chr__postpone(chr_dev *dev, uint32_t what);
 static int  chr__frontend_waits(const chr_dev *dev);
 static int  chr__outbox_waits(const chr_dev *dev);
 
 enum { CHR__LAST_EVENT = CHR_EVENT_INPUT_END }; /* each has a bit there */
-#define CHR__OTHER_EVENT (1u << 29) /* among the pending events: an int that is none of CHR_EVENT_...; the last one
+#define CHR__OTHER_EVENT (UINT32_C(1) << 29) /* among the pending events: an int that is none of CHR_EVENT_...; the last one
                                        counts */
-#define CHR__WRITABLE (1u << 31) /* among the pending events: a backend that never blocks answers a waiting frontend */
+#define CHR__WRITABLE (UINT32_C(1) << 31) /* among the pending events: a backend that never blocks answers a waiting frontend */
 
 /* From any thread, and from inside slots: the question for room is a handler, and the poll set is the owner's. A
  * backend that never blocks has no `update`: it can always be written to. */
@@ -12083,7 +13513,8 @@ static void chr__deliver_pending(chr_dev *dev)
     static const int order[] = { CHR_EVENT_CLOSED,  CHR_EVENT_OPENED,  CHR_EVENT_BREAK,
                                  CHR_EVENT_RESIZED, CHR_EVENT_SERIAL, CHR_EVENT_LINE_ERROR, CHR_EVENT_PURGE_RECEIVE,
                                  CHR_EVENT_PURGE_TRANSMIT, CHR_EVENT_MUX_IN, CHR_EVENT_MUX_OUT, CHR_EVENT_INPUT_END };
-    unsigned         i, pending = dev->pending;
+    unsigned         i;
+    uint32_t         pending = dev->pending;
 
     dev->pending &= CHR__RECORDED;
     for (i = 0; i < sizeof order / sizeof order[0] && !dev->removed; i++)
@@ -12114,7 +13545,7 @@ CHR__COLD void chr__notify_now(chr_dev *dev)
 }
 
 /* From the loop. */
-static void chr__postpone(chr_dev *dev, unsigned what)
+static void chr__postpone(chr_dev *dev, uint32_t what)
 {
     dev->pending |= what;
     chr_idle_start(dev->ctx, &dev->notify, chr__notify, dev);
@@ -12722,7 +14153,7 @@ CHR__HOT_INLINE int chr__write_quietly(chr_dev *dev, const void *buf, size_t len
 
 CHR__HOT static int chr__write(chr_dev *dev, const void *buf, size_t len)
 {
-    int n = chr__write_quietly(dev, buf, chr__min(len, INT32_MAX));
+    int n = chr__write_quietly(dev, buf, chr__min(len, INT_MAX));
 
     chr__count_out(dev, n, len);
     return n;
@@ -12754,7 +14185,7 @@ CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
         n = chr__write(dev, buf, len);
     } else {
         chr__quiet(dev->ctx);
-        n = chr__outbox_write(dev, buf, chr__min(len, INT32_MAX));
+        n = chr__outbox_write(dev, buf, chr__min(len, INT_MAX));
         chr__loud(dev->ctx);
         chr__count_out(dev, n, len);
     }
@@ -14114,10 +15545,10 @@ CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *u
 
 /* -- from either -- */
 
-/* A ':' in its first word, or a path from the root, makes it a URI. */
+/* A ':' in its first word, or the path of a device, makes it a URI. */
 static int chr__is_uri(const char *text)
 {
-    return *text == '/' || text[strcspn(text, ":,=")] == ':';
+    return chr__os_is_device_path(text) || text[strcspn(text, ":,=")] == ':';
 }
 
 static const chr_backend *chr__any_kind(const char *text, chr_options *list, chr_error *err)
@@ -14856,7 +16287,7 @@ static int chr__fe_set_buffers(chr_frontend *fe, void *memory, size_t in, size_t
     chr_dev *dev = fe->dev;
     int      code;
 
-    if (in > INT32_MAX / 4 || out > INT32_MAX / 4)
+    if (in > (size_t)INT_MAX / 4 || out > (size_t)INT_MAX / 4)
         return CHR_ERR_INVALID;
     if (in > 0 && dev->with_fds)
         return CHR_ERR_NOT_SUPPORTED;
@@ -14884,7 +16315,7 @@ CHARDEV_API int chr_fe_set_buffers_at(chr_frontend *fe, void *memory, size_t in,
     int          code;
 
     if (!dev)
-        return 0;
+        return fe->dev ? CHR_ERR_IN_HANDLER : 0;
     chr__enter(ctx);
     code = chr__fe_set_buffers(fe, memory, in, out);
     chr__leave(ctx);
@@ -15230,7 +16661,7 @@ static int chr__transfer_begin(chr__transfer *transfer, chr_frontend *fe, int di
     transfer->fe = fe;
     transfer->direction = direction;
     transfer->buf = (unsigned char *)buf;
-    transfer->len = chr__min(len, INT32_MAX);
+    transfer->len = chr__min(len, INT_MAX);
     transfer->deadline = chr__deadline(dev->ctx, timeout_ms);
     if (direction == CHR_IN && !dev->io->read && !CHR__BUFFERS(fe))
         code = CHR_ERR_NOT_SUPPORTED;
@@ -15332,7 +16763,7 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
 
 CHR__PRIVATE int chr__serial_params_valid(const chr_serial_params *params)
 {
-    return params->speed >= 50 && params->speed <= 4000000 && params->data_bits >= 5 && params->data_bits <= 8 &&
+    return params->speed >= 50 && params->speed <= (int32_t)4000000 && params->data_bits >= 5 && params->data_bits <= 8 &&
            (params->stop_bits == 1 || params->stop_bits == 2 || params->stop_bits == CHR_STOP_BITS_1_5) &&
            params->parity > 0 && params->parity < 128 && strchr("NEOMS", params->parity) != NULL;
 }
@@ -15349,7 +16780,7 @@ CHR__PRIVATE int chr__flow_valid(int flow)
 
 CHR__PRIVATE int chr__terminal_size_valid(const chr_terminal_size *size)
 {
-    return size->columns >= 0 && size->columns <= 0xffff && size->rows >= 0 && size->rows <= 0xffff;
+    return size->columns >= 0 && (unsigned)size->columns <= 0xffff && size->rows >= 0 && (unsigned)size->rows <= 0xffff;
 }
 
 CHR__PRIVATE int chr__purge_valid(int what)
@@ -17034,7 +18465,7 @@ CHR__COLD void chr__stream_nothing(chr__stream *stream, int code, int hung_up)
         chr__stream_look_again(stream);
         if (code <= CHR__LAYER_EVENT)
             chr_be_event(stream->dev, CHR__LAYER_EVENT - code);
-    } else if (code != CHR_ERR_WOULD_BLOCK || stream->broken || hung_up) {
+    } else if (code != CHR_ERR_WOULD_BLOCK || stream->broken || (hung_up && chr__os_unread(stream->in) == 0)) {
         chr__stream_end(stream, code == CHR_ERR_WOULD_BLOCK ? 0 : code);
     }
 }
@@ -17813,7 +19244,7 @@ typedef struct chr__ringbuf {
 } chr__ringbuf;
 
 static const chr_option chr__ringbuf_rows[] = {
-    { "size", CHR_OPTION_SIZE, CHR__AT(chr_ringbuf_options, size), "64K", 1, 1 << 30, CHR__HELP("bytes; must be a power of two") },
+    { "size", CHR_OPTION_SIZE, CHR__AT(chr_ringbuf_options, size), CHR__SIZE_LARGE, 1, CHR__SIZE_MOST, CHR__HELP("bytes; must be a power of two") },
     { NULL,   CHR_OPTION_TEXT, 0,                                  NULL,  0, 0,       NULL }
 };
 
@@ -17921,7 +19352,7 @@ static int chr__ringbuf_read_utf8(chr__ring *ring, size_t size, char *out, size_
  * ==================================================================================================================== */
 #if CHARDEV_HAS_TESTDEV
 
-enum { CHR__TESTDEV_START, CHR__TESTDEV_NUMBER, CHR__TESTDEV_BEHIND_NUMBER, CHR__TESTDEV_MAX = 0x3fffffff };
+enum { CHR__TESTDEV_START, CHR__TESTDEV_NUMBER, CHR__TESTDEV_BEHIND_NUMBER, CHR__TESTDEV_MAX = INT_MAX / 2 };
 
 typedef struct chr__testdev {
     chr_dev  dev;
@@ -18030,12 +19461,12 @@ static const chr_backend chr__testdev_kind = {
 #if CHARDEV_HAS_SCRIPT
 
 enum {
-    CHR__SCRIPT_SIZE = 1 << 20,   /* bytes of text */
+    CHR__SCRIPT_SIZE = CHR__MEGABYTE, /* bytes of text */
     CHR__SCRIPT_PATTERN = 4096,   /* bytes of what is expected or rejected */
     CHR__SCRIPT_REJECTS = 16,     /* how many of them */
-    CHR__SCRIPT_MS = 1000000000,  /* the longest time */
     CHR__SCRIPT_SHOWN = 160       /* bytes of what came instead */
 };
+static const int32_t chr__script_ms = 1000000000; /* the longest time */
 
 /* -- the text: statements are read one at a time, first all of them to check, then each as it is played -- */
 
@@ -18176,14 +19607,14 @@ static int chr__script_read_time(chr__script_cursor *cursor, int64_t *ms, chr_er
     size_t  len = chr__script_word_length(cursor), digits = 0;
     int64_t unit;
 
-    for (*ms = 0; digits < len && chr__digit(cursor->at[digits]) < 10 && *ms <= CHR__SCRIPT_MS; digits++)
+    for (*ms = 0; digits < len && chr__digit(cursor->at[digits]) < 10 && *ms <= chr__script_ms; digits++)
         *ms = *ms * 10 + chr__digit(cursor->at[digits]);
     unit = chr__text_is(cursor->at + digits, len - digits, "ms") ? 1 :
         chr__text_is(cursor->at + digits, len - digits, "s") ? 1000 :
         chr__text_is(cursor->at + digits, len - digits, "min") ? 60000 : 0;
     if (len == 0 || digits == 0 || unit == 0)
         return chr__script_wrong(cursor, err, "not a time such as 100ms, 5s or 2min: ", cursor->at, len);
-    if (*ms > CHR__SCRIPT_MS / unit)
+    if (*ms > chr__script_ms / unit)
         return chr__script_wrong(cursor, err, "longer than 1000000 s: ", cursor->at, len);
     *ms *= unit;
     cursor->at += len;
@@ -18312,7 +19743,7 @@ static const chr_option chr__script_rows[] = {
     { "file",    CHR_OPTION_TEXT,   CHR__AT(chr_script_options, file),    NULL, 0, 0,       CHR__HELP("the script's file") },
     { "text",    CHR_OPTION_TEXT,   CHR__AT(chr_script_options, text),    NULL, 0, 0,       CHR__HELP("the script itself: expect \"login:\"; send \"root\\n\"; wait 100ms; ...") },
     { "timeout", CHR_OPTION_NUMBER, CHR__AT(chr_script_options, timeout), "10", 1, 1000000, CHR__HELP("seconds that an expect or a send may take") },
-    { "window",  CHR_OPTION_SIZE,   CHR__AT(chr_script_options, window),  NULL, 1, 1 << 24, CHR__HELP("bytes of output that wait for the next expect (default: 64K)") },
+    { "window",  CHR_OPTION_SIZE,   CHR__AT(chr_script_options, window),  NULL, 1, INT_MAX > 32767 ? INT64_C(1) << 24 : CHR__SIZE_MOST, CHR__HELP("bytes of output that wait for the next expect (default: 64K)") },
     { "exit",    CHR_OPTION_BOOL,   CHR__AT(chr_script_options, exit),    "on", 0, 0,       CHR__HELP("the end of the script ends the emulator: status 0, or 1 when it failed") },
     { NULL,      CHR_OPTION_TEXT,   0,                                    NULL, 0, 0,       NULL }
 };
@@ -19187,7 +20618,7 @@ enum { CHR__WCTABLET_SPEED = 9600, CHR__WCTABLET_MAX = 32767, CHR__WCTABLET_WIDT
 
 typedef struct chr__wctablet {
     chr__answers answers;
-    int          speed;   /* of the line; until the guest sets one, the right one */
+    int32_t      speed;   /* of the line; until the guest sets one, the right one */
     char         line[4]; /* how it begins */
     size_t       length;  /* of the whole line, as far as it matters */
     int          started;
@@ -19299,7 +20730,7 @@ static int chr__wctablet_write(chr_dev *dev, const void *buf, size_t len)
 static int chr__wctablet_ioctl(chr_dev *dev, int command, void *arg)
 {
     chr__wctablet *tablet = (chr__wctablet *)dev;
-    int            speed;
+    int32_t        speed;
 
     if (command != CHR_IOCTL_SERIAL_SET_PARAMS)
         return CHR_ERR_NOT_SUPPORTED;
@@ -21564,7 +22995,7 @@ enum {
     CHR__FAULT_ATTEMPTS = 8,     /* the longest storm of would-blocks */
     CHR__FAULT_PIECE = 8,        /* the longest piece of short input */
     CHR__FAULT_LATE = 4,         /* events that are held back at once */
-    CHR__FAULT_FEED = 1 << 20    /* bytes that wait to be used */
+    CHR__FAULT_FEED = CHR__MEGABYTE /* bytes that wait to be used */
 };
 
 static const char *const chr__fault_names[CHR__FAULT_KINDS] = { "short", "block", "delay", "disconnect", "break", "error",
@@ -21817,7 +23248,7 @@ static int chr__fault_of_write(chr__fault *fault, size_t len)
         break;
     default: break;
     }
-    return (int)chr__min(len, INT32_MAX);
+    return (int)chr__min(len, INT_MAX);
 }
 
 /* What the last attempt has begun goes on. */
@@ -22765,7 +24196,7 @@ static const chr_backend chr__pty_kind = {
 #endif
 
 /* ====================================================================================================================
- * >>be_stdio   descriptors 0 and 1 of the process, which stay open; a terminal becomes raw until the end
+ * >>be_stdio   standard input and output of the process, which stay open; a terminal becomes raw until the end
  *
  * far side   who started us          options   signal
  * events     OPENED from creation, CLOSED at end of input; RESIZED when the terminal has another size, seen within half
@@ -22775,7 +24206,7 @@ static const chr_backend chr__pty_kind = {
 
 typedef struct chr__stdio {
     chr__fd_dev base;
-    int         has_terminal; /* the process's 0 and 1 are ours */
+    int         has_terminal; /* the process's standard input and output are ours */
     int         null;         /* stands for a standard input that can't be read; or -1 */
     int         is_raw;
     int         echo;
@@ -22803,7 +24234,7 @@ static int chr__stdio_resized(chr__stdio *stdio)
 {
     chr_terminal_size now = stdio->size;
 
-    (void)chr__os_terminal_size(0, &now.columns, &now.rows);
+    (void)chr__os_terminal_size(chr__os_standard(CHR_IN), &now.columns, &now.rows);
     if (now.columns == stdio->size.columns && now.rows == stdio->size.rows)
         return 0;
     stdio->size = now;
@@ -22825,10 +24256,16 @@ static void chr__stdio_look(void *opaque)
 static int chr__stdio_start(chr__stdio *stdio, chr_error *err)
 {
     chr__fd_dev *base = &stdio->base;
-    int          in = chr__os_may(0, CHR_IN) ? 0 : chr__os_open("/dev/null", CHR__OPEN_READ, NULL);
+    int          in = chr__os_standard(CHR_IN), out = chr__os_standard(CHR_OUT), code;
 
-    stdio->null = in > 0 ? in : -1;
-    return chr__fd_start(base, in >= 0 ? in : -1, chr__os_may(1, CHR_OUT) ? 1 : -1, 0, chr__stream_input_over, err);
+    if (!chr__os_may(in, CHR_IN))
+        in = stdio->null = chr__os_open(CHR__NULL_DEVICE, CHR__OPEN_READ, NULL);
+    if (!chr__os_may(out, CHR_OUT))
+        out = -1;
+    code = chr__fd_start(base, in >= 0 ? in : -1, out, 0, chr__stream_input_over, err);
+    if (code == 0)
+        chr__os_channel_text(&base->bottom.in);
+    return code;
 }
 
 static int chr__stdio_open(chr_dev *dev, chr_error *err)
@@ -22836,7 +24273,7 @@ static int chr__stdio_open(chr_dev *dev, chr_error *err)
     chr__stdio *stdio = (chr__stdio *)dev;
     int         code;
 
-    if (!chr__os_is_open(0) && !chr__os_is_open(1))
+    if (!chr__os_is_open(chr__os_standard(CHR_IN)) && !chr__os_is_open(chr__os_standard(CHR_OUT)))
         return chr__fail(err, CHR_ERR_DISCONNECTED, "stdio: standard input and output are both closed");
     code = chr__os_terminal_acquire(dev->id, err);
     if (code < 0)
@@ -22846,7 +24283,7 @@ static int chr__stdio_open(chr_dev *dev, chr_error *err)
     code = chr__stdio_start(stdio, err);
     if (code < 0)
         return code;
-    stdio->is_raw = chr__os_is_terminal(0);
+    stdio->is_raw = chr__os_is_terminal(chr__os_standard(CHR_IN));
     (void)chr__stdio_resized(stdio);
     if (stdio->is_raw)
         chr__stdio_look(stdio);
@@ -22868,7 +24305,7 @@ static void chr__stdio_close(chr_dev *dev)
 
 static int chr__stdio_get_size(chr__stdio *stdio, chr_terminal_size *size)
 {
-    if (!stdio->is_raw || chr__os_terminal_size(0, &size->columns, &size->rows) < 0)
+    if (!stdio->is_raw || chr__os_terminal_size(chr__os_standard(CHR_IN), &size->columns, &size->rows) < 0)
         return CHR_ERR_NOT_SUPPORTED;
     stdio->size = *size; /* who asks needs no event */
     return size->columns || size->rows ? 0 : CHR_ERR_NOT_SUPPORTED;
@@ -22908,6 +24345,64 @@ static const chr_backend chr__stdio_kind = {
 #endif
 
 /* ====================================================================================================================
+ * >>be_console   the screen of the process's console, on Windows
+ *
+ * far side   who looks at it; there is no input          options   none          events   OPENED from creation
+ * ==================================================================================================================== */
+#if CHARDEV_HAS_CONSOLE
+
+typedef struct chr__console {
+    chr__fd_dev base;
+    int         has_screen;
+} chr__console;
+
+static int chr__console_open(chr_dev *dev, chr_error *err)
+{
+    chr__console *console = (chr__console *)dev;
+    int           fd = chr__os_screen_acquire(err);
+
+    if (fd < 0)
+        return fd;
+    console->has_screen = console->base.is_owner = 1;
+    if (chr__fd_start(&console->base, -1, fd, 1, chr__stream_input_over, err) < 0)
+        return CHR_ERR_NO_MEMORY;
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    return 0;
+}
+
+static void chr__console_close(chr_dev *dev)
+{
+    chr__console *console = (chr__console *)dev;
+
+    if (!console->has_screen)
+        return;
+    chr__fd_close(dev);
+    chr__os_screen_release();
+    console->has_screen = 0;
+}
+
+static const chr_backend chr__console_kind = {
+    "console",                                /* name         */
+    NULL,                                     /* alias        */
+    CHR__HELP("output to the process's console"), /* help     */
+    NULL,                                     /* options      */
+    sizeof(chr_common_options),               /* options_size */
+    sizeof(chr__console),                     /* state_size   */
+    NULL,                                     /* uri          */
+    chr__console_open,                        /* open         */
+    chr__console_close,                       /* close        */
+    &chr__stream_io,                          /* io           */
+    NULL,                                     /* describe     */
+    NULL,                                     /* ioctl        */
+    NULL,                                     /* set_open     */
+    NULL,                                     /* peer         */
+    NULL,                                     /* sharing      */
+    0,                                        /* fixed        */
+    NULL,                                     /* input        */
+};
+#endif
+
+/* ====================================================================================================================
  * >>be_serial   a serial line, or any other terminal
  *
  * far side   what the line leads to          options   path, reconnect-ms
@@ -22919,7 +24414,7 @@ static const chr_backend chr__stdio_kind = {
 #if CHARDEV_HAS_SERIAL
 
 /* The one layer above the descriptor: the system marks a break in the input as 0xff 0 0, a damaged byte X as 0xff 0
- * X, and doubles 0xff. */
+ * X, and doubles 0xff. Where it does not (CHR__LINE_MARKS), bytes are as they came, and the chardev tells of the rest. */
 typedef struct chr__marks {
     chr__layer    layer;
     unsigned char raw[4096];      /* read, not yet looked at: from `at` to `end` */
@@ -22938,6 +24433,8 @@ typedef struct chr__serial {
     chr__stream       stream;
     chr__bottom       bottom;
     chr__marks        marks;
+    chr__news         news;
+    chr_watch         news_watch;
     int               fd;         /* -1 = unplugged */
     int               out;        /* of a device that is no terminal: its second number, so that output outlives the
                                      input; or -1 */
@@ -22957,9 +24454,7 @@ static const chr_option chr__serial_rows[] = {
 
 CHR__PRIVATE int chr__serial_uri(const char *uri, chr_options *options)
 {
-    if (!chr__after(uri, "/dev/") || chr__after(uri, "/dev/parport") || chr__after(uri, "/dev/ppi"))
-        return 0;
-    return chr__uri_path(uri, "", options);
+    return chr__os_is_serial_path(uri) ? chr__uri_path(uri, "", options) : 0;
 }
 
 /* -- marks -- */
@@ -22998,7 +24493,7 @@ static int chr__marks_step(chr__marks *marks, unsigned char byte, unsigned char 
 {
     int state = marks->state;
 
-    marks->state = state == 0 ? byte == 0xff : state == 1 && byte == 0 ? 2 : 0;
+    marks->state = state == 0 ? CHR__LINE_MARKS && byte == 0xff : state == 1 && byte == 0 ? 2 : 0;
     if (marks->state > 0)
         return 0;
     *out = byte;
@@ -23048,12 +24543,12 @@ static int chr__marks_read(chr__layer *layer, void *buf, size_t len)
     return (int)done;
 }
 
-/* A line that has hung up answers with an error of the device. */
+/* A line that has hung up answers with an error of the device, or of its driver. */
 static int chr__marks_write(chr__layer *layer, const void *buf, size_t len)
 {
     int n = layer->below->slots->write(layer->below, buf, len);
 
-    return n == CHR_ERR_IO ? CHR_ERR_DISCONNECTED : n;
+    return n < 0 && n != CHR_ERR_WOULD_BLOCK ? CHR_ERR_DISCONNECTED : n;
 }
 
 static int chr__marks_pending(const chr__layer *layer)
@@ -23074,6 +24569,8 @@ static void chr__serial_retry(void *opaque);
 /* The descriptor goes too, so that the device can come back under its old name. */
 static void chr__serial_unplug(chr__serial *serial)
 {
+    chr_watch_stop(&serial->news_watch);
+    chr__os_news_close(&serial->news);
     chr__stream_close(&serial->stream);
     chr__bottom_close(&serial->bottom.layer);
     chr__os_close(serial->fd);
@@ -23101,6 +24598,29 @@ static void chr__serial_hung_up(chr__stream *stream, int code)
     chr_be_event(stream->dev, CHR_EVENT_CLOSED);
 }
 
+/* In front of what has come in: a break that a byte follows is seen before that. A handler may unplug or remove it. */
+static void chr__serial_news(void *opaque, int events)
+{
+    chr__serial *serial = (chr__serial *)opaque;
+    int          found = chr__os_news_take(&serial->news, &serial->bottom.in), errors = found & ~(CHR__NEWS_BREAK | CHR__NEWS_MODEM);
+
+    (void)events;
+    serial->marks.errors |= errors;
+    if (found & CHR__NEWS_BREAK)
+        chr_be_event(&serial->dev, CHR_EVENT_BREAK);
+    if (errors && serial->fd >= 0)
+        chr_be_event(&serial->dev, CHR_EVENT_LINE_ERROR);
+    if (found & CHR__NEWS_MODEM && serial->fd >= 0)
+        chr_be_event(&serial->dev, CHR_EVENT_SERIAL);
+}
+
+static int chr__serial_watch_news(chr__serial *serial)
+{
+    int fd = chr__os_news_open(&serial->news, serial->fd);
+
+    return fd < 0 ? 0 : chr_watch_start(serial->dev.ctx, &serial->news_watch, fd, CHR_IN, chr__serial_news, serial);
+}
+
 static int chr__serial_start(chr__serial *serial)
 {
     memset(&serial->marks, 0, sizeof serial->marks);
@@ -23112,6 +24632,8 @@ static int chr__serial_start(chr__serial *serial)
     serial->marks.layer.below = &serial->bottom.layer;
     serial->marks.layer.dev = &serial->dev;
     if (chr__bottom_open(&serial->bottom, &serial->dev, serial->fd, serial->fd, 1) < 0)
+        return CHR_ERR_NO_MEMORY;
+    if (chr__serial_watch_news(serial) < 0)
         return CHR_ERR_NO_MEMORY;
     return chr__stream_open(&serial->stream, &serial->dev, &serial->marks.layer, serial->bottom.in.fd, serial->bottom.out.fd,
                             chr__serial_hung_up, NULL);
@@ -23184,10 +24706,10 @@ static int chr__serial_plug(chr__serial *serial, chr_error *err)
     int         code, is_all = 1;
 
     CHR__TRACE_TEXT(&serial->dev, serial_open, 0, 0, path);
-    code = serial->fd = chr__os_open(path, CHR__OPEN_BOTH, err);
+    code = serial->fd = chr__os_serial_open(path, err);
     if (code < 0)
         return code;
-    code = chr__os_is_terminal(serial->fd) ? chr__serial_start_line(serial, path, &is_all, err) :
+    code = chr__os_is_line(serial->fd) ? chr__serial_start_line(serial, path, &is_all, err) :
         chr__serial_start_plain(serial, path, err);
     if (code < 0) {
         chr__serial_unplug(serial);
@@ -23290,7 +24812,7 @@ static int chr__serial_purge(chr__serial *serial, int what)
         serial->marks.owed = -1;
         serial->marks.events = 0;
     }
-    return serial->fd < 0 ? 0 : chr__os_serial_purge(serial->fd, what);
+    return serial->fd < 0 ? 0 : chr__os_serial_purge(&serial->bottom.in, &serial->bottom.out, what);
 }
 
 /* An overrun leaves no mark in the input: only its count tells. */
@@ -23303,6 +24825,7 @@ static int chr__serial_errors(chr__serial *serial)
         errors |= now[CHR__COUNT_OVERRUN] != marks->seen[CHR__COUNT_OVERRUN] ? CHR_LINE_OVERRUN : 0;
         marks->seen[CHR__COUNT_OVERRUN] = now[CHR__COUNT_OVERRUN];
     }
+    errors |= serial->fd >= 0 ? chr__os_line_errors(&serial->bottom.in) : 0;
     marks->errors = 0;
     return errors;
 }
@@ -29817,6 +31340,7 @@ static const chr_backend chr__spiceport_kind = {
     X(PIPE,         pipe,      "",        "pipe",      (NULL))                                               \
     X(PTY,          pty,       "",        "pty",       (NULL))                                               \
     X(STDIO,        stdio,     "",        "stdio",     (NULL))                                               \
+    X(CONSOLE,      console,   "",        "console",   (NULL))                                               \
     X(SERIAL,       serial,    "tty",     "serial",    ("/dev/", "COM"))                                     \
     X(PARALLEL,     parallel,  "parport", "parallel",  ("/dev/parport", "/dev/ppi"))                         \
     X(UDP,          udp,       "",        "udp",       (NULL))                                               \
@@ -29890,7 +31414,9 @@ static int chr__context_start_watches(chr_context *ctx)
     if (CHR__SET_ALONE && chr__set_begin(ctx) < 0)
         return CHR_ERR_NO_MEMORY;
     fd = chr__os_waker_fd(&ctx->waker);
-    return fd < 0 ? 0 : chr_watch_start(ctx, &ctx->wake_watch, fd, CHR_IN, chr__woken, ctx);
+    if (fd < 0)
+        return CHR__SET_ALONE && ctx->config.watch_changed ? chr__waker_show(ctx) : 0;
+    return chr_watch_start(ctx, &ctx->wake_watch, fd, CHR_IN, chr__woken, ctx);
 }
 
 static void chr__context_free_watches(chr_context *ctx)
@@ -29990,26 +31516,22 @@ static void chr__context_free_memory(chr_context *ctx)
 #ifdef CHARDEV_THREADS
     chr__os_mutex_destroy(&ctx->mutex);
 #endif
-    (void)ctx->config.allocate(ctx->config.opaque, ctx, 0);
+    (void)ctx->config.allocate(ctx->memory, ctx, 0);
 }
 
-CHARDEV_API chr_context *chr_context_new(const chr_config *config)
+/* `config` is complete. */
+static chr_context *chr__context_make(const chr_config *config, void *memory)
 {
-    chr_config   complete;
-    chr_context *ctx;
+    chr_context *ctx = config->allocate ? (chr_context *)config->allocate(memory, NULL, sizeof *ctx) : NULL;
 
-    memset(&complete, 0, sizeof complete);
-    if (config)
-        complete = *config;
-    chr__config_defaults(&complete);
-    ctx = complete.allocate ? (chr_context *)complete.allocate(complete.opaque, NULL, sizeof *ctx) : NULL;
     if (!ctx)
         return NULL;
     memset(ctx, 0, sizeof *ctx);
-    ctx->config = complete;
+    ctx->config = *config;
+    ctx->memory = memory;
 #ifdef CHARDEV_THREADS
-    if (chr__os_mutex_init(&ctx->mutex) < 0) {
-        (void)complete.allocate(complete.opaque, ctx, 0);
+    if (chr__os_mutex_init(&ctx->mutex, &ctx->config) < 0) {
+        (void)config->allocate(memory, ctx, 0);
         return NULL;
     }
 #endif
@@ -30017,6 +31539,47 @@ CHARDEV_API chr_context *chr_context_new(const chr_config *config)
         return ctx;
     chr__context_free_memory(ctx);
     return NULL;
+}
+
+static void chr__config_complete(chr_config *complete, const chr_config *config)
+{
+    memset(complete, 0, sizeof *complete);
+    if (config)
+        *complete = *config;
+    chr__config_defaults(complete);
+}
+
+CHARDEV_API chr_context *chr_context_new(const chr_config *config)
+{
+    chr_config complete;
+
+    chr__config_complete(&complete, config);
+    return chr__context_make(&complete, complete.opaque);
+}
+
+CHARDEV_API chr_context *chr_context_init_with(const chr_config *config, void *memory, size_t size)
+{
+    chr_config  complete;
+    chr__arena *arena = chr__arena_begin(memory, size);
+
+    chr__config_complete(&complete, config);
+    complete.allocate = chr__arena_allocate;
+    return arena ? chr__context_make(&complete, arena) : NULL;
+}
+
+CHARDEV_API chr_context *chr_context_init(void *memory, size_t size)
+{
+    return chr_context_init_with(NULL, memory, size);
+}
+
+CHARDEV_API int chr_context_memory(chr_context *ctx, chr_memory *info)
+{
+    if (ctx->config.allocate != chr__arena_allocate)
+        return CHR_ERR_NOT_SUPPORTED;
+    CHR__LOCK(ctx);
+    chr__arena_describe((const chr__arena *)ctx->memory, info);
+    CHR__UNLOCK(ctx);
+    return 0;
 }
 
 /* What waits to be told is told, then each frontend that was told OPENED gets CLOSED. Its handlers may remove this
@@ -30461,6 +32024,8 @@ CHARDEV_API int chr_trace_format(const chr_trace *event, char *text, size_t size
     size_t      at = 0, len;
     int         number = 0;
 
+    if (size == 0)
+        return 0;
     at = chr__append(text, size, at, "%lld.%06d ", (long long)(us / 1000000), (int)(us % 1000000));
     at = chr__append(text, size, at, "%s%s%s", event->id ? event->id : "", event->id ? " " : "", event->name);
     for (; *word; word += len + (word[len] == ' ')) {
@@ -30897,6 +32462,10 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__SLEEPS
 #undef CHR__IS_FOREIGN
 #undef CHR__RECORDED
+#undef CHR__SIZE_MOST
+#undef CHR__SIZE_LARGE
+#undef CHR__SEE
+#undef CHR__SHOW
 #undef CHR__USDT
 #undef CHR__TRACES
 #undef CHR__IN_TRACE

@@ -1,7 +1,7 @@
 /*
  * relay - joins two chardevs, as socat does: what comes out of one goes into the other.
  *
- *     build/relay [--keep] [-log-reopen-on-hup] [-object O]... A B
+ *     build/relay [-v] [-x] [--keep] [-log-reopen-on-hup] [-object O]... A B
  *     build/relay help            all backends
  *     build/relay socket,help     the options of one
  *
@@ -20,6 +20,9 @@
  * Where a side is a serial line over the network (com-port=on), settings, modem lines, line errors and break go on to the other side, and
  * what its client purges is dropped. The size of a terminal goes on, too: from stdio or a telnet client to a telnet server or a pty.
  *
+ * -v says on stderr what happens (connections, handshakes, events), -x shows all bytes there, in hex and as text: '>' is from A to B,
+ * '<' from B to A.
+ *
  * It moves blocks of up to 64 KiB as they come, so its frontends have no buffers (chr_fe_set_buffers): these would copy each byte
  * twice more and save no system call (0.17 s of CPU time for a GiB without them, 0.20 s with), join udp's datagrams, and tell of a
  * full disk one write late.
@@ -33,6 +36,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { BUFFER = 65536, QUIET_MS = 500, SENT_MS = 20, DRAIN_MS = 2000, BREAK_MS = 250, LINES_MS = 50, INSIST_MS = 1000, TROUBLE = 2 };
@@ -64,6 +68,7 @@ struct side {
     int64_t         said_at;
     chr_timer       break_over; /* when that has been long enough */
     chr_timer       look;       /* at the other's modem lines: a serial port doesn't tell when they change */
+    uint64_t        dumped;     /* bytes that -x has shown of what it said */
     size_t          start, end;
     unsigned char   buf[BUFFER];
 };
@@ -73,6 +78,8 @@ struct relay {
     struct side  a, b;
     chr_timer    quiet;
     int          keep;
+    int          verbose;    /* -v */
+    int          dumps;      /* -x */
     int          reopens;    /* its log files, on SIGHUP */
     int          draining; /* nothing more is read */
     int          done;
@@ -445,6 +452,79 @@ static int open_side(struct relay *r, struct side *s, struct side *other, const 
     return 1;
 }
 
+/* ---- -v and -x ----------------------------------------------------------------------------------------------------- */
+
+#ifndef CHARDEV_NO_TRACE
+
+/* "2026/11/27 12:30:00.123456", as its user's clock shows it. */
+static void print_time(const chr_trace *event)
+{
+    time_t           seconds = (time_t)(event->wall_time / 1000000000);
+    const struct tm *local = localtime(&seconds);
+    char             text[40] = "";
+
+    if (local) strftime(text, sizeof text, "%Y/%m/%d %H:%M:%S", local);
+    fprintf(stderr, "%s.%06d", text, (int)(event->wall_time % 1000000000 / 1000));
+}
+
+/* Sixteen bytes a line: in hex, then as text. */
+static void dump_line(const unsigned char *bytes, size_t len)
+{
+    char   text[16 * 3 + 1 + 16 + 1];
+    size_t i, at = 0;
+
+    for (i = 0; i < 16; i++) at += (size_t)sprintf(text + at, i < len ? " %02x" : "   ", i < len ? bytes[i] : 0u);
+    text[at++] = ' ';
+    for (i = 0; i < len; i++) text[at++] = (char)(bytes[i] >= ' ' && bytes[i] < 127 ? bytes[i] : '.');
+    text[at] = 0;
+    fprintf(stderr, "%s\n", text);
+}
+
+/* As socat -x does. */
+static void dump(struct side *s, char direction, const chr_trace *event)
+{
+    size_t at;
+
+    fprintf(stderr, "%c ", direction);
+    print_time(event);
+    fprintf(stderr, "  length=%lu from=%llu to=%llu\n", (unsigned long)event->len, (unsigned long long)s->dumped,
+            (unsigned long long)(s->dumped + event->len - 1));
+    s->dumped += event->len;
+    for (at = 0; at < event->len; at += 16)
+        dump_line((const unsigned char *)event->bytes + at, event->len - at < 16 ? event->len - at : 16);
+    fputs("--\n", stderr);
+}
+
+static int is_of(const struct side *s, const chr_trace *event)
+{
+    return s->dev && event->id && chr_find(event->ctx, event->id) == s->dev;
+}
+
+static void on_trace(void *opaque, const chr_trace *event)
+{
+    char line[1000];
+
+    (void)opaque;
+    if (event->number == CHR_TRACE_data_in) {
+        if (relay.dumps && is_of(&relay.a, event)) dump(&relay.a, '>', event);
+        if (relay.dumps && is_of(&relay.b, event)) dump(&relay.b, '<', event);
+    } else if (relay.verbose && chr_trace_match("*,-data_out,-client_in,-client_out,-wire_*,-log", event->name)) {
+        chr_trace_format(event, line, sizeof line);
+        print_time(event);
+        fprintf(stderr, " %s\n", strchr(line, ' ') + 1); /* in place of its own */
+    }
+}
+
+/* The context is made before the options are read. */
+static int wants_trace(char **words)
+{
+    for (; *words && **words == '-'; words++)
+        if (strcmp(*words, "-v") == 0 || strcmp(*words, "-x") == 0) return 1;
+    return 0;
+}
+
+#endif
+
 /* ---- the program --------------------------------------------------------------------------------------------------- */
 
 /* The first signal ends the relay in order; a second one ends it at once. */
@@ -498,8 +578,10 @@ static int help(chr_context *ctx, const char *text)
 }
 
 static const char usage_text[] =
-    "usage: relay [--keep] [-log-reopen-on-hup] [-object O]... A B\n"
+    "usage: relay [-v] [-x] [--keep] [-log-reopen-on-hup] [-object O]... A B\n"
     "  A, B       the chardevs to join: socket,path=/tmp/a,server=on,wait=off and the like, or a URI, tcp:localhost:4444\n"
+    "  -v         say on stderr what happens: connections, handshakes, events\n"
+    "  -x         show all bytes there, in hex and as text, with times: > from A to B, < from B to A\n"
     "  --keep     go on when a side has closed for good, and drop what nobody takes\n"
     "  -log-reopen-on-hup  open all log files anew on SIGHUP, instead of ending: for logrotate\n"
     "  -object O  TLS credentials that a socket names, tls-creds-x509,id=t,dir=DIR, or a list of the peers that are let in,\n"
@@ -586,17 +668,22 @@ static int add_object(chr_context *ctx, const char *text)
     return code;
 }
 
+static int take_switch(struct relay *r, const char *word)
+{
+    if (strcmp(word, "--keep") == 0) return r->keep = 1;
+    if (strcmp(word, "-log-reopen-on-hup") == 0) return r->reopens = 1;
+    if (strcmp(word, "-v") == 0) return r->verbose = 1;
+    if (strcmp(word, "-x") == 0) return r->dumps = 1;
+    return 0;
+}
+
 static int run_arguments(struct relay *r, int argc, char **argv)
 {
     int i;
 
     if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) return fputs(usage_text, stdout) < 0;
-    r->keep = argc > 1 && strcmp(argv[1], "--keep") == 0;
-    argc -= 1 + r->keep;
-    argv += 1 + r->keep;
-    r->reopens = argc > 0 && strcmp(argv[0], "-log-reopen-on-hup") == 0;
-    argc -= r->reopens;
-    argv += r->reopens;
+    argc -= 1, argv += 1;
+    for (; argc > 0 && take_switch(r, argv[0]); argc--, argv++) {}
     for (; argc > 1 && strcmp(argv[0], "-object") == 0; argc -= 2, argv += 2)
         if (add_object(r->ctx, argv[1]) < 0) return TROUBLE;
     for (i = 0; i < argc; i++)
@@ -634,6 +721,9 @@ int main(int argc, char **argv)
     memset(&config, 0, sizeof config);
     config.log = on_log;
     config.exit = on_exit_asked;
+#ifndef CHARDEV_NO_TRACE
+    if (wants_trace(argv + 1)) config.trace = on_trace;
+#endif
     relay.ctx = chr_context_new(&config);
     if (!relay.ctx) {
         fprintf(stderr, "relay: no context: out of memory or descriptors\n");

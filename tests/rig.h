@@ -129,6 +129,8 @@ static inline void rig_snapshot(void *opaque)
 }
 
 #ifndef CHARDEV_NO_TRACE
+static void (*rig_traced)(void *opaque, const chr_trace *event); /* the hook of a test's own; NULL = none */
+
 /* With TEST_TRACE=1 in the environment every test runs with a trace hook, which does what it must not do, too: with all of them
  * nothing changes. */
 static inline void rig_trace(void *opaque, const chr_trace *event)
@@ -200,6 +202,7 @@ static inline chr_config rig_config(rig *r)
     config.snapshot = rig_snapshot;
 #ifndef CHARDEV_NO_TRACE
     if (getenv("TEST_TRACE")) config.trace = rig_trace;
+    if (rig_traced) config.trace = rig_traced;
 #endif
     return config;
 }

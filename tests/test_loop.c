@@ -143,8 +143,11 @@ TEST(watch_for_hang_up_alone)
     start_watch(&t, fds[0], CHR_HUP);
     say(fds[1], "x");
     CHECK_INT(chr_loop_step(r.ctx, 0), 0);
+#ifdef _WIN32 /* Wine notices the end only behind what is unread; Windows itself need not be asked so */
+    CHECK_STR(hear(fds[0]), "x");
+#endif
     close(fds[1]);
-    CHECK_INT(chr_loop_step(r.ctx, 0), 1);
+    CHECK_INT(chr_loop_step(r.ctx, 1000), 1);
     CHECK(t.events & CHR_HUP);
     chr_watch_stop(&t.watch);
     close(fds[0]);
@@ -863,6 +866,24 @@ TEST(idle_chardevs_cost_nothing)
 
 /* ---- other loops ------------------------------------------------------------------------------------------------------ */
 
+static void poll_entries(chr_poll *polls, int count, int timeout_ms)
+{
+#ifdef _WIN32 /* its poll() has other values for the bits, and the entries can't be cast */
+    struct pollfd items[16];
+    int           i;
+    for (i = 0; i < count; i++) {
+        items[i].fd = polls[i].fd;
+        items[i].events = (short)((polls[i].events & CHR_IN ? POLLIN : 0) | (polls[i].events & CHR_OUT ? POLLOUT : 0));
+    }
+    poll(items, (nfds_t)count, timeout_ms);
+    for (i = 0; i < count; i++)
+        polls[i].revents = (short)((items[i].revents & POLLIN ? CHR_IN : 0) | (items[i].revents & POLLOUT ? CHR_OUT : 0) |
+                                   (items[i].revents & (POLLHUP | POLLERR) ? CHR_HUP : 0));
+#else
+    poll((struct pollfd *)polls, (nfds_t)count, timeout_ms);
+#endif
+}
+
 /* One turn of a foreign poll() loop. */
 static int foreign_turn(chr_context *ctx, int most_ms)
 {
@@ -871,7 +892,7 @@ static int foreign_turn(chr_context *ctx, int most_ms)
     REQUIRE(count >= 0 && count <= 16);
     CHECK(timeout_ms >= -1);
     if (timeout_ms < 0 || timeout_ms > most_ms) timeout_ms = most_ms;
-    poll((struct pollfd *)polls, (nfds_t)count, timeout_ms);
+    poll_entries(polls, count, timeout_ms);
     return chr_loop_dispatch(ctx, polls, count);
 }
 

@@ -1065,7 +1065,7 @@ TEST(any_that_is_nothing)
         { ",", CHR_ERR_INVALID, "no backend is named" },
         { "path=/tmp/x", CHR_ERR_INVALID, "no backend is named" },
         { "sockt,path=/tmp/x", CHR_ERR_NOT_FOUND, "'sockt' is not the name of a backend" },
-        { "COM1", CHR_ERR_NOT_FOUND, "'COM1'" },
+        { "LPT1", CHR_ERR_NOT_FOUND, "'LPT1'" },
         { "con:", CHR_ERR_NOT_FOUND, "'con:' is not a URI" },
         { "fd:3", CHR_ERR_NOT_FOUND, "'fd:3' is not a URI" },
         { "stdio:", CHR_ERR_NOT_FOUND, "'stdio:' is not a URI" },

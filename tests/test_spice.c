@@ -420,6 +420,50 @@ TEST(port_carries_bytes_both_ways)
     spice_close(&r);
 }
 
+static char spice_lines[8192];
+
+static void on_trace(void *opaque, const chr_trace *event)
+{
+    char   text[300];
+    size_t used = strlen(spice_lines);
+    (void)opaque;
+    if (!chr_trace_match("spice_*", event->name)) return;
+    chr_trace_format(event, text, sizeof text);
+    snprintf(spice_lines + used, sizeof spice_lines - used, "%s\n", strchr(text, ' ') + 1);
+}
+
+/* All events of spice in the table. */
+TEST(traced)
+{
+    rig      r;
+    recorder rec;
+    int      i;
+
+    rig_traced = on_trace;
+    port_open(&r, &rec, console);
+    CHECK_HAS(spice_lines, " spice_vmc_register_interface result=0 subtype=\"port\"\n");
+    CHECK_HAS(spice_lines, " spice_vmc_state connected=1\n");
+    CHECK_INT(chr_fe_write(&rec.fe, "login: ", 7), 7);
+    TALK(&r, &line, line.count == 7);
+    CHECK_HAS(spice_lines, " spice_vmc_read given=7 requested=");
+    put_text(&line, "root\r");
+    put_event(&line, SPICE_PORT_EVENT_BREAK);
+    PUMP(&r, rec.length == 5 && strstr(rec.events, "B"));
+    CHECK_HAS(spice_lines, " spice_vmc_write taken=5 requested=5\n");
+    CHECK_HAS(spice_lines, " spice_vmc_event event=2\n");
+    for (i = 0; i < 1000 && chr_fe_write(&rec.fe, line.in, 65536) > 0; i++) settle(&r); /* the client reads nothing now */
+    close(line.fd);
+    line.fd = -1;
+    PUMP(&r, strstr(spice_lines, "spice_chr_discard_write"));
+    CHECK_HAS(spice_lines, " spice_vmc_state connected=0\n");
+    CHECK_HAS(spice_lines, " spice_chr_discard_write count=");
+    detach(&rec);
+    spice_close(&r);
+    CHECK_HAS(spice_lines, " spice_vmc_unregister_interface subtype=\"port\"\n");
+    for (i = 0; i < CHR_TRACE_COUNT; i++)
+        if (chr_trace_match("spice_*", chr_trace_name(i)) && !CHECK(strstr(spice_lines, chr_trace_name(i)))) NOTE("%s", chr_trace_name(i));
+}
+
 TEST(nobody_there_is_disconnected)
 {
     rig      r;

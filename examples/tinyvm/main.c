@@ -33,6 +33,11 @@ static void exit_asked(void *opaque, int code)
     vm_request_shutdown(opaque, 0, "host-ui", code);
 }
 
+static void traced(void *opaque, const chr_trace *event)
+{
+    trace_event(&((struct vm *)opaque)->trace, event);
+}
+
 /* ---- -chardev help ---- */
 
 static void print_line(void *opaque, const char *line)
@@ -180,6 +185,7 @@ static int build_and_run(struct vm *vm, const struct options *o)
     monitors_free(vm->monitors);
     machine_free(&vm->machine);
     chr_context_free(vm->ctx);
+    trace_end(&vm->trace);
     return status;
 }
 
@@ -193,11 +199,14 @@ int main(int argc, char **argv)
         fputs(o.help ? options_help : "tinyvm " CHARDEV_VERSION "\n", stdout);
         return 0;
     }
+    if (o.trace_help) return trace_help();
     signals_ignore_pipe();
     memset(&config, 0, sizeof config);
     config.opaque = &vm;
     config.log = log_line;
     config.exit = exit_asked;
+    if (trace_begin(&vm.trace, o.traces, o.trace_count) < 0) return 1;
+    if (vm.trace.file) config.trace = traced;
     vm.time.on = o.record || o.replay || o.stepped;
     vm.time.stepped = o.stepped;
     vm.time.replaying = o.replay != NULL;

@@ -27,6 +27,8 @@ const char options_help[] =
     "  -replay FILE              the same run again, instruction for instruction, with nobody at the chardevs' far sides\n"
     "  -clock host|virtual       virtual: time is counted in instructions, stands still, and only the control monitor's\n"
     "                            clock_step moves it: the machine runs exactly so far (default: host)\n"
+    "  -trace [PATTERN]          what happens inside the chardevs, on stderr: events by name, socket_*,-socket_lookup*;\n"
+    "                            ,file=PATH: into that file; -trace help lists them (default: all)\n"
     "  -digest                   at the end, say how many instructions have run and what registers and memory came to\n"
     "  -log-reopen-on-hup        open all log files anew on SIGHUP, instead of ending: for logrotate\n"
     "  -S                        don't start the CPU; the monitor's `cont` does\n"
@@ -141,6 +143,14 @@ static int takes_value(const char *name)
     return 0;
 }
 
+/* The pattern may be left out. Returns how many arguments are the option's, or -1. */
+static int take_trace(struct options *o, const char *next)
+{
+    int has_value = next && *next != '-';
+    if (has_value && (!strcmp(next, "help") || !strcmp(next, "?"))) o->trace_help = 1;
+    return add_to(o->traces, &o->trace_count, "-trace", has_value ? next : "*") < 0 ? -1 : has_value;
+}
+
 static int take_switch(struct options *o, const char *name, int *nographic)
 {
     if (!strcmp(name, "S")) o->stopped = 1;
@@ -162,7 +172,11 @@ int options_read(struct options *o, int argc, char **argv)
         const char *name = argv[i];
         if (*name != '-' || !name[1]) return complain("%s: not an option (-h lists them)", name);
         name += name[1] == '-' ? 2 : 1;
-        if (!takes_value(name)) {
+        if (!strcmp(name, "trace")) {
+            int used = take_trace(o, argv[i + 1]);
+            if (used < 0) return -1;
+            i += used;
+        } else if (!takes_value(name)) {
             if (take_switch(o, name, &nographic) < 0) return -1;
         } else if (i + 1 == argc) return complain("-%s: its value is missing", name);
         else if (take_value(o, name, argv[++i]) < 0) return -1;

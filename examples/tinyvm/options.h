@@ -9,14 +9,14 @@
 #define OPTIONS_MAX 64 /* of each repeatable kind */
 
 struct options {
-    const char *objects[OPTIONS_MAX], *chardevs[OPTIONS_MAX], *serials[OPTIONS_MAX], *mons[OPTIONS_MAX];
-    int         object_count, chardev_count, serial_count, mon_count;
+    const char *objects[OPTIONS_MAX], *chardevs[OPTIONS_MAX], *serials[OPTIONS_MAX], *mons[OPTIONS_MAX], *traces[OPTIONS_MAX];
+    int         object_count, chardev_count, serial_count, mon_count, trace_count;
     const char *bios;
     uint32_t    ram_size;
     int         stopped, digest, stepped;
     const char *record, *replay; /* NULL = not asked for */
     const char *words; /* `help` or `BACKEND,help`, when -chardev asks for that; else NULL */
-    int         help, version;
+    int         help, version, trace_help;
     int         log_reopen; /* on SIGHUP */
 };
 

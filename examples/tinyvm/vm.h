@@ -10,6 +10,7 @@
 #include "chardev.h"
 #include "machine.h"
 #include "monitor.h"
+#include "trace.h"
 #include "vtime.h"
 
 enum vm_state { VM_PRELAUNCH, VM_RUNNING, VM_PAUSED };
@@ -24,6 +25,7 @@ struct vm {
     int             shutdown_by_guest, reset_by_guest;
     int             exit_code;
     struct monitor *stepper;      /* waits for a step of the clock to be over; or NULL */
+    struct trace    trace;        /* -trace */
     int             print_digest; /* at the end: what a replay must come to as well */
 };
 
