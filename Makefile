@@ -146,7 +146,7 @@ $(filter $(B)/tests/test_corpus,$(TESTS)): $(wildcard tests/fuzz/*.c tests/fuzz/
 # The same for Windows, built here by MinGW; the tests run under Wine. tests/windows holds the POSIX names that they use, and the list
 # of the programs and single tests that can't be there. WIN_CC= is another compiler for Windows.
 WIN_CC       = x86_64-w64-mingw32-gcc
-WIN_EXAMPLES = $(patsubst %,build/win/%.exe,hello console_share filter_rot13 relay fd_handoff)
+WIN_EXAMPLES = $(patsubst %,build/win/%.exe,hello console_share filter_rot13 relay fd_handoff tinyvm)
 WIN_FLAGS    = -I. -std=c99 -DCHARDEV_THREADS $(WARNINGS) $(CFLAGS)
 WIN_LIBS     = -lws2_32
 WIN_TEST     = $(WIN_CC) -I. -Itests -Itests/windows -std=gnu99 -D__USE_MINGW_ANSI_STDIO=1 -DCHARDEV_THREADS $(WARNINGS) -g $(TEST_CFLAGS)

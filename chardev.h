@@ -80,9 +80,9 @@
  *
  * RULES that hold for all that follows.
  *
- *     - Nothing is global (but the process's terminal, for stdio), nothing is printed, nothing exits or asserts. A
- *       context belongs to one thread, its owner: the one that made it, or that ran its loop last. What others may call
- *       stands under THREADS.
+ *     - Nothing is global (but the process's terminal, for stdio and console), nothing is printed, nothing exits or
+ *       asserts. A context belongs to one thread, its owner: the one that made it, or that ran its loop last. What
+ *       others may call stands under THREADS.
  *     - Functions that fail return a negative CHR_ERR_... (or NULL) and, given a chr_error, one line that names what was wrong.
  *     - Any function may be called from inside any handler, also to remove the chardev that is calling. The few that block
  *       (they say so) refuse there with CHR_ERR_IN_HANDLER.
@@ -150,6 +150,10 @@
  *     log files                     complete              complete: each write is in the file when it returns
  *     a recording                   complete              without its end, so that chr_replay_open() refuses it
  *     line settings of serial       stay as they are, in all cases
+ *
+ * On Windows a console (terminal of stdio, screen of console) is put back in the first two columns, and when Ctrl-C,
+ * Ctrl-Break or the window's close end the process; by _exit() and abort() too, when they come from the thread that
+ * made the chardev, and end by ExitProcess(). After TerminateProcess() it stays raw: nobody is left to put it back.
  *
  * A child of fork() that ends puts nothing back: that is for the process that has set it. Descriptors don't live on
  * behind exec(), and a terminal is put back then.
@@ -557,6 +561,7 @@ CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *u
  *     pty:PATH  file:PATH          all behind the colon is the path, commas too; with options: pty,path=PATH,OPTIONS
  *     pipe:PATH  script:PATH
  *     /dev/NAME                    serial; /dev/parport... and /dev/ppi... are parallel. Likewise without options
+ *     COM7  \\.\COM12              serial, on Windows: also \\?\ and what follows it. Likewise without options
  *     unix:PATH[,OPTIONS]          socket; a comma in the path is doubled
  *     tcp:[HOST]:PORT[,OPTIONS]    socket; an IPv6 HOST stands in brackets; also telnet: tn3270: websocket:
  *     udp:[HOST]:PORT[@[LOCALADDR]:LOCALPORT][,OPTIONS]
@@ -566,7 +571,7 @@ CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *u
  *     help  NAME,help              CHR_ERR_HELP: print chr_help() of the same text, and end with success
  *
  * It is a URI when it begins with '/' or a ':' stands before the first ',' and '='; else options. No descriptors in URIs:
- * tcp:...,fd=3 is CHR_ERR_INVALID. COM1 and other paths than those of /dev have no meaning: CHR_ERR_NOT_FOUND. As in
+ * tcp:...,fd=3 is CHR_ERR_INVALID. Other paths than those above have no meaning: CHR_ERR_NOT_FOUND. As in
  * chr_new(), a server blocks here until its first peer has come, unless the text says wait=off. With NULL for a context,
  * as chr_context_new() may have returned it: CHR_ERR_NO_MEMORY.
  *
@@ -810,6 +815,9 @@ enum {
  * PURGE_TRANSMIT (from it), and tells by SET_ERRORS of bytes that came to it damaged; a client has
  * CHR_EVENT_LINE_ERROR and GET_ERRORS for that. A peer that knows nothing of this leaves a plain telnet line: then
  * CHR_ERR_NOT_SUPPORTED. */
+
+/* serial on Windows tells CHR_EVENT_SERIAL when the driver says that a modem line has changed, and breaks and line
+ * errors in front of the bytes that came with them: their place among those is not known there. */
 
 /* A line that is unplugged or not connected at the moment takes these when it comes back (serial with reconnect-ms, com-port). */
 typedef struct chr_serial_params {
@@ -1267,17 +1275,24 @@ typedef struct chr_pty_options {
 /* Descriptors 0 and 1 stay the process's. A standard input that is closed has ended, as /dev/null; to a standard
  * output that is closed writes are CHR_ERR_DISCONNECTED; with both closed the creation is. A terminal is raw while
  * the process is in its foreground; at the end, also after SIGKILL, its settings are put back unless others have set
- * it since. */
+ * it since.
+ *     On Windows these are the standard handles. From a console come keys, as a terminal's bytes: UTF-8, and escape
+ * sequences for arrows and function keys; what is written to it is UTF-8 with escape sequences, whatever the code page,
+ * which stays. Ctrl-Break is never input. When it is put back stands under THE END. From a pipe or a file come lines:
+ * each carriage return is dropped, so `win` (or `file` with input-path) is for bytes as they are. */
 typedef struct chr_stdio_options {
     chr_common_options common;
     chr_bool           signal; /* default on: ^C and friends are signals, not input */
 } chr_stdio_options;
 
+/* console, on Windows, is the screen of the process's console, for output alone, whatever standard output is. It has
+ * the common options; without a console it is CHR_ERR_NOT_FOUND. */
+
 typedef struct chr_serial_options {
     chr_common_options common;
-    const char        *path;         /* a terminal device; required. Another character device (/dev/null) has data,
-                                        but no line: its ioctls are CHR_ERR_NOT_SUPPORTED, and at the end of its
-                                        input it can still be written */
+    const char        *path;         /* a terminal device, on Windows COM7 or \\.\COM12; required. Another character
+                                        device (/dev/null) has data, but no line: its ioctls are
+                                        CHR_ERR_NOT_SUPPORTED, and at the end of its input it can still be written */
     int64_t            reconnect_ms; /* an unplugged device is opened again after so many milliseconds; 0 = never */
 } chr_serial_options;
 
@@ -5221,12 +5236,45 @@ static int chr__os_is_thread(const chr_config *config, chr__thread thread)
 
 /* -- descriptors: what sockets and handles have in common -- */
 
-CHR__PRIVATE int chr__os_is_socket(int fd)
+/* The same socket under another handle, not inherited; or INVALID_SOCKET. */
+static SOCKET chr__os_twin(int fd)
 {
-    int type, size = sizeof type;
+    WSAPROTOCOL_INFOW info;
+    SOCKET            twin;
 
-    return fd != -1 && CHR_SYS(getsockopt)(chr__os_socket(fd), SOL_SOCKET, SO_TYPE, (char *)&type, &size) == 0;
+    if (CHR_SYS(WSADuplicateSocketW)(chr__os_socket(fd), GetCurrentProcessId(), &info) != 0)
+        return INVALID_SOCKET;
+    twin = CHR_SYS(WSASocketW)(FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, &info, 0, WSA_FLAG_OVERLAPPED);
+    if (twin != INVALID_SOCKET)
+        (void)CHR_SYS(SetHandleInformation)((HANDLE)twin, HANDLE_FLAG_INHERIT, 0);
+    return twin;
 }
+
+/* -1 = it has no such option. */
+static int chr__os_socket_option(SOCKET handle, int option)
+{
+    int value = 0, size = sizeof value;
+
+    return CHR_SYS(getsockopt)(handle, SOL_SOCKET, option, (char *)&value, &size) != 0 ? -1 : value;
+}
+
+/* Wine's Winsock tells no option of a socket that was inherited; of a twin, which it has made here, it does. */
+static int chr__os_get_option(int fd, int option)
+{
+    int    value = fd == -1 ? -1 : chr__os_socket_option(chr__os_socket(fd), option);
+    SOCKET twin;
+
+    if (value >= 0 || fd == -1 || WSAGetLastError() != WSAENOTSOCK)
+        return value;
+    twin = chr__os_twin(fd);
+    if (twin == INVALID_SOCKET)
+        return -1;
+    value = chr__os_socket_option(twin, option);
+    (void)CHR_SYS(closesocket)(twin);
+    return value;
+}
+
+CHR__PRIVATE int chr__os_is_socket(int fd) { return chr__os_get_option(fd, SO_TYPE) >= 0; }
 
 /* A socket that Winsock does not know as one, because another process has made it, is closed as a handle too. */
 CHR__PRIVATE int chr__os_close(int fd)
@@ -5298,19 +5346,13 @@ CHR__PRIVATE void chr__os_set_flags(int fd, const chr__fd_flags *flags)
 /* A copy that is not inherited; `least` is for systems that number descriptors. */
 CHR__PRIVATE int chr__os_dup(int fd, int least)
 {
-    WSAPROTOCOL_INFOW info;
-    HANDLE            copy;
-    SOCKET            twin;
+    HANDLE copy;
+    SOCKET twin;
 
     (void)least;
     if (chr__os_is_socket(fd)) {
-        if (CHR_SYS(WSADuplicateSocketW)(chr__os_socket(fd), GetCurrentProcessId(), &info) != 0)
-            return chr__os_code(WSAGetLastError());
-        twin = CHR_SYS(WSASocketW)(FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, &info, 0, WSA_FLAG_OVERLAPPED);
-        if (twin == INVALID_SOCKET)
-            return chr__os_code(WSAGetLastError());
-        chr__os_close_on_exec(chr__os_socket_fd(twin));
-        return chr__os_socket_fd(twin);
+        twin = chr__os_twin(fd);
+        return twin == INVALID_SOCKET ? chr__os_code(WSAGetLastError()) : chr__os_socket_fd(twin);
     }
     if (!CHR_SYS(DuplicateHandle)(GetCurrentProcess(), chr__os_handle(fd), GetCurrentProcess(), &copy, 0, FALSE, DUPLICATE_SAME_ACCESS))
         return chr__os_code((int)GetLastError());
@@ -5700,17 +5742,21 @@ static void chr__set_take_signaled(chr__set *set)
     }
 }
 
-/* Answers that have come without the port. */
-static void chr__set_scan(chr__set *set)
+/* Takes the answers that have come without the port; returns how many. */
+static int chr__set_scan(chr__set *set)
 {
     const ULONG_PTR pending = 0x103;
     chr__set_entry *entry, *next;
+    int             count = 0;
 
     for (entry = set->asked.first; entry; entry = next) {
         next = entry->next_queued;
-        if (*(volatile ULONG_PTR *)&entry->operation.Internal != pending)
-            chr__set_came_back(set, entry);
+        if (*(volatile ULONG_PTR *)&entry->operation.Internal == pending)
+            continue;
+        chr__set_came_back(set, entry);
+        count++;
     }
+    return count;
 }
 
 /* Milliseconds as a system call takes them; where the timer ends the wait, none. */
@@ -5721,11 +5767,15 @@ static DWORD chr__set_timeout(chr__set *set, int timeout_ms)
     return (DWORD)timeout_ms;
 }
 
+/* Each new request resets the event. Who has set it before that is seen by what he has left: an answer, or `rung`. */
 static int chr__set_wait_event(chr__set *set, int timeout_ms)
 {
-    DWORD  timeout = chr__set_timeout(set, timeout_ms), result;
+    DWORD  timeout, result;
     HANDLE handles[2];
 
+    if (chr__set_scan(set) > 0 || set->bell->rung)
+        return 0;
+    timeout = chr__set_timeout(set, timeout_ms);
     handles[0] = set->bell->event;
     handles[1] = set->bell->timer;
     if (timeout == INFINITE && timeout_ms > 0)
@@ -5733,7 +5783,7 @@ static int chr__set_wait_event(chr__set *set, int timeout_ms)
     else
         result = CHR_SYS(WaitForSingleObject)(handles[0], timeout);
     MemoryBarrier();
-    chr__set_scan(set);
+    (void)chr__set_scan(set);
     return result == WAIT_FAILED ? chr__os_code((int)GetLastError()) : 0;
 }
 
@@ -5858,7 +5908,7 @@ static int chr__set_reap(chr__set *set)
 
     set->bell->has_woken = 0;
     if (set->in_flight > 0)
-        chr__set_scan(set);
+        (void)chr__set_scan(set);
     for (tries = 0; set->in_flight > 0 && tries < 50; tries++)
         (void)chr__set_look(set, 100);
     if (tries > 0 && set->bell->has_woken) {
@@ -8401,13 +8451,6 @@ static void chr__os_urgent_inline(int fd)
 typedef struct chr__socket_facts {
     int is_open, is_socket, is_stream, is_listening, is_connected, is_unix, is_inet;
 } chr__socket_facts;
-
-static int chr__os_get_option(int fd, int option)
-{
-    int value = 0, length = sizeof value;
-
-    return CHR_SYS(getsockopt)(chr__os_socket(fd), SOL_SOCKET, option, (char *)&value, &length) != 0 ? -1 : value;
-}
 
 /* Winsock opens in this process what another one has made when it is first asked for it. */
 static void chr__os_socket_facts(int fd, chr__socket_facts *facts)
@@ -24407,7 +24450,8 @@ static const chr_backend chr__console_kind = {
  *
  * far side   what the line leads to          options   path, reconnect-ms
  * events     OPENED from creation; BREAK and LINE_ERROR; CLOSED when the device hangs up (unplugged); with reconnect-ms OPENED
- *            when it is back, and SERIAL if it can't have the settings that it shall
+ *            when it is back, and SERIAL if it can't have the settings that it shall. Windows: SERIAL when a modem
+ *            line changes
  *
  * It is opened at 115200 8N1, raw, without flow control, without waiting for a carrier. The line keeps its last settings at the end.
  * ==================================================================================================================== */
