@@ -246,19 +246,28 @@ static inline void rig_close(rig *r)
 
 /* ---- sockets --------------------------------------------------------------------------------------------------------- */
 
-/* A listening socket on a free port of 127.0.0.1. */
-static inline int tcp_listen(int *port)
+/* A listening socket on a port of 127.0.0.1, or on a free one: 0. */
+static inline int tcp_listen_at(int *port)
 {
+    int                on = 1;
     struct sockaddr_in address;
     socklen_t          len = sizeof address;
     int                fd = socket(AF_INET, SOCK_STREAM, 0);
     memset(&address, 0, sizeof address);
     address.sin_family = AF_INET;
+    address.sin_port = htons((uint16_t)*port);
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (*port) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     REQUIRE(fd >= 0 && bind(fd, (struct sockaddr *)&address, len) == 0 && listen(fd, 8) == 0);
     REQUIRE(getsockname(fd, (struct sockaddr *)&address, &len) == 0);
     *port = ntohs(address.sin_port);
     return fd;
+}
+
+static inline int tcp_listen(int *port)
+{
+    *port = 0;
+    return tcp_listen_at(port);
 }
 
 static inline int tcp_connect(int port)
@@ -612,7 +621,7 @@ static inline int unix_listen(const char *path)
     address.sun_family = AF_UNIX;
     snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
 #ifdef _WIN32
-    if (fd < 0) return tcp_listen(stand_in_port(path, strlen(path)));
+    if (fd < 0) return tcp_listen_at(stand_in_port(path, strlen(path)));
 #endif
     REQUIRE(fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof address) == 0 && listen(fd, 8) == 0);
     return fd;

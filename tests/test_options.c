@@ -966,11 +966,21 @@ TEST(uris_name_no_descriptor_and_no_second_backend)
 
 /* ---- whatever a person writes ----------------------------------------------------------------------------------------- */
 
+/* A serial line's name that is none on this system. */
+static int is_line_in_dev(const char *text)
+{
+#ifdef _WIN32
+    return text && strncmp(text, "/dev/", 5) == 0;
+#else
+    return (void)text, 0;
+#endif
+}
+
 static chr_dev *from_any(rig *r, const char *id, const char *text)
 {
     chr_error err;
     chr_dev  *dev = chr_new_any(r->ctx, id, text, &err);
-    if (!dev && is_left_out(&err)) return NULL;
+    if (!dev && (is_left_out(&err) || is_line_in_dev(text))) return NULL;
     if (!dev) NOTE("%s: %s", text, err.text);
     CHECK(dev != NULL);
     return dev;
@@ -1113,7 +1123,7 @@ TEST(any_that_is_nothing)
         int fds = count_fds();
         memset(&err, 0, sizeof err);
         CHECK(chr_new_any(r.ctx, "u", table[i].text, &err) == NULL);
-        if (is_left_out(&err)) continue;
+        if (is_left_out(&err) || is_line_in_dev(table[i].text)) continue;
         if (!CHECK_INT(err.code, table[i].code) || !CHECK_HAS(err.text, table[i].words)) NOTE("for %s: %s", table[i].text, err.text);
         CHECK(!strchr(err.text, '\n'));
         CHECK_INT(count_fds(), fds);
@@ -1126,15 +1136,21 @@ TEST(any_that_is_nothing)
     rig_close(&r);
 }
 
+#ifdef _WIN32
+#define TOO_LONG "Invalid name"
+#else
+#define TOO_LONG "File name too long"
+#endif
+
 /* A text of any length; what is wrong with it stays to be read where that is cut. */
 TEST(any_that_is_too_long)
 {
     static const struct { const char *text, *words; } table[] = {
         { "%s", "is not the name of a backend" }, { "%s:1", "is not a URI" }, { "/%s", "only a path in /dev" }, { "mon:%s", "backend" },
         { "unix:%s", "has 5000 bytes: 1 to 107 fit" }, { "unix:%s,server=on,wait=off", "1 to 107 fit" },
-        { "socket,path=%s", "1 to 107 fit" }, { "/dev/%s", "File name too long" }, { "file:%s", "File name too long" },
-        { "pipe:%s", "File name too long" }, { "pty:%s", "File name too long" }, { "pty,path=%s", "File name too long" },
-        { "null,logfile=%s", "File name too long" }, { "null,id=%s", "longer than 127" }, { "null,id=9%s", "not a letter followed by" },
+        { "socket,path=%s", "1 to 107 fit" }, { "/dev/%s", TOO_LONG }, { "file:%s", TOO_LONG },
+        { "pipe:%s", TOO_LONG }, { "pty:%s", TOO_LONG }, { "pty,path=%s", TOO_LONG },
+        { "null,logfile=%s", TOO_LONG }, { "null,id=%s", "longer than 127" }, { "null,id=9%s", "not a letter followed by" },
         { "null,%s=1", "allowed: id, logfile" }, { "null,%s", "allowed: id, logfile" }, { "chardev:%s", "no chardev with that id" },
         { "ringbuf,size=%s", "not a size" }, { "ringbuf,size=7%s", "not a size" }, { "stdio,signal=%s", "not on or off" },
         { "mux,chardev=%s", "no chardev with that id" }, { "hub,chardevs=%s", "no chardev with that id" },
@@ -1153,7 +1169,7 @@ TEST(any_that_is_too_long)
         snprintf(text, sizeof text, "%.*s%s%s", (int)(at - table[i].text), table[i].text, filler, at + 2);
         CHECK(chr_new_any(r.ctx, "u", text, &err) == NULL);
         CHECK(err.code < 0);
-        if (is_left_out(&err)) continue;
+        if (is_left_out(&err) || is_line_in_dev(table[i].text)) continue;
         if (!CHECK_HAS(err.text, table[i].words)) NOTE("for %s: %s", table[i].text, err.text);
         CHECK(chr_next(r.ctx, NULL) == NULL);
     }

@@ -352,7 +352,7 @@ static void swap_once(void *opaque)
     chr_error   err;
     snprintf(options, sizeof options, "%s%s%s", kind, strcmp(kind, "socket") == 0 ? ",server=on,wait=off,path=" : "",
              strcmp(kind, "socket") == 0 ? scratch("s") : "");
-    if (!CHECK_INT(chr_change(s->r.ctx, "x", options, &err), 0)) NOTE("%s: %s", options, err.text);
+    if (chr_change(s->r.ctx, "x", options, &err) < 0 && !CHECK(is_left_out(&err))) NOTE("%s: %s", options, err.text);
 }
 
 /* The frontend goes, the chardev too, and both come back. */
@@ -761,7 +761,8 @@ static void check_many(int (*turn)(chr_context *, int), int nested)
         memset(&watches[i], 0, sizeof watches[i]);
         CHECK_INT(chr_watch_start(r.ctx, &watches[i], dup(idlers[0]), CHR_IN, nothing_ready, NULL), 0);
     }
-    if (nested) REQUIRE((fd = chr_loop_fd(r.ctx)) > 2);
+    if (nested && (fd = chr_loop_fd(r.ctx)) == CHR_ERR_NOT_SUPPORTED) SKIP("a loop has no descriptor on this system");
+    if (nested) REQUIRE(fd > 2);
     settle(&r);
     memset(&p, 0, sizeof p);
     p.ctx = r.ctx;
