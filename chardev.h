@@ -5401,6 +5401,7 @@ typedef struct chr__set_entry {
     int                     ready;
     int                     is_gone;   /* its socket was closed: nothing is asked any more */
     int                     is_cancelled; /* the request that is under way, to be made anew */
+    int                     is_short;     /* its request is made anew after a while */
     int                     is_ended;  /* it has left: what is under way comes back, and tells nobody */
     struct chr__set_entry  *next;      /* in its bucket, or of the spare ones */
     struct chr__set_entry  *next_queued, **link;
@@ -5585,6 +5586,16 @@ static void CALLBACK chr__set_signaled(PTP_CALLBACK_INSTANCE instance, void *opa
     chr__bell_ring(bell);
 }
 
+/* Wine's driver answers no request any more that it had of a datagram socket when a refusal (ICMP) came: only a new one. */
+static int chr__afd_goes_deaf(int fd)
+{
+    int     type = 0, size = sizeof type;
+    HMODULE library = GetModuleHandleW(L"ntdll.dll");
+
+    return library && GetProcAddress(library, "wine_get_version") &&
+           CHR_SYS(getsockopt)(chr__os_socket(fd), SOL_SOCKET, SO_TYPE, (char *)&type, &size) == 0 && type == SOCK_DGRAM;
+}
+
 static ULONG chr__afd_events(int wants)
 {
     return CHR__AFD_ABORT | CHR__AFD_LOCAL_CLOSE | CHR__AFD_CONNECT_FAIL |
@@ -5622,7 +5633,7 @@ static void chr__set_release(chr__set *set, chr__set_entry *entry)
 /* A request has ended. When its socket was closed it says nothing any more, as elsewhere. */
 static void chr__set_came_back(chr__set *set, chr__set_entry *entry)
 {
-    const ULONG cancelled = 0xc0000120u;
+    const ULONG cancelled = 0xc0000120u, timed_out = 0x102;
     ULONG       status = entry->wait ? 0 : (ULONG)entry->operation.Internal;
 
     entry->asked = 0;
@@ -5634,7 +5645,7 @@ static void chr__set_came_back(chr__set *set, chr__set_entry *entry)
         chr__set_release(set, entry);
         return;
     }
-    entry->is_gone = status ? status != cancelled : !entry->wait && entry->request.events & CHR__AFD_LOCAL_CLOSE;
+    entry->is_gone = status ? status != cancelled && status != timed_out : !entry->wait && entry->request.events & CHR__AFD_LOCAL_CLOSE;
     if (status)
         chr__set_tell(set, entry, entry->is_gone ? CHR_HUP : 0);
     else
@@ -5670,7 +5681,7 @@ static void chr__set_ask_socket(chr__set *set, chr__set_entry *entry)
 
     memset(&entry->operation, 0, sizeof entry->operation);
     entry->operation.hEvent = set->bell->has_port ? NULL : set->bell->event;
-    request->timeout.QuadPart = INT64_MAX;
+    request->timeout.QuadPart = entry->is_short ? -2500000 : INT64_MAX; /* a quarter of a second, or none */
     request->count = 1;
     request->is_exclusive = 0;
     request->handle = entry->handle;
@@ -5954,6 +5965,7 @@ static int chr__set_begin_entry(chr__set *set, chr__set_entry *entry, int fd, in
         entry->wait = CreateThreadpoolWait(chr__set_signaled, entry, NULL);
         return entry->wait ? 0 : CHR_ERR_NO_MEMORY;
     }
+    entry->is_short = chr__afd_goes_deaf(fd);
     set->sockets++;
     if (CHR_SYS(WSAIoctl)(chr__os_socket(fd), CHR__BASE_HANDLE, NULL, 0, &entry->handle, sizeof entry->handle, &size, NULL, NULL) != 0)
         entry->handle = chr__os_handle(fd);
@@ -6776,7 +6788,7 @@ static int chr__screen_open(void)
 static int chr__screen_make(void) { return chr__console_make(&chr__terminal.screen, 0, ENABLE_PROCESSED_OUTPUT, ENABLE_VIRTUAL_TERMINAL_PROCESSING); }
 
 /* With the lock, for stdio as well as console. */
-static void chr__terminal_enter(int needs_screen)
+CHR__PRIVATE void chr__terminal_enter(int needs_screen)
 {
     int screen = needs_screen && !chr__terminal.screen.handle ? chr__screen_open() : -1;
 
@@ -6792,7 +6804,7 @@ static void chr__terminal_enter(int needs_screen)
     (void)chr__screen_make();
 }
 
-static void chr__terminal_leave(void)
+CHR__PRIVATE void chr__terminal_leave(void)
 {
     chr__console_mode none = { NULL, 0, 0, 0, 0 };
 
@@ -7900,44 +7912,65 @@ static int chr__os_serial_set_lines(int fd, int lines)
 /* How often each has come in: nobody counts. */
 static int chr__os_serial_counts(int fd, int *counts) { return (void)fd, (void)counts, CHR_ERR_NOT_SUPPORTED; }
 
-/* What the line tells beside its bytes: an operation of its own waits for that. */
-typedef struct chr__news {
+/* What the line tells beside its bytes. It has memory that is no context's, as other operations. */
+typedef struct chr__news_wait {
     OVERLAPPED operation; /* its event is what the loop watches */
-    HANDLE     line;
-    DWORD      asked, found;
-    int        is_waiting;
+    DWORD      found;
+} chr__news_wait;
+
+typedef struct chr__news {
+    chr__news_wait *wait; /* NULL = there will be no news */
+    HANDLE          line;
+    int             is_waiting;
 } chr__news;
 
-/* Asks for the next one. A driver without modem lines is asked for the rest; one that can't say is left alone. */
-static void chr__news_ask(chr__news *news)
+/* Whether the driver can say what comes next. */
+static int chr__news_ask(chr__news *news)
 {
-    const DWORD modem = EV_CTS | EV_DSR | EV_RLSD | EV_RING;
-    HANDLE      event = news->operation.hEvent;
+    chr__news_wait *wait = news->wait;
+    HANDLE          event = wait->operation.hEvent;
 
-    for (; news->asked; news->asked = news->asked & modem ? news->asked & ~modem : 0) {
-        memset(&news->operation, 0, sizeof news->operation);
-        news->operation.hEvent = event;
-        news->found = 0;
-        if (CHR_SYS(SetCommMask)(news->line, news->asked) &&
-            (CHR_SYS(WaitCommEvent)(news->line, &news->found, &news->operation) || GetLastError() == ERROR_IO_PENDING)) {
-            news->is_waiting = 1;
-            return;
-        }
-    }
-    (void)ResetEvent(event);
+    memset(wait, 0, sizeof *wait);
+    wait->operation.hEvent = event;
+    news->is_waiting = CHR_SYS(WaitCommEvent)(news->line, &wait->found, &wait->operation) || GetLastError() == ERROR_IO_PENDING;
+    if (!news->is_waiting)
+        ResetEvent(event);
+    return news->is_waiting;
 }
 
-/* Returns the descriptor to watch; -1 = there will be no news. */
+/* Before the line is closed. A wait that does not end although it was cancelled keeps its memory. */
+static void chr__os_news_close(chr__news *news)
+{
+    chr__news_wait *wait = news->wait;
+
+    news->wait = NULL;
+    if (!wait)
+        return;
+    if (news->is_waiting && CHR_SYS(CancelIoEx)(news->line, &wait->operation) &&
+        WaitForSingleObject(wait->operation.hEvent, CHR__CHANNEL_END_MS) != WAIT_OBJECT_0)
+        return;
+    if (wait->operation.hEvent)
+        (void)CHR_SYS(CloseHandle)(wait->operation.hEvent);
+    free(wait);
+}
+
+/* Returns the descriptor to watch; -1 = there will be no news. Some drivers know no modem lines, some nothing at all. */
 static int chr__os_news_open(chr__news *news, int fd)
 {
+    static const DWORD masks[] = { EV_BREAK | EV_ERR | EV_CTS | EV_DSR | EV_RLSD | EV_RING, EV_BREAK | EV_ERR };
+    int                i;
+
     memset(news, 0, sizeof *news);
-    news->operation.hEvent = CHR_SYS(CreateEventW)(NULL, TRUE, FALSE, NULL);
-    if (!news->operation.hEvent)
-        return -1;
     news->line = chr__os_handle(fd);
-    news->asked = EV_BREAK | EV_ERR | EV_CTS | EV_DSR | EV_RLSD | EV_RING;
-    chr__news_ask(news);
-    return chr__os_handle_fd(news->operation.hEvent);
+    news->wait = (chr__news_wait *)calloc(1, sizeof *news->wait);
+    if (news->wait)
+        news->wait->operation.hEvent = CHR_SYS(CreateEventW)(NULL, TRUE, FALSE, NULL);
+    if (news->wait && news->wait->operation.hEvent)
+        for (i = 0; i < 2; i++)
+            if (CHR_SYS(SetCommMask)(news->line, masks[i]) && chr__news_ask(news))
+                return chr__os_handle_fd(news->wait->operation.hEvent);
+    chr__os_news_close(news);
+    return -1;
 }
 
 /* CHR_LINE_... that the driver has counted since it was asked last. */
@@ -7955,35 +7988,26 @@ static int chr__os_line_errors(chr__channel *in)
     return found;
 }
 
-/* CHR__NEWS_... since the last time. One that brings nothing at all is the last: a driver that knows no events says that. */
+/* CHR__NEWS_... since the last time. A wait that brings nothing is the last: so does a driver that knows no events. */
 static int chr__os_news_take(chr__news *news, chr__channel *in)
 {
-    DWORD size;
-    int   told;
+    DWORD size, found;
+    int   error, told;
 
-    if (!news->is_waiting || !CHR_SYS(GetOverlappedResult)(news->line, &news->operation, &size, FALSE))
-        news->found = 0;
-    if (news->is_waiting && news->found == 0 && GetLastError() == ERROR_IO_INCOMPLETE)
+    if (!news->wait || !news->is_waiting)
         return 0;
-    told = (news->found & EV_BREAK ? CHR__NEWS_BREAK : 0) | (news->found & EV_ERR ? chr__os_line_errors(in) : 0) |
-           (news->found & (EV_CTS | EV_DSR | EV_RLSD | EV_RING) ? CHR__NEWS_MODEM : 0);
-    news->asked = news->found ? news->asked : 0;
+    error = CHR_SYS(GetOverlappedResult)(news->line, &news->wait->operation, &size, FALSE) ? 0 : (int)GetLastError();
+    if (error == ERROR_IO_INCOMPLETE)
+        return 0;
+    found = error ? 0 : news->wait->found;
+    told = (found & EV_BREAK ? CHR__NEWS_BREAK : 0) | (found & EV_ERR ? chr__os_line_errors(in) : 0) |
+           (found & (EV_CTS | EV_DSR | EV_RLSD | EV_RING) ? CHR__NEWS_MODEM : 0);
     news->is_waiting = 0;
-    chr__news_ask(news);
+    if (found)
+        (void)chr__news_ask(news);
+    else
+        ResetEvent(news->wait->operation.hEvent);
     return told;
-}
-
-/* Before the line is closed. */
-static void chr__os_news_close(chr__news *news)
-{
-    DWORD size;
-
-    if (!news->operation.hEvent)
-        return;
-    if (news->is_waiting && CHR_SYS(CancelIoEx)(news->line, &news->operation))
-        (void)CHR_SYS(GetOverlappedResult)(news->line, &news->operation, &size, TRUE);
-    (void)CHR_SYS(CloseHandle)(news->operation.hEvent);
-    memset(news, 0, sizeof *news);
 }
 #endif
 
@@ -12648,6 +12672,8 @@ static void chr__help_all(chr_context *ctx, void (*print)(void *, const char *),
 CHR__PRIVATE size_t chr__ioctl_size(int command, const void *arg, int *ints)
 {
     *ints = 0;
+    if (!arg) /* a backend of the user's may want none */
+        return 0;
     switch (command) {
     case CHR_IOCTL_SET_ECHO: case CHR_IOCTL_SERIAL_SET_BREAK: case CHR_IOCTL_SERIAL_GET_TIOCM: case CHR_IOCTL_SERIAL_SET_TIOCM:
     case CHR_IOCTL_SERIAL_SET_FLOW: case CHR_IOCTL_SERIAL_GET_FLOW: case CHR_IOCTL_PP_DATA_DIR:
@@ -23770,7 +23796,10 @@ static int chr__pipe_open(chr_dev *dev, chr_error *err)
 }
 
 static void chr__pipe_close(chr_dev *dev) { chr__fd_close(dev); }
-static void chr__pipe_describe(const chr_dev *dev, chr_info *info) { (void)dev, (void)info; }
+static void chr__pipe_describe(const chr_dev *dev, chr_info *info)
+{
+    chr__format(info->filename, sizeof info->filename, "%s", dev->kind->name);
+}
 
 #define CHR__PIPE_HELP "named pipes that exist already"
 #else

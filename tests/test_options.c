@@ -810,7 +810,7 @@ TEST(uri_of_unix)
     char     uri[200];
     rig      r;
     rig_open_virtual(&r);
-    NEED_UNIX_SOCKETS();
+    NEED_UNIX();
     snprintf(uri, sizeof uri, "unix:%s,server=on,wait=off", scratch("s"));
     dev = from_uri(&r, uri);
     if (dev) CHECK_STR(socket_options(dev)->address.path, scratch("s"));
