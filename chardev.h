@@ -55,7 +55,7 @@
  *     CHARDEV_STATIC           all functions static: each file has its own copy
  *     CHARDEV_API              what stands before each public function (e.g. a dllexport); default extern
  *     CHARDEV_THREADS          writes and a few more calls from any thread (see THREADS); host names are looked up in
- *                              the background (pthreads). With CHARDEV_FREESTANDING by chr_config.lock and unlock
+ *                              the background. With CHARDEV_FREESTANDING by chr_config.lock and unlock
  *     CHARDEV_MBEDTLS          TLS for sockets, with mbed TLS 2.28 or 3.x: link -lmbedtls -lmbedx509 -lmbedcrypto
  *     CHARDEV_SPICE            spicevmc and spiceport, for an emulator that runs a spice-server: compile and link as pkg-config
  *                              spice-server says
@@ -120,11 +120,11 @@
  *     chr_loop_lock, chr_loop_unlock              the lock
  *     chr_loop_stop, chr_loop_wake                a wake-up; from signal handlers too, and without CHARDEV_THREADS
  *
- * The lock is one for a context. The owner has it in its loop (handlers included) except while that sleeps, and in each
- * of its calls except while it blocks: others wait for as long as a handler takes. A wake-up is one byte written to a
- * pipe, and only when the owner sleeps. A write that another thread's call waits for goes on with the new backend after
- * a swap, and ends with CHR_ERR_DISCONNECTED (or what was taken) after chr_fe_deinit(), whose frontend must stay in
- * memory as long as others may use it.
+ * The lock is one for a context. The owner has it in its loop (handlers included) except while that sleeps, and in
+ * each of its calls except while it blocks: others wait for as long as a handler takes. A wake-up is one byte written
+ * to a pipe (on Windows an event is set), and only when the owner sleeps. A write that another thread's call waits for
+ * goes on with the new backend after a swap, and ends with CHR_ERR_DISCONNECTED (or what was taken) after
+ * chr_fe_deinit(), whose frontend must stay in memory as long as others may use it.
  *
  * THE END of a program begins with chr_loop_stop(), from a handler, a signal handler or another thread; Ctrl-A x on a
  * mux and a testdev's `q` call it too, unless chr_config.exit is set. Then chr_loop_run() returns 0, or chr_loop_step()
@@ -334,6 +334,15 @@ CHARDEV_API int chr_context_reset(chr_context *ctx);
  * Our own loop waits with poll() while there are few descriptors, and from some thirty on with epoll (Linux) or kqueue
  * (BSD, macOS), of which a user notices nothing: what these refuse (files) poll() still waits for. After fork() the child
  * has a set of its own. On the freestanding profile there are no descriptors: step it from your main loop.
+ *
+ * On Windows a descriptor is the value of a SOCKET or of a HANDLE, cast to int. The loop waits for sockets and for
+ * what WaitForSingleObject() takes without reading from it: events, processes, threads, semaphores, timers, a
+ * console's input (signaled is CHR_IN, or CHR_OUT where that is wanted; what a wait takes from an object, it takes).
+ * There is always a set: some thirty sockets wait for one event, more for an I/O completion port. chr_loop_fd() does
+ * not exist there. A foreign loop with prepare and dispatch, or with hooks, is given the same values: bits of
+ * WSAPoll() have other values than ours, so translate them both ways; a HANDLE belongs into WaitForMultipleObjects().
+ * Its wake-ups come by a UDP socket on the loopback interface. Winsock is started and ended by each context; a program
+ * with sockets of its own starts it too.
  */
 
 /* Dispatches once: waits up to timeout_ms milliseconds (0 = not at all, -1 = without limit) for something to happen.
@@ -370,7 +379,8 @@ CHARDEV_API void chr_loop_wake(chr_context *ctx);
 CHARDEV_API void chr_loop_lock(chr_context *ctx);
 CHARDEV_API void chr_loop_unlock(chr_context *ctx);
 
-/* On systems with poll() this is its struct pollfd: cast the array to that, poll it, and dispatch it. */
+/* On systems with poll() this is its struct pollfd: cast the array to that, poll it, and dispatch it. On Windows fill
+ * WSAPOLLFD entries from it, and `revents` from theirs with the bits of this library. */
 typedef struct chr_poll {
     int   fd;
     short events;  /* out of prepare: what is wanted, CHR_IN | CHR_OUT | CHR_HUP, and bits of the library's own */
@@ -392,7 +402,7 @@ CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int c
  * milliseconds. It is the context's: don't read or close it. It stays the same until chr_context_free() or
  * chr_context_reset(). In a child of fork() that goes on (daemon()) it is a set of the child's, under the same number, from
  * this call on: an epoll or kqueue of the child's must be given it behind that. Returns the descriptor;
- * CHR_ERR_NOT_SUPPORTED where the system has neither epoll nor kqueue; CHR_ERR_NO_MEMORY or CHR_ERR_IO when it has none to
+ * CHR_ERR_NOT_SUPPORTED where the system has neither epoll nor kqueue (Windows); CHR_ERR_NO_MEMORY or CHR_ERR_IO when it has none to
  * give. Owner thread. */
 CHARDEV_API int chr_loop_fd(chr_context *ctx);
 #endif
@@ -444,7 +454,8 @@ struct chr_idle {
 #ifndef CHARDEV_FREESTANDING
 /* Watches fd, which stays yours. Starting a started watch moves it. Several watches may have one descriptor. Stop them
  * before you close it: where the kernel keeps the set of descriptors, one that is closed says nothing any more. Errors:
- * CHR_ERR_NO_MEMORY. */
+ * CHR_ERR_NO_MEMORY; on Windows CHR_ERR_NOT_SUPPORTED for what can't be waited for (files, pipes, serial lines: make a
+ * chardev of them) and CHR_ERR_INVALID for what is not open. Then the watch is stopped. */
 CHARDEV_API int  chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int events, void (*ready)(void *, int), void *opaque);
 CHARDEV_API void chr_watch_set(chr_watch *watch, int events); /* no allocation, no system call */
 CHARDEV_API void chr_watch_stop(chr_watch *watch);
@@ -622,15 +633,22 @@ CHARDEV_API int chr_wait_connected(chr_dev *dev, chr_error *err);
 CHARDEV_API int chr_log_reopen(chr_context *ctx);
 #endif
 
+/* Room for the texts of a chr_info, with the final zero: they are cut. */
+#ifdef CHARDEV_FREESTANDING
+enum { CHR_INFO_TEXT = 24 };
+#else
+enum { CHR_INFO_TEXT = 512 };
+#endif
+
 typedef struct chr_info {
     const char *id, *backend;  /* live as long as the chardev */
-    char        filename[512]; /* where the far side is: "unix:/tmp/s,server=on", "disconnected:tcp:...",
+    char        filename[CHR_INFO_TEXT]; /* where the far side is: "unix:/tmp/s,server=on", "disconnected:tcp:...",
                                   "pty:/dev/pts/3"; a connected TCP socket: "tcp:OWN:PORT,server=on <-> PEER:PORT";
                                   what came as fd= shows what it is */
-    char        address[512];  /* of a socket: where a server listens (port 0 resolved), whom a client is connected
+    char        address[CHR_INFO_TEXT]; /* of a socket: where a server listens (port 0 resolved), whom a client is connected
                                   to; of udp its own. HOST:PORT in numbers, IPv6 in brackets; CID:PORT; a path,
                                   "@NAME" if it is abstract. Else empty */
-    char        peer[512];     /* the same of the peer that is connected, or of udp's; empty when it has no name
+    char        peer[CHR_INFO_TEXT]; /* the same of the peer that is connected, or of udp's; empty when it has no name
                                   (most unix clients) */
     int         frontend_open, be_open;
     int         comes_back;    /* when closed, it may open again by itself: a server, a pty, a client with reconnect */
@@ -638,7 +656,7 @@ typedef struct chr_info {
     uint64_t    bytes_queued;  /* those that wait here still, in history=, obuf= or a layer (there as they are
                                   encoded) */
     int         clients;       /* of a socket with server=on: how many peers are connected, and */
-    char        client_addresses[1024]; /* where they are, a blank between ("unix" where they have no name); cut
+    char        client_addresses[2 * CHR_INFO_TEXT]; /* where they are, a blank between ("unix" where they have no name); cut
                                            where it is full */
 } chr_info;
 
@@ -1753,6 +1771,9 @@ CHARDEV_API int chr_trace_help(const char *patterns, void (*print)(void *opaque,
  * >>descriptors   named ones, passed by a monitor's peer (SCM_RIGHTS), for fd=NAME
  * ==================================================================================================================== */
 
+/* On Windows a descriptor is the value of a SOCKET or HANDLE, (int)(intptr_t)socket. No peer can pass one beside the bytes
+ * there: it is inherited, or duplicated by WSADuplicateSocket() and opened by WSASocketW(), and named here for a monitor. */
+
 /* Keeps fd under a name, which may not begin with a digit; the context owns it from success on, until a chardev takes it. A
  * descriptor that had the name before is closed. CHR_ERR_INVALID, CHR_ERR_EXISTS (it has another name), CHR_ERR_NO_MEMORY. */
 CHARDEV_API int chr_fd_put(chr_context *ctx, const char *name, int fd, chr_error *err);
@@ -1987,6 +2008,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #include <string.h>
 
 /* What an int can count: where it has 16 bits, buffers are small. */
+enum { CHR__LINE = CHR_INFO_TEXT < 512 ? 96 : 512 }; /* bytes on the stack for what is mostly short */
 enum { CHR__MEGABYTE = INT_MAX > 32767 ? INT_MAX / 2048 + 1 : 16384 };
 #if INT_MAX > 32767
 #define CHR__SIZE_MOST (INT64_C(1) << 30)
@@ -2105,7 +2127,7 @@ static void chr__sink_number(chr__text_sink *sink, const chr__text_spec *spec, l
     size_t             count;
 
     if (spec->letter != 'd' && spec->longs < 2)
-        magnitude &= 0xffffffffu;
+        magnitude &= UINT_MAX;
     count = chr__digits(digits + sizeof digits, magnitude, spec->letter == 'x' ? 16 : 10);
     if (negative)
         digits[sizeof digits - ++count] = '-';
@@ -5552,26 +5574,23 @@ static void CALLBACK chr__bell_timer_expired(PTP_CALLBACK_INSTANCE instance, voi
     chr__bell_ring((chr__bell *)opaque);
 }
 
-/* The timer goes off in so many milliseconds; one that does so up to a millisecond earlier stays. Returns whether there is one. */
+/* The timer goes off in so many milliseconds: for the event's wait one that does so up to a millisecond earlier stays. Returns whether
+ * it will. */
 static int chr__bell_set_timer(chr__bell *bell, int timeout_ms)
 {
     const int64_t millisecond = 1000000;
-    int64_t       now, at;
+    int64_t       now = chr__os_clock(NULL), at = now + timeout_ms * millisecond;
     LARGE_INTEGER due; /* in 100 ns; negative = from now on */
 
-    if (!bell->timer)
+    if (!bell->timer || (bell->has_port && !bell->timer_wait))
         return 0;
-    now = chr__os_clock(NULL);
-    at = now + timeout_ms * millisecond;
-    if (bell->timer_at > now && bell->timer_at <= at && at - bell->timer_at < millisecond)
+    if (!bell->has_port && bell->timer_at > now && bell->timer_at <= at && at - bell->timer_at < millisecond)
         return 1;
     due.QuadPart = timeout_ms * -(millisecond / 100);
     bell->timer_at = CHR_SYS(SetWaitableTimer)(bell->timer, &due, 0, NULL, NULL, FALSE) ? at : 0;
-    if (bell->has_port && bell->timer_at && !bell->timer_wait)
-        bell->timer_wait = CreateThreadpoolWait(chr__bell_timer_expired, bell, NULL);
-    if (bell->has_port && bell->timer_wait)
+    if (bell->has_port && bell->timer_at)
         SetThreadpoolWait(bell->timer_wait, bell->timer, NULL);
-    return bell->timer_at != 0 && (!bell->has_port || bell->timer_wait);
+    return bell->timer_at != 0;
 }
 
 static void CALLBACK chr__set_signaled(PTP_CALLBACK_INSTANCE instance, void *opaque, PTP_WAIT wait, TP_WAIT_RESULT result)
@@ -5770,29 +5789,28 @@ static int chr__set_scan(chr__set *set)
     return count;
 }
 
-/* Milliseconds as a system call takes them; where the timer ends the wait, none. */
-static DWORD chr__set_timeout(chr__set *set, int timeout_ms)
+/* Milliseconds as a system call takes them; where the timer ends the wait, some more. */
+static DWORD chr__set_timeout(chr__set *set, int timeout_ms, int *has_timer)
 {
-    if (timeout_ms < 0 || (timeout_ms > 0 && chr__bell_set_timer(set->bell, timeout_ms)))
-        return INFINITE;
-    return (DWORD)timeout_ms;
+    *has_timer = timeout_ms > 0 && chr__bell_set_timer(set->bell, timeout_ms);
+    return timeout_ms < 0 ? INFINITE : (DWORD)timeout_ms + (*has_timer ? 100u : 0u);
 }
 
 /* Each new request resets the event. Who has set it before that is seen by what he has left: an answer, or `rung`. */
 static int chr__set_wait_event(chr__set *set, int timeout_ms)
 {
+    int    has_timer;
     DWORD  timeout, result;
     HANDLE handles[2];
 
     if (chr__set_scan(set) > 0 || set->bell->rung)
         return 0;
-    timeout = chr__set_timeout(set, timeout_ms);
+    timeout = chr__set_timeout(set, timeout_ms, &has_timer);
     handles[0] = set->bell->event;
     handles[1] = set->bell->timer;
-    if (timeout == INFINITE && timeout_ms > 0)
-        result = CHR_SYS(WaitForMultipleObjects)(2, handles, FALSE, INFINITE);
-    else
-        result = CHR_SYS(WaitForSingleObject)(handles[0], timeout);
+    result = has_timer ? CHR_SYS(WaitForMultipleObjects)(2, handles, FALSE, timeout) : CHR_SYS(WaitForSingleObject)(handles[0], timeout);
+    if (result != WAIT_OBJECT_0)
+        set->bell->timer_at = 0; /* it may have gone off */
     MemoryBarrier();
     (void)chr__set_scan(set);
     return result == WAIT_FAILED ? chr__os_code((int)GetLastError()) : 0;
@@ -5801,7 +5819,8 @@ static int chr__set_wait_event(chr__set *set, int timeout_ms)
 static int chr__set_wait_port(chr__set *set, int timeout_ms)
 {
     OVERLAPPED_ENTRY entries[CHR__READY_MOST];
-    DWORD            timeout = chr__set_timeout(set, timeout_ms);
+    int              has_timer;
+    DWORD            timeout = chr__set_timeout(set, timeout_ms, &has_timer);
     ULONG            i, count = 0;
 
     if (!CHR_SYS(GetQueuedCompletionStatusEx)(set->bell->port, entries, CHR__READY_MOST, &count, timeout, FALSE))
@@ -5929,22 +5948,23 @@ static int chr__set_reap(chr__set *set)
     return set->in_flight;
 }
 
-/* From few sockets to many. What is under way for the event ends, and is asked anew. Without a port all goes on as it is. */
+/* From few sockets to many. What is under way for the event ends first, else it would come to the port too; it is asked anew. Without
+ * a port all goes on as it is. */
 static void chr__set_grow(chr__set *set)
 {
     chr__bell      *bell = set->bell;
     UCHAR           modes = 1; /* FILE_SKIP_COMPLETION_PORT_ON_SUCCESS */
     chr__set_entry *entry;
 
+    for (entry = set->asked.first; entry; entry = entry->next_queued)
+        chr__set_cancel(set, entry);
+    while (chr__set_scan(set), set->asked.first)
+        (void)CHR_SYS(WaitForSingleObject)(bell->event, 10);
     bell->port = CHR_SYS(CreateIoCompletionPort)(set->afd, NULL, 0, 1);
     if (!bell->port)
         return;
     set->is_quick = CHR_SYS(SetFileCompletionNotificationModes)(set->afd, modes);
-    for (entry = set->asked.first; entry; entry = entry->next_queued)
-        chr__set_cancel(set, entry);
-    while (set->asked.first)
-        if (chr__set_wait_event(set, 10) < 0)
-            break;
+    bell->timer_wait = bell->timer ? CreateThreadpoolWait(chr__bell_timer_expired, bell, NULL) : NULL;
     InterlockedExchange(&bell->has_port, 1);
     if (bell->rung) /* it may have rung for the event */
         (void)CHR_SYS(PostQueuedCompletionStatus)(bell->port, 0, 0, NULL);
@@ -9623,7 +9643,7 @@ CHR__PRIVATE void chr__log_text(chr_context *ctx, const char *line)
 /* For what no caller can be told. */
 CHR__PRIVATE void chr__log_line(chr_context *ctx, const char *id, const char *text)
 {
-    char line[sizeof(((chr_error *)0)->text) + 160];
+    char line[sizeof(((chr_error *)0)->text) + (CHR__LINE < 512 ? 32 : 160)];
 
     CHR__TRACE_ALL(ctx, id, log, 0, 0, text, NULL, 0);
     chr__format(line, sizeof line, "chardev %s: %s", id, text);
@@ -10453,9 +10473,10 @@ CHARDEV_API void chr_watch_stop(chr_watch *watch)
 
 CHARDEV_API int chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int events, void (*ready)(void *, int), void *opaque)
 {
-    int code = chr__os_set_check(&ctx->set, fd);
+    int code;
 
     chr_watch_stop(watch);
+    code = chr__os_set_check(&ctx->set, fd);
     if (code < 0 || chr__watches_grow(ctx) < 0)
         return code < 0 ? code : CHR_ERR_NO_MEMORY;
     memset(watch, 0, sizeof *watch);
@@ -12146,6 +12167,7 @@ static int chr__read_size(const char *text, int64_t *value)
     int64_t           part, billionths = 0, unit = 1;
     uint64_t          whole;
     const char       *letter;
+    int               shift;
 
     text = chr__read_digits(text, INT64_MAX, &whole);
     if (text && *text == '.')
@@ -12160,7 +12182,9 @@ static int chr__read_size(const char *text, int64_t *value)
     if (*text || (unit == 1 && billionths) || whole > (uint64_t)(INT64_MAX / unit))
         return 0;
     *value = (int64_t)whole * unit;
-    part = (int64_t)((double)billionths / 1e9 * (double)unit);
+    shift = unit >> 20 ? 20 : 0;
+    part = unit >> shift; /* billionths of it, without passing 64 bits */
+    part = (billionths * part / 1000000000 << shift) + ((billionths * part % 1000000000 << shift) / 1000000000);
     if (part > INT64_MAX - *value)
         return 0;
     *value += part;
@@ -12191,16 +12215,14 @@ static int chr__bad_value(const char *backend, const chr_option *row, const char
 static int chr__set_integer(const char *backend, const chr_option *row, const char *text, int64_t *value, chr_error *err)
 {
     int64_t number;
-    char    range[200];
 
     if (row->type == CHR_OPTION_NUMBER && !chr__read_number(text, &number))
         return chr__bad_value(backend, row, text, "not a number (decimal or 0x hexadecimal)", err);
     if (row->type == CHR_OPTION_SIZE && !chr__read_size(text, &number))
         return chr__bad_value(backend, row, text, "not a size (a number, with B, K, M, G or T)", err);
-    if (number < row->min || number > row->max) {
-        chr__format(range, sizeof range, "out of range, %lld to %lld (%s)", (long long)row->min, (long long)row->max, row->help);
-        return chr__bad_value(backend, row, text, range, err);
-    }
+    if (number < row->min || number > row->max)
+        return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%.*s: out of range, %lld to %lld (%s)", backend, row->name, CHR__SHOWN, text,
+                         (long long)row->min, (long long)row->max, row->help);
     *value = number;
     return 0;
 }
@@ -14627,7 +14649,7 @@ static void chr__tell_mark(chr__buffers *buffers, int event)
     buffers->handlers.event(buffers->opaque, event);
 }
 
-enum { CHR__DELIVERED = 512 };
+enum { CHR__DELIVERED = CHR__LINE };
 
 /* To a read handler, as far as it has room. The bytes are copied out first: it may come back here. */
 static int chr__deliver_bytes(chr_frontend *fe, const chr__hold *hold)
@@ -15229,15 +15251,12 @@ static void chr__name_error(chr_error *err, const chr_backend *kind)
 }
 
 /* mux=on: the chardev becomes ID-base, and a mux named ID goes on it. */
-static chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err)
+static chr_dev *chr__open_muxed_on(chr_context *ctx, const char *id, const char *base_id, const chr_backend *kind,
+                                   const void *options, chr_error *err)
 {
     chr_mux_options mux;
-    char            base_id[140];
     chr_dev        *base, *dev;
 
-    if (!ctx->mux)
-        return (void)chr__fail(err, CHR_ERR_NOT_SUPPORTED, "mux=on: built without mux"), (chr_dev *)NULL;
-    chr__format(base_id, sizeof base_id, "%s-base", id);
     if (chr__check_id(ctx, base_id, err) < 0)
         return NULL;
     base = chr__create(ctx, base_id, kind, options, err);
@@ -15256,6 +15275,24 @@ static chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_back
     chr__unregister(base);
     chr__give_up(base);
     return NULL;
+}
+
+CHR__COLD chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err)
+{
+    size_t   size = id ? strlen(id) + sizeof "-base" : 0;
+    char    *base_id;
+    chr_dev *dev;
+
+    if (!ctx->mux)
+        return (void)chr__fail(err, CHR_ERR_NOT_SUPPORTED, "mux=on: built without mux"), (chr_dev *)NULL;
+    base_id = (char *)chr__allocate(ctx, size);
+    if (!base_id)
+        return (void)chr__no_memory(err), (chr_dev *)NULL;
+    memcpy(base_id, id, size - sizeof "-base");
+    memcpy(base_id + size - sizeof "-base", "-base", sizeof "-base");
+    dev = chr__open_muxed_on(ctx, id, base_id, kind, options, err);
+    chr__free(ctx, base_id);
+    return dev;
 }
 
 static int chr__check_closing(const chr_context *ctx, chr_error *err)
@@ -16789,7 +16826,7 @@ CHARDEV_API int chr_fe_printf(chr_frontend *fe, const char *format, ...)
 {
     chr_context *ctx = CHR__LOAD(fe->ctx);
     va_list      args, again;
-    char         text[512], *longer = NULL;
+    char         text[CHR__LINE], *longer = NULL;
     int          len, n;
 
     if (!ctx)
@@ -16867,7 +16904,7 @@ CHR__COLD void chr__trace_ioctl(const chr_dev *dev, int command, int code, const
     if (size == 0 || chr__is_epp(command))
         text[0] = 0;
     else if (ints == 4)
-        chr__format(text, sizeof text, "%d,%c,%d,%d", ((const chr_serial_params *)arg)->speed,
+        chr__format(text, sizeof text, "%d,%c,%d,%d", (int)((const chr_serial_params *)arg)->speed,
                     ((const chr_serial_params *)arg)->parity, ((const chr_serial_params *)arg)->data_bits,
                     ((const chr_serial_params *)arg)->stop_bits);
     else if (ints == 0)
@@ -17117,7 +17154,7 @@ static void chr__stalls_hand_over(chr_context *ctx)
 CHARDEV_API void chr_be_log(chr_dev *dev, const char *format, ...)
 {
     va_list args;
-    char    text[512];
+    char    text[CHR__LINE];
 
     va_start(args, format);
     chr__os_format(text, sizeof text, format, args);
@@ -22124,13 +22161,14 @@ CHR__HOT static int chr__mux_write(chr_dev *dev, const void *buf, size_t len)
     return done > 0 ? (int)done : n;
 }
 
-static void chr__mux_say(chr__mux *mux, const char *text)
+CHR__PRIVATE void chr__mux_say(chr__mux *mux, const char *text)
 {
     chr_fe_write(&mux->base, text, strlen(text)); /* as far as it goes: help is no data */
 }
 
 static void chr__mux_help(chr__mux *mux)
 {
+#if CHARDEV_HAS_HELP
     char text[480], name[16];
 
     chr__format(name, sizeof name, mux->escape < ' ' ? "Ctrl-%c" : "%c", mux->escape < ' ' ? mux->escape + '@' : mux->escape);
@@ -22139,6 +22177,9 @@ static void chr__mux_help(chr__mux *mux)
                 "%s b    send BREAK\r\n%s c    next frontend\r\n%s %s    send %s\r\n",
                 name, name, name, name, name, name, name, name, name);
     chr__mux_say(mux, text);
+#else
+    (void)mux;
+#endif
 }
 
 /* -- input -- */
@@ -22211,7 +22252,7 @@ CHR__HOT static size_t chr__mux_room(const chr__mux *mux, const chr__mux_slot *s
 /* Held input first. */
 CHR__COLD void chr__mux_drain(chr__mux *mux, chr__mux_slot *slot)
 {
-    unsigned char bytes[256];
+    unsigned char bytes[CHR__MUX_HELD < 256 ? CHR__MUX_HELD : 256];
     size_t        room, count;
 
     while (chr__mux_has(mux, slot) && slot->count > 0) {

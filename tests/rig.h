@@ -605,6 +605,7 @@ static inline const char *without_unix(const char *options)
     return text;
 }
 
+#define NEED_POSIX(reason) SKIP(reason)
 #define NEED_UNIX()        SKIP("this system has no unix sockets")
 #define NEED_FD_PASSING()  SKIP("no descriptors go over this system's sockets")
 #define NEED_LITTLE_ROOM() SKIP("what lies between takes all of it on this system")
@@ -628,6 +629,7 @@ static inline int unix_connect(const char *path)
     return tcp_connect(scratch_port(path, strlen(path)));
 }
 #else
+#define NEED_POSIX(reason) (void)0
 #define NEED_UNIX()        (void)0
 #define NEED_FD_PASSING()  (void)0
 #define NEED_LITTLE_ROOM() (void)0

@@ -363,6 +363,42 @@ TEST(serial_without_room)
     rig_close(&r);
 }
 
+static void make_room(void *opaque, int events)
+{
+    recorder *rec = (recorder *)opaque;
+    (void)events;
+    rec->room = 2;
+}
+
+/* Room that comes in the turn of the loop in which bytes are told, and that they fill: it is no end. */
+TEST(serial_room_in_between)
+{
+    HANDLE    event = CreateEventA(NULL, TRUE, FALSE, NULL);
+    chr_watch watch;
+    recorder  rec;
+    rig       r;
+    begin(&r);
+    memset(&watch, 0, sizeof watch);
+    CHECK_INT(chr_watch_start(r.ctx, &watch, (int)(intptr_t)event, CHR_IN, make_room, &rec), 0);
+    attach_with_room(&rec, make(&r, "serial,id=s,path=COM77"), 0);
+    settle(&r);
+    far_say("ab", 2);
+    SetEvent(event);
+    Sleep(200);
+    CHECK(chr_loop_step(r.ctx, 0) >= 0);
+    chr_watch_stop(&watch);
+    PUMP(&r, rec.length == 2);
+    settle(&r);
+    CHECK_STR(rec.events, "O");
+    far_say("cd", 2);
+    give_room(&rec, 100);
+    PUMP(&r, rec.length == 4);
+    CHECK_INPUT(&rec, "abcd");
+    detach(&rec);
+    rig_close(&r);
+    CloseHandle(event);
+}
+
 TEST(serial_formats)
 {
     static const struct { int speed, parity, data, stop, system_parity, system_stop; } table[] = {
@@ -533,6 +569,8 @@ TEST(serial_purge)
     far_say("abc", 3);
     PUMP(&r, rec.length == 1);
     settle(&r);
+    far_say("ahead", 5); /* the first of it is read before anybody asks for it */
+    Sleep(200);
     CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_PURGE, &what), 0);
     CHECK_INT(driver.purged, PURGE_RXCLEAR | PURGE_TXCLEAR);
     give_room(&rec, 100);
