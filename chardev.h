@@ -633,15 +633,22 @@ CHARDEV_API int chr_wait_connected(chr_dev *dev, chr_error *err);
 CHARDEV_API int chr_log_reopen(chr_context *ctx);
 #endif
 
+/* Room for the texts of a chr_info, with the final zero: they are cut. */
+#ifdef CHARDEV_FREESTANDING
+enum { CHR_INFO_TEXT = 24 };
+#else
+enum { CHR_INFO_TEXT = 512 };
+#endif
+
 typedef struct chr_info {
     const char *id, *backend;  /* live as long as the chardev */
-    char        filename[512]; /* where the far side is: "unix:/tmp/s,server=on", "disconnected:tcp:...",
+    char        filename[CHR_INFO_TEXT]; /* where the far side is: "unix:/tmp/s,server=on", "disconnected:tcp:...",
                                   "pty:/dev/pts/3"; a connected TCP socket: "tcp:OWN:PORT,server=on <-> PEER:PORT";
                                   what came as fd= shows what it is */
-    char        address[512];  /* of a socket: where a server listens (port 0 resolved), whom a client is connected
+    char        address[CHR_INFO_TEXT]; /* of a socket: where a server listens (port 0 resolved), whom a client is connected
                                   to; of udp its own. HOST:PORT in numbers, IPv6 in brackets; CID:PORT; a path,
                                   "@NAME" if it is abstract. Else empty */
-    char        peer[512];     /* the same of the peer that is connected, or of udp's; empty when it has no name
+    char        peer[CHR_INFO_TEXT]; /* the same of the peer that is connected, or of udp's; empty when it has no name
                                   (most unix clients) */
     int         frontend_open, be_open;
     int         comes_back;    /* when closed, it may open again by itself: a server, a pty, a client with reconnect */
@@ -649,7 +656,7 @@ typedef struct chr_info {
     uint64_t    bytes_queued;  /* those that wait here still, in history=, obuf= or a layer (there as they are
                                   encoded) */
     int         clients;       /* of a socket with server=on: how many peers are connected, and */
-    char        client_addresses[1024]; /* where they are, a blank between ("unix" where they have no name); cut
+    char        client_addresses[2 * CHR_INFO_TEXT]; /* where they are, a blank between ("unix" where they have no name); cut
                                            where it is full */
 } chr_info;
 
@@ -2001,6 +2008,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #include <string.h>
 
 /* What an int can count: where it has 16 bits, buffers are small. */
+enum { CHR__LINE = CHR_INFO_TEXT < 512 ? 96 : 512 }; /* bytes on the stack for what is mostly short */
 enum { CHR__MEGABYTE = INT_MAX > 32767 ? INT_MAX / 2048 + 1 : 16384 };
 #if INT_MAX > 32767
 #define CHR__SIZE_MOST (INT64_C(1) << 30)
@@ -2119,7 +2127,7 @@ static void chr__sink_number(chr__text_sink *sink, const chr__text_spec *spec, l
     size_t             count;
 
     if (spec->letter != 'd' && spec->longs < 2)
-        magnitude &= 0xffffffffu;
+        magnitude &= UINT_MAX;
     count = chr__digits(digits + sizeof digits, magnitude, spec->letter == 'x' ? 16 : 10);
     if (negative)
         digits[sizeof digits - ++count] = '-';
@@ -5617,7 +5625,7 @@ static ULONG chr__afd_events(int wants)
 static int chr__afd_ready(ULONG events)
 {
     return (events & (CHR__AFD_RECEIVE | CHR__AFD_ACCEPT) ? CHR_IN : 0) | (events & CHR__AFD_SEND ? CHR_OUT : 0) |
-           (events & CHR__AFD_DISCONNECT ? CHR_IN | CHR__HALF_HUP : 0) |
+           (events & CHR__AFD_DISCONNECT ? (int)CHR_IN | CHR__HALF_HUP : 0) |
            (events & (CHR__AFD_ABORT | CHR__AFD_CONNECT_FAIL) ? CHR_IN | CHR_OUT | CHR_HUP | CHR__HALF_HUP : 0);
 }
 
@@ -9635,7 +9643,7 @@ CHR__PRIVATE void chr__log_text(chr_context *ctx, const char *line)
 /* For what no caller can be told. */
 CHR__PRIVATE void chr__log_line(chr_context *ctx, const char *id, const char *text)
 {
-    char line[sizeof(((chr_error *)0)->text) + 160];
+    char line[sizeof(((chr_error *)0)->text) + (CHR__LINE < 512 ? 32 : 160)];
 
     CHR__TRACE_ALL(ctx, id, log, 0, 0, text, NULL, 0);
     chr__format(line, sizeof line, "chardev %s: %s", id, text);
@@ -12159,6 +12167,7 @@ static int chr__read_size(const char *text, int64_t *value)
     int64_t           part, billionths = 0, unit = 1;
     uint64_t          whole;
     const char       *letter;
+    int               shift;
 
     text = chr__read_digits(text, INT64_MAX, &whole);
     if (text && *text == '.')
@@ -12173,7 +12182,9 @@ static int chr__read_size(const char *text, int64_t *value)
     if (*text || (unit == 1 && billionths) || whole > (uint64_t)(INT64_MAX / unit))
         return 0;
     *value = (int64_t)whole * unit;
-    part = (int64_t)((double)billionths / 1e9 * (double)unit);
+    shift = unit >> 20 ? 20 : 0;
+    part = unit >> shift; /* billionths of it, without passing 64 bits */
+    part = (billionths * part / 1000000000 << shift) + ((billionths * part % 1000000000 << shift) / 1000000000);
     if (part > INT64_MAX - *value)
         return 0;
     *value += part;
@@ -12204,16 +12215,14 @@ static int chr__bad_value(const char *backend, const chr_option *row, const char
 static int chr__set_integer(const char *backend, const chr_option *row, const char *text, int64_t *value, chr_error *err)
 {
     int64_t number;
-    char    range[200];
 
     if (row->type == CHR_OPTION_NUMBER && !chr__read_number(text, &number))
         return chr__bad_value(backend, row, text, "not a number (decimal or 0x hexadecimal)", err);
     if (row->type == CHR_OPTION_SIZE && !chr__read_size(text, &number))
         return chr__bad_value(backend, row, text, "not a size (a number, with B, K, M, G or T)", err);
-    if (number < row->min || number > row->max) {
-        chr__format(range, sizeof range, "out of range, %lld to %lld (%s)", (long long)row->min, (long long)row->max, row->help);
-        return chr__bad_value(backend, row, text, range, err);
-    }
+    if (number < row->min || number > row->max)
+        return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%.*s: out of range, %lld to %lld (%s)", backend, row->name, CHR__SHOWN, text,
+                         (long long)row->min, (long long)row->max, row->help);
     *value = number;
     return 0;
 }
@@ -14640,7 +14649,7 @@ static void chr__tell_mark(chr__buffers *buffers, int event)
     buffers->handlers.event(buffers->opaque, event);
 }
 
-enum { CHR__DELIVERED = 512 };
+enum { CHR__DELIVERED = CHR__LINE };
 
 /* To a read handler, as far as it has room. The bytes are copied out first: it may come back here. */
 static int chr__deliver_bytes(chr_frontend *fe, const chr__hold *hold)
@@ -15242,15 +15251,12 @@ static void chr__name_error(chr_error *err, const chr_backend *kind)
 }
 
 /* mux=on: the chardev becomes ID-base, and a mux named ID goes on it. */
-static chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err)
+static chr_dev *chr__open_muxed_on(chr_context *ctx, const char *id, const char *base_id, const chr_backend *kind,
+                                   const void *options, chr_error *err)
 {
     chr_mux_options mux;
-    char            base_id[140];
     chr_dev        *base, *dev;
 
-    if (!ctx->mux)
-        return (void)chr__fail(err, CHR_ERR_NOT_SUPPORTED, "mux=on: built without mux"), (chr_dev *)NULL;
-    chr__format(base_id, sizeof base_id, "%s-base", id);
     if (chr__check_id(ctx, base_id, err) < 0)
         return NULL;
     base = chr__create(ctx, base_id, kind, options, err);
@@ -15269,6 +15275,24 @@ static chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_back
     chr__unregister(base);
     chr__give_up(base);
     return NULL;
+}
+
+CHR__COLD chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err)
+{
+    size_t   size = id ? strlen(id) + sizeof "-base" : 0;
+    char    *base_id;
+    chr_dev *dev;
+
+    if (!ctx->mux)
+        return (void)chr__fail(err, CHR_ERR_NOT_SUPPORTED, "mux=on: built without mux"), (chr_dev *)NULL;
+    base_id = (char *)chr__allocate(ctx, size);
+    if (!base_id)
+        return (void)chr__no_memory(err), (chr_dev *)NULL;
+    memcpy(base_id, id, size - sizeof "-base");
+    memcpy(base_id + size - sizeof "-base", "-base", sizeof "-base");
+    dev = chr__open_muxed_on(ctx, id, base_id, kind, options, err);
+    chr__free(ctx, base_id);
+    return dev;
 }
 
 static int chr__check_closing(const chr_context *ctx, chr_error *err)
@@ -16802,7 +16826,7 @@ CHARDEV_API int chr_fe_printf(chr_frontend *fe, const char *format, ...)
 {
     chr_context *ctx = CHR__LOAD(fe->ctx);
     va_list      args, again;
-    char         text[512], *longer = NULL;
+    char         text[CHR__LINE], *longer = NULL;
     int          len, n;
 
     if (!ctx)
@@ -16880,7 +16904,7 @@ CHR__COLD void chr__trace_ioctl(const chr_dev *dev, int command, int code, const
     if (size == 0 || chr__is_epp(command))
         text[0] = 0;
     else if (ints == 4)
-        chr__format(text, sizeof text, "%d,%c,%d,%d", ((const chr_serial_params *)arg)->speed,
+        chr__format(text, sizeof text, "%d,%c,%d,%d", (int)((const chr_serial_params *)arg)->speed,
                     ((const chr_serial_params *)arg)->parity, ((const chr_serial_params *)arg)->data_bits,
                     ((const chr_serial_params *)arg)->stop_bits);
     else if (ints == 0)
@@ -17130,7 +17154,7 @@ static void chr__stalls_hand_over(chr_context *ctx)
 CHARDEV_API void chr_be_log(chr_dev *dev, const char *format, ...)
 {
     va_list args;
-    char    text[512];
+    char    text[CHR__LINE];
 
     va_start(args, format);
     chr__os_format(text, sizeof text, format, args);
@@ -22137,13 +22161,14 @@ CHR__HOT static int chr__mux_write(chr_dev *dev, const void *buf, size_t len)
     return done > 0 ? (int)done : n;
 }
 
-static void chr__mux_say(chr__mux *mux, const char *text)
+CHR__PRIVATE void chr__mux_say(chr__mux *mux, const char *text)
 {
     chr_fe_write(&mux->base, text, strlen(text)); /* as far as it goes: help is no data */
 }
 
 static void chr__mux_help(chr__mux *mux)
 {
+#if CHARDEV_HAS_HELP
     char text[480], name[16];
 
     chr__format(name, sizeof name, mux->escape < ' ' ? "Ctrl-%c" : "%c", mux->escape < ' ' ? mux->escape + '@' : mux->escape);
@@ -22152,6 +22177,9 @@ static void chr__mux_help(chr__mux *mux)
                 "%s b    send BREAK\r\n%s c    next frontend\r\n%s %s    send %s\r\n",
                 name, name, name, name, name, name, name, name, name);
     chr__mux_say(mux, text);
+#else
+    (void)mux;
+#endif
 }
 
 /* -- input -- */
@@ -22224,7 +22252,7 @@ CHR__HOT static size_t chr__mux_room(const chr__mux *mux, const chr__mux_slot *s
 /* Held input first. */
 CHR__COLD void chr__mux_drain(chr__mux *mux, chr__mux_slot *slot)
 {
-    unsigned char bytes[256];
+    unsigned char bytes[CHR__MUX_HELD < 256 ? CHR__MUX_HELD : 256];
     size_t        room, count;
 
     while (chr__mux_has(mux, slot) && slot->count > 0) {
@@ -23847,8 +23875,10 @@ static void chr__pipe_try_later(chr__pipe *pipe)
     const chr_pipe_options *options = (const chr_pipe_options *)pipe->base.dev.options;
     int64_t                 ms = chr__pipe_is_server(&pipe->base.dev) ? (int64_t)CHR__PIPE_AGAIN_MS : options->reconnect_ms;
 
-    if (ms > 0)
-        chr_timer_start(pipe->base.dev.ctx, &pipe->retry, ms, chr__pipe_again, pipe);
+    if (ms <= 0)
+        return;
+    CHR__TRACE(&pipe->base.dev, reconnect, ms, 0);
+    chr_timer_start(pipe->base.dev.ctx, &pipe->retry, ms, chr__pipe_again, pipe);
 }
 
 static void chr__pipe_stop_waiting(chr__pipe *pipe)
@@ -25591,6 +25621,7 @@ typedef struct chr__socket_bottom { /* the lowest layer */
     int           budget; /* under layers: what it may read still in this turn of the loop */
     unsigned      turn;
     uint64_t      received; /* likewise; what has come in all */
+    int         (*write)(chr__layer *layer, const void *buf, size_t len); /* likewise: what sends */
     chr__msgfds  *outgoing, *incoming; /* NULL = none */
 } chr__socket_bottom;
 
@@ -29486,10 +29517,11 @@ static int chr__socket_read_metered(chr__layer *layer, void *buf, size_t len)
     return n;
 }
 
-static int chr__socket_write_under(chr__layer *layer, const void *buf, size_t len)
+/* Apart, so that those that it calls stay as they are for sockets without layers. */
+CHR__APART int chr__socket_write_under(chr__layer *layer, const void *buf, size_t len)
 {
-    int n = ((chr__socket_bottom *)layer)->is_unix ? chr__socket_write_unix(layer, buf, len) :
-        chr__socket_write(layer, buf, len);
+    const chr__socket_bottom *bottom = (const chr__socket_bottom *)layer;
+    int                       n = bottom->write(layer, buf, len);
 
     if (n > 0)
         CHR__TRACE_BYTES(layer->dev, wire_out, (int64_t)len, 0, buf, (size_t)n);
@@ -29572,6 +29604,7 @@ static int chr__link_build_layers(chr__link *link, chr_error *err)
 
     link->bottom.is_unix = link->is_unix;
     link->bottom.is_under = chr__layer_scheme(options) != NULL;
+    link->bottom.write = chr__socket_bottoms[0][link->is_unix].write;
     link->bottom.layer.slots = &chr__socket_bottoms[link->bottom.is_under][link->is_unix];
     link->bottom.layer.dev = link->linger.dev;
     link->bottom.fd = link->fd;
