@@ -144,7 +144,8 @@ $(filter $(B)/tests/test_uart,$(TESTS)): examples/tinyvm/uart16550.c examples/ti
 $(filter $(B)/tests/test_corpus,$(TESTS)): $(wildcard tests/fuzz/*.c tests/fuzz/*.h)
 
 # The same for Windows, built here by MinGW; the tests run under Wine. tests/windows holds the POSIX names that they use, and the list
-# of the programs and single tests that can't be there. WIN_CC= is another compiler for Windows.
+# of the programs and single tests that can't be there. WIN_CC= is another compiler for Windows. tests/windows/mbedtls.sh runs those
+# with TLS.
 WIN_CC       = x86_64-w64-mingw32-gcc
 WIN_EXAMPLES = $(patsubst %,build/win/%.exe,hello console_share filter_rot13 relay fd_handoff tinyvm)
 WIN_FLAGS    = -I. -std=c99 -DCHARDEV_THREADS $(WARNINGS) $(CFLAGS)
@@ -153,7 +154,7 @@ WIN_TEST     = $(WIN_CC) -I. -Itests -Itests/windows -std=gnu99 -D__USE_MINGW_AN
 WIN_PROGRAMS = $(SOURCES:tests/%.c=build/win/tests/%.exe)
 WIN_SKIPPED := $(shell sed -n 's|^\(test_[a-z0-9_]*\): .*|build/win/tests/\1.exe|p' tests/windows/skipped)
 WIN_TESTS    = $(if $(shell command -v $(WIN_CC)),$(filter-out $(WIN_SKIPPED),$(WIN_PROGRAMS)))
-win_flavour  = $(if $(filter $1,$(FAULTY)),-faults)
+win_flavour  = $(if $(filter $1,$(FAULTY)),-faults)$(if $(WIN_TLS),$(if $(filter $1,$(SECURE)),-tls))
 win_object   = $(if $(filter $1,$(OWN)),,build/win/tests/impl$(call win_flavour,$1).o)
 WIN_OBJECTS  = $(sort $(foreach source,$(SOURCES),$(call win_object,$(source))))
 
@@ -186,7 +187,7 @@ $(WIN_PROGRAMS): build/win/tests/%.exe: tests/%.c $(wildcard tests/*.h tests/win
     $$(call win_object,tests/$$*.c)
 	@mkdir -p $(@D)
 	$(SAY)$(WIN_TEST) -O0 $(if $(filter %.o,$^),-DCHARDEV_LINKED) $(call flavour_flags,$(call win_flavour,$<)) -o $@ $< \
-	    $(filter %.o,$^) -static -lpthread $(WIN_LIBS)
+	    $(filter %.o,$^) -static -lpthread $(call flavour_libs,$(call win_flavour,$<)) $(WIN_LIBS)
 
 test-windows: $(if $(WIN_TESTS),windows) $(WIN_TESTS)
 	@BUILD=build/win STARTED=$(STARTED) JOBS=$(JOBS) LONG='$(filter $(LONG:$(B)/tests/%=build/win/tests/%.exe),$(WIN_TESTS))' sh tests/windows/run.sh $(WIN_TESTS)

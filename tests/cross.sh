@@ -201,18 +201,57 @@ dietlibc() {
     check "dietlibc with CHARDEV_FREESTANDING: portable, run" says_ok "$out/portable-diet"
 }
 
-# The firmware is driven as a person would: a line, the other frontend, back, the history, the end.
-firmware_runs() {
-    { printf 'one line\r\001cabc\001chistory\rquit\r'; } |
-        timeout 300 qemu-system-arm -M mps2-an385 -display none -monitor none -serial stdio -semihosting -kernel "$out/firmware.elf" \
-            >"$out/output" 2>&1
+# The firmware is driven as a person would: a line, the log channel, back, what was logged, the end.
+firmware_runs() { # COMMAND...
+    printf 'one line\r\001cabc\001chistory\rstatus\rquit\r' | timeout 300 "$@" >"$out/output" 2>&1
     firmware_status=$?
     tr -d '\r' <"$out/output" >"$out/log.firmware"
-    [ "$firmware_status" = 0 ] && grep -q 'bare metal' "$out/log.firmware" && grep -qx 'one line' "$out/log.firmware" &&
+    [ "$firmware_status" = 0 ] && grep -q 'bare metal' "$out/log.firmware" && [ "$(grep -cx 'log: one line' "$out/log.firmware")" = 2 ] &&
         grep -qx '3 bytes counted' "$out/log.firmware" && return 0
     cat "$out/log.firmware"
     echo "exit status $firmware_status"
     return 1
+}
+
+# Object text and the worst chain of calls, with what firmware leaves out left out.
+four_nos="-DCHARDEV_FREESTANDING -DCHARDEV_NO_RECORD -DCHARDEV_NO_LOG -DCHARDEV_NO_HELP -DCHARDEV_NO_URI -DCHARDEV_ERROR_SIZE=96"
+portable="RINGBUF TESTDEV SCRIPT MSMOUSE WCTABLET BRAILLE MUX HUB FAULT"
+
+no_kinds() { # KIND...: all portable backends but these
+    for kind in $portable; do
+        case " $* " in *" $kind "*) ;; *) echo "-DCHARDEV_NO_$kind" ;; esac
+    done
+}
+
+within() { # NAME MOST_TEXT MOST_STACK COMPILE...
+    within_name=$1 within_text=$2 within_stack=$3
+    shift 3
+    "$@" -fcallgraph-info=su -DCHARDEV_IMPLEMENTATION -x c -c chardev.h -o "$out/sized.o" || return 1
+    text=$(size "$out/sized.o" | awk 'NR == 2 { print $1 }')
+    printf '         %6d bytes of text, %6d allowed: %s\n' "$text" "$within_text" "$within_name" >>"$out/table"
+    /usr/bin/python3 tests/cross/stack.py --most "$within_stack" "$out/sized.ci" >"$out/stack" || { cat "$out/stack" && return 1; }
+    sed -e 1b -e '$b' -e d "$out/stack" | cut -c 1-110 | sed 's/^/             /' >>"$out/table"
+    [ "$text" -le "$within_text" ]
+}
+
+sizes() { # COMPILE...
+    : >"$out/table"
+    check "size: null, ringbuf, mux" within "thumb2, null, ringbuf, mux, without buffers" 25600 768 \
+        "$@" $four_nos -DCHARDEV_NO_BUFFERS $(no_kinds RINGBUF MUX)
+    check "size: portable backends without buffers" within "thumb2, all but script and fault, without buffers" 31000 768 \
+        "$@" $four_nos -DCHARDEV_NO_BUFFERS $(no_kinds RINGBUF TESTDEV MSMOUSE WCTABLET BRAILLE MUX HUB)
+    check "size: portable backends" within "thumb2, all but script and fault" 36000 768 \
+        "$@" $four_nos $(no_kinds RINGBUF TESTDEV MSMOUSE WCTABLET BRAILLE MUX HUB)
+    check "size: all" within "thumb2, all" 44000 1024 "$@" $four_nos
+    cat "$out/table"
+}
+
+# Of what is left out nothing is in the object: neither texts nor names.
+absent() { # COMPILE...
+    "$@" $four_nos -DCHARDEV_IMPLEMENTATION -x c -c chardev.h -o "$out/absent.o" || return 1
+    strings "$out/absent.o" | grep -iE 'built without|out of memory|must be|power of two|(the|a) chardev |recording|log file|URI' && return 1
+    arm-none-eabi-nm "$out/absent.o" | grep -E ' chr_(record|replay|help|new_uri|log_reopen)' && return 1
+    return 0
 }
 
 arm() {
@@ -222,10 +261,42 @@ arm() {
     check "arm-none-eabi: chardev.h alone" silent $thumb -DCHARDEV_FREESTANDING -DCHARDEV_IMPLEMENTATION -x c -c chardev.h -o "$out/chardev-arm.o"
     [ -f "$out/chardev-arm.o" ] && arm-none-eabi-size "$out/chardev-arm.o" |
         awk 'NR == 2 { print "         " $1 " bytes of text, " $2 " of data, " $3 " of bss: all portable backends" }'
+    check "arm-none-eabi: CHARDEV_THREADS" silent $thumb -DCHARDEV_FREESTANDING -DCHARDEV_THREADS -DCHARDEV_IMPLEMENTATION -x c \
+        -c chardev.h -o "$out/threads-arm.o"
+    check "arm-none-eabi: what is left out is absent" absent $thumb
+    sizes $thumb
     check "arm-none-eabi: firmware.elf" silent $thumb -I. -nostartfiles --specs=nano.specs --specs=nosys.specs \
-        -Wl,--gc-sections,--no-warn-rwx-segments -T examples/firmware/mps2.ld examples/firmware/firmware.c -o "$out/firmware.elf"
+        -Wl,--gc-sections,--no-warn-rwx-segments -T examples/firmware/mps2.ld examples/firmware/firmware.c examples/firmware/mps2.c \
+        -o "$out/firmware.elf"
     have "firmware: run" qemu-system-arm || return 0
-    check "firmware: run on mps2-an385" firmware_runs
+    check "firmware: run on mps2-an385" firmware_runs qemu-system-arm -M mps2-an385 -display none -monitor none -serial stdio \
+        -semihosting -kernel "$out/firmware.elf"
+}
+
+# The same inside of tinyvm, whose UART is a chardev outside.
+rv32() {
+    have "rv32" riscv64-unknown-elf-gcc || return 0
+    check "rv32: firmware-rv32.elf" silent riscv64-unknown-elf-gcc -std=c99 -Os -march=rv32im -misa-spec=2.2 -mabi=ilp32 -ffreestanding \
+        -fno-tree-loop-distribute-patterns -ffunction-sections -fdata-sections $warnings -Iexamples/firmware/bare -I. -nostdlib -static \
+        -Wl,--gc-sections,--no-warn-rwx-segments -T examples/firmware/tinyvm.ld examples/firmware/firmware.c \
+        examples/firmware/tinyvm.c examples/firmware/bare/string.c -lgcc -o "$out/firmware-rv32.elf"
+    make -s build/tinyvm >"$out/log" 2>&1 || { fail "rv32: tinyvm" "$out/log" && return; }
+    check "rv32: firmware, run on tinyvm" firmware_runs build/tinyvm -serial stdio,signal=off -bios "$out/firmware-rv32.elf"
+}
+
+avr() {
+    have "avr" avr-gcc || return 0
+    avr="avr-gcc -mmcu=atmega2560 -std=c99 -Os $warnings"
+    check "avr: portable.c (int has 16 bits)" silent $avr -DCHARDEV_FREESTANDING -c tests/cross/portable.c -o "$out/portable-avr.o"
+    check "avr: portable.c, without help" silent $avr $four_nos -c tests/cross/portable.c -o "$out/portable-avr.o"
+    check "avr: avr.c" silent $avr tests/cross/avr.c -o "$out/avr.elf"
+    have "avr: run" simavr || return 0
+    check "avr: run on simavr" avr_runs
+}
+
+avr_runs() {
+    timeout 60 simavr -m atmega2560 -f 8000000 "$out/avr.elf" >"$out/output" 2>&1
+    grep -q 'avr: ok' "$out/output" || { cat "$out/output" && return 1; }
 }
 
 windows
@@ -237,6 +308,8 @@ musl_static
 dietlibc
 other_systems
 arm
+rv32
+avr
 
 # ---- build macros ------------------------------------------------------------------------------------------------------------
 

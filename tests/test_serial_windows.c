@@ -21,7 +21,7 @@ static struct driver {
     int         has_events, is_void;   /* is_void: it completes at once with nothing, as Wine does */
     DWORD       mask, *found;
     OVERLAPPED *waiting;               /* WaitCommEvent() */
-    int         in_break, waits;
+    int         in_break, waits, cancelled, is_stuck; /* is_stuck: it does not end though it was cancelled */
     DWORD       purged, write_error;
 } driver;
 
@@ -124,6 +124,7 @@ static BOOL line_GetOverlappedResult(HANDLE handle, OVERLAPPED *operation, DWORD
 {
     if (!operation || operation != driver.waiting) return GetOverlappedResult(handle, operation, count, waits);
     if (operation->Internal == (ULONG_PTR)STATUS_PENDING) return line_no(ERROR_IO_INCOMPLETE);
+    SetLastError(ERROR_IO_INCOMPLETE); /* what worked says nothing about the last error */
     return operation->Internal ? line_no(ERROR_OPERATION_ABORTED) : TRUE;
 }
 
@@ -132,7 +133,9 @@ static BOOL line_CancelIoEx(HANDLE handle, OVERLAPPED *operation)
     if (!operation || operation != driver.waiting) return CancelIoEx(handle, operation);
     operation->Internal = 1;
     driver.waiting = NULL;
-    return FALSE;
+    driver.cancelled++;
+    if (!driver.is_stuck) SetEvent(operation->hEvent);
+    return TRUE;
 }
 
 static BOOL line_SetCommBreak(HANDLE handle) { return driver.in_break = 1, handle == driver.handle; }
@@ -360,6 +363,42 @@ TEST(serial_without_room)
     rig_close(&r);
 }
 
+static void make_room(void *opaque, int events)
+{
+    recorder *rec = (recorder *)opaque;
+    (void)events;
+    rec->room = 2;
+}
+
+/* Room that comes in the turn of the loop in which bytes are told, and that they fill: it is no end. */
+TEST(serial_room_in_between)
+{
+    HANDLE    event = CreateEventA(NULL, TRUE, FALSE, NULL);
+    chr_watch watch;
+    recorder  rec;
+    rig       r;
+    begin(&r);
+    memset(&watch, 0, sizeof watch);
+    CHECK_INT(chr_watch_start(r.ctx, &watch, (int)(intptr_t)event, CHR_IN, make_room, &rec), 0);
+    attach_with_room(&rec, make(&r, "serial,id=s,path=COM77"), 0);
+    settle(&r);
+    far_say("ab", 2);
+    SetEvent(event);
+    Sleep(200);
+    CHECK(chr_loop_step(r.ctx, 0) >= 0);
+    chr_watch_stop(&watch);
+    PUMP(&r, rec.length == 2);
+    settle(&r);
+    CHECK_STR(rec.events, "O");
+    far_say("cd", 2);
+    give_room(&rec, 100);
+    PUMP(&r, rec.length == 4);
+    CHECK_INPUT(&rec, "abcd");
+    detach(&rec);
+    rig_close(&r);
+    CloseHandle(event);
+}
+
 TEST(serial_formats)
 {
     static const struct { int speed, parity, data, stop, system_parity, system_stop; } table[] = {
@@ -530,6 +569,8 @@ TEST(serial_purge)
     far_say("abc", 3);
     PUMP(&r, rec.length == 1);
     settle(&r);
+    far_say("ahead", 5); /* the first of it is read before anybody asks for it */
+    Sleep(200);
     CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_PURGE, &what), 0);
     CHECK_INT(driver.purged, PURGE_RXCLEAR | PURGE_TXCLEAR);
     give_room(&rec, 100);
@@ -608,6 +649,76 @@ TEST(serial_not_plugged_in_yet)
     PUMP(&r, rec.open);
     far_say("x", 1);
     PUMP(&r, rec.length == 1);
+    detach(&rec);
+    rig_close(&r);
+}
+
+/* A driver that hangs costs memory, and a second at the end. */
+TEST(serial_driver_that_is_stuck)
+{
+    recorder rec;
+    rig      r;
+    begin(&r);
+    driver.is_stuck = 1;
+    attach(&rec, make(&r, "serial,id=s,path=COM77"));
+    detach(&rec);
+    rig_close(&r);
+    CHECK_INT(driver.cancelled, 1);
+}
+
+typedef struct remover {
+    chr_frontend fe;
+    int          when, events;
+} remover;
+
+static void remove_at(void *opaque, int event)
+{
+    remover     *it = (remover *)opaque;
+    chr_context *ctx = it->fe.ctx;
+    it->events++;
+    if (event != it->when) return;
+    chr_fe_deinit(&it->fe);
+    CHECK_INT(chr_remove(ctx, "s", NULL), 0);
+}
+
+/* Each event's handler may remove the chardev that tells it; what else was to be told then is not. */
+TEST(serial_removed_inside_its_handlers)
+{
+    static const int          events[] = { CHR_EVENT_BREAK, CHR_EVENT_LINE_ERROR, CHR_EVENT_SERIAL, CHR_EVENT_CLOSED };
+    static const chr_handlers handlers = { NULL, NULL, remove_at, NULL };
+    remover                   it;
+    rig                       r;
+    size_t                    i;
+    for (i = 0; i < sizeof events / sizeof events[0]; i++) {
+        begin(&r);
+        memset(&it, 0, sizeof it);
+        it.when = events[i];
+        CHECK_INT(chr_fe_init(&it.fe, make(&r, "serial,id=s,path=COM77"), NULL), 0);
+        chr_fe_set_handlers(&it.fe, &handlers, &it);
+        CHECK_INT(it.events, 1);
+        if (events[i] == CHR_EVENT_CLOSED) unplug();
+        else tell(EV_BREAK | EV_ERR | EV_CTS, CE_FRAME);
+        PUMP(&r, !chr_find(r.ctx, "s"));
+        settle(&r);
+        rig_close(&r);
+    }
+}
+
+/* A device that is no line. */
+TEST(serial_nul)
+{
+    recorder rec;
+    rig      r;
+    int      lines, i, steps = 0;
+    rig_open(&r);
+    attach(&rec, make(&r, "serial,id=s,path=NUL"));
+    CHECK_INT(chr_fe_write(&rec.fe, "gone", 4), 4);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_GET_TIOCM, &lines), CHR_ERR_NOT_SUPPORTED);
+    PUMP(&r, !rec.open);
+    CHECK_STR(rec.events, "OC"); /* the end of its input */
+    CHECK_INT(chr_fe_write_all(&rec.fe, "more", 4, 5000), 4);
+    for (i = 0; i < 5; i++) steps += chr_loop_step(r.ctx, 5) > 0;
+    CHECK_INT(steps, 0);
     detach(&rec);
     rig_close(&r);
 }

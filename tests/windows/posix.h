@@ -116,7 +116,7 @@ static inline int posix_is_socket(int fd)
 #define TCP_KEEPINTVL 17
 #endif
 #ifndef MSG_DONTWAIT
-#define MSG_DONTWAIT 0
+#define MSG_DONTWAIT 0x40000000 /* no flag here: what would wait is not called */
 #endif
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL 0
@@ -176,13 +176,29 @@ static inline int posix_shutdown(int fd, int how)
     return posix_socket_result(shutdown(posix_socket(fd), how));
 }
 
+/* With MSG_DONTWAIT: whether a call would wait; the error is set. */
+static inline int posix_waits(int fd, short events, int *flags)
+{
+    WSAPOLLFD one;
+    if (!(*flags & MSG_DONTWAIT)) return 0;
+    *flags &= ~MSG_DONTWAIT;
+    one.fd = posix_socket(fd);
+    one.events = events;
+    one.revents = 0;
+    if (WSAPoll(&one, 1, 0) != 0) return 0;
+    posix_fail(WSAEWOULDBLOCK);
+    return 1;
+}
+
 static inline ssize_t posix_send(int fd, const void *buf, size_t len, int flags)
 {
+    if (posix_waits(fd, POLLWRNORM, &flags)) return -1;
     return posix_socket_result(send(posix_socket(fd), (const char *)buf, (int)len, flags));
 }
 
 static inline ssize_t posix_recv(int fd, void *buf, size_t len, int flags)
 {
+    if (posix_waits(fd, POLLRDNORM, &flags)) return -1;
     return posix_socket_result(recv(posix_socket(fd), (char *)buf, (int)len, flags));
 }
 
@@ -193,6 +209,7 @@ static inline ssize_t posix_sendto(int fd, const void *buf, size_t len, int flag
 
 static inline ssize_t posix_recvfrom(int fd, void *buf, size_t len, int flags, struct sockaddr *from, socklen_t *from_len)
 {
+    if (posix_waits(fd, POLLRDNORM, &flags)) return -1;
     return posix_socket_result(recvfrom(posix_socket(fd), (char *)buf, (int)len, flags, from, from_len));
 }
 
@@ -342,8 +359,10 @@ static inline char *posix_mkdtemp(char *path, size_t size)
     GetTempPathA(sizeof dir, dir);
     for (at = dir; *at; at++)
         if (*at == '\\') *at = '/';
-    snprintf(path, size, "%schardev-test-%lu-%d", dir, (unsigned long)GetCurrentProcessId(), count++);
-    return CreateDirectoryA(path, NULL) ? path : NULL;
+    do /* numbers of processes come again, and so do what others have left */
+        snprintf(path, size, "%schardev-test-%lu-%d", dir, (unsigned long)GetCurrentProcessId(), count++);
+    while (!CreateDirectoryA(path, NULL) && GetLastError() == ERROR_ALREADY_EXISTS);
+    return path;
 }
 
 static inline int posix_rename(const char *from, const char *to)
@@ -409,7 +428,7 @@ struct posix_cmsghdr {
     int    cmsg_level, cmsg_type;
 };
 
-enum { SCM_RIGHTS = 1, MSG_CMSG_CLOEXEC = 0 };
+enum { AF_VSOCK = 40, SCM_RIGHTS = 1, MSG_CMSG_CLOEXEC = 0 };
 
 #undef CMSG_SPACE
 #undef CMSG_LEN
@@ -465,6 +484,8 @@ enum { RLIMIT_NOFILE = 7, SIGPIPE = 13, SIGALRM = 14, SIGCHLD = 17, SIGUSR1 = 10
 #define grantpt(fd)            posix_none("grantpt", fd)
 #define unlockpt(fd)           posix_none("unlockpt", fd)
 #define ptsname_r(fd, to, n)   posix_none("ptsname_r", fd, to, n)
+#define getegid()              posix_none("getegid")
+#define getuid()               posix_none("getuid")
 #define getrlimit(what, limit) posix_none("getrlimit", what, limit)
 #define kill(pid, number)      posix_none("kill", pid, number)
 #define mkfifo(path, mode)     posix_none("mkfifo", path, mode)
