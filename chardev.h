@@ -5625,7 +5625,7 @@ static ULONG chr__afd_events(int wants)
 static int chr__afd_ready(ULONG events)
 {
     return (events & (CHR__AFD_RECEIVE | CHR__AFD_ACCEPT) ? CHR_IN : 0) | (events & CHR__AFD_SEND ? CHR_OUT : 0) |
-           (events & CHR__AFD_DISCONNECT ? CHR_IN | CHR__HALF_HUP : 0) |
+           (events & CHR__AFD_DISCONNECT ? (int)CHR_IN | CHR__HALF_HUP : 0) |
            (events & (CHR__AFD_ABORT | CHR__AFD_CONNECT_FAIL) ? CHR_IN | CHR_OUT | CHR_HUP | CHR__HALF_HUP : 0);
 }
 
@@ -23875,8 +23875,10 @@ static void chr__pipe_try_later(chr__pipe *pipe)
     const chr_pipe_options *options = (const chr_pipe_options *)pipe->base.dev.options;
     int64_t                 ms = chr__pipe_is_server(&pipe->base.dev) ? (int64_t)CHR__PIPE_AGAIN_MS : options->reconnect_ms;
 
-    if (ms > 0)
-        chr_timer_start(pipe->base.dev.ctx, &pipe->retry, ms, chr__pipe_again, pipe);
+    if (ms <= 0)
+        return;
+    CHR__TRACE(&pipe->base.dev, reconnect, ms, 0);
+    chr_timer_start(pipe->base.dev.ctx, &pipe->retry, ms, chr__pipe_again, pipe);
 }
 
 static void chr__pipe_stop_waiting(chr__pipe *pipe)
@@ -25619,6 +25621,7 @@ typedef struct chr__socket_bottom { /* the lowest layer */
     int           budget; /* under layers: what it may read still in this turn of the loop */
     unsigned      turn;
     uint64_t      received; /* likewise; what has come in all */
+    int         (*write)(chr__layer *layer, const void *buf, size_t len); /* likewise: what sends */
     chr__msgfds  *outgoing, *incoming; /* NULL = none */
 } chr__socket_bottom;
 
@@ -29514,10 +29517,11 @@ static int chr__socket_read_metered(chr__layer *layer, void *buf, size_t len)
     return n;
 }
 
-static int chr__socket_write_under(chr__layer *layer, const void *buf, size_t len)
+/* Apart, so that those that it calls stay as they are for sockets without layers. */
+CHR__APART int chr__socket_write_under(chr__layer *layer, const void *buf, size_t len)
 {
-    int n = ((chr__socket_bottom *)layer)->is_unix ? chr__socket_write_unix(layer, buf, len) :
-        chr__socket_write(layer, buf, len);
+    const chr__socket_bottom *bottom = (const chr__socket_bottom *)layer;
+    int                       n = bottom->write(layer, buf, len);
 
     if (n > 0)
         CHR__TRACE_BYTES(layer->dev, wire_out, (int64_t)len, 0, buf, (size_t)n);
@@ -29600,6 +29604,7 @@ static int chr__link_build_layers(chr__link *link, chr_error *err)
 
     link->bottom.is_unix = link->is_unix;
     link->bottom.is_under = chr__layer_scheme(options) != NULL;
+    link->bottom.write = chr__socket_bottoms[0][link->is_unix].write;
     link->bottom.layer.slots = &chr__socket_bottoms[link->bottom.is_under][link->is_unix];
     link->bottom.layer.dev = link->linger.dev;
     link->bottom.fd = link->fd;
