@@ -5625,7 +5625,7 @@ static ULONG chr__afd_events(int wants)
 static int chr__afd_ready(ULONG events)
 {
     return (events & (CHR__AFD_RECEIVE | CHR__AFD_ACCEPT) ? CHR_IN : 0) | (events & CHR__AFD_SEND ? CHR_OUT : 0) |
-           (events & CHR__AFD_DISCONNECT ? CHR_IN | CHR__HALF_HUP : 0) |
+           (events & CHR__AFD_DISCONNECT ? (int)CHR_IN | CHR__HALF_HUP : 0) |
            (events & (CHR__AFD_ABORT | CHR__AFD_CONNECT_FAIL) ? CHR_IN | CHR_OUT | CHR_HUP | CHR__HALF_HUP : 0);
 }
 

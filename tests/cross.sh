@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.." || exit 1
 out=build/cross
 warnings="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror"
 kinds=$(sed -n 's/.*defined(CHARDEV_NO_\([A-Z0-9]*\)).*/\1/p' chardev.h | sort -u) # all that can be left out
+all=$(for kind in $kinds; do printf ' -DCHARDEV_NO_%s' "$kind"; done)
 passed=0 failed=0 skipped=0
 mkdir -p "$out"
 
@@ -131,12 +132,62 @@ for compiler in "gcc -std=c99" "g++ -x c++ -std=c++17"; do
     fi
 done
 
+# The implementation and the examples, C and C++. Objects alone: what links is seen by `make windows`.
+for_windows() { # NAME C-COMPILE CXX-COMPILE
+    check "$1: C99" silent $2 -O2 -DCHARDEV_THREADS -I. -c examples/hello.c -o "$out/hello.o"
+    check "$1: C99, without CHARDEV_THREADS" silent $2 -O0 -I. -c examples/hello.c -o "$out/hello.o"
+    check "$1: C++17" silent $3 -x c++ -std=c++17 -O2 -DCHARDEV_THREADS -I. -c examples/hello.c -o "$out/hello.o"
+    check "$1: C++20" silent $3 -x c++ -std=c++20 -O0 -DCHARDEV_THREADS -I. -c examples/hello.c -o "$out/hello.o"
+    check "$1: examples" other_examples $2 -DCHARDEV_THREADS
+}
+
+windows_without() { # COMPILE...: each CHARDEV_NO_x, and all of them
+    printf '%s\n' $kinds "$all" | xargs -P "$(nproc)" -I '{}' sh -c '
+        kinds=$1 out=$2/without-$(echo "$1" | cksum | cut -d " " -f 1)
+        shift 2
+        for kind in $kinds; do set -- "$@" "-DCHARDEV_NO_${kind#-DCHARDEV_NO_}"; done
+        "$@" -O0 -c tests/cross/portable.c -o "$out.o" >"$out.log" 2>&1 && [ ! -s "$out.log" ] && exit
+        echo "without $kinds:"
+        cat "$out.log"
+        exit 1' sh '{}' "$out" "$@"
+}
+
+# Compilers other than gcc and clang take the windows section too: no extension of GNU's, no name of POSIX's.
+windows_section() {
+    sed -n '/^\/\* -- >>windows/,/^\/\* -- >>freestanding/p' chardev.h >"$out/windows.txt"
+    [ "$(wc -l <"$out/windows.txt")" -gt 50 ] || { echo "where is it?" && return 1; }
+    grep -nE '__attribute__|__builtin|__atomic|__sync_|__typeof|typeof *\(|__extension__|__func__ *\[|\bssize_t\b|\boff_t\b|\bmode_t\b|\bpid_t\b|\basm\b' \
+        "$out/windows.txt" && return 1
+    grep -nE '# *include *<(unistd|sys/|dirent|pthread|poll|strings|netinet|arpa|termios|signal|fcntl|afunix)' "$out/windows.txt" && return 1
+    grep -nE '\b(strcasecmp|strncasecmp|strdup|usleep|nanosleep|clock_gettime|gettimeofday|close|read|write|open|lseek|unlink|isatty|fileno|getpid) *\(' \
+        "$out/windows.txt" && return 1
+    return 0
+}
+
 windows() {
-    have "x86_64-w64-mingw32-gcc" x86_64-w64-mingw32-gcc || return 0
-    mingw="x86_64-w64-mingw32-gcc -std=c99 -O2 $warnings"
-    check "mingw: hello.c" silent $mingw -I. -c examples/hello.c -o "$out/hello.o"
-    check "mingw: portable.c" silent $mingw tests/cross/portable.c -o "$out/portable.exe"
-    check "mingw with CHARDEV_THREADS: portable.c" silent $mingw -DCHARDEV_THREADS tests/cross/portable.c -o "$out/threads.exe"
+    check "the windows section: neither GNU's extensions nor POSIX's names" windows_section
+    have "x86_64-w64-mingw32-gcc" x86_64-w64-mingw32-gcc x86_64-w64-mingw32-g++ || return 0
+    mingw="x86_64-w64-mingw32-gcc -std=c99 $warnings"
+    for_windows "mingw" "$mingw" "x86_64-w64-mingw32-g++ $warnings"
+    check "mingw: CHARDEV_NO_x" windows_without $mingw
+    check "mingw: portable.c" silent $mingw -O2 tests/cross/portable.c -o "$out/portable.exe" -lws2_32
+    check "mingw with CHARDEV_THREADS: portable.c" silent $mingw -O2 -DCHARDEV_THREADS tests/cross/portable.c -o "$out/threads.exe" -lws2_32
+    check "mingw with CHARDEV_STATIC" silent $mingw -O2 -DCHARDEV_STATIC -I. -c examples/hello.c -o "$out/hello.o"
+    if have "i686-w64-mingw32-gcc" i686-w64-mingw32-gcc i686-w64-mingw32-g++; then
+        for_windows "i686 mingw" "i686-w64-mingw32-gcc -std=c99 $warnings" "i686-w64-mingw32-g++ $warnings"
+        check "i686 mingw: portable.c" silent i686-w64-mingw32-gcc -std=c99 -O2 $warnings tests/cross/portable.c -o "$out/portable-i686.exe" -lws2_32
+    fi
+    if have "clang for Windows" clang; then
+        clang="--target=x86_64-pc-windows-gnu -isystem /usr/x86_64-w64-mingw32/include $warnings -Wmicrosoft -Wgnu -pedantic-errors"
+        for_windows "clang for Windows" "clang -std=c99 $clang" "clang++ $clang"
+    fi
+    if zig=$(sh tests/cross/zig.sh 2>"$out/log"); then
+        for_windows "aarch64 Windows" "$zig cc -target aarch64-windows-gnu -std=c99 $warnings" "$zig c++ -target aarch64-windows-gnu $warnings"
+        check "aarch64 Windows: portable.c" silent $zig cc -target aarch64-windows-gnu -std=c99 -O1 $warnings tests/cross/portable.c \
+            -o "$out/portable-aarch64.exe" -lws2_32
+    else
+        skip "aarch64 Windows" "$(tail -n 1 "$out/log")"
+    fi
     wine=$(command -v wine64 || ls /usr/lib/wine/wine64 2>/dev/null)
     if [ -z "$wine" ]; then
         skip "wine: portable.exe" "wine64 is not installed"
@@ -166,7 +217,8 @@ other_system() { # NAME COMPILE...
 }
 
 other_examples() { # COMPILE...
-    printf '%s\n' examples/console_share.c examples/fd_handoff.c examples/filter_rot13.c examples/relay.c \
+    case "$*" in *mingw* | *-windows-*) handoff=examples/fd_handoff_windows.c ;; *) handoff=examples/fd_handoff.c ;; esac
+    printf '%s\n' examples/console_share.c $handoff examples/filter_rot13.c examples/relay.c \
         $(ls examples/tinyvm/*.c | grep -v /firmware.c) | xargs -P "$(nproc)" -I '{}' sh -c '
         source=$1 out=$2
         shift 2
@@ -321,11 +373,9 @@ without() { # NAME FLAG...
     check "$name: portable.c, run" build_and_run "$out/portable" $strict -O1 "$@"
 }
 
-all=""
 [ -n "$kinds" ] || fail "chardev.h names no CHARDEV_NO_x"
 for kind in $kinds; do
     without "CHARDEV_NO_$kind" "-DCHARDEV_NO_$kind"
-    all="$all -DCHARDEV_NO_$kind"
 done
 without "all CHARDEV_NO_x" $all
 without "CHARDEV_STATIC" -DCHARDEV_STATIC

@@ -164,36 +164,20 @@ static inline int64_t real_ms(void)
 
 /* How many descriptors this process has open; the one that looks is not counted. */
 #ifdef _WIN32
-typedef struct handle_list { /* of the whole system: SystemHandleInformation */
-    ULONG count;
-    struct {
-        USHORT pid, trace;
-        UCHAR  type, attributes;
-        USHORT handle;
-        void  *object;
-        ULONG  access;
-    } handles[1];
-} handle_list;
-
-/* Wine's GetProcessHandleCount() always says 0: there they are counted among those of all processes. */
+/* Files, sockets and pipes alone: the system opens events and threads of its own as it needs them. Wine's GetProcessHandleCount() is not
+ * to be relied on: handles are multiples of 4, and new ones fill the gaps. */
 static inline int count_fds(void)
 {
-    static char list[1 << 20];
-    typedef LONG(WINAPI * query_function)(int, void *, ULONG, ULONG *);
-    query_function     query = (query_function)(uintptr_t)GetProcAddress(GetModuleHandleA("ntdll"), "NtQuerySystemInformation");
-    const handle_list *all = (const handle_list *)(const void *)list;
-    DWORD              count = 0, i;
-    static int         is_warm;
-    int                fds[2];
-    if (!is_warm && (is_warm = socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0) != 0) { /* Winsock keeps what its first use has opened */
-        close(fds[0]);
-        close(fds[1]);
+    int      count = 0, missing = 0;
+    intptr_t handle;
+    DWORD    flags;
+    for (handle = 4; missing < 256; handle += 4) {
+        int is_open = GetHandleInformation((HANDLE)handle, &flags) != 0;
+        SetLastError(0); /* a pipe whose other end is gone is unknown too, but not invalid */
+        count += is_open && (GetFileType((HANDLE)handle) != FILE_TYPE_UNKNOWN || GetLastError() != ERROR_INVALID_HANDLE);
+        missing = is_open ? 0 : missing + 1;
     }
-    REQUIRE(GetProcessHandleCount(GetCurrentProcess(), &count));
-    if (count > 0) return (int)count;
-    REQUIRE(query && query(16, list, sizeof list, NULL) == 0);
-    for (i = 0; i < all->count; i++) count += all->handles[i].pid == (USHORT)GetCurrentProcessId();
-    return (int)count;
+    return count;
 }
 #else
 static inline int count_fds(void)
@@ -258,7 +242,11 @@ static inline void rig_close(rig *r)
     chr_context_free(r->ctx);
     r->ctx = NULL;
     CHECK_INT(r->live, 0);
+#ifdef _WIN32
+    if (!CHECK(count_fds() <= r->fds)) NOTE("%d handles, not %d", count_fds(), r->fds); /* tests close some that were there before */
+#else
     CHECK_INT(count_fds(), r->fds);
+#endif
 }
 
 #ifdef _WIN32
@@ -336,6 +324,16 @@ static inline int refuse(rig *r, const char *options, chr_error *err)
         !CHECK_INT(count_fds(), fds) || !CHECK(chr_next(r->ctx, NULL) == NULL || dev == NULL))
         NOTE("for \"%.200s\": %s", options, err->text);
     return err->code;
+}
+
+/* A backend that Windows has not. Elsewhere every one is there. */
+static inline int is_left_out(const chr_error *err)
+{
+#ifdef _WIN32
+    return err->code == CHR_ERR_NOT_SUPPORTED && strstr(err->text, "built without") != NULL;
+#else
+    return (void)err, 0;
+#endif
 }
 
 /* ---- the recorder: a frontend that remembers ----------------------------------------------------------------------- */
@@ -569,12 +567,12 @@ static inline int tcp_connect(int port)
  * system gives to clients. */
 static inline int scratch_port(const char *path, size_t len)
 {
-    static struct { char path[400]; int port; } known[32];
+    static struct { char path[400]; int port; } known[100];
     static unsigned next;
     int             i, fd = -1, port;
-    for (i = 0; i < 32 && known[i].port; i++)
+    for (i = 0; i < 100 && known[i].port; i++)
         if (strlen(known[i].path) == len && strncmp(known[i].path, path, len) == 0) return known[i].port;
-    REQUIRE(i < 32);
+    REQUIRE(i < 100);
     if (!next) next = (unsigned)GetCurrentProcessId() * 37 + (unsigned)GetTickCount();
     do {
         struct sockaddr_in address;
@@ -701,6 +699,14 @@ static inline size_t fill_up(chr_frontend *fe)
     while ((taken = chr_fe_write(fe, block, sizeof block)) > 0) total += (size_t)taken;
     CHECK_INT(taken, CHR_ERR_WOULD_BLOCK);
     return total;
+}
+
+/* Writes until it fails because the far side is gone: over TCP the first is still taken. */
+static inline int write_to_nobody(chr_frontend *fe)
+{
+    int i, n = 0;
+    for (i = 0; i < 3 && n >= 0; i++) n = chr_fe_write(fe, "x", 1);
+    return n;
 }
 
 /* Reads exactly `len` bytes at the far side and throws them away; steps the loop while there is nothing. */

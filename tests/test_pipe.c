@@ -96,6 +96,9 @@ TEST(pipe_is_never_created)
     chr_error err;
     char      options[200];
     rig       r;
+#ifdef _WIN32
+    SKIP("a pipe is made by its server on this system");
+#endif
     rig_open(&r);
     snprintf(options, sizeof options, "pipe,id=p,path=%s", scratch("p"));
     CHECK(refuse(&r, options, &err) < 0);

@@ -642,9 +642,9 @@ TEST(stdio_that_is_closed)
     PUMP(&r, !rec.open);
     CHECK_INT(rec.length, 0);
     detach(&rec);
-    rig_close(&r);
     CloseHandle(screen);
     CloseHandle(out);
+    rig_close(&r);
 }
 
 /* ---- console ---------------------------------------------------------------------------------------------------------- */
