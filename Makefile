@@ -97,11 +97,11 @@ $(B)/chardev.o: examples/tinyvm/chardev.c chardev.h Makefile $(B)/flags
 	@mkdir -p $(@D)
 	$(SAY)$(CC) $(EXAMPLE_FLAGS) $(TLS_FLAGS) -c -o $@ $<
 
-$(B)/tinyvm: $(wildcard examples/tinyvm/*.c examples/tinyvm/*.h) $(B)/chardev.o Makefile $(B)/flags
+$(B)/tinyvm: $(wildcard examples/*.h examples/tinyvm/*.c examples/tinyvm/*.h) $(B)/chardev.o Makefile $(B)/flags
 	@mkdir -p $(@D)
 	$(SAY)$(CC) $(EXAMPLE_FLAGS) $(TLS_FLAGS) -Iexamples/tinyvm -o $@ $(filter-out %/chardev.c,$(filter %.c %.o,$^)) $(LDFLAGS) $(TLS_LIBS)
 
-$(B)/console_share $(B)/filter_rot13 $(B)/relay: $(B)/%: examples/%.c $(B)/chardev.o Makefile $(B)/flags
+$(B)/console_share $(B)/filter_rot13 $(B)/relay: $(B)/%: examples/%.c $(wildcard examples/*.h) $(B)/chardev.o Makefile $(B)/flags
 	@mkdir -p $(@D)
 	$(SAY)$(CC) $(EXAMPLE_FLAGS) $(TLS_FLAGS) -DCHARDEV_LINKED -o $@ $< $(B)/chardev.o $(LDFLAGS) $(TLS_LIBS)
 
@@ -167,10 +167,10 @@ build/win/flags: always
 build/win/chardev.o: examples/tinyvm/chardev.c chardev.h Makefile build/win/flags
 	$(SAY)$(WIN_CC) $(WIN_FLAGS) -c -o $@ $<
 
-build/win/tinyvm.exe: $(wildcard examples/tinyvm/*.c examples/tinyvm/*.h) build/win/chardev.o Makefile build/win/flags
+build/win/tinyvm.exe: $(wildcard examples/*.h examples/tinyvm/*.c examples/tinyvm/*.h) build/win/chardev.o Makefile build/win/flags
 	$(SAY)$(WIN_CC) $(WIN_FLAGS) -Iexamples/tinyvm -o $@ $(filter-out %/chardev.c,$(filter %.c %.o,$^)) $(WIN_LIBS)
 
-$(patsubst %,build/win/%.exe,console_share filter_rot13 relay): build/win/%.exe: examples/%.c examples/signals.h build/win/chardev.o Makefile build/win/flags
+$(patsubst %,build/win/%.exe,console_share filter_rot13 relay): build/win/%.exe: examples/%.c $(wildcard examples/*.h) build/win/chardev.o Makefile build/win/flags
 	$(SAY)$(WIN_CC) $(WIN_FLAGS) -DCHARDEV_LINKED -o $@ $< build/win/chardev.o $(WIN_LIBS)
 
 build/win/hello.exe: build/win/%.exe: examples/%.c chardev.h Makefile build/win/flags

@@ -9509,6 +9509,10 @@ CHR__PRIVATE int chr__write_file(int fd, chr__fd_type type, const void *buf, siz
 #ifdef CHR__USDT
 #define CHR__TRACES(ctx) ((void)(ctx), 1)
 
+#if defined(__clang__) /* whose pedantry doesn't stop at the system's header here */
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wgnu-zero-variadic-macro-arguments"
+#endif
 /* The probes: an instruction each that does nothing, until a tracer puts a breakpoint there. */
 CHR__COLD void chr__trace_probe(const chr_trace *event)
 {
@@ -9526,6 +9530,9 @@ CHR__COLD void chr__trace_probe(const chr_trace *event)
         break;
     }
 }
+#if defined(__clang__)
+#pragma clang diagnostic pop
+#endif
 #else
 #define CHR__TRACES(ctx) ((ctx)->config.trace != NULL)
 #endif
@@ -32585,6 +32592,8 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__SIZE_LARGE
 #undef CHR__SEE
 #undef CHR__SHOW
+#undef CHR__CHANNEL_SLOT
+#undef CHR__NULL_DEVICE
 #undef CHR__USDT
 #undef CHR__TRACES
 #undef CHR__IN_TRACE
