@@ -97,11 +97,11 @@ $(B)/chardev.o: examples/tinyvm/chardev.c chardev.h Makefile $(B)/flags
 	@mkdir -p $(@D)
 	$(SAY)$(CC) $(EXAMPLE_FLAGS) $(TLS_FLAGS) -c -o $@ $<
 
-$(B)/tinyvm: $(wildcard examples/tinyvm/*.c examples/tinyvm/*.h) $(B)/chardev.o Makefile $(B)/flags
+$(B)/tinyvm: $(wildcard examples/*.h examples/tinyvm/*.c examples/tinyvm/*.h) $(B)/chardev.o Makefile $(B)/flags
 	@mkdir -p $(@D)
 	$(SAY)$(CC) $(EXAMPLE_FLAGS) $(TLS_FLAGS) -Iexamples/tinyvm -o $@ $(filter-out %/chardev.c,$(filter %.c %.o,$^)) $(LDFLAGS) $(TLS_LIBS)
 
-$(B)/console_share $(B)/filter_rot13 $(B)/relay: $(B)/%: examples/%.c $(B)/chardev.o Makefile $(B)/flags
+$(B)/console_share $(B)/filter_rot13 $(B)/relay: $(B)/%: examples/%.c $(wildcard examples/*.h) $(B)/chardev.o Makefile $(B)/flags
 	@mkdir -p $(@D)
 	$(SAY)$(CC) $(EXAMPLE_FLAGS) $(TLS_FLAGS) -DCHARDEV_LINKED -o $@ $< $(B)/chardev.o $(LDFLAGS) $(TLS_LIBS)
 
@@ -144,16 +144,17 @@ $(filter $(B)/tests/test_uart,$(TESTS)): examples/tinyvm/uart16550.c examples/ti
 $(filter $(B)/tests/test_corpus,$(TESTS)): $(wildcard tests/fuzz/*.c tests/fuzz/*.h)
 
 # The same for Windows, built here by MinGW; the tests run under Wine. tests/windows holds the POSIX names that they use, and the list
-# of the programs and single tests that can't be there. WIN_CC= is another compiler for Windows.
+# of the programs and single tests that can't be there. WIN_CC= is another compiler for Windows. tests/windows/mbedtls.sh runs those
+# with TLS.
 WIN_CC       = x86_64-w64-mingw32-gcc
-WIN_EXAMPLES = $(patsubst %,build/win/%.exe,hello console_share filter_rot13 relay fd_handoff)
+WIN_EXAMPLES = $(patsubst %,build/win/%.exe,hello console_share filter_rot13 relay fd_handoff tinyvm)
 WIN_FLAGS    = -I. -std=c99 -DCHARDEV_THREADS $(WARNINGS) $(CFLAGS)
 WIN_LIBS     = -lws2_32
 WIN_TEST     = $(WIN_CC) -I. -Itests -Itests/windows -std=gnu99 -D__USE_MINGW_ANSI_STDIO=1 -DCHARDEV_THREADS $(WARNINGS) -g $(TEST_CFLAGS)
 WIN_PROGRAMS = $(SOURCES:tests/%.c=build/win/tests/%.exe)
 WIN_SKIPPED := $(shell sed -n 's|^\(test_[a-z0-9_]*\): .*|build/win/tests/\1.exe|p' tests/windows/skipped)
 WIN_TESTS    = $(if $(shell command -v $(WIN_CC)),$(filter-out $(WIN_SKIPPED),$(WIN_PROGRAMS)))
-win_flavour  = $(if $(filter $1,$(FAULTY)),-faults)
+win_flavour  = $(if $(filter $1,$(FAULTY)),-faults)$(if $(WIN_TLS),$(if $(filter $1,$(SECURE)),-tls))
 win_object   = $(if $(filter $1,$(OWN)),,build/win/tests/impl$(call win_flavour,$1).o)
 WIN_OBJECTS  = $(sort $(foreach source,$(SOURCES),$(call win_object,$(source))))
 
@@ -166,10 +167,10 @@ build/win/flags: always
 build/win/chardev.o: examples/tinyvm/chardev.c chardev.h Makefile build/win/flags
 	$(SAY)$(WIN_CC) $(WIN_FLAGS) -c -o $@ $<
 
-build/win/tinyvm.exe: $(wildcard examples/tinyvm/*.c examples/tinyvm/*.h) build/win/chardev.o Makefile build/win/flags
+build/win/tinyvm.exe: $(wildcard examples/*.h examples/tinyvm/*.c examples/tinyvm/*.h) build/win/chardev.o Makefile build/win/flags
 	$(SAY)$(WIN_CC) $(WIN_FLAGS) -Iexamples/tinyvm -o $@ $(filter-out %/chardev.c,$(filter %.c %.o,$^)) $(WIN_LIBS)
 
-$(patsubst %,build/win/%.exe,console_share filter_rot13 relay): build/win/%.exe: examples/%.c examples/signals.h build/win/chardev.o Makefile build/win/flags
+$(patsubst %,build/win/%.exe,console_share filter_rot13 relay): build/win/%.exe: examples/%.c $(wildcard examples/*.h) build/win/chardev.o Makefile build/win/flags
 	$(SAY)$(WIN_CC) $(WIN_FLAGS) -DCHARDEV_LINKED -o $@ $< build/win/chardev.o $(WIN_LIBS)
 
 build/win/hello.exe: build/win/%.exe: examples/%.c chardev.h Makefile build/win/flags
@@ -186,7 +187,7 @@ $(WIN_PROGRAMS): build/win/tests/%.exe: tests/%.c $(wildcard tests/*.h tests/win
     $$(call win_object,tests/$$*.c)
 	@mkdir -p $(@D)
 	$(SAY)$(WIN_TEST) -O0 $(if $(filter %.o,$^),-DCHARDEV_LINKED) $(call flavour_flags,$(call win_flavour,$<)) -o $@ $< \
-	    $(filter %.o,$^) -static -lpthread $(WIN_LIBS)
+	    $(filter %.o,$^) -static -lpthread $(call flavour_libs,$(call win_flavour,$<)) $(WIN_LIBS)
 
 test-windows: $(if $(WIN_TESTS),windows) $(WIN_TESTS)
 	@BUILD=build/win STARTED=$(STARTED) JOBS=$(JOBS) LONG='$(filter $(LONG:$(B)/tests/%=build/win/tests/%.exe),$(WIN_TESTS))' sh tests/windows/run.sh $(WIN_TESTS)

@@ -55,7 +55,7 @@
  *     CHARDEV_STATIC           all functions static: each file has its own copy
  *     CHARDEV_API              what stands before each public function (e.g. a dllexport); default extern
  *     CHARDEV_THREADS          writes and a few more calls from any thread (see THREADS); host names are looked up in
- *                              the background (pthreads). With CHARDEV_FREESTANDING by chr_config.lock and unlock
+ *                              the background. With CHARDEV_FREESTANDING by chr_config.lock and unlock
  *     CHARDEV_MBEDTLS          TLS for sockets, with mbed TLS 2.28 or 3.x: link -lmbedtls -lmbedx509 -lmbedcrypto
  *     CHARDEV_SPICE            spicevmc and spiceport, for an emulator that runs a spice-server: compile and link as pkg-config
  *                              spice-server says
@@ -80,9 +80,9 @@
  *
  * RULES that hold for all that follows.
  *
- *     - Nothing is global (but the process's terminal, for stdio), nothing is printed, nothing exits or asserts. A
- *       context belongs to one thread, its owner: the one that made it, or that ran its loop last. What others may call
- *       stands under THREADS.
+ *     - Nothing is global (but the process's terminal, for stdio and console), nothing is printed, nothing exits or
+ *       asserts. A context belongs to one thread, its owner: the one that made it, or that ran its loop last. What
+ *       others may call stands under THREADS.
  *     - Functions that fail return a negative CHR_ERR_... (or NULL) and, given a chr_error, one line that names what was wrong.
  *     - Any function may be called from inside any handler, also to remove the chardev that is calling. The few that block
  *       (they say so) refuse there with CHR_ERR_IN_HANDLER.
@@ -120,11 +120,11 @@
  *     chr_loop_lock, chr_loop_unlock              the lock
  *     chr_loop_stop, chr_loop_wake                a wake-up; from signal handlers too, and without CHARDEV_THREADS
  *
- * The lock is one for a context. The owner has it in its loop (handlers included) except while that sleeps, and in each
- * of its calls except while it blocks: others wait for as long as a handler takes. A wake-up is one byte written to a
- * pipe, and only when the owner sleeps. A write that another thread's call waits for goes on with the new backend after
- * a swap, and ends with CHR_ERR_DISCONNECTED (or what was taken) after chr_fe_deinit(), whose frontend must stay in
- * memory as long as others may use it.
+ * The lock is one for a context. The owner has it in its loop (handlers included) except while that sleeps, and in
+ * each of its calls except while it blocks: others wait for as long as a handler takes. A wake-up is one byte written
+ * to a pipe (on Windows an event is set), and only when the owner sleeps. A write that another thread's call waits for
+ * goes on with the new backend after a swap, and ends with CHR_ERR_DISCONNECTED (or what was taken) after
+ * chr_fe_deinit(), whose frontend must stay in memory as long as others may use it.
  *
  * THE END of a program begins with chr_loop_stop(), from a handler, a signal handler or another thread; Ctrl-A x on a
  * mux and a testdev's `q` call it too, unless chr_config.exit is set. Then chr_loop_run() returns 0, or chr_loop_step()
@@ -150,6 +150,10 @@
  *     log files                     complete              complete: each write is in the file when it returns
  *     a recording                   complete              without its end, so that chr_replay_open() refuses it
  *     line settings of serial       stay as they are, in all cases
+ *
+ * On Windows a console (terminal of stdio, screen of console) is put back in the first two columns, and when Ctrl-C,
+ * Ctrl-Break or the window's close end the process; by _exit() and abort() too, when they come from the thread that
+ * made the chardev, and end by ExitProcess(). After TerminateProcess() it stays raw: nobody is left to put it back.
  *
  * A child of fork() that ends puts nothing back: that is for the process that has set it. Descriptors don't live on
  * behind exec(), and a terminal is put back then.
@@ -330,6 +334,15 @@ CHARDEV_API int chr_context_reset(chr_context *ctx);
  * Our own loop waits with poll() while there are few descriptors, and from some thirty on with epoll (Linux) or kqueue
  * (BSD, macOS), of which a user notices nothing: what these refuse (files) poll() still waits for. After fork() the child
  * has a set of its own. On the freestanding profile there are no descriptors: step it from your main loop.
+ *
+ * On Windows a descriptor is the value of a SOCKET or of a HANDLE, cast to int. The loop waits for sockets and for
+ * what WaitForSingleObject() takes without reading from it: events, processes, threads, semaphores, timers, a
+ * console's input (signaled is CHR_IN, or CHR_OUT where that is wanted; what a wait takes from an object, it takes).
+ * There is always a set: some thirty sockets wait for one event, more for an I/O completion port. chr_loop_fd() does
+ * not exist there. A foreign loop with prepare and dispatch, or with hooks, is given the same values: bits of
+ * WSAPoll() have other values than ours, so translate them both ways; a HANDLE belongs into WaitForMultipleObjects().
+ * Its wake-ups come by a UDP socket on the loopback interface. Winsock is started and ended by each context; a program
+ * with sockets of its own starts it too.
  */
 
 /* Dispatches once: waits up to timeout_ms milliseconds (0 = not at all, -1 = without limit) for something to happen.
@@ -366,7 +379,8 @@ CHARDEV_API void chr_loop_wake(chr_context *ctx);
 CHARDEV_API void chr_loop_lock(chr_context *ctx);
 CHARDEV_API void chr_loop_unlock(chr_context *ctx);
 
-/* On systems with poll() this is its struct pollfd: cast the array to that, poll it, and dispatch it. */
+/* On systems with poll() this is its struct pollfd: cast the array to that, poll it, and dispatch it. On Windows fill
+ * WSAPOLLFD entries from it, and `revents` from theirs with the bits of this library. */
 typedef struct chr_poll {
     int   fd;
     short events;  /* out of prepare: what is wanted, CHR_IN | CHR_OUT | CHR_HUP, and bits of the library's own */
@@ -388,7 +402,7 @@ CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int c
  * milliseconds. It is the context's: don't read or close it. It stays the same until chr_context_free() or
  * chr_context_reset(). In a child of fork() that goes on (daemon()) it is a set of the child's, under the same number, from
  * this call on: an epoll or kqueue of the child's must be given it behind that. Returns the descriptor;
- * CHR_ERR_NOT_SUPPORTED where the system has neither epoll nor kqueue; CHR_ERR_NO_MEMORY or CHR_ERR_IO when it has none to
+ * CHR_ERR_NOT_SUPPORTED where the system has neither epoll nor kqueue (Windows); CHR_ERR_NO_MEMORY or CHR_ERR_IO when it has none to
  * give. Owner thread. */
 CHARDEV_API int chr_loop_fd(chr_context *ctx);
 #endif
@@ -440,7 +454,8 @@ struct chr_idle {
 #ifndef CHARDEV_FREESTANDING
 /* Watches fd, which stays yours. Starting a started watch moves it. Several watches may have one descriptor. Stop them
  * before you close it: where the kernel keeps the set of descriptors, one that is closed says nothing any more. Errors:
- * CHR_ERR_NO_MEMORY. */
+ * CHR_ERR_NO_MEMORY; on Windows CHR_ERR_NOT_SUPPORTED for what can't be waited for (files, pipes, serial lines: make a
+ * chardev of them) and CHR_ERR_INVALID for what is not open. Then the watch is stopped. */
 CHARDEV_API int  chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int events, void (*ready)(void *, int), void *opaque);
 CHARDEV_API void chr_watch_set(chr_watch *watch, int events); /* no allocation, no system call */
 CHARDEV_API void chr_watch_stop(chr_watch *watch);
@@ -557,6 +572,7 @@ CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *u
  *     pty:PATH  file:PATH          all behind the colon is the path, commas too; with options: pty,path=PATH,OPTIONS
  *     pipe:PATH  script:PATH
  *     /dev/NAME                    serial; /dev/parport... and /dev/ppi... are parallel. Likewise without options
+ *     COM7  \\.\COM12              serial, on Windows: also \\?\ and what follows it. Likewise without options
  *     unix:PATH[,OPTIONS]          socket; a comma in the path is doubled
  *     tcp:[HOST]:PORT[,OPTIONS]    socket; an IPv6 HOST stands in brackets; also telnet: tn3270: websocket:
  *     udp:[HOST]:PORT[@[LOCALADDR]:LOCALPORT][,OPTIONS]
@@ -566,7 +582,7 @@ CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *u
  *     help  NAME,help              CHR_ERR_HELP: print chr_help() of the same text, and end with success
  *
  * It is a URI when it begins with '/' or a ':' stands before the first ',' and '='; else options. No descriptors in URIs:
- * tcp:...,fd=3 is CHR_ERR_INVALID. COM1 and other paths than those of /dev have no meaning: CHR_ERR_NOT_FOUND. As in
+ * tcp:...,fd=3 is CHR_ERR_INVALID. Other paths than those above have no meaning: CHR_ERR_NOT_FOUND. As in
  * chr_new(), a server blocks here until its first peer has come, unless the text says wait=off. With NULL for a context,
  * as chr_context_new() may have returned it: CHR_ERR_NO_MEMORY.
  *
@@ -617,15 +633,22 @@ CHARDEV_API int chr_wait_connected(chr_dev *dev, chr_error *err);
 CHARDEV_API int chr_log_reopen(chr_context *ctx);
 #endif
 
+/* Room for the texts of a chr_info, with the final zero: they are cut. */
+#ifdef CHARDEV_FREESTANDING
+enum { CHR_INFO_TEXT = 24 };
+#else
+enum { CHR_INFO_TEXT = 512 };
+#endif
+
 typedef struct chr_info {
     const char *id, *backend;  /* live as long as the chardev */
-    char        filename[512]; /* where the far side is: "unix:/tmp/s,server=on", "disconnected:tcp:...",
+    char        filename[CHR_INFO_TEXT]; /* where the far side is: "unix:/tmp/s,server=on", "disconnected:tcp:...",
                                   "pty:/dev/pts/3"; a connected TCP socket: "tcp:OWN:PORT,server=on <-> PEER:PORT";
                                   what came as fd= shows what it is */
-    char        address[512];  /* of a socket: where a server listens (port 0 resolved), whom a client is connected
+    char        address[CHR_INFO_TEXT]; /* of a socket: where a server listens (port 0 resolved), whom a client is connected
                                   to; of udp its own. HOST:PORT in numbers, IPv6 in brackets; CID:PORT; a path,
                                   "@NAME" if it is abstract. Else empty */
-    char        peer[512];     /* the same of the peer that is connected, or of udp's; empty when it has no name
+    char        peer[CHR_INFO_TEXT]; /* the same of the peer that is connected, or of udp's; empty when it has no name
                                   (most unix clients) */
     int         frontend_open, be_open;
     int         comes_back;    /* when closed, it may open again by itself: a server, a pty, a client with reconnect */
@@ -633,7 +656,7 @@ typedef struct chr_info {
     uint64_t    bytes_queued;  /* those that wait here still, in history=, obuf= or a layer (there as they are
                                   encoded) */
     int         clients;       /* of a socket with server=on: how many peers are connected, and */
-    char        client_addresses[1024]; /* where they are, a blank between ("unix" where they have no name); cut
+    char        client_addresses[2 * CHR_INFO_TEXT]; /* where they are, a blank between ("unix" where they have no name); cut
                                            where it is full */
 } chr_info;
 
@@ -810,6 +833,9 @@ enum {
  * PURGE_TRANSMIT (from it), and tells by SET_ERRORS of bytes that came to it damaged; a client has
  * CHR_EVENT_LINE_ERROR and GET_ERRORS for that. A peer that knows nothing of this leaves a plain telnet line: then
  * CHR_ERR_NOT_SUPPORTED. */
+
+/* serial on Windows tells CHR_EVENT_SERIAL when the driver says that a modem line has changed, and breaks and line
+ * errors in front of the bytes that came with them: their place among those is not known there. */
 
 /* A line that is unplugged or not connected at the moment takes these when it comes back (serial with reconnect-ms, com-port). */
 typedef struct chr_serial_params {
@@ -1267,17 +1293,24 @@ typedef struct chr_pty_options {
 /* Descriptors 0 and 1 stay the process's. A standard input that is closed has ended, as /dev/null; to a standard
  * output that is closed writes are CHR_ERR_DISCONNECTED; with both closed the creation is. A terminal is raw while
  * the process is in its foreground; at the end, also after SIGKILL, its settings are put back unless others have set
- * it since. */
+ * it since.
+ *     On Windows these are the standard handles. From a console come keys, as a terminal's bytes: UTF-8, and escape
+ * sequences for arrows and function keys; what is written to it is UTF-8 with escape sequences, whatever the code page,
+ * which stays. Ctrl-Break is never input. When it is put back stands under THE END. From a pipe or a file come lines:
+ * each carriage return is dropped, so `win` (or `file` with input-path) is for bytes as they are. */
 typedef struct chr_stdio_options {
     chr_common_options common;
     chr_bool           signal; /* default on: ^C and friends are signals, not input */
 } chr_stdio_options;
 
+/* console, on Windows, is the screen of the process's console, for output alone, whatever standard output is. It has
+ * the common options; without a console it is CHR_ERR_NOT_FOUND. */
+
 typedef struct chr_serial_options {
     chr_common_options common;
-    const char        *path;         /* a terminal device; required. Another character device (/dev/null) has data,
-                                        but no line: its ioctls are CHR_ERR_NOT_SUPPORTED, and at the end of its
-                                        input it can still be written */
+    const char        *path;         /* a terminal device, on Windows COM7 or \\.\COM12; required. Another character
+                                        device (/dev/null) has data, but no line: its ioctls are
+                                        CHR_ERR_NOT_SUPPORTED, and at the end of its input it can still be written */
     int64_t            reconnect_ms; /* an unplugged device is opened again after so many milliseconds; 0 = never */
 } chr_serial_options;
 
@@ -1738,6 +1771,9 @@ CHARDEV_API int chr_trace_help(const char *patterns, void (*print)(void *opaque,
  * >>descriptors   named ones, passed by a monitor's peer (SCM_RIGHTS), for fd=NAME
  * ==================================================================================================================== */
 
+/* On Windows a descriptor is the value of a SOCKET or HANDLE, (int)(intptr_t)socket. No peer can pass one beside the bytes
+ * there: it is inherited, or duplicated by WSADuplicateSocket() and opened by WSASocketW(), and named here for a monitor. */
+
 /* Keeps fd under a name, which may not begin with a digit; the context owns it from success on, until a chardev takes it. A
  * descriptor that had the name before is closed. CHR_ERR_INVALID, CHR_ERR_EXISTS (it has another name), CHR_ERR_NO_MEMORY. */
 CHARDEV_API int chr_fd_put(chr_context *ctx, const char *name, int fd, chr_error *err);
@@ -1972,6 +2008,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #include <string.h>
 
 /* What an int can count: where it has 16 bits, buffers are small. */
+enum { CHR__LINE = CHR_INFO_TEXT < 512 ? 96 : 512 }; /* bytes on the stack for what is mostly short */
 enum { CHR__MEGABYTE = INT_MAX > 32767 ? INT_MAX / 2048 + 1 : 16384 };
 #if INT_MAX > 32767
 #define CHR__SIZE_MOST (INT64_C(1) << 30)
@@ -2090,7 +2127,7 @@ static void chr__sink_number(chr__text_sink *sink, const chr__text_spec *spec, l
     size_t             count;
 
     if (spec->letter != 'd' && spec->longs < 2)
-        magnitude &= 0xffffffffu;
+        magnitude &= UINT_MAX;
     count = chr__digits(digits + sizeof digits, magnitude, spec->letter == 'x' ? 16 : 10);
     if (negative)
         digits[sizeof digits - ++count] = '-';
@@ -5221,12 +5258,45 @@ static int chr__os_is_thread(const chr_config *config, chr__thread thread)
 
 /* -- descriptors: what sockets and handles have in common -- */
 
-CHR__PRIVATE int chr__os_is_socket(int fd)
+/* The same socket under another handle, not inherited; or INVALID_SOCKET. */
+static SOCKET chr__os_twin(int fd)
 {
-    int type, size = sizeof type;
+    WSAPROTOCOL_INFOW info;
+    SOCKET            twin;
 
-    return fd != -1 && CHR_SYS(getsockopt)(chr__os_socket(fd), SOL_SOCKET, SO_TYPE, (char *)&type, &size) == 0;
+    if (CHR_SYS(WSADuplicateSocketW)(chr__os_socket(fd), GetCurrentProcessId(), &info) != 0)
+        return INVALID_SOCKET;
+    twin = CHR_SYS(WSASocketW)(FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, &info, 0, WSA_FLAG_OVERLAPPED);
+    if (twin != INVALID_SOCKET)
+        (void)CHR_SYS(SetHandleInformation)((HANDLE)twin, HANDLE_FLAG_INHERIT, 0);
+    return twin;
 }
+
+/* -1 = it has no such option. */
+static int chr__os_socket_option(SOCKET handle, int option)
+{
+    int value = 0, size = sizeof value;
+
+    return CHR_SYS(getsockopt)(handle, SOL_SOCKET, option, (char *)&value, &size) != 0 ? -1 : value;
+}
+
+/* Wine's Winsock tells no option of a socket that was inherited; of a twin, which it has made here, it does. */
+static int chr__os_get_option(int fd, int option)
+{
+    int    value = fd == -1 ? -1 : chr__os_socket_option(chr__os_socket(fd), option);
+    SOCKET twin;
+
+    if (value >= 0 || fd == -1 || WSAGetLastError() != WSAENOTSOCK)
+        return value;
+    twin = chr__os_twin(fd);
+    if (twin == INVALID_SOCKET)
+        return -1;
+    value = chr__os_socket_option(twin, option);
+    (void)CHR_SYS(closesocket)(twin);
+    return value;
+}
+
+CHR__PRIVATE int chr__os_is_socket(int fd) { return chr__os_get_option(fd, SO_TYPE) >= 0; }
 
 /* A socket that Winsock does not know as one, because another process has made it, is closed as a handle too. */
 CHR__PRIVATE int chr__os_close(int fd)
@@ -5298,19 +5368,13 @@ CHR__PRIVATE void chr__os_set_flags(int fd, const chr__fd_flags *flags)
 /* A copy that is not inherited; `least` is for systems that number descriptors. */
 CHR__PRIVATE int chr__os_dup(int fd, int least)
 {
-    WSAPROTOCOL_INFOW info;
-    HANDLE            copy;
-    SOCKET            twin;
+    HANDLE copy;
+    SOCKET twin;
 
     (void)least;
     if (chr__os_is_socket(fd)) {
-        if (CHR_SYS(WSADuplicateSocketW)(chr__os_socket(fd), GetCurrentProcessId(), &info) != 0)
-            return chr__os_code(WSAGetLastError());
-        twin = CHR_SYS(WSASocketW)(FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, &info, 0, WSA_FLAG_OVERLAPPED);
-        if (twin == INVALID_SOCKET)
-            return chr__os_code(WSAGetLastError());
-        chr__os_close_on_exec(chr__os_socket_fd(twin));
-        return chr__os_socket_fd(twin);
+        twin = chr__os_twin(fd);
+        return twin == INVALID_SOCKET ? chr__os_code(WSAGetLastError()) : chr__os_socket_fd(twin);
     }
     if (!CHR_SYS(DuplicateHandle)(GetCurrentProcess(), chr__os_handle(fd), GetCurrentProcess(), &copy, 0, FALSE, DUPLICATE_SAME_ACCESS))
         return chr__os_code((int)GetLastError());
@@ -5359,6 +5423,7 @@ typedef struct chr__set_entry {
     int                     ready;
     int                     is_gone;   /* its socket was closed: nothing is asked any more */
     int                     is_cancelled; /* the request that is under way, to be made anew */
+    int                     is_short;     /* its request is made anew after a while */
     int                     is_ended;  /* it has left: what is under way comes back, and tells nobody */
     struct chr__set_entry  *next;      /* in its bucket, or of the spare ones */
     struct chr__set_entry  *next_queued, **link;
@@ -5509,26 +5574,23 @@ static void CALLBACK chr__bell_timer_expired(PTP_CALLBACK_INSTANCE instance, voi
     chr__bell_ring((chr__bell *)opaque);
 }
 
-/* The timer goes off in so many milliseconds; one that does so up to a millisecond earlier stays. Returns whether there is one. */
+/* The timer goes off in so many milliseconds: for the event's wait one that does so up to a millisecond earlier stays. Returns whether
+ * it will. */
 static int chr__bell_set_timer(chr__bell *bell, int timeout_ms)
 {
     const int64_t millisecond = 1000000;
-    int64_t       now, at;
+    int64_t       now = chr__os_clock(NULL), at = now + timeout_ms * millisecond;
     LARGE_INTEGER due; /* in 100 ns; negative = from now on */
 
-    if (!bell->timer)
+    if (!bell->timer || (bell->has_port && !bell->timer_wait))
         return 0;
-    now = chr__os_clock(NULL);
-    at = now + timeout_ms * millisecond;
-    if (bell->timer_at > now && bell->timer_at <= at && at - bell->timer_at < millisecond)
+    if (!bell->has_port && bell->timer_at > now && bell->timer_at <= at && at - bell->timer_at < millisecond)
         return 1;
     due.QuadPart = timeout_ms * -(millisecond / 100);
     bell->timer_at = CHR_SYS(SetWaitableTimer)(bell->timer, &due, 0, NULL, NULL, FALSE) ? at : 0;
-    if (bell->has_port && bell->timer_at && !bell->timer_wait)
-        bell->timer_wait = CreateThreadpoolWait(chr__bell_timer_expired, bell, NULL);
-    if (bell->has_port && bell->timer_wait)
+    if (bell->has_port && bell->timer_at)
         SetThreadpoolWait(bell->timer_wait, bell->timer, NULL);
-    return bell->timer_at != 0 && (!bell->has_port || bell->timer_wait);
+    return bell->timer_at != 0;
 }
 
 static void CALLBACK chr__set_signaled(PTP_CALLBACK_INSTANCE instance, void *opaque, PTP_WAIT wait, TP_WAIT_RESULT result)
@@ -5543,6 +5605,16 @@ static void CALLBACK chr__set_signaled(PTP_CALLBACK_INSTANCE instance, void *opa
     chr__bell_ring(bell);
 }
 
+/* Wine's driver answers no request any more that it had of a datagram socket when a refusal (ICMP) came: only a new one. */
+static int chr__afd_goes_deaf(int fd)
+{
+    int     type = 0, size = sizeof type;
+    HMODULE library = GetModuleHandleW(L"ntdll.dll");
+
+    return library && GetProcAddress(library, "wine_get_version") &&
+           CHR_SYS(getsockopt)(chr__os_socket(fd), SOL_SOCKET, SO_TYPE, (char *)&type, &size) == 0 && type == SOCK_DGRAM;
+}
+
 static ULONG chr__afd_events(int wants)
 {
     return CHR__AFD_ABORT | CHR__AFD_LOCAL_CLOSE | CHR__AFD_CONNECT_FAIL |
@@ -5553,7 +5625,7 @@ static ULONG chr__afd_events(int wants)
 static int chr__afd_ready(ULONG events)
 {
     return (events & (CHR__AFD_RECEIVE | CHR__AFD_ACCEPT) ? CHR_IN : 0) | (events & CHR__AFD_SEND ? CHR_OUT : 0) |
-           (events & CHR__AFD_DISCONNECT ? CHR_IN | CHR__HALF_HUP : 0) |
+           (events & CHR__AFD_DISCONNECT ? (int)CHR_IN | CHR__HALF_HUP : 0) |
            (events & (CHR__AFD_ABORT | CHR__AFD_CONNECT_FAIL) ? CHR_IN | CHR_OUT | CHR_HUP | CHR__HALF_HUP : 0);
 }
 
@@ -5580,7 +5652,7 @@ static void chr__set_release(chr__set *set, chr__set_entry *entry)
 /* A request has ended. When its socket was closed it says nothing any more, as elsewhere. */
 static void chr__set_came_back(chr__set *set, chr__set_entry *entry)
 {
-    const ULONG cancelled = 0xc0000120u;
+    const ULONG cancelled = 0xc0000120u, timed_out = 0x102;
     ULONG       status = entry->wait ? 0 : (ULONG)entry->operation.Internal;
 
     entry->asked = 0;
@@ -5592,7 +5664,7 @@ static void chr__set_came_back(chr__set *set, chr__set_entry *entry)
         chr__set_release(set, entry);
         return;
     }
-    entry->is_gone = status ? status != cancelled : !entry->wait && entry->request.events & CHR__AFD_LOCAL_CLOSE;
+    entry->is_gone = status ? status != cancelled && status != timed_out : !entry->wait && entry->request.events & CHR__AFD_LOCAL_CLOSE;
     if (status)
         chr__set_tell(set, entry, entry->is_gone ? CHR_HUP : 0);
     else
@@ -5628,7 +5700,7 @@ static void chr__set_ask_socket(chr__set *set, chr__set_entry *entry)
 
     memset(&entry->operation, 0, sizeof entry->operation);
     entry->operation.hEvent = set->bell->has_port ? NULL : set->bell->event;
-    request->timeout.QuadPart = INT64_MAX;
+    request->timeout.QuadPart = entry->is_short ? -2500000 : INT64_MAX; /* a quarter of a second, or none */
     request->count = 1;
     request->is_exclusive = 0;
     request->handle = entry->handle;
@@ -5700,47 +5772,55 @@ static void chr__set_take_signaled(chr__set *set)
     }
 }
 
-/* Answers that have come without the port. */
-static void chr__set_scan(chr__set *set)
+/* Takes the answers that have come without the port; returns how many. */
+static int chr__set_scan(chr__set *set)
 {
     const ULONG_PTR pending = 0x103;
     chr__set_entry *entry, *next;
+    int             count = 0;
 
     for (entry = set->asked.first; entry; entry = next) {
         next = entry->next_queued;
-        if (*(volatile ULONG_PTR *)&entry->operation.Internal != pending)
-            chr__set_came_back(set, entry);
+        if (*(volatile ULONG_PTR *)&entry->operation.Internal == pending)
+            continue;
+        chr__set_came_back(set, entry);
+        count++;
     }
+    return count;
 }
 
-/* Milliseconds as a system call takes them; where the timer ends the wait, none. */
-static DWORD chr__set_timeout(chr__set *set, int timeout_ms)
+/* Milliseconds as a system call takes them; where the timer ends the wait, some more. */
+static DWORD chr__set_timeout(chr__set *set, int timeout_ms, int *has_timer)
 {
-    if (timeout_ms < 0 || (timeout_ms > 0 && chr__bell_set_timer(set->bell, timeout_ms)))
-        return INFINITE;
-    return (DWORD)timeout_ms;
+    *has_timer = timeout_ms > 0 && chr__bell_set_timer(set->bell, timeout_ms);
+    return timeout_ms < 0 ? INFINITE : (DWORD)timeout_ms + (*has_timer ? 100u : 0u);
 }
 
+/* Each new request resets the event. Who has set it before that is seen by what he has left: an answer, or `rung`. */
 static int chr__set_wait_event(chr__set *set, int timeout_ms)
 {
-    DWORD  timeout = chr__set_timeout(set, timeout_ms), result;
+    int    has_timer;
+    DWORD  timeout, result;
     HANDLE handles[2];
 
+    if (chr__set_scan(set) > 0 || set->bell->rung)
+        return 0;
+    timeout = chr__set_timeout(set, timeout_ms, &has_timer);
     handles[0] = set->bell->event;
     handles[1] = set->bell->timer;
-    if (timeout == INFINITE && timeout_ms > 0)
-        result = CHR_SYS(WaitForMultipleObjects)(2, handles, FALSE, INFINITE);
-    else
-        result = CHR_SYS(WaitForSingleObject)(handles[0], timeout);
+    result = has_timer ? CHR_SYS(WaitForMultipleObjects)(2, handles, FALSE, timeout) : CHR_SYS(WaitForSingleObject)(handles[0], timeout);
+    if (result != WAIT_OBJECT_0)
+        set->bell->timer_at = 0; /* it may have gone off */
     MemoryBarrier();
-    chr__set_scan(set);
+    (void)chr__set_scan(set);
     return result == WAIT_FAILED ? chr__os_code((int)GetLastError()) : 0;
 }
 
 static int chr__set_wait_port(chr__set *set, int timeout_ms)
 {
     OVERLAPPED_ENTRY entries[CHR__READY_MOST];
-    DWORD            timeout = chr__set_timeout(set, timeout_ms);
+    int              has_timer;
+    DWORD            timeout = chr__set_timeout(set, timeout_ms, &has_timer);
     ULONG            i, count = 0;
 
     if (!CHR_SYS(GetQueuedCompletionStatusEx)(set->bell->port, entries, CHR__READY_MOST, &count, timeout, FALSE))
@@ -5858,7 +5938,7 @@ static int chr__set_reap(chr__set *set)
 
     set->bell->has_woken = 0;
     if (set->in_flight > 0)
-        chr__set_scan(set);
+        (void)chr__set_scan(set);
     for (tries = 0; set->in_flight > 0 && tries < 50; tries++)
         (void)chr__set_look(set, 100);
     if (tries > 0 && set->bell->has_woken) {
@@ -5868,22 +5948,23 @@ static int chr__set_reap(chr__set *set)
     return set->in_flight;
 }
 
-/* From few sockets to many. What is under way for the event ends, and is asked anew. Without a port all goes on as it is. */
+/* From few sockets to many. What is under way for the event ends first, else it would come to the port too; it is asked anew. Without
+ * a port all goes on as it is. */
 static void chr__set_grow(chr__set *set)
 {
     chr__bell      *bell = set->bell;
     UCHAR           modes = 1; /* FILE_SKIP_COMPLETION_PORT_ON_SUCCESS */
     chr__set_entry *entry;
 
+    for (entry = set->asked.first; entry; entry = entry->next_queued)
+        chr__set_cancel(set, entry);
+    while (chr__set_scan(set), set->asked.first)
+        (void)CHR_SYS(WaitForSingleObject)(bell->event, 10);
     bell->port = CHR_SYS(CreateIoCompletionPort)(set->afd, NULL, 0, 1);
     if (!bell->port)
         return;
     set->is_quick = CHR_SYS(SetFileCompletionNotificationModes)(set->afd, modes);
-    for (entry = set->asked.first; entry; entry = entry->next_queued)
-        chr__set_cancel(set, entry);
-    while (set->asked.first)
-        if (chr__set_wait_event(set, 10) < 0)
-            break;
+    bell->timer_wait = bell->timer ? CreateThreadpoolWait(chr__bell_timer_expired, bell, NULL) : NULL;
     InterlockedExchange(&bell->has_port, 1);
     if (bell->rung) /* it may have rung for the event */
         (void)CHR_SYS(PostQueuedCompletionStatus)(bell->port, 0, 0, NULL);
@@ -5904,6 +5985,7 @@ static int chr__set_begin_entry(chr__set *set, chr__set_entry *entry, int fd, in
         entry->wait = CreateThreadpoolWait(chr__set_signaled, entry, NULL);
         return entry->wait ? 0 : CHR_ERR_NO_MEMORY;
     }
+    entry->is_short = chr__afd_goes_deaf(fd);
     set->sockets++;
     if (CHR_SYS(WSAIoctl)(chr__os_socket(fd), CHR__BASE_HANDLE, NULL, 0, &entry->handle, sizeof entry->handle, &size, NULL, NULL) != 0)
         entry->handle = chr__os_handle(fd);
@@ -6726,7 +6808,7 @@ static int chr__screen_open(void)
 static int chr__screen_make(void) { return chr__console_make(&chr__terminal.screen, 0, ENABLE_PROCESSED_OUTPUT, ENABLE_VIRTUAL_TERMINAL_PROCESSING); }
 
 /* With the lock, for stdio as well as console. */
-static void chr__terminal_enter(int needs_screen)
+CHR__PRIVATE void chr__terminal_enter(int needs_screen)
 {
     int screen = needs_screen && !chr__terminal.screen.handle ? chr__screen_open() : -1;
 
@@ -6742,7 +6824,7 @@ static void chr__terminal_enter(int needs_screen)
     (void)chr__screen_make();
 }
 
-static void chr__terminal_leave(void)
+CHR__PRIVATE void chr__terminal_leave(void)
 {
     chr__console_mode none = { NULL, 0, 0, 0, 0 };
 
@@ -7850,44 +7932,65 @@ static int chr__os_serial_set_lines(int fd, int lines)
 /* How often each has come in: nobody counts. */
 static int chr__os_serial_counts(int fd, int *counts) { return (void)fd, (void)counts, CHR_ERR_NOT_SUPPORTED; }
 
-/* What the line tells beside its bytes: an operation of its own waits for that. */
-typedef struct chr__news {
+/* What the line tells beside its bytes. It has memory that is no context's, as other operations. */
+typedef struct chr__news_wait {
     OVERLAPPED operation; /* its event is what the loop watches */
-    HANDLE     line;
-    DWORD      asked, found;
-    int        is_waiting;
+    DWORD      found;
+} chr__news_wait;
+
+typedef struct chr__news {
+    chr__news_wait *wait; /* NULL = there will be no news */
+    HANDLE          line;
+    int             is_waiting;
 } chr__news;
 
-/* Asks for the next one. A driver without modem lines is asked for the rest; one that can't say is left alone. */
-static void chr__news_ask(chr__news *news)
+/* Whether the driver can say what comes next. */
+static int chr__news_ask(chr__news *news)
 {
-    const DWORD modem = EV_CTS | EV_DSR | EV_RLSD | EV_RING;
-    HANDLE      event = news->operation.hEvent;
+    chr__news_wait *wait = news->wait;
+    HANDLE          event = wait->operation.hEvent;
 
-    for (; news->asked; news->asked = news->asked & modem ? news->asked & ~modem : 0) {
-        memset(&news->operation, 0, sizeof news->operation);
-        news->operation.hEvent = event;
-        news->found = 0;
-        if (CHR_SYS(SetCommMask)(news->line, news->asked) &&
-            (CHR_SYS(WaitCommEvent)(news->line, &news->found, &news->operation) || GetLastError() == ERROR_IO_PENDING)) {
-            news->is_waiting = 1;
-            return;
-        }
-    }
-    (void)ResetEvent(event);
+    memset(wait, 0, sizeof *wait);
+    wait->operation.hEvent = event;
+    news->is_waiting = CHR_SYS(WaitCommEvent)(news->line, &wait->found, &wait->operation) || GetLastError() == ERROR_IO_PENDING;
+    if (!news->is_waiting)
+        ResetEvent(event);
+    return news->is_waiting;
 }
 
-/* Returns the descriptor to watch; -1 = there will be no news. */
+/* Before the line is closed. A wait that does not end although it was cancelled keeps its memory. */
+static void chr__os_news_close(chr__news *news)
+{
+    chr__news_wait *wait = news->wait;
+
+    news->wait = NULL;
+    if (!wait)
+        return;
+    if (news->is_waiting && CHR_SYS(CancelIoEx)(news->line, &wait->operation) &&
+        WaitForSingleObject(wait->operation.hEvent, CHR__CHANNEL_END_MS) != WAIT_OBJECT_0)
+        return;
+    if (wait->operation.hEvent)
+        (void)CHR_SYS(CloseHandle)(wait->operation.hEvent);
+    free(wait);
+}
+
+/* Returns the descriptor to watch; -1 = there will be no news. Some drivers know no modem lines, some nothing at all. */
 static int chr__os_news_open(chr__news *news, int fd)
 {
+    static const DWORD masks[] = { EV_BREAK | EV_ERR | EV_CTS | EV_DSR | EV_RLSD | EV_RING, EV_BREAK | EV_ERR };
+    int                i;
+
     memset(news, 0, sizeof *news);
-    news->operation.hEvent = CHR_SYS(CreateEventW)(NULL, TRUE, FALSE, NULL);
-    if (!news->operation.hEvent)
-        return -1;
     news->line = chr__os_handle(fd);
-    news->asked = EV_BREAK | EV_ERR | EV_CTS | EV_DSR | EV_RLSD | EV_RING;
-    chr__news_ask(news);
-    return chr__os_handle_fd(news->operation.hEvent);
+    news->wait = (chr__news_wait *)calloc(1, sizeof *news->wait);
+    if (news->wait)
+        news->wait->operation.hEvent = CHR_SYS(CreateEventW)(NULL, TRUE, FALSE, NULL);
+    if (news->wait && news->wait->operation.hEvent)
+        for (i = 0; i < 2; i++)
+            if (CHR_SYS(SetCommMask)(news->line, masks[i]) && chr__news_ask(news))
+                return chr__os_handle_fd(news->wait->operation.hEvent);
+    chr__os_news_close(news);
+    return -1;
 }
 
 /* CHR_LINE_... that the driver has counted since it was asked last. */
@@ -7905,35 +8008,26 @@ static int chr__os_line_errors(chr__channel *in)
     return found;
 }
 
-/* CHR__NEWS_... since the last time. One that brings nothing at all is the last: a driver that knows no events says that. */
+/* CHR__NEWS_... since the last time. A wait that brings nothing is the last: so does a driver that knows no events. */
 static int chr__os_news_take(chr__news *news, chr__channel *in)
 {
-    DWORD size;
-    int   told;
+    DWORD size, found;
+    int   error, told;
 
-    if (!news->is_waiting || !CHR_SYS(GetOverlappedResult)(news->line, &news->operation, &size, FALSE))
-        news->found = 0;
-    if (news->is_waiting && news->found == 0 && GetLastError() == ERROR_IO_INCOMPLETE)
+    if (!news->wait || !news->is_waiting)
         return 0;
-    told = (news->found & EV_BREAK ? CHR__NEWS_BREAK : 0) | (news->found & EV_ERR ? chr__os_line_errors(in) : 0) |
-           (news->found & (EV_CTS | EV_DSR | EV_RLSD | EV_RING) ? CHR__NEWS_MODEM : 0);
-    news->asked = news->found ? news->asked : 0;
+    error = CHR_SYS(GetOverlappedResult)(news->line, &news->wait->operation, &size, FALSE) ? 0 : (int)GetLastError();
+    if (error == ERROR_IO_INCOMPLETE)
+        return 0;
+    found = error ? 0 : news->wait->found;
+    told = (found & EV_BREAK ? CHR__NEWS_BREAK : 0) | (found & EV_ERR ? chr__os_line_errors(in) : 0) |
+           (found & (EV_CTS | EV_DSR | EV_RLSD | EV_RING) ? CHR__NEWS_MODEM : 0);
     news->is_waiting = 0;
-    chr__news_ask(news);
+    if (found)
+        (void)chr__news_ask(news);
+    else
+        ResetEvent(news->wait->operation.hEvent);
     return told;
-}
-
-/* Before the line is closed. */
-static void chr__os_news_close(chr__news *news)
-{
-    DWORD size;
-
-    if (!news->operation.hEvent)
-        return;
-    if (news->is_waiting && CHR_SYS(CancelIoEx)(news->line, &news->operation))
-        (void)CHR_SYS(GetOverlappedResult)(news->line, &news->operation, &size, TRUE);
-    (void)CHR_SYS(CloseHandle)(news->operation.hEvent);
-    memset(news, 0, sizeof *news);
 }
 #endif
 
@@ -8401,13 +8495,6 @@ static void chr__os_urgent_inline(int fd)
 typedef struct chr__socket_facts {
     int is_open, is_socket, is_stream, is_listening, is_connected, is_unix, is_inet;
 } chr__socket_facts;
-
-static int chr__os_get_option(int fd, int option)
-{
-    int value = 0, length = sizeof value;
-
-    return CHR_SYS(getsockopt)(chr__os_socket(fd), SOL_SOCKET, option, (char *)&value, &length) != 0 ? -1 : value;
-}
 
 /* Winsock opens in this process what another one has made when it is first asked for it. */
 static void chr__os_socket_facts(int fd, chr__socket_facts *facts)
@@ -9424,6 +9511,10 @@ CHR__PRIVATE int chr__write_file(int fd, chr__fd_type type, const void *buf, siz
 #ifdef CHR__USDT
 #define CHR__TRACES(ctx) ((void)(ctx), 1)
 
+#if defined(__clang__) /* whose pedantry doesn't stop at the system's header here */
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wgnu-zero-variadic-macro-arguments"
+#endif
 /* The probes: an instruction each that does nothing, until a tracer puts a breakpoint there. */
 CHR__COLD void chr__trace_probe(const chr_trace *event)
 {
@@ -9441,6 +9532,9 @@ CHR__COLD void chr__trace_probe(const chr_trace *event)
         break;
     }
 }
+#if defined(__clang__)
+#pragma clang diagnostic pop
+#endif
 #else
 #define CHR__TRACES(ctx) ((ctx)->config.trace != NULL)
 #endif
@@ -9558,7 +9652,7 @@ CHR__PRIVATE void chr__log_text(chr_context *ctx, const char *line)
 /* For what no caller can be told. */
 CHR__PRIVATE void chr__log_line(chr_context *ctx, const char *id, const char *text)
 {
-    char line[sizeof(((chr_error *)0)->text) + 160];
+    char line[sizeof(((chr_error *)0)->text) + (CHR__LINE < 512 ? 32 : 160)];
 
     CHR__TRACE_ALL(ctx, id, log, 0, 0, text, NULL, 0);
     chr__format(line, sizeof line, "chardev %s: %s", id, text);
@@ -10388,9 +10482,10 @@ CHARDEV_API void chr_watch_stop(chr_watch *watch)
 
 CHARDEV_API int chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int events, void (*ready)(void *, int), void *opaque)
 {
-    int code = chr__os_set_check(&ctx->set, fd);
+    int code;
 
     chr_watch_stop(watch);
+    code = chr__os_set_check(&ctx->set, fd);
     if (code < 0 || chr__watches_grow(ctx) < 0)
         return code < 0 ? code : CHR_ERR_NO_MEMORY;
     memset(watch, 0, sizeof *watch);
@@ -12081,6 +12176,7 @@ static int chr__read_size(const char *text, int64_t *value)
     int64_t           part, billionths = 0, unit = 1;
     uint64_t          whole;
     const char       *letter;
+    int               shift;
 
     text = chr__read_digits(text, INT64_MAX, &whole);
     if (text && *text == '.')
@@ -12095,7 +12191,9 @@ static int chr__read_size(const char *text, int64_t *value)
     if (*text || (unit == 1 && billionths) || whole > (uint64_t)(INT64_MAX / unit))
         return 0;
     *value = (int64_t)whole * unit;
-    part = (int64_t)((double)billionths / 1e9 * (double)unit);
+    shift = unit >> 20 ? 20 : 0;
+    part = unit >> shift; /* billionths of it, without passing 64 bits */
+    part = (billionths * part / 1000000000 << shift) + ((billionths * part % 1000000000 << shift) / 1000000000);
     if (part > INT64_MAX - *value)
         return 0;
     *value += part;
@@ -12126,16 +12224,14 @@ static int chr__bad_value(const char *backend, const chr_option *row, const char
 static int chr__set_integer(const char *backend, const chr_option *row, const char *text, int64_t *value, chr_error *err)
 {
     int64_t number;
-    char    range[200];
 
     if (row->type == CHR_OPTION_NUMBER && !chr__read_number(text, &number))
         return chr__bad_value(backend, row, text, "not a number (decimal or 0x hexadecimal)", err);
     if (row->type == CHR_OPTION_SIZE && !chr__read_size(text, &number))
         return chr__bad_value(backend, row, text, "not a size (a number, with B, K, M, G or T)", err);
-    if (number < row->min || number > row->max) {
-        chr__format(range, sizeof range, "out of range, %lld to %lld (%s)", (long long)row->min, (long long)row->max, row->help);
-        return chr__bad_value(backend, row, text, range, err);
-    }
+    if (number < row->min || number > row->max)
+        return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%.*s: out of range, %lld to %lld (%s)", backend, row->name, CHR__SHOWN, text,
+                         (long long)row->min, (long long)row->max, row->help);
     *value = number;
     return 0;
 }
@@ -12607,6 +12703,8 @@ static void chr__help_all(chr_context *ctx, void (*print)(void *, const char *),
 CHR__PRIVATE size_t chr__ioctl_size(int command, const void *arg, int *ints)
 {
     *ints = 0;
+    if (!arg) /* a backend of the user's may want none */
+        return 0;
     switch (command) {
     case CHR_IOCTL_SET_ECHO: case CHR_IOCTL_SERIAL_SET_BREAK: case CHR_IOCTL_SERIAL_GET_TIOCM: case CHR_IOCTL_SERIAL_SET_TIOCM:
     case CHR_IOCTL_SERIAL_SET_FLOW: case CHR_IOCTL_SERIAL_GET_FLOW: case CHR_IOCTL_PP_DATA_DIR:
@@ -14563,7 +14661,7 @@ static void chr__tell_mark(chr__buffers *buffers, int event)
     buffers->handlers.event(buffers->opaque, event);
 }
 
-enum { CHR__DELIVERED = 512 };
+enum { CHR__DELIVERED = CHR__LINE };
 
 /* To a read handler, as far as it has room. The bytes are copied out first: it may come back here. */
 static int chr__deliver_bytes(chr_frontend *fe, const chr__hold *hold)
@@ -15165,15 +15263,12 @@ static void chr__name_error(chr_error *err, const chr_backend *kind)
 }
 
 /* mux=on: the chardev becomes ID-base, and a mux named ID goes on it. */
-static chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err)
+static chr_dev *chr__open_muxed_on(chr_context *ctx, const char *id, const char *base_id, const chr_backend *kind,
+                                   const void *options, chr_error *err)
 {
     chr_mux_options mux;
-    char            base_id[140];
     chr_dev        *base, *dev;
 
-    if (!ctx->mux)
-        return (void)chr__fail(err, CHR_ERR_NOT_SUPPORTED, "mux=on: built without mux"), (chr_dev *)NULL;
-    chr__format(base_id, sizeof base_id, "%s-base", id);
     if (chr__check_id(ctx, base_id, err) < 0)
         return NULL;
     base = chr__create(ctx, base_id, kind, options, err);
@@ -15192,6 +15287,24 @@ static chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_back
     chr__unregister(base);
     chr__give_up(base);
     return NULL;
+}
+
+CHR__COLD chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err)
+{
+    size_t   size = id ? strlen(id) + sizeof "-base" : 0;
+    char    *base_id;
+    chr_dev *dev;
+
+    if (!ctx->mux)
+        return (void)chr__fail(err, CHR_ERR_NOT_SUPPORTED, "mux=on: built without mux"), (chr_dev *)NULL;
+    base_id = (char *)chr__allocate(ctx, size);
+    if (!base_id)
+        return (void)chr__no_memory(err), (chr_dev *)NULL;
+    memcpy(base_id, id, size - sizeof "-base");
+    memcpy(base_id + size - sizeof "-base", "-base", sizeof "-base");
+    dev = chr__open_muxed_on(ctx, id, base_id, kind, options, err);
+    chr__free(ctx, base_id);
+    return dev;
 }
 
 static int chr__check_closing(const chr_context *ctx, chr_error *err)
@@ -16725,7 +16838,7 @@ CHARDEV_API int chr_fe_printf(chr_frontend *fe, const char *format, ...)
 {
     chr_context *ctx = CHR__LOAD(fe->ctx);
     va_list      args, again;
-    char         text[512], *longer = NULL;
+    char         text[CHR__LINE], *longer = NULL;
     int          len, n;
 
     if (!ctx)
@@ -16803,7 +16916,7 @@ CHR__COLD void chr__trace_ioctl(const chr_dev *dev, int command, int code, const
     if (size == 0 || chr__is_epp(command))
         text[0] = 0;
     else if (ints == 4)
-        chr__format(text, sizeof text, "%d,%c,%d,%d", ((const chr_serial_params *)arg)->speed,
+        chr__format(text, sizeof text, "%d,%c,%d,%d", (int)((const chr_serial_params *)arg)->speed,
                     ((const chr_serial_params *)arg)->parity, ((const chr_serial_params *)arg)->data_bits,
                     ((const chr_serial_params *)arg)->stop_bits);
     else if (ints == 0)
@@ -17053,7 +17166,7 @@ static void chr__stalls_hand_over(chr_context *ctx)
 CHARDEV_API void chr_be_log(chr_dev *dev, const char *format, ...)
 {
     va_list args;
-    char    text[512];
+    char    text[CHR__LINE];
 
     va_start(args, format);
     chr__os_format(text, sizeof text, format, args);
@@ -22060,13 +22173,14 @@ CHR__HOT static int chr__mux_write(chr_dev *dev, const void *buf, size_t len)
     return done > 0 ? (int)done : n;
 }
 
-static void chr__mux_say(chr__mux *mux, const char *text)
+CHR__PRIVATE void chr__mux_say(chr__mux *mux, const char *text)
 {
     chr_fe_write(&mux->base, text, strlen(text)); /* as far as it goes: help is no data */
 }
 
 static void chr__mux_help(chr__mux *mux)
 {
+#if CHARDEV_HAS_HELP
     char text[480], name[16];
 
     chr__format(name, sizeof name, mux->escape < ' ' ? "Ctrl-%c" : "%c", mux->escape < ' ' ? mux->escape + '@' : mux->escape);
@@ -22075,6 +22189,9 @@ static void chr__mux_help(chr__mux *mux)
                 "%s b    send BREAK\r\n%s c    next frontend\r\n%s %s    send %s\r\n",
                 name, name, name, name, name, name, name, name, name);
     chr__mux_say(mux, text);
+#else
+    (void)mux;
+#endif
 }
 
 /* -- input -- */
@@ -22147,7 +22264,7 @@ CHR__HOT static size_t chr__mux_room(const chr__mux *mux, const chr__mux_slot *s
 /* Held input first. */
 CHR__COLD void chr__mux_drain(chr__mux *mux, chr__mux_slot *slot)
 {
-    unsigned char bytes[256];
+    unsigned char bytes[CHR__MUX_HELD < 256 ? CHR__MUX_HELD : 256];
     size_t        room, count;
 
     while (chr__mux_has(mux, slot) && slot->count > 0) {
@@ -23732,7 +23849,10 @@ static int chr__pipe_open(chr_dev *dev, chr_error *err)
 }
 
 static void chr__pipe_close(chr_dev *dev) { chr__fd_close(dev); }
-static void chr__pipe_describe(const chr_dev *dev, chr_info *info) { (void)dev, (void)info; }
+static void chr__pipe_describe(const chr_dev *dev, chr_info *info)
+{
+    chr__format(info->filename, sizeof info->filename, "%s", dev->kind->name);
+}
 
 #define CHR__PIPE_HELP "named pipes that exist already"
 #else
@@ -23767,8 +23887,10 @@ static void chr__pipe_try_later(chr__pipe *pipe)
     const chr_pipe_options *options = (const chr_pipe_options *)pipe->base.dev.options;
     int64_t                 ms = chr__pipe_is_server(&pipe->base.dev) ? (int64_t)CHR__PIPE_AGAIN_MS : options->reconnect_ms;
 
-    if (ms > 0)
-        chr_timer_start(pipe->base.dev.ctx, &pipe->retry, ms, chr__pipe_again, pipe);
+    if (ms <= 0)
+        return;
+    CHR__TRACE(&pipe->base.dev, reconnect, ms, 0);
+    chr_timer_start(pipe->base.dev.ctx, &pipe->retry, ms, chr__pipe_again, pipe);
 }
 
 static void chr__pipe_stop_waiting(chr__pipe *pipe)
@@ -24412,7 +24534,8 @@ static const chr_backend chr__console_kind = {
  *
  * far side   what the line leads to          options   path, reconnect-ms
  * events     OPENED from creation; BREAK and LINE_ERROR; CLOSED when the device hangs up (unplugged); with reconnect-ms OPENED
- *            when it is back, and SERIAL if it can't have the settings that it shall
+ *            when it is back, and SERIAL if it can't have the settings that it shall. Windows: SERIAL when a modem
+ *            line changes
  *
  * It is opened at 115200 8N1, raw, without flow control, without waiting for a carrier. The line keeps its last settings at the end.
  * ==================================================================================================================== */
@@ -25510,6 +25633,7 @@ typedef struct chr__socket_bottom { /* the lowest layer */
     int           budget; /* under layers: what it may read still in this turn of the loop */
     unsigned      turn;
     uint64_t      received; /* likewise; what has come in all */
+    int         (*write)(chr__layer *layer, const void *buf, size_t len); /* likewise: what sends */
     chr__msgfds  *outgoing, *incoming; /* NULL = none */
 } chr__socket_bottom;
 
@@ -29405,10 +29529,11 @@ static int chr__socket_read_metered(chr__layer *layer, void *buf, size_t len)
     return n;
 }
 
-static int chr__socket_write_under(chr__layer *layer, const void *buf, size_t len)
+/* Apart, so that those that it calls stay as they are for sockets without layers. */
+CHR__APART int chr__socket_write_under(chr__layer *layer, const void *buf, size_t len)
 {
-    int n = ((chr__socket_bottom *)layer)->is_unix ? chr__socket_write_unix(layer, buf, len) :
-        chr__socket_write(layer, buf, len);
+    const chr__socket_bottom *bottom = (const chr__socket_bottom *)layer;
+    int                       n = bottom->write(layer, buf, len);
 
     if (n > 0)
         CHR__TRACE_BYTES(layer->dev, wire_out, (int64_t)len, 0, buf, (size_t)n);
@@ -29491,6 +29616,7 @@ static int chr__link_build_layers(chr__link *link, chr_error *err)
 
     link->bottom.is_unix = link->is_unix;
     link->bottom.is_under = chr__layer_scheme(options) != NULL;
+    link->bottom.write = chr__socket_bottoms[0][link->is_unix].write;
     link->bottom.layer.slots = &chr__socket_bottoms[link->bottom.is_under][link->is_unix];
     link->bottom.layer.dev = link->linger.dev;
     link->bottom.fd = link->fd;
@@ -32471,6 +32597,8 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__SIZE_LARGE
 #undef CHR__SEE
 #undef CHR__SHOW
+#undef CHR__CHANNEL_SLOT
+#undef CHR__NULL_DEVICE
 #undef CHR__USDT
 #undef CHR__TRACES
 #undef CHR__IN_TRACE

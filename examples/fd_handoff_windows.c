@@ -127,6 +127,15 @@ static HANDLE inheritable(HANDLE handle)
     return handle;
 }
 
+/* A copy of our own stderr, for the VM. */
+static HANDLE our_errors(void)
+{
+    HANDLE copy, process = GetCurrentProcess();
+
+    made(DuplicateHandle(process, GetStdHandle(STD_ERROR_HANDLE), process, &copy, 0, FALSE, DUPLICATE_SAME_ACCESS), "our stderr");
+    return copy;
+}
+
 static HANDLE open_nowhere(void)
 {
     HANDLE nowhere = CreateFileA("NUL", GENERIC_READ | GENERIC_WRITE, FILE_SHARE_READ | FILE_SHARE_WRITE, NULL, OPEN_EXISTING, 0, NULL);
@@ -150,7 +159,7 @@ static LPPROC_THREAD_ATTRIBUTE_LIST list_of(HANDLE *handles, int count)
     return list;
 }
 
-/* `listener` is the VM's from here on. `errors` becomes its stderr, unless it is NULL. */
+/* `listener` is the VM's from here on, and so is `errors`, its stderr. */
 static void start(char *line, SOCKET listener, HANDLE errors)
 {
     STARTUPINFOEXA info;
@@ -158,20 +167,20 @@ static void start(char *line, SOCKET listener, HANDLE errors)
 
     handles[0] = inheritable((HANDLE)listener);
     handles[1] = nowhere;
-    handles[2] = errors;
+    handles[2] = inheritable(errors);
     memset(&info, 0, sizeof info);
     info.StartupInfo.cb = sizeof info;
     info.StartupInfo.dwFlags = STARTF_USESTDHANDLES;
     info.StartupInfo.hStdInput = info.StartupInfo.hStdOutput = nowhere;
-    info.StartupInfo.hStdError = errors ? errors : nowhere;
-    info.lpAttributeList = list_of(handles, errors ? 3 : 2);
+    info.StartupInfo.hStdError = errors;
+    info.lpAttributeList = list_of(handles, 3);
     printf("  %s\n", line);
     fflush(stdout);
     made(CreateProcessA(NULL, line, NULL, NULL, TRUE, EXTENDED_STARTUPINFO_PRESENT, NULL, NULL, &info.StartupInfo, &vm), "the VM is not there");
     DeleteProcThreadAttributeList(info.lpAttributeList);
     free(info.lpAttributeList);
     CloseHandle(nowhere);
-    if (errors) CloseHandle(errors);
+    CloseHandle(errors);
     closesocket(listener); /* The VM holds the only one now: when it dies, nobody listens. */
 }
 
@@ -349,7 +358,7 @@ static int run_the_vm(char **words, int count, int has_guest)
     step("The manager makes the monitor's socket, and starts the VM, which inherits it");
     listener = listen_somewhere(&port);
     make_command(line, words, count, listener, 1);
-    start(line, listener, NULL);
+    start(line, listener, our_errors());
 
     step("It connects, once: the VM may not even have started");
     monitor = connect_once(port);
@@ -389,7 +398,7 @@ static int run_a_vm_that_fails(char **words, int count)
     made(CreatePipe(&errors[0], &errors[1], NULL, 0), "CreatePipe");
     listener = listen_somewhere(&port);
     make_command(line, words, count, listener, 0);
-    start(line, listener, inheritable(errors[1]));
+    start(line, listener, errors[1]);
 
     monitor = connect_once(port);
     if (monitor == INVALID_SOCKET) printf("  one connect(): refused\n");

@@ -31,6 +31,8 @@
 #define CHARDEV_IMPLEMENTATION
 #endif
 #include "chardev.h"
+
+#include "arguments.h"
 #include "signals.h"
 
 #include <errno.h>
@@ -718,6 +720,7 @@ int main(int argc, char **argv)
     int        status;
 
     signals_ignore_pipe();
+    arguments_to_utf8(&argc, &argv);
     memset(&config, 0, sizeof config);
     config.log = on_log;
     config.exit = on_exit_asked;

@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.." || exit 1
 out=build/cross
 warnings="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror"
 kinds=$(sed -n 's/.*defined(CHARDEV_NO_\([A-Z0-9]*\)).*/\1/p' chardev.h | sort -u) # all that can be left out
+all=$(for kind in $kinds; do printf ' -DCHARDEV_NO_%s' "$kind"; done)
 passed=0 failed=0 skipped=0
 mkdir -p "$out"
 
@@ -131,12 +132,62 @@ for compiler in "gcc -std=c99" "g++ -x c++ -std=c++17"; do
     fi
 done
 
+# The implementation and the examples, C and C++. Objects alone: what links is seen by `make windows`.
+for_windows() { # NAME C-COMPILE CXX-COMPILE
+    check "$1: C99" silent $2 -O2 -DCHARDEV_THREADS -I. -c examples/hello.c -o "$out/hello.o"
+    check "$1: C99, without CHARDEV_THREADS" silent $2 -O0 -I. -c examples/hello.c -o "$out/hello.o"
+    check "$1: C++17" silent $3 -x c++ -std=c++17 -O2 -DCHARDEV_THREADS -I. -c examples/hello.c -o "$out/hello.o"
+    check "$1: C++20" silent $3 -x c++ -std=c++20 -O0 -DCHARDEV_THREADS -I. -c examples/hello.c -o "$out/hello.o"
+    check "$1: examples" other_examples $2 -DCHARDEV_THREADS
+}
+
+windows_without() { # COMPILE...: each CHARDEV_NO_x, and all of them
+    printf '%s\n' $kinds "$all" | xargs -P "$(nproc)" -I '{}' sh -c '
+        kinds=$1 out=$2/without-$(echo "$1" | cksum | cut -d " " -f 1)
+        shift 2
+        for kind in $kinds; do set -- "$@" "-DCHARDEV_NO_${kind#-DCHARDEV_NO_}"; done
+        "$@" -O0 -c tests/cross/portable.c -o "$out.o" >"$out.log" 2>&1 && [ ! -s "$out.log" ] && exit
+        echo "without $kinds:"
+        cat "$out.log"
+        exit 1' sh '{}' "$out" "$@"
+}
+
+# Compilers other than gcc and clang take the windows section too: no extension of GNU's, no name of POSIX's.
+windows_section() {
+    sed -n '/^\/\* -- >>windows/,/^\/\* -- >>freestanding/p' chardev.h >"$out/windows.txt"
+    [ "$(wc -l <"$out/windows.txt")" -gt 50 ] || { echo "where is it?" && return 1; }
+    grep -nE '__attribute__|__builtin|__atomic|__sync_|__typeof|typeof *\(|__extension__|__func__ *\[|\bssize_t\b|\boff_t\b|\bmode_t\b|\bpid_t\b|\basm\b' \
+        "$out/windows.txt" && return 1
+    grep -nE '# *include *<(unistd|sys/|dirent|pthread|poll|strings|netinet|arpa|termios|signal|fcntl|afunix)' "$out/windows.txt" && return 1
+    grep -nE '\b(strcasecmp|strncasecmp|strdup|usleep|nanosleep|clock_gettime|gettimeofday|close|read|write|open|lseek|unlink|isatty|fileno|getpid) *\(' \
+        "$out/windows.txt" && return 1
+    return 0
+}
+
 windows() {
-    have "x86_64-w64-mingw32-gcc" x86_64-w64-mingw32-gcc || return 0
-    mingw="x86_64-w64-mingw32-gcc -std=c99 -O2 $warnings"
-    check "mingw: hello.c" silent $mingw -I. -c examples/hello.c -o "$out/hello.o"
-    check "mingw: portable.c" silent $mingw tests/cross/portable.c -o "$out/portable.exe"
-    check "mingw with CHARDEV_THREADS: portable.c" silent $mingw -DCHARDEV_THREADS tests/cross/portable.c -o "$out/threads.exe"
+    check "the windows section: neither GNU's extensions nor POSIX's names" windows_section
+    have "x86_64-w64-mingw32-gcc" x86_64-w64-mingw32-gcc x86_64-w64-mingw32-g++ || return 0
+    mingw="x86_64-w64-mingw32-gcc -std=c99 $warnings"
+    for_windows "mingw" "$mingw" "x86_64-w64-mingw32-g++ $warnings"
+    check "mingw: CHARDEV_NO_x" windows_without $mingw
+    check "mingw: portable.c" silent $mingw -O2 tests/cross/portable.c -o "$out/portable.exe" -lws2_32
+    check "mingw with CHARDEV_THREADS: portable.c" silent $mingw -O2 -DCHARDEV_THREADS tests/cross/portable.c -o "$out/threads.exe" -lws2_32
+    check "mingw with CHARDEV_STATIC" silent $mingw -O2 -DCHARDEV_STATIC -I. -c examples/hello.c -o "$out/hello.o"
+    if have "i686-w64-mingw32-gcc" i686-w64-mingw32-gcc i686-w64-mingw32-g++; then
+        for_windows "i686 mingw" "i686-w64-mingw32-gcc -std=c99 $warnings" "i686-w64-mingw32-g++ $warnings"
+        check "i686 mingw: portable.c" silent i686-w64-mingw32-gcc -std=c99 -O2 $warnings tests/cross/portable.c -o "$out/portable-i686.exe" -lws2_32
+    fi
+    if have "clang for Windows" clang; then
+        clang="--target=x86_64-pc-windows-gnu -isystem /usr/x86_64-w64-mingw32/include $warnings -Wmicrosoft -Wgnu -pedantic-errors"
+        for_windows "clang for Windows" "clang -std=c99 $clang" "clang++ $clang"
+    fi
+    if zig=$(sh tests/cross/zig.sh 2>"$out/log"); then
+        for_windows "aarch64 Windows" "$zig cc -target aarch64-windows-gnu -std=c99 $warnings" "$zig c++ -target aarch64-windows-gnu $warnings"
+        check "aarch64 Windows: portable.c" silent $zig cc -target aarch64-windows-gnu -std=c99 -O1 $warnings tests/cross/portable.c \
+            -o "$out/portable-aarch64.exe" -lws2_32
+    else
+        skip "aarch64 Windows" "$(tail -n 1 "$out/log")"
+    fi
     wine=$(command -v wine64 || ls /usr/lib/wine/wine64 2>/dev/null)
     if [ -z "$wine" ]; then
         skip "wine: portable.exe" "wine64 is not installed"
@@ -166,7 +217,8 @@ other_system() { # NAME COMPILE...
 }
 
 other_examples() { # COMPILE...
-    printf '%s\n' examples/console_share.c examples/fd_handoff.c examples/filter_rot13.c examples/relay.c \
+    case "$*" in *mingw* | *-windows-*) handoff=examples/fd_handoff_windows.c ;; *) handoff=examples/fd_handoff.c ;; esac
+    printf '%s\n' examples/console_share.c $handoff examples/filter_rot13.c examples/relay.c \
         $(ls examples/tinyvm/*.c | grep -v /firmware.c) | xargs -P "$(nproc)" -I '{}' sh -c '
         source=$1 out=$2
         shift 2
@@ -201,18 +253,57 @@ dietlibc() {
     check "dietlibc with CHARDEV_FREESTANDING: portable, run" says_ok "$out/portable-diet"
 }
 
-# The firmware is driven as a person would: a line, the other frontend, back, the history, the end.
-firmware_runs() {
-    { printf 'one line\r\001cabc\001chistory\rquit\r'; } |
-        timeout 300 qemu-system-arm -M mps2-an385 -display none -monitor none -serial stdio -semihosting -kernel "$out/firmware.elf" \
-            >"$out/output" 2>&1
+# The firmware is driven as a person would: a line, the log channel, back, what was logged, the end.
+firmware_runs() { # COMMAND...
+    printf 'one line\r\001cabc\001chistory\rstatus\rquit\r' | timeout 300 "$@" >"$out/output" 2>&1
     firmware_status=$?
     tr -d '\r' <"$out/output" >"$out/log.firmware"
-    [ "$firmware_status" = 0 ] && grep -q 'bare metal' "$out/log.firmware" && grep -qx 'one line' "$out/log.firmware" &&
+    [ "$firmware_status" = 0 ] && grep -q 'bare metal' "$out/log.firmware" && [ "$(grep -cx 'log: one line' "$out/log.firmware")" = 2 ] &&
         grep -qx '3 bytes counted' "$out/log.firmware" && return 0
     cat "$out/log.firmware"
     echo "exit status $firmware_status"
     return 1
+}
+
+# Object text and the worst chain of calls, with what firmware leaves out left out.
+four_nos="-DCHARDEV_FREESTANDING -DCHARDEV_NO_RECORD -DCHARDEV_NO_LOG -DCHARDEV_NO_HELP -DCHARDEV_NO_URI -DCHARDEV_ERROR_SIZE=96"
+portable="RINGBUF TESTDEV SCRIPT MSMOUSE WCTABLET BRAILLE MUX HUB FAULT"
+
+no_kinds() { # KIND...: all portable backends but these
+    for kind in $portable; do
+        case " $* " in *" $kind "*) ;; *) echo "-DCHARDEV_NO_$kind" ;; esac
+    done
+}
+
+within() { # NAME MOST_TEXT MOST_STACK COMPILE...
+    within_name=$1 within_text=$2 within_stack=$3
+    shift 3
+    "$@" -fcallgraph-info=su -DCHARDEV_IMPLEMENTATION -x c -c chardev.h -o "$out/sized.o" || return 1
+    text=$(size "$out/sized.o" | awk 'NR == 2 { print $1 }')
+    printf '         %6d bytes of text, %6d allowed: %s\n' "$text" "$within_text" "$within_name" >>"$out/table"
+    /usr/bin/python3 tests/cross/stack.py --most "$within_stack" "$out/sized.ci" >"$out/stack" || { cat "$out/stack" && return 1; }
+    sed -e 1b -e '$b' -e d "$out/stack" | cut -c 1-110 | sed 's/^/             /' >>"$out/table"
+    [ "$text" -le "$within_text" ]
+}
+
+sizes() { # COMPILE...
+    : >"$out/table"
+    check "size: null, ringbuf, mux" within "thumb2, null, ringbuf, mux, without buffers" 25600 768 \
+        "$@" $four_nos -DCHARDEV_NO_BUFFERS $(no_kinds RINGBUF MUX)
+    check "size: portable backends without buffers" within "thumb2, all but script and fault, without buffers" 31000 768 \
+        "$@" $four_nos -DCHARDEV_NO_BUFFERS $(no_kinds RINGBUF TESTDEV MSMOUSE WCTABLET BRAILLE MUX HUB)
+    check "size: portable backends" within "thumb2, all but script and fault" 36000 768 \
+        "$@" $four_nos $(no_kinds RINGBUF TESTDEV MSMOUSE WCTABLET BRAILLE MUX HUB)
+    check "size: all" within "thumb2, all" 44000 1024 "$@" $four_nos
+    cat "$out/table"
+}
+
+# Of what is left out nothing is in the object: neither texts nor names.
+absent() { # COMPILE...
+    "$@" $four_nos -DCHARDEV_IMPLEMENTATION -x c -c chardev.h -o "$out/absent.o" || return 1
+    strings "$out/absent.o" | grep -iE 'built without|out of memory|must be|power of two|(the|a) chardev |recording|log file|URI' && return 1
+    arm-none-eabi-nm "$out/absent.o" | grep -E ' chr_(record|replay|help|new_uri|log_reopen)' && return 1
+    return 0
 }
 
 arm() {
@@ -222,10 +313,42 @@ arm() {
     check "arm-none-eabi: chardev.h alone" silent $thumb -DCHARDEV_FREESTANDING -DCHARDEV_IMPLEMENTATION -x c -c chardev.h -o "$out/chardev-arm.o"
     [ -f "$out/chardev-arm.o" ] && arm-none-eabi-size "$out/chardev-arm.o" |
         awk 'NR == 2 { print "         " $1 " bytes of text, " $2 " of data, " $3 " of bss: all portable backends" }'
+    check "arm-none-eabi: CHARDEV_THREADS" silent $thumb -DCHARDEV_FREESTANDING -DCHARDEV_THREADS -DCHARDEV_IMPLEMENTATION -x c \
+        -c chardev.h -o "$out/threads-arm.o"
+    check "arm-none-eabi: what is left out is absent" absent $thumb
+    sizes $thumb
     check "arm-none-eabi: firmware.elf" silent $thumb -I. -nostartfiles --specs=nano.specs --specs=nosys.specs \
-        -Wl,--gc-sections,--no-warn-rwx-segments -T examples/firmware/mps2.ld examples/firmware/firmware.c -o "$out/firmware.elf"
+        -Wl,--gc-sections,--no-warn-rwx-segments -T examples/firmware/mps2.ld examples/firmware/firmware.c examples/firmware/mps2.c \
+        -o "$out/firmware.elf"
     have "firmware: run" qemu-system-arm || return 0
-    check "firmware: run on mps2-an385" firmware_runs
+    check "firmware: run on mps2-an385" firmware_runs qemu-system-arm -M mps2-an385 -display none -monitor none -serial stdio \
+        -semihosting -kernel "$out/firmware.elf"
+}
+
+# The same inside of tinyvm, whose UART is a chardev outside.
+rv32() {
+    have "rv32" riscv64-unknown-elf-gcc || return 0
+    check "rv32: firmware-rv32.elf" silent riscv64-unknown-elf-gcc -std=c99 -Os -march=rv32im -misa-spec=2.2 -mabi=ilp32 -ffreestanding \
+        -fno-tree-loop-distribute-patterns -ffunction-sections -fdata-sections $warnings -Iexamples/firmware/bare -I. -nostdlib -static \
+        -Wl,--gc-sections,--no-warn-rwx-segments -T examples/firmware/tinyvm.ld examples/firmware/firmware.c \
+        examples/firmware/tinyvm.c examples/firmware/bare/string.c -lgcc -o "$out/firmware-rv32.elf"
+    make -s build/tinyvm >"$out/log" 2>&1 || { fail "rv32: tinyvm" "$out/log" && return; }
+    check "rv32: firmware, run on tinyvm" firmware_runs build/tinyvm -serial stdio,signal=off -bios "$out/firmware-rv32.elf"
+}
+
+avr() {
+    have "avr" avr-gcc || return 0
+    avr="avr-gcc -mmcu=atmega2560 -std=c99 -Os $warnings"
+    check "avr: portable.c (int has 16 bits)" silent $avr -DCHARDEV_FREESTANDING -c tests/cross/portable.c -o "$out/portable-avr.o"
+    check "avr: portable.c, without help" silent $avr $four_nos -c tests/cross/portable.c -o "$out/portable-avr.o"
+    check "avr: avr.c" silent $avr tests/cross/avr.c -o "$out/avr.elf"
+    have "avr: run" simavr || return 0
+    check "avr: run on simavr" avr_runs
+}
+
+avr_runs() {
+    timeout 60 simavr -m atmega2560 -f 8000000 "$out/avr.elf" >"$out/output" 2>&1
+    grep -q 'avr: ok' "$out/output" || { cat "$out/output" && return 1; }
 }
 
 windows
@@ -237,6 +360,8 @@ musl_static
 dietlibc
 other_systems
 arm
+rv32
+avr
 
 # ---- build macros ------------------------------------------------------------------------------------------------------------
 
@@ -248,11 +373,9 @@ without() { # NAME FLAG...
     check "$name: portable.c, run" build_and_run "$out/portable" $strict -O1 "$@"
 }
 
-all=""
 [ -n "$kinds" ] || fail "chardev.h names no CHARDEV_NO_x"
 for kind in $kinds; do
     without "CHARDEV_NO_$kind" "-DCHARDEV_NO_$kind"
-    all="$all -DCHARDEV_NO_$kind"
 done
 without "all CHARDEV_NO_x" $all
 without "CHARDEV_STATIC" -DCHARDEV_STATIC

@@ -362,4 +362,22 @@ static inline ssize_t fault_sendmsg(int fd, const struct msghdr *message, int fl
 
 #endif /* CHARDEV_LINKED, Windows */
 
+#if !defined(CHARDEV_LINKED) && defined(_WIN32)
+
+/* Only time can be had in haste. */
+
+#include <winsock2.h>
+#include <windows.h>
+
+static inline BOOL fault_performance_counter(LARGE_INTEGER *now)
+{
+    BOOL got = QueryPerformanceCounter(now);
+    if (fault_plan.haste) now->QuadPart *= fault_plan.haste;
+    return got;
+}
+
+#define QueryPerformanceCounter(now) fault_performance_counter(now)
+
+#endif
+
 #endif

@@ -10,8 +10,8 @@
 #   CHARDEV_NO_SKIP=1    what is skipped counts as failed
 #   RUNNER=COMMAND       what runs the programs
 #   SCRIPTS=PATTERNS     the scripts, in place of those above
-#   SKIPPED=FILE         what may be skipped in spite of CHARDEV_NO_SKIP=1: a reason a line, or `PROGRAM: reason` for one that isn't
-#                        built. A line that is of no use counts as failed, if all ran.
+#   SKIPPED=FILE         what may be skipped in spite of CHARDEV_NO_SKIP=1: a reason a line, `PROGRAM: reason` for one that isn't built,
+#                        `PROGRAM TEST: reason` for a test that isn't run. A reason that is of no use counts as failed, if all ran.
 # A program ends with the line "N passed, N failed, N skipped". A script does so too, or counts as one test by its exit status;
 # 77 means skipped, with the reason in its last line.
 cd "$(dirname "$0")/.." || exit 1
@@ -136,7 +136,7 @@ fi
 expected=0
 if [ -n "${SKIPPED:-}" ]; then
     sed -n 's/^test_[a-z0-9_]*: //p' "$SKIPPED" >"$BUILD/tests/skipped.programs"
-    sed -e '/^#/d' -e '/^$/d' -e '/^test_[a-z0-9_]*: /d' "$SKIPPED" >"$BUILD/tests/skipped.reasons"
+    sed -e '/^#/d' -e '/^$/d' -e '/^test_[a-z0-9_]*: /d' -e 's/^test_[a-z0-9_]* [^:]*: //' "$SKIPPED" | sort -u >"$BUILD/tests/skipped.reasons"
     for program in "$@"; do cat "$BUILD/tests/${program##*/}.log"; done | sed -n 's/^ *skipped because: //p' >"$BUILD/tests/skipped.now"
     expected=$(grep -cxFf "$BUILD/tests/skipped.reasons" "$BUILD/tests/skipped.now")
     grep -E '^test_[a-z0-9_]*: ' "$SKIPPED" | sed 's/: /: skipped: /'

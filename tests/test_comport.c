@@ -336,6 +336,7 @@ TEST(a_break_ends_behind_much_output)
 {
     int  is_server, ended, rounds;
     line l;
+    NEED_LITTLE_ROOM();
     for (is_server = 0; is_server < 2; is_server++) {
         com_open(&l, is_server);
         if (is_server) tell(&l, S(SUB("\x0a\x10")));
@@ -463,6 +464,7 @@ TEST(server_drops_what_is_queued_for_a_client_that_purges)
     int         fds[2], i;
     chr_error   err;
     line        l;
+    NEED_LITTLE_ROOM();
     memset(&l, 0, sizeof l);
     rig_open_virtual(&l.r);
     snprintf(options, sizeof options, "socket,id=t,path=%s,server=on,wait=off,telnet=on,com-port=on,obuf=1M", scratch("s"));

@@ -480,6 +480,9 @@ TEST(log_file_mode_follows_umask)
 {
     struct stat st;
     rig         r;
+#ifdef _WIN32
+    SKIP("files have no modes on this system");
+#endif
     rig_open_virtual(&r);
     umask(027);
     make_logged(&r, "null", "");
@@ -1137,7 +1140,7 @@ TEST(change_to_the_same_address)
     snprintf(options, sizeof options, "socket,path=%s,server=on,wait=off", scratch("s"));
     err.text[0] = 0;
     code = chr_change(r.ctx, "c", options, &err);
-    if (code < 0) CHECK_HAS(err.text, scratch("s"));
+    if (code < 0) CHECK_HAS(err.text, place_of(scratch("s")));
     fd = unix_connect(scratch("s"));
     CHECK(fd >= 0);
     PUMP(&r, rec.open);
@@ -1434,7 +1437,7 @@ TEST(calls_do_not_call_back)
     CHECK_STR(rec.events, "O");
     rec.then = note_early_event;
     close(fds[1]);
-    CHECK(chr_fe_write(&rec.fe, "x", 1) < 0);
+    CHECK(write_to_nobody(&rec.fe) < 0);
     CHECK(chr_fe_write(&rec.fe, "x", 1) < 0);
     CHECK_STR(rec.events, "O");
     creation_done = 1;

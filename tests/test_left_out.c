@@ -9,10 +9,12 @@
 #define CHARDEV_NO_MUX
 #define CHARDEV_NO_HUB
 #define CHARDEV_NO_FD
+#define CHARDEV_NO_WIN
 #define CHARDEV_NO_FILE
 #define CHARDEV_NO_PIPE
 #define CHARDEV_NO_PTY
 #define CHARDEV_NO_STDIO
+#define CHARDEV_NO_CONSOLE
 #define CHARDEV_NO_SERIAL
 #define CHARDEV_NO_PARALLEL
 #define CHARDEV_NO_UDP
@@ -36,8 +38,8 @@ static void check_left_out(rig *r, const char *text, int is_uri)
 
 TEST(names_of_what_is_left_out)
 {
-    static const char *const names[] = { "ringbuf", "memory", "testdev", "msmouse", "wctablet", "braille", "mux", "hub", "script", "fault", "fd", "file", "pipe",
-                                         "pty", "stdio", "serial", "tty", "parallel", "parport", "udp", "socket", "spicevmc", "spiceport" };
+    static const char *const names[] = { "ringbuf", "memory", "testdev", "msmouse", "wctablet", "braille", "mux", "hub", "script", "fault", "fd", "win", "file", "pipe",
+                                         "pty", "stdio", "console", "serial", "tty", "parallel", "parport", "udp", "socket", "spicevmc", "spiceport" };
     static const char *const uris[] = { "pty", "stdio", "msmouse", "testdev", "script:x", "file:x", "pipe:x", "/dev/ttyS9", "/dev/parport9", "udp::1", "tcp::1",
                                         "unix:x", "telnet:h:1", "tn3270::1", "websocket::1", "pty:x", "pty,path=x", "stdio,signal=off" };
     size_t                   i;

@@ -690,11 +690,11 @@ TEST(child_goes_on_with_the_context)
 
 /* ---- the same as poll(), whatever happens ------------------------------------------------------------------------------------ */
 
-static unsigned long random_state;
+static uint64_t random_state;
 
 static int random_below(int n)
 {
-    random_state = random_state * 6364136223846793005ul + 1442695040888963407ul;
+    random_state = random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
     return (int)((random_state >> 33) % (unsigned)n);
 }
 

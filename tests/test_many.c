@@ -410,7 +410,7 @@ static long resident(void)
     FILE *file = fopen("/proc/self/statm", "r");
     if (file && fscanf(file, "%*d %ld", &pages) != 1) pages = 0;
     if (file) fclose(file);
-    return pages * (sysconf(_SC_PAGESIZE) / 1024);
+    return pages > 0 ? pages * (sysconf(_SC_PAGESIZE) / 1024) : 0;
 }
 
 /* Room for input that nobody takes is asked for, and takes no memory until there is some. */

@@ -630,7 +630,13 @@ TEST(asking_for_help)
 
 TEST(help_lists_all_backends)
 {
+#ifdef _WIN32
+    static const char *const names[] = { "null", "ringbuf", "mux", "win", "file", "pipe", "stdio", "console", "serial", "udp", "socket", "probe" };
+    static const char *const others[] = { "fd", "pty", "parallel" };
+#else
     static const char *const names[] = { "null", "ringbuf", "mux", "fd", "file", "pipe", "pty", "stdio", "socket", "probe" };
+    static const char *const others[] = { "win", "console" };
+#endif
     const chr_backend       *kind = NULL;
     size_t                   i;
     int                      count = 0;
@@ -641,6 +647,12 @@ TEST(help_lists_all_backends)
         CHECK_HAS(help_text, names[i]);
         CHECK(chr_backend_find(r.ctx, names[i]) != NULL);
     }
+    for (i = 0; i < sizeof others / sizeof *others; i++) {
+        char line[40];
+        snprintf(line, sizeof line, "\n  %s ", others[i]); /* as a backend's line begins */
+        CHECK(strstr(help_text, line) == NULL && chr_backend_find(r.ctx, others[i]) == NULL);
+    }
+    CHECK(strstr(help_text, "\n  null ") != NULL);
     while ((kind = chr_backend_next(r.ctx, kind)) != NULL) {
         CHECK_HAS(help_text, kind->name);
         CHECK_HAS(help_text, kind->help);
@@ -702,6 +714,7 @@ static chr_dev *from_uri(rig *r, const char *uri)
 {
     chr_error err;
     chr_dev  *dev = chr_new_uri(r->ctx, "u", uri, &err);
+    if (!dev && is_left_out(&err)) SKIP(strstr(err.text, "built without"));
     if (!dev) NOTE("%s: %s", uri, err.text);
     CHECK(dev != NULL);
     return dev;
@@ -797,6 +810,7 @@ TEST(uri_of_unix)
     char     uri[200];
     rig      r;
     rig_open_virtual(&r);
+    NEED_UNIX();
     snprintf(uri, sizeof uri, "unix:%s,server=on,wait=off", scratch("s"));
     dev = from_uri(&r, uri);
     if (dev) CHECK_STR(socket_options(dev)->address.path, scratch("s"));
@@ -942,6 +956,7 @@ TEST(uris_name_no_descriptor_and_no_second_backend)
     rig_open_virtual(&r);
     for (i = 0; i < sizeof table / sizeof *table; i++) {
         CHECK(chr_new_uri(r.ctx, "u", table[i], &err) == NULL);
+        if (is_left_out(&err)) continue;
         CHECK_INT(err.code, CHR_ERR_INVALID);
         if (!CHECK_HAS(err.text, "in a URI")) NOTE("%s: %s", table[i], err.text);
     }
@@ -951,10 +966,21 @@ TEST(uris_name_no_descriptor_and_no_second_backend)
 
 /* ---- whatever a person writes ----------------------------------------------------------------------------------------- */
 
+/* A serial line's name that is none on this system. */
+static int is_line_in_dev(const char *text)
+{
+#ifdef _WIN32
+    return text && strncmp(text, "/dev/", 5) == 0;
+#else
+    return (void)text, 0;
+#endif
+}
+
 static chr_dev *from_any(rig *r, const char *id, const char *text)
 {
     chr_error err;
     chr_dev  *dev = chr_new_any(r->ctx, id, text, &err);
+    if (!dev && (is_left_out(&err) || is_line_in_dev(text))) return NULL;
     if (!dev) NOTE("%s: %s", text, err.text);
     CHECK(dev != NULL);
     return dev;
@@ -1097,6 +1123,7 @@ TEST(any_that_is_nothing)
         int fds = count_fds();
         memset(&err, 0, sizeof err);
         CHECK(chr_new_any(r.ctx, "u", table[i].text, &err) == NULL);
+        if (is_left_out(&err) || is_line_in_dev(table[i].text)) continue;
         if (!CHECK_INT(err.code, table[i].code) || !CHECK_HAS(err.text, table[i].words)) NOTE("for %s: %s", table[i].text, err.text);
         CHECK(!strchr(err.text, '\n'));
         CHECK_INT(count_fds(), fds);
@@ -1109,15 +1136,21 @@ TEST(any_that_is_nothing)
     rig_close(&r);
 }
 
+#ifdef _WIN32
+#define TOO_LONG "Invalid name"
+#else
+#define TOO_LONG "File name too long"
+#endif
+
 /* A text of any length; what is wrong with it stays to be read where that is cut. */
 TEST(any_that_is_too_long)
 {
     static const struct { const char *text, *words; } table[] = {
         { "%s", "is not the name of a backend" }, { "%s:1", "is not a URI" }, { "/%s", "only a path in /dev" }, { "mon:%s", "backend" },
         { "unix:%s", "has 5000 bytes: 1 to 107 fit" }, { "unix:%s,server=on,wait=off", "1 to 107 fit" },
-        { "socket,path=%s", "1 to 107 fit" }, { "/dev/%s", "File name too long" }, { "file:%s", "File name too long" },
-        { "pipe:%s", "File name too long" }, { "pty:%s", "File name too long" }, { "pty,path=%s", "File name too long" },
-        { "null,logfile=%s", "File name too long" }, { "null,id=%s", "longer than 127" }, { "null,id=9%s", "not a letter followed by" },
+        { "socket,path=%s", "1 to 107 fit" }, { "/dev/%s", TOO_LONG }, { "file:%s", TOO_LONG },
+        { "pipe:%s", TOO_LONG }, { "pty:%s", TOO_LONG }, { "pty,path=%s", TOO_LONG },
+        { "null,logfile=%s", TOO_LONG }, { "null,id=%s", "longer than 127" }, { "null,id=9%s", "not a letter followed by" },
         { "null,%s=1", "allowed: id, logfile" }, { "null,%s", "allowed: id, logfile" }, { "chardev:%s", "no chardev with that id" },
         { "ringbuf,size=%s", "not a size" }, { "ringbuf,size=7%s", "not a size" }, { "stdio,signal=%s", "not on or off" },
         { "mux,chardev=%s", "no chardev with that id" }, { "hub,chardevs=%s", "no chardev with that id" },
@@ -1136,6 +1169,7 @@ TEST(any_that_is_too_long)
         snprintf(text, sizeof text, "%.*s%s%s", (int)(at - table[i].text), table[i].text, filler, at + 2);
         CHECK(chr_new_any(r.ctx, "u", text, &err) == NULL);
         CHECK(err.code < 0);
+        if (is_left_out(&err) || is_line_in_dev(table[i].text)) continue;
         if (!CHECK_HAS(err.text, table[i].words)) NOTE("for %s: %s", table[i].text, err.text);
         CHECK(chr_next(r.ctx, NULL) == NULL);
     }

@@ -21,10 +21,13 @@ TEST(pipe_in_and_out)
     int      to, from;
     recorder rec;
     rig      r;
+    chr_info info;
     rig_open(&r);
     make_fifos();
     attach(&rec, make_pipe(&r));
     CHECK_STR(rec.events, "O");
+    chr_query(rec.fe.dev, &info);
+    CHECK_STR(info.filename, "pipe");
     to = open(scratch("p.in"), O_WRONLY | O_NONBLOCK);
     from = open(scratch("p.out"), O_RDONLY | O_NONBLOCK);
     REQUIRE(to >= 0 && from >= 0);
@@ -93,6 +96,9 @@ TEST(pipe_is_never_created)
     chr_error err;
     char      options[200];
     rig       r;
+#ifdef _WIN32
+    SKIP("a pipe is made by its server on this system");
+#endif
     rig_open(&r);
     snprintf(options, sizeof options, "pipe,id=p,path=%s", scratch("p"));
     CHECK(refuse(&r, options, &err) < 0);

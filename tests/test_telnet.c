@@ -349,6 +349,7 @@ TEST(size_is_told_when_there_is_room)
     int   rounds, told = 0, last = 0;
     char *at;
     line  l;
+    NEED_LITTLE_ROOM();
     line_open(&l, "telnet", 0);
     tell(&l, S("\xff\xfd\x1f"));
     (void)fill_up(&l.rec.fe);
@@ -912,6 +913,7 @@ TEST(out_through_a_narrow_way)
     unsigned    seed = 7;
     int         n, blocked = 0;
     line        l;
+    NEED_LITTLE_ROOM();
     line_open(&l, "telnet", 1);
     say_bytes(&l, S("\xff\xfe\x00")); /* DONT BINARY, so that there are NULs to be put in */
     settle(&l.r);

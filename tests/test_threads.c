@@ -71,7 +71,7 @@ static void *read_lines(void *opaque)
     ssize_t n;
     while ((n = read(rd->fd, line + have, 15 - have)) > 0) {
         int who;
-        rd->bytes += n;
+        rd->bytes += (long)n;
         have += (size_t)n;
         if (have < 15) continue;
         have = 0;
@@ -260,7 +260,7 @@ static void *own_context(void *opaque)
         if (chr_remove(ctx, "same", &err) < 0 || chr_find(ctx, "same-base") != NULL) failures++;
     }
     chr_context_free(ctx);
-    return (void *)failures;
+    return (void *)(intptr_t)failures;
 }
 
 TEST(a_context_in_each_thread)
@@ -271,7 +271,7 @@ TEST(a_context_in_each_thread)
     for (i = 0; i < 4; i++) REQUIRE(pthread_create(&threads[i], NULL, own_context, NULL) == 0);
     for (i = 0; i < 4; i++) {
         pthread_join(threads[i], &failures);
-        CHECK_INT((long)failures, 0);
+        CHECK_INT((intptr_t)failures, 0);
     }
 }
 
@@ -352,7 +352,7 @@ static void swap_once(void *opaque)
     chr_error   err;
     snprintf(options, sizeof options, "%s%s%s", kind, strcmp(kind, "socket") == 0 ? ",server=on,wait=off,path=" : "",
              strcmp(kind, "socket") == 0 ? scratch("s") : "");
-    if (!CHECK_INT(chr_change(s->r.ctx, "x", options, &err), 0)) NOTE("%s: %s", options, err.text);
+    if (chr_change(s->r.ctx, "x", options, &err) < 0 && !CHECK(is_left_out(&err))) NOTE("%s: %s", options, err.text);
 }
 
 /* The frontend goes, the chardev too, and both come back. */
@@ -617,14 +617,14 @@ static void *run_far_side(void *opaque)
         if (f->said < VCPU_BYTES && p.revents & POLLOUT) {
             for (n = 0; n < (ssize_t)sizeof bytes && f->said + n < VCPU_BYTES; n++) bytes[n] = (char)((f->said + n) % 101);
             n = write(f->fd, bytes, (size_t)n);
-            f->said += n > 0 ? n : 0;
+            f->said += n > 0 ? (long)n : 0;
         }
         p.events = f->said < VCPU_BYTES ? POLLIN | POLLOUT : POLLIN;
         if (!(p.revents & (POLLIN | POLLHUP))) continue;
         n = read(f->fd, bytes, sizeof bytes);
         if (n == 0) break;
         for (i = 0; i < n; i++) f->broken += bytes[i] != (char)((f->heard + i) % 103);
-        f->heard += n > 0 ? n : 0;
+        f->heard += n > 0 ? (long)n : 0;
     }
     return NULL;
 }
@@ -761,7 +761,8 @@ static void check_many(int (*turn)(chr_context *, int), int nested)
         memset(&watches[i], 0, sizeof watches[i]);
         CHECK_INT(chr_watch_start(r.ctx, &watches[i], dup(idlers[0]), CHR_IN, nothing_ready, NULL), 0);
     }
-    if (nested) REQUIRE((fd = chr_loop_fd(r.ctx)) > 2);
+    if (nested && (fd = chr_loop_fd(r.ctx)) == CHR_ERR_NOT_SUPPORTED) SKIP("a loop has no descriptor on this system");
+    if (nested) REQUIRE(fd > 2);
     settle(&r);
     memset(&p, 0, sizeof p);
     p.ctx = r.ctx;

@@ -509,7 +509,9 @@ TEST(udp_options_that_are_none)
         { "udp,id=u,port=9,ipv4=off,ipv6=off", "family" },
         { "udp,id=u,host=127.0.0.1,port=9,ipv6=on", "127.0.0.1" },
         { "udp,id=u,host=127.0.0.1,port=9,localaddr=::1", "IPv" },
+#ifndef _WIN32 /* Wine takes a local address that there is not */
         { "udp,id=u,host=127.0.0.1,port=9,localaddr=192.0.2.77", "192.0.2.77" },
+#endif
         { "udp,id=u,host=127.0.0.1,port=9,server=on", "server" },
     };
     chr_error err;
@@ -531,6 +533,10 @@ TEST(udp_out_of_memory)
     long      at;
     rig       r;
     rig_open(&r);
+#ifdef _WIN32
+    make(&r, "udp,id=u,host=127.0.0.1,port=9"); /* there the loop has nothing to watch before, and its tables stay */
+    CHECK_INT(chr_remove(r.ctx, "u", NULL), 0);
+#endif
     for (at = 1; at < 50; at++) {
         long live = r.live;
         int  fds = count_fds();

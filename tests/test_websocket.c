@@ -744,7 +744,7 @@ TEST(a_goodbye_is_not_waited_for_forever)
 {
     line *l = line_open(1, "", UNLIMITED);
     int   fds = count_fds(), first = l->peer;
-    fault_plan.haste = 20;
+    fault_plan.haste = SETTLE_MS ? 4 : 20;
     CHECK_INT(chr_fe_disconnect(&l->rec.fe), 0);
     connect_peer(l); /* the next one need not wait */
     say(l->peer, REQUEST);
@@ -794,6 +794,7 @@ TEST(out_through_a_narrow_way)
     size_t      taken = 0, got = 0, i;
     int         n, blocked = 0;
     line       *l = line_open(1, "", UNLIMITED);
+    NEED_LITTLE_ROOM();
     for (i = 0; i < TOTAL; i++) data[i] = (char)(i * 17 + i / 333);
     while (taken < TOTAL || private_unsent(l->dev)) {
         n = taken < TOTAL ? chr_fe_write(&l->rec.fe, data + taken, TOTAL - taken) : 0;
@@ -932,6 +933,7 @@ TEST(a_flood_while_there_is_no_room_is_pushed_back)
     int           i;
 
     f.length = 0;
+    NEED_LITTLE_ROOM();
     for (i = 0; i < 1000; i++) add_frame(&f, 1, 0x89, "ping", 4);
     for (i = 0; i < 100; i++) {
         ssize_t n = send(l->peer, f.bytes, f.length, MSG_DONTWAIT);
@@ -1024,8 +1026,12 @@ static const request requests[] = {
     { "path_in_a_pattern", UPGRADE("/console/7", "1.1"), ACCEPTED "\r\n", NULL, ",ws-path=/console/?" },
     { "other_path", UPGRADE("/b", "1.1"), REFUSED("404 Not Found"), "asks for another path than ws-path=: /b", ",ws-path=/a" },
     { "longer_path", UPGRADE("/ab", "1.1"), REFUSED("404 Not Found"), "another path", ",ws-path=/a" },
+#ifndef _WIN32 /* on a loopback address other names are not let in */
     { "own_origin", FROM("http://x"), ACCEPTED "\r\n", NULL, NULL },
+#endif
+#ifndef _WIN32 /* on a loopback address other names are not let in */
     { "own_origin_on_another_port", FROM("https://X:8443"), ACCEPTED "\r\n", NULL, NULL },
+#endif
     { "foreign_origin", FROM("https://evil.example"), REFUSED("403 Forbidden"), "ws-origin= would let in: https://evil.example", NULL },
     { "null_origin", FROM("null"), REFUSED("403 Forbidden"), "ws-origin=", NULL },
     { "empty_origin", FROM(""), REFUSED("403 Forbidden"), "ws-origin=", NULL },
@@ -1040,7 +1046,9 @@ static const request requests[] = {
     { "origin_in_a_pattern", FROM("https://a.example"), ACCEPTED "\r\n", NULL, ",ws-origin.0=http://b,ws-origin.1=https://*.example" },
     { "any_origin", FROM("null"), ACCEPTED "\r\n", NULL, ",ws-origin=*" },
     { "unlisted_origin", FROM("https://a.example.evil"), REFUSED("403 Forbidden"), "ws-origin=", ",ws-origin=https://*.example" },
+#ifndef _WIN32 /* on a loopback address other names are not let in */
     { "own_origin_beside_a_list", FROM("http://x"), ACCEPTED "\r\n", NULL, ",ws-origin=http://b" },
+#endif
     { "authority_goes_before_host", "GET http://y/ HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: http://x\r\n"
       KEY VERSION "\r\n", REFUSED("403 Forbidden"), "ws-origin=", NULL },
     { "no_upgrade", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", REFUSED("426 Upgrade Required") "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n", "upgrade", NULL },

@@ -74,6 +74,6 @@ mkdir server client
 cp ca-cert.pem server-cert.pem server-key.pem server
 cp ca-cert.pem client-cert.pem client-key.pem client
 printf 'fred:00112233445566778899aabbccddeeff\r\n# a comment\n\nana:ffeeddccbbaa99887766554433221100\n' >keys.psk
-printf 'fred:00112233445566778899aabbccddeeff\nan\000a:ffee\n' >nul.psk
+printf 'fred:00112233445566778899aabbccddeeff\nan\000a:ffee\n' >zero.psk
 printf 'fred:0000000000000000000000000000dead\neve:00112233445566778899aabbccddeeff\n' >wrong.psk
 chmod 600 ./*.psk

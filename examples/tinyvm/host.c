@@ -25,6 +25,52 @@ int64_t host_wall_clock(void)
     return ((int64_t)units.QuadPart - INT64_C(116444736000000000)) * 100;
 }
 
+/* The descriptors are sockets and handles, for which Windows has no common wait; and what wakes the loop is none of them. So it looks at the
+ * sockets every few milliseconds, and comes back from time to time, as a signal makes poll() come back. */
+enum { POLL_SLICE_MS = 4, POLL_TURN_MS = 20 };
+
+static int is_socket(int fd)
+{
+    int type, size = sizeof type;
+    return getsockopt((SOCKET)(intptr_t)fd, SOL_SOCKET, SO_TYPE, (char *)&type, &size) == 0;
+}
+
+static short socket_ready(const chr_poll *one)
+{
+    WSAPOLLFD item;
+    memset(&item, 0, sizeof item);
+    item.fd = (SOCKET)(intptr_t)one->fd;
+    item.events = (short)((one->events & CHR_IN ? POLLRDNORM : 0) | (one->events & CHR_OUT ? POLLWRNORM : 0));
+    if (WSAPoll(&item, 1, 0) <= 0) return 0;
+    if (item.revents & (POLLERR | POLLNVAL)) return CHR_IN | CHR_OUT | CHR_HUP;
+    return (short)(one->events & ((item.revents & (POLLRDNORM | POLLHUP) ? CHR_IN : 0) | (item.revents & POLLWRNORM ? CHR_OUT : 0)));
+}
+
+static int look_at_all(chr_poll *polls, int count)
+{
+    int found = 0;
+    for (int i = 0; i < count; i++) {
+        if (is_socket(polls[i].fd)) polls[i].revents = socket_ready(&polls[i]);
+        else if (WaitForSingleObject((HANDLE)(intptr_t)polls[i].fd, 0) == WAIT_OBJECT_0) polls[i].revents = CHR_IN | CHR_OUT;
+        else polls[i].revents = 0;
+        found += polls[i].revents != 0;
+    }
+    return found;
+}
+
+int host_poll(chr_poll *polls, int count, int timeout_ms)
+{
+    int64_t end = host_clock() + (int64_t)POLL_TURN_MS * 1000000;
+    int     is_short = timeout_ms >= 0 && timeout_ms <= POLL_TURN_MS;
+    if (is_short) end = host_clock() + (int64_t)timeout_ms * 1000000;
+    for (;;) {
+        int found = look_at_all(polls, count);
+        if (found) return found;
+        if (host_clock() >= end) return !is_short;
+        Sleep(is_short && timeout_ms < POLL_SLICE_MS ? 1 : POLL_SLICE_MS);
+    }
+}
+
 static int base64_digit(char letter)
 {
     static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

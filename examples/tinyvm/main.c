@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "../arguments.h"
 #include "../signals.h"
 #include "chardev.h"
 #include "options.h"
@@ -194,6 +195,7 @@ int main(int argc, char **argv)
     struct options   o;
     static struct vm vm;
     chr_config       config;
+    arguments_to_utf8(&argc, &argv);
     if (options_read(&o, argc, argv) < 0) return 1;
     if (o.help || o.version) {
         fputs(o.help ? options_help : "tinyvm " CHARDEV_VERSION "\n", stdout);

@@ -1,7 +1,7 @@
 #!/bin/sh
 # `make bench`: builds and runs all benchmarks (build/tinyvm and build/relay are there already), prints a table with the
 # targets beside it, and writes build/bench.json and build/bench.svg, the table as a picture. BENCH_QUICK=1 is shorter and
-# rough in its times; BENCH_ONLY="tls idle" measures only those of guest, relay, echo, tls, inproc and idle. What is timed
+# rough in its times; BENCH_ONLY="tls idle" measures only those of guest, relay, windows, echo, tls, inproc and idle. What is timed
 # only informs; what is counted (system calls, instructions, allocations, bytes of memory) does not wobble, and fails when
 # it is worse than its target.
 set -eu
@@ -10,15 +10,15 @@ here=tests/bench out=build/bench results=build/bench/results.txt
 CC=${CC:-gcc} CFLAGS="-std=gnu99 -O2 -Wall -Wextra"
 if [ -n "${BENCH_QUICK:-}" ]; then
     rounds=5 slice=10 trips=500 rate_rounds=15 idle_rounds=5
-    guest_rounds=1 guest_out=200000 guest_in=40000 relay_rounds=5 relay_mib=64
+    guest_rounds=1 guest_out=200000 guest_in=40000 relay_rounds=5 relay_mib=64 wine_rounds=5 wine_mib=8 wine_trips=200
 else
     rounds=61 slice=20 trips=2000 rate_rounds=101 idle_rounds=41
-    guest_rounds=3 guest_out=500000 guest_in=100000 relay_rounds=15 relay_mib=256
+    guest_rounds=3 guest_out=500000 guest_in=100000 relay_rounds=15 relay_mib=256 wine_rounds=15 wine_mib=32 wine_trips=500
 fi
 idle_counts="10 100 1000 10000 50000" idle_counted="100 10000"
 cpu=$(($(nproc) - 1)) # both ends on one: between two, the wake-up cost of a virtual machine hides every difference
 servers="" missing="" running="" failed=0
-all="guest relay echo tls inproc idle"
+all="guest relay windows echo tls inproc idle"
 only=${BENCH_ONLY:-$all}
 for name in $only; do
     case " $all " in *" $name "*) ;; *) echo "BENCH_ONLY=$name: none of $all" >&2 && exit 2 ;; esac
@@ -240,6 +240,44 @@ relays() { # unix|tcp
     done <"$out/relay.txt"
 }
 
+# ---- relay.exe under Wine beside a loop over WSAPoll() --------------------------------------------------------------------
+
+find_wine() { # prints where it is, or nothing
+    local name
+    for name in "${WINE:-}" wine64 /usr/lib/wine/wine64 wine; do
+        if [ -n "$name" ] && have "$name"; then command -v "$name" && return; fi
+    done
+}
+
+windows() {
+    local wine name ports arguments="" pid
+    wine=$(find_wine)
+    WINEPREFIX=${WINEPREFIX:-$PWD/build/wine} WINEDEBUG=-all
+    export WINEPREFIX WINEDEBUG
+    [ -f "$WINEPREFIX/system.reg" ] || timeout 300 "$wine" wineboot -i >/dev/null 2>&1
+    x86_64-w64-mingw32-gcc -std=c99 -O2 -Wall -Wextra "$here/plain_winsock.c" -o "$out/plain_winsock.exe" -lws2_32
+    make -s build/win/relay.exe
+    for name in plain relay; do
+        ports="$("$out/relay_peer" port) $("$out/relay_peer" port)"
+        set -- $ports
+        case $name in
+        plain) "$wine" "$out/plain_winsock.exe" "$1" "$2" & ;;
+        relay) "$wine" build/win/relay.exe "tcp:127.0.0.1:$1,server=on,wait=off,nodelay=on" "tcp:127.0.0.1:$2,server=on,wait=off,nodelay=on" & ;;
+        esac
+        pid=$!
+        running="$running $pid"
+        arguments="$arguments $name=tcp:$1=tcp:$2=$pid"
+    done
+    timeout 300 "$out/relay_peer" both $wine_rounds $wine_mib $wine_trips $arguments >"$out/windows.txt"
+    end_servers
+    while read -r name trip speed trip_ratio speed_ratio; do
+        note windows "$name" roundtrip_us "$trip"
+        note windows "$name" mib_s "$speed"
+        note windows "$name" roundtrip_ratio "$trip_ratio"
+        note windows "$name" speed_ratio "$speed_ratio"
+    done <"$out/windows.txt"
+}
+
 # ---- inside one process ----------------------------------------------------------------------------------------------
 
 in_process() {
@@ -317,6 +355,14 @@ if wanted relay; then
     build relay_peer
     relays unix
     relays tcp
+fi
+if wanted windows && ! have x86_64-w64-mingw32-gcc; then
+    skip x86_64-w64-mingw32-gcc
+elif wanted windows && [ -z "$(find_wine)" ]; then
+    skip Wine
+elif wanted windows; then
+    build relay_peer
+    windows
 fi
 if wanted inproc || wanted idle; then build inproc; fi
 if wanted inproc; then in_process; fi

@@ -87,6 +87,19 @@ function relay_table(section, what,    count, name, n, s) {
     print ""
 }
 
+function windows_table(    count, name, n, s, limit) {
+    print "relay.exe under Wine, from one TCP connection to the other, against a loop over WSAPoll(), recv() and send(); round trips of 64 bytes:"
+    printf "%-12s %9s %9s %-13s %9s %9s %-13s\n", "", "us", "ratio", "(target)", "MiB/s", "ratio", "(target)"
+    count = split(names["windows"], name, " ")
+    for (n = 1; n <= count; n++) {
+        s = name[n]
+        limit = s == "relay" ? 0.9 : ""
+        printf "%-12s %9s %s %9s %s\n", s, get("windows", s, "roundtrip_us"), figure(get("windows", s, "roundtrip_ratio"), limit, "<", 0), \
+            get("windows", s, "mib_s"), figure(get("windows", s, "speed_ratio"), limit, "<", 0)
+    }
+    print ""
+}
+
 function allocation_table(    count, name, n) {
     print "Calls of the allocator while messages flow:"
     count = split(names["allocations"], name, " ")
@@ -98,6 +111,7 @@ END {
     if ("guest" in names) guest_table()
     if ("relay_unix" in names) relay_table("relay_unix", "unix socket")
     if ("relay_tcp" in names) relay_table("relay_tcp", "TCP connection")
+    if ("windows" in names) windows_table()
     if ("echo" in names) echo_table("echo", "Echo over a unix socket, both ends on one CPU, against the plain poll+read+write server; per round trip of 64 bytes:")
     if ("tls" in names) echo_table("tls", "The same through TLS, against the plain poll loop over mbed TLS, with one certificate and cipher:")
     if ("inproc" in names) rate_table()

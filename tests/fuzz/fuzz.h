@@ -75,12 +75,24 @@ static inline void fuzz_snapshot(void *opaque)
     fuzz_snapshots++;
 }
 
-/* A context in which time stands still. */
+/* What was traced is one line, whatever came in. */
+static inline void fuzz_trace(void *opaque, const chr_trace *event)
+{
+    char line[200];
+    int  len = chr_trace_format(event, line, sizeof line), i;
+    (void)opaque;
+    FUZZ_CHECK(len > 0 && len < (int)sizeof line && !line[len]);
+    for (i = 0; i < len; i++) FUZZ_CHECK(line[i] >= ' ' && line[i] < 127);
+}
+
+/* A context in which time stands still. Every other one is traced. */
 static inline chr_context *fuzz_context(void)
 {
-    chr_config   config;
-    chr_context *ctx;
+    static unsigned count;
+    chr_config      config;
+    chr_context    *ctx;
     memset(&config, 0, sizeof config);
+    if (count++ & 1) config.trace = fuzz_trace;
     config.allocate = fuzz_allocate;
     config.clock = fuzz_clock;
     config.wall_clock = fuzz_clock;

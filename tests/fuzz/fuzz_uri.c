@@ -29,6 +29,7 @@ int FUZZ_TARGET(const uint8_t *data, size_t size)
     chr_error    err;
     chr_dev     *dev;
     int          is_uri, code;
+    FUZZ_CHECK(chr_trace_match(text, "socket_accept") >= 0 && chr_trace_help(text, uri_help_line, NULL) <= CHR_TRACE_COUNT);
     fault_deny(1);
     dev = chr_new_uri(ctx, "u", text, &err);
     is_uri = dev != NULL;

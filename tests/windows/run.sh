@@ -18,7 +18,8 @@ server=$(command -v wineserver || echo /usr/lib/wine/wineserver)
 
 WINEPREFIX=$PWD/build/wine WINEDEBUG=-all
 RUNNER=$WINE SCRIPTS='tests/peers/windows_*.py' SKIPPED=tests/windows/skipped
-export WINE WINEPREFIX WINEDEBUG RUNNER SCRIPTS SKIPPED
+TEST_EXCEPT=$SKIPPED TEST_TIME_SCALE=3
+export TEST_EXCEPT TEST_TIME_SCALE WINE WINEPREFIX WINEDEBUG RUNNER SCRIPTS SKIPPED
 mkdir -p build
 if [ ! -f "$WINEPREFIX/system.reg" ]; then timeout 300 "$WINE" wineboot -i >/dev/null 2>&1; fi
 "$server" -k 2>/dev/null # one that an interrupted run has left

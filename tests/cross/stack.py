@@ -1,0 +1,86 @@
+#!/usr/bin/python3
+"""stack.py FILE.ci...: the worst chains of calls, in bytes of stack, from what gcc -fcallgraph-info=su writes.
+
+A call through a pointer is counted as the deepest slot or handler of the library's that calls nothing through a pointer itself: that of
+a chardev with nothing below it. One that stands on another, as a mux does, adds the second number: its deepest way down. The hooks of chr_config (log, timeout_changed) are the program's own, and not counted. Prints the chains of the public functions, deepest first, and with --most N fails when the first is deeper."""
+
+import re
+import sys
+
+HOOKS = ("chr__loop_poke", "chr__log_hook", "chr__tidy")
+
+
+def read(paths):
+    frames, calls = {}, {}
+    for path in paths:
+        with open(path, encoding="utf-8") as ci:
+            for line in ci:
+                node = re.match(r'node: \{ title: "([^"]+)" label: "[^"]*?\\n(\d+) bytes', line)
+                edge = re.match(r'edge: \{ sourcename: "([^"]+)" targetname: "([^"]+)"', line)
+                if node:
+                    frames[node.group(1)] = int(node.group(2))
+                elif edge:
+                    calls.setdefault(edge.group(1), set()).add(edge.group(2))
+    return frames, calls
+
+
+class Depths:
+    def __init__(self, frames, calls):
+        self.frames, self.calls, self.known, self.indirect = frames, calls, {}, 0
+
+    def of(self, name, under=()):
+        """(bytes, chain): own frame and the deepest callee. A function that comes back to itself is counted once."""
+        if name == "__indirect_call":
+            return (0, ("hook",)) if short(under[-1]) in HOOKS else (self.indirect, ("*",))
+        if name in self.known:
+            return self.known[name]
+        deepest, whole = (0, ()), True
+        for callee in self.calls.get(name, ()):
+            if callee == name or callee in under:
+                whole = False
+                continue
+            deepest = max(deepest, self.of(callee, under + (name,)))
+        result = (self.frames.get(name, 0) + deepest[0], (name,) + deepest[1])
+        if whole or not under:
+            self.known[name] = result
+        return result
+
+
+def goes_on(name, calls, seen):
+    """Whether it calls through a pointer, itself or further down."""
+    if name == "__indirect_call":
+        return True
+    if name in seen:
+        return False
+    seen.add(name)
+    return any(goes_on(each, calls, seen) for each in calls.get(name, ()))
+
+
+def short(name):
+    return re.sub(r"\.(isra|constprop|part)\.\d+|\.\d+", "", name.split(":")[-1])
+
+
+def main():
+    most = int(sys.argv[sys.argv.index("--most") + 1]) if "--most" in sys.argv else None
+    paths = [a for i, a in enumerate(sys.argv) if i and a.endswith(".ci")]
+    frames, calls = read(paths)
+    called = {c for each in calls.values() for c in each}
+    slots = [n for n in frames if n not in called and short(n).startswith("chr__")]
+    public = [n for n in frames if short(n).startswith("chr_") and not short(n).startswith("chr__")]
+    if not slots or not public:
+        sys.exit("no functions in " + " ".join(paths))
+    plain = Depths(frames, calls)
+    leaf = max(plain.of(n) for n in slots if not goes_on(n, calls, set()))
+    stacked = max(plain.of(n) for n in slots)
+    full = Depths(frames, calls)
+    full.indirect = leaf[0]
+    worst = sorted((full.of(n) for n in public), reverse=True)
+    for depth, chain in worst[:5]:
+        print("%5d bytes: %s" % (depth, " ".join(short(n) for n in chain)))
+    print("%5d of them: the deepest slot, %s" % (leaf[0], " ".join(short(n) for n in leaf[1])))
+    print("%5d more for each chardev that stands on another: %s" % (stacked[0], " ".join(short(n) for n in stacked[1])))
+    if most is not None and worst[0][0] > most:
+        sys.exit("deeper than %d bytes" % most)
+
+
+main()
