@@ -62,7 +62,7 @@
  *     CHARDEV_FREESTANDING     no operating system: the backends from null to fault and your own; hooks for memory and
  *                              clock. Watches, log files and recordings are left out: there is nothing for them
  *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV SCRIPT MSMOUSE WCTABLET BRAILLE (or its BRLAPI alone) MUX
- *                              HUB FAULT FD FILE PIPE PTY STDIO CONSOLE SERIAL PARALLEL UDP SOCKET SPICE
+ *                              HUB FAULT FD WIN FILE PIPE PTY STDIO CONSOLE SERIAL PARALLEL UDP SOCKET SPICE
  *     CHARDEV_NO_TRACE         no tracing (>>trace), and no trace of it. CHARDEV_FREESTANDING implies it, unless CHARDEV_TRACE
  *                              is defined
  *     CHARDEV_USDT             each event of the table in >>trace is a probe of the program, too: for bpftrace, perf and
@@ -6571,7 +6571,28 @@ CHR__PRIVATE void chr__os_unlink(const char *path)
         (void)CHR_SYS(DeleteFileW)(wide);
 }
 
-/* Over a file that has the name, also one that somebody reads, which the system's own call refuses. */
+/* Over a file that somebody reads, which the system's own call refuses: that one gets another name, under which it goes with its
+ * last reader. 0, or an error number. */
+static int chr__os_rename_over(const WCHAR *from, const WCHAR *to)
+{
+    WCHAR  aside[CHR__PATH_SIZE + 40];
+    char   suffix[40];
+    size_t length = (size_t)lstrlenW(to);
+    int    error;
+
+    chr__format(suffix, sizeof suffix, ".%lu-%llu", (unsigned long)GetCurrentProcessId(), (unsigned long long)chr__os_clock(NULL));
+    memcpy(aside, to, length * sizeof *aside);
+    (void)chr__os_to_wide(suffix, aside + length, 40);
+    if (!CHR_SYS(MoveFileExW)(to, aside, 0))
+        return (int)GetLastError();
+    error = CHR_SYS(MoveFileExW)(from, to, 0) ? 0 : (int)GetLastError();
+    if (error)
+        (void)CHR_SYS(MoveFileExW)(aside, to, 0);
+    else
+        (void)CHR_SYS(DeleteFileW)(aside);
+    return error;
+}
+
 CHR__PRIVATE int chr__os_rename(const char *from, const char *to)
 {
     WCHAR old_name[CHR__PATH_SIZE], new_name[CHR__PATH_SIZE];
@@ -6584,9 +6605,9 @@ CHR__PRIVATE int chr__os_rename(const char *from, const char *to)
     if (CHR_SYS(MoveFileExW)(old_name, new_name, MOVEFILE_REPLACE_EXISTING))
         return 0;
     error = (int)GetLastError();
-    if (error != ERROR_ACCESS_DENIED || !CHR_SYS(DeleteFileW)(new_name))
-        return chr__os_code(error);
-    return CHR_SYS(MoveFileExW)(old_name, new_name, 0) ? 0 : chr__os_code((int)GetLastError());
+    if (error == ERROR_ACCESS_DENIED)
+        error = chr__os_rename_over(old_name, new_name);
+    return error ? chr__os_code(error) : 0;
 }
 
 /* The bytes of a regular file; -1 = it is none. */
@@ -18089,8 +18110,8 @@ CHARDEV_API void chr_replay_close(chr_context *ctx)
 /* ====================================================================================================================
  * >>stream   descriptors in and out, under layers, gated by can_read: the base of all that reads and writes descriptors
  * ==================================================================================================================== */
-#if CHARDEV_HAS_FD || CHARDEV_HAS_WIN || CHARDEV_HAS_FILE || CHARDEV_HAS_PIPE || CHARDEV_HAS_PTY || CHARDEV_HAS_STDIO || CHARDEV_HAS_SERIAL || \
-    CHARDEV_HAS_UDP || CHARDEV_HAS_SOCKET
+#if CHARDEV_HAS_FD || CHARDEV_HAS_WIN || CHARDEV_HAS_FILE || CHARDEV_HAS_PIPE || CHARDEV_HAS_PTY || CHARDEV_HAS_CONSOLE || \
+    CHARDEV_HAS_STDIO || CHARDEV_HAS_SERIAL || CHARDEV_HAS_UDP || CHARDEV_HAS_SOCKET
 
 /* A layer has the same small interface, whatever is under it; the stream knows only the top one. Would-block is an ordinary
  * answer of step, read, write and flush. A layer that keeps bytes says so in `pending` and `unsent`, since poll() can't see
