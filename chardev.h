@@ -8809,6 +8809,8 @@ CHR__PRIVATE int chr__os_rename(const char *from, const char *to)
 CHR__PRIVATE int64_t chr__os_file_size(int fd) { return (void)fd, -1; }
 CHR__PRIVATE int     chr__os_is_named(int fd, const char *path) { return (void)fd, (void)path, 1; }
 
+CHR__PRIVATE int chr__os_exists(const char *path) { return (void)path, 0; }
+
 CHR__PRIVATE int chr__os_full_path(const char *path, char *full, size_t size)
 {
     return (void)path, (void)full, (void)size, CHR_ERR_NOT_SUPPORTED;
@@ -9509,6 +9511,10 @@ CHR__PRIVATE int chr__write_file(int fd, chr__fd_type type, const void *buf, siz
 #ifdef CHR__USDT
 #define CHR__TRACES(ctx) ((void)(ctx), 1)
 
+#if defined(__clang__) /* whose pedantry doesn't stop at the system's header here */
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wgnu-zero-variadic-macro-arguments"
+#endif
 /* The probes: an instruction each that does nothing, until a tracer puts a breakpoint there. */
 CHR__COLD void chr__trace_probe(const chr_trace *event)
 {
@@ -9526,6 +9532,9 @@ CHR__COLD void chr__trace_probe(const chr_trace *event)
         break;
     }
 }
+#if defined(__clang__)
+#pragma clang diagnostic pop
+#endif
 #else
 #define CHR__TRACES(ctx) ((ctx)->config.trace != NULL)
 #endif
@@ -13932,16 +13941,19 @@ static void chr__log_name(const chr__log *log, char *name, int64_t number)
         chr__format(name, size, "%s", log->path);
 }
 
-/* PATH becomes PATH.1, that PATH.2, ...; the last one goes. */
+/* PATH becomes PATH.1, that PATH.2, ..., up to a number that none has; where all have one, the last goes. */
 static int chr__log_shift(chr__log *log, int64_t files)
 {
-    int64_t number;
+    int64_t number = 0;
     int     code = 0;
 
-    for (number = files - 1; number > 0; number--) {
+    do
+        chr__log_name(log, log->to, ++number);
+    while (number < files - 1 && chr__os_exists(log->to));
+    for (; number > 0 && files > 1; number--) {
         chr__log_name(log, log->from, number - 1);
         chr__log_name(log, log->to, number);
-        code = chr__os_rename(log->from, log->to); /* those that there have never been don't count */
+        code = chr__os_rename(log->from, log->to);
     }
     return code;
 }
@@ -32585,6 +32597,8 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__SIZE_LARGE
 #undef CHR__SEE
 #undef CHR__SHOW
+#undef CHR__CHANNEL_SLOT
+#undef CHR__NULL_DEVICE
 #undef CHR__USDT
 #undef CHR__TRACES
 #undef CHR__IN_TRACE

@@ -591,6 +591,7 @@ static void close_flooded(pair *p, int fd)
 TEST(a_flood_gets_a_bounded_share_of_each_turn)
 {
     int i, k;
+    NEED_POSIX("there are no faults of system calls on this system");
     for (i = 1; i < 3; i++) {
         pair p;
         int  fd = open_flooded(&p, &layers[i]);
@@ -608,6 +609,7 @@ TEST(a_flood_gets_a_bounded_share_of_each_turn)
 TEST(who_blocks_keeps_its_time_in_a_flood)
 {
     int i;
+    NEED_POSIX("there are no faults of system calls on this system");
     for (i = 1; i < 3; i++) {
         pair    p;
         char    four[4];
@@ -746,6 +748,7 @@ TEST(tcp_keep_alive_is_set)
     socklen_t size = sizeof value;
     rig       r;
     chr_error err;
+    NEED_POSIX("Wine takes no times for keep-alive");
     rig_open(&r);
     listener = tcp_listen(&port);
     fds[0] = tcp_connect(port);
@@ -968,6 +971,7 @@ static void check_slow_client(const void *arg)
     unsigned char block[4000];
     size_t        i, taken = 0;
     int           n, idle, more;
+    NEED_LITTLE_ROOM();
     for (more = 0; more < 2; more++) {
         crowd *c = open_crowd(l, more ? ",clients=3,obuf=8M" : ",clients=3");
         for (taken = 0, n = 0; n < CROWD; n++) join(c, n);
@@ -1009,6 +1013,7 @@ TEST_FAMILY(slow_clients)
 TEST(the_end_of_several_clients)
 {
     int l, how;
+    NEED_LITTLE_ROOM();
     for (l = 0; l < LAYERS; l++)
         for (how = 0; how < 2; how++) {
             crowd *c = open_crowd(&layers[l], ",clients=3,obuf=1M");
@@ -1043,6 +1048,7 @@ TEST(several_clients_have_limits)
     crowd    *c;
     int       fds[2], null = open("/dev/null", O_RDONLY);
     rig       r;
+    NEED_UNIX();
     rig_open(&r);
     for (i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         char text[300];
@@ -1074,6 +1080,7 @@ TEST(several_clients_and_handshakes)
     char  text[500];
     int   silent[15], k, fds;
     crowd *c = open_crowd(&layers[2], ",clients=2");
+    NEED_POSIX("the set opens handles of its own when there are many");
     (void)text;
     fds = count_fds();
     for (k = 0; k < 15; k++) silent[k] = connect_and_say(NULL);
@@ -1154,6 +1161,7 @@ TEST(a_sleeper_among_several_clients_stops_nobody)
     unsigned char block[4000];
     size_t        i, taken;
     int           how, n, k;
+    NEED_LITTLE_ROOM();
     for (how = 0; how < 2; how++) {
         crowd *c = open_crowd(&layers[2], how ? ",clients=3,obuf=64K,obuf-full=disconnect" : ",clients=3,obuf=64K,obuf-full=drop-oldest");
         for (n = 0; n < 2; n++) join(c, n);

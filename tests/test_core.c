@@ -644,6 +644,28 @@ TEST(log_rotation_of_much)
     }
 }
 
+/* A number that none has is filled; those behind it stay. */
+TEST(log_rotation_fills_a_gap)
+{
+    recorder rec;
+    rig      r;
+    rig_open_virtual(&r);
+    write_file(scratch("log.2"), "two");
+    write_file(scratch("log.3"), "three");
+    attach(&rec, make_logged(&r, "null", ",logsize=4,logfiles=4"));
+    chr_fe_write(&rec.fe, "aaa\nbbb\n", 8);
+    CHECK_STR(read_old_log(1), "aaa\n");
+    CHECK_STR(read_old_log(2), "two");
+    CHECK_STR(read_old_log(3), "three");
+    chr_fe_write(&rec.fe, "ccc\n", 4);
+    CHECK_STR(read_old_log(1), "bbb\n");
+    CHECK_STR(read_old_log(2), "aaa\n");
+    CHECK_STR(read_old_log(3), "two");
+    detach(&rec);
+    rig_close(&r);
+    scratch_clean();
+}
+
 /* The stamp begins the line, in its file; a file that is kept alone is emptied. */
 TEST(log_rotation_with_time)
 {

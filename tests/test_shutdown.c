@@ -288,6 +288,7 @@ TEST(file_and_pipe_are_closed)
     recorder rec;
     rig      r;
     int      reader, fds;
+    NEED_POSIX("handles of files and pipes have events beside them");
     rig_open(&r);
     attach(&rec, make(&r, text("file,id=f,path=%s", scratch("f"))));
     fds = count_fds();
@@ -402,6 +403,7 @@ TEST(hub_input_ends_when_the_last_speaker_goes)
     recorder rec;
     rig      r;
     int      a[2], b[2];
+    NEED_UNIX();
     rig_open(&r);
     socket_pair(a);
     socket_pair(b);
@@ -450,6 +452,7 @@ TEST(half_close_lets_output_go_on)
 {
     size_t taken;
     line   l;
+    NEED_UNIX();
     line_open(&l, ",half-close=on");
     output_goes_on(&l);
     taken = fill_up(&l.rec.fe);
@@ -519,6 +522,7 @@ TEST(both_ends_make_closed)
 TEST(peer_that_closes_altogether_is_closed_at_once)
 {
     line l;
+    NEED_UNIX();
     line_open(&l, ",half-close=on");
     say(l.fd, "last");
     close(l.fd);
@@ -749,6 +753,7 @@ static void drain_and_free(const void *arg)
 {
     int64_t started;
     line    l;
+    NEED_LITTLE_ROOM();
     line_open(&l, (const char *)arg);
     if (strstr((const char *)arg, "websocket")) shake_hands(&l);
     (void)fill_up(&l.rec.fe);

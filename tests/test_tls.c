@@ -1052,6 +1052,7 @@ TEST(the_host_is_whom_to_expect)
     char server[500], client[500];
     int  port;
 
+    NEED_POSIX("the thread pool keeps what its first use has opened");
     NEED_LOCALHOST();
     both_begin(&b);
     chr_context_free(b.r.ctx);
