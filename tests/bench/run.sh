@@ -10,10 +10,10 @@ here=tests/bench out=build/bench results=build/bench/results.txt
 CC=${CC:-gcc} CFLAGS="-std=gnu99 -O2 -Wall -Wextra"
 if [ -n "${BENCH_QUICK:-}" ]; then
     rounds=5 slice=10 trips=500 rate_rounds=15 idle_rounds=5
-    guest_rounds=1 guest_out=200000 guest_in=40000 relay_rounds=5 relay_mib=64 wine_rounds=5 wine_mib=8 wine_trips=200
+    guest_rounds=1 guest_out=200000 guest_in=40000 relay_rounds=5 relay_mib=64 wine_rounds=15 wine_mib=8 wine_trips=100
 else
     rounds=61 slice=20 trips=2000 rate_rounds=101 idle_rounds=41
-    guest_rounds=3 guest_out=500000 guest_in=100000 relay_rounds=15 relay_mib=256 wine_rounds=15 wine_mib=32 wine_trips=500
+    guest_rounds=3 guest_out=500000 guest_in=100000 relay_rounds=15 relay_mib=256 wine_rounds=31 wine_mib=32 wine_trips=200
 fi
 idle_counts="10 100 1000 10000 50000" idle_counted="100 10000"
 cpu=$(($(nproc) - 1)) # both ends on one: between two, the wake-up cost of a virtual machine hides every difference

@@ -1,6 +1,6 @@
 #!/bin/sh
 # test_tls for Windows, under Wine: mbed TLS from Debian's source package, of the release that apt knows or MBEDTLS_SUITE, is built by
-# MinGW below build/ and linked. Ends with the count line of test_tls.
+# MinGW below build/ and linked; then tls_peers.py with a relay.exe that has it. Ends with the count line of test_tls.
 cd "$(dirname "$0")/../.." || exit 1
 set -e
 place=$PWD/build/win/mbedtls
@@ -35,4 +35,10 @@ mkdir "$TEST_TLS_CERTS"
 sh tests/tls_certs.sh "$TEST_TLS_CERTS" >/dev/null
 WINEPREFIX=${WINEPREFIX:-$PWD/build/wine} WINEDEBUG=-all
 export TEST_TLS_CERTS WINEPREFIX WINEDEBUG
+if [ -x /usr/bin/python3 ]; then
+    mkdir -p build/win/tls
+    $cross -O1 -std=c99 -I. -DCHARDEV_THREADS -DCHARDEV_MBEDTLS -isystem "$place/source/include" examples/relay.c -o build/win/tls/relay.exe \
+        -L"$place/source/library" -lmbedtls -lmbedx509 -lmbedcrypto -lws2_32 -ladvapi32 -lbcrypt
+    WINE=$WINE BUILD=build/win/tls /usr/bin/python3 tests/windows/tls_peers.py
+fi
 "$WINE" build/win/tests/test_tls.exe "$@"
