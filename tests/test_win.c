@@ -268,7 +268,7 @@ static void test_no_room_hang_up(const void *arg)
     rig_close(&r);
 }
 
-/* The same twice: what was held and then taken is not held any more. */
+/* The same when bytes were held before: the frontend takes them, and then has room for no more. */
 static void test_held_before(const void *arg)
 {
     DWORD    mode = *(const DWORD *)arg;
@@ -282,8 +282,10 @@ static void test_held_before(const void *arg)
     attach_with_room(&rec, open_win(&r, own, NULL), 0);
     far_say(far_end, "1234");
     for (i = 0; i < 20; i++) chr_loop_step(r.ctx, 2);
-    give_room(&rec, 4);
+    give_room(&rec, 100);
     PUMP(&r, rec.length == 4);
+    rec.room = 0;
+    chr_fe_accept_input(&rec.fe);
     for (i = 0; i < 5; i++) chr_loop_step(r.ctx, 2);
     CloseHandle(far_end);
     PUMP(&r, !rec.open);
@@ -575,6 +577,44 @@ TEST(anonymous_pipes_by_number)
     CloseHandle(far_in);
     CloseHandle(far_out);
     rig_close(&r);
+}
+
+/* An empty message is no end; one that is longer than the buffer comes whole. */
+static void test_messages(const void *arg)
+{
+    DWORD    mode = *(const DWORD *)arg, count;
+    char     name[80], *text = (char *)calloc(1, 50001);
+    HANDLE   far_end, own;
+    recorder rec;
+    rig      r;
+    warm_up();
+    rig_open(&r);
+    memset(text, 'm', 50000);
+    snprintf(name, sizeof name, "\\\\.\\pipe\\chardev-messages-%lu", GetCurrentProcessId());
+    own = CreateNamedPipeA(name, PIPE_ACCESS_DUPLEX | mode, PIPE_TYPE_MESSAGE | PIPE_READMODE_MESSAGE, 1, 65536, 65536, 0, NULL);
+    REQUIRE(own != INVALID_HANDLE_VALUE);
+    far_end = CreateFileA(name, GENERIC_READ | GENERIC_WRITE, 0, NULL, OPEN_EXISTING, 0, NULL);
+    REQUIRE(far_end != INVALID_HANDLE_VALUE);
+    attach(&rec, open_win(&r, own, NULL));
+    CHECK(WriteFile(far_end, "", 0, &count, NULL));
+    far_say(far_end, "one");
+    PUMP(&r, rec.length == 3);
+    far_say(far_end, text);
+    PUMP(&r, rec.length == 50003);
+    CHECK_MEM(rec.input + 3, 50000, text, 50000);
+    CHECK_STR(rec.events, "O");
+    CloseHandle(far_end);
+    PUMP(&r, !rec.open);
+    detach(&rec);
+    free(text);
+    rig_close(&r);
+}
+
+TEST_FAMILY(messages)
+{
+    static const DWORD modes[] = { FILE_FLAG_OVERLAPPED, 0 };
+    test_add_case("messages_overlapped", test_messages, &modes[0], TEST_SECONDS);
+    test_add_case("messages_blocking", test_messages, &modes[1], TEST_SECONDS);
 }
 
 TEST(file_is_read_to_its_end)
