@@ -249,7 +249,7 @@ static inline void rig_close(rig *r)
 #endif
 }
 
-#ifdef _WIN32
+#if defined(_WIN32) && !defined(RIG_WITHOUT_SOCKETS)
 enum { SETTLE_MS = 3 }; /* what stands for local sockets there takes a moment */
 #else
 enum { SETTLE_MS = 0 };

@@ -1,5 +1,6 @@
 /* hub: several chardevs behind one frontend. The members are of our own make, so that each can be as slow as the test wants. */
 #include "chardev.h"
+#define RIG_WITHOUT_SOCKETS
 #include "rig.h"
 
 /* ---- the member: takes so much, keeps what it got, says what it is told to ------------------------------------------- */

@@ -1,5 +1,6 @@
 /* msmouse: what a driver written from the protocol's description makes of the bytes, power, identification, full queues. */
 #include "chardev.h"
+#define RIG_WITHOUT_SOCKETS
 #include "rig.h"
 
 static int set_lines(recorder *rec, int lines)

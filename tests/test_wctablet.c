@@ -1,5 +1,6 @@
 /* wctablet: what the guest asks and gets, positions as a driver decodes them, speeds, floods. */
 #include "chardev.h"
+#define RIG_WITHOUT_SOCKETS
 #include "rig.h"
 
 #define BLOCK "\\96,N,8,1(\x01\x24WAC0045\\\\PEN\\WAC0000\\Tablet\r\nCT-0045R,V1.3-5\r\nE7)"
