@@ -52,7 +52,7 @@ TEST(fd_checks_each_with_its_own_error)
         if (table[i].fd != 0x7ffffff0) CHECK(GetHandleInformation((HANDLE)(intptr_t)table[i].fd, &flags));
     }
     close(listener), close(fresh), close(datagrams), close(event);
-    r.fds -= 4;
+    r.fds -= 3; /* events are not counted */
     rig_close(&r);
 }
 

@@ -18,6 +18,8 @@ def case(name, good, why=""):
 
 
 def run(*command, **more):
+    """What make has told its children is not for the make that is tried here."""
+    more["env"] = {name: value for name, value in more.get("env", os.environ).items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, **more)
     return done.returncode == 0, (done.stdout + done.stderr)[-1500:]
 
