@@ -66,6 +66,18 @@ static int move(way *w, SOCKET from, SOCKET to)
     return 1;
 }
 
+/* One turn. Returns 0 when a peer has gone. */
+static int serve(WSAPOLLFD items[2])
+{
+    int i;
+
+    for (i = 0; i < 2; i++) items[i].events = (short)((ways[i].held ? 0 : POLLRDNORM) | (ways[!i].held ? POLLWRNORM : 0));
+    if (WSAPoll(items, 2, -1) < 0) die("WSAPoll");
+    for (i = 0; i < 2; i++)
+        if ((items[i].revents || (ways[i].held && items[!i].revents)) && !move(&ways[i], items[i].fd, items[!i].fd)) return 0;
+    return 1;
+}
+
 int main(int argc, char **argv)
 {
     WSADATA   data;
@@ -75,10 +87,7 @@ int main(int argc, char **argv)
     if (argc != 3 || WSAStartup(MAKEWORD(2, 2), &data) != 0) return fprintf(stderr, "usage: plain_winsock PORT PORT\n"), 2;
     for (i = 0; i < 2; i++) items[i].fd = listen_on(argv[i + 1]);
     for (i = 0; i < 2; i++) items[i].fd = accept_from(items[i].fd);
-    for (;;) {
-        for (i = 0; i < 2; i++) items[i].events = (short)((ways[i].held ? 0 : POLLRDNORM) | (ways[!i].held ? POLLWRNORM : 0));
-        if (WSAPoll(items, 2, -1) < 0) die("WSAPoll");
-        for (i = 0; i < 2; i++)
-            if ((items[i].revents || (ways[i].held && items[!i].revents)) && !move(&ways[i], items[i].fd, items[!i].fd)) return 0;
-    }
+    while (serve(items)) continue;
+    for (i = 0; i < 2; i++) closesocket(items[i].fd);
+    return 0;
 }

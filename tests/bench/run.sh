@@ -32,6 +32,14 @@ end_servers() {
     wait $running 2>/dev/null || true
     running=""
 }
+end_servers_gently() { # by SIGINT, and after three seconds as ever
+    local pid tenths=30
+    kill -INT $running 2>/dev/null || true
+    for pid in $running; do
+        while [ $tenths -gt 0 ] && kill -0 "$pid" 2>/dev/null; do sleep 0.1; tenths=$((tenths - 1)); done
+    done
+    end_servers
+}
 end_all() {
     end_servers
     rm -rf "$sockets"
@@ -269,7 +277,7 @@ windows() {
         arguments="$arguments $name=tcp:$1=tcp:$2=$pid"
     done
     timeout 300 "$out/relay_peer" both $wine_rounds $wine_mib $wine_trips $arguments >"$out/windows.txt"
-    end_servers
+    end_servers_gently # with their sockets closed: wineserver 8 may crash when a process dies that waits for some
     while read -r name trip speed trip_ratio speed_ratio; do
         note windows "$name" roundtrip_us "$trip"
         note windows "$name" mib_s "$speed"

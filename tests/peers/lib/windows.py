@@ -2,6 +2,7 @@
 import atexit
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -161,9 +162,7 @@ class Program:
         until(lambda: self.runs() and listens(port), "it listens on port %d" % port)
 
     def kill(self):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
+        end(self.process)
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe:
                 try:
@@ -173,14 +172,24 @@ class Program:
         self.errors.close()
 
 
+def end(process):
+    """By Ctrl-C, which closes its sockets: wineserver 8 may crash, and every program with it, when a process dies that waits for some."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    process.wait()
+
+
 STARTED = []
 
 
 @atexit.register
-def kill_all():
+def end_all():
     for process in STARTED:
-        if process.poll() is None:
-            process.kill()
+        end(process)
 
 
 def run(name, *args, given=b"", limit=LIMIT):
