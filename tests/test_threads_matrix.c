@@ -59,7 +59,7 @@ struct combination {
     chr_frontend      fe, second;
     char              text[300];
     int               given[2], far, listener;    /* far: what it has from the start */
-    int               stop, done;                 /* atomic: for the callers, for the far side */
+    int               stop, done, far_is_over;    /* atomic: for the callers, for the far side; by that */
     int               comes_and_goes;
     long              heard, out_of_order;        /* atomic: by the far side */
     call_thread       threads[MOST_THREADS];
@@ -235,6 +235,7 @@ static void *far_main(void *opaque)
         if (p.fd >= 0 && turns % 16 == 15 && may_go && c->comes_and_goes) p.fd = (close(p.fd), -1);
     }
     if (p.fd >= 0 && p.fd != c->far) close(p.fd);
+    __atomic_store_n(&c->far_is_over, 1, __ATOMIC_RELEASE);
     return NULL;
 }
 
@@ -432,7 +433,10 @@ static void finish(combination *c, int only)
         if (only == 0 || only == 1) CHECK_INT(c->out_of_order, 0);
     }
     __atomic_store_n(&c->done, 1, __ATOMIC_RELAXED);
-    if (c->kind->far) pthread_join(c->far_thread, NULL);
+    if (c->kind->far) {
+        PUMP(&c->r, __atomic_load_n(&c->far_is_over, __ATOMIC_ACQUIRE)); /* it may wait in connect() to be accepted */
+        pthread_join(c->far_thread, NULL);
+    }
     chr_fe_deinit(&c->second);
     chr_fe_deinit(&c->fe);
     chr_context_free(c->r.ctx);
