@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if CHARDEV_HAS_SOCKET
+#if CHARDEV_HAS_SOCKET && !defined(_WIN32)
 #include <sys/socket.h>
 #include <unistd.h>
 #endif
@@ -217,7 +217,7 @@ static void test_braille(chr_context *ctx)
 }
 #endif
 
-#if CHARDEV_HAS_SOCKET
+#if CHARDEV_HAS_SOCKET && !defined(_WIN32)
 static void test_socket(chr_context *ctx)
 {
     device    d;
@@ -301,7 +301,7 @@ int main(void)
 #if CHARDEV_HAS_FAULT && CHARDEV_HAS_RINGBUF
     test_fault(ctx);
 #endif
-#if CHARDEV_HAS_SOCKET
+#if CHARDEV_HAS_SOCKET && !defined(_WIN32)
     test_socket(ctx);
 #endif
 #ifdef CROSS_TWO_FILES

@@ -17,7 +17,7 @@ for WINE in "$(command -v wine64)" /usr/lib/wine/wine64 "$(command -v wine)" '';
 server=$(command -v wineserver || echo /usr/lib/wine/wineserver)
 
 WINEPREFIX=$PWD/build/wine WINEDEBUG=-all
-RUNNER=$WINE SCRIPTS='tests/peers/windows_*.py' SKIPPED=tests/windows/skipped
+RUNNER="sh tests/windows/wine.sh $WINE" SCRIPTS='tests/peers/windows_*.py' SKIPPED=tests/windows/skipped
 TEST_EXCEPT=$SKIPPED TEST_TIME_SCALE=3
 export TEST_EXCEPT TEST_TIME_SCALE WINE WINEPREFIX WINEDEBUG RUNNER SCRIPTS SKIPPED
 mkdir -p build
