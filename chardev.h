@@ -5102,10 +5102,15 @@ static int chr__os_datagram_open(const chr__sockaddr *peers, int peer_count, con
 
 #ifndef WIN32_LEAN_AND_MEAN
 #define WIN32_LEAN_AND_MEAN /* else windows.h brings the sockets of 1993 */
+#define CHR__LEAN
 #endif
 #include <winsock2.h>
 #include <ws2tcpip.h>
 #include <windows.h>
+#ifdef CHR__LEAN
+#undef WIN32_LEAN_AND_MEAN
+#undef CHR__LEAN
+#endif
 #include <winternl.h>
 #include <stdlib.h>
 
@@ -32582,6 +32587,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__HAS_SET
 #undef CHR__KQUEUE
 #undef CHR__WINDOWS
+#undef CHR__PIPES_HAVE_SERVERS
 #undef CHR__POSIX
 #undef CHR__PRIVATE
 #undef CHR__HOT
