@@ -6577,14 +6577,17 @@ CHR__PRIVATE void chr__os_unlink(const char *path)
 }
 
 /* Over a file that somebody reads, which the system's own call refuses: that one gets another name, under which it goes with its
- * last reader. 0, or an error number. */
+ * last reader. A directory stays where it is. 0, or an error number. */
 static int chr__os_rename_over(const WCHAR *from, const WCHAR *to)
 {
     WCHAR  aside[CHR__PATH_SIZE + 40];
     char   suffix[40];
     size_t length = (size_t)lstrlenW(to);
+    DWORD  attributes = CHR_SYS(GetFileAttributesW)(to);
     int    error;
 
+    if (attributes != INVALID_FILE_ATTRIBUTES && attributes & FILE_ATTRIBUTE_DIRECTORY)
+        return ERROR_ACCESS_DENIED;
     chr__format(suffix, sizeof suffix, ".%lu-%llu", (unsigned long)GetCurrentProcessId(), (unsigned long long)chr__os_clock(NULL));
     memcpy(aside, to, length * sizeof *aside);
     (void)chr__os_to_wide(suffix, aside + length, 40);
