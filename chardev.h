@@ -63,6 +63,9 @@
  *                              clock. Watches, log files and recordings are left out: there is nothing for them
  *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV SCRIPT MSMOUSE WCTABLET BRAILLE (or its BRLAPI alone) MUX
  *                              HUB FAULT FD WIN FILE PIPE PTY STDIO CONSOLE SERIAL PARALLEL UDP SOCKET SPICE
+ *     CHARDEV_NO_TELNET        leave a socket's telnet, with RFC 2217 and tn3270, out: telnet=on, com-port=on and their like
+ *                              are CHR_ERR_NOT_SUPPORTED
+ *     CHARDEV_NO_WEBSOCKET     likewise its websocket
  *     CHARDEV_NO_TRACE         no tracing (>>trace), and no trace of it. CHARDEV_FREESTANDING implies it, unless CHARDEV_TRACE
  *                              is defined
  *     CHARDEV_USDT             each event of the table in >>trace is a probe of the program, too: for bpftrace, perf and
@@ -1920,6 +1923,16 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHARDEV_HAS_SPICE 0
 #else
 #define CHARDEV_HAS_SPICE 1
+#endif
+#if defined(CHARDEV_NO_TELNET) || !CHARDEV_HAS_SOCKET
+#define CHARDEV_HAS_TELNET 0
+#else
+#define CHARDEV_HAS_TELNET 1
+#endif
+#if defined(CHARDEV_NO_WEBSOCKET) || !CHARDEV_HAS_SOCKET
+#define CHARDEV_HAS_WEBSOCKET 0
+#else
+#define CHARDEV_HAS_WEBSOCKET 1
 #endif
 #if defined(CHARDEV_MBEDTLS) && CHARDEV_HAS_SOCKET
 #define CHARDEV_HAS_TLS 1
@@ -9796,7 +9809,7 @@ CHR__PRIVATE int chr__glob(const char *pattern, const char *text)
 
 /* -- base64 -- */
 
-#if CHARDEV_HAS_RINGBUF || CHARDEV_HAS_SOCKET
+#if CHARDEV_HAS_RINGBUF || CHARDEV_HAS_WEBSOCKET
 static const char chr__base64_letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /* Up to three bytes as four letters, padded with '='. */
@@ -25462,6 +25475,23 @@ static const chr_backend chr__udp_kind = {
  * ==================================================================================================================== */
 #if CHARDEV_HAS_SOCKET
 
+/* What help says of the options of a layer. */
+#if CHARDEV_HAS_TELNET
+#define CHR__TELNET_HELP(text) CHR__HELP(text)
+#else
+#define CHR__TELNET_HELP(text) CHR__HELP("built without telnet")
+#endif
+#if CHARDEV_HAS_WEBSOCKET
+#define CHR__WS_HELP(text) CHR__HELP(text)
+#else
+#define CHR__WS_HELP(text) CHR__HELP("built without websocket")
+#endif
+#if CHARDEV_HAS_TLS
+#define CHR__TLS_HELP(text) CHR__HELP(text)
+#else
+#define CHR__TLS_HELP(text) CHR__HELP("built without TLS")
+#endif
+
 #define CHR__ROW(member) CHR__AT(chr_socket_options, member)
 
 static const chr_option chr__socket_rows[] = {
@@ -25484,15 +25514,15 @@ static const chr_option chr__socket_rows[] = {
     { "delay",        CHR_OPTION_BOOL,   CHR__ROW(delay),             NULL,  0, 0,           CHR__HELP("old word for the opposite of nodelay: not both") },
     { "reconnect",    CHR_OPTION_NUMBER, CHR__ROW(reconnect),         NULL,  0, 2000000,     CHR__HELP("client: try again every so many seconds") },
     { "reconnect-ms", CHR_OPTION_NUMBER, CHR__ROW(reconnect_ms),      NULL,  0, 2000000000,  CHR__HELP("client: try again every so many milliseconds") },
-    { "telnet",       CHR_OPTION_BOOL,   CHR__ROW(telnet),            "off", 0, 0,           CHR__HELP("speak telnet") },
-    { "com-port",     CHR_OPTION_BOOL,   CHR__ROW(com_port),          "off", 0, 0,           CHR__HELP("with telnet: line settings and modem lines too (RFC 2217)") },
-    { "terminal-type", CHR_OPTION_TEXT,  CHR__ROW(terminal_type),     NULL,  0, 0,           CHR__HELP("telnet or tn3270 client: the terminal's name, for its server") },
-    { "tn3270",       CHR_OPTION_BOOL,   CHR__ROW(tn3270),            "off", 0, 0,           CHR__HELP("speak tn3270") },
-    { "websocket",    CHR_OPTION_BOOL,   CHR__ROW(websocket),         "off", 0, 0,           CHR__HELP("speak websocket") },
-    { "websocket-text", CHR_OPTION_BOOL, CHR__ROW(websocket_text),    "off", 0, 0,           CHR__HELP("with websocket: text frames are input too; off: refused") },
-    { "ws-path",      CHR_OPTION_TEXT,   CHR__ROW(ws_path),           NULL,  0, 0,           CHR__HELP("with websocket: path served, * and ? in it (default: any); client: path and query") },
-    { "ws-origin",    CHR_OPTION_LIST,   CHR__ROW(ws_origin),         NULL,  0, 0,           CHR__HELP("with websocket: web pages that are let in beside our own, * and ? in it") },
-    { "ws-page",      CHR_OPTION_TEXT,   CHR__ROW(ws_page),           NULL,  0, 0,           CHR__HELP("with websocket: file that a browser gets at /") },
+    { "telnet",       CHR_OPTION_BOOL,   CHR__ROW(telnet),            "off", 0, 0,           CHR__TELNET_HELP("speak telnet") },
+    { "com-port",     CHR_OPTION_BOOL,   CHR__ROW(com_port),          "off", 0, 0,           CHR__TELNET_HELP("with telnet: line settings and modem lines too (RFC 2217)") },
+    { "terminal-type", CHR_OPTION_TEXT,  CHR__ROW(terminal_type),     NULL,  0, 0,           CHR__TELNET_HELP("telnet or tn3270 client: the terminal's name, for its server") },
+    { "tn3270",       CHR_OPTION_BOOL,   CHR__ROW(tn3270),            "off", 0, 0,           CHR__TELNET_HELP("speak tn3270") },
+    { "websocket",    CHR_OPTION_BOOL,   CHR__ROW(websocket),         "off", 0, 0,           CHR__WS_HELP("speak websocket") },
+    { "websocket-text", CHR_OPTION_BOOL, CHR__ROW(websocket_text),    "off", 0, 0,           CHR__WS_HELP("with websocket: text frames are input too; off: refused") },
+    { "ws-path",      CHR_OPTION_TEXT,   CHR__ROW(ws_path),           NULL,  0, 0,           CHR__WS_HELP("with websocket: path served, * and ? in it (default: any); client: path and query") },
+    { "ws-origin",    CHR_OPTION_LIST,   CHR__ROW(ws_origin),         NULL,  0, 0,           CHR__WS_HELP("with websocket: web pages that are let in beside our own, * and ? in it") },
+    { "ws-page",      CHR_OPTION_TEXT,   CHR__ROW(ws_page),           NULL,  0, 0,           CHR__WS_HELP("with websocket: file that a browser gets at /") },
     { "half-close",   CHR_OPTION_BOOL,   CHR__ROW(half_close),        "off", 0, 0,           CHR__HELP("the peer's end of input is an event, and output goes on; off: CLOSED") },
     { "keep-alive",   CHR_OPTION_BOOL,   CHR__ROW(keep_alive),        "off", 0, 0,           CHR__HELP("find out peers that have vanished: TCP keep-alive, websocket pings") },
     { "keep-alive-idle", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_idle), NULL, 0, 32767,       CHR__HELP("seconds of silence before the first probe (default: the system's; websocket 30)") },
@@ -25501,9 +25531,9 @@ static const chr_option chr__socket_rows[] = {
     { "idle-timeout", CHR_OPTION_NUMBER, CHR__ROW(idle_timeout),      NULL,  0, 2000000,     CHR__HELP("close a peer that sends nothing for so many seconds") },
     { "clients",      CHR_OPTION_NUMBER, CHR__ROW(clients),           "1",   1, 64,          CHR__HELP("server: so many peers at once; output goes to all, input comes from any") },
     { "replace",      CHR_OPTION_BOOL,   CHR__ROW(replace),           "off", 0, 0,           CHR__HELP("server: a new peer takes the place of the old one; off: it waits") },
-    { "tls-creds",    CHR_OPTION_TEXT,   CHR__ROW(tls_creds),         NULL,  0, 0,           CHR__HELP("id of TLS credentials") },
-    { "tls-authz",    CHR_OPTION_TEXT,   CHR__ROW(tls_authz),         NULL,  0, 0,           CHR__HELP("id of the list of peers that are let in") },
-    { "tls-hostname", CHR_OPTION_TEXT,   CHR__ROW(tls_hostname),      NULL,  0, 0,           CHR__HELP("whom to expect in the server's certificate") },
+    { "tls-creds",    CHR_OPTION_TEXT,   CHR__ROW(tls_creds),         NULL,  0, 0,           CHR__TLS_HELP("id of TLS credentials") },
+    { "tls-authz",    CHR_OPTION_TEXT,   CHR__ROW(tls_authz),         NULL,  0, 0,           CHR__TLS_HELP("id of the list of peers that are let in") },
+    { "tls-hostname", CHR_OPTION_TEXT,   CHR__ROW(tls_hostname),      NULL,  0, 0,           CHR__TLS_HELP("whom to expect in the server's certificate") },
     { NULL,           CHR_OPTION_TEXT,   0,                           NULL,  0, 0,           NULL }
 };
 
@@ -25666,17 +25696,34 @@ typedef struct chr__socket_bottom { /* the lowest layer */
     chr__msgfds  *outgoing, *incoming; /* NULL = none */
 } chr__socket_bottom;
 
-static int chr__layer_fd(const chr__layer *layer)
+CHR__PRIVATE int chr__layer_fd(const chr__layer *layer)
 {
     while (layer->below)
         layer = layer->below;
     return ((const chr__socket_bottom *)layer)->fd;
 }
 
-static const chr_socket_options *chr__layer_options(const chr__layer *layer)
+CHR__PRIVATE const chr_socket_options *chr__layer_options(const chr__layer *layer)
 {
     return (const chr_socket_options *)layer->dev->options;
 }
+
+/* The serial line of a chardev with com-port=on. It outlives connections. */
+typedef struct chr__com_port {
+    chr_serial_params params, wanted; /* in force; of a client: what it has set, zeros = nothing yet */
+    int               flow, wanted_flow; /* the same; -1 = nothing yet */
+    int               errors;         /* CHR_LINE_... that a client's server has told */
+    int               ours;           /* CHR_TIOCM_...: what our frontend drives; -1 = nothing yet */
+    int               theirs;         /* what the peer drives */
+    int               in_break;       /* our frontend holds the line in break */
+} chr__com_port;
+
+typedef struct chr__telnet_dev { /* the states of chardevs that may speak it begin like this */
+    chr_dev           dev;
+    chr__stream       stream;
+    chr__com_port     com_port;
+    chr_terminal_size terminal; /* of a client: what its frontend has set; 0 = not known */
+} chr__telnet_dev;
 
 /* --------------------------------------------------------------------------------------------------------------------
  * >>layer_telnet   telnet (RFC 854 to 858, 1073, 1091, 1143), server and client, and tn3270 (RFC 1576), server and client
@@ -25690,6 +25737,7 @@ static const chr_socket_options *chr__layer_options(const chr__layer *layer)
  * events      BREAK; RESIZED when the peer tells its window's size, which it is asked for once it has shown that it negotiates;
  *             SERIAL, LINE_ERROR, PURGE_RECEIVE and PURGE_TRANSMIT with com-port
  * -------------------------------------------------------------------------------------------------------------------- */
+#if CHARDEV_HAS_TELNET
 
 enum { /* commands */
     CHR__TELNET_EOR = 239, CHR__TELNET_SE = 240, CHR__TELNET_BREAK = 243, CHR__TELNET_ARE_YOU_THERE = 246, CHR__TELNET_SB = 250,
@@ -25716,23 +25764,6 @@ typedef enum chr__telnet_state {
 
 /* One side's state of one option, RFC 1143: as nobody here ever asks to turn one off, three of its six are enough. */
 typedef enum chr__telnet_side { CHR__TELNET_NO, CHR__TELNET_ASKED, CHR__TELNET_YES } chr__telnet_side;
-
-/* The serial line of a chardev with com-port=on. It outlives connections. */
-typedef struct chr__com_port {
-    chr_serial_params params, wanted; /* in force; of a client: what it has set, zeros = nothing yet */
-    int               flow, wanted_flow; /* the same; -1 = nothing yet */
-    int               errors;         /* CHR_LINE_... that a client's server has told */
-    int               ours;           /* CHR_TIOCM_...: what our frontend drives; -1 = nothing yet */
-    int               theirs;         /* what the peer drives */
-    int               in_break;       /* our frontend holds the line in break */
-} chr__com_port;
-
-typedef struct chr__telnet_dev { /* the states of chardevs that may speak it begin like this */
-    chr_dev           dev;
-    chr__stream       stream;
-    chr__com_port     com_port;
-    chr_terminal_size terminal; /* of a client: what its frontend has set; 0 = not known */
-} chr__telnet_dev;
 
 typedef struct chr__telnet {
     chr__layer        layer;
@@ -26915,6 +26946,29 @@ static void chr__telnet_close(chr__layer *layer)
     chr__box_close(&((chr__telnet *)layer)->out, layer->dev->ctx);
 }
 
+static int chr__telnet_type_valid(const chr_socket_options *options)
+{
+    const char *c = options->terminal_type;
+
+    if (!c)
+        return 1;
+    while (*c > ' ' && *c <= '~')
+        c++;
+    return (options->telnet == CHR_ON || options->tn3270 == CHR_ON) && options->server != CHR_ON && *c == 0 &&
+           c > options->terminal_type && c - options->terminal_type <= CHR__TELNET_TYPE_MOST;
+}
+
+static int chr__telnet_check_options(const chr_socket_options *options, chr_error *err)
+{
+    if (!chr__telnet_type_valid(options))
+        return chr__fail(err, CHR_ERR_INVALID,
+                         "socket: terminal-type=%s: goes with telnet=on or tn3270=on on a client, up to %d characters "
+                         "and no blanks", options->terminal_type, CHR__TELNET_TYPE_MOST);
+    if (options->com_port == CHR_ON && options->telnet != CHR_ON)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: com-port=on goes with telnet=on only");
+    return 0;
+}
+
 static const chr__layer_slots chr__telnet_slots = {
     "telnet",            /* name    */
     chr__telnet_start,   /* start   */
@@ -26930,6 +26984,29 @@ static const chr__layer_slots chr__telnet_slots = {
     chr__telnet_close,   /* close   */
 };
 
+#define CHR__TELNET_LAYER &chr__telnet_slots, sizeof(chr__telnet)
+
+#else
+
+static void chr__com_port_init(chr__com_port *port, int is_server) { (void)port, (void)is_server; }
+
+static int chr__telnet_check_options(const chr_socket_options *options, chr_error *err)
+{
+    const char *key = options->telnet == CHR_ON ? "telnet=on" : options->tn3270 == CHR_ON ? "tn3270=on"
+                    : options->com_port == CHR_ON ? "com-port=on" : options->terminal_type ? "terminal-type=" : NULL;
+
+    return key ? chr__fail(err, CHR_ERR_NOT_SUPPORTED, "socket: %s: built without telnet", key) : 0;
+}
+
+static int chr__telnet_ioctl_away(chr_dev *dev, int command, void *arg)
+{
+    return (void)dev, (void)command, (void)arg, CHR_ERR_NOT_SUPPORTED;
+}
+
+#define CHR__TELNET_LAYER NULL, 0
+
+#endif
+
 /* --------------------------------------------------------------------------------------------------------------------
  * >>layer_websocket   websocket (RFC 6455), server and client
  *
@@ -26939,6 +27016,7 @@ static const chr__layer_slots chr__telnet_slots = {
  * the end     a Close frame is answered, and sent before we hang up; what breaks the protocol is told so with its code. The
  *             descriptor lingers until the peer has closed too
  * -------------------------------------------------------------------------------------------------------------------- */
+#if CHARDEV_HAS_WEBSOCKET
 
 /* -- SHA-1 (FIPS 180), for the handshake's proof and for masks -- */
 
@@ -27970,6 +28048,11 @@ static int chr__ws_check_options(const chr_socket_options *options, chr_error *e
 {
     int has_origin = options->ws_origin && *options->ws_origin, file = -1;
 
+    if (options->websocket_text == CHR_ON && options->websocket != CHR_ON)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: websocket-text= goes with websocket=on only");
+    if (options->half_close == CHR_ON && options->websocket == CHR_ON)
+        return chr__fail(err, CHR_ERR_INVALID,
+                         "socket: half-close=on can't be used with websocket=on: its Close frame ends both directions");
     if (options->websocket != CHR_ON && (options->ws_path || has_origin || options->ws_page))
         return chr__fail(err, CHR_ERR_INVALID, "socket: ws-path=, ws-origin= and ws-page= go with websocket=on only");
     if (options->server != CHR_ON && (has_origin || options->ws_page))
@@ -27996,6 +28079,23 @@ static const chr__layer_slots chr__ws_slots = {
     chr__ws_ping,    /* ping    */
     chr__ws_close,   /* close   */
 };
+
+#define CHR__WS_LAYER &chr__ws_slots, sizeof(chr__websocket)
+
+#else
+
+static int chr__ws_check_options(const chr_socket_options *options, chr_error *err)
+{
+    int         has_origin = options->ws_origin && *options->ws_origin;
+    const char *key = options->websocket == CHR_ON ? "websocket=on" : options->ws_path ? "ws-path=" : has_origin ? "ws-origin="
+                    : options->ws_page ? "ws-page=" : options->websocket_text == CHR_ON ? "websocket-text=on" : NULL;
+
+    return key ? chr__fail(err, CHR_ERR_NOT_SUPPORTED, "socket: %s: built without websocket", key) : 0;
+}
+
+#define CHR__WS_LAYER NULL, 0
+
+#endif
 
 /* --------------------------------------------------------------------------------------------------------------------
  * >>socket_tls   TLS 1.2 (and 1.3 where mbed TLS has it), server and client
@@ -29330,10 +29430,10 @@ typedef struct chr__socket_layer {
 } chr__socket_layer;
 
 static const chr__socket_layer chr__socket_layers[] = {
-    { "tls-creds", CHR__TLS_LAYER                             },
-    { "telnet",    &chr__telnet_slots, sizeof(chr__telnet)    },
-    { "tn3270",    &chr__telnet_slots, sizeof(chr__telnet)    },
-    { "websocket", &chr__ws_slots,     sizeof(chr__websocket) },
+    { "tls-creds", CHR__TLS_LAYER    },
+    { "telnet",    CHR__TELNET_LAYER },
+    { "tn3270",    CHR__TELNET_LAYER },
+    { "websocket", CHR__WS_LAYER     },
 };
 
 enum {
@@ -29357,37 +29457,16 @@ static const char *chr__layer_scheme(const chr_socket_options *options)
          : options->tls_creds ? "tls" : NULL;
 }
 
-static int chr__terminal_type_valid(const chr_socket_options *options)
-{
-    const char *c = options->terminal_type;
-
-    if (!c)
-        return 1;
-    while (*c > ' ' && *c <= '~')
-        c++;
-    return (options->telnet == CHR_ON || options->tn3270 == CHR_ON) && options->server != CHR_ON && *c == 0 &&
-           c > options->terminal_type && c - options->terminal_type <= CHR__TELNET_TYPE_MOST;
-}
-
 /* `address` is the one in the options, with its type found. */
 static int chr__layers_check(chr_context *ctx, const chr_socket_options *options, const chr_address *address, chr_error *err)
 {
-    int i, code, is_named = options->tls_hostname != NULL;
+    int code, is_named = options->tls_hostname != NULL;
 
     if ((options->telnet == CHR_ON) + (options->tn3270 == CHR_ON) + (options->websocket == CHR_ON) > 1)
         return chr__fail(err, CHR_ERR_INVALID, "socket: only one of telnet=, tn3270= and websocket= can be on");
-    if (!chr__terminal_type_valid(options))
-        return chr__fail(err, CHR_ERR_INVALID,
-                         "socket: terminal-type=%s: goes with telnet=on or tn3270=on on a client, up to %d characters "
-                         "and no blanks", options->terminal_type, CHR__TELNET_TYPE_MOST);
-    if (options->com_port == CHR_ON && options->telnet != CHR_ON)
-        return chr__fail(err, CHR_ERR_INVALID, "socket: com-port=on goes with telnet=on only");
-    if (options->websocket_text == CHR_ON && options->websocket != CHR_ON)
-        return chr__fail(err, CHR_ERR_INVALID, "socket: websocket-text= goes with websocket=on only");
-    if (options->half_close == CHR_ON && options->websocket == CHR_ON)
-        return chr__fail(err, CHR_ERR_INVALID,
-                         "socket: half-close=on can't be used with websocket=on: its Close frame ends both directions");
-    code = chr__ws_check_options(options, err);
+    code = chr__telnet_check_options(options, err);
+    if (code == 0)
+        code = chr__ws_check_options(options, err);
     if (code < 0)
         return code;
     if (!options->tls_creds && (options->tls_authz || is_named))
@@ -29396,10 +29475,6 @@ static int chr__layers_check(chr_context *ctx, const chr_socket_options *options
         return chr__fail(err, CHR_ERR_INVALID, "socket: TLS can not be used %s: there is no host name to verify",
                          address->type == CHR_ADDR_FD ? "with a pre-opened client fd"
                          : address->type == CHR_ADDR_UNIX ? "over path= without tls-hostname=" : "over cid= without tls-hostname=");
-    for (i = 0; i < CHR__LAYERS; i++)
-        if (chr__layer_is_asked(options, i) && !chr__socket_layers[i].slots)
-            return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "socket: %s=: built without %s",
-                             chr__socket_layers[i].option, i == 0 ? "TLS" : chr__socket_layers[i].option);
     return options->tls_creds ? chr__tls_check(ctx, options, err) : 0;
 }
 
@@ -30992,18 +31067,20 @@ static void chr__socket_close(chr_dev *dev)
 
 CHR__PRIVATE int chr__socket_uri(const char *uri, chr_options *options)
 {
-    static const char *const schemes[] = { "unix:", "tcp:", "telnet:", "tn3270:", "websocket:" };
-    const char              *rest = NULL;
-    size_t                   len;
-    int                      i, code;
+    const char *path = chr__after(uri, "unix:"), *rest = path ? path : chr__after(uri, "tcp:"), *layer = NULL;
+    size_t      len;
+    int         i, code;
 
-    for (i = 0; i < 5 && !(rest = chr__after(uri, schemes[i])); i++)
-        ;
+    for (i = 1; i < CHR__LAYERS && !rest; i++) {
+        layer = chr__socket_layers[i].slots ? chr__socket_layers[i].option : NULL;
+        rest = layer ? chr__after(uri, layer) : NULL;
+        rest = rest && *rest == ':' ? rest + 1 : NULL;
+    }
     if (!rest)
         return 0;
     len = chr__part_length(rest);
-    code = i == 0 ? chr__uri_part(options, "path", rest, len) : chr__uri_host_port(rest, len, "host", "port", options);
-    if (code > 0 && i >= 2 && !chr__options_pair(options, schemes[i], strlen(schemes[i]) - 1, "on", 2))
+    code = path ? chr__uri_part(options, "path", rest, len) : chr__uri_host_port(rest, len, "host", "port", options);
+    if (code > 0 && layer && !chr__options_pair(options, layer, strlen(layer), "on", 2))
         return CHR_ERR_NO_MEMORY;
     if (code > 0 && rest[len] && chr__options_read(options, rest + len + 1, NULL) < 0)
         return CHR_ERR_NO_MEMORY;
@@ -31508,6 +31585,11 @@ static const chr_backend chr__spiceport_kind = {
     X(SPICE,        spicevmc,  "",        "spice",     (NULL))                                               \
     X(SPICE,        spiceport, "",        "spice",     (NULL))
 
+/* What is no backend, but has URIs. */
+#define CHR__SCHEMES(X)                                                        \
+    X(TELNET,       telnet:,    "",       "telnet",    ("telnet:", "tn3270:")) \
+    X(WEBSOCKET,    websocket:, "",       "websocket", ("websocket:"))
+
 #define CHR__PASTE_(a, b) a##b
 #define CHR__PASTE(a, b) CHR__PASTE_(a, b)
 #define CHR__BRACES(...) { __VA_ARGS__ }
@@ -31523,12 +31605,15 @@ static const chr_backend *const chr__builtins[] = { &chr__null_kind, CHR__KINDS(
 #define CHR__ABSENT(feature, kind, alias, without, uris) CHR__PASTE(CHR__ABSENT_, CHARDEV_HAS_##feature)(kind, alias, without, uris)
 
 #if CHARDEV_HAS_HELP
-static const chr__left_out chr__left_outs[] = { CHR__KINDS(CHR__ABSENT) { NULL, NULL, NULL, { NULL } } };
+static const chr__left_out chr__left_outs[] = {
+    CHR__KINDS(CHR__ABSENT) CHR__SCHEMES(CHR__ABSENT) { NULL, NULL, NULL, { NULL } }
+};
 #else
 static const chr__left_out chr__left_outs[] = { { NULL, NULL, NULL, { NULL } } };
 #endif
 
 #undef CHR__KINDS
+#undef CHR__SCHEMES
 #undef CHR__PASTE_
 #undef CHR__PASTE
 #undef CHR__BRACES
@@ -32615,6 +32700,11 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__HARDWARE_OUT
 #undef CHR__HARDWARE_IN
 #undef CHR__TLS_LAYER
+#undef CHR__TELNET_LAYER
+#undef CHR__WS_LAYER
+#undef CHR__TELNET_HELP
+#undef CHR__WS_HELP
+#undef CHR__TLS_HELP
 #undef CHR__WRITABLE
 #undef CHR__OTHER_EVENT
 #undef CHR__LOAD
