@@ -4,6 +4,7 @@
 #   make demo       the story, end to end              make test-peers  against real programs alone
 #   make bench      speed, beside others               make cross       every compiler and target that is here
 #   make fuzz       FUZZ_SECONDS=20 each               make coverage    lines of chardev.h that the tests reach
+#   make mutate     whether the tests notice faults      SECTION= N= SEED= MIN= MUTANT=, see tests/mutate.py
 #   make windows    the examples, into build/win/*.exe make test-windows  the tests, under Wine
 #   make install    PREFIX=/usr/local DESTDIR=          make uninstall  removes what that has put there
 #
@@ -237,12 +238,17 @@ endif
 fuzz: $(FUZZERS)
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_PLAIN=$(FUZZ_PLAIN) SKIPPED='$(NOT_FUZZED)' sh tests/fuzz/run.sh $(FUZZERS)
 
+# Whether the tests notice faults in chardev.h: tests/mutate.py says what SECTION=, N=, EACH=, SEED=, MIN= and MUTANT= are for.
+mutate: export TEST_PROGRAMS := $(foreach source,$(filter-out %_windows.c tests/test_win.c,$(SOURCES)),$(basename $(notdir $(source))):$(call flavour,$(source)):$(if $(filter $(source),$(OWN)),own))
+mutate:
+	@TLS_FLAGS='$(TLS_FLAGS)' TLS_LIBS='$(TLS_LIBS)' SPICE_FLAGS='$(SPICE_FLAGS)' SPICE_LIBS='$(SPICE_LIBS)' JOBS='$(JOBS)' /usr/bin/python3 -B tests/mutate.py
+
 ifneq ($(SAN),coverage)
 coverage:
 	@$(MAKE) SAN=coverage coverage
 else
-coverage: $(TESTS)
-	@sh tests/coverage.sh $(TESTS)
+coverage: all $(TESTS)
+	@STARTED=$(STARTED) JOBS=$(JOBS) LONG='$(LONG)' sh tests/coverage.sh $(TESTS)
 endif
 
 # What is installed, and where: uninstall removes the same.
@@ -271,4 +277,4 @@ clean:
 
 always:
 
-.PHONY: all always demo windows test test-windows test-peers bench fuzz cross coverage install uninstall clean
+.PHONY: all always demo windows test test-windows test-peers bench fuzz cross coverage mutate install uninstall clean
