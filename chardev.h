@@ -16878,8 +16878,10 @@ static int chr__transfer_begin(chr__transfer *transfer, chr_frontend *fe, int di
     transfer->buf = (unsigned char *)buf;
     transfer->len = chr__min(len, INT_MAX);
     transfer->deadline = chr__deadline(dev->ctx, timeout_ms);
-    if (direction == CHR_IN && !dev->io->read && !CHR__BUFFERS(fe))
+    if (direction == CHR_IN && !dev->io->read && !CHR__BUFFERS(fe)) {
         code = CHR_ERR_NOT_SUPPORTED;
+        chr__transfer_record(transfer, dev, code); /* what is played in its place could read */
+    }
     if (direction == CHR_OUT)
         chr__transfer_gather(transfer, dev);
     CHR__UNLOCK(dev->ctx);
