@@ -76,6 +76,11 @@
  *     CHARDEV_NO_URI           leave chr_new_uri() out: chr_new_any() takes options, none and chardev:ID
  *     CHARDEV_NO_BUFFERS       leave chr_fe_set_buffers(), chr_fe_read() and their like out: history= and obuf= are
  *                              CHR_ERR_NOT_SUPPORTED
+ *     CHARDEV_NO_STACKED       leave chr_stacked_...() out: for filters of yours, and for fault, which goes with them
+ *     CHARDEV_NO_DESCRIPTORS   leave chr_fd_put() and chr_fd_close() out: a monitor's peer can't name a descriptor (fd=NAME is
+ *                              CHR_ERR_NOT_SUPPORTED). CHARDEV_FREESTANDING implies it
+ *     CHARDEV_NO_SET           leave the kernel's set of descriptors (epoll, kqueue) out: the loop calls poll(), however many
+ *                              watches there are, and chr_loop_fd() is CHR_ERR_NOT_SUPPORTED. Nothing changes on Windows
  *     CHARDEV_ERROR_SIZE       bytes of chr_error.text; default 1024; 96 will do for firmware
  *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and what a mux may keep; default 65536, freestanding 1024
  *     CHARDEV_BARRIER()        for chr_isr_ring, where the compiler has no __atomic builtins: nothing passes it; default none
@@ -196,6 +201,13 @@ extern "C" {
 
 #if defined(CHARDEV_FREESTANDING) && !defined(CHARDEV_TRACE) && !defined(CHARDEV_NO_TRACE)
 #define CHARDEV_NO_TRACE
+#endif
+
+#if defined(CHARDEV_NO_STACKED) && !defined(CHARDEV_NO_FAULT)
+#define CHARDEV_NO_FAULT
+#endif
+#if defined(CHARDEV_FREESTANDING) && !defined(CHARDEV_NO_DESCRIPTORS)
+#define CHARDEV_NO_DESCRIPTORS
 #endif
 
 /* ====================================================================================================================
@@ -1135,6 +1147,7 @@ CHARDEV_API void chr_be_log(chr_dev *dev, const char *format, ...) CHR_PRINTF(2,
 /* The context's allocator, as realloc(): a new block is not zeroed, size 0 frees. NULL = out of memory. From any slot. */
 CHARDEV_API void *chr_be_allocate(chr_dev *dev, void *block, size_t size);
 
+#ifndef CHARDEV_NO_STACKED
 /* A backend that is stacked on another chardev: a filter, a protocol. Its state begins with chr_stacked, and the functions
  * below are its slots: each passes on to the chardev below, or up from it. Put those into your tables that you have
  * nothing to add to, and call them from those that you write. examples/filter_rot13.c is one, with all that belongs to
@@ -1175,6 +1188,7 @@ CHARDEV_API int    chr_stacked_set_msgfds(chr_dev *dev, const int *fds, int coun
 CHARDEV_API int    chr_stacked_get_msgfds(chr_dev *dev, int *fds, int count);
 CHARDEV_API int    chr_stacked_shutdown(chr_dev *dev);
 CHARDEV_API size_t chr_stacked_queued(const chr_dev *dev);
+#endif
 
 /* ====================================================================================================================
  * >>structs   the options of each built-in backend, for chr_open(); zero = the defaults. See chr_help() for the keys.
@@ -1777,11 +1791,13 @@ CHARDEV_API int chr_trace_help(const char *patterns, void (*print)(void *opaque,
 /* On Windows a descriptor is the value of a SOCKET or HANDLE, (int)(intptr_t)socket. No peer can pass one beside the bytes
  * there: it is inherited, or duplicated by WSADuplicateSocket() and opened by WSASocketW(), and named here for a monitor. */
 
+#ifndef CHARDEV_NO_DESCRIPTORS
 /* Keeps fd under a name, which may not begin with a digit; the context owns it from success on, until a chardev takes it. A
  * descriptor that had the name before is closed. CHR_ERR_INVALID, CHR_ERR_EXISTS (it has another name), CHR_ERR_NO_MEMORY. */
 CHARDEV_API int chr_fd_put(chr_context *ctx, const char *name, int fd, chr_error *err);
 /* Closes and forgets it. CHR_ERR_NOT_FOUND. */
 CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err);
+#endif
 
 #ifdef __cplusplus
 }
@@ -1965,6 +1981,21 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHARDEV_HAS_URI 0
 #else
 #define CHARDEV_HAS_URI 1
+#endif
+#if defined(CHARDEV_NO_STACKED)
+#define CHARDEV_HAS_STACKED 0
+#else
+#define CHARDEV_HAS_STACKED 1
+#endif
+#if defined(CHARDEV_NO_DESCRIPTORS)
+#define CHARDEV_HAS_DESCRIPTORS 0
+#else
+#define CHARDEV_HAS_DESCRIPTORS 1
+#endif
+#if defined(CHARDEV_NO_SET) && !defined(CHR__WINDOWS)
+#define CHARDEV_HAS_SET 0
+#else
+#define CHARDEV_HAS_SET 1
 #endif
 #if defined(CHARDEV_NO_BUFFERS)
 #define CHARDEV_HAS_BUFFERS 0
@@ -3241,7 +3272,8 @@ static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, i
  * is gone when the last copy of its descriptor is closed. After fork() the child's set is the parent's, and not to be
  * touched. One alarm makes the set itself readable at a time. */
 
-#if defined(__linux__)
+#if !CHARDEV_HAS_SET
+#elif defined(__linux__)
 #define CHR__HAS_SET
 typedef struct chr__set {
     int  fd, alarm;    /* alarm: a timerfd; -1 = not asked for */
@@ -8974,6 +9006,12 @@ typedef struct chr__set {
 #endif
 
 /* -- systems without a set of descriptors in the kernel -------------------------------------------------------------- */
+#if defined(CHR__HAS_SET)
+enum { CHR__SETS = 1 };
+#else
+enum { CHR__SETS = 0 };
+#endif
+
 #if !defined(CHR__HAS_SET) && defined(CHR__HAS_FDS)
 
 typedef struct chr__set {
@@ -10224,7 +10262,13 @@ static int chr__time_left(chr_context *ctx, int64_t deadline)
 
 /* -- watches -- */
 
+/* What the kernel's set is in use for. Where there is none, all that it needs drops out. */
+static int chr__is_nested(const chr_context *ctx) { return CHR__SETS && ctx->nested; }
+
 #ifdef CHR__HAS_FDS
+static int chr__is_many(const chr_context *ctx) { return CHR__SETS && ctx->many != CHR__FEW; }
+static int chr__in_set(const chr_context *ctx) { return CHR__SETS && ctx->many == CHR__IN_SET; }
+
 static void chr__set_many(chr_context *ctx, chr__many many)
 {
     ctx->due += (many != CHR__FEW) - (ctx->many != CHR__FEW);
@@ -10284,7 +10328,7 @@ static int chr__watches_grow(chr_context *ctx)
         ctx->watches = (chr_watch **)watches;
     if (!watches || chr__os_set_reserve(&ctx->set, capacity) < 0 || chr__buckets_grow(ctx, capacity) < 0)
         return CHR_ERR_NO_MEMORY;
-    if (ctx->many == CHR__FEW && capacity > CHR__MANY_WATCHES)
+    if (CHR__SETS && ctx->many == CHR__FEW && capacity > CHR__MANY_WATCHES)
         chr__set_many(ctx, CHR__MANY);
     return 0;
 }
@@ -10442,7 +10486,7 @@ CHR__COLD void chr__set_end(chr_context *ctx)
 {
     int i;
 
-    if (ctx->many != CHR__IN_SET)
+    if (!chr__in_set(ctx))
         return;
     chr__set_forget(ctx);
     chr__os_set_close(&ctx->set);
@@ -10508,7 +10552,7 @@ CHARDEV_API void chr_watch_set(chr_watch *watch, int events)
     if (!watch->slot || watch->events == events)
         return;
     watch->events = events;
-    if (watch->slot <= ctx->polled)
+    if (!CHR__SETS || watch->slot <= ctx->polled)
         chr__watch_poll(ctx, watch);
     else if (!watch->known || chr__set_lacks(watch->known, chr__watch_wants(watch)))
         chr__set_unsettle(ctx, watch);
@@ -10537,7 +10581,7 @@ CHARDEV_API void chr_watch_stop(chr_watch *watch)
         return;
     chr_watch_set(watch, 0);
     chr__again_unlink(watch);
-    if (ctx->many == CHR__IN_SET && watch->slot > ctx->polled)
+    if (chr__in_set(ctx) && watch->slot > ctx->polled)
         chr__set_leave(ctx, watch);
     chr__bucket_remove(ctx, watch);
     slot = watch->slot - 1;
@@ -10567,7 +10611,7 @@ CHARDEV_API int chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int 
     watch->round = ctx->round;
     chr__watch_put(ctx, watch, ctx->watch_count++);
     chr__bucket_put(ctx, watch);
-    if (ctx->many != CHR__IN_SET) {
+    if (!chr__in_set(ctx)) {
         ctx->polled = ctx->settled = ctx->watch_count;
         chr__watch_poll(ctx, watch);
         ctx->polls[watch->slot - 1].revents = 0;
@@ -10888,7 +10932,7 @@ CHR__COLD void chr__tidy(chr_context *ctx)
 {
     chr_dev *dev;
 
-    ctx->untidy = chr__has_hooks(ctx) || ctx->nested;
+    ctx->untidy = chr__has_hooks(ctx) || chr__is_nested(ctx);
     while ((dev = ctx->dead) != NULL) {
         ctx->dead = dev->next;
         chr__free(ctx, (void *)(uintptr_t)dev->options);
@@ -10897,7 +10941,7 @@ CHR__COLD void chr__tidy(chr_context *ctx)
     }
     if (chr__has_hooks(ctx))
         ctx->config.timeout_changed(ctx->config.opaque);
-    if (ctx->nested)
+    if (chr__is_nested(ctx))
         chr__loop_nest(ctx);
 }
 
@@ -10991,7 +11035,7 @@ enum {
 };
 
 /* Another loop must be told when it is time for the next look. */
-static int chr__looks_by_time(const chr_context *ctx) { return chr__has_hooks(ctx) || ctx->nested; }
+static int chr__looks_by_time(const chr_context *ctx) { return chr__has_hooks(ctx) || chr__is_nested(ctx); }
 
 static void chr__ask_later(chr_context *ctx)
 {
@@ -11302,10 +11346,10 @@ CHR__COLD int chr__set_run(chr_context *ctx)
     do {
         count = ctx->ready_count;
         ctx->ready_count = 0;
-        for (i = 0; i < count && ctx->many == CHR__IN_SET; i++)
+        for (i = 0; i < count && chr__in_set(ctx); i++)
             ran += chr__set_run_one(ctx, &ctx->ready[i], round);
         total += count;
-        if (count == CHR__READY_MOST && total < ctx->watch_count && ctx->many == CHR__IN_SET) {
+        if (count == CHR__READY_MOST && total < ctx->watch_count && chr__in_set(ctx)) {
             ctx->stops_before = ctx->stops;
             count = chr__os_set_wait(&ctx->set, ctx->ready, CHR__READY_MOST, 0);
             ctx->ready_count = count > 0 ? count : 0;
@@ -11385,7 +11429,7 @@ CHR__COLD void chr__set_settle(chr_context *ctx)
         (void)chr__set_begin(ctx);
     else if (!chr__os_set_is_ours(&ctx->set))
         chr__set_renew(ctx);
-    if (ctx->many == CHR__IN_SET)
+    if (chr__in_set(ctx))
         chr__set_apply_all(ctx);
     ctx->stops_before = ctx->stops;
 }
@@ -11412,9 +11456,9 @@ CHR__COLD int chr__loop_sleep_due(chr_context *ctx, int timeout_ms)
 {
     timeout_ms = chr__sooner(timeout_ms, chr__loop_timeout(ctx));
     ctx->sleeping = 0; /* the other loop does not, now */
-    if (ctx->many != CHR__FEW)
+    if (chr__is_many(ctx))
         chr__set_settle(ctx);
-    return chr__loop_wait(ctx, timeout_ms, ctx->many != CHR__FEW ? chr__set_wait : chr__poll_wait);
+    return chr__loop_wait(ctx, timeout_ms, chr__is_many(ctx) ? chr__set_wait : chr__poll_wait);
 }
 
 /* Without timers and set. */
@@ -11428,7 +11472,7 @@ CHR__COLD int chr__due_run(chr_context *ctx)
 {
     int ran = chr__os_waker_ran(&ctx->waker);
 
-    if (ctx->ready_count > 0)
+    if (CHR__SETS && ctx->ready_count > 0)
         ran += chr__set_run(ctx);
     return ran + chr__timers_run(ctx) + chr__idles_run(ctx);
 }
@@ -11843,7 +11887,7 @@ CHR__COLD void chr__loop_nest_now(chr_context *ctx)
     int           ms;
 
     chr__set_settle(ctx);
-    if (!ctx->nested)
+    if (!chr__is_nested(ctx))
         return;
     ms = chr__loop_unseen(ctx);
     at = ms < 0 ? 0 : now + ms * millisecond;
@@ -11866,9 +11910,9 @@ static void chr__loop_nest(chr_context *ctx)
 /* Makes the set, if it is not in use yet, and its alarm. */
 static int chr__loop_fd_open(chr_context *ctx)
 {
-    int code = ctx->many == CHR__IN_SET ? 0 : chr__set_begin(ctx);
+    int code = chr__in_set(ctx) ? 0 : CHR__SETS ? chr__set_begin(ctx) : CHR_ERR_NOT_SUPPORTED;
 
-    if (code < 0 || ctx->nested)
+    if (code < 0 || chr__is_nested(ctx))
         return code;
     code = chr__os_set_alarm_open(&ctx->set);
     if (code < 0)
@@ -12307,6 +12351,7 @@ static int chr__set_integer(const char *backend, const chr_option *row, const ch
     return 0;
 }
 
+#if CHARDEV_HAS_DESCRIPTORS
 CHR__PRIVATE chr__named_fd *chr__named_fd_find(chr_context *ctx, const char *name)
 {
     return (chr__named_fd *)chr__table_find(&ctx->fds_by_name, name, strlen(name));
@@ -12320,12 +12365,36 @@ CHR__PRIVATE void chr__named_fd_forget(chr_context *ctx, chr__named_fd *named)
     chr__free(ctx, named);
 }
 
+/* `text` is a name of a monitor's peer. */
+static int chr__set_fd_named(const char *backend, const chr_option *row, const char *text, chr_context *ctx, int *fd,
+                             chr_error *err)
+{
+    const chr__named_fd *named = chr__named_fd_find(ctx, text);
+
+    if (!named)
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "%s: %s=%s: no descriptor has been passed under that name", backend, row->name, text);
+    *fd = named->fd;
+    return 0;
+}
+
+#else
+
+CHR__PRIVATE chr__named_fd *chr__named_fd_find(chr_context *ctx, const char *name) { return (void)ctx, (void)name, (chr__named_fd *)NULL; }
+CHR__PRIVATE void chr__named_fd_forget(chr_context *ctx, chr__named_fd *named) { (void)ctx, (void)named; }
+
+static int chr__set_fd_named(const char *backend, const chr_option *row, const char *text, chr_context *ctx, int *fd,
+                             chr_error *err)
+{
+    (void)ctx, (void)fd, (void)backend, (void)row, (void)text;
+    return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: %s=%s: built without descriptors that have names", backend, row->name, text);
+}
+#endif
+
 /* A number for a local user, a name for a monitor's peer, who must not be able to name our own descriptors. */
 static int chr__set_fd(const char *backend, const chr_option *row, const char *text, chr_context *ctx, chr_origin origin,
                        int *fd, chr_error *err)
 {
-    chr__named_fd *named;
-    int64_t        number;
+    int64_t number;
 
     if (origin == CHR_LOCAL) {
         if (!chr__read_number(text, &number) || number < 0 || number > INT32_MAX)
@@ -12335,11 +12404,7 @@ static int chr__set_fd(const char *backend, const chr_option *row, const char *t
     }
     if (*text >= '0' && *text <= '9')
         return chr__bad_value(backend, row, text, "a number is not allowed here: pass the descriptor with getfd and give its name", err);
-    named = chr__named_fd_find(ctx, text);
-    if (!named)
-        return chr__fail(err, CHR_ERR_NOT_FOUND, "%s: %s=%s: no descriptor has been passed under that name", backend, row->name, text);
-    *fd = named->fd;
-    return 0;
+    return chr__set_fd_named(backend, row, text, ctx, fd, err);
 }
 
 static int chr__set_value(const char *backend, const chr_option *row, const char *text, chr_context *ctx, chr_origin origin,
@@ -17273,6 +17338,7 @@ CHARDEV_API void *chr_be_allocate(chr_dev *dev, void *block, size_t size)
     return chr__reallocate(dev->ctx, block, size);
 }
 
+#if CHARDEV_HAS_STACKED
 /* -- up -- */
 
 static int chr__stacked_can_read(void *opaque)
@@ -17459,6 +17525,7 @@ CHARDEV_API size_t chr_stacked_queued(const chr_dev *dev)
 
     return below ? (size_t)chr__queued(below) : 0;
 }
+#endif
 
 /* ====================================================================================================================
  * >>the_replay   a recording is checked, and played by a backend that stands in for the real ones
@@ -31761,7 +31828,7 @@ static void chr__context_reset_watches(chr_context *ctx)
     for (i = ctx->watch_count - 1; i >= 0; i--)
         if (!chr__is_own_watch(ctx, ctx->watches[i]))
             chr_watch_stop(ctx->watches[i]);
-    if (!CHR__SET_ALONE)
+    if (CHR__SETS && !CHR__SET_ALONE)
         chr__set_many(ctx, ctx->watch_capacity > CHR__MANY_WATCHES ? CHR__MANY : CHR__FEW);
     chr__os_waker_quiet(&ctx->waker);
 }
@@ -31922,11 +31989,24 @@ static void chr__context_drain(chr_context *ctx)
     chr__leave(ctx); /* what was removed outside of a dispatch is freed */
 }
 
-static void chr__named_fd_end(void *named, void *ctx)
+#if CHARDEV_HAS_DESCRIPTORS
+CHR__PRIVATE void chr__named_fd_end(void *named, void *ctx)
 {
     chr__os_close(((chr__named_fd *)named)->fd);
     chr__free((chr_context *)ctx, named);
 }
+
+static void chr__named_fds_end(chr_context *ctx)
+{
+    chr__table_each(&ctx->fds_by_name, NULL, 0, chr__named_fd_end, ctx);
+    chr__table_free(ctx, &ctx->fds_by_name);
+    chr__table_free(ctx, &ctx->fds_by_number);
+}
+
+#else
+
+static void chr__named_fds_end(chr_context *ctx) { (void)ctx; }
+#endif
 
 static void chr__object_end(void *object, void *ctx)
 {
@@ -31937,9 +32017,7 @@ static void chr__context_forget(chr_context *ctx)
 {
     chr__kind_node *node;
 
-    chr__table_each(&ctx->fds_by_name, NULL, 0, chr__named_fd_end, ctx);
-    chr__table_free(ctx, &ctx->fds_by_name);
-    chr__table_free(ctx, &ctx->fds_by_number);
+    chr__named_fds_end(ctx);
     chr__table_each(&ctx->objects, NULL, 0, chr__object_end, ctx);
     chr__table_free(ctx, &ctx->objects);
     while ((node = ctx->kinds) != NULL) {
@@ -32670,6 +32748,7 @@ CHARDEV_API int chr_authz_remove(chr_context *ctx, const char *id, chr_error *er
 }
 #endif
 
+#if CHARDEV_HAS_DESCRIPTORS
 /* -- >>descriptors -- */
 
 /* Two owners would close it twice. */
@@ -32723,6 +32802,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
     chr__named_fd_forget(ctx, named);
     return 0;
 }
+#endif
 
 #ifdef __cplusplus
 }
