@@ -620,8 +620,8 @@ CHARDEV_API int chr_remove(chr_context *ctx, const char *id, chr_error *err);
  * in chr_new(), an id in them is ignored. The new chr_dev has the id: pointers to the old one are invalid
  * afterwards, use chr_find(). The frontend is told CLOSED before if the old one was open and the new one is not,
  * OPENED after it if only the new one is. A frontend that refuses after CLOSED gets OPENED again. After an error the
- * old one works as before (without frontend: it is gone, since it lets go of its address first) and descriptors are
- * still yours, as they were. CHR_ERR_NOT_FOUND; CHR_ERR_NOT_SUPPORTED (no `change` handler; from or to a mux or hub,
+ * old one works as before (without frontend it is gone, unless it is the options that are wrong: it lets go of its
+ * address first) and descriptors are still yours, as they were. CHR_ERR_NOT_FOUND; CHR_ERR_NOT_SUPPORTED (no `change` handler; from or to a mux or hub,
  * or with mux=on); CHR_ERR_BUSY (refused, or being changed already); and what chr_new() may return. */
 CHARDEV_API int chr_change(chr_context *ctx, const char *id, const char *options, chr_error *err);
 CHARDEV_API int chr_change_from(chr_context *ctx, chr_origin origin, const char *id, const char *options, chr_error *err);
@@ -15974,13 +15974,18 @@ static int chr__swap(chr_dev *old, chr_dev *fresh, chr_error *err)
     return 0;
 }
 
-/* Nobody is attached: the old lets go first, so that the new may take the same place. */
+/* Nobody is attached: the old lets go first, so that the new may take the same place; not for options that are wrong. */
 static int chr__change_unattached(chr_dev *old, const chr_backend *kind, const void *options, chr_error *err)
 {
     chr_context *ctx = old->ctx;
-    char        *id = chr__copy_text(ctx, old->id, strlen(old->id));
+    char        *id;
+    void        *checked = chr__options_copy(ctx, kind, options, err);
     int          code;
 
+    if (!checked)
+        return err->code;
+    chr__free(ctx, checked);
+    id = chr__copy_text(ctx, old->id, strlen(old->id));
     if (!id)
         return chr__no_memory(err);
     chr__unregister(old);
@@ -31104,6 +31109,16 @@ static int chr__socket_resolve(chr__socket *sock, chr_error *err)
     return sock->address_count;
 }
 
+/* Why the program is silent, and what to do about it. */
+static void chr__socket_log_wait(chr__socket *sock)
+{
+    chr_info info;
+
+    memset(&info, 0, sizeof info);
+    chr__socket_describe(&sock->dev, &info);
+    chr_be_log(&sock->dev, "waits for a peer (wait=on): %s", info.filename);
+}
+
 static int chr__socket_open_server(chr__socket *sock, chr_error *err)
 {
     int code = chr__socket_listen(sock, err);
@@ -31111,6 +31126,7 @@ static int chr__socket_open_server(chr__socket *sock, chr_error *err)
     chr__socket_drop_addresses(sock);
     if (code < 0 || chr__socket_options(sock)->wait == CHR_OFF)
         return code;
+    chr__socket_log_wait(sock);
     return chr__socket_wait_connected(&sock->dev, err);
 }
 
