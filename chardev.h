@@ -625,8 +625,8 @@ CHARDEV_API int chr_remove(chr_context *ctx, const char *id, chr_error *err);
  * in chr_new(), an id in them is ignored. The new chr_dev has the id: pointers to the old one are invalid
  * afterwards, use chr_find(). The frontend is told CLOSED before if the old one was open and the new one is not,
  * OPENED after it if only the new one is. A frontend that refuses after CLOSED gets OPENED again. After an error the
- * old one works as before (without frontend: it is gone, since it lets go of its address first) and descriptors are
- * still yours, as they were. CHR_ERR_NOT_FOUND; CHR_ERR_NOT_SUPPORTED (no `change` handler; from or to a mux or hub,
+ * old one works as before (without frontend it is gone, unless it is the options that are wrong: it lets go of its
+ * address first) and descriptors are still yours, as they were. CHR_ERR_NOT_FOUND; CHR_ERR_NOT_SUPPORTED (no `change` handler; from or to a mux or hub,
  * or with mux=on); CHR_ERR_BUSY (refused, or being changed already); and what chr_new() may return. */
 CHARDEV_API int chr_change(chr_context *ctx, const char *id, const char *options, chr_error *err);
 CHARDEV_API int chr_change_from(chr_context *ctx, chr_origin origin, const char *id, const char *options, chr_error *err);
@@ -2118,9 +2118,30 @@ extern "C" {
 #ifndef CHR__FREESTANDING
 #include <stdio.h>
 
+enum { CHR__FORMAT_MOST = 300 }; /* longer than any in this file */
+
 CHR__PRIVATE int chr__os_format(char *buf, size_t size, const char *format, va_list args)
 {
     return vsnprintf(buf, size, format, args);
+}
+
+/* Each plain %s becomes a %.300s, so that no text that somebody gave hides what is wrong with it. */
+CHR__PRIVATE int chr__os_format_bounded(char *buf, size_t size, const char *format, va_list args)
+{
+    char        bounded[CHR__FORMAT_MOST + 6];
+    const char *from = format;
+    size_t      len = 0;
+
+    while (*from && len < CHR__FORMAT_MOST) {
+        bounded[len++] = *from++;
+        if (from[-1] != '%' || !*from)
+            continue;
+        if (*from == 's')
+            memcpy(bounded + len, ".300", 4), len += 4;
+        bounded[len++] = *from++;
+    }
+    bounded[len] = 0;
+    return chr__os_format(buf, size, *from ? format : bounded, args);
 }
 
 #else
@@ -2206,7 +2227,8 @@ static size_t chr__text_length(const char *text, int most)
     return most < 0 ? strlen(text) : end ? (size_t)((const char *)end - text) : (size_t)most;
 }
 
-CHR__PRIVATE int chr__os_format(char *buf, size_t size, const char *format, va_list args)
+/* A %s without a length gives at most so many bytes of its text; -1 = all. */
+static int chr__format_most(char *buf, size_t size, const char *format, va_list args, int most_text)
 {
     chr__text_sink sink = { buf, size, 0 };
     chr__text_spec spec;
@@ -2218,7 +2240,7 @@ CHR__PRIVATE int chr__os_format(char *buf, size_t size, const char *format, va_l
         }
         format = chr__read_spec(format + 1, &spec);
         if (spec.letter == 's') {
-            int         most = spec.is_cut ? va_arg(args, int) : spec.most;
+            int         most = spec.is_cut ? va_arg(args, int) : spec.most < 0 ? most_text : spec.most;
             const char *text = va_arg(args, const char *);
             chr__sink_padded(&sink, text, chr__text_length(text, most), spec.width, ' ');
         } else if (spec.letter == 'c' || spec.letter == '%') {
@@ -2231,6 +2253,17 @@ CHR__PRIVATE int chr__os_format(char *buf, size_t size, const char *format, va_l
     if (size > 0)
         buf[sink.length < size ? sink.length : size - 1] = 0;
     return (int)sink.length;
+}
+
+CHR__PRIVATE int chr__os_format(char *buf, size_t size, const char *format, va_list args)
+{
+    return chr__format_most(buf, size, format, args, -1);
+}
+
+/* No text that somebody gave hides what is wrong with it. */
+CHR__PRIVATE int chr__os_format_bounded(char *buf, size_t size, const char *format, va_list args)
+{
+    return chr__format_most(buf, size, format, args, 300);
 }
 #endif
 
@@ -2246,6 +2279,16 @@ CHR__PRIVATE int chr__format(char *buf, size_t size, const char *format, ...)
     return length;
 }
 
+/* As much of it as there is room for. */
+CHR__PRIVATE void chr__put_text(char *to, size_t size, const char *text)
+{
+    size_t len = strlen(text);
+
+    len = len < size ? len : size - 1;
+    memcpy(to, text, len);
+    to[len] = 0;
+}
+
 /* Adds to the `len` characters in text[size]; returns how many there are then: it is cut where it does not fit. */
 CHR__PRIVATE size_t chr__append(char *text, size_t size, size_t len, const char *format, ...) CHR_PRINTF(4, 5);
 CHR__PRIVATE size_t chr__append(char *text, size_t size, size_t len, const char *format, ...)
@@ -2259,40 +2302,21 @@ CHR__PRIVATE size_t chr__append(char *text, size_t size, size_t len, const char 
     return added < 0 ? len : (size_t)added < size - len ? len + (size_t)added : size - 1;
 }
 
-/* Each plain %s becomes a %.300s, so that no text that somebody gave hides what is wrong with it. */
-static const char *chr__bound_texts(char *out, size_t size, const char *format)
+/* A message is one line, whatever came in with the values in it. */
+CHR__PRIVATE void chr__make_line(char *text)
 {
-    const char *from = format;
-    char       *to = out;
-
-    if (strlen(format) * 3 >= size)
-        return format;
-    while (*from) {
-        *to++ = *from++;
-        if (from[-1] != '%' || !*from)
-            continue;
-        if (*from == 's')
-            to = (char *)memcpy(to, ".300", 4) + 4;
-        *to++ = *from++;
-    }
-    *to = 0;
-    return out;
+    for (; *text; text++)
+        if ((unsigned char)*text < ' ')
+            *text = '?';
 }
 
-/* A message is one line, whatever came in with the values in it. */
 static int chr__fail_with(chr_error *err, int code, const char *format, va_list args)
 {
-    char  bounded[sizeof err->text];
-    char *c;
-
     if (!err)
         return code;
-    chr__os_format(err->text, sizeof err->text, chr__bound_texts(bounded, sizeof bounded, format), args);
-    for (c = err->text; *c; c++)
-        if ((unsigned char)*c < ' ')
-            *c = '?';
-    err->code = code;
-    return code;
+    chr__os_format_bounded(err->text, sizeof err->text, format, args);
+    chr__make_line(err->text);
+    return err->code = code;
 }
 
 /* Fills err, which may be NULL, and returns the code. */
@@ -2321,13 +2345,18 @@ CHR__PRIVATE int chr__fail(chr_error *err, int code, const char *format, ...)
 #define CHR__HELP(text) NULL
 #define chr__fail(err, code, ...) (0 ? (chr__fail)(err, CHR_ERR_INVALID, __VA_ARGS__) : chr__fail_briefly(err, code))
 
+/* error -7: two digits at most */
 CHR__PRIVATE int chr__fail_briefly(chr_error *err, int code)
 {
-    if (err)
-        chr__format(err->text, sizeof err->text, "error %d", code);
-    if (err)
-        err->code = code;
-    return code;
+    char *to = err ? (char *)memcpy(err->text, "error -", 7) + 7 : NULL;
+
+    if (!err)
+        return code;
+    if (code <= -10)
+        *to++ = (char)('0' + -code / 10);
+    *to++ = (char)('0' + -code % 10);
+    *to = 0;
+    return err->code = code;
 }
 #endif
 
@@ -12417,15 +12446,18 @@ static int chr__unknown_key(const chr_backend *kind, const chr__pair *pair, chr_
 #if CHARDEV_HAS_HELP
     const chr_option *rows[2];
     size_t            i, len;
-    char              allowed[sizeof(((chr_error *)0)->text)] = "id";
 
+    if (!err)
+        return CHR_ERR_INVALID;
+    chr__fail(err, CHR_ERR_INVALID, "%s: unknown option '%.*s%s%.*s' (allowed: id", kind->name, CHR__SHOWN, pair->key,
+              pair->value ? "=" : "", 80, pair->value ? pair->value : "");
     rows[0] = kind->options;
     rows[1] = chr__common_rows_of(kind);
-    for (i = 0, len = 2; i < 2; i++)
+    for (i = 0, len = strlen(err->text); i < 2; i++)
         for (; rows[i] && rows[i]->name; rows[i]++)
-            len = chr__append(allowed, sizeof allowed, len, ", %s%s", rows[i]->name, chr__row_suffix(rows[i], ".N"));
-    return chr__fail(err, CHR_ERR_INVALID, "%s: unknown option '%.*s%s%.*s' (allowed: %.*s)", kind->name, CHR__SHOWN,
-                     pair->key, pair->value ? "=" : "", 80, pair->value ? pair->value : "", (int)sizeof allowed, allowed);
+            len = chr__append(err->text, sizeof err->text, len, ", %s%s", rows[i]->name, chr__row_suffix(rows[i], ".N"));
+    chr__append(err->text, sizeof err->text, len, ")");
+    return CHR_ERR_INVALID;
 #else
     return (void)kind, (void)pair, chr__fail_briefly(err, CHR_ERR_INVALID);
 #endif
@@ -13817,6 +13849,22 @@ static void chr__event(chr_dev *dev, int event)
         chr__notify_now(dev);
     if (!dev->removed)
         chr__deliver_event(dev, event);
+}
+
+/* Of one that stands on `member`: it comes back when that does. Its description is written over `info` (there may be several on
+ * each other, and little stack), and the rest of it taken back. */
+CHR__PRIVATE void chr__describe_member(const chr_dev *member, chr_info *info)
+{
+    uint64_t dropped = info->bytes_dropped;
+    int      comes_back = info->comes_back;
+
+    info->comes_back = 0;
+    if (member->kind->describe)
+        member->kind->describe(member, info);
+    info->comes_back |= comes_back;
+    info->bytes_dropped = dropped;
+    info->clients = 0;
+    info->address[0] = info->peer[0] = info->client_addresses[0] = 0;
 }
 
 static int chr__comes_back(const chr_dev *dev)
@@ -15391,21 +15439,18 @@ static void chr__name_error(chr_error *err, const chr_backend *kind)
 }
 
 /* mux=on: the chardev becomes ID-base, and a mux named ID goes on it. */
-static chr_dev *chr__open_muxed_on(chr_context *ctx, const char *id, const char *base_id, const chr_backend *kind,
+static chr_dev *chr__open_muxed_on(chr_context *ctx, const char *id, const chr_mux_options *mux, const chr_backend *kind,
                                    const void *options, chr_error *err)
 {
-    chr_mux_options mux;
-    chr_dev        *base, *dev;
+    chr_dev *base, *dev;
 
-    if (chr__check_id(ctx, base_id, err) < 0)
+    if (chr__check_id(ctx, mux->chardev, err) < 0)
         return NULL;
-    base = chr__create(ctx, base_id, kind, options, err);
+    base = chr__create(ctx, mux->chardev, kind, options, err);
     if (!base)
         return NULL;
     chr__register(base);
-    memset(&mux, 0, sizeof mux);
-    mux.chardev = base_id;
-    dev = chr__create(ctx, id, ctx->mux, &mux, err);
+    dev = chr__create(ctx, id, ctx->mux, mux, err);
     if (dev) {
         dev->companion = base;
         chr__register(dev);
@@ -15417,21 +15462,25 @@ static chr_dev *chr__open_muxed_on(chr_context *ctx, const char *id, const char 
     return NULL;
 }
 
+/* The mux's options, with the name of its base behind them. */
 CHR__COLD chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err)
 {
-    size_t   size = id ? strlen(id) + sizeof "-base" : 0;
-    char    *base_id;
-    chr_dev *dev;
+    size_t           len = id ? strlen(id) : 0;
+    chr_mux_options *mux;
+    char            *base_id;
+    chr_dev         *dev;
 
     if (!ctx->mux)
         return (void)chr__fail(err, CHR_ERR_NOT_SUPPORTED, "mux=on: built without mux"), (chr_dev *)NULL;
-    base_id = (char *)chr__allocate(ctx, size);
-    if (!base_id)
+    mux = (chr_mux_options *)chr__allocate(ctx, sizeof *mux + len + sizeof "-base");
+    if (!mux)
         return (void)chr__no_memory(err), (chr_dev *)NULL;
-    memcpy(base_id, id, size - sizeof "-base");
-    memcpy(base_id + size - sizeof "-base", "-base", sizeof "-base");
-    dev = chr__open_muxed_on(ctx, id, base_id, kind, options, err);
-    chr__free(ctx, base_id);
+    base_id = (char *)(mux + 1);
+    memcpy(base_id, id ? id : "", len);
+    memcpy(base_id + len, "-base", sizeof "-base");
+    mux->chardev = base_id;
+    dev = chr__open_muxed_on(ctx, id, mux, kind, options, err);
+    chr__free(ctx, mux);
     return dev;
 }
 
@@ -15951,13 +16000,18 @@ static int chr__swap(chr_dev *old, chr_dev *fresh, chr_error *err)
     return 0;
 }
 
-/* Nobody is attached: the old lets go first, so that the new may take the same place. */
+/* Nobody is attached: the old lets go first, so that the new may take the same place; not for options that are wrong. */
 static int chr__change_unattached(chr_dev *old, const chr_backend *kind, const void *options, chr_error *err)
 {
     chr_context *ctx = old->ctx;
-    char        *id = chr__copy_text(ctx, old->id, strlen(old->id));
+    char        *id;
+    void        *checked = chr__options_copy(ctx, kind, options, err);
     int          code;
 
+    if (!checked)
+        return err->code;
+    chr__free(ctx, checked);
+    id = chr__copy_text(ctx, old->id, strlen(old->id));
     if (!id)
         return chr__no_memory(err);
     chr__unregister(old);
@@ -16019,12 +16073,14 @@ static int chr__check_change_to(chr_dev *dev, const chr_backend *kind, chr_error
     return 0;
 }
 
-static int chr__change(chr_options *list, chr_origin origin, chr_dev *old, const char *text, chr_error *err)
+static int chr__change(chr_options *list, chr_origin origin, chr_dev *old, const char *text, const char *id, chr_error *err)
 {
     const chr_backend *kind;
     void              *target;
-    int                code = chr__options_read(list, text, err);
+    int                code = chr__check_change(old, id, err);
 
+    if (code == 0)
+        code = chr__options_read(list, text, err);
     if (code < 0)
         return code;
     kind = chr__options_kind(list, err);
@@ -16045,19 +16101,18 @@ static int chr__change(chr_options *list, chr_origin origin, chr_dev *old, const
 CHARDEV_API int chr_change_from(chr_context *ctx, chr_origin origin, const char *id, const char *options, chr_error *err)
 {
     chr_options list;
-    chr_dev    *dev;
-    chr_error   own;
-    int         code;
+    chr_error  *own;
+    int         code = CHR_ERR_NO_MEMORY;
 
-    err = err ? err : &own;
     CHR__LOCK(ctx);
-    dev = chr_find(ctx, id);
-    code = chr__check_change(dev, id, err);
-    if (code == 0) {
+    own = err ? NULL : (chr_error *)chr__allocate(ctx, sizeof *own); /* not on the stack, which may be small */
+    err = err ? err : own;
+    if (err) {
         chr__options_init(&list, ctx);
-        code = chr__change(&list, origin, dev, options, err);
+        code = chr__change(&list, origin, chr_find(ctx, id), options, id, err);
         chr__options_free(&list);
     }
+    chr__free(ctx, own);
     CHR__UNLOCK(ctx);
     return code;
 }
@@ -17306,12 +17361,14 @@ static void chr__stalls_hand_over(chr_context *ctx)
 CHARDEV_API void chr_be_log(chr_dev *dev, const char *format, ...)
 {
     va_list args;
-    char    text[CHR__LINE];
+    char    line[CHR__LINE + (CHR__LINE < 512 ? 32 : 160)];
+    size_t  begin = chr__append(line, sizeof line - CHR__LINE, 0, "chardev %s: ", dev->id);
 
     va_start(args, format);
-    chr__os_format(text, sizeof text, format, args);
+    chr__os_format(line + begin, sizeof line - begin, format, args);
     va_end(args);
-    chr__log_line(dev->ctx, dev->id, text);
+    CHR__TRACE_ALL(dev->ctx, dev->id, log, 0, 0, line + begin, NULL, 0);
+    chr__log_hook(dev->ctx, line);
 }
 
 CHARDEV_API void *chr_be_allocate(chr_dev *dev, void *block, size_t size)
@@ -18111,7 +18168,7 @@ static int chr__replay_shutdown(chr_dev *dev)
 
 static void chr__replay_describe(const chr_dev *dev, chr_info *info)
 {
-    chr__format(info->filename, sizeof info->filename, "%s", dev->kind->name);
+    chr__put_text(info->filename, sizeof info->filename, dev->kind->name);
     info->comes_back = ((const chr__played *)dev)->comes_back;
 }
 
@@ -20098,22 +20155,32 @@ static void chr__script_show(const chr__ring *ring, char *out, size_t size)
 }
 
 /* FILE: line N: STATEMENT */
-static void chr__script_place(const chr__script *script, const chr__script_step *step, char *out, size_t size)
+static size_t chr__script_place(const chr__script *script, const chr__script_step *step, char *out, size_t size)
 {
     size_t len = chr__append(out, size, 0, "%.200s: line %d: %s", chr__script_name(script), step->line,
                              chr__script_words[step->verb].name);
 
     if (step->text_end)
-        chr__append(out, size, len, " \"%.*s\"", (int)chr__min((size_t)(step->text_end - step->text), 80), step->text);
+        len = chr__append(out, size, len, " \"%.*s\"", (int)chr__min((size_t)(step->text_end - step->text), 80), step->text);
+    return len;
+}
+
+/* In place: a message takes much stack. */
+CHR__PRIVATE void chr__script_explain(chr__script *script, const chr__script_step *step, const char *what)
+{
+    char  *text = script->verdict.text;
+    size_t size = sizeof script->verdict.text, len = chr__script_place(script, step, text, size);
+
+    len = chr__append(text, size, len, ": %s ", what);
+    chr__script_show(&script->output, text + len, size - len);
+    chr__make_line(text);
 }
 
 static void chr__script_fail(chr__script *script, const chr__script_step *step, int code, const char *what)
 {
-    char came[CHR__SCRIPT_SHOWN * 4 + 8], place[400];
-
-    chr__script_show(&script->output, came, sizeof came);
-    chr__script_place(script, step, place, sizeof place);
-    chr__fail(&script->verdict, code, "%s: %s %s", place, what, came);
+    chr__fail(&script->verdict, code, "failed");
+    if (CHARDEV_HAS_HELP)
+        chr__script_explain(script, step, what);
     chr__script_finish(script, code);
 }
 
@@ -20566,8 +20633,6 @@ static const chr_backend chr__script_kind = {
 
 static int chr__script_result(const chr__script *script, chr_error *err)
 {
-    char place[400];
-
     if (script->verdict.code == 0)
         return 0;
     if (script->verdict.code != CHR_ERR_WOULD_BLOCK)
@@ -20578,8 +20643,13 @@ static int chr__script_result(const chr__script *script, chr_error *err)
     if (!script->is_playing)
         return chr__fail(err, CHR_ERR_WOULD_BLOCK, "%.200s: line %d: it is behind this", chr__script_name(script),
                          script->step.line);
-    chr__script_place(script, &script->step, place, sizeof place);
-    return chr__fail(err, CHR_ERR_WOULD_BLOCK, "%s: this is not done yet", place);
+    chr__fail(err, CHR_ERR_WOULD_BLOCK, "not done yet");
+    if (CHARDEV_HAS_HELP && err) {
+        chr__append(err->text, sizeof err->text, chr__script_place(script, &script->step, err->text, sizeof err->text),
+                    ": this is not done yet");
+        chr__make_line(err->text);
+    }
+    return CHR_ERR_WOULD_BLOCK;
 }
 #endif
 
@@ -20748,7 +20818,7 @@ static int chr__msmouse_ioctl(chr_dev *dev, int command, void *arg)
 /* It may get power again. */
 static void chr__msmouse_describe(const chr_dev *dev, chr_info *info)
 {
-    chr__format(info->filename, sizeof info->filename, "%s", dev->kind->name);
+    chr__put_text(info->filename, sizeof info->filename, dev->kind->name);
     info->comes_back = 1;
 }
 
@@ -22575,14 +22645,11 @@ static void chr__mux_update(chr_dev *dev)
 
 static void chr__mux_describe(const chr_dev *dev, chr_info *info)
 {
-    chr_info       of_base;
     const chr_dev *base = ((const chr__mux *)dev)->base.dev;
 
-    memset(&of_base, 0, sizeof of_base);
-    if (base && base->kind->describe)
-        base->kind->describe(base, &of_base);
-    chr__format(info->filename, sizeof info->filename, "mux");
-    info->comes_back = of_base.comes_back;
+    if (base)
+        chr__describe_member(base, info);
+    chr__put_text(info->filename, sizeof info->filename, "mux");
 }
 
 static int chr__mux_wait_fd(chr_dev *dev, int *events)
@@ -23159,16 +23226,12 @@ static const chr_peer_slots chr__hub_peer = {
 static void chr__hub_describe(const chr_dev *dev, chr_info *info)
 {
     const chr__fan *fan = &((const chr__hub *)dev)->fan;
-    chr_info        member;
     size_t          i;
 
-    for (i = 0; i < fan->count; i++) {
-        if (!fan->members[i].fe.dev)
-            continue;
-        chr_query(fan->members[i].fe.dev, &member);
-        info->comes_back |= member.comes_back;
-    }
-    chr__format(info->filename, sizeof info->filename, "hub");
+    for (i = 0; i < fan->count; i++)
+        if (fan->members[i].fe.dev)
+            chr__describe_member(fan->members[i].fe.dev, info);
+    chr__put_text(info->filename, sizeof info->filename, "hub");
 }
 
 /* -- life -- */
@@ -23991,7 +24054,7 @@ static int chr__pipe_open(chr_dev *dev, chr_error *err)
 static void chr__pipe_close(chr_dev *dev) { chr__fd_close(dev); }
 static void chr__pipe_describe(const chr_dev *dev, chr_info *info)
 {
-    chr__format(info->filename, sizeof info->filename, "%s", dev->kind->name);
+    chr__put_text(info->filename, sizeof info->filename, dev->kind->name);
 }
 
 #define CHR__PIPE_HELP "named pipes that exist already"
@@ -25137,7 +25200,7 @@ static int chr__serial_ioctl(chr_dev *dev, int command, void *arg)
 
 static void chr__serial_describe(const chr_dev *dev, chr_info *info)
 {
-    chr__format(info->filename, sizeof info->filename, "serial");
+    chr__put_text(info->filename, sizeof info->filename, "serial");
     info->comes_back = ((const chr_serial_options *)dev->options)->reconnect_ms > 0;
 }
 
@@ -31077,6 +31140,16 @@ static int chr__socket_resolve(chr__socket *sock, chr_error *err)
     return sock->address_count;
 }
 
+/* Why the program is silent, and what to do about it. */
+static void chr__socket_log_wait(chr__socket *sock)
+{
+    chr_info info;
+
+    memset(&info, 0, sizeof info);
+    chr__socket_describe(&sock->dev, &info);
+    chr_be_log(&sock->dev, "waits for a peer (wait=on): %s", info.filename);
+}
+
 static int chr__socket_open_server(chr__socket *sock, chr_error *err)
 {
     int code = chr__socket_listen(sock, err);
@@ -31084,6 +31157,7 @@ static int chr__socket_open_server(chr__socket *sock, chr_error *err)
     chr__socket_drop_addresses(sock);
     if (code < 0 || chr__socket_options(sock)->wait == CHR_OFF)
         return code;
+    chr__socket_log_wait(sock);
     return chr__socket_wait_connected(&sock->dev, err);
 }
 
@@ -31531,7 +31605,7 @@ static void chr__spice_close(chr_dev *dev)
 /* The next client may come. */
 static void chr__spice_describe(const chr_dev *dev, chr_info *info)
 {
-    chr__format(info->filename, sizeof info->filename, "%s", dev->kind->name);
+    chr__put_text(info->filename, sizeof info->filename, dev->kind->name);
     info->comes_back = 1;
 }
 
@@ -32186,7 +32260,7 @@ CHARDEV_API void chr_query(const chr_dev *dev, chr_info *info)
     if (dev->kind->describe)
         dev->kind->describe(dev, info);
     else
-        chr__format(info->filename, sizeof info->filename, "%s", dev->kind->name);
+        chr__put_text(info->filename, sizeof info->filename, dev->kind->name);
     CHR__UNLOCK(dev->ctx);
 }
 
