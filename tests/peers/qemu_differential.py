@@ -15,7 +15,7 @@ import termios
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from beside import Peer, add_option_lines, run_all_beside, scenario, shape
-from vm import Failure, Stream, check, terminal, until
+from vm import Failure, Skipped, Stream, check, terminal, until
 
 # ---- option lines: is it taken, what is left in the directory; behind a |, what our error names ----
 
@@ -597,6 +597,10 @@ def tcp_server(side):
 
 @scenario("TCP server on IPv6")
 def tcp_server_ipv6(side):
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        raise Skipped("there is no IPv6 here") from None
     side.start("-S -chardev socket,id=c,host=::1,port=0,server=on,wait=off -serial chardev:c "
                "-chardev socket,id=d,host=localhost,port=0,ipv4=on,server=on,wait=off", guest=True)
     side.see_filename("c")
