@@ -13709,6 +13709,8 @@ static void chr__note_open(chr_dev *dev, int event)
         chr__postpone(dev, CHR__WRITABLE);
     else if (dev->ending)
         (void)chr__end_output(dev);
+    if (!dev->be_open && chr__frontend_waits(dev)) /* it learns from the next write that nobody is there */
+        chr__update(dev);
 }
 
 static void chr__event(chr_dev *dev, int event)
@@ -18605,14 +18607,15 @@ CHR__COLD void chr__stream_end(chr__stream *stream, int code)
     chr_be_writable(stream->dev); /* who waits to write shall learn it from the next write */
 }
 
-/* A read brought no bytes for the frontend. Would-block is the end all the same, behind a hang-up or a broken write. */
+/* A read brought no bytes for the frontend. Behind a hang-up or a broken write EAGAIN is the end, once the system holds
+ * no more of the peer's bytes. */
 CHR__COLD void chr__stream_nothing(chr__stream *stream, int code, int hung_up)
 {
     if (code <= CHR__LAYER_NOTHING) {
         chr__stream_look_again(stream);
         if (code <= CHR__LAYER_EVENT)
             chr_be_event(stream->dev, CHR__LAYER_EVENT - code);
-    } else if (code != CHR_ERR_WOULD_BLOCK || stream->broken || (hung_up && chr__os_unread(stream->in) == 0)) {
+    } else if (code != CHR_ERR_WOULD_BLOCK || ((stream->broken || hung_up) && chr__os_unread(stream->in) == 0)) {
         chr__stream_end(stream, code == CHR_ERR_WOULD_BLOCK ? 0 : code);
     }
 }
@@ -21994,11 +21997,13 @@ static const chr_backend chr__braille_kind = {
 #if CHARDEV_HAS_MUX
 
 enum { CHR__MUX_HELD = CHR__BUFFER_SIZE / 16, CHR__MUX_BACKLOG = CHR__BUFFER_SIZE };
+enum { CHR__MUX_LATE = 1, CHR__MUX_CLOSED_LATE = 2 };
 
 /* One frontend: what it has not had room for waits here, in order, also while another has the focus. */
 typedef struct chr__mux_slot {
     struct chr__mux_slot *next, **link;
     chr_frontend         *fe;
+    int                   late; /* CHR__MUX_...: what the far side did behind the input that is held */
     size_t                count;
     unsigned char         held[CHR__MUX_HELD];
 } chr__mux_slot;
@@ -22049,16 +22054,26 @@ static void chr__mux_each(chr__mux *mux, void (*visit)(chr__mux *, chr__mux_slot
     mux->walks = walk.outer;
 }
 
-static void chr__mux_tell(chr__mux *mux, chr__mux_slot *slot, int event)
-{
-    if ((event != CHR_EVENT_OPENED && event != CHR_EVENT_INPUT_END) || !mux->dev.ctx->open_suspended)
-        chr_be_tell_event(slot->fe, event);
-}
-
 /* What is the same for all frontends: the state of the far side. */
 static int chr__mux_is_state(int event)
 {
     return event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END;
+}
+
+/* Whether input is still to be delivered that came before the end of its peer. Who never reads waits for none. */
+static int chr__mux_has_older(const chr__mux *mux, const chr__mux_slot *slot)
+{
+    return slot->fe->handlers.read && (slot->count > 0 || mux->forget_at_end);
+}
+
+static void chr__mux_tell(chr__mux *mux, chr__mux_slot *slot, int event)
+{
+    chr_context *ctx = mux->dev.ctx;
+
+    if (chr__mux_is_state(event) && !ctx->closing && (slot->late || chr__mux_has_older(mux, slot)))
+        slot->late |= CHR__MUX_LATE | (event == CHR_EVENT_CLOSED ? CHR__MUX_CLOSED_LATE : 0);
+    else if ((event != CHR_EVENT_OPENED && event != CHR_EVENT_INPUT_END) || !ctx->open_suspended)
+        chr_be_tell_event(slot->fe, event);
 }
 
 /* To who has heard that it has the focus and has lost it, then to who has it now. */
@@ -22308,6 +22323,21 @@ CHR__COLD void chr__mux_drain(chr__mux *mux, chr__mux_slot *slot)
     }
 }
 
+/* What has waited for that. */
+CHR__COLD void chr__mux_tell_late(chr__mux *mux, chr__mux_slot *slot, int arg)
+{
+    int late = slot->late;
+
+    (void)arg;
+    if (!late || chr__mux_has_older(mux, slot))
+        return;
+    slot->late = 0;
+    if (late & CHR__MUX_CLOSED_LATE)
+        chr_be_tell_event(slot->fe, CHR_EVENT_CLOSED);
+    if (chr__mux_has(mux, slot) && !slot->late && mux->dev.be_open && !mux->dev.ctx->open_suspended)
+        chr__tell_state(slot->fe, &mux->dev);
+}
+
 CHR__COLD size_t chr__mux_hold(chr__mux *mux, chr__mux_slot *slot, const unsigned char *bytes, size_t len)
 {
     size_t count = chr__min(len, CHR__MUX_HELD - slot->count);
@@ -22328,6 +22358,11 @@ CHR__HOT static size_t chr__mux_give(chr__mux *mux, const unsigned char *bytes, 
         return 0;
     if (slot->count > 0)
         chr__mux_drain(mux, slot);
+    if (mux->focus == slot && slot->late && !mux->forget_at_end) {
+        chr__mux_tell_late(mux, slot, 0);
+        if (mux->focus == slot && slot->late)
+            return 0;
+    }
     if (mux->focus == slot && slot->count == 0)
         count = chr__min(len, chr__mux_room(mux, slot));
     if (mux->focus != slot) /* its handlers have moved the focus */
@@ -22374,7 +22409,7 @@ CHR__HOT static int chr__mux_base_can_read(void *opaque)
         chr__notify_now((chr_dev *)(uintptr_t)&mux->dev);
         slot = mux->focus;
     }
-    if (!slot || mux->is_giving || mux->backlog_start < mux->backlog_end)
+    if (!slot || slot->late || mux->is_giving || mux->backlog_start < mux->backlog_end)
         return 0;
     room = slot->count == 0 ? chr__mux_room(mux, slot) : 0;
     if (mux->focus != slot || mux->backlog_start < mux->backlog_end) /* who is asked may have injected some */
@@ -22421,18 +22456,19 @@ static void chr__mux_deliver(void *opaque)
     mux->is_giving = 0;
     if (mux->forget_at_end && mux->backlog_start == mux->backlog_end)
         mux->forget_at_end = mux->escaped = 0;
+    chr__mux_each(mux, chr__mux_tell_late, 0);
     if (!mux->dev.removed)
         chr_fe_accept_input(&mux->base);
 }
 
 static void chr__mux_ask(chr__mux *mux, chr__mux_slot *slot, int arg)
 {
-    int waits = slot->count > 0 || (slot == mux->focus && mux->backlog_start < mux->backlog_end);
+    int waits = slot->count > 0 || slot->late || (slot == mux->focus && mux->backlog_start < mux->backlog_end);
 
     (void)arg;
     mux->is_waiting |= waits;
     if (waits && !mux->can_deliver)
-        mux->can_deliver = chr__mux_room(mux, slot) > 0;
+        mux->can_deliver = (slot->late && !chr__mux_has_older(mux, slot)) || chr__mux_room(mux, slot) > 0;
 }
 
 /* obuf= may wait still. */
