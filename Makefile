@@ -4,6 +4,7 @@
 #   make demo       the story, end to end              make test-peers  against real programs alone
 #   make bench      speed, beside others               make cross       every compiler and target that is here
 #   make fuzz       FUZZ_SECONDS=20 each               make coverage    lines of chardev.h that the tests reach
+#   make soak       MINUTES=60 of random tests, with sanitizers, on all processors
 #   make windows    the examples, into build/win/*.exe make test-windows  the tests, under Wine
 #   make install    PREFIX=/usr/local DESTDIR=          make uninstall  removes what that has put there
 #
@@ -232,6 +233,16 @@ endif
 fuzz: $(FUZZERS)
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) SKIPPED='$(NOT_FUZZED)' sh tests/fuzz/run.sh $(FUZZERS)
 
+# The seeds of test_random and test_model, from FROM on (a number of its own for each minute, unless given), until the time is over.
+MINUTES ?= 60
+ifneq ($(SAN),1)
+soak:
+	@$(MAKE) SAN=1 soak
+else
+soak: $(B)/tests/test_random $(B)/tests/test_model
+	@BUILD=$(B) MINUTES=$(MINUTES) FROM=$(FROM) JOBS=$(JOBS) sh tests/soak.sh
+endif
+
 ifneq ($(SAN),coverage)
 coverage:
 	@$(MAKE) SAN=coverage coverage
@@ -266,4 +277,4 @@ clean:
 
 always:
 
-.PHONY: all always demo windows test test-windows test-peers bench fuzz cross coverage install uninstall clean
+.PHONY: all always demo windows test test-windows test-peers bench fuzz soak cross coverage install uninstall clean

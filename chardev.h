@@ -22069,8 +22069,10 @@ static int chr__mux_has_older(const chr__mux *mux, const chr__mux_slot *slot)
 static void chr__mux_tell(chr__mux *mux, chr__mux_slot *slot, int event)
 {
     chr_context *ctx = mux->dev.ctx;
+    int          is_end = event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END;
 
-    if (chr__mux_is_state(event) && !ctx->closing && (slot->late || chr__mux_has_older(mux, slot)))
+    if (!ctx->closing && ((slot->late && chr__mux_is_state(event)) ||
+                          (is_end && slot->fe->told_open && chr__mux_has_older(mux, slot))))
         slot->late |= CHR__MUX_LATE | (event == CHR_EVENT_CLOSED ? CHR__MUX_CLOSED_LATE : 0);
     else if ((event != CHR_EVENT_OPENED && event != CHR_EVENT_INPUT_END) || !ctx->open_suspended)
         chr_be_tell_event(slot->fe, event);
@@ -22463,12 +22465,13 @@ static void chr__mux_deliver(void *opaque)
 
 static void chr__mux_ask(chr__mux *mux, chr__mux_slot *slot, int arg)
 {
-    int waits = slot->count > 0 || slot->late || (slot == mux->focus && mux->backlog_start < mux->backlog_end);
+    int waits = slot->count > 0 || (slot == mux->focus && mux->backlog_start < mux->backlog_end);
 
     (void)arg;
     mux->is_waiting |= waits;
+    mux->can_deliver |= slot->late && !chr__mux_has_older(mux, slot);
     if (waits && !mux->can_deliver)
-        mux->can_deliver = (slot->late && !chr__mux_has_older(mux, slot)) || chr__mux_room(mux, slot) > 0;
+        mux->can_deliver = chr__mux_room(mux, slot) > 0;
 }
 
 /* obuf= may wait still. */
@@ -22728,13 +22731,22 @@ typedef struct chr__fan {
 
 /* -- output -- */
 
-/* It joins, or leaves, with whatever comes next: nothing of what was before is its business. */
+static int chr__fan_remembers(const chr__fan_member *member)
+{
+    const chr_dev *dev = member->fe.dev;
+
+    return dev && CHR__OUTBOX(dev) && dev->outbox->history.size > 0;
+}
+
+/* It joins, or leaves, with whatever comes next: nothing of what was before is its business. What history= has of it
+ * already is not for the next peer a second time. */
 static void chr__fan_reset(chr__fan_member *member, int joined)
 {
     member->fan->speakers += joined - (member->joined && !member->input_over);
     member->joined = joined;
     member->input_over = 0;
-    member->ahead = 0;
+    if (!chr__fan_remembers(member))
+        member->ahead = 0;
     member->is_short = 0;
 }
 
@@ -22784,6 +22796,19 @@ static int chr__fan_remember(chr_dev *dev, const char *buf, size_t len)
     return CHR_ERR_DISCONNECTED;
 }
 
+/* To one that is closed, what it has not had. Returns what it has had in all. */
+static int chr__fan_offer_one_closed(chr__fan_member *member, const char *buf, size_t len)
+{
+    size_t had = chr__min(member->ahead, len);
+    int    n;
+
+    if (had == len)
+        return CHR_ERR_DISCONNECTED;
+    n = member->fan->of_parts ? chr__fan_remember(member->fe.dev, buf + had, len - had) :
+        chr_fe_write(&member->fe, buf + had, len - had);
+    return n > 0 ? (int)had + n : n;
+}
+
 /* To those that are closed: they count it as dropped, log and remember it by their own policy. Returns the most that one took. */
 static int chr__fan_offer_closed(chr__fan *fan, const char *buf, size_t len)
 {
@@ -22791,12 +22816,8 @@ static int chr__fan_offer_closed(chr__fan *fan, const char *buf, size_t len)
     int    most = CHR_ERR_DISCONNECTED, n;
 
     for (i = 0; i < fan->count; i++) {
-        if (chr__fan_is_open(&fan->members[i]))
-            continue;
-        n = fan->of_parts ? chr__fan_remember(fan->members[i].fe.dev, buf, len) :
-            chr_fe_write(&fan->members[i].fe, buf, len);
-        if (n > most)
-            most = n;
+        n = chr__fan_is_open(&fan->members[i]) ? CHR_ERR_DISCONNECTED : chr__fan_offer_one_closed(&fan->members[i], buf, len);
+        most = n > most ? n : most;
     }
     return most > 0 ? most : CHR_ERR_DISCONNECTED;
 }
@@ -31789,6 +31810,8 @@ static void chr__context_close_dev(chr_dev *dev)
         chr__notify_now(dev);
     if (!dev->removed && dev->be_open)
         chr_be_event(dev, CHR_EVENT_CLOSED);
+    else if (!dev->removed && dev->kind->sharing) /* to frontends that have not read what came before it */
+        chr__deliver_event(dev, CHR_EVENT_CLOSED);
     if (!dev->removed)
         chr__deliver_rest(dev);
     if (!dev->removed) {

@@ -266,7 +266,7 @@ static struct {
     tape     journal;
     size_t   base, base_most;   /* where the journal of this backend begins, between these, */
     size_t   last_open;         /* and where OPENED came last */
-    int      listener, focus, input_is_off, refuses, is_told_again, is_early, is_shut, turn, is_hard, budget;
+    int      listener, focus, input_is_off, refuses, is_told_again, is_early, is_excused, is_shut, turn, is_hard, budget;
     int      left_over;         /* blocks that a reset context has */
     uint64_t dropped;
     char     place[40];
@@ -323,6 +323,8 @@ static far_side *far_new(int to, int from, int is_client)
     f->state = f->layer == WEBSOCKET ? HEAD : DATA;
     f->tag = m.far_count % TAGS;
     f->from_least = back_from(m.kind == CLIENT ? m.last_open : m.journal.length, (size_t)(plan.setup.history + plan.setup.out + MOST_WRITE * (m.concurrent != 0)));
+    if (plan.setup.stack == ON_FAULT) f->from_least = 0;
+    f->is_excused = m.is_excused;
     if (m.kind == PTY) f->from_least = 0; /* what the last one has not read waits in the terminal */
     f->from_most = f->to_most = SIZE_MAX;
     f->may_end = plan.setup.full == DISCONNECT;
@@ -728,7 +730,9 @@ static void opened(void)
     m.is_early = i == m.far_count;
     if (i == m.far_count) return;
     f = &m.fars[i];
-    f->is_opened = 1;
+    f->is_done = f->is_cut; /* it may be that of a later one */
+    f->is_opened = !f->is_cut;
+    if (f->is_cut) return;
     if (m.concurrent || plan.setup.stack == ON_FAULT || plan.setup.in || m.kind == PTY) return;
     f->from_most = m.journal.length;
     if (plan.setup.history) f->from_most = back_from(m.journal.length, (size_t)plan.setup.history);
@@ -878,7 +882,7 @@ static void end_output(far_side *f)
     f->is_ended = 1;
     f->wire.length = 0;
     if (f->layer == RAW || f->has_greeted) return;
-    f->is_cut = f->is_done = 1;
+    f->is_cut = 1;
     if (plan.setup.stack == ON_MUX) m.input_is_off = 1;
 }
 
@@ -896,10 +900,12 @@ static void op_leave(chance *c)
 /* It goes. */
 static void op_close(chance *c)
 {
-    far_side *f = any_far(c);
+    struct linger hard = { 1, 0 };
+    far_side     *f = any_far(c);
     if (!f || f->from < 0) return;
     end_output(f);
     if (m.kind == TCP || m.kind == PTY) f->is_excused = 1; /* a reset destroys what is on its way; so does a terminal */
+    if (m.kind == TCP && plan.setup.half_close) setsockopt(f->from, SOL_SOCKET, SO_LINGER, &hard, sizeof hard); /* else it only ends */
     if (f->to >= 0 && f->to != f->from) close(f->to);
     close(f->from);
     f->to = f->from = -1;
@@ -916,7 +922,7 @@ static void cut_all(size_t written, size_t slack)
         if (f->may_end && f->to_most != SIZE_MAX) continue;
         f->is_cut = f->may_end = 1;
         if (!f->is_opened) continue; /* it may be in the backlog still */
-        f->to_most = written;
+        f->to_most = written + (m.concurrent ? m.users[0].pending.length : 0);
         if (f->is_ended) continue; /* it may have been over before */
         f->to_least = written > slack ? written - slack : 0;
     }
@@ -1062,6 +1068,7 @@ static void excuse(void)
 {
     int i;
     if (m.kind == CLIENT) far_meet();
+    m.is_excused = plan.setup.history && plan.setup.out; /* what was gathered and met by it is not remembered */
     for (i = 0; i < m.far_count; i++) m.fars[i].is_excused = 1;
     if (plan.setup.stack == ON_MUX) m.input_is_off = 1;
 }
@@ -1150,9 +1157,14 @@ static void judge_output(const far_side *f)
         return;
     }
     at = heard_from(f, is_whole);
-    if (!CHECK(at != SIZE_MAX))
+    if (!CHECK(at != SIZE_MAX)) {
+        for (at = 0; at + 16 < f->heard.length && f->heard.length < m.journal.length; at += f->heard.length / 2 - 8) {
+            const unsigned char *place = (const unsigned char *)memmem(m.journal.bytes, m.journal.length, f->heard.bytes + at, 16);
+            NOTE("what it has heard at %d stands at %d", (int)at, place ? (int)(place - m.journal.bytes) : -1);
+        }
         NOTE("connection %d has heard %d bytes of %d, %s from %d..%d to %d..%d", (int)(f - m.fars), (int)f->heard.length, (int)m.journal.length,
              is_whole ? "whole" : "in part", (int)f->from_least, (int)f->from_most, (int)f->to_least, (int)f->to_most);
+    }
     if (f->layer == WEBSOCKET && is_whole && !f->is_ended && !f->is_cut) CHECK_INT(f->pongs, f->pings);
 }
 
