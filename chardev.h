@@ -63,6 +63,9 @@
  *                              clock. Watches, log files and recordings are left out: there is nothing for them
  *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV SCRIPT MSMOUSE WCTABLET BRAILLE (or its BRLAPI alone) MUX
  *                              HUB FAULT FD WIN FILE PIPE PTY STDIO CONSOLE SERIAL PARALLEL UDP SOCKET SPICE
+ *     CHARDEV_NO_TELNET        leave a socket's telnet, with RFC 2217 and tn3270, out: telnet=on, com-port=on and their like
+ *                              are CHR_ERR_NOT_SUPPORTED
+ *     CHARDEV_NO_WEBSOCKET     likewise its websocket
  *     CHARDEV_NO_TRACE         no tracing (>>trace), and no trace of it. CHARDEV_FREESTANDING implies it, unless CHARDEV_TRACE
  *                              is defined
  *     CHARDEV_USDT             each event of the table in >>trace is a probe of the program, too: for bpftrace, perf and
@@ -605,8 +608,8 @@ CHARDEV_API int chr_remove(chr_context *ctx, const char *id, chr_error *err);
  * in chr_new(), an id in them is ignored. The new chr_dev has the id: pointers to the old one are invalid
  * afterwards, use chr_find(). The frontend is told CLOSED before if the old one was open and the new one is not,
  * OPENED after it if only the new one is. A frontend that refuses after CLOSED gets OPENED again. After an error the
- * old one works as before (without frontend: it is gone, since it lets go of its address first) and descriptors are
- * still yours, as they were. CHR_ERR_NOT_FOUND; CHR_ERR_NOT_SUPPORTED (no `change` handler; from or to a mux or hub,
+ * old one works as before (without frontend it is gone, unless it is the options that are wrong: it lets go of its
+ * address first) and descriptors are still yours, as they were. CHR_ERR_NOT_FOUND; CHR_ERR_NOT_SUPPORTED (no `change` handler; from or to a mux or hub,
  * or with mux=on); CHR_ERR_BUSY (refused, or being changed already); and what chr_new() may return. */
 CHARDEV_API int chr_change(chr_context *ctx, const char *id, const char *options, chr_error *err);
 CHARDEV_API int chr_change_from(chr_context *ctx, chr_origin origin, const char *id, const char *options, chr_error *err);
@@ -1921,6 +1924,16 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #else
 #define CHARDEV_HAS_SPICE 1
 #endif
+#if defined(CHARDEV_NO_TELNET) || !CHARDEV_HAS_SOCKET
+#define CHARDEV_HAS_TELNET 0
+#else
+#define CHARDEV_HAS_TELNET 1
+#endif
+#if defined(CHARDEV_NO_WEBSOCKET) || !CHARDEV_HAS_SOCKET
+#define CHARDEV_HAS_WEBSOCKET 0
+#else
+#define CHARDEV_HAS_WEBSOCKET 1
+#endif
 #if defined(CHARDEV_MBEDTLS) && CHARDEV_HAS_SOCKET
 #define CHARDEV_HAS_TLS 1
 #else
@@ -2054,9 +2067,30 @@ extern "C" {
 #ifndef CHR__FREESTANDING
 #include <stdio.h>
 
+enum { CHR__FORMAT_MOST = 300 }; /* longer than any in this file */
+
 CHR__PRIVATE int chr__os_format(char *buf, size_t size, const char *format, va_list args)
 {
     return vsnprintf(buf, size, format, args);
+}
+
+/* Each plain %s becomes a %.300s, so that no text that somebody gave hides what is wrong with it. */
+CHR__PRIVATE int chr__os_format_bounded(char *buf, size_t size, const char *format, va_list args)
+{
+    char        bounded[CHR__FORMAT_MOST + 6];
+    const char *from = format;
+    size_t      len = 0;
+
+    while (*from && len < CHR__FORMAT_MOST) {
+        bounded[len++] = *from++;
+        if (from[-1] != '%' || !*from)
+            continue;
+        if (*from == 's')
+            memcpy(bounded + len, ".300", 4), len += 4;
+        bounded[len++] = *from++;
+    }
+    bounded[len] = 0;
+    return chr__os_format(buf, size, *from ? format : bounded, args);
 }
 
 #else
@@ -2142,7 +2176,8 @@ static size_t chr__text_length(const char *text, int most)
     return most < 0 ? strlen(text) : end ? (size_t)((const char *)end - text) : (size_t)most;
 }
 
-CHR__PRIVATE int chr__os_format(char *buf, size_t size, const char *format, va_list args)
+/* A %s without a length gives at most so many bytes of its text; -1 = all. */
+static int chr__format_most(char *buf, size_t size, const char *format, va_list args, int most_text)
 {
     chr__text_sink sink = { buf, size, 0 };
     chr__text_spec spec;
@@ -2154,7 +2189,7 @@ CHR__PRIVATE int chr__os_format(char *buf, size_t size, const char *format, va_l
         }
         format = chr__read_spec(format + 1, &spec);
         if (spec.letter == 's') {
-            int         most = spec.is_cut ? va_arg(args, int) : spec.most;
+            int         most = spec.is_cut ? va_arg(args, int) : spec.most < 0 ? most_text : spec.most;
             const char *text = va_arg(args, const char *);
             chr__sink_padded(&sink, text, chr__text_length(text, most), spec.width, ' ');
         } else if (spec.letter == 'c' || spec.letter == '%') {
@@ -2167,6 +2202,17 @@ CHR__PRIVATE int chr__os_format(char *buf, size_t size, const char *format, va_l
     if (size > 0)
         buf[sink.length < size ? sink.length : size - 1] = 0;
     return (int)sink.length;
+}
+
+CHR__PRIVATE int chr__os_format(char *buf, size_t size, const char *format, va_list args)
+{
+    return chr__format_most(buf, size, format, args, -1);
+}
+
+/* No text that somebody gave hides what is wrong with it. */
+CHR__PRIVATE int chr__os_format_bounded(char *buf, size_t size, const char *format, va_list args)
+{
+    return chr__format_most(buf, size, format, args, 300);
 }
 #endif
 
@@ -2182,6 +2228,16 @@ CHR__PRIVATE int chr__format(char *buf, size_t size, const char *format, ...)
     return length;
 }
 
+/* As much of it as there is room for. */
+CHR__PRIVATE void chr__put_text(char *to, size_t size, const char *text)
+{
+    size_t len = strlen(text);
+
+    len = len < size ? len : size - 1;
+    memcpy(to, text, len);
+    to[len] = 0;
+}
+
 /* Adds to the `len` characters in text[size]; returns how many there are then: it is cut where it does not fit. */
 CHR__PRIVATE size_t chr__append(char *text, size_t size, size_t len, const char *format, ...) CHR_PRINTF(4, 5);
 CHR__PRIVATE size_t chr__append(char *text, size_t size, size_t len, const char *format, ...)
@@ -2195,40 +2251,21 @@ CHR__PRIVATE size_t chr__append(char *text, size_t size, size_t len, const char 
     return added < 0 ? len : (size_t)added < size - len ? len + (size_t)added : size - 1;
 }
 
-/* Each plain %s becomes a %.300s, so that no text that somebody gave hides what is wrong with it. */
-static const char *chr__bound_texts(char *out, size_t size, const char *format)
+/* A message is one line, whatever came in with the values in it. */
+CHR__PRIVATE void chr__make_line(char *text)
 {
-    const char *from = format;
-    char       *to = out;
-
-    if (strlen(format) * 3 >= size)
-        return format;
-    while (*from) {
-        *to++ = *from++;
-        if (from[-1] != '%' || !*from)
-            continue;
-        if (*from == 's')
-            to = (char *)memcpy(to, ".300", 4) + 4;
-        *to++ = *from++;
-    }
-    *to = 0;
-    return out;
+    for (; *text; text++)
+        if ((unsigned char)*text < ' ')
+            *text = '?';
 }
 
-/* A message is one line, whatever came in with the values in it. */
 static int chr__fail_with(chr_error *err, int code, const char *format, va_list args)
 {
-    char  bounded[sizeof err->text];
-    char *c;
-
     if (!err)
         return code;
-    chr__os_format(err->text, sizeof err->text, chr__bound_texts(bounded, sizeof bounded, format), args);
-    for (c = err->text; *c; c++)
-        if ((unsigned char)*c < ' ')
-            *c = '?';
-    err->code = code;
-    return code;
+    chr__os_format_bounded(err->text, sizeof err->text, format, args);
+    chr__make_line(err->text);
+    return err->code = code;
 }
 
 /* Fills err, which may be NULL, and returns the code. */
@@ -2257,13 +2294,18 @@ CHR__PRIVATE int chr__fail(chr_error *err, int code, const char *format, ...)
 #define CHR__HELP(text) NULL
 #define chr__fail(err, code, ...) (0 ? (chr__fail)(err, CHR_ERR_INVALID, __VA_ARGS__) : chr__fail_briefly(err, code))
 
+/* error -7: two digits at most */
 CHR__PRIVATE int chr__fail_briefly(chr_error *err, int code)
 {
-    if (err)
-        chr__format(err->text, sizeof err->text, "error %d", code);
-    if (err)
-        err->code = code;
-    return code;
+    char *to = err ? (char *)memcpy(err->text, "error -", 7) + 7 : NULL;
+
+    if (!err)
+        return code;
+    if (code <= -10)
+        *to++ = (char)('0' + -code / 10);
+    *to++ = (char)('0' + -code % 10);
+    *to = 0;
+    return err->code = code;
 }
 #endif
 
@@ -9796,7 +9838,7 @@ CHR__PRIVATE int chr__glob(const char *pattern, const char *text)
 
 /* -- base64 -- */
 
-#if CHARDEV_HAS_RINGBUF || CHARDEV_HAS_SOCKET
+#if CHARDEV_HAS_RINGBUF || CHARDEV_HAS_WEBSOCKET
 static const char chr__base64_letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /* Up to three bytes as four letters, padded with '='. */
@@ -12329,15 +12371,18 @@ static int chr__unknown_key(const chr_backend *kind, const chr__pair *pair, chr_
 #if CHARDEV_HAS_HELP
     const chr_option *rows[2];
     size_t            i, len;
-    char              allowed[sizeof(((chr_error *)0)->text)] = "id";
 
+    if (!err)
+        return CHR_ERR_INVALID;
+    chr__fail(err, CHR_ERR_INVALID, "%s: unknown option '%.*s%s%.*s' (allowed: id", kind->name, CHR__SHOWN, pair->key,
+              pair->value ? "=" : "", 80, pair->value ? pair->value : "");
     rows[0] = kind->options;
     rows[1] = chr__common_rows_of(kind);
-    for (i = 0, len = 2; i < 2; i++)
+    for (i = 0, len = strlen(err->text); i < 2; i++)
         for (; rows[i] && rows[i]->name; rows[i]++)
-            len = chr__append(allowed, sizeof allowed, len, ", %s%s", rows[i]->name, chr__row_suffix(rows[i], ".N"));
-    return chr__fail(err, CHR_ERR_INVALID, "%s: unknown option '%.*s%s%.*s' (allowed: %.*s)", kind->name, CHR__SHOWN,
-                     pair->key, pair->value ? "=" : "", 80, pair->value ? pair->value : "", (int)sizeof allowed, allowed);
+            len = chr__append(err->text, sizeof err->text, len, ", %s%s", rows[i]->name, chr__row_suffix(rows[i], ".N"));
+    chr__append(err->text, sizeof err->text, len, ")");
+    return CHR_ERR_INVALID;
 #else
     return (void)kind, (void)pair, chr__fail_briefly(err, CHR_ERR_INVALID);
 #endif
@@ -13727,6 +13772,22 @@ static void chr__event(chr_dev *dev, int event)
         chr__notify_now(dev);
     if (!dev->removed)
         chr__deliver_event(dev, event);
+}
+
+/* Of one that stands on `member`: it comes back when that does. Its description is written over `info` (there may be several on
+ * each other, and little stack), and the rest of it taken back. */
+CHR__PRIVATE void chr__describe_member(const chr_dev *member, chr_info *info)
+{
+    uint64_t dropped = info->bytes_dropped;
+    int      comes_back = info->comes_back;
+
+    info->comes_back = 0;
+    if (member->kind->describe)
+        member->kind->describe(member, info);
+    info->comes_back |= comes_back;
+    info->bytes_dropped = dropped;
+    info->clients = 0;
+    info->address[0] = info->peer[0] = info->client_addresses[0] = 0;
 }
 
 static int chr__comes_back(const chr_dev *dev)
@@ -15292,21 +15353,18 @@ static void chr__name_error(chr_error *err, const chr_backend *kind)
 }
 
 /* mux=on: the chardev becomes ID-base, and a mux named ID goes on it. */
-static chr_dev *chr__open_muxed_on(chr_context *ctx, const char *id, const char *base_id, const chr_backend *kind,
+static chr_dev *chr__open_muxed_on(chr_context *ctx, const char *id, const chr_mux_options *mux, const chr_backend *kind,
                                    const void *options, chr_error *err)
 {
-    chr_mux_options mux;
-    chr_dev        *base, *dev;
+    chr_dev *base, *dev;
 
-    if (chr__check_id(ctx, base_id, err) < 0)
+    if (chr__check_id(ctx, mux->chardev, err) < 0)
         return NULL;
-    base = chr__create(ctx, base_id, kind, options, err);
+    base = chr__create(ctx, mux->chardev, kind, options, err);
     if (!base)
         return NULL;
     chr__register(base);
-    memset(&mux, 0, sizeof mux);
-    mux.chardev = base_id;
-    dev = chr__create(ctx, id, ctx->mux, &mux, err);
+    dev = chr__create(ctx, id, ctx->mux, mux, err);
     if (dev) {
         dev->companion = base;
         chr__register(dev);
@@ -15318,21 +15376,25 @@ static chr_dev *chr__open_muxed_on(chr_context *ctx, const char *id, const char 
     return NULL;
 }
 
+/* The mux's options, with the name of its base behind them. */
 CHR__COLD chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err)
 {
-    size_t   size = id ? strlen(id) + sizeof "-base" : 0;
-    char    *base_id;
-    chr_dev *dev;
+    size_t           len = id ? strlen(id) : 0;
+    chr_mux_options *mux;
+    char            *base_id;
+    chr_dev         *dev;
 
     if (!ctx->mux)
         return (void)chr__fail(err, CHR_ERR_NOT_SUPPORTED, "mux=on: built without mux"), (chr_dev *)NULL;
-    base_id = (char *)chr__allocate(ctx, size);
-    if (!base_id)
+    mux = (chr_mux_options *)chr__allocate(ctx, sizeof *mux + len + sizeof "-base");
+    if (!mux)
         return (void)chr__no_memory(err), (chr_dev *)NULL;
-    memcpy(base_id, id, size - sizeof "-base");
-    memcpy(base_id + size - sizeof "-base", "-base", sizeof "-base");
-    dev = chr__open_muxed_on(ctx, id, base_id, kind, options, err);
-    chr__free(ctx, base_id);
+    base_id = (char *)(mux + 1);
+    memcpy(base_id, id ? id : "", len);
+    memcpy(base_id + len, "-base", sizeof "-base");
+    mux->chardev = base_id;
+    dev = chr__open_muxed_on(ctx, id, mux, kind, options, err);
+    chr__free(ctx, mux);
     return dev;
 }
 
@@ -15847,13 +15909,18 @@ static int chr__swap(chr_dev *old, chr_dev *fresh, chr_error *err)
     return 0;
 }
 
-/* Nobody is attached: the old lets go first, so that the new may take the same place. */
+/* Nobody is attached: the old lets go first, so that the new may take the same place; not for options that are wrong. */
 static int chr__change_unattached(chr_dev *old, const chr_backend *kind, const void *options, chr_error *err)
 {
     chr_context *ctx = old->ctx;
-    char        *id = chr__copy_text(ctx, old->id, strlen(old->id));
+    char        *id;
+    void        *checked = chr__options_copy(ctx, kind, options, err);
     int          code;
 
+    if (!checked)
+        return err->code;
+    chr__free(ctx, checked);
+    id = chr__copy_text(ctx, old->id, strlen(old->id));
     if (!id)
         return chr__no_memory(err);
     chr__unregister(old);
@@ -15915,12 +15982,14 @@ static int chr__check_change_to(chr_dev *dev, const chr_backend *kind, chr_error
     return 0;
 }
 
-static int chr__change(chr_options *list, chr_origin origin, chr_dev *old, const char *text, chr_error *err)
+static int chr__change(chr_options *list, chr_origin origin, chr_dev *old, const char *text, const char *id, chr_error *err)
 {
     const chr_backend *kind;
     void              *target;
-    int                code = chr__options_read(list, text, err);
+    int                code = chr__check_change(old, id, err);
 
+    if (code == 0)
+        code = chr__options_read(list, text, err);
     if (code < 0)
         return code;
     kind = chr__options_kind(list, err);
@@ -15941,19 +16010,18 @@ static int chr__change(chr_options *list, chr_origin origin, chr_dev *old, const
 CHARDEV_API int chr_change_from(chr_context *ctx, chr_origin origin, const char *id, const char *options, chr_error *err)
 {
     chr_options list;
-    chr_dev    *dev;
-    chr_error   own;
-    int         code;
+    chr_error  *own;
+    int         code = CHR_ERR_NO_MEMORY;
 
-    err = err ? err : &own;
     CHR__LOCK(ctx);
-    dev = chr_find(ctx, id);
-    code = chr__check_change(dev, id, err);
-    if (code == 0) {
+    own = err ? NULL : (chr_error *)chr__allocate(ctx, sizeof *own); /* not on the stack, which may be small */
+    err = err ? err : own;
+    if (err) {
         chr__options_init(&list, ctx);
-        code = chr__change(&list, origin, dev, options, err);
+        code = chr__change(&list, origin, chr_find(ctx, id), options, id, err);
         chr__options_free(&list);
     }
+    chr__free(ctx, own);
     CHR__UNLOCK(ctx);
     return code;
 }
@@ -17195,12 +17263,14 @@ static void chr__stalls_hand_over(chr_context *ctx)
 CHARDEV_API void chr_be_log(chr_dev *dev, const char *format, ...)
 {
     va_list args;
-    char    text[CHR__LINE];
+    char    line[CHR__LINE + (CHR__LINE < 512 ? 32 : 160)];
+    size_t  begin = chr__append(line, sizeof line - CHR__LINE, 0, "chardev %s: ", dev->id);
 
     va_start(args, format);
-    chr__os_format(text, sizeof text, format, args);
+    chr__os_format(line + begin, sizeof line - begin, format, args);
     va_end(args);
-    chr__log_line(dev->ctx, dev->id, text);
+    CHR__TRACE_ALL(dev->ctx, dev->id, log, 0, 0, line + begin, NULL, 0);
+    chr__log_hook(dev->ctx, line);
 }
 
 CHARDEV_API void *chr_be_allocate(chr_dev *dev, void *block, size_t size)
@@ -18000,7 +18070,7 @@ static int chr__replay_shutdown(chr_dev *dev)
 
 static void chr__replay_describe(const chr_dev *dev, chr_info *info)
 {
-    chr__format(info->filename, sizeof info->filename, "%s", dev->kind->name);
+    chr__put_text(info->filename, sizeof info->filename, dev->kind->name);
     info->comes_back = ((const chr__played *)dev)->comes_back;
 }
 
@@ -19987,22 +20057,32 @@ static void chr__script_show(const chr__ring *ring, char *out, size_t size)
 }
 
 /* FILE: line N: STATEMENT */
-static void chr__script_place(const chr__script *script, const chr__script_step *step, char *out, size_t size)
+static size_t chr__script_place(const chr__script *script, const chr__script_step *step, char *out, size_t size)
 {
     size_t len = chr__append(out, size, 0, "%.200s: line %d: %s", chr__script_name(script), step->line,
                              chr__script_words[step->verb].name);
 
     if (step->text_end)
-        chr__append(out, size, len, " \"%.*s\"", (int)chr__min((size_t)(step->text_end - step->text), 80), step->text);
+        len = chr__append(out, size, len, " \"%.*s\"", (int)chr__min((size_t)(step->text_end - step->text), 80), step->text);
+    return len;
+}
+
+/* In place: a message takes much stack. */
+CHR__PRIVATE void chr__script_explain(chr__script *script, const chr__script_step *step, const char *what)
+{
+    char  *text = script->verdict.text;
+    size_t size = sizeof script->verdict.text, len = chr__script_place(script, step, text, size);
+
+    len = chr__append(text, size, len, ": %s ", what);
+    chr__script_show(&script->output, text + len, size - len);
+    chr__make_line(text);
 }
 
 static void chr__script_fail(chr__script *script, const chr__script_step *step, int code, const char *what)
 {
-    char came[CHR__SCRIPT_SHOWN * 4 + 8], place[400];
-
-    chr__script_show(&script->output, came, sizeof came);
-    chr__script_place(script, step, place, sizeof place);
-    chr__fail(&script->verdict, code, "%s: %s %s", place, what, came);
+    chr__fail(&script->verdict, code, "failed");
+    if (CHARDEV_HAS_HELP)
+        chr__script_explain(script, step, what);
     chr__script_finish(script, code);
 }
 
@@ -20455,8 +20535,6 @@ static const chr_backend chr__script_kind = {
 
 static int chr__script_result(const chr__script *script, chr_error *err)
 {
-    char place[400];
-
     if (script->verdict.code == 0)
         return 0;
     if (script->verdict.code != CHR_ERR_WOULD_BLOCK)
@@ -20467,8 +20545,13 @@ static int chr__script_result(const chr__script *script, chr_error *err)
     if (!script->is_playing)
         return chr__fail(err, CHR_ERR_WOULD_BLOCK, "%.200s: line %d: it is behind this", chr__script_name(script),
                          script->step.line);
-    chr__script_place(script, &script->step, place, sizeof place);
-    return chr__fail(err, CHR_ERR_WOULD_BLOCK, "%s: this is not done yet", place);
+    chr__fail(err, CHR_ERR_WOULD_BLOCK, "not done yet");
+    if (CHARDEV_HAS_HELP && err) {
+        chr__append(err->text, sizeof err->text, chr__script_place(script, &script->step, err->text, sizeof err->text),
+                    ": this is not done yet");
+        chr__make_line(err->text);
+    }
+    return CHR_ERR_WOULD_BLOCK;
 }
 #endif
 
@@ -20637,7 +20720,7 @@ static int chr__msmouse_ioctl(chr_dev *dev, int command, void *arg)
 /* It may get power again. */
 static void chr__msmouse_describe(const chr_dev *dev, chr_info *info)
 {
-    chr__format(info->filename, sizeof info->filename, "%s", dev->kind->name);
+    chr__put_text(info->filename, sizeof info->filename, dev->kind->name);
     info->comes_back = 1;
 }
 
@@ -22464,14 +22547,11 @@ static void chr__mux_update(chr_dev *dev)
 
 static void chr__mux_describe(const chr_dev *dev, chr_info *info)
 {
-    chr_info       of_base;
     const chr_dev *base = ((const chr__mux *)dev)->base.dev;
 
-    memset(&of_base, 0, sizeof of_base);
-    if (base && base->kind->describe)
-        base->kind->describe(base, &of_base);
-    chr__format(info->filename, sizeof info->filename, "mux");
-    info->comes_back = of_base.comes_back;
+    if (base)
+        chr__describe_member(base, info);
+    chr__put_text(info->filename, sizeof info->filename, "mux");
 }
 
 static int chr__mux_wait_fd(chr_dev *dev, int *events)
@@ -23048,16 +23128,12 @@ static const chr_peer_slots chr__hub_peer = {
 static void chr__hub_describe(const chr_dev *dev, chr_info *info)
 {
     const chr__fan *fan = &((const chr__hub *)dev)->fan;
-    chr_info        member;
     size_t          i;
 
-    for (i = 0; i < fan->count; i++) {
-        if (!fan->members[i].fe.dev)
-            continue;
-        chr_query(fan->members[i].fe.dev, &member);
-        info->comes_back |= member.comes_back;
-    }
-    chr__format(info->filename, sizeof info->filename, "hub");
+    for (i = 0; i < fan->count; i++)
+        if (fan->members[i].fe.dev)
+            chr__describe_member(fan->members[i].fe.dev, info);
+    chr__put_text(info->filename, sizeof info->filename, "hub");
 }
 
 /* -- life -- */
@@ -23880,7 +23956,7 @@ static int chr__pipe_open(chr_dev *dev, chr_error *err)
 static void chr__pipe_close(chr_dev *dev) { chr__fd_close(dev); }
 static void chr__pipe_describe(const chr_dev *dev, chr_info *info)
 {
-    chr__format(info->filename, sizeof info->filename, "%s", dev->kind->name);
+    chr__put_text(info->filename, sizeof info->filename, dev->kind->name);
 }
 
 #define CHR__PIPE_HELP "named pipes that exist already"
@@ -25026,7 +25102,7 @@ static int chr__serial_ioctl(chr_dev *dev, int command, void *arg)
 
 static void chr__serial_describe(const chr_dev *dev, chr_info *info)
 {
-    chr__format(info->filename, sizeof info->filename, "serial");
+    chr__put_text(info->filename, sizeof info->filename, "serial");
     info->comes_back = ((const chr_serial_options *)dev->options)->reconnect_ms > 0;
 }
 
@@ -25462,6 +25538,23 @@ static const chr_backend chr__udp_kind = {
  * ==================================================================================================================== */
 #if CHARDEV_HAS_SOCKET
 
+/* What help says of the options of a layer. */
+#if CHARDEV_HAS_TELNET
+#define CHR__TELNET_HELP(text) CHR__HELP(text)
+#else
+#define CHR__TELNET_HELP(text) CHR__HELP("built without telnet")
+#endif
+#if CHARDEV_HAS_WEBSOCKET
+#define CHR__WS_HELP(text) CHR__HELP(text)
+#else
+#define CHR__WS_HELP(text) CHR__HELP("built without websocket")
+#endif
+#if CHARDEV_HAS_TLS
+#define CHR__TLS_HELP(text) CHR__HELP(text)
+#else
+#define CHR__TLS_HELP(text) CHR__HELP("built without TLS")
+#endif
+
 #define CHR__ROW(member) CHR__AT(chr_socket_options, member)
 
 static const chr_option chr__socket_rows[] = {
@@ -25484,15 +25577,15 @@ static const chr_option chr__socket_rows[] = {
     { "delay",        CHR_OPTION_BOOL,   CHR__ROW(delay),             NULL,  0, 0,           CHR__HELP("old word for the opposite of nodelay: not both") },
     { "reconnect",    CHR_OPTION_NUMBER, CHR__ROW(reconnect),         NULL,  0, 2000000,     CHR__HELP("client: try again every so many seconds") },
     { "reconnect-ms", CHR_OPTION_NUMBER, CHR__ROW(reconnect_ms),      NULL,  0, 2000000000,  CHR__HELP("client: try again every so many milliseconds") },
-    { "telnet",       CHR_OPTION_BOOL,   CHR__ROW(telnet),            "off", 0, 0,           CHR__HELP("speak telnet") },
-    { "com-port",     CHR_OPTION_BOOL,   CHR__ROW(com_port),          "off", 0, 0,           CHR__HELP("with telnet: line settings and modem lines too (RFC 2217)") },
-    { "terminal-type", CHR_OPTION_TEXT,  CHR__ROW(terminal_type),     NULL,  0, 0,           CHR__HELP("telnet or tn3270 client: the terminal's name, for its server") },
-    { "tn3270",       CHR_OPTION_BOOL,   CHR__ROW(tn3270),            "off", 0, 0,           CHR__HELP("speak tn3270") },
-    { "websocket",    CHR_OPTION_BOOL,   CHR__ROW(websocket),         "off", 0, 0,           CHR__HELP("speak websocket") },
-    { "websocket-text", CHR_OPTION_BOOL, CHR__ROW(websocket_text),    "off", 0, 0,           CHR__HELP("with websocket: text frames are input too; off: refused") },
-    { "ws-path",      CHR_OPTION_TEXT,   CHR__ROW(ws_path),           NULL,  0, 0,           CHR__HELP("with websocket: path served, * and ? in it (default: any); client: path and query") },
-    { "ws-origin",    CHR_OPTION_LIST,   CHR__ROW(ws_origin),         NULL,  0, 0,           CHR__HELP("with websocket: web pages that are let in beside our own, * and ? in it") },
-    { "ws-page",      CHR_OPTION_TEXT,   CHR__ROW(ws_page),           NULL,  0, 0,           CHR__HELP("with websocket: file that a browser gets at /") },
+    { "telnet",       CHR_OPTION_BOOL,   CHR__ROW(telnet),            "off", 0, 0,           CHR__TELNET_HELP("speak telnet") },
+    { "com-port",     CHR_OPTION_BOOL,   CHR__ROW(com_port),          "off", 0, 0,           CHR__TELNET_HELP("with telnet: line settings and modem lines too (RFC 2217)") },
+    { "terminal-type", CHR_OPTION_TEXT,  CHR__ROW(terminal_type),     NULL,  0, 0,           CHR__TELNET_HELP("telnet or tn3270 client: the terminal's name, for its server") },
+    { "tn3270",       CHR_OPTION_BOOL,   CHR__ROW(tn3270),            "off", 0, 0,           CHR__TELNET_HELP("speak tn3270") },
+    { "websocket",    CHR_OPTION_BOOL,   CHR__ROW(websocket),         "off", 0, 0,           CHR__WS_HELP("speak websocket") },
+    { "websocket-text", CHR_OPTION_BOOL, CHR__ROW(websocket_text),    "off", 0, 0,           CHR__WS_HELP("with websocket: text frames are input too; off: refused") },
+    { "ws-path",      CHR_OPTION_TEXT,   CHR__ROW(ws_path),           NULL,  0, 0,           CHR__WS_HELP("with websocket: path served, * and ? in it (default: any); client: path and query") },
+    { "ws-origin",    CHR_OPTION_LIST,   CHR__ROW(ws_origin),         NULL,  0, 0,           CHR__WS_HELP("with websocket: web pages that are let in beside our own, * and ? in it") },
+    { "ws-page",      CHR_OPTION_TEXT,   CHR__ROW(ws_page),           NULL,  0, 0,           CHR__WS_HELP("with websocket: file that a browser gets at /") },
     { "half-close",   CHR_OPTION_BOOL,   CHR__ROW(half_close),        "off", 0, 0,           CHR__HELP("the peer's end of input is an event, and output goes on; off: CLOSED") },
     { "keep-alive",   CHR_OPTION_BOOL,   CHR__ROW(keep_alive),        "off", 0, 0,           CHR__HELP("find out peers that have vanished: TCP keep-alive, websocket pings") },
     { "keep-alive-idle", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_idle), NULL, 0, 32767,       CHR__HELP("seconds of silence before the first probe (default: the system's; websocket 30)") },
@@ -25501,9 +25594,9 @@ static const chr_option chr__socket_rows[] = {
     { "idle-timeout", CHR_OPTION_NUMBER, CHR__ROW(idle_timeout),      NULL,  0, 2000000,     CHR__HELP("close a peer that sends nothing for so many seconds") },
     { "clients",      CHR_OPTION_NUMBER, CHR__ROW(clients),           "1",   1, 64,          CHR__HELP("server: so many peers at once; output goes to all, input comes from any") },
     { "replace",      CHR_OPTION_BOOL,   CHR__ROW(replace),           "off", 0, 0,           CHR__HELP("server: a new peer takes the place of the old one; off: it waits") },
-    { "tls-creds",    CHR_OPTION_TEXT,   CHR__ROW(tls_creds),         NULL,  0, 0,           CHR__HELP("id of TLS credentials") },
-    { "tls-authz",    CHR_OPTION_TEXT,   CHR__ROW(tls_authz),         NULL,  0, 0,           CHR__HELP("id of the list of peers that are let in") },
-    { "tls-hostname", CHR_OPTION_TEXT,   CHR__ROW(tls_hostname),      NULL,  0, 0,           CHR__HELP("whom to expect in the server's certificate") },
+    { "tls-creds",    CHR_OPTION_TEXT,   CHR__ROW(tls_creds),         NULL,  0, 0,           CHR__TLS_HELP("id of TLS credentials") },
+    { "tls-authz",    CHR_OPTION_TEXT,   CHR__ROW(tls_authz),         NULL,  0, 0,           CHR__TLS_HELP("id of the list of peers that are let in") },
+    { "tls-hostname", CHR_OPTION_TEXT,   CHR__ROW(tls_hostname),      NULL,  0, 0,           CHR__TLS_HELP("whom to expect in the server's certificate") },
     { NULL,           CHR_OPTION_TEXT,   0,                           NULL,  0, 0,           NULL }
 };
 
@@ -25666,17 +25759,34 @@ typedef struct chr__socket_bottom { /* the lowest layer */
     chr__msgfds  *outgoing, *incoming; /* NULL = none */
 } chr__socket_bottom;
 
-static int chr__layer_fd(const chr__layer *layer)
+CHR__PRIVATE int chr__layer_fd(const chr__layer *layer)
 {
     while (layer->below)
         layer = layer->below;
     return ((const chr__socket_bottom *)layer)->fd;
 }
 
-static const chr_socket_options *chr__layer_options(const chr__layer *layer)
+CHR__PRIVATE const chr_socket_options *chr__layer_options(const chr__layer *layer)
 {
     return (const chr_socket_options *)layer->dev->options;
 }
+
+/* The serial line of a chardev with com-port=on. It outlives connections. */
+typedef struct chr__com_port {
+    chr_serial_params params, wanted; /* in force; of a client: what it has set, zeros = nothing yet */
+    int               flow, wanted_flow; /* the same; -1 = nothing yet */
+    int               errors;         /* CHR_LINE_... that a client's server has told */
+    int               ours;           /* CHR_TIOCM_...: what our frontend drives; -1 = nothing yet */
+    int               theirs;         /* what the peer drives */
+    int               in_break;       /* our frontend holds the line in break */
+} chr__com_port;
+
+typedef struct chr__telnet_dev { /* the states of chardevs that may speak it begin like this */
+    chr_dev           dev;
+    chr__stream       stream;
+    chr__com_port     com_port;
+    chr_terminal_size terminal; /* of a client: what its frontend has set; 0 = not known */
+} chr__telnet_dev;
 
 /* --------------------------------------------------------------------------------------------------------------------
  * >>layer_telnet   telnet (RFC 854 to 858, 1073, 1091, 1143), server and client, and tn3270 (RFC 1576), server and client
@@ -25690,6 +25800,7 @@ static const chr_socket_options *chr__layer_options(const chr__layer *layer)
  * events      BREAK; RESIZED when the peer tells its window's size, which it is asked for once it has shown that it negotiates;
  *             SERIAL, LINE_ERROR, PURGE_RECEIVE and PURGE_TRANSMIT with com-port
  * -------------------------------------------------------------------------------------------------------------------- */
+#if CHARDEV_HAS_TELNET
 
 enum { /* commands */
     CHR__TELNET_EOR = 239, CHR__TELNET_SE = 240, CHR__TELNET_BREAK = 243, CHR__TELNET_ARE_YOU_THERE = 246, CHR__TELNET_SB = 250,
@@ -25716,23 +25827,6 @@ typedef enum chr__telnet_state {
 
 /* One side's state of one option, RFC 1143: as nobody here ever asks to turn one off, three of its six are enough. */
 typedef enum chr__telnet_side { CHR__TELNET_NO, CHR__TELNET_ASKED, CHR__TELNET_YES } chr__telnet_side;
-
-/* The serial line of a chardev with com-port=on. It outlives connections. */
-typedef struct chr__com_port {
-    chr_serial_params params, wanted; /* in force; of a client: what it has set, zeros = nothing yet */
-    int               flow, wanted_flow; /* the same; -1 = nothing yet */
-    int               errors;         /* CHR_LINE_... that a client's server has told */
-    int               ours;           /* CHR_TIOCM_...: what our frontend drives; -1 = nothing yet */
-    int               theirs;         /* what the peer drives */
-    int               in_break;       /* our frontend holds the line in break */
-} chr__com_port;
-
-typedef struct chr__telnet_dev { /* the states of chardevs that may speak it begin like this */
-    chr_dev           dev;
-    chr__stream       stream;
-    chr__com_port     com_port;
-    chr_terminal_size terminal; /* of a client: what its frontend has set; 0 = not known */
-} chr__telnet_dev;
 
 typedef struct chr__telnet {
     chr__layer        layer;
@@ -26915,6 +27009,29 @@ static void chr__telnet_close(chr__layer *layer)
     chr__box_close(&((chr__telnet *)layer)->out, layer->dev->ctx);
 }
 
+static int chr__telnet_type_valid(const chr_socket_options *options)
+{
+    const char *c = options->terminal_type;
+
+    if (!c)
+        return 1;
+    while (*c > ' ' && *c <= '~')
+        c++;
+    return (options->telnet == CHR_ON || options->tn3270 == CHR_ON) && options->server != CHR_ON && *c == 0 &&
+           c > options->terminal_type && c - options->terminal_type <= CHR__TELNET_TYPE_MOST;
+}
+
+static int chr__telnet_check_options(const chr_socket_options *options, chr_error *err)
+{
+    if (!chr__telnet_type_valid(options))
+        return chr__fail(err, CHR_ERR_INVALID,
+                         "socket: terminal-type=%s: goes with telnet=on or tn3270=on on a client, up to %d characters "
+                         "and no blanks", options->terminal_type, CHR__TELNET_TYPE_MOST);
+    if (options->com_port == CHR_ON && options->telnet != CHR_ON)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: com-port=on goes with telnet=on only");
+    return 0;
+}
+
 static const chr__layer_slots chr__telnet_slots = {
     "telnet",            /* name    */
     chr__telnet_start,   /* start   */
@@ -26930,6 +27047,29 @@ static const chr__layer_slots chr__telnet_slots = {
     chr__telnet_close,   /* close   */
 };
 
+#define CHR__TELNET_LAYER &chr__telnet_slots, sizeof(chr__telnet)
+
+#else
+
+static void chr__com_port_init(chr__com_port *port, int is_server) { (void)port, (void)is_server; }
+
+static int chr__telnet_check_options(const chr_socket_options *options, chr_error *err)
+{
+    const char *key = options->telnet == CHR_ON ? "telnet=on" : options->tn3270 == CHR_ON ? "tn3270=on"
+                    : options->com_port == CHR_ON ? "com-port=on" : options->terminal_type ? "terminal-type=" : NULL;
+
+    return key ? chr__fail(err, CHR_ERR_NOT_SUPPORTED, "socket: %s: built without telnet", key) : 0;
+}
+
+static int chr__telnet_ioctl_away(chr_dev *dev, int command, void *arg)
+{
+    return (void)dev, (void)command, (void)arg, CHR_ERR_NOT_SUPPORTED;
+}
+
+#define CHR__TELNET_LAYER NULL, 0
+
+#endif
+
 /* --------------------------------------------------------------------------------------------------------------------
  * >>layer_websocket   websocket (RFC 6455), server and client
  *
@@ -26939,6 +27079,7 @@ static const chr__layer_slots chr__telnet_slots = {
  * the end     a Close frame is answered, and sent before we hang up; what breaks the protocol is told so with its code. The
  *             descriptor lingers until the peer has closed too
  * -------------------------------------------------------------------------------------------------------------------- */
+#if CHARDEV_HAS_WEBSOCKET
 
 /* -- SHA-1 (FIPS 180), for the handshake's proof and for masks -- */
 
@@ -27970,6 +28111,11 @@ static int chr__ws_check_options(const chr_socket_options *options, chr_error *e
 {
     int has_origin = options->ws_origin && *options->ws_origin, file = -1;
 
+    if (options->websocket_text == CHR_ON && options->websocket != CHR_ON)
+        return chr__fail(err, CHR_ERR_INVALID, "socket: websocket-text= goes with websocket=on only");
+    if (options->half_close == CHR_ON && options->websocket == CHR_ON)
+        return chr__fail(err, CHR_ERR_INVALID,
+                         "socket: half-close=on can't be used with websocket=on: its Close frame ends both directions");
     if (options->websocket != CHR_ON && (options->ws_path || has_origin || options->ws_page))
         return chr__fail(err, CHR_ERR_INVALID, "socket: ws-path=, ws-origin= and ws-page= go with websocket=on only");
     if (options->server != CHR_ON && (has_origin || options->ws_page))
@@ -27996,6 +28142,23 @@ static const chr__layer_slots chr__ws_slots = {
     chr__ws_ping,    /* ping    */
     chr__ws_close,   /* close   */
 };
+
+#define CHR__WS_LAYER &chr__ws_slots, sizeof(chr__websocket)
+
+#else
+
+static int chr__ws_check_options(const chr_socket_options *options, chr_error *err)
+{
+    int         has_origin = options->ws_origin && *options->ws_origin;
+    const char *key = options->websocket == CHR_ON ? "websocket=on" : options->ws_path ? "ws-path=" : has_origin ? "ws-origin="
+                    : options->ws_page ? "ws-page=" : options->websocket_text == CHR_ON ? "websocket-text=on" : NULL;
+
+    return key ? chr__fail(err, CHR_ERR_NOT_SUPPORTED, "socket: %s: built without websocket", key) : 0;
+}
+
+#define CHR__WS_LAYER NULL, 0
+
+#endif
 
 /* --------------------------------------------------------------------------------------------------------------------
  * >>socket_tls   TLS 1.2 (and 1.3 where mbed TLS has it), server and client
@@ -29330,10 +29493,10 @@ typedef struct chr__socket_layer {
 } chr__socket_layer;
 
 static const chr__socket_layer chr__socket_layers[] = {
-    { "tls-creds", CHR__TLS_LAYER                             },
-    { "telnet",    &chr__telnet_slots, sizeof(chr__telnet)    },
-    { "tn3270",    &chr__telnet_slots, sizeof(chr__telnet)    },
-    { "websocket", &chr__ws_slots,     sizeof(chr__websocket) },
+    { "tls-creds", CHR__TLS_LAYER    },
+    { "telnet",    CHR__TELNET_LAYER },
+    { "tn3270",    CHR__TELNET_LAYER },
+    { "websocket", CHR__WS_LAYER     },
 };
 
 enum {
@@ -29357,37 +29520,16 @@ static const char *chr__layer_scheme(const chr_socket_options *options)
          : options->tls_creds ? "tls" : NULL;
 }
 
-static int chr__terminal_type_valid(const chr_socket_options *options)
-{
-    const char *c = options->terminal_type;
-
-    if (!c)
-        return 1;
-    while (*c > ' ' && *c <= '~')
-        c++;
-    return (options->telnet == CHR_ON || options->tn3270 == CHR_ON) && options->server != CHR_ON && *c == 0 &&
-           c > options->terminal_type && c - options->terminal_type <= CHR__TELNET_TYPE_MOST;
-}
-
 /* `address` is the one in the options, with its type found. */
 static int chr__layers_check(chr_context *ctx, const chr_socket_options *options, const chr_address *address, chr_error *err)
 {
-    int i, code, is_named = options->tls_hostname != NULL;
+    int code, is_named = options->tls_hostname != NULL;
 
     if ((options->telnet == CHR_ON) + (options->tn3270 == CHR_ON) + (options->websocket == CHR_ON) > 1)
         return chr__fail(err, CHR_ERR_INVALID, "socket: only one of telnet=, tn3270= and websocket= can be on");
-    if (!chr__terminal_type_valid(options))
-        return chr__fail(err, CHR_ERR_INVALID,
-                         "socket: terminal-type=%s: goes with telnet=on or tn3270=on on a client, up to %d characters "
-                         "and no blanks", options->terminal_type, CHR__TELNET_TYPE_MOST);
-    if (options->com_port == CHR_ON && options->telnet != CHR_ON)
-        return chr__fail(err, CHR_ERR_INVALID, "socket: com-port=on goes with telnet=on only");
-    if (options->websocket_text == CHR_ON && options->websocket != CHR_ON)
-        return chr__fail(err, CHR_ERR_INVALID, "socket: websocket-text= goes with websocket=on only");
-    if (options->half_close == CHR_ON && options->websocket == CHR_ON)
-        return chr__fail(err, CHR_ERR_INVALID,
-                         "socket: half-close=on can't be used with websocket=on: its Close frame ends both directions");
-    code = chr__ws_check_options(options, err);
+    code = chr__telnet_check_options(options, err);
+    if (code == 0)
+        code = chr__ws_check_options(options, err);
     if (code < 0)
         return code;
     if (!options->tls_creds && (options->tls_authz || is_named))
@@ -29396,10 +29538,6 @@ static int chr__layers_check(chr_context *ctx, const chr_socket_options *options
         return chr__fail(err, CHR_ERR_INVALID, "socket: TLS can not be used %s: there is no host name to verify",
                          address->type == CHR_ADDR_FD ? "with a pre-opened client fd"
                          : address->type == CHR_ADDR_UNIX ? "over path= without tls-hostname=" : "over cid= without tls-hostname=");
-    for (i = 0; i < CHR__LAYERS; i++)
-        if (chr__layer_is_asked(options, i) && !chr__socket_layers[i].slots)
-            return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "socket: %s=: built without %s",
-                             chr__socket_layers[i].option, i == 0 ? "TLS" : chr__socket_layers[i].option);
     return options->tls_creds ? chr__tls_check(ctx, options, err) : 0;
 }
 
@@ -30904,6 +31042,16 @@ static int chr__socket_resolve(chr__socket *sock, chr_error *err)
     return sock->address_count;
 }
 
+/* Why the program is silent, and what to do about it. */
+static void chr__socket_log_wait(chr__socket *sock)
+{
+    chr_info info;
+
+    memset(&info, 0, sizeof info);
+    chr__socket_describe(&sock->dev, &info);
+    chr_be_log(&sock->dev, "waits for a peer (wait=on): %s", info.filename);
+}
+
 static int chr__socket_open_server(chr__socket *sock, chr_error *err)
 {
     int code = chr__socket_listen(sock, err);
@@ -30911,6 +31059,7 @@ static int chr__socket_open_server(chr__socket *sock, chr_error *err)
     chr__socket_drop_addresses(sock);
     if (code < 0 || chr__socket_options(sock)->wait == CHR_OFF)
         return code;
+    chr__socket_log_wait(sock);
     return chr__socket_wait_connected(&sock->dev, err);
 }
 
@@ -30992,18 +31141,20 @@ static void chr__socket_close(chr_dev *dev)
 
 CHR__PRIVATE int chr__socket_uri(const char *uri, chr_options *options)
 {
-    static const char *const schemes[] = { "unix:", "tcp:", "telnet:", "tn3270:", "websocket:" };
-    const char              *rest = NULL;
-    size_t                   len;
-    int                      i, code;
+    const char *path = chr__after(uri, "unix:"), *rest = path ? path : chr__after(uri, "tcp:"), *layer = NULL;
+    size_t      len;
+    int         i, code;
 
-    for (i = 0; i < 5 && !(rest = chr__after(uri, schemes[i])); i++)
-        ;
+    for (i = 1; i < CHR__LAYERS && !rest; i++) {
+        layer = chr__socket_layers[i].slots ? chr__socket_layers[i].option : NULL;
+        rest = layer ? chr__after(uri, layer) : NULL;
+        rest = rest && *rest == ':' ? rest + 1 : NULL;
+    }
     if (!rest)
         return 0;
     len = chr__part_length(rest);
-    code = i == 0 ? chr__uri_part(options, "path", rest, len) : chr__uri_host_port(rest, len, "host", "port", options);
-    if (code > 0 && i >= 2 && !chr__options_pair(options, schemes[i], strlen(schemes[i]) - 1, "on", 2))
+    code = path ? chr__uri_part(options, "path", rest, len) : chr__uri_host_port(rest, len, "host", "port", options);
+    if (code > 0 && layer && !chr__options_pair(options, layer, strlen(layer), "on", 2))
         return CHR_ERR_NO_MEMORY;
     if (code > 0 && rest[len] && chr__options_read(options, rest + len + 1, NULL) < 0)
         return CHR_ERR_NO_MEMORY;
@@ -31356,7 +31507,7 @@ static void chr__spice_close(chr_dev *dev)
 /* The next client may come. */
 static void chr__spice_describe(const chr_dev *dev, chr_info *info)
 {
-    chr__format(info->filename, sizeof info->filename, "%s", dev->kind->name);
+    chr__put_text(info->filename, sizeof info->filename, dev->kind->name);
     info->comes_back = 1;
 }
 
@@ -31508,6 +31659,11 @@ static const chr_backend chr__spiceport_kind = {
     X(SPICE,        spicevmc,  "",        "spice",     (NULL))                                               \
     X(SPICE,        spiceport, "",        "spice",     (NULL))
 
+/* What is no backend, but has URIs. */
+#define CHR__SCHEMES(X)                                                        \
+    X(TELNET,       telnet:,    "",       "telnet",    ("telnet:", "tn3270:")) \
+    X(WEBSOCKET,    websocket:, "",       "websocket", ("websocket:"))
+
 #define CHR__PASTE_(a, b) a##b
 #define CHR__PASTE(a, b) CHR__PASTE_(a, b)
 #define CHR__BRACES(...) { __VA_ARGS__ }
@@ -31523,12 +31679,15 @@ static const chr_backend *const chr__builtins[] = { &chr__null_kind, CHR__KINDS(
 #define CHR__ABSENT(feature, kind, alias, without, uris) CHR__PASTE(CHR__ABSENT_, CHARDEV_HAS_##feature)(kind, alias, without, uris)
 
 #if CHARDEV_HAS_HELP
-static const chr__left_out chr__left_outs[] = { CHR__KINDS(CHR__ABSENT) { NULL, NULL, NULL, { NULL } } };
+static const chr__left_out chr__left_outs[] = {
+    CHR__KINDS(CHR__ABSENT) CHR__SCHEMES(CHR__ABSENT) { NULL, NULL, NULL, { NULL } }
+};
 #else
 static const chr__left_out chr__left_outs[] = { { NULL, NULL, NULL, { NULL } } };
 #endif
 
 #undef CHR__KINDS
+#undef CHR__SCHEMES
 #undef CHR__PASTE_
 #undef CHR__PASTE
 #undef CHR__BRACES
@@ -32003,7 +32162,7 @@ CHARDEV_API void chr_query(const chr_dev *dev, chr_info *info)
     if (dev->kind->describe)
         dev->kind->describe(dev, info);
     else
-        chr__format(info->filename, sizeof info->filename, "%s", dev->kind->name);
+        chr__put_text(info->filename, sizeof info->filename, dev->kind->name);
     CHR__UNLOCK(dev->ctx);
 }
 
@@ -32615,6 +32774,11 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__HARDWARE_OUT
 #undef CHR__HARDWARE_IN
 #undef CHR__TLS_LAYER
+#undef CHR__TELNET_LAYER
+#undef CHR__WS_LAYER
+#undef CHR__TELNET_HELP
+#undef CHR__WS_HELP
+#undef CHR__TLS_HELP
 #undef CHR__WRITABLE
 #undef CHR__OTHER_EVENT
 #undef CHR__LOAD

@@ -275,26 +275,31 @@ no_kinds() { # KIND...: all portable backends but these
     done
 }
 
-within() { # NAME MOST_TEXT MOST_STACK COMPILE...
-    within_name=$1 within_text=$2 within_stack=$3
-    shift 3
+within() { # NAME TEXT_TARGET TEXT_LIMIT STACK_LIMIT COMPILE...: bytes. The limit is today's figure where the target is missed
+    within_name=$1 within_target=$2 within_limit=$3 within_stack=$4
+    shift 4
     "$@" -fcallgraph-info=su -DCHARDEV_IMPLEMENTATION -x c -c chardev.h -o "$out/sized.o" || return 1
-    text=$(size "$out/sized.o" | awk 'NR == 2 { print $1 }')
-    printf '         %6d bytes of text, %6d allowed: %s\n' "$text" "$within_text" "$within_name" >>"$out/table"
-    /usr/bin/python3 tests/cross/stack.py --most "$within_stack" "$out/sized.ci" >"$out/stack" || { cat "$out/stack" && return 1; }
-    sed -e 1b -e '$b' -e d "$out/stack" | cut -c 1-110 | sed 's/^/             /' >>"$out/table"
-    [ "$text" -le "$within_text" ]
+    /usr/bin/python3 tests/cross/stack.py "$out/sized.ci" --object "$out/sized.o" --most "$within_stack" >"$out/stack" || { cat "$out/stack" && return 1; }
+    object_text "$within_name" "$within_target" "$within_limit" "$out/sized.o" || return 1
+    tail -n 1 "$out/stack" | sed "s/^/         /; s/\$/; $within_stack allowed/" >>"$out/table"
+}
+
+object_text() { # NAME TARGET LIMIT OBJECT
+    text=$(size "$4" | awk 'NR == 2 { print $1 }')
+    if [ "$text" -le "$2" ]; then verdict=met; else verdict="missed, today's limit $3"; fi
+    printf '         %6d bytes of text: %s (target %d: %s)\n' "$text" "$1" "$2" "$verdict" >>"$out/table"
+    [ "$text" -le "$3" ]
 }
 
 sizes() { # COMPILE...
     : >"$out/table"
-    check "size: null, ringbuf, mux" within "thumb2, null, ringbuf, mux, without buffers" 25600 768 \
+    check "size and stack: null, ringbuf, mux" within "thumb2, null, ringbuf, mux, without buffers" 12288 25600 768 \
         "$@" $four_nos -DCHARDEV_NO_BUFFERS $(no_kinds RINGBUF MUX)
-    check "size: portable backends without buffers" within "thumb2, all but script and fault, without buffers" 31000 768 \
+    check "size and stack: portable backends without buffers" within "thumb2, all but script and fault, without buffers" 16384 31000 768 \
         "$@" $four_nos -DCHARDEV_NO_BUFFERS $(no_kinds RINGBUF TESTDEV MSMOUSE WCTABLET BRAILLE MUX HUB)
-    check "size: portable backends" within "thumb2, all but script and fault" 36000 768 \
+    check "size and stack: portable backends" within "thumb2, all but script and fault" 16384 36000 768 \
         "$@" $four_nos $(no_kinds RINGBUF TESTDEV MSMOUSE WCTABLET BRAILLE MUX HUB)
-    check "size: all" within "thumb2, all" 44000 1024 "$@" $four_nos
+    check "size and stack: all" within "thumb2, all" 16384 44000 1152 "$@" $four_nos
     cat "$out/table"
 }
 

@@ -1024,6 +1024,29 @@ TEST(change_refusals)
     rig_close(&r);
 }
 
+TEST(change_without_frontend_and_with_wrong_options_keeps_the_old)
+{
+    static const char *const bad[] = { "ringbuf,size=3x", "nonsense", "file", "mux,chardev=c", "null,x=y", "", "socket,path=a,telnet=maybe" };
+    chr_error                err;
+    size_t                   i;
+    rig                      r;
+    rig_open(&r);
+    make(&r, "ringbuf,id=c,size=16");
+    CHECK_INT(chr_ringbuf_write(chr_find(r.ctx, "c"), "kept", 4, CHR_UTF8, &err), 4);
+    for (i = 0; i < sizeof bad / sizeof *bad; i++) {
+        err.text[0] = 0;
+        if (!CHECK(chr_change(r.ctx, "c", bad[i], &err) < 0) || !CHECK(err.text[0])) NOTE("for %s", bad[i]);
+        if (!CHECK(chr_find(r.ctx, "c") != NULL)) {
+            NOTE("for %s", bad[i]);
+            make(&r, "ringbuf,id=c,size=16");
+        }
+    }
+    CHECK_INT(chr_ringbuf_count(chr_find(r.ctx, "c")), 4);
+    CHECK_INT(chr_change(r.ctx, "c", "null", &err), 0);
+    CHECK_STR(chr_find(r.ctx, "c")->kind->name, "null");
+    rig_close(&r);
+}
+
 TEST(change_that_cannot_open_leaves_the_old_untouched)
 {
     static const char *const bad[] = { "ringbuf,size=3", "nonsense", "file", "file,path=/nonexistent/x", "socket,fd=999", "null,x=y", "" };
@@ -1480,5 +1503,48 @@ TEST(blocking_calls_refuse_inside_handlers)
     CHECK_STR(hear(fds[1]), "");
     close(fds[1]);
     detach(&rec);
+    rig_close(&r);
+}
+
+/* Who wants no message gets the code, also of what fails inside. */
+TEST(change_without_an_error)
+{
+    recorder rec;
+    rig      r;
+    long     live;
+    rig_open(&r);
+    attach(&rec, make(&r, "null,id=c"));
+    live = r.live;
+    CHECK_INT(chr_change(r.ctx, "nobody", "null", NULL), CHR_ERR_NOT_FOUND);
+    CHECK_INT(chr_change(r.ctx, "c", "ringbuf,size=3", NULL), CHR_ERR_INVALID);
+    CHECK_INT(chr_change(r.ctx, "c", "ringbuf,colour=3", NULL), CHR_ERR_INVALID);
+    CHECK_INT(chr_change(r.ctx, "c", "mux", NULL), CHR_ERR_NOT_SUPPORTED);
+    CHECK_INT(r.live, live);
+    r.fail_at = r.calls + 1;
+    CHECK_INT(chr_change(r.ctx, "c", "ringbuf", NULL), CHR_ERR_NO_MEMORY);
+    r.fail_at = 0;
+    CHECK_INT(r.live, live);
+    CHECK_INT(chr_change(r.ctx, "c", "ringbuf", NULL), 0);
+    detach(&rec);
+    rig_close(&r);
+}
+
+/* What a mux and a hub tell of themselves is theirs, but for coming back, which is that of those below. */
+TEST(what_stands_on_others_describes_itself)
+{
+    chr_info info;
+    rig      r;
+    rig_open(&r);
+    make(&r, "socket,id=s,host=127.0.0.1,port=0,server=on,wait=off");
+    make(&r, "mux,id=m,chardev=s");
+    make(&r, "null,id=n");
+    make(&r, "socket,id=t,host=127.0.0.1,port=0,server=on,wait=off");
+    make(&r, "hub,id=h,chardevs.0=t,chardevs.1=n");
+    chr_query(chr_find(r.ctx, "m"), &info);
+    CHECK_STR(info.filename, "mux");
+    CHECK(info.comes_back && !info.address[0] && !info.peer[0]);
+    chr_query(chr_find(r.ctx, "h"), &info);
+    CHECK_STR(info.filename, "hub");
+    CHECK(info.comes_back && !info.address[0] && !info.peer[0] && info.clients == 0);
     rig_close(&r);
 }
