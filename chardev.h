@@ -3182,17 +3182,32 @@ static int chr__os_poll(chr__pollfd *polls, int count, int timeout_ms)
     return n >= 0 ? n : errno == EINTR ? 0 : chr__os_code(errno);
 }
 
-/* Waits for one descriptor: what is ready, 0 at the time-out or a signal, or an error. */
+/* A wait for one descriptor in two parts: begun under the lock, and ended without it. */
+typedef struct chr__waiting {
+    chr__pollfd one;
+} chr__waiting;
+
+static void chr__os_wait_begin(chr__waiting *waiting, int fd, int events)
+{
+    waiting->one.fd = fd;
+    waiting->one.events = chr__os_poll_events(events);
+    waiting->one.revents = 0;
+}
+
+/* What is ready, 0 at the time-out or a signal, or an error. */
+static int chr__os_wait_end(chr__waiting *waiting, int timeout_ms)
+{
+    int n = chr__os_poll(&waiting->one, 1, timeout_ms);
+
+    return n <= 0 ? n : chr__os_ready_events(waiting->one.revents);
+}
+
 CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms)
 {
-    chr__pollfd one;
-    int         n;
+    chr__waiting waiting;
 
-    one.fd = fd;
-    one.events = chr__os_poll_events(events);
-    one.revents = 0;
-    n = chr__os_poll(&one, 1, timeout_ms);
-    return n <= 0 ? n : chr__os_ready_events(one.revents);
+    chr__os_wait_begin(&waiting, fd, events);
+    return chr__os_wait_end(&waiting, timeout_ms);
 }
 
 /* What wakes a sleeping loop: a pipe, since writing to one is allowed in a signal handler. */
@@ -6374,6 +6389,62 @@ CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms)
     return n <= 0 ? n : chr__os_ready_events(one.revents);
 }
 
+/* A wait for one descriptor in two parts: begun under the lock, and ended without it. Meanwhile the owner may close the descriptor,
+ * and its number may be something else's. So the number is not used any more: the driver has its request, and what is no socket is
+ * waited for by a handle of the wait's own. */
+typedef struct chr__waiting {
+    chr__bell      bell;
+    chr__set       set;
+    chr__set_entry entry;
+    HANDLE         own; /* NULL = there is none */
+    int            code;
+} chr__waiting;
+
+static int chr__wait_copy(chr__waiting *waiting)
+{
+    HANDLE process = GetCurrentProcess(), *handle = &waiting->entry.handle;
+
+    if (!CHR_SYS(DuplicateHandle)(process, *handle, process, &waiting->own, SYNCHRONIZE, FALSE, 0))
+        return chr__os_code((int)GetLastError());
+    *handle = waiting->own;
+    return 0;
+}
+
+static void chr__os_wait_begin(chr__waiting *waiting, int fd, int events)
+{
+    chr__pollfd one;
+
+    one.fd = fd;
+    one.events = chr__os_poll_events(events);
+    one.revents = 0;
+    waiting->own = NULL;
+    waiting->code = chr__bell_open(&waiting->bell);
+    chr__set_attach(&waiting->set, &waiting->bell);
+    memset(&waiting->entry, 0, sizeof waiting->entry);
+    if (waiting->code == 0)
+        waiting->code = chr__poll_begin(&waiting->set, &waiting->entry, &one, 1);
+    if (waiting->code == 0 && waiting->entry.wait)
+        waiting->code = chr__wait_copy(waiting);
+    if (waiting->code == 0)
+        chr__set_ask_all(&waiting->set);
+}
+
+/* What is ready, 0 at the time-out or before it, or an error. */
+static int chr__os_wait_end(chr__waiting *waiting, int timeout_ms)
+{
+    int        code = waiting->code, told = 0;
+    chr__ready ready;
+
+    if (code == 0 && !waiting->set.ready.first)
+        code = chr__set_look(&waiting->set, timeout_ms);
+    if (code >= 0 && chr__set_tell_all(&waiting->set, &ready, 1) > 0)
+        told = chr__os_ready_events((short)chr__poll_told(waiting->entry.wants, ready.events));
+    chr__poll_end(&waiting->set, &waiting->entry, 1);
+    if (waiting->own)
+        (void)CHR_SYS(CloseHandle)(waiting->own);
+    return code < 0 ? code : told;
+}
+
 /* Without a set: only the waker. */
 static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, int timeout_ms)
 {
@@ -8957,6 +9028,12 @@ static int  chr__os_get_flags(int fd, chr__fd_flags *flags) { (void)fd, (void)fl
 static void chr__os_set_flags(int fd, const chr__fd_flags *flags) { (void)fd, (void)flags; }
 CHR__PRIVATE void chr__os_close_on_exec(int fd) { (void)fd; }
 
+typedef struct chr__waiting {
+    int is_begun;
+} chr__waiting;
+
+static void chr__os_wait_begin(chr__waiting *waiting, int fd, int events) { (void)fd; (void)events; waiting->is_begun = 1; }
+static int  chr__os_wait_end(chr__waiting *waiting, int timeout_ms) { (void)waiting; return timeout_ms < 0 ? CHR_ERR_NOT_SUPPORTED : 0; }
 CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms) { (void)fd; (void)events; return timeout_ms < 0 ? CHR_ERR_NOT_SUPPORTED : 0; }
 
 CHR__PRIVATE int chr__os_random(void *buf, size_t len) { return (void)buf, (void)len, CHR_ERR_NOT_SUPPORTED; }
@@ -16674,6 +16751,7 @@ typedef struct chr__transfer {
     size_t         len, done;
     int64_t        deadline;  /* in real time; -1 = none */
     int            fd, events; /* what to wait for; -1 = for the owner, who does what is needed in its loop */
+    chr__waiting   waiting;    /* for that */
     int            failure;   /* of the last wait: it ends the transfer, unless the next attempt takes something */
     const chr_dev *failed;    /* to whom it happened: another one may be in its place by now */
 } chr__transfer;
@@ -16711,7 +16789,11 @@ static int chr__transfer_blocks(chr__transfer *transfer, chr_dev *dev)
     chr__quiet(dev->ctx);
     transfer->fd = dev->io->wait_fd ? dev->io->wait_fd(dev, &transfer->events) : -1;
     chr__loud(dev->ctx);
-    return transfer->fd < 0 && !CHR__IS_FOREIGN(dev->ctx) ? CHR_ERR_WOULD_BLOCK : 0;
+    if (transfer->fd < 0 && !CHR__IS_FOREIGN(dev->ctx))
+        return CHR_ERR_WOULD_BLOCK;
+    if (transfer->fd < 0 || transfer->events)
+        chr__os_wait_begin(&transfer->waiting, transfer->fd, transfer->fd < 0 ? 0 : transfer->events);
+    return 0;
 }
 
 /* A recorder is told how the waiting ended, not how it went on: a replay need not wait. */
@@ -16817,7 +16899,7 @@ static void chr__transfer_wait(chr__transfer *transfer, chr_context *ctx, const 
     if (left < 0 || left > CHR__WAIT_SLICE_MS)
         left = CHR__WAIT_SLICE_MS;
 #endif
-    ready = transfer->events == 0 && transfer->fd >= 0 ? 0 : chr__os_wait(transfer->fd, transfer->fd < 0 ? 0 : transfer->events, left);
+    ready = transfer->events == 0 && transfer->fd >= 0 ? 0 : chr__os_wait_end(&transfer->waiting, left);
     if (ready == CHR_HUP && transfer->events == CHR_OUT) /* nobody will ever take it */
         ready = CHR_ERR_DISCONNECTED;
     transfer->failure = ready < 0 ? ready : 0;
