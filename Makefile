@@ -4,6 +4,7 @@
 #   make demo       the story, end to end              make test-peers  against real programs alone
 #   make bench      speed, beside others               make cross       every compiler and target that is here
 #   make fuzz       FUZZ_SECONDS=20 each               make coverage    lines of chardev.h that the tests reach
+#   make mutate     whether the tests notice faults      SECTION= N= SEED= MIN= MUTANT=, see tests/mutate.py
 #   make windows    the examples, into build/win/*.exe make test-windows  the tests, under Wine
 #   make install    PREFIX=/usr/local DESTDIR=          make uninstall  removes what that has put there
 #
@@ -77,7 +78,7 @@ LOOPS   := $(if $(filter Linux,$(shell uname -s)),epoll) \
 
 EXAMPLES = $(LOOPS:%=$(B)/loops/%) $(B)/hello $(B)/console_share $(B)/filter_rot13 $(B)/relay $(B)/fd_handoff $(B)/tinyvm
 SOURCES := $(sort $(wildcard tests/test_*.c))
-FUZZERS  = $(patsubst tests/fuzz/%.c,build/fuzz/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
+FUZZERS  = $(patsubst tests/fuzz/%.c,$(F)/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 ifeq ($(SAN),thread)
 EXAMPLES =
 SOURCES := $(filter tests/test_threads% tests/test_isr_ring%,$(SOURCES))
@@ -209,35 +210,45 @@ bench: $(B)/tinyvm $(B)/relay
 cross:
 	@sh tests/cross.sh
 
-# Likewise: those that look inside hold the implementation themselves.
-FUZZ_CC  = clang -I. -Itests -std=gnu99 $(DEFINES) $(WARNINGS) -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -pthread
+# Likewise: those that look inside hold the implementation themselves. FUZZ_PLAIN=1: without the sanitizers, in build/fuzz-plain. What
+# all inputs do is not counted, nor are comparisons looked at, but for the targets that need it: that takes most of the time.
+F        = build/fuzz$(if $(FUZZ_PLAIN),-plain)
+FUZZ_SAN = $(if $(FUZZ_PLAIN),-O2 -fsanitize=fuzzer,-O1 -fsanitize=fuzzer -fsanitize=address -fsanitize=undefined -fno-sanitize-recover=undefined)
+FUZZ_CMP = -fno-sanitize-coverage=trace-cmp
+FUZZ_CC  = clang -I. -Itests -std=gnu99 $(DEFINES) $(WARNINGS) -g $(FUZZ_SAN) -fsanitize-coverage-ignorelist=tests/fuzz/uncounted $(FUZZ_CMP) -pthread
 OWN_FUZZ = $(shell grep -l 'chr__\|define CHARDEV_IMPLEMENTATION' tests/fuzz/*.c)
 
-build/fuzz/impl.o: tests/impl.c tests/fault.h tests/private.h chardev.h Makefile
+$(F)/impl.o: tests/impl.c tests/fault.h tests/private.h tests/fuzz/wire.h tests/fuzz/uncounted chardev.h Makefile
 	@mkdir -p $(@D)
-	$(SAY)$(FUZZ_CC) -DTEST_FAULTS -c -o $@ $<
+	$(SAY)$(FUZZ_CC) -DTEST_FAULTS -DTEST_WIRES -c -o $@ $<
 
-$(FUZZERS): build/fuzz/%: tests/fuzz/%.c $(wildcard tests/*.h tests/fuzz/*.h) chardev.h Makefile \
-    $$(if $$(filter tests/fuzz/$$*.c,$$(OWN_FUZZ)),,build/fuzz/impl.o)
+$(FUZZERS): $(F)/%: tests/fuzz/%.c $(wildcard tests/*.h tests/fuzz/*.h) chardev.h Makefile \
+    $$(if $$(filter tests/fuzz/$$*.c,$$(OWN_FUZZ)),,$(F)/impl.o)
 	@mkdir -p $(@D)
 	$(SAY)$(FUZZ_CC) $(FUZZ_FLAGS) $(if $(filter %.o,$^),-DCHARDEV_LINKED) -o $@ $(filter %.c %.o,$^) $(LDFLAGS)
 
-build/fuzz/fuzz_tls: FUZZ_FLAGS = $(TLS_FLAGS)
-build/fuzz/fuzz_tls: LDFLAGS += $(TLS_LIBS)
+$(F)/fuzz_websocket: FUZZ_CMP =
+$(F)/fuzz_tls: FUZZ_FLAGS = $(TLS_FLAGS)
+$(F)/fuzz_tls: LDFLAGS += $(TLS_LIBS)
 ifneq ($(TLS),yes)
-FUZZERS := $(filter-out build/fuzz/fuzz_tls,$(FUZZERS))
+FUZZERS := $(filter-out $(F)/fuzz_tls,$(FUZZERS))
 NOT_FUZZED = fuzz_tls: skipped: mbedtls/ssl.h is missing
 endif
 
 fuzz: $(FUZZERS)
-	@FUZZ_SECONDS=$(FUZZ_SECONDS) SKIPPED='$(NOT_FUZZED)' sh tests/fuzz/run.sh $(FUZZERS)
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_PLAIN=$(FUZZ_PLAIN) SKIPPED='$(NOT_FUZZED)' sh tests/fuzz/run.sh $(FUZZERS)
+
+# Whether the tests notice faults in chardev.h: tests/mutate.py says what SECTION=, N=, EACH=, SEED=, MIN= and MUTANT= are for.
+mutate: export TEST_PROGRAMS := $(foreach source,$(filter-out %_windows.c tests/test_win.c,$(SOURCES)),$(basename $(notdir $(source))):$(call flavour,$(source)):$(if $(filter $(source),$(OWN)),own))
+mutate:
+	@TLS_FLAGS='$(TLS_FLAGS)' TLS_LIBS='$(TLS_LIBS)' SPICE_FLAGS='$(SPICE_FLAGS)' SPICE_LIBS='$(SPICE_LIBS)' JOBS='$(JOBS)' /usr/bin/python3 -B tests/mutate.py
 
 ifneq ($(SAN),coverage)
 coverage:
 	@$(MAKE) SAN=coverage coverage
 else
-coverage: $(TESTS)
-	@sh tests/coverage.sh $(TESTS)
+coverage: all $(TESTS)
+	@STARTED=$(STARTED) JOBS=$(JOBS) LONG='$(LONG)' sh tests/coverage.sh $(TESTS)
 endif
 
 # What is installed, and where: uninstall removes the same.
@@ -266,4 +277,4 @@ clean:
 
 always:
 
-.PHONY: all always demo windows test test-windows test-peers bench fuzz cross coverage install uninstall clean
+.PHONY: all always demo windows test test-windows test-peers bench fuzz cross coverage mutate install uninstall clean

@@ -5,8 +5,9 @@
  *     TEST(name) { CHECK_INT(1 + 1, 2); }
  *
  * CHECK... note a failure and go on; REQUIRE ends the test. SKIP ends it with a reason that is always printed.
- * Run with `-v` to see every test, `-l` to list them, and words to run only tests whose name contains one of them.
- * TEST_TIME_SCALE=10 in the environment multiplies all time limits, for valgrind and the like.
+ * Run with `-v` to see every test, `-l` to list them, and words to run only tests whose name contains one of them; with `-x` those
+ * whose name is one of them. TEST_TIME_SCALE=10 in the environment multiplies all time limits, for valgrind and the like;
+ * TEST_LIMIT=5 is the most seconds that a test may take.
  */
 #ifndef CHARDEV_TEST_H
 #define CHARDEV_TEST_H
@@ -148,6 +149,15 @@ static inline unsigned test_time_scale(void)
     return scale > 0 ? (unsigned)scale : 1;
 }
 
+/* In seconds. */
+static inline unsigned test_time_limit(const test_case *test)
+{
+    const char *text = getenv("TEST_LIMIT");
+    int         most = text ? atoi(text) : 0;
+    unsigned    limit = test->seconds * test_time_scale();
+    return most > 0 && (unsigned)most < limit ? (unsigned)most : limit;
+}
+
 /* ---- the process that a test runs in ---------------------------------------------------------------------------------------- */
 
 static inline void test_run_here(const test_case *test)
@@ -209,7 +219,7 @@ static inline const char *test_run(const test_case *test, long number, char *tex
     GetModuleFileNameA(NULL, path, sizeof path);
     snprintf(command, sizeof command, "\"%s\" --child %ld", path, number);
     if ((child = test_start(command, &job)) == NULL) return "FAIL (no process)";
-    waited = WaitForSingleObject(child, test->seconds * test_time_scale() * 1000);
+    waited = WaitForSingleObject(child, test_time_limit(test) * 1000);
     if (waited == WAIT_OBJECT_0) GetExitCodeProcess(child, &code);
     TerminateJobObject(job, EXIT_FAILURE);
     CloseHandle(child);
@@ -234,7 +244,7 @@ static inline int test_child(const test_case *test, long number)
     (void)number;
     setvbuf(stdout, NULL, _IOLBF, 0); /* what was said before a crash is to be read */
     setsid();
-    alarm(test->seconds * test_time_scale());
+    alarm(test_time_limit(test));
     test_run_here(test);
     return EXIT_FAILURE;
 }
@@ -259,23 +269,23 @@ static inline const char *test_run(const test_case *test, long number, char *tex
 
 /* ---- which tests ----------------------------------------------------------------------------------------------------------- */
 
-static inline int test_wanted(const char *name, int argc, char **argv)
-{
-    int words = 0, i;
-    for (i = 1; i < argc; i++) {
-        if (argv[i][0] == '-') continue;
-        words++;
-        if (strstr(name, argv[i])) return 1;
-    }
-    return words == 0;
-}
-
 static inline int test_has_flag(const char *flag, int argc, char **argv)
 {
     int i;
     for (i = 1; i < argc; i++)
         if (strcmp(argv[i], flag) == 0) return 1;
     return 0;
+}
+
+static inline int test_wanted(const char *name, int argc, char **argv)
+{
+    int words = 0, whole = test_has_flag("-x", argc, argv), i;
+    for (i = 1; i < argc; i++) {
+        if (argv[i][0] == '-') continue;
+        words++;
+        if (whole ? strcmp(name, argv[i]) == 0 : strstr(name, argv[i]) != NULL) return 1;
+    }
+    return words == 0;
 }
 
 /* TEST_PART=2of4 in the environment: the second of four parts of the tests, which another process may run beside the others. */

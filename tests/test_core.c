@@ -1023,6 +1023,29 @@ TEST(change_refusals)
     rig_close(&r);
 }
 
+TEST(change_without_frontend_and_with_wrong_options_keeps_the_old)
+{
+    static const char *const bad[] = { "ringbuf,size=3x", "nonsense", "file", "mux,chardev=c", "null,x=y", "", "socket,path=a,telnet=maybe" };
+    chr_error                err;
+    size_t                   i;
+    rig                      r;
+    rig_open(&r);
+    make(&r, "ringbuf,id=c,size=16");
+    CHECK_INT(chr_ringbuf_write(chr_find(r.ctx, "c"), "kept", 4, CHR_UTF8, &err), 4);
+    for (i = 0; i < sizeof bad / sizeof *bad; i++) {
+        err.text[0] = 0;
+        if (!CHECK(chr_change(r.ctx, "c", bad[i], &err) < 0) || !CHECK(err.text[0])) NOTE("for %s", bad[i]);
+        if (!CHECK(chr_find(r.ctx, "c") != NULL)) {
+            NOTE("for %s", bad[i]);
+            make(&r, "ringbuf,id=c,size=16");
+        }
+    }
+    CHECK_INT(chr_ringbuf_count(chr_find(r.ctx, "c")), 4);
+    CHECK_INT(chr_change(r.ctx, "c", "null", &err), 0);
+    CHECK_STR(chr_find(r.ctx, "c")->kind->name, "null");
+    rig_close(&r);
+}
+
 TEST(change_that_cannot_open_leaves_the_old_untouched)
 {
     static const char *const bad[] = { "ringbuf,size=3", "nonsense", "file", "file,path=/nonexistent/x", "socket,fd=999", "null,x=y", "" };
