@@ -83,7 +83,7 @@ ifeq ($(SAN),thread)
 EXAMPLES =
 SOURCES := $(filter tests/test_threads% tests/test_isr_ring%,$(SOURCES))
 endif
-TESTS    = $(patsubst tests/%.c,$(B)/tests/%,$(filter-out tests/test_socket_windows.c,$(SOURCES)))
+TESTS    = $(patsubst tests/%.c,$(B)/tests/%,$(filter-out tests/test_socket_windows.c tests/test_wait_windows.c,$(SOURCES)))
 LONG     = $(filter $(patsubst %,$(B)/tests/test_%,connections threads_matrix shutdown faults tls),$(TESTS)) # they start first
 
 all: $(EXAMPLES)
