@@ -84,7 +84,7 @@ ifeq ($(SAN),thread)
 EXAMPLES =
 SOURCES := $(filter tests/test_threads% tests/test_isr_ring%,$(SOURCES))
 endif
-TESTS    = $(patsubst tests/%.c,$(B)/tests/%,$(filter-out tests/test_socket_windows.c,$(SOURCES)))
+TESTS    = $(patsubst tests/%.c,$(B)/tests/%,$(filter-out tests/test_socket_windows.c tests/test_wait_windows.c,$(SOURCES)))
 LONG     = $(filter $(patsubst %,$(B)/tests/test_%,connections threads_matrix shutdown faults tls),$(TESTS)) # they start first
 
 all: $(EXAMPLES)
@@ -156,6 +156,7 @@ WIN_TEST     = $(WIN_CC) -I. -Itests -Itests/windows -std=gnu99 -D__USE_MINGW_AN
 WIN_PROGRAMS = $(SOURCES:tests/%.c=build/win/tests/%.exe)
 WIN_SKIPPED := $(shell sed -n 's|^\(test_[a-z0-9_]*\): .*|build/win/tests/\1.exe|p' tests/windows/skipped)
 WIN_TESTS    = $(if $(shell command -v $(WIN_CC)),$(filter-out $(WIN_SKIPPED),$(WIN_PROGRAMS)))
+WIN_LONG     = $(patsubst %,build/win/tests/test_%.exe,connections threads_matrix shutdown websocket comport buffers telnet core)
 win_flavour  = $(if $(filter $1,$(FAULTY)),-faults)$(if $(WIN_TLS),$(if $(filter $1,$(SECURE)),-tls))
 win_object   = $(if $(filter $1,$(OWN)),,build/win/tests/impl$(call win_flavour,$1).o)
 WIN_OBJECTS  = $(sort $(foreach source,$(SOURCES),$(call win_object,$(source))))
@@ -192,7 +193,7 @@ $(WIN_PROGRAMS): build/win/tests/%.exe: tests/%.c $(wildcard tests/*.h tests/win
 	    $(filter %.o,$^) -static -lpthread $(call flavour_libs,$(call win_flavour,$<)) $(WIN_LIBS)
 
 test-windows: $(if $(WIN_TESTS),windows) $(WIN_TESTS)
-	@BUILD=build/win STARTED=$(STARTED) JOBS=$(JOBS) LONG='$(filter $(LONG:$(B)/tests/%=build/win/tests/%.exe),$(WIN_TESTS))' sh tests/windows/run.sh $(WIN_TESTS)
+	@BUILD=build/win STARTED=$(STARTED) JOBS=$(JOBS) LONG='$(filter $(WIN_LONG),$(WIN_TESTS))' sh tests/windows/run.sh $(WIN_TESTS)
 
 demo: $(B)/tinyvm $(B)/fd_handoff
 	$(B)/fd_handoff

@@ -76,6 +76,12 @@
  *     CHARDEV_NO_URI           leave chr_new_uri() out: chr_new_any() takes options, none and chardev:ID
  *     CHARDEV_NO_BUFFERS       leave chr_fe_set_buffers(), chr_fe_read() and their like out: history= and obuf= are
  *                              CHR_ERR_NOT_SUPPORTED
+ *     CHARDEV_NO_OPTIONS       leave out what makes a chardev from a text, and chr_help(): chr_open() is left, with chr_backend_find()
+ *                              and the structs of >>structs. It implies CHARDEV_NO_URI and CHARDEV_NO_CHANGE
+ *     CHARDEV_NO_CHANGE        leave hot swap out: chr_change(), chr_change_from()
+ *     CHARDEV_NO_WAIT          leave out what waits for bytes: chr_fe_write_all(), chr_fe_read_all(), chr_fe_flush(), chr_drain()
+ *     CHARDEV_NO_PRINTF        leave chr_fe_printf() out
+ *     CHARDEV_NO_BASE64        CHR_BASE64 is CHR_ERR_NOT_SUPPORTED for chr_ringbuf_read() and chr_ringbuf_write()
  *     CHARDEV_ERROR_SIZE       bytes of chr_error.text; default 1024; 96 will do for firmware
  *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and what a mux may keep; default 65536, freestanding 1024
  *     CHARDEV_BARRIER()        for chr_isr_ring, where the compiler has no __atomic builtins: nothing passes it; default none
@@ -196,6 +202,12 @@ extern "C" {
 
 #if defined(CHARDEV_FREESTANDING) && !defined(CHARDEV_TRACE) && !defined(CHARDEV_NO_TRACE)
 #define CHARDEV_NO_TRACE
+#endif
+#if defined(CHARDEV_NO_OPTIONS) && !defined(CHARDEV_NO_URI)
+#define CHARDEV_NO_URI
+#endif
+#if defined(CHARDEV_NO_OPTIONS) && !defined(CHARDEV_NO_CHANGE)
+#define CHARDEV_NO_CHANGE
 #endif
 
 /* ====================================================================================================================
@@ -526,13 +538,15 @@ typedef struct chr_common_options {
 /* A key=value list while it is being read; backends meet it only in their `uri` slot. */
 typedef struct chr_options chr_options;
 
+#ifndef CHARDEV_NO_OPTIONS
 /* Adds a key for the URI that is being read; `len` bytes of `value` (or all, with (size_t)-1). CHR_ERR_NO_MEMORY. */
 CHARDEV_API int chr_options_add(chr_options *options, const char *key, const char *value, size_t len);
+#endif
 
 /* On whose behalf a chardev is made: fd= is a number for a local user, a name (see >>descriptors) for a monitor's peer. */
 typedef enum chr_origin { CHR_LOCAL, CHR_REMOTE } chr_origin;
 
-#ifndef CHARDEV_NO_HELP
+#if !defined(CHARDEV_NO_HELP) && !defined(CHARDEV_NO_OPTIONS)
 /* Calls `print` with each line of help, without a newline: all backends (NULL, "help", "?") or the options of one, or of an
  * object that chr_tls_creds_add() and chr_authz_add() make. `text` is its name or all of a text that got CHR_ERR_HELP
  * ("socket,help", "tcp::4444,help"). Returns 0, CHR_ERR_NOT_FOUND for an unknown one, CHR_ERR_NO_MEMORY. */
@@ -557,6 +571,7 @@ enum {
     CHR_EVENT_READABLE        /* bytes have come into an empty input buffer: chr_fe_read(); see chr_fe_set_buffers() */
 };
 
+#ifndef CHARDEV_NO_OPTIONS
 /* Makes a chardev from options in text ("socket,id=mon,fd=3,server=on,wait=off"). Its context owns it. NULL and err: any
  * CHR_ERR_..., nothing is left behind and descriptors named in it are still yours; CHR_ERR_HELP when the text asks for help
  * (then call chr_help()). wait=on blocks until a peer has come, a TCP client without reconnect until it is connected: from
@@ -593,10 +608,11 @@ CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *u
  *     if (!dev && err.code == CHR_ERR_HELP) exit(chr_help(ctx, text, print_line, NULL) != 0);
  *     if (!dev) ... "-serial TEXT: err.text" */
 CHARDEV_API chr_dev *chr_new_any(chr_context *ctx, const char *id, const char *text, chr_error *err);
+#endif
 /* The same from a kind (chr_backend_find()) and its options struct (>>structs; NULL = all defaults). Strings are copied. */
 CHARDEV_API chr_dev *chr_open(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err);
 
-/* The chardev with that id, or NULL. In constant time, as creation and removal, however many there are. */
+/* The chardev with that id, or NULL. In constant time, as creation and removal, however many there are (freestanding: in a list). */
 CHARDEV_API chr_dev *chr_find(chr_context *ctx, const char *id);
 /* Walks all in the order of creation: NULL gives the first; NULL comes after the last. */
 CHARDEV_API chr_dev *chr_next(chr_context *ctx, const chr_dev *dev);
@@ -604,6 +620,7 @@ CHARDEV_API chr_dev *chr_next(chr_context *ctx, const chr_dev *dev);
  * in the background (lingering close). Pointers to it are invalid afterwards (inside a handler of its own: when that
  * has returned). CHR_ERR_NOT_FOUND; CHR_ERR_BUSY while a frontend is attached, which an ID-base always has. */
 CHARDEV_API int chr_remove(chr_context *ctx, const char *id, chr_error *err);
+#ifndef CHARDEV_NO_CHANGE
 /* Hot swap: another backend under a living frontend, which must have a `change` handler and may refuse. `options` as
  * in chr_new(), an id in them is ignored. The new chr_dev has the id: pointers to the old one are invalid
  * afterwards, use chr_find(). The frontend is told CLOSED before if the old one was open and the new one is not,
@@ -613,6 +630,7 @@ CHARDEV_API int chr_remove(chr_context *ctx, const char *id, chr_error *err);
  * or with mux=on); CHR_ERR_BUSY (refused, or being changed already); and what chr_new() may return. */
 CHARDEV_API int chr_change(chr_context *ctx, const char *id, const char *options, chr_error *err);
 CHARDEV_API int chr_change_from(chr_context *ctx, chr_origin origin, const char *id, const char *options, chr_error *err);
+#endif
 /* Delivers BREAK to the frontend, as if it came from the far side. */
 CHARDEV_API int chr_send_break(chr_context *ctx, const char *id, chr_error *err);
 /* Input as if it came from the far side, on any backend, open or not: for tests, fuzzers and macros. It comes in above
@@ -664,12 +682,14 @@ typedef struct chr_info {
 } chr_info;
 
 CHARDEV_API void chr_query(const chr_dev *dev, chr_info *info);
+#ifndef CHARDEV_NO_WAIT
 /* Drains before the end: runs the loop (handlers are called as ever) until no chardev of the context holds output
  * any more, in obuf=, history= or a layer (telnet, websocket, TLS). timeout_ms: how long to go on without any byte
  * leaving, -1 = without limit; a reader that is slow but reads on is waited for. What the kernel holds is not
  * counted. Returns 0, CHR_ERR_TIMEOUT (the rest is still queued), CHR_ERR_IN_HANDLER from inside a handler, or what
  * chr_loop_step() may fail with. Owner thread. */
 CHARDEV_API int chr_drain(chr_context *ctx, int timeout_ms);
+#endif
 
 /* ====================================================================================================================
  * >>frontend   your end
@@ -714,14 +734,18 @@ CHARDEV_API void chr_fe_accept_input(chr_frontend *fe);
 /* One attempt. Returns the bytes taken, or CHR_ERR_WOULD_BLOCK (none taken: see chr_fe_add_watch), CHR_ERR_DISCONNECTED
  * (nobody there: dropped), CHR_ERR_NO_SPACE (a file), CHR_ERR_IO. Any thread. */
 CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t len);
+#ifndef CHARDEV_NO_WAIT
 /* Waits until all is taken, at most timeout_ms milliseconds of real time (-1 = without limit). Returns the bytes taken: len, or fewer
  * when the time ran out or the far side went after some; else the error. CHR_ERR_IN_HANDLER from inside a handler. */
 CHARDEV_API int chr_fe_write_all(chr_frontend *fe, const void *buf, size_t len, int timeout_ms);
 /* Waits for exactly len bytes, past the handlers. Returns as chr_fe_write_all() does. CHR_ERR_NOT_SUPPORTED where the
  * backend has no input of its own. */
 CHARDEV_API int chr_fe_read_all(chr_frontend *fe, void *buf, size_t len, int timeout_ms);
+#endif
+#ifndef CHARDEV_NO_PRINTF
 /* printf() into chr_fe_write(). */
 CHARDEV_API int chr_fe_printf(chr_frontend *fe, const char *format, ...) CHR_PRINTF(2, 3);
+#endif
 /* Calls `writable` once, from the loop, when more output can be taken or the far side is gone. One per frontend: the last
  * wins; NULL takes it away. Any thread. Without chardev nothing happens. */
 CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaque), void *opaque);
@@ -788,11 +812,13 @@ CHARDEV_API int chr_fe_readable(const chr_frontend *fe);
  * "transmitter empty" is `!= 0`: bytes for nobody are taken, and dropped. Any thread, any handler. */
 CHARDEV_API int chr_fe_writable(const chr_frontend *fe);
 #endif
+#ifndef CHARDEV_NO_WAIT
 /* Sends what is gathered, and what obuf= or a layer (telnet, websocket, TLS) of this chardev holds. Waits at most
  * timeout_ms milliseconds of real time (-1 = without limit). Returns 0 when all is out; the error that met what was
  * gathered since the last flush, once; CHR_ERR_TIMEOUT, CHR_ERR_WOULD_BLOCK (there is nothing to wait on); inside a
  * handler CHR_ERR_IN_HANDLER when something is left. Any thread, any handler. */
 CHARDEV_API int chr_fe_flush(chr_frontend *fe, int timeout_ms);
+#endif
 
 /* Commands to the device at the far side. CHR_ERR_NOT_SUPPORTED where it has no such thing. */
 enum {
@@ -1965,6 +1991,31 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHARDEV_HAS_URI 0
 #else
 #define CHARDEV_HAS_URI 1
+#endif
+#if defined(CHARDEV_NO_OPTIONS)
+#define CHARDEV_HAS_OPTIONS 0
+#else
+#define CHARDEV_HAS_OPTIONS 1
+#endif
+#if defined(CHARDEV_NO_CHANGE)
+#define CHARDEV_HAS_CHANGE 0
+#else
+#define CHARDEV_HAS_CHANGE 1
+#endif
+#if defined(CHARDEV_NO_WAIT)
+#define CHARDEV_HAS_WAIT 0
+#else
+#define CHARDEV_HAS_WAIT 1
+#endif
+#if defined(CHARDEV_NO_PRINTF)
+#define CHARDEV_HAS_PRINTF 0
+#else
+#define CHARDEV_HAS_PRINTF 1
+#endif
+#if defined(CHARDEV_NO_BASE64)
+#define CHARDEV_HAS_BASE64 0
+#else
+#define CHARDEV_HAS_BASE64 1
 #endif
 #if defined(CHARDEV_NO_BUFFERS)
 #define CHARDEV_HAS_BUFFERS 0
@@ -3182,17 +3233,32 @@ static int chr__os_poll(chr__pollfd *polls, int count, int timeout_ms)
     return n >= 0 ? n : errno == EINTR ? 0 : chr__os_code(errno);
 }
 
-/* Waits for one descriptor: what is ready, 0 at the time-out or a signal, or an error. */
+/* A wait for one descriptor in two parts: begun under the lock, and ended without it. */
+typedef struct chr__waiting {
+    chr__pollfd one;
+} chr__waiting;
+
+static void chr__os_wait_begin(chr__waiting *waiting, int fd, int events)
+{
+    waiting->one.fd = fd;
+    waiting->one.events = chr__os_poll_events(events);
+    waiting->one.revents = 0;
+}
+
+/* What is ready, 0 at the time-out or a signal, or an error. */
+static int chr__os_wait_end(chr__waiting *waiting, int timeout_ms)
+{
+    int n = chr__os_poll(&waiting->one, 1, timeout_ms);
+
+    return n <= 0 ? n : chr__os_ready_events(waiting->one.revents);
+}
+
 CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms)
 {
-    chr__pollfd one;
-    int         n;
+    chr__waiting waiting;
 
-    one.fd = fd;
-    one.events = chr__os_poll_events(events);
-    one.revents = 0;
-    n = chr__os_poll(&one, 1, timeout_ms);
-    return n <= 0 ? n : chr__os_ready_events(one.revents);
+    chr__os_wait_begin(&waiting, fd, events);
+    return chr__os_wait_end(&waiting, timeout_ms);
 }
 
 /* What wakes a sleeping loop: a pipe, since writing to one is allowed in a signal handler. */
@@ -4681,7 +4747,7 @@ static const char *chr__os_environment(const char *name)
 #endif
 
 /* What stands alone as the name of a device, without that of its backend. */
-static int chr__os_is_device_path(const char *text) { return *text == '/'; }
+CHR__PRIVATE int chr__os_is_device_path(const char *text) { return *text == '/'; }
 
 #if CHARDEV_HAS_SERIAL
 /* Serial lines. */
@@ -6374,6 +6440,62 @@ CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms)
     return n <= 0 ? n : chr__os_ready_events(one.revents);
 }
 
+/* A wait for one descriptor in two parts: begun under the lock, and ended without it. Meanwhile the owner may close the descriptor,
+ * and its number may be something else's. So the number is not used any more: the driver has its request, and what is no socket is
+ * waited for by a handle of the wait's own. */
+typedef struct chr__waiting {
+    chr__bell      bell;
+    chr__set       set;
+    chr__set_entry entry;
+    HANDLE         own; /* NULL = there is none */
+    int            code;
+} chr__waiting;
+
+static int chr__wait_copy(chr__waiting *waiting)
+{
+    HANDLE process = GetCurrentProcess(), *handle = &waiting->entry.handle;
+
+    if (!CHR_SYS(DuplicateHandle)(process, *handle, process, &waiting->own, SYNCHRONIZE, FALSE, 0))
+        return chr__os_code((int)GetLastError());
+    *handle = waiting->own;
+    return 0;
+}
+
+static void chr__os_wait_begin(chr__waiting *waiting, int fd, int events)
+{
+    chr__pollfd one;
+
+    one.fd = fd;
+    one.events = chr__os_poll_events(events);
+    one.revents = 0;
+    waiting->own = NULL;
+    waiting->code = chr__bell_open(&waiting->bell);
+    chr__set_attach(&waiting->set, &waiting->bell);
+    memset(&waiting->entry, 0, sizeof waiting->entry);
+    if (waiting->code == 0)
+        waiting->code = chr__poll_begin(&waiting->set, &waiting->entry, &one, 1);
+    if (waiting->code == 0 && waiting->entry.wait)
+        waiting->code = chr__wait_copy(waiting);
+    if (waiting->code == 0)
+        chr__set_ask_all(&waiting->set);
+}
+
+/* What is ready, 0 at the time-out or before it, or an error. */
+static int chr__os_wait_end(chr__waiting *waiting, int timeout_ms)
+{
+    int        code = waiting->code, told = 0;
+    chr__ready ready;
+
+    if (code == 0 && !waiting->set.ready.first)
+        code = chr__set_look(&waiting->set, timeout_ms);
+    if (code >= 0 && chr__set_tell_all(&waiting->set, &ready, 1) > 0)
+        told = chr__os_ready_events((short)chr__poll_told(waiting->entry.wants, ready.events));
+    chr__poll_end(&waiting->set, &waiting->entry, 1);
+    if (waiting->own)
+        (void)CHR_SYS(CloseHandle)(waiting->own);
+    return code < 0 ? code : told;
+}
+
 /* Without a set: only the waker. */
 static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, int timeout_ms)
 {
@@ -7783,7 +7905,7 @@ static int chr__os_is_port(const char *text)
 }
 
 /* What stands alone as the name of a device: also what begins with two backslashes, a dot or a question mark, and one more. */
-static int chr__os_is_device_path(const char *text)
+CHR__PRIVATE int chr__os_is_device_path(const char *text)
 {
     int is_path = text[0] == '\\' && text[1] == '\\' && (text[2] == '.' || text[2] == '?') && text[3] == '\\';
 
@@ -8910,7 +9032,7 @@ static int64_t chr__os_clock(void *opaque)
     return 0;
 }
 
-static int chr__os_is_device_path(const char *text) { return *text == '/'; }
+CHR__PRIVATE int chr__os_is_device_path(const char *text) { return *text == '/'; }
 
 static int64_t chr__os_wall_clock(void *opaque)
 {
@@ -8953,10 +9075,14 @@ typedef struct chr__fd_flags {
     int nothing;
 } chr__fd_flags;
 
-static int  chr__os_get_flags(int fd, chr__fd_flags *flags) { (void)fd, (void)flags; return CHR_ERR_NOT_SUPPORTED; }
-static void chr__os_set_flags(int fd, const chr__fd_flags *flags) { (void)fd, (void)flags; }
 CHR__PRIVATE void chr__os_close_on_exec(int fd) { (void)fd; }
 
+typedef struct chr__waiting {
+    int is_begun;
+} chr__waiting;
+
+static void chr__os_wait_begin(chr__waiting *waiting, int fd, int events) { (void)fd; (void)events; waiting->is_begun = 1; }
+static int  chr__os_wait_end(chr__waiting *waiting, int timeout_ms) { (void)waiting; return timeout_ms < 0 ? CHR_ERR_NOT_SUPPORTED : 0; }
 CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms) { (void)fd; (void)events; return timeout_ms < 0 ? CHR_ERR_NOT_SUPPORTED : 0; }
 
 CHR__PRIVATE int chr__os_random(void *buf, size_t len) { return (void)buf, (void)len, CHR_ERR_NOT_SUPPORTED; }
@@ -9732,12 +9858,16 @@ CHR__PRIVATE void chr__log_line(chr_context *ctx, const char *id, const char *te
 
 CHARDEV_API int chr_error_set(chr_error *err, int code, const char *format, ...)
 {
+#if CHARDEV_HAS_HELP
     va_list args;
 
     va_start(args, format);
     code = chr__fail_with(err, code, format, args);
     va_end(args);
     return code;
+#else
+    return (void)format, chr__fail_briefly(err, code);
+#endif
 }
 
 CHARDEV_API const char *chr_error_text(int code)
@@ -10021,11 +10151,20 @@ static uint32_t chr__hash(const uint32_t *key, const void *bytes, size_t len)
 
 #endif
 
-enum { CHR__TABLE_FEW = 16, CHR__TABLE_CHAINS = 64 };
+enum { CHR__TABLE_CHAINS = 64 };
+
+/* Firmware has few of everything: there the compiler drops all that asks for chains. */
+#ifdef CHR__FREESTANDING
+#define CHR__CHAINS(table) ((void)(table), (chr__entry **)0)
+#define CHR__TABLE_LIST    SIZE_MAX
+#else
+#define CHR__TABLE_LIST    ((size_t)16) /* entries; more go to chains */
+#define CHR__CHAINS(table) ((table)->chains)
+#endif
 
 static chr__entry **chr__table_chain(chr__table *table, const void *key, size_t length)
 {
-    return table->chains ? &table->chains[chr__hash(table->hash_key, key, length) & (table->size - 1)] : &table->few;
+    return CHR__CHAINS(table) ? &table->chains[chr__hash(table->hash_key, key, length) & (table->size - 1)] : &table->few;
 }
 
 static void chr__table_put(chr__table *table, chr__entry *entry)
@@ -10072,7 +10211,7 @@ CHR__COLD void chr__table_grow(chr_context *ctx, chr__table *table)
 CHR__PRIVATE void chr__table_add(chr_context *ctx, chr__table *table, chr__entry *entry, void *owner, const void *key,
                                  size_t length)
 {
-    if (table->count++ >= (table->chains ? table->size : (size_t)CHR__TABLE_FEW))
+    if (table->count++ >= (CHR__CHAINS(table) ? table->size : CHR__TABLE_LIST))
         chr__table_grow(ctx, table);
     entry->owner = owner;
     entry->key = key;
@@ -10082,7 +10221,7 @@ CHR__PRIVATE void chr__table_add(chr_context *ctx, chr__table *table, chr__entry
 
 CHR__PRIVATE void chr__table_free(chr_context *ctx, chr__table *table)
 {
-    chr__free(ctx, table->chains);
+    chr__free(ctx, CHR__CHAINS(table));
     memset(table, 0, sizeof *table);
 }
 
@@ -10116,9 +10255,9 @@ CHR__PRIVATE void *chr__table_find(const chr__table *table, const void *key, siz
 CHR__PRIVATE void chr__table_each(chr__table *table, const void *key, size_t length,
                                   void (*visit)(void *owner, void *arg), void *arg)
 {
-    chr__entry **chain = key ? chr__table_chain(table, key, length) : table->chains ? table->chains : &table->few;
+    chr__entry **chain = key ? chr__table_chain(table, key, length) : CHR__CHAINS(table) ? CHR__CHAINS(table) : &table->few;
     chr__entry  *entry, *next;
-    size_t       count = key || !table->chains ? 1 : table->size;
+    size_t       count = key || !CHR__CHAINS(table) ? 1 : table->size;
 
     for (; count > 0 && table->count > 0; count--, chain++)
         for (entry = *chain; entry; entry = next) {
@@ -10206,13 +10345,13 @@ static int64_t chr__real_now(chr_context *ctx)
     return now ? now : chr_loop_now(ctx);
 }
 
-static int64_t chr__deadline(chr_context *ctx, int timeout_ms)
+CHR__PRIVATE int64_t chr__deadline(chr_context *ctx, int timeout_ms)
 {
     return timeout_ms < 0 ? -1 : chr__real_now(ctx) + (int64_t)timeout_ms * 1000000;
 }
 
 /* Milliseconds until the deadline, -1 without one. */
-static int chr__time_left(chr_context *ctx, int64_t deadline)
+CHR__PRIVATE int chr__time_left(chr_context *ctx, int64_t deadline)
 {
     int64_t left;
 
@@ -12023,14 +12162,14 @@ static const chr_option *chr__common_rows_of(const chr_backend *kind)
     return kind->open ? chr__common_rows : NULL;
 }
 
-static void chr__options_init(chr_options *options, chr_context *ctx)
+CHR__PRIVATE void chr__options_init(chr_options *options, chr_context *ctx)
 {
     options->ctx = ctx;
     options->first = NULL;
     options->last = &options->first;
 }
 
-static void chr__options_free(chr_options *options)
+CHR__PRIVATE void chr__options_free(chr_options *options)
 {
     chr__pair *pair;
 
@@ -12055,10 +12194,17 @@ static chr__pair *chr__options_pair(chr_options *options, const char *key, size_
     return pair;
 }
 
+CHR__PRIVATE int chr__options_add(chr_options *options, const char *key, const char *value)
+{
+    return chr__options_pair(options, key, strlen(key), value, strlen(value)) ? 0 : CHR_ERR_NO_MEMORY;
+}
+
+#if CHARDEV_HAS_OPTIONS
 CHARDEV_API int chr_options_add(chr_options *options, const char *key, const char *value, size_t len)
 {
     return chr__options_pair(options, key, strlen(key), value, len == (size_t)-1 ? strlen(value) : len) ? 0 : CHR_ERR_NO_MEMORY;
 }
+#endif
 
 /* The last value of a key, or NULL. */
 static const char *chr__options_get(const chr_options *options, const char *key)
@@ -12111,7 +12257,7 @@ static int chr__options_part(chr_options *options, const char *part, size_t len)
 }
 
 /* A value that counts unless the text has another for that key: it goes before what is there. */
-static int chr__options_default(chr_options *options, const char *key, const char *value)
+CHR__PRIVATE int chr__options_default(chr_options *options, const char *key, const char *value)
 {
     chr__pair **end = options->last, *pair = chr__options_pair(options, key, strlen(key), value, strlen(value));
 
@@ -12250,7 +12396,7 @@ static int chr__read_size(const char *text, int64_t *value)
     int               shift;
 
     text = chr__read_digits(text, INT64_MAX, &whole);
-    if (text && *text == '.')
+    if (CHARDEV_HAS_OPTIONS && text && *text == '.') /* no default has a fraction */
         text = chr__read_fraction(text + 1, &billionths);
     if (!text)
         return 0;
@@ -12262,6 +12408,8 @@ static int chr__read_size(const char *text, int64_t *value)
     if (*text || (unit == 1 && billionths) || whole > (uint64_t)(INT64_MAX / unit))
         return 0;
     *value = (int64_t)whole * unit;
+    if (billionths == 0)
+        return 1;
     shift = unit >> 20 ? 20 : 0;
     part = unit >> shift; /* billionths of it, without passing 64 bits */
     part = (billionths * part / 1000000000 << shift) + ((billionths * part % 1000000000 << shift) / 1000000000);
@@ -12309,7 +12457,11 @@ static int chr__set_integer(const char *backend, const chr_option *row, const ch
 
 CHR__PRIVATE chr__named_fd *chr__named_fd_find(chr_context *ctx, const char *name)
 {
+#ifdef CHR__HAS_FDS
     return (chr__named_fd *)chr__table_find(&ctx->fds_by_name, name, strlen(name));
+#else
+    return (void)ctx, (void)name, (chr__named_fd *)NULL; /* nor has anything else a descriptor */
+#endif
 }
 
 /* The descriptor is somebody else's, or closed. */
@@ -12322,8 +12474,9 @@ CHR__PRIVATE void chr__named_fd_forget(chr_context *ctx, chr__named_fd *named)
 
 /* A number for a local user, a name for a monitor's peer, who must not be able to name our own descriptors. */
 static int chr__set_fd(const char *backend, const chr_option *row, const char *text, chr_context *ctx, chr_origin origin,
-                       int *fd, chr_error *err)
+                       void *target, chr_error *err)
 {
+    int           *fd = (int *)(void *)((char *)target + row->offset);
     chr__named_fd *named;
     int64_t        number;
 
@@ -12342,8 +12495,8 @@ static int chr__set_fd(const char *backend, const chr_option *row, const char *t
     return 0;
 }
 
-static int chr__set_value(const char *backend, const chr_option *row, const char *text, chr_context *ctx, chr_origin origin,
-                          void *target, chr_error *err)
+/* A default, or what somebody gave. */
+static int chr__set_value(const char *backend, const chr_option *row, const char *text, void *target, chr_error *err)
 {
     void *member = (char *)target + row->offset;
 
@@ -12356,9 +12509,8 @@ static int chr__set_value(const char *backend, const chr_option *row, const char
     case CHR_OPTION_SIZE:
         return chr__set_integer(backend, row, text, (int64_t *)member, err);
     case CHR_OPTION_FD:
-        return chr__set_fd(backend, row, text, ctx, origin, (int *)member, err);
     case CHR_OPTION_LIST:
-        return 0; /* chr__set_lists() collects them */
+        return 0; /* they have no defaults: chr__set_fd(), chr__set_lists() */
     case CHR_OPTION_TEXT:
     default:
         *(const char **)member = text;
@@ -12484,8 +12636,10 @@ static int chr__options_to_struct(const chr_options *options, const chr_backend 
             code = chr__set_bare(kind, pair, target, err);
         else if (!row)
             code = chr__unknown_key(kind, pair, err);
+        else if (row->type == CHR_OPTION_FD)
+            code = chr__set_fd(kind->name, row, pair->value, options->ctx, origin, target, err);
         else
-            code = chr__set_value(kind->name, row, pair->value, options->ctx, origin, target, err);
+            code = chr__set_value(kind->name, row, pair->value, target, err);
     }
     if (code < 0)
         return code;
@@ -12587,7 +12741,7 @@ static int chr__check_range(const char *backend, const chr_option *row, const vo
                      (long long)row->min, (long long)row->max);
 }
 
-static int chr__complete(const char *backend, const chr_option *row, chr_context *ctx, void *target, chr_error *err)
+static int chr__complete(const char *backend, const chr_option *row, void *target, chr_error *err)
 {
     int code = 0;
 
@@ -12597,7 +12751,7 @@ static int chr__complete(const char *backend, const chr_option *row, chr_context
         else if (row->default_text && strcmp(row->default_text, CHR_REQUIRED) == 0)
             code = chr__fail(err, CHR_ERR_INVALID, "%s: needs %s%s=", backend, row->name, chr__row_suffix(row, ".0"));
         else if (row->default_text)
-            code = chr__set_value(backend, row, row->default_text, ctx, CHR_LOCAL, target, err);
+            code = chr__set_value(backend, row, row->default_text, target, err);
     }
     return code;
 }
@@ -12616,7 +12770,7 @@ static void *chr__options_copy(chr_context *ctx, const chr_backend *kind, const 
         room = chr__copy_lists(kind->options, copy, copy + kind->options_size);
         chr__copy_texts(common, copy, chr__copy_texts(kind->options, copy, room));
     }
-    if (chr__complete(kind->name, kind->options, ctx, copy, err) == 0 && chr__complete(kind->name, common, ctx, copy, err) == 0)
+    if (chr__complete(kind->name, kind->options, copy, err) == 0 && chr__complete(kind->name, common, copy, err) == 0)
         return copy;
     chr__free(ctx, copy);
     return NULL;
@@ -12671,7 +12825,7 @@ CHR__PRIVATE chr__object *chr__object_new(const chr_options *list, const chr_bac
     return NULL;
 }
 
-#if CHARDEV_HAS_HELP
+#if CHARDEV_HAS_HELP && CHARDEV_HAS_OPTIONS
 /* -- help -- */
 
 static size_t chr__pad(char *line, size_t len, size_t column)
@@ -12756,7 +12910,7 @@ static int chr__is_help(const char *text, size_t len)
     return chr__text_is(text, len, "help") || chr__text_is(text, len, "?");
 }
 
-#if CHARDEV_HAS_HELP
+#if CHARDEV_HAS_HELP && CHARDEV_HAS_OPTIONS
 static void chr__help_all(chr_context *ctx, void (*print)(void *, const char *), void *opaque)
 {
     const chr_backend *kind;
@@ -14215,6 +14369,7 @@ static void chr__log_record(chr_dev *dev, const void *buf, size_t len) { (void)d
 
 /* -- descriptors that were given with the options: the giver's until nothing can fail any more -- */
 
+#ifdef CHR__HAS_FDS
 struct chr__given {
     struct chr__given *next;
     int                fd;
@@ -14304,6 +14459,14 @@ CHR__PRIVATE void chr__close_own(const chr_dev *dev, int fd)
     else
         chr__os_close(fd);
 }
+
+#else
+
+static int chr__given_note(chr_dev *dev, int fd, int is_unused) { return (void)dev, (void)fd, (void)is_unused, 0; }
+static int chr__given_note_all(chr_dev *dev, const chr_backend *kind) { return (void)dev, (void)kind, 0; }
+static void chr__given_keep(chr_dev *dev) { (void)dev; }
+static void chr__given_return(chr_dev *dev) { (void)dev; }
+#endif
 
 /* -- output -- */
 
@@ -14647,7 +14810,7 @@ CHR__COLD void chr__send_rest(chr_frontend *fe)
 /* All of them, before the chardev goes. */
 static void chr__send_all_rest(chr_dev *dev)
 {
-    chr__buffers *buffers = dev->buffers;
+    chr__buffers *buffers = CHR__BUFFERS(dev);
 
     while (buffers) {
         if (buffers->is_sending || buffers->out.count == 0) {
@@ -15159,7 +15322,7 @@ static void chr__close(chr_dev *dev)
 }
 
 /* Closed at once, freed when nothing that runs can touch it. */
-static void chr__destroy(chr_dev *dev)
+CHR__PRIVATE void chr__destroy(chr_dev *dev)
 {
     chr_context *ctx = dev->ctx;
 
@@ -15476,7 +15639,7 @@ static int chr__asks_for_help(const chr_options *options, chr_error *err)
     return chr__options_has_help(options) ? chr__fail(err, CHR_ERR_HELP, "help was asked for") : 0;
 }
 
-static const chr_backend *chr__options_kind(chr_options *options, chr_error *err)
+CHR__PRIVATE const chr_backend *chr__options_kind(chr_options *options, chr_error *err)
 {
     const char        *name;
     const chr_backend *kind;
@@ -15494,7 +15657,7 @@ static const chr_backend *chr__options_kind(chr_options *options, chr_error *err
 }
 
 /* The struct of `kind` from the list, for the caller to free; NULL and err. */
-static void *chr__options_parse(const chr_options *options, const chr_backend *kind, chr_origin origin, chr_error *err)
+CHR__PRIVATE void *chr__options_parse(const chr_options *options, const chr_backend *kind, chr_origin origin, chr_error *err)
 {
     void *target = chr__allocate(options->ctx, kind->options_size + chr__lists_room(options, kind));
 
@@ -15507,7 +15670,7 @@ static void *chr__options_parse(const chr_options *options, const chr_backend *k
 }
 
 /* A named descriptor is consumed by the chardev that has taken it. */
-static void chr__consume_fds(const chr_options *options, const chr_backend *kind)
+CHR__PRIVATE void chr__consume_fds(const chr_options *options, const chr_backend *kind)
 {
     const chr_option *row;
     const char       *name;
@@ -15522,7 +15685,7 @@ static void chr__consume_fds(const chr_options *options, const chr_backend *kind
 }
 
 /* Backends know numbers only: a monitor's peer is told the name that it gave. */
-static void chr__name_fds(const chr_options *options, const chr_backend *kind, chr_error *err)
+CHR__PRIVATE void chr__name_fds(const chr_options *options, const chr_backend *kind, chr_error *err)
 {
     const chr_option *row;
     const char       *name;
@@ -15534,6 +15697,7 @@ static void chr__name_fds(const chr_options *options, const chr_backend *kind, c
     }
 }
 
+#if CHARDEV_HAS_OPTIONS
 static chr_dev *chr__new_from_list(const chr_options *options, const chr_backend *kind, chr_origin origin, chr_error *err)
 {
     void    *target = chr__options_parse(options, kind, origin, err);
@@ -15567,6 +15731,7 @@ CHARDEV_API chr_dev *chr_new(chr_context *ctx, const char *options, chr_error *e
 {
     return chr_new_from(ctx, CHR_LOCAL, options, err);
 }
+#endif
 
 /* -- from a URI -- */
 
@@ -15577,7 +15742,7 @@ CHR__PRIVATE int chr__uri_path(const char *uri, const char *prefix, chr_options 
 
     if (!path || !*path)
         return path ? CHR_ERR_INVALID : 0;
-    return chr_options_add(options, "path", path, (size_t)-1) < 0 ? CHR_ERR_NO_MEMORY : 1;
+    return chr__options_add(options, "path", path) < 0 ? CHR_ERR_NO_MEMORY : 1;
 }
 
 /* NAME or NAME,OPTIONS. */
@@ -15705,12 +15870,13 @@ CHR__PRIVATE const chr_backend *chr__uri_read(const char *uri, chr_options *opti
 }
 #endif
 
+#if CHARDEV_HAS_OPTIONS
 /* mon:, for a console and a monitor on one chardev: a mux, and no signals unless the text says otherwise. */
 static int chr__options_for_mon(chr_options *list, const chr_backend *kind)
 {
     if (chr__row(kind, "signal") && chr__options_default(list, "signal", "off") < 0)
         return CHR_ERR_NO_MEMORY;
-    return chr_options_add(list, "mux", "on", 2);
+    return chr__options_add(list, "mux", "on");
 }
 
 /* chardev:ID */
@@ -15745,7 +15911,7 @@ CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *u
         return chr__existing(ctx, existing, err);
     chr__options_init(&list, ctx);
     kind = chr__uri_kind(rest ? rest : text, &list, err);
-    if (kind && id && chr_options_add(&list, "id", id, (size_t)-1) < 0)
+    if (kind && id && chr__options_add(&list, "id", id) < 0)
         chr__no_memory(err);
     else
         dev = chr__new_from_read(&list, kind, rest != NULL, err);
@@ -15782,15 +15948,16 @@ CHARDEV_API chr_dev *chr_new_any(chr_context *ctx, const char *id, const char *a
     if (existing)
         return chr__existing(ctx, existing, err);
     chr__options_init(&list, ctx);
-    if (id && chr_options_add(&list, "id", id, (size_t)-1) < 0) /* before the text: an id= in that comes later, and counts */
+    if (id && chr__options_add(&list, "id", id) < 0) /* before the text: an id= in that comes later, and counts */
         chr__no_memory(err);
     else
         dev = chr__new_from_read(&list, chr__any_kind(rest ? rest : text, &list, err), rest != NULL, err);
     chr__options_free(&list);
     return dev;
 }
+#endif
 
-#if CHARDEV_HAS_HELP
+#if CHARDEV_HAS_HELP && CHARDEV_HAS_OPTIONS
 /* What such a text asks help for: one kind, or all (*kind = NULL), whatever else is wrong with it. */
 static int chr__help_about(const char *text, chr_options *list, const chr_backend **kind)
 {
@@ -15830,6 +15997,7 @@ CHARDEV_API int chr_help(chr_context *ctx, const char *text, void (*print)(void 
 }
 #endif
 
+#if CHARDEV_HAS_CHANGE
 /* -- hot swap -- */
 
 static void chr__replace(chr_dev *old, chr_dev *fresh)
@@ -16032,6 +16200,7 @@ CHARDEV_API int chr_change(chr_context *ctx, const char *id, const char *options
 {
     return chr_change_from(ctx, CHR_LOCAL, id, options, err);
 }
+#endif
 
 /* ====================================================================================================================
  * >>front   the frontend's calls
@@ -16670,6 +16839,7 @@ CHR__HOT CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t 
     return n;
 }
 
+#if CHARDEV_HAS_WAIT
 enum { CHR__WAIT_SLICE_MS = 20 };
 
 /* What write_all and read_all are at: by turns with and without the lock. */
@@ -16681,6 +16851,7 @@ typedef struct chr__transfer {
     size_t         len, done;
     int64_t        deadline;  /* in real time; -1 = none */
     int            fd, events; /* what to wait for; -1 = for the owner, who does what is needed in its loop */
+    chr__waiting   waiting;    /* for that */
     int            failure;   /* of the last wait: it ends the transfer, unless the next attempt takes something */
     const chr_dev *failed;    /* to whom it happened: another one may be in its place by now */
 } chr__transfer;
@@ -16718,7 +16889,11 @@ static int chr__transfer_blocks(chr__transfer *transfer, chr_dev *dev)
     chr__quiet(dev->ctx);
     transfer->fd = dev->io->wait_fd ? dev->io->wait_fd(dev, &transfer->events) : -1;
     chr__loud(dev->ctx);
-    return transfer->fd < 0 && !CHR__IS_FOREIGN(dev->ctx) ? CHR_ERR_WOULD_BLOCK : 0;
+    if (transfer->fd < 0 && !CHR__IS_FOREIGN(dev->ctx))
+        return CHR_ERR_WOULD_BLOCK;
+    if (transfer->fd < 0 || transfer->events)
+        chr__os_wait_begin(&transfer->waiting, transfer->fd, transfer->fd < 0 ? 0 : transfer->events);
+    return 0;
 }
 
 /* A recorder is told how the waiting ended, not how it went on: a replay need not wait. */
@@ -16824,7 +16999,7 @@ static void chr__transfer_wait(chr__transfer *transfer, chr_context *ctx, const 
     if (left < 0 || left > CHR__WAIT_SLICE_MS)
         left = CHR__WAIT_SLICE_MS;
 #endif
-    ready = transfer->events == 0 && transfer->fd >= 0 ? 0 : chr__os_wait(transfer->fd, transfer->fd < 0 ? 0 : transfer->events, left);
+    ready = transfer->events == 0 && transfer->fd >= 0 ? 0 : chr__os_wait_end(&transfer->waiting, left);
     if (ready == CHR_HUP && transfer->events == CHR_OUT) /* nobody will ever take it */
         ready = CHR_ERR_DISCONNECTED;
     transfer->failure = ready < 0 ? ready : 0;
@@ -16915,7 +17090,9 @@ CHARDEV_API int chr_fe_flush(chr_frontend *fe, int timeout_ms)
     code = chr__transfer_all(&transfer);
     return code > 0 ? 0 : code;
 }
+#endif
 
+#if CHARDEV_HAS_PRINTF
 /* Long texts are formatted in memory of the context. */
 static char *chr__fe_format(chr_frontend *fe, const char *format, va_list args, size_t size, int *code)
 {
@@ -16955,6 +17132,7 @@ CHARDEV_API int chr_fe_printf(chr_frontend *fe, const char *format, ...)
     chr__free(ctx, longer);
     return n;
 }
+#endif
 
 CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaque), void *opaque)
 {
@@ -17196,6 +17374,7 @@ static uint64_t chr__gathered(const chr_dev *dev)
     return count;
 }
 
+#if CHARDEV_HAS_WAIT
 /* chr__queued() of all; *left counts what has left, from any start: it grows with each byte that goes. */
 static uint64_t chr__queued_in_all(chr_context *ctx, uint64_t *left)
 {
@@ -17247,6 +17426,7 @@ CHARDEV_API int chr_drain(chr_context *ctx, int timeout_ms)
     }
     return 0;
 }
+#endif
 
 /* What was waited for in vain counts for the lingering close at the end, if nothing has left since. */
 static void chr__stalls_hand_over(chr_context *ctx)
@@ -20494,7 +20674,7 @@ CHR__PRIVATE int chr__script_uri(const char *uri, chr_options *options)
         return chr__uri_name(uri, "script", options);
     if (!*file)
         return CHR_ERR_INVALID;
-    return chr_options_add(options, "file", file, (size_t)-1) < 0 ? CHR_ERR_NO_MEMORY : 1;
+    return chr__options_add(options, "file", file) < 0 ? CHR_ERR_NO_MEMORY : 1;
 }
 
 static const chr_io chr__script_io = {
@@ -32447,6 +32627,11 @@ static chr__ring *chr__as_ringbuf(const chr_dev *dev, chr_error *err)
     return NULL;
 }
 
+CHR__PRIVATE int chr__no_base64(chr_error *err)
+{
+    return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "built without base64");
+}
+
 static size_t chr__ringbuf_decode(chr_dev *dev, const char *text, size_t len)
 {
     unsigned char bytes[3];
@@ -32467,6 +32652,8 @@ CHARDEV_API int chr_ringbuf_write(chr_dev *dev, const char *text, size_t len, ch
 
     if (!ring)
         return CHR_ERR_NOT_SUPPORTED;
+    if (!CHARDEV_HAS_BASE64 && format != CHR_UTF8)
+        return chr__no_base64(err);
     if (format != CHR_UTF8 && !chr__base64_check(text, len))
         return chr__fail(err, CHR_ERR_INVALID, "ringbuf '%s': the data is not base64", dev->id);
     CHR__LOCK(dev->ctx);
@@ -32486,6 +32673,8 @@ CHARDEV_API int chr_ringbuf_read(chr_dev *dev, size_t size, chr_format format, c
 
     if (!ring)
         return CHR_ERR_NOT_SUPPORTED;
+    if (!CHARDEV_HAS_BASE64 && format != CHR_UTF8)
+        return chr__no_base64(err);
     CHR__LOCK(dev->ctx);
     if (format == CHR_UTF8)
         n = chr__ringbuf_read_utf8(ring, size, out, capacity);
@@ -32804,6 +32993,8 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #endif
 
 #undef CHR__FREESTANDING
+#undef CHR__CHAINS
+#undef CHR__TABLE_LIST
 #undef CHR__HAS_FDS
 #undef CHR__HAS_SET
 #undef CHR__KQUEUE

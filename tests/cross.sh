@@ -267,6 +267,7 @@ firmware_runs() { # COMMAND...
 
 # Object text and the worst chain of calls, with what firmware leaves out left out.
 four_nos="-DCHARDEV_FREESTANDING -DCHARDEV_NO_RECORD -DCHARDEV_NO_LOG -DCHARDEV_NO_HELP -DCHARDEV_NO_URI -DCHARDEV_ERROR_SIZE=96"
+more_nos="-DCHARDEV_NO_BUFFERS -DCHARDEV_NO_OPTIONS -DCHARDEV_NO_WAIT -DCHARDEV_NO_PRINTF -DCHARDEV_NO_BASE64"
 portable="RINGBUF TESTDEV SCRIPT MSMOUSE WCTABLET BRAILLE MUX HUB FAULT"
 
 no_kinds() { # KIND...: all portable backends but these
@@ -291,15 +292,31 @@ object_text() { # NAME TARGET LIMIT OBJECT
     [ "$text" -le "$3" ]
 }
 
+# What a program has that calls what it needs and no more: chr_open() of a mux on a ring buffer, two frontends, the loop; and libc's
+# part of it.
+linked() { # NAME TARGET LIMIT COMPILE...
+    linked_name=$1 linked_target=$2 linked_limit=$3
+    shift 3
+    "$@" -nostartfiles --specs=nano.specs --specs=nosys.specs -Wl,--gc-sections,--no-warn-rwx-segments,-e,main tests/cross/linked.c \
+        -o "$out/linked.elf" || return 1
+    object_text "$linked_name" "$linked_target" "$linked_limit" "$out/linked.elf"
+}
+
 sizes() { # COMPILE...
+    few=$(no_kinds RINGBUF MUX) most=$(no_kinds RINGBUF TESTDEV MSMOUSE WCTABLET BRAILLE MUX HUB)
     : >"$out/table"
-    check "size and stack: null, ringbuf, mux" within "thumb2, null, ringbuf, mux, without buffers" 12288 25600 768 \
-        "$@" $four_nos -DCHARDEV_NO_BUFFERS $(no_kinds RINGBUF MUX)
-    check "size and stack: portable backends without buffers" within "thumb2, all but script and fault, without buffers" 16384 31000 768 \
-        "$@" $four_nos -DCHARDEV_NO_BUFFERS $(no_kinds RINGBUF TESTDEV MSMOUSE WCTABLET BRAILLE MUX HUB)
-    check "size and stack: portable backends" within "thumb2, all but script and fault" 16384 36000 768 \
-        "$@" $four_nos $(no_kinds RINGBUF TESTDEV MSMOUSE WCTABLET BRAILLE MUX HUB)
-    check "size and stack: all" within "thumb2, all" 16384 44000 1152 "$@" $four_nos
+    check "size and stack: null, ringbuf, mux" within "null, ringbuf, mux: the four NOs" 12288 28900 768 "$@" $four_nos $few
+    check "size and stack: null, ringbuf, mux, NO_BUFFERS" within "null, ringbuf, mux: and NO_BUFFERS" 12288 23500 768 \
+        "$@" $four_nos $few -DCHARDEV_NO_BUFFERS
+    check "size and stack: null, ringbuf, mux, all NOs" within "null, ringbuf, mux: and NO_OPTIONS NO_WAIT NO_PRINTF NO_BASE64" 12288 16900 768 \
+        "$@" $four_nos $few $more_nos
+    check "size and stack: portable backends" within "all but script and fault: the four NOs" 16384 34100 768 "$@" $four_nos $most
+    check "size and stack: portable backends, NO_BUFFERS" within "all but script and fault: and NO_BUFFERS" 16384 28700 768 \
+        "$@" $four_nos $most -DCHARDEV_NO_BUFFERS
+    check "size and stack: portable backends, all NOs" within "all but script and fault: and NO_OPTIONS NO_WAIT NO_PRINTF NO_BASE64" 16384 22100 768 \
+        "$@" $four_nos $most $more_nos
+    check "size and stack: all" within "all: the four NOs" 16384 41400 1152 "$@" $four_nos
+    check "size: linked" linked "a mux on a ringbuf, linked with --gc-sections: all NOs" 12288 14400 "$@" $four_nos $few $more_nos
     cat "$out/table"
 }
 
