@@ -3264,17 +3264,32 @@ static int chr__os_poll(chr__pollfd *polls, int count, int timeout_ms)
     return n >= 0 ? n : errno == EINTR ? 0 : chr__os_code(errno);
 }
 
-/* Waits for one descriptor: what is ready, 0 at the time-out or a signal, or an error. */
+/* A wait for one descriptor in two parts: begun under the lock, and ended without it. */
+typedef struct chr__waiting {
+    chr__pollfd one;
+} chr__waiting;
+
+static void chr__os_wait_begin(chr__waiting *waiting, int fd, int events)
+{
+    waiting->one.fd = fd;
+    waiting->one.events = chr__os_poll_events(events);
+    waiting->one.revents = 0;
+}
+
+/* What is ready, 0 at the time-out or a signal, or an error. */
+static int chr__os_wait_end(chr__waiting *waiting, int timeout_ms)
+{
+    int n = chr__os_poll(&waiting->one, 1, timeout_ms);
+
+    return n <= 0 ? n : chr__os_ready_events(waiting->one.revents);
+}
+
 CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms)
 {
-    chr__pollfd one;
-    int         n;
+    chr__waiting waiting;
 
-    one.fd = fd;
-    one.events = chr__os_poll_events(events);
-    one.revents = 0;
-    n = chr__os_poll(&one, 1, timeout_ms);
-    return n <= 0 ? n : chr__os_ready_events(one.revents);
+    chr__os_wait_begin(&waiting, fd, events);
+    return chr__os_wait_end(&waiting, timeout_ms);
 }
 
 /* What wakes a sleeping loop: a pipe, since writing to one is allowed in a signal handler. */
@@ -6457,6 +6472,62 @@ CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms)
     return n <= 0 ? n : chr__os_ready_events(one.revents);
 }
 
+/* A wait for one descriptor in two parts: begun under the lock, and ended without it. Meanwhile the owner may close the descriptor,
+ * and its number may be something else's. So the number is not used any more: the driver has its request, and what is no socket is
+ * waited for by a handle of the wait's own. */
+typedef struct chr__waiting {
+    chr__bell      bell;
+    chr__set       set;
+    chr__set_entry entry;
+    HANDLE         own; /* NULL = there is none */
+    int            code;
+} chr__waiting;
+
+static int chr__wait_copy(chr__waiting *waiting)
+{
+    HANDLE process = GetCurrentProcess(), *handle = &waiting->entry.handle;
+
+    if (!CHR_SYS(DuplicateHandle)(process, *handle, process, &waiting->own, SYNCHRONIZE, FALSE, 0))
+        return chr__os_code((int)GetLastError());
+    *handle = waiting->own;
+    return 0;
+}
+
+static void chr__os_wait_begin(chr__waiting *waiting, int fd, int events)
+{
+    chr__pollfd one;
+
+    one.fd = fd;
+    one.events = chr__os_poll_events(events);
+    one.revents = 0;
+    waiting->own = NULL;
+    waiting->code = chr__bell_open(&waiting->bell);
+    chr__set_attach(&waiting->set, &waiting->bell);
+    memset(&waiting->entry, 0, sizeof waiting->entry);
+    if (waiting->code == 0)
+        waiting->code = chr__poll_begin(&waiting->set, &waiting->entry, &one, 1);
+    if (waiting->code == 0 && waiting->entry.wait)
+        waiting->code = chr__wait_copy(waiting);
+    if (waiting->code == 0)
+        chr__set_ask_all(&waiting->set);
+}
+
+/* What is ready, 0 at the time-out or before it, or an error. */
+static int chr__os_wait_end(chr__waiting *waiting, int timeout_ms)
+{
+    int        code = waiting->code, told = 0;
+    chr__ready ready;
+
+    if (code == 0 && !waiting->set.ready.first)
+        code = chr__set_look(&waiting->set, timeout_ms);
+    if (code >= 0 && chr__set_tell_all(&waiting->set, &ready, 1) > 0)
+        told = chr__os_ready_events((short)chr__poll_told(waiting->entry.wants, ready.events));
+    chr__poll_end(&waiting->set, &waiting->entry, 1);
+    if (waiting->own)
+        (void)CHR_SYS(CloseHandle)(waiting->own);
+    return code < 0 ? code : told;
+}
+
 /* Without a set: only the waker. */
 static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, int timeout_ms)
 {
@@ -9038,6 +9109,12 @@ typedef struct chr__fd_flags {
 
 CHR__PRIVATE void chr__os_close_on_exec(int fd) { (void)fd; }
 
+typedef struct chr__waiting {
+    int is_begun;
+} chr__waiting;
+
+static void chr__os_wait_begin(chr__waiting *waiting, int fd, int events) { (void)fd; (void)events; waiting->is_begun = 1; }
+static int  chr__os_wait_end(chr__waiting *waiting, int timeout_ms) { (void)waiting; return timeout_ms < 0 ? CHR_ERR_NOT_SUPPORTED : 0; }
 CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms) { (void)fd; (void)events; return timeout_ms < 0 ? CHR_ERR_NOT_SUPPORTED : 0; }
 
 CHR__PRIVATE int chr__os_random(void *buf, size_t len) { return (void)buf, (void)len, CHR_ERR_NOT_SUPPORTED; }
@@ -13892,6 +13969,8 @@ static void chr__note_open(chr_dev *dev, int event)
         chr__postpone(dev, CHR__WRITABLE);
     else if (dev->ending)
         (void)chr__end_output(dev);
+    if (!dev->be_open && chr__frontend_waits(dev)) /* it learns from the next write that nobody is there */
+        chr__update(dev);
 }
 
 static void chr__event(chr_dev *dev, int event)
@@ -16833,6 +16912,7 @@ typedef struct chr__transfer {
     size_t         len, done;
     int64_t        deadline;  /* in real time; -1 = none */
     int            fd, events; /* what to wait for; -1 = for the owner, who does what is needed in its loop */
+    chr__waiting   waiting;    /* for that */
     int            failure;   /* of the last wait: it ends the transfer, unless the next attempt takes something */
     const chr_dev *failed;    /* to whom it happened: another one may be in its place by now */
 } chr__transfer;
@@ -16870,7 +16950,11 @@ static int chr__transfer_blocks(chr__transfer *transfer, chr_dev *dev)
     chr__quiet(dev->ctx);
     transfer->fd = dev->io->wait_fd ? dev->io->wait_fd(dev, &transfer->events) : -1;
     chr__loud(dev->ctx);
-    return transfer->fd < 0 && !CHR__IS_FOREIGN(dev->ctx) ? CHR_ERR_WOULD_BLOCK : 0;
+    if (transfer->fd < 0 && !CHR__IS_FOREIGN(dev->ctx))
+        return CHR_ERR_WOULD_BLOCK;
+    if (transfer->fd < 0 || transfer->events)
+        chr__os_wait_begin(&transfer->waiting, transfer->fd, transfer->fd < 0 ? 0 : transfer->events);
+    return 0;
 }
 
 /* A recorder is told how the waiting ended, not how it went on: a replay need not wait. */
@@ -16976,7 +17060,7 @@ static void chr__transfer_wait(chr__transfer *transfer, chr_context *ctx, const 
     if (left < 0 || left > CHR__WAIT_SLICE_MS)
         left = CHR__WAIT_SLICE_MS;
 #endif
-    ready = transfer->events == 0 && transfer->fd >= 0 ? 0 : chr__os_wait(transfer->fd, transfer->fd < 0 ? 0 : transfer->events, left);
+    ready = transfer->events == 0 && transfer->fd >= 0 ? 0 : chr__os_wait_end(&transfer->waiting, left);
     if (ready == CHR_HUP && transfer->events == CHR_OUT) /* nobody will ever take it */
         ready = CHR_ERR_DISCONNECTED;
     transfer->failure = ready < 0 ? ready : 0;
@@ -18836,14 +18920,15 @@ CHR__COLD void chr__stream_end(chr__stream *stream, int code)
     chr_be_writable(stream->dev); /* who waits to write shall learn it from the next write */
 }
 
-/* A read brought no bytes for the frontend. Would-block is the end all the same, behind a hang-up or a broken write. */
+/* A read brought no bytes for the frontend. Behind a hang-up or a broken write EAGAIN is the end, once the system holds
+ * no more of the peer's bytes. */
 CHR__COLD void chr__stream_nothing(chr__stream *stream, int code, int hung_up)
 {
     if (code <= CHR__LAYER_NOTHING) {
         chr__stream_look_again(stream);
         if (code <= CHR__LAYER_EVENT)
             chr_be_event(stream->dev, CHR__LAYER_EVENT - code);
-    } else if (code != CHR_ERR_WOULD_BLOCK || stream->broken || (hung_up && chr__os_unread(stream->in) == 0)) {
+    } else if (code != CHR_ERR_WOULD_BLOCK || ((stream->broken || hung_up) && chr__os_unread(stream->in) == 0)) {
         chr__stream_end(stream, code == CHR_ERR_WOULD_BLOCK ? 0 : code);
     }
 }
@@ -22238,11 +22323,13 @@ static const chr_backend chr__braille_kind = {
 #if CHARDEV_HAS_MUX
 
 enum { CHR__MUX_HELD = CHR__BUFFER_SIZE / 16, CHR__MUX_BACKLOG = CHR__BUFFER_SIZE };
+enum { CHR__MUX_LATE = 1, CHR__MUX_CLOSED_LATE = 2 };
 
 /* One frontend: what it has not had room for waits here, in order, also while another has the focus. */
 typedef struct chr__mux_slot {
     struct chr__mux_slot *next, **link;
     chr_frontend         *fe;
+    int                   late; /* CHR__MUX_...: what the far side did behind the input that is held */
     size_t                count;
     unsigned char         held[CHR__MUX_HELD];
 } chr__mux_slot;
@@ -22293,16 +22380,28 @@ static void chr__mux_each(chr__mux *mux, void (*visit)(chr__mux *, chr__mux_slot
     mux->walks = walk.outer;
 }
 
-static void chr__mux_tell(chr__mux *mux, chr__mux_slot *slot, int event)
-{
-    if ((event != CHR_EVENT_OPENED && event != CHR_EVENT_INPUT_END) || !mux->dev.ctx->open_suspended)
-        chr_be_tell_event(slot->fe, event);
-}
-
 /* What is the same for all frontends: the state of the far side. */
 static int chr__mux_is_state(int event)
 {
     return event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END;
+}
+
+/* Whether input is still to be delivered that came before the end of its peer. Who never reads waits for none. */
+static int chr__mux_has_older(const chr__mux *mux, const chr__mux_slot *slot)
+{
+    return slot->fe->handlers.read && (slot->count > 0 || mux->forget_at_end);
+}
+
+static void chr__mux_tell(chr__mux *mux, chr__mux_slot *slot, int event)
+{
+    chr_context *ctx = mux->dev.ctx;
+    int          is_end = event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END;
+
+    if (!ctx->closing && ((slot->late && chr__mux_is_state(event)) ||
+                          (is_end && slot->fe->told_open && chr__mux_has_older(mux, slot))))
+        slot->late |= CHR__MUX_LATE | (event == CHR_EVENT_CLOSED ? CHR__MUX_CLOSED_LATE : 0);
+    else if ((event != CHR_EVENT_OPENED && event != CHR_EVENT_INPUT_END) || !ctx->open_suspended)
+        chr_be_tell_event(slot->fe, event);
 }
 
 /* To who has heard that it has the focus and has lost it, then to who has it now. */
@@ -22552,6 +22651,21 @@ CHR__COLD void chr__mux_drain(chr__mux *mux, chr__mux_slot *slot)
     }
 }
 
+/* What has waited for that. */
+CHR__COLD void chr__mux_tell_late(chr__mux *mux, chr__mux_slot *slot, int arg)
+{
+    int late = slot->late;
+
+    (void)arg;
+    if (!late || chr__mux_has_older(mux, slot))
+        return;
+    slot->late = 0;
+    if (late & CHR__MUX_CLOSED_LATE)
+        chr_be_tell_event(slot->fe, CHR_EVENT_CLOSED);
+    if (chr__mux_has(mux, slot) && !slot->late && mux->dev.be_open && !mux->dev.ctx->open_suspended)
+        chr__tell_state(slot->fe, &mux->dev);
+}
+
 CHR__COLD size_t chr__mux_hold(chr__mux *mux, chr__mux_slot *slot, const unsigned char *bytes, size_t len)
 {
     size_t count = chr__min(len, CHR__MUX_HELD - slot->count);
@@ -22572,6 +22686,11 @@ CHR__HOT static size_t chr__mux_give(chr__mux *mux, const unsigned char *bytes, 
         return 0;
     if (slot->count > 0)
         chr__mux_drain(mux, slot);
+    if (mux->focus == slot && slot->late && !mux->forget_at_end) {
+        chr__mux_tell_late(mux, slot, 0);
+        if (mux->focus == slot && slot->late)
+            return 0;
+    }
     if (mux->focus == slot && slot->count == 0)
         count = chr__min(len, chr__mux_room(mux, slot));
     if (mux->focus != slot) /* its handlers have moved the focus */
@@ -22618,7 +22737,7 @@ CHR__HOT static int chr__mux_base_can_read(void *opaque)
         chr__notify_now((chr_dev *)(uintptr_t)&mux->dev);
         slot = mux->focus;
     }
-    if (!slot || mux->is_giving || mux->backlog_start < mux->backlog_end)
+    if (!slot || slot->late || mux->is_giving || mux->backlog_start < mux->backlog_end)
         return 0;
     room = slot->count == 0 ? chr__mux_room(mux, slot) : 0;
     if (mux->focus != slot || mux->backlog_start < mux->backlog_end) /* who is asked may have injected some */
@@ -22665,6 +22784,7 @@ static void chr__mux_deliver(void *opaque)
     mux->is_giving = 0;
     if (mux->forget_at_end && mux->backlog_start == mux->backlog_end)
         mux->forget_at_end = mux->escaped = 0;
+    chr__mux_each(mux, chr__mux_tell_late, 0);
     if (!mux->dev.removed)
         chr_fe_accept_input(&mux->base);
 }
@@ -22675,6 +22795,7 @@ static void chr__mux_ask(chr__mux *mux, chr__mux_slot *slot, int arg)
 
     (void)arg;
     mux->is_waiting |= waits;
+    mux->can_deliver |= slot->late && !chr__mux_has_older(mux, slot);
     if (waits && !mux->can_deliver)
         mux->can_deliver = chr__mux_room(mux, slot) > 0;
 }
@@ -22933,13 +23054,22 @@ typedef struct chr__fan {
 
 /* -- output -- */
 
-/* It joins, or leaves, with whatever comes next: nothing of what was before is its business. */
+static int chr__fan_remembers(const chr__fan_member *member)
+{
+    const chr_dev *dev = member->fe.dev;
+
+    return dev && CHR__OUTBOX(dev) && dev->outbox->history.size > 0;
+}
+
+/* It joins, or leaves, with whatever comes next: nothing of what was before is its business. What history= has of it
+ * already is not for the next peer a second time. */
 static void chr__fan_reset(chr__fan_member *member, int joined)
 {
     member->fan->speakers += joined - (member->joined && !member->input_over);
     member->joined = joined;
     member->input_over = 0;
-    member->ahead = 0;
+    if (!chr__fan_remembers(member))
+        member->ahead = 0;
     member->is_short = 0;
 }
 
@@ -22989,6 +23119,19 @@ static int chr__fan_remember(chr_dev *dev, const char *buf, size_t len)
     return CHR_ERR_DISCONNECTED;
 }
 
+/* To one that is closed, what it has not had. Returns what it has had in all. */
+static int chr__fan_offer_one_closed(chr__fan_member *member, const char *buf, size_t len)
+{
+    size_t had = chr__min(member->ahead, len);
+    int    n;
+
+    if (had == len)
+        return CHR_ERR_DISCONNECTED;
+    n = member->fan->of_parts ? chr__fan_remember(member->fe.dev, buf + had, len - had) :
+        chr_fe_write(&member->fe, buf + had, len - had);
+    return n > 0 ? (int)had + n : n;
+}
+
 /* To those that are closed: they count it as dropped, log and remember it by their own policy. Returns the most that one took. */
 static int chr__fan_offer_closed(chr__fan *fan, const char *buf, size_t len)
 {
@@ -22996,12 +23139,8 @@ static int chr__fan_offer_closed(chr__fan *fan, const char *buf, size_t len)
     int    most = CHR_ERR_DISCONNECTED, n;
 
     for (i = 0; i < fan->count; i++) {
-        if (chr__fan_is_open(&fan->members[i]))
-            continue;
-        n = fan->of_parts ? chr__fan_remember(fan->members[i].fe.dev, buf, len) :
-            chr_fe_write(&fan->members[i].fe, buf, len);
-        if (n > most)
-            most = n;
+        n = chr__fan_is_open(&fan->members[i]) ? CHR_ERR_DISCONNECTED : chr__fan_offer_one_closed(&fan->members[i], buf, len);
+        most = n > most ? n : most;
     }
     return most > 0 ? most : CHR_ERR_DISCONNECTED;
 }
@@ -32073,6 +32212,8 @@ static void chr__context_close_dev(chr_dev *dev)
         chr__notify_now(dev);
     if (!dev->removed && dev->be_open)
         chr_be_event(dev, CHR_EVENT_CLOSED);
+    else if (!dev->removed && dev->kind->sharing) /* to frontends that have not read what came before it */
+        chr__deliver_event(dev, CHR_EVENT_CLOSED);
     if (!dev->removed)
         chr__deliver_rest(dev);
     if (!dev->removed) {
