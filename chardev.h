@@ -6493,7 +6493,7 @@ static int chr__wait_copy(chr__waiting *waiting)
     return 0;
 }
 
-static void chr__os_wait_begin(chr__waiting *waiting, int fd, int events)
+CHR__PRIVATE void chr__os_wait_begin(chr__waiting *waiting, int fd, int events)
 {
     chr__pollfd one;
 
@@ -6513,7 +6513,7 @@ static void chr__os_wait_begin(chr__waiting *waiting, int fd, int events)
 }
 
 /* What is ready, 0 at the time-out or before it, or an error. */
-static int chr__os_wait_end(chr__waiting *waiting, int timeout_ms)
+CHR__PRIVATE int chr__os_wait_end(chr__waiting *waiting, int timeout_ms)
 {
     int        code = waiting->code, told = 0;
     chr__ready ready;
@@ -15393,7 +15393,7 @@ CHR__PRIVATE void chr__destroy(chr_dev *dev)
 }
 
 /* What it was given is its giver's again. */
-static void chr__give_up(chr_dev *fresh)
+CHR__PRIVATE void chr__give_up(chr_dev *fresh)
 {
     chr_context *ctx = fresh->ctx;
 
@@ -15578,6 +15578,7 @@ static void chr__name_error(chr_error *err, const chr_backend *kind)
     err->text[name + 2 + len] = 0;
 }
 
+#if CHARDEV_HAS_MUX
 /* mux=on: the chardev becomes ID-base, and a mux named ID goes on it. */
 static chr_dev *chr__open_muxed_on(chr_context *ctx, const char *id, const chr_mux_options *mux, const chr_backend *kind,
                                    const void *options, chr_error *err)
@@ -15610,8 +15611,6 @@ CHR__COLD chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_b
     char            *base_id;
     chr_dev         *dev;
 
-    if (!ctx->mux)
-        return (void)chr__fail(err, CHR_ERR_NOT_SUPPORTED, "mux=on: built without mux"), (chr_dev *)NULL;
     mux = (chr_mux_options *)chr__allocate(ctx, sizeof *mux + len + sizeof "-base");
     if (!mux)
         return (void)chr__no_memory(err), (chr_dev *)NULL;
@@ -15623,6 +15622,15 @@ CHR__COLD chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_b
     chr__free(ctx, mux);
     return dev;
 }
+
+#else
+
+static chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err)
+{
+    (void)ctx, (void)id, (void)kind, (void)options;
+    return (void)chr__fail(err, CHR_ERR_NOT_SUPPORTED, "mux=on: built without mux"), (chr_dev *)NULL;
+}
+#endif
 
 static int chr__check_closing(const chr_context *ctx, chr_error *err)
 {
