@@ -9113,8 +9113,8 @@ typedef struct chr__waiting {
     int is_begun;
 } chr__waiting;
 
-static void chr__os_wait_begin(chr__waiting *waiting, int fd, int events) { (void)fd; (void)events; waiting->is_begun = 1; }
-static int  chr__os_wait_end(chr__waiting *waiting, int timeout_ms) { (void)waiting; return timeout_ms < 0 ? CHR_ERR_NOT_SUPPORTED : 0; }
+CHR__PRIVATE void chr__os_wait_begin(chr__waiting *waiting, int fd, int events) { (void)fd; (void)events; waiting->is_begun = 1; }
+CHR__PRIVATE int  chr__os_wait_end(chr__waiting *waiting, int timeout_ms) { (void)waiting; return timeout_ms < 0 ? CHR_ERR_NOT_SUPPORTED : 0; }
 CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms) { (void)fd; (void)events; return timeout_ms < 0 ? CHR_ERR_NOT_SUPPORTED : 0; }
 
 CHR__PRIVATE int chr__os_random(void *buf, size_t len) { return (void)buf, (void)len, CHR_ERR_NOT_SUPPORTED; }
@@ -12397,15 +12397,18 @@ static const chr_option *chr__row(const chr_backend *kind, const char *key)
 /* Digits of decimal or 0x hex; NULL when there are none or they pass `max`. */
 static const char *chr__read_digits(const char *text, uint64_t max, uint64_t *value)
 {
-    uint64_t    base = text[0] == '0' && (text[1] == 'x' || text[1] == 'X') ? 16 : 10, digit;
+    int         base = text[0] == '0' && (text[1] == 'x' || text[1] == 'X') ? 16 : 10, digit;
     const char *start = base == 16 ? text + 2 : text;
+    uint64_t    sum = 0;
 
-    *value = 0;
-    for (text = start; (digit = (uint64_t)chr__digit(*text)) < base; text++) {
-        if (*value > (max - digit) / base)
+    for (text = start; (digit = chr__digit(*text)) < base; text++) {
+        if (sum >> 60) /* max has 63 bits and one: one digit more is beyond it, and must not wrap around */
             return NULL;
-        *value = *value * base + digit;
+        sum = sum * (unsigned)base + (unsigned)digit;
+        if (sum > max)
+            return NULL;
     }
+    *value = sum;
     return text > start ? text : NULL;
 }
 
