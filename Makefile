@@ -4,6 +4,7 @@
 #   make demo       the story, end to end              make test-peers  against real programs alone
 #   make bench      speed, beside others               make cross       every compiler and target that is here
 #   make fuzz       FUZZ_SECONDS=20 each               make coverage    lines of chardev.h that the tests reach
+#   make soak       MINUTES=60 of random tests, with sanitizers, on all processors
 #   make mutate     whether the tests notice faults      SECTION= N= SEED= MIN= MUTANT=, see tests/mutate.py
 #   make windows    the examples, into build/win/*.exe make test-windows  the tests, under Wine
 #   make install    PREFIX=/usr/local DESTDIR=          make uninstall  removes what that has put there
@@ -78,12 +79,12 @@ LOOPS   := $(if $(filter Linux,$(shell uname -s)),epoll) \
 
 EXAMPLES = $(LOOPS:%=$(B)/loops/%) $(B)/hello $(B)/console_share $(B)/filter_rot13 $(B)/relay $(B)/fd_handoff $(B)/tinyvm
 SOURCES := $(sort $(wildcard tests/test_*.c))
-FUZZERS  = $(patsubst tests/fuzz/%.c,build/fuzz/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
+FUZZERS  = $(patsubst tests/fuzz/%.c,$(F)/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 ifeq ($(SAN),thread)
 EXAMPLES =
 SOURCES := $(filter tests/test_threads% tests/test_isr_ring%,$(SOURCES))
 endif
-TESTS    = $(patsubst tests/%.c,$(B)/tests/%,$(filter-out tests/test_socket_windows.c,$(SOURCES)))
+TESTS    = $(patsubst tests/%.c,$(B)/tests/%,$(filter-out tests/test_socket_windows.c tests/test_wait_windows.c,$(SOURCES)))
 LONG     = $(filter $(patsubst %,$(B)/tests/test_%,connections threads_matrix shutdown faults tls),$(TESTS)) # they start first
 
 all: $(EXAMPLES)
@@ -155,6 +156,7 @@ WIN_TEST     = $(WIN_CC) -I. -Itests -Itests/windows -std=gnu99 -D__USE_MINGW_AN
 WIN_PROGRAMS = $(SOURCES:tests/%.c=build/win/tests/%.exe)
 WIN_SKIPPED := $(shell sed -n 's|^\(test_[a-z0-9_]*\): .*|build/win/tests/\1.exe|p' tests/windows/skipped)
 WIN_TESTS    = $(if $(shell command -v $(WIN_CC)),$(filter-out $(WIN_SKIPPED),$(WIN_PROGRAMS)))
+WIN_LONG     = $(patsubst %,build/win/tests/test_%.exe,connections threads_matrix shutdown websocket comport buffers telnet core)
 win_flavour  = $(if $(filter $1,$(FAULTY)),-faults)$(if $(WIN_TLS),$(if $(filter $1,$(SECURE)),-tls))
 win_object   = $(if $(filter $1,$(OWN)),,build/win/tests/impl$(call win_flavour,$1).o)
 WIN_OBJECTS  = $(sort $(foreach source,$(SOURCES),$(call win_object,$(source))))
@@ -191,7 +193,7 @@ $(WIN_PROGRAMS): build/win/tests/%.exe: tests/%.c $(wildcard tests/*.h tests/win
 	    $(filter %.o,$^) -static -lpthread $(call flavour_libs,$(call win_flavour,$<)) $(WIN_LIBS)
 
 test-windows: $(if $(WIN_TESTS),windows) $(WIN_TESTS)
-	@BUILD=build/win STARTED=$(STARTED) JOBS=$(JOBS) LONG='$(filter $(LONG:$(B)/tests/%=build/win/tests/%.exe),$(WIN_TESTS))' sh tests/windows/run.sh $(WIN_TESTS)
+	@BUILD=build/win STARTED=$(STARTED) JOBS=$(JOBS) LONG='$(filter $(WIN_LONG),$(WIN_TESTS))' sh tests/windows/run.sh $(WIN_TESTS)
 
 demo: $(B)/tinyvm $(B)/fd_handoff
 	$(B)/fd_handoff
@@ -210,33 +212,48 @@ bench: $(B)/tinyvm $(B)/relay
 cross:
 	@sh tests/cross.sh
 
-# Likewise: those that look inside hold the implementation themselves.
-FUZZ_CC  = clang -I. -Itests -std=gnu99 $(DEFINES) $(WARNINGS) -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -pthread
+# Likewise: those that look inside hold the implementation themselves. FUZZ_PLAIN=1: without the sanitizers, in build/fuzz-plain. What
+# all inputs do is not counted, nor are comparisons looked at, but for the targets that need it: that takes most of the time.
+F        = build/fuzz$(if $(FUZZ_PLAIN),-plain)
+FUZZ_SAN = $(if $(FUZZ_PLAIN),-O2 -fsanitize=fuzzer,-O1 -fsanitize=fuzzer -fsanitize=address -fsanitize=undefined -fno-sanitize-recover=undefined)
+FUZZ_CMP = -fno-sanitize-coverage=trace-cmp
+FUZZ_CC  = clang -I. -Itests -std=gnu99 $(DEFINES) $(WARNINGS) -g $(FUZZ_SAN) -fsanitize-coverage-ignorelist=tests/fuzz/uncounted $(FUZZ_CMP) -pthread
 OWN_FUZZ = $(shell grep -l 'chr__\|define CHARDEV_IMPLEMENTATION' tests/fuzz/*.c)
 
-build/fuzz/impl.o: tests/impl.c tests/fault.h tests/private.h chardev.h Makefile
+$(F)/impl.o: tests/impl.c tests/fault.h tests/private.h tests/fuzz/wire.h tests/fuzz/uncounted chardev.h Makefile
 	@mkdir -p $(@D)
-	$(SAY)$(FUZZ_CC) -DTEST_FAULTS -c -o $@ $<
+	$(SAY)$(FUZZ_CC) -DTEST_FAULTS -DTEST_WIRES -c -o $@ $<
 
-$(FUZZERS): build/fuzz/%: tests/fuzz/%.c $(wildcard tests/*.h tests/fuzz/*.h) chardev.h Makefile \
-    $$(if $$(filter tests/fuzz/$$*.c,$$(OWN_FUZZ)),,build/fuzz/impl.o)
+$(FUZZERS): $(F)/%: tests/fuzz/%.c $(wildcard tests/*.h tests/fuzz/*.h) chardev.h Makefile \
+    $$(if $$(filter tests/fuzz/$$*.c,$$(OWN_FUZZ)),,$(F)/impl.o)
 	@mkdir -p $(@D)
 	$(SAY)$(FUZZ_CC) $(FUZZ_FLAGS) $(if $(filter %.o,$^),-DCHARDEV_LINKED) -o $@ $(filter %.c %.o,$^) $(LDFLAGS)
 
-build/fuzz/fuzz_tls: FUZZ_FLAGS = $(TLS_FLAGS)
-build/fuzz/fuzz_tls: LDFLAGS += $(TLS_LIBS)
+$(F)/fuzz_websocket: FUZZ_CMP =
+$(F)/fuzz_tls: FUZZ_FLAGS = $(TLS_FLAGS)
+$(F)/fuzz_tls: LDFLAGS += $(TLS_LIBS)
 ifneq ($(TLS),yes)
-FUZZERS := $(filter-out build/fuzz/fuzz_tls,$(FUZZERS))
+FUZZERS := $(filter-out $(F)/fuzz_tls,$(FUZZERS))
 NOT_FUZZED = fuzz_tls: skipped: mbedtls/ssl.h is missing
 endif
 
 fuzz: $(FUZZERS)
-	@FUZZ_SECONDS=$(FUZZ_SECONDS) SKIPPED='$(NOT_FUZZED)' sh tests/fuzz/run.sh $(FUZZERS)
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_PLAIN=$(FUZZ_PLAIN) SKIPPED='$(NOT_FUZZED)' sh tests/fuzz/run.sh $(FUZZERS)
 
 # Whether the tests notice faults in chardev.h: tests/mutate.py says what SECTION=, N=, EACH=, SEED=, MIN= and MUTANT= are for.
 mutate: export TEST_PROGRAMS := $(foreach source,$(filter-out %_windows.c tests/test_win.c,$(SOURCES)),$(basename $(notdir $(source))):$(call flavour,$(source)):$(if $(filter $(source),$(OWN)),own))
 mutate:
 	@TLS_FLAGS='$(TLS_FLAGS)' TLS_LIBS='$(TLS_LIBS)' SPICE_FLAGS='$(SPICE_FLAGS)' SPICE_LIBS='$(SPICE_LIBS)' JOBS='$(JOBS)' /usr/bin/python3 -B tests/mutate.py
+
+# The seeds of test_random and test_model, from FROM on (a number of its own for each minute, unless given), until the time is over.
+MINUTES ?= 60
+ifneq ($(SAN),1)
+soak:
+	@$(MAKE) SAN=1 soak
+else
+soak: $(B)/tests/test_random $(B)/tests/test_model
+	@BUILD=$(B) MINUTES=$(MINUTES) FROM=$(FROM) JOBS=$(JOBS) sh tests/soak.sh
+endif
 
 ifneq ($(SAN),coverage)
 coverage:
@@ -272,4 +289,4 @@ clean:
 
 always:
 
-.PHONY: all always demo windows test test-windows test-peers bench fuzz cross coverage mutate install uninstall clean
+.PHONY: all always demo windows test test-windows test-peers bench fuzz soak cross coverage mutate install uninstall clean

@@ -966,6 +966,8 @@ static void wait_on(const char *path_or_null)
     attach(&rec, make(&r, path_or_null ? optionsf("socket,id=s,path=%s,server=on", path_or_null)
                                        : optionsf("socket,id=s,host=127.0.0.1,port=%d,server=on,wait=on", port)));
     CHECK(real_ms() - start >= 15);
+    CHECK_HAS(r.log, "chardev s: waits for a peer (wait=on): "); /* why nothing else happens */
+    CHECK_HAS(r.log, path_or_null ? path_or_null : "tcp:127.0.0.1:");
     CHECK_STR(rec.events, rec.events[0] ? "O" : ""); /* OPENED comes with the handlers or from the loop */
     PUMP(&r, rec.length == 5);
     CHECK_STR(rec.events[1] == 0 ? "O" : rec.events, rec.events[1] == 0 ? rec.events : "OC");

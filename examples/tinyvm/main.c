@@ -28,10 +28,10 @@ static void log_line(void *opaque, const char *line)
     fprintf(stderr, "tinyvm: %s\n", line);
 }
 
-/* The mux's Ctrl-A x, or a guest's wish through testdev. */
+/* The mux's Ctrl-A x, or a guest's wish through testdev: the reason is the one that QEMU gives. */
 static void exit_asked(void *opaque, int code)
 {
-    vm_request_shutdown(opaque, 0, "host-ui", code);
+    vm_request_shutdown(opaque, 0, "host-qmp-quit", code);
 }
 
 static void traced(void *opaque, const chr_trace *event)
@@ -97,6 +97,21 @@ static int add_monitors(struct vm *vm, const struct options *o)
     return 0;
 }
 
+/* -monitor and -qmp: a chardev of their own, with the id that it has in QEMU. */
+static int add_monitors_with_chardevs(struct vm *vm, const struct options *o)
+{
+    for (int i = 0; i < o->monitor_count; i++) {
+        const char *uri = o->monitors[i].uri, *option = o->monitors[i].control ? "-qmp" : "-monitor";
+        char        id[32];
+        chr_error   err;
+        snprintf(id, sizeof id, "compat_monitor%d", i);
+        chr_dev *dev = chr_new_any(vm->ctx, id, uri, &err);
+        if (!dev) return complain("%s %s: %s", option, uri, err.text);
+        if (add_monitor(vm, dev, o->monitors[i].control, option, uri) < 0) return -1;
+    }
+    return 0;
+}
+
 /* "none" leaves the port there with nothing plugged in; "mon:..." shares it with a readline monitor. */
 static int open_serial(struct vm *vm, const char *text, int number, chr_dev **dev)
 {
@@ -124,6 +139,17 @@ static int add_serials(struct vm *vm, const struct options *o)
     return 0;
 }
 
+/* Nobody else knows where a new one is, unless it has a path=. */
+static void tell_where_ptys_are(struct vm *vm)
+{
+    for (const chr_dev *dev = chr_next(vm->ctx, NULL); dev; dev = chr_next(vm->ctx, dev)) {
+        chr_info info;
+        chr_query(dev, &info);
+        const char *path = !strcmp(info.backend, "pty") ? strstr(info.filename, "/dev/") : NULL;
+        if (path) complain("chardev '%s' is at %s", info.id, path);
+    }
+}
+
 /* Before there is any chardev. */
 static int start_tapes(struct vm *vm, const struct options *o)
 {
@@ -142,7 +168,9 @@ static int build(struct vm *vm, const struct options *o)
     chr_mux_suspend_open(vm->ctx); /* banners wait until it is clear who has the focus */
     int rc = add_objects(vm, o) < 0 ? -1 : add_chardevs(vm, o);
     if (rc == 0) rc = add_monitors(vm, o);
+    if (rc == 0) rc = add_monitors_with_chardevs(vm, o);
     if (rc == 0) rc = add_serials(vm, o);
+    if (rc == 0) tell_where_ptys_are(vm);
     chr_mux_resume_open(vm->ctx);
     return rc;
 }

@@ -101,6 +101,7 @@ static void do_info(const struct call *c)
 {
     if (c->arg[0] && !strcmp(c->arg[0], "status")) info_status(c);
     else if (c->arg[0] && !strcmp(c->arg[0], "chardev")) info_chardev(c);
+    else if (c->arg[0]) buf_printf(c->out, "unknown command: 'info %s'\n", c->arg[0]);
     else buf_puts(c->out, "info chardev  -- the character devices\ninfo status  -- running or paused\n");
 }
 

@@ -19,8 +19,10 @@ const char options_help[] =
     "                            mon:stdio, none\n"
     "  -mon chardev=ID[,mode=readline|control]\n"
     "                            a monitor on a chardev: for people (readline) or for programs (control = QMP)\n"
+    "  -monitor URI|OPTIONS, -qmp URI|OPTIONS\n"
+    "                            the same in one option, with what -serial takes: -monitor stdio, -qmp unix:/tmp/m,server=on,wait=off\n"
     "  -nographic                serial port and monitor on this terminal (= -serial mon:stdio; Ctrl-A h shows the keys);\n"
-    "                            this is also what happens without any -serial, -mon and -chardev\n"
+    "                            this is also what happens without any other monitor, -serial and -chardev\n"
     "  -bios FILE                run this program: an RV32 ELF file, or a raw image for address 0x80000000\n"
     "  -m SIZE                   RAM: a number of MiB, or with B, K, M or G (default 128M)\n"
     "  -record FILE              write all that crosses the chardevs to FILE; time is then counted in instructions\n"
@@ -74,6 +76,16 @@ static int add_to(const char **list, int *count, const char *name, const char *v
     return 0;
 }
 
+/* "none" is no monitor. */
+static int add_monitor_uri(struct options *o, const char *name, const char *uri)
+{
+    if (!strcmp(uri, "none")) return 0;
+    if (o->monitor_count == OPTIONS_MAX) return complain("-%s: more than %d monitors", name, OPTIONS_MAX);
+    o->monitors[o->monitor_count].uri = uri;
+    o->monitors[o->monitor_count++].control = !strcmp(name, "qmp");
+    return 0;
+}
+
 static int read_mon_part(const char *part, size_t len, int first, const char *whole, struct mon_options *mon)
 {
     int         named = len >= 8 && !strncmp(part, "chardev=", 8);
@@ -119,13 +131,19 @@ static int read_clock(struct options *o, const char *value)
     return o->stepped || !strcmp(value, "host") ? 0 : complain("-clock: '%s' is neither host nor virtual", value);
 }
 
+static int takes_chardev(const char *name)
+{
+    return !strcmp(name, "serial") || !strcmp(name, "chardev") || !strcmp(name, "monitor") || !strcmp(name, "qmp");
+}
+
 static int take_value(struct options *o, const char *name, const char *value)
 {
     if (!strcmp(name, "clock")) return read_clock(o, value);
     if (!strcmp(name, "m")) return read_ram_size(value, &o->ram_size);
-    if ((!strcmp(name, "serial") || !strcmp(name, "chardev")) && asks_for_help(value)) o->words = value;
+    if (takes_chardev(name) && asks_for_help(value)) o->words = value;
     if (!strcmp(name, "serial")) return add_to(o->serials, &o->serial_count, "-serial", value);
     if (!strcmp(name, "object")) return add_to(o->objects, &o->object_count, "-object", value);
+    if (!strcmp(name, "monitor") || !strcmp(name, "qmp")) return add_monitor_uri(o, name, value);
     if (!strcmp(name, "mon")) return add_to(o->mons, &o->mon_count, "-mon", value);
     const char **text = !strcmp(name, "bios") ? &o->bios : !strcmp(name, "record") ? &o->record : !strcmp(name, "replay") ? &o->replay : NULL;
     if (text) {
@@ -137,7 +155,7 @@ static int take_value(struct options *o, const char *name, const char *value)
 
 static int takes_value(const char *name)
 {
-    static const char *const names[] = { "chardev", "object", "serial", "mon", "bios", "m", "record", "replay", "clock" };
+    static const char *const names[] = { "chardev", "object", "serial", "mon", "monitor", "qmp", "bios", "m", "record", "replay", "clock" };
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (!strcmp(name, names[i])) return 1;
     return 0;
@@ -182,6 +200,6 @@ int options_read(struct options *o, int argc, char **argv)
         else if (take_value(o, name, argv[++i]) < 0) return -1;
     }
     if (o->stepped && (o->record || o->replay)) return complain("-clock virtual goes with neither -record nor -replay");
-    if (!o->serial_count && (nographic || (!o->chardev_count && !o->mon_count))) o->serials[o->serial_count++] = "mon:stdio";
+    if (!o->serial_count && (nographic || (!o->chardev_count && !o->mon_count && !o->monitor_count))) o->serials[o->serial_count++] = "mon:stdio";
     return 0;
 }

@@ -11,6 +11,11 @@
 struct options {
     const char *objects[OPTIONS_MAX], *chardevs[OPTIONS_MAX], *serials[OPTIONS_MAX], *mons[OPTIONS_MAX], *traces[OPTIONS_MAX];
     int         object_count, chardev_count, serial_count, mon_count, trace_count;
+    struct {
+        const char *uri;
+        int         control;
+    } monitors[OPTIONS_MAX]; /* -monitor and -qmp */
+    int         monitor_count;
     const char *bios;
     uint32_t    ram_size;
     int         stopped, digest, stepped;

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum field_type { TEXT, TRUTH, WHOLE, TEXTS, ADDRESS, LOCAL_ADDRESS };
+enum field_type { TEXT, TRUTH, WHOLE, TEXTS, ADDRESS, REMOTE_ADDRESS, LOCAL_ADDRESS };
 
 struct field {
     const char     *member;
@@ -56,7 +56,7 @@ static const struct kind kinds[] = {
     { "spiceport", "spiceport", { { "fqdn", TEXT, 1, "name", NULL } } },
     { "file", "file",
       { { "out", TEXT, 1, "path", NULL }, { "in", TEXT, 0, "input-path", NULL }, { "append", TRUTH, 0, "append", NULL } } },
-    { "udp", "udp", { { "remote", ADDRESS, 1, NULL, NULL }, { "local", LOCAL_ADDRESS, 0, NULL, NULL } } },
+    { "udp", "udp", { { "remote", REMOTE_ADDRESS, 1, NULL, NULL }, { "local", LOCAL_ADDRESS, 0, NULL, NULL } } },
     { "socket", "socket",
       { { "addr", ADDRESS, 1, NULL, NULL },
         { "server", TRUTH, 0, "server", "on" },
@@ -71,7 +71,7 @@ static const struct kind kinds[] = {
         { "tls-authz", TEXT, 0, "tls-authz", NULL } } },
 };
 
-/* Socket addresses are described in the same way, one level further in. */
+/* Socket addresses are described in the same way, one level further in. Datagrams go to the first kind alone. */
 static const struct kind addresses[] = {
     { "inet", "",
       { { "host", TEXT, 1, "host", NULL },
@@ -151,6 +151,7 @@ static int put_field(const struct walk *w, const struct field *f, const struct j
         put_option(w, f->option, value->text);
         return 0;
     case ADDRESS: return put_union(w, value, inner, addresses, COUNT(addresses));
+    case REMOTE_ADDRESS: return put_union(w, value, inner, addresses, 1);
     default: return put_union(w, value, inner, local_addresses, COUNT(local_addresses));
     }
 }

@@ -163,7 +163,7 @@ int FUZZ_TARGET(const uint8_t *data, size_t size)
     int                      i;
     in.data = data;
     in.size = size;
-    emu_ctx = fuzz_context();
+    emu_ctx = fuzz_context(data, size);
     emu_speed = 9600;
     emu_lines = emu_introduced = 0;
     for (i = 0; i < EMU_COUNT; i++) {

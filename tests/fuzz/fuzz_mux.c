@@ -295,7 +295,7 @@ int FUZZ_TARGET(const uint8_t *data, size_t size)
     memset(&mux_feed, 0, sizeof mux_feed);
     mux_count = mux_focus = mux_in_escape = mux_exits = mux_snapshots = mux_help = 0;
     mux_out_len = mux_taken_len = mux_budget = 0;
-    mux_ctx = fuzz_context();
+    mux_ctx = fuzz_context(data, size);
     FUZZ_CHECK(chr_backend_register(mux_ctx, &base_backend, NULL) == 0);
     mux_dev = chr_new(mux_ctx, "base,id=m,mux=on", NULL);
     mux_base = chr_find(mux_ctx, "m-base");

@@ -129,7 +129,7 @@ static void options_check_raw(chr_context *ctx, const char *text)
 
 int FUZZ_TARGET(const uint8_t *data, size_t size)
 {
-    chr_context *ctx = fuzz_context();
+    chr_context *ctx = fuzz_context(data, size);
     char        *text = fuzz_text(size ? data + 1 : data, size ? size - 1 : 0);
     FUZZ_CHECK(chr_backend_register(ctx, &sink_backend, NULL) == 0);
     switch (size ? data[0] % 4 : 0) {

@@ -176,7 +176,7 @@ static void ring_write(chr_dev *dev, fuzz_bytes *in, size_t len)
 
 int FUZZ_TARGET(const uint8_t *data, size_t size)
 {
-    chr_context *ctx = fuzz_context();
+    chr_context *ctx = fuzz_context(data, size);
     chr_dev     *dev = chr_new(ctx, "ringbuf,id=r,size=32", NULL);
     fuzz_bytes   in;
     in.data = data;

@@ -170,7 +170,7 @@ int FUZZ_TARGET(const uint8_t *data, size_t size)
     m.is_on = m.in_break = 0;
     m.is_asked = 1;
     tn_decode(&m, in.data, in.size, is_3270);
-    l = fuzz_line_open(which != 1 && which < 4, protocols[which]);
+    l = fuzz_line_open(&in, which != 1 && which < 4, protocols[which]);
     if (which == 6) {
         tn_hosts(l, in.data, in.size, cuts);
         return 0;

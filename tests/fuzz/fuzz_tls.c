@@ -5,11 +5,11 @@
  *         order to the other, or is the end. 4 = with shared keys, 8 = hands are shaken before
  *   3     files of credentials (CA, revocations, certificate, key, shared keys), names in certificates, and globs, by bits 2 to 4
  */
-#define _GNU_SOURCE 1
 #include <ctype.h>
-#include "fault.h"
+#include "wire.h"
 
 #include <mbedtls/ctr_drbg.h>
+#include <mbedtls/ecp.h>
 #include <mbedtls/entropy.h>
 #include <sys/mman.h>
 
@@ -24,6 +24,20 @@ static int fuzz_entropy(void *opaque, unsigned char *bytes, size_t len)
 #define mbedtls_entropy_free(entropy) (void)(entropy)
 #define mbedtls_entropy_func          fuzz_entropy
 
+/* Likewise for what is drawn from it: the same for each input. */
+static uint32_t fuzz_random_state;
+
+static int fuzz_random(void *opaque, unsigned char *bytes, size_t len)
+{
+    (void)opaque;
+    while (len-- > 0) {
+        fuzz_random_state = fuzz_random_state * 1664525u + 1013904223u;
+        *bytes++ = (unsigned char)(fuzz_random_state >> 24);
+    }
+    return 0;
+}
+#define mbedtls_ctr_drbg_random fuzz_random
+
 #define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 
@@ -36,26 +50,93 @@ time_t time(time_t *now)
     return 1800000000;
 }
 
-/* ---- credentials for tests: one certificate, valid from 2000 to 2099, is its own CA, the server's and the client's ---- */
+/* ---- a group to play with ---------------------------------------------------------------------------------------------- */
+
+/*
+ * Public-key operations take milliseconds, and none of their code is ours: here points of all curves are the numbers below the order,
+ * added and multiplied as such (these functions stand before mbed TLS's own). ECDH and ECDSA hold in any group, so that both sides agree,
+ * signatures are checked, and a wrong one is refused. All else is mbed TLS as it is: messages, state machine, ciphers, certificates.
+ * What this target does not cover is the arithmetic, and keys of RSA and DHE in use.
+ */
+static int toy_multiply(const mbedtls_ecp_group *group, mbedtls_mpi *product, const mbedtls_mpi *times, const mbedtls_ecp_point *point)
+{
+    int code = mbedtls_mpi_mul_mpi(product, times, &point->X);
+    return code ? code : mbedtls_mpi_mod_mpi(product, product, group->N.n ? &group->N : &group->P);
+}
+
+/* The second coordinate stays as the generator has it. */
+static int toy_point(mbedtls_ecp_point *result, const mbedtls_mpi *x, const mbedtls_mpi *y)
+{
+    int code = mbedtls_mpi_copy(&result->X, x);
+    if (code == 0) code = mbedtls_mpi_copy(&result->Y, y);
+    return code ? code : mbedtls_mpi_lset(&result->Z, 1);
+}
+
+int mbedtls_ecp_mul_restartable(mbedtls_ecp_group *group, mbedtls_ecp_point *result, const mbedtls_mpi *times, const mbedtls_ecp_point *point,
+                                int (*random)(void *, unsigned char *, size_t), void *opaque, mbedtls_ecp_restart_ctx *restart)
+{
+    mbedtls_mpi x;
+    int         code;
+    (void)random;
+    (void)opaque;
+    (void)restart;
+    mbedtls_mpi_init(&x);
+    code = toy_multiply(group, &x, times, point);
+    if (code == 0) code = toy_point(result, &x, &group->G.Y);
+    mbedtls_mpi_free(&x);
+    return code;
+}
+
+int mbedtls_ecp_mul(mbedtls_ecp_group *group, mbedtls_ecp_point *result, const mbedtls_mpi *times, const mbedtls_ecp_point *point,
+                    int (*random)(void *, unsigned char *, size_t), void *opaque)
+{
+    return mbedtls_ecp_mul_restartable(group, result, times, point, random, opaque, NULL);
+}
+
+int mbedtls_ecp_muladd_restartable(mbedtls_ecp_group *group, mbedtls_ecp_point *result, const mbedtls_mpi *m, const mbedtls_ecp_point *p,
+                                   const mbedtls_mpi *n, const mbedtls_ecp_point *q, mbedtls_ecp_restart_ctx *restart)
+{
+    mbedtls_mpi a, b;
+    int         code;
+    (void)restart;
+    mbedtls_mpi_init(&a);
+    mbedtls_mpi_init(&b);
+    code = toy_multiply(group, &a, m, p);
+    if (code == 0) code = toy_multiply(group, &b, n, q);
+    if (code == 0) code = mbedtls_mpi_add_mpi(&a, &a, &b);
+    if (code == 0) code = mbedtls_mpi_mod_mpi(&a, &a, &group->N);
+    if (code == 0) code = toy_point(result, &a, &group->G.Y);
+    mbedtls_mpi_free(&a);
+    mbedtls_mpi_free(&b);
+    return code;
+}
+
+int mbedtls_ecp_check_pubkey(const mbedtls_ecp_group *group, const mbedtls_ecp_point *point)
+{
+    return mbedtls_mpi_cmp_int(&point->X, 0) < 0 || mbedtls_mpi_cmp_mpi(&point->X, &group->P) >= 0 ? MBEDTLS_ERR_ECP_INVALID_KEY : 0;
+}
+
+/* ---- credentials for tests: one certificate, valid from 2026 to 2126, is its own CA, the server's and the client's. Its secret key
+ *      is 1, so that the public one is the generator, in the true group as in the other ---- */
 
 static const char cert_text[] =
     "-----BEGIN CERTIFICATE-----\n"
-    "MIIBlzCCAT6gAwIBAgIUPq99RLAKoD6aP5dQRzj0K5GmdT0wCgYIKoZIzj0EAwIw\n"
-    "JjEQMA4GA1UECgwHRXhhbXBsZTESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTAwMDEw\n"
-    "MTAwMDAwMFoYDzIwOTkxMjMxMjM1OTU5WjAmMRAwDgYDVQQKDAdFeGFtcGxlMRIw\n"
-    "EAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAASuGSa7\n"
-    "abQDUDWpHjfIfUmeBXz22g3yX4XDL9LJv6GFxGQfkF9I/ofs8Bh2fsVRUK3DT/k9\n"
-    "pLf1an62FXmdtpIko0gwRjAUBgNVHREEDTALgglsb2NhbGhvc3QwDwYDVR0TAQH/\n"
-    "BAUwAwEB/zAdBgNVHQ4EFgQUzBChAcMtY9H2wzO2ObU2hA67lgQwCgYIKoZIzj0E\n"
-    "AwIDRwAwRAIgfgXTBeG6nJsqcJspkkq4kKQCu/Ngzizms6D+N7owm5sCIEZ2BBMd\n"
-    "9YVrCWDG1Ht2lnUnqZwAW/ON1oe5gf+ebHFi\n"
+    "MIIBhTCCASugAwIBAgIBATAKBggqhkjOPQQDAjAmMRAwDgYDVQQKDAdFeGFtcGxl\n"
+    "MRIwEAYDVQQDDAlsb2NhbGhvc3QwIBcNMjYxMTI3MDQzODU2WhgPMjEyNjExMDMw\n"
+    "NDM4NTZaMCYxEDAOBgNVBAoMB0V4YW1wbGUxEjAQBgNVBAMMCWxvY2FsaG9zdDBZ\n"
+    "MBMGByqGSM49AgEGCCqGSM49AwEHA0IABGsX0fLhLEJH+Lzm5WOkQPJ3A32BLesz\n"
+    "oPShOUXYmMKWT+NC4v4af5uO5+tKfA+eFivOM1drMV7Oy7ZAaDe/UfWjSDBGMBQG\n"
+    "A1UdEQQNMAuCCWxvY2FsaG9zdDAPBgNVHRMBAf8EBTADAQH/MB0GA1UdDgQWBBS0\n"
+    "Z6OZnrXvpnHeADLwipyeXv2g4TAKBggqhkjOPQQDAgNIADBFAiB9y1uai8M6jpFe\n"
+    "azdViK5ey80LxA7XjD4yjeuEofpXUwIhANgkWQn8xZ42o2Z3mLv1umSmFHpcJtrD\n"
+    "qolPJCZC5hED\n"
     "-----END CERTIFICATE-----\n";
 
 static const char key_text[] =
     "-----BEGIN PRIVATE KEY-----\n"
-    "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgqTf35I71T97WclV8\n"
-    "oGLp8PMed6+SEkswdWbORPc1/t6hRANCAASuGSa7abQDUDWpHjfIfUmeBXz22g3y\n"
-    "X4XDL9LJv6GFxGQfkF9I/ofs8Bh2fsVRUK3DT/k9pLf1an62FXmdtpIk\n"
+    "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgAAAAAAAAAAAAAAAA\n"
+    "AAAAAAAAAAAAAAAAAAAAAAAAAAGhRANCAARrF9Hy4SxCR/i85uVjpEDydwN9gS3r\n"
+    "M6D0oTlF2JjClk/jQuL+Gn+bjufrSnwPnhYrzjNXazFezsu2QGg3v1H1\n"
     "-----END PRIVATE KEY-----\n";
 
 static const char psk_text[] = "qemu:00112233445566778899aabbccddeeff\nother:01\n";
@@ -92,18 +173,73 @@ static void add_creds(chr_context *ctx, const char *id, int is_server, int is_ps
     }
 }
 
+static long tls_live;
+
+/* What lingers has its time. */
+static void tls_clear(chr_context *ctx)
+{
+    chr_dev *dev;
+    int      i;
+    while ((dev = chr_next(ctx, NULL)) != NULL) FUZZ_CHECK(chr_remove(ctx, dev->id, NULL) == 0);
+    for (i = 0; i < 3; i++, wires.now += 60000000000) {
+        while (chr_loop_step(ctx, 0) > 0) {}
+        if (fuzz_live == tls_live) break;
+    }
+}
+
+/* The credentials, and the memory that a context has for its loop from the first sockets on. */
+static void tls_warm_up(chr_context *ctx)
+{
+    fuzz_line *lines[2];
+    int        i;
+    for (i = 0; i < 4; i++) add_creds(ctx, i == 0 ? "xc" : i == 1 ? "xs" : i == 2 ? "pc" : "ps", i & 1, i >> 1);
+    for (i = 0; i < 2; i++) lines[i] = fuzz_line_join(ctx, i ? "a" : "b", i, i ? "tls-creds=xs" : "tls-creds=xc,tls-hostname=localhost");
+    for (i = 0; i < 2; i++) fuzz_line_leave(lines[i]);
+    lines[0] = fuzz_line_join(ctx, "p", 0, "telnet=off");
+    lines[0]->room = 1;
+    FUZZ_CHECK(fuzz_line_say(lines[0], "x", 1) && lines[0]->length == 1);
+    fuzz_line_leave(lines[0]);
+    tls_clear(ctx);
+}
+
+/* Contexts that stay, with the credentials; what is made in them goes with each input. The second is traced. */
+static chr_context *tls_context(const fuzz_bytes *in)
+{
+    static chr_context *kept[2];
+    static long         live[2];
+    int                 which = fuzz_is_traced(in->data, in->size);
+    if (!kept[which]) {
+        kept[which] = fuzz_context(in->data, in->size);
+        tls_warm_up(kept[which]);
+        wire_keep();
+        live[which] = fuzz_live;
+    }
+    wire_reset();
+    fuzz_live = tls_live = live[which];
+    fuzz_random_state = 1;
+    return kept[which];
+}
+
+static void tls_end(chr_context *ctx)
+{
+    tls_clear(ctx);
+    FUZZ_CHECK(fuzz_live == tls_live && wire_open_count() == 0);
+}
+
 /* ---- the peer is the input ------------------------------------------------------------------------------------------- */
 
 static void fuzz_peer(fuzz_bytes *in, int is_server, int is_psk)
 {
     uint8_t      cuts = fuzz_byte(in);
-    chr_context *ctx = fuzz_context();
+    chr_context *ctx = tls_context(in);
+    char         options[60];
     fuzz_line   *l;
-    add_creds(ctx, "t", is_server, is_psk);
-    l = fuzz_line_join(ctx, "l", is_server, "tls-creds=t,tls-hostname=localhost");
+    snprintf(options, sizeof options, "tls-creds=%c%c,tls-hostname=localhost", is_psk ? 'p' : 'x', is_server ? 's' : 'c');
+    l = fuzz_line_join(ctx, "l", is_server, options);
     FUZZ_CHECK(!l->opened);
     fuzz_line_feed(l, in->data, in->size, cuts);
-    fuzz_line_close(l);
+    fuzz_line_leave(l);
+    tls_end(ctx);
 }
 
 /* ---- a server and a client, and the wire between ---------------------------------------------------------------------- */
@@ -119,11 +255,9 @@ static uint8_t pattern(size_t at) { return (uint8_t)(at * 2654435761u >> 13); }
 
 static void settle(end ends[2])
 {
-    int i;
-    for (i = 0; i < 2; i++) {
-        fuzz_line_settle(ends[i].line);
-        fuzz_line_hear(ends[!i].line);
-    }
+    fuzz_line_settle(ends[0].line); /* both are in one context */
+    fuzz_line_hear(ends[0].line);
+    fuzz_line_hear(ends[1].line);
 }
 
 /* Up to so many bytes of what `from` has sent; the first is changed by `flip`. */
@@ -137,7 +271,7 @@ static int carry(end ends[2], int from, size_t most, uint8_t flip)
     *bytes = (uint8_t)(*bytes ^ flip);
     if (flip) b->harmed = 1;
     a->carried += len;
-    if (send(b->line->peer, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)len) b->harmed = 1; /* nobody is there any more */
+    if (wire_say(b->line->peer, bytes, len) != (ssize_t)len) b->harmed = 1; /* nobody is there any more */
     settle(ends);
     return 1;
 }
@@ -181,11 +315,11 @@ static void happen(end ends[2], fuzz_bytes *in, int *disturbed)
         if (a->carried < a->line->heard_length) a->carried++, ends[!who].harmed = 1;
         break;
     case 6: /* one comes from nowhere */
-        if (ends[!who].line->closed || send(ends[!who].line->peer, &much, 1, MSG_DONTWAIT | MSG_NOSIGNAL) != 1) break;
+        if (ends[!who].line->closed || wire_say(ends[!who].line->peer, &much, 1) != 1) break;
         ends[!who].harmed = 1;
         break;
     default:
-        if (much & 1) shutdown(ends[!who].line->peer, SHUT_WR);
+        if (much & 1) wire_say_no_more(ends[!who].line->peer);
         else chr_fe_disconnect(&a->line->fe);
         *disturbed = 1;
         break;
@@ -195,13 +329,14 @@ static void happen(end ends[2], fuzz_bytes *in, int *disturbed)
 
 static void fuzz_pair(fuzz_bytes *in, int is_psk, int is_shaken)
 {
-    chr_context *ctx = fuzz_context();
+    chr_context *ctx = tls_context(in);
     end          ends[2];
+    char         options[60];
     int          disturbed = 0, i;
     memset(ends, 0, sizeof ends);
     for (i = 0; i < 2; i++) {
-        add_creds(ctx, i ? "tc" : "ts", !i, is_psk);
-        ends[i].line = fuzz_line_join(ctx, i ? "c" : "s", !i, i ? "tls-creds=tc,tls-hostname=localhost" : "tls-creds=ts,tls-hostname=localhost");
+        snprintf(options, sizeof options, "tls-creds=%c%c,tls-hostname=localhost", is_psk ? 'p' : 'x', i ? 'c' : 's');
+        ends[i].line = fuzz_line_join(ctx, i ? "c" : "s", !i, options);
         ends[i].line->room = LINE_MOST;
     }
     if (is_shaken) carry_all(ends);
@@ -215,7 +350,7 @@ static void fuzz_pair(fuzz_bytes *in, int is_psk, int is_shaken)
         FUZZ_CHECK(ends[i].line->opened && !ends[i].line->closed && ends[i].line->length == ends[!i].written);
     }
     for (i = 0; i < 2; i++) fuzz_line_leave(ends[i].line);
-    fuzz_end(ctx);
+    tls_end(ctx);
 }
 
 /* ---- files ------------------------------------------------------------------------------------------------------------ */
@@ -226,18 +361,23 @@ static void fuzz_file(fuzz_bytes *in, int what)
         "tls-creds-x509,id=t,cafile=%s", "tls-creds-x509,id=t,cafile=%s,crlfile=%s", "tls-creds-x509,id=t,cafile=%s,certfile=%s,keyfile=%s",
         "tls-creds-x509,id=t,cafile=%s,certfile=%s,keyfile=%s", "tls-creds-psk,id=t,endpoint=server,keyfile=%s"
     };
-    int          fd = file_of(in->data, in->size), code, i;
-    const int    fds[3] = { what == 0 || what == 4 ? fd : cert_file, what == 1 || what == 2 ? fd : cert_file, what == 3 ? fd : key_file };
+    static int   fd = -1;
+    int          code, i;
+    chr_context *ctx = tls_context(in);
+    int          fds[3];
     char         paths[3][40], options[300];
-    chr_context *ctx = fuzz_context();
     chr_error    err;
+    if (fd < 0) fd = file_of("", 0);
+    FUZZ_CHECK(ftruncate(fd, (off_t)in->size) == 0 && pwrite(fd, in->data, in->size, 0) == (ssize_t)in->size);
+    fds[0] = what == 0 || what == 4 ? fd : cert_file;
+    fds[1] = what == 1 || what == 2 ? fd : cert_file;
+    fds[2] = what == 3 ? fd : key_file;
     for (i = 0; i < 3; i++) snprintf(paths[i], sizeof paths[i], "/proc/self/fd/%d", fds[i]);
     snprintf(options, sizeof options, formats[what], paths[0], paths[1], paths[2]);
     code = chr_tls_creds_add(ctx, options, &err);
     if (code < 0) fuzz_check_error(ctx, &err);
     else FUZZ_CHECK(chr_tls_creds_remove(ctx, "t", &err) == 0);
-    close(fd);
-    fuzz_end(ctx);
+    tls_end(ctx);
 }
 
 /* ---- names and globs ---------------------------------------------------------------------------------------------------- */

@@ -24,7 +24,7 @@ static void uri_check(chr_context *ctx, chr_dev *dev, const chr_error *err)
 /* What is a URI for chr_new_uri() is the same for chr_new_any(). */
 int FUZZ_TARGET(const uint8_t *data, size_t size)
 {
-    chr_context *ctx = fuzz_context();
+    chr_context *ctx = fuzz_context(data, size);
     char        *text = fuzz_text(data, size);
     chr_error    err;
     chr_dev     *dev;

@@ -129,7 +129,7 @@ int FUZZ_TARGET(const uint8_t *data, size_t size)
     if (in.size > LINE_MOST / 4) return 0;
     snprintf(options, sizeof options, "websocket=on%s%s%s", passes_text ? ",websocket-text=on" : "", !is_client && flags & 16 ? ",clients=2" : "",
              !is_client && (flags & 48) == 32 ? ",replace=on,keep-alive=on,idle-timeout=9" : "");
-    l = fuzz_line_open(!is_client, options);
+    l = fuzz_line_open(&in, !is_client, options);
     FUZZ_CHECK(!l->opened);
     if (!with_head) {
         wsm_read(&m, in.data, in.size, !is_client, passes_text);

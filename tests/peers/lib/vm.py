@@ -159,9 +159,9 @@ def open_tty(path):
 class Qmp:
     """A QMP client on a connected socket. Events are collected aside."""
 
-    def __init__(self, sock):
+    def __init__(self, sock, limit=LIMIT):
         self.socket, self.buffer, self.events = sock, b"", []
-        sock.settimeout(LIMIT)
+        sock.settimeout(limit)
 
     def receive(self):
         while b"\n" not in self.buffer:
@@ -241,20 +241,22 @@ def connect(path):
 
 
 class Monitored:
-    """A VM (or QEMU) with a QMP session over an inherited listening socket: one connect(), no waiting."""
+    """A VM (or QEMU) with a QMP session over an inherited listening socket: one connect(), no waiting. `limit`: for the greeting."""
 
-    def __init__(self, directory, *args, program=(TINYVM,), greet=True, **more):
+    def __init__(self, directory, *args, program=(TINYVM,), greet=True, fds=(), limit=LIMIT, **more):
         self.path = os.path.join(directory, "monitor.%d" % time.monotonic_ns())
         with listener(self.path) as sock:
             chardev = "socket,fd=%d,server=on,wait=off,id=mon" % sock.fileno()
-            self.vm = Process([*program, "-chardev", chardev, "-mon", "chardev=mon,mode=control", *args], fds=(sock.fileno(),), **more)
-        self.qmp = Qmp(connect(self.path))
+            peer = connect(self.path)
+            self.vm = Process([*program, "-chardev", chardev, "-mon", "chardev=mon,mode=control", *args], fds=(sock.fileno(), *fds), **more)
+        self.qmp = Qmp(peer, limit)
         if greet:
             try:
                 self.qmp.greet()
             except (Failure, OSError) as error:
                 self.vm.__exit__()
                 raise Failure("%s; it said: %s" % (error, self.vm.stderr())) from None
+        self.qmp.socket.settimeout(LIMIT)
 
     def __enter__(self):
         return self
