@@ -76,6 +76,17 @@
  *     CHARDEV_NO_URI           leave chr_new_uri() out: chr_new_any() takes options, none and chardev:ID
  *     CHARDEV_NO_BUFFERS       leave chr_fe_set_buffers(), chr_fe_read() and their like out: history= and obuf= are
  *                              CHR_ERR_NOT_SUPPORTED
+ *     CHARDEV_NO_STACKED       leave chr_stacked_...() out: for filters of yours, and for fault, which goes with them
+ *     CHARDEV_NO_DESCRIPTORS   leave chr_fd_put() and chr_fd_close() out: a monitor's peer can't name a descriptor (fd=NAME is
+ *                              CHR_ERR_NOT_SUPPORTED). CHARDEV_FREESTANDING implies it
+ *     CHARDEV_NO_SET           leave the kernel's set of descriptors (epoll, kqueue) out: the loop calls poll(), however many
+ *                              watches there are, and chr_loop_fd() is CHR_ERR_NOT_SUPPORTED. Nothing changes on Windows
+ *     CHARDEV_NO_OPTIONS       leave out what makes a chardev from a text, and chr_help(): chr_open() is left, with chr_backend_find()
+ *                              and the structs of >>structs. It implies CHARDEV_NO_URI and CHARDEV_NO_CHANGE
+ *     CHARDEV_NO_CHANGE        leave hot swap out: chr_change(), chr_change_from()
+ *     CHARDEV_NO_WAIT          leave out what waits for bytes: chr_fe_write_all(), chr_fe_read_all(), chr_fe_flush(), chr_drain()
+ *     CHARDEV_NO_PRINTF        leave chr_fe_printf() out
+ *     CHARDEV_NO_BASE64        CHR_BASE64 is CHR_ERR_NOT_SUPPORTED for chr_ringbuf_read() and chr_ringbuf_write()
  *     CHARDEV_ERROR_SIZE       bytes of chr_error.text; default 1024; 96 will do for firmware
  *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and what a mux may keep; default 65536, freestanding 1024
  *     CHARDEV_BARRIER()        for chr_isr_ring, where the compiler has no __atomic builtins: nothing passes it; default none
@@ -196,6 +207,19 @@ extern "C" {
 
 #if defined(CHARDEV_FREESTANDING) && !defined(CHARDEV_TRACE) && !defined(CHARDEV_NO_TRACE)
 #define CHARDEV_NO_TRACE
+#endif
+#if defined(CHARDEV_NO_OPTIONS) && !defined(CHARDEV_NO_URI)
+#define CHARDEV_NO_URI
+#endif
+#if defined(CHARDEV_NO_OPTIONS) && !defined(CHARDEV_NO_CHANGE)
+#define CHARDEV_NO_CHANGE
+#endif
+
+#if defined(CHARDEV_NO_STACKED) && !defined(CHARDEV_NO_FAULT)
+#define CHARDEV_NO_FAULT
+#endif
+#if defined(CHARDEV_FREESTANDING) && !defined(CHARDEV_NO_DESCRIPTORS)
+#define CHARDEV_NO_DESCRIPTORS
 #endif
 
 /* ====================================================================================================================
@@ -526,13 +550,15 @@ typedef struct chr_common_options {
 /* A key=value list while it is being read; backends meet it only in their `uri` slot. */
 typedef struct chr_options chr_options;
 
+#ifndef CHARDEV_NO_OPTIONS
 /* Adds a key for the URI that is being read; `len` bytes of `value` (or all, with (size_t)-1). CHR_ERR_NO_MEMORY. */
 CHARDEV_API int chr_options_add(chr_options *options, const char *key, const char *value, size_t len);
+#endif
 
 /* On whose behalf a chardev is made: fd= is a number for a local user, a name (see >>descriptors) for a monitor's peer. */
 typedef enum chr_origin { CHR_LOCAL, CHR_REMOTE } chr_origin;
 
-#ifndef CHARDEV_NO_HELP
+#if !defined(CHARDEV_NO_HELP) && !defined(CHARDEV_NO_OPTIONS)
 /* Calls `print` with each line of help, without a newline: all backends (NULL, "help", "?") or the options of one, or of an
  * object that chr_tls_creds_add() and chr_authz_add() make. `text` is its name or all of a text that got CHR_ERR_HELP
  * ("socket,help", "tcp::4444,help"). Returns 0, CHR_ERR_NOT_FOUND for an unknown one, CHR_ERR_NO_MEMORY. */
@@ -557,6 +583,7 @@ enum {
     CHR_EVENT_READABLE        /* bytes have come into an empty input buffer: chr_fe_read(); see chr_fe_set_buffers() */
 };
 
+#ifndef CHARDEV_NO_OPTIONS
 /* Makes a chardev from options in text ("socket,id=mon,fd=3,server=on,wait=off"). Its context owns it. NULL and err: any
  * CHR_ERR_..., nothing is left behind and descriptors named in it are still yours; CHR_ERR_HELP when the text asks for help
  * (then call chr_help()). wait=on blocks until a peer has come, a TCP client without reconnect until it is connected: from
@@ -593,10 +620,11 @@ CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *u
  *     if (!dev && err.code == CHR_ERR_HELP) exit(chr_help(ctx, text, print_line, NULL) != 0);
  *     if (!dev) ... "-serial TEXT: err.text" */
 CHARDEV_API chr_dev *chr_new_any(chr_context *ctx, const char *id, const char *text, chr_error *err);
+#endif
 /* The same from a kind (chr_backend_find()) and its options struct (>>structs; NULL = all defaults). Strings are copied. */
 CHARDEV_API chr_dev *chr_open(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err);
 
-/* The chardev with that id, or NULL. In constant time, as creation and removal, however many there are. */
+/* The chardev with that id, or NULL. In constant time, as creation and removal, however many there are (freestanding: in a list). */
 CHARDEV_API chr_dev *chr_find(chr_context *ctx, const char *id);
 /* Walks all in the order of creation: NULL gives the first; NULL comes after the last. */
 CHARDEV_API chr_dev *chr_next(chr_context *ctx, const chr_dev *dev);
@@ -604,6 +632,7 @@ CHARDEV_API chr_dev *chr_next(chr_context *ctx, const chr_dev *dev);
  * in the background (lingering close). Pointers to it are invalid afterwards (inside a handler of its own: when that
  * has returned). CHR_ERR_NOT_FOUND; CHR_ERR_BUSY while a frontend is attached, which an ID-base always has. */
 CHARDEV_API int chr_remove(chr_context *ctx, const char *id, chr_error *err);
+#ifndef CHARDEV_NO_CHANGE
 /* Hot swap: another backend under a living frontend, which must have a `change` handler and may refuse. `options` as
  * in chr_new(), an id in them is ignored. The new chr_dev has the id: pointers to the old one are invalid
  * afterwards, use chr_find(). The frontend is told CLOSED before if the old one was open and the new one is not,
@@ -613,6 +642,7 @@ CHARDEV_API int chr_remove(chr_context *ctx, const char *id, chr_error *err);
  * or with mux=on); CHR_ERR_BUSY (refused, or being changed already); and what chr_new() may return. */
 CHARDEV_API int chr_change(chr_context *ctx, const char *id, const char *options, chr_error *err);
 CHARDEV_API int chr_change_from(chr_context *ctx, chr_origin origin, const char *id, const char *options, chr_error *err);
+#endif
 /* Delivers BREAK to the frontend, as if it came from the far side. */
 CHARDEV_API int chr_send_break(chr_context *ctx, const char *id, chr_error *err);
 /* Input as if it came from the far side, on any backend, open or not: for tests, fuzzers and macros. It comes in above
@@ -664,12 +694,14 @@ typedef struct chr_info {
 } chr_info;
 
 CHARDEV_API void chr_query(const chr_dev *dev, chr_info *info);
+#ifndef CHARDEV_NO_WAIT
 /* Drains before the end: runs the loop (handlers are called as ever) until no chardev of the context holds output
  * any more, in obuf=, history= or a layer (telnet, websocket, TLS). timeout_ms: how long to go on without any byte
  * leaving, -1 = without limit; a reader that is slow but reads on is waited for. What the kernel holds is not
  * counted. Returns 0, CHR_ERR_TIMEOUT (the rest is still queued), CHR_ERR_IN_HANDLER from inside a handler, or what
  * chr_loop_step() may fail with. Owner thread. */
 CHARDEV_API int chr_drain(chr_context *ctx, int timeout_ms);
+#endif
 
 /* ====================================================================================================================
  * >>frontend   your end
@@ -714,14 +746,18 @@ CHARDEV_API void chr_fe_accept_input(chr_frontend *fe);
 /* One attempt. Returns the bytes taken, or CHR_ERR_WOULD_BLOCK (none taken: see chr_fe_add_watch), CHR_ERR_DISCONNECTED
  * (nobody there: dropped), CHR_ERR_NO_SPACE (a file), CHR_ERR_IO. Any thread. */
 CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t len);
+#ifndef CHARDEV_NO_WAIT
 /* Waits until all is taken, at most timeout_ms milliseconds of real time (-1 = without limit). Returns the bytes taken: len, or fewer
  * when the time ran out or the far side went after some; else the error. CHR_ERR_IN_HANDLER from inside a handler. */
 CHARDEV_API int chr_fe_write_all(chr_frontend *fe, const void *buf, size_t len, int timeout_ms);
 /* Waits for exactly len bytes, past the handlers. Returns as chr_fe_write_all() does. CHR_ERR_NOT_SUPPORTED where the
  * backend has no input of its own. */
 CHARDEV_API int chr_fe_read_all(chr_frontend *fe, void *buf, size_t len, int timeout_ms);
+#endif
+#ifndef CHARDEV_NO_PRINTF
 /* printf() into chr_fe_write(). */
 CHARDEV_API int chr_fe_printf(chr_frontend *fe, const char *format, ...) CHR_PRINTF(2, 3);
+#endif
 /* Calls `writable` once, from the loop, when more output can be taken or the far side is gone. One per frontend: the last
  * wins; NULL takes it away. Any thread. Without chardev nothing happens. */
 CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaque), void *opaque);
@@ -788,11 +824,13 @@ CHARDEV_API int chr_fe_readable(const chr_frontend *fe);
  * "transmitter empty" is `!= 0`: bytes for nobody are taken, and dropped. Any thread, any handler. */
 CHARDEV_API int chr_fe_writable(const chr_frontend *fe);
 #endif
+#ifndef CHARDEV_NO_WAIT
 /* Sends what is gathered, and what obuf= or a layer (telnet, websocket, TLS) of this chardev holds. Waits at most
  * timeout_ms milliseconds of real time (-1 = without limit). Returns 0 when all is out; the error that met what was
  * gathered since the last flush, once; CHR_ERR_TIMEOUT, CHR_ERR_WOULD_BLOCK (there is nothing to wait on); inside a
  * handler CHR_ERR_IN_HANDLER when something is left. Any thread, any handler. */
 CHARDEV_API int chr_fe_flush(chr_frontend *fe, int timeout_ms);
+#endif
 
 /* Commands to the device at the far side. CHR_ERR_NOT_SUPPORTED where it has no such thing. */
 enum {
@@ -1135,6 +1173,7 @@ CHARDEV_API void chr_be_log(chr_dev *dev, const char *format, ...) CHR_PRINTF(2,
 /* The context's allocator, as realloc(): a new block is not zeroed, size 0 frees. NULL = out of memory. From any slot. */
 CHARDEV_API void *chr_be_allocate(chr_dev *dev, void *block, size_t size);
 
+#ifndef CHARDEV_NO_STACKED
 /* A backend that is stacked on another chardev: a filter, a protocol. Its state begins with chr_stacked, and the functions
  * below are its slots: each passes on to the chardev below, or up from it. Put those into your tables that you have
  * nothing to add to, and call them from those that you write. examples/filter_rot13.c is one, with all that belongs to
@@ -1175,6 +1214,7 @@ CHARDEV_API int    chr_stacked_set_msgfds(chr_dev *dev, const int *fds, int coun
 CHARDEV_API int    chr_stacked_get_msgfds(chr_dev *dev, int *fds, int count);
 CHARDEV_API int    chr_stacked_shutdown(chr_dev *dev);
 CHARDEV_API size_t chr_stacked_queued(const chr_dev *dev);
+#endif
 
 /* ====================================================================================================================
  * >>structs   the options of each built-in backend, for chr_open(); zero = the defaults. See chr_help() for the keys.
@@ -1777,11 +1817,13 @@ CHARDEV_API int chr_trace_help(const char *patterns, void (*print)(void *opaque,
 /* On Windows a descriptor is the value of a SOCKET or HANDLE, (int)(intptr_t)socket. No peer can pass one beside the bytes
  * there: it is inherited, or duplicated by WSADuplicateSocket() and opened by WSASocketW(), and named here for a monitor. */
 
+#ifndef CHARDEV_NO_DESCRIPTORS
 /* Keeps fd under a name, which may not begin with a digit; the context owns it from success on, until a chardev takes it. A
  * descriptor that had the name before is closed. CHR_ERR_INVALID, CHR_ERR_EXISTS (it has another name), CHR_ERR_NO_MEMORY. */
 CHARDEV_API int chr_fd_put(chr_context *ctx, const char *name, int fd, chr_error *err);
 /* Closes and forgets it. CHR_ERR_NOT_FOUND. */
 CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err);
+#endif
 
 #ifdef __cplusplus
 }
@@ -1965,6 +2007,46 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHARDEV_HAS_URI 0
 #else
 #define CHARDEV_HAS_URI 1
+#endif
+#if defined(CHARDEV_NO_STACKED)
+#define CHARDEV_HAS_STACKED 0
+#else
+#define CHARDEV_HAS_STACKED 1
+#endif
+#if defined(CHARDEV_NO_DESCRIPTORS)
+#define CHARDEV_HAS_DESCRIPTORS 0
+#else
+#define CHARDEV_HAS_DESCRIPTORS 1
+#endif
+#if defined(CHARDEV_NO_SET) && !defined(CHR__WINDOWS)
+#define CHARDEV_HAS_SET 0
+#else
+#define CHARDEV_HAS_SET 1
+#endif
+#if defined(CHARDEV_NO_OPTIONS)
+#define CHARDEV_HAS_OPTIONS 0
+#else
+#define CHARDEV_HAS_OPTIONS 1
+#endif
+#if defined(CHARDEV_NO_CHANGE)
+#define CHARDEV_HAS_CHANGE 0
+#else
+#define CHARDEV_HAS_CHANGE 1
+#endif
+#if defined(CHARDEV_NO_WAIT)
+#define CHARDEV_HAS_WAIT 0
+#else
+#define CHARDEV_HAS_WAIT 1
+#endif
+#if defined(CHARDEV_NO_PRINTF)
+#define CHARDEV_HAS_PRINTF 0
+#else
+#define CHARDEV_HAS_PRINTF 1
+#endif
+#if defined(CHARDEV_NO_BASE64)
+#define CHARDEV_HAS_BASE64 0
+#else
+#define CHARDEV_HAS_BASE64 1
 #endif
 #if defined(CHARDEV_NO_BUFFERS)
 #define CHARDEV_HAS_BUFFERS 0
@@ -3182,17 +3264,32 @@ static int chr__os_poll(chr__pollfd *polls, int count, int timeout_ms)
     return n >= 0 ? n : errno == EINTR ? 0 : chr__os_code(errno);
 }
 
-/* Waits for one descriptor: what is ready, 0 at the time-out or a signal, or an error. */
+/* A wait for one descriptor in two parts: begun under the lock, and ended without it. */
+typedef struct chr__waiting {
+    chr__pollfd one;
+} chr__waiting;
+
+static void chr__os_wait_begin(chr__waiting *waiting, int fd, int events)
+{
+    waiting->one.fd = fd;
+    waiting->one.events = chr__os_poll_events(events);
+    waiting->one.revents = 0;
+}
+
+/* What is ready, 0 at the time-out or a signal, or an error. */
+static int chr__os_wait_end(chr__waiting *waiting, int timeout_ms)
+{
+    int n = chr__os_poll(&waiting->one, 1, timeout_ms);
+
+    return n <= 0 ? n : chr__os_ready_events(waiting->one.revents);
+}
+
 CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms)
 {
-    chr__pollfd one;
-    int         n;
+    chr__waiting waiting;
 
-    one.fd = fd;
-    one.events = chr__os_poll_events(events);
-    one.revents = 0;
-    n = chr__os_poll(&one, 1, timeout_ms);
-    return n <= 0 ? n : chr__os_ready_events(one.revents);
+    chr__os_wait_begin(&waiting, fd, events);
+    return chr__os_wait_end(&waiting, timeout_ms);
 }
 
 /* What wakes a sleeping loop: a pipe, since writing to one is allowed in a signal handler. */
@@ -3241,7 +3338,8 @@ static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, i
  * is gone when the last copy of its descriptor is closed. After fork() the child's set is the parent's, and not to be
  * touched. One alarm makes the set itself readable at a time. */
 
-#if defined(__linux__)
+#if !CHARDEV_HAS_SET
+#elif defined(__linux__)
 #define CHR__HAS_SET
 typedef struct chr__set {
     int  fd, alarm;    /* alarm: a timerfd; -1 = not asked for */
@@ -4681,7 +4779,7 @@ static const char *chr__os_environment(const char *name)
 #endif
 
 /* What stands alone as the name of a device, without that of its backend. */
-static int chr__os_is_device_path(const char *text) { return *text == '/'; }
+CHR__PRIVATE int chr__os_is_device_path(const char *text) { return *text == '/'; }
 
 #if CHARDEV_HAS_SERIAL
 /* Serial lines. */
@@ -6374,6 +6472,62 @@ CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms)
     return n <= 0 ? n : chr__os_ready_events(one.revents);
 }
 
+/* A wait for one descriptor in two parts: begun under the lock, and ended without it. Meanwhile the owner may close the descriptor,
+ * and its number may be something else's. So the number is not used any more: the driver has its request, and what is no socket is
+ * waited for by a handle of the wait's own. */
+typedef struct chr__waiting {
+    chr__bell      bell;
+    chr__set       set;
+    chr__set_entry entry;
+    HANDLE         own; /* NULL = there is none */
+    int            code;
+} chr__waiting;
+
+static int chr__wait_copy(chr__waiting *waiting)
+{
+    HANDLE process = GetCurrentProcess(), *handle = &waiting->entry.handle;
+
+    if (!CHR_SYS(DuplicateHandle)(process, *handle, process, &waiting->own, SYNCHRONIZE, FALSE, 0))
+        return chr__os_code((int)GetLastError());
+    *handle = waiting->own;
+    return 0;
+}
+
+CHR__PRIVATE void chr__os_wait_begin(chr__waiting *waiting, int fd, int events)
+{
+    chr__pollfd one;
+
+    one.fd = fd;
+    one.events = chr__os_poll_events(events);
+    one.revents = 0;
+    waiting->own = NULL;
+    waiting->code = chr__bell_open(&waiting->bell);
+    chr__set_attach(&waiting->set, &waiting->bell);
+    memset(&waiting->entry, 0, sizeof waiting->entry);
+    if (waiting->code == 0)
+        waiting->code = chr__poll_begin(&waiting->set, &waiting->entry, &one, 1);
+    if (waiting->code == 0 && waiting->entry.wait)
+        waiting->code = chr__wait_copy(waiting);
+    if (waiting->code == 0)
+        chr__set_ask_all(&waiting->set);
+}
+
+/* What is ready, 0 at the time-out or before it, or an error. */
+CHR__PRIVATE int chr__os_wait_end(chr__waiting *waiting, int timeout_ms)
+{
+    int        code = waiting->code, told = 0;
+    chr__ready ready;
+
+    if (code == 0 && !waiting->set.ready.first)
+        code = chr__set_look(&waiting->set, timeout_ms);
+    if (code >= 0 && chr__set_tell_all(&waiting->set, &ready, 1) > 0)
+        told = chr__os_ready_events((short)chr__poll_told(waiting->entry.wants, ready.events));
+    chr__poll_end(&waiting->set, &waiting->entry, 1);
+    if (waiting->own)
+        (void)CHR_SYS(CloseHandle)(waiting->own);
+    return code < 0 ? code : told;
+}
+
 /* Without a set: only the waker. */
 static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, int timeout_ms)
 {
@@ -7783,7 +7937,7 @@ static int chr__os_is_port(const char *text)
 }
 
 /* What stands alone as the name of a device: also what begins with two backslashes, a dot or a question mark, and one more. */
-static int chr__os_is_device_path(const char *text)
+CHR__PRIVATE int chr__os_is_device_path(const char *text)
 {
     int is_path = text[0] == '\\' && text[1] == '\\' && (text[2] == '.' || text[2] == '?') && text[3] == '\\';
 
@@ -8910,7 +9064,7 @@ static int64_t chr__os_clock(void *opaque)
     return 0;
 }
 
-static int chr__os_is_device_path(const char *text) { return *text == '/'; }
+CHR__PRIVATE int chr__os_is_device_path(const char *text) { return *text == '/'; }
 
 static int64_t chr__os_wall_clock(void *opaque)
 {
@@ -8953,10 +9107,14 @@ typedef struct chr__fd_flags {
     int nothing;
 } chr__fd_flags;
 
-static int  chr__os_get_flags(int fd, chr__fd_flags *flags) { (void)fd, (void)flags; return CHR_ERR_NOT_SUPPORTED; }
-static void chr__os_set_flags(int fd, const chr__fd_flags *flags) { (void)fd, (void)flags; }
 CHR__PRIVATE void chr__os_close_on_exec(int fd) { (void)fd; }
 
+typedef struct chr__waiting {
+    int is_begun;
+} chr__waiting;
+
+CHR__PRIVATE void chr__os_wait_begin(chr__waiting *waiting, int fd, int events) { (void)fd; (void)events; waiting->is_begun = 1; }
+CHR__PRIVATE int  chr__os_wait_end(chr__waiting *waiting, int timeout_ms) { (void)waiting; return timeout_ms < 0 ? CHR_ERR_NOT_SUPPORTED : 0; }
 CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms) { (void)fd; (void)events; return timeout_ms < 0 ? CHR_ERR_NOT_SUPPORTED : 0; }
 
 CHR__PRIVATE int chr__os_random(void *buf, size_t len) { return (void)buf, (void)len, CHR_ERR_NOT_SUPPORTED; }
@@ -8974,6 +9132,12 @@ typedef struct chr__set {
 #endif
 
 /* -- systems without a set of descriptors in the kernel -------------------------------------------------------------- */
+#if defined(CHR__HAS_SET)
+enum { CHR__SETS = 1 };
+#else
+enum { CHR__SETS = 0 };
+#endif
+
 #if !defined(CHR__HAS_SET) && defined(CHR__HAS_FDS)
 
 typedef struct chr__set {
@@ -9732,12 +9896,16 @@ CHR__PRIVATE void chr__log_line(chr_context *ctx, const char *id, const char *te
 
 CHARDEV_API int chr_error_set(chr_error *err, int code, const char *format, ...)
 {
+#if CHARDEV_HAS_HELP
     va_list args;
 
     va_start(args, format);
     code = chr__fail_with(err, code, format, args);
     va_end(args);
     return code;
+#else
+    return (void)format, chr__fail_briefly(err, code);
+#endif
 }
 
 CHARDEV_API const char *chr_error_text(int code)
@@ -10021,11 +10189,20 @@ static uint32_t chr__hash(const uint32_t *key, const void *bytes, size_t len)
 
 #endif
 
-enum { CHR__TABLE_FEW = 16, CHR__TABLE_CHAINS = 64 };
+enum { CHR__TABLE_CHAINS = 64 };
+
+/* Firmware has few of everything: there the compiler drops all that asks for chains. */
+#ifdef CHR__FREESTANDING
+#define CHR__CHAINS(table) ((void)(table), (chr__entry **)0)
+#define CHR__TABLE_LIST    SIZE_MAX
+#else
+#define CHR__TABLE_LIST    ((size_t)16) /* entries; more go to chains */
+#define CHR__CHAINS(table) ((table)->chains)
+#endif
 
 static chr__entry **chr__table_chain(chr__table *table, const void *key, size_t length)
 {
-    return table->chains ? &table->chains[chr__hash(table->hash_key, key, length) & (table->size - 1)] : &table->few;
+    return CHR__CHAINS(table) ? &table->chains[chr__hash(table->hash_key, key, length) & (table->size - 1)] : &table->few;
 }
 
 static void chr__table_put(chr__table *table, chr__entry *entry)
@@ -10072,7 +10249,7 @@ CHR__COLD void chr__table_grow(chr_context *ctx, chr__table *table)
 CHR__PRIVATE void chr__table_add(chr_context *ctx, chr__table *table, chr__entry *entry, void *owner, const void *key,
                                  size_t length)
 {
-    if (table->count++ >= (table->chains ? table->size : (size_t)CHR__TABLE_FEW))
+    if (table->count++ >= (CHR__CHAINS(table) ? table->size : CHR__TABLE_LIST))
         chr__table_grow(ctx, table);
     entry->owner = owner;
     entry->key = key;
@@ -10082,7 +10259,7 @@ CHR__PRIVATE void chr__table_add(chr_context *ctx, chr__table *table, chr__entry
 
 CHR__PRIVATE void chr__table_free(chr_context *ctx, chr__table *table)
 {
-    chr__free(ctx, table->chains);
+    chr__free(ctx, CHR__CHAINS(table));
     memset(table, 0, sizeof *table);
 }
 
@@ -10116,9 +10293,9 @@ CHR__PRIVATE void *chr__table_find(const chr__table *table, const void *key, siz
 CHR__PRIVATE void chr__table_each(chr__table *table, const void *key, size_t length,
                                   void (*visit)(void *owner, void *arg), void *arg)
 {
-    chr__entry **chain = key ? chr__table_chain(table, key, length) : table->chains ? table->chains : &table->few;
+    chr__entry **chain = key ? chr__table_chain(table, key, length) : CHR__CHAINS(table) ? CHR__CHAINS(table) : &table->few;
     chr__entry  *entry, *next;
-    size_t       count = key || !table->chains ? 1 : table->size;
+    size_t       count = key || !CHR__CHAINS(table) ? 1 : table->size;
 
     for (; count > 0 && table->count > 0; count--, chain++)
         for (entry = *chain; entry; entry = next) {
@@ -10206,13 +10383,13 @@ static int64_t chr__real_now(chr_context *ctx)
     return now ? now : chr_loop_now(ctx);
 }
 
-static int64_t chr__deadline(chr_context *ctx, int timeout_ms)
+CHR__PRIVATE int64_t chr__deadline(chr_context *ctx, int timeout_ms)
 {
     return timeout_ms < 0 ? -1 : chr__real_now(ctx) + (int64_t)timeout_ms * 1000000;
 }
 
 /* Milliseconds until the deadline, -1 without one. */
-static int chr__time_left(chr_context *ctx, int64_t deadline)
+CHR__PRIVATE int chr__time_left(chr_context *ctx, int64_t deadline)
 {
     int64_t left;
 
@@ -10224,7 +10401,13 @@ static int chr__time_left(chr_context *ctx, int64_t deadline)
 
 /* -- watches -- */
 
+/* What the kernel's set is in use for. Where there is none, all that it needs drops out. */
+static int chr__is_nested(const chr_context *ctx) { return CHR__SETS && ctx->nested; }
+
 #ifdef CHR__HAS_FDS
+static int chr__is_many(const chr_context *ctx) { return CHR__SETS && ctx->many != CHR__FEW; }
+static int chr__in_set(const chr_context *ctx) { return CHR__SETS && ctx->many == CHR__IN_SET; }
+
 static void chr__set_many(chr_context *ctx, chr__many many)
 {
     ctx->due += (many != CHR__FEW) - (ctx->many != CHR__FEW);
@@ -10284,7 +10467,7 @@ static int chr__watches_grow(chr_context *ctx)
         ctx->watches = (chr_watch **)watches;
     if (!watches || chr__os_set_reserve(&ctx->set, capacity) < 0 || chr__buckets_grow(ctx, capacity) < 0)
         return CHR_ERR_NO_MEMORY;
-    if (ctx->many == CHR__FEW && capacity > CHR__MANY_WATCHES)
+    if (CHR__SETS && ctx->many == CHR__FEW && capacity > CHR__MANY_WATCHES)
         chr__set_many(ctx, CHR__MANY);
     return 0;
 }
@@ -10442,7 +10625,7 @@ CHR__COLD void chr__set_end(chr_context *ctx)
 {
     int i;
 
-    if (ctx->many != CHR__IN_SET)
+    if (!chr__in_set(ctx))
         return;
     chr__set_forget(ctx);
     chr__os_set_close(&ctx->set);
@@ -10508,7 +10691,7 @@ CHARDEV_API void chr_watch_set(chr_watch *watch, int events)
     if (!watch->slot || watch->events == events)
         return;
     watch->events = events;
-    if (watch->slot <= ctx->polled)
+    if (!CHR__SETS || watch->slot <= ctx->polled)
         chr__watch_poll(ctx, watch);
     else if (!watch->known || chr__set_lacks(watch->known, chr__watch_wants(watch)))
         chr__set_unsettle(ctx, watch);
@@ -10537,7 +10720,7 @@ CHARDEV_API void chr_watch_stop(chr_watch *watch)
         return;
     chr_watch_set(watch, 0);
     chr__again_unlink(watch);
-    if (ctx->many == CHR__IN_SET && watch->slot > ctx->polled)
+    if (chr__in_set(ctx) && watch->slot > ctx->polled)
         chr__set_leave(ctx, watch);
     chr__bucket_remove(ctx, watch);
     slot = watch->slot - 1;
@@ -10567,7 +10750,7 @@ CHARDEV_API int chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int 
     watch->round = ctx->round;
     chr__watch_put(ctx, watch, ctx->watch_count++);
     chr__bucket_put(ctx, watch);
-    if (ctx->many != CHR__IN_SET) {
+    if (!chr__in_set(ctx)) {
         ctx->polled = ctx->settled = ctx->watch_count;
         chr__watch_poll(ctx, watch);
         ctx->polls[watch->slot - 1].revents = 0;
@@ -10888,7 +11071,7 @@ CHR__COLD void chr__tidy(chr_context *ctx)
 {
     chr_dev *dev;
 
-    ctx->untidy = chr__has_hooks(ctx) || ctx->nested;
+    ctx->untidy = chr__has_hooks(ctx) || chr__is_nested(ctx);
     while ((dev = ctx->dead) != NULL) {
         ctx->dead = dev->next;
         chr__free(ctx, (void *)(uintptr_t)dev->options);
@@ -10897,7 +11080,7 @@ CHR__COLD void chr__tidy(chr_context *ctx)
     }
     if (chr__has_hooks(ctx))
         ctx->config.timeout_changed(ctx->config.opaque);
-    if (ctx->nested)
+    if (chr__is_nested(ctx))
         chr__loop_nest(ctx);
 }
 
@@ -10991,7 +11174,7 @@ enum {
 };
 
 /* Another loop must be told when it is time for the next look. */
-static int chr__looks_by_time(const chr_context *ctx) { return chr__has_hooks(ctx) || ctx->nested; }
+static int chr__looks_by_time(const chr_context *ctx) { return chr__has_hooks(ctx) || chr__is_nested(ctx); }
 
 static void chr__ask_later(chr_context *ctx)
 {
@@ -11302,10 +11485,10 @@ CHR__COLD int chr__set_run(chr_context *ctx)
     do {
         count = ctx->ready_count;
         ctx->ready_count = 0;
-        for (i = 0; i < count && ctx->many == CHR__IN_SET; i++)
+        for (i = 0; i < count && chr__in_set(ctx); i++)
             ran += chr__set_run_one(ctx, &ctx->ready[i], round);
         total += count;
-        if (count == CHR__READY_MOST && total < ctx->watch_count && ctx->many == CHR__IN_SET) {
+        if (count == CHR__READY_MOST && total < ctx->watch_count && chr__in_set(ctx)) {
             ctx->stops_before = ctx->stops;
             count = chr__os_set_wait(&ctx->set, ctx->ready, CHR__READY_MOST, 0);
             ctx->ready_count = count > 0 ? count : 0;
@@ -11385,7 +11568,7 @@ CHR__COLD void chr__set_settle(chr_context *ctx)
         (void)chr__set_begin(ctx);
     else if (!chr__os_set_is_ours(&ctx->set))
         chr__set_renew(ctx);
-    if (ctx->many == CHR__IN_SET)
+    if (chr__in_set(ctx))
         chr__set_apply_all(ctx);
     ctx->stops_before = ctx->stops;
 }
@@ -11412,9 +11595,9 @@ CHR__COLD int chr__loop_sleep_due(chr_context *ctx, int timeout_ms)
 {
     timeout_ms = chr__sooner(timeout_ms, chr__loop_timeout(ctx));
     ctx->sleeping = 0; /* the other loop does not, now */
-    if (ctx->many != CHR__FEW)
+    if (chr__is_many(ctx))
         chr__set_settle(ctx);
-    return chr__loop_wait(ctx, timeout_ms, ctx->many != CHR__FEW ? chr__set_wait : chr__poll_wait);
+    return chr__loop_wait(ctx, timeout_ms, chr__is_many(ctx) ? chr__set_wait : chr__poll_wait);
 }
 
 /* Without timers and set. */
@@ -11428,7 +11611,7 @@ CHR__COLD int chr__due_run(chr_context *ctx)
 {
     int ran = chr__os_waker_ran(&ctx->waker);
 
-    if (ctx->ready_count > 0)
+    if (CHR__SETS && ctx->ready_count > 0)
         ran += chr__set_run(ctx);
     return ran + chr__timers_run(ctx) + chr__idles_run(ctx);
 }
@@ -11843,7 +12026,7 @@ CHR__COLD void chr__loop_nest_now(chr_context *ctx)
     int           ms;
 
     chr__set_settle(ctx);
-    if (!ctx->nested)
+    if (!chr__is_nested(ctx))
         return;
     ms = chr__loop_unseen(ctx);
     at = ms < 0 ? 0 : now + ms * millisecond;
@@ -11866,9 +12049,9 @@ static void chr__loop_nest(chr_context *ctx)
 /* Makes the set, if it is not in use yet, and its alarm. */
 static int chr__loop_fd_open(chr_context *ctx)
 {
-    int code = ctx->many == CHR__IN_SET ? 0 : chr__set_begin(ctx);
+    int code = chr__in_set(ctx) ? 0 : CHR__SETS ? chr__set_begin(ctx) : CHR_ERR_NOT_SUPPORTED;
 
-    if (code < 0 || ctx->nested)
+    if (code < 0 || chr__is_nested(ctx))
         return code;
     code = chr__os_set_alarm_open(&ctx->set);
     if (code < 0)
@@ -12023,14 +12206,14 @@ static const chr_option *chr__common_rows_of(const chr_backend *kind)
     return kind->open ? chr__common_rows : NULL;
 }
 
-static void chr__options_init(chr_options *options, chr_context *ctx)
+CHR__PRIVATE void chr__options_init(chr_options *options, chr_context *ctx)
 {
     options->ctx = ctx;
     options->first = NULL;
     options->last = &options->first;
 }
 
-static void chr__options_free(chr_options *options)
+CHR__PRIVATE void chr__options_free(chr_options *options)
 {
     chr__pair *pair;
 
@@ -12055,10 +12238,17 @@ static chr__pair *chr__options_pair(chr_options *options, const char *key, size_
     return pair;
 }
 
+CHR__PRIVATE int chr__options_add(chr_options *options, const char *key, const char *value)
+{
+    return chr__options_pair(options, key, strlen(key), value, strlen(value)) ? 0 : CHR_ERR_NO_MEMORY;
+}
+
+#if CHARDEV_HAS_OPTIONS
 CHARDEV_API int chr_options_add(chr_options *options, const char *key, const char *value, size_t len)
 {
     return chr__options_pair(options, key, strlen(key), value, len == (size_t)-1 ? strlen(value) : len) ? 0 : CHR_ERR_NO_MEMORY;
 }
+#endif
 
 /* The last value of a key, or NULL. */
 static const char *chr__options_get(const chr_options *options, const char *key)
@@ -12111,7 +12301,7 @@ static int chr__options_part(chr_options *options, const char *part, size_t len)
 }
 
 /* A value that counts unless the text has another for that key: it goes before what is there. */
-static int chr__options_default(chr_options *options, const char *key, const char *value)
+CHR__PRIVATE int chr__options_default(chr_options *options, const char *key, const char *value)
 {
     chr__pair **end = options->last, *pair = chr__options_pair(options, key, strlen(key), value, strlen(value));
 
@@ -12207,15 +12397,18 @@ static const chr_option *chr__row(const chr_backend *kind, const char *key)
 /* Digits of decimal or 0x hex; NULL when there are none or they pass `max`. */
 static const char *chr__read_digits(const char *text, uint64_t max, uint64_t *value)
 {
-    uint64_t    base = text[0] == '0' && (text[1] == 'x' || text[1] == 'X') ? 16 : 10, digit;
+    int         base = text[0] == '0' && (text[1] == 'x' || text[1] == 'X') ? 16 : 10, digit;
     const char *start = base == 16 ? text + 2 : text;
+    uint64_t    sum = 0;
 
-    *value = 0;
-    for (text = start; (digit = (uint64_t)chr__digit(*text)) < base; text++) {
-        if (*value > (max - digit) / base)
+    for (text = start; (digit = chr__digit(*text)) < base; text++) {
+        if (sum >> 60) /* max has 63 bits and one: one digit more is beyond it, and must not wrap around */
             return NULL;
-        *value = *value * base + digit;
+        sum = sum * (unsigned)base + (unsigned)digit;
+        if (sum > max)
+            return NULL;
     }
+    *value = sum;
     return text > start ? text : NULL;
 }
 
@@ -12250,7 +12443,7 @@ static int chr__read_size(const char *text, int64_t *value)
     int               shift;
 
     text = chr__read_digits(text, INT64_MAX, &whole);
-    if (text && *text == '.')
+    if (CHARDEV_HAS_OPTIONS && text && *text == '.') /* no default has a fraction */
         text = chr__read_fraction(text + 1, &billionths);
     if (!text)
         return 0;
@@ -12262,6 +12455,8 @@ static int chr__read_size(const char *text, int64_t *value)
     if (*text || (unit == 1 && billionths) || whole > (uint64_t)(INT64_MAX / unit))
         return 0;
     *value = (int64_t)whole * unit;
+    if (billionths == 0)
+        return 1;
     shift = unit >> 20 ? 20 : 0;
     part = unit >> shift; /* billionths of it, without passing 64 bits */
     part = (billionths * part / 1000000000 << shift) + ((billionths * part % 1000000000 << shift) / 1000000000);
@@ -12307,6 +12502,7 @@ static int chr__set_integer(const char *backend, const chr_option *row, const ch
     return 0;
 }
 
+#if CHARDEV_HAS_DESCRIPTORS
 CHR__PRIVATE chr__named_fd *chr__named_fd_find(chr_context *ctx, const char *name)
 {
     return (chr__named_fd *)chr__table_find(&ctx->fds_by_name, name, strlen(name));
@@ -12320,12 +12516,37 @@ CHR__PRIVATE void chr__named_fd_forget(chr_context *ctx, chr__named_fd *named)
     chr__free(ctx, named);
 }
 
+/* `text` is a name of a monitor's peer. */
+static int chr__set_fd_named(const char *backend, const chr_option *row, const char *text, chr_context *ctx, int *fd,
+                             chr_error *err)
+{
+    const chr__named_fd *named = chr__named_fd_find(ctx, text);
+
+    if (!named)
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "%s: %s=%s: no descriptor has been passed under that name", backend, row->name, text);
+    *fd = named->fd;
+    return 0;
+}
+
+#else
+
+CHR__PRIVATE chr__named_fd *chr__named_fd_find(chr_context *ctx, const char *name) { return (void)ctx, (void)name, (chr__named_fd *)NULL; }
+CHR__PRIVATE void chr__named_fd_forget(chr_context *ctx, chr__named_fd *named) { (void)ctx, (void)named; }
+
+static int chr__set_fd_named(const char *backend, const chr_option *row, const char *text, chr_context *ctx, int *fd,
+                             chr_error *err)
+{
+    (void)ctx, (void)fd, (void)backend, (void)row, (void)text;
+    return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: %s=%s: built without descriptors that have names", backend, row->name, text);
+}
+#endif
+
 /* A number for a local user, a name for a monitor's peer, who must not be able to name our own descriptors. */
 static int chr__set_fd(const char *backend, const chr_option *row, const char *text, chr_context *ctx, chr_origin origin,
-                       int *fd, chr_error *err)
+                       void *target, chr_error *err)
 {
-    chr__named_fd *named;
-    int64_t        number;
+    int    *fd = (int *)(void *)((char *)target + row->offset);
+    int64_t number;
 
     if (origin == CHR_LOCAL) {
         if (!chr__read_number(text, &number) || number < 0 || number > INT32_MAX)
@@ -12335,15 +12556,11 @@ static int chr__set_fd(const char *backend, const chr_option *row, const char *t
     }
     if (*text >= '0' && *text <= '9')
         return chr__bad_value(backend, row, text, "a number is not allowed here: pass the descriptor with getfd and give its name", err);
-    named = chr__named_fd_find(ctx, text);
-    if (!named)
-        return chr__fail(err, CHR_ERR_NOT_FOUND, "%s: %s=%s: no descriptor has been passed under that name", backend, row->name, text);
-    *fd = named->fd;
-    return 0;
+    return chr__set_fd_named(backend, row, text, ctx, fd, err);
 }
 
-static int chr__set_value(const char *backend, const chr_option *row, const char *text, chr_context *ctx, chr_origin origin,
-                          void *target, chr_error *err)
+/* A default, or what somebody gave. */
+static int chr__set_value(const char *backend, const chr_option *row, const char *text, void *target, chr_error *err)
 {
     void *member = (char *)target + row->offset;
 
@@ -12356,9 +12573,8 @@ static int chr__set_value(const char *backend, const chr_option *row, const char
     case CHR_OPTION_SIZE:
         return chr__set_integer(backend, row, text, (int64_t *)member, err);
     case CHR_OPTION_FD:
-        return chr__set_fd(backend, row, text, ctx, origin, (int *)member, err);
     case CHR_OPTION_LIST:
-        return 0; /* chr__set_lists() collects them */
+        return 0; /* they have no defaults: chr__set_fd(), chr__set_lists() */
     case CHR_OPTION_TEXT:
     default:
         *(const char **)member = text;
@@ -12484,8 +12700,10 @@ static int chr__options_to_struct(const chr_options *options, const chr_backend 
             code = chr__set_bare(kind, pair, target, err);
         else if (!row)
             code = chr__unknown_key(kind, pair, err);
+        else if (row->type == CHR_OPTION_FD)
+            code = chr__set_fd(kind->name, row, pair->value, options->ctx, origin, target, err);
         else
-            code = chr__set_value(kind->name, row, pair->value, options->ctx, origin, target, err);
+            code = chr__set_value(kind->name, row, pair->value, target, err);
     }
     if (code < 0)
         return code;
@@ -12587,7 +12805,7 @@ static int chr__check_range(const char *backend, const chr_option *row, const vo
                      (long long)row->min, (long long)row->max);
 }
 
-static int chr__complete(const char *backend, const chr_option *row, chr_context *ctx, void *target, chr_error *err)
+static int chr__complete(const char *backend, const chr_option *row, void *target, chr_error *err)
 {
     int code = 0;
 
@@ -12597,7 +12815,7 @@ static int chr__complete(const char *backend, const chr_option *row, chr_context
         else if (row->default_text && strcmp(row->default_text, CHR_REQUIRED) == 0)
             code = chr__fail(err, CHR_ERR_INVALID, "%s: needs %s%s=", backend, row->name, chr__row_suffix(row, ".0"));
         else if (row->default_text)
-            code = chr__set_value(backend, row, row->default_text, ctx, CHR_LOCAL, target, err);
+            code = chr__set_value(backend, row, row->default_text, target, err);
     }
     return code;
 }
@@ -12616,7 +12834,7 @@ static void *chr__options_copy(chr_context *ctx, const chr_backend *kind, const 
         room = chr__copy_lists(kind->options, copy, copy + kind->options_size);
         chr__copy_texts(common, copy, chr__copy_texts(kind->options, copy, room));
     }
-    if (chr__complete(kind->name, kind->options, ctx, copy, err) == 0 && chr__complete(kind->name, common, ctx, copy, err) == 0)
+    if (chr__complete(kind->name, kind->options, copy, err) == 0 && chr__complete(kind->name, common, copy, err) == 0)
         return copy;
     chr__free(ctx, copy);
     return NULL;
@@ -12671,7 +12889,7 @@ CHR__PRIVATE chr__object *chr__object_new(const chr_options *list, const chr_bac
     return NULL;
 }
 
-#if CHARDEV_HAS_HELP
+#if CHARDEV_HAS_HELP && CHARDEV_HAS_OPTIONS
 /* -- help -- */
 
 static size_t chr__pad(char *line, size_t len, size_t column)
@@ -12756,7 +12974,7 @@ static int chr__is_help(const char *text, size_t len)
     return chr__text_is(text, len, "help") || chr__text_is(text, len, "?");
 }
 
-#if CHARDEV_HAS_HELP
+#if CHARDEV_HAS_HELP && CHARDEV_HAS_OPTIONS
 static void chr__help_all(chr_context *ctx, void (*print)(void *, const char *), void *opaque)
 {
     const chr_backend *kind;
@@ -13754,6 +13972,8 @@ static void chr__note_open(chr_dev *dev, int event)
         chr__postpone(dev, CHR__WRITABLE);
     else if (dev->ending)
         (void)chr__end_output(dev);
+    if (!dev->be_open && chr__frontend_waits(dev)) /* it learns from the next write that nobody is there */
+        chr__update(dev);
 }
 
 static void chr__event(chr_dev *dev, int event)
@@ -14213,6 +14433,7 @@ static void chr__log_record(chr_dev *dev, const void *buf, size_t len) { (void)d
 
 /* -- descriptors that were given with the options: the giver's until nothing can fail any more -- */
 
+#ifdef CHR__HAS_FDS
 struct chr__given {
     struct chr__given *next;
     int                fd;
@@ -14302,6 +14523,14 @@ CHR__PRIVATE void chr__close_own(const chr_dev *dev, int fd)
     else
         chr__os_close(fd);
 }
+
+#else
+
+static int chr__given_note(chr_dev *dev, int fd, int is_unused) { return (void)dev, (void)fd, (void)is_unused, 0; }
+static int chr__given_note_all(chr_dev *dev, const chr_backend *kind) { return (void)dev, (void)kind, 0; }
+static void chr__given_keep(chr_dev *dev) { (void)dev; }
+static void chr__given_return(chr_dev *dev) { (void)dev; }
+#endif
 
 /* -- output -- */
 
@@ -14645,7 +14874,7 @@ CHR__COLD void chr__send_rest(chr_frontend *fe)
 /* All of them, before the chardev goes. */
 static void chr__send_all_rest(chr_dev *dev)
 {
-    chr__buffers *buffers = dev->buffers;
+    chr__buffers *buffers = CHR__BUFFERS(dev);
 
     while (buffers) {
         if (buffers->is_sending || buffers->out.count == 0) {
@@ -15157,7 +15386,7 @@ static void chr__close(chr_dev *dev)
 }
 
 /* Closed at once, freed when nothing that runs can touch it. */
-static void chr__destroy(chr_dev *dev)
+CHR__PRIVATE void chr__destroy(chr_dev *dev)
 {
     chr_context *ctx = dev->ctx;
 
@@ -15167,7 +15396,7 @@ static void chr__destroy(chr_dev *dev)
 }
 
 /* What it was given is its giver's again. */
-static void chr__give_up(chr_dev *fresh)
+CHR__PRIVATE void chr__give_up(chr_dev *fresh)
 {
     chr_context *ctx = fresh->ctx;
 
@@ -15352,6 +15581,7 @@ static void chr__name_error(chr_error *err, const chr_backend *kind)
     err->text[name + 2 + len] = 0;
 }
 
+#if CHARDEV_HAS_MUX
 /* mux=on: the chardev becomes ID-base, and a mux named ID goes on it. */
 static chr_dev *chr__open_muxed_on(chr_context *ctx, const char *id, const chr_mux_options *mux, const chr_backend *kind,
                                    const void *options, chr_error *err)
@@ -15384,8 +15614,6 @@ CHR__COLD chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_b
     char            *base_id;
     chr_dev         *dev;
 
-    if (!ctx->mux)
-        return (void)chr__fail(err, CHR_ERR_NOT_SUPPORTED, "mux=on: built without mux"), (chr_dev *)NULL;
     mux = (chr_mux_options *)chr__allocate(ctx, sizeof *mux + len + sizeof "-base");
     if (!mux)
         return (void)chr__no_memory(err), (chr_dev *)NULL;
@@ -15397,6 +15625,15 @@ CHR__COLD chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_b
     chr__free(ctx, mux);
     return dev;
 }
+
+#else
+
+static chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err)
+{
+    (void)ctx, (void)id, (void)kind, (void)options;
+    return (void)chr__fail(err, CHR_ERR_NOT_SUPPORTED, "mux=on: built without mux"), (chr_dev *)NULL;
+}
+#endif
 
 static int chr__check_closing(const chr_context *ctx, chr_error *err)
 {
@@ -15474,7 +15711,7 @@ static int chr__asks_for_help(const chr_options *options, chr_error *err)
     return chr__options_has_help(options) ? chr__fail(err, CHR_ERR_HELP, "help was asked for") : 0;
 }
 
-static const chr_backend *chr__options_kind(chr_options *options, chr_error *err)
+CHR__PRIVATE const chr_backend *chr__options_kind(chr_options *options, chr_error *err)
 {
     const char        *name;
     const chr_backend *kind;
@@ -15492,7 +15729,7 @@ static const chr_backend *chr__options_kind(chr_options *options, chr_error *err
 }
 
 /* The struct of `kind` from the list, for the caller to free; NULL and err. */
-static void *chr__options_parse(const chr_options *options, const chr_backend *kind, chr_origin origin, chr_error *err)
+CHR__PRIVATE void *chr__options_parse(const chr_options *options, const chr_backend *kind, chr_origin origin, chr_error *err)
 {
     void *target = chr__allocate(options->ctx, kind->options_size + chr__lists_room(options, kind));
 
@@ -15505,7 +15742,7 @@ static void *chr__options_parse(const chr_options *options, const chr_backend *k
 }
 
 /* A named descriptor is consumed by the chardev that has taken it. */
-static void chr__consume_fds(const chr_options *options, const chr_backend *kind)
+CHR__PRIVATE void chr__consume_fds(const chr_options *options, const chr_backend *kind)
 {
     const chr_option *row;
     const char       *name;
@@ -15520,7 +15757,7 @@ static void chr__consume_fds(const chr_options *options, const chr_backend *kind
 }
 
 /* Backends know numbers only: a monitor's peer is told the name that it gave. */
-static void chr__name_fds(const chr_options *options, const chr_backend *kind, chr_error *err)
+CHR__PRIVATE void chr__name_fds(const chr_options *options, const chr_backend *kind, chr_error *err)
 {
     const chr_option *row;
     const char       *name;
@@ -15532,6 +15769,7 @@ static void chr__name_fds(const chr_options *options, const chr_backend *kind, c
     }
 }
 
+#if CHARDEV_HAS_OPTIONS
 static chr_dev *chr__new_from_list(const chr_options *options, const chr_backend *kind, chr_origin origin, chr_error *err)
 {
     void    *target = chr__options_parse(options, kind, origin, err);
@@ -15565,6 +15803,7 @@ CHARDEV_API chr_dev *chr_new(chr_context *ctx, const char *options, chr_error *e
 {
     return chr_new_from(ctx, CHR_LOCAL, options, err);
 }
+#endif
 
 /* -- from a URI -- */
 
@@ -15575,7 +15814,7 @@ CHR__PRIVATE int chr__uri_path(const char *uri, const char *prefix, chr_options 
 
     if (!path || !*path)
         return path ? CHR_ERR_INVALID : 0;
-    return chr_options_add(options, "path", path, (size_t)-1) < 0 ? CHR_ERR_NO_MEMORY : 1;
+    return chr__options_add(options, "path", path) < 0 ? CHR_ERR_NO_MEMORY : 1;
 }
 
 /* NAME or NAME,OPTIONS. */
@@ -15703,12 +15942,13 @@ CHR__PRIVATE const chr_backend *chr__uri_read(const char *uri, chr_options *opti
 }
 #endif
 
+#if CHARDEV_HAS_OPTIONS
 /* mon:, for a console and a monitor on one chardev: a mux, and no signals unless the text says otherwise. */
 static int chr__options_for_mon(chr_options *list, const chr_backend *kind)
 {
     if (chr__row(kind, "signal") && chr__options_default(list, "signal", "off") < 0)
         return CHR_ERR_NO_MEMORY;
-    return chr_options_add(list, "mux", "on", 2);
+    return chr__options_add(list, "mux", "on");
 }
 
 /* chardev:ID */
@@ -15743,7 +15983,7 @@ CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *u
         return chr__existing(ctx, existing, err);
     chr__options_init(&list, ctx);
     kind = chr__uri_kind(rest ? rest : text, &list, err);
-    if (kind && id && chr_options_add(&list, "id", id, (size_t)-1) < 0)
+    if (kind && id && chr__options_add(&list, "id", id) < 0)
         chr__no_memory(err);
     else
         dev = chr__new_from_read(&list, kind, rest != NULL, err);
@@ -15780,15 +16020,16 @@ CHARDEV_API chr_dev *chr_new_any(chr_context *ctx, const char *id, const char *a
     if (existing)
         return chr__existing(ctx, existing, err);
     chr__options_init(&list, ctx);
-    if (id && chr_options_add(&list, "id", id, (size_t)-1) < 0) /* before the text: an id= in that comes later, and counts */
+    if (id && chr__options_add(&list, "id", id) < 0) /* before the text: an id= in that comes later, and counts */
         chr__no_memory(err);
     else
         dev = chr__new_from_read(&list, chr__any_kind(rest ? rest : text, &list, err), rest != NULL, err);
     chr__options_free(&list);
     return dev;
 }
+#endif
 
-#if CHARDEV_HAS_HELP
+#if CHARDEV_HAS_HELP && CHARDEV_HAS_OPTIONS
 /* What such a text asks help for: one kind, or all (*kind = NULL), whatever else is wrong with it. */
 static int chr__help_about(const char *text, chr_options *list, const chr_backend **kind)
 {
@@ -15828,6 +16069,7 @@ CHARDEV_API int chr_help(chr_context *ctx, const char *text, void (*print)(void 
 }
 #endif
 
+#if CHARDEV_HAS_CHANGE
 /* -- hot swap -- */
 
 static void chr__replace(chr_dev *old, chr_dev *fresh)
@@ -16030,6 +16272,7 @@ CHARDEV_API int chr_change(chr_context *ctx, const char *id, const char *options
 {
     return chr_change_from(ctx, CHR_LOCAL, id, options, err);
 }
+#endif
 
 /* ====================================================================================================================
  * >>front   the frontend's calls
@@ -16668,6 +16911,7 @@ CHR__HOT CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t 
     return n;
 }
 
+#if CHARDEV_HAS_WAIT
 enum { CHR__WAIT_SLICE_MS = 20 };
 
 /* What write_all and read_all are at: by turns with and without the lock. */
@@ -16679,6 +16923,7 @@ typedef struct chr__transfer {
     size_t         len, done;
     int64_t        deadline;  /* in real time; -1 = none */
     int            fd, events; /* what to wait for; -1 = for the owner, who does what is needed in its loop */
+    chr__waiting   waiting;    /* for that */
     int            failure;   /* of the last wait: it ends the transfer, unless the next attempt takes something */
     const chr_dev *failed;    /* to whom it happened: another one may be in its place by now */
 } chr__transfer;
@@ -16716,7 +16961,11 @@ static int chr__transfer_blocks(chr__transfer *transfer, chr_dev *dev)
     chr__quiet(dev->ctx);
     transfer->fd = dev->io->wait_fd ? dev->io->wait_fd(dev, &transfer->events) : -1;
     chr__loud(dev->ctx);
-    return transfer->fd < 0 && !CHR__IS_FOREIGN(dev->ctx) ? CHR_ERR_WOULD_BLOCK : 0;
+    if (transfer->fd < 0 && !CHR__IS_FOREIGN(dev->ctx))
+        return CHR_ERR_WOULD_BLOCK;
+    if (transfer->fd < 0 || transfer->events)
+        chr__os_wait_begin(&transfer->waiting, transfer->fd, transfer->fd < 0 ? 0 : transfer->events);
+    return 0;
 }
 
 /* A recorder is told how the waiting ended, not how it went on: a replay need not wait. */
@@ -16822,7 +17071,7 @@ static void chr__transfer_wait(chr__transfer *transfer, chr_context *ctx, const 
     if (left < 0 || left > CHR__WAIT_SLICE_MS)
         left = CHR__WAIT_SLICE_MS;
 #endif
-    ready = transfer->events == 0 && transfer->fd >= 0 ? 0 : chr__os_wait(transfer->fd, transfer->fd < 0 ? 0 : transfer->events, left);
+    ready = transfer->events == 0 && transfer->fd >= 0 ? 0 : chr__os_wait_end(&transfer->waiting, left);
     if (ready == CHR_HUP && transfer->events == CHR_OUT) /* nobody will ever take it */
         ready = CHR_ERR_DISCONNECTED;
     transfer->failure = ready < 0 ? ready : 0;
@@ -16915,7 +17164,9 @@ CHARDEV_API int chr_fe_flush(chr_frontend *fe, int timeout_ms)
     code = chr__transfer_all(&transfer);
     return code > 0 ? 0 : code;
 }
+#endif
 
+#if CHARDEV_HAS_PRINTF
 /* Long texts are formatted in memory of the context. */
 static char *chr__fe_format(chr_frontend *fe, const char *format, va_list args, size_t size, int *code)
 {
@@ -16955,6 +17206,7 @@ CHARDEV_API int chr_fe_printf(chr_frontend *fe, const char *format, ...)
     chr__free(ctx, longer);
     return n;
 }
+#endif
 
 CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaque), void *opaque)
 {
@@ -17196,6 +17448,7 @@ static uint64_t chr__gathered(const chr_dev *dev)
     return count;
 }
 
+#if CHARDEV_HAS_WAIT
 /* chr__queued() of all; *left counts what has left, from any start: it grows with each byte that goes. */
 static uint64_t chr__queued_in_all(chr_context *ctx, uint64_t *left)
 {
@@ -17247,6 +17500,7 @@ CHARDEV_API int chr_drain(chr_context *ctx, int timeout_ms)
     }
     return 0;
 }
+#endif
 
 /* What was waited for in vain counts for the lingering close at the end, if nothing has left since. */
 static void chr__stalls_hand_over(chr_context *ctx)
@@ -17280,6 +17534,7 @@ CHARDEV_API void *chr_be_allocate(chr_dev *dev, void *block, size_t size)
     return chr__reallocate(dev->ctx, block, size);
 }
 
+#if CHARDEV_HAS_STACKED
 /* -- up -- */
 
 static int chr__stacked_can_read(void *opaque)
@@ -17466,6 +17721,7 @@ CHARDEV_API size_t chr_stacked_queued(const chr_dev *dev)
 
     return below ? (size_t)chr__queued(below) : 0;
 }
+#endif
 
 /* ====================================================================================================================
  * >>the_replay   a recording is checked, and played by a backend that stands in for the real ones
@@ -18677,14 +18933,15 @@ CHR__COLD void chr__stream_end(chr__stream *stream, int code)
     chr_be_writable(stream->dev); /* who waits to write shall learn it from the next write */
 }
 
-/* A read brought no bytes for the frontend. Would-block is the end all the same, behind a hang-up or a broken write. */
+/* A read brought no bytes for the frontend. Behind a hang-up or a broken write EAGAIN is the end, once the system holds
+ * no more of the peer's bytes. */
 CHR__COLD void chr__stream_nothing(chr__stream *stream, int code, int hung_up)
 {
     if (code <= CHR__LAYER_NOTHING) {
         chr__stream_look_again(stream);
         if (code <= CHR__LAYER_EVENT)
             chr_be_event(stream->dev, CHR__LAYER_EVENT - code);
-    } else if (code != CHR_ERR_WOULD_BLOCK || stream->broken || (hung_up && chr__os_unread(stream->in) == 0)) {
+    } else if (code != CHR_ERR_WOULD_BLOCK || ((stream->broken || hung_up) && chr__os_unread(stream->in) == 0)) {
         chr__stream_end(stream, code == CHR_ERR_WOULD_BLOCK ? 0 : code);
     }
 }
@@ -20493,7 +20750,7 @@ CHR__PRIVATE int chr__script_uri(const char *uri, chr_options *options)
         return chr__uri_name(uri, "script", options);
     if (!*file)
         return CHR_ERR_INVALID;
-    return chr_options_add(options, "file", file, (size_t)-1) < 0 ? CHR_ERR_NO_MEMORY : 1;
+    return chr__options_add(options, "file", file) < 0 ? CHR_ERR_NO_MEMORY : 1;
 }
 
 static const chr_io chr__script_io = {
@@ -22079,11 +22336,13 @@ static const chr_backend chr__braille_kind = {
 #if CHARDEV_HAS_MUX
 
 enum { CHR__MUX_HELD = CHR__BUFFER_SIZE / 16, CHR__MUX_BACKLOG = CHR__BUFFER_SIZE };
+enum { CHR__MUX_LATE = 1, CHR__MUX_CLOSED_LATE = 2 };
 
 /* One frontend: what it has not had room for waits here, in order, also while another has the focus. */
 typedef struct chr__mux_slot {
     struct chr__mux_slot *next, **link;
     chr_frontend         *fe;
+    int                   late; /* CHR__MUX_...: what the far side did behind the input that is held */
     size_t                count;
     unsigned char         held[CHR__MUX_HELD];
 } chr__mux_slot;
@@ -22134,16 +22393,28 @@ static void chr__mux_each(chr__mux *mux, void (*visit)(chr__mux *, chr__mux_slot
     mux->walks = walk.outer;
 }
 
-static void chr__mux_tell(chr__mux *mux, chr__mux_slot *slot, int event)
-{
-    if ((event != CHR_EVENT_OPENED && event != CHR_EVENT_INPUT_END) || !mux->dev.ctx->open_suspended)
-        chr_be_tell_event(slot->fe, event);
-}
-
 /* What is the same for all frontends: the state of the far side. */
 static int chr__mux_is_state(int event)
 {
     return event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END;
+}
+
+/* Whether input is still to be delivered that came before the end of its peer. Who never reads waits for none. */
+static int chr__mux_has_older(const chr__mux *mux, const chr__mux_slot *slot)
+{
+    return slot->fe->handlers.read && (slot->count > 0 || mux->forget_at_end);
+}
+
+static void chr__mux_tell(chr__mux *mux, chr__mux_slot *slot, int event)
+{
+    chr_context *ctx = mux->dev.ctx;
+    int          is_end = event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END;
+
+    if (!ctx->closing && ((slot->late && chr__mux_is_state(event)) ||
+                          (is_end && slot->fe->told_open && chr__mux_has_older(mux, slot))))
+        slot->late |= CHR__MUX_LATE | (event == CHR_EVENT_CLOSED ? CHR__MUX_CLOSED_LATE : 0);
+    else if ((event != CHR_EVENT_OPENED && event != CHR_EVENT_INPUT_END) || !ctx->open_suspended)
+        chr_be_tell_event(slot->fe, event);
 }
 
 /* To who has heard that it has the focus and has lost it, then to who has it now. */
@@ -22393,6 +22664,21 @@ CHR__COLD void chr__mux_drain(chr__mux *mux, chr__mux_slot *slot)
     }
 }
 
+/* What has waited for that. */
+CHR__COLD void chr__mux_tell_late(chr__mux *mux, chr__mux_slot *slot, int arg)
+{
+    int late = slot->late;
+
+    (void)arg;
+    if (!late || chr__mux_has_older(mux, slot))
+        return;
+    slot->late = 0;
+    if (late & CHR__MUX_CLOSED_LATE)
+        chr_be_tell_event(slot->fe, CHR_EVENT_CLOSED);
+    if (chr__mux_has(mux, slot) && !slot->late && mux->dev.be_open && !mux->dev.ctx->open_suspended)
+        chr__tell_state(slot->fe, &mux->dev);
+}
+
 CHR__COLD size_t chr__mux_hold(chr__mux *mux, chr__mux_slot *slot, const unsigned char *bytes, size_t len)
 {
     size_t count = chr__min(len, CHR__MUX_HELD - slot->count);
@@ -22413,6 +22699,11 @@ CHR__HOT static size_t chr__mux_give(chr__mux *mux, const unsigned char *bytes, 
         return 0;
     if (slot->count > 0)
         chr__mux_drain(mux, slot);
+    if (mux->focus == slot && slot->late && !mux->forget_at_end) {
+        chr__mux_tell_late(mux, slot, 0);
+        if (mux->focus == slot && slot->late)
+            return 0;
+    }
     if (mux->focus == slot && slot->count == 0)
         count = chr__min(len, chr__mux_room(mux, slot));
     if (mux->focus != slot) /* its handlers have moved the focus */
@@ -22459,7 +22750,7 @@ CHR__HOT static int chr__mux_base_can_read(void *opaque)
         chr__notify_now((chr_dev *)(uintptr_t)&mux->dev);
         slot = mux->focus;
     }
-    if (!slot || mux->is_giving || mux->backlog_start < mux->backlog_end)
+    if (!slot || slot->late || mux->is_giving || mux->backlog_start < mux->backlog_end)
         return 0;
     room = slot->count == 0 ? chr__mux_room(mux, slot) : 0;
     if (mux->focus != slot || mux->backlog_start < mux->backlog_end) /* who is asked may have injected some */
@@ -22506,6 +22797,7 @@ static void chr__mux_deliver(void *opaque)
     mux->is_giving = 0;
     if (mux->forget_at_end && mux->backlog_start == mux->backlog_end)
         mux->forget_at_end = mux->escaped = 0;
+    chr__mux_each(mux, chr__mux_tell_late, 0);
     if (!mux->dev.removed)
         chr_fe_accept_input(&mux->base);
 }
@@ -22516,6 +22808,7 @@ static void chr__mux_ask(chr__mux *mux, chr__mux_slot *slot, int arg)
 
     (void)arg;
     mux->is_waiting |= waits;
+    mux->can_deliver |= slot->late && !chr__mux_has_older(mux, slot);
     if (waits && !mux->can_deliver)
         mux->can_deliver = chr__mux_room(mux, slot) > 0;
 }
@@ -22774,13 +23067,22 @@ typedef struct chr__fan {
 
 /* -- output -- */
 
-/* It joins, or leaves, with whatever comes next: nothing of what was before is its business. */
+static int chr__fan_remembers(const chr__fan_member *member)
+{
+    const chr_dev *dev = member->fe.dev;
+
+    return dev && CHR__OUTBOX(dev) && dev->outbox->history.size > 0;
+}
+
+/* It joins, or leaves, with whatever comes next: nothing of what was before is its business. What history= has of it
+ * already is not for the next peer a second time. */
 static void chr__fan_reset(chr__fan_member *member, int joined)
 {
     member->fan->speakers += joined - (member->joined && !member->input_over);
     member->joined = joined;
     member->input_over = 0;
-    member->ahead = 0;
+    if (!chr__fan_remembers(member))
+        member->ahead = 0;
     member->is_short = 0;
 }
 
@@ -22830,6 +23132,19 @@ static int chr__fan_remember(chr_dev *dev, const char *buf, size_t len)
     return CHR_ERR_DISCONNECTED;
 }
 
+/* To one that is closed, what it has not had. Returns what it has had in all. */
+static int chr__fan_offer_one_closed(chr__fan_member *member, const char *buf, size_t len)
+{
+    size_t had = chr__min(member->ahead, len);
+    int    n;
+
+    if (had == len)
+        return CHR_ERR_DISCONNECTED;
+    n = member->fan->of_parts ? chr__fan_remember(member->fe.dev, buf + had, len - had) :
+        chr_fe_write(&member->fe, buf + had, len - had);
+    return n > 0 ? (int)had + n : n;
+}
+
 /* To those that are closed: they count it as dropped, log and remember it by their own policy. Returns the most that one took. */
 static int chr__fan_offer_closed(chr__fan *fan, const char *buf, size_t len)
 {
@@ -22837,12 +23152,8 @@ static int chr__fan_offer_closed(chr__fan *fan, const char *buf, size_t len)
     int    most = CHR_ERR_DISCONNECTED, n;
 
     for (i = 0; i < fan->count; i++) {
-        if (chr__fan_is_open(&fan->members[i]))
-            continue;
-        n = fan->of_parts ? chr__fan_remember(fan->members[i].fe.dev, buf, len) :
-            chr_fe_write(&fan->members[i].fe, buf, len);
-        if (n > most)
-            most = n;
+        n = chr__fan_is_open(&fan->members[i]) ? CHR_ERR_DISCONNECTED : chr__fan_offer_one_closed(&fan->members[i], buf, len);
+        most = n > most ? n : most;
     }
     return most > 0 ? most : CHR_ERR_DISCONNECTED;
 }
@@ -31779,7 +32090,7 @@ static void chr__context_reset_watches(chr_context *ctx)
     for (i = ctx->watch_count - 1; i >= 0; i--)
         if (!chr__is_own_watch(ctx, ctx->watches[i]))
             chr_watch_stop(ctx->watches[i]);
-    if (!CHR__SET_ALONE)
+    if (CHR__SETS && !CHR__SET_ALONE)
         chr__set_many(ctx, ctx->watch_capacity > CHR__MANY_WATCHES ? CHR__MANY : CHR__FEW);
     chr__os_waker_quiet(&ctx->waker);
 }
@@ -31914,6 +32225,8 @@ static void chr__context_close_dev(chr_dev *dev)
         chr__notify_now(dev);
     if (!dev->removed && dev->be_open)
         chr_be_event(dev, CHR_EVENT_CLOSED);
+    else if (!dev->removed && dev->kind->sharing) /* to frontends that have not read what came before it */
+        chr__deliver_event(dev, CHR_EVENT_CLOSED);
     if (!dev->removed)
         chr__deliver_rest(dev);
     if (!dev->removed) {
@@ -31940,11 +32253,24 @@ static void chr__context_drain(chr_context *ctx)
     chr__leave(ctx); /* what was removed outside of a dispatch is freed */
 }
 
-static void chr__named_fd_end(void *named, void *ctx)
+#if CHARDEV_HAS_DESCRIPTORS
+CHR__PRIVATE void chr__named_fd_end(void *named, void *ctx)
 {
     chr__os_close(((chr__named_fd *)named)->fd);
     chr__free((chr_context *)ctx, named);
 }
+
+static void chr__named_fds_end(chr_context *ctx)
+{
+    chr__table_each(&ctx->fds_by_name, NULL, 0, chr__named_fd_end, ctx);
+    chr__table_free(ctx, &ctx->fds_by_name);
+    chr__table_free(ctx, &ctx->fds_by_number);
+}
+
+#else
+
+static void chr__named_fds_end(chr_context *ctx) { (void)ctx; }
+#endif
 
 static void chr__object_end(void *object, void *ctx)
 {
@@ -31955,9 +32281,7 @@ static void chr__context_forget(chr_context *ctx)
 {
     chr__kind_node *node;
 
-    chr__table_each(&ctx->fds_by_name, NULL, 0, chr__named_fd_end, ctx);
-    chr__table_free(ctx, &ctx->fds_by_name);
-    chr__table_free(ctx, &ctx->fds_by_number);
+    chr__named_fds_end(ctx);
     chr__table_each(&ctx->objects, NULL, 0, chr__object_end, ctx);
     chr__table_free(ctx, &ctx->objects);
     while ((node = ctx->kinds) != NULL) {
@@ -32390,6 +32714,11 @@ static chr__ring *chr__as_ringbuf(const chr_dev *dev, chr_error *err)
     return NULL;
 }
 
+CHR__PRIVATE int chr__no_base64(chr_error *err)
+{
+    return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "built without base64");
+}
+
 static size_t chr__ringbuf_decode(chr_dev *dev, const char *text, size_t len)
 {
     unsigned char bytes[3];
@@ -32410,6 +32739,8 @@ CHARDEV_API int chr_ringbuf_write(chr_dev *dev, const char *text, size_t len, ch
 
     if (!ring)
         return CHR_ERR_NOT_SUPPORTED;
+    if (!CHARDEV_HAS_BASE64 && format != CHR_UTF8)
+        return chr__no_base64(err);
     if (format != CHR_UTF8 && !chr__base64_check(text, len))
         return chr__fail(err, CHR_ERR_INVALID, "ringbuf '%s': the data is not base64", dev->id);
     CHR__LOCK(dev->ctx);
@@ -32429,6 +32760,8 @@ CHARDEV_API int chr_ringbuf_read(chr_dev *dev, size_t size, chr_format format, c
 
     if (!ring)
         return CHR_ERR_NOT_SUPPORTED;
+    if (!CHARDEV_HAS_BASE64 && format != CHR_UTF8)
+        return chr__no_base64(err);
     CHR__LOCK(dev->ctx);
     if (format == CHR_UTF8)
         n = chr__ringbuf_read_utf8(ring, size, out, capacity);
@@ -32688,6 +33021,7 @@ CHARDEV_API int chr_authz_remove(chr_context *ctx, const char *id, chr_error *er
 }
 #endif
 
+#if CHARDEV_HAS_DESCRIPTORS
 /* -- >>descriptors -- */
 
 /* Two owners would close it twice. */
@@ -32741,12 +33075,15 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
     chr__named_fd_forget(ctx, named);
     return 0;
 }
+#endif
 
 #ifdef __cplusplus
 }
 #endif
 
 #undef CHR__FREESTANDING
+#undef CHR__CHAINS
+#undef CHR__TABLE_LIST
 #undef CHR__HAS_FDS
 #undef CHR__HAS_SET
 #undef CHR__KQUEUE

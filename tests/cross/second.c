@@ -12,7 +12,7 @@ int second_file(chr_context *ctx);
 int second_file(chr_context *ctx)
 {
     chr_frontend fe;
-    chr_dev     *dev = chr_new(ctx, "null,id=second", NULL);
+    chr_dev     *dev = chr_open(ctx, "second", chr_backend_find(ctx, "null"), NULL, NULL);
     int          taken;
 
     if (!dev || chr_fe_init(&fe, dev, NULL) < 0) return 0;
