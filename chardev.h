@@ -650,7 +650,8 @@ CHARDEV_API int chr_send_break(chr_context *ctx, const char *id, chr_error *err)
  * chardev would get, so that the escape character counts. The frontend is asked for room, and its `read` called, before
  * it returns. Returns the bytes taken: fewer than len where the frontend has less room; CHR_ERR_WOULD_BLOCK when it has
  * none, or nobody reads (try again when the frontend has called chr_fe_accept_input()), from inside a backend's slot, and
- * on a mux while that delivers input; CHR_ERR_NOT_SUPPORTED on a foreign backend with several frontends. It is not
+ * on a mux while that delivers input; CHR_ERR_NOT_SUPPORTED on a foreign backend with several frontends; CHR_ERR_INVALID
+ * without dev, or without data where len is more than 0. It is not
  * recorded: what plays a recording injects it again. Owner thread, any handler. */
 CHARDEV_API int chr_inject(chr_dev *dev, const void *data, size_t len);
 /* Gives a connected socket to a server chardev as its peer. From success on it owns fd. CHR_ERR_BUSY while one is connected. */
@@ -1069,6 +1070,7 @@ typedef struct chr_sharing_slots {
     int  (*wants_writable)(const chr_dev *dev); /* whether any frontend waits */
     void (*writable)(chr_dev *dev);             /* tell them: chr_be_tell_writable() */
     int  (*inject)(chr_dev *dev, const void *data, size_t len); /* chr_inject(); NULL = not supported */
+    int  (*holds)(const chr_dev *dev, const chr_frontend *fe);  /* input that this one has not got; NULL = none */
 } chr_sharing_slots;
 
 /* For emulated mice and tablets: what the user's hand does, as chr_input_...() of >>extras tell it. Any may be NULL. */
@@ -3256,11 +3258,14 @@ CHR__PRIVATE int chr__os_ready_events(short revents)
            (revents & (POLLHUP | POLLERR | POLLNVAL | CHR__POLLRDHUP) ? CHR_HUP : 0);
 }
 
-/* The number of ready descriptors; 0 also when a signal came. */
+/* The number of ready descriptors; 0 also when a signal came. Who does not wait learns the state all the same. */
 static int chr__os_poll(chr__pollfd *polls, int count, int timeout_ms)
 {
-    int n = CHR_SYS(poll)(polls, (nfds_t)count, timeout_ms);
+    int n;
 
+    do
+        n = CHR_SYS(poll)(polls, (nfds_t)count, timeout_ms);
+    while (n < 0 && errno == EINTR && timeout_ms == 0);
     return n >= 0 ? n : errno == EINTR ? 0 : chr__os_code(errno);
 }
 
@@ -16573,6 +16578,14 @@ static int chr__is_all_read(const chr_frontend *fe)
     return !buffers || (buffers->in.count == 0 && (buffers->mark_count == 0 || chr__marks_here(buffers) < 0));
 }
 
+/* Input waits for the frontend in a chardev that it shares. */
+static int chr__is_held(const chr_dev *dev, const chr_frontend *fe)
+{
+    const chr_sharing_slots *sharing = dev->kind->sharing;
+
+    return sharing && sharing->holds && sharing->holds(dev, fe);
+}
+
 /* A guest may ask all the time, and to describe a chardev may cost system calls. */
 static int chr__is_over(chr_dev *dev)
 {
@@ -16590,7 +16603,7 @@ CHARDEV_API int chr_fe_eof(const chr_frontend *fe)
 
     if (!dev)
         return 1;
-    is_over = chr__is_all_read(fe) && chr__is_over(dev);
+    is_over = chr__is_all_read(fe) && chr__is_over(dev) && !chr__is_held(dev, fe);
     CHR__UNLOCK(dev->ctx);
     return is_over;
 }
@@ -22927,6 +22940,11 @@ static void chr__mux_writable(chr_dev *dev)
     chr__mux_each((chr__mux *)dev, chr__mux_tell_writable, 0);
 }
 
+static int chr__mux_holds(const chr_dev *dev, const chr_frontend *fe)
+{
+    return chr__mux_has_older((const chr__mux *)dev, (const chr__mux_slot *)fe->slot);
+}
+
 /* What its chardev would get. */
 static int chr__mux_inject(chr_dev *dev, const void *data, size_t len)
 {
@@ -23008,6 +23026,7 @@ static const chr_sharing_slots chr__mux_sharing = {
     chr__mux_wants_writable, /* wants_writable */
     chr__mux_writable,       /* writable       */
     chr__mux_inject,         /* inject         */
+    chr__mux_holds,          /* holds          */
 };
 
 static int chr__mux_ioctl(chr_dev *dev, int command, void *arg)
@@ -32430,9 +32449,12 @@ static int chr__inject(chr_dev *dev, const void *data, size_t len)
 
 CHARDEV_API int chr_inject(chr_dev *dev, const void *data, size_t len)
 {
-    chr_context *ctx = dev->ctx;
+    chr_context *ctx;
     int          n;
 
+    if (!dev || (!data && len > 0))
+        return CHR_ERR_INVALID;
+    ctx = dev->ctx; /* the frontend may remove it */
     chr__enter(ctx);
     n = len > 0 ? chr__inject(dev, data, len) : 0;
     chr__return(ctx);

@@ -331,6 +331,29 @@ TEST(input_out_of_nowhere)
     }
 }
 
+TEST(injected_with_bad_arguments)
+{
+    static const char *const kinds[] = { "null,id=x", "null,id=x,mux=on" };
+    size_t                   i;
+    for (i = 0; i < 2; i++) {
+        rig      r;
+        recorder rec;
+        chr_dev *dev;
+        rig_open_own_clock(&r);
+        dev = make(&r, kinds[i]);
+        attach(&rec, dev);
+        rec.early_input_allowed = 1;
+        CHECK_INT(chr_inject(NULL, "x", 1), CHR_ERR_INVALID);
+        CHECK_INT(chr_inject(NULL, NULL, 0), CHR_ERR_INVALID);
+        CHECK_INT(chr_inject(dev, NULL, 1), CHR_ERR_INVALID);
+        CHECK_INT(chr_inject(dev, NULL, 0), 0);
+        CHECK_INT(rec.length, 0);
+        CHECK_INT(chr_inject(dev, "x", 1), 1);
+        detach(&rec);
+        rig_close(&r);
+    }
+}
+
 TEST(injected_on_a_mux_it_meets_the_escape)
 {
     rig      r;

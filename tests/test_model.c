@@ -725,7 +725,7 @@ static void opened(void)
     int       i;
     far_side *f;
     if (m.is_told_again) return;
-    m.last_open = m.journal.length;
+    if (!plan.setup.in && plan.setup.stack != ON_MUX) m.last_open = m.journal.length; /* else it may be told late */
     for (i = 0; i < m.far_count && (m.fars[i].is_opened || m.fars[i].is_done); i++) {}
     m.is_early = i == m.far_count;
     if (i == m.far_count) return;
@@ -880,6 +880,7 @@ static void end_output(far_side *f)
 {
     far_flush(f);
     f->is_ended = 1;
+    if (f->wire.length > 0 && plan.setup.stack == ON_MUX) m.input_is_off = 1; /* a change of the focus may be lost */
     f->wire.length = 0;
     if (f->layer == RAW || f->has_greeted) return;
     f->is_cut = 1;
@@ -980,9 +981,9 @@ static void change_to(chance *c, int refuses)
     u->rec.change_answer = 0;
     if (m.listener != listener && (code == 0 ? listener : m.listener) >= 0) close(code == 0 ? listener : m.listener);
     if (code == 0) {
-        cut_all(written, (size_t)plan.setup.out);
+        cut_all(m.journal.length, (size_t)plan.setup.out + m.journal.length - written); /* an echo meanwhile is for either */
         m.base = written > (size_t)plan.setup.out ? written - (size_t)plan.setup.out : 0;
-        m.base_most = written;
+        m.base_most = m.journal.length;
         m.last_open = m.base;
         made(theirs);
         if (theirs[0] >= 0) m.fars[m.far_count - 1].from_least = m.base; /* it may have been written to meanwhile */
@@ -1011,7 +1012,8 @@ static void op_glitch(chance *c)
     fault_call              call = calls[below(c, 7)];
     int                     error = call == FAULT_poll ? EINTR : errors[below(c, 3)];
     fault_arm(call, error, 1 + below(c, 3), error != EINTR && one_in(c, 8));
-    m.is_hard = 0;
+    TRACE("    glitch: call %d, error %d, at %ld\n", (int)call, error, (long)fault_plan.at);
+    m.is_hard = call == FAULT_read && error == EAGAIN && plan.setup.layer == WEBSOCKET; /* no random numbers: no key */
 }
 
 /* One fails. */

@@ -693,6 +693,36 @@ TEST(held_input_comes_before_the_close)
     close_mux(&b);
 }
 
+/* A frontend for which input is held is not at the end of it: neither in the hold nor, with more than that, in the backlog. */
+TEST(held_input_comes_before_the_end_of_file)
+{
+    static char block[60000];
+    size_t      size;
+    for (size = 10; size < sizeof block; size = 40000) {
+        bench b;
+        open_mux(&b, 2);
+        b.fe[1].room = 0;
+        memset(block, 'x', size);
+        block[size] = 0;
+        say(b.far, block);
+        close(b.far);
+        b.far = -1;
+        settle(&b.r);
+        CHECK_INT(chr_fe_eof(&b.fe[1].fe), 0);
+        give_room(&b.fe[1], 4);
+        settle(&b.r);
+        CHECK_INT(b.fe[1].length, 4);
+        CHECK_INT(chr_fe_eof(&b.fe[1].fe), 0);
+        give_room(&b.fe[1], UNLIMITED);
+        settle(&b.r);
+        CHECK_INPUT(&b.fe[1], block);
+        CHECK_INT(chr_fe_eof(&b.fe[1].fe), 1);
+        CHECK_INT(chr_fe_eof(&b.fe[0].fe), 1);
+        close_mux(&b);
+        if (size == 40000) break;
+    }
+}
+
 /* The same with more than a hold takes, and the next peer's input behind it. */
 TEST(held_input_comes_before_the_next_peer)
 {

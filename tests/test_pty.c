@@ -242,6 +242,27 @@ TEST(pty_opened_while_closed_is_told)
     rig_close(&r);
 }
 
+/* A signal that interrupts the look is no opener. */
+TEST(pty_signal_while_it_looks)
+{
+    int at, fired = 1;
+    for (at = 1; fired && at < 20; at++) {
+        recorder rec;
+        rig      r;
+        rig_open_virtual(&r);
+        attach(&rec, make(&r, "pty,id=p,history=100"));
+        fault_arm(FAULT_poll, EINTR, at, 0);
+        pass_time(&r, 300);
+        fired = fault_plan.fired > 0;
+        fault_disarm();
+        if (!CHECK_STR(rec.events, "")) NOTE("at call %d of poll", at);
+        CHECK_INT(chr_fe_write(&rec.fe, "x", 1), CHR_ERR_DISCONNECTED);
+        detach(&rec);
+        rig_close(&r);
+    }
+    CHECK(at > 2);
+}
+
 /* Nobody there: nothing is due, ever, and nothing runs. */
 TEST(pty_costs_nothing_while_nobody_is_there)
 {
