@@ -4,6 +4,7 @@
 #   make demo       the story, end to end              make test-peers  against real programs alone
 #   make bench      speed, beside others               make cross       every compiler and target that is here
 #   make fuzz       FUZZ_SECONDS=20 each               make coverage    lines of chardev.h that the tests reach
+#   make soak       MINUTES=60 of random tests, with sanitizers, on all processors
 #   make mutate     whether the tests notice faults      SECTION= N= SEED= MIN= MUTANT=, see tests/mutate.py
 #   make windows    the examples, into build/win/*.exe make test-windows  the tests, under Wine
 #   make install    PREFIX=/usr/local DESTDIR=          make uninstall  removes what that has put there
@@ -83,7 +84,7 @@ ifeq ($(SAN),thread)
 EXAMPLES =
 SOURCES := $(filter tests/test_threads% tests/test_isr_ring%,$(SOURCES))
 endif
-TESTS    = $(patsubst tests/%.c,$(B)/tests/%,$(filter-out tests/test_socket_windows.c,$(SOURCES)))
+TESTS    = $(patsubst tests/%.c,$(B)/tests/%,$(filter-out tests/test_socket_windows.c tests/test_wait_windows.c,$(SOURCES)))
 LONG     = $(filter $(patsubst %,$(B)/tests/test_%,connections threads_matrix shutdown faults tls),$(TESTS)) # they start first
 
 all: $(EXAMPLES)
@@ -155,6 +156,7 @@ WIN_TEST     = $(WIN_CC) -I. -Itests -Itests/windows -std=gnu99 -D__USE_MINGW_AN
 WIN_PROGRAMS = $(SOURCES:tests/%.c=build/win/tests/%.exe)
 WIN_SKIPPED := $(shell sed -n 's|^\(test_[a-z0-9_]*\): .*|build/win/tests/\1.exe|p' tests/windows/skipped)
 WIN_TESTS    = $(if $(shell command -v $(WIN_CC)),$(filter-out $(WIN_SKIPPED),$(WIN_PROGRAMS)))
+WIN_LONG     = $(patsubst %,build/win/tests/test_%.exe,connections threads_matrix shutdown websocket comport buffers telnet core)
 win_flavour  = $(if $(filter $1,$(FAULTY)),-faults)$(if $(WIN_TLS),$(if $(filter $1,$(SECURE)),-tls))
 win_object   = $(if $(filter $1,$(OWN)),,build/win/tests/impl$(call win_flavour,$1).o)
 WIN_OBJECTS  = $(sort $(foreach source,$(SOURCES),$(call win_object,$(source))))
@@ -191,7 +193,7 @@ $(WIN_PROGRAMS): build/win/tests/%.exe: tests/%.c $(wildcard tests/*.h tests/win
 	    $(filter %.o,$^) -static -lpthread $(call flavour_libs,$(call win_flavour,$<)) $(WIN_LIBS)
 
 test-windows: $(if $(WIN_TESTS),windows) $(WIN_TESTS)
-	@BUILD=build/win STARTED=$(STARTED) JOBS=$(JOBS) LONG='$(filter $(LONG:$(B)/tests/%=build/win/tests/%.exe),$(WIN_TESTS))' sh tests/windows/run.sh $(WIN_TESTS)
+	@BUILD=build/win STARTED=$(STARTED) JOBS=$(JOBS) LONG='$(filter $(WIN_LONG),$(WIN_TESTS))' sh tests/windows/run.sh $(WIN_TESTS)
 
 demo: $(B)/tinyvm $(B)/fd_handoff
 	$(B)/fd_handoff
@@ -243,6 +245,16 @@ mutate: export TEST_PROGRAMS := $(foreach source,$(filter-out %_windows.c tests/
 mutate:
 	@TLS_FLAGS='$(TLS_FLAGS)' TLS_LIBS='$(TLS_LIBS)' SPICE_FLAGS='$(SPICE_FLAGS)' SPICE_LIBS='$(SPICE_LIBS)' JOBS='$(JOBS)' /usr/bin/python3 -B tests/mutate.py
 
+# The seeds of test_random and test_model, from FROM on (a number of its own for each minute, unless given), until the time is over.
+MINUTES ?= 60
+ifneq ($(SAN),1)
+soak:
+	@$(MAKE) SAN=1 soak
+else
+soak: $(B)/tests/test_random $(B)/tests/test_model
+	@BUILD=$(B) MINUTES=$(MINUTES) FROM=$(FROM) JOBS=$(JOBS) sh tests/soak.sh
+endif
+
 ifneq ($(SAN),coverage)
 coverage:
 	@$(MAKE) SAN=coverage coverage
@@ -277,4 +289,4 @@ clean:
 
 always:
 
-.PHONY: all always demo windows test test-windows test-peers bench fuzz cross coverage mutate install uninstall clean
+.PHONY: all always demo windows test test-windows test-peers bench fuzz soak cross coverage mutate install uninstall clean

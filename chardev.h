@@ -76,6 +76,11 @@
  *     CHARDEV_NO_URI           leave chr_new_uri() out: chr_new_any() takes options, none and chardev:ID
  *     CHARDEV_NO_BUFFERS       leave chr_fe_set_buffers(), chr_fe_read() and their like out: history= and obuf= are
  *                              CHR_ERR_NOT_SUPPORTED
+ *     CHARDEV_NO_STACKED       leave chr_stacked_...() out: for filters of yours, and for fault, which goes with them
+ *     CHARDEV_NO_DESCRIPTORS   leave chr_fd_put() and chr_fd_close() out: a monitor's peer can't name a descriptor (fd=NAME is
+ *                              CHR_ERR_NOT_SUPPORTED). CHARDEV_FREESTANDING implies it
+ *     CHARDEV_NO_SET           leave the kernel's set of descriptors (epoll, kqueue) out: the loop calls poll(), however many
+ *                              watches there are, and chr_loop_fd() is CHR_ERR_NOT_SUPPORTED. Nothing changes on Windows
  *     CHARDEV_NO_OPTIONS       leave out what makes a chardev from a text, and chr_help(): chr_open() is left, with chr_backend_find()
  *                              and the structs of >>structs. It implies CHARDEV_NO_URI and CHARDEV_NO_CHANGE
  *     CHARDEV_NO_CHANGE        leave hot swap out: chr_change(), chr_change_from()
@@ -208,6 +213,13 @@ extern "C" {
 #endif
 #if defined(CHARDEV_NO_OPTIONS) && !defined(CHARDEV_NO_CHANGE)
 #define CHARDEV_NO_CHANGE
+#endif
+
+#if defined(CHARDEV_NO_STACKED) && !defined(CHARDEV_NO_FAULT)
+#define CHARDEV_NO_FAULT
+#endif
+#if defined(CHARDEV_FREESTANDING) && !defined(CHARDEV_NO_DESCRIPTORS)
+#define CHARDEV_NO_DESCRIPTORS
 #endif
 
 /* ====================================================================================================================
@@ -1161,6 +1173,7 @@ CHARDEV_API void chr_be_log(chr_dev *dev, const char *format, ...) CHR_PRINTF(2,
 /* The context's allocator, as realloc(): a new block is not zeroed, size 0 frees. NULL = out of memory. From any slot. */
 CHARDEV_API void *chr_be_allocate(chr_dev *dev, void *block, size_t size);
 
+#ifndef CHARDEV_NO_STACKED
 /* A backend that is stacked on another chardev: a filter, a protocol. Its state begins with chr_stacked, and the functions
  * below are its slots: each passes on to the chardev below, or up from it. Put those into your tables that you have
  * nothing to add to, and call them from those that you write. examples/filter_rot13.c is one, with all that belongs to
@@ -1201,6 +1214,7 @@ CHARDEV_API int    chr_stacked_set_msgfds(chr_dev *dev, const int *fds, int coun
 CHARDEV_API int    chr_stacked_get_msgfds(chr_dev *dev, int *fds, int count);
 CHARDEV_API int    chr_stacked_shutdown(chr_dev *dev);
 CHARDEV_API size_t chr_stacked_queued(const chr_dev *dev);
+#endif
 
 /* ====================================================================================================================
  * >>structs   the options of each built-in backend, for chr_open(); zero = the defaults. See chr_help() for the keys.
@@ -1803,11 +1817,13 @@ CHARDEV_API int chr_trace_help(const char *patterns, void (*print)(void *opaque,
 /* On Windows a descriptor is the value of a SOCKET or HANDLE, (int)(intptr_t)socket. No peer can pass one beside the bytes
  * there: it is inherited, or duplicated by WSADuplicateSocket() and opened by WSASocketW(), and named here for a monitor. */
 
+#ifndef CHARDEV_NO_DESCRIPTORS
 /* Keeps fd under a name, which may not begin with a digit; the context owns it from success on, until a chardev takes it. A
  * descriptor that had the name before is closed. CHR_ERR_INVALID, CHR_ERR_EXISTS (it has another name), CHR_ERR_NO_MEMORY. */
 CHARDEV_API int chr_fd_put(chr_context *ctx, const char *name, int fd, chr_error *err);
 /* Closes and forgets it. CHR_ERR_NOT_FOUND. */
 CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err);
+#endif
 
 #ifdef __cplusplus
 }
@@ -1991,6 +2007,21 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHARDEV_HAS_URI 0
 #else
 #define CHARDEV_HAS_URI 1
+#endif
+#if defined(CHARDEV_NO_STACKED)
+#define CHARDEV_HAS_STACKED 0
+#else
+#define CHARDEV_HAS_STACKED 1
+#endif
+#if defined(CHARDEV_NO_DESCRIPTORS)
+#define CHARDEV_HAS_DESCRIPTORS 0
+#else
+#define CHARDEV_HAS_DESCRIPTORS 1
+#endif
+#if defined(CHARDEV_NO_SET) && !defined(CHR__WINDOWS)
+#define CHARDEV_HAS_SET 0
+#else
+#define CHARDEV_HAS_SET 1
 #endif
 #if defined(CHARDEV_NO_OPTIONS)
 #define CHARDEV_HAS_OPTIONS 0
@@ -3233,17 +3264,32 @@ static int chr__os_poll(chr__pollfd *polls, int count, int timeout_ms)
     return n >= 0 ? n : errno == EINTR ? 0 : chr__os_code(errno);
 }
 
-/* Waits for one descriptor: what is ready, 0 at the time-out or a signal, or an error. */
+/* A wait for one descriptor in two parts: begun under the lock, and ended without it. */
+typedef struct chr__waiting {
+    chr__pollfd one;
+} chr__waiting;
+
+static void chr__os_wait_begin(chr__waiting *waiting, int fd, int events)
+{
+    waiting->one.fd = fd;
+    waiting->one.events = chr__os_poll_events(events);
+    waiting->one.revents = 0;
+}
+
+/* What is ready, 0 at the time-out or a signal, or an error. */
+static int chr__os_wait_end(chr__waiting *waiting, int timeout_ms)
+{
+    int n = chr__os_poll(&waiting->one, 1, timeout_ms);
+
+    return n <= 0 ? n : chr__os_ready_events(waiting->one.revents);
+}
+
 CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms)
 {
-    chr__pollfd one;
-    int         n;
+    chr__waiting waiting;
 
-    one.fd = fd;
-    one.events = chr__os_poll_events(events);
-    one.revents = 0;
-    n = chr__os_poll(&one, 1, timeout_ms);
-    return n <= 0 ? n : chr__os_ready_events(one.revents);
+    chr__os_wait_begin(&waiting, fd, events);
+    return chr__os_wait_end(&waiting, timeout_ms);
 }
 
 /* What wakes a sleeping loop: a pipe, since writing to one is allowed in a signal handler. */
@@ -3292,7 +3338,8 @@ static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, i
  * is gone when the last copy of its descriptor is closed. After fork() the child's set is the parent's, and not to be
  * touched. One alarm makes the set itself readable at a time. */
 
-#if defined(__linux__)
+#if !CHARDEV_HAS_SET
+#elif defined(__linux__)
 #define CHR__HAS_SET
 typedef struct chr__set {
     int  fd, alarm;    /* alarm: a timerfd; -1 = not asked for */
@@ -6425,6 +6472,62 @@ CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms)
     return n <= 0 ? n : chr__os_ready_events(one.revents);
 }
 
+/* A wait for one descriptor in two parts: begun under the lock, and ended without it. Meanwhile the owner may close the descriptor,
+ * and its number may be something else's. So the number is not used any more: the driver has its request, and what is no socket is
+ * waited for by a handle of the wait's own. */
+typedef struct chr__waiting {
+    chr__bell      bell;
+    chr__set       set;
+    chr__set_entry entry;
+    HANDLE         own; /* NULL = there is none */
+    int            code;
+} chr__waiting;
+
+static int chr__wait_copy(chr__waiting *waiting)
+{
+    HANDLE process = GetCurrentProcess(), *handle = &waiting->entry.handle;
+
+    if (!CHR_SYS(DuplicateHandle)(process, *handle, process, &waiting->own, SYNCHRONIZE, FALSE, 0))
+        return chr__os_code((int)GetLastError());
+    *handle = waiting->own;
+    return 0;
+}
+
+CHR__PRIVATE void chr__os_wait_begin(chr__waiting *waiting, int fd, int events)
+{
+    chr__pollfd one;
+
+    one.fd = fd;
+    one.events = chr__os_poll_events(events);
+    one.revents = 0;
+    waiting->own = NULL;
+    waiting->code = chr__bell_open(&waiting->bell);
+    chr__set_attach(&waiting->set, &waiting->bell);
+    memset(&waiting->entry, 0, sizeof waiting->entry);
+    if (waiting->code == 0)
+        waiting->code = chr__poll_begin(&waiting->set, &waiting->entry, &one, 1);
+    if (waiting->code == 0 && waiting->entry.wait)
+        waiting->code = chr__wait_copy(waiting);
+    if (waiting->code == 0)
+        chr__set_ask_all(&waiting->set);
+}
+
+/* What is ready, 0 at the time-out or before it, or an error. */
+CHR__PRIVATE int chr__os_wait_end(chr__waiting *waiting, int timeout_ms)
+{
+    int        code = waiting->code, told = 0;
+    chr__ready ready;
+
+    if (code == 0 && !waiting->set.ready.first)
+        code = chr__set_look(&waiting->set, timeout_ms);
+    if (code >= 0 && chr__set_tell_all(&waiting->set, &ready, 1) > 0)
+        told = chr__os_ready_events((short)chr__poll_told(waiting->entry.wants, ready.events));
+    chr__poll_end(&waiting->set, &waiting->entry, 1);
+    if (waiting->own)
+        (void)CHR_SYS(CloseHandle)(waiting->own);
+    return code < 0 ? code : told;
+}
+
 /* Without a set: only the waker. */
 static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, int timeout_ms)
 {
@@ -9006,6 +9109,12 @@ typedef struct chr__fd_flags {
 
 CHR__PRIVATE void chr__os_close_on_exec(int fd) { (void)fd; }
 
+typedef struct chr__waiting {
+    int is_begun;
+} chr__waiting;
+
+CHR__PRIVATE void chr__os_wait_begin(chr__waiting *waiting, int fd, int events) { (void)fd; (void)events; waiting->is_begun = 1; }
+CHR__PRIVATE int  chr__os_wait_end(chr__waiting *waiting, int timeout_ms) { (void)waiting; return timeout_ms < 0 ? CHR_ERR_NOT_SUPPORTED : 0; }
 CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms) { (void)fd; (void)events; return timeout_ms < 0 ? CHR_ERR_NOT_SUPPORTED : 0; }
 
 CHR__PRIVATE int chr__os_random(void *buf, size_t len) { return (void)buf, (void)len, CHR_ERR_NOT_SUPPORTED; }
@@ -9023,6 +9132,12 @@ typedef struct chr__set {
 #endif
 
 /* -- systems without a set of descriptors in the kernel -------------------------------------------------------------- */
+#if defined(CHR__HAS_SET)
+enum { CHR__SETS = 1 };
+#else
+enum { CHR__SETS = 0 };
+#endif
+
 #if !defined(CHR__HAS_SET) && defined(CHR__HAS_FDS)
 
 typedef struct chr__set {
@@ -10287,7 +10402,13 @@ CHR__PRIVATE int chr__time_left(chr_context *ctx, int64_t deadline)
 
 /* -- watches -- */
 
+/* What the kernel's set is in use for. Where there is none, all that it needs drops out. */
+static int chr__is_nested(const chr_context *ctx) { return CHR__SETS && ctx->nested; }
+
 #ifdef CHR__HAS_FDS
+static int chr__is_many(const chr_context *ctx) { return CHR__SETS && ctx->many != CHR__FEW; }
+static int chr__in_set(const chr_context *ctx) { return CHR__SETS && ctx->many == CHR__IN_SET; }
+
 static void chr__set_many(chr_context *ctx, chr__many many)
 {
     ctx->due += (many != CHR__FEW) - (ctx->many != CHR__FEW);
@@ -10347,7 +10468,7 @@ static int chr__watches_grow(chr_context *ctx)
         ctx->watches = (chr_watch **)watches;
     if (!watches || chr__os_set_reserve(&ctx->set, capacity) < 0 || chr__buckets_grow(ctx, capacity) < 0)
         return CHR_ERR_NO_MEMORY;
-    if (ctx->many == CHR__FEW && capacity > CHR__MANY_WATCHES)
+    if (CHR__SETS && ctx->many == CHR__FEW && capacity > CHR__MANY_WATCHES)
         chr__set_many(ctx, CHR__MANY);
     return 0;
 }
@@ -10505,7 +10626,7 @@ CHR__COLD void chr__set_end(chr_context *ctx)
 {
     int i;
 
-    if (ctx->many != CHR__IN_SET)
+    if (!chr__in_set(ctx))
         return;
     chr__set_forget(ctx);
     chr__os_set_close(&ctx->set);
@@ -10571,7 +10692,7 @@ CHARDEV_API void chr_watch_set(chr_watch *watch, int events)
     if (!watch->slot || watch->events == events)
         return;
     watch->events = events;
-    if (watch->slot <= ctx->polled)
+    if (!CHR__SETS || watch->slot <= ctx->polled)
         chr__watch_poll(ctx, watch);
     else if (!watch->known || chr__set_lacks(watch->known, chr__watch_wants(watch)))
         chr__set_unsettle(ctx, watch);
@@ -10600,7 +10721,7 @@ CHARDEV_API void chr_watch_stop(chr_watch *watch)
         return;
     chr_watch_set(watch, 0);
     chr__again_unlink(watch);
-    if (ctx->many == CHR__IN_SET && watch->slot > ctx->polled)
+    if (chr__in_set(ctx) && watch->slot > ctx->polled)
         chr__set_leave(ctx, watch);
     chr__bucket_remove(ctx, watch);
     slot = watch->slot - 1;
@@ -10630,7 +10751,7 @@ CHARDEV_API int chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int 
     watch->round = ctx->round;
     chr__watch_put(ctx, watch, ctx->watch_count++);
     chr__bucket_put(ctx, watch);
-    if (ctx->many != CHR__IN_SET) {
+    if (!chr__in_set(ctx)) {
         ctx->polled = ctx->settled = ctx->watch_count;
         chr__watch_poll(ctx, watch);
         ctx->polls[watch->slot - 1].revents = 0;
@@ -10951,7 +11072,7 @@ CHR__COLD void chr__tidy(chr_context *ctx)
 {
     chr_dev *dev;
 
-    ctx->untidy = chr__has_hooks(ctx) || ctx->nested;
+    ctx->untidy = chr__has_hooks(ctx) || chr__is_nested(ctx);
     while ((dev = ctx->dead) != NULL) {
         ctx->dead = dev->next;
         chr__free(ctx, (void *)(uintptr_t)dev->options);
@@ -10960,7 +11081,7 @@ CHR__COLD void chr__tidy(chr_context *ctx)
     }
     if (chr__has_hooks(ctx))
         ctx->config.timeout_changed(ctx->config.opaque);
-    if (ctx->nested)
+    if (chr__is_nested(ctx))
         chr__loop_nest(ctx);
 }
 
@@ -11054,7 +11175,7 @@ enum {
 };
 
 /* Another loop must be told when it is time for the next look. */
-static int chr__looks_by_time(const chr_context *ctx) { return chr__has_hooks(ctx) || ctx->nested; }
+static int chr__looks_by_time(const chr_context *ctx) { return chr__has_hooks(ctx) || chr__is_nested(ctx); }
 
 static void chr__ask_later(chr_context *ctx)
 {
@@ -11365,10 +11486,10 @@ CHR__COLD int chr__set_run(chr_context *ctx)
     do {
         count = ctx->ready_count;
         ctx->ready_count = 0;
-        for (i = 0; i < count && ctx->many == CHR__IN_SET; i++)
+        for (i = 0; i < count && chr__in_set(ctx); i++)
             ran += chr__set_run_one(ctx, &ctx->ready[i], round);
         total += count;
-        if (count == CHR__READY_MOST && total < ctx->watch_count && ctx->many == CHR__IN_SET) {
+        if (count == CHR__READY_MOST && total < ctx->watch_count && chr__in_set(ctx)) {
             ctx->stops_before = ctx->stops;
             count = chr__os_set_wait(&ctx->set, ctx->ready, CHR__READY_MOST, 0);
             ctx->ready_count = count > 0 ? count : 0;
@@ -11450,7 +11571,7 @@ CHR__COLD void chr__set_settle(chr_context *ctx)
         (void)chr__set_begin(ctx);
     else if (!chr__os_set_is_ours(&ctx->set))
         chr__set_renew(ctx);
-    if (ctx->many == CHR__IN_SET)
+    if (chr__in_set(ctx))
         chr__set_apply_all(ctx);
     ctx->stops_before = ctx->stops;
 }
@@ -11477,9 +11598,9 @@ CHR__COLD int chr__loop_sleep_due(chr_context *ctx, int timeout_ms)
 {
     timeout_ms = chr__sooner(timeout_ms, chr__loop_timeout(ctx));
     ctx->sleeping = 0; /* the other loop does not, now */
-    if (ctx->many != CHR__FEW)
+    if (chr__is_many(ctx))
         chr__set_settle(ctx);
-    return chr__loop_wait(ctx, timeout_ms, ctx->many != CHR__FEW ? chr__set_wait : chr__poll_wait);
+    return chr__loop_wait(ctx, timeout_ms, chr__is_many(ctx) ? chr__set_wait : chr__poll_wait);
 }
 
 /* Without timers and set. */
@@ -11493,7 +11614,7 @@ CHR__COLD int chr__due_run(chr_context *ctx)
 {
     int ran = chr__os_waker_ran(&ctx->waker);
 
-    if (ctx->ready_count > 0)
+    if (CHR__SETS && ctx->ready_count > 0)
         ran += chr__set_run(ctx);
     return ran + chr__timers_run(ctx) + chr__idles_run(ctx);
 }
@@ -11906,7 +12027,7 @@ CHR__COLD void chr__loop_nest_now(chr_context *ctx)
     int           ms;
 
     chr__set_settle(ctx);
-    if (!ctx->nested)
+    if (!chr__is_nested(ctx))
         return;
     ms = chr__loop_unseen(ctx);
     at = ms < 0 ? 0 : now + ms * millisecond;
@@ -11929,9 +12050,9 @@ static void chr__loop_nest(chr_context *ctx)
 /* Makes the set, if it is not in use yet, and its alarm. */
 static int chr__loop_fd_open(chr_context *ctx)
 {
-    int code = ctx->many == CHR__IN_SET ? 0 : chr__set_begin(ctx);
+    int code = chr__in_set(ctx) ? 0 : CHR__SETS ? chr__set_begin(ctx) : CHR_ERR_NOT_SUPPORTED;
 
-    if (code < 0 || ctx->nested)
+    if (code < 0 || chr__is_nested(ctx))
         return code;
     code = chr__os_set_alarm_open(&ctx->set);
     if (code < 0)
@@ -12277,15 +12398,18 @@ static const chr_option *chr__row(const chr_backend *kind, const char *key)
 /* Digits of decimal or 0x hex; NULL when there are none or they pass `max`. */
 static const char *chr__read_digits(const char *text, uint64_t max, uint64_t *value)
 {
-    uint64_t    base = text[0] == '0' && (text[1] == 'x' || text[1] == 'X') ? 16 : 10, digit;
+    int         base = text[0] == '0' && (text[1] == 'x' || text[1] == 'X') ? 16 : 10, digit;
     const char *start = base == 16 ? text + 2 : text;
+    uint64_t    sum = 0;
 
-    *value = 0;
-    for (text = start; (digit = (uint64_t)chr__digit(*text)) < base; text++) {
-        if (*value > (max - digit) / base)
+    for (text = start; (digit = chr__digit(*text)) < base; text++) {
+        if (sum >> 60) /* max has 63 bits and one: one digit more is beyond it, and must not wrap around */
             return NULL;
-        *value = *value * base + digit;
+        sum = sum * (unsigned)base + (unsigned)digit;
+        if (sum > max)
+            return NULL;
     }
+    *value = sum;
     return text > start ? text : NULL;
 }
 
@@ -12380,13 +12504,10 @@ static int chr__set_integer(const char *backend, const chr_option *row, const ch
     return 0;
 }
 
+#if CHARDEV_HAS_DESCRIPTORS
 CHR__PRIVATE chr__named_fd *chr__named_fd_find(chr_context *ctx, const char *name)
 {
-#ifdef CHR__HAS_FDS
     return (chr__named_fd *)chr__table_find(&ctx->fds_by_name, name, strlen(name));
-#else
-    return (void)ctx, (void)name, (chr__named_fd *)NULL; /* nor has anything else a descriptor */
-#endif
 }
 
 /* The descriptor is somebody else's, or closed. */
@@ -12397,13 +12518,37 @@ CHR__PRIVATE void chr__named_fd_forget(chr_context *ctx, chr__named_fd *named)
     chr__free(ctx, named);
 }
 
+/* `text` is a name of a monitor's peer. */
+static int chr__set_fd_named(const char *backend, const chr_option *row, const char *text, chr_context *ctx, int *fd,
+                             chr_error *err)
+{
+    const chr__named_fd *named = chr__named_fd_find(ctx, text);
+
+    if (!named)
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "%s: %s=%s: no descriptor has been passed under that name", backend, row->name, text);
+    *fd = named->fd;
+    return 0;
+}
+
+#else
+
+CHR__PRIVATE chr__named_fd *chr__named_fd_find(chr_context *ctx, const char *name) { return (void)ctx, (void)name, (chr__named_fd *)NULL; }
+CHR__PRIVATE void chr__named_fd_forget(chr_context *ctx, chr__named_fd *named) { (void)ctx, (void)named; }
+
+static int chr__set_fd_named(const char *backend, const chr_option *row, const char *text, chr_context *ctx, int *fd,
+                             chr_error *err)
+{
+    (void)ctx, (void)fd, (void)backend, (void)row, (void)text;
+    return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: %s=%s: built without descriptors that have names", backend, row->name, text);
+}
+#endif
+
 /* A number for a local user, a name for a monitor's peer, who must not be able to name our own descriptors. */
 static int chr__set_fd(const char *backend, const chr_option *row, const char *text, chr_context *ctx, chr_origin origin,
                        void *target, chr_error *err)
 {
-    int           *fd = (int *)(void *)((char *)target + row->offset);
-    chr__named_fd *named;
-    int64_t        number;
+    int    *fd = (int *)(void *)((char *)target + row->offset);
+    int64_t number;
 
     if (origin == CHR_LOCAL) {
         if (!chr__read_number(text, &number) || number < 0 || number > INT32_MAX)
@@ -12413,11 +12558,7 @@ static int chr__set_fd(const char *backend, const chr_option *row, const char *t
     }
     if (*text >= '0' && *text <= '9')
         return chr__bad_value(backend, row, text, "a number is not allowed here: pass the descriptor with getfd and give its name", err);
-    named = chr__named_fd_find(ctx, text);
-    if (!named)
-        return chr__fail(err, CHR_ERR_NOT_FOUND, "%s: %s=%s: no descriptor has been passed under that name", backend, row->name, text);
-    *fd = named->fd;
-    return 0;
+    return chr__set_fd_named(backend, row, text, ctx, fd, err);
 }
 
 /* A default, or what somebody gave. */
@@ -13833,6 +13974,8 @@ static void chr__note_open(chr_dev *dev, int event)
         chr__postpone(dev, CHR__WRITABLE);
     else if (dev->ending)
         (void)chr__end_output(dev);
+    if (!dev->be_open && chr__frontend_waits(dev)) /* it learns from the next write that nobody is there */
+        chr__update(dev);
 }
 
 static void chr__event(chr_dev *dev, int event)
@@ -15255,7 +15398,7 @@ CHR__PRIVATE void chr__destroy(chr_dev *dev)
 }
 
 /* What it was given is its giver's again. */
-static void chr__give_up(chr_dev *fresh)
+CHR__PRIVATE void chr__give_up(chr_dev *fresh)
 {
     chr_context *ctx = fresh->ctx;
 
@@ -15440,6 +15583,7 @@ static void chr__name_error(chr_error *err, const chr_backend *kind)
     err->text[name + 2 + len] = 0;
 }
 
+#if CHARDEV_HAS_MUX
 /* mux=on: the chardev becomes ID-base, and a mux named ID goes on it. */
 static chr_dev *chr__open_muxed_on(chr_context *ctx, const char *id, const chr_mux_options *mux, const chr_backend *kind,
                                    const void *options, chr_error *err)
@@ -15472,8 +15616,6 @@ CHR__COLD chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_b
     char            *base_id;
     chr_dev         *dev;
 
-    if (!ctx->mux)
-        return (void)chr__fail(err, CHR_ERR_NOT_SUPPORTED, "mux=on: built without mux"), (chr_dev *)NULL;
     mux = (chr_mux_options *)chr__allocate(ctx, sizeof *mux + len + sizeof "-base");
     if (!mux)
         return (void)chr__no_memory(err), (chr_dev *)NULL;
@@ -15485,6 +15627,15 @@ CHR__COLD chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_b
     chr__free(ctx, mux);
     return dev;
 }
+
+#else
+
+static chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err)
+{
+    (void)ctx, (void)id, (void)kind, (void)options;
+    return (void)chr__fail(err, CHR_ERR_NOT_SUPPORTED, "mux=on: built without mux"), (chr_dev *)NULL;
+}
+#endif
 
 static int chr__check_closing(const chr_context *ctx, chr_error *err)
 {
@@ -16774,6 +16925,7 @@ typedef struct chr__transfer {
     size_t         len, done;
     int64_t        deadline;  /* in real time; -1 = none */
     int            fd, events; /* what to wait for; -1 = for the owner, who does what is needed in its loop */
+    chr__waiting   waiting;    /* for that */
     int            failure;   /* of the last wait: it ends the transfer, unless the next attempt takes something */
     const chr_dev *failed;    /* to whom it happened: another one may be in its place by now */
 } chr__transfer;
@@ -16811,7 +16963,11 @@ static int chr__transfer_blocks(chr__transfer *transfer, chr_dev *dev)
     chr__quiet(dev->ctx);
     transfer->fd = dev->io->wait_fd ? dev->io->wait_fd(dev, &transfer->events) : -1;
     chr__loud(dev->ctx);
-    return transfer->fd < 0 && !CHR__IS_FOREIGN(dev->ctx) ? CHR_ERR_WOULD_BLOCK : 0;
+    if (transfer->fd < 0 && !CHR__IS_FOREIGN(dev->ctx))
+        return CHR_ERR_WOULD_BLOCK;
+    if (transfer->fd < 0 || transfer->events)
+        chr__os_wait_begin(&transfer->waiting, transfer->fd, transfer->fd < 0 ? 0 : transfer->events);
+    return 0;
 }
 
 /* A recorder is told how the waiting ended, not how it went on: a replay need not wait. */
@@ -16917,7 +17073,7 @@ static void chr__transfer_wait(chr__transfer *transfer, chr_context *ctx, const 
     if (left < 0 || left > CHR__WAIT_SLICE_MS)
         left = CHR__WAIT_SLICE_MS;
 #endif
-    ready = transfer->events == 0 && transfer->fd >= 0 ? 0 : chr__os_wait(transfer->fd, transfer->fd < 0 ? 0 : transfer->events, left);
+    ready = transfer->events == 0 && transfer->fd >= 0 ? 0 : chr__os_wait_end(&transfer->waiting, left);
     if (ready == CHR_HUP && transfer->events == CHR_OUT) /* nobody will ever take it */
         ready = CHR_ERR_DISCONNECTED;
     transfer->failure = ready < 0 ? ready : 0;
@@ -16973,8 +17129,10 @@ static int chr__transfer_begin(chr__transfer *transfer, chr_frontend *fe, int di
     transfer->buf = (unsigned char *)buf;
     transfer->len = chr__min(len, INT_MAX);
     transfer->deadline = chr__deadline(dev->ctx, timeout_ms);
-    if (direction == CHR_IN && !dev->io->read && !CHR__BUFFERS(fe))
+    if (direction == CHR_IN && !dev->io->read && !CHR__BUFFERS(fe)) {
         code = CHR_ERR_NOT_SUPPORTED;
+        chr__transfer_record(transfer, dev, code); /* what is played in its place could read */
+    }
     if (direction == CHR_OUT)
         chr__transfer_gather(transfer, dev);
     CHR__UNLOCK(dev->ctx);
@@ -17378,6 +17536,7 @@ CHARDEV_API void *chr_be_allocate(chr_dev *dev, void *block, size_t size)
     return chr__reallocate(dev->ctx, block, size);
 }
 
+#if CHARDEV_HAS_STACKED
 /* -- up -- */
 
 static int chr__stacked_can_read(void *opaque)
@@ -17564,6 +17723,7 @@ CHARDEV_API size_t chr_stacked_queued(const chr_dev *dev)
 
     return below ? (size_t)chr__queued(below) : 0;
 }
+#endif
 
 /* ====================================================================================================================
  * >>the_replay   a recording is checked, and played by a backend that stands in for the real ones
@@ -18775,14 +18935,15 @@ CHR__COLD void chr__stream_end(chr__stream *stream, int code)
     chr_be_writable(stream->dev); /* who waits to write shall learn it from the next write */
 }
 
-/* A read brought no bytes for the frontend. Would-block is the end all the same, behind a hang-up or a broken write. */
+/* A read brought no bytes for the frontend. Behind a hang-up or a broken write EAGAIN is the end, once the system holds
+ * no more of the peer's bytes. */
 CHR__COLD void chr__stream_nothing(chr__stream *stream, int code, int hung_up)
 {
     if (code <= CHR__LAYER_NOTHING) {
         chr__stream_look_again(stream);
         if (code <= CHR__LAYER_EVENT)
             chr_be_event(stream->dev, CHR__LAYER_EVENT - code);
-    } else if (code != CHR_ERR_WOULD_BLOCK || stream->broken || (hung_up && chr__os_unread(stream->in) == 0)) {
+    } else if (code != CHR_ERR_WOULD_BLOCK || ((stream->broken || hung_up) && chr__os_unread(stream->in) == 0)) {
         chr__stream_end(stream, code == CHR_ERR_WOULD_BLOCK ? 0 : code);
     }
 }
@@ -22177,11 +22338,13 @@ static const chr_backend chr__braille_kind = {
 #if CHARDEV_HAS_MUX
 
 enum { CHR__MUX_HELD = CHR__BUFFER_SIZE / 16, CHR__MUX_BACKLOG = CHR__BUFFER_SIZE };
+enum { CHR__MUX_LATE = 1, CHR__MUX_CLOSED_LATE = 2 };
 
 /* One frontend: what it has not had room for waits here, in order, also while another has the focus. */
 typedef struct chr__mux_slot {
     struct chr__mux_slot *next, **link;
     chr_frontend         *fe;
+    int                   late; /* CHR__MUX_...: what the far side did behind the input that is held */
     size_t                count;
     unsigned char         held[CHR__MUX_HELD];
 } chr__mux_slot;
@@ -22232,16 +22395,28 @@ static void chr__mux_each(chr__mux *mux, void (*visit)(chr__mux *, chr__mux_slot
     mux->walks = walk.outer;
 }
 
-static void chr__mux_tell(chr__mux *mux, chr__mux_slot *slot, int event)
-{
-    if ((event != CHR_EVENT_OPENED && event != CHR_EVENT_INPUT_END) || !mux->dev.ctx->open_suspended)
-        chr_be_tell_event(slot->fe, event);
-}
-
 /* What is the same for all frontends: the state of the far side. */
 static int chr__mux_is_state(int event)
 {
     return event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END;
+}
+
+/* Whether input is still to be delivered that came before the end of its peer. Who never reads waits for none. */
+static int chr__mux_has_older(const chr__mux *mux, const chr__mux_slot *slot)
+{
+    return slot->fe->handlers.read && (slot->count > 0 || mux->forget_at_end);
+}
+
+static void chr__mux_tell(chr__mux *mux, chr__mux_slot *slot, int event)
+{
+    chr_context *ctx = mux->dev.ctx;
+    int          is_end = event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END;
+
+    if (!ctx->closing && ((slot->late && chr__mux_is_state(event)) ||
+                          (is_end && slot->fe->told_open && chr__mux_has_older(mux, slot))))
+        slot->late |= CHR__MUX_LATE | (event == CHR_EVENT_CLOSED ? CHR__MUX_CLOSED_LATE : 0);
+    else if ((event != CHR_EVENT_OPENED && event != CHR_EVENT_INPUT_END) || !ctx->open_suspended)
+        chr_be_tell_event(slot->fe, event);
 }
 
 /* To who has heard that it has the focus and has lost it, then to who has it now. */
@@ -22491,6 +22666,21 @@ CHR__COLD void chr__mux_drain(chr__mux *mux, chr__mux_slot *slot)
     }
 }
 
+/* What has waited for that. */
+CHR__COLD void chr__mux_tell_late(chr__mux *mux, chr__mux_slot *slot, int arg)
+{
+    int late = slot->late;
+
+    (void)arg;
+    if (!late || chr__mux_has_older(mux, slot))
+        return;
+    slot->late = 0;
+    if (late & CHR__MUX_CLOSED_LATE)
+        chr_be_tell_event(slot->fe, CHR_EVENT_CLOSED);
+    if (chr__mux_has(mux, slot) && !slot->late && mux->dev.be_open && !mux->dev.ctx->open_suspended)
+        chr__tell_state(slot->fe, &mux->dev);
+}
+
 CHR__COLD size_t chr__mux_hold(chr__mux *mux, chr__mux_slot *slot, const unsigned char *bytes, size_t len)
 {
     size_t count = chr__min(len, CHR__MUX_HELD - slot->count);
@@ -22511,6 +22701,11 @@ CHR__HOT static size_t chr__mux_give(chr__mux *mux, const unsigned char *bytes, 
         return 0;
     if (slot->count > 0)
         chr__mux_drain(mux, slot);
+    if (mux->focus == slot && slot->late && !mux->forget_at_end) {
+        chr__mux_tell_late(mux, slot, 0);
+        if (mux->focus == slot && slot->late)
+            return 0;
+    }
     if (mux->focus == slot && slot->count == 0)
         count = chr__min(len, chr__mux_room(mux, slot));
     if (mux->focus != slot) /* its handlers have moved the focus */
@@ -22557,7 +22752,7 @@ CHR__HOT static int chr__mux_base_can_read(void *opaque)
         chr__notify_now((chr_dev *)(uintptr_t)&mux->dev);
         slot = mux->focus;
     }
-    if (!slot || mux->is_giving || mux->backlog_start < mux->backlog_end)
+    if (!slot || slot->late || mux->is_giving || mux->backlog_start < mux->backlog_end)
         return 0;
     room = slot->count == 0 ? chr__mux_room(mux, slot) : 0;
     if (mux->focus != slot || mux->backlog_start < mux->backlog_end) /* who is asked may have injected some */
@@ -22604,6 +22799,7 @@ static void chr__mux_deliver(void *opaque)
     mux->is_giving = 0;
     if (mux->forget_at_end && mux->backlog_start == mux->backlog_end)
         mux->forget_at_end = mux->escaped = 0;
+    chr__mux_each(mux, chr__mux_tell_late, 0);
     if (!mux->dev.removed)
         chr_fe_accept_input(&mux->base);
 }
@@ -22614,6 +22810,7 @@ static void chr__mux_ask(chr__mux *mux, chr__mux_slot *slot, int arg)
 
     (void)arg;
     mux->is_waiting |= waits;
+    mux->can_deliver |= slot->late && !chr__mux_has_older(mux, slot);
     if (waits && !mux->can_deliver)
         mux->can_deliver = chr__mux_room(mux, slot) > 0;
 }
@@ -22872,13 +23069,22 @@ typedef struct chr__fan {
 
 /* -- output -- */
 
-/* It joins, or leaves, with whatever comes next: nothing of what was before is its business. */
+static int chr__fan_remembers(const chr__fan_member *member)
+{
+    const chr_dev *dev = member->fe.dev;
+
+    return dev && CHR__OUTBOX(dev) && dev->outbox->history.size > 0;
+}
+
+/* It joins, or leaves, with whatever comes next: nothing of what was before is its business. What history= has of it
+ * already is not for the next peer a second time. */
 static void chr__fan_reset(chr__fan_member *member, int joined)
 {
     member->fan->speakers += joined - (member->joined && !member->input_over);
     member->joined = joined;
     member->input_over = 0;
-    member->ahead = 0;
+    if (!chr__fan_remembers(member))
+        member->ahead = 0;
     member->is_short = 0;
 }
 
@@ -22928,6 +23134,19 @@ static int chr__fan_remember(chr_dev *dev, const char *buf, size_t len)
     return CHR_ERR_DISCONNECTED;
 }
 
+/* To one that is closed, what it has not had. Returns what it has had in all. */
+static int chr__fan_offer_one_closed(chr__fan_member *member, const char *buf, size_t len)
+{
+    size_t had = chr__min(member->ahead, len);
+    int    n;
+
+    if (had == len)
+        return CHR_ERR_DISCONNECTED;
+    n = member->fan->of_parts ? chr__fan_remember(member->fe.dev, buf + had, len - had) :
+        chr_fe_write(&member->fe, buf + had, len - had);
+    return n > 0 ? (int)had + n : n;
+}
+
 /* To those that are closed: they count it as dropped, log and remember it by their own policy. Returns the most that one took. */
 static int chr__fan_offer_closed(chr__fan *fan, const char *buf, size_t len)
 {
@@ -22935,12 +23154,8 @@ static int chr__fan_offer_closed(chr__fan *fan, const char *buf, size_t len)
     int    most = CHR_ERR_DISCONNECTED, n;
 
     for (i = 0; i < fan->count; i++) {
-        if (chr__fan_is_open(&fan->members[i]))
-            continue;
-        n = fan->of_parts ? chr__fan_remember(fan->members[i].fe.dev, buf, len) :
-            chr_fe_write(&fan->members[i].fe, buf, len);
-        if (n > most)
-            most = n;
+        n = chr__fan_is_open(&fan->members[i]) ? CHR_ERR_DISCONNECTED : chr__fan_offer_one_closed(&fan->members[i], buf, len);
+        most = n > most ? n : most;
     }
     return most > 0 ? most : CHR_ERR_DISCONNECTED;
 }
@@ -31877,7 +32092,7 @@ static void chr__context_reset_watches(chr_context *ctx)
     for (i = ctx->watch_count - 1; i >= 0; i--)
         if (!chr__is_own_watch(ctx, ctx->watches[i]))
             chr_watch_stop(ctx->watches[i]);
-    if (!CHR__SET_ALONE)
+    if (CHR__SETS && !CHR__SET_ALONE)
         chr__set_many(ctx, ctx->watch_capacity > CHR__MANY_WATCHES ? CHR__MANY : CHR__FEW);
     chr__os_waker_quiet(&ctx->waker);
 }
@@ -32012,6 +32227,8 @@ static void chr__context_close_dev(chr_dev *dev)
         chr__notify_now(dev);
     if (!dev->removed && dev->be_open)
         chr_be_event(dev, CHR_EVENT_CLOSED);
+    else if (!dev->removed && dev->kind->sharing) /* to frontends that have not read what came before it */
+        chr__deliver_event(dev, CHR_EVENT_CLOSED);
     if (!dev->removed)
         chr__deliver_rest(dev);
     if (!dev->removed) {
@@ -32038,11 +32255,24 @@ static void chr__context_drain(chr_context *ctx)
     chr__leave(ctx); /* what was removed outside of a dispatch is freed */
 }
 
-static void chr__named_fd_end(void *named, void *ctx)
+#if CHARDEV_HAS_DESCRIPTORS
+CHR__PRIVATE void chr__named_fd_end(void *named, void *ctx)
 {
     chr__os_close(((chr__named_fd *)named)->fd);
     chr__free((chr_context *)ctx, named);
 }
+
+static void chr__named_fds_end(chr_context *ctx)
+{
+    chr__table_each(&ctx->fds_by_name, NULL, 0, chr__named_fd_end, ctx);
+    chr__table_free(ctx, &ctx->fds_by_name);
+    chr__table_free(ctx, &ctx->fds_by_number);
+}
+
+#else
+
+static void chr__named_fds_end(chr_context *ctx) { (void)ctx; }
+#endif
 
 static void chr__object_end(void *object, void *ctx)
 {
@@ -32053,9 +32283,7 @@ static void chr__context_forget(chr_context *ctx)
 {
     chr__kind_node *node;
 
-    chr__table_each(&ctx->fds_by_name, NULL, 0, chr__named_fd_end, ctx);
-    chr__table_free(ctx, &ctx->fds_by_name);
-    chr__table_free(ctx, &ctx->fds_by_number);
+    chr__named_fds_end(ctx);
     chr__table_each(&ctx->objects, NULL, 0, chr__object_end, ctx);
     chr__table_free(ctx, &ctx->objects);
     while ((node = ctx->kinds) != NULL) {
@@ -32795,6 +33023,7 @@ CHARDEV_API int chr_authz_remove(chr_context *ctx, const char *id, chr_error *er
 }
 #endif
 
+#if CHARDEV_HAS_DESCRIPTORS
 /* -- >>descriptors -- */
 
 /* Two owners would close it twice. */
@@ -32848,6 +33077,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
     chr__named_fd_forget(ctx, named);
     return 0;
 }
+#endif
 
 #ifdef __cplusplus
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The table of `make coverage`: lines and branches of chardev.h, for each section, from gcovr's JSON. See coverage.sh."""
+"""The table of `make coverage`: lines and branches of chardev.h, for each section, from gcovr's JSON of each object. See coverage.sh."""
 import collections
 import json
 import os
@@ -12,24 +12,37 @@ def percent(reached, total):
     return '%5d / %5d %6.1f %%' % (reached, total, 100.0 * reached / total if total else 100.0)
 
 
+def read_counts(path, lines):
+    """Adds what one object has counted: number -> [times reached, {how many branches: [times of each]}]."""
+    with open(path, encoding='utf-8') as file:
+        report = json.load(file)
+    for part in report['files']:
+        part['functions'] = []
+        for entry in part['lines'] if os.path.basename(part['file']) == HEADER else []:
+            if entry.get('gcovr/noncode') or entry.get('gcovr/excluded'):
+                continue
+            line = lines.setdefault(entry['line_number'], [0, {}])
+            line[0] += entry['count']
+            branches = entry.get('branches', [])
+            times = line[1].setdefault(len(branches), [0] * len(branches))
+            for number, branch in enumerate(branches):
+                times[number] += branch['count']
+    with open(path, 'w', encoding='utf-8') as file:
+        json.dump(report, file)  # without functions, for gcovr's HTML
+
+
 def main():
     source = Source(read(HEADER))
     texts = source.text.split('\n')
-    with open(sys.argv[1], encoding='utf-8') as file:
-        report = json.load(file)
-    lines = {}  # number -> [times reached, {branch: times}]
-    for entry in (entry for part in report['files'] if os.path.basename(part['file']) == HEADER for entry in part['lines']):
-        if entry.get('gcovr/noncode') or entry.get('gcovr/excluded'):
-            continue
-        line = lines.setdefault(entry['line_number'], [0, collections.Counter()])
-        line[0] += entry['count']
-        for number, branch in enumerate(entry.get('branches', [])):
-            line[1][number] += branch['count']
+    lines = {}
+    for path in sys.argv[1:]:
+        read_counts(path, lines)
     sections = collections.defaultdict(lambda: [0, 0, 0, 0])
     missed = os.environ.get('MISSED', '').split()
-    for number, (count, branches) in sorted(lines.items()):
+    for number, (count, variants) in sorted(lines.items()):
         name = source.section(number)
-        taken = sum(1 for times in branches.values() if times)
+        branches = max(variants.values(), key=lambda times: (sum(map(bool, times)) / len(times) if times else 0, len(times)))
+        taken = sum(map(bool, branches))
         for row in (sections[name], sections['total']):
             row[0] += count > 0
             row[1] += 1

@@ -4,6 +4,7 @@
     make mutate                        60 faults, chosen at random among all
     make mutate SECTION=be_mux N=100   in one section (or several: SECTION='core front'), N=all for every fault there
     make mutate EACH=25 N=600          N in all, EACH in each section at least (or all that a section has)
+    make mutate FUNCTION=chr__x N=all  in one function (or several)
     make mutate SEED=...               the same seed chooses the same faults, while chardev.h is the same
     make mutate MIN=85                 ends with a status other than 0 if fewer per cent are caught
     make mutate MUTANT=1a2b3c4d        that one again: says what each test does (several are separated by spaces)
@@ -280,6 +281,8 @@ class Maker:
             if self.text(at - 1) == '[' and self.text(at + 1) == ']' and (WORD.match(self.text(at - 3)) or self.text(at - 3) in ('*', ',')):
                 return  # the size of an array
             digits = match.group(1)
+            if text == '0' and self.text(at - 1) == 'return' and self.text(at + 1) == ';' and self.function.type[-1:] == ['int']:
+                return self.add('constant', at, at, '-1')  # callers of functions that return an error code look at its sign
             value = int(digits, 8 if digits.isdigit() and digits[0] == '0' else 0)
             self.add('constant', at, at, '%d%s' % (value + 1, match.group(2)))
             if value > 0:
@@ -331,7 +334,7 @@ class Maker:
         while end < self.function.last and self.text(end) != ';':
             end = self.source.match.get(end, end) if self.text(end) in ('(', '[', '{') else end
             end += 1
-        drops = text not in NO_STATEMENT and not self.is_declaration(at) and text != '(' and text not in ('va_end', 'va_start')
+        drops = text not in NO_STATEMENT and not self.is_declaration(at) and (text != '(' or self.text(at + 4) == '(') and text not in ('va_end', 'va_start')
         if drops:
             self.add('dropped statement', at, end, ';')
         if text == 'return' and self.text(at + 1) != ';':
@@ -339,8 +342,10 @@ class Maker:
             if value not in ('0', 'NULL', '1'):
                 self.add('return value', at + 1, end - 1, '0')
                 self.add('return value', at + 1, end - 1, '!(%s)' % value)
+                if re.search(r'[=!<>]=|&&|\|\||[^-<>][<>][^<>]', value):
+                    self.add('return value', at + 1, end - 1, '1')
         if drops or text in CONTROL:
-            early = 'return;' if self.function.type and self.function.type[-1] == 'void' else 'return 0;'
+            early = 'return;' if self.function.type[-1:] == ['void'] else 'return 0;'
             self.add('early return', at, at, '%s %s' % (early, text) if place == 2 else '{ %s } %s' % (early, text))
 
     def conditions(self, at):
@@ -868,6 +873,7 @@ def read_tail(path):
 # ---- which faults, and what is said of them --------------------------------------------------------------------------------------
 
 SPICED = {'be_spice'}
+ELSEWHERE = {'windows', 'freestanding'}  # sections of other systems, of which little or nothing is compiled here
 
 
 def by_line(faults):
@@ -896,7 +902,7 @@ def shuffled(faults, chance):
 class Report:
     def __init__(self, sections):
         self.sections = sections
-        self.counts = {section: collections.Counter() for section in sections}
+        self.counts = collections.defaultdict(collections.Counter)
         shutil.rmtree(DIR + '/survivors', ignore_errors=True)
 
     def add(self, trial):
@@ -985,7 +991,7 @@ def main():
     programs = [Program(word) for word in option('TEST_PROGRAMS').split()]
     if not programs:
         fail('start it with `make mutate`')
-    names = list(dict.fromkeys(name for _, name in source.sections))
+    names = [name for name in dict.fromkeys(name for _, name in source.sections) if name not in ELSEWHERE]
     sections = option('SECTION').split() or names
     for section in sections:
         if section not in names:
@@ -998,6 +1004,8 @@ def main():
             print('mutate: %s: no such fault (any more): %s' % (EQUIVALENT, key), flush=True)
     if not option('MUTANT'):
         faults = [fault for fault in faults if fault.section in sections and fault.key not in listed]
+    if option('FUNCTION'):
+        faults = [fault for fault in faults if fault.function in option('FUNCTION').split()]
     if option('LIST'):
         for fault in faults:
             print('%s  %s  %d\n    %s' % (fault.id, fault.section, fault.line, fault.key))

@@ -165,18 +165,41 @@ static inline int64_t real_ms(void)
 /* How many descriptors this process has open; the one that looks is not counted. */
 #ifdef _WIN32
 /* Files, sockets and pipes alone: the system opens events and threads of its own as it needs them. Wine's GetProcessHandleCount() is not
- * to be relied on: handles are multiples of 4, and new ones fill the gaps. */
+ * to be relied on, and to ask for each handle costs a call each. */
+typedef struct rig_handles {
+    ULONG_PTR count, reserved;
+    struct {
+        void     *object;
+        ULONG_PTR pid, handle;
+        ULONG     access;
+        USHORT    backtrace, type;
+        ULONG     attributes, reserved;
+    } all[1];
+} rig_handles;
+
+static inline const rig_handles *rig_handles_of_all(void)
+{
+    enum { EXTENDED_HANDLE_INFORMATION = 64 };
+    static LONG(WINAPI *query)(int what, void *answer, ULONG size, ULONG *used);
+    static rig_handles *list;
+    static ULONG        size = 500000;
+    if (!query) query = (LONG(WINAPI *)(int, void *, ULONG, ULONG *))(uintptr_t)GetProcAddress(GetModuleHandleA("ntdll"), "NtQuerySystemInformation");
+    if (!list) list = (rig_handles *)malloc(size);
+    while (query(EXTENDED_HANDLE_INFORMATION, list, size, NULL) != 0) {
+        REQUIRE(size < 1u << 30);
+        list = (rig_handles *)realloc(list, size *= 2);
+    }
+    return list;
+}
+
 static inline int count_fds(void)
 {
-    int      count = 0, missing = 0;
-    intptr_t handle;
-    DWORD    flags;
-    for (handle = 4; missing < 256; handle += 4) {
-        int is_open = GetHandleInformation((HANDLE)handle, &flags) != 0;
-        SetLastError(0); /* a pipe whose other end is gone is unknown too, but not invalid */
-        count += is_open && (GetFileType((HANDLE)handle) != FILE_TYPE_UNKNOWN || GetLastError() != ERROR_INVALID_HANDLE);
-        missing = is_open ? 0 : missing + 1;
-    }
+    const rig_handles *list = rig_handles_of_all();
+    ULONG_PTR          i, self = GetCurrentProcessId();
+    int                count = 0, type = -1;
+    for (i = 0; i < list->count; i++)
+        if (list->all[i].pid == self && list->all[i].handle == (ULONG_PTR)posix_beat[0]) type = list->all[i].type;
+    for (i = 0; i < list->count; i++) count += list->all[i].pid == self && list->all[i].type == type;
     return count;
 }
 #else
@@ -249,18 +272,32 @@ static inline void rig_close(rig *r)
 #endif
 }
 
-#if defined(_WIN32) && !defined(RIG_WITHOUT_SOCKETS)
-enum { SETTLE_MS = 3 }; /* what stands for local sockets there takes a moment */
+#ifdef _WIN32
+enum { RIG_OVER_TCP = 1, RIG_EACH = 5 }; /* what stands for local sockets is TCP; of the splits of a stream each fifth is tried */
 #else
-enum { SETTLE_MS = 0 };
+enum { RIG_OVER_TCP = 0, RIG_EACH = 1 };
 #endif
+
+/* Whether something is ready that was sent over local sockets before. On Windows the system notices it a moment later, and of a handle
+ * that is no socket a thread does. */
+static inline int more_arrives(rig *r)
+{
+#if defined(_WIN32) && defined(RIG_WITH_HANDLES)
+    return chr_loop_step(r->ctx, 3) > 0;
+#elif defined(_WIN32) && !defined(RIG_WITHOUT_SOCKETS)
+    posix_pulse();
+    return chr_loop_step(r->ctx, 0) > 0;
+#else
+    return (void)r, 0;
+#endif
+}
 
 /* Steps until nothing more is ready now. What was sent over pipes and local sockets before has arrived after it. */
 static inline void settle(rig *r)
 {
     int i;
     for (i = 0; i < 1000; i++)
-        if (chr_loop_step(r->ctx, 0) <= 0 && (!SETTLE_MS || chr_loop_step(r->ctx, SETTLE_MS) <= 0)) return;
+        if (chr_loop_step(r->ctx, 0) <= 0 && !more_arrives(r)) return;
     test_check(0, __FILE__, __LINE__, "the loop comes to rest");
 }
 

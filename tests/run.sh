@@ -9,6 +9,7 @@
 #   STARTED=SECONDS      when make was started, to tell how long the build took
 #   CHARDEV_NO_SKIP=1    what is skipped counts as failed
 #   RUNNER=COMMAND       what runs the programs
+#   SCRIPT_RUNNER=COMMAND  what runs the scripts
 #   SCRIPTS=PATTERNS     the scripts, in place of those above
 #   SKIPPED=FILE         what may be skipped in spite of CHARDEV_NO_SKIP=1: a reason a line, `PROGRAM: reason` for one that isn't built,
 #                        `PROGRAM TEST: reason` for a test that isn't run. A reason that is of no use counts as failed, if all ran.
@@ -100,6 +101,7 @@ report() { # name log status seconds
     elif [ "$7" != 0 ]; then
         grep -i 'skip' "$2" | sed -e '$d' -e 's/^/    /'
     fi
+    if [ "$6" = 0 ]; then grep "^Wine's server has crashed" "$2" | sed 's/^/    /'; fi
 }
 
 # Runs a program or script. What it says goes into its log; its status and seconds, when it has ended, into NAME.end.
@@ -125,9 +127,11 @@ run_script() {
             echo "$name: skipped: there is no /usr/bin/python3" | tee -a "$failures"
             return
         fi
-        run "$name" /usr/bin/python3 "$1" ;;
-    *) run "$name" sh "$1" ;;
+        set -- /usr/bin/python3 "$1" ;;
+    *) set -- sh "$1" ;;
     esac
+    # shellcheck disable=SC2086
+    run "$name" ${SCRIPT_RUNNER:-} "$@"
     report_end "$name"
 }
 

@@ -203,7 +203,11 @@ static inline HANDLE test_start(const char *command, HANDLE *job)
     memset(&start, 0, sizeof start);
     start.cb = sizeof start;
     *job = CreateJobObjectA(NULL, NULL);
-    if (!CreateProcessA(NULL, (char *)(uintptr_t)command, NULL, NULL, TRUE, CREATE_SUSPENDED, NULL, NULL, &start, &made)) return NULL;
+    if (!CreateProcessA(NULL, (char *)(uintptr_t)command, NULL, NULL, TRUE, CREATE_SUSPENDED, NULL, NULL, &start, &made)) {
+        printf("    CreateProcess() fails: error %lu\n", GetLastError());
+        CloseHandle(*job);
+        return NULL;
+    }
     AssignProcessToJobObject(*job, made.hProcess);
     ResumeThread(made.hThread);
     CloseHandle(made.hThread);
@@ -215,10 +219,13 @@ static inline const char *test_run(const test_case *test, long number, char *tex
     char   path[MAX_PATH], command[MAX_PATH + 40];
     HANDLE child, job;
     DWORD  code = EXIT_FAILURE, waited;
+    int    tries = 0;
     fflush(stdout);
     GetModuleFileNameA(NULL, path, sizeof path);
     snprintf(command, sizeof command, "\"%s\" --child %ld", path, number);
-    if ((child = test_start(command, &job)) == NULL) return "FAIL (no process)";
+    /* Wine may fail to start one on a busy machine. Nothing of the test has run then, so that it may be tried again. */
+    for (child = NULL; !child && tries < 3; tries++) child = test_start(command, &job);
+    if (!child) return "FAIL (no process)";
     waited = WaitForSingleObject(child, test_time_limit(test) * 1000);
     if (waited == WAIT_OBJECT_0) GetExitCodeProcess(child, &code);
     TerminateJobObject(job, EXIT_FAILURE);

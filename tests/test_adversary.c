@@ -1004,6 +1004,38 @@ TEST(help_of_any_length_stays_inside_its_line)
     rig_close(&r);
 }
 
+TEST(a_message_is_one_line)
+{
+    chr_error err;
+    rig       r;
+    CHECK_INT(chr_error_set(&err, CHR_ERR_IO, "%s", "a\nb\rc\td\x1f" "e f"), CHR_ERR_IO);
+    CHECK_STR(err.text, "a?b?c?d?e f");
+    rig_open(&r);
+    CHECK_INT(refuse(&r, "ringbuf,id=x,size=1\n2\x01k", &err), CHR_ERR_INVALID);
+    CHECK_HAS(err.text, "1?2?k");
+    CHECK_INT(refuse(&r, "file,id=x,path=/nowhere\n/file", &err), CHR_ERR_NOT_FOUND);
+    CHECK_HAS(err.text, "/nowhere?/file");
+    rig_close(&r);
+}
+
+TEST(a_long_name_of_a_backend_is_cut_where_it_is_shown)
+{
+    static char     name[1000];
+    static struct { chr_info info; char after[16]; } got;
+    chr_backend     kind = probe_backend;
+    chr_error       err;
+    rig             r;
+    open_probe_rig(&r);
+    memset(name, 'n', sizeof name - 1);
+    kind.name = name;
+    REQUIRE(chr_backend_register(r.ctx, &kind, &err) == 0);
+    memset(&got, 'x', sizeof got);
+    chr_query(chr_open(r.ctx, "a", &kind, NULL, &err), &got.info);
+    CHECK_MEM(got.info.filename, strlen(got.info.filename), name, sizeof got.info.filename - 1);
+    CHECK_MEM(got.after, sizeof got.after, "xxxxxxxxxxxxxxxx", 16);
+    rig_close(&r);
+}
+
 TEST(an_over_long_value_does_not_hide_what_is_wrong_with_it)
 {
     static char options[4000];

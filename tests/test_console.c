@@ -1,4 +1,5 @@
 /* What emulators ask of their console: whether it has come to its end, a byte out, and one call for what its user wrote. */
+#define RIG_WITH_HANDLES /* what it waits for are no sockets */
 #include "chardev.h"
 #include "rig.h"
 

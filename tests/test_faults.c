@@ -103,3 +103,33 @@ TEST_FAMILY(faults)
             test_add_case(name, sweep, &all[i][k], TEST_SECONDS);
         }
 }
+
+/* A write has found that the peer is gone; that a read would block once is not the end of what it has sent. */
+TEST(read_would_block_once_behind_a_broken_write)
+{
+    static const fault_call calls[] = { FAULT_read, FAULT_recv, FAULT_recvmsg };
+    size_t                  i;
+    long                    fired = 0;
+    for (i = 0; i < sizeof calls / sizeof *calls; i++) {
+        char     options[60];
+        int      fds[2];
+        rig      r;
+        recorder rec;
+        rig_open_virtual(&r);
+        socket_pair(fds);
+        snprintf(options, sizeof options, "socket,id=d,fd=%d", fds[0]);
+        attach(&rec, make(&r, options));
+        say(fds[1], "last words");
+        close(fds[1]);
+        CHECK_INT(chr_fe_write(&rec.fe, "x", 1), CHR_ERR_DISCONNECTED);
+        fault_arm(calls[i], EAGAIN, 1, 0);
+        settle(&r);
+        fired += fault_plan.fired;
+        fault_disarm();
+        CHECK_INPUT(&rec, "last words");
+        CHECK_STR(rec.events, "OC");
+        detach(&rec);
+        rig_close(&r);
+    }
+    CHECK(fired > 0);
+}

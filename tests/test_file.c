@@ -1,4 +1,5 @@
 /* file: output to a file, input from another. */
+#define RIG_WITH_HANDLES /* what it waits for are no sockets */
 #include "chardev.h"
 #include "rig.h"
 

@@ -1,4 +1,5 @@
 /* What files are on Windows: names in UTF-8, long ones and those of devices; read, renamed and removed while we write. */
+#define RIG_WITH_HANDLES /* what it waits for are no sockets */
 #include "chardev.h"
 #include "rig.h"
 

@@ -120,6 +120,8 @@ enum { PORTS = 4 };
 
 static port *ports[PORTS];
 
+static const char *port_options = ""; /* of each */
+
 static chr_dev *make_hub(rig *r, int count)
 {
     char options[200] = "hub,id=h";
@@ -128,7 +130,7 @@ static chr_dev *make_hub(rig *r, int count)
     REQUIRE(chr_backend_register(r->ctx, &port_kind, NULL) == 0);
     for (i = 0; i < count; i++) {
         char id[40];
-        snprintf(id, sizeof id, "port,id=p%d", i);
+        snprintf(id, sizeof id, "port,id=p%d%s", i, port_options);
         ports[i] = (port *)make(r, id);
         ports[i]->ioctl_answer = -1;
         snprintf(options + strlen(options), sizeof options - strlen(options), ",chardevs.%d=p%d", i, i);
@@ -412,6 +414,44 @@ TEST(by_its_kind)
     CHECK_INT(info.comes_back, 0);
     detach(&rec);
     rig_close(&r);
+}
+
+/* One member has had what the whole has not taken yet, and keeps it for its next peer; then it goes. The same bytes, written once
+ * more, are in its history already. */
+TEST(history_of_a_member_that_was_ahead)
+{
+    static const char *const heard[] = { "abcdef", "abcdefgh" };
+    recorder rec;
+    rig      r;
+    int      again;
+    for (again = 0; again < 2; again++) {
+        port_options = ",history=100";
+        attach(&rec, make_hub(&r, 2));
+        port_options = "";
+        settle(&r);
+        act(&r, ports[0], CHR_EVENT_OPENED);
+        act(&r, ports[1], CHR_EVENT_OPENED);
+        ports[0]->room = 1000;
+        ports[1]->room = 2;
+        CHECK_INT(chr_fe_write(&rec.fe, "abcdef", 6), 2);
+        CHECK_INT(chr_fe_write(&rec.fe, "cdef", 4), CHR_ERR_WOULD_BLOCK);
+        CHECK_GOT(ports[0], "abcdef");
+        act(&r, ports[0], CHR_EVENT_CLOSED);
+        if (again == 0) { /* nobody is there when it is written again; */
+            act(&r, ports[1], CHR_EVENT_CLOSED);
+            CHECK_INT(chr_fe_write(&rec.fe, "cdef", 4), CHR_ERR_DISCONNECTED);
+        } else {          /* or the other is, and the next peer too */
+            ports[1]->room = 1000;
+        }
+        ports[0]->length = 0;
+        act(&r, ports[0], CHR_EVENT_OPENED);
+        CHECK_GOT(ports[0], "abcdef");
+        if (again) CHECK_INT(chr_fe_write(&rec.fe, "cdefgh", 6), 6);
+        CHECK_GOT(ports[0], heard[again]);
+        if (again) CHECK_GOT(ports[1], heard[again]);
+        detach(&rec);
+        rig_close(&r);
+    }
 }
 
 /* The frontend takes its hub away when it hears of something. */

@@ -669,6 +669,87 @@ TEST(input_before_a_close_comes_first)
     close_mux(&b);
 }
 
+/* What is held for a frontend that has no room comes before the end of its peer; who reads it at once learns of that at once. */
+TEST(held_input_comes_before_the_close)
+{
+    bench b;
+    open_mux(&b, 2);
+    clear_events(&b);
+    b.fe[1].room = 0;
+    say(b.far, "last words");
+    close(b.far);
+    b.far = -1;
+    settle(&b.r);
+    CHECK_STR(b.fe[0].events, "C");
+    CHECK_STR(b.fe[1].events, "");
+    give_room(&b.fe[1], 4);
+    settle(&b.r);
+    CHECK_INPUT(&b.fe[1], "last");
+    CHECK_STR(b.fe[1].events, "");
+    give_room(&b.fe[1], 100);
+    settle(&b.r);
+    CHECK_INPUT(&b.fe[1], "last words");
+    CHECK_STR(b.fe[1].events, "C");
+    close_mux(&b);
+}
+
+/* The same with more than a hold takes, and the next peer's input behind it. */
+TEST(held_input_comes_before_the_next_peer)
+{
+    static char block[60000];
+    bench       b;
+    int         next;
+    memset(&b, 0, sizeof b);
+    memset(block, 'x', sizeof block - 1);
+    rig_open_virtual(&b.r);
+    snprintf(block + 40000, 100, "socket,id=m,path=%s,server=on,wait=off,mux=on", scratch("s"));
+    b.mux = make(&b.r, block + 40000);
+    memset(block + 40000, 'y', 100);
+    attach(&b.fe[0], b.mux);
+    attach(&b.fe[1], b.mux);
+    b.count = 2;
+    b.far = unix_connect(scratch("s"));
+    settle(&b.r);
+    clear_events(&b);
+    b.fe[1].room = 0;
+    say(b.far, block);
+    say(b.far, CTRL_A "cz");
+    close(b.far);
+    b.far = -1;
+    settle(&b.r);
+    next = unix_connect(scratch("s"));
+    say(next, "for zero");
+    settle(&b.r);
+    CHECK_STR(b.fe[0].events, "");
+    CHECK_STR(b.fe[1].events, "");
+    give_room(&b.fe[1], UNLIMITED);
+    settle(&b.r);
+    CHECK_INPUT(&b.fe[1], block);
+    CHECK_INPUT(&b.fe[0], "zfor zero");
+    CHECK_STR(b.fe[0].events, "ICO");
+    CHECK_STR(b.fe[1].events, "UCO");
+    b.far = next;
+    close_mux(&b);
+    scratch_clean();
+}
+
+/* The end of the context doesn't wait for room. */
+TEST(context_goes_with_held_input)
+{
+    bench b;
+    open_mux(&b, 2);
+    clear_events(&b);
+    b.fe[1].room = 0;
+    say(b.far, "unread");
+    close(b.far);
+    settle(&b.r);
+    CHECK_STR(b.fe[1].events, "");
+    rig_close(&b.r);
+    CHECK_STR(b.fe[1].events, "C");
+    CHECK_INT(b.fe[1].length, 0);
+    free(b.fe[0].input), free(b.fe[1].input);
+}
+
 static void detach_oneself(recorder *rec, int what)
 {
     if (what == 'r') chr_fe_deinit(&rec->fe);

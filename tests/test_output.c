@@ -420,6 +420,23 @@ TEST(obuf_full_disconnects)
     }
 }
 
+/* Who waits to write is told that the peer is gone, when it is our side that ends the connection, too. */
+TEST(obuf_full_disconnects_and_tells_who_waits)
+{
+    line l;
+    int  fd;
+    line_open(&l, "obuf=1000,obuf-full=disconnect");
+    fd = line_connect(&l);
+    while (line_write(&l, "0123456789abcdef") > 0) continue;
+    chr_fe_add_watch(&l.rec.fe, recorder_writable, &l.rec);
+    settle(&l.r);
+    CHECK_STR(l.rec.events, "OC");
+    CHECK_INT(l.rec.writable, 1);
+    close(fd);
+    line_close(&l);
+    scratch_clean();
+}
+
 /* The peer goes by itself, or the chardev, between the write that found it too slow and the loop. */
 TEST(obuf_full_disconnects_who_has_gone)
 {

@@ -1,4 +1,5 @@
 /* pipe: named pipes, PATH.in and PATH.out or PATH both ways. */
+#define RIG_WITH_HANDLES /* what it waits for are no sockets */
 #include "chardev.h"
 #include "rig.h"
 

@@ -1,4 +1,5 @@
 /* pipe on Windows: the server and clients of a named pipe. Elsewhere its options for that are refused. */
+#define RIG_WITH_HANDLES /* what it waits for are no sockets */
 #include "chardev.h"
 #include "rig.h"
 

@@ -4,7 +4,7 @@
  * is what holds whatever happens: how handlers are called, what calls return, that nothing leaks, that the loop comes to rest.
  *
  *     RANDOM_SEED=n build/tests/test_random          one seed;  RANDOM_TRACE=1 prints each operation to stderr
- *     RANDOM_SEEDS=n build/tests/test_random         seeds 1 to n in place of the usual number
+ *     RANDOM_SEEDS=n build/tests/test_random         seeds 1 to n in place of the usual number;  a-b: those
  */
 #include "chardev.h"
 #include "fault.h"
@@ -1196,10 +1196,12 @@ TEST_FAMILY(lives)
 {
     static int  firsts[10000 / BATCH];
     const char *one = getenv("RANDOM_SEED"), *many = getenv("RANDOM_SEEDS");
-    int         i, seeds = one ? 1 : many ? atoi(many) : SEEDS;
+    int         i, first = 1, last = SEEDS, read = many ? sscanf(many, "%d-%d", &first, &last) : 0;
     char        name[80];
-    for (i = 0; i * BATCH < seeds; i++) {
-        firsts[i] = one ? atoi(one) : i * BATCH + 1;
+    if (read == 1) last = first, first = 1;
+    if (one) first = last = atoi(one);
+    for (i = 0; i < 10000 / BATCH && first <= last; i++, first += BATCH) {
+        firsts[i] = first;
         snprintf(name, sizeof name, "lives_from_seed_%d_on", firsts[i]);
         test_add_case(name, lives, &firsts[i], 300);
     }

@@ -465,6 +465,27 @@ TEST(a_failed_creation_fails_again)
 }
 
 /* A far side that does not read: would-block, then writable, at the same moments. */
+/* A socket can't be read; what is played in its place could. */
+TEST(a_read_that_is_not_supported_is_so_again)
+{
+    int         replays;
+    const char *file = scratch("tape");
+    for (replays = 0; replays < 2; replays++) {
+        rig          r;
+        char         buf[8];
+        chr_frontend fe;
+        rig_open_virtual(&r);
+        REQUIRE((replays ? chr_replay_open : chr_record_start)(r.ctx, file, NULL) == 0);
+        REQUIRE(chr_fe_init(&fe, make(&r, "testdev,id=t"), NULL) == 0);
+        CHECK_INT(chr_fe_read_all(&fe, buf, sizeof buf, 0), CHR_ERR_NOT_SUPPORTED);
+        CHECK_INT(chr_fe_write(&fe, "x", 1), 1);
+        CHECK_INT(r.logs, 0);
+        chr_fe_deinit(&fe);
+        rig_close(&r);
+    }
+    scratch_clean();
+}
+
 TEST(would_block_and_writable)
 {
     static char big[1 << 20];

@@ -2,6 +2,7 @@
  * serial on Windows: a driver that is played at the system's calls. Its bytes go through a named pipe, whose other end is the far side.
  * A real line under Wine (a pty) is in peers/windows_serial.py. Elsewhere test_serial.c is there instead.
  */
+#define RIG_WITH_HANDLES /* what it waits for are no sockets */
 #ifdef _WIN32
 #include <winsock2.h>
 #include <ws2tcpip.h>

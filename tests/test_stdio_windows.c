@@ -2,6 +2,7 @@
  * stdio and console on Windows: a pseudo console, which the test's process attaches to, is typed at and looked at. Elsewhere stdio
  * has tests of its own, and console is left out.
  */
+#define RIG_WITH_HANDLES /* what it waits for are no sockets */
 #include "chardev.h"
 #include "rig.h"
 

@@ -744,7 +744,7 @@ TEST(a_goodbye_is_not_waited_for_forever)
 {
     line *l = line_open(1, "", UNLIMITED);
     int   fds = count_fds(), first = l->peer;
-    fault_plan.haste = SETTLE_MS ? 4 : 20;
+    fault_plan.haste = RIG_OVER_TCP ? 4 : 20;
     CHECK_INT(chr_fe_disconnect(&l->rec.fe), 0);
     connect_peer(l); /* the next one need not wait */
     say(l->peer, REQUEST);
@@ -1081,7 +1081,7 @@ static void feed_request_split(const void *arg)
 {
     const request *q = (const request *)arg;
     size_t         split;
-    for (split = 0; split < strlen(q->text); split++) feed_request(q, split);
+    for (split = 0; split < strlen(q->text); split += RIG_EACH) feed_request(q, split);
 }
 
 TEST_FAMILY(requests)
@@ -1352,7 +1352,7 @@ static void feed_reply(const void *arg)
     char         good[400], text[600];
     const char  *at;
     size_t       split, len = 1;
-    for (split = 0; split < len; split++) {
+    for (split = 0; split < len; split += RIG_EACH) {
         line *l = line_new(0, "", UNLIMITED);
         answer_key(l, good, sizeof good, "");
         at = strstr(good, p->from);

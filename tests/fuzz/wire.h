@@ -1,7 +1,7 @@
 /*
  * wire.h - sockets and pipes in memory: what the fuzz targets' far sides are made of. They stand between the library's platform section
  * and the system, behind the faults of fault.h, and behave as the system's (partial writes, EAGAIN, end of file, ECONNRESET, SCM_RIGHTS,
- * datagrams), without a system call. Their descriptors are numbers from WIRE_FIRST on; all others go to the system as ever.
+ * datagrams), without a system call. So does one file, WIRE_PATH. Their descriptors are numbers from WIRE_FIRST on; all others go to the system as ever.
  * While wires_on is set, the library's own socket() and pipe() give such ones too. A wait never sleeps: it moves wires.now on.
  */
 #ifndef CHARDEV_FUZZ_WIRE_H
@@ -27,7 +27,7 @@
 
 enum { WIRE_FIRST = 1 << 16, WIRE_MOST = 96, WIRE_ROOM = 1 << 16, WIRE_PARCELS = 64, WIRE_BESIDE = 16 };
 
-typedef enum wire_kind { WIRE_NONE, WIRE_STREAM, WIRE_DATAGRAM, WIRE_LISTENER, WIRE_PIPE, WIRE_TOKEN } wire_kind;
+typedef enum wire_kind { WIRE_NONE, WIRE_STREAM, WIRE_DATAGRAM, WIRE_LISTENER, WIRE_PIPE, WIRE_TOKEN, WIRE_FILE } wire_kind;
 
 /* What keeps its borders in the stream: a datagram, or bytes with descriptors beside them. */
 typedef struct wire_parcel {
@@ -60,7 +60,11 @@ typedef struct wire_net {
     int      ends_of[WIRE_MOST]; /* by descriptor: the end, +1; 0 = not open */
     int      is_kept[WIRE_MOST]; /* by descriptor: a reset leaves it open */
     wire_end ends[WIRE_MOST];
+    size_t        file_length; /* of the one file that there is, WIRE_PATH */
+    unsigned char file[1 << 18];
 } wire_net;
+
+#define WIRE_PATH "wire:file"
 
 #ifdef CHARDEV_LINKED
 extern
@@ -239,10 +243,17 @@ static inline ssize_t wire_put(int fd, const void *bytes, size_t len, const int 
     size_t       room;
     int          i, is_datagram = from->kind == WIRE_DATAGRAM;
     if (from->kind == WIRE_TOKEN) return (ssize_t)len;
+    if (from->kind == WIRE_FILE) {
+        if (len > sizeof wires.file - wires.file_length) return wire_fail(ENOSPC);
+        memcpy(wires.file + wires.file_length, bytes, len);
+        wires.file_length += len;
+        return (ssize_t)len;
+    }
     if (is_datagram && !to) return wire_fail(ECONNREFUSED);
     if (!to || from->is_shut) return wire_fail(EPIPE);
     room = to->room > to->length ? to->room - to->length : 0;
     if (is_datagram && len > to->room) return wire_fail(EMSGSIZE);
+    if (!is_datagram && len == 0) return 0;
     if ((room == 0 && len > 0) || (is_datagram && (room < len || to->parcel_count == WIRE_PARCELS))) return wire_fail(EAGAIN);
     if (len > room) len = room;
     if (is_datagram || count > 0) {
@@ -327,6 +338,7 @@ static inline ssize_t wire_hear(int fd, void *bytes, size_t len)
 static inline void wire_say_no_more(int fd)
 {
     wire_end *end = wire_at(fd);
+    if (end->kind == WIRE_DATAGRAM) return; /* nobody is told */
     end->is_shut = 1;
     if (end->peer >= 0) wires.ends[end->peer].is_over = 1;
 }
@@ -382,8 +394,6 @@ static inline int wire_call(void)
 #define wire_madvise           fault_madvise
 #define wire_mmap              fault_mmap
 #define wire_munmap            fault_munmap
-#define wire_open              fault_open
-#define wire_pread             fault_pread
 #define wire_preadv2           fault_preadv2
 #define wire_pwritev2          fault_pwritev2
 #define wire_readlink          fault_readlink
@@ -397,6 +407,29 @@ static inline int wire_call(void)
 #define wire_timerfd_settime   fault_timerfd_settime
 #define wire_unlink            fault_unlink
 #define wire_utimensat         fault_utimensat
+
+static inline int wire_open(const char *path, int flags, ...)
+{
+    va_list rest;
+    int     mode;
+    va_start(rest, flags);
+    mode = flags & O_CREAT ? va_arg(rest, int) : 0;
+    va_end(rest);
+    if (strcmp(path, WIRE_PATH) != 0) return fault_open(path, flags, mode);
+    if (fault_fails(FAULT_open)) return -1;
+    if (flags & O_TRUNC) wires.file_length = 0;
+    return wire_fd_of(wire_end_new(WIRE_FILE));
+}
+
+static inline ssize_t wire_pread(int fd, void *buf, size_t len, off_t offset)
+{
+    size_t at = (size_t)offset;
+    if (!wire_is(fd)) return fault_pread(fd, buf, len, offset);
+    if (at >= wires.file_length) return 0;
+    if (len > wires.file_length - at) len = wires.file_length - at;
+    memcpy(buf, wires.file + at, len);
+    return (ssize_t)len;
+}
 
 static inline int wire_accept(int fd, struct sockaddr *address, socklen_t *length)
 {
@@ -484,7 +517,7 @@ static inline int wire_fstat(int fd, struct stat *info)
     memset(info, 0, sizeof *info);
     kind = wire_at(fd)->kind;
     info->st_ino = (ino_t)wires.ends_of[fd - WIRE_FIRST];
-    info->st_mode = kind == WIRE_PIPE ? S_IFIFO : kind == WIRE_TOKEN ? S_IFCHR : S_IFSOCK;
+    info->st_mode = kind == WIRE_PIPE ? S_IFIFO : kind == WIRE_TOKEN || kind == WIRE_FILE ? S_IFCHR : S_IFSOCK;
     return 0;
 }
 
@@ -495,7 +528,7 @@ static inline int wire_getsockopt(int fd, int level, int name, void *value, sock
     if (!wire_is(fd)) return fault_getsockopt(fd, level, name, value, length);
     if (fault_fails(FAULT_getsockopt)) return -1;
     kind = wire_at(fd)->kind;
-    if (kind == WIRE_PIPE || kind == WIRE_TOKEN) return (int)wire_fail(ENOTSOCK);
+    if (kind == WIRE_PIPE || kind == WIRE_TOKEN || kind == WIRE_FILE) return (int)wire_fail(ENOTSOCK);
     if (level == SOL_SOCKET && name == SO_TYPE) answer = kind == WIRE_DATAGRAM ? SOCK_DGRAM : SOCK_STREAM;
     if (level == SOL_SOCKET && name == SO_ACCEPTCONN) answer = kind == WIRE_LISTENER;
     if (level == SOL_SOCKET && name == SO_ERROR) answer = wire_at(fd)->error, wire_at(fd)->error = 0;
@@ -569,7 +602,7 @@ static inline short wire_ready(int fd)
     const wire_end *end = wire_at(fd), *peer = end->peer >= 0 ? &wires.ends[end->peer] : NULL;
     short           ready = 0;
     if (end->kind == WIRE_LISTENER) return (short)(end->waiting_count > 0 ? POLLIN : 0);
-    if (end->kind == WIRE_TOKEN) return POLLIN | POLLOUT;
+    if (end->kind == WIRE_TOKEN || end->kind == WIRE_FILE) return POLLIN | POLLOUT;
     if (end->length > 0 || end->is_over || end->parcel_count > 0) ready = (short)(ready | POLLIN);
     if (end->is_over) ready = (short)(ready | POLLRDHUP);
     if (!peer || end->is_shut || peer->length < peer->room) ready = (short)(ready | POLLOUT);

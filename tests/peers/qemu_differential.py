@@ -14,8 +14,8 @@ import sys
 import termios
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from beside import Peer, Refusal, add_option_lines, run_all_beside, scenario, shape
-from vm import Failure, Monitored, Qmp, Stream, check, connect, terminal, until
+from beside import Peer, add_option_lines, run_all_beside, scenario, shape
+from vm import Failure, Skipped, Stream, check, terminal, until
 
 # ---- option lines: is it taken, what is left in the directory; behind a |, what our error names ----
 
@@ -141,6 +141,15 @@ add_option_lines("""
 -chardev socket,id=c,fd=0 | fd 0
 -chardev socket,id=c,fd= | fd
 -chardev socket,id=c,fd=77,reconnect=1 | reconnect fd
+
+-object nosuch,id=t | nosuch
+-object tls-creds-x509 | id
+-object tls-creds-x509,id=t,dir={dir}/none,endpoint=server | none
+-object tls-creds-x509,id=t,dir={dir}/folder,endpoint=neither | endpoint neither
+-object tls-creds-x509,id=t,dir={dir}/folder,endpoint=server,nosuch=1 | nosuch
+-object tls-creds-psk,id=t,dir={dir}/none,endpoint=server | none
+-object authz-list,id=a,policy=deny
+-object authz-list,id=a,policy=maybe | policy maybe
 
 -serial null
 -serial none
@@ -588,6 +597,10 @@ def tcp_server(side):
 
 @scenario("TCP server on IPv6")
 def tcp_server_ipv6(side):
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        raise Skipped("there is no IPv6 here") from None
     side.start("-S -chardev socket,id=c,host=::1,port=0,server=on,wait=off -serial chardev:c "
                "-chardev socket,id=d,host=localhost,port=0,ipv4=on,server=on,wait=off", guest=True)
     side.see_filename("c")
@@ -608,6 +621,28 @@ def tcp_client(side):
     peer.close()
     side.connected("c", False)
     side.ask("query-status")
+
+
+@scenario("TCP client with reconnect=1: a server that refuses, then one that takes it")
+def reconnect_tcp(side):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    side.start("-S -serial tcp:127.0.0.1:%d,reconnect=1" % port, guest=True)
+    side.see_filename("serial0")
+    peer = side.accept(side.keep(socket.create_server(("127.0.0.1", port))))
+    side.connected("serial0")
+    run_guest(side, peer)
+
+
+@scenario("chardev-add of a server with wait: true")
+def add_waits(side):
+    side.start("")
+    backend = {"type": "socket", "data": {"addr": {"type": "unix", "data": {"path": side.path("w")}}, "wait": True}}
+    side.qmp.socket.sendall(json.dumps({"execute": "chardev-add", "arguments": {"id": "c", "backend": backend}}).encode())
+    until(lambda: "w" in side.files() or side.qmp_says_anything(), "the socket's file, or an error")
+    if not side.qmp_says_anything():
+        side.unix("w")
+    side.see("the answer", side.outline(side.qmp.answer(), names=["wait"]))
 
 
 @scenario("unix client with reconnect=1: nobody is there, somebody comes, leaves, comes again")

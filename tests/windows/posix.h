@@ -130,6 +130,8 @@ static inline int posix_open_socket(int family, int type, int protocol)
     u_long on = 1;
     SOCKET made = WSASocketW(family, type & ~flags, protocol, NULL, 0, WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT);
     if (type & SOCK_NONBLOCK) ioctlsocket(made, (long)FIONBIO, &on);
+    /* what stands for a unix socket holds nothing back until the peer has acknowledged */
+    if ((type & 0xff) == SOCK_STREAM) setsockopt(made, IPPROTO_TCP, TCP_NODELAY, (const char *)&on, sizeof on);
     return posix_fd(made);
 }
 
@@ -512,6 +514,25 @@ struct rusage {
 
 enum { RUSAGE_SELF, RUSAGE_THREAD };
 
+static inline struct timeval posix_span(FILETIME time) /* of units of 100 ns */
+{
+    uint64_t       all = ((uint64_t)time.dwHighDateTime << 32 | time.dwLowDateTime) / 10;
+    struct timeval span;
+    span.tv_sec = (long)(all / 1000000);
+    span.tv_usec = (long)(all % 1000000);
+    return span;
+}
+
+static inline int getrusage(int who, struct rusage *usage)
+{
+    FILETIME made, ended, kernel, user;
+    if (!(who == RUSAGE_SELF ? GetProcessTimes(GetCurrentProcess(), &made, &ended, &kernel, &user)
+                             : GetThreadTimes(GetCurrentThread(), &made, &ended, &kernel, &user))) return posix_fail(GetLastError());
+    usage->ru_utime = posix_span(user);
+    usage->ru_stime = posix_span(kernel);
+    return 0;
+}
+
 typedef unsigned tcflag_t;
 
 struct termios {
@@ -522,7 +543,6 @@ struct termios {
 #define epoll_ctl(set, what, fd, event)     posix_none("epoll_ctl", set, what, fd, event)
 #define epoll_wait(set, events, most, ms)   posix_none("epoll_wait", set, events, most, ms)
 #define eventfd(count, flags)               posix_none("eventfd", count, flags)
-#define getrusage(who, usage)               posix_none("getrusage", who, usage)
 #define tcgetattr(fd, settings)             posix_none("tcgetattr", fd, settings)
 #define tcsetattr(fd, when, settings)       posix_none("tcsetattr", fd, when, settings)
 #define getppid()                           posix_none("getppid")
@@ -550,20 +570,38 @@ struct termios {
 #define symlink(to, path)      posix_none("symlink", to, path)
 #define waitpid(pid, to, how)  posix_none("waitpid", pid, to, how)
 
-/* Text is bytes here as on every other system, and Winsock is ready. */
+/* ---- a pulse ------------------------------------------------------------------------------------------------------------ */
+
+static int posix_beat[2]; /* two connected sockets */
+
+/* Returns when the system has noticed all that was sent over local sockets before: it notices one after the other, and this sends a byte
+ * to itself, asked for beforehand, as a loop asks. */
+static inline void posix_pulse(void)
+{
+    static char       byte;
+    static OVERLAPPED heard;
+    WSABUF            one = { 1, &byte };
+    DWORD             flags = 0, got;
+    if (!heard.hEvent) heard.hEvent = CreateEventA(NULL, TRUE, FALSE, NULL);
+    WSARecv(posix_socket(posix_beat[0]), &one, 1, NULL, &flags, &heard, NULL);
+    posix_send(posix_beat[1], "x", 1, 0);
+    GetOverlappedResult(posix_handle(posix_beat[0]), &heard, &got, TRUE);
+}
+
+/* Text is bytes here as on every other system, and Winsock is ready. What the system opens for itself at the first socket and thread is
+ * there when a test counts handles. */
 static inline void *posix_nothing(void *nothing) { return nothing; }
 
 __attribute__((constructor(101))) static void posix_start(void)
 {
     pthread_t thread;
     WSADATA data;
-    int     warm[2];
     WSAStartup(MAKEWORD(2, 2), &data);
-    if (posix_pipe(warm) == 0) {
-        struct posix_pollfd each = { warm[0], POLLIN, 0 };
-        posix_poll(&each, 1, 0); /* what the system opens for itself at the first socket and thread is there when a test counts handles */
-        closesocket(posix_socket(warm[0]));
-        closesocket(posix_socket(warm[1]));
+    if (posix_pipe(posix_beat) == 0) {
+        struct posix_pollfd each = { posix_beat[0], POLLIN, 0 };
+        SetHandleInformation(posix_handle(posix_beat[1]), HANDLE_FLAG_INHERIT, 0);
+        posix_poll(&each, 1, 0);
+        posix_pulse();
     }
     if (pthread_create(&thread, NULL, posix_nothing, NULL) == 0) pthread_join(thread, NULL);
     _fmode = _O_BINARY;

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs the tests that `make test-windows` has built, given as arguments, and then the scripts tests/peers/windows_*.py, under Wine.
 # Scripts find in the environment: BUILD (build/win, where the .exe are), WINE (the program that runs them), WINEPREFIX, WINEDEBUG.
-# Wine's server stays between the programs, which makes each start quick, and ends with the last.
+# Each runs by wine.sh. Wine's servers stay between the programs, which makes each start quick, and end with the last.
 cd "$(dirname "$0")/../.." || exit 1
 
 skip() { # REASON
@@ -17,17 +17,20 @@ for WINE in "$(command -v wine64)" /usr/lib/wine/wine64 "$(command -v wine)" '';
 server=$(command -v wineserver || echo /usr/lib/wine/wineserver)
 
 WINEPREFIX=$PWD/build/wine WINEDEBUG=-all
-RUNNER="sh tests/windows/wine.sh $WINE" SCRIPTS='tests/peers/windows_*.py' SKIPPED=tests/windows/skipped
-TEST_EXCEPT=$SKIPPED TEST_TIME_SCALE=3
-export TEST_EXCEPT TEST_TIME_SCALE WINE WINEPREFIX WINEDEBUG RUNNER SCRIPTS SKIPPED
+SCRIPTS='tests/peers/windows_*.py' SKIPPED=tests/windows/skipped
+TEST_EXCEPT=$SKIPPED TEST_TIME_SCALE=3 WINESERVER=$server
+RUNNER="sh tests/windows/wine.sh $WINE" SCRIPT_RUNNER='sh tests/windows/wine.sh'
+export TEST_EXCEPT TEST_TIME_SCALE WINE WINEPREFIX WINESERVER WINEDEBUG RUNNER SCRIPT_RUNNER SCRIPTS SKIPPED
 mkdir -p build
-if [ ! -f "$WINEPREFIX/system.reg" ]; then timeout 300 "$WINE" wineboot -i >/dev/null 2>&1; fi
-"$server" -k 2>/dev/null # one that an interrupted run has left
-"$server" -p
-trap '"$server" -k' EXIT
-trap 'exit 1' INT TERM
 
-# Wine's server is one process: more than two programs at a time wait for it.
-if [ "${JOBS:-1}" -gt 1 ] 2>/dev/null; then JOBS=$((JOBS / 2)); fi
-export JOBS
+end_servers() {
+    for prefix in "$WINEPREFIX" "$WINEPREFIX"-[0-9]*; do
+        if [ -d "$prefix" ]; then WINEPREFIX=$prefix "$server" -k 2>/dev/null; fi
+    done
+}
+
+end_servers # that an interrupted run has left
+if [ ! -f "$WINEPREFIX/system.reg" ]; then timeout 300 "$WINE" wineboot -i >/dev/null 2>&1 && "$server" -k; fi
+trap end_servers EXIT
+trap 'exit 1' INT TERM
 sh tests/run.sh "$@"
