@@ -391,7 +391,7 @@ CHARDEV_API int chr_loop_run(chr_context *ctx);
  * next deadline, and to `until` at last; a time that has passed dispatches what is ready now. A callback that keeps itself
  * ready stops time for 1000 rounds at most; behind a timer that starts itself anew without delay it goes on by a
  * millisecond. With the system's clock it sleeps in between. Returns how many callbacks ran, or what chr_loop_step() may
- * fail with; CHR_ERR_NOT_SUPPORTED with a `clock` hook: only you can move that. */
+ * fail with; CHR_ERR_NOT_SUPPORTED with a `clock` hook: only you can move that; and where there is no clock. */
 CHARDEV_API int chr_loop_run_until(chr_context *ctx, int64_t until);
 /* Ends the loop, whoever runs it: one call of chr_loop_run() returns, or one of chr_loop_step(),
  * chr_loop_step_every() and chr_loop_dispatch() returns CHR_ERR_STOPPED. The one that is under way does so behind its
