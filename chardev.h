@@ -391,7 +391,7 @@ CHARDEV_API int chr_loop_run(chr_context *ctx);
  * next deadline, and to `until` at last; a time that has passed dispatches what is ready now. A callback that keeps itself
  * ready stops time for 1000 rounds at most; behind a timer that starts itself anew without delay it goes on by a
  * millisecond. With the system's clock it sleeps in between. Returns how many callbacks ran, or what chr_loop_step() may
- * fail with; CHR_ERR_NOT_SUPPORTED with a `clock` hook: only you can move that. */
+ * fail with; CHR_ERR_NOT_SUPPORTED with a `clock` hook: only you can move that; and where there is no clock. */
 CHARDEV_API int chr_loop_run_until(chr_context *ctx, int64_t until);
 /* Ends the loop, whoever runs it: one call of chr_loop_run() returns, or one of chr_loop_step(),
  * chr_loop_step_every() and chr_loop_dispatch() returns CHR_ERR_STOPPED. The one that is under way does so behind its
@@ -10194,14 +10194,14 @@ static uint32_t chr__hash(const uint32_t *key, const void *bytes, size_t len)
 
 #endif
 
-enum { CHR__TABLE_CHAINS = 64 };
+enum { CHR__TABLE_FEW = 16, CHR__TABLE_CHAINS = 64 };
 
 /* Firmware has few of everything: there the compiler drops all that asks for chains. */
 #ifdef CHR__FREESTANDING
 #define CHR__CHAINS(table) ((void)(table), (chr__entry **)0)
-#define CHR__TABLE_LIST    SIZE_MAX
+#define CHR__HAS_CHAINS    0
 #else
-#define CHR__TABLE_LIST    ((size_t)16) /* entries; more go to chains */
+#define CHR__HAS_CHAINS    1
 #define CHR__CHAINS(table) ((table)->chains)
 #endif
 
@@ -10254,8 +10254,9 @@ CHR__COLD void chr__table_grow(chr_context *ctx, chr__table *table)
 CHR__PRIVATE void chr__table_add(chr_context *ctx, chr__table *table, chr__entry *entry, void *owner, const void *key,
                                  size_t length)
 {
-    if (table->count++ >= (CHR__CHAINS(table) ? table->size : CHR__TABLE_LIST))
+    if (CHR__HAS_CHAINS && table->count >= (table->chains ? table->size : (size_t)CHR__TABLE_FEW))
         chr__table_grow(ctx, table);
+    table->count++;
     entry->owner = owner;
     entry->key = key;
     entry->length = length;
@@ -11539,20 +11540,22 @@ static int chr__sooner(int timeout, int other)
     return timeout < 0 || (other >= 0 && other < timeout) ? other : timeout;
 }
 
+static int64_t chr__earlier(int64_t a, int64_t b) { return a < b ? a : b; }
+
 static int chr__loop_timeout(chr_context *ctx)
 {
-    int timeout = -1;
+    int64_t left = INT64_MAX;
 
     if (ctx->idles.next != &ctx->idles || ctx->urgent.first || chr__is_due(ctx) ||
         ctx->again || CHR__LOAD(ctx->stopped))
         return 0;
     if (ctx->timers)
-        timeout = chr__milliseconds(ctx->timers->deadline - chr_loop_now(ctx));
+        left = ctx->timers->deadline - chr_loop_now(ctx);
     if (ctx->real_timers)
-        timeout = chr__sooner(timeout, chr__milliseconds(ctx->real_timers->deadline - chr__real_now(ctx)));
+        left = chr__earlier(left, ctx->real_timers->deadline - chr__real_now(ctx));
     if (chr__has_starved(ctx) && chr__looks_by_time(ctx))
-        timeout = chr__sooner(timeout, chr__milliseconds(ctx->ask_at - chr__real_now(ctx)));
-    return timeout;
+        left = chr__earlier(left, ctx->ask_at - chr__real_now(ctx));
+    return left == INT64_MAX ? -1 : chr__milliseconds(left);
 }
 
 CHARDEV_API int chr_loop_timeout(chr_context *ctx)
@@ -11781,36 +11784,34 @@ static int chr__clock_jump(chr_context *ctx, int64_t until)
     return next > until || ctx->now == start;
 }
 
-CHR__COLD int chr__run_virtual(chr_context *ctx, int64_t until)
+/* One look; *more when another comes before the end. */
+static int chr__run_real(chr_context *ctx, int64_t until, int *more)
 {
-    int ran, total = 0;
+    int64_t now = chr_loop_now(ctx), left = until > now ? until - now : 0;
 
-    do {
-        ran = chr__loop_settle(ctx);
-        total += ran > 0 ? ran : 0;
-    } while (ran >= 0 && !chr__clock_jump(ctx, until));
-    return ran < 0 ? ran : total;
+    *more = left > 0;
+    return chr_loop_step(ctx, chr__milliseconds(left));
 }
 
-CHR__COLD int chr__run_real(chr_context *ctx, int64_t until)
+static int chr__run_virtual(chr_context *ctx, int64_t until, int *more)
 {
-    int     ran, total = 0;
-    int64_t left;
+    int ran = chr__loop_settle(ctx);
 
-    do {
-        left = chr_loop_now(ctx);
-        left = until > left ? until - left : 0;
-        ran = chr_loop_step(ctx, chr__milliseconds(left));
-        total += ran > 0 ? ran : 0;
-    } while (ran >= 0 && left > 0);
-    return ran < 0 ? ran : total;
+    *more = ran >= 0 && !chr__clock_jump(ctx, until);
+    return ran;
 }
 
 CHARDEV_API int chr_loop_run_until(chr_context *ctx, int64_t until)
 {
-    if (ctx->config.virtual_clock)
-        return chr__run_virtual(ctx, until);
-    return ctx->config.clock == chr__os_clock ? chr__run_real(ctx, until) : CHR_ERR_NOT_SUPPORTED;
+    int ran, more, total = 0;
+
+    if (!ctx->config.virtual_clock && (ctx->config.clock != chr__os_clock || chr__os_clock(NULL) == 0))
+        return CHR_ERR_NOT_SUPPORTED;
+    do {
+        ran = ctx->config.virtual_clock ? chr__run_virtual(ctx, until, &more) : chr__run_real(ctx, until, &more);
+        total += ran > 0 ? ran : 0;
+    } while (ran >= 0 && more);
+    return ran < 0 ? ran : total;
 }
 
 CHARDEV_API void chr_loop_stop(chr_context *ctx)
@@ -12495,10 +12496,11 @@ static int chr__bad_value(const char *backend, const chr_option *row, const char
 static int chr__set_integer(const char *backend, const chr_option *row, const char *text, int64_t *value, chr_error *err)
 {
     int64_t number;
+    int     is_number = CHARDEV_HAS_OPTIONS && row->type == CHR_OPTION_NUMBER; /* defaults can all be read as sizes */
 
-    if (row->type == CHR_OPTION_NUMBER && !chr__read_number(text, &number))
+    if (is_number && !chr__read_number(text, &number))
         return chr__bad_value(backend, row, text, "not a number (decimal or 0x hexadecimal)", err);
-    if (row->type == CHR_OPTION_SIZE && !chr__read_size(text, &number))
+    if (!is_number && !chr__read_size(text, &number))
         return chr__bad_value(backend, row, text, "not a size (a number, with B, K, M, G or T)", err);
     if (number < row->min || number > row->max)
         return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%.*s: out of range, %lld to %lld (%s)", backend, row->name, CHR__SHOWN, text,
@@ -33105,7 +33107,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 
 #undef CHR__FREESTANDING
 #undef CHR__CHAINS
-#undef CHR__TABLE_LIST
+#undef CHR__HAS_CHAINS
 #undef CHR__HAS_FDS
 #undef CHR__HAS_SET
 #undef CHR__KQUEUE

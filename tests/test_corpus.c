@@ -34,10 +34,19 @@
 #define FUZZ_TARGET fuzz_script
 #include "fuzz/fuzz_script.c"
 #undef FUZZ_TARGET
+#define FUZZ_TARGET fuzz_emulated
+#include "fuzz/fuzz_emulated.c"
+#undef FUZZ_TARGET
+#define FUZZ_TARGET fuzz_comport
+#include "fuzz/fuzz_comport.c"
+#undef FUZZ_TARGET
+#define FUZZ_TARGET fuzz_socket
+#include "fuzz/fuzz_socket.c"
+#undef FUZZ_TARGET
 #define FUZZ_TARGET fuzz_fault
 #include "fuzz/fuzz_fault.c"
 
-enum { MOST = 4096, GROWN = 200 };
+enum { MOST = 4096, GROWN = 40 };
 
 static uint32_t random_state = 1;
 
@@ -79,7 +88,7 @@ static void run_file(const char *path, int (*target)(const uint8_t *, size_t))
     target(seed, size);
     memcpy(data, seed, size);
     for (i = 0, grown = size; i < GROWN; i++) {
-        if (i % 20 == 0) memcpy(data, seed, grown = size);
+        if (i % 10 == 0) memcpy(data, seed, grown = size);
         grown = mutate(data, grown);
         target(data, grown);
     }
@@ -115,3 +124,6 @@ TEST(corpus_of_websocket) { run_corpus("websocket", fuzz_websocket); }
 TEST(corpus_of_record) { run_corpus("record", fuzz_record); }
 TEST(corpus_of_script) { run_corpus("script", fuzz_script); }
 TEST(corpus_of_fault) { run_corpus("fault", fuzz_fault); }
+TEST(corpus_of_emulated) { run_corpus("emulated", fuzz_emulated); }
+TEST(corpus_of_comport) { run_corpus("comport", fuzz_comport); }
+TEST(corpus_of_socket) { run_corpus("socket", fuzz_socket); }

@@ -154,6 +154,14 @@ TEST(mux_and_hub_by_struct)
     chr_context_free(ctx);
 }
 
+/* There is no clock to wait by. */
+TEST(no_run_without_a_clock)
+{
+    chr_context *ctx = chr_context_init(memory, sizeof memory);
+    CHECK_INT(chr_loop_run_until(ctx, 1000000), CHR_ERR_NOT_SUPPORTED);
+    chr_context_free(ctx);
+}
+
 static void count(void *opaque) { ++*(int *)opaque; }
 
 TEST(timers_and_idles)
