@@ -8188,16 +8188,22 @@ static int chr__news_ask(chr__news *news)
     return news->is_waiting;
 }
 
-/* Before the line is closed. A wait that does not end although it was cancelled keeps its memory. */
+/* Whether the wait has ended. Where the driver can't cancel it, a change of the mask ends it. */
+static int chr__news_end(chr__news *news)
+{
+    if (news->is_waiting && !CHR_SYS(CancelIoEx)(news->line, &news->wait->operation))
+        (void)CHR_SYS(SetCommMask)(news->line, 0);
+    return !news->is_waiting || WaitForSingleObject(news->wait->operation.hEvent, CHR__CHANNEL_END_MS) == WAIT_OBJECT_0;
+}
+
+/* Before the line is closed. A wait that does not end keeps its memory: the driver writes into it later. */
 static void chr__os_news_close(chr__news *news)
 {
     chr__news_wait *wait = news->wait;
+    int             has_ended = !wait || chr__news_end(news);
 
     news->wait = NULL;
-    if (!wait)
-        return;
-    if (news->is_waiting && CHR_SYS(CancelIoEx)(news->line, &wait->operation) &&
-        WaitForSingleObject(wait->operation.hEvent, CHR__CHANNEL_END_MS) != WAIT_OBJECT_0)
+    if (!wait || !has_ended)
         return;
     if (wait->operation.hEvent)
         (void)CHR_SYS(CloseHandle)(wait->operation.hEvent);

@@ -121,7 +121,21 @@ def hang_up(directory):
         assert got == b"last words", "%r came: %s" % (got, relay.stderr())
 
 
+def hang_up_while_the_line_is_waited_for(directory):
+    """The waits of a line that goes are over before their memory is freed: the driver would write into it."""
+    for _ in range(12):
+        line = Line(directory)
+        with Program("relay", line.port(), "stdio", stdio=True) as relay:
+            relay.process.stdin.write(b"x")
+            assert line.hear(1) == b"x"
+            line.say(b"cut off")
+            line.unplug()
+            relay.process.stdout.read()
+            assert relay.process.wait(LIMIT) == 0 and relay.stderr() == "", relay.stderr()
+
+
 def unread(fd):
+    select.select([fd], [], [], 0)  # what the far side has written is on its way in the kernel until somebody looks for it
     return struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, struct.pack("i", 0)))[0]
 
 
@@ -200,4 +214,4 @@ def what_is_none(directory):
 
 if subprocess.run([WINE, "--version"], stdout=subprocess.DEVNULL, check=False).returncode != 0:
     skip("Wine does not start")
-run_all([both_ways, by_its_number, hang_up, comes_back, settings, what_is_none])
+run_all([both_ways, by_its_number, hang_up, hang_up_while_the_line_is_waited_for, comes_back, settings, what_is_none])

@@ -55,8 +55,13 @@ watch() { # SERVER COMMAND
 
 trap 'end_all; exit 124' INT TERM
 for try in 1 2 3; do
-    "$WINESERVER" -p 2>>"$WINEPREFIX/server.log" 9>&- # stays when it is there already
     its=$(server)
+    if [ -z "$its" ]; then
+        "$WINESERVER" -p 2>>"$WINEPREFIX/server.log" 9>&-
+        its=$(server)
+        # The first program brings Wine's services, which stay and keep what it has inherited: not the pipe that a script reads to its end.
+        timeout 60 "$WINE" cmd /c exit </dev/null >/dev/null 2>&1 9>&-
+    fi
     "$@" 9>&- &
     command=$!
     watch "$its" "$command" 9>&- &
