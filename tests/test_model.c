@@ -568,7 +568,7 @@ static chr_dev *bottom_dev(void)
 static void far_meet(void)
 {
     chr_info info;
-    int      fd = -1, yes = 1;
+    int      fd = -1, yes = 1, i;
     chr_dev *dev = bottom_dev();
     if (!dev || m.far_count == (m.concurrent ? TAGS : FARS) || plan.setup.stack == ON_HUB) return;
     if (m.kind != CLIENT && live_count() >= (m.concurrent ? 2 : 1)) return;
@@ -581,6 +581,8 @@ static void far_meet(void)
     if (fd < 0) return;
     if (m.kind != PTY) set_small(fd);
     TRACE("    far %d comes\n", m.far_count);
+    for (i = 0; i < m.far_count && m.concurrent; i++) /* it may take the last place, of one whose handshake goes on */
+        if (m.layer == WEBSOCKET && !m.fars[i].has_greeted) m.fars[i].may_end = 1;
     greet(far_new(fd, fd, m.kind != CLIENT));
 }
 
