@@ -1037,6 +1037,7 @@ static void op_focus(chance *c)
 {
     far_side *f = any_far(c);
     if (plan.setup.stack != ON_MUX || !far_may_say(f)) return;
+    if (plan.setup.full == DISCONNECT) return; /* our side may end it before it has read that */
     encode(f, c, (const unsigned char *)"\1c", 2);
     m.focus = !m.focus;
     far_flush(f);
