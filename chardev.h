@@ -624,7 +624,8 @@ CHARDEV_API chr_dev *chr_new_any(chr_context *ctx, const char *id, const char *t
 /* The same from a kind (chr_backend_find()) and its options struct (>>structs; NULL = all defaults). Strings are copied. */
 CHARDEV_API chr_dev *chr_open(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err);
 
-/* The chardev with that id, or NULL. In constant time, as creation and removal, however many there are (freestanding: in a list). */
+/* The chardev with that id, or NULL. In constant time, as creation and removal, however many there are (freestanding: in
+ * a list). */
 CHARDEV_API chr_dev *chr_find(chr_context *ctx, const char *id);
 /* Walks all in the order of creation: NULL gives the first; NULL comes after the last. */
 CHARDEV_API chr_dev *chr_next(chr_context *ctx, const chr_dev *dev);
@@ -638,8 +639,9 @@ CHARDEV_API int chr_remove(chr_context *ctx, const char *id, chr_error *err);
  * afterwards, use chr_find(). The frontend is told CLOSED before if the old one was open and the new one is not,
  * OPENED after it if only the new one is. A frontend that refuses after CLOSED gets OPENED again. After an error the
  * old one works as before (without frontend it is gone, unless it is the options that are wrong: it lets go of its
- * address first) and descriptors are still yours, as they were. CHR_ERR_NOT_FOUND; CHR_ERR_NOT_SUPPORTED (no `change` handler; from or to a mux or hub,
- * or with mux=on); CHR_ERR_BUSY (refused, or being changed already); and what chr_new() may return. */
+ * address first) and descriptors are still yours, as they were. CHR_ERR_NOT_FOUND; CHR_ERR_NOT_SUPPORTED (no `change`
+ * handler; from or to a mux or hub, or with mux=on); CHR_ERR_BUSY (refused, or being changed already); and what chr_new()
+ * may return. */
 CHARDEV_API int chr_change(chr_context *ctx, const char *id, const char *options, chr_error *err);
 CHARDEV_API int chr_change_from(chr_context *ctx, chr_origin origin, const char *id, const char *options, chr_error *err);
 #endif
@@ -6477,9 +6479,9 @@ CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms)
     return n <= 0 ? n : chr__os_ready_events(one.revents);
 }
 
-/* A wait for one descriptor in two parts: begun under the lock, and ended without it. Meanwhile the owner may close the descriptor,
- * and its number may be something else's. So the number is not used any more: the driver has its request, and what is no socket is
- * waited for by a handle of the wait's own. */
+/* A wait for one descriptor in two parts: begun under the lock, and ended without it. Meanwhile the owner may close the
+ * descriptor, and its number may be something else's. So the number is not used any more: the driver has its request, and
+ * what is no socket is waited for by a handle of the wait's own. */
 typedef struct chr__waiting {
     chr__bell      bell;
     chr__set       set;
@@ -9124,9 +9126,21 @@ typedef struct chr__waiting {
     int is_begun;
 } chr__waiting;
 
-CHR__PRIVATE void chr__os_wait_begin(chr__waiting *waiting, int fd, int events) { (void)fd; (void)events; waiting->is_begun = 1; }
-CHR__PRIVATE int  chr__os_wait_end(chr__waiting *waiting, int timeout_ms) { (void)waiting; return timeout_ms < 0 ? CHR_ERR_NOT_SUPPORTED : 0; }
-CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms) { (void)fd; (void)events; return timeout_ms < 0 ? CHR_ERR_NOT_SUPPORTED : 0; }
+CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms)
+{
+    return (void)fd, (void)events, timeout_ms < 0 ? CHR_ERR_NOT_SUPPORTED : 0;
+}
+
+CHR__PRIVATE void chr__os_wait_begin(chr__waiting *waiting, int fd, int events)
+{
+    (void)fd, (void)events;
+    waiting->is_begun = 1;
+}
+
+CHR__PRIVATE int chr__os_wait_end(chr__waiting *waiting, int timeout_ms)
+{
+    return (void)waiting, chr__os_wait(-1, 0, timeout_ms);
+}
 
 CHR__PRIVATE int chr__os_random(void *buf, size_t len) { return (void)buf, (void)len, CHR_ERR_NOT_SUPPORTED; }
 
@@ -14007,8 +14021,8 @@ static void chr__event(chr_dev *dev, int event)
         chr__deliver_event(dev, event);
 }
 
-/* Of one that stands on `member`: it comes back when that does. Its description is written over `info` (there may be several on
- * each other, and little stack), and the rest of it taken back. */
+/* Of one that stands on `member`: it comes back when that does. Its description is written over `info` (there may be
+ * several on each other, and little stack), and the rest of it taken back. */
 CHR__PRIVATE void chr__describe_member(const chr_dev *member, chr_info *info)
 {
     uint64_t dropped = info->bytes_dropped;
