@@ -653,6 +653,7 @@ TEST(no_descriptor_of_the_library_is_a_standard_one)
     };
     char      options[400], dir[300];
     size_t    i;
+    int       resolves = localhost_resolves();
     chr_error err;
     rig       r;
     REQUIRE(mkfifo(scratch("fifo"), 0600) == 0);
@@ -664,6 +665,7 @@ TEST(no_descriptor_of_the_library_is_a_standard_one)
     for (i = 0; i < sizeof table / sizeof *table; i++) {
         int step;
         snprintf(options, sizeof options, table[i], dir, dir);
+        if (strstr(options, "localhost") && !resolves) continue; /* libc would be asking a name server, with a descriptor of its own */
         if (!CHECK(chr_new(r.ctx, options, &err) != NULL)) NOTE("%s: %s", options, err.text);
         for (step = 0; step < 5; step++) chr_loop_step(r.ctx, 5);
         check_standard(options);
