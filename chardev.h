@@ -3260,15 +3260,22 @@ CHR__PRIVATE int chr__os_ready_events(short revents)
            (revents & (POLLHUP | POLLERR | POLLNVAL | CHR__POLLRDHUP) ? CHR_HUP : 0);
 }
 
-/* The number of ready descriptors; 0 also when a signal came. Who does not wait learns the state all the same. */
+/* EINTR is 0 ready descriptors. Who does not wait learns the state all the same. */
+CHR__COLD int chr__os_poll_failed(chr__pollfd *polls, int count, int timeout_ms)
+{
+    int n = -1;
+
+    while (n < 0 && errno == EINTR && timeout_ms == 0)
+        n = CHR_SYS(poll)(polls, (nfds_t)count, timeout_ms);
+    return n >= 0 ? n : errno == EINTR ? 0 : chr__os_code(errno);
+}
+
+/* The number of ready descriptors; 0 also when a signal came. */
 static int chr__os_poll(chr__pollfd *polls, int count, int timeout_ms)
 {
-    int n;
+    int n = CHR_SYS(poll)(polls, (nfds_t)count, timeout_ms);
 
-    do
-        n = CHR_SYS(poll)(polls, (nfds_t)count, timeout_ms);
-    while (n < 0 && errno == EINTR && timeout_ms == 0);
-    return n >= 0 ? n : errno == EINTR ? 0 : chr__os_code(errno);
+    return n >= 0 ? n : chr__os_poll_failed(polls, count, timeout_ms);
 }
 
 /* A wait for one descriptor in two parts: begun under the lock, and ended without it. */
