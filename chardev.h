@@ -9323,6 +9323,7 @@ struct chr_context {
     int          depth;        /* handlers and dispatches that are running: nothing is freed before it is 0 */
     int          quiet;        /* slots that run: events wait for the loop */
     int          outside;      /* those of them that no call of a frontend's has led to */
+    int          unkept;       /* writes that run whose bytes nobody offers again: an error loses them */
     int          untidy;       /* something was removed meanwhile, or a foreign loop wants to know the time-out */
     int          sleeping;     /* not 0 in poll, ours or a foreign loop's: whoever changes something then must wake it */
     chr__prepare prepares;     /* a ring: what runs before the loop waits. Buffered frontends send and deliver then, */
@@ -13481,20 +13482,36 @@ static void chr__outbox_remember(chr__outbox *outbox, const void *buf, size_t le
         chr__ring_put(&outbox->history, buf, len);
 }
 
-/* What can't be sent is remembered for the next peer, or lost. */
-static void chr__outbox_drop(chr_dev *dev, int failure)
+/* Whether the bytes of a write with this result are lost: nobody is there, or an error has met what nobody offers again
+ * (a fan's members go on without the one that fails, and a gathered write was taken long ago). */
+CHR__COLD int chr__is_lost(const chr_dev *dev, int n)
 {
-    chr__outbox         *outbox = dev->outbox;
+    return n == CHR_ERR_DISCONNECTED || (n < 0 && n != CHR_ERR_WOULD_BLOCK && dev->ctx->unkept > 0);
+}
+
+/* What was taken and can't be sent is lost: counted, and remembered for the next peer. */
+CHR__COLD void chr__lose_queued(chr_dev *dev, chr__ring *queue)
+{
     const unsigned char *piece;
     size_t               len;
 
-    if (outbox->queue.count > 0)
-        CHR__TRACE(dev, obuf_dropped, (int64_t)outbox->queue.count, failure);
-    for (outbox->unsent = 0; outbox->queue.count > 0; chr__ring_take(&outbox->queue, len)) {
-        piece = chr__ring_piece(&outbox->queue, 0, &len);
-        chr__outbox_remember(outbox, piece, len);
+    for (; queue->count > 0; chr__ring_take(queue, len)) {
+        piece = chr__ring_piece(queue, 0, &len);
+        if (CHR__OUTBOX(dev))
+            chr__outbox_remember(dev->outbox, piece, len);
         dev->bytes_dropped += len;
     }
+}
+
+/* All that waits is lost. */
+static void chr__outbox_drop(chr_dev *dev, int failure)
+{
+    chr__outbox *outbox = dev->outbox;
+
+    if (outbox->queue.count > 0)
+        CHR__TRACE(dev, obuf_dropped, (int64_t)outbox->queue.count, failure);
+    outbox->unsent = 0;
+    chr__lose_queued(dev, &outbox->queue);
     outbox->failure = failure;
 }
 
@@ -13681,7 +13698,7 @@ CHR__COLD int chr__outbox_write(chr_dev *dev, const void *buf, size_t len)
         if (chr__outbox_waits(dev))
             chr__update(dev);
     }
-    if (n == CHR_ERR_DISCONNECTED)
+    if (chr__is_lost(dev, n))
         chr__outbox_remember(outbox, buf, len);
     return n;
 }
@@ -14605,10 +14622,10 @@ static void chr__count_out(chr_dev *dev, int n, size_t len)
 {
     if (n > 0)
         dev->bytes_out += (uint64_t)n;
-    else if (n == CHR_ERR_DISCONNECTED)
-        dev->bytes_dropped += len;
     else if (n == CHR_ERR_WOULD_BLOCK)
         chr__note_stall(dev);
+    else if (chr__is_lost(dev, n))
+        dev->bytes_dropped += len;
 }
 
 CHR__HOT_INLINE int chr__write_quietly(chr_dev *dev, const void *buf, size_t len)
@@ -14650,6 +14667,8 @@ CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
 
     if (dev->ending) {
         n = CHR_ERR_DISCONNECTED;
+        if (CHR__OUTBOX(dev) && !chr__outbox_waits(dev)) /* it would come before what waits */
+            chr__outbox_remember(dev->outbox, buf, len);
         chr__count_out(dev, n, len);
     } else if (!CHR__OUTBOX(dev)) {
         n = chr__write(dev, buf, len);
@@ -14661,7 +14680,7 @@ CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
     }
     if (CHR__TRACES(dev->ctx))
         chr__trace_output(dev, n, buf, len);
-    if (CHR__LOG(dev) && (n > 0 || n == CHR_ERR_DISCONNECTED)) /* by its own policy: also what nobody was there to take */
+    if (CHR__LOG(dev) && (n > 0 || chr__is_lost(dev, n))) /* by its own policy: also what nobody was there to take */
         chr__log_record(dev, buf, n > 0 ? (size_t)n : len);
     return n;
 }
@@ -14698,16 +14717,14 @@ CHR__PRIVATE void chr__input_has_fds(chr_dev *dev)
 
 /* -- output -- */
 
-/* The backend takes no more, or an error has met it: what was gathered is lost, as it would be without buffers. */
-CHR__COLD void chr__send_failed(chr__buffers *buffers, chr_dev *dev, size_t len, int code)
+/* The backend takes no more, or an error has met it: what was gathered is lost, and was counted and remembered as such. */
+CHR__COLD void chr__send_failed(chr__buffers *buffers, size_t len, int code)
 {
     if (code == 0 || code == CHR_ERR_WOULD_BLOCK) {
         buffers->is_blocked = 1;
         return;
     }
     buffers->failure = buffers->lost = code;
-    if (code != CHR_ERR_DISCONNECTED) /* that one was counted */
-        dev->bytes_dropped += len;
     chr__ring_take(&buffers->out, len);
 }
 
@@ -14718,10 +14735,13 @@ static int chr__send_piece(chr_frontend *fe)
     chr_dev             *dev = fe->dev;
     size_t               len;
     const unsigned char *piece = chr__ring_piece(&buffers->out, 0, &len);
-    int                  n = dev->extras & CHR__EXTRA_OTHERS ? chr__write_recorded(dev, piece, len) : chr__write(dev, piece, len);
+    int                  n;
 
+    dev->ctx->unkept++;
+    n = dev->extras & CHR__EXTRA_OTHERS ? chr__write_recorded(dev, piece, len) : chr__write(dev, piece, len);
+    dev->ctx->unkept--;
     if (n <= 0)
-        chr__send_failed(buffers, dev, len, n);
+        chr__send_failed(buffers, len, n);
     else
         chr__ring_take(&buffers->out, (size_t)n);
     buffers->failure = n > 0 ? 0 : buffers->failure;
@@ -14768,14 +14788,16 @@ CHR__COLD void chr__send_on(chr_dev *dev, chr__buffers *buffers, size_t len, int
 {
     chr_context *ctx = dev->ctx;
 
+    ctx->unkept++;
     chr__count_out(dev, n, len);
+    ctx->unkept--;
     buffers->out_slow = buffers->tend_slow = 1;
     if (buffers->is_dropped)
         n = 0;
     else if (n > 0)
         chr__ring_take(&buffers->out, (size_t)n);
     else
-        chr__send_failed(buffers, dev, buffers->out.count, n);
+        chr__send_failed(buffers, buffers->out.count, n);
     while (n > 0 && buffers->out.count > 0 && chr__send_piece(buffers->fe))
         ;
     chr__send_over(buffers->fe, ctx, buffers);
@@ -14790,7 +14812,9 @@ CHR__HOT_INLINE void chr__send_plainly(chr_dev *dev, chr__buffers *buffers)
     if (count == 0)
         return;
     buffers->is_sending = 1;
+    dev->ctx->unkept++;
     n = chr__write_quietly(dev, buffers->out.bytes, count);
+    dev->ctx->unkept--;
     if ((size_t)n != count || buffers->out.count != count) {
         chr__send_on(dev, buffers, count, n);
         return;
@@ -14915,8 +14939,8 @@ CHR__COLD void chr__send_rest(chr_frontend *fe)
         chr__send(fe);
     if (fe->buffers != buffers)
         return;
-    fe->dev->bytes_dropped += buffers->out.count; /* out of memory */
-    buffers->out.start = buffers->out.count = 0;
+    chr__lose_queued(fe->dev, &buffers->out); /* out of memory */
+    buffers->out.start = 0;
 }
 
 /* All of them, before the chardev goes. */
@@ -22440,16 +22464,16 @@ static void chr__mux_focus(chr_dev *dev, chr_frontend *fe)
 
 /* -- output -- */
 
-/* A stamp that was begun is finished before anything else. */
+/* A stamp that was begun is finished before anything else. When nobody is there it is dropped, as its line will be. */
 static int chr__mux_flush_stamp(chr__mux *mux)
 {
     int n;
 
     while (mux->stamp_done < mux->stamp_length) {
         n = chr_fe_write(&mux->base, mux->stamp + mux->stamp_done, mux->stamp_length - mux->stamp_done);
-        if (n <= 0)
+        if (n <= 0 && n != CHR_ERR_DISCONNECTED)
             return n < 0 ? n : CHR_ERR_WOULD_BLOCK;
-        mux->stamp_done += (size_t)n;
+        mux->stamp_done = n > 0 ? mux->stamp_done + (size_t)n : mux->stamp_length;
     }
     return 0;
 }
@@ -22466,7 +22490,8 @@ static void chr__mux_begin_line(chr__mux *mux)
     mux->in_line = 1;
 }
 
-static int chr__mux_write_line(chr__mux *mux, const char *text, size_t len)
+/* Moves *done past what was taken, or is lost. */
+static int chr__mux_write_line(chr__mux *mux, const char *text, size_t len, size_t *done)
 {
     const char *newline = (const char *)memchr(text, '\n', len);
     size_t      line = newline ? (size_t)(newline - text) + 1 : len;
@@ -22478,8 +22503,10 @@ static int chr__mux_write_line(chr__mux *mux, const char *text, size_t len)
     }
     if (n == 0)
         n = chr_fe_write(&mux->base, text, line);
-    if (n > 0 && text[n - 1] == '\n')
+    line = n > 0 ? (size_t)n : chr__is_lost(&mux->dev, n) ? line : 0;
+    if (line > 0 && text[line - 1] == '\n')
         mux->in_line = 0;
+    *done += line;
     return n;
 }
 
@@ -22487,15 +22514,15 @@ CHR__HOT static int chr__mux_write(chr_dev *dev, const void *buf, size_t len)
 {
     chr__mux *mux = (chr__mux *)dev;
     size_t    done = 0;
-    int       n = 1;
+    int       n = 1, taken = 0;
 
     if (!mux->stamps && mux->stamp_done == mux->stamp_length)
         return chr_fe_write(&mux->base, buf, len);
-    while (done < len && n > 0) {
-        n = chr__mux_write_line(mux, (const char *)buf + done, len - done);
-        done += n > 0 ? (size_t)n : 0;
+    while (done < len && (n > 0 || chr__is_lost(dev, n))) {
+        n = chr__mux_write_line(mux, (const char *)buf + done, len - done, &done);
+        taken |= n > 0;
     }
-    return done > 0 ? (int)done : n;
+    return taken || (done > 0 && !chr__is_lost(dev, n)) ? (int)done : n;
 }
 
 CHR__PRIVATE void chr__mux_say(chr__mux *mux, const char *text)
@@ -23089,17 +23116,29 @@ static int chr__fan_offer_closed(chr__fan *fan, const char *buf, size_t len)
     return most > 0 ? most : CHR_ERR_DISCONNECTED;
 }
 
+/* To all. Returns how much of it each that is open has had, 0 = some can't take any now. */
+static int chr__fan_offer_all(chr__fan *fan, const char *buf, size_t len)
+{
+    int taken = chr__fan_offer_open(fan, buf, len);
+
+    if (taken < 0)
+        return chr__fan_offer_closed(fan, buf, len);
+    if (taken > 0)
+        chr__fan_offer_closed(fan, buf, (size_t)taken);
+    return taken;
+}
+
+/* What one can't take for an error is not offered to it again: the whole goes on. */
 static int chr__fan_write(chr__fan *fan, const void *buf, size_t len)
 {
-    size_t    i;
-    int       taken = chr__fan_offer_open(fan, (const char *)buf, len);
+    size_t i;
+    int    taken;
 
+    fan->dev->ctx->unkept++;
+    taken = chr__fan_offer_all(fan, (const char *)buf, len);
+    fan->dev->ctx->unkept--;
     if (taken == 0)
         return CHR_ERR_WOULD_BLOCK;
-    if (taken < 0)
-        taken = chr__fan_offer_closed(fan, (const char *)buf, len);
-    else
-        chr__fan_offer_closed(fan, (const char *)buf, (size_t)taken);
     for (i = 0; i < fan->count; i++)
         fan->members[i].ahead -= chr__min(fan->members[i].ahead, taken > 0 ? (size_t)taken : len);
     return taken;
