@@ -203,7 +203,7 @@ extern "C" {
 #define CHR_PRINTF(at, rest)
 #endif
 
-#define CHARDEV_VERSION "0.1.0"
+#define CHARDEV_VERSION "0.2.0"
 
 #if defined(CHARDEV_FREESTANDING) && !defined(CHARDEV_TRACE) && !defined(CHARDEV_NO_TRACE)
 #define CHARDEV_NO_TRACE
