@@ -3070,8 +3070,7 @@ typedef struct chr__channel {
     chr__fd_type type;
 } chr__channel;
 
-/* What a layer on channels has slots for where channels hold bytes that nobody can poll for: here they hold none. */
-#define CHR__CHANNEL_SLOT(function) NULL
+#define CHR__CHANNELS_HOLD 0 /* no bytes that nobody can poll for */
 
 /* Why descriptors can't be channels: here nothing speaks against it. */
 CHR__PRIVATE const char *chr__os_channel_refuses(int in, int out)
@@ -3114,10 +3113,6 @@ CHR__HOT_INLINE int chr__os_channel_write(chr__channel *channel, const void *buf
 {
     return chr__os_write(channel->io, channel->type, buf, len);
 }
-
-CHR__PRIVATE int chr__os_channel_pending(const chr__channel *channel) { return (void)channel, 0; }
-CHR__PRIVATE int chr__os_channel_unsent(const chr__channel *channel) { return (void)channel, 0; }
-CHR__PRIVATE int chr__os_channel_flush(chr__channel *channel) { return (void)channel, 0; }
 
 /* No more output, where the far side can be told: 0, or CHR_ERR_NOT_SUPPORTED. */
 CHR__PRIVATE int chr__os_channel_shutdown(chr__channel *channel)
@@ -7335,7 +7330,7 @@ static void chr__os_screen_release(void)
  * thread that does the same with calls that block. A regular file and a console are read and written at once; the event of a
  * console's input is its handle. -- */
 
-#define CHR__CHANNEL_SLOT(function) function
+#define CHR__CHANNELS_HOLD 1 /* bytes that nobody can poll for */
 
 enum {
     CHR__CHANNEL_SIZE = 16384,   /* bytes that are read ahead, or being written */
@@ -18613,7 +18608,7 @@ CHR__PRIVATE int chr__bottom_swallow(chr__layer *layer, const void *buf, size_t 
     return (int)len;
 }
 
-/* What a channel holds, where it holds anything. */
+#if CHR__CHANNELS_HOLD
 CHR__PRIVATE int chr__bottom_pending(const chr__layer *layer)
 {
     return chr__os_channel_pending(&((const chr__bottom *)layer)->in);
@@ -18628,6 +18623,11 @@ CHR__PRIVATE int chr__bottom_flush(chr__layer *layer)
 {
     return chr__os_channel_flush(&((chr__bottom *)layer)->out);
 }
+
+#define CHR__CHANNEL_SLOT(function) function
+#else
+#define CHR__CHANNEL_SLOT(function) NULL
+#endif
 
 /* What the channels opened for themselves. Safe on a zeroed one. */
 static void chr__bottom_close(chr__layer *layer)
@@ -33182,6 +33182,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__SEE
 #undef CHR__SHOW
 #undef CHR__CHANNEL_SLOT
+#undef CHR__CHANNELS_HOLD
 #undef CHR__NULL_DEVICE
 #undef CHR__USDT
 #undef CHR__TRACES
