@@ -22696,8 +22696,10 @@ CHR__COLD void chr__mux_drain(chr__mux *mux, chr__mux_slot *slot)
 
     while (chr__mux_has(mux, slot) && slot->count > 0) {
         room = chr__mux_room(mux, slot);
-        if (room == 0)
+        if (room == 0) {
+            chr__starve(&mux->dev);
             return;
+        }
         count = chr__min(chr__min(slot->count, sizeof bytes), room);
         memcpy(bytes, slot->held, count); /* out of the way first: the handler may come back here */
         memmove(slot->held, slot->held + count, slot->count - count);
@@ -23645,14 +23647,14 @@ static int chr__fault_number(chr__fault *fault, int below)
     return fault->state ? (int)(chr__fault_random(fault) % (unsigned)below) : 0;
 }
 
+/* The nth bit that is set, from 0; there are more than that. */
 static int chr__fault_nth(unsigned kinds, int nth)
 {
-    int kind;
+    int kind = 0;
 
-    for (kind = 0; kind < CHR__FAULT_KINDS; kind++)
-        if ((kinds & CHR__FAULT_BIT(kind)) && nth-- == 0)
-            return kind;
-    return CHR__FAULT_NONE;
+    while (!(kinds & CHR__FAULT_BIT(kind)) || nth-- > 0)
+        kind++;
+    return kind;
 }
 
 static int chr__fault_trace(const chr__fault *fault, int kind)

@@ -52,6 +52,16 @@ unsigned private_hash(chr_context *ctx, const char *id)
     return ctx->devs_by_id.chains ? chr__hash(ctx->devs_by_id.hash_key, id, strlen(id)) : 0;
 }
 
+unsigned private_hash_key(chr_context *ctx, int half)
+{
+    return ctx->devs_by_id.hash_key[half];
+}
+
+unsigned private_hash_of(const unsigned key[2], const void *bytes, size_t len)
+{
+    return chr__hash(key, bytes, len);
+}
+
 size_t private_longest_chain(chr_context *ctx)
 {
     const chr__table *table = &ctx->devs_by_id;

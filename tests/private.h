@@ -12,6 +12,8 @@ int    private_depth(chr_context *ctx);                                      /* 
 int    private_replays(chr_context *ctx);                                    /* whether a recording is being played */
 size_t private_unsent(chr_dev *dev);                                         /* of a stream's layers: bytes that wait for the descriptor */
 unsigned private_hash(chr_context *ctx, const char *id);                     /* of the table of ids; 0 while that is a list */
+unsigned private_hash_key(chr_context *ctx, int half);                       /* of that table: 0 or 1 */
+unsigned private_hash_of(const unsigned key[2], const void *bytes, size_t len);
 size_t private_longest_chain(chr_context *ctx);                              /* in it */
 void   private_sha1(const void *data, size_t len, unsigned char digest[20]);
 void   private_base64(const unsigned char *data, size_t len, char *text);

@@ -173,3 +173,135 @@ TEST_FAMILY(kinds)
         test_add_case(name, check_kind, &kinds[i], TEST_SECONDS);
     }
 }
+
+/* ---- input that finds no room ----------------------------------------------------------------------------------------------- */
+
+typedef struct source {
+    const char *name;
+    void      (*prepare)(const char **base);
+    const char *options;
+    void      (*speak)(recorder *rec); /* what makes input come; NULL: the far side says it */
+} source;
+
+static void prepare_socket_below(const char **base)
+{
+    static char options[60];
+    int         fds[2];
+    (void)base;
+    socket_pair(fds);
+    far_side = fds[0];
+    snprintf(options, sizeof options, "socket,id=base,fd=%d", fds[1]);
+    *base = options;
+}
+
+static void prepare_input_file(const char **base)
+{
+    (void)base;
+    write_file(scratch("in"), "spoken");
+    snprintf(place, sizeof place, "%s,input-path=%s", scratch("x"), scratch("in"));
+}
+
+static void prepare_udp_pair(const char **base)
+{
+    struct sockaddr_in address;
+    socklen_t          len = sizeof address;
+    int                i, ports[2], fds[2];
+    (void)base;
+    for (i = 0; i < 2; i++) {
+        memset(&address, 0, sizeof address);
+        address.sin_family = AF_INET;
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        fds[i] = socket(AF_INET, SOCK_DGRAM, 0);
+        REQUIRE(fds[i] >= 0 && bind(fds[i], (struct sockaddr *)&address, sizeof address) == 0);
+        REQUIRE(getsockname(fds[i], (struct sockaddr *)&address, &len) == 0);
+        ports[i] = ntohs(address.sin_port);
+    }
+    REQUIRE(connect(fds[0], (struct sockaddr *)&address, sizeof address) == 0);
+    close(fds[1]);
+    far_side = fds[0];
+    snprintf(place, sizeof place, "port=%d,localaddr=127.0.0.1,localport=%d", ports[0], ports[1]);
+}
+
+static void nothing_more(recorder *rec) { (void)rec; }
+
+static void move_mouse(recorder *rec)
+{
+    int lines = CHR_TIOCM_DTR | CHR_TIOCM_RTS;
+    chr_fe_ioctl(&rec->fe, CHR_IOCTL_SERIAL_SET_TIOCM, &lines);
+    chr_input_rel(rec->fe.dev, 1, 2);
+    chr_input_sync(rec->fe.dev);
+}
+
+static void ask_tablet(recorder *rec) { chr_fe_write(&rec->fe, "~#", 2); }
+
+static void write_fifo(recorder *rec)
+{
+    (void)rec;
+    snprintf(fifo, sizeof fifo, "%s.in", place);
+    far_side = open(fifo, O_WRONLY | O_NONBLOCK);
+    REQUIRE(far_side >= 0);
+    say(far_side, "spoken");
+}
+
+static const source sources[] = {
+    { "script",   no_preparation,       "script,id=k,text=send \"spoken\"",       nothing_more },
+    { "msmouse",  no_preparation,       "msmouse,id=k",                           move_mouse },
+    { "wctablet", no_preparation,       "wctablet,id=k",                          ask_tablet },
+    { "mux",      prepare_socket_below, "mux,id=k,chardev=base",                  NULL },
+    { "hub",      prepare_socket_below, "hub,id=k,chardevs.0=base",               NULL },
+    { "fault",    prepare_socket_below, "fault,id=k,chardev=base",                NULL },
+    { "file",     prepare_input_file,   "file,id=k,path=%s",                      nothing_more },
+    { "pipe",     prepare_fifos,        "pipe,id=k,path=%s",                      write_fifo },
+    { "serial",   prepare_line,         "serial,id=k,path=%s",                    NULL },
+    { "fd",       prepare_pair,         "fd,id=k,in=%s,out=%1$s",                 NULL },
+    { "udp",      prepare_udp_pair,     "udp,id=k,host=127.0.0.1,%s",             NULL },
+    { "socket",   prepare_pair,         "socket,id=k,fd=%s",                      NULL },
+    { "telnet",   prepare_pair,         "socket,id=k,fd=%s,telnet=on",            NULL },
+};
+
+/* Once nothing more happens, room comes without a word (a device that changes its mind): the next step of the loop asks. */
+static void room_comes_silently(const void *arg)
+{
+    const source *from = (const source *)arg;
+    const char   *base = NULL;
+    char          options[700];
+    recorder      rec;
+    rig           r;
+    int           i;
+    rig_open_virtual(&r);
+    from->prepare(&base);
+    if (base) make(&r, base);
+    snprintf(options, sizeof options, from->options, place);
+    attach_with_room(&rec, make(&r, options), 0);
+    settle(&r);
+    if (from->speak) from->speak(&rec);
+    else say(far_side, "spoken");
+    usleep(1000);
+    settle(&r);
+    pass_time(&r, 1000);
+    CHECK_INT(rec.length, 0);
+    rec.room = 1;
+    for (i = 0; i < 3; i++) chr_loop_step(r.ctx, 0);
+    CHECK_INT(rec.length, 1);
+    settle(&r);
+    pass_time(&r, 1000);
+    CHECK_INT(rec.length, 1);
+    rec.room = UNLIMITED;
+    for (i = 0; i < 3; i++) chr_loop_step(r.ctx, 0);
+    CHECK(rec.length > 1);
+    detach(&rec);
+    if (far_side >= 0) close(far_side);
+    if (other_side >= 0) close(other_side);
+    rig_close(&r);
+    scratch_clean();
+}
+
+TEST_FAMILY(rooms)
+{
+    char   name[60];
+    size_t i;
+    for (i = 0; i < sizeof sources / sizeof *sources; i++) {
+        snprintf(name, sizeof name, "room_comes_silently_%s", sources[i].name);
+        test_add_case(name, room_comes_silently, &sources[i], TEST_SECONDS);
+    }
+}
