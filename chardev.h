@@ -22140,7 +22140,6 @@ static void chr__brlapi_connect_ready(void *opaque, int events)
     }
     chr_watch_stop(&host->watch);
     chr__os_close(host->fd);
-    host->fd = -1;
     chr__brlapi_try(host);
 }
 
