@@ -1021,7 +1021,7 @@ CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
  * >>backend   how to add one, with as much right as the built-in ones
  * ====================================================================================================================
  * Make a state struct that begins with a chr_dev, an options struct that begins with chr_common_options, an option table,
- * and a const chr_backend; register it. (For one that is stacked on another chardev see chr_stacked.) The core calls:
+ * and a chr_backend (CHR_TABLE); register it. (For one that is stacked on another chardev see chr_stacked.) The core calls:
  * `open` once (state zeroed, options complete, checked against the table and copied: use dev->options as long as you
  * live); then the slots; `close` once, also after a failed open, to let go of all that open got. The state is freed
  * after that, when the last dispatch that may touch it is over: after chr_be_write() and chr_be_event() look at
@@ -1038,6 +1038,20 @@ CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
  * start idles and timers, but no watches, and post what else there is to do with an idle. `update` is called on the
  * owner thread, from the loop.
  */
+
+/* A constant struct that names only the members that it sets; the others are zero. (Designated initializers in C; C++17 has
+ * none.) For static tables, at file scope or in a function:
+ *
+ *     CHR_TABLE(chr_io, my_io,
+ *         CHR_SET(write,  my_write)
+ *         CHR_SET(update, my_update)); */
+#ifdef __cplusplus
+#define CHR_TABLE(type, name, sets) static constexpr type name = [] { type table = type(); sets return table; }()
+#define CHR_SET(member, ...)        table.member = __VA_ARGS__;
+#else
+#define CHR_TABLE(type, name, sets) static const type name = { sets }
+#define CHR_SET(member, ...)        .member = __VA_ARGS__,
+#endif
 
 /* How bytes go: the hot part of a backend. */
 typedef struct chr_io {
@@ -9304,6 +9318,7 @@ struct chr_context {
     int          depth;        /* handlers and dispatches that are running: nothing is freed before it is 0 */
     int          quiet;        /* slots that run: events wait for the loop */
     int          outside;      /* those of them that no call of a frontend's has led to */
+    int          unkept;       /* writes that run whose bytes nobody offers again: an error loses them */
     int          untidy;       /* something was removed meanwhile, or a foreign loop wants to know the time-out */
     int          sleeping;     /* not 0 in poll, ours or a foreign loop's: whoever changes something then must wake it */
     chr__prepare prepares;     /* a ring: what runs before the loop waits. Buffered frontends send and deliver then, */
@@ -13462,20 +13477,36 @@ static void chr__outbox_remember(chr__outbox *outbox, const void *buf, size_t le
         chr__ring_put(&outbox->history, buf, len);
 }
 
-/* What can't be sent is remembered for the next peer, or lost. */
-static void chr__outbox_drop(chr_dev *dev, int failure)
+/* Whether the bytes of a write with this result are lost: nobody is there, or an error has met what nobody offers again
+ * (a fan's members go on without the one that fails, and a gathered write was taken long ago). */
+CHR__COLD int chr__is_lost(const chr_dev *dev, int n)
 {
-    chr__outbox         *outbox = dev->outbox;
+    return n == CHR_ERR_DISCONNECTED || (n < 0 && n != CHR_ERR_WOULD_BLOCK && dev->ctx->unkept > 0);
+}
+
+/* What was taken and can't be sent is lost: counted, and remembered for the next peer. */
+CHR__COLD void chr__lose_queued(chr_dev *dev, chr__ring *queue)
+{
     const unsigned char *piece;
     size_t               len;
 
-    if (outbox->queue.count > 0)
-        CHR__TRACE(dev, obuf_dropped, (int64_t)outbox->queue.count, failure);
-    for (outbox->unsent = 0; outbox->queue.count > 0; chr__ring_take(&outbox->queue, len)) {
-        piece = chr__ring_piece(&outbox->queue, 0, &len);
-        chr__outbox_remember(outbox, piece, len);
+    for (; queue->count > 0; chr__ring_take(queue, len)) {
+        piece = chr__ring_piece(queue, 0, &len);
+        if (CHR__OUTBOX(dev))
+            chr__outbox_remember(dev->outbox, piece, len);
         dev->bytes_dropped += len;
     }
+}
+
+/* All that waits is lost. */
+static void chr__outbox_drop(chr_dev *dev, int failure)
+{
+    chr__outbox *outbox = dev->outbox;
+
+    if (outbox->queue.count > 0)
+        CHR__TRACE(dev, obuf_dropped, (int64_t)outbox->queue.count, failure);
+    outbox->unsent = 0;
+    chr__lose_queued(dev, &outbox->queue);
     outbox->failure = failure;
 }
 
@@ -13662,7 +13693,7 @@ CHR__COLD int chr__outbox_write(chr_dev *dev, const void *buf, size_t len)
         if (chr__outbox_waits(dev))
             chr__update(dev);
     }
-    if (n == CHR_ERR_DISCONNECTED)
+    if (chr__is_lost(dev, n))
         chr__outbox_remember(outbox, buf, len);
     return n;
 }
@@ -14586,10 +14617,10 @@ static void chr__count_out(chr_dev *dev, int n, size_t len)
 {
     if (n > 0)
         dev->bytes_out += (uint64_t)n;
-    else if (n == CHR_ERR_DISCONNECTED)
-        dev->bytes_dropped += len;
     else if (n == CHR_ERR_WOULD_BLOCK)
         chr__note_stall(dev);
+    else if (chr__is_lost(dev, n))
+        dev->bytes_dropped += len;
 }
 
 CHR__HOT_INLINE int chr__write_quietly(chr_dev *dev, const void *buf, size_t len)
@@ -14631,6 +14662,8 @@ CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
 
     if (dev->ending) {
         n = CHR_ERR_DISCONNECTED;
+        if (CHR__OUTBOX(dev) && !chr__outbox_waits(dev)) /* it would come before what waits */
+            chr__outbox_remember(dev->outbox, buf, len);
         chr__count_out(dev, n, len);
     } else if (!CHR__OUTBOX(dev)) {
         n = chr__write(dev, buf, len);
@@ -14642,7 +14675,7 @@ CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
     }
     if (CHR__TRACES(dev->ctx))
         chr__trace_output(dev, n, buf, len);
-    if (CHR__LOG(dev) && (n > 0 || n == CHR_ERR_DISCONNECTED)) /* by its own policy: also what nobody was there to take */
+    if (CHR__LOG(dev) && (n > 0 || chr__is_lost(dev, n))) /* by its own policy: also what nobody was there to take */
         chr__log_record(dev, buf, n > 0 ? (size_t)n : len);
     return n;
 }
@@ -14679,16 +14712,14 @@ CHR__PRIVATE void chr__input_has_fds(chr_dev *dev)
 
 /* -- output -- */
 
-/* The backend takes no more, or an error has met it: what was gathered is lost, as it would be without buffers. */
-CHR__COLD void chr__send_failed(chr__buffers *buffers, chr_dev *dev, size_t len, int code)
+/* The backend takes no more, or an error has met it: what was gathered is lost, and was counted and remembered as such. */
+CHR__COLD void chr__send_failed(chr__buffers *buffers, size_t len, int code)
 {
     if (code == 0 || code == CHR_ERR_WOULD_BLOCK) {
         buffers->is_blocked = 1;
         return;
     }
     buffers->failure = buffers->lost = code;
-    if (code != CHR_ERR_DISCONNECTED) /* that one was counted */
-        dev->bytes_dropped += len;
     chr__ring_take(&buffers->out, len);
 }
 
@@ -14699,10 +14730,13 @@ static int chr__send_piece(chr_frontend *fe)
     chr_dev             *dev = fe->dev;
     size_t               len;
     const unsigned char *piece = chr__ring_piece(&buffers->out, 0, &len);
-    int                  n = dev->extras & CHR__EXTRA_OTHERS ? chr__write_recorded(dev, piece, len) : chr__write(dev, piece, len);
+    int                  n;
 
+    dev->ctx->unkept++;
+    n = dev->extras & CHR__EXTRA_OTHERS ? chr__write_recorded(dev, piece, len) : chr__write(dev, piece, len);
+    dev->ctx->unkept--;
     if (n <= 0)
-        chr__send_failed(buffers, dev, len, n);
+        chr__send_failed(buffers, len, n);
     else
         chr__ring_take(&buffers->out, (size_t)n);
     buffers->failure = n > 0 ? 0 : buffers->failure;
@@ -14749,14 +14783,16 @@ CHR__COLD void chr__send_on(chr_dev *dev, chr__buffers *buffers, size_t len, int
 {
     chr_context *ctx = dev->ctx;
 
+    ctx->unkept++;
     chr__count_out(dev, n, len);
+    ctx->unkept--;
     buffers->out_slow = buffers->tend_slow = 1;
     if (buffers->is_dropped)
         n = 0;
     else if (n > 0)
         chr__ring_take(&buffers->out, (size_t)n);
     else
-        chr__send_failed(buffers, dev, buffers->out.count, n);
+        chr__send_failed(buffers, buffers->out.count, n);
     while (n > 0 && buffers->out.count > 0 && chr__send_piece(buffers->fe))
         ;
     chr__send_over(buffers->fe, ctx, buffers);
@@ -14771,7 +14807,9 @@ CHR__HOT_INLINE void chr__send_plainly(chr_dev *dev, chr__buffers *buffers)
     if (count == 0)
         return;
     buffers->is_sending = 1;
+    dev->ctx->unkept++;
     n = chr__write_quietly(dev, buffers->out.bytes, count);
+    dev->ctx->unkept--;
     if ((size_t)n != count || buffers->out.count != count) {
         chr__send_on(dev, buffers, count, n);
         return;
@@ -14896,8 +14934,8 @@ CHR__COLD void chr__send_rest(chr_frontend *fe)
         chr__send(fe);
     if (fe->buffers != buffers)
         return;
-    fe->dev->bytes_dropped += buffers->out.count; /* out of memory */
-    buffers->out.start = buffers->out.count = 0;
+    chr__lose_queued(fe->dev, &buffers->out); /* out of memory */
+    buffers->out.start = 0;
 }
 
 /* All of them, before the chardev goes. */
@@ -18369,49 +18407,35 @@ static void chr__replay_describe(const chr_dev *dev, chr_info *info)
     info->comes_back = ((const chr__played *)dev)->comes_back;
 }
 
-static const chr_io chr__played_io = {
-    chr__replay_write,  /* write   */
-    chr__replay_read,   /* read    */
-    chr__replay_update, /* update  */
-    NULL,               /* wait_fd */
-};
+CHR_TABLE(chr_io, chr__played_io,
+    CHR_SET(write,  chr__replay_write)
+    CHR_SET(read,   chr__replay_read)
+    CHR_SET(update, chr__replay_update));
 
-static const chr_peer_slots chr__played_peer = {
-    chr__replay_disconnect, /* disconnect     */
-    chr__replay_wait,       /* wait_connected */
-    NULL,                   /* add_client     */
-    NULL,                   /* set_msgfds     */
-    NULL,                   /* get_msgfds     */
-    chr__replay_shutdown,   /* shutdown       */
-    NULL,                   /* queued         */
-};
+CHR_TABLE(chr_peer_slots, chr__played_peer,
+    CHR_SET(disconnect,     chr__replay_disconnect)
+    CHR_SET(wait_connected, chr__replay_wait)
+    CHR_SET(shutdown,       chr__replay_shutdown));
 
-static const chr_input_slots chr__played_input = {
-    chr__replay_move, /* rel    */
-    chr__replay_move, /* abs    */
-    chr__replay_move, /* button */
-    chr__replay_sync, /* sync   */
-};
+CHR_TABLE(chr_input_slots, chr__played_input,
+    CHR_SET(rel,    chr__replay_move)
+    CHR_SET(abs,    chr__replay_move)
+    CHR_SET(button, chr__replay_move)
+    CHR_SET(sync,   chr__replay_sync));
 
-static const chr_backend chr__played_kind = {
-    "replay",                   /* name         */
-    NULL,                       /* alias        */
-    CHR__HELP("what was recorded"), /* help         */
-    NULL,                       /* options      */
-    sizeof(chr_common_options), /* options_size */
-    sizeof(chr__played),        /* state_size   */
-    NULL,                       /* uri          */
-    chr__replay_start,          /* open         */
-    chr__replay_end,            /* close        */
-    &chr__played_io,            /* io           */
-    chr__replay_describe,       /* describe     */
-    chr__replay_ioctl,          /* ioctl        */
-    chr__replay_set_open,       /* set_open     */
-    &chr__played_peer,          /* peer         */
-    NULL,                       /* sharing      */
-    0,                          /* fixed        */
-    &chr__played_input,         /* input        */
-};
+CHR_TABLE(chr_backend, chr__played_kind,
+    CHR_SET(name,         "replay")
+    CHR_SET(help,         CHR__HELP("what was recorded"))
+    CHR_SET(options_size, sizeof(chr_common_options))
+    CHR_SET(state_size,   sizeof(chr__played))
+    CHR_SET(open,         chr__replay_start)
+    CHR_SET(close,        chr__replay_end)
+    CHR_SET(io,           &chr__played_io)
+    CHR_SET(describe,     chr__replay_describe)
+    CHR_SET(ioctl,        chr__replay_ioctl)
+    CHR_SET(set_open,     chr__replay_set_open)
+    CHR_SET(peer,         &chr__played_peer)
+    CHR_SET(input,        &chr__played_input));
 
 static const chr_backend *chr__replay_kind(chr_context *ctx, const char *id)
 {
@@ -18638,10 +18662,12 @@ static void chr__bottom_close(chr__layer *layer)
     chr__os_channel_close(&((chr__bottom *)layer)->out, is_last);
 }
 
-static const chr__layer_slots chr__bottom_shut = {
-    "channels", NULL, NULL, chr__bottom_read, chr__bottom_swallow, CHR__CHANNEL_SLOT(chr__bottom_pending), NULL, NULL, NULL, NULL,
-        NULL, chr__bottom_close
-};
+CHR_TABLE(chr__layer_slots, chr__bottom_shut,
+    CHR_SET(name,    "channels")
+    CHR_SET(read,    chr__bottom_read)
+    CHR_SET(write,   chr__bottom_swallow)
+    CHR_SET(pending, CHR__CHANNEL_SLOT(chr__bottom_pending))
+    CHR_SET(close,   chr__bottom_close));
 
 static int chr__bottom_shutdown(chr__layer *layer)
 {
@@ -18652,11 +18678,15 @@ static int chr__bottom_shutdown(chr__layer *layer)
     return code;
 }
 
-static const chr__layer_slots chr__bottom_plain = {
-    "channels", NULL, NULL, chr__bottom_read, chr__bottom_write, CHR__CHANNEL_SLOT(chr__bottom_pending),
-        CHR__CHANNEL_SLOT(chr__bottom_unsent), CHR__CHANNEL_SLOT(chr__bottom_flush), chr__bottom_shutdown, NULL, NULL,
-        chr__bottom_close
-};
+CHR_TABLE(chr__layer_slots, chr__bottom_plain,
+    CHR_SET(name,     "channels")
+    CHR_SET(read,     chr__bottom_read)
+    CHR_SET(write,    chr__bottom_write)
+    CHR_SET(pending,  CHR__CHANNEL_SLOT(chr__bottom_pending))
+    CHR_SET(unsent,   CHR__CHANNEL_SLOT(chr__bottom_unsent))
+    CHR_SET(flush,    CHR__CHANNEL_SLOT(chr__bottom_flush))
+    CHR_SET(shutdown, chr__bottom_shutdown)
+    CHR_SET(close,    chr__bottom_close));
 
 /* On descriptors that stay the caller's to close, behind it; -1 = no such direction. */
 CHR__PRIVATE int chr__bottom_open(chr__bottom *bottom, chr_dev *dev, int in, int out, int is_ours)
@@ -19357,12 +19387,11 @@ static int chr__stream_dev_wait_fd(chr_dev *dev, int *events)
     return *events == CHR_OUT ? stream->out : stream->in;
 }
 
-static const chr_io chr__stream_io = {
-    chr__stream_dev_write,   /* write   */
-    chr__stream_dev_read,    /* read    */
-    chr__stream_dev_update,  /* update  */
-    chr__stream_dev_wait_fd, /* wait_fd */
-};
+CHR_TABLE(chr_io, chr__stream_io,
+    CHR_SET(write,   chr__stream_dev_write)
+    CHR_SET(read,    chr__stream_dev_read)
+    CHR_SET(update,  chr__stream_dev_update)
+    CHR_SET(wait_fd, chr__stream_dev_wait_fd));
 
 #if CHARDEV_HAS_SOCKET
 /* -- lingering close: what has been taken for a peer is sent though its chardev is done with it, or gone, and the
@@ -19667,15 +19696,9 @@ static size_t chr__fd_queued(const chr_dev *dev)
 }
 
 /* Of fd, file and pipe. */
-static const chr_peer_slots chr__fd_peer = {
-    NULL,             /* disconnect     */
-    NULL,             /* wait_connected */
-    NULL,             /* add_client     */
-    NULL,             /* set_msgfds     */
-    NULL,             /* get_msgfds     */
-    chr__fd_shutdown, /* shutdown       */
-    chr__fd_queued,   /* queued         */
-};
+CHR_TABLE(chr_peer_slots, chr__fd_peer,
+    CHR_SET(shutdown, chr__fd_shutdown)
+    CHR_SET(queued,   chr__fd_queued));
 #endif
 
 /* Also after a failed open. */
@@ -19722,32 +19745,16 @@ static int chr__null_write(chr_dev *dev, const void *buf, size_t len)
     return (int)len;
 }
 
-static const chr_io chr__null_io = {
-    chr__null_write, /* write   */
-    NULL,            /* read    */
-    NULL,            /* update  */
-    NULL,            /* wait_fd */
-};
+CHR_TABLE(chr_io, chr__null_io,
+    CHR_SET(write, chr__null_write));
 
-static const chr_backend chr__null_kind = {
-    "null",                                /* name         */
-    NULL,                                  /* alias        */
-    CHR__HELP("takes and drops everything"), /* help         */
-    NULL,                                  /* options      */
-    sizeof(chr_common_options),            /* options_size */
-    sizeof(chr_dev),                       /* state_size   */
-    NULL,                                  /* uri          */
-    chr__null_open,                        /* open         */
-    NULL,                                  /* close        */
-    &chr__null_io,                         /* io           */
-    NULL,                                  /* describe     */
-    NULL,                                  /* ioctl        */
-    NULL,                                  /* set_open     */
-    NULL,                                  /* peer         */
-    NULL,                                  /* sharing      */
-    0,                                     /* fixed        */
-    NULL,                                  /* input        */
-};
+CHR_TABLE(chr_backend, chr__null_kind,
+    CHR_SET(name,         "null")
+    CHR_SET(help,         CHR__HELP("takes and drops everything"))
+    CHR_SET(options_size, sizeof(chr_common_options))
+    CHR_SET(state_size,   sizeof(chr_dev))
+    CHR_SET(open,         chr__null_open)
+    CHR_SET(io,           &chr__null_io));
 
 /* ====================================================================================================================
  * >>be_ringbuf   the last bytes that the guest wrote, to be read by calls
@@ -19789,32 +19796,19 @@ static int chr__ringbuf_put(chr_dev *dev, const void *buf, size_t len)
     return (int)len;
 }
 
-static const chr_io chr__ringbuf_io = {
-    chr__ringbuf_put, /* write   */
-    NULL,             /* read    */
-    NULL,             /* update  */
-    NULL,             /* wait_fd */
-};
+CHR_TABLE(chr_io, chr__ringbuf_io,
+    CHR_SET(write, chr__ringbuf_put));
 
-static const chr_backend chr__ringbuf_kind = {
-    "ringbuf",                                           /* name         */
-    "memory",                                            /* alias        */
-    CHR__HELP("keeps the last bytes written, to be read by calls"), /* help         */
-    chr__ringbuf_rows,                                   /* options      */
-    sizeof(chr_ringbuf_options),                         /* options_size */
-    sizeof(chr__ringbuf),                                /* state_size   */
-    NULL,                                                /* uri          */
-    chr__ringbuf_open,                                   /* open         */
-    chr__ringbuf_close,                                  /* close        */
-    &chr__ringbuf_io,                                    /* io           */
-    NULL,                                                /* describe     */
-    NULL,                                                /* ioctl        */
-    NULL,                                                /* set_open     */
-    NULL,                                                /* peer         */
-    NULL,                                                /* sharing      */
-    0,                                                   /* fixed        */
-    NULL,                                                /* input        */
-};
+CHR_TABLE(chr_backend, chr__ringbuf_kind,
+    CHR_SET(name,         "ringbuf")
+    CHR_SET(alias,        "memory")
+    CHR_SET(help,         CHR__HELP("keeps the last bytes written, to be read by calls"))
+    CHR_SET(options,      chr__ringbuf_rows)
+    CHR_SET(options_size, sizeof(chr_ringbuf_options))
+    CHR_SET(state_size,   sizeof(chr__ringbuf))
+    CHR_SET(open,         chr__ringbuf_open)
+    CHR_SET(close,        chr__ringbuf_close)
+    CHR_SET(io,           &chr__ringbuf_io));
 
 /* -- what the calls of >>extras do -- */
 
@@ -19941,32 +19935,17 @@ static void chr__testdev_close(chr_dev *dev)
     chr_idle_stop(&((chr__testdev *)dev)->exit);
 }
 
-static const chr_io chr__testdev_io = {
-    chr__testdev_write, /* write   */
-    NULL,               /* read    */
-    NULL,               /* update  */
-    NULL,               /* wait_fd */
-};
+CHR_TABLE(chr_io, chr__testdev_io,
+    CHR_SET(write, chr__testdev_write));
 
-static const chr_backend chr__testdev_kind = {
-    "testdev",                                   /* name         */
-    NULL,                                        /* alias        */
-    CHR__HELP("the guest's test program ends the emulator"), /* help        */
-    NULL,                                        /* options      */
-    sizeof(chr_common_options),                  /* options_size */
-    sizeof(chr__testdev),                        /* state_size   */
-    NULL,                                        /* uri          */
-    chr__testdev_open,                           /* open         */
-    chr__testdev_close,                          /* close        */
-    &chr__testdev_io,                            /* io           */
-    NULL,                                        /* describe     */
-    NULL,                                        /* ioctl        */
-    NULL,                                        /* set_open     */
-    NULL,                                        /* peer         */
-    NULL,                                        /* sharing      */
-    0,                                           /* fixed        */
-    NULL,                                        /* input        */
-};
+CHR_TABLE(chr_backend, chr__testdev_kind,
+    CHR_SET(name,         "testdev")
+    CHR_SET(help,         CHR__HELP("the guest's test program ends the emulator"))
+    CHR_SET(options_size, sizeof(chr_common_options))
+    CHR_SET(state_size,   sizeof(chr__testdev))
+    CHR_SET(open,         chr__testdev_open)
+    CHR_SET(close,        chr__testdev_close)
+    CHR_SET(io,           &chr__testdev_io));
 #endif
 
 /* ====================================================================================================================
@@ -20795,42 +20774,26 @@ CHR__PRIVATE int chr__script_uri(const char *uri, chr_options *options)
     return chr__options_add(options, "file", file) < 0 ? CHR_ERR_NO_MEMORY : 1;
 }
 
-static const chr_io chr__script_io = {
-    chr__script_write,  /* write   */
-    NULL,               /* read    */
-    chr__script_update, /* update  */
-    NULL,               /* wait_fd */
-};
+CHR_TABLE(chr_io, chr__script_io,
+    CHR_SET(write,  chr__script_write)
+    CHR_SET(update, chr__script_update));
 
-static const chr_peer_slots chr__script_peer = {
-    NULL,                 /* disconnect     */
-    NULL,                 /* wait_connected */
-    NULL,                 /* add_client     */
-    NULL,                 /* set_msgfds     */
-    NULL,                 /* get_msgfds     */
-    chr__script_shutdown, /* shutdown       */
-    NULL,                 /* queued         */
-};
+CHR_TABLE(chr_peer_slots, chr__script_peer,
+    CHR_SET(shutdown, chr__script_shutdown));
 
-static const chr_backend chr__script_kind = {
-    "script",                                                  /* name         */
-    NULL,                                                      /* alias        */
-    CHR__HELP("a far side that plays a text: expect, send, wait, ..."), /* help         */
-    chr__script_rows,                                          /* options      */
-    sizeof(chr_script_options),                                /* options_size */
-    sizeof(chr__script),                                       /* state_size   */
-    CHR__URI(chr__script_uri),                                 /* uri          */
-    chr__script_open,                                          /* open         */
-    chr__script_close,                                         /* close        */
-    &chr__script_io,                                           /* io           */
-    chr__script_describe,                                      /* describe     */
-    NULL,                                                      /* ioctl        */
-    chr__script_set_open,                                      /* set_open     */
-    &chr__script_peer,                                         /* peer         */
-    NULL,                                                      /* sharing      */
-    0,                                                         /* fixed        */
-    NULL,                                                      /* input        */
-};
+CHR_TABLE(chr_backend, chr__script_kind,
+    CHR_SET(name,         "script")
+    CHR_SET(help,         CHR__HELP("a far side that plays a text: expect, send, wait, ..."))
+    CHR_SET(options,      chr__script_rows)
+    CHR_SET(options_size, sizeof(chr_script_options))
+    CHR_SET(state_size,   sizeof(chr__script))
+    CHR_SET(uri,          CHR__URI(chr__script_uri))
+    CHR_SET(open,         chr__script_open)
+    CHR_SET(close,        chr__script_close)
+    CHR_SET(io,           &chr__script_io)
+    CHR_SET(describe,     chr__script_describe)
+    CHR_SET(set_open,     chr__script_set_open)
+    CHR_SET(peer,         &chr__script_peer));
 
 /* -- what the call of >>extras does -- */
 
@@ -21099,39 +21062,26 @@ static int chr__msmouse_sync(chr_dev *dev)
     return code;
 }
 
-static const chr_input_slots chr__msmouse_input = {
-    chr__msmouse_rel,    /* rel    */
-    NULL,                /* abs    */
-    chr__msmouse_button, /* button */
-    chr__msmouse_sync,   /* sync   */
-};
+CHR_TABLE(chr_input_slots, chr__msmouse_input,
+    CHR_SET(rel,    chr__msmouse_rel)
+    CHR_SET(button, chr__msmouse_button)
+    CHR_SET(sync,   chr__msmouse_sync));
 
-static const chr_io chr__msmouse_io = {
-    chr__msmouse_write,  /* write   */
-    NULL,                /* read    */
-    chr__answers_update, /* update  */
-    NULL,                /* wait_fd */
-};
+CHR_TABLE(chr_io, chr__msmouse_io,
+    CHR_SET(write,  chr__msmouse_write)
+    CHR_SET(update, chr__answers_update));
 
-static const chr_backend chr__msmouse_kind = {
-    "msmouse",                           /* name         */
-    NULL,                                /* alias        */
-    CHR__HELP("a serial mouse with three buttons"), /* help         */
-    NULL,                                /* options      */
-    sizeof(chr_common_options),          /* options_size */
-    sizeof(chr__msmouse),                /* state_size   */
-    NULL,                                /* uri          */
-    chr__msmouse_open,                   /* open         */
-    chr__answers_close,                  /* close        */
-    &chr__msmouse_io,                    /* io           */
-    chr__msmouse_describe,               /* describe     */
-    chr__msmouse_ioctl,                  /* ioctl        */
-    NULL,                                /* set_open     */
-    NULL,                                /* peer         */
-    NULL,                                /* sharing      */
-    0,                                   /* fixed        */
-    &chr__msmouse_input,                 /* input        */
-};
+CHR_TABLE(chr_backend, chr__msmouse_kind,
+    CHR_SET(name,         "msmouse")
+    CHR_SET(help,         CHR__HELP("a serial mouse with three buttons"))
+    CHR_SET(options_size, sizeof(chr_common_options))
+    CHR_SET(state_size,   sizeof(chr__msmouse))
+    CHR_SET(open,         chr__msmouse_open)
+    CHR_SET(close,        chr__answers_close)
+    CHR_SET(io,           &chr__msmouse_io)
+    CHR_SET(describe,     chr__msmouse_describe)
+    CHR_SET(ioctl,        chr__msmouse_ioctl)
+    CHR_SET(input,        &chr__msmouse_input));
 #endif
 
 /* ====================================================================================================================
@@ -21319,39 +21269,25 @@ static int chr__wctablet_sync(chr_dev *dev)
     return code;
 }
 
-static const chr_input_slots chr__wctablet_input = {
-    NULL,                 /* rel    */
-    chr__wctablet_abs,    /* abs    */
-    chr__wctablet_button, /* button */
-    chr__wctablet_sync,   /* sync   */
-};
+CHR_TABLE(chr_input_slots, chr__wctablet_input,
+    CHR_SET(abs,    chr__wctablet_abs)
+    CHR_SET(button, chr__wctablet_button)
+    CHR_SET(sync,   chr__wctablet_sync));
 
-static const chr_io chr__wctablet_io = {
-    chr__wctablet_write, /* write   */
-    NULL,                /* read    */
-    chr__answers_update, /* update  */
-    NULL,                /* wait_fd */
-};
+CHR_TABLE(chr_io, chr__wctablet_io,
+    CHR_SET(write,  chr__wctablet_write)
+    CHR_SET(update, chr__answers_update));
 
-static const chr_backend chr__wctablet_kind = {
-    "wctablet",                                         /* name         */
-    NULL,                                               /* alias        */
-    CHR__HELP("a serial tablet with a pen, Wacom's PenPartner"), /* help         */
-    NULL,                                               /* options      */
-    sizeof(chr_common_options),                         /* options_size */
-    sizeof(chr__wctablet),                              /* state_size   */
-    NULL,                                               /* uri          */
-    chr__wctablet_open,                                 /* open         */
-    chr__answers_close,                                 /* close        */
-    &chr__wctablet_io,                                  /* io           */
-    NULL,                                               /* describe     */
-    chr__wctablet_ioctl,                                /* ioctl        */
-    NULL,                                               /* set_open     */
-    NULL,                                               /* peer         */
-    NULL,                                               /* sharing      */
-    0,                                                  /* fixed        */
-    &chr__wctablet_input,                               /* input        */
-};
+CHR_TABLE(chr_backend, chr__wctablet_kind,
+    CHR_SET(name,         "wctablet")
+    CHR_SET(help,         CHR__HELP("a serial tablet with a pen, Wacom's PenPartner"))
+    CHR_SET(options_size, sizeof(chr_common_options))
+    CHR_SET(state_size,   sizeof(chr__wctablet))
+    CHR_SET(open,         chr__wctablet_open)
+    CHR_SET(close,        chr__answers_close)
+    CHR_SET(io,           &chr__wctablet_io)
+    CHR_SET(ioctl,        chr__wctablet_ioctl)
+    CHR_SET(input,        &chr__wctablet_input));
 #endif
 
 /* ====================================================================================================================
@@ -22237,10 +22173,9 @@ static void chr__brlapi_write(void *opaque, const unsigned char *cells, const ch
         chr__brlapi_flush(host);
 }
 
-static const chr_braille_display chr__brlapi_display = {
-    chr__brlapi_size,  /* size  */
-    chr__brlapi_write, /* write */
-};
+CHR_TABLE(chr_braille_display, chr__brlapi_display,
+    CHR_SET(size,  chr__brlapi_size)
+    CHR_SET(write, chr__brlapi_write));
 
 /* "[HOST][:NUMBER]"; an IPv6 number stands in brackets. */
 static int chr__brlapi_parse(chr__brlapi *host, const char *text)
@@ -22339,32 +22274,19 @@ static void chr__braille_close(chr_dev *dev)
     chr__answers_close(dev);
 }
 
-static const chr_io chr__braille_io = {
-    chr__braille_write,  /* write   */
-    NULL,                /* read    */
-    chr__answers_update, /* update  */
-    NULL,                /* wait_fd */
-};
+CHR_TABLE(chr_io, chr__braille_io,
+    CHR_SET(write,  chr__braille_write)
+    CHR_SET(update, chr__answers_update));
 
-static const chr_backend chr__braille_kind = {
-    "braille",                                  /* name         */
-    NULL,                                       /* alias        */
-    CHR__HELP("a braille display on a serial line"), /* help         */
-    chr__braille_rows,                          /* options      */
-    sizeof(chr_braille_options),                /* options_size */
-    sizeof(chr__braille),                       /* state_size   */
-    NULL,                                       /* uri          */
-    chr__braille_open,                          /* open         */
-    chr__braille_close,                         /* close        */
-    &chr__braille_io,                           /* io           */
-    NULL,                                       /* describe     */
-    NULL,                                       /* ioctl        */
-    NULL,                                       /* set_open     */
-    NULL,                                       /* peer         */
-    NULL,                                       /* sharing      */
-    0,                                          /* fixed        */
-    NULL,                                       /* input        */
-};
+CHR_TABLE(chr_backend, chr__braille_kind,
+    CHR_SET(name,         "braille")
+    CHR_SET(help,         CHR__HELP("a braille display on a serial line"))
+    CHR_SET(options,      chr__braille_rows)
+    CHR_SET(options_size, sizeof(chr_braille_options))
+    CHR_SET(state_size,   sizeof(chr__braille))
+    CHR_SET(open,         chr__braille_open)
+    CHR_SET(close,        chr__braille_close)
+    CHR_SET(io,           &chr__braille_io));
 #endif
 
 /* ====================================================================================================================
@@ -22541,16 +22463,16 @@ static void chr__mux_focus(chr_dev *dev, chr_frontend *fe)
 
 /* -- output -- */
 
-/* A stamp that was begun is finished before anything else. */
+/* A stamp that was begun is finished before anything else. When nobody is there it is dropped, as its line will be. */
 static int chr__mux_flush_stamp(chr__mux *mux)
 {
     int n;
 
     while (mux->stamp_done < mux->stamp_length) {
         n = chr_fe_write(&mux->base, mux->stamp + mux->stamp_done, mux->stamp_length - mux->stamp_done);
-        if (n <= 0)
+        if (n <= 0 && n != CHR_ERR_DISCONNECTED)
             return n < 0 ? n : CHR_ERR_WOULD_BLOCK;
-        mux->stamp_done += (size_t)n;
+        mux->stamp_done = n > 0 ? mux->stamp_done + (size_t)n : mux->stamp_length;
     }
     return 0;
 }
@@ -22567,7 +22489,8 @@ static void chr__mux_begin_line(chr__mux *mux)
     mux->in_line = 1;
 }
 
-static int chr__mux_write_line(chr__mux *mux, const char *text, size_t len)
+/* Moves *done past what was taken, or is lost. */
+static int chr__mux_write_line(chr__mux *mux, const char *text, size_t len, size_t *done)
 {
     const char *newline = (const char *)memchr(text, '\n', len);
     size_t      line = newline ? (size_t)(newline - text) + 1 : len;
@@ -22579,8 +22502,10 @@ static int chr__mux_write_line(chr__mux *mux, const char *text, size_t len)
     }
     if (n == 0)
         n = chr_fe_write(&mux->base, text, line);
-    if (n > 0 && text[n - 1] == '\n')
+    line = n > 0 ? (size_t)n : chr__is_lost(&mux->dev, n) ? line : 0;
+    if (line > 0 && text[line - 1] == '\n')
         mux->in_line = 0;
+    *done += line;
     return n;
 }
 
@@ -22588,15 +22513,15 @@ CHR__HOT static int chr__mux_write(chr_dev *dev, const void *buf, size_t len)
 {
     chr__mux *mux = (chr__mux *)dev;
     size_t    done = 0;
-    int       n = 1;
+    int       n = 1, taken = 0;
 
     if (!mux->stamps && mux->stamp_done == mux->stamp_length)
         return chr_fe_write(&mux->base, buf, len);
-    while (done < len && n > 0) {
-        n = chr__mux_write_line(mux, (const char *)buf + done, len - done);
-        done += n > 0 ? (size_t)n : 0;
+    while (done < len && (n > 0 || chr__is_lost(dev, n))) {
+        n = chr__mux_write_line(mux, (const char *)buf + done, len - done, &done);
+        taken |= n > 0;
     }
-    return done > 0 ? (int)done : n;
+    return taken || (done > 0 && !chr__is_lost(dev, n)) ? (int)done : n;
 }
 
 CHR__PRIVATE void chr__mux_say(chr__mux *mux, const char *text)
@@ -23022,12 +22947,10 @@ static void chr__mux_close(chr_dev *dev)
     mux->backlog = NULL;
 }
 
-static const chr_io chr__mux_io = {
-    chr__mux_write,   /* write   */
-    NULL,             /* read    */
-    chr__mux_update,  /* update  */
-    chr__mux_wait_fd, /* wait_fd */
-};
+CHR_TABLE(chr_io, chr__mux_io,
+    CHR_SET(write,   chr__mux_write)
+    CHR_SET(update,  chr__mux_update)
+    CHR_SET(wait_fd, chr__mux_wait_fd));
 
 /* One frontend of several can't end it for the others. */
 static int chr__mux_shutdown(chr_dev *dev)
@@ -23038,51 +22961,38 @@ static int chr__mux_shutdown(chr_dev *dev)
     return code < 0 ? code : chr_fe_shutdown(&mux->base);
 }
 
-static const chr_peer_slots chr__mux_peer = {
-    NULL,              /* disconnect     */
-    NULL,              /* wait_connected */
-    NULL,              /* add_client     */
-    NULL,              /* set_msgfds     */
-    NULL,              /* get_msgfds     */
-    chr__mux_shutdown, /* shutdown       */
-    NULL,              /* queued         */
-};
+CHR_TABLE(chr_peer_slots, chr__mux_peer,
+    CHR_SET(shutdown, chr__mux_shutdown));
 
-static const chr_sharing_slots chr__mux_sharing = {
-    chr__mux_attach,         /* attach         */
-    chr__mux_detach,         /* detach         */
-    chr__mux_focus,          /* focus          */
-    chr__mux_event,          /* event          */
-    chr__mux_wants_writable, /* wants_writable */
-    chr__mux_writable,       /* writable       */
-    chr__mux_inject,         /* inject         */
-    chr__mux_holds,          /* holds          */
-};
+CHR_TABLE(chr_sharing_slots, chr__mux_sharing,
+    CHR_SET(attach,         chr__mux_attach)
+    CHR_SET(detach,         chr__mux_detach)
+    CHR_SET(focus,          chr__mux_focus)
+    CHR_SET(event,          chr__mux_event)
+    CHR_SET(wants_writable, chr__mux_wants_writable)
+    CHR_SET(writable,       chr__mux_writable)
+    CHR_SET(inject,         chr__mux_inject)
+    CHR_SET(holds,          chr__mux_holds));
 
 static int chr__mux_ioctl(chr_dev *dev, int command, void *arg)
 {
     return chr_fe_ioctl(&((chr__mux *)dev)->base, command, arg);
 }
 
-static const chr_backend chr__mux_kind = {
-    "mux",                                                  /* name         */
-    NULL,                                                   /* alias        */
-    CHR__HELP("several frontends share a chardev, one has the focus"), /* help         */
-    chr__mux_rows,                                          /* options      */
-    sizeof(chr_mux_options),                                /* options_size */
-    sizeof(chr__mux),                                       /* state_size   */
-    NULL,                                                   /* uri          */
-    chr__mux_open,                                          /* open         */
-    chr__mux_close,                                         /* close        */
-    &chr__mux_io,                                           /* io           */
-    chr__mux_describe,                                      /* describe     */
-    chr__mux_ioctl,                                         /* ioctl        */
-    NULL,                                                   /* set_open     */
-    &chr__mux_peer,                                         /* peer         */
-    &chr__mux_sharing,                                      /* sharing      */
-    1,                                                      /* fixed        */
-    NULL,                                                   /* input        */
-};
+CHR_TABLE(chr_backend, chr__mux_kind,
+    CHR_SET(name,         "mux")
+    CHR_SET(help,         CHR__HELP("several frontends share a chardev, one has the focus"))
+    CHR_SET(options,      chr__mux_rows)
+    CHR_SET(options_size, sizeof(chr_mux_options))
+    CHR_SET(state_size,   sizeof(chr__mux))
+    CHR_SET(open,         chr__mux_open)
+    CHR_SET(close,        chr__mux_close)
+    CHR_SET(io,           &chr__mux_io)
+    CHR_SET(describe,     chr__mux_describe)
+    CHR_SET(ioctl,        chr__mux_ioctl)
+    CHR_SET(peer,         &chr__mux_peer)
+    CHR_SET(sharing,      &chr__mux_sharing)
+    CHR_SET(fixed,        1));
 #endif
 
 /* ====================================================================================================================
@@ -23207,17 +23117,29 @@ static int chr__fan_offer_closed(chr__fan *fan, const char *buf, size_t len)
     return most > 0 ? most : CHR_ERR_DISCONNECTED;
 }
 
+/* To all. Returns how much of it each that is open has had, 0 = some can't take any now. */
+static int chr__fan_offer_all(chr__fan *fan, const char *buf, size_t len)
+{
+    int taken = chr__fan_offer_open(fan, buf, len);
+
+    if (taken < 0)
+        return chr__fan_offer_closed(fan, buf, len);
+    if (taken > 0)
+        chr__fan_offer_closed(fan, buf, (size_t)taken);
+    return taken;
+}
+
+/* What one can't take for an error is not offered to it again: the whole goes on. */
 static int chr__fan_write(chr__fan *fan, const void *buf, size_t len)
 {
-    size_t    i;
-    int       taken = chr__fan_offer_open(fan, (const char *)buf, len);
+    size_t i;
+    int    taken;
 
+    fan->dev->ctx->unkept++;
+    taken = chr__fan_offer_all(fan, (const char *)buf, len);
+    fan->dev->ctx->unkept--;
     if (taken == 0)
         return CHR_ERR_WOULD_BLOCK;
-    if (taken < 0)
-        taken = chr__fan_offer_closed(fan, (const char *)buf, len);
-    else
-        chr__fan_offer_closed(fan, (const char *)buf, (size_t)taken);
     for (i = 0; i < fan->count; i++)
         fan->members[i].ahead -= chr__min(fan->members[i].ahead, taken > 0 ? (size_t)taken : len);
     return taken;
@@ -23477,15 +23399,8 @@ static int chr__hub_shutdown(chr_dev *dev)
     return chr__fan_shutdown(&((chr__hub *)dev)->fan);
 }
 
-static const chr_peer_slots chr__hub_peer = {
-    NULL,              /* disconnect     */
-    NULL,              /* wait_connected */
-    NULL,              /* add_client     */
-    NULL,              /* set_msgfds     */
-    NULL,              /* get_msgfds     */
-    chr__hub_shutdown, /* shutdown       */
-    NULL,              /* queued         */
-};
+CHR_TABLE(chr_peer_slots, chr__hub_peer,
+    CHR_SET(shutdown, chr__hub_shutdown));
 
 static void chr__hub_describe(const chr_dev *dev, chr_info *info)
 {
@@ -23537,32 +23452,25 @@ static void chr__hub_close(chr_dev *dev)
     chr__fan_free(&hub->fan);
 }
 
-static const chr_io chr__hub_io = {
-    chr__hub_write,   /* write   */
-    NULL,             /* read    */
-    chr__hub_update,  /* update  */
-    chr__hub_wait_fd, /* wait_fd */
-};
+CHR_TABLE(chr_io, chr__hub_io,
+    CHR_SET(write,   chr__hub_write)
+    CHR_SET(update,  chr__hub_update)
+    CHR_SET(wait_fd, chr__hub_wait_fd));
 
-static const chr_backend chr__hub_kind = {
-    "hub",                                 /* name         */
-    NULL,                                  /* alias        */
-    CHR__HELP("several chardevs behind one frontend"), /* help        */
-    chr__hub_rows,                         /* options      */
-    sizeof(chr_hub_options),               /* options_size */
-    sizeof(chr__hub),                      /* state_size   */
-    NULL,                                  /* uri          */
-    chr__hub_open,                         /* open         */
-    chr__hub_close,                        /* close        */
-    &chr__hub_io,                          /* io           */
-    chr__hub_describe,                     /* describe     */
-    chr__hub_ioctl,                        /* ioctl        */
-    chr__hub_set_open,                     /* set_open     */
-    &chr__hub_peer,                        /* peer         */
-    NULL,                                  /* sharing      */
-    1,                                     /* fixed        */
-    NULL,                                  /* input        */
-};
+CHR_TABLE(chr_backend, chr__hub_kind,
+    CHR_SET(name,         "hub")
+    CHR_SET(help,         CHR__HELP("several chardevs behind one frontend"))
+    CHR_SET(options,      chr__hub_rows)
+    CHR_SET(options_size, sizeof(chr_hub_options))
+    CHR_SET(state_size,   sizeof(chr__hub))
+    CHR_SET(open,         chr__hub_open)
+    CHR_SET(close,        chr__hub_close)
+    CHR_SET(io,           &chr__hub_io)
+    CHR_SET(describe,     chr__hub_describe)
+    CHR_SET(ioctl,        chr__hub_ioctl)
+    CHR_SET(set_open,     chr__hub_set_open)
+    CHR_SET(peer,         &chr__hub_peer)
+    CHR_SET(fixed,        1));
 #endif
 
 /* ====================================================================================================================
@@ -24035,42 +23943,34 @@ static void chr__fault_close(chr_dev *dev)
     fault->fed = fault->feed_size = 0;
 }
 
-static const chr_io chr__fault_io = {
-    chr__fault_write,   /* write   */
-    chr__fault_read,    /* read    */
-    chr__fault_update,  /* update  */
-    chr__fault_wait_fd, /* wait_fd */
-};
+CHR_TABLE(chr_io, chr__fault_io,
+    CHR_SET(write,   chr__fault_write)
+    CHR_SET(read,    chr__fault_read)
+    CHR_SET(update,  chr__fault_update)
+    CHR_SET(wait_fd, chr__fault_wait_fd));
 
-static const chr_peer_slots chr__fault_peer = {
-    chr_stacked_disconnect,     /* disconnect     */
-    chr_stacked_wait_connected, /* wait_connected */
-    chr_stacked_add_client,     /* add_client     */
-    chr_stacked_set_msgfds,     /* set_msgfds     */
-    chr_stacked_get_msgfds,     /* get_msgfds     */
-    chr_stacked_shutdown,       /* shutdown       */
-    chr_stacked_queued,         /* queued         */
-};
+CHR_TABLE(chr_peer_slots, chr__fault_peer,
+    CHR_SET(disconnect,     chr_stacked_disconnect)
+    CHR_SET(wait_connected, chr_stacked_wait_connected)
+    CHR_SET(add_client,     chr_stacked_add_client)
+    CHR_SET(set_msgfds,     chr_stacked_set_msgfds)
+    CHR_SET(get_msgfds,     chr_stacked_get_msgfds)
+    CHR_SET(shutdown,       chr_stacked_shutdown)
+    CHR_SET(queued,         chr_stacked_queued));
 
-static const chr_backend chr__fault_kind = {
-    "fault",                                              /* name         */
-    NULL,                                                 /* alias        */
-    CHR__HELP("stacked on a chardev: short writes, delays, breaks"), /* help         */
-    chr__fault_rows,                                      /* options      */
-    sizeof(chr_fault_options),                            /* options_size */
-    sizeof(chr__fault),                                   /* state_size   */
-    NULL,                                                 /* uri          */
-    chr__fault_open,                                      /* open         */
-    chr__fault_close,                                     /* close        */
-    &chr__fault_io,                                       /* io           */
-    chr__fault_describe,                                  /* describe     */
-    chr_stacked_ioctl,                                    /* ioctl        */
-    chr_stacked_set_open,                                 /* set_open     */
-    &chr__fault_peer,                                     /* peer         */
-    NULL,                                                 /* sharing      */
-    0,                                                    /* fixed        */
-    NULL,                                                 /* input        */
-};
+CHR_TABLE(chr_backend, chr__fault_kind,
+    CHR_SET(name,         "fault")
+    CHR_SET(help,         CHR__HELP("stacked on a chardev: short writes, delays, breaks"))
+    CHR_SET(options,      chr__fault_rows)
+    CHR_SET(options_size, sizeof(chr_fault_options))
+    CHR_SET(state_size,   sizeof(chr__fault))
+    CHR_SET(open,         chr__fault_open)
+    CHR_SET(close,        chr__fault_close)
+    CHR_SET(io,           &chr__fault_io)
+    CHR_SET(describe,     chr__fault_describe)
+    CHR_SET(ioctl,        chr_stacked_ioctl)
+    CHR_SET(set_open,     chr_stacked_set_open)
+    CHR_SET(peer,         &chr__fault_peer));
 
 /* -- what the calls of >>extras do -- */
 
@@ -24150,46 +24050,28 @@ static int chr__fd_open(chr_dev *dev, chr_error *err)
 }
 
 #if CHARDEV_HAS_FD
-static const chr_backend chr__fd_kind = {
-    "fd",                                     /* name         */
-    NULL,                                     /* alias        */
-    CHR__HELP("descriptors that are open already"), /* help         */
-    chr__fd_rows,                             /* options      */
-    sizeof(chr_fd_options),                   /* options_size */
-    sizeof(chr__fd_dev),                      /* state_size   */
-    NULL,                                     /* uri          */
-    chr__fd_open,                             /* open         */
-    chr__fd_close,                            /* close        */
-    &chr__stream_io,                          /* io           */
-    NULL,                                     /* describe     */
-    NULL,                                     /* ioctl        */
-    NULL,                                     /* set_open     */
-    &chr__fd_peer,                            /* peer         */
-    NULL,                                     /* sharing      */
-    0,                                        /* fixed        */
-    NULL,                                     /* input        */
-};
+CHR_TABLE(chr_backend, chr__fd_kind,
+    CHR_SET(name,         "fd")
+    CHR_SET(help,         CHR__HELP("descriptors that are open already"))
+    CHR_SET(options,      chr__fd_rows)
+    CHR_SET(options_size, sizeof(chr_fd_options))
+    CHR_SET(state_size,   sizeof(chr__fd_dev))
+    CHR_SET(open,         chr__fd_open)
+    CHR_SET(close,        chr__fd_close)
+    CHR_SET(io,           &chr__stream_io)
+    CHR_SET(peer,         &chr__fd_peer));
 #endif
 #if CHARDEV_HAS_WIN
-static const chr_backend chr__win_kind = {
-    "win",                                    /* name         */
-    NULL,                                     /* alias        */
-    CHR__HELP("handles that are open already"), /* help         */
-    chr__fd_rows,                             /* options      */
-    sizeof(chr_win_options),                  /* options_size */
-    sizeof(chr__fd_dev),                      /* state_size   */
-    NULL,                                     /* uri          */
-    chr__fd_open,                             /* open         */
-    chr__fd_close,                            /* close        */
-    &chr__stream_io,                          /* io           */
-    NULL,                                     /* describe     */
-    NULL,                                     /* ioctl        */
-    NULL,                                     /* set_open     */
-    &chr__fd_peer,                            /* peer         */
-    NULL,                                     /* sharing      */
-    0,                                        /* fixed        */
-    NULL,                                     /* input        */
-};
+CHR_TABLE(chr_backend, chr__win_kind,
+    CHR_SET(name,         "win")
+    CHR_SET(help,         CHR__HELP("handles that are open already"))
+    CHR_SET(options,      chr__fd_rows)
+    CHR_SET(options_size, sizeof(chr_win_options))
+    CHR_SET(state_size,   sizeof(chr__fd_dev))
+    CHR_SET(open,         chr__fd_open)
+    CHR_SET(close,        chr__fd_close)
+    CHR_SET(io,           &chr__stream_io)
+    CHR_SET(peer,         &chr__fd_peer));
 #endif
 #endif
 
@@ -24230,25 +24112,17 @@ static int chr__file_open(chr_dev *dev, chr_error *err)
     return 0;
 }
 
-static const chr_backend chr__file_kind = {
-    "file",                                        /* name         */
-    NULL,                                          /* alias        */
-    CHR__HELP("a file that is written, another that is read"), /* help        */
-    chr__file_rows,                                /* options      */
-    sizeof(chr_file_options),                      /* options_size */
-    sizeof(chr__fd_dev),                           /* state_size   */
-    CHR__URI(chr__file_uri),                       /* uri          */
-    chr__file_open,                                /* open         */
-    chr__fd_close,                                 /* close        */
-    &chr__stream_io,                               /* io           */
-    NULL,                                          /* describe     */
-    NULL,                                          /* ioctl        */
-    NULL,                                          /* set_open     */
-    &chr__fd_peer,                                 /* peer         */
-    NULL,                                          /* sharing      */
-    0,                                             /* fixed        */
-    NULL,                                          /* input        */
-};
+CHR_TABLE(chr_backend, chr__file_kind,
+    CHR_SET(name,         "file")
+    CHR_SET(help,         CHR__HELP("a file that is written, another that is read"))
+    CHR_SET(options,      chr__file_rows)
+    CHR_SET(options_size, sizeof(chr_file_options))
+    CHR_SET(state_size,   sizeof(chr__fd_dev))
+    CHR_SET(uri,          CHR__URI(chr__file_uri))
+    CHR_SET(open,         chr__file_open)
+    CHR_SET(close,        chr__fd_close)
+    CHR_SET(io,           &chr__stream_io)
+    CHR_SET(peer,         &chr__fd_peer));
 #endif
 
 /* ====================================================================================================================
@@ -24508,25 +24382,18 @@ static void chr__pipe_describe(const chr_dev *dev, chr_info *info)
 #define CHR__PIPE_HELP "a named pipe: its server, or a client"
 #endif
 
-static const chr_backend chr__pipe_kind = {
-    "pipe",                                   /* name         */
-    NULL,                                     /* alias        */
-    CHR__HELP(CHR__PIPE_HELP),                /* help         */
-    chr__pipe_rows,                           /* options      */
-    sizeof(chr_pipe_options),                 /* options_size */
-    sizeof(chr__pipe),                        /* state_size   */
-    CHR__URI(chr__pipe_uri),                  /* uri          */
-    chr__pipe_open,                           /* open         */
-    chr__pipe_close,                          /* close        */
-    &chr__stream_io,                          /* io           */
-    chr__pipe_describe,                       /* describe     */
-    NULL,                                     /* ioctl        */
-    NULL,                                     /* set_open     */
-    &chr__fd_peer,                            /* peer         */
-    NULL,                                     /* sharing      */
-    0,                                        /* fixed        */
-    NULL,                                     /* input        */
-};
+CHR_TABLE(chr_backend, chr__pipe_kind,
+    CHR_SET(name,         "pipe")
+    CHR_SET(help,         CHR__HELP(CHR__PIPE_HELP))
+    CHR_SET(options,      chr__pipe_rows)
+    CHR_SET(options_size, sizeof(chr_pipe_options))
+    CHR_SET(state_size,   sizeof(chr__pipe))
+    CHR_SET(uri,          CHR__URI(chr__pipe_uri))
+    CHR_SET(open,         chr__pipe_open)
+    CHR_SET(close,        chr__pipe_close)
+    CHR_SET(io,           &chr__stream_io)
+    CHR_SET(describe,     chr__pipe_describe)
+    CHR_SET(peer,         &chr__fd_peer));
 
 #undef CHR__PIPE_HELP
 #endif
@@ -24755,12 +24622,11 @@ static void chr__pty_describe(const chr_dev *dev, chr_info *info)
     info->comes_back = 1;
 }
 
-static const chr_io chr__pty_io = {
-    chr__pty_write,          /* write   */
-    chr__stream_dev_read,    /* read    */
-    chr__stream_dev_update,  /* update  */
-    chr__stream_dev_wait_fd, /* wait_fd */
-};
+CHR_TABLE(chr_io, chr__pty_io,
+    CHR_SET(write,   chr__pty_write)
+    CHR_SET(read,    chr__stream_dev_read)
+    CHR_SET(update,  chr__stream_dev_update)
+    CHR_SET(wait_fd, chr__stream_dev_wait_fd));
 
 /* pty, pty,OPTIONS or pty:PATH. */
 CHR__PRIVATE int chr__pty_uri(const char *uri, chr_options *options)
@@ -24768,25 +24634,18 @@ CHR__PRIVATE int chr__pty_uri(const char *uri, chr_options *options)
     return chr__after(uri, "pty:") ? chr__uri_path(uri, "pty:", options) : chr__uri_name(uri, "pty", options);
 }
 
-static const chr_backend chr__pty_kind = {
-    "pty",                                    /* name         */
-    NULL,                                     /* alias        */
-    CHR__HELP("a new pseudo terminal"),       /* help         */
-    chr__pty_rows,                            /* options      */
-    sizeof(chr_pty_options),                  /* options_size */
-    sizeof(chr__pty),                         /* state_size   */
-    CHR__URI(chr__pty_uri),                   /* uri          */
-    chr__pty_open,                            /* open         */
-    chr__pty_close,                           /* close        */
-    &chr__pty_io,                             /* io           */
-    chr__pty_describe,                        /* describe     */
-    chr__pty_ioctl,                           /* ioctl        */
-    NULL,                                     /* set_open     */
-    NULL,                                     /* peer         */
-    NULL,                                     /* sharing      */
-    0,                                        /* fixed        */
-    NULL,                                     /* input        */
-};
+CHR_TABLE(chr_backend, chr__pty_kind,
+    CHR_SET(name,         "pty")
+    CHR_SET(help,         CHR__HELP("a new pseudo terminal"))
+    CHR_SET(options,      chr__pty_rows)
+    CHR_SET(options_size, sizeof(chr_pty_options))
+    CHR_SET(state_size,   sizeof(chr__pty))
+    CHR_SET(uri,          CHR__URI(chr__pty_uri))
+    CHR_SET(open,         chr__pty_open)
+    CHR_SET(close,        chr__pty_close)
+    CHR_SET(io,           &chr__pty_io)
+    CHR_SET(describe,     chr__pty_describe)
+    CHR_SET(ioctl,        chr__pty_ioctl));
 #endif
 
 /* ====================================================================================================================
@@ -24917,25 +24776,16 @@ static int chr__stdio_ioctl(chr_dev *dev, int command, void *arg)
     return chr__stdio_make_raw(stdio);
 }
 
-static const chr_backend chr__stdio_kind = {
-    "stdio",                                  /* name         */
-    NULL,                                     /* alias        */
-    CHR__HELP("standard input and output"),   /* help         */
-    chr__stdio_rows,                          /* options      */
-    sizeof(chr_stdio_options),                /* options_size */
-    sizeof(chr__stdio),                       /* state_size   */
-    NULL,                                     /* uri          */
-    chr__stdio_open,                          /* open         */
-    chr__stdio_close,                         /* close        */
-    &chr__stream_io,                          /* io           */
-    NULL,                                     /* describe     */
-    chr__stdio_ioctl,                         /* ioctl        */
-    NULL,                                     /* set_open     */
-    NULL,                                     /* peer         */
-    NULL,                                     /* sharing      */
-    0,                                        /* fixed        */
-    NULL,                                     /* input        */
-};
+CHR_TABLE(chr_backend, chr__stdio_kind,
+    CHR_SET(name,         "stdio")
+    CHR_SET(help,         CHR__HELP("standard input and output"))
+    CHR_SET(options,      chr__stdio_rows)
+    CHR_SET(options_size, sizeof(chr_stdio_options))
+    CHR_SET(state_size,   sizeof(chr__stdio))
+    CHR_SET(open,         chr__stdio_open)
+    CHR_SET(close,        chr__stdio_close)
+    CHR_SET(io,           &chr__stream_io)
+    CHR_SET(ioctl,        chr__stdio_ioctl));
 #endif
 
 /* ====================================================================================================================
@@ -24975,25 +24825,14 @@ static void chr__console_close(chr_dev *dev)
     console->has_screen = 0;
 }
 
-static const chr_backend chr__console_kind = {
-    "console",                                /* name         */
-    NULL,                                     /* alias        */
-    CHR__HELP("output to the process's console"), /* help     */
-    NULL,                                     /* options      */
-    sizeof(chr_common_options),               /* options_size */
-    sizeof(chr__console),                     /* state_size   */
-    NULL,                                     /* uri          */
-    chr__console_open,                        /* open         */
-    chr__console_close,                       /* close        */
-    &chr__stream_io,                          /* io           */
-    NULL,                                     /* describe     */
-    NULL,                                     /* ioctl        */
-    NULL,                                     /* set_open     */
-    NULL,                                     /* peer         */
-    NULL,                                     /* sharing      */
-    0,                                        /* fixed        */
-    NULL,                                     /* input        */
-};
+CHR_TABLE(chr_backend, chr__console_kind,
+    CHR_SET(name,         "console")
+    CHR_SET(help,         CHR__HELP("output to the process's console"))
+    CHR_SET(options_size, sizeof(chr_common_options))
+    CHR_SET(state_size,   sizeof(chr__console))
+    CHR_SET(open,         chr__console_open)
+    CHR_SET(close,        chr__console_close)
+    CHR_SET(io,           &chr__stream_io));
 #endif
 
 /* ====================================================================================================================
@@ -25153,9 +24992,11 @@ static int chr__marks_pending(const chr__layer *layer)
     return marks->events || marks->owed >= 0 || marks->at < marks->end;
 }
 
-static const chr__layer_slots chr__marks_slots = {
-    "marks", NULL, NULL, chr__marks_read, chr__marks_write, chr__marks_pending, NULL, NULL, NULL, NULL, NULL, NULL
-};
+CHR_TABLE(chr__layer_slots, chr__marks_slots,
+    CHR_SET(name,    "marks")
+    CHR_SET(read,    chr__marks_read)
+    CHR_SET(write,   chr__marks_write)
+    CHR_SET(pending, chr__marks_pending));
 
 /* -- plugged and unplugged -- */
 
@@ -25468,25 +25309,19 @@ static void chr__serial_describe(const chr_dev *dev, chr_info *info)
     info->comes_back = ((const chr_serial_options *)dev->options)->reconnect_ms > 0;
 }
 
-static const chr_backend chr__serial_kind = {
-    "serial",                                 /* name         */
-    "tty",                                    /* alias        */
-    CHR__HELP("a serial line, or any other terminal"), /* help         */
-    chr__serial_rows,                         /* options      */
-    sizeof(chr_serial_options),               /* options_size */
-    sizeof(chr__serial),                      /* state_size   */
-    CHR__URI(chr__serial_uri),                /* uri          */
-    chr__serial_open,                         /* open         */
-    chr__serial_close,                        /* close        */
-    &chr__stream_io,                          /* io           */
-    chr__serial_describe,                     /* describe     */
-    chr__serial_ioctl,                        /* ioctl        */
-    NULL,                                     /* set_open     */
-    NULL,                                     /* peer         */
-    NULL,                                     /* sharing      */
-    0,                                        /* fixed        */
-    NULL,                                     /* input        */
-};
+CHR_TABLE(chr_backend, chr__serial_kind,
+    CHR_SET(name,         "serial")
+    CHR_SET(alias,        "tty")
+    CHR_SET(help,         CHR__HELP("a serial line, or any other terminal"))
+    CHR_SET(options,      chr__serial_rows)
+    CHR_SET(options_size, sizeof(chr_serial_options))
+    CHR_SET(state_size,   sizeof(chr__serial))
+    CHR_SET(uri,          CHR__URI(chr__serial_uri))
+    CHR_SET(open,         chr__serial_open)
+    CHR_SET(close,        chr__serial_close)
+    CHR_SET(io,           &chr__stream_io)
+    CHR_SET(describe,     chr__serial_describe)
+    CHR_SET(ioctl,        chr__serial_ioctl));
 #endif
 
 /* ====================================================================================================================
@@ -25613,32 +25448,22 @@ static int chr__parallel_ioctl(chr_dev *dev, int command, void *arg)
     }
 }
 
-static const chr_io chr__parallel_io = {
-    chr__parallel_write,  /* write   */
-    NULL,                 /* read    */
-    chr__parallel_update, /* update  */
-    NULL,                 /* wait_fd */
-};
+CHR_TABLE(chr_io, chr__parallel_io,
+    CHR_SET(write,  chr__parallel_write)
+    CHR_SET(update, chr__parallel_update));
 
-static const chr_backend chr__parallel_kind = {
-    "parallel",                               /* name         */
-    "parport",                                /* alias        */
-    CHR__HELP("a parallel port"),             /* help         */
-    chr__parallel_rows,                       /* options      */
-    sizeof(chr_parallel_options),             /* options_size */
-    sizeof(chr__parallel),                    /* state_size   */
-    CHR__URI(chr__parallel_uri),              /* uri          */
-    chr__parallel_open,                       /* open         */
-    chr__parallel_close,                      /* close        */
-    &chr__parallel_io,                        /* io           */
-    NULL,                                     /* describe     */
-    chr__parallel_ioctl,                      /* ioctl        */
-    NULL,                                     /* set_open     */
-    NULL,                                     /* peer         */
-    NULL,                                     /* sharing      */
-    0,                                        /* fixed        */
-    NULL,                                     /* input        */
-};
+CHR_TABLE(chr_backend, chr__parallel_kind,
+    CHR_SET(name,         "parallel")
+    CHR_SET(alias,        "parport")
+    CHR_SET(help,         CHR__HELP("a parallel port"))
+    CHR_SET(options,      chr__parallel_rows)
+    CHR_SET(options_size, sizeof(chr_parallel_options))
+    CHR_SET(state_size,   sizeof(chr__parallel))
+    CHR_SET(uri,          CHR__URI(chr__parallel_uri))
+    CHR_SET(open,         chr__parallel_open)
+    CHR_SET(close,        chr__parallel_close)
+    CHR_SET(io,           &chr__parallel_io)
+    CHR_SET(ioctl,        chr__parallel_ioctl));
 #endif
 
 /* ====================================================================================================================
@@ -25759,10 +25584,11 @@ static int chr__datagrams_pending(const chr__layer *layer)
     return ((const chr__datagrams *)layer)->at < ((const chr__datagrams *)layer)->end;
 }
 
-static const chr__layer_slots chr__datagrams_slots = {
-    "datagrams", NULL, NULL, chr__datagrams_read, chr__datagrams_write, chr__datagrams_pending, NULL, NULL, NULL, NULL,
-        NULL, NULL
-};
+CHR_TABLE(chr__layer_slots, chr__datagrams_slots,
+    CHR_SET(name,    "datagrams")
+    CHR_SET(read,    chr__datagrams_read)
+    CHR_SET(write,   chr__datagrams_write)
+    CHR_SET(pending, chr__datagrams_pending));
 
 /* To the stream a refusal looks like a hang-up. Here it is the end of nothing. */
 static void chr__udp_refused(chr__stream *stream, int code)
@@ -25869,25 +25695,17 @@ static void chr__udp_describe(const chr_dev *dev, chr_info *info)
     chr__os_socket_name(udp->fd, 1, info->peer, sizeof info->peer);
 }
 
-static const chr_backend chr__udp_kind = {
-    "udp",                                    /* name         */
-    NULL,                                     /* alias        */
-    CHR__HELP("datagrams to and from one peer"), /* help         */
-    chr__udp_rows,                            /* options      */
-    sizeof(chr_udp_options),                  /* options_size */
-    sizeof(chr__udp),                         /* state_size   */
-    CHR__URI(chr__udp_uri),                   /* uri          */
-    chr__udp_open,                            /* open         */
-    chr__udp_close,                           /* close        */
-    &chr__stream_io,                          /* io           */
-    chr__udp_describe,                        /* describe     */
-    NULL,                                     /* ioctl        */
-    NULL,                                     /* set_open     */
-    NULL,                                     /* peer         */
-    NULL,                                     /* sharing      */
-    0,                                        /* fixed        */
-    NULL,                                     /* input        */
-};
+CHR_TABLE(chr_backend, chr__udp_kind,
+    CHR_SET(name,         "udp")
+    CHR_SET(help,         CHR__HELP("datagrams to and from one peer"))
+    CHR_SET(options,      chr__udp_rows)
+    CHR_SET(options_size, sizeof(chr_udp_options))
+    CHR_SET(state_size,   sizeof(chr__udp))
+    CHR_SET(uri,          CHR__URI(chr__udp_uri))
+    CHR_SET(open,         chr__udp_open)
+    CHR_SET(close,        chr__udp_close)
+    CHR_SET(io,           &chr__stream_io)
+    CHR_SET(describe,     chr__udp_describe));
 #endif
 
 /* ====================================================================================================================
@@ -27394,20 +27212,17 @@ static int chr__telnet_check_options(const chr_socket_options *options, chr_erro
     return 0;
 }
 
-static const chr__layer_slots chr__telnet_slots = {
-    "telnet",            /* name    */
-    chr__telnet_start,   /* start   */
-    chr__telnet_step,    /* step    */
-    chr__telnet_read,    /* read    */
-    chr__telnet_write,   /* write   */
-    chr__telnet_pending, /* pending */
-    chr__telnet_unsent,  /* unsent  */
-    chr__telnet_flush,   /* flush   */
-    NULL,                /* shutdown */
-    chr__telnet_ioctl,   /* ioctl   */
-    NULL,                /* ping    */
-    chr__telnet_close,   /* close   */
-};
+CHR_TABLE(chr__layer_slots, chr__telnet_slots,
+    CHR_SET(name,    "telnet")
+    CHR_SET(start,   chr__telnet_start)
+    CHR_SET(step,    chr__telnet_step)
+    CHR_SET(read,    chr__telnet_read)
+    CHR_SET(write,   chr__telnet_write)
+    CHR_SET(pending, chr__telnet_pending)
+    CHR_SET(unsent,  chr__telnet_unsent)
+    CHR_SET(flush,   chr__telnet_flush)
+    CHR_SET(ioctl,   chr__telnet_ioctl)
+    CHR_SET(close,   chr__telnet_close));
 
 #define CHR__TELNET_LAYER &chr__telnet_slots, sizeof(chr__telnet)
 
@@ -28490,20 +28305,18 @@ static int chr__ws_check_options(const chr_socket_options *options, chr_error *e
     return 0;
 }
 
-static const chr__layer_slots chr__ws_slots = {
-    "websocket",     /* name    */
-    chr__ws_start,   /* start   */
-    chr__ws_step,    /* step    */
-    chr__ws_read,    /* read    */
-    chr__ws_write,   /* write   */
-    chr__ws_pending, /* pending */
-    chr__ws_unsent,  /* unsent  */
-    chr__ws_flush,   /* flush   */
-    chr__ws_shutdown, /* shutdown */
-    NULL,            /* ioctl   */
-    chr__ws_ping,    /* ping    */
-    chr__ws_close,   /* close   */
-};
+CHR_TABLE(chr__layer_slots, chr__ws_slots,
+    CHR_SET(name,     "websocket")
+    CHR_SET(start,    chr__ws_start)
+    CHR_SET(step,     chr__ws_step)
+    CHR_SET(read,     chr__ws_read)
+    CHR_SET(write,    chr__ws_write)
+    CHR_SET(pending,  chr__ws_pending)
+    CHR_SET(unsent,   chr__ws_unsent)
+    CHR_SET(flush,    chr__ws_flush)
+    CHR_SET(shutdown, chr__ws_shutdown)
+    CHR_SET(ping,     chr__ws_ping)
+    CHR_SET(close,    chr__ws_close));
 
 #define CHR__WS_LAYER &chr__ws_slots, sizeof(chr__websocket)
 
@@ -28910,15 +28723,19 @@ static int chr__tls_creds_common(chr__tls_creds *creds, chr_error *err)
     return options->priority ? chr__tls_read_priority(creds, options->priority, err) : 0;
 }
 
-static const chr_backend chr__x509_kind = {
-    "tls-creds-x509", NULL, "certificates for TLS", chr__x509_rows, sizeof(chr__x509_options), sizeof(chr__tls_creds),
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL
-};
+CHR_TABLE(chr_backend, chr__x509_kind,
+    CHR_SET(name,         "tls-creds-x509")
+    CHR_SET(help,         "certificates for TLS")
+    CHR_SET(options,      chr__x509_rows)
+    CHR_SET(options_size, sizeof(chr__x509_options))
+    CHR_SET(state_size,   sizeof(chr__tls_creds)));
 
-static const chr_backend chr__psk_kind = {
-    "tls-creds-psk", NULL, "keys for TLS that both sides have", chr__psk_rows, sizeof(chr__psk_options), sizeof(chr__tls_creds),
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL
-};
+CHR_TABLE(chr_backend, chr__psk_kind,
+    CHR_SET(name,         "tls-creds-psk")
+    CHR_SET(help,         "keys for TLS that both sides have")
+    CHR_SET(options,      chr__psk_rows)
+    CHR_SET(options_size, sizeof(chr__psk_options))
+    CHR_SET(state_size,   sizeof(chr__tls_creds)));
 
 static int chr__tls_creds_new(const chr_options *list, const chr_backend *kind, chr_error *err)
 {
@@ -28963,10 +28780,12 @@ typedef struct chr__authz {
     int                is_glob;
 } chr__authz;
 
-static const chr_backend chr__authz_kind = {
-    "authz-list", NULL, "peers that a socket lets in", chr__authz_rows, sizeof(chr__authz_options), sizeof(chr__authz),
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL
-};
+CHR_TABLE(chr_backend, chr__authz_kind,
+    CHR_SET(name,         "authz-list")
+    CHR_SET(help,         "peers that a socket lets in")
+    CHR_SET(options,      chr__authz_rows)
+    CHR_SET(options_size, sizeof(chr__authz_options))
+    CHR_SET(state_size,   sizeof(chr__authz)));
 
 static void chr__authz_release(chr_context *ctx, chr__object *object)
 {
@@ -29817,20 +29636,17 @@ static void chr__tls_close(chr__layer *layer)
     tls->creds = NULL;
 }
 
-static const chr__layer_slots chr__tls_slots = {
-    "tls",            /* name    */
-    chr__tls_start,   /* start   */
-    chr__tls_step,    /* step    */
-    chr__tls_read,    /* read    */
-    chr__tls_write,   /* write   */
-    chr__tls_pending, /* pending */
-    chr__tls_unsent,  /* unsent  */
-    chr__tls_flush,   /* flush   */
-    chr__tls_shutdown, /* shutdown */
-    NULL,             /* ioctl   */
-    NULL,             /* ping    */
-    chr__tls_close,   /* close   */
-};
+CHR_TABLE(chr__layer_slots, chr__tls_slots,
+    CHR_SET(name,     "tls")
+    CHR_SET(start,    chr__tls_start)
+    CHR_SET(step,     chr__tls_step)
+    CHR_SET(read,     chr__tls_read)
+    CHR_SET(write,    chr__tls_write)
+    CHR_SET(pending,  chr__tls_pending)
+    CHR_SET(unsent,   chr__tls_unsent)
+    CHR_SET(flush,    chr__tls_flush)
+    CHR_SET(shutdown, chr__tls_shutdown)
+    CHR_SET(close,    chr__tls_close));
 
 #define CHR__TLS_LAYER &chr__tls_slots, sizeof(chr__tls)
 
@@ -31329,12 +31145,10 @@ static int chr__socket_fan_wait_fd(chr_dev *dev, int *events)
     return chr__fan_wait_fd(&((chr__socket *)dev)->fan, events);
 }
 
-static const chr_io chr__socket_fan_io = {
-    chr__socket_fan_write,   /* write   */
-    NULL,                    /* read    */
-    chr__socket_fan_update,  /* update  */
-    chr__socket_fan_wait_fd, /* wait_fd */
-};
+CHR_TABLE(chr_io, chr__socket_fan_io,
+    CHR_SET(write,   chr__socket_fan_write)
+    CHR_SET(update,  chr__socket_fan_update)
+    CHR_SET(wait_fd, chr__socket_fan_wait_fd));
 
 static int chr__socket_add_seat(chr__socket *sock, const chr_socket_options *options, chr_error *err)
 {
@@ -31523,35 +31337,28 @@ CHR__PRIVATE int chr__socket_uri(const char *uri, chr_options *options)
     return code;
 }
 
-static const chr_peer_slots chr__socket_peer = {
-    chr__socket_disconnect,     /* disconnect     */
-    chr__socket_wait_connected, /* wait_connected */
-    chr__socket_add_client,     /* add_client     */
-    chr__socket_set_msgfds,     /* set_msgfds     */
-    chr__socket_get_msgfds,     /* get_msgfds     */
-    chr__socket_shutdown,       /* shutdown       */
-    chr__socket_queued,         /* queued         */
-};
+CHR_TABLE(chr_peer_slots, chr__socket_peer,
+    CHR_SET(disconnect,     chr__socket_disconnect)
+    CHR_SET(wait_connected, chr__socket_wait_connected)
+    CHR_SET(add_client,     chr__socket_add_client)
+    CHR_SET(set_msgfds,     chr__socket_set_msgfds)
+    CHR_SET(get_msgfds,     chr__socket_get_msgfds)
+    CHR_SET(shutdown,       chr__socket_shutdown)
+    CHR_SET(queued,         chr__socket_queued));
 
-static const chr_backend chr__socket_kind = {
-    "socket",                                                        /* name         */
-    NULL,                                                            /* alias        */
-    CHR__HELP("a stream socket: TCP, unix, vsock, or one that is open already"), /* help         */
-    chr__socket_rows,                                                /* options      */
-    sizeof(chr_socket_options),                                      /* options_size */
-    sizeof(chr__socket),                                             /* state_size   */
-    CHR__URI(chr__socket_uri),                                       /* uri          */
-    chr__socket_open,                                                /* open         */
-    chr__socket_close,                                               /* close        */
-    &chr__stream_io,                                                 /* io           */
-    chr__socket_describe,                                            /* describe     */
-    chr__socket_ioctl,                                               /* ioctl        */
-    NULL,                                                            /* set_open     */
-    &chr__socket_peer,                                               /* peer         */
-    NULL,                                                            /* sharing      */
-    0,                                                               /* fixed        */
-    NULL,                                                            /* input        */
-};
+CHR_TABLE(chr_backend, chr__socket_kind,
+    CHR_SET(name,         "socket")
+    CHR_SET(help,         CHR__HELP("a stream socket: TCP, unix, vsock, or one that is open already"))
+    CHR_SET(options,      chr__socket_rows)
+    CHR_SET(options_size, sizeof(chr_socket_options))
+    CHR_SET(state_size,   sizeof(chr__socket))
+    CHR_SET(uri,          CHR__URI(chr__socket_uri))
+    CHR_SET(open,         chr__socket_open)
+    CHR_SET(close,        chr__socket_close)
+    CHR_SET(io,           &chr__stream_io)
+    CHR_SET(describe,     chr__socket_describe)
+    CHR_SET(ioctl,        chr__socket_ioctl)
+    CHR_SET(peer,         &chr__socket_peer));
 #endif
 
 /* ====================================================================================================================
@@ -31873,12 +31680,9 @@ static void chr__spice_describe(const chr_dev *dev, chr_info *info)
     info->comes_back = 1;
 }
 
-static const chr_io chr__spice_io = {
-    chr__spice_write,  /* write   */
-    NULL,              /* read    */
-    chr__spice_update, /* update  */
-    NULL,              /* wait_fd */
-};
+CHR_TABLE(chr_io, chr__spice_io,
+    CHR_SET(write,  chr__spice_write)
+    CHR_SET(update, chr__spice_update));
 
 /* -- spicevmc -- */
 
@@ -31913,25 +31717,17 @@ static void chr__spicevmc_set_open(chr_dev *dev, int is_open)
         chr__log_line(dev->ctx, dev->id, err.text);
 }
 
-static const chr_backend chr__spicevmc_kind = {
-    "spicevmc",                                           /* name         */
-    NULL,                                                 /* alias        */
-    CHR__HELP("a channel of a spice server: vdagent, usbredir, ..."), /* help         */
-    chr__spicevmc_rows,                                   /* options      */
-    sizeof(chr_spicevmc_options),                         /* options_size */
-    sizeof(chr__spice),                                   /* state_size   */
-    NULL,                                                 /* uri          */
-    chr__spicevmc_open,                                   /* open         */
-    chr__spice_close,                                     /* close        */
-    &chr__spice_io,                                       /* io           */
-    chr__spice_describe,                                  /* describe     */
-    NULL,                                                 /* ioctl        */
-    chr__spicevmc_set_open,                               /* set_open     */
-    NULL,                                                 /* peer         */
-    NULL,                                                 /* sharing      */
-    0,                                                    /* fixed        */
-    NULL,                                                 /* input        */
-};
+CHR_TABLE(chr_backend, chr__spicevmc_kind,
+    CHR_SET(name,         "spicevmc")
+    CHR_SET(help,         CHR__HELP("a channel of a spice server: vdagent, usbredir, ..."))
+    CHR_SET(options,      chr__spicevmc_rows)
+    CHR_SET(options_size, sizeof(chr_spicevmc_options))
+    CHR_SET(state_size,   sizeof(chr__spice))
+    CHR_SET(open,         chr__spicevmc_open)
+    CHR_SET(close,        chr__spice_close)
+    CHR_SET(io,           &chr__spice_io)
+    CHR_SET(describe,     chr__spice_describe)
+    CHR_SET(set_open,     chr__spicevmc_set_open));
 
 /* -- spiceport -- */
 
@@ -31969,25 +31765,18 @@ static int chr__spiceport_ioctl(chr_dev *dev, int command, void *arg)
     return 0;
 }
 
-static const chr_backend chr__spiceport_kind = {
-    "spiceport",                        /* name         */
-    NULL,                               /* alias        */
-    CHR__HELP("a named port of a spice server"), /* help         */
-    chr__spiceport_rows,                /* options      */
-    sizeof(chr_spiceport_options),      /* options_size */
-    sizeof(chr__spice),                 /* state_size   */
-    NULL,                               /* uri          */
-    chr__spiceport_open,                /* open         */
-    chr__spice_close,                   /* close        */
-    &chr__spice_io,                     /* io           */
-    chr__spice_describe,                /* describe     */
-    chr__spiceport_ioctl,               /* ioctl        */
-    chr__spiceport_set_open,            /* set_open     */
-    NULL,                               /* peer         */
-    NULL,                               /* sharing      */
-    0,                                  /* fixed        */
-    NULL,                               /* input        */
-};
+CHR_TABLE(chr_backend, chr__spiceport_kind,
+    CHR_SET(name,         "spiceport")
+    CHR_SET(help,         CHR__HELP("a named port of a spice server"))
+    CHR_SET(options,      chr__spiceport_rows)
+    CHR_SET(options_size, sizeof(chr_spiceport_options))
+    CHR_SET(state_size,   sizeof(chr__spice))
+    CHR_SET(open,         chr__spiceport_open)
+    CHR_SET(close,        chr__spice_close)
+    CHR_SET(io,           &chr__spice_io)
+    CHR_SET(describe,     chr__spice_describe)
+    CHR_SET(ioctl,        chr__spiceport_ioctl)
+    CHR_SET(set_open,     chr__spiceport_set_open));
 #endif
 
 /* ====================================================================================================================

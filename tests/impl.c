@@ -1,12 +1,15 @@
 /*
  * The implementation that the test programs link with, compiled once for each flavour: as it is, with system calls that fail on
- * demand (TEST_FAULTS), with sockets in memory behind these (TEST_WIRES), with TLS, with SPICE. And the doors of private.h.
+ * demand (TEST_FAULTS), with sockets in memory behind these (TEST_WIRES), with TLS, with SPICE, with its steps counted (TEST_COUNTED). And the doors of private.h.
  */
 #ifdef TEST_FAULTS
 #include "fault.h"
 #endif
 #ifdef TEST_WIRES
 #include "fuzz/wire.h"
+#endif
+#ifdef TEST_COUNTED
+#include "counted.h"
 #endif
 #define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
@@ -21,6 +24,11 @@ int private_quiet(chr_context *ctx)
 int private_depth(chr_context *ctx)
 {
     return (int)ctx->depth;
+}
+
+int private_waiting(chr_context *ctx)
+{
+    return (int)ctx->waiting;
 }
 
 int private_replays(chr_context *ctx)

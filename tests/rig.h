@@ -66,6 +66,8 @@ typedef struct rig {
 /* Enough room before each block for its size, and still aligned for anything. */
 enum { RIG_HEADER = 16 };
 
+static size_t rig_copied; /* bytes of blocks that grew, in all */
+
 /* Never grows in place, so that an address kept too long is an error that sanitizers see. */
 static inline void *rig_allocate(void *opaque, void *ptr, size_t size)
 {
@@ -89,6 +91,7 @@ static inline void *rig_allocate(void *opaque, void *ptr, size_t size)
     memcpy(fresh, &size, sizeof size);
     r->bytes += size - old_size;
     if (old) {
+        rig_copied += old_size;
         memcpy(fresh + RIG_HEADER, ptr, old_size < size ? old_size : size);
         free(old);
     } else {

@@ -68,10 +68,22 @@ static int below_disconnect(chr_dev *dev)
     return 0;
 }
 
-static const chr_io         below_io = { below_write, NULL, below_update, NULL };
-static const chr_peer_slots below_peer = { below_disconnect, NULL, NULL, NULL, NULL, NULL, NULL };
-static const chr_backend    below_kind = { "below", NULL, "", NULL, sizeof(chr_common_options), sizeof(below), NULL, below_open, below_close,
-                                           &below_io, NULL, below_ioctl, below_set_open, &below_peer, NULL, 0, NULL };
+CHR_TABLE(chr_io, below_io,
+    CHR_SET(write,  below_write)
+    CHR_SET(update, below_update));
+CHR_TABLE(chr_peer_slots, below_peer,
+    CHR_SET(disconnect, below_disconnect));
+CHR_TABLE(chr_backend, below_kind,
+    CHR_SET(name,         "below")
+    CHR_SET(help,         "")
+    CHR_SET(options_size, sizeof(chr_common_options))
+    CHR_SET(state_size,   sizeof(below))
+    CHR_SET(open,         below_open)
+    CHR_SET(close,        below_close)
+    CHR_SET(io,           &below_io)
+    CHR_SET(ioctl,        below_ioctl)
+    CHR_SET(set_open,     below_set_open)
+    CHR_SET(peer,         &below_peer));
 
 typedef struct stage {
     rig              r;
