@@ -18,6 +18,14 @@ size_t private_longest_chain(chr_context *ctx);                              /* 
 void   private_sha1(const void *data, size_t len, unsigned char digest[20]);
 void   private_base64(const unsigned char *data, size_t len, char *text);
 void   private_ws_proof(const char *key, char *proof);                       /* what a server answers to a websocket client's key */
+size_t private_utf8_put(unsigned long letter, unsigned char bytes[4]);
+int    private_utf8_length(const unsigned char *bytes, size_t count);
+int    private_utf8_is_good(const unsigned char *bytes, size_t len, int *left); /* left: bytes that the last sequence still wants */
+void   private_put_text(char *to, size_t size, const char *text);
+size_t private_append(char *text, size_t size, size_t len, const char *more);
+int    private_fail(chr_error *err, const char *format, const char *text, int number);
+void   private_put_number(unsigned char *to, uint64_t value, int bytes, int is_big);
+uint64_t private_get_number(const unsigned char *from, int bytes, int is_big);
 int    private_nabcc_dots(unsigned char character);
 int    private_nabcc_character(unsigned char dots);
 int    private_glob(const char *pattern, const char *text);                  /* with TLS */
