@@ -24008,7 +24008,8 @@ static int chr__fault_feed(chr__fault *fault, const void *data, size_t len)
 
 static const chr_option chr__fd_rows[] = {
     { "in",  CHR_OPTION_FD,   CHR__AT(chr_fd_options, in),  NULL, 0, 0, CHR__HELP("descriptor to read from") },
-    { "out", CHR_OPTION_FD,   CHR__AT(chr_fd_options, out), NULL, 0, 0, CHR__HELP("descriptor to write to, may be the same") },
+    { "out", CHR_OPTION_FD,   CHR__AT(chr_fd_options, out), NULL, 0, 0,
+      CHR__HELP("descriptor to write to, may be the same") },
     { NULL,  CHR_OPTION_TEXT, 0,                            NULL, 0, 0, NULL }
 };
 
@@ -24082,9 +24083,12 @@ CHR_TABLE(chr_backend, chr__win_kind,
 #if CHARDEV_HAS_FILE
 
 static const chr_option chr__file_rows[] = {
-    { "path",       CHR_OPTION_TEXT, CHR__AT(chr_file_options, path),       CHR_REQUIRED, 0, 0, CHR__HELP("file to write") },
-    { "append",     CHR_OPTION_BOOL, CHR__AT(chr_file_options, append),     "off",        0, 0, CHR__HELP("write at its end instead of starting it anew") },
-    { "input-path", CHR_OPTION_TEXT, CHR__AT(chr_file_options, input_path), NULL,         0, 0, CHR__HELP("file to read as input") },
+    { "path",       CHR_OPTION_TEXT, CHR__AT(chr_file_options, path),       CHR_REQUIRED, 0, 0,
+      CHR__HELP("file to write") },
+    { "append",     CHR_OPTION_BOOL, CHR__AT(chr_file_options, append),     "off",        0, 0,
+      CHR__HELP("write at its end instead of starting it anew") },
+    { "input-path", CHR_OPTION_TEXT, CHR__AT(chr_file_options, input_path), NULL,         0, 0,
+      CHR__HELP("file to read as input") },
     { NULL,         CHR_OPTION_TEXT, 0,                                     NULL,         0, 0, NULL }
 };
 
@@ -24143,7 +24147,8 @@ CHR__PRIVATE int chr__pipe_uri(const char *uri, chr_options *options)
 typedef chr__fd_dev chr__pipe;
 
 static const chr_option chr__pipe_rows[] = {
-    { "path", CHR_OPTION_TEXT, CHR__AT(chr_pipe_options, path), CHR_REQUIRED, 0, 0, CHR__HELP("PATH.in is read and PATH.out written, or PATH both ways") },
+    { "path", CHR_OPTION_TEXT, CHR__AT(chr_pipe_options, path), CHR_REQUIRED, 0, 0,
+      CHR__HELP("PATH.in is read and PATH.out written, or PATH both ways") },
     { NULL,   CHR_OPTION_TEXT, 0,                               NULL,         0, 0, NULL }
 };
 
@@ -24206,8 +24211,10 @@ typedef struct chr__pipe {
 } chr__pipe;
 
 static const chr_option chr__pipe_rows[] = {
-    { "path",         CHR_OPTION_TEXT,   CHR__AT(chr_pipe_options, path),         CHR_REQUIRED, 0, 0,          CHR__HELP("name of the pipe, also without \\\\.\\pipe\\") },
-    { "server",       CHR_OPTION_BOOL,   CHR__AT(chr_pipe_options, server),       "on",         0, 0,          CHR__HELP("make it and wait for clients; off: connect to it") },
+    { "path",         CHR_OPTION_TEXT,   CHR__AT(chr_pipe_options, path),         CHR_REQUIRED, 0, 0,
+      CHR__HELP("name of the pipe, also without \\\\.\\pipe\\") },
+    { "server",       CHR_OPTION_BOOL,   CHR__AT(chr_pipe_options, server),       "on",         0, 0,
+      CHR__HELP("make it and wait for clients; off: connect to it") },
     { "reconnect-ms", CHR_OPTION_NUMBER, CHR__AT(chr_pipe_options, reconnect_ms), NULL,         0, 2000000000, CHR__HELP(CHR__HELP("server=off: connect again after so long")) },
     { NULL,           CHR_OPTION_TEXT,   0,                                       NULL,         0, 0,          NULL }
 };
@@ -24422,7 +24429,8 @@ typedef struct chr__pty {
 enum { CHR__PTY_LOOK_MS = 1000 };
 
 static const chr_option chr__pty_rows[] = {
-    { "path", CHR_OPTION_TEXT, CHR__AT(chr_pty_options, path), NULL, 0, 0, CHR__HELP("make a symlink to the terminal here") },
+    { "path", CHR_OPTION_TEXT, CHR__AT(chr_pty_options, path), NULL, 0, 0,
+      CHR__HELP("make a symlink to the terminal here") },
     { NULL,   CHR_OPTION_TEXT, 0,                              NULL, 0, 0, NULL }
 };
 
@@ -24670,7 +24678,8 @@ typedef struct chr__stdio {
 enum { CHR__STDIO_LOOK_MS = 500 };
 
 static const chr_option chr__stdio_rows[] = {
-    { "signal", CHR_OPTION_BOOL, CHR__AT(chr_stdio_options, signal), "on", 0, 0, CHR__HELP("^C and the like are signals, not input") },
+    { "signal", CHR_OPTION_BOOL, CHR__AT(chr_stdio_options, signal), "on", 0, 0,
+      CHR__HELP("^C and the like are signals, not input") },
     { NULL,     CHR_OPTION_TEXT, 0,                                  NULL, 0, 0, NULL }
 };
 
@@ -24880,8 +24889,10 @@ typedef struct chr__serial {
 } chr__serial;
 
 static const chr_option chr__serial_rows[] = {
-    { "path",         CHR_OPTION_TEXT,   CHR__AT(chr_serial_options, path),         CHR_REQUIRED, 0, 0,          CHR__HELP("terminal device") },
-    { "reconnect-ms", CHR_OPTION_NUMBER, CHR__AT(chr_serial_options, reconnect_ms), NULL,         0, 2000000000, CHR__HELP("open an unplugged device again after so long") },
+    { "path",         CHR_OPTION_TEXT,   CHR__AT(chr_serial_options, path),         CHR_REQUIRED, 0, 0,
+      CHR__HELP("terminal device") },
+    { "reconnect-ms", CHR_OPTION_NUMBER, CHR__AT(chr_serial_options, reconnect_ms), NULL,         0, 2000000000,
+      CHR__HELP("open an unplugged device again after so long") },
     { NULL,           CHR_OPTION_TEXT,   0,                                         NULL,         0, 0,          NULL }
 };
 
@@ -25343,7 +25354,8 @@ typedef struct chr__parallel {
 enum { CHR__PARALLEL_BUSY_MS = 10 };
 
 static const chr_option chr__parallel_rows[] = {
-    { "path", CHR_OPTION_TEXT, CHR__AT(chr_parallel_options, path), CHR_REQUIRED, 0, 0, CHR__HELP("parallel port, as /dev/parport0") },
+    { "path", CHR_OPTION_TEXT, CHR__AT(chr_parallel_options, path), CHR_REQUIRED, 0, 0,
+      CHR__HELP("parallel port, as /dev/parport0") },
     { NULL,   CHR_OPTION_TEXT, 0,                                   NULL,         0, 0, NULL }
 };
 
@@ -25468,21 +25480,23 @@ CHR_TABLE(chr_backend, chr__parallel_kind,
 /* ====================================================================================================================
  * >>be_udp   datagrams to and from one peer
  *
- * far side   host:port; what others send is ignored          options   host, port, localaddr, localport, ipv4, ipv6
- * events     OPENED from creation: there is no connection, and so no CLOSED
+ * far side   host:port; datagrams from other addresses are dropped
+ * options    host, port, localaddr, localport, ipv4, ipv6
+ * events     OPENED at creation: UDP has no connection, and so no CLOSED
  *
- * One write is one datagram, of at most 65507 bytes; what waited in obuf= or history= goes out together. A received one comes in as
- * many reads as the frontend needs; one that fits comes in one read. Refusals (ICMP) change nothing: the peer may come later. Names
- * are looked up at creation, which can block.
+ * One write is one datagram of at limit 65507 bytes. Output buffered by obuf= or history= is sent as one datagram. A
+ * received datagram that fits into the frontend's room is one read; a larger one is split over several reads.
+ * ECONNREFUSED (ICMP port unreachable) is not fatal: the peer may start later. Host names are resolved at creation,
+ * which may block.
  * ==================================================================================================================== */
 #if CHARDEV_HAS_UDP
 
-enum { CHR__DATAGRAM_SIZE = 65536, CHR__DATAGRAM_MOST = 65507 /* that IPv4 can carry */ };
+enum { CHR__DATAGRAM_SIZE = 65536, CHR__DATAGRAM_MAX = 65507 /* payload of the largest IPv4 datagram */ };
 
 typedef struct chr__datagrams { /* the only layer */
     chr__layer     layer;
     int            fd;
-    unsigned char *rest; /* of the last datagram, what the frontend had no room for: from `at` to `end` */
+    unsigned char *rest; /* the part of the last datagram that the frontend had no room for: from `at` to `end` */
     int            at, end;
 } chr__datagrams;
 
@@ -25491,18 +25505,25 @@ typedef struct chr__udp {
     chr__stream    stream;
     chr__datagrams datagrams;
     int            fd;
-    char           name[300]; /* PEER:PORT@LOCAL:PORT, in numbers */
+    char           name[300]; /* PEER:PORT@LOCAL:PORT, numeric */
 } chr__udp;
 
+#define CHR__ROW(member) CHR__AT(chr_udp_options, member)
+
 static const chr_option chr__udp_rows[] = {
-    { "host",      CHR_OPTION_TEXT, CHR__AT(chr_udp_options, host),      "localhost",  0, 0, CHR__HELP("name or number of the peer") },
-    { "port",      CHR_OPTION_TEXT, CHR__AT(chr_udp_options, port),      CHR_REQUIRED, 0, 0, CHR__HELP("its port number or service") },
-    { "localaddr", CHR_OPTION_TEXT, CHR__AT(chr_udp_options, localaddr), NULL,         0, 0, CHR__HELP("our own address (default: any)") },
-    { "localport", CHR_OPTION_TEXT, CHR__AT(chr_udp_options, localport), NULL,         0, 0, CHR__HELP("our own port (default: any)") },
-    { "ipv4",      CHR_OPTION_BOOL, CHR__AT(chr_udp_options, ipv4),      NULL,         0, 0, CHR__HELP("on: IPv4 only; off: not IPv4") },
-    { "ipv6",      CHR_OPTION_BOOL, CHR__AT(chr_udp_options, ipv6),      NULL,         0, 0, CHR__HELP("on: IPv6 only; off: not IPv6") },
-    { NULL,        CHR_OPTION_TEXT, 0,                                   NULL,         0, 0, NULL }
+    { "host",      CHR_OPTION_TEXT, CHR__ROW(host),      "localhost",  0, 0, CHR__HELP("name or number of the peer") },
+    { "port",      CHR_OPTION_TEXT, CHR__ROW(port),      CHR_REQUIRED, 0, 0, CHR__HELP("its port number or service") },
+    { "localaddr", CHR_OPTION_TEXT, CHR__ROW(localaddr), NULL,         0, 0,
+      CHR__HELP("our own address (default: any)") },
+    { "localport", CHR_OPTION_TEXT, CHR__ROW(localport), NULL,         0, 0, CHR__HELP("our own port (default: any)") },
+    { "ipv4",      CHR_OPTION_BOOL, CHR__ROW(ipv4),      NULL,         0, 0,
+      CHR__HELP("on: IPv4 only; off: not IPv4") },
+    { "ipv6",      CHR_OPTION_BOOL, CHR__ROW(ipv6),      NULL,         0, 0,
+      CHR__HELP("on: IPv6 only; off: not IPv6") },
+    { NULL,        CHR_OPTION_TEXT, 0,                   NULL,         0, 0, NULL }
 };
+
+#undef CHR__ROW
 
 /* udp:[HOST]:PORT[@[LOCALADDR]:LOCALPORT][,opts] */
 CHR__PRIVATE int chr__udp_uri(const char *uri, chr_options *options)
@@ -25526,8 +25547,8 @@ CHR__PRIVATE int chr__udp_uri(const char *uri, chr_options *options)
 
 /* -- check -- */
 
-/* "" is as good as not given, as in udp::4444 */
-static const char *chr__udp_given(const char *text)
+/* NULL for "", which stands for an option that was not given, as in udp::4444. */
+static const char *chr__udp_nonempty(const char *text)
 {
     return text && text[0] ? text : NULL;
 }
@@ -25543,39 +25564,41 @@ static int chr__udp_check_port(const char *key, const char *text, int64_t least,
 
 static int chr__udp_check(const chr_udp_options *options, chr_error *err)
 {
-    if (!chr__udp_given(options->port))
+    if (!chr__udp_nonempty(options->port))
         return chr__fail(err, CHR_ERR_INVALID, "udp: needs port=");
-    if (chr__udp_check_port("port", options->port, 1, err) < 0 || chr__udp_check_port("localport", options->localport, 0, err) < 0)
+    if (chr__udp_check_port("port", options->port, 1, err) < 0 ||
+        chr__udp_check_port("localport", options->localport, 0, err) < 0)
         return CHR_ERR_INVALID;
     if (options->ipv4 == CHR_OFF && options->ipv6 == CHR_OFF)
         return chr__fail(err, CHR_ERR_INVALID, "udp: ipv4=off and ipv6=off leave no address family");
     return 0;
 }
 
-/* -- datagrams, in pieces -- */
+/* -- the layer: one write is one datagram; a datagram may be split over several reads -- */
 
+/* Reads the rest of the last datagram first. What doesn't fit of a new one is kept in `rest`. */
 static int chr__datagrams_read(chr__layer *layer, void *buf, size_t len)
 {
     chr__datagrams *datagrams = (chr__datagrams *)layer;
-    int             n = datagrams->end - datagrams->at, most = (int)chr__min(len, CHR__DATAGRAM_SIZE);
+    int             n = datagrams->end - datagrams->at, limit = (int)chr__min(len, CHR__DATAGRAM_SIZE);
 
     if (n > 0) {
-        n = n < most ? n : most;
+        n = n < limit ? n : limit;
         memcpy(buf, datagrams->rest + datagrams->at, (size_t)n);
         datagrams->at += n;
         return n;
     }
-    n = chr__os_datagram_receive(datagrams->fd, buf, (size_t)most, datagrams->rest, CHR__DATAGRAM_SIZE);
-    if (n <= most)
+    n = chr__os_datagram_receive(datagrams->fd, buf, (size_t)limit, datagrams->rest, CHR__DATAGRAM_SIZE);
+    if (n <= limit)
         return n;
     datagrams->at = 0;
-    datagrams->end = n - most;
-    return most;
+    datagrams->end = n - limit;
+    return limit;
 }
 
 static int chr__datagrams_write(chr__layer *layer, const void *buf, size_t len)
 {
-    return chr__os_datagram_send(((chr__datagrams *)layer)->fd, buf, chr__min(len, CHR__DATAGRAM_MOST));
+    return chr__os_datagram_send(((chr__datagrams *)layer)->fd, buf, chr__min(len, CHR__DATAGRAM_MAX));
 }
 
 static int chr__datagrams_pending(const chr__layer *layer)
@@ -25589,7 +25612,7 @@ CHR_TABLE(chr__layer_slots, chr__datagrams_slots,
     CHR_SET(write,   chr__datagrams_write)
     CHR_SET(pending, chr__datagrams_pending));
 
-/* To the stream a refusal looks like a hang-up. Here it is the end of nothing. */
+/* ECONNREFUSED on UDP is not fatal: clears SO_ERROR and goes on. The stream takes it for a hang-up. */
 static void chr__udp_refused(chr__stream *stream, int code)
 {
     CHR__TRACE(stream->dev, udp_refused, code, 0);
@@ -25600,30 +25623,34 @@ static void chr__udp_refused(chr__stream *stream, int code)
 
 /* -- open and close -- */
 
-/* As the options say it, for messages. */
+/* The address as the options give it, for error messages. */
 static void chr__udp_name(const chr_udp_options *options, const char *host, char *text, size_t size)
 {
-    const char *local = chr__udp_given(options->localaddr), *port = chr__udp_given(options->localport);
+    const char *local = chr__udp_nonempty(options->localaddr), *port = chr__udp_nonempty(options->localport);
     size_t      len = (size_t)chr__format(text, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, options->port);
 
     if ((local || port) && len < size)
-        chr__format(text + len, size - len, local && strchr(local, ':') ? "@[%s]:%s" : "@%s:%s", local ? local : "", port ? port : "");
+        chr__format(text + len, size - len, local && strchr(local, ':') ? "@[%s]:%s" : "@%s:%s", local ? local : "",
+                    port ? port : "");
 }
 
-/* Addresses of our own end: 0 = any will do. */
-static int chr__udp_locals(const chr_udp_options *options, chr__sockaddr *found, chr_error *err)
+/* Looks up the addresses to bind to. Returns how many; 0 = any address. */
+static int chr__udp_local_addresses(const chr_udp_options *options, chr__sockaddr *found, chr_error *err)
 {
-    const char *host = chr__udp_given(options->localaddr), *port = chr__udp_given(options->localport);
+    const char *host = chr__udp_nonempty(options->localaddr), *port = chr__udp_nonempty(options->localport);
 
     if (!host && !port)
         return 0;
-    return chr__os_lookup_type(SOCK_DGRAM, host, port ? port : "0", chr__ip_family(options->ipv4, options->ipv6), 1, 0, found, err);
+    return chr__os_lookup_type(SOCK_DGRAM, host, port ? port : "0", chr__ip_family(options->ipv4, options->ipv6), 1, 0,
+                               found, err);
 }
 
+/* Resolves both ends, then binds and connects a socket. `found` has room for 2 * CHR__MAX_ADDRESSES. Returns the
+ * descriptor or an error. */
 static int chr__udp_resolve(chr__udp *udp, chr__sockaddr *found, chr_error *err)
 {
     const chr_udp_options *options = (const chr_udp_options *)udp->dev.options;
-    const char            *host = chr__udp_given(options->host);
+    const char            *host = chr__udp_nonempty(options->host);
     chr__sockaddr         *locals = found + CHR__MAX_ADDRESSES;
     int                    family = chr__ip_family(options->ipv4, options->ipv6), peer_count, local_count;
 
@@ -25632,7 +25659,7 @@ static int chr__udp_resolve(chr__udp *udp, chr__sockaddr *found, chr_error *err)
     peer_count = chr__os_lookup_type(SOCK_DGRAM, host, options->port, family, 0, 0, found, err);
     if (peer_count < 0)
         return peer_count;
-    local_count = chr__udp_locals(options, locals, err);
+    local_count = chr__udp_local_addresses(options, locals, err);
     if (local_count < 0)
         return local_count;
     chr__udp_name(options, host, udp->name, sizeof udp->name);
@@ -25710,14 +25737,15 @@ CHR_TABLE(chr_backend, chr__udp_kind,
 /* ====================================================================================================================
  * >>be_socket   a stream socket: server or client, over TCP, unix, vsock or a descriptor that is open already
  *
- * far side   the peer that is connected: one at a time, the next one waits in the backlog; or several (clients=,
+ * far side   the peer that is connected: one at a time, further clients wait in the backlog; or several (clients=,
  *            >>fan_out)
- * options    exactly one of path, host/port, cid/port, fd; server, wait; reconnect; what is spoken over it
- * events     OPENED when a peer is connected and all handshakes are over; CLOSED when it has gone and its input is read
+ * options    exactly one of path, host/port, cid/port, fd; server, wait; reconnect; the protocols over it (layers)
+ * events     OPENED when a peer is connected and all handshakes are done; CLOSED after the peer's end of file (EOF) or
+ *            a reset, when its input has been read
  * ==================================================================================================================== */
 #if CHARDEV_HAS_SOCKET
 
-/* What help says of the options of a layer. */
+/* Help texts of a layer's options; a layer that is not built in is named there. */
 #if CHARDEV_HAS_TELNET
 #define CHR__TELNET_HELP(text) CHR__HELP(text)
 #else
@@ -25737,45 +25765,82 @@ CHR_TABLE(chr_backend, chr__udp_kind,
 #define CHR__ROW(member) CHR__AT(chr_socket_options, member)
 
 static const chr_option chr__socket_rows[] = {
-    /* name           type                where                         default range           help */
-    { "path",         CHR_OPTION_TEXT,   CHR__ROW(address.path),      NULL,  0, 0,           CHR__HELP("unix socket") },
-    { "host",         CHR_OPTION_TEXT,   CHR__ROW(address.host),      NULL,  0, 0,           CHR__HELP("name or number of a host; \"\" = all interfaces, or this host") },
-    { "port",         CHR_OPTION_TEXT,   CHR__ROW(address.port),      NULL,  0, 0,           CHR__HELP("port number or service, with host or cid") },
-    { "cid",          CHR_OPTION_NUMBER, CHR__ROW(address.cid),       NULL,  0, UINT32_MAX,  CHR__HELP("vsock context id") },
-    { "fd",           CHR_OPTION_FD,     CHR__ROW(address.fd),        NULL,  0, 0,           CHR__HELP("descriptor that is open already: listening with server=on, else connected") },
-    { "to",           CHR_OPTION_NUMBER, CHR__ROW(address.to),        NULL,  0, 65535,       CHR__HELP("server: try all ports up to this one") },
-    { "ipv4",         CHR_OPTION_BOOL,   CHR__ROW(address.ipv4),      NULL,  0, 0,           CHR__HELP("on: IPv4 only; off: not IPv4") },
-    { "ipv6",         CHR_OPTION_BOOL,   CHR__ROW(address.ipv6),      NULL,  0, 0,           CHR__HELP("on: IPv6 only; off: not IPv6") },
-    { "abstract",     CHR_OPTION_BOOL,   CHR__ROW(address.abstract),  "off", 0, 0,           CHR__HELP("path is in Linux's abstract name space") },
-    { "tight",        CHR_OPTION_BOOL,   CHR__ROW(address.tight),     "on",  0, 0,           CHR__HELP("an abstract name is not padded with zeros") },
-    { "mode",         CHR_OPTION_TEXT,   CHR__ROW(address.mode),      NULL,  0, 0,           CHR__HELP("server: permissions of the socket file at path, octal (0660)") },
-    { "group",        CHR_OPTION_TEXT,   CHR__ROW(address.group),     NULL,  0, 0,           CHR__HELP("server: group of the socket file at path, name or number") },
-    { "server",       CHR_OPTION_BOOL,   CHR__ROW(server),            "off", 0, 0,           CHR__HELP("listen for a peer") },
-    { "wait",         CHR_OPTION_BOOL,   CHR__ROW(wait),              NULL,  0, 0,           CHR__HELP("server: block until a peer has come (default: on)") },
-    { "nodelay",      CHR_OPTION_BOOL,   CHR__ROW(nodelay),           NULL,  0, 0,           CHR__HELP("send small packets at once (TCP_NODELAY; default: off)") },
-    { "delay",        CHR_OPTION_BOOL,   CHR__ROW(delay),             NULL,  0, 0,           CHR__HELP("old word for the opposite of nodelay: not both") },
-    { "reconnect",    CHR_OPTION_NUMBER, CHR__ROW(reconnect),         NULL,  0, 2000000,     CHR__HELP("client: try again every so many seconds") },
-    { "reconnect-ms", CHR_OPTION_NUMBER, CHR__ROW(reconnect_ms),      NULL,  0, 2000000000,  CHR__HELP("client: try again every so many milliseconds") },
-    { "telnet",       CHR_OPTION_BOOL,   CHR__ROW(telnet),            "off", 0, 0,           CHR__TELNET_HELP("speak telnet") },
-    { "com-port",     CHR_OPTION_BOOL,   CHR__ROW(com_port),          "off", 0, 0,           CHR__TELNET_HELP("with telnet: line settings and modem lines too (RFC 2217)") },
-    { "terminal-type", CHR_OPTION_TEXT,  CHR__ROW(terminal_type),     NULL,  0, 0,           CHR__TELNET_HELP("telnet or tn3270 client: the terminal's name, for its server") },
-    { "tn3270",       CHR_OPTION_BOOL,   CHR__ROW(tn3270),            "off", 0, 0,           CHR__TELNET_HELP("speak tn3270") },
-    { "websocket",    CHR_OPTION_BOOL,   CHR__ROW(websocket),         "off", 0, 0,           CHR__WS_HELP("speak websocket") },
-    { "websocket-text", CHR_OPTION_BOOL, CHR__ROW(websocket_text),    "off", 0, 0,           CHR__WS_HELP("with websocket: text frames are input too; off: refused") },
-    { "ws-path",      CHR_OPTION_TEXT,   CHR__ROW(ws_path),           NULL,  0, 0,           CHR__WS_HELP("with websocket: path served, * and ? in it (default: any); client: path and query") },
-    { "ws-origin",    CHR_OPTION_LIST,   CHR__ROW(ws_origin),         NULL,  0, 0,           CHR__WS_HELP("with websocket: web pages that are let in beside our own, * and ? in it") },
-    { "ws-page",      CHR_OPTION_TEXT,   CHR__ROW(ws_page),           NULL,  0, 0,           CHR__WS_HELP("with websocket: file that a browser gets at /") },
-    { "half-close",   CHR_OPTION_BOOL,   CHR__ROW(half_close),        "off", 0, 0,           CHR__HELP("the peer's end of input is an event, and output goes on; off: CLOSED") },
-    { "keep-alive",   CHR_OPTION_BOOL,   CHR__ROW(keep_alive),        "off", 0, 0,           CHR__HELP("find out peers that have vanished: TCP keep-alive, websocket pings") },
-    { "keep-alive-idle", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_idle), NULL, 0, 32767,       CHR__HELP("seconds of silence before the first probe (default: the system's; websocket 30)") },
-    { "keep-alive-interval", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_interval), NULL, 0, 32767, CHR__HELP("seconds between probes (default: the system's; websocket 10)") },
-    { "keep-alive-count", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_count), NULL, 0, 127,       CHR__HELP("unanswered probes that end it (default: the system's; websocket 3)") },
-    { "idle-timeout", CHR_OPTION_NUMBER, CHR__ROW(idle_timeout),      NULL,  0, 2000000,     CHR__HELP("close a peer that sends nothing for so many seconds") },
-    { "clients",      CHR_OPTION_NUMBER, CHR__ROW(clients),           "1",   1, 64,          CHR__HELP("server: so many peers at once; output goes to all, input comes from any") },
-    { "replace",      CHR_OPTION_BOOL,   CHR__ROW(replace),           "off", 0, 0,           CHR__HELP("server: a new peer takes the place of the old one; off: it waits") },
-    { "tls-creds",    CHR_OPTION_TEXT,   CHR__ROW(tls_creds),         NULL,  0, 0,           CHR__TLS_HELP("id of TLS credentials") },
-    { "tls-authz",    CHR_OPTION_TEXT,   CHR__ROW(tls_authz),         NULL,  0, 0,           CHR__TLS_HELP("id of the list of peers that are let in") },
-    { "tls-hostname", CHR_OPTION_TEXT,   CHR__ROW(tls_hostname),      NULL,  0, 0,           CHR__TLS_HELP("whom to expect in the server's certificate") },
+    { "path",         CHR_OPTION_TEXT,   CHR__ROW(address.path),      NULL,  0, 0,
+      CHR__HELP("unix socket") },
+    { "host",         CHR_OPTION_TEXT,   CHR__ROW(address.host),      NULL,  0, 0,
+      CHR__HELP("name or number of a host; \"\" = all interfaces, or this host") },
+    { "port",         CHR_OPTION_TEXT,   CHR__ROW(address.port),      NULL,  0, 0,
+      CHR__HELP("port number or service, with host or cid") },
+    { "cid",          CHR_OPTION_NUMBER, CHR__ROW(address.cid),       NULL,  0, UINT32_MAX,
+      CHR__HELP("vsock context id") },
+    { "fd",           CHR_OPTION_FD,     CHR__ROW(address.fd),        NULL,  0, 0,
+      CHR__HELP("descriptor that is open already: listening with server=on, else connected") },
+    { "to",           CHR_OPTION_NUMBER, CHR__ROW(address.to),        NULL,  0, 65535,
+      CHR__HELP("server: try all ports up to this one") },
+    { "ipv4",         CHR_OPTION_BOOL,   CHR__ROW(address.ipv4),      NULL,  0, 0,
+      CHR__HELP("on: IPv4 only; off: not IPv4") },
+    { "ipv6",         CHR_OPTION_BOOL,   CHR__ROW(address.ipv6),      NULL,  0, 0,
+      CHR__HELP("on: IPv6 only; off: not IPv6") },
+    { "abstract",     CHR_OPTION_BOOL,   CHR__ROW(address.abstract),  "off", 0, 0,
+      CHR__HELP("path is in Linux's abstract name space") },
+    { "tight",        CHR_OPTION_BOOL,   CHR__ROW(address.tight),     "on",  0, 0,
+      CHR__HELP("an abstract name is not padded with zeros") },
+    { "mode",         CHR_OPTION_TEXT,   CHR__ROW(address.mode),      NULL,  0, 0,
+      CHR__HELP("server: permissions of the socket file at path, octal (0660)") },
+    { "group",        CHR_OPTION_TEXT,   CHR__ROW(address.group),     NULL,  0, 0,
+      CHR__HELP("server: group of the socket file at path, name or number") },
+    { "server",       CHR_OPTION_BOOL,   CHR__ROW(server),            "off", 0, 0,
+      CHR__HELP("listen for a peer") },
+    { "wait",         CHR_OPTION_BOOL,   CHR__ROW(wait),              NULL,  0, 0,
+      CHR__HELP("server: block until a peer has come (default: on)") },
+    { "nodelay",      CHR_OPTION_BOOL,   CHR__ROW(nodelay),           NULL,  0, 0,
+      CHR__HELP("send small packets at once (TCP_NODELAY; default: off)") },
+    { "delay",        CHR_OPTION_BOOL,   CHR__ROW(delay),             NULL,  0, 0,
+      CHR__HELP("old word for the opposite of nodelay: not both") },
+    { "reconnect",    CHR_OPTION_NUMBER, CHR__ROW(reconnect),         NULL,  0, 2000000,
+      CHR__HELP("client: try again every so many seconds") },
+    { "reconnect-ms", CHR_OPTION_NUMBER, CHR__ROW(reconnect_ms),      NULL,  0, 2000000000,
+      CHR__HELP("client: try again every so many milliseconds") },
+    { "telnet",       CHR_OPTION_BOOL,   CHR__ROW(telnet),            "off", 0, 0,
+      CHR__TELNET_HELP("speak telnet") },
+    { "com-port",     CHR_OPTION_BOOL,   CHR__ROW(com_port),          "off", 0, 0,
+      CHR__TELNET_HELP("with telnet: line settings and modem lines too (RFC 2217)") },
+    { "terminal-type", CHR_OPTION_TEXT,  CHR__ROW(terminal_type),     NULL,  0, 0,
+      CHR__TELNET_HELP("telnet or tn3270 client: the terminal's name, for its server") },
+    { "tn3270",       CHR_OPTION_BOOL,   CHR__ROW(tn3270),            "off", 0, 0,
+      CHR__TELNET_HELP("speak tn3270") },
+    { "websocket",    CHR_OPTION_BOOL,   CHR__ROW(websocket),         "off", 0, 0,
+      CHR__WS_HELP("speak websocket") },
+    { "websocket-text", CHR_OPTION_BOOL, CHR__ROW(websocket_text),    "off", 0, 0,
+      CHR__WS_HELP("with websocket: text frames are input too; off: refused") },
+    { "ws-path",      CHR_OPTION_TEXT,   CHR__ROW(ws_path),           NULL,  0, 0,
+      CHR__WS_HELP("with websocket: path served, * and ? in it (default: any); client: path and query") },
+    { "ws-origin",    CHR_OPTION_LIST,   CHR__ROW(ws_origin),         NULL,  0, 0,
+      CHR__WS_HELP("with websocket: web pages that are let in beside our own, * and ? in it") },
+    { "ws-page",      CHR_OPTION_TEXT,   CHR__ROW(ws_page),           NULL,  0, 0,
+      CHR__WS_HELP("with websocket: file that a browser gets at /") },
+    { "half-close",   CHR_OPTION_BOOL,   CHR__ROW(half_close),        "off", 0, 0,
+      CHR__HELP("the peer's end of input is an event, and output goes on; off: CLOSED") },
+    { "keep-alive",   CHR_OPTION_BOOL,   CHR__ROW(keep_alive),        "off", 0, 0,
+      CHR__HELP("find out peers that have vanished: TCP keep-alive, websocket pings") },
+    { "keep-alive-idle", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_idle), NULL, 0, 32767,
+      CHR__HELP("seconds of silence before the first probe (default: the system's; websocket 30)") },
+    { "keep-alive-interval", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_interval), NULL, 0, 32767,
+      CHR__HELP("seconds between probes (default: the system's; websocket 10)") },
+    { "keep-alive-count", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_count), NULL, 0, 127,
+      CHR__HELP("unanswered probes that end it (default: the system's; websocket 3)") },
+    { "idle-timeout", CHR_OPTION_NUMBER, CHR__ROW(idle_timeout),      NULL,  0, 2000000,
+      CHR__HELP("close a peer that sends nothing for so many seconds") },
+    { "clients",      CHR_OPTION_NUMBER, CHR__ROW(clients),           "1",   1, 64,
+      CHR__HELP("server: so many peers at once; output goes to all, input comes from any") },
+    { "replace",      CHR_OPTION_BOOL,   CHR__ROW(replace),           "off", 0, 0,
+      CHR__HELP("server: a new peer takes the place of the old one; off: it waits") },
+    { "tls-creds",    CHR_OPTION_TEXT,   CHR__ROW(tls_creds),         NULL,  0, 0,
+      CHR__TLS_HELP("id of TLS credentials") },
+    { "tls-authz",    CHR_OPTION_TEXT,   CHR__ROW(tls_authz),         NULL,  0, 0,
+      CHR__TLS_HELP("id of the list of peers that are let in") },
+    { "tls-hostname", CHR_OPTION_TEXT,   CHR__ROW(tls_hostname),      NULL,  0, 0,
+      CHR__TLS_HELP("whom to expect in the server's certificate") },
     { NULL,           CHR_OPTION_TEXT,   0,                           NULL,  0, 0,           NULL }
 };
 
@@ -25783,7 +25848,7 @@ static const chr_option chr__socket_rows[] = {
 
 /* -- >>socket_address   checks, names, addresses -- */
 
-/* From text the type follows from the keys; exactly one of them must be there. */
+/* Derives the type from the options given; exactly one of path, cid, fd and host/port is allowed. */
 static int chr__address_type(chr_address *address, chr_error *err)
 {
     static const chr_address_type types[] = { CHR_ADDR_UNIX, CHR_ADDR_VSOCK, CHR_ADDR_FD, CHR_ADDR_INET };
@@ -25805,7 +25870,8 @@ static int chr__address_type(chr_address *address, chr_error *err)
         }
     if (count == 1)
         return 0;
-    return chr__fail(err, CHR_ERR_INVALID, "socket: needs exactly one of path=, host=, cid= or fd=, given:%s", count ? names : " none");
+    return chr__fail(err, CHR_ERR_INVALID, "socket: needs exactly one of path=, host=, cid= or fd=, given:%s",
+                     count ? names : " none");
 }
 
 static int chr__address_check(const chr_address *address, int is_server, chr_error *err)
@@ -25824,7 +25890,8 @@ static int chr__address_check(const chr_address *address, int is_server, chr_err
     if (address->type == CHR_ADDR_VSOCK && (!by_number || port < 0 || port > UINT32_MAX))
         return chr__fail(err, CHR_ERR_INVALID, "socket: port=%s: a vsock port is a number of 32 bits", address->port);
     if (address->to && (!is_inet || !is_server || !by_number || port > address->to))
-        return chr__fail(err, CHR_ERR_INVALID, "socket: to=%d: goes with server=on, host= and a smaller port number", (int)address->to);
+        return chr__fail(err, CHR_ERR_INVALID, "socket: to=%d: goes with server=on, host= and a smaller port number",
+                         (int)address->to);
     if (address->abstract == CHR_ON && address->type != CHR_ADDR_UNIX)
         return chr__fail(err, CHR_ERR_INVALID, "socket: abstract=on goes with path= only");
     if (!is_inet && (address->ipv4 != CHR_DEFAULT || address->ipv6 != CHR_DEFAULT))
@@ -25833,12 +25900,13 @@ static int chr__address_check(const chr_address *address, int is_server, chr_err
         (address->type != CHR_ADDR_UNIX || address->abstract == CHR_ON || !is_server))
         return chr__fail(err, CHR_ERR_INVALID, "socket: %s= goes with server=on and path= only, not with abstract=on",
                          address->mode ? "mode" : "group");
-    if ((address->ipv4 == CHR_OFF && address->ipv6 == CHR_OFF) || (address->ipv4 == CHR_ON && address->ipv6 == CHR_ON && !is_server))
+    if ((address->ipv4 == CHR_OFF && address->ipv6 == CHR_OFF) ||
+        (address->ipv4 == CHR_ON && address->ipv6 == CHR_ON && !is_server))
         return chr__fail(err, CHR_ERR_INVALID, "socket: ipv4= and ipv6= leave no address family");
     return 0;
 }
 
-/* Permissions in octal, 0 to 0777. */
+/* Parses permissions in octal, 0 to 0777. */
 static int chr__address_mode(const char *text, unsigned *mode, chr_error *err)
 {
     const char *digit = text;
@@ -25850,7 +25918,7 @@ static int chr__address_mode(const char *text, unsigned *mode, chr_error *err)
     return 0;
 }
 
-/* A name's entry may be long: many members. */
+/* Looks a group name up, with a growing buffer (4 KiB to 4 MiB): a group's entry lists all its members. */
 static int chr__address_group_name(chr_context *ctx, const char *name, unsigned *group, chr_error *err)
 {
     size_t size;
@@ -25879,7 +25947,7 @@ static int chr__address_group(chr_context *ctx, const char *text, unsigned *grou
     return 0;
 }
 
-/* What listening on an address needs to know beside it. */
+/* Fills in what listen needs beside the address: IPv6 only or both; permissions and group of the socket file. */
 static int chr__address_terms(chr_context *ctx, const chr_address *address, chr__listen_terms *terms, chr_error *err)
 {
     memset(terms, 0, sizeof *terms);
@@ -25891,7 +25959,7 @@ static int chr__address_terms(chr_context *ctx, const chr_address *address, chr_
     return address->group ? chr__address_group(ctx, address->group, &terms->group, err) : 0;
 }
 
-/* The one check of a descriptor that is open already; each fault has its own message. */
+/* Checks a descriptor passed by fd=: it must be a stream socket, listening for a server, connected for a client. */
 static int chr__address_check_fd(int fd, int is_server, chr__socket_facts *facts, chr_error *err)
 {
     const char *fault;
@@ -25907,13 +25975,15 @@ static int chr__address_check_fd(int fd, int is_server, chr__socket_facts *facts
     return fault ? chr__fail(err, CHR_ERR_INVALID, "socket: fd=%d: %s", fd, fault) : 0;
 }
 
-/* As the options say it: for messages, and for query while nobody is connected. */
+/* The address as the options give it: for error messages, and for chr_query() while no peer is connected. */
 static void chr__address_name(const chr_address *address, char *text, size_t size)
 {
     const char *host = address->host ? address->host : "";
 
     switch (address->type) {
-    case CHR_ADDR_UNIX:  chr__format(text, size, "%s%s", address->path, address->abstract == CHR_ON ? ",abstract=on" : ""); break;
+    case CHR_ADDR_UNIX:
+        chr__format(text, size, "%s%s", address->path, address->abstract == CHR_ON ? ",abstract=on" : "");
+        break;
     case CHR_ADDR_VSOCK: chr__format(text, size, "%lld:%s", (long long)address->cid, address->port); break;
     case CHR_ADDR_FD:    chr__format(text, size, "%d", address->fd); break;
     case CHR_ADDR_INET:
@@ -25922,19 +25992,20 @@ static void chr__address_name(const chr_address *address, char *text, size_t siz
     }
 }
 
-/* -- what all layers stand on -- */
+/* -- the lowest layer: the socket itself -- */
 
+/* Descriptors that are passed with the next byte, or came with the last one (SCM_RIGHTS). */
 typedef struct chr__msgfds {
     int fds[CHR__MAX_MSGFDS], count;
 } chr__msgfds;
 
 typedef struct chr__socket_bottom { /* the lowest layer */
     chr__layer    layer;
-    int           fd, is_unix, is_under; /* other layers */
-    int           budget; /* under layers: what it may read still in this turn of the loop */
-    unsigned      turn;
-    uint64_t      received; /* likewise; what has come in all */
-    int         (*write)(chr__layer *layer, const void *buf, size_t len); /* likewise: what sends */
+    int           fd, is_unix, has_upper; /* has_upper: other layers are stacked on it */
+    int           budget;   /* under layers: bytes that may still be read in this turn of the loop */
+    unsigned      turn;     /* the turn that `budget` is for */
+    uint64_t      received; /* under layers: bytes received since the connection began */
+    int         (*write)(chr__layer *layer, const void *buf, size_t len); /* under layers: the function that sends */
     chr__msgfds  *outgoing, *incoming; /* NULL = none */
 } chr__socket_bottom;
 
@@ -25950,43 +26021,45 @@ CHR__PRIVATE const chr_socket_options *chr__layer_options(const chr__layer *laye
     return (const chr_socket_options *)layer->dev->options;
 }
 
-/* The serial line of a chardev with com-port=on. It outlives connections. */
+/* The serial line of a chardev with com-port=on (RFC 2217). It is kept over reconnects. */
 typedef struct chr__com_port {
-    chr_serial_params params, wanted; /* in force; of a client: what it has set, zeros = nothing yet */
-    int               flow, wanted_flow; /* the same; -1 = nothing yet */
-    int               errors;         /* CHR_LINE_... that a client's server has told */
-    int               ours;           /* CHR_TIOCM_...: what our frontend drives; -1 = nothing yet */
-    int               theirs;         /* what the peer drives */
-    int               in_break;       /* our frontend holds the line in break */
+    chr_serial_params params, wanted;    /* params: in force; wanted: of a client, what its frontend set last, zeros =
+                                            nothing yet */
+    int               flow, wanted_flow; /* the same for flow control; wanted_flow -1 = nothing yet */
+    int               errors;       /* of a client: CHR_LINE_... received from the server and not read yet */
+    int               local_lines;  /* CHR_TIOCM_... modem lines that our frontend drives; -1 = not set yet */
+    int               remote_lines; /* CHR_TIOCM_... modem lines that the peer drives */
+    int               in_break;     /* our frontend holds the line in break */
 } chr__com_port;
 
-typedef struct chr__telnet_dev { /* the states of chardevs that may speak it begin like this */
+typedef struct chr__telnet_dev { /* the common beginning of the state of chardevs that may have a telnet layer */
     chr_dev           dev;
     chr__stream       stream;
     chr__com_port     com_port;
-    chr_terminal_size terminal; /* of a client: what its frontend has set; 0 = not known */
+    chr_terminal_size terminal; /* of a client: the size that its frontend set; 0 = not known */
 } chr__telnet_dev;
 
 /* --------------------------------------------------------------------------------------------------------------------
  * >>layer_telnet   telnet (RFC 854 to 858, 1073, 1091, 1143), server and client, and tn3270 (RFC 1576), server and client
  *
- * handshake   the opening offers are sent; a peer that answers none of them, like nc, is welcome too. A tn3270 client waits for
- *             its host to agree to records and to all byte values, both ways
- * bytes       telnet: all 256 values, 0xFF doubled on the wire; in is CR NUL a CR until the peer says WILL BINARY, out is a
- *             lone CR sent as CR NUL once the peer has refused BINARY
- *             tn3270: records as they are on the wire: IAC EOR ends one, 0xFF in them is doubled, in and out
- * urgent      a Synch (urgent data and DM) changes nothing: there is no data here that would be better discarded
- * events      BREAK; RESIZED when the peer tells its window's size, which it is asked for once it has shown that it negotiates;
- *             SERIAL, LINE_ERROR, PURGE_RECEIVE and PURGE_TRANSMIT with com-port
+ * handshake   telnet: the opening option negotiation (WILL, DO) is sent; no answer is required, so that nc may connect.
+ *             A tn3270 client waits until its host agrees to END-OF-RECORD and BINARY in both directions
+ * bytes       telnet: all 256 values; 0xFF (IAC) is doubled on the wire. Input: CR NUL is CR, until the peer agrees to
+ *             send BINARY. Output: a lone CR is sent as CR NUL when the peer has refused BINARY
+ *             tn3270: records as they are on the wire, in both directions: IAC EOR ends a record, 0xFF in it is doubled
+ * urgent      a Synch (TCP urgent data and DM) discards no data: there is none here to discard
+ * events      BREAK; RESIZED when the peer sends its window size (NAWS), which is requested when its first answer shows
+ *             that it negotiates; SERIAL, LINE_ERROR, PURGE_RECEIVE and PURGE_TRANSMIT with com-port
  * -------------------------------------------------------------------------------------------------------------------- */
 #if CHARDEV_HAS_TELNET
 
-enum { /* commands */
-    CHR__TELNET_EOR = 239, CHR__TELNET_SE = 240, CHR__TELNET_BREAK = 243, CHR__TELNET_ARE_YOU_THERE = 246, CHR__TELNET_SB = 250,
-    CHR__TELNET_WILL = 251, CHR__TELNET_WONT = 252, CHR__TELNET_DO = 253, CHR__TELNET_DONT = 254, CHR__TELNET_IAC = 255
+enum { /* commands (RFC 854) */
+    CHR__TELNET_EOR = 239, CHR__TELNET_SE = 240, CHR__TELNET_BREAK = 243, CHR__TELNET_ARE_YOU_THERE = 246,
+    CHR__TELNET_SB = 250, CHR__TELNET_WILL = 251, CHR__TELNET_WONT = 252, CHR__TELNET_DO = 253,
+    CHR__TELNET_DONT = 254, CHR__TELNET_IAC = 255
 };
 
-enum { /* options; all that we ever agree to are below 64 */
+enum { /* options; all that are supported here are below 64 */
     CHR__TELNET_BINARY = 0, CHR__TELNET_ECHO = 1, CHR__TELNET_SGA = 3, CHR__TELNET_TERMINAL_TYPE = 24,
     CHR__TELNET_END_OF_RECORD = 25, CHR__TELNET_WINDOW_SIZE = 31, CHR__TELNET_COM_PORT = 44, CHR__TELNET_OPTIONS = 64
 };
@@ -25996,61 +26069,68 @@ enum { /* options; all that we ever agree to are below 64 */
 enum { CHR__TELNET_TYPE_IS, CHR__TELNET_TYPE_SEND, CHR__TELNET_TYPE_MOST = 40, CHR__TELNET_SUB_SIZE = 96,
       CHR__TELNET_GREETING = 1 << 16 };
 
-typedef enum chr__telnet_state {
+typedef enum chr__telnet_state { /* of the decoder */
     CHR__TELNET_IN_DATA,
     CHR__TELNET_IN_COMMAND,    /* after IAC */
     CHR__TELNET_IN_VERB,       /* after IAC WILL, WONT, DO, DONT */
     CHR__TELNET_IN_SUB,        /* after IAC SB */
-    CHR__TELNET_IN_SUB_COMMAND /* after IAC in there */
+    CHR__TELNET_IN_SUB_COMMAND /* after IAC inside a subnegotiation */
 } chr__telnet_state;
 
-/* One side's state of one option, RFC 1143: as nobody here ever asks to turn one off, three of its six are enough. */
-typedef enum chr__telnet_side { CHR__TELNET_NO, CHR__TELNET_ASKED, CHR__TELNET_YES } chr__telnet_side;
+/* The state of an option on one side (RFC 1143 section 7). We never request to turn an option off, so that NO, WANTYES
+ * and YES suffice. */
+typedef enum chr__telnet_side { CHR__TELNET_NO, CHR__TELNET_WANTYES, CHR__TELNET_YES } chr__telnet_side;
 
 typedef struct chr__telnet {
     chr__layer        layer;
     int               is_3270, is_server, has_com_port;
-    uint64_t          ours_allowed, theirs_allowed; /* options, one bit each */
-    unsigned char     ours[CHR__TELNET_OPTIONS], theirs[CHR__TELNET_OPTIONS]; /* chr__telnet_side */
+    uint64_t          local_allowed, remote_allowed; /* options that we agree to, one bit each: of our side (WILL, DO
+                                                        from the peer), of the peer's (WILL from the peer) */
+    unsigned char     local[CHR__TELNET_OPTIONS], remote[CHR__TELNET_OPTIONS]; /* chr__telnet_side of each option */
     chr__telnet_state state;
-    unsigned char     verb;
+    unsigned char     verb;       /* WILL, WONT, DO or DONT, whose option comes next */
     unsigned char     sub[8];     /* the first bytes of a subnegotiation; the rest is skipped */
     size_t            sub_length;
-    int               last_in, last_out; /* data bytes, for CR NUL */
-    int               owed;       /* a byte that is to be read next, or -1 */
-    unsigned          events;     /* one bit each of CHR_EVENT_..., to be told next */
-    int               is_flooded; /* more to answer than the peer reads */
-    int               asked_size; /* for the peer's window size, or offered ours */
-    chr_terminal_size size;
-    unsigned          to_tell;    /* what the peer is to be told, one bit each */
-    int               greeting;   /* bytes of a host that has not agreed to tn3270 yet */
-    unsigned char     line_mask, modem_mask, purged, errors;
-    int               told_modem_state, their_break;
-    int               is_stopped; /* the peer wants no output now */
-    chr__box          in, out;
+    int               last_in, last_out; /* last data byte of each direction, for CR NUL */
+    int               pending_byte; /* decoded already, the next that is read; -1 = none */
+    unsigned          events;       /* pending CHR_EVENT_..., one bit each, reported by the next reads */
+    int               is_flooded;   /* our answers overflow `out`, since the peer doesn't read them: fatal */
+    int               size_negotiated; /* NAWS was requested from the peer, or offered to it */
+    chr_terminal_size size;         /* the peer's window size (NAWS) */
+    unsigned          queued_items; /* subnegotiations queued for the peer, one bit each:
+                                       CHR__COM_BIT(), CHR__TELNET_... */
+    int               greeting;     /* bytes received from a host that has not agreed to tn3270 yet */
+    unsigned char     line_mask, modem_mask; /* bits of line and modem state that are notified (RFC 2217) */
+    unsigned char     purged, errors;        /* values of the queued PURGE-DATA and NOTIFY-LINESTATE */
+    int               sent_modem_state; /* in the last NOTIFY-MODEMSTATE */
+    int               remote_break;     /* the client holds the line in break */
+    int               is_suspended;     /* the peer has sent FLOWCONTROL-SUSPEND: no output */
+    chr__box          in, out;          /* received but not decoded; encoded but not sent */
 } chr__telnet;
 
 /* -- out -- */
 
-static int chr__telnet_send_kept(chr__telnet *telnet)
+/* Sends what is encoded. Returns 0 when all of it is sent; would-block on a short write or while suspended. */
+static int chr__telnet_send_encoded(chr__telnet *telnet)
 {
-    int code = telnet->is_stopped ? (int)CHR_ERR_WOULD_BLOCK : chr__box_flush(&telnet->out, telnet->layer.below);
+    int code = telnet->is_suspended ? (int)CHR_ERR_WOULD_BLOCK : chr__box_flush(&telnet->out, telnet->layer.below);
 
     telnet->layer.kept = chr__min(telnet->layer.kept, telnet->out.end - telnet->out.start);
     chr__box_close_empty(&telnet->out, telnet->layer.dev->ctx);
     return code;
 }
 
+/* Queues an answer. When there is no room even after a flush, the peer floods us with requests and reads no answers. */
 static void chr__telnet_send(chr__telnet *telnet, const void *bytes, size_t len)
 {
     if (chr__box_put(&telnet->out, telnet->layer.dev->ctx, bytes, len) == 0)
         return;
-    (void)chr__telnet_send_kept(telnet);
+    (void)chr__telnet_send_encoded(telnet);
     if (chr__box_put(&telnet->out, telnet->layer.dev->ctx, bytes, len) < 0)
         telnet->is_flooded = 1;
 }
 
-static void chr__telnet_say(chr__telnet *telnet, int verb, int option)
+static void chr__telnet_send_verb(chr__telnet *telnet, int verb, int option)
 {
     unsigned char bytes[3] = { CHR__TELNET_IAC, 0, 0 };
 
@@ -26060,7 +26140,7 @@ static void chr__telnet_say(chr__telnet *telnet, int verb, int option)
     chr__telnet_send(telnet, bytes, sizeof bytes);
 }
 
-/* A subnegotiation. */
+/* Sends a subnegotiation: IAC SB option bytes IAC SE, with IAC in the bytes doubled. */
 static void chr__telnet_send_sub(chr__telnet *telnet, int option, const unsigned char *bytes, size_t len)
 {
     unsigned char packet[CHR__TELNET_SUB_SIZE] = { CHR__TELNET_IAC, CHR__TELNET_SB };
@@ -26078,19 +26158,20 @@ static void chr__telnet_send_sub(chr__telnet *telnet, int option, const unsigned
     chr__telnet_send(telnet, packet, end);
 }
 
-static void chr__telnet_ask(chr__telnet *telnet, int verb, int option)
+/* Requests an option: WILL for our side, DO for the peer's. */
+static void chr__telnet_request(chr__telnet *telnet, int verb, int option)
 {
-    (verb == CHR__TELNET_WILL ? telnet->ours : telnet->theirs)[option] = CHR__TELNET_ASKED;
-    chr__telnet_say(telnet, verb, option);
+    (verb == CHR__TELNET_WILL ? telnet->local : telnet->remote)[option] = CHR__TELNET_WANTYES;
+    chr__telnet_send_verb(telnet, verb, option);
 }
 
-/* Encodes what there is room for; returns how much of `buf` that is. Our WILL BINARY came first in the stream and holds unless
- * the peer refuses it; then a CR gets its NUL, as soon as it is known that no LF follows. */
+/* Encodes as many bytes as `out` has room for, and returns how many. IAC is doubled. When the peer has refused our WILL
+ * BINARY, NUL follows a CR that no LF follows; until it refuses, output is binary, since WILL BINARY went out first. */
 static size_t chr__telnet_encode(chr__telnet *telnet, const unsigned char *buf, size_t len)
 {
     unsigned char *to;
     size_t         room = chr__box_room(&telnet->out), done = 0;
-    int            is_text = telnet->ours[CHR__TELNET_BINARY] == CHR__TELNET_NO;
+    int            is_text = telnet->local[CHR__TELNET_BINARY] == CHR__TELNET_NO;
 
     if (chr__box_open(&telnet->out, telnet->layer.dev->ctx) < 0)
         return 0;
@@ -26109,6 +26190,7 @@ static size_t chr__telnet_encode(chr__telnet *telnet, const unsigned char *buf, 
     return done;
 }
 
+/* tn3270: the frontend's bytes have IAC doubled and IAC EOR in them already. */
 static size_t chr__telnet_encode_record(chr__telnet *telnet, const unsigned char *buf, size_t len)
 {
     len = chr__min(len, chr__box_room(&telnet->out));
@@ -26117,55 +26199,58 @@ static size_t chr__telnet_encode_record(chr__telnet *telnet, const unsigned char
 
 /* -- >>com_port   a serial line over the network (RFC 2217): a server's client sets it, a client sets its server's --
  *
- * What is to be told, or to be answered, is one bit each; the words are made when there is room for them, from what is in force
- * then. So a peer that reads slowly costs nothing, and a server's frontend may correct what its client has set before the answer. */
+ * Commands, answers and notifications are queued as one bit each (telnet->queued_items). They are encoded when the
+ * output buffer has room, from the values in force at that moment: a peer that reads slowly costs no memory, and a
+ * server's frontend may correct a client's settings in its SERIAL handler before they are confirmed. */
 
 enum { /* a client's commands; a server's are 100 more */
-    CHR__COM_SIGNATURE, CHR__COM_SET_BAUDRATE, CHR__COM_SET_DATASIZE, CHR__COM_SET_PARITY, CHR__COM_SET_STOPSIZE, CHR__COM_SET_CONTROL,
-    CHR__COM_NOTIFY_LINESTATE, CHR__COM_NOTIFY_MODEMSTATE, CHR__COM_SUSPEND, CHR__COM_RESUME, CHR__COM_SET_LINESTATE_MASK,
-    CHR__COM_SET_MODEMSTATE_MASK, CHR__COM_PURGE_DATA, CHR__COM_COMMANDS,
-    /* SET-CONTROL stands for five things that are told one by one, like the commands */
-    CHR__COM_FLOW = CHR__COM_COMMANDS, CHR__COM_BREAK, CHR__COM_DTR, CHR__COM_RTS, CHR__COM_INBOUND_FLOW, CHR__COM_FACTS,
-    CHR__TELNET_TYPE = CHR__COM_FACTS, CHR__TELNET_SIZE, CHR__TELNET_FACTS, /* and what a telnet client without it
-                                                                               has to tell */
+    CHR__COM_SIGNATURE, CHR__COM_SET_BAUDRATE, CHR__COM_SET_DATASIZE, CHR__COM_SET_PARITY, CHR__COM_SET_STOPSIZE,
+    CHR__COM_SET_CONTROL, CHR__COM_NOTIFY_LINESTATE, CHR__COM_NOTIFY_MODEMSTATE, CHR__COM_SUSPEND, CHR__COM_RESUME,
+    CHR__COM_SET_LINESTATE_MASK, CHR__COM_SET_MODEMSTATE_MASK, CHR__COM_PURGE_DATA, CHR__COM_COMMANDS,
+    /* the five settings of SET-CONTROL, which are queued one by one */
+    CHR__COM_FLOW = CHR__COM_COMMANDS, CHR__COM_BREAK, CHR__COM_DTR, CHR__COM_RTS, CHR__COM_INBOUND_FLOW,
+    CHR__COM_ITEMS,
+    /* a telnet client's terminal type and window size, which are queued likewise */
+    CHR__TELNET_TYPE = CHR__COM_ITEMS, CHR__TELNET_SIZE, CHR__TELNET_ITEMS,
     CHR__COM_SERVER = 100
 };
 
-enum { /* line state; modem state, whose lower four bits say which of the upper ones have changed */
+enum { /* line state; modem state, whose lower four bits tell which of the upper four have changed */
     CHR__COM_LINE_ERRORS = CHR_LINE_OVERRUN | CHR_LINE_PARITY | CHR_LINE_FRAMING, CHR__COM_LINE_BREAK = 0x10,
-        CHR__COM_LINE_EMPTY = 0x60,
+    CHR__COM_LINE_EMPTY = 0x60,
     CHR__COM_MODEM_CTS = 0x10, CHR__COM_MODEM_DSR = 0x20, CHR__COM_MODEM_RI = 0x40, CHR__COM_MODEM_CD = 0x80
 };
 
 enum { CHR__COM_PORT_FAR = CHR_TIOCM_CTS | CHR_TIOCM_CAR | CHR_TIOCM_RI | CHR_TIOCM_DSR };
 
-#define CHR__COM_BIT(fact) (1u << (CHR__COM_##fact))
-#define CHR__COM_ALL       ((1u << CHR__COM_FACTS) - 1)
-#define CHR__COM_PARAMS    (CHR__COM_BIT(SET_BAUDRATE) | CHR__COM_BIT(SET_DATASIZE) | CHR__COM_BIT(SET_PARITY) | CHR__COM_BIT(SET_STOPSIZE))
+#define CHR__COM_BIT(item) (1u << (CHR__COM_##item))
+#define CHR__COM_ALL       ((1u << CHR__COM_ITEMS) - 1)
+#define CHR__COM_PARAMS    (CHR__COM_BIT(SET_BAUDRATE) | CHR__COM_BIT(SET_DATASIZE) | CHR__COM_BIT(SET_PARITY) | \
+                            CHR__COM_BIT(SET_STOPSIZE))
 
 static chr__com_port *chr__com_port_of(const chr__telnet *telnet)
 {
     return &((chr__telnet_dev *)telnet->layer.dev)->com_port;
 }
 
-/* By the book a client says WILL and its server DO. */
+/* The state of the COM-PORT option: a client sends WILL, a server DO (RFC 2217 section 2). */
 static int chr__com_port_side(const chr__telnet *telnet)
 {
-    return (telnet->is_server ? telnet->theirs : telnet->ours)[CHR__TELNET_COM_PORT];
+    return (telnet->is_server ? telnet->remote : telnet->local)[CHR__TELNET_COM_PORT];
 }
 
 static int chr__com_port_is_on(const chr__telnet *telnet) { return chr__com_port_side(telnet) == CHR__TELNET_YES; }
 
 static void chr__com_port_init(chr__com_port *port, int is_server)
 {
-    static const chr_serial_params at_first = { 115200, 'N', 8, 1 };
+    static const chr_serial_params defaults = { 115200, 'N', 8, 1 };
 
-    port->params = at_first;
+    port->params = defaults;
     port->wanted_flow = -1;
-    port->ours = is_server ? CHR_TIOCM_DTR | CHR_TIOCM_RTS : -1; /* a line of three wires is always ready */
+    port->local_lines = is_server ? CHR_TIOCM_DTR | CHR_TIOCM_RTS : -1; /* a three-wire line is always ready */
 }
 
-/* -- values as they are on the wire -- */
+/* -- values on the wire -- */
 
 static const char chr__com_parities[] = "?NOEMS";
 
@@ -26174,14 +26259,15 @@ static uint32_t chr__com_port_value(const chr_serial_params *params, int command
     switch (command) {
     case CHR__COM_SET_BAUDRATE: return (uint32_t)params->speed;
     case CHR__COM_SET_DATASIZE: return (uint32_t)params->data_bits;
-    case CHR__COM_SET_PARITY:   return params->parity ? (uint32_t)(strchr(chr__com_parities, params->parity) - chr__com_parities) : 0;
+    case CHR__COM_SET_PARITY:
+        return params->parity ? (uint32_t)(strchr(chr__com_parities, params->parity) - chr__com_parities) : 0;
     case CHR__COM_SET_STOPSIZE:
     default:                    return params->stop_bits == CHR_STOP_BITS_1_5 ? 3 : (uint32_t)params->stop_bits;
     }
 }
 
-/* Returns whether that changed something. What there isn't is left as it is. */
-static int chr__com_port_take(chr_serial_params *params, int command, uint32_t value)
+/* Sets one parameter from the wire. Returns whether it changed; an invalid or unsupported value changes nothing. */
+static int chr__com_port_apply(chr_serial_params *params, int command, uint32_t value)
 {
     chr_serial_params changed = *params;
     int               number = value <= 4000000 ? (int)value : 0;
@@ -26191,7 +26277,9 @@ static int chr__com_port_take(chr_serial_params *params, int command, uint32_t v
     case CHR__COM_SET_DATASIZE: changed.data_bits = number; break;
     case CHR__COM_SET_PARITY:   changed.parity = number <= 5 ? chr__com_parities[number] : 0; break;
     case CHR__COM_SET_STOPSIZE:
-    default:                    changed.stop_bits = number == 3 ? (int)CHR_STOP_BITS_1_5 : number < 3 ? number : 0; break;
+    default:
+        changed.stop_bits = number == 3 ? (int)CHR_STOP_BITS_1_5 : number < 3 ? number : 0;
+        break;
     }
     if (!chr__serial_params_valid(&changed) || chr__com_port_value(params, command) == value)
         return 0;
@@ -26199,17 +26287,19 @@ static int chr__com_port_take(chr_serial_params *params, int command, uint32_t v
     return 1;
 }
 
-/* As they come out of the null modem between a server's frontend and its client; unless they are at the far end of it already. */
-static int chr__com_port_cross(int lines)
+/* Modem lines after the null modem between a server's frontend and its client: DTR becomes DSR and CD, RTS becomes CTS.
+ * Lines of the far end (CTS, DSR, CD, RI) pass unchanged. */
+static int chr__com_port_null_modem(int lines)
 {
-    int crossed = (lines & CHR_TIOCM_DTR ? CHR_TIOCM_DSR | CHR_TIOCM_CAR : 0) | (lines & CHR_TIOCM_RTS ? CHR_TIOCM_CTS : 0);
+    int crossed = (lines & CHR_TIOCM_DTR ? CHR_TIOCM_DSR | CHR_TIOCM_CAR : 0) |
+                  (lines & CHR_TIOCM_RTS ? CHR_TIOCM_CTS : 0);
 
     return lines & CHR__COM_PORT_FAR ? lines & CHR__COM_PORT_FAR : crossed;
 }
 
 static int chr__com_port_modem_state(int lines)
 {
-    lines = chr__com_port_cross(lines);
+    lines = chr__com_port_null_modem(lines);
     return (lines & CHR_TIOCM_CTS ? CHR__COM_MODEM_CTS : 0) | (lines & CHR_TIOCM_DSR ? CHR__COM_MODEM_DSR : 0) |
            (lines & CHR_TIOCM_CAR ? CHR__COM_MODEM_CD : 0) | (lines & CHR_TIOCM_RI ? CHR__COM_MODEM_RI : 0);
 }
@@ -26220,15 +26310,15 @@ static int chr__com_port_modem_lines(int state)
            (state & CHR__COM_MODEM_CD ? CHR_TIOCM_CAR : 0) | (state & CHR__COM_MODEM_RI ? CHR_TIOCM_RI : 0);
 }
 
-/* The bits that say what has changed since it was told last; of RI only the end counts. */
+/* The delta bits: what has changed since the last NOTIFY-MODEMSTATE; of RI only the trailing edge counts. */
 static int chr__com_port_modem_changes(const chr__telnet *telnet, int state)
 {
-    int changed = (state ^ telnet->told_modem_state) & (CHR__COM_MODEM_CTS | CHR__COM_MODEM_DSR | CHR__COM_MODEM_CD);
+    int changed = (state ^ telnet->sent_modem_state) & (CHR__COM_MODEM_CTS | CHR__COM_MODEM_DSR | CHR__COM_MODEM_CD);
 
-    return (changed | (telnet->told_modem_state & ~state & CHR__COM_MODEM_RI)) >> 4;
+    return (changed | (telnet->sent_modem_state & ~state & CHR__COM_MODEM_RI)) >> 4;
 }
 
-/* -- out -- */
+/* -- out: commands and notifications -- */
 
 static void chr__com_port_send(chr__telnet *telnet, int command, const void *bytes, size_t len)
 {
@@ -26242,7 +26332,7 @@ static void chr__com_port_send(chr__telnet *telnet, int command, const void *byt
     chr__telnet_send_sub(telnet, CHR__TELNET_COM_PORT, sub, 1 + len);
 }
 
-static void chr__com_port_say(chr__telnet *telnet, int command, uint32_t value)
+static void chr__com_port_send_value(chr__telnet *telnet, int command, uint32_t value)
 {
     unsigned char bytes[4];
     int           len = command == CHR__COM_SET_BAUDRATE ? 4 : 1;
@@ -26251,31 +26341,31 @@ static void chr__com_port_say(chr__telnet *telnet, int command, uint32_t value)
     chr__com_port_send(telnet, command, bytes, (size_t)len);
 }
 
-static void chr__com_port_say_control(chr__telnet *telnet, int fact)
+static void chr__com_port_send_control(chr__telnet *telnet, int item)
 {
     const chr__com_port *port = chr__com_port_of(telnet);
-    int                  flow = telnet->is_server ? port->flow : port->wanted_flow; /* of a client -1: the question */
-    int                  lines = telnet->is_server ? port->theirs : port->ours;
-    int                  in_break = telnet->is_server ? telnet->their_break : port->in_break;
-    int                  value = fact == CHR__COM_FLOW  ? (flow < 0 ? 0 : 1 + chr__flow_out(flow))
-                               : fact == CHR__COM_BREAK ? (in_break ? 5 : 6)
-                               : fact == CHR__COM_DTR   ? (lines & CHR_TIOCM_DTR ? 8 : 9)
-                               : fact == CHR__COM_RTS   ? (lines & CHR_TIOCM_RTS ? 11 : 12)
+    int                  flow = telnet->is_server ? port->flow : port->wanted_flow; /* -1 = client: request it */
+    int                  lines = telnet->is_server ? port->remote_lines : port->local_lines;
+    int                  in_break = telnet->is_server ? telnet->remote_break : port->in_break;
+    int                  value = item == CHR__COM_FLOW  ? (flow < 0 ? 0 : 1 + chr__flow_out(flow))
+                               : item == CHR__COM_BREAK ? (in_break ? 5 : 6)
+                               : item == CHR__COM_DTR   ? (lines & CHR_TIOCM_DTR ? 8 : 9)
+                               : item == CHR__COM_RTS   ? (lines & CHR_TIOCM_RTS ? 11 : 12)
                                                      : flow < 0 ? 13 : 14 + chr__flow_in(flow);
 
-    chr__com_port_say(telnet, CHR__COM_SET_CONTROL, (uint32_t)value);
+    chr__com_port_send_value(telnet, CHR__COM_SET_CONTROL, (uint32_t)value);
 }
 
-static void chr__com_port_say_modem_state(chr__telnet *telnet)
+static void chr__com_port_send_modem_state(chr__telnet *telnet)
 {
-    int state = chr__com_port_modem_state(chr__com_port_of(telnet)->ours);
-    int told = (state | chr__com_port_modem_changes(telnet, state)) & telnet->modem_mask;
+    int state = chr__com_port_modem_state(chr__com_port_of(telnet)->local_lines);
+    int sent = (state | chr__com_port_modem_changes(telnet, state)) & telnet->modem_mask;
 
     if (telnet->is_server)
-        chr__com_port_say(telnet, CHR__COM_NOTIFY_MODEMSTATE, (uint32_t)told);
+        chr__com_port_send_value(telnet, CHR__COM_NOTIFY_MODEMSTATE, (uint32_t)sent);
     else
         chr__com_port_send(telnet, CHR__COM_NOTIFY_MODEMSTATE, NULL, 0);
-    telnet->told_modem_state = state;
+    telnet->sent_modem_state = state;
 }
 
 static int chr__com_port_line_state(const chr__telnet *telnet)
@@ -26283,17 +26373,17 @@ static int chr__com_port_line_state(const chr__telnet *telnet)
     return CHR__COM_LINE_EMPTY | telnet->errors | (chr__com_port_of(telnet)->in_break ? CHR__COM_LINE_BREAK : 0);
 }
 
-/* The errors are told once, the rest is as it is now. */
-static void chr__com_port_say_line_state(chr__telnet *telnet)
+/* Errors are sent once and cleared; a break is sent as long as it lasts. */
+static void chr__com_port_send_line_state(chr__telnet *telnet)
 {
-    chr__com_port_say(telnet, CHR__COM_NOTIFY_LINESTATE,
+    chr__com_port_send_value(telnet, CHR__COM_NOTIFY_LINESTATE,
                       (uint32_t)(chr__com_port_line_state(telnet) & telnet->line_mask));
     telnet->errors = 0;
 }
 
-/* -- and of a client's terminal -- */
+/* -- out: a client's terminal type (RFC 1091) and window size (RFC 1073) -- */
 
-static void chr__telnet_say_type(chr__telnet *telnet)
+static void chr__telnet_send_terminal_type(chr__telnet *telnet)
 {
     const char   *given = chr__layer_options(&telnet->layer)->terminal_type;
     const char   *name = given ? given : telnet->is_3270 ? "IBM-3278-2-E" : "unknown";
@@ -26304,7 +26394,7 @@ static void chr__telnet_say_type(chr__telnet *telnet)
     chr__telnet_send_sub(telnet, CHR__TELNET_TERMINAL_TYPE, sub, 1 + len);
 }
 
-static void chr__telnet_say_size(chr__telnet *telnet)
+static void chr__telnet_send_window_size(chr__telnet *telnet)
 {
     const chr_terminal_size *size = &((chr__telnet_dev *)telnet->layer.dev)->terminal;
     unsigned char            sub[4];
@@ -26314,104 +26404,108 @@ static void chr__telnet_say_size(chr__telnet *telnet)
     chr__telnet_send_sub(telnet, CHR__TELNET_WINDOW_SIZE, sub, sizeof sub);
 }
 
-static void chr__telnet_tell_fact(chr__telnet *telnet, int fact)
+/* Encodes and sends one queued item. */
+static void chr__telnet_send_item(chr__telnet *telnet, int item)
 {
     static const char    signature[] = "chardev.h " CHARDEV_VERSION;
     const chr__com_port *port = chr__com_port_of(telnet);
 
-    switch (fact) {
+    switch (item) {
     case CHR__COM_SIGNATURE:
-        chr__com_port_send(telnet, fact, signature, sizeof signature - 1);
+        chr__com_port_send(telnet, item, signature, sizeof signature - 1);
         break;
     case CHR__COM_SET_BAUDRATE: case CHR__COM_SET_DATASIZE: case CHR__COM_SET_PARITY: case CHR__COM_SET_STOPSIZE:
-        chr__com_port_say(telnet, fact, chr__com_port_value(telnet->is_server ? &port->params : &port->wanted, fact));
+        chr__com_port_send_value(telnet, item,
+                                 chr__com_port_value(telnet->is_server ? &port->params : &port->wanted, item));
         break;
     case CHR__COM_NOTIFY_LINESTATE:
-        chr__com_port_say_line_state(telnet);
+        chr__com_port_send_line_state(telnet);
         break;
     case CHR__COM_NOTIFY_MODEMSTATE:
-        chr__com_port_say_modem_state(telnet);
+        chr__com_port_send_modem_state(telnet);
         break;
     case CHR__COM_SET_LINESTATE_MASK:
-        chr__com_port_say(telnet, fact, telnet->line_mask);
+        chr__com_port_send_value(telnet, item, telnet->line_mask);
         break;
     case CHR__COM_SET_MODEMSTATE_MASK:
-        chr__com_port_say(telnet, fact, telnet->modem_mask);
+        chr__com_port_send_value(telnet, item, telnet->modem_mask);
         break;
     case CHR__COM_PURGE_DATA:
-        chr__com_port_say(telnet, fact, telnet->purged);
+        chr__com_port_send_value(telnet, item, telnet->purged);
         telnet->purged = 0;
         break;
     case CHR__TELNET_TYPE:
-        chr__telnet_say_type(telnet);
+        chr__telnet_send_terminal_type(telnet);
         break;
     case CHR__TELNET_SIZE:
-        chr__telnet_say_size(telnet);
+        chr__telnet_send_window_size(telnet);
         break;
     default:
-        chr__com_port_say_control(telnet, fact);
+        chr__com_port_send_control(telnet, item);
         break;
     }
 }
 
-/* A server doesn't answer before its frontend has heard of what it may want to correct. */
-static int chr__telnet_has_to_tell(const chr__telnet *telnet)
+/* A server confirms settings only when its frontend has had the events that they cause: it may correct them there. */
+static int chr__telnet_may_send_items(const chr__telnet *telnet)
 {
-    return telnet->to_tell && (!telnet->events || !telnet->is_server);
+    return telnet->queued_items && (!telnet->events || !telnet->is_server);
 }
 
-/* Of these facts what there is room for. */
-static void chr__telnet_tell(chr__telnet *telnet, unsigned facts)
+/* Sends as many of the queued items in the set `items` as fit into the output buffer. */
+static void chr__telnet_send_queued_items(chr__telnet *telnet, unsigned items)
 {
-    int fact;
+    int item;
 
-    for (fact = 0; fact < CHR__TELNET_FACTS && chr__telnet_has_to_tell(telnet); fact++)
-        if (telnet->to_tell & facts & (1u << fact) && chr__box_room(&telnet->out) > 0) {
-            telnet->to_tell &= ~(1u << fact);
-            chr__telnet_tell_fact(telnet, fact);
+    for (item = 0; item < CHR__TELNET_ITEMS && chr__telnet_may_send_items(telnet); item++)
+        if (telnet->queued_items & items & (1u << item) && chr__box_room(&telnet->out) > 0) {
+            telnet->queued_items &= ~(1u << item);
+            chr__telnet_send_item(telnet, item);
         }
 }
 
-/* -- negotiated -- */
+/* -- the COM-PORT option has been negotiated, or refused -- */
 
-static void chr__com_port_begins(chr__telnet *telnet)
+/* Queues the first notification and, for a client, all that its frontend has set already. */
+static void chr__com_port_start(chr__telnet *telnet)
 {
     const chr__com_port *port = chr__com_port_of(telnet);
 
-    (telnet->is_server ? telnet->theirs : telnet->ours)[CHR__TELNET_COM_PORT] = CHR__TELNET_YES;
+    (telnet->is_server ? telnet->remote : telnet->local)[CHR__TELNET_COM_PORT] = CHR__TELNET_YES;
     telnet->events |= 1u << CHR_EVENT_SERIAL;
-    telnet->told_modem_state = chr__com_port_modem_state(port->ours);
+    telnet->sent_modem_state = chr__com_port_modem_state(port->local_lines);
     telnet->modem_mask = 0xff;
-    telnet->to_tell |= CHR__COM_BIT(NOTIFY_MODEMSTATE);
+    telnet->queued_items |= CHR__COM_BIT(NOTIFY_MODEMSTATE);
     if (telnet->is_server)
         return;
     telnet->line_mask = CHR__COM_LINE_BREAK | CHR__COM_LINE_ERRORS;
-    telnet->to_tell |= CHR__COM_PARAMS | CHR__COM_BIT(FLOW) | CHR__COM_BIT(SET_LINESTATE_MASK) | CHR__COM_BIT(SET_MODEMSTATE_MASK);
+    telnet->queued_items |= CHR__COM_PARAMS | CHR__COM_BIT(FLOW) | CHR__COM_BIT(SET_LINESTATE_MASK) |
+                            CHR__COM_BIT(SET_MODEMSTATE_MASK);
     if (port->wanted_flow >= 0 && chr__flow_in(port->wanted_flow) != chr__flow_out(port->wanted_flow))
-        telnet->to_tell |= CHR__COM_BIT(INBOUND_FLOW);
-    if (port->ours >= 0)
-        telnet->to_tell |= CHR__COM_BIT(DTR) | CHR__COM_BIT(RTS);
+        telnet->queued_items |= CHR__COM_BIT(INBOUND_FLOW);
+    if (port->local_lines >= 0)
+        telnet->queued_items |= CHR__COM_BIT(DTR) | CHR__COM_BIT(RTS);
     if (port->in_break)
-        telnet->to_tell |= CHR__COM_BIT(BREAK);
+        telnet->queued_items |= CHR__COM_BIT(BREAK);
 }
 
+/* After each negotiation: starts or ends RFC 2217 when the COM-PORT option has changed. */
 static void chr__com_port_negotiated(chr__telnet *telnet, int was_on)
 {
     int is_on = chr__com_port_is_on(telnet);
 
     if (is_on && !was_on)
-        chr__com_port_begins(telnet);
+        chr__com_port_start(telnet);
     if (is_on || !was_on)
         return;
     telnet->events |= 1u << CHR_EVENT_SERIAL;
-    telnet->to_tell &= ~CHR__COM_ALL;
-    telnet->is_stopped = telnet->their_break = 0;
+    telnet->queued_items &= ~CHR__COM_ALL;
+    telnet->is_suspended = telnet->remote_break = 0;
 }
 
 /* -- in -- */
 
-/* The value of SET-CONTROL that sets an outbound flow control sets the inbound one too, until that gets another of
- * its own. */
+/* Values 1 to 3 of SET-CONTROL set both directions' flow control. Values 14 to 16 set the inbound one alone. */
 static void chr__com_port_set_control_flow(chr__telnet *telnet, int value)
 {
     chr__com_port *port = chr__com_port_of(telnet);
@@ -26420,38 +26514,40 @@ static void chr__com_port_set_control_flow(chr__telnet *telnet, int value)
     if (value >= 1 && value <= 3)
         port->flow = value - 1;
     if (value >= 1 && value <= 3 && was_split && telnet->is_server)
-        telnet->to_tell |= CHR__COM_BIT(INBOUND_FLOW);
+        telnet->queued_items |= CHR__COM_BIT(INBOUND_FLOW);
     if (value >= 14 && value <= 16)
         port->flow = chr__flow(chr__flow_out(port->flow), value - 14);
 }
 
-/* A server's client sets one of SET-CONTROL's five, or asks; also where it asks for what there isn't it learns what there is. */
-static void chr__com_port_control(chr__telnet *telnet, int value)
+/* Server: SET-CONTROL from the client sets or requests one of five settings. The value in force is the answer, also to
+ * a value that is not supported. */
+static void chr__com_port_control_requested(chr__telnet *telnet, int value)
 {
     chr__com_port *port = chr__com_port_of(telnet);
-    int            fact = value <= 3 || value == 17 || value == 19 ? CHR__COM_FLOW : value <= 6 ? CHR__COM_BREAK
+    int            item = value <= 3 || value == 17 || value == 19 ? CHR__COM_FLOW : value <= 6 ? CHR__COM_BREAK
                         : value <= 9 ? CHR__COM_DTR : value <= 12 ? CHR__COM_RTS : CHR__COM_INBOUND_FLOW;
-    int            line = fact == CHR__COM_DTR ? CHR_TIOCM_DTR : CHR_TIOCM_RTS;
-    int            flow = port->flow, theirs = port->theirs;
+    int            line = item == CHR__COM_DTR ? CHR_TIOCM_DTR : CHR_TIOCM_RTS;
+    int            flow = port->flow, remote = port->remote_lines;
 
     if (value > 19)
         return;
-    telnet->to_tell |= 1u << fact;
+    telnet->queued_items |= 1u << item;
     chr__com_port_set_control_flow(telnet, value);
-    if (value == 5 && !telnet->their_break)
+    if (value == 5 && !telnet->remote_break)
         telnet->events |= 1u << CHR_EVENT_BREAK;
     if (value == 5 || value == 6)
-        telnet->their_break = value == 5;
+        telnet->remote_break = value == 5;
     if (value == 8 || value == 11)
-        port->theirs |= line;
+        port->remote_lines |= line;
     if (value == 9 || value == 12)
-        port->theirs &= ~line;
-    if (flow != port->flow || theirs != port->theirs)
+        port->remote_lines &= ~line;
+    if (flow != port->flow || remote != port->remote_lines)
         telnet->events |= 1u << CHR_EVENT_SERIAL;
 }
 
-/* What was sent before has been delivered; what its frontend has queued for the client, and holds itself, goes. */
-static void chr__com_port_purged(chr__telnet *telnet, int what)
+/* Server: PURGE-DATA from the client. Drops output queued for the client; an event tells the frontend to drop its own
+ * buffers. Input that came before the command has been delivered. */
+static void chr__com_port_purge_requested(chr__telnet *telnet, int what)
 {
     telnet->purged = (unsigned char)what;
     if (what & CHR_PURGE_RECEIVE) {
@@ -26462,27 +26558,29 @@ static void chr__com_port_purged(chr__telnet *telnet, int what)
         telnet->events |= 1u << CHR_EVENT_PURGE_TRANSMIT;
 }
 
+/* Server: handles a command and queues its answer. */
 static void chr__com_port_from_client(chr__telnet *telnet, int command, uint32_t value)
 {
     if (command == CHR__COM_SET_CONTROL) {
-        chr__com_port_control(telnet, (int)value);
+        chr__com_port_control_requested(telnet, (int)value);
         return;
     }
     if (command == CHR__COM_PURGE_DATA && !chr__purge_valid((int)value))
         return;
-    telnet->to_tell |= 1u << command;
-    if (CHR__COM_PARAMS & (1u << command) && chr__com_port_take(&chr__com_port_of(telnet)->params, command, value))
+    telnet->queued_items |= 1u << command;
+    if (CHR__COM_PARAMS & (1u << command) && chr__com_port_apply(&chr__com_port_of(telnet)->params, command, value))
         telnet->events |= 1u << CHR_EVENT_SERIAL;
     if (command == CHR__COM_SET_LINESTATE_MASK)
         telnet->line_mask = (unsigned char)value;
     if (command == CHR__COM_SET_MODEMSTATE_MASK)
         telnet->modem_mask = (unsigned char)value;
     if (command == CHR__COM_PURGE_DATA)
-        chr__com_port_purged(telnet, (int)value);
+        chr__com_port_purge_requested(telnet, (int)value);
 }
 
-/* A server that has been asked for a split one says what it has in two answers. */
-static void chr__com_port_told_control(chr__telnet *telnet, int value)
+/* Client: the server reports SET-CONTROL. When inbound and outbound flow control were set apart, each has its own
+ * answer. */
+static void chr__com_port_control_reported(chr__telnet *telnet, int value)
 {
     chr__com_port *port = chr__com_port_of(telnet);
     int            in = chr__flow_in(port->flow), is_split = port->wanted_flow >= 0 && port->wanted_flow >> 4;
@@ -26492,20 +26590,21 @@ static void chr__com_port_told_control(chr__telnet *telnet, int value)
         port->flow = chr__flow(value - 1, in);
 }
 
+/* Client: handles a server's answer or notification. A SIGNATURE without a text requests ours. */
 static void chr__com_port_from_server(chr__telnet *telnet, int command, uint32_t value)
 {
     chr__com_port *port = chr__com_port_of(telnet);
-    int            lines = chr__com_port_modem_lines((int)value), flow = port->flow, theirs = port->theirs;
+    int            lines = chr__com_port_modem_lines((int)value), flow = port->flow, remote = port->remote_lines;
 
     if (command == CHR__COM_SIGNATURE)
-        telnet->to_tell |= CHR__COM_BIT(SIGNATURE);
-    if (CHR__COM_PARAMS & (1u << command) && chr__com_port_take(&port->params, command, value))
+        telnet->queued_items |= CHR__COM_BIT(SIGNATURE);
+    if (CHR__COM_PARAMS & (1u << command) && chr__com_port_apply(&port->params, command, value))
         telnet->events |= 1u << CHR_EVENT_SERIAL;
     if (command == CHR__COM_SET_CONTROL)
-        chr__com_port_told_control(telnet, (int)value);
+        chr__com_port_control_reported(telnet, (int)value);
     if (command == CHR__COM_NOTIFY_MODEMSTATE)
-        port->theirs = lines;
-    if (flow != port->flow || theirs != port->theirs)
+        port->remote_lines = lines;
+    if (flow != port->flow || remote != port->remote_lines)
         telnet->events |= 1u << CHR_EVENT_SERIAL;
     if (command == CHR__COM_NOTIFY_LINESTATE && value & CHR__COM_LINE_BREAK)
         telnet->events |= 1u << CHR_EVENT_BREAK;
@@ -26515,7 +26614,8 @@ static void chr__com_port_from_server(chr__telnet *telnet, int command, uint32_t
     }
 }
 
-/* How long the value of a command is. A signature that has a text is no question: it is skipped like what is too long. */
+/* The length of a command's value in bytes. A SIGNATURE with a text is no request: it is ignored, as any wrong length
+ * is. */
 static int chr__com_port_length(const chr__telnet *telnet, int command)
 {
     int is_notice = command == CHR__COM_NOTIFY_LINESTATE || command == CHR__COM_NOTIFY_MODEMSTATE;
@@ -26534,21 +26634,21 @@ static void chr__com_port_received(chr__telnet *telnet)
         telnet->sub_length != 2 + (size_t)chr__com_port_length(telnet, command))
         return;
     if (!chr__com_port_is_on(telnet))
-        chr__com_port_begins(telnet); /* some that are asked before they could offer it take that for the whole agreement */
+        chr__com_port_start(telnet); /* some peers take our WILL or DO for the whole agreement and send no answer */
     value = (uint32_t)chr__get_be(telnet->sub + 2, (int)telnet->sub_length - 2);
     CHR__TRACE(telnet->layer.dev, com_port_received, command, value);
     if (command == CHR__COM_SUSPEND || command == CHR__COM_RESUME)
-        telnet->is_stopped = command == CHR__COM_SUSPEND;
+        telnet->is_suspended = command == CHR__COM_SUSPEND;
     else if (telnet->is_server)
         chr__com_port_from_client(telnet, command, value);
     else
         chr__com_port_from_server(telnet, command, value);
 }
 
-/* -- what the frontend sets and asks; telnet is NULL while nobody is connected -- */
+/* -- ioctls of the frontend; telnet is NULL while no peer is connected -- */
 
-/* What differs from what is in force, or from what was asked for last: answers to older questions may still be on
- * their way. */
+/* A client queues the parameters that differ from those in force or from those requested last: answers to older
+ * requests may still be in flight. */
 static void chr__com_port_set_params(chr__com_port *port, chr__telnet *telnet, const chr_serial_params *params)
 {
     int command;
@@ -26556,7 +26656,7 @@ static void chr__com_port_set_params(chr__com_port *port, chr__telnet *telnet, c
     for (command = CHR__COM_SET_BAUDRATE; command <= CHR__COM_SET_STOPSIZE && telnet && !telnet->is_server; command++)
         if (chr__com_port_value(&port->wanted, command) != chr__com_port_value(params, command) ||
             chr__com_port_value(&port->params, command) != chr__com_port_value(params, command))
-            telnet->to_tell |= 1u << command;
+            telnet->queued_items |= 1u << command;
     port->params = port->wanted = *params;
 }
 
@@ -26566,25 +26666,27 @@ static void chr__com_port_set_flow(chr__com_port *port, chr__telnet *telnet, int
 
     flow = chr__flow(chr__flow_out(flow), chr__flow_in(flow));
     if (telnet && !telnet->is_server && (port->wanted_flow != flow || port->flow != flow))
-        telnet->to_tell |= CHR__COM_BIT(FLOW) | (was_split || flow >> 4 ? CHR__COM_BIT(INBOUND_FLOW) : 0);
+        telnet->queued_items |= CHR__COM_BIT(FLOW) | (was_split || flow >> 4 ? CHR__COM_BIT(INBOUND_FLOW) : 0);
     port->flow = port->wanted_flow = flow;
 }
 
 static void chr__com_port_set_lines(chr__com_port *port, chr__telnet *telnet, int lines)
 {
-    int changed = port->ours < 0 ? -1 : port->ours ^ lines, state = chr__com_port_modem_state(lines), news;
+    int changed = port->local_lines < 0 ? -1 : port->local_lines ^ lines;
+    int state = chr__com_port_modem_state(lines), notify;
 
-    port->ours = lines;
+    port->local_lines = lines;
     if (!telnet)
         return;
-    news = ((state ^ telnet->told_modem_state) | chr__com_port_modem_changes(telnet, state)) & telnet->modem_mask;
+    notify = ((state ^ telnet->sent_modem_state) | chr__com_port_modem_changes(telnet, state)) & telnet->modem_mask;
     if (telnet->is_server)
-        telnet->to_tell |= news ? CHR__COM_BIT(NOTIFY_MODEMSTATE) : 0;
+        telnet->queued_items |= notify ? CHR__COM_BIT(NOTIFY_MODEMSTATE) : 0;
     else
-        telnet->to_tell |= (changed & CHR_TIOCM_DTR ? CHR__COM_BIT(DTR) : 0) | (changed & CHR_TIOCM_RTS ? CHR__COM_BIT(RTS) : 0);
+        telnet->queued_items |= (changed & CHR_TIOCM_DTR ? CHR__COM_BIT(DTR) : 0) |
+                           (changed & CHR_TIOCM_RTS ? CHR__COM_BIT(RTS) : 0);
 }
 
-/* Only its server has a line to purge; what is queued for that goes here. */
+/* Only a client can purge: the line is its server's. Output that is still queued for the server is dropped here. */
 static int chr__com_port_purge(chr__telnet *telnet, int what)
 {
     if (!chr__purge_valid(what))
@@ -26596,7 +26698,7 @@ static int chr__com_port_purge(chr__telnet *telnet, int what)
     if (what & CHR_PURGE_TRANSMIT)
         chr__outbox_purge(telnet->layer.dev);
     telnet->purged = (unsigned char)(telnet->purged | what);
-    telnet->to_tell |= CHR__COM_BIT(PURGE_DATA);
+    telnet->queued_items |= CHR__COM_BIT(PURGE_DATA);
     return 0;
 }
 
@@ -26607,7 +26709,7 @@ static int chr__com_port_set_errors(chr__telnet *telnet, int errors)
     if (telnet)
         telnet->errors = (unsigned char)((telnet->errors | errors) & CHR__COM_LINE_ERRORS & telnet->line_mask);
     if (telnet && telnet->errors)
-        telnet->to_tell |= CHR__COM_BIT(NOTIFY_LINESTATE);
+        telnet->queued_items |= CHR__COM_BIT(NOTIFY_LINESTATE);
     return 0;
 }
 
@@ -26627,7 +26729,7 @@ static int chr__com_port_set(chr__com_port *port, chr__telnet *telnet, int comma
     case CHR_IOCTL_SERIAL_SET_TIOCM:
         chr__com_port_set_lines(port, telnet, *(const int *)arg & (CHR_TIOCM_DTR | CHR_TIOCM_RTS | CHR__COM_PORT_FAR));
         return 0;
-    case CHR_IOCTL_SERIAL_SET_BREAK: /* of a connection it is telnet's affair */
+    case CHR_IOCTL_SERIAL_SET_BREAK: /* while connected chr__telnet_set_break() handles it */
         port->in_break = *(const int *)arg != 0;
         return 0;
     case CHR_IOCTL_SERIAL_PURGE:
@@ -26649,7 +26751,7 @@ static int chr__com_port_get(chr__com_port *port, int is_server, int command, vo
         *(int *)arg = port->flow;
         return 0;
     case CHR_IOCTL_SERIAL_GET_TIOCM:
-        *(int *)arg = is_server ? chr__com_port_cross(port->theirs) : port->theirs;
+        *(int *)arg = is_server ? chr__com_port_null_modem(port->remote_lines) : port->remote_lines;
         return 0;
     case CHR_IOCTL_SERIAL_GET_ERRORS:
         *(int *)arg = port->errors;
@@ -26663,25 +26765,25 @@ static int chr__com_port_get(chr__com_port *port, int is_server, int command, vo
 static int chr__com_port_ioctl(chr__com_port *port, chr__telnet *telnet, int command, void *arg)
 {
     int is_get = command == CHR_IOCTL_SERIAL_GET_PARAMS || command == CHR_IOCTL_SERIAL_GET_FLOW ||
-        command == CHR_IOCTL_SERIAL_GET_TIOCM ||
-                 command == CHR_IOCTL_SERIAL_GET_ERRORS;
+                 command == CHR_IOCTL_SERIAL_GET_TIOCM || command == CHR_IOCTL_SERIAL_GET_ERRORS;
     int is_on = telnet && chr__com_port_is_on(telnet), code;
 
     if (is_get)
-        return is_on ? chr__com_port_get(port, telnet->is_server, command, arg) : telnet ? CHR_ERR_NOT_SUPPORTED : CHR_ERR_DISCONNECTED;
+        return is_on ? chr__com_port_get(port, telnet->is_server, command, arg)
+                     : telnet ? CHR_ERR_NOT_SUPPORTED : CHR_ERR_DISCONNECTED;
     code = chr__com_port_set(port, is_on ? telnet : NULL, command, arg);
     return code == 0 && telnet && chr__com_port_side(telnet) == CHR__TELNET_NO ? CHR_ERR_NOT_SUPPORTED : code;
 }
 
-/* -- out, with what the com port has to tell -- */
+/* -- out: data, behind the queued items -- */
 
 static int chr__telnet_flush(chr__layer *layer)
 {
     chr__telnet *telnet = (chr__telnet *)layer;
 
-    if (telnet->to_tell)
-        chr__telnet_tell(telnet, ~0u);
-    return chr__telnet_send_kept(telnet);
+    if (telnet->queued_items)
+        chr__telnet_send_queued_items(telnet, ~0u);
+    return chr__telnet_send_encoded(telnet);
 }
 
 static int chr__telnet_write(chr__layer *layer, const void *buf, size_t len)
@@ -26697,36 +26799,37 @@ static int chr__telnet_write(chr__layer *layer, const void *buf, size_t len)
                                                                                           len - done);
         done += count;
         layer->kept += count;
-        code = count > 0 ? chr__telnet_flush(layer) : (int)CHR_ERR_WOULD_BLOCK; /* 0: there is no memory */
+        code = count > 0 ? chr__telnet_flush(layer) : (int)CHR_ERR_WOULD_BLOCK; /* 0: out of memory */
     }
     return done > 0 ? (int)done : code;
 }
 
-/* -- negotiation -- */
+/* -- option negotiation (RFC 854, RFC 1143) -- */
 
-/* Only what changes a state is answered, and what is refused: so there are no loops. */
+/* Handles WILL, WONT, DO or DONT. Only a request that changes an option's state, or that is refused, is answered: this
+ * prevents negotiation loops. */
 static void chr__telnet_negotiate(chr__telnet *telnet, int verb, int option)
 {
-    int            is_theirs = verb == CHR__TELNET_WILL || verb == CHR__TELNET_WONT;
+    int            is_remote = verb == CHR__TELNET_WILL || verb == CHR__TELNET_WONT;
     int            turns_on = verb == CHR__TELNET_WILL || verb == CHR__TELNET_DO;
-    int            yes = is_theirs ? CHR__TELNET_DO : CHR__TELNET_WILL, no = yes + 1;
-    uint64_t       allowed = is_theirs ? telnet->theirs_allowed : telnet->ours_allowed;
+    int            yes = is_remote ? CHR__TELNET_DO : CHR__TELNET_WILL, no = yes + 1;
+    uint64_t       allowed = is_remote ? telnet->remote_allowed : telnet->local_allowed;
     int            is_allowed = option < CHR__TELNET_OPTIONS && (allowed & (UINT64_C(1) << option));
-    unsigned char *side = (is_theirs ? telnet->theirs : telnet->ours) + option % CHR__TELNET_OPTIONS;
+    unsigned char *side = (is_remote ? telnet->remote : telnet->local) + option % CHR__TELNET_OPTIONS;
 
     if (!is_allowed) {
         if (turns_on)
-            chr__telnet_say(telnet, no, option);
+            chr__telnet_send_verb(telnet, no, option);
         return;
     }
     if (turns_on && *side == CHR__TELNET_NO)
-        chr__telnet_say(telnet, yes, option);
+        chr__telnet_send_verb(telnet, yes, option);
     else if (!turns_on && *side == CHR__TELNET_YES)
-        chr__telnet_say(telnet, no, option);
+        chr__telnet_send_verb(telnet, no, option);
     *side = turns_on ? CHR__TELNET_YES : CHR__TELNET_NO;
 }
 
-/* Whether the frontend of a client has said how large its terminal is. */
+/* Client: whether the frontend has set the terminal's size. */
 static int chr__telnet_has_size(const chr__telnet *telnet)
 {
     const chr_terminal_size *size = &((const chr__telnet_dev *)telnet->layer.dev)->terminal;
@@ -26734,6 +26837,7 @@ static int chr__telnet_has_size(const chr__telnet *telnet)
     return size->columns > 0 || size->rows > 0;
 }
 
+/* Handles one negotiation, and what follows from it: RFC 2217 starts, the window size is sent or requested. */
 static void chr__telnet_negotiated(chr__telnet *telnet, int option)
 {
     int com_port_was_on = chr__com_port_is_on(telnet);
@@ -26741,15 +26845,16 @@ static void chr__telnet_negotiated(chr__telnet *telnet, int option)
     CHR__TRACE(telnet->layer.dev, telnet_received, telnet->verb, option);
     chr__telnet_negotiate(telnet, telnet->verb, option);
     chr__com_port_negotiated(telnet, com_port_was_on);
-    if (option == CHR__TELNET_WINDOW_SIZE && chr__telnet_has_size(telnet) && telnet->ours[option] == CHR__TELNET_YES)
-        telnet->to_tell |= 1u << CHR__TELNET_SIZE;
-    if (!(telnet->theirs_allowed & CHR__TELNET_BIT(WINDOW_SIZE)) || telnet->asked_size)
+    if (option == CHR__TELNET_WINDOW_SIZE && chr__telnet_has_size(telnet) && telnet->local[option] == CHR__TELNET_YES)
+        telnet->queued_items |= 1u << CHR__TELNET_SIZE;
+    if (!(telnet->remote_allowed & CHR__TELNET_BIT(WINDOW_SIZE)) || telnet->size_negotiated)
         return;
-    telnet->asked_size = 1;
-    if (telnet->theirs[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_NO)
-        chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_WINDOW_SIZE);
+    telnet->size_negotiated = 1;
+    if (telnet->remote[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_NO)
+        chr__telnet_request(telnet, CHR__TELNET_DO, CHR__TELNET_WINDOW_SIZE);
 }
 
+/* Handles a complete subnegotiation: COM-PORT, TERMINAL-TYPE SEND, or the peer's window size (NAWS). */
 static void chr__telnet_subnegotiated(chr__telnet *telnet)
 {
     const unsigned char *sub = telnet->sub;
@@ -26759,9 +26864,10 @@ static void chr__telnet_subnegotiated(chr__telnet *telnet)
     if (telnet->sub_length > 0 && sub[0] == CHR__TELNET_COM_PORT)
         chr__com_port_received(telnet);
     if (telnet->sub_length == 2 && sub[0] == CHR__TELNET_TERMINAL_TYPE && sub[1] == CHR__TELNET_TYPE_SEND &&
-        telnet->ours[CHR__TELNET_TERMINAL_TYPE] == CHR__TELNET_YES)
-        telnet->to_tell |= 1u << CHR__TELNET_TYPE;
-    if (telnet->sub_length != 5 || sub[0] != CHR__TELNET_WINDOW_SIZE || !(telnet->theirs_allowed & CHR__TELNET_BIT(WINDOW_SIZE)))
+        telnet->local[CHR__TELNET_TERMINAL_TYPE] == CHR__TELNET_YES)
+        telnet->queued_items |= 1u << CHR__TELNET_TYPE;
+    if (telnet->sub_length != 5 || sub[0] != CHR__TELNET_WINDOW_SIZE ||
+        !(telnet->remote_allowed & CHR__TELNET_BIT(WINDOW_SIZE)))
         return;
     telnet->size.columns = (int)chr__get_be(sub + 1, 2);
     telnet->size.rows = (int)chr__get_be(sub + 3, 2);
@@ -26770,35 +26876,36 @@ static void chr__telnet_subnegotiated(chr__telnet *telnet)
 
 /* -- in -- */
 
-/* Up to the next byte that may mean something else. */
-static size_t chr__telnet_plain(const chr__telnet *telnet, const unsigned char *bytes, size_t len)
+/* The length of plain data: up to the next IAC, or NUL (of CR NUL) where input is not binary. */
+static size_t chr__telnet_plain_length(const chr__telnet *telnet, const unsigned char *bytes, size_t len)
 {
     const void *stop = memchr(bytes, CHR__TELNET_IAC, len);
 
     len = stop ? (size_t)((const unsigned char *)stop - bytes) : len;
-    if (telnet->is_3270 || telnet->theirs[CHR__TELNET_BINARY] == CHR__TELNET_YES)
+    if (telnet->is_3270 || telnet->remote[CHR__TELNET_BINARY] == CHR__TELNET_YES)
         return len;
     stop = memchr(bytes, 0, len);
     return stop ? (size_t)((const unsigned char *)stop - bytes) : len;
 }
 
-/* The byte after IAC. Returns whether data came of it, in *data. */
+/* Handles the byte after IAC. Returns whether it decodes to a data byte, in *data. A tn3270 frontend reads IAC IAC and
+ * IAC EOR as they are; the second byte of them is pending then. */
 static int chr__telnet_command(chr__telnet *telnet, unsigned char c, unsigned char *data)
 {
-    int is_kept = telnet->is_3270 && (c == CHR__TELNET_IAC || c == CHR__TELNET_EOR ||
+    int is_verbatim = telnet->is_3270 && (c == CHR__TELNET_IAC || c == CHR__TELNET_EOR ||
                                       (telnet->is_server && (c == CHR__TELNET_SB || c == CHR__TELNET_SE)));
 
-    if (telnet->to_tell)
-        chr__telnet_tell(telnet, ~0u); /* what came before gets an answer of its own */
+    if (telnet->queued_items)
+        chr__telnet_send_queued_items(telnet, ~0u); /* answers earlier commands, before this one changes the values */
     telnet->state = CHR__TELNET_IN_DATA;
     if (c == CHR__TELNET_BREAK)
         telnet->events |= 1u << CHR_EVENT_BREAK;
     if (c == CHR__TELNET_ARE_YOU_THERE && !telnet->is_3270)
         chr__telnet_send(telnet, "\r\n[Yes]\r\n", 9);
-    if (is_kept)
-        telnet->owed = c;
+    if (is_verbatim)
+        telnet->pending_byte = c;
     *data = CHR__TELNET_IAC;
-    if (is_kept || c == CHR__TELNET_IAC)
+    if (is_verbatim || c == CHR__TELNET_IAC)
         return telnet->last_in = CHR__TELNET_IAC, 1;
     if (c < CHR__TELNET_SB)
         CHR__TRACE(telnet->layer.dev, telnet_command, c, 0);
@@ -26817,7 +26924,7 @@ static void chr__telnet_sub_byte(chr__telnet *telnet, unsigned char c)
         telnet->sub[telnet->sub_length++] = c;
 }
 
-/* A byte that may mean something else. */
+/* Handles one byte outside commands. NUL after CR is no data. */
 static int chr__telnet_data_byte(chr__telnet *telnet, unsigned char c, unsigned char *data)
 {
     int is_data = c != CHR__TELNET_IAC && !(c == 0 && telnet->last_in == '\r');
@@ -26830,7 +26937,7 @@ static int chr__telnet_data_byte(chr__telnet *telnet, unsigned char c, unsigned 
     return is_data;
 }
 
-/* One byte that is not plain. Returns whether data came of it, in *data. */
+/* One step of the decoder's state machine. Returns whether the byte decodes to a data byte, in *data. */
 static int chr__telnet_byte(chr__telnet *telnet, unsigned char c, unsigned char *data)
 {
     switch (telnet->state) {
@@ -26859,20 +26966,20 @@ static int chr__telnet_byte(chr__telnet *telnet, unsigned char c, unsigned char 
     }
 }
 
-static size_t chr__telnet_give_owed(chr__telnet *telnet, unsigned char *buf, size_t len)
+static size_t chr__telnet_read_pending_byte(chr__telnet *telnet, unsigned char *buf, size_t len)
 {
-    if (telnet->owed < 0 || len == 0)
+    if (telnet->pending_byte < 0 || len == 0)
         return 0;
-    *buf = (unsigned char)telnet->owed;
-    telnet->owed = -1;
+    *buf = (unsigned char)telnet->pending_byte;
+    telnet->pending_byte = -1;
     return 1;
 }
 
-/* Copies what is plain. */
-static size_t chr__telnet_take_plain(chr__telnet *telnet, unsigned char *buf, size_t len)
+/* Copies plain data at once. Returns how many bytes; 0 = the next byte needs the state machine. */
+static size_t chr__telnet_read_plain(chr__telnet *telnet, unsigned char *buf, size_t len)
 {
     const unsigned char *from = telnet->in.bytes + telnet->in.start;
-    size_t               plain = telnet->state == CHR__TELNET_IN_DATA ? chr__telnet_plain(telnet, from, len) : 0;
+    size_t               plain = telnet->state == CHR__TELNET_IN_DATA ? chr__telnet_plain_length(telnet, from, len) : 0;
 
     if (plain == 0)
         return 0;
@@ -26882,22 +26989,23 @@ static size_t chr__telnet_take_plain(chr__telnet *telnet, unsigned char *buf, si
     return plain;
 }
 
-/* What is in the inbox becomes data, until that is full, or an event comes between. */
+/* Decodes input into `buf` until that is full, the input buffer is empty, or an event is due at this place. */
 static size_t chr__telnet_decode(chr__telnet *telnet, unsigned char *buf, size_t len)
 {
     chr__box *in = &telnet->in;
-    size_t    done = chr__telnet_give_owed(telnet, buf, len), plain;
+    size_t    done = chr__telnet_read_pending_byte(telnet, buf, len), plain;
 
     while (done < len && !chr__box_is_empty(in) && !telnet->events && !telnet->is_flooded) {
-        plain = chr__telnet_take_plain(telnet, buf + done, chr__min(in->end - in->start, len - done));
+        plain = chr__telnet_read_plain(telnet, buf + done, chr__min(in->end - in->start, len - done));
         if (plain == 0)
             plain = (size_t)chr__telnet_byte(telnet, in->bytes[in->start++], buf + done);
         done += plain;
-        done += chr__telnet_give_owed(telnet, buf + done, len - done);
+        done += chr__telnet_read_pending_byte(telnet, buf + done, len - done);
     }
     return done;
 }
 
+/* Takes the pending event with the lowest number. */
 static int chr__telnet_next_event(chr__telnet *telnet)
 {
     int event = 0;
@@ -26916,14 +27024,14 @@ static int chr__telnet_read(chr__layer *layer, void *buf, size_t len)
 
     if (telnet->events)
         return CHR__LAYER_EVENT - chr__telnet_next_event(telnet);
-    if (telnet->owed < 0 && chr__box_is_empty(&telnet->in))
+    if (telnet->pending_byte < 0 && chr__box_is_empty(&telnet->in))
         n = chr__box_fill(&telnet->in, layer->below);
     if (n > 0)
         done = chr__telnet_decode(telnet, (unsigned char *)buf, len);
     chr__box_close_empty(&telnet->in, layer->dev->ctx);
     if (n <= 0)
         return n;
-    (void)chr__telnet_flush(layer); /* the answers; an error will meet the next write or read */
+    (void)chr__telnet_flush(layer); /* sends the answers; the next read or write reports an error */
     if (done > 0)
         return (int)done;
     return telnet->is_flooded ? (int)CHR_ERR_IO : (int)CHR__LAYER_NOTHING;
@@ -26933,38 +27041,38 @@ static int chr__telnet_pending(const chr__layer *layer)
 {
     const chr__telnet *telnet = (const chr__telnet *)layer;
 
-    return telnet->owed >= 0 || telnet->events || !chr__box_is_empty(&telnet->in);
+    return telnet->pending_byte >= 0 || telnet->events || !chr__box_is_empty(&telnet->in);
 }
 
-/* -- the rest of the slots -- */
+/* -- the handshake, and the other slots -- */
 
-/* A client's, once for each server. */
+/* Client: offers NAWS (RFC 1073), once for each connection. */
 static void chr__telnet_offer_size(chr__telnet *telnet)
 {
-    if (!telnet->asked_size && telnet->ours[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_NO)
-        chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_WINDOW_SIZE);
-    telnet->asked_size = 1;
+    if (!telnet->size_negotiated && telnet->local[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_NO)
+        chr__telnet_request(telnet, CHR__TELNET_WILL, CHR__TELNET_WINDOW_SIZE);
+    telnet->size_negotiated = 1;
 }
 
 static void chr__telnet_start_server(chr__telnet *telnet)
 {
-    telnet->ours_allowed = CHR__TELNET_BIT(ECHO) | CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY);
-    telnet->theirs_allowed = CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY) | CHR__TELNET_BIT(WINDOW_SIZE);
-    chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_ECHO);
-    chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_SGA);
-    chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_BINARY);
-    chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_BINARY);
+    telnet->local_allowed = CHR__TELNET_BIT(ECHO) | CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY);
+    telnet->remote_allowed = CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY) | CHR__TELNET_BIT(WINDOW_SIZE);
+    chr__telnet_request(telnet, CHR__TELNET_WILL, CHR__TELNET_ECHO);
+    chr__telnet_request(telnet, CHR__TELNET_WILL, CHR__TELNET_SGA);
+    chr__telnet_request(telnet, CHR__TELNET_WILL, CHR__TELNET_BINARY);
+    chr__telnet_request(telnet, CHR__TELNET_DO, CHR__TELNET_BINARY);
 }
 
-/* The guest's line is transparent: nothing between is to edit or translate. */
+/* A guest's serial line is transparent: SGA (character at a time) and BINARY; nothing is edited or translated. */
 static void chr__telnet_start_client(chr__telnet *telnet)
 {
-    telnet->ours_allowed = CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY) | CHR__TELNET_BIT(TERMINAL_TYPE) |
+    telnet->local_allowed = CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY) | CHR__TELNET_BIT(TERMINAL_TYPE) |
         CHR__TELNET_BIT(WINDOW_SIZE);
-    telnet->theirs_allowed = CHR__TELNET_BIT(ECHO) | CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY);
-    chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_SGA);
-    chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_BINARY);
-    chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_BINARY);
+    telnet->remote_allowed = CHR__TELNET_BIT(ECHO) | CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY);
+    chr__telnet_request(telnet, CHR__TELNET_DO, CHR__TELNET_SGA);
+    chr__telnet_request(telnet, CHR__TELNET_WILL, CHR__TELNET_BINARY);
+    chr__telnet_request(telnet, CHR__TELNET_DO, CHR__TELNET_BINARY);
     if (chr__telnet_has_size(telnet))
         chr__telnet_offer_size(telnet);
 }
@@ -26974,29 +27082,29 @@ static void chr__telnet_start_3270_server(chr__telnet *telnet)
     static const unsigned char send_type[] = { CHR__TELNET_IAC, CHR__TELNET_SB, CHR__TELNET_TERMINAL_TYPE, 1,
                                                CHR__TELNET_IAC, CHR__TELNET_SE };
 
-    telnet->ours_allowed = CHR__TELNET_BIT(END_OF_RECORD) | CHR__TELNET_BIT(BINARY);
-    telnet->theirs_allowed = telnet->ours_allowed | CHR__TELNET_BIT(TERMINAL_TYPE);
-    chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_END_OF_RECORD);
-    chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_END_OF_RECORD);
-    chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_BINARY);
-    chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_BINARY);
-    chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_TERMINAL_TYPE);
+    telnet->local_allowed = CHR__TELNET_BIT(END_OF_RECORD) | CHR__TELNET_BIT(BINARY);
+    telnet->remote_allowed = telnet->local_allowed | CHR__TELNET_BIT(TERMINAL_TYPE);
+    chr__telnet_request(telnet, CHR__TELNET_DO, CHR__TELNET_END_OF_RECORD);
+    chr__telnet_request(telnet, CHR__TELNET_WILL, CHR__TELNET_END_OF_RECORD);
+    chr__telnet_request(telnet, CHR__TELNET_DO, CHR__TELNET_BINARY);
+    chr__telnet_request(telnet, CHR__TELNET_WILL, CHR__TELNET_BINARY);
+    chr__telnet_request(telnet, CHR__TELNET_DO, CHR__TELNET_TERMINAL_TYPE);
     chr__telnet_send(telnet, send_type, sizeof send_type);
 }
 
-/* It is the host that begins. */
+/* tn3270: the host begins the negotiation, so that a client requests nothing. */
 static void chr__telnet_start_3270_client(chr__telnet *telnet)
 {
-    telnet->theirs_allowed = CHR__TELNET_BIT(END_OF_RECORD) | CHR__TELNET_BIT(BINARY);
-    telnet->ours_allowed = telnet->theirs_allowed | CHR__TELNET_BIT(TERMINAL_TYPE);
+    telnet->remote_allowed = CHR__TELNET_BIT(END_OF_RECORD) | CHR__TELNET_BIT(BINARY);
+    telnet->local_allowed = telnet->remote_allowed | CHR__TELNET_BIT(TERMINAL_TYPE);
 }
 
-/* There are some that say both WILL and DO. */
+/* COM-PORT is allowed on both sides: some peers send both WILL and DO. */
 static void chr__telnet_start_com_port(chr__telnet *telnet)
 {
-    telnet->ours_allowed |= CHR__TELNET_BIT(COM_PORT);
-    telnet->theirs_allowed |= CHR__TELNET_BIT(COM_PORT);
-    chr__telnet_ask(telnet, telnet->is_server ? CHR__TELNET_DO : CHR__TELNET_WILL, CHR__TELNET_COM_PORT);
+    telnet->local_allowed |= CHR__TELNET_BIT(COM_PORT);
+    telnet->remote_allowed |= CHR__TELNET_BIT(COM_PORT);
+    chr__telnet_request(telnet, telnet->is_server ? CHR__TELNET_DO : CHR__TELNET_WILL, CHR__TELNET_COM_PORT);
 }
 
 static int chr__telnet_start(chr__layer *layer, chr_error *err)
@@ -27005,7 +27113,7 @@ static int chr__telnet_start(chr__layer *layer, chr_error *err)
     const chr_socket_options *options = chr__layer_options(layer);
 
     (void)err;
-    telnet->owed = -1;
+    telnet->pending_byte = -1;
     telnet->is_server = options->server == CHR_ON;
     telnet->has_com_port = options->com_port == CHR_ON;
     telnet->is_3270 = options->tn3270 == CHR_ON;
@@ -27022,16 +27130,17 @@ static int chr__telnet_start(chr__layer *layer, chr_error *err)
     return 0;
 }
 
-/* Records and all byte values, both ways (RFC 1576 section 4). */
-static int chr__telnet_is_agreed(const chr__telnet *telnet)
+/* tn3270: END-OF-RECORD and BINARY are on in both directions (RFC 1576 section 4). */
+static int chr__telnet_3270_agreed(const chr__telnet *telnet)
 {
-    const unsigned char *ours = telnet->ours, *theirs = telnet->theirs;
+    const unsigned char *local = telnet->local, *remote = telnet->remote;
 
-    return ours[CHR__TELNET_END_OF_RECORD] == CHR__TELNET_YES && theirs[CHR__TELNET_END_OF_RECORD] == CHR__TELNET_YES &&
-           ours[CHR__TELNET_BINARY] == CHR__TELNET_YES && theirs[CHR__TELNET_BINARY] == CHR__TELNET_YES;
+    return local[CHR__TELNET_END_OF_RECORD] == CHR__TELNET_YES &&
+           remote[CHR__TELNET_END_OF_RECORD] == CHR__TELNET_YES &&
+           local[CHR__TELNET_BINARY] == CHR__TELNET_YES && remote[CHR__TELNET_BINARY] == CHR__TELNET_YES;
 }
 
-/* Whether what comes next is no data. */
+/* Whether the next bytes are a command and no data. */
 static int chr__telnet_is_at_command(const chr__telnet *telnet)
 {
     const unsigned char *next = telnet->in.bytes + telnet->in.start;
@@ -27041,26 +27150,27 @@ static int chr__telnet_is_at_command(const chr__telnet *telnet)
          next[1] != CHR__TELNET_IAC && next[1] != CHR__TELNET_EOR);
 }
 
-/* What a host says before it agrees is for people, like a greeting: it is dropped. The rest of the negotiation is
- * answered, and the first record stays in the inbox. */
-static void chr__telnet_agree(chr__telnet *telnet)
+/* tn3270 client: drops the text that a host sends before the options are agreed, such as a greeting. Negotiation is
+ * answered, and the first record stays in the input buffer. */
+static void chr__telnet_skip_greeting(chr__telnet *telnet)
 {
     unsigned char dropped;
 
-    while (!chr__box_is_empty(&telnet->in) && (!chr__telnet_is_agreed(telnet) || chr__telnet_is_at_command(telnet))) {
+    while (!chr__box_is_empty(&telnet->in) && (!chr__telnet_3270_agreed(telnet) || chr__telnet_is_at_command(telnet))) {
         (void)chr__telnet_byte(telnet, telnet->in.bytes[telnet->in.start++], &dropped);
-        if (!chr__telnet_is_agreed(telnet)) {
+        if (!chr__telnet_3270_agreed(telnet)) {
             telnet->events = 0;
-            telnet->owed = -1;
+            telnet->pending_byte = -1;
         }
     }
 }
 
+/* tn3270 client: one step of the handshake. Returns 0 when the options are agreed, would-block, or an error. */
 static int chr__telnet_step_3270(chr__telnet *telnet, int *wants, chr_error *err)
 {
     int n;
 
-    while (!chr__telnet_is_agreed(telnet)) {
+    while (!chr__telnet_3270_agreed(telnet)) {
         n = chr__box_fill(&telnet->in, telnet->layer.below);
         *wants = CHR_IN;
         if (n <= 0)
@@ -27074,8 +27184,8 @@ static int chr__telnet_step_3270(chr__telnet *telnet, int *wants, chr_error *err
         if (telnet->greeting > CHR__TELNET_GREETING || telnet->is_flooded)
             return chr__fail(err, CHR_ERR_IO, "tn3270: the host sent more than %d bytes and has not agreed to records",
                              CHR__TELNET_GREETING);
-        chr__telnet_agree(telnet);
-        (void)chr__telnet_flush(&telnet->layer); /* an error will meet the next step, write or read */
+        chr__telnet_skip_greeting(telnet);
+        (void)chr__telnet_flush(&telnet->layer); /* the next step, read or write reports an error */
     }
     chr__box_close_empty(&telnet->in, telnet->layer.dev->ctx);
     return 0;
@@ -27089,44 +27199,44 @@ static int chr__telnet_step(chr__layer *layer, int *wants, chr_error *err)
     *wants = CHR_OUT;
     if (code == 0 && telnet->is_3270 && !telnet->is_server)
         return chr__telnet_step_3270(telnet, wants, err);
-    if (code == 0 && telnet->has_com_port) /* the line is this peer's now */
-        /* many clients never say so */
-        chr__com_port_of(telnet)->theirs = telnet->is_server ? CHR_TIOCM_DTR | CHR_TIOCM_RTS : 0;
-    return code == 0 || code == CHR_ERR_WOULD_BLOCK ? code : chr__fail(err, code, "telnet: the peer went before it was greeted");
+    if (code == 0 && telnet->has_com_port) /* a new peer; a client has DTR and RTS on: many clients never send them */
+        chr__com_port_of(telnet)->remote_lines = telnet->is_server ? CHR_TIOCM_DTR | CHR_TIOCM_RTS : 0;
+    return code == 0 || code == CHR_ERR_WOULD_BLOCK
+               ? code : chr__fail(err, code, "telnet: the peer went before it was greeted");
 }
 
 static int chr__telnet_unsent(const chr__layer *layer)
 {
     const chr__telnet *telnet = (const chr__telnet *)layer;
+    int                has_items = chr__telnet_may_send_items(telnet);
+    int                count = (int)(telnet->out.end - telnet->out.start) + (has_items ? 1 : 0);
 
-    int                count = (int)(telnet->out.end - telnet->out.start) + (chr__telnet_has_to_tell(telnet) ? 1 : 0);
-
-    return telnet->is_stopped ? -1 - count : count;
+    return telnet->is_suspended ? -1 - count : count;
 }
 
-/* In the way that the peer understands. It begins at once or not at all, since its end would take its place among what waits; and it
- * ends as soon as there is room. */
+/* Sends a break as RFC 2217 does when that is on, else as IAC BREAK. The begin is sent at once or fails with
+ * would-block: only one of begin and end can be queued. The end is queued until there is room. */
 static int chr__telnet_set_break(chr__telnet *telnet, int in_break)
 {
     static const unsigned char break_signal[] = { CHR__TELNET_IAC, CHR__TELNET_BREAK };
-    int                        is_told = chr__com_port_is_on(telnet) && telnet->line_mask & CHR__COM_LINE_BREAK;
-    int                        fact = telnet->is_server ? CHR__COM_NOTIFY_LINESTATE : CHR__COM_BREAK;
+    int                        by_rfc2217 = chr__com_port_is_on(telnet) && telnet->line_mask & CHR__COM_LINE_BREAK;
+    int                        item = telnet->is_server ? CHR__COM_NOTIFY_LINESTATE : CHR__COM_BREAK;
 
     if (in_break && chr__box_room(&telnet->out) < sizeof break_signal)
         return CHR_ERR_WOULD_BLOCK;
     if (telnet->has_com_port)
         chr__com_port_of(telnet)->in_break = in_break;
-    if (in_break && is_told)
-        chr__telnet_tell_fact(telnet, fact);
+    if (in_break && by_rfc2217)
+        chr__telnet_send_item(telnet, item);
     else if (in_break)
         chr__telnet_send(telnet, break_signal, sizeof break_signal);
-    else if (is_told)
-        telnet->to_tell |= 1u << fact;
+    else if (by_rfc2217)
+        telnet->queued_items |= 1u << item;
     (void)chr__telnet_flush(&telnet->layer);
     return 0;
 }
 
-/* Of a client; telnet is NULL while it is not connected. */
+/* Client: sets the terminal's size, and sends it when connected. `telnet` is NULL while it is not. */
 static int chr__telnet_set_size(chr__telnet_dev *state, chr__telnet *telnet, const chr_terminal_size *size)
 {
     if (!chr__terminal_size_valid(size))
@@ -27135,14 +27245,14 @@ static int chr__telnet_set_size(chr__telnet_dev *state, chr__telnet *telnet, con
     if (!telnet)
         return 0;
     chr__telnet_offer_size(telnet);
-    if (telnet->ours[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_YES)
-        telnet->to_tell |= 1u << CHR__TELNET_SIZE;
+    if (telnet->local[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_YES)
+        telnet->queued_items |= 1u << CHR__TELNET_SIZE;
     (void)chr__telnet_flush(&telnet->layer);
-    return telnet->ours[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_NO ? CHR_ERR_NOT_SUPPORTED : 0;
+    return telnet->local[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_NO ? CHR_ERR_NOT_SUPPORTED : 0;
 }
 
-/* While nobody is connected. */
-static int chr__telnet_ioctl_away(chr_dev *dev, int command, void *arg)
+/* ioctls while no peer is connected: the value is kept for the next connection. */
+static int chr__telnet_ioctl_disconnected(chr_dev *dev, int command, void *arg)
 {
     const chr_socket_options *options = (const chr_socket_options *)dev->options;
     chr__telnet_dev          *state = (chr__telnet_dev *)dev;
@@ -27157,10 +27267,10 @@ static int chr__telnet_com_port_ioctl(chr__telnet *telnet, int command, void *ar
 {
     int code = chr__com_port_ioctl(chr__com_port_of(telnet), telnet, command, arg);
 
-    /* a server's handler may go on correcting */
-    chr__telnet_tell(telnet, telnet->is_server ? CHR__COM_BIT(NOTIFY_MODEMSTATE) | CHR__COM_BIT(NOTIFY_LINESTATE) :
-                     ~0u);
-    (void)chr__telnet_send_kept(telnet);
+    /* a server's frontend may correct more in the same handler: its other answers stay queued until that returns */
+    chr__telnet_send_queued_items(telnet, telnet->is_server ? CHR__COM_BIT(NOTIFY_MODEMSTATE) |
+                                                              CHR__COM_BIT(NOTIFY_LINESTATE) : ~0u);
+    (void)chr__telnet_send_encoded(telnet);
     return code;
 }
 
@@ -27175,8 +27285,9 @@ static int chr__telnet_ioctl(chr__layer *layer, int command, void *arg)
         *(chr_terminal_size *)arg = telnet->size;
         return telnet->size.columns || telnet->size.rows ? 0 : CHR_ERR_NOT_SUPPORTED;
     case CHR_IOCTL_SET_TERMINAL_SIZE:
-        return telnet->is_server || telnet->is_3270 ? (int)CHR_ERR_NOT_SUPPORTED
-                                                    : chr__telnet_set_size((chr__telnet_dev *)layer->dev, telnet, (const chr_terminal_size *)arg);
+        if (telnet->is_server || telnet->is_3270)
+            return CHR_ERR_NOT_SUPPORTED;
+        return chr__telnet_set_size((chr__telnet_dev *)layer->dev, telnet, (const chr_terminal_size *)arg);
     default:
         return telnet->has_com_port ? chr__telnet_com_port_ioctl(telnet, command, arg) : CHR_ERR_NOT_SUPPORTED;
     }
@@ -27237,7 +27348,7 @@ static int chr__telnet_check_options(const chr_socket_options *options, chr_erro
     return key ? chr__fail(err, CHR_ERR_NOT_SUPPORTED, "socket: %s: built without telnet", key) : 0;
 }
 
-static int chr__telnet_ioctl_away(chr_dev *dev, int command, void *arg)
+static int chr__telnet_ioctl_disconnected(chr_dev *dev, int command, void *arg)
 {
     return (void)dev, (void)command, (void)arg, CHR_ERR_NOT_SUPPORTED;
 }
@@ -28363,15 +28474,24 @@ typedef struct chr__psk_options {
 
 #define CHR__ROW(member) offsetof(chr__x509_options, member)
 static const chr_option chr__x509_rows[] = {
-    { "endpoint",    CHR_OPTION_TEXT, CHR__ROW(tls.endpoint),    "client", 0, 0, CHR__HELP("server or client") },
-    { "dir",         CHR_OPTION_TEXT, CHR__ROW(tls.dir),         NULL,     0, 0, CHR__HELP("where ca-cert.pem, server-cert.pem, server-key.pem, ... are") },
-    { "cafile",      CHR_OPTION_TEXT, CHR__ROW(cafile),          NULL,     0, 0, CHR__HELP("certificates of those who may sign the peer's") },
-    { "crlfile",     CHR_OPTION_TEXT, CHR__ROW(crlfile),         NULL,     0, 0, CHR__HELP("which certificates they have revoked") },
-    { "certfile",    CHR_OPTION_TEXT, CHR__ROW(certfile),        NULL,     0, 0, CHR__HELP("the certificate to show") },
-    { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0, CHR__HELP("its private key") },
-    { "verify-peer", CHR_OPTION_BOOL, CHR__ROW(verify_peer),     "on",     0, 0, CHR__HELP("server: ask for the peer's certificate and verify it") },
-    { "min-version", CHR_OPTION_TEXT, CHR__ROW(tls.min_version), "1.2",    0, 0, CHR__HELP("1.2 or 1.3") },
-    { "priority",    CHR_OPTION_TEXT, CHR__ROW(tls.priority),    NULL,     0, 0, CHR__HELP("cipher suites by mbed TLS's names, the best first, ':' between them") },
+    { "endpoint",    CHR_OPTION_TEXT, CHR__ROW(tls.endpoint),    "client", 0, 0,
+      CHR__HELP("server or client") },
+    { "dir",         CHR_OPTION_TEXT, CHR__ROW(tls.dir),         NULL,     0, 0,
+      CHR__HELP("where ca-cert.pem, server-cert.pem, server-key.pem, ... are") },
+    { "cafile",      CHR_OPTION_TEXT, CHR__ROW(cafile),          NULL,     0, 0,
+      CHR__HELP("certificates of those who may sign the peer's") },
+    { "crlfile",     CHR_OPTION_TEXT, CHR__ROW(crlfile),         NULL,     0, 0,
+      CHR__HELP("which certificates they have revoked") },
+    { "certfile",    CHR_OPTION_TEXT, CHR__ROW(certfile),        NULL,     0, 0,
+      CHR__HELP("the certificate to show") },
+    { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0,
+      CHR__HELP("its private key") },
+    { "verify-peer", CHR_OPTION_BOOL, CHR__ROW(verify_peer),     "on",     0, 0,
+      CHR__HELP("server: ask for the peer's certificate and verify it") },
+    { "min-version", CHR_OPTION_TEXT, CHR__ROW(tls.min_version), "1.2",    0, 0,
+      CHR__HELP("1.2 or 1.3") },
+    { "priority",    CHR_OPTION_TEXT, CHR__ROW(tls.priority),    NULL,     0, 0,
+      CHR__HELP("cipher suites by mbed TLS's names, the best first, ':' between them") },
     { NULL,          CHR_OPTION_TEXT, 0,                         NULL,     0, 0, NULL }
 };
 #undef CHR__ROW
@@ -28380,10 +28500,13 @@ static const chr_option chr__x509_rows[] = {
 static const chr_option chr__psk_rows[] = {
     { "endpoint",    CHR_OPTION_TEXT, CHR__ROW(tls.endpoint),    "client", 0, 0, CHR__HELP("server or client") },
     { "dir",         CHR_OPTION_TEXT, CHR__ROW(tls.dir),         NULL,     0, 0, CHR__HELP("where keys.psk is") },
-    { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0, CHR__HELP("lines of NAME:KEY, the key in hexadecimal") },
-    { "username",    CHR_OPTION_TEXT, CHR__ROW(username),        "qemu",   0, 0, CHR__HELP("client: the name to show") },
+    { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0,
+      CHR__HELP("lines of NAME:KEY, the key in hexadecimal") },
+    { "username",    CHR_OPTION_TEXT, CHR__ROW(username),        "qemu",   0, 0,
+      CHR__HELP("client: the name to show") },
     { "min-version", CHR_OPTION_TEXT, CHR__ROW(tls.min_version), "1.2",    0, 0, CHR__HELP("1.2 or 1.3") },
-    { "priority",    CHR_OPTION_TEXT, CHR__ROW(tls.priority),    NULL,     0, 0, CHR__HELP("cipher suites by mbed TLS's names, the best first, ':' between them") },
+    { "priority",    CHR_OPTION_TEXT, CHR__ROW(tls.priority),    NULL,     0, 0,
+      CHR__HELP("cipher suites by mbed TLS's names, the best first, ':' between them") },
     { NULL,          CHR_OPTION_TEXT, 0,                         NULL,     0, 0, NULL }
 };
 #undef CHR__ROW
@@ -28768,8 +28891,10 @@ typedef struct chr__authz_options {
 } chr__authz_options;
 
 static const chr_option chr__authz_rows[] = {
-    { "match",  CHR_OPTION_TEXT, offsetof(chr__authz_options, match),  CHR_REQUIRED, 0, 0, CHR__HELP("whom to let in: CN=fred,,O=Example (commas doubled)") },
-    { "format", CHR_OPTION_TEXT, offsetof(chr__authz_options, format), "exact",      0, 0, CHR__HELP("exact, or glob: * and ? stand for others") },
+    { "match",  CHR_OPTION_TEXT, offsetof(chr__authz_options, match),  CHR_REQUIRED, 0, 0,
+      CHR__HELP("whom to let in: CN=fred,,O=Example (commas doubled)") },
+    { "format", CHR_OPTION_TEXT, offsetof(chr__authz_options, format), "exact",      0, 0,
+      CHR__HELP("exact, or glob: * and ? stand for others") },
     { NULL,     CHR_OPTION_TEXT, 0,                                    NULL,         0, 0, NULL }
 };
 
@@ -29908,7 +30033,7 @@ static int chr__socket_fin(chr__layer *layer)
     chr__socket_bottom *bottom = (chr__socket_bottom *)layer;
 
     chr__os_shutdown(bottom->fd);
-    layer->slots = &chr__socket_shut[bottom->is_under][bottom->is_unix];
+    layer->slots = &chr__socket_shut[bottom->has_upper][bottom->is_unix];
     return 0;
 }
 
@@ -29959,9 +30084,9 @@ static int chr__link_build_layers(chr__link *link, chr_error *err)
     int                       i, code = 0;
 
     link->bottom.is_unix = link->is_unix;
-    link->bottom.is_under = chr__layer_scheme(options) != NULL;
+    link->bottom.has_upper = chr__layer_scheme(options) != NULL;
     link->bottom.write = chr__socket_bottoms[0][link->is_unix].write;
-    link->bottom.layer.slots = &chr__socket_bottoms[link->bottom.is_under][link->is_unix];
+    link->bottom.layer.slots = &chr__socket_bottoms[link->bottom.has_upper][link->is_unix];
     link->bottom.layer.dev = link->linger.dev;
     link->bottom.fd = link->fd;
     link->bottom.turn = link->linger.dev->ctx->turn - 1;
@@ -30995,7 +31120,7 @@ static int chr__socket_ioctl(chr_dev *dev, int command, void *arg)
         if (layer->slots->ioctl)
             code = layer->slots->ioctl(layer, command, arg);
     if (!stream->top)
-        code = chr__telnet_ioctl_away(dev, command, arg);
+        code = chr__telnet_ioctl_disconnected(dev, command, arg);
     if (chr__stream_unsent(stream))
         chr__stream_update(stream);
     return code;
@@ -31392,12 +31517,14 @@ typedef struct chr__spice {
 } chr__spice;
 
 static const chr_option chr__spicevmc_rows[] = {
-    { "name", CHR_OPTION_TEXT, CHR__AT(chr_spicevmc_options, name), CHR_REQUIRED, 0, 0, CHR__HELP("one that the spice server recognises: vdagent, ...") },
+    { "name", CHR_OPTION_TEXT, CHR__AT(chr_spicevmc_options, name), CHR_REQUIRED, 0, 0,
+      CHR__HELP("one that the spice server recognises: vdagent, ...") },
     { NULL,   CHR_OPTION_TEXT, 0,                                   NULL,         0, 0, NULL }
 };
 
 static const chr_option chr__spiceport_rows[] = {
-    { "name", CHR_OPTION_TEXT, CHR__AT(chr_spiceport_options, name), CHR_REQUIRED, 0, 0, CHR__HELP("what clients know the port by: org.example.console") },
+    { "name", CHR_OPTION_TEXT, CHR__AT(chr_spiceport_options, name), CHR_REQUIRED, 0, 0,
+      CHR__HELP("what clients know the port by: org.example.console") },
     { NULL,   CHR_OPTION_TEXT, 0,                                    NULL,         0, 0, NULL }
 };
 
