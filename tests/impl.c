@@ -26,6 +26,11 @@ int private_depth(chr_context *ctx)
     return (int)ctx->depth;
 }
 
+int private_waiting(chr_context *ctx)
+{
+    return (int)ctx->waiting;
+}
+
 int private_replays(chr_context *ctx)
 {
     return ctx->replay != NULL;
