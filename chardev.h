@@ -203,7 +203,7 @@ extern "C" {
 #define CHR_PRINTF(at, rest)
 #endif
 
-#define CHARDEV_VERSION "0.1.0"
+#define CHARDEV_VERSION "0.2.0"
 
 #if defined(CHARDEV_FREESTANDING) && !defined(CHARDEV_TRACE) && !defined(CHARDEV_NO_TRACE)
 #define CHARDEV_NO_TRACE
@@ -453,15 +453,15 @@ struct chr_watch {
     void        *opaque;
     int          fd;
     int          events;
-    int          slot; /* in the poll array, plus one; 0 = stopped */
-    /* notes of the loop's */
-    int          again;              /* foreign loop with hooks: what is ready still after its callback */
-    int          known;              /* the kernel's set has this descriptor's entry, and waits for this; 0 = not */
-    unsigned     key;                /* of that entry */
-    unsigned     round;              /* when it ran, or was started */
-    int          listed;             /* by the last prepare */
-    chr_watch   *next;               /* of those whose descriptors share a bucket */
-    chr_watch   *next_again, **link; /* of those that are ready still */
+    int          slot;             /* index in the poll array, plus one; 0 = stopped */
+    /* private to the loop */
+    int          still_ready;      /* edge-triggered foreign loop: events that were ready after the last callback */
+    int          set_events;       /* what the kernel's set (epoll, kqueue) waits for on this descriptor; 0 = no entry */
+    unsigned     key;              /* of its entry in that set */
+    unsigned     round;            /* dispatch round in which it ran last, or was started */
+    int          is_prepared;      /* part of the last chr_loop_prepare() */
+    chr_watch   *next;             /* in the hash bucket of its descriptor */
+    chr_watch   *next_still_ready, **link; /* list of watches with still_ready set */
 };
 struct chr_timer {
     chr_context *ctx;      /* NULL = stopped */
@@ -720,19 +720,20 @@ typedef struct chr_handlers {
     int  (*change)(void *opaque);                           /* another backend is behind you now; < 0 refuses it */
 } chr_handlers;
 
-/* Embed it in your device; zero-initialise it. You own the memory; it may go as soon as chr_fe_deinit() has returned. */
+/* The device's end of a chardev. Embed it in your device and zero-initialise it. The memory is yours; it may be freed as
+ * soon as chr_fe_deinit() has returned. You may read `ctx`, `dev` and `is_open`; chr_fe_...() calls set the members. */
 struct chr_frontend {
-    chr_context *ctx;                  /* of its chardev; stays when that is swapped or removed */
-    chr_dev     *dev;
-    chr_frontend *attached;            /* itself, while it is attached to a chardev */
-    chr_handlers handlers;
-    void        *opaque;
-    int          is_open;              /* fe_open: this side is there */
-    int          told_open;            /* the last event it got was OPENED */
-    void       (*writable)(void *opaque); /* chr_fe_add_watch() */
-    void        *writable_opaque;
-    void        *slot;                 /* the backend's, where it has many frontends */
-    struct chr__buffers *buffers;      /* chr_fe_set_buffers(); NULL = none. They put themselves before the handlers */
+    chr_context  *ctx;                    /* of its chardev; it stays after a hot swap or removal of the chardev */
+    chr_dev      *dev;                    /* NULL = none */
+    chr_frontend *attached;               /* itself while it is attached to a chardev; else NULL */
+    chr_handlers  handlers;
+    void         *opaque;                 /* first argument of the handlers */
+    int           is_open;                /* fe_open: this side has handlers, or chr_fe_set_open() has set it */
+    int           opened_delivered;       /* the last of OPENED and CLOSED that the handler got was OPENED */
+    void        (*writable)(void *opaque); /* chr_fe_add_watch(); NULL = none */
+    void         *writable_opaque;
+    void         *slot;                   /* per-frontend state of a backend that serves several */
+    struct chr__buffers *buffers;         /* chr_fe_set_buffers(); NULL = none */
 };
 
 /* Attaches to a chardev (or to none, with NULL: then writes return CHR_ERR_DISCONNECTED). CHR_ERR_BUSY if the
@@ -1033,7 +1034,7 @@ CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
  * for the loop (watches, timers, idles) alone. Outside of slots and of the loop, in a test, the chr_be_...() calls
  * deliver at once, and what handlers remove meanwhile stays in memory until the next dispatch is over.
  *
- * Descriptors in options (CHR_OPTION_FD) may be given back as long as dev->given is not NULL: leave them open in
+ * Descriptors in options (CHR_OPTION_FD) may be given back as long as dev->caller_fds is not NULL: leave them open in
  * `close` then. With CHARDEV_THREADS `write`, `read` and `wait_fd` may be called on any thread, with the lock. They
  * start idles and timers, but no watches, and post what else there is to do with an idle. `update` is called on the
  * owner thread, from the loop.
@@ -1129,46 +1130,48 @@ typedef struct chr__entry {
     void              *owner; /* what it is part of */
 } chr__entry;
 
-/* What the core keeps of a chardev; a backend's state begins with it. Only backends look inside. */
+/* The core's state of a chardev. The state of a backend begins with it; a backend may read `ctx`, `options`, `id`,
+ * `frontend`, `be_open`, `removed` and `caller_fds`. Frontends don't use any member. */
 struct chr_dev {
     chr_context       *ctx;
     const chr_backend *kind;
     const chr_io      *io;
-    const void        *options;      /* this chardev's own copy of its options struct */
+    const void        *options;        /* this chardev's copy of its options struct */
     char              *id;
-    chr_frontend      *frontend;     /* NULL where the backend has many */
-    int                frontends;    /* how many are attached */
-    int                be_open;      /* set by OPENED, cleared by CLOSED */
-    int                removed;      /* closed: only the memory is still there */
-    int                holds;        /* connections that linger: the memory stays for them */
-    uint32_t           pending;      /* events that wait for the loop, one bit each; and whether a recorder listens */
-    int                other_event;  /* one of them that is none of CHR_EVENT_... */
-    unsigned           room_epoch;   /* counts changes of frontend and handlers, and events: older answers of can_read are void */
-    chr_idle           notify;       /* brings them */
-    int                closing;      /* by chr_context_free(): it doesn't open any more */
-    int                input_over;   /* set by INPUT_END, cleared by OPENED and CLOSED */
-    int                was_open;     /* set by OPENED for good */
-    int                is_over;      /* closed for good: 1; it comes back: -1; 0 = not asked since the last event */
-    int                ending;       /* output ends as soon as what is queued is out */
-    int64_t            stalled;      /* since when output has been waiting and none has left; 0 = not known */
-    uint64_t           stalled_left; /* how much had left by then */
-    chr_dev           *next_starved, **starved; /* its frontend had no room when last asked: it is asked again each
-                                                   step */
+    chr_frontend      *frontend;       /* NULL = none, or the backend serves several (chr_sharing_slots) */
+    int                frontends;      /* number of attached frontends */
+    int                be_open;        /* set by OPENED, cleared by CLOSED */
+    int                removed;        /* closed and unregistered; only the memory is left, until no dispatch uses it */
+    int                linger_count;   /* lingering connections that still use this memory */
+    uint32_t           pending;        /* bit set of events posted to the loop; one more bit: a recorder is active */
+    int                custom_event;   /* the pending event that is none of CHR_EVENT_... */
+    unsigned           room_epoch;     /* incremented when the frontend, its handlers or be_open change: an answer of
+                                          can_read from before is stale */
+    chr_idle           notify;         /* delivers `pending` from the loop */
+    int                closing;        /* chr_context_free() has begun: no OPENED any more */
+    int                input_ended;    /* set by INPUT_END, cleared by OPENED and CLOSED */
+    int                was_open;       /* set by the first OPENED, never cleared */
+    int                eof_state;      /* cache for chr_fe_eof(): 1 = closed for good, -1 = it may reopen, 0 = not computed */
+    int                shutdown_pending; /* half-close requested: it follows when the queued output has been sent */
+    int64_t            stalled_since;  /* clock when queued output last made progress; 0 = not measured */
+    uint64_t           stalled_bytes;  /* bytes sent by then */
+    chr_dev           *next_blocked, **blocked_link; /* back-pressure: its frontend had no room when asked last, so the
+                                                        loop asks can_read again in each step */
     uint64_t           bytes_in, bytes_out, bytes_dropped;
-    int                extras;       /* writes take the long way: there is a log, an outbox, a recorder or a buffered
-                                        frontend, or output ends */
-    struct chr__buffers *buffers;    /* of its frontends; a list */
-    int                is_part;      /* of another chardev (a server's, for one client): chr__create_part() */
-    int                with_fds;     /* descriptors have come along with its input: that is not read ahead any more */
-    struct chr__log   *log;
-    struct chr__outbox *outbox;      /* history= and obuf= */
-    struct chr__given *given;        /* descriptors in the options, while they are the giver's still: `close` leaves
-                                        them open */
-    unsigned           record_number; /* what the recorder calls it */
-    chr_dev           *companion;    /* made together with it (ID-base of a mux): goes with it */
-    chr_frontend      *below;        /* of a stacked one (chr_stacked_open): its end of the chardev that it is on */
+    int                slow_path;      /* writes pass through a log file, an outbox, a recorder or buffers, or a
+                                          half-close is pending */
+    struct chr__buffers *buffers;      /* list of its frontends' buffers */
+    int                is_part;        /* internal to another chardev (one client of a server): chr__create_part() */
+    int                has_received_fds; /* SCM_RIGHTS has been received: input is not read ahead any more */
+    struct chr__log   *log;            /* logfile=; NULL = none */
+    struct chr__outbox *outbox;        /* history= and obuf=; NULL = neither */
+    struct chr__caller_fd *caller_fds; /* descriptors from the options that the caller owns until creation commits:
+                                          `close` leaves them open */
+    unsigned           record_number;  /* its number in the recording */
+    chr_dev           *companion;      /* created and removed together with it (ID-base of a mux) */
+    chr_frontend      *below;          /* its frontend of the chardev that it is stacked on (chr_stacked_open) */
     chr__entry         by_id;
-    chr_dev           *next, **link; /* in the order of creation */
+    chr_dev           *next, **link;   /* list of all chardevs, in the order of creation */
 };
 
 /* A kind of your own, beside the built-in ones. `kind` must outlive the context. CHR_ERR_EXISTS, CHR_ERR_NO_MEMORY. */
@@ -2430,7 +2433,7 @@ enum {
 
 /* What a serial line tells beside its bytes, with the bits of CHR_LINE_...; only where breaks and errors are not marked among
  * them. */
-enum { CHR__NEWS_BREAK = 0x100, CHR__NEWS_MODEM = 0x200 };
+enum { CHR__LINE_EVENT_BREAK = 0x100, CHR__LINE_EVENT_MODEM = 0x200 };
 enum { CHR__COUNT_BREAK, CHR__COUNT_FRAMING, CHR__COUNT_PARITY, CHR__COUNT_OVERRUN, CHR__COUNTS }; /* what it may count */
 
 /* -- >>posix --------------------------------------------------------------------------------------------------------- */
@@ -2698,7 +2701,7 @@ CHR__PRIVATE int chr__os_dup(int fd, int least)
 }
 
 /* The access mode: whether fd may be read and written. */
-CHR__PRIVATE int chr__os_may(int fd, int direction)
+CHR__PRIVATE int chr__os_fd_allows(int fd, int direction)
 {
     int mode = CHR_SYS(fcntl)(fd, F_GETFL);
 
@@ -2724,7 +2727,7 @@ static int chr__os_open_fail(chr_error *err, int error, const char *path)
 }
 
 /* The end of a disk is no place to write. */
-static void chr__os_log_opened(int fd)
+static void chr__os_log_clear_append(int fd)
 {
     struct stat info;
 
@@ -2745,7 +2748,7 @@ CHR__PRIVATE int chr__os_open(const char *path, chr__open_mode mode, chr_error *
     if (fd < 0)
         return chr__os_open_fail(err, errno, path);
     if (mode == CHR__OPEN_LOG)
-        chr__os_log_opened(fd);
+        chr__os_log_clear_append(fd);
     return fd;
 }
 
@@ -2790,7 +2793,7 @@ CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
 typedef enum chr__fd_type {
     CHR__FD_PLAIN,       /* never blocks, or O_NONBLOCK is ours to set; a write raises no signal */
     CHR__FD_SOCKET,      /* the flags of send() and recv() say both */
-    CHR__FD_LOUD,        /* as plain, but a write may raise SIGPIPE (a pipe) or SIGXFSZ (a file) */
+    CHR__FD_RAISES,      /* as plain, but a write may raise SIGPIPE (a pipe) or SIGXFSZ (a file) */
     CHR__FD_SHARED,      /* others have the open file description too, so it blocks and O_NONBLOCK is not ours to
                             set: a device */
     CHR__FD_SHARED_PIPE  /* the same, and a write may raise SIGPIPE */
@@ -2814,26 +2817,26 @@ CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_ours)
     if (fd < 0)
         return CHR__FD_PLAIN;
     if (CHR_SYS(fstat)(fd, &info) < 0) /* unknown: as what needs the most care */
-        return is_ours ? CHR__FD_LOUD : CHR__FD_SHARED;
+        return is_ours ? CHR__FD_RAISES : CHR__FD_SHARED;
     if (S_ISSOCK(info.st_mode))
         return CHR__FD_SOCKET;
     if (S_ISREG(info.st_mode) || S_ISBLK(info.st_mode))
-        return CHR__FD_LOUD;
+        return CHR__FD_RAISES;
     if (S_ISFIFO(info.st_mode))
-        return is_ours ? CHR__FD_LOUD : CHR__FD_SHARED_PIPE;
+        return is_ours ? CHR__FD_RAISES : CHR__FD_SHARED_PIPE;
     return is_ours || !S_ISCHR(info.st_mode) || chr__os_is_memory_device(&info) ? CHR__FD_PLAIN : CHR__FD_SHARED;
 }
 
 /* SIGPIPE and SIGXFSZ are for programs that forget to look at the results of write(), SIGTTOU for those that don't
  * know of jobs. They are blocked in this thread for the length of one call, and what the call has raised is taken
  * away again. */
-typedef struct chr__hush {
+typedef struct chr__signal_guard {
     sigset_t mask, before; /* before: pending already, so not ours to take away */
-} chr__hush;
+} chr__signal_guard;
 
-static const int chr__hushed[] = { SIGPIPE, SIGXFSZ, SIGTTOU };
+static const int chr__guarded_signals[] = { SIGPIPE, SIGXFSZ, SIGTTOU };
 
-static void chr__hush_begin(chr__hush *hush)
+static void chr__signal_guard_begin(chr__signal_guard *guard)
 {
     sigset_t set;
 
@@ -2841,35 +2844,36 @@ static void chr__hush_begin(chr__hush *hush)
     sigaddset(&set, SIGPIPE);
     sigaddset(&set, SIGXFSZ);
     sigaddset(&set, SIGTTOU);
-    pthread_sigmask(SIG_BLOCK, &set, &hush->mask);
-    sigemptyset(&hush->before);
-    if (sigismember(&hush->mask, SIGPIPE) == 1 || sigismember(&hush->mask, SIGXFSZ) == 1)
-        sigpending(&hush->before); /* else they would have been delivered */
+    pthread_sigmask(SIG_BLOCK, &set, &guard->mask);
+    sigemptyset(&guard->before);
+    if (sigismember(&guard->mask, SIGPIPE) == 1 || sigismember(&guard->mask, SIGXFSZ) == 1)
+        sigpending(&guard->before); /* else they would have been delivered */
 }
 
 /* Only what was not pending before. */
-CHR__COLD void chr__hush_take_away(const chr__hush *hush)
+CHR__COLD void chr__signal_guard_consume(const chr__signal_guard *guard)
 {
     sigset_t pending, one;
     size_t   i;
     int      number;
 
     sigpending(&pending);
-    for (i = 0; i < sizeof chr__hushed / sizeof chr__hushed[0]; i++) {
-        if (sigismember(&pending, chr__hushed[i]) != 1 || sigismember(&hush->before, chr__hushed[i]) == 1)
+    for (i = 0; i < sizeof chr__guarded_signals / sizeof chr__guarded_signals[0]; i++) {
+        if (sigismember(&pending, chr__guarded_signals[i]) != 1 ||
+            sigismember(&guard->before, chr__guarded_signals[i]) == 1)
             continue;
         sigemptyset(&one);
-        sigaddset(&one, chr__hushed[i]);
+        sigaddset(&one, chr__guarded_signals[i]);
         sigwait(&one, &number);
     }
 }
 
 /* `error`: the errno of the call, 0 = it has worked. */
-static void chr__hush_end(const chr__hush *hush, int error)
+static void chr__signal_guard_end(const chr__signal_guard *guard, int error)
 {
     if (error == EPIPE || error == EFBIG)
-        chr__hush_take_away(hush);
-    pthread_sigmask(SIG_SETMASK, &hush->mask, NULL);
+        chr__signal_guard_consume(guard);
+    pthread_sigmask(SIG_SETMASK, &guard->mask, NULL);
 }
 
 /* Whether a description that blocks is ready for one small piece; -1 and EAGAIN when it is not. */
@@ -2888,7 +2892,7 @@ static int chr__os_shared_ready(int fd, short events)
 
 /* What poll() calls writable takes so much at least: PIPE_BUF bytes in a pipe; in a terminal one byte that it
  * expands (a newline), or a few that it does not. */
-static size_t chr__os_piece(chr__fd_type type, const char *from, size_t len)
+static size_t chr__os_writable_size(chr__fd_type type, const char *from, size_t len)
 {
     size_t most = type == CHR__FD_SHARED_PIPE ? _POSIX_PIPE_BUF : 16, i;
 
@@ -2913,7 +2917,7 @@ static ssize_t chr__os_write_piece(int fd, chr__fd_type type, const void *buf, s
 #endif
     if (chr__os_shared_ready(fd, POLLOUT) < 0)
         return -1;
-    return CHR_SYS(write)(fd, buf, chr__os_piece(type, (const char *)buf, len));
+    return CHR_SYS(write)(fd, buf, chr__os_writable_size(type, (const char *)buf, len));
 }
 
 /* Piece by piece, until all is written or one is not taken. */
@@ -2930,19 +2934,19 @@ CHR__COLD ssize_t chr__os_write_shared(int fd, chr__fd_type type, const void *bu
 }
 
 /* What may raise a signal: with the signals blocked. */
-CHR__COLD int chr__os_write_hushed(int fd, chr__fd_type type, const void *buf, size_t len)
+CHR__COLD int chr__os_write_guarded(int fd, chr__fd_type type, const void *buf, size_t len)
 {
-    chr__hush hush;
+    chr__signal_guard guard;
     ssize_t   n;
     int       error;
 
-    chr__hush_begin(&hush);
+    chr__signal_guard_begin(&guard);
     do
         n = type == CHR__FD_SOCKET ? CHR_SYS(send)(fd, buf, len, CHR__SEND_FLAGS)
-            : type == CHR__FD_LOUD ? CHR_SYS(write)(fd, buf, len) : chr__os_write_shared(fd, type, buf, len);
+            : type == CHR__FD_RAISES ? CHR_SYS(write)(fd, buf, len) : chr__os_write_shared(fd, type, buf, len);
     while (n < 0 && errno == EINTR);
     error = n < 0 ? errno : 0;
-    chr__hush_end(&hush, error);
+    chr__signal_guard_end(&guard, error);
     return n < 0 ? chr__os_code(error) : (int)n;
 }
 
@@ -2951,7 +2955,7 @@ CHR__PRIVATE int chr__os_send(int fd, const void *buf, size_t len)
     ssize_t n;
 
     if (CHR__SOCKETS_RAISE)
-        return chr__os_write_hushed(fd, CHR__FD_SOCKET, buf, len);
+        return chr__os_write_guarded(fd, CHR__FD_SOCKET, buf, len);
     do
         n = CHR_SYS(send)(fd, buf, len, CHR__SEND_FLAGS);
     while (n < 0 && errno == EINTR);
@@ -2974,7 +2978,7 @@ CHR__PRIVATE int chr__os_write(int fd, chr__fd_type type, const void *buf, size_
 {
     if (type == CHR__FD_SOCKET)
         return chr__os_send(fd, buf, len);
-    return type == CHR__FD_PLAIN ? chr__os_write_plain(fd, buf, len) : chr__os_write_hushed(fd, type, buf, len);
+    return type == CHR__FD_PLAIN ? chr__os_write_plain(fd, buf, len) : chr__os_write_guarded(fd, type, buf, len);
 }
 
 /* A description that blocks: what is there now. */
@@ -3057,7 +3061,7 @@ static int chr__os_is_pty_master(int fd)
 /* An inherited pipe or terminal is one open file description that others have too: a shell, a parent, a neighbour.
  * Its O_NONBLOCK would be theirs, and theirs is ours. So it is opened anew for one direction, under a number of its
  * own; where that can't be, the result is `fd` itself. */
-static int chr__os_unshare(int fd, int direction, chr__fd_type type)
+static int chr__os_reopen(int fd, int direction, chr__fd_type type)
 {
     struct stat info;
     char        path[128];
@@ -3073,7 +3077,7 @@ static int chr__os_unshare(int fd, int direction, chr__fd_type type)
     return own < 0 ? fd : own;
 }
 #else
-static int chr__os_unshare(int fd, int direction, chr__fd_type type) { return (void)direction, (void)type, fd; }
+static int chr__os_reopen(int fd, int direction, chr__fd_type type) { return (void)direction, (void)type, fd; }
 #endif
 
 /* One direction of a stream, as the system has it. Here poll() looks at the descriptor that was given, since only that
@@ -3084,8 +3088,7 @@ typedef struct chr__channel {
     chr__fd_type type;
 } chr__channel;
 
-/* What a layer on channels has slots for where channels hold bytes that nobody can poll for: here they hold none. */
-#define CHR__CHANNEL_SLOT(function) NULL
+#define CHR__CHANNELS_HOLD 0 /* no bytes that nobody can poll for */
 
 /* Why descriptors can't be channels: here nothing speaks against it. */
 CHR__PRIVATE const char *chr__os_channel_refuses(int in, int out)
@@ -3101,7 +3104,7 @@ CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int directi
     channel->type = chr__os_fd_type(fd, is_ours);
     if (is_ours)
         return 0;
-    channel->io = chr__os_unshare(fd, direction, channel->type);
+    channel->io = chr__os_reopen(fd, direction, channel->type);
     if (channel->io != fd)
         channel->type = chr__os_fd_type(channel->io, 1);
     return 0;
@@ -3129,10 +3132,6 @@ CHR__HOT_INLINE int chr__os_channel_write(chr__channel *channel, const void *buf
     return chr__os_write(channel->io, channel->type, buf, len);
 }
 
-CHR__PRIVATE int chr__os_channel_pending(const chr__channel *channel) { return (void)channel, 0; }
-CHR__PRIVATE int chr__os_channel_unsent(const chr__channel *channel) { return (void)channel, 0; }
-CHR__PRIVATE int chr__os_channel_flush(chr__channel *channel) { return (void)channel, 0; }
-
 /* No more output, where the far side can be told: 0, or CHR_ERR_NOT_SUPPORTED. */
 CHR__PRIVATE int chr__os_channel_shutdown(chr__channel *channel)
 {
@@ -3143,7 +3142,7 @@ CHR__PRIVATE int chr__os_channel_shutdown(chr__channel *channel)
 }
 
 /* Whether poll's hang-up leaves bytes behind it that can still be read. */
-CHR__PRIVATE int chr__os_unread(int fd)
+CHR__PRIVATE int chr__os_bytes_readable(int fd)
 {
     int count = 0;
 
@@ -3151,7 +3150,7 @@ CHR__PRIVATE int chr__os_unread(int fd)
 }
 
 /* Bytes that a TCP socket has sent, and its peer's system has not acknowledged; 0 also where that can't be asked. */
-CHR__PRIVATE int chr__os_unsent(int fd)
+CHR__PRIVATE int chr__os_bytes_unacked(int fd)
 {
     int count = 0;
 
@@ -3339,7 +3338,7 @@ static void chr__os_waker_close(chr__waker *waker)
 
 static int chr__os_waker_fd(const chr__waker *waker) { return waker->fds[0]; }
 
-static void chr__os_waker_ring(chr__waker *waker)
+static void chr__os_waker_signal(chr__waker *waker)
 {
     int error = errno;
 
@@ -3347,7 +3346,7 @@ static void chr__os_waker_ring(chr__waker *waker)
     errno = error;
 }
 
-static void chr__os_waker_quiet(chr__waker *waker)
+static void chr__os_waker_drain(chr__waker *waker)
 {
     char bytes[64];
 
@@ -3374,7 +3373,7 @@ typedef struct chr__set {
     int *mark;         /* a page that fork() wipes in the child */
 } chr__set;
 
-static int chr__os_set_is_ours(const chr__set *set) { return *set->mark; }
+static int chr__os_set_is_usable(const chr__set *set) { return *set->mark; }
 
 static void chr__os_set_close(chr__set *set)
 {
@@ -3509,11 +3508,11 @@ typedef struct chr__set {
     pid_t owner; /* a child has no kqueue of its parent's, but maybe another descriptor of that number */
 } chr__set;
 
-static int chr__os_set_is_ours(const chr__set *set) { return set->owner == getpid(); }
+static int chr__os_set_is_usable(const chr__set *set) { return set->owner == getpid(); }
 
 static void chr__os_set_close(chr__set *set)
 {
-    if (chr__os_set_is_ours(set))
+    if (chr__os_set_is_usable(set))
         chr__os_close(set->fd);
     set->fd = -1;
 }
@@ -3671,28 +3670,28 @@ CHR__PRIVATE int chr__os_terminal_resize(int fd, int columns, int rows)
 
 CHR__PRIVATE int chr__os_termios_set(int fd, const chr__termios *settings)
 {
-    chr__hush hush;
+    chr__signal_guard guard;
     int       n, error;
 
-    chr__hush_begin(&hush);
+    chr__signal_guard_begin(&guard);
     do
         n = CHR_SYS(tcsetattr)(fd, TCSANOW, settings);
     while (n < 0 && errno == EINTR);
     error = n < 0 ? errno : 0;
-    chr__hush_end(&hush, 0);
+    chr__signal_guard_end(&guard, 0);
     return n < 0 ? chr__os_code(error) : 0;
 }
 
 /* The others that a terminal's own job in the foreground alone may call. */
 CHR__PRIVATE int chr__os_terminal_ioctl(int fd, chr__request request, void *arg)
 {
-    chr__hush hush;
+    chr__signal_guard guard;
     int       n, error;
 
-    chr__hush_begin(&hush);
+    chr__signal_guard_begin(&guard);
     n = CHR_SYS(ioctl)(fd, request, arg);
     error = errno;
-    chr__hush_end(&hush, 0);
+    chr__signal_guard_end(&guard, 0);
     return n < 0 ? chr__os_code(error) : 0;
 }
 
@@ -3758,7 +3757,7 @@ static int chr__termios_same(const chr__termios *a, const chr__termios *b)
 }
 
 /* Only calls that are allowed after fork() in a threaded process. */
-static void chr__terminal_put_back(const chr__terminal_state *state)
+static void chr__terminal_restore(const chr__terminal_state *state)
 {
     chr__termios now;
 
@@ -3797,7 +3796,7 @@ static int chr__terminal_pidfd(pid_t owner, int *is_gone)
 }
 
 /* Until the owner has ended, be it by exec(). Returns what it said last. */
-static chr__terminal_state chr__terminal_attend(pid_t owner)
+static chr__terminal_state chr__terminal_wait_for_owner(pid_t owner)
 {
     chr__terminal_state last, next;
     struct pollfd       ends[2];
@@ -3820,17 +3819,17 @@ static chr__terminal_state chr__terminal_attend(pid_t owner)
 }
 
 /* A shell that sees us end sets the terminal at once: it goes first. */
-static void chr__terminal_watch(int pipe_fd, pid_t owner)
+static void chr__terminal_watcher_main(int pipe_fd, pid_t owner)
 {
     chr__terminal_state last;
 
     chr__terminal_close_others(pipe_fd);
     if (chdir("/") < 0)
         _exit(1);
-    last = chr__terminal_attend(owner);
+    last = chr__terminal_wait_for_owner(owner);
     if (!last.is_over && last.is_set) {
         (void)poll(NULL, 0, CHR__TERMINAL_SHELL_MS);
-        chr__terminal_put_back(&last);
+        chr__terminal_restore(&last);
     }
     _exit(0);
 }
@@ -3850,7 +3849,7 @@ static pid_t chr__terminal_fork(int pipe_fd, pid_t owner)
         setsid();
         if (fork() != 0)
             _exit(0);
-        chr__terminal_watch(pipe_fd, owner);
+        chr__terminal_watcher_main(pipe_fd, owner);
     }
     pthread_sigmask(SIG_SETMASK, &mask, NULL);
     return child;
@@ -3875,26 +3874,26 @@ static void chr__terminal_start_watcher(void)
     chr__terminal.watcher = fds[1];
 }
 
-static void chr__terminal_tell_watcher(void)
+static void chr__terminal_update_watcher(void)
 {
     if (chr__terminal.watcher >= 0)
-        (void)chr__os_write(chr__terminal.watcher, CHR__FD_LOUD, &chr__terminal.state, sizeof chr__terminal.state);
+        (void)chr__os_write(chr__terminal.watcher, CHR__FD_RAISES, &chr__terminal.state, sizeof chr__terminal.state);
 }
 
 static void chr__os_terminal_release(void)
 {
     pthread_mutex_lock(&chr__terminal_mutex);
     if (chr__terminal.holder[0] && chr__terminal.owner == getpid()) {
-        chr__terminal_put_back(&chr__terminal.state);
+        chr__terminal_restore(&chr__terminal.state);
         chr__terminal.state.is_over = 1;
-        chr__terminal_tell_watcher();
+        chr__terminal_update_watcher();
         chr__os_close(chr__terminal.watcher);
         chr__terminal.holder[0] = 0;
     }
     pthread_mutex_unlock(&chr__terminal_mutex);
 }
 
-static void chr__terminal_take(const char *id)
+static void chr__terminal_claim(const char *id)
 {
     if (chr__terminal.holder[0])
         chr__os_close(chr__terminal.watcher); /* of the process that we were forked from */
@@ -3915,7 +3914,7 @@ static int chr__os_terminal_acquire(const char *id, chr_error *err)
     if (chr__terminal.holder[0] && chr__terminal.owner == getpid())
         code = chr__fail(err, CHR_ERR_BUSY, "stdio: in use by chardev '%s'", chr__terminal.holder);
     else
-        chr__terminal_take(id);
+        chr__terminal_claim(id);
     pthread_mutex_unlock(&chr__terminal_mutex);
     return code;
 }
@@ -3943,11 +3942,11 @@ static int chr__os_terminal_make_raw(int with_signals, int echo)
         chr__terminal_start_watcher();
     state->is_set = 1;
     state->ours = chr__terminal.wanted = wanted;
-    chr__terminal_tell_watcher(); /* before it is true: who is killed between the two leaves it as it was */
+    chr__terminal_update_watcher(); /* before it is true: who is killed between the two leaves it as it was */
     code = chr__os_termios_set(0, &wanted);
     if (code == 0 && chr__os_termios_get(0, &now) == 0 && !chr__termios_same(&now, &wanted)) {
         state->ours = now;
-        chr__terminal_tell_watcher();
+        chr__terminal_update_watcher();
     }
     return code;
 }
@@ -3957,11 +3956,11 @@ static int chr__os_terminal_make_raw(int with_signals, int echo)
 /* What happens to a file by others. Linux: inotify. */
 
 enum { CHR__FILE_OPENED = 1, CHR__FILE_CLOSED = 2, CHR__FILE_CHANGED = 4, CHR__FILE_ANY = 8 }; /* CHANGED: owner, mode */
-enum { CHR__NEWS = 16 };                                                 /* at a time; ANY: some were lost */
+enum { CHR__FILE_EVENTS = 16 }; /* most that one read returns */
 
-typedef struct chr__file_news {
+typedef struct chr__file_event {
     int number, what; /* of the watch: what chr__os_notifier_add() returned */
-} chr__file_news;
+} chr__file_event;
 
 #if defined(__linux__)
 #include <sys/inotify.h>
@@ -3986,18 +3985,18 @@ static void chr__os_notifier_remove(int fd, int number)
     (void)CHR_SYS(inotify_rm_watch)(fd, number);
 }
 
-/* Up to CHR__NEWS; how many. Those of files have no name behind them. */
-static int chr__os_notifier_read(int fd, chr__file_news *news)
+/* Up to CHR__FILE_EVENTS; how many. Those of files have no name behind them. */
+static int chr__os_notifier_read(int fd, chr__file_event *list)
 {
-    char                 bytes[CHR__NEWS * sizeof(struct inotify_event)];
+    char                 bytes[CHR__FILE_EVENTS * sizeof(struct inotify_event)];
     struct inotify_event event;
     int                  i, n = chr__os_read(fd, bytes, sizeof bytes);
 
     n = n < 0 ? 0 : n / (int)sizeof event;
     for (i = 0; i < n; i++) {
         memcpy(&event, bytes + (size_t)i * sizeof event, sizeof event);
-        news[i].number = event.wd;
-        news[i].what = (event.mask & IN_OPEN ? CHR__FILE_OPENED : 0) | (event.mask & IN_CLOSE ? CHR__FILE_CLOSED : 0) |
+        list[i].number = event.wd;
+        list[i].what = (event.mask & IN_OPEN ? CHR__FILE_OPENED : 0) | (event.mask & IN_CLOSE ? CHR__FILE_CLOSED : 0) |
                        (event.mask & IN_ATTRIB ? CHR__FILE_CHANGED : 0) |
                        (event.mask & IN_Q_OVERFLOW ? CHR__FILE_ANY : 0);
     }
@@ -4007,7 +4006,7 @@ static int chr__os_notifier_read(int fd, chr__file_news *news)
 static int  chr__os_notifier_open(void) { return CHR_ERR_NOT_SUPPORTED; }
 static int  chr__os_notifier_add(int fd, const char *path) { return (void)fd, (void)path, CHR_ERR_NOT_SUPPORTED; }
 static void chr__os_notifier_remove(int fd, int number) { (void)fd, (void)number; }
-static int  chr__os_notifier_read(int fd, chr__file_news *news) { return (void)fd, (void)news, 0; }
+static int  chr__os_notifier_read(int fd, chr__file_event *list) { return (void)fd, (void)list, 0; }
 #endif
 
 #if defined(__APPLE__)
@@ -4345,7 +4344,7 @@ static int chr__os_set_access(const char *path, const chr__listen_terms *terms)
 }
 
 /* What else is in the way of a unix server than a server; NULL = nothing. */
-static const char *chr__os_in_the_way(const chr__sockaddr *address)
+static const char *chr__os_bind_obstacle(const chr__sockaddr *address)
 {
     const char *path = chr__os_socket_path(address);
     struct stat info;
@@ -4380,7 +4379,7 @@ static int chr__os_listen(const chr__sockaddr *address, const char *name, const 
     if (path)
         chr__os_unlink_own(path, &file);
     chr__os_close(fd);
-    other = error == EADDRINUSE ? chr__os_in_the_way(address) : NULL;
+    other = error == EADDRINUSE ? chr__os_bind_obstacle(address) : NULL;
     chr__os_fail(err, error, "cannot listen on", name);
     if (err && other)
         chr__append(err->text, sizeof err->text, strlen(err->text), "%s", other);
@@ -4822,16 +4821,19 @@ static int chr__os_is_serial_path(const char *text)
 static int chr__os_serial_open(const char *path, chr_error *err) { return chr__os_open(path, CHR__OPEN_BOTH, err); }
 
 /* Otherwise it is a device without settings. */
-static int chr__os_is_line(int fd) { return chr__os_is_terminal(fd); }
+static int chr__os_is_serial_line(int fd) { return chr__os_is_terminal(fd); }
 
 /* The system tells nothing beside the marks. */
-typedef struct chr__news {
+typedef struct chr__line_notifier {
     int nothing;
-} chr__news;
+} chr__line_notifier;
 
-static int  chr__os_news_open(chr__news *news, int fd) { return (void)news, (void)fd, -1; }
-static int  chr__os_news_take(chr__news *news, chr__channel *in) { return (void)news, (void)in, 0; }
-static void chr__os_news_close(chr__news *news) { (void)news; }
+static int chr__os_line_notifier_open(chr__line_notifier *notifier, int fd) { return (void)notifier, (void)fd, -1; }
+static int chr__os_line_notifier_read(chr__line_notifier *notifier, chr__channel *in)
+{
+    return (void)notifier, (void)in, 0;
+}
+static void chr__os_line_notifier_close(chr__line_notifier *notifier) { (void)notifier; }
 static int  chr__os_line_errors(chr__channel *in) { return (void)in, 0; }
 
 /* The code of a standard speed; 0 where there is none. */
@@ -4887,7 +4889,7 @@ static int chr__os_speed_of(speed_t code)
 }
 
 /* The nearest standard speed within 10 %. */
-static int chr__os_speed_near(int speed, speed_t *code)
+static int chr__os_speed_nearest(int speed, speed_t *code)
 {
     int off;
 
@@ -5004,7 +5006,8 @@ static int chr__os_serial_configure(int fd, const chr_serial_params *params, int
     code = chr__os_termios_set(fd, &settings);
     if ((code < 0 && code != CHR_ERR_INVALID) || is_standard || chr__os_speed_exact(fd, params->speed) == 0)
         return code == CHR_ERR_INVALID ? 0 : code;
-    if (!chr__os_speed_near(params->speed, &speed) || cfsetispeed(&settings, speed) < 0 || cfsetospeed(&settings, speed) < 0)
+    if (!chr__os_speed_nearest(params->speed, &speed) || cfsetispeed(&settings, speed) < 0 ||
+        cfsetospeed(&settings, speed) < 0)
         return CHR_ERR_INVALID;
     code = chr__os_termios_set(fd, &settings);
     return code == CHR_ERR_INVALID ? 0 : code;
@@ -6313,7 +6316,7 @@ static void chr__os_set_close(chr__set *set)
     memset(set, 0, sizeof *set);
 }
 
-static int  chr__os_set_is_ours(const chr__set *set) { return (void)set, 1; }
+static int  chr__os_set_is_usable(const chr__set *set) { return (void)set, 1; }
 static int  chr__os_set_alarm_open(chr__set *set) { return (void)set, CHR_ERR_NOT_SUPPORTED; }
 static void chr__os_set_alarm(chr__set *set, int ms) { (void)set, (void)ms; }
 
@@ -6386,7 +6389,7 @@ static int chr__os_waker_show(chr__waker *waker)
     return chr__os_socket_fd(handle);
 }
 
-static void chr__os_waker_quiet(chr__waker *waker)
+static void chr__os_waker_drain(chr__waker *waker)
 {
     char bytes[64];
 
@@ -6396,7 +6399,7 @@ static void chr__os_waker_quiet(chr__waker *waker)
         ;
 }
 
-static void chr__os_waker_ring(chr__waker *waker)
+static void chr__os_waker_signal(chr__waker *waker)
 {
     InterlockedExchange(&waker->bell.is_woken, 1);
     chr__bell_ring(&waker->bell);
@@ -6981,7 +6984,7 @@ static struct chr__terminal {
 } chr__terminal;
 static SRWLOCK chr__terminal_lock = SRWLOCK_INIT;
 
-static void chr__console_put_back(chr__console_mode *mode)
+static void chr__console_restore(chr__console_mode *mode)
 {
     DWORD now;
 
@@ -7013,11 +7016,11 @@ static int chr__console_make(chr__console_mode *mode, DWORD off, DWORD on, DWORD
     return 0;
 }
 
-static void chr__terminal_put_back(void)
+static void chr__terminal_restore(void)
 {
     AcquireSRWLockExclusive(&chr__terminal_lock);
-    chr__console_put_back(&chr__terminal.in);
-    chr__console_put_back(&chr__terminal.screen);
+    chr__console_restore(&chr__terminal.in);
+    chr__console_restore(&chr__terminal.screen);
     ReleaseSRWLockExclusive(&chr__terminal_lock);
 }
 
@@ -7025,7 +7028,7 @@ static void chr__terminal_put_back(void)
 static BOOL WINAPI chr__terminal_control(DWORD event)
 {
     (void)event;
-    chr__terminal_put_back();
+    chr__terminal_restore();
     return FALSE;
 }
 
@@ -7035,8 +7038,8 @@ static void WINAPI chr__terminal_gone(void *opaque)
     (void)opaque;
     if (!TryAcquireSRWLockExclusive(&chr__terminal_lock))
         return;
-    chr__console_put_back(&chr__terminal.in);
-    chr__console_put_back(&chr__terminal.screen);
+    chr__console_restore(&chr__terminal.in);
+    chr__console_restore(&chr__terminal.screen);
     ReleaseSRWLockExclusive(&chr__terminal_lock);
 }
 
@@ -7073,7 +7076,7 @@ CHR__PRIVATE void chr__terminal_enter(int needs_screen)
         (void)SetConsoleCtrlHandler(chr__terminal_control, TRUE);
     }
     if (!chr__terminal.registered)
-        chr__terminal.registered = atexit(chr__terminal_put_back) == 0;
+        chr__terminal.registered = atexit(chr__terminal_restore) == 0;
     (void)chr__screen_make();
 }
 
@@ -7083,7 +7086,7 @@ CHR__PRIVATE void chr__terminal_leave(void)
 
     if (--chr__terminal.users > 0)
         return;
-    chr__console_put_back(&chr__terminal.screen);
+    chr__console_restore(&chr__terminal.screen);
     if (chr__terminal.screen.handle)
         (void)CHR_SYS(CloseHandle)(chr__terminal.screen.handle);
     chr__terminal.screen = none;
@@ -7298,7 +7301,7 @@ static int chr__os_terminal_acquire(const char *id, chr_error *err)
 static void chr__os_terminal_release(void)
 {
     AcquireSRWLockExclusive(&chr__terminal_lock);
-    chr__console_put_back(&chr__terminal.in);
+    chr__console_restore(&chr__terminal.in);
     chr__terminal.in.handle = NULL;
     chr__terminal.in.is_set = 0;
     chr__terminal.holder[0] = 0;
@@ -7349,7 +7352,7 @@ static void chr__os_screen_release(void)
  * thread that does the same with calls that block. A regular file and a console are read and written at once; the event of a
  * console's input is its handle. -- */
 
-#define CHR__CHANNEL_SLOT(function) function
+#define CHR__CHANNELS_HOLD 1 /* bytes that nobody can poll for */
 
 enum {
     CHR__CHANNEL_SIZE = 16384,   /* bytes that are read ahead, or being written */
@@ -7940,7 +7943,7 @@ CHR__PRIVATE void chr__os_pipe_leave(int fd)
 }
 
 /* Whether a handle may be read or written, as far as the system tells. */
-CHR__PRIVATE int chr__os_may(int fd, int direction)
+CHR__PRIVATE int chr__os_fd_allows(int fd, int direction)
 {
     typedef NTSTATUS(NTAPI * query_function)(HANDLE, int, PVOID, ULONG, PULONG);
     HMODULE        library = GetModuleHandleW(L"ntdll.dll");
@@ -7975,7 +7978,7 @@ CHR__PRIVATE int chr__os_is_device_path(const char *text)
 #if CHARDEV_HAS_SERIAL
 static int chr__os_is_serial_path(const char *text) { return *text != '/' && chr__os_is_device_path(text); }
 
-enum { CHR__LINE_MARKS = 0 }; /* breaks and errors are not among the bytes: see chr__os_news_take() */
+enum { CHR__LINE_MARKS = 0 }; /* breaks and errors are not among the bytes: see chr__os_line_notifier_read() */
 
 /* What a port is set to first: its handshake lines are raised, as a terminal's are when it is opened. Reads wait for one byte. */
 static void chr__line_begin(HANDLE line)
@@ -8030,7 +8033,7 @@ static int chr__line_set(int fd, DCB *state)
     return CHR_SYS(SetCommState)(chr__os_handle(fd), state) ? 0 : chr__os_code((int)GetLastError());
 }
 
-static int chr__os_is_line(int fd)
+static int chr__os_is_serial_line(int fd)
 {
     DCB state;
 
@@ -8186,46 +8189,48 @@ static int chr__os_serial_set_lines(int fd, int lines)
 static int chr__os_serial_counts(int fd, int *counts) { return (void)fd, (void)counts, CHR_ERR_NOT_SUPPORTED; }
 
 /* What the line tells beside its bytes. It has memory that is no context's, as other operations. */
-typedef struct chr__news_wait {
+typedef struct chr__line_wait {
     OVERLAPPED operation; /* its event is what the loop watches */
     DWORD      found;
-} chr__news_wait;
+} chr__line_wait;
 
-typedef struct chr__news {
-    chr__news_wait *wait; /* NULL = there will be no news */
+typedef struct chr__line_notifier {
+    chr__line_wait *wait; /* NULL = there will be no news */
     HANDLE          line;
     int             is_waiting;
-} chr__news;
+} chr__line_notifier;
 
 /* Whether the driver can say what comes next. */
-static int chr__news_ask(chr__news *news)
+static int chr__line_notifier_wait(chr__line_notifier *notifier)
 {
-    chr__news_wait *wait = news->wait;
+    chr__line_wait *wait = notifier->wait;
     HANDLE          event = wait->operation.hEvent;
 
     memset(wait, 0, sizeof *wait);
     wait->operation.hEvent = event;
-    news->is_waiting = CHR_SYS(WaitCommEvent)(news->line, &wait->found, &wait->operation) || GetLastError() == ERROR_IO_PENDING;
-    if (!news->is_waiting)
+    notifier->is_waiting = CHR_SYS(WaitCommEvent)(notifier->line, &wait->found, &wait->operation) ||
+                           GetLastError() == ERROR_IO_PENDING;
+    if (!notifier->is_waiting)
         ResetEvent(event);
-    return news->is_waiting;
+    return notifier->is_waiting;
 }
 
 /* Whether the wait has ended. Where the driver can't cancel it, a change of the mask ends it. */
-static int chr__news_end(chr__news *news)
+static int chr__line_notifier_cancel(chr__line_notifier *notifier)
 {
-    if (news->is_waiting && !CHR_SYS(CancelIoEx)(news->line, &news->wait->operation))
-        (void)CHR_SYS(SetCommMask)(news->line, 0);
-    return !news->is_waiting || WaitForSingleObject(news->wait->operation.hEvent, CHR__CHANNEL_END_MS) == WAIT_OBJECT_0;
+    if (notifier->is_waiting && !CHR_SYS(CancelIoEx)(notifier->line, &notifier->wait->operation))
+        (void)CHR_SYS(SetCommMask)(notifier->line, 0);
+    return !notifier->is_waiting ||
+           WaitForSingleObject(notifier->wait->operation.hEvent, CHR__CHANNEL_END_MS) == WAIT_OBJECT_0;
 }
 
 /* Before the line is closed. A wait that does not end keeps its memory: the driver writes into it later. */
-static void chr__os_news_close(chr__news *news)
+static void chr__os_line_notifier_close(chr__line_notifier *notifier)
 {
-    chr__news_wait *wait = news->wait;
-    int             has_ended = !wait || chr__news_end(news);
+    chr__line_wait *wait = notifier->wait;
+    int             has_ended = !wait || chr__line_notifier_cancel(notifier);
 
-    news->wait = NULL;
+    notifier->wait = NULL;
     if (!wait || !has_ended)
         return;
     if (wait->operation.hEvent)
@@ -8234,21 +8239,21 @@ static void chr__os_news_close(chr__news *news)
 }
 
 /* Returns the descriptor to watch; -1 = there will be no news. Some drivers know no modem lines, some nothing at all. */
-static int chr__os_news_open(chr__news *news, int fd)
+static int chr__os_line_notifier_open(chr__line_notifier *notifier, int fd)
 {
     static const DWORD masks[] = { EV_BREAK | EV_ERR | EV_CTS | EV_DSR | EV_RLSD | EV_RING, EV_BREAK | EV_ERR };
     int                i;
 
-    memset(news, 0, sizeof *news);
-    news->line = chr__os_handle(fd);
-    news->wait = (chr__news_wait *)calloc(1, sizeof *news->wait);
-    if (news->wait)
-        news->wait->operation.hEvent = CHR_SYS(CreateEventW)(NULL, TRUE, FALSE, NULL);
-    if (news->wait && news->wait->operation.hEvent)
+    memset(notifier, 0, sizeof *notifier);
+    notifier->line = chr__os_handle(fd);
+    notifier->wait = (chr__line_wait *)calloc(1, sizeof *notifier->wait);
+    if (notifier->wait)
+        notifier->wait->operation.hEvent = CHR_SYS(CreateEventW)(NULL, TRUE, FALSE, NULL);
+    if (notifier->wait && notifier->wait->operation.hEvent)
         for (i = 0; i < 2; i++)
-            if (CHR_SYS(SetCommMask)(news->line, masks[i]) && chr__news_ask(news))
-                return chr__os_handle_fd(news->wait->operation.hEvent);
-    chr__os_news_close(news);
+            if (CHR_SYS(SetCommMask)(notifier->line, masks[i]) && chr__line_notifier_wait(notifier))
+                return chr__os_handle_fd(notifier->wait->operation.hEvent);
+    chr__os_line_notifier_close(notifier);
     return -1;
 }
 
@@ -8268,24 +8273,25 @@ static int chr__os_line_errors(chr__channel *in)
 }
 
 /* CHR__NEWS_... since the last time. A wait that brings nothing is the last: so does a driver that knows no events. */
-static int chr__os_news_take(chr__news *news, chr__channel *in)
+static int chr__os_line_notifier_read(chr__line_notifier *notifier, chr__channel *in)
 {
     DWORD size, found;
     int   error, told;
 
-    if (!news->wait || !news->is_waiting)
+    if (!notifier->wait || !notifier->is_waiting)
         return 0;
-    error = CHR_SYS(GetOverlappedResult)(news->line, &news->wait->operation, &size, FALSE) ? 0 : (int)GetLastError();
+    error = CHR_SYS(GetOverlappedResult)(notifier->line, &notifier->wait->operation, &size, FALSE) ? 0
+            : (int)GetLastError();
     if (error == ERROR_IO_INCOMPLETE)
         return 0;
-    found = error ? 0 : news->wait->found;
-    told = (found & EV_BREAK ? CHR__NEWS_BREAK : 0) | (found & EV_ERR ? chr__os_line_errors(in) : 0) |
-           (found & (EV_CTS | EV_DSR | EV_RLSD | EV_RING) ? CHR__NEWS_MODEM : 0);
-    news->is_waiting = 0;
+    found = error ? 0 : notifier->wait->found;
+    told = (found & EV_BREAK ? CHR__LINE_EVENT_BREAK : 0) | (found & EV_ERR ? chr__os_line_errors(in) : 0) |
+           (found & (EV_CTS | EV_DSR | EV_RLSD | EV_RING) ? CHR__LINE_EVENT_MODEM : 0);
+    notifier->is_waiting = 0;
     if (found)
-        (void)chr__news_ask(news);
+        (void)chr__line_notifier_wait(notifier);
     else
-        ResetEvent(news->wait->operation.hEvent);
+        ResetEvent(notifier->wait->operation.hEvent);
     return told;
 }
 #endif
@@ -8314,7 +8320,7 @@ CHR__PRIVATE void chr__os_shutdown(int fd)
 }
 
 /* Whether a hang-up leaves bytes behind it that can still be read. What is no socket has its end told by a read alone: may be. */
-CHR__PRIVATE int chr__os_unread(int fd)
+CHR__PRIVATE int chr__os_bytes_readable(int fd)
 {
     u_long count = 0;
 
@@ -8337,7 +8343,7 @@ typedef struct chr__tcp_info {
 /* Falls as the peer's system acknowledges what a TCP socket has sent, and is 0 when it has all, the end of the stream
  * included; 0 also where that can't be asked. Windows doesn't say how many bytes wait, but the state of the connection
  * does: the end is acknowledged last. */
-CHR__PRIVATE int chr__os_unsent(int fd)
+CHR__PRIVATE int chr__os_bytes_unacked(int fd)
 {
     enum { SIO_TCP_INFO_0 = (int)0xd8000027, CLOSED = 0, FIN_WAIT_2 = 6, TIME_WAIT = 10, MOST = 0x3fffffff };
     chr__tcp_info info;
@@ -8591,7 +8597,7 @@ static int chr__os_bind(int fd, const chr__sockaddr *address, const chr__listen_
 }
 
 /* What else is in the way of a unix server than a server; NULL = nothing. */
-static const char *chr__os_in_the_way(const chr__sockaddr *address)
+static const char *chr__os_bind_obstacle(const chr__sockaddr *address)
 {
     const char *path = chr__os_socket_path(address);
 
@@ -8625,7 +8631,7 @@ static int chr__os_listen(const chr__sockaddr *address, const char *name, const 
     if (path)
         chr__os_unlink_own(path, &file);
     chr__os_close(fd);
-    other = error == WSAEADDRINUSE ? chr__os_in_the_way(address) : NULL;
+    other = error == WSAEADDRINUSE ? chr__os_bind_obstacle(address) : NULL;
     chr__os_fail(err, error, "cannot listen on", name);
     if (err && other)
         chr__append(err->text, sizeof err->text, strlen(err->text), "%s", other);
@@ -9169,7 +9175,7 @@ typedef struct chr__waker {
     int nothing;
 } chr__waker;
 
-static void chr__os_waker_ring(chr__waker *waker) { (void)waker; }
+static void chr__os_waker_signal(chr__waker *waker) { (void)waker; }
 static int  chr__os_waker_ran(const chr__waker *waker) { return (void)waker, 0; }
 
 typedef struct chr__set {
@@ -9199,7 +9205,7 @@ static int chr__os_set_open(chr__set *set, chr__waker *waker, const chr_config *
 
 static int  chr__os_set_renew(chr__set *set) { return (void)set, CHR_ERR_NOT_SUPPORTED; }
 static void chr__os_set_close(chr__set *set) { (void)set; }
-static int  chr__os_set_is_ours(const chr__set *set) { return (void)set, 1; }
+static int  chr__os_set_is_usable(const chr__set *set) { return (void)set, 1; }
 static int  chr__os_set_alarm_open(chr__set *set) { return (void)set, CHR_ERR_NOT_SUPPORTED; }
 static void chr__os_set_alarm(chr__set *set, int ms) { (void)set, (void)ms; }
 
@@ -9271,7 +9277,7 @@ typedef struct chr__left_out {
     const char *uris[CHR__URI_FORMS];   /* how its URIs begin, beside its name */
 } chr__left_out;
 
-/* Chardevs in line, linked through next_starved. */
+/* Chardevs in line, linked through next_blocked. */
 typedef struct chr__prepare {
     void               (*run)(void *opaque);
     void                *opaque;
@@ -9299,7 +9305,7 @@ struct chr_context {
     int          settled;      /* what those before this slot want the set knows; what those behind it want is new */
     int          walk;         /* the slot whose callback runs, or ran last */
     unsigned     round, keys;  /* each time that a descriptor's watches run; the set's last key */
-    chr_watch   *again;        /* with hooks: those that are ready still after their callbacks */
+    chr_watch   *still_ready;  /* with hooks: those that are ready still after their callbacks */
     chr__many    many;         /* whether the kernel's set is in use, */
     int          nested;       /* and whether another loop waits for it: chr_loop_fd() */
     int64_t      alarm_at;     /* when that is woken, in real time; 0 = never */
@@ -9331,7 +9337,7 @@ struct chr_context {
     chr__prepare *prepare_alone; /* the same as a ring with one, in a shorter way */
     int          waiting;      /* those of all three, and chardevs in line: what is to be done before the wait */
     int          prepare_ran;  /* handlers that they have called */
-    int64_t      ask_at;       /* when all starved ones are asked, in real time */
+    int64_t      ask_at;       /* when all blocked chardevs are asked, in real time */
     int          closing;      /* chr_context_free() is under way */
     int64_t      now;          /* the virtual clock */
     volatile int stopped;      /* by CHR__LOAD and CHR__STORE, as what follows */
@@ -9357,7 +9363,7 @@ struct chr_context {
     int                lingering_count;
     uint64_t           lingering_queued; /* what they have still to send, in bytes */
     chr__dev_queue     urgent;          /* those whose `update` comes before the loop sleeps, */
-    chr__dev_queue     starved;         /* and those whose frontends had no room */
+    chr__dev_queue     blocked;         /* and those whose frontends have no room (back-pressure) */
     chr__table         fds_by_name, fds_by_number;
     const chr_backend *const *object_kinds; /* ends with NULL */
     chr__table         objects;
@@ -10360,7 +10366,7 @@ CHR__PRIVATE void chr__table_each(chr__table *table, const void *key, size_t len
 CHARDEV_API void chr_loop_wake(chr_context *ctx)
 {
     CHR__STORE(ctx->posted, 1);
-    chr__os_waker_ring(&ctx->waker);
+    chr__os_waker_signal(&ctx->waker);
 }
 
 CHARDEV_API void chr_loop_lock(chr_context *ctx)
@@ -10599,7 +10605,7 @@ static int chr__set_wants(const chr_context *ctx, int fd, chr_watch **holder)
     for (each = *chr__bucket(ctx, fd); each; each = each->next)
         if (each->fd == fd && each->slot > ctx->polled) {
             wants |= chr__watch_wants(each);
-            if (each->known)
+            if (each->set_events)
                 *holder = each;
         }
     return wants;
@@ -10614,7 +10620,7 @@ static void chr__set_unsettle(chr_context *ctx, const chr_watch *watch)
 /* Files, what is closed, and what there is no memory for: poll() asks. */
 CHR__COLD void chr__set_refuse(chr_context *ctx, chr_watch *watch)
 {
-    watch->known = 0;
+    watch->set_events = 0;
     if (watch->slot > ctx->settled)
         chr__watch_swap(ctx, watch->slot - 1, ctx->settled++);
     chr__watch_swap(ctx, watch->slot - 1, ctx->polled++);
@@ -10628,17 +10634,17 @@ static void chr__set_apply(chr_context *ctx, chr_watch *watch)
     chr_watch *holder;
     int        wants = chr__set_wants(ctx, watch->fd, &holder), is_new = !watch->key;
 
-    if (holder ? !is_new && !chr__set_lacks(holder->known, wants) : !wants)
+    if (holder ? !is_new && !chr__set_lacks(holder->set_events, wants) : !wants)
         return;
     if (!holder)
         holder = watch;
-    if (is_new || !holder->known) {
+    if (is_new || !holder->set_events) {
         ctx->keys += ctx->keys + 1 == 0 ? 2 : 1;
         holder->key = ctx->keys;
     }
     watch->key = holder->key;
-    if (chr__os_set_put(&ctx->set, watch->fd, holder->known, wants, holder->key) == 0) {
-        holder->known = wants;
+    if (chr__os_set_put(&ctx->set, watch->fd, holder->set_events, wants, holder->key) == 0) {
+        holder->set_events = wants;
         return;
     }
     chr__set_refuse(ctx, watch);
@@ -10665,7 +10671,7 @@ static void chr__set_forget(chr_context *ctx)
 
     ctx->settled = ctx->polled;
     for (i = ctx->polled; i < ctx->watch_count; i++)
-        ctx->watches[i]->known = 0, ctx->watches[i]->key = 0;
+        ctx->watches[i]->set_events = 0, ctx->watches[i]->key = 0;
 }
 
 /* Back to poll(). */
@@ -10718,17 +10724,17 @@ static void chr__set_leave(chr_context *ctx, chr_watch *watch)
 {
     chr_watch *each;
 
-    if (!chr__os_set_is_ours(&ctx->set))
+    if (!chr__os_set_is_usable(&ctx->set))
         chr__set_renew(ctx);
-    for (each = *chr__bucket(ctx, watch->fd); each && watch->known; each = each->next)
+    for (each = *chr__bucket(ctx, watch->fd); each && watch->set_events; each = each->next)
         if (each != watch && each->fd == watch->fd && each->slot > ctx->polled && each->key) {
-            each->known = watch->known;
+            each->set_events = watch->set_events;
             each->key = watch->key;
-            watch->known = 0;
+            watch->set_events = 0;
         }
-    if (watch->known)
-        (void)chr__os_set_put(&ctx->set, watch->fd, watch->known, 0, watch->key);
-    watch->known = 0;
+    if (watch->set_events)
+        (void)chr__os_set_put(&ctx->set, watch->fd, watch->set_events, 0, watch->key);
+    watch->set_events = 0;
     ctx->stops++;
 }
 
@@ -10741,7 +10747,7 @@ CHARDEV_API void chr_watch_set(chr_watch *watch, int events)
     watch->events = events;
     if (!CHR__SETS || watch->slot <= ctx->polled)
         chr__watch_poll(ctx, watch);
-    else if (!watch->known || chr__set_lacks(watch->known, chr__watch_wants(watch)))
+    else if (!watch->set_events || chr__set_lacks(watch->set_events, chr__watch_wants(watch)))
         chr__set_unsettle(ctx, watch);
     chr__loop_disturb(ctx);
     if (ctx->config.watch_changed)
@@ -10750,12 +10756,12 @@ CHARDEV_API void chr_watch_set(chr_watch *watch, int events)
 
 static void chr__again_unlink(chr_watch *watch)
 {
-    if (!watch->again)
+    if (!watch->still_ready)
         return;
-    watch->again = 0;
-    *watch->link = watch->next_again;
-    if (watch->next_again)
-        watch->next_again->link = watch->link;
+    watch->still_ready = 0;
+    *watch->link = watch->next_still_ready;
+    if (watch->next_still_ready)
+        watch->next_still_ready->link = watch->link;
 }
 
 /* While callbacks run, slot by slot, what has not had its turn stays behind the one that runs. */
@@ -11182,30 +11188,30 @@ static void chr__loud_outside(chr_context *ctx)
 
 /* -- chardevs whose `update` is due: it asks the frontend for room, and what to wait for -- */
 
-static void chr__starved_unlink(chr_dev *dev)
+static void chr__blocked_unlink(chr_dev *dev)
 {
     chr_context *ctx = dev->ctx;
 
-    if (!dev->starved)
+    if (!dev->blocked_link)
         return;
-    *dev->starved = dev->next_starved;
-    if (dev->next_starved)
-        dev->next_starved->starved = dev->starved;
-    else if (ctx->starved.last == &dev->next_starved)
-        ctx->starved.last = dev->starved;
-    else if (ctx->urgent.last == &dev->next_starved)
-        ctx->urgent.last = dev->starved;
-    dev->next_starved = NULL;
-    dev->starved = NULL;
+    *dev->blocked_link = dev->next_blocked;
+    if (dev->next_blocked)
+        dev->next_blocked->blocked_link = dev->blocked_link;
+    else if (ctx->blocked.last == &dev->next_blocked)
+        ctx->blocked.last = dev->blocked_link;
+    else if (ctx->urgent.last == &dev->next_blocked)
+        ctx->urgent.last = dev->blocked_link;
+    dev->next_blocked = NULL;
+    dev->blocked_link = NULL;
     ctx->waiting--;
 }
 
-static void chr__starved_link(chr__dev_queue *queue, chr_dev *dev)
+static void chr__blocked_link(chr__dev_queue *queue, chr_dev *dev)
 {
-    dev->next_starved = NULL;
-    dev->starved = queue->last;
+    dev->next_blocked = NULL;
+    dev->blocked_link = queue->last;
     *queue->last = dev;
-    queue->last = &dev->next_starved;
+    queue->last = &dev->next_blocked;
     dev->ctx->waiting++;
 }
 
@@ -11234,9 +11240,9 @@ static void chr__ask_later(chr_context *ctx)
 
 static int chr__prepares_are_none(const chr__prepare *ring) { return ring->next == ring; }
 
-static int chr__has_starved(const chr_context *ctx)
+static int chr__has_blocked(const chr_context *ctx)
 {
-    return ctx->starved.first || !chr__prepares_are_none(&ctx->lazy);
+    return ctx->blocked.first || !chr__prepares_are_none(&ctx->lazy);
 }
 
 static void chr__prepare_stop(chr_context *ctx, chr__prepare *prepare)
@@ -11265,7 +11271,7 @@ static void chr__prepare_lazily(chr_context *ctx, chr__prepare *prepare)
 {
     if (prepare->next || prepare->is_urgent)
         return;
-    if (!chr__has_starved(ctx) && chr__looks_by_time(ctx))
+    if (!chr__has_blocked(ctx) && chr__looks_by_time(ctx))
         chr__ask_later(ctx);
     chr__prepare_link(ctx, &ctx->lazy, prepare);
 }
@@ -11340,18 +11346,18 @@ CHR__PRIVATE void chr__starve(chr_dev *dev)
 {
     chr_context *ctx = dev->ctx;
 
-    if (dev->starved || dev->removed)
+    if (dev->blocked_link || dev->removed)
         return;
-    if (!ctx->starved.first && chr__looks_by_time(ctx))
+    if (!ctx->blocked.first && chr__looks_by_time(ctx))
         chr__ask_later(ctx);
-    chr__starved_link(&ctx->starved, dev);
+    chr__blocked_link(&ctx->blocked, dev);
 }
 
 /* The `update` of this one comes before the loop sleeps. */
 static void chr__urge(chr_dev *dev)
 {
-    chr__starved_unlink(dev);
-    chr__starved_link(&dev->ctx->urgent, dev);
+    chr__blocked_unlink(dev);
+    chr__blocked_link(&dev->ctx->urgent, dev);
     CHR__STORE(dev->ctx->posted, 1);
 }
 
@@ -11361,19 +11367,19 @@ static void chr__ask(chr__dev_queue *queue, int most)
     chr_dev *list, *dev, **end = &queue->first;
 
     for (; *end && most != 0; most--)
-        end = &(*end)->next_starved;
+        end = &(*end)->next_blocked;
     if (end == &queue->first)
         return;
     list = queue->first;
-    list->starved = &list;
+    list->blocked_link = &list;
     queue->first = *end;
     if (*end)
-        (*end)->starved = &queue->first;
+        (*end)->blocked_link = &queue->first;
     else
         queue->last = &queue->first;
     *end = NULL;
     while ((dev = list) != NULL) {
-        chr__starved_unlink(dev);
+        chr__blocked_unlink(dev);
         dev->io->update(dev);
     }
 }
@@ -11382,7 +11388,7 @@ static void chr__ask(chr__dev_queue *queue, int most)
  * asked in each step in turn, and all after a while. A loop with hooks has no steps, and only that. */
 static int chr__ask_how_many(chr_context *ctx)
 {
-    if (!chr__has_starved(ctx) || ctx->ask_at > chr__real_now(ctx))
+    if (!chr__has_blocked(ctx) || ctx->ask_at > chr__real_now(ctx))
         return chr__has_hooks(ctx) ? 0 : CHR__ASK_MOST;
     chr__ask_later(ctx);
     return -1;
@@ -11409,7 +11415,7 @@ CHR__COLD void chr__ask_before_wait(chr_context *ctx)
 
     if (!chr__prepares_are_none(&ctx->lazy))
         chr__prepares_run(ctx, &ctx->lazy, most);
-    chr__ask(&ctx->starved, most);
+    chr__ask(&ctx->blocked, most);
     for (; (ctx->urgent.first || chr__is_due(ctx)) && rounds > 0; rounds--) {
         chr__ask(&ctx->urgent, -1);
         chr__prepares_run_urgent(ctx);
@@ -11444,7 +11450,7 @@ static int chr__before_wait(chr_context *ctx)
 static int chr__must_ask(chr_context *ctx)
 {
     return ctx->urgent.first || chr__is_due(ctx) ||
-           (chr__has_starved(ctx) && chr__looks_by_time(ctx) && ctx->ask_at <= chr__real_now(ctx));
+           (chr__has_blocked(ctx) && chr__looks_by_time(ctx) && ctx->ask_at <= chr__real_now(ctx));
 }
 
 #ifdef CHR__HAS_FDS
@@ -11489,14 +11495,14 @@ CHR__COLD void chr__set_narrow(chr_context *ctx, chr_watch *holder)
 {
     int wants = chr__set_wants(ctx, holder->fd, &holder);
 
-    if (!holder || wants == holder->known)
+    if (!holder || wants == holder->set_events)
         return;
-    if (chr__os_set_put(&ctx->set, holder->fd, holder->known, wants, holder->key) < 0) {
+    if (chr__os_set_put(&ctx->set, holder->fd, holder->set_events, wants, holder->key) < 0) {
         wants = 0;
         holder->key = 0;
         chr__set_unsettle(ctx, holder);
     }
-    holder->known = wants;
+    holder->set_events = wants;
 }
 
 /* One entry of the set is ready: all watches of its descriptor run, once in a round. */
@@ -11589,13 +11595,13 @@ static int chr__loop_timeout(chr_context *ctx)
     int64_t left = INT64_MAX;
 
     if (ctx->idles.next != &ctx->idles || ctx->urgent.first || chr__is_due(ctx) ||
-        ctx->again || CHR__LOAD(ctx->stopped))
+        ctx->still_ready || CHR__LOAD(ctx->stopped))
         return 0;
     if (ctx->timers)
         left = ctx->timers->deadline - chr_loop_now(ctx);
     if (ctx->real_timers)
         left = chr__earlier(left, ctx->real_timers->deadline - chr__real_now(ctx));
-    if (chr__has_starved(ctx) && chr__looks_by_time(ctx))
+    if (chr__has_blocked(ctx) && chr__looks_by_time(ctx))
         left = chr__earlier(left, ctx->ask_at - chr__real_now(ctx));
     return left == INT64_MAX ? -1 : chr__milliseconds(left);
 }
@@ -11616,7 +11622,7 @@ CHR__COLD void chr__set_settle(chr_context *ctx)
 {
     if (ctx->many == CHR__MANY)
         (void)chr__set_begin(ctx);
-    else if (!chr__os_set_is_ours(&ctx->set))
+    else if (!chr__os_set_is_usable(&ctx->set))
         chr__set_renew(ctx);
     if (chr__in_set(ctx))
         chr__set_apply_all(ctx);
@@ -11871,7 +11877,7 @@ static void chr__woken(void *opaque, int events)
 #ifdef CHARDEV_THREADS
     ctx->rung = 0;
 #endif
-    chr__os_waker_quiet(&ctx->waker);
+    chr__os_waker_drain(&ctx->waker);
 }
 
 /* A foreign loop must hear of a wake-up by a descriptor: where our own needs none, there is one from here on. */
@@ -11889,7 +11895,7 @@ static int chr__watch_list(const chr_context *ctx, chr_watch *watch, chr_poll *e
 {
     chr_watch *each = *chr__bucket(ctx, watch->fd);
 
-    watch->listed = 1;
+    watch->is_prepared = 1;
     while (each->fd != watch->fd || !each->events)
         each = each->next;
     if (each != watch)
@@ -11930,7 +11936,7 @@ CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity
         early = chr__before_wait(ctx);
     count = chr__watches_list(ctx, polls, capacity);
     *timeout_ms = early ? 0 : chr__loop_timeout(ctx);
-    if (chr__has_starved(ctx))
+    if (chr__has_blocked(ctx))
         *timeout_ms = chr__sooner(*timeout_ms, CHR__ASK_AGAIN_MS);
     ctx->sleeping = 1; /* as it may be from here on */
     CHR__UNLOCK(ctx);
@@ -11949,26 +11955,26 @@ CHR__COLD void chr__watch_run(chr_context *ctx, chr_watch *watch, int events)
     if (!ctx->config.watch_changed || !chr__is_watched(ctx, watch, fd) || !watch->events) /* its memory may be gone */
         return;
     ready = chr__os_wait(watch->fd, watch->events, 0);
-    if (ready <= 0 || watch->again)
+    if (ready <= 0 || watch->still_ready)
         return;
-    watch->again = ready;
-    watch->link = &ctx->again;
-    watch->next_again = ctx->again;
-    if (ctx->again)
-        ctx->again->link = &watch->next_again;
-    ctx->again = watch;
+    watch->still_ready = ready;
+    watch->link = &ctx->still_ready;
+    watch->next_still_ready = ctx->still_ready;
+    if (ctx->still_ready)
+        ctx->still_ready->link = &watch->next_still_ready;
+    ctx->still_ready = watch;
 }
 
 /* Those that were found ready still. */
 CHR__COLD int chr__watches_run_again(chr_context *ctx)
 {
-    chr_watch *list = ctx->again, *watch;
+    chr_watch *list = ctx->still_ready, *watch;
     int        ready, ran = 0;
 
-    ctx->again = NULL;
+    ctx->still_ready = NULL;
     list->link = &list;
     while ((watch = list) != NULL) {
-        ready = watch->again;
+        ready = watch->still_ready;
         chr__again_unlink(watch);
         if (!watch->events)
             continue;
@@ -12006,7 +12012,7 @@ static int chr__poll_run(chr_context *ctx, int fd, int events)
 
     while ((watch = chr__watch_of(ctx, fd, round)) != NULL) {
         watch->round = round;
-        mine = watch->listed ? chr__watch_ready(watch, events) : 0;
+        mine = watch->is_prepared ? chr__watch_ready(watch, events) : 0;
         if (!mine)
             continue;
         chr__watch_run(ctx, watch, mine);
@@ -12026,7 +12032,7 @@ static int chr__loop_dispatch(chr_context *ctx, const chr_poll *polls, int count
     chr__enter(ctx);
     if (chr__must_ask(ctx))
         ran = chr__before_wait(ctx);
-    if (ctx->again)
+    if (ctx->still_ready)
         ran += chr__watches_run_again(ctx);
     for (i = 0; i < count; i++)
         if ((ready = chr__poll_ready(&polls[i])) != 0)
@@ -12106,7 +12112,7 @@ static int chr__loop_fd_open(chr_context *ctx)
         return code;
     ctx->nested = ctx->untidy = 1;
     ctx->alarm_at = 0;
-    if (chr__has_starved(ctx))
+    if (chr__has_blocked(ctx))
         chr__ask_later(ctx);
     return 0;
 }
@@ -12139,23 +12145,23 @@ typedef struct chr__file_watch {
 } chr__file_watch;
 
 /* Its `changed` may stop this one, but no other. */
-static void chr__file_news_one(void *owner, void *what)
+static void chr__file_event_deliver(void *owner, void *what)
 {
     chr__file_watch *watch = (chr__file_watch *)owner;
 
     watch->changed(watch->opaque, *(int *)what);
 }
 
-static void chr__file_news_ready(void *opaque, int events)
+static void chr__file_events_ready(void *opaque, int events)
 {
     chr_context   *ctx = (chr_context *)opaque;
-    chr__file_news news[CHR__NEWS];
-    int            i, count = chr__os_notifier_read(ctx->notifier.fd, news);
+    chr__file_event list[CHR__FILE_EVENTS];
+    int            i, count = chr__os_notifier_read(ctx->notifier.fd, list);
 
     (void)events;
     for (i = 0; i < count; i++)
-        chr__table_each(&ctx->file_watches, news[i].what & CHR__FILE_ANY ? NULL : &news[i].number,
-                        sizeof news[i].number, chr__file_news_one, &news[i].what);
+        chr__table_each(&ctx->file_watches, list[i].what & CHR__FILE_ANY ? NULL : &list[i].number,
+                        sizeof list[i].number, chr__file_event_deliver, &list[i].what);
 }
 
 static int chr__file_notifier(chr_context *ctx)
@@ -12165,7 +12171,7 @@ static int chr__file_notifier(chr_context *ctx)
     if (ctx->notifier.slot)
         return ctx->notifier.fd;
     fd = chr__os_notifier_open();
-    if (fd >= 0 && chr_watch_start(ctx, &ctx->notifier, fd, CHR_IN, chr__file_news_ready, ctx) < 0) {
+    if (fd >= 0 && chr_watch_start(ctx, &ctx->notifier, fd, CHR_IN, chr__file_events_ready, ctx) < 0) {
         chr__os_close(fd);
         return CHR_ERR_NO_MEMORY;
     }
@@ -12202,7 +12208,7 @@ static void chr__file_watch_stop(chr__file_watch *watch)
 static void chr__file_watch_look(chr__file_watch *watch)
 {
     if (watch->number)
-        chr__file_news_ready(watch->ctx, CHR_IN);
+        chr__file_events_ready(watch->ctx, CHR_IN);
 }
 
 static void chr__file_notifier_close(chr_context *ctx)
@@ -13116,7 +13122,7 @@ static uint32_t chr__crc32(uint32_t crc, const void *buf, size_t len)
 
 /* -- writing -- */
 
-static void chr__set_extras(chr_dev *dev);
+static void chr__set_slow_path(chr_dev *dev);
 
 static void chr__record_close(chr_context *ctx)
 {
@@ -13124,7 +13130,7 @@ static void chr__record_close(chr_context *ctx)
 
     for (dev = ctx->devs; dev; dev = dev->next) {
         dev->pending &= ~CHR__RECORDED;
-        chr__set_extras(dev);
+        chr__set_slow_path(dev);
     }
     chr__os_close(ctx->recorder->fd);
     chr__free(ctx, ctx->recorder);
@@ -13225,7 +13231,7 @@ static void chr__record_existing(chr_dev *dev)
         chr__record(dev, CHR__RECORD_EVENT, CHR_EVENT_OPENED, 0, NULL, 0);
     chr__loud(dev->ctx);
     chr__record(dev, CHR__RECORD_CREATED, 0, 0, NULL, 0);
-    chr__set_extras(dev);
+    chr__set_slow_path(dev);
 }
 
 static int chr__record_begin(chr_context *ctx)
@@ -13336,15 +13342,16 @@ static void chr__record_new(chr_dev *dev) { (void)dev; }
 
 /* -- what a write has to pass beside the backend -- */
 
-enum { CHR__EXTRA_BUFFERS = 1, CHR__EXTRA_OTHERS = 2 };
+enum { CHR__SLOW_BUFFERS = 1, CHR__SLOW_OTHERS = 2 };
 
 static void chr__buffers_look_all(chr_dev *dev);
 
-static void chr__set_extras(chr_dev *dev)
+static void chr__set_slow_path(chr_dev *dev)
 {
-    int others = dev->log || CHR__OUTBOX(dev) || dev->ending || CHR__IS_RECORDED(dev) || CHR__TRACES(dev->ctx);
+    int others = dev->log || CHR__OUTBOX(dev) || dev->shutdown_pending || CHR__IS_RECORDED(dev) ||
+                 CHR__TRACES(dev->ctx);
 
-    dev->extras = (CHR__BUFFERS(dev) ? CHR__EXTRA_BUFFERS : 0) | (others ? CHR__EXTRA_OTHERS : 0);
+    dev->slow_path = (CHR__BUFFERS(dev) ? CHR__SLOW_BUFFERS : 0) | (others ? CHR__SLOW_OTHERS : 0);
     chr__buffers_look_all(dev);
 }
 
@@ -13456,7 +13463,7 @@ CHR__COLD int chr__outbox_reserve(chr_dev *dev, size_t len)
         dev->outbox = (chr__outbox *)chr__allocate(dev->ctx, sizeof *dev->outbox);
     if (!dev->outbox)
         return CHR_ERR_NO_MEMORY;
-    chr__set_extras(dev);
+    chr__set_slow_path(dev);
     if (len <= dev->outbox->queue.size - dev->outbox->queue.count)
         return 0;
     memset(&larger, 0, sizeof larger);
@@ -13741,7 +13748,7 @@ typedef struct chr__buffers {
     int                  is_given; /* its memory is the caller's */
     chr_handlers         handlers;
     void                *opaque;
-    int                  told_open;
+    int                  opened_delivered;
     chr__prepare         prepare;  /* before the loop waits: sends, delivers */
 
     chr__ring            in;       /* at least as large as in_limit; larger while it holds more than that */
@@ -13752,7 +13759,7 @@ typedef struct chr__buffers {
     unsigned             taken;    /* bytes that have left it; wraps */
     chr__mark            marks[CHR__MARKS];
     int                  mark_count;
-    int                  is_open, input_over; /* the far side, as of the bytes that have been taken */
+    int                  is_open, input_ended; /* the far side, as of the bytes that have been taken */
     int                  is_told;       /* READABLE, for what is in it now */
     int                  is_off;        /* the handlers were taken away */
     int                  is_delivering;
@@ -13810,7 +13817,7 @@ static void chr__buffers_drop(chr_frontend *fe)
 
     fe->buffers = NULL;
     *chr__buffers_link(buffers) = buffers->next;
-    chr__set_extras(fe->dev);
+    chr__set_slow_path(fe->dev);
     chr__prepare_stop(ctx, &buffers->prepare);
     buffers->is_dropped = 1;
     buffers->out.count = 0;
@@ -13828,7 +13835,7 @@ CHR__PRIVATE void chr__fe_let_go(chr_frontend *fe)
     for (hold = fe->ctx->holds; hold; hold = hold->outer)
         if (hold->fe == fe)
             hold->fe = NULL;
-    fe->told_open = 0;
+    fe->opened_delivered = 0;
     fe->attached = NULL;
     CHR__STORE(fe->dev, NULL);
     if (fe->ctx->closing)
@@ -13849,7 +13856,7 @@ CHARDEV_API int chr_be_wants_writable(const chr_dev *dev)
     int wants;
 
     CHR__LOCK(dev->ctx);
-    wants = chr__outbox_waits(dev) || dev->ending || chr__frontend_waits(dev);
+    wants = chr__outbox_waits(dev) || dev->shutdown_pending || chr__frontend_waits(dev);
     CHR__UNLOCK(dev->ctx);
     return wants;
 }
@@ -13865,9 +13872,9 @@ CHR__COLD int chr__end_output(chr_dev *dev)
     if (!chr__outbox_waits(dev))
         code = dev->kind->peer->shutdown(dev);
     chr__loud_outside(dev->ctx);
-    dev->ending = code == CHR_ERR_WOULD_BLOCK;
-    chr__set_extras(dev);
-    return dev->ending ? 0 : code;
+    dev->shutdown_pending = code == CHR_ERR_WOULD_BLOCK;
+    chr__set_slow_path(dev);
+    return dev->shutdown_pending ? 0 : code;
 }
 
 /* After the call fe may be gone. */
@@ -13890,7 +13897,7 @@ static void chr__tell_writable(chr_dev *dev)
 {
     if (CHR__IS_RECORDED(dev) && chr__frontend_waits(dev))
         chr__record(dev, CHR__RECORD_WRITABLE, 0, 0, NULL, 0);
-    if (dev->ending)
+    if (dev->shutdown_pending)
         (void)chr__end_output(dev);
     else if (CHR__OUTBOX(dev))
         chr__outbox_drain(dev);
@@ -13908,7 +13915,7 @@ CHARDEV_API void chr_be_writable(chr_dev *dev)
     chr_context *ctx = dev->ctx;
 
     chr__enter(ctx);
-    dev->stalled = 0;
+    dev->stalled_since = 0;
     if (ctx->quiet > 0)
         chr__postpone(dev, CHR__WRITABLE);
     else
@@ -13922,9 +13929,9 @@ CHARDEV_API void chr_be_writable(chr_dev *dev)
 static void chr__tell_event(chr_frontend *fe, int event)
 {
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
-        if (!fe->handlers.event || fe->told_open == (event == CHR_EVENT_OPENED))
+        if (!fe->handlers.event || fe->opened_delivered == (event == CHR_EVENT_OPENED))
             return;
-        fe->told_open = event == CHR_EVENT_OPENED;
+        fe->opened_delivered = event == CHR_EVENT_OPENED;
     }
     if (!fe->handlers.event)
         return;
@@ -13952,7 +13959,7 @@ static void chr__tell_state(chr_frontend *fe, chr_dev *dev)
 
     chr__hold_begin(dev->ctx, &hold, fe);
     chr_be_tell_event(fe, dev->be_open ? CHR_EVENT_OPENED : CHR_EVENT_CLOSED);
-    if (hold.fe && dev->input_over && fe->dev == dev && fe->told_open)
+    if (hold.fe && dev->input_ended && fe->dev == dev && fe->opened_delivered)
         chr_be_tell_event(fe, CHR_EVENT_INPUT_END);
     chr__hold_end(dev->ctx, &hold);
 }
@@ -13978,7 +13985,7 @@ static void chr__deliver_pending(chr_dev *dev)
         if (pending & (1u << order[i]))
             chr__deliver_event(dev, order[i]);
     if ((pending & CHR__OTHER_EVENT) && !dev->removed)
-        chr__deliver_event(dev, dev->other_event);
+        chr__deliver_event(dev, dev->custom_event);
     if ((pending & CHR__WRITABLE) && !dev->removed)
         chr_be_writable(dev);
 }
@@ -14017,7 +14024,7 @@ static void chr__postpone_event(chr_dev *dev, int event)
         chr__postpone(dev, 1u << event);
         return;
     }
-    dev->other_event = event;
+    dev->custom_event = event;
     chr__postpone(dev, CHR__OTHER_EVENT);
 }
 
@@ -14026,16 +14033,16 @@ static void chr__note_open(chr_dev *dev, int event)
 {
     dev->be_open = event == CHR_EVENT_OPENED;
     dev->was_open |= dev->be_open;
-    dev->input_over = dev->is_over = 0;
-    if (dev->ending && dev->be_open) {
-        dev->ending = 0;
-        chr__set_extras(dev);
+    dev->input_ended = dev->eof_state = 0;
+    if (dev->shutdown_pending && dev->be_open) {
+        dev->shutdown_pending = 0;
+        chr__set_slow_path(dev);
     }
     if (CHR__OUTBOX(dev))
         chr__outbox_event(dev, event);
-    if (dev->ending && dev->ctx->quiet > 0)
+    if (dev->shutdown_pending && dev->ctx->quiet > 0)
         chr__postpone(dev, CHR__WRITABLE);
-    else if (dev->ending)
+    else if (dev->shutdown_pending)
         (void)chr__end_output(dev);
     if (!dev->be_open && chr__frontend_waits(dev)) /* it learns from the next write that nobody is there */
         chr__update(dev);
@@ -14048,7 +14055,7 @@ static void chr__event(chr_dev *dev, int event)
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED)
         chr__note_open(dev, event);
     else if (event == CHR_EVENT_INPUT_END)
-        dev->input_over = 1;
+        dev->input_ended = 1;
     if (dev->ctx->quiet > 0) {
         chr__postpone_event(dev, event);
         return;
@@ -14499,102 +14506,101 @@ static void chr__log_record(chr_dev *dev, const void *buf, size_t len) { (void)d
 /* -- descriptors that were given with the options: the giver's until nothing can fail any more -- */
 
 #ifdef CHR__HAS_FDS
-struct chr__given {
-    struct chr__given *next;
-    int                fd;
-    int                is_unused; /* the backend has closed it meanwhile, or is a replay: nobody will close it when
-                                     it is kept */
-    int                has_flags;
-    chr__fd_flags      flags;     /* as they were */
+struct chr__caller_fd {
+    struct chr__caller_fd *next;
+    int                    fd;
+    int                    is_unused; /* the backend has closed it, or is a replay: commit closes it */
+    int                    has_flags;
+    chr__fd_flags          flags;     /* at the call: rollback restores them */
 };
 
 /* Whether a backend has to leave a descriptor alone when it closes. */
-static struct chr__given *chr__given_find(const chr_dev *dev, int fd)
+static struct chr__caller_fd *chr__caller_fd_find(const chr_dev *dev, int fd)
 {
-    struct chr__given *given;
+    struct chr__caller_fd *entry;
 
-    for (given = dev->given; given && given->fd != fd; given = given->next)
+    for (entry = dev->caller_fds; entry && entry->fd != fd; entry = entry->next)
         ;
-    return given;
+    return entry;
 }
 
-CHR__PRIVATE int chr__is_given(const chr_dev *dev, int fd)
+CHR__PRIVATE int chr__is_caller_fd(const chr_dev *dev, int fd)
 {
-    return chr__given_find(dev, fd) != NULL;
+    return chr__caller_fd_find(dev, fd) != NULL;
 }
 
-static int chr__given_note(chr_dev *dev, int fd, int is_unused)
+static int chr__caller_fd_add(chr_dev *dev, int fd, int is_unused)
 {
-    struct chr__given *given;
+    struct chr__caller_fd *entry;
 
-    if (fd < 0 || chr__is_given(dev, fd))
+    if (fd < 0 || chr__is_caller_fd(dev, fd))
         return 0;
-    given = (struct chr__given *)chr__allocate(dev->ctx, sizeof *given);
-    if (!given)
+    entry = (struct chr__caller_fd *)chr__allocate(dev->ctx, sizeof *entry);
+    if (!entry)
         return CHR_ERR_NO_MEMORY;
-    given->fd = fd;
-    given->is_unused = is_unused;
-    given->has_flags = chr__os_get_flags(fd, &given->flags) >= 0;
-    given->next = dev->given;
-    dev->given = given;
+    entry->fd = fd;
+    entry->is_unused = is_unused;
+    entry->has_flags = chr__os_get_flags(fd, &entry->flags) >= 0;
+    entry->next = dev->caller_fds;
+    dev->caller_fds = entry;
     return 0;
 }
 
 /* Of all rows that hold a descriptor. `kind` is what the options are of. */
-static int chr__given_note_all(chr_dev *dev, const chr_backend *kind)
+static int chr__caller_fds_add(chr_dev *dev, const chr_backend *kind)
 {
     const chr_option *row;
     int               code = 0;
 
     for (row = kind->options; row && row->name && code == 0; row++)
         if (row->type == CHR_OPTION_FD)
-            code = chr__given_note(dev, *(const int *)(const void *)((const char *)dev->options + row->offset),
+            code = chr__caller_fd_add(dev, *(const int *)(const void *)((const char *)dev->options + row->offset),
                                    kind != dev->kind);
     return code;
 }
 
 /* They are the chardev's. */
-static void chr__given_keep(chr_dev *dev)
+static void chr__caller_fds_commit(chr_dev *dev)
 {
-    struct chr__given *given;
+    struct chr__caller_fd *entry;
 
-    while ((given = dev->given) != NULL) {
-        dev->given = given->next;
-        if (given->is_unused)
-            chr__os_close(given->fd);
-        chr__free(dev->ctx, given);
+    while ((entry = dev->caller_fds) != NULL) {
+        dev->caller_fds = entry->next;
+        if (entry->is_unused)
+            chr__os_close(entry->fd);
+        chr__free(dev->ctx, entry);
     }
 }
 
 /* They are the giver's again, as they were. */
-static void chr__given_return(chr_dev *dev)
+static void chr__caller_fds_rollback(chr_dev *dev)
 {
-    struct chr__given *given;
+    struct chr__caller_fd *entry;
 
-    for (given = dev->given; given; given = given->next) {
-        if (given->has_flags)
-            chr__os_set_flags(given->fd, &given->flags);
-        given->is_unused = 0;
+    for (entry = dev->caller_fds; entry; entry = entry->next) {
+        if (entry->has_flags)
+            chr__os_set_flags(entry->fd, &entry->flags);
+        entry->is_unused = 0;
     }
-    chr__given_keep(dev);
+    chr__caller_fds_commit(dev);
 }
 
 CHR__PRIVATE void chr__close_own(const chr_dev *dev, int fd)
 {
-    struct chr__given *given = chr__given_find(dev, fd);
+    struct chr__caller_fd *entry = chr__caller_fd_find(dev, fd);
 
-    if (given)
-        given->is_unused = 1;
+    if (entry)
+        entry->is_unused = 1;
     else
         chr__os_close(fd);
 }
 
 #else
 
-static int chr__given_note(chr_dev *dev, int fd, int is_unused) { return (void)dev, (void)fd, (void)is_unused, 0; }
-static int chr__given_note_all(chr_dev *dev, const chr_backend *kind) { return (void)dev, (void)kind, 0; }
-static void chr__given_keep(chr_dev *dev) { (void)dev; }
-static void chr__given_return(chr_dev *dev) { (void)dev; }
+static int chr__caller_fd_add(chr_dev *dev, int fd, int is_unused) { return (void)dev, (void)fd, (void)is_unused, 0; }
+static int chr__caller_fds_add(chr_dev *dev, const chr_backend *kind) { return (void)dev, (void)kind, 0; }
+static void chr__caller_fds_commit(chr_dev *dev) { (void)dev; }
+static void chr__caller_fds_rollback(chr_dev *dev) { (void)dev; }
 #endif
 
 /* -- output -- */
@@ -14612,10 +14618,10 @@ CHR__COLD void chr__note_stall(chr_dev *dev)
 {
     uint64_t left = dev->bytes_out - chr__queued(dev);
 
-    if (dev->stalled && dev->stalled_left == left)
+    if (dev->stalled_since && dev->stalled_bytes == left)
         return;
-    dev->stalled = chr__real_now(dev->ctx);
-    dev->stalled_left = left;
+    dev->stalled_since = chr__real_now(dev->ctx);
+    dev->stalled_bytes = left;
 }
 
 static void chr__count_out(chr_dev *dev, int n, size_t len)
@@ -14661,11 +14667,11 @@ CHR__COLD void chr__trace_output(const chr_dev *dev, int n, const void *buf, siz
 }
 
 /* With a log, an outbox, a recorder, an end that waits, a trace, or any of them. */
-CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
+CHR__COLD int chr__write_slow(chr_dev *dev, const void *buf, size_t len)
 {
     int n;
 
-    if (dev->ending) {
+    if (dev->shutdown_pending) {
         n = CHR_ERR_DISCONNECTED;
         if (CHR__OUTBOX(dev) && !chr__outbox_waits(dev)) /* it would come before what waits */
             chr__outbox_remember(dev->outbox, buf, len);
@@ -14687,7 +14693,7 @@ CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
 
 CHR__COLD int chr__write_recorded(chr_dev *dev, const void *buf, size_t len)
 {
-    int n = chr__write_extras(dev, buf, len);
+    int n = chr__write_slow(dev, buf, len);
 
     if (CHR__IS_RECORDED(dev))
         chr__record_transfer(dev, CHR__RECORD_WRITE, n, buf, len);
@@ -14711,7 +14717,7 @@ static void chr__tend_soon(chr__buffers *buffers)
 /* Descriptors came along with the input. */
 CHR__PRIVATE void chr__input_has_fds(chr_dev *dev)
 {
-    dev->with_fds |= 1;
+    dev->has_received_fds |= 1;
     chr__buffers_look_all(dev);
 }
 
@@ -14738,7 +14744,7 @@ static int chr__send_piece(chr_frontend *fe)
     int                  n;
 
     dev->ctx->unkept++;
-    n = dev->extras & CHR__EXTRA_OTHERS ? chr__write_recorded(dev, piece, len) : chr__write(dev, piece, len);
+    n = dev->slow_path & CHR__SLOW_OTHERS ? chr__write_recorded(dev, piece, len) : chr__write(dev, piece, len);
     dev->ctx->unkept--;
     if (n <= 0)
         chr__send_failed(buffers, len, n);
@@ -15038,12 +15044,12 @@ static void chr__tell_mark(chr__buffers *buffers, int event)
 {
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
         buffers->is_open = event == CHR_EVENT_OPENED;
-        buffers->input_over = 0;
-        if (!buffers->handlers.event || buffers->told_open == buffers->is_open)
+        buffers->input_ended = 0;
+        if (!buffers->handlers.event || buffers->opened_delivered == buffers->is_open)
             return;
-        buffers->told_open = buffers->is_open;
+        buffers->opened_delivered = buffers->is_open;
     } else if (event == CHR_EVENT_INPUT_END) {
-        buffers->input_over = 1;
+        buffers->input_ended = 1;
     }
     if (!buffers->handlers.event)
         return;
@@ -15158,7 +15164,7 @@ static void chr__find_slow(chr__buffers *buffers)
     buffers->out_slow = buffers->out.start > 0 || buffers->out.count > buffers->out_limit || buffers->failure ||
                         buffers->is_sending || dev->buffers->next || CHR__TRACES(dev->ctx);
     buffers->tend_slow = buffers->out_slow || buffers->is_blocked || buffers->in.count > 0 ||
-                         buffers->mark_count > 0 || buffers->writable || dev->extras != CHR__EXTRA_BUFFERS;
+                         buffers->mark_count > 0 || buffers->writable || dev->slow_path != CHR__SLOW_BUFFERS;
 }
 
 /* All that is due: output goes first. */
@@ -15226,7 +15232,7 @@ static int chr__unbuffered_room(const chr_frontend *fe)
 
 CHR__COLD void chr__note_fds(chr_dev *dev)
 {
-    dev->with_fds = 2;
+    dev->has_received_fds = 2;
     chr__log_line(dev->ctx, dev->id, "descriptors come along with the input: it is not read ahead any more");
 }
 
@@ -15236,11 +15242,11 @@ CHR__APART int chr__slow_room(chr_frontend *fe)
     chr_dev      *dev = fe->dev;
     unsigned      epoch = dev->room_epoch;
 
-    if (dev->with_fds == 1)
+    if (dev->has_received_fds == 1)
         chr__note_fds(dev);
     if (dev->room_epoch != epoch || buffers->is_off || buffers->mark_count >= CHR__MARKS_HIGH)
         return 0;
-    if (!buffers->in_limit || fe->dev->with_fds)
+    if (!buffers->in_limit || fe->dev->has_received_fds)
         return chr__unbuffered_room(fe);
     buffers->in_full |= buffers->in.count >= buffers->in_limit;
     buffers->in_slow = buffers->in_full || buffers->mark_count > 0 || !buffers->handlers.read ||
@@ -15433,10 +15439,10 @@ static void chr__bury(chr_dev *dev)
     dev->room_epoch++;
     dev->removed = 1;
     chr_idle_stop(&dev->notify);
-    chr__starved_unlink(dev);
+    chr__blocked_unlink(dev);
     chr__log_close(dev);
     chr__outbox_free(dev);
-    if (dev->holds == 0)
+    if (dev->linger_count == 0)
         chr__dead(dev);
 }
 
@@ -15474,7 +15480,7 @@ CHR__PRIVATE void chr__give_up(chr_dev *fresh)
 
     chr__enter(ctx);
     chr__close(fresh);
-    chr__given_return(fresh);
+    chr__caller_fds_rollback(fresh);
     chr__leave(ctx);
 }
 
@@ -15489,7 +15495,7 @@ static int chr__open(chr_dev *dev, const chr_backend *kind, chr_error *err)
     code = chr__log_open(dev, err);
     if (code == 0)
         code = chr__outbox_open(dev, err);
-    if (code == 0 && chr__given_note_all(dev, kind) < 0)
+    if (code == 0 && chr__caller_fds_add(dev, kind) < 0)
         code = chr__no_memory(err);
     if (code == 0) {
         code = dev->kind->open(dev, err);
@@ -15529,11 +15535,11 @@ static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend 
     if (CHR__IS_RECORDED(dev))
         chr__record_text(dev, CHR__RECORD_CREATED, code, err);
     if (code == 0) {
-        chr__set_extras(dev);
+        chr__set_slow_path(dev);
         return dev;
     }
     chr__enter(ctx);
-    chr__given_return(dev);
+    chr__caller_fds_rollback(dev);
     chr__bury(dev);
     chr__leave(ctx);
     return NULL;
@@ -15561,7 +15567,7 @@ CHR__PRIVATE chr_dev *chr__create_part(const chr_dev *whole, const void *options
     }
     dev->is_part = 1;
     if (chr__outbox_open(dev, err) == 0) {
-        chr__set_extras(dev);
+        chr__set_slow_path(dev);
         return dev;
     }
     chr__enter(ctx);
@@ -15670,7 +15676,7 @@ static chr_dev *chr__open_muxed_on(chr_context *ctx, const char *id, const chr_m
     if (dev) {
         dev->companion = base;
         chr__register(dev);
-        chr__given_keep(base);
+        chr__caller_fds_commit(base);
         return dev;
     }
     chr__unregister(base);
@@ -15726,7 +15732,7 @@ static chr_dev *chr__open_new(chr_context *ctx, const char *id, const chr_backen
     dev = chr__create(ctx, id, kind, options, err);
     if (dev) {
         chr__register(dev);
-        chr__given_keep(dev);
+        chr__caller_fds_commit(dev);
     }
     return dev;
 }
@@ -16148,7 +16154,7 @@ static void chr__replace(chr_dev *old, chr_dev *fresh)
 {
     chr__unregister(old);
     chr__register(fresh);
-    chr__given_keep(fresh);
+    chr__caller_fds_commit(fresh);
     chr__destroy(old);
 }
 
@@ -16159,8 +16165,8 @@ static void chr__buffers_move(chr__buffers *buffers, chr_dev *from, chr_dev *to)
     buffers->next = to->buffers;
     to->buffers = buffers;
     buffers->is_blocked = buffers->failure = 0;
-    chr__set_extras(from);
-    chr__set_extras(to);
+    chr__set_slow_path(from);
+    chr__set_slow_path(to);
     chr__tend_soon(buffers);
 }
 
@@ -16209,7 +16215,7 @@ static int chr__swap(chr_dev *old, chr_dev *fresh, chr_error *err)
     if (fe && CHR__BUFFERS(fe) && !fe->buffers->is_blocked)
         chr__send(fe);
     fe = old->frontend;
-    if (fe && fe->told_open && !fresh->be_open)
+    if (fe && fe->opened_delivered && !fresh->be_open)
         chr_be_tell_event(fe, CHR_EVENT_CLOSED);
     if (!fe || old->frontend != fe || !fe->handlers.change)
         return chr__swap_back(old, fresh, err);
@@ -16386,7 +16392,7 @@ CHARDEV_API int chr_fe_init(chr_frontend *fe, chr_dev *dev, chr_error *err)
     fe->opaque = fe->writable_opaque = fe->slot = NULL;
     fe->writable = NULL;
     fe->buffers = NULL;
-    fe->is_open = fe->told_open = 0;
+    fe->is_open = fe->opened_delivered = 0;
     CHR__STORE(fe->ctx, dev ? dev->ctx : NULL);
     CHR__STORE(fe->dev, NULL);
     if (dev) {
@@ -16450,7 +16456,7 @@ static void chr__buffers_drop_handlers(chr_frontend *fe)
     memset(&buffers->handlers, 0, sizeof buffers->handlers);
     fe->handlers.change = NULL;
     buffers->writable = NULL;
-    buffers->told_open = 0;
+    buffers->opened_delivered = 0;
     buffers->is_off = 1;
     chr__buffers_look(buffers);
     chr_fe_set_open(fe, 0);
@@ -16461,7 +16467,7 @@ static void chr__fe_drop_handlers(chr_frontend *fe)
     if (fe->dev)
         fe->dev->room_epoch++;
     memset(&fe->handlers, 0, sizeof fe->handlers);
-    fe->told_open = 0;
+    fe->opened_delivered = 0;
     fe->writable = NULL;
     chr_fe_set_open(fe, 0);
 }
@@ -16541,7 +16547,7 @@ static void chr__fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers,
     dev->room_epoch++;
     fe->handlers = *handlers;
     fe->opaque = opaque;
-    fe->told_open = 0;
+    fe->opened_delivered = 0;
     chr__fe_come(fe, &hold);
     if (hold.fe && !chr__fe_is_suspended(dev))
         chr__tell_state(fe, dev);
@@ -16551,13 +16557,13 @@ static void chr__fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers,
 static void chr__buffers_tell_state(chr_frontend *fe)
 {
     chr_context *ctx = fe->ctx;
-    int          input_over = fe->buffers->input_over;
+    int          input_ended = fe->buffers->input_ended;
     chr__hold    hold;
 
     chr__hold_begin(ctx, &hold, fe);
     if (fe->buffers->is_open)
         chr__tell_mark(fe->buffers, CHR_EVENT_OPENED);
-    if (hold.fe && fe->buffers && input_over && fe->buffers->told_open)
+    if (hold.fe && fe->buffers && input_ended && fe->buffers->opened_delivered)
         chr__tell_mark(fe->buffers, CHR_EVENT_INPUT_END);
     chr__hold_end(ctx, &hold);
 }
@@ -16572,11 +16578,11 @@ static void chr__buffers_set_handlers(chr_frontend *fe, const chr_handlers *hand
     buffers->epoch++;
     buffers->handlers = *handlers;
     buffers->opaque = opaque;
-    buffers->told_open = buffers->is_told = buffers->is_off = 0;
+    buffers->opened_delivered = buffers->is_told = buffers->is_off = 0;
     chr__buffers_look(buffers);
     chr__buffers_interpose(fe);
     if (chr__fe_is_suspended(dev))
-        fe->told_open = buffers->is_open = 0;
+        fe->opened_delivered = buffers->is_open = 0;
     chr__fe_come(fe, &hold);
     if (!hold.fe || !fe->buffers)
         return;
@@ -16656,11 +16662,11 @@ static int chr__is_held(const chr_dev *dev, const chr_frontend *fe)
 /* A guest may ask all the time, and to describe a chardev may cost system calls. */
 static int chr__is_over(chr_dev *dev)
 {
-    if (!dev->was_open || (dev->be_open && !dev->input_over))
+    if (!dev->was_open || (dev->be_open && !dev->input_ended))
         return 0;
-    if (!dev->is_over)
-        dev->is_over = chr__comes_back(dev) ? -1 : 1;
-    return dev->is_over > 0;
+    if (!dev->eof_state)
+        dev->eof_state = chr__comes_back(dev) ? -1 : 1;
+    return dev->eof_state > 0;
 }
 
 CHARDEV_API int chr_fe_eof(const chr_frontend *fe)
@@ -16692,7 +16698,7 @@ static void chr__buffers_remove(chr_frontend *fe)
     dev->room_epoch++;
     fe->handlers = buffers->handlers;
     fe->opaque = buffers->opaque;
-    fe->told_open = buffers->told_open;
+    fe->opened_delivered = buffers->opened_delivered;
     fe->writable = buffers->writable;
     fe->writable_opaque = buffers->writable_opaque;
     chr__buffers_drop(fe);
@@ -16745,15 +16751,15 @@ static void chr__buffers_begin(chr_frontend *fe, chr__buffers *buffers)
     buffers->fe = fe;
     buffers->handlers = fe->handlers;
     buffers->opaque = fe->opaque;
-    buffers->told_open = buffers->is_open = fe->told_open;
-    buffers->input_over = fe->told_open && dev->input_over;
+    buffers->opened_delivered = buffers->is_open = fe->opened_delivered;
+    buffers->input_ended = fe->opened_delivered && dev->input_ended;
     buffers->writable = fe->writable;
     buffers->writable_opaque = fe->writable_opaque;
     fe->writable = NULL;
     fe->buffers = buffers;
     buffers->next = dev->buffers;
     dev->buffers = buffers;
-    chr__set_extras(dev);
+    chr__set_slow_path(dev);
     chr__buffers_interpose(fe);
     if (!buffers->handlers.event && !chr__fe_is_suspended(dev)) /* no handler is called */
         chr__tell_state(fe, dev);
@@ -16827,7 +16833,7 @@ static int chr__fe_set_buffers(chr_frontend *fe, void *memory, size_t in, size_t
 
     if (in > (size_t)INT_MAX / 4 || out > (size_t)INT_MAX / 4)
         return CHR_ERR_INVALID;
-    if (in > 0 && dev->with_fds)
+    if (in > 0 && dev->has_received_fds)
         return CHR_ERR_NOT_SUPPORTED;
     if (fe->buffers && fe->buffers->is_sending)
         return CHR_ERR_BUSY;
@@ -16871,7 +16877,7 @@ static int chr__fe_read_nothing(const chr__buffers *buffers)
 {
     if (!buffers || (!buffers->in_limit && buffers->mark_count == 0))
         return CHR_ERR_NOT_SUPPORTED;
-    if (chr__marks_here(buffers) < 0 || !buffers->is_open || buffers->input_over)
+    if (chr__marks_here(buffers) < 0 || !buffers->is_open || buffers->input_ended)
         return CHR_ERR_DISCONNECTED;
     return CHR_ERR_WOULD_BLOCK;
 }
@@ -16965,7 +16971,7 @@ CHR__COLD int chr__fe_write_slowly(chr_frontend *fe, const void *buf, size_t len
     return chr__gather(fe, (const char *)buf, len);
 }
 
-CHR__APART int chr__fe_write_extras(chr_frontend *fe, const void *buf, size_t len)
+CHR__APART int chr__fe_write_slow(chr_frontend *fe, const void *buf, size_t len)
 {
     chr__buffers *buffers = fe->buffers;
 
@@ -16986,7 +16992,7 @@ CHR__HOT CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t 
         CHR__UNLOCK(dev->ctx);
         return 0;
     }
-    n = dev->extras ? chr__fe_write_extras(fe, buf, len) : chr__write(dev, buf, len);
+    n = dev->slow_path ? chr__fe_write_slow(fe, buf, len) : chr__write(dev, buf, len);
     CHR__UNLOCK(dev->ctx);
     return n;
 }
@@ -17018,7 +17024,7 @@ static int chr__transfer_attempt(const chr__transfer *transfer, chr_dev *dev)
         return CHR_ERR_IN_HANDLER;
     dev->ctx->turn++;
     if (transfer->direction == CHR_OUT)
-        return chr__write_extras(dev, buf, len);
+        return chr__write_slow(dev, buf, len);
     if (!dev->io->read)
         return CHR__BUFFERS(transfer->fe) && CHR__IS_FOREIGN(dev->ctx) ? CHR_ERR_WOULD_BLOCK : CHR_ERR_NOT_SUPPORTED;
     chr__quiet(dev->ctx);
@@ -17188,7 +17194,7 @@ static void chr__transfer_gather(chr__transfer *transfer, const chr_dev *dev)
 
     if (!buffers || buffers->failure || !transfer->buf || dev->ctx->depth > 0 || transfer->len > chr__out_room(buffers))
         return;
-    n = chr__fe_write_extras(transfer->fe, transfer->buf, transfer->len);
+    n = chr__fe_write_slow(transfer->fe, transfer->buf, transfer->len);
     transfer->done = n > 0 ? (size_t)n : 0;
 }
 
@@ -17453,7 +17459,7 @@ static int chr__shutdown(chr_dev *dev)
     for (buffers = CHR__BUFFERS(dev); buffers && code == 0; buffers = buffers->next)
         buffers->failure = CHR_ERR_DISCONNECTED; /* writes learn it at once */
     chr__buffers_look_all(dev);
-    if (dev->ending)
+    if (dev->shutdown_pending)
         chr__update(dev);
     return code;
 }
@@ -17539,7 +17545,7 @@ static uint64_t chr__queued_in_all(chr_context *ctx, uint64_t *left)
     count = ctx->lingering_queued;
     for (*left = 0 - count, dev = ctx->devs; dev; dev = dev->next) {
         each = chr__queued(dev);
-        count += each + chr__gathered(dev) + (uint64_t)dev->ending;
+        count += each + chr__gathered(dev) + (uint64_t)dev->shutdown_pending;
         if (each > 0)
             chr__note_stall(dev);
         *left += dev->bytes_out - each;
@@ -17588,8 +17594,8 @@ static void chr__stalls_hand_over(chr_context *ctx)
     chr_dev *dev;
 
     for (dev = ctx->devs; dev; dev = dev->next)
-        if (dev->stalled && dev->bytes_out - chr__queued(dev) != dev->stalled_left)
-            dev->stalled = 0;
+        if (dev->stalled_since && dev->bytes_out - chr__queued(dev) != dev->stalled_bytes)
+            dev->stalled_since = 0;
 }
 
 /* ====================================================================================================================
@@ -18637,7 +18643,7 @@ CHR__PRIVATE int chr__bottom_swallow(chr__layer *layer, const void *buf, size_t 
     return (int)len;
 }
 
-/* What a channel holds, where it holds anything. */
+#if CHR__CHANNELS_HOLD
 CHR__PRIVATE int chr__bottom_pending(const chr__layer *layer)
 {
     return chr__os_channel_pending(&((const chr__bottom *)layer)->in);
@@ -18652,6 +18658,11 @@ CHR__PRIVATE int chr__bottom_flush(chr__layer *layer)
 {
     return chr__os_channel_flush(&((chr__bottom *)layer)->out);
 }
+
+#define CHR__CHANNEL_SLOT(function) function
+#else
+#define CHR__CHANNEL_SLOT(function) NULL
+#endif
 
 /* What the channels opened for themselves. Safe on a zeroed one. */
 static void chr__bottom_close(chr__layer *layer)
@@ -18851,7 +18862,7 @@ typedef struct chr__stream {
     chr__box    ahead;             /* into this */
     int         ahead_stop;        /* what read has answered behind it: an event, or why the input ends; 0 with */
     int         is_ahead_stopped;
-    int         input_over;        /* half-close by the peer: only output is left */
+    int         input_ended;        /* half-close by the peer: only output is left */
     int         output_over;       /* half-close by us: only input is left */
     void      (*ended)(struct chr__stream *stream, int code); /* 0 = end of input, else why; it closes the stream, or stops the input */
 } chr__stream;
@@ -18968,7 +18979,7 @@ static void chr__stream_update(chr__stream *stream)
 {
     int room, in_events, out_events;
 
-    if (stream->input_over) {
+    if (stream->input_ended) {
         chr_watch_set(&stream->in_watch, CHR__FULL_HUP | chr__stream_out_events(stream));
         return;
     }
@@ -19013,7 +19024,8 @@ CHR__COLD void chr__stream_nothing(chr__stream *stream, int code, int hung_up)
         chr__stream_look_again(stream);
         if (code <= CHR__LAYER_EVENT)
             chr_be_event(stream->dev, CHR__LAYER_EVENT - code);
-    } else if (code != CHR_ERR_WOULD_BLOCK || ((stream->broken || hung_up) && chr__os_unread(stream->in) == 0)) {
+    } else if (code != CHR_ERR_WOULD_BLOCK ||
+               ((stream->broken || hung_up) && chr__os_bytes_readable(stream->in) == 0)) {
         chr__stream_end(stream, code == CHR_ERR_WOULD_BLOCK ? 0 : code);
     }
 }
@@ -19048,7 +19060,7 @@ CHR__COLD void chr__stream_no_room(chr__stream *stream, int hung_up)
     pending = chr__stream_pending(stream);
     if (pending < 0) {
         chr__stream_nothing(stream, chr__stream_read(stream, dev->ctx->buffer, CHR__BUFFER_SIZE), 1);
-    } else if (hung_up && !pending && chr__os_unread(stream->in) == 0) {
+    } else if (hung_up && !pending && chr__os_bytes_readable(stream->in) == 0) {
         chr__stream_end(stream, 0);
     } else {
         if (hung_up && stream->held && !stream->broken) { /* only output was waited for: none will be taken any more */
@@ -19129,9 +19141,9 @@ static void chr__stream_again(void *opaque)
 {
     chr__stream *stream = (chr__stream *)opaque;
 
-    if (stream->top && stream->input_over && (stream->broken || stream->output_over))
+    if (stream->top && stream->input_ended && (stream->broken || stream->output_over))
         chr__stream_end(stream, 0);
-    else if (stream->top && !stream->input_over && (stream->broken || chr__stream_pending(stream)))
+    else if (stream->top && !stream->input_ended && (stream->broken || chr__stream_pending(stream)))
         chr__stream_look(stream, stream->broken);
 }
 
@@ -19195,7 +19207,7 @@ CHR__PRIVATE void chr__stream_output_over(chr__stream *stream)
     stream->output_over = 1;
     chr__stream_stop_out(stream);
     stream->out = -1;
-    if (stream->input_over)
+    if (stream->input_ended)
         chr__stream_look_again(stream);
     else
         chr__stream_update(stream);
@@ -19217,7 +19229,7 @@ CHR__PRIVATE int chr__stream_half_close(chr__stream *stream)
 {
     if (stream->broken || stream->output_over || chr__os_wait(stream->in, CHR__FULL_HUP, 0) & CHR_HUP)
         return 0;
-    stream->input_over = 1;
+    stream->input_ended = 1;
     stream->in_watch.ready = chr__stream_half_ready;
     chr__stream_update(stream);
     return 1;
@@ -19278,7 +19290,7 @@ static void chr__stream_close(chr__stream *stream)
         chr__box_close(&stream->ahead, stream->dev->ctx);
     stream->reads_ahead = stream->is_ahead_stopped = 0;
     stream->in = stream->out = -1;
-    stream->input_over = 0;
+    stream->input_ended = 0;
 }
 
 static int chr__stream_watch_out(chr__stream *stream)
@@ -19301,7 +19313,7 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
     stream->in = in;
     stream->out = out;
     stream->is_one = in == out;
-    stream->broken = stream->held = stream->input_over = stream->output_over = 0;
+    stream->broken = stream->held = stream->input_ended = stream->output_over = 0;
     stream->ended = ended;
     for (stream->may_keep = has_answers = 0, layer = top; layer; layer = layer->below) {
         has_answers |= layer->below && layer->slots->unsent; /* the bottom has none of its own */
@@ -19467,7 +19479,7 @@ CHR__COLD void chr__linger_end(chr__linger *linger)
     chr__os_close(linger->fd);
     chr__free(dev->ctx, linger->rest);
     linger->release(linger);
-    if (--dev->holds == 0 && dev->removed)
+    if (--dev->linger_count == 0 && dev->removed)
         chr__dead(dev);
 }
 
@@ -19499,7 +19511,7 @@ static int chr__linger_discard(chr__linger *linger)
 /* Nothing more is to be sent, and nothing can destroy what was. */
 static int chr__linger_is_done(const chr__linger *linger)
 {
-    return linger->is_over && !linger->waits_for_end && (linger->is_unix || chr__os_unsent(linger->fd) == 0);
+    return linger->is_over && !linger->waits_for_end && (linger->is_unix || chr__os_bytes_unacked(linger->fd) == 0);
 }
 
 /* As far as it goes without waiting. A peer that wants no output now can't change that any more: what it says is
@@ -19529,7 +19541,7 @@ static void chr__linger_ready(void *opaque, int events)
 static size_t chr__linger_left(const chr__linger *linger)
 {
     return linger->rest_size - linger->rest_at + chr__layers_kept(linger->top) +
-           (linger->is_unix ? 0 : (size_t)chr__os_unsent(linger->fd));
+           (linger->is_unix ? 0 : (size_t)chr__os_bytes_unacked(linger->fd));
 }
 
 /* Whether it has moved lately is seen in what is left. */
@@ -19568,9 +19580,9 @@ static void chr__linger_clock(chr__linger *linger)
     linger->ends = now + CHR__LINGER_MOST_MS * INT64_C(1000000);
     linger->left = chr__linger_left(linger);
     linger->moved = now;
-    if (dev->ctx->closing && dev->stalled) {
+    if (dev->ctx->closing && dev->stalled_since) {
         now -= (CHR__LINGER_MS - CHR__LINGER_LEAST_MS) * INT64_C(1000000);
-        linger->moved = dev->stalled > now ? dev->stalled : now;
+        linger->moved = dev->stalled_since > now ? dev->stalled_since : now;
     }
 }
 
@@ -19587,7 +19599,7 @@ static void chr__linger_begin(chr__linger *linger, chr_dev *source)
         ;
     *last = linger;
     ctx->lingering_count++;
-    linger->dev->holds++;
+    linger->dev->linger_count++;
     if (source)
         linger->rest = chr__outbox_take(source, &linger->rest_size, &linger->rest_owed);
     linger->taken = source ? chr__layers_kept(linger->top) + linger->rest_size - linger->rest_owed : 0;
@@ -22076,7 +22088,6 @@ static void chr__brlapi_connect_ready(void *opaque, int events)
     }
     chr_watch_stop(&host->watch);
     chr__os_close(host->fd);
-    host->fd = -1;
     chr__brlapi_try(host);
 }
 
@@ -22375,7 +22386,7 @@ static void chr__mux_tell(chr__mux *mux, chr__mux_slot *slot, int event)
     int          is_end = event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END;
 
     if (!ctx->closing && ((slot->late && chr__mux_is_state(event)) ||
-                          (is_end && slot->fe->told_open && chr__mux_has_older(mux, slot))))
+                          (is_end && slot->fe->opened_delivered && chr__mux_has_older(mux, slot))))
         slot->late |= CHR__MUX_LATE | (event == CHR_EVENT_CLOSED ? CHR__MUX_CLOSED_LATE : 0);
     else if ((event != CHR_EVENT_OPENED && event != CHR_EVENT_INPUT_END) || !ctx->open_suspended)
         chr_be_tell_event(slot->fe, event);
@@ -22605,7 +22616,7 @@ CHR__HOT static size_t chr__mux_room(const chr__mux *mux, const chr__mux_slot *s
     unsigned            epoch = mux->dev.room_epoch;
     int                 room;
 
-    if (!fe->handlers.read || (mux->dev.ctx->open_suspended && fe->handlers.event && !fe->told_open))
+    if (!fe->handlers.read || (mux->dev.ctx->open_suspended && fe->handlers.event && !fe->opened_delivered))
         return 0;
     room = can_read ? can_read(opaque) : CHR__BUFFER_SIZE;
     if (mux->dev.room_epoch != epoch && !chr__mux_still_has(mux, slot, fe, can_read, opaque))
@@ -22621,8 +22632,10 @@ CHR__COLD void chr__mux_drain(chr__mux *mux, chr__mux_slot *slot)
 
     while (chr__mux_has(mux, slot) && slot->count > 0) {
         room = chr__mux_room(mux, slot);
-        if (room == 0)
+        if (room == 0) {
+            chr__starve(&mux->dev);
             return;
+        }
         count = chr__min(chr__min(slot->count, sizeof bytes), room);
         memcpy(bytes, slot->held, count); /* out of the way first: the handler may come back here */
         memmove(slot->held, slot->held + count, slot->count - count);
@@ -23008,7 +23021,7 @@ typedef struct chr__fan_member {
     chr_frontend     fe;
     struct chr__fan *fan;
     int              joined;     /* it is open, and those below are about this time */
-    int              input_over; /* and it says no more */
+    int              input_ended; /* and it says no more */
     size_t           ahead;      /* how much it has had of what the whole has not yet taken */
     int              is_short;   /* it took less than it was offered: that may have to be waited for */
 } chr__fan_member;
@@ -23036,9 +23049,9 @@ static int chr__fan_remembers(const chr__fan_member *member)
  * already is not for the next peer a second time. */
 static void chr__fan_reset(chr__fan_member *member, int joined)
 {
-    member->fan->speakers += joined - (member->joined && !member->input_over);
+    member->fan->speakers += joined - (member->joined && !member->input_ended);
     member->joined = joined;
-    member->input_over = 0;
+    member->input_ended = 0;
     if (!chr__fan_remembers(member))
         member->ahead = 0;
     member->is_short = 0;
@@ -23230,7 +23243,7 @@ static void chr__fan_rejoin(chr__fan_member *member, int joined)
 /* Its input is over when no member that is open says any more. */
 static void chr__fan_look_at_input(chr__fan *fan)
 {
-    if (fan->speakers == 0 && fan->open_count > 0 && !fan->dev->input_over)
+    if (fan->speakers == 0 && fan->open_count > 0 && !fan->dev->input_ended)
         chr_be_event(fan->dev, CHR_EVENT_INPUT_END);
 }
 
@@ -23247,8 +23260,8 @@ static void chr__fan_member_event(void *opaque, int event)
             return;
         }
     } else if (event == CHR_EVENT_INPUT_END) {
-        fan->speakers -= member->joined && !member->input_over;
-        member->input_over = 1;
+        fan->speakers -= member->joined && !member->input_ended;
+        member->input_ended = 1;
         chr__fan_look_at_input(fan);
         return;
     }
@@ -23553,14 +23566,14 @@ static int chr__fault_number(chr__fault *fault, int below)
     return fault->state ? (int)(chr__fault_random(fault) % (unsigned)below) : 0;
 }
 
+/* The nth bit that is set, from 0; there are more than that. */
 static int chr__fault_nth(unsigned kinds, int nth)
 {
-    int kind;
+    int kind = 0;
 
-    for (kind = 0; kind < CHR__FAULT_KINDS; kind++)
-        if ((kinds & CHR__FAULT_BIT(kind)) && nth-- == 0)
-            return kind;
-    return CHR__FAULT_NONE;
+    while (!(kinds & CHR__FAULT_BIT(kind)) || nth-- > 0)
+        kind++;
+    return kind;
 }
 
 static int chr__fault_trace(const chr__fault *fault, int kind)
@@ -24021,7 +24034,7 @@ static int chr__fd_check(const chr_dev *dev, int fd, const char *key, int direct
         return 0;
     if (!chr__os_is_open(fd))
         return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%d: is not an open descriptor", kind, key, fd);
-    if (!chr__os_may(fd, direction))
+    if (!chr__os_fd_allows(fd, direction))
         return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%d: is not open for %s", kind, key, fd,
                          direction == CHR_IN ? "reading" : "writing");
     return 0;
@@ -24719,9 +24732,9 @@ static int chr__stdio_start(chr__stdio *stdio, chr_error *err)
     chr__fd_dev *base = &stdio->base;
     int          in = chr__os_standard(CHR_IN), out = chr__os_standard(CHR_OUT), code;
 
-    if (!chr__os_may(in, CHR_IN))
+    if (!chr__os_fd_allows(in, CHR_IN))
         in = stdio->null = chr__os_open(CHR__NULL_DEVICE, CHR__OPEN_READ, NULL);
-    if (!chr__os_may(out, CHR_OUT))
+    if (!chr__os_fd_allows(out, CHR_OUT))
         out = -1;
     code = chr__fd_start(base, in >= 0 ? in : -1, out, 0, chr__stream_input_over, err);
     if (code == 0)
@@ -24875,8 +24888,8 @@ typedef struct chr__serial {
     chr__stream       stream;
     chr__bottom       bottom;
     chr__marks        marks;
-    chr__news         news;
-    chr_watch         news_watch;
+    chr__line_notifier         notifier;
+    chr_watch         notifier_watch;
     int               fd;         /* -1 = unplugged */
     int               out;        /* of a device that is no terminal: its second number, so that output outlives the
                                      input; or -1 */
@@ -25015,8 +25028,8 @@ static void chr__serial_retry(void *opaque);
 /* The descriptor goes too, so that the device can come back under its old name. */
 static void chr__serial_unplug(chr__serial *serial)
 {
-    chr_watch_stop(&serial->news_watch);
-    chr__os_news_close(&serial->news);
+    chr_watch_stop(&serial->notifier_watch);
+    chr__os_line_notifier_close(&serial->notifier);
     chr__stream_close(&serial->stream);
     chr__bottom_close(&serial->bottom.layer);
     chr__os_close(serial->fd);
@@ -25045,26 +25058,28 @@ static void chr__serial_hung_up(chr__stream *stream, int code)
 }
 
 /* In front of what has come in: a break that a byte follows is seen before that. A handler may unplug or remove it. */
-static void chr__serial_news(void *opaque, int events)
+static void chr__serial_line_events(void *opaque, int events)
 {
     chr__serial *serial = (chr__serial *)opaque;
-    int          found = chr__os_news_take(&serial->news, &serial->bottom.in), errors = found & ~(CHR__NEWS_BREAK | CHR__NEWS_MODEM);
+    int          found = chr__os_line_notifier_read(&serial->notifier, &serial->bottom.in);
+    int          errors = found & ~(CHR__LINE_EVENT_BREAK | CHR__LINE_EVENT_MODEM);
 
     (void)events;
     serial->marks.errors |= errors;
-    if (found & CHR__NEWS_BREAK)
+    if (found & CHR__LINE_EVENT_BREAK)
         chr_be_event(&serial->dev, CHR_EVENT_BREAK);
     if (errors && serial->fd >= 0)
         chr_be_event(&serial->dev, CHR_EVENT_LINE_ERROR);
-    if (found & CHR__NEWS_MODEM && serial->fd >= 0)
+    if (found & CHR__LINE_EVENT_MODEM && serial->fd >= 0)
         chr_be_event(&serial->dev, CHR_EVENT_SERIAL);
 }
 
-static int chr__serial_watch_news(chr__serial *serial)
+static int chr__serial_watch_line_events(chr__serial *serial)
 {
-    int fd = chr__os_news_open(&serial->news, serial->fd);
+    int fd = chr__os_line_notifier_open(&serial->notifier, serial->fd);
 
-    return fd < 0 ? 0 : chr_watch_start(serial->dev.ctx, &serial->news_watch, fd, CHR_IN, chr__serial_news, serial);
+    return fd < 0 ? 0 : chr_watch_start(serial->dev.ctx, &serial->notifier_watch, fd, CHR_IN, chr__serial_line_events,
+                                        serial);
 }
 
 static int chr__serial_start(chr__serial *serial)
@@ -25079,7 +25094,7 @@ static int chr__serial_start(chr__serial *serial)
     serial->marks.layer.dev = &serial->dev;
     if (chr__bottom_open(&serial->bottom, &serial->dev, serial->fd, serial->fd, 1) < 0)
         return CHR_ERR_NO_MEMORY;
-    if (chr__serial_watch_news(serial) < 0)
+    if (chr__serial_watch_line_events(serial) < 0)
         return CHR_ERR_NO_MEMORY;
     return chr__stream_open(&serial->stream, &serial->dev, &serial->marks.layer, serial->bottom.in.fd, serial->bottom.out.fd,
                             chr__serial_hung_up, NULL);
@@ -25155,7 +25170,7 @@ static int chr__serial_plug(chr__serial *serial, chr_error *err)
     code = serial->fd = chr__os_serial_open(path, err);
     if (code < 0)
         return code;
-    code = chr__os_is_line(serial->fd) ? chr__serial_start_line(serial, path, &is_all, err) :
+    code = chr__os_is_serial_line(serial->fd) ? chr__serial_start_line(serial, path, &is_all, err) :
         chr__serial_start_plain(serial, path, err);
     if (code < 0) {
         chr__serial_unplug(serial);
@@ -30119,7 +30134,7 @@ static void chr__link_end(chr__link *link, int takes_rest)
     chr_timer_stop(&linger->tick);
     if (chr__link_socket(link)->host)
         chr__link_move(link, chr__link_socket(link)->host);
-    if (chr__is_given(linger->dev, link->fd) ||
+    if (chr__is_caller_fd(linger->dev, link->fd) ||
         (link->is_given && !chr__link_has_layers(link) && !(source && chr__outbox_waits(source)))) {
         chr__close_own(linger->dev, link->fd);
         chr__link_free(linger);
@@ -30308,7 +30323,7 @@ static void chr__socket_ended(chr__stream *stream, int code)
 {
     chr__socket *sock = (chr__socket *)stream->dev;
 
-    if (code == 0 && chr__socket_options(sock)->half_close == CHR_ON && !stream->input_over &&
+    if (code == 0 && chr__socket_options(sock)->half_close == CHR_ON && !stream->input_ended &&
         chr__stream_half_close(stream))
         chr_be_event(&sock->dev, CHR_EVENT_INPUT_END);
     else
@@ -30365,7 +30380,8 @@ static int64_t chr__link_silence(chr__link *link)
     int64_t      now = chr__real_now(ctx);
     uint64_t     heard = link->bottom.received + link->linger.dev->bytes_in;
 
-    if (heard != link->heard || chr__os_unread(link->fd) > 0 || chr__stream_pending(&chr__link_socket(link)->stream)) {
+    if (heard != link->heard || chr__os_bytes_readable(link->fd) > 0 ||
+        chr__stream_pending(&chr__link_socket(link)->stream)) {
         link->heard_at = now;
         link->pings = 0;
     }
@@ -31104,7 +31120,8 @@ static size_t chr__socket_queued(const chr_dev *dev)
     size_t             i, count = chr__stream_queued(&sock->stream);
 
     for (i = 0; i < sock->fan.count; i++)
-        count += (size_t)chr__queued(sock->fan.members[i].fe.dev) + (size_t)sock->fan.members[i].fe.dev->ending;
+        count += (size_t)chr__queued(sock->fan.members[i].fe.dev) +
+                 (size_t)sock->fan.members[i].fe.dev->shutdown_pending;
     return count;
 }
 
@@ -32056,7 +32073,7 @@ static void chr__context_reset_watches(chr_context *ctx)
             chr_watch_stop(ctx->watches[i]);
     if (CHR__SETS && !CHR__SET_ALONE)
         chr__set_many(ctx, ctx->watch_capacity > CHR__MANY_WATCHES ? CHR__MANY : CHR__FEW);
-    chr__os_waker_quiet(&ctx->waker);
+    chr__os_waker_drain(&ctx->waker);
 }
 
 #else
@@ -32074,7 +32091,7 @@ static int chr__context_start(chr_context *ctx)
     ctx->lazy.next = ctx->lazy.prev = &ctx->lazy;
     ctx->last_dev = &ctx->devs;
     chr__dev_queue_init(&ctx->urgent);
-    chr__dev_queue_init(&ctx->starved);
+    chr__dev_queue_init(&ctx->blocked);
     ctx->builtins = chr__builtins;
     ctx->left_out = chr__left_outs;
     ctx->untidy = ctx->config.timeout_changed != NULL;
@@ -32218,35 +32235,35 @@ static void chr__context_drain(chr_context *ctx)
 }
 
 #if CHARDEV_HAS_DESCRIPTORS
-CHR__PRIVATE void chr__named_fd_end(void *named, void *ctx)
+CHR__PRIVATE void chr__named_fd_free(void *named, void *ctx)
 {
     chr__os_close(((chr__named_fd *)named)->fd);
     chr__free((chr_context *)ctx, named);
 }
 
-static void chr__named_fds_end(chr_context *ctx)
+static void chr__named_fds_free(chr_context *ctx)
 {
-    chr__table_each(&ctx->fds_by_name, NULL, 0, chr__named_fd_end, ctx);
+    chr__table_each(&ctx->fds_by_name, NULL, 0, chr__named_fd_free, ctx);
     chr__table_free(ctx, &ctx->fds_by_name);
     chr__table_free(ctx, &ctx->fds_by_number);
 }
 
 #else
 
-static void chr__named_fds_end(chr_context *ctx) { (void)ctx; }
+static void chr__named_fds_free(chr_context *ctx) { (void)ctx; }
 #endif
 
-static void chr__object_end(void *object, void *ctx)
+static void chr__object_free_entry(void *object, void *ctx)
 {
     chr__object_drop((chr_context *)ctx, (chr__object *)object);
 }
 
-static void chr__context_forget(chr_context *ctx)
+static void chr__context_free_tables(chr_context *ctx)
 {
     chr__kind_node *node;
 
-    chr__named_fds_end(ctx);
-    chr__table_each(&ctx->objects, NULL, 0, chr__object_end, ctx);
+    chr__named_fds_free(ctx);
+    chr__table_each(&ctx->objects, NULL, 0, chr__object_free_entry, ctx);
     chr__table_free(ctx, &ctx->objects);
     while ((node = ctx->kinds) != NULL) {
         ctx->kinds = node->next;
@@ -32271,7 +32288,7 @@ static void chr__context_close(chr_context *ctx)
     if (ctx->dead)
         chr__tidy(ctx); /* removed outside of any dispatch */
     chr_replay_close(ctx);
-    chr__context_forget(ctx);
+    chr__context_free_tables(ctx);
 }
 
 CHARDEV_API void chr_context_free(chr_context *ctx)
@@ -32416,15 +32433,15 @@ static int chr__add_client(chr_dev *dev, int fd, chr_error *err)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': a %s takes no clients", dev->id, dev->kind->name);
     if (CHR__IN_TRACE(ctx))
         return chr__fail_in_trace(err);
-    if (chr__given_note(dev, fd, 0) < 0)
+    if (chr__caller_fd_add(dev, fd, 0) < 0)
         return chr__no_memory(err);
     chr__quiet_outside(ctx);
     code = dev->kind->peer->add_client(dev, fd, err);
     chr__loud_outside(ctx);
     if (code < 0)
-        chr__given_return(dev);
+        chr__caller_fds_rollback(dev);
     else
-        chr__given_keep(dev);
+        chr__caller_fds_commit(dev);
     return code;
 }
 
@@ -32829,7 +32846,7 @@ CHARDEV_API void chr_mux_suspend_open(chr_context *ctx)
 /* OPENED, and after it the input that waits for that. */
 static void chr__mux_reopen(chr_dev *dev)
 {
-    chr__postpone(dev, 1u << CHR_EVENT_OPENED | (dev->input_over ? 1u << CHR_EVENT_INPUT_END : 0));
+    chr__postpone(dev, 1u << CHR_EVENT_OPENED | (dev->input_ended ? 1u << CHR_EVENT_INPUT_END : 0));
     chr__update(dev);
 }
 
@@ -33098,6 +33115,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__SEE
 #undef CHR__SHOW
 #undef CHR__CHANNEL_SLOT
+#undef CHR__CHANNELS_HOLD
 #undef CHR__NULL_DEVICE
 #undef CHR__USDT
 #undef CHR__TRACES
