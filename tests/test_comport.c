@@ -742,11 +742,11 @@ TEST(resume_is_noticed_though_somebody_blocks_to_read)
     line_close(&l);
 }
 
-/* Nobody waits for a peer that has suspended all output to take what it is still to be told. */
-TEST(suspended_peer_and_the_end)
+static int64_t end_of_a_suspended_line(const void *arg)
 {
     int64_t began;
     line    l;
+    (void)arg;
     com_open(&l, 1);
     tell(&l, S(SUB("\x08") SUB("\x01\0\0\0\0")));
     CHECK_HEARD(&l, "", 0);
@@ -754,8 +754,15 @@ TEST(suspended_peer_and_the_end)
     detach(&l.rec);
     l.r.fds++; /* the peer is still there */
     rig_close(&l.r);
-    CHECK(real_ms() - began < 1000);
+    began = real_ms() - began;
     close(l.peer);
+    return began;
+}
+
+/* Nobody waits for a peer that has suspended all output to take what it is still to be told. */
+TEST(suspended_peer_and_the_end)
+{
+    CHECK(least_ms(1000, end_of_a_suspended_line, NULL) < 1000);
 }
 
 TEST(suspended_peer_leaves)
