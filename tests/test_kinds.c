@@ -74,27 +74,27 @@ static void prepare_pipe(const char **base)
 enum { NO = CHR_ERR_NOT_SUPPORTED };
 
 static const kind kinds[] = {
-    /* name        prepare          options                                  filename          fds events comes shutdown disconnect commands */
-    { "null",      no_preparation,  "null,id=k",                             "null",           0,  "",    0,    NO,      NO,        "" },
-    { "ringbuf",   no_preparation,  "ringbuf,id=k",                          "ringbuf",        0,  "O",   0,    NO,      NO,        "" },
-    { "testdev",   no_preparation,  "testdev,id=k",                          "testdev",        0,  "O",   0,    NO,      NO,        "" },
-    { "script",    no_preparation,  "script,id=k,text=wait 1s",              "script",         0,  "O",   0,    0,       NO,        "" },
-    { "msmouse",   no_preparation,  "msmouse,id=k",                          "msmouse",        0,  "",    1,    NO,      NO,        "tT" },
-    { "wctablet",  no_preparation,  "wctablet,id=k",                         "wctablet",       0,  "O",   0,    NO,      NO,        "P" },
-    { "mux",       prepare_base,    "mux,id=k,chardev=base",                 "mux",            0,  "IO",  0,    NO,      NO,        "" },
-    { "hub",       prepare_base,    "hub,id=k,chardevs.0=base",              "hub",            0,  "O",   0,    NO,      NO,        "" },
-    { "fault",     prepare_base,    "fault,id=k,chardev=base",               "fault",          0,  "O",   0,    NO,      NO,        "" },
-    { "file",      prepare_path,    "file,id=k,path=%s",                     "file",           1,  "O",   0,    0,       NO,        "" },
-    { "pipe",      prepare_fifos,   "pipe,id=k,path=%s",                     "pipe",           2,  "O",   0,    0,       NO,        "" },
-    { "pipe_both", prepare_fifo,    "pipe,id=k,path=%s",                     "pipe",           1,  "O",   0,    NO,      NO,        "" },
-    { "pty",       no_preparation,  "pty,id=k",                              "pty:/dev/",      2,  "",    1,    NO,      NO,        "Z" },
-    { "serial",    prepare_line,    "serial,id=k,path=%s",                   "serial",         1,  "O",   0,    NO,      NO,        "PbpFfux" },
-    { "null_line", no_preparation,  "serial,id=k,path=/dev/null",            "serial",         2,  "OC",  0,    NO,      NO,        "" },
-    { "fd_socket", prepare_pair,    "fd,id=k,in=%s,out=%1$s",                "fd",             1,  "O",   0,    0,       NO,        "" },
-    { "fd_in",     prepare_pipe,    "fd,id=k,in=%s",                         "fd",             2,  "O",   0,    CHR_ERR_DISCONNECTED, NO,        "" },
-    { "udp",       no_preparation,  "udp,id=k,host=127.0.0.1,port=9",        "udp:",           1,  "O",   0,    NO,      NO,        "" },
-    { "socket",    prepare_pair,    "socket,id=k,fd=%s",                     "unix",           1,  "O",   0,    0,       0,         "" },
-    { "server",    no_preparation,  "socket,id=k,host=127.0.0.1,port=0,server=on,wait=off", "disconnected:tcp:127.0.0.1:", 1, "", 1, CHR_ERR_DISCONNECTED, 0, "" },
+    /* name, prepare, options, filename, descriptors, events, comes_back, shutdown, disconnect, commands */
+    { "null",      no_preparation, "null,id=k",                      "null",      0, "",   0, NO,                   NO, "" },
+    { "ringbuf",   no_preparation, "ringbuf,id=k",                   "ringbuf",   0, "O",  0, NO,                   NO, "" },
+    { "testdev",   no_preparation, "testdev,id=k",                   "testdev",   0, "O",  0, NO,                   NO, "" },
+    { "script",    no_preparation, "script,id=k,text=wait 1s",       "script",    0, "O",  0, 0,                    NO, "" },
+    { "msmouse",   no_preparation, "msmouse,id=k",                   "msmouse",   0, "",   1, NO,                   NO, "tT" },
+    { "wctablet",  no_preparation, "wctablet,id=k",                  "wctablet",  0, "O",  0, NO,                   NO, "P" },
+    { "mux",       prepare_base,   "mux,id=k,chardev=base",          "mux",       0, "IO", 0, NO,                   NO, "" },
+    { "hub",       prepare_base,   "hub,id=k,chardevs.0=base",       "hub",       0, "O",  0, NO,                   NO, "" },
+    { "fault",     prepare_base,   "fault,id=k,chardev=base",        "fault",     0, "O",  0, NO,                   NO, "" },
+    { "file",      prepare_path,   "file,id=k,path=%s",              "file",      1, "O",  0, 0,                    NO, "" },
+    { "pipe",      prepare_fifos,  "pipe,id=k,path=%s",              "pipe",      2, "O",  0, 0,                    NO, "" },
+    { "pipe_both", prepare_fifo,   "pipe,id=k,path=%s",              "pipe",      1, "O",  0, NO,                   NO, "" },
+    { "pty",       no_preparation, "pty,id=k",                       "pty:/dev/", 2, "",   1, NO,                   NO, "Z" },
+    { "serial",    prepare_line,   "serial,id=k,path=%s",            "serial",    1, "O",  0, NO,                   NO, "PbpFfux" },
+    { "null_line", no_preparation, "serial,id=k,path=/dev/null",     "serial",    2, "OC", 0, NO,                   NO, "" },
+    { "fd_socket", prepare_pair,   "fd,id=k,in=%s,out=%1$s",         "fd",        1, "O",  0, 0,                    NO, "" },
+    { "fd_in",     prepare_pipe,   "fd,id=k,in=%s",                  "fd",        2, "O",  0, CHR_ERR_DISCONNECTED, NO, "" },
+    { "udp",       no_preparation, "udp,id=k,host=127.0.0.1,port=9", "udp:",      1, "O",  0, NO,                   NO, "" },
+    { "socket",    prepare_pair,   "socket,id=k,fd=%s",              "unix",      1, "O",  0, 0,                    0,  "" },
+    { "server",    no_preparation, "socket,id=k,host=127.0.0.1,port=0,server=on,wait=off","disconnected:tcp:127.0.0.1:",1, "",   1, CHR_ERR_DISCONNECTED, 0,  "" },
 };
 
 typedef struct command {
@@ -304,4 +304,102 @@ TEST_FAMILY(rooms)
         snprintf(name, sizeof name, "room_comes_silently_%s", sources[i].name);
         test_add_case(name, room_comes_silently, &sources[i], TEST_SECONDS);
     }
+}
+
+/* ---- what is refused, word by word -------------------------------------------------------------------------------------------- */
+
+#define REJECT     "reject \"x\";"
+#define REJECT_4   REJECT REJECT REJECT REJECT
+
+typedef struct refusal {
+    const char *options;
+    int         code;
+    const char *text;
+} refusal;
+
+/* There are `base`, a ringbuf; `taken`, one with a frontend; `hub`, `mux` (of `below`), and `fault` on `base2`. */
+static const refusal refusals[] = {
+    { "ringbuf,id=k,size=3",             CHR_ERR_INVALID,       "ringbuf: size=3: must be a power of two" },
+    { "mux,id=k,chardev=none",           CHR_ERR_NOT_FOUND,     "mux: chardev=none: there is no chardev with that id" },
+    { "mux,id=k,chardev=mux",            CHR_ERR_NOT_SUPPORTED, "mux: chardev=mux: a mux can't be shared once more" },
+    { "mux,id=k,chardev=taken",          CHR_ERR_BUSY,          "mux: chardev 'taken' has a frontend already" },
+    { "hub,id=k,chardevs.0=base,chardevs.1=none",CHR_ERR_NOT_FOUND,     "hub: chardevs.1=none: there is no chardev with that id" },
+    { "hub,id=k,chardevs.0=hub",         CHR_ERR_NOT_SUPPORTED, "hub: chardevs.0=hub: a hub can't be stacked on a hub" },
+    { "hub,id=k,chardevs.0=taken",       CHR_ERR_BUSY,          "hub: chardev 'taken' has a frontend already" },
+    { "fault,id=k,chardev=none",         CHR_ERR_NOT_FOUND,     "fault: chardev=none: there is no chardev with that id" },
+    { "fault,id=k,chardev=taken",        CHR_ERR_BUSY,          "fault: chardev 'taken' has a frontend already" },
+    { "fault,id=k,chardev=base,faults=short+shorter",CHR_ERR_INVALID,       "fault: faults=: 'shorter' is none of short, block, delay, disconnect, break, error, reorder, with a '+' between them" },
+    { "fault,id=k,chardev=base,faults=", CHR_ERR_INVALID,       "fault: faults=: '' is none of short, block, delay, disconnect, break, error, reorder, with a '+' between them" },
+    { "file,id=k,path=/nonexistent/x",   CHR_ERR_NOT_FOUND,     "file: cannot open /nonexistent/x: No such file or directory" },
+    { "file,id=k,path=/dev/null,input-path=/nonexistent/x",CHR_ERR_NOT_FOUND,     "file: cannot open /nonexistent/x: No such file or directory" },
+    { "pipe,id=k,path=/nonexistent/x",   CHR_ERR_NOT_FOUND,     "pipe: cannot open /nonexistent/x: No such file or directory" },
+    { "pty,id=k,path=/nonexistent/x",    CHR_ERR_NOT_FOUND,     "pty: cannot make the symlink /nonexistent/x: No such file or directory" },
+    { "serial,id=k,path=/nonexistent/x", CHR_ERR_NOT_FOUND,     "serial: cannot open /nonexistent/x: No such file or directory" },
+    { "parallel,id=k,path=/nonexistent/x",CHR_ERR_NOT_FOUND,     "parallel: cannot open /nonexistent/x: No such file or directory" },
+    { "parallel,id=k,path=/dev/null",    CHR_ERR_INVALID,       "parallel: path=/dev/null: is not a parallel port" },
+    { "fd,id=k",                         CHR_ERR_INVALID,       "fd: needs in= or out=" },
+    { "fd,id=k,in=901",                  CHR_ERR_INVALID,       "fd: in=901: is not an open descriptor" },
+    { "fd,id=k,out=902",                 CHR_ERR_INVALID,       "fd: out=902: is not an open descriptor" },
+    { "fd,id=k,in=%w",                   CHR_ERR_INVALID,       "fd: in=%w: is not open for reading" },
+    { "fd,id=k,out=%r",                  CHR_ERR_INVALID,       "fd: out=%r: is not open for writing" },
+    { "fd,id=k,in=%r,out=%r",            CHR_ERR_INVALID,       "fd: out=%r: is not open for writing" },
+    { "udp,id=k,host=127.0.0.1",         CHR_ERR_INVALID,       "udp: needs port=" },
+    { "udp,id=k,host=127.0.0.1,port=0",  CHR_ERR_INVALID,       "udp: port=0: out of range, 1 to 65535" },
+    { "udp,id=k,host=127.0.0.1,port=65536",CHR_ERR_INVALID,       "udp: port=65536: out of range, 1 to 65535" },
+    { "udp,id=k,host=127.0.0.1,port=9,localport=65536",CHR_ERR_INVALID,       "udp: localport=65536: out of range, 0 to 65535" },
+    { "udp,id=k,host=127.0.0.1,port=9,ipv4=off,ipv6=off",CHR_ERR_INVALID,       "udp: ipv4=off and ipv6=off leave no address family" },
+    { "script,id=k",                     CHR_ERR_INVALID,       "script: needs either file= or text=" },
+    { "script,id=k,file=/dev/null,text=pass",CHR_ERR_INVALID,       "script: needs either file= or text=" },
+    { "script,id=k,file=/nonexistent/x", CHR_ERR_NOT_FOUND,     "script: cannot open /nonexistent/x: No such file or directory" },
+    { "script,id=k,file=/dev/null",      CHR_ERR_INVALID,       "script: file=/dev/null: is no regular file" },
+    { "script,id=k,text=expect",         CHR_ERR_INVALID,       "script: text: line 1: expect needs a \"text\"" },
+    { "script,id=k,text=expect \"\"",    CHR_ERR_INVALID,       "script: text: line 1: expect: an empty text" },
+    { "script,id=k,text=pass;send \"x",  CHR_ERR_INVALID,       "script: text: line 1: a text without its closing quote" },
+    { "script,id=k,text=close;eof",      CHR_ERR_INVALID,       "script: text: line 1: eof while it is closed: open comes first" },
+    { "script,id=k,text=eof;send \"x\"", CHR_ERR_INVALID,       "script: text: line 1: send while its input has ended: open comes first" },
+    { "script,id=k,text=nothing",        CHR_ERR_INVALID,       "script: text: line 1: none of expect, reject, send, wait, timeout, break, eof, close, open, pass, fail: 'nothing'" },
+    { "script,id=k,text=wait 1",         CHR_ERR_INVALID,       "script: text: line 1: not a time such as 100ms, 5s or 2min: '1'" },
+    { "script,id=k,text=" REJECT_4 REJECT_4 REJECT_4 REJECT_4 REJECT,CHR_ERR_INVALID,       "script: text: line 1: more than 16 times reject" },
+    { "braille,id=k,host=:99999",        CHR_ERR_INVALID,       "braille: host=:99999: expects [HOST][:NUMBER]" },
+};
+
+/* %r and %w are the ends of a pipe. */
+static const char *with_ends(char *to, size_t size, const char *text, const int fds[2])
+{
+    size_t len = 0;
+    for (to[0] = 0; *text; text++) {
+        int is_end = text[0] == '%' && (text[1] == 'r' || text[1] == 'w');
+        len += is_end ? (size_t)snprintf(to + len, size - len, "%d", fds[text[1] == 'w']) : (size_t)snprintf(to + len, size - len, "%c", *text);
+        text += is_end;
+    }
+    return to;
+}
+
+TEST(refusals_word_by_word)
+{
+    char      options[600], text[600];
+    int       fds[2];
+    size_t    i;
+    chr_error err;
+    recorder  rec;
+    rig       r;
+    rig_open_virtual(&r);
+    REQUIRE(pipe(fds) == 0);
+    make(&r, "ringbuf,id=base");
+    make(&r, "ringbuf,id=base2");
+    make(&r, "ringbuf,id=member");
+    attach(&rec, make(&r, "ringbuf,id=taken"));
+    make(&r, "ringbuf,id=mux,mux=on");
+    make(&r, "hub,id=hub,chardevs.0=member");
+    for (i = 0; i < sizeof refusals / sizeof *refusals; i++) {
+        int code = refuse(&r, with_ends(options, sizeof options, refusals[i].options, fds), &err);
+        if (is_left_out(&err)) continue;
+        with_ends(text, sizeof text, refusals[i].text, fds);
+        if (!CHECK_INT(code, refusals[i].code) || !CHECK_STR(err.text, text)) NOTE("for %.100s", options);
+        CHECK_INT(fcntl(fds[0], F_GETFD) >= 0 && fcntl(fds[1], F_GETFD) >= 0, 1); /* still ours */
+    }
+    CHECK_STR(rec.events, "O");
+    detach(&rec);
+    close(fds[0]), close(fds[1]);
+    rig_close(&r);
 }
