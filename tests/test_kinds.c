@@ -71,30 +71,31 @@ static void prepare_pipe(const char **base)
     snprintf(place, sizeof place, "%d", fds[0]);
 }
 
-enum { NO = CHR_ERR_NOT_SUPPORTED };
+enum { NO = CHR_ERR_NOT_SUPPORTED, GONE = CHR_ERR_DISCONNECTED };
 
 static const kind kinds[] = {
     /* name, prepare, options, filename, descriptors, events, comes_back, shutdown, disconnect, commands */
-    { "null",      no_preparation, "null,id=k",                      "null",      0, "",   0, NO,                   NO, "" },
-    { "ringbuf",   no_preparation, "ringbuf,id=k",                   "ringbuf",   0, "O",  0, NO,                   NO, "" },
-    { "testdev",   no_preparation, "testdev,id=k",                   "testdev",   0, "O",  0, NO,                   NO, "" },
-    { "script",    no_preparation, "script,id=k,text=wait 1s",       "script",    0, "O",  0, 0,                    NO, "" },
-    { "msmouse",   no_preparation, "msmouse,id=k",                   "msmouse",   0, "",   1, NO,                   NO, "tT" },
-    { "wctablet",  no_preparation, "wctablet,id=k",                  "wctablet",  0, "O",  0, NO,                   NO, "P" },
-    { "mux",       prepare_base,   "mux,id=k,chardev=base",          "mux",       0, "IO", 0, NO,                   NO, "" },
-    { "hub",       prepare_base,   "hub,id=k,chardevs.0=base",       "hub",       0, "O",  0, NO,                   NO, "" },
-    { "fault",     prepare_base,   "fault,id=k,chardev=base",        "fault",     0, "O",  0, NO,                   NO, "" },
-    { "file",      prepare_path,   "file,id=k,path=%s",              "file",      1, "O",  0, 0,                    NO, "" },
-    { "pipe",      prepare_fifos,  "pipe,id=k,path=%s",              "pipe",      2, "O",  0, 0,                    NO, "" },
-    { "pipe_both", prepare_fifo,   "pipe,id=k,path=%s",              "pipe",      1, "O",  0, NO,                   NO, "" },
-    { "pty",       no_preparation, "pty,id=k",                       "pty:/dev/", 2, "",   1, NO,                   NO, "Z" },
-    { "serial",    prepare_line,   "serial,id=k,path=%s",            "serial",    1, "O",  0, NO,                   NO, "PbpFfux" },
-    { "null_line", no_preparation, "serial,id=k,path=/dev/null",     "serial",    2, "OC", 0, NO,                   NO, "" },
-    { "fd_socket", prepare_pair,   "fd,id=k,in=%s,out=%1$s",         "fd",        1, "O",  0, 0,                    NO, "" },
-    { "fd_in",     prepare_pipe,   "fd,id=k,in=%s",                  "fd",        2, "O",  0, CHR_ERR_DISCONNECTED, NO, "" },
-    { "udp",       no_preparation, "udp,id=k,host=127.0.0.1,port=9", "udp:",      1, "O",  0, NO,                   NO, "" },
-    { "socket",    prepare_pair,   "socket,id=k,fd=%s",              "unix",      1, "O",  0, 0,                    0,  "" },
-    { "server",    no_preparation, "socket,id=k,host=127.0.0.1,port=0,server=on,wait=off","disconnected:tcp:127.0.0.1:",1, "",   1, CHR_ERR_DISCONNECTED, 0,  "" },
+    { "null",      no_preparation, "null,id=k",                      "null",      0, "",   0, NO,   NO, "" },
+    { "ringbuf",   no_preparation, "ringbuf,id=k",                   "ringbuf",   0, "O",  0, NO,   NO, "" },
+    { "testdev",   no_preparation, "testdev,id=k",                   "testdev",   0, "O",  0, NO,   NO, "" },
+    { "script",    no_preparation, "script,id=k,text=wait 1s",       "script",    0, "O",  0, 0,    NO, "" },
+    { "msmouse",   no_preparation, "msmouse,id=k",                   "msmouse",   0, "",   1, NO,   NO, "tT" },
+    { "wctablet",  no_preparation, "wctablet,id=k",                  "wctablet",  0, "O",  0, NO,   NO, "P" },
+    { "mux",       prepare_base,   "mux,id=k,chardev=base",          "mux",       0, "IO", 0, NO,   NO, "" },
+    { "hub",       prepare_base,   "hub,id=k,chardevs.0=base",       "hub",       0, "O",  0, NO,   NO, "" },
+    { "fault",     prepare_base,   "fault,id=k,chardev=base",        "fault",     0, "O",  0, NO,   NO, "" },
+    { "file",      prepare_path,   "file,id=k,path=%s",              "file",      1, "O",  0, 0,    NO, "" },
+    { "pipe",      prepare_fifos,  "pipe,id=k,path=%s",              "pipe",      2, "O",  0, 0,    NO, "" },
+    { "pipe_both", prepare_fifo,   "pipe,id=k,path=%s",              "pipe",      1, "O",  0, NO,   NO, "" },
+    { "pty",       no_preparation, "pty,id=k",                       "pty:/dev/", 2, "",   1, NO,   NO, "Z" },
+    { "serial",    prepare_line,   "serial,id=k,path=%s",            "serial",    1, "O",  0, NO,   NO, "PbpFfux" },
+    { "null_line", no_preparation, "serial,id=k,path=/dev/null",     "serial",    2, "OC", 0, NO,   NO, "" },
+    { "fd_socket", prepare_pair,   "fd,id=k,in=%s,out=%1$s",         "fd",        1, "O",  0, 0,    NO, "" },
+    { "fd_in",     prepare_pipe,   "fd,id=k,in=%s",                  "fd",        2, "O",  0, GONE, NO, "" },
+    { "udp",       no_preparation, "udp,id=k,host=127.0.0.1,port=9", "udp:",      1, "O",  0, NO,   NO, "" },
+    { "socket",    prepare_pair,   "socket,id=k,fd=%s",              "unix",      1, "O",  0, 0,    0,  "" },
+    { "server",    no_preparation, "socket,id=k,host=127.0.0.1,port=0,server=on,wait=off",
+      "disconnected:tcp:127.0.0.1:", 1, "", 1, GONE, 0,  "" },
 };
 
 typedef struct command {
@@ -156,6 +157,7 @@ static void check_kind(const void *arg)
     CHECK_INT(info.be_open, strchr(k->events, 'O') && !strchr(k->events, 'C'));
     CHECK_STR(known_commands(&rec.fe), k->commands);
     CHECK_INT(chr_fe_shutdown(&rec.fe), k->shutdown);
+    CHECK_INT(chr_fe_shutdown(&rec.fe), k->shutdown); /* and again */
     CHECK_INT(chr_fe_disconnect(&rec.fe), k->disconnect);
     detach(&rec);
     if (far_side >= 0) close(far_side);
