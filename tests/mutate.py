@@ -91,6 +91,8 @@ TYPES = {'const', 'volatile', 'struct', 'union', 'enum', 'unsigned', 'signed', '
          'float', 'extern', 'register', 'FILE', 'socklen_t'}
 NO_STATEMENT = {'return', 'goto', 'case', 'default', 'else', 'do', 'if', 'for', 'while', 'switch', 'sizeof'} | TYPES
 
+COMMUTATIVE = {'chr__min', 'chr__max'}
+
 ENDS = {'buffers   what stands': 'making and unmaking', 'buffers': '', 'layer_box': '', 'com_port': 'negotiation'}
 
 Token = collections.namedtuple('Token', 'text start end')
@@ -367,7 +369,7 @@ class Maker:
 
     def arguments(self, at):
         text = self.text(at)
-        if not WORD.match(text) or text in NO_STATEMENT or self.text(at + 1) != '(' or at + 1 not in self.source.match:
+        if not WORD.match(text) or text in NO_STATEMENT or text in COMMUTATIVE or self.text(at + 1) != '(' or at + 1 not in self.source.match:
             return
         parts, first, here = [], at + 2, at + 2
         while here <= self.source.match[at + 1]:

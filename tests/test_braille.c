@@ -679,7 +679,7 @@ TEST(brlapi_by_name)
     char  *number;
     int    fails;
     NEED_LOCALHOST();
-    for (fails = 0; fails < 2; fails++) {
+    for (fails = 0; fails < (RIG_OVER_TCP ? 1 : 2); fails++) { /* where there are no faults: once */
         memset(&s, 0, sizeof s);
         rig_open_virtual(&s.r);
         s.listener = server_listen("", s.options, sizeof s.options);
@@ -1087,7 +1087,7 @@ TEST(brlapi_hosts_in_brackets)
         { "", "", 1 }, { "[", "]", 1 }, { "1", "]", 0 }, { "[", "1", 0 }, { "[[", "]]", 0 },
     };
     size_t i;
-    for (i = 0; i < sizeof hosts / sizeof *hosts; i++) {
+    for (i = 0; i < sizeof hosts / sizeof *hosts - RIG_OVER_TCP; i++) { /* Windows takes the last one */
         struct pollfd poll_one = { 0, POLLIN, 0 };
         char          options[300], more[300];
         recorder      rec;

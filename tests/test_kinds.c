@@ -298,13 +298,150 @@ static void room_comes_silently(const void *arg)
     scratch_clean();
 }
 
+/* Room that is told is used at once, also where the loop is another one's, which does not look again by itself. */
+static void room_is_told(const void *arg)
+{
+    const source *from = (const source *)arg;
+    const char   *base = NULL;
+    char          options[700];
+    recorder      rec;
+    rig           r;
+    int           i;
+    rig_open_virtual(&r);
+    REQUIRE(chr_loop_fd(r.ctx) >= 0);
+    from->prepare(&base);
+    if (base) make(&r, base);
+    snprintf(options, sizeof options, from->options, place);
+    attach_with_room(&rec, make(&r, options), 0);
+    settle(&r);
+    if (from->speak) from->speak(&rec);
+    else say(far_side, "spoken");
+    usleep(1000);
+    settle(&r);
+    CHECK_INT(rec.length, 0);
+    give_room(&rec, 1);
+    for (i = 0; i < 4; i++) chr_loop_step(r.ctx, 0);
+    CHECK_INT(rec.length, 1);
+    give_room(&rec, 2);
+    for (i = 0; i < 4; i++) chr_loop_step(r.ctx, 0);
+    CHECK_INT(rec.length, 3);
+    give_room(&rec, UNLIMITED);
+    for (i = 0; i < 4; i++) chr_loop_step(r.ctx, 0);
+    CHECK(rec.length >= 6);
+    detach(&rec);
+    if (far_side >= 0) close(far_side);
+    if (other_side >= 0) close(other_side);
+    rig_close(&r);
+    scratch_clean();
+}
+
 TEST_FAMILY(rooms)
 {
     char   name[60];
     size_t i;
     for (i = 0; i < sizeof sources / sizeof *sources; i++) {
+        snprintf(name, sizeof name, "room_is_told_%s", sources[i].name);
+        test_add_case(name, room_is_told, &sources[i], TEST_SECONDS);
         snprintf(name, sizeof name, "room_comes_silently_%s", sources[i].name);
         test_add_case(name, room_comes_silently, &sources[i], TEST_SECONDS);
+    }
+}
+
+/* ---- removed at each moment -------------------------------------------------------------------------------------------------- */
+
+/* Nothing of it is left in the loop: no timer, no callback, no descriptor. */
+static void check_nothing_is_left(rig *r, int watches)
+{
+    chr_poll polls[32];
+    int      timeout;
+    CHECK(chr_loop_step(r->ctx, 0) >= 0);
+    settle(r);
+    CHECK_INT(chr_loop_prepare(r->ctx, polls, 32, &timeout), watches);
+    CHECK_INT(timeout, -1);
+    CHECK(chr_loop_deadline(r->ctx) == INT64_MAX);
+    chr_loop_dispatch(r->ctx, NULL, 0);
+    r->now += INT64_C(100000) * 1000000;
+    settle(r);
+}
+
+static int count_watches(rig *r)
+{
+    chr_poll polls[32];
+    int      timeout, count = chr_loop_prepare(r->ctx, polls, 32, &timeout);
+    chr_loop_dispatch(r->ctx, NULL, 0);
+    return count;
+}
+
+/* One that speaks, or not, goes after so many steps, with room and without. */
+static void removed_after(const source *from, int steps, int room, int speaks)
+{
+    const char *base = NULL;
+    char        options[700];
+    recorder    rec;
+    rig         r;
+    int         watches, i;
+    rig_open_virtual(&r);
+    far_side = other_side = -1;
+    from->prepare(&base);
+    if (base) make(&r, base);
+    settle(&r);
+    watches = count_watches(&r);
+    snprintf(options, sizeof options, from->options, place);
+    attach_with_room(&rec, make(&r, options), room);
+    if (speaks && from->speak) from->speak(&rec);
+    else if (speaks) say(far_side, "spoken");
+    chr_fe_add_watch(&rec.fe, recorder_writable, &rec);
+    for (i = 0; i < steps; i++) {
+        chr_loop_step(r.ctx, 0);
+        r.now += 1000000;
+    }
+    detach(&rec);
+    CHECK_INT(chr_remove(r.ctx, "k", NULL), 0);
+    if (strstr(options, "telnet")) close(far_side), far_side = -1; /* what it was to be told lingers */
+    check_nothing_is_left(&r, watches + (strncmp(from->options, "pty", 3) == 0)); /* the context's, for all of them */
+    if (far_side >= 0) close(far_side);
+    if (other_side >= 0) close(other_side);
+    far_side = other_side = -1;
+    rig_close(&r);
+    scratch_clean();
+}
+
+static void removed_at_each_moment(const void *arg)
+{
+    int steps, room, speaks;
+    for (steps = 0; steps < 8; steps++)
+        for (room = 0; room < 2; room++)
+            for (speaks = 0; speaks < 2; speaks++) removed_after((const source *)arg, steps, room ? UNLIMITED : 0, speaks);
+}
+
+static void fail_at_once(recorder *rec) { chr_fe_write(&rec->fe, "x", 1); }
+
+static const source more_sources[] = {
+    { "null",    no_preparation, "null,id=k",                       nothing_more },
+    { "ringbuf", no_preparation, "ringbuf,id=k",                    fail_at_once },
+    { "testdev", no_preparation, "testdev,id=k",                    nothing_more },
+    { "failing", no_preparation, "script,id=k,text=reject \"x\";expect \"y\",exit=off", fail_at_once },
+    { "passing", no_preparation, "script,id=k,text=pass,exit=off",  nothing_more },
+    { "obuf",    prepare_pair,   "socket,id=k,fd=%s,obuf=1K,history=16", fail_at_once },
+    { "pty",     no_preparation, "pty,id=k",                        fail_at_once },
+    { "busy",    no_preparation, "udp,id=k,host=127.0.0.1,port=9",  fail_at_once },
+    { "server",  no_preparation, "socket,id=k,host=127.0.0.1,port=0,server=on,wait=off", fail_at_once },
+    { "retry",   no_preparation, "socket,id=k,path=/nonexistent/x,reconnect-ms=5", fail_at_once },
+    { "unplugged", no_preparation, "serial,id=k,path=/nonexistent/x,reconnect-ms=5", fail_at_once },
+    { "rowing",  no_preparation, "braille,id=k,host=127.0.0.1:61434", fail_at_once },
+};
+
+TEST_FAMILY(removals)
+{
+    char   name[60];
+    size_t i;
+    for (i = 0; i < sizeof sources / sizeof *sources; i++) {
+        snprintf(name, sizeof name, "removed_at_each_moment_%s", sources[i].name);
+        test_add_case(name, removed_at_each_moment, &sources[i], TEST_SECONDS);
+    }
+    for (i = 0; i < sizeof more_sources / sizeof *more_sources; i++) {
+        snprintf(name, sizeof name, "removed_at_each_moment_%s", more_sources[i].name);
+        test_add_case(name, removed_at_each_moment, &more_sources[i], TEST_SECONDS);
     }
 }
 
