@@ -139,7 +139,7 @@ static void check_kind(const void *arg)
     chr_info    info;
     recorder    rec;
     rig         r;
-    int         before;
+    int         before, i;
     rig_open_virtual(&r);
     k->prepare(&base);
     if (base) make(&r, base);
@@ -156,6 +156,11 @@ static void check_kind(const void *arg)
     CHECK_INT(info.comes_back, k->comes_back);
     CHECK_INT(info.be_open, strchr(k->events, 'O') && !strchr(k->events, 'C'));
     CHECK_STR(known_commands(&rec.fe), k->commands);
+    for (i = 1; i <= 3; i++) { /* nothing is in its way: who wants to write is told at once */
+        chr_fe_add_watch(&rec.fe, recorder_writable, &rec);
+        settle(&r);
+        CHECK_INT(rec.writable, i);
+    }
     CHECK_INT(chr_fe_shutdown(&rec.fe), k->shutdown);
     CHECK_INT(chr_fe_shutdown(&rec.fe), k->shutdown); /* and again */
     CHECK_INT(chr_fe_disconnect(&rec.fe), k->disconnect);
@@ -442,6 +447,171 @@ TEST_FAMILY(removals)
     for (i = 0; i < sizeof more_sources / sizeof *more_sources; i++) {
         snprintf(name, sizeof name, "removed_at_each_moment_%s", more_sources[i].name);
         test_add_case(name, removed_at_each_moment, &more_sources[i], TEST_SECONDS);
+    }
+}
+
+/* ---- removed by whom it asks --------------------------------------------------------------------------------------------------- */
+
+static struct {
+    rig      *r;
+    recorder *rec;
+    int       calls, at; /* which call of can_read does it */
+    char      how;       /* d: detaches, r: and removes it, h: takes other handlers, n: none */
+} asked;
+
+static int asked_can_read(void *opaque)
+{
+    recorder *rec = (recorder *)opaque;
+    if (++asked.calls != asked.at) return rec->room;
+    if (asked.how == 'h' || asked.how == 'n') {
+        chr_fe_set_handlers(&rec->fe, asked.how == 'h' ? &recorder_handlers : NULL, rec);
+        return rec->room;
+    }
+    chr_fe_deinit(&rec->fe);
+    if (asked.how == 'r') CHECK_INT(chr_remove(asked.r->ctx, "k", NULL), 0);
+    return rec->room; /* as if nothing had happened */
+}
+
+static void asked_event(void *opaque, int event) { (void)opaque, (void)event; }
+
+static void asked_once(const source *from, int at, char how, int room)
+{
+    static const chr_handlers handlers = { asked_can_read, recorder_read, asked_event, NULL };
+    const char *base = NULL;
+    char        options[700];
+    chr_error   err;
+    recorder    rec;
+    rig         r;
+    size_t      length;
+    int         i;
+    rig_open_virtual(&r);
+    far_side = other_side = -1;
+    from->prepare(&base);
+    if (base) make(&r, base);
+    snprintf(options, sizeof options, from->options, place);
+    memset(&rec, 0, sizeof rec);
+    rec.early_input_allowed = 1;
+    rec.room = room;
+    asked.r = &r, asked.rec = &rec, asked.calls = 0, asked.at = at, asked.how = how;
+    REQUIRE(chr_fe_init(&rec.fe, make(&r, options), &err) == 0);
+    chr_fe_set_handlers(&rec.fe, &handlers, &rec);
+    settle(&r);
+    if (!chr_find(r.ctx, "k")) (void)0; /* gone already: nobody is there to hear it */
+    else if (from->speak) from->speak(&rec);
+    else say(far_side, "spoken");
+    usleep(200);
+    for (i = 0; i < 6; i++) {
+        length = rec.length;
+        chr_loop_step(r.ctx, 0);
+        r.now += 1000000;
+        if (asked.calls > at && (how == 'd' || how == 'r')) CHECK_INT(rec.length, length); /* nothing comes any more, nor a question */
+    }
+    if (how == 'd' || how == 'r') CHECK(asked.calls <= at);
+    detach(&rec);
+    if (far_side >= 0) close(far_side);
+    if (other_side >= 0) close(other_side);
+    far_side = other_side = -1;
+    rig_close(&r);
+    scratch_clean();
+}
+
+static void removed_by_whom_it_asks(const void *arg)
+{
+    static const char hows[] = "drhn";
+    int               at, how, room;
+    for (at = 1; at <= 4; at++)
+        for (how = 0; how < 4; how++)
+            for (room = 0; room < 3; room++) asked_once((const source *)arg, at, hows[how], room == 2 ? (int)UNLIMITED : room);
+}
+
+TEST_FAMILY(questions)
+{
+    char   name[60];
+    size_t i;
+    for (i = 0; i < sizeof sources / sizeof *sources; i++) {
+        snprintf(name, sizeof name, "removed_by_whom_it_asks_%s", sources[i].name);
+        test_add_case(name, removed_by_whom_it_asks, &sources[i], TEST_SECONDS);
+    }
+}
+
+/* ---- calls that block ------------------------------------------------------------------------------------------------------------- */
+
+/* Another process plays the far side: reads so many bytes, or says a few, after a while. */
+static pid_t far_process(int fd, size_t reads, const char *says)
+{
+    pid_t pid = fork();
+    if (pid != 0) return pid;
+    usleep(20000);
+    if (says && write(fd, says, strlen(says)) < 0) _exit(1);
+    while (reads > 0) {
+        static char block[65536];
+        ssize_t     n = read(fd, block, sizeof block);
+        if (n <= 0) _exit(2);
+        reads -= (size_t)n < reads ? (size_t)n : reads;
+    }
+    _exit(0);
+}
+
+static void far_process_ends(pid_t pid)
+{
+    int status = -1;
+    CHECK_INT(waitpid(pid, &status, 0), pid);
+    CHECK_INT(status, 0);
+}
+
+/* Whatever is stacked on a slow socket waits for it. */
+static void blocks_until_all_is_done(const void *arg)
+{
+    enum { SIZE = 2000000 };
+    static char   block[SIZE];
+    const source *from = (const source *)arg;
+    const char   *base = NULL;
+    char          options[700], got[7] = "";
+    recorder      rec;
+    rig           r;
+    pid_t         pid;
+    int           has_input = strncmp(from->options, "mux", 3) != 0 && strncmp(from->options, "hub", 3) != 0;
+    rig_open(&r);
+    from->prepare(&base);
+    if (base) make(&r, base);
+    snprintf(options, sizeof options, from->options, place);
+    attach_with_room(&rec, make(&r, options), 0);
+    settle(&r);
+    pid = far_process(far_side, SIZE, NULL);
+    CHECK_INT(chr_fe_write_all(&rec.fe, block, SIZE, 20000), SIZE);
+    CHECK_INT(chr_fe_flush(&rec.fe, 20000), 0);
+    far_process_ends(pid);
+    if (has_input) {
+        pid = far_process(far_side, 0, "spoken");
+        CHECK_INT(chr_fe_read_all(&rec.fe, got, 6, 20000), 6);
+        CHECK_STR(got, "spoken");
+        far_process_ends(pid);
+    } else {
+        CHECK_INT(chr_fe_read_all(&rec.fe, got, 6, 20000), CHR_ERR_NOT_SUPPORTED);
+    }
+    CHECK(fill_up(&rec.fe) > 0);
+    CHECK_INT(chr_fe_write_all(&rec.fe, "x", 1, 5), CHR_ERR_TIMEOUT);
+    detach(&rec);
+    close(far_side);
+    rig_close(&r);
+}
+
+TEST_FAMILY(blocking)
+{
+    static const source stacks[] = {
+        { "socket", prepare_pair,         "socket,id=k,fd=%s",        NULL },
+        { "telnet", prepare_pair,         "socket,id=k,fd=%s,obuf=1K", NULL },
+        { "fd",     prepare_pair,         "fd,id=k,in=%s,out=%1$s",   NULL },
+        { "mux",    prepare_socket_below, "mux,id=k,chardev=base",    NULL },
+        { "hub",    prepare_socket_below, "hub,id=k,chardevs.0=base", NULL },
+        { "fault",  prepare_socket_below, "fault,id=k,chardev=base",  NULL },
+        { "seeded", prepare_socket_below, "fault,id=k,chardev=base,seed=7,faults=short+block+delay", NULL },
+    };
+    char   name[60];
+    size_t i;
+    for (i = 0; i < sizeof stacks / sizeof *stacks; i++) {
+        snprintf(name, sizeof name, "blocks_until_all_is_done_%s", stacks[i].name);
+        test_add_case(name, blocks_until_all_is_done, &stacks[i], TEST_SECONDS);
     }
 }
 
