@@ -1,5 +1,6 @@
 /* Each kind of chardev beside the others: what it is called, what it costs, which commands and calls it knows. */
 #include "chardev.h"
+#include "fault.h"
 #include "rig.h"
 
 #ifndef _WIN32
@@ -570,7 +571,8 @@ static void blocks_until_all_is_done(const void *arg)
     recorder      rec;
     rig           r;
     pid_t         pid;
-    int           has_input = strncmp(from->options, "mux", 3) != 0 && strncmp(from->options, "hub", 3) != 0;
+    long          calls = 0;
+    int           i, has_input = strncmp(from->options, "mux", 3) != 0 && strncmp(from->options, "hub", 3) != 0;
     rig_open(&r);
     from->prepare(&base);
     if (base) make(&r, base);
@@ -590,7 +592,11 @@ static void blocks_until_all_is_done(const void *arg)
         CHECK_INT(chr_fe_read_all(&rec.fe, got, 6, 20000), CHR_ERR_NOT_SUPPORTED);
     }
     CHECK(fill_up(&rec.fe) > 0);
-    CHECK_INT(chr_fe_write_all(&rec.fe, "x", 1, 5), CHR_ERR_TIMEOUT);
+    memset(&fault_plan, 0, sizeof fault_plan);
+    CHECK_INT(chr_fe_write_all(&rec.fe, "x", 1, 30), CHR_ERR_TIMEOUT);
+    if (has_input) CHECK_INT(chr_fe_read_all(&rec.fe, got, 6, 30), CHR_ERR_TIMEOUT);
+    for (i = 0; i < FAULT_COUNT; i++) calls += i == FAULT_clock_gettime ? 0 : fault_plan.counts[i];
+    CHECK(calls >= 2 && calls < 60); /* it sleeps meanwhile */
     detach(&rec);
     close(far_side);
     rig_close(&r);
