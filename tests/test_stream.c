@@ -195,3 +195,44 @@ TEST(a_busy_peer_has_its_share_of_a_turn)
     rig_close(&r);
     scratch_clean();
 }
+
+/* There are 64 connections that linger at most. One more ends the oldest that only waits for its peer to close, not one that still has
+ * bytes to send. */
+TEST(those_that_still_send_linger_on)
+{
+    enum { MORE = 70 };
+    static int far[MORE];
+    char       options[100];
+    size_t     sent;
+    int        i, fds[2], over = 0;
+    line       l;
+    NEED_LITTLE_ROOM();
+    line_open(&l, ",obuf=4K", UNLIMITED);
+    sent = fill_up(&l.rec.fe);
+    detach(&l.rec);
+    CHECK_INT(chr_remove(l.r.ctx, "s", NULL), 0);
+    for (i = 0; i < MORE; i++) {
+        recorder rec;
+        socket_pair(fds);
+        far[i] = fds[1];
+        snprintf(options, sizeof options, "socket,id=t,fd=%d,telnet=on", fds[0]);
+        attach(&rec, make(&l.r, options));
+        settle(&l.r);
+        detach(&rec);
+        CHECK_INT(chr_remove(l.r.ctx, "t", NULL), 0);
+        (void)hear(far[i]);
+    }
+    settle(&l.r);
+    for (i = 0; i < MORE; i++) {
+        over += send(far[i], "x", 1, MSG_NOSIGNAL) < 0; /* it is closed, and not only shut down */
+        CHECK_INT(over, i < MORE - 63 ? i + 1 : MORE - 63); /* the oldest ones */
+    }
+    CHECK_STR(l.r.log, "");
+    CHECK_INT(drain(&l.r, l.far, sent), sent);
+    settle(&l.r);
+    for (i = 0; i < MORE; i++) close(far[i]);
+    settle(&l.r);
+    CHECK_STR(l.r.log, "");
+    close(l.far);
+    rig_close(&l.r);
+}
