@@ -383,6 +383,30 @@ TEST(pty_several_have_it_open)
     }
 }
 
+/* Of two one has gone. Then the other goes and a third one comes, between two looks: that is told. */
+TEST(pty_the_last_of_several_is_followed_by_another)
+{
+    int      a, b, c;
+    recorder rec;
+    rig      r;
+    rig_open_virtual(&r);
+    attach(&rec, make(&r, "pty,id=p"));
+    settle(&r);
+    a = open_slave(rec.fe.dev);
+    b = open_slave(rec.fe.dev);
+    pass_time(&r, 1500);
+    close(a);
+    pass_time(&r, 1500);
+    CHECK_STR(rec.events, "O");
+    close(b);
+    c = open_slave(rec.fe.dev);
+    pass_time(&r, 1500);
+    CHECK_STR(rec.events, "OCO");
+    close(c);
+    detach(&rec);
+    rig_close(&r);
+}
+
 /* One descriptor for all of them, and it goes with the context. */
 TEST(many_ptys)
 {
