@@ -2,6 +2,7 @@
 #include "chardev.h"
 #include "fault.h"
 #include "rig.h"
+#include "hosted.h"
 
 #ifndef _WIN32
 #include <pty.h>
@@ -304,7 +305,7 @@ static void room_comes_silently(const void *arg)
     scratch_clean();
 }
 
-/* Room that is told is used at once, also where the loop is another one's, which does not look again by itself. */
+/* Room that is told is used at once, also where the loop is another one's, which asks by itself only after a while. */
 static void room_is_told(const void *arg)
 {
     const source *from = (const source *)arg;
@@ -312,27 +313,25 @@ static void room_is_told(const void *arg)
     char          options[700];
     recorder      rec;
     rig           r;
-    int           i;
-    rig_open_virtual(&r);
-    REQUIRE(chr_loop_fd(r.ctx) >= 0);
+    rig_open_hosted(&r);
     from->prepare(&base);
     if (base) make(&r, base);
     snprintf(options, sizeof options, from->options, place);
     attach_with_room(&rec, make(&r, options), 0);
-    settle(&r);
+    host_turns(&r, 10);
     if (from->speak) from->speak(&rec);
     else say(far_side, "spoken");
     usleep(1000);
-    settle(&r);
+    host_turns(&r, 10);
     CHECK_INT(rec.length, 0);
     give_room(&rec, 1);
-    for (i = 0; i < 4; i++) chr_loop_step(r.ctx, 0);
+    host_turns(&r, 5);
     CHECK_INT(rec.length, 1);
     give_room(&rec, 2);
-    for (i = 0; i < 4; i++) chr_loop_step(r.ctx, 0);
+    host_turns(&r, 5);
     CHECK_INT(rec.length, 3);
     give_room(&rec, UNLIMITED);
-    for (i = 0; i < 4; i++) chr_loop_step(r.ctx, 0);
+    host_turns(&r, 5);
     CHECK(rec.length >= 6);
     detach(&rec);
     if (far_side >= 0) close(far_side);

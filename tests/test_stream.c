@@ -1,6 +1,7 @@
 /* What all that reads and writes descriptors has in common: ends and hang-ups while the frontend has no room, or waits to write. */
 #include "chardev.h"
 #include "rig.h"
+#include "hosted.h"
 
 typedef struct line {
     rig      r;
@@ -65,6 +66,37 @@ TEST(hang_up_behind_unread_input_while_output_waits)
         CHECK_STR(l.rec.events, "OC");
         line_close(&l);
     }
+}
+
+/* The same in another one's loop, where nothing is looked at again but for a reason. */
+TEST(hang_up_behind_unread_input_in_another_loop)
+{
+    char     options[60];
+    int      fds[2];
+    recorder rec;
+    rig      r;
+    NEED_LITTLE_ROOM();
+    rig_open_hosted(&r);
+    socket_pair(fds);
+    snprintf(options, sizeof options, "socket,id=s,fd=%d", fds[0]);
+    attach_with_room(&rec, make(&r, options), 0);
+    host_turns(&r, 10);
+    fill_up(&rec.fe);
+    say(fds[1], "last words");
+    chr_fe_add_watch(&rec.fe, recorder_writable, &rec);
+    host_turns(&r, 10);
+    CHECK_INT(rec.writable, 0);
+    close(fds[1]);
+    host_turns(&r, 10);
+    CHECK_INT(rec.writable, 1);
+    CHECK_STR(rec.events, "O");
+    CHECK_INT(chr_fe_write(&rec.fe, "x", 1), CHR_ERR_DISCONNECTED);
+    give_room(&rec, 100);
+    host_turns(&r, 10);
+    CHECK_INPUT(&rec, "last words");
+    CHECK_STR(rec.events, "OC");
+    detach(&rec);
+    rig_close(&r);
 }
 
 /* The peer says no more, and goes on reading: room for output is no end. */
