@@ -15,7 +15,7 @@ from xml.sax.saxutils import escape, unescape
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.environ.get("BUILD", "build")
 PICTURE = os.path.join(HERE, "terminal.svg")
-ADVANCE, ROW, LEFT, TOP, WIDTH = 8.0, 19, 16, 34, 860
+ROW, LEFT, WIDTH, NOTES = 19, 16, 760, 500
 
 # Programs by terminal: the command, what its screen ends with when it is ready, and what is typed then: the keys, a note for the margin, and
 # what the screen ends with after that.
@@ -141,7 +141,7 @@ def svg(lines):
         parts.append('<text class="%s" x="%d" y="%d" xml:space="preserve">%s</text>' % (kind, LEFT, y, escape(shown)))
         if note:
             parts.append('<text class="note" fill="#59636e" font-family="system-ui, sans-serif" font-style="italic" x="%d" y="%d">%s</text>' %
-                         (WIDTH - 270, y, escape(note)))
+                         (NOTES, y, escape(note)))
     close_screen()
     height = y + 20
     return ('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-labelledby="title desc" '
