@@ -90,9 +90,19 @@ static void port_set_open(chr_dev *dev, int is_open)
     ((port *)dev)->frontend_open = is_open;
 }
 
-static const chr_io      port_io = { port_write, NULL, port_update, NULL };
-static const chr_backend port_kind = { "port", NULL, "the test is the far side", NULL, sizeof(chr_common_options), sizeof(port),
-                                       NULL, port_open, port_close, &port_io, NULL, port_ioctl, port_set_open, NULL, NULL, 0, NULL };
+CHR_TABLE(chr_io, port_io,
+    CHR_SET(write,  port_write)
+    CHR_SET(update, port_update));
+CHR_TABLE(chr_backend, port_kind,
+    CHR_SET(name,         "port")
+    CHR_SET(help,         "the test is the far side")
+    CHR_SET(options_size, sizeof(chr_common_options))
+    CHR_SET(state_size,   sizeof(port))
+    CHR_SET(open,         port_open)
+    CHR_SET(close,        port_close)
+    CHR_SET(io,           &port_io)
+    CHR_SET(ioctl,        port_ioctl)
+    CHR_SET(set_open,     port_set_open));
 
 /* From the loop, as a backend does. */
 static void act(rig *r, port *p, int event)
