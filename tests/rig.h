@@ -359,6 +359,8 @@ static inline int refuse(rig *r, const char *options, chr_error *err)
     int      fds = count_fds();
     chr_dev *dev;
     memset(err, 0, sizeof *err);
+    dev = chr_new(r->ctx, options, NULL); /* nobody has to want to know why */
+    CHECK(dev == NULL);
     dev = chr_new(r->ctx, options, err);
     if (!CHECK(dev == NULL) || !CHECK(err->code < 0) || !CHECK(err->text[0]) || !CHECK(!strchr(err->text, '\n')) ||
         !CHECK_INT(count_fds(), fds) || !CHECK(chr_next(r->ctx, NULL) == NULL || dev == NULL))

@@ -232,6 +232,42 @@ TEST(flood_of_chosen_ids)
     rig_close(&known);
 }
 
+/* HalfSipHash-1-3, as another implementation has it: the one that gives the published values of HalfSipHash-2-4. */
+TEST(hash_is_what_it_is_said_to_be)
+{
+    static const unsigned long want[] = { 0x5814c896, 0xe7e864ca, 0xbc4b0e30, 0x01539939, 0x7e059ea6, 0x88e3d89b,
+                                          0xa0080b65, 0x9d38d9d6, 0x577999b1, 0xc839caed, 0xe4fa32cf, 0x959246ee };
+    static const unsigned      key[2] = { 0x03020100, 0x07060504 }, ones[2] = { 0xffffffff, 0xffffffff }, zeros[2] = { 0, 0 };
+    unsigned char              bytes[12], high[70];
+    size_t                     i;
+    for (i = 0; i < sizeof high; i++) high[i] = (unsigned char)(0x80 + i);
+    for (i = 0; i < sizeof bytes; i++) bytes[i] = (unsigned char)i;
+    for (i = 0; i < sizeof bytes; i++)
+        if (!CHECK_INT(private_hash_of(key, bytes, i), want[i])) NOTE("of %d bytes", (int)i);
+    CHECK_INT(private_hash_of(ones, "serial0", 7), 0xa31ecec3);
+    CHECK_INT(private_hash_of(zeros, high, sizeof high), 0xf3332148);
+}
+
+/* Nobody guesses a table's key, not from another one's and not from the time. */
+TEST(hash_keys_are_random)
+{
+    enum { COUNT = 6 };
+    unsigned keys[COUNT][2];
+    int      i, k, half, same[2] = { 0, 0 };
+    for (i = 0; i < COUNT; i++) {
+        rig r;
+        rig_open(&r);
+        make_many(&r, 17);
+        for (half = 0; half < 2; half++) keys[i][half] = private_hash_key(r.ctx, half);
+        rig_close(&r);
+    }
+    for (i = 0; i < COUNT; i++)
+        for (k = 0; k < i; k++)
+            for (half = 0; half < 2; half++) same[half] += keys[i][half] == keys[k][half];
+    CHECK(same[0] <= 1);
+    CHECK(same[1] <= 1);
+}
+
 /* Without memory for more chains the ids stay where they are. */
 TEST(table_that_cannot_grow)
 {
@@ -257,7 +293,17 @@ TEST(table_that_cannot_grow)
     make(&r, "null,id=late"); /* now there is */
     CHECK(private_longest_chain(r.ctx) < 100);
     for (i = 0; i < 500; i++) CHECK(chr_find(r.ctx, numbered(i)) != NULL);
-    for (i = 0; i < 500; i++) remove_one(&r, i);
+    for (i = 500; i < 550; i++) { /* and none again: those chains stay */
+        snprintf(text, sizeof text, "null,id=%s", numbered(i));
+        r.failed = 0;
+        r.fail_at = r.calls + calls + 1;
+        make(&r, text);
+        r.fail_at = 0;
+        CHECK_INT(r.failed, 1);
+    }
+    CHECK(private_longest_chain(r.ctx) > 1 && private_longest_chain(r.ctx) < 100);
+    for (i = 0; i < 550; i++) CHECK(chr_find(r.ctx, numbered(i)) != NULL);
+    for (i = 0; i < 550; i++) remove_one(&r, i);
     rig_close(&r);
 }
 
