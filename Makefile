@@ -7,6 +7,7 @@
 #   make soak       MINUTES=60 of random tests, with sanitizers, on all processors
 #   make mutate     whether the tests notice faults      SECTION= N= SEED= MIN= MUTANT=, see tests/mutate.py
 #   make windows    the examples, into build/win/*.exe make test-windows  the tests, under Wine
+#   make docs       the reference: man pages and build/docs/reference.html, from chardev.h
 #   make install    PREFIX=/usr/local DESTDIR=          make uninstall  removes what that has put there
 #
 # V=1 shows the compiler's command lines. CC, CFLAGS, LDFLAGS as ever; TLS= and SPICE= build without mbed TLS, without spice-server.
@@ -266,25 +267,38 @@ coverage: all $(TESTS)
 	@STARTED=$(STARTED) JOBS=$(JOBS) LONG='$(LONG)' sh tests/coverage.sh $(TESTS)
 endif
 
+# The reference, from the public part of chardev.h: man pages (a page a section, and a link to it for each name) and one page of HTML.
+VERSION   = $(shell sed -n 's/^.define CHARDEV_VERSION "\(.*\)"/\1/p' chardev.h)
+DATE      = $(shell sed -n 's/^## [0-9.]* (\(.*\))/\1/p' CHANGELOG.md | head -n 1)
+REFERENCE = awk -v version='$(VERSION)' -v date='$(DATE)' -v out=build/docs/man3 -v style=man/reference.css -f man/reference.awk
+
+docs: build/docs/reference.html
+
+build/docs/reference.html: man/reference.awk man/reference.css chardev.h CHANGELOG.md
+	@rm -rf build/docs && mkdir -p build/docs/man3
+	$(REFERENCE) -v format=man chardev.h chardev.h
+	$(REFERENCE) -v format=html chardev.h chardev.h >$@.new
+	@mv $@.new $@
+
 # What is installed, and where: uninstall removes the same.
 ROOT      = $(DESTDIR)$(PREFIX)
 CMAKE_DIR = lib/cmake/chardev
-MAN_PAGES = $(foreach page,$(wildcard man/*.[13]),share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page)))
-VERSION   = $(shell sed -n 's/^.define CHARDEV_VERSION "\(.*\)"/\1/p' chardev.h)
 FILL_IN   = sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|'
-INSTALLED = include/chardev.h lib/pkgconfig/chardev.pc $(CMAKE_DIR)/chardevConfig.cmake $(CMAKE_DIR)/chardevConfigVersion.cmake $(MAN_PAGES)
+INSTALLED = include/chardev.h lib/pkgconfig/chardev.pc $(CMAKE_DIR)/chardevConfig.cmake $(CMAKE_DIR)/chardevConfigVersion.cmake
 
-install:
+install: docs
 	mkdir -p '$(ROOT)/include' '$(ROOT)/lib/pkgconfig' '$(ROOT)/$(CMAKE_DIR)' '$(ROOT)/share/man/man1' '$(ROOT)/share/man/man3'
 	cp chardev.h '$(ROOT)/include/chardev.h'
 	$(FILL_IN) chardev.pc.in >'$(ROOT)/lib/pkgconfig/chardev.pc'
 	$(FILL_IN) chardevConfig.cmake.in >'$(ROOT)/$(CMAKE_DIR)/chardevConfig.cmake'
 	$(FILL_IN) chardevConfigVersion.cmake.in >'$(ROOT)/$(CMAKE_DIR)/chardevConfigVersion.cmake'
 	cp man/*.1 '$(ROOT)/share/man/man1/'
-	cp man/*.3 '$(ROOT)/share/man/man3/'
+	cp build/docs/man3/*.3 '$(ROOT)/share/man/man3/'
 
-uninstall:
+uninstall: docs
 	for file in $(INSTALLED); do rm -f '$(ROOT)'/"$$file"; done
+	for page in man/*.1; do rm -f '$(ROOT)'/share/man/man1/"$${page##*/}"; done
+	for page in build/docs/man3/*.3; do rm -f '$(ROOT)'/share/man/man3/"$${page##*/}"; done
 	if [ -d '$(ROOT)/$(CMAKE_DIR)' ]; then rmdir '$(ROOT)/$(CMAKE_DIR)'; fi
 
 clean:
@@ -292,4 +306,4 @@ clean:
 
 always:
 
-.PHONY: all always demo windows test test-windows test-peers bench fuzz soak cross coverage mutate install uninstall clean
+.PHONY: all always demo docs windows test test-windows test-peers bench fuzz soak cross coverage mutate install uninstall clean

@@ -650,6 +650,15 @@ def moved_lines(old, new):
     return moved
 
 
+def make_certificates():
+    """For test_tls, which would make them anew for each of its tests."""
+    place = os.path.abspath(DIR + '/certs')
+    shutil.rmtree(place, ignore_errors=True)
+    os.makedirs(place)
+    if shutil.which('openssl') and subprocess.run(['sh', 'tests/tls_certs.sh', place], capture_output=True, check=False).returncode == 0:
+        os.environ['TEST_TLS_CERTS'] = place
+
+
 class Map:
     def __init__(self, programs, source, pool):
         kept = {}
@@ -1024,6 +1033,7 @@ def main():
             print('%s  %s  %d\n    %s' % (fault.id, fault.section, fault.line, fault.key))
         return 0
     groups = choose(faults, sections)
+    make_certificates()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
         reach = Map(programs, source, pool)
