@@ -26075,7 +26075,7 @@ typedef struct chr__telnet_dev { /* the common beginning of the state of chardev
 } chr__telnet_dev;
 
 /* --------------------------------------------------------------------------------------------------------------------
- * >>layer_telnet   telnet (RFC 854 to 858, 1073, 1091, 1143), server and client, and tn3270 (RFC 1576), server and client
+ * >>layer_telnet   telnet (RFC 854 to 858, 1073, 1091, 1143) and tn3270 (RFC 1576), each as server and client
  *
  * handshake   telnet: the opening option negotiation (WILL, DO) is sent; no answer is required, so that nc may connect.
  *             A tn3270 client waits until its host agrees to END-OF-RECORD and BINARY in both directions
