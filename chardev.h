@@ -24173,7 +24173,7 @@ static const chr_option chr__pipe_rows[] = {
 
 /* Opens one FIFO, read-write: so open() does not block until a peer opens it, and there is no end of file (EOF) when
  * the last peer closes it. */
-static int chr__pipe_open_half(chr_dev *dev, const char *path, const char *suffix)
+static int chr__pipe_open_fifo(chr_dev *dev, const char *path, const char *suffix)
 {
     size_t size = strlen(path) + strlen(suffix) + 1;
     char  *name = (char *)chr__allocate(dev->ctx, size);
@@ -24197,8 +24197,8 @@ static int chr__pipe_open(chr_dev *dev, chr_error *err)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED,
                          "pipe: server and reconnect_ms are for systems whose pipes have a server");
     state->is_owner = 1;
-    state->in = chr__pipe_open_half(dev, path, ".in");
-    state->out = chr__pipe_open_half(dev, path, ".out");
+    state->in = chr__pipe_open_fifo(dev, path, ".in");
+    state->out = chr__pipe_open_fifo(dev, path, ".out");
     if (state->in == CHR_ERR_NO_MEMORY || state->out == CHR_ERR_NO_MEMORY)
         return chr__no_memory(err);
     if (state->in < 0 || state->out < 0) {
@@ -24631,7 +24631,8 @@ static void chr__pty_close(chr_dev *dev)
     chr_timer_stop(&pty->check_timer);
     chr_idle_stop(&pty->check_idle);
     chr__file_watch_stop(&pty->file_watch);
-    if (pty->link && chr__os_link_leads_to(pty->link, pty->slave)) /* before close: its number is reused after */
+    /* before close: after it another process may get the same pty number */
+    if (pty->link && chr__os_link_leads_to(pty->link, pty->slave))
         chr__os_unlink_own(pty->link, &pty->link_id);
     chr__free(dev->ctx, pty->link);
     pty->link = NULL;
@@ -24960,7 +24961,7 @@ static void chr__marks_complete(chr__marks *marks, unsigned char byte)
 }
 
 /* Decodes one byte. Returns 1 for data, in *out, 0 for a part of a mark. */
-static int chr__marks_step(chr__marks *marks, unsigned char byte, unsigned char *out)
+static int chr__marks_decode_byte(chr__marks *marks, unsigned char byte, unsigned char *out)
 {
     int state = marks->state;
 
@@ -25009,7 +25010,7 @@ static int chr__marks_read(chr__layer *layer, void *buf, size_t len)
         if (done == 0 && marks->at == marks->end && (n = chr__marks_fill(marks)) <= 0)
             return n;
         while (marks->at < marks->end && done < len && !marks->events)
-            done += (size_t)chr__marks_step(marks, marks->raw[marks->at++], to + done);
+            done += (size_t)chr__marks_decode_byte(marks, marks->raw[marks->at++], to + done);
     }
     return (int)done;
 }
@@ -25776,7 +25777,9 @@ CHR_TABLE(chr_backend, chr__udp_kind,
  *            >>fan_out)
  * options    exactly one of path, host/port, cid/port, fd; server, wait; reconnect; the protocols over it (layers)
  * events     OPENED when a peer is connected and all handshakes are done; CLOSED after the peer's end of file (EOF) or
- *            a reset, when its input has been read
+ *            a reset, when its input has been read. half-close=on: EOF is INPUT_END, and output goes on until
+ *            chr_fe_shutdown() or an error
+ * closing    queued output is sent by a lingering close, which the context does in the background
  * ==================================================================================================================== */
 #if CHARDEV_HAS_SOCKET
 
@@ -25888,17 +25891,17 @@ static int chr__address_type(chr_address *address, chr_error *err)
 {
     static const chr_address_type types[] = { CHR_ADDR_UNIX, CHR_ADDR_VSOCK, CHR_ADDR_FD, CHR_ADDR_INET };
     const char *keys[] = { " path=", " cid=", " fd=", address->host ? " host=" : " port=" };
-    int         given[4], i, count = 0;
+    int         is_set[4], i, count = 0;
     char        names[40] = "";
 
     if (address->type != CHR_ADDR_NONE)
         return 0;
-    given[0] = address->path != NULL;
-    given[1] = address->cid != 0;
-    given[2] = address->fd >= 0;
-    given[3] = address->host != NULL || (address->port && !given[1]);
+    is_set[0] = address->path != NULL;
+    is_set[1] = address->cid != 0;
+    is_set[2] = address->fd >= 0;
+    is_set[3] = address->host != NULL || (address->port && !is_set[1]);
     for (i = 0; i < 4; i++)
-        if (given[i]) {
+        if (is_set[i]) {
             address->type = types[i];
             chr__format(names + strlen(names), sizeof names - strlen(names), "%s", keys[i]);
             count++;
@@ -25983,7 +25986,7 @@ static int chr__address_group(chr_context *ctx, const char *text, unsigned *grou
 }
 
 /* Fills in what listen needs beside the address: IPv6 only or both; permissions and group of the socket file. */
-static int chr__address_terms(chr_context *ctx, const chr_address *address, chr__listen_terms *terms, chr_error *err)
+static int chr__address_listen_terms(chr_context *ctx, const chr_address *address, chr__listen_terms *terms, chr_error *err)
 {
     memset(terms, 0, sizeof *terms);
     terms->is_one_family = chr__ip_family(address->ipv4, address->ipv6) == 6;
@@ -26101,7 +26104,7 @@ enum { /* options; all that are supported here are below 64 */
 
 #define CHR__TELNET_BIT(option) (UINT64_C(1) << (CHR__TELNET_##option))
 
-enum { CHR__TELNET_TYPE_IS, CHR__TELNET_TYPE_SEND, CHR__TELNET_TYPE_MOST = 40, CHR__TELNET_SUB_SIZE = 96,
+enum { CHR__TELNET_TYPE_IS, CHR__TELNET_TYPE_SEND, CHR__TELNET_TYPE_MAX = 40, CHR__TELNET_SUB_SIZE = 96,
       CHR__TELNET_GREETING = 1 << 16 };
 
 typedef enum chr__telnet_state { /* of the decoder */
@@ -26114,14 +26117,14 @@ typedef enum chr__telnet_state { /* of the decoder */
 
 /* The state of an option on one side (RFC 1143 section 7). We never request to turn an option off, so that NO, WANTYES
  * and YES suffice. */
-typedef enum chr__telnet_side { CHR__TELNET_NO, CHR__TELNET_WANTYES, CHR__TELNET_YES } chr__telnet_side;
+typedef enum chr__telnet_option_state { CHR__TELNET_NO, CHR__TELNET_WANTYES, CHR__TELNET_YES } chr__telnet_option_state;
 
 typedef struct chr__telnet {
     chr__layer        layer;
     int               is_3270, is_server, has_com_port;
     uint64_t          local_allowed, remote_allowed; /* options that we agree to, one bit each: of our side (WILL, DO
                                                         from the peer), of the peer's (WILL from the peer) */
-    unsigned char     local[CHR__TELNET_OPTIONS], remote[CHR__TELNET_OPTIONS]; /* chr__telnet_side of each option */
+    unsigned char     local[CHR__TELNET_OPTIONS], remote[CHR__TELNET_OPTIONS]; /* chr__telnet_option_state */
     chr__telnet_state state;
     unsigned char     verb;       /* WILL, WONT, DO or DONT, whose option comes next */
     unsigned char     sub[8];     /* the first bytes of a subnegotiation; the rest is skipped */
@@ -26232,7 +26235,7 @@ static size_t chr__telnet_encode_record(chr__telnet *telnet, const unsigned char
     return chr__box_put(&telnet->out, telnet->layer.dev->ctx, buf, len) == 0 ? len : 0;
 }
 
-/* -- >>com_port   a serial line over the network (RFC 2217): a server's client sets it, a client sets its server's --
+/* -- >>com_port   a serial line over the network (RFC 2217): a client sets and queries the line of its server --
  *
  * Commands, answers and notifications are queued as one bit each (telnet->queued_items). They are encoded when the
  * output buffer has room, from the values in force at that moment: a peer that reads slowly costs no memory, and a
@@ -26269,12 +26272,12 @@ static chr__com_port *chr__com_port_of(const chr__telnet *telnet)
 }
 
 /* The state of the COM-PORT option: a client sends WILL, a server DO (RFC 2217 section 2). */
-static int chr__com_port_side(const chr__telnet *telnet)
+static int chr__com_port_option_state(const chr__telnet *telnet)
 {
     return (telnet->is_server ? telnet->remote : telnet->local)[CHR__TELNET_COM_PORT];
 }
 
-static int chr__com_port_is_on(const chr__telnet *telnet) { return chr__com_port_side(telnet) == CHR__TELNET_YES; }
+static int chr__com_port_is_on(const chr__telnet *telnet) { return chr__com_port_option_state(telnet) == CHR__TELNET_YES; }
 
 static void chr__com_port_init(chr__com_port *port, int is_server)
 {
@@ -26420,10 +26423,10 @@ static void chr__com_port_send_line_state(chr__telnet *telnet)
 
 static void chr__telnet_send_terminal_type(chr__telnet *telnet)
 {
-    const char   *given = chr__layer_options(&telnet->layer)->terminal_type;
-    const char   *name = given ? given : telnet->is_3270 ? "IBM-3278-2-E" : "unknown";
-    unsigned char sub[1 + CHR__TELNET_TYPE_MOST] = { CHR__TELNET_TYPE_IS };
-    size_t        len = chr__min(strlen(name), CHR__TELNET_TYPE_MOST);
+    const char   *option = chr__layer_options(&telnet->layer)->terminal_type;
+    const char   *name = option ? option : telnet->is_3270 ? "IBM-3278-2-E" : "unknown";
+    unsigned char sub[1 + CHR__TELNET_TYPE_MAX] = { CHR__TELNET_TYPE_IS };
+    size_t        len = chr__min(strlen(name), CHR__TELNET_TYPE_MAX);
 
     memcpy(sub + 1, name, len);
     chr__telnet_send_sub(telnet, CHR__TELNET_TERMINAL_TYPE, sub, 1 + len);
@@ -26665,7 +26668,7 @@ static void chr__com_port_received(chr__telnet *telnet)
     int      command = telnet->sub_length < 2 ? -1 : telnet->sub[1] - (telnet->is_server ? 0 : CHR__COM_SERVER);
     uint32_t value;
 
-    if (command < 0 || command >= CHR__COM_COMMANDS || chr__com_port_side(telnet) == CHR__TELNET_NO ||
+    if (command < 0 || command >= CHR__COM_COMMANDS || chr__com_port_option_state(telnet) == CHR__TELNET_NO ||
         telnet->sub_length != 2 + (size_t)chr__com_port_length(telnet, command))
         return;
     if (!chr__com_port_is_on(telnet))
@@ -26807,7 +26810,7 @@ static int chr__com_port_ioctl(chr__com_port *port, chr__telnet *telnet, int com
         return is_on ? chr__com_port_get(port, telnet->is_server, command, arg)
                      : telnet ? CHR_ERR_NOT_SUPPORTED : CHR_ERR_DISCONNECTED;
     code = chr__com_port_set(port, is_on ? telnet : NULL, command, arg);
-    return code == 0 && telnet && chr__com_port_side(telnet) == CHR__TELNET_NO ? CHR_ERR_NOT_SUPPORTED : code;
+    return code == 0 && telnet && chr__com_port_option_state(telnet) == CHR__TELNET_NO ? CHR_ERR_NOT_SUPPORTED : code;
 }
 
 /* -- out: data, behind the queued items -- */
@@ -26850,18 +26853,18 @@ static void chr__telnet_negotiate(chr__telnet *telnet, int verb, int option)
     int            yes = is_remote ? CHR__TELNET_DO : CHR__TELNET_WILL, no = yes + 1;
     uint64_t       allowed = is_remote ? telnet->remote_allowed : telnet->local_allowed;
     int            is_allowed = option < CHR__TELNET_OPTIONS && (allowed & (UINT64_C(1) << option));
-    unsigned char *side = (is_remote ? telnet->remote : telnet->local) + option % CHR__TELNET_OPTIONS;
+    unsigned char *option_state = (is_remote ? telnet->remote : telnet->local) + option % CHR__TELNET_OPTIONS;
 
     if (!is_allowed) {
         if (turns_on)
             chr__telnet_send_verb(telnet, no, option);
         return;
     }
-    if (turns_on && *side == CHR__TELNET_NO)
+    if (turns_on && *option_state == CHR__TELNET_NO)
         chr__telnet_send_verb(telnet, yes, option);
-    else if (!turns_on && *side == CHR__TELNET_YES)
+    else if (!turns_on && *option_state == CHR__TELNET_YES)
         chr__telnet_send_verb(telnet, no, option);
-    *side = turns_on ? CHR__TELNET_YES : CHR__TELNET_NO;
+    *option_state = turns_on ? CHR__TELNET_YES : CHR__TELNET_NO;
 }
 
 /* Client: whether the frontend has set the terminal's size. */
@@ -26925,7 +26928,7 @@ static size_t chr__telnet_plain_length(const chr__telnet *telnet, const unsigned
 
 /* Handles the byte after IAC. Returns whether it decodes to a data byte, in *data. A tn3270 frontend reads IAC IAC and
  * IAC EOR as they are; the second byte of them is pending then. */
-static int chr__telnet_command(chr__telnet *telnet, unsigned char c, unsigned char *data)
+static int chr__telnet_decode_command(chr__telnet *telnet, unsigned char c, unsigned char *data)
 {
     int is_verbatim = telnet->is_3270 && (c == CHR__TELNET_IAC || c == CHR__TELNET_EOR ||
                                       (telnet->is_server && (c == CHR__TELNET_SB || c == CHR__TELNET_SE)));
@@ -26960,7 +26963,7 @@ static void chr__telnet_sub_byte(chr__telnet *telnet, unsigned char c)
 }
 
 /* Handles one byte outside commands. NUL after CR is no data. */
-static int chr__telnet_data_byte(chr__telnet *telnet, unsigned char c, unsigned char *data)
+static int chr__telnet_decode_data(chr__telnet *telnet, unsigned char c, unsigned char *data)
 {
     int is_data = c != CHR__TELNET_IAC && !(c == 0 && telnet->last_in == '\r');
 
@@ -26973,13 +26976,13 @@ static int chr__telnet_data_byte(chr__telnet *telnet, unsigned char c, unsigned 
 }
 
 /* One step of the decoder's state machine. Returns whether the byte decodes to a data byte, in *data. */
-static int chr__telnet_byte(chr__telnet *telnet, unsigned char c, unsigned char *data)
+static int chr__telnet_decode_byte(chr__telnet *telnet, unsigned char c, unsigned char *data)
 {
     switch (telnet->state) {
     case CHR__TELNET_IN_DATA:
-        return chr__telnet_data_byte(telnet, c, data);
+        return chr__telnet_decode_data(telnet, c, data);
     case CHR__TELNET_IN_COMMAND:
-        return chr__telnet_command(telnet, c, data);
+        return chr__telnet_decode_command(telnet, c, data);
     case CHR__TELNET_IN_VERB:
         telnet->state = CHR__TELNET_IN_DATA;
         chr__telnet_negotiated(telnet, c);
@@ -27033,7 +27036,7 @@ static size_t chr__telnet_decode(chr__telnet *telnet, unsigned char *buf, size_t
     while (done < len && !chr__box_is_empty(in) && !telnet->events && !telnet->is_flooded) {
         plain = chr__telnet_read_plain(telnet, buf + done, chr__min(in->end - in->start, len - done));
         if (plain == 0)
-            plain = (size_t)chr__telnet_byte(telnet, in->bytes[in->start++], buf + done);
+            plain = (size_t)chr__telnet_decode_byte(telnet, in->bytes[in->start++], buf + done);
         done += plain;
         done += chr__telnet_read_pending_byte(telnet, buf + done, len - done);
     }
@@ -27192,7 +27195,7 @@ static void chr__telnet_skip_greeting(chr__telnet *telnet)
     unsigned char dropped;
 
     while (!chr__box_is_empty(&telnet->in) && (!chr__telnet_3270_agreed(telnet) || chr__telnet_is_at_command(telnet))) {
-        (void)chr__telnet_byte(telnet, telnet->in.bytes[telnet->in.start++], &dropped);
+        (void)chr__telnet_decode_byte(telnet, telnet->in.bytes[telnet->in.start++], &dropped);
         if (!chr__telnet_3270_agreed(telnet)) {
             telnet->events = 0;
             telnet->pending_byte = -1;
@@ -27343,7 +27346,7 @@ static int chr__telnet_type_valid(const chr_socket_options *options)
     while (*c > ' ' && *c <= '~')
         c++;
     return (options->telnet == CHR_ON || options->tn3270 == CHR_ON) && options->server != CHR_ON && *c == 0 &&
-           c > options->terminal_type && c - options->terminal_type <= CHR__TELNET_TYPE_MOST;
+           c > options->terminal_type && c - options->terminal_type <= CHR__TELNET_TYPE_MAX;
 }
 
 static int chr__telnet_check_options(const chr_socket_options *options, chr_error *err)
@@ -27351,7 +27354,7 @@ static int chr__telnet_check_options(const chr_socket_options *options, chr_erro
     if (!chr__telnet_type_valid(options))
         return chr__fail(err, CHR_ERR_INVALID,
                          "socket: terminal-type=%s: goes with telnet=on or tn3270=on on a client, up to %d characters "
-                         "and no blanks", options->terminal_type, CHR__TELNET_TYPE_MOST);
+                         "and no blanks", options->terminal_type, CHR__TELNET_TYPE_MAX);
     if (options->com_port == CHR_ON && options->telnet != CHR_ON)
         return chr__fail(err, CHR_ERR_INVALID, "socket: com-port=on goes with telnet=on only");
     return 0;
@@ -28213,7 +28216,7 @@ static void chr__ws_send_page(chr__websocket *ws)
 
 /* Reads the next piece of the page into the empty output buffer. Returns 0 at its end, also when the file was
  * truncated. */
-static int chr__ws_next_piece(chr__websocket *ws)
+static int chr__ws_read_page_piece(chr__websocket *ws)
 {
     size_t limit = chr__min((size_t)ws->as.handshake.page_left, CHR__BOX_SIZE);
     int    n = limit > 0 ? chr__os_read(ws->page, ws->out.bytes, limit) : 0;
@@ -28386,7 +28389,7 @@ static int chr__ws_run_handshake(chr__websocket *ws, int *wants)
     for (;;) {
         *wants = CHR_OUT;
         code = chr__ws_flush(&ws->layer);
-        if (code == 0 && ws->state == CHR__WS_PAGE && chr__ws_next_piece(ws))
+        if (code == 0 && ws->state == CHR__WS_PAGE && chr__ws_read_page_piece(ws))
             return CHR_ERR_WOULD_BLOCK; /* fairness: one piece in a turn of the loop */
         if (code < 0 || ws->state != CHR__WS_HANDSHAKE)
             return code;
@@ -28596,7 +28599,7 @@ typedef struct chr__tls_creds {
     chr__psk                *psks;
 } chr__tls_creds;
 
-static int chr__tls_file_fail(const chr__tls_creds *creds, const char *path, int code, chr_error *err)
+static int chr__tls_file_failed(const chr__tls_creds *creds, const char *path, int code, chr_error *err)
 {
     char why[120];
 
@@ -28650,38 +28653,38 @@ static int chr__tls_parse(chr__tls_creds *creds, chr__tls_file what, const char 
     }
 }
 
-/* The path of a file: that of its own option (`given`), or its usual name in dir=. */
-static int chr__tls_path(const chr__tls_creds *creds, const char *given, const char *usual, char *path, size_t size,
+/* The path of a file: that of its own option, or its default name in dir=. */
+static int chr__tls_path(const chr__tls_creds *creds, const char *option, const char *default_name, char *path, size_t size,
                          chr_error *err)
 {
     const char *dir = ((const chr__tls_options *)creds->object.options)->dir;
 
-    if (chr__format(path, size, given ? "%s" : "%s/%s", given ? given : dir, usual) < (int)size)
+    if (chr__format(path, size, option ? "%s" : "%s/%s", option ? option : dir, default_name) < (int)size)
         return 0;
     return chr__fail(err, CHR_ERR_INVALID, "%s '%s': a path is too long", creds->object.kind->name, creds->object.id);
 }
 
 /* Loads one file. Returns 1 when it is loaded, 0 when it is missing and not needed, or an error. */
-static int chr__tls_load(chr__tls_creds *creds, chr_context *ctx, chr__tls_file what, const char *given,
-                         const char *usual, int is_needed, chr_error *err)
+static int chr__tls_load(chr__tls_creds *creds, chr_context *ctx, chr__tls_file what, const char *option,
+                         const char *default_name, int is_needed, chr_error *err)
 {
     const char *dir = ((const chr__tls_options *)creds->object.options)->dir;
     char        path[1024];
     int         code;
 
-    if (!given && !dir)
+    if (!option && !dir)
         return is_needed ? chr__fail(err, CHR_ERR_INVALID, "%s '%s': needs dir=, or the option that names %s",
-                                     creds->object.kind->name, creds->object.id, usual) : 0;
-    if (chr__tls_path(creds, given, usual, path, sizeof path, err) < 0)
+                                     creds->object.kind->name, creds->object.id, default_name) : 0;
+    if (chr__tls_path(creds, option, default_name, path, sizeof path, err) < 0)
         return CHR_ERR_INVALID;
     code = chr__tls_parse(creds, what, path);
     if (code == 0 && what == CHR__TLS_KEY)
         chr__tls_warn_shared(creds, ctx, path);
     if (code == 0)
         return 1;
-    if (!given && !is_needed && !chr__os_exists(path))
+    if (!option && !is_needed && !chr__os_exists(path))
         return 0;
-    return chr__tls_file_fail(creds, path, code, err);
+    return chr__tls_file_failed(creds, path, code, err);
 }
 
 /* Whether the certificate's extended key usage (RFC 5280 section 4.2.1.12) allows the role. */
@@ -29287,9 +29290,9 @@ typedef struct chr__tls {
     int                 has_received, is_not_tls; /* the first bytes have come; they are not TLS */
     int                 is_unknown_psk;   /* the peer's PSK identity has no key */
     unsigned char       ip[16];           /* the IP address that a client expects in the server's certificate */
-    size_t              ip_size, sent, kept_size;
+    size_t              ip_size, sent, unsent_size;
     chr__name           peer;             /* the certificate's name, or the PSK identity */
-    unsigned char       kept[MBEDTLS_SSL_OUT_CONTENT_LEN]; /* plain text of a record that would block, for the retry */
+    unsigned char       unsent[MBEDTLS_SSL_OUT_CONTENT_LEN]; /* plain text of a record that would block, for the retry */
     chr__box            ahead;            /* read-ahead buffer: mbed TLS reads a record's header and then its body */
     chr__box            flight;           /* the records of one handshake flight, sent together: one by one, Nagle's
                                              algorithm would delay each until the last one is acknowledged */
@@ -29540,7 +29543,7 @@ static int chr__tls_setup(chr__tls *tls)
 }
 
 /* Finds the credentials of tls-creds=, whose endpoint must be the socket's role. */
-static int chr__tls_find(chr_context *ctx, const chr_socket_options *options, chr__tls_creds **found, chr_error *err)
+static int chr__tls_find_creds(chr_context *ctx, const chr_socket_options *options, chr__tls_creds **found, chr_error *err)
 {
     const char  *id = options->tls_creds;
     chr__object *object = chr__object_find(ctx, id);
@@ -29560,7 +29563,7 @@ static int chr__tls_check(chr_context *ctx, const chr_socket_options *options, c
 {
     chr__tls_creds *creds;
 
-    return chr__tls_find(ctx, options, &creds, err);
+    return chr__tls_find_creds(ctx, options, &creds, err);
 }
 
 static int chr__tls_start(chr__layer *layer, chr_error *err)
@@ -29570,7 +29573,7 @@ static int chr__tls_start(chr__layer *layer, chr_error *err)
 
     mbedtls_ssl_config_init(&tls->config);
     mbedtls_ssl_init(&tls->ssl);
-    code = chr__tls_find(layer->dev->ctx, chr__layer_options(layer), &tls->creds, err);
+    code = chr__tls_find_creds(layer->dev->ctx, chr__layer_options(layer), &tls->creds, err);
     if (code < 0) {
         tls->creds = NULL;
         return code;
@@ -29681,15 +29684,15 @@ static int chr__tls_flush(chr__layer *layer)
     chr__tls *tls = (chr__tls *)layer;
     int       n = 1;
 
-    for (; tls->sent < tls->kept_size; tls->sent += (size_t)n) {
-        n = mbedtls_ssl_write(&tls->ssl, tls->kept + tls->sent, tls->kept_size - tls->sent);
+    for (; tls->sent < tls->unsent_size; tls->sent += (size_t)n) {
+        n = mbedtls_ssl_write(&tls->ssl, tls->unsent + tls->sent, tls->unsent_size - tls->sent);
         if (n == MBEDTLS_ERR_SSL_WANT_WRITE || n == MBEDTLS_ERR_SSL_WANT_READ)
             return CHR_ERR_WOULD_BLOCK;
         tls->write_failed |= n < 0;
         if (n <= 0)
             break;
     }
-    tls->sent = tls->kept_size = 0;
+    tls->sent = tls->unsent_size = 0;
     if (tls->write_failed)
         return CHR_ERR_DISCONNECTED;
     layer->kept = 0;
@@ -29796,11 +29799,11 @@ static int chr__tls_write(chr__layer *layer, const void *buf, size_t len)
         return n;
     len = chr__min(len, CHR__TURN_BYTES);
     for (done = 0; done < len; done += (size_t)n) {
-        size = chr__min(len - done, sizeof tls->kept);
+        size = chr__min(len - done, sizeof tls->unsent);
         n = mbedtls_ssl_write(&tls->ssl, bytes + done, size);
         if (n == MBEDTLS_ERR_SSL_WANT_WRITE || n == MBEDTLS_ERR_SSL_WANT_READ) {
-            memcpy(tls->kept, bytes + done, size);
-            tls->kept_size = layer->kept = size;
+            memcpy(tls->unsent, bytes + done, size);
+            tls->unsent_size = layer->kept = size;
             return (int)(done + size);
         }
         if (n <= 0) {
@@ -29821,7 +29824,7 @@ static int chr__tls_pending(const chr__layer *layer)
 
 static int chr__tls_unsent(const chr__layer *layer)
 {
-    return (int)(((const chr__tls *)layer)->kept_size - ((const chr__tls *)layer)->sent);
+    return (int)(((const chr__tls *)layer)->unsent_size - ((const chr__tls *)layer)->sent);
 }
 
 /* Sends close_notify, then FIN (half-close): the peer's direction stays open. */
@@ -29849,7 +29852,7 @@ static void chr__tls_close(chr__layer *layer)
 
     mbedtls_ssl_free(&tls->ssl);
     mbedtls_ssl_config_free(&tls->config);
-    mbedtls_platform_zeroize(tls->kept, sizeof tls->kept);
+    mbedtls_platform_zeroize(tls->unsent, sizeof tls->unsent);
     chr__box_close(&tls->ahead, layer->dev->ctx);
     chr__box_close(&tls->flight, layer->dev->ctx);
     if (tls->creds)
@@ -30205,7 +30208,7 @@ static int chr__link_build_layers(chr__link *link, chr_error *err)
 }
 
 /* Moves the connection from the server to one of its seats, or back. */
-static void chr__link_move(chr__link *link, chr__socket *to)
+static void chr__link_set_dev(chr__link *link, chr__socket *to)
 {
     chr__layer *layer;
 
@@ -30225,7 +30228,7 @@ static void chr__link_end(chr__link *link, int with_output)
     chr_watch_stop(&linger->watch);
     chr_timer_stop(&linger->tick);
     if (chr__link_socket(link)->server)
-        chr__link_move(link, chr__link_socket(link)->server);
+        chr__link_set_dev(link, chr__link_socket(link)->server);
     if (chr__is_caller_fd(linger->dev, link->fd) ||
         (link->is_passed && !chr__link_has_layers(link) && !(source && chr__outbox_waits(source)))) {
         chr__close_own(linger->dev, link->fd);
@@ -30428,7 +30431,7 @@ static void chr__socket_stream_ended(chr__stream *stream, int code)
 }
 
 /* Logs the failure once, until the next success. Its text is empty after a page was sent, which is no failure. */
-static void chr__socket_report(chr__socket *sock)
+static void chr__socket_log_failure(chr__socket *sock)
 {
     const chr_error *failure = chr__socket_error(sock);
 
@@ -30449,7 +30452,7 @@ static void chr__socket_attempt_failed(chr__socket *sock)
     sock->fd = -1;
     chr__socket_drop_addresses(sock);
     CHR__TRACE_ERROR(&sock->dev, socket_failed, chr__socket_error(sock)->code, chr__socket_error(sock));
-    chr__socket_report(sock);
+    chr__socket_log_failure(sock);
     chr__socket_wait_for_peer(sock);
 }
 
@@ -30567,7 +30570,7 @@ static void chr__link_check_alive(void *opaque)
 
 static int chr__link_handshake(chr__link *link);
 
-static void chr__link_ready(void *opaque, int events)
+static void chr__link_handshake_ready(void *opaque, int events)
 {
     (void)events;
     (void)chr__link_handshake((chr__link *)opaque);
@@ -30579,7 +30582,7 @@ static int chr__link_take_seat(chr__link *link, chr__socket *server, chr__socket
 {
     int code;
 
-    chr__link_move(link, seat);
+    chr__link_set_dev(link, seat);
     chr__socket_end_peer(seat);
     seat->peer = link;
     code = chr__stream_open(&seat->stream, &seat->dev, link->top, link->fd, link->fd, chr__socket_stream_ended,
@@ -30636,7 +30639,7 @@ static int chr__link_handshake(chr__link *link)
     if (code == 0)
         return chr__link_established(link);
     if (code == CHR_ERR_WOULD_BLOCK) {
-        if (chr_watch_start(sock->dev.ctx, &link->linger.watch, link->fd, link->wants, chr__link_ready, link) == 0)
+        if (chr_watch_start(sock->dev.ctx, &link->linger.watch, link->fd, link->wants, chr__link_handshake_ready, link) == 0)
             return CHR_ERR_WOULD_BLOCK;
         code = chr__no_memory(chr__socket_error(sock));
     }
@@ -30752,7 +30755,7 @@ static void chr__socket_accept_ready(void *opaque, int events)
         return;
     /* EMFILE, ENFILE, ENOMEM: stop polling the listener for 200 ms to avoid a busy loop. The peer stays in the
      * backlog. */
-    chr__socket_report(sock);
+    chr__socket_log_failure(sock);
     chr_watch_set(&sock->watch, 0);
     chr_timer_start(sock->dev.ctx, &sock->retry, 200, chr__socket_resume_accept, sock);
 }
@@ -30782,7 +30785,7 @@ static int chr__socket_bind(chr__socket *sock, chr_error *err)
 {
     chr__listen_terms terms;
     char              name[300];
-    int               code = chr__address_terms(sock->dev.ctx, &sock->address, &terms, err);
+    int               code = chr__address_listen_terms(sock->dev.ctx, &sock->address, &terms, err);
 
     if (code < 0)
         return code;
@@ -30904,7 +30907,7 @@ static void chr__socket_connect_next(chr__socket *sock)
     chr__socket_attempt_failed(sock);
 }
 
-static void chr__socket_looked_up(chr__socket *sock, int count)
+static void chr__socket_lookup_done(chr__socket *sock, int count)
 {
     sock->address_count = count;
     sock->address_next = 0;
@@ -30927,12 +30930,12 @@ static void chr__socket_lookup_ready(void *opaque, int events)
     chr_watch_stop(&sock->watch);
     chr__os_lookup_release(sock->lookup);
     sock->lookup = NULL;
-    chr__socket_looked_up(sock, count);
+    chr__socket_lookup_done(sock, count);
 }
 
 /* Looks the host up. Numeric addresses need no lookup; names are looked up in the background where that is possible,
  * and block otherwise or with `may_block`. */
-static void chr__socket_look_up(chr__socket *sock, int may_block)
+static void chr__socket_start_lookup(chr__socket *sock, int may_block)
 {
     const chr_address *address = &sock->address;
     const char        *host = address->host && address->host[0] ? address->host : NULL;
@@ -30954,7 +30957,7 @@ static void chr__socket_look_up(chr__socket *sock, int may_block)
     }
     if (count == CHR_ERR_WOULD_BLOCK)
         count = chr__os_lookup(host, address->port, family, 0, 0, sock->addresses, why);
-    chr__socket_looked_up(sock, count);
+    chr__socket_lookup_done(sock, count);
 }
 
 /* Starts a connection attempt. */
@@ -30963,9 +30966,9 @@ static void chr__socket_start_attempt(chr__socket *sock, int may_block)
     chr_timer_stop(&sock->retry);
     sock->backlog_deadline = chr__deadline(sock->dev.ctx, CHR__BACKLOG_SECONDS * 1000);
     if (sock->address.type == CHR_ADDR_INET)
-        chr__socket_look_up(sock, may_block);
+        chr__socket_start_lookup(sock, may_block);
     else
-        chr__socket_looked_up(sock, 1);
+        chr__socket_lookup_done(sock, 1);
 }
 
 static void chr__socket_reconnect(void *opaque)
@@ -31035,7 +31038,7 @@ static int chr__socket_poll_ready(chr__socket *sock)
     }
 }
 
-/* Goes on with one handshake, unless it has ended meanwhile: a connection that becomes the peer ends the others. */
+/* Goes on with one handshake, unless it has ended: a connection that becomes the peer may end the others. */
 static void chr__link_poll_ready(chr__socket *sock, chr__link *link, int is_ready)
 {
     chr__link *at = sock->handshakes;
@@ -31081,7 +31084,7 @@ static void chr__socket_start_blocking_attempt(chr__socket *sock, int is_first)
 }
 
 /* Copies the error of the last attempt, and returns its code. */
-static int chr__socket_failure(chr__socket *sock, chr_error *err)
+static int chr__socket_copy_failure(chr__socket *sock, chr_error *err)
 {
     const chr_error *failure = chr__socket_error(sock);
 
@@ -31098,11 +31101,11 @@ static int chr__socket_connect_blocking(chr__socket *sock, chr_error *err)
     for (; !chr__socket_is_connected(sock); is_first = 0) {
         if (sock->is_server || sock->state != CHR__SOCKET_IDLE || sock->handshakes) {
             if (chr__socket_poll_once(sock) < 0 || chr__socket_error(sock)->code == CHR_ERR_NO_MEMORY)
-                return chr__socket_failure(sock, err);
+                return chr__socket_copy_failure(sock, err);
             continue;
         }
         if (!is_first && sock->retry_ms == 0)
-            return chr__socket_failure(sock, err);
+            return chr__socket_copy_failure(sock, err);
         if (sock->address.type == CHR_ADDR_FD)
             return chr__fail(err, CHR_ERR_DISCONNECTED, "socket: fd=%d: its peer has gone", sock->address.fd);
         chr__socket_start_blocking_attempt(sock, is_first);
@@ -31131,7 +31134,7 @@ static int chr__socket_take_fd(chr__socket *sock, int fd, int is_unix, chr_error
     sock->failure_logged = 1;
     code = chr__socket_adopt(sock, fd, is_unix, 1);
     if (code < 0 && code != CHR_ERR_WOULD_BLOCK)
-        return chr__socket_failure(sock, err);
+        return chr__socket_copy_failure(sock, err);
     return sock->failure_logged = 0; /* a handshake that fails later is logged: this call has returned then */
 }
 
@@ -31209,18 +31212,18 @@ static int chr__socket_get_msgfds(chr_dev *dev, int *fds, int count)
     chr__socket *sock = (chr__socket *)dev;
     chr__link   *peer = sock->peer;
     chr__msgfds *incoming = peer ? peer->bottom.incoming : NULL;
-    int          i, given;
+    int          i, taken;
 
     if (!incoming)
         return sock->fan.dev ? CHR_ERR_NOT_SUPPORTED : 0;
-    given = incoming->count < count ? incoming->count : count < 0 ? 0 : count;
-    for (i = 0; i < given; i++)
+    taken = incoming->count < count ? incoming->count : count < 0 ? 0 : count;
+    for (i = 0; i < taken; i++)
         fds[i] = incoming->fds[i];
-    for (i = given; i < incoming->count; i++)
-        incoming->fds[i - given] = incoming->fds[i]; /* descriptors beyond `count` are closed */
-    incoming->count -= given;
+    for (i = taken; i < incoming->count; i++)
+        incoming->fds[i - taken] = incoming->fds[i]; /* descriptors beyond `count` are closed */
+    incoming->count -= taken;
     chr__msgfds_close(dev->ctx, &peer->bottom.incoming);
-    return given;
+    return taken;
 }
 
 static int chr__socket_shutdown(chr_dev *dev)
@@ -31511,12 +31514,12 @@ static int chr__socket_open_client(chr__socket *sock, chr_error *err)
     if (sock->retry_ms > 0)
         return 0;
     if (!sock->peer && !sock->handshakes && sock->state == CHR__SOCKET_IDLE)
-        return chr__socket_failure(sock, err);
+        return chr__socket_copy_failure(sock, err);
     sock->failure_logged = 0; /* a later failure is logged */
     return 0;
 }
 
-static int chr__socket_begin(chr__socket *sock, chr_error *err)
+static int chr__socket_check_and_open(chr__socket *sock, chr_error *err)
 {
     chr__socket_facts facts;
     int               code = chr__socket_check(sock, err);
@@ -31552,7 +31555,7 @@ static int chr__socket_open(chr_dev *dev, chr_error *err)
     sock->listener = sock->fd = -1;
     if (chr__socket_hold_failure(sock, err) < 0)
         return CHR_ERR_NO_MEMORY;
-    return chr__socket_release_failure(sock, chr__socket_begin(sock, err));
+    return chr__socket_release_failure(sock, chr__socket_check_and_open(sock, err));
 }
 
 static void chr__socket_close(chr_dev *dev)
@@ -31650,7 +31653,7 @@ typedef struct chr__spice {
     int                     is_connected;      /* the client, as the server reported last */
     int                     has_pending_close; /* CLOSED follows the bytes in `in` */
     int                     has_pending_break; /* BREAK follows them */
-    int                     is_held;    /* the server holds more input (short write of its) */
+    int                     server_has_input; /* its last write was a short write: it has more */
     chr_idle                step;       /* posts chr__spice_step() to the loop */
     chr__ring               in, out;    /* in the bytes below */
     unsigned char           in_bytes[CHR__BUFFER_SIZE], out_bytes[CHR__BUFFER_SIZE];
@@ -31682,7 +31685,7 @@ static void chr__spice_report_close(chr__spice *spice)
 }
 
 /* Passes input to the frontend, as much as it has room for. */
-static void chr__spice_input(chr__spice *spice)
+static void chr__spice_deliver_input(chr__spice *spice)
 {
     chr_dev *dev = &spice->dev;
     size_t   len;
@@ -31706,7 +31709,7 @@ static int chr__spice_report(chr__spice *spice)
         chr_be_event(dev, CHR_EVENT_OPENED);
         return 1;
     }
-    chr__spice_input(spice);
+    chr__spice_deliver_input(spice);
     if (dev->removed || spice->in.count > 0)
         return 0;
     if (spice->has_pending_break) {
@@ -31714,7 +31717,7 @@ static int chr__spice_report(chr__spice *spice)
         chr_be_event(dev, CHR_EVENT_BREAK);
         return 1;
     }
-    if (spice->is_held && spice->is_registered)
+    if (spice->server_has_input && spice->is_registered)
         spice_server_char_device_wakeup(&spice->instance);
     if (spice->in.count > 0 || !spice->has_pending_close) /* input that the wake-up brought is for the next step */
         return 0;
@@ -31723,7 +31726,7 @@ static int chr__spice_report(chr__spice *spice)
 }
 
 /* Sends output: each wake-up makes the server read one bufferful, until it reads no more (short write). */
-static void chr__spice_output(chr__spice *spice)
+static void chr__spice_send_output(chr__spice *spice)
 {
     size_t before;
 
@@ -31773,7 +31776,7 @@ static void chr__spice_step(void *opaque)
         return;
     if (again)
         chr__spice_post_step(spice);
-    chr__spice_output(spice);
+    chr__spice_send_output(spice);
     chr__spice_update(dev);
 }
 
@@ -31846,7 +31849,7 @@ static int chr__spice_write_callback(SpiceCharDeviceInstance *instance, const ui
     is_next_client = spice->has_pending_close ? spice->is_connected : !spice->is_connected;
     n = is_next_client || spice->has_pending_break || len < 0
             ? 0 : chr__min((size_t)len, spice->in.size - spice->in.count);
-    spice->is_held = (int)n < len;
+    spice->server_has_input = (int)n < len;
     CHR__TRACE(&spice->dev, spice_vmc_write, (int64_t)n, len);
     if (n > 0) {
         chr__ring_put(&spice->in, buf, n);
@@ -31909,11 +31912,11 @@ static void chr__spice_unregister(chr__spice *spice)
     if (!spice->is_registered)
         return;
     CHR__TRACE_TEXT(&spice->dev, spice_vmc_unregister_interface, 0, 0, spice->instance.subtype);
-    chr__spice_output(spice);
+    chr__spice_send_output(spice);
     spice->is_registered = 0;
     spice_server_remove_interface(&spice->instance.base);
     spice->in.start = spice->in.count = 0;
-    spice->has_pending_break = spice->is_held = spice->is_connected = 0;
+    spice->has_pending_break = spice->server_has_input = spice->is_connected = 0;
     spice->has_pending_close = spice->dev.be_open;
     chr__spice_post_step(spice);
 }
@@ -32015,7 +32018,7 @@ static int chr__spiceport_open(chr_dev *dev, chr_error *err)
 /* Sends a port event to the client, behind the output written before. */
 static void chr__spiceport_send_event(chr__spice *spice, uint8_t event)
 {
-    chr__spice_output(spice);
+    chr__spice_send_output(spice);
     spice_server_port_event(&spice->instance, event);
 }
 
