@@ -24104,7 +24104,7 @@ static const chr_option chr__file_rows[] = {
     { "path",       CHR_OPTION_TEXT, CHR__AT(chr_file_options, path),       CHR_REQUIRED, 0, 0,
       CHR__HELP("file to write") },
     { "append",     CHR_OPTION_BOOL, CHR__AT(chr_file_options, append),     "off",        0, 0,
-      CHR__HELP("write at its end instead of starting it anew") },
+      CHR__HELP("append to it instead of truncating it") },
     { "input-path", CHR_OPTION_TEXT, CHR__AT(chr_file_options, input_path), NULL,         0, 0,
       CHR__HELP("file to read as input") },
     { NULL,         CHR_OPTION_TEXT, 0,                                     NULL,         0, 0, NULL }
@@ -25854,13 +25854,13 @@ static const chr_option chr__socket_rows[] = {
     { "ws-path",      CHR_OPTION_TEXT,   CHR__ROW(ws_path),           NULL,  0, 0,
       CHR__WS_HELP("with websocket: path served, * and ? in it (default: any); client: path and query") },
     { "ws-origin",    CHR_OPTION_LIST,   CHR__ROW(ws_origin),         NULL,  0, 0,
-      CHR__WS_HELP("with websocket: web pages that are let in beside our own, * and ? in it") },
+      CHR__WS_HELP("with websocket: origins of web pages allowed beside our own; * and ? are wildcards") },
     { "ws-page",      CHR_OPTION_TEXT,   CHR__ROW(ws_page),           NULL,  0, 0,
       CHR__WS_HELP("with websocket: file that a browser gets at /") },
     { "half-close",   CHR_OPTION_BOOL,   CHR__ROW(half_close),        "off", 0, 0,
       CHR__HELP("the peer's end of input is an event, and output goes on; off: CLOSED") },
     { "keep-alive",   CHR_OPTION_BOOL,   CHR__ROW(keep_alive),        "off", 0, 0,
-      CHR__HELP("find out peers that have vanished: TCP keep-alive, websocket pings") },
+      CHR__HELP("detect dead peers: TCP keep-alive, websocket pings") },
     { "keep-alive-idle", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_idle), NULL, 0, 32767,
       CHR__HELP("seconds of silence before the first probe (default: the system's; websocket 30)") },
     { "keep-alive-interval", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_interval), NULL, 0, 32767,
@@ -25876,9 +25876,9 @@ static const chr_option chr__socket_rows[] = {
     { "tls-creds",    CHR_OPTION_TEXT,   CHR__ROW(tls_creds),         NULL,  0, 0,
       CHR__TLS_HELP("id of TLS credentials") },
     { "tls-authz",    CHR_OPTION_TEXT,   CHR__ROW(tls_authz),         NULL,  0, 0,
-      CHR__TLS_HELP("id of the list of peers that are let in") },
+      CHR__TLS_HELP("id of the list of peers that are allowed") },
     { "tls-hostname", CHR_OPTION_TEXT,   CHR__ROW(tls_hostname),      NULL,  0, 0,
-      CHR__TLS_HELP("whom to expect in the server's certificate") },
+      CHR__TLS_HELP("name or address expected in the server's certificate") },
     { NULL,           CHR_OPTION_TEXT,   0,                           NULL,  0, 0,           NULL }
 };
 
@@ -28415,7 +28415,7 @@ static int chr__ws_step(chr__layer *layer, int *wants, chr_error *err)
         return chr__fail(err, CHR_ERR_IO, "websocket: the peer's %s %s%s", ws->is_server ? "request" : "answer",
                          ws->as.handshake.fault, ws->as.handshake.detail);
     if (code < 0)
-        return chr__fail(err, code, "websocket: the peer went in the middle of the handshake");
+        return chr__fail(err, code, "websocket: the peer disconnected during the handshake");
     CHR__TRACE(layer->dev, ws_accepted, 0, 0);
     ws->state = CHR__WS_OPEN;
     chr__box_close_empty(&ws->in, layer->dev->ctx);
@@ -28546,11 +28546,11 @@ static const chr_option chr__x509_rows[] = {
     { "dir",         CHR_OPTION_TEXT, CHR__ROW(tls.dir),         NULL,     0, 0,
       CHR__HELP("where ca-cert.pem, server-cert.pem, server-key.pem, ... are") },
     { "cafile",      CHR_OPTION_TEXT, CHR__ROW(cafile),          NULL,     0, 0,
-      CHR__HELP("certificates of those who may sign the peer's") },
+      CHR__HELP("CA certificates that the peer's must be signed by") },
     { "crlfile",     CHR_OPTION_TEXT, CHR__ROW(crlfile),         NULL,     0, 0,
-      CHR__HELP("which certificates they have revoked") },
+      CHR__HELP("certificate revocation list (CRL) of these") },
     { "certfile",    CHR_OPTION_TEXT, CHR__ROW(certfile),        NULL,     0, 0,
-      CHR__HELP("the certificate to show") },
+      CHR__HELP("our certificate") },
     { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0,
       CHR__HELP("its private key") },
     { "verify-peer", CHR_OPTION_BOOL, CHR__ROW(verify_peer),     "on",     0, 0,
@@ -28570,7 +28570,7 @@ static const chr_option chr__psk_rows[] = {
     { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0,
       CHR__HELP("lines of NAME:KEY, the key in hexadecimal") },
     { "username",    CHR_OPTION_TEXT, CHR__ROW(username),        "qemu",   0, 0,
-      CHR__HELP("client: the name to show") },
+      CHR__HELP("client: our identity") },
     { "min-version", CHR_OPTION_TEXT, CHR__ROW(tls.min_version), "1.2",    0, 0, CHR__HELP("1.2 or 1.3") },
     { "priority",    CHR_OPTION_TEXT, CHR__ROW(tls.priority),    NULL,     0, 0,
       CHR__HELP("cipher suites by mbed TLS's names, the best first, ':' between them") },
@@ -28930,7 +28930,7 @@ CHR_TABLE(chr_backend, chr__x509_kind,
 
 CHR_TABLE(chr_backend, chr__psk_kind,
     CHR_SET(name,         "tls-creds-psk")
-    CHR_SET(help,         "keys for TLS that both sides have")
+    CHR_SET(help,         "pre-shared keys (PSK) for TLS")
     CHR_SET(options,      chr__psk_rows)
     CHR_SET(options_size, sizeof(chr__psk_options))
     CHR_SET(state_size,   sizeof(chr__tls_creds)));
@@ -28968,9 +28968,9 @@ typedef struct chr__authz_options {
 
 static const chr_option chr__authz_rows[] = {
     { "match",  CHR_OPTION_TEXT, offsetof(chr__authz_options, match),  CHR_REQUIRED, 0, 0,
-      CHR__HELP("whom to let in: CN=fred,,O=Example (commas doubled)") },
+      CHR__HELP("distinguished name of a peer: CN=fred,,O=Example (commas doubled)") },
     { "format", CHR_OPTION_TEXT, offsetof(chr__authz_options, format), "exact",      0, 0,
-      CHR__HELP("exact, or glob: * and ? stand for others") },
+      CHR__HELP("exact, or glob: * and ? are wildcards") },
     { NULL,     CHR_OPTION_TEXT, 0,                                    NULL,         0, 0, NULL }
 };
 
@@ -28982,7 +28982,7 @@ typedef struct chr__authz {
 
 CHR_TABLE(chr_backend, chr__authz_kind,
     CHR_SET(name,         "authz-list")
-    CHR_SET(help,         "peers that a socket lets in")
+    CHR_SET(help,         "list of peers that a socket allows")
     CHR_SET(options,      chr__authz_rows)
     CHR_SET(options_size, sizeof(chr__authz_options))
     CHR_SET(state_size,   sizeof(chr__authz)));
@@ -31667,7 +31667,7 @@ static const chr_option chr__spicevmc_rows[] = {
 
 static const chr_option chr__spiceport_rows[] = {
     { "name", CHR_OPTION_TEXT, CHR__AT(chr_spiceport_options, name), CHR_REQUIRED, 0, 0,
-      CHR__HELP("what clients know the port by: org.example.console") },
+      CHR__HELP("the port's name for clients: org.example.console") },
     { NULL,   CHR_OPTION_TEXT, 0,                                    NULL,         0, 0, NULL }
 };
 
