@@ -22304,25 +22304,29 @@ CHR_TABLE(chr_backend, chr__braille_kind,
 /* ====================================================================================================================
  * >>be_mux   several frontends share one chardev; input goes to the one in focus
  *
- * far side   another chardev          options   chardev, escape; made by mux=on on any chardev
- * events     those of the other chardev to all frontends, its own to the one in focus; MUX_OUT, MUX_IN when the focus moves
+ * far side   another chardev (the base)          options   chardev, escape; mux=on on any chardev creates one
+ * events     those of the base to all frontends, its own (BREAK) to the one in focus; MUX_OUT, MUX_IN when the focus
+ *            moves
+ * input      goes to the frontend in focus. What it has no room for is queued for it; when that queue is full, input
+ *            goes into the overflow buffer, and the base is not read (back-pressure)
  * escape     Ctrl-A, then h ? help, x exit, s snapshot, t stamps, b BREAK, c next frontend, Ctrl-A itself
  * ==================================================================================================================== */
 #if CHARDEV_HAS_MUX
 
-enum { CHR__MUX_HELD = CHR__BUFFER_SIZE / 16, CHR__MUX_BACKLOG = CHR__BUFFER_SIZE };
-enum { CHR__MUX_LATE = 1, CHR__MUX_CLOSED_LATE = 2 };
+enum { CHR__MUX_QUEUE_SIZE = CHR__BUFFER_SIZE / 16, CHR__MUX_OVERFLOW_SIZE = CHR__BUFFER_SIZE };
+enum { CHR__MUX_STATE_PENDING = 1, CHR__MUX_CLOSED_PENDING = 2 };
 
-/* One frontend: what it has not had room for waits here, in order, also while another has the focus. */
+/* One frontend, and the input queued for it, which it had no room for. It gets that also while another has the
+ * focus. */
 typedef struct chr__mux_slot {
     struct chr__mux_slot *next, **link;
     chr_frontend         *fe;
-    int                   late; /* CHR__MUX_...: what the far side did behind the input that is held */
+    int                   pending_state; /* CHR__MUX_...: OPENED, CLOSED and INPUT_END that follow the queued input */
     size_t                count;
-    unsigned char         held[CHR__MUX_HELD];
+    unsigned char         queue[CHR__MUX_QUEUE_SIZE];
 } chr__mux_slot;
 
-/* A walk over the slots, while handlers may take any of them away. */
+/* An iteration over the slots; handlers that it calls may remove any of them (re-entrant). */
 typedef struct chr__mux_walk {
     chr__mux_slot        *next;
     struct chr__mux_walk *outer;
@@ -22330,30 +22334,33 @@ typedef struct chr__mux_walk {
 
 typedef struct chr__mux {
     chr_dev        dev;
-    chr_frontend   base;       /* our end of the chardev that is shared */
+    chr_frontend   base;       /* our end of the shared chardev */
     chr__mux_slot *slots, **last, *focus;
-    chr__mux_slot *told;       /* the one that has heard that it has the focus */
+    chr__mux_slot *reported;   /* the one that got MUX_IN last, and no MUX_OUT yet */
     chr__mux_walk *walks;
-    int            escape, escaped;
-    int            is_giving;  /* input is on its way to a frontend: what its handlers inject has to wait */
-    unsigned char *backlog;    /* input that nobody's hold has room for; pushes back the far side */
-    size_t         backlog_start, backlog_end;
-    int            forget_at_end; /* of the backlog: an escape that stands there is without its command */
+    int            escape, escaped; /* the escape character; whether it was the last one received */
+    int            is_delivering; /* input is being delivered: input injected by a handler waits */
+    unsigned char *overflow;   /* overflow buffer; while there is input in it, the base is not read */
+    size_t         overflow_start, overflow_end;
+    int            end_in_overflow; /* EOF or CLOSED of the base follows the overflow buffer: resets `escaped` */
     chr_idle       deliver;
-    int            is_waiting, can_deliver; /* what the last look at the slots found: held input, and room for it */
+    int            has_queued, can_deliver; /* result of the last check: queued input, and room for it */
     int            stamps, in_line;
-    char           stamp[24];  /* what is still to be written before the next bytes of a line */
+    char           stamp[24];  /* time stamp that is still to be written before the next bytes of a line */
     size_t         stamp_length, stamp_done;
 } chr__mux;
 
 static const chr_option chr__mux_rows[] = {
-    { "chardev", CHR_OPTION_TEXT,   CHR__AT(chr_mux_options, chardev), CHR_REQUIRED, 0, 0,   CHR__HELP("id of the chardev to share") },
-    { "escape",  CHR_OPTION_NUMBER, CHR__AT(chr_mux_options, escape),  NULL,         0, 255, CHR__HELP("escape character (default: 1, Ctrl-A)") },
+    { "chardev", CHR_OPTION_TEXT,   CHR__AT(chr_mux_options, chardev), CHR_REQUIRED, 0, 0,
+      CHR__HELP("id of the chardev to share") },
+    { "escape",  CHR_OPTION_NUMBER, CHR__AT(chr_mux_options, escape),  NULL,         0, 255,
+      CHR__HELP("escape character (default: 1, Ctrl-A)") },
     { NULL,      CHR_OPTION_TEXT,   0,                                 NULL,         0, 0,   NULL }
 };
 
 /* -- events -- */
 
+/* Calls `visit` for each slot. */
 static void chr__mux_each(chr__mux *mux, void (*visit)(chr__mux *, chr__mux_slot *, int), int arg)
 {
     chr__mux_walk  walk;
@@ -22368,64 +22375,66 @@ static void chr__mux_each(chr__mux *mux, void (*visit)(chr__mux *, chr__mux_slot
     mux->walks = walk.outer;
 }
 
-/* What is the same for all frontends: the state of the far side. */
+/* Events about the state of the base, which are the same for all frontends. */
 static int chr__mux_is_state(int event)
 {
     return event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END;
 }
 
-/* Whether input is still to be delivered that came before the end of its peer. Who never reads waits for none. */
-static int chr__mux_has_older(const chr__mux *mux, const chr__mux_slot *slot)
+/* Whether input that came before the peer's end is not delivered yet. A frontend without a read handler waits for
+ * none. */
+static int chr__mux_has_older_input(const chr__mux *mux, const chr__mux_slot *slot)
 {
-    return slot->fe->handlers.read && (slot->count > 0 || mux->forget_at_end);
+    return slot->fe->handlers.read && (slot->count > 0 || mux->end_in_overflow);
 }
 
-static void chr__mux_tell(chr__mux *mux, chr__mux_slot *slot, int event)
+/* Delivers an event; one about the state of the base follows the input that is queued. */
+static void chr__mux_deliver_event(chr__mux *mux, chr__mux_slot *slot, int event)
 {
     chr_context *ctx = mux->dev.ctx;
     int          is_end = event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END;
 
-    if (!ctx->closing && ((slot->late && chr__mux_is_state(event)) ||
-                          (is_end && slot->fe->opened_delivered && chr__mux_has_older(mux, slot))))
-        slot->late |= CHR__MUX_LATE | (event == CHR_EVENT_CLOSED ? CHR__MUX_CLOSED_LATE : 0);
+    if (!ctx->closing && ((slot->pending_state && chr__mux_is_state(event)) ||
+                          (is_end && slot->fe->opened_delivered && chr__mux_has_older_input(mux, slot))))
+        slot->pending_state |= CHR__MUX_STATE_PENDING | (event == CHR_EVENT_CLOSED ? CHR__MUX_CLOSED_PENDING : 0);
     else if ((event != CHR_EVENT_OPENED && event != CHR_EVENT_INPUT_END) || !ctx->open_suspended)
         chr_be_tell_event(slot->fe, event);
 }
 
-/* To who has heard that it has the focus and has lost it, then to who has it now. */
-static void chr__mux_tell_focus(chr__mux *mux)
+/* Delivers MUX_OUT to the frontend that has lost the focus, then MUX_IN to the one that has it. */
+static void chr__mux_report_focus(chr__mux *mux)
 {
-    chr__mux_slot *before = mux->told;
+    chr__mux_slot *before = mux->reported;
 
     if (before && before != mux->focus) {
-        mux->told = NULL;
+        mux->reported = NULL;
         chr_be_tell_event(before->fe, CHR_EVENT_MUX_OUT);
     }
-    if (!mux->focus || mux->focus == mux->told)
+    if (!mux->focus || mux->focus == mux->reported)
         return;
-    mux->told = mux->focus;
-    chr_be_tell_event(mux->told->fe, CHR_EVENT_MUX_IN);
+    mux->reported = mux->focus;
+    chr_be_tell_event(mux->reported->fe, CHR_EVENT_MUX_IN);
 }
 
-/* An event on the mux itself goes to the focus, unless it is about that state. */
+/* An event of the mux itself goes to the focus; one about the state of the base goes to all. */
 static void chr__mux_event(chr_dev *dev, int event)
 {
     chr__mux *mux = (chr__mux *)dev;
 
     if (chr__mux_is_state(event))
-        chr__mux_each(mux, chr__mux_tell, event);
+        chr__mux_each(mux, chr__mux_deliver_event, event);
     else if (event == CHR_EVENT_MUX_IN)
-        chr__mux_tell_focus(mux);
+        chr__mux_report_focus(mux);
     else if (mux->focus)
         chr_be_tell_event(mux->focus->fe, event);
 }
 
-/* Its peer has gone: the next one's first character is no command. What came before and waits in the backlog is
- * still its own. */
-static void chr__mux_forget_escape(chr__mux *mux)
+/* The peer has disconnected: an escape character that it sent last must not make the next peer's first one a command.
+ * Input of it that is in the overflow buffer is processed first. */
+static void chr__mux_reset_escape(chr__mux *mux)
 {
-    if (mux->backlog_start < mux->backlog_end)
-        mux->forget_at_end = 1;
+    if (mux->overflow_start < mux->overflow_end)
+        mux->end_in_overflow = 1;
     else
         mux->escaped = 0;
 }
@@ -22435,14 +22444,14 @@ static void chr__mux_base_event(void *opaque, int event)
     chr__mux *mux = (chr__mux *)opaque;
 
     if (event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END)
-        chr__mux_forget_escape(mux);
+        chr__mux_reset_escape(mux);
     if (chr__mux_is_state(event))
         chr_be_event(&mux->dev, event);
     else
-        chr__mux_each(mux, chr__mux_tell, event);
+        chr__mux_each(mux, chr__mux_deliver_event, event);
 }
 
-/* While another chardev is being stacked on the mux, who has had the focus hears of it from the loop. */
+/* Moves the focus. While another chardev is being stacked on the mux, the events are posted to the loop. */
 static void chr__mux_set_focus(chr__mux *mux, chr__mux_slot *slot)
 {
     if (slot == mux->focus)
@@ -22451,11 +22460,11 @@ static void chr__mux_set_focus(chr__mux *mux, chr__mux_slot *slot)
     if (mux->dev.ctx->quiet > 0)
         chr_be_event(&mux->dev, CHR_EVENT_MUX_IN);
     else
-        chr__mux_tell_focus(mux);
+        chr__mux_report_focus(mux);
     chr_fe_accept_input(&mux->base);
 }
 
-/* The next frontend that listens, round and round. */
+/* Moves the focus to the next frontend that has handlers, in a circle. */
 static void chr__mux_next_focus(chr__mux *mux)
 {
     chr__mux_slot *slot = mux->focus;
@@ -22475,7 +22484,7 @@ static void chr__mux_focus(chr_dev *dev, chr_frontend *fe)
 
 /* -- output -- */
 
-/* A stamp that was begun is finished before anything else. When nobody is there it is dropped, as its line will be. */
+/* Writes the rest of a time stamp; would-block on a short write. While disconnected it is dropped, as its line is. */
 static int chr__mux_flush_stamp(chr__mux *mux)
 {
     int n;
@@ -22495,13 +22504,14 @@ static void chr__mux_begin_line(chr__mux *mux)
     int64_t      ms = chr__floor_divide(chr__wall_now(ctx), 1000000);
 
     ms -= chr__floor_divide(ms, 86400000) * 86400000;
-    mux->stamp_length = (size_t)chr__format(mux->stamp, sizeof mux->stamp, "[%02d:%02d:%02d.%03d] ", (int)(ms / 3600000),
-                                            (int)(ms / 60000 % 60), (int)(ms / 1000 % 60), (int)(ms % 1000));
+    mux->stamp_length = (size_t)chr__format(mux->stamp, sizeof mux->stamp, "[%02d:%02d:%02d.%03d] ",
+                                            (int)(ms / 3600000), (int)(ms / 60000 % 60), (int)(ms / 1000 % 60),
+                                            (int)(ms % 1000));
     mux->stamp_done = 0;
     mux->in_line = 1;
 }
 
-/* Moves *done past what was taken, or is lost. */
+/* Writes up to the end of a line, behind its time stamp. *done grows by the bytes that were written or are lost. */
 static int chr__mux_write_line(chr__mux *mux, const char *text, size_t len, size_t *done)
 {
     const char *newline = (const char *)memchr(text, '\n', len);
@@ -22536,9 +22546,9 @@ CHR__HOT static int chr__mux_write(chr_dev *dev, const void *buf, size_t len)
     return taken || (done > 0 && !chr__is_lost(dev, n)) ? (int)done : n;
 }
 
-CHR__PRIVATE void chr__mux_say(chr__mux *mux, const char *text)
+CHR__PRIVATE void chr__mux_write_text(chr__mux *mux, const char *text)
 {
-    chr_fe_write(&mux->base, text, strlen(text)); /* as far as it goes: help is no data */
+    chr_fe_write(&mux->base, text, strlen(text)); /* a short write cuts it: help is no data */
 }
 
 static void chr__mux_help(chr__mux *mux)
@@ -22546,12 +22556,13 @@ static void chr__mux_help(chr__mux *mux)
 #if CHARDEV_HAS_HELP
     char text[480], name[16];
 
-    chr__format(name, sizeof name, mux->escape < ' ' ? "Ctrl-%c" : "%c", mux->escape < ' ' ? mux->escape + '@' : mux->escape);
+    chr__format(name, sizeof name, mux->escape < ' ' ? "Ctrl-%c" : "%c",
+                mux->escape < ' ' ? mux->escape + '@' : mux->escape);
     chr__format(text, sizeof text,
                 "\r\n%s h    this help\r\n%s x    exit\r\n%s s    snapshot\r\n%s t    time stamps on or off\r\n"
                 "%s b    send BREAK\r\n%s c    next frontend\r\n%s %s    send %s\r\n",
                 name, name, name, name, name, name, name, name, name);
-    chr__mux_say(mux, text);
+    chr__mux_write_text(mux, text);
 #else
     (void)mux;
 #endif
@@ -22559,7 +22570,7 @@ static void chr__mux_help(chr__mux *mux)
 
 /* -- input -- */
 
-/* The character after the escape. Returns 1 when it is input after all: the escape itself. */
+/* Runs the command of the character after the escape. Returns 1 when it is input: the escape character itself. */
 static int chr__mux_command(chr__mux *mux, int c)
 {
     chr_context *ctx = mux->dev.ctx;
@@ -22578,7 +22589,7 @@ static int chr__mux_command(chr__mux *mux, int c)
             ctx->config.snapshot(ctx->config.opaque);
         return 0;
     case 'x':
-        chr__mux_say(mux, "\r\nterminated\r\n");
+        chr__mux_write_text(mux, "\r\nterminated\r\n");
         if (ctx->config.exit)
             ctx->config.exit(ctx->config.opaque, 0);
         else
@@ -22588,8 +22599,8 @@ static int chr__mux_command(chr__mux *mux, int c)
     }
 }
 
-/* Compares addresses only: a slot may be gone. */
-static int chr__mux_has(const chr__mux *mux, const chr__mux_slot *slot)
+/* Whether the slot exists. Compares addresses only: it may be freed. */
+static int chr__mux_has_slot(const chr__mux *mux, const chr__mux_slot *slot)
 {
     const chr__mux_slot *each;
 
@@ -22598,16 +22609,16 @@ static int chr__mux_has(const chr__mux *mux, const chr__mux_slot *slot)
     return each != NULL;
 }
 
-/* After a question during which something has changed: whether those who would get the input are those who have
- * answered. Who is asked may set other handlers. */
-CHR__COLD int chr__mux_still_has(const chr__mux *mux, const chr__mux_slot *slot, const chr_frontend *fe,
+/* Whether slot, frontend and handlers are the same as before a can_read call: that may have changed any of them
+ * (re-entrant), and then its result is not for the present ones. */
+CHR__COLD int chr__mux_slot_unchanged(const chr__mux *mux, const chr__mux_slot *slot, const chr_frontend *fe,
                                  int (*can_read)(void *), const void *opaque)
 {
-    return chr__mux_has(mux, slot) && slot->fe == fe && fe->opaque == opaque && fe->handlers.can_read == can_read &&
-           fe->handlers.read;
+    return chr__mux_has_slot(mux, slot) && slot->fe == fe && fe->opaque == opaque &&
+           fe->handlers.can_read == can_read && fe->handlers.read;
 }
 
-/* What its frontend takes now: nothing before OPENED. It may go away when it is asked: then nothing. */
+/* How many bytes the frontend has room for: none before OPENED, and none when its can_read handler has removed it. */
 CHR__HOT static size_t chr__mux_room(const chr__mux *mux, const chr__mux_slot *slot)
 {
     const chr_frontend *fe = slot->fe;
@@ -22619,58 +22630,58 @@ CHR__HOT static size_t chr__mux_room(const chr__mux *mux, const chr__mux_slot *s
     if (!fe->handlers.read || (mux->dev.ctx->open_suspended && fe->handlers.event && !fe->opened_delivered))
         return 0;
     room = can_read ? can_read(opaque) : CHR__BUFFER_SIZE;
-    if (mux->dev.room_epoch != epoch && !chr__mux_still_has(mux, slot, fe, can_read, opaque))
+    if (mux->dev.room_epoch != epoch && !chr__mux_slot_unchanged(mux, slot, fe, can_read, opaque))
         return 0;
     return room > 0 ? (size_t)room : 0;
 }
 
-/* Held input first. */
-CHR__COLD void chr__mux_drain(chr__mux *mux, chr__mux_slot *slot)
+/* Delivers the input that is queued, as far as the frontend has room. */
+CHR__COLD void chr__mux_drain_queue(chr__mux *mux, chr__mux_slot *slot)
 {
-    unsigned char bytes[CHR__MUX_HELD < 256 ? CHR__MUX_HELD : 256];
+    unsigned char bytes[CHR__MUX_QUEUE_SIZE < 256 ? CHR__MUX_QUEUE_SIZE : 256];
     size_t        room, count;
 
-    while (chr__mux_has(mux, slot) && slot->count > 0) {
+    while (chr__mux_has_slot(mux, slot) && slot->count > 0) {
         room = chr__mux_room(mux, slot);
         if (room == 0) {
             chr__starve(&mux->dev);
             return;
         }
         count = chr__min(chr__min(slot->count, sizeof bytes), room);
-        memcpy(bytes, slot->held, count); /* out of the way first: the handler may come back here */
-        memmove(slot->held, slot->held + count, slot->count - count);
+        memcpy(bytes, slot->queue, count); /* removed before the call: the handler is re-entrant */
+        memmove(slot->queue, slot->queue + count, slot->count - count);
         slot->count -= count;
         slot->fe->handlers.read(slot->fe->opaque, bytes, count);
     }
 }
 
-/* What has waited for that. */
-CHR__COLD void chr__mux_tell_late(chr__mux *mux, chr__mux_slot *slot, int arg)
+/* Delivers the pending state, when the queued input before it is delivered. */
+CHR__COLD void chr__mux_deliver_pending_state(chr__mux *mux, chr__mux_slot *slot, int arg)
 {
-    int late = slot->late;
+    int pending_state = slot->pending_state;
 
     (void)arg;
-    if (!late || chr__mux_has_older(mux, slot))
+    if (!pending_state || chr__mux_has_older_input(mux, slot))
         return;
-    slot->late = 0;
-    if (late & CHR__MUX_CLOSED_LATE)
+    slot->pending_state = 0;
+    if (pending_state & CHR__MUX_CLOSED_PENDING)
         chr_be_tell_event(slot->fe, CHR_EVENT_CLOSED);
-    if (chr__mux_has(mux, slot) && !slot->late && mux->dev.be_open && !mux->dev.ctx->open_suspended)
+    if (chr__mux_has_slot(mux, slot) && !slot->pending_state && mux->dev.be_open && !mux->dev.ctx->open_suspended)
         chr__tell_state(slot->fe, &mux->dev);
 }
 
-CHR__COLD size_t chr__mux_hold(chr__mux *mux, chr__mux_slot *slot, const unsigned char *bytes, size_t len)
+CHR__COLD size_t chr__mux_queue_input(chr__mux *mux, chr__mux_slot *slot, const unsigned char *bytes, size_t len)
 {
-    size_t count = chr__min(len, CHR__MUX_HELD - slot->count);
+    size_t count = chr__min(len, CHR__MUX_QUEUE_SIZE - slot->count);
 
-    memcpy(slot->held + slot->count, bytes, count);
+    memcpy(slot->queue + slot->count, bytes, count);
     slot->count += count;
     chr__starve(&mux->dev);
     return count;
 }
 
-/* As much as has a place now: straight to the frontend, else into its hold. */
-CHR__HOT static size_t chr__mux_give(chr__mux *mux, const unsigned char *bytes, size_t len)
+/* Delivers input to the focus, or queues it for that. Returns how much; 0 = the queue is full. */
+CHR__HOT static size_t chr__mux_deliver_input(chr__mux *mux, const unsigned char *bytes, size_t len)
 {
     chr__mux_slot *slot = mux->focus;
     size_t         count = 0;
@@ -22678,10 +22689,10 @@ CHR__HOT static size_t chr__mux_give(chr__mux *mux, const unsigned char *bytes, 
     if (!slot)
         return 0;
     if (slot->count > 0)
-        chr__mux_drain(mux, slot);
-    if (mux->focus == slot && slot->late && !mux->forget_at_end) {
-        chr__mux_tell_late(mux, slot, 0);
-        if (mux->focus == slot && slot->late)
+        chr__mux_drain_queue(mux, slot);
+    if (mux->focus == slot && slot->pending_state && !mux->end_in_overflow) {
+        chr__mux_deliver_pending_state(mux, slot, 0);
+        if (mux->focus == slot && slot->pending_state)
             return 0;
     }
     if (mux->focus == slot && slot->count == 0)
@@ -22689,12 +22700,12 @@ CHR__HOT static size_t chr__mux_give(chr__mux *mux, const unsigned char *bytes, 
     if (mux->focus != slot) /* its handlers have moved the focus */
         return 0;
     if (count == 0)
-        return chr__mux_hold(mux, slot, bytes, len);
+        return chr__mux_queue_input(mux, slot, bytes, len);
     slot->fe->handlers.read(slot->fe->opaque, bytes, count);
     return count;
 }
 
-/* Input, cut at escape characters. Returns how much of it is done. */
+/* Processes input: delivers the text between escape characters, runs commands. Returns how much was processed. */
 CHR__HOT static size_t chr__mux_process(chr__mux *mux, const unsigned char *bytes, size_t len)
 {
     size_t done = 0, run;
@@ -22703,7 +22714,7 @@ CHR__HOT static size_t chr__mux_process(chr__mux *mux, const unsigned char *byte
         const void *found = memchr(bytes + done, mux->escape, len - done);
         run = mux->escaped ? 0 : found ? (size_t)((const unsigned char *)found - bytes) - done : len - done;
         if (run > 0) {
-            run = chr__mux_give(mux, bytes + done, run);
+            run = chr__mux_deliver_input(mux, bytes + done, run);
             if (run == 0)
                 break;
             done += run;
@@ -22711,7 +22722,7 @@ CHR__HOT static size_t chr__mux_process(chr__mux *mux, const unsigned char *byte
             mux->escaped = 1;
             done++;
         } else {
-            if (chr__mux_command(mux, bytes[done]) && chr__mux_give(mux, bytes + done, 1) == 0)
+            if (chr__mux_command(mux, bytes[done]) && chr__mux_deliver_input(mux, bytes + done, 1) == 0)
                 break;
             mux->escaped = 0;
             done++;
@@ -22726,16 +22737,16 @@ CHR__HOT static int chr__mux_base_can_read(void *opaque)
     const chr__mux_slot *slot = mux->focus;
     size_t               room;
 
-    if (mux->dev.pending) { /* first what happened before */
+    if (mux->dev.pending) { /* earlier events first */
         chr__notify_now((chr_dev *)(uintptr_t)&mux->dev);
         slot = mux->focus;
     }
-    if (!slot || slot->late || mux->is_giving || mux->backlog_start < mux->backlog_end)
+    if (!slot || slot->pending_state || mux->is_delivering || mux->overflow_start < mux->overflow_end)
         return 0;
     room = slot->count == 0 ? chr__mux_room(mux, slot) : 0;
-    if (mux->focus != slot || mux->backlog_start < mux->backlog_end) /* who is asked may have injected some */
+    if (mux->focus != slot || mux->overflow_start < mux->overflow_end) /* by the can_read handler (re-entrant) */
         return 0;
-    return (int)chr__min(room ? room : CHR__MUX_HELD - slot->count, CHR__MUX_BACKLOG);
+    return (int)chr__min(room ? room : CHR__MUX_QUEUE_SIZE - slot->count, CHR__MUX_OVERFLOW_SIZE);
 }
 
 CHR__HOT static void chr__mux_base_read(void *opaque, const void *buf, size_t len)
@@ -22746,54 +22757,56 @@ CHR__HOT static void chr__mux_base_read(void *opaque, const void *buf, size_t le
     mux->dev.bytes_in += len;
     if (CHR__TRACES(mux->dev.ctx))
         chr__trace_input(&mux->dev, buf, len);
-    mux->is_giving = 1;
+    mux->is_delivering = 1;
     done = chr__mux_process(mux, (const unsigned char *)buf, len);
-    mux->is_giving = 0;
+    mux->is_delivering = 0;
     if (done == len || mux->dev.removed)
         return;
-    memcpy(mux->backlog, (const char *)buf + done, len - done);
-    mux->backlog_start = 0;
-    mux->backlog_end = len - done;
+    memcpy(mux->overflow, (const char *)buf + done, len - done);
+    mux->overflow_start = 0;
+    mux->overflow_end = len - done;
     chr__starve(&mux->dev);
 }
 
-static void chr__mux_deliver_held(chr__mux *mux, chr__mux_slot *slot, int arg)
+static void chr__mux_deliver_queued(chr__mux *mux, chr__mux_slot *slot, int arg)
 {
     (void)arg;
-    chr__mux_drain(mux, slot);
+    chr__mux_drain_queue(mux, slot);
 }
 
-/* From the loop: what was held, now that there is room. */
+/* From the loop: delivers queued input, then the overflow buffer, now that there is room. */
 static void chr__mux_deliver(void *opaque)
 {
     chr__mux *mux = (chr__mux *)opaque;
 
-    if (mux->dev.pending) /* first what happened before */
+    if (mux->dev.pending) /* earlier events first */
         chr__notify_now(&mux->dev);
-    mux->is_giving = 1;
-    chr__mux_each(mux, chr__mux_deliver_held, 0);
-    if (!mux->dev.removed && mux->backlog_start < mux->backlog_end)
-        mux->backlog_start += chr__mux_process(mux, mux->backlog + mux->backlog_start, mux->backlog_end - mux->backlog_start);
-    mux->is_giving = 0;
-    if (mux->forget_at_end && mux->backlog_start == mux->backlog_end)
-        mux->forget_at_end = mux->escaped = 0;
-    chr__mux_each(mux, chr__mux_tell_late, 0);
+    mux->is_delivering = 1;
+    chr__mux_each(mux, chr__mux_deliver_queued, 0);
+    if (!mux->dev.removed && mux->overflow_start < mux->overflow_end)
+        mux->overflow_start += chr__mux_process(mux, mux->overflow + mux->overflow_start,
+                                               mux->overflow_end - mux->overflow_start);
+    mux->is_delivering = 0;
+    if (mux->end_in_overflow && mux->overflow_start == mux->overflow_end)
+        mux->end_in_overflow = mux->escaped = 0;
+    chr__mux_each(mux, chr__mux_deliver_pending_state, 0);
     if (!mux->dev.removed)
         chr_fe_accept_input(&mux->base);
 }
 
-static void chr__mux_ask(chr__mux *mux, chr__mux_slot *slot, int arg)
+/* Checks a slot for queued input and room: sets mux->has_queued and can_deliver. */
+static void chr__mux_check_slot(chr__mux *mux, chr__mux_slot *slot, int arg)
 {
-    int waits = slot->count > 0 || (slot == mux->focus && mux->backlog_start < mux->backlog_end);
+    int waits = slot->count > 0 || (slot == mux->focus && mux->overflow_start < mux->overflow_end);
 
     (void)arg;
-    mux->is_waiting |= waits;
-    mux->can_deliver |= slot->late && !chr__mux_has_older(mux, slot);
+    mux->has_queued |= waits;
+    mux->can_deliver |= slot->pending_state && !chr__mux_has_older_input(mux, slot);
     if (waits && !mux->can_deliver)
         mux->can_deliver = chr__mux_room(mux, slot) > 0;
 }
 
-/* obuf= may wait still. */
+/* The base has room. Watches it again while a frontend or obuf= waits. */
 static void chr__mux_base_writable(void *opaque)
 {
     chr__mux *mux = (chr__mux *)opaque;
@@ -22807,13 +22820,13 @@ static void chr__mux_update(chr_dev *dev)
 {
     chr__mux *mux = (chr__mux *)dev;
 
-    mux->is_waiting = mux->can_deliver = 0;
-    chr__mux_each(mux, chr__mux_ask, 0);
+    mux->has_queued = mux->can_deliver = 0;
+    chr__mux_each(mux, chr__mux_check_slot, 0);
     if (dev->removed)
         return;
     if (mux->can_deliver)
         chr_idle_start(dev->ctx, &mux->deliver, chr__mux_deliver, mux);
-    else if (mux->is_waiting || mux->backlog_start < mux->backlog_end)
+    else if (mux->has_queued || mux->overflow_start < mux->overflow_end)
         chr__starve(dev);
     if (chr_be_wants_writable(dev) && !mux->base.writable)
         chr_fe_add_watch(&mux->base, chr__mux_base_writable, mux);
@@ -22862,8 +22875,8 @@ static void chr__mux_unlink(chr__mux *mux, chr__mux_slot *slot)
         slot->next->link = slot->link;
     else
         mux->last = slot->link;
-    if (mux->told == slot)
-        mux->told = NULL;
+    if (mux->reported == slot)
+        mux->reported = NULL;
     slot->fe->slot = NULL;
     for (walk = mux->walks; walk; walk = walk->outer)
         if (walk->next == slot)
@@ -22878,9 +22891,10 @@ static void chr__mux_detach(chr_dev *dev, chr_frontend *fe)
     int            had_focus = mux->focus == slot;
 
     if (had_focus) {
-        for (mux->focus = mux->slots; mux->focus && (mux->focus == slot || !mux->focus->fe->is_open); mux->focus = mux->focus->next)
+        for (mux->focus = mux->slots; mux->focus && (mux->focus == slot || !mux->focus->fe->is_open);
+             mux->focus = mux->focus->next)
             ;
-        chr__quiet(dev->ctx); /* the new one learns it from the loop */
+        chr__quiet(dev->ctx); /* MUX_IN of the new focus is posted to the loop */
         chr_be_event(dev, CHR_EVENT_MUX_IN);
         chr__loud(dev->ctx);
     }
@@ -22896,7 +22910,7 @@ static int chr__mux_wants_writable(const chr_dev *dev)
     return slot != NULL;
 }
 
-static void chr__mux_tell_writable(chr__mux *mux, chr__mux_slot *slot, int arg)
+static void chr__mux_report_writable(chr__mux *mux, chr__mux_slot *slot, int arg)
 {
     (void)mux, (void)arg;
     chr_be_tell_writable(slot->fe);
@@ -22904,15 +22918,15 @@ static void chr__mux_tell_writable(chr__mux *mux, chr__mux_slot *slot, int arg)
 
 static void chr__mux_writable(chr_dev *dev)
 {
-    chr__mux_each((chr__mux *)dev, chr__mux_tell_writable, 0);
+    chr__mux_each((chr__mux *)dev, chr__mux_report_writable, 0);
 }
 
 static int chr__mux_holds(const chr_dev *dev, const chr_frontend *fe)
 {
-    return chr__mux_has_older((const chr__mux *)dev, (const chr__mux_slot *)fe->slot);
+    return chr__mux_has_older_input((const chr__mux *)dev, (const chr__mux_slot *)fe->slot);
 }
 
-/* What its chardev would get. */
+/* Injects input into the base. */
 static int chr__mux_inject(chr_dev *dev, const void *data, size_t len)
 {
     chr_dev *base = ((chr__mux *)dev)->base.dev;
@@ -22932,11 +22946,14 @@ static int chr__mux_open(chr_dev *dev, chr_error *err)
     if (!base)
         return chr__fail(err, CHR_ERR_NOT_FOUND, "mux: chardev=%s: there is no chardev with that id", options->chardev);
     if (base->kind->sharing || base->kind->fixed)
-        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "mux: chardev=%s: a %s can't be shared once more", options->chardev, base->kind->name);
-    mux->escape = options->escape ? (int)options->escape : dev->ctx->config.mux_escape ? dev->ctx->config.mux_escape : 1;
-    mux->backlog = (unsigned char *)chr__reallocate(dev->ctx, NULL, CHR__MUX_BACKLOG); /* untouched until bytes wait in it */
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "mux: chardev=%s: a %s can't be shared once more",
+                         options->chardev, base->kind->name);
+    mux->escape = options->escape ? (int)options->escape
+                : dev->ctx->config.mux_escape ? dev->ctx->config.mux_escape : 1;
+    /* not zeroed: the pages stay untouched until they are needed */
+    mux->overflow = (unsigned char *)chr__reallocate(dev->ctx, NULL, CHR__MUX_OVERFLOW_SIZE);
     mux->last = &mux->slots;
-    if (!mux->backlog)
+    if (!mux->overflow)
         return chr__no_memory(err);
     if (chr_fe_init(&mux->base, base, err) < 0)
         return err ? err->code : CHR_ERR_BUSY;
@@ -22955,8 +22972,8 @@ static void chr__mux_close(chr_dev *dev)
     }
     mux->focus = NULL;
     chr_fe_deinit(&mux->base);
-    chr__free(dev->ctx, mux->backlog);
-    mux->backlog = NULL;
+    chr__free(dev->ctx, mux->overflow);
+    mux->overflow = NULL;
 }
 
 CHR_TABLE(chr_io, chr__mux_io,
@@ -22964,7 +22981,7 @@ CHR_TABLE(chr_io, chr__mux_io,
     CHR_SET(update,  chr__mux_update)
     CHR_SET(wait_fd, chr__mux_wait_fd));
 
-/* One frontend of several can't end it for the others. */
+/* Half-close, with one frontend only: one of several must not end the output of the others. */
 static int chr__mux_shutdown(chr_dev *dev)
 {
     chr__mux *mux = (chr__mux *)dev;
@@ -23010,54 +23027,56 @@ CHR_TABLE(chr_backend, chr__mux_kind,
 /* ====================================================================================================================
  * >>fan_out   one chardev in front of several: members of a hub, clients of a server
  *
- * events     the first OPENED and the last CLOSED of the members; any other event of any of them
- * output     goes to all that are open. When a slow member takes less, so does the whole; what the others have had
- *            already is not sent to them again: after a partial write the next one must go on where it ended, as always.
- * input      from any member, as it comes
+ * events     the first OPENED and the last CLOSED of the members; any other event of any member
+ * output     is written to all open members. After a short write of a slow member the whole has written no more than
+ *            that one; bytes that the others have had already are not sent to them again in the next write, which must
+ *            go on where this one ended
+ * input      from any member, as it arrives
  * ==================================================================================================================== */
 #if CHARDEV_HAS_HUB || CHARDEV_HAS_SOCKET
 
 typedef struct chr__fan_member {
     chr_frontend     fe;
     struct chr__fan *fan;
-    int              joined;     /* it is open, and those below are about this time */
-    int              input_ended; /* and it says no more */
-    size_t           ahead;      /* how much it has had of what the whole has not yet taken */
-    int              is_short;   /* it took less than it was offered: that may have to be waited for */
+    int              joined;      /* it is open, and the members below are about this connection */
+    int              input_ended; /* end of file (EOF): it sends no more */
+    size_t           ahead;       /* bytes that it has had, beyond those that the whole has written */
+    int              is_short;    /* its last write was a short write: wait for it */
 } chr__fan_member;
 
 typedef struct chr__fan {
-    chr_dev         *dev;     /* the whole; NULL = there is none */
+    chr_dev         *dev;         /* the whole: the hub or the server; NULL = not in use */
     chr__fan_member *members;
     size_t           count;
     int              open_count;
-    int              speakers; /* those that are open, and whose input is not over */
-    int              of_parts; /* the members are parts of the whole: what nobody is there to take is counted there */
-    chr_idle         tell;    /* a waiting frontend, when no member has to be waited for */
+    int              input_count; /* members that are open and have not reached end of file (EOF) */
+    int              has_seats;   /* the members are seats of a server, which counts dropped bytes itself */
+    chr_idle         writable;    /* reports room to the frontend, when no member is slow */
 } chr__fan;
 
 /* -- output -- */
 
-static int chr__fan_remembers(const chr__fan_member *member)
+/* Whether the member has history=. */
+static int chr__fan_has_history(const chr__fan_member *member)
 {
     const chr_dev *dev = member->fe.dev;
 
     return dev && CHR__OUTBOX(dev) && dev->outbox->history.size > 0;
 }
 
-/* It joins, or leaves, with whatever comes next: nothing of what was before is its business. What history= has of it
- * already is not for the next peer a second time. */
+/* The member opens or closes: its next byte is the next one of the whole. With history= `ahead` stays: bytes that the
+ * history has already must not be added to it a second time. */
 static void chr__fan_reset(chr__fan_member *member, int joined)
 {
-    member->fan->speakers += joined - (member->joined && !member->input_ended);
+    member->fan->input_count += joined - (member->joined && !member->input_ended);
     member->joined = joined;
     member->input_ended = 0;
-    if (!chr__fan_remembers(member))
+    if (!chr__fan_has_history(member))
         member->ahead = 0;
     member->is_short = 0;
 }
 
-/* Its event may be still on the way. */
+/* Whether the member is open; its OPENED or CLOSED event may be pending still. */
 static int chr__fan_is_open(chr__fan_member *member)
 {
     int is_open = member->fe.dev && member->fe.dev->be_open;
@@ -23067,8 +23086,9 @@ static int chr__fan_is_open(chr__fan_member *member)
     return is_open;
 }
 
-/* Returns how much the member has had in all, or CHR_ERR_DISCONNECTED: lost for this one, which then holds nobody up. */
-static int chr__fan_offer(chr__fan_member *member, const char *buf, size_t len)
+/* Writes to one member what it has not had yet. Returns how much it has had in all, or CHR_ERR_DISCONNECTED after an
+ * error: the bytes are lost for this member, and it does not delay the others. */
+static int chr__fan_write_member(chr__fan_member *member, const char *buf, size_t len)
 {
     int n = member->ahead < len ? chr_fe_write(&member->fe, buf + member->ahead, len - member->ahead) : 0;
 
@@ -23081,74 +23101,77 @@ static int chr__fan_offer(chr__fan_member *member, const char *buf, size_t len)
     return (int)chr__min(member->ahead, len);
 }
 
-/* To all that are open. Returns how much of it each of them has had, or CHR_ERR_DISCONNECTED when there is none. */
-static int chr__fan_offer_open(chr__fan *fan, const char *buf, size_t len)
+/* Writes to all open members. Returns how much each of them has had, or CHR_ERR_DISCONNECTED when none is open. */
+static int chr__fan_write_open(chr__fan *fan, const char *buf, size_t len)
 {
     size_t i;
     int    taken = CHR_ERR_DISCONNECTED, each;
 
     for (i = 0; i < fan->count; i++) {
-        each = chr__fan_is_open(&fan->members[i]) ? chr__fan_offer(&fan->members[i], buf, len) : CHR_ERR_DISCONNECTED;
+        each = chr__fan_is_open(&fan->members[i]) ? chr__fan_write_member(&fan->members[i], buf, len)
+                                                  : CHR_ERR_DISCONNECTED;
         if (each >= 0 && (taken < 0 || each < taken))
             taken = each;
     }
     return taken;
 }
 
-/* What a part remembers for its next peer. */
-static int chr__fan_remember(chr_dev *dev, const char *buf, size_t len)
+/* Adds the bytes to a seat's history=, for its next peer. */
+static int chr__fan_add_history(chr_dev *dev, const char *buf, size_t len)
 {
     if (CHR__OUTBOX(dev))
         chr__outbox_remember(dev->outbox, buf, len);
     return CHR_ERR_DISCONNECTED;
 }
 
-/* To one that is closed, what it has not had. Returns what it has had in all. */
-static int chr__fan_offer_one_closed(chr__fan_member *member, const char *buf, size_t len)
+/* Writes to a closed member what it has not had yet. Returns how much it has had in all. */
+static int chr__fan_write_closed_member(chr__fan_member *member, const char *buf, size_t len)
 {
     size_t had = chr__min(member->ahead, len);
     int    n;
 
     if (had == len)
         return CHR_ERR_DISCONNECTED;
-    n = member->fan->of_parts ? chr__fan_remember(member->fe.dev, buf + had, len - had) :
+    n = member->fan->has_seats ? chr__fan_add_history(member->fe.dev, buf + had, len - had) :
         chr_fe_write(&member->fe, buf + had, len - had);
     return n > 0 ? (int)had + n : n;
 }
 
-/* To those that are closed: they count it as dropped, log and remember it by their own policy. Returns the most that one took. */
-static int chr__fan_offer_closed(chr__fan *fan, const char *buf, size_t len)
+/* Writes to the closed members, which count the bytes as dropped, log them, and have them in their history. Returns the
+ * most that one of them took. */
+static int chr__fan_write_closed(chr__fan *fan, const char *buf, size_t len)
 {
     size_t i;
     int    most = CHR_ERR_DISCONNECTED, n;
 
     for (i = 0; i < fan->count; i++) {
-        n = chr__fan_is_open(&fan->members[i]) ? CHR_ERR_DISCONNECTED : chr__fan_offer_one_closed(&fan->members[i], buf, len);
+        n = chr__fan_is_open(&fan->members[i]) ? CHR_ERR_DISCONNECTED
+                                               : chr__fan_write_closed_member(&fan->members[i], buf, len);
         most = n > most ? n : most;
     }
     return most > 0 ? most : CHR_ERR_DISCONNECTED;
 }
 
-/* To all. Returns how much of it each that is open has had, 0 = some can't take any now. */
-static int chr__fan_offer_all(chr__fan *fan, const char *buf, size_t len)
+/* Writes to all members. Returns how much each open one has had; 0 = a slow member would block. */
+static int chr__fan_write_all(chr__fan *fan, const char *buf, size_t len)
 {
-    int taken = chr__fan_offer_open(fan, buf, len);
+    int taken = chr__fan_write_open(fan, buf, len);
 
     if (taken < 0)
-        return chr__fan_offer_closed(fan, buf, len);
+        return chr__fan_write_closed(fan, buf, len);
     if (taken > 0)
-        chr__fan_offer_closed(fan, buf, (size_t)taken);
+        chr__fan_write_closed(fan, buf, (size_t)taken);
     return taken;
 }
 
-/* What one can't take for an error is not offered to it again: the whole goes on. */
+/* The write of the whole. A member that fails with an error does not get these bytes again, and the write goes on. */
 static int chr__fan_write(chr__fan *fan, const void *buf, size_t len)
 {
     size_t i;
     int    taken;
 
     fan->dev->ctx->unkept++;
-    taken = chr__fan_offer_all(fan, (const char *)buf, len);
+    taken = chr__fan_write_all(fan, (const char *)buf, len);
     fan->dev->ctx->unkept--;
     if (taken == 0)
         return CHR_ERR_WOULD_BLOCK;
@@ -23170,17 +23193,17 @@ static int chr__fan_wait_fd(chr__fan *fan, int *events)
     return -1;
 }
 
-/* -- whom to wait for -- */
+/* -- waiting for slow members -- */
 
-static void chr__fan_watch(chr__fan *fan);
+static void chr__fan_watch_slow(chr__fan *fan);
 
-static void chr__fan_tell(void *opaque)
+static void chr__fan_report_writable(void *opaque)
 {
     chr__fan *fan = (chr__fan *)opaque;
 
     chr_be_writable(fan->dev);
     if (!fan->dev->removed && chr_be_wants_writable(fan->dev))
-        chr__fan_watch(fan);
+        chr__fan_watch_slow(fan);
 }
 
 static void chr__fan_member_writable(void *opaque)
@@ -23188,11 +23211,11 @@ static void chr__fan_member_writable(void *opaque)
     chr__fan_member *member = (chr__fan_member *)opaque;
 
     member->is_short = 0;
-    chr__fan_tell(member->fan);
+    chr__fan_report_writable(member->fan);
 }
 
-/* Those that were slow; when there is none, the frontend may write at once. */
-static void chr__fan_watch(chr__fan *fan)
+/* Watches the members with a short write; when there is none, posts the frontend's writable callback to the loop. */
+static void chr__fan_watch_slow(chr__fan *fan)
 {
     size_t i;
     int    waits = 0;
@@ -23204,7 +23227,7 @@ static void chr__fan_watch(chr__fan *fan)
                 chr_fe_add_watch(&fan->members[i].fe, chr__fan_member_writable, &fan->members[i]);
         }
     if (!waits)
-        chr_idle_start(fan->dev->ctx, &fan->tell, chr__fan_tell, fan);
+        chr_idle_start(fan->dev->ctx, &fan->writable, chr__fan_report_writable, fan);
 }
 
 static void chr__fan_update(chr__fan *fan)
@@ -23212,7 +23235,7 @@ static void chr__fan_update(chr__fan *fan)
     size_t    i;
 
     if (chr_be_wants_writable(fan->dev))
-        chr__fan_watch(fan);
+        chr__fan_watch_slow(fan);
     for (i = 0; i < fan->count; i++)
         chr_fe_accept_input(&fan->members[i].fe);
 }
@@ -23229,21 +23252,21 @@ static void chr__fan_member_read(void *opaque, const void *buf, size_t len)
     chr__input(((chr__fan_member *)opaque)->fan->dev, buf, len);
 }
 
-/* The one that was waited for may be the one that went. */
-static void chr__fan_rejoin(chr__fan_member *member, int joined)
+/* A member opens or closes. It may be the slow one: the waiting frontend tries again. */
+static void chr__fan_member_restarts(chr__fan_member *member, int joined)
 {
     chr__fan *fan = member->fan;
 
     if (joined != member->joined || !joined)
         chr__fan_reset(member, joined);
     if (chr_be_wants_writable(fan->dev))
-        chr_idle_start(fan->dev->ctx, &fan->tell, chr__fan_tell, fan);
+        chr_idle_start(fan->dev->ctx, &fan->writable, chr__fan_report_writable, fan);
 }
 
-/* Its input is over when no member that is open says any more. */
-static void chr__fan_look_at_input(chr__fan *fan)
+/* Reports INPUT_END when all open members have reached end of file (EOF). */
+static void chr__fan_check_input_end(chr__fan *fan)
 {
-    if (fan->speakers == 0 && fan->open_count > 0 && !fan->dev->input_ended)
+    if (fan->input_count == 0 && fan->open_count > 0 && !fan->dev->input_ended)
         chr_be_event(fan->dev, CHR_EVENT_INPUT_END);
 }
 
@@ -23253,25 +23276,25 @@ static void chr__fan_member_event(void *opaque, int event)
     chr__fan        *fan = member->fan;
 
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
-        chr__fan_rejoin(member, event == CHR_EVENT_OPENED);
+        chr__fan_member_restarts(member, event == CHR_EVENT_OPENED);
         fan->open_count += event == CHR_EVENT_OPENED ? 1 : -1;
         if (fan->open_count != (event == CHR_EVENT_OPENED ? 1 : 0)) {
-            chr__fan_look_at_input(fan);
+            chr__fan_check_input_end(fan);
             return;
         }
     } else if (event == CHR_EVENT_INPUT_END) {
-        fan->speakers -= member->joined && !member->input_ended;
+        fan->input_count -= member->joined && !member->input_ended;
         member->input_ended = 1;
-        chr__fan_look_at_input(fan);
+        chr__fan_check_input_end(fan);
         return;
     }
     chr_be_event(fan->dev, event);
 }
 
-/* Another backend has taken a member's place; if it is closed while the old one was open, CLOSED has come before. */
+/* Hot swap of a member's backend. When the old one was open and the new one is not, CLOSED came before this. */
 static int chr__fan_member_change(void *opaque)
 {
-    chr__fan_rejoin((chr__fan_member *)opaque, 0);
+    chr__fan_member_restarts((chr__fan_member *)opaque, 0);
     return 0;
 }
 
@@ -23285,7 +23308,7 @@ CHR__PRIVATE void chr__fan_set_open(chr__fan *fan, int is_open)
         chr_fe_set_open(&fan->members[i].fe, is_open);
 }
 
-/* To all; from last to first, so that of several answers the first member's stays. */
+/* Calls all members, from last to first, so that of several results in `arg` the first member's stays. */
 static int chr__fan_ioctl(chr__fan *fan, int command, void *arg)
 {
     size_t    i;
@@ -23299,7 +23322,7 @@ static int chr__fan_ioctl(chr__fan *fan, int command, void *arg)
     return code;
 }
 
-/* To all that are open; supported when one of them can do it. */
+/* Half-closes all open members. Returns 0 when one of them supports it. */
 static int chr__fan_shutdown(chr__fan *fan)
 {
     size_t    i;
@@ -23334,11 +23357,11 @@ static int chr__fan_add(chr__fan *fan, chr_dev *dev, chr_error *err)
     member->fan = fan;
     fan->count++;
     chr_fe_set_handlers(&member->fe, &handlers, member);
-    chr_fe_set_open(&member->fe, 0); /* until a frontend comes */
+    chr_fe_set_open(&member->fe, 0); /* until a frontend is attached to the whole */
     return 0;
 }
 
-/* Lets go of the last member, which may be gone already. */
+/* Removes the last member. Returns its chardev, NULL when that is removed already. */
 static chr_dev *chr__fan_drop(chr__fan *fan)
 {
     chr__fan_member *member = &fan->members[--fan->count];
@@ -23355,7 +23378,7 @@ static void chr__fan_free(chr__fan *fan)
 
     if (!ctx)
         return;
-    chr_idle_stop(&fan->tell);
+    chr_idle_stop(&fan->writable);
     fan->open_count = 0;
     chr__free(ctx, fan->members);
     fan->members = NULL;
@@ -23375,7 +23398,8 @@ typedef struct chr__hub {
 } chr__hub;
 
 static const chr_option chr__hub_rows[] = {
-    { "chardevs", CHR_OPTION_LIST, CHR__AT(chr_hub_options, chardevs), CHR_REQUIRED, 0, 0, CHR__HELP("ids of the chardevs: chardevs.0=a,chardevs.1=b") },
+    { "chardevs", CHR_OPTION_LIST, CHR__AT(chr_hub_options, chardevs), CHR_REQUIRED, 0, 0,
+      CHR__HELP("ids of the chardevs: chardevs.0=a,chardevs.1=b") },
     { NULL,       CHR_OPTION_TEXT, 0,                                  NULL,         0, 0, NULL }
 };
 
@@ -23486,11 +23510,11 @@ CHR_TABLE(chr_backend, chr__hub_kind,
 #endif
 
 /* ====================================================================================================================
- * >>be_fault   stacked on another chardev: what can go wrong in front of it does, from a seed or from given bytes
+ * >>be_fault   fault injection: stacked on another chardev, by a random seed or by the bytes of a fuzzer
  *
- * far side   the other chardev's          options   chardev, seed, rate, faults, delay
- * events     those of the other chardev; CLOSED and OPENED of its own in pairs, and BREAK
- * faults     the manual is at chr_fault_options. A byte of chance a decision: from chr_fault_feed(), else from the seed
+ * far side   that of the other chardev (the base)          options   chardev, seed, rate, faults, delay
+ * events     those of the base; pairs of CLOSED and OPENED of its own, and BREAK
+ * faults     see chr_fault_options. Each decision uses a byte of chr_fault_feed(), else a random number of the seed
  * ==================================================================================================================== */
 #if CHARDEV_HAS_FAULT
 
@@ -23501,18 +23525,18 @@ enum {
 };
 
 enum {
-    CHR__FAULT_ATTEMPTS = 8,     /* the longest storm of would-blocks */
-    CHR__FAULT_PIECE = 8,        /* the longest piece of short input */
-    CHR__FAULT_LATE = 4,         /* events that are held back at once */
-    CHR__FAULT_FEED = CHR__MEGABYTE /* bytes that wait to be used */
+    CHR__FAULT_BLOCKS = 8,     /* would-blocks in series, at most */
+    CHR__FAULT_PIECE = 8,        /* bytes of a short read of input, at most */
+    CHR__FAULT_DELAYED = 4,         /* events that are delayed at the same time, at most */
+    CHR__FAULT_FEED = CHR__MEGABYTE /* bytes of chr_fault_feed() that are queued, at most */
 };
 
-static const char *const chr__fault_names[CHR__FAULT_KINDS] = { "short", "block", "delay", "disconnect", "break", "error",
-                                                                "reorder" };
+static const char *const chr__fault_names[CHR__FAULT_KINDS] = { "short", "block", "delay", "disconnect", "break",
+                                                                "error", "reorder" };
 
 #define CHR__FAULT_BIT(kind) (1u << (kind))
 
-/* What can happen where. */
+/* The faults of writes, of input, and of events. */
 #define CHR__FAULTS_OUT (CHR__FAULT_BIT(CHR__FAULT_REORDER) - 1)
 #define CHR__FAULTS_IN (CHR__FAULT_BIT(CHR__FAULT_SHORT) | CHR__FAULT_BIT(CHR__FAULT_DELAY) | \
                         CHR__FAULT_BIT(CHR__FAULT_DISCONNECT) | CHR__FAULT_BIT(CHR__FAULT_BREAK))
@@ -23521,33 +23545,38 @@ static const char *const chr__fault_names[CHR__FAULT_KINDS] = { "short", "block"
 typedef struct chr__fault {
     chr_stacked      on;
     unsigned         enabled;     /* CHR__FAULT_BIT() */
-    uint64_t         state;       /* of the generator; 0 = there is none */
-    unsigned char   *feed;        /* given bytes, feed[fed..feed_size) are to be used */
+    uint64_t         state;       /* of the random generator; 0 = none */
+    unsigned char   *feed;        /* bytes of chr_fault_feed(); feed[fed..feed_size) are not used yet */
     size_t           fed, feed_size;
     chr_fault_counts counts;
-    int              base_open, base_input_over; /* what the base has told */
-    int              is_down;     /* disconnected, by us */
+    int              base_open, base_input_over; /* the state that the base has reported */
+    int              is_down;     /* a disconnect of ours */
     int              is_stalled_out, is_stalled_in;
-    int              refusals;    /* attempts to write that are still to be refused */
-    int              is_refused;  /* the last one was, by us */
-    int              piece;       /* the largest that input may come in now; 0 = any */
-    chr_timer        stall_out, stall_in, down, late;
-    int              late_events[CHR__FAULT_LATE], late_count;
+    int              blocks_left; /* how many of the next writes would block */
+    int              was_blocked; /* the last write would block by a fault of ours */
+    int              piece;       /* largest piece of input now; 0 = no limit */
+    chr_timer        stall_out, stall_in, down, reorder;
+    int              delayed_events[CHR__FAULT_DELAYED], delayed_count;
     chr_idle         retry;
 } chr__fault;
 
 static const chr_option chr__fault_rows[] = {
-    { "chardev", CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, chardev), CHR_REQUIRED, 0, 0,         CHR__HELP("id of the chardev below") },
-    { "seed",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, seed),    NULL,         0, INT64_MAX, CHR__HELP("chance: the same seed does the same (default: only what chr_fault_feed() gives)") },
-    { "rate",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, rate),    "10",         1, 100,       CHR__HELP("faults in a hundred writes, reads and events; with a seed") },
-    { "faults",  CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, faults),  NULL,         0, 0,         CHR__HELP("of short+block+delay+disconnect+break+error+reorder (default: all)") },
-    { "delay",   CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, delay),   "10",         1, 3600000,   CHR__HELP("milliseconds: the longest delay and disconnection") },
+    { "chardev", CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, chardev), CHR_REQUIRED, 0, 0,
+      CHR__HELP("id of the chardev below") },
+    { "seed",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, seed),    NULL,         0, INT64_MAX,
+      CHR__HELP("chance: the same seed does the same (default: only what chr_fault_feed() gives)") },
+    { "rate",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, rate),    "10",         1, 100,
+      CHR__HELP("faults in a hundred writes, reads and events; with a seed") },
+    { "faults",  CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, faults),  NULL,         0, 0,
+      CHR__HELP("of short+block+delay+disconnect+break+error+reorder (default: all)") },
+    { "delay",   CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, delay),   "10",         1, 3600000,
+      CHR__HELP("milliseconds: the longest delay and disconnection") },
     { NULL,      CHR_OPTION_TEXT,   0,                                   NULL,         0, 0,         NULL }
 };
 
-/* -- chance -- */
+/* -- random decisions -- */
 
-/* xorshift64*: small, and the same everywhere. */
+/* xorshift64*: the same numbers on all systems. */
 static unsigned chr__fault_random(chr__fault *fault)
 {
     fault->state ^= fault->state >> 12;
@@ -23556,7 +23585,7 @@ static unsigned chr__fault_random(chr__fault *fault)
     return (unsigned)((fault->state * UINT64_C(2685821657736338717)) >> 40);
 }
 
-/* From 0 to below - 1; given bytes first. 0 where there are neither. */
+/* A number from 0 to below - 1: from a fed byte, else from the generator; 0 when there are neither. */
 static int chr__fault_number(chr__fault *fault, int below)
 {
     if (fault->fed < fault->feed_size) {
@@ -23566,7 +23595,7 @@ static int chr__fault_number(chr__fault *fault, int below)
     return fault->state ? (int)(chr__fault_random(fault) % (unsigned)below) : 0;
 }
 
-/* The nth bit that is set, from 0; there are more than that. */
+/* The position of the nth set bit, counted from 0. `kinds` must have more than `nth` set. */
 static int chr__fault_nth(unsigned kinds, int nth)
 {
     int kind = 0;
@@ -23592,7 +23621,8 @@ static int chr__fault_count_bits(unsigned kinds)
     return count;
 }
 
-/* One decision. A given byte: from 0 to 127 nothing happens, above that the kinds come in turn. */
+/* Decides on a fault out of `kinds`. Of a fed byte, 0 to 127 mean none, and larger values select one by their
+ * remainder. */
 static int chr__fault_decide(chr__fault *fault, unsigned kinds)
 {
     const chr_fault_options *options = (const chr_fault_options *)fault->on.dev.options;
@@ -23618,35 +23648,35 @@ static int64_t chr__fault_ms(chr__fault *fault)
 
 /* -- events -- */
 
-/* Those that were held back, the last one first. */
-static void chr__fault_tell_late(void *opaque)
+/* Reports the delayed events, the last one first. */
+static void chr__fault_report_delayed(void *opaque)
 {
     chr__fault *fault = (chr__fault *)opaque;
 
-    chr_timer_stop(&fault->late);
-    while (fault->late_count > 0 && !fault->on.dev.removed)
-        chr_be_event(&fault->on.dev, fault->late_events[--fault->late_count]);
+    chr_timer_stop(&fault->reorder);
+    while (fault->delayed_count > 0 && !fault->on.dev.removed)
+        chr_be_event(&fault->on.dev, fault->delayed_events[--fault->delayed_count]);
 }
 
-/* Those that nothing binds to a place among the bytes, or to each other. */
-static int chr__fault_may_be_late(int event)
+/* Events that may be reordered: their place among the bytes and other events has no meaning. */
+static int chr__fault_may_reorder(int event)
 {
     return event == CHR_EVENT_BREAK || event == CHR_EVENT_RESIZED || event == CHR_EVENT_SERIAL;
 }
 
 static void chr__fault_pass_event(chr__fault *fault, int event)
 {
-    if (!chr__fault_may_be_late(event) || fault->late_count == CHR__FAULT_LATE ||
+    if (!chr__fault_may_reorder(event) || fault->delayed_count == CHR__FAULT_DELAYED ||
         chr__fault_decide(fault, CHR__FAULTS_EVENT) == CHR__FAULT_NONE) {
         chr_be_event(&fault->on.dev, event);
         return;
     }
     fault->counts.reorders++;
-    fault->late_events[fault->late_count++] = event;
-    chr_timer_start(fault->on.dev.ctx, &fault->late, chr__fault_ms(fault), chr__fault_tell_late, fault);
+    fault->delayed_events[fault->delayed_count++] = event;
+    chr_timer_start(fault->on.dev.ctx, &fault->reorder, chr__fault_ms(fault), chr__fault_report_delayed, fault);
 }
 
-/* OPENED and CLOSED as the frontend is to see them. Late events are still the old peer's. */
+/* Reports OPENED and CLOSED: open is the base, unless a disconnect of ours lasts. Delayed events come before CLOSED. */
 static void chr__fault_set_state(chr__fault *fault)
 {
     chr_dev *dev = &fault->on.dev;
@@ -23655,7 +23685,7 @@ static void chr__fault_set_state(chr__fault *fault)
     if (dev->be_open == is_open)
         return;
     if (!is_open)
-        chr__fault_tell_late(fault);
+        chr__fault_report_delayed(fault);
     if (!dev->removed)
         chr_be_event(dev, is_open ? CHR_EVENT_OPENED : CHR_EVENT_CLOSED);
     if (is_open && !dev->removed && dev->be_open && fault->base_input_over)
@@ -23664,8 +23694,8 @@ static void chr__fault_set_state(chr__fault *fault)
 
 static void chr__fault_update(chr_dev *dev);
 
-/* obuf= may wait still. */
-static void chr__fault_tell_writable(chr__fault *fault)
+/* Reports room to the frontend, and watches on while it or obuf= waits. */
+static void chr__fault_report_writable(chr__fault *fault)
 {
     chr_dev *dev = &fault->on.dev;
 
@@ -23675,28 +23705,29 @@ static void chr__fault_tell_writable(chr__fault *fault)
         chr__fault_update(dev);
 }
 
-static void chr__fault_up(void *opaque)
+/* The end of a disconnect. */
+static void chr__fault_end_disconnect(void *opaque)
 {
     chr__fault *fault = (chr__fault *)opaque;
 
     fault->is_down = 0;
     chr__fault_set_state(fault);
-    chr__fault_tell_writable(fault);
+    chr__fault_report_writable(fault);
     if (!fault->on.dev.removed)
         chr_fe_accept_input(&fault->on.below);
 }
 
-/* The peer goes, and comes again after a while. */
-static void chr__fault_hang_up(chr__fault *fault)
+/* A disconnect: CLOSED now, OPENED again after the delay. */
+static void chr__fault_disconnect(chr__fault *fault)
 {
     if (!fault->on.dev.be_open)
         return;
     fault->counts.disconnects++;
     fault->is_down = 1;
-    fault->refusals = fault->piece = 0;
-    chr_timer_start(fault->on.dev.ctx, &fault->down, chr__fault_ms(fault), chr__fault_up, fault);
+    fault->blocks_left = fault->piece = 0;
+    chr_timer_start(fault->on.dev.ctx, &fault->down, chr__fault_ms(fault), chr__fault_end_disconnect, fault);
     chr__fault_set_state(fault);
-    chr__fault_tell_writable(fault);
+    chr__fault_report_writable(fault);
 }
 
 static void chr__fault_break(chr__fault *fault)
@@ -23709,22 +23740,22 @@ static void chr__fault_break(chr__fault *fault)
 
 /* -- output -- */
 
-static void chr__fault_out_again(void *opaque)
+static void chr__fault_resume_output(void *opaque)
 {
     chr__fault *fault = (chr__fault *)opaque;
 
     fault->is_stalled_out = 0;
-    chr__fault_tell_writable(fault);
+    chr__fault_report_writable(fault);
 }
 
 static void chr__fault_retry(void *opaque)
 {
-    chr__fault_tell_writable((chr__fault *)opaque);
+    chr__fault_report_writable((chr__fault *)opaque);
 }
 
-static int chr__fault_refuse(chr__fault *fault)
+static int chr__fault_block(chr__fault *fault)
 {
-    fault->refusals = chr__fault_number(fault, CHR__FAULT_ATTEMPTS);
+    fault->blocks_left = chr__fault_number(fault, CHR__FAULT_BLOCKS);
     fault->counts.blocks++;
     return CHR_ERR_WOULD_BLOCK;
 }
@@ -23733,12 +23764,12 @@ static int chr__fault_stall_out(chr__fault *fault)
 {
     fault->counts.delays++;
     fault->is_stalled_out = 1;
-    chr_timer_start(fault->on.dev.ctx, &fault->stall_out, chr__fault_ms(fault), chr__fault_out_again, fault);
+    chr_timer_start(fault->on.dev.ctx, &fault->stall_out, chr__fault_ms(fault), chr__fault_resume_output, fault);
     return CHR_ERR_WOULD_BLOCK;
 }
 
-/* How much of a write goes on now: all, a part, or none, with a reason. */
-static int chr__fault_of_write(chr__fault *fault, size_t len)
+/* Decides on a write: returns how many bytes pass (all, or a short write), or an error. */
+static int chr__fault_decide_write(chr__fault *fault, size_t len)
 {
     switch (chr__fault_decide(fault, CHR__FAULTS_OUT)) {
     case CHR__FAULT_SHORT:
@@ -23746,12 +23777,12 @@ static int chr__fault_of_write(chr__fault *fault, size_t len)
             break;
         fault->counts.short_writes++;
         return 1 + chr__fault_number(fault, (int)chr__min(len - 1, 255));
-    case CHR__FAULT_BLOCK: return chr__fault_refuse(fault);
+    case CHR__FAULT_BLOCK: return chr__fault_block(fault);
     case CHR__FAULT_DELAY: return chr__fault_stall_out(fault);
     case CHR__FAULT_ERROR: fault->counts.errors++; return CHR_ERR_IO;
     case CHR__FAULT_BREAK: chr__fault_break(fault); break;
     case CHR__FAULT_DISCONNECT:
-        chr__fault_hang_up(fault);
+        chr__fault_disconnect(fault);
         if (fault->is_down)
             return CHR_ERR_DISCONNECTED;
         break;
@@ -23760,31 +23791,31 @@ static int chr__fault_of_write(chr__fault *fault, size_t len)
     return (int)chr__min(len, INT_MAX);
 }
 
-/* What the last attempt has begun goes on. */
-static int chr__fault_attempt(chr__fault *fault, size_t len)
+/* How many bytes of a write pass, or an error: a fault of an earlier write may last. */
+static int chr__fault_write_limit(chr__fault *fault, size_t len)
 {
     if (fault->is_down)
         return CHR_ERR_DISCONNECTED;
     if (fault->is_stalled_out)
         return CHR_ERR_WOULD_BLOCK;
-    if (fault->refusals == 0)
-        return chr__fault_of_write(fault, len);
-    fault->refusals--;
+    if (fault->blocks_left == 0)
+        return chr__fault_decide_write(fault, len);
+    fault->blocks_left--;
     return CHR_ERR_WOULD_BLOCK;
 }
 
 static int chr__fault_write(chr_dev *dev, const void *buf, size_t len)
 {
     chr__fault *fault = (chr__fault *)dev;
-    int         part = chr__fault_attempt(fault, len);
+    int         part = chr__fault_write_limit(fault, len);
 
-    fault->is_refused = part == CHR_ERR_WOULD_BLOCK;
+    fault->was_blocked = part == CHR_ERR_WOULD_BLOCK;
     return part < 0 ? part : chr_stacked_write(dev, buf, (size_t)part);
 }
 
 /* -- input -- */
 
-static void chr__fault_in_again(void *opaque)
+static void chr__fault_resume_input(void *opaque)
 {
     chr__fault *fault = (chr__fault *)opaque;
 
@@ -23800,8 +23831,8 @@ static int chr__fault_base_can_read(void *opaque)
     return fault->piece > 0 && room > fault->piece ? fault->piece : room;
 }
 
-/* It is decided behind one piece of input how the next one comes: how often room is asked for does not count. */
-static void chr__fault_of_input(chr__fault *fault)
+/* Decides on the fault of the next input, behind each piece: the number of can_read calls must not matter. */
+static void chr__fault_decide_input(chr__fault *fault)
 {
     switch (chr__fault_decide(fault, CHR__FAULTS_IN)) {
     case CHR__FAULT_SHORT:
@@ -23811,9 +23842,9 @@ static void chr__fault_of_input(chr__fault *fault)
     case CHR__FAULT_DELAY:
         fault->counts.delays++;
         fault->is_stalled_in = 1;
-        chr_timer_start(fault->on.dev.ctx, &fault->stall_in, chr__fault_ms(fault), chr__fault_in_again, fault);
+        chr_timer_start(fault->on.dev.ctx, &fault->stall_in, chr__fault_ms(fault), chr__fault_resume_input, fault);
         return;
-    case CHR__FAULT_DISCONNECT: chr__fault_hang_up(fault); return;
+    case CHR__FAULT_DISCONNECT: chr__fault_disconnect(fault); return;
     case CHR__FAULT_BREAK:      chr__fault_break(fault); return;
     default:                    return;
     }
@@ -23826,9 +23857,9 @@ static void chr__fault_base_read(void *opaque, const void *buf, size_t len)
     fault->piece = 0;
     chr_be_write(&fault->on.dev, buf, len);
     if (!fault->on.dev.removed)
-        chr__fault_tell_late(fault);
+        chr__fault_report_delayed(fault);
     if (!fault->on.dev.removed)
-        chr__fault_of_input(fault);
+        chr__fault_decide_input(fault);
 }
 
 static void chr__fault_base_event(void *opaque, int event)
@@ -23852,14 +23883,14 @@ static void chr__fault_update(chr_dev *dev)
 {
     chr__fault *fault = (chr__fault *)dev;
 
-    if (chr_be_wants_writable(dev) && !fault->is_stalled_out && (fault->is_down || fault->is_refused))
+    if (chr_be_wants_writable(dev) && !fault->is_stalled_out && (fault->is_down || fault->was_blocked))
         chr_idle_start(dev->ctx, &fault->retry, chr__fault_retry, fault);
     else if (!fault->is_stalled_out)
         chr_stacked_update(dev);
     chr_fe_accept_input(&fault->on.below);
 }
 
-/* Short reads and nothing else: who waits for bytes waits for all of them. */
+/* Blocking reads have short reads as the only fault: the caller waits until it has all bytes. */
 static int chr__fault_read(chr_dev *dev, void *buf, size_t len)
 {
     chr__fault *fault = (chr__fault *)dev;
@@ -23873,12 +23904,12 @@ static int chr__fault_read(chr_dev *dev, void *buf, size_t len)
     return chr_stacked_read(dev, buf, len);
 }
 
-/* Who blocks has no time that passes: what delays its output ends. */
+/* Timers don't run while a call blocks: a delay of output ends at once. */
 static int chr__fault_wait_fd(chr_dev *dev, int *events)
 {
     chr__fault *fault = (chr__fault *)dev;
 
-    if (*events == CHR_OUT && fault->is_refused) {
+    if (*events == CHR_OUT && fault->was_blocked) {
         chr_timer_stop(&fault->stall_out);
         fault->is_stalled_out = 0;
         *events = 0;
@@ -23907,7 +23938,7 @@ static void chr__fault_describe(const chr_dev *dev, chr_info *info)
 
 /* -- life -- */
 
-/* NAME+NAME... */
+/* Parses NAME+NAME... into fault->enabled. */
 static int chr__fault_read_names(chr__fault *fault, const char *text, chr_error *err)
 {
     size_t len;
@@ -23918,8 +23949,9 @@ static int chr__fault_read_names(chr__fault *fault, const char *text, chr_error 
         for (kind = 0; kind < CHR__FAULT_KINDS && !chr__text_is(text, len, chr__fault_names[kind]); kind++)
             ;
         if (kind == CHR__FAULT_KINDS)
-            return chr__fail(err, CHR_ERR_INVALID, "faults=: '%.*s' is none of short, block, delay, disconnect, break, error, "
-                             "reorder, with a '+' between them", (int)chr__min(len, CHR__SHOWN), text);
+            return chr__fail(err, CHR_ERR_INVALID,
+                             "faults=: '%.*s' is none of short, block, delay, disconnect, break, error, reorder, with "
+                             "a '+' between them", (int)chr__min(len, CHR__SHOWN), text);
         fault->enabled |= CHR__FAULT_BIT(kind);
         if (!text[len])
             return 0;
@@ -23947,7 +23979,7 @@ static void chr__fault_close(chr_dev *dev)
     chr_timer_stop(&fault->stall_out);
     chr_timer_stop(&fault->stall_in);
     chr_timer_stop(&fault->down);
-    chr_timer_stop(&fault->late);
+    chr_timer_stop(&fault->reorder);
     chr_idle_stop(&fault->retry);
     chr_stacked_close(dev);
     chr__free(dev->ctx, fault->feed);
@@ -23986,7 +24018,7 @@ CHR_TABLE(chr_backend, chr__fault_kind,
 
 /* -- what the calls of >>extras do -- */
 
-/* Used ones make room. Returns how many it took. */
+/* Queues bytes behind those that are not used yet. Returns how many there was room for. */
 static int chr__fault_feed(chr__fault *fault, const void *data, size_t len)
 {
     size_t left = fault->feed_size - fault->fed;
@@ -31437,7 +31469,7 @@ static int chr__socket_open_seats(chr__socket *sock, chr_error *err)
     options.common.logfile = NULL;
     options.common.mux = CHR_OFF;
     options.clients = 1;
-    sock->fan.of_parts = 1;
+    sock->fan.has_seats = 1;
     sock->dev.io = &chr__socket_fan_io;
     chr__outbox_free(&sock->dev);
     while (code == 0 && sock->fan.count < count)
