@@ -370,6 +370,45 @@ TEST(escape_unknown_is_swallowed_without_harm)
 }
 
 /* The time of each line since stamps were switched on, by the virtual clock. */
+/* Whatever stands behind the escape is no input, but the escape itself. */
+TEST(escape_and_every_character)
+{
+    int c;
+    for (c = 0; c < 256; c++) {
+        char  typed[4] = { 1, (char)c, 'k', 0 };
+        bench b;
+        open_mux(&b, 1);
+        REQUIRE(write(b.far, typed, 3) == 3);
+        settle(&b.r);
+        if (c == 1) CHECK_INPUT(&b.fe[0], "\x01k");
+        else if (!CHECK_INPUT(&b.fe[0], "k")) NOTE("character %d", c);
+        CHECK_INT(b.r.exits, c == 'x');
+        CHECK_INT(b.r.snapshots, c == 's');
+        CHECK_INT(strchr(b.fe[0].events, 'B') != NULL, c == 'b');
+        CHECK_INT(hear(b.far)[0] != 0, c == 'h' || c == '?' || c == 'x');
+        close_mux(&b);
+    }
+}
+
+/* Who has the focus is told that he has it no more, whoever has left before. */
+TEST(focus_is_told_after_others_have_left)
+{
+    int   leaves;
+    bench b;
+    for (leaves = 1; leaves <= 2; leaves++) { /* the focus is the last one's */
+        open_mux(&b, 4);
+        clear_events(&b);
+        chr_fe_deinit(&b.fe[leaves].fe);
+        settle(&b.r);
+        CHECK_STR(b.fe[3].events, "");
+        chr_fe_take_focus(&b.fe[0].fe);
+        settle(&b.r);
+        CHECK_STR(b.fe[3].events, "U");
+        CHECK_STR(b.fe[0].events, "I");
+        close_mux(&b);
+    }
+}
+
 TEST(escape_timestamps)
 {
     const char *text;
