@@ -1,10 +1,10 @@
 /*
  * chardev.h - character devices for everything that isn't QEMU.                              MIT licence, see the end
  *
- * A character device ("chardev") joins two ends: a *backend* (a socket, a pty, a ring buffer, ...: what the far side is)
- * and a *frontend* (your emulated UART, monitor or test). What the backend is gets chosen at run time, by one line of text.
+ * A character device ("chardev") joins two ends: a *backend* (a socket, a pty, a ring buffer, ...: what the far side
+ * is) and a *frontend* (an emulated UART, a monitor, a test). One line of text selects the backend at run time.
  *
- * QUICK START. In one C or C++ file, define CHARDEV_IMPLEMENTATION before the include; elsewhere include it plainly.
+ * QUICK START. Define CHARDEV_IMPLEMENTATION before the include in exactly one C or C++ file, in no other.
  *
  *     #define CHARDEV_IMPLEMENTATION
  *     #include "chardev.h"
@@ -26,10 +26,10 @@
  *         chr_fe_init(&con, chr_new_any(ctx, "con", argc > 1 ? argv[1] : "stdio", &err), &err);
  *         if (!con.dev || chr_fe_set_buffers(&con, 4096, 4096) < 0) return fprintf(stderr, "%s\n", err.text), 2;
  *         chr_fe_set_handlers(&con, &handlers, &con);
- *         while (!chr_fe_eof(&con) && chr_loop_step(ctx, -1) >= 0)     // a server goes on with its next peer
+ *         while (!chr_fe_eof(&con) && chr_loop_step(ctx, -1) >= 0)     // not at the end of one peer of a server
  *             while ((n = chr_fe_read(&con, text, sizeof text)) > 0)
- *                 chr_fe_write_all(&con, text, (size_t)n, -1);         // waits for a slow reader
- *         chr_drain(ctx, 2000);                                        // for two seconds without progress
+ *                 chr_fe_write_all(&con, text, (size_t)n, -1);         // waits while the peer is slow
+ *         chr_drain(ctx, 2000);                                        // ms without progress
  *         chr_context_free(ctx);
  *         return 0;
  *     }
@@ -53,130 +53,137 @@
  *
  *     CHARDEV_IMPLEMENTATION   emit the functions: in exactly one file of a program
  *     CHARDEV_STATIC           all functions static: each file has its own copy
- *     CHARDEV_API              what stands before each public function (e.g. a dllexport); default extern
- *     CHARDEV_THREADS          writes and a few more calls from any thread (see THREADS); host names are looked up in
- *                              the background. With CHARDEV_FREESTANDING by chr_config.lock and unlock
+ *     CHARDEV_API              specifier before each public function (e.g. a dllexport); default extern
+ *     CHARDEV_THREADS          writes and some other calls from any thread (see THREADS); host names are resolved in a
+ *                              background thread. With CHARDEV_FREESTANDING it needs chr_config.lock and unlock
  *     CHARDEV_MBEDTLS          TLS for sockets, with mbed TLS 2.28 or 3.x: link -lmbedtls -lmbedx509 -lmbedcrypto
- *     CHARDEV_SPICE            spicevmc and spiceport, for an emulator that runs a spice-server: compile and link as pkg-config
- *                              spice-server says
- *     CHARDEV_FREESTANDING     no operating system: the backends from null to fault and your own; hooks for memory and
- *                              clock. Watches, log files and recordings are left out: there is nothing for them
- *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV SCRIPT MSMOUSE WCTABLET BRAILLE (or its BRLAPI alone) MUX
- *                              HUB FAULT FD WIN FILE PIPE PTY STDIO CONSOLE SERIAL PARALLEL UDP SOCKET SPICE
- *     CHARDEV_NO_TELNET        leave a socket's telnet, with RFC 2217 and tn3270, out: telnet=on, com-port=on and their like
- *                              are CHR_ERR_NOT_SUPPORTED
- *     CHARDEV_NO_WEBSOCKET     likewise its websocket
- *     CHARDEV_NO_TRACE         no tracing (>>trace), and no trace of it. CHARDEV_FREESTANDING implies it, unless CHARDEV_TRACE
- *                              is defined
- *     CHARDEV_USDT             each event of the table in >>trace is a probe of the program, too: for bpftrace, perf and
- *                              systemtap, where <sys/sdt.h> is
- *     CHARDEV_NO_RECORD        leave chr_record_start(), chr_replay_open() and their like out
- *     CHARDEV_NO_LOG           leave log files out: logfile= is CHR_ERR_NOT_SUPPORTED, logappend= and its like are unknown
- *     CHARDEV_NO_HELP          leave chr_help() and all texts out: an error's text is its number
- *     CHARDEV_NO_URI           leave chr_new_uri() out: chr_new_any() takes options, none and chardev:ID
- *     CHARDEV_NO_BUFFERS       leave chr_fe_set_buffers(), chr_fe_read() and their like out: history= and obuf= are
+ *     CHARDEV_SPICE            spicevmc and spiceport, for an emulator that runs a spice-server: compile and link with
+ *                              the flags of pkg-config spice-server
+ *     CHARDEV_FREESTANDING     no operating system: the portable backends (null to fault) and your own; memory and
+ *                              clock by hooks. No watches, log files or recordings
+ *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV SCRIPT MSMOUSE WCTABLET BRAILLE (or only its
+ *                              BRLAPI) MUX HUB FAULT FD WIN FILE PIPE PTY STDIO CONSOLE SERIAL PARALLEL UDP SOCKET
+ *                              SPICE
+ *     CHARDEV_NO_TELNET        leave out a socket's telnet, RFC 2217 and tn3270: telnet=on, com-port=on, tn3270=on are
  *                              CHR_ERR_NOT_SUPPORTED
- *     CHARDEV_NO_STACKED       leave chr_stacked_...() out: for filters of yours, and for fault, which goes with them
- *     CHARDEV_NO_DESCRIPTORS   leave chr_fd_put() and chr_fd_close() out: a monitor's peer can't name a descriptor (fd=NAME is
- *                              CHR_ERR_NOT_SUPPORTED). CHARDEV_FREESTANDING implies it
- *     CHARDEV_NO_SET           leave the kernel's set of descriptors (epoll, kqueue) out: the loop calls poll(), however many
- *                              watches there are, and chr_loop_fd() is CHR_ERR_NOT_SUPPORTED. Nothing changes on Windows
- *     CHARDEV_NO_OPTIONS       leave out what makes a chardev from a text, and chr_help(): chr_open() is left, with chr_backend_find()
- *                              and the structs of >>structs. It implies CHARDEV_NO_URI and CHARDEV_NO_CHANGE
- *     CHARDEV_NO_CHANGE        leave hot swap out: chr_change(), chr_change_from()
- *     CHARDEV_NO_WAIT          leave out what waits for bytes: chr_fe_write_all(), chr_fe_read_all(), chr_fe_flush(), chr_drain()
- *     CHARDEV_NO_PRINTF        leave chr_fe_printf() out
+ *     CHARDEV_NO_WEBSOCKET     leave out a socket's websocket: websocket=on is CHR_ERR_NOT_SUPPORTED
+ *     CHARDEV_NO_TRACE         leave out tracing (>>trace), at no cost. Implied by CHARDEV_FREESTANDING, unless
+ *                              CHARDEV_TRACE is defined
+ *     CHARDEV_USDT             each event of the table in >>trace is also a static probe of the program, for bpftrace,
+ *                              perf and systemtap; needs <sys/sdt.h>
+ *     CHARDEV_NO_RECORD        leave out record and replay: chr_record_...(), chr_replay_...()
+ *     CHARDEV_NO_LOG           leave out log files: logfile= is CHR_ERR_NOT_SUPPORTED; logappend=, logtimestamp=,
+ *                              logsize= and logfiles= are unknown options
+ *     CHARDEV_NO_HELP          leave out chr_help() and all texts: the text of an error is its number
+ *     CHARDEV_NO_URI           leave out chr_new_uri(): chr_new_any() takes options, none and chardev:ID
+ *     CHARDEV_NO_BUFFERS       leave out buffered frontends (chr_fe_set_buffers(), chr_fe_read(), ...): history= and
+ *                              obuf= are CHR_ERR_NOT_SUPPORTED
+ *     CHARDEV_NO_STACKED       leave out chr_stacked_...(), for your own filters, and the backend fault
+ *     CHARDEV_NO_DESCRIPTORS   leave out chr_fd_put() and chr_fd_close(): fd=NAME from a monitor's peer is
+ *                              CHR_ERR_NOT_SUPPORTED. Implied by CHARDEV_FREESTANDING
+ *     CHARDEV_NO_SET           leave out epoll and kqueue: the loop calls poll() for any number of watches, and
+ *                              chr_loop_fd() is CHR_ERR_NOT_SUPPORTED. No effect on Windows
+ *     CHARDEV_NO_OPTIONS       leave out the parser of options in text, and chr_help(): chardevs are created by
+ *                              chr_open() with the structs of >>structs. Implies CHARDEV_NO_URI and CHARDEV_NO_CHANGE
+ *     CHARDEV_NO_CHANGE        leave out hot swap: chr_change(), chr_change_from()
+ *     CHARDEV_NO_WAIT          leave out the calls that block: chr_fe_write_all(), chr_fe_read_all(), chr_fe_flush(),
+ *                              chr_drain()
+ *     CHARDEV_NO_PRINTF        leave out chr_fe_printf()
  *     CHARDEV_NO_BASE64        CHR_BASE64 is CHR_ERR_NOT_SUPPORTED for chr_ringbuf_read() and chr_ringbuf_write()
- *     CHARDEV_ERROR_SIZE       bytes of chr_error.text; default 1024; 96 will do for firmware
- *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and what a mux may keep; default 65536, freestanding 1024
- *     CHARDEV_BARRIER()        for chr_isr_ring, where the compiler has no __atomic builtins: nothing passes it; default none
- *     CHR_SYS(name)            how a system call is reached; default `name`. Tests put faults in here.
+ *     CHARDEV_ERROR_SIZE       size of chr_error.text in bytes; default 1024; 96 is enough for firmware
+ *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and a mux's buffer; default 65536, freestanding 1024
+ *     CHARDEV_BARRIER()        memory barrier for chr_isr_ring where the compiler has no __atomic builtins; default
+ *                              none
+ *     CHR_SYS(name)            how a system call is reached; default `name`. Tests inject faults here
  *
  * RULES that hold for all that follows.
  *
- *     - Nothing is global (but the process's terminal, for stdio and console), nothing is printed, nothing exits or
- *       asserts. A context belongs to one thread, its owner: the one that made it, or that ran its loop last. What
- *       others may call stands under THREADS.
- *     - Functions that fail return a negative CHR_ERR_... (or NULL) and, given a chr_error, one line that names what was wrong.
- *     - Any function may be called from inside any handler, also to remove the chardev that is calling. The few that block
- *       (they say so) refuse there with CHR_ERR_IN_HANDLER.
- *     - No call of yours calls your handlers before it returns; what it causes comes from the loop, can_read too.
- *       Exceptions: chr_fe_set_handlers() on an open chardev gives OPENED at once; chr_change() asks your `change`
- *       handler, and tells CLOSED before it when the old backend was open and the new one is not, OPENED after it when
- *       it is the other way round, and nothing when both are open; chr_send_break() gives BREAK and chr_inject() input;
- *       chr_fe_take_focus() gives MUX_OUT and MUX_IN; chr_context_free() and chr_context_reset() give CLOSED. Before
- *       these comes what waits for the loop, so that events keep their order. chr_drain() runs the loop, and a
- *       backend's chr_be_...() calls are its own business.
- *     - A descriptor that you give in options is the chardev's from success on. After an error it is yours, open, with
- *       the flags that it had.
- *     - Descriptors of the library are CLOEXEC and non-blocking, and never 0, 1 or 2. No call waits because another
- *       process has changed O_NONBLOCK of a descriptor that both have. Pipes, terminals and other devices that were
- *       inherited keep their flags: they are opened anew where that is possible.
- *     - A write raises no signal: an error stands for SIGPIPE and SIGXFSZ. Settings of a terminal raise no SIGTTOU. No
- *       signal's disposition is changed.
+ *     - No global state (except the process's terminal, for stdio and console). Nothing is printed; nothing exits or
+ *       asserts. A context belongs to one thread, its owner thread: the one that created it, or that ran its loop last.
+ *       THREADS lists what other threads may call.
+ *     - Functions that fail return a negative CHR_ERR_... (or NULL) and, given a chr_error, one line that names what
+ *       was wrong.
+ *     - Any function may be called from inside any handler, also to remove the chardev whose handler runs. The
+ *       functions that block (each says so) return CHR_ERR_IN_HANDLER there.
+ *     - Your calls are not re-entrant: they don't call your handlers before they return. Events, can_read and input
+ *       come from the loop. Exceptions: chr_fe_set_handlers() on an open chardev delivers OPENED; chr_change() calls
+ *       `change`, before it CLOSED when the old backend was open and the new one is not, after it OPENED in the
+ *       opposite case; chr_send_break() delivers BREAK and chr_inject() input; chr_fe_take_focus() delivers MUX_OUT and
+ *       MUX_IN; chr_context_free() and chr_context_reset() deliver CLOSED. Pending events are delivered before these,
+ *       so that events keep their order. chr_drain() runs the loop. A backend's chr_be_...() calls follow >>backend.
+ *     - A descriptor passed in options is owned by the chardev once the call succeeds. After an error it is still
+ *       yours, open, with its original flags.
+ *     - Descriptors of the library are CLOEXEC and non-blocking, and never 0, 1 or 2. No call blocks because another
+ *       process has changed O_NONBLOCK of a shared open file description. Inherited pipes, terminals and other devices
+ *       keep their flags: they are reopened where that is possible.
+ *     - A write raises no signal: SIGPIPE (EPIPE) and SIGXFSZ (EFBIG) become errors. Setting a terminal raises no
+ *       SIGTTOU. No signal's disposition is changed.
  *
  * THREADS. With CHARDEV_THREADS the calls below may be made from any thread, at any time between chr_fe_init() and
- * chr_context_free(), also while the owner swaps, removes or reconnects the chardev. All others are the owner's.
- * Handlers, the hooks watch_changed and timeout_changed, and a backend's slots but write, read and wait_fd run on the
- * owner thread only; the hooks allocate, log, trace, clock and wall_clock also on a thread that writes, one thread at a time.
+ * chr_context_free(), also while the owner thread swaps, removes or reconnects the chardev. All others are for the
+ * owner thread. Handlers, the hooks watch_changed and timeout_changed, and a backend's slots except write, read and
+ * wait_fd run on the owner thread only. The hooks allocate, log, trace, clock and wall_clock also run on a thread that
+ * writes, one thread at a time.
  *
- *     any thread                                  what it may cost
- *     chr_fe_write, chr_fe_printf                 the lock; one system call; a wake-up when the loop has more to do.
+ *     any thread                                  cost
+ *     chr_fe_write, chr_fe_printf                 the lock; one system call; a wake-up when work is posted to the loop.
  *                                                 With buffers: a wake-up when the first byte is gathered
- *     chr_fe_write_all, chr_fe_read_all,          the same each time, and waits in pieces of 20 ms without the lock
+ *     chr_fe_write_all, chr_fe_read_all,          the same for each attempt; waits without the lock, up to 20 ms at a
+ *                                                 time
  *     chr_fe_flush
- *     chr_fe_read                                 the lock; a wake-up when half of a full buffer is free again, or an
- *                                                 event comes next
+ *     chr_fe_read                                 the lock; a wake-up when half of a full buffer is free again, or when
+ *                                                 an event is next
  *     chr_fe_readable, chr_fe_writable            the lock
  *     chr_fe_accept_input, chr_fe_add_watch       the lock; a wake-up
  *     chr_fe_backend_open, chr_fe_eof             the lock
- *     chr_idle_start, chr_idle_stop               the lock; a wake-up: the way to post a callback to the owner
+ *     chr_idle_start, chr_idle_stop               the lock; a wake-up: the way to post a callback to the owner thread
  *     chr_loop_lock, chr_loop_unlock              the lock
- *     chr_loop_stop, chr_loop_wake                a wake-up; from signal handlers too, and without CHARDEV_THREADS
+ *     chr_loop_stop, chr_loop_wake                a wake-up; also from signal handlers, and without CHARDEV_THREADS
  *
- * The lock is one for a context. The owner has it in its loop (handlers included) except while that sleeps, and in
- * each of its calls except while it blocks: others wait for as long as a handler takes. A wake-up is one byte written
- * to a pipe (on Windows an event is set), and only when the owner sleeps. A write that another thread's call waits for
- * goes on with the new backend after a swap, and ends with CHR_ERR_DISCONNECTED (or what was taken) after
- * chr_fe_deinit(), whose frontend must stay in memory as long as others may use it.
+ * There is one lock for each context. The owner thread holds it in its loop (handlers included) except while it sleeps
+ * there, and in each of its calls except while it blocks: other threads wait for as long as a handler takes. A wake-up
+ * writes one byte to a pipe (on Windows it sets an event), and only when the owner thread sleeps. A write that blocks
+ * in another thread continues on the new backend after a hot swap. After chr_fe_deinit() it ends with
+ * CHR_ERR_DISCONNECTED, or with the bytes that were written; the frontend must stay in memory as long as other threads
+ * may use it.
  *
  * THE END of a program begins with chr_loop_stop(), from a handler, a signal handler or another thread; Ctrl-A x on a
  * mux and a testdev's `q` call it too, unless chr_config.exit is set. Then chr_loop_run() returns 0, or chr_loop_step()
- * CHR_ERR_STOPPED. This belongs behind it, and gives the first column:
+ * CHR_ERR_STOPPED. The following three lines give the first column of the table:
  *
- *     chr_drain(ctx, 2000);      // what is still on its way goes, as long as the reader makes progress
- *     chr_context_free(ctx);     // and all is put back
+ *     chr_drain(ctx, 2000);      // sends queued output, for up to 2 s without progress
+ *     chr_context_free(ctx);     // closes all chardevs and restores the terminal
  *     return 0;
  *
- * The library never ends the process and has no signal handlers: SIGINT and SIGTERM end it at once (third column),
- * unless you handle them: a signal handler that calls chr_loop_stop() is enough. exit() may be called anywhere, in
- * handlers too. A function of yours for atexit() may call chr_context_free(): that works unless exit() came from inside
- * a handler.
+ * The library never ends the process and has no signal handlers: SIGINT and SIGTERM kill it (third column), unless you
+ * handle them: a signal handler that calls chr_loop_stop() is enough. exit() may be called anywhere, in handlers too. A
+ * function that you register with atexit() may call chr_context_free(); inside a handler's exit() that does nothing.
  *
  *                                   chr_context_free()    exit(), return from main()    _exit(), abort(), a signal
- *     terminal of stdio             put back              put back                      put back by a small process of
- *                                                                                       ours, some 20 ms later (after
- *                                                                                       SIGKILL too)
- *     pty's link, unix socket file  removed               stay: whoever is started with the same path replaces them
- *     obuf=, layers, what           sent: chr_drain()     lost; what the kernel has taken arrives, unless TCP resets
- *     chr_fe_write() has gathered   says for how long     because bytes of the peer's were not read
- *     close_notify, Close frame     sent                  not sent: the peer sees the connection break off
+ *     terminal of stdio             restored              restored                      restored by a watcher process
+ *                                                                                       some 20 ms later (after SIGKILL
+ *                                                                                       too)
+ *     pty's link, unix socket file  removed               stay: the next server on the same path replaces them
+ *     output queued in obuf=,       sent: chr_drain()     lost; the kernel still sends what it has accepted, unless
+ *     layers or frontend buffers    sets the time limit   TCP resets the connection because input was not read
+ *     close_notify, Close frame     sent                  not sent: the peer sees an abrupt end of the connection
  *     log files                     complete              complete: each write is in the file when it returns
- *     a recording                   complete              without its end, so that chr_replay_open() refuses it
+ *     a recording                   complete              without its end record: chr_replay_open() rejects it
  *     line settings of serial       stay as they are, in all cases
  *
- * On Windows a console (terminal of stdio, screen of console) is put back in the first two columns, and when Ctrl-C,
- * Ctrl-Break or the window's close end the process; by _exit() and abort() too, when they come from the thread that
- * made the chardev, and end by ExitProcess(). After TerminateProcess() it stays raw: nobody is left to put it back.
+ * On Windows a console (terminal of stdio, screen of console) is restored in the first two columns, and when Ctrl-C,
+ * Ctrl-Break or closing the window ends the process; also by _exit() and abort() from the thread that created the
+ * chardev, if they end by ExitProcess(). After TerminateProcess() the console stays raw.
  *
- * A child of fork() that ends puts nothing back: that is for the process that has set it. Descriptors don't live on
- * behind exec(), and a terminal is put back then.
+ * A child of fork() that ends restores nothing: the process that has changed the settings does. Descriptors are closed
+ * by exec() (CLOEXEC), and a terminal is restored then.
  */
 #ifndef CHARDEV_H
 #define CHARDEV_H
 
-#if defined(CHARDEV_IMPLEMENTATION) && !defined(_FEATURES_H) && !defined(_DEFAULT_SOURCE) && !defined(CHARDEV_FREESTANDING)
-#define _DEFAULT_SOURCE 1 /* sockets and termios under -std=c99 too, as long as no system header came before */
+#if defined(CHARDEV_IMPLEMENTATION) && !defined(CHARDEV_FREESTANDING) && !defined(_FEATURES_H) && \
+    !defined(_DEFAULT_SOURCE)
+#define _DEFAULT_SOURCE 1 /* sockets and termios under -std=c99; works if no system header was included before */
 #endif
 
 #include <stdarg.h>
@@ -224,7 +231,7 @@ extern "C" {
 
 /* ====================================================================================================================
  * >>errors   what went wrong, as a value
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 
 /*      name                     value  text */
 #define CHR_ERRORS(X)                                                     \
@@ -256,22 +263,23 @@ typedef enum chr_error_code {
 #define CHARDEV_ERROR_SIZE 1024
 #endif
 
-/* Lives on your stack; a failing call fills it. `text` is one line without a newline; over-long ones are cut. */
+/* On your stack; a call that fails fills it. `text` is one line without a newline, cut to the size of the array. */
 typedef struct chr_error {
-    int  code; /* CHR_ERR_... */
-    char text[CHARDEV_ERROR_SIZE];
+    int  code;                     /* CHR_ERR_... */
+    char text[CHARDEV_ERROR_SIZE]; /* names what was wrong: an option, a path, the reason of the system */
 } chr_error;
 
-/* The text of a code, for calls that have no chr_error. Never NULL. */
+/* The text of a CHR_ERR_... code, for calls without a chr_error. Never NULL; constant. Any thread, any handler. */
 CHARDEV_API const char *chr_error_text(int code);
-/* Fills `err` (NULL: does nothing) as printf() does and returns `code`, for backends of your own: return chr_error_set(...).
- * The text stays one line: control characters become '?', and a plain %s shows 300 bytes at most. The freestanding
- * profile knows %s %.9s %.*s %c %d %u %x %lld %llu %llx, a width and zeros before it. */
+/* Fills `err` (NULL: nothing is filled) as printf() does and returns `code`, for backends of your own: return
+ * chr_error_set(...). Control characters become '?', so that the text stays one line; a plain %s shows 300 bytes at
+ * most. The freestanding profile supports %s %.9s %.*s %c %d %u %x %lld %llu %llx, a width and zero padding. Any
+ * thread. */
 CHARDEV_API int chr_error_set(chr_error *err, int code, const char *format, ...) CHR_PRINTF(3, 4);
 
 /* ====================================================================================================================
  * >>config   the context and its hooks
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 
 typedef struct chr_context  chr_context;
 typedef struct chr_dev      chr_dev;
@@ -282,181 +290,191 @@ typedef struct chr_timer    chr_timer;
 typedef struct chr_idle     chr_idle;
 typedef struct chr_trace    chr_trace;
 
-/* Zero-initialise it and set what you need; `opaque` comes back as the first argument of each hook. */
+/* Zero-initialise it and set what you need. `opaque` is the first argument of each hook. */
 typedef struct chr_config {
     void *opaque;
-    void *(*allocate)(void *opaque, void *ptr, size_t size); /* like realloc(); size 0 frees. Default: realloc and free */
-    void  (*log)(void *opaque, const char *line);            /* what no caller can be told, e.g. a failed reconnect;
-                                                                it may call what a handler may */
-    int64_t (*clock)(void *opaque);                          /* monotonic nanoseconds, for timers; what blocks counts in
-                                                                real time. Default: the system's */
-    int64_t (*wall_clock)(void *opaque);                     /* nanoseconds since 1970 UTC, for log files and mux stamps */
+    void *(*allocate)(void *opaque, void *ptr, size_t size); /* like realloc(); size 0 frees. Default: realloc and
+                                                                free */
+    void  (*log)(void *opaque, const char *line);            /* one line that no caller can get, e.g. a failed
+                                                                reconnect. It may call what a handler may. Default:
+                                                                dropped */
+    int64_t (*clock)(void *opaque);                          /* monotonic clock in nanoseconds, for timers. Calls that
+                                                                block use real time. Default: the system's */
+    int64_t (*wall_clock)(void *opaque);                     /* nanoseconds since 1970 UTC, for log files and mux
+                                                                timestamps. Default: the system's */
     void  (*exit)(void *opaque, int code);                   /* mux escape x, testdev q. Default: chr_loop_stop() */
     void  (*snapshot)(void *opaque);                         /* mux escape s. Default: nothing */
     void  (*watch_changed)(void *opaque, chr_watch *watch, int fd, int events); /* foreign loop: see >>loop */
-    void  (*timeout_changed)(void *opaque);                  /* foreign loop: ask chr_loop_timeout() again */
+    void  (*timeout_changed)(void *opaque);                  /* foreign loop: chr_loop_timeout() has changed */
     int   mux_escape;                                        /* the mux escape character; 0 = 1 (Ctrl-A) */
-    int   virtual_clock;                                     /* 1 = the clock is virtual: it begins at 0, stands still, and
-                                                                only chr_loop_run_until() moves it; `clock` is not
-                                                                asked. Without `wall_clock` that is 1970 and this time */
-    void  (*lock)(void *opaque);                             /* the freestanding profile with CHARDEV_THREADS: take and */
-    void  (*unlock)(void *opaque);                           /* leave a recursive mutex of your RTOS; both must be set */
-    void *(*thread)(void *opaque);                           /* likewise: something that tells one task from another, as
-                                                                its handle. Default: all that calls is the owner */
-    void  (*trace)(void *opaque, const chr_trace *event);    /* what happens inside, as it happens: see >>trace */
+    int   virtual_clock;                                     /* 1 = virtual time: it begins at 0, and only
+                                                                chr_loop_run_until() moves it; `clock` is not called.
+                                                                Without `wall_clock` the date is 1970 plus this time */
+    void  (*lock)(void *opaque);                             /* freestanding profile with CHARDEV_THREADS: locks and */
+    void  (*unlock)(void *opaque);                           /* unlocks a recursive mutex of the RTOS; set both */
+    void *(*thread)(void *opaque);                           /* likewise: identifies the calling task, e.g. by its
+                                                                handle. Default: every caller is the owner thread */
+    void  (*trace)(void *opaque, const chr_trace *event);    /* bytes, events, connections as they happen: >>trace */
 } chr_config;
 
-/* A new context: loop, registry, named descriptors. `config` is copied; NULL means the defaults. NULL when out of memory
- * or descriptors, or when the freestanding profile lacks its `allocate` hook. You own it. */
+/* A new context: loop, registry, named descriptors. `config` is copied; NULL = the defaults. Returns NULL when memory
+ * or descriptors (EMFILE) run out, or when the freestanding profile has no `allocate` hook. You own it:
+ * chr_context_free(). The calling thread becomes its owner thread. */
 CHARDEV_API chr_context *chr_context_new(const chr_config *config);
 
-/* The same in a block of memory of yours, for machines without malloc: all that the context ever allocates comes from it,
- * buffers included, and when it is used up a call fails with CHR_ERR_NO_MEMORY as it would without memory. What is
- * removed is used again. `size` in bytes; any alignment. The block is yours, and in use until chr_context_free().
- * chr_config.allocate is not asked. NULL when it is too small for the context itself. */
+/* The same in a block of memory of yours, for machines without malloc: all allocations of the context come from it,
+ * buffers included. When it is used up, calls fail with CHR_ERR_NO_MEMORY. Freed memory is reused. `size` is in bytes;
+ * any alignment. The block stays yours, and in use until chr_context_free(). chr_config.allocate is not called. Returns
+ * NULL when the block is too small for the context itself. */
 CHARDEV_API chr_context *chr_context_init(void *memory, size_t size);
 CHARDEV_API chr_context *chr_context_init_with(const chr_config *config, void *memory, size_t size);
 
-/* How such a block is used, in bytes. Returns 0, or CHR_ERR_NOT_SUPPORTED when the context has none. Owner thread. */
+/* How such a block is used, in bytes. Returns 0, or CHR_ERR_NOT_SUPPORTED when the context is not in one. Owner
+ * thread, any handler. */
 typedef struct chr_memory {
-    size_t size;    /* what there is to give, */
-    size_t used;    /* what is given now, */
-    size_t most;    /* and what was at most: as much is needed, and some more where pieces of many sizes come and go */
-    size_t largest; /* the largest piece that can be had now */
+    size_t size;    /* available in all */
+    size_t used;    /* allocated now */
+    size_t most;    /* high-water mark of `used`: a block needs that much, and more where fragmentation is possible */
+    size_t largest; /* the largest block that can be allocated now */
 } chr_memory;
 CHARDEV_API int chr_context_memory(chr_context *ctx, chr_memory *info);
 
-/* Closes everything in it. What waits for the loop is delivered first; then each frontend that was told OPENED gets
- * CLOSED, once, and is left without chardev. No chardev can be made or changed meanwhile (CHR_ERR_BUSY). NULL is allowed. Not
- * from inside a handler: there it does nothing but log a line. It blocks while sockets have output to send still, up
- * to two seconds in which nothing moves, ten at most: chr_drain() before it waits as long as you like. The time that
- * output has waited in vain before counts (half a second is left then). No other thread may be in a call or make one
- * after it. */
+/* Closes everything in the context and frees it. Pending events are delivered first; then each frontend whose last
+ * event was OPENED gets CLOSED, once, and is left without chardev. No chardev can be created or changed meanwhile
+ * (CHR_ERR_BUSY). NULL does nothing. Inside a handler it does nothing but log a line. Blocks while sockets still have
+ * output to send (lingering close): up to 2 s without progress, 10 s at most. Time for which that output has stalled
+ * before counts too (then half a second is left). To wait longer call chr_drain() before. Owner thread; no other thread
+ * may be in a call or make one afterwards. */
 CHARDEV_API void chr_context_free(chr_context *ctx);
 
-/* As new, without the cost of a new one: what chr_context_free() does, but the context stays, with its configuration and
- * the memory of its loop. Chardevs, registered backends, TLS objects and named descriptors are gone; watches, timers and
- * idles are stopped, a virtual clock is 0 again, a stop that was asked for is forgotten, the descriptor of chr_loop_fd()
- * is closed (ask for it anew). For fuzzers and tests that begin anew thousands of times a second. Returns 0, or
- * CHR_ERR_IN_HANDLER from inside a handler. Owner thread; blocks as chr_context_free() does. */
+/* Resets the context to its initial state, faster than a new one: it does what chr_context_free() does, but keeps the
+ * context, its configuration and the memory of its loop. Chardevs, registered backends, TLS objects and named
+ * descriptors are gone; watches, timers and idles are stopped; a virtual clock is 0 again; a requested stop is
+ * forgotten; the descriptor of chr_loop_fd() is closed (call that again). For fuzzers and tests with thousands of runs
+ * a second. Returns 0, or CHR_ERR_IN_HANDLER from inside a handler. Owner thread; blocks as chr_context_free() does. */
 CHARDEV_API int chr_context_reset(chr_context *ctx);
 
 /* ====================================================================================================================
  * >>loop   descriptors, timers, idle callbacks: a whole VM can live on this loop
  * ====================================================================================================================
- * Run it: chr_loop_run(). Step it from your own: chr_loop_step(ctx, 0), or from a CPU loop chr_loop_step_every(). Or nest
- * it in another loop, in one of three ways. The simplest is one descriptor, chr_loop_fd(): when it is readable, step. Or
- * take all descriptors before each poll (chr_loop_prepare) and hand back what is ready (chr_loop_dispatch):
+ * Run it: chr_loop_run(). Step it from your own: chr_loop_step(ctx, 0), or from a CPU loop chr_loop_step_every(). Or
+ * nest it in another loop, in one of three ways. The simplest is one descriptor, chr_loop_fd(): when it is readable,
+ * step. Or get the whole poll set before each poll (chr_loop_prepare) and return what is ready (chr_loop_dispatch):
  *
  *     n = chr_loop_prepare(ctx, polls, MOST, &timeout_ms);
  *     poll((struct pollfd *)polls, n, timeout_ms);
  *     chr_loop_dispatch(ctx, polls, n);
  *
  * Or set the hooks watch_changed and timeout_changed, call chr_watch_ready() when a descriptor is ready, and
- * chr_loop_dispatch(ctx, NULL, 0) when chr_loop_timeout() is over. That loop may be level-triggered (poll, epoll, GLib) or
- * edge-triggered (EPOLLET): what is ready still when chr_watch_ready() returns comes again with the next dispatch, and the
- * time-out is 0 until then. While a frontend has no room the time-out of a nested loop is 100 ms at most, so that it is
- * asked again.
+ * chr_loop_dispatch(ctx, NULL, 0) when the time-out of chr_loop_timeout() has passed. That loop may be level-triggered
+ * (poll, epoll, GLib) or edge-triggered (EPOLLET): a descriptor that is still ready when chr_watch_ready() returns is
+ * served again by the next dispatch, and the time-out is 0 until then. While a frontend has no room (back-pressure) the
+ * time-out of a nested loop is 100 ms at most, so that can_read is called again.
  *
- * Our own loop waits with poll() while there are few descriptors, and from some thirty on with epoll (Linux) or kqueue
- * (BSD, macOS), of which a user notices nothing: what these refuse (files) poll() still waits for. After fork() the child
- * has a set of its own. On the freestanding profile there are no descriptors: step it from your main loop.
+ * The library's own loop waits with poll() for few descriptors, and from about thirty on with epoll (Linux) or kqueue
+ * (BSD, macOS). Descriptors that these reject (regular files) are still polled. After fork() the child uses a set of
+ * its own. The freestanding profile has no descriptors: step it from your main loop.
  *
  * On Windows a descriptor is the value of a SOCKET or of a HANDLE, cast to int. The loop waits for sockets and for
- * what WaitForSingleObject() takes without reading from it: events, processes, threads, semaphores, timers, a
- * console's input (signaled is CHR_IN, or CHR_OUT where that is wanted; what a wait takes from an object, it takes).
- * There is always a set: some thirty sockets wait for one event, more for an I/O completion port. chr_loop_fd() does
- * not exist there. A foreign loop with prepare and dispatch, or with hooks, is given the same values: bits of
- * WSAPoll() have other values than ours, so translate them both ways; a HANDLE belongs into WaitForMultipleObjects().
- * Its wake-ups come by a UDP socket on the loopback interface. Winsock is started and ended by each context; a program
- * with sockets of its own starts it too.
+ * what WaitForSingleObject() accepts without reading from it: events, processes, threads, semaphores, timers, a
+ * console's input. Signaled is CHR_IN, or CHR_OUT if the watch waits for that; an auto-reset object is reset by the
+ * wait. Up to about thirty sockets wait with one event, more with an I/O completion port. chr_loop_fd() is not
+ * supported. A foreign loop with prepare and dispatch, or with hooks, gets the same values: the bits of WSAPoll()
+ * differ from CHR_IN and CHR_OUT, so translate them both ways; pass a HANDLE to WaitForMultipleObjects(). Its wake-ups
+ * come by a UDP socket on the loopback interface. Each context starts and ends Winsock; a program with sockets of its
+ * own starts it too.
  */
 
 /* Dispatches once: waits up to timeout_ms milliseconds (0 = not at all, -1 = without limit) for something to happen.
- * Returns how many callbacks ran, or an error: CHR_ERR_STOPPED after chr_loop_stop(), CHR_ERR_IN_HANDLER from inside a
- * handler, and what poll() may fail with. Owner thread. */
+ * Returns the number of callbacks that ran (0 = none), or an error: CHR_ERR_STOPPED
+ * after chr_loop_stop(), CHR_ERR_IN_HANDLER from inside a handler, or an error of poll(). Owner thread; a call from
+ * another thread makes that thread the owner. */
 CHARDEV_API int chr_loop_step(chr_context *ctx, int timeout_ms);
 /* For a CPU loop, which calls it often: the same as chr_loop_step(ctx, 0), but only when the last step was `ns`
- * nanoseconds of real time ago (0 or less: always), or at once when something was posted: chr_idle_start(),
+ * nanoseconds of real time ago (0 or less: always), or when something was posted to the loop: chr_idle_start(),
  * chr_loop_wake(), chr_loop_stop(), chr_fe_accept_input(), from any thread. Otherwise it returns 0 and takes a few
- * nanoseconds: it looks at the clock in one of up to 64 calls, as often as the calls' own pace demands. Call it after
- * each basic block or every 100 to 1000 guest instructions, with 100000 (0.1 ms: half a percent of the time goes into
- * steps). Timers and descriptors are at most so late. Owner thread. */
+ * nanoseconds: it reads the clock in one of up to 64 calls, adapted to the rate of the calls. Call it after each basic
+ * block or every 100 to 1000 guest instructions, with 100000 (0.1 ms: steps take half a percent of the time). Timers
+ * and descriptors are served at most so late. Owner thread. */
 CHARDEV_API int chr_loop_step_every(chr_context *ctx, int64_t ns);
-/* Steps until chr_loop_stop() is called (also from a handler, before or during it). Returns 0 or a negative error;
- * CHR_ERR_IN_HANDLER from inside a handler, where a stop that was asked for stays asked for. */
+/* Steps until chr_loop_stop() is called (also from a handler, before or during this call). Returns 0 or a negative
+ * error; CHR_ERR_IN_HANDLER from inside a handler, where a requested stop stays requested. Owner thread. */
 CHARDEV_API int chr_loop_run(chr_context *ctx);
-/* Runs all that happens until the clock shows `until` (nanoseconds, as chr_loop_now()). With chr_config.virtual_clock
- * nothing is waited for: at each moment all that is ready is dispatched, what comes of it too, then time jumps to the
- * next deadline, and to `until` at last; a time that has passed dispatches what is ready now. A callback that keeps itself
- * ready stops time for 1000 rounds at most; behind a timer that starts itself anew without delay it goes on by a
- * millisecond. With the system's clock it sleeps in between. Returns how many callbacks ran, or what chr_loop_step() may
- * fail with; CHR_ERR_NOT_SUPPORTED with a `clock` hook: only you can move that; and where there is no clock. */
+/* Runs everything that is due until the clock shows `until` (nanoseconds, as chr_loop_now()). With
+ * chr_config.virtual_clock it does not sleep: at each moment all that is ready is dispatched, and what that makes ready
+ * too; then time jumps to the next deadline, and finally to `until`. An `until` in the past dispatches what is ready
+ * now. A callback that keeps itself ready stops time for 1000 rounds at most; after a timer that restarts itself with
+ * no delay, time goes on by a millisecond. With the system's clock it sleeps in between. Returns the number of
+ * callbacks that ran, or what chr_loop_step() may fail with; CHR_ERR_NOT_SUPPORTED with a `clock` hook, whose time only
+ * you can advance, and without any clock. Owner thread. */
 CHARDEV_API int chr_loop_run_until(chr_context *ctx, int64_t until);
-/* Ends the loop, whoever runs it: one call of chr_loop_run() returns, or one of chr_loop_step(),
- * chr_loop_step_every() and chr_loop_dispatch() returns CHR_ERR_STOPPED. The one that is under way does so behind its
- * callbacks; without one it is the next, which dispatches nothing. Several stops before that are one; what is called
- * afterwards goes on. chr_drain() leaves the stop to what follows. From any thread and from signal handlers. */
+/* Ends the loop: one call of chr_loop_run() returns, or one of chr_loop_step(), chr_loop_step_every() and
+ * chr_loop_dispatch() returns CHR_ERR_STOPPED. A call that is in progress does so after its callbacks; else the next
+ * call does, and dispatches nothing. Several stops before that count as one; later calls work normally. chr_drain()
+ * leaves a stop to the call after it. Any thread; async-signal-safe. */
 CHARDEV_API void chr_loop_stop(chr_context *ctx);
-/* Makes a sleeping loop return from its wait. From any thread and from signal handlers. */
+/* Makes a sleeping loop return from its wait. Any thread; async-signal-safe. */
 CHARDEV_API void chr_loop_wake(chr_context *ctx);
-/* With CHARDEV_THREADS: keeps other threads out between these two, for several calls that belong together or for
- * data of your own that their handlers touch; they nest. Nothing that blocks may be called between them. In handlers
- * they are not needed: the loop has the lock. Without CHARDEV_THREADS they do nothing. Any thread. */
+/* With CHARDEV_THREADS: take and release the context's lock, for several calls that belong together, or for data of
+ * your own that its handlers use. Recursive. Don't block between the two. Handlers don't need it: the loop holds the
+ * lock. Without CHARDEV_THREADS they do nothing. Any thread. */
 CHARDEV_API void chr_loop_lock(chr_context *ctx);
 CHARDEV_API void chr_loop_unlock(chr_context *ctx);
 
-/* On systems with poll() this is its struct pollfd: cast the array to that, poll it, and dispatch it. On Windows fill
- * WSAPOLLFD entries from it, and `revents` from theirs with the bits of this library. */
+/* One entry of the poll set. On systems with poll() it is their struct pollfd: cast the array, poll it, and dispatch
+ * it. On Windows fill WSAPOLLFD entries from it, and `revents` from theirs with CHR_IN, CHR_OUT and CHR_HUP. */
 typedef struct chr_poll {
     int   fd;
-    short events;  /* out of prepare: what is wanted, CHR_IN | CHR_OUT | CHR_HUP, and bits of the library's own */
-    short revents; /* into dispatch: what is ready. Overwriting `events` with that, and nothing here, does the same */
+    short events;  /* set by prepare: CHR_IN | CHR_OUT | CHR_HUP, and private bits */
+    short revents; /* read by dispatch: what is ready. It may be stored in `events` instead, with 0 here */
 } chr_poll;
 
-/* Fills up to `capacity` entries, one for each descriptor, and *timeout_ms (how long poll may sleep, -1 = without limit).
- * Returns the number of descriptors that are watched: when it is more than `capacity`, call again with room for all.
- * Always dispatch after it, be it with a count of 0. Entries may be left out, copied and sorted; those of watches that
- * were stopped or started since are skipped. Owner thread. */
+/* Fills up to `capacity` entries, one for each descriptor, and *timeout_ms (how long poll may sleep, in milliseconds;
+ * -1 = without limit). Returns the number of watched descriptors: when it is more than `capacity`, call again with room
+ * for all. Always call chr_loop_dispatch() after it, if only with a count of 0. Entries may be left out, copied and
+ * sorted; dispatch skips those whose watches were stopped or started since. Owner thread. */
 CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity, int *timeout_ms);
-/* Runs what is ready among `count` entries of the last prepare, then due timers and idle callbacks. Returns how many ran,
- * or CHR_ERR_STOPPED after chr_loop_stop(), or CHR_ERR_IN_HANDLER. Owner thread. */
+/* Runs the watches that are ready among `count` entries of the last prepare, then due timers and idle callbacks.
+ * Returns the number of callbacks that ran, CHR_ERR_STOPPED after chr_loop_stop(), or CHR_ERR_IN_HANDLER. Owner
+ * thread. */
 CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int count);
 #ifndef CHARDEV_FREESTANDING
-/* One descriptor for all: it is readable when chr_loop_step(ctx, 0) has work, timers and what other threads post
- * included. Any loop that waits for descriptors takes it (GLib, libuv, Qt, SDL, Go, epoll): when it is readable, call
- * chr_loop_step(ctx, 0), and where the other loop is edge-triggered again until that returns 0. Time is rounded up to
- * milliseconds. It is the context's: don't read or close it. It stays the same until chr_context_free() or
- * chr_context_reset(). In a child of fork() that goes on (daemon()) it is a set of the child's, under the same number, from
- * this call on: an epoll or kqueue of the child's must be given it behind that. Returns the descriptor;
- * CHR_ERR_NOT_SUPPORTED where the system has neither epoll nor kqueue (Windows); CHR_ERR_NO_MEMORY or CHR_ERR_IO when it has none to
- * give. Owner thread. */
+/* One descriptor (an epoll or kqueue) for the whole loop: it is readable when chr_loop_step(ctx, 0) has work, including
+ * timers and what other threads post. Any loop that waits for descriptors can watch it (GLib, libuv, Qt, SDL, Go,
+ * epoll): when it is readable, call chr_loop_step(ctx, 0); if that loop is edge-triggered, until it returns 0. Timers
+ * are rounded up to milliseconds. The context owns it: don't read or close it. It stays the same until
+ * chr_context_free() or chr_context_reset(). In a child of fork() that goes on (daemon()) this call replaces it by a
+ * set of the child's, under the same number; add it to the child's own epoll or kqueue after that. Returns the
+ * descriptor; CHR_ERR_NOT_SUPPORTED where the system has neither epoll nor kqueue (Windows); CHR_ERR_NO_MEMORY or
+ * CHR_ERR_IO when it can't be created. Owner thread. */
 CHARDEV_API int chr_loop_fd(chr_context *ctx);
 #endif
-/* Milliseconds until chr_loop_dispatch() has something to do without any descriptor; 0 = now, -1 = never. */
+/* Milliseconds until chr_loop_dispatch() has work without any ready descriptor; 0 = now, -1 = never. Owner thread. */
 CHARDEV_API int chr_loop_timeout(chr_context *ctx);
-/* Nanoseconds on the context's monotonic clock. */
+/* Nanoseconds on the context's monotonic clock. Owner thread, any handler and the trace hook. */
 CHARDEV_API int64_t chr_loop_now(chr_context *ctx);
-/* When, on that clock, the nearest timer is due; INT64_MAX = there is none. For whoever drives the clock: what time to jump to. */
+/* When the nearest timer is due, in nanoseconds on that clock; INT64_MAX = no timer runs. For a program that advances a
+ * `clock` hook itself: the time to jump to. Owner thread. */
 CHARDEV_API int64_t chr_loop_deadline(chr_context *ctx);
 
-enum { CHR_IN = 1, CHR_OUT = 4, CHR_HUP = 16 }; /* the same as POLLIN, POLLOUT and POLLHUP. HUP alone: only hang-up and
-                                                   errors; 0: nothing at all, not even those. A foreign loop ignores
-                                                   bits that are not named here */
+enum { CHR_IN = 1, CHR_OUT = 4, CHR_HUP = 16 }; /* POLLIN, POLLOUT, POLLHUP. HUP alone waits for hang-up and errors
+                                                   only; 0 for nothing, not even those. A foreign loop ignores bits
+                                                   that are not named here */
 
-/* The three things a loop holds. Zero-initialise and embed them in your own structs; the loop allocates nothing for
- * them. Stopping is harmless when not started, and after it the callback does not come any more. Owner thread; idles
- * from any. */
+/* A descriptor, a timer and an idle callback of the loop. Zero-initialise and embed them in your own structs; the loop
+ * allocates no memory for a timer or idle. Stopping one that is not started does nothing; after a stop the callback is
+ * not called any more. Don't free one that is started. Owner thread; idles from any thread. */
 struct chr_watch {
     chr_context *ctx;
-    void       (*ready)(void *opaque, int events); /* which of CHR_IN, CHR_OUT, CHR_HUP */
+    void       (*ready)(void *opaque, int events); /* CHR_IN, CHR_OUT, CHR_HUP: those that are ready */
     void        *opaque;
     int          fd;
-    int          events;
+    int          events;           /* waited for: CHR_IN, CHR_OUT, CHR_HUP */
     int          slot;             /* index in the poll array, plus one; 0 = stopped */
     /* private to the loop */
     int          still_ready;      /* edge-triggered foreign loop: events that were ready after the last callback */
-    int          set_events;       /* what the kernel's set (epoll, kqueue) waits for on this descriptor; 0 = no entry */
+    int          set_events;       /* what the kernel's set (epoll, kqueue) waits for on this descriptor; 0 = no
+                                      entry */
     unsigned     key;              /* of its entry in that set */
     unsigned     round;            /* dispatch round in which it ran last, or was started */
     int          is_prepared;      /* part of the last chr_loop_prepare() */
@@ -467,42 +485,48 @@ struct chr_timer {
     chr_context *ctx;      /* NULL = stopped */
     void       (*expired)(void *opaque);
     void        *opaque;
-    int64_t      deadline; /* nanoseconds */
-    uint64_t     order;    /* of equal deadlines the one that was started first comes first */
-    chr_timer   *child, *next, **link; /* in the heap */
+    int64_t      deadline; /* nanoseconds on the context's clock */
+    uint64_t     order;    /* number of the start: timers with equal deadlines expire in this order */
+    chr_timer   *child, *next, **link; /* in the timer heap */
 };
 struct chr_idle {
     chr_context *ctx;
     void       (*run)(void *opaque);
     void        *opaque;
-    chr_idle    *next, *prev;
+    chr_idle    *next, *prev; /* in the queue of started ones; NULL = stopped */
 };
 
 #ifndef CHARDEV_FREESTANDING
-/* Watches fd, which stays yours. Starting a started watch moves it. Several watches may have one descriptor. Stop them
- * before you close it: where the kernel keeps the set of descriptors, one that is closed says nothing any more. Errors:
- * CHR_ERR_NO_MEMORY; on Windows CHR_ERR_NOT_SUPPORTED for what can't be waited for (files, pipes, serial lines: make a
- * chardev of them) and CHR_ERR_INVALID for what is not open. Then the watch is stopped. */
-CHARDEV_API int  chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int events, void (*ready)(void *, int), void *opaque);
-CHARDEV_API void chr_watch_set(chr_watch *watch, int events); /* no allocation, no system call */
+/* Calls `ready` from the loop while fd is ready for `events` (level-triggered). fd stays yours. Starting a started
+ * watch moves it. One descriptor may have several watches. Stop them before you close it: with epoll or kqueue a closed
+ * descriptor reports nothing any more. Returns 0, or, with the watch stopped: CHR_ERR_NO_MEMORY; on Windows
+ * CHR_ERR_NOT_SUPPORTED for what can't be waited for (files, pipes, serial lines: make a chardev of them) and
+ * CHR_ERR_INVALID for what is not open. Owner thread, any handler. */
+CHARDEV_API int  chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int events, void (*ready)(void *, int),
+                                 void *opaque);
+CHARDEV_API void chr_watch_set(chr_watch *watch, int events); /* other events; no allocation, no system call */
 CHARDEV_API void chr_watch_stop(chr_watch *watch);
-CHARDEV_API void chr_watch_ready(chr_watch *watch, int events); /* from a foreign loop with hooks: runs the callback */
+CHARDEV_API void chr_watch_ready(chr_watch *watch, int events); /* a foreign loop with hooks calls this: runs `ready` */
 #endif
 
-/* Calls `expired` once, delay_ms milliseconds from now (less than 0 is 0); of equal times the one that was started first
- * comes first. Starting a started timer moves it. A start costs a constant time, a stop O(log n) on average. */
-CHARDEV_API void chr_timer_start(chr_context *ctx, chr_timer *timer, int64_t delay_ms, void (*expired)(void *), void *opaque);
+/* Calls `expired` once from the loop, delay_ms milliseconds from now (less than 0 is 0); timers with equal deadlines
+ * expire in the order in which they were started. Starting a started timer moves it. A start takes constant time, a
+ * stop O(log n) on average. Owner thread, any handler. */
+CHARDEV_API void chr_timer_start(chr_context *ctx, chr_timer *timer, int64_t delay_ms, void (*expired)(void *),
+                                 void *opaque);
 CHARDEV_API void chr_timer_stop(chr_timer *timer);
 
-/* Calls `run` once, from the loop, at the end of this step or of the next. A started one stays as it is. Any thread. */
+/* Posts a callback to the owner thread: calls `run` once from the loop, at the end of this step or of the next. A
+ * started idle stays as it is. Any thread, any handler. */
 CHARDEV_API void chr_idle_start(chr_context *ctx, chr_idle *idle, void (*run)(void *), void *opaque);
 CHARDEV_API void chr_idle_stop(chr_idle *idle);
 
 /* ====================================================================================================================
  * >>options   one table per backend: the parser, the help text and the typed struct all come from it
  * ====================================================================================================================
- * Text: "BACKEND,key=value,key=value". ",," in a value is a comma. A bare word means word=on, "noword" word=off. The last
- * of two equal keys wins. bool: on off yes no true false y n. number: decimal or 0x hex. size: with K M G T.
+ * Text: "BACKEND,key=value,key=value". ",," in a value is a comma. A bare word means word=on, "noword" word=off. Of
+ * equal keys the last one counts. bool: on off yes no true false y n. number: decimal or 0x hex. size: with suffix K M
+ * G T.
  */
 
 typedef enum chr_option_type {
@@ -510,166 +534,190 @@ typedef enum chr_option_type {
     CHR_OPTION_NUMBER, /* int64_t, from min to max */
     CHR_OPTION_SIZE,   /* int64_t in bytes, from min to max */
     CHR_OPTION_TEXT,   /* const char *; NULL = not given */
-    CHR_OPTION_FD,     /* int: an inherited descriptor's number, or for a monitor's peer a name; -1 = not given in the text */
-    CHR_OPTION_LIST    /* const char *const *, ends with NULL: NAME.0=text,NAME.1=text...; one alone: NAME=text */
+    CHR_OPTION_FD,     /* int: number of an inherited descriptor, or for a monitor's peer its name; -1 = not given in
+                          text */
+    CHR_OPTION_LIST    /* const char *const *, ends with NULL: NAME.0=text,NAME.1=text...; a single one: NAME=text */
 } chr_option_type;
 
-typedef enum chr_bool { CHR_DEFAULT, CHR_ON, CHR_OFF } chr_bool; /* zero means the default, as everywhere in option structs */
+typedef enum chr_bool { CHR_DEFAULT, CHR_ON, CHR_OFF } chr_bool; /* zero = the default, in all option structs */
 
-/* One row; a table ends with a row of zeros. */
+/* One row of a backend's option table; the table ends with a row of zeros. */
 typedef struct chr_option {
     const char     *name;
     chr_option_type type;
     size_t          offset;       /* of the member, in the options struct */
-    const char     *default_text; /* what zero means, NULL = nothing; CHR_REQUIRED = must be given */
+    const char     *default_text; /* the value that zero stands for; NULL = none; CHR_REQUIRED = must be given */
     int64_t         min, max;     /* of numbers and sizes */
     const char     *help;         /* one line */
 } chr_option;
 
 #define CHR_REQUIRED "(required)"
 
-/* Every options struct begins with these. */
+/* The members that every options struct begins with. */
 typedef struct chr_common_options {
-    const char *logfile;      /* what the guest wrote and the backend took goes there too, always at its end; created
-                                 0666&umask, emptied. When it can't be written (a full disk, a FIFO that is full or not
-                                 read) it ends, with one line to `log` */
-    chr_bool    logappend;    /* default off */
+    const char *logfile;      /* appends what the guest wrote and the backend accepted to this file; created with mode
+                                 0666&umask, truncated at creation. When it can't be written (ENOSPC, a FIFO that is
+                                 full or not read) logging ends, with one line to `log` */
+    chr_bool    logappend;    /* don't truncate the file at creation; default off */
     chr_bool    logtimestamp; /* UTC time before each line; default off */
-    chr_bool    mux;          /* make ID-base, and a mux named ID on it; default off */
-    int64_t     history;      /* bytes: the last ones written, also while nobody was there, are sent to each new peer first */
-    int64_t     obuf;         /* bytes: output that would block waits here and drains from the loop; when it is full,
-                                 obuf_full says what happens */
-    int64_t     logsize;      /* bytes: a log file that would be larger becomes PATH.1, that PATH.2, ...; 0 = never */
-    int64_t     logfiles;     /* with logsize: how many there are at most, PATH included, from 1 to 1000; 0 = 5 */
-    const char *obuf_full;    /* when a write finds no room in obuf: "wait" (the frontend does, CHR_ERR_WOULD_BLOCK;
-                                 NULL is the same), "drop-oldest" (what has waited longest is lost, and a write takes
-                                 all), or "disconnect" (the peer, from the loop; what waits for it and the write are
-                                 lost). What is lost is counted in bytes_dropped, and kept by history */
+    chr_bool    mux;          /* create ID-base, and a mux named ID on it; default off */
+    int64_t     history;      /* bytes: the last ones written, also while disconnected, are sent to each new peer first;
+                                 0 = none */
+    int64_t     obuf;         /* bytes: queue for output that would block; it drains from the loop; obuf_full applies
+                                 when it is full. 0 = none */
+    int64_t     logsize;      /* bytes: before a log file grows beyond it, it is renamed to PATH.1, that to PATH.2, ...;
+                                 0 = never */
+    int64_t     logfiles;     /* with logsize: the largest number of files, PATH included, 1 to 1000; 0 = 5 */
+    const char *obuf_full;    /* when a write finds no room in obuf: "wait" (back-pressure: CHR_ERR_WOULD_BLOCK; the
+                                 same as NULL), "drop-oldest" (the oldest queued bytes are dropped, the write
+                                 succeeds), or "disconnect" (the peer is disconnected from the loop; queued bytes and
+                                 the write are dropped). Dropped bytes count in bytes_dropped, and stay in history */
 } chr_common_options;
 
-/* A key=value list while it is being read; backends meet it only in their `uri` slot. */
+/* A key=value list that is being parsed: argument of a backend's `uri` slot only. */
 typedef struct chr_options chr_options;
 
 #ifndef CHARDEV_NO_OPTIONS
-/* Adds a key for the URI that is being read; `len` bytes of `value` (or all, with (size_t)-1). CHR_ERR_NO_MEMORY. */
+/* From a backend's `uri` slot: adds key=value, with `len` bytes of `value` ((size_t)-1 = up to its terminating zero).
+ * Both are copied. Returns 0, or CHR_ERR_NO_MEMORY. */
 CHARDEV_API int chr_options_add(chr_options *options, const char *key, const char *value, size_t len);
 #endif
 
-/* On whose behalf a chardev is made: fd= is a number for a local user, a name (see >>descriptors) for a monitor's peer. */
+/* Who asks for a chardev: fd= is the number of an inherited descriptor for a local user, a name (see >>descriptors) for
+ * a monitor's peer, who can't name the process's own descriptors. */
 typedef enum chr_origin { CHR_LOCAL, CHR_REMOTE } chr_origin;
 
 #if !defined(CHARDEV_NO_HELP) && !defined(CHARDEV_NO_OPTIONS)
-/* Calls `print` with each line of help, without a newline: all backends (NULL, "help", "?") or the options of one, or of an
- * object that chr_tls_creds_add() and chr_authz_add() make. `text` is its name or all of a text that got CHR_ERR_HELP
- * ("socket,help", "tcp::4444,help"). Returns 0, CHR_ERR_NOT_FOUND for an unknown one, CHR_ERR_NO_MEMORY. */
-CHARDEV_API int chr_help(chr_context *ctx, const char *text, void (*print)(void *opaque, const char *line), void *opaque);
+/* Calls `print` with each line of help, without a newline: all backends (NULL, "help", "?"), or the options of one
+ * backend, or of an object that chr_tls_creds_add() and chr_authz_add() create. `text` is its name, or the whole text
+ * that got CHR_ERR_HELP ("socket,help", "tcp::4444,help"). Returns 0, CHR_ERR_NOT_FOUND for an unknown name,
+ * CHR_ERR_NO_MEMORY. Owner thread, any handler. */
+CHARDEV_API int chr_help(chr_context *ctx, const char *text, void (*print)(void *opaque, const char *line),
+                         void *opaque);
 #endif
 
 /* ====================================================================================================================
- * >>chardev   made, found, changed, removed
- * ==================================================================================================================== */
+ * >>chardev   create, find, change, remove
+ * ================================================================================================================== */
 
-/* Events, to handlers.event. A test may send any other int through chr_be_event(). */
+/* Events, for handlers.event. A test may send any other int by chr_be_event(). */
 enum {
-    CHR_EVENT_BREAK, CHR_EVENT_OPENED, CHR_EVENT_MUX_IN, CHR_EVENT_MUX_OUT, CHR_EVENT_CLOSED,
-    CHR_EVENT_RESIZED, /* the terminal at the far side has another size: CHR_IOCTL_GET_TERMINAL_SIZE */
-    CHR_EVENT_SERIAL,  /* the far side has changed the serial line: CHR_IOCTL_SERIAL_GET_PARAMS, _GET_FLOW,
-                          _GET_TIOCM */
-    CHR_EVENT_LINE_ERROR,     /* the line has damaged what comes next: CHR_IOCTL_SERIAL_GET_ERRORS */
+    CHR_EVENT_BREAK,          /* a break on the serial line, or telnet's BREAK */
+    CHR_EVENT_OPENED,         /* the far side is connected, after all handshakes */
+    CHR_EVENT_MUX_IN,         /* mux: this frontend has got the focus */
+    CHR_EVENT_MUX_OUT,        /* mux: it has lost the focus */
+    CHR_EVENT_CLOSED,         /* the far side has disconnected; all its input was delivered before */
+    CHR_EVENT_RESIZED,        /* the far side's terminal has another size: CHR_IOCTL_GET_TERMINAL_SIZE */
+    CHR_EVENT_SERIAL,         /* the far side has changed the serial line: CHR_IOCTL_SERIAL_GET_PARAMS, _GET_FLOW,
+                                 _GET_TIOCM */
+    CHR_EVENT_LINE_ERROR,     /* the next input is damaged: CHR_IOCTL_SERIAL_GET_ERRORS */
     CHR_EVENT_PURGE_RECEIVE,  /* a com-port client drops what the line has received and not yet delivered to it:
                                  CHR_IOCTL_SERIAL_PURGE */
     CHR_EVENT_PURGE_TRANSMIT, /* it drops what it has sent and the line has not yet transmitted */
-    CHR_EVENT_INPUT_END,      /* half-close=on: no more input comes, output goes on; between OPENED and CLOSED */
-    CHR_EVENT_READABLE        /* bytes have come into an empty input buffer: chr_fe_read(); see chr_fe_set_buffers() */
+    CHR_EVENT_INPUT_END,      /* half-close=on: end of file (EOF) of the input, output goes on; between OPENED and
+                                 CLOSED */
+    CHR_EVENT_READABLE        /* the input buffer was empty and has bytes now: chr_fe_read(); see
+                                 chr_fe_set_buffers() */
 };
 
 #ifndef CHARDEV_NO_OPTIONS
-/* Makes a chardev from options in text ("socket,id=mon,fd=3,server=on,wait=off"). Its context owns it. NULL and err: any
- * CHR_ERR_..., nothing is left behind and descriptors named in it are still yours; CHR_ERR_HELP when the text asks for help
- * (then call chr_help()). wait=on blocks until a peer has come, a TCP client without reconnect until it is connected: from
- * inside a handler the first is an error and the second goes on in the background. */
+/* Creates a chardev from options in text ("socket,id=mon,fd=3,server=on,wait=off"). Its context owns it: chr_remove().
+ * Returns NULL with `err` filled on any error: then nothing is left behind, and descriptors in the options are still
+ * yours. CHR_ERR_HELP when the text asks for help (call chr_help() then). A server with wait=on (the default) blocks
+ * until a peer has connected, a TCP client without reconnect until it is connected; inside a handler the first is
+ * CHR_ERR_IN_HANDLER and the second connects in the background. Owner thread, any handler. */
 CHARDEV_API chr_dev *chr_new(chr_context *ctx, const char *options, chr_error *err);
 CHARDEV_API chr_dev *chr_new_from(chr_context *ctx, chr_origin origin, const char *options, chr_error *err);
 #ifndef CHARDEV_NO_URI
-/* The same from a URI ("tcp::4444,server=on", "mon:stdio"; all stand at chr_new_any()). Its id is `id`. */
+/* The same from a URI ("tcp::4444,server=on", "mon:stdio"; chr_new_any() lists all). The chardev's id is `id`. */
 CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *uri, chr_error *err);
 #endif
-/* The same from whatever a local user writes after -serial or -chardev: a URI or options. `id` is the chardev's unless
- * the text has an id= of its own (chr_find() with yours finds nothing then); NULL = the text must have one.
+/* The same from the text of a local user's -serial or -chardev argument: a URI or options. `id` is the chardev's id,
+ * unless the text has an id= of its own (then chr_find() with yours finds nothing); NULL = the text must have one.
  *
  *     NAME  NAME,OPTIONS           options: stdio   stdio,signal=off   pty,path=/tmp/tty   socket,fd=3,server=on
- *     none                         the same as null: the guest has its device, and nobody is at the far side
- *     pty:PATH  file:PATH          all behind the colon is the path, commas too; with options: pty,path=PATH,OPTIONS
+ *     none                         the same as null: the guest has its device, with no far side
+ *     pty:PATH  file:PATH          the path is all after the colon, commas too; with options: pty,path=PATH,OPTIONS
  *     pipe:PATH  script:PATH
- *     /dev/NAME                    serial; /dev/parport... and /dev/ppi... are parallel. Likewise without options
- *     COM7  \\.\COM12              serial, on Windows: also \\?\ and what follows it. Likewise without options
+ *     /dev/NAME                    serial; /dev/parport... and /dev/ppi... are parallel. Also without options
+ *     COM7  \\.\COM12              serial, on Windows: also \\?\ and a path. Also without options
  *     unix:PATH[,OPTIONS]          socket; a comma in the path is doubled
  *     tcp:[HOST]:PORT[,OPTIONS]    socket; an IPv6 HOST stands in brackets; also telnet: tn3270: websocket:
  *     udp:[HOST]:PORT[@[LOCALADDR]:LOCALPORT][,OPTIONS]
- *     mon:...                      any of the above with mux=on, and with signal=off where there is such an option and
- *                                  the text doesn't say otherwise
- *     chardev:ID                   the chardev that exists; nothing is made
- *     help  NAME,help              CHR_ERR_HELP: print chr_help() of the same text, and end with success
+ *     mon:...                      any of the above with mux=on, and with signal=off where that is an option and not in
+ *                                  the text
+ *     chardev:ID                   an existing chardev; nothing is created
+ *     help  NAME,help              CHR_ERR_HELP: print chr_help() of the same text, and exit successfully
  *
- * It is a URI when it begins with '/' or a ':' stands before the first ',' and '='; else options. No descriptors in URIs:
- * tcp:...,fd=3 is CHR_ERR_INVALID. Other paths than those above have no meaning: CHR_ERR_NOT_FOUND. As in
- * chr_new(), a server blocks here until its first peer has come, unless the text says wait=off. With NULL for a context,
- * as chr_context_new() may have returned it: CHR_ERR_NO_MEMORY.
+ * A text is a URI when it begins with '/' or has a ':' before the first ',' and '='; else it is options. Descriptors
+ * can't be in URIs: tcp:...,fd=3 is CHR_ERR_INVALID. Paths other than those above are CHR_ERR_NOT_FOUND. As in
+ * chr_new(), a server blocks until its first peer has connected, unless the text has wait=off. With a NULL context
+ * (chr_context_new() has failed) the error is CHR_ERR_NO_MEMORY.
  *
  *     chr_dev *dev = chr_new_any(ctx, "serial0", text, &err);
  *     if (!dev && err.code == CHR_ERR_HELP) exit(chr_help(ctx, text, print_line, NULL) != 0);
  *     if (!dev) ... "-serial TEXT: err.text" */
 CHARDEV_API chr_dev *chr_new_any(chr_context *ctx, const char *id, const char *text, chr_error *err);
 #endif
-/* The same from a kind (chr_backend_find()) and its options struct (>>structs; NULL = all defaults). Strings are copied. */
-CHARDEV_API chr_dev *chr_open(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err);
+/* The same from a backend (chr_backend_find()) and its options struct (>>structs; NULL = all defaults). The struct and
+ * its strings are copied. */
+CHARDEV_API chr_dev *chr_open(chr_context *ctx, const char *id, const chr_backend *kind, const void *options,
+                              chr_error *err);
 
-/* The chardev with that id, or NULL. In constant time, as creation and removal, however many there are (freestanding: in
- * a list). */
+/* The chardev with that id, or NULL. Constant time (hash table), as creation and removal; linear in the freestanding
+ * profile. Owner thread, any handler and the trace hook. */
 CHARDEV_API chr_dev *chr_find(chr_context *ctx, const char *id);
-/* Walks all in the order of creation: NULL gives the first; NULL comes after the last. */
+/* Iterates over all chardevs in the order of creation: NULL gives the first; returns NULL after the last. Owner thread,
+ * any handler and the trace hook. */
 CHARDEV_API chr_dev *chr_next(chr_context *ctx, const chr_dev *dev);
-/* Closes and frees a chardev; one made with mux=on takes its ID-base with it. What a socket has taken is still sent,
- * in the background (lingering close). Pointers to it are invalid afterwards (inside a handler of its own: when that
- * has returned). CHR_ERR_NOT_FOUND; CHR_ERR_BUSY while a frontend is attached, which an ID-base always has. */
+/* Closes and frees a chardev, and with one made by mux=on its ID-base. Output that a socket has accepted is still sent
+ * in the background (lingering close). Pointers to it are invalid afterwards; inside one of its own handlers, after
+ * that has returned. Returns 0, CHR_ERR_NOT_FOUND, or CHR_ERR_BUSY while a frontend is attached (an ID-base always has
+ * one). Owner thread, any handler. */
 CHARDEV_API int chr_remove(chr_context *ctx, const char *id, chr_error *err);
 #ifndef CHARDEV_NO_CHANGE
-/* Hot swap: another backend under a living frontend, which must have a `change` handler and may refuse. `options` as
- * in chr_new(), an id in them is ignored. The new chr_dev has the id: pointers to the old one are invalid
- * afterwards, use chr_find(). The frontend is told CLOSED before if the old one was open and the new one is not,
- * OPENED after it if only the new one is. A frontend that refuses after CLOSED gets OPENED again. After an error the
- * old one works as before (without frontend it is gone, unless it is the options that are wrong: it lets go of its
- * address first) and descriptors are still yours, as they were. CHR_ERR_NOT_FOUND; CHR_ERR_NOT_SUPPORTED (no `change`
- * handler; from or to a mux or hub, or with mux=on); CHR_ERR_BUSY (refused, or being changed already); and what chr_new()
- * may return. */
+/* Hot swap: replaces the backend under an attached frontend, which must have a `change` handler. `options` as in
+ * chr_new(); an id in them is ignored. The new backend is opened first. CLOSED is delivered when the old one was open
+ * and the new one is not; then `change` is called, which may reject the swap (rollback: OPENED again if CLOSED was
+ * delivered); OPENED is delivered after it when only the new one is open. The new chardev has the old id: pointers to
+ * the old one are invalid after success, use chr_find(). After an error the old chardev works as before, and
+ * descriptors in the options are still yours, with their flags. Exception: without a frontend the old one is closed
+ * first, to free its address, and is lost if the new one fails to open; invalid options are detected before that.
+ * Returns 0; CHR_ERR_NOT_FOUND; CHR_ERR_NOT_SUPPORTED (no `change` handler; from or to a mux or hub, or mux=on);
+ * CHR_ERR_BUSY (rejected, or a change is in progress); or an error of chr_new(). Owner thread, any handler. */
 CHARDEV_API int chr_change(chr_context *ctx, const char *id, const char *options, chr_error *err);
-CHARDEV_API int chr_change_from(chr_context *ctx, chr_origin origin, const char *id, const char *options, chr_error *err);
+CHARDEV_API int chr_change_from(chr_context *ctx, chr_origin origin, const char *id, const char *options,
+                                chr_error *err);
 #endif
-/* Delivers BREAK to the frontend, as if it came from the far side. */
+/* Delivers BREAK to the frontend, as if it came from the far side. Returns 0 or CHR_ERR_NOT_FOUND. Owner thread, any
+ * handler. */
 CHARDEV_API int chr_send_break(chr_context *ctx, const char *id, chr_error *err);
-/* Input as if it came from the far side, on any backend, open or not: for tests, fuzzers and macros. It comes in above
- * the layers (telnet, websocket, TLS see nothing of it) and what the backend itself has read; on a mux it is what its
- * chardev would get, so that the escape character counts. The frontend is asked for room, and its `read` called, before
- * it returns. Returns the bytes taken: fewer than len where the frontend has less room; CHR_ERR_WOULD_BLOCK when it has
- * none, or nobody reads (try again when the frontend has called chr_fe_accept_input()), from inside a backend's slot, and
- * on a mux while that delivers input; CHR_ERR_NOT_SUPPORTED on a foreign backend with several frontends; CHR_ERR_INVALID
- * without dev, or without data where len is more than 0. It is not
- * recorded: what plays a recording injects it again. Owner thread, any handler. */
+/* Input as if it came from the far side, on any backend, open or not: for tests, fuzzers and macros. It enters above
+ * the layers (telnet, websocket, TLS don't see it) and after what the backend has read. On a mux it is input of the
+ * shared chardev, so that the escape character works. can_read and read are called before it returns. Returns the
+ * number of bytes taken, fewer than len when the frontend has less room; CHR_ERR_WOULD_BLOCK when it has none or has no
+ * `read` handler (try again after chr_fe_accept_input()), from inside a backend's slot, and on a mux that delivers
+ * input; CHR_ERR_NOT_SUPPORTED on a user's backend with several frontends; CHR_ERR_INVALID without dev, or with len > 0
+ * and no data. It is not recorded: a program that plays a recording injects it again. Owner thread, any handler. */
 CHARDEV_API int chr_inject(chr_dev *dev, const void *data, size_t len);
-/* Gives a connected socket to a server chardev as its peer. From success on it owns fd. CHR_ERR_BUSY while one is connected. */
+/* Makes a connected socket the peer of a server chardev, which owns fd after success. Returns 0; CHR_ERR_NOT_FOUND;
+ * CHR_ERR_BUSY while another peer is connected; CHR_ERR_NOT_SUPPORTED; CHR_ERR_INVALID (no connected stream socket).
+ * Owner thread, any handler. */
 CHARDEV_API int chr_add_client(chr_context *ctx, const char *id, int fd, chr_error *err);
-/* Blocks until connected or failed; with reconnect, through retries. CHR_ERR_IN_HANDLER from inside a handler. */
+/* Blocks until the chardev is connected, handshakes included, or the attempt has failed; with reconnect, until an
+ * attempt succeeds. Returns 0, or the error of the attempt; CHR_ERR_IN_HANDLER from inside a handler;
+ * CHR_ERR_NOT_SUPPORTED for backends without connections. Owner thread. */
 CHARDEV_API int chr_wait_connected(chr_dev *dev, chr_error *err);
 
 #if !defined(CHARDEV_NO_LOG) && !defined(CHARDEV_FREESTANDING)
-/* Opens all log files (logfile=) anew by their paths and adds to them: after logrotate has moved them away. One
- * that can't be opened is told to the `log` hook, and the old file goes on; a log that was switched off because it
- * could not be written goes on in the new file. Relative paths are those from the creation. Returns 0, or the first
- * error. The owner thread, any handler. */
+/* Reopens all log files (logfile=) by their paths for appending, e.g. after logrotate has renamed them. When one can't
+ * be opened, a line goes to the `log` hook and the old file stays in use; a log that ended because it could not be
+ * written continues in the new file. Relative paths are relative to the working directory at creation. Returns 0, or
+ * the first error. Owner thread, any handler. */
 CHARDEV_API int chr_log_reopen(chr_context *ctx);
 #endif
 
-/* Room for the texts of a chr_info, with the final zero: they are cut. */
+/* Size of the texts in a chr_info, with the terminating zero: longer texts are cut. */
 #ifdef CHARDEV_FREESTANDING
 enum { CHR_INFO_TEXT = 24 };
 #else
@@ -677,51 +725,53 @@ enum { CHR_INFO_TEXT = 512 };
 #endif
 
 typedef struct chr_info {
-    const char *id, *backend;  /* live as long as the chardev */
-    char        filename[CHR_INFO_TEXT]; /* where the far side is: "unix:/tmp/s,server=on", "disconnected:tcp:...",
-                                  "pty:/dev/pts/3"; a connected TCP socket: "tcp:OWN:PORT,server=on <-> PEER:PORT";
-                                  what came as fd= shows what it is */
-    char        address[CHR_INFO_TEXT]; /* of a socket: where a server listens (port 0 resolved), whom a client is connected
-                                  to; of udp its own. HOST:PORT in numbers, IPv6 in brackets; CID:PORT; a path,
-                                  "@NAME" if it is abstract. Else empty */
-    char        peer[CHR_INFO_TEXT]; /* the same of the peer that is connected, or of udp's; empty when it has no name
-                                  (most unix clients) */
+    const char *id, *backend;  /* valid as long as the chardev */
+    char        filename[CHR_INFO_TEXT]; /* the far side: "unix:/tmp/s,server=on", "disconnected:tcp:...",
+                                  "pty:/dev/pts/3"; a connected TCP socket: "tcp:OWN:PORT,server=on <-> PEER:PORT"; a
+                                  socket that came by fd= in the same form */
+    char        address[CHR_INFO_TEXT]; /* socket: the address that a server listens on (port 0 resolved) or a client is
+                                  connected to; udp: the local one. Numeric HOST:PORT, IPv6 in brackets; CID:PORT; a
+                                  path, "@NAME" if abstract. Else empty */
+    char        peer[CHR_INFO_TEXT]; /* the connected peer's, or udp's; empty when it has none (most unix clients) */
     int         frontend_open, be_open;
     int         comes_back;    /* when closed, it may open again by itself: a server, a pty, a client with reconnect */
-    uint64_t    bytes_in, bytes_out, bytes_dropped; /* from the far side; taken for it; lost */
-    uint64_t    bytes_queued;  /* those that wait here still, in history=, obuf= or a layer (there as they are
-                                  encoded) */
-    int         clients;       /* of a socket with server=on: how many peers are connected, and */
-    char        client_addresses[2 * CHR_INFO_TEXT]; /* where they are, a blank between ("unix" where they have no name); cut
-                                           where it is full */
+    uint64_t    bytes_in, bytes_out, bytes_dropped; /* input delivered; output accepted; dropped */
+    uint64_t    bytes_queued;  /* output still queued in history=, obuf= or a layer (there in encoded form) */
+    int         clients;       /* socket with server=on: number of connected peers */
+    char        client_addresses[2 * CHR_INFO_TEXT]; /* their addresses, separated by spaces ("unix" for one without a
+                                           name); cut when full */
 } chr_info;
 
+/* Fills *info with the state of a chardev. Owner thread, any handler and the trace hook. */
 CHARDEV_API void chr_query(const chr_dev *dev, chr_info *info);
 #ifndef CHARDEV_NO_WAIT
-/* Drains before the end: runs the loop (handlers are called as ever) until no chardev of the context holds output
- * any more, in obuf=, history= or a layer (telnet, websocket, TLS). timeout_ms: how long to go on without any byte
- * leaving, -1 = without limit; a reader that is slow but reads on is waited for. What the kernel holds is not
- * counted. Returns 0, CHR_ERR_TIMEOUT (the rest is still queued), CHR_ERR_IN_HANDLER from inside a handler, or what
- * chr_loop_step() may fail with. Owner thread. */
+/* Drains all output: runs the loop (handlers are called as usual) until no chardev of the context has output queued in
+ * obuf=, history= or a layer (telnet, websocket, TLS). timeout_ms: milliseconds without any progress after which it
+ * gives up, -1 = never; a peer that reads slowly is waited for. Bytes in the kernel's buffers don't count. Returns 0;
+ * CHR_ERR_TIMEOUT (the rest is still queued); CHR_ERR_IN_HANDLER from inside a handler; or an error of chr_loop_step().
+ * Owner thread. */
 CHARDEV_API int chr_drain(chr_context *ctx, int timeout_ms);
 #endif
 
 /* ====================================================================================================================
- * >>frontend   your end
- * ==================================================================================================================== */
+ * >>frontend   the end of an emulated device, a monitor or a test: write, read, events, ioctls
+ * ================================================================================================================== */
 
-/* Any may be NULL. Without `read` nothing is read (back-pressure; with buffers it waits for chr_fe_read()); without
- * `can_read` there is always room. */
+/* The handlers of a frontend. They run on the owner thread, from the loop. Any may be NULL: without `read` no input is
+ * read (back-pressure; with an input buffer it waits for chr_fe_read()); without `can_read` there is always room. */
 typedef struct chr_handlers {
-    int  (*can_read)(void *opaque);                         /* how many bytes you take now; when it becomes > 0 again, */
-    void (*read)(void *opaque, const void *buf, size_t len); /* say chr_fe_accept_input(); read gets never more than that */
-    void (*event)(void *opaque, int event);                 /* CHR_EVENT_...; seen from one set of handlers OPENED
-                                                               and CLOSED strictly alternate, OPENED first */
-    int  (*change)(void *opaque);                           /* another backend is behind you now; < 0 refuses it */
+    int  (*can_read)(void *opaque);                         /* how many bytes `read` can take now. When it grows from 0,
+                                                               call chr_fe_accept_input() */
+    void (*read)(void *opaque, const void *buf, size_t len); /* input, never more than can_read returned; `buf` is valid
+                                                               until it returns */
+    void (*event)(void *opaque, int event);                 /* CHR_EVENT_...; OPENED and CLOSED strictly alternate for
+                                                               one set of handlers, OPENED first */
+    int  (*change)(void *opaque);                           /* hot swap: the new backend is in place; < 0 rejects it */
 } chr_handlers;
 
-/* The device's end of a chardev. Embed it in your device and zero-initialise it. The memory is yours; it may be freed as
- * soon as chr_fe_deinit() has returned. You may read `ctx`, `dev` and `is_open`; chr_fe_...() calls set the members. */
+/* The device's end of a chardev. Embed it in your device and zero-initialise it. The memory is yours; it may be freed
+ * as soon as chr_fe_deinit() has returned. You may read `ctx`, `dev` and `is_open`; chr_fe_...() calls set the
+ * members. */
 struct chr_frontend {
     chr_context  *ctx;                    /* of its chardev; it stays after a hot swap or removal of the chardev */
     chr_dev      *dev;                    /* NULL = none */
@@ -736,156 +786,173 @@ struct chr_frontend {
     struct chr__buffers *buffers;         /* chr_fe_set_buffers(); NULL = none */
 };
 
-/* Attaches to a chardev (or to none, with NULL: then writes return CHR_ERR_DISCONNECTED). CHR_ERR_BUSY if the
- * chardev is taken, or if the frontend is attached already, which it then stays. */
+/* Attaches a frontend to a chardev, or to none with NULL: then writes return CHR_ERR_DISCONNECTED. Returns 0, or
+ * CHR_ERR_BUSY if the chardev has a frontend already, or if this frontend is attached already (it stays so). Owner
+ * thread, any handler. */
 CHARDEV_API int chr_fe_init(chr_frontend *fe, chr_dev *dev, chr_error *err);
-/* Detaches; no handler comes after it. */
+/* Detaches the frontend. No handler is called afterwards. Harmless on one that is not attached. Owner thread, any
+ * handler. */
 CHARDEV_API void chr_fe_deinit(chr_frontend *fe);
-/* Sets (copies) the handlers; NULL, or none in it, takes them away and closes this side. On an open chardev OPENED comes at once. On a mux
- * it also takes the focus. */
+/* Sets the handlers, which are copied; NULL, or a struct of NULLs, removes them and closes this side: input is not read
+ * any more. On an open chardev OPENED is delivered before it returns. On a mux the frontend also takes the focus. Owner
+ * thread, any handler. */
 CHARDEV_API void chr_fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers, void *opaque);
-/* "I have room again": the loop asks can_read before it sleeps next; a sleeping one wakes up. Any thread. */
+/* Call it when can_read returns more than 0 again: the loop calls can_read before it sleeps next; a sleeping loop wakes
+ * up. Any thread, any handler. */
 CHARDEV_API void chr_fe_accept_input(chr_frontend *fe);
 
-/* One attempt. Returns the bytes taken, or CHR_ERR_WOULD_BLOCK (none taken: see chr_fe_add_watch), CHR_ERR_DISCONNECTED
- * (nobody there: dropped), CHR_ERR_NO_SPACE (a file), CHR_ERR_IO. Any thread. */
+/* One attempt to write, never blocking. Returns the number of bytes accepted, fewer than len at a short write; or
+ * CHR_ERR_WOULD_BLOCK (EAGAIN: none accepted, see chr_fe_add_watch()), CHR_ERR_DISCONNECTED (no peer, EPIPE,
+ * ECONNRESET: the bytes are dropped), CHR_ERR_NO_SPACE (ENOSPC: a file), CHR_ERR_IO. Any thread, any handler. */
 CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t len);
 #ifndef CHARDEV_NO_WAIT
-/* Waits until all is taken, at most timeout_ms milliseconds of real time (-1 = without limit). Returns the bytes taken: len, or fewer
- * when the time ran out or the far side went after some; else the error. CHR_ERR_IN_HANDLER from inside a handler. */
+/* Blocks until all bytes are accepted, for at most timeout_ms milliseconds of real time (-1 = without limit). Returns
+ * the number of bytes accepted: len, or fewer after a time-out or when the far side disconnected after some; else the
+ * error of chr_fe_write(); CHR_ERR_TIMEOUT; CHR_ERR_WOULD_BLOCK (the backend has nothing to wait on); inside a handler
+ * CHR_ERR_IN_HANDLER. Any thread. */
 CHARDEV_API int chr_fe_write_all(chr_frontend *fe, const void *buf, size_t len, int timeout_ms);
-/* Waits for exactly len bytes, past the handlers. Returns as chr_fe_write_all() does. CHR_ERR_NOT_SUPPORTED where the
- * backend has no input of its own. */
+/* Blocks until len bytes of input have been read into buf, bypassing the handlers; other arguments and results as
+ * chr_fe_write_all(). CHR_ERR_NOT_SUPPORTED when the backend has no input that can be waited for. Any thread. */
 CHARDEV_API int chr_fe_read_all(chr_frontend *fe, void *buf, size_t len, int timeout_ms);
 #endif
 #ifndef CHARDEV_NO_PRINTF
-/* printf() into chr_fe_write(). */
+/* chr_fe_write() of a text formatted as by printf(); the same results. Any thread, any handler. */
 CHARDEV_API int chr_fe_printf(chr_frontend *fe, const char *format, ...) CHR_PRINTF(2, 3);
 #endif
-/* Calls `writable` once, from the loop, when more output can be taken or the far side is gone. One per frontend: the last
- * wins; NULL takes it away. Any thread. Without chardev nothing happens. */
+/* Calls `writable` once, from the loop, when more output can be accepted or the far side has disconnected. One callback
+ * for each frontend: a new one replaces the old one, NULL removes it. Does nothing without chardev. Any thread, any
+ * handler. */
 CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaque), void *opaque);
 
-/* BUFFERS. A device whose guest polls registers and moves a byte at a time wants few system calls all the same. With
- * buffers, input is read ahead in large pieces and pulled out by chr_fe_read(), and small writes are gathered:
+/* BUFFERS. For a device whose guest polls registers and moves a byte at a time, with few system calls: input is read
+ * ahead in large blocks and taken by chr_fe_read(), small writes are gathered (coalesced):
  *
  *     your device                 buffers                        the chardev
  *
- *     chr_fe_read()      <--  [ in: bytes, events ]  <--  history=, obuf=, log file, recorder, mux, hub, layers  <--> peer
+ *     chr_fe_read()      <--  [ in: bytes, events ]  <--  history=, obuf=, log, recorder, mux, hub, layers  <--> peer
  *     chr_fe_write()     -->  [ out: bytes        ]  -->
  *
- * What is in `in` has been taken from the peer, recorded and counted (bytes_in). What is in `out` has been seen by
- * nobody: it is logged, recorded, kept by history= and counted (bytes_out; bytes_queued until then) when it leaves.
+ * Bytes in `in` have been received from the peer, recorded and counted (bytes_in). Bytes in `out` have not reached the
+ * chardev yet: they are logged, recorded, kept by history= and counted (bytes_out; bytes_queued until then) when they
+ * leave.
  *
- *     input    at most `in` bytes are taken that you have not taken yet (back-pressure). Without a `read` handler they
- *              wait for chr_fe_read(), and CHR_EVENT_READABLE tells, from the loop, that bytes have come where there
- *              were none. With one they are delivered as can_read allows, without a system call each; then there is no
- *              READABLE. Without any handlers the frontend is there too, as if chr_fe_set_handlers() had been called.
- *     events   OPENED, CLOSED, INPUT_END, BREAK, LINE_ERROR keep their place among the bytes: they are told when you
- *              have taken what came before. The next bytes are readable after that: at CLOSED, chr_fe_read() is
- *              CHR_ERR_DISCONNECTED first. While 16 of them wait no bytes are taken, and equal ones become one. The
- *              others are told at once: RESIZED and SERIAL (ask for what is in force now), MUX_IN and MUX_OUT; and
- *              PURGE_..., which drops what is in the buffers, as CHR_IOCTL_SERIAL_PURGE.
- *     output   leaves before the loop waits, in each step; when the buffer is full; at chr_fe_flush(), before a
- *              chr_fe_write_all() that does not fit into it and goes past it; before a chr_fe_ioctl(),
- *              chr_fe_set_msgfds(), chr_fe_shutdown(), chr_fe_disconnect(), a hot swap and chr_fe_deinit(); at the end
- *              of the context. What a slow peer has not taken by then goes: after a swap to the new backend, else as
- *              with obuf= (a socket lingers). One peer's bytes don't go to the next one: when nobody is there any more,
- *              they are lost as in any write.
- *     errors   A write that is gathered can't tell them: the next chr_fe_flush() does. Until the far side takes bytes
- *              again, writes go straight to it and return what it says.
- *     moves    Both stay with the frontend in a hot swap, also one that is refused.
- *     udp      is a stream of bytes then: what is gathered is one datagram.
- *     SCM_RIGHTS  Where descriptors have come along with the input it is not read ahead any more (the log gets one line),
- *              since bytes and descriptors would lose each other: then can_read is asked as without buffers, or the next
- *              bytes come when all have been pulled. chr_fe_set_msgfds() belongs to the next write as ever.
- *     replay   A recording is made between buffers and backend. A device that does the same at the same times, buffers
- *              and steps of the loop included, does it again in a replay.
+ *     input    At most `in` bytes are read ahead (back-pressure). Without a `read` handler they wait for chr_fe_read(),
+ *              and CHR_EVENT_READABLE is delivered from the loop when an empty buffer gets bytes. With a `read` handler
+ *              they are delivered as can_read allows, without a system call each, and there is no READABLE. This side
+ *              counts as open without any handlers, as after chr_fe_set_handlers().
+ *     events   OPENED, CLOSED, INPUT_END, BREAK and LINE_ERROR are in-band: they are delivered when the bytes before
+ *              them have been taken, and the bytes after them are readable only then. At CLOSED, chr_fe_read() first
+ *              returns CHR_ERR_DISCONNECTED. While 16 of them are queued no input is read, and equal ones are merged.
+ *              Other events are out-of-band, delivered at once: RESIZED and SERIAL (query the current state), MUX_IN
+ *              and MUX_OUT, and PURGE_..., which drops what is in the buffers, as CHR_IOCTL_SERIAL_PURGE does.
+ *     output   Leaves before the loop waits, in each step; when the buffer is full; by chr_fe_flush(); before a
+ *              chr_fe_write_all() that does not fit into the buffer; before chr_fe_ioctl(), chr_fe_set_msgfds(),
+ *              chr_fe_shutdown(), chr_fe_disconnect(), a hot swap and chr_fe_deinit(); and at the end of the context.
+ *              Output that a slow peer has not accepted by then goes to the new backend after a swap; else it is queued
+ *              as by obuf= (a socket lingers). Bytes for one peer are never sent to the next one: after a disconnect
+ *              they are dropped, as in any write.
+ *     errors   A write into the buffer can't return the error of sending it: the next chr_fe_flush() does. Until the
+ *              far side accepts bytes again, writes are unbuffered and return the error.
+ *     swap     Both buffers stay with the frontend in a hot swap, also in a rejected one.
+ *     udp      Is a stream of bytes then: what is gathered is one datagram.
+ *     SCM_RIGHTS  After descriptors have been received with the input it is not read ahead any more (one line in the
+ *              log), because bytes and descriptors would lose their association: then can_read is called as without
+ *              buffers, or the next bytes are read when all have been taken. chr_fe_set_msgfds() applies to the next
+ *              write as usual.
+ *     replay   A recording is made between buffers and backend. A device that behaves the same at the same times,
+ *              buffers and steps of the loop included, does so again in a replay.
  */
 
-#define CHR_BUFFERS_MEMORY(in, out) ((in) + (out) + 128 * sizeof(void *)) /* for chr_fe_set_buffers_at() */
+/* Size in bytes of the memory for chr_fe_set_buffers_at(). */
+#define CHR_BUFFERS_MEMORY(in, out) ((in) + (out) + 128 * sizeof(void *))
 
 #ifndef CHARDEV_NO_BUFFERS
-/* Gives the frontend buffers of so many bytes, or others; 0 = none in that direction, 0, 0 takes them away. What they
- * hold is not lost: it is used up first. Once for a frontend, after chr_fe_init(), which forgets them as
- * chr_fe_deinit() does; without chardev nothing happens. Returns 0, or CHR_ERR_NO_MEMORY, CHR_ERR_INVALID (more than
- * INT_MAX/4), CHR_ERR_NOT_SUPPORTED (`in` where descriptors have come along, see above), CHR_ERR_BUSY (from a log hook
- * that they have called); then all is as it was. Owner thread, any handler. */
+/* Gives the frontend buffers of `in` and `out` bytes, or other sizes; 0 = none in that direction; 0, 0 removes both.
+ * Their content is used up first, not lost. Call it after chr_fe_init(); chr_fe_init() and chr_fe_deinit() remove
+ * buffers. Without chardev it does nothing. Returns 0; or, with nothing changed: CHR_ERR_NO_MEMORY, CHR_ERR_INVALID
+ * (more than INT_MAX/4), CHR_ERR_NOT_SUPPORTED (`in` after descriptors were received, see above), CHR_ERR_BUSY (from a
+ * log hook that they have called). Owner thread, any handler. */
 CHARDEV_API int chr_fe_set_buffers(chr_frontend *fe, size_t in, size_t out);
-/* The same in memory of yours, CHR_BUFFERS_MEMORY(in, out) bytes: for machines without malloc. It is in use until
- * chr_fe_deinit(), the end of the context, or the next call of one of the two. CHR_ERR_BUSY: what is buffered now does
- * not fit, or is there already. NULL = from the context's allocator. */
+/* The same in memory of yours, CHR_BUFFERS_MEMORY(in, out) bytes, for machines without malloc. It is in use until
+ * chr_fe_deinit(), the end of the context, or the next call of one of the two. CHR_ERR_BUSY: the buffered bytes do not
+ * fit, or the memory is in use already. NULL = memory of the context's allocator. */
 CHARDEV_API int chr_fe_set_buffers_at(chr_frontend *fe, void *memory, size_t in, size_t out);
 
-/* Takes what has been read ahead, up to len bytes and up to the next event. Returns how many; CHR_ERR_WOULD_BLOCK: none
- * now; CHR_ERR_DISCONNECTED: none, and nobody is at the far side, or it says no more (INPUT_END). CHR_ERR_NOT_SUPPORTED
- * without an input buffer. Never a system call: bytes come in while the loop runs. Any thread, any handler. */
+/* Takes input from the input buffer, up to len bytes and up to the next event. Returns how many; CHR_ERR_WOULD_BLOCK:
+ * none now; CHR_ERR_DISCONNECTED: none, and the far side has disconnected or ended its output (INPUT_END);
+ * CHR_ERR_NOT_SUPPORTED without an input buffer. Never makes a system call: the loop fills the buffer. Any thread, any
+ * handler. */
 CHARDEV_API int chr_fe_read(chr_frontend *fe, void *buf, size_t len);
-/* How many bytes chr_fe_read() gives now: a UART's "data ready". 0 without an input buffer. Any thread, any handler. */
+/* How many bytes chr_fe_read() returns now: a UART's "data ready". 0 without an input buffer. Any thread, any
+ * handler. */
 CHARDEV_API int chr_fe_readable(const chr_frontend *fe);
-/* How many bytes chr_fe_write() takes now for sure; 0 = the buffer is full, and the peer slow: chr_fe_add_watch() tells
- * when there is room. CHR_ERR_NOT_SUPPORTED without an output buffer, CHR_ERR_DISCONNECTED without chardev. A UART's
- * "transmitter empty" is `!= 0`: bytes for nobody are taken, and dropped. Any thread, any handler. */
+/* How many bytes chr_fe_write() is certain to accept now; 0 = the buffer is full because the peer is slow: see
+ * chr_fe_add_watch(). CHR_ERR_NOT_SUPPORTED without an output buffer, CHR_ERR_DISCONNECTED without chardev. A UART's
+ * "transmitter empty" is `!= 0`: without a peer bytes are accepted and dropped. Any thread, any handler. */
 CHARDEV_API int chr_fe_writable(const chr_frontend *fe);
 #endif
 #ifndef CHARDEV_NO_WAIT
-/* Sends what is gathered, and what obuf= or a layer (telnet, websocket, TLS) of this chardev holds. Waits at most
- * timeout_ms milliseconds of real time (-1 = without limit). Returns 0 when all is out; the error that met what was
- * gathered since the last flush, once; CHR_ERR_TIMEOUT, CHR_ERR_WOULD_BLOCK (there is nothing to wait on); inside a
- * handler CHR_ERR_IN_HANDLER when something is left. Any thread, any handler. */
+/* Flushes: sends the output buffer, and what obuf= or a layer (telnet, websocket, TLS) of this chardev has queued.
+ * Blocks for at most timeout_ms milliseconds of real time (-1 = without limit). Returns 0 when all is sent; the error
+ * of sending what was gathered since the last flush, once; CHR_ERR_TIMEOUT; CHR_ERR_WOULD_BLOCK (the backend has
+ * nothing to wait on); inside a handler CHR_ERR_IN_HANDLER when something is left. Any thread, any handler. */
 CHARDEV_API int chr_fe_flush(chr_frontend *fe, int timeout_ms);
 #endif
 
-/* Commands to the device at the far side. CHR_ERR_NOT_SUPPORTED where it has no such thing. */
+/* Commands for chr_fe_ioctl(), with the type of `arg`. CHR_ERR_NOT_SUPPORTED where the far side has no such
+ * function. */
 enum {
     CHR_IOCTL_SET_ECHO = 1,         /* int *: 1 = the terminal echoes */
-    CHR_IOCTL_SERIAL_SET_PARAMS,    /* chr_serial_params *: speed and format of the line; CHR_ERR_INVALID: GET_PARAMS
-                                       says what it has */
-    CHR_IOCTL_SERIAL_SET_BREAK,     /* int *: 1 = the line is held in break, 0 = no longer; telnet sends its BREAK for 1 */
+    CHR_IOCTL_SERIAL_SET_PARAMS,    /* chr_serial_params *: speed and format of the line; CHR_ERR_INVALID: the line
+                                       can't have them, GET_PARAMS returns what it has */
+    CHR_IOCTL_SERIAL_SET_BREAK,     /* int *: 1 = the line is held in break, 0 = no longer; telnet sends its BREAK for
+                                       1 */
     CHR_IOCTL_SERIAL_GET_TIOCM,     /* int *: the modem lines, CHR_TIOCM_... */
-    CHR_IOCTL_SERIAL_SET_TIOCM,     /* int *: CHR_TIOCM_DTR and CHR_TIOCM_RTS, the others are ignored (but see below) */
+    CHR_IOCTL_SERIAL_SET_TIOCM,     /* int *: CHR_TIOCM_DTR and CHR_TIOCM_RTS; others are ignored (but see com-port
+                                       below) */
     CHR_IOCTL_SERIAL_GET_PARAMS,    /* chr_serial_params *: those in force */
-    CHR_IOCTL_SERIAL_SET_FLOW,      /* int *: CHR_FLOW_...: who stops the senders on the line; CHR_ERR_INVALID as
-                                       SET_PARAMS */
+    CHR_IOCTL_SERIAL_SET_FLOW,      /* int *: flow control of the line, CHR_FLOW_...; CHR_ERR_INVALID as SET_PARAMS */
     CHR_IOCTL_SERIAL_GET_FLOW,      /* int * */
     CHR_IOCTL_PP_READ_DATA = 10,    /* unsigned char *: the data register of a parallel port */
     CHR_IOCTL_PP_WRITE_DATA,        /* unsigned char * */
-    CHR_IOCTL_PP_READ_CONTROL,      /* unsigned char *: bits 6 and 7 are set */
+    CHR_IOCTL_PP_READ_CONTROL,      /* unsigned char *: bits 6 and 7 read as 1 */
     CHR_IOCTL_PP_WRITE_CONTROL,     /* unsigned char * */
     CHR_IOCTL_PP_READ_STATUS,       /* unsigned char * */
     CHR_IOCTL_PP_DATA_DIR,          /* int *: 1 = the data lines are inputs */
-    CHR_IOCTL_PP_EPP_READ_ADDRESS,  /* chr_parallel_epp *: one or more cycles in EPP mode; CHR_ERR_IO unless all were made */
+    CHR_IOCTL_PP_EPP_READ_ADDRESS,  /* chr_parallel_epp *: bus cycles in EPP mode; CHR_ERR_IO unless all succeed */
     CHR_IOCTL_PP_EPP_READ,          /* chr_parallel_epp * */
     CHR_IOCTL_PP_EPP_WRITE_ADDRESS, /* chr_parallel_epp * */
     CHR_IOCTL_PP_EPP_WRITE,         /* chr_parallel_epp * */
-    CHR_IOCTL_SERIAL_PURGE,         /* int *: CHR_PURGE_...: what the line holds is dropped, with what obuf= holds;
+    CHR_IOCTL_SERIAL_PURGE,         /* int *: CHR_PURGE_...: drops the bytes in the line's queues, and those in obuf=;
                                        CHR_ERR_INVALID */
-    CHR_IOCTL_SERIAL_GET_ERRORS,    /* int *: CHR_LINE_...: those since it was asked last */
-    CHR_IOCTL_SERIAL_SET_ERRORS,    /* int *: a com-port server's client is told of them, as far as its mask says */
-    CHR_IOCTL_GET_TERMINAL_SIZE = 40, /* chr_terminal_size *: of stdio's, or as a telnet peer has told it;
-                                         NOT_SUPPORTED until it has */
-    CHR_IOCTL_SET_TERMINAL_SIZE     /* chr_terminal_size *, 0 to 65535: of a pty; a telnet client tells each server */
+    CHR_IOCTL_SERIAL_GET_ERRORS,    /* int *: CHR_LINE_...: errors since the last call */
+    CHR_IOCTL_SERIAL_SET_ERRORS,    /* int *: a com-port server reports these to its client, as the client's mask
+                                       allows */
+    CHR_IOCTL_GET_TERMINAL_SIZE = 40, /* chr_terminal_size *: of stdio's terminal, or that of a telnet peer (NAWS);
+                                         NOT_SUPPORTED until it is known */
+    CHR_IOCTL_SET_TERMINAL_SIZE     /* chr_terminal_size *, 0 to 65535: of a pty; a telnet client sends it to each
+                                       server */
 };
 
-/* A serial line over the network (socket with com-port=on, RFC 2217). A client drives the line at its server: what
- * it sets counts from then on, is sent to each new server, and is corrected by CHR_EVENT_SERIAL where the server has
- * something else in force. The modem lines are as the server told them last. A server is that line: what its client
- * sets is in force at once, and told by CHR_EVENT_SERIAL; a frontend that can't have it says what it has, by
- * SET_PARAMS or SET_FLOW from inside the handler, and that is what the client is answered. Between the two lies a
- * null modem: a client's DTR is CHR_TIOCM_DSR and CAR here, its RTS is CTS, and SET_TIOCM the other way round; a
- * frontend with CTS, CAR, RI or DSR to tell sets just those. Break is CHR_EVENT_BREAK and SET_BREAK. A server's
- * frontend that holds bytes of its own drops them at CHR_EVENT_PURGE_RECEIVE (on their way to the client) and
- * PURGE_TRANSMIT (from it), and tells by SET_ERRORS of bytes that came to it damaged; a client has
- * CHR_EVENT_LINE_ERROR and GET_ERRORS for that. A peer that knows nothing of this leaves a plain telnet line: then
+/* A serial line over the network (socket with com-port=on, RFC 2217). A client controls the line at its server: its
+ * settings take effect at once, are sent to each new server, and are corrected by CHR_EVENT_SERIAL where the server has
+ * others in force. GET_TIOCM returns the modem lines that the server has reported last. A server's frontend is the
+ * line: the client's settings are in force at once and reported by CHR_EVENT_SERIAL; a frontend that can't have them
+ * calls SET_PARAMS or SET_FLOW from inside the handler with what it has, and the client gets that as the answer. The
+ * two are connected as by a null modem: a client's DTR is CHR_TIOCM_DSR and CAR here, its RTS is CTS, and SET_TIOCM the
+ * other way round; a frontend with CTS, CAR, RI or DSR of its own sets those alone. Break is CHR_EVENT_BREAK and
+ * SET_BREAK. A server's frontend with queues of its own drops them at CHR_EVENT_PURGE_RECEIVE (bytes for the client)
+ * and PURGE_TRANSMIT (bytes from it), and reports damaged bytes by SET_ERRORS; a client gets CHR_EVENT_LINE_ERROR and
+ * GET_ERRORS for those. With a peer that does not negotiate the option the line is plain telnet, and the commands are
  * CHR_ERR_NOT_SUPPORTED. */
 
-/* serial on Windows tells CHR_EVENT_SERIAL when the driver says that a modem line has changed, and breaks and line
- * errors in front of the bytes that came with them: their place among those is not known there. */
+/* On Windows serial reports CHR_EVENT_SERIAL when the driver signals a change of a modem line. Breaks and line errors
+ * are reported before the bytes that were received with them: their position among those is not known there. */
 
-/* A line that is unplugged or not connected at the moment takes these when it comes back (serial with reconnect-ms, com-port). */
+/* A line that is unplugged or disconnected gets these when it is back (serial with reconnect-ms, com-port). */
 typedef struct chr_serial_params {
-    int32_t speed; /* bits a second, 50 to 4000000; where the system knows only standard ones, the next within 10 % */
-    int parity;    /* 'N', 'E', 'O', or 'M' and 'S' for mark and space */
+    int32_t speed; /* bits per second, 50 to 4000000; where only standard speeds exist, the nearest within 10 % */
+    int parity;    /* 'N'one, 'E'ven, 'O'dd, 'M'ark or 'S'pace */
     int data_bits; /* 5 to 8 */
     int stop_bits; /* 1, 2 or CHR_STOP_BITS_1_5 */
 } chr_serial_params;
@@ -893,67 +960,74 @@ typedef struct chr_serial_params {
 enum { CHR_STOP_BITS_1_5 = 15 }; /* one and a half: on a serial device with 5 data bits only */
 
 enum {
-    CHR_TIOCM_DTR = 0x002, CHR_TIOCM_RTS = 0x004,                                               /* ours */
-    CHR_TIOCM_CTS = 0x020, CHR_TIOCM_CAR = 0x040, CHR_TIOCM_RI = 0x080, CHR_TIOCM_DSR = 0x100 /* the far side's */
+    CHR_TIOCM_DTR = 0x002, CHR_TIOCM_RTS = 0x004,                                               /* outputs */
+    CHR_TIOCM_CTS = 0x020, CHR_TIOCM_CAR = 0x040, CHR_TIOCM_RI = 0x080, CHR_TIOCM_DSR = 0x100 /* inputs */
 };
 
-enum { CHR_FLOW_NONE, CHR_FLOW_XONXOFF, CHR_FLOW_RTSCTS }; /* both ways */
+enum { CHR_FLOW_NONE, CHR_FLOW_XONXOFF, CHR_FLOW_RTSCTS }; /* flow control, in both directions */
 
-/* One for what the line sends, another for what it receives. The same for both is that one itself: CHR_FLOW_SPLIT(f,
- * f) reads back as f. */
+/* Different flow control for what the line sends and what it receives. CHR_FLOW_SPLIT(f, f) reads back as f. */
 #define CHR_FLOW_SPLIT(outbound, inbound) ((outbound) | ((inbound) + 1) << 4)
 
-enum { CHR_PURGE_RECEIVE = 1, CHR_PURGE_TRANSMIT = 2 }; /* what has come in and is not yet read; what is written and
-                                                           not yet sent */
+enum { CHR_PURGE_RECEIVE = 1, CHR_PURGE_TRANSMIT = 2 }; /* received and not read; written and not sent */
 
 enum { CHR_LINE_OVERRUN = 0x02, CHR_LINE_PARITY = 0x04, CHR_LINE_FRAMING = 0x08 };
 
 typedef struct chr_parallel_epp {
     void *buf;
-    int   count; /* bytes, each one cycle */
+    int   count; /* bytes, one bus cycle each */
 } chr_parallel_epp;
 
 typedef struct chr_terminal_size {
     int columns, rows; /* 0 = not known */
 } chr_terminal_size;
 
-/* Does one of the commands above. Returns 0 or an error: CHR_ERR_NOT_SUPPORTED, and what the command says. */
+/* Executes one of the commands above. Returns 0, CHR_ERR_NOT_SUPPORTED, CHR_ERR_DISCONNECTED, or an error that the
+ * command names. Owner thread, any handler. */
 CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg);
-/* Descriptors to send with the next write's first byte (SCM_RIGHTS; unix sockets only), at most 16; 0 forgets them. They are
- * duplicated: yours stay yours. CHR_ERR_NOT_SUPPORTED, CHR_ERR_INVALID, CHR_ERR_DISCONNECTED. */
+/* Descriptors to send with the first byte of the next write (SCM_RIGHTS; unix sockets only), at most 16; 0 cancels.
+ * They are duplicated: yours stay yours. Returns 0, CHR_ERR_NOT_SUPPORTED, CHR_ERR_INVALID, CHR_ERR_DISCONNECTED. Owner
+ * thread, any handler. */
 CHARDEV_API int chr_fe_set_msgfds(chr_frontend *fe, const int *fds, int count);
-/* Takes over the descriptors that came last: fills up to `count`, returns how many; they are yours, the rest is closed. */
+/* Takes the descriptors that were received last (SCM_RIGHTS): fills up to `count`, returns how many. You own these; the
+ * rest is closed. Owner thread, any handler. */
 CHARDEV_API int chr_fe_get_msgfds(chr_frontend *fe, int *fds, int count);
 
-CHARDEV_API void chr_fe_set_open(chr_frontend *fe, int is_open);          /* tells the backend whether this side is there */
-CHARDEV_API int  chr_fe_set_echo(chr_frontend *fe, int echo);             /* CHR_IOCTL_SET_ECHO */
-CHARDEV_API void chr_fe_take_focus(chr_frontend *fe);                     /* on a mux: input comes to this frontend from now on */
-CHARDEV_API int  chr_fe_disconnect(chr_frontend *fe);                     /* closes the peer, or all clients; a
-                                                                             server listens again. 0,
-                                                                             CHR_ERR_NOT_SUPPORTED */
-/* Half-close: "I write no more". What was written goes out first (obuf=, layers), then the end of it: FIN on a
- * socket, close_notify in TLS, a Close frame in websocket (its peer answers with its own, which ends both
- * directions); fd, file and pipe close a descriptor that serves output alone. Input goes on. Writes return
- * CHR_ERR_DISCONNECTED from here on, until the next OPENED. On a socket CLOSED comes when the peer ends its side
- * too. Returns 0, also when it was said already or has to wait for what is queued; CHR_ERR_NOT_SUPPORTED (stdio,
- * pty, serial, udp, null and other kinds without an end of output; a mux with several frontends),
- * CHR_ERR_DISCONNECTED (nobody there). A hub passes it to all members. Owner thread; any handler may call it; never
- * blocks. */
+/* Tells the backend whether this side is open (fe_open). chr_fe_set_handlers() does it too. Owner thread, any
+ * handler. */
+CHARDEV_API void chr_fe_set_open(chr_frontend *fe, int is_open);
+/* CHR_IOCTL_SET_ECHO as a call: 1 = the terminal echoes. Returns as chr_fe_ioctl(). */
+CHARDEV_API int  chr_fe_set_echo(chr_frontend *fe, int echo);
+/* On a mux: this frontend gets the input from now on. Delivers MUX_OUT to the old one and MUX_IN before it returns.
+ * Owner thread, any handler. */
+CHARDEV_API void chr_fe_take_focus(chr_frontend *fe);
+/* Disconnects the peer (full close), or all clients; CLOSED is delivered from the loop. A server listens again, a
+ * client with reconnect connects again. Returns 0 or CHR_ERR_NOT_SUPPORTED. Owner thread, any handler. */
+CHARDEV_API int  chr_fe_disconnect(chr_frontend *fe);
+/* Half-close: ends the output. Queued output (obuf=, layers) is sent first, then the end of file: FIN on a socket,
+ * close_notify in TLS, a Close frame in websocket (whose peer answers with its own, which ends both directions); fd,
+ * file and pipe close a descriptor that is for output alone. Input goes on. Writes return CHR_ERR_DISCONNECTED from
+ * then on, until the next OPENED. On a socket CLOSED follows when the peer ends its side too. Returns 0, also when it
+ * was called already or has to wait for queued output; CHR_ERR_NOT_SUPPORTED (stdio, pty, serial, udp, null and other
+ * backends without an end of output; a mux with several frontends), CHR_ERR_DISCONNECTED (no peer). A hub passes it to
+ * all members. Never blocks. Owner thread, any handler. */
 CHARDEV_API int  chr_fe_shutdown(chr_frontend *fe);
-CHARDEV_API int  chr_fe_wait_connected(chr_frontend *fe, chr_error *err); /* chr_wait_connected() of its chardev */
-CHARDEV_API int  chr_fe_backend_open(const chr_frontend *fe);             /* be_open: the far side is there */
-/* End of file: 1 when the far side was there and has gone for good (comes_back of chr_info is 0), or has ended its
- * output and does not come back (CHR_EVENT_INPUT_END), and all that it sent has been read; 1 without chardev. 0 as long
- * as more may come, from the next peer of a server too, and always on null. For emulators that end with their input. Any
- * thread. */
+/* chr_wait_connected() of its chardev. */
+CHARDEV_API int  chr_fe_wait_connected(chr_frontend *fe, chr_error *err);
+/* 1 while the far side is connected (be_open), else 0. Any thread, any handler. */
+CHARDEV_API int  chr_fe_backend_open(const chr_frontend *fe);
+/* End of file (EOF): 1 when the far side has disconnected and can't come back (comes_back of chr_info is 0), or has
+ * ended its output and can't come back (CHR_EVENT_INPUT_END), and all its input has been read; 1 without chardev. 0 as
+ * long as more input is possible, also from the next peer of a server, and always on null. For emulators that end with
+ * their input. Any thread, any handler. */
 CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
 
 /* ====================================================================================================================
  * >>recipes   a guest's console, to copy: a test compiles and runs both
  * ====================================================================================================================
- * RECIPE getch, for an emulator whose console is kbhit(), getch() and putch(). `text` is what its user writes after
- * -serial. kbhit() is true at the end of the input, as poll() is, and getch() ends the program there, as Ctrl-A x of
- * mon:stdio does; between the peers of a server it waits.
+ * RECIPE getch, for an emulator whose console is kbhit(), getch() and putch(). `text` is what its user gives to
+ * -serial. kbhit() is true at end of file, as poll() is, and getch() ends the program there, as Ctrl-A x of mon:stdio
+ * does; a server waits for its next peer instead.
  *
  *     static chr_frontend fe;
  *     void step(int rc) { if (rc < 0) exit(0); } // Ctrl-A x
@@ -970,12 +1044,13 @@ CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
  *         atexit(console_off);
  *     }
  *
- * What putch() gathers leaves when kbhit() or getch() steps the loop. A guest that may compute for long without asking
- * for a key needs step(chr_loop_step_every(fe.ctx, 100000)) in the CPU loop too, every 100 to 1000 instructions; or
- * chr_fe_set_buffers(&fe, 4096, 0), and each putch() is a system call.
+ * Output of putch() is gathered, and sent when kbhit() or getch() steps the loop. A guest that may compute for long
+ * without asking for a key needs step(chr_loop_step_every(fe.ctx, 100000)) in the CPU loop too, every 100 to 1000
+ * instructions; or chr_fe_set_buffers(&fe, 4096, 0), with a system call for each putch().
  *
- * RECIPE 16550, for registers: RBR and THR, IER, IIR, LCR, LSR and SCR, with the interrupt line. `interrupt` is yours,
- * and so is the loop: chr_loop_step_every() in the CPU loop, chr_loop_step() while the CPU waits for an interrupt.
+ * RECIPE 16550, for registers: RBR and THR, IER, IIR, LCR, LSR and SCR, with the interrupt line. You provide
+ * `interrupt` and the loop: chr_loop_step_every() in the CPU loop, chr_loop_step() while the CPU waits for an
+ * interrupt.
  *
  *     struct uart { chr_frontend fe; unsigned char reg[8], told; }; // told: IIR has said that THR is empty
  *     void interrupt(struct uart *u, int level);
@@ -1012,36 +1087,36 @@ CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
  *         return chr_fe_set_handlers(&u->fe, &handlers, u), 0;
  *     }
  *
- * A CPU with a thread of its own (CHARDEV_THREADS) takes the lock around both, chr_loop_lock(u->fe.ctx) and
- * chr_loop_unlock(), while the owner of the context is in chr_loop_run(): that keeps its handlers out of the registers.
- * interrupt() is called on either thread then, with the lock. examples/tinyvm/uart16550.c is a whole 16550A: FIFOs,
+ * A CPU with a thread of its own (CHARDEV_THREADS) holds the lock around both, chr_loop_lock(u->fe.ctx) and
+ * chr_loop_unlock(), while the owner thread is in chr_loop_run(): this prevents a data race with its handlers.
+ * interrupt() is called on either thread then, with the lock. examples/tinyvm/uart16550.c is a complete 16550A: FIFOs,
  * trigger levels, modem lines, break and line errors.
  */
 
 /* ====================================================================================================================
- * >>backend   how to add one, with as much right as the built-in ones
+ * >>backend   the interface of a backend: how to add one to the built-in ones
  * ====================================================================================================================
- * Make a state struct that begins with a chr_dev, an options struct that begins with chr_common_options, an option table,
- * and a chr_backend (CHR_TABLE); register it. (For one that is stacked on another chardev see chr_stacked.) The core calls:
- * `open` once (state zeroed, options complete, checked against the table and copied: use dev->options as long as you
- * live); then the slots; `close` once, also after a failed open, to let go of all that open got. The state is freed
- * after that, when the last dispatch that may touch it is over: after chr_be_write() and chr_be_event() look at
- * dev->removed.
+ * Make a state struct that begins with a chr_dev, an options struct that begins with chr_common_options, an option
+ * table, and a chr_backend (CHR_TABLE); register it. (For one that is stacked on another chardev see chr_stacked.) The
+ * core calls `open` once, with zeroed state and with options that are complete, checked against the table and copied
+ * (dev->options, valid until the end); then the slots; then `close` once, also after a failed open, to release what
+ * open acquired. The state is freed later, when no dispatch uses it any more: after chr_be_write() and chr_be_event(),
+ * which call handlers, check dev->removed.
  *
- * Slots run quiet, inside of somebody's call: no handler comes from there. `open` and all others may send events and
- * say chr_be_writable(): they come from the loop (of several equal ones one, and of ints that are no CHR_EVENT_... the
- * last). The room that chr_be_can_write() tells there is 0, and the loop asks again with `update`. chr_be_write() is
- * for the loop (watches, timers, idles) alone. Outside of slots and of the loop, in a test, the chr_be_...() calls
- * deliver at once, and what handlers remove meanwhile stays in memory until the next dispatch is over.
+ * Slots run inside another call, which is why they don't call handlers: from `open` and the other slots chr_be_event()
+ * and chr_be_writable() are posted to the loop (equal events are merged; of ints that are no CHR_EVENT_... the last is
+ * kept), chr_be_can_write() returns 0, and the loop calls `update` afterwards. chr_be_write() is allowed in callbacks
+ * of the loop only (watches, timers, idles). Outside of slots and of the loop, in a test, the chr_be_...() calls are
+ * delivered at once; what handlers remove meanwhile stays in memory until the end of the next dispatch.
  *
- * Descriptors in options (CHR_OPTION_FD) may be given back as long as dev->caller_fds is not NULL: leave them open in
- * `close` then. With CHARDEV_THREADS `write`, `read` and `wait_fd` may be called on any thread, with the lock. They
- * start idles and timers, but no watches, and post what else there is to do with an idle. `update` is called on the
- * owner thread, from the loop.
+ * Descriptors from the options (CHR_OPTION_FD) may still be rolled back to the caller as long as dev->caller_fds is not
+ * NULL: `close` leaves them open then. With CHARDEV_THREADS `write`, `read` and `wait_fd` may be called on any thread,
+ * with the lock. They may start idles and timers, but not watches; other work they post to the owner thread by an idle.
+ * `update` is called on the owner thread, from the loop.
  */
 
-/* A constant struct that names only the members that it sets; the others are zero. (Designated initializers in C; C++17 has
- * none.) For static tables, at file scope or in a function:
+/* Defines a constant struct by the members that are not zero, in C (designated initializers) and in C++17 (which has
+ * none). For static tables, at file scope or in a function:
  *
  *     CHR_TABLE(chr_io, my_io,
  *         CHR_SET(write,  my_write)
@@ -1054,43 +1129,45 @@ CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
 #define CHR_SET(member, ...)        .member = __VA_ARGS__,
 #endif
 
-/* How bytes go: the hot part of a backend. */
+/* Input and output: the hot path of a backend. Only `write` is required. */
 typedef struct chr_io {
-    int  (*write)(chr_dev *dev, const void *buf, size_t len); /* one attempt: bytes taken, or a negative error */
+    int  (*write)(chr_dev *dev, const void *buf, size_t len); /* one attempt: bytes accepted (a short write is allowed),
+                                                                 or a negative error */
     int  (*read)(chr_dev *dev, void *buf, size_t len);        /* for read_all, one attempt; NULL = not supported */
-    void (*update)(chr_dev *dev);                             /* ask can_read and chr_be_wants_writable again; NULL = no input,
-                                                                 and always writable */
-    int  (*wait_fd)(chr_dev *dev, int *events);               /* what write_all/read_all wait on: in CHR_OUT or CHR_IN, out
-                                                                 what to poll for, 0 = try again at once; < 0 or NULL =
-                                                                 nothing to wait on */
+    void (*update)(chr_dev *dev);                             /* call chr_be_can_write() and chr_be_wants_writable()
+                                                                 again, and adapt the watches; NULL = no input, and
+                                                                 always writable */
+    int  (*wait_fd)(chr_dev *dev, int *events);               /* the descriptor that write_all and read_all wait for: in
+                                                                 CHR_OUT or CHR_IN, out the events to poll for, 0 =
+                                                                 retry at once; < 0 or NULL = nothing to wait for */
 } chr_io;
 
-/* For backends with connections that come and go, or whose output can end. Any may be NULL: then
- * CHR_ERR_NOT_SUPPORTED. */
+/* For backends with connections, or whose output has an end. Any may be NULL: CHR_ERR_NOT_SUPPORTED. */
 typedef struct chr_peer_slots {
-    int (*disconnect)(chr_dev *dev);
-    int (*wait_connected)(chr_dev *dev, chr_error *err);
+    int (*disconnect)(chr_dev *dev);                     /* chr_fe_disconnect() */
+    int (*wait_connected)(chr_dev *dev, chr_error *err); /* chr_wait_connected(); may block */
     int (*add_client)(chr_dev *dev, int fd, chr_error *err);
     int (*set_msgfds)(chr_dev *dev, const int *fds, int count);
     int (*get_msgfds)(chr_dev *dev, int *fds, int count);
-    int (*shutdown)(chr_dev *dev);         /* no more output: 0 = said, and `write` is CHR_ERR_DISCONNECTED from now on;
-                                              CHR_ERR_WOULD_BLOCK = call it again when output is possible */
-    size_t (*queued)(const chr_dev *dev);  /* bytes that `write` took and that have not left yet; NULL = none */
+    int (*shutdown)(chr_dev *dev);         /* half-close: 0 = done, and `write` returns CHR_ERR_DISCONNECTED from now
+                                              on; CHR_ERR_WOULD_BLOCK = call it again when output is possible */
+    size_t (*queued)(const chr_dev *dev);  /* bytes that `write` accepted and that are not sent yet; NULL = none */
 } chr_peer_slots;
 
-/* For backends that serve several frontends. Without it there is one, and the core does all of this itself. */
+/* For backends that serve several frontends (mux). NULL in chr_backend: there is one, and the core does all of this. */
 typedef struct chr_sharing_slots {
-    int  (*attach)(chr_dev *dev, chr_frontend *fe, chr_error *err);
+    int  (*attach)(chr_dev *dev, chr_frontend *fe, chr_error *err); /* a frontend is attached: CHR_ERR_BUSY, ... */
     void (*detach)(chr_dev *dev, chr_frontend *fe);
-    void (*focus)(chr_dev *dev, chr_frontend *fe);
-    void (*event)(chr_dev *dev, int event);     /* an event on this chardev: pass it on */
-    int  (*wants_writable)(const chr_dev *dev); /* whether any frontend waits */
-    void (*writable)(chr_dev *dev);             /* tell them: chr_be_tell_writable() */
+    void (*focus)(chr_dev *dev, chr_frontend *fe); /* chr_fe_take_focus() */
+    void (*event)(chr_dev *dev, int event);     /* an event of this chardev: pass it to frontends,
+                                                   chr_be_tell_event() */
+    int  (*wants_writable)(const chr_dev *dev); /* whether any frontend waits for writability */
+    void (*writable)(chr_dev *dev);             /* output is possible: chr_be_tell_writable() for those that wait */
     int  (*inject)(chr_dev *dev, const void *data, size_t len); /* chr_inject(); NULL = not supported */
-    int  (*holds)(const chr_dev *dev, const chr_frontend *fe);  /* input that this one has not got; NULL = none */
+    int  (*holds)(const chr_dev *dev, const chr_frontend *fe);  /* input is buffered for this one; NULL = never */
 } chr_sharing_slots;
 
-/* For emulated mice and tablets: what the user's hand does, as chr_input_...() of >>extras tell it. Any may be NULL. */
+/* For emulated mice and tablets: the slots of chr_input_rel(), _abs(), _button() and _sync(). Any may be NULL. */
 typedef struct chr_input_slots {
     int (*rel)(chr_dev *dev, int dx, int dy);
     int (*abs)(chr_dev *dev, int x, int y);
@@ -1098,36 +1175,38 @@ typedef struct chr_input_slots {
     int (*sync)(chr_dev *dev);
 } chr_input_slots;
 
+/* A backend (a kind of chardev). Constant. */
 struct chr_backend {
     const char       *name;
     const char       *alias;        /* another name, or NULL */
     const char       *help;         /* one line */
-    const chr_option *options;      /* its own rows, or NULL */
-    size_t            options_size; /* at least sizeof(chr_common_options) */
+    const chr_option *options;      /* the option table, without the common options; or NULL */
+    size_t            options_size; /* of the options struct, at least sizeof(chr_common_options) */
     size_t            state_size;   /* at least sizeof(chr_dev) */
-    int             (*uri)(const char *uri, chr_options *options); /* 1 = read it, 0 = not mine, CHR_ERR_INVALID,
-                                                                      CHR_ERR_NO_MEMORY; NULL: NAME or NAME,OPTIONS */
-    int             (*open)(chr_dev *dev, chr_error *err);         /* 0, or an error: chr_error_set(err, ...); an err
-                                                                      that is not filled gets the text of the code */
-    void            (*close)(chr_dev *dev);                        /* or NULL */
+    int             (*uri)(const char *uri, chr_options *options); /* parses a URI: 1 = done, 0 = not one of this
+                                                                      backend, CHR_ERR_INVALID, CHR_ERR_NO_MEMORY; NULL:
+                                                                      it has NAME and NAME,OPTIONS only */
+    int             (*open)(chr_dev *dev, chr_error *err);         /* 0, or an error: chr_error_set(err, ...); without
+                                                                      that err gets the text of the code */
+    void            (*close)(chr_dev *dev);                        /* releases everything; or NULL */
     const chr_io     *io;
-    void            (*describe)(const chr_dev *dev, chr_info *info); /* filename, address, comes_back; NULL: the name */
+    void            (*describe)(const chr_dev *dev, chr_info *info); /* sets filename, address, peer, comes_back; NULL:
+                                                                        filename is the name */
     int             (*ioctl)(chr_dev *dev, int command, void *arg);  /* or NULL */
-    void            (*set_open)(chr_dev *dev, int is_open);        /* the frontend's side came or went; or NULL */
+    void            (*set_open)(chr_dev *dev, int is_open);        /* fe_open has changed; or NULL */
     const chr_peer_slots    *peer;                                 /* or NULL */
     const chr_sharing_slots *sharing;                              /* or NULL */
-    int               fixed;                                       /* 1 = it stands on other chardevs: chr_change()
-                                                                      neither takes it away nor puts it in, and no
-                                                                      mux or hub goes on it; 0 with chr_stacked */
+    int               fixed;                                       /* 1 = it wraps other chardevs: rejected by
+                                                                      chr_change(), mux and hub; 0 with chr_stacked */
     const chr_input_slots   *input;                                /* or NULL */
 };
 
-/* What a table finds by its key. It is part of what is found. */
+/* An entry of a hash table (>>tables), embedded in what is found. Private. */
 typedef struct chr__entry {
     struct chr__entry *next;
     const void        *key;
     size_t             length;
-    void              *owner; /* what it is part of */
+    void              *owner; /* the struct that it is embedded in */
 } chr__entry;
 
 /* The core's state of a chardev. The state of a backend begins with it; a backend may read `ctx`, `options`, `id`,
@@ -1151,7 +1230,8 @@ struct chr_dev {
     int                closing;        /* chr_context_free() has begun: no OPENED any more */
     int                input_ended;    /* set by INPUT_END, cleared by OPENED and CLOSED */
     int                was_open;       /* set by the first OPENED, never cleared */
-    int                eof_state;      /* cache for chr_fe_eof(): 1 = closed for good, -1 = it may reopen, 0 = not computed */
+    int                eof_state;      /* cache for chr_fe_eof(): 1 = closed for good, -1 = it may reopen, 0 = not
+                                          computed */
     int                shutdown_pending; /* half-close requested: it follows when the queued output has been sent */
     int64_t            stalled_since;  /* clock when queued output last made progress; 0 = not measured */
     uint64_t           stalled_bytes;  /* bytes sent by then */
@@ -1174,61 +1254,76 @@ struct chr_dev {
     chr_dev           *next, **link;   /* list of all chardevs, in the order of creation */
 };
 
-/* A kind of your own, beside the built-in ones. `kind` must outlive the context. CHR_ERR_EXISTS, CHR_ERR_NO_MEMORY. */
+/* Adds a backend of your own to the built-in ones. `kind` must outlive the context. Returns 0; CHR_ERR_EXISTS (the name
+ * is taken), CHR_ERR_INVALID (a required member is missing), CHR_ERR_NO_MEMORY. Owner thread, any handler. */
 CHARDEV_API int chr_backend_register(chr_context *ctx, const chr_backend *kind, chr_error *err);
-/* By name or alias, or NULL. */
+/* The backend with that name or alias, or NULL. Owner thread, any handler. */
 CHARDEV_API const chr_backend *chr_backend_find(chr_context *ctx, const char *name);
-/* Walks all: NULL gives the first; NULL comes after the last. */
+/* Iterates over all backends: NULL gives the first; returns NULL after the last. Owner thread, any handler. */
 CHARDEV_API const chr_backend *chr_backend_next(chr_context *ctx, const chr_backend *kind);
 
-CHARDEV_API int  chr_be_can_write(chr_dev *dev);                            /* how many bytes the frontend takes now;
-                                                                               events that wait come first */
-CHARDEV_API void chr_be_write(chr_dev *dev, const void *buf, size_t len);   /* input for it, at most that many */
-CHARDEV_API void chr_be_event(chr_dev *dev, int event);                     /* CHR_EVENT_..., or any other int */
-CHARDEV_API int  chr_be_wants_writable(const chr_dev *dev);                 /* whether a frontend waits to write more */
-CHARDEV_API void chr_be_writable(chr_dev *dev);                             /* tells it */
-CHARDEV_API void chr_be_tell_writable(chr_frontend *fe);                    /* one frontend of many, from sharing.writable */
-CHARDEV_API void chr_be_tell_event(chr_frontend *fe, int event);            /* one frontend of many, from sharing.event */
-/* One line to the context's `log` hook, after the chardev's id: what no caller can be told. */
+/* How many bytes of input the frontend has room for now (its can_read); 0 = none (back-pressure), or pending events
+ * come first. Callbacks of the loop; owner thread. */
+CHARDEV_API int  chr_be_can_write(chr_dev *dev);
+/* Delivers input to the frontend, at most as many bytes as chr_be_can_write() has returned. The frontend may remove the
+ * chardev: check dev->removed. Callbacks of the loop; owner thread. */
+CHARDEV_API void chr_be_write(chr_dev *dev, const void *buf, size_t len);
+/* Reports an event: CHR_EVENT_..., or any other int. OPENED and CLOSED set and clear be_open. Delivered at once from
+ * callbacks of the loop, posted to the loop from slots. Owner thread; other threads start an idle. */
+CHARDEV_API void chr_be_event(chr_dev *dev, int event);
+/* Whether a frontend (or a queue of the core) waits for writability: then watch the descriptor for CHR_OUT. */
+CHARDEV_API int  chr_be_wants_writable(const chr_dev *dev);
+/* Reports that output is possible again. Owner thread; from slots it is posted to the loop. */
+CHARDEV_API void chr_be_writable(chr_dev *dev);
+/* The same for one frontend of several, from sharing.writable. */
+CHARDEV_API void chr_be_tell_writable(chr_frontend *fe);
+/* Delivers an event to one frontend of several, from sharing.event. */
+CHARDEV_API void chr_be_tell_event(chr_frontend *fe, int event);
+/* One line to the context's `log` hook, prefixed with the chardev's id: for errors that no caller can get. */
 CHARDEV_API void chr_be_log(chr_dev *dev, const char *format, ...) CHR_PRINTF(2, 3);
-/* The context's allocator, as realloc(): a new block is not zeroed, size 0 frees. NULL = out of memory. From any slot. */
+/* The context's allocator, as realloc(): a new block is not zeroed, size 0 frees. NULL = out of memory. Any slot. */
 CHARDEV_API void *chr_be_allocate(chr_dev *dev, void *block, size_t size);
 
 #ifndef CHARDEV_NO_STACKED
-/* A backend that is stacked on another chardev: a filter, a protocol. Its state begins with chr_stacked, and the functions
- * below are its slots: each passes on to the chardev below, or up from it. Put those into your tables that you have
- * nothing to add to, and call them from those that you write. examples/filter_rot13.c is one, with all that belongs to
- * it.
+/* A backend that is stacked on another chardev (the lower layer): a filter, a protocol. Its state begins with
+ * chr_stacked, and the functions below are default slots: each passes its call to the lower chardev. Put those that
+ * need no change into your tables, and call them from those that you write. examples/filter_rot13.c is a complete
+ * filter.
  *
- *     output   your `write` changes the bytes and passes them to chr_stacked_write(). It returns how many of yours
- *              that were; when none, the error of that. After a short write `update` waits for room below, and the
- *              frontend is asked to go on. Bytes that are taken and not written (a filter that makes two of one) are
- *              counted by `queued`; your `write` asks for room with chr_fe_add_watch(&state->below, ...), and what you
- *              give that sends them, says chr_be_writable(), and asks again while chr_be_wants_writable().
- *     input    your `read` handler gets what came, never more than the frontend takes, and passes it to chr_be_write();
- *              look at dev->removed after it. A filter that makes two bytes of one has a `can_read` that says half.
- *     events   go up by themselves, unless your `event` handler does that: chr_be_event().
+ *     output   your `write` converts the bytes, passes them to chr_stacked_write(), and returns how many of its own
+ *              bytes that were; if none, the error of that. After a short write `update` waits for room in the lower
+ *              chardev, and the frontend continues. Bytes that are accepted and not written (a filter that makes two
+ *              bytes of one) are counted by `queued`; your `write` waits for room with chr_fe_add_watch(&state->below,
+ *              ...), whose callback sends them, calls chr_be_writable(), and starts the watch again while
+ *              chr_be_wants_writable().
+ *     input    your `read` handler gets the input, never more than the frontend has room for, and passes it to
+ *              chr_be_write(); check dev->removed after it. A filter that makes two bytes of one has a `can_read` that
+ *              returns half.
+ *     events   go up by themselves, unless you set an `event` handler, which calls chr_be_event().
  *
- * mux=on and hubs work on it, and it works on any chardev, a mux or hub too. While it lives the chardev below is busy.
- * chr_change() may put another chardev below it, or another in its place. It may come in the place of one that has a
- * frontend, unless it would stand on that one itself, or on a mux or hub. With all this `fixed` is 0. */
+ * mux=on and hubs work on it, and it can be stacked on any chardev, also on a mux or hub. While it exists the lower
+ * chardev is busy. chr_change() may replace the lower chardev or the stacked one. A stacked one may replace a chardev
+ * with a frontend, unless it would be stacked on that one itself, or on a mux or hub. `fixed` is 0. */
 typedef struct chr_stacked {
     chr_dev      dev;
-    chr_frontend below; /* its frontend of the chardev below; without that (below.dev is NULL) all calls are errors */
+    chr_frontend below; /* its frontend of the lower chardev; while below.dev is NULL all calls return errors */
 } chr_stacked;
 
-/* From `open`: attaches to the chardev `id`. Handlers that are NULL, or all with NULL, pass on what comes from below, up to
- * yours; `opaque` of all is dev. CHR_ERR_NOT_FOUND, CHR_ERR_BUSY, CHR_ERR_NOT_SUPPORTED. */
+/* From `open`: attaches to the chardev `id`. Handlers that are NULL (or all, with NULL) pass on what comes from the
+ * lower chardev to the frontend; `opaque` of all is dev. Returns 0, CHR_ERR_NOT_FOUND, CHR_ERR_BUSY,
+ * CHR_ERR_NOT_SUPPORTED. The others below are default slots with the results of the slot; owner thread, but write, read
+ * and wait_fd any. */
 CHARDEV_API int    chr_stacked_open(chr_dev *dev, const char *id, const chr_handlers *handlers, chr_error *err);
 CHARDEV_API void   chr_stacked_close(chr_dev *dev);                                      /* also after a failed open */
 CHARDEV_API int    chr_stacked_write(chr_dev *dev, const void *buf, size_t len);         /* io.write */
 CHARDEV_API int    chr_stacked_read(chr_dev *dev, void *buf, size_t len);                /* io.read */
 CHARDEV_API void   chr_stacked_update(chr_dev *dev);                                     /* io.update */
 CHARDEV_API int    chr_stacked_wait_fd(chr_dev *dev, int *events);                       /* io.wait_fd */
-CHARDEV_API void   chr_stacked_describe(const chr_dev *dev, chr_info *info);             /* "rot13:unix:/tmp/s,server=on" */
+CHARDEV_API void   chr_stacked_describe(const chr_dev *dev, chr_info *info);             /* "rot13:unix:/tmp/s" */
 CHARDEV_API int    chr_stacked_ioctl(chr_dev *dev, int command, void *arg);
 CHARDEV_API void   chr_stacked_set_open(chr_dev *dev, int is_open);
-CHARDEV_API int    chr_stacked_disconnect(chr_dev *dev);                                 /* these are peer.... */
+CHARDEV_API int    chr_stacked_disconnect(chr_dev *dev);                                 /* this and the rest: peer
+                                                                                            slots */
 CHARDEV_API int    chr_stacked_wait_connected(chr_dev *dev, chr_error *err);
 CHARDEV_API int    chr_stacked_add_client(chr_dev *dev, int fd, chr_error *err);
 CHARDEV_API int    chr_stacked_set_msgfds(chr_dev *dev, const int *fds, int count);
@@ -1238,26 +1333,28 @@ CHARDEV_API size_t chr_stacked_queued(const chr_dev *dev);
 #endif
 
 /* ====================================================================================================================
- * >>structs   the options of each built-in backend, for chr_open(); zero = the defaults. See chr_help() for the keys.
- * ==================================================================================================================== */
+ * >>structs   options structs of the built-in backends, for chr_open(); zero = the defaults; chr_help() lists the keys
+ * ================================================================================================================== */
 
 typedef struct chr_ringbuf_options {
     chr_common_options common;
     int64_t            size; /* bytes, a power of two; default 64K (where int has 16 bits 256) */
 } chr_ringbuf_options;
 
-/* A braille display of your own: one row of cells. `size` may be asked at any time; `write` comes from the loop. */
+/* A braille display of your own: one row of cells. `size` may be called at any time, `write` from the loop only. */
 typedef struct chr_braille_display {
-    int  (*size)(void *opaque); /* its cells, at most 84 are used; 0 = none: then the guest gets no answers */
+    int  (*size)(void *opaque); /* number of cells, at most 84 are used; 0 = no display: the guest gets no answers */
     void (*write)(void *opaque, const unsigned char *cells, const char *text, int count, int cursor);
-    /* cells[count]: bit n-1 is dot n. text[count]: the same as characters, without a zero. cursor: its cell, from 1; 0 = none */
+    /* cells[count]: bit n-1 is dot n. text[count]: the same as characters, not terminated by a zero. cursor: its cell,
+     * from 1; 0 = none */
 } chr_braille_display;
 
 typedef struct chr_braille_options {
     chr_common_options         common;
-    const char                *host;    /* the BrlAPI server, as [HOST][:NUMBER]; default: the variable BRLAPI_HOST, or ":0" */
-    const char                *key;     /* the file that holds its key; default /etc/brlapi.key */
-    const chr_braille_display *display; /* your own instead of the server's; it must outlive the chardev */
+    const char                *host;    /* the BrlAPI server, as [HOST][:NUMBER]; default: the environment variable
+                                           BRLAPI_HOST, or ":0" */
+    const char                *key;     /* path of the file with its key; default /etc/brlapi.key */
+    const chr_braille_display *display; /* your own display, instead of the server's; it must outlive the chardev */
     void                      *opaque;  /* first argument of its functions */
 } chr_braille_options;
 
@@ -1272,110 +1369,110 @@ typedef struct chr_hub_options {
     const char *const *chardevs; /* the ids of its members, then NULL; required */
 } chr_hub_options;
 
-/* A script: statements, each on a line of its own or with ';' behind it; '#' begins a comment. The file has 1 MiB at most.
+/* A script: statements, each on a line of its own or followed by ';'; '#' begins a comment. At most 1 MiB.
  *
- *     expect "TEXT" [within TIME]   output until TEXT has come, in as many pieces as it may; what is behind it is for the
- *                                   next expect. TEXT has 4096 bytes at most
- *     reject "TEXT"                 from the last expect on, to the end, the script fails when TEXT comes; 16 at most
+ *     expect "TEXT" [within TIME]   waits for TEXT in the output, across writes; the bytes after it are for the next
+ *                                   expect. At most 4096 bytes
+ *     reject "TEXT"                 from the last expect to the end, the script fails when TEXT is output; at most 16
  *     send "TEXT"                   input, as the frontend has room
- *     wait TIME                     does nothing
+ *     wait TIME                     a pause
  *     break   eof   close   open    BREAK, INPUT_END, CLOSED, OPENED
- *     timeout TIME                  for every expect and send from here on; 0s = none
- *     pass   fail "TEXT"            the script ends here
+ *     timeout TIME                  time-out of each expect and send from here on; 0s = none
+ *     pass   fail "TEXT"            end of the script
  *
  * TIME is a number of ms, s or min, on the context's clock. Escapes in texts are C's: \n \r \t \b \a \f \v \\ \" \',
- * \0 and other octal numbers, \xHH with two digits, and \e for ESC. The script begins when a frontend is there; at its
- * end, passed or failed, the far side is CLOSED and output is dropped. See chr_script_result(). */
+ * \0 and other octal numbers, \xHH with two digits, and \e for ESC. The script begins when a frontend is attached and
+ * has handlers. At its end, passed or failed, CLOSED is delivered and output is dropped. See chr_script_result(). */
 typedef struct chr_script_options {
     chr_common_options common;
-    const char        *file;    /* the script's path; either this, */
-    const char        *text;    /* or the script itself; in option text a comma is doubled */
+    const char        *file;    /* path of the script; exactly one of `file` and `text` */
+    const char        *text;    /* the script itself; in option text a comma is doubled */
     int64_t            timeout; /* seconds that an expect or a send may take; 0 = 10 */
-    int64_t            window;  /* bytes of output that wait for the next expect, the newest ones; 0 = 64K (freestanding
+    int64_t            window;  /* bytes: the newest output that is kept for the next expect; 0 = 64K (freestanding
                                    1K) */
-    chr_bool           exit;    /* at the end the context's `exit` gets 0 (when no other script with exit=on goes on) or
-                                   1 when it failed; default on */
+    chr_bool           exit;    /* at the end call the context's `exit` hook with 1 when the script failed, or with 0
+                                   when no other script with exit=on still runs; default on */
 } chr_script_options;
 
-/* Stacked on another chardev, which it passes on. Faults, in front of it:
+/* Stacked on another chardev; it injects faults into what it passes on:
  *
- *     short        a write takes a part; input comes in pieces of up to 8 bytes
- *     block        a write and up to 7 more would block
- *     delay        output would block, or input waits, for up to `delay` ms
- *     disconnect   CLOSED, and OPENED up to `delay` ms later; the peer of the other chardev stays connected
- *     break        BREAK out of nowhere
+ *     short        short writes; input in pieces of up to 8 bytes
+ *     block        a write and up to 7 more return CHR_ERR_WOULD_BLOCK
+ *     delay        output would block, or input is held back, for up to `delay` ms
+ *     disconnect   CLOSED, and OPENED up to `delay` ms later; the peer of the lower chardev stays connected
+ *     break        a BREAK
  *     error        a write fails with CHR_ERR_IO
- *     reorder      BREAK, RESIZED and SERIAL come behind the input that followed them, the last one first (other events
- *                  have a fixed place)
+ *     reorder      BREAK, RESIZED and SERIAL are delivered after the input that followed them, the last one first
+ *                  (other events keep their place)
  *
- * No byte is lost but those that the frontend writes while it is disconnected. Delays are on the context's clock. One
+ * No byte is lost, except those that the frontend writes while disconnected. Delays use the context's clock. One
  * decision is made for each write, for each piece of input, and for each event that may be reordered. */
 typedef struct chr_fault_options {
     chr_common_options common;
-    const char        *chardev; /* id of the chardev below; required */
-    int64_t            seed;    /* of the generator: the same seed, output and input lead to the same faults; 0 = only the
-                                   bytes of chr_fault_feed() do */
-    int64_t            rate;    /* with a seed: faults in a hundred decisions; 0 = 10 */
-    const char        *faults;  /* "short+block": these; NULL = all */
-    int64_t            delay;   /* ms: the longest; 0 = 10 */
+    const char        *chardev; /* id of the lower chardev; required */
+    int64_t            seed;    /* of the random generator: equal seeds, output and input give equal faults; 0 = only
+                                   the bytes of chr_fault_feed() decide */
+    int64_t            rate;    /* with a seed: faults per hundred decisions; 0 = 10 */
+    const char        *faults;  /* "short+block": these kinds; NULL = all */
+    int64_t            delay;   /* the longest delay in ms; 0 = 10 */
 } chr_fault_options;
 
-typedef struct chr_fd_options { /* from success on the chardev owns the descriptors; O_NONBLOCK of theirs is neither
-                                   needed nor changed */
+/* Descriptors that are open already. The chardev owns them after success. O_NONBLOCK is neither needed nor changed. */
+typedef struct chr_fd_options {
     chr_common_options common;
     int                in;  /* read from here, -1 = no input */
     int                out; /* write to here, may be the same; -1 = no output */
 } chr_fd_options;
 
-/* The same on Windows, for `win`: (int)(intptr_t)HANDLE, since the system's handles have 32 significant bits. Pipes,
- * files, consoles and serial lines; one that is both `in` and `out` has to be opened with FILE_FLAG_OVERLAPPED, others
- * may be. They are read up to 16 KiB ahead. */
+/* The same on Windows, for `win`: (int)(intptr_t)HANDLE, since kernel handles have 32 significant bits. Pipes, files,
+ * consoles and serial lines; one that is both `in` and `out` must be opened with FILE_FLAG_OVERLAPPED, others may be.
+ * Up to 16 KiB are read ahead. */
 typedef chr_fd_options chr_win_options;
 
 typedef struct chr_file_options {
     chr_common_options common;
-    const char        *path;       /* written; required */
-    chr_bool           append;     /* default off: emptied first, then written at our own position */
-    const char        *input_path; /* read as input, or NULL */
+    const char        *path;       /* output file; required */
+    chr_bool           append;     /* default off: truncated, then written at the chardev's own position */
+    const char        *input_path; /* input file, or NULL */
 } chr_file_options;
 
 typedef struct chr_pipe_options {
     chr_common_options common;
-    const char        *path;         /* PATH.in and PATH.out, or PATH both ways; on Windows the name, with
-                                        \\.\pipe\ in front of it or without; required */
-    chr_bool           server;       /* Windows: default on: makes the pipe, and waits for one client after the other;
-                                        off: connects to a pipe that is there */
-    int64_t            reconnect_ms; /* Windows, with server off: also later, and again behind a hang-up, after so
-                                        long; 0 = never */
+    const char        *path;         /* named pipes PATH.in and PATH.out, or PATH for both directions; on Windows the
+                                        name, with or without \\.\pipe\; required */
+    chr_bool           server;       /* Windows: default on: creates the pipe and serves one client after another; off:
+                                        connects to an existing pipe */
+    int64_t            reconnect_ms; /* Windows, with server off: interval in ms of attempts to connect, also after a
+                                        hang-up; 0 = never */
 } chr_pipe_options;
 
 typedef struct chr_pty_options {
     chr_common_options common;
-    const char        *path; /* a symlink to the slave is made here, or NULL; a stale one to a pty is replaced */
+    const char        *path; /* creates a symlink to the slave here, or NULL; a stale one to a pty is replaced */
 } chr_pty_options;
 
-/* Descriptors 0 and 1 stay the process's. A standard input that is closed has ended, as /dev/null; to a standard
- * output that is closed writes are CHR_ERR_DISCONNECTED; with both closed the creation is. A terminal is raw while
- * the process is in its foreground; at the end, also after SIGKILL, its settings are put back unless others have set
- * it since.
- *     On Windows these are the standard handles. From a console come keys, as a terminal's bytes: UTF-8, and escape
- * sequences for arrows and function keys; what is written to it is UTF-8 with escape sequences, whatever the code page,
- * which stays. Ctrl-Break is never input. When it is put back stands under THE END. From a pipe or a file come lines:
- * each carriage return is dropped, so `win` (or `file` with input-path) is for bytes as they are. */
+/* Descriptors 0 and 1 stay open at the end. A closed standard input is at end of file, as /dev/null; writes to a closed
+ * standard output return CHR_ERR_DISCONNECTED; when both are closed creation fails with that. A terminal is raw while
+ * the process is in its foreground; at the end, also after SIGKILL, its settings are restored unless others have
+ * changed them since.
+ *     On Windows these are the standard handles. A console delivers keys as a terminal's bytes: UTF-8, and escape
+ * sequences for arrows and function keys; its output is UTF-8 with escape sequences, whatever the code page, which is
+ * not changed. Ctrl-Break is never input. THE END tells when it is restored. A pipe or a file delivers lines: each
+ * carriage return is dropped; for raw bytes use `win` (or `file` with input-path). */
 typedef struct chr_stdio_options {
     chr_common_options common;
-    chr_bool           signal; /* default on: ^C and friends are signals, not input */
+    chr_bool           signal; /* default on: ^C, ^\ and ^Z are signals, not input */
 } chr_stdio_options;
 
-/* console, on Windows, is the screen of the process's console, for output alone, whatever standard output is. It has
- * the common options; without a console it is CHR_ERR_NOT_FOUND. */
+/* console, on Windows, is the screen of the process's console, for output only, even if standard output is redirected.
+ * It has the common options only; without a console creation fails with CHR_ERR_NOT_FOUND. */
 
 typedef struct chr_serial_options {
     chr_common_options common;
     const char        *path;         /* a terminal device, on Windows COM7 or \\.\COM12; required. Another character
-                                        device (/dev/null) has data, but no line: its ioctls are
-                                        CHR_ERR_NOT_SUPPORTED, and at the end of its input it can still be written */
-    int64_t            reconnect_ms; /* an unplugged device is opened again after so many milliseconds; 0 = never */
+                                        device (/dev/null) works without line settings: its ioctls are
+                                        CHR_ERR_NOT_SUPPORTED, and it can be written after end of file */
+    int64_t            reconnect_ms; /* interval in ms of attempts to reopen an unplugged device; 0 = never */
 } chr_serial_options;
 
 typedef struct chr_parallel_options {
@@ -1385,162 +1482,182 @@ typedef struct chr_parallel_options {
 
 typedef struct chr_udp_options {
     chr_common_options common;
-    const char        *host, *port;            /* the peer; host NULL: localhost; port is a number or a service, required */
-    const char        *localaddr, *localport; /* where we receive, and send from; NULL: any */
+    const char        *host, *port;           /* the peer; host NULL: localhost; port is a number or a service,
+                                                 required */
+    const char        *localaddr, *localport; /* local address, to receive on and send from; NULL: any */
     chr_bool           ipv4, ipv6;            /* on = only that family; off = not that one */
 } chr_udp_options;
 
-typedef enum chr_address_type { CHR_ADDR_NONE, CHR_ADDR_INET, CHR_ADDR_UNIX, CHR_ADDR_VSOCK, CHR_ADDR_FD } chr_address_type;
+typedef enum chr_address_type {
+    CHR_ADDR_NONE, CHR_ADDR_INET, CHR_ADDR_UNIX, CHR_ADDR_VSOCK, CHR_ADDR_FD
+} chr_address_type;
 
+/* An address, or a descriptor, of a socket. */
 typedef struct chr_address {
-    chr_address_type type;        /* which of the members below count */
-    const char      *host, *port; /* INET: host may be NULL (all interfaces, or localhost); port is a number or a service */
+    chr_address_type type;        /* which of the members below are used */
+    const char      *host, *port; /* INET: host NULL: all interfaces (server) or localhost; port is a number or a
+                                     service */
     int64_t          to;          /* INET server: try ports up to this one; 0 = only `port` */
     chr_bool         ipv4, ipv6;  /* INET: on = only that family; off = not that one */
     const char      *path;        /* UNIX */
     chr_bool         abstract;    /* UNIX: in Linux's abstract name space; default off */
     chr_bool         tight;       /* UNIX abstract: the name is not padded with zeros; default on */
     const char      *mode;        /* UNIX server: permissions of the socket file, octal ("0660"); NULL: by umask */
-    const char      *group;       /* UNIX server: its group, a name or a number; NULL = the process's */
+    const char      *group;       /* UNIX server: group of the socket file, a name or a number; NULL: the process's */
     int64_t          cid;         /* VSOCK, with port */
-    int              fd;          /* FD: open already; listening with server on, else connected */
+    int              fd;          /* FD: listening with server on, else connected */
 } chr_address;
 
-/* One that is idle (listening, connected, or a client that waits for its next attempt; raw or telnet) takes at most 2 KiB
- * of memory beside these; a websocket 2.25 KiB, TLS what mbed TLS takes; each of `clients` counts as one. */
+/* An idle socket (listening, connected, or a client between attempts; raw or telnet) takes at most 2 KiB of memory
+ * beside these; with websocket 2.25 KiB, with TLS what mbed TLS takes; each of `clients` counts as one. */
 typedef struct chr_socket_options {
     chr_common_options common;
     chr_address        address;
     chr_bool           server;       /* default off: client */
-    chr_bool           wait;         /* server: block creation until a peer has come; default on */
+    chr_bool           wait;         /* server: block creation until a peer has connected; default on */
     chr_bool           nodelay;      /* TCP_NODELAY; default off */
-    chr_bool           delay;        /* the old word for its opposite; not both */
-    int64_t            reconnect;    /* client: retry after this many seconds; 0 = never */
+    chr_bool           delay;        /* the opposite, an old name; not both */
+    int64_t            reconnect;    /* client: interval of attempts to connect, in seconds; 0 = never */
     int64_t            reconnect_ms; /* the same in milliseconds; not both */
-    chr_bool           telnet, tn3270, websocket; /* what is spoken over the connection; default: raw */
-    chr_bool           com_port;     /* telnet: with the settings and modem lines of a serial line, RFC 2217; default off */
-    const char        *terminal_type; /* telnet client: the terminal's name for its server; NULL: "unknown", tn3270:
+    chr_bool           telnet, tn3270, websocket; /* protocol over the connection; default: raw. RFC 854, 1576, 6455 */
+    chr_bool           com_port;     /* telnet: settings and modem lines of a serial line, RFC 2217; default off */
+    const char        *terminal_type; /* telnet client: terminal type for its server, RFC 1091; NULL: "unknown", tn3270:
                                          "IBM-3278-2-E" */
-    chr_bool           websocket_text; /* websocket: text frames are input too; default off: refused */
-    const char        *ws_path;      /* websocket server: the paths served, with * and ?; NULL: any. Client: path and
-                                        query; NULL: / */
-    const char *const *ws_origin;    /* websocket server: web pages of these origins are let in too, with * and ?;
-                                        then NULL */
-    const char        *ws_page;      /* websocket server: the file that a plain GET / gets; NULL: 426 */
-    chr_bool           half_close;   /* the peer's end of input is CHR_EVENT_INPUT_END, output goes on; default off:
-                                        CLOSED */
-    chr_bool           keep_alive;   /* detects a peer that has vanished: TCP keep-alive, pings on a websocket;
-                                        default off */
-    int64_t            keep_alive_idle, keep_alive_interval; /* seconds of silence before the first probe, and between
-                                        probes; 0 = as the system has it, websocket: 30 and 10 */
-    int64_t            keep_alive_count; /* unanswered probes that end the connection; 0 = as the system has it,
+    chr_bool           websocket_text; /* websocket: accept text frames as input; default off: they close the
+                                          connection */
+    const char        *ws_path;      /* websocket server: paths that are served, a pattern with * and ?; NULL: any.
+                                        Client: path and query to request; NULL: / */
+    const char *const *ws_origin;    /* websocket server: origins of web pages that may connect too, patterns with * and
+                                        ?; ends with NULL */
+    const char        *ws_page;      /* websocket server: path of the file that a plain GET / gets; NULL: error 426 */
+    chr_bool           half_close;   /* end of file of the input is CHR_EVENT_INPUT_END, output goes on; default off: it
+                                        is CLOSED */
+    chr_bool           keep_alive;   /* detects a dead peer: TCP keep-alive, pings on a websocket; default off */
+    int64_t            keep_alive_idle, keep_alive_interval; /* seconds without input before the first probe, and
+                                                                between
+                                        probes; 0 = the system's default, websocket: 30 and 10 */
+    int64_t            keep_alive_count; /* unanswered probes that end the connection; 0 = the system's default,
                                             websocket: 3 */
-    int64_t            idle_timeout; /* seconds: a peer that sends nothing for so long is closed; 0 = never */
-    chr_bool           replace;      /* server: a new peer takes the place of the old one; default off: it waits */
-    int64_t            clients;      /* server: so many peers at once, at most 64; output goes to all, input comes
-                                        from any; default 1 */
+    int64_t            idle_timeout; /* seconds without input after which the peer is disconnected; 0 = never */
+    chr_bool           replace;      /* server: a new peer replaces the connected one; default off: it stays in the
+                                        backlog */
+    int64_t            clients;      /* server: the largest number of peers at once, at most 64; output goes to all,
+                                        input comes from any; default 1 */
     const char        *tls_creds;    /* id of TLS credentials, chr_tls_creds_add(); NULL = no TLS */
-    const char        *tls_authz;    /* server: id of the list of peers that are let in, chr_authz_add(); NULL = all */
-    const char        *tls_hostname; /* client: whom to expect in the server's certificate; NULL = host */
+    const char        *tls_authz;    /* server: id of the list of allowed peers, chr_authz_add(); NULL = all */
+    const char        *tls_hostname; /* client: host name to verify in the server's certificate; NULL = host */
 } chr_socket_options;
 
 typedef struct chr_spicevmc_options {
     chr_common_options common;
-    const char        *name; /* the channel's subtype, one that the spice server recognises: vdagent, usbredir...; required */
+    const char        *name; /* subtype of the channel, one that the spice server knows: vdagent, usbredir...;
+                                required */
 } chr_spicevmc_options;
 
 typedef struct chr_spiceport_options {
     chr_common_options common;
-    const char        *name; /* what clients know the port by: org.example.console; required */
+    const char        *name; /* name of the port for clients: org.example.console; required */
 } chr_spiceport_options;
 
 /* ====================================================================================================================
- * >>extras   what only some chardevs can do
- * ==================================================================================================================== */
+ * >>extras   calls for single backends: ringbuf, script, fault, TLS, braille, spice, mux, mouse; a lock-free ring
+ * ================================================================================================================== */
 
 #ifndef CHARDEV_NO_RINGBUF
 typedef enum chr_format { CHR_UTF8, CHR_BASE64 } chr_format; /* BASE64: RFC 4648 section 4 */
 
-/* Appends text to a ring buffer as if the guest had written it; base64 is decoded first. Returns the bytes stored:
- * the last ones, as many as fit, of a longer text; or CHR_ERR_NOT_SUPPORTED (not a ringbuf), CHR_ERR_INVALID (bad
- * base64). */
+/* Appends text to a ring buffer as if the guest had written it; base64 is decoded first. Returns the number of bytes
+ * stored: of a text larger than the buffer only the last ones are; CHR_ERR_NOT_SUPPORTED (not a ringbuf),
+ * CHR_ERR_INVALID (bad base64). Owner thread, any handler. */
 CHARDEV_API int chr_ringbuf_write(chr_dev *dev, const char *text, size_t len, chr_format format, chr_error *err);
-/* Takes up to `size` bytes out, oldest first, as text into out[capacity] (no zero is added). Returns the text's length: it
- * takes no more than fits. utf8: whole sequences only; bytes that are none become U+FFFD. CHR_ERR_NOT_SUPPORTED. */
-CHARDEV_API int chr_ringbuf_read(chr_dev *dev, size_t size, chr_format format, char *out, size_t capacity, chr_error *err);
-/* How many bytes are in it. */
+/* Removes up to `size` bytes, the oldest first, and stores them as text in out[capacity], without a terminating zero.
+ * Returns the length of the text; what does not fit stays in the buffer. CHR_UTF8: whole sequences only; invalid bytes
+ * become U+FFFD (RFC 3629). CHR_ERR_NOT_SUPPORTED. Owner thread, any handler. */
+CHARDEV_API int chr_ringbuf_read(chr_dev *dev, size_t size, chr_format format, char *out, size_t capacity,
+                                 chr_error *err);
+/* How many bytes are in it, or CHR_ERR_NOT_SUPPORTED. Owner thread, any handler. */
 CHARDEV_API int chr_ringbuf_count(const chr_dev *dev);
 #endif
 
 #ifndef CHARDEV_NO_SCRIPT
-/* How a script went: CHR_ERR_WOULD_BLOCK while it goes on, 0 when it has passed, or why it failed: CHR_ERR_TIMEOUT (of an
- * expect or a send), CHR_ERR_DISCONNECTED (the frontend has ended its output), CHR_ERR_IO (reject, fail),
- * CHR_ERR_NO_MEMORY. Except for 0, err says where: "FILE: line N: expect "login:": timed out; what came instead: ..."
- * with the last 160 bytes. CHR_ERR_NOT_SUPPORTED on another chardev. A failure is logged, too. Owner thread, any handler. */
+/* The result of a script: CHR_ERR_WOULD_BLOCK while it runs, 0 when it has passed, or why it failed: CHR_ERR_TIMEOUT
+ * (of an expect or a send), CHR_ERR_DISCONNECTED (the frontend has ended its output), CHR_ERR_IO (reject, fail),
+ * CHR_ERR_NO_MEMORY. Except for 0, err tells where: "FILE: line N: expect "login:": timed out; what came instead: ..."
+ * with the last 160 bytes of output. A failure is logged, too. CHR_ERR_NOT_SUPPORTED (not a script). Owner thread, any
+ * handler. */
 CHARDEV_API int chr_script_result(const chr_dev *dev, chr_error *err);
 #endif
 
 #ifndef CHARDEV_NO_FAULT
+/* Number of faults of each kind so far. */
 typedef struct chr_fault_counts {
     unsigned short_writes, short_reads, blocks, delays, disconnects, breaks, errors, reorders;
     unsigned bytes_used; /* of chr_fault_feed() */
 } chr_fault_counts;
 
-/* Bytes that decide what goes wrong from here on, before any seed does: a fuzzer's input. Each decision takes one: from 0
- * to 127 nothing goes wrong, else the faults that are possible there take turns; how long or how much is a byte more. When
- * they are used up, and without a seed, nothing goes wrong. They are copied, behind those that are still to be used; 1 MiB
- * waits at most. Returns how many were taken, or CHR_ERR_NO_MEMORY, CHR_ERR_NOT_SUPPORTED (not a fault). Owner thread. */
+/* Bytes that decide about faults from here on, instead of the seed: a fuzzer's input. Each decision uses one: 0 to 127
+ * is no fault, above that the kinds that are possible there take turns; one more byte gives a duration or size. When
+ * they are used up the seed decides; without one there are no more faults. They are copied, after those that are left;
+ * at most 1 MiB. Returns the number of bytes taken, CHR_ERR_NO_MEMORY, or CHR_ERR_NOT_SUPPORTED (not a fault). Owner
+ * thread, any handler. */
 CHARDEV_API int chr_fault_feed(chr_dev *dev, const void *data, size_t len);
-/* What it has done so far; chr_query() has it in `filename`. Returns 0 or CHR_ERR_NOT_SUPPORTED. */
+/* Fills *counts; chr_query() has them in `filename`, too. Returns 0 or CHR_ERR_NOT_SUPPORTED. Owner thread, any
+ * handler. */
 CHARDEV_API int chr_fault_query(const chr_dev *dev, chr_fault_counts *counts);
 #endif
 
-/* TLS for sockets: tls-creds=ID, tls-authz=ID. Without CHARDEV_MBEDTLS the first two are CHR_ERR_NOT_SUPPORTED. Both objects are
- * looked up at each new connection, so that they may be replaced while chardevs live; what is connected goes on with what it has.
+/* TLS credentials for sockets with tls-creds=ID, from options in text. Without CHARDEV_MBEDTLS this and chr_authz_add()
+ * are CHR_ERR_NOT_SUPPORTED. Credentials and lists are looked up at each new connection, so that they can be replaced
+ * while chardevs use them; established connections keep the old ones.
  *
- * "tls-creds-x509,id=ID,endpoint=server|client,dir=DIR" takes ca-cert.pem, ca-crl.pem (if there), and server-cert.pem
- * and server-key.pem, or client-... (if there), from DIR; cafile= crlfile= certfile= keyfile= name them one by one. A
- * client always verifies its server and the name it goes by; a server asks for certificates unless verify-peer=off.
- * "tls-creds-psk,id=ID,endpoint=...,keyfile=PATH" (or dir=DIR, for DIR/keys.psk) has keys shared by both sides: lines
- * of NAME:HEX; a client is username=NAME. Both take min-version=1.2|1.3, and priority=SUITE:SUITE...: only these cipher
- * suites, by mbed TLS's names, the best first. Files are read here, once; a file of secret keys that others than its
- * owner may read or write gets one line in the log. The memory inside mbed TLS comes from its own allocator.
- * CHR_ERR_INVALID, CHR_ERR_EXISTS, CHR_ERR_NOT_FOUND, CHR_ERR_NO_MEMORY, CHR_ERR_HELP. */
+ * "tls-creds-x509,id=ID,endpoint=server|client,dir=DIR" reads ca-cert.pem, ca-crl.pem (optional), and server-cert.pem
+ * and server-key.pem, or client-... (optional), in DIR; cafile= crlfile= certfile= keyfile= give single paths instead.
+ * A client always verifies its server's certificate and host name; a server verifies the client's certificate unless
+ * verify-peer=off. "tls-creds-psk,id=ID,endpoint=...,keyfile=PATH" (or dir=DIR, for DIR/keys.psk) has pre-shared keys:
+ * lines of NAME:HEX; a client selects its own by username=NAME. Both take min-version=1.2|1.3, and
+ * priority=SUITE:SUITE...: only these cipher suites, by mbed TLS's names, in order of preference. Files are read once,
+ * here; a file of secret keys that others than its owner can read or write gets one line in the log. mbed TLS uses its
+ * own allocator.
+ *
+ * Returns 0, CHR_ERR_INVALID, CHR_ERR_EXISTS, CHR_ERR_NOT_FOUND, CHR_ERR_NO_MEMORY, CHR_ERR_HELP. Owner thread, any
+ * handler. */
 CHARDEV_API int chr_tls_creds_add(chr_context *ctx, const char *options, chr_error *err);
-/* "authz-list,id=ID,match=NAME" lets a peer in by its certificate's distinguished name (RFC 2253, written and
- * escaped exactly as `openssl x509 -noout -subject -nameopt RFC2253` prints it: "CN=fred,,O=Example,,C=DE", a comma
- * is doubled in options), or by its psk name. With format=glob, '*' matches any text and '?' one character; a comma
- * in the pattern never matches one that is escaped in the name. A name that is malformed, or longer than 4095 bytes,
- * matches nothing. The same id again adds to the list. A socket with tls-authz= lets nobody in who is on no list of
- * that id, nobody at all where there is none. */
+/* A list of allowed peers for sockets with tls-authz=ID. "authz-list,id=ID,match=NAME" allows a peer by the
+ * distinguished name of its certificate (RFC 2253, written and escaped exactly as by `openssl x509 -noout -subject
+ * -nameopt RFC2253`: "CN=fred,,O=Example,,C=DE", a comma is doubled in options), or by its psk name. With format=glob,
+ * '*' matches any text and '?' one character; a comma in the pattern never matches an escaped one in the name. A name
+ * that is malformed, or longer than 4095 bytes, matches nothing. The same id again adds to the list. A peer that is not
+ * on the list is rejected, and every peer where the list does not exist. Results and threads as chr_tls_creds_add(). */
 CHARDEV_API int chr_authz_add(chr_context *ctx, const char *options, chr_error *err);
-/* CHR_ERR_NOT_FOUND. */
+/* Remove an object by its id. Established connections stay. Returns 0 or CHR_ERR_NOT_FOUND. Owner thread, any
+ * handler. */
 CHARDEV_API int chr_tls_creds_remove(chr_context *ctx, const char *id, chr_error *err);
 CHARDEV_API int chr_authz_remove(chr_context *ctx, const char *id, chr_error *err);
 
 #ifndef CHARDEV_NO_BRAILLE
-/* The keys of a braille display of your own: which of one group are down now, 0 = none. The guest learns it from the loop. Returns
- * 0, or CHR_ERR_NOT_SUPPORTED (not a braille), CHR_ERR_INVALID, CHR_ERR_WOULD_BLOCK (the guest does not read: lost, and counted
- * in bytes_dropped). */
+/* Keys of a braille display of your own: `down` is the state of one group, 0 = no key is down. The guest gets it from
+ * the loop. Returns 0, CHR_ERR_NOT_SUPPORTED (not a braille), CHR_ERR_INVALID, or CHR_ERR_WOULD_BLOCK (the guest does
+ * not read: dropped, and counted in bytes_dropped). Owner thread, any handler. */
 typedef enum chr_braille_keys {
-    CHR_BRAILLE_TOP_KEYS,    /* CHR_BRAILLE_TL1 | ...: beside the cells, left and right, from the top */
+    CHR_BRAILLE_TOP_KEYS,    /* CHR_BRAILLE_TL1 | ...: left and right of the cells, from the top */
     CHR_BRAILLE_ROUTING_KEY, /* the key above cell n, from 1 to 84 */
-    CHR_BRAILLE_ENTRY_KEYS   /* dots being typed: bit n-1 is dot n */
+    CHR_BRAILLE_ENTRY_KEYS   /* the dots of a character: bit n-1 is dot n */
 } chr_braille_keys;
 enum {
     CHR_BRAILLE_TL1 = 0x01, CHR_BRAILLE_TL2 = 0x02, CHR_BRAILLE_TL3 = 0x04,
     CHR_BRAILLE_TR1 = 0x08, CHR_BRAILLE_TR2 = 0x10, CHR_BRAILLE_TR3 = 0x20
 };
 CHARDEV_API int chr_braille_key(chr_dev *dev, chr_braille_keys group, int down);
-/* Its `size` gives another number now; the guest is told. CHR_ERR_NOT_SUPPORTED. */
+/* The display's `size` has changed: the guest gets the new one. Returns 0 or CHR_ERR_NOT_SUPPORTED. Owner thread, any
+ * handler. */
 CHARDEV_API int chr_braille_resized(chr_dev *dev);
 #endif
 
-/* -- a ring between an interrupt handler, or a DMA channel, and the rest of a program --
- * One side puts bytes in and the other takes them out, at the same time and without a lock: an interrupt handler and the loop,
- * two interrupts of different priority, two cores, two threads. There may be one of each, and no more.
+/* -- a lock-free ring between an interrupt handler or DMA channel and the program --
+ * One producer and one consumer use it concurrently without a lock: an interrupt handler and the loop, two interrupts
+ * of different priority, two cores, two threads.
  *
- *     void uart_interrupt(void)                                          // what has come, and what is to go
+ *     void uart_interrupt(void)                                          // received, and to send
  *     {
  *         unsigned char byte;
  *         if (UART->state & RX_FULL) { byte = UART->data; chr_isr_ring_put(&rx, &byte, 1); }
@@ -1548,8 +1665,8 @@ CHARDEV_API int chr_braille_resized(chr_dev *dev);
  *         chr_loop_wake(ctx);
  *     }
  *
- * DMA goes to and from the ring's own memory: ask for a span, start the transfer, and commit what it has done. Caches are
- * yours to clean and invalidate. On 8-bit AVR, whose numbers are written one byte at a time, a ring has 128 bytes at most. */
+ * DMA uses the ring's own memory: get a span, start the transfer, and commit the bytes transferred. Cleaning and
+ * invalidating caches is up to you. On 8-bit AVR, which writes one byte at a time, a ring has at most 128 bytes. */
 #if defined(__AVR__)
 typedef uint8_t chr_isr_index;
 #else
@@ -1558,39 +1675,41 @@ typedef unsigned chr_isr_index;
 typedef struct chr_isr_ring {
     unsigned char         *bytes;
     chr_isr_index          size;      /* a power of two */
-    volatile chr_isr_index put, got;  /* how many there ever were: each is written by one side; they wrap */
+    volatile chr_isr_index put, got;  /* total counts, modulo the index type: each is written by one side only */
 } chr_isr_ring;
 
-/* An empty ring in `size` bytes of yours, a power of two. CHR_ERR_INVALID. Before either side uses it. */
+/* Initialises an empty ring in `size` bytes of yours, a power of two. Call it before either side uses the ring. Returns
+ * 0 or CHR_ERR_INVALID. */
 CHARDEV_API int chr_isr_ring_init(chr_isr_ring *ring, void *memory, size_t size);
-/* The side that puts bytes in. How many were taken: fewer than `len` when it is full. */
+/* Producer: returns the number of bytes put in, fewer than `len` when the ring is full. */
 CHARDEV_API size_t chr_isr_ring_put(chr_isr_ring *ring, const void *buf, size_t len);
-/* Free space in one piece, *len bytes from the address that it returns (0: it is full); then how many of them are filled now. */
+/* Producer: returns the address of contiguous free space, *len bytes (0 = the ring is full). Then commits the first
+ * `len` bytes of it as filled. */
 CHARDEV_API void *chr_isr_ring_put_span(chr_isr_ring *ring, size_t *len);
 CHARDEV_API void  chr_isr_ring_put_commit(chr_isr_ring *ring, size_t len);
-/* The side that takes them out: the same. */
+/* Consumer: the same for taking bytes out. */
 CHARDEV_API size_t      chr_isr_ring_get(chr_isr_ring *ring, void *buf, size_t len);
 CHARDEV_API const void *chr_isr_ring_get_span(chr_isr_ring *ring, size_t *len);
 CHARDEV_API void        chr_isr_ring_get_commit(chr_isr_ring *ring, size_t len);
-/* How many bytes are in it. For the side that puts there are never more than that, for the one that gets never fewer. */
+/* How many bytes are in it: an upper bound for the producer, a lower bound for the consumer. */
 CHARDEV_API size_t chr_isr_ring_count(const chr_isr_ring *ring);
 
 #if defined(CHARDEV_SPICE) && !defined(CHARDEV_NO_SPICE) && !defined(CHARDEV_FREESTANDING)
-/* The SpiceServer * that spicevmc and spiceport chardevs made from here on are channels of; NULL = none, then they can't be made.
- * It stays yours. Call it after spice_server_init(), and remove the chardevs on it before spice_server_destroy(). The server's main
- * loop (its SpiceCoreInterface) runs in the thread that the context belongs to, on the context's own loop or beside it. */
+/* Sets the SpiceServer * for spicevmc and spiceport chardevs created from here on; NULL = none, then creation fails. It
+ * stays yours. Call it after spice_server_init(), and remove these chardevs before spice_server_destroy(). The server's
+ * main loop (its SpiceCoreInterface) must run on the owner thread, on the context's loop or beside it. */
 CHARDEV_API void chr_spice_set_server(chr_context *ctx, void *server);
 #endif
 
-/* Between the two, OPENED is held back on every mux, so that banners go to the frontend that has the focus in the
- * end; and so is input for frontends that have not been told OPENED. */
+/* Between the two, OPENED is deferred on every mux, and input for frontends that have not got OPENED: banners go to the
+ * frontend that has the focus in the end. Owner thread. */
 CHARDEV_API void chr_mux_suspend_open(chr_context *ctx);
 CHARDEV_API void chr_mux_resume_open(chr_context *ctx);
 
-/* What the user does to an emulated mouse (rel, button) or tablet (abs, button). The device collects it and tells its guest at
- * chr_input_sync(). Returns 0, or CHR_ERR_NOT_SUPPORTED (the chardev is none that moves in that way), CHR_ERR_INVALID (no such
- * button), CHR_ERR_DISCONNECTED (the guest has not switched it on), CHR_ERR_WOULD_BLOCK (the guest does not read: lost, and
- * counted in bytes_dropped). */
+/* User input for an emulated mouse (rel, button) or tablet (abs, button). The device collects it, and sends it to its
+ * guest at chr_input_sync(). Returns 0; CHR_ERR_NOT_SUPPORTED (a chardev without that kind of input); CHR_ERR_INVALID
+ * (no such button); CHR_ERR_DISCONNECTED (the guest has not switched it on); CHR_ERR_WOULD_BLOCK (the guest does not
+ * read: dropped, and counted in bytes_dropped). Owner thread, any handler. */
 enum { CHR_BUTTON_LEFT, CHR_BUTTON_MIDDLE, CHR_BUTTON_RIGHT };
 CHARDEV_API int chr_input_rel(chr_dev *dev, int dx, int dy);          /* right and down are positive */
 CHARDEV_API int chr_input_abs(chr_dev *dev, int x, int y);            /* 0 to 32767, from the upper left corner */
@@ -1598,75 +1717,77 @@ CHARDEV_API int chr_input_button(chr_dev *dev, int button, int down); /* CHR_BUT
 CHARDEV_API int chr_input_sync(chr_dev *dev);
 
 /* ====================================================================================================================
- * >>record   what crosses the frontends' edges, written to a file and played again
+ * >>record   record and replay: all that crosses the edge between frontends and chardevs, in a file
  * ====================================================================================================================
- * Recorded are, with their time: input and events as they come from the backend, what each write, read, ioctl,
- * disconnect, shutdown and wait answered, and when more could be written. A replay puts a backend that reads the file
- * in the place of each chardev that was recorded: the same calls get the same answers, and input and events come at the
- * same times, with nobody at the far side. A frontend that does the same at the same times does so again, byte for
- * byte: give the context a clock that says so (see chr_config). A chardev with several frontends (mux) is not recorded
- * but the one under it: it lives again on top of that. A hub or a filter is recorded, and what it is on too: in a replay
- * it plays its own part, and there is no frontend at those below. Not recorded are passed descriptors, what chr_query()
- * tells, and calls at the back of a chardev (chr_ringbuf_read()).
+ * Recorded are, with their time: input and events as the backend delivers them; the results of write, read, ioctl,
+ * disconnect, shutdown and wait; and when output became possible again. In a replay each recorded chardev gets a
+ * backend that reads the file: the same calls return the same results, and input and events come at the same times,
+ * without a far side. A frontend that behaves the same at the same times repeats its run byte for byte: give the
+ * context a virtual clock (see chr_config). A chardev with several frontends (mux) is not recorded; the chardev under
+ * it is, and the mux works on that in a replay. A hub or a filter is recorded, and so are the chardevs under it: in a
+ * replay it plays its own record, and those under it have no frontend. Not recorded: passed descriptors, chr_query(),
+ * and calls of >>extras such as chr_ringbuf_read().
  *
  * The file, all numbers little-endian. First 24 bytes:
  *
  *      0  8  "chardevR"
  *      8  4  version: 1
  *     12  4  zero
- *     16  8  the context's clock when the recording began, in ns (to know, not to use)
+ *     16  8  the context's clock at the beginning of the recording, in ns (for information)
  *
- * Then records, each a head of 28 bytes and `length` bytes of data, in the order in which things happened:
+ * Then records in the order in which things happened, each a head of 28 bytes and `length` bytes of data:
  *
  *      0  4  length
- *      4  4  CRC-32 (that of Ethernet) of all the rest of the record, the length included
+ *      4  4  CRC-32 (that of Ethernet) of the rest of the record and the length
  *      8  2  number of the chardev
  *     10  1  kind
  *     11  1  1 = inside a call of the frontend's, whose record follows; else 0
- *     12  8  time in ns since the recording began, never less than that of the record before
+ *     12  8  time in ns since the beginning of the recording, not decreasing
  *     20  4  value, signed
  *     24  4  extra
  *
  *     kind                value             extra             data
  *      1 a new chardev    0                 0                 its id; numbers count up from 0
- *      2 created          0 or an error     0                 the error's text
+ *      2 created          0 or an error     0                 text of the error
  *      3 input            0                 0                 the bytes
- *      4 event            CHR_EVENT_...     CLOSED and INPUT_END: 1 = more may come, with the next peer; else 0
+ *      4 event            CHR_EVENT_...     CLOSED and INPUT_END: 1 = the far side may come back; else 0
  *      5 writable         0                 0
- *      6 write            what it returned  bytes offered     those taken, or dropped because nobody was there
- *      7 read             what it returned  bytes asked for   the bytes
- *      8 ioctl            what it returned  CHR_IOCTL_...     the argument after it: bytes, or ints of 4 bytes
+ *      6 write            result            bytes offered     those accepted, or dropped because there was no peer
+ *      7 read             result            bytes asked for   the bytes
+ *      8 ioctl            result            CHR_IOCTL_...     the argument after it: bytes, or ints of 4 bytes
  *      9 frontend opened  1 or 0            0
- *     10 disconnect       what it returned  0
- *     11 wait             what it returned  0                 the error's text
+ *     10 disconnect       result            0
+ *     11 wait             result            0                 text of the error
  *     12 the end          0                 0
- *     13 shutdown         what it returned  0
+ *     13 shutdown         result            0
  */
 
 #if !defined(CHARDEV_NO_RECORD) && !defined(CHARDEV_FREESTANDING)
-/* Records all chardevs, those that are there and those to come, into a new file. CHR_ERR_BUSY while one is under
- * way; errors of opening. If the file can't be written later on, or chardev number 65537 comes, recording ends with
- * one line in the log: the number in the file has 16 bits, and one that was removed keeps its own. */
+/* Records all chardevs, existing and later ones, into a new file. Returns 0, CHR_ERR_BUSY while a recording is in
+ * progress, or an error of opening the file. When the file can't be written later, or with chardev number 65537
+ * (numbers have 16 bits and are not reused), recording ends with one line in the log. Owner thread, any handler. */
 CHARDEV_API int chr_record_start(chr_context *ctx, const char *path, chr_error *err);
-/* Ends the file. CHR_ERR_NOT_FOUND when nothing is (or was, after a failure) being recorded. chr_context_free() does it, too. */
+/* Completes and closes the file; chr_context_free() does it, too. Returns 0, or CHR_ERR_NOT_FOUND when there is no
+ * recording (any more, after a failure). Owner thread, any handler. */
 CHARDEV_API int chr_record_stop(chr_context *ctx);
 
-/* From here on, each chardev made with an id that the file knows is played from it; an id that was made more than once is
- * played in that order, and its options are checked as ever but open nothing. Recorded times count from this moment. The whole
- * file is checked first: CHR_ERR_INVALID names the offset of what is wrong. CHR_ERR_BUSY while there is a replay.
- * When a frontend does something else than it did then, the log gets one line for that chardev, with time and offset. */
+/* Begins a replay: from here on, each chardev that is created with an id in the file is played from it. An id that was
+ * created more than once is played in that order. The options are checked as usual but open nothing. Recorded times
+ * count from this moment. The whole file is checked first. When a frontend diverges from the recording, the log gets
+ * one line for that chardev, with time and offset. Returns 0; CHR_ERR_INVALID (err names the offset of the damage);
+ * CHR_ERR_BUSY while another replay is open; or an error of opening the file. Owner thread. */
 CHARDEV_API int chr_replay_open(chr_context *ctx, const char *path, chr_error *err);
-/* 1 once the time has come at which the recording ended; 0 before that, and without a replay. */
+/* 1 when the time of the end of the recording has passed; 0 before that, and without a replay. */
 CHARDEV_API int chr_replay_over(chr_context *ctx);
-/* Lets go of the file. Chardevs that were played from it get nothing more, and drop what is written. */
+/* Closes the file. Chardevs that were played from it get no more input, and drop output. */
 CHARDEV_API void chr_replay_close(chr_context *ctx);
 #endif
 
 /* ====================================================================================================================
- * >>trace   what happens inside, as it happens: bytes, events, connections, handshakes, commands
+ * >>trace   a hook for each byte, event, connection, handshake and command, as it happens
  * ====================================================================================================================
- * chr_config.trace is called with each event of the table below: for a log of a device's traffic, and when something
- * doesn't connect.
+ * chr_config.trace is called with each event of the table below: to log the traffic of a device, or to find out why
+ * something doesn't connect.
  *
  *     static void on_trace(void *opaque, const chr_trace *event)
  *     {
@@ -1676,23 +1797,24 @@ CHARDEV_API void chr_replay_close(chr_context *ctx);
  *         fprintf(stderr, "%s\n", line);
  *     }
  *
- * It runs on the thread that does what it tells of, in the middle of that and with the lock: on the owner's, and with
- * CHARDEV_THREADS also on those that write or make another call of theirs (see THREADS); one at a time. All pointers in
- * the event are good until it returns. It may call chr_trace_...(); chr_find(), chr_next(), chr_query(),
- * chr_fe_backend_open(), chr_loop_now() and chr_error_text(), which only ask; and chr_loop_stop(), chr_loop_wake(),
- * chr_idle_...() and chr_timer_...(), which post. What would change a chardev or a frontend does nothing there and
- * returns an error; to do that, start an idle. What the hook does is not traced.
+ * It runs in the middle of what it reports, with the lock: on the owner thread, and with CHARDEV_THREADS also on a
+ * thread that makes a call of THREADS; one thread at a time. All pointers in the event are valid until it returns. It
+ * may call chr_trace_...(); chr_find(), chr_next(), chr_query(), chr_fe_backend_open(), chr_loop_now() and
+ * chr_error_text(), which only read; and chr_loop_stop(), chr_loop_wake(), chr_idle_...() and chr_timer_...(), which
+ * post. Calls that would change a chardev or a frontend do nothing there and return an error: start an idle for them.
+ * What the hook does is not traced.
  *
- * Without a hook a place that traces costs one branch at most. Recordings and replays have their events, too, and know
- * nothing of the hook. Bytes are those that cross the chardev's edge; of a handshake and of what layers make of them
- * wire_in and wire_out tell.
+ * Without a hook a trace point costs at most one branch. Tracing does not change recordings and replays, whose chardevs
+ * have events, too. Bytes are those at the chardev's edge; wire_in and wire_out have those of handshakes and the
+ * encoded ones under layers.
  *
- * With CHARDEV_USDT each event is also a probe of the program: provider "chardev", its name, and the arguments id,
- * first number, second number, text, bytes, length of these. They work without the hook, and cost a call for each event.
+ * With CHARDEV_USDT each event is also a static probe of the program: provider "chardev", the name of the event, and
+ * the arguments id, first number, second number, text, bytes, length of these. Probes work without the hook, and cost a
+ * call for each event.
  */
 
-/* One event a row; NAME is CHR_TRACE_NAME's and the probe's. Then what it carries: up to two numbers, as NAME or NAME:KIND,
- * a text, as NAME:text, and bytes. Then its help. */
+/* One event a row: its name, as in CHR_TRACE_name and of the probe; its fields: up to two numbers, as NAME or
+ * NAME:KIND, a text, as NAME:text, and bytes; its help. */
 #define CHR_TRACES(X) \
     X(chardev_create,        "kind:text",             "a chardev is about to be made")                                \
     X(chardev_created,       "result:error why:text", "it has been made, or could not be")                            \
@@ -1792,7 +1914,7 @@ CHARDEV_API void chr_replay_close(chr_context *ctx);
     X(spice_vmc_read,        "given requested",       "spice: from the guest to the client")                          \
     X(spice_chr_discard_write, "count",               "spice: what a client that left has not got")                   \
     X(mux_command,           "key:letter",            "mux: the character behind the escape")                         \
-    X(script_step,           "line statement:text",   "script: the statement that is next")                                  \
+    X(script_step,           "line statement:text",   "script: the statement that is next")                           \
     X(script_result,         "result:error why:text", "script: it has ended")                                         \
     X(fault,                 "what:text",             "fault: what goes wrong now")
 
@@ -1803,46 +1925,50 @@ typedef enum chr_trace_number {
     CHR_TRACE_COUNT
 } chr_trace_number;
 
+/* An event, for chr_config.trace. */
 struct chr_trace {
     chr_trace_number number;    /* CHR_TRACE_... */
     const char      *name;      /* "socket_accept" */
-    const char      *id;        /* of the chardev; NULL = of none */
+    const char      *id;        /* of the chardev; NULL = none */
     chr_context     *ctx;
-    int64_t          time;      /* ns on the context's clock, */
-    int64_t          wall_time; /* and since 1970 UTC, on its wall clock */
+    int64_t          time;      /* ns on the context's clock */
+    int64_t          wall_time; /* ns since 1970 UTC, on its wall clock */
     int64_t          value[2];  /* the numbers, in the order of the table */
     const char      *text;      /* one line; NULL = none */
     const void      *bytes;     /* NULL = none */
-    size_t           len;
+    size_t           len;       /* of `bytes` */
 };
 
 #ifndef CHARDEV_NO_TRACE
-/* The name of an event; NULL when the number is none: names are numbered from 0 to CHR_TRACE_COUNT - 1. Any thread. */
+/* The name of event `number`, 0 to CHR_TRACE_COUNT - 1; NULL for other numbers. Any thread. */
 CHARDEV_API const char *chr_trace_name(int number);
-/* Whether patterns name this event: words with a comma between, '*' is any text and '?' one character. A word that begins
- * with '-' takes events out again; of several that match the last counts: "socket_*,-socket_lookup*". Any thread. */
+/* 1 if the patterns select this event, else 0: words with commas between, '*' is any text and '?' one character. A word
+ * that begins with '-' deselects events; of several that match the last one counts: "socket_*,-socket_lookup*". Any
+ * thread. */
 CHARDEV_API int chr_trace_match(const char *patterns, const char *name);
-/* The event as one line without a newline, cut where `size` is too small: seconds, id, name, and what it carries by name:
- * "12.345678 con socket_connect_failed result=IO why="cannot connect to localhost:4444: Connection refused"". Of the
- * bytes the first 64. Returns the length of the line. Any thread. */
+/* Formats an event as one line without a newline, cut to `size` bytes: seconds, id, name, and its fields:
+ * "12.345678 con socket_connect_failed result=IO why="cannot connect to localhost:4444: Connection refused"". Of bytes
+ * the first 64 are shown. Returns the length of the line. Any thread. */
 CHARDEV_API int chr_trace_format(const chr_trace *event, char *text, size_t size);
-/* Calls `print` with a line for each event that the patterns name (NULL: for all), without a newline: its name, what it
- * carries, its help. Returns how many these are. Any thread. */
+/* Calls `print` with one line, without a newline, for each event that the patterns select (NULL: all): its name, its
+ * fields, its help. Returns their number. Any thread. */
 CHARDEV_API int chr_trace_help(const char *patterns, void (*print)(void *opaque, const char *line), void *opaque);
 #endif
 
 /* ====================================================================================================================
- * >>descriptors   named ones, passed by a monitor's peer (SCM_RIGHTS), for fd=NAME
- * ==================================================================================================================== */
+ * >>descriptors   named descriptors, passed by a monitor's peer (SCM_RIGHTS), for fd=NAME
+ * ================================================================================================================== */
 
-/* On Windows a descriptor is the value of a SOCKET or HANDLE, (int)(intptr_t)socket. No peer can pass one beside the bytes
- * there: it is inherited, or duplicated by WSADuplicateSocket() and opened by WSASocketW(), and named here for a monitor. */
+/* On Windows a descriptor is the value of a SOCKET or HANDLE, (int)(intptr_t)socket. Descriptors can't be passed beside
+ * the bytes there: they are inherited, or duplicated by WSADuplicateSocket() and opened by WSASocketW(), and named here
+ * for a monitor. */
 
 #ifndef CHARDEV_NO_DESCRIPTORS
-/* Keeps fd under a name, which may not begin with a digit; the context owns it from success on, until a chardev takes it. A
- * descriptor that had the name before is closed. CHR_ERR_INVALID, CHR_ERR_EXISTS (it has another name), CHR_ERR_NO_MEMORY. */
+/* Gives fd a name, which may not begin with a digit. After success the context owns it until a chardev takes it, and an
+ * older descriptor of that name is closed. Returns 0, CHR_ERR_INVALID (the name, or fd is not open), CHR_ERR_EXISTS (fd
+ * has another name), CHR_ERR_NO_MEMORY. Owner thread, any handler. */
 CHARDEV_API int chr_fd_put(chr_context *ctx, const char *name, int fd, chr_error *err);
-/* Closes and forgets it. CHR_ERR_NOT_FOUND. */
+/* Closes a named descriptor. Returns 0 or CHR_ERR_NOT_FOUND. Owner thread, any handler. */
 CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err);
 #endif
 
@@ -1857,13 +1983,13 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
  *
  * Lower layers first; each function stands after those that it calls. Private names begin with chr__ or CHR__.
  *
- * ******************************************************************************************************************** */
+ * ****************************************************************************************************************** */
 #if defined(CHARDEV_IMPLEMENTATION) && !defined(CHARDEV_IMPLEMENTED)
 #define CHARDEV_IMPLEMENTED
 
 /* ====================================================================================================================
  * >>platform   the only place with system headers, system calls and errno
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 
 #if defined(CHARDEV_FREESTANDING)
 #define CHR__FREESTANDING 1
@@ -9237,7 +9363,7 @@ static int chr__os_set_check(const chr__set *set, int fd) { return (void)set, (v
 
 /* ====================================================================================================================
  * >>memory   memory, text, error, log
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 
 /* Things by a key (>>tables). */
 typedef struct chr__table {
@@ -9973,7 +10099,7 @@ CHARDEV_API const char *chr_error_text(int code)
 
 /* ====================================================================================================================
  * >>encodings   numbers in files and on the wire, base64 (RFC 4648 section 4), UTF-8 (RFC 3629)
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 
 CHR__PRIVATE void chr__put_le(unsigned char *to, uint64_t value, int bytes)
 {
@@ -10361,7 +10487,7 @@ CHR__PRIVATE void chr__table_each(chr__table *table, const void *key, size_t len
 
 /* ====================================================================================================================
  * >>the_loop   watches in one poll array that is kept, timers in a heap, idles in a ring
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 
 CHARDEV_API void chr_loop_wake(chr_context *ctx)
 {
@@ -12222,7 +12348,7 @@ static void chr__file_notifier_close(chr_context *ctx)
 
 /* ====================================================================================================================
  * >>the_options   text to key=value list, list to options struct, by the backend's table
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 
 typedef struct chr__pair {
     struct chr__pair *next;
@@ -13078,7 +13204,7 @@ CHR__PRIVATE int chr__is_epp(int command)
 
 /* ====================================================================================================================
  * >>the_record   what crosses a frontend's edge goes to a file; the layout stands in >>record
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 
 #define CHR__RECORDED (UINT32_C(1) << 30) /* among the pending events, so that input looks at one word only */
 
@@ -13329,7 +13455,7 @@ static void chr__record_new(chr_dev *dev) { (void)dev; }
 
 /* ====================================================================================================================
  * >>core   events, input, the log file, the registry, hot swap
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 
 /* What holds bytes between frontend and backend: without it the compiler drops all that asks for it. */
 #if CHARDEV_HAS_BUFFERS
@@ -16354,7 +16480,7 @@ CHARDEV_API int chr_change(chr_context *ctx, const char *id, const char *options
 
 /* ====================================================================================================================
  * >>front   the frontend's calls
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 
 static int chr__fe_attach(chr_frontend *fe, chr_dev *dev, chr_error *err)
 {
@@ -17600,7 +17726,7 @@ static void chr__stalls_hand_over(chr_context *ctx)
 
 /* ====================================================================================================================
  * >>stacked   slots for backends of the user's that are on another chardev: down to it, and up from it
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 
 CHARDEV_API void chr_be_log(chr_dev *dev, const char *format, ...)
 {
@@ -18517,7 +18643,7 @@ CHARDEV_API void chr_replay_close(chr_context *ctx)
 
 /* ====================================================================================================================
  * >>stream   descriptors in and out, under layers, gated by can_read: the base of all that reads and writes descriptors
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_FD || CHARDEV_HAS_WIN || CHARDEV_HAS_FILE || CHARDEV_HAS_PIPE || CHARDEV_HAS_PTY || CHARDEV_HAS_CONSOLE || \
     CHARDEV_HAS_STDIO || CHARDEV_HAS_SERIAL || CHARDEV_HAS_UDP || CHARDEV_HAS_SOCKET
 
@@ -19743,7 +19869,7 @@ CHR__PRIVATE void chr__stream_input_over(chr__stream *stream, int code)
  * >>be_null   takes and drops everything. The template for a new backend.
  *
  * far side   nobody, ever          options   none          events   none: it is never open
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 
 static int chr__null_open(chr_dev *dev, chr_error *err)
 {
@@ -19772,7 +19898,7 @@ CHR_TABLE(chr_backend, chr__null_kind,
  * >>be_ringbuf   the last bytes that the guest wrote, to be read by calls
  *
  * far side   chr_ringbuf_read(), chr_ringbuf_write()          options   size          events   OPENED from creation
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_RINGBUF
 
 typedef struct chr__ringbuf {
@@ -19873,7 +19999,7 @@ static int chr__ringbuf_read_utf8(chr__ring *ring, size_t size, char *out, size_
  *
  * far side   nobody          options   none          events   OPENED at creation
  * output     [spaces][decimal n]q: the context's exit handler is asked, from the loop, to exit with (n << 1) | 1
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_TESTDEV
 
 enum { CHR__TESTDEV_START, CHR__TESTDEV_NUMBER, CHR__TESTDEV_BEHIND_NUMBER, CHR__TESTDEV_MAX = INT_MAX / 2 };
@@ -19966,7 +20092,7 @@ CHR_TABLE(chr_backend, chr__testdev_kind,
  * far side   the script; the manual is at chr_script_options          options   file or text, timeout, window, exit
  * events     OPENED from creation, CLOSED, OPENED, BREAK and INPUT_END as the script says, CLOSED at its end
  * clock      the context's. It begins when a frontend is there
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_SCRIPT
 
 enum {
@@ -20833,7 +20959,7 @@ static int chr__script_result(const chr__script *script, chr_error *err)
 
 /* ====================================================================================================================
  * >>answers   what an emulated device says waits in fixed memory and goes, from the loop, as the frontend has room
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_MSMOUSE || CHARDEV_HAS_WCTABLET || CHARDEV_HAS_BRAILLE
 
 typedef struct chr__answers {
@@ -20913,7 +21039,7 @@ static int chr__answer(chr__answers *answers, const void *bytes, size_t len)
  * events     OPENED when DTR or RTS gives it power (CHR_IOCTL_SERIAL_SET_TIOCM), CLOSED when both are gone
  * input      at power-on "M3" and the plug-and-play id; then 3 bytes a packet: 01LRyyxx 00xxxxxx 00yyyyyy, and 00M00000
  *            as a fourth when the middle button is or was just down
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_MSMOUSE
 
 enum { CHR__MSMOUSE_STEP = 127 }; /* what fits into one packet */
@@ -21104,7 +21230,7 @@ CHR_TABLE(chr_backend, chr__msmouse_kind,
  * input      a configuration block at creation; answers to what the guest asks; while started, a packet of 7 bytes a sync
  * output     ~# (model), and lines: RE (settings), ~C (size), ST (start), SP (stop), TSn; the rest is dropped. The line speaks
  *            9600 baud: at another speed (CHR_IOCTL_SERIAL_SET_PARAMS) it understands nothing, and a change resets it.
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_WCTABLET
 
 enum { CHR__WCTABLET_SPEED = 9600, CHR__WCTABLET_MAX = 32767, CHR__WCTABLET_WIDTH = 5036, CHR__WCTABLET_HEIGHT = 3774 };
@@ -21310,7 +21436,7 @@ CHR_TABLE(chr_backend, chr__wctablet_kind,
  *
  * Two halves that know of each other only what chr_braille_display and chr_braille_key() say: the protocol engine, which needs no
  * system, and >>brlapi, which brings a display. While there has never been one, the device is silent, as if switched off.
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_BRAILLE
 
 enum { CHR__BRAILLE_MOST = 84, CHR__BAUM_ESC = 0x1b, CHR__BAUM_PATIENCE_MS = 100 };
@@ -22307,7 +22433,7 @@ CHR_TABLE(chr_backend, chr__braille_kind,
  * far side   another chardev          options   chardev, escape; made by mux=on on any chardev
  * events     those of the other chardev to all frontends, its own to the one in focus; MUX_OUT, MUX_IN when the focus moves
  * escape     Ctrl-A, then h ? help, x exit, s snapshot, t stamps, b BREAK, c next frontend, Ctrl-A itself
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_MUX
 
 enum { CHR__MUX_HELD = CHR__BUFFER_SIZE / 16, CHR__MUX_BACKLOG = CHR__BUFFER_SIZE };
@@ -23014,7 +23140,7 @@ CHR_TABLE(chr_backend, chr__mux_kind,
  * output     goes to all that are open. When a slow member takes less, so does the whole; what the others have had
  *            already is not sent to them again: after a partial write the next one must go on where it ended, as always.
  * input      from any member, as it comes
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_HUB || CHARDEV_HAS_SOCKET
 
 typedef struct chr__fan_member {
@@ -23366,7 +23492,7 @@ static void chr__fan_free(chr__fan *fan)
  * >>be_hub   several chardevs behind one frontend (>>fan_out)
  *
  * far side   other chardevs, each with a peer of its own          options   chardevs.0, chardevs.1, ...
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_HUB
 
 typedef struct chr__hub {
@@ -23491,7 +23617,7 @@ CHR_TABLE(chr_backend, chr__hub_kind,
  * far side   the other chardev's          options   chardev, seed, rate, faults, delay
  * events     those of the other chardev; CLOSED and OPENED of its own in pairs, and BREAK
  * faults     the manual is at chr_fault_options. A byte of chance a decision: from chr_fault_feed(), else from the seed
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_FAULT
 
 enum {
@@ -24016,7 +24142,7 @@ static int chr__fault_feed(chr__fault *fault, const void *data, size_t len)
  * >>be_fd   two descriptors of any kind that poll() takes; on Windows its name is `win`, and they are handles
  *
  * far side   whoever has the other ends          options   in, out          events   OPENED from creation, CLOSED at end of input
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_FD || CHARDEV_HAS_WIN
 
 static const chr_option chr__fd_rows[] = {
@@ -24091,7 +24217,7 @@ CHR_TABLE(chr_backend, chr__win_kind,
  * >>be_file   a file that is written, and maybe another that is read
  *
  * far side   files          options   path, append, input-path          events   OPENED from creation, CLOSED at end of input
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_FILE
 
 static const chr_option chr__file_rows[] = {
@@ -24143,7 +24269,7 @@ CHR_TABLE(chr_backend, chr__file_kind,
  * far side   who opens PATH.in and PATH.out, or PATH          options   path, on Windows server and reconnect-ms
  * events     OPENED from creation; of a server OPENED and CLOSED as its clients come and go, of a client CLOSED at
  *            hang-up
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_PIPE
 
 CHR__PRIVATE int chr__pipe_uri(const char *uri, chr_options *options)
@@ -24416,7 +24542,7 @@ CHR_TABLE(chr_backend, chr__pipe_kind,
  * far side   who opens the slave          options   path: a symlink to it
  * events     OPENED when somebody has the slave open: told by the system at once, or else seen about each second and
  *            after each write; CLOSED at hang-up
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_PTY
 
 typedef struct chr__pty {
@@ -24666,7 +24792,7 @@ CHR_TABLE(chr_backend, chr__pty_kind,
  * far side   who started us          options   signal
  * events     OPENED from creation, CLOSED at end of input; RESIZED when the terminal has another size, seen within half
  *            a second
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_STDIO
 
 typedef struct chr__stdio {
@@ -24804,7 +24930,7 @@ CHR_TABLE(chr_backend, chr__stdio_kind,
  * >>be_console   the screen of the process's console, on Windows
  *
  * far side   who looks at it; there is no input          options   none          events   OPENED from creation
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_CONSOLE
 
 typedef struct chr__console {
@@ -24856,7 +24982,7 @@ CHR_TABLE(chr_backend, chr__console_kind,
  *            line changes
  *
  * It is opened at 115200 8N1, raw, without flow control, without waiting for a carrier. The line keeps its last settings at the end.
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_SERIAL
 
 /* The one layer above the descriptor: the system marks a break in the input as 0xff 0 0, a damaged byte X as 0xff 0
@@ -25344,7 +25470,7 @@ CHR_TABLE(chr_backend, chr__serial_kind,
  * far side   what is plugged in          options   path          events   OPENED from creation
  *
  * The guest drives its registers (CHR_IOCTL_PP_...). Bytes that it writes are printed in compatibility mode. There is no input.
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_PARALLEL
 
 typedef struct chr__parallel {
@@ -25489,7 +25615,7 @@ CHR_TABLE(chr_backend, chr__parallel_kind,
  * One write is one datagram, of at most 65507 bytes; what waited in obuf= or history= goes out together. A received one comes in as
  * many reads as the frontend needs; one that fits comes in one read. Refusals (ICMP) change nothing: the peer may come later. Names
  * are looked up at creation, which can block.
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_UDP
 
 enum { CHR__DATAGRAM_SIZE = 65536, CHR__DATAGRAM_MOST = 65507 /* that IPv4 can carry */ };
@@ -25729,7 +25855,7 @@ CHR_TABLE(chr_backend, chr__udp_kind,
  *            >>fan_out)
  * options    exactly one of path, host/port, cid/port, fd; server, wait; reconnect; what is spoken over it
  * events     OPENED when a peer is connected and all handshakes are over; CLOSED when it has gone and its input is read
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_SOCKET
 
 /* What help says of the options of a layer. */
@@ -31391,7 +31517,7 @@ CHR_TABLE(chr_backend, chr__socket_kind,
  * The server calls from the stack of its own main loop, maybe from deep inside one of our calls, and can't bear that its interface goes
  * meanwhile. So its callbacks only take and give bytes, and note what has happened; all handlers are called from our loop. The order of
  * bytes and events is kept: what comes behind a break or an end that the frontend has not heard of stays in the server.
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_SPICE
 
 typedef struct chr__spice {
@@ -31797,7 +31923,7 @@ CHR_TABLE(chr_backend, chr__spiceport_kind,
 
 /* ====================================================================================================================
  * >>table   the built-in backends
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 
 /* One line a backend, from which both tables come: what is not in the one is in the other.
  *
@@ -31876,7 +32002,7 @@ static const chr_backend *const chr__object_kinds[] = {
 
 /* ====================================================================================================================
  * >>public   what only checks its arguments and calls the above
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 
 static void chr__config_defaults(chr_config *config)
 {
