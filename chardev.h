@@ -1981,14 +1981,14 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
  *
  *                                          I M P L E M E N T A T I O N
  *
- * Lower layers first; each function stands after those that it calls. Private names begin with chr__ or CHR__.
+ * Lower layers first; each function is defined after those that it calls. Private names begin with chr__ or CHR__.
  *
  * ****************************************************************************************************************** */
 #if defined(CHARDEV_IMPLEMENTATION) && !defined(CHARDEV_IMPLEMENTED)
 #define CHARDEV_IMPLEMENTED
 
 /* ====================================================================================================================
- * >>platform   the only place with system headers, system calls and errno
+ * >>platform   the operating systems: the only place with system headers, system calls and errno
  * ================================================================================================================== */
 
 #if defined(CHARDEV_FREESTANDING)
@@ -2002,7 +2002,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHR__HAS_FDS 1
 #endif
 
-/* What can be built here, less what the user leaves out: CHARDEV_HAS_x is 0 or 1. */
+/* Features: what this platform supports, without what the user leaves out. CHARDEV_HAS_x is 0 or 1. */
 #if defined(CHARDEV_NO_RINGBUF)
 #define CHARDEV_HAS_RINGBUF 0
 #else
@@ -2134,7 +2134,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #else
 #define CHARDEV_HAS_TRACE 1
 #endif
-/* Likewise what is no backend. Where there are no files, nothing is written to them. */
+/* Features other than backends. Recordings and log files need a file system. */
 #if defined(CHARDEV_NO_RECORD) || defined(CHR__FREESTANDING)
 #define CHARDEV_HAS_RECORD 0
 #else
@@ -2201,15 +2201,16 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHARDEV_HAS_BUFFERS 1
 #endif
 
-/* Helpers of the lower sections, which a build without some backends may not need; what each message runs through: kept side by
- * side, so that it fills few pages and cache lines; and what the hot path seldom calls: kept out of line, so that it costs nothing. */
+/* CHR__PRIVATE: functions that a build without some backends may not use. CHR__HOT: the path of each message, grouped
+ * by the compiler, so that it fills few pages and cache lines. CHR__COLD: what the hot path seldom calls, out of
+ * line. */
 #if defined(__GNUC__)
 #define CHR__PRIVATE static __attribute__((unused))
 #define CHR__HOT __attribute__((hot))
-#define CHR__HOT_INLINE static inline __attribute__((always_inline)) /* a few instructions that every message runs
-                                                                        through */
+#define CHR__HOT_INLINE static inline __attribute__((always_inline)) /* a few instructions on the path of each
+                                                                        message */
 #define CHR__COLD static __attribute__((unused, noinline, cold))
-#define CHR__APART static __attribute__((unused, noinline)) /* hot, but not for all: its callers stay small */
+#define CHR__APART static __attribute__((unused, noinline)) /* hot for some users only: out of line */
 #if defined(__OPTIMIZE_SIZE__)
 #undef CHR__HOT_INLINE
 #undef CHR__APART
@@ -2228,7 +2229,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHR_SYS(name) name
 #endif
 
-/* What one thread or signal handler sets while another looks at it without the lock. */
+/* Variables that are set by one thread or signal handler and read by another without the lock (acquire, release). */
 #if defined(CHARDEV_THREADS) && defined(__GNUC__)
 #define CHR__LOAD(variable) __atomic_load_n(&(variable), __ATOMIC_ACQUIRE)
 #define CHR__STORE(variable, value) __atomic_store_n(&(variable), value, __ATOMIC_RELEASE)
@@ -2239,7 +2240,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #else
 #define CHR__BARRIER() _ReadWriteBarrier()
 #endif
-#define CHR__LOAD(variable) (CHR__BARRIER(), (variable)) /* whoever goes on with what it stands for takes the lock */
+#define CHR__LOAD(variable) (CHR__BARRIER(), (variable)) /* a reader that acts on it takes the lock */
 #define CHR__STORE(variable, value) (CHR__BARRIER(), (variable) = (value))
 #else
 #define CHR__LOAD(variable) (variable)
@@ -2249,8 +2250,8 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #include <limits.h>
 #include <string.h>
 
-/* What an int can count: where it has 16 bits, buffers are small. */
-enum { CHR__LINE = CHR_INFO_TEXT < 512 ? 96 : 512 }; /* bytes on the stack for what is mostly short */
+/* Sizes of buffers: small where an int has 16 bits. */
+enum { CHR__LINE = CHR_INFO_TEXT < 512 ? 96 : 512 }; /* bytes on the stack for texts that are mostly short */
 enum { CHR__MEGABYTE = INT_MAX > 32767 ? INT_MAX / 2048 + 1 : 16384 };
 #if INT_MAX > 32767
 #define CHR__SIZE_MOST (INT64_C(1) << 30)
@@ -2291,19 +2292,19 @@ enum { CHR__MEGABYTE = INT_MAX > 32767 ? INT_MAX / 2048 + 1 : 16384 };
 extern "C" {
 #endif
 
-/* -- text that every profile needs ---------------------------------------------------------------------------------- */
+/* -- formatted text, in every profile ------------------------------------------------------------------------------ */
 
 #ifndef CHR__FREESTANDING
 #include <stdio.h>
 
-enum { CHR__FORMAT_MOST = 300 }; /* longer than any in this file */
+enum { CHR__FORMAT_MOST = 300 }; /* longer than any format in this file */
 
 CHR__PRIVATE int chr__os_format(char *buf, size_t size, const char *format, va_list args)
 {
     return vsnprintf(buf, size, format, args);
 }
 
-/* Each plain %s becomes a %.300s, so that no text that somebody gave hides what is wrong with it. */
+/* Each plain %s becomes a %.300s: a long text from outside doesn't push the reason out of the message. */
 CHR__PRIVATE int chr__os_format_bounded(char *buf, size_t size, const char *format, va_list args)
 {
     char        bounded[CHR__FORMAT_MOST + 6];
@@ -2324,8 +2325,8 @@ CHR__PRIVATE int chr__os_format_bounded(char *buf, size_t size, const char *form
 
 #else
 
-/* Enough of vsnprintf for the messages in this file and for firmware: %s %.9s %.*s %c %d %u %x %lld %llu %llx %%, width,
- * zero pad. */
+/* A subset of vsnprintf for the messages in this file and for firmware: %s %.9s %.*s %c %d %u %x %lld %llu %llx %%,
+ * width, zero padding. */
 
 static size_t chr__digits(char *end, unsigned long long value, unsigned base)
 {
@@ -2360,8 +2361,8 @@ static void chr__sink_padded(chr__text_sink *sink, const char *text, size_t len,
 typedef struct chr__text_spec {
     char   pad, letter;
     size_t width;
-    int    longs, is_cut; /* is_cut: the length of a %.*s comes first */
-    int    most;          /* that of a %.9s; -1 = none */
+    int    longs, is_cut; /* number of 'l'; is_cut: %.*s, whose precision is an argument */
+    int    most;          /* precision of %.9s; -1 = none */
 } chr__text_spec;
 
 static const char *chr__read_spec(const char *format, chr__text_spec *spec)
@@ -2397,7 +2398,7 @@ static void chr__sink_number(chr__text_sink *sink, const chr__text_spec *spec, l
     chr__sink_padded(sink, digits + sizeof digits - count, count, spec->width, spec->pad);
 }
 
-/* At most that many bytes; -1 = up to the zero. */
+/* strnlen(); most = -1: strlen(). */
 static size_t chr__text_length(const char *text, int most)
 {
     const void *end = most < 0 ? NULL : memchr(text, 0, (size_t)most);
@@ -2405,7 +2406,7 @@ static size_t chr__text_length(const char *text, int most)
     return most < 0 ? strlen(text) : end ? (size_t)((const char *)end - text) : (size_t)most;
 }
 
-/* A %s without a length gives at most so many bytes of its text; -1 = all. */
+/* vsnprintf(). A %s without a precision is limited to most_text bytes; -1 = unlimited. */
 static int chr__format_most(char *buf, size_t size, const char *format, va_list args, int most_text)
 {
     chr__text_sink sink = { buf, size, 0 };
@@ -2438,7 +2439,7 @@ CHR__PRIVATE int chr__os_format(char *buf, size_t size, const char *format, va_l
     return chr__format_most(buf, size, format, args, -1);
 }
 
-/* No text that somebody gave hides what is wrong with it. */
+/* A long text from outside doesn't push the reason out of the message. */
 CHR__PRIVATE int chr__os_format_bounded(char *buf, size_t size, const char *format, va_list args)
 {
     return chr__format_most(buf, size, format, args, 300);
@@ -2457,7 +2458,7 @@ CHR__PRIVATE int chr__format(char *buf, size_t size, const char *format, ...)
     return length;
 }
 
-/* As much of it as there is room for. */
+/* Copies a text, cut to size - 1 bytes. */
 CHR__PRIVATE void chr__put_text(char *to, size_t size, const char *text)
 {
     size_t len = strlen(text);
@@ -2467,7 +2468,7 @@ CHR__PRIVATE void chr__put_text(char *to, size_t size, const char *text)
     to[len] = 0;
 }
 
-/* Adds to the `len` characters in text[size]; returns how many there are then: it is cut where it does not fit. */
+/* Appends to the `len` characters in text[size], cut to size - 1; returns the new length. */
 CHR__PRIVATE size_t chr__append(char *text, size_t size, size_t len, const char *format, ...) CHR_PRINTF(4, 5);
 CHR__PRIVATE size_t chr__append(char *text, size_t size, size_t len, const char *format, ...)
 {
@@ -2480,7 +2481,7 @@ CHR__PRIVATE size_t chr__append(char *text, size_t size, size_t len, const char 
     return added < 0 ? len : (size_t)added < size - len ? len + (size_t)added : size - 1;
 }
 
-/* A message is one line, whatever came in with the values in it. */
+/* Control characters become '?', so that a message stays one line. */
 CHR__PRIVATE void chr__make_line(char *text)
 {
     for (; *text; text++)
@@ -2497,7 +2498,7 @@ static int chr__fail_with(chr_error *err, int code, const char *format, va_list 
     return err->code = code;
 }
 
-/* Fills err, which may be NULL, and returns the code. */
+/* Fills err (NULL: nothing) and returns the code. */
 CHR__PRIVATE int chr__fail(chr_error *err, int code, const char *format, ...) CHR_PRINTF(3, 4);
 CHR__PRIVATE int chr__fail(chr_error *err, int code, const char *format, ...)
 {
@@ -2509,21 +2510,21 @@ CHR__PRIVATE int chr__fail(chr_error *err, int code, const char *format, ...)
     return code;
 }
 
-/* The slot of a backend that reads URIs. */
+/* A backend's `uri` slot. */
 #if CHARDEV_HAS_URI
 #define CHR__URI(slot) slot
 #else
 #define CHR__URI(slot) NULL
 #endif
 
-/* Without help the message is the number of the error. What would have been in it is checked by the compiler, and no more. */
+/* CHARDEV_NO_HELP: the message is the number of the error; format and arguments are checked but not compiled. */
 #if CHARDEV_HAS_HELP
 #define CHR__HELP(text) text
 #else
 #define CHR__HELP(text) NULL
 #define chr__fail(err, code, ...) (0 ? (chr__fail)(err, CHR_ERR_INVALID, __VA_ARGS__) : chr__fail_briefly(err, code))
 
-/* error -7: two digits at most */
+/* "error -7": at most two digits */
 CHR__PRIVATE int chr__fail_briefly(chr_error *err, int code)
 {
     char *to = err ? (char *)memcpy(err->text, "error -", 7) + 7 : NULL;
@@ -2543,7 +2544,7 @@ CHR__PRIVATE int chr__no_memory(chr_error *err)
     return chr__fail(err, CHR_ERR_NO_MEMORY, "out of memory");
 }
 
-/* What the kernel's set of descriptors says of one: its number and key, and CHR_IN, CHR_OUT, CHR_HUP, CHR__HALF_HUP. */
+/* An entry that epoll, kqueue or a completion port reports as ready: CHR_IN, CHR_OUT, CHR_HUP, CHR__HALF_HUP. */
 typedef struct chr__ready {
     int      fd;
     unsigned key;
@@ -2551,18 +2552,19 @@ typedef struct chr__ready {
 } chr__ready;
 
 enum {
-    CHR__READY_MOST = 64, /* at a time */
-    CHR__HALF_HUP = 32,   /* the peer has ended its direction: a hang-up for who waits for that alone */
-    CHR__FULL_HUP = 8     /* among the events of a watch: no poll() bit, so that only what poll() always tells is told:
-                             both directions are over. CHR_HUP alone means POLLRDHUP too, which a half-close is */
+    CHR__READY_MOST = 64, /* entries per wait */
+    CHR__HALF_HUP = 32,   /* half-close by the peer (POLLRDHUP): a hang-up for a watch of CHR_HUP alone */
+    CHR__FULL_HUP = 8     /* in a watch's events: only hang-up (full close) and errors, which poll() always reports; no
+                             poll() bit. CHR_HUP alone includes a half-close (POLLRDHUP) */
 };
 
-/* What a serial line tells beside its bytes, with the bits of CHR_LINE_...; only where breaks and errors are not marked among
- * them. */
+/* Out-of-band events of a serial line, in one int with CHR_LINE_...; only where breaks and errors are not marked
+ * in-band. */
 enum { CHR__LINE_EVENT_BREAK = 0x100, CHR__LINE_EVENT_MODEM = 0x200 };
-enum { CHR__COUNT_BREAK, CHR__COUNT_FRAMING, CHR__COUNT_PARITY, CHR__COUNT_OVERRUN, CHR__COUNTS }; /* what it may count */
+enum { CHR__COUNT_BREAK, CHR__COUNT_FRAMING, CHR__COUNT_PARITY, CHR__COUNT_OVERRUN, CHR__COUNTS }; /* counters of a
+                                                                                                      driver */
 
-/* -- >>posix --------------------------------------------------------------------------------------------------------- */
+/* -- >>posix ------------------------------------------------------------------------------------------------------- */
 #ifdef CHR__POSIX
 
 #if defined(__GLIBC__) && !defined(__USE_MISC)
@@ -2594,13 +2596,14 @@ enum { CHR__COUNT_BREAK, CHR__COUNT_FRAMING, CHR__COUNT_PARITY, CHR__COUNT_OVERR
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
-#elif defined(__FreeBSD__) || defined(__NetBSD__) || defined(__OpenBSD__) || defined(__DragonFly__) || defined(__APPLE__)
+#elif defined(__FreeBSD__) || defined(__NetBSD__) || defined(__OpenBSD__) || defined(__DragonFly__) || \
+    defined(__APPLE__)
 #include <sys/event.h>
 #include <sys/time.h>
 #define CHR__KQUEUE
 #if defined(__NetBSD__)
-typedef uint32_t chr__filter, chr__filter_flags; /* the fields of struct kevent, and */
-typedef size_t   chr__filter_count;              /* how many kevent() takes */
+typedef uint32_t chr__filter, chr__filter_flags; /* types of the fields of struct kevent, */
+typedef size_t   chr__filter_count;              /* and of kevent()'s count */
 #else
 typedef short          chr__filter;
 typedef unsigned short chr__filter_flags;
@@ -2621,7 +2624,7 @@ typedef int            chr__filter_count;
 #ifdef MSG_CMSG_CLOEXEC
 #define CHR__RECEIVE_FLAGS (MSG_DONTWAIT | MSG_CMSG_CLOEXEC)
 #else
-#define CHR__RECEIVE_FLAGS MSG_DONTWAIT /* macOS: descriptors become close-on-exec right after */
+#define CHR__RECEIVE_FLAGS MSG_DONTWAIT /* macOS: CLOEXEC is set after the call */
 #endif
 #if defined(POLLRDHUP)
 #define CHR__POLLRDHUP POLLRDHUP
@@ -2632,12 +2635,12 @@ typedef int            chr__filter_count;
 #endif
 
 #if defined(__linux__) && !defined(__GLIBC__)
-typedef int chr__request; /* of ioctl() */
+typedef int chr__request; /* second argument of ioctl() */
 #else
 typedef unsigned long chr__request;
 #endif
 
-/* The one table from errno to our codes. */
+/* Maps errno to CHR_ERR_...; the only place that does. */
 static int chr__os_code(int error)
 {
     switch (error) {
@@ -2658,7 +2661,7 @@ static int chr__os_code(int error)
     }
 }
 
-/* "WHAT NAME: the system's reason" for an error number that was captured where it happened. */
+/* "WHAT NAME: strerror(error)", for an errno that was saved right after the failed call. */
 static int chr__os_fail(chr_error *err, int error, const char *what, const char *name)
 {
     return chr__fail(err, chr__os_code(error), "%s %s: %s", what, name, strerror(error));
@@ -2726,12 +2729,13 @@ static int chr__os_is_thread(const chr_config *config, chr__thread thread)
 
 static int chr__os_close(int fd)
 {
-    return fd < 0 ? 0 : CHR_SYS(close)(fd); /* not again after EINTR: the descriptor is gone on the systems we know */
+    return fd < 0 ? 0 : CHR_SYS(close)(fd); /* no retry after EINTR: the descriptor is closed on all supported
+                                               systems */
 }
 
-/* Every descriptor that the library creates passes through here. None is ever 0, 1 or 2: with those the whole
- * process, and what it starts, reads and writes. Takes the result of the call that created it; -1 and errno on
- * failure. */
+/* Moves a new descriptor above 2. Every descriptor that the library creates passes through here: as 0, 1 or 2 it would
+ * become standard input or output of this process and its children. Takes the result of the creating call; -1 and errno
+ * on failure. */
 static int chr__os_above_standard(int fd)
 {
     int error, moved;
@@ -2751,7 +2755,7 @@ CHR__PRIVATE void chr__os_close_on_exec(int fd)
         (void)CHR_SYS(fcntl)(fd, F_SETFD, FD_CLOEXEC);
 }
 
-/* CLOEXEC and non-blocking; returns the flags that the descriptor had, or -1. */
+/* Sets CLOEXEC and O_NONBLOCK; returns the old flags (F_GETFL), or -1. */
 static int chr__os_adopt(int fd)
 {
     int flags = CHR_SYS(fcntl)(fd, F_GETFL);
@@ -2763,7 +2767,7 @@ static int chr__os_adopt(int fd)
     return flags;
 }
 
-/* Sets or clears O_NONBLOCK of the open file description, where it is otherwise. */
+/* Sets or clears O_NONBLOCK of the open file description, if it differs. */
 CHR__PRIVATE void chr__os_set_nonblocking(int fd, int on)
 {
     int flags = CHR_SYS(fcntl)(fd, F_GETFL);
@@ -2779,12 +2783,12 @@ CHR__PRIVATE int chr__os_is_open(int fd)
     return CHR_SYS(fcntl)(fd, F_GETFD) >= 0;
 }
 
-/* The flags of a descriptor, of its number and of its open file description. */
+/* Flags of a descriptor (F_GETFD) and of its open file description (F_GETFL). */
 typedef struct chr__fd_flags {
     int number, description;
 } chr__fd_flags;
 
-/* Negative unless fd is open. */
+/* Negative if fd is not open. */
 static int chr__os_get_flags(int fd, chr__fd_flags *flags)
 {
     flags->number = CHR_SYS(fcntl)(fd, F_GETFD);
@@ -2798,7 +2802,7 @@ static void chr__os_set_flags(int fd, const chr__fd_flags *flags)
     (void)CHR_SYS(fcntl)(fd, F_SETFL, flags->description);
 }
 
-/* A pipe for the library's own use. */
+/* A pipe for internal use: CLOEXEC, non-blocking. -1 and errno. */
 static int chr__os_pipe(int fds[2])
 {
     int ends[2], error;
@@ -2818,7 +2822,7 @@ static int chr__os_pipe(int fds[2])
     return -1;
 }
 
-/* A copy, CLOEXEC, under the first free number from `least` on. */
+/* Duplicates fd, with CLOEXEC, to the lowest free number >= least. */
 CHR__PRIVATE int chr__os_dup(int fd, int least)
 {
     int copy = CHR_SYS(fcntl)(fd, F_DUPFD_CLOEXEC, least);
@@ -2826,7 +2830,7 @@ CHR__PRIVATE int chr__os_dup(int fd, int least)
     return copy < 0 ? chr__os_code(errno) : copy;
 }
 
-/* The access mode: whether fd may be read and written. */
+/* Whether the access mode of fd allows to read (CHR_IN) or write (CHR_OUT). */
 CHR__PRIVATE int chr__os_fd_allows(int fd, int direction)
 {
     int mode = CHR_SYS(fcntl)(fd, F_GETFL);
@@ -2839,10 +2843,10 @@ CHR__PRIVATE int chr__os_fd_allows(int fd, int direction)
 
 typedef enum chr__open_mode {
     CHR__OPEN_READ, CHR__OPEN_BOTH, CHR__OPEN_CREATE, CHR__OPEN_APPEND,
-    CHR__OPEN_LOG /* emptied, then written at its end, wherever that is by then */
+    CHR__OPEN_LOG /* O_TRUNC | O_APPEND */
 } chr__open_mode;
 
-/* ENXIO has a reason that its text does not name. */
+/* The error of open(). ENXIO on a FIFO means that it has no reader, which strerror() doesn't tell. */
 static int chr__os_open_fail(chr_error *err, int error, const char *path)
 {
     struct stat info;
@@ -2852,7 +2856,7 @@ static int chr__os_open_fail(chr_error *err, int error, const char *path)
     return chr__os_fail(err, error, "cannot open", path);
 }
 
-/* The end of a disk is no place to write. */
+/* Clears O_APPEND on a block device, whose end can't be written. */
 static void chr__os_log_clear_append(int fd)
 {
     struct stat info;
@@ -2861,6 +2865,7 @@ static void chr__os_log_clear_append(int fd)
         (void)CHR_SYS(fcntl)(fd, F_SETFL, O_NONBLOCK);
 }
 
+/* Opens a file or device, CLOEXEC and non-blocking; a descriptor or an error. Retries EINTR. */
 CHR__PRIVATE int chr__os_open(const char *path, chr__open_mode mode, chr_error *err)
 {
     static const int flags[] = { O_RDONLY, O_RDWR, O_WRONLY | O_CREAT | O_TRUNC, O_WRONLY | O_CREAT | O_APPEND,
@@ -2888,7 +2893,7 @@ CHR__PRIVATE int chr__os_read(int fd, void *buf, size_t len)
     return n < 0 ? chr__os_code(errno) : (int)n;
 }
 
-/* For keys: unpredictable bytes. */
+/* Cryptographically random bytes, for keys. */
 CHR__PRIVATE int chr__os_random(void *buf, size_t len)
 {
     unsigned char *to = (unsigned char *)buf;
@@ -2913,19 +2918,19 @@ CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
     return n < 0 ? chr__os_code(errno) : (int)n;
 }
 
-/* -- input and output that neither blocks nor raises a signal: by the type of the descriptor, found once, when it is
- * opened -- */
+/* -- input and output that neither blocks nor raises a signal (SIGPIPE, SIGXFSZ, SIGTTOU), by the type of the
+ * descriptor, which is determined once, when it is opened -- */
 
 typedef enum chr__fd_type {
-    CHR__FD_PLAIN,       /* never blocks, or O_NONBLOCK is ours to set; a write raises no signal */
-    CHR__FD_SOCKET,      /* the flags of send() and recv() say both */
+    CHR__FD_PLAIN,       /* never blocks (O_NONBLOCK is ours to set); a write raises no signal */
+    CHR__FD_SOCKET,      /* MSG_DONTWAIT and MSG_NOSIGNAL of send() and recv() */
     CHR__FD_RAISES,      /* as plain, but a write may raise SIGPIPE (a pipe) or SIGXFSZ (a file) */
-    CHR__FD_SHARED,      /* others have the open file description too, so it blocks and O_NONBLOCK is not ours to
-                            set: a device */
-    CHR__FD_SHARED_PIPE  /* the same, and a write may raise SIGPIPE */
+    CHR__FD_SHARED,      /* a device whose open file description is shared with other processes: it blocks, and
+                            O_NONBLOCK is not ours to set */
+    CHR__FD_SHARED_PIPE  /* the same for a pipe: a write may also raise SIGPIPE */
 } chr__fd_type;
 
-/* /dev/null and its kin: they always answer at once. */
+/* Linux: /dev/null, /dev/zero, ... (major number 1) never block. */
 static int chr__os_is_memory_device(const struct stat *info)
 {
 #if defined(__linux__)
@@ -2935,14 +2940,14 @@ static int chr__os_is_memory_device(const struct stat *info)
 #endif
 }
 
-/* `is_ours`: the library has opened it, non-blocking, and nobody else has it. */
+/* `is_ours`: the library has opened it, non-blocking, and its open file description is not shared. */
 CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_ours)
 {
     struct stat info;
 
     if (fd < 0)
         return CHR__FD_PLAIN;
-    if (CHR_SYS(fstat)(fd, &info) < 0) /* unknown: as what needs the most care */
+    if (CHR_SYS(fstat)(fd, &info) < 0) /* unknown type: assume the most restrictive one */
         return is_ours ? CHR__FD_RAISES : CHR__FD_SHARED;
     if (S_ISSOCK(info.st_mode))
         return CHR__FD_SOCKET;
@@ -2953,11 +2958,10 @@ CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_ours)
     return is_ours || !S_ISCHR(info.st_mode) || chr__os_is_memory_device(&info) ? CHR__FD_PLAIN : CHR__FD_SHARED;
 }
 
-/* SIGPIPE and SIGXFSZ are for programs that forget to look at the results of write(), SIGTTOU for those that don't
- * know of jobs. They are blocked in this thread for the length of one call, and what the call has raised is taken
- * away again. */
+/* A write may raise SIGPIPE (EPIPE) or SIGXFSZ (EFBIG), a terminal setting SIGTTOU. These signals are blocked in this
+ * thread during the call, and one that the call has raised is consumed, so that only the error remains. */
 typedef struct chr__signal_guard {
-    sigset_t mask, before; /* before: pending already, so not ours to take away */
+    sigset_t mask, before; /* the thread's mask; signals that were pending before the call, which stay pending */
 } chr__signal_guard;
 
 static const int chr__guarded_signals[] = { SIGPIPE, SIGXFSZ, SIGTTOU };
@@ -2973,10 +2977,10 @@ static void chr__signal_guard_begin(chr__signal_guard *guard)
     pthread_sigmask(SIG_BLOCK, &set, &guard->mask);
     sigemptyset(&guard->before);
     if (sigismember(&guard->mask, SIGPIPE) == 1 || sigismember(&guard->mask, SIGXFSZ) == 1)
-        sigpending(&guard->before); /* else they would have been delivered */
+        sigpending(&guard->before); /* a signal can be pending only if it was blocked before */
 }
 
-/* Only what was not pending before. */
+/* Consumes what the call has raised: pending now, and not before. */
 CHR__COLD void chr__signal_guard_consume(const chr__signal_guard *guard)
 {
     sigset_t pending, one;
@@ -2994,7 +2998,7 @@ CHR__COLD void chr__signal_guard_consume(const chr__signal_guard *guard)
     }
 }
 
-/* `error`: the errno of the call, 0 = it has worked. */
+/* `error`: errno of the call; 0 = success. */
 static void chr__signal_guard_end(const chr__signal_guard *guard, int error)
 {
     if (error == EPIPE || error == EFBIG)
@@ -3002,7 +3006,7 @@ static void chr__signal_guard_end(const chr__signal_guard *guard, int error)
     pthread_sigmask(SIG_SETMASK, &guard->mask, NULL);
 }
 
-/* Whether a description that blocks is ready for one small piece; -1 and EAGAIN when it is not. */
+/* For a blocking open file description: 0 if poll() reports it ready, else -1 and EAGAIN. */
 static int chr__os_shared_ready(int fd, short events)
 {
     struct pollfd one;
@@ -3016,8 +3020,8 @@ static int chr__os_shared_ready(int fd, short events)
     return -1;
 }
 
-/* What poll() calls writable takes so much at least: PIPE_BUF bytes in a pipe; in a terminal one byte that it
- * expands (a newline), or a few that it does not. */
+/* How many bytes a blocking description surely accepts without blocking when poll() reports it writable: PIPE_BUF in a
+ * pipe; in a terminal one control character, which output processing may expand (newline), or 16 others. */
 static size_t chr__os_writable_size(chr__fd_type type, const char *from, size_t len)
 {
     size_t most = type == CHR__FD_SHARED_PIPE ? _POSIX_PIPE_BUF : 16, i;
@@ -3028,7 +3032,8 @@ static size_t chr__os_writable_size(chr__fd_type type, const char *from, size_t 
     return len < most ? len : most;
 }
 
-/* One piece to a description that blocks. Where the system can say "not now" for a single call, it does. */
+/* One short write to a blocking description: RWF_NOWAIT (per-call O_NONBLOCK, Linux) where it works, else poll() and a
+ * small write. */
 static ssize_t chr__os_write_piece(int fd, chr__fd_type type, const void *buf, size_t len)
 {
 #ifdef RWF_NOWAIT
@@ -3046,7 +3051,7 @@ static ssize_t chr__os_write_piece(int fd, chr__fd_type type, const void *buf, s
     return CHR_SYS(write)(fd, buf, chr__os_writable_size(type, (const char *)buf, len));
 }
 
-/* Piece by piece, until all is written or one is not taken. */
+/* Short writes until all is written or one would block. */
 CHR__COLD ssize_t chr__os_write_shared(int fd, chr__fd_type type, const void *buf, size_t len)
 {
     size_t  done = 0;
@@ -3059,7 +3064,7 @@ CHR__COLD ssize_t chr__os_write_shared(int fd, chr__fd_type type, const void *bu
     return done > 0 ? (ssize_t)done : n;
 }
 
-/* What may raise a signal: with the signals blocked. */
+/* A write that may raise a signal: with these signals blocked. */
 CHR__COLD int chr__os_write_guarded(int fd, chr__fd_type type, const void *buf, size_t len)
 {
     chr__signal_guard guard;
@@ -3098,8 +3103,9 @@ CHR__PRIVATE int chr__os_write_plain(int fd, const void *buf, size_t len)
     return n < 0 ? chr__os_code(errno) : (int)n;
 }
 
-/* The one function that writes bytes to a descriptor, whatever it is. It does not block, and no signal comes of it.
- * Bytes taken, or an error. For sockets, terminals and other devices it is one system call. */
+/* Writes to a descriptor of any type, without blocking and without raising a signal. Returns the bytes written (a short
+ * write is possible) or an error: EAGAIN is CHR_ERR_WOULD_BLOCK, EPIPE CHR_ERR_DISCONNECTED. One system call for
+ * sockets and plain descriptors. */
 CHR__PRIVATE int chr__os_write(int fd, chr__fd_type type, const void *buf, size_t len)
 {
     if (type == CHR__FD_SOCKET)
@@ -3107,7 +3113,7 @@ CHR__PRIVATE int chr__os_write(int fd, chr__fd_type type, const void *buf, size_
     return type == CHR__FD_PLAIN ? chr__os_write_plain(fd, buf, len) : chr__os_write_guarded(fd, type, buf, len);
 }
 
-/* A description that blocks: what is there now. */
+/* Reads from a blocking description what is available now. */
 CHR__COLD ssize_t chr__os_read_shared(int fd, chr__fd_type type, void *buf, size_t len)
 {
 #ifdef RWF_NOWAIT
@@ -3135,13 +3141,13 @@ CHR__PRIVATE int chr__os_receive_bytes(int fd, void *buf, size_t len)
     return n < 0 ? chr__os_code(errno) : (int)n;
 }
 
-/* The far side learns that no more will come; what it sends can still be read. */
+/* Half-close: sends FIN; input goes on. */
 CHR__PRIVATE void chr__os_shutdown(int fd)
 {
-    (void)CHR_SYS(shutdown)(fd, SHUT_WR); /* fails when the connection is gone already */
+    (void)CHR_SYS(shutdown)(fd, SHUT_WR); /* ENOTCONN after a reset */
 }
 
-/* The same for input. */
+/* Reads from a descriptor of any type, without blocking. 0 = end of file. */
 CHR__PRIVATE int chr__os_read_as(int fd, chr__fd_type type, void *buf, size_t len)
 {
     ssize_t n;
@@ -3157,7 +3163,7 @@ CHR__PRIVATE int chr__os_read_as(int fd, chr__fd_type type, void *buf, size_t le
 }
 
 #if CHARDEV_HAS_FD || CHARDEV_HAS_STDIO
-/* Whether a path leads to a pipe or device of the same kind; with an open file description of its own, non-blocking. */
+/* Opens a path with a new, non-blocking open file description, if it is the same pipe or device as `as`; else -1. */
 static int chr__os_open_same(const char *path, int flags, const struct stat *as)
 {
     struct stat info;
@@ -3168,11 +3174,11 @@ static int chr__os_open_same(const char *path, int flags, const struct stat *as)
     if (CHR_SYS(fstat)(fd, &info) == 0 && info.st_dev == as->st_dev && info.st_ino == as->st_ino &&
         info.st_rdev == as->st_rdev && (CHR_SYS(fcntl)(fd, F_GETFL) & O_NONBLOCK))
         return fd;
-    chr__os_close(fd); /* where /dev/fd/N is a dup(), its flags are those of fd */
+    chr__os_close(fd); /* /dev/fd/N may be a dup(), which shares the flags of fd */
     return -1;
 }
 
-/* The master of a pty: opening its path makes another pty. */
+/* The master of a pty can't be reopened: opening its path creates another pty. */
 static int chr__os_is_pty_master(int fd)
 {
 #ifdef TIOCGPTN
@@ -3184,9 +3190,9 @@ static int chr__os_is_pty_master(int fd)
 #endif
 }
 
-/* An inherited pipe or terminal is one open file description that others have too: a shell, a parent, a neighbour.
- * Its O_NONBLOCK would be theirs, and theirs is ours. So it is opened anew for one direction, under a number of its
- * own; where that can't be, the result is `fd` itself. */
+/* Reopens an inherited pipe or terminal for one direction. Its open file description is shared with other processes
+ * (shell, parent), and O_NONBLOCK with it. A new description has flags of its own. Returns the new descriptor, or `fd`
+ * itself where it can't be reopened. */
 static int chr__os_reopen(int fd, int direction, chr__fd_type type)
 {
     struct stat info;
@@ -3206,24 +3212,24 @@ static int chr__os_reopen(int fd, int direction, chr__fd_type type)
 static int chr__os_reopen(int fd, int direction, chr__fd_type type) { return (void)direction, (void)type, fd; }
 #endif
 
-/* One direction of a stream, as the system has it. Here poll() looks at the descriptor that was given, since only that
- * knows of the writers that a FIFO had before; the one that is read or written is the same, or was opened anew. */
+/* One direction of a stream. poll() watches the original descriptor, since only that one knows the writers that a FIFO
+ * had before; reads and writes use the same or a reopened one. */
 typedef struct chr__channel {
-    int          fd; /* to be watched; -1 = there is no such direction */
-    int          io; /* to be read or written */
+    int          fd; /* to poll; -1 = there is no such direction */
+    int          io; /* to read or write */
     chr__fd_type type;
 } chr__channel;
 
-#define CHR__CHANNELS_HOLD 0 /* no bytes that nobody can poll for */
+#define CHR__CHANNELS_HOLD 0 /* channels buffer no bytes, so that poll() reports all input */
 
-/* Why descriptors can't be channels: here nothing speaks against it. */
+/* Why two descriptors can't be channels; NULL = they can. */
 CHR__PRIVATE const char *chr__os_channel_refuses(int in, int out)
 {
     (void)in, (void)out;
     return NULL;
 }
 
-/* `is_ours`: the library has opened fd, and nobody else has it. It stays the caller's to close, after the channel. */
+/* `is_ours`: the library has opened fd, and its description is not shared. The caller closes fd, after the channel. */
 CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int direction, int is_ours)
 {
     channel->fd = channel->io = fd;
@@ -3236,7 +3242,7 @@ CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int directi
     return 0;
 }
 
-/* Also one that is zeroed, or closed already. `is_last`: the context ends. Nothing that was written is left to be sent. */
+/* Harmless on a zeroed or closed one. `is_last`: the context ends. Written bytes are in the kernel already. */
 CHR__PRIVATE void chr__os_channel_close(chr__channel *channel, int is_last)
 {
     (void)is_last;
@@ -3245,7 +3251,7 @@ CHR__PRIVATE void chr__os_channel_close(chr__channel *channel, int is_last)
     channel->fd = channel->io = -1;
 }
 
-/* Standard input that comes from a pipe or a file: lines as the program expects them. Here they are. */
+/* Line ends of standard input from a pipe or file: nothing to convert here. */
 CHR__PRIVATE void chr__os_channel_text(chr__channel *channel) { (void)channel; }
 
 CHR__HOT_INLINE int chr__os_channel_read(chr__channel *channel, void *buf, size_t len)
@@ -3258,7 +3264,7 @@ CHR__HOT_INLINE int chr__os_channel_write(chr__channel *channel, const void *buf
     return chr__os_write(channel->io, channel->type, buf, len);
 }
 
-/* No more output, where the far side can be told: 0, or CHR_ERR_NOT_SUPPORTED. */
+/* Half-close of a socket: 0; CHR_ERR_NOT_SUPPORTED on other descriptors. */
 CHR__PRIVATE int chr__os_channel_shutdown(chr__channel *channel)
 {
     if (channel->type != CHR__FD_SOCKET)
@@ -3267,7 +3273,7 @@ CHR__PRIVATE int chr__os_channel_shutdown(chr__channel *channel)
     return 0;
 }
 
-/* Whether poll's hang-up leaves bytes behind it that can still be read. */
+/* Bytes that can still be read after a hang-up (FIONREAD). */
 CHR__PRIVATE int chr__os_bytes_readable(int fd)
 {
     int count = 0;
@@ -3275,7 +3281,7 @@ CHR__PRIVATE int chr__os_bytes_readable(int fd)
     return CHR_SYS(ioctl)(fd, (chr__request)FIONREAD, &count) < 0 ? 0 : count;
 }
 
-/* Bytes that a TCP socket has sent, and its peer's system has not acknowledged; 0 also where that can't be asked. */
+/* Bytes that a TCP socket has sent and the peer has not acknowledged (TIOCOUTQ); 0 also where that is not known. */
 CHR__PRIVATE int chr__os_bytes_unacked(int fd)
 {
     int count = 0;
@@ -3297,7 +3303,7 @@ CHR__PRIVATE int chr__os_exists(const char *path)
     return CHR_SYS(access)(path, F_OK) == 0;
 }
 
-/* Whether others than the file's owner may read or write it. */
+/* Whether others than the file's owner may access it. */
 CHR__PRIVATE int chr__os_is_shared(const char *path)
 {
     struct stat status;
@@ -3307,7 +3313,7 @@ CHR__PRIVATE int chr__os_is_shared(const char *path)
 
 enum { CHR__PATH_SIZE = 4096 };
 
-/* The path from the root, into full[size]. An error also when it is too long. */
+/* The absolute path, into full[size]. CHR_ERR_INVALID when it is too long. */
 CHR__PRIVATE int chr__os_full_path(const char *path, char *full, size_t size)
 {
     size_t len = 0;
@@ -3323,7 +3329,7 @@ CHR__PRIVATE int chr__os_full_path(const char *path, char *full, size_t size)
     return 0;
 }
 
-/* Which file has a name: a socket or symlink that was made is known again by it. */
+/* Identity of the file at a path: recognises a socket or symlink of ours before it is removed. */
 typedef struct chr__file_id {
     dev_t device;
     ino_t inode;
@@ -3354,7 +3360,7 @@ CHR__PRIVATE int chr__os_rename(const char *from, const char *to)
     return CHR_SYS(rename)(from, to) < 0 ? chr__os_code(errno) : 0;
 }
 
-/* The bytes of a regular file; -1 = it is none. */
+/* Size of a regular file; -1 = not a regular file. */
 CHR__PRIVATE int64_t chr__os_file_size(int fd)
 {
     struct stat info;
@@ -3362,7 +3368,7 @@ CHR__PRIVATE int64_t chr__os_file_size(int fd)
     return CHR_SYS(fstat)(fd, &info) == 0 && S_ISREG(info.st_mode) ? (int64_t)info.st_size : -1;
 }
 
-/* Whether that is the file's name still. */
+/* Whether the path still leads to the open file. */
 CHR__PRIVATE int chr__os_is_named(int fd, const char *path)
 {
     struct stat info;
@@ -3372,7 +3378,7 @@ CHR__PRIVATE int chr__os_is_named(int fd, const char *path)
            info.st_ino == named.st_ino;
 }
 
-/* Removes the name of one file, and of no other that has it by now. */
+/* Unlinks a path if it is still the file `own`, not another one of that name. */
 CHR__PRIVATE void chr__os_unlink_own(const char *path, const chr__file_id *own)
 {
     chr__file_id id = chr__os_file_id(path);
@@ -3399,7 +3405,7 @@ CHR__PRIVATE int chr__os_ready_events(short revents)
            (revents & (POLLHUP | POLLERR | POLLNVAL | CHR__POLLRDHUP) ? CHR_HUP : 0);
 }
 
-/* EINTR is 0 ready descriptors. Who does not wait learns the state all the same. */
+/* EINTR counts as 0 ready descriptors; without a wait poll() is retried. */
 CHR__COLD int chr__os_poll_failed(chr__pollfd *polls, int count, int timeout_ms)
 {
     int n = -1;
@@ -3409,7 +3415,7 @@ CHR__COLD int chr__os_poll_failed(chr__pollfd *polls, int count, int timeout_ms)
     return n >= 0 ? n : errno == EINTR ? 0 : chr__os_code(errno);
 }
 
-/* The number of ready descriptors; 0 also when a signal came. */
+/* The number of ready descriptors; 0 also after EINTR. */
 static int chr__os_poll(chr__pollfd *polls, int count, int timeout_ms)
 {
     int n = CHR_SYS(poll)(polls, (nfds_t)count, timeout_ms);
@@ -3417,7 +3423,7 @@ static int chr__os_poll(chr__pollfd *polls, int count, int timeout_ms)
     return n >= 0 ? n : chr__os_poll_failed(polls, count, timeout_ms);
 }
 
-/* A wait for one descriptor in two parts: begun under the lock, and ended without it. */
+/* A wait for one descriptor: begun under the lock, and done without it. */
 typedef struct chr__waiting {
     chr__pollfd one;
 } chr__waiting;
@@ -3429,7 +3435,7 @@ static void chr__os_wait_begin(chr__waiting *waiting, int fd, int events)
     waiting->one.revents = 0;
 }
 
-/* What is ready, 0 at the time-out or a signal, or an error. */
+/* The events that are ready; 0 at the time-out or EINTR; or an error. */
 static int chr__os_wait_end(chr__waiting *waiting, int timeout_ms)
 {
     int n = chr__os_poll(&waiting->one, 1, timeout_ms);
@@ -3445,7 +3451,7 @@ CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms)
     return chr__os_wait_end(&waiting, timeout_ms);
 }
 
-/* What wakes a sleeping loop: a pipe, since writing to one is allowed in a signal handler. */
+/* Wakes a sleeping loop: a pipe (self-pipe), since write() is async-signal-safe. */
 
 typedef struct chr__waker {
     int fds[2];
@@ -3468,7 +3474,7 @@ static void chr__os_waker_signal(chr__waker *waker)
 {
     int error = errno;
 
-    (void)chr__os_write(waker->fds[1], CHR__FD_PLAIN, "", 1); /* its reader is here: no SIGPIPE */
+    (void)chr__os_write(waker->fds[1], CHR__FD_PLAIN, "", 1); /* the read end is open: no SIGPIPE */
     errno = error;
 }
 
@@ -3482,21 +3488,21 @@ static void chr__os_waker_drain(chr__waker *waker)
 
 static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, int timeout_ms)
 {
-    (void)waker; /* it is one of the descriptors */
+    (void)waker; /* it is in the poll set */
     return chr__os_poll(polls, count, timeout_ms);
 }
 
-/* The kernel's set of descriptors: epoll, kqueue, or none. An entry has what is waited for (CHR_IN, CHR_OUT; CHR_HUP: a
- * half-close too, else hang-up and errors alone, but always those) and a key, which comes back with what is ready. It
- * is gone when the last copy of its descriptor is closed. After fork() the child's set is the parent's, and not to be
- * touched. One alarm makes the set itself readable at a time. */
+/* The kernel's set of descriptors: epoll, kqueue, or none. An entry has the events to wait for (CHR_IN, CHR_OUT;
+ * CHR_HUP includes a half-close; hang-up and errors are always reported) and a key, which is returned with what is
+ * ready. The kernel removes it when the last duplicate of its descriptor is closed. After fork() the child's set is the
+ * parent's: the child must not change it. One alarm at a time makes the set itself readable. */
 
 #if !CHARDEV_HAS_SET
 #elif defined(__linux__)
 #define CHR__HAS_SET
 typedef struct chr__set {
-    int  fd, alarm;    /* alarm: a timerfd; -1 = not asked for */
-    int *mark;         /* a page that fork() wipes in the child */
+    int  fd, alarm;    /* alarm: a timerfd; -1 = none */
+    int *mark;         /* in a page that is zero in a child of fork(): MADV_WIPEONFORK */
 } chr__set;
 
 static int chr__os_set_is_usable(const chr__set *set) { return *set->mark; }
@@ -3513,7 +3519,7 @@ static void chr__os_set_close(chr__set *set)
 
 static int chr__os_set_mark(chr__set *set)
 {
-    const int wipe_on_fork = 18; /* MADV_WIPEONFORK: some headers are older than their kernel */
+    const int wipe_on_fork = 18; /* MADV_WIPEONFORK, missing in old headers */
     void     *page = CHR_SYS(mmap)(NULL, sizeof *set->mark, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     if (page == MAP_FAILED)
@@ -3549,8 +3555,8 @@ static int chr__os_set_control(chr__set *set, int operation, int fd, int events,
     return CHR_SYS(epoll_ctl)(set->fd, operation, fd, &entry);
 }
 
-/* `before`: what the entry waits for now; 0 = there is none. What the set does not know as told was closed meanwhile, or
- * has come back under its number. */
+/* Changes an entry. `before`: the events it waits for now; 0 = no entry. ENOENT and EEXIST: the descriptor was closed,
+ * or its number reused, without the set's knowledge. */
 static int chr__os_set_put(chr__set *set, int fd, int before, int events, unsigned key)
 {
     int n = chr__os_set_control(set, !before ? EPOLL_CTL_ADD : events ? EPOLL_CTL_MOD : EPOLL_CTL_DEL, fd, events, key);
@@ -3562,7 +3568,7 @@ static int chr__os_set_put(chr__set *set, int fd, int before, int events, unsign
     return n < 0 ? chr__os_code(errno) : 0;
 }
 
-/* How many are ready, up to `most`; 0 also when a signal or the alarm came. */
+/* The number of ready entries, up to `most`; 0 also after EINTR or the alarm. */
 static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int timeout_ms)
 {
     struct epoll_event entries[CHR__READY_MOST];
@@ -3570,12 +3576,13 @@ static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int time
 
     for (i = 0; i < n; i++) {
         unsigned events = entries[i].events, key = (unsigned)(entries[i].data.u64 >> 32);
-        if (key == 0) /* the alarm */
+        if (key == 0) /* the alarm's */
             continue;
         ready[count].fd = (int)(entries[i].data.u64 & 0xffffffff);
         ready[count].key = key;
         ready[count++].events = (events & EPOLLIN ? CHR_IN : 0) | (events & EPOLLOUT ? CHR_OUT : 0) |
-                                (events & (EPOLLHUP | EPOLLERR) ? CHR_HUP : 0) | (events & EPOLLRDHUP ? CHR__HALF_HUP : 0);
+                                (events & (EPOLLHUP | EPOLLERR) ? CHR_HUP : 0) |
+                                (events & EPOLLRDHUP ? CHR__HALF_HUP : 0);
     }
     return n >= 0 ? count : errno == EINTR ? 0 : chr__os_code(errno);
 }
@@ -3593,7 +3600,7 @@ static int chr__os_set_alarm_open(chr__set *set)
     return code;
 }
 
-/* In so many milliseconds; -1 = never. It goes off until it is set anew. */
+/* Fires in `ms` milliseconds; -1 = never. The set stays readable until the alarm is set again. */
 static void chr__os_set_alarm(chr__set *set, int ms)
 {
     struct itimerspec time;
@@ -3604,7 +3611,7 @@ static void chr__os_set_alarm(chr__set *set, int ms)
     (void)CHR_SYS(timerfd_settime)(set->alarm, 0, &time, NULL);
 }
 
-/* A new set under the number of the old one. */
+/* After fork(): a new set under the descriptor number of the old one. */
 static int chr__os_set_renew(chr__set *set)
 {
     chr__set fresh;
@@ -3631,7 +3638,7 @@ static int chr__os_set_renew(chr__set *set)
 #define CHR__HAS_SET
 typedef struct chr__set {
     int   fd;
-    pid_t owner; /* a child has no kqueue of its parent's, but maybe another descriptor of that number */
+    pid_t owner; /* a child doesn't inherit the kqueue, and may reuse its number */
 } chr__set;
 
 static int chr__os_set_is_usable(const chr__set *set) { return set->owner == getpid(); }
@@ -3654,7 +3661,7 @@ static int chr__os_set_open(chr__set *set, chr__waker *waker, const chr_config *
     return 0;
 }
 
-/* One filter. What was not there need not go. */
+/* Adds or deletes one filter. Deleting a missing one is no error. */
 static int chr__os_set_filter(chr__set *set, int fd, int filter, unsigned flags, unsigned key)
 {
     struct kevent   change;
@@ -3668,8 +3675,8 @@ static int chr__os_set_filter(chr__set *set, int fd, int filter, unsigned flags,
     return CHR_SYS(kevent)(set->fd, &change, 1, NULL, 0, &now) < 0 && !(flags & EV_DELETE) ? -1 : 0;
 }
 
-/* Hang-ups alone come edge-triggered, since bytes and room would come along with them again and again. Files are poll()'s:
- * here they are not ready at their end. */
+/* A watch of hang-up alone is edge-triggered (EV_CLEAR): the filters also report input and writability, which would be
+ * a busy loop. Regular files are left to poll(): kqueue does not report them ready at end of file. */
 static int chr__os_set_put(chr__set *set, int fd, int before, int events, unsigned key)
 {
     struct stat info;
@@ -3687,8 +3694,8 @@ static int chr__os_set_put(chr__set *set, int fd, int before, int events, unsign
     return failed ? chr__os_code(errno) : 0;
 }
 
-/* What one filter says of a descriptor, beside what the other may have said before it. A hang-up stays: from here on it
- * comes level-triggered. */
+/* Merges the event of one filter with that of the descriptor's other filter. After a hang-up the filter becomes
+ * level-triggered, so that it is reported again. */
 static int chr__os_set_add(chr__set *set, chr__ready *ready, int count, const struct kevent *entry)
 {
     int      i, ended = (entry->flags & EV_EOF) != 0;
@@ -3707,7 +3714,8 @@ static int chr__os_set_add(chr__set *set, chr__ready *ready, int count, const st
         ready[i].events = 0;
     ready[i].fd = (int)entry->ident;
     ready[i].key = key;
-    ready[i].events |= entry->filter == EVFILT_READ ? CHR_IN | (ended ? CHR__HALF_HUP : 0) : CHR_OUT | (ended ? CHR_HUP : 0);
+    ready[i].events |= entry->filter == EVFILT_READ ? CHR_IN | (ended ? CHR__HALF_HUP : 0)
+                                                    : CHR_OUT | (ended ? CHR_HUP : 0);
     return i == count ? count + 1 : count;
 }
 
@@ -3747,7 +3755,7 @@ static int chr__os_set_renew(chr__set *set)
 
 #endif
 
-/* Standard input and output, and what stands for one that is closed. */
+/* Standard input and output; the null device replaces one that is closed. */
 #define CHR__NULL_DEVICE "/dev/null"
 
 CHR__PRIVATE int chr__os_standard(int direction) { return direction == CHR_IN ? 0 : 1; }
@@ -3756,7 +3764,7 @@ CHR__PRIVATE int chr__os_standard(int direction) { return direction == CHR_IN ? 
 
 typedef struct termios chr__termios;
 
-/* EIO: a terminal that is hung up. */
+/* EIO: a terminal after a hang-up. */
 CHR__PRIVATE int chr__os_is_terminal(int fd) { return CHR_SYS(isatty)(fd) == 1 || errno == EIO; }
 
 CHR__PRIVATE int chr__os_is_character_device(int fd)
@@ -3771,7 +3779,7 @@ CHR__PRIVATE int chr__os_termios_get(int fd, chr__termios *settings)
     return CHR_SYS(tcgetattr)(fd, settings) < 0 ? chr__os_code(errno) : 0;
 }
 
-/* The size of a terminal's window, in characters. */
+/* Window size of a terminal, in characters. */
 CHR__PRIVATE int chr__os_terminal_size(int fd, int *columns, int *rows)
 {
     struct winsize size;
@@ -3783,7 +3791,7 @@ CHR__PRIVATE int chr__os_terminal_size(int fd, int *columns, int *rows)
     return 0;
 }
 
-/* Whoever has the slave open gets SIGWINCH. */
+/* Sets the window size: the foreground process group of the slave gets SIGWINCH. */
 CHR__PRIVATE int chr__os_terminal_resize(int fd, int columns, int rows)
 {
     struct winsize size;
@@ -3808,7 +3816,7 @@ CHR__PRIVATE int chr__os_termios_set(int fd, const chr__termios *settings)
     return n < 0 ? chr__os_code(error) : 0;
 }
 
-/* The others that a terminal's own job in the foreground alone may call. */
+/* An ioctl that raises SIGTTOU when it comes from a background job. */
 CHR__PRIVATE int chr__os_terminal_ioctl(int fd, chr__request request, void *arg)
 {
     chr__signal_guard guard;
@@ -3821,8 +3829,8 @@ CHR__PRIVATE int chr__os_terminal_ioctl(int fd, chr__request request, void *arg)
     return n < 0 ? chr__os_code(error) : 0;
 }
 
-/* A terminal from which a shell has started us, and which it has given to another job since, or taken back: its
- * settings are that one's business. Any other terminal has no such jobs. */
+/* Whether we are a background job of this terminal (job control): then its settings belong to the foreground job. False
+ * on any terminal that is not our controlling terminal. */
 CHR__PRIVATE int chr__os_is_background(int fd)
 {
     pid_t foreground = tcgetpgrp(fd);
@@ -3830,7 +3838,7 @@ CHR__PRIVATE int chr__os_is_background(int fd)
     return foreground >= 0 && foreground != getpgrp();
 }
 
-/* No echo, no canonical mode, no mapping of input; 8 bits. What the output side does stays the caller's. */
+/* Raw input: no echo, no canonical mode, no mapping of input; 8 bits. Output processing as the caller asks. */
 CHR__PRIVATE void chr__os_termios_raw(chr__termios *settings, int with_signals, int with_output_processing)
 {
     settings->c_iflag &= ~(tcflag_t)(IGNBRK | BRKINT | PARMRK | ISTRIP | INLCR | IGNCR | ICRNL | IXON);
@@ -3853,22 +3861,22 @@ CHR__PRIVATE void chr__os_termios_echo(chr__termios *settings, int echo)
 }
 
 #if CHARDEV_HAS_STDIO
-/* The process's terminal: the one thing that is there once per process, and so the one global. Its settings are put
- * back at close and by atexit(). For all other ends (a signal, _exit, SIGKILL) a small watcher process stays behind
- * that puts them back when it sees us gone: a handler would change a signal's disposition, and could not see
- * SIGKILL. Both put back only what is still as we have set it: what a shell or stty has set since is theirs. */
+/* The process's terminal: there is one per process, hence the only global variable. Its settings are restored at close
+ * and by atexit(). For all other ends (a signal, _exit(), SIGKILL) a small watcher process restores them when it sees
+ * that this process has ended: a signal handler would change a disposition, and can't catch SIGKILL. Both restore only
+ * settings that are still as applied here, not those of a shell or stty. */
 typedef struct chr__terminal_state {
-    int          is_over;      /* to the watcher: all is put back, go */
+    int          is_over;      /* the settings are restored: the watcher exits */
     int          is_set;
-    chr__termios before, ours; /* what was there, and what the terminal had when we had set it */
+    chr__termios before, ours; /* the saved settings; those applied, as read back from the terminal */
 } chr__terminal_state;
 
 static struct chr__terminal {
     char                holder[128]; /* the id of the stdio chardev; "" = free */
     pid_t               owner;
     chr__terminal_state state;
-    chr__termios        wanted;     /* what it was set to */
-    int                 watcher;    /* the pipe to it */
+    chr__termios        wanted;     /* the settings as requested */
+    int                 watcher;    /* write end of the pipe to the watcher process; -1 = none */
     int                 registered; /* with atexit() */
 } chr__terminal;
 static pthread_mutex_t chr__terminal_mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -3882,7 +3890,7 @@ static int chr__termios_same(const chr__termios *a, const chr__termios *b)
            memcmp(a->c_cc, b->c_cc, sizeof a->c_cc) == 0;
 }
 
-/* Only calls that are allowed after fork() in a threaded process. */
+/* Also called in the watcher: async-signal-safe calls only, since it is a fork() of a threaded process. */
 static void chr__terminal_restore(const chr__terminal_state *state)
 {
     chr__termios now;
@@ -3891,7 +3899,8 @@ static void chr__terminal_restore(const chr__terminal_state *state)
         (void)chr__os_termios_set(0, &state->before);
 }
 
-/* Holds nothing open but the terminal (0) and its pipe (1), or peers would never see our end. */
+/* The watcher keeps only the terminal (0) and its pipe (1) open: an inherited socket or pipe would hide our end of
+ * file. */
 static void chr__terminal_close_others(int pipe_fd)
 {
     long fd, limit = sysconf(_SC_OPEN_MAX);
@@ -3907,8 +3916,8 @@ static void chr__terminal_close_others(int pipe_fd)
         close((int)fd);
 }
 
-/* Readable when the process is gone, also where a child of its own still has the pipe. -1 = the system has no such
- * thing; then *is_gone may say that the process is gone already. */
+/* A pidfd: readable when the process has ended, also when one of its children still has the pipe open. -1 = not
+ * supported; *is_gone: the process has ended already. */
 static int chr__terminal_pidfd(pid_t owner, int *is_gone)
 {
     int fd = -1;
@@ -3921,7 +3930,7 @@ static int chr__terminal_pidfd(pid_t owner, int *is_gone)
     return (void)owner, fd;
 }
 
-/* Until the owner has ended, be it by exec(). Returns what it said last. */
+/* Waits until the owner has ended or called exec(). Returns its last state. */
 static chr__terminal_state chr__terminal_wait_for_owner(pid_t owner)
 {
     chr__terminal_state last, next;
@@ -3944,7 +3953,7 @@ static chr__terminal_state chr__terminal_wait_for_owner(pid_t owner)
     return last;
 }
 
-/* A shell that sees us end sets the terminal at once: it goes first. */
+/* The watcher process. A shell sets the terminal as soon as its job ends: the watcher waits until it has done so. */
 static void chr__terminal_watcher_main(int pipe_fd, pid_t owner)
 {
     chr__terminal_state last;
@@ -3960,9 +3969,8 @@ static void chr__terminal_watcher_main(int pipe_fd, pid_t owner)
     _exit(0);
 }
 
-/* Twice forked, so that it is nobody's child and no wait() of the program's meets it. It is in another session
- * before we go on: no signal of the terminal and none to our process group ends it with us. Signals stay blocked in
- * it. */
+/* Forks twice, so that the watcher is not a child that wait() of the program could find. It is in a session of its own
+ * before we go on: signals of the terminal and to our process group don't reach it. All signals stay blocked in it. */
 static pid_t chr__terminal_fork(int pipe_fd, pid_t owner)
 {
     sigset_t all, mask;
@@ -3981,7 +3989,7 @@ static pid_t chr__terminal_fork(int pipe_fd, pid_t owner)
     return child;
 }
 
-/* Process 1 needs none: nothing outlives it. */
+/* Process 1 needs no watcher: no process survives its end. */
 static void chr__terminal_start_watcher(void)
 {
     int   fds[2], status;
@@ -4022,7 +4030,7 @@ static void chr__os_terminal_release(void)
 static void chr__terminal_claim(const char *id)
 {
     if (chr__terminal.holder[0])
-        chr__os_close(chr__terminal.watcher); /* of the process that we were forked from */
+        chr__os_close(chr__terminal.watcher); /* the parent's: we are a child of fork() */
     chr__format(chr__terminal.holder, sizeof chr__terminal.holder, "%s", id);
     chr__terminal.owner = getpid();
     chr__terminal.watcher = -1;
@@ -4031,7 +4039,7 @@ static void chr__terminal_claim(const char *id)
         chr__terminal.registered = atexit(chr__os_terminal_release) == 0;
 }
 
-/* Takes 0 and 1 for the chardev `id`; CHR_ERR_BUSY names who has them. */
+/* Reserves descriptors 0 and 1 for the chardev `id`; CHR_ERR_BUSY names the one that has them. */
 static int chr__os_terminal_acquire(const char *id, chr_error *err)
 {
     int code = 0;
@@ -4045,9 +4053,8 @@ static int chr__os_terminal_acquire(const char *id, chr_error *err)
     return code;
 }
 
-/* The terminal as the holder wants it; nothing happens when it is so already. In the background nothing is touched,
- * and it is no error: the next call from the foreground does it. What others have set meanwhile is what is put back
- * at the end. */
+/* Makes the terminal raw, if it is not. A background job changes nothing and gets no error: the next call in the
+ * foreground does it. If other processes have changed the settings since, theirs become the saved ones. */
 static int chr__os_terminal_make_raw(int with_signals, int echo)
 {
     chr__terminal_state *state = &chr__terminal.state;
@@ -4068,7 +4075,7 @@ static int chr__os_terminal_make_raw(int with_signals, int echo)
         chr__terminal_start_watcher();
     state->is_set = 1;
     state->ours = chr__terminal.wanted = wanted;
-    chr__terminal_update_watcher(); /* before it is true: who is killed between the two leaves it as it was */
+    chr__terminal_update_watcher(); /* before tcsetattr(): a kill between the two is harmless */
     code = chr__os_termios_set(0, &wanted);
     if (code == 0 && chr__os_termios_get(0, &now) == 0 && !chr__termios_same(&now, &wanted)) {
         state->ours = now;
@@ -4079,13 +4086,15 @@ static int chr__os_terminal_make_raw(int with_signals, int echo)
 #endif
 
 #if CHARDEV_HAS_PTY
-/* What happens to a file by others. Linux: inotify. */
+/* Changes of a file by other processes. Linux: inotify. */
 
-enum { CHR__FILE_OPENED = 1, CHR__FILE_CLOSED = 2, CHR__FILE_CHANGED = 4, CHR__FILE_ANY = 8 }; /* CHANGED: owner, mode */
+enum { CHR__FILE_OPENED = 1, CHR__FILE_CLOSED = 2, CHR__FILE_CHANGED = 4, CHR__FILE_ANY = 8 }; /* CHANGED: owner, mode;
+                                                                                                  ANY: events were
+                                                                                                  lost */
 enum { CHR__FILE_EVENTS = 16 }; /* most that one read returns */
 
 typedef struct chr__file_event {
-    int number, what; /* of the watch: what chr__os_notifier_add() returned */
+    int number, what; /* number of the watch, from chr__os_notifier_add(); CHR__FILE_... */
 } chr__file_event;
 
 #if defined(__linux__)
@@ -4098,7 +4107,7 @@ static int chr__os_notifier_open(void)
     return fd < 0 ? chr__os_code(errno) : fd;
 }
 
-/* A number above 0, or an error. */
+/* Returns the number of the watch, > 0, or an error. */
 static int chr__os_notifier_add(int fd, const char *path)
 {
     int number = CHR_SYS(inotify_add_watch)(fd, path, IN_OPEN | IN_CLOSE | IN_ATTRIB);
@@ -4111,7 +4120,7 @@ static void chr__os_notifier_remove(int fd, int number)
     (void)CHR_SYS(inotify_rm_watch)(fd, number);
 }
 
-/* Up to CHR__FILE_EVENTS; how many. Those of files have no name behind them. */
+/* Reads up to CHR__FILE_EVENTS events; returns how many. Events of files (not directories) carry no name. */
 static int chr__os_notifier_read(int fd, chr__file_event *list)
 {
     char                 bytes[CHR__FILE_EVENTS * sizeof(struct inotify_event)];
@@ -4141,7 +4150,7 @@ static int  chr__os_notifier_read(int fd, chr__file_event *list) { return (void)
 #define CHR__STAT_TIME(info, which) ((info).st_##which##tim)
 #endif
 
-/* Whether the symlink leads there. */
+/* Whether the symlink has this target. */
 static int chr__os_link_leads_to(const char *path, const char *target)
 {
     char    text[256];
@@ -4150,8 +4159,8 @@ static int chr__os_link_leads_to(const char *path, const char *target)
     return n >= 0 && (size_t)n == strlen(target) && memcmp(text, target, (size_t)n) == 0;
 }
 
-/* The symlink to a terminal bears the time of that terminal's last change (ctime), to be told from one to a later
- * terminal of the same name. Afresh after each change of owner or mode. */
+/* Sets the mtime of the symlink to the ctime of its terminal, to distinguish it from a stale symlink to an earlier
+ * terminal of the same name. Repeated after each change of the terminal's owner or mode. */
 static void chr__os_link_stamp(const char *path, const char *terminal)
 {
     struct stat     info;
@@ -4163,8 +4172,8 @@ static void chr__os_link_stamp(const char *path, const char *terminal)
     (void)CHR_SYS(utimensat)(AT_FDCWD, path, times, AT_SYMLINK_NOFOLLOW);
 }
 
-/* 1 = a symlink into the file system of the pty `own`, left behind by a process that is gone: its terminal is gone
- * too, or another has its name by now, made after the link. -1 = one to a terminal in use; 0 = any other file. */
+/* 1 = a stale symlink of an ended process, into the file system of the pty `own`: its terminal does not exist any more,
+ * or one of that name is newer than the link. -1 = a symlink to a terminal in use; 0 = another file. */
 static int chr__os_link_is_stale(const char *path, const char *own)
 {
     size_t          directory = (size_t)(strrchr(own, '/') - own) + 1;
@@ -4180,12 +4189,12 @@ static int chr__os_link_is_stale(const char *path, const char *own)
         return errno == ENOENT ? 1 : -1;
     made = CHR__STAT_TIME(link, m);
     changed = CHR__STAT_TIME(terminal, c);
-    if (made.tv_nsec == 0) /* a file system that counts in seconds */
+    if (made.tv_nsec == 0) /* a file system with a resolution of seconds */
         changed.tv_nsec = 0;
     return changed.tv_sec > made.tv_sec || (changed.tv_sec == made.tv_sec && changed.tv_nsec > made.tv_nsec) ? 1 : -1;
 }
 
-/* The master of a new pty, and the name of its slave in name[size]. */
+/* Opens the master of a new pty; the path of its slave goes to name[size]. A descriptor or an error. */
 static int chr__os_pty_open(char *name, size_t size, chr_error *err)
 {
 #if defined(__linux__)
@@ -4193,7 +4202,8 @@ static int chr__os_pty_open(char *name, size_t size, chr_error *err)
 
     if (fd < 0)
         return fd;
-    if (CHR_SYS(ioctl)(fd, (chr__request)TIOCSPTLCK, &unlocked) < 0 || CHR_SYS(ioctl)(fd, (chr__request)TIOCGPTN, &number) < 0) {
+    if (CHR_SYS(ioctl)(fd, (chr__request)TIOCSPTLCK, &unlocked) < 0 ||
+        CHR_SYS(ioctl)(fd, (chr__request)TIOCGPTN, &number) < 0) {
         int error = errno;
         chr__os_close(fd);
         return chr__os_fail(err, error, "cannot make", "a pty");
@@ -4214,7 +4224,7 @@ static int chr__os_pty_open(char *name, size_t size, chr_error *err)
 #endif
 }
 
-/* What has come to the slave and nobody has read is thrown away. That can be asked of the slave only. */
+/* Discards output that the slave has not read (TCIFLUSH), which only the slave can do. */
 static void chr__os_pty_flush(const char *name)
 {
     int fd = chr__os_open(name, CHR__OPEN_BOTH, NULL);
@@ -4224,7 +4234,8 @@ static void chr__os_pty_flush(const char *name)
     chr__os_close(fd);
 }
 
-/* Makes the slave raw. That opens and closes it, after which the master reports a hang-up as long as nobody has it open. */
+/* Makes the slave raw. This opens and closes it, so that the master reports a hang-up until a program opens the
+ * slave. */
 static int chr__os_pty_make_raw(const char *name, chr_error *err)
 {
     chr__termios settings;
@@ -4252,15 +4263,16 @@ typedef struct chr__sockaddr {
 
 #define CHR__MAX_ADDRESSES 16
 
-/* The reasons of getaddrinfo() are not errno's. */
+/* getaddrinfo() returns EAI_... codes, not errno. */
 static int chr__os_lookup_fail(chr_error *err, int reason, const char *host, const char *port)
 {
     return chr__fail(err, reason == EAI_MEMORY ? CHR_ERR_NO_MEMORY : CHR_ERR_NOT_FOUND, "cannot look up %s:%s: %s",
                      host ? host : "", port, gai_strerror(reason));
 }
 
-/* Addresses for host and port (names or numbers), up to CHR__MAX_ADDRESSES; returns how many. type is SOCK_STREAM or SOCK_DGRAM,
- * family is 0, 4 or 6. Asking for a name can block; with numeric_only a name is CHR_ERR_WOULD_BLOCK instead. */
+/* Resolves host and port (names or numbers) to up to CHR__MAX_ADDRESSES addresses; returns how many. type: SOCK_STREAM
+ * or SOCK_DGRAM; family: 0, 4 or 6. Resolving a name can block; with numeric_only a name is CHR_ERR_WOULD_BLOCK
+ * instead. */
 static int chr__os_lookup_type(int type, const char *host, const char *port, int family, int passive, int numeric_only,
                                chr__sockaddr *found, chr_error *err)
 {
@@ -4299,7 +4311,7 @@ static void chr__os_unix_name(const chr__sockaddr *address, char *text, size_t s
         chr__format(text, size, "%.*s", (int)len, un->sun_path);
 }
 
-/* HOST:PORT with numbers, IPv6 in brackets; CID:PORT; a path. */
+/* Numeric HOST:PORT, IPv6 in brackets; CID:PORT; a path. */
 static void chr__os_sockaddr_text(const chr__sockaddr *address, char *text, size_t size)
 {
     char host[NI_MAXHOST], port[NI_MAXSERV];
@@ -4307,12 +4319,12 @@ static void chr__os_sockaddr_text(const chr__sockaddr *address, char *text, size
     text[0] = 0;
     if (address->storage.ss_family == AF_UNIX)
         chr__os_unix_name(address, text, size);
-    else if (getnameinfo((const struct sockaddr *)&address->storage, address->length, host, sizeof host, port, sizeof port,
-                         NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+    else if (getnameinfo((const struct sockaddr *)&address->storage, address->length, host, sizeof host, port,
+                         sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) == 0)
         chr__format(text, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
 }
 
-/* The socket's own name, or its peer's. */
+/* The socket's local address, or its peer's, as text. */
 static void chr__os_socket_name(int fd, int of_peer, char *text, size_t size)
 {
     chr__sockaddr address;
@@ -4333,10 +4345,10 @@ static void chr__os_socket_name(int fd, int of_peer, char *text, size_t size)
 /* Sockets. */
 
 #define CHR__MAX_MSGFDS 16
-enum { CHR__PASSES_FDS = 1 }; /* beside the bytes of a unix socket */
+enum { CHR__PASSES_FDS = 1 }; /* SCM_RIGHTS on unix sockets */
 
-static int chr__os_lookup(const char *host, const char *port, int family, int passive, int numeric_only, chr__sockaddr *found,
-                          chr_error *err)
+static int chr__os_lookup(const char *host, const char *port, int family, int passive, int numeric_only,
+                          chr__sockaddr *found, chr_error *err)
 {
     return chr__os_lookup_type(SOCK_STREAM, host, port, family, passive, numeric_only, found, err);
 }
@@ -4366,7 +4378,7 @@ static int chr__os_sockaddr_unix(const char *path, int abstract, int tight, chr_
 static int chr__os_sockaddr_vsock(int64_t cid, int64_t port, chr__sockaddr *address, chr_error *err)
 {
 #ifdef AF_VSOCK
-    struct chr__sockaddr_vm { /* as the kernel has it; its header is not everywhere */
+    struct chr__sockaddr_vm { /* struct sockaddr_vm, whose header is not installed everywhere */
         sa_family_t    family;
         unsigned short reserved;
         unsigned       port, cid;
@@ -4406,15 +4418,15 @@ static int chr__os_socket_new(const chr__sockaddr *address, chr_error *err)
     return fd;
 }
 
-/* How a server listens, beside its address. Zeroed: as the system does by default. */
+/* Settings of a listener other than its address. Zeroed: the system's defaults. */
 typedef struct chr__listen_terms {
-    int           is_one_family;      /* an IPv6 socket takes no IPv4 peers */
+    int           is_one_family;      /* IPV6_V6ONLY */
     int           has_mode, has_group;
-    unsigned      mode, group;        /* of a unix socket's file */
-    chr__file_id *file;               /* out: that file */
+    unsigned      mode, group;        /* permissions and group of a unix socket's file */
+    chr__file_id *file;               /* out: identity of that file */
 } chr__listen_terms;
 
-/* The path of a unix socket's file; NULL = it has none. */
+/* Path of a unix socket's file; NULL = none (abstract, or another family). */
 static const char *chr__os_socket_path(const chr__sockaddr *address)
 {
     const char *path = ((const struct sockaddr_un *)(const void *)&address->storage)->sun_path;
@@ -4422,8 +4434,8 @@ static const char *chr__os_socket_path(const chr__sockaddr *address)
     return address->storage.ss_family == AF_UNIX && path[0] ? path : NULL;
 }
 
-/* A unix socket file that no socket is bound to any more. Asked with a datagram socket, which a living listener never
- * sees: the answer is EPROTOTYPE then, and ECONNREFUSED when nobody is there. A symlink is no socket file. */
+/* Whether a unix socket file is stale: no socket is bound to it any more. Tested by connecting a datagram socket, which
+ * a listener does not notice: EPROTOTYPE = in use, ECONNREFUSED = stale. A symlink is not followed. */
 static int chr__os_is_stale(const chr__sockaddr *address)
 {
     const char *path = chr__os_socket_path(address);
@@ -4435,7 +4447,8 @@ static int chr__os_is_stale(const chr__sockaddr *address)
     fd = chr__os_above_standard(CHR_SYS(socket)(AF_UNIX, SOCK_DGRAM, 0));
     if (fd < 0)
         return 0;
-    stale = CHR_SYS(connect)(fd, (const struct sockaddr *)&address->storage, address->length) < 0 && errno == ECONNREFUSED;
+    stale = CHR_SYS(connect)(fd, (const struct sockaddr *)&address->storage, address->length) < 0 &&
+            errno == ECONNREFUSED;
     chr__os_close(fd);
     return stale;
 }
@@ -4445,7 +4458,7 @@ static int chr__os_bind_once(int fd, const chr__sockaddr *address)
     return CHR_SYS(bind)(fd, (const struct sockaddr *)&address->storage, address->length) < 0 ? errno : 0;
 }
 
-/* A stale socket file is replaced. 0, or an errno. */
+/* Binds; EADDRINUSE by a stale socket file is resolved by replacing it. 0, or an errno. */
 static int chr__os_bind(int fd, const chr__sockaddr *address, const chr__listen_terms *terms)
 {
     int on = 1, error;
@@ -4461,7 +4474,7 @@ static int chr__os_bind(int fd, const chr__sockaddr *address, const chr__listen_
     return chr__os_bind_once(fd, address);
 }
 
-/* Group and permissions of a socket file, before anybody can connect: nobody can until listen(). 0, or an errno. */
+/* Group and permissions of a socket file. Before listen(), so that no peer can connect earlier. 0, or an errno. */
 static int chr__os_set_access(const char *path, const chr__listen_terms *terms)
 {
     if (terms->has_group && CHR_SYS(lchown)(path, (uid_t)-1, (gid_t)terms->group) < 0)
@@ -4469,7 +4482,7 @@ static int chr__os_set_access(const char *path, const chr__listen_terms *terms)
     return terms->has_mode && CHR_SYS(chmod)(path, (mode_t)terms->mode) < 0 ? errno : 0;
 }
 
-/* What else is in the way of a unix server than a server; NULL = nothing. */
+/* For the error of EADDRINUSE: the path of a unix server is taken by a file that is no socket; else NULL. */
 static const char *chr__os_bind_obstacle(const chr__sockaddr *address)
 {
     const char *path = chr__os_socket_path(address);
@@ -4480,7 +4493,7 @@ static const char *chr__os_bind_obstacle(const chr__sockaddr *address)
     return " (by a file that is no socket)";
 }
 
-/* A listening socket; `name` is for the message. After an error no file of it is left. */
+/* Returns a listening socket, or an error; `name` is for the message. After an error its socket file is removed. */
 static int chr__os_listen(const chr__sockaddr *address, const char *name, const chr__listen_terms *terms,
                           chr_error *err)
 {
@@ -4512,7 +4525,8 @@ static int chr__os_listen(const chr__sockaddr *address, const char *name, const 
     return chr__os_code(error);
 }
 
-/* The number of a group. CHR_ERR_NOT_FOUND; CHR_ERR_NO_MEMORY when buf[size] is too small for its list of members. */
+/* The gid of a group. CHR_ERR_NOT_FOUND; CHR_ERR_NO_MEMORY when buf[size] is too small for its list of members
+ * (ERANGE). */
 static int chr__os_group(const char *name, char *buf, size_t size, unsigned *number)
 {
     struct group entry, *found = NULL;
@@ -4527,8 +4541,9 @@ static int chr__os_group(const char *name, char *buf, size_t size, unsigned *num
     return 0;
 }
 
-/* A socket that is connected, or (*in_progress) will be when it is writable: then ask chr__os_connect_result(). A unix
- * server whose backlog is full is CHR_ERR_WOULD_BLOCK: connect() has to be called again. */
+/* Returns a socket that is connected, or with *in_progress (EINPROGRESS) one that becomes writable when the attempt
+ * ends: call chr__os_connect_result() then. EAGAIN (the backlog of a unix server is full) is CHR_ERR_WOULD_BLOCK: call
+ * it again later. */
 static int chr__os_connect(const chr__sockaddr *address, const char *name, int *in_progress, chr_error *err)
 {
     int error, fd = chr__os_socket_new(address, err);
@@ -4546,6 +4561,7 @@ static int chr__os_connect(const chr__sockaddr *address, const char *name, int *
     return chr__os_fail(err, error, "cannot connect to", name);
 }
 
+/* The result of a connect() in progress (SO_ERROR). */
 static int chr__os_connect_result(int fd, const char *name, chr_error *err)
 {
     int       error = 0;
@@ -4556,11 +4572,12 @@ static int chr__os_connect_result(int fd, const char *name, chr_error *err)
     return error ? chr__os_fail(err, error, "cannot connect to", name) : 0;
 }
 
+/* Accepts a peer: a descriptor, or an error; EMFILE is CHR_ERR_IO. EINTR and ECONNABORTED are retried. */
 static int chr__os_accept(int fd)
 {
     int error, peer;
 
-    chr__os_set_nonblocking(fd, 1); /* who shares it may have cleared that, and may take the peer before us */
+    chr__os_set_nonblocking(fd, 1); /* a process that shares the listener may clear it, and accept before us */
     do
         peer = CHR_SYS(accept)(fd, NULL, NULL);
     while (peer < 0 && (errno == EINTR || errno == ECONNABORTED));
@@ -4574,8 +4591,8 @@ static int chr__os_accept(int fd)
     return chr__os_code(error == EAGAIN ? EIO : error);
 }
 
-/* TCP asks a silent peer whether it is there: seconds, seconds and a count; 0 = as the system has it. Output that
- * nobody acknowledges is given up after as long. What a system has no name for stays as it is. */
+/* TCP keep-alive: seconds idle, seconds between probes, number of probes; 0 = the system's default. Unacknowledged
+ * output ends the connection after the same time (TCP_USER_TIMEOUT). Options that a system lacks are left out. */
 static void chr__os_keep_alive(int fd, int idle, int interval, int count)
 {
     int on = 1;
@@ -4606,13 +4623,13 @@ static void chr__os_keep_alive(int fd, int idle, int interval, int count)
 #endif
 }
 
-/* The four or sixteen bytes of an address in digits; 0 = it is something else. */
+/* Parses a numeric IP address: returns 4 or 16 bytes; 0 = not one. */
 CHR__PRIVATE size_t chr__os_ip_bytes(const char *text, unsigned char bytes[16])
 {
     return inet_pton(AF_INET, text, bytes) == 1 ? 4 : inet_pton(AF_INET6, text, bytes) == 1 ? 16 : 0;
 }
 
-/* Whether our end of a connection has a loopback address. */
+/* Whether the local address of a connection is a loopback address. */
 CHR__PRIVATE int chr__os_is_on_loopback(int fd)
 {
     static const unsigned char mapped[13] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127 };
@@ -4637,19 +4654,19 @@ static void chr__os_nodelay(int fd)
 {
     int on = 1;
 
-    (void)CHR_SYS(setsockopt)(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* fails where it means nothing */
+    (void)CHR_SYS(setsockopt)(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* fails on other sockets than TCP */
 }
 
-/* Urgent data stays in its place among the bytes (RFC 6093 section 6): without it, the system takes the byte at the
- * mark out of the stream. */
+/* SO_OOBINLINE: urgent data stays in-band (RFC 6093 section 6); without it the system removes the urgent byte from the
+ * stream. */
 static void chr__os_urgent_inline(int fd)
 {
     int on = 1;
 
-    (void)CHR_SYS(setsockopt)(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on); /* fails where there is no urgent data */
+    (void)CHR_SYS(setsockopt)(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on); /* fails on sockets without urgent data */
 }
 
-/* What a descriptor is that came from elsewhere. */
+/* Properties of a descriptor that the library did not create. */
 typedef struct chr__socket_facts {
     int is_open, is_socket, is_stream, is_listening, is_connected, is_unix, is_inet;
 } chr__socket_facts;
@@ -4678,7 +4695,7 @@ static void chr__os_socket_facts(int fd, chr__socket_facts *facts)
     facts->is_inet = address.storage.ss_family == AF_INET || address.storage.ss_family == AF_INET6;
 }
 
-/* Ports as numbers, for `to`. */
+/* The port of an IP address, for the option `to`. */
 static void chr__os_sockaddr_set_port(chr__sockaddr *address, int port)
 {
     if (address->storage.ss_family == AF_INET6)
@@ -4689,16 +4706,17 @@ static void chr__os_sockaddr_set_port(chr__sockaddr *address, int port)
 
 static int chr__os_sockaddr_port(const chr__sockaddr *address)
 {
-    return ntohs(address->storage.ss_family == AF_INET6 ? ((const struct sockaddr_in6 *)(const void *)&address->storage)->sin6_port
-                                                        : ((const struct sockaddr_in *)(const void *)&address->storage)->sin_port);
+    return ntohs(address->storage.ss_family == AF_INET6
+                     ? ((const struct sockaddr_in6 *)(const void *)&address->storage)->sin6_port
+                     : ((const struct sockaddr_in *)(const void *)&address->storage)->sin_port);
 }
 
-typedef union chr__control { /* room for the descriptors of one message, aligned as the system wants it */
+typedef union chr__control { /* buffer for the SCM_RIGHTS of one message, aligned */
     size_t align;
     char   bytes[CMSG_SPACE(sizeof(int) * CHR__MAX_MSGFDS)];
 } chr__control;
 
-/* send() with descriptors beside the first byte. */
+/* send() with descriptors (SCM_RIGHTS) on the first byte. */
 static int chr__os_send_fds(int fd, const void *buf, size_t len, const int *fds, int count)
 {
     struct msghdr   message;
@@ -4726,8 +4744,7 @@ static int chr__os_send_fds(int fd, const void *buf, size_t len, const int *fds,
     return n < 0 ? chr__os_code(errno) : (int)n;
 }
 
-/* As they should arrive: CLOEXEC and blocking, whatever the sender had, and above the standard ones. -1 when that
- * fails: it is gone. */
+/* Prepares a received descriptor: CLOEXEC, blocking, number > 2. -1 on failure (closed). */
 static int chr__os_received_fd(int fd)
 {
     int flags;
@@ -4743,7 +4760,7 @@ static int chr__os_received_fd(int fd)
     return fd;
 }
 
-/* The descriptors in `length` control bytes, into fds[CHR__MAX_MSGFDS]; how many. */
+/* Extracts the descriptors in `length` bytes of control data, into fds[CHR__MAX_MSGFDS]; returns how many. */
 static int chr__os_control_fds(chr__control *control, size_t length, int *fds)
 {
     struct cmsghdr *header;
@@ -4766,7 +4783,7 @@ static int chr__os_control_fds(chr__control *control, size_t length, int *fds)
     return count;
 }
 
-/* What recvmsg() is told, made once for a context. */
+/* The arguments of recvmsg(), prepared once for a context. */
 typedef struct chr__receiver {
     struct msghdr message;
     struct iovec  part;
@@ -4781,7 +4798,7 @@ static void chr__os_receiver_init(chr__receiver *receiver)
     receiver->message.msg_control = receiver->control.bytes;
 }
 
-/* recv() that also takes descriptors: *length of them are then in its control bytes. */
+/* recvmsg(): bytes into buf, and *length bytes of control data (SCM_RIGHTS) into the receiver. */
 static int chr__os_receive(int fd, chr__receiver *receiver, void *buf, size_t len, size_t *length)
 {
     ssize_t n;
@@ -4797,12 +4814,12 @@ static int chr__os_receive(int fd, chr__receiver *receiver, void *buf, size_t le
 }
 
 #ifdef CHARDEV_THREADS
-/* A name is looked up in the background. Asker and thread hold it together; who lets go last frees it. It lives outside the context's
- * allocator, which belongs to the asker's thread. */
+/* A name resolved by a background thread. Caller and thread share it by a reference count; the last release frees it.
+ * Its memory is not from the context's allocator, which belongs to the owner thread. */
 typedef struct chr__lookup {
     pthread_mutex_t mutex;
     int             holders, family, count;
-    int             fds[2];      /* a pipe: readable when the answer is there */
+    int             fds[2];      /* a pipe: readable when the result is available */
     char           *host, *port; /* in `text` */
     chr__sockaddr   found[CHR__MAX_ADDRESSES];
     chr_error       err;
@@ -4834,7 +4851,7 @@ static void *chr__os_lookup_thread(void *opaque)
     pthread_mutex_lock(&lookup->mutex);
     lookup->count = count;
     pthread_mutex_unlock(&lookup->mutex);
-    (void)chr__os_write(lookup->fds[1], CHR__FD_PLAIN, "", 1); /* its reader is here: no SIGPIPE */
+    (void)chr__os_write(lookup->fds[1], CHR__FD_PLAIN, "", 1); /* the read end is open: no SIGPIPE */
     chr__os_lookup_release(lookup);
     return NULL;
 }
@@ -4858,7 +4875,7 @@ static chr__lookup *chr__os_lookup_new(const char *host, const char *port, int f
     return NULL;
 }
 
-/* Begins to look up a name; NULL when there is no memory, descriptor or thread for it. */
+/* Starts to resolve a name; NULL when memory, descriptors or threads run out. */
 static chr__lookup *chr__os_lookup_start(const char *host, const char *port, int family)
 {
     chr__lookup   *lookup = chr__os_lookup_new(host, port, family);
@@ -4871,7 +4888,7 @@ static chr__lookup *chr__os_lookup_start(const char *host, const char *port, int
         return NULL;
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    sigfillset(&all); /* signals stay the program's business */
+    sigfillset(&all); /* the program's signals are not delivered to this thread */
     pthread_sigmask(SIG_SETMASK, &all, &old);
     failed = pthread_create(&thread, &attributes, chr__os_lookup_thread, lookup);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
@@ -4885,7 +4902,7 @@ static chr__lookup *chr__os_lookup_start(const char *host, const char *port, int
 
 static int chr__os_lookup_fd(const chr__lookup *lookup) { return lookup->fds[0]; }
 
-/* When its descriptor is readable: as chr__os_lookup(). */
+/* The result, when the descriptor is readable: as chr__os_lookup(). */
 static int chr__os_lookup_result(chr__lookup *lookup, chr__sockaddr *found, chr_error *err)
 {
     int count;
@@ -4900,7 +4917,7 @@ static int chr__os_lookup_result(chr__lookup *lookup, chr__sockaddr *found, chr_
     return count;
 }
 #else
-/* Without threads there is no background: names are looked up where they are needed, and that can block. */
+/* Without threads names are resolved synchronously, which can block. */
 typedef struct chr__lookup {
     int nothing;
 } chr__lookup;
@@ -4924,32 +4941,33 @@ static int chr__os_lookup_result(chr__lookup *lookup, chr__sockaddr *found, chr_
 #endif /* CHARDEV_HAS_SOCKET */
 
 #if CHARDEV_HAS_BRLAPI
-/* The process's environment, which is no system call; NULL = not set. */
+/* An environment variable; NULL = not set. */
 static const char *chr__os_environment(const char *name)
 {
     return getenv(name);
 }
 #endif
 
-/* What stands alone as the name of a device, without that of its backend. */
+/* Whether a text is the path of a device, without the name of a backend before it. */
 CHR__PRIVATE int chr__os_is_device_path(const char *text) { return *text == '/'; }
 
 #if CHARDEV_HAS_SERIAL
 /* Serial lines. */
 
-enum { CHR__LINE_MARKS = 1 }; /* breaks and errors are marked among the bytes */
+enum { CHR__LINE_MARKS = 1 }; /* breaks and errors are marked in-band (PARMRK) */
 
 static int chr__os_is_serial_path(const char *text)
 {
-    return strncmp(text, "/dev/", 5) == 0 && strncmp(text, "/dev/parport", 12) != 0 && strncmp(text, "/dev/ppi", 8) != 0;
+    return strncmp(text, "/dev/", 5) == 0 && strncmp(text, "/dev/parport", 12) != 0 &&
+           strncmp(text, "/dev/ppi", 8) != 0;
 }
 
 static int chr__os_serial_open(const char *path, chr_error *err) { return chr__os_open(path, CHR__OPEN_BOTH, err); }
 
-/* Otherwise it is a device without settings. */
+/* Whether the device has line settings (termios). */
 static int chr__os_is_serial_line(int fd) { return chr__os_is_terminal(fd); }
 
-/* The system tells nothing beside the marks. */
+/* Out-of-band events of a line: none here, all are in-band. */
 typedef struct chr__line_notifier {
     int nothing;
 } chr__line_notifier;
@@ -4962,17 +4980,15 @@ static int chr__os_line_notifier_read(chr__line_notifier *notifier, chr__channel
 static void chr__os_line_notifier_close(chr__line_notifier *notifier) { (void)notifier; }
 static int  chr__os_line_errors(chr__channel *in) { return (void)in, 0; }
 
-/* The code of a standard speed; 0 where there is none. */
 #if B9600 != 9600
-/* Where the codes are not the speeds: the standard ones. */
+/* Standard speeds, where the constants B... are not the speeds themselves. */
 static const struct {
     int     speed;
     speed_t code;
 } chr__speeds[] = {
     { 50, B50 }, { 75, B75 }, { 110, B110 }, { 134, B134 }, { 150, B150 }, { 200, B200 }, { 300, B300 }, { 600, B600 },
     { 1200, B1200 }, { 1800, B1800 }, { 2400, B2400 }, { 4800, B4800 }, { 9600, B9600 }, { 19200, B19200 },
-        { 38400, B38400 },
-    { 57600, B57600 }, { 115200, B115200 }, { 230400, B230400 },
+    { 38400, B38400 }, { 57600, B57600 }, { 115200, B115200 }, { 230400, B230400 },
 #ifdef B4000000
     { 460800, B460800 }, { 500000, B500000 }, { 576000, B576000 }, { 921600, B921600 }, { 1000000, B1000000 },
     { 1152000, B1152000 }, { 1500000, B1500000 }, { 2000000, B2000000 }, { 2500000, B2500000 }, { 3000000, B3000000 },
@@ -4983,6 +4999,7 @@ static const struct {
 enum { CHR__SPEEDS = sizeof chr__speeds / sizeof chr__speeds[0] };
 #endif
 
+/* The B... constant of a speed; returns 0 if it is no standard speed. */
 static int chr__os_speed_code(int speed, speed_t *code)
 {
 #if B9600 == 9600
@@ -5000,7 +5017,7 @@ static int chr__os_speed_code(int speed, speed_t *code)
 #endif
 }
 
-/* Back from a code; 0 = it is no standard one. */
+/* The speed of a B... constant; 0 = unknown. */
 static int chr__os_speed_of(speed_t code)
 {
 #if B9600 == 9600
@@ -5027,7 +5044,7 @@ static int chr__os_speed_nearest(int speed, speed_t *code)
 
 #if defined(__linux__) && (defined(__x86_64__) || defined(__i386__) || defined(__arm__) || defined(__aarch64__) || \
                            defined(__riscv) || defined(__s390__))
-/* Any speed, by number. Its header can't stand beside termios.h; on these machines it has this layout. */
+/* Non-standard speeds (BOTHER). struct termios2: its header conflicts with termios.h; the layout on these machines. */
 struct chr__termios2 {
     unsigned      iflag, oflag, cflag, lflag;
     unsigned char line, cc[19];
@@ -5047,7 +5064,7 @@ static int chr__os_speed_exact(int fd, int speed)
     return chr__os_terminal_ioctl(fd, (chr__request)_IOW('T', 0x2b, struct chr__termios2), &settings);
 }
 
-/* 0 = not known. */
+/* The current speed; 0 = unknown. */
 static int chr__os_speed_now(int fd)
 {
     struct chr__termios2 settings;
@@ -5069,7 +5086,7 @@ static int chr__os_speed_now(int fd)
 }
 #endif
 
-/* What the system has for mark and space parity, and for hardware flow control in one direction; 0 = nothing. */
+/* Flags for mark and space parity, and for RTS/CTS flow control in one direction; 0 = not supported. */
 #ifdef CMSPAR
 #define CHR__STICK_PARITY ((tcflag_t)CMSPAR)
 #else
@@ -5078,7 +5095,7 @@ static int chr__os_speed_now(int fd)
 #if defined(CCTS_OFLOW) && defined(CRTS_IFLOW)
 #define CHR__HARDWARE_OUT ((tcflag_t)CCTS_OFLOW)
 #define CHR__HARDWARE_IN  ((tcflag_t)CRTS_IFLOW)
-#elif defined(CRTSCTS) /* both in one: only with the outbound one, since a line without CTS would be stuck */
+#elif defined(CRTSCTS) /* one flag for both directions: set for outbound flow control only */
 #define CHR__HARDWARE_OUT ((tcflag_t)CRTSCTS)
 #define CHR__HARDWARE_IN  ((tcflag_t)0)
 #else
@@ -5094,7 +5111,8 @@ static tcflag_t chr__os_parity_flags(int parity)
     return parity == 'N' || (stick == 0 && (parity == 'M' || parity == 'S')) ? 0 : PARENB | odd | stick;
 }
 
-/* Raw, deaf to the carrier; a break comes in as the bytes 0xff 0 0, a damaged byte X as 0xff 0 X, and 0xff doubled. */
+/* Raw, ignoring the carrier (CLOCAL). PARMRK: a break is read as the bytes 0xff 0 0, a damaged byte X as 0xff 0 X, 0xff
+ * doubled. */
 static void chr__os_serial_raw(chr__termios *settings, const chr_serial_params *params, int flow_out, int flow_in)
 {
     static const tcflag_t sizes[] = { CS5, CS6, CS7, CS8 };
@@ -5114,8 +5132,8 @@ static void chr__os_serial_raw(chr__termios *settings, const chr_serial_params *
     settings->c_cc[VTIME] = 0;
 }
 
-/* A speed that is no standard one: exactly, where the system can; else the next. A line that can't have all of it is
- * no error here: see chr__os_serial_settings(). Some libraries say EINVAL then, and some don't. */
+/* Sets a line. A non-standard speed is set exactly if possible, else the nearest one. Settings that the line can't have
+ * are no error here: chr__os_serial_settings() reads back what it has. Some libraries return EINVAL for them. */
 static int chr__os_serial_configure(int fd, const chr_serial_params *params, int flow_out, int flow_in)
 {
     chr__termios settings;
@@ -5125,7 +5143,7 @@ static int chr__os_serial_configure(int fd, const chr_serial_params *params, int
     if (code < 0)
         return code;
     if (chr__os_is_background(fd))
-        return CHR_ERR_BUSY; /* with the job in the foreground */
+        return CHR_ERR_BUSY; /* a background job: SIGTTOU would stop us */
     chr__os_serial_raw(&settings, params, flow_out, flow_in);
     if (is_standard && (cfsetispeed(&settings, speed) < 0 || cfsetospeed(&settings, speed) < 0))
         return CHR_ERR_INVALID;
@@ -5146,8 +5164,8 @@ static int chr__os_serial_parity(tcflag_t cflag)
     return !(cflag & PARENB) ? 'N' : cflag & PARODD ? (is_stick ? 'M' : 'O') : is_stick ? 'S' : 'E';
 }
 
-/* What the line has now. With 5 data bits, a device that is told to have two stop bits has one and a half: *params
- * says which were meant. */
+/* Reads the settings of the line. With 5 data bits CSTOPB means 1.5 stop bits: *params has the requested number, to
+ * tell which was meant. */
 static int chr__os_serial_settings(int fd, chr_serial_params *params, int *flow_out, int *flow_in)
 {
     chr__termios settings;
@@ -5171,22 +5189,22 @@ static int chr__os_serial_settings(int fd, chr_serial_params *params, int *flow_
     return 0;
 }
 
-/* The system's queues: channels hold nothing. */
+/* Drops the kernel's queues (tcflush). */
 static int chr__os_serial_purge(chr__channel *in, chr__channel *out, int what)
 {
     int queue = what == CHR_PURGE_RECEIVE ? TCIFLUSH : what == CHR_PURGE_TRANSMIT ? TCOFLUSH : TCIOFLUSH;
 
     (void)out;
     if (chr__os_is_background(in->io))
-        return CHR_ERR_BUSY; /* with the job in the foreground */
+        return CHR_ERR_BUSY; /* a background job: SIGTTOU would stop us */
     return CHR_SYS(tcflush)(in->io, queue) < 0 ? chr__os_code(errno) : 0;
 }
 
-/* How often each has come in. CHR_ERR_NOT_SUPPORTED where nobody counts. */
+/* Counters of breaks and line errors. CHR_ERR_NOT_SUPPORTED where the driver has none. */
 static int chr__os_serial_counts(int fd, int *counts)
 {
 #if defined(__linux__) && defined(TIOCGICOUNT)
-    struct { /* its header can't stand beside termios.h everywhere; it has this layout */
+    struct { /* struct serial_icounter_struct, whose header may conflict with termios.h */
         int cts, dsr, rng, dcd, rx, tx, frame, overrun, parity, brk, buf_overrun, reserved[9];
     } all;
 
@@ -5208,7 +5226,7 @@ static int chr__os_serial_break(int fd, int on)
     return chr__os_terminal_ioctl(fd, (chr__request)(on ? TIOCSBRK : TIOCCBRK), NULL);
 }
 
-/* The system's bit for each of ours. */
+/* Modem lines: CHR_TIOCM_... and the system's TIOCM_... */
 static const struct {
     int ours, systems;
 } chr__modem_lines[] = {
@@ -5244,7 +5262,9 @@ static int chr__os_serial_set_lines(int fd, int lines)
 #if CHARDEV_HAS_PARALLEL
 /* Parallel ports. */
 
-enum chr__pp_register { CHR__PP_STATUS, CHR__PP_READ_CONTROL, CHR__PP_WRITE_CONTROL, CHR__PP_READ_DATA, CHR__PP_WRITE_DATA };
+enum chr__pp_register {
+    CHR__PP_STATUS, CHR__PP_READ_CONTROL, CHR__PP_WRITE_CONTROL, CHR__PP_READ_DATA, CHR__PP_WRITE_DATA
+};
 
 static int chr__os_pp_call(int fd, unsigned long request, void *arg)
 {
@@ -5257,7 +5277,7 @@ static int chr__os_pp_call(int fd, unsigned long request, void *arg)
 }
 
 #if defined(__linux__)
-/* The kernel's ppdev. Its header is not everywhere, so its numbers are here. */
+/* Linux ppdev. Its header is not installed everywhere, hence the numbers. */
 
 enum chr__pp_mode { CHR__PP_COMPATIBLE = 1 << 8, CHR__PP_EPP = 1 << 6, CHR__PP_EPP_ADDRESS = 1 << 6 | 1 << 13 };
 
@@ -5271,7 +5291,7 @@ static int chr__os_pp_set_mode(int fd, int mode) { return chr__os_pp_call(fd, _I
 static int chr__os_pp_direction(int fd, int inward) { return chr__os_pp_call(fd, _IOW('p', 0x90, int), &inward); }
 
 #else
-/* FreeBSD's ppi: the registers alone. */
+/* FreeBSD ppi: registers only. */
 
 #include <dev/ppbus/ppi.h>
 
@@ -5300,7 +5320,8 @@ static int chr__os_pp_register(int fd, enum chr__pp_register which, unsigned cha
 #if CHARDEV_HAS_UDP
 /* Datagrams. */
 
-/* One datagram. What a former one has met on its way (ICMP) is told by the next call, in its stead: so once more. */
+/* Sends one datagram. send() may return the pending ICMP error of an earlier datagram (ECONNREFUSED) instead: one
+ * retry. */
 static int chr__os_datagram_send(int fd, const void *buf, size_t len)
 {
     int n = 0, tries;
@@ -5315,8 +5336,9 @@ static int chr__os_datagram_send(int fd, const void *buf, size_t len)
     return n < 0 ? chr__os_code(errno) : n;
 }
 
-/* The next datagram that has bytes: up to `len` of them into buf, what is more into rest[size]. Returns how many in all. Errors that
- * former datagrams have met are only skipped, and as many as a hostile network may send: then the loop has its turn first. */
+/* Receives the next datagram that is not empty: up to `len` bytes into buf, more into rest[size]. Returns its length.
+ * ECONNREFUSED on UDP is not fatal: pending errors of earlier datagrams are skipped, at most 64 per call, so that a
+ * hostile network can't starve the loop. */
 static int chr__os_datagram_receive(int fd, void *buf, size_t len, void *rest, size_t size)
 {
     struct msghdr message;
@@ -5340,7 +5362,7 @@ static int chr__os_datagram_receive(int fd, void *buf, size_t len, void *rest, s
     return CHR_ERR_WOULD_BLOCK;
 }
 
-/* Takes the error away that makes poll report something. */
+/* Clears a pending error (SO_ERROR), which poll() would report again. */
 static void chr__os_socket_clear_error(int fd)
 {
     int       error;
@@ -5349,7 +5371,7 @@ static void chr__os_socket_clear_error(int fd)
     (void)CHR_SYS(getsockopt)(fd, SOL_SOCKET, SO_ERROR, &error, &length);
 }
 
-/* From `local` (NULL = any) to `peer`, whose datagrams alone are received; -1 and errno. */
+/* A socket bound to `local` (NULL = any) and connected to `peer`: receives its datagrams only. -1 and errno. */
 static int chr__os_datagram_connect(const chr__sockaddr *peer, const chr__sockaddr *local)
 {
     const struct sockaddr_in6 *ipv6 = (const struct sockaddr_in6 *)(const void *)&peer->storage;
@@ -5357,7 +5379,8 @@ static int chr__os_datagram_connect(const chr__sockaddr *peer, const chr__sockad
 
     if (fd < 0)
         return -1;
-    if (peer->storage.ss_family == AF_INET6 && !IN6_IS_ADDR_V4MAPPED(&ipv6->sin6_addr)) /* the port stays free for IPv4 */
+    if (peer->storage.ss_family == AF_INET6 && !IN6_IS_ADDR_V4MAPPED(&ipv6->sin6_addr)) /* leaves the port free for
+                                                                                           IPv4 */
         (void)CHR_SYS(setsockopt)(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
     failed = chr__os_adopt(fd) < 0 ||
              (local && CHR_SYS(bind)(fd, (const struct sockaddr *)(const void *)&local->storage, local->length) < 0);
@@ -5371,9 +5394,9 @@ static int chr__os_datagram_connect(const chr__sockaddr *peer, const chr__sockad
     return -1;
 }
 
-/* The first pair of addresses of one family that works; `name` is for the message. No local ones: any. */
-static int chr__os_datagram_open(const chr__sockaddr *peers, int peer_count, const chr__sockaddr *locals, int local_count, const char *name,
-                                 chr_error *err)
+/* Opens a socket with the first pair of addresses of one family that works; `name` is for the message. */
+static int chr__os_datagram_open(const chr__sockaddr *peers, int peer_count, const chr__sockaddr *locals,
+                                 int local_count, const char *name, chr_error *err)
 {
     int i, j, fd, error = 0;
 
@@ -31922,12 +31945,13 @@ CHR_TABLE(chr_backend, chr__spiceport_kind,
 #endif
 
 /* ====================================================================================================================
- * >>table   the built-in backends
+ * >>table   the tables of the built-in backends
  * ================================================================================================================== */
 
-/* One line a backend, from which both tables come: what is not in the one is in the other.
+/* One line for each backend. Those that are built go to chr__builtins, the others to chr__left_outs, for error
+ * messages.
  *
- *    CHARDEV_HAS_  kind       alias      without      its URIs begin, beside NAME: */
+ *    CHARDEV_HAS_  kind       alias      CHARDEV_NO_  prefixes of its URIs, other than NAME: */
 #define CHR__KINDS(X)                                                                                        \
     X(RINGBUF,      ringbuf,   "memory",  "ringbuf",   (NULL))                                               \
     X(TESTDEV,      testdev,   "",        "testdev",   (NULL))                                               \
@@ -31952,7 +31976,7 @@ CHR_TABLE(chr_backend, chr__spiceport_kind,
     X(SPICE,        spicevmc,  "",        "spice",     (NULL))                                               \
     X(SPICE,        spiceport, "",        "spice",     (NULL))
 
-/* What is no backend, but has URIs. */
+/* URI schemes that are no backends. */
 #define CHR__SCHEMES(X)                                                        \
     X(TELNET,       telnet:,    "",       "telnet",    ("telnet:", "tn3270:")) \
     X(WEBSOCKET,    websocket:, "",       "websocket", ("websocket:"))
@@ -31969,7 +31993,8 @@ static const chr_backend *const chr__builtins[] = { &chr__null_kind, CHR__KINDS(
 
 #define CHR__ABSENT_1(kind, alias, without, uris)
 #define CHR__ABSENT_0(kind, alias, without, uris) { #kind, alias, without, CHR__BRACES uris },
-#define CHR__ABSENT(feature, kind, alias, without, uris) CHR__PASTE(CHR__ABSENT_, CHARDEV_HAS_##feature)(kind, alias, without, uris)
+#define CHR__ABSENT(feature, kind, alias, without, uris) \
+    CHR__PASTE(CHR__ABSENT_, CHARDEV_HAS_##feature)(kind, alias, without, uris)
 
 #if CHARDEV_HAS_HELP
 static const chr__left_out chr__left_outs[] = {
@@ -32001,7 +32026,7 @@ static const chr_backend *const chr__object_kinds[] = {
 };
 
 /* ====================================================================================================================
- * >>public   what only checks its arguments and calls the above
+ * >>public   public functions that check their arguments and call the above
  * ================================================================================================================== */
 
 static void chr__config_defaults(chr_config *config)
@@ -32014,7 +32039,7 @@ static void chr__config_defaults(chr_config *config)
         config->wall_clock = chr__os_wall_clock;
 }
 
-/* What the loop has for descriptors. */
+/* The descriptors of the loop: waker, watches, epoll or kqueue. */
 #ifdef CHR__HAS_FDS
 static int chr__context_start_watches(chr_context *ctx)
 {
@@ -32046,14 +32071,14 @@ static void chr__context_free_watches(chr_context *ctx)
     chr__free(ctx, ctx->ready);
 }
 
-/* At once: a child that goes on after fork() may have it too. */
+/* Before anything else is closed: a child of fork() may share the epoll or kqueue. */
 static void chr__context_close_set(chr_context *ctx)
 {
     if (!CHR__SET_ALONE)
         chr__set_end(ctx);
 }
 
-/* Those that the loop has for itself go on. */
+/* Internal watches survive chr_context_reset(). */
 static int chr__is_own_watch(const chr_context *ctx, const chr_watch *watch)
 {
 #if CHARDEV_HAS_PTY
@@ -32105,7 +32130,7 @@ static int chr__context_start(chr_context *ctx)
     return chr__context_start_watches(ctx);
 }
 
-/* The user's timers and idles are stopped, so that stopping them later on is harmless. */
+/* Stops the user's timers and idles, so that stopping them later does nothing. */
 static void chr__context_stop(chr_context *ctx)
 {
     while (ctx->timers)
@@ -32116,7 +32141,7 @@ static void chr__context_stop(chr_context *ctx)
         chr_idle_stop(ctx->idles.next);
 }
 
-/* Likewise the watches. */
+/* Stops the watches too, and frees the context. */
 static void chr__context_free_memory(chr_context *ctx)
 {
     chr__context_stop(ctx);
@@ -32131,7 +32156,7 @@ static void chr__context_free_memory(chr_context *ctx)
     (void)ctx->config.allocate(ctx->memory, ctx, 0);
 }
 
-/* `config` is complete. */
+/* `config` has its defaults filled in. */
 static chr_context *chr__context_make(const chr_config *config, void *memory)
 {
     chr_context *ctx = config->allocate ? (chr_context *)config->allocate(memory, NULL, sizeof *ctx) : NULL;
@@ -32194,8 +32219,8 @@ CHARDEV_API int chr_context_memory(chr_context *ctx, chr_memory *info)
     return 0;
 }
 
-/* What waits to be told is told, then each frontend that was told OPENED gets CLOSED. Its handlers may remove this
- * chardev and others, disconnect it or let a client in: what that causes is told too. */
+/* Delivers pending events, then CLOSED to each frontend whose last event was OPENED. Its handlers are re-entrant: they
+ * may remove this chardev and others, disconnect it or add a client; the events of that are delivered too. */
 static void chr__context_close_dev(chr_dev *dev)
 {
     if (dev->pending & ~CHR__RECORDED)
@@ -32205,7 +32230,7 @@ static void chr__context_close_dev(chr_dev *dev)
         chr__notify_now(dev);
     if (!dev->removed && dev->be_open)
         chr_be_event(dev, CHR_EVENT_CLOSED);
-    else if (!dev->removed && dev->kind->sharing) /* to frontends that have not read what came before it */
+    else if (!dev->removed && dev->kind->sharing) /* to frontends with buffered input before it */
         chr__deliver_event(dev, CHR_EVENT_CLOSED);
     if (!dev->removed)
         chr__deliver_rest(dev);
@@ -32230,7 +32255,7 @@ static void chr__context_drain(chr_context *ctx)
 #if CHARDEV_HAS_SOCKET
     chr__lingering_wait(ctx);
 #endif
-    chr__leave(ctx); /* what was removed outside of a dispatch is freed */
+    chr__leave(ctx); /* frees chardevs that were removed outside of a dispatch */
 }
 
 #if CHARDEV_HAS_DESCRIPTORS
@@ -32282,7 +32307,7 @@ static void chr__context_close(chr_context *ctx)
     chr__context_close_set(ctx);
     chr__stalls_hand_over(ctx);
     chr__context_close_devs(ctx);
-    (void)chr_record_stop(ctx); /* a handler may have begun another one */
+    (void)chr_record_stop(ctx); /* a handler may have started another one */
     chr__context_drain(ctx);
     if (ctx->dead)
         chr__tidy(ctx); /* removed outside of any dispatch */
@@ -32326,8 +32351,10 @@ CHARDEV_API int chr_backend_register(chr_context *ctx, const chr_backend *kind, 
 
     if (chr_backend_find(ctx, kind->name))
         return chr__fail(err, CHR_ERR_EXISTS, "there is a backend '%s' already", kind->name);
-    if (kind->state_size < sizeof(chr_dev) || kind->options_size < sizeof(chr_common_options) || !kind->open || !kind->io)
-        return chr__fail(err, CHR_ERR_INVALID, "backend '%s': state_size, options_size, open and io must be set", kind->name);
+    if (kind->state_size < sizeof(chr_dev) || kind->options_size < sizeof(chr_common_options) || !kind->open ||
+        !kind->io)
+        return chr__fail(err, CHR_ERR_INVALID, "backend '%s': state_size, options_size, open and io must be set",
+                         kind->name);
     node = (chr__kind_node *)chr__allocate(ctx, sizeof *node);
     if (!node)
         return chr__no_memory(err);
@@ -32384,12 +32411,12 @@ CHARDEV_API int chr_send_break(chr_context *ctx, const char *id, chr_error *err)
     if (dev)
         CHR__TRACE(dev, event, CHR_EVENT_BREAK, 0);
     if (dev)
-        chr__event(dev, CHR_EVENT_BREAK); /* not from the far side: a recorder would have it twice */
+        chr__event(dev, CHR_EVENT_BREAK); /* not chr_be_event(), which records: a replay would repeat it */
     chr__leave(ctx);
     return dev ? 0 : CHR_ERR_NOT_FOUND;
 }
 
-/* Not as backends do it: a recorder would have it twice. */
+/* Not by chr_be_write(), which records: a replay would repeat it. */
 static int chr__inject(chr_dev *dev, const void *data, size_t len)
 {
     int room;
@@ -32422,7 +32449,7 @@ CHARDEV_API int chr_inject(chr_dev *dev, const void *data, size_t len)
     return n;
 }
 
-/* A descriptor that is refused is its giver's still, as it was. */
+/* On failure the descriptor is rolled back to the caller, with its flags. */
 static int chr__add_client(chr_dev *dev, int fd, chr_error *err)
 {
     chr_context *ctx = dev->ctx;
@@ -32475,7 +32502,7 @@ CHARDEV_API void chr_query(const chr_dev *dev, chr_info *info)
     CHR__UNLOCK(dev->ctx);
 }
 
-/* -- >>trace: what a hook may call -- */
+/* -- >>trace: calls for trace hooks -- */
 #if CHARDEV_HAS_TRACE
 
 CHARDEV_API const char *chr_trace_name(int number)
@@ -32509,7 +32536,7 @@ CHARDEV_API int chr_trace_match(const char *patterns, const char *name)
     return found;
 }
 
-/* What numbers of a kind are called. */
+/* Names of numbers, by the KIND of a trace field. */
 static const struct {
     const char *kind;
     int         value;
@@ -32556,15 +32583,15 @@ static const struct {
     { "alert", 0, "close_notify" }, { "alert", 10, "unexpected_message" }, { "alert", 20, "bad_record_mac" },
     { "alert", 22, "record_overflow" }, { "alert", 40, "handshake_failure" }, { "alert", 42, "bad_certificate" },
     { "alert", 43, "unsupported_certificate" }, { "alert", 44, "certificate_revoked" },
-    { "alert", 45, "certificate_expired" }, { "alert", 46, "certificate_unknown" }, { "alert", 47, "illegal_parameter" },
-    { "alert", 48, "unknown_ca" }, { "alert", 49, "access_denied" }, { "alert", 50, "decode_error" },
+    { "alert", 45, "certificate_expired" }, { "alert", 46, "certificate_unknown" },
+    { "alert", 47, "illegal_parameter" }, { "alert", 48, "unknown_ca" }, { "alert", 49, "access_denied" }, { "alert", 50, "decode_error" },
     { "alert", 51, "decrypt_error" }, { "alert", 70, "protocol_version" }, { "alert", 71, "insufficient_security" },
     { "alert", 80, "internal_error" }, { "alert", 90, "user_canceled" }, { "alert", 109, "missing_extension" },
     { "alert", 112, "unrecognized_name" }, { "alert", 115, "unknown_psk_identity" },
     { "alert", 116, "certificate_required" }, { "alert", 120, "no_application_protocol" }
 };
 
-/* Errors are known to people without their prefix; results that are none are numbers. */
+/* Errors are shown without CHR_ERR_; results >= 0 as numbers. */
 static const char *chr__trace_word(const char *kind, size_t len, int64_t value)
 {
     size_t i;
@@ -32589,7 +32616,7 @@ static size_t chr__trace_put_number(char *text, size_t size, size_t at, const ch
     return chr__append(text, size, at, chr__text_is(kind, len, "hex") ? "0x%llx" : "%lld", (long long)value);
 }
 
-/* In quotes; what is not printable is written as in C. */
+/* In quotes, with C escapes for control characters. */
 static size_t chr__trace_put_quoted(char *text, size_t size, size_t at, const void *bytes, size_t len)
 {
     static const char    letters[] = "abtnvfr", digits[] = "0123456789abcdef"; /* from 7 to 13 */
@@ -32618,9 +32645,9 @@ static size_t chr__trace_put_bytes(char *text, size_t size, size_t at, const chr
     return event->len > MOST ? chr__append(text, size, at, "...") : at;
 }
 
-/* One word of what the table says: *number is the next one of the numbers. */
-static size_t chr__trace_put_field(char *text, size_t size, size_t at, const chr_trace *event, const char *word, size_t len,
-                                   int *number)
+/* One field of the table; *number is the index of the next number. */
+static size_t chr__trace_put_field(char *text, size_t size, size_t at, const chr_trace *event, const char *word,
+                                   size_t len, int *number)
 {
     size_t      name = strcspn(word, ": ");
     const char *kind = name < len ? word + name + 1 : word + len;
@@ -32715,7 +32742,7 @@ static size_t chr__ringbuf_decode(chr_dev *dev, const char *text, size_t len)
     return total;
 }
 
-/* Of more than fits the last bytes are stored. */
+/* Of a text larger than the buffer the last bytes are stored. */
 CHARDEV_API int chr_ringbuf_write(chr_dev *dev, const char *text, size_t len, chr_format format, chr_error *err)
 {
     chr__ring *ring = chr__as_ringbuf(dev, err);
@@ -32736,7 +32763,8 @@ CHARDEV_API int chr_ringbuf_write(chr_dev *dev, const char *text, size_t len, ch
     return (int)len;
 }
 
-CHARDEV_API int chr_ringbuf_read(chr_dev *dev, size_t size, chr_format format, char *out, size_t capacity, chr_error *err)
+CHARDEV_API int chr_ringbuf_read(chr_dev *dev, size_t size, chr_format format, char *out, size_t capacity,
+                                 chr_error *err)
 {
     chr__ring *ring = chr__as_ringbuf(dev, err);
     int        n;
@@ -32842,7 +32870,7 @@ CHARDEV_API void chr_mux_suspend_open(chr_context *ctx)
     ctx->open_suspended = 1;
 }
 
-/* OPENED, and after it the input that waits for that. */
+/* Delivers the deferred OPENED, then the input after it. */
 static void chr__mux_reopen(chr_dev *dev)
 {
     chr__postpone(dev, 1u << CHR_EVENT_OPENED | (dev->input_ended ? 1u << CHR_EVENT_INPUT_END : 0));
@@ -32861,7 +32889,7 @@ CHARDEV_API void chr_mux_resume_open(chr_context *ctx)
     CHR__UNLOCK(ctx);
 }
 
-/* What the hand does, to the slot that is asked for; none is given where the backend has none. */
+/* Calls an input slot with two coordinates; NULL = not supported. */
 static int chr__input_move(chr_dev *dev, int (*slot)(chr_dev *, int, int), int x, int y)
 {
     int code;
@@ -32922,7 +32950,7 @@ static int chr__object_remove(chr_context *ctx, const char *id, int is_creds, ch
     return 0;
 }
 
-/* The text as a list, and the kind that it names. */
+/* Parses the options of an object, and returns the kind that they name; NULL = error. */
 static const chr_backend *chr__object_read(chr_options *list, const char *text, const char *prefix, chr_error *err)
 {
     const char        *name;
@@ -32934,7 +32962,8 @@ static const chr_backend *chr__object_read(chr_options *list, const char *text, 
     name = chr__options_get(list, "backend");
     kind = name ? chr__object_kind_find(list->ctx, name, strlen(name)) : NULL;
     if (!kind || !chr__after(name, prefix))
-        return (void)chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is no kind of %s object", name ? name : "", prefix), (chr_backend *)NULL;
+        return (void)chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is no kind of %s object", name ? name : "", prefix),
+               (chr_backend *)NULL;
     if (chr__options_has_help(list))
         return (void)chr__fail(err, CHR_ERR_HELP, "help was asked for"), (chr_backend *)NULL;
     if (chr__check_id_text(chr__options_get(list, "id"), err) < 0)
@@ -33007,7 +33036,7 @@ CHARDEV_API int chr_authz_remove(chr_context *ctx, const char *id, chr_error *er
 #if CHARDEV_HAS_DESCRIPTORS
 /* -- >>descriptors -- */
 
-/* Two owners would close it twice. */
+/* A descriptor with two names would be closed twice. */
 static int chr__fd_check_name(chr_context *ctx, const char *name, int fd, chr_error *err)
 {
     const chr__named_fd *named;
@@ -33044,7 +33073,7 @@ CHARDEV_API int chr_fd_put(chr_context *ctx, const char *name, int fd, chr_error
     }
     named->fd = fd;
     chr__table_add(ctx, &ctx->fds_by_number, &named->by_number, named, &named->fd, sizeof named->fd);
-    chr__os_close_on_exec(fd); /* not before: after an error it is as it was */
+    chr__os_close_on_exec(fd); /* last: after an error its flags are unchanged */
     return 0;
 }
 
@@ -33138,15 +33167,16 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 /*
  * MIT licence. Copyright (c) 2026 the chardev.h authors
  *
- * Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated documentation
- * files (the "Software"), to deal in the Software without restriction, including without limitation the rights to use, copy,
- * modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the
- * Software is furnished to do so, subject to the following conditions:
+ * Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated
+ * documentation files (the "Software"), to deal in the Software without restriction, including without limitation the
+ * rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to
+ * permit persons to whom the Software is furnished to do so, subject to the following conditions:
  *
- * The above copyright notice and this permission notice shall be included in all copies or substantial portions of the Software.
+ * The above copyright notice and this permission notice shall be included in all copies or substantial portions of the
+ * Software.
  *
  * THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE
  * WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR
- * COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE,
- * ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+ * COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR
+ * OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
  */
