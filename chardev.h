@@ -237,7 +237,7 @@ extern "C" {
 #define CHR_ERRORS(X)                                                     \
     X(CHR_OK,                    0,     "no error")                       \
     X(CHR_ERR_WOULD_BLOCK,       -1,    "would block")                    \
-    X(CHR_ERR_DISCONNECTED,      -2,    "nobody is at the far side")      \
+    X(CHR_ERR_DISCONNECTED,      -2,    "the far side is not connected")  \
     X(CHR_ERR_INVALID,           -3,    "invalid argument")               \
     X(CHR_ERR_NO_MEMORY,         -4,    "out of memory")                  \
     X(CHR_ERR_IO,                -5,    "input/output error")             \
@@ -1816,106 +1816,106 @@ CHARDEV_API void chr_replay_close(chr_context *ctx);
 /* One event a row: its name, as in CHR_TRACE_name and of the probe; its fields: up to two numbers, as NAME or
  * NAME:KIND, a text, as NAME:text, and bytes; its help. */
 #define CHR_TRACES(X) \
-    X(chardev_create,        "kind:text",             "a chardev is about to be made")                                \
-    X(chardev_created,       "result:error why:text", "it has been made, or could not be")                            \
-    X(chardev_change,        "kind:text",             "hot swap: another backend is about to take its place")         \
-    X(chardev_changed,       "result:error why:text", "hot swap: that has, or the old one stays")                     \
+    X(chardev_create,        "kind:text",             "a chardev is about to be created")                             \
+    X(chardev_created,       "result:error why:text", "a chardev was created, or why not")                            \
+    X(chardev_change,        "kind:text",             "hot swap: a new backend is about to be opened")                \
+    X(chardev_changed,       "result:error why:text", "hot swap: committed, or why it was rolled back")               \
     X(chardev_close,         "kind:text",             "a backend is closed: removed, swapped out, or at the end")     \
     X(frontend_attach,       "",                      "a frontend is attached")                                       \
-    X(frontend_detach,       "",                      "a frontend goes")                                              \
-    X(frontend_open,         "is_open",               "the frontend's side is there (it has handlers), or not")       \
-    X(data_in,               "bytes",                 "input: what came from the far side")                           \
-    X(data_out,              "offered bytes",         "output: what was taken of so many bytes")                      \
-    X(data_blocked,          "offered",               "output: none of so many bytes was taken (would block)")        \
-    X(data_dropped,          "result:error bytes",    "output: lost, nobody is there or a write has failed")          \
+    X(frontend_detach,       "",                      "a frontend is detached")                                       \
+    X(frontend_open,         "is_open",               "a frontend is open (it has handlers), or not")                 \
+    X(data_in,               "bytes",                 "input from the far side")                                      \
+    X(data_out,              "offered bytes",         "output: accepted, of so many bytes")                           \
+    X(data_blocked,          "offered",               "output: would block, none was accepted")                       \
+    X(data_dropped,          "result:error bytes",    "output: dropped, no peer or a failed write")                   \
     X(data_injected,         "bytes",                 "input: chr_inject()")                                          \
     X(client_in,             "bytes",                 "input of one client, with clients=")                           \
     X(client_out,            "offered bytes",         "output to one client, with clients=")                          \
     X(client_blocked,        "offered",               "output to one client would block")                             \
-    X(input_blocked,         "hung_up",               "input waits: the frontend has no room (back-pressure)")        \
-    X(obuf_queued,           "count waiting",         "obuf=: so many bytes more wait")                               \
-    X(obuf_dropped,          "count result:error",    "obuf=: what waited goes to no peer")                           \
-    X(event,                 "event:event",           "the backend tells what has happened")                          \
-    X(event_told,            "event:event",           "the frontend's handler is told")                               \
+    X(input_blocked,         "hung_up",               "input is stopped by back-pressure")                            \
+    X(obuf_queued,           "count waiting",         "obuf=: bytes added, bytes queued")                             \
+    X(obuf_dropped,          "count result:error",    "obuf=: queued bytes are dropped")                              \
+    X(event,                 "event:event",           "an event of the backend")                                      \
+    X(event_told,            "event:event",           "the event is delivered to the frontend")                       \
     X(ioctl,                 "command:ioctl result:error argument:text", "chr_fe_ioctl()")                            \
     X(disconnect,            "result:error",          "chr_fe_disconnect()")                                          \
     X(shutdown,              "result:error",          "chr_fe_shutdown()")                                            \
     X(wait_connected,        "result:error why:text", "chr_wait_connected()")                                         \
     X(log,                   "line:text",             "a line for the log hook")                                      \
-    X(fds_received,          "count",                 "descriptors came with the input (SCM_RIGHTS)")                 \
-    X(fds_sent,              "count",                 "descriptors went with the output")                             \
-    X(stream_end,            "result:error",          "a descriptor's input is over; 0 = end of file")                \
-    X(stream_broken,         "",                      "a write has failed: the connection is over for output")        \
-    X(udp_refused,           "result:error",          "udp: nobody listens at the peer's port")                       \
+    X(fds_received,          "count",                 "descriptors received with input (SCM_RIGHTS)")                 \
+    X(fds_sent,              "count",                 "descriptors sent with output")                                 \
+    X(stream_end,            "result:error",          "a descriptor's input has ended; 0 = end of file")              \
+    X(stream_broken,         "",                      "a write has failed: no more output")                           \
+    X(udp_refused,           "result:error",          "udp: ECONNREFUSED, no receiver at the port")                   \
     X(serial_open,           "path:text",             "serial: the device is about to be opened")                     \
-    X(serial_failed,         "result:error why:text", "serial: it could not be opened or set")                        \
+    X(serial_failed,         "result:error why:text", "serial: the device can't be opened or set")                    \
     X(pty_open,              "slave:text",            "pty: the terminal to open")                                    \
-    X(reconnect,             "ms",                    "the timer of the next attempt starts")                         \
-    X(socket_lookup,         "name:text",             "socket: the address is looked up")                             \
-    X(socket_lookup_done,    "count:error why:text",  "socket: so many addresses, or why there is none")              \
-    X(socket_connect,        "address:text",          "socket: connect() to one address comes next")              \
-    X(socket_connect_failed, "result:error why:text", "socket: one address did not answer, or refuses")               \
-    X(socket_connected,      "peer:text",             "socket: connected; layers and handshakes come next")           \
+    X(reconnect,             "ms",                    "a timer for the next attempt is started")                      \
+    X(socket_lookup,         "name:text",             "socket: a host name is about to be resolved")                  \
+    X(socket_lookup_done,    "count:error why:text",  "socket: number of addresses, or why none")                     \
+    X(socket_connect,        "address:text",          "socket: connect() to one address")                             \
+    X(socket_connect_failed, "result:error why:text", "socket: no connection to one address")                         \
+    X(socket_connected,      "peer:text",             "socket: connected; handshakes come next")                      \
     X(socket_listen,         "address:text",          "socket: a server listens")                                     \
     X(socket_accept,         "peer:text",             "socket: a server has accepted a peer")                         \
-    X(socket_accept_failed,  "result:error why:text", "socket: a server could not (EMFILE or the like)")              \
-    X(socket_failed,         "result:error why:text", "socket: an attempt, or a peer's handshake, has failed")        \
-    X(socket_up,             "peer:text",             "socket: handshakes are over, the peer has the chardev")        \
-    X(socket_down,           "has_had_it",            "socket: a connection ends; 1 = it had the chardev")            \
-    X(linger,                "queued",                "lingering close: begins, with so much to send")                \
-    X(linger_end,            "is_sent",               "lingering close: ends; 1 = all was sent")                      \
-    X(handshake_step,        "result:error wants:wants layer:text", "a layer goes on with its handshake; 0 = done")   \
+    X(socket_accept_failed,  "result:error why:text", "socket: accept() has failed (EMFILE, ...)")                    \
+    X(socket_failed,         "result:error why:text", "socket: an attempt or a handshake has failed")                 \
+    X(socket_up,             "peer:text",             "socket: all handshakes are done")                              \
+    X(socket_down,           "has_had_it",            "socket: connection closed; 1 = it was open")                   \
+    X(linger,                "queued",                "lingering close begins, bytes to send")                        \
+    X(linger_end,            "is_sent",               "lingering close ends; 1 = all was sent")                       \
+    X(handshake_step,        "result:error wants:wants layer:text", "a step of a handshake; 0 = done")                \
     X(wire_in,               "bytes",                 "under layers (telnet, websocket, TLS): received")              \
     X(wire_out,              "offered bytes",         "under layers: sent, of so many bytes")                         \
     X(telnet_sent,           "verb:telnet option:option", "telnet: WILL, WONT, DO or DONT to the peer")               \
-    X(telnet_received,       "verb:telnet option:option", "telnet: WILL, WONT, DO or DONT of the peer")               \
+    X(telnet_received,       "verb:telnet option:option", "telnet: WILL, WONT, DO or DONT from the peer")             \
     X(telnet_sub_sent,       "option:option bytes",   "telnet: a subnegotiation to the peer")                         \
-    X(telnet_sub_received,   "option:option bytes",   "telnet: one of the peer (its first 7 bytes)")                  \
-    X(telnet_command,        "command:telnet",        "telnet: another command of the peer")                          \
-    X(com_port_sent,         "command:com bytes",     "RFC 2217: a command or notice to the peer")                    \
-    X(com_port_received,     "command:com value",     "RFC 2217: a command or notice of the peer")                    \
-    X(ws_head,               "bytes",                 "websocket: the peer's request or answer (HTTP)")               \
-    X(ws_accepted,           "",                      "websocket: that is good")                                      \
-    X(ws_refused,            "why:text",              "websocket: what is wrong with it")                             \
-    X(ws_page,               "size path:text",        "websocket: a browser gets ws-page=")                           \
+    X(telnet_sub_received,   "option:option bytes",   "telnet: one from the peer (first 7 bytes)")                    \
+    X(telnet_command,        "command:telnet",        "telnet: another command from the peer")                        \
+    X(com_port_sent,         "command:com bytes",     "RFC 2217: a command or notification sent")                     \
+    X(com_port_received,     "command:com value",     "RFC 2217: one received")                                       \
+    X(ws_head,               "bytes",                 "websocket: the peer's HTTP request or response")               \
+    X(ws_accepted,           "",                      "websocket: it is accepted")                                    \
+    X(ws_refused,            "why:text",              "websocket: why it is rejected")                                \
+    X(ws_page,               "size path:text",        "websocket: ws-page= is sent to a browser")                     \
     X(ws_frame_sent,         "opcode:opcode length",  "websocket: a frame to the peer")                               \
-    X(ws_frame_received,     "opcode:opcode length",  "websocket: the header of a frame of the peer")                 \
+    X(ws_frame_received,     "opcode:opcode length",  "websocket: header of a frame from the peer")                   \
     X(ws_close_sent,         "code",                  "websocket: a Close frame; 1005 = without a code")              \
-    X(ws_close_received,     "code",                  "websocket: a Close frame of the peer")                         \
+    X(ws_close_received,     "code",                  "websocket: a Close frame from the peer")                       \
     X(tls_step,              "state step:text",       "TLS: the next step of the handshake")                          \
-    X(tls_up,                "version:text",          "TLS: the handshake is over; version, cipher suite")            \
+    X(tls_up,                "version:text",          "TLS: handshake done; version, cipher suite")                   \
     X(tls_alert_sent,        "level:level description:alert", "TLS: an alert to the peer; -1 = encrypted")            \
-    X(tls_alert_received,    "level:level description:alert", "TLS: an alert of the peer that ends it")               \
-    X(tls_end,               "code:hex why:text",     "TLS: the input is over, in mbed TLS's words")                  \
-    X(msmouse_power,         "on",                    "msmouse: the guest has switched it on or off")                 \
+    X(tls_alert_received,    "level:level description:alert", "TLS: a fatal or closing alert from the peer")          \
+    X(tls_end,               "code:hex why:text",     "TLS: end of input, error of mbed TLS")                         \
+    X(msmouse_power,         "on",                    "msmouse: switched on or off by the guest")                     \
     X(msmouse_packet,        "dx dy bytes",           "msmouse: a packet to the guest")                               \
-    X(wct_init,              "",                      "wctablet: made")                                               \
-    X(wct_cmd_re,            "",                      "wctablet: RE, asks for the settings")                          \
+    X(wct_init,              "",                      "wctablet: created")                                            \
+    X(wct_cmd_re,            "",                      "wctablet: RE, query of the settings")                          \
     X(wct_cmd_st,            "",                      "wctablet: ST, start")                                          \
     X(wct_cmd_sp,            "",                      "wctablet: SP, stop")                                           \
     X(wct_cmd_ts,            "input:hex",             "wctablet: TS, self-test")                                      \
-    X(wct_cmd_size,          "",                      "wctablet: ~C, asks for the size")                              \
-    X(wct_cmd_model,         "",                      "wctablet: ~#, asks for the model")                             \
-    X(wct_cmd_other,         "bytes",                 "wctablet: another line, how it begins")                        \
-    X(wct_speed,             "speed",                 "wctablet: the line has another speed: a reset")                \
+    X(wct_cmd_size,          "",                      "wctablet: ~C, query of the size")                              \
+    X(wct_cmd_model,         "",                      "wctablet: ~#, query of the model")                             \
+    X(wct_cmd_other,         "bytes",                 "wctablet: another line, its first bytes")                      \
+    X(wct_speed,             "speed",                 "wctablet: new line speed: a reset")                            \
     X(wct_packet,            "x y bytes",             "wctablet: a position to the guest")                            \
-    X(braille_request,       "code:hex bytes",        "braille: a request of the guest's")                            \
-    X(braille_answer,        "code:hex bytes",        "braille: what the guest is told")                              \
-    X(braille_row,           "cells cursor bytes",    "braille: a row of dots for the display")                       \
-    X(brlapi_state,          "state name:text",       "braille: the BrlAPI server, connection and handshake")         \
+    X(braille_request,       "code:hex bytes",        "braille: a request from the guest")                            \
+    X(braille_answer,        "code:hex bytes",        "braille: a reply to the guest")                                \
+    X(braille_row,           "cells cursor bytes",    "braille: a row of cells for the display")                      \
+    X(brlapi_state,          "state name:text",       "braille: state of the BrlAPI connection")                      \
     X(brlapi_sent,           "type:letter length",    "braille: a packet to the server")                              \
-    X(brlapi_received,       "type:letter length",    "braille: a packet of the server")                              \
+    X(brlapi_received,       "type:letter length",    "braille: a packet from the server")                            \
     X(brlapi_failed,         "result:error why:text", "braille: the connection has failed")                           \
     X(spice_vmc_register_interface, "result:error subtype:text", "spice: a channel is registered")                    \
-    X(spice_vmc_unregister_interface, "subtype:text", "spice: a channel is taken back")                               \
-    X(spice_vmc_state,       "connected",             "spice: a client came or went")                                 \
-    X(spice_vmc_event,       "event",                 "spice: a port's client sends an event")                        \
+    X(spice_vmc_unregister_interface, "subtype:text", "spice: a channel is unregistered")                             \
+    X(spice_vmc_state,       "connected",             "spice: a client connected or disconnected")                    \
+    X(spice_vmc_event,       "event",                 "spice: an event of a port's client")                           \
     X(spice_vmc_write,       "taken requested",       "spice: from the client to the guest")                          \
     X(spice_vmc_read,        "given requested",       "spice: from the guest to the client")                          \
-    X(spice_chr_discard_write, "count",               "spice: what a client that left has not got")                   \
-    X(mux_command,           "key:letter",            "mux: the character behind the escape")                         \
-    X(script_step,           "line statement:text",   "script: the statement that is next")                           \
-    X(script_result,         "result:error why:text", "script: it has ended")                                         \
+    X(spice_chr_discard_write, "count",               "spice: bytes dropped at a disconnect")                         \
+    X(mux_command,           "key:letter",            "mux: the character after the escape")                          \
+    X(script_step,           "line statement:text",   "script: the next statement")                                   \
+    X(script_result,         "result:error why:text", "script: its end")                                              \
     X(fault,                 "what:text",             "fault: what goes wrong now")
 
 typedef enum chr_trace_number {
@@ -2852,7 +2852,7 @@ static int chr__os_open_fail(chr_error *err, int error, const char *path)
     struct stat info;
 
     if (error == ENXIO && CHR_SYS(stat)(path, &info) == 0 && S_ISFIFO(info.st_mode))
-        return chr__fail(err, CHR_ERR_NOT_FOUND, "cannot open %s: it is a FIFO that nobody has open for reading", path);
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "cannot open %s: it is a FIFO without a reader", path);
     return chr__os_fail(err, error, "cannot open", path);
 }
 
@@ -3223,7 +3223,7 @@ typedef struct chr__channel {
 #define CHR__CHANNELS_HOLD 0 /* channels buffer no bytes, so that poll() reports all input */
 
 /* Why two descriptors can't be channels; NULL = they can. */
-CHR__PRIVATE const char *chr__os_channel_refuses(int in, int out)
+CHR__PRIVATE const char *chr__os_channel_unsupported(int in, int out)
 {
     (void)in, (void)out;
     return NULL;
@@ -4151,7 +4151,7 @@ static int  chr__os_notifier_read(int fd, chr__file_event *list) { return (void)
 #endif
 
 /* Whether the symlink has this target. */
-static int chr__os_link_leads_to(const char *path, const char *target)
+static int chr__os_symlink_has_target(const char *path, const char *target)
 {
     char    text[256];
     ssize_t n = CHR_SYS(readlink)(path, text, sizeof text);
@@ -4419,12 +4419,12 @@ static int chr__os_socket_new(const chr__sockaddr *address, chr_error *err)
 }
 
 /* Settings of a listener other than its address. Zeroed: the system's defaults. */
-typedef struct chr__listen_terms {
+typedef struct chr__listen_settings {
     int           is_one_family;      /* IPV6_V6ONLY */
     int           has_mode, has_group;
     unsigned      mode, group;        /* permissions and group of a unix socket's file */
     chr__file_id *file;               /* out: identity of that file */
-} chr__listen_terms;
+} chr__listen_settings;
 
 /* Path of a unix socket's file; NULL = none (abstract, or another family). */
 static const char *chr__os_socket_path(const chr__sockaddr *address)
@@ -4459,7 +4459,7 @@ static int chr__os_bind_once(int fd, const chr__sockaddr *address)
 }
 
 /* Binds; EADDRINUSE by a stale socket file is resolved by replacing it. 0, or an errno. */
-static int chr__os_bind(int fd, const chr__sockaddr *address, const chr__listen_terms *terms)
+static int chr__os_bind(int fd, const chr__sockaddr *address, const chr__listen_settings *terms)
 {
     int on = 1, error;
 
@@ -4475,7 +4475,7 @@ static int chr__os_bind(int fd, const chr__sockaddr *address, const chr__listen_
 }
 
 /* Group and permissions of a socket file. Before listen(), so that no peer can connect earlier. 0, or an errno. */
-static int chr__os_set_access(const char *path, const chr__listen_terms *terms)
+static int chr__os_set_access(const char *path, const chr__listen_settings *terms)
 {
     if (terms->has_group && CHR_SYS(lchown)(path, (uid_t)-1, (gid_t)terms->group) < 0)
         return errno;
@@ -4494,7 +4494,7 @@ static const char *chr__os_bind_obstacle(const chr__sockaddr *address)
 }
 
 /* Returns a listening socket, or an error; `name` is for the message. After an error its socket file is removed. */
-static int chr__os_listen(const chr__sockaddr *address, const char *name, const chr__listen_terms *terms,
+static int chr__os_listen(const chr__sockaddr *address, const char *name, const chr__listen_settings *terms,
                           chr_error *err)
 {
     const char  *path = chr__os_socket_path(address), *other;
@@ -7834,7 +7834,7 @@ static int chr__os_is_quick(HANDLE handle)
 }
 
 /* Why descriptors can't be channels, one for each direction or one for both; NULL = they can. */
-CHR__PRIVATE const char *chr__os_channel_refuses(int in, int out)
+CHR__PRIVATE const char *chr__os_channel_unsupported(int in, int out)
 {
     if (chr__os_is_socket(in) || chr__os_is_socket(out))
         return "a socket is given to the socket backend (fd=)";
@@ -8686,12 +8686,12 @@ static int chr__os_socket_new(const chr__sockaddr *address, chr_error *err)
 }
 
 /* How a server listens, beside its address. Zeroed: as the system does by default. */
-typedef struct chr__listen_terms {
+typedef struct chr__listen_settings {
     int           is_one_family;      /* an IPv6 socket takes no IPv4 peers */
     int           has_mode, has_group;
     unsigned      mode, group;        /* of a unix socket's file, where files have such */
     chr__file_id *file;               /* out: that file */
-} chr__listen_terms;
+} chr__listen_settings;
 
 /* The path of a unix socket's file; NULL = it has none. */
 static const char *chr__os_socket_path(const chr__sockaddr *address)
@@ -8735,7 +8735,7 @@ static int chr__os_is_stale(const chr__sockaddr *address)
 }
 
 /* A stale socket file is replaced. 0, or an error number. */
-static int chr__os_bind(int fd, const chr__sockaddr *address, const chr__listen_terms *terms)
+static int chr__os_bind(int fd, const chr__sockaddr *address, const chr__listen_settings *terms)
 {
     int error = chr__os_bind_once(fd, address, terms->is_one_family);
 
@@ -8754,7 +8754,7 @@ static const char *chr__os_bind_obstacle(const chr__sockaddr *address)
 }
 
 /* A listening socket; `name` is for the message. After an error no file of it is left. */
-static int chr__os_listen(const chr__sockaddr *address, const char *name, const chr__listen_terms *terms,
+static int chr__os_listen(const chr__sockaddr *address, const char *name, const chr__listen_settings *terms,
                           chr_error *err)
 {
     const char  *path = chr__os_socket_path(address), *other;
@@ -24198,7 +24198,7 @@ static int chr__fd_open(chr_dev *dev, chr_error *err)
         return chr__fail(err, CHR_ERR_INVALID, "%s: needs in= or out=", dev->kind->name);
     if (chr__fd_check(dev, options->in, "in", CHR_IN, err) < 0 || chr__fd_check(dev, options->out, "out", CHR_OUT, err) < 0)
         return CHR_ERR_INVALID;
-    refusal = chr__os_channel_refuses(options->in, options->out);
+    refusal = chr__os_channel_unsupported(options->in, options->out);
     if (refusal)
         return chr__fail(err, CHR_ERR_INVALID, "%s: in=%d, out=%d: %s", dev->kind->name, options->in, options->out, refusal);
     if (chr__fd_start(state, options->in, options->out, 0, chr__stream_input_over, err) < 0)
@@ -24689,7 +24689,7 @@ static void chr__pty_told(void *opaque, int what)
     } else if (what & CHR__FILE_CLOSED && pty->openers > 0) {
         pty->is_left = --pty->openers == 0;
     }
-    if (what & CHR__FILE_CHANGED && pty->link && chr__os_link_leads_to(pty->link, pty->slave))
+    if (what & CHR__FILE_CHANGED && pty->link && chr__os_symlink_has_target(pty->link, pty->slave))
         chr__os_link_stamp(pty->link, pty->slave);
     chr__pty_look_soon(pty);
 }
@@ -24760,7 +24760,7 @@ static void chr__pty_close(chr_dev *dev)
     chr_timer_stop(&pty->look);
     chr_idle_stop(&pty->look_soon);
     chr__file_watch_stop(&pty->opened);
-    if (pty->link && chr__os_link_leads_to(pty->link, pty->slave)) /* its number is ours until the master is closed */
+    if (pty->link && chr__os_symlink_has_target(pty->link, pty->slave)) /* its number is ours until the master is closed */
         chr__os_unlink_own(pty->link, &pty->link_id);
     chr__free(dev->ctx, pty->link);
     pty->link = NULL;
@@ -26044,7 +26044,7 @@ static int chr__address_group(chr_context *ctx, const char *text, unsigned *grou
 }
 
 /* What listening on an address needs to know beside it. */
-static int chr__address_terms(chr_context *ctx, const chr_address *address, chr__listen_terms *terms, chr_error *err)
+static int chr__address_listen_settings(chr_context *ctx, const chr_address *address, chr__listen_settings *terms, chr_error *err)
 {
     memset(terms, 0, sizeof *terms);
     terms->is_one_family = chr__ip_family(address->ipv4, address->ipv6) == 6;
@@ -30675,7 +30675,7 @@ static void chr__socket_accept_ready(void *opaque, int events)
 }
 
 /* Tries the addresses, and for each the ports up to `to`. */
-static int chr__socket_bind_inet(chr__socket *sock, const char *name, const chr__listen_terms *terms, chr_error *err)
+static int chr__socket_bind_inet(chr__socket *sock, const char *name, const chr__listen_settings *terms, chr_error *err)
 {
     int i, port, last, fd = CHR_ERR_NOT_FOUND;
 
@@ -30696,9 +30696,9 @@ static int chr__socket_bind_inet(chr__socket *sock, const char *name, const chr_
 
 static int chr__socket_bind(chr__socket *sock, chr_error *err)
 {
-    chr__listen_terms terms;
+    chr__listen_settings terms;
     char              name[300];
-    int               code = chr__address_terms(sock->dev.ctx, &sock->address, &terms, err);
+    int               code = chr__address_listen_settings(sock->dev.ctx, &sock->address, &terms, err);
 
     if (code < 0)
         return code;
@@ -32584,7 +32584,8 @@ static const struct {
     { "alert", 22, "record_overflow" }, { "alert", 40, "handshake_failure" }, { "alert", 42, "bad_certificate" },
     { "alert", 43, "unsupported_certificate" }, { "alert", 44, "certificate_revoked" },
     { "alert", 45, "certificate_expired" }, { "alert", 46, "certificate_unknown" },
-    { "alert", 47, "illegal_parameter" }, { "alert", 48, "unknown_ca" }, { "alert", 49, "access_denied" }, { "alert", 50, "decode_error" },
+    { "alert", 47, "illegal_parameter" }, { "alert", 48, "unknown_ca" }, { "alert", 49, "access_denied" },
+    { "alert", 50, "decode_error" },
     { "alert", 51, "decrypt_error" }, { "alert", 70, "protocol_version" }, { "alert", 71, "insufficient_security" },
     { "alert", 80, "internal_error" }, { "alert", 90, "user_canceled" }, { "alert", 109, "missing_extension" },
     { "alert", 112, "unrecognized_name" }, { "alert", 115, "unknown_psk_identity" },
