@@ -49,6 +49,28 @@
  *                       >>be_spice
  *     the last pages    >>table >>public
  *
+ * TOPICS. The terms of the field: where it is handled, and what is done.
+ *
+ *     EMFILE, ENFILE           >>socket_chardev   accept() stops for 200 ms (no busy loop); peers stay in the backlog
+ *     short write, EAGAIN      >>stream           the rest is queued (obuf=, a layer) or the caller's; CHR_OUT watched
+ *     EINTR                    >>posix            retried, in the platform section only
+ *     EPIPE, ECONNRESET        >>stream           CHR_ERR_DISCONNECTED; remaining input is delivered, then CLOSED
+ *     SIGPIPE, SIGXFSZ         >>posix            MSG_NOSIGNAL, or blocked during the call: only the error remains
+ *     ECONNREFUSED on UDP      >>be_udp           not fatal: skipped
+ *     back-pressure            >>stream           can_read returns 0: no reads, so that the kernel stops the peer
+ *     end of file, hang-up     >>stream           all input is delivered first, then CLOSED
+ *     half-close               >>core             of the output: chr_fe_shutdown(); of the input: CHR_EVENT_INPUT_END
+ *     lingering close          >>stream           output of a closed chardev is sent: 2 s without progress, at most 10
+ *     pty hang-up detection    >>be_pty           by inotify; else polled each second and after each write
+ *     telnet negotiation       >>layer_telnet     option negotiation without loops (RFC 1143); subnegotiation
+ *     websocket Close frame    >>layer_websocket  closing handshake (RFC 6455 section 7)
+ *     TLS close_notify         >>socket_tls       sent before FIN; its absence (truncation) is logged
+ *     hot swap, rollback       >>core             the old backend stays until `change` accepts the new one
+ *     re-entrant, posted       >>core             slots post events to the loop; memory is freed after the dispatch
+ *     owner thread, data race  >>memory           one recursive lock for a context; other threads post idles
+ *     poll set, timer heap     >>the_loop         epoll, kqueue, I/O completion port, monotonic clock, fairness
+ *     SCM_RIGHTS               >>posix            sendmsg(), recvmsg(); see also >>descriptors
+ *
  * BUILD MACROS. Define them before the include, the same in every file.
  *
  *     CHARDEV_IMPLEMENTATION   emit the functions: in exactly one file of a program
@@ -86,8 +108,8 @@
  *     CHARDEV_NO_OPTIONS       leave out the parser of options in text, and chr_help(): chardevs are created by
  *                              chr_open() with the structs of >>structs. Implies CHARDEV_NO_URI and CHARDEV_NO_CHANGE
  *     CHARDEV_NO_CHANGE        leave out hot swap: chr_change(), chr_change_from()
- *     CHARDEV_NO_WAIT          leave out the calls that block: chr_fe_write_all(), chr_fe_read_all(), chr_fe_flush(),
- *                              chr_drain()
+ *     CHARDEV_NO_WAIT          leave out the calls that block for bytes: chr_fe_write_all(), chr_fe_read_all(),
+ *                              chr_fe_flush(), chr_drain()
  *     CHARDEV_NO_PRINTF        leave out chr_fe_printf()
  *     CHARDEV_NO_BASE64        CHR_BASE64 is CHR_ERR_NOT_SUPPORTED for chr_ringbuf_read() and chr_ringbuf_write()
  *     CHARDEV_ERROR_SIZE       size of chr_error.text in bytes; default 1024; 96 is enough for firmware
@@ -318,7 +340,7 @@ typedef struct chr_config {
 } chr_config;
 
 /* A new context: loop, registry, named descriptors. `config` is copied; NULL = the defaults. Returns NULL when memory
- * or descriptors (EMFILE) run out, or when the freestanding profile has no `allocate` hook. You own it:
+ * or descriptors run out, or when the freestanding profile has no `allocate` hook. You own it:
  * chr_context_free(). The calling thread becomes its owner thread. */
 CHARDEV_API chr_context *chr_context_new(const chr_config *config);
 
@@ -757,8 +779,9 @@ CHARDEV_API int chr_drain(chr_context *ctx, int timeout_ms);
  * >>frontend   the end of an emulated device, a monitor or a test: write, read, events, ioctls
  * ================================================================================================================== */
 
-/* The handlers of a frontend. They run on the owner thread, from the loop. Any may be NULL: without `read` no input is
- * read (back-pressure; with an input buffer it waits for chr_fe_read()); without `can_read` there is always room. */
+/* The handlers of a frontend. They run on the owner thread, from the loop (exceptions: RULES). Any may be NULL: without
+ * `read` no input is read (back-pressure; with an input buffer it waits for chr_fe_read()); without `can_read` there is
+ * always room. */
 typedef struct chr_handlers {
     int  (*can_read)(void *opaque);                         /* how many bytes `read` can take now. When it grows from 0,
                                                                call chr_fe_accept_input() */
@@ -982,8 +1005,8 @@ typedef struct chr_terminal_size {
     int columns, rows; /* 0 = not known */
 } chr_terminal_size;
 
-/* Executes one of the commands above. Returns 0, CHR_ERR_NOT_SUPPORTED, CHR_ERR_DISCONNECTED, or an error that the
- * command names. Owner thread, any handler. */
+/* Executes one of the commands above. Returns 0, CHR_ERR_NOT_SUPPORTED (also without chardev), or an error of the
+ * command or the device. Owner thread, any handler. */
 CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg);
 /* Descriptors to send with the first byte of the next write (SCM_RIGHTS; unix sockets only), at most 16; 0 cancels.
  * They are duplicated: yours stay yours. Returns 0, CHR_ERR_NOT_SUPPORTED, CHR_ERR_INVALID, CHR_ERR_DISCONNECTED. Owner
@@ -1035,7 +1058,7 @@ CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
  *     void wait_key(void) { step(chr_fe_eof(&fe) ? -1 : chr_loop_step(fe.ctx, -1)); }
  *     int getch(void) { char c; while (chr_fe_read(&fe, &c, 1) < 1) wait_key(); return c & 255; }
  *     void putch(char c) { chr_fe_write_all(&fe, &c, 1, -1); }
- *     void console_off(void) { chr_drain(fe.ctx, 2000); chr_context_free(fe.ctx); } // a terminal is put back
+ *     void console_off(void) { chr_drain(fe.ctx, 2000); chr_context_free(fe.ctx); } // restores a terminal
  *     void console_on(const char *text)
  *     {
  *         chr_error err = { CHR_ERR_NO_MEMORY, "out of memory" };
@@ -1052,7 +1075,7 @@ CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
  * `interrupt` and the loop: chr_loop_step_every() in the CPU loop, chr_loop_step() while the CPU waits for an
  * interrupt.
  *
- *     struct uart { chr_frontend fe; unsigned char reg[8], told; }; // told: IIR has said that THR is empty
+ *     struct uart { chr_frontend fe; unsigned char reg[8], thre; }; // thre: IIR has reported "THR empty"
  *     void interrupt(struct uart *u, int level);
  *     static void uart_update(void *opaque)
  *     {
@@ -1060,7 +1083,7 @@ CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
  *         int ready = chr_fe_readable(&u->fe) > 0, room = chr_fe_writable(&u->fe) != 0;
  *         if (!room) chr_fe_add_watch(&u->fe, uart_update, u);
  *         u->reg[5] = (unsigned char)(ready | (room ? 0x60 : 0));                             // LSR
- *         u->reg[2] = ready && u->reg[1] & 1 ? 4 : room && u->reg[1] & 2 && !u->told ? 2 : 1; // IIR by IER
+ *         u->reg[2] = ready && u->reg[1] & 1 ? 4 : room && u->reg[1] & 2 && !u->thre ? 2 : 1; // IIR by IER
  *         interrupt(u, u->reg[2] != 1);
  *     }
  *     static void uart_event(void *opaque, int event) { (void)event; uart_update(opaque); }
@@ -1068,14 +1091,14 @@ CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
  *     {
  *         unsigned char value = u->reg[at];
  *         if (at == 0 && u->reg[3] < 0x80) chr_fe_read(&u->fe, &value, 1); // RBR, unless LCR selects the divisor
- *         if (at == 2 && value == 2) u->told = 1;
+ *         if (at == 2 && value == 2) u->thre = 1;
  *         return uart_update(u), value;
  *     }
  *     void uart_store(struct uart *u, unsigned at, unsigned char value)
  *     {
  *         if (at < 2 && u->reg[3] >= 0x80) return; // the divisor
  *         if (at == 0) chr_fe_write(&u->fe, &value, 1); // THR
- *         if (at < 2) u->told = 0;
+ *         if (at < 2) u->thre = 0;
  *         if (at == 1 || at == 3 || at == 4 || at == 7) u->reg[at] = value;
  *         uart_update(u);
  *     }
@@ -2940,22 +2963,22 @@ static int chr__os_is_memory_device(const struct stat *info)
 #endif
 }
 
-/* `is_ours`: the library has opened it, non-blocking, and its open file description is not shared. */
-CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_ours)
+/* `is_exclusive`: the library has opened it, non-blocking, and its open file description is not shared. */
+CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_exclusive)
 {
     struct stat info;
 
     if (fd < 0)
         return CHR__FD_PLAIN;
     if (CHR_SYS(fstat)(fd, &info) < 0) /* unknown type: assume the most restrictive one */
-        return is_ours ? CHR__FD_RAISES : CHR__FD_SHARED;
+        return is_exclusive ? CHR__FD_RAISES : CHR__FD_SHARED;
     if (S_ISSOCK(info.st_mode))
         return CHR__FD_SOCKET;
     if (S_ISREG(info.st_mode) || S_ISBLK(info.st_mode))
         return CHR__FD_RAISES;
     if (S_ISFIFO(info.st_mode))
-        return is_ours ? CHR__FD_RAISES : CHR__FD_SHARED_PIPE;
-    return is_ours || !S_ISCHR(info.st_mode) || chr__os_is_memory_device(&info) ? CHR__FD_PLAIN : CHR__FD_SHARED;
+        return is_exclusive ? CHR__FD_RAISES : CHR__FD_SHARED_PIPE;
+    return is_exclusive || !S_ISCHR(info.st_mode) || chr__os_is_memory_device(&info) ? CHR__FD_PLAIN : CHR__FD_SHARED;
 }
 
 /* A write may raise SIGPIPE (EPIPE) or SIGXFSZ (EFBIG), a terminal setting SIGTTOU. These signals are blocked in this
@@ -3229,12 +3252,13 @@ CHR__PRIVATE const char *chr__os_channel_unsupported(int in, int out)
     return NULL;
 }
 
-/* `is_ours`: the library has opened fd, and its description is not shared. The caller closes fd, after the channel. */
-CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int direction, int is_ours)
+/* `is_exclusive`: the library has opened fd, and its description is not shared. The caller closes fd, after the
+ * channel. */
+CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int direction, int is_exclusive)
 {
     channel->fd = channel->io = fd;
-    channel->type = chr__os_fd_type(fd, is_ours);
-    if (is_ours)
+    channel->type = chr__os_fd_type(fd, is_exclusive);
+    if (is_exclusive)
         return 0;
     channel->io = chr__os_reopen(fd, direction, channel->type);
     if (channel->io != fd)
@@ -3868,14 +3892,14 @@ CHR__PRIVATE void chr__os_termios_echo(chr__termios *settings, int echo)
 typedef struct chr__terminal_state {
     int          is_over;      /* the settings are restored: the watcher exits */
     int          is_set;
-    chr__termios before, ours; /* the saved settings; those applied, as read back from the terminal */
+    chr__termios saved, applied; /* the saved settings; those applied, as read back from the terminal */
 } chr__terminal_state;
 
 static struct chr__terminal {
     char                holder[128]; /* the id of the stdio chardev; "" = free */
     pid_t               owner;
     chr__terminal_state state;
-    chr__termios        wanted;     /* the settings as requested */
+    chr__termios        requested;     /* the settings as requested */
     int                 watcher;    /* write end of the pipe to the watcher process; -1 = none */
     int                 registered; /* with atexit() */
 } chr__terminal;
@@ -3895,8 +3919,8 @@ static void chr__terminal_restore(const chr__terminal_state *state)
 {
     chr__termios now;
 
-    if (state->is_set && tcgetattr(0, &now) == 0 && chr__termios_same(&now, &state->ours))
-        (void)chr__os_termios_set(0, &state->before);
+    if (state->is_set && tcgetattr(0, &now) == 0 && chr__termios_same(&now, &state->applied))
+        (void)chr__os_termios_set(0, &state->saved);
 }
 
 /* The watcher keeps only the terminal (0) and its pipe (1) open: an inherited socket or pipe would hide our end of
@@ -4058,27 +4082,27 @@ static int chr__os_terminal_acquire(const char *id, chr_error *err)
 static int chr__os_terminal_make_raw(int with_signals, int echo)
 {
     chr__terminal_state *state = &chr__terminal.state;
-    chr__termios         now, wanted;
-    int                  is_ours, code = chr__os_is_background(0) ? 1 : chr__os_termios_get(0, &now);
+    chr__termios         now, requested;
+    int                  is_applied, code = chr__os_is_background(0) ? 1 : chr__os_termios_get(0, &now);
 
     if (code != 0)
         return code < 0 ? code : 0;
-    is_ours = state->is_set && chr__termios_same(&now, &state->ours);
-    wanted = is_ours ? state->before : now;
-    chr__os_termios_raw(&wanted, with_signals, 1);
-    chr__os_termios_echo(&wanted, echo);
-    if (is_ours && chr__termios_same(&wanted, &chr__terminal.wanted))
+    is_applied = state->is_set && chr__termios_same(&now, &state->applied);
+    requested = is_applied ? state->saved : now;
+    chr__os_termios_raw(&requested, with_signals, 1);
+    chr__os_termios_echo(&requested, echo);
+    if (is_applied && chr__termios_same(&requested, &chr__terminal.requested))
         return 0;
-    if (!is_ours)
-        state->before = now;
+    if (!is_applied)
+        state->saved = now;
     if (!state->is_set)
         chr__terminal_start_watcher();
     state->is_set = 1;
-    state->ours = chr__terminal.wanted = wanted;
+    state->applied = chr__terminal.requested = requested;
     chr__terminal_update_watcher(); /* before tcsetattr(): a kill between the two is harmless */
-    code = chr__os_termios_set(0, &wanted);
-    if (code == 0 && chr__os_termios_get(0, &now) == 0 && !chr__termios_same(&now, &wanted)) {
-        state->ours = now;
+    code = chr__os_termios_set(0, &requested);
+    if (code == 0 && chr__os_termios_get(0, &now) == 0 && !chr__termios_same(&now, &requested)) {
+        state->applied = now;
         chr__terminal_update_watcher();
     }
     return code;
@@ -5228,7 +5252,7 @@ static int chr__os_serial_break(int fd, int on)
 
 /* Modem lines: CHR_TIOCM_... and the system's TIOCM_... */
 static const struct {
-    int ours, systems;
+    int flag, os_flag;
 } chr__modem_lines[] = {
     { CHR_TIOCM_DTR, TIOCM_DTR }, { CHR_TIOCM_RTS, TIOCM_RTS }, { CHR_TIOCM_CTS, TIOCM_CTS },
     { CHR_TIOCM_CAR, TIOCM_CAR }, { CHR_TIOCM_RI, TIOCM_RNG },  { CHR_TIOCM_DSR, TIOCM_DSR },
@@ -5242,8 +5266,8 @@ static int chr__os_serial_get_lines(int fd, int *lines)
     if (CHR_SYS(ioctl)(fd, (chr__request)TIOCMGET, &bits) < 0)
         return chr__os_code(errno);
     for (*lines = 0, i = 0; i < sizeof chr__modem_lines / sizeof chr__modem_lines[0]; i++)
-        if (bits & chr__modem_lines[i].systems)
-            *lines |= chr__modem_lines[i].ours;
+        if (bits & chr__modem_lines[i].os_flag)
+            *lines |= chr__modem_lines[i].flag;
     return 0;
 }
 
@@ -6727,7 +6751,7 @@ enum {
 
 typedef enum chr__fd_type { CHR__FD_PLAIN } chr__fd_type;
 
-CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_ours) { return (void)fd, (void)is_ours, CHR__FD_PLAIN; }
+CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_exclusive) { return (void)fd, (void)is_exclusive, CHR__FD_PLAIN; }
 
 /* As the system takes it, into wide[CHR__PATH_SIZE]. 0, or an error number. */
 static int chr__os_wide_path(const char *path, WCHAR *wide)
@@ -7856,12 +7880,12 @@ static int chr__channel_begin(chr__channel *channel, HANDLE handle, int kind)
     return 0;
 }
 
-/* `is_ours`: no matter here. The handle stays the caller's to close, after the channel. 0, or CHR_ERR_NO_MEMORY. */
-CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int direction, int is_ours)
+/* `is_exclusive`: no matter here. The handle stays the caller's to close, after the channel. 0, or CHR_ERR_NO_MEMORY. */
+CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int direction, int is_exclusive)
 {
     HANDLE event;
 
-    (void)is_ours;
+    (void)is_exclusive;
     memset(channel, 0, sizeof *channel);
     channel->fd = channel->io = fd;
     if (fd == -1)
@@ -9201,7 +9225,7 @@ static int chr__os_datagram_open(const chr__sockaddr *peers, int peer_count, con
 
 typedef enum chr__fd_type { CHR__FD_PLAIN } chr__fd_type;
 
-CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_ours) { return (void)fd, (void)is_ours, CHR__FD_PLAIN; }
+CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_exclusive) { return (void)fd, (void)is_exclusive, CHR__FD_PLAIN; }
 CHR__PRIVATE int chr__os_write(int fd, chr__fd_type type, const void *buf, size_t len)
 {
     (void)fd, (void)type, (void)buf, (void)len;
@@ -18849,14 +18873,14 @@ CHR_TABLE(chr__layer_slots, chr__bottom_plain,
     CHR_SET(close,    chr__bottom_close));
 
 /* On descriptors that stay the caller's to close, behind it; -1 = no such direction. */
-CHR__PRIVATE int chr__bottom_open(chr__bottom *bottom, chr_dev *dev, int in, int out, int is_ours)
+CHR__PRIVATE int chr__bottom_open(chr__bottom *bottom, chr_dev *dev, int in, int out, int is_exclusive)
 {
     int code;
 
     bottom->layer.slots = &chr__bottom_plain;
     bottom->layer.dev = dev;
-    code = chr__os_channel_open(&bottom->in, in, CHR_IN, is_ours);
-    return code < 0 ? code : chr__os_channel_open(&bottom->out, out, CHR_OUT, is_ours);
+    code = chr__os_channel_open(&bottom->in, in, CHR_IN, is_exclusive);
+    return code < 0 ? code : chr__os_channel_open(&bottom->out, out, CHR_OUT, is_exclusive);
 }
 
 /* -- >>layer_box   bytes that a layer holds: what has come and isn't decoded yet, or what is encoded and not yet sent -- */
@@ -19819,8 +19843,8 @@ typedef struct chr__fd_dev {
     int         is_owner; /* of in and out: they are closed with it */
 } chr__fd_dev;
 
-/* `is_ours`: the library has opened them; else they were inherited, and their flags stay as they are. */
-CHR__PRIVATE int chr__fd_start(chr__fd_dev *state, int in, int out, int is_ours, void (*ended)(chr__stream *, int),
+/* `is_exclusive`: the library has opened them; else they were inherited, and their flags stay as they are. */
+CHR__PRIVATE int chr__fd_start(chr__fd_dev *state, int in, int out, int is_exclusive, void (*ended)(chr__stream *, int),
                                chr_error *err)
 {
     chr__bottom *bottom = &state->bottom;
@@ -19828,7 +19852,7 @@ CHR__PRIVATE int chr__fd_start(chr__fd_dev *state, int in, int out, int is_ours,
 
     state->in = in;
     state->out = out;
-    if (chr__bottom_open(bottom, &state->dev, in, out, is_ours) < 0)
+    if (chr__bottom_open(bottom, &state->dev, in, out, is_exclusive) < 0)
         return chr__no_memory(err);
     code = chr__stream_open(&state->stream, &state->dev, &bottom->layer, bottom->in.fd, bottom->out.fd, ended, err);
     state->stream.is_one = in == out;
