@@ -6751,7 +6751,10 @@ enum {
 
 typedef enum chr__fd_type { CHR__FD_PLAIN } chr__fd_type;
 
-CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_exclusive) { return (void)fd, (void)is_exclusive, CHR__FD_PLAIN; }
+CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_exclusive)
+{
+    return (void)fd, (void)is_exclusive, CHR__FD_PLAIN;
+}
 
 /* As the system takes it, into wide[CHR__PATH_SIZE]. 0, or an error number. */
 static int chr__os_wide_path(const char *path, WCHAR *wide)
@@ -7880,7 +7883,7 @@ static int chr__channel_begin(chr__channel *channel, HANDLE handle, int kind)
     return 0;
 }
 
-/* `is_exclusive`: no matter here. The handle stays the caller's to close, after the channel. 0, or CHR_ERR_NO_MEMORY. */
+/* `is_exclusive` is not used here. The caller closes the handle, after the channel. 0, or CHR_ERR_NO_MEMORY. */
 CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int direction, int is_exclusive)
 {
     HANDLE event;
@@ -9225,7 +9228,10 @@ static int chr__os_datagram_open(const chr__sockaddr *peers, int peer_count, con
 
 typedef enum chr__fd_type { CHR__FD_PLAIN } chr__fd_type;
 
-CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_exclusive) { return (void)fd, (void)is_exclusive, CHR__FD_PLAIN; }
+CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_exclusive)
+{
+    return (void)fd, (void)is_exclusive, CHR__FD_PLAIN;
+}
 CHR__PRIVATE int chr__os_write(int fd, chr__fd_type type, const void *buf, size_t len)
 {
     (void)fd, (void)type, (void)buf, (void)len;
@@ -26187,7 +26193,8 @@ static int chr__address_group(chr_context *ctx, const char *text, unsigned *grou
 }
 
 /* Fills in what listen needs beside the address: IPv6 only or both; permissions and group of the socket file. */
-static int chr__address_listen_settings(chr_context *ctx, const chr_address *address, chr__listen_settings *terms, chr_error *err)
+static int chr__address_listen_settings(chr_context *ctx, const chr_address *address, chr__listen_settings *terms,
+                                        chr_error *err)
 {
     memset(terms, 0, sizeof *terms);
     terms->is_one_family = chr__ip_family(address->ipv4, address->ipv6) == 6;
