@@ -737,6 +737,7 @@ TEST(frontends_go_while_all_are_told)
 static bench *questioned;
 static int    questions, question, injections;
 static char   question_answer;
+static recorder another; /* who gets it behind an 'o' */
 
 static int questioned_can_read(void *opaque)
 {
@@ -751,6 +752,7 @@ static int questioned_can_read(void *opaque)
     case 'b': chr_fe_deinit(&questioned->fe[0].fe), chr_fe_deinit(&questioned->fe[1].fe); break;
     case 'h': chr_fe_set_handlers(&rec->fe, NULL, NULL); break;
     case 'H': listen_to(rec); break;
+    case 'o': chr_fe_set_handlers(&rec->fe, &recorder_handlers, &another); break;
     case 'i': injections += chr_inject(questioned->mux, "I", 1) == 1; break;
     case 'e': chr_be_event(chr_find(questioned->r.ctx, "m-base"), CHR_EVENT_BREAK); break;
     default: break;
@@ -760,7 +762,7 @@ static int questioned_can_read(void *opaque)
 
 TEST(frontends_that_do_something_when_they_are_asked)
 {
-    static const char         answers[] = "fFdDbhHie";
+    static const char         answers[] = "fFdDbhHieo";
     static const chr_handlers handlers = { questioned_can_read, recorder_read, recorder_event, NULL };
     static const int          rooms[] = { 0, 1, 3, UNLIMITED };
     size_t                    a, k;
@@ -773,6 +775,8 @@ TEST(frontends_that_do_something_when_they_are_asked)
                 open_mux(&b, 2);
                 questioned = &b;
                 questions = injections = 0;
+                memset(&another, 0, sizeof another);
+                another.room = UNLIMITED;
                 question_answer = answers[a];
                 b.fe[0].open = 0;
                 b.fe[0].early_input_allowed = b.fe[1].early_input_allowed = 1;
@@ -787,8 +791,9 @@ TEST(frontends_that_do_something_when_they_are_asked)
                     memcpy(all + len, b.fe[i].input ? b.fe[i].input : "", b.fe[i].length);
                     len += b.fe[i].length;
                 }
-                all[len] = 0;
-                if (strchr("fFDHie", question_answer)) {
+                memcpy(all + len, another.input ? another.input : "", another.length);
+                all[len + another.length] = 0;
+                if (strchr("fFDHieo", question_answer)) {
                     const char *at = all;
                     char        want[3] = "a";
                     int         injected = 0;
@@ -803,8 +808,34 @@ TEST(frontends_that_do_something_when_they_are_asked)
                     for (i = 1; i < b.fe[1].length; i++) CHECK(b.fe[1].input[i] == b.fe[1].input[i - 1] + 1);
                     CHECK(len <= 8);
                 }
+                free(another.input);
                 close_mux(&b);
             }
+}
+
+/* What the frontend has room for comes as it was read, in one piece. */
+static int reads;
+
+static void count_reads(recorder *rec, int what)
+{
+    (void)rec;
+    reads += what == 'r';
+}
+
+TEST(a_large_message_comes_in_one_piece)
+{
+    static char block[30000];
+    bench       b;
+    NEED_LITTLE_ROOM();
+    open_mux(&b, 2);
+    memset(block, 'x', sizeof block);
+    b.fe[1].then = count_reads;
+    reads = 0;
+    CHECK_INT(write(b.far, block, sizeof block), sizeof block);
+    settle(&b.r);
+    CHECK_INT(b.fe[1].length, sizeof block);
+    CHECK_INT(reads, 1);
+    close_mux(&b);
 }
 
 TEST(input_before_a_close_comes_first)
