@@ -190,7 +190,7 @@ for_windows() { # NAME LEVEL C-COMPILE CXX-COMPILE
 }
 
 other_examples() { # COMPILE...
-    case "$*" in *mingw* | *-windows-*) handoff=examples/fd_handoff_windows.c ;; *) handoff=examples/fd_handoff.c ;; esac
+    case "$*" in *mingw* | *-windows-*) handoff=examples/fd_handoff_windows.c ;; *) handoff='examples/fd_handoff.c examples/manager.c' ;; esac
     # shellcheck disable=SC2046
     printf '%s\n' examples/console_share.c $handoff examples/filter_rot13.c examples/relay.c \
         $(ls examples/tinyvm/*.c | grep -v /firmware.c) | xargs -P "$(nproc)" -I '{}' sh -c '

@@ -31,6 +31,11 @@ int private_waiting(chr_context *ctx)
     return (int)ctx->waiting;
 }
 
+int private_locks(chr_context *ctx)
+{
+    return chr__locks(ctx);
+}
+
 int private_replays(chr_context *ctx)
 {
     return ctx->replay != NULL;
@@ -50,7 +55,7 @@ void private_sha1(const void *data, size_t len, unsigned char digest[20])
 
 void private_ws_proof(const char *key, char *proof)
 {
-    chr__ws_proof(key, proof);
+    chr__ws_accept_value(key, proof);
 }
 
 #endif

@@ -952,8 +952,8 @@ static void check_escape(int is_server, const char *how, const char *events)
     tell(&l, is_server ? WILL_COM "x" SUB("\x02\x07") "y" : DO_COM "x" SUB("\x66\x07") "y", 12);
     if (!CHECK_STR(l.rec.events, events)) NOTE("%s, %s", is_server ? "server" : "client", how);
     CHECK_INPUT(&l.rec, "");
-    for (ran = 0, i = 0; i < 5; i++) ran += chr_loop_step(l.r.ctx, 1);
-    CHECK_INT(ran, 0);
+    for (ran = 0, i = 0; i < 10; i++) ran += chr_loop_step(l.r.ctx, 1) > 0;
+    CHECK(ran < 5); /* it is not busy for ever */
     close(fds[0]);
     if (!strchr(how, 'n')) close(fds[1]);
     if (!l.rec.fe.dev) free(l.rec.input);

@@ -687,7 +687,7 @@ static pid_t slow_reader(int fd, size_t want)
         if (other != fd) close(other); /* our end of it */
     while ((got = read(fd, block, sizeof block)) > 0) {
         total += (size_t)got;
-        usleep(10000);
+        usleep(30000);
     }
     _exit(total == want ? 0 : 1);
 }
@@ -712,8 +712,8 @@ TEST(drain_waits_for_a_slow_reader)
     close(l.fd);
     l.fd = -1;
     started = real_ms();
-    CHECK_INT(chr_drain(l.r.ctx, 500), 0);
-    CHECK(real_ms() - started > 700);
+    CHECK_INT(chr_drain(l.r.ctx, 2500), 0);
+    CHECK(real_ms() - started > 2700);
     line_close(&l);
     CHECK_INT(status_of(child), 0);
 }
