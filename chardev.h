@@ -13874,8 +13874,6 @@ CHARDEV_API void chr_be_tell_writable(chr_frontend *fe)
 
 static void chr__tell_writable(chr_dev *dev)
 {
-    if (CHR__IS_RECORDED(dev) && chr__frontend_waits(dev))
-        chr__record(dev, CHR__RECORD_WRITABLE, 0, 0, NULL, 0);
     if (dev->ending)
         (void)chr__end_output(dev);
     else if (CHR__OUTBOX(dev))
@@ -13883,6 +13881,8 @@ static void chr__tell_writable(chr_dev *dev)
     if (chr__outbox_waits(dev) && dev->outbox->queue.count == dev->outbox->queue.size &&
         dev->outbox->when_full == CHR__FULL_WAIT)
         return;
+    if (CHR__IS_RECORDED(dev) && chr__frontend_waits(dev))
+        chr__record(dev, CHR__RECORD_WRITABLE, 0, 0, NULL, 0);
     if (dev->kind->sharing)
         dev->kind->sharing->writable(dev);
     else if (dev->frontend)
@@ -17193,7 +17193,7 @@ static int chr__transfer_begin(chr__transfer *transfer, chr_frontend *fe, int di
     transfer->buf = (unsigned char *)buf;
     transfer->len = chr__min(len, INT_MAX);
     transfer->deadline = chr__deadline(dev->ctx, timeout_ms);
-    if (direction == CHR_IN && !dev->io->read && !CHR__BUFFERS(fe)) {
+    if (direction == CHR_IN && len > 0 && !dev->io->read && !CHR__BUFFERS(fe)) {
         code = CHR_ERR_NOT_SUPPORTED;
         chr__transfer_record(transfer, dev, code); /* what is played in its place could read */
     }
@@ -17809,6 +17809,7 @@ typedef struct chr__record_head {
 
 typedef struct chr__known {
     int64_t  at; /* of its id, in the file */
+    int64_t  time; /* when it was made */
     uint32_t length;
     int      taken;
     chr_dev *dev; /* that plays it; NULL before and after */
@@ -17830,6 +17831,7 @@ typedef struct chr__played {
     unsigned         number;
     chr__record_head ahead, call;
     uint32_t         delivered; /* of the input in `ahead` */
+    int              lacks_room; /* for `ahead`, but its moment lasts: room may come */
     int              waits;     /* its time has come, but the frontend has no room */
     int              diverged;
     int              comes_back; /* as the last CLOSED or INPUT_END said */
@@ -17905,6 +17907,7 @@ static int chr__replay_learn(chr__replay *replay, const chr__record_head *record
     }
     memset(&replay->known[replay->count], 0, sizeof *replay->known);
     replay->known[replay->count].at = record->at;
+    replay->known[replay->count].time = record->time;
     replay->known[replay->count++].length = record->length;
     return 0;
 }
@@ -18006,10 +18009,12 @@ static int chr__is_call(const chr__record_head *record)
 
 static void chr__replay_deliver(void *opaque);
 
+/* Behind the events that calls have raised so far, and that wait for the loop: those came first. */
 static void chr__replay_due(void *opaque)
 {
     chr__replay *replay = (chr__replay *)opaque;
 
+    chr_idle_stop(&replay->deliver);
     chr_idle_start(replay->ctx, &replay->deliver, chr__replay_deliver, replay);
 }
 
@@ -18062,6 +18067,16 @@ static void chr__replay_diverges(chr__played *played, const char *what, int64_t 
 
 /* -- what comes by itself -- */
 
+/* As long as the moment lasts, the frontend may still make room, as it did then. */
+static int chr__replay_lacks_room(chr__played *played, int room, size_t len)
+{
+    const chr__replay *replay = played->dev.ctx->replay;
+    int64_t            now = chr_loop_now(played->dev.ctx);
+
+    played->lacks_room = (room <= 0 || (size_t)room < len) && now <= replay->started + played->ahead.time;
+    return played->lacks_room;
+}
+
 /* A piece of recorded input, as far as the frontend has room. Returns 0 when it must wait. */
 static int chr__replay_input(chr__played *played)
 {
@@ -18070,7 +18085,7 @@ static int chr__replay_input(chr__played *played)
     size_t       left = played->ahead.length - played->delivered;
     int          room = chr_be_can_write(&played->dev);
 
-    if (!ctx->replay) /* it was closed when asked */
+    if (!ctx->replay || (played->dev.frontend && chr__replay_lacks_room(played, room, left))) /* closed when asked */
         return 0;
     if (played->dev.frontend && (room <= 0 || (size_t)room < left)) /* below a hub or filter nobody is: that is played */
         chr__replay_diverges(played, "the frontend has less room for input", played->ahead.at);
@@ -18127,25 +18142,36 @@ static chr__played *chr__replay_first(chr__replay *replay)
     return first;
 }
 
-/* Whether a call of that moment lies before the record in the file, and has not been made yet. */
-static int chr__replay_waits_for_call(const chr__replay *replay, const chr__record_head *record)
+/* Whether a call for this chardev, of that moment, lies before the record in the file, and has not been made yet. The
+ * call that makes the chardev is one, too. Where no frontend is (below a hub or filter, or not yet) none is made. */
+static int chr__replay_lacks_call(const chr__known *known, const chr__record_head *record)
 {
-    const chr__played *played;
-    unsigned           i;
+    const chr__played *played = (const chr__played *)known->dev;
 
-    for (i = 0; i < replay->count; i++) {
-        played = (const chr__played *)replay->known[i].dev;
-        if (played && played->call.time == record->time && played->call.at < record->at &&
-            (played->call.inside || (played->call.kind && played->call.kind != CHR__RECORD_SET_OPEN)))
+    if (!known->taken)
+        return known->time == record->time && known->at < record->at;
+    return played && played->dev.frontend && played->call.time == record->time && played->call.at < record->at &&
+           (played->call.inside || played->call.kind);
+}
+
+/* The same for all chardevs. Nothing is recorded of a watch: that the frontend could write is the sign that it had one.
+ * Below a hub or filter nobody is. */
+static int chr__replay_waits_for_call(const chr__replay *replay, const chr__played *first)
+{
+    unsigned i;
+
+    if (first->ahead.kind == CHR__RECORD_WRITABLE && first->dev.frontend && !chr_be_wants_writable(&first->dev))
+        return 1;
+    for (i = 0; i < replay->count; i++)
+        if (chr__replay_lacks_call(&replay->known[i], &first->ahead))
             return 1;
-    }
     return 0;
 }
 
 /* On our clock. A call that does not come until that moment is over will not come at all. */
 static int64_t chr__replay_when(chr__replay *replay, const chr__played *first)
 {
-    replay->is_held = chr__replay_waits_for_call(replay, &first->ahead);
+    replay->is_held = first->lacks_room || chr__replay_waits_for_call(replay, first);
     return replay->started + first->ahead.time + replay->is_held;
 }
 
@@ -18190,9 +18216,9 @@ static const chr__record_head *chr__replay_call(chr__played *played, int kind)
     while (call->inside || (call->kind == CHR__RECORD_SET_OPEN && kind != CHR__RECORD_SET_OPEN)) {
         int      event = call->value, inside = call->inside;
         uint32_t extra = call->extra;
-        chr__replay_advance(played, call, 1);
         if (inside)
             chr__replay_event(played, event, extra);
+        chr__replay_advance(played, call, 1);
     }
     return call->kind == kind ? call : NULL;
 }
@@ -18248,12 +18274,18 @@ static int chr__replay_read(chr_dev *dev, void *buf, size_t len)
     return n;
 }
 
-/* Room has come for what waits. */
+/* Room has come for what waits, or a watch. */
 static void chr__replay_update(chr_dev *dev)
 {
     chr__played *played = (chr__played *)dev;
 
-    if (!played->waits || !dev->ctx->replay)
+    if (!dev->ctx->replay)
+        return;
+    if (dev->ctx->replay->is_held && (played->lacks_room || played->ahead.kind == CHR__RECORD_WRITABLE)) {
+        played->lacks_room = 0;
+        chr__replay_due(dev->ctx->replay);
+    }
+    if (!played->waits)
         return;
     if (chr_be_can_write(dev) <= 0) {
         chr__starve(dev);
