@@ -13872,36 +13872,6 @@ CHARDEV_API void chr_be_tell_writable(chr_frontend *fe)
     chr__return(ctx);
 }
 
-static void chr__tell_writable(chr_dev *dev)
-{
-    if (dev->ending)
-        (void)chr__end_output(dev);
-    else if (CHR__OUTBOX(dev))
-        chr__outbox_drain(dev);
-    if (chr__outbox_waits(dev) && dev->outbox->queue.count == dev->outbox->queue.size &&
-        dev->outbox->when_full == CHR__FULL_WAIT)
-        return;
-    if (CHR__IS_RECORDED(dev) && chr__frontend_waits(dev))
-        chr__record(dev, CHR__RECORD_WRITABLE, 0, 0, NULL, 0);
-    if (dev->kind->sharing)
-        dev->kind->sharing->writable(dev);
-    else if (dev->frontend)
-        chr_be_tell_writable(dev->frontend);
-}
-
-CHARDEV_API void chr_be_writable(chr_dev *dev)
-{
-    chr_context *ctx = dev->ctx;
-
-    chr__enter(ctx);
-    dev->stalled = 0;
-    if (ctx->quiet > 0)
-        chr__postpone(dev, CHR__WRITABLE);
-    else
-        chr__tell_writable(dev);
-    chr__return(ctx);
-}
-
 /* -- events -- */
 
 /* Seen from one set of handlers OPENED and CLOSED strictly alternate, OPENED first. */
@@ -13987,6 +13957,40 @@ CHR__COLD void chr__notify_now(chr_dev *dev)
     chr__notify(dev);
 }
 
+static void chr__tell_writable(chr_dev *dev)
+{
+    if (dev->ending)
+        (void)chr__end_output(dev);
+    else if (CHR__OUTBOX(dev))
+        chr__outbox_drain(dev);
+    if (chr__outbox_waits(dev) && dev->outbox->queue.count == dev->outbox->queue.size &&
+        dev->outbox->when_full == CHR__FULL_WAIT)
+        return;
+    if (CHR__IS_RECORDED(dev) && chr__frontend_waits(dev))
+        chr__record(dev, CHR__RECORD_WRITABLE, 0, 0, NULL, 0);
+    if (dev->kind->sharing)
+        dev->kind->sharing->writable(dev);
+    else if (dev->frontend)
+        chr_be_tell_writable(dev->frontend);
+}
+
+CHARDEV_API void chr_be_writable(chr_dev *dev)
+{
+    chr_context *ctx = dev->ctx;
+
+    chr__enter(ctx);
+    dev->stalled = 0;
+    if (ctx->quiet > 0) {
+        chr__postpone(dev, CHR__WRITABLE);
+    } else {
+        if (dev->pending & ~CHR__RECORDED) /* those came first */
+            chr__notify_now(dev);
+        if (!dev->removed)
+            chr__tell_writable(dev);
+    }
+    chr__return(ctx);
+}
+
 /* From the loop. */
 static void chr__postpone(chr_dev *dev, uint32_t what)
 {
@@ -14027,8 +14031,11 @@ static void chr__note_open(chr_dev *dev, int event)
         chr__update(dev);
 }
 
+/* What waits is told first, but that output can be taken: that comes last, as among those that wait. */
 static void chr__event(chr_dev *dev, int event)
 {
+    uint32_t writable;
+
     if (event == CHR_EVENT_OPENED && dev->closing)
         return;
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED)
@@ -14039,10 +14046,14 @@ static void chr__event(chr_dev *dev, int event)
         chr__postpone_event(dev, event);
         return;
     }
+    writable = dev->pending & CHR__WRITABLE;
+    dev->pending &= ~CHR__WRITABLE;
     if (dev->pending & ~CHR__RECORDED)
         chr__notify_now(dev);
     if (!dev->removed)
         chr__deliver_event(dev, event);
+    if (writable && !dev->removed)
+        chr__postpone(dev, CHR__WRITABLE);
 }
 
 /* Of one that stands on `member`: it comes back when that does. Its description is written over `info` (there may be
